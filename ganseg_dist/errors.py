@@ -1,0 +1,33 @@
+"""The errors a person can mend. The command line prints each as one line and exits with its code."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class GansegError(Exception):
+    """Something a person can mend: the message names the file or field, what is wrong and what to do."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(GansegError):
+    """An unknown recipe or field, or a value out of range."""
+
+    exit_code = 2
+
+
+class DataError(GansegError):
+    """An image, a mask or a folder that cannot be used as it is."""
+
+
+class RunError(GansegError):
+    """A run that cannot be found, resumed or read."""
+
+
+class TrainingDiverged(GansegError):
+    """A loss became NaN or infinite."""
+
+
+class MissingDependency(GansegError):
+    """An optional package is needed; the message says which extra installs it."""
