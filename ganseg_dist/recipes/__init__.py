@@ -1,0 +1,23 @@
+"""Recipes: functions that return a config. A variant edits its base, so what differs is what is written."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.recipes.ganet_seg import ganet_seg, ganet_seg_debug, ganet_seg_small
+
+RECIPES: dict[str, Callable[[], RunConfig]] = {
+    recipe.__name__: recipe for recipe in (ganet_seg, ganet_seg_small, ganet_seg_debug)
+}
+
+
+def recipe(name: str) -> RunConfig:
+    """The named recipe's config. Raises ConfigError listing the known ones."""
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known recipes: {', '.join(RECIPES)}"
+        raise ConfigError(f"{name}: no such recipe; {hint}")
+    return RECIPES[name]()

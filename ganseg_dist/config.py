@@ -1,0 +1,236 @@
+"""The one typed config tree. A recipe returns one, `override` edits it, every run saves it.
+
+It imports nothing heavy, so `--help`, `--dry-run` and a sweep's driver stay fast.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ganseg_dist.errors import ConfigError
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]
+Widths = Annotated[tuple[Count, ...], Field(min_length=2, max_length=6)]
+
+
+class Frozen(BaseModel):
+    """A validated, immutable node of the tree; unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class AugmentConfig(Frozen):
+    """Ranges that the training transforms draw from; all zero switches augmentation off."""
+
+    flip: Fraction = 0.5
+    """Probability of a left-right flip."""
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 17.0
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    """Zoom is drawn from [1 - scale, 1 + scale]."""
+    gain: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Per-modality contrast factor, from [1 - gain, 1 + gain]."""
+    shift: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Per-modality brightness offset, from [-shift, shift] on the [-1, 1] scale."""
+
+
+class DataConfig(Frozen):
+    """What is read, how it is brought to one grid and who is in which split."""
+
+    modalities: tuple[str, ...] | None = None
+    """Input channels in order; none named: every modality that all cases have."""
+    regions: tuple[Literal["wt", "tc", "et"], ...] | None = None
+    """Heads of the segmenter; none named: whatever the cohort's labels allow."""
+    size: Annotated[int, Field(ge=16, le=512, multiple_of=8)] = 128
+    """Slices are size x size pixels."""
+    spacing_mm: Positive = 1.5
+    """In-plane pixel size; a head too large for the window is given coarser pixels rather than cut."""
+    enhance: bool = False
+    """Contrast enhancement of Appendix C (GANet-Seg)."""
+    blank_rate: Fraction = 0.35
+    """Share of the tumour-free slices kept, drawn anew each epoch: a segmenter that never saw a
+    healthy slice paints tumours on them. 0 drops all, as the GANet-Seg paper does."""
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    augment: AugmentConfig = AugmentConfig()
+
+    @model_validator(mode="after")
+    def _leaves_patients_to_train_on(self) -> DataConfig:
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("validation_fraction + test_fraction must stay below 1: someone must train")
+        return self
+
+
+class TrainConfig(Frozen):
+    """The engine's own settings; they mean the same for every system."""
+
+    epochs: Count = 30
+    """Epochs of the system's main stage."""
+    batch_size: Count = 80
+    """Examples per step over all workers together."""
+    learning_rate: Positive = 6e-5
+    learning_rate_power: NonNegative = 0.75
+    """lr(e) = learning_rate * (1 - e / epochs) ** power."""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    weight_decay: NonNegative = 1e-4
+    clip_norm: Positive | None = 10.0
+    """Largest gradient norm of one network; none: no clipping."""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of the averaged weights that are validated and kept; none: the raw weights."""
+    keep: Literal["best", "last"] = "best"
+    """Which epoch's weights a stage hands on, by its validation score."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto is bf16 autocast on a GPU and fp32 on a CPU, where bf16 is slower."""
+    threads: Count = 1
+    """CPU threads per worker. Bitwise promises hold at a fixed count: sums differ in the last bit between counts."""
+    loaders: Annotated[int, Field(ge=0)] = 0
+    """Loader processes per worker; 0 reads the memory-mapped store in the training process."""
+    balance_every: Count = 10
+    """Steps between two readings of the gradient norms that balance a phase's terms."""
+    examples_every: Count = 5
+    """Epochs between two sets of example overlays."""
+
+
+class HoleConfig(Frozen):
+    """Random holes in healthy tissue that the generator learns to fill; sizes as a share of the slice's side."""
+
+    count: Annotated[int, Field(ge=1, le=8)] = 2
+    smallest_radius: Annotated[float, Field(gt=0, lt=0.5)] = 0.04
+    largest_radius: Annotated[float, Field(gt=0, lt=0.5)] = 0.16
+    roughness: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Relative wobble of the outline; 0 is an ellipse."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> HoleConfig:
+        if self.smallest_radius > self.largest_radius:
+            raise ValueError("smallest_radius must not exceed largest_radius")
+        return self
+
+
+class GANetSegConfig(Frozen):
+    """GANet-Seg: an inpainting GAN of healthy tissue whose discriminator feeds a U-Net."""
+
+    name: Literal["ganet_seg"] = "ganet_seg"
+    reading: Literal["sound", "paper"] = "sound"
+    """paper takes the text's equations literally where they contradict themselves (docs/decisions)."""
+    gan: bool = True
+    """False is the plain U-Net arm: the same segmenter and schedule without any GAN term."""
+    widths: Widths = (64, 128, 256, 320)
+    generator_widths: Widths = (64, 128, 256, 320)
+    discriminator_widths: Widths = (64, 128, 256)
+    healthy_epochs: Count = 30
+    healthy_patience: Count = 5
+    """Epochs without a better hole reconstruction before pretraining stops."""
+    healthy_learning_rate: Positive | None = None
+    """Learning rate of the pretraining; none: train.learning_rate."""
+    healthy_modalities: tuple[str, ...] | None = None
+    """Channels the GAN sees; none: all. ("t1",) for a T1-only healthy cohort such as NFBS."""
+    discriminator_every: Count = 5
+    """Generator steps to one discriminator step."""
+    hole_l1_weight: NonNegative = 10.0
+    """Weight of the L1 over the holes against the generator's adversarial term of 1."""
+    holes: HoleConfig = HoleConfig()
+    supervised_epochs: Annotated[int, Field(ge=0)] = 10
+    """Epochs of phase 1: cross-entropy and Dice alone."""
+    adversarial_weight: NonNegative = 0.1
+    size_weight: NonNegative = 0.1
+    sparsity_weight: NonNegative = 0.01
+    balance_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    balance_clip: tuple[Positive, Positive] = (1e-3, 1e3)
+    score: Literal["mean", "min", "quantile"] = "mean"
+    """How patch realism becomes one score a slice."""
+    score_quantile: Fraction = 0.05
+
+
+class RunConfig(Frozen):
+    """Everything that decides a run's weights."""
+
+    recipe: str
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    data: DataConfig = DataConfig()
+    system: GANetSegConfig = GANetSegConfig()
+    train: TrainConfig = TrainConfig()
+
+    def to_json(self) -> str:
+        """The resolved tree, readable and stable."""
+        return self.model_dump_json(indent=2)
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "config.json") -> RunConfig:
+        """Raises ConfigError naming the source and the field."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise ConfigError(f"{source}: {_first_problem(error)}") from None
+
+    @classmethod
+    def load(cls, path: Path) -> RunConfig:
+        """Read a saved config."""
+        try:
+            return cls.from_json(path.read_text(), str(path))
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def override(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+    """Replace dotted fields, as in `{"train.epochs": 5}`; text values are read as JSON where they parse.
+
+    The one way to vary a config: `--set`, a sweep and a federated run all come through here.
+    Raises ConfigError naming the field, the value and, for an unknown field, the nearest known one.
+    """
+    tree = config.model_dump(mode="json")
+    for field, value in changes.items():
+        _assign(tree, field, _parsed(value))
+    try:
+        return RunConfig.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        raise ConfigError(_first_problem(error)) from None
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, str]:
+    """`["train.epochs=5"]` to `{"train.epochs": "5"}`."""
+    changes = {}
+    for assignment in assignments:
+        field, equals, value = assignment.partition("=")
+        if not equals or not field:
+            raise ConfigError(f"--set {assignment}: expected FIELD=VALUE, such as train.epochs=5")
+        changes[field.strip()] = value.strip()
+    return changes
+
+
+def _assign(tree: dict[str, Any], field: str, value: Any) -> None:
+    *parents, last = field.split(".")
+    node = tree
+    for depth, name in enumerate([*parents, last]):
+        if not isinstance(node, dict) or name not in node:
+            known = [".".join([*parents[:depth], key]) for key in node] if isinstance(node, dict) else []
+            near = difflib.get_close_matches(field, known, n=1, cutoff=0.0)
+            raise ConfigError(f"{field}: no such field" + (f"; did you mean {near[0]}?" if near else ""))
+        if name is not last or depth < len(parents):
+            node = node[name]
+    node[last] = value
+
+
+def _parsed(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value.split(",") if "," in value else value
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    field = ".".join(str(part) for part in problem["loc"]) or "config"
+    given = problem.get("input")
+    shown = "" if isinstance(given, dict) else f" (got {given!r})"
+    return f"{field}: {problem['msg'].removeprefix('Value error, ')}{shown}"

@@ -1,0 +1,47 @@
+"""GANet-Seg at three sizes."""
+
+from __future__ import annotations
+
+from ganseg_dist.config import RunConfig, override
+
+
+def ganet_seg() -> RunConfig:
+    """The paper's sizes and schedule (Sections 4.1 and 5.4): for a GPU."""
+    return RunConfig(recipe="ganet_seg")
+
+
+def ganet_seg_small() -> RunConfig:
+    """Narrow networks and a higher learning rate: a laptop or a CPU node, tens of minutes."""
+    return override(
+        ganet_seg(),
+        {
+            "recipe": "ganet_seg_small",
+            "system.widths": [16, 32, 64, 128],
+            "system.generator_widths": [16, 32, 64, 128],
+            "system.discriminator_widths": [16, 32, 64],
+            "system.healthy_epochs": 30,
+            "train.batch_size": 16,
+            "train.learning_rate": 1e-3,
+            "train.epochs": 40,
+        },
+    )
+
+
+def ganet_seg_debug() -> RunConfig:
+    """Seconds: every phase runs, nothing useful is learnt."""
+    return override(
+        ganet_seg_small(),
+        {
+            "recipe": "ganet_seg_debug",
+            "data.size": 32,
+            "data.spacing_mm": 6.0,
+            "system.widths": [4, 8, 8],
+            "system.generator_widths": [4, 8, 8],
+            "system.discriminator_widths": [4, 8],
+            "system.healthy_epochs": 2,
+            "system.supervised_epochs": 1,
+            "train.batch_size": 4,
+            "train.epochs": 2,
+            "train.balance_every": 1,
+        },
+    )
