@@ -53,8 +53,8 @@ class DataConfig(Frozen):
     """Slices are size x size pixels."""
     spacing_mm: Positive = 1.5
     """In-plane pixel size; a head too large for the window is given coarser pixels rather than cut."""
-    enhance: bool = False
-    """Contrast enhancement of Appendix C (GANet-Seg)."""
+    enhance: Literal["off", "sound", "paper"] = "off"
+    """Contrast enhancement of GANet-Seg's Appendix C; paper is Eq. 16 as printed, which inverts contrast."""
     blank_rate: Fraction = 0.35
     """Share of the tumour-free slices kept, drawn anew each epoch: a segmenter that never saw a
     healthy slice paints tumours on them. 0 drops all, as the GANet-Seg paper does."""
@@ -133,6 +133,8 @@ class GANetSegConfig(Frozen):
     """Learning rate of the pretraining; none: train.learning_rate."""
     healthy_modalities: tuple[str, ...] | None = None
     """Channels the GAN sees; none: all. ("t1",) for a T1-only healthy cohort such as NFBS."""
+    healthy_cohort: bool = False
+    """Pretrain on a separate cohort of healthy subjects instead of the training patients' tumour-free slices."""
     discriminator_every: Count = 5
     """Generator steps to one discriminator step."""
     hole_l1_weight: NonNegative = 10.0

@@ -45,7 +45,7 @@ class Case:
     """Modality to source."""
     mask: Source | None = None
     labels: Mapping[int, int] = field(default_factory=lambda: dict(BINARY_LABELS))
-    """Label values in the mask file to ours. Any non-zero value of a binary picture mask (0/255) is 1."""
+    """Label values in the mask file to ours. A binary picture mask may write 255 for 1."""
     regions: tuple[str, ...] = BINARY_REGIONS
     """The regions these labels can tell apart."""
 
@@ -66,6 +66,8 @@ class Cohort:
     @property
     def modalities(self) -> tuple[str, ...]:
         """Modalities that every case has, in canonical order, then the manifest's own in name order."""
+        if not self.cases:
+            return ()
         shared = set.intersection(*(set(case.images) for case in self.cases))
         return (*(m for m in MODALITIES if m in shared), *sorted(shared - set(MODALITIES)))
 

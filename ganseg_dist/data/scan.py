@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 from ganseg_dist.data.cohort import Case, Source
 from ganseg_dist.errors import DataError
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 PICTURE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
+LOSSY_SUFFIXES = (".jpg", ".jpeg")
 
 Volume = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
@@ -80,11 +83,7 @@ def load_scan(case: Case, modalities: Sequence[str] | None = None, *, with_mask:
 def load_volume(source: Source) -> tuple[Volume, Grid]:
     """One modality as (X, Y, Z) float32, with its grid. Raises DataError naming the file."""
     if is_nifti(source.files[0]):
-        data, affine = _load_nifti(source.files[0])
-        if data.ndim == 4:
-            if source.channel is None and data.shape[3] != 1:
-                raise DataError(f"{source.files[0]}: has {data.shape[3]} channels; name one of them in a manifest")
-            data = data[..., source.channel or 0]
+        data, affine = _load_nifti(source.files[0], source.channel)
         if data.ndim != 3:
             raise DataError(f"{source.files[0]}: is {data.ndim}-D; expected a 3-D volume")
         shape = (int(data.shape[0]), int(data.shape[1]), int(data.shape[2]))
@@ -95,7 +94,8 @@ def load_volume(source: Source) -> tuple[Volume, Grid]:
         if plane.shape != first:
             raise DataError(f"{file}: is {plane.shape}, its neighbours {first}; a case's slices must share one size")
     # Pictures keep their file axes (rows, columns); slices become the third axis.
-    stack = np.stack([_channel(plane, source.channel) for plane in planes], axis=-1).astype(np.float32)
+    channels = [_channel(file, plane, source.channel) for file, plane in zip(source.files, planes, strict=True)]
+    stack = np.stack(channels, axis=-1).astype(np.float32)
     return stack, Grid((stack.shape[0], stack.shape[1], stack.shape[2]), None)
 
 
@@ -104,19 +104,35 @@ def load_labels(case: Case) -> Labels:
     if case.mask is None:
         raise DataError(f"{case.id}: has no mask")
     raw, _ = load_volume(case.mask)
-    if not is_nifti(case.mask.files[0]):
-        return (raw > 127).astype(np.uint8)
+    labels, strange = translate_labels(raw, case)
+    if strange:
+        raise DataError(
+            f"{case.mask.files[0]}: unknown label values {', '.join(f'{value:g}' for value in strange[:5])}; "
+            f"expected {', '.join(str(value) for value in case.labels)}"
+        )
+    return labels
+
+
+def translate_labels(raw: Volume, case: Case) -> tuple[Labels, tuple[float, ...]]:
+    """A mask as stored to our label values, and the stored values that the case's labels do not know."""
+    meanings = case.labels
+    if case.mask is not None and _is_black_and_white(case, raw):
+        meanings = {0: 0, 255: 1}
+        if case.mask.files[0].suffix.lower() in LOSSY_SUFFIXES:
+            raw = np.where(raw > 127, np.float32(255), np.float32(0))
     labels = np.zeros(raw.shape, np.uint8)
     known = np.zeros(raw.shape, bool)
-    for stored, ours in case.labels.items():
+    for stored, ours in meanings.items():
         here = raw == stored
         labels[here] = ours
         known |= here
-    if not known.all():
-        strange = ", ".join(f"{value:g}" for value in np.unique(raw[~known])[:5])
-        expected = ", ".join(str(value) for value in case.labels)
-        raise DataError(f"{case.mask.files[0]}: unknown label values {strange}; expected {expected}")
-    return labels
+    return labels, tuple(float(value) for value in np.unique(raw[~known]))
+
+
+def _is_black_and_white(case: Case, raw: Volume) -> bool:
+    """Whether a binary mask is a picture that writes 255 for 1."""
+    is_picture = case.mask is not None and not is_nifti(case.mask.files[0])
+    return is_picture and set(case.labels) == {0, 1} and bool(raw.max(initial=0) > 1)
 
 
 def is_nifti(path: Path) -> bool:
@@ -124,14 +140,23 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith(NIFTI_SUFFIXES)
 
 
-def _load_nifti(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+def _load_nifti(path: Path, channel: int | None) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+    """One channel's voxels, so that a large 4-D file is never in memory whole."""
     try:
         image = nib.load(path)
-        return np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=np.float64)
+        affine = np.asarray(image.affine, dtype=np.float64)
+        if len(image.shape) != 4:
+            return np.asanyarray(image.dataobj), affine
+        channels = int(image.shape[3])
+        if channels == 1 or (channel is not None and channel < channels):
+            return np.asanyarray(image.dataobj[..., 0 if channels == 1 else channel]), affine
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (ImageFileError, OSError, EOFError, ValueError) as error:
+        raise DataError(f"{path}: no such file; check the name or leave the case out") from None
+    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"{path}: is not a readable NIfTI file ({_reason(error)}); copy or export it again") from None
+    if channel is None:
+        raise DataError(f"{path}: has {channels} channels; name one of them in a manifest, as in FILE#0")
+    raise DataError(f"{path}: has {channels} channels, no number {channel}; channels count from 0")
 
 
 def _load_picture(path: Path) -> npt.NDArray[Any]:
@@ -144,15 +169,17 @@ def _load_picture(path: Path) -> npt.NDArray[Any]:
         with Image.open(path) as picture:
             return np.asarray(picture)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        raise DataError(f"{path}: no such file; check the name or leave the case out") from None
     except (UnidentifiedImageError, tifffile.TiffFileError, OSError, ValueError) as error:
         raise DataError(f"{path}: is not a readable picture ({_reason(error)}); copy or export it again") from None
 
 
-def _channel(plane: npt.NDArray[Any], channel: int | None) -> npt.NDArray[Any]:
+def _channel(file: Path, plane: npt.NDArray[Any], channel: int | None) -> npt.NDArray[Any]:
     if plane.ndim == 2:
         return plane
-    return plane[..., 0 if channel is None else channel]
+    if plane.ndim != 3 or (channel or 0) >= plane.shape[2]:
+        raise DataError(f"{file}: is an array of {plane.shape}, has no channel {channel or 0}; channels count from 0")
+    return plane[..., channel or 0]
 
 
 def _reason(error: Exception) -> str:

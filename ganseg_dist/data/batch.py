@@ -1,0 +1,48 @@
+"""What a training step sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+BACKGROUND = -1.0
+"""Intensity of everything outside the body, exactly; prepared images lie in [-1, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Examples with their truth and their own random draws."""
+
+    image: Tensor
+    """(B, C, H, W) float32 in [-1, 1], background exactly -1."""
+    regions: Tensor
+    """(B, R, H, W) float32 in {0, 1}; R is 0 where no mask is known."""
+    case: Tensor
+    """(B,) int64, index of each example's case."""
+    draws: Mapping[str, Tensor] = field(default_factory=dict)
+    """Random parameters, (B, ...) each, keyed by seed, epoch and example."""
+
+    @property
+    def body(self) -> Tensor:
+        """(B, 1, H, W) bool: pixels where any channel is not background."""
+        return (self.image > BACKGROUND).any(dim=1, keepdim=True)
+
+    def to(self, device: torch.device, *, channels_last: bool = False) -> Batch:
+        """The batch on a device; asynchronous from pinned memory."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        image = move(self.image)
+        if channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
+        draws = {name: move(value) for name, value in self.draws.items()}
+        return replace(self, image=image, regions=move(self.regions), case=move(self.case), draws=draws)
+
+    def pin(self) -> Batch:
+        """The batch in page-locked memory."""
+        draws = {name: value.pin_memory() for name, value in self.draws.items()}
+        return Batch(self.image.pin_memory(), self.regions.pin_memory(), self.case.pin_memory(), draws)

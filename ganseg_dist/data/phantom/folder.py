@@ -1,0 +1,200 @@
+"""Phantoms on disk: a cohort in the layout of BraTS 2020, which says of itself that it is synthetic."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+
+from ganseg_dist.data.cohort import MODALITIES
+from ganseg_dist.data.phantom import anatomy, scanner, tumour
+from ganseg_dist.data.scan import Grid, Labels
+from ganseg_dist.errors import ConfigError, DataError
+
+GENERATOR_VERSION = 1
+"""Raised whenever the same settings would give other voxels."""
+NOTICE = (
+    "Synthetic: a phantom made from the MNI152 average anatomy with drawn tumours. "
+    "No patient was scanned; figures measured here say nothing about patients."
+)
+ABOUT = "PHANTOM.json"
+NAMES = "name_mapping.csv"
+UNFINISHED = ".partial"
+SPACING_MM = (0.5, 8.0)
+HIGH_GRADE_SHARE = 0.75
+
+Voxels = npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One phantom, before it is made."""
+
+    id: str
+    grade: str
+    """HGG: enhances. LGG: little or not at all. NA: healthy."""
+    site: scanner.Site
+    key: tuple[int, int, int]
+    """Seed, kind (0 patient, 1 healthy) and number in its kind: all that its anatomy depends on."""
+
+
+def make_phantom(
+    out: Path,
+    *,
+    patients: int,
+    sites: int,
+    seed: int,
+    healthy: int | None = None,
+    spacing_mm: float = 2.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write a synthetic cohort, a phantom, in the layout of BraTS 2020.
+
+    The patients are followed by `healthy` subjects (by default a quarter as many) with empty masks. Subjects
+    take the sites in turn. Patient k is the same however many patients, healthy subjects and sites there are,
+    up to the site that scans it; the same arguments give the same bytes.
+
+    Cases appear whole or not at all: after an interruption the same call adds what is missing. `progress` is
+    told (cases done, cases in all) after each case, those kept included.
+
+    Raises ConfigError on an argument out of range, MissingDependency without nilearn, and DataError when
+    `out` holds something other than a phantom of these settings.
+    """
+    healthy = patients // 4 if healthy is None else healthy
+    _check_arguments(patients, sites, seed, healthy, spacing_mm)
+    subjects = _plan(patients, sites, seed, healthy)
+    settings = {
+        "patients": patients, "healthy": healthy, "sites": sites, "seed": seed, "spacing_mm": float(spacing_mm),
+    }  # fmt: skip
+    _check_folder(out, settings)
+    missing = [subject for subject in subjects if not _is_complete(out, subject)]
+    atlas = anatomy.load_atlas(spacing_mm) if missing else None
+    _describe(out, settings, subjects)
+    for done, subject in enumerate(subjects, start=1):
+        if atlas is not None and subject in missing:
+            _write_case(out, subject, atlas, spacing_mm)
+        if progress is not None:
+            progress(done, len(subjects))
+    shutil.rmtree(out / UNFINISHED, ignore_errors=True)
+
+
+def make_subject(subject: Subject, atlas: anatomy.Atlas, spacing_mm: float) -> tuple[dict[str, Voxels], Labels, Grid]:
+    """One phantom's four modalities, its labels (0, 1, 2, 4), each (X, Y, Z), and their grid."""
+    # One stream of random numbers a step: more draws in one leave the others as they are.
+    shape_rng, lesion_rng, growth_rng, scan_rng = np.random.default_rng(subject.key).spawn(4)
+    grid = anatomy.phantom_grid(spacing_mm)
+    points = anatomy.draw_deformation(shape_rng, grid)
+    brain = anatomy.sample_brain(atlas, points, spacing_mm)
+    lesions = tumour.no_tumour(grid)
+    if subject.grade != "NA":
+        drawn = tumour.draw_lesions(lesion_rng, brain, grid)
+        brain = anatomy.sample_brain(atlas, tumour.push_aside(points, drawn, brain, grid), spacing_mm)
+        lesions = tumour.grow_tumour(growth_rng, drawn, brain, grid, enhances=subject.grade == "HGG")
+    images = scanner.acquire(scan_rng, subject.site, brain, lesions, grid, spacing_mm)
+    return images, lesions.labels, grid
+
+
+def _plan(patients: int, sites: int, seed: int, healthy: int) -> list[Subject]:
+    scanners = [scanner.draw_site(seed, index) for index in range(sites)]
+    keys = [(seed, 0, number) for number in range(patients)] + [(seed, 1, number) for number in range(healthy)]
+    return [
+        Subject(f"BraTS20_Training_{position:03d}", _grade(key), scanners[key[2] % sites], key)
+        for position, key in enumerate(keys, start=1)
+    ]
+
+
+def _grade(key: tuple[int, int, int]) -> str:
+    if key[1] == 1:
+        return "NA"
+    return "HGG" if np.random.default_rng([*key, 1]).random() < HIGH_GRADE_SHARE else "LGG"
+
+
+def _check_arguments(patients: int, sites: int, seed: int, healthy: int, spacing_mm: float) -> None:
+    if patients < 1:
+        raise ConfigError(f"patients: {patients} is too few; ask for at least 1")
+    if healthy < 0:
+        raise ConfigError(f"healthy: {healthy} is negative; ask for 0 or more")
+    if not 1 <= sites <= patients:
+        raise ConfigError(f"sites: {sites} for {patients} patients; ask for 1 to {patients}, so that each has one")
+    if seed < 0:
+        raise ConfigError(f"seed: {seed} is negative; give 0 or more")
+    if not SPACING_MM[0] <= spacing_mm <= SPACING_MM[1]:
+        raise ConfigError(f"spacing_mm: {spacing_mm:g} is outside {SPACING_MM[0]:g} to {SPACING_MM[1]:g}")
+
+
+def _check_folder(out: Path, settings: dict[str, Any]) -> None:
+    """Only a new or empty folder, or a phantom of these settings, is written to."""
+    about = out / ABOUT
+    if not about.exists():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise DataError(f"{out}: exists and is no phantom; give a new folder")
+        return
+    try:
+        made = json.loads(about.read_text())
+        found = {**made["settings"], "generator_version": made["generator_version"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(f"{about}: cannot be read; delete the folder or give a new one") from None
+    wanted = {**settings, "generator_version": GENERATOR_VERSION}
+    differing = [f"{name} {found.get(name)}, not {value}" for name, value in wanted.items() if found.get(name) != value]
+    if differing:
+        raise DataError(f"{out}: holds a phantom with {'; '.join(differing)}: give a new folder or delete this one")
+
+
+def _describe(out: Path, settings: dict[str, Any], subjects: list[Subject]) -> None:
+    """The notice and the site of every case, written before the first image."""
+    about = {
+        "phantom": True,
+        "notice": NOTICE,
+        "anatomy": "MNI152 (ICBM 2009a) T1, grey- and white-matter maps, deformed",
+        "generator_version": GENERATOR_VERSION,
+        "settings": settings,
+        "sites": {subject.site.name: asdict(subject.site) for subject in subjects},
+        "healthy": [subject.id for subject in subjects if subject.grade == "NA"],
+    }
+    unfinished = out / UNFINISHED
+    unfinished.mkdir(parents=True, exist_ok=True)
+    with (unfinished / NAMES).open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["Grade", "BraTS_2020_subject_ID", "site"])
+        rows.writerows([subject.grade, subject.id, subject.site.name] for subject in subjects)
+    (unfinished / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
+    for name in (ABOUT, NAMES):
+        (unfinished / name).replace(out / name)
+
+
+def _write_case(out: Path, subject: Subject, atlas: anatomy.Atlas, spacing_mm: float) -> None:
+    images, labels, grid = make_subject(subject, atlas, spacing_mm)
+    unfinished, finished = out / UNFINISHED / subject.id, out / subject.id
+    for leftover in (unfinished, finished):
+        shutil.rmtree(leftover, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for modality, voxels in images.items():
+        _save(voxels, grid, unfinished / _file_name(subject, modality))
+    _save(labels, grid, unfinished / _file_name(subject, "seg"))
+    unfinished.replace(finished)
+
+
+def _save(voxels: Voxels | Labels, grid: Grid, path: Path) -> None:
+    image = nib.Nifti1Image(voxels, grid.affine)
+    image.header.set_xyzt_units("mm")
+    for set_form in (image.set_sform, image.set_qform):
+        set_form(grid.affine, code="mni")
+    # nibabel's own gzip stamps the clock into the file; two runs must give the same bytes.
+    path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=6, mtime=0))
+
+
+def _is_complete(out: Path, subject: Subject) -> bool:
+    return all((out / subject.id / _file_name(subject, name)).is_file() for name in (*MODALITIES, "seg"))
+
+
+def _file_name(subject: Subject, name: str) -> str:
+    return f"{subject.id}_{name}.nii.gz"

@@ -1,0 +1,178 @@
+"""From a scan on its native grid to a stack of square slices in [-1, 1], and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional as F
+
+from ganseg_dist.config import DataConfig
+from ganseg_dist.data.batch import BACKGROUND
+from ganseg_dist.data.enhance import enhance
+from ganseg_dist.data.foreground import foreground
+from ganseg_dist.data.scan import Grid, Labels, Scan, Volume
+
+PICTURE_AXES = ("P", "R", "S")
+"""RAS axes laid out as pictures: rows run from anterior to posterior, columns from left to right, slices upward."""
+
+ROBUST_RANGE = 4.0
+"""Tissue within median +- 4 robust standard deviations spans the range (-1, 1)."""
+
+DARKEST = BACKGROUND + 1e-3
+
+REGION_LABELS: Mapping[str, tuple[int, ...]] = {"wt": (1, 2, 3), "tc": (1, 3), "et": (3,)}
+"""Our labels in each region: 1 necrotic core, 2 oedema, 3 enhancing tumour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where prepared slices lie in the native volume: enough to put a prediction back."""
+
+    grid: Grid
+    """The native grid."""
+    origin: tuple[int, int]
+    """First row and column of the window in picture axes; negative where it starts outside the volume."""
+    sides: tuple[int, int]
+    """Rows and columns of the window on the native grid."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedScan:
+    """A scan as the networks see it."""
+
+    image: Volume
+    """(S, C, size, size) in [-1, 1], background exactly -1."""
+    masks: Labels | None
+    """(S, R, size, size) in {0, 1}."""
+    placement: Placement
+
+
+def prepare_scan(scan: Scan, config: DataConfig, regions: tuple[str, ...]) -> PreparedScan:
+    """Reorient, normalise over the body, crop to it, (enhance,) resample in-plane, slice.
+
+    The window is the body's bounding square at `config.spacing_mm`, or at coarser pixels where the body does
+    not fit: nothing of it is ever cut off. Slices keep their own spacing: the networks are 2-D.
+    """
+    image = np.stack([to_picture_axes(volume, scan.grid) for volume in scan.image])
+    body = foreground(image)
+    placement = _window(body, scan.grid, config)
+    normalised = np.stack([_normalise(volume, body) for volume in image])
+    if config.enhance != "off":
+        enhanced = [2 * enhance(volume, body, reading=config.enhance) - 1 for volume in normalised]
+        normalised = np.where(body, np.maximum(enhanced, DARKEST), BACKGROUND).astype(np.float32)
+    # Shifted by one while resampling, so that the zeros outside the window are background.
+    planes = np.moveaxis(normalised, -1, 0) - BACKGROUND  # (S, C, rows, columns)
+    slices = _resample(planes, placement, config.size) + BACKGROUND
+    masks = None
+    if scan.labels is not None:
+        labels = to_picture_axes(scan.labels, scan.grid)
+        stack = np.stack([np.isin(labels, REGION_LABELS[region]) for region in regions])
+        masks = (_resample(np.moveaxis(stack, -1, 0).astype(np.float32), placement, config.size) >= 0.5).astype(np.uint8)
+    return PreparedScan(slices, masks, placement)
+
+
+def restore(planes: Volume, placement: Placement, *, outside: float = 0.0) -> Volume:
+    """Slices (S, K, size, size) back on the native grid, (K, X, Y, Z); `outside` fills what the window left out."""
+    rows, columns, slices = picture_shape(placement.grid)
+    at_sides = F.interpolate(
+        torch.from_numpy(planes), size=placement.sides, mode="bilinear", align_corners=False
+    ).numpy()
+    volume = np.full((planes.shape[1], rows, columns, slices), outside, np.float32)
+    inside, window = _overlap(placement, (rows, columns))
+    volume[:, inside[0], inside[1]] = np.moveaxis(at_sides[:, :, window[0], window[1]], 0, -1)
+    return np.stack([from_picture_axes(part, placement.grid) for part in volume])
+
+
+def to_picture_axes(volume: npt.NDArray[np.generic], grid: Grid) -> npt.NDArray[np.generic]:
+    """(X, Y, Z) in native axes to (rows, columns, slices); pictures are already so."""
+    if grid.affine is None:
+        return volume
+    return np.asarray(nib.orientations.apply_orientation(volume, _to_picture(grid.affine)))
+
+
+def from_picture_axes(volume: npt.NDArray[np.generic], grid: Grid) -> npt.NDArray[np.generic]:
+    """The inverse of `to_picture_axes`."""
+    if grid.affine is None:
+        return volume
+    native = nib.io_orientation(grid.affine)
+    back = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt(PICTURE_AXES), native)
+    return np.asarray(nib.orientations.apply_orientation(volume, back))
+
+
+def picture_shape(grid: Grid) -> tuple[int, int, int]:
+    """Rows, columns and slices of a grid in picture axes."""
+    if grid.affine is None:
+        return grid.shape
+    rows, columns, slices = (grid.shape[axis] for axis in _native_axes(grid.affine))
+    return rows, columns, slices
+
+
+def _to_picture(affine: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    wanted = nib.orientations.axcodes2ornt(PICTURE_AXES)
+    return np.asarray(nib.orientations.ornt_transform(nib.io_orientation(affine), wanted))
+
+
+def _native_axes(affine: npt.NDArray[np.float64]) -> list[int]:
+    """For each picture axis, the native axis it comes from."""
+    targets = _to_picture(affine)[:, 0].astype(int).tolist()
+    return [targets.index(axis) for axis in range(3)]
+
+
+def _window(body: npt.NDArray[np.bool_], grid: Grid, config: DataConfig) -> Placement:
+    """The square (in mm, or in pixels without spacing) around the body."""
+    if grid.affine is None or grid.spacing_mm is None:
+        row_mm = column_mm = 1.0
+        smallest = float(config.size) * 0.5  # a picture may be enlarged, but not more than twofold
+    else:
+        row_mm, column_mm, _ = (grid.spacing_mm[axis] for axis in _native_axes(grid.affine))
+        smallest = config.spacing_mm * config.size
+    rows, columns = _extent(body.any(axis=(1, 2))), _extent(body.any(axis=(0, 2)))
+    side = max((rows[1] - rows[0]) * row_mm, (columns[1] - columns[0]) * column_mm, smallest)
+    sides = (math.ceil(side / row_mm), math.ceil(side / column_mm))
+    origin = (sum(rows) // 2 - sides[0] // 2, sum(columns) // 2 - sides[1] // 2)
+    return Placement(grid, origin, sides)
+
+
+def _extent(occupied: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """First and one past the last occupied index; the whole axis when nothing is."""
+    where = np.flatnonzero(occupied)
+    return (int(where[0]), int(where[-1]) + 1) if len(where) else (0, len(occupied))
+
+
+def _normalise(volume: Volume, body: npt.NDArray[np.bool_]) -> Volume:
+    """Median and interquartile range of the body to (-1, 1): a large lesion hardly moves either of them."""
+    tissue = volume[body]
+    if tissue.size == 0:
+        return np.full(volume.shape, BACKGROUND, np.float32)
+    lower, median, upper = np.percentile(tissue, (25, 50, 75))
+    deviation = max((upper - lower) / 1.349, 1e-6 * max(abs(float(median)), 1.0))  # 1.349: the IQR of a unit normal
+    scaled = np.clip((volume - median) / (ROBUST_RANGE * deviation), DARKEST, 1.0)
+    return np.where(body, scaled, BACKGROUND).astype(np.float32)
+
+
+def _resample(planes: npt.NDArray[np.float32], placement: Placement, size: int) -> Volume:
+    """(S, K, rows, columns) cut to the window, zero outside the volume, to (S, K, size, size)."""
+    inside, window = _overlap(placement, (planes.shape[2], planes.shape[3]))
+    cut = np.zeros((*planes.shape[:2], *placement.sides), np.float32)
+    cut[:, :, window[0], window[1]] = planes[:, :, inside[0], inside[1]]
+    shrinks = max(placement.sides) > size
+    resized = F.interpolate(
+        torch.from_numpy(cut), size=(size, size), mode="bilinear", align_corners=False, antialias=shrinks
+    )
+    return resized.numpy()
+
+
+def _overlap(placement: Placement, shape: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The part that volume and window share, as slices of the volume and as slices of the window."""
+    inside, window = [], []
+    for origin, side, length in zip(placement.origin, placement.sides, shape, strict=True):
+        first, last = max(origin, 0), min(origin + side, length)
+        inside.append(slice(first, last))
+        window.append(slice(first - origin, last - origin))
+    return (inside[0], inside[1]), (window[0], window[1])

@@ -1,0 +1,53 @@
+"""What a layout reader is, and the names that layouts share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from ganseg_dist.data.cohort import Case
+
+MODALITY_NAMES = {
+    "t1": ("t1", "t1w", "t1n", "t1pre"),
+    "t1ce": ("t1ce", "t1c", "t1gd", "t1wgd", "t1post", "t1gado", "t1contrast"),
+    "t2": ("t2", "t2w"),
+    "flair": ("flair", "t2f", "t2flair"),
+}
+"""Our modality names and what data sets call them, in lower case without punctuation."""
+
+_OURS = {theirs: ours for ours, names in MODALITY_NAMES.items() for theirs in names}
+
+
+class Reader(Protocol):
+    """One layout of files on disk."""
+
+    @property
+    def name(self) -> str:
+        """What `--layout` calls it."""
+
+    @property
+    def describes(self) -> str:
+        """The layout in one line."""
+
+    def recognises(self, root: Path) -> bool:
+        """Whether these files look like this layout; reads names, never voxels."""
+
+    def cases(self, root: Path) -> tuple[Case, ...]:
+        """Every case under a recognised root, in name order. Raises DataError."""
+
+
+def canonical_modality(name: str) -> str:
+    """`T1w` or `t1n` to `t1`, `T1-Gd` to `t1ce`; a name not known to be one of ours is kept in lower case."""
+    bare = re.sub(r"[^a-z0-9]", "", name.lower())
+    return _OURS.get(bare, name.strip().lower())
+
+
+def in_numeric_order(files: Iterable[Path]) -> tuple[Path, ...]:
+    """`slice_2` before `slice_10`."""
+    return tuple(sorted(files, key=lambda file: [_as_number(part) for part in re.split(r"(\d+)", file.name)]))
+
+
+def _as_number(part: str) -> tuple[int, str]:
+    return (int(part), "") if part.isdigit() else (-1, part)

@@ -1,0 +1,185 @@
+"""Medical Segmentation Decathlon and nnU-Net: a `dataset.json` that says what the files hold."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ganseg_dist.data.cohort import BINARY_REGIONS, BRATS_REGIONS, UNKNOWN_SITE, Case, Source
+from ganseg_dist.data.readers.base import canonical_modality
+from ganseg_dist.data.scan import NIFTI_SUFFIXES, PICTURE_SUFFIXES
+from ganseg_dist.errors import DataError
+
+Key = TypeVar("Key", int, str)
+
+TISSUES = {
+    1: ("nonenhancing", "necro", "ncr", "net"),
+    2: ("edema", "oedema", "snfh"),
+    3: ("enhancing", "et", "activetumor", "activetumour"),
+}
+"""Our label of a tissue, and how its name may begin, in lower case without punctuation."""
+
+REGIONS = {
+    "wt": ("whole", "wt"),
+    "tc": ("tumorcore", "tumourcore", "core", "tc"),
+    "et": ("enhancing", "et"),
+}
+"""The same for regions, which nnU-Net writes as lists of label values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """What the label values of a data set mean in ours, and the regions they can tell apart."""
+
+    labels: Mapping[int, int]
+    regions: tuple[str, ...]
+
+
+class DecathlonReader:
+    """The Decathlon's 4-D images and nnU-Net's one file a channel, versions 1 and 2."""
+
+    name = "decathlon"
+    describes = "Medical Segmentation Decathlon or nnU-Net: dataset.json beside imagesTr/ and labelsTr/"
+
+    def recognises(self, root: Path) -> bool:
+        """By its dataset.json."""
+        return (root / "dataset.json").is_file()
+
+    def cases(self, root: Path) -> tuple[Case, ...]:
+        """The training cases; neither convention names hospitals or says which cases share a patient."""
+        file = root / "dataset.json"
+        description = _load(file)
+        if "channel_names" in description:
+            return _nnunet_cases(root, file, description)
+        if "modality" in description and "training" in description:
+            return _decathlon_cases(root, file, description)
+        raise DataError(f"{file}: has neither channel_names (nnU-Net) nor modality and training (Decathlon); complete it")
+
+
+def _load(file: Path) -> Mapping[str, Any]:
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: is not readable JSON ({error}); export it again") from None
+    if not isinstance(description, dict) or not isinstance(description.get("labels"), dict):
+        raise DataError(f"{file}: has no labels; name the label values there")
+    return description
+
+
+def _decathlon_cases(root: Path, file: Path, description: Mapping[str, Any]) -> tuple[Case, ...]:
+    """`labels` maps value to name; `training` lists each image and its label file."""
+    modalities = _modalities(description["modality"])
+    scheme = _scheme(file, {name: int(value) for value, name in description["labels"].items()})
+    cases = []
+    for entry in description["training"]:
+        try:
+            image, label = root / entry["image"], root / entry["label"]
+        except (KeyError, TypeError):
+            raise DataError(f"{file}: training entry {entry!r} needs an image and a label; complete it") from None
+        case = _stem(image.name)
+        cases.append(_case(case, _channel_sources(image, case, modalities), label, scheme))
+    return tuple(sorted(cases, key=lambda case: case.id))
+
+
+def _nnunet_cases(root: Path, file: Path, description: Mapping[str, Any]) -> tuple[Case, ...]:
+    """`labels` maps name to value or, for regions, to a list of values; cases are found by file name."""
+    modalities = _modalities(description["channel_names"])
+    scheme = _scheme(file, description["labels"])
+    ending = str(description.get("file_ending", ".nii.gz"))
+    if not ending.lower().endswith((*NIFTI_SUFFIXES, *PICTURE_SUFFIXES)):
+        raise DataError(f"{file}: file_ending {ending} is not supported; convert the images to .nii.gz")
+    channel_file = re.compile(rf"(?P<case>.+)_\d{{4}}{re.escape(ending)}")
+    matches = (channel_file.fullmatch(image.name) for image in (root / "imagesTr").glob(f"*{ending}"))
+    masks = root / "labelsTr"
+    return tuple(
+        _case(
+            case,
+            {
+                modality: Source((image,))
+                for channel, modality in modalities.items()
+                if (image := root / "imagesTr" / f"{case}_{channel:04d}{ending}").exists()
+            },
+            masks / f"{case}{ending}" if masks.is_dir() else None,
+            scheme,
+        )
+        for case in sorted({match["case"] for match in matches if match})
+    )
+
+
+def _case(case: str, images: Mapping[str, Source], mask: Path | None, scheme: Scheme) -> Case:
+    return Case(
+        id=case,
+        patient=case,
+        site=UNKNOWN_SITE,
+        images=images,
+        mask=None if mask is None else Source((mask,)),
+        labels=scheme.labels,
+        regions=scheme.regions,
+    )
+
+
+def _modalities(names: Mapping[str, str]) -> dict[int, str]:
+    return {int(channel): canonical_modality(name) for channel, name in names.items()}
+
+
+def _channel_sources(image: Path, case: str, modalities: Mapping[int, str]) -> dict[str, Source]:
+    """Channels of one 4-D file; or, as nnU-Net's first version has it, a file a channel under the listed name."""
+    ending = image.name.removeprefix(case)
+    apart = {channel: image.with_name(f"{case}_{channel:04d}{ending}") for channel in modalities}
+    if not image.exists() and any(file.exists() for file in apart.values()):
+        return {name: Source((apart[i],)) for i, name in modalities.items() if apart[i].exists()}
+    return {name: Source((image,), i if len(modalities) > 1 else None) for i, name in modalities.items()}
+
+
+def _stem(name: str) -> str:
+    suffix = next((suffix for suffix in (".nii.gz", ".nii") if name.endswith(suffix)), Path(name).suffix)
+    return name.removesuffix(suffix)
+
+
+def _scheme(file: Path, labels: Mapping[str, int | list[int]]) -> Scheme:
+    """Raises DataError for labels that are neither one lesion nor the three tumour tissues."""
+    named = {re.sub(r"[^a-z]", "", name.lower()): value for name, value in labels.items()}
+    named = {name: value for name, value in named.items() if value != 0 and name != "background"}
+    if len(named) == 1:
+        return Scheme({0: 0, **dict.fromkeys(_values(*named.values()), 1)}, BINARY_REGIONS)
+    tissues = _by_region(named) if any(isinstance(value, list) for value in named.values()) else _by_tissue(named)
+    if tissues is None:
+        raise DataError(
+            f"{file}: labels {', '.join(labels)} are not supported; supported are one lesion label, or oedema, "
+            "non-enhancing and enhancing tumour; recode the masks and name the labels so"
+        )
+    return Scheme({0: 0, **tissues}, BRATS_REGIONS)
+
+
+def _by_tissue(named: Mapping[str, int | list[int]]) -> dict[int, int] | None:
+    tissues = {value: _match(name, TISSUES) for name, value in named.items() if isinstance(value, int)}
+    if set(tissues.values()) != {1, 2, 3}:
+        return None
+    return {value: tissue for value, tissue in tissues.items() if tissue is not None}
+
+
+def _by_region(named: Mapping[str, int | list[int]]) -> dict[int, int] | None:
+    """Nested regions to tissues: oedema is WT without TC, necrotic core TC without ET."""
+    regions = {_match(name, REGIONS): _values(value) for name, value in named.items()}
+    if len(named) != 3 or set(regions) != {"wt", "tc", "et"}:
+        return None
+    whole, core, enhancing = regions["wt"], regions["tc"], regions["et"]
+    if not enhancing < core < whole:
+        return None
+    return {
+        **dict.fromkeys(whole - core, 2),
+        **dict.fromkeys(core - enhancing, 1),
+        **dict.fromkeys(enhancing, 3),
+    }
+
+
+def _match(name: str, beginnings: Mapping[Key, Iterable[str]]) -> Key | None:
+    return next((key for key, names in beginnings.items() if name.startswith(tuple(names))), None)
+
+
+def _values(*values: int | list[int]) -> frozenset[int]:
+    return frozenset(one for value in values for one in (value if isinstance(value, list) else [value]))

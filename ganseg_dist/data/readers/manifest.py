@@ -1,0 +1,130 @@
+"""A CSV manifest: the way in for files in any arrangement."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from ganseg_dist.data.cohort import (
+    BINARY_LABELS,
+    BINARY_REGIONS,
+    BRATS_2023_LABELS,
+    BRATS_LABELS,
+    BRATS_REGIONS,
+    UNKNOWN_SITE,
+    Case,
+    Source,
+)
+from ganseg_dist.data.readers.base import canonical_modality, in_numeric_order
+from ganseg_dist.errors import DataError
+
+FILE_NAME = "manifest.csv"
+
+OTHER_COLUMNS = ("case", "patient", "site", "mask", "labels")
+"""Every further column is a modality."""
+
+CHANNEL = re.compile(r"#\d+$")
+
+LABELS: Mapping[str, tuple[Mapping[int, int], tuple[str, ...]]] = {
+    "binary": (BINARY_LABELS, BINARY_REGIONS),
+    "brats": (BRATS_LABELS, BRATS_REGIONS),
+    "brats2023": (BRATS_2023_LABELS, BRATS_REGIONS),
+}
+
+
+class ManifestReader:
+    """A row a case; paths are relative to the CSV.
+
+    A cell names one file, or with `*` the slices of a stack in numeric order; `#1` after it picks the second
+    channel. An empty mask means that none is known, an empty site that it is unknown; without a `labels`
+    column masks are binary.
+    """
+
+    name = "manifest"
+    describes = "a CSV file, or a folder with manifest.csv: columns case,patient,site,<one per modality>,mask,labels"
+
+    def recognises(self, root: Path) -> bool:
+        """A CSV file, or a folder that holds a manifest.csv."""
+        return root.suffix.lower() == ".csv" if root.is_file() else (root / FILE_NAME).is_file()
+
+    def cases(self, root: Path) -> tuple[Case, ...]:
+        """In the manifest's order. Raises DataError naming the line."""
+        file = root if root.is_file() else root / FILE_NAME
+        lines = _lines(file)
+        cases: dict[str, Case] = {}
+        for number, line in lines:
+            case = _case(file, number, line)
+            if case.id in cases:
+                raise DataError(f"{file}:{number}: case {case.id} is listed twice; give every case its own id")
+            cases[case.id] = case
+        return tuple(cases.values())
+
+
+def _lines(file: Path) -> list[tuple[int, dict[str, str]]]:
+    """Numbered lines by column, cells stripped; empty lines are left out."""
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as text:
+            reader = csv.reader(text)
+            columns = _columns(file, next(reader, []))
+            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file}: cannot be read as CSV ({error}); save it as comma-separated UTF-8") from None
+    numbered = []
+    for number, cells in lines:
+        if not any(cells):
+            continue
+        if len(cells) != len(columns):
+            raise DataError(f"{file}:{number}: has {len(cells)} cells, the header {len(columns)}; complete the line")
+        numbered.append((number, dict(zip(columns, cells, strict=True))))
+    return numbered
+
+
+def _columns(file: Path, header: list[str]) -> list[str]:
+    columns = [name.strip().lower() for name in header]
+    columns = [name if name in OTHER_COLUMNS else canonical_modality(name) for name in columns]
+    found = ", ".join(header) or "none"
+    for required in ("case", "patient"):
+        if required not in columns:
+            raise DataError(f"{file}:1: has no column {required} (found: {found}); add it, separated by commas")
+    if set(columns) <= set(OTHER_COLUMNS):
+        raise DataError(f"{file}:1: has no modality column (found: {found}); add one per modality, such as t1 or flair")
+    twice = next((name for name in columns if columns.count(name) > 1 or not name), None)
+    if twice is not None:
+        raise DataError(f"{file}:1: column {twice or 'without a name'} stands there twice or is empty; name each once")
+    return columns
+
+
+def _case(file: Path, number: int, line: Mapping[str, str]) -> Case:
+    modalities = [column for column in line if column not in OTHER_COLUMNS]
+    for column in ("case", "patient", *modalities):
+        if not line[column]:
+            raise DataError(f"{file}:{number}: {column} is empty; fill it in or remove the line")
+    scheme = line.get("labels") or "binary"
+    if scheme not in LABELS:
+        raise DataError(f"{file}:{number}: labels {scheme} is not known; write one of {', '.join(LABELS)}")
+    labels, regions = LABELS[scheme]
+    mask = line.get("mask")
+    return Case(
+        id=line["case"],
+        patient=line["patient"],
+        site=line.get("site") or UNKNOWN_SITE,
+        images={modality: _source(file, number, line[modality]) for modality in modalities},
+        mask=_source(file, number, mask) if mask else None,
+        labels=labels,
+        regions=regions,
+    )
+
+
+def _source(file: Path, number: int, cell: str) -> Source:
+    """`scan.nii.gz`, `scan.nii.gz#1` or `slices/*_flair.png`."""
+    name = CHANNEL.sub("", cell)
+    channel = int(cell.rpartition("#")[2]) if name != cell else None
+    path = Path(name)
+    if "*" not in path.name:
+        return Source((file.parent / path,), channel)
+    files = in_numeric_order((file.parent / path.parent).glob(path.name))
+    if not files:
+        raise DataError(f"{file}:{number}: no file matches {name}; correct the pattern")
+    return Source(files, channel)

@@ -1,0 +1,64 @@
+"""Prepared slices of many cases as one indexable set, read straight from the memory-mapped store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ganseg_dist.data.store import PreparedCase
+
+
+@dataclass(frozen=True)
+class SliceSet:
+    """Slices of several prepared cases. Cheap to copy and to send to another process: the voxels stay on disk."""
+
+    cases: tuple[PreparedCase, ...]
+    modalities: tuple[str, ...]
+    regions: tuple[str, ...]
+    case_of: npt.NDArray[np.int64]
+    """(N,) index into `cases`."""
+    slice_of: npt.NDArray[np.int64]
+    """(N,) index into the case's slices."""
+    has_lesion: npt.NDArray[np.bool_]
+    """(N,)"""
+
+    @classmethod
+    def open(cls, folders: Iterable[Path], modalities: Sequence[str], regions: Sequence[str]) -> SliceSet:
+        """The slices with enough body in them of the prepared cases in these folders."""
+        cases = tuple(PreparedCase.open(folder) for folder in folders)
+        wanted = [np.flatnonzero(case.usable) for case in cases]
+        none = np.zeros(0, np.int64)
+        return cls(
+            cases,
+            tuple(modalities),
+            tuple(regions),
+            np.concatenate([none, *(np.full(len(slices), index) for index, slices in enumerate(wanted))]),
+            np.concatenate([none, *wanted]),
+            np.concatenate(
+                [none.astype(bool), *(case.has_lesion[slices] for case, slices in zip(cases, wanted, strict=True))]
+            ),
+        )
+
+    def __len__(self) -> int:
+        return len(self.case_of)
+
+    def of_modalities(self, modalities: Sequence[str]) -> SliceSet:
+        """The same slices with other channels."""
+        return replace(self, modalities=tuple(modalities))
+
+    def read(self, indices: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Images (n, C, H, W) in [-1, 1] and regions (n, R, H, W) in {0, 1} of these slices."""
+        side = self.cases[0].size
+        image = np.empty((len(indices), len(self.modalities), side, side), np.float32)
+        regions = np.zeros((len(indices), len(self.regions), side, side), np.float32)
+        for row, index in enumerate(indices):
+            case, plane = self.cases[self.case_of[index]], self.slice_of[index]
+            for channel, modality in enumerate(self.modalities):
+                image[row, channel] = case.image[plane, case.modalities.index(modality)]
+            for channel, region in enumerate(self.regions if case.regions else ()):
+                regions[row, channel] = case.masks[plane, case.regions.index(region)]
+        return image, regions

@@ -1,0 +1,150 @@
+"""The prepared store: one folder a case, named by the hash of its content and of the settings that shaped it.
+
+Preparing again what is there does nothing, a changed image or setting makes a new folder, and an interrupted
+preparation leaves no half-written one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ganseg_dist.config import DataConfig
+from ganseg_dist.data.cohort import Case
+from ganseg_dist.data.preprocess import prepare_scan
+from ganseg_dist.data.scan import load_scan
+
+FORMAT = 1
+"""Raised whenever preparation changes what it writes."""
+
+LEAST_BODY = 0.02
+"""Slices with less body than this share of the window are kept on disk but not trained on."""
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """A prepared case on disk; voxels are memory-mapped when first read."""
+
+    folder: Path
+    id: str
+    patient: str
+    site: str
+    modalities: tuple[str, ...]
+    regions: tuple[str, ...]
+    """Empty when the case has no mask."""
+    body: npt.NDArray[np.float64]
+    """(S,) share of each slice that is body."""
+    lesion: npt.NDArray[np.int64]
+    """(S,) lesion pixels of each slice."""
+    size: int
+
+    @classmethod
+    def open(cls, folder: Path) -> PreparedCase:
+        """Read the case's description; the voxels wait."""
+        meta = json.loads((folder / "case.json").read_text())
+        return cls(
+            folder,
+            meta["id"],
+            meta["patient"],
+            meta["site"],
+            tuple(meta["modalities"]),
+            tuple(meta["regions"]),
+            np.asarray(meta["body"], np.float64),
+            np.asarray(meta["lesion"], np.int64),
+            meta["size"],
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PreparedCase.open, (self.folder,)  # a pickled memory map would carry its voxels
+
+    @property
+    def usable(self) -> npt.NDArray[np.bool_]:
+        """(S,) slices worth training on."""
+        return (self.body >= LEAST_BODY) | self.has_lesion
+
+    @property
+    def has_lesion(self) -> npt.NDArray[np.bool_]:
+        """(S,)"""
+        return self.lesion > 0
+
+    @cached_property
+    def image(self) -> npt.NDArray[np.float16]:
+        """(S, C, size, size) float16 in [-1, 1], memory-mapped."""
+        return np.load(self.folder / "image.npy", mmap_mode="r")  # type: ignore[no-any-return]
+
+    @cached_property
+    def masks(self) -> npt.NDArray[np.uint8]:
+        """(S, R, size, size) in {0, 1}, memory-mapped."""
+        return np.load(self.folder / "masks.npy", mmap_mode="r")  # type: ignore[no-any-return]
+
+
+def content_hash(case: Case) -> str:
+    """Hash of the bytes of a case's files and of what its reader says of them."""
+    digest = hashlib.blake2b(digest_size=16)
+    sources = [*sorted(case.images.items()), *([("mask", case.mask)] if case.mask is not None else [])]
+    seen: set[Path] = set()
+    for name, source in sources:
+        digest.update(f"{name}:{source.channel}:{len(source.files)};".encode())
+        for file in source.files:
+            if file not in seen:  # the channels of a colour stack share its files
+                seen.add(file)
+                digest.update(file.read_bytes())
+    digest.update(json.dumps([case.id, case.patient, case.site, sorted(case.labels.items()), case.regions]).encode())
+    return digest.hexdigest()
+
+
+def prepared_folder(store: Path, case: Case, config: DataConfig, content: str) -> Path:
+    """Where a case with this content belongs under these settings."""
+    settings = config.model_dump(mode="json", include={"size", "spacing_mm", "enhance"})
+    key = hashlib.blake2b(json.dumps([FORMAT, content, settings], sort_keys=True).encode(), digest_size=12)
+    return store / "cases" / key.hexdigest()
+
+
+def prepare_case(store: Path, case: Case, config: DataConfig, content: str) -> Path:
+    """Prepare one case unless it is there; returns its folder. Pure but for that folder: fit to map over a cluster.
+
+    Raises DataError when the case cannot be read, and leaves nothing behind.
+    """
+    folder = prepared_folder(store, case, config, content)
+    if folder.exists():
+        return folder
+    prepared = prepare_scan(load_scan(case), config, case.regions)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
+    try:
+        np.save(unfinished / "image.npy", prepared.image.astype(np.float16))
+        lesion = np.zeros(len(prepared.image), np.int64)
+        if prepared.masks is not None:
+            np.save(unfinished / "masks.npy", prepared.masks)
+            lesion = prepared.masks.any(axis=1).sum(axis=(1, 2))
+        body = (prepared.image > -1).any(axis=1).mean(axis=(1, 2))
+        meta = {
+            "id": case.id,
+            "patient": case.patient,
+            "site": case.site,
+            "modalities": list(case.images),
+            "regions": list(case.regions) if prepared.masks is not None else [],
+            "size": config.size,
+            "body": [round(float(share), 4) for share in body],
+            "lesion": lesion.tolist(),
+        }
+        (unfinished / "case.json").write_text(json.dumps(meta))
+        os.replace(unfinished, folder)
+    except OSError:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if not folder.exists():  # else another worker prepared the same case first
+            raise
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return folder

@@ -1,0 +1,128 @@
+"""Batches in an order, and with random draws, that depend on seed, epoch and example alone.
+
+However many workers share an epoch, together they see the same batches with the same holes and transforms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.data.augment import draw_augmentation
+from ganseg_dist.data.batch import Batch
+from ganseg_dist.data.slices import SliceSet
+from ganseg_dist.engine.world import World
+from ganseg_dist.errors import DataError
+from ganseg_dist.systems.base import Stage
+
+Indices = npt.NDArray[np.int64]
+Draw = Callable[[str, np.random.Generator], dict[str, npt.NDArray[np.float32]]]
+
+ORDER, EXAMPLE, VALIDATION = range(3)
+"""Streams of randomness: which examples in what order, what happens to one, and the same for validation."""
+
+
+class StageBatches:
+    """The batches of one stage for one rank."""
+
+    def __init__(self, config: RunConfig, stage: Stage, slices: SliceSet, draw: Draw, world: World) -> None:
+        """Raises DataError when the stage has nothing to learn from."""
+        self.config, self.stage, self.world = config, stage, world
+        self.slices = slices if stage.modalities is None else slices.of_modalities(stage.modalities)
+        self.draw = draw
+        blank = np.flatnonzero(~self.slices.has_lesion)
+        lesion = np.flatnonzero(self.slices.has_lesion)
+        kept_blank = round(config.data.blank_rate * len(blank))
+        self.always, self.sampled, self.sample = (
+            (blank, blank[:0], 0) if stage.examples == "tumour_free" else (lesion, blank, kept_blank)
+        )
+        examples = len(self.always) + self.sample
+        wanted = config.train.batch_size
+        if wanted % world.size:
+            raise DataError(f"train.batch_size: {wanted} examples do not divide among {world.size} workers")
+        self.batch_size = min(wanted, examples - examples % world.size)
+        if self.batch_size == 0:
+            kind = "tumour-free slices" if stage.examples == "tumour_free" else "slices"
+            raise DataError(f"stage {stage.name}: the training patients leave no {kind} to learn from")
+        self.steps = examples // self.batch_size
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """This rank's share of every batch of an epoch; an incomplete last batch is left for another epoch."""
+        rng = np.random.default_rng([self.config.seed, ORDER, epoch])
+        chosen = np.concatenate([self.always, rng.choice(self.sampled, self.sample, replace=False)])
+        order = rng.permutation(chosen)
+        batches = [
+            order[start : start + self.batch_size][self.world.rank :: self.world.size]
+            for start in range(0, self.steps * self.batch_size, self.batch_size)
+        ]
+        keys = [self.config.seed, EXAMPLE, epoch]
+        return self._load(batches, keys, augmented=True)
+
+    def validation(self, slices: SliceSet) -> Iterator[Batch]:
+        """This rank's share of the validation slices of the stage's kind, without augmentation, the same each time."""
+        shown = slices if self.stage.modalities is None else slices.of_modalities(self.stage.modalities)
+        wanted = np.arange(len(shown))
+        if self.stage.examples == "tumour_free":
+            wanted = np.flatnonzero(~shown.has_lesion)
+        mine = wanted[self.world.rank :: self.world.size]
+        batches = [mine[start : start + self.batch_size] for start in range(0, len(mine), self.batch_size)]
+        return self._load(batches, [self.config.seed, VALIDATION], augmented=False, slices=shown)
+
+    def _load(
+        self, batches: list[Indices], keys: list[int], *, augmented: bool, slices: SliceSet | None = None
+    ) -> Iterator[Batch]:
+        dataset = _Batches(slices or self.slices, batches, keys, self._draws if augmented else self._system_draws)
+        loaders = self.config.train.loaders
+        return iter(
+            DataLoader(
+                dataset,
+                batch_size=None,
+                num_workers=loaders,
+                prefetch_factor=4 if loaders else None,
+                multiprocessing_context="forkserver" if loaders else None,
+                pin_memory=False,
+            )
+        )
+
+    def _draws(self, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
+        transform = draw_augmentation(self.config.data.augment, len(self.slices.modalities), rng)
+        return {**self._system_draws(rng), **transform}
+
+    def _system_draws(self, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
+        return self.draw(self.stage.name, rng)
+
+
+class _Batches(Dataset[Batch]):
+    """One item is one batch, so that loader processes hand over whole batches."""
+
+    def __init__(
+        self,
+        slices: SliceSet,
+        batches: list[Indices],
+        keys: list[int],
+        draws: Callable[[np.random.Generator], dict[str, npt.NDArray[np.float32]]],
+    ) -> None:
+        self.slices, self.batches, self.keys, self.draws = slices, batches, keys, draws
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Batch:
+        chosen = self.batches[index]
+        image, regions = self.slices.read(chosen)
+        drawn: list[dict[str, Any]] = [
+            self.draws(np.random.default_rng([*self.keys, int(example)])) for example in chosen
+        ]
+        draws = {name: torch.from_numpy(np.stack([one[name] for one in drawn])) for name in drawn[0]}
+        return Batch(
+            torch.from_numpy(image),
+            torch.from_numpy(regions),
+            torch.from_numpy(self.slices.case_of[chosen]),
+            draws,
+        )

@@ -1,0 +1,100 @@
+"""What training carries from step to step besides the networks' weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.engine.balance import GradientBalance
+from ganseg_dist.systems.base import System
+
+
+@dataclass(slots=True)
+class Position:
+    """Where in the run training stands; all of it is JSON."""
+
+    stage: int = 0
+    epoch: int = 0
+    """Epochs of the stage that are done."""
+    step: int = 0
+    """Batches done over all stages."""
+    best_score: float | None = None
+    best_epoch: int | None = None
+    stopped: bool = False
+    """The stage's own rule has ended it."""
+    balances: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Running gradient norms by phase."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """One record an epoch: stage, epoch, step, losses and scores."""
+
+
+@dataclass(slots=True)
+class State:
+    """Networks, optimizers, averaged weights and position: what a checkpoint holds."""
+
+    networks: Mapping[str, nn.Module]
+    optimizers: dict[str, torch.optim.Optimizer]
+    averages: dict[str, AveragedModel]
+    """EMA copies by network; empty without `train.ema`."""
+    balances: dict[str, GradientBalance]
+    position: Position
+    best: dict[str, Tensor]
+    """Weights of the stage's best epoch, as `network.parameter`."""
+
+    @classmethod
+    def fresh(cls, system: System, config: RunConfig, device: torch.device) -> State:
+        """One Adam a network, across its phases (GANet-Seg, Section 5.4)."""
+        train = config.train
+        fused = device.type == "cuda"
+        optimizers: dict[str, torch.optim.Optimizer] = {
+            name: torch.optim.Adam(
+                network.parameters(),
+                lr=train.learning_rate,
+                betas=train.betas,
+                weight_decay=train.weight_decay,
+                fused=fused,
+            )
+            for name, network in system.networks.items()
+        }
+        averages: dict[str, AveragedModel] = {}
+        if train.ema is not None:
+            decay = get_ema_multi_avg_fn(train.ema)
+            averages = {name: AveragedModel(net, multi_avg_fn=decay) for name, net in system.networks.items()}
+        balances = {
+            phase.name: GradientBalance(phase.balance)
+            for stage in system.stages
+            for phase in stage.phases
+            if phase.balance is not None
+        }
+        return cls(system.networks, optimizers, averages, balances, Position(), {})
+
+    def judged(self) -> Mapping[str, nn.Module]:
+        """The networks that are validated and kept: the averaged ones where there are any."""
+        return {name: self.averages[name].module if name in self.averages else net for name, net in self.networks.items()}
+
+    def remember_best(self, names: tuple[str, ...]) -> None:
+        """Copy the judged weights of these networks as the stage's best."""
+        judged = self.judged()
+        self.best = {
+            f"{name}.{key}": value.detach().cpu().clone()
+            for name in names
+            for key, value in judged[name].state_dict().items()
+        }
+
+    def restore_best(self) -> None:
+        """Load the remembered weights into networks and averages."""
+        for name, network in self.networks.items():
+            weights = {
+                key.removeprefix(f"{name}."): value for key, value in self.best.items() if key.startswith(f"{name}.")
+            }
+            if weights:
+                network.load_state_dict(weights)
+                if name in self.averages:
+                    self.averages[name].module.load_state_dict(weights)
+        self.best = {}

@@ -1,0 +1,85 @@
+"""What training tells the world outside. The null tracker is the default, so the engine never asks whether to log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where training stands."""
+
+    stage: str
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int
+    scores: Mapping[str, float]
+    """The last validated epoch's scores."""
+
+
+class Tracker(Protocol):
+    """Receives what rank 0 sees. Nothing here may fail training: an implementation swallows and says so."""
+
+    def progress(self, progress: Progress) -> None:
+        """Called often; must return at once."""
+        ...
+
+    def steps(self, first_step: int, values: Mapping[str, list[float]]) -> None:
+        """Per-step losses and weights by name, for the steps from `first_step` on; NaN where a phase did not step."""
+        ...
+
+    def epoch(self, step: int, scores: Mapping[str, float]) -> None:
+        """Scores of a finished epoch, as `stage/score`."""
+        ...
+
+    def examples(self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]]) -> None:
+        """A few validation examples: image, regions and what the system predicts, (B, C, H, W) each."""
+        ...
+
+
+class NullTracker:
+    """Tells nobody."""
+
+    def progress(self, progress: Progress) -> None:
+        """Nothing."""
+
+    def steps(self, first_step: int, values: Mapping[str, list[float]]) -> None:
+        """Nothing."""
+
+    def epoch(self, step: int, scores: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def examples(self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Nothing."""
+
+
+class Trackers:
+    """Several trackers as one."""
+
+    def __init__(self, *trackers: Tracker) -> None:
+        self.trackers = trackers
+
+    def progress(self, progress: Progress) -> None:
+        """To each."""
+        for tracker in self.trackers:
+            tracker.progress(progress)
+
+    def steps(self, first_step: int, values: Mapping[str, list[float]]) -> None:
+        """To each."""
+        for tracker in self.trackers:
+            tracker.steps(first_step, values)
+
+    def epoch(self, step: int, scores: Mapping[str, float]) -> None:
+        """To each."""
+        for tracker in self.trackers:
+            tracker.epoch(step, scores)
+
+    def examples(self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]]) -> None:
+        """To each."""
+        for tracker in self.trackers:
+            tracker.examples(step, stage, pictures)

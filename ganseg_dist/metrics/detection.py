@@ -1,0 +1,138 @@
+"""Slices called abnormal by a discriminator's score: GANet-Seg's Table 1, and what it leaves out.
+
+The rule is "abnormal if score < threshold" throughout: a discriminator gives healthy tissue the high scores.
+A quantity that needs a class which is not there is None, never NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision
+
+from ganseg_dist.errors import DataError
+
+Scores = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdRow:
+    """What one threshold does to a set of slices."""
+
+    threshold: float
+    accuracy: float
+    sensitivity: float | None
+    """TP / (TP + FN); None without abnormal slices."""
+    specificity: float | None
+    """TN / (TN + FP); None without normal slices."""
+    youden_j: float | None
+    """Sensitivity + specificity - 1; None unless both classes are there."""
+    tp: int
+    fn: int
+    fp: int
+    tn: int
+
+
+def threshold_table(scores: Scores, abnormal: Flags, thresholds: Sequence[float]) -> tuple[ThresholdRow, ...]:
+    """GANet-Seg Table 1 with specificity, Youden's J and true negatives: one row a threshold.
+
+    `scores` (N,) and `abnormal` (N,) boolean, one a slice. Calibrate the threshold on validation
+    (`youden_optimal_threshold`), report this table on test.
+
+    Raises DataError when there are no slices, the lengths differ or a score is not finite.
+    """
+    _require_slices(scores, abnormal)
+    return tuple(_row(scores < threshold, abnormal, threshold) for threshold in thresholds)
+
+
+def auroc(scores: Scores, abnormal: Flags) -> float | None:
+    """Area under the ROC curve for finding abnormal slices by low scores, [0, 1]; None for one class alone."""
+    _require_slices(scores, abnormal)
+    if not _has_both_classes(abnormal):
+        return None
+    return float(binary_auroc(_abnormality(scores), torch.as_tensor(abnormal).long()))
+
+
+def auprc(scores: Scores, abnormal: Flags) -> float | None:
+    """Average precision for finding abnormal slices by low scores, [0, 1]; None for one class alone."""
+    _require_slices(scores, abnormal)
+    if not _has_both_classes(abnormal):
+        return None
+    return float(binary_average_precision(_abnormality(scores), torch.as_tensor(abnormal).long()))
+
+
+def youden_optimal_threshold(scores: Scores, abnormal: Flags) -> float | None:
+    """The threshold of the largest J = sensitivity + specificity - 1; the lowest of several; None for one class alone.
+
+    It lies halfway between two neighbouring scores. Where no threshold beats chance it is the lowest score,
+    by which nothing is abnormal.
+    """
+    _require_slices(scores, abnormal)
+    if not _has_both_classes(abnormal):
+        return None
+    values, positions = np.unique(scores, return_inverse=True)
+    # Below threshold k lie the slices of the k lowest values; the last threshold calls every slice abnormal.
+    flagged_abnormal, flagged_normal = (
+        np.concatenate([[0], np.cumsum(np.bincount(positions[chosen], minlength=len(values)))])
+        for chosen in (abnormal, ~abnormal)
+    )
+    # J times both class sizes, in whole numbers: rounding must not choose among equals.
+    scaled_j = flagged_abnormal * flagged_normal[-1] - flagged_normal * flagged_abnormal[-1]
+    best = int(np.argmax(scaled_j))
+    if best == 0:
+        return float(values[0])
+    # J is 0 when everything is flagged, so the best threshold has a score above it.
+    below, above = float(values[best - 1]), float(values[best])
+    halfway = below + (above - below) / 2
+    return halfway if halfway > below else above
+
+
+def _row(flagged: Flags, abnormal: Flags, threshold: float) -> ThresholdRow:
+    tp, fn, fp, tn = (
+        int(np.count_nonzero(cell))
+        for cell in (flagged & abnormal, ~flagged & abnormal, flagged & ~abnormal, ~flagged & ~abnormal)
+    )
+    sensitivity = tp / (tp + fn) if tp + fn else None
+    specificity = tn / (tn + fp) if tn + fp else None
+    return ThresholdRow(
+        threshold=threshold,
+        accuracy=(tp + tn) / len(abnormal),
+        sensitivity=sensitivity,
+        specificity=specificity,
+        youden_j=None if sensitivity is None or specificity is None else sensitivity + specificity - 1,
+        tp=tp,
+        fn=fn,
+        fp=fp,
+        tn=tn,
+    )
+
+
+def _abnormality(scores: Scores) -> Tensor:
+    """Ranks in [0, 1], the lowest score highest.
+
+    Both areas depend on order alone; torchmetrics squashes values outside [0, 1] by a sigmoid, which makes
+    ties of large logits.
+    """
+    values, ranks = np.unique(scores, return_inverse=True)
+    return torch.from_numpy(1 - ranks / len(values))
+
+
+def _has_both_classes(abnormal: Flags) -> bool:
+    return bool(abnormal.any() and not abnormal.all())
+
+
+def _require_slices(scores: Scores, abnormal: Flags) -> None:
+    if scores.ndim != 1 or scores.shape != abnormal.shape or not len(scores):
+        raise DataError(
+            f"scores: shape {scores.shape} beside {abnormal.shape} labels; give one score and one label a slice"
+        )
+    if abnormal.dtype != np.bool_:
+        raise DataError(f"abnormal: is {abnormal.dtype}, not boolean; compare the labels first")
+    if not np.isfinite(scores).all():
+        raise DataError(f"scores: {np.count_nonzero(~np.isfinite(scores))} are not finite; check the discriminator")

@@ -1,0 +1,88 @@
+"""Two masks on one grid: what every segmentation score takes, checked once and cut to where there is something."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ganseg_dist.errors import DataError
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class MaskPair:
+    """A prediction and its truth on the same grid."""
+
+    prediction: Mask
+    truth: Mask
+    spacing: tuple[float, ...]
+    """Voxel size along each axis in mm; ones for pictures, whose distances are then in pixels."""
+
+    @property
+    def voxel_volume(self) -> float:
+        """Volume of one voxel in mm3; 1 for pictures."""
+        return math.prod(self.spacing)
+
+    @property
+    def diagonal(self) -> float:
+        """Length of the grid's diagonal: 373.13 mm for 240x240x155 at 1 mm."""
+        return math.hypot(*(size * step for size, step in zip(self.truth.shape, self.spacing, strict=True)))
+
+    def cropped(self, margin: int = 0) -> MaskPair:
+        """Both masks cut to the bounding box of their union, `margin` voxels wider where the image goes on.
+
+        Everything outside is background, so distances, erosions and (with margin enough) dilations inside
+        are those of the whole image. The union must not be empty.
+        """
+        box = _bounding_box(self.prediction | self.truth, margin)
+        return MaskPair(np.ascontiguousarray(self.prediction[box]), np.ascontiguousarray(self.truth[box]), self.spacing)
+
+
+def pair_masks(prediction: Mask, truth: Mask, spacing_mm: Sequence[float] | None = None) -> MaskPair:
+    """Check two boolean masks and bring them on one grid.
+
+    Axes of length 1 are dropped: a picture stored as (X, Y, 1) is measured as the 2-D image it is, not as
+    a slab whose every voxel lies on its surface.
+
+    Raises DataError when a mask is not boolean, the shapes differ, or the spacing does not fit them.
+    """
+    require_masks(prediction, truth)
+    spacing = (1.0,) * truth.ndim if spacing_mm is None else tuple(float(step) for step in spacing_mm)
+    if len(spacing) != truth.ndim or not all(math.isfinite(step) and step > 0 for step in spacing):
+        raise DataError(
+            f"spacing_mm: {spacing} does not fit masks of shape {truth.shape}; give one positive size an axis"
+        )
+    kept = [axis for axis, size in enumerate(truth.shape) if size > 1] or [0]
+    shape = tuple(truth.shape[axis] for axis in kept)
+    return MaskPair(prediction.reshape(shape), truth.reshape(shape), tuple(spacing[axis] for axis in kept))
+
+
+def require_masks(prediction: Mask, truth: Mask) -> None:
+    """Raise DataError unless both are boolean, of one shape and not without voxels."""
+    for name, mask in (("prediction", prediction), ("truth", truth)):
+        if mask.dtype != np.bool_:
+            raise DataError(f"{name}: is {mask.dtype}, not boolean; threshold or compare it first")
+    if prediction.shape != truth.shape:
+        raise DataError(
+            f"prediction: shape {prediction.shape} differs from the truth's {truth.shape}; bring it on the truth's grid"
+        )
+    if truth.size == 0:
+        raise DataError(f"truth: shape {truth.shape} holds no voxels; score at least one")
+
+
+def _bounding_box(mask: Mask, margin: int) -> tuple[slice, ...]:
+    """Smallest box around the true voxels, widened by `margin` inside the image."""
+    box: list[slice] = []
+    for axis, size in enumerate(mask.shape):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        occupied = np.flatnonzero(mask.any(axis=others))
+        first, last = int(occupied[0]), int(occupied[-1])
+        box.append(slice(max(first - margin, 0), min(last + 1 + margin, size)))
+        # The axes still to come need only look inside what was found so far.
+        mask = mask[(slice(None),) * axis + (slice(first, last + 1),)]
+    return tuple(box)

@@ -1,0 +1,46 @@
+"""How much of two masks overlaps: Dice, IoU, sensitivity, specificity. Never NaN."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ganseg_dist.metrics.masks import Mask, require_masks
+
+
+def dice_score(prediction: Mask, truth: Mask) -> float:
+    """2|P ∩ T| / (|P| + |T|) of two boolean arrays of one shape, in [0, 1]. Both empty 1, one empty 0."""
+    require_masks(prediction, truth)
+    total = np.count_nonzero(prediction) + np.count_nonzero(truth)
+    return 2 * _shared(prediction, truth) / total if total else 1.0
+
+
+def iou_score(prediction: Mask, truth: Mask) -> float:
+    """|P ∩ T| / |P ∪ T| of two boolean arrays of one shape, in [0, 1]. Both empty 1, one empty 0."""
+    require_masks(prediction, truth)
+    union = np.count_nonzero(prediction | truth)
+    return _shared(prediction, truth) / union if union else 1.0
+
+
+def sensitivity(prediction: Mask, truth: Mask) -> float:
+    """TP / (TP + FN) of two boolean arrays of one shape, in [0, 1].
+
+    Where the truth is empty the ratio has no value; as with Dice, an empty prediction then scores 1 and
+    any other 0, so that an average over cases never rewards a false alarm.
+    """
+    require_masks(prediction, truth)
+    positives = np.count_nonzero(truth)
+    if positives:
+        return _shared(prediction, truth) / positives
+    return float(not prediction.any())
+
+
+def specificity(prediction: Mask, truth: Mask) -> float:
+    """TN / (TN + FP) of two boolean arrays of one shape, in [0, 1]: the sensitivity of the background.
+
+    Where the truth fills the image, a prediction that fills it too scores 1 and any other 0.
+    """
+    return sensitivity(~prediction, ~truth)
+
+
+def _shared(prediction: Mask, truth: Mask) -> int:
+    return int(np.count_nonzero(prediction & truth))

@@ -1,0 +1,55 @@
+"""Every segmentation score of one case in one flat dict: a row of a results table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ganseg_dist.errors import DataError
+from ganseg_dist.metrics.lesionwise import lesionwise_scores, paper_lesionwise_dice
+from ganseg_dist.metrics.masks import Mask
+from ganseg_dist.metrics.overlap import dice_score, iou_score, sensitivity, specificity
+from ganseg_dist.metrics.surface import hd95
+
+
+def case_scores(
+    prediction: Mask, truth: Mask, regions: Sequence[str], spacing_mm: Sequence[float] | None = None
+) -> dict[str, float]:
+    """Score (R, X, Y, Z) boolean masks region by region; keys are `region/score`, as in `wt/dice`.
+
+    Scores: `dice`, `iou`, `sensitivity`, `specificity`, `hd95_mm`; by the lesion-wise protocol of BraTS 2023
+    `lesion_dice`, `lesion_hd95_mm`, `lesion_sensitivity`, `lesion_specificity`, `lesion_f1` and the counts
+    `lesions_true`, `lesions_predicted`, `lesions_missed`, `lesions_false_positive`; by GANet-Seg's own
+    `paper_lesion_dice`. Without `spacing_mm` distances are in pixels, and end in `_px`. Never NaN.
+
+    Raises DataError when the masks are not boolean, differ in shape, or do not fit the regions or the spacing.
+    """
+    for name, masks in (("prediction", prediction), ("truth", truth)):
+        if len(masks) != len(regions):
+            raise DataError(f"{name}: {len(masks)} masks for regions {', '.join(regions)}; give one a region")
+    return {
+        f"{region}/{score}": value
+        for region, predicted, true in zip(regions, prediction, truth, strict=True)
+        for score, value in _region_scores(predicted, true, spacing_mm).items()
+    }
+
+
+def _region_scores(prediction: Mask, truth: Mask, spacing_mm: Sequence[float] | None) -> dict[str, float]:
+    unit = "px" if spacing_mm is None else "mm"
+    lesions = lesionwise_scores(prediction, truth, spacing_mm)
+    return {
+        "dice": dice_score(prediction, truth),
+        "iou": iou_score(prediction, truth),
+        "sensitivity": sensitivity(prediction, truth),
+        "specificity": specificity(prediction, truth),
+        f"hd95_{unit}": hd95(prediction, truth, spacing_mm),
+        "lesion_dice": lesions.dice,
+        f"lesion_hd95_{unit}": lesions.hd95,
+        "lesion_sensitivity": lesions.sensitivity,
+        "lesion_specificity": lesions.specificity,
+        "lesion_f1": lesions.detection_f1,
+        "lesions_true": float(lesions.n_truth),
+        "lesions_predicted": float(lesions.n_predicted),
+        "lesions_missed": float(lesions.n_missed),
+        "lesions_false_positive": float(lesions.n_false_positive),
+        "paper_lesion_dice": paper_lesionwise_dice(prediction, truth),
+    }

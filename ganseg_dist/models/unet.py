@@ -1,0 +1,76 @@
+"""The 2-D U-Net that segments, and in its inpainting form fills holes with healthy tissue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def instance_norm(channels: int) -> nn.Module:
+    """InstanceNorm2d with affine weights, computed as GroupNorm of one channel a group: the same numbers, faster."""
+    return nn.GroupNorm(channels, channels)
+
+
+def xavier_initialise(module: nn.Module) -> None:
+    """Xavier-uniform convolutions with zero biases, everywhere (GANet-Seg, Section 5.4.2)."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.xavier_uniform_(part.weight)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+
+
+class ConvBlock(nn.Sequential):
+    """Two 3x3 convolutions, each with InstanceNorm and ReLU; (B, c_in, H, W) to (B, c_out, H, W)."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
+            instance_norm(channels_out),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False),
+            instance_norm(channels_out),
+            nn.ReLU(inplace=True),
+        )
+
+
+class UNet(nn.Module):
+    """U-Net of GANet-Seg, Section 4.1.2: 2x2 max-pool down, transposed convolution up, skips, 1x1 head.
+
+    Args:
+        channels_in: input channels.
+        channels_out: output channels (logits, or intensities when `tanh`).
+        widths: channels at each resolution, finest first; the side is halved len(widths) - 1 times.
+        tanh: bound the output to (-1, 1), the range of prepared images.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, widths: Sequence[int], *, tanh: bool = False
+    ) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleList(
+            ConvBlock(below, here) for below, here in zip([channels_in, *widths[:-1]], widths, strict=True)
+        )
+        coarse_to_fine = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.upsample = nn.ModuleList(
+            nn.ConvTranspose2d(deep, here, 2, stride=2) for deep, here in coarse_to_fine
+        )
+        self.decoder = nn.ModuleList(ConvBlock(2 * here, here) for _, here in coarse_to_fine)
+        self.head = nn.Conv2d(widths[0], channels_out, 1)
+        self.tanh = tanh
+        self.downsampling = 2 ** (len(widths) - 1)
+        xavier_initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels_in, H, W), sides divisible by `downsampling`, to (B, channels_out, H, W)."""
+        skips: list[Tensor] = []
+        for block in self.encoder:
+            x = block(nn.functional.max_pool2d(x, 2) if skips else x)
+            skips.append(x)
+        skips.pop()
+        for upsample, block in zip(self.upsample, self.decoder, strict=True):
+            x = block(torch.cat([upsample(x), skips.pop()], dim=1))
+        x = self.head(x)
+        return torch.tanh(x) if self.tanh else x

@@ -1,0 +1,147 @@
+"""What a system is: networks, stages of phases, losses and predictions. Nothing of loops, devices or files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from ganseg_dist.data.batch import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """How a phase's terms are weighted against each other by their gradients' size.
+
+    ratio: lambda_i = w_i * clip(|grad L_reference| / (|grad L_i| + eps)); the reference keeps its own weight.
+    inverse: lambda_i = 1 / (|grad L_i| + eps), GANet-Seg Eq. 10 as printed.
+    Norms are taken at `parameter`, averaged over steps with `decay`, and detached.
+    """
+
+    parameter: str
+    """Dotted from the network's name, such as "segmenter.head.weight": the last one all terms share."""
+    reference: str
+    rule: Literal["ratio", "inverse"] = "ratio"
+    decay: float = 0.9
+    clip: tuple[float, float] = (1e-3, 1e3)
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One kind of step: which networks it updates, by which weighted terms, how often and in which epochs."""
+
+    name: str
+    trains: tuple[str, ...]
+    weights: Mapping[str, float]
+    """Weight of each term that `System.losses` returns for this phase."""
+    every: int = 1
+    """Batches per step of this phase."""
+    epochs: range | None = None
+    """Epochs of the stage in which it runs; none: all."""
+    balance: Balance | None = None
+
+    def due(self, epoch: int, batch: int) -> bool:
+        """Whether this phase steps on this batch."""
+        return (self.epochs is None or epoch in self.epochs) and batch % self.every == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Monitor:
+    """The validation score that chooses a stage's best epoch and may end it early."""
+
+    scores: tuple[str, ...]
+    """Names of the scores whose mean is watched."""
+    mode: Literal["max", "min"]
+    patience: int | None = None
+    """Epochs without improvement before the stage stops; none: never."""
+    since: int = 0
+    """First epoch that may be the best: earlier ones belong to a phase whose weights are not wanted."""
+
+    def value(self, scores: Mapping[str, float]) -> float:
+        """The watched mean."""
+        return sum(scores[name] for name in self.scores) / len(self.scores)
+
+    def better(self, new: float, old: float | None) -> bool:
+        """Whether `new` improves on `old`."""
+        return old is None or (new > old if self.mode == "max" else new < old)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of training that runs to its end before the next begins."""
+
+    name: str
+    phases: tuple[Phase, ...]
+    epochs: int
+    learning_rate: float
+    scores: Mapping[str, float]
+    """What `System.validate` returns for it, and each score's value for a case whose denominator is 0."""
+    monitor: Monitor
+    examples: Literal["all", "tumour_free"] = "all"
+    source: Literal["cohort", "healthy"] = "cohort"
+    """The cohort it learns from: the run's own, or a separate healthy one."""
+    modalities: tuple[str, ...] | None = None
+    """Channels its batches hold; none: all of the run's."""
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of the networks it trains, in order."""
+        return tuple(dict.fromkeys(name for phase in self.phases for name in phase.trains))
+
+
+class Ratio(NamedTuple):
+    """A validation score as sums, so that a case's slices add up before the division, over any number of workers."""
+
+    numerator: Tensor
+    """(B,)"""
+    denominator: Tensor
+    """(B,)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a system says of a batch; parts it has nothing to say on are none."""
+
+    probability: Tensor | None = None
+    """(B, R, H, W) in [0, 1]."""
+    anomaly: Tensor | None = None
+    """(B, 1, H, W) in [0, 1]; 1 is least like healthy tissue."""
+    reconstruction: Tensor | None = None
+    """(B, C', H, W) in [-1, 1], the image with its lesion filled by healthy tissue."""
+    score: Tensor | None = None
+    """(B,) in [0, 1], realism of the whole slice; low is abnormal."""
+
+    def pictures(self) -> dict[str, Tensor | None]:
+        """The parts that are images, by name."""
+        return {
+            "probability": self.probability,
+            "anomaly": self.anomaly,
+            "reconstruction": self.reconstruction,
+        }
+
+
+class System(Protocol):
+    """One published method. The engine drives it; it never sees ranks, devices, files or loggers."""
+
+    networks: Mapping[str, nn.Module]
+    stages: tuple[Stage, ...]
+
+    def draw(self, stage: str, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
+        """One example's random parameters (holes, noise); the engine keys `rng` by seed, epoch and example."""
+        ...
+
+    def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
+        """Raw named terms, each a mean over examples; the engine weights, sums and logs them."""
+        ...
+
+    def validate(self, stage: str, batch: Batch) -> dict[str, Ratio]:
+        """Validation scores of a batch, as sums for each example."""
+        ...
+
+    def predict(self, batch: Batch) -> Prediction:
+        """Masks, images and scores: what metrics, exports and synthesis use."""
+        ...

@@ -1,0 +1,43 @@
+"""Region heads: independent sigmoids, or the softmax over nested tissue classes that the GANet-Seg text has."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ganseg_dist.losses.segmentation import (
+    binary_cross_entropy_loss,
+    categorical_cross_entropy_loss,
+    dice_loss,
+)
+
+Head = Literal["sigmoid", "softmax"]
+
+
+def head_channels(head: Head, regions: int) -> int:
+    """Logits a pixel: one a region, or one a class with the background."""
+    return regions if head == "sigmoid" else regions + 1
+
+
+def region_probability(logits: Tensor, head: Head) -> Tensor:
+    """(B, K, H, W) logits to (B, R, H, W) probabilities of the regions.
+
+    Under softmax the regions are nested, whole tumour outermost: class r is what region r has and region
+    r + 1 has not, so a region's probability is the sum over its class and all deeper ones.
+    """
+    if head == "sigmoid":
+        return torch.sigmoid(logits.float())
+    deeper = torch.softmax(logits.float(), dim=1)[:, 1:]
+    return deeper.flip(1).cumsum(1).flip(1).clamp(0, 1)
+
+
+def segmentation_loss(logits: Tensor, truth: Tensor, head: Head, *, reduce: str = "mean") -> Tensor:
+    """Cross-entropy plus Dice (GANet-Seg Eqs. 3, 4 and 8); truth (B, R, H, W) in {0, 1}."""
+    if head == "sigmoid":
+        cross_entropy = binary_cross_entropy_loss(logits, truth, reduce=reduce)
+    else:
+        classes = truth.cumprod(dim=1).sum(dim=1).long()  # nested: how many regions deep a pixel lies
+        cross_entropy = categorical_cross_entropy_loss(logits, classes, reduce=reduce)
+    return cross_entropy + dice_loss(region_probability(logits, head), truth)

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from ganseg_dist.errors import DataError
+from ganseg_dist.metrics.masks import pair_masks
+
+
+def masks(shape):
+    return np.zeros(shape, bool), np.zeros(shape, bool)
+
+
+def test_diagonal_of_a_brats_volume():
+    assert pair_masks(*masks((240, 240, 155)), (1, 1, 1)).diagonal == pytest.approx(373.13, abs=5e-3)
+
+
+def test_crop_is_the_unions_box_widened_inside_the_image():
+    prediction, truth = masks((10, 10, 10))
+    prediction[1, 4, 5] = truth[3, 4, 9] = True
+    pair = pair_masks(prediction, truth)
+    assert pair.cropped().truth.shape == (3, 1, 5)
+    wide = pair.cropped(margin=3)
+    # x: 1-3 clipped at 0 to 6; y: 1 to 7; z: 2 to 9 clipped.
+    assert wide.truth.shape == (7, 7, 8)
+    assert np.argwhere(wide.prediction).tolist() == [[1, 3, 3]]
+    assert np.argwhere(wide.truth).tolist() == [[3, 3, 7]]
+
+
+def test_a_single_slice_is_an_image():
+    pair = pair_masks(*masks((30, 40, 1)), (1.0, 1.0, 5.0))
+    assert pair.truth.shape == (30, 40)
+    assert pair.diagonal == 50
+    assert pair_masks(*masks((1, 1, 1))).truth.shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truth", "spacing", "message"),
+    [
+        (np.zeros((2, 2), np.float32), np.zeros((2, 2), bool), None, "prediction: is float32, not boolean"),
+        (np.zeros((2, 2), bool), np.zeros((2, 3), bool), None, r"shape \(2, 2\) differs from the truth's \(2, 3\)"),
+        (np.zeros((0, 2), bool), np.zeros((0, 2), bool), None, "holds no voxels"),
+        (np.zeros((2, 2), bool), np.zeros((2, 2), bool), (1, 1, 1), "spacing_mm"),
+        (np.zeros((2, 2), bool), np.zeros((2, 2), bool), (1, float("nan")), "spacing_mm"),
+    ],
+)
+def test_errors_say_what_to_mend(prediction, truth, spacing, message):
+    with pytest.raises(DataError, match=message):
+        pair_masks(prediction, truth, spacing)

@@ -1,0 +1,45 @@
+import math
+
+import numpy as np
+import pytest
+
+from ganseg_dist.errors import DataError
+from ganseg_dist.metrics.segmentation import case_scores
+
+
+def two_regions():
+    truth = np.zeros((2, 20, 20, 10), bool)
+    truth[0, 4:12, 4:12, 2:8] = True
+    prediction = np.roll(truth, 1, axis=1)
+    return prediction, truth
+
+
+def test_one_flat_dict_with_units_in_the_names():
+    prediction, truth = two_regions()
+    scores = case_scores(prediction, truth, ("wt", "et"), (1.0, 1.0, 1.0))
+    assert len(scores) == 2 * 15
+    assert scores["wt/dice"] == scores["wt/lesion_dice"] == scores["wt/paper_lesion_dice"] == pytest.approx(7 / 8)
+    assert scores["wt/iou"] == pytest.approx(7 / 9)
+    assert scores["wt/hd95_mm"] == scores["wt/lesion_hd95_mm"] == 1
+    assert scores["wt/lesions_true"] == 1
+    # The second region is empty in both.
+    assert (scores["et/dice"], scores["et/hd95_mm"], scores["et/lesion_dice"], scores["et/lesions_true"]) == (
+        1,
+        0,
+        1,
+        0,
+    )
+    assert all(type(value) is float and math.isfinite(value) for value in scores.values())
+
+
+def test_pictures_are_measured_in_pixels():
+    prediction, truth = two_regions()
+    scores = case_scores(prediction, truth, ("wt", "et"))
+    assert {name.split("/")[1] for name in scores if "hd95" in name} == {"hd95_px", "lesion_hd95_px"}
+    assert scores["wt/hd95_px"] == 1
+
+
+def test_masks_must_fit_the_regions():
+    prediction, truth = two_regions()
+    with pytest.raises(DataError, match="prediction: 2 masks for regions wt"):
+        case_scores(prediction, truth, ("wt",))
