@@ -51,18 +51,16 @@ def foreground(image: Volume) -> Mask:
     return _without_holes(_largest_part(body))
 
 
-def is_skull_stripped(image: Volume, spacing_mm: tuple[float, float, float] | None = None) -> bool:
-    """Whether every modality has a background of one exact value and what remains can be a brain.
+def is_skull_stripped(image: Volume, body: Mask, spacing_mm: tuple[float, float, float] | None) -> bool:
+    """Whether every modality has a background of one exact value and the body can be a brain.
 
-    image: (C, X, Y, Z). spacing_mm lets a whole head with a zeroed background be told by its volume.
+    image: (C, X, Y, Z); body: its `foreground`, (X, Y, Z). spacing_mm tells a whole head whose background was
+    zeroed by its volume; none: that is not looked at.
     """
-    for volume in image:
-        deviation, bright = _deviation(volume)
-        if bright == 0 or not _has_clean_background(deviation, bright):
-            return False
-    if spacing_mm is None:
-        return True
-    return float(foreground(image).sum()) * math.prod(spacing_mm) / 1000 <= LARGEST_BRAIN_ML
+    backgrounds = (_deviation(volume) for volume in image)
+    if not all(bright > 0 and _has_clean_background(deviation, bright) for deviation, bright in backgrounds):
+        return False
+    return spacing_mm is None or float(body.sum()) * math.prod(spacing_mm) / 1000 <= LARGEST_BRAIN_ML
 
 
 def _deviation(volume: Volume) -> tuple[Volume, float]:
@@ -121,4 +119,4 @@ def _without_holes(body: Mask) -> Mask:
     for border in (gaps[0], gaps[-1], gaps[:, 0], gaps[:, -1]):
         open_gaps[np.unique(border)] = True
     open_gaps[0] = False
-    return ~open_gaps[gaps]
+    return np.asarray(~open_gaps[gaps])

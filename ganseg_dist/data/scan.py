@@ -11,7 +11,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from nibabel.affines import voxel_sizes
 from nibabel.filebasedimages import ImageFileError
+from nibabel.fileholders import FileHolder
+from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 
 from ganseg_dist.data.cohort import Case, Source
@@ -37,7 +40,7 @@ class Grid:
         """Voxel size along each axis; none for pictures, whose distances are in pixels."""
         if self.affine is None:
             return None
-        x, y, z = nib.affines.voxel_sizes(self.affine)
+        x, y, z = voxel_sizes(self.affine)
         return float(x), float(y), float(z)
 
 
@@ -85,7 +88,7 @@ def load_volume(source: Source) -> tuple[Volume, Grid]:
     if is_nifti(source.files[0]):
         data, affine = _load_nifti(source.files[0], source.channel)
         if data.ndim != 3:
-            raise DataError(f"{source.files[0]}: is {data.ndim}-D; expected a 3-D volume")
+            raise DataError(f"{source.files[0]}: is {data.ndim}-D; export it as a 3-D volume")
         shape = (int(data.shape[0]), int(data.shape[1]), int(data.shape[2]))
         return np.ascontiguousarray(data, dtype=np.float32), Grid(shape, affine)
     planes = [_load_picture(file) for file in source.files]
@@ -141,15 +144,16 @@ def is_nifti(path: Path) -> bool:
 
 
 def _load_nifti(path: Path, channel: int | None) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
-    """One channel's voxels, so that a large 4-D file is never in memory whole."""
+    """One channel's voxels and the affine; a large 4-D file is never in memory whole."""
     try:
-        image = nib.load(path)
-        affine = np.asarray(image.affine, dtype=np.float64)
-        if len(image.shape) != 4:
-            return np.asanyarray(image.dataobj), affine
-        channels = int(image.shape[3])
-        if channels == 1 or (channel is not None and channel < channels):
-            return np.asanyarray(image.dataobj[..., 0 if channels == 1 else channel]), affine
+        with ImageOpener(path) as stream:
+            image = type(nib.load(path)).from_file_map({"image": FileHolder(fileobj=stream)})
+            channels = int(image.shape[3]) if len(image.shape) == 4 else None
+            index = 0 if channels == 1 else channel
+            if channels is None or (index is not None and index < channels):
+                data = np.asanyarray(image.dataobj if channels is None else image.dataobj[..., index])
+                stream.read(1)  # at the end of a compressed file this compares its checksum
+                return data, np.asarray(image.affine, dtype=np.float64)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; check the name or leave the case out") from None
     except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:

@@ -72,7 +72,7 @@ def lesionwise_scores(prediction: Mask, truth: Mask, spacing_mm: Sequence[float]
     whole = pair_masks(prediction, truth, spacing_mm)
     if not (whole.prediction.any() or whole.truth.any()):
         return LesionScores(1.0, 0.0, 1.0, 1.0, 1.0, n_truth=0, n_predicted=0, n_missed=0, n_false_positive=0)
-    pair = whole.cropped(margin=DILATION)
+    pair = whole.cropped()
     matching = _match(pair)
 
     # Rounded, for an affine's rounding error must not carry a lesion over the floor.

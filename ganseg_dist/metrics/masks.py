@@ -33,13 +33,14 @@ class MaskPair:
         """Length of the grid's diagonal: 373.13 mm for 240x240x155 at 1 mm."""
         return math.hypot(*(size * step for size, step in zip(self.truth.shape, self.spacing, strict=True)))
 
-    def cropped(self, margin: int = 0) -> MaskPair:
-        """Both masks cut to the bounding box of their union, `margin` voxels wider where the image goes on.
+    def cropped(self) -> MaskPair:
+        """Both masks cut to the bounding box of their union, which must not be empty.
 
-        Everything outside is background, so distances, erosions and (with margin enough) dilations inside
-        are those of the whole image. The union must not be empty.
+        Distances, surfaces and dilations inside are those of the whole image, for everything outside is
+        background. The components of a dilation are too: whatever it joins outside the box it also joins at
+        the nearest voxels inside, which lie no farther, along any axis, from the mask.
         """
-        box = _bounding_box(self.prediction | self.truth, margin)
+        box = _bounding_box(self.prediction | self.truth)
         return MaskPair(np.ascontiguousarray(self.prediction[box]), np.ascontiguousarray(self.truth[box]), self.spacing)
 
 
@@ -75,14 +76,13 @@ def require_masks(prediction: Mask, truth: Mask) -> None:
         raise DataError(f"truth: shape {truth.shape} holds no voxels; score at least one")
 
 
-def _bounding_box(mask: Mask, margin: int) -> tuple[slice, ...]:
-    """Smallest box around the true voxels, widened by `margin` inside the image."""
+def _bounding_box(mask: Mask) -> tuple[slice, ...]:
+    """Smallest box around the true voxels."""
     box: list[slice] = []
-    for axis, size in enumerate(mask.shape):
+    for axis in range(mask.ndim):
         others = tuple(other for other in range(mask.ndim) if other != axis)
         occupied = np.flatnonzero(mask.any(axis=others))
-        first, last = int(occupied[0]), int(occupied[-1])
-        box.append(slice(max(first - margin, 0), min(last + 1 + margin, size)))
+        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
         # The axes still to come need only look inside what was found so far.
-        mask = mask[(slice(None),) * axis + (slice(first, last + 1),)]
+        mask = mask[(slice(None),) * axis + (box[axis],)]
     return tuple(box)

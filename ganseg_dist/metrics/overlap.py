@@ -10,15 +10,15 @@ from ganseg_dist.metrics.masks import Mask, require_masks
 def dice_score(prediction: Mask, truth: Mask) -> float:
     """2|P ∩ T| / (|P| + |T|) of two boolean arrays of one shape, in [0, 1]. Both empty 1, one empty 0."""
     require_masks(prediction, truth)
-    total = np.count_nonzero(prediction) + np.count_nonzero(truth)
-    return 2 * _shared(prediction, truth) / total if total else 1.0
+    total = _count(prediction) + _count(truth)
+    return 2 * _count(prediction & truth) / total if total else 1.0
 
 
 def iou_score(prediction: Mask, truth: Mask) -> float:
     """|P ∩ T| / |P ∪ T| of two boolean arrays of one shape, in [0, 1]. Both empty 1, one empty 0."""
     require_masks(prediction, truth)
-    union = np.count_nonzero(prediction | truth)
-    return _shared(prediction, truth) / union if union else 1.0
+    union = _count(prediction | truth)
+    return _count(prediction & truth) / union if union else 1.0
 
 
 def sensitivity(prediction: Mask, truth: Mask) -> float:
@@ -28,9 +28,9 @@ def sensitivity(prediction: Mask, truth: Mask) -> float:
     any other 0, so that an average over cases never rewards a false alarm.
     """
     require_masks(prediction, truth)
-    positives = np.count_nonzero(truth)
+    positives = _count(truth)
     if positives:
-        return _shared(prediction, truth) / positives
+        return _count(prediction & truth) / positives
     return float(not prediction.any())
 
 
@@ -42,5 +42,5 @@ def specificity(prediction: Mask, truth: Mask) -> float:
     return sensitivity(~prediction, ~truth)
 
 
-def _shared(prediction: Mask, truth: Mask) -> int:
-    return int(np.count_nonzero(prediction & truth))
+def _count(mask: Mask) -> int:
+    return int(np.count_nonzero(mask))

@@ -13,16 +13,13 @@ def test_diagonal_of_a_brats_volume():
     assert pair_masks(*masks((240, 240, 155)), (1, 1, 1)).diagonal == pytest.approx(373.13, abs=5e-3)
 
 
-def test_crop_is_the_unions_box_widened_inside_the_image():
+def test_crop_is_the_unions_box():
     prediction, truth = masks((10, 10, 10))
     prediction[1, 4, 5] = truth[3, 4, 9] = True
-    pair = pair_masks(prediction, truth)
-    assert pair.cropped().truth.shape == (3, 1, 5)
-    wide = pair.cropped(margin=3)
-    # x: 1-3 clipped at 0 to 6; y: 1 to 7; z: 2 to 9 clipped.
-    assert wide.truth.shape == (7, 7, 8)
-    assert np.argwhere(wide.prediction).tolist() == [[1, 3, 3]]
-    assert np.argwhere(wide.truth).tolist() == [[3, 3, 7]]
+    near = pair_masks(prediction, truth).cropped()
+    assert near.truth.shape == (3, 1, 5)
+    assert np.argwhere(near.prediction).tolist() == [[0, 0, 0]]
+    assert np.argwhere(near.truth).tolist() == [[2, 0, 4]]
 
 
 def test_a_single_slice_is_an_image():

@@ -23,13 +23,9 @@ def test_one_flat_dict_with_units_in_the_names():
     assert scores["wt/hd95_mm"] == scores["wt/lesion_hd95_mm"] == 1
     assert scores["wt/lesions_true"] == 1
     # The second region is empty in both.
-    assert (scores["et/dice"], scores["et/hd95_mm"], scores["et/lesion_dice"], scores["et/lesions_true"]) == (
-        1,
-        0,
-        1,
-        0,
-    )
-    assert all(type(value) is float and math.isfinite(value) for value in scores.values())
+    assert [scores[f"et/{name}"] for name in ("dice", "hd95_mm", "lesion_dice", "lesions_true")] == [1, 0, 1, 0]
+    assert {type(value) for value in scores.values()} == {float}
+    assert all(math.isfinite(value) for value in scores.values())
 
 
 def test_pictures_are_measured_in_pixels():

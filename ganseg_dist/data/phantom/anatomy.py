@@ -18,7 +18,7 @@ from ganseg_dist.errors import MissingDependency
 
 CENTRE_MM = (0.0, -17.0, 5.0)
 """The middle of the MNI152 brain, and of every phantom's grid, in MNI coordinates."""
-FIELD_OF_VIEW_MM = (160.0, 208.0, 176.0)
+FIELD_OF_VIEW_MM = (176.0, 208.0, 176.0)
 """Holds the template (145 x 180 x 154 mm) after any deformation drawn here."""
 
 ATLAS_SPACING_MM = 1

@@ -61,10 +61,10 @@ def draw_site(seed: int, index: int) -> Site:
         name=f"site_{index + 1}",
         gain={modality: round(float(np.exp(rng.normal(6.2, 0.5))), 1) for modality in MODALITIES},
         tissue={
-            modality: {name: round(level * float(np.exp(rng.normal(0, 0.05))), 4) for name, level in table.items()}
+            modality: {name: round(level * float(np.exp(rng.normal(0, 0.07))), 4) for name, level in table.items()}
             for modality, table in CONTRASTS.items()
         },
-        gamma=round(0.8 + 0.45 * gamma, 3),
+        gamma=round(0.75 + 0.6 * gamma, 3),
         noise=round(0.008 + 0.02 * noise, 4),
         bias=round(0.04 + 0.09 * bias, 3),
         slice_mm=round(1 + 4 * slice_mm, 2),

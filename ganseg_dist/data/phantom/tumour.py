@@ -112,7 +112,7 @@ def grow_tumour(
         inside = {"necrosis": in_core - in_enhancing, "enhancing": in_enhancing}
     else:
         patchy = rng.random() < LOW_GRADE_PATCHY_CHANCE
-        specks = (smooth_noise(rng, grid, 5) > 1) & patchy
+        specks = (smooth_noise(rng, grid, 5) > 1.4) & patchy
         inner = core & ~specks
         inside = {"solid": in_core * ~specks, "enhancing": in_core * specks}
     swollen = (oedema_mm < 0) & (brain.fluid < 0.5) & brain.inside

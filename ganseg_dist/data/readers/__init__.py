@@ -35,7 +35,7 @@ def read_cohort(root: Path, layout: str | None = None) -> Cohort:
         )
     cases = reader.cases(root)
     if not cases:
-        raise DataError(f"{root}: holds no cases in layout {reader.name} ({reader.describes}); check the folder or the layout")
+        raise DataError(f"{root}: holds no cases in layout {reader.name} ({reader.describes}); check the path")
     return Cohort(root, reader.name, cases)
 
 

@@ -32,6 +32,9 @@ OLD_ID = re.compile(r"brats1[789]_(?P<site>2013|CBICA|TCIA\d*|TMC)_(?P<patient>.
 NEW_ID = re.compile(r"(?P<patient>.+)-\d{3}")
 """2023 on ends in the timepoint."""
 
+DEEPEST = 4
+"""Folders between the root and a case: releases nest themselves, and HGG/ and LGG/ inside."""
+
 TCGA_ID = re.compile(r"(?P<site>TCGA-\w{2})-\w{4}")
 
 
@@ -54,8 +57,10 @@ class BratsReader:
 
 def _case_folders(root: Path) -> Iterator[tuple[Path, Mapping[str, Path]]]:
     """Each folder with its files by the data set's own modality names."""
-    for path, _, names in os.walk(root, followlinks=True):
+    for path, subfolders, names in os.walk(root, followlinks=True):
         folder = Path(path)
+        if len(folder.relative_to(root).parts) >= DEEPEST:
+            subfolders.clear()
         images = {
             modality: folder / file
             for style, separator in ((OLD_NAMES, "_"), (NEW_NAMES, "-"))

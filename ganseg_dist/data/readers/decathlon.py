@@ -57,7 +57,7 @@ class DecathlonReader:
             return _nnunet_cases(root, file, description)
         if "modality" in description and "training" in description:
             return _decathlon_cases(root, file, description)
-        raise DataError(f"{file}: has neither channel_names (nnU-Net) nor modality and training (Decathlon); complete it")
+        raise DataError(f"{file}: has neither channel_names (nnU-Net) nor modality, training (Decathlon); add them")
 
 
 def _load(file: Path) -> Mapping[str, Any]:

@@ -1,0 +1,55 @@
+"""`ganseg check`: look for what would spoil training, before anything trains."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+from ganseg_dist.cli import show
+
+
+def check(
+    data: Path = typer.Argument(help="A folder in any supported layout, or a CSV manifest."),
+    layout: str | None = typer.Option(None, help="Layout by name; recognised when not given."),
+    as_json: bool = typer.Option(False, "--json", help="Findings as JSON on stdout."),
+    local: bool = typer.Option(True, "--local/--ray", help="In this process, or as Ray tasks over a cluster."),
+) -> None:
+    """Check a cohort: unreadable files, shapes that disagree, NaN, strange labels, duplicates, and more.
+
+    One line a finding: file, problem, remedy. Exit code 1 when something would spoil training; warnings are 0.
+    """
+    from contextlib import nullcontext
+
+    from ganseg_dist.data.readers import read_cohort
+    from ganseg_dist.runners.cluster import map_on_cluster, ray_cluster
+    from ganseg_dist.runners.prepare import map_here, preflight
+
+    cohort = read_cohort(data, layout)
+    with nullcontext() if local else ray_cluster(), show.bar("Checking") as advance:
+        found = preflight(cohort, mapper=map_here if local else map_on_cluster, advance=advance)
+    warnings = len(found.findings) - len(found.errors)
+    if as_json:
+        summary = {
+            "root": str(cohort.root),
+            "layout": cohort.layout,
+            "cases": len(cohort.cases),
+            "patients": len(cohort.patients),
+            "sites": sorted({case.site for case in cohort.cases}),
+            "modalities": list(cohort.modalities),
+            "regions": list(cohort.regions),
+            "findings": [finding.to_dict() for finding in found.findings],
+        }
+        typer.echo(json.dumps(summary, indent=1))
+    else:
+        for finding in found.findings:
+            typer.echo(finding.line())
+        sites = len({case.site for case in cohort.cases})
+        typer.echo(
+            f"{cohort.layout}: {len(cohort.cases)} cases, {len(cohort.patients)} patients, {sites} sites; "
+            f"modalities {', '.join(cohort.modalities) or 'none shared'}; regions {', '.join(cohort.regions) or 'none'}; "
+            f"{len(found.errors)} errors, {warnings} warnings"
+        )
+    if found.errors:
+        raise typer.Exit(1)

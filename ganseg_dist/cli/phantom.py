@@ -1,0 +1,36 @@
+"""`ganseg phantom`: a synthetic cohort to try everything on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from ganseg_dist.cli import show
+
+
+def phantom(
+    out: Path = typer.Argument(help="Folder to write the cohort into."),
+    patients: int = typer.Option(12, min=1, help="Patients with a tumour."),
+    sites: int = typer.Option(3, min=1, help="Hospitals; each has its own contrast, noise, bias field and resolution."),
+    seed: int = typer.Option(0, min=0, help="The same seed gives the same bytes."),
+    healthy: int | None = typer.Option(None, min=0, help="Healthy subjects besides; a quarter of the patients if not given."),
+    spacing_mm: float = typer.Option(2.0, min=0.5, max=8.0, help="Voxel size."),
+) -> None:
+    """Make a phantom cohort: real MNI152 anatomy deformed per patient, with synthetic tumours, in BraTS 2020 layout.
+
+    It is a phantom: good for trying and testing, never evidence about patients.
+    """
+    from ganseg_dist.data.phantom import make_phantom
+
+    with show.bar("Making phantom patients") as advance:
+        make_phantom(
+            out,
+            patients=patients,
+            sites=sites,
+            seed=seed,
+            healthy=patients // 4 if healthy is None else healthy,
+            spacing_mm=spacing_mm,
+            progress=advance,
+        )
+    typer.echo(f"{out}: phantom cohort of {patients} patients at {sites} sites (synthetic, not patients)")

@@ -1,0 +1,93 @@
+"""What is scored side by side on the same cases: models, and a threshold on FLAIR as the floor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ganseg_dist.config import DataConfig
+from ganseg_dist.data.cohort import Case
+from ganseg_dist.data.preprocess import prepare_scan, restore
+from ganseg_dist.data.scan import Scan, load_scan
+from ganseg_dist.inference.predictor import CasePrediction, Predictor
+from ganseg_dist.metrics.threshold import ThresholdScan
+
+FLAIR_THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(1, 100))
+MOST_CASES_TO_FIT = 40
+
+
+class Arm(Protocol):
+    """Something that segments a scan."""
+
+    name: str
+    kind: str
+    """model, comparison or baseline."""
+    modalities: tuple[str, ...]
+    regions: tuple[str, ...]
+
+    def segment(self, scan: Scan) -> tuple[npt.NDArray[np.bool_], CasePrediction | None]:
+        """(R, X, Y, Z) on the scan's grid, and all the model said where it is one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelArm:
+    """A trained model at its thresholds."""
+
+    name: str
+    kind: str
+    predictor: Predictor
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The model's channels."""
+        return self.predictor.modalities
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The model's regions."""
+        return self.predictor.regions
+
+    def segment(self, scan: Scan) -> tuple[npt.NDArray[np.bool_], CasePrediction | None]:
+        """The model's regions."""
+        prediction = self.predictor.predict_scan(scan)
+        return prediction.regions, prediction
+
+
+@dataclass(frozen=True, slots=True)
+class FlairThreshold:
+    """Whole tumour is whatever is bright on FLAIR: the baseline every learnt method must beat."""
+
+    threshold: float
+    """On FLAIR scaled from [-1, 1] to [0, 1]."""
+    fitted_on: int
+    config: DataConfig
+    name: str = "FLAIR threshold"
+    kind: str = "baseline"
+    modalities: tuple[str, ...] = ("flair",)
+    regions: tuple[str, ...] = ("wt",)
+
+    @classmethod
+    def fitted(cls, cases: Iterable[Case], config: DataConfig) -> FlairThreshold | None:
+        """The threshold of the best mean Dice over these (training) cases; none when no case has FLAIR and a mask."""
+        usable = [case for case in cases if "flair" in case.images and case.mask is not None][:MOST_CASES_TO_FIT]
+        if not usable:
+            return None
+        scan = ThresholdScan(FLAIR_THRESHOLDS)
+        for case in usable:
+            prepared = prepare_scan(load_scan(case, ("flair",)), config, ("wt",))
+            assert prepared.masks is not None
+            scan.add(case.id, (prepared.image[:, 0] + 1) / 2, prepared.masks[:, 0] > 0)
+        return cls(scan.best().threshold, len(usable), config)
+
+    def segment(self, scan: Scan) -> tuple[npt.NDArray[np.bool_], CasePrediction | None]:
+        """FLAIR at or above the threshold."""
+        flair = scan.modalities.index("flair")
+        alone = Scan(("flair",), scan.image[[flair]], None, scan.grid)
+        prepared = prepare_scan(alone, self.config, ("wt",))
+        brightness = restore((prepared.image + 1) / 2, prepared.placement)
+        return brightness >= self.threshold, None

@@ -1,0 +1,58 @@
+"""The model card: what a model is, what it learnt from, and what it must not be used for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.data.cohort import Split
+
+
+def model_card(
+    config: RunConfig,
+    data: Mapping[str, Any],
+    split: Split,
+    history: Sequence[Mapping[str, Any]],
+    run: Mapping[str, Any],
+) -> str:
+    """Markdown from a run's records. Counts alone: no patient or path is named."""
+    sites = Counter(case["site"] for case in data["cases"])
+    last = history[-1] if history else {"scores": {}, "epoch": 0}
+    best = _best_scores(history, last.get("stage"))
+    kind = "GANet-Seg" if config.system.gan else "plain U-Net (no GAN terms)"
+    lines = [
+        f"# {run['name']}",
+        "",
+        f"{kind}, recipe `{config.recipe}`, {config.system.reading} reading. Research software: not a medical device.",
+        "",
+    ]
+    if data["phantom"]:
+        lines += ["**Trained on a synthetic phantom cohort, not on patients.**", ""]
+    lines += [
+        "## Input and output",
+        f"- Modalities, in order: {', '.join(config.data.modalities or ())}",
+        f"- Regions: {', '.join(config.data.regions or ())}",
+        f"- Slices of {config.data.size} x {config.data.size} pixels at {config.data.spacing_mm} mm or coarser",
+        "",
+        "## Data",
+        f"- {len(data['cases'])} cases of {len({case['patient'] for case in data['cases']})} patients; "
+        f"{len(split.train)} patients trained, {len(split.validation)} validated, {len(split.test)} held out",
+        f"- Cases per site: {', '.join(f'{site} {count}' for site, count in sorted(sites.items()))}",
+        f"- Cases excluded by preflight: {len({finding['case'] for finding in data['excluded']})}",
+        "",
+        "## Training",
+        f"- Seed {config.seed}; {len(history)} epochs over all stages in {run['seconds'] / 60:.1f} minutes",
+        f"- Best validation scores: {', '.join(f'{name} {value:.3f}' for name, value in best.items()) or 'none'}",
+        f"- Code {run['version']}, commit {run['commit'] or 'unknown'}",
+        "",
+        "Scores on held-out patients, with intervals, are in the run's evaluation, not here.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _best_scores(history: Sequence[Mapping[str, Any]], stage: str | None) -> Mapping[str, float]:
+    """Scores of the last stage's epoch with the highest mean."""
+    scored = [record["scores"] for record in history if record["stage"] == stage and record["scores"]]
+    return max(scored, key=lambda scores: sum(scores.values()) / len(scores)) if scored else {}

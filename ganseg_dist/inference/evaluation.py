@@ -1,0 +1,274 @@
+"""Scores of arms on full volumes, case by case, with intervals, and what the discriminator says of each slice."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import roc_curve
+
+from ganseg_dist.atomic import write_json, write_text
+from ganseg_dist.data.cohort import Case
+from ganseg_dist.data.scan import Labels, Scan, Volume, load_scan
+from ganseg_dist.data.store import LEAST_BODY
+from ganseg_dist.data.preprocess import REGION_LABELS
+from ganseg_dist.inference.arms import Arm
+from ganseg_dist.inference.healthy import feedback_evidence, hole_evidence
+from ganseg_dist.inference.predictor import CasePrediction, Predictor
+from ganseg_dist.metrics.detection import auprc, auroc, threshold_table
+from ganseg_dist.metrics.segmentation import case_scores
+from ganseg_dist.metrics.statistics import bootstrap_mean, compare_paired
+from ganseg_dist.systems.ganet_seg import GANetSeg
+
+TABLE_THRESHOLDS = (0.1, 0.2, 0.3, 0.4)
+"""The rows of GANet-Seg's Table 1; the calibrated threshold is added."""
+
+HELD_FOR_EVIDENCE = 4
+"""Slices of each kind that a case gives to the healthy model's evidence."""
+
+
+@dataclass(slots=True)
+class CaseRow:
+    """One case under one arm."""
+
+    case: str
+    patient: str
+    site: str
+    scores: dict[str, float]
+
+
+@dataclass(slots=True)
+class Picture:
+    """A case's slice with the most lesion, for the gallery."""
+
+    case: str
+    slice: int
+    dice: float
+    arrays: dict[str, npt.NDArray[Any]]
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """Everything measured on one part of a cohort."""
+
+    part: str
+    rows: dict[str, list[CaseRow]] = field(default_factory=dict)
+    """By arm."""
+    kinds: dict[str, str] = field(default_factory=dict)
+    slice_scores: list[float] = field(default_factory=list)
+    slice_abnormal: list[bool] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    healthy_slices: list[tuple[str, Volume]] = field(default_factory=list)
+    lesion_slices: list[tuple[str, Volume, Labels]] = field(default_factory=list)
+
+
+def evaluate(
+    arms: Sequence[Arm],
+    cases: Sequence[Case],
+    part: str,
+    *,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Score every arm on every case; the first arm is the one whose slices and pictures are kept.
+
+    Raises DataError when a case cannot be read or has no mask.
+    """
+    result = Evaluation(part, {arm.name: [] for arm in arms}, {arm.name: arm.kind for arm in arms})
+    for index, case in enumerate(cases):
+        for position, arm in enumerate(arms):
+            scan = load_scan(case, arm.modalities)
+            predicted, said = arm.segment(scan)
+            truth = region_masks(scan, arm.regions)
+            scores = case_scores(predicted, truth, arm.regions, scan.grid.spacing_mm)
+            result.rows[arm.name].append(CaseRow(case.id, case.patient, case.site, scores))
+            if position == 0 and said is not None:
+                _keep_slices(result, case, said, scores[f"{arm.regions[0]}/dice"])
+        advance(index + 1, len(cases))
+    return result
+
+
+def region_masks(scan: Scan, regions: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """(R, X, Y, Z) of the scan's labels."""
+    assert scan.labels is not None, "evaluation is for cases with a mask"
+    return np.stack([np.isin(scan.labels, REGION_LABELS[region]) for region in regions])
+
+
+def summarise(result: Evaluation, predictor: Predictor) -> dict[str, Any]:
+    """The JSON that reports and tables are made of; every mean with its interval and n patients."""
+    main = next(iter(result.rows))
+    rows = []
+    for arm, cases in result.rows.items():
+        patients = [row.patient for row in cases]
+        scores = {
+            name: asdict(bootstrap_mean([row.scores[name] for row in cases], patients)) for name in cases[0].scores
+        }
+        rows.append({"name": arm, "kind": result.kinds[arm], "n": len(cases), "scores": scores})
+    return {
+        "part": result.part,
+        "n_cases": len(result.rows[main]),
+        "n_patients": len({row.patient for row in result.rows[main]}),
+        "distance_unit": "px" if any(name.endswith("_px") for name in result.rows[main][0].scores) else "mm",
+        "rows": rows,
+        "paired": [_paired(result, main, other) for other in result.rows if other != main],
+        "detection": _detection(result, predictor),
+        "healthy": _healthy(result, predictor),
+        "thresholds": {region: predictor.thresholds.of(region) for region in predictor.regions},
+        "calibrated_on": predictor.thresholds.calibrated_on,
+    }
+
+
+def save_evaluation(folder: Path, result: Evaluation, predictor: Predictor) -> dict[str, Any]:
+    """Write cases.csv, summary.json, thresholds.csv and gallery.npz; returns the summary."""
+    summary = summarise(result, predictor)
+    folder.mkdir(parents=True, exist_ok=True)
+    main = next(iter(result.rows))
+    write_text(folder / "cases.csv", _csv([_flat(row) for row in result.rows[main]]))
+    for arm, rows in result.rows.items():
+        if arm != main:
+            slug = "".join(letter if letter.isalnum() else "-" for letter in arm.lower()).strip("-")
+            write_text(folder / f"cases-{slug}.csv", _csv([_flat(row) for row in rows]))
+    if summary["detection"] is not None:
+        write_text(folder / "thresholds.csv", _csv(summary["detection"]["rows"]))
+    _save_gallery(folder / "gallery.npz", result.pictures)
+    write_json(folder / "summary.json", summary)
+    return summary
+
+
+def _keep_slices(result: Evaluation, case: Case, said: CasePrediction, dice: float) -> None:
+    prepared, on_prepared = said.prepared, said.on_prepared
+    assert prepared.masks is not None
+    lesion = prepared.masks[:, 0].sum(axis=(1, 2))
+    usable = (prepared.image > -1).any(axis=1).mean(axis=(1, 2)) >= LEAST_BODY
+    if on_prepared.score is not None:
+        result.slice_scores += on_prepared.score[usable].tolist()
+        result.slice_abnormal += (lesion[usable] > 0).tolist()
+        for index in _spread(np.flatnonzero(usable & (lesion == 0))):
+            result.healthy_slices.append((case.patient, prepared.image[index]))
+        for index in _spread(np.flatnonzero(lesion > 0)):
+            result.lesion_slices.append((case.patient, prepared.image[index], prepared.masks[index]))
+    shown = int(lesion.argmax())
+    cut = (on_prepared.probability[shown] >= 0.5).astype(np.uint8)
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "image": prepared.image[shown],
+        "truth": prepared.masks[shown],
+        "predicted": cut,
+    }
+    if on_prepared.anomaly is not None and on_prepared.reconstruction is not None:
+        arrays |= {"anomaly": on_prepared.anomaly[shown], "reconstruction": on_prepared.reconstruction[shown]}
+    result.pictures.append(Picture(case.id, shown, dice, arrays))
+
+
+def _paired(result: Evaluation, first: str, second: str) -> dict[str, Any]:
+    """Whole-tumour (first shared region) Dice by patient."""
+    score = next(name for name in result.rows[second][0].scores if name in result.rows[first][0].scores)
+    comparison = compare_paired(
+        _by_patient(result.rows[first], score), _by_patient(result.rows[second], score)
+    )
+    return {
+        "score": score,
+        "a": first,
+        "b": second,
+        "difference": asdict(comparison.difference),
+        "p": comparison.p_value,
+    }
+
+
+def _by_patient(rows: Sequence[CaseRow], score: str) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        values.setdefault(row.patient, []).append(row.scores[score])
+    return {patient: float(np.mean(scores)) for patient, scores in values.items()}
+
+
+def _detection(result: Evaluation, predictor: Predictor) -> dict[str, Any] | None:
+    if not result.slice_scores:
+        return None
+    scores, abnormal = np.asarray(result.slice_scores), np.asarray(result.slice_abnormal)
+    chosen = predictor.thresholds.realism
+    thresholds = sorted({*TABLE_THRESHOLDS, *([chosen] if chosen is not None else [])})
+    both = bool(abnormal.any() and not abnormal.all())
+    curve = np.stack(roc_curve(abnormal, -scores)[:2], axis=1).round(5).tolist() if both else []
+    return {
+        "auroc": auroc(scores, abnormal),
+        "auprc": auprc(scores, abnormal),
+        "n_slices": len(scores),
+        "n_abnormal": int(abnormal.sum()),
+        "score": predictor.config.system.score,
+        "chosen": chosen,
+        "rows": [asdict(row) for row in threshold_table(scores, abnormal, thresholds)],
+        "roc": curve,
+    }
+
+
+def _healthy(result: Evaluation, predictor: Predictor) -> dict[str, Any] | None:
+    system = predictor.system
+    if not isinstance(system, GANetSeg) or not system.config.gan or not result.healthy_slices:
+        return None
+    owners = [patient for patient, _ in result.healthy_slices]
+    image = np.stack([plane for _, plane in result.healthy_slices])[:, system.gan_channels]
+    holes = hole_evidence(system, predictor.config, image, owners)
+    evidence: dict[str, Any] = {
+        "hole_l1": holes.hole_l1.mean,
+        "biharmonic_l1": holes.biharmonic_l1.mean,
+        "hole_l1_interval": asdict(holes.hole_l1),
+        "biharmonic_l1_interval": asdict(holes.biharmonic_l1),
+        "n_holes": len(image) * predictor.config.system.holes.count,
+        "psnr": holes.psnr,
+        "ssim": holes.ssim,
+    }
+    if result.lesion_slices:
+        owners = [patient for patient, _, _ in result.lesion_slices]
+        image = np.stack([plane for _, plane, _ in result.lesion_slices])
+        feedback = feedback_evidence(system, image, np.stack([mask for _, _, mask in result.lesion_slices]), owners)
+        if feedback is not None:
+            evidence |= {
+                "feedback": {name: value.mean for name, value in feedback.losses.items()}
+                | {"n": feedback.losses["true"].n},
+                "margins": {name: asdict(margin) for name, margin in feedback.margins.items()},
+                "signal": feedback.signal,
+            }
+    return evidence
+
+
+def _save_gallery(file: Path, pictures: Sequence[Picture]) -> None:
+    """Best, median and worst case, one slice each."""
+    ranked = sorted(pictures, key=lambda picture: picture.dice, reverse=True)
+    wanted = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    index = []
+    for k, (rank, position) in enumerate(wanted.items()):
+        picture = ranked[position]
+        arrays |= {f"{k}/{name}": values for name, values in picture.arrays.items()}
+        index.append({"k": k, "case": picture.case, "rank": rank, "slice": picture.slice, "dice": picture.dice})
+    arrays["index"] = np.array(json.dumps(index))
+    with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".npz", delete=False) as unfinished:
+        np.savez_compressed(unfinished, **arrays)  # type: ignore[arg-type]
+    Path(unfinished.name).replace(file)
+
+
+def _flat(row: CaseRow) -> dict[str, Any]:
+    scores = {name: round(value, 6) for name, value in row.scores.items()}
+    return {"case": row.case, "patient": row.patient, "site": row.site, **scores}
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _spread(indices: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """A few of them, evenly spread."""
+    if len(indices) <= HELD_FOR_EVIDENCE:
+        return indices
+    return indices[np.linspace(0, len(indices) - 1, HELD_FOR_EVIDENCE).astype(np.intp)]

@@ -1,0 +1,121 @@
+"""The model folder: weights, config, thresholds and card. All that `ganseg predict` needs, and nothing to unpickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ganseg_dist import __version__
+from ganseg_dist.atomic import write_json, write_text
+from ganseg_dist.config import RunConfig
+from ganseg_dist.errors import RunError
+from ganseg_dist.systems import build_system
+from ganseg_dist.systems.base import System
+
+FORMAT = 1
+WEIGHTS = "networks.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Operating points; the defaults stand until `ganseg calibrate` has chosen better ones."""
+
+    regions: Mapping[str, float] = field(default_factory=dict)
+    """Probability above which a voxel belongs to a region; 0.5 where not given."""
+    realism: float | None = None
+    """Slice realism below which a slice is called abnormal; none: not calibrated."""
+    calibrated_on: int = 0
+    """Validation patients they were chosen on; 0: defaults."""
+
+    def of(self, region: str) -> float:
+        """The region's threshold."""
+        return self.regions.get(region, 0.5)
+
+
+def write_model(
+    folder: Path, config: RunConfig, weights: Path, *, card: str, facts: Mapping[str, Any], thresholds: Thresholds
+) -> None:
+    """Put a model folder together beside its place, then move it there.
+
+    Args:
+        weights: the checkpoint's networks.safetensors.
+        card: the model card's Markdown.
+        facts: what the card's numbers come from, for programs: phantom or not, cohort, versions.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".model-", dir=folder.parent) as temporary:
+        unfinished = Path(temporary) / "model"
+        unfinished.mkdir()
+        shutil.copyfile(weights, unfinished / WEIGHTS)
+        write_text(unfinished / "config.json", config.to_json())
+        write_json(unfinished / "thresholds.json", asdict(thresholds))
+        write_text(unfinished / "card.md", card)
+        description = {"format": FORMAT, "ganseg": __version__, "weights": _digest(unfinished / WEIGHTS), **facts}
+        write_json(unfinished / "model.json", description)
+        if folder.exists():
+            folder.rename(Path(temporary) / "older")
+        unfinished.rename(folder)
+
+
+def load_model(folder: Path) -> tuple[RunConfig, System, Thresholds]:
+    """Raises RunError naming the file that is missing, damaged or of another version."""
+    description = _read(folder / "model.json")
+    if description.get("format") != FORMAT:
+        raise RunError(f"{folder / 'model.json'}: model format {description.get('format')}; this version reads {FORMAT}")
+    config = RunConfig.load(folder / "config.json")
+    system = build_system(config)
+    weights = read_weights(folder, description["weights"])
+    for name, network in system.networks.items():
+        own = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
+        try:
+            network.load_state_dict(own)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise RunError(f"{folder / WEIGHTS}: does not fit its config.json ({reason})") from None
+        network.eval().requires_grad_(False)
+    return config, system, read_thresholds(folder)
+
+
+def read_weights(folder: Path, digest: str) -> dict[str, Tensor]:
+    """The networks' tensors as `network.parameter`. Raises RunError when the file is damaged."""
+    file = folder / WEIGHTS
+    try:
+        if _digest(file) != digest:
+            raise RunError(f"{file}: is damaged (its digest differs from model.json); export or train it again")
+        return load_file(file)
+    except (OSError, SafetensorError):
+        raise RunError(f"{file}: is missing or damaged; export or train it again") from None
+
+
+def read_thresholds(folder: Path) -> Thresholds:
+    """The model's operating points."""
+    return Thresholds(**_read(folder / "thresholds.json"))
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether this is a model folder, as `ganseg export` writes."""
+    return (folder / "model.json").is_file()
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except FileNotFoundError:
+        raise RunError(f"{file}: is missing; a model folder has one") from None
+    except (OSError, json.JSONDecodeError) as error:
+        raise RunError(f"{file}: cannot be read ({error})") from None
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,96 @@
+"""A trained model applied to one scan: prepared slice by slice, put back on the native grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.data.batch import Batch
+from ganseg_dist.data.preprocess import PreparedScan, prepare_scan, restore
+from ganseg_dist.data.scan import Grid, Scan, Volume
+from ganseg_dist.inference.model_folder import Thresholds, load_model
+from ganseg_dist.systems.base import System
+
+SLICES_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPrediction:
+    """What the model says of a prepared scan, on the prepared grid."""
+
+    probability: Volume
+    """(S, R, size, size) in [0, 1]."""
+    anomaly: Volume | None
+    """(S, 1, size, size) in [0, 1]."""
+    reconstruction: Volume | None
+    """(S, C', size, size) in [-1, 1]."""
+    score: npt.NDArray[np.float32] | None
+    """(S,) realism; low is abnormal."""
+
+
+@dataclass(frozen=True, slots=True)
+class CasePrediction:
+    """What the model says of a scan, on the scan's own grid."""
+
+    grid: Grid
+    probability: Volume
+    """(R, X, Y, Z) in [0, 1]."""
+    regions: npt.NDArray[np.bool_]
+    """(R, X, Y, Z), at the model's thresholds."""
+    prepared: PreparedScan
+    on_prepared: PreparedPrediction
+
+
+class Predictor:
+    """A model ready to predict."""
+
+    def __init__(self, config: RunConfig, system: System, thresholds: Thresholds, device: str = "cpu") -> None:
+        self.config, self.system, self.thresholds = config, system, thresholds
+        self.device = torch.device(device)
+        for network in system.networks.values():
+            network.to(self.device)
+
+    @classmethod
+    def load(cls, model_folder: Path, device: str = "cpu") -> Predictor:
+        """From a model folder. Raises RunError when it is incomplete or damaged."""
+        return cls(*load_model(model_folder), device=device)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The channels it needs, in order."""
+        return self.config.data.modalities or ()
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The regions it segments, in order."""
+        return self.config.data.regions or ()
+
+    def predict_scan(self, scan: Scan) -> CasePrediction:
+        """Regions of one scan; its modalities must be `self.modalities` in order."""
+        prepared = prepare_scan(scan, self.config.data, self.regions)
+        said = self.predict_prepared(prepared.image)
+        probability = restore(said.probability, prepared.placement)
+        cut = np.array([self.thresholds.of(region) for region in self.regions], np.float32)
+        return CasePrediction(scan.grid, probability, probability >= cut[:, None, None, None], prepared, said)
+
+    def predict_prepared(self, image: Volume) -> PreparedPrediction:
+        """Slices (S, C, size, size) in [-1, 1], a few at a time."""
+        parts: dict[str, list[Volume]] = {}
+        with torch.inference_mode():
+            for start in range(0, len(image), SLICES_AT_ONCE):
+                planes = torch.from_numpy(np.ascontiguousarray(image[start : start + SLICES_AT_ONCE], np.float32))
+                none = torch.zeros(len(planes), 0, *planes.shape[2:])
+                batch = Batch(planes, none, torch.zeros(len(planes), dtype=torch.int64)).to(self.device)
+                prediction = self.system.predict(batch)
+                for name, part in {**prediction.pictures(), "score": prediction.score}.items():
+                    if part is not None:
+                        parts.setdefault(name, []).append(part.float().cpu().numpy())
+        whole = {name: np.concatenate(pieces) for name, pieces in parts.items()}
+        return PreparedPrediction(
+            whole["probability"], whole.get("anomaly"), whole.get("reconstruction"), whole.get("score")
+        )

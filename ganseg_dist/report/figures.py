@@ -1,0 +1,349 @@
+"""Figures: data in, SVG text or PNG bytes out.
+
+An SVG takes its colours from the page (`--figure-*` of report.css), so that the same figure serves light, dark and
+print; its letters stay text. One user unit is one CSS pixel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+from PIL import Image
+from skimage.measure import find_contours
+
+Plane = npt.NDArray[np.floating]
+Mask = npt.NDArray[np.uint8] | npt.NDArray[np.bool_]
+Pixels = npt.NDArray[np.uint8]
+
+# Stand-ins that matplotlib can draw with; `_svg` puts the page's colours in their place.
+INK, MUTED, RULE, SHADE, ACCENT = ("#0100a1", "#0100a2", "#0100a3", "#0100a4", "#0100a5")
+SERIES = ("#0200b1", "#0200b2", "#0200b3", "#0200b4", "#0200b5", "#0200b6")
+COLOUR_NAMES = {INK: "ink", MUTED: "muted", RULE: "rule", SHADE: "shade", ACCENT: "accent"} | {
+    stand_in: str(index) for index, stand_in in enumerate(SERIES, start=1)
+}
+
+TRUE_COLOUR, PREDICTED_COLOUR = "#56b4e9", "#e69f00"
+"""Sky blue and orange of Okabe and Ito: apart for every kind of colour vision, and bright on grey."""
+
+DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.5, 1.5), (7, 2, 1.5, 2))
+LOG_FROM = 30.0
+"""Ratio of the largest to the smallest value from which a linear axis hides the small ones."""
+
+STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 12,
+    "axes.labelsize": 12,
+    "axes.titlesize": 12,
+    "axes.linewidth": 0.8,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "text.color": INK,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.8,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Epochs `first` to `last`, both inside, in which the same phases of learning ran."""
+
+    first: int
+    last: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A mean with its interval, or without one."""
+
+    label: str
+    mean: float
+    low: float | None = None
+    high: float | None = None
+    emphasised: bool = False
+
+
+def line_chart(
+    lines: Mapping[str, Sequence[tuple[int, float]]],
+    *,
+    description: str,
+    spans: Sequence[Span] = (),
+    marked: int | None = None,
+) -> str:
+    """Lines over epochs, each named at its end, with a log axis where values span more than `LOG_FROM` times.
+
+    Args:
+        lines: (epoch, value) in order, by name.
+        spans: phases of learning; every other one is shaded, and all are named above.
+        marked: an epoch that a thin upright line marks: the one that was kept.
+    """
+    with mpl.rc_context(STYLE):
+        figure, axes = _canvas(460, 270, left=54, right=16 + 6.6 * max(map(len, lines), default=0), bottom=42, top=24)
+        values = np.array([value for line in lines.values() for _, value in line])
+        if (values > 0).all() and values.max() > LOG_FROM * values.min():
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(numticks=5))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        else:
+            axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.grid(axis="y", alpha=0.6)
+        axes.set_axisbelow(True)
+        for index, (name, line) in enumerate(lines.items()):
+            epochs, levels = zip(*line, strict=True)
+            axes.plot(
+                epochs,
+                levels,
+                color=SERIES[index % len(SERIES)],
+                dashes=DASHES[index % len(DASHES)],
+                marker="o" if len(line) < 3 else "",
+                markersize=4.5,
+                label=name,
+            )
+        last = max(epoch for line in lines.values() for epoch, _ in line)
+        axes.set_xlim(0.5, last + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+        axes.set_xlabel("epoch")
+        _shade(axes, spans)
+        if marked is not None:
+            axes.axvline(marked, color=MUTED, linewidth=1, dashes=(2, 2))
+        _name_line_ends(axes, lines)
+        return _svg(figure, description)
+
+
+def interval_chart(bars: Sequence[Bar], *, axis: str, description: str, limits: tuple[float, float] | None = None) -> str:
+    """One row a method: its mean as a dot, its 95% interval as a line, the first on top."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _rows([bar.label for bar in bars])
+        for row, bar in enumerate(bars):
+            colour = ACCENT if bar.emphasised else MUTED
+            if bar.low is not None and bar.high is not None:
+                axes.plot([bar.low, bar.high], [row, row], color=colour, linewidth=2.2 if bar.emphasised else 1.6)
+            axes.plot([bar.mean], [row], "o", color=colour, markersize=8 if bar.emphasised else 6)
+        for label, bar in zip(axes.get_yticklabels(), bars, strict=True):
+            label.set_color(INK if bar.emphasised else MUTED)
+        if limits is None:
+            ends = [end for bar in bars for end in (bar.low, bar.mean, bar.high) if end is not None]
+            limits = (min(0.0, *ends), 1.08 * max(*ends, 1e-9))
+        margin = 0.02 * (limits[1] - limits[0])
+        axes.set_xlim(limits[0] - margin, limits[1] + margin)
+        axes.set_xlabel(axis)
+        return _svg(figure, description)
+
+
+def strip_chart(groups: Mapping[str, Sequence[float]], *, axis: str, description: str) -> str:
+    """One row a group, one dot a case, its median as an upright line; scores in [0, 1]."""
+    with mpl.rc_context(STYLE):
+        labels = [f"{name} ({len(values)})" for name, values in groups.items()]
+        figure, axes = _rows(labels, row_height=34 if len(groups) < 8 else 24)
+        for row, values in enumerate(groups.values()):
+            # Steps of the golden ratio fill the row's height evenly, whatever the number of cases.
+            lift = (np.arange(len(values)) * 0.618 % 1 - 0.5) * 0.5
+            axes.plot(sorted(values), row + lift, "o", color=ACCENT, alpha=0.55, markersize=5, markeredgewidth=0)
+            median = float(np.median(values))
+            axes.plot([median, median], [row - 0.36, row + 0.36], color=INK, linewidth=2)
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_xlabel(axis)
+        return _svg(figure, description)
+
+
+def roc_chart(
+    points: Sequence[tuple[float, float]], *, description: str, chosen: tuple[float, float] | None = None
+) -> str:
+    """True against false positive rate, chance as a dashed diagonal, the calibrated threshold as a dot."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _canvas(330, 330, left=50, right=12, bottom=44, top=10)
+        axes.plot([0, 1], [0, 1], color=RULE, linewidth=1, dashes=(4, 3))
+        false_positives, true_positives = zip(*points, strict=True)
+        axes.plot(false_positives, true_positives, color=ACCENT, linewidth=2.2)
+        if chosen is not None:
+            axes.plot(*chosen, "o", color=INK, markersize=7)
+            axes.annotate(
+                "chosen threshold",
+                chosen,
+                xytext=(10, -14),
+                textcoords="offset points",
+                ha="left" if chosen[0] < 0.55 else "right",
+            )
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        axes.set_xlabel("false positive rate (1 − specificity)")
+        axes.set_ylabel("true positive rate (sensitivity)")
+        return _svg(figure, description)
+
+
+def overlay_png(
+    image: Plane, truth: Mask | None, predicted: Mask | None, *, channel: int = -1, side: int = 512
+) -> bytes:
+    """One slice with the true outlines (blue) and the predicted ones (orange, dashed) of every region.
+
+    Args:
+        image: (C, H, W) in [-1, 1].
+        truth: (R, H, W), above 0.5 inside; none: no outline.
+        predicted: (R, H, W), above 0.5 inside; none: no outline.
+        channel: which channel is shown, in grey.
+        side: width of the picture in pixels.
+    """
+    height, width = image.shape[-2:]
+    figure = Figure(figsize=(side / 100, side * height / width / 100), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.imshow(grey(image[channel]), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    for masks, colour, line in ((truth, TRUE_COLOUR, "solid"), (predicted, PREDICTED_COLOUR, (0, (4, 2)))):
+        for mask in () if masks is None else masks:
+            for contour in outlines(mask):
+                axes.plot(contour[:, 0], contour[:, 1], color=colour, linestyle=line, linewidth=side / 300)
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    stream = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(stream)
+    return stream.getvalue()
+
+
+def outlines(mask: Mask) -> list[npt.NDArray[np.float64]]:
+    """Closed outlines of a mask (H, W) as (N, 2) points x, y in pixels, 0 being the centre of the first pixel.
+
+    What touches the border is closed along it.
+    """
+    padded = np.pad(np.asarray(mask, np.float64), 1)
+    return [np.asarray(contour[:, ::-1] - 1, np.float64) for contour in find_contours(padded, 0.5)]
+
+
+def outline_path(mask: Mask) -> str:
+    """The outlines as an SVG path over a picture that spans (0, 0) to (W, H)."""
+    return "".join(
+        "M" + "L".join(f"{x:g} {y:g}" for x, y in contour[:-1] + 0.5) + "Z" for contour in outlines(mask)
+    )
+
+
+def grey(plane: Plane, *, like: Plane | None = None) -> Pixels:
+    """A plane (H, W) in [-1, 1] as 8-bit grey, -1 black and the 99.8th percentile of `like` (of itself) white."""
+    white = max(float(np.percentile(plane if like is None else like, 99.8)), -0.9)
+    return np.asarray(np.clip((plane + 1) / (white + 1), 0, 1) * 255, np.uint8)
+
+
+def rgb(image: Plane) -> Pixels:
+    """A colour picture (3, H, W) in [-1, 1] as 8-bit (H, W, 3)."""
+    return np.asarray(np.clip((np.moveaxis(image, 0, -1) + 1) / 2, 0, 1) * 255, np.uint8)
+
+
+def heat(plane: Plane, low: float, high: float) -> Pixels:
+    """A plane (H, W) as 8-bit (H, W, 3), dark at `low` and bright at `high`; evenly so for every kind of colour vision."""
+    scaled = np.clip((plane - low) / max(high - low, 1e-9), 0, 1)
+    return np.asarray(mpl.colormaps["inferno"](scaled)[..., :3] * 255, np.uint8)
+
+
+def png(pixels: Pixels) -> bytes:
+    """8-bit pixels (H, W) or (H, W, 3) as a PNG."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def _canvas(width: float, height: float, *, left: float, right: float, bottom: float, top: float) -> tuple[Figure, Axes]:
+    """A figure of width x height pixels whose axes leave these margins in pixels."""
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72)
+    box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
+    return figure, figure.add_axes(box)
+
+
+def _rows(labels: Sequence[str], row_height: float = 30) -> tuple[Figure, Axes]:
+    """A canvas with one named row a label, the first on top."""
+    left = min(16 + 6.6 * max(map(len, labels)), 240)
+    figure, axes = _canvas(520, 54 + row_height * len(labels), left=left, right=14, bottom=44, top=10)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", alpha=0.6)
+    axes.set_axisbelow(True)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    return figure, axes
+
+
+def _shade(axes: Axes, spans: Sequence[Span]) -> None:
+    for index, span in enumerate(spans):
+        if index % 2:
+            axes.axvspan(span.first - 0.5, span.last + 0.5, color=SHADE, zorder=0, linewidth=0)
+        axes.annotate(
+            span.label,
+            (span.first - 0.5, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, 6),
+            textcoords="offset points",
+            color=MUTED,
+        )
+
+
+def _name_line_ends(axes: Axes, lines: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+    """Names beside the lines' ends, moved apart where they would touch."""
+    to_axes = (axes.transData + axes.transAxes.inverted()).transform
+    ends = {name: float(to_axes(line[-1])[1]) for name, line in lines.items()}
+    order = sorted(ends, key=lambda name: ends[name])
+    least = 15 / (axes.get_position().height * axes.figure.get_figheight() * 72)
+    heights = _apart([ends[name] for name in order], least)
+    for name, height in zip(order, heights, strict=True):
+        colour = SERIES[list(lines).index(name) % len(SERIES)]
+        axes.annotate(
+            name,
+            (1.0, height),
+            xycoords="axes fraction",
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+        )
+
+
+def _apart(heights: Sequence[float], least: float) -> list[float]:
+    """Rising heights moved so that neighbours stand `least` apart, none below 0, and as few as can be above 1."""
+    placed: list[float] = []
+    for height in heights:
+        placed.append(max(height, placed[-1] + least) if placed else max(height, 0.0))
+    ceiling = 1.0
+    for index in reversed(range(len(placed))):
+        placed[index] = max(min(placed[index], ceiling), index * least)
+        ceiling = placed[index] - least
+    return placed
+
+
+def _svg(figure: Figure, description: str) -> str:
+    """The figure as an `<svg>` element in the page's colours, whose ids clash with no other's."""
+    stream = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": description}):
+        figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
+    for stand_in, name in COLOUR_NAMES.items():
+        text = text.replace(stand_in, f"var(--figure-{name})")
+    text = re.sub(r"(font: [^;\"]*?px) [^;\"]*", r"\1 var(--sans)", text)
+    own = "f" + hashlib.blake2b((description + text).encode(), digest_size=4).hexdigest()
+    text = re.sub(r"\bid=\"", f'id="{own}-', text)
+    text = re.sub(r"(url\(#|href=\"#)", rf"\1{own}-", text)
+    width, height = (round(figure.get_size_inches()[side] * 72) for side in (0, 1))
+    head = (
+        f'<svg viewBox="0 0 {width} {height}" style="width: {width}px" class="figure" role="img" '
+        f'aria-label="{html.escape(description)}" xmlns:xlink="http://www.w3.org/1999/xlink">'
+    )
+    return head + text[text.index(">") + 1 :].strip()

@@ -1,0 +1,101 @@
+"""What scores, regions and losses are called on the page, which way is better, and how many digits mean something."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+REGIONS = {"wt": "Whole tumour", "tc": "Tumour core", "et": "Enhancing tumour"}
+
+SCORES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "hd95_mm": "HD95, mm",
+    "hd95_px": "HD95, px",
+    "lesion_dice": "Lesion-wise Dice",
+    "lesion_hd95_mm": "Lesion-wise HD95, mm",
+    "lesion_hd95_px": "Lesion-wise HD95, px",
+    "lesion_sensitivity": "Lesion-wise sensitivity",
+    "lesion_specificity": "Lesion-wise specificity",
+    "lesion_f1": "Lesion F1",
+    "lesions_true": "Lesions, true",
+    "lesions_predicted": "Lesions, predicted",
+    "lesions_missed": "Lesions, missed",
+    "lesions_false_positive": "Lesions, false positive",
+    "paper_lesion_dice": "Lesion-wise Dice, GANet-Seg protocol",
+    "hole_l1": "L1 in the holes",
+}
+
+MAIN_SCORES = ("dice", "hd95_mm", "hd95_px", "sensitivity", "specificity", "lesion_dice", "lesion_f1")
+"""What a reader looks for first; the rest is one click away."""
+
+NEITHER_BETTER = ("lesions_true", "lesions_predicted")
+
+
+def region_label(region: str, regions: Sequence[str]) -> str:
+    """A cohort whose labels tell only foreground from background has no part of a tumour to tell from the whole."""
+    return "Tumour" if tuple(regions) == ("wt",) else REGIONS.get(region, region)
+
+
+def score_label(score: str) -> str:
+    """`wt/hd95_mm`, `dice_wt` or `hole_l1` in words; the region is left out."""
+    name = _bare(score)
+    return SCORES.get(name, name.replace("_", " "))
+
+
+def lower_is_better(score: str) -> bool:
+    """Distances, errors, misses and false positives."""
+    name = _bare(score)
+    return "hd95" in name or name.endswith("l1") or name in ("lesions_missed", "lesions_false_positive")
+
+
+def direction(score: str) -> str:
+    """An arrow towards better; empty where neither is."""
+    if _bare(score) in NEITHER_BETTER:
+        return ""
+    return "↓" if lower_is_better(score) else "↑"
+
+
+def number(value: float | None, score: str = "") -> str:
+    """Three decimals for shares, one for distances and counts, a dash for nothing."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    decimals = 1 if "hd95" in score or "lesions_" in score else 3
+    return f"{value:.{decimals}f}".replace("-", "−")
+
+
+def p_value(p: float | None) -> str:
+    """Three decimals, never 0."""
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def duration(seconds: float | None) -> str:
+    """The two largest units: `1 h 12 min`."""
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def counted(n: int, singular: str, plural: str | None = None) -> str:
+    """`1 case`, `2 cases`."""
+    return f"{n} {singular if n == 1 else plural or singular + 's'}"
+
+
+def joined(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _bare(score: str) -> str:
+    name = score.rpartition("/")[2]
+    return "dice" if name.startswith("dice_") else name

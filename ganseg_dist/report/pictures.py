@@ -1,0 +1,177 @@
+"""Examples as tiles: a picture as a data URI, and outlines as paths over it that a reader can switch off."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ganseg_dist.report.figures import Pixels, grey, heat, outline_path, png, rgb
+from ganseg_dist.report.labels import region_label
+from ganseg_dist.report.records import Example
+
+COLOUR_CHANNELS = {"red", "green", "blue"}
+
+SHOWN_ON = {"wt": ("flair", "t2"), "tc": ("t1ce", "t1"), "et": ("t1ce", "t1")}
+"""The modality on which a region's border is judged: oedema on FLAIR, enhancement after contrast."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One picture of a row."""
+
+    caption: str
+    description: str
+    """Text in the picture's stead."""
+    uri: str
+    width: int
+    height: int
+    truth: str = ""
+    """SVG path of the true outline; empty: none is drawn."""
+    predicted: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """An example's tiles."""
+
+    case: str
+    rank: str
+    slice: int
+    dice: float
+    tiles: tuple[Tile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnomalyScale:
+    """What the darkest and the brightest colour of all anomaly maps stand for."""
+
+    low: float
+    high: float
+    bar: str
+    """Data URI, dark to bright."""
+
+
+def overlay_strips(examples: Sequence[Example], modalities: Sequence[str], regions: Sequence[str]) -> list[Strip]:
+    """Each example plain, then with the true and the predicted outline of each region."""
+    return [_strip(example, _overlay_tiles(example, modalities, regions)) for example in examples]
+
+
+def healthy_strips(
+    examples: Sequence[Example],
+    modalities: Sequence[str],
+    gan_modalities: Sequence[str],
+    regions: Sequence[str],
+    scale: AnomalyScale | None,
+) -> list[Strip]:
+    """Each example that the GAN spoke of: the slice, its lesion filled with healthy tissue, and how abnormal it looks."""
+    spoken_of = [example for example in examples if example.anomaly is not None or example.reconstruction is not None]
+    return [
+        _strip(example, _healthy_tiles(example, modalities, gan_modalities, regions, scale)) for example in spoken_of
+    ]
+
+
+def anomaly_scale(examples: Sequence[Example]) -> AnomalyScale | None:
+    """One scale for all maps, so that they can be compared; none without maps."""
+    inside = [example.anomaly[0][_body(example)] for example in examples if example.anomaly is not None]
+    levels = np.concatenate(inside) if inside else np.zeros(0)
+    if not levels.size:
+        return None
+    bar = heat(np.tile(np.linspace(0, 1, 256), (1, 1)), 0, 1)
+    return AnomalyScale(float(levels.min()), float(levels.max()), _uri(bar))
+
+
+def _strip(example: Example, tiles: list[Tile]) -> Strip:
+    return Strip(example.case, example.rank, example.slice, example.dice, tuple(tiles))
+
+
+def _overlay_tiles(example: Example, modalities: Sequence[str], regions: Sequence[str]) -> list[Tile]:
+    names = _channel_names(modalities, len(example.image))
+    where = f"slice {example.slice} of case {example.case}"
+    plain, shown = _background(example, names, regions[0] if regions else "wt")
+    tiles = [_tile(f"{shown.upper()} alone", f"{shown.upper()}, {where}, without outlines", plain)]
+    for region, truth, predicted in zip(regions, example.truth, example.predicted, strict=False):
+        background, shown = _background(example, names, region)
+        label = region_label(region, regions)
+        description = (
+            f"{shown.upper()}, {where}, with the outlines of the {label.lower()}: "
+            f"true {int(truth.sum())} pixels, predicted {int(predicted.sum())}, "
+            f"shared {int(np.logical_and(truth, predicted).sum())}"
+        )
+        caption = f"{label} on {shown.upper()}"
+        tiles.append(
+            _tile(caption, description, background, truth=outline_path(truth), predicted=outline_path(predicted))
+        )
+    return tiles
+
+
+def _healthy_tiles(
+    example: Example,
+    modalities: Sequence[str],
+    gan_modalities: Sequence[str],
+    regions: Sequence[str],
+    scale: AnomalyScale | None,
+) -> list[Tile]:
+    names = _channel_names(modalities, len(example.image))
+    where = f"slice {example.slice} of case {example.case}"
+    region = regions[0] if regions else "wt"
+    tiles = []
+    if example.reconstruction is not None:
+        own = _channel_names(gan_modalities, len(example.reconstruction))
+        shown = _best_shown(own, region)
+        before = example.image[names.index(shown) if shown in names else 0]
+        after = example.reconstruction[own.index(shown)]
+        tiles += [
+            _tile(f"{shown.upper()}, as scanned", f"{shown.upper()}, {where}, as scanned", grey(before)),
+            _tile(
+                "Predicted lesion filled",
+                f"{shown.upper()}, {where}, its predicted lesion filled with healthy tissue",
+                grey(after, like=before),
+                predicted=outline_path(example.predicted[0]),
+            ),
+        ]
+    if example.anomaly is not None and scale is not None:
+        anomaly, body = example.anomaly[0], _body(example)
+        inside = anomaly[body] if body.any() else anomaly
+        lesion = (example.truth[0] > 0) & body
+        told = f"mean {float(inside.mean()):.2f} over the body"
+        if lesion.any():
+            told += f", {float(anomaly[lesion].mean()):.2f} in the true lesion"
+        painted = heat(anomaly, scale.low, scale.high)
+        painted[~body] = 0
+        description = f"Anomaly map of {where}: {told}"
+        tiles.append(_tile(f"Anomaly: {told}", description, painted, truth=outline_path(example.truth[0])))
+    return tiles
+
+
+def _tile(caption: str, description: str, pixels: Pixels, *, truth: str = "", predicted: str = "") -> Tile:
+    height, width = pixels.shape[:2]
+    return Tile(caption, description, _uri(pixels), width, height, truth, predicted)
+
+
+def _background(example: Example, names: Sequence[str], region: str) -> tuple[Pixels, str]:
+    """What the region is shown on and its name: the whole picture in colour, or one modality in grey."""
+    if set(names) == COLOUR_CHANNELS:
+        order = [names.index(name) for name in ("red", "green", "blue")]
+        return rgb(example.image[order]), "colour"
+    shown = _best_shown(names, region)
+    return grey(example.image[names.index(shown)]), shown
+
+
+def _best_shown(names: Sequence[str], region: str) -> str:
+    return next((name for name in SHOWN_ON.get(region, ()) if name in names), names[-1])
+
+
+def _channel_names(modalities: Sequence[str], channels: int) -> list[str]:
+    return list(modalities) if len(modalities) == channels else [f"channel {index + 1}" for index in range(channels)]
+
+
+def _body(example: Example) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """Pixels that are not background in every channel, (H, W)."""
+    return np.asarray((example.image > -0.999).any(axis=0))
+
+
+def _uri(pixels: Pixels) -> str:
+    return "data:image/png;base64," + base64.b64encode(png(pixels)).decode()

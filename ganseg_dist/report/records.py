@@ -1,0 +1,337 @@
+"""What a run's folder tells its report. Every part but the folder itself may be missing; what is there is validated."""
+
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.data.cohort import Split
+from ganseg_dist.errors import RunError
+from ganseg_dist.runs import Run
+
+Plane = npt.NDArray[np.float32]
+Masks = npt.NDArray[np.uint8]
+Parsed = TypeVar("Parsed")
+
+
+class Record(BaseModel):
+    """A node of a run's JSON files; fields that the report does not show are let through."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Tracked(Record):
+    """Where MLflow keeps the run."""
+
+    uri: str | None = None
+    run_id: str | None = None
+    experiment: str | None = None
+
+
+class Description(Record):
+    """run.json."""
+
+    recipe: str = "unknown"
+    status: str = "unknown"
+    created: str | None = None
+    seconds: float | None = None
+    version: str | None = None
+    commit: str | None = None
+    workers: int | None = None
+    device: str | None = None
+    command: str | list[str] | None = None
+    mlflow: Tracked = Tracked()
+
+
+class Epoch(Record):
+    """One record of history.json; losses are named `phase/term`, dynamic weights `phase/weight_term`."""
+
+    stage: str
+    epoch: int
+    losses: dict[str, float]
+    scores: dict[str, float]
+
+
+class ListedCase(Record):
+    """A case that was used."""
+
+    id: str
+    patient: str
+    site: str
+    content: str | None = None
+
+
+class ExcludedCase(Record):
+    """A case that was left out, and why."""
+
+    case: str
+    problem: str
+    remedy: str = ""
+
+
+class Data(Record):
+    """data.json: the cohort's fingerprint."""
+
+    root: str
+    layout: str
+    phantom: bool = False
+    modalities: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    cases: tuple[ListedCase, ...] = ()
+    excluded: tuple[ExcludedCase, ...] = ()
+
+
+class Interval(Record):
+    """A mean with its 95% interval over n subjects."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+class Method(Record):
+    """One row of the scores table: the run itself or what it is held against."""
+
+    name: str
+    kind: Literal["model", "baseline", "comparison"]
+    n: int
+    scores: dict[str, Interval]
+
+
+class Paired(Record):
+    """Method a less method b over the same subjects."""
+
+    score: str
+    a: str
+    b: str
+    difference: Interval
+    p: float | None = None
+
+
+class ThresholdRow(Record):
+    """What one threshold on the discriminator's slice score does."""
+
+    threshold: float
+    accuracy: float
+    sensitivity: float | None
+    specificity: float | None
+    youden_j: float | None
+    tp: int
+    fn: int
+    fp: int
+    tn: int
+
+
+class Detection(Record):
+    """Slices told abnormal by the discriminator: abnormal if score < threshold."""
+
+    auroc: float | None
+    auprc: float | None
+    n_slices: int
+    n_abnormal: int
+    score: str
+    chosen: float | None
+    rows: tuple[ThresholdRow, ...]
+    roc: tuple[tuple[float, float], ...]
+    """(false positive rate, true positive rate)."""
+
+
+class Feedback(Record):
+    """Mean L_adv on n slices for the true mask and for three wrong ones."""
+
+    true: float
+    eroded: float
+    shifted: float
+    empty: float
+    n: int
+
+
+class Healthy(Record):
+    """What the generator knows of healthy tissue."""
+
+    hole_l1: float
+    biharmonic_l1: float
+    n_holes: int
+    psnr: float | None = None
+    ssim: float | None = None
+    feedback: Feedback | None = None
+    signal: bool | None = None
+
+
+class Summary(Record):
+    """evaluation/PART/summary.json."""
+
+    part: str
+    n_cases: int
+    n_patients: int
+    distance_unit: Literal["mm", "px"]
+    rows: tuple[Method, ...]
+    paired: tuple[Paired, ...] = ()
+    detection: Detection | None = None
+    healthy: Healthy | None = None
+    thresholds: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def model(self) -> Method | None:
+        """The run's own row."""
+        return next((row for row in self.rows if row.kind == "model"), None)
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Regions that are scored, in the order of the scores."""
+        return tuple(dict.fromkeys(score.partition("/")[0] for row in self.rows for score in row.scores))
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredCase:
+    """One line of cases.csv."""
+
+    case: str
+    patient: str
+    site: str
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One slice of gallery.npz."""
+
+    case: str
+    rank: str
+    slice: int
+    dice: float
+    image: Plane
+    """(C, H, W) in [-1, 1]."""
+    truth: Masks
+    """(R, H, W) in {0, 1}."""
+    predicted: Masks
+    """(R, H, W) in {0, 1}."""
+    anomaly: Plane | None
+    """(1, H, W) in [0, 1]."""
+    reconstruction: Plane | None
+    """(C', H, W) in [-1, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Everything known of one part."""
+
+    part: str
+    summary: Summary
+    cases: tuple[ScoredCase, ...]
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """A run's folder, read."""
+
+    name: str
+    description: Description
+    config: RunConfig | None
+    history: tuple[Epoch, ...]
+    data: Data | None
+    split: Split | None
+    evaluations: tuple[Evaluation, ...]
+    """Test first, then by name."""
+
+    @classmethod
+    def of(cls, run: Run) -> Records:
+        """Raises RunError naming the file and the field that cannot be used."""
+        folder = run.folder
+        return cls(
+            name=run.name,
+            description=_read(run, "run.json", TypeAdapter(Description)) or Description(),
+            config=run.config() if (folder / "config.json").exists() else None,
+            history=_read(run, "history.json", TypeAdapter(tuple[Epoch, ...])) or (),
+            data=_read(run, "data.json", TypeAdapter(Data)),
+            split=run.split() if (folder / "split.json").exists() else None,
+            evaluations=tuple(_evaluation(run, part) for part in _evaluated_parts(run)),
+        )
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the image channels; empty when nothing says."""
+        if self.config is not None and self.config.data.modalities is not None:
+            return self.config.data.modalities
+        return self.data.modalities if self.data is not None else ()
+
+
+def _evaluated_parts(run: Run) -> list[str]:
+    parts = (path.parent.name for path in run.evaluation("_").parent.glob("*/summary.json"))
+    return sorted(parts, key=lambda part: (part != "test", part))
+
+
+def _evaluation(run: Run, part: str) -> Evaluation:
+    summary = _read(run, f"evaluation/{part}/summary.json", TypeAdapter(Summary))
+    if summary is None:
+        raise RunError(f"{run.evaluation(part)}: has lost its summary.json; evaluate again")
+    folder = run.evaluation(part)
+    return Evaluation(part, summary, _cases(folder / "cases.csv"), _examples(folder / "gallery.npz"))
+
+
+def _read(run: Run, name: str, adapter: TypeAdapter[Parsed]) -> Parsed | None:
+    path = run.folder / name
+    if not path.exists():
+        return None
+    try:
+        return adapter.validate_python(run.read(name))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(step) for step in problem["loc"])
+        raise RunError(f"{path}: {field}: {problem['msg']}; write it again with the command that made it") from None
+
+
+def _cases(path: Path) -> tuple[ScoredCase, ...]:
+    """The lines of a cases.csv; a score left empty is left out."""
+    if not path.exists():
+        return ()
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return tuple(
+                ScoredCase(
+                    line.pop("case"),
+                    line.pop("patient"),
+                    line.pop("site"),
+                    {name: float(value) for name, value in line.items() if value},
+                )
+                for line in csv.DictReader(stream)
+            )
+    except (KeyError, ValueError, TypeError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); evaluate again") from None
+
+
+def _examples(path: Path) -> tuple[Example, ...]:
+    if not path.exists():
+        return ()
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            index: list[dict[str, Any]] = json.loads(str(arrays["index"]))
+            return tuple(_example(entry, dict(arrays)) for entry in index)
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise RunError(f"{path}: cannot be read ({error}); evaluate again") from None
+
+
+def _example(entry: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Example:
+    key = entry["k"]
+    return Example(
+        case=str(entry["case"]),
+        rank=str(entry["rank"]),
+        slice=int(entry["slice"]),
+        dice=float(entry["dice"]),
+        image=arrays[f"{key}/image"],
+        truth=arrays[f"{key}/truth"],
+        predicted=arrays[f"{key}/predicted"],
+        anomaly=arrays.get(f"{key}/anomaly"),
+        reconstruction=arrays.get(f"{key}/reconstruction"),
+    )

@@ -1,0 +1,68 @@
+"""Joining a Ray cluster, or starting one on this machine, and mapping pure functions over it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ganseg_dist.errors import RunError
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "DO_NOT_TRACK": "true",
+}
+
+
+@contextmanager
+def ray_cluster(*, workers_log: bool = False) -> Iterator[None]:
+    """The cluster that RAY_ADDRESS names, or one started on this machine and stopped again."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if "RAY_ADDRESS" not in os.environ:
+        # A local cluster would write an authentication token to the home folder and make later clusters ask for it.
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    address = os.environ.get("RAY_ADDRESS", "local")
+    try:
+        ray.init(address=address, log_to_driver=workers_log, logging_level=logging.ERROR, include_dashboard=False
+                 if address == "local" else None)  # fmt: skip
+    except ConnectionError as error:
+        raise RunError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({error})") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def map_on_cluster(function: Callable[[Any], Any], items: list[Any]) -> Iterator[tuple[int, Any]]:
+    """`function` over items as Ray tasks, one core each; yields (index, result) as they finish."""
+    import ray
+
+    task = ray.remote(num_cpus=1)(function)
+    waiting = {task.remote(item): index for index, item in enumerate(items)}
+    while waiting:
+        done, _ = ray.wait(list(waiting), num_returns=1)
+        for reference in done:
+            yield waiting.pop(reference), ray.get(reference)
+
+
+def require_resources(*, workers: int, threads: int, gpus: bool) -> None:
+    """Raises RunError when the cluster can never hold these workers: Ray itself would wait for ever."""
+    import ray
+
+    total = ray.cluster_resources()
+    needed = {"CPU": workers * threads, **({"GPU": workers} if gpus else {})}
+    for kind, amount in needed.items():
+        if total.get(kind, 0) < amount:
+            raise RunError(
+                f"--workers {workers}: needs {amount} {kind}s and the cluster has {total.get(kind, 0):g}; "
+                "ask for fewer workers, or lower train.threads"
+            )

@@ -1,0 +1,160 @@
+"""Everything decided before training: the resolved config, the split, the prepared cases, the run's folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ganseg_dist import __version__
+from ganseg_dist.atomic import write_text
+from ganseg_dist.config import RunConfig, override
+from ganseg_dist.data.cohort import Cohort, Split, split_by_patient
+from ganseg_dist.data.slices import SliceSet
+from ganseg_dist.engine.fit import StageData
+from ganseg_dist.errors import ConfigError, DataError, RunError
+from ganseg_dist.runners.prepare import Preflight
+from ganseg_dist.runs import Run, named_run
+
+
+def resolve(config: RunConfig, cohort: Cohort, healthy: Cohort | None = None) -> RunConfig:
+    """Fill in what the data decides: modalities, regions, and what the paper's reading implies.
+
+    Raises ConfigError when the config names what the cohort does not have.
+    """
+    changes: dict[str, Any] = {}
+    for field, asked, there in (
+        ("modalities", config.data.modalities, cohort.modalities),
+        ("regions", config.data.regions, cohort.regions),
+    ):
+        if not there:
+            missing = "masks" if field == "regions" else "modality that all cases share"
+            raise DataError(f"{cohort.root}: has no {missing}; training needs one")
+        strangers = [name for name in asked or () if name not in there]
+        if strangers:
+            raise ConfigError(f"data.{field}: {strangers[0]} is not in {cohort.root}, which has {', '.join(there)}")
+        changes[f"data.{field}"] = list(asked or there)
+    if config.system.reading == "paper":
+        changes |= {"data.enhance": "paper", "data.blank_rate": 0.0}
+    if healthy is not None:
+        shared = [name for name in changes["data.modalities"] if name in healthy.modalities]
+        wanted = list(config.system.healthy_modalities or shared)
+        if not wanted or any(name not in healthy.modalities for name in wanted):
+            has = ", ".join(healthy.modalities) or "none"
+            raise ConfigError(f"system.healthy_modalities: {healthy.root} has {has}; name modalities of both cohorts")
+        changes |= {"system.healthy_cohort": True, "system.healthy_modalities": wanted}
+    return override(config, changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Folders of prepared cases by part, for each source a stage may learn from. JSON, so it can be sent anywhere."""
+
+    cohort: dict[str, list[str]]
+    healthy: dict[str, list[str]] | None = None
+
+    def open(self, config: RunConfig) -> dict[str, StageData]:
+        """The slices by source."""
+        modalities, regions = config.data.modalities or (), config.data.regions or ()
+        data = {"cohort": _stage_data(self.cohort, modalities, regions)}
+        if self.healthy is not None:
+            data["healthy"] = _stage_data(self.healthy, config.system.healthy_modalities or modalities, ())
+        return data
+
+
+def _stage_data(parts: dict[str, list[str]], modalities: tuple[str, ...], regions: tuple[str, ...]) -> StageData:
+    opened = {
+        part: SliceSet.open((Path(folder) for folder in folders), modalities, regions) for part, folders in parts.items()
+    }
+    return StageData(opened["train"], opened["validation"])
+
+
+def by_part(cohort: Cohort, split: Split, folders: dict[str, Path]) -> dict[str, list[str]]:
+    """The folders of the patients that train and validate."""
+    return {
+        part: [str(folders[case.id]) for case in cohort.of_patients(patients)]
+        for part, patients in (("train", split.train), ("validation", split.validation))
+    }
+
+
+def open_run(name: str, config: RunConfig, cohort: Cohort, found: Preflight, **facts: Any) -> tuple[Run, Split]:
+    """The run of this name: made now, or found unfinished with the same config and data, and then resumed.
+
+    Raises RunError when the name stands for another config, other data, or a finished run.
+    """
+    run = named_run(name)
+    data = fingerprint(cohort, found)
+    if (run.folder / "run.json").exists():
+        if run.finished:
+            raise RunError(f"{name}: is finished; choose another --run-name, or see it with: ganseg report {name}")
+        if run.config() != config:
+            raise RunError(f"{name}: was started with another config ({_first_difference(run.config(), config)}); "
+                           "choose another --run-name")
+        if run.read("data.json")["cases"] != data["cases"]:
+            raise RunError(f"{name}: was started on other data; choose another --run-name")
+        return run, run.split()
+    split = split_by_patient(
+        cohort, validation=config.data.validation_fraction, test=config.data.test_fraction, seed=config.seed
+    )
+    write_text(run.folder / "config.json", config.to_json())
+    run.write("split.json", split.to_dict())
+    run.write("data.json", data)
+    run.write("run.json", {
+        "name": name,
+        "recipe": config.recipe,
+        "status": "started",
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "seconds": 0.0,
+        "version": __version__,
+        "commit": code_version(),
+        "command": " ".join(["ganseg", *sys.argv[1:]]),
+        **facts,
+    })  # fmt: skip
+    return run, split
+
+
+def fingerprint(cohort: Cohort, found: Preflight) -> dict[str, Any]:
+    """What the run learnt from: every case with its content hash, and what was left out and why."""
+    left_out = set(found.cohort.cases) - set(cohort.cases) if len(found.cohort.cases) != len(cohort.cases) else set()
+    excluded = {case.id for case in left_out}
+    return {
+        "root": str(cohort.root),
+        "layout": cohort.layout,
+        "phantom": (cohort.root / "PHANTOM.json").exists(),
+        "modalities": list(cohort.modalities),
+        "regions": list(cohort.regions),
+        "cases": [
+            {"id": case.id, "patient": case.patient, "site": case.site, "content": found.contents[case.id]}
+            for case in cohort.cases
+        ],
+        "excluded": [finding.to_dict() for finding in found.errors if finding.case in excluded],
+    }
+
+
+def code_version() -> str | None:
+    """The commit of a source checkout, with + when files differ from it; none for an installed package."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip()
+
+
+def _first_difference(old: RunConfig, new: RunConfig) -> str:
+    def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+        if not isinstance(node, dict):
+            return {prefix: node}
+        return {k: v for key, value in node.items() for k, v in flat(value, f"{prefix}.{key}".lstrip(".")).items()}
+
+    before, after = flat(old.model_dump(mode="json")), flat(new.model_dump(mode="json"))
+    field = next(key for key in sorted({*before, *after}) if before.get(key) != after.get(key))
+    return f"{field} was {before.get(field)}, is {after.get(field)}"

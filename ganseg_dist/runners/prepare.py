@@ -1,0 +1,158 @@
+"""From a folder of images to checked cases in the prepared store, case by case over whatever runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ganseg_dist.atomic import write_json
+from ganseg_dist.config import DataConfig
+from ganseg_dist.data.cohort import Case, Cohort
+from ganseg_dist.data.preflight import CaseReport, Finding, check_case, check_cohort
+from ganseg_dist.data.store import content_hash, prepare_case
+from ganseg_dist.errors import DataError, GansegError
+from ganseg_dist.runs import runs_root
+
+REPORT_FORMAT = 1
+
+
+class Mapper(Protocol):
+    """Applies a pure function to items, here or over a cluster, and yields results as they come, with their index."""
+
+    def __call__(self, function: Callable[[Any], Any], items: list[Any]) -> Iterator[tuple[int, Any]]:
+        """In any order."""
+        ...
+
+
+def map_here(function: Callable[[Any], Any], items: list[Any]) -> Iterator[tuple[int, Any]]:
+    """In this process, one after the other."""
+    for index, item in enumerate(items):
+        yield index, function(item)
+
+
+def store_root() -> Path:
+    """The prepared store: `GANSEG_STORE`, or `.store` in the runs folder; absolute."""
+    return Path(os.environ.get("GANSEG_STORE", runs_root() / ".store")).absolute()
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """One case's preflight."""
+
+    content: str
+    """Hash of its files; empty when they cannot be read."""
+    report: CaseReport
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """A cohort's preflight: findings of single cases, then of cases together."""
+
+    cohort: Cohort
+    contents: Mapping[str, str]
+    """Case to content hash."""
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """What would spoil training."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+    @property
+    def bad_cases(self) -> tuple[str, ...]:
+        """Cases with an error."""
+        return tuple(sorted({finding.case for finding in self.errors}))
+
+
+def preflight(
+    cohort: Cohort, *, mapper: Mapper = map_here, advance: Callable[[int, int], None] = lambda done, total: None
+) -> Preflight:
+    """Check every case. A case whose content was checked before is not read again."""
+    expected = expected_modalities(cohort)
+    reports_folder = store_root() / "reports"
+
+    def examine(case: Case) -> Examination:
+        return _examine(case, expected, reports_folder)
+
+    examined: dict[int, Examination] = {}
+    for index, examination in mapper(examine, list(cohort.cases)):
+        examined[index] = examination
+        advance(len(examined), len(cohort.cases))
+    reports = [examined[index].report for index in range(len(cohort.cases))]
+    findings = [finding for report in reports for finding in report.findings]
+    findings += check_cohort(cohort, reports)
+    contents = {case.id: examined[index].content for index, case in enumerate(cohort.cases)}
+    return Preflight(cohort, contents, tuple(findings))
+
+
+def expected_modalities(cohort: Cohort) -> tuple[str, ...]:
+    """Modalities that at least half of the cases have: the others should have them too."""
+    counts: dict[str, int] = {}
+    for case in cohort.cases:
+        for modality in case.images:
+            counts[modality] = counts.get(modality, 0) + 1
+    return tuple(modality for modality, count in counts.items() if 2 * count >= len(cohort.cases))
+
+
+def usable_cohort(found: Preflight, *, exclude_bad: bool) -> Cohort:
+    """The cohort to train on. Raises DataError with the first finding unless bad cases may be excluded."""
+    if not found.errors:
+        return found.cohort
+    if not exclude_bad:
+        more = f" (and {len(found.errors) - 1} more: ganseg check {found.cohort.root})" if len(found.errors) > 1 else ""
+        raise DataError(f"{found.errors[0].line()}{more}; --exclude-bad goes on without such cases")
+    left = found.cohort.without(found.bad_cases)
+    if not left.cases:
+        raise DataError(f"{found.cohort.root}: no case is left after excluding the bad ones; see ganseg check")
+    return left
+
+
+def prepare_cohort(
+    found: Preflight,
+    cases: Iterable[Case],
+    config: DataConfig,
+    *,
+    mapper: Mapper = map_here,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Path]:
+    """Each case's folder in the store; what is there already is left as it is."""
+    wanted = list(cases)
+    store = store_root()
+    contents = found.contents
+
+    def prepare(case: Case) -> Path | str:
+        try:
+            return prepare_case(store, case, config, contents[case.id])
+        except GansegError as error:
+            return str(error)
+        except OSError as error:
+            return f"{store}: cannot be written ({error.strerror}); free space or set GANSEG_STORE"
+
+    folders: dict[str, Path] = {}
+    for index, outcome in mapper(prepare, wanted):
+        if isinstance(outcome, str):
+            raise DataError(outcome)
+        folders[wanted[index].id] = outcome
+        advance(len(folders), len(wanted))
+    return folders
+
+
+def _examine(case: Case, expected: tuple[str, ...], reports_folder: Path) -> Examination:
+    try:
+        content = content_hash(case)
+    except OSError:
+        content = ""
+    cached = reports_folder / f"{content}-{REPORT_FORMAT}.json"
+    if content and cached.exists():
+        try:
+            return Examination(content, CaseReport.from_dict(json.loads(cached.read_text())))
+        except (json.JSONDecodeError, KeyError, OSError):
+            cached.unlink(missing_ok=True)
+    report = check_case(case, expected_modalities=expected)
+    if content:
+        write_json(cached, report.to_dict())
+    return Examination(content, report)

@@ -1,0 +1,189 @@
+"""Training on Ray Train: one TorchTrainer whose workers all call the engine."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.engine.tracker import NullTracker, Progress, Tracker, Trackers
+from ganseg_dist.errors import GansegError, RunError
+from ganseg_dist.runners.cluster import require_resources
+from ganseg_dist.runners.plan import Prepared
+from ganseg_dist.runs import Run
+
+RESTARTS = 3
+"""Times Ray may restart the workers from the last checkpoint before the run fails."""
+POLL_SECONDS = 0.3
+
+
+def train_on_ray(
+    run: Run,
+    config: RunConfig,
+    prepared: Prepared,
+    *,
+    workers: int,
+    gpus: bool,
+    tracker: Tracker,
+    worker_tracker: Callable[[], Tracker] = NullTracker,
+) -> Path:
+    """Train to the end over Ray workers; returns the last checkpoint's folder.
+
+    Ray restarts killed workers from the newest checkpoint, and the same run started again goes on from it too.
+
+    Args:
+        tracker: shown the progress, here in the driver.
+        worker_tracker: makes the tracker that rank 0 uses.
+    """
+    import ray
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig as RayRunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")  # report() waits for this poll
+    require_resources(workers=workers, threads=config.train.threads, gpus=gpus)
+    resources = {"CPU": config.train.threads, **({"GPU": 1} if gpus else {})}
+    relay = ray.remote(num_cpus=0)(ProgressRelay).remote()
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={
+            "config": config.to_json(),
+            "prepared": prepared,
+            "relay": relay,
+            "worker_tracker": worker_tracker,
+        },
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker=resources),
+        run_config=RayRunConfig(
+            name="ray",
+            storage_path=str(run.checkpoints),
+            failure_config=FailureConfig(max_failures=RESTARTS),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    with _shown(relay, tracker):
+        try:
+            result = trainer.fit()
+        except Exception as error:
+            raise _mendable(error) from error
+    if result.checkpoint is None:
+        raise RunError(f"{run.name}: Ray kept no checkpoint; see {run.checkpoints}")
+    return Path(result.checkpoint.path)
+
+
+def _worker(settings: dict[str, Any]) -> None:
+    import ray.train.torch
+
+    from ganseg_dist.engine.world import World
+    from ganseg_dist.runners.local import train_member
+
+    world = World.joined(ray.train.torch.get_device())
+    tracker: Tracker = NullTracker()
+    if world.leads:
+        tracker = Trackers(RelayedProgress(settings["relay"]), settings["worker_tracker"]())
+    train_member(RunConfig.from_json(settings["config"]), settings["prepared"], world, tracker, RayCheckpoints(world.leads))
+    close = getattr(tracker, "close", None)
+    if close is not None:
+        close()
+
+
+class RayCheckpoints:
+    """Checkpoints through Ray Train's storage. `report` is a barrier: every rank calls it equally often."""
+
+    def __init__(self, writes: bool) -> None:
+        self.writes = writes
+
+    def latest(self) -> Path | None:
+        """What Ray kept last, brought to this node."""
+        import ray.train
+
+        checkpoint = ray.train.get_checkpoint()
+        return None if checkpoint is None else Path(checkpoint.to_directory(tempfile.mkdtemp(prefix="ganseg-resume-")))
+
+    def save(self, scores: Mapping[str, float], write: Callable[[Path], None]) -> None:
+        """Rank 0 attaches the checkpoint, the others report alone."""
+        import ray.train
+
+        if not self.writes:
+            ray.train.report(dict(scores))
+            return
+        with tempfile.TemporaryDirectory(prefix="ganseg-checkpoint-") as folder:
+            write(Path(folder))
+            ray.train.report(dict(scores), checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+class ProgressRelay:
+    """An actor that holds the newest progress between rank 0 and the driver, on whatever nodes they are."""
+
+    def __init__(self) -> None:
+        self.newest: Progress | None = None
+
+    def put(self, progress: Progress) -> None:
+        """From rank 0."""
+        self.newest = progress
+
+    def get(self) -> Progress | None:
+        """From the driver."""
+        return self.newest
+
+
+class RelayedProgress(NullTracker):
+    """Rank 0's end of the relay: says where training stands, a few times a second."""
+
+    def __init__(self, relay: Any) -> None:
+        self.relay = relay
+        self.said = 0.0
+
+    def progress(self, progress: Progress) -> None:
+        """Fire and forget; the last batch of an epoch is always said."""
+        import time
+
+        now = time.monotonic()
+        if now - self.said > POLL_SECONDS or progress.batch == progress.batches:
+            self.said = now
+            self.relay.put.remote(progress)
+
+
+class _shown:  # noqa: N801 - a context manager used like a function
+    """Polls the relay in a thread and shows the driver's tracker what is new."""
+
+    def __init__(self, relay: Any, tracker: Tracker) -> None:
+        self.relay, self.tracker = relay, tracker
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._poll, daemon=True)
+
+    def __enter__(self) -> None:
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.done.set()
+        self.thread.join(timeout=5)
+
+    def _poll(self) -> None:
+        import ray
+
+        last: Progress | None = None
+        while not self.done.wait(POLL_SECONDS):
+            try:
+                newest = ray.get(self.relay.get.remote(), timeout=5)
+            except Exception:  # the relay is a convenience: training does not depend on it
+                continue
+            if newest is not None and newest != last:
+                self.tracker.progress(newest)
+                last = newest
+
+
+def _mendable(error: BaseException) -> GansegError:
+    """The worker's own one-line error if it raised one, else the failure in one line."""
+    seen: BaseException | None = error
+    while seen is not None:
+        for failure in [seen, *getattr(seen, "worker_failures", {}).values()]:
+            cause = getattr(failure, "cause", None) or failure
+            if isinstance(cause, GansegError):
+                return cause
+        seen = seen.__cause__ or seen.__context__
+    last_line = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    return RunError(f"training on Ray failed: {last_line}")

@@ -1,0 +1,204 @@
+"""A training session from a folder of images to a finished run: what `ganseg train` does, step by step."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.data.cohort import Cohort, Split, split_by_patient
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.engine.checkpoint import FolderCheckpoints
+from ganseg_dist.engine.tracker import NullTracker, Tracker, Trackers
+from ganseg_dist.errors import RunError
+from ganseg_dist.inference.card import model_card
+from ganseg_dist.inference.model_folder import Thresholds, write_model
+from ganseg_dist.runners.cluster import map_on_cluster, ray_cluster
+from ganseg_dist.runners.local import train_here
+from ganseg_dist.runners.plan import Prepared, by_part, open_run, resolve
+from ganseg_dist.runners.prepare import Mapper, Preflight, map_here, preflight, prepare_cohort, usable_cohort
+from ganseg_dist.runners.ray_train import train_on_ray
+from ganseg_dist.runs import Run, find_run, named_run
+from ganseg_dist.tracking.mlflow_tracker import MLflowTracker, TrackedRun, open_tracking
+
+Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+"""Opens a progress bar with a title; its value is called with (done, total)."""
+
+
+@contextmanager
+def no_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows nothing."""
+    yield lambda done, total: None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRequest:
+    """What a person asked for; a resumed run asks again for what it was started with."""
+
+    config: RunConfig
+    data: Path
+    layout: str | None = None
+    healthy: Path | None = None
+    run_name: str | None = None
+    workers: int = 1
+    gpus: bool = False
+    local: bool = False
+    exclude_bad: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the config, which the run saves resolved."""
+        return {
+            "data": str(self.data.absolute()),
+            "layout": self.layout,
+            "healthy": None if self.healthy is None else str(self.healthy.absolute()),
+            "workers": self.workers,
+            "gpus": self.gpus,
+            "local": self.local,
+            "exclude_bad": self.exclude_bad,
+        }
+
+    @classmethod
+    def of_run(cls, run: Run) -> TrainingRequest:
+        """The request that made a run."""
+        if not (run.folder / "config.json").exists():
+            raise RunError(f"{run.folder}: holds no config.json; it cannot be resumed")
+        asked = run.read("run.json")["request"]
+        asked["data"] = Path(asked["data"])
+        asked["healthy"] = None if asked["healthy"] is None else Path(asked["healthy"])
+        return cls(run.config(), run_name=run.name, **asked)
+
+    def name(self) -> str:
+        """The asked name, or one made of recipe and data that is not taken by a finished run."""
+        if self.run_name is not None:
+            return self.run_name
+        stem = self.data.absolute()
+        base = f"{self.config.recipe}-{stem.stem if stem.suffix == '.csv' else stem.name}"
+        names = (base if count == 1 else f"{base}-{count}" for count in range(1, 10_000))
+        return next(name for name in names if not named_run(name).finished)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would be trained: everything known before an image is prepared."""
+
+    config: RunConfig
+    found: Preflight
+    cohort: Cohort
+    healthy: tuple[Preflight, Cohort] | None
+
+
+def plan_training(request: TrainingRequest, *, mapper: Mapper = map_here, bar: Bar = no_bar) -> Plan:
+    """Read the cohort, check it, settle the config. Raises GansegError on anything that would spoil training."""
+    found = _checked(read_cohort(request.data, request.layout), mapper, bar)
+    cohort = usable_cohort(found, exclude_bad=request.exclude_bad)
+    healthy = None
+    if request.healthy is not None:
+        healthy_found = _checked(read_cohort(request.healthy), mapper, bar)
+        healthy = (healthy_found, usable_cohort(healthy_found, exclude_bad=request.exclude_bad))
+    config = resolve(request.config, cohort, healthy[1] if healthy else None)
+    return Plan(config, found, cohort, healthy)
+
+
+def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar: Bar = no_bar) -> Run:
+    """Train until the run is finished; interrupted and called again, it goes on."""
+    started = time.monotonic()
+    name = request.name()
+    with nullcontext() if request.local else ray_cluster():
+        mapper = map_here if request.local else map_on_cluster
+        plan = plan_training(request, mapper=mapper, bar=bar)
+        run, split = open_run(name, plan.config, plan.cohort, plan.found, request=request.to_dict(),
+                              workers=request.workers, device="cuda" if request.gpus else "cpu")  # fmt: skip
+        earlier = float(run.read("run.json")["seconds"])
+        prepared = _prepare(plan, split, mapper, bar)
+        tracked = open_tracking(run)
+        run.describe(status="training", mlflow=tracked.to_dict())
+        tracker = shown or NullTracker()
+        try:
+            checkpoint = _train(run, plan.config, prepared, request, tracked, tracker)
+        except BaseException as error:
+            run.describe(status="interrupted", seconds=earlier + time.monotonic() - started, error=_one_line(error))
+            tracked.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+    finish_run(run, checkpoint, seconds=earlier + time.monotonic() - started)
+    tracked.log_results(run)
+    tracked.end("FINISHED")
+    return run
+
+
+def finish_run(run: Run, checkpoint: Path, *, seconds: float) -> None:
+    """Turn the last checkpoint into history and model."""
+    position = json.loads((checkpoint / "state.json").read_text())["position"]
+    run.write("history.json", position["history"])
+    config, data = run.config(), run.read("data.json")
+    facts = {"phantom": data["phantom"], "run": run.name, "patients": len({case["patient"] for case in data["cases"]})}
+    run.describe(status="finished", seconds=seconds, error=None)
+    card = model_card(config, data, run.split(), position["history"], run.read("run.json"))
+    weights = checkpoint / "networks.safetensors"
+    write_model(run.model, config, weights, card=card, facts=facts, thresholds=Thresholds())
+
+
+def _train(
+    run: Run, config: RunConfig, prepared: Prepared, request: TrainingRequest, tracked: TrackedRun, shown: Tracker
+) -> Path:
+    if not request.local:
+        return train_on_ray(
+            run,
+            config,
+            prepared,
+            workers=request.workers,
+            gpus=request.gpus,
+            tracker=shown,
+            worker_tracker=partial(MLflowTracker.of, tracked),
+        )
+    logged = MLflowTracker.of(tracked)
+    try:
+        train_here(run, config, prepared, Trackers(shown, logged), gpu=request.gpus)
+    finally:
+        logged.close()
+    newest = FolderCheckpoints(run.checkpoints).latest()
+    if newest is None:
+        raise RunError(f"{run.checkpoints}: holds no checkpoint after training")
+    return newest
+
+
+def _checked(cohort: Cohort, mapper: Mapper, bar: Bar) -> Preflight:
+    with bar(f"Checking {cohort.root.name}") as advance:
+        return preflight(cohort, mapper=mapper, advance=advance)
+
+
+def _prepare(plan: Plan, split: Split, mapper: Mapper, bar: Bar) -> Prepared:
+    used = plan.cohort.of_patients((*split.train, *split.validation))
+    with bar("Preparing slices") as advance:
+        folders = prepare_cohort(plan.found, used, plan.config.data, mapper=mapper, advance=advance)
+    cohort_parts = by_part(plan.cohort, split, folders)
+    if plan.healthy is None:
+        return Prepared(cohort_parts)
+    found, cohort = plan.healthy
+    with bar("Preparing healthy slices") as advance:
+        folders = prepare_cohort(found, cohort.cases, plan.config.data, mapper=mapper, advance=advance)
+    return Prepared(cohort_parts, by_part(cohort, healthy_split(cohort, plan.config), folders))
+
+
+def healthy_split(cohort: Cohort, config: RunConfig) -> Split:
+    """A healthy cohort is split for early stopping alone; nobody is tested on it."""
+    validation = max(config.data.validation_fraction, 0.1)
+    return split_by_patient(cohort, validation=validation, test=0.0, seed=config.seed)
+
+
+def resumed(reference: str) -> TrainingRequest:
+    """The request of a run to go on with. Raises RunError when it is finished."""
+    run = find_run(reference)
+    if run.finished:
+        raise RunError(f"{run.name}: is finished already; see it with: ganseg report {run.name}")
+    return TrainingRequest.of_run(run)
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__

@@ -1,0 +1,97 @@
+import time
+
+import numpy as np
+import pytest
+from cohorts import MODALITIES, brain
+from scipy import ndimage
+
+from ganseg_dist.data.cohort import Source
+from ganseg_dist.data.foreground import foreground, is_skull_stripped
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.data.scan import load_scan, load_volume
+
+
+def stacked(patient, **kind):
+    images, labels = brain(patient, **kind)
+    return np.stack([images[m] for m in MODALITIES]).astype(np.float32), labels
+
+
+def dice(one, other):
+    return 2 * (one & other).sum() / (one.sum() + other.sum())
+
+
+def test_a_stripped_brain_is_all_that_differs_from_its_background():
+    image, _ = stacked(0)
+    np.testing.assert_array_equal(foreground(image), (image != 0).any(0))
+    assert is_skull_stripped(image, foreground(image), (4.0, 4.0, 4.0))
+
+
+def test_any_background_value_will_do():
+    image, _ = stacked(0)
+    np.testing.assert_array_equal(foreground(image - 1024), foreground(image))
+
+
+def test_ventricles_and_dust_do_not_matter():
+    image, _ = stacked(0)
+    brain_only = (image != 0).any(0)
+    holed = image.copy()
+    holed[:, 18:22, 22:26, 14:18] = 0
+    holed[:, 1, 1, 1] = 900  # a lone bright voxel
+    holed += np.where(brain_only, 0, np.random.default_rng(0).normal(scale=0.1, size=brain_only.shape)).astype(
+        np.float32
+    )
+    np.testing.assert_array_equal(foreground(holed), brain_only)
+
+
+@pytest.mark.parametrize("grey", [0, 600])
+def test_a_head_in_noise_is_found_on_any_grey(grey):
+    image, _ = stacked(0, skull=True)
+    head = (image > 500).any(0)  # the rim and what it encloses
+    head = ndimage.binary_fill_holes(head)
+    image[0] = grey + image[0] * (-0.5 if grey else 1)  # darker than its background
+    body = foreground(image)
+    assert dice(body, head) > 0.97
+    assert not is_skull_stripped(image, body, (4.0, 4.0, 4.0))
+
+
+def test_a_zeroed_background_does_not_make_a_head_a_brain():
+    image, _ = stacked(0)
+    body = foreground(image)
+    litres = body.sum() / 1e6
+    assert is_skull_stripped(image, body, (1.0, 1.0, 2.0 / litres))
+    assert not is_skull_stripped(image, body, (1.0, 1.0, 3.0 / litres))
+    assert is_skull_stripped(image, body, None)
+
+
+def test_nothing_is_foreground_in_constant_volumes():
+    image = np.full((2, 16, 16, 4), 7, np.float32)
+    assert not foreground(image).any()
+    assert not is_skull_stripped(image, foreground(image), None)
+
+
+def test_real_heads(shared_data):
+    for case in read_cohort(shared_data / "lgg").cases:
+        scan = load_scan(case)
+        body = foreground(scan.image)
+        assert body[scan.labels > 0].mean() > 0.99, case.id
+        assert 0.25 < body.mean() < 0.85, case.id
+        assert not is_skull_stripped(scan.image, body, None), case.id
+        middle = body[:, :, body.shape[2] // 2]
+        rows, columns = np.nonzero(middle)
+        assert middle.sum() > 0.6 * np.ptp(rows) * np.ptp(columns), f"{case.id}: an ellipse fills 0.79 of its box"
+
+
+def test_real_brains(shared_data):
+    files = [next((shared_data / "ms" / "patient19").glob(f"{name}_*")) for name in ("T1", "T2")]
+    volumes, grids = zip(*(load_volume(Source((file,))) for file in files), strict=True)
+    image = np.stack(volumes)
+    start = time.perf_counter()
+    body = foreground(image)
+    assert time.perf_counter() - start < 3, "0.2 s on an idle machine"
+    assert 1.0 < body.sum() / 1e6 < 1.3, "litres"
+    assert is_skull_stripped(image, body, grids[0].spacing_mm)
+    for file in sorted((shared_data / "oasis").glob("*.nii.gz"))[:2]:
+        volume, grid = load_volume(Source((file,)))
+        body = foreground(volume[None])
+        assert 1.2 < body.sum() / 1e6 < 1.8
+        assert is_skull_stripped(volume[None], body, grid.spacing_mm)

@@ -1,0 +1,310 @@
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+import tifffile
+from cohorts import AFFINE, SHAPE, brain, read_rows, save, voxels, write_brats, write_kaggle, write_manifest, write_rows
+
+from ganseg_dist.data.preflight import CaseReport, check_case, check_cohort, expected_modalities, preflight
+from ganseg_dist.data.readers import read_cohort
+
+PATIENTS = ("ada", "ben", "cleo", "dan")
+
+
+@pytest.fixture(scope="session")
+def good_cohort(tmp_path_factory):
+    return write_manifest(tmp_path_factory.mktemp("good"), PATIENTS).parent
+
+
+@pytest.fixture
+def cohort(good_cohort, tmp_path):
+    """A copy of the good cohort to break."""
+    return shutil.copytree(good_cohort, tmp_path / "cohort")
+
+
+def findings(root, **needs):
+    return preflight(read_cohort(root), **needs)
+
+
+def only_finding(root, **needs):
+    found = findings(root, **needs)
+    assert len(found) == 1, [finding.line() for finding in found]
+    return found[0]
+
+
+def change(file, edit, affine=AFFINE):
+    save(file, edit(voxels(file)), affine)
+
+
+def test_a_good_cohort_has_no_findings(good_cohort):
+    assert findings(good_cohort) == ()
+    assert findings(good_cohort, needs_skull_stripping=True) == ()
+
+
+def test_a_finding_is_one_line_with_file_problem_and_remedy(cohort):
+    (cohort / "ben" / "t2.nii.gz").unlink()
+    finding = only_finding(cohort)
+    assert finding.line() == (
+        f"error: ben: {cohort / 'ben' / 't2.nii.gz'}: no such file; check the name or leave the case out"
+    )
+    assert json.loads(json.dumps(finding.to_dict()))["check"] == "unreadable"
+
+
+def truncated(file):
+    file.write_bytes(file.read_bytes()[:-2000])
+
+
+def damaged(file):
+    content = bytearray(file.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 200] = bytes(200)
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["flair.nii.gz", "lesion.nii.gz"])
+@pytest.mark.parametrize(
+    "spoil",
+    [truncated, damaged, lambda file: file.write_text("not an image\n" * 50), lambda file: file.write_bytes(b"")],
+    ids=["truncated", "damaged", "text", "empty"],
+)
+def test_unreadable_files(cohort, spoil, name):
+    if name == "lesion.nii.gz":  # too small to lose 2000 bytes
+        save(cohort / "ben" / name, np.random.default_rng(0).integers(0, 2, SHAPE).astype(np.float64))
+    spoil(cohort / "ben" / name)
+    finding = only_finding(cohort)
+    assert (finding.case, finding.check, finding.severity) == ("ben", "unreadable", "error")
+    assert finding.file == str(cohort / "ben" / name)
+
+
+def test_an_uncompressed_file_cut_short(cohort):
+    file = save(cohort / "ben" / "t1.nii", voxels(cohort / "ben" / "t1.nii.gz"))
+    truncated(file)
+    rows = read_rows(cohort / "manifest.csv")
+    rows[1]["t1"] = "ben/t1.nii"
+    write_rows(cohort / "manifest.csv", rows)
+    assert only_finding(cohort).check == "unreadable"
+
+
+@pytest.mark.parametrize("name", ["t1.nii.gz", "t2.nii.gz", "lesion.nii.gz"])
+def test_another_shape(cohort, name):
+    change(cohort / "cleo" / name, lambda v: v[:, :-1])
+    finding = only_finding(cohort)
+    assert (finding.case, finding.check, finding.file) == ("cleo", "shape", str(cohort / "cleo" / name))
+    assert "(40, 47, 32)" in finding.problem
+
+
+@pytest.mark.parametrize("name", ["t1.nii.gz", "t2.nii.gz", "lesion.nii.gz"])
+def test_another_affine(cohort, name):
+    moved = AFFINE.copy()
+    moved[0, 3] = 6.0
+    change(cohort / "cleo" / name, lambda v: v, moved)
+    finding = only_finding(cohort)
+    assert (finding.case, finding.check, finding.file) == ("cleo", "affine", str(cohort / "cleo" / name))
+    assert "6.0 mm" in finding.problem
+
+
+def test_rounding_in_an_affine_is_no_finding(cohort):
+    change(cohort / "cleo" / "t2.nii.gz", lambda v: v, AFFINE + np.diag([1e-4, 0, 0, 0]))
+    assert findings(cohort) == ()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_and_infinity(cohort, value):
+    def spoil(image):
+        image = image.astype(np.float32)
+        image[20, 20, 10:13] = value
+        return image
+
+    change(cohort / "dan" / "flair.nii.gz", spoil)
+    finding = only_finding(cohort)
+    assert (finding.case, finding.check) == ("dan", "non-finite")
+    assert "flair has 3 voxels" in finding.problem
+
+
+@pytest.mark.parametrize("stored", [2, 4])
+def test_unknown_labels(cohort, stored):
+    change(cohort / "dan" / "lesion.nii.gz", lambda mask: mask * np.uint8(stored))
+    finding = only_finding(cohort)
+    assert (finding.case, finding.check) == ("dan", "labels")
+    assert finding.problem == f"unknown label values {stored}; known are 0, 1"
+
+
+@pytest.mark.parametrize("value", [0, 300])
+def test_a_constant_volume(cohort, value):
+    for patient in ("ada", "dan"):  # two alike are two constant volumes, not a duplicate
+        change(cohort / patient / "t1.nii.gz", lambda image: np.full_like(image, value))
+    found = findings(cohort)
+    assert [(finding.case, finding.check) for finding in found] == [("ada", "constant"), ("dan", "constant")]
+
+
+def test_an_empty_mask(cohort):
+    change(cohort / "ada" / "lesion.nii.gz", np.zeros_like)
+    finding = only_finding(cohort)
+    assert (finding.case, finding.check, finding.severity) == ("ada", "empty-mask", "warning")
+
+
+def test_a_missing_mask(cohort):
+    rows = read_rows(cohort / "manifest.csv")
+    rows[0]["mask"] = ""
+    write_rows(cohort / "manifest.csv", rows)
+    finding = only_finding(cohort)
+    assert (finding.case, finding.check, finding.severity) == ("ada", "missing-mask", "warning")
+    write_rows(cohort / "manifest.csv", [row | {"mask": ""} for row in rows])
+    assert findings(cohort) == (), "a cohort without any mask means it"
+
+
+def test_a_missing_modality(tmp_path):
+    write_brats(tmp_path, [f"BraTS20_Training_00{n}" for n in (1, 2, 3)])
+    (tmp_path / "BraTS20_Training_002" / "BraTS20_Training_002_t1ce.nii.gz").unlink()
+    finding = only_finding(tmp_path)
+    assert (finding.case, finding.check, finding.severity) == ("BraTS20_Training_002", "missing-modality", "error")
+    assert finding.problem == "has no t1ce, which other cases have"
+
+
+def test_a_modality_that_few_have_is_not_expected(tmp_path):
+    cases = [f"BraTS20_Training_00{n}" for n in (1, 2, 3)]
+    write_brats(tmp_path, cases)
+    for case in cases[:2]:
+        (tmp_path / case / f"{case}_t2.nii.gz").unlink()
+    assert expected_modalities(read_cohort(tmp_path)) == ("t1", "t1ce", "flair")
+    assert findings(tmp_path) == ()
+
+
+def test_a_modality_that_is_a_copy(cohort):
+    shutil.copy(cohort / "ben" / "t1.nii.gz", cohort / "ben" / "t1ce.nii.gz")
+    finding = only_finding(cohort)
+    assert (finding.case, finding.check, finding.severity) == ("ben", "copied-modality", "warning")
+    assert finding.problem == "t1ce is a copy of t1"
+
+
+def test_a_copied_channel_of_a_picture(tmp_path):
+    write_kaggle(tmp_path, ["TCGA_CS_4941_19960909", "TCGA_CS_4942_19960909"])
+    assert findings(tmp_path) == ()
+    for file in (tmp_path / "TCGA_CS_4942_19960909").glob("*.tif"):
+        if "mask" not in file.name:
+            plane = tifffile.imread(file)
+            plane[..., 0] = plane[..., 1]  # the public set fills a missing T1 with FLAIR
+            tifffile.imwrite(file, plane)
+    finding = only_finding(tmp_path)
+    assert (finding.check, finding.problem) == ("copied-modality", "flair is a copy of t1")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", None], ids=["empty", "text", "truncated"])
+def test_an_unreadable_slice_is_named(tmp_path, content):
+    write_kaggle(tmp_path, ["TCGA_CS_4941_19960909"])
+    file = tmp_path / "TCGA_CS_4941_19960909" / "TCGA_CS_4941_19960909_7_mask.tif"
+    file.write_bytes(file.read_bytes()[:-100] if content is None else content)
+    finding = only_finding(tmp_path)
+    assert (finding.check, finding.file) == ("unreadable", str(file))
+
+
+def test_one_image_under_two_patients(cohort):
+    shutil.copy(cohort / "ada" / "t2.nii.gz", cohort / "cleo" / "t2.nii.gz")
+    found = [finding for finding in findings(cohort) if finding.check != "unregistered"]
+    assert [(finding.case, finding.check, finding.severity) for finding in found] == [
+        ("cleo", "duplicate-image", "error")
+    ]
+    assert "case ada of patient ada" in found[0].problem
+
+
+def test_a_whole_patient_twice(cohort):
+    for file in (cohort / "ada").iterdir():
+        change(file, lambda v: v)
+        save(cohort / "cleo" / file.name, voxels(file).astype(np.float32))  # other bytes, the same voxels
+    assert only_finding(cohort).check == "duplicate-image"
+
+
+def test_the_same_images_listed_twice(cohort):
+    rows = read_rows(cohort / "manifest.csv")
+    write_rows(cohort / "manifest.csv", [*rows, rows[0] | {"case": "ada-again"}])
+    finding = only_finding(cohort)
+    assert (finding.case, finding.check) == ("ada-again", "duplicate-case")
+    assert "case ada of the same patient" in finding.problem
+
+
+def test_two_folders_with_one_case_id(tmp_path):
+    write_brats(tmp_path, ["HGG/BraTS20_Training_001", "LGG/BraTS20_Training_001"])
+    finding = only_finding(tmp_path)
+    assert (finding.case, finding.check, finding.problem) == (
+        "BraTS20_Training_001",
+        "duplicate-case",
+        "is listed twice",
+    )
+
+
+def test_a_mask_outside_the_brain(cohort):
+    change(cohort / "ben" / "lesion.nii.gz", lambda mask: np.roll(mask, (-12, 22), (0, 1)))
+    finding = only_finding(cohort)
+    assert (finding.case, finding.check, finding.severity) == ("ben", "mask-outside", "error")
+
+
+def test_a_modality_that_lies_elsewhere(cohort):
+    change(cohort / "ben" / "flair.nii.gz", lambda image: np.roll(image, 4, 1))
+    finding = only_finding(cohort)
+    assert (finding.case, finding.check, finding.severity) == ("ben", "unregistered", "warning")
+    assert finding.file == str(cohort / "ben" / "flair.nii.gz")
+    assert "a shift along axis 1" in finding.problem
+
+
+def test_a_head_among_brains(tmp_path):
+    root = write_manifest(tmp_path, PATIENTS, skulls=["cleo"]).parent
+    finding = only_finding(root)
+    assert (finding.case, finding.check, finding.severity) == ("cleo", "not-skull-stripped", "warning")
+    assert "HD-BET" in finding.remedy
+    assert "SynthStrip" in finding.remedy
+
+
+def test_heads_alone_are_fine_unless_the_recipe_needs_brains(tmp_path):
+    root = write_manifest(tmp_path, PATIENTS[:2], skulls=PATIENTS[:2]).parent
+    assert findings(root) == ()
+    found = findings(root, needs_skull_stripping=True)
+    assert [(finding.case, finding.check) for finding in found] == [
+        ("ada", "not-skull-stripped"),
+        ("ben", "not-skull-stripped"),
+    ]
+
+
+def test_every_modality_unreadable_is_still_a_report(cohort):
+    for modality in ("t1", "t1ce", "t2", "flair"):
+        (cohort / "ada" / f"{modality}.nii.gz").write_text("")
+    report = check_case(read_cohort(cohort).cases[0])
+    assert [finding.check for finding in report.findings] == ["unreadable"] * 4
+    assert report.digests == {}
+    assert report.skull_stripped is None
+
+
+def test_reports_survive_json_and_serve_the_cross_checks(cohort):
+    shutil.copy(cohort / "ada" / "t1.nii.gz", cohort / "ada" / "t2.nii.gz")
+    found = read_cohort(cohort)
+    reports = [check_case(case) for case in found.cases]
+    again = [CaseReport.from_dict(json.loads(json.dumps(report.to_dict()))) for report in reports]
+    assert again == reports
+    assert again[0].findings
+    assert check_cohort(found, [again[0]] * len(found.cases)) == check_cohort(found, [reports[0]] * len(found.cases))
+    assert len(check_cohort(found, [again[0]] * len(found.cases))) == len(PATIENTS) - 1
+
+
+def test_digests_depend_on_voxels_alone(tmp_path):
+    image = brain(0)[0]["t1"]
+    for name, stored in {"a": image, "b": image.astype(np.float32), "c": image + np.int16(1)}.items():
+        save(tmp_path / f"{name}.nii.gz", stored)
+    (tmp_path / "d.nii.gz").write_bytes(nib.Nifti1Image(image, AFFINE).to_bytes())
+    rows = [{"case": c, "patient": c, "t1": f"{c}.nii.gz"} for c in "abc"]
+    cases = read_cohort(write_rows(tmp_path / "m.csv", rows)).cases
+    a, b, c = (check_case(case).digests["t1"] for case in cases)
+    assert a == b != c
+
+
+def test_real_data_gives_no_false_alarm(shared_data, tmp_path):
+    lgg = read_cohort(shared_data / "lgg")
+    for case in lgg.cases[::6]:
+        assert check_case(case, expected_modalities=lgg.modalities).findings == (), case.id
+    ms = shared_data / "ms" / "patient19"
+    columns = {"t1": "T1_*", "t1ce": "T1POST_*", "t2": "T2_*", "flair": "FLAIR_*", "mask": "GOLD_*"}
+    row = {"case": "ms19", "patient": "ms19"} | {name: next(ms.glob(pattern)) for name, pattern in columns.items()}
+    assert findings(write_rows(tmp_path / "ms.csv", [row])) == ()
+    oasis = sorted((shared_data / "oasis").glob("*.nii.gz"))[:2]
+    rows = [{"case": file.name, "patient": file.name, "t1": file} for file in oasis]
+    assert findings(write_rows(tmp_path / "oasis.csv", rows), needs_skull_stripping=True) == ()

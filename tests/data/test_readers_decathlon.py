@@ -1,0 +1,97 @@
+import json
+
+import numpy as np
+import pytest
+from cohorts import brain, save, write_decathlon, write_nnunet
+
+from ganseg_dist.data.cohort import BINARY_REGIONS, BRATS_REGIONS, UNKNOWN_SITE
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.data.scan import load_scan
+from ganseg_dist.errors import DataError
+
+
+def test_decathlon_channels_and_tissues(tmp_path):
+    cohort = read_cohort(write_decathlon(tmp_path, ["BRATS_002", "BRATS_001"]))
+    assert cohort.layout == "decathlon"
+    assert [case.id for case in cohort.cases] == ["BRATS_001", "BRATS_002"]
+    assert cohort.regions == BRATS_REGIONS
+    assert cohort.cases[0].site == UNKNOWN_SITE
+    images, labels = brain(1)  # written second
+    scan = load_scan(cohort.cases[0])
+    assert scan.modalities == ("flair", "t1", "t1ce", "t2")
+    np.testing.assert_array_equal(scan.image, np.stack([images[m] for m in scan.modalities]))
+    np.testing.assert_array_equal(scan.labels, labels)
+
+
+def test_nnunet_channels_and_regions(tmp_path):
+    cohort = read_cohort(write_nnunet(tmp_path, ["case_b", "case_a"]))
+    assert [case.id for case in cohort.cases] == ["case_a", "case_b"]
+    assert cohort.regions == BRATS_REGIONS
+    images, labels = brain(0)
+    scan = load_scan(cohort.cases[1])
+    assert scan.modalities == ("t1", "t1ce")
+    np.testing.assert_array_equal(scan.image, np.stack([images["t1"], images["t1ce"]]))
+    np.testing.assert_array_equal(scan.labels, labels)
+
+
+def test_nnunet_tissues_by_name(tmp_path):
+    named = {"background": 0, "oedema": 1, "NCR/NET": 2, "ET": 3}
+    cohort = read_cohort(write_nnunet(tmp_path, ["a"], named))
+    np.testing.assert_array_equal(load_scan(cohort.cases[0]).labels, brain(0)[1])
+
+
+def test_nnunet_version_1_has_a_file_a_channel(tmp_path):
+    write_nnunet(tmp_path, ["a"])
+    description = {
+        "modality": {"0": "T1", "1": "T1ce"},
+        "labels": {"0": "background", "1": "edema", "2": "necrosis", "3": "enhancing"},
+        "training": [{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}],
+    }
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    scan = load_scan(read_cohort(tmp_path).cases[0])
+    np.testing.assert_array_equal(scan.image[1], brain(0)[0]["t1ce"])
+
+
+def test_one_lesion_label_is_binary_whatever_its_value(tmp_path):
+    write_nnunet(tmp_path, ["a"], {"background": 0, "stroke": 2})
+    save(tmp_path / "labelsTr" / "a.nii.gz", (2 * (brain(0)[1] > 0)).astype(np.uint8))
+    cohort = read_cohort(tmp_path)
+    assert cohort.regions == BINARY_REGIONS
+    np.testing.assert_array_equal(load_scan(cohort.cases[0]).labels, brain(0)[1] > 0)
+
+
+def test_a_single_modality_is_a_plain_3d_file(tmp_path):
+    images, labels = brain(0)
+    save(tmp_path / "imagesTr" / "a.nii.gz", images["t1"])
+    save(tmp_path / "labelsTr" / "a.nii.gz", (labels > 0).astype(np.uint8))
+    description = {
+        "modality": {"0": "MRI"},
+        "labels": {"0": "background", "1": "tumour"},
+        "training": [{"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}],
+    }
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    cohort = read_cohort(tmp_path)
+    assert cohort.modalities == ("mri",)
+    np.testing.assert_array_equal(load_scan(cohort.cases[0]).image[0], images["t1"])
+
+
+def test_other_label_schemes_are_refused_by_name(tmp_path):
+    with pytest.raises(DataError, match=r"dataset\.json: labels background, Anterior, Posterior are not supported"):
+        read_cohort(write_nnunet(tmp_path, ["a"], {"background": 0, "Anterior": 1, "Posterior": 2}))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "is not readable JSON"),
+        ('{"modality": {}}', "has no labels"),
+        ('{"labels": {"background": 0, "a": 1}}', "has neither channel_names"),
+        ('{"labels": {"0": "b", "1": "a"}, "modality": {"0": "T1"}, "training": [{}]}', "needs an image and a label"),
+        ('{"labels": {"b": 0, "a": 1}, "channel_names": {"0": "T1"}, "file_ending": ".nrrd"}', "file_ending .nrrd"),
+    ],
+)
+def test_a_broken_description_is_named(tmp_path, text, problem):
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(DataError, match=problem) as caught:
+        read_cohort(tmp_path)
+    assert "\n" not in str(caught.value)

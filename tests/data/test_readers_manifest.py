@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+import tifffile
+from cohorts import MODALITIES, brain, save, write_brats, write_manifest, write_rows
+
+from ganseg_dist.data.cohort import BRATS_REGIONS, UNKNOWN_SITE
+from ganseg_dist.data.readers import READERS, read_cohort
+from ganseg_dist.data.scan import load_scan
+from ganseg_dist.errors import DataError
+
+
+def test_rows_become_cases_in_their_order(tmp_path):
+    file = write_manifest(tmp_path, ["zoe", "adam"])
+    cohort = read_cohort(file)
+    assert cohort == read_cohort(file, "manifest")
+    assert cohort.cases == read_cohort(tmp_path).cases
+    assert [(case.id, case.patient, case.site) for case in cohort.cases] == [
+        ("zoe", "zoe", "hospital0"),
+        ("adam", "adam", "hospital1"),
+    ]
+    images, labels = brain(1)
+    scan = load_scan(cohort.cases[1], MODALITIES)
+    np.testing.assert_array_equal(scan.image, np.stack([images[m] for m in MODALITIES]))
+    np.testing.assert_array_equal(scan.labels, labels > 0)
+
+
+def test_mask_site_and_labels_may_be_missing(tmp_path):
+    file = write_rows(tmp_path / "list.csv", [{"case": "a", "patient": "p", "T1w": "x.nii.gz"}])
+    case = read_cohort(file).cases[0]
+    assert (case.mask, case.site, list(case.images), case.regions) == (None, UNKNOWN_SITE, ["t1"], ("wt",))
+    assert case.images["t1"].files == (tmp_path / "x.nii.gz",)
+    rows = [{"case": "a", "patient": "p", "site": "", "mask": "", "t1": "x.nii.gz"}]
+    assert read_cohort(write_rows(file, rows)).cases[0] == case
+
+
+@pytest.mark.parametrize(("scheme", "stored"), [("brats", 4), ("brats2023", 3)])
+def test_the_labels_column_names_a_scheme(tmp_path, scheme, stored):
+    images, labels = brain(0)
+    save(tmp_path / "t1.nii.gz", images["t1"])
+    save(tmp_path / "seg.nii.gz", np.where(labels == 3, stored, labels).astype(np.uint8))
+    rows = [{"case": "a", "patient": "p", "t1": "t1.nii.gz", "mask": "seg.nii.gz", "labels": scheme}]
+    case = read_cohort(write_rows(tmp_path / "m.csv", rows)).cases[0]
+    assert case.regions == BRATS_REGIONS
+    np.testing.assert_array_equal(load_scan(case).labels, labels)
+
+
+def test_a_channel_and_a_stack_of_slices(tmp_path):
+    images, labels = brain(0)
+    save(tmp_path / "both.nii.gz", np.stack([images["t1"], images["flair"]], -1))
+    for z in range(labels.shape[2]):
+        tifffile.imwrite(tmp_path / f"s{z}.tif", labels[:, :, z] // 2)
+    rows = [{"case": "a", "patient": "p", "flair": "both.nii.gz#1", "t2": "s*.tif"}]
+    case = read_cohort(write_rows(tmp_path / "m.csv", rows)).cases[0]
+    scan = load_scan(case, ("flair", "t2"))
+    np.testing.assert_array_equal(scan.image[0], images["flair"])
+    np.testing.assert_array_equal(scan.image[1], labels // 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "1: has no column case"),
+        ("case;patient;t1\na;p;x\n", "1: has no column case .found: case;patient;t1."),
+        ("case,t1\na,x\n", "1: has no column patient"),
+        ("case,patient,mask\na,p,m\n", "1: has no modality column"),
+        ("case,patient,t1,T1w\na,p,x,y\n", "1: column t1 stands there twice"),
+        ("case,patient,t1\na,p,x\nb,p,\n", "3: t1 is empty"),
+        ("case,patient,t1\n,p,x\n", "2: case is empty"),
+        ("case,patient,t1\na,p,x\n\na,q,y\n", "4: case a is listed twice"),
+        ("case,patient,t1\na,p,x,y\n", "2: has 4 cells, the header 3"),
+        ("case,patient,t1,labels\na,p,x,msd\n", "2: labels msd is not known; write one of binary, brats, brats2023"),
+        ("case,patient,t1\na,p,s*.png\n", r"2: no file matches s\*.png"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path, text, problem):
+    file = tmp_path / "list.csv"
+    file.write_text(text)
+    with pytest.raises(DataError, match=problem) as caught:
+        read_cohort(file)
+    assert str(caught.value).startswith(f"{file}:")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_outranks_the_layout_around_it(tmp_path):
+    write_brats(tmp_path, ["BraTS20_Training_001", "BraTS20_Training_002"])
+    t1 = "BraTS20_Training_001/BraTS20_Training_001_t1.nii.gz"
+    write_rows(tmp_path / "manifest.csv", [{"case": "a", "patient": "p", "t1": t1}])
+    assert [case.id for case in read_cohort(tmp_path).cases] == ["a"]
+    assert len(read_cohort(tmp_path, "brats").cases) == 2
+
+
+def test_what_cannot_be_read_is_said_in_one_line(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("hello")
+    problems = {
+        (tmp_path / "nowhere", None): "no such file or folder",
+        (tmp_path / "empty", None): "is an empty folder",
+        (tmp_path / "other", None): "no known layout recognised",
+        (tmp_path / "other" / "notes.txt", None): "no known layout recognised",
+        (tmp_path / "other", "brats"): "holds no cases in layout brats",
+        (tmp_path / "other", "dicom"): "layout dicom: no such layout; choose one of",
+    }
+    for (root, layout), problem in problems.items():
+        with pytest.raises(DataError, match=problem) as caught:
+            read_cohort(root, layout)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match="CSV manifest") as caught:
+        read_cohort(tmp_path / "other")
+    assert all(reader.name in str(caught.value) for reader in READERS)
+
+
+def test_a_header_alone_holds_no_cases(tmp_path):
+    file = tmp_path / "list.csv"
+    file.write_text("case,patient,t1\n")
+    with pytest.raises(DataError, match="holds no cases in layout manifest"):
+        read_cohort(file)
