@@ -21,13 +21,15 @@ def write_text(path: Path, text: str) -> None:
                 stream.write(text)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.chmod(unfinished, 0o644)
-            os.replace(unfinished, path)
+            Path(unfinished).chmod(0o644)
+            Path(unfinished).replace(path)
         except BaseException:
             Path(unfinished).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise GansegError(f"{path}: cannot be written ({error.strerror}); free space or choose another folder") from None
+        raise GansegError(
+            f"{path}: cannot be written ({error.strerror}); free space or choose another folder"
+        ) from None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -48,7 +48,8 @@ def check(
         sites = len({case.site for case in cohort.cases})
         typer.echo(
             f"{cohort.layout}: {len(cohort.cases)} cases, {len(cohort.patients)} patients, {sites} sites; "
-            f"modalities {', '.join(cohort.modalities) or 'none shared'}; regions {', '.join(cohort.regions) or 'none'}; "
+            f"modalities {', '.join(cohort.modalities) or 'none shared'}; "
+            f"regions {', '.join(cohort.regions) or 'none'}; "
             f"{len(found.errors)} errors, {warnings} warnings"
         )
     if found.errors:

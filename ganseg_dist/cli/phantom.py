@@ -14,7 +14,9 @@ def phantom(
     patients: int = typer.Option(12, min=1, help="Patients with a tumour."),
     sites: int = typer.Option(3, min=1, help="Hospitals; each has its own contrast, noise, bias field and resolution."),
     seed: int = typer.Option(0, min=0, help="The same seed gives the same bytes."),
-    healthy: int | None = typer.Option(None, min=0, help="Healthy subjects besides; a quarter of the patients if not given."),
+    healthy: int | None = typer.Option(
+        None, min=0, help="Healthy subjects besides; a quarter of the patients if not given."
+    ),
     spacing_mm: float = typer.Option(2.0, min=0.5, max=8.0, help="Voxel size."),
 ) -> None:
     """Make a phantom cohort: real MNI152 anatomy deformed per patient, with synthetic tumours, in BraTS 2020 layout.

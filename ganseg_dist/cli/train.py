@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from ganseg_dist.cli import show
+
+if TYPE_CHECKING:
+    from ganseg_dist.runners.session import Plan
+    from ganseg_dist.systems.base import Phase
 
 
 def train(
@@ -31,6 +36,8 @@ def train(
 
     [bold]ganseg train ganet_seg_small --data BraTS2020 --set system.gan=false --run-name plain[/bold]  (the control)
     """
+    from contextlib import closing
+
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.errors import ConfigError
     from ganseg_dist.recipes import recipe as named
@@ -60,19 +67,17 @@ def train(
     if dry_run:
         _describe(plan_training(request, bar=show.bar), request.name())
         return
-    with RichProgress(show.err) as shown:
+    with closing(RichProgress(show.err)) as shown:
         run = train_session(request, shown=shown, bar=show.bar)
     typer.echo(f"finished: {run.folder}")
     typer.echo(f"next: ganseg evaluate {run.name} --data {request.data}")
 
 
-def _describe(plan: object, name: str) -> None:
+def _describe(plan: Plan, name: str) -> None:
     """What a run would do, from the plan alone."""
     from ganseg_dist.data.cohort import split_by_patient
-    from ganseg_dist.runners.session import Plan
     from ganseg_dist.systems import build_system
 
-    assert isinstance(plan, Plan)
     config = plan.config
     split = split_by_patient(
         plan.cohort, validation=config.data.validation_fraction, test=config.data.test_fraction, seed=config.seed
@@ -85,9 +90,11 @@ def _describe(plan: object, name: str) -> None:
     for network_name, network in system.networks.items():
         typer.echo(f"{network_name}: {sum(p.numel() for p in network.parameters()):,} parameters")
     for stage in system.stages:
-        phases = ", ".join(
-            f"{phase.name} ({'all epochs' if phase.epochs is None else f'epochs {phase.epochs.start}-{phase.epochs.stop - 1}'}"
-            f"{f', every {phase.every} batches' if phase.every > 1 else ''})"
-            for phase in stage.phases
-        )
+        phases = ", ".join(_describe_phase(phase) for phase in stage.phases)
         typer.echo(f"stage {stage.name}: up to {stage.epochs} epochs; {phases}")
+
+
+def _describe_phase(phase: Phase) -> str:
+    epochs = "all epochs" if phase.epochs is None else f"epochs {phase.epochs.start} to {phase.epochs.stop - 1}"
+    cadence = f", every {phase.every} batches" if phase.every > 1 else ""
+    return f"{phase.name} ({epochs}{cadence})"

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from ganseg_dist.config import AugmentConfig
 from ganseg_dist.data.batch import BACKGROUND, Batch
 
-
 DARKEST = BACKGROUND + 1e-3
 """The darkest that tissue gets: only background is exactly -1."""
 

@@ -122,11 +122,10 @@ def split_by_patient(cohort: Cohort, *, validation: float, test: float, seed: in
 
     Raises DataError when a part with a fraction above 0 would stay empty.
     """
+    home = {case.patient: case.site for case in sorted(cohort.cases, key=lambda case: (case.patient, case.site))}
     by_site: dict[str, list[str]] = {}
-    for case in sorted(cohort.cases, key=lambda case: (case.site, case.patient)):
-        members = by_site.setdefault(case.site, [])
-        if case.patient not in members and not any(case.patient in others for others in by_site.values() if others is not members):
-            members.append(case.patient)
+    for patient, site in home.items():  # a patient seen at two sites counts at one
+        by_site.setdefault(site, []).append(patient)
     fractions = {"train": 1 - validation - test, "validation": validation, "test": test}
     parts: dict[str, list[str]] = {name: [] for name in fractions}
     rng = np.random.default_rng(seed)

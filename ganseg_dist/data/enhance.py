@@ -13,9 +13,7 @@ from ganseg_dist.data.scan import Volume
 LAMBDA = 2.0
 
 
-def enhance(
-    volume: Volume, body: npt.NDArray[np.bool_], *, reading: Literal["sound", "paper"] = "sound"
-) -> Volume:
+def enhance(volume: Volume, body: npt.NDArray[np.bool_], *, reading: Literal["sound", "paper"] = "sound") -> Volume:
     """Eqs. 13-17 on tissue scaled to [0, 1]; returns [0, 1], 0 outside the body.
 
     The sound reading takes -0.5 * IMG3 of Eq. 16 inside erf; as printed, outside it, contrast is inverted for

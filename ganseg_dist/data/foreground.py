@@ -34,21 +34,30 @@ NOISE_LEVEL = 0.05
 LARGEST_BRAIN_ML = 2400.0
 """Beyond any intracranial volume: more than that is a head, however clean its background."""
 
+SPECK = np.ones((3, 3, 1), bool)
+"""Noise and flow artefacts are thinner than this in-plane; skin, nose and ears are not."""
+
 
 def foreground(image: Volume) -> Mask:
     """The head, or the brain of a skull-stripped scan, as one body without holes.
 
     image: (C, X, Y, Z), any intensity range. Returns (X, Y, Z) bool: the union over modalities of what
-    differs from the background, its largest connected part, holes filled slice by slice along Z.
+    differs from the background, holes filled slice by slice along Z, its largest connected part.
     All False when every modality is constant.
     """
     body = np.zeros(image.shape[1:], bool)
+    noisy = False
     for volume in image:
         deviation, bright = _deviation(volume)
         if bright > 0:
             clean = _has_clean_background(deviation, bright)
             body |= deviation > (DUST * bright if clean else _noise_threshold(deviation, bright))
-    return _without_holes(_largest_part(body))
+            noisy |= not clean
+    # Holes first: a dark skull parts the brain from the skin around it, and the larger of them is not the head.
+    body = _without_holes(body)
+    if noisy:  # bright specks touch each other and so the head
+        body = ndimage.binary_opening(body, SPECK)
+    return _largest_part(body)
 
 
 def is_skull_stripped(image: Volume, body: Mask, spacing_mm: tuple[float, float, float] | None) -> bool:

@@ -37,8 +37,8 @@ def cut_holes(parameters: Tensor, body: Tensor) -> Tensor:
         parameters: (B, count, 4 + 2 * WOBBLES) from `draw_holes`.
         body: (B, 1, H, W) bool; an empty body gets no hole.
     """
-    batch, _, height, width = body.shape
-    place, radii, tilt, amplitude, angle = parameters.split([1, 2, 1, WOBBLES, WOBBLES], dim=2)
+    height, width = body.shape[-2:]
+    place, radii, tilt, amplitude, angle = torch.split(parameters, [1, 2, 1, WOBBLES, WOBBLES], dim=2)
     # The k-th body pixel in reading order, for each drawn share of the body's pixels.
     running = body.flatten(1).long().cumsum(1)  # (B, H*W)
     wanted = (place[..., 0] * running[:, -1:]).long() + 1
@@ -56,4 +56,5 @@ def cut_holes(parameters: Tensor, body: Tensor) -> Tensor:
         wobble = torch.sin((harmonic + 2) * bearing + angle[..., harmonic, None, None])
         outline = outline + amplitude[..., harmonic, None, None] * wobble
     inside = (along.square() + across.square()).sqrt() <= outline  # (B, count, H, W)
-    return (inside.any(dim=1, keepdim=True) & body).float()
+    holes: Tensor = inside.any(dim=1, keepdim=True) & body
+    return holes.float()

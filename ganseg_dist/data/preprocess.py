@@ -73,7 +73,9 @@ def prepare_scan(scan: Scan, config: DataConfig, regions: tuple[str, ...]) -> Pr
     if scan.labels is not None:
         labels = to_picture_axes(scan.labels, scan.grid)
         stack = np.stack([np.isin(labels, REGION_LABELS[region]) for region in regions])
-        masks = (_resample(np.moveaxis(stack, -1, 0).astype(np.float32), placement, config.size) >= 0.5).astype(np.uint8)
+        masks = (_resample(np.moveaxis(stack, -1, 0).astype(np.float32), placement, config.size) >= 0.5).astype(
+            np.uint8
+        )
     return PreparedScan(slices, masks, placement)
 
 
@@ -139,10 +141,10 @@ def _window(body: npt.NDArray[np.bool_], grid: Grid, config: DataConfig) -> Plac
     return Placement(grid, origin, sides)
 
 
-def _extent(occupied: npt.NDArray[np.bool_]) -> tuple[int, int]:
+def _extent(occupied: npt.ArrayLike) -> tuple[int, int]:
     """First and one past the last occupied index; the whole axis when nothing is."""
     where = np.flatnonzero(occupied)
-    return (int(where[0]), int(where[-1]) + 1) if len(where) else (0, len(occupied))
+    return (int(where[0]), int(where[-1]) + 1) if len(where) else (0, np.size(occupied))
 
 
 def _normalise(volume: Volume, body: npt.NDArray[np.bool_]) -> Volume:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -139,7 +138,7 @@ def prepare_case(store: Path, case: Case, config: DataConfig, content: str) -> P
             "lesion": lesion.tolist(),
         }
         (unfinished / "case.json").write_text(json.dumps(meta))
-        os.replace(unfinished, folder)
+        unfinished.replace(folder)
     except OSError:
         shutil.rmtree(unfinished, ignore_errors=True)
         if not folder.exists():  # else another worker prepared the same case first

@@ -72,8 +72,8 @@ class FolderCheckpoints:
         target = self.folder / f"step-{step:09d}"
         if target in older:  # the stage that just ended left one at this very step
             older.remove(target)
-            os.replace(target, self.folder / f".unfinished-{os.getpid()}-replaced")
-        os.replace(unfinished, target)
+            target.replace(self.folder / f".unfinished-{os.getpid()}-replaced")
+        unfinished.replace(target)
         for folder in (*older, *self.folder.glob(".unfinished-*")):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -116,7 +116,9 @@ def load_checkpoint(folder: Path, state: State) -> None:
             average.module.load_state_dict(_under(parts["averages"], name))
             average.n_averaged.fill_(described["averaged"][name])
         for name, optimizer in state.optimizers.items():
-            optimizer.load_state_dict(_joined_optimizer(_under(parts["optimizers"], name), described["optimizers"][name]))
+            optimizer.load_state_dict(
+                _joined_optimizer(_under(parts["optimizers"], name), described["optimizers"][name])
+            )
     except (RuntimeError, KeyError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RunError(f"{folder}: holds another model than the config describes ({reason})") from None

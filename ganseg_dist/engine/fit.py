@@ -74,7 +74,8 @@ def prepare_state(system: System, config: RunConfig, world: World) -> State:
     """Networks on the device, rank 0's weights everywhere, fresh optimizers."""
     memory_format = torch.channels_last if _channels_last(world) else torch.contiguous_format
     for network in system.networks.values():
-        network.to(device=world.device, memory_format=memory_format)
+        network.to(world.device)
+        network.to(memory_format=memory_format)  # type: ignore[call-overload]
         world.broadcast(network.state_dict().values())
     return State.fresh(system, config, world.device)
 
@@ -118,7 +119,9 @@ def fit(
         finish_epoch(state, stage, losses, scores)
         if world.leads:
             tracker.steps(log.first_step, log.values)
-            tracker.epoch(position.step, {f"{stage.name}/{name}": value for name, value in {**losses, **scores}.items()})
+            tracker.epoch(
+                position.step, {f"{stage.name}/{name}": value for name, value in {**losses, **scores}.items()}
+            )
             if position.epoch % config.train.examples_every == 0 or position.epoch == stage.epochs:
                 show_examples(system, stage, data.validation, config, state, tracker, world)
         checkpoints.save(scores, partial(save_checkpoint, state=state))

@@ -76,7 +76,9 @@ class State:
 
     def judged(self) -> Mapping[str, nn.Module]:
         """The networks that are validated and kept: the averaged ones where there are any."""
-        return {name: self.averages[name].module if name in self.averages else net for name, net in self.networks.items()}
+        return {
+            name: self.averages[name].module if name in self.averages else net for name, net in self.networks.items()
+        }
 
     def remember_best(self, names: tuple[str, ...]) -> None:
         """Copy the judged weights of these networks as the stage's best."""

@@ -23,11 +23,25 @@ MOST_CASES_TO_FIT = 40
 class Arm(Protocol):
     """Something that segments a scan."""
 
-    name: str
-    kind: str
-    """model, comparison or baseline."""
-    modalities: tuple[str, ...]
-    regions: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """How tables call it."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """model, comparison or baseline."""
+        ...
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Channels it needs, in order."""
+        ...
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Regions it gives, in order."""
+        ...
 
     def segment(self, scan: Scan) -> tuple[npt.NDArray[np.bool_], CasePrediction | None]:
         """(R, X, Y, Z) on the scan's grid, and all the model said where it is one."""
@@ -89,5 +103,5 @@ class FlairThreshold:
         flair = scan.modalities.index("flair")
         alone = Scan(("flair",), scan.image[[flair]], None, scan.grid)
         prepared = prepare_scan(alone, self.config, ("wt",))
-        brightness = restore((prepared.image + 1) / 2, prepared.placement)
+        brightness = restore(((prepared.image + 1) / 2).astype(np.float32), prepared.placement)
         return brightness >= self.threshold, None

@@ -19,8 +19,7 @@ def model_card(
 ) -> str:
     """Markdown from a run's records. Counts alone: no patient or path is named."""
     sites = Counter(case["site"] for case in data["cases"])
-    last = history[-1] if history else {"scores": {}, "epoch": 0}
-    best = _best_scores(history, last.get("stage"))
+    best = _best_scores(history, history[-1]["stage"] if history else None)
     kind = "GANet-Seg" if config.system.gan else "plain U-Net (no GAN terms)"
     lines = [
         f"# {run['name']}",

@@ -17,9 +17,9 @@ from sklearn.metrics import roc_curve
 
 from ganseg_dist.atomic import write_json, write_text
 from ganseg_dist.data.cohort import Case
+from ganseg_dist.data.preprocess import REGION_LABELS
 from ganseg_dist.data.scan import Labels, Scan, Volume, load_scan
 from ganseg_dist.data.store import LEAST_BODY
-from ganseg_dist.data.preprocess import REGION_LABELS
 from ganseg_dist.inference.arms import Arm
 from ganseg_dist.inference.healthy import feedback_evidence, hole_evidence
 from ganseg_dist.inference.predictor import CasePrediction, Predictor
@@ -169,9 +169,7 @@ def _keep_slices(result: Evaluation, case: Case, said: CasePrediction, dice: flo
 def _paired(result: Evaluation, first: str, second: str) -> dict[str, Any]:
     """Whole-tumour (first shared region) Dice by patient."""
     score = next(name for name in result.rows[second][0].scores if name in result.rows[first][0].scores)
-    comparison = compare_paired(
-        _by_patient(result.rows[first], score), _by_patient(result.rows[second], score)
-    )
+    comparison = compare_paired(_by_patient(result.rows[first], score), _by_patient(result.rows[second], score))
     return {
         "score": score,
         "a": first,

@@ -74,7 +74,7 @@ def hole_evidence(system: GANetSeg, config: RunConfig, image: Volume, owners: li
         bootstrap_mean(ours, patients),
         bootstrap_mean(theirs, patients),
         float(peak_signal_noise_ratio(filled, planes, data_range=2.0)),
-        float(structural_similarity_index_measure(filled, planes, data_range=2.0)),
+        float(torch.as_tensor(structural_similarity_index_measure(filled, planes, data_range=2.0))),
     )
 
 

@@ -20,7 +20,9 @@ def read_inputs(path: Path, modalities: tuple[str, ...], layout: str | None = No
     for case in cases:
         missing = [name for name in modalities if name not in case.images]
         if missing:
-            raise DataError(f"{case.id}: has no {', '.join(missing)}, which the model needs; it has {', '.join(case.images)}")
+            raise DataError(
+                f"{case.id}: has no {', '.join(missing)}, which the model needs; it has {', '.join(case.images)}"
+            )
     return cases
 
 
@@ -32,7 +34,9 @@ def _single_file(path: Path, modalities: tuple[str, ...]) -> Case:
     elif path.suffix.lower() in PICTURE_SUFFIXES:
         channels = _picture_channels(path)
     else:
-        raise DataError(f"{path}: is neither NIfTI nor a picture; expected .nii, .nii.gz or {', '.join(PICTURE_SUFFIXES)}")
+        raise DataError(
+            f"{path}: is neither NIfTI nor a picture; expected .nii, .nii.gz or {', '.join(PICTURE_SUFFIXES)}"
+        )
     if channels != len(modalities):
         raise DataError(
             f"{path}: has {channels} channel(s) and the model needs {len(modalities)} ({', '.join(modalities)}); "

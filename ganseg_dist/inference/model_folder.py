@@ -71,7 +71,9 @@ def load_model(folder: Path) -> tuple[RunConfig, System, Thresholds]:
     """Raises RunError naming the file that is missing, damaged or of another version."""
     description = _read(folder / "model.json")
     if description.get("format") != FORMAT:
-        raise RunError(f"{folder / 'model.json'}: model format {description.get('format')}; this version reads {FORMAT}")
+        raise RunError(
+            f"{folder / 'model.json'}: model format {description.get('format')}; this version reads {FORMAT}"
+        )
     config = RunConfig.load(folder / "config.json")
     system = build_system(config)
     weights = read_weights(folder, description["weights"])

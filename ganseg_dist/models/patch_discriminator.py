@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from ganseg_dist.models.unet import instance_norm, xavier_initialise
 
@@ -12,7 +12,7 @@ from ganseg_dist.models.unet import instance_norm, xavier_initialise
 class PatchDiscriminator(nn.Sequential):
     """Strided 4x4 convolutions with LeakyReLU 0.2, then a logit a patch (GANet-Seg, Section 4.1.1).
 
-    (B, channels_in, H, W) to (B, 1, H / 2**n, W / 2**n) for n = len(widths). The paper ends in a sigmoid;
+    (B, channels_in, H, W) to (B, 1, H / 2**n, W / 2**n) for n = len(widths); positive is real. The paper ends in a sigmoid;
     losses here take the logits, because a sigmoid under mixed precision overflows.
     """
 
@@ -27,7 +27,3 @@ class PatchDiscriminator(nn.Sequential):
         layers.append(nn.Conv2d(widths[-1], 1, 3, padding=1))
         super().__init__(*layers)
         xavier_initialise(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Patch logits; positive is real."""
-        return super().forward(x)  # type: ignore[no-any-return]

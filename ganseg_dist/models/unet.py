@@ -46,17 +46,13 @@ class UNet(nn.Module):
         tanh: bound the output to (-1, 1), the range of prepared images.
     """
 
-    def __init__(
-        self, channels_in: int, channels_out: int, widths: Sequence[int], *, tanh: bool = False
-    ) -> None:
+    def __init__(self, channels_in: int, channels_out: int, widths: Sequence[int], *, tanh: bool = False) -> None:
         super().__init__()
         self.encoder = nn.ModuleList(
             ConvBlock(below, here) for below, here in zip([channels_in, *widths[:-1]], widths, strict=True)
         )
         coarse_to_fine = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
-        self.upsample = nn.ModuleList(
-            nn.ConvTranspose2d(deep, here, 2, stride=2) for deep, here in coarse_to_fine
-        )
+        self.upsample = nn.ModuleList(nn.ConvTranspose2d(deep, here, 2, stride=2) for deep, here in coarse_to_fine)
         self.decoder = nn.ModuleList(ConvBlock(2 * here, here) for _, here in coarse_to_fine)
         self.head = nn.Conv2d(widths[0], channels_out, 1)
         self.tanh = tanh

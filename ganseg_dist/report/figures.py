@@ -19,7 +19,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 from skimage.measure import find_contours
 
@@ -105,6 +105,7 @@ def line_chart(
         if (values > 0).all() and values.max() > LOG_FROM * values.min():
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(numticks=5))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda level, _: f"{level:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
         else:
             axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -132,7 +133,9 @@ def line_chart(
         return _svg(figure, description)
 
 
-def interval_chart(bars: Sequence[Bar], *, axis: str, description: str, limits: tuple[float, float] | None = None) -> str:
+def interval_chart(
+    bars: Sequence[Bar], *, axis: str, description: str, limits: tuple[float, float] | None = None
+) -> str:
     """One row a method: its mean as a dot, its 95% interval as a line, the first on top."""
     with mpl.rc_context(STYLE):
         figure, axes = _rows([bar.label for bar in bars])
@@ -230,9 +233,7 @@ def outlines(mask: Mask) -> list[npt.NDArray[np.float64]]:
 
 def outline_path(mask: Mask) -> str:
     """The outlines as an SVG path over a picture that spans (0, 0) to (W, H)."""
-    return "".join(
-        "M" + "L".join(f"{x:g} {y:g}" for x, y in contour[:-1] + 0.5) + "Z" for contour in outlines(mask)
-    )
+    return "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in contour[:-1] + 0.5) + "Z" for contour in outlines(mask))
 
 
 def grey(plane: Plane, *, like: Plane | None = None) -> Pixels:
@@ -259,7 +260,9 @@ def png(pixels: Pixels) -> bytes:
     return stream.getvalue()
 
 
-def _canvas(width: float, height: float, *, left: float, right: float, bottom: float, top: float) -> tuple[Figure, Axes]:
+def _canvas(
+    width: float, height: float, *, left: float, right: float, bottom: float, top: float
+) -> tuple[Figure, Axes]:
     """A figure of width x height pixels whose axes leave these margins in pixels."""
     figure = Figure(figsize=(width / 72, height / 72), dpi=72)
     box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
@@ -277,7 +280,6 @@ def _rows(labels: Sequence[str], row_height: float = 30) -> tuple[Figure, Axes]:
     axes.grid(axis="x", alpha=0.6)
     axes.set_axisbelow(True)
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.xaxis.set_major_formatter(ScalarFormatter())
     return figure, axes
 
 

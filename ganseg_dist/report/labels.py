@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
+
+from ganseg_dist.data.cohort import MODALITIES
 
 REGIONS = {"wt": "Whole tumour", "tc": "Tumour core", "et": "Enhancing tumour"}
 
@@ -39,6 +42,11 @@ def region_label(region: str, regions: Sequence[str]) -> str:
     return "Tumour" if tuple(regions) == ("wt",) else REGIONS.get(region, region)
 
 
+def modality_label(modality: str) -> str:
+    """The field's spelling of our own names; a manifest's names as they are."""
+    return "T1ce" if modality == "t1ce" else modality.upper() if modality in MODALITIES else modality
+
+
 def score_label(score: str) -> str:
     """`wt/hd95_mm`, `dice_wt` or `hole_l1` in words; the region is left out."""
     name = _bare(score)
@@ -63,7 +71,8 @@ def number(value: float | None, score: str = "") -> str:
     if value is None or not math.isfinite(value):
         return "–"
     decimals = 1 if "hd95" in score or "lesions_" in score else 3
-    return f"{value:.{decimals}f}".replace("-", "−")
+    rounded = round(value, decimals) or 0.0  # no minus before a zero
+    return f"{rounded:.{decimals}f}".replace("-", "−")
 
 
 def p_value(p: float | None) -> str:
@@ -83,6 +92,14 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def moment(written: str | None) -> str | None:
+    """A time in ISO 8601 to the minute, with its zone; other text as it is."""
+    try:
+        return f"{datetime.fromisoformat(written):%Y-%m-%d %H:%M %Z}".strip() if written else None
+    except ValueError:
+        return written
 
 
 def counted(n: int, singular: str, plural: str | None = None) -> str:

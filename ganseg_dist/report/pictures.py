@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ganseg_dist.report.figures import Pixels, grey, heat, outline_path, png, rgb
-from ganseg_dist.report.labels import region_label
+from ganseg_dist.report.labels import modality_label, region_label
 from ganseg_dist.report.records import Example
 
 COLOUR_CHANNELS = {"red", "green", "blue"}
@@ -91,16 +91,16 @@ def _overlay_tiles(example: Example, modalities: Sequence[str], regions: Sequenc
     names = _channel_names(modalities, len(example.image))
     where = f"slice {example.slice} of case {example.case}"
     plain, shown = _background(example, names, regions[0] if regions else "wt")
-    tiles = [_tile(f"{shown.upper()} alone", f"{shown.upper()}, {where}, without outlines", plain)]
+    tiles = [_tile(f"{modality_label(shown)} alone", f"{modality_label(shown)}, {where}, without outlines", plain)]
     for region, truth, predicted in zip(regions, example.truth, example.predicted, strict=False):
         background, shown = _background(example, names, region)
         label = region_label(region, regions)
         description = (
-            f"{shown.upper()}, {where}, with the outlines of the {label.lower()}: "
+            f"{modality_label(shown)}, {where}, with the outlines of the {label.lower()}: "
             f"true {int(truth.sum())} pixels, predicted {int(predicted.sum())}, "
             f"shared {int(np.logical_and(truth, predicted).sum())}"
         )
-        caption = f"{label} on {shown.upper()}"
+        caption = f"{label} on {modality_label(shown)}"
         tiles.append(
             _tile(caption, description, background, truth=outline_path(truth), predicted=outline_path(predicted))
         )
@@ -124,10 +124,12 @@ def _healthy_tiles(
         before = example.image[names.index(shown) if shown in names else 0]
         after = example.reconstruction[own.index(shown)]
         tiles += [
-            _tile(f"{shown.upper()}, as scanned", f"{shown.upper()}, {where}, as scanned", grey(before)),
+            _tile(
+                f"{modality_label(shown)}, as scanned", f"{modality_label(shown)}, {where}, as scanned", grey(before)
+            ),
             _tile(
                 "Predicted lesion filled",
-                f"{shown.upper()}, {where}, its predicted lesion filled with healthy tissue",
+                f"{modality_label(shown)}, {where}, its predicted lesion filled with healthy tissue",
                 grey(after, like=before),
                 predicted=outline_path(example.predicted[0]),
             ),

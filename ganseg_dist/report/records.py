@@ -34,7 +34,6 @@ class Tracked(Record):
 
     uri: str | None = None
     run_id: str | None = None
-    experiment: str | None = None
 
 
 class Description(Record):
@@ -48,7 +47,9 @@ class Description(Record):
     commit: str | None = None
     workers: int | None = None
     device: str | None = None
-    command: str | list[str] | None = None
+    command: str | None = None
+    error: str | None = None
+    """Why an unfinished run stopped."""
     mlflow: Tracked = Tracked()
 
 
@@ -161,11 +162,14 @@ class Healthy(Record):
 
     hole_l1: float
     biharmonic_l1: float
+    hole_l1_interval: Interval | None = None
+    biharmonic_l1_interval: Interval | None = None
     n_holes: int
     psnr: float | None = None
     ssim: float | None = None
     feedback: Feedback | None = None
     signal: bool | None = None
+    """Whether the true mask is preferred to every wrong one, by intervals of the slices' differences."""
 
 
 class Summary(Record):
@@ -180,6 +184,8 @@ class Summary(Record):
     detection: Detection | None = None
     healthy: Healthy | None = None
     thresholds: dict[str, float] = Field(default_factory=dict)
+    calibrated_on: int = 0
+    """Validation patients that the thresholds were chosen on; 0: none, they are the defaults."""
 
     @property
     def model(self) -> Method | None:
@@ -210,6 +216,7 @@ class Example:
     rank: str
     slice: int
     dice: float
+    """Of the whole case."""
     image: Plane
     """(C, H, W) in [-1, 1]."""
     truth: Masks

@@ -102,9 +102,9 @@ def _terms(epochs: Sequence[Epoch], *, weights: bool) -> Lines:
     for term, phases in by_phase.items():
         joint = sorted(point for line in phases.values() for point in line)
         if len({number for number, _ in joint}) == len(joint):
-            lines[term.replace("_", " ")] = joint
+            lines[score_label(term)] = joint
         else:
-            lines |= {f"{phase}: {term}".replace("_", " "): line for phase, line in phases.items()}
+            lines |= {f"{phase}: {score_label(term)}": line for phase, line in phases.items()}
     return lines
 
 

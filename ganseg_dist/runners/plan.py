@@ -67,7 +67,8 @@ class Prepared:
 
 def _stage_data(parts: dict[str, list[str]], modalities: tuple[str, ...], regions: tuple[str, ...]) -> StageData:
     opened = {
-        part: SliceSet.open((Path(folder) for folder in folders), modalities, regions) for part, folders in parts.items()
+        part: SliceSet.open((Path(folder) for folder in folders), modalities, regions)
+        for part, folders in parts.items()
     }
     return StageData(opened["train"], opened["validation"])
 
@@ -91,8 +92,10 @@ def open_run(name: str, config: RunConfig, cohort: Cohort, found: Preflight, **f
         if run.finished:
             raise RunError(f"{name}: is finished; choose another --run-name, or see it with: ganseg report {name}")
         if run.config() != config:
-            raise RunError(f"{name}: was started with another config ({_first_difference(run.config(), config)}); "
-                           "choose another --run-name")
+            raise RunError(
+                f"{name}: was started with another config ({_first_difference(run.config(), config)}); "
+                "choose another --run-name"
+            )
         if run.read("data.json")["cases"] != data["cases"]:
             raise RunError(f"{name}: was started on other data; choose another --run-name")
         return run, run.split()

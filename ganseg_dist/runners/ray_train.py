@@ -40,7 +40,8 @@ def train_on_ray(
         worker_tracker: makes the tracker that rank 0 uses.
     """
     import ray
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig as RayRunConfig, ScalingConfig
+    from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
+    from ray.train import RunConfig as RayRunConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")  # report() waits for this poll
@@ -84,7 +85,9 @@ def _worker(settings: dict[str, Any]) -> None:
     tracker: Tracker = NullTracker()
     if world.leads:
         tracker = Trackers(RelayedProgress(settings["relay"]), settings["worker_tracker"]())
-    train_member(RunConfig.from_json(settings["config"]), settings["prepared"], world, tracker, RayCheckpoints(world.leads))
+    train_member(
+        RunConfig.from_json(settings["config"]), settings["prepared"], world, tracker, RayCheckpoints(world.leads)
+    )
     close = getattr(tracker, "close", None)
     if close is not None:
         close()

@@ -25,7 +25,8 @@ from ganseg_dist.runners.plan import Prepared, by_part, open_run, resolve
 from ganseg_dist.runners.prepare import Mapper, Preflight, map_here, preflight, prepare_cohort, usable_cohort
 from ganseg_dist.runners.ray_train import train_on_ray
 from ganseg_dist.runs import Run, find_run, named_run
-from ganseg_dist.tracking.mlflow_tracker import MLflowTracker, TrackedRun, open_tracking
+from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
+from ganseg_dist.tracking.tracked_run import TrackedRun, open_tracking
 
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 """Opens a progress bar with a title; its value is called with (done, total)."""

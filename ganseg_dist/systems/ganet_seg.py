@@ -52,9 +52,7 @@ class GANetSeg:
         self.gan_modalities = self.config.healthy_modalities or modalities
         strangers = [name for name in self.gan_modalities if name not in modalities]
         if strangers:
-            raise ConfigError(
-                f"system.healthy_modalities: {strangers[0]} is not among {', '.join(modalities)}"
-            )
+            raise ConfigError(f"system.healthy_modalities: {strangers[0]} is not among {', '.join(modalities)}")
         self.gan_channels = [modalities.index(name) for name in self.gan_modalities]
         self.reduce = "sum" if self.paper else "mean"
 
@@ -68,9 +66,9 @@ class GANetSeg:
             networks["discriminator"] = PatchDiscriminator(channels, self.config.discriminator_widths)
         self.networks: Mapping[str, nn.Module] = networks
         self.regions = regions
-        self.stages = (
-            (_healthy_stage(config), _segment_stage(config)) if self.config.gan else (_segment_stage(config),)
-        )
+        self.stages: tuple[Stage, ...] = (_segment_stage(config),)
+        if self.config.gan:
+            self.stages = (_healthy_stage(config), *self.stages)
 
     def draw(self, stage: str, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
         """Holes for the pretraining."""
@@ -84,9 +82,7 @@ class GANetSeg:
             case "discriminator":
                 return self._discriminator_losses(batch)
             case "supervised":
-                return {
-                    "segmentation": self._segmentation_loss(self.networks["segmenter"](batch.image), batch)
-                }
+                return {"segmentation": self._segmentation_loss(self.networks["segmenter"](batch.image), batch)}
             case "adversarial":
                 return self._adversarial_losses(batch)
         raise ValueError(f"GANet-Seg has no phase {phase!r}")
@@ -103,8 +99,7 @@ class GANetSeg:
         overlap = (predicted & truth).flatten(2).sum(2).double()
         sizes = (predicted.flatten(2).sum(2) + truth.flatten(2).sum(2)).double()
         return {
-            f"dice_{region}": Ratio(2 * overlap[:, index], sizes[:, index])
-            for index, region in enumerate(self.regions)
+            f"dice_{region}": Ratio(2 * overlap[:, index], sizes[:, index]) for index, region in enumerate(self.regions)
         }
 
     def predict(self, batch: Batch) -> Prediction:
@@ -164,9 +159,7 @@ class GANetSeg:
         discriminator = self.networks["discriminator"]
         fake_logits = discriminator(filled)
         return {
-            "discriminator": discriminator_loss(
-                discriminator(batch.image), fake_logits, _touched(holes, fake_logits)
-            )
+            "discriminator": discriminator_loss(discriminator(batch.image), fake_logits, _touched(holes, fake_logits))
         }
 
     def _adversarial_losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -196,9 +189,7 @@ class GANetSeg:
             case "min":
                 score = patches.masked_fill(~inside, 1.0).amin(1)
             case "quantile":
-                score = torch.nanquantile(
-                    patches.masked_fill(~inside, torch.nan), self.config.score_quantile, dim=1
-                )
+                score = torch.nanquantile(patches.masked_fill(~inside, torch.nan), self.config.score_quantile, dim=1)
         return torch.where(inside.any(1), score, torch.ones_like(score))
 
 
@@ -209,9 +200,7 @@ def _healthy_stage(config: RunConfig) -> Stage:
         name="healthy",
         phases=(
             Phase("generator", ("generator",), {"adversarial": 1.0, "hole_l1": l1_weight}),
-            Phase(
-                "discriminator", ("discriminator",), {"discriminator": 1.0}, every=system.discriminator_every
-            ),
+            Phase("discriminator", ("discriminator",), {"discriminator": 1.0}, every=system.discriminator_every),
         ),
         epochs=system.healthy_epochs,
         learning_rate=system.healthy_learning_rate or config.train.learning_rate,

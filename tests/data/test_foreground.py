@@ -70,7 +70,8 @@ def test_nothing_is_foreground_in_constant_volumes():
 
 
 def test_real_heads(shared_data):
-    for case in read_cohort(shared_data / "lgg").cases:
+    cases = read_cohort(shared_data / "lgg").cases
+    for case in (*cases[::4], *cases[12:14]):  # with the grey background and the head that fills its frame
         scan = load_scan(case)
         body = foreground(scan.image)
         assert body[scan.labels > 0].mean() > 0.99, case.id

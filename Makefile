@@ -1,0 +1,46 @@
+# `make demo`, `make test` and `make check` each make the environment they need.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+export DO_NOT_TRACK = true
+export RAY_USAGE_STATS_ENABLED = 0
+export MLFLOW_DISABLE_TELEMETRY = true
+
+.DEFAULT_GOAL := help
+
+help:            ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than 3.11; run: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+venv: $(READY)   ## the environment in .venv, pinned by constraints.txt
+
+demo: $(READY)   ## phantom cohort, training on two Ray workers, evaluation, prediction, report (under 5 minutes)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh
+
+test: $(READY)   ## the suite
+	$(BIN)/pytest -m 'not slow'
+
+test-all: $(READY)  ## the suite with its many kills and servers
+	$(BIN)/pytest
+
+check: $(READY)  ## format, lint, types, import contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" lint-imports
+
+bench: $(READY)  ## every benchmark; ratios measured side by side
+	$(BIN)/python -m benchmarks
+
+clean:           ## remove what the demo made
+	rm -rf demo
+
+.PHONY: help venv demo test test-all check bench clean

@@ -1,0 +1,56 @@
+"""`ganseg predict`: masks for new images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from ganseg_dist.cli import show
+
+
+def predict(
+    run: str = typer.Argument(help="A run's name, folder or MLflow id, or a folder made by ganseg export."),
+    source: Path = typer.Argument(metavar="INPUT", help="A cohort in any layout, a CSV manifest, or one file."),
+    out: Path = typer.Option(..., help="Folder to write masks into."),
+    probability: bool = typer.Option(False, "--probability", help="Also each region's probability."),
+    anomaly: bool = typer.Option(False, "--anomaly", help="Also the discriminator's anomaly map."),
+    reconstruction: bool = typer.Option(False, "--reconstruction", help="Also the healthy reconstruction, in [-1, 1]."),
+    overlays: bool = typer.Option(False, "--overlays", help="Also a picture of each case with the mask's outline."),
+    layout: str | None = typer.Option(None, help="Layout by name; recognised when not given."),
+    gpu: bool = typer.Option(False, "--gpu", help="Predict on a GPU."),
+) -> None:
+    """Segment every case of INPUT: NIfTI masks with the source's affine, header and shape, PNG for pictures.
+
+    A case that cannot be read is named and left out; the exit code is then 1.
+    """
+    from ganseg_dist.cli.models import model_folder
+    from ganseg_dist.data.scan import load_scan
+    from ganseg_dist.errors import DataError
+    from ganseg_dist.inference.inputs import read_inputs
+    from ganseg_dist.inference.outputs import Extras, write_case
+    from ganseg_dist.inference.predictor import Predictor
+    from ganseg_dist.report.overlay import write_overlay
+
+    predictor = Predictor.load(model_folder(run), "cuda" if gpu else "cpu")
+    cases = read_inputs(source, predictor.modalities, layout)
+    extras = Extras(probability, anomaly, reconstruction)
+    failed: list[str] = []
+    written: list[Path] = []
+    with show.bar(f"Predicting {len(cases)} case(s)") as advance:
+        for index, case in enumerate(cases):
+            try:
+                scan = load_scan(case, predictor.modalities, with_mask=False)
+                prediction = predictor.predict_scan(scan)
+                written += write_case(case, prediction, predictor, out, extras)
+                if overlays:
+                    written.append(write_overlay(out / f"{case.id}_overlay.png", prediction))
+            except DataError as error:
+                failed.append(str(error))
+            advance(index + 1, len(cases))
+    for file in written:
+        typer.echo(str(file))
+    for problem in failed:
+        typer.echo(f"error: {problem}", err=True)
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,63 @@
+"""Operating points chosen on validation patients, never on test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from ganseg_dist.atomic import write_json
+from ganseg_dist.data.cohort import Case
+from ganseg_dist.data.scan import load_scan
+from ganseg_dist.data.store import LEAST_BODY
+from ganseg_dist.errors import DataError
+from ganseg_dist.inference.evaluation import region_masks
+from ganseg_dist.inference.model_folder import Thresholds
+from ganseg_dist.inference.predictor import Predictor
+from ganseg_dist.metrics.detection import youden_optimal_threshold
+from ganseg_dist.metrics.threshold import BestThreshold, ThresholdScan
+
+
+def calibrate(
+    predictor: Predictor,
+    cases: Sequence[Case],
+    *,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Thresholds, dict[str, BestThreshold]]:
+    """Each region's threshold by mean Dice on full volumes, and the slice threshold by Youden's J.
+
+    Returns the thresholds and, for each region, the validation Dice they rest on. Raises DataError when there
+    are no validation cases with a mask.
+    """
+    masked = [case for case in cases if case.mask is not None]
+    if not masked:
+        raise DataError("calibrate: no validation case with a mask; raise data.validation_fraction and train again")
+    scans = {region: ThresholdScan() for region in predictor.regions}
+    scores: list[float] = []
+    abnormal: list[bool] = []
+    for index, case in enumerate(masked):
+        scan = load_scan(case, predictor.modalities)
+        said = predictor.predict_scan(scan)
+        truth = region_masks(scan, predictor.regions)
+        for row, region in enumerate(predictor.regions):
+            scans[region].add(case.id, said.probability[row], truth[row])
+        if said.on_prepared.score is not None and said.prepared.masks is not None:
+            usable = (said.prepared.image > -1).any(axis=1).mean(axis=(1, 2)) >= LEAST_BODY
+            scores += said.on_prepared.score[usable].tolist()
+            abnormal += (said.prepared.masks[usable, 0].any(axis=(1, 2))).tolist()
+        advance(index + 1, len(masked))
+    best = {region: scan.best() for region, scan in scans.items()}
+    realism = youden_optimal_threshold(np.asarray(scores), np.asarray(abnormal)) if scores else None
+    thresholds = Thresholds(
+        {region: chosen.threshold for region, chosen in best.items()},
+        realism,
+        len({case.patient for case in masked}),
+    )
+    return thresholds, best
+
+
+def save_thresholds(model_folder: Path, thresholds: Thresholds) -> None:
+    """Store them in the model."""
+    write_json(model_folder / "thresholds.json", asdict(thresholds))

@@ -1,0 +1,70 @@
+"""The segmenter as ONNX, checked against PyTorch before it is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ganseg_dist.errors import MissingDependency, RunError
+from ganseg_dist.inference.predictor import Predictor
+from ganseg_dist.systems.ganet_seg import GANetSeg
+from ganseg_dist.systems.regions import Head, region_probability
+
+TOLERANCE = 1e-4
+"""Largest probability difference between ONNX Runtime and PyTorch."""
+
+
+class _Segmenter(nn.Module):
+    """Prepared slices to region probabilities."""
+
+    def __init__(self, network: nn.Module, head: Head) -> None:
+        super().__init__()
+        self.network, self.head = network, head
+
+    def forward(self, image: Tensor) -> Tensor:
+        return region_probability(self.network(image), self.head)
+
+
+def export_onnx(predictor: Predictor, file: Path) -> float:
+    """Write prepared slices (N, C, size, size) in [-1, 1] to probabilities (N, R, size, size); N is free.
+
+    Returns the largest difference from PyTorch's output. Raises RunError when it exceeds TOLERANCE, and
+    MissingDependency when the onnx extra is not installed.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 - torch's exporter needs it
+    except ImportError:
+        raise MissingDependency("--onnx: needs the onnx extra: pip install 'ganseg-dist[onnx]'") from None
+    system = predictor.system
+    assert isinstance(system, GANetSeg)
+    segmenter = _Segmenter(system.networks["segmenter"], system.head).eval()
+    size = predictor.config.data.size
+    rng = np.random.default_rng(0)
+    example = torch.from_numpy(rng.uniform(-1, 1, (3, len(predictor.modalities), size, size)).astype(np.float32))
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    program = torch.onnx.export(
+        segmenter,
+        (example,),
+        dynamo=True,
+        input_names=["image"],
+        output_names=["probability"],
+        dynamic_shapes={"image": {0: batch}},
+        verbose=False,
+    )
+    assert program is not None
+    program.save(str(file))
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    difference = 0.0
+    with torch.inference_mode():
+        for count in (1, 3):
+            ours = segmenter(example[:count]).numpy()
+            theirs = session.run(None, {"image": example[:count].numpy()})[0]
+            difference = max(difference, float(np.abs(ours - theirs).max()))
+    if difference > TOLERANCE:
+        file.unlink()
+        raise RunError(f"{file}: ONNX Runtime differs from PyTorch by {difference:.2g}; not kept")
+    return difference

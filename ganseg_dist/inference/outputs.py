@@ -1,0 +1,127 @@
+"""Predictions on disk: on the source's own grid, with its header; pictures as pictures."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ganseg_dist.data.cohort import BRATS_LABELS, Case
+from ganseg_dist.data.preprocess import restore
+from ganseg_dist.data.scan import is_nifti
+from ganseg_dist.errors import DataError
+from ganseg_dist.inference.predictor import CasePrediction, Predictor
+
+OURS = {"wt": 2, "tc": 1, "et": 3}
+"""Label of a voxel whose innermost region this is: oedema, necrotic core, enhancing tumour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What is written besides the mask."""
+
+    probability: bool = False
+    anomaly: bool = False
+    reconstruction: bool = False
+
+
+def label_map(prediction: CasePrediction, predictor: Predictor, case: Case) -> npt.NDArray[np.uint8]:
+    """(X, Y, Z) in the source layout's own label values; 0/1 for one region.
+
+    Three regions become BraTS labels, outermost first, so that an inner region overwrites the outer: a voxel
+    of an inner region that the outer one misses is kept.
+    """
+    labels = np.zeros(prediction.regions.shape[1:], np.uint8)
+    if predictor.regions == ("wt",):
+        labels[prediction.regions[0]] = 1
+        return labels
+    # A case that came without labels is written with those of BraTS 2018-2021.
+    scheme = case.labels if len(case.labels) > 2 else BRATS_LABELS
+    stored = {ours: value for value, ours in scheme.items()}
+    for region, mask in zip(predictor.regions, prediction.regions, strict=True):
+        labels[mask] = stored[OURS[region]]
+    return labels
+
+
+def write_case(
+    case: Case, prediction: CasePrediction, predictor: Predictor, out: Path, extras: Extras
+) -> tuple[Path, ...]:
+    """Write one case's mask and extras; returns the files, the mask first.
+
+    NIfTI in, NIfTI out with the source's affine, header and shape. A single picture gives a PNG; a stack of
+    pictures gives a folder of PNGs named as the slices. Raises DataError for an extra that the model cannot give.
+    """
+    said = prediction.on_prepared
+    if (extras.anomaly or extras.reconstruction) and said.anomaly is None:
+        raise DataError(f"{case.id}: --anomaly and --reconstruction need a model with a GAN; this one is a plain U-Net")
+    volumes: dict[str, npt.NDArray[Any]] = {"mask": label_map(prediction, predictor, case)}
+    if extras.probability:
+        for region, volume in zip(predictor.regions, prediction.probability, strict=True):
+            volumes[f"probability_{region}"] = volume
+    placement = prediction.prepared.placement
+    if extras.anomaly and said.anomaly is not None:
+        volumes["anomaly"] = restore(said.anomaly, placement)[0]
+    if extras.reconstruction and said.reconstruction is not None:
+        channels = restore(said.reconstruction, placement, outside=-1.0)
+        names = predictor.config.system.healthy_modalities or predictor.modalities
+        volumes |= {f"healthy_{name}": channel for name, channel in zip(names, channels, strict=True)}
+    source = next(iter(case.images.values())).files
+    if is_nifti(source[0]):
+        return tuple(_write_nifti(out / f"{case.id}_{name}.nii.gz", source[0], v) for name, v in volumes.items())
+    return tuple(file for name, v in volumes.items() for file in _write_pictures(out, case.id, name, source, v))
+
+
+def _write_nifti(path: Path, source: Path, volume: npt.NDArray[Any]) -> Path:
+    like = nib.load(source)
+    header = like.header.copy()
+    header.set_data_dtype(volume.dtype)
+    header.set_slope_inter(1, 0)
+    if len(header.get_data_shape()) > 3:
+        header.set_data_shape(volume.shape)
+    image = type(like)(volume, like.affine, header)
+    image.header["cal_max"] = image.header["cal_min"] = 0  # a viewer's window for the source hides a mask
+    _replace(path, lambda unfinished: nib.save(image, unfinished))
+    return path
+
+
+def _write_pictures(out: Path, case: str, name: str, source: tuple[Path, ...], volume: npt.NDArray[Any]) -> list[Path]:
+    written = []
+    for index, file in enumerate(source):
+        plane = volume[..., index]
+        picture = _as_picture(name, plane)
+        path = out / f"{file.stem}_{name}.png" if len(source) == 1 else out / case / f"{file.stem}_{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, picture.save)
+        written.append(path)
+    return written
+
+
+def _as_picture(name: str, plane: npt.NDArray[Any]) -> Image.Image:
+    """Masks of one region as 0/255, label maps as they are, everything else scaled to 0..255."""
+    if name == "mask":
+        return Image.fromarray(plane * 255 if plane.max(initial=0) <= 1 else plane)
+    lowest = -1.0 if name.startswith("healthy") else 0.0
+    return Image.fromarray(np.clip((plane - lowest) / (1 - lowest) * 255 + 0.5, 0, 255).astype(np.uint8))
+
+
+def _replace(path: Path, save: Callable[[Path], object]) -> None:
+    """Write beside, then rename: an interrupted prediction leaves no half file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    suffix = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
+    descriptor, unfinished = tempfile.mkstemp(prefix=".", suffix=suffix, dir=path.parent)
+    os.close(descriptor)
+    try:
+        save(Path(unfinished))
+        Path(unfinished).chmod(0o644)
+        Path(unfinished).replace(path)
+    except BaseException:
+        Path(unfinished).unlink(missing_ok=True)
+        raise

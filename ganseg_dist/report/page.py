@@ -1,0 +1,400 @@
+"""`runs/NAME/report.html`: everything a run's folder knows, on one page without a single outside request."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from ganseg_dist.atomic import write_text
+from ganseg_dist.config import RunConfig
+from ganseg_dist.recipes import RECIPES
+from ganseg_dist.report import labels, pictures
+from ganseg_dist.report.figures import Bar, interval_chart, roc_chart, strip_chart
+from ganseg_dist.report.records import (
+    Data,
+    Detection,
+    Evaluation,
+    Feedback,
+    Healthy,
+    Interval,
+    Method,
+    Paired,
+    Records,
+    ScoredCase,
+    Summary,
+)
+from ganseg_dist.report.training import Chart, stage_curves
+from ganseg_dist.runs import Run
+
+CHANGED = "+"
+"""Ends the commit of a checkout that held changes of its own."""
+
+MOST_SITES = 30
+"""Beyond so many, one row a site is no longer a figure that anybody reads."""
+
+PARTS = ("train", "validation", "test")
+
+
+def write_report(run: Run) -> Path:
+    """Write the run's page and return its path. What the folder lacks is said on the page.
+
+    Raises RunError naming the file and field when something in the folder cannot be read.
+    """
+    path = run.folder / "report.html"
+    write_text(path, render(Records.of(run)))
+    return path
+
+
+def render(records: Records) -> str:
+    """The page's HTML."""
+    environment = Environment(
+        loader=PackageLoader("ganseg_dist", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {
+        name: getattr(labels, name)
+        for name in ("region_label", "score_label", "direction", "number", "p_value", "duration", "counted", "joined")
+    }
+    environment.filters |= {
+        "svg": Markup,
+        "told": difference_told,
+        "modality": labels.modality_label,
+        "measured_on": measured_on,
+    }
+    regions = _regions(records)
+    return environment.get_template("report.html.j2").render(
+        run=records.name,
+        description=records.description,
+        config=records.config,
+        data=records.data,
+        regions=regions,
+        modalities=records.modalities,
+        changed=(records.description.commit or "").endswith(CHANGED),
+        created=labels.moment(records.description.created),
+        gan=records.config is None or records.config.system.gan,
+        evaluations=[evaluation_view(evaluation, records) for evaluation in records.evaluations],
+        stages=stage_curves(records.history, regions),
+        sites=site_table(records),
+        fingerprint=fingerprint(records.data),
+        fields=config_fields(records.config),
+        commands=commands(records),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFigure:
+    """A number to be seen first."""
+
+    region: str
+    score: str
+    value: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationView:
+    """One part's results, ready to be laid out."""
+
+    part: str
+    summary: Summary
+    key_figures: tuple[KeyFigure, ...]
+    verdicts: tuple[str, ...]
+    regions: tuple[str, ...]
+    columns: tuple[str, ...]
+    """Main scores, without their region."""
+    others: tuple[str, ...]
+    """The remaining scores, without their region."""
+    charts: tuple[Chart, ...]
+    overlays: tuple[pictures.Strip, ...]
+    healthy_strips: tuple[pictures.Strip, ...]
+    anomaly_scale: pictures.AnomalyScale | None
+    healthy_charts: tuple[Chart, ...]
+    roc: Chart | None
+    case_columns: tuple[str, ...]
+    cases: tuple[ScoredCase, ...]
+
+
+def evaluation_view(evaluation: Evaluation, records: Records) -> EvaluationView:
+    """Figures, sentences and columns of one part."""
+    summary, regions = evaluation.summary, evaluation.summary.regions
+    scores = tuple(dict.fromkeys(score.partition("/")[2] for row in summary.rows for score in row.scores))
+    columns = tuple(score for score in labels.MAIN_SCORES if score in scores)
+    gan_modalities = (records.config.system.healthy_modalities if records.config else None) or records.modalities
+    scale = pictures.anomaly_scale(evaluation.examples)
+    measured = {score for case in evaluation.cases for score in case.scores}
+    return EvaluationView(
+        part=evaluation.part,
+        summary=summary,
+        key_figures=tuple(_key_figures(summary)),
+        verdicts=tuple(_verdicts(summary)),
+        regions=regions,
+        columns=columns,
+        others=tuple(score for score in scores if score not in columns),
+        charts=(*_method_charts(summary), *_case_charts(evaluation)),
+        overlays=tuple(pictures.overlay_strips(evaluation.examples, records.modalities, regions)),
+        healthy_strips=tuple(
+            pictures.healthy_strips(evaluation.examples, records.modalities, gan_modalities, regions, scale)
+        ),
+        anomaly_scale=scale,
+        healthy_charts=tuple(_healthy_charts(summary.healthy)),
+        roc=_roc(summary.detection),
+        case_columns=tuple(
+            f"{region}/{score}" for region in regions for score in columns if f"{region}/{score}" in measured
+        ),
+        cases=tuple(sorted(evaluation.cases, key=lambda case: case.case)),
+    )
+
+
+def measured_on(summary: Summary, region: str) -> list[tuple[Method, int]]:
+    """The methods that were scored on the region, with the patients they were scored on."""
+    patients = (
+        (row, max((value.n for score, value in row.scores.items() if score.startswith(f"{region}/")), default=0))
+        for row in summary.rows
+    )
+    return [(row, n) for row, n in patients if n]
+
+
+def difference_told(paired: Paired) -> str:
+    """What a difference means; one inside its interval is reported as none."""
+    if paired.difference.low <= 0 <= paired.difference.high:
+        return "no difference shown"
+    higher = paired.difference.mean > 0
+    return "better" if higher != labels.lower_is_better(paired.score) else "worse"
+
+
+def site_table(records: Records) -> list[tuple[str, Counter[str]]]:
+    """Cases by site and part, largest site first."""
+    if records.data is None:
+        return []
+    part_of = (
+        {patient: part for part in PARTS for patient in getattr(records.split, part)}
+        if records.split is not None
+        else {}
+    )
+    sites: dict[str, Counter[str]] = {}
+    for case in records.data.cases:
+        counts = sites.setdefault(case.site, Counter())
+        counts[part_of.get(case.patient, "unassigned")] += 1
+    return sorted(sites.items(), key=lambda entry: (-entry[1].total(), entry[0]))
+
+
+def fingerprint(data: Data | None) -> str | None:
+    """SHA-256 over the cases' ids and content hashes: equal for equal data, wherever it lies."""
+    if data is None or not data.cases:
+        return None
+    contents = sorted((case.id, case.content or "") for case in data.cases)
+    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigField:
+    """One dotted field, beside what the recipe alone would give."""
+
+    name: str
+    value: str
+    recipe_value: str | None
+    """None where it is the same, or the recipe is not known here."""
+
+
+def config_fields(config: RunConfig | None) -> list[ConfigField]:
+    """Every field of the resolved config, in its order."""
+    if config is None:
+        return []
+    tree = dict(_flat(config.model_dump(mode="json")))
+    recipe = RECIPES.get(config.recipe)
+    plain = dict(_flat(recipe().model_dump(mode="json"))) if recipe is not None else tree
+    return [
+        ConfigField(name, value, plain.get(name) if plain.get(name) != value else None) for name, value in tree.items()
+    ]
+
+
+def commands(records: Records) -> list[str]:
+    """What to type to get this run again; empty when the folder does not say."""
+    description = records.description
+    if description.command is None:
+        return []
+    root = shlex.quote(records.data.root) if records.data is not None else "DATA"
+    typed = [f"git checkout {description.commit.removesuffix(CHANGED)}"] if description.commit else []
+    typed.append(description.command)
+    if any(evaluation.summary.calibrated_on for evaluation in records.evaluations):
+        typed.append(f"ganseg calibrate {records.name} --data {root}")
+    for part in (evaluation.part for evaluation in records.evaluations):
+        source = root if part in PARTS else "OTHER_DATA"
+        typed.append(f"ganseg evaluate {records.name} --data {source}" + ("" if part == "test" else f" --part {part}"))
+    return typed
+
+
+def _regions(records: Records) -> tuple[str, ...]:
+    if records.config is not None and records.config.data.regions is not None:
+        return records.config.data.regions
+    return records.data.regions if records.data is not None else ()
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", json.dumps(value)
+
+
+def _key_figures(summary: Summary) -> Iterator[KeyFigure]:
+    """Dice of every region, then the distance of the first."""
+    if summary.model is None:
+        return
+    first = summary.regions[:1]
+    wanted = [(region, "dice") for region in summary.regions]
+    wanted += [(region, f"hd95_{summary.distance_unit}") for region in first]
+    for region, score in wanted:
+        value = summary.model.scores.get(f"{region}/{score}")
+        if value is not None:
+            yield KeyFigure(labels.region_label(region, summary.regions), score, value)
+
+
+def _verdicts(summary: Summary) -> Iterator[str]:
+    """One sentence a paired comparison of the first region's Dice that the run takes part in."""
+    model = summary.model
+    for paired in summary.paired:
+        if model is None or paired.score != f"{summary.regions[0]}/dice" or model.name != paired.a:
+            continue
+        told, gap = difference_told(paired), paired.difference
+        region = labels.region_label(summary.regions[0], summary.regions)
+        size = f"{_signed(gap.mean)} ({_signed(gap.low)} to {_signed(gap.high)}, n = {gap.n})"
+        yield f"{region} Dice against {paired.b}: {told}, {size}."
+
+
+def _signed(value: float) -> str:
+    return ("+" if value > 0 else "") + labels.number(value)
+
+
+def _method_charts(summary: Summary) -> Iterator[Chart]:
+    for region in summary.regions:
+        label = labels.region_label(region, summary.regions)
+        bars = [
+            Bar(row.name, value.mean, value.low, value.high, emphasised=row.kind == "model")
+            for row in summary.rows
+            if (value := row.scores.get(f"{region}/dice")) is not None
+        ]
+        if bars:
+            told = "; ".join(
+                f"{bar.label} {bar.mean:.3f}, {bar.low:.3f} to {bar.high:.3f}"
+                for bar in bars
+                if bar.low is not None and bar.high is not None
+            )
+            figure = interval_chart(
+                bars,
+                axis="Dice",
+                limits=(0, 1),
+                description=f"Mean Dice of the {label.lower()} with 95% intervals: {told}.",
+            )
+            yield Chart(label, figure, "Mean Dice over patients with its 95% interval; higher is better.")
+
+
+def _case_charts(evaluation: Evaluation) -> Iterator[Chart]:
+    regions = evaluation.summary.regions
+    by_region = {
+        labels.region_label(region, regions): dice
+        for region in regions
+        if (dice := [case.scores[f"{region}/dice"] for case in evaluation.cases if f"{region}/dice" in case.scores])
+    }
+    if by_region:
+        figure = strip_chart(by_region, axis="Dice", description=f"Dice of every case. {_medians(by_region)}")
+        yield Chart("Every case", figure, "One dot a case; the upright line is the median.")
+    sites = sorted({case.site for case in evaluation.cases})
+    if regions and 2 <= len(sites) <= MOST_SITES:
+        score, label = f"{regions[0]}/dice", labels.region_label(regions[0], regions)
+        by_site = {
+            site: dice
+            for site in sites
+            if (dice := [c.scores[score] for c in evaluation.cases if c.site == site and score in c.scores])
+        }
+        if by_site:
+            figure = strip_chart(by_site, axis="Dice", description=f"{label} Dice by site. {_medians(by_site)}")
+            yield Chart(f"{label}, by site", figure, "One dot a case; the upright line is the site's median.")
+
+
+def _medians(groups: dict[str, list[float]]) -> str:
+    told = (f"{name} {sorted(values)[len(values) // 2]:.2f} of {len(values)}" for name, values in groups.items())
+    return f"Medians: {'; '.join(told)}."
+
+
+def _healthy_charts(healthy: Healthy | None) -> Iterator[Chart]:
+    if healthy is None:
+        return
+    ours, theirs = healthy.hole_l1_interval, healthy.biharmonic_l1_interval
+    bars = [
+        Bar("generator", healthy.hole_l1, ours and ours.low, ours and ours.high, emphasised=True),
+        Bar("biharmonic", healthy.biharmonic_l1, theirs and theirs.low, theirs and theirs.high),
+    ]
+    yield Chart(
+        "Filling holes in healthy tissue",
+        interval_chart(
+            bars,
+            axis="L1 in the holes",
+            description=f"L1 in {healthy.n_holes} holes: generator {healthy.hole_l1:.4f}, "
+            f"biharmonic interpolation {healthy.biharmonic_l1:.4f}.",
+        ),
+        f"{labels.counted(healthy.n_holes, 'hole')} in tumour-free slices. Biharmonic interpolation knows no anatomy: "
+        "a generator that has learnt healthy tissue lies below it.",
+    )
+    if healthy.feedback is not None:
+        yield _feedback_chart(healthy.feedback, healthy.signal)
+
+
+def _feedback_chart(feedback: Feedback, signal: bool | None) -> Chart:
+    masks: tuple[tuple[str, float], ...] = (
+        ("true mask", feedback.true),
+        ("eroded", feedback.eroded),
+        ("shifted", feedback.shifted),
+        ("empty", feedback.empty),
+    )
+    told = ", ".join(f"{name} {value:.3f}" for name, value in masks)
+    says = {
+        True: "The true mask is preferred to every wrong one, beyond the intervals: the feedback carries a signal.",
+        False: "The true mask is not preferred to every wrong one beyond the intervals: no signal is shown.",
+        None: "",
+    }[signal]
+    return Chart(
+        "Adversarial feedback, L_adv",
+        interval_chart(
+            [Bar(name, value, emphasised=name == "true mask") for name, value in masks],
+            axis="L_adv",
+            description=f"Mean adversarial feedback by mask: {told}.",
+        ),
+        f"Mean over {labels.counted(feedback.n, 'slice')}; lower is more like healthy tissue at the mask's edge. {says}",
+    )
+
+
+def _roc(detection: Detection | None) -> Chart | None:
+    if detection is None or len(detection.roc) < 2:
+        return None
+    chosen = next(
+        (
+            (1 - row.specificity, row.sensitivity)
+            for row in detection.rows
+            if row.threshold == detection.chosen and row.specificity is not None and row.sensitivity is not None
+        ),
+        None,
+    )
+    area = labels.number(detection.auroc)
+    return Chart(
+        "ROC curve",
+        roc_chart(
+            detection.roc,
+            chosen=chosen,
+            description=f"ROC curve of abnormal slices found by the discriminator, area {area}.",
+        ),
+        f"Area {area} over {labels.counted(detection.n_slices, 'slice')}, "
+        f"{detection.n_abnormal} of them abnormal; 0.5 is chance.",
+    )

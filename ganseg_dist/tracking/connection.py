@@ -1,0 +1,59 @@
+"""How MLflow is reached: patient enough for a busy server, never so patient that a run waits for a dead one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+REQUEST_SECONDS = 5
+UPLOAD_SECONDS = 120
+"""A server that passes a model on to an object store answers only when it is through."""
+TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client of the store or server. It keeps no active run and prints nothing of its own.
+
+    MLflow's defaults would hold a caller for minutes: seven retries of 120 s each. We retry ourselves.
+    """
+    os.environ.setdefault(TIMEOUT, str(REQUEST_SECONDS))
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    from mlflow import MlflowClient
+
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    return MlflowClient(uri)
+
+
+@contextmanager
+def long_requests() -> Iterator[None]:
+    """Inside, a request may take as long as an upload does."""
+    before = os.environ.get(TIMEOUT)
+    os.environ[TIMEOUT] = str(max(UPLOAD_SECONDS, int(before or 0)))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[TIMEOUT]
+        else:
+            os.environ[TIMEOUT] = before
+
+
+def without_password(uri: str) -> str:
+    """The URI as it may be printed and saved."""
+    return re.sub(r"//[^@/]*@", "//", uri)
+
+
+def reason(error: BaseException) -> str:
+    """Why, in a few words: the last line of the error at the root, as `[Errno 111] Connection refused`."""
+    while (deeper := error.__cause__ or error.__context__) is not None:
+        error = deeper
+    lines = str(error).strip().splitlines()
+    return without_password(lines[-1][:200]) if lines else type(error).__name__

@@ -1,0 +1,52 @@
+"""What MLflow is told of a run before it trains, from the run's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.runs import Run
+
+LONGEST_NAME = 250
+LONGEST_VALUE = 6000
+DOCUMENTS = ("config.json", "split.json", "data.json")
+
+
+def run_params(config: RunConfig) -> dict[str, str]:
+    """The resolved config as dotted parameters, within MLflow's limits; lists and nulls as JSON."""
+    params: dict[str, str] = {}
+
+    def walk(node: Any, name: str) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                walk(value, f"{name}.{key}" if name else key)
+        else:
+            params[name[:LONGEST_NAME]] = (node if isinstance(node, str) else json.dumps(node))[:LONGEST_VALUE]
+
+    walk(config.model_dump(mode="json"), "")
+    return params
+
+
+def run_tags(run: Run) -> dict[str, str]:
+    """Data and code: a fingerprint of the cases' contents, whether they are synthetic, version and commit."""
+    data, about = run.read("data.json"), run.read("run.json")
+    tags = {
+        "ganseg.run": run.name,
+        "ganseg.recipe": run.config().recipe,
+        "ganseg.data": _fingerprint(data["cases"]),
+        "ganseg.phantom": json.dumps(bool(data["phantom"])),
+        "ganseg.version": about["version"],
+        "mlflow.source.name": about["command"],
+    }
+    commit = about.get("commit")
+    if commit is not None:
+        tags["mlflow.source.git.commit"] = commit.rstrip("+")
+        tags["ganseg.dirty"] = json.dumps(commit.endswith("+"))
+    return {name: value[:LONGEST_VALUE] for name, value in tags.items()}
+
+
+def _fingerprint(cases: list[dict[str, Any]]) -> str:
+    """SHA-256 of the cases as data.json lists them, contents' hashes included."""
+    return hashlib.sha256(json.dumps(cases, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,133 @@
+"""The tracker that writes to MLflow, from rank 0, wherever that runs."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from ganseg_dist.engine.tracker import NullTracker, Progress
+from ganseg_dist.tracking.connection import connect
+from ganseg_dist.tracking.outbox import Outbox, Parcel
+from ganseg_dist.tracking.overlay import draw_examples
+from ganseg_dist.tracking.system_metrics import SystemMetrics
+from ganseg_dist.tracking.tracked_run import TrackedRun
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+POINTS_A_CALL = 1000
+Point = tuple[str, float, int]
+"""A metric's name, value and step."""
+
+logger = logging.getLogger(__name__)
+
+
+class Untracked(NullTracker):
+    """Stands in for the tracker of a run that MLflow does not know."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class MLflowTracker:
+    """Writes to an existing run. Training never waits: all sending is the outbox's."""
+
+    def __init__(self, uri: str, run_id: str, shown: str) -> None:
+        self._uri, self._run_id = uri, run_id
+        self._outbox = Outbox(shown, self._answers)
+        self._system = SystemMetrics(self._post_system)
+
+    @classmethod
+    def of(cls, tracked: TrackedRun) -> MLflowTracker | Untracked:
+        """The tracker of a run that `open_tracking` opened."""
+        return Untracked() if tracked.run_id is None else cls(tracked.uri, tracked.run_id, tracked.shown)
+
+    def progress(self, progress: Progress) -> None:
+        """Nothing: the steps and epochs tell it all."""
+
+    def steps(self, first_step: int, values: Mapping[str, list[float]]) -> None:
+        """Per-step losses by name; a phase that did not step leaves no point."""
+        self._post(
+            (name, value, first_step + index) for name, series in values.items() for index, value in enumerate(series)
+        )
+
+    def epoch(self, step: int, scores: Mapping[str, float]) -> None:
+        """An epoch's scores, at the step after its last."""
+        self._post((name, value, step) for name, value in scores.items())
+
+    def examples(self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Overlays as `examples/STAGE/step-N.png`."""
+        png = io.BytesIO()
+        try:
+            draw_examples(pictures).save(png, "png")
+        except (KeyError, ValueError) as error:
+            logger.warning("no example pictures at step %d: %s", step, error)
+            return
+        file = Path("examples", stage, f"step-{step:07d}.png")
+        self._outbox.put(Parcel("pictures", 1, partial(self._send_file, file, png.getvalue())))
+
+    def close(self) -> None:
+        """Send what waits, for a bounded time, and say what was lost."""
+        self._system.close()
+        self._outbox.close()
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        """Made in the outbox's thread: opening a store takes seconds, and may fail."""
+        return connect(self._uri)
+
+    def _answers(self) -> bool:
+        try:
+            self._client.get_run(self._run_id)
+        except Exception:
+            return False
+        return True
+
+    @cached_property
+    def _run_began(self) -> int:
+        """When the run first began, milliseconds; before any resumption."""
+        return int(self._client.get_run(self._run_id).info.start_time)
+
+    def _post(self, points: Iterable[Point]) -> None:
+        """Queue the finite points. They are stamped here, so that a call repeated after a lost answer adds nothing."""
+        now = int(time.time() * 1000)
+        finite = [point for point in points if math.isfinite(point[1])]
+        for start in range(0, len(finite), POINTS_A_CALL):
+            some = finite[start : start + POINTS_A_CALL]
+            self._outbox.put(Parcel("metrics", len(some), partial(self._send_points, some, now)))
+
+    def _post_system(self, sample: Mapping[str, float]) -> None:
+        now = int(time.time() * 1000)
+        self._outbox.put(Parcel("metrics", len(sample), partial(self._send_system, sample, now)))
+
+    def _send_points(self, points: list[Point], timestamp: int) -> None:
+        from mlflow.entities import Metric
+
+        metrics = [Metric(_allowed(name), value, timestamp, step) for name, value, step in points]
+        self._client.log_batch(self._run_id, metrics=metrics)
+
+    def _send_system(self, sample: Mapping[str, float], timestamp: int) -> None:
+        """A machine metric's step is the run's age in seconds."""
+        age = (timestamp - self._run_began) // 1000
+        self._send_points([(name, value, age) for name, value in sample.items()], timestamp)
+
+    def _send_file(self, file: Path, content: bytes) -> None:
+        with tempfile.TemporaryDirectory() as temporary:
+            local = Path(temporary, file.name)
+            local.write_bytes(content)
+            self._client.log_artifact(self._run_id, str(local), file.parent.as_posix())
+
+
+def _allowed(name: str) -> str:
+    """The name as MLflow takes it: one odd name would have the whole call refused."""
+    return re.sub(r"[^\w\-. :/]", "_", name)[:250]

@@ -1,0 +1,88 @@
+"""The progress of a run for the person who waits: a bar on a terminal, a line an epoch anywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from ganseg_dist.engine.tracker import Progress
+
+
+class RichProgress:
+    """Shows a run on standard error. Rich draws in its own thread, so being called often costs little."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self.bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[where]}"),
+            TextColumn("{task.fields[scores]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.last: Progress | None = None
+        self.written: tuple[str, int] | None = None
+
+    def progress(self, progress: Progress) -> None:
+        """Move the bar; a bar counts the batches of a whole stage."""
+        previous, self.last = self.last, progress
+        if previous is not None and _place(previous) != _place(progress):
+            self._write(previous, progress.scores)  # heard of by progress alone, as from workers elsewhere
+        if not self.bar.disable:
+            self._draw(progress, new_stage=previous is None or previous.stage != progress.stage)
+
+    def steps(self, first_step: int, values: Mapping[str, list[float]]) -> None:
+        """Nothing: an epoch's means tell enough."""
+
+    def epoch(self, step: int, scores: Mapping[str, float]) -> None:
+        """Write the finished epoch's line, where there is no bar."""
+        if self.last is not None:
+            stage = f"{self.last.stage}/"
+            self._write(self.last, {name.removeprefix(stage): value for name, value in scores.items()})
+
+    def examples(self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self.last is not None and self.last.batch == self.last.batches:
+            self._write(self.last, {})
+        self.bar.stop()
+
+    def _draw(self, progress: Progress, *, new_stage: bool) -> None:
+        """Rich reckons the time left from what is done since the task began: a resumed stage begins part way."""
+        done = progress.epoch * progress.batches + progress.batch
+        if new_stage:
+            for task in self.bar.task_ids:
+                self.bar.remove_task(task)
+            total = progress.epochs * progress.batches
+            self.bar.add_task(progress.stage, total=total, completed=done, where="", scores="")
+            self.bar.start()
+        self.bar.update(
+            self.bar.task_ids[0],
+            completed=done,
+            description=f"{progress.stage} epoch {progress.epoch + 1}/{progress.epochs}",
+            where=f"batch {progress.batch}/{progress.batches}",
+            scores="  ".join(f"{name} {value:.3f}" for name, value in progress.scores.items()),
+        )
+
+    def _write(self, epoch: Progress, scores: Mapping[str, float]) -> None:
+        """One line, once an epoch."""
+        if self.bar.disable and self.written != _place(epoch):
+            self.written = _place(epoch)
+            values = "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
+            line = f"{epoch.stage} epoch {epoch.epoch + 1}/{epoch.epochs}  {values}".rstrip()
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _place(progress: Progress) -> tuple[str, int]:
+    return progress.stage, progress.epoch

@@ -1,0 +1,60 @@
+"""How busy the machine is while it trains: MLflow's own monitors, sampled into the run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+SAMPLE_SECONDS = 10.0
+
+
+class SystemMetrics:
+    """Samples processor, memory and GPU every few seconds, and once more when it is closed.
+
+    MLflow's SystemMetricsMonitor itself ends at the first request that fails; here samples go where the run's
+    other metrics go, and outlive an outage with them.
+    """
+
+    def __init__(self, post: Callable[[Mapping[str, float]], None], seconds: float = SAMPLE_SECONDS) -> None:
+        """`post` receives names as MLflow writes them (`system/cpu_utilization_percentage`), in their units."""
+        self._post, self._seconds = post, seconds
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="ganseg-system-metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Take the last sample and stop."""
+        self._done.set()
+        self._thread.join(timeout=self._seconds)
+
+    def _work(self) -> None:
+        monitors = available_monitors()
+        self._sample(monitors)  # the first reading only starts the processor's clock: its load counts from here
+        over = False
+        while not over:
+            over = self._done.wait(self._seconds)
+            self._post(self._sample(monitors))
+
+    def _sample(self, monitors: list[Any]) -> dict[str, float]:
+        sample: dict[str, float] = {}
+        for monitor in monitors:
+            monitor.collect_metrics()
+            sample |= {f"system/{name}": value for name, value in monitor.aggregate_metrics().items()}
+            monitor.clear_metrics()
+        return sample
+
+
+def available_monitors() -> list[Any]:
+    """MLflow's monitors that work here: those of a GPU need one, and nvidia-ml-py."""
+    monitors: list[Any] = []
+    with suppress(ImportError):
+        from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+
+        monitors.append(CPUMonitor())
+    with suppress(ImportError, RuntimeError):
+        from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+
+        monitors.append(GPUMonitor())
+    return monitors

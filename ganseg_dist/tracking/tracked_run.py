@@ -1,0 +1,150 @@
+"""A run's place in MLflow: opened once by the driver, before any worker writes to it by its id."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from filelock import FileLock
+
+from ganseg_dist.runs import Run, runs_root
+from ganseg_dist.tracking.connection import connect, reason, without_password
+from ganseg_dist.tracking.contents import DOCUMENTS, run_params, run_tags
+from ganseg_dist.tracking.pyfunc import ModelUpload
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "ganseg"
+SQLITE = "sqlite:///"
+PERSIST_SECONDS = 20.0
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedRun:
+    """What a process needs in order to write to the run; small and picklable."""
+
+    uri: str
+    run_id: str | None = None
+    """None: MLflow could not be used when the run began, and it goes untracked."""
+    experiment_id: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """The place in messages."""
+        return f"MLflow at {without_password(self.uri)}"
+
+    def to_dict(self) -> dict[str, str | None]:
+        """For run.json; without any password."""
+        return {**asdict(self), "uri": without_password(self.uri)}
+
+    def log_results(self, run: Run) -> None:
+        """Log the finished run's history and its model, loadable with `mlflow.pyfunc.load_model`."""
+        if self.run_id is None:
+            return
+        self._persist("history", lambda client: client.log_dict(self.run_id, run.read("history.json"), "history.json"))
+        upload = ModelUpload(self.run_id, run.model)
+        self._persist("model", upload.send)
+
+    def end(self, status: Status) -> None:
+        """Set the run's status; also that of a run whose worker was stopped and cannot do so itself."""
+        if self.run_id is not None:
+            self._persist("status", lambda client: client.set_terminated(self.run_id, status))
+
+    def _persist(self, what: str, send: Callable[[MlflowClient], object]) -> None:
+        """Try for a while; a failure is said and does not undo the training."""
+        deadline = time.monotonic() + PERSIST_SECONDS
+        while True:
+            try:
+                send(connect(self.uri))
+                return
+            except Exception as error:
+                if time.monotonic() > deadline:
+                    logger.warning("%s: the run's %s could not be written (%s)", self.shown, what, reason(error))
+                    return
+            time.sleep(1)
+
+
+def open_tracking(
+    run: Run, *, uri: str | None = None, experiment: str = EXPERIMENT, tags: Mapping[str, str] | None = None
+) -> TrackedRun:
+    """Find or begin the run in MLflow and describe it there; never fails, but says so and goes untracked.
+
+    Workers find a store that is set up and a run that exists: several first users at once spoil a new store.
+    A resumed run goes on under its id, and does so even when MLflow does not answer yet.
+
+    Args:
+        uri: server or store; none: MLFLOW_TRACKING_URI, else an SQLite file in the runs folder.
+        tags: more than the run's folder tells, such as `mlflow.parentRunId` for a trial.
+    """
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{runs_root() / 'mlflow.db'}"
+    earlier = (run.read("run.json").get("mlflow") or {}).get("run_id")
+    try:
+        with _only_one(uri):
+            client = connect(uri)
+            experiment_id = _experiment(client, uri, experiment)
+        if earlier is not None and _resumed(client, earlier):
+            return TrackedRun(uri, earlier, experiment_id)
+        begun = client.create_run(experiment_id, run_name=run.name, tags={**run_tags(run), **(tags or {})})
+    except Exception as error:
+        tracked = TrackedRun(uri, earlier)
+        goes_on = "untracked" if earlier is None else "metrics wait"
+        logger.warning("%s cannot be used (%s); training goes on, %s", tracked.shown, reason(error), goes_on)
+        return tracked
+    tracked = TrackedRun(uri, begun.info.run_id, experiment_id)
+    tracked._persist("description", lambda client: _describe(client, begun.info.run_id, run))
+    return tracked
+
+
+def _only_one(uri: str) -> AbstractContextManager[Any]:
+    """Holds other processes off while a local store is set up."""
+    if not uri.startswith(SQLITE):
+        return nullcontext()
+    database = Path(uri.removeprefix(SQLITE))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(f"{database}.lock")
+
+
+def _experiment(client: MlflowClient, uri: str, name: str) -> str:
+    """Its id. Without a server the artifacts' place must be given: MLflow's default is the caller's folder."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        beside = None if uri.startswith(("http://", "https://")) else (runs_root() / "mlartifacts").as_uri()
+        return str(client.create_experiment(name, artifact_location=beside))
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def _resumed(client: MlflowClient, run_id: str) -> bool:
+    """Whether the run was there to be set running again; another store does not know it."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+    try:
+        client.update_run(run_id, status="RUNNING")
+    except MlflowException as error:
+        if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            return False
+        raise
+    return True
+
+
+def _describe(client: MlflowClient, run_id: str, run: Run) -> None:
+    from mlflow.entities import Param
+
+    params = [Param(name, value) for name, value in run_params(run.config()).items()]
+    for start in range(0, len(params), 100):
+        client.log_batch(run_id, params=params[start : start + 100])
+    for name in DOCUMENTS:
+        client.log_artifact(run_id, str(run.folder / name))

@@ -1,0 +1,298 @@
+"""Run folders made of numbers alone: finished, just trained, plain U-Net, and pictures without spacing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import binary_dilation, gaussian_filter, shift
+
+from ganseg_dist.config import override
+from ganseg_dist.recipes import recipe
+from ganseg_dist.runs import Run
+
+MRI = ["t1", "t1ce", "t2", "flair"]
+SITES = {"Bergen": 9, "Leuven": 7, "Ulm": 5}
+SCORES = {
+    "dice": (0.8, 0.05),
+    "iou": (0.7, 0.06),
+    "sensitivity": (0.83, 0.05),
+    "specificity": (0.995, 0.002),
+    "hd95": (9.4, 3.0),
+    "lesion_dice": (0.71, 0.08),
+    "lesion_f1": (0.77, 0.07),
+    "lesions_missed": (0.4, 0.2),
+}
+
+
+def finished_run(root: Path) -> Run:
+    """Everything there, with a GAN, on three regions of a phantom; names hold what HTML must escape."""
+    run = _described(root / "phantom-ganet-seg-01", "ganet_seg_small", ["wt", "tc", "et"], MRI, phantom=True)
+    run.write("history.json", [*_healthy_history(14), *_segment_history(40, ["wt", "tc", "et"], supervised=10)])
+    _evaluate(run, "test", ["wt", "tc", "et"], channels=4, unit="mm", gan=True)
+    return run
+
+
+def just_trained_run(root: Path) -> Run:
+    """One epoch, no evaluation, nothing but what training writes first."""
+    run = Run(root / "fresh")
+    run.describe(name="fresh", recipe="ganet_seg_debug", status="running")
+    run.write("history.json", _healthy_history(1))
+    return run
+
+
+def plain_unet_run(root: Path) -> Run:
+    """Without any GAN part."""
+    run = _described(root / "plain", "ganet_seg_small", ["wt"], MRI, changes={"system.gan": False})
+    run.write("history.json", _segment_history(12, ["wt"], supervised=12))
+    _evaluate(run, "validation", ["wt"], channels=4, unit="mm", gan=False)
+    return run
+
+
+def picture_run(root: Path) -> Run:
+    """Colour pictures without spacing: distances in pixels."""
+    run = _described(root / "pictures", "ganet_seg_debug", ["wt"], ["red", "green", "blue"])
+    run.write("history.json", [*_healthy_history(2), *_segment_history(2, ["wt"], supervised=1)])
+    _evaluate(run, "test", ["wt"], channels=3, unit="px", gan=True)
+    return run
+
+
+def _described(
+    folder: Path,
+    name: str,
+    regions: list[str],
+    modalities: list[str],
+    *,
+    phantom: bool = False,
+    changes: dict[str, Any] | None = None,
+) -> Run:
+    run = Run(folder)
+    resolved = {"data.modalities": modalities, "data.regions": regions, **(changes or {})}
+    run.write("config.json", json.loads(override(recipe(name), resolved).to_json()))
+    run.describe(
+        name=run.name,
+        recipe=name,
+        status="finished",
+        created="2026-11-21T12:40:11+0000",
+        seconds=4921.4,
+        version="0.1.0",
+        commit="93397b5c0ffe+",
+        workers=2,
+        device="cpu",
+        command=f"ganseg train {name} --data /data/cohort --name {run.name}",
+        mlflow={"uri": "sqlite:///mlflow.db", "run_id": "0f1e2d3c4b5a", "experiment_id": "1"},
+    )
+    cases = [
+        {"id": f"{site}-{n:03d}", "patient": f"{site}-p{n:03d}", "site": site, "content": f"{site}{n}"}
+        for site, size in SITES.items()
+        for n in range(size)
+    ]
+    patients = [case["patient"] for case in cases]
+    run.write("split.json", {"train": patients[0:13], "validation": patients[13:16], "test": patients[16:]})
+    run.write(
+        "data.json",
+        {
+            "root": "/data/cohort",
+            "layout": "brats",
+            "phantom": phantom,
+            "modalities": modalities,
+            "regions": regions,
+            "cases": cases,
+            "excluded": [
+                {
+                    "case": "Ulm-<b>007</b>",
+                    "problem": "mask and image differ in shape: 240x240x155 and 240x240x150",
+                    "remedy": "resample the mask to the image's grid",
+                    "file": "seg.nii.gz",
+                }
+            ],
+        },
+    )
+    return run
+
+
+def _healthy_history(epochs: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "stage": "healthy",
+            "epoch": epoch,
+            "step": 20 * (epoch + 1),
+            "losses": {
+                "generator/adversarial": 0.7 + 0.05 * math.sin(epoch),
+                "generator/hole_l1": 0.06 + 0.3 * math.exp(-epoch / 3),
+                "discriminator/discriminator": 1.35 - 0.02 * epoch,
+            },
+            "scores": {"hole_l1": 0.07 + 0.2 * math.exp(-epoch / 3)},
+        }
+        for epoch in range(epochs)
+    ]
+
+
+def _segment_history(epochs: int, regions: list[str], *, supervised: int) -> list[dict[str, Any]]:
+    history = []
+    for epoch in range(epochs):
+        loss = 0.15 + 0.9 * math.exp(-epoch / 6)
+        losses = {"supervised/segmentation": loss}
+        if epoch >= supervised:
+            losses = {
+                "adversarial/segmentation": loss,
+                "adversarial/adversarial": 0.9 + 0.1 * math.cos(epoch),
+                "adversarial/sparsity": 0.02,
+                "adversarial/size": 0.3 * math.exp(-epoch / 15),
+                "adversarial/weight_segmentation": 1.0,
+                "adversarial/weight_adversarial": 0.004 * (1 + 0.3 * math.sin(epoch)),
+                "adversarial/weight_sparsity": 0.4,
+                "adversarial/weight_size": 0.09,
+            }
+        scores = {
+            f"dice_{region}": 0.82 - 0.05 * index - 0.6 * math.exp(-epoch / 5) + 0.01 * math.sin(3 * epoch + index)
+            for index, region in enumerate(regions)
+        }
+        history.append({"stage": "segment", "epoch": epoch, "step": 30 * epoch, "losses": losses, "scores": scores})
+    return history
+
+
+def _evaluate(run: Run, part: str, regions: list[str], *, channels: int, unit: str, gan: bool) -> None:
+    folder = run.evaluation(part)
+    folder.mkdir(parents=True)
+    methods = [(run.name, "model", 0.0), ("FLAIR threshold", "baseline", -0.24)]
+    if gan:
+        methods.append(("Plain U-Net, same schedule", "comparison", -0.02))
+    rows = [
+        {"name": name, "kind": kind, "n": 21, "scores": _scores(regions, unit, shift)} for name, kind, shift in methods
+    ]
+    paired = [
+        {
+            "score": f"{regions[0]}/{score}",
+            "a": methods[0][0],
+            "b": name,
+            "difference": _around(scale * -worse, abs(scale) * 0.03),
+            "p": 0.0004 if worse < -0.1 else None,
+        }
+        for name, _, worse in methods[1:]
+        for score, scale in (("dice", 1), (f"hd95_{unit}", -40))
+    ]
+    summary = {
+        "part": part,
+        "n_cases": 21,
+        "n_patients": 21,
+        "distance_unit": unit,
+        "rows": rows,
+        "paired": paired,
+        "detection": _detection() if gan else None,
+        "healthy": _healthy() if gan else None,
+        "calibrated_on": 3,
+        "thresholds": dict.fromkeys(regions, 0.5),
+    }
+    run.write(f"evaluation/{part}/summary.json", summary)
+    _write_cases(folder / "cases.csv", regions, unit)
+    _write_gallery(folder / "gallery.npz", channels, len(regions), gan=gan)
+
+
+def _scores(regions: list[str], unit: str, worse: float) -> dict[str, Any]:
+    scores = {}
+    for index, region in enumerate(regions):
+        for score, (level, spread) in SCORES.items():
+            name = f"{score}_{unit}" if "hd95" in score else score
+            away = -40 * worse if "hd95" in score else worse * (score != "specificity") - 0.04 * index
+            mean = level + away if level > 1 else min(level + away, 1.0)
+            scores[f"{region}/{name}"] = _around(mean, spread)
+    return scores
+
+
+def _around(mean: float, spread: float) -> dict[str, float]:
+    return {"mean": mean, "low": mean - spread, "high": mean + spread, "n": 21}
+
+
+def _detection() -> dict[str, Any]:
+    rows = []
+    for threshold in (0.1, 0.2, 0.28, 0.3, 0.4):
+        tp, fp = round(160 * threshold**0.4 * 1.3), round(300 * threshold**1.5)
+        tp = min(tp, 160)
+        rows.append(
+            {
+                "threshold": threshold,
+                "accuracy": (tp + 300 - fp) / 460,
+                "sensitivity": tp / 160,
+                "specificity": 1 - fp / 300,
+                "youden_j": tp / 160 - fp / 300,
+                "tp": tp,
+                "fn": 160 - tp,
+                "fp": fp,
+                "tn": 300 - fp,
+            }
+        )
+    roc = [(0.0, 0.0), *((row["fp"] / 300, row["tp"] / 160) for row in rows), (1.0, 1.0)]
+    return {
+        "auroc": 0.8,
+        "auprc": 0.71,
+        "n_slices": 460,
+        "n_abnormal": 160,
+        "score": "mean",
+        "chosen": 0.28,
+        "rows": rows,
+        "roc": roc,
+    }
+
+
+def _healthy() -> dict[str, Any]:
+    feedback = {"true": 0.41, "eroded": 0.66, "shifted": 0.83, "empty": 1.12, "n": 160}
+    return {
+        "hole_l1_interval": _around(0.071, 0.008),
+        "biharmonic_l1_interval": _around(0.094, 0.011),
+        "hole_l1": 0.071,
+        "biharmonic_l1": 0.094,
+        "n_holes": 240,
+        "psnr": 24.31,
+        "ssim": 0.871,
+        "feedback": feedback,
+        "signal": True,
+    }
+
+
+def _write_cases(path: Path, regions: list[str], unit: str) -> None:
+    rng = np.random.default_rng(0)
+    with path.open("w", newline="") as stream:
+        scores = [f"{region}/{name}" for region in regions for name in ("dice", f"hd95_{unit}", "lesion_f1")]
+        writer = csv.DictWriter(stream, ["case", "patient", "site", *scores])
+        writer.writeheader()
+        for site, size in SITES.items():
+            for n in range(size):
+                values = {s: rng.uniform(2, 30) if "hd95" in s else rng.beta(8, 2) for s in scores}
+                if n == 3:
+                    values[scores[-1]] = ""
+                writer.writerow({"case": f"{site}-{n:03d}", "patient": f"{site}-p{n:03d}", "site": site, **values})
+
+
+def _write_gallery(path: Path, channels: int, regions: int, *, gan: bool) -> None:
+    rng = np.random.default_rng(1)
+    arrays: dict[str, Any] = {}
+    index = []
+    for k, (rank, away, dice) in enumerate((("best", 1, 0.94), ("median", 4, 0.82), ("worst", 11, 0.31))):
+        side = 96
+        y, x = np.mgrid[:side, :side]
+        body = ((x - 48) / 38) ** 2 + ((y - 48) / 44) ** 2 < 1
+        texture = gaussian_filter(rng.normal(size=(channels, side, side)), (0, 3, 3)) * 3
+        centre = (60 + 3 * k, 40 + 4 * k)
+        radius = np.hypot(x - centre[0], y - centre[1]) + 2 * gaussian_filter(rng.normal(size=(side, side)), 4) * 8
+        truth = np.stack([(radius < 15 - 4 * r) & body for r in range(regions)])
+        image = np.where(body, -0.3 + 0.35 * texture + 0.5 * truth[0], -1).clip(-1, 1).astype(np.float32)
+        predicted = np.stack([shift(binary_dilation(t).astype(float), (away / 2, away), order=0) > 0.5 for t in truth])
+        arrays |= {
+            f"{k}/image": image,
+            f"{k}/truth": truth.astype(np.uint8),
+            f"{k}/predicted": predicted.astype(np.uint8),
+        }
+        if gan:
+            anomaly = gaussian_filter(truth[0].astype(float), 5) * 0.6 + 0.15 + 0.05 * texture[0]
+            filled = np.where(predicted[0], -0.3 + 0.2 * texture, image)
+            arrays |= {
+                f"{k}/anomaly": anomaly[None].clip(0, 1).astype(np.float32),
+                f"{k}/reconstruction": filled.astype(np.float32),
+            }
+        index.append({"k": k, "case": f"Ulm-00{k}", "rank": rank, "slice": 70 + k, "dice": dice})
+    np.savez_compressed(path, index=np.array(json.dumps(index)), **arrays)
