@@ -137,9 +137,12 @@ class GANetSegConfig(Frozen):
     """Pretrain on a separate cohort of healthy subjects instead of the training patients' tumour-free slices."""
     discriminator_every: Count = 5
     """Generator steps to one discriminator step."""
-    hole_l1_weight: NonNegative = 10.0
+    hole_l1_weight: NonNegative = 100.0
     """Weight of the L1 over the holes against the generator's adversarial term of 1."""
     holes: HoleConfig = HoleConfig()
+    synthetic_lesion_weight: NonNegative = 1.0
+    """Weight of the discriminator's loss on synthetic lesions in healthy tissue. With 0 it only learns to tell
+    fillings from real tissue, and takes a real tumour for real."""
     supervised_epochs: Annotated[int, Field(ge=0)] = 10
     """Epochs of phase 1: cross-entropy and Dice alone."""
     adversarial_weight: NonNegative = 0.1

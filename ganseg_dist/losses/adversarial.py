@@ -22,6 +22,11 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, touched: Tensor
     return real + fake
 
 
+def lesion_discrimination_loss(logits: Tensor, touched: Tensor) -> Tensor:
+    """-log(1 - D) over the patches of a synthetic lesion: it is not healthy tissue, whoever made it."""
+    return _weighted_mean(-F.logsigmoid(-logits.float()), touched)
+
+
 def generator_loss(fake_logits: Tensor, touched: Tensor) -> Tensor:
     """GANet-Seg Eq. 2, -E[log D(G(z))] over the patches that contain generated pixels."""
     return _weighted_mean(-F.logsigmoid(fake_logits.float()), touched)

@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -41,7 +42,7 @@ DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.5, 1.5), (7, 2, 1.5, 2))
 LOG_FROM = 30.0
 """Ratio of the largest to the smallest value from which a linear axis hides the small ones."""
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": 12,
@@ -248,7 +249,7 @@ def rgb(image: Plane) -> Pixels:
 
 
 def heat(plane: Plane, low: float, high: float) -> Pixels:
-    """A plane (H, W) as 8-bit (H, W, 3), dark at `low` and bright at `high`; evenly so for every kind of colour vision."""
+    """A plane (H, W) as 8-bit (H, W, 3), dark at `low` and bright at `high`."""
     scaled = np.clip((plane - low) / max(high - low, 1e-9), 0, 1)
     return np.asarray(mpl.colormaps["inferno"](scaled)[..., :3] * 255, np.uint8)
 
@@ -302,7 +303,7 @@ def _name_line_ends(axes: Axes, lines: Mapping[str, Sequence[tuple[int, float]]]
     to_axes = (axes.transData + axes.transAxes.inverted()).transform
     ends = {name: float(to_axes(line[-1])[1]) for name, line in lines.items()}
     order = sorted(ends, key=lambda name: ends[name])
-    least = 15 / (axes.get_position().height * axes.figure.get_figheight() * 72)
+    least = 15 / axes.bbox.height
     heights = _apart([ends[name] for name in order], least)
     for name, height in zip(order, heights, strict=True):
         colour = SERIES[list(lines).index(name) % len(SERIES)]

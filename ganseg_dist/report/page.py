@@ -6,7 +6,7 @@ import hashlib
 import json
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,7 @@ def render(records: Records) -> str:
         "told": difference_told,
         "modality": labels.modality_label,
         "measured_on": measured_on,
+        "holes_told": holes_told,
     }
     regions = _regions(records)
     return environment.get_template("report.html.j2").render(
@@ -171,6 +172,21 @@ def difference_told(paired: Paired) -> str:
         return "no difference shown"
     higher = paired.difference.mean > 0
     return "better" if higher != labels.lower_is_better(paired.score) else "worse"
+
+
+def holes_told(healthy: Healthy) -> str:
+    """Whether the generator knows more of healthy tissue than smooth interpolation does."""
+    ours, theirs = healthy.hole_l1_interval, healthy.biharmonic_l1_interval
+    if ours is None or theirs is None:
+        told = "lower is better"
+    elif ours.high < theirs.low:
+        told = "the generator is better, beyond the intervals"
+    elif theirs.high < ours.low:
+        told = "the generator is worse, beyond the intervals"
+    else:
+        told = "the intervals overlap"
+    levels = f"{healthy.hole_l1:.4f} by the generator, {healthy.biharmonic_l1:.4f} by biharmonic interpolation"
+    return f"Holes in healthy tissue are filled with an L1 of {levels}: {told}."
 
 
 def site_table(records: Records) -> list[tuple[str, Counter[str]]]:
@@ -308,11 +324,12 @@ def _case_charts(evaluation: Evaluation) -> Iterator[Chart]:
         for region in regions
         if (dice := [case.scores[f"{region}/dice"] for case in evaluation.cases if f"{region}/dice" in case.scores])
     }
-    if by_region:
+    sites = sorted({case.site for case in evaluation.cases})
+    sites_shown = 2 <= len(sites) <= MOST_SITES
+    if by_region and not (sites_shown and len(regions) == 1):  # the sites' dots are then the same cases
         figure = strip_chart(by_region, axis="Dice", description=f"Dice of every case. {_medians(by_region)}")
         yield Chart("Every case", figure, "One dot a case; the upright line is the median.")
-    sites = sorted({case.site for case in evaluation.cases})
-    if regions and 2 <= len(sites) <= MOST_SITES:
+    if regions and sites_shown:
         score, label = f"{regions[0]}/dice", labels.region_label(regions[0], regions)
         by_site = {
             site: dice
@@ -332,10 +349,9 @@ def _medians(groups: dict[str, list[float]]) -> str:
 def _healthy_charts(healthy: Healthy | None) -> Iterator[Chart]:
     if healthy is None:
         return
-    ours, theirs = healthy.hole_l1_interval, healthy.biharmonic_l1_interval
     bars = [
-        Bar("generator", healthy.hole_l1, ours and ours.low, ours and ours.high, emphasised=True),
-        Bar("biharmonic", healthy.biharmonic_l1, theirs and theirs.low, theirs and theirs.high),
+        _bar("generator", healthy.hole_l1, healthy.hole_l1_interval, emphasised=True),
+        _bar("biharmonic", healthy.biharmonic_l1, healthy.biharmonic_l1_interval),
     ]
     yield Chart(
         "Filling holes in healthy tissue",
@@ -349,10 +365,16 @@ def _healthy_charts(healthy: Healthy | None) -> Iterator[Chart]:
         "a generator that has learnt healthy tissue lies below it.",
     )
     if healthy.feedback is not None:
-        yield _feedback_chart(healthy.feedback, healthy.signal)
+        yield _feedback_chart(healthy.feedback, healthy)
 
 
-def _feedback_chart(feedback: Feedback, signal: bool | None) -> Chart:
+def _bar(label: str, mean: float, interval: Interval | None, *, emphasised: bool = False) -> Bar:
+    if interval is None:
+        return Bar(label, mean, emphasised=emphasised)
+    return Bar(label, mean, interval.low, interval.high, emphasised)
+
+
+def _feedback_chart(feedback: Feedback, healthy: Healthy) -> Chart:
     masks: tuple[tuple[str, float], ...] = (
         ("true mask", feedback.true),
         ("eroded", feedback.eroded),
@@ -364,7 +386,13 @@ def _feedback_chart(feedback: Feedback, signal: bool | None) -> Chart:
         True: "The true mask is preferred to every wrong one, beyond the intervals: the feedback carries a signal.",
         False: "The true mask is not preferred to every wrong one beyond the intervals: no signal is shown.",
         None: "",
-    }[signal]
+    }[healthy.signal]
+    margins = ", ".join(
+        f"{name} {_signed(margin.mean)} ({_signed(margin.low)} to {_signed(margin.high)})"
+        for name, margin in healthy.margins.items()
+    )
+    if margins:
+        says = f"Against the true mask: {margins}. {says}"
     return Chart(
         "Adversarial feedback, L_adv",
         interval_chart(
@@ -372,7 +400,7 @@ def _feedback_chart(feedback: Feedback, signal: bool | None) -> Chart:
             axis="L_adv",
             description=f"Mean adversarial feedback by mask: {told}.",
         ),
-        f"Mean over {labels.counted(feedback.n, 'slice')}; lower is more like healthy tissue at the mask's edge. {says}",
+        f"Mean over {labels.counted(feedback.n, 'slice')}; lower: more like healthy tissue at the mask's edge. {says}",
     )
 
 

@@ -66,7 +66,7 @@ def healthy_strips(
     regions: Sequence[str],
     scale: AnomalyScale | None,
 ) -> list[Strip]:
-    """Each example that the GAN spoke of: the slice, its lesion filled with healthy tissue, and how abnormal it looks."""
+    """Each example that the GAN spoke of: the slice, the same with its lesion filled, and how abnormal it looks."""
     spoken_of = [example for example in examples if example.anomaly is not None or example.reconstruction is not None]
     return [
         _strip(example, _healthy_tiles(example, modalities, gan_modalities, regions, scale)) for example in spoken_of

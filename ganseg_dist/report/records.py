@@ -168,6 +168,8 @@ class Healthy(Record):
     psnr: float | None = None
     ssim: float | None = None
     feedback: Feedback | None = None
+    margins: dict[str, Interval] = Field(default_factory=dict)
+    """By how much each wrong mask's L_adv exceeds the true one's."""
     signal: bool | None = None
     """Whether the true mask is preferred to every wrong one, by intervals of the slices' differences."""
 

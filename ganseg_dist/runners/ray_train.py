@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -119,18 +121,23 @@ class RayCheckpoints:
 
 
 class ProgressRelay:
-    """An actor that holds the newest progress between rank 0 and the driver, on whatever nodes they are."""
+    """An actor between rank 0 and the driver, on whatever nodes they are: the newest progress, every epoch's scores."""
 
     def __init__(self) -> None:
         self.newest: Progress | None = None
+        self.epochs: list[tuple[int, dict[str, float]]] = []
 
     def put(self, progress: Progress) -> None:
         """From rank 0."""
         self.newest = progress
 
-    def get(self) -> Progress | None:
-        """From the driver."""
-        return self.newest
+    def put_epoch(self, step: int, scores: dict[str, float]) -> None:
+        """From rank 0."""
+        self.epochs.append((step, scores))
+
+    def get(self, epochs_known: int) -> tuple[Progress | None, list[tuple[int, dict[str, float]]]]:
+        """From the driver: the newest progress, and the epochs it does not know yet."""
+        return self.newest, self.epochs[epochs_known:]
 
 
 class RelayedProgress(NullTracker):
@@ -142,41 +149,47 @@ class RelayedProgress(NullTracker):
 
     def progress(self, progress: Progress) -> None:
         """Fire and forget; the last batch of an epoch is always said."""
-        import time
-
         now = time.monotonic()
         if now - self.said > POLL_SECONDS or progress.batch == progress.batches:
             self.said = now
             self.relay.put.remote(progress)
 
+    def epoch(self, step: int, scores: Mapping[str, float]) -> None:
+        """Every epoch arrives."""
+        self.relay.put_epoch.remote(step, dict(scores))
 
-class _shown:  # noqa: N801 - a context manager used like a function
+
+@contextmanager
+def _shown(relay: Any, tracker: Tracker) -> Iterator[None]:
     """Polls the relay in a thread and shows the driver's tracker what is new."""
+    done = threading.Event()
+    thread = threading.Thread(target=_poll, args=(relay, tracker, done), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(timeout=5)
 
-    def __init__(self, relay: Any, tracker: Tracker) -> None:
-        self.relay, self.tracker = relay, tracker
-        self.done = threading.Event()
-        self.thread = threading.Thread(target=self._poll, daemon=True)
 
-    def __enter__(self) -> None:
-        self.thread.start()
+def _poll(relay: Any, tracker: Tracker, done: threading.Event) -> None:
+    import ray
 
-    def __exit__(self, *_: object) -> None:
-        self.done.set()
-        self.thread.join(timeout=5)
-
-    def _poll(self) -> None:
-        import ray
-
-        last: Progress | None = None
-        while not self.done.wait(POLL_SECONDS):
-            try:
-                newest = ray.get(self.relay.get.remote(), timeout=5)
-            except Exception:  # the relay is a convenience: training does not depend on it
-                continue
-            if newest is not None and newest != last:
-                self.tracker.progress(newest)
-                last = newest
+    last: Progress | None = None
+    known = 0
+    finished = False
+    while not finished:
+        finished = done.wait(POLL_SECONDS)  # and once more after the end: the last epoch is news too
+        try:
+            newest, epochs = ray.get(relay.get.remote(known), timeout=5)
+        except Exception:  # the relay is a convenience: training does not depend on it
+            continue
+        if newest is not None and newest != last:
+            tracker.progress(newest)
+            last = newest
+        for step, scores in epochs:
+            tracker.epoch(step, scores)
+        known += len(epochs)
 
 
 def _mendable(error: BaseException) -> GansegError:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from ganseg_dist.config import GANetSegConfig, RunConfig
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.holes import cut_holes, draw_holes
+from ganseg_dist.data.lesions import add_lesion, draw_lesion
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.losses.adversarial import (
     adversarial_feedback_loss,
@@ -28,6 +29,7 @@ from ganseg_dist.losses.adversarial import (
     edge_map_paper,
     generator_loss,
     hole_l1_loss,
+    lesion_discrimination_loss,
 )
 from ganseg_dist.losses.segmentation import size_consistency_loss, sparsity_penalty
 from ganseg_dist.models.patch_discriminator import PatchDiscriminator
@@ -71,8 +73,10 @@ class GANetSeg:
             self.stages = (_healthy_stage(config), *self.stages)
 
     def draw(self, stage: str, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
-        """Holes for the pretraining."""
-        return {"holes": draw_holes(self.config.holes, rng)} if stage == "healthy" else {}
+        """Holes and synthetic lesions for the pretraining."""
+        if stage != "healthy":
+            return {}
+        return {"holes": draw_holes(self.config.holes, rng), **draw_lesion(len(self.gan_channels), rng)}
 
     def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
         """Raw terms of `generator`, `discriminator`, `supervised` and `adversarial`."""
@@ -158,8 +162,15 @@ class GANetSeg:
             filled, _ = self.fill(batch.image, holes)
         discriminator = self.networks["discriminator"]
         fake_logits = discriminator(filled)
+        real_logits = discriminator(batch.image)
+        draws = batch.draws
+        ill, lesion = add_lesion(
+            batch.image, batch.body, draws["lesion_outline"], draws["lesion_tone"], draws["lesion_opacity"]
+        )
+        ill_logits = discriminator(ill)
         return {
-            "discriminator": discriminator_loss(discriminator(batch.image), fake_logits, _touched(holes, fake_logits))
+            "discriminator": discriminator_loss(real_logits, fake_logits, _touched(holes, fake_logits)),
+            "lesion": lesion_discrimination_loss(ill_logits, _touched(lesion, ill_logits)),
         }
 
     def _adversarial_losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -195,12 +206,14 @@ class GANetSeg:
 
 def _healthy_stage(config: RunConfig) -> Stage:
     system = config.system
-    l1_weight = 0.0 if system.reading == "paper" else system.hole_l1_weight
+    paper = system.reading == "paper"
+    l1_weight = 0.0 if paper else system.hole_l1_weight
+    discriminator_weights = {"discriminator": 1.0, "lesion": 0.0 if paper else system.synthetic_lesion_weight}
     return Stage(
         name="healthy",
         phases=(
             Phase("generator", ("generator",), {"adversarial": 1.0, "hole_l1": l1_weight}),
-            Phase("discriminator", ("discriminator",), {"discriminator": 1.0}, every=system.discriminator_every),
+            Phase("discriminator", ("discriminator",), discriminator_weights, every=system.discriminator_every),
         ),
         epochs=system.healthy_epochs,
         learning_rate=system.healthy_learning_rate or config.train.learning_rate,

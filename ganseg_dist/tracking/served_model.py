@@ -24,7 +24,8 @@ class SegmentationModel(PythonModel):
         """Load the model folder."""
         self.predictor = Predictor.load(Path(context.artifacts["model"]))
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
+    # MLflow takes a hint of one known type without inferring a schema from it; a union it warns about on every load.
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Any:
         """Masks at the model's own thresholds, regions in the model's order.
 
         Args:

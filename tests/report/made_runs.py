@@ -250,6 +250,7 @@ def _healthy() -> dict[str, Any]:
         "psnr": 24.31,
         "ssim": 0.871,
         "feedback": feedback,
+        "margins": {name: _around(feedback[name] - feedback["true"], 0.1) for name in ("eroded", "shifted", "empty")},
         "signal": True,
     }
 

@@ -1,0 +1,34 @@
+from ganseg_dist.config import override
+from ganseg_dist.tracking.contents import run_params, run_tags
+
+
+def test_the_config_is_flat_and_its_lists_are_json(run):
+    params = run_params(run.config())
+    assert params["data.modalities"] == '["t1", "flair"]'
+    assert params["data.augment.flip"] == "0.5"
+    assert params["train.keep"] == "best"
+    assert params["train.ema"] in ("null", "0.99", "0.999")
+    assert "data" not in params
+
+
+def test_values_keep_within_mlflows_limits(run):
+    many = [f"modality{index}" for index in range(1000)]
+    params = run_params(override(run.config(), {"data.modalities": many}))
+    assert max(len(value) for value in params.values()) == 6000
+
+
+def test_tags_name_data_and_code(run):
+    tags = run_tags(run)
+    assert tags["ganseg.phantom"] == "true"
+    assert tags["ganseg.version"] == "0.1.0"
+    assert tags["mlflow.source.git.commit"] == "0123456789ab"
+    assert tags["ganseg.dirty"] == "true"
+    data = run.read("data.json")
+    data["cases"][0]["content"] = "ac"
+    run.write("data.json", data)
+    assert run_tags(run)["ganseg.data"] != tags["ganseg.data"]
+
+
+def test_an_installed_package_has_no_commit(run):
+    run.describe(commit=None)
+    assert not {"mlflow.source.git.commit", "ganseg.dirty"} & set(run_tags(run))

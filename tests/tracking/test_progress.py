@@ -1,0 +1,63 @@
+import io
+import time
+
+from rich.console import Console
+
+from ganseg_dist.engine.tracker import Progress
+from ganseg_dist.tracking.progress import RichProgress
+
+
+def at(epoch: int, batch: int, stage: str = "segmentation", **scores: float) -> Progress:
+    return Progress(stage, epoch, 3, batch, 2, scores)
+
+
+def plain() -> tuple[RichProgress, io.StringIO]:
+    text = io.StringIO()
+    return RichProgress(Console(file=text, force_terminal=False, width=40)), text
+
+
+def test_off_a_terminal_each_epoch_is_one_line_with_losses_and_scores():
+    shown, text = plain()
+    for epoch in range(2):
+        shown.progress(at(epoch, 1))
+        shown.progress(at(epoch, 2))
+        shown.epoch(2 * epoch + 2, {"segmentation/supervised/dice": 0.5, "segmentation/wt_dice": 0.123456})
+    shown.close()
+    assert text.getvalue().splitlines() == [
+        "segmentation epoch 1/3  supervised/dice 0.5  wt_dice 0.1235",
+        "segmentation epoch 2/3  supervised/dice 0.5  wt_dice 0.1235",
+    ]
+
+
+def test_epochs_heard_of_by_progress_alone_are_lines_too():
+    shown, text = plain()
+    shown.progress(at(2, 2, "healthy"))
+    shown.progress(at(0, 1, l1=0.25))
+    shown.progress(at(0, 2, l1=0.25))
+    shown.progress(at(1, 2, wt_dice=0.5))
+    shown.close()
+    assert text.getvalue().splitlines() == [
+        "healthy epoch 3/3  l1 0.25",
+        "segmentation epoch 1/3  wt_dice 0.5",
+        "segmentation epoch 2/3",
+    ]
+
+
+def test_a_terminal_gets_a_bar_and_thousands_of_calls_are_cheap():
+    text = io.StringIO()
+    shown = RichProgress(Console(file=text, force_terminal=True, width=120))
+    began = time.monotonic()
+    for epoch in range(3):
+        for batch in range(5000):
+            shown.progress(Progress("segmentation", epoch, 3, batch + 1, 5000, {"wt_dice": 0.5}))
+    assert time.monotonic() - began < 5
+    shown.close()
+    assert "segmentation epoch 3/3" in text.getvalue()
+    assert "batch 5000/5000" in text.getvalue()
+    assert "wt_dice 0.500" in text.getvalue()
+
+
+def test_closing_before_anything_happened_says_nothing():
+    shown, text = plain()
+    shown.close()
+    assert text.getvalue() == ""

@@ -1,0 +1,130 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from ganseg_dist.data.scan import load_scan
+from ganseg_dist.errors import DataError
+from ganseg_dist.inference.inputs import read_inputs
+from ganseg_dist.inference.predictor import Predictor
+from ganseg_dist.tracking.pyfunc import ModelUpload, pack
+from ganseg_dist.tracking.tracked_run import open_tracking
+
+SHAPE = (24, 20, 5)
+
+
+@pytest.fixture
+def scan_file(tmp_path: Path) -> Path:
+    """A head of two modalities in one NIfTI file."""
+    rng = np.random.default_rng(0)
+    voxels = np.zeros((*SHAPE, 2), np.float32)
+    voxels[4:20, 4:16] = rng.uniform(100, 900, (16, 12, 5, 2))
+    nib.save(nib.Nifti1Image(voxels, np.diag([2.0, 2.0, 4.0, 1.0])), tmp_path / "head.nii.gz")
+    return tmp_path / "head.nii.gz"
+
+
+@pytest.fixture
+def halving(run, scan_file: Path) -> None:
+    """A threshold at which the untrained model calls half of the head a tumour: an empty mask would prove nothing."""
+    predictor = Predictor.load(run.model)
+    (case,) = read_inputs(scan_file, predictor.modalities)
+    probability = predictor.predict_scan(load_scan(case, predictor.modalities)).probability
+    described = json.loads((run.model / "thresholds.json").read_text())
+    described["regions"] = {"wt": float(np.median(probability[:, 4:20, 4:16]))}
+    (run.model / "thresholds.json").write_text(json.dumps(described))
+
+
+def expected(model: Path, scan_file: Path) -> np.ndarray:
+    predictor = Predictor.load(model)
+    (case,) = read_inputs(scan_file, predictor.modalities)
+    return predictor.predict_scan(load_scan(case, predictor.modalities)).regions
+
+
+@pytest.mark.usefixtures("halving")
+def test_a_packed_model_predicts_from_paths_what_the_predictor_does(run, scan_file, tmp_path):
+    pack(run.model, tmp_path / "packed")
+    model = mlflow.pyfunc.load_model(str(tmp_path / "packed"))
+    predicted = model.predict(pd.DataFrame({"path": [str(scan_file)] * 2}))
+    assert list(predicted["case"]) == ["head", "head"]
+    assert predicted["regions"][0] == ("wt",)
+    mask = predicted["mask"][1]
+    assert mask.shape == (1, *SHAPE)
+    np.testing.assert_array_equal(mask, expected(run.model, scan_file))
+    assert 0 < mask.mean() < 1
+
+
+def test_a_packed_model_predicts_from_slices(run, tmp_path):
+    pack(run.model, tmp_path / "packed")
+    model = mlflow.pyfunc.load_model(str(tmp_path / "packed"))
+    slices = np.random.default_rng(0).uniform(0, 900, (3, 2, 40, 30)).astype(np.float32)
+    masks = model.predict(slices)
+    assert masks.shape == (3, 1, 40, 30)
+    assert masks.dtype == bool
+    for wrong, named in ((slices[:, :1], r"t1, flair"), (pd.DataFrame({"file": ["x"]}), "column path")):
+        with pytest.raises(DataError, match=named):
+            model.predict(wrong)
+
+
+def test_a_packed_model_holds_no_pickle_and_its_own_code(run, tmp_path):
+    pack(run.model, tmp_path / "packed")
+    files = {file.relative_to(tmp_path / "packed").as_posix() for file in (tmp_path / "packed").rglob("*.*")}
+    assert {"code/ganseg_dist/inference/predictor.py", "artifacts/model/model.json"} <= files
+    assert not [file for file in files if file.endswith((".pkl", ".pyc"))]
+    requirements = (tmp_path / "packed" / "requirements.txt").read_text()
+    assert "torch==" in requirements
+    assert "+" not in requirements
+
+
+@pytest.mark.usefixtures("halving")
+def test_a_logged_model_loads_in_another_process_by_model_and_by_run(run, scan_file, tmp_path):
+    tracked = open_tracking(run)
+    tracked.log_results(run)
+    tracked.end("FINISHED")
+    client = MlflowClient(tracked.uri)
+    logged = client.get_run(tracked.run_id)
+    (output,) = logged.outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert model.status == "READY"
+    assert model.tags["ganseg.phantom"] == "true"
+    assert "history.json" in {file.path for file in client.list_artifacts(tracked.run_id)}
+    code = f"""
+import mlflow, pandas, numpy
+for uri in ("models:/{output.model_id}", "runs:/{tracked.run_id}/model"):
+    model = mlflow.pyfunc.load_model(uri)
+    mask = model.predict(pandas.DataFrame({{"path": ["{scan_file}"]}}))["mask"][0]
+    numpy.save("{tmp_path}/" + uri.partition(":")[0] + ".npy", mask)
+"""
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": tracked.uri}
+    subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, check=True, timeout=120)
+    for name in ("models", "runs"):
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), expected(run.model, scan_file))
+
+
+def test_an_upload_tried_again_leaves_one_model(run, monkeypatch):
+    tracked = open_tracking(run)
+    client = MlflowClient(tracked.uri)
+    upload = ModelUpload(tracked.run_id, run.model)
+    with monkeypatch.context() as broken:
+        broken.setattr(client, "log_model_artifacts", lambda *_: (_ for _ in ()).throw(ConnectionError()))
+        with pytest.raises(ConnectionError):
+            upload.send(client)
+    model_id = upload.send(client)
+    assert upload.send(client) == model_id
+    (model,) = client.search_logged_models([tracked.experiment_id])
+    assert model.model_id == model_id
+    assert len(client.get_run(tracked.run_id).outputs.model_outputs) == 1
+
+
+def test_a_damaged_model_folder_is_named(run, tmp_path):
+    described = json.loads((run.model / "model.json").read_text())
+    (run.model / "model.json").write_text(json.dumps({**described, "weights": "0"}))
+    with pytest.raises(Exception, match="is damaged"):
+        pack(run.model, tmp_path / "packed")
