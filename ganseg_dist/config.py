@@ -55,6 +55,8 @@ class DataConfig(Frozen):
     """In-plane pixel size; a head too large for the window is given coarser pixels rather than cut."""
     enhance: Literal["off", "sound", "paper"] = "off"
     """Contrast enhancement of GANet-Seg's Appendix C; paper is Eq. 16 as printed, which inverts contrast."""
+    skull_stripped: bool = True
+    """Whether the recipe expects brains without skulls; heads are then warned of."""
     blank_rate: Fraction = 0.35
     """Share of the tumour-free slices kept, drawn anew each epoch: a segmenter that never saw a
     healthy slice paints tumours on them. 0 drops all, as the GANet-Seg paper does."""

@@ -13,6 +13,7 @@ from ganseg_dist.cli import show
 def check(
     data: Path = typer.Argument(help="A folder in any supported layout, or a CSV manifest."),
     layout: str | None = typer.Option(None, help="Layout by name; recognised when not given."),
+    recipe: str | None = typer.Option(None, help="Also check what this recipe needs, such as skull-stripped scans."),
     as_json: bool = typer.Option(False, "--json", help="Findings as JSON on stdout."),
     local: bool = typer.Option(True, "--local/--ray", help="In this process, or as Ray tasks over a cluster."),
 ) -> None:
@@ -23,12 +24,15 @@ def check(
     from contextlib import nullcontext
 
     from ganseg_dist.data.readers import read_cohort
+    from ganseg_dist.recipes import recipe as named
     from ganseg_dist.runners.cluster import map_on_cluster, ray_cluster
     from ganseg_dist.runners.prepare import map_here, preflight
 
+    needs = recipe is not None and named(recipe).data.skull_stripped
+    mapper = map_here if local else map_on_cluster
     cohort = read_cohort(data, layout)
     with nullcontext() if local else ray_cluster(), show.bar("Checking") as advance:
-        found = preflight(cohort, mapper=map_here if local else map_on_cluster, advance=advance)
+        found = preflight(cohort, needs_skull_stripping=needs, mapper=mapper, advance=advance)
     warnings = len(found.findings) - len(found.errors)
     if as_json:
         summary = {

@@ -1,4 +1,4 @@
-"""The 2-D U-Net that segments, and in its inpainting form fills holes with healthy tissue."""
+"""The 2-D U-Net."""
 
 from __future__ import annotations
 
@@ -41,12 +41,11 @@ class UNet(nn.Module):
 
     Args:
         channels_in: input channels.
-        channels_out: output channels (logits, or intensities when `tanh`).
+        channels_out: output channels.
         widths: channels at each resolution, finest first; the side is halved len(widths) - 1 times.
-        tanh: bound the output to (-1, 1), the range of prepared images.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, widths: Sequence[int], *, tanh: bool = False) -> None:
+    def __init__(self, channels_in: int, channels_out: int, widths: Sequence[int]) -> None:
         super().__init__()
         self.encoder = nn.ModuleList(
             ConvBlock(below, here) for below, here in zip([channels_in, *widths[:-1]], widths, strict=True)
@@ -55,7 +54,6 @@ class UNet(nn.Module):
         self.upsample = nn.ModuleList(nn.ConvTranspose2d(deep, here, 2, stride=2) for deep, here in coarse_to_fine)
         self.decoder = nn.ModuleList(ConvBlock(2 * here, here) for _, here in coarse_to_fine)
         self.head = nn.Conv2d(widths[0], channels_out, 1)
-        self.tanh = tanh
         self.downsampling = 2 ** (len(widths) - 1)
         xavier_initialise(self)
 
@@ -68,5 +66,5 @@ class UNet(nn.Module):
         skips.pop()
         for upsample, block in zip(self.upsample, self.decoder, strict=True):
             x = block(torch.cat([upsample(x), skips.pop()], dim=1))
-        x = self.head(x)
-        return torch.tanh(x) if self.tanh else x
+        logits: Tensor = self.head(x)
+        return logits

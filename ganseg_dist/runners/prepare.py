@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 from ganseg_dist.atomic import write_json
 from ganseg_dist.config import DataConfig
 from ganseg_dist.data.cohort import Case, Cohort
-from ganseg_dist.data.preflight import CaseReport, Finding, check_case, check_cohort
+from ganseg_dist.data.preflight import CaseReport, Finding, check_case, check_cohort, expected_modalities
 from ganseg_dist.data.store import content_hash, prepare_case
 from ganseg_dist.errors import DataError, GansegError
 from ganseg_dist.runs import runs_root
@@ -69,7 +70,11 @@ class Preflight:
 
 
 def preflight(
-    cohort: Cohort, *, mapper: Mapper = map_here, advance: Callable[[int, int], None] = lambda done, total: None
+    cohort: Cohort,
+    *,
+    needs_skull_stripping: bool = False,
+    mapper: Mapper = map_here,
+    advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Preflight:
     """Check every case. A case whose content was checked before is not read again."""
     expected = expected_modalities(cohort)
@@ -84,18 +89,9 @@ def preflight(
         advance(len(examined), len(cohort.cases))
     reports = [examined[index].report for index in range(len(cohort.cases))]
     findings = [finding for report in reports for finding in report.findings]
-    findings += check_cohort(cohort, reports)
+    findings += check_cohort(cohort, reports, needs_skull_stripping=needs_skull_stripping)
     contents = {case.id: examined[index].content for index, case in enumerate(cohort.cases)}
     return Preflight(cohort, contents, tuple(findings))
-
-
-def expected_modalities(cohort: Cohort) -> tuple[str, ...]:
-    """Modalities that at least half of the cases have: the others should have them too."""
-    counts: dict[str, int] = {}
-    for case in cohort.cases:
-        for modality in case.images:
-            counts[modality] = counts.get(modality, 0) + 1
-    return tuple(modality for modality, count in counts.items() if 2 * count >= len(cohort.cases))
 
 
 def usable_cohort(found: Preflight, *, exclude_bad: bool) -> Cohort:
@@ -144,15 +140,16 @@ def prepare_cohort(
 def _examine(case: Case, expected: tuple[str, ...], reports_folder: Path) -> Examination:
     try:
         content = content_hash(case)
-    except OSError:
-        content = ""
-    cached = reports_folder / f"{content}-{REPORT_FORMAT}.json"
-    if content and cached.exists():
+    except OSError:  # check_case says which file and why
+        return Examination("", check_case(case, expected_modalities=expected))
+    files = [str(file) for source in case.images.values() for file in source.files]
+    key = hashlib.blake2b(json.dumps([REPORT_FORMAT, content, expected, files]).encode(), digest_size=12).hexdigest()
+    cached = reports_folder / f"{key}.json"
+    if cached.exists():
         try:
             return Examination(content, CaseReport.from_dict(json.loads(cached.read_text())))
-        except (json.JSONDecodeError, KeyError, OSError):
+        except (json.JSONDecodeError, KeyError, TypeError, OSError):
             cached.unlink(missing_ok=True)
     report = check_case(case, expected_modalities=expected)
-    if content:
-        write_json(cached, report.to_dict())
+    write_json(cached, report.to_dict())
     return Examination(content, report)

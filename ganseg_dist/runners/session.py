@@ -96,11 +96,11 @@ class Plan:
 
 def plan_training(request: TrainingRequest, *, mapper: Mapper = map_here, bar: Bar = no_bar) -> Plan:
     """Read the cohort, check it, settle the config. Raises GansegError on anything that would spoil training."""
-    found = _checked(read_cohort(request.data, request.layout), mapper, bar)
+    found = _checked(read_cohort(request.data, request.layout), request.config, mapper, bar)
     cohort = usable_cohort(found, exclude_bad=request.exclude_bad)
     healthy = None
     if request.healthy is not None:
-        healthy_found = _checked(read_cohort(request.healthy), mapper, bar)
+        healthy_found = _checked(read_cohort(request.healthy), request.config, mapper, bar)
         healthy = (healthy_found, usable_cohort(healthy_found, exclude_bad=request.exclude_bad))
     config = resolve(request.config, cohort, healthy[1] if healthy else None)
     return Plan(config, found, cohort, healthy)
@@ -168,9 +168,9 @@ def _train(
     return newest
 
 
-def _checked(cohort: Cohort, mapper: Mapper, bar: Bar) -> Preflight:
+def _checked(cohort: Cohort, config: RunConfig, mapper: Mapper, bar: Bar) -> Preflight:
     with bar(f"Checking {cohort.root.name}") as advance:
-        return preflight(cohort, mapper=mapper, advance=advance)
+        return preflight(cohort, needs_skull_stripping=config.data.skull_stripped, mapper=mapper, advance=advance)
 
 
 def _prepare(plan: Plan, split: Split, mapper: Mapper, bar: Bar) -> Prepared:

@@ -32,6 +32,7 @@ from ganseg_dist.losses.adversarial import (
     lesion_discrimination_loss,
 )
 from ganseg_dist.losses.segmentation import size_consistency_loss, sparsity_penalty
+from ganseg_dist.models.inpainting import InpaintingGenerator
 from ganseg_dist.models.patch_discriminator import PatchDiscriminator
 from ganseg_dist.models.unet import UNet
 from ganseg_dist.systems.base import Balance, Monitor, Phase, Prediction, Ratio, Stage
@@ -63,8 +64,7 @@ class GANetSeg:
         }
         if self.config.gan:
             channels = len(self.gan_modalities)
-            # The generator sees which pixels are missing: mid-grey tissue and a hole would look alike.
-            networks["generator"] = UNet(channels + 1, channels, self.config.generator_widths, tanh=True)
+            networks["generator"] = InpaintingGenerator(channels, self.config.generator_widths)
             networks["discriminator"] = PatchDiscriminator(channels, self.config.discriminator_widths)
         self.networks: Mapping[str, nn.Module] = networks
         self.regions = regions
@@ -129,7 +129,7 @@ class GANetSeg:
             mask: (B, 1, H, W) in [0, 1], soft while it is being learnt.
         """
         kept = image * (1 - mask)
-        reconstruction = self.networks["generator"](torch.cat([kept, mask], dim=1)).float()
+        reconstruction = self.networks["generator"](kept, mask)
         return kept + reconstruction * mask, reconstruction
 
     def feedback(self, image: Tensor, mask: Tensor, edges_of: Tensor | None = None) -> Tensor:
@@ -138,9 +138,7 @@ class GANetSeg:
         if self.paper:
             edges = F.interpolate(edge_map_paper(mask, _fifths(mask)), size=mask.shape[-2:], mode="nearest")
             shown = image * mask * edges.clamp(0, 1)
-            return adversarial_feedback_loss_paper(
-                discriminator(self.networks["generator"](torch.cat([shown, mask], dim=1)))
-            )
+            return adversarial_feedback_loss_paper(discriminator(self.networks["generator"](shown, mask)))
         filled, _ = self.fill(image, mask)
         logits = discriminator(filled)
         return adversarial_feedback_loss(

@@ -19,7 +19,7 @@ TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of the store or server. It keeps no active run and prints nothing of its own.
+    """A client of the store or server. It keeps no active run, and what fails is raised and not printed too.
 
     MLflow's defaults would hold a caller for minutes: seven retries of 120 s each. We retry ourselves.
     """
@@ -29,7 +29,7 @@ def connect(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
     for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
     return MlflowClient(uri)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy.typing as npt
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 from ganseg_dist.engine.tracker import Progress
 
@@ -20,12 +21,13 @@ class RichProgress:
         self.console = console or Console(stderr=True)
         self.bar = Bar(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             TextColumn("{task.fields[where]}"),
-            TextColumn("{task.fields[scores]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("left"),
+            TextColumn(
+                "{task.fields[scores]}", table_column=Column()
+            ),  # on a narrow terminal, the scores alone are folded
             console=self.console,
             disable=not self.console.is_terminal,
         )

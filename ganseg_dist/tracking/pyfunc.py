@@ -43,7 +43,10 @@ class ModelUpload:
             packed = Path(temporary) / NAME
             pack(self.folder, packed, run_id=self.run_id, model_id=self.model_id)
             client.log_model_artifacts(self.model_id, str(packed))
-        client.log_outputs(self.run_id, [LoggedModelOutput(self.model_id, step=0)])
+        outputs = client.get_run(self.run_id).outputs
+        linked = [] if outputs is None else [output.model_id for output in outputs.model_outputs]
+        if self.model_id not in linked:
+            client.log_outputs(self.run_id, [LoggedModelOutput(self.model_id, step=0)])
         client.finalize_logged_model(self.model_id, "READY")
         return self.model_id
 

@@ -83,7 +83,7 @@ def _described(
         commit="93397b5c0ffe+",
         workers=2,
         device="cpu",
-        command=f"ganseg train {name} --data /data/cohort --name {run.name}",
+        command=f"ganseg train {name} --data /data/cohort --run-name {run.name}",
         mlflow={"uri": "sqlite:///mlflow.db", "run_id": "0f1e2d3c4b5a", "experiment_id": "1"},
     )
     cases = [

@@ -1,0 +1,38 @@
+import pytest
+
+from ganseg_dist.report import labels
+
+
+@pytest.mark.parametrize(
+    ("value", "score", "shown"),
+    [(0.81234, "wt/dice", "0.812"), (9.41, "wt/hd95_mm", "9.4"), (-0.0001, "dice", "0.000"), (-0.02, "dice", "−0.020"),
+     (None, "dice", "–"), (float("nan"), "dice", "–")],
+)  # fmt: skip
+def test_numbers_show_the_digits_that_mean_something(value, score, shown):
+    assert labels.number(value, score) == shown
+
+
+@pytest.mark.parametrize(
+    ("score", "arrow"),
+    [("wt/dice", "↑"), ("wt/hd95_px", "↓"), ("hole_l1", "↓"), ("et/lesions_missed", "↓"), ("et/lesions_true", "")],
+)
+def test_arrows_point_to_better(score, arrow):
+    assert labels.direction(score) == arrow
+
+
+def test_names_are_the_fields():
+    assert labels.score_label("wt/hd95_mm") == "HD95, mm"
+    assert labels.score_label("dice_et") == "Dice"
+    assert labels.score_label("wt/new_score") == "new score"
+    assert labels.region_label("wt", ["wt"]) == "Tumour"
+    assert labels.region_label("wt", ["wt", "tc"]) == "Whole tumour"
+    assert [labels.modality_label(name) for name in ("t1ce", "flair", "red")] == ["T1ce", "FLAIR", "red"]
+
+
+def test_small_words():
+    assert [labels.duration(seconds) for seconds in (None, 12.4, 75, 4921)] == ["–", "12 s", "1 min 15 s", "1 h 22 min"]
+    assert [labels.p_value(p) for p in (None, 0.0002, 0.0412)] == ["–", "< 0.001", "0.041"]
+    assert [labels.joined(names) for names in (["a"], ["a", "b", "c"])] == ["a", "a, b and c"]
+    assert [labels.counted(n, "case") for n in (1, 2)] == ["1 case", "2 cases"]
+    assert labels.moment("2026-11-21T12:40:11+0000") == "2026-11-21 12:40 UTC"
+    assert labels.moment("yesterday") == "yesterday"

@@ -1,0 +1,271 @@
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_runs import finished_run, just_trained_run, picture_run, plain_unet_run
+
+from ganseg_dist.errors import RunError
+from ganseg_dist.report import write_report
+from ganseg_dist.report.page import commands, config_fields, difference_told, fingerprint, holes_told, site_table
+from ganseg_dist.report.records import Healthy, Interval, Paired, Records
+
+MAKERS = [finished_run, just_trained_run, plain_unet_run, picture_run]
+
+
+class Elements(html.parser.HTMLParser):
+    """Tags, ids and addresses of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.ids, self.addresses, self.open = Counter(), [], [], []
+        self.unnamed_pictures = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.tags[tag] += 1
+        self.ids += [given["id"]] if "id" in given else []
+        self.addresses += [given[name] for name in ("src", "href", "xlink:href") if name in given]
+        if (tag == "img" and not given.get("alt")) or (tag == "svg" and not given.get("aria-label")):
+            self.unnamed_pictures += 1
+        if tag not in ("meta", "input", "img", "link", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+
+@pytest.fixture(params=MAKERS, ids=lambda make: make.__name__)
+def page(request, tmp_path):
+    return write_report(request.param(tmp_path)).read_text()
+
+
+def test_the_page_is_whole_and_asks_for_nothing_from_outside(page):
+    elements = Elements(page)
+    assert elements.open == []
+    assert elements.tags["svg"] >= 2
+    assert all(address.startswith(("#", "data:image/png;base64,")) for address in elements.addresses)
+    assert not re.search(r"url\((?!#)|@import|<link", page)
+
+
+def test_every_picture_has_words_and_every_id_is_one_of_its_kind(page):
+    elements = Elements(page)
+    assert elements.unnamed_pictures == 0
+    assert [name for name, times in Counter(elements.ids).items() if times > 1] == []
+    assert {address[1:] for address in elements.addresses if address.startswith("#")} <= set(elements.ids)
+
+
+def test_what_a_person_named_is_escaped(tmp_path):
+    page = write_report(finished_run(tmp_path)).read_text()
+    assert "Ulm-&lt;b&gt;007&lt;/b&gt;" in page
+    assert "<b>007" not in page
+
+
+def test_a_phantom_is_called_one_and_patients_are_not(tmp_path):
+    assert "Synthetic phantom, not patients" in write_report(finished_run(tmp_path)).read_text()
+    assert "not patients" not in write_report(plain_unet_run(tmp_path)).read_text()
+
+
+def test_a_finished_run_shows_scores_intervals_and_comparisons(tmp_path):
+    page = write_report(finished_run(tmp_path)).read_text()
+    for shown in (
+        "Whole tumour Dice against FLAIR threshold: better, +0.240 (+0.210 to +0.270, n = 21).",
+        "Whole tumour Dice against Plain U-Net, same schedule: no difference shown, +0.020 (−0.010 to +0.050, n = 21).",
+        "0.750 to 0.850",
+        "HD95, mm",
+        "AUROC 0.800",
+        "Enhancing tumour on T1ce",
+        "the feedback carries a signal",
+        "1 case left out",
+    ):
+        assert shown in page, shown
+    assert page.count('class="outline true-outline"') == 3 * 3 + 3
+    assert page.count('class="outline predicted-outline"') == 3 * 3 + 3
+
+
+def test_what_is_missing_is_said(tmp_path):
+    fresh = write_report(just_trained_run(tmp_path)).read_text()
+    assert "Not evaluated yet: <code>ganseg evaluate fresh --data DATA</code>" in fresh
+    assert "does not say what data" in fresh
+    assert "holds no config" in fresh
+    plain = write_report(plain_unet_run(tmp_path)).read_text()
+    assert "it has no generator of healthy tissue" in plain
+    assert "it has no discriminator" in plain
+    assert "ROC" not in plain
+    bare = finished_run(tmp_path)
+    for lost in ("history.json", "evaluation/test/cases.csv", "evaluation/test/gallery.npz"):
+        (bare.folder / lost).unlink()
+    page = write_report(bare).read_text()
+    for said in ("No training curves yet", "No scores of single cases", "No pictures were kept", "No reconstructions"):
+        assert said in page, said
+
+
+def test_pictures_without_spacing_are_never_measured_in_millimetres(tmp_path):
+    page = write_report(picture_run(tmp_path)).read_text()
+    assert "HD95, px" in page
+    assert ", mm" not in page
+    assert "Tumour on colour" in page
+
+
+def test_a_damaged_file_is_named_with_its_field(tmp_path):
+    run = finished_run(tmp_path)
+    summary = run.read("evaluation/test/summary.json")
+    summary["rows"][0]["n"] = "many"
+    run.write("evaluation/test/summary.json", summary)
+    with pytest.raises(RunError, match=r"summary\.json: rows\.0\.n"):
+        write_report(run)
+    (run.folder / "evaluation/test/summary.json").write_text("{")
+    with pytest.raises(RunError, match=r"summary\.json: cannot be read"):
+        write_report(run)
+
+
+def test_a_damaged_gallery_or_case_table_is_named(tmp_path):
+    run = finished_run(tmp_path)
+    (run.folder / "evaluation/test/gallery.npz").write_bytes(b"PK no archive")
+    with pytest.raises(RunError, match=r"gallery\.npz"):
+        write_report(run)
+    np.savez(run.folder / "evaluation/test/gallery.npz", index=np.array(json.dumps([])))
+    (run.folder / "evaluation/test/cases.csv").write_text("case,patient,site,wt/dice\na,a,s,high\n")
+    with pytest.raises(RunError, match=r"cases\.csv"):
+        write_report(run)
+
+
+@pytest.mark.parametrize(
+    ("score", "low", "high", "told"),
+    [
+        ("wt/dice", 0.01, 0.05, "better"),
+        ("wt/dice", -0.05, -0.01, "worse"),
+        ("wt/hd95_mm", 1.0, 5.0, "worse"),
+        ("wt/hd95_px", -5.0, -1.0, "better"),
+        ("wt/dice", -0.01, 0.05, "no difference shown"),
+        ("wt/dice", 0.0, 0.05, "no difference shown"),
+    ],
+)
+def test_a_difference_inside_its_interval_is_none(score, low, high, told):
+    gap = Interval(mean=(low + high) / 2, low=low, high=high, n=9)
+    assert difference_told(Paired(score=score, a="one", b="other", difference=gap)) == told
+
+
+def test_the_generator_is_called_better_only_beyond_the_intervals():
+    def told(ours, theirs):
+        return holes_told(
+            Healthy(
+                hole_l1=1,
+                biharmonic_l1=2,
+                n_holes=3,
+                hole_l1_interval=Interval(mean=1, low=ours[0], high=ours[1], n=3),
+                biharmonic_l1_interval=Interval(mean=2, low=theirs[0], high=theirs[1], n=3),
+            )
+        )
+
+    assert "the generator is better" in told((0.5, 1.4), (1.5, 2.5))
+    assert "the intervals overlap" in told((0.5, 1.6), (1.5, 2.5))
+    assert "the generator is worse" in told((2.6, 3.0), (1.5, 2.5))
+
+
+def test_cases_are_counted_by_site_and_part(tmp_path):
+    records = Records.of(finished_run(tmp_path))
+    assert site_table(records) == [
+        ("Bergen", Counter(train=9)),
+        ("Leuven", Counter(train=4, validation=3)),
+        ("Ulm", Counter(test=5)),
+    ]
+
+
+def test_the_fingerprint_follows_content_and_not_place(tmp_path):
+    data = Records.of(finished_run(tmp_path)).data
+    moved = data.model_copy(update={"root": "/elsewhere", "cases": data.cases[::-1]})
+    changed = data.model_copy(update={"cases": data.cases[1:]})
+    assert fingerprint(moved) == fingerprint(data) != fingerprint(changed)
+
+
+def test_config_fields_stand_beside_the_recipe(tmp_path):
+    fields = {field.name: field for field in config_fields(Records.of(plain_unet_run(tmp_path)).config)}
+    assert (fields["system.gan"].value, fields["system.gan"].recipe_value) == ("false", "true")
+    assert fields["train.epochs"].recipe_value is None
+
+
+def test_the_way_back_is_typed_out(tmp_path):
+    assert commands(Records.of(plain_unet_run(tmp_path))) == [
+        "git checkout 93397b5c0ffe",
+        "ganseg train ganet_seg_small --data /data/cohort --run-name plain",
+        "ganseg calibrate plain --data /data/cohort",
+        "ganseg evaluate plain --data /data/cohort --part validation",
+    ]
+
+
+QUIET = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--dump-dom",
+]
+
+PROBE = """<script>
+let errors = 0;
+addEventListener("error", () => { errors += 1; });
+addEventListener("securitypolicyviolation", () => { errors += 1; });
+addEventListener("load", () => {
+  const tell = (name, value) => document.documentElement.setAttribute("data-" + name, value);
+  const drawn = [...document.querySelectorAll("svg")].filter(svg => svg.getBoundingClientRect().width > 50);
+  tell("drawn", drawn.length);
+  tell("wider", document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  const column = 3, table = document.querySelector("table.sortable");
+  const shown = () => [...table.tBodies[0].rows].map(row => row.cells[column].textContent).join(" ");
+  if (table) {
+    const button = table.tHead.rows[0].cells[column].querySelector("button");
+    button.click(); tell("rising", shown());
+    button.click(); tell("falling", shown());
+    const box = document.querySelector(".show-true"), line = document.querySelector(".true-outline");
+    if (box) { box.click(); tell("outline", getComputedStyle(line).display); }
+  }
+  tell("errors", errors);
+});
+</script>"""
+
+
+@pytest.mark.parametrize("width", [500, 1200])
+@pytest.mark.parametrize("make", [finished_run, just_trained_run])
+def test_a_browser_shows_it_without_an_error(make, width, tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium here: the page is not tried in a browser")
+    path = write_report(make(tmp_path))
+    text = path.read_text()
+    path.write_text(text.replace("</head>", PROBE + "</head>"))
+    told = browsed(chromium, path, width, tmp_path)
+    assert told["errors"] == "0"
+    assert int(told["drawn"]) == Elements(text).tags["svg"]
+    assert told["wider"] == "0", "the page must not scroll sideways"
+    if make is finished_run:
+        rising = told["rising"].split()
+        assert rising == sorted(rising)
+        assert len(set(rising)) > 10
+        assert told["falling"].split() == rising[::-1]
+        assert told["outline"] == "none"
+
+
+def browsed(chromium: str, path: Path, width: int, scratch: Path) -> dict[str, str]:
+    """What the probe wrote on the root element."""
+    profile = f"--user-data-dir={scratch / 'profile'}"
+    command = [chromium, *QUIET, profile, f"--window-size={width},900", path.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
+    root = re.search(r"<html[^>]*>", done.stdout)
+    assert root is not None, done.stderr
+    return dict(re.findall(r'data-(\w+)="([^"]*)"', root.group()))

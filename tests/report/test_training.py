@@ -1,0 +1,50 @@
+from ganseg_dist.report.figures import Span
+from ganseg_dist.report.records import Epoch
+from ganseg_dist.report.training import _terms, best_epoch, phase_spans, stage_curves
+
+
+def epoch(number, losses, scores=None, stage="segment"):
+    return Epoch(stage=stage, epoch=number, losses=losses, scores=scores or {})
+
+
+TURNS = [
+    epoch(0, {"supervised/segmentation": 3.0}, {"dice_wt": 0.1, "dice_tc": 0.3}),
+    epoch(1, {"supervised/segmentation": 2.0}, {"dice_wt": 0.6, "dice_tc": 0.4}),
+    epoch(
+        2,
+        {"adversarial/segmentation": 1.0, "adversarial/size": 0.5, "adversarial/weight_size": 0.1},
+        {"dice_wt": 0.5, "dice_tc": 0.4},
+    ),
+]
+
+
+def test_phases_that_take_turns_are_shaded_and_their_common_term_is_one_line():
+    assert phase_spans(TURNS) == [Span(1, 2, "supervised"), Span(3, 3, "adversarial")]
+    assert _terms(TURNS, weights=False) == {"segmentation": [(1, 3.0), (2, 2.0), (3, 1.0)], "size": [(3, 0.5)]}
+    assert _terms(TURNS, weights=True) == {"size": [(3, 0.1)]}
+
+
+def test_a_term_of_two_phases_at_once_stays_two_lines():
+    both = [epoch(0, {"generator/adversarial": 1.0, "discriminator/adversarial": 2.0})]
+    assert phase_spans(both) == []
+    assert _terms(both, weights=False) == {
+        "generator: adversarial": [(1, 1.0)],
+        "discriminator: adversarial": [(1, 2.0)],
+    }
+
+
+def test_the_best_epoch_is_the_highest_dice_and_the_lowest_error():
+    assert best_epoch(TURNS) == 2
+    assert best_epoch([epoch(0, {}, {"hole_l1": 0.2}), epoch(1, {}, {"hole_l1": 0.3})]) == 1
+    assert best_epoch([epoch(0, {})]) is None
+
+
+def test_stages_come_in_the_order_they_were_trained():
+    history = [epoch(0, {"generator/hole_l1": 0.2}, {"hole_l1": 0.3}, stage="healthy"), *TURNS]
+    curves = stage_curves(history, ["wt", "tc"])
+    assert [(stage.name, stage.epochs, [chart.title for chart in stage.charts]) for stage in curves] == [
+        ("healthy", 1, ["Losses", "Validation"]),
+        ("segment", 3, ["Losses", "Validation", "Dynamic weights"]),
+    ]
+    assert "lower is better" in curves[0].charts[1].caption
+    assert "epoch 2, the best mean" in curves[1].charts[1].caption
