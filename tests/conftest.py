@@ -3,6 +3,13 @@ from pathlib import Path
 
 import pytest
 
+from ganseg_dist.config import RunConfig
+from ganseg_dist.data.cohort import Cohort
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.recipes import recipe
+from ganseg_dist.runners.plan import Prepared
+from tests.tiny import prepare, resolved
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -11,3 +18,38 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images at {folder}; set GANSEG_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cohort of six patients and one healthy subject from two sites at 6 mm; read it, do not change it."""
+    pytest.importorskip("nilearn", reason="phantoms are made of nilearn's MNI152 maps")
+    from ganseg_dist.data.phantom import make_phantom
+
+    folder = tmp_path_factory.mktemp("phantom") / "cohort"
+    make_phantom(folder, patients=6, healthy=1, sites=2, seed=1, spacing_mm=6.0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cohort(phantom: Path) -> Cohort:
+    """The phantom as its reader finds it."""
+    return read_cohort(phantom)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared slices that the tests share."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="session")
+def debug_config(cohort: Cohort) -> RunConfig:
+    """The debug recipe, resolved from the phantom."""
+    return resolved(recipe("ganet_seg_debug"), cohort)
+
+
+@pytest.fixture(scope="session")
+def prepared(cohort: Cohort, debug_config: RunConfig, store: Path) -> Prepared:
+    """The phantom's patients, split and prepared as the debug recipe asks."""
+    return prepare(cohort, debug_config, store)

@@ -67,14 +67,11 @@ class FolderCheckpoints:
         unfinished = self.folder / f".unfinished-{os.getpid()}"
         unfinished.mkdir()
         write(unfinished)
-        step = json.loads((unfinished / "state.json").read_text())["position"]["step"]
+        position = json.loads((unfinished / "state.json").read_text())["position"]
         older = list(self.folder.glob("step-*"))
-        target = self.folder / f"step-{step:09d}"
-        if target in older:  # the stage that just ended left one at this very step
-            older.remove(target)
-            target.replace(self.folder / f".unfinished-{os.getpid()}-replaced")
-        unfinished.replace(target)
-        for folder in (*older, *self.folder.glob(".unfinished-*")):
+        # A stage's end is kept beside the last epoch before it, which has the same step, until it is whole.
+        unfinished.replace(self.folder / f"step-{position['step']:09d}-stage-{position['stage']}")
+        for folder in older:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -119,13 +116,13 @@ def load_checkpoint(folder: Path, state: State) -> None:
             optimizer.load_state_dict(
                 _joined_optimizer(_under(parts["optimizers"], name), described["optimizers"][name])
             )
+        for phase, norms in described["position"]["balances"].items():
+            state.balances[phase].norms = dict(norms)
     except (RuntimeError, KeyError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RunError(f"{folder}: holds another model than the config describes ({reason})") from None
     state.best = parts["best"]
     state.position = Position(**described["position"])
-    for phase, norms in state.position.balances.items():
-        state.balances[phase].norms = dict(norms)
     _restore_rng(parts["rng"])
 
 
@@ -133,8 +130,8 @@ def _read_description(folder: Path) -> dict[str, Any]:
     file = folder / "state.json"
     try:
         described: dict[str, Any] = json.loads(file.read_text())
-    except (OSError, json.JSONDecodeError):
-        raise RunError(f"{file}: is missing or damaged; delete {folder} to go on from an older checkpoint") from None
+    except (OSError, ValueError):  # no text, or no JSON
+        raise RunError(f"{file}: is missing or damaged; delete {folder} and resume again") from None
     if described.get("format") != FORMAT:
         raise RunError(f"{file}: checkpoint format {described.get('format')}; this version reads {FORMAT}")
     return described

@@ -230,9 +230,9 @@ def finish_epoch(state: State, stage: Stage, losses: Mapping[str, float], scores
 def end_stage(state: State, stage: Stage, config: RunConfig) -> None:
     """Hand on the stage's best (or last) weights and stand at the start of the next stage."""
     position = state.position
-    if config.train.keep == "best":
+    if config.train.keep == "best" and state.best:
         state.restore_best()
-    else:
+    else:  # asked for, or nothing was validated
         state.best = {}
         for name in stage.networks:
             if name in state.averages:

@@ -155,11 +155,11 @@ def _keep_slices(result: Evaluation, case: Case, said: CasePrediction, dice: flo
         for index in _spread(np.flatnonzero(lesion > 0)):
             result.lesion_slices.append((case.patient, prepared.image[index], prepared.masks[index]))
     shown = int(lesion.argmax())
-    cut = (on_prepared.probability[shown] >= 0.5).astype(np.uint8)
+    predicted = (on_prepared.probability[shown] >= said.thresholds[:, None, None]).astype(np.uint8)
     arrays: dict[str, npt.NDArray[Any]] = {
         "image": prepared.image[shown],
         "truth": prepared.masks[shown],
-        "predicted": cut,
+        "predicted": predicted,
     }
     if on_prepared.anomaly is not None and on_prepared.reconstruction is not None:
         arrays |= {"anomaly": on_prepared.anomaly[shown], "reconstruction": on_prepared.reconstruction[shown]}

@@ -41,7 +41,9 @@ class CasePrediction:
     probability: Volume
     """(R, X, Y, Z) in [0, 1]."""
     regions: npt.NDArray[np.bool_]
-    """(R, X, Y, Z), at the model's thresholds."""
+    """(R, X, Y, Z), at the thresholds."""
+    thresholds: npt.NDArray[np.float32]
+    """(R,) the model's own."""
     prepared: PreparedScan
     on_prepared: PreparedPrediction
 
@@ -76,7 +78,7 @@ class Predictor:
         said = self.predict_prepared(prepared.image)
         probability = restore(said.probability, prepared.placement)
         cut = np.array([self.thresholds.of(region) for region in self.regions], np.float32)
-        return CasePrediction(scan.grid, probability, probability >= cut[:, None, None, None], prepared, said)
+        return CasePrediction(scan.grid, probability, probability >= cut[:, None, None, None], cut, prepared, said)
 
     def predict_prepared(self, image: Volume) -> PreparedPrediction:
         """Slices (S, C, size, size) in [-1, 1], a few at a time."""

@@ -49,12 +49,11 @@ def size_consistency_loss(mask: Tensor, truth: Tensor, *, floor: float = 0.01) -
     """GANet-Seg Eq. 6: |sum M - S| / max(S, floor * H * W) for each example, then the mean.
 
     The floor is ours: the printed form divides by zero on an empty slice. `floor=0` takes the printed form
-    on slices with a lesion and leaves out those without.
+    on slices with a lesion; those without count as 0.
     """
     predicted, size = mask.float().flatten(1).sum(1), truth.float().flatten(1).sum(1)
     if floor > 0:
         pixels = truth.shape[-2] * truth.shape[-1]
         return ((predicted - size).abs() / size.clamp(min=floor * pixels)).mean()
-    lesion = (size > 0).float()
     relative = (predicted - size).abs() / size.clamp(min=1)
-    return (relative * lesion).sum() / torch.clamp(lesion.sum(), min=1)
+    return torch.where(size > 0, relative, torch.zeros_like(relative)).mean()

@@ -34,6 +34,9 @@ SCORES = {
 MAIN_SCORES = ("dice", "hd95_mm", "hd95_px", "sensitivity", "specificity", "lesion_dice", "lesion_f1")
 """What a reader looks for first; the rest is one click away."""
 
+CASE_SCORES = ("dice", "hd95_mm", "hd95_px", "lesion_f1")
+"""Columns of the table of cases, which must still fit a screen for three regions."""
+
 NEITHER_BETTER = ("lesions_true", "lesions_predicted")
 
 

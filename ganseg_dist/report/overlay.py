@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from ganseg_dist.errors import GansegError
 from ganseg_dist.inference.predictor import CasePrediction
 from ganseg_dist.report.figures import overlay_png
 
 
-def write_overlay(file: Path, prediction: CasePrediction, thresholds: Sequence[float] | None = None) -> Path:
+def write_overlay(file: Path, prediction: CasePrediction) -> Path:
     """Write the slice with the most predicted lesion, every region outlined, as a PNG; returns its path.
 
     The last modality is shown. Where nothing is predicted it is the middle slice, without an outline.
 
-    Args:
-        thresholds: probability from which a pixel belongs to each region; none: 0.5.
-
     Raises GansegError when the file cannot be written.
     """
     probability = prediction.on_prepared.probability
-    levels = np.full(probability.shape[1], 0.5) if thresholds is None else np.asarray(thresholds)
-    predicted = probability >= levels[:, None, None]
+    predicted = probability >= prediction.thresholds[:, None, None]
     sizes = predicted[:, 0].sum(axis=(1, 2))
     shown = int(sizes.argmax()) if sizes.any() else len(sizes) // 2
     try:

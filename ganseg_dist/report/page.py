@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from ganseg_dist.atomic import write_text
 from ganseg_dist.config import RunConfig
+from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON
 from ganseg_dist.recipes import RECIPES
 from ganseg_dist.report import labels, pictures
 from ganseg_dist.report.figures import Bar, interval_chart, roc_chart, strip_chart
@@ -37,6 +38,8 @@ from ganseg_dist.runs import Run
 
 CHANGED = "+"
 """Ends the commit of a checkout that held changes of its own."""
+
+TOO_FEW = "too few patients to tell"
 
 MOST_SITES = 30
 """Beyond so many, one row a site is no longer a figure that anybody reads."""
@@ -132,7 +135,8 @@ def evaluation_view(evaluation: Evaluation, records: Records) -> EvaluationView:
     scores = tuple(dict.fromkeys(score.partition("/")[2] for row in summary.rows for score in row.scores))
     columns = tuple(score for score in labels.MAIN_SCORES if score in scores)
     gan_modalities = (records.config.system.healthy_modalities if records.config else None) or records.modalities
-    scale = pictures.anomaly_scale(evaluation.examples)
+    examples = pictures.distinct(evaluation.examples)
+    scale = pictures.anomaly_scale(examples)
     measured = {score for case in evaluation.cases for score in case.scores}
     return EvaluationView(
         part=evaluation.part,
@@ -143,15 +147,13 @@ def evaluation_view(evaluation: Evaluation, records: Records) -> EvaluationView:
         columns=columns,
         others=tuple(score for score in scores if score not in columns),
         charts=(*_method_charts(summary), *_case_charts(evaluation)),
-        overlays=tuple(pictures.overlay_strips(evaluation.examples, records.modalities, regions)),
-        healthy_strips=tuple(
-            pictures.healthy_strips(evaluation.examples, records.modalities, gan_modalities, regions, scale)
-        ),
+        overlays=tuple(pictures.overlay_strips(examples, records.modalities, regions)),
+        healthy_strips=tuple(pictures.healthy_strips(examples, records.modalities, gan_modalities, regions, scale)),
         anomaly_scale=scale,
         healthy_charts=tuple(_healthy_charts(summary.healthy)),
         roc=_roc(summary.detection),
         case_columns=tuple(
-            f"{region}/{score}" for region in regions for score in columns if f"{region}/{score}" in measured
+            name for region in regions for score in labels.CASE_SCORES if (name := f"{region}/{score}") in measured
         ),
         cases=tuple(sorted(evaluation.cases, key=lambda case: case.case)),
     )
@@ -168,6 +170,8 @@ def measured_on(summary: Summary, region: str) -> list[tuple[Method, int]]:
 
 def difference_told(paired: Paired) -> str:
     """What a difference means; one inside its interval is reported as none."""
+    if paired.difference.n < FEWEST_FOR_WILCOXON:
+        return TOO_FEW
     if paired.difference.low <= 0 <= paired.difference.high:
         return "no difference shown"
     higher = paired.difference.mean > 0
@@ -179,6 +183,8 @@ def holes_told(healthy: Healthy) -> str:
     ours, theirs = healthy.hole_l1_interval, healthy.biharmonic_l1_interval
     if ours is None or theirs is None:
         told = "lower is better"
+    elif ours.n < FEWEST_FOR_WILCOXON:
+        told = TOO_FEW
     elif ours.high < theirs.low:
         told = "the generator is better, beyond the intervals"
     elif theirs.high < ours.low:

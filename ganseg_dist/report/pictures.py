@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ganseg_dist.report.figures import Pixels, grey, heat, outline_path, png, rgb
-from ganseg_dist.report.labels import modality_label, region_label
+from ganseg_dist.report.labels import joined, modality_label, region_label
 from ganseg_dist.report.records import Example
 
 COLOUR_CHANNELS = {"red", "green", "blue"}
@@ -52,6 +52,15 @@ class AnomalyScale:
     high: float
     bar: str
     """Data URI, dark to bright."""
+
+
+def distinct(examples: Sequence[Example]) -> list[Example]:
+    """Each slice once: of few cases the same one can be the median and the worst."""
+    ranks: dict[tuple[str, int], list[str]] = {}
+    for example in examples:
+        ranks.setdefault((example.case, example.slice), []).append(example.rank)
+    first = {(example.case, example.slice): example for example in reversed(examples)}
+    return [replace(first[key], rank=joined(names)) for key, names in ranks.items()]
 
 
 def overlay_strips(examples: Sequence[Example], modalities: Sequence[str], regions: Sequence[str]) -> list[Strip]:

@@ -25,9 +25,8 @@ class RichProgress:
             TextColumn("{task.fields[where]}"),
             TimeRemainingColumn(),
             TextColumn("left"),
-            TextColumn(
-                "{task.fields[scores]}", table_column=Column()
-            ),  # on a narrow terminal, the scores alone are folded
+            # On a narrow terminal the scores alone are folded.
+            TextColumn("{task.fields[scores]}", table_column=Column()),
             console=self.console,
             disable=not self.console.is_terminal,
         )

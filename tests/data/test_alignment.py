@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from cohorts import MODALITIES, brain
+from tests.data.cohorts import MODALITIES, brain
 from scipy import ndimage
 
 from ganseg_dist.data.alignment import better_moves

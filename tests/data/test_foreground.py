@@ -2,7 +2,7 @@ import time
 
 import numpy as np
 import pytest
-from cohorts import MODALITIES, brain
+from tests.data.cohorts import MODALITIES, brain
 from scipy import ndimage
 
 from ganseg_dist.data.cohort import Source

@@ -1,5 +1,5 @@
 import numpy as np
-from cohorts import FILES_2023, MODALITIES, brain, write_brats
+from tests.data.cohorts import FILES_2023, MODALITIES, brain, write_brats
 
 from ganseg_dist.data.cohort import BRATS_REGIONS, UNKNOWN_SITE
 from ganseg_dist.data.readers import read_cohort

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from cohorts import brain, save, write_decathlon, write_nnunet
+from tests.data.cohorts import brain, save, write_decathlon, write_nnunet
 
 from ganseg_dist.data.cohort import BINARY_REGIONS, BRATS_REGIONS, UNKNOWN_SITE
 from ganseg_dist.data.readers import read_cohort

@@ -1,5 +1,5 @@
 import numpy as np
-from cohorts import SHAPE, brain, write_kaggle
+from tests.data.cohorts import SHAPE, brain, write_kaggle
 
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tifffile
-from cohorts import MODALITIES, brain, save, write_brats, write_manifest, write_rows
+from tests.data.cohorts import MODALITIES, brain, save, write_brats, write_manifest, write_rows
 
 from ganseg_dist.data.cohort import BRATS_REGIONS, UNKNOWN_SITE
 from ganseg_dist.data.readers import READERS, read_cohort

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from plain_lesionwise import plain_lesionwise
+from tests.metrics.plain_lesionwise import plain_lesionwise
 from scipy.ndimage import gaussian_filter
 
 from ganseg_dist.metrics.lesionwise import LesionScores, lesionwise_scores, paper_lesionwise_dice

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from plain_lesionwise import plain_hd95
+from tests.metrics.plain_lesionwise import plain_hd95
 from scipy.ndimage import gaussian_filter
 
 from ganseg_dist.metrics.surface import hd95, surface_voxels

@@ -157,6 +157,23 @@ def test_a_difference_inside_its_interval_is_none(score, low, high, told):
     assert difference_told(Paired(score=score, a="one", b="other", difference=gap)) == told
 
 
+def test_five_patients_are_too_few_for_a_verdict():
+    gap = Interval(mean=0.3, low=0.2, high=0.4, n=5)
+    assert difference_told(Paired(score="wt/dice", a="one", b="other", difference=gap)) == "too few patients to tell"
+
+
+def test_a_case_that_is_both_median_and_worst_is_shown_once(tmp_path):
+    run = plain_unet_run(tmp_path)
+    gallery = run.evaluation("validation") / "gallery.npz"
+    with np.load(gallery) as arrays:
+        kept = dict(arrays)
+    index = json.loads(str(kept["index"]))
+    index[2] |= {"k": 1, "case": index[1]["case"], "slice": index[1]["slice"]}
+    np.savez(gallery, **kept | {"index": np.array(json.dumps(index))})
+    page = write_report(run).read_text()
+    assert re.findall(r'class="rank">([^<]*)<', page) == ["best", "median and worst"]
+
+
 def test_the_generator_is_called_better_only_beyond_the_intervals():
     def told(ours, theirs):
         return holes_told(
@@ -164,8 +181,8 @@ def test_the_generator_is_called_better_only_beyond_the_intervals():
                 hole_l1=1,
                 biharmonic_l1=2,
                 n_holes=3,
-                hole_l1_interval=Interval(mean=1, low=ours[0], high=ours[1], n=3),
-                biharmonic_l1_interval=Interval(mean=2, low=theirs[0], high=theirs[1], n=3),
+                hole_l1_interval=Interval(mean=1, low=ours[0], high=ours[1], n=9),
+                biharmonic_l1_interval=Interval(mean=2, low=theirs[0], high=theirs[1], n=9),
             )
         )
 

@@ -1,0 +1,172 @@
+"""The engine's images per second against a bare forward, backward and step of the same networks and losses.
+
+    python -m benchmarks.engine_step [--recipe ganet_seg --device cuda --batch 80]
+
+Ours is `fit` without validation and checkpoints: prepared slices read from disk, augmentation, balancing, clipping,
+logging, optimizer. The bare step has its batches in memory already, augmented and on the device, takes the phase's
+terms with fixed weights, and does nothing else. Above a ratio of 0.95 the loop costs less than a twentieth.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.made_slices import made_stage_data
+from benchmarks.measure import Comparison, compare_seconds, machine, parser, report, seconds_of, side_by_side
+from ganseg_dist.config import RunConfig, override
+from ganseg_dist.data.augment import augment
+from ganseg_dist.data.batch import Batch
+from ganseg_dist.engine.checkpoint import NoCheckpoints
+from ganseg_dist.engine.fit import StageData, fit, only_training, precision, prepare_state, seeded
+from ganseg_dist.engine.loader import StageBatches
+from ganseg_dist.engine.state import State
+from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.world import World
+from ganseg_dist.recipes import recipe
+from ganseg_dist.systems import build_system
+from ganseg_dist.systems.base import Phase, Stage, System
+
+ENDLESS = 10_000
+"""Epochs of a measured stage: its learning rate hardly falls."""
+
+
+@dataclass(slots=True)
+class Engine:
+    """`fit`, an epoch at a time, over a stage that has one phase."""
+
+    system: System
+    stage: Stage
+    data: StageData
+    config: RunConfig
+    state: State
+    world: World
+
+    @classmethod
+    def of(cls, stage: Stage, phase: Phase, data: StageData, config: RunConfig, world: World) -> Engine:
+        """A fresh system; the phase steps on every batch."""
+        system = build_system(config)
+        alone = replace(stage, phases=(replace(phase, every=1, epochs=None),), epochs=ENDLESS)
+        return cls(system, alone, data, config, prepare_state(system, config, world), world)
+
+    def epoch(self) -> None:
+        """The next one."""
+        fit(
+            self.system,
+            self.stage,
+            self.data,
+            self.config,
+            self.state,
+            world=self.world,
+            tracker=NullTracker(),
+            checkpoints=NoCheckpoints(),
+            until=self.state.position.epoch + 1,
+        )
+
+    def batches(self) -> Iterator[Batch]:
+        """What an epoch trains on, augmented and on the device."""
+        loader = StageBatches(self.config, self.stage, self.data.train, self.system.draw, self.world)
+        for batch in loader.epoch(self.state.position.epoch):
+            yield augment(batch.to(self.world.device, channels_last=self.world.device.type == "cuda"))
+
+
+def bare_epoch(engine: Engine, batches: list[Batch]) -> None:
+    """Forward, backward and step: what nobody can leave out."""
+    phase = engine.stage.phases[0]
+    optimizers = [engine.state.optimizers[name] for name in phase.trains]
+    with only_training(engine.state.networks, phase.trains):
+        for batch in batches:
+            with precision(engine.config, engine.world):
+                terms = engine.system.losses(phase.name, batch)
+                total = torch.stack([phase.weights[name] * term for name, term in terms.items()]).sum()
+            total.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+
+
+def measure_phase(
+    stage: Stage, phase: Phase, data: StageData, config: RunConfig, world: World, repeats: int
+) -> Comparison:
+    """One phase; both sides train the same number of images."""
+    ours, bare = (Engine.of(stage, phase, data, config, world) for _ in range(2))
+    held = list(bare.batches())
+    images = sum(len(batch.image) for batch in held)
+    engine_seconds, bare_seconds = side_by_side(
+        lambda: seconds_of(ours.epoch, world.device),
+        lambda: seconds_of(lambda: bare_epoch(bare, held), world.device),
+        repeats,
+    )
+    if world.device.type == "cuda":
+        waits = [waiting_share(work) for work in (ours.epoch, lambda: bare_epoch(bare, held))]
+        note = f"the GPU waits for data {waits[0]:.1%} of the time (bare {waits[1]:.1%})"
+    else:
+        reading = seconds_of(lambda: list(bare.batches()), world.device)
+        note = f"reading and augmenting take {reading / min(engine_seconds):.1%} of an epoch"
+    size = config.data.size
+    what = f"{phase.name} phase, {config.recipe}, {size}x{size}, batch {config.train.batch_size}"
+    return compare_seconds(what, engine_seconds, bare_seconds, amount=images, unit="images", note=note)
+
+
+def waiting_share(work: Callable[[], None]) -> float:
+    """The share of time between a GPU's first and last kernel that it stood still around a copy from the host."""
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        work()
+        torch.cuda.synchronize()
+    on_gpu = [event for event in profiler.events() if event.device_type == DeviceType.CUDA]
+    spans = [("HtoD" in event.name, event.time_range.start, event.time_range.end) for event in on_gpu]
+    return waiting_of_spans(spans)
+
+
+def waiting_of_spans(spans: list[tuple[bool, float, float]]) -> float:
+    """Each span is (is a copy from the host, start, end); a gap between kernels counts when such a copy lies in it."""
+    kernels = sorted((start, end) for is_copy, start, end in spans if not is_copy)
+    copies = [start for is_copy, start, _ in spans if is_copy]
+    if not kernels:
+        return 0.0
+    waited, busy_until = 0.0, kernels[0][1]
+    for start, end in kernels[1:]:
+        if any(busy_until <= copy <= start for copy in copies):
+            waited += start - busy_until
+        busy_until = max(busy_until, end)
+    return waited / (busy_until - kernels[0][0])
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--recipe", default="ganet_seg_small", help="whose network sizes are measured")
+    options.add_argument("--device", default="cpu", help="cpu or cuda; cuda takes bf16 and channels-last")
+    options.add_argument("--batch", type=int, default=16, help="images a step")
+    options.add_argument("--steps", type=int, default=10, help="steps an epoch, a multiple of train.balance_every")
+    options.add_argument("--repeats", type=int, default=4, help="epochs of each that are measured")
+    options.add_argument("--loaders", type=int, default=0, help="loader processes of the engine")
+    asked = options.parse_args()
+    if asked.quick:
+        asked.recipe, asked.batch, asked.steps, asked.repeats = "ganet_seg_debug", 4, 2, 1
+    config = override(
+        recipe(asked.recipe),
+        {
+            "data.modalities": ["t1", "t1ce", "t2", "flair"],
+            "data.regions": ["wt", "tc", "et"],
+            "data.blank_rate": 0.0,  # an epoch of the second stage is then as long as one of the first
+            "train.batch_size": asked.batch,
+            "train.loaders": asked.loaders,
+        },
+    )
+    seeded(config)
+    world = World(device=torch.device(asked.device))
+    print(f"engine_step: {machine(world.device)}, {asked.steps} steps an epoch", flush=True)
+    with tempfile.TemporaryDirectory(prefix="ganseg-benchmark-") as folder:
+        data = made_stage_data(Path(folder), config, asked.steps * asked.batch)
+        phases = [(stage, phase) for stage in reversed(build_system(config).stages) for phase in stage.phases]
+        report([measure_phase(*phase, data, config, world, asked.repeats) for phase in phases], asked)
+
+
+if __name__ == "__main__":
+    main()

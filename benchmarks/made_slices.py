@@ -1,0 +1,53 @@
+"""Prepared slices made of noise, in the prepared store's own layout: what a step costs does not depend on what it sees.
+
+Needs neither images nor the readers of any.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.data.slices import SliceSet
+from ganseg_dist.engine.fit import StageData
+
+SLICES_A_CASE = 40
+
+
+def made_stage_data(folder: Path, config: RunConfig, slices: int) -> StageData:
+    """As many slices with a lesion as without, on disk below `folder`; nothing to validate on."""
+    rng = np.random.default_rng(0)
+    modalities, regions = config.data.modalities or (), config.data.regions or ()
+    cases = []
+    for start in range(0, 2 * slices, SLICES_A_CASE):
+        lesion = np.arange(start, min(start + SLICES_A_CASE, 2 * slices)) % 2 == 0
+        cases.append(_write_case(folder / f"case-{start:05d}", config, lesion, rng))
+    return StageData(SliceSet.open(cases, modalities, regions), SliceSet.open([], modalities, regions))
+
+
+def _write_case(folder: Path, config: RunConfig, lesion: np.ndarray, rng: np.random.Generator) -> Path:
+    """A round head of grey noise; the slices of `lesion` hold a disc that all regions share."""
+    size, modalities, regions = config.data.size, config.data.modalities or (), config.data.regions or ()
+    rows, columns = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+    body, disc = np.hypot(rows, columns) < 0.8, np.hypot(rows - 0.2, columns + 0.1) < 0.25
+    image = rng.normal(0, 0.3, (len(lesion), len(modalities), size, size)).clip(-0.99, 1)
+    masks = np.zeros((len(lesion), len(regions), size, size), np.uint8)
+    masks[lesion] = disc
+    folder.mkdir()
+    np.save(folder / "image.npy", np.where(body, image, -1).astype(np.float16))
+    np.save(folder / "masks.npy", masks)
+    description = {
+        "id": folder.name,
+        "patient": folder.name,
+        "site": "made",
+        "modalities": modalities,
+        "regions": regions,
+        "size": size,
+        "body": [float(body.mean())] * len(lesion),
+        "lesion": (masks.any(axis=1).sum(axis=(1, 2))).tolist(),
+    }
+    (folder / "case.json").write_text(json.dumps(description))
+    return folder

@@ -1,0 +1,85 @@
+"""What the processes of the contract tests run. They are forked from a server that has torch loaded already."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.engine.checkpoint import FolderCheckpoints
+from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.runners.local import train_here
+from ganseg_dist.runners.plan import Prepared
+from ganseg_dist.runs import Run
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([__name__])
+
+FILE_EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
+
+
+def ended(target: Callable[..., None], *arguments: Any) -> int:
+    """Run the target in a process of its own; its exit code, negative for the signal that killed it."""
+    process = PROCESSES.Process(target=target, args=arguments)
+    process.start()
+    process.join(timeout=120)
+    assert process.exitcode is not None, "the process hangs"
+    return process.exitcode
+
+
+def train(folder: Path, config: RunConfig, prepared: Prepared) -> None:
+    """A local run, from its newest checkpoint where there is one."""
+    train_here(Run(folder), config, prepared, NullTracker())
+
+
+def train_and_list_events(folder: Path, config: RunConfig, prepared: Prepared, listed: Path) -> None:
+    """A local run that writes down what it does to the files of its checkpoints."""
+    events: list[str] = []
+    on_file_event(folder / "checkpoints", lambda event, path: events.append(f"{event} {Path(path).name}"))
+    train(folder, config, prepared)
+    listed.write_text("\n".join(events))
+
+
+def train_until_event(folder: Path, config: RunConfig, prepared: Prepared, number: int) -> None:
+    """A local run that is killed just before the n-th thing it does to the files of its checkpoints."""
+    left = number
+
+    def count(event: str, path: str) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    on_file_event(folder / "checkpoints", count)
+    train(folder, config, prepared)
+
+
+def on_file_event(folder: Path, heard: Callable[[str, str], None]) -> None:
+    """Call `heard` before anything that this process does to files in the folder."""
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in FILE_EVENTS and str(arguments[0]).startswith(str(folder)):
+            heard(event, str(arguments[0]))
+
+    sys.addaudithook(hook)
+
+
+def final_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The networks of a finished local run."""
+    newest = FolderCheckpoints(folder / "checkpoints").latest()
+    assert newest is not None
+    return load_file(newest / "networks.safetensors")
+
+
+def differing(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> list[str]:
+    """Names of the tensors that are not the same to the bit, or not in both."""
+    names = one.keys() | other.keys()
+    return sorted(
+        name for name in names if name not in one or name not in other or not torch.equal(one[name], other[name])
+    )

@@ -1,0 +1,120 @@
+"""A local run killed at any moment and started again ends with the weights of one that never was, to the bit."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ganseg_dist.config import RunConfig, override
+from ganseg_dist.engine.checkpoint import FolderCheckpoints, load_checkpoint
+from ganseg_dist.engine.fit import prepare_state
+from ganseg_dist.engine.world import World
+from ganseg_dist.runners.plan import Prepared
+from ganseg_dist.runs import Run
+from ganseg_dist.systems import build_system
+from tests.contract import members
+from tests.contract.conftest import SHORT
+
+KILLED = -signal.SIGKILL
+
+
+@pytest.fixture(scope="session")
+def file_events(config: RunConfig, prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """All that an undisturbed run does to the files of its checkpoints, in order."""
+    folder = tmp_path_factory.mktemp("listed")
+    listed = folder / "events.txt"
+    assert members.ended(members.train_and_list_events, folder / "run", config, prepared, listed) == 0
+    return listed.read_text().splitlines()
+
+
+def renames(file_events: list[str]) -> list[int]:
+    """Where a finished checkpoint is about to get its name."""
+    return [number for number, event in enumerate(file_events) if event.startswith("os.rename .unfinished")]
+
+
+def assert_whole(folder: Path, config: RunConfig) -> int:
+    """The newest checkpoint can be loaded; its step."""
+    newest = FolderCheckpoints(folder / "checkpoints").latest()
+    assert newest is not None, "the kill left no checkpoint"
+    system = build_system(config)
+    state = prepare_state(system, config, World())
+    load_checkpoint(newest, state)
+    return state.position.step
+
+
+def test_two_kills_inside_checkpoint_writes(config, prepared, undisturbed, file_events, tmp_path):
+    saves = renames(file_events)
+    assert len(saves) == 7, "an epoch or a stage's end no longer saves"
+    # First before the third checkpoint, the end of the first stage, gets its name.
+    assert members.ended(members.train_until_event, tmp_path, config, prepared, saves[2]) == KILLED
+    assert list((tmp_path / "checkpoints").glob(".unfinished-*")), "the kill was not inside a write"
+    first = assert_whole(tmp_path, config)
+    # Then after some files of the resumed run's second checkpoint are written.
+    assert members.ended(members.train_until_event, tmp_path, config, prepared, saves[0] + 6) == KILLED
+    assert assert_whole(tmp_path, config) >= first
+    assert members.ended(members.train, tmp_path, config, prepared) == 0
+    assert members.differing(members.final_weights(tmp_path), members.final_weights(undisturbed)) == []
+    assert not list((tmp_path / "checkpoints").glob(".unfinished-*"))
+
+
+def test_a_finished_run_trained_again_changes_nothing(config, prepared, undisturbed):
+    before = members.final_weights(undisturbed)
+    assert members.ended(members.train, undisturbed, config, prepared) == 0
+    assert members.differing(before, members.final_weights(undisturbed)) == []
+
+
+def test_another_seed_gives_other_weights(config, prepared, undisturbed, tmp_path):
+    other = override(config, {"seed": 1, "train.epochs": 2, "system.healthy_epochs": 1})
+    assert members.ended(members.train, tmp_path, other, prepared) == 0
+    assert members.differing(members.final_weights(tmp_path), members.final_weights(undisturbed)) != []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_kill_before_every_file_operation(config, prepared, undisturbed, file_events, tmp_path):
+    """Around the second checkpoint, and around the end of the first stage, which has the step of the one before."""
+    wanted = members.final_weights(undisturbed)
+    saves = renames(file_events)
+    for number in range(saves[0] + 1, saves[3] + 1):
+        folder = tmp_path / str(number)
+        assert members.ended(members.train_until_event, folder, config, prepared, number) == KILLED
+        assert_whole(folder, config)
+        if number % 5 == 0 or number in saves:
+            assert members.ended(members.train, folder, config, prepared) == 0
+            assert members.differing(members.final_weights(folder), wanted) == [], file_events[number]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_many_random_kills_of_the_command(phantom, config, prepared, undisturbed, tmp_path, monkeypatch):
+    """`ganseg train`, killed a moment after each new checkpoint, ends as the same training undisturbed."""
+    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path))
+    settings = [f"--set={field}={value}" for field, value in SHORT.items()]
+    command = [sys.executable, "-m", "ganseg_dist", "train", "ganet_seg_debug", "--data", str(phantom)]
+    command += ["--local", "--run-name", "killed", *settings]
+    checkpoints = Run(tmp_path / "killed").checkpoints
+    delays = random.Random(0)
+    kills = 0
+    for _ in range(30):
+        known = {path.name for path in checkpoints.glob("step-*")}
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and {path.name for path in checkpoints.glob("step-*")} <= known:
+            time.sleep(0.002)
+        time.sleep(delays.uniform(0, 0.1))
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+        _, errors = process.communicate()
+        if process.returncode == 0:
+            break
+        assert process.returncode == KILLED, errors
+        kills += 1
+    assert process.returncode == 0
+    assert kills >= 4
+    assert Run(tmp_path / "killed").finished
+    assert Run(tmp_path / "killed").config() == config
+    assert members.differing(members.final_weights(tmp_path / "killed"), members.final_weights(undisturbed)) == []
