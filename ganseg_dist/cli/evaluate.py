@@ -35,7 +35,7 @@ def evaluate(
     from ganseg_dist.inference.evaluation import evaluate as score
     from ganseg_dist.inference.evaluation import save_evaluation
     from ganseg_dist.inference.predictor import Predictor
-    from ganseg_dist.tracking.tracked_run import log_evaluation
+    from ganseg_dist.tracking.results import log_evaluation
 
     if part not in ("test", "validation", "all"):
         raise ConfigError(f"--part {part}: expected test, validation or all")

@@ -9,5 +9,9 @@ def report(run: str = typer.Argument(help="A run's name, folder or MLflow id."))
     """Write the run's report: one self-contained HTML page with curves, overlays, tables and how to repeat it."""
     from ganseg_dist.report import write_report
     from ganseg_dist.runs import find_run
+    from ganseg_dist.tracking.results import log_report
 
-    typer.echo(str(write_report(find_run(run))))
+    found = find_run(run)
+    page = write_report(found)
+    log_report(found, page)
+    typer.echo(str(page))

@@ -52,17 +52,17 @@ class TrackedRun:
         """Log the finished run's history and its model, loadable with `mlflow.pyfunc.load_model`."""
         if self.run_id is None:
             return
-        self._persist("history", lambda client: client.log_dict(self.run_id, run.read("history.json"), "history.json"))
+        self.persist("history", lambda client: client.log_dict(self.run_id, run.read("history.json"), "history.json"))
         upload = ModelUpload(self.run_id, run.model)
-        self._persist("model", upload.send)
+        self.persist("model", upload.send)
 
     def end(self, status: Status) -> None:
         """Set the run's status; also that of a run whose worker was stopped and cannot do so itself."""
         if self.run_id is not None:
-            self._persist("status", lambda client: client.set_terminated(self.run_id, status))
+            self.persist("status", lambda client: client.set_terminated(self.run_id, status))
 
-    def _persist(self, what: str, send: Callable[[MlflowClient], object]) -> None:
-        """Try for a while; a failure is said and does not undo the training."""
+    def persist(self, what: str, send: Callable[[MlflowClient], object]) -> None:
+        """Send with a client, trying for a while; a failure is said and does not undo the training."""
         deadline = time.monotonic() + PERSIST_SECONDS
         while True:
             try:
@@ -102,7 +102,7 @@ def open_tracking(
         logger.warning("%s cannot be used (%s); training goes on, %s", tracked.shown, reason(error), goes_on)
         return tracked
     tracked = TrackedRun(uri, begun.info.run_id, experiment_id)
-    tracked._persist("description", lambda client: _describe(client, begun.info.run_id, run))
+    tracked.persist("description", lambda client: _describe(client, begun.info.run_id, run))
     return tracked
 
 

