@@ -1,37 +1,77 @@
-"""Files that are either there whole or not there: written beside, flushed, renamed."""
+"""Files and folders that are either there whole or not there: written beside, then renamed."""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ganseg_dist.errors import GansegError
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file's text. Raises GansegError naming the file when the disk refuses."""
+def refused(path: Path, error: OSError) -> GansegError:
+    """What to raise when the disk refuses a file or folder."""
+    return GansegError(f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder")
+
+
+def write_file(path: Path, save: Callable[[Path], object]) -> None:
+    """Replace a file by what `save` writes to the path it is given, which ends in the same suffixes.
+
+    Raises GansegError naming the file when the disk refuses.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, unfinished = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        # Two suffixes, because .nii.gz tells nibabel more than .gz does.
+        suffix = "".join(path.suffixes[-2:])
+        descriptor, name = tempfile.mkstemp(prefix=".unfinished-", suffix=suffix, dir=path.parent)
+        unfinished = Path(name)
+        os.close(descriptor)
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(unfinished).chmod(0o644)
-            Path(unfinished).replace(path)
+            save(unfinished)
+            _flush(unfinished)
+            unfinished.chmod(0o644)
+            unfinished.replace(path)
         except BaseException:
-            Path(unfinished).unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise GansegError(
-            f"{path}: cannot be written ({error.strerror}); free space or choose another folder"
-        ) from None
+        raise refused(path, error) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file's text. Raises GansegError naming the file when the disk refuses."""
+    write_file(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder to fill, which takes the place of `folder` when everything in it has been written.
+
+    Raises GansegError naming the folder when the disk refuses; what was there before is then still there.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as beside:
+            unfinished = Path(beside) / "new"
+            unfinished.mkdir()
+            yield unfinished
+            if folder.exists():
+                folder.rename(Path(beside) / "old")
+            unfinished.rename(folder)
+    except OSError as error:
+        raise refused(folder, error) from None
+
+
+def _flush(path: Path) -> None:
+    """To the disk, before the rename makes it the file."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())

@@ -26,6 +26,9 @@ ROBUST_RANGE = 4.0
 
 DARKEST = BACKGROUND + 1e-3
 
+LEAST_BODY = 0.02
+"""Slices with less body than this share of the window are neither trained on nor judged."""
+
 REGION_LABELS: Mapping[str, tuple[int, ...]] = {"wt": (1, 2, 3), "tc": (1, 3), "et": (3,)}
 """Our labels in each region: 1 necrotic core, 2 oedema, 3 enhancing tumour."""
 
@@ -51,6 +54,28 @@ class PreparedScan:
     masks: Labels | None
     """(S, R, size, size) in {0, 1}."""
     placement: Placement
+
+    @property
+    def body(self) -> npt.NDArray[np.float64]:
+        """(S,) share of each slice that is body."""
+        return (self.image > BACKGROUND).any(axis=1).mean(axis=(1, 2))
+
+    @property
+    def lesion(self) -> npt.NDArray[np.int64]:
+        """(S,) pixels of each slice in any region; zeros without masks."""
+        if self.masks is None:
+            return np.zeros(len(self.image), np.int64)
+        return self.masks.any(axis=1).sum(axis=(1, 2))
+
+    @property
+    def usable(self) -> npt.NDArray[np.bool_]:
+        """(S,) slices worth learning from and judging."""
+        return worth_using(self.body, self.lesion)
+
+
+def worth_using(body: npt.NDArray[np.float64], lesion: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Slices with enough body, and all with a lesion."""
+    return (body >= LEAST_BODY) | (lesion > 0)
 
 
 def prepare_scan(scan: Scan, config: DataConfig, regions: tuple[str, ...]) -> PreparedScan:

@@ -20,14 +20,11 @@ import numpy.typing as npt
 
 from ganseg_dist.config import DataConfig
 from ganseg_dist.data.cohort import Case
-from ganseg_dist.data.preprocess import prepare_scan
+from ganseg_dist.data.preprocess import prepare_scan, worth_using
 from ganseg_dist.data.scan import load_scan
 
 FORMAT = 1
 """Raised whenever preparation changes what it writes."""
-
-LEAST_BODY = 0.02
-"""Slices with less body than this share of the window are kept on disk but not trained on."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class PreparedCase:
     @property
     def usable(self) -> npt.NDArray[np.bool_]:
         """(S,) slices worth training on."""
-        return (self.body >= LEAST_BODY) | self.has_lesion
+        return worth_using(self.body, self.lesion)
 
     @property
     def has_lesion(self) -> npt.NDArray[np.bool_]:
@@ -122,11 +119,8 @@ def prepare_case(store: Path, case: Case, config: DataConfig, content: str) -> P
     unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
     try:
         np.save(unfinished / "image.npy", prepared.image.astype(np.float16))
-        lesion = np.zeros(len(prepared.image), np.int64)
         if prepared.masks is not None:
             np.save(unfinished / "masks.npy", prepared.masks)
-            lesion = prepared.masks.any(axis=1).sum(axis=(1, 2))
-        body = (prepared.image > -1).any(axis=1).mean(axis=(1, 2))
         meta = {
             "id": case.id,
             "patient": case.patient,
@@ -134,8 +128,8 @@ def prepare_case(store: Path, case: Case, config: DataConfig, content: str) -> P
             "modalities": list(case.images),
             "regions": list(case.regions) if prepared.masks is not None else [],
             "size": config.size,
-            "body": [round(float(share), 4) for share in body],
-            "lesion": lesion.tolist(),
+            "body": [round(float(share), 4) for share in prepared.body],
+            "lesion": prepared.lesion.tolist(),
         }
         (unfinished / "case.json").write_text(json.dumps(meta))
         unfinished.replace(folder)

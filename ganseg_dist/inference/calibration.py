@@ -11,7 +11,6 @@ import numpy as np
 from ganseg_dist.atomic import write_json
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.scan import load_scan
-from ganseg_dist.data.store import LEAST_BODY
 from ganseg_dist.errors import DataError
 from ganseg_dist.inference.evaluation import region_masks
 from ganseg_dist.inference.model_folder import Thresholds
@@ -43,10 +42,10 @@ def calibrate(
         truth = region_masks(scan, predictor.regions)
         for row, region in enumerate(predictor.regions):
             scans[region].add(case.id, said.probability[row], truth[row])
-        if said.on_prepared.score is not None and said.prepared.masks is not None:
-            usable = (said.prepared.image > -1).any(axis=1).mean(axis=(1, 2)) >= LEAST_BODY
+        if said.on_prepared.score is not None:
+            usable = said.prepared.usable
             scores += said.on_prepared.score[usable].tolist()
-            abnormal += (said.prepared.masks[usable, 0].any(axis=(1, 2))).tolist()
+            abnormal += (said.prepared.lesion[usable] > 0).tolist()
         advance(index + 1, len(masked))
     best = {region: scan.best() for region, scan in scans.items()}
     realism = youden_optimal_threshold(np.asarray(scores), np.asarray(abnormal)) if scores else None

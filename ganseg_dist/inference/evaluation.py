@@ -19,7 +19,6 @@ from ganseg_dist.atomic import write_json, write_text
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.preprocess import REGION_LABELS
 from ganseg_dist.data.scan import Labels, Scan, Volume, load_scan
-from ganseg_dist.data.store import LEAST_BODY
 from ganseg_dist.inference.arms import Arm
 from ganseg_dist.inference.healthy import feedback_evidence, hole_evidence
 from ganseg_dist.inference.predictor import CasePrediction, Predictor
@@ -47,7 +46,7 @@ class CaseRow:
 
 @dataclass(slots=True)
 class Picture:
-    """A case's slice with the most lesion, for the gallery."""
+    """A case's slice with the most lesion (of a healthy case, with the most body), for the gallery."""
 
     case: str
     slice: int
@@ -145,8 +144,7 @@ def save_evaluation(folder: Path, result: Evaluation, predictor: Predictor) -> d
 def _keep_slices(result: Evaluation, case: Case, said: CasePrediction, dice: float) -> None:
     prepared, on_prepared = said.prepared, said.on_prepared
     assert prepared.masks is not None
-    lesion = prepared.masks[:, 0].sum(axis=(1, 2))
-    usable = (prepared.image > -1).any(axis=1).mean(axis=(1, 2)) >= LEAST_BODY
+    lesion, body, usable = prepared.lesion, prepared.body, prepared.usable
     if on_prepared.score is not None:
         result.slice_scores += on_prepared.score[usable].tolist()
         result.slice_abnormal += (lesion[usable] > 0).tolist()
@@ -154,7 +152,7 @@ def _keep_slices(result: Evaluation, case: Case, said: CasePrediction, dice: flo
             result.healthy_slices.append((case.patient, prepared.image[index]))
         for index in _spread(np.flatnonzero(lesion > 0)):
             result.lesion_slices.append((case.patient, prepared.image[index], prepared.masks[index]))
-    shown = int(lesion.argmax())
+    shown = int((lesion if lesion.any() else body).argmax())
     predicted = (on_prepared.probability[shown] >= said.thresholds[:, None, None]).astype(np.uint8)
     arrays: dict[str, npt.NDArray[Any]] = {
         "image": prepared.image[shown],

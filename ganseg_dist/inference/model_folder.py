@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ganseg_dist import __version__
-from ganseg_dist.atomic import write_json, write_text
+from ganseg_dist.atomic import whole_folder, write_json, write_text
 from ganseg_dist.config import RunConfig
 from ganseg_dist.errors import RunError
 from ganseg_dist.systems import build_system
@@ -52,19 +51,13 @@ def write_model(
         card: the model card's Markdown.
         facts: what the card's numbers come from, for programs: phantom or not, cohort, versions.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".model-", dir=folder.parent) as temporary:
-        unfinished = Path(temporary) / "model"
-        unfinished.mkdir()
+    with whole_folder(folder) as unfinished:
         shutil.copyfile(weights, unfinished / WEIGHTS)
         write_text(unfinished / "config.json", config.to_json())
         write_json(unfinished / "thresholds.json", asdict(thresholds))
         write_text(unfinished / "card.md", card)
         description = {"format": FORMAT, "ganseg": __version__, "weights": _digest(unfinished / WEIGHTS), **facts}
         write_json(unfinished / "model.json", description)
-        if folder.exists():
-            folder.rename(Path(temporary) / "older")
-        unfinished.rename(folder)
 
 
 def load_model(folder: Path) -> tuple[RunConfig, System, Thresholds]:

@@ -48,18 +48,19 @@ def assert_whole(folder: Path, config: RunConfig) -> int:
 
 
 def test_two_kills_inside_checkpoint_writes(config, prepared, undisturbed, file_events, tmp_path):
+    folder = tmp_path / "run"
     saves = renames(file_events)
     assert len(saves) == 7, "an epoch or a stage's end no longer saves"
     # First before the third checkpoint, the end of the first stage, gets its name.
-    assert members.ended(members.train_until_event, tmp_path, config, prepared, saves[2]) == KILLED
-    assert list((tmp_path / "checkpoints").glob(".unfinished-*")), "the kill was not inside a write"
-    first = assert_whole(tmp_path, config)
+    assert members.ended(members.train_until_event, folder, config, prepared, saves[2]) == KILLED
+    assert list((folder / "checkpoints").glob(".unfinished-*")), "the kill was not inside a write"
+    first = assert_whole(folder, config)
     # Then after some files of the resumed run's second checkpoint are written.
-    assert members.ended(members.train_until_event, tmp_path, config, prepared, saves[0] + 6) == KILLED
-    assert assert_whole(tmp_path, config) >= first
-    assert members.ended(members.train, tmp_path, config, prepared) == 0
-    assert members.differing(members.final_weights(tmp_path), members.final_weights(undisturbed)) == []
-    assert not list((tmp_path / "checkpoints").glob(".unfinished-*"))
+    assert members.ended(members.train_until_event, folder, config, prepared, saves[0] + 6) == KILLED
+    assert assert_whole(folder, config) >= first
+    assert members.ended(members.train, folder, config, prepared) == 0
+    assert members.differing(members.final_weights(folder), members.final_weights(undisturbed)) == []
+    assert not list((folder / "checkpoints").glob(".unfinished-*"))
 
 
 def test_a_finished_run_trained_again_changes_nothing(config, prepared, undisturbed):
