@@ -58,14 +58,14 @@ class PreparedScan:
     @property
     def body(self) -> npt.NDArray[np.float64]:
         """(S,) share of each slice that is body."""
-        return (self.image > BACKGROUND).any(axis=1).mean(axis=(1, 2))
+        return np.asarray((self.image > BACKGROUND).any(axis=1).mean(axis=(1, 2)))
 
     @property
     def lesion(self) -> npt.NDArray[np.int64]:
         """(S,) pixels of each slice in any region; zeros without masks."""
         if self.masks is None:
             return np.zeros(len(self.image), np.int64)
-        return self.masks.any(axis=1).sum(axis=(1, 2))
+        return np.asarray(self.masks.any(axis=1).sum(axis=(1, 2)))
 
     @property
     def usable(self) -> npt.NDArray[np.bool_]:
