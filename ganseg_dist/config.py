@@ -152,7 +152,7 @@ class GANetSegConfig(Frozen):
     sparsity_weight: NonNegative = 0.01
     balance_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
     balance_clip: tuple[Positive, Positive] = (1e-3, 1e3)
-    score: Literal["mean", "min", "quantile"] = "mean"
+    score: Literal["mean", "min", "quantile"] = "quantile"
     """How patch realism becomes one score a slice."""
     score_quantile: Fraction = 0.05
 

@@ -17,6 +17,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from typing import Any
 from ganseg_dist.atomic import write_json
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
-from ganseg_dist.errors import RunError
+from ganseg_dist.errors import ConfigError, RunError
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -60,22 +61,44 @@ class Run:
         return self.folder / "evaluation" / part
 
     def config(self) -> RunConfig:
-        """The resolved config."""
-        return RunConfig.load(self.folder / "config.json")
+        """The resolved config. Raises RunError when the file is not one."""
+        try:
+            return RunConfig.from_json(json.dumps(self.read("config.json")), str(self.folder / "config.json"))
+        except ConfigError as error:
+            raise RunError(f"{error}; restore the file, or train again under another --run-name") from None
 
     def split(self) -> Split:
-        """The patients by part."""
-        return Split.from_dict(self.read("split.json"))
+        """The patients by part. Raises RunError when the file does not tell them."""
+        try:
+            return Split.from_dict(self.read("split.json"))
+        except (KeyError, TypeError):
+            raise RunError(
+                f"{self.folder / 'split.json'}: lists no train, validation and test patients; restore it"
+            ) from None
+
+    def description(self) -> dict[str, Any]:
+        """run.json. Raises RunError when it is not an object."""
+        described = self.read("run.json")
+        if not isinstance(described, dict):
+            raise RunError(f"{self.folder / 'run.json'}: is not a JSON object; restore it")
+        return described
+
+    @property
+    def mlflow_id(self) -> str | None:
+        """The id of its page in MLflow, where it has one."""
+        return (self.description().get("mlflow") or {}).get("run_id")
 
     def read(self, name: str) -> Any:
         """A JSON file of the folder. Raises RunError naming it."""
         path = self.folder / name
         try:
-            return json.loads(path.read_text())
+            return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunError(f"{path}: is missing; is {self.name} a finished run?") from None
-        except (OSError, json.JSONDecodeError) as error:
-            raise RunError(f"{path}: cannot be read ({error})") from None
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{path}: is not readable JSON ({error}); restore it, or train under another --run-name"
+            ) from None
 
     def write(self, name: str, value: Any) -> None:
         """Replace a JSON file of the folder."""
@@ -84,12 +107,12 @@ class Run:
     def describe(self, **changes: Any) -> None:
         """Update fields of run.json."""
         path = self.folder / "run.json"
-        self.write("run.json", {**(self.read("run.json") if path.exists() else {}), **changes})
+        self.write("run.json", {**(self.description() if path.exists() else {}), **changes})
 
     @property
     def finished(self) -> bool:
         """Whether training ran to its end."""
-        return (self.folder / "run.json").exists() and self.read("run.json").get("status") == "finished"
+        return (self.folder / "run.json").exists() and self.description().get("status") == "finished"
 
 
 def named_run(name: str) -> Run:
@@ -109,9 +132,10 @@ def find_run(reference: str) -> Run:
     """A run by its name, its folder or its MLflow id. Raises RunError listing the newest runs."""
     for folder in (Path(reference), runs_root() / reference):
         if (folder / "run.json").is_file():
-            return Run(folder.absolute())
+            return Run(folder.resolve())
     for run in all_runs():
-        if run.read("run.json").get("mlflow", {}).get("run_id") == reference:
-            return run
+        with suppress(RunError):  # another run's damage is not this one's
+            if run.mlflow_id == reference:
+                return run
     known = ", ".join(run.name for run, _ in zip(all_runs(), range(5), strict=False))
     raise RunError(f"{reference}: no such run in {runs_root()}" + (f"; the newest are {known}" if known else ""))

@@ -18,9 +18,7 @@ def resolved(config: RunConfig, cohort: Cohort, changes: Mapping[str, Any] | Non
 def prepare(cohort: Cohort, config: RunConfig, store: Path) -> Prepared:
     """Training and validation patients in the store."""
     data = config.data
-    split = split_by_patient(
-        cohort, validation=data.validation_fraction, test=data.test_fraction, seed=config.seed
-    )
+    split = split_by_patient(cohort, validation=data.validation_fraction, test=data.test_fraction, seed=config.seed)
     cases = cohort.of_patients((*split.train, *split.validation))
     folders = {case.id: prepare_case(store, case, data, content_hash(case)) for case in cases}
     return Prepared(by_part(cohort, split, folders))

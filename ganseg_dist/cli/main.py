@@ -6,26 +6,37 @@ import errno
 import os
 import sys
 
+import click
 import typer
 
 from ganseg_dist import __version__
 from ganseg_dist.cli import calibrate, check, evaluate, export, phantom, predict, prepare, report, train
 from ganseg_dist.errors import GansegError
 
+INTERRUPTED = 130
+REFUSED_WRITES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+
 app = typer.Typer(
     name="ganseg",
     help="""GAN-assisted segmentation of tumours in medical images.
 
-    A first run:  ganseg check DATA,  ganseg train ganet_seg_small --data DATA,  ganseg evaluate RUN --data DATA.
+    A first run, on synthetic images:
+
+    [bold]ganseg phantom cohort[/bold]
+
+    [bold]ganseg train ganet_seg_debug --data cohort --run-name first[/bold]
+
+    [bold]ganseg evaluate first --data cohort[/bold]
 
     RUN is a run's name, its folder or its MLflow id. Runs are kept in ./runs, or where GANSEG_RUNS says.
+
     Exit codes: 0 done; 1 the data, the run or the machine needs attention; 2 wrong usage; 130 interrupted.""",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
-for command in (check, phantom, prepare, train, evaluate, calibrate, predict, export, report):
+for command in (phantom, check, prepare, train, calibrate, evaluate, predict, export, report):  # as they are met
     name = command.__name__.rsplit(".", 1)[-1]
     app.command(name)(getattr(command, name))
 
@@ -47,19 +58,35 @@ def main() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
-        app()
+        code = app(prog_name="ganseg", standalone_mode=False) or 0
     except GansegError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on from the last checkpoint", 130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx is not None else "ganseg"
+        _fail(f"{error.format_message().rstrip('.')}; see: {command} --help", error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        code = INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except MemoryError:
+        _fail("memory: this machine has too little for these images; use a larger one or smaller files", 1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM):
-            raise
-        place = error.filename or "the disk"
-        _fail(f"{place}: cannot be written ({error.strerror}); free space or choose another folder", 1)
+        _fail(_of_the_machine(error), 1)
+    if code == INTERRUPTED:
+        _fail("interrupted; the same command, started again, goes on from what is finished", INTERRUPTED)
+    sys.exit(code)
+
+
+def _of_the_machine(error: OSError) -> str:
+    """One line for what the operating system refused."""
+    place, why = error.filename or "this machine", error.strerror or error
+    if error.errno in REFUSED_WRITES:
+        return f"{place}: cannot be written or read ({why}); free space, mend its permissions or choose another folder"
+    return f"{place}: cannot be used ({why}); check the path"
 
 
 def _fail(message: str, code: int) -> None:

@@ -11,7 +11,10 @@ from ganseg_dist.cli import show
 
 def predict(
     run: str = typer.Argument(help="A run's name, folder or MLflow id, or a folder made by ganseg export."),
-    source: Path = typer.Argument(metavar="INPUT", help="A cohort in any layout, a CSV manifest, or one file."),
+    source: Path = typer.Argument(
+        metavar="INPUT",
+        help="A cohort or one case folder, a CSV manifest, or one file with a channel for each modality.",
+    ),
     out: Path = typer.Option(..., help="Folder to write masks into."),
     probability: bool = typer.Option(False, "--probability", help="Also each region's probability."),
     anomaly: bool = typer.Option(False, "--anomaly", help="Also the discriminator's anomaly map."),
@@ -26,14 +29,16 @@ def predict(
     """
     from ganseg_dist.cli.models import model_folder
     from ganseg_dist.data.scan import load_scan
-    from ganseg_dist.errors import DataError
+    from ganseg_dist.errors import ConfigError, DataError
     from ganseg_dist.inference.inputs import read_inputs
     from ganseg_dist.inference.outputs import Extras, write_case
     from ganseg_dist.inference.predictor import Predictor
     from ganseg_dist.report.overlay import write_overlay
 
     predictor = Predictor.load(model_folder(run), "cuda" if gpu else "cpu")
-    cases = read_inputs(source, predictor.modalities, layout)
+    if (anomaly or reconstruction) and not predictor.config.system.gan:
+        raise ConfigError(f"--anomaly, --reconstruction: {run} is a plain U-Net; they need a model with a GAN")
+    cases = read_inputs(source, predictor.modalities, layout, predictor.channels)
     extras = Extras(probability, anomaly, reconstruction)
     failed: list[str] = []
     written: list[Path] = []
@@ -53,4 +58,5 @@ def predict(
     for problem in failed:
         typer.echo(f"error: {problem}", err=True)
     if failed:
-        raise typer.Exit(1)
+        left_out = f"{len(failed)} of {len(cases)} case(s) could not be predicted; the others are in {out}"
+        raise DataError(left_out if written else f"{source}: {left_out.partition(';')[0]}; see above")

@@ -6,8 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
+
+WIDEST = 1000
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -24,7 +28,7 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
             last = (done, total)
 
         yield remember
-        err.print(f"{title}: {last[0]} of {last[1]}")
+        err.print(f"{title}: {last[0]} of {last[1]}", markup=False)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err) as progress:
@@ -37,10 +41,26 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout: first column left, the others right."""
-    shown = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    """A table on stdout: first column left, the others right. No figure is ever cut off.
+
+    A terminal too narrow for it gets a block of lines a row instead.
+    """
+    shown = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(header):
         shown.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
-        shown.add_row(*row)
-    out.print(shown)
+        shown.add_row(*map(Text, row))
+    width = Measurement.get(out, out.options.update(max_width=WIDEST), shown).maximum
+    if out.is_terminal and width > out.width:
+        _as_blocks(title, header, rows)
+    else:
+        out.print(shown, width=max(width, len(title)))
+
+
+def _as_blocks(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    longest = max(len(name) for name in header)
+    out.print(title, style="italic", markup=False)
+    for row in rows:
+        out.print(row[0], style="bold", markup=False)
+        for name, cell in zip(header[1:], row[1:], strict=True):
+            out.print(f"  {name:{longest}} {cell}", markup=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_curve
 
-from ganseg_dist.atomic import write_json, write_text
+from ganseg_dist.atomic import whole_folder, write_json, write_text
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.preprocess import REGION_LABELS
 from ganseg_dist.data.scan import Labels, Scan, Volume, load_scan
@@ -78,15 +77,19 @@ def evaluate(
 ) -> Evaluation:
     """Score every arm on every case; the first arm is the one whose slices and pictures are kept.
 
+    Only regions that the labels of every case can tell apart are scored.
+
     Raises DataError when a case cannot be read or has no mask.
     """
+    known = [region for region in REGION_LABELS if all(region in case.regions for case in cases)]
     result = Evaluation(part, {arm.name: [] for arm in arms}, {arm.name: arm.kind for arm in arms})
     for index, case in enumerate(cases):
         for position, arm in enumerate(arms):
             scan = load_scan(case, arm.modalities)
             predicted, said = arm.segment(scan)
-            truth = region_masks(scan, arm.regions)
-            scores = case_scores(predicted, truth, arm.regions, scan.grid.spacing_mm)
+            regions = [region for region in arm.regions if region in known]
+            predicted = predicted[[arm.regions.index(region) for region in regions]]
+            scores = case_scores(predicted, region_masks(scan, regions), regions, scan.grid.spacing_mm)
             result.rows[arm.name].append(CaseRow(case.id, case.patient, case.site, scores))
             if position == 0 and said is not None:
                 _keep_slices(result, case, said, scores[f"{arm.regions[0]}/dice"])
@@ -125,19 +128,22 @@ def summarise(result: Evaluation, predictor: Predictor) -> dict[str, Any]:
 
 
 def save_evaluation(folder: Path, result: Evaluation, predictor: Predictor) -> dict[str, Any]:
-    """Write cases.csv, summary.json, thresholds.csv and gallery.npz; returns the summary."""
+    """Write cases.csv, summary.json, thresholds.csv and gallery.npz in place of earlier ones; returns the summary.
+
+    Raises GansegError when the disk refuses, and leaves the earlier ones.
+    """
     summary = summarise(result, predictor)
-    folder.mkdir(parents=True, exist_ok=True)
     main = next(iter(result.rows))
-    write_text(folder / "cases.csv", _csv([_flat(row) for row in result.rows[main]]))
-    for arm, rows in result.rows.items():
-        if arm != main:
-            slug = "".join(letter if letter.isalnum() else "-" for letter in arm.lower()).strip("-")
-            write_text(folder / f"cases-{slug}.csv", _csv([_flat(row) for row in rows]))
-    if summary["detection"] is not None:
-        write_text(folder / "thresholds.csv", _csv(summary["detection"]["rows"]))
-    _save_gallery(folder / "gallery.npz", result.pictures)
-    write_json(folder / "summary.json", summary)
+    with whole_folder(folder) as unfinished:
+        write_text(unfinished / "cases.csv", _csv([_flat(row) for row in result.rows[main]]))
+        for arm, rows in result.rows.items():
+            if arm != main:
+                slug = "".join(letter if letter.isalnum() else "-" for letter in arm.lower()).strip("-")
+                write_text(unfinished / f"cases-{slug}.csv", _csv([_flat(row) for row in rows]))
+        if summary["detection"] is not None:
+            write_text(unfinished / "thresholds.csv", _csv(summary["detection"]["rows"]))
+        _save_gallery(unfinished / "gallery.npz", result.pictures)
+        write_json(unfinished / "summary.json", summary)
     return summary
 
 
@@ -245,9 +251,7 @@ def _save_gallery(file: Path, pictures: Sequence[Picture]) -> None:
         arrays |= {f"{k}/{name}": values for name, values in picture.arrays.items()}
         index.append({"k": k, "case": picture.case, "rank": rank, "slice": picture.slice, "dice": picture.dice})
     arrays["index"] = np.array(json.dumps(index))
-    with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".npz", delete=False) as unfinished:
-        np.savez_compressed(unfinished, **arrays)  # type: ignore[arg-type]
-    Path(unfinished.name).replace(file)
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def _flat(row: CaseRow) -> dict[str, Any]:

@@ -17,12 +17,13 @@ from torch import Tensor
 from ganseg_dist import __version__
 from ganseg_dist.atomic import whole_folder, write_json, write_text
 from ganseg_dist.config import RunConfig
-from ganseg_dist.errors import RunError
+from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import System
 
 FORMAT = 1
 WEIGHTS = "networks.safetensors"
+MEND = "export or train the model again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,41 +61,62 @@ def write_model(
         write_json(unfinished / "model.json", description)
 
 
-def load_model(folder: Path) -> tuple[RunConfig, System, Thresholds]:
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What a model folder holds."""
+
+    config: RunConfig
+    system: System
+    """On the CPU, in evaluation mode, its weights frozen."""
+    thresholds: Thresholds
+    channels: tuple[str, ...]
+    """Modalities in the order of the channels of the files it learnt from; empty where they had one channel each."""
+
+
+def load_model(folder: Path) -> Model:
     """Raises RunError naming the file that is missing, damaged or of another version."""
     description = _read(folder / "model.json")
     if description.get("format") != FORMAT:
         raise RunError(
             f"{folder / 'model.json'}: model format {description.get('format')}; this version reads {FORMAT}"
         )
-    config = RunConfig.load(folder / "config.json")
+    config = _read_config(folder / "config.json")
     system = build_system(config)
-    weights = read_weights(folder, description["weights"])
+    weights = read_weights(folder, description.get("weights"))
     for name, network in system.networks.items():
         own = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
         try:
             network.load_state_dict(own)
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise RunError(f"{folder / WEIGHTS}: does not fit its config.json ({reason})") from None
+        except RuntimeError:
+            raise RunError(
+                f"{folder / WEIGHTS}: its {name} does not fit config.json; {MEND}, with the version that made it"
+            ) from None
         network.eval().requires_grad_(False)
-    return config, system, read_thresholds(folder)
+    return Model(config, system, read_thresholds(folder), tuple(description.get("channels") or ()))
 
 
-def read_weights(folder: Path, digest: str) -> dict[str, Tensor]:
+def read_weights(folder: Path, digest: str | None) -> dict[str, Tensor]:
     """The networks' tensors as `network.parameter`. Raises RunError when the file is damaged."""
     file = folder / WEIGHTS
     try:
         if _digest(file) != digest:
-            raise RunError(f"{file}: is damaged (its digest differs from model.json); export or train it again")
+            raise RunError(f"{file}: is damaged (its digest differs from model.json); {MEND}")
         return load_file(file)
     except (OSError, SafetensorError):
-        raise RunError(f"{file}: is missing or damaged; export or train it again") from None
+        raise RunError(f"{file}: is missing or damaged; {MEND}") from None
 
 
 def read_thresholds(folder: Path) -> Thresholds:
-    """The model's operating points."""
-    return Thresholds(**_read(folder / "thresholds.json"))
+    """The model's operating points. Raises RunError when the file is not what `ganseg calibrate` writes."""
+    file = folder / "thresholds.json"
+    try:
+        thresholds = Thresholds(**_read(file))
+        sound = all(0 <= value <= 1 for value in thresholds.regions.values())
+    except (TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise RunError(f"{file}: holds no thresholds in [0, 1]; run ganseg calibrate, or {MEND}")
+    return thresholds
 
 
 def is_model_folder(folder: Path) -> bool:
@@ -102,13 +124,23 @@ def is_model_folder(folder: Path) -> bool:
     return (folder / "model.json").is_file()
 
 
-def _read(file: Path) -> Any:
+def _read_config(file: Path) -> RunConfig:
     try:
-        return json.loads(file.read_text())
+        return RunConfig.from_json(json.dumps(_read(file)), str(file))
+    except ConfigError as error:
+        raise RunError(f"{error}; {MEND}") from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError(f"{file}: is missing; a model folder has one") from None
-    except (OSError, json.JSONDecodeError) as error:
-        raise RunError(f"{file}: cannot be read ({error})") from None
+        raise RunError(f"{file}: is missing; {MEND}") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file}: is not readable JSON ({error}); {MEND}") from None
+    if not isinstance(value, dict):
+        raise RunError(f"{file}: is not a JSON object; {MEND}")
+    return value
 
 
 def _digest(file: Path) -> str:

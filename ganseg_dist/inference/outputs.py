@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ganseg_dist.atomic import write_file
 from ganseg_dist.data.cohort import BRATS_LABELS, Case
 from ganseg_dist.data.preprocess import restore
 from ganseg_dist.data.scan import is_nifti
@@ -57,11 +55,11 @@ def write_case(
     """Write one case's mask and extras; returns the files, the mask first.
 
     NIfTI in, NIfTI out with the source's affine, header and shape. A single picture gives a PNG; a stack of
-    pictures gives a folder of PNGs named as the slices. Raises DataError for an extra that the model cannot give.
+    pictures gives a folder of PNGs named as the slices. Raises DataError for a case whose name is no file name.
     """
+    if case.id in ("", ".", "..") or "/" in case.id or "\\" in case.id:
+        raise DataError(f"case {case.id!r}: its name cannot name a file; give it another in a CSV manifest")
     said = prediction.on_prepared
-    if (extras.anomaly or extras.reconstruction) and said.anomaly is None:
-        raise DataError(f"{case.id}: --anomaly and --reconstruction need a model with a GAN; this one is a plain U-Net")
     volumes: dict[str, npt.NDArray[Any]] = {"mask": label_map(prediction, predictor, case)}
     if extras.probability:
         for region, volume in zip(predictor.regions, prediction.probability, strict=True):
@@ -76,6 +74,7 @@ def write_case(
     source = next(iter(case.images.values())).files
     if is_nifti(source[0]):
         return tuple(_write_nifti(out / f"{case.id}_{name}.nii.gz", source[0], v) for name, v in volumes.items())
+    volumes["mask"] *= 255 if predictor.regions == ("wt",) else 1  # black and white, or label values
     return tuple(file for name, v in volumes.items() for file in _write_pictures(out, case.id, name, source, v))
 
 
@@ -88,7 +87,7 @@ def _write_nifti(path: Path, source: Path, volume: npt.NDArray[Any]) -> Path:
         header.set_data_shape(volume.shape)
     image = type(like)(volume, like.affine, header)
     image.header["cal_max"] = image.header["cal_min"] = 0  # a viewer's window for the source hides a mask
-    _replace(path, lambda unfinished: nib.save(image, unfinished))
+    write_file(path, lambda unfinished: nib.save(image, unfinished))
     return path
 
 
@@ -97,31 +96,15 @@ def _write_pictures(out: Path, case: str, name: str, source: tuple[Path, ...], v
     for index, file in enumerate(source):
         plane = volume[..., index]
         picture = _as_picture(name, plane)
-        path = out / f"{file.stem}_{name}.png" if len(source) == 1 else out / case / f"{file.stem}_{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, picture.save)
+        path = out / f"{case}_{name}.png" if len(source) == 1 else out / case / f"{file.stem}_{name}.png"
+        write_file(path, picture.save)
         written.append(path)
     return written
 
 
 def _as_picture(name: str, plane: npt.NDArray[Any]) -> Image.Image:
-    """Masks of one region as 0/255, label maps as they are, everything else scaled to 0..255."""
+    """Masks as they are, everything else scaled to 0..255."""
     if name == "mask":
-        return Image.fromarray(plane * 255 if plane.max(initial=0) <= 1 else plane)
+        return Image.fromarray(plane)
     lowest = -1.0 if name.startswith("healthy") else 0.0
     return Image.fromarray(np.clip((plane - lowest) / (1 - lowest) * 255 + 0.5, 0, 255).astype(np.uint8))
-
-
-def _replace(path: Path, save: Callable[[Path], object]) -> None:
-    """Write beside, then rename: an interrupted prediction leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    suffix = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
-    descriptor, unfinished = tempfile.mkstemp(prefix=".", suffix=suffix, dir=path.parent)
-    os.close(descriptor)
-    try:
-        save(Path(unfinished))
-        Path(unfinished).chmod(0o644)
-        Path(unfinished).replace(path)
-    except BaseException:
-        Path(unfinished).unlink(missing_ok=True)
-        raise

@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ganseg_dist.config import RunConfig
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.preprocess import PreparedScan, prepare_scan, restore
 from ganseg_dist.data.scan import Grid, Scan, Volume
-from ganseg_dist.inference.model_folder import Thresholds, load_model
-from ganseg_dist.systems.base import System
+from ganseg_dist.errors import RunError
+from ganseg_dist.inference.model_folder import Model, load_model
 
 SLICES_AT_ONCE = 16
 
@@ -48,19 +47,28 @@ class CasePrediction:
     on_prepared: PreparedPrediction
 
 
+def usable_device(name: str) -> torch.device:
+    """The device. Raises RunError when it is a GPU that PyTorch cannot use here."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RunError("GPU: PyTorch finds none on this machine; leave out --gpu or --gpus")
+    return torch.device(name)
+
+
 class Predictor:
     """A model ready to predict."""
 
-    def __init__(self, config: RunConfig, system: System, thresholds: Thresholds, device: str = "cpu") -> None:
-        self.config, self.system, self.thresholds = config, system, thresholds
-        self.device = torch.device(device)
-        for network in system.networks.values():
+    def __init__(self, model: Model, device: str = "cpu") -> None:
+        """Raises RunError when the device is a GPU that this machine does not have."""
+        self.config, self.system, self.thresholds = model.config, model.system, model.thresholds
+        self.channels = model.channels
+        self.device = usable_device(device)
+        for network in self.system.networks.values():
             network.to(self.device)
 
     @classmethod
     def load(cls, model_folder: Path, device: str = "cpu") -> Predictor:
         """From a model folder. Raises RunError when it is incomplete or damaged."""
-        return cls(*load_model(model_folder), device=device)
+        return cls(load_model(model_folder), device)
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -31,12 +31,20 @@ def resolve(config: RunConfig, cohort: Cohort, healthy: Cohort | None = None) ->
         ("regions", config.data.regions, cohort.regions),
     ):
         if not there:
-            missing = "masks" if field == "regions" else "modality that all cases share"
-            raise DataError(f"{cohort.root}: has no {missing}; training needs one")
+            missing = "masks to learn from" if field == "regions" else "modality that all cases share"
+            raise DataError(f"{cohort.root}: has no {missing}; add the files, or leave out the cases without")
         strangers = [name for name in asked or () if name not in there]
         if strangers:
             raise ConfigError(f"data.{field}: {strangers[0]} is not in {cohort.root}, which has {', '.join(there)}")
+        if asked is not None and len(set(asked)) < len(asked):
+            raise ConfigError(f"data.{field}: {', '.join(asked)} names one twice; name each once")
         changes[f"data.{field}"] = list(asked or there)
+    if changes["data.regions"][0] != "wt":
+        raise ConfigError(f"data.regions: {', '.join(changes['data.regions'])}: wt must come first; the GAN judges it")
+    strangers = [name for name in config.system.healthy_modalities or () if name not in changes["data.modalities"]]
+    if strangers:
+        among = ", ".join(changes["data.modalities"])
+        raise ConfigError(f"system.healthy_modalities: {strangers[0]} is not among the run's modalities {among}")
     if config.system.reading == "paper":
         changes |= {"data.enhance": "paper", "data.blank_rate": 0.0}
     if healthy is not None:
@@ -81,30 +89,38 @@ def by_part(cohort: Cohort, split: Split, folders: dict[str, Path]) -> dict[str,
     }
 
 
-def open_run(name: str, config: RunConfig, cohort: Cohort, found: Preflight, **facts: Any) -> tuple[Run, Split]:
-    """The run of this name: made now, or found unfinished with the same config and data, and then resumed.
+def planned_run(name: str, config: RunConfig, cohort: Cohort, found: Preflight) -> tuple[Run, Split]:
+    """The run that this name, config and data would begin, or go on with; nothing is written.
 
-    Raises RunError when the name stands for another config, other data, or a finished run.
+    Raises RunError when the name stands for another config, other data, or a finished run, and DataError when
+    there are too few patients to split.
     """
     run = named_run(name)
-    data = fingerprint(cohort, found)
+    if not (run.folder / "run.json").exists():
+        fractions = config.data
+        return run, split_by_patient(
+            cohort, validation=fractions.validation_fraction, test=fractions.test_fraction, seed=config.seed
+        )
+    if run.finished:
+        raise RunError(f"{name}: is finished; choose another --run-name, or see it with: ganseg report {name}")
+    if run.config() != config:
+        raise RunError(
+            f"{name}: was started with another config ({_first_difference(run.config(), config)}); "
+            "choose another --run-name"
+        )
+    if run.read("data.json")["cases"] != fingerprint(cohort, found)["cases"]:
+        raise RunError(f"{name}: was started on other data; choose another --run-name")
+    return run, run.split()
+
+
+def open_run(name: str, config: RunConfig, cohort: Cohort, found: Preflight, **facts: Any) -> tuple[Run, Split]:
+    """The planned run, its folder made where it is new. Raises as `planned_run` does."""
+    run, split = planned_run(name, config, cohort, found)
     if (run.folder / "run.json").exists():
-        if run.finished:
-            raise RunError(f"{name}: is finished; choose another --run-name, or see it with: ganseg report {name}")
-        if run.config() != config:
-            raise RunError(
-                f"{name}: was started with another config ({_first_difference(run.config(), config)}); "
-                "choose another --run-name"
-            )
-        if run.read("data.json")["cases"] != data["cases"]:
-            raise RunError(f"{name}: was started on other data; choose another --run-name")
-        return run, run.split()
-    split = split_by_patient(
-        cohort, validation=config.data.validation_fraction, test=config.data.test_fraction, seed=config.seed
-    )
+        return run, split
     write_text(run.folder / "config.json", config.to_json())
     run.write("split.json", split.to_dict())
-    run.write("data.json", data)
+    run.write("data.json", fingerprint(cohort, found))
     run.write("run.json", {
         "name": name,
         "recipe": config.recipe,
@@ -121,20 +137,28 @@ def open_run(name: str, config: RunConfig, cohort: Cohort, found: Preflight, **f
 
 def fingerprint(cohort: Cohort, found: Preflight) -> dict[str, Any]:
     """What the run learnt from: every case with its content hash, and what was left out and why."""
-    left_out = set(found.cohort.cases) - set(cohort.cases) if len(found.cohort.cases) != len(cohort.cases) else set()
-    excluded = {case.id for case in left_out}
+    excluded = {case.id for case in found.cohort.cases} - {case.id for case in cohort.cases}
     return {
         "root": str(cohort.root),
         "layout": cohort.layout,
         "phantom": (cohort.root / "PHANTOM.json").exists(),
         "modalities": list(cohort.modalities),
         "regions": list(cohort.regions),
+        "channels": _channels(cohort),
         "cases": [
             {"id": case.id, "patient": case.patient, "site": case.site, "content": found.contents[case.id]}
             for case in cohort.cases
         ],
         "excluded": [finding.to_dict() for finding in found.errors if finding.case in excluded],
     }
+
+
+def _channels(cohort: Cohort) -> list[str]:
+    """Modalities in the order of their channels, where a case's files hold several; else none."""
+    first = cohort.cases[0].images
+    if len({source.files for source in first.values()}) > 1 or any(source.channel is None for source in first.values()):
+        return []
+    return sorted(first, key=lambda name: first[name].channel or 0)
 
 
 def code_version() -> str | None:

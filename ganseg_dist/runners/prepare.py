@@ -126,7 +126,7 @@ def prepare_cohort(
         except GansegError as error:
             return str(error)
         except OSError as error:
-            return f"{store}: cannot be written ({error.strerror}); free space or set GANSEG_STORE"
+            return f"{store}: cannot be written ({error.strerror or error}); free space or set GANSEG_STORE"
 
     folders: dict[str, Path] = {}
     for index, outcome in mapper(prepare, wanted):

@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort, Split, split_by_patient
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import NullTracker, Tracker, Trackers
-from ganseg_dist.errors import RunError
+from ganseg_dist.errors import GansegError, RunError
 from ganseg_dist.inference.card import model_card
 from ganseg_dist.inference.model_folder import Thresholds, write_model
+from ganseg_dist.inference.predictor import usable_device
 from ganseg_dist.runners.cluster import map_on_cluster, ray_cluster
 from ganseg_dist.runners.local import train_here
 from ganseg_dist.runners.plan import Prepared, by_part, open_run, resolve
 from ganseg_dist.runners.prepare import Mapper, Preflight, map_here, preflight, prepare_cohort, usable_cohort
 from ganseg_dist.runners.ray_train import train_on_ray
-from ganseg_dist.runs import Run, find_run, named_run
+from ganseg_dist.runs import Run, find_run, named_run, runs_root
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_tracking
 
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 """Opens a progress bar with a title; its value is called with (done, total)."""
+
+LONGEST_STEM = 90
+"""Characters of a made-up name before its number: a run's name may have 100."""
+GO_ON = "free space and start the same command again: it goes on from the last whole checkpoint"
 
 
 @contextmanager
@@ -67,19 +75,22 @@ class TrainingRequest:
     @classmethod
     def of_run(cls, run: Run) -> TrainingRequest:
         """The request that made a run."""
-        if not (run.folder / "config.json").exists():
-            raise RunError(f"{run.folder}: holds no config.json; it cannot be resumed")
-        asked = run.read("run.json")["request"]
-        asked["data"] = Path(asked["data"])
-        asked["healthy"] = None if asked["healthy"] is None else Path(asked["healthy"])
-        return cls(run.config(), run_name=run.name, **asked)
+        try:
+            asked = run.description()["request"]
+            asked["data"] = Path(asked["data"])
+            asked["healthy"] = None if asked["healthy"] is None else Path(asked["healthy"])
+            return cls(run.config(), run_name=run.name, **asked)
+        except (KeyError, TypeError):
+            file = run.folder / "run.json"
+            raise RunError(f"{file}: does not say what was asked for; start the training command again") from None
 
     def name(self) -> str:
         """The asked name, or one made of recipe and data that is not taken by a finished run."""
         if self.run_name is not None:
             return self.run_name
-        stem = self.data.absolute()
-        base = f"{self.config.recipe}-{stem.stem if stem.suffix == '.csv' else stem.name}"
+        place = self.data.resolve()
+        stem = place.stem if place.suffix.lower() == ".csv" else place.name
+        base = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{self.config.recipe}-{stem}")[:LONGEST_STEM]
         names = (base if count == 1 else f"{base}-{count}" for count in range(1, 10_000))
         return next(name for name in names if not named_run(name).finished)
 
@@ -109,13 +120,15 @@ def plan_training(request: TrainingRequest, *, mapper: Mapper = map_here, bar: B
 def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar: Bar = no_bar) -> Run:
     """Train until the run is finished; interrupted and called again, it goes on."""
     started = time.monotonic()
+    if request.gpus and request.local:
+        usable_device("cuda")
     name = request.name()
     with nullcontext() if request.local else ray_cluster():
         mapper = map_here if request.local else map_on_cluster
         plan = plan_training(request, mapper=mapper, bar=bar)
         run, split = open_run(name, plan.config, plan.cohort, plan.found, request=request.to_dict(),
                               workers=request.workers, device="cuda" if request.gpus else "cpu")  # fmt: skip
-        earlier = float(run.read("run.json")["seconds"])
+        earlier = float(run.description().get("seconds") or 0.0)
         prepared = _prepare(plan, split, mapper, bar)
         tracked = open_tracking(run)
         run.describe(status="training", mlflow=tracked.to_dict())
@@ -123,7 +136,8 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
         try:
             checkpoint = _train(run, plan.config, prepared, request, tracked, tracker)
         except BaseException as error:
-            run.describe(status="interrupted", seconds=earlier + time.monotonic() - started, error=_one_line(error))
+            with suppress(GansegError):  # a full disk has said enough
+                run.describe(status="interrupted", seconds=earlier + time.monotonic() - started, error=_one_line(error))
             tracked.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
     finish_run(run, checkpoint, seconds=earlier + time.monotonic() - started)
@@ -137,11 +151,17 @@ def finish_run(run: Run, checkpoint: Path, *, seconds: float) -> None:
     position = json.loads((checkpoint / "state.json").read_text())["position"]
     run.write("history.json", position["history"])
     config, data = run.config(), run.read("data.json")
-    facts = {"phantom": data["phantom"], "run": run.name, "patients": len({case["patient"] for case in data["cases"]})}
-    run.describe(status="finished", seconds=seconds, error=None)
-    card = model_card(config, data, run.split(), position["history"], run.read("run.json"))
+    facts = {
+        "phantom": data["phantom"],
+        "run": run.name,
+        "patients": len({case["patient"] for case in data["cases"]}),
+        "channels": data.get("channels", []),
+    }
+    run.describe(seconds=seconds, error=None)
+    card = model_card(config, data, run.split(), position["history"], run.description())
     weights = checkpoint / "networks.safetensors"
     write_model(run.model, config, weights, card=card, facts=facts, thresholds=Thresholds())
+    run.describe(status="finished")  # last: a finished run has a model
 
 
 def _train(
@@ -160,6 +180,8 @@ def _train(
     logged = MLflowTracker.of(tracked)
     try:
         train_here(run, config, prepared, Trackers(shown, logged), gpu=request.gpus)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{run.checkpoints}: training stopped ({_one_line(error)}); {GO_ON}") from None
     finally:
         logged.close()
     newest = FolderCheckpoints(run.checkpoints).latest()
@@ -197,6 +219,8 @@ def resumed(reference: str) -> TrainingRequest:
     run = find_run(reference)
     if run.finished:
         raise RunError(f"{run.name}: is finished already; see it with: ganseg report {run.name}")
+    if run.folder.parent != runs_root().resolve():
+        raise RunError(f"{run.folder}: is not in {runs_root()}; resume it with GANSEG_RUNS={run.folder.parent}")
     return TrainingRequest.of_run(run)
 
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from tests.data.cohorts import MODALITIES, brain
 from scipy import ndimage
 
 from ganseg_dist.data.alignment import better_moves
+from tests.data.cohorts import MODALITIES, brain
 
 
 def volumes(patient, **kind):

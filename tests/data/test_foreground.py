@@ -2,13 +2,13 @@ import time
 
 import numpy as np
 import pytest
-from tests.data.cohorts import MODALITIES, brain
 from scipy import ndimage
 
 from ganseg_dist.data.cohort import Source
 from ganseg_dist.data.foreground import foreground, is_skull_stripped
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan, load_volume
+from tests.data.cohorts import MODALITIES, brain
 
 
 def stacked(patient, **kind):

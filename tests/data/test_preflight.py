@@ -5,10 +5,21 @@ import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
-from tests.data.cohorts import AFFINE, SHAPE, brain, read_rows, save, voxels, write_brats, write_kaggle, write_manifest, write_rows
 
 from ganseg_dist.data.preflight import CaseReport, check_case, check_cohort, expected_modalities, preflight
 from ganseg_dist.data.readers import read_cohort
+from tests.data.cohorts import (
+    AFFINE,
+    SHAPE,
+    brain,
+    read_rows,
+    save,
+    voxels,
+    write_brats,
+    write_kaggle,
+    write_manifest,
+    write_rows,
+)
 
 PATIENTS = ("ada", "ben", "cleo", "dan")
 

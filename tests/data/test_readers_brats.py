@@ -1,9 +1,9 @@
 import numpy as np
-from tests.data.cohorts import FILES_2023, MODALITIES, brain, write_brats
 
 from ganseg_dist.data.cohort import BRATS_REGIONS, UNKNOWN_SITE
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
+from tests.data.cohorts import FILES_2023, MODALITIES, brain, write_brats
 
 
 def test_2020_names(tmp_path):

@@ -2,12 +2,12 @@ import json
 
 import numpy as np
 import pytest
-from tests.data.cohorts import brain, save, write_decathlon, write_nnunet
 
 from ganseg_dist.data.cohort import BINARY_REGIONS, BRATS_REGIONS, UNKNOWN_SITE
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import DataError
+from tests.data.cohorts import brain, save, write_decathlon, write_nnunet
 
 
 def test_decathlon_channels_and_tissues(tmp_path):

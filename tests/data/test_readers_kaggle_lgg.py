@@ -1,8 +1,8 @@
 import numpy as np
-from tests.data.cohorts import SHAPE, brain, write_kaggle
 
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
+from tests.data.cohorts import SHAPE, brain, write_kaggle
 
 CASES = ("TCGA_CS_4941_19960909", "TCGA_HT_A4MU_20030903")
 

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import tifffile
-from tests.data.cohorts import MODALITIES, brain, save, write_brats, write_manifest, write_rows
 
 from ganseg_dist.data.cohort import BRATS_REGIONS, UNKNOWN_SITE
 from ganseg_dist.data.readers import READERS, read_cohort
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import DataError
+from tests.data.cohorts import MODALITIES, brain, save, write_brats, write_manifest, write_rows
 
 
 def test_rows_become_cases_in_their_order(tmp_path):

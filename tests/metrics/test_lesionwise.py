@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from tests.metrics.plain_lesionwise import plain_lesionwise
 from scipy.ndimage import gaussian_filter
 
 from ganseg_dist.metrics.lesionwise import LesionScores, lesionwise_scores, paper_lesionwise_dice
+from tests.metrics.plain_lesionwise import plain_lesionwise
 
 SHAPE = (48, 40, 32)
 MM = (1.0, 1.0, 1.0)

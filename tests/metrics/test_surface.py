@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from tests.metrics.plain_lesionwise import plain_hd95
 from scipy.ndimage import gaussian_filter
 
 from ganseg_dist.metrics.surface import hd95, surface_voxels
+from tests.metrics.plain_lesionwise import plain_hd95
 
 
 def blobs(seed, shape):

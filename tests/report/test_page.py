@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_runs import finished_run, just_trained_run, picture_run, plain_unet_run
+from tests.report.made_runs import finished_run, just_trained_run, picture_run, plain_unet_run
 
 from ganseg_dist.errors import RunError
 from ganseg_dist.report import write_report

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from ganseg_dist.inference.model_folder import Thresholds, write_model
 from ganseg_dist.recipes import recipe
 from ganseg_dist.runs import Run, named_run
 from ganseg_dist.systems import build_system
+from ganseg_dist.tracking.connection import connect
 
 SMALL = {
     "data.modalities": ["t1", "flair"],
@@ -20,8 +22,16 @@ SMALL = {
 }
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite store that is set up: doing so takes seconds, and one test in another store does it anew."""
+    database = tmp_path_factory.mktemp("store") / "mlflow.db"
+    connect(f"sqlite:///{database}").search_experiments()
+    return database
+
+
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A finished run's folder, with an untrained model."""
     monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -29,6 +39,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path / "elsewhere")
     run = named_run("first")
     run.folder.mkdir(parents=True)
+    shutil.copy(empty_store, tmp_path / "runs" / "mlflow.db")
     config = override(recipe("ganet_seg_debug"), SMALL)
     (run.folder / "config.json").write_text(config.to_json())
     run.write("split.json", {"train": ["p0"], "validation": ["p1"], "test": []})

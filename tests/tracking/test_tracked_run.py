@@ -94,6 +94,7 @@ def test_no_password_is_saved_with_the_run():
 
 @pytest.mark.slow
 def test_several_first_users_at_once_do_not_spoil_a_new_store(run):
+    (runs_root() / "mlflow.db").unlink()
     code = "from ganseg_dist.runs import *; from ganseg_dist.tracking.tracked_run import *; "
     code += "assert open_tracking(named_run('first')).run_id"
     starts = [subprocess.Popen([sys.executable, "-c", code], env=os.environ) for _ in range(4)]

@@ -1,0 +1,24 @@
+import pytest
+import torch
+
+from ganseg_dist.models.patch_discriminator import PatchDiscriminator
+
+
+@pytest.mark.parametrize(("widths", "side"), [((4,), 16), ((4, 8), 8), ((4, 8, 8), 4)])
+def test_a_logit_a_patch(widths, side):
+    assert PatchDiscriminator(3, widths)(torch.zeros(2, 3, 32, 32)).shape == (2, 1, side, side)
+
+
+def test_it_says_logits_and_not_probabilities():
+    torch.manual_seed(0)
+    logits = PatchDiscriminator(1, (8, 8))(10 * torch.randn(8, 1, 32, 32))
+    assert logits.min() < 0
+    assert logits.max() > 1
+
+
+def test_the_first_layer_sees_absolute_intensities():
+    """Two flat images differ only in their level: normalised at once, they would look the same."""
+    torch.manual_seed(0)
+    network = PatchDiscriminator(1, (8,))
+    dark, bright = torch.full((1, 1, 16, 16), -0.5), torch.full((1, 1, 16, 16), 0.5)
+    assert not torch.allclose(network(dark), network(bright), atol=1e-3)
