@@ -7,27 +7,34 @@ from pathlib import Path
 import typer
 
 from ganseg_dist.cli import show
+from ganseg_dist.cli.words import LAYOUT_HELP, RUN_HELP
 
 
 def calibrate(
-    run: str = typer.Argument(help="A run's name, folder or MLflow id."),
-    data: Path | None = typer.Option(None, help="The cohort it was trained on; where it was, when not given."),
-    layout: str | None = typer.Option(None, help="Layout by name; recognised when not given."),
+    run: str = typer.Argument(metavar="RUN", help=RUN_HELP),
+    data: Path | None = typer.Option(
+        None, metavar="DATA", help="The cohort it was trained on, where that has moved; the run knows where it was."
+    ),
+    layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
     gpu: bool = typer.Option(False, "--gpu", help="Predict on a GPU."),
 ) -> None:
-    """Choose each region's probability threshold by Dice, and the slice threshold by Youden's J, on validation.
+    """Choose a run's thresholds on its validation patients.
 
+    Each region's probability threshold by Dice, and the threshold that calls a slice abnormal by Youden's J.
     They are stored in the model: evaluate, predict and export use them from then on.
     """
     from ganseg_dist.cli.models import cases_of_part, finished_run
     from ganseg_dist.data.readers import read_cohort
+    from ganseg_dist.errors import ConfigError
     from ganseg_dist.inference.calibration import calibrate as choose
     from ganseg_dist.inference.calibration import save_thresholds
     from ganseg_dist.inference.predictor import Predictor
 
     found = finished_run(run)
-    request = found.read("run.json")["request"]
-    cohort = read_cohort(data or Path(request["data"]), layout or request["layout"])
+    asked = found.description().get("request", {})
+    if data is None and "data" not in asked:
+        raise ConfigError(f"{found.name}: does not say where its data was; give --data DATA")
+    cohort = read_cohort(data or Path(asked["data"]), layout or asked.get("layout"))
     cases = cases_of_part(found, cohort, "validation")
     predictor = Predictor.load(found.model, "cuda" if gpu else "cpu")
     with show.bar(f"Calibrating on {len(cases)} validation cases") as advance:

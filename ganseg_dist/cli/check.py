@@ -8,18 +8,22 @@ from pathlib import Path
 import typer
 
 from ganseg_dist.cli import show
+from ganseg_dist.cli.words import DATA_HELP, LAYOUT_HELP
 
 
 def check(
-    data: Path = typer.Argument(help="A folder in any supported layout, or a CSV manifest."),
-    layout: str | None = typer.Option(None, help="Layout by name; recognised when not given."),
-    recipe: str | None = typer.Option(None, help="Also check what this recipe needs, such as skull-stripped scans."),
+    data: Path = typer.Argument(metavar="DATA", help=DATA_HELP),
+    layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
+    recipe: str | None = typer.Option(
+        None, metavar="RECIPE", help="Also check what this recipe needs, such as skull-stripped scans."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Findings as JSON on stdout."),
     local: bool = typer.Option(True, "--local/--ray", help="In this process, or as Ray tasks over a cluster."),
 ) -> None:
-    """Check a cohort: unreadable files, shapes that disagree, NaN, strange labels, duplicates, and more.
+    """Look for what would spoil training.
 
-    One line a finding: file, problem, remedy. Exit code 1 when something would spoil training; warnings are 0.
+    Unreadable files, shapes that disagree, NaN, unknown labels, masks outside the head, duplicates and more.
+    One line a finding: file, problem, remedy. Exit code 1 when there are errors; with warnings alone it is 0.
     """
     from contextlib import nullcontext
 

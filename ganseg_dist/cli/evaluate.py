@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ganseg_dist.cli import show
+from ganseg_dist.cli.words import LAYOUT_HELP, RUN_HELP
 
 if TYPE_CHECKING:
     from ganseg_dist.runs import Run
 
 
 def evaluate(
-    run: str = typer.Argument(help="A run's name, folder or MLflow id."),
-    data: Path = typer.Option(..., help="The cohort it was trained on, or another one with --part all."),
-    part: str = typer.Option("test", help="test, validation, or all (another cohort)."),
-    beside: list[str] = typer.Option(
-        [], help="Other runs to score on the same cases; the plain U-Net arm is found by itself."
+    run: str = typer.Argument(metavar="RUN", help=RUN_HELP),
+    data: Path = typer.Option(..., metavar="DATA", help="The cohort it was trained on; with --part all, another one."),
+    part: str = typer.Option(
+        "test", metavar="PART", help="Patients to score: test, validation, or all of another cohort."
     ),
-    layout: str | None = typer.Option(None, help="Layout by name; recognised when not given."),
+    beside: list[str] = typer.Option(
+        [],
+        metavar="RUN",
+        help="Another run to score on the same cases; repeatable. The plain U-Net trained on the same split, "
+        "if there is one, is found by itself.",
+    ),
+    layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
     gpu: bool = typer.Option(False, "--gpu", help="Predict on a GPU."),
 ) -> None:
-    """Score a run on full volumes: Dice, IoU, HD95, lesion-wise scores, with 95% intervals over patients.
+    """Score a run on held-out patients, beside baselines.
 
-    Writes cases.csv, summary.json, thresholds.csv (the discriminator's table) and a gallery into the run, and
-    shows a FLAIR threshold and the plain U-Net arm beside it.
+    Dice, IoU, HD95 and lesion-wise scores on full volumes, with 95% intervals over patients; beside them a
+    threshold on FLAIR and the plain U-Net. HD95 is in mm, of pictures without spacing in pixels.
+
+    Replaces RUN/evaluation/PART: cases.csv, summary.json, thresholds.csv and a gallery for ganseg report.
     """
-    from ganseg_dist.cli.models import cases_of_part, finished_run
+    from ganseg_dist.cli.models import cases_of_part, finished_run, refuse_leak
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.errors import ConfigError
     from ganseg_dist.inference.arms import Arm, FlairThreshold, ModelArm
@@ -45,7 +54,13 @@ def evaluate(
     device = "cuda" if gpu else "cpu"
     predictor = Predictor.load(found.model, device)
     arms: list[Arm] = [ModelArm(found.name, "model", predictor)]
-    for other in [finished_run(name) for name in beside] or _plain_arms(found):
+    others = [finished_run(name) for name in beside]
+    names = [found.name, *(other.name for other in others)]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--beside {', '.join(beside)}: two runs have one name; name each run once")
+    for other in others:
+        refuse_leak(other, cases)
+    for other in others or _plain_arms(found):
         arms.append(ModelArm(other.name, "comparison", Predictor.load(other.model, device)))
     flair = FlairThreshold.fitted(cohort.of_patients(found.split().train), predictor.config.data)
     if flair is not None and "flair" in cohort.modalities:
@@ -60,18 +75,21 @@ def evaluate(
 
 def _plain_arms(run: Run) -> list[Run]:
     """The newest finished plain U-Net run on the same data, split and seed, if there is one."""
+    from ganseg_dist.errors import RunError
     from ganseg_dist.runs import all_runs
 
     if not run.config().system.gan:
         return []
+    cases, split = run.read("data.json")["cases"], run.split()
     for other in all_runs():
-        if (
-            other.finished
-            and not other.config().system.gan
-            and other.split() == run.split()
-            and other.read("data.json")["cases"] == run.read("data.json")["cases"]
-        ):
-            return [other]
+        with suppress(RunError):  # a run that is damaged is no comparison
+            if (
+                other.finished
+                and not other.config().system.gan
+                and other.split() == split
+                and other.read("data.json")["cases"] == cases
+            ):
+                return [other]
     return []
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ganseg_dist.data.cohort import Case, Cohort
+from ganseg_dist.data.store import content_hash
 from ganseg_dist.errors import DataError, RunError
 from ganseg_dist.inference.model_folder import is_model_folder
 from ganseg_dist.runs import Run, find_run
@@ -21,26 +23,52 @@ def finished_run(reference: str) -> Run:
     """A run that has a model. Raises RunError when it has not finished."""
     run = find_run(reference)
     if not is_model_folder(run.model):
-        raise RunError(f"{run.name}: has no model yet; finish it with: ganseg train --resume {run.name}")
+        how = "train again under another --run-name" if run.finished else f"finish it: ganseg train --resume {run.name}"
+        raise RunError(f"{run.name}: has no model in {run.model}; {how}")
     return run
 
 
 def cases_of_part(run: Run, cohort: Cohort, part: str) -> tuple[Case, ...]:
     """The cohort's cases of one part of the run's split, with a mask.
 
-    Raises DataError when there are none: a cohort of strangers is scored with part "all".
+    Raises DataError when there are none: a cohort of strangers is scored with part "all". Also when a case has
+    other images than the case of the same name that the run knows.
     """
     if part == "all":
         cases = cohort.cases
-        learnt_from = set(run.split().train) & set(cohort.patients)
-        if learnt_from:
-            raise DataError(f"--part all: {len(learnt_from)} of these patients trained {run.name}; use --part test")
+        refuse_leak(run, cases)
     else:
         cases = cohort.of_patients(getattr(run.split(), part))
+        _refuse_strangers(run, cases, cohort)
     masked = tuple(case for case in cases if case.mask is not None)
     if not masked:
         raise DataError(
-            f"{cohort.root}: holds no masked case of {run.name}'s {part} patients; "
-            "give the data it was trained on, or --part all for another cohort"
+            f"{cohort.root}: holds no case with a mask of {run.name}'s {part} patients; "
+            "give the data it was trained on, or evaluate another cohort with --part all"
         )
     return masked
+
+
+def refuse_leak(run: Run, cases: Sequence[Case]) -> None:
+    """Raises DataError when the run learnt from some of these patients, by name."""
+    learnt_from = {case.patient for case in cases} & {*run.split().train, *run.split().validation}
+    if learnt_from:
+        raise DataError(
+            f"{run.name}: was trained on {len(learnt_from)} of these patients, such as {min(learnt_from)}; score it "
+            "with --part test, or, if they only share their names, rename them in a CSV manifest"
+        )
+
+
+def _refuse_strangers(run: Run, cases: Sequence[Case], cohort: Cohort) -> None:
+    contents = {case["id"]: case["content"] for case in run.read("data.json")["cases"]}
+    for case in cases:
+        known = contents.get(case.id)
+        try:
+            same = known is None or known == content_hash(case)
+        except OSError:
+            continue  # loading it says what is wrong
+        if not same:
+            raise DataError(
+                f"{cohort.root}: {case.id} has other images or another mask than when {run.name} was trained; "
+                "give that data, or evaluate another cohort with --part all"
+            )

@@ -10,18 +10,21 @@ from ganseg_dist.cli import show
 
 
 def phantom(
-    out: Path = typer.Argument(help="Folder to write the cohort into."),
+    out: Path = typer.Argument(
+        metavar="DIR", help="Folder to write the cohort into: a new one, or one with a phantom of the same settings."
+    ),
     patients: int = typer.Option(12, min=1, help="Patients with a tumour."),
     sites: int = typer.Option(3, min=1, help="Hospitals; each has its own contrast, noise, bias field and resolution."),
     seed: int = typer.Option(0, min=0, help="The same seed gives the same bytes."),
     healthy: int | None = typer.Option(
         None, min=0, help="Healthy subjects besides; a quarter of the patients if not given."
     ),
-    spacing_mm: float = typer.Option(2.0, min=0.5, max=8.0, help="Voxel size."),
+    spacing_mm: float = typer.Option(2.0, min=0.5, max=8.0, help="Voxel size in mm; larger is faster."),
 ) -> None:
-    """Make a phantom cohort: real MNI152 anatomy deformed per patient, with synthetic tumours, in BraTS 2020 layout.
+    """Make a synthetic cohort to try everything on.
 
-    It is a phantom: good for trying and testing, never evidence about patients.
+    MNI152 anatomy, deformed for each patient, with synthetic tumours, as BraTS 2020 lays it out. It is a phantom:
+    good for trying and testing, never evidence about patients. Interrupted and started again, it goes on.
     """
     from ganseg_dist.data.phantom import make_phantom
 

@@ -7,25 +7,33 @@ from pathlib import Path
 import typer
 
 from ganseg_dist.cli import show
+from ganseg_dist.cli.words import LAYOUT_HELP
 
 
 def predict(
-    run: str = typer.Argument(help="A run's name, folder or MLflow id, or a folder made by ganseg export."),
+    run: str = typer.Argument(metavar="RUN", help="A run, or a folder that ganseg export made."),
     source: Path = typer.Argument(
         metavar="INPUT",
         help="A cohort or one case folder, a CSV manifest, or one file with a channel for each modality.",
     ),
-    out: Path = typer.Option(..., help="Folder to write masks into."),
-    probability: bool = typer.Option(False, "--probability", help="Also each region's probability."),
-    anomaly: bool = typer.Option(False, "--anomaly", help="Also the discriminator's anomaly map."),
-    reconstruction: bool = typer.Option(False, "--reconstruction", help="Also the healthy reconstruction, in [-1, 1]."),
-    overlays: bool = typer.Option(False, "--overlays", help="Also a picture of each case with the mask's outline."),
-    layout: str | None = typer.Option(None, help="Layout by name; recognised when not given."),
+    out: Path = typer.Option(..., metavar="DIR", help="Folder to write masks into."),
+    probability: bool = typer.Option(False, "--probability", help="Also write each region's probability, 0 to 1."),
+    anomaly: bool = typer.Option(False, "--anomaly", help="Also write the discriminator's anomaly map, 0 to 1."),
+    reconstruction: bool = typer.Option(
+        False, "--reconstruction", help="Also write the healthy reconstruction, -1 to 1."
+    ),
+    overlays: bool = typer.Option(
+        False, "--overlays", help="Also write a picture of each case with the mask's outline."
+    ),
+    layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP.replace("DATA", "INPUT")),
     gpu: bool = typer.Option(False, "--gpu", help="Predict on a GPU."),
 ) -> None:
-    """Segment every case of INPUT: NIfTI masks with the source's affine, header and shape, PNG for pictures.
+    """Segment new images.
 
-    A case that cannot be read is named and left out; the exit code is then 1.
+    NIfTI gives CASE_mask.nii.gz with the source's affine, header and shape, in its label values; pictures give PNG
+    of their size. A file's channels are in the order of the files the model learnt from; where those had one
+    channel each, in the order of the modalities on the model card. Images need no mask; one that is there is not
+    read. A case that cannot be read is named and left out; the exit code is then 1.
     """
     from ganseg_dist.cli.models import model_folder
     from ganseg_dist.data.scan import load_scan
@@ -58,5 +66,4 @@ def predict(
     for problem in failed:
         typer.echo(f"error: {problem}", err=True)
     if failed:
-        left_out = f"{len(failed)} of {len(cases)} case(s) could not be predicted; the others are in {out}"
-        raise DataError(left_out if written else f"{source}: {left_out.partition(';')[0]}; see above")
+        raise typer.Exit(1)

@@ -8,19 +8,22 @@ from pathlib import Path
 import typer
 
 from ganseg_dist.cli import show
+from ganseg_dist.cli.words import DATA_HELP, LAYOUT_HELP, SET_HELP
 
 
 def prepare(
-    data: Path = typer.Argument(help="A folder in any supported layout, or a CSV manifest."),
-    recipe: str = typer.Option("ganet_seg", help="The recipe whose data settings shape the slices."),
-    assignments: list[str] = typer.Option([], "--set", help="FIELD=VALUE, such as data.size=96."),
-    layout: str | None = typer.Option(None, help="Layout by name; recognised when not given."),
-    exclude_bad: bool = typer.Option(False, help="Go on without cases that fail the checks."),
-    local: bool = typer.Option(False, help="In this process instead of as Ray tasks."),
+    data: Path = typer.Argument(metavar="DATA", help=DATA_HELP),
+    recipe: str = typer.Option("ganet_seg", metavar="RECIPE", help="The recipe whose data settings shape the slices."),
+    assignments: list[str] = typer.Option([], "--set", metavar="FIELD=VALUE", help=SET_HELP),
+    layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
+    exclude_bad: bool = typer.Option(False, "--exclude-bad", help="Go on without cases that fail the checks."),
+    local: bool = typer.Option(False, "--local", help="In this process instead of as Ray tasks."),
 ) -> None:
-    """Reorient, resample, normalise, crop and slice every case into the memory-mapped store.
+    """Fill the store of prepared slices ahead of training.
 
-    Does nothing for cases that are there already; interrupted and started again, it goes on.
+    Reorients, resamples, normalises, crops and slices every case. Training does this by itself; use it to prepare
+    on another machine, or once for many runs. Cases that are there already are left as they are, so that an
+    interrupted preparation, started again, goes on. The store is in the runs folder, or where GANSEG_STORE says.
     """
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.recipes import recipe as named

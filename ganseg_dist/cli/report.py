@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import typer
 
+from ganseg_dist.cli.words import RUN_HELP
 
-def report(run: str = typer.Argument(help="A run's name, folder or MLflow id.")) -> None:
-    """Write the run's report: one self-contained HTML page with curves, overlays, tables and how to repeat it."""
+
+def report(run: str = typer.Argument(metavar="RUN", help=RUN_HELP)) -> None:
+    """Write a run's report: one page to look at.
+
+    RUN/report.html, self-contained: curves, overlays, tables and how to repeat the run. What the run does not have
+    yet, such as an evaluation, is left out.
+    """
     from ganseg_dist.report import write_report
     from ganseg_dist.runs import find_run
     from ganseg_dist.tracking.results import log_report

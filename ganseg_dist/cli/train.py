@@ -8,29 +8,44 @@ from typing import TYPE_CHECKING
 import typer
 
 from ganseg_dist.cli import show
+from ganseg_dist.cli.words import DATA_HELP, LAYOUT_HELP, SET_HELP
 
 if TYPE_CHECKING:
-    from ganseg_dist.runners.session import Plan
+    from ganseg_dist.runners.session import Plan, TrainingRequest
     from ganseg_dist.systems.base import Phase
 
 
 def train(
-    recipe: str | None = typer.Argument(None, help="ganet_seg, ganet_seg_small or ganet_seg_debug."),
-    data: Path | None = typer.Option(None, help="A folder in any supported layout, or a CSV manifest."),
-    workers: int = typer.Option(1, min=1, help="Ray Train workers; train.batch_size is divided among them."),
-    gpus: bool = typer.Option(False, "--gpus", help="One GPU a worker (NCCL, bf16)."),
-    assignments: list[str] = typer.Option([], "--set", help="FIELD=VALUE, such as train.epochs=5; repeatable."),
-    run_name: str | None = typer.Option(None, help="The run's name; made of recipe and data when not given."),
-    resume: str | None = typer.Option(None, metavar="RUN", help="Go on with an unfinished run, as it was started."),
-    healthy: Path | None = typer.Option(None, help="A separate cohort of healthy subjects for the GAN."),
-    layout: str | None = typer.Option(None, help="Layout by name; recognised when not given."),
-    exclude_bad: bool = typer.Option(False, help="Go on without cases that fail the checks; the run records them."),
-    local: bool = typer.Option(False, help="In this process, without Ray."),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Show what would run, then stop."),
+    recipe: str | None = typer.Argument(
+        None,
+        metavar="[RECIPE]",
+        help="ganet_seg (the paper's size, for a GPU), ganet_seg_small (tens of minutes on a laptop) or "
+        "ganet_seg_debug (seconds; learns nothing useful).",
+    ),
+    data: Path | None = typer.Option(None, metavar="DATA", help=DATA_HELP),
+    run_name: str | None = typer.Option(
+        None, metavar="NAME", help="Name of the run; made of recipe and data when not given."
+    ),
+    assignments: list[str] = typer.Option([], "--set", metavar="FIELD=VALUE", help=SET_HELP),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Check everything, show what would run, and stop."),
+    workers: int = typer.Option(1, min=1, metavar="N", help="Ray Train workers; they share train.batch_size."),
+    gpus: bool = typer.Option(False, "--gpus", help="Give each worker a GPU (NCCL, bf16)."),
+    local: bool = typer.Option(False, "--local", help="Train in this process, without Ray."),
+    exclude_bad: bool = typer.Option(
+        False, "--exclude-bad", help="Go on without cases that fail the checks; the run records them."
+    ),
+    healthy: Path | None = typer.Option(
+        None, metavar="DATA", help="A separate cohort of healthy subjects for the GAN."
+    ),
+    layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
+    resume: str | None = typer.Option(
+        None, metavar="RUN", help="Go on with an unfinished run, as it was started; takes no other option."
+    ),
 ) -> None:
-    """Train a recipe, on Ray Train or (--local) in this process, tracked in MLflow.
+    """Train a recipe on a cohort.
 
-    Interrupted and started again with the same words, it goes on from the last checkpoint.
+    On Ray Train, or with --local in this process; tracked in MLflow. Interrupted and started again with the same
+    words, it goes on from the last checkpoint.
 
     [bold]ganseg train ganet_seg_small --data BraTS2020 --workers 2[/bold]
 
@@ -45,27 +60,34 @@ def train(
     from ganseg_dist.tracking.progress import RichProgress
 
     if resume is not None:
-        if recipe or data or assignments or run_name:
-            raise ConfigError(f"--resume {resume}: takes recipe, data and settings from the run; give no others")
+        if (
+            recipe
+            or data
+            or run_name
+            or assignments
+            or workers > 1
+            or gpus
+            or local
+            or exclude_bad
+            or healthy
+            or layout
+        ):
+            raise ConfigError(f"--resume {resume}: takes everything from the run; give nothing beside it but --dry-run")
         request = resumed(resume)
+    elif recipe is None or data is None:
+        raise ConfigError("train: give a recipe and --data DATA, or --resume RUN; see: ganseg train --help")
     else:
-        if recipe is None or data is None:
-            raise ConfigError("train: give a recipe and --data DATA, or --resume RUN")
-        request = TrainingRequest(
-            override(named(recipe), parse_assignments(assignments)),
-            data,
-            layout,
-            healthy,
-            run_name,
-            workers,
-            gpus,
-            local,
-            exclude_bad,
-        )
+        config = override(named(recipe), parse_assignments(assignments))
+        request = TrainingRequest(config, data, layout, healthy, run_name, workers, gpus, local, exclude_bad)
     if local and workers > 1:
         raise ConfigError("--local: is one process; leave out --workers, or leave out --local")
+    if request.config.train.batch_size % request.workers:
+        raise ConfigError(
+            f"--workers {request.workers}: do not divide train.batch_size {request.config.train.batch_size}; "
+            "give a multiple, as in --set train.batch_size=N"
+        )
     if dry_run:
-        _describe(plan_training(request, bar=show.bar), request.name())
+        _describe(plan_training(request, bar=show.bar), request)
         return
     with closing(RichProgress(show.err)) as shown:
         run = train_session(request, shown=shown, bar=show.bar)
@@ -73,28 +95,48 @@ def train(
     typer.echo(f"next: ganseg evaluate {run.name} --data {request.data}")
 
 
-def _describe(plan: Plan, name: str) -> None:
-    """What a run would do, from the plan alone."""
-    from ganseg_dist.data.cohort import split_by_patient
+def _describe(plan: Plan, request: TrainingRequest) -> None:
+    """What a run would do: the whole config, then the plan, which a terminal shows last."""
+    from ganseg_dist.runners.plan import planned_run
     from ganseg_dist.systems import build_system
 
-    config = plan.config
-    split = split_by_patient(
-        plan.cohort, validation=config.data.validation_fraction, test=config.data.test_fraction, seed=config.seed
-    )
+    config, cohort = plan.config, plan.cohort
+    run, split = planned_run(request.name(), config, cohort, plan.found)
     system = build_system(config)
     typer.echo(config.to_json())
-    typer.echo(f"run {name}")
+    place = f"on Ray, {request.workers} worker(s)" if not request.local else "in this process"
+    begins = "goes on with" if (run.folder / "run.json").exists() else "begins"
+    warnings = len(plan.found.findings) - len(plan.found.errors)
+    left_out = len(plan.found.cohort.cases) - len(cohort.cases)
+    lines = {
+        "run": f"{begins} {run.folder}",
+        "where": f"{place}, {'a GPU each' if request.gpus else 'CPU'}, {config.train.threads} thread(s) each",
+        "data": f"{cohort.root}: {cohort.layout}, {len(cohort.cases)} cases; {left_out} left out, {warnings} warnings",
+        "input": ", ".join(config.data.modalities or ()),
+        "regions": ", ".join(config.data.regions or ()),
+    }
+    if plan.healthy is not None:
+        lines["healthy"] = f"{plan.healthy[1].root}: {len(plan.healthy[1].cases)} cases"
     for part, patients in split.to_dict().items():
-        typer.echo(f"{part}: {len(patients)} patients, {len(plan.cohort.of_patients(patients))} cases")
-    for network_name, network in system.networks.items():
-        typer.echo(f"{network_name}: {sum(p.numel() for p in network.parameters()):,} parameters")
+        cases = cohort.of_patients(patients)
+        sites = len({case.site for case in cases})
+        lines[part] = f"{len(patients)} patients, {len(cases)} cases, {sites} site(s)"
+    for name, network in system.networks.items():
+        lines[name] = f"{sum(weights.numel() for weights in network.parameters()):,} parameters"
     for stage in system.stages:
-        phases = ", ".join(_describe_phase(phase) for phase in stage.phases)
-        typer.echo(f"stage {stage.name}: up to {stage.epochs} epochs; {phases}")
+        phases = "; ".join(_describe_phase(phase) for phase in stage.phases)
+        lines[f"stage {stage.name}"] = f"{stage.epochs} epochs at most: {phases}"
+    typer.echo()
+    width = max(map(len, lines))
+    for name, line in lines.items():
+        typer.echo(f"{name:{width}}  {line}")
+    typer.echo("\nNothing was trained: leave out --dry-run to begin.")
 
 
 def _describe_phase(phase: Phase) -> str:
-    epochs = "all epochs" if phase.epochs is None else f"epochs {phase.epochs.start} to {phase.epochs.stop - 1}"
+    """Epochs counted from 1, as the progress line does."""
+    if phase.epochs is not None and not phase.epochs:
+        return f"{phase.name} never"
+    epochs = "in all" if phase.epochs is None else f"in {phase.epochs.start + 1} to {phase.epochs.stop}"
     cadence = f", every {phase.every} batches" if phase.every > 1 else ""
-    return f"{phase.name} ({epochs}{cadence})"
+    return f"{phase.name} {epochs}{cadence}"

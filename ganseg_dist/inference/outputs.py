@@ -55,10 +55,15 @@ def write_case(
     """Write one case's mask and extras; returns the files, the mask first.
 
     NIfTI in, NIfTI out with the source's affine, header and shape. A single picture gives a PNG; a stack of
-    pictures gives a folder of PNGs named as the slices. Raises DataError for a case whose name is no file name.
+    pictures gives a folder of PNGs named as the slices. Raises DataError for a case whose name is no file
+    name, or whose own folder `out` is.
     """
     if case.id in ("", ".", "..") or "/" in case.id or "\\" in case.id:
         raise DataError(f"case {case.id!r}: its name cannot name a file; give it another in a CSV manifest")
+    source = next(iter(case.images.values())).files
+    folder = out if len(source) == 1 else out / case.id
+    if folder.resolve() in {file.parent.resolve() for file in source}:
+        raise DataError(f"{case.id}: {folder} holds its own images; choose another --out, so that none is overwritten")
     said = prediction.on_prepared
     volumes: dict[str, npt.NDArray[Any]] = {"mask": label_map(prediction, predictor, case)}
     if extras.probability:
@@ -71,11 +76,10 @@ def write_case(
         channels = restore(said.reconstruction, placement, outside=-1.0)
         names = predictor.config.system.healthy_modalities or predictor.modalities
         volumes |= {f"healthy_{name}": channel for name, channel in zip(names, channels, strict=True)}
-    source = next(iter(case.images.values())).files
     if is_nifti(source[0]):
         return tuple(_write_nifti(out / f"{case.id}_{name}.nii.gz", source[0], v) for name, v in volumes.items())
     volumes["mask"] *= 255 if predictor.regions == ("wt",) else 1  # black and white, or label values
-    return tuple(file for name, v in volumes.items() for file in _write_pictures(out, case.id, name, source, v))
+    return tuple(file for name, v in volumes.items() for file in _write_pictures(folder, case.id, name, source, v))
 
 
 def _write_nifti(path: Path, source: Path, volume: npt.NDArray[Any]) -> Path:
@@ -91,12 +95,14 @@ def _write_nifti(path: Path, source: Path, volume: npt.NDArray[Any]) -> Path:
     return path
 
 
-def _write_pictures(out: Path, case: str, name: str, source: tuple[Path, ...], volume: npt.NDArray[Any]) -> list[Path]:
+def _write_pictures(
+    folder: Path, case: str, name: str, source: tuple[Path, ...], volume: npt.NDArray[Any]
+) -> list[Path]:
     written = []
     for index, file in enumerate(source):
         plane = volume[..., index]
         picture = _as_picture(name, plane)
-        path = out / f"{case}_{name}.png" if len(source) == 1 else out / case / f"{file.stem}_{name}.png"
+        path = folder / f"{case if len(source) == 1 else file.stem}_{name}.png"
         write_file(path, picture.save)
         written.append(path)
     return written

@@ -59,7 +59,7 @@ def test_losses_stay_finite_for_certain_logits():
         adversarial_feedback_loss_paper(certain),
     ):
         assert torch.isfinite(loss)
-        assert loss >= 100
+        assert loss > 99
 
 
 def test_an_example_without_holes_counts_as_zero():
@@ -86,7 +86,7 @@ def test_laplacian_of_a_point_and_of_a_constant():
 
 
 def test_the_edges_of_a_square():
-    """3 x 3 dilated by 5 is 7 x 7, from 1 to 8; its Laplacian is 1 along the sides, inside and outside, 2 in corners."""
+    """3 x 3 dilated by 5 is 7 x 7, from 1 to 8; its Laplacian is 1 along the sides, in and out, 2 in corners."""
     edges = edge_map(square(), (9, 9))[0, 0]
     assert edges[1, 1:8].tolist() == [2, 1, 1, 1, 1, 1, 2]
     assert edges[0].tolist() == [0, 1, 1, 1, 1, 1, 1, 1, 0]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.report.made_runs import finished_run, just_trained_run, picture_run, plain_unet_run
 
 from ganseg_dist.errors import RunError
 from ganseg_dist.report import write_report
 from ganseg_dist.report.page import commands, config_fields, difference_told, fingerprint, holes_told, site_table
 from ganseg_dist.report.records import Healthy, Interval, Paired, Records
+from tests.report.made_runs import finished_run, just_trained_run, picture_run, plain_unet_run
 
 MAKERS = [finished_run, just_trained_run, plain_unet_run, picture_run]
 

@@ -83,6 +83,7 @@ def test_a_packed_model_holds_no_pickle_and_its_own_code(run, tmp_path):
     assert "+" not in requirements
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("halving")
 def test_a_logged_model_loads_in_another_process_by_model_and_by_run(run, scan_file, tmp_path):
     tracked = open_tracking(run)

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,8 @@ def test_another_store_that_does_not_know_the_run_gets_a_new_one(run, tmp_path):
     assert MlflowClient(other.uri).get_run(other.run_id).info.run_name == "first"
 
 
-def test_the_environment_names_the_store_and_a_deleted_experiment_comes_back(run, tmp_path, monkeypatch):
+def test_the_environment_names_the_store_and_a_deleted_experiment_comes_back(run, empty_store, tmp_path, monkeypatch):
+    shutil.copy(empty_store, tmp_path / "named.db")
     uri = f"sqlite:///{tmp_path / 'named.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     first = open_tracking(run)
