@@ -10,70 +10,23 @@ terms with fixed weights, and does nothing else. Above a ratio of 0.95 the loop 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.engine import Engine
 from benchmarks.made_slices import made_stage_data
 from benchmarks.measure import Comparison, compare_seconds, machine, parser, report, seconds_of, side_by_side
 from ganseg_dist.config import RunConfig, override
-from ganseg_dist.data.augment import augment
 from ganseg_dist.data.batch import Batch
-from ganseg_dist.engine.checkpoint import NoCheckpoints
-from ganseg_dist.engine.fit import StageData, fit, only_training, precision, prepare_state, seeded
-from ganseg_dist.engine.loader import StageBatches
-from ganseg_dist.engine.state import State
-from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.fit import StageData, only_training, precision, seeded
 from ganseg_dist.engine.world import World
 from ganseg_dist.recipes import recipe
 from ganseg_dist.systems import build_system
-from ganseg_dist.systems.base import Phase, Stage, System
-
-ENDLESS = 10_000
-"""Epochs of a measured stage: its learning rate hardly falls."""
-
-
-@dataclass(slots=True)
-class Engine:
-    """`fit`, an epoch at a time, over a stage that has one phase."""
-
-    system: System
-    stage: Stage
-    data: StageData
-    config: RunConfig
-    state: State
-    world: World
-
-    @classmethod
-    def of(cls, stage: Stage, phase: Phase, data: StageData, config: RunConfig, world: World) -> Engine:
-        """A fresh system; the phase steps on every batch."""
-        system = build_system(config)
-        alone = replace(stage, phases=(replace(phase, every=1, epochs=None),), epochs=ENDLESS)
-        return cls(system, alone, data, config, prepare_state(system, config, world), world)
-
-    def epoch(self) -> None:
-        """The next one."""
-        fit(
-            self.system,
-            self.stage,
-            self.data,
-            self.config,
-            self.state,
-            world=self.world,
-            tracker=NullTracker(),
-            checkpoints=NoCheckpoints(),
-            until=self.state.position.epoch + 1,
-        )
-
-    def batches(self) -> Iterator[Batch]:
-        """What an epoch trains on, augmented and on the device."""
-        loader = StageBatches(self.config, self.stage, self.data.train, self.system.draw, self.world)
-        for batch in loader.epoch(self.state.position.epoch):
-            yield augment(batch.to(self.world.device, channels_last=self.world.device.type == "cuda"))
+from ganseg_dist.systems.base import Phase, Stage
 
 
 def bare_epoch(engine: Engine, batches: list[Batch]) -> None:
@@ -95,7 +48,7 @@ def measure_phase(
     stage: Stage, phase: Phase, data: StageData, config: RunConfig, world: World, repeats: int
 ) -> Comparison:
     """One phase; both sides train the same number of images."""
-    ours, bare = (Engine.of(stage, phase, data, config, world) for _ in range(2))
+    ours, bare = (Engine.of_phase(stage, phase, data, config, world) for _ in range(2))
     held = list(bare.batches())
     images = sum(len(batch.image) for batch in held)
     engine_seconds, bare_seconds = side_by_side(

@@ -116,9 +116,9 @@ class Run:
 
 
 def named_run(name: str) -> Run:
-    """The run of this name under the runs folder, whether or not it exists. Raises RunError on an unusable name."""
+    """The run of this name under the runs folder, whether or not it exists. Raises ConfigError on an unusable name."""
     if not RUN_NAME.fullmatch(name):
-        raise RunError(f"{name!r}: a run's name is made of letters, digits, dots, dashes and underscores")
+        raise ConfigError(f"--run-name {name!r}: use up to 100 letters, digits, dots, dashes and underscores")
     return Run(runs_root() / name)
 
 

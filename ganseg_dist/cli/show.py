@@ -54,7 +54,8 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> N
     if out.is_terminal and width > out.width:
         _as_blocks(title, header, rows)
     else:
-        out.print(shown, width=max(width, len(title)))
+        # A console's own width is the limit of what it prints: 80 for a file.
+        Console(width=max(width, len(title)), highlight=False).print(shown)
 
 
 def _as_blocks(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -86,6 +86,7 @@ def train(
             f"--workers {request.workers}: do not divide train.batch_size {request.config.train.batch_size}; "
             "give a multiple, as in --set train.batch_size=N"
         )
+    request.name()  # a bad one is said before anything is read
     if dry_run:
         _describe(plan_training(request, bar=show.bar), request)
         return
@@ -137,6 +138,6 @@ def _describe_phase(phase: Phase) -> str:
     """Epochs counted from 1, as the progress line does."""
     if phase.epochs is not None and not phase.epochs:
         return f"{phase.name} never"
-    epochs = "in all" if phase.epochs is None else f"in {phase.epochs.start + 1} to {phase.epochs.stop}"
-    cadence = f", every {phase.every} batches" if phase.every > 1 else ""
-    return f"{phase.name} {epochs}{cadence}"
+    epochs = "" if phase.epochs is None else f" in epochs {phase.epochs.start + 1} to {phase.epochs.stop}"
+    cadence = f" every {phase.every} batches" if phase.every > 1 else ""
+    return f"{phase.name}{epochs}{cadence}"

@@ -77,18 +77,20 @@ class StageBatches:
     def _load(
         self, batches: list[Indices], keys: list[int], *, augmented: bool, slices: SliceSet | None = None
     ) -> Iterator[Batch]:
-        dataset = _Batches(slices or self.slices, batches, keys, self._draws if augmented else self._system_draws)
+        shown = self.slices if slices is None else slices
+        dataset = _Batches(shown, batches, keys, self._draws if augmented else self._system_draws)
         loaders = self.config.train.loaders
-        return iter(
+        read = iter(
             DataLoader(
                 dataset,
                 batch_size=None,
                 num_workers=loaders,
                 prefetch_factor=4 if loaders else None,
                 multiprocessing_context="forkserver" if loaders else None,
-                pin_memory=False,
             )
         )
+        # From page-locked memory the copy to a GPU does not wait for the step before it.
+        return (batch.pin() for batch in read) if self.world.device.type == "cuda" else read
 
     def _draws(self, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
         transform = draw_augmentation(self.config.data.augment, len(self.slices.modalities), rng)

@@ -42,8 +42,19 @@ class Tracker(Protocol):
         ...
 
 
+class ClosableTracker(Tracker, Protocol):
+    """A tracker that holds something back until it is closed."""
+
+    def close(self) -> None:
+        """Send what is still waiting."""
+        ...
+
+
 class NullTracker:
     """Tells nobody."""
+
+    def close(self) -> None:
+        """Nothing."""
 
     def progress(self, progress: Progress) -> None:
         """Nothing."""

@@ -7,12 +7,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from ganseg_dist.config import RunConfig
-from ganseg_dist.engine.tracker import NullTracker, Progress, Tracker, Trackers
+from ganseg_dist.engine.tracker import ClosableTracker, NullTracker, Progress, Tracker, Trackers
 from ganseg_dist.errors import GansegError, RunError
 from ganseg_dist.runners.cluster import require_resources
 from ganseg_dist.runners.plan import Prepared
@@ -31,7 +31,7 @@ def train_on_ray(
     workers: int,
     gpus: bool,
     tracker: Tracker,
-    worker_tracker: Callable[[], Tracker] = NullTracker,
+    worker_tracker: Callable[[], ClosableTracker] = NullTracker,
 ) -> Path:
     """Train to the end over Ray workers; returns the last checkpoint's folder.
 
@@ -39,7 +39,7 @@ def train_on_ray(
 
     Args:
         tracker: shown the progress, here in the driver.
-        worker_tracker: makes the tracker that rank 0 uses.
+        worker_tracker: makes the tracker that rank 0 uses, and closes.
     """
     import ray
     from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
@@ -84,15 +84,14 @@ def _worker(settings: dict[str, Any]) -> None:
     from ganseg_dist.runners.local import train_member
 
     world = World.joined(ray.train.torch.get_device())
-    tracker: Tracker = NullTracker()
-    if world.leads:
-        tracker = Trackers(RelayedProgress(settings["relay"]), settings["worker_tracker"]())
-    train_member(
-        RunConfig.from_json(settings["config"]), settings["prepared"], world, tracker, RayCheckpoints(world.leads)
-    )
-    close = getattr(tracker, "close", None)
-    if close is not None:
-        close()
+    config, prepared = RunConfig.from_json(settings["config"]), settings["prepared"]
+    checkpoints = RayCheckpoints(world.leads)
+    if not world.leads:
+        train_member(config, prepared, world, NullTracker(), checkpoints)
+        return
+    with closing(settings["worker_tracker"]()) as logged:
+        tracker = Trackers(RelayedProgress(settings["relay"]), logged)
+        train_member(config, prepared, world, tracker, checkpoints)
 
 
 class RayCheckpoints:

@@ -87,7 +87,7 @@ class TrainingRequest:
     def name(self) -> str:
         """The asked name, or one made of recipe and data that is not taken by a finished run."""
         if self.run_name is not None:
-            return self.run_name
+            return named_run(self.run_name).name
         place = self.data.resolve()
         stem = place.stem if place.suffix.lower() == ".csv" else place.name
         base = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{self.config.recipe}-{stem}")[:LONGEST_STEM]

@@ -8,7 +8,7 @@ docs/decisions/0003-ganet-seg-readings.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganseg_dist.config import GANetSegConfig, RunConfig
+from ganseg_dist.config import GANetSegConfig, HoleConfig, RunConfig
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.holes import cut_holes, draw_holes
 from ganseg_dist.data.lesions import add_lesion, draw_lesion
@@ -40,6 +40,21 @@ from ganseg_dist.systems.regions import Head, head_channels, region_probability,
 
 WHOLE_TUMOUR = 0
 """Index of the region that the adversary acts on: healthy tissue has no sub-regions to judge."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthyDraws:
+    """`System.draw`: holes and synthetic lesions for the pretraining. Loader processes are sent this, not the networks."""
+
+    holes: HoleConfig
+    channels: int
+    """How many the GAN sees."""
+
+    def __call__(self, stage: str, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
+        """One example's parameters; none outside the pretraining."""
+        if stage != "healthy":
+            return {}
+        return {"holes": draw_holes(self.holes, rng), **draw_lesion(self.channels, rng)}
 
 
 class GANetSeg:
@@ -68,15 +83,10 @@ class GANetSeg:
             networks["discriminator"] = PatchDiscriminator(channels, self.config.discriminator_widths)
         self.networks: Mapping[str, nn.Module] = networks
         self.regions = regions
+        self.draw = HealthyDraws(self.config.holes, len(self.gan_channels))
         self.stages: tuple[Stage, ...] = (_segment_stage(config),)
         if self.config.gan:
             self.stages = (_healthy_stage(config), *self.stages)
-
-    def draw(self, stage: str, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
-        """Holes and synthetic lesions for the pretraining."""
-        if stage != "healthy":
-            return {}
-        return {"holes": draw_holes(self.config.holes, rng), **draw_lesion(len(self.gan_channels), rng)}
 
     def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
         """Raw terms of `generator`, `discriminator`, `supervised` and `adversarial`."""

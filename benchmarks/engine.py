@@ -1,0 +1,74 @@
+"""The engine, an epoch at a time, without checkpoints and trackers: the side that every benchmark of training measures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.data.augment import augment
+from ganseg_dist.data.batch import Batch
+from ganseg_dist.engine.checkpoint import NoCheckpoints
+from ganseg_dist.engine.fit import StageData, fit, prepare_state, validate
+from ganseg_dist.engine.loader import StageBatches
+from ganseg_dist.engine.state import State
+from ganseg_dist.engine.tracker import NullTracker, Tracker
+from ganseg_dist.engine.world import World
+from ganseg_dist.systems import build_system
+from ganseg_dist.systems.base import Phase, Stage, System
+
+ENDLESS = 10_000
+"""Epochs of a stage that is only timed: its learning rate hardly falls."""
+
+
+@dataclass(slots=True)
+class Engine:
+    """One stage of one system in training."""
+
+    system: System
+    stage: Stage
+    data: StageData
+    config: RunConfig
+    state: State
+    world: World
+    tracker: Tracker = field(default_factory=NullTracker)
+
+    @classmethod
+    def of(cls, system: System, data: StageData, config: RunConfig, world: World) -> Engine:
+        """The system's last stage, as it is."""
+        return cls(system, system.stages[-1], data, config, prepare_state(system, config, world), world)
+
+    @classmethod
+    def of_phase(cls, stage: Stage, phase: Phase, data: StageData, config: RunConfig, world: World) -> Engine:
+        """A fresh system that runs this phase alone, on every batch."""
+        engine = cls.of(build_system(config), data, config, world)
+        engine.stage = replace(stage, phases=(replace(phase, every=1, epochs=None),), epochs=ENDLESS)
+        return engine
+
+    def epoch(self) -> None:
+        """Train the next epoch, and validate where there is something to validate on."""
+        fit(
+            self.system,
+            self.stage,
+            self.data,
+            self.config,
+            self.state,
+            world=self.world,
+            tracker=self.tracker,
+            checkpoints=NoCheckpoints(),
+            until=self.state.position.epoch + 1,
+        )
+
+    def batches(self) -> Iterator[Batch]:
+        """What the next epoch trains on, augmented and on the device."""
+        for batch in self._loader().epoch(self.state.position.epoch):
+            yield augment(batch.to(self.world.device, channels_last=self.world.device.type == "cuda"))
+
+    def scores(self) -> dict[str, float]:
+        """Of the weights as they are, on the validation slices."""
+        return validate(
+            self.system, self.stage, self.data.validation, self._loader(), self.config, self.state, self.world
+        )
+
+    def _loader(self) -> StageBatches:
+        return StageBatches(self.config, self.stage, self.data.train, self.system.draw, self.world)

@@ -1,0 +1,119 @@
+"""Two Ray Train workers of one thread each against one worker of two threads: steps a second once they run.
+
+    python -m benchmarks.two_workers
+
+Both train the same batches with `fit`. The clock stands inside the training function and leaves out its first
+epoch, so that Ray's start does not count. Above a ratio of 0.9 the sums that cross processes cost less than a tenth.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.engine import Engine
+from benchmarks.made_slices import made_stage_data
+from benchmarks.measure import compare_seconds, machine, parser, report, side_by_side
+from ganseg_dist.config import RunConfig, override
+from ganseg_dist.engine.fit import StageData, seeded
+from ganseg_dist.engine.tracker import NullTracker, Progress
+from ganseg_dist.engine.world import World
+from ganseg_dist.recipes import recipe
+from ganseg_dist.runners.cluster import ray_cluster, require_resources
+from ganseg_dist.systems import build_system
+
+EPOCHS = 3
+
+
+class StepClock(NullTracker):
+    """Notes when each step ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[tuple[int, float]] = []
+
+    def progress(self, progress: Progress) -> None:
+        self.ends.append((progress.epoch, time.perf_counter()))
+
+    def seconds(self) -> float:
+        """From the end of the first epoch's last step to the very last."""
+        warm = [end for epoch, end in self.ends if epoch == 0]
+        return self.ends[-1][1] - warm[-1]
+
+
+def train_member(settings: dict[str, Any]) -> None:
+    """What each Ray worker runs."""
+    import ray.train.torch
+
+    config = RunConfig.from_json(settings["config"])
+    seeded(config)
+    world = World.joined(ray.train.torch.get_device())
+    engine = Engine.of(build_system(config), settings["data"], config, world)
+    clock = StepClock()
+    engine.tracker = clock
+    for _ in range(EPOCHS):
+        engine.epoch()
+    ray.train.report({"seconds": clock.seconds() if world.leads else 0.0})
+
+
+def measured(config: RunConfig, data: StageData, storage: Path, *, workers: int, threads: int) -> float:
+    """Steady seconds of all epochs but the first."""
+    from ray.train import RunConfig as RayRunConfig
+    from ray.train import ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    require_resources(workers=workers, threads=threads, gpus=False)
+    threaded = override(config, {"train.threads": threads})
+    trainer = TorchTrainer(
+        train_member,
+        train_loop_config={"config": threaded.to_json(), "data": data},
+        torch_config=TorchConfig(backend="gloo"),
+        scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": threads}),
+        run_config=RayRunConfig(name=f"{workers}-workers-{time.monotonic_ns()}", storage_path=str(storage)),
+    )
+    result = trainer.fit()
+    assert result.metrics is not None
+    return float(result.metrics["seconds"])
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--recipe", default="ganet_seg_small", help="whose network sizes are measured")
+    options.add_argument("--steps", type=int, default=16, help="steps an epoch; two epochs are measured")
+    options.add_argument("--repeats", type=int, default=3, help="runs of each that are measured")
+    asked = options.parse_args()
+    if asked.quick:
+        asked.recipe, asked.steps, asked.repeats = "ganet_seg_debug", 2, 1
+    config = override(
+        recipe(asked.recipe),
+        {
+            "system.gan": False,
+            "data.modalities": ["t1", "t1ce", "t2", "flair"],
+            "data.regions": ["wt", "tc", "et"],
+            "data.blank_rate": 0.0,
+            "train.epochs": EPOCHS,
+        },
+    )
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
+    batch, size = config.train.batch_size, config.data.size
+    with tempfile.TemporaryDirectory(prefix="ganseg-benchmark-") as folder, ray_cluster():
+        print(f"two_workers: {machine(torch.device('cpu'))}", flush=True)
+        data = made_stage_data(Path(folder), config, asked.steps * batch)
+        run = partial(measured, config, data, Path(folder) / "ray")
+        both, one = side_by_side(
+            lambda: run(workers=2, threads=1), lambda: run(workers=1, threads=2), asked.repeats, warm_ups=0
+        )
+    comparison = compare_seconds(
+        f"two workers of 1 thread against one of 2, U-Net of {asked.recipe}, {size}x{size}, batch {batch}",
+        both, one, amount=(EPOCHS - 1) * asked.steps, unit="steps",
+    )  # fmt: skip
+    report([comparison], asked)
+
+
+if __name__ == "__main__":
+    main()

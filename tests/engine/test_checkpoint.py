@@ -1,0 +1,192 @@
+import json
+import shutil
+
+import pytest
+import torch
+
+from ganseg_dist.config import override
+from ganseg_dist.engine.checkpoint import PARTS, FolderCheckpoints, load_checkpoint, save_checkpoint
+from ganseg_dist.engine.fit import prepare_state, seeded, train_step
+from ganseg_dist.engine.loader import StageBatches
+from ganseg_dist.engine.world import World
+from ganseg_dist.errors import RunError
+from ganseg_dist.systems import build_system
+
+
+@pytest.fixture
+def config(debug_config):
+    return override(debug_config, {"train.ema": 0.9})
+
+
+def fresh(config, seed=0):
+    seeded(override(config, {"seed": seed}))
+    system = build_system(config)
+    return system, prepare_state(system, config, World())
+
+
+def step_all_phases(system, state, config, prepared, steps=2):
+    """A few steps of every phase: moments, averages and balances all hold something."""
+    data = prepared.open(config)["cohort"]
+    for stage in system.stages:
+        batches = StageBatches(config, stage, data.train, system.draw, World()).epoch(0)
+        for batch, _ in zip(batches, range(steps), strict=False):
+            for phase in stage.phases:
+                train_step(system, phase, batch, config, state, World())
+            state.position.step += 1
+
+
+@pytest.fixture
+def trained(config, prepared):
+    system, state = fresh(config)
+    step_all_phases(system, state, config, prepared)
+    state.remember_best(("segmenter",))
+    state.position.best_score, state.position.best_epoch = 0.123456789012345, 3
+    state.position.history.append({"stage": "segment", "epoch": 0, "step": 4, "losses": {"x": 0.1}, "scores": {}})
+    return system, state
+
+
+@pytest.fixture
+def saved(trained, tmp_path):
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    save_checkpoint(folder, trained[1])
+    return folder
+
+
+def everything(state):
+    """All tensors of a state, by name."""
+    tensors = {f"best.{name}": value for name, value in state.best.items()}
+    for name, network in state.networks.items():
+        tensors |= {f"networks.{name}.{key}": value for key, value in network.state_dict().items()}
+        tensors |= {f"averages.{name}.{key}": value for key, value in state.averages[name].state_dict().items()}
+        for index, moments in state.optimizers[name].state_dict()["state"].items():
+            tensors |= {f"optimizers.{name}.{index}.{key}": value for key, value in moments.items()}
+    return {name: value.clone() for name, value in tensors.items()}
+
+
+def test_a_round_trip_brings_back_every_tensor_and_number(trained, saved, config):
+    _, state = trained
+    _, other = fresh(config, seed=1)
+    load_checkpoint(saved, other)
+    before, after = everything(state), everything(other)
+    assert before.keys() == after.keys()
+    assert any(name.startswith("optimizers.generator") for name in before)
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+    assert other.position == state.position
+    assert other.balances["adversarial"].norms == state.balances["adversarial"].norms != {}
+    for name, optimizer in state.optimizers.items():
+        ours, theirs = (o.state_dict()["param_groups"][0] for o in (optimizer, other.optimizers[name]))
+        assert {k: list(v) if k == "betas" else v for k, v in ours.items()} == {
+            k: list(v) if k == "betas" else v for k, v in theirs.items()
+        }
+
+
+def test_training_goes_on_from_it_to_the_bit(trained, saved, config, prepared):
+    system, state = trained
+    other_system, other = fresh(config, seed=1)
+    load_checkpoint(saved, other)
+    for each in ((system, state), (other_system, other)):
+        step_all_phases(*each, config, prepared)
+    before, after = everything(state), everything(other)
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+
+
+def test_the_generators_of_torch_come_back(saved, config):
+    _, state = fresh(config)
+    load_checkpoint(saved, state)
+    drawn = torch.rand(3)
+    torch.manual_seed(99)
+    load_checkpoint(saved, state)
+    assert torch.equal(torch.rand(3), drawn)
+
+
+def test_nothing_in_it_is_pickled(saved):
+    assert sorted(file.name for file in saved.iterdir()) == sorted([*(f"{part}.safetensors" for part in PARTS), "state.json"])
+
+
+def refusal(folder, config) -> str:
+    _, state = fresh(config)
+    with pytest.raises(RunError) as caught:
+        load_checkpoint(folder, state)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_flipped_byte_is_noticed(saved, config, part):
+    file = saved / f"{part}.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert refusal(saved, config).startswith(f"{file}: is damaged (its digest differs); delete {saved}")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_missing_file_is_named(saved, config, part):
+    file = saved / f"{part}.safetensors"
+    file.unlink()
+    assert refusal(saved, config).startswith(f"{file}: is missing or damaged")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", None])
+def test_a_damaged_description_is_named(saved, config, content):
+    file = saved / "state.json"
+    file.unlink() if content is None else file.write_bytes(content)
+    assert refusal(saved, config).startswith(f"{file}: is missing or damaged; delete {saved}")
+
+
+def test_another_format_is_named(saved, config):
+    file = saved / "state.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 99}))
+    assert refusal(saved, config) == f"{file}: checkpoint format 99; this version reads 1"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"system.widths": [4, 8, 16]}, {"system.widths": [4, 8]}, {"data.modalities": ["t1", "flair"]}]
+)
+def test_another_model_is_named(saved, config, changes):
+    assert "holds another model than the config describes" in refusal(saved, override(config, changes))
+
+
+def test_balances_of_another_arm_are_named(saved, config):
+    assert "holds another model" in refusal(saved, override(config, {"system.supervised_epochs": 2}))
+
+
+def keep(folder, state, **changes):
+    for field, value in changes.items():
+        setattr(state.position, field, value)
+    FolderCheckpoints(folder).save({}, lambda beside: save_checkpoint(beside, state))
+
+
+def test_a_folder_keeps_the_newest_and_a_stages_end_is_newer_than_its_last_epoch(trained, tmp_path):
+    _, state = trained
+    found = []
+    for changes in ({"step": 9}, {"step": 10, "stage": 0}, {"step": 10, "stage": 1}, {"step": 100}):
+        keep(tmp_path, state, **changes)
+        newest = FolderCheckpoints(tmp_path).latest()
+        position = json.loads((newest / "state.json").read_text())["position"]
+        found.append((position["step"], position["stage"]))
+        assert [path.name for path in tmp_path.iterdir()] == [newest.name]
+    assert found == [(9, 0), (10, 0), (10, 1), (100, 1)]
+
+
+def test_a_write_that_fails_leaves_the_older_one(trained, tmp_path):
+    _, state = trained
+    keep(tmp_path, state, step=1)
+
+    def full(beside):
+        (beside / "networks.safetensors").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        FolderCheckpoints(tmp_path).save({}, full)
+    assert FolderCheckpoints(tmp_path).latest().name == "step-000000001-stage-0"
+    keep(tmp_path, state, step=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000002-stage-0"]
+
+
+def test_a_rank_that_does_not_write_touches_nothing(tmp_path):
+    FolderCheckpoints(tmp_path / "none", writes=False).save({}, shutil.rmtree)
+    assert not (tmp_path / "none").exists()
+    assert FolderCheckpoints(tmp_path / "none").latest() is None

@@ -1,0 +1,304 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ganseg_dist.data.slices import SliceSet
+from ganseg_dist.engine.checkpoint import NoCheckpoints
+from ganseg_dist.engine.fit import (
+    StageData,
+    StepLog,
+    end_stage,
+    finish_epoch,
+    fit,
+    judging,
+    only_training,
+    set_learning_rate,
+    train,
+    train_step,
+)
+from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.world import World
+from ganseg_dist.errors import TrainingDiverged
+from ganseg_dist.systems.base import Monitor, Phase
+from tests.engine.toys import FIRST, SECOND, Toy, batch, config, stage, state_of
+
+
+class Heard(NullTracker):
+    """Keeps what a tracker is told."""
+
+    def __init__(self):
+        self.values, self.scores, self.places = [], [], []
+
+    def progress(self, progress):
+        self.places.append((progress.epoch, progress.batch, progress.batches))
+
+    def steps(self, first_step, values):
+        self.values.append((first_step, values))
+
+    def epoch(self, step, scores):
+        self.scores.append((step, scores))
+
+
+@pytest.fixture
+def data(prepared, debug_config):
+    """Two training cases and the validation case of the phantom."""
+    opened = prepared.open(debug_config)["cohort"]
+    few = SliceSet.open([case.folder for case in opened.train.cases[:2]], ("t1",), ("wt",))
+    return StageData(few, SliceSet.open([case.folder for case in opened.validation.cases], ("t1",), ("wt",)))
+
+
+def run(system, data, state, settings, **changes):
+    fit(
+        system, system.stages[0], data, settings, state,
+        world=World(), tracker=changes.pop("tracker", NullTracker()), checkpoints=NoCheckpoints(), **changes,
+    )  # fmt: skip
+
+
+# One step
+
+
+def test_a_step_updates_its_networks_by_the_weighted_sum_of_its_terms():
+    system = Toy()
+    state = state_of(system)
+    logged = train_step(system, FIRST, batch(), config(), state, World())
+    # d(product + 0.5 * 2 * product) / d first = 2 * second = 4; Adam keeps (1 - beta_1) of it.
+    (moments,) = state.optimizers["first"].state.values()
+    assert moments["exp_avg"].item() == pytest.approx(0.1 * 4)
+    assert system.networks["first"].value.item() < 1
+    assert system.networks["second"].value.item() == 2
+    assert {name: value.item() for name, value in logged.items()} == {"first/product": 2, "first/spread": 4}
+
+
+def test_gradients_are_clipped_by_network():
+    system = Toy()
+    settings = config(**{"train.clip_norm": 0.5})
+    state = state_of(system)
+    train_step(system, FIRST, batch(), settings, state, World())
+    (moments,) = state.optimizers["first"].state.values()
+    assert moments["exp_avg"].item() == pytest.approx(0.1 * 0.5, rel=1e-4)
+
+
+def test_only_the_named_networks_train_and_none_keeps_a_gradient():
+    system = Toy()
+    with only_training(system.networks, ("second",)):
+        assert [net.training for net in system.networks.values()] == [False, True]
+        assert [net.value.requires_grad for net in system.networks.values()] == [False, True]
+    train_step(system, SECOND, batch(), config(), state_of(system), World())
+    assert all(net.value.grad is None for net in system.networks.values())
+
+
+def test_averaged_weights_follow_with_the_decay():
+    system = Toy()
+    settings = config(**{"train.ema": 0.75})
+    state = state_of(system, **{"train.ema": 0.75})
+    seen = []
+    for _ in range(3):
+        train_step(system, FIRST, batch(), settings, state, World())
+        seen.append(system.networks["first"].value.item())
+    expected = seen[0]
+    for value in seen[1:]:
+        expected = 0.75 * expected + 0.25 * value
+    assert state.averages["first"].module.value.item() == pytest.approx(expected)
+    assert state.averages["second"].module.value.item() == 2, "a network that no step trained keeps its weights"
+
+
+def test_judging_holds_the_averages_and_gives_the_weights_back():
+    system = Toy()
+    state = state_of(system, **{"train.ema": 0.5})
+    state.averages["first"].module.value.data.fill_(7.0)
+    with judging(system, state):
+        assert system.networks["first"].value.item() == 7
+        assert not system.networks["first"].training
+    assert system.networks["first"].value.item() == 1
+
+
+# The learning rate
+
+
+def test_the_learning_rate_falls_as_a_power_of_what_is_left():
+    system = Toy(stage(epochs=30, learning_rate=6e-5))
+    state = state_of(system)
+    rates = []
+    for epoch in (0, 10, 29):
+        state.position.epoch = epoch
+        set_learning_rate(state, system.stages[0], config(**{"train.learning_rate_power": 0.75}))
+        rates.append(state.optimizers["first"].param_groups[0]["lr"])
+    assert rates == pytest.approx([6e-5, 6e-5 * (2 / 3) ** 0.75, 6e-5 * (1 / 30) ** 0.75])
+
+
+def test_the_learning_rate_of_a_network_that_the_stage_does_not_train_stays():
+    system = Toy(stage(phases=(FIRST,), learning_rate=0.5))
+    state = state_of(system)
+    before = state.optimizers["second"].param_groups[0]["lr"]
+    set_learning_rate(state, system.stages[0], config())
+    assert state.optimizers["first"].param_groups[0]["lr"] == 0.5
+    assert state.optimizers["second"].param_groups[0]["lr"] == before
+
+
+# Epochs and stages
+
+
+def finish(state, definition, value, weight):
+    state.networks["first"].value.data.fill_(weight)
+    finish_epoch(state, definition, {}, {"score": value})
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("max", 20.0), ("min", 30.0)])
+def test_the_best_epochs_weights_are_handed_on(mode, kept):
+    definition = stage(monitor=Monitor(("score",), mode))
+    system = Toy(definition)
+    state = state_of(system)
+    for value, weight in ((0.5, 10.0), (0.9, 20.0), (0.2, 30.0), (0.6, 40.0)):
+        finish(state, definition, value, weight)
+    end_stage(state, definition, config())
+    assert system.networks["first"].value.item() == kept
+    position = state.position
+    assert (position.stage, position.epoch, position.best_score, position.best_epoch) == (1, 0, None, None)
+    assert state.best == {}
+
+
+def test_the_last_epochs_weights_are_handed_on_when_asked_for():
+    definition = stage()
+    system = Toy(definition)
+    state = state_of(system)
+    for value, weight in ((0.9, 20.0), (0.2, 30.0)):
+        finish(state, definition, value, weight)
+    end_stage(state, definition, config(**{"train.keep": "last"}))
+    assert system.networks["first"].value.item() == 30
+    assert state.best == {}
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_averaged_weights_are_what_is_kept(keep):
+    definition = stage()
+    system = Toy(definition)
+    state = state_of(system, **{"train.ema": 0.5})
+    state.averages["first"].module.value.data.fill_(5.0)
+    finish(state, definition, 0.5, 10.0)
+    end_stage(state, definition, config(**{"train.ema": 0.5, "train.keep": keep}))
+    assert system.networks["first"].value.item() == 5
+    assert state.averages["first"].module.value.item() == 5
+
+
+def test_without_validation_the_last_weights_are_handed_on_averaged_where_they_are():
+    definition = stage()
+    system = Toy(definition)
+    state = state_of(system, **{"train.ema": 0.5})
+    state.averages["first"].module.value.data.fill_(5.0)
+    finish_epoch(state, definition, {}, {})
+    end_stage(state, definition, config(**{"train.ema": 0.5}))
+    assert system.networks["first"].value.item() == 5
+
+
+def test_epochs_before_the_first_wanted_one_are_not_the_best():
+    definition = stage(monitor=Monitor(("score",), "max", since=1))
+    system = Toy(definition)
+    state = state_of(system)
+    for value, weight in ((0.9, 10.0), (0.3, 20.0), (0.2, 30.0)):
+        finish(state, definition, value, weight)
+    end_stage(state, definition, config())
+    assert system.networks["first"].value.item() == 20
+
+
+def test_a_stage_stops_after_its_patience():
+    definition = stage(epochs=100, monitor=Monitor(("score",), "min", patience=3))
+    state = state_of(Toy(definition))
+    stopped = []
+    for value in (0.5, 0.4, 0.6, 0.39, 0.7, 0.39, 0.5):
+        finish(state, definition, value, 0.0)
+        stopped.append(state.position.stopped)
+    assert stopped == [False, False, False, False, False, False, True]
+    assert state.position.best_epoch == 3
+
+
+def test_the_record_of_an_epoch():
+    definition = stage()
+    state = state_of(Toy(definition))
+    state.position.step = 12
+    finish_epoch(state, definition, {"first/product": 2.0}, {"score": 0.5})
+    assert state.position.history == [
+        {"stage": "toy", "epoch": 0, "step": 12, "losses": {"first/product": 2.0}, "scores": {"score": 0.5}}
+    ]
+
+
+# The loop
+
+
+def test_phases_step_as_often_as_they_are_due_and_the_tracker_hears_of_it(data):
+    system, heard = Toy(stage(epochs=2)), Heard()
+    settings = config(**{"train.batch_size": 4})
+    state = state_of(system)
+    run(system, data, state, settings, tracker=heard)
+    (first_step, values), (second_step, _) = heard.values
+    length = len(values["first/product"])
+    assert length >= 4
+    assert (first_step, second_step) == (0, length)
+    assert all(math.isfinite(value) for value in values["first/product"])
+    assert [math.isnan(value) for value in values["second/product"]] == [bool(index % 2) for index in range(length)]
+    assert heard.places == [(epoch, done + 1, length) for epoch in (0, 1) for done in range(length)]
+    assert [step for step, _ in heard.scores] == [length, 2 * length]
+    assert heard.scores[0][1].keys() >= {"toy/score", "toy/first/product", "toy/second/product"}
+    assert state.position.step == 2 * length
+
+
+def test_a_stage_cut_in_two_ends_like_one_in_a_piece(data):
+    settings = config(**{"train.batch_size": 4})
+    whole, parts = Toy(stage()), Toy(stage())
+    one, other = state_of(whole), state_of(parts)
+    run(whole, data, one, settings)
+    for until in (1, 3, 99):
+        run(parts, data, other, settings, until=until)
+        assert other.position.epoch == min(until, 4)
+    assert torch.equal(parts.networks["first"].value, whole.networks["first"].value)
+    assert other.position == one.position
+
+
+def test_a_stopped_stage_trains_no_more_and_the_next_begins(data):
+    patient = stage(epochs=50, monitor=Monitor(("score",), "max", patience=2))  # `first` only ever falls
+    system = Toy(patient, stage(name="next", epochs=1))
+    state = train(
+        system, {"cohort": data}, config(**{"train.batch_size": 8}),
+        world=World(), tracker=NullTracker(), checkpoints=NoCheckpoints(),
+    )  # fmt: skip
+    assert [(record["stage"], record["epoch"]) for record in state.position.history] == [
+        ("toy", 0), ("toy", 1), ("toy", 2), ("next", 0),
+    ]  # fmt: skip
+    assert state.position.stage == 2
+
+
+def test_a_diverging_loss_is_named(data):
+    class Diverges(Toy):
+        def losses(self, phase, batch):
+            terms = super().losses(phase, batch)
+            return {**terms, "spread": terms["spread"] * math.inf}
+
+    with pytest.raises(TrainingDiverged, match=r"stage toy, epoch 0: the loss first/spread became inf; lower"):
+        run(Diverges(), data, state_of(Toy()), config(**{"train.batch_size": 4}))
+
+
+def test_without_validation_cases_there_are_losses_and_no_scores(data):
+    nobody = StageData(data.train, SliceSet.open([], ("t1",), ("wt",)))
+    system = Toy(stage(epochs=1))
+    state = state_of(system)
+    run(system, nobody, state, config(**{"train.batch_size": 4}))
+    assert state.position.history[0]["scores"] == {}
+    assert state.position.history[0]["losses"]
+
+
+def test_a_step_log_of_a_phase_that_never_stepped_is_empty():
+    log = StepLog(7)
+    assert log.close("toy", 0, World()) == {}
+    log.add(0, {"a": torch.tensor(1.0)})
+    log.add(2, {"a": torch.tensor(3.0)})
+    assert log.close("toy", 0, World()) == {"a": 2.0}
+    assert np.array_equal(log.values["a"], [1.0, math.nan, 3.0], equal_nan=True)
+
+
+def test_phases_of_another_epoch_do_not_step(data):
+    later = Phase("first", ("first",), {"product": 1.0, "spread": 0.0}, epochs=range(1, 2))
+    system = Toy(stage(phases=(later,), epochs=1))
+    state = state_of(system)
+    run(system, data, state, config(**{"train.batch_size": 4}))
+    assert system.networks["first"].value.item() == 1
