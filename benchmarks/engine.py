@@ -1,4 +1,4 @@
-"""The engine, an epoch at a time, without checkpoints and trackers: the side that every benchmark of training measures."""
+"""The engine an epoch at a time, without checkpoints: the side that every benchmark of training measures."""
 
 from __future__ import annotations
 

@@ -1,23 +1,22 @@
 """Lesion-wise scores of a BraTS-sized case against the plain transcription of their definition.
 
-    python benchmarks/lesionwise.py [--repeats 3]
+    python -m benchmarks.lesionwise [--repeats 3]
 
-Both run in the same process on the same masks: the ratio of median times and the largest difference of any
-score are printed for each case.
+Both run in the same process on the same masks, in turn; beside the ratio of their times stands the largest
+difference of any score.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 import numpy as np
+import torch
 from scipy.ndimage import gaussian_filter
 
+from benchmarks.measure import Comparison, compare_seconds, parser, report, seconds_of, side_by_side
 from ganseg_dist.metrics.lesionwise import lesionwise_scores
 
 # The transcription is kept beside the tests, which hold the scores to it.
@@ -47,32 +46,35 @@ def several_lesions() -> tuple[np.ndarray, np.ndarray]:
     return prediction | ball((170, 180, 120), 6) | ball((60, 60, 30), 4), truth
 
 
-def timed(score: Callable[[], object], repeats: int) -> tuple[float, object]:
-    """Median seconds of `repeats` calls, and what the last returned."""
-    seconds = []
-    result: object = None
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = score()
-        seconds.append(time.perf_counter() - start)
-    return median(seconds), result
+def compare(what: str, prediction: np.ndarray, truth: np.ndarray, repeats: int) -> Comparison:
+    """One case, scored by both."""
+    answers = {}
+
+    def timed(name: str, score: Callable[..., object]) -> float:
+        def work() -> None:
+            answers[name] = score(prediction, truth, SPACING_MM)
+
+        return seconds_of(work, torch.device("cpu"))
+
+    seconds = side_by_side(
+        lambda: timed("ours", lesionwise_scores), lambda: timed("plain", plain_lesionwise), repeats, warm_ups=0
+    )
+    scores = answers["ours"]
+    got = (scores.dice, scores.hd95, scores.sensitivity, scores.specificity)
+    got += (scores.n_truth, scores.n_predicted, scores.n_missed, scores.n_false_positive)
+    difference = max(abs(a - b) for a, b in zip(got, answers["plain"], strict=True))
+    return compare_seconds(what, *seconds, note=f"largest difference of any score {difference:.1e}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each, of which the median counts")
-    repeats = parser.parse_args().repeats
-    for name, case in (("one tumour", one_tumour), ("several lesions", several_lesions)):
-        prediction, truth = case()
-        ours, scores = timed(lambda p=prediction, t=truth: lesionwise_scores(p, t, SPACING_MM), repeats)
-        plain, expected = timed(lambda p=prediction, t=truth: plain_lesionwise(p, t, SPACING_MM), repeats)
-        got = (scores.dice, scores.hd95, scores.sensitivity, scores.specificity)
-        got += (scores.n_truth, scores.n_predicted, scores.n_missed, scores.n_false_positive)
-        difference = max(abs(a - b) for a, b in zip(got, expected, strict=True))
-        print(
-            f"{name}: {ours:.3f} s against {plain:.2f} s, {plain / ours:.0f} times faster, "
-            f"largest difference {difference:.1e} (median of {repeats}, {'x'.join(map(str, SHAPE))})"
-        )
+    options = parser(__doc__)
+    options.add_argument("--repeats", type=int, default=3, help="of each, of which the median counts")
+    asked = options.parse_args()
+    cases = {"one tumour": one_tumour, "several lesions": several_lesions}
+    if asked.quick:
+        asked.repeats, cases = 1, {"one tumour": one_tumour}
+    size = "x".join(map(str, SHAPE))
+    report([compare(f"{name}, {size}", *case(), asked.repeats) for name, case in cases.items()], asked)
 
 
 ROUGHNESS = 40 * gaussian_filter(np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32), 3)

@@ -182,9 +182,11 @@ class RunConfig(Frozen):
     def load(cls, path: Path) -> RunConfig:
         """Read a saved config."""
         try:
-            return cls.from_json(path.read_text(), str(path))
+            return cls.from_json(path.read_text(encoding="utf-8"), str(path))
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"{path}: is no text; give the config.json that a run saved") from None
 
 
 def override(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import sys
 
@@ -16,9 +17,15 @@ from ganseg_dist.errors import GansegError
 INTERRUPTED = 130
 REFUSED_WRITES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
+
+def _paragraphs(text: str) -> str:
+    """Each paragraph as one line, for the terminal to wrap at its own width."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text).split("\n\n"))
+
+
 app = typer.Typer(
     name="ganseg",
-    help="""GAN-assisted segmentation of tumours in medical images.
+    help=_paragraphs("""GAN-assisted segmentation of tumours in medical images.
 
     A first run, on synthetic images:
 
@@ -30,7 +37,7 @@ app = typer.Typer(
 
     RUN is a run's name, its folder or its MLflow id. Runs are kept in ./runs, or where GANSEG_RUNS says.
 
-    Exit codes: 0 done; 1 the data, the run or the machine needs attention; 2 wrong usage; 130 interrupted.""",
+    Exit codes: 0 done; 1 the data, the run or the machine needs attention; 2 wrong usage; 130 interrupted."""),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -38,7 +45,8 @@ app = typer.Typer(
 )
 for command in (phantom, check, prepare, train, calibrate, evaluate, predict, export, report):  # as they are met
     name = command.__name__.rsplit(".", 1)[-1]
-    app.command(name)(getattr(command, name))
+    function = getattr(command, name)
+    app.command(name, help=_paragraphs(function.__doc__))(function)
 
 
 def _version(asked: bool) -> None:

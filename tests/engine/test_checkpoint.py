@@ -101,7 +101,9 @@ def test_the_generators_of_torch_come_back(saved, config):
 
 
 def test_nothing_in_it_is_pickled(saved):
-    assert sorted(file.name for file in saved.iterdir()) == sorted([*(f"{part}.safetensors" for part in PARTS), "state.json"])
+    assert sorted(file.name for file in saved.iterdir()) == sorted(
+        [*(f"{part}.safetensors" for part in PARTS), "state.json"]
+    )
 
 
 def refusal(folder, config) -> str:

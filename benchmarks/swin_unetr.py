@@ -1,0 +1,188 @@
+"""A small 2-D SwinUNETR (MONAI), trained from scratch on a finished run's own patients and scored beside the run.
+
+    python -m benchmarks.swin_unetr --run NAME --minutes M [--learning-rate 5e-4]
+
+A comparator, not a timing: same prepared slices, split, augmentation, Dice and cross-entropy, learning-rate schedule
+and choice of the best epoch, thresholds chosen on the same validation patients where the run's were, and the same
+scores on the same test patients. It trains through the engine, as the plain U-Net arm with another network in it.
+As many epochs are planned as fit into the minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.networks.nets import SwinUNETR
+
+from benchmarks.cohorts import phantom_cohort, prepared_data, task
+from benchmarks.engine import Engine
+from benchmarks.measure import machine, parser, seconds_of
+from ganseg_dist.atomic import write_json
+from ganseg_dist.cli.models import cases_of_part, finished_run
+from ganseg_dist.config import RunConfig, override
+from ganseg_dist.data.cohort import Case
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.engine.fit import StageData, end_stage, seeded
+from ganseg_dist.engine.world import World
+from ganseg_dist.inference.arms import Arm, ModelArm
+from ganseg_dist.inference.calibration import calibrate
+from ganseg_dist.inference.evaluation import evaluate, summarise
+from ganseg_dist.inference.model_folder import Model, Thresholds
+from ganseg_dist.inference.predictor import Predictor
+from ganseg_dist.recipes import recipe
+from ganseg_dist.runners.prepare import store_root
+from ganseg_dist.systems.ganet_seg import GANetSeg
+
+NAME = "SwinUNETR"
+FEATURES = 12
+"""Of MONAI's smallest published size 24; half of it has 1.6 million weights in 2-D."""
+SHOWN = ("dice", "lesion_dice", "sensitivity", "hd95_mm", "hd95_px")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What the comparator learns from and is scored on, and beside what."""
+
+    config: RunConfig
+    data: StageData
+    validation: tuple[Case, ...]
+    test: tuple[Case, ...]
+    beside: ModelArm | None
+    """The run's own model."""
+    seconds: float | None
+    """What the run took."""
+
+
+def trial_of_run(name: str, device: str) -> Trial:
+    """The run's config, patients and model. Raises GansegError when the run or its data is not there."""
+    run = finished_run(name)
+    described, config = run.description(), run.config()
+    cohort = read_cohort(Path(described["request"]["data"]), described["request"]["layout"])
+    used = {case["id"] for case in run.read("data.json")["cases"]}
+    cohort = cohort.without({case.id for case in cohort.cases} - used)
+    return Trial(
+        config,
+        prepared_data(cohort, run.split(), config, store_root()),
+        cases_of_part(run, cohort, "validation"),
+        cases_of_part(run, cohort, "test"),
+        ModelArm(run.name, "model", Predictor.load(run.model, device)),
+        described["seconds"],
+    )
+
+
+def quick_trial() -> Trial:
+    """A phantom, and nothing to be beside."""
+    given = task(phantom_cohort(patients=6, spacing_mm=8.0), override(recipe("ganet_seg_debug"), {"data.size": 64}))
+    parts = (given.cohort.of_patients(part) for part in (given.split.validation, given.split.test))
+    return Trial(given.config, given.data, *parts, None, None)
+
+
+def engine_of(trial: Trial, epochs: int, learning_rate: float, device: str, threads: int) -> Engine:
+    """The plain U-Net arm with SwinUNETR for its segmenter."""
+    config = override(
+        trial.config,
+        {
+            "system.gan": False,
+            "system.reading": "sound",
+            "train.epochs": epochs,
+            "train.learning_rate": learning_rate,
+            "train.threads": threads,
+        },
+    )
+    seeded(config)
+    system = GANetSeg(config)
+    channels = len(config.data.modalities or ())
+    network = SwinUNETR(channels, len(system.regions), feature_size=FEATURES, spatial_dims=2)
+    system.networks = {"segmenter": network}
+    return Engine.of(system, trial.data, config, World(device=torch.device(device)))
+
+
+def trained(trial: Trial, asked: argparse.Namespace) -> Engine:
+    """As many epochs as the minutes allow, judged by one that is thrown away."""
+    attempt = engine_of(trial, 1, asked.learning_rate, asked.device, asked.threads)
+    seconds = seconds_of(attempt.epoch, attempt.world.device)
+    epochs = 1 if asked.quick else max(1, round(60 * asked.minutes / seconds))
+    engine = engine_of(trial, epochs, asked.learning_rate, asked.device, asked.threads)
+    print(f"{machine(engine.world.device)}: {epochs} epochs of about {seconds:.0f} s", flush=True)
+    for epoch in range(epochs):
+        engine.epoch()
+        scores = engine.state.position.history[-1]["scores"]
+        print(f"epoch {epoch + 1} of {epochs}: " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()), flush=True)
+    return engine
+
+
+def scored(trial: Trial, engine: Engine) -> dict[str, Any]:
+    """The comparator's rows as `ganseg evaluate` has them, and what it is."""
+    position = engine.state.position
+    facts = {
+        "epochs": position.epoch,
+        "best_epoch": position.best_epoch,
+        "learning_rate": engine.config.train.learning_rate,
+        "feature_size": FEATURES,
+        "parameters": sum(weights.numel() for weights in engine.system.networks["segmenter"].parameters()),
+    }
+    end_stage(engine.state, engine.stage, engine.config)
+    for network in engine.system.networks.values():
+        network.eval().requires_grad_(False)
+    thresholds, device = Thresholds(), str(engine.world.device)
+    if trial.beside is None or trial.beside.predictor.thresholds.calibrated_on:
+        uncalibrated = Predictor(Model(engine.config, engine.system, thresholds, ()), device)
+        thresholds, _ = calibrate(uncalibrated, trial.validation)
+    predictor = Predictor(Model(engine.config, engine.system, thresholds, ()), device)
+    arms: list[Arm] = [ModelArm(NAME, "comparison", predictor)]
+    if trial.beside is not None:
+        arms.append(trial.beside)
+    summary = summarise(evaluate(arms, trial.test, "test"), predictor)
+    kept = ("part", "n_cases", "n_patients", "rows", "paired")
+    return {**facts, "thresholds": asdict(thresholds), **{name: summary[name] for name in kept}}
+
+
+def show(result: dict[str, Any]) -> None:
+    """A row an arm, then the paired difference."""
+    for row in result["rows"]:
+        cells = [
+            f"{name} {value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+            for name, value in row["scores"].items()
+            if name.split("/")[1] in SHOWN
+        ]
+        print(f"{row['name']} on {result['n_patients']} test patients: " + "; ".join(cells))
+    for pair in result["paired"]:
+        gap = pair["difference"]
+        print(
+            f"{pair['a']} less {pair['b']}, {pair['score']}: {gap['mean']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"
+        )
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--run", metavar="NAME", help="a finished run: its name, folder or MLflow id")
+    options.add_argument("--minutes", type=float, default=20, help="of training")
+    options.add_argument("--learning-rate", type=float, default=5e-4)
+    options.add_argument("--device", default="cpu", help="cpu or cuda")
+    options.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
+    asked = options.parse_args()
+    if not asked.quick and asked.run is None:
+        options.error("--run NAME: name a finished run, or give --quick")
+    if asked.quick:
+        asked.threads = 1
+    trial = quick_trial() if asked.quick else trial_of_run(asked.run, asked.device)
+    started = time.perf_counter()
+    engine = trained(trial, asked)
+    took = time.perf_counter() - started
+    result = {"name": NAME, "run": asked.run, "seconds": took, "run_seconds": trial.seconds, **scored(trial, engine)}
+    show(result)
+    if asked.json is None and not asked.quick:
+        asked.json = finished_run(asked.run).folder / "swin_unetr.json"
+    if asked.json is not None:
+        write_json(asked.json, result)
+        print(f"written: {asked.json}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""Whatever a person gives: one line that names the file or field, a non-zero exit, and nothing changed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from tests.cli.conftest import assert_refused, snapshot
+
+CASE = "BraTS20_Training_001"
+
+
+def spoil(cohort: Path, how: str) -> str:
+    """Break one file of one case; returns the file's name, or the case's where the file is gone."""
+    flair = cohort / CASE / f"{CASE}_flair.nii.gz"
+    mask = cohort / CASE / f"{CASE}_seg.nii.gz"
+    match how:
+        case "truncated":
+            replace(flair, flair.read_bytes()[:2000])
+        case "text":
+            replace(flair, b"these are no voxels\n")
+        case "empty file":
+            replace(flair, b"")
+        case "missing modality":
+            flair.unlink()
+            return CASE
+        case "nan":
+            image = nib.load(flair)
+            voxels = image.get_fdata(dtype=np.float32)
+            voxels[5, 5, 5] = np.nan
+            save(flair, voxels, image.affine)
+        case "mask shape":
+            image = nib.load(mask)
+            save(mask, np.asarray(image.dataobj)[:-2], image.affine)
+            return mask.name
+        case "labels":
+            image = nib.load(mask)
+            labels = np.asarray(image.dataobj).copy()
+            labels[labels == 2] = 7
+            save(mask, labels, image.affine)
+            return mask.name
+        case "truncated mask":
+            replace(mask, mask.read_bytes()[:100])
+            return mask.name
+    return flair.name
+
+
+def replace(file: Path, content: bytes) -> None:
+    file.unlink()
+    file.write_bytes(content)
+
+
+def save(file: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
+    file.unlink()
+    nib.save(nib.Nifti1Image(voxels, affine), file)
+
+
+WAYS = ("truncated", "text", "empty file", "missing modality", "nan", "mask shape", "labels", "truncated mask")
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_bad_case_stops_training_and_preparation_and_fails_the_check(ganseg, bad_cohort, tmp_path, how):
+    named = spoil(bad_cohort, how)
+    checked = ganseg("check", bad_cohort)
+    assert checked.code == 1
+    assert any(line.startswith(f"error: {CASE}: ") and named in line for line in checked.out.splitlines())
+    assert_refused(ganseg("train", "ganet_seg_debug", "--data", bad_cohort, "--local"), 1, named, "--exclude-bad")
+    assert_refused(ganseg("prepare", bad_cohort, "--recipe", "ganet_seg_debug", "--local"), 1, named)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_check_says_it_in_json_too(ganseg, bad_cohort):
+    spoil(bad_cohort, "labels")
+    checked = ganseg("check", bad_cohort, "--json")
+    assert checked.code == 1
+    (finding,) = [found for found in json.loads(checked.out)["findings"] if found["severity"] == "error"]
+    assert (finding["case"], finding["check"]) == (CASE, "labels")
+    assert "7" in finding["problem"]
+
+
+@pytest.mark.parametrize("command", ["check", "prepare", "train", "predict", "evaluate", "calibrate"])
+@pytest.mark.parametrize("place", ["nowhere", "empty", "notes.txt", "strangers"])
+def test_a_place_without_a_cohort(ganseg, run, tmp_path, command, place):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("no images")
+    (tmp_path / "strangers").mkdir()
+    (tmp_path / "strangers" / "notes.txt").write_text("no images")
+    before = snapshot(run.folder)
+    path = tmp_path / place
+    words = {
+        "check": ["check", path],
+        "prepare": ["prepare", path, "--local"],
+        "train": ["train", "ganet_seg_debug", "--data", path, "--local"],
+        "predict": ["predict", "tiny", path, "--out", tmp_path / "masks"],
+        "evaluate": ["evaluate", "tiny", "--data", path],
+        "calibrate": ["calibrate", "tiny", "--data", path],
+    }[command]
+    assert_refused(ganseg(*words), 1, path)
+    assert snapshot(run.folder) == before
+    assert not (tmp_path / "masks").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nope", "--data", "COHORT"], "nope: no such recipe"),
+        (["ganet_seg_debog", "--data", "COHORT"], "did you mean ganet_seg_debug?"),
+        (["ganet_seg_debug", "--data", "COHORT", "--set", "train.epoch=3"], "train.epoch: no such field; did you mean"),
+        (["ganet_seg_debug", "--data", "COHORT", "--set", "train.epochs=0"], "train.epochs:"),
+        (["ganet_seg_debug", "--data", "COHORT", "--set", "train.epochs=many"], "train.epochs:"),
+        (["ganet_seg_debug", "--data", "COHORT", "--set", "data.size=100"], "data.size:"),
+        (["ganet_seg_debug", "--data", "COHORT", "--set", "train.learning_rate=nan"], "train.learning_rate:"),
+        (["ganet_seg_debug", "--data", "COHORT", "--set", "data=3"], "data:"),
+        (["ganet_seg_debug", "--data", "COHORT", "--set", "epochs"], "--set epochs: expected FIELD=VALUE"),
+        (["ganet_seg_debug", "--data", "COHORT", "--set", "data.modalities=pet"], "data.modalities:"),
+        (["ganet_seg_debug", "--data", "COHORT", "--set", 'data.modalities=["pet"]'], "data.modalities: pet is not in"),
+        (
+            ["ganet_seg_debug", "--data", "COHORT", "--set", "data.modalities=t1,t1"],
+            "data.modalities: t1, t1 names one",
+        ),
+        (["ganet_seg_debug", "--data", "COHORT", "--set", "data.regions=et,wt"], "data.regions: et, wt: wt must come"),
+        (["ganet_seg_debug", "--data", "COHORT", "--set", "system.healthy_modalities=pet,t1"], "system.healthy_modal"),
+        (["ganet_seg_debug", "--data", "COHORT", "--workers", "0"], "--workers"),
+        (["ganet_seg_debug", "--data", "COHORT", "--workers", "3"], "--workers 3: do not divide train.batch_size 4"),
+        (["ganet_seg_debug", "--data", "COHORT", "--workers", "2", "--local"], "--local: is one process"),
+        (["ganet_seg_debug", "--data", "COHORT", "--run-name", "../out"], "--run-name '../out'"),
+        (["ganet_seg_debug", "--data", "COHORT", "--lokal"], "No such option"),
+        (["ganet_seg_debug"], "give a recipe and --data"),
+        (["--resume", "tiny", "--data", "COHORT"], "--resume tiny: takes everything from the run"),
+        (["--resume", "tiny", "--workers", "2"], "--resume tiny: takes everything from the run"),
+    ],
+)
+def test_wrong_words_for_training_are_usage_errors(ganseg, phantom, tmp_path, words, said):
+    words = [str(phantom) if word == "COHORT" else word for word in words]
+    assert_refused(ganseg("train", *words), 2, said)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["frobnicate"], "No such command 'frobnicate'; see: ganseg --help"),
+        (["evaluate", "tiny"], "Missing option '--data'; see: ganseg evaluate --help"),
+        (["evaluate", "tiny", "--data", "x", "--part", "train"], "--part train: expected test, validation or all"),
+        (["predict", "tiny", "x"], "Missing option '--out'"),
+        (["phantom", "x", "--patients", "0"], "'--patients': 0 is not in the range"),
+        (["phantom", "x", "--spacing-mm", "99"], "'--spacing-mm': 99.0 is not in the range"),
+        (["phantom", "x", "--seed", "one"], "'--seed': 'one' is not a valid"),
+        (["check", "x", "--recipe", "nope"], "nope: no such recipe"),
+        (["prepare", "x", "--recipe", "nope"], "nope: no such recipe"),
+        (["prepare", "x", "--set", "data.size=7"], "data.size:"),
+    ],
+)
+def test_wrong_words_for_other_commands(ganseg, words, said):
+    assert_refused(ganseg(*words), 2, said)
+
+
+def test_an_unknown_layout_lists_the_known_ones(ganseg, phantom):
+    assert_refused(ganseg("check", phantom, "--layout", "dicom"), 1, "dicom", "brats", "decathlon", "kaggle_lgg")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "calibrate", "predict", "export", "report", "train"])
+def test_an_unknown_run_lists_those_there_are(ganseg, run, phantom, tmp_path, command):
+    words = {
+        "evaluate": ["nosuch", "--data", phantom],
+        "calibrate": ["nosuch"],
+        "predict": ["nosuch", phantom, "--out", tmp_path / "out"],
+        "export": ["nosuch", tmp_path / "out"],
+        "report": ["nosuch"],
+        "train": ["--resume", "nosuch"],
+    }[command]
+    assert_refused(ganseg(command, *words), 1, "nosuch: no such run", "tiny")
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_few_patients(ganseg, phantom, tmp_path):
+    few = tmp_path / "few"
+    shutil.copytree(phantom / CASE, few / CASE)
+    assert_refused(ganseg("train", "ganet_seg_debug", "--data", few, "--local"), 1, few, "1 patients leave none for")
+    assert not (tmp_path / "runs" / "ganet_seg_debug-few").exists()
+
+
+def test_patients_without_masks(ganseg, bad_cohort):
+    for mask in bad_cohort.glob("*/*_seg.nii.gz"):
+        mask.unlink()
+    assert_refused(ganseg("train", "ganet_seg_debug", "--data", bad_cohort, "--local"), 1, bad_cohort, "has no masks")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there(ganseg, run, phantom, tmp_path):
+    refusals = [
+        ganseg("train", "ganet_seg_debug", "--data", phantom, "--local", "--gpus"),
+        ganseg("predict", "tiny", phantom, "--gpu", "--out", tmp_path / "out"),
+        ganseg("evaluate", "tiny", "--data", phantom, "--gpu"),
+        ganseg("calibrate", "tiny", "--gpu"),
+    ]
+    for refusal in refusals:
+        assert_refused(refusal, 1, "GPU: PyTorch finds none")
+
+
+def test_a_phantom_is_not_written_over_something_else(ganseg, tmp_path):
+    pytest.importorskip("nilearn", reason="phantoms are made of nilearn's MNI152 maps")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("precious")
+    assert_refused(ganseg("phantom", tmp_path / "mine", "--patients", "2", "--spacing-mm", "8"), 1, tmp_path / "mine")
+    assert snapshot(tmp_path / "mine") == {"notes.txt": b"precious"}
+
+
+def test_a_volume_larger_than_memory_is_one_line(ganseg, run, bad_cohort, tmp_path):
+    """A damaged header may promise 70 TB."""
+    flair = bad_cohort / CASE / f"{CASE}_flair.nii.gz"
+    header = bytearray(352)
+    huge = nib.Nifti1Header()
+    huge.set_data_shape((32000, 32000, 32000))
+    huge.set_data_dtype(np.int16)
+    huge["magic"] = b"n+1"
+    huge["vox_offset"] = 352
+    header[:348] = huge.binaryblock
+    import gzip
+
+    replace(flair, gzip.compress(bytes(header)))
+    assert_refused(ganseg("predict", "tiny", bad_cohort / CASE, "--out", tmp_path / "masks"), 1)

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+from scipy.special import erf
+
+from ganseg_dist.data.enhance import enhance
+
+LEVELS = np.linspace(-0.7, 0.9, 41, dtype=np.float32).reshape(1, 1, 41)
+BODY = np.ones(LEVELS.shape, bool)
+
+
+def test_the_sound_reading_keeps_the_order_of_intensities():
+    enhanced = enhance(LEVELS, BODY).ravel()
+    assert (np.diff(enhanced) > 0).all()
+    assert (enhanced[0], enhanced[-1]) == (0, 1)
+
+
+def test_the_paper_reading_inverts_it():
+    enhanced = enhance(LEVELS, BODY, reading="paper").ravel()
+    assert (np.diff(enhanced) < 0).all()
+    assert (enhanced[0], enhanced[-1]) == (1, 0)
+
+
+@pytest.mark.parametrize("reading", ["sound", "paper"])
+def test_equations_13_to_17_by_hand(reading):
+    x = np.array([0.0, 0.3, 1.0])
+    image1 = np.log(x + 1) / np.log(2)
+    image2 = 1 - np.exp(-x)
+    image3 = (image1 + image2) / (2 + image1 * image2)
+    inner = 2 * np.arctan(np.exp(image3))
+    image4 = erf(inner - 0.5 * image3) if reading == "sound" else erf(inner) - 0.5 * image3
+    expected = (image4 - image4.min()) / np.ptp(image4)
+    volume = (10 + 5 * x).astype(np.float32).reshape(1, 1, 3)
+    assert enhance(volume, np.ones(volume.shape, bool), reading=reading).ravel() == pytest.approx(expected, abs=1e-4)
+
+
+def test_outside_the_body_is_zero_and_plays_no_part():
+    volume = np.concatenate([LEVELS, np.full((1, 1, 3), 50.0, np.float32)], axis=2)
+    body = np.concatenate([BODY, np.zeros((1, 1, 3), bool)], axis=2)
+    enhanced = enhance(volume, body)
+    assert (enhanced[~body] == 0).all()
+    assert np.array_equal(enhanced[..., :41], enhance(LEVELS, BODY))
+
+
+def test_flat_tissue_and_an_empty_body_give_zeros():
+    assert (enhance(np.ones((2, 2, 2), np.float32), np.ones((2, 2, 2), bool)) == 0).all()
+    assert (enhance(LEVELS, ~BODY) == 0).all()

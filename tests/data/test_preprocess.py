@@ -1,0 +1,243 @@
+import itertools
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from ganseg_dist.config import DataConfig
+from ganseg_dist.data.batch import BACKGROUND
+from ganseg_dist.data.preprocess import (
+    DARKEST,
+    PICTURE_AXES,
+    from_picture_axes,
+    picture_shape,
+    prepare_scan,
+    restore,
+    to_picture_axes,
+)
+from ganseg_dist.data.scan import Grid, Scan
+
+ORIENTATIONS = ["".join(axes[i][flips[i]] for i in range(3))
+                for axes in itertools.permutations(("RL", "AP", "SI")) for flips in itertools.product((0, 1), repeat=3)]  # fmt: skip
+"""All 48: six orders of the axes, each axis either way."""
+
+MM = (1.5, 1.0, 2.5)
+"""Left-right, front-back, up-down."""
+SHAPE_RAS = (61, 75, 17)
+
+
+def ellipsoid(shape, centre, radii):
+    axes = np.meshgrid(*(np.arange(side) for side in shape), indexing="ij")
+    return sum(((a - c) / r) ** 2 for a, c, r in zip(axes, centre, radii, strict=True)) <= 1
+
+
+def head_ras(shape=SHAPE_RAS, mm=MM) -> Scan:
+    """An off-centre head in RAS axes, with a lesion to the front left."""
+    rng = np.random.default_rng(0)
+    body = ellipsoid(shape, (shape[0] * 0.55, shape[1] * 0.48, shape[2] * 0.5), np.multiply(shape, (0.36, 0.4, 0.45)))
+    lesion = ellipsoid(shape, (shape[0] * 0.4, shape[1] * 0.6, shape[2] * 0.5), np.multiply(shape, (0.13, 0.13, 0.3)))
+    image = np.where(body, 500 + 40 * rng.standard_normal(shape) + 300 * lesion, 0).astype(np.float32)
+    affine = np.diag([*mm, 1.0])
+    affine[:3, 3] = (-40, -60, 11)
+    labels = np.where(lesion & body, 2, 0).astype(np.uint8)
+    return Scan(("t1", "flair"), np.stack([image, image**1.1]), labels, Grid(shape, affine))
+
+
+def reoriented(scan: Scan, codes: str) -> Scan:
+    """The same head stored with other axes."""
+    change = nib.orientations.ornt_transform(
+        nib.io_orientation(scan.grid.affine), nib.orientations.axcodes2ornt(tuple(codes))
+    )
+    image = np.stack([nib.orientations.apply_orientation(volume, change) for volume in scan.image])
+    labels = nib.orientations.apply_orientation(scan.labels, change)
+    affine = scan.grid.affine @ nib.orientations.inv_ornt_aff(change, scan.grid.shape)
+    return Scan(scan.modalities, np.ascontiguousarray(image), np.ascontiguousarray(labels), Grid(labels.shape, affine))
+
+
+def dice(one, other):
+    return 2 * (one & other).sum() / (one.sum() + other.sum())
+
+
+def round_trip(scan: Scan, config: DataConfig) -> float:
+    """Dice of the lesion with itself, there and back."""
+    prepared = prepare_scan(scan, config, ("wt",))
+    back = restore(prepared.masks.astype(np.float32), prepared.placement)
+    assert back.shape == (1, *scan.grid.shape)
+    return dice(back[0] > 0.5, scan.labels > 0)
+
+
+@pytest.mark.parametrize("codes", ORIENTATIONS)
+def test_a_mask_comes_back_voxel_for_voxel_from_every_orientation(codes):
+    scan = reoriented(head_ras(), codes)
+    assert nib.aff2axcodes(scan.grid.affine) == tuple(codes)
+    assert round_trip(scan, DataConfig(size=96, spacing_mm=1.0)) > 0.97
+
+
+@pytest.mark.parametrize("codes", ORIENTATIONS)
+def test_every_orientation_gives_the_same_slices(codes):
+    config = DataConfig(size=64, spacing_mm=1.2)
+    wanted = prepare_scan(head_ras(), config, ("wt",))
+    got = prepare_scan(reoriented(head_ras(), codes), config, ("wt",))
+    assert got.image.shape == wanted.image.shape == (17, 2, 64, 64)
+    # The window may lie one voxel further where a mirrored extent is rounded the other way.
+    assert dice(got.masks > 0, wanted.masks > 0) > 0.9
+    assert np.abs(got.image - wanted.image).mean() < 0.08
+
+
+def test_pictures_lie_with_the_front_up_and_the_left_of_the_patient_left():
+    prepared = prepare_scan(head_ras(), DataConfig(size=64, spacing_mm=1.2), ("wt",))
+    body = np.argwhere(prepared.image[8, 0] > BACKGROUND).mean(0)
+    lesion = np.argwhere(prepared.masks[8, 0] > 0).mean(0)
+    assert lesion[0] < body[0], "the front is up"
+    assert lesion[1] < body[1], "the left is left"
+    assert PICTURE_AXES == ("P", "R", "S")
+
+
+def test_the_lesion_is_where_the_image_is_bright():
+    prepared = prepare_scan(head_ras(), DataConfig(size=96, spacing_mm=1.0), ("wt",))
+    inside = prepared.image[:, 0][prepared.masks[:, 0] > 0]
+    around = prepared.image[:, 0][(prepared.masks[:, 0] == 0) & (prepared.image[:, 0] > BACKGROUND)]
+    assert np.median(inside) > np.percentile(around, 95)
+
+
+@pytest.mark.parametrize(
+    ("shape", "mm"),
+    [((61, 75, 17), (1, 1, 1)), ((40, 41, 9), (3, 3, 5)), ((33, 90, 5), (3.1, 0.9, 6)), ((128, 50, 3), (0.7, 1.9, 4))],
+)
+@pytest.mark.parametrize("config", [DataConfig(size=64, spacing_mm=1.0), DataConfig(size=128, spacing_mm=1.5)])
+def test_odd_shapes_and_spacings_come_back(shape, mm, config):
+    """Where the window's pixels are about as fine as the voxels."""
+    scan = head_ras(shape, mm)
+    largest = max(shape[0] * mm[0], shape[1] * mm[1], config.size * config.spacing_mm)
+    tolerance = 0.97 if largest / config.size <= min(mm[:2]) else 0.85
+    assert round_trip(scan, config) > tolerance
+
+
+def test_pictures_without_spacing_come_back():
+    scan = head_ras((70, 50, 9))
+    picture = Scan(scan.modalities, scan.image, scan.labels, Grid(scan.grid.shape, None))
+    assert picture_shape(picture.grid) == (70, 50, 9)
+    assert to_picture_axes(picture.labels, picture.grid) is picture.labels
+    assert round_trip(picture, DataConfig(size=96, spacing_mm=1.5)) > 0.97
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "ASR", "IPL"])
+def test_axes_there_and_back(codes):
+    scan = reoriented(head_ras(), codes)
+    there = to_picture_axes(scan.labels, scan.grid)
+    assert there.shape == picture_shape(scan.grid) == (75, 61, 17)
+    assert np.array_equal(from_picture_axes(there, scan.grid), scan.labels)
+
+
+@pytest.mark.parametrize("size", [16, 64])
+@pytest.mark.parametrize("corner", [(0.5, 0.5), (0.0, 0.0), (1.0, 0.3)])
+def test_the_window_never_cuts_the_body(corner, size):
+    """A head larger than the window is given coarser pixels; one that touches the frame is padded."""
+    shape = (90, 70, 4)
+    body = np.zeros(shape, np.float32)
+    start = [round(c * (side - length)) for c, side, length in zip(corner, shape, (61, 47), strict=False)]
+    body[start[0] : start[0] + 61, start[1] : start[1] + 47] = 1
+    body[..., 0] = 0  # a slice of background, so that the border is known to be it
+    rng = np.random.default_rng(0)
+    image = np.where(body > 0, 400 + 20 * rng.standard_normal(shape), 0).astype(np.float32)
+    scan = Scan(("t1",), image[None], body.astype(np.uint8), Grid(shape, np.diag([1.1, 0.9, 3.0, 1.0])))
+    prepared = prepare_scan(scan, DataConfig(size=size, spacing_mm=0.5), ("wt",))
+    back = restore(prepared.masks.astype(np.float32), prepared.placement)[0]
+    for axis in (0, 1):
+        found = np.flatnonzero((back > 0.4).any(axis=tuple({0, 1, 2} - {axis})))
+        true = np.flatnonzero(body.any(axis=tuple({0, 1, 2} - {axis})))
+        reach = prepared.placement.sides[axis] / size  # a pixel of the window, in voxels
+        assert abs(int(found[0]) - int(true[0])) <= reach
+        assert abs(int(found[-1]) - int(true[-1])) <= reach
+    # Rows are native axis 1, from front to back.
+    rows, columns = (np.flatnonzero(body.any(axis=axes)) for axes in ((0, 2), (1, 2)))
+    first_row = 69 - int(rows[-1])
+    origin, sides = prepared.placement.origin, prepared.placement.sides
+    assert origin[0] <= first_row
+    assert origin[0] + sides[0] >= first_row + len(rows)
+    assert origin[1] <= columns[0]
+    assert origin[1] + sides[1] >= columns[-1] + 1
+
+
+def test_the_window_is_square_in_millimetres():
+    prepared = prepare_scan(head_ras(mm=(0.8, 2.4, 3.0)), DataConfig(size=64, spacing_mm=3.0), ("wt",))
+    rows, columns = prepared.placement.sides
+    assert rows * 2.4 == pytest.approx(192, abs=2.4)
+    assert columns * 0.8 == pytest.approx(192, abs=0.8)
+
+
+def test_intensities_by_hand():
+    """Median 500, interquartile range 200: 500 + 4 * 200 / 1.349 is the end of the range."""
+    shape = (20, 20, 3)
+    body = np.zeros(shape, bool)
+    body[4:16, 4:16, :] = True
+    values = np.resize([400.0, 400.0, 500.0, 600.0, 600.0], body.sum())
+    image = np.zeros(shape, np.float32)
+    image[body] = values
+    image[10, 10, 1] = 1e6
+    scan = Scan(("t1",), image[None], None, Grid(shape, np.eye(4)))
+    prepared = prepare_scan(scan, DataConfig(size=24, spacing_mm=1.0), ())
+    assert prepared.masks is None
+    levels = np.unique(prepared.image.round(4))
+    step = 100 / (4 * 200 / 1.349)
+    assert levels == pytest.approx([-1, -step, 0, step, 1], abs=1e-3)
+
+
+def test_background_is_exact_and_tissue_is_never_background():
+    prepared = prepare_scan(head_ras(), DataConfig(size=96, spacing_mm=1.0), ("wt",))
+    assert prepared.image.min() == BACKGROUND
+    assert prepared.image.max() <= 1
+    corners = prepared.image[:, :, [0, 0, -1, -1], [0, -1, 0, -1]]
+    assert (corners == BACKGROUND).all()
+    assert prepared.image[8, :, 40:56, 40:56].min() >= DARKEST - 1e-6
+
+
+def test_regions_are_unions_of_labels():
+    scan = head_ras()
+    labels = scan.labels.copy()
+    lesion = np.argwhere(labels > 0)
+    for ours, part in zip((1, 2, 3), np.array_split(lesion, 3), strict=True):
+        labels[tuple(part.T)] = ours
+    scan = Scan(scan.modalities, scan.image, labels, scan.grid)
+    masks = prepare_scan(scan, DataConfig(size=96, spacing_mm=1.0), ("wt", "tc", "et")).masks
+    sizes = masks.sum((0, 2, 3)).astype(float)
+    assert masks.shape[1] == 3
+    assert sizes[1] == pytest.approx(sizes[0] * 2 / 3, rel=0.1)
+    assert sizes[2] == pytest.approx(sizes[0] / 3, rel=0.1)
+    assert (masks[:, 2] <= masks[:, 1]).all()
+    assert (masks[:, 1] <= masks[:, 0]).all()
+
+
+@pytest.mark.parametrize(("reading", "sign"), [("sound", 1), ("paper", -1)])
+def test_enhancement_keeps_or_inverts_the_contrast_inside_the_body(reading, sign):
+    plain = prepare_scan(head_ras(), DataConfig(size=64, spacing_mm=1.0), ("wt",))
+    enhanced = prepare_scan(head_ras(), DataConfig(size=64, spacing_mm=1.0, enhance=reading), ("wt",))
+    lesion = plain.masks[:, 0] > 0
+    tissue = (plain.image[:, 0] > -0.9) & ~lesion
+    gap = enhanced.image[:, 0][lesion].mean() - enhanced.image[:, 0][tissue].mean()
+    assert sign * gap > 0.1
+    assert np.array_equal(enhanced.image > BACKGROUND, plain.image > BACKGROUND)
+
+
+def test_slices_with_little_body_are_not_worth_using_unless_they_hold_a_lesion():
+    prepared = prepare_scan(head_ras(), DataConfig(size=64, spacing_mm=1.2), ("wt",))
+    assert prepared.body.shape == prepared.lesion.shape == (17,)
+    assert not prepared.usable[0]
+    assert prepared.usable[8]
+    assert prepared.lesion[8] == prepared.masks[8, 0].sum() > 0
+    masks = prepared.masks.copy()
+    masks[0, 0, 5, 5] = 1
+    assert type(prepared)(prepared.image, masks, prepared.placement).usable[0]
+
+
+def test_an_empty_scan_is_all_background():
+    scan = Scan(("t1",), np.zeros((1, 20, 24, 3), np.float32), None, Grid((20, 24, 3), np.eye(4)))
+    prepared = prepare_scan(scan, DataConfig(size=32, spacing_mm=1.0), ())
+    assert (prepared.image == BACKGROUND).all()
+    assert not prepared.usable.any()
+
+
+def test_outside_the_window_restores_to_what_is_asked_for():
+    prepared = prepare_scan(head_ras(), DataConfig(size=48, spacing_mm=1.0), ("wt",))
+    back = restore(np.ones((17, 1, 48, 48), np.float32), prepared.placement, outside=-1.0)
+    assert np.unique(back.round(5)).tolist() == [-1, 1]

@@ -1,0 +1,66 @@
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ganseg_dist.data.slices import SliceSet
+
+
+@pytest.fixture
+def folders(prepared):
+    return [Path(folder) for folder in prepared.cohort["train"]]
+
+
+@pytest.fixture
+def slices(folders):
+    return SliceSet.open(folders, ("flair", "t1"), ("wt", "et"))
+
+
+def test_it_holds_the_usable_slices_of_every_case_in_order(slices):
+    assert len(slices) == sum(case.usable.sum() for case in slices.cases)
+    for index, case in enumerate(slices.cases):
+        mine = slices.slice_of[slices.case_of == index]
+        assert mine.tolist() == np.flatnonzero(case.usable).tolist()
+    assert 0 < slices.has_lesion.sum() < len(slices)
+
+
+def test_channels_and_regions_come_by_name_and_not_by_place(slices):
+    index = int(np.flatnonzero(slices.has_lesion)[3])
+    case, plane = slices.cases[slices.case_of[index]], slices.slice_of[index]
+    image, regions = slices.read(np.array([index]))
+    assert image.dtype == regions.dtype == np.float32
+    assert np.array_equal(image[0, 0], case.image[plane, case.modalities.index("flair")])
+    assert np.array_equal(image[0, 1], case.image[plane, case.modalities.index("t1")])
+    assert np.array_equal(regions[0, 0], case.masks[plane, 0])
+    assert np.array_equal(regions[0, 1], case.masks[plane, 2])
+    assert regions[0, 0].any()
+
+
+def test_slices_are_read_in_the_order_asked_for(slices):
+    indices = np.array([7, 2, 7])
+    image, _ = slices.read(indices)
+    assert np.array_equal(image[0], image[2])
+    assert np.array_equal(image[1], slices.read(np.array([2]))[0][0])
+    assert not np.array_equal(image[0], image[1])
+
+
+def test_other_channels_of_the_same_slices(slices):
+    only = slices.of_modalities(("t1",))
+    assert len(only) == len(slices)
+    assert np.array_equal(only.read(np.array([5]))[0][:, 0], slices.read(np.array([5]))[0][:, 1])
+
+
+def test_no_regions_asked_for(folders):
+    _, regions = SliceSet.open(folders, ("t1",), ()).read(np.array([0, 1]))
+    assert regions.shape == (2, 0, 32, 32)
+
+
+def test_nobody():
+    empty = SliceSet.open([], ("t1",), ("wt",))
+    assert len(empty) == len(empty.case_of) == len(empty.has_lesion) == 0
+
+
+def test_it_is_cheap_to_send(slices):
+    slices.read(np.arange(5))
+    assert len(pickle.dumps(slices)) < 20_000

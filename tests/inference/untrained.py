@@ -1,0 +1,47 @@
+"""Models whose weights were drawn, for tests that do not care what was learnt."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from ganseg_dist.config import RunConfig, override
+from ganseg_dist.inference.model_folder import Thresholds, write_model
+from ganseg_dist.inference.predictor import Predictor
+from ganseg_dist.recipes import recipe
+from ganseg_dist.systems import build_system
+
+
+def untrained_weights(config: RunConfig, file: Path) -> Path:
+    torch.manual_seed(0)
+    networks = build_system(config).networks
+    weights = {
+        f"{name}.{key}": value for name, network in networks.items() for key, value in network.state_dict().items()
+    }
+    save_file(weights, file)
+    return file
+
+
+def model_folder(
+    folder: Path,
+    modalities: tuple[str, ...],
+    regions: tuple[str, ...],
+    *,
+    thresholds: Thresholds | None = None,
+    facts: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Path:
+    config = override(
+        recipe("ganet_seg_debug"),
+        {"data.modalities": list(modalities), "data.regions": list(regions), **(changes or {})},
+    )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    weights = untrained_weights(config, folder.with_suffix(".drawn"))
+    write_model(folder, config, weights, card="", facts=facts or {}, thresholds=thresholds or Thresholds())
+    return folder
+
+
+def predictor(folder: Path, modalities: tuple[str, ...], regions: tuple[str, ...], **more: Any) -> Predictor:
+    return Predictor.load(model_folder(folder, modalities, regions, **more))

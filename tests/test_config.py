@@ -1,0 +1,123 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ganseg_dist.config import RunConfig, override, parse_assignments
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.recipes import RECIPES, recipe
+
+
+def problem(changes) -> str:
+    with pytest.raises(ConfigError) as caught:
+        override(recipe("ganet_seg_debug"), changes)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_config_survives_json():
+    config = override(recipe("ganet_seg"), {"data.modalities": ["t1", "flair"], "train.ema": 0.99})
+    assert RunConfig.from_json(config.to_json()) == config
+
+
+def test_override_replaces_the_named_fields_and_no_others():
+    base = recipe("ganet_seg_debug")
+    changed = override(base, {"train.epochs": 7, "data.augment.flip": 0.25})
+    assert (changed.train.epochs, changed.data.augment.flip) == (7, 0.25)
+    assert override(changed, {"train.epochs": base.train.epochs, "data.augment.flip": 0.5}) == base
+    assert base.train.epochs == 2, "the base is untouched"
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("train.epochs", "7", 7),
+        ("train.learning_rate", "1e-3", 1e-3),
+        ("train.ema", "null", None),
+        ("system.gan", "false", False),
+        ("system.reading", "paper", "paper"),
+        ("data.modalities", "t1,flair", ("t1", "flair")),
+        ("data.modalities", '["t1"]', ("t1",)),
+        ("system.widths", "[8,16]", (8, 16)),
+        ("system.widths", "8,16", (8, 16)),
+    ],
+)
+def test_text_is_read_as_what_the_field_holds(field, text, value):
+    config = override(recipe("ganet_seg_debug"), {field: text})
+    for name in field.split("."):
+        config = getattr(config, name)
+    assert config == value
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"train.epoch": 3}, "train.epoch: no such field; did you mean train.epochs?"),
+        ({"trian.epochs": 3}, "trian.epochs: no such field; did you mean train?"),
+        ({"train.epochs.first": 3}, "train.epochs.first: no such field"),
+        ({"train.epochs": 0}, "train.epochs: Input should be greater than or equal to 1 (got 0)"),
+        ({"train.epochs": "many"}, "train.epochs: Input should be a valid integer"),
+        ({"train.learning_rate": -1.0}, "train.learning_rate: Input should be greater than 0 (got -1.0)"),
+        ({"train.learning_rate": "NaN"}, "train.learning_rate: Input should be a finite number"),
+        ({"data.size": 33}, "data.size: Input should be a multiple of 8 (got 33)"),
+        ({"data.enhance": "loud"}, "data.enhance: Input should be 'off', 'sound' or 'paper' (got 'loud')"),
+        ({"system.widths": [8]}, "system.widths: Tuple should have at least 2 items"),
+        ({"seed": -1}, "seed: Input should be greater than or equal to 0 (got -1)"),
+        ({"train": 5}, "train: "),
+        ({"data.validation_fraction": 0.5, "data.test_fraction": 0.5}, "data: validation_fraction + test_fraction"),
+        ({"system.holes.smallest_radius": 0.4}, "system.holes: smallest_radius must not exceed largest_radius"),
+    ],
+)
+def test_an_error_names_the_field_the_value_and_what_to_do(changes, said):
+    assert problem(changes).startswith(said)
+
+
+def test_assignments():
+    assert parse_assignments(["train.epochs=5", "a.b = x=y"]) == {"train.epochs": "5", "a.b": "x=y"}
+    for wrong in ("train.epochs", "=5"):
+        with pytest.raises(ConfigError, match=f"--set {wrong}: expected FIELD=VALUE"):
+            parse_assignments([wrong])
+
+
+def test_a_config_cannot_be_changed_in_place():
+    with pytest.raises(ValueError, match="frozen"):
+        recipe("ganet_seg").train.epochs = 3
+
+
+def test_a_saved_config_is_checked_like_any_other(tmp_path):
+    file = tmp_path / "config.json"
+    with pytest.raises(ConfigError, match=r"config.json: cannot be read \(No such file"):
+        RunConfig.load(file)
+    tree = json.loads(recipe("ganet_seg").to_json())
+    file.write_text(json.dumps({**tree, "colour": "blue"}))
+    with pytest.raises(ConfigError, match=rf"^{file}: colour: Extra inputs are not permitted"):
+        RunConfig.load(file)
+    file.write_text("{")
+    with pytest.raises(ConfigError, match=rf"^{file}: config: Invalid JSON"):
+        RunConfig.load(file)
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=rf"^{file}: "):
+        RunConfig.load(file)
+
+
+def test_recipes_know_their_names():
+    assert all(make().recipe == name for name, make in RECIPES.items())
+    with pytest.raises(ConfigError, match=r"ganet_segg: no such recipe; did you mean ganet_seg"):
+        recipe("ganet_segg")
+    with pytest.raises(ConfigError, match=r"nnunet: no such recipe; known recipes: ganet_seg, "):
+        recipe("nnunet")
+
+
+def test_the_full_recipe_has_the_papers_figures():
+    config = recipe("ganet_seg")
+    assert config.system.widths == (64, 128, 256, 320)
+    assert (config.train.batch_size, config.train.epochs, config.system.supervised_epochs) == (80, 30, 10)
+    assert (config.train.learning_rate, config.train.learning_rate_power) == (6e-5, 0.75)
+    assert (config.train.betas, config.train.weight_decay) == ((0.9, 0.999), 1e-4)
+    assert (config.system.discriminator_every, config.system.healthy_patience) == (5, 5)
+
+
+def test_configs_load_without_torch():
+    code = "import sys, ganseg_dist.recipes; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

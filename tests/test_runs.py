@@ -1,0 +1,103 @@
+import json
+import os
+
+import pytest
+
+from ganseg_dist.data.cohort import Split
+from ganseg_dist.errors import ConfigError, RunError
+from ganseg_dist.recipes import recipe
+from ganseg_dist.runs import all_runs, find_run, named_run, runs_root
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def made(name, age=0, **facts):
+    run = named_run(name)
+    run.folder.mkdir(parents=True)
+    run.describe(**{"status": "finished", **facts})
+    os.utime(run.folder / "run.json", (1e9 - age, 1e9 - age))
+    return run
+
+
+def test_runs_are_kept_where_the_environment_says(root, monkeypatch, tmp_path):
+    assert runs_root() == root
+    monkeypatch.delenv("GANSEG_RUNS")
+    monkeypatch.chdir(tmp_path)
+    assert runs_root() == tmp_path / "runs"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../up", "-x", ".store", "a b", "x" * 101, "a\n"])
+def test_a_name_that_is_no_folder_name_is_refused(name):
+    with pytest.raises(ConfigError, match="letters, digits, dots, dashes and underscores"):
+        named_run(name)
+
+
+def test_descriptions_add_up():
+    run = made("one", status="training", seconds=1.0)
+    run.describe(status="finished")
+    assert run.read("run.json") == {"status": "finished", "seconds": 1.0}
+    assert run.finished
+    assert not named_run("never").finished
+
+
+def test_what_a_run_was_made_of_comes_back():
+    run = made("one")
+    (run.folder / "config.json").write_text(recipe("ganet_seg").to_json())
+    run.write("split.json", Split(("a",), ("b",), ()).to_dict())
+    assert run.config() == recipe("ganet_seg")
+    assert run.split() == Split(("a",), ("b",), ())
+
+
+def test_a_missing_or_damaged_file_is_named():
+    run = made("one")
+    with pytest.raises(RunError, match=r"history.json: is missing; is one a finished run\?"):
+        run.read("history.json")
+    for content in (b"{", b"\xff\xfe"):
+        (run.folder / "history.json").write_bytes(content)
+        with pytest.raises(RunError, match=r"history.json: is not readable JSON") as caught:
+            run.read("history.json")
+        assert "\n" not in str(caught.value)
+
+
+def test_what_json_cannot_hold_is_not_written():
+    run = made("one")
+    before = (run.folder / "run.json").read_text()
+    with pytest.raises(ValueError, match="JSON compliant"):
+        run.describe(loss=float("nan"))
+    assert (run.folder / "run.json").read_text() == before
+    assert [path.name for path in run.folder.iterdir()] == ["run.json"]
+
+
+def test_a_run_is_found_by_name_folder_and_mlflow_id(monkeypatch):
+    run = made("one", mlflow={"run_id": "abc123"})
+    made("two", mlflow=None)
+    assert find_run("one") == find_run(str(run.folder)) == find_run("abc123") == run
+    monkeypatch.chdir(run.folder.parent)
+    assert find_run("./one").folder == run.folder
+
+
+def test_an_unknown_run_is_answered_with_the_newest():
+    made("old", age=20)
+    made("new", age=1)
+    assert [run.name for run in all_runs()] == ["new", "old"]
+    with pytest.raises(RunError, match=r"nothing: no such run in .*runs; the newest are new, old"):
+        find_run("nothing")
+
+
+def test_another_runs_damage_is_not_in_the_way():
+    run = made("one", mlflow={"run_id": "abc123"}, age=5)
+    broken = made("broken")
+    (broken.folder / "run.json").write_text("{")
+    assert find_run("abc123") == run
+
+
+def test_files_are_json_a_person_can_read():
+    run = made("one")
+    run.write("history.json", [{"epoch": 0}])
+    text = (run.folder / "history.json").read_text()
+    assert json.loads(text) == [{"epoch": 0}]
+    assert "\n" in text
