@@ -44,7 +44,7 @@ WHOLE_TUMOUR = 0
 
 @dataclass(frozen=True, slots=True)
 class HealthyDraws:
-    """`System.draw`: holes and synthetic lesions for the pretraining. Loader processes are sent this, not the networks."""
+    """`System.draw`: holes and synthetic lesions for pretraining. Loader processes get this, not the networks."""
 
     holes: HoleConfig
     channels: int

@@ -1,5 +1,6 @@
 """Whatever a person gives: one line that names the file or field, a non-zero exit, and nothing changed."""
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -116,14 +117,23 @@ def test_a_place_without_a_cohort(ganseg, run, tmp_path, command, place):
         (["ganet_seg_debug", "--data", "COHORT", "--set", "train.learning_rate=nan"], "train.learning_rate:"),
         (["ganet_seg_debug", "--data", "COHORT", "--set", "data=3"], "data:"),
         (["ganet_seg_debug", "--data", "COHORT", "--set", "epochs"], "--set epochs: expected FIELD=VALUE"),
-        (["ganet_seg_debug", "--data", "COHORT", "--set", "data.modalities=pet"], "data.modalities:"),
-        (["ganet_seg_debug", "--data", "COHORT", "--set", 'data.modalities=["pet"]'], "data.modalities: pet is not in"),
+        (["ganet_seg_debug", "--data", "COHORT", "--local", "--set", "data.modalities=pet"], "data.modalities:"),
         (
-            ["ganet_seg_debug", "--data", "COHORT", "--set", "data.modalities=t1,t1"],
+            ["ganet_seg_debug", "--data", "COHORT", "--local", "--set", 'data.modalities=["pet"]'],
+            "data.modalities: pet is not in",
+        ),
+        (
+            ["ganet_seg_debug", "--data", "COHORT", "--local", "--set", "data.modalities=t1,t1"],
             "data.modalities: t1, t1 names one",
         ),
-        (["ganet_seg_debug", "--data", "COHORT", "--set", "data.regions=et,wt"], "data.regions: et, wt: wt must come"),
-        (["ganet_seg_debug", "--data", "COHORT", "--set", "system.healthy_modalities=pet,t1"], "system.healthy_modal"),
+        (
+            ["ganet_seg_debug", "--data", "COHORT", "--local", "--set", "data.regions=et,wt"],
+            "data.regions: et, wt: wt must come",
+        ),
+        (
+            ["ganet_seg_debug", "--data", "COHORT", "--local", "--set", "system.healthy_modalities=pet,t1"],
+            "system.healthy_modal",
+        ),
         (["ganet_seg_debug", "--data", "COHORT", "--workers", "0"], "--workers"),
         (["ganet_seg_debug", "--data", "COHORT", "--workers", "3"], "--workers 3: do not divide train.batch_size 4"),
         (["ganet_seg_debug", "--data", "COHORT", "--workers", "2", "--local"], "--local: is one process"),
@@ -206,7 +216,7 @@ def test_a_phantom_is_not_written_over_something_else(ganseg, tmp_path):
     pytest.importorskip("nilearn", reason="phantoms are made of nilearn's MNI152 maps")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("precious")
-    assert_refused(ganseg("phantom", tmp_path / "mine", "--patients", "2", "--spacing-mm", "8"), 1, tmp_path / "mine")
+    assert_refused(ganseg("phantom", tmp_path / "mine", "--patients", "2", "--sites", "1"), 1, tmp_path / "mine")
     assert snapshot(tmp_path / "mine") == {"notes.txt": b"precious"}
 
 
@@ -220,7 +230,5 @@ def test_a_volume_larger_than_memory_is_one_line(ganseg, run, bad_cohort, tmp_pa
     huge["magic"] = b"n+1"
     huge["vox_offset"] = 352
     header[:348] = huge.binaryblock
-    import gzip
-
     replace(flair, gzip.compress(bytes(header)))
     assert_refused(ganseg("predict", "tiny", bad_cohort / CASE, "--out", tmp_path / "masks"), 1)

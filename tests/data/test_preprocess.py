@@ -17,8 +17,11 @@ from ganseg_dist.data.preprocess import (
 )
 from ganseg_dist.data.scan import Grid, Scan
 
-ORIENTATIONS = ["".join(axes[i][flips[i]] for i in range(3))
-                for axes in itertools.permutations(("RL", "AP", "SI")) for flips in itertools.product((0, 1), repeat=3)]  # fmt: skip
+ORIENTATIONS = [
+    "".join(axis[flip] for axis, flip in zip(axes, flips, strict=True))
+    for axes in itertools.permutations(("RL", "AP", "SI"))
+    for flips in itertools.product((0, 1), repeat=3)
+]
 """All 48: six orders of the axes, each axis either way."""
 
 MM = (1.5, 1.0, 2.5)
