@@ -1,7 +1,6 @@
 """That the benchmarks run and report; what they measure is for a quiet machine, and no test asserts a ratio."""
 
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -35,8 +34,7 @@ def test_prints_its_ratios(name, comparisons, needs, tmp_path):
     assert len(measured) == shown.count(": ratio ") == comparisons
     for row in measured:
         assert row["what"] in shown
-        assert math.isfinite(row["ratio"])
-        assert 0 < row["low"] <= row["ratio"] <= row["high"]
+        assert 0 <= row["low"] <= row["ratio"] <= row["high"]
 
 
 @pytest.mark.slow

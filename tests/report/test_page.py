@@ -126,7 +126,7 @@ def test_a_damaged_file_is_named_with_its_field(tmp_path):
     with pytest.raises(RunError, match=r"summary\.json: rows\.0\.n"):
         write_report(run)
     (run.folder / "evaluation/test/summary.json").write_text("{")
-    with pytest.raises(RunError, match=r"summary\.json: cannot be read"):
+    with pytest.raises(RunError, match=r"summary\.json: is not readable JSON"):
         write_report(run)
 
 

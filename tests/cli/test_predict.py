@@ -1,0 +1,230 @@
+"""`ganseg predict` on everything a person may hand it."""
+
+import csv
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from ganseg_dist.tracking.tracked_run import TrackedRun
+from tests.cli.conftest import KAGGLE_SHAPE, assert_refused, snapshot, write_colour_case
+from tests.cli.test_bad_input import CASE, spoil
+
+
+@pytest.fixture
+def masks(tmp_path):
+    return tmp_path / "masks"
+
+
+def test_a_cohort_a_case_folder_and_the_working_folder_give_the_same_mask(ganseg, run, phantom, masks, monkeypatch):
+    assert ganseg("predict", "tiny", phantom, "--out", masks / "all").code == 0
+    assert ganseg("predict", "tiny", phantom / CASE, "--out", masks / "one").code == 0
+    monkeypatch.chdir(phantom / CASE)
+    assert ganseg("predict", "tiny", ".", "--out", masks / "here").code == 0
+    name = f"{CASE}_mask.nii.gz"
+    assert len(list((masks / "all").iterdir())) == 7
+    files = [masks / place / name for place in ("all", "one", "here")]
+    voxels = [np.asarray(nib.load(file).dataobj) for file in files]
+    assert all(np.array_equal(voxels[0], other) for other in voxels[1:])
+    assert voxels[0].shape == nib.load(phantom / CASE / f"{CASE}_t1.nii.gz").shape
+    assert set(np.unique(voxels[0])) <= {0, 1, 2, 4}
+    assert voxels[0].any()
+
+
+def test_a_run_by_name_folder_and_mlflow_id(ganseg, trained, phantom, masks, monkeypatch):
+    monkeypatch.setenv("GANSEG_RUNS", str(trained.folder.parent))
+    tracked = TrackedRun(**trained.description()["mlflow"])
+    assert tracked.run_id
+    said = [
+        ganseg("predict", reference, phantom / CASE, "--out", masks).out
+        for reference in ("tiny", trained.folder, tracked.run_id, trained.model)
+    ]
+    assert said == [f"{masks / CASE}_mask.nii.gz\n"] * 4
+
+
+@pytest.mark.parametrize("how", ["truncated", "text", "missing modality"])
+def test_a_broken_case_among_good_ones_is_named_and_the_others_are_written(ganseg, run, bad_cohort, masks, how):
+    named = spoil(bad_cohort, how)
+    result = ganseg("predict", "tiny", bad_cohort, "--out", masks)
+    assert result.code == 1
+    assert len(result.errors) == 1
+    assert named in result.errors[0]
+    assert len(result.out.splitlines()) == 6
+    assert {file.name for file in masks.iterdir()} == {Path(line).name for line in result.out.splitlines()}
+    assert not (masks / f"{CASE}_mask.nii.gz").exists()
+
+
+def test_masks_beside_the_images_are_not_read(ganseg, run, bad_cohort, masks):
+    spoil(bad_cohort, "truncated mask")
+    assert ganseg("predict", "tiny", bad_cohort / CASE, "--out", masks).code == 0
+
+
+def test_extras(ganseg, run, phantom, masks):
+    words = ["--probability", "--anomaly", "--reconstruction", "--overlays"]
+    assert ganseg("predict", "tiny", phantom / CASE, "--out", masks, *words).code == 0
+    extras = ["mask", *(f"probability_{region}" for region in ("wt", "tc", "et")), "anomaly"]
+    extras += [f"healthy_{modality}" for modality in ("t1", "t1ce", "t2", "flair")]
+    assert {file.name for file in masks.iterdir()} == {
+        f"{CASE}_overlay.png",
+        *(f"{CASE}_{name}.nii.gz" for name in extras),
+    }
+    probability = nib.load(masks / f"{CASE}_probability_wt.nii.gz").get_fdata()
+    labels = np.asarray(nib.load(masks / f"{CASE}_mask.nii.gz").dataobj)
+    assert np.array_equal(labels > 0, np.any([nib.load(masks / f"{CASE}_{name}.nii.gz").get_fdata() >= 0.5
+                                              for name in extras[1:4]], axis=0))  # fmt: skip
+    assert 0 <= probability.min() < probability.max() <= 1
+
+
+def test_four_dimensional_nifti_with_the_models_modalities(ganseg, run, phantom, masks, tmp_path):
+    files = [phantom / CASE / f"{CASE}_{modality}.nii.gz" for modality in ("t1", "t1ce", "t2", "flair")]
+    stack = np.stack([np.asarray(nib.load(file).dataobj) for file in files], -1)
+    nib.save(nib.Nifti1Image(stack, nib.load(files[0]).affine), tmp_path / "scan.2026.nii")
+    assert ganseg("predict", "tiny", tmp_path / "scan.2026.nii", "--out", masks).code == 0
+    assert ganseg("predict", "tiny", phantom / CASE, "--out", masks).code == 0
+    alone, together = (np.asarray(nib.load(masks / f"{name}_mask.nii.gz").dataobj) for name in ("scan.2026", CASE))
+    assert alone.shape == stack.shape[:3]
+    assert np.array_equal(alone, together)
+    nib.save(nib.Nifti1Image(stack[..., :3], np.eye(4)), tmp_path / "three.nii.gz")
+    refused = ganseg("predict", "tiny", tmp_path / "three.nii.gz", "--out", masks)
+    assert_refused(refused, 1, tmp_path / "three.nii.gz", "has 3 channel(s) and the model needs 4")
+
+
+def test_a_stack_of_colour_slices(ganseg, kaggle_run, kaggle, masks):
+    result = ganseg("predict", "pictures", kaggle, "--out", masks)
+    assert result.code == 0, result.err
+    assert len(result.out.splitlines()) == 8 * 7
+    for line in result.out.splitlines():
+        mask = np.asarray(Image.open(line))
+        assert mask.shape == KAGGLE_SHAPE
+        assert mask.dtype == np.uint8
+        assert set(np.unique(mask)) <= {0, 255}
+    folder = sorted(kaggle.iterdir())[0].name
+    assert {file.name for file in (masks / folder).iterdir()} == {f"{folder}_{z}_mask.png" for z in range(1, 8)}
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+def test_a_single_colour_picture_has_the_channels_of_the_training_files(ganseg, kaggle_run, tmp_path, masks, suffix):
+    """Red is T1, green FLAIR, blue contrast-enhanced T1; the model's own order is another."""
+    folder = write_colour_case(tmp_path / "one" / "TCGA_CS_4999_20000101", 3, slices=1)
+    slice_ = next(file for file in folder.iterdir() if not file.stem.endswith("_mask"))
+    picture = tmp_path / f"picture{suffix}"
+    Image.fromarray(tifffile.imread(slice_)).save(picture)
+    for source in (folder.parent, picture):
+        result = ganseg("predict", "pictures", source, "--out", masks, "--probability", "--reconstruction")
+        assert result.code == 0, result.err
+    for name in ("mask", "probability_wt", "healthy_flair"):
+        as_case, alone = (np.asarray(Image.open(masks / f"{stem}_{name}.png")) for stem in (folder.name, "picture"))
+        assert alone.shape == KAGGLE_SHAPE
+        assert np.array_equal(alone, as_case)
+
+
+def test_pictures_that_do_not_fit(ganseg, kaggle_run, tmp_path, masks):
+    plane = np.full(KAGGLE_SHAPE, 7, np.uint8)
+    Image.fromarray(plane).save(tmp_path / "grey.png")
+    Image.fromarray(plane).convert("P").save(tmp_path / "palette.png")
+    tifffile.imwrite(tmp_path / "pages.tif", np.stack([plane] * 3), photometric="minisblack")
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no picture")
+    for name, said in {
+        "grey.png": "has 1 channel(s) and the model needs 3 (t1, flair, t1ce)",
+        "palette.png": "is a picture with a palette",
+        "pages.tif": "has 3 pages",
+        "text.png": "is not a readable picture",
+        "notes.txt": "is neither NIfTI nor a picture",
+    }.items():
+        refused = ganseg("predict", "pictures", tmp_path / name, "--out", masks)
+        assert_refused(refused, 1, tmp_path / name, said)
+    assert not masks.exists()
+
+
+def test_pictures_of_the_same_name_in_two_cases_do_not_overwrite_each_other(ganseg, kaggle_run, tmp_path, masks):
+    rows = []
+    for number, patient in enumerate(("anna", "ben")):
+        file = tmp_path / patient / "slice.png"
+        file.parent.mkdir()
+        Image.fromarray(np.random.default_rng(number).integers(0, 255, (*KAGGLE_SHAPE, 3), np.uint8)).save(file)
+        rows.append({"case": patient, "patient": patient, **{m: f"{patient}/slice.png#{k}" for k, m in
+                     enumerate(("t1", "flair", "t1ce"))}})  # fmt: skip
+    write_manifest(tmp_path / "list.csv", rows)
+    result = ganseg("predict", "pictures", tmp_path / "list.csv", "--out", masks)
+    assert result.code == 0, result.err
+    assert {file.name for file in masks.iterdir()} == {"anna_mask.png", "ben_mask.png"}
+
+
+def test_a_case_whose_name_would_leave_the_folder(ganseg, kaggle_run, kaggle, tmp_path, masks):
+    slice_ = sorted(kaggle.glob("*/*_1.tif"))[0]
+    images = {m: f"{slice_}#{k}" for k, m in enumerate(("t1", "flair", "t1ce"))}
+    write_manifest(tmp_path / "list.csv", [{"case": "../out", "patient": "p", **images}])
+    assert_refused(ganseg("predict", "pictures", tmp_path / "list.csv", "--out", masks), 1, "'../out'", "cannot name")
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_the_sources_own_folder_is_no_place_for_masks(ganseg, run, bad_cohort, kaggle_run, kaggle):
+    before = snapshot(bad_cohort)
+    refused = ganseg("predict", "tiny", bad_cohort / CASE, "--out", bad_cohort / CASE)
+    assert_refused(refused, 1, CASE, "choose another --out")
+    assert snapshot(bad_cohort) == before
+    one = sorted(kaggle.iterdir())[0]
+    assert_refused(ganseg("predict", "pictures", one / f"{one.name}_1.tif", "--out", one), 1, "choose another --out")
+
+
+def test_a_cohort_that_lacks_what_the_model_needs_is_one_line(ganseg, run, kaggle, masks):
+    refused = ganseg("predict", "tiny", kaggle, "--out", masks)
+    assert_refused(refused, 1, kaggle, "no case has all of t1, t1ce, t2, flair")
+
+
+def test_extras_that_a_plain_unet_cannot_give(ganseg, phantom, tmp_path, masks):
+    from tests.inference.untrained import model_folder
+
+    plain = model_folder(tmp_path / "plain", ("t1",), ("wt",), changes={"system.gan": False})
+    refused = ganseg("predict", plain, phantom, "--out", masks, "--anomaly")
+    assert_refused(refused, 2, "--anomaly", "plain U-Net")
+
+
+def test_a_full_disk_names_the_file_and_keeps_earlier_masks(ganseg, run, phantom, masks, small_disk):
+    assert ganseg("predict", "tiny", phantom / CASE, "--out", masks).code == 0
+    before = snapshot(masks)
+    small_disk(100)
+    refused = ganseg("predict", "tiny", phantom / CASE, "--out", masks)
+    small_disk(-1)
+    assert_refused(refused, 1, masks / f"{CASE}_mask.nii.gz", "File too large", "free space")
+    assert snapshot(masks) == before
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_an_output_folder_that_cannot_be(ganseg, run, phantom, tmp_path, place):
+    (tmp_path / "file").write_text("precious")
+    refused = ganseg("predict", "tiny", phantom / CASE, "--out", tmp_path / place)
+    assert_refused(refused, 1, tmp_path / place, "cannot be written")
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission(ganseg, run, phantom, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    refused = ganseg("predict", "tiny", phantom / CASE, "--out", tmp_path / "locked")
+    assert_refused(refused, 1, tmp_path / "locked", "Permission denied")
+
+
+@pytest.mark.parametrize("name", ["networks.safetensors", "model.json", "config.json", "thresholds.json"])
+@pytest.mark.parametrize("damage", ["removed", "emptied", "edited"])
+def test_a_damaged_model_is_one_line(ganseg, run, phantom, masks, name, damage):
+    file = run.model / name
+    if damage == "removed":
+        file.unlink()
+    else:
+        edited = file.read_bytes().replace(b'"', b"'") if file.suffix == ".json" else file.read_bytes()[:-1] + b"?"
+        file.write_bytes(b"" if damage == "emptied" else edited)
+    refused = ganseg("predict", "tiny", phantom / CASE, "--out", masks)
+    assert_refused(refused, 1, run.model if (name, damage) == ("model.json", "removed") else file)
+    assert not masks.exists()
+
+
+def write_manifest(file: Path, rows: list[dict[str, str]]) -> None:
+    with file.open("w", newline="") as text:
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

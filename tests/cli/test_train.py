@@ -1,0 +1,208 @@
+"""Training from the command line: interrupted, resumed, refused; what it leaves behind."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors import SafetensorError
+
+from ganseg_dist.runs import Run
+from ganseg_dist.tracking.progress import RichProgress
+from tests.cli.conftest import QUICK, assert_refused, copied, snapshot
+from tests.cli.test_bad_input import CASE, spoil
+
+
+@pytest.fixture
+def train(ganseg, phantom):
+    return lambda *more, data=phantom: ganseg("train", "ganet_seg_debug", "--data", data, "--local", *QUICK, *more)
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Presses Ctrl-C in the middle of an epoch of the second stage."""
+
+    def arm() -> None:
+        def press(self, progress):
+            if progress.stage == "segment" and progress.batch == 2:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(RichProgress, "progress", press)
+
+    yield arm
+    monkeypatch.undo()
+
+
+def test_dry_run_shows_the_plan_and_writes_no_run(train, tmp_path):
+    shown = train("--dry-run", "--set", "system.supervised_epochs=0")
+    assert shown.code == 0, shown.err
+    config = json.loads(shown.out[: shown.out.index("\n}") + 2])
+    assert config["data"]["modalities"] == ["t1", "t1ce", "t2", "flair"]
+    lines = dict(
+        line.split(maxsplit=1) for line in shown.out[shown.out.index("\n}") + 2 :].splitlines() if "  " in line
+    )
+    assert lines["run"] == f"begins {tmp_path / 'runs' / 'ganet_seg_debug-cohort'}"
+    assert lines["regions"] == "wt, tc, et"
+    assert lines["train"].startswith("5 patients, 5 cases, ")
+    assert lines["segmenter"].endswith(" parameters")
+    assert "supervised never; adversarial in epochs 1 to 1" in shown.out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_interrupted_and_started_again_it_goes_on(train, ganseg, interrupt, monkeypatch, tmp_path):
+    interrupt()
+    stopped = train("--run-name", "once")
+    assert_refused(stopped, 130, "interrupted")
+    run = Run(tmp_path / "runs" / "once")
+    assert run.description()["status"] == "interrupted"
+    assert_refused(ganseg("predict", "once", "x", "--out", "y"), 1, "ganseg train --resume once")
+    assert_refused(
+        train("--run-name", "once", "--set", "seed=3"), 1, "once: was started with another config (seed was 0, is 3)"
+    )
+    monkeypatch.undo()
+    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
+    seen = []
+    monkeypatch.setattr(RichProgress, "progress", lambda self, progress: seen.append(progress.stage))
+    shown = train("--run-name", "once", "--dry-run")
+    assert f"goes on with {run.folder}" in shown.out
+    resumed = ganseg("train", "--resume", run.folder)
+    assert resumed.code == 0, resumed.err
+    assert set(seen) == {"segment"}, "the first stage was done already"
+    assert [record["stage"] for record in run.read("history.json")] == ["healthy", "segment"]
+    assert run.finished
+    assert_refused(ganseg("train", "--resume", "once"), 1, "once: is finished already")
+    before = snapshot(run.folder)
+    assert_refused(train("--run-name", "once"), 1, "once: is finished; choose another --run-name")
+    assert snapshot(run.folder) == before
+
+
+@pytest.mark.parametrize("name", ["state.json", "networks.safetensors", "optimizers.safetensors"])
+@pytest.mark.parametrize("damage", ["flipped", "emptied", "removed"])
+def test_a_damaged_checkpoint_is_named(ganseg, trained, tmp_path, name, damage):
+    run = unfinished(trained, tmp_path)
+    (checkpoint,) = run.checkpoints.glob("step-*")
+    file = checkpoint / name
+    content = file.read_bytes()
+    file.unlink()
+    if damage != "removed":
+        file.write_bytes(b"" if damage == "emptied" else content[:-20] + bytes(255 - byte for byte in content[-20:]))
+    assert_refused(ganseg("train", "--resume", "tiny"), 1, file, "delete")
+    assert not run.finished
+
+
+def test_killed_between_the_last_epoch_and_the_model_it_still_gets_its_model(ganseg, trained, tmp_path, monkeypatch):
+    run = unfinished(trained, tmp_path)
+
+    def press(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ganseg_dist.runners.session.write_model", press)
+        assert ganseg("train", "--resume", "tiny").code == 130
+    assert not run.finished
+    resumed = ganseg("train", "--resume", "tiny")
+    assert resumed.code == 0, resumed.err
+    assert run.finished
+    assert (run.model / "networks.safetensors").read_bytes() == (trained.model / "networks.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("run.json", "{", "run.json: is not readable JSON"),
+        ("run.json", "[]", "run.json: is not a JSON object"),
+        ("run.json", "{}", "run.json: does not say what was asked for"),
+        ("config.json", "\xff\xfe", "config.json: "),
+        ("config.json", '{"recipe": "x", "colour": 3}', "config.json: colour: "),
+        ("split.json", "{}", "split.json: lists no train"),
+        ("data.json", "", "data.json: is not readable JSON"),
+    ],
+)
+def test_a_damaged_run_is_named(ganseg, trained, tmp_path, name, content, said):
+    run = unfinished(trained, tmp_path)
+    (run.folder / name).write_text(content, encoding="latin-1")
+    assert_refused(ganseg("train", "--resume", "tiny"), 1, said)
+
+
+def test_a_full_disk_ends_in_one_line_and_space_lets_it_go_on(train, ganseg, monkeypatch, tmp_path):
+    from ganseg_dist.engine import checkpoint
+
+    whole = checkpoint.save_file
+    saved = []
+
+    def full(tensors, file):
+        saved.append(file)
+        if len(saved) > 8:
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        whole(tensors, file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", full)
+        stopped = train("--run-name", "full")
+    run = Run(tmp_path / "runs" / "full")
+    assert_refused(stopped, 1, run.checkpoints, "No space left on device", "free space")
+    assert len(list(run.checkpoints.glob("step-*"))) == 1
+    resumed = train("--run-name", "full")
+    assert resumed.code == 0, resumed.err
+    assert run.finished
+
+
+def test_a_full_disk_while_preparing(train, small_disk, monkeypatch, tmp_path):
+    monkeypatch.setenv("GANSEG_STORE", str(tmp_path / "store"))
+    small_disk(20_000)
+    refused = train()
+    small_disk(-1)
+    assert_refused(refused, 1, tmp_path / "store", "cannot be written", "free space or set GANSEG_STORE")
+    assert list((tmp_path / "store" / "cases").iterdir()) == []
+
+
+def test_excluded_cases_are_left_out_and_recorded(train, bad_cohort, tmp_path):
+    spoil(bad_cohort, "truncated")
+    finished = train("--exclude-bad", "--run-name", "rest", data=bad_cohort)
+    assert finished.code == 0, finished.err
+    run = Run(tmp_path / "runs" / "rest")
+    data = run.read("data.json")
+    assert {finding["case"] for finding in data["excluded"]} == {CASE}
+    assert all(set(finding) >= {"file", "problem", "remedy"} for finding in data["excluded"])
+    assert CASE not in {case["id"] for case in data["cases"]}
+    assert CASE not in {patient for patients in run.split().to_dict().values() for patient in patients}
+    assert "Cases excluded by preflight: 1" in (run.model / "card.md").read_text()
+    assert_refused(train("--exclude-bad", "--resume", "rest", data=bad_cohort), 2, "--resume rest")
+
+
+def test_nothing_is_left_when_every_case_is_bad(train, bad_cohort):
+    for flair in bad_cohort.glob("*/*_flair.nii.gz"):
+        flair.unlink()
+        flair.write_bytes(b"")
+    assert_refused(train("--exclude-bad", data=bad_cohort), 1, bad_cohort, "no case is left")
+
+
+def test_the_same_name_on_other_data(ganseg, trained, phantom, bad_cohort, tmp_path):
+    unfinished(trained, tmp_path)
+    (bad_cohort / CASE / f"{CASE}_seg.nii.gz").unlink()
+    words = ("ganet_seg_debug", "--local", "--run-name", "tiny")
+    assert_refused(ganseg("train", *words, "--data", bad_cohort), 1, "tiny: was started on other data")
+
+
+def test_a_name_is_made_of_recipe_and_folder(ganseg, phantom, tmp_path):
+    (tmp_path / "My scans").mkdir()
+    shutil.copytree(phantom, tmp_path / "My scans" / "a b", copy_function=os.link)
+    shown = ganseg("train", "ganet_seg_debug", "--data", tmp_path / "My scans" / "a b", "--dry-run")
+    assert "ganet_seg_debug-a-b" in shown.out, shown.err
+
+
+def test_a_run_elsewhere_is_resumed_where_it_is(ganseg, trained, tmp_path, monkeypatch):
+    run = unfinished(trained, tmp_path)
+    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "others"))
+    assert_refused(ganseg("train", "--resume", run.folder), 1, f"GANSEG_RUNS={tmp_path / 'runs'}")
+    assert not (tmp_path / "others").exists()
+
+
+def unfinished(trained: Run, tmp_path: Path) -> Run:
+    """As if killed after its last checkpoint."""
+    run = copied(trained, tmp_path / "runs" / "tiny")
+    shutil.rmtree(run.model)
+    (run.folder / "history.json").unlink()
+    run.describe(status="training")
+    return run
