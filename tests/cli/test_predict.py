@@ -1,6 +1,7 @@
 """`ganseg predict` on everything a person may hand it."""
 
 import csv
+import os
 from pathlib import Path
 
 import nibabel as nib
