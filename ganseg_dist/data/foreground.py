@@ -100,7 +100,7 @@ def _noise_threshold(deviation: Volume, bright: float) -> float:
     On plain intensities the skin's bright fat pulls the threshold above dark tissue, and the head's
     interior opens where its outline is cut by the frame.
     """
-    return float(threshold_otsu(np.sqrt(np.minimum(_sample(deviation), bright)))) ** 2
+    return float(threshold_otsu(np.sqrt(np.minimum(_sample(deviation), bright)).ravel())) ** 2
 
 
 def _sample(volume: Volume) -> Volume:

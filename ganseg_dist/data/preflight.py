@@ -66,14 +66,6 @@ class CaseReport:
         return cls(findings, dict(report["digests"]), report["skull_stripped"])
 
 
-def preflight(cohort: Cohort, *, needs_skull_stripping: bool = False) -> tuple[Finding, ...]:
-    """Every check on every case, one case in memory at a time."""
-    expected = expected_modalities(cohort)
-    reports = [check_case(case, expected_modalities=expected) for case in cohort.cases]
-    across = check_cohort(cohort, reports, needs_skull_stripping=needs_skull_stripping)
-    return (*(finding for report in reports for finding in report.findings), *across)
-
-
 def expected_modalities(cohort: Cohort) -> tuple[str, ...]:
     """Modalities that at least half of the cases have, in the order they are met."""
     counts = Counter(modality for case in cohort.cases for modality in case.images)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -262,7 +263,7 @@ class Records:
             name=run.name,
             description=_read(run, "run.json", TypeAdapter(Description)) or Description(),
             config=run.config() if (folder / "config.json").exists() else None,
-            history=_read(run, "history.json", TypeAdapter(tuple[Epoch, ...])) or (),
+            history=_history(run),
             data=_read(run, "data.json", TypeAdapter(Data)),
             split=run.split() if (folder / "split.json").exists() else None,
             evaluations=tuple(_evaluation(run, part) for part in _evaluated_parts(run)),
@@ -274,6 +275,19 @@ class Records:
         if self.config is not None and self.config.data.modalities is not None:
             return self.config.data.modalities
         return self.data.modalities if self.data is not None else ()
+
+
+def _history(run: Run) -> tuple[Epoch, ...]:
+    """Of a run that is still training, or was interrupted, what its newest checkpoint knows."""
+    epochs = TypeAdapter(tuple[Epoch, ...])
+    finished = _read(run, "history.json", epochs)
+    if finished is not None:
+        return finished
+    states = (path for path in run.checkpoints.rglob("state.json") if not path.parent.name.startswith("."))
+    for state in sorted(states, key=lambda path: path.stat().st_mtime, reverse=True):
+        with suppress(ValueError, KeyError, TypeError, OSError):  # one that is being written
+            return epochs.validate_python(json.loads(state.read_text())["position"]["history"])
+    return ()
 
 
 def _evaluated_parts(run: Run) -> list[str]:

@@ -32,13 +32,6 @@ Point = tuple[str, float, int]
 logger = logging.getLogger(__name__)
 
 
-class Untracked(NullTracker):
-    """Stands in for the tracker of a run that MLflow does not know."""
-
-    def close(self) -> None:
-        """Nothing."""
-
-
 class MLflowTracker:
     """Writes to an existing run. Training never waits: all sending is the outbox's."""
 
@@ -48,9 +41,9 @@ class MLflowTracker:
         self._system = SystemMetrics(self._post_system)
 
     @classmethod
-    def of(cls, tracked: TrackedRun) -> MLflowTracker | Untracked:
-        """The tracker of a run that `open_tracking` opened."""
-        return Untracked() if tracked.run_id is None else cls(tracked.uri, tracked.run_id, tracked.shown)
+    def of(cls, tracked: TrackedRun) -> MLflowTracker | NullTracker:
+        """The tracker of a run that `open_tracking` opened; of one that MLflow does not know, the null tracker."""
+        return NullTracker() if tracked.run_id is None else cls(tracked.uri, tracked.run_id, tracked.shown)
 
     def progress(self, progress: Progress) -> None:
         """Nothing: the steps and epochs tell it all."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from ganseg_dist.data.preflight import CaseReport, check_case, check_cohort, expected_modalities, preflight
+from ganseg_dist.data.preflight import CaseReport, check_case, check_cohort, expected_modalities
 from ganseg_dist.data.readers import read_cohort
 from tests.data.cohorts import (
     AFFINE,
@@ -36,7 +36,9 @@ def cohort(good_cohort, tmp_path):
 
 
 def findings(root, **needs):
-    return preflight(read_cohort(root), **needs)
+    cohort = read_cohort(root)
+    reports = [check_case(case, expected_modalities=expected_modalities(cohort)) for case in cohort.cases]
+    return (*(finding for report in reports for finding in report.findings), *check_cohort(cohort, reports, **needs))
 
 
 def only_finding(root, **needs):

@@ -286,3 +286,17 @@ def browsed(chromium: str, path: Path, width: int, scratch: Path) -> dict[str, s
     root = re.search(r"<html[^>]*>", done.stdout)
     assert root is not None, done.stderr
     return dict(re.findall(r'data-(\w+)="([^"]*)"', root.group()))
+
+
+def test_an_unfinished_run_shows_the_epochs_of_its_newest_checkpoint(tmp_path):
+    run = just_trained_run(tmp_path)
+    (run.folder / "history.json").rename(tmp_path / "kept.json")
+    assert "No training curves yet" in write_report(run).read_text()
+    whole = run.checkpoints / "step-000000003-stage-0"
+    whole.mkdir(parents=True)
+    history = json.loads((tmp_path / "kept.json").read_text())
+    (whole / "state.json").write_text(json.dumps({"position": {"history": history}}))
+    half_written = run.checkpoints / "ray/checkpoint_2"
+    half_written.mkdir(parents=True)
+    (half_written / "state.json").write_text('{"position": {')
+    assert "No training curves yet" not in write_report(run).read_text()
