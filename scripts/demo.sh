@@ -19,8 +19,8 @@ say "3/6  GANet-Seg on Ray Train, two workers"
 name=ganet_seg-demo
 while [ -e "$GANSEG_RUNS/$name/model" ]; do name=ganet_seg-demo-$((${name//[!0-9]/} + 1)); done
 ganseg train ganet_seg_small --data demo/cohort --workers 2 --run-name "$name" \
-    --set data.size=64 --set data.spacing_mm=3 --set system.healthy_epochs=6 \
-    --set train.epochs=14 --set system.supervised_epochs=9
+    --set data.size=64 --set data.spacing_mm=3 --set train.batch_size=8 --set train.learning_rate=0.002 \
+    --set system.healthy_epochs=8 --set train.epochs=18 --set system.supervised_epochs=12
 
 say "4/6  Operating points from validation patients"
 ganseg calibrate "$name"

@@ -217,8 +217,8 @@ def finish_epoch(state: State, stage: Stage, losses: Mapping[str, float], scores
             "scores": dict(scores),
         }
     )
-    if scores and position.epoch >= monitor.since:
-        value = monitor.value(scores)
+    value = monitor.value(scores)
+    if value is not None and position.epoch >= monitor.since:
         if monitor.better(value, position.best_score):
             position.best_score, position.best_epoch = value, position.epoch
             state.remember_best(stage.networks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
@@ -14,28 +14,24 @@ from ganseg_dist.systems.base import Ratio
 def mean_over_cases(
     batches: Iterable[Batch],
     score: Callable[[Batch], dict[str, Ratio]],
-    empties: Mapping[str, float],
+    names: Sequence[str],
     cases: int,
     world: World,
 ) -> dict[str, float]:
     """Each score as the mean over cases of (sum of numerators) / (sum of denominators).
 
-    Every rank passes its own share of the batches and gets the same result. A case whose denominator is 0
-    scores its entry of `empties`; cases that no batch speaks of do not count, and with none at all the
-    result is empty.
+    Every rank passes its own share of the batches and gets the same result. A case counts in a score when one
+    of its slices is relevant to it; a score in which no case counts is left out.
     """
-    sums = torch.zeros(len(empties), 2, cases, dtype=torch.float64, device=world.device)
-    seen = torch.zeros(cases, dtype=torch.float64, device=world.device)
+    sums = torch.zeros(len(names), 3, cases, dtype=torch.float64, device=world.device)
     for batch in batches:
         ratios = score(batch)
-        seen.index_add_(0, batch.case, torch.ones_like(batch.case, dtype=torch.float64))
-        for row, name in enumerate(empties):
+        for row, name in enumerate(names):
             for column, part in enumerate(ratios[name]):
                 sums[row, column].index_add_(0, batch.case, part.double())
-    counted = world.sum(seen) > 0
-    if not counted.any():
-        return {}
-    numerators, denominators = world.sum(sums)[:, :, counted].unbind(1)
-    empty = sums.new_tensor(list(empties.values()))[:, None]
-    scores = torch.where(denominators > 0, numerators / denominators.clamp(min=1e-12), empty)
-    return dict(zip(empties, scores.mean(dim=1).tolist(), strict=True))
+    scores = {}
+    for name, (numerator, denominator, relevant) in zip(names, world.sum(sums), strict=True):
+        counts = (relevant > 0) & (denominator > 0)
+        if counts.any():
+            scores[name] = (numerator[counts] / denominator[counts]).mean().item()
+    return scores

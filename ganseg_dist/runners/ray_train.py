@@ -124,18 +124,18 @@ class ProgressRelay:
 
     def __init__(self) -> None:
         self.newest: Progress | None = None
-        self.epochs: list[tuple[int, dict[str, float]]] = []
+        self.epochs: list[tuple[Progress | None, int, dict[str, float]]] = []
 
     def put(self, progress: Progress) -> None:
         """From rank 0."""
         self.newest = progress
 
     def put_epoch(self, step: int, scores: dict[str, float]) -> None:
-        """From rank 0."""
-        self.epochs.append((step, scores))
+        """From rank 0, after the epoch's last progress."""
+        self.epochs.append((self.newest, step, scores))
 
-    def get(self, epochs_known: int) -> tuple[Progress | None, list[tuple[int, dict[str, float]]]]:
-        """From the driver: the newest progress, and the epochs it does not know yet."""
+    def get(self, epochs_known: int) -> tuple[Progress | None, list[tuple[Progress | None, int, dict[str, float]]]]:
+        """From the driver: the newest progress, and the epochs it does not know yet, each with its last progress."""
         return self.newest, self.epochs[epochs_known:]
 
 
@@ -183,12 +183,14 @@ def _poll(relay: Any, tracker: Tracker, done: threading.Event) -> None:
             newest, epochs = ray.get(relay.get.remote(known), timeout=5)
         except Exception:  # the relay is a convenience: training does not depend on it
             continue
+        for place, step, scores in epochs:
+            if place is not None:
+                tracker.progress(place)
+            tracker.epoch(step, scores)
+        known += len(epochs)
         if newest is not None and newest != last:
             tracker.progress(newest)
             last = newest
-        for step, scores in epochs:
-            tracker.epoch(step, scores)
-        known += len(epochs)
 
 
 def _mendable(error: BaseException) -> GansegError:

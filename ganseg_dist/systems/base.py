@@ -54,16 +54,17 @@ class Monitor:
     """The validation score that chooses a stage's best epoch and may end it early."""
 
     scores: tuple[str, ...]
-    """Names of the scores whose mean is watched."""
+    """Names of the scores whose mean is watched, as far as a validation case counts in them."""
     mode: Literal["max", "min"]
     patience: int | None = None
     """Epochs without improvement before the stage stops; none: never."""
     since: int = 0
     """First epoch that may be the best: earlier ones belong to a phase whose weights are not wanted."""
 
-    def value(self, scores: Mapping[str, float]) -> float:
-        """The watched mean."""
-        return sum(scores[name] for name in self.scores) / len(self.scores)
+    def value(self, scores: Mapping[str, float]) -> float | None:
+        """The watched mean; none when there is nothing to watch."""
+        watched = [scores[name] for name in self.scores if name in scores]
+        return sum(watched) / len(watched) if watched else None
 
     def better(self, new: float, old: float | None) -> bool:
         """Whether `new` improves on `old`."""
@@ -78,8 +79,8 @@ class Stage:
     phases: tuple[Phase, ...]
     epochs: int
     learning_rate: float
-    scores: Mapping[str, float]
-    """What `System.validate` returns for it, and each score's value for a case whose denominator is 0."""
+    scores: tuple[str, ...]
+    """Names of what `System.validate` returns for it."""
     monitor: Monitor
     examples: Literal["all", "tumour_free"] = "all"
     source: Literal["cohort", "healthy"] = "cohort"
@@ -100,6 +101,9 @@ class Ratio(NamedTuple):
     """(B,)"""
     denominator: Tensor
     """(B,)"""
+    relevant: Tensor
+    """(B,) above 0 where the slice lets its case count. A healthy subject says nothing about Dice: a single
+    false pixel would turn its score from 1 to 0, and with few cases decide which epoch is the best."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,18 +102,21 @@ class GANetSeg:
         raise ValueError(f"GANet-Seg has no phase {phase!r}")
 
     def validate(self, stage: str, batch: Batch) -> dict[str, Ratio]:
-        """`hole_l1` on healthy tissue, or each region's Dice at 0.5."""
+        """`hole_l1` on healthy tissue, or each region's Dice at 0.5 over the cases that have it."""
         if stage == "healthy":
             holes = cut_holes(batch.draws["holes"], batch.body)
             _, reconstruction = self.fill(batch.image, holes)
             error = ((reconstruction - batch.image).abs() * holes).flatten(1).sum(1)
-            return {"hole_l1": Ratio(error, holes.flatten(1).sum(1) * batch.image.shape[1])}
+            size = holes.flatten(1).sum(1)
+            return {"hole_l1": Ratio(error, size * batch.image.shape[1], size)}
         predicted = self._probability(batch.image) > 0.5
         truth = batch.regions > 0.5
         overlap = (predicted & truth).flatten(2).sum(2).double()
-        sizes = (predicted.flatten(2).sum(2) + truth.flatten(2).sum(2)).double()
+        true_sizes = truth.flatten(2).sum(2).double()
+        sizes = predicted.flatten(2).sum(2) + true_sizes
         return {
-            f"dice_{region}": Ratio(2 * overlap[:, index], sizes[:, index]) for index, region in enumerate(self.regions)
+            f"dice_{region}": Ratio(2 * overlap[:, index], sizes[:, index], true_sizes[:, index])
+            for index, region in enumerate(self.regions)
         }
 
     def predict(self, batch: Batch) -> Prediction:
@@ -225,7 +228,7 @@ def _healthy_stage(config: RunConfig) -> Stage:
         ),
         epochs=system.healthy_epochs,
         learning_rate=system.healthy_learning_rate or config.train.learning_rate,
-        scores={"hole_l1": 0.0},
+        scores=("hole_l1",),
         monitor=Monitor(("hole_l1",), "min", patience=system.healthy_patience),
         examples="tumour_free",
         source="healthy" if system.healthy_cohort else "cohort",
@@ -267,7 +270,7 @@ def _segment_stage(config: RunConfig) -> Stage:
         phases=phases,
         epochs=epochs,
         learning_rate=config.train.learning_rate,
-        scores=dict.fromkeys(scores, 1.0),
+        scores=scores,
         monitor=Monitor(scores, "max"),
     )
 

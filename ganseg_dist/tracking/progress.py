@@ -31,13 +31,10 @@ class RichProgress:
             disable=not self.console.is_terminal,
         )
         self.last: Progress | None = None
-        self.written: tuple[str, int] | None = None
 
     def progress(self, progress: Progress) -> None:
         """Move the bar; a bar counts the batches of a whole stage."""
         previous, self.last = self.last, progress
-        if previous is not None and _place(previous) != _place(progress):
-            self._write(previous, progress.scores)  # heard of by progress alone, as from workers elsewhere
         if not self.bar.disable:
             self._draw(progress, new_stage=previous is None or previous.stage != progress.stage)
 
@@ -46,17 +43,18 @@ class RichProgress:
 
     def epoch(self, step: int, scores: Mapping[str, float]) -> None:
         """Write the finished epoch's line, where there is no bar."""
-        if self.last is not None:
-            stage = f"{self.last.stage}/"
-            self._write(self.last, {name.removeprefix(stage): value for name, value in scores.items()})
+        if self.last is None or not self.bar.disable:
+            return
+        stage = self.last.stage
+        values = "  ".join(f"{name.removeprefix(f'{stage}/')} {value:.4g}" for name, value in scores.items())
+        line = f"{stage} epoch {self.last.epoch + 1}/{self.last.epochs}  {values}".rstrip()
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def examples(self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]]) -> None:
         """Nothing."""
 
     def close(self) -> None:
         """Leave the terminal as it was."""
-        if self.last is not None and self.last.batch == self.last.batches:
-            self._write(self.last, {})
         self.bar.stop()
 
     def _draw(self, progress: Progress, *, new_stage: bool) -> None:
@@ -75,15 +73,3 @@ class RichProgress:
             where=f"batch {progress.batch}/{progress.batches}",
             scores="  ".join(f"{name} {value:.3f}" for name, value in progress.scores.items()),
         )
-
-    def _write(self, epoch: Progress, scores: Mapping[str, float]) -> None:
-        """One line, once an epoch."""
-        if self.bar.disable and self.written != _place(epoch):
-            self.written = _place(epoch)
-            values = "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
-            line = f"{epoch.stage} epoch {epoch.epoch + 1}/{epoch.epochs}  {values}".rstrip()
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _place(progress: Progress) -> tuple[str, int]:
-    return progress.stage, progress.epoch

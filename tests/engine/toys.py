@@ -41,7 +41,7 @@ class Toy:
 
     def validate(self, stage, batch):
         ones = torch.ones(len(batch.image), dtype=torch.float64)
-        return {"score": Ratio(ones * self.networks["first"]().double(), ones)}
+        return {"score": Ratio(ones * self.networks["first"]().double(), ones, ones)}
 
 
 FIRST = Phase("first", ("first",), {"product": 1.0, "spread": 0.5})
@@ -55,7 +55,7 @@ def stage(**changes) -> Stage:
             phases=(FIRST, SECOND),
             epochs=4,
             learning_rate=0.1,
-            scores={"score": 1.0},
+            scores=("score",),
             monitor=Monitor(("score",), "max"),
         ),
         **changes,

@@ -16,7 +16,7 @@ def test_a_phase_keeps_to_its_epochs():
 
 def test_a_stage_trains_each_network_once():
     phases = (Phase("one", ("b", "a"), {}), Phase("two", ("a", "c"), {}))
-    stage = Stage("stage", phases, epochs=1, learning_rate=1, scores={}, monitor=Monitor(("x",), "max"))
+    stage = Stage("stage", phases, epochs=1, learning_rate=1, scores=(), monitor=Monitor(("x",), "max"))
     assert stage.networks == ("b", "a", "c")
 
 
@@ -31,3 +31,8 @@ def test_a_monitor_compares_its_way_and_a_tie_is_no_improvement(mode, better, wo
 
 def test_a_monitor_watches_the_mean_of_its_scores():
     assert Monitor(("a", "b"), "max").value({"a": 0.2, "b": 0.6, "c": 9.0}) == pytest.approx(0.4)
+
+
+def test_a_monitor_passes_over_scores_that_no_case_counts_in():
+    assert Monitor(("a", "b"), "max").value({"a": 0.2}) == pytest.approx(0.2)
+    assert Monitor(("a", "b"), "max").value({"c": 1.0}) is None

@@ -65,7 +65,7 @@ def test_stages_and_phases_of_the_sound_reading():
         ("adversarial", ("segmenter",), range(2, 5)),
     ]
     assert segment.phases[1].balance.rule == "ratio"
-    assert segment.scores.keys() == {"dice_wt", "dice_tc"}
+    assert segment.scores == ("dice_wt", "dice_tc")
 
 
 def test_the_plain_arm_has_the_segmenter_and_nothing_of_the_gan():
@@ -188,8 +188,9 @@ def test_hole_l1_by_hand():
     made.networks = {**made.networks, "generator": Paints()}
     flat = torch.where(disc(14) > 0, 0.25, -1.0).expand(2, 2, SIDE, SIDE)
     batch = with_draws(made, Batch(flat, head(2).regions, head(2).case))
-    numerator, denominator = made.validate("healthy", batch)["hole_l1"]
+    numerator, denominator, relevant = made.validate("healthy", batch)["hole_l1"]
     assert (denominator > 0).all()
+    assert (relevant > 0).all()
     assert (numerator / denominator).tolist() == pytest.approx([0.75, 0.75])
 
 
@@ -208,6 +209,7 @@ def test_dice_of_each_region_as_sums():
     tumour, core = batch.regions[0].flatten(1).sum(1).tolist()
     assert scores["dice_wt"].numerator.tolist() == [2 * tumour, 2 * tumour, 0]
     assert scores["dice_wt"].denominator.tolist() == [2 * tumour, 2 * tumour, 0]
+    assert scores["dice_wt"].relevant.tolist() == [tumour, tumour, 0]
     assert scores["dice_tc"].numerator.tolist() == [0, 0, 0]
     assert scores["dice_tc"].denominator.tolist() == [core, core, 0]
 

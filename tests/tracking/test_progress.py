@@ -29,20 +29,6 @@ def test_off_a_terminal_each_epoch_is_one_line_with_losses_and_scores():
     ]
 
 
-def test_epochs_heard_of_by_progress_alone_are_lines_too():
-    shown, text = plain()
-    shown.progress(at(2, 2, "healthy"))
-    shown.progress(at(0, 1, l1=0.25))
-    shown.progress(at(0, 2, l1=0.25))
-    shown.progress(at(1, 2, wt_dice=0.5))
-    shown.close()
-    assert text.getvalue().splitlines() == [
-        "healthy epoch 3/3  l1 0.25",
-        "segmentation epoch 1/3  wt_dice 0.5",
-        "segmentation epoch 2/3",
-    ]
-
-
 def test_a_terminal_gets_a_bar_and_thousands_of_calls_are_cheap():
     text = io.StringIO()
     shown = RichProgress(Console(file=text, force_terminal=True, width=120))
