@@ -13,18 +13,15 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, touched: Tensor
     """GANet-Seg Eq. 1: -E[log D(x)] - E[log(1 - D(G(z)))].
 
     Args:
-        real_logits, fake_logits: (B, 1, h, w) patch logits.
-        touched: (B, 1, h, w) in [0, 1], patches of the fake that contain generated pixels. The rest of a
-            filled image is the real one: calling it fake would teach nothing but noise.
+        real_logits, fake_logits: (B, 1, h, w) patch logits of an image and of the same image, changed.
+        touched: (B, 1, h, w) in [0, 1], patches that contain changed pixels. The rest of the fake is the real
+            image: calling it fake would teach nothing but noise. And both terms count the same patches: if
+            the real one counted all, the share of fakes among a place's patches would tell how likely it is
+            fake, and the slices of a small head, where most of it is hole, would score low for being small.
     """
-    real = -F.logsigmoid(real_logits.float()).mean()
+    real = _weighted_mean(-F.logsigmoid(real_logits.float()), touched)
     fake = _weighted_mean(-F.logsigmoid(-fake_logits.float()), touched)
     return real + fake
-
-
-def lesion_discrimination_loss(logits: Tensor, touched: Tensor) -> Tensor:
-    """-log(1 - D) over the patches of a synthetic lesion: it is not healthy tissue, whoever made it."""
-    return _weighted_mean(-F.logsigmoid(-logits.float()), touched)
 
 
 def generator_loss(fake_logits: Tensor, touched: Tensor) -> Tensor:

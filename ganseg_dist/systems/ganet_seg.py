@@ -29,7 +29,6 @@ from ganseg_dist.losses.adversarial import (
     edge_map_paper,
     generator_loss,
     hole_l1_loss,
-    lesion_discrimination_loss,
 )
 from ganseg_dist.losses.segmentation import size_consistency_loss, sparsity_penalty
 from ganseg_dist.models.inpainting import InpaintingGenerator
@@ -181,7 +180,7 @@ class GANetSeg:
         ill_logits = discriminator(ill)
         return {
             "discriminator": discriminator_loss(real_logits, fake_logits, _touched(holes, fake_logits)),
-            "lesion": lesion_discrimination_loss(ill_logits, _touched(lesion, ill_logits)),
+            "lesion": discriminator_loss(real_logits, ill_logits, _touched(lesion, ill_logits)),
         }
 
     def _adversarial_losses(self, batch: Batch) -> dict[str, Tensor]:
