@@ -93,7 +93,7 @@ def prepare_scan(scan: Scan, config: DataConfig, regions: tuple[str, ...]) -> Pr
         normalised = np.where(body, np.maximum(enhanced, DARKEST), BACKGROUND).astype(np.float32)
     # Shifted by one while resampling, so that the zeros outside the window are background.
     planes = np.moveaxis(normalised, -1, 0) - BACKGROUND  # (S, C, rows, columns)
-    slices = _resample(planes, placement, config.size) + BACKGROUND
+    slices = (_resample(planes, placement, config.size) + BACKGROUND).clip(-1, 1)  # its weights sum to 1 + 1e-7
     masks = None
     if scan.labels is not None:
         labels = to_picture_axes(scan.labels, scan.grid)
@@ -112,7 +112,10 @@ def restore(planes: Volume, placement: Placement, *, outside: float = 0.0) -> Vo
     ).numpy()
     volume = np.full((planes.shape[1], rows, columns, slices), outside, np.float32)
     inside, window = _overlap(placement, (rows, columns))
-    volume[:, inside[0], inside[1]] = np.moveaxis(at_sides[:, :, window[0], window[1]], 0, -1)
+    # Bilinear weights sum to 1 + 1e-7 in places: a probability must not leave [0, 1] by it.
+    volume[:, inside[0], inside[1]] = np.moveaxis(at_sides[:, :, window[0], window[1]], 0, -1).clip(
+        planes.min(), planes.max()
+    )
     return np.stack([from_picture_axes(part, placement.grid) for part in volume])
 
 

@@ -29,7 +29,7 @@ from ganseg_dist.systems.ganet_seg import GANetSeg
 TABLE_THRESHOLDS = (0.1, 0.2, 0.3, 0.4)
 """The rows of GANet-Seg's Table 1; the calibrated threshold is added."""
 
-HELD_FOR_EVIDENCE = 4
+HELD_FOR_EVIDENCE = 12
 """Slices of each kind that a case gives to the healthy model's evidence."""
 
 

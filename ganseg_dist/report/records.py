@@ -51,7 +51,7 @@ class Description(Record):
     command: str | None = None
     error: str | None = None
     """Why an unfinished run stopped."""
-    mlflow: Tracked = Tracked()
+    mlflow: Tracked | None = None
 
 
 class Epoch(Record):

@@ -244,3 +244,16 @@ def test_outside_the_window_restores_to_what_is_asked_for():
     prepared = prepare_scan(head_ras(), DataConfig(size=48, spacing_mm=1.0), ("wt",))
     back = restore(np.ones((17, 1, 48, 48), np.float32), prepared.placement, outside=-1.0)
     assert np.unique(back.round(5)).tolist() == [-1, 1]
+
+
+def test_no_value_leaves_its_range_by_the_rounding_of_interpolation():
+    shape = (151, 143, 2)
+    noise = np.random.default_rng(0).uniform(50, 500, shape)
+    head = np.where(ellipsoid(shape, (75, 71, 1), (70, 66, 9)), noise, 0)
+    head[60:90, 60:90] = 2000  # a plateau at the brightest value there is
+    scan = Scan(("flair",), head[None].astype(np.float32), None, Grid(shape, np.diag([1.1, 1.3, 3.0, 1.0])))
+    for spacing in (1.7, 2.0, 2.7, 3.1):
+        prepared = prepare_scan(scan, DataConfig(size=128, spacing_mm=spacing), ())
+        assert prepared.image.max() == 1.0
+        certain = restore(np.ones((2, 1, 128, 128), np.float32), prepared.placement)
+        assert set(np.unique(certain)) <= {0.0, 1.0}

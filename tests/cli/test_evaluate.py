@@ -1,0 +1,149 @@
+"""`ganseg calibrate`, `evaluate`, `report` and `export` on a finished run."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ganseg_dist.atomic import write_json
+from tests.cli.conftest import assert_refused, copied, snapshot
+
+PLAIN = ("--set", "system.gan=false", "--set", "train.epochs=1")
+
+
+def lines(file):
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_evaluate_scores_the_test_patients_beside_baselines(ganseg, run, phantom):
+    result = ganseg("evaluate", "tiny", "--data", phantom)
+    assert result.code == 0, result.err
+    folder = run.evaluation("test")
+    cases, summary = lines(folder / "cases.csv"), json.loads((folder / "summary.json").read_text())
+    assert {case["patient"] for case in cases} == set(run.split().test)
+    assert [row["name"] for row in summary["rows"]] == ["tiny", "FLAIR threshold"]
+    for region in ("wt", "tc", "et"):
+        dice = summary["rows"][0]["scores"][f"{region}/dice"]
+        by_hand = [float(case[f"{region}/dice"]) for case in cases]
+        assert dice["mean"] == pytest.approx(sum(by_hand) / len(by_hand), abs=1e-6)  # rounded in the table
+        assert dice["low"] <= dice["mean"] <= dice["high"]
+        assert dice["n"] == len(by_hand)
+    assert [pair["score"] for pair in summary["paired"]] == ["wt/dice"]
+    assert summary["detection"]["n_slices"] == sum(
+        summary["detection"]["rows"][0][name] for name in ("tp", "fp", "tn", "fn")
+    )
+    assert (folder / "thresholds.csv").exists()
+    assert "tiny less FLAIR threshold, wt/dice" in result.out
+
+
+def test_the_plain_unet_on_the_same_split_is_found_by_itself(ganseg, run, phantom):
+    assert ganseg("train", "ganet_seg_debug", "--data", phantom, "--local", "--run-name", "plain", *PLAIN).code == 0
+    assert ganseg("evaluate", "tiny", "--data", phantom).code == 0
+    summary = run.read("evaluation/test/summary.json")
+    assert [row["kind"] for row in summary["rows"]] == ["model", "comparison", "baseline"]
+    assert summary["rows"][1]["name"] == "plain"
+    assert ganseg("evaluate", "plain", "--data", phantom).code == 0  # and alone it has no discriminator to show
+    assert json.loads((run.folder.parent / "plain/evaluation/test/summary.json").read_text())["detection"] is None
+
+
+def test_evaluating_twice_gives_the_same_and_replaces_the_first(ganseg, run, phantom):
+    ganseg("evaluate", "tiny", "--data", phantom)
+    first = snapshot(run.evaluation("test"))
+    (run.evaluation("test") / "stale.csv").write_text("from an older version")
+    ganseg("evaluate", "tiny", "--data", phantom)
+    second = snapshot(run.evaluation("test"))
+    first.pop("gallery.npz"), second.pop("gallery.npz")  # a zip holds the time it was made
+    assert first == second
+
+
+def test_patients_it_learnt_from_are_not_scored_as_strangers(ganseg, run, phantom):
+    before = snapshot(run.folder)
+    refused = ganseg("evaluate", "tiny", "--data", phantom, "--part", "all")
+    assert_refused(refused, 1, "tiny: was trained on", "--part test")
+    assert snapshot(run.folder) == before
+
+
+def test_calibrate_stores_thresholds_that_evaluate_then_uses(ganseg, run, phantom):
+    result = ganseg("calibrate", "tiny")
+    assert result.code == 0, result.err
+    stored = json.loads((run.model / "thresholds.json").read_text())
+    assert stored["calibrated_on"] == len(run.split().validation)
+    assert stored["regions"].keys() == {"wt", "tc", "et"}
+    assert stored["realism"] is None or 0 <= stored["realism"] <= 1  # none: no abnormal slice to find it by
+    assert f"wt: threshold {stored['regions']['wt']:.2f}" in result.out
+    ganseg("evaluate", "tiny", "--data", phantom)
+    summary = run.read("evaluation/test/summary.json")
+    assert summary["thresholds"] == stored["regions"]
+    assert summary["calibrated_on"] == stored["calibrated_on"]
+
+
+def test_a_threshold_changes_the_scores(ganseg, run, phantom):
+    sensitivities = []
+    for threshold in (0.0, 1.0):
+        stored = json.loads((run.model / "thresholds.json").read_text())
+        write_json(run.model / "thresholds.json", {**stored, "regions": dict.fromkeys(("wt", "tc", "et"), threshold)})
+        ganseg("evaluate", "tiny", "--data", phantom)
+        rows = lines(run.evaluation("test") / "cases.csv")
+        sensitivities.append([float(row["wt/sensitivity"]) for row in rows])
+    everything, nothing = sensitivities
+    assert all(more > less for more, less in zip(everything, nothing, strict=True))
+
+
+def test_a_report_of_an_evaluated_run_names_its_scores(ganseg, run, phantom):
+    ganseg("evaluate", "tiny", "--data", phantom)
+    result = ganseg("report", "tiny")
+    assert result.code == 0, result.err
+    assert result.out.strip() == str(run.folder / "report.html")
+    page = (run.folder / "report.html").read_text()
+    dice = run.read("evaluation/test/summary.json")["rows"][0]["scores"]["wt/dice"]["mean"]
+    assert f"{dice:.3f}" in page
+    assert "phantom" in page
+
+
+def test_an_exported_model_predicts_without_ray_and_mlflow(ganseg, run, phantom, tmp_path):
+    case = phantom / "BraTS20_Training_001"
+    assert ganseg("predict", "tiny", case, "--out", tmp_path / "here").code == 0
+    assert ganseg("export", "tiny", tmp_path / "model").code == 0
+    assert {file.name for file in (tmp_path / "model").iterdir()} == {
+        "networks.safetensors", "config.json", "thresholds.json", "card.md", "model.json"
+    }  # fmt: skip
+    without = "import sys; sys.modules |= dict.fromkeys(('ray', 'mlflow', 'flwr'))"
+    alone = f"{without}; from ganseg_dist.cli.main import main; main()"
+    words = ["predict", str(tmp_path / "model"), str(case), "--out", str(tmp_path / "there")]
+    subprocess.run([sys.executable, "-c", alone, *words], check=True, capture_output=True)
+    name = "BraTS20_Training_001_mask.nii.gz"
+    assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+
+
+def test_nothing_of_a_patient_leaves_with_an_exported_model(ganseg, run, phantom, tmp_path):
+    ganseg("export", "tiny", tmp_path / "model")
+    patients = [case["patient"] for case in run.read("data.json")["cases"]]
+    for name, content in snapshot(tmp_path / "model").items():
+        for secret in (*patients, str(phantom), str(run.folder)):
+            assert secret.encode() not in content, f"{secret} is in {name}"
+
+
+def test_export_leaves_what_is_there_alone(ganseg, run, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/notes.txt").write_text("mine")
+    assert_refused(ganseg("export", "tiny", tmp_path / "model"), 1, tmp_path / "model", "exists already")
+    assert snapshot(tmp_path / "model") == {"notes.txt": b"mine"}
+
+
+def test_onnx_gives_pytorchs_output(ganseg, run, tmp_path):
+    for package in ("onnxruntime", "onnxscript"):
+        pytest.importorskip(package, reason="comes with pip install 'ganseg-dist[onnx]'")
+    result = ganseg("export", "tiny", tmp_path / "model", "--onnx")
+    assert result.code == 0, result.err
+    assert (tmp_path / "model/segmenter.onnx").stat().st_size > 1000
+    assert float(result.out.rsplit(" ", 1)[1]) < 1e-4
+
+
+def test_a_copied_run_is_evaluated_where_it_is(ganseg, run, phantom, tmp_path):
+    elsewhere = copied(run, tmp_path / "elsewhere" / "tiny")
+    assert ganseg("evaluate", elsewhere.folder, "--data", phantom).code == 0
+    assert elsewhere.evaluation("test").exists()
+    assert not run.evaluation("test").exists()
