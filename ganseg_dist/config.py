@@ -145,8 +145,8 @@ class GANetSegConfig(Frozen):
     synthetic_lesion_weight: NonNegative = 1.0
     """Weight of the discriminator's loss on synthetic lesions in healthy tissue. With 0 it only learns to tell
     fillings from real tissue, and takes a real tumour for real."""
-    supervised_epochs: Annotated[int, Field(ge=0)] = 10
-    """Epochs of phase 1: cross-entropy and Dice alone."""
+    supervised_epochs: Annotated[int, Field(ge=0)] | None = None
+    """Epochs of phase 1, cross-entropy and Dice alone; none: a third of train.epochs, as the paper's 10 of 30."""
     adversarial_weight: NonNegative = 0.1
     size_weight: NonNegative = 0.1
     sparsity_weight: NonNegative = 0.01

@@ -112,7 +112,7 @@ def test_recipes_know_their_names():
 def test_the_full_recipe_has_the_papers_figures():
     config = recipe("ganet_seg")
     assert config.system.widths == (64, 128, 256, 320)
-    assert (config.train.batch_size, config.train.epochs, config.system.supervised_epochs) == (80, 30, 10)
+    assert (config.train.batch_size, config.train.epochs, config.system.supervised_epochs) == (80, 30, None)
     assert (config.train.learning_rate, config.train.learning_rate_power) == (6e-5, 0.75)
     assert (config.train.betas, config.train.weight_decay) == ((0.9, 0.999), 1e-4)
     assert (config.system.discriminator_every, config.system.healthy_patience) == (5, 5)

@@ -240,7 +240,14 @@ def _segment_stage(config: RunConfig) -> Stage:
     scores = tuple(f"dice_{region}" for region in config.data.regions or ())
     plain = Phase("supervised", ("segmenter",), {"segmentation": 1.0})
     phases: tuple[Phase, ...] = (plain,)
-    if system.gan and system.supervised_epochs < epochs:
+    supervised = 0
+    if system.gan:
+        supervised = epochs // 3 if system.supervised_epochs is None else system.supervised_epochs
+        if supervised >= epochs:
+            raise ConfigError(
+                f"system.supervised_epochs: {supervised} of train.epochs={epochs} leaves no adversarial epoch; "
+                "lower it, or set system.gan=false"
+            )
         balance = Balance(
             parameter="segmenter.head.weight",
             reference="segmentation",
@@ -255,12 +262,12 @@ def _segment_stage(config: RunConfig) -> Stage:
             "size": system.size_weight,
         }
         phases = (
-            replace(plain, epochs=range(system.supervised_epochs)),
+            replace(plain, epochs=range(supervised)),
             Phase(
                 "adversarial",
                 ("segmenter",),
                 weights,
-                epochs=range(system.supervised_epochs, epochs),
+                epochs=range(supervised, epochs),
                 balance=balance,
             ),
         )
@@ -270,7 +277,8 @@ def _segment_stage(config: RunConfig) -> Stage:
         epochs=epochs,
         learning_rate=config.train.learning_rate,
         scores=scores,
-        monitor=Monitor(scores, "max"),
+        # An epoch before the adversary came is the plain arm's, whatever it scores.
+        monitor=Monitor(scores, "max", since=supervised),
     )
 
 

@@ -242,3 +242,18 @@ def test_draws_follow_from_the_generator_and_belong_to_pretraining_alone():
     assert all(np.array_equal(one[name], again[name]) for name in one)
     assert not np.array_equal(one["holes"], other["holes"])
     assert made.draw("segment", np.random.default_rng(1)) == {}
+
+
+def test_a_third_of_the_epochs_is_supervised_unless_said_otherwise():
+    segment = system(**{"train.epochs": 30, "system.supervised_epochs": None}).stages[1]
+    assert [(phase.name, phase.epochs) for phase in segment.phases] == [
+        ("supervised", range(10)),
+        ("adversarial", range(10, 30)),
+    ]
+    assert segment.monitor.since == 10
+
+
+def test_a_gan_without_an_adversarial_epoch_is_refused():
+    with pytest.raises(ConfigError, match=r"system\.supervised_epochs: 5 of train\.epochs=5"):
+        system(**{"train.epochs": 5, "system.supervised_epochs": 5})
+    assert len(system(**{"train.epochs": 5, "system.supervised_epochs": 5, "system.gan": False}).stages) == 1
