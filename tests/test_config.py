@@ -26,7 +26,7 @@ def test_override_replaces_the_named_fields_and_no_others():
     changed = override(base, {"train.epochs": 7, "data.augment.flip": 0.25})
     assert (changed.train.epochs, changed.data.augment.flip) == (7, 0.25)
     assert override(changed, {"train.epochs": base.train.epochs, "data.augment.flip": 0.5}) == base
-    assert base.train.epochs == 2, "the base is untouched"
+    assert base.train.epochs == 3, "the base is untouched"
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,8 @@ def test_override_replaces_the_named_fields_and_no_others():
         ("data.modalities", '["t1"]', ("t1",)),
         ("system.widths", "[8,16]", (8, 16)),
         ("system.widths", "8,16", (8, 16)),
+        ("train.betas", "0, .5", (0.0, 0.5)),
+        ("train.weight_decay", "1", 1.0),
     ],
 )
 def test_text_is_read_as_what_the_field_holds(field, text, value):
@@ -66,11 +68,33 @@ def test_text_is_read_as_what_the_field_holds(field, text, value):
         ({"seed": -1}, "seed: Input should be greater than or equal to 0 (got -1)"),
         ({"train": 5}, "train: "),
         ({"data.validation_fraction": 0.5, "data.test_fraction": 0.5}, "data: validation_fraction + test_fraction"),
+        ({"train.betas": [0.9, 1]}, "train.betas.1: Input should be less than 1 (got 1)"),
+        ({"train.epochs": "true"}, "train.epochs: Input should be a valid integer (got True)"),
+        ({"seed": True}, "seed: Input should be a valid integer (got True)"),
+        ({"data.size": True}, "data.size: Input should be a valid integer (got True)"),
+        ({"system.widths": [True, 8]}, "system.widths.0: Input should be a valid integer (got True)"),
+        (
+            {"data.size": 40, "system.widths": [4] * 5},
+            "data.size: 40 is no multiple of 16, which the 5 widths of system.widths need",
+        ),
+        (
+            {"data.size": 40, "system.generator_widths": [4] * 5},
+            "data.size: 40 is no multiple of 16, which the 5 widths of system.generator_widths need",
+        ),
+        (
+            {"data.size": 32, "system.discriminator_widths": [4] * 5},
+            "data.size: 32 is below 64, which the 5 widths of system.discriminator_widths need",
+        ),
         ({"system.holes.smallest_radius": 0.4}, "system.holes: smallest_radius must not exceed largest_radius"),
     ],
 )
 def test_an_error_names_the_field_the_value_and_what_to_do(changes, said):
     assert problem(changes).startswith(said)
+
+
+def test_the_deepest_networks_that_fit():
+    deepest = {"data.size": 32, "system.widths": [4] * 6, "system.discriminator_widths": [4] * 4}
+    assert override(recipe("ganet_seg_debug"), deepest).data.size == 32
 
 
 def test_assignments():

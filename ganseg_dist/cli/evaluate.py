@@ -10,6 +10,7 @@ import typer
 
 from ganseg_dist.cli import show
 from ganseg_dist.cli.words import LAYOUT_HELP, RUN_HELP
+from ganseg_dist.config import GANetSegConfig, RunConfig
 
 if TYPE_CHECKING:
     from ganseg_dist.runs import Run
@@ -74,23 +75,30 @@ def evaluate(
 
 
 def _plain_arms(run: Run) -> list[Run]:
-    """The newest finished plain U-Net run on the same data, split and seed, if there is one."""
+    """The newest finished plain U-Net run of the same config, data and split, if there is one."""
     from ganseg_dist.errors import RunError
     from ganseg_dist.runs import all_runs
 
     if not run.config().system.gan:
         return []
-    cases, split = run.read("data.json")["cases"], run.split()
+    cases, split, control = run.read("data.json")["cases"], run.split(), _control(run.config())
     for other in all_runs():
         with suppress(RunError):  # a run that is damaged is no comparison
             if (
                 other.finished
                 and not other.config().system.gan
+                and _control(other.config()) == control
                 and other.split() == split
                 and other.read("data.json")["cases"] == cases
             ):
                 return [other]
     return []
+
+
+def _control(config: RunConfig) -> RunConfig:
+    """The config of the plain arm: what only the GAN heeds is left out of the comparison."""
+    plain = GANetSegConfig(gan=False, widths=config.system.widths, reading=config.system.reading)
+    return config.model_copy(update={"system": plain})
 
 
 def _print(summary: dict[str, Any]) -> None:

@@ -84,6 +84,10 @@ def main() -> None:
         _fail("memory: this machine has too little for these images; use a larger one or smaller files", 1)
     except OSError as error:
         _fail(_of_the_machine(error), 1)
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        _fail("memory: too little for this model; lower train.batch_size or data.size, or use a larger machine", 1)
     if code == INTERRUPTED:
         _fail("interrupted; the same command, started again, goes on from what is finished", INTERRUPTED)
     sys.exit(code)
@@ -95,6 +99,13 @@ def _of_the_machine(error: OSError) -> str:
     if error.errno in REFUSED_WRITES:
         return f"{place}: cannot be written or read ({why}); free space, mend its permissions or choose another folder"
     return f"{place}: cannot be used ({why}); check the path"
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """PyTorch's way of saying so: a class of its own on a GPU, a sentence on a CPU."""
+    torch = sys.modules.get("torch")  # not loaded, it cannot have failed
+    on_gpu = torch is not None and isinstance(error, torch.OutOfMemoryError)
+    return on_gpu or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 def _fail(message: str, code: int) -> None:

@@ -38,7 +38,8 @@ def cases_of_part(run: Run, cohort: Cohort, part: str) -> tuple[Case, ...]:
         cases = cohort.cases
         refuse_leak(run, cases)
     else:
-        cases = cohort.of_patients(getattr(run.split(), part))
+        known = {case["id"] for case in run.read("data.json")["cases"]}  # less what was excluded from it
+        cases = tuple(case for case in cohort.of_patients(getattr(run.split(), part)) if case.id in known)
         _refuse_strangers(run, cases, cohort)
     masked = tuple(case for case in cases if case.mask is not None)
     if not masked:
@@ -51,7 +52,9 @@ def cases_of_part(run: Run, cohort: Cohort, part: str) -> tuple[Case, ...]:
 
 def refuse_leak(run: Run, cases: Sequence[Case]) -> None:
     """Raises DataError when the run learnt from some of these patients, by name."""
-    learnt_from = {case.patient for case in cases} & {*run.split().train, *run.split().validation}
+    healthy = run.read("data.json").get("healthy")
+    subjects = {case["patient"] for case in healthy["cases"]} if healthy else set()
+    learnt_from = {case.patient for case in cases} & {*run.split().train, *run.split().validation, *subjects}
     if learnt_from:
         raise DataError(
             f"{run.name}: was trained on {len(learnt_from)} of these patients, such as {min(learnt_from)}; score it "
@@ -62,9 +65,8 @@ def refuse_leak(run: Run, cases: Sequence[Case]) -> None:
 def _refuse_strangers(run: Run, cases: Sequence[Case], cohort: Cohort) -> None:
     contents = {case["id"]: case["content"] for case in run.read("data.json")["cases"]}
     for case in cases:
-        known = contents.get(case.id)
         try:
-            same = known is None or known == content_hash(case)
+            same = contents[case.id] == content_hash(case)
         except OSError:
             continue  # loading it says what is wrong
         if not same:

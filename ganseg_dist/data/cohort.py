@@ -84,6 +84,11 @@ class Cohort:
         dropped = set(case_ids)
         return Cohort(self.root, self.layout, tuple(case for case in self.cases if case.id not in dropped))
 
+    @property
+    def unlabelled(self) -> tuple[str, ...]:
+        """Cases without a mask: nobody knows which of their slices are healthy."""
+        return tuple(case.id for case in self.cases if case.mask is None)
+
     def of_patients(self, patients: Iterable[str]) -> tuple[Case, ...]:
         """These patients' cases, in cohort order."""
         wanted = set(patients)

@@ -102,8 +102,14 @@ def content_hash(case: Case) -> str:
 def prepared_folder(store: Path, case: Case, config: DataConfig, content: str) -> Path:
     """Where a case with this content belongs under these settings."""
     settings = config.model_dump(mode="json", include={"size", "spacing_mm", "enhance"})
+    settings["modalities"] = list(_modalities(case, config))  # the body, and so the window, is their union
     key = hashlib.blake2b(json.dumps([FORMAT, content, settings], sort_keys=True).encode(), digest_size=12)
     return store / "cases" / key.hexdigest()
+
+
+def _modalities(case: Case, config: DataConfig) -> tuple[str, ...]:
+    """The channels a model of this config will see; without a choice, all of the case's."""
+    return config.modalities or tuple(case.images)
 
 
 def prepare_case(store: Path, case: Case, config: DataConfig, content: str) -> Path:
@@ -114,7 +120,8 @@ def prepare_case(store: Path, case: Case, config: DataConfig, content: str) -> P
     folder = prepared_folder(store, case, config, content)
     if folder.exists():
         return folder
-    prepared = prepare_scan(load_scan(case), config, case.regions)
+    modalities = _modalities(case, config)
+    prepared = prepare_scan(load_scan(case, modalities), config, case.regions)
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
     try:
@@ -125,7 +132,7 @@ def prepare_case(store: Path, case: Case, config: DataConfig, content: str) -> P
             "id": case.id,
             "patient": case.patient,
             "site": case.site,
-            "modalities": list(case.images),
+            "modalities": list(modalities),
             "regions": list(case.regions) if prepared.masks is not None else [],
             "size": config.size,
             "body": [round(float(share), 4) for share in prepared.body],

@@ -222,7 +222,7 @@ def _healthy(result: Evaluation, predictor: Predictor) -> dict[str, Any] | None:
         "biharmonic_l1": holes.biharmonic_l1.mean,
         "hole_l1_interval": asdict(holes.hole_l1),
         "biharmonic_l1_interval": asdict(holes.biharmonic_l1),
-        "n_holes": len(image) * predictor.config.system.holes.count,
+        "n_holes": holes.n_holes,
         "psnr": holes.psnr,
         "ssim": holes.ssim,
     }

@@ -32,6 +32,7 @@ class HoleEvidence:
     hole_l1: Interval
     biharmonic_l1: Interval
     """scikit-image's biharmonic inpainting of the same holes."""
+    n_holes: int
     psnr: float
     """dB, data range 2, of whole filled slices."""
     ssim: float
@@ -73,6 +74,7 @@ def hole_evidence(system: GANetSeg, config: RunConfig, image: Volume, owners: li
     return HoleEvidence(
         bootstrap_mean(ours, patients),
         bootstrap_mean(theirs, patients),
+        len(chosen) * config.system.holes.count,
         float(peak_signal_noise_ratio(filled, planes, data_range=2.0)),
         float(torch.as_tensor(structural_similarity_index_measure(filled, planes, data_range=2.0))),
     )

@@ -40,9 +40,8 @@ def ganet_seg_debug() -> RunConfig:
             "system.generator_widths": [4, 8, 8],
             "system.discriminator_widths": [4, 8],
             "system.healthy_epochs": 2,
-            "system.supervised_epochs": 1,
             "train.batch_size": 4,
-            "train.epochs": 2,
+            "train.epochs": 3,  # the first supervised, two adversarial
             "train.balance_every": 1,
         },
     )

@@ -25,6 +25,6 @@ def train_member(
     config: RunConfig, prepared: Prepared, world: World, tracker: Tracker, checkpoints: Checkpoints
 ) -> State:
     """One member of a training world: what a local process and every Ray worker run."""
-    seeded(config)
+    seeded(config, world.device)
     system = build_system(config)
     return train(system, prepared.open(config), config, world=world, tracker=tracker, checkpoints=checkpoints)

@@ -19,6 +19,10 @@ from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.runners.prepare import Preflight
 from ganseg_dist.runs import Run, named_run
 
+PAPER = {"data.enhance": "paper", "data.blank_rate": 0.0}
+"""Data settings that the paper's reading implies where they stand at their defaults."""
+DEFAULTS = RunConfig(recipe="")
+
 
 def resolve(config: RunConfig, cohort: Cohort, healthy: Cohort | None = None) -> RunConfig:
     """Fill in what the data decides: modalities, regions, and what the paper's reading implies.
@@ -38,15 +42,19 @@ def resolve(config: RunConfig, cohort: Cohort, healthy: Cohort | None = None) ->
             raise ConfigError(f"data.{field}: {strangers[0]} is not in {cohort.root}, which has {', '.join(there)}")
         if asked is not None and len(set(asked)) < len(asked):
             raise ConfigError(f"data.{field}: {', '.join(asked)} names one twice; name each once")
-        changes[f"data.{field}"] = list(asked or there)
+        # Regions are nested and drawn one over the other, outermost first, however they were asked for.
+        chosen = [name for name in there if name in asked] if asked and field == "regions" else asked or there
+        changes[f"data.{field}"] = list(chosen)
     if changes["data.regions"][0] != "wt":
-        raise ConfigError(f"data.regions: {', '.join(changes['data.regions'])}: wt must come first; the GAN judges it")
+        raise ConfigError(f"data.regions: {', '.join(changes['data.regions'])}: lacks wt, which the GAN judges; add it")
     strangers = [name for name in config.system.healthy_modalities or () if name not in changes["data.modalities"]]
     if strangers:
         among = ", ".join(changes["data.modalities"])
         raise ConfigError(f"system.healthy_modalities: {strangers[0]} is not among the run's modalities {among}")
     if config.system.reading == "paper":
-        changes |= {"data.enhance": "paper", "data.blank_rate": 0.0}
+        changes |= {field: value for field, value in PAPER.items() if _untouched(config, field)}
+    if healthy is None and config.system.healthy_cohort:
+        raise ConfigError("system.healthy_cohort: is true without a healthy cohort; give --healthy DATA")
     if healthy is not None:
         shared = [name for name in changes["data.modalities"] if name in healthy.modalities]
         wanted = list(config.system.healthy_modalities or shared)
@@ -55,6 +63,16 @@ def resolve(config: RunConfig, cohort: Cohort, healthy: Cohort | None = None) ->
             raise ConfigError(f"system.healthy_modalities: {healthy.root} has {has}; name modalities of both cohorts")
         changes |= {"system.healthy_cohort": True, "system.healthy_modalities": wanted}
     return override(config, changes)
+
+
+def refuse_overlap(cohort: Cohort, healthy: Cohort) -> None:
+    """Raises DataError when a healthy subject may be a patient: the GAN would learn from who is tested."""
+    shared = sorted({case.patient for case in cohort.cases} & {case.patient for case in healthy.cases})
+    if shared:
+        raise DataError(
+            f"{healthy.root}: {len(shared)} of its subjects are patients of {cohort.root} too, such as {shared[0]}; "
+            "leave them out, or, if they only share their names, rename them in a CSV manifest"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +107,17 @@ def by_part(cohort: Cohort, split: Split, folders: dict[str, Path]) -> dict[str,
     }
 
 
-def planned_run(name: str, config: RunConfig, cohort: Cohort, found: Preflight) -> tuple[Run, Split]:
+def planned_run(
+    name: str, config: RunConfig, learnt_from: dict[str, Any], cohort: Cohort, *, local: bool
+) -> tuple[Run, Split]:
     """The run that this name, config and data would begin, or go on with; nothing is written.
 
-    Raises RunError when the name stands for another config, other data, or a finished run, and DataError when
-    there are too few patients to split.
+    Args:
+        learnt_from: `Plan.fingerprint`.
+        local: whether it would train without Ray; the two keep their checkpoints in different places.
+
+    Raises RunError when the name stands for another config, other data, the other way of training or a finished
+    run, and DataError when there are too few patients to split.
     """
     run = named_run(name)
     if not (run.folder / "run.json").exists():
@@ -108,19 +132,26 @@ def planned_run(name: str, config: RunConfig, cohort: Cohort, found: Preflight) 
             f"{name}: was started with another config ({_first_difference(run.config(), config)}); "
             "choose another --run-name"
         )
-    if run.read("data.json")["cases"] != fingerprint(cohort, found)["cases"]:
+    if _cases(run.read("data.json")) != _cases(learnt_from):
         raise RunError(f"{name}: was started on other data; choose another --run-name")
+    if run.description().get("request", {}).get("local", local) != local:
+        how = "without --local" if local else "with --local"
+        raise RunError(
+            f"{name}: was started {how}, where its checkpoints are; go on with: ganseg train --resume {name}"
+        )
     return run, run.split()
 
 
-def open_run(name: str, config: RunConfig, cohort: Cohort, found: Preflight, **facts: Any) -> tuple[Run, Split]:
+def open_run(
+    name: str, config: RunConfig, learnt_from: dict[str, Any], cohort: Cohort, *, request: dict[str, Any], **facts: Any
+) -> tuple[Run, Split]:
     """The planned run, its folder made where it is new. Raises as `planned_run` does."""
-    run, split = planned_run(name, config, cohort, found)
+    run, split = planned_run(name, config, learnt_from, cohort, local=request["local"])
     if (run.folder / "run.json").exists():
         return run, split
     write_text(run.folder / "config.json", config.to_json())
     run.write("split.json", split.to_dict())
-    run.write("data.json", fingerprint(cohort, found))
+    run.write("data.json", learnt_from)
     run.write("run.json", {
         "name": name,
         "recipe": config.recipe,
@@ -130,6 +161,7 @@ def open_run(name: str, config: RunConfig, cohort: Cohort, found: Preflight, **f
         "version": __version__,
         "commit": code_version(),
         "command": " ".join(["ganseg", *sys.argv[1:]]),
+        "request": request,
         **facts,
     })  # fmt: skip
     return run, split
@@ -149,8 +181,19 @@ def fingerprint(cohort: Cohort, found: Preflight) -> dict[str, Any]:
             {"id": case.id, "patient": case.patient, "site": case.site, "content": found.contents[case.id]}
             for case in cohort.cases
         ],
-        "excluded": [finding.to_dict() for finding in found.errors if finding.case in excluded],
+        "excluded": [finding.to_dict() for finding in found.findings if finding.case in excluded],
     }
+
+
+def _cases(learnt_from: dict[str, Any]) -> list[Any]:
+    """The cases of both cohorts, with their contents."""
+    healthy = learnt_from.get("healthy")
+    return [learnt_from["cases"], healthy["cases"] if healthy else []]
+
+
+def _untouched(config: RunConfig, field: str) -> bool:
+    section, name = field.split(".")
+    return bool(getattr(getattr(config, section), name) == getattr(getattr(DEFAULTS, section), name))
 
 
 def _channels(cohort: Cohort) -> list[str]:

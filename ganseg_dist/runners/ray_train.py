@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ganseg_dist.config import RunConfig
+from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import ClosableTracker, NullTracker, Progress, Tracker, Trackers
 from ganseg_dist.errors import GansegError, RunError
 from ganseg_dist.runners.cluster import require_resources
 from ganseg_dist.runners.plan import Prepared
 from ganseg_dist.runs import Run
 
+if TYPE_CHECKING:
+    from ray.train import UserCallback
+
 RESTARTS = 3
-"""Times Ray may restart the workers from the last checkpoint before the run fails."""
+"""Times Ray may restart dead workers from the last checkpoint before the run fails."""
 POLL_SECONDS = 0.3
 
 
@@ -40,21 +43,25 @@ def train_on_ray(
     Args:
         tracker: shown the progress, here in the driver.
         worker_tracker: makes the tracker that rank 0 uses, and closes.
+
+    Raises the GansegError of any worker as soon as it is raised there: what a person must mend is not tried again.
     """
     import ray
-    from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
+    from ray.train import FailureConfig, ScalingConfig
     from ray.train import RunConfig as RayRunConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")  # report() waits for this poll
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")  # a death is noticed this late
     require_resources(workers=workers, threads=config.train.threads, gpus=gpus)
     resources = {"CPU": config.train.threads, **({"GPU": 1} if gpus else {})}
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
     relay = ray.remote(num_cpus=0)(ProgressRelay).remote()
     trainer = TorchTrainer(
         _worker,
         train_loop_config={
             "config": config.to_json(),
             "prepared": prepared,
+            "checkpoints": run.checkpoints,
             "relay": relay,
             "worker_tracker": worker_tracker,
         },
@@ -64,17 +71,18 @@ def train_on_ray(
             name="ray",
             storage_path=str(run.checkpoints),
             failure_config=FailureConfig(max_failures=RESTARTS),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            callbacks=[_end_what_a_person_must_mend()],
         ),
     )
     with _shown(relay, tracker):
         try:
-            result = trainer.fit()
+            trainer.fit()
         except Exception as error:
             raise _mendable(error) from error
-    if result.checkpoint is None:
-        raise RunError(f"{run.name}: Ray kept no checkpoint; see {run.checkpoints}")
-    return Path(result.checkpoint.path)
+    newest = FolderCheckpoints(run.checkpoints).latest()
+    if newest is None:
+        raise RunError(f"{run.checkpoints}: holds no checkpoint after training")
+    return newest
 
 
 def _worker(settings: dict[str, Any]) -> None:
@@ -85,7 +93,7 @@ def _worker(settings: dict[str, Any]) -> None:
 
     world = World.joined(ray.train.torch.get_device())
     config, prepared = RunConfig.from_json(settings["config"]), settings["prepared"]
-    checkpoints = RayCheckpoints(world.leads)
+    checkpoints = RayCheckpoints(settings["checkpoints"], writes=world.leads)
     if not world.leads:
         train_member(config, prepared, world, NullTracker(), checkpoints)
         return
@@ -94,29 +102,24 @@ def _worker(settings: dict[str, Any]) -> None:
         train_member(config, prepared, world, tracker, checkpoints)
 
 
-class RayCheckpoints:
-    """Checkpoints through Ray Train's storage. `report` is a barrier: every rank calls it equally often."""
+class RayCheckpoints(FolderCheckpoints):
+    """The run's own folder, on storage that all nodes share, as a local run has it.
 
-    def __init__(self, writes: bool) -> None:
-        self.writes = writes
+    Ray's storage would refuse a run from which a damaged checkpoint was deleted, and loses the epoch whose report
+    its controller had not yet registered when a worker died.
+    """
+
+    def __init__(self, folder: Path, *, writes: bool) -> None:
+        super().__init__(folder, writes=writes)
+        if not folder.is_dir():  # the driver made it
+            raise RunError(f"{folder}: is not seen by every node; put GANSEG_RUNS on storage that they share")
 
     def latest(self) -> Path | None:
-        """What Ray kept last, brought to this node."""
-        import ray.train
+        """Rank 0's newest, on every rank: shared storage may show another node an older list."""
+        from ray.train.collective import broadcast_from_rank_zero
 
-        checkpoint = ray.train.get_checkpoint()
-        return None if checkpoint is None else Path(checkpoint.to_directory(tempfile.mkdtemp(prefix="ganseg-resume-")))
-
-    def save(self, scores: Mapping[str, float], write: Callable[[Path], None]) -> None:
-        """Rank 0 attaches the checkpoint, the others report alone."""
-        import ray.train
-
-        if not self.writes:
-            ray.train.report(dict(scores))
-            return
-        with tempfile.TemporaryDirectory(prefix="ganseg-checkpoint-") as folder:
-            write(Path(folder))
-            ray.train.report(dict(scores), checkpoint=ray.train.Checkpoint.from_directory(folder))
+        newest: Path | None = broadcast_from_rank_zero(super().latest())
+        return newest
 
 
 class ProgressRelay:
@@ -193,14 +196,23 @@ def _poll(relay: Any, tracker: Tracker, done: threading.Event) -> None:
             last = newest
 
 
-def _mendable(error: BaseException) -> GansegError:
-    """The worker's own one-line error if it raised one, else the failure in one line."""
-    seen: BaseException | None = error
-    while seen is not None:
-        for failure in [seen, *getattr(seen, "worker_failures", {}).values()]:
-            cause = getattr(failure, "cause", None) or failure
-            if isinstance(cause, GansegError):
-                return cause
-        seen = seen.__cause__ or seen.__context__
+def _end_what_a_person_must_mend() -> UserCallback:
+    """Ray restarts workers whatever error they end with, and ends training when a callback raises one."""
+    from ray.train import UserCallback
+
+    class EndWhatAPersonMustMend(UserCallback):
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+            for error in worker_exceptions.values():
+                if isinstance(error, GansegError):
+                    raise error
+
+    return EndWhatAPersonMustMend()
+
+
+def _mendable(error: Exception) -> GansegError:
+    """The worker's own one-line error, else the failure in one line."""
+    raised = getattr(error, "controller_failure", None)
+    if isinstance(raised, GansegError):
+        return raised
     last_line = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
     return RunError(f"training on Ray failed: {last_line}")

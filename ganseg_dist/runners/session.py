@@ -14,7 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from ganseg_dist.config import RunConfig
+from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Cohort, Split, split_by_patient
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
@@ -25,10 +25,11 @@ from ganseg_dist.inference.model_folder import Thresholds, write_model
 from ganseg_dist.inference.predictor import usable_device
 from ganseg_dist.runners.cluster import map_on_cluster, ray_cluster
 from ganseg_dist.runners.local import train_here
-from ganseg_dist.runners.plan import Prepared, by_part, open_run, resolve
+from ganseg_dist.runners.plan import Prepared, by_part, fingerprint, open_run, refuse_overlap, resolve
 from ganseg_dist.runners.prepare import Mapper, Preflight, map_here, preflight, prepare_cohort, usable_cohort
 from ganseg_dist.runners.ray_train import train_on_ray
 from ganseg_dist.runs import Run, find_run, named_run, runs_root
+from ganseg_dist.systems import build_system
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_tracking
 
@@ -104,16 +105,27 @@ class Plan:
     cohort: Cohort
     healthy: tuple[Preflight, Cohort] | None
 
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What data.json holds: everything the run learns from."""
+        told = fingerprint(self.cohort, self.found)
+        told["healthy"] = None if self.healthy is None else fingerprint(self.healthy[1], self.healthy[0])
+        return told
+
 
 def plan_training(request: TrainingRequest, *, mapper: Mapper = map_here, bar: Bar = no_bar) -> Plan:
     """Read the cohort, check it, settle the config. Raises GansegError on anything that would spoil training."""
     found = _checked(read_cohort(request.data, request.layout), request.config, mapper, bar)
     cohort = usable_cohort(found, exclude_bad=request.exclude_bad)
+    if len(cohort.unlabelled) < len(cohort.cases):  # with none labelled, `resolve` says so
+        cohort = cohort.without(cohort.unlabelled)
     healthy = None
     if request.healthy is not None:
         healthy_found = _checked(read_cohort(request.healthy), request.config, mapper, bar)
         healthy = (healthy_found, usable_cohort(healthy_found, exclude_bad=request.exclude_bad))
+        refuse_overlap(cohort, healthy[1])
     config = resolve(request.config, cohort, healthy[1] if healthy else None)
+    build_system(config)  # refuses what its phases cannot do, before hours of preparation
     return Plan(config, found, cohort, healthy)
 
 
@@ -126,8 +138,15 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
     with nullcontext() if request.local else ray_cluster():
         mapper = map_here if request.local else map_on_cluster
         plan = plan_training(request, mapper=mapper, bar=bar)
-        run, split = open_run(name, plan.config, plan.cohort, plan.found, request=request.to_dict(),
-                              workers=request.workers, device="cuda" if request.gpus else "cpu")  # fmt: skip
+        run, split = open_run(
+            name,
+            plan.config,
+            plan.fingerprint,
+            plan.cohort,
+            request=request.to_dict(),
+            workers=request.workers,
+            device="cuda" if request.gpus else "cpu",
+        )
         earlier = float(run.description().get("seconds") or 0.0)
         prepared = _prepare(plan, split, mapper, bar)
         tracked = open_tracking(run)
@@ -203,8 +222,9 @@ def _prepare(plan: Plan, split: Split, mapper: Mapper, bar: Bar) -> Prepared:
     if plan.healthy is None:
         return Prepared(cohort_parts)
     found, cohort = plan.healthy
+    seen = override(plan.config, {"data.modalities": list(plan.config.system.healthy_modalities or ())}).data
     with bar("Preparing healthy slices") as advance:
-        folders = prepare_cohort(found, cohort.cases, plan.config.data, mapper=mapper, advance=advance)
+        folders = prepare_cohort(found, cohort.cases, seen, mapper=mapper, advance=advance)
     return Prepared(cohort_parts, by_part(cohort, healthy_split(cohort, plan.config), folders))
 
 

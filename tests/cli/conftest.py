@@ -141,7 +141,7 @@ def kaggle_run(kaggle: Path, tmp_path: Path) -> Run:
     config = override(recipe("ganet_seg_debug"), {"data.validation_fraction": 0.25, "data.test_fraction": 0.25})
     request = TrainingRequest(config, kaggle, local=True)
     plan = plan_training(request)
-    run, _ = open_run("pictures", plan.config, plan.cohort, plan.found, request=request.to_dict())
+    run, _ = open_run("pictures", plan.config, plan.fingerprint, plan.cohort, request=request.to_dict())
     weights = untrained_weights(plan.config, tmp_path / "drawn.safetensors")
     facts = {"channels": run.read("data.json")["channels"]}
     write_model(run.model, plan.config, weights, card="", facts=facts, thresholds=Thresholds())

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from ganseg_dist.cli.main import main
 from tests.cli.conftest import assert_refused, snapshot
 
 CASE = "BraTS20_Training_001"
@@ -34,6 +35,9 @@ def spoil(cohort: Path, how: str) -> str:
             voxels = image.get_fdata(dtype=np.float32)
             voxels[5, 5, 5] = np.nan
             save(flair, voxels, image.affine)
+        case "flipped":
+            image = nib.load(flair)
+            save(flair, np.asarray(image.dataobj), image.affine @ np.diag([-1.0, 1, 1, 1]))
         case "mask shape":
             image = nib.load(mask)
             save(mask, np.asarray(image.dataobj)[:-2], image.affine)
@@ -60,7 +64,17 @@ def save(file: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
     nib.save(nib.Nifti1Image(voxels, affine), file)
 
 
-WAYS = ("truncated", "text", "empty file", "missing modality", "nan", "mask shape", "labels", "truncated mask")
+WAYS = (
+    "truncated",
+    "text",
+    "empty file",
+    "missing modality",
+    "nan",
+    "flipped",
+    "mask shape",
+    "labels",
+    "truncated mask",
+)
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -72,6 +86,13 @@ def test_a_bad_case_stops_training_and_preparation_and_fails_the_check(ganseg, b
     assert_refused(ganseg("train", "ganet_seg_debug", "--data", bad_cohort, "--local"), 1, named, "--exclude-bad")
     assert_refused(ganseg("prepare", bad_cohort, "--recipe", "ganet_seg_debug", "--local"), 1, named)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("how", ["nan", "flipped"])
+def test_a_case_that_would_be_segmented_wrongly_is_not_segmented(ganseg, run, bad_cohort, tmp_path, how):
+    named = spoil(bad_cohort, how)
+    assert_refused(ganseg("predict", "tiny", bad_cohort / CASE, "--out", tmp_path / "masks"), 1, named)
+    assert not list(tmp_path.glob("masks/*"))
 
 
 def test_check_says_it_in_json_too(ganseg, bad_cohort):
@@ -113,6 +134,11 @@ def test_a_place_without_a_cohort(ganseg, run, tmp_path, command, place):
         (["ganet_seg_debug", "--data", "COHORT", "--set", "train.epoch=3"], "train.epoch: no such field; did you mean"),
         (["ganet_seg_debug", "--data", "COHORT", "--set", "train.epochs=0"], "train.epochs:"),
         (["ganet_seg_debug", "--data", "COHORT", "--set", "train.epochs=many"], "train.epochs:"),
+        (["ganet_seg_debug", "--data", "COHORT", "--set", "train.epochs=true"], "train.epochs:"),
+        (
+            ["ganet_seg_debug", "--data", "COHORT", "--set", "data.size=40", "--set", "system.widths=4,4,4,4,4"],
+            "data.size:",
+        ),
         (["ganet_seg_debug", "--data", "COHORT", "--set", "data.size=100"], "data.size:"),
         (["ganet_seg_debug", "--data", "COHORT", "--set", "train.learning_rate=nan"], "train.learning_rate:"),
         (["ganet_seg_debug", "--data", "COHORT", "--set", "data=3"], "data:"),
@@ -127,8 +153,8 @@ def test_a_place_without_a_cohort(ganseg, run, tmp_path, command, place):
             "data.modalities: t1, t1 names one",
         ),
         (
-            ["ganet_seg_debug", "--data", "COHORT", "--local", "--set", "data.regions=et,wt"],
-            "data.regions: et, wt: wt must come",
+            ["ganet_seg_debug", "--data", "COHORT", "--local", "--set", "data.regions=et,tc"],
+            "data.regions: tc, et: lacks wt",
         ),
         (
             ["ganet_seg_debug", "--data", "COHORT", "--local", "--set", "system.healthy_modalities=pet,t1"],
@@ -218,6 +244,27 @@ def test_a_phantom_is_not_written_over_something_else(ganseg, tmp_path):
     (tmp_path / "mine" / "notes.txt").write_text("precious")
     assert_refused(ganseg("phantom", tmp_path / "mine", "--patients", "2", "--sites", "1"), 1, tmp_path / "mine")
     assert snapshot(tmp_path / "mine") == {"notes.txt": b"precious"}
+
+
+def test_a_network_larger_than_memory_is_one_line(ganseg, monkeypatch):
+    def too_large(**_):
+        torch.empty(2**50, dtype=torch.uint8)
+
+    def too_large_for_a_gpu(**_):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 90 GiB")
+
+    for fails in (too_large, too_large_for_a_gpu):
+        monkeypatch.setattr("ganseg_dist.cli.main.app", fails)
+        assert_refused(ganseg("train"), 1, "memory:", "train.batch_size", "data.size")
+
+
+def test_another_runtime_error_is_not_taken_for_it(monkeypatch):
+    def fails(**_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("ganseg_dist.cli.main.app", fails)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main()
 
 
 def test_a_volume_larger_than_memory_is_one_line(ganseg, run, bad_cohort, tmp_path):

@@ -26,7 +26,7 @@ def test_a_cohort_a_case_folder_and_the_working_folder_give_the_same_mask(ganseg
     monkeypatch.chdir(phantom / CASE)
     assert ganseg("predict", "tiny", ".", "--out", masks / "here").code == 0
     name = f"{CASE}_mask.nii.gz"
-    assert len(list((masks / "all").iterdir())) == 7
+    assert len(list((masks / "all").iterdir())) == 8
     files = [masks / place / name for place in ("all", "one", "here")]
     voxels = [np.asarray(nib.load(file).dataobj) for file in files]
     assert all(np.array_equal(voxels[0], other) for other in voxels[1:])
@@ -53,7 +53,7 @@ def test_a_broken_case_among_good_ones_is_named_and_the_others_are_written(ganse
     assert result.code == 1
     assert len(result.errors) == 1
     assert named in result.errors[0]
-    assert len(result.out.splitlines()) == 6
+    assert len(result.out.splitlines()) == 7
     assert {file.name for file in masks.iterdir()} == {Path(line).name for line in result.out.splitlines()}
     assert not (masks / f"{CASE}_mask.nii.gz").exists()
 

@@ -1,0 +1,103 @@
+"""What is settled before training: who learns from what."""
+
+import shutil
+
+import pytest
+
+from ganseg_dist.config import override
+from ganseg_dist.data.store import PreparedCase, content_hash, prepare_case
+from ganseg_dist.errors import ConfigError, DataError, RunError
+from ganseg_dist.inference.predictor import Predictor
+from ganseg_dist.recipes import recipe
+from ganseg_dist.runners.plan import open_run, planned_run, resolve
+from ganseg_dist.runners.session import TrainingRequest, plan_training
+from tests.inference.untrained import model_folder
+
+
+@pytest.fixture(autouse=True)
+def _own_places(tmp_path, monkeypatch):
+    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("GANSEG_STORE", str(tmp_path / "store"))
+
+
+@pytest.fixture
+def own(phantom, tmp_path):
+    return shutil.copytree(phantom, tmp_path / "own")
+
+
+def request(data, **more):
+    return TrainingRequest(recipe("ganet_seg_debug"), data, local=True, **more)
+
+
+def test_a_case_without_a_mask_teaches_nothing_and_is_recorded(own):
+    (own / "BraTS20_Training_002/BraTS20_Training_002_seg.nii.gz").unlink()
+    plan = plan_training(request(own))
+    assert "BraTS20_Training_002" not in {case.id for case in plan.cohort.cases}
+    (left_out,) = plan.fingerprint["excluded"]
+    assert (left_out["case"], left_out["check"]) == ("BraTS20_Training_002", "missing-mask")
+
+
+def test_regions_are_nested_outermost_first_however_they_are_asked_for(cohort):
+    asked = override(recipe("ganet_seg_debug"), {"data.regions": ["et", "wt", "tc"]})
+    assert resolve(asked, cohort).data.regions == ("wt", "tc", "et")
+    with pytest.raises(ConfigError, match="lacks wt"):
+        resolve(override(asked, {"data.regions": ["tc", "et"]}), cohort)
+
+
+def test_the_paper_implies_what_nobody_has_set(cohort):
+    paper = override(recipe("ganet_seg_debug"), {"system.reading": "paper"})
+    settled = resolve(paper, cohort).data
+    assert (settled.enhance, settled.blank_rate) == ("paper", 0.0)
+    chosen = resolve(override(paper, {"data.blank_rate": 0.5}), cohort).data
+    assert (chosen.enhance, chosen.blank_rate) == ("paper", 0.5)
+
+
+def test_a_healthy_cohort_holds_none_of_the_patients(phantom, own):
+    with pytest.raises(DataError, match=r"8 of its subjects are patients of .*, such as BraTS20_Training_001"):
+        plan_training(request(phantom, healthy=own))
+
+
+def test_a_healthy_cohort_must_be_given_where_the_config_says_so(cohort):
+    with pytest.raises(ConfigError, match="give --healthy DATA"):
+        resolve(override(recipe("ganet_seg_debug"), {"system.healthy_cohort": True}), cohort)
+
+
+def test_another_healthy_cohort_is_other_data(phantom, tmp_path):
+    from ganseg_dist.data.phantom import make_phantom
+
+    plans = []
+    for seed in (5, 6):
+        subjects = tmp_path / f"subjects{seed}"
+        make_phantom(subjects, patients=1, healthy=9, sites=1, seed=seed, spacing_mm=8.0)
+        for file in sorted(subjects.rglob("BraTS20_Training_*"), reverse=True):  # the same names as the patients'
+            file.rename(file.with_name(file.name.replace("Training_0", "Training_9")))
+        plans.append(plan_training(request(phantom, healthy=subjects)))
+    first, second = plans
+    asked = request(phantom).to_dict()
+    open_run("mine", first.config, first.fingerprint, first.cohort, request=asked)
+    planned_run("mine", first.config, first.fingerprint, first.cohort, local=True)
+    with pytest.raises(RunError, match="other data"):
+        planned_run("mine", first.config, second.fingerprint, first.cohort, local=True)
+
+
+def test_the_other_way_of_training_is_refused_where_a_run_was_begun(phantom):
+    plan = plan_training(request(phantom))
+    open_run("mine", plan.config, plan.fingerprint, plan.cohort, request=request(phantom).to_dict())
+    with pytest.raises(RunError, match=r"was started with --local.*--resume mine"):
+        planned_run("mine", plan.config, plan.fingerprint, plan.cohort, local=False)
+
+
+def test_a_case_is_prepared_for_training_as_for_prediction(cohort, tmp_path):
+    """With some of its channels: a mask of another window would be a shifted one."""
+    from ganseg_dist.data.preprocess import prepare_scan
+    from ganseg_dist.data.scan import load_scan
+
+    predictor = Predictor.load(model_folder(tmp_path / "model", ("flair",), ("wt",)))
+    case = cohort.cases[0]
+    folder = prepare_case(tmp_path, case, predictor.config.data, content_hash(case))
+    opened = PreparedCase.open(folder)
+    prepared = prepare_scan(load_scan(case, predictor.modalities), predictor.config.data, predictor.regions)
+    assert opened.modalities == ("flair",)
+    assert abs(opened.image - prepared.image).max() < 1e-3
+    everything = override(predictor.config, {"data.modalities": None}).data
+    assert prepare_case(tmp_path, case, everything, content_hash(case)) != folder
