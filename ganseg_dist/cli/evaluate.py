@@ -125,7 +125,10 @@ def _print(summary: dict[str, Any]) -> None:
         areas = f"AUROC {detection['auroc']:.3f}, AUPRC {detection['auprc']:.3f}"
         typer.echo(f"discriminator on {detection['n_slices']} slices: {areas}")
     if healthy is not None:
-        typer.echo(f"healthy holes, L1: {healthy['hole_l1']:.4f} against biharmonic {healthy['biharmonic_l1']:.4f}")
+        typer.echo(
+            f"healthy holes, L1: {healthy['hole_l1']:.4f} against biharmonic {healthy['biharmonic_l1']:.4f}; "
+            f"smooth guess {healthy['guess_l1']:.4f}"
+        )
         if "feedback" in healthy:
             shown = ", ".join(f"{name} {value:.3f}" for name, value in healthy["feedback"].items() if name != "n")
             carries = "carries a signal" if healthy["signal"] else "carries no clear signal"

@@ -220,8 +220,10 @@ def _healthy(result: Evaluation, predictor: Predictor) -> dict[str, Any] | None:
     evidence: dict[str, Any] = {
         "hole_l1": holes.hole_l1.mean,
         "biharmonic_l1": holes.biharmonic_l1.mean,
+        "guess_l1": holes.guess_l1.mean,
         "hole_l1_interval": asdict(holes.hole_l1),
         "biharmonic_l1_interval": asdict(holes.biharmonic_l1),
+        "guess_l1_interval": asdict(holes.guess_l1),
         "n_holes": holes.n_holes,
         "psnr": holes.psnr,
         "ssim": holes.ssim,

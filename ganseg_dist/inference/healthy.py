@@ -16,6 +16,7 @@ from ganseg_dist.data.batch import BACKGROUND
 from ganseg_dist.data.holes import cut_holes, draw_holes
 from ganseg_dist.data.scan import Labels, Volume
 from ganseg_dist.metrics.statistics import Interval, bootstrap_mean
+from ganseg_dist.models.inpainting import smooth_fill
 from ganseg_dist.systems.ganet_seg import WHOLE_TUMOUR, GANetSeg
 
 MOST_SLICES = 48
@@ -32,6 +33,8 @@ class HoleEvidence:
     hole_l1: Interval
     biharmonic_l1: Interval
     """scikit-image's biharmonic inpainting of the same holes."""
+    guess_l1: Interval
+    """The smooth guess that the generator starts from: what is below it has been learnt."""
     n_holes: int
     psnr: float
     """dB, data range 2, of whole filled slices."""
@@ -70,10 +73,12 @@ def hole_evidence(system: GANetSeg, config: RunConfig, image: Volume, owners: li
     ours = _hole_error(filled, planes, holes)
     smooth = torch.stack([_biharmonic(plane, hole) for plane, hole in zip(planes, holes[:, 0], strict=True)])
     theirs = _hole_error(smooth, planes, holes)
+    guess = _hole_error(smooth_fill(planes * (1 - holes), 1 - holes), planes, holes)
     patients = [owners[index] for index in chosen]
     return HoleEvidence(
         bootstrap_mean(ours, patients),
         bootstrap_mean(theirs, patients),
+        bootstrap_mean(guess, patients),
         len(chosen) * config.system.holes.count,
         float(peak_signal_noise_ratio(filled, planes, data_range=2.0)),
         float(torch.as_tensor(structural_similarity_index_measure(filled, planes, data_range=2.0))),

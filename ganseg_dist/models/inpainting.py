@@ -1,4 +1,4 @@
-"""The generator that fills holes: a U-Net that refines a smooth guess."""
+"""The generator that fills holes: a U-Net that refines a smooth guess, or the text's without one."""
 
 from __future__ import annotations
 
@@ -20,14 +20,20 @@ class InpaintingGenerator(nn.Module):
 
     The U-Net sees the occluded image with a smooth guess in its holes and the mask, and its output is added to
     the guess before the tanh. Instance normalisation forgets absolute intensities; the guess carries them across.
+
+    Args:
+        smooth_guess: False is the text's generator, which has to make everything up.
     """
 
-    def __init__(self, channels: int, widths: Sequence[int]) -> None:
+    def __init__(self, channels: int, widths: Sequence[int], *, smooth_guess: bool = True) -> None:
         super().__init__()
         self.unet = UNet(channels + 1, channels, widths)
+        self.smooth_guess = smooth_guess
 
     def forward(self, kept: Tensor, mask: Tensor) -> Tensor:
         """Occluded image (B, C, H, W) and mask (B, 1, H, W) in [0, 1] to an image (B, C, H, W) in (-1, 1)."""
+        if not self.smooth_guess:
+            return torch.tanh(self.unet(torch.cat([kept, mask], dim=1)).float())
         guess = smooth_fill(kept, 1 - mask)
         refinement = self.unet(torch.cat([guess, mask], dim=1)).float()
         return torch.tanh(torch.atanh(guess.clamp(-TANH_RANGE, TANH_RANGE)) + refinement)

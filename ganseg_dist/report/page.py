@@ -359,6 +359,8 @@ def _healthy_charts(healthy: Healthy | None) -> Iterator[Chart]:
         _bar("generator", healthy.hole_l1, healthy.hole_l1_interval, emphasised=True),
         _bar("biharmonic", healthy.biharmonic_l1, healthy.biharmonic_l1_interval),
     ]
+    if healthy.guess_l1 is not None:
+        bars.append(_bar("smooth guess", healthy.guess_l1, healthy.guess_l1_interval))
     yield Chart(
         "Filling holes in healthy tissue",
         interval_chart(

@@ -163,7 +163,10 @@ class Healthy(Record):
 
     hole_l1: float
     biharmonic_l1: float
+    guess_l1: float | None = None
+    """The smooth guess that the generator refines."""
     hole_l1_interval: Interval | None = None
+    guess_l1_interval: Interval | None = None
     biharmonic_l1_interval: Interval | None = None
     n_holes: int
     psnr: float | None = None

@@ -78,7 +78,9 @@ class GANetSeg:
         }
         if self.config.gan:
             channels = len(self.gan_modalities)
-            networks["generator"] = InpaintingGenerator(channels, self.config.generator_widths)
+            networks["generator"] = InpaintingGenerator(
+                channels, self.config.generator_widths, smooth_guess=not self.paper
+            )
             networks["discriminator"] = PatchDiscriminator(channels, self.config.discriminator_widths)
         self.networks: Mapping[str, nn.Module] = networks
         self.regions = regions
@@ -162,7 +164,7 @@ class GANetSeg:
         filled, reconstruction = self.fill(batch.image, holes)
         logits = self.networks["discriminator"](filled)
         return {
-            "adversarial": generator_loss(logits, _touched(holes, logits)),
+            "adversarial": generator_loss(logits, self._judged(holes, logits)),
             "hole_l1": hole_l1_loss(reconstruction, batch.image, holes),
         }
 
@@ -179,8 +181,8 @@ class GANetSeg:
         )
         ill_logits = discriminator(ill)
         return {
-            "discriminator": discriminator_loss(real_logits, fake_logits, _touched(holes, fake_logits)),
-            "lesion": discriminator_loss(real_logits, ill_logits, _touched(lesion, ill_logits)),
+            "discriminator": discriminator_loss(real_logits, fake_logits, self._judged(holes, fake_logits)),
+            "lesion": discriminator_loss(real_logits, ill_logits, self._judged(lesion, ill_logits)),
         }
 
     def _adversarial_losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -199,6 +201,12 @@ class GANetSeg:
 
     def _probability(self, image: Tensor) -> Tensor:
         return region_probability(self.networks["segmenter"](image), self.head)
+
+    def _judged(self, changed: Tensor, logits: Tensor) -> Tensor:
+        """The patches (B, 1, h, w) that the GAN's losses count: those with changed pixels; Eqs. 1-2 count all."""
+        if self.paper:
+            return torch.ones_like(logits)
+        return F.adaptive_max_pool2d(changed, (logits.shape[-2], logits.shape[-1]))
 
     def _slice_score(self, realism: Tensor, body: Tensor) -> Tensor:
         """Patch realism (B, 1, h, w) to one score a slice, over the patches that hold body; 1 without any."""
@@ -280,11 +288,6 @@ def _segment_stage(config: RunConfig) -> Stage:
         # An epoch before the adversary came is the plain arm's, whatever it scores.
         monitor=Monitor(scores, "max", since=supervised),
     )
-
-
-def _touched(holes: Tensor, logits: Tensor) -> Tensor:
-    """Which patches hold generated pixels, (B, 1, h, w)."""
-    return F.adaptive_max_pool2d(holes, (logits.shape[-2], logits.shape[-1]))
 
 
 def _fifths(mask: Tensor) -> tuple[int, int]:

@@ -244,6 +244,8 @@ def _healthy() -> dict[str, Any]:
     return {
         "hole_l1_interval": _around(0.071, 0.008),
         "biharmonic_l1_interval": _around(0.094, 0.011),
+        "guess_l1": 0.105,
+        "guess_l1_interval": _around(0.105, 0.012),
         "hole_l1": 0.071,
         "biharmonic_l1": 0.094,
         "n_holes": 240,

@@ -1,9 +1,13 @@
 import io
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from ganseg_dist.errors import GansegError
 from ganseg_dist.report.overlay import write_overlay
 
 
@@ -29,6 +33,22 @@ def test_the_slice_with_the_most_lesion_is_outlined_at_the_models_threshold(tmp_
     large = orange_pixels(write_overlay(tmp_path / "sub" / "a.png", prediction(probability)))
     small = orange_pixels(write_overlay(tmp_path / "b.png", prediction(probability, 0.8)))
     assert large > 2 * small > 0
+
+
+def test_a_full_disk_leaves_the_earlier_picture(tmp_path, monkeypatch):
+    file = write_overlay(tmp_path / "a.png", prediction(np.zeros((3, 1, 16, 16))))
+    earlier = file.read_bytes()
+
+    def half(path, content):
+        with path.open("wb") as stream:
+            stream.write(content[:20])
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(GansegError, match=r"a\.png: cannot be written \(No space left on device\)"):
+        write_overlay(file, prediction(np.ones((3, 1, 16, 16))))
+    assert file.read_bytes() == earlier
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_nothing_predicted_is_the_middle_slice_alone(tmp_path):
