@@ -11,14 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, model_validator
 
 from ganseg_dist.errors import ConfigError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
-Count = Annotated[int, Field(ge=1)]
+BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
+Count = Annotated[StrictInt, Field(ge=1)]
+"""Strict, as every whole number here: a lax one takes true for 1."""
 Widths = Annotated[tuple[Count, ...], Field(min_length=2, max_length=6)]
 
 
@@ -34,11 +36,11 @@ class AugmentConfig(Frozen):
     flip: Fraction = 0.5
     """Probability of a left-right flip."""
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 17.0
-    scale: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    scale: BelowOne = 0.15
     """Zoom is drawn from [1 - scale, 1 + scale]."""
-    gain: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    gain: BelowOne = 0.1
     """Per-modality contrast factor, from [1 - gain, 1 + gain]."""
-    shift: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    shift: BelowOne = 0.1
     """Per-modality brightness offset, from [-shift, shift] on the [-1, 1] scale."""
 
 
@@ -49,7 +51,7 @@ class DataConfig(Frozen):
     """Input channels in order; none named: every modality that all cases have."""
     regions: tuple[Literal["wt", "tc", "et"], ...] | None = None
     """Heads of the segmenter; none named: whatever the cohort's labels allow."""
-    size: Annotated[int, Field(ge=16, le=512, multiple_of=8)] = 128
+    size: Annotated[StrictInt, Field(ge=16, le=512, multiple_of=8)] = 128
     """Slices are size x size pixels."""
     spacing_mm: Positive = 1.5
     """In-plane pixel size; a head too large for the window is given coarser pixels rather than cut."""
@@ -60,8 +62,8 @@ class DataConfig(Frozen):
     blank_rate: Fraction = 0.35
     """Share of the tumour-free slices kept, drawn anew each epoch: a segmenter that never saw a
     healthy slice paints tumours on them. 0 drops all, as the GANet-Seg paper does."""
-    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15
-    test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    validation_fraction: BelowOne = 0.15
+    test_fraction: BelowOne = 0.2
     augment: AugmentConfig = AugmentConfig()
 
     @model_validator(mode="after")
@@ -81,7 +83,7 @@ class TrainConfig(Frozen):
     learning_rate: Positive = 6e-5
     learning_rate_power: NonNegative = 0.75
     """lr(e) = learning_rate * (1 - e / epochs) ** power."""
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
     weight_decay: NonNegative = 1e-4
     clip_norm: Positive | None = 10.0
     """Largest gradient norm of one network; none: no clipping."""
@@ -93,7 +95,7 @@ class TrainConfig(Frozen):
     """auto is bf16 autocast on a GPU and fp32 on a CPU, where bf16 is slower."""
     threads: Count = 1
     """CPU threads per worker. Bitwise promises hold at a fixed count: sums differ in the last bit between counts."""
-    loaders: Annotated[int, Field(ge=0)] = 0
+    loaders: Annotated[StrictInt, Field(ge=0)] = 0
     """Loader processes per worker; 0 reads the memory-mapped store in the training process."""
     balance_every: Count = 10
     """Steps between two readings of the gradient norms that balance a phase's terms."""
@@ -104,10 +106,10 @@ class TrainConfig(Frozen):
 class HoleConfig(Frozen):
     """Random holes in healthy tissue that the generator learns to fill; sizes as a share of the slice's side."""
 
-    count: Annotated[int, Field(ge=1, le=8)] = 2
+    count: Annotated[StrictInt, Field(ge=1, le=8)] = 2
     smallest_radius: Annotated[float, Field(gt=0, lt=0.5)] = 0.04
     largest_radius: Annotated[float, Field(gt=0, lt=0.5)] = 0.16
-    roughness: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    roughness: BelowOne = 0.3
     """Relative wobble of the outline; 0 is an ellipse."""
 
     @model_validator(mode="after")
@@ -145,12 +147,12 @@ class GANetSegConfig(Frozen):
     synthetic_lesion_weight: NonNegative = 1.0
     """Weight of the discriminator's loss on synthetic lesions in healthy tissue. With 0 it only learns to tell
     fillings from real tissue, and takes a real tumour for real."""
-    supervised_epochs: Annotated[int, Field(ge=0)] | None = None
+    supervised_epochs: Annotated[StrictInt, Field(ge=0)] | None = None
     """Epochs of phase 1, cross-entropy and Dice alone; none: a third of train.epochs, as the paper's 10 of 30."""
     adversarial_weight: NonNegative = 0.1
     size_weight: NonNegative = 0.1
     sparsity_weight: NonNegative = 0.01
-    balance_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    balance_decay: BelowOne = 0.9
     balance_clip: tuple[Positive, Positive] = (1e-3, 1e3)
     score: Literal["mean", "min", "quantile"] = "quantile"
     """How patch realism becomes one score a slice."""
@@ -161,10 +163,27 @@ class RunConfig(Frozen):
     """Everything that decides a run's weights."""
 
     recipe: str
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0
     data: DataConfig = DataConfig()
     system: GANetSegConfig = GANetSegConfig()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _networks_fit_the_slices(self) -> RunConfig:
+        size, system = self.data.size, self.system
+        for field, widths in (("widths", system.widths), ("generator_widths", system.generator_widths)):
+            if size % 2 ** (len(widths) - 1):
+                raise ValueError(
+                    f"data.size: {size} is no multiple of {2 ** (len(widths) - 1)}, which the {len(widths)} widths of "
+                    f"system.{field} need; take another size or fewer widths"
+                )
+        least = 2 * 2 ** len(system.discriminator_widths)  # instance norm needs more than one patch
+        if size < least:
+            raise ValueError(
+                f"data.size: {size} is below {least}, which the {len(system.discriminator_widths)} widths of "
+                "system.discriminator_widths need; take a larger size or fewer widths"
+            )
+        return self
 
     def to_json(self) -> str:
         """The resolved tree, readable and stable."""
@@ -234,12 +253,14 @@ def _parsed(value: Any) -> Any:
     try:
         return json.loads(value)
     except json.JSONDecodeError:
-        return value.split(",") if "," in value else value
+        return [_parsed(part.strip()) for part in value.split(",")] if "," in value else value
 
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
-    field = ".".join(str(part) for part in problem["loc"]) or "config"
+    field = ".".join(str(part) for part in problem["loc"])
     given = problem.get("input")
     shown = "" if isinstance(given, dict) else f" (got {given!r})"
-    return f"{field}: {problem['msg'].removeprefix('Value error, ')}{shown}"
+    if problem["type"] == "value_error" and not field:
+        return problem["msg"].removeprefix("Value error, ")  # it relates fields of two nodes, and names them
+    return f"{field or 'config'}: {problem['msg'].removeprefix('Value error, ')}{shown}"

@@ -6,7 +6,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,18 @@ import numpy as np
 from ganseg_dist.data.alignment import better_moves
 from ganseg_dist.data.cohort import Case, Cohort, Source
 from ganseg_dist.data.foreground import Mask, foreground, is_skull_stripped
-from ganseg_dist.data.scan import Grid, Volume, load_volume, translate_labels
+from ganseg_dist.data.scan import (
+    Flaw,
+    Grid,
+    Volume,
+    grid_flaw,
+    label_flaw,
+    load_volume,
+    reason,
+    reference_grid,
+    translate_labels,
+    voxel_flaw,
+)
 from ganseg_dist.errors import DataError
 
 Severity = Literal["error", "warning"]
@@ -77,6 +87,17 @@ def check_case(case: Case, *, expected_modalities: Sequence[str] = ()) -> CaseRe
 
     A modality or mask found broken is left out of the later checks, so that one defect gives one finding.
     """
+    try:
+        return _examined(case, expected_modalities)
+    except MemoryError:
+        raise  # the machine's, not the case's
+    except Exception as error:  # voxels like no scan's must not stop the check of a hundred other cases
+        problem = f"cannot be checked ({reason(error)})"
+        remedy = "look at its images; leave the case out if they are no scans"
+        return CaseReport((Finding(case.id, str(_folder(case)), "unchecked", "error", problem, remedy),))
+
+
+def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
     findings = list(_missing_modalities(case, expected_modalities))
     volumes: dict[str, Volume] = {}
     grids: dict[str, Grid] = {}
@@ -85,7 +106,7 @@ def check_case(case: Case, *, expected_modalities: Sequence[str] = ()) -> CaseRe
             volumes[modality], grids[modality] = load_volume(source)
         except DataError as error:
             findings.append(_unreadable(case, source, error))
-    reference = _reference_grid(grids)
+    reference = reference_grid(list(grids.values())) if grids else None
     sound = {}
     for modality, volume in volumes.items():
         flaws = list(_volume_findings(case, modality, volume, grids[modality], reference))
@@ -135,26 +156,8 @@ def _unreadable(case: Case, source: Source, error: DataError) -> Finding:
     return Finding(case.id, file, "unreadable", "error", problem, remedy)
 
 
-def _reference_grid(grids: Mapping[str, Grid]) -> Grid | None:
-    """The grid that most modalities share; of two, the first."""
-    return max(
-        grids.values(),
-        key=lambda grid: sum(_disagreement(grid, other) is None for other in grids.values()),
-        default=None,
-    )
-
-
-def _disagreement(grid: Grid, reference: Grid) -> str | None:
-    """How a grid differs: in shape, or by more than half a voxel at some corner."""
-    if grid.shape != reference.shape:
-        return f"shape {grid.shape} differs from the other files' {reference.shape}"
-    if grid.affine is None or reference.affine is None or reference.spacing_mm is None:
-        return None
-    corners = np.array([(*corner, 1) for corner in product(*((0, length - 1) for length in grid.shape))])
-    apart_mm = np.linalg.norm((corners @ (grid.affine - reference.affine).T)[:, :3], axis=1).max()
-    if apart_mm <= 0.5 * min(reference.spacing_mm):
-        return None
-    return f"affine places it up to {apart_mm:.1f} mm from the other files"
+def _flaw_finding(case: Case, file: str, flaw: Flaw) -> Finding:
+    return Finding(case.id, file, flaw.check, "error", flaw.problem, flaw.remedy)
 
 
 def _volume_findings(
@@ -162,24 +165,20 @@ def _volume_findings(
 ) -> Iterator[Finding]:
     file = _file(case, modality)
     yield from _grid_findings(case, file, grid, reference)
-    strange = volume.size - int(np.isfinite(volume).sum())
-    if strange:
-        problem = f"{modality} has {strange} voxels that are NaN or infinite"
-        yield Finding(case.id, file, "non-finite", "error", problem, "export it again or leave the case out")
+    if flaw := voxel_flaw(modality, volume):
+        yield _flaw_finding(case, file, flaw)
     elif _is_constant(volume):
-        value = f"{volume.flat[0]:g}" if volume.size else "no voxels"
-        problem = f"{modality} is constant ({value}), so it shows nothing"
+        problem = f"{modality} is constant ({volume.flat[0]:g}), so it shows nothing"
         yield Finding(case.id, file, "constant", "error", problem, "export it again or leave the case out")
 
 
 def _grid_findings(case: Case, file: str, grid: Grid, reference: Grid | None) -> Iterator[Finding]:
-    if reference is not None and (difference := _disagreement(grid, reference)) is not None:
-        check = "shape" if grid.shape != reference.shape else "affine"
-        yield Finding(case.id, file, check, "error", difference, "resample the case's files to one grid")
+    if reference is not None and (flaw := grid_flaw(grid, reference)):
+        yield _flaw_finding(case, file, flaw)
 
 
 def _is_constant(volume: Volume) -> bool:
-    return volume.size == 0 or bool(volume.min() == volume.max())
+    return bool(volume.min() == volume.max())
 
 
 def _digest(volume: Volume) -> str:
@@ -216,10 +215,8 @@ def _mask_findings(case: Case, reference: Grid | None, body: Mask | None) -> Ite
         return
     yield from _grid_findings(case, file, grid, reference)
     labels, strange = translate_labels(raw, case)
-    if strange:
-        values = ", ".join(f"{value:g}" for value in strange[:5]) + (", ..." if len(strange) > 5 else "")
-        problem = f"unknown label values {values}; known are {', '.join(str(value) for value in case.labels)}"
-        yield Finding(case.id, file, "labels", "error", problem, "recode the mask or name its label scheme")
+    if flaw := label_flaw(strange, case):
+        yield _flaw_finding(case, file, flaw)
     elif not labels.any():
         problem = "the mask is empty"
         yield Finding(case.id, file, "empty-mask", "warning", problem, "check that this case has no lesion")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,8 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from nibabel.affines import voxel_sizes
-from nibabel.filebasedimages import ImageFileError
 from nibabel.fileholders import FileHolder
 from nibabel.openers import ImageOpener
-from nibabel.spatialimages import HeaderDataError
 
 from ganseg_dist.data.cohort import Case, Source
 from ganseg_dist.errors import DataError
@@ -45,6 +44,16 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
+class Flaw:
+    """Why a file that can be read cannot be used; preflight lists it, loading refuses it in the same words."""
+
+    check: str
+    """A short stable name, such as `shape` or `non-finite`."""
+    problem: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
 class Scan:
     """One case's voxels on their native grid."""
 
@@ -59,38 +68,29 @@ class Scan:
 def load_scan(case: Case, modalities: Sequence[str] | None = None, *, with_mask: bool = True) -> Scan:
     """Read a case's modalities, and its mask if it has one.
 
-    Raises DataError naming the file when one cannot be read or when shapes disagree.
+    Raises DataError naming the file when one cannot be read, lies on another grid than the rest, has voxels
+    that are not finite, or labels that the layout does not know.
     """
     names = tuple(modalities if modalities is not None else case.images)
     missing = [name for name in names if name not in case.images]
     if missing:
         raise DataError(f"{case.id}: has no {', '.join(missing)}; it has {', '.join(case.images)}")
     volumes, grids = zip(*(load_volume(case.images[name]) for name in names), strict=True)
-    for name, grid in zip(names, grids, strict=True):
-        if grid.shape != grids[0].shape:
-            raise DataError(
-                f"{case.images[name].files[0]}: shape {grid.shape} differs from {names[0]}'s {grids[0].shape}; "
-                "resample the case's modalities to one grid"
-            )
+    reference = reference_grid(grids)
+    for name, volume, grid in zip(names, volumes, grids, strict=True):
+        _refuse(case.images[name], grid_flaw(grid, reference) or voxel_flaw(name, volume))
     labels = None
     if with_mask and case.mask is not None:
-        labels = load_labels(case)
-        if labels.shape != grids[0].shape:
-            raise DataError(
-                f"{case.mask.files[0]}: mask shape {labels.shape} differs from the images' {grids[0].shape}; "
-                "resample the mask to the images' grid"
-            )
+        raw, grid = load_volume(case.mask)
+        labels, strange = translate_labels(raw, case)
+        _refuse(case.mask, grid_flaw(grid, reference) or label_flaw(strange, case))
     return Scan(names, np.stack(volumes).astype(np.float32, copy=False), labels, grids[0])
 
 
 def load_volume(source: Source) -> tuple[Volume, Grid]:
     """One modality as (X, Y, Z) float32, with its grid. Raises DataError naming the file."""
     if is_nifti(source.files[0]):
-        data, affine = _load_nifti(source.files[0], source.channel)
-        if data.ndim != 3:
-            raise DataError(f"{source.files[0]}: is {data.ndim}-D; export it as a 3-D volume")
-        shape = (int(data.shape[0]), int(data.shape[1]), int(data.shape[2]))
-        return np.ascontiguousarray(data, dtype=np.float32), Grid(shape, affine)
+        return _load_nifti(source.files[0], source.channel)
     planes = [_load_picture(file) for file in source.files]
     first = planes[0].shape
     for file, plane in zip(source.files, planes, strict=True):
@@ -98,22 +98,45 @@ def load_volume(source: Source) -> tuple[Volume, Grid]:
             raise DataError(f"{file}: is {plane.shape}, its neighbours {first}; a case's slices must share one size")
     # Pictures keep their file axes (rows, columns); slices become the third axis.
     channels = [_channel(file, plane, source.channel) for file, plane in zip(source.files, planes, strict=True)]
-    stack = np.stack(channels, axis=-1).astype(np.float32)
-    return stack, Grid((stack.shape[0], stack.shape[1], stack.shape[2]), None)
+    stack = np.stack(channels, axis=-1)
+    return stack, _grid(source.files[0], stack, None)
 
 
-def load_labels(case: Case) -> Labels:
-    """The case's mask in our label values, (X, Y, Z). Raises DataError on labels the layout does not know."""
-    if case.mask is None:
-        raise DataError(f"{case.id}: has no mask")
-    raw, _ = load_volume(case.mask)
-    labels, strange = translate_labels(raw, case)
-    if strange:
-        raise DataError(
-            f"{case.mask.files[0]}: unknown label values {', '.join(f'{value:g}' for value in strange[:5])}; "
-            f"expected {', '.join(str(value) for value in case.labels)}"
-        )
-    return labels
+def reference_grid(grids: Sequence[Grid]) -> Grid:
+    """The grid that most of a case's files share; of two, the first."""
+    return max(grids, key=lambda grid: sum(grid_flaw(other, grid) is None for other in grids))
+
+
+def grid_flaw(grid: Grid, reference: Grid) -> Flaw | None:
+    """How a grid differs: in shape, or by more than half a voxel at some corner."""
+    remedy = "resample the case's files to one grid"
+    if grid.shape != reference.shape:
+        return Flaw("shape", f"shape {grid.shape} differs from the other files' {reference.shape}", remedy)
+    if grid.affine is None or reference.affine is None or reference.spacing_mm is None:
+        return None
+    corners = np.array([(*corner, 1) for corner in product(*((0, length - 1) for length in grid.shape))])
+    apart_mm = np.linalg.norm((corners @ (grid.affine - reference.affine).T)[:, :3], axis=1).max()
+    if apart_mm <= 0.5 * min(reference.spacing_mm):
+        return None
+    return Flaw("affine", f"affine places it up to {apart_mm:.1f} mm from the other files", remedy)
+
+
+def voxel_flaw(modality: str, volume: Volume) -> Flaw | None:
+    """NaN or infinity: one such voxel would spread over the whole prepared volume."""
+    strange = volume.size - int(np.isfinite(volume).sum())
+    if not strange:
+        return None
+    problem = f"{modality} has {strange} voxels that are NaN or infinite"
+    return Flaw("non-finite", problem, "export it again or leave the case out")
+
+
+def label_flaw(strange: Sequence[float], case: Case) -> Flaw | None:
+    """Stored values that `translate_labels` did not know."""
+    if not strange:
+        return None
+    values = ", ".join(f"{value:g}" for value in strange[:5]) + (", ..." if len(strange) > 5 else "")
+    problem = f"unknown label values {values}; known are {', '.join(str(value) for value in case.labels)}"
+    return Flaw("labels", problem, "recode the mask or name its label scheme")
 
 
 def translate_labels(raw: Volume, case: Case) -> tuple[Labels, tuple[float, ...]]:
@@ -143,49 +166,78 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith(NIFTI_SUFFIXES)
 
 
-def _load_nifti(path: Path, channel: int | None) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
-    """One channel's voxels and the affine; a large 4-D file is never in memory whole."""
-    try:
-        with ImageOpener(path) as stream:
-            image = type(nib.load(path)).from_file_map({"image": FileHolder(fileobj=stream)})
-            channels = int(image.shape[3]) if len(image.shape) == 4 else None
-            index = 0 if channels == 1 else channel
-            if channels is None or (index is not None and index < channels):
-                data = np.asanyarray(image.dataobj if channels is None else image.dataobj[..., index])
-                stream.read(1)  # at the end of a compressed file this compares its checksum
-                return data, np.asarray(image.affine, dtype=np.float64)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; check the name or leave the case out") from None
-    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{path}: is not a readable NIfTI file ({_reason(error)}); copy or export it again") from None
-    if channel is None:
-        raise DataError(f"{path}: has {channels} channels; name one of them in a manifest, as in FILE#0")
-    raise DataError(f"{path}: has {channels} channels, no number {channel}; channels count from 0")
+def _refuse(source: Source, flaw: Flaw | None) -> None:
+    if flaw is not None:
+        raise DataError(f"{source.files[0]}: {flaw.problem}; {flaw.remedy}")
+
+
+def _load_nifti(path: Path, channel: int | None) -> tuple[Volume, Grid]:
+    """One channel's voxels and their grid; a large 4-D file is never in memory whole."""
+    with _decoding(path, "NIfTI file"), ImageOpener(path) as stream:
+        image = type(nib.load(path)).from_file_map({"image": FileHolder(fileobj=stream)})
+        channels = int(image.shape[3]) if len(image.shape) == 4 else None
+        index = 0 if channels == 1 else channel
+        if channels is not None and index is None:
+            raise DataError(f"{path}: has {channels} channels; name one of them in a manifest, as in FILE#0")
+        if channels is not None and index is not None and index >= channels:
+            raise DataError(f"{path}: has {channels} channels, no number {channel}; channels count from 0")
+        data = _as_float(np.asanyarray(image.dataobj if channels is None else image.dataobj[..., index]))
+        stream.read(1)  # at the end of a compressed file this compares its checksum
+        return data, _grid(path, data, np.asarray(image.affine, dtype=np.float64))
 
 
 def _load_picture(path: Path) -> npt.NDArray[Any]:
     import tifffile
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
-    try:
+    with _decoding(path, "picture"):
         if path.suffix.lower() in (".tif", ".tiff"):
             return np.asarray(tifffile.imread(path))
         with Image.open(path) as picture:
             return np.asarray(picture)
+
+
+def _channel(file: Path, plane: npt.NDArray[Any], channel: int | None) -> Volume:
+    with _decoding(file, "picture"):
+        if plane.ndim == 2:
+            return _as_float(plane)
+        if plane.ndim == 3 and (channel or 0) < plane.shape[2]:
+            return _as_float(plane[..., channel or 0])
+    raise DataError(f"{file}: is an array of {plane.shape}, has no channel {channel or 0}; channels count from 0")
+
+
+@contextmanager
+def _decoding(file: Path, kind: str) -> Iterator[None]:
+    """One line for whatever a decoder makes of a file: on damaged bytes each raises errors of a dozen classes."""
+    try:
+        yield
+    except DataError:
+        raise
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; check the name or leave the case out") from None
-    except (UnidentifiedImageError, tifffile.TiffFileError, OSError, ValueError) as error:
-        raise DataError(f"{path}: is not a readable picture ({_reason(error)}); copy or export it again") from None
+        raise DataError(f"{file}: no such file; check the name or leave the case out") from None
+    except MemoryError:
+        raise DataError(f"{file}: needs more memory than this machine has; use a larger one or smaller files") from None
+    except Exception as error:
+        raise DataError(f"{file}: is not a readable {kind} ({reason(error)}); copy or export it again") from None
 
 
-def _channel(file: Path, plane: npt.NDArray[Any], channel: int | None) -> npt.NDArray[Any]:
-    if plane.ndim == 2:
-        return plane
-    if plane.ndim != 3 or (channel or 0) >= plane.shape[2]:
-        raise DataError(f"{file}: is an array of {plane.shape}, has no channel {channel or 0}; channels count from 0")
-    return plane[..., channel or 0]
+def _as_float(voxels: npt.NDArray[Any]) -> Volume:
+    """Same kind only: a cast that would drop a colour or an imaginary part raises TypeError."""
+    return voxels.astype(np.float32, order="C", casting="same_kind", subok=False, copy=False)
 
 
-def _reason(error: Exception) -> str:
+def _grid(file: Path, volume: Volume, affine: npt.NDArray[np.float64] | None) -> Grid:
+    """Raises DataError naming the file where there is nothing to lay out, or no way to lay it out."""
+    if volume.ndim != 3:
+        raise DataError(f"{file}: is {volume.ndim}-D; export it as a 3-D volume")
+    if volume.size == 0:
+        raise DataError(f"{file}: has no voxels; export it again or leave the case out")
+    if affine is not None and not (np.isfinite(affine).all() and np.linalg.matrix_rank(affine[:3, :3]) == 3):
+        raise DataError(f"{file}: affine is zero, NaN or singular, so it has no place in the world; export it again")
+    return Grid((int(volume.shape[0]), int(volume.shape[1]), int(volume.shape[2])), affine)
+
+
+def reason(error: Exception) -> str:
+    """A library's error in at most a line."""
     text = str(error).strip().splitlines()
     return text[0][:120] if text else type(error).__name__

@@ -1,3 +1,4 @@
+import gzip
 import json
 import shutil
 
@@ -286,6 +287,28 @@ def test_every_modality_unreadable_is_still_a_report(cohort):
     assert [finding.check for finding in report.findings] == ["unreadable"] * 4
     assert report.digests == {}
     assert report.skull_stripped is None
+
+
+def test_voxels_like_no_scans_are_a_finding_of_their_case_alone(cohort, monkeypatch):
+    def fails(_):
+        raise FloatingPointError("overflow\nin a sum")
+
+    monkeypatch.setattr("ganseg_dist.data.preflight.foreground", fails)
+    report = check_case(read_cohort(cohort).cases[0])
+    assert [(finding.case, finding.check, finding.severity) for finding in report.findings] == [
+        ("ada", "unchecked", "error")
+    ]
+    assert report.findings[0].problem == "cannot be checked (overflow)"
+
+
+def test_an_affine_that_leads_nowhere(cohort):
+    file = cohort / "ben" / "t2.nii.gz"
+    content = bytearray(nib.load(file).to_bytes())
+    content[280:328] = bytes(48)  # the rows of its sform
+    file.write_bytes(gzip.compress(bytes(content)))
+    finding = only_finding(cohort)
+    assert (finding.case, finding.file, finding.severity) == ("ben", str(file), "error")
+    assert finding.problem.startswith("affine is zero, NaN or singular")
 
 
 def test_reports_survive_json_and_serve_the_cross_checks(cohort):

@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 
 from ganseg_dist.data.cohort import BRATS_REGIONS, UNKNOWN_SITE
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
+from ganseg_dist.errors import DataError
 from tests.data.cohorts import FILES_2023, MODALITIES, brain, write_brats
 
 
@@ -70,6 +72,14 @@ def test_a_site_column_goes_before_ids(tmp_path):
     write_brats(tmp_path, ["BraTS-GLI-00000-000"], names_2023=True)
     (tmp_path / "name_mapping.csv").write_text("id,tcia,Site No\nBraTS-GLI-00000-000,TCGA-02-0006,7\n")
     assert read_cohort(tmp_path).cases[0].site == "7"
+
+
+def test_a_mapping_that_is_no_csv_is_named(tmp_path):
+    write_brats(tmp_path, ["BraTS20_Training_001"])
+    (tmp_path / "name_mapping.csv").write_text(f"Grade,id\nHGG,{'x' * 200_000}\n")
+    with pytest.raises(DataError, match=r"name_mapping\.csv: cannot be read as CSV \(field larger than") as caught:
+        read_cohort(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_what_is_not_there_is_left_out(tmp_path):

@@ -88,6 +88,15 @@ def test_other_label_schemes_are_refused_by_name(tmp_path):
         ('{"labels": {"background": 0, "a": 1}}', "has neither channel_names"),
         ('{"labels": {"0": "b", "1": "a"}, "modality": {"0": "T1"}, "training": [{}]}', "needs an image and a label"),
         ('{"labels": {"b": 0, "a": 1}, "channel_names": {"0": "T1"}, "file_ending": ".nrrd"}', "file_ending .nrrd"),
+        ('{"labels": {"b": 0, "a": "1"}, "channel_names": {"0": "T1"}}', "labels do not map names to whole numbers"),
+        ('{"labels": {"b": 0, "a": 1}, "channel_names": ["T1"]}', "channel_names does not map numbers to names"),
+        ('{"labels": {"b": 0, "a": 1}, "channel_names": {}}', "channel_names does not map numbers to names"),
+        ('{"labels": {"b": 0, "a": 1}, "channel_names": {"T1": "0"}}', "channel_names maps 'T1' to '0'"),
+        ('{"labels": {"b": 0, "a": 1}, "channel_names": {"0": 1}}', "channel_names maps '0' to 1"),
+        ('{"labels": {"0": "b", "1": "a"}, "modality": ["T1"], "training": []}', "modality does not map numbers"),
+        ('{"labels": {"b": 0, "a": 1}, "modality": {"0": "T1"}, "training": []}', "labels maps 'b' to 0"),
+        ('{"labels": {"0": "b", "1": "a"}, "modality": {"0": "T1"}, "training": 5}', "training is no list"),
+        ('{"labels": {"b": 0, "a": 1}, "channel_names": {"0": "T1"}, "file_ending": "*.nii"}', "holds no cases"),
     ],
 )
 def test_a_broken_description_is_named(tmp_path, text, problem):

@@ -70,6 +70,8 @@ def test_a_channel_and_a_stack_of_slices(tmp_path):
         ("case,patient,t1\na,p,x,y\n", "2: has 4 cells, the header 3"),
         ("case,patient,t1,labels\na,p,x,msd\n", "2: labels msd is not known; write one of binary, brats, brats2023"),
         ("case,patient,t1\na,p,s*.png\n", r"2: no file matches s\*.png"),
+        ("case,patient,t1\na,p,**x.nii\n", r"2: \*\*x.nii is no pattern"),
+        (f"case,patient,t1\na,p,{'x' * 200_000}\n", "cannot be read as CSV .field larger than"),
     ],
 )
 def test_a_broken_line_is_named(tmp_path, text, problem):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from ganseg_dist.data.cohort import Case
+from ganseg_dist.errors import DataError
 
 MODALITY_NAMES = {
     "t1": ("t1", "t1w", "t1n", "t1pre"),
@@ -44,10 +47,19 @@ def canonical_modality(name: str) -> str:
     return _OURS.get(bare, name.strip().lower())
 
 
+@contextmanager
+def reading_csv(file: Path) -> Iterator[None]:
+    """One line naming the file for whatever stops the reading of a CSV."""
+    try:
+        yield
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file}: cannot be read as CSV ({error}); save it as comma-separated UTF-8") from None
+
+
 def in_numeric_order(files: Iterable[Path]) -> tuple[Path, ...]:
     """`slice_2` before `slice_10`."""
     return tuple(sorted(files, key=lambda file: [_as_number(part) for part in re.split(r"(\d+)", file.name)]))
 
 
 def _as_number(part: str) -> tuple[int, str]:
-    return (int(part), "") if part.isdigit() else (-1, part)
+    return (int(part), "") if part.isdecimal() else (-1, part)

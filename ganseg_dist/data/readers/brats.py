@@ -17,7 +17,7 @@ from ganseg_dist.data.cohort import (
     Case,
     Source,
 )
-from ganseg_dist.data.readers.base import canonical_modality
+from ganseg_dist.data.readers.base import canonical_modality, reading_csv
 from ganseg_dist.data.scan import NIFTI_SUFFIXES, is_nifti
 
 OLD_NAMES = ("t1", "t1ce", "t2", "flair")
@@ -106,7 +106,7 @@ def _mapped_sites(root: Path) -> Mapping[str, str]:
     """Case to site from `name_mapping.csv`, each row of which lists a case's ids through the years."""
     sites = {}
     for file in sorted(root.rglob("name_mapping*.csv")):
-        with file.open(newline="", encoding="utf-8-sig", errors="replace") as rows:
+        with reading_csv(file), file.open(newline="", encoding="utf-8-sig", errors="replace") as rows:
             for row in csv.DictReader(rows):
                 cells = {(column or "").strip().lower(): str(value).strip() for column, value in row.items()}
                 site = _site_of_row(cells)

@@ -72,8 +72,10 @@ def _load(file: Path) -> Mapping[str, Any]:
 
 def _decathlon_cases(root: Path, file: Path, description: Mapping[str, Any]) -> tuple[Case, ...]:
     """`labels` maps value to name; `training` lists each image and its label file."""
-    modalities = _modalities(description["modality"])
-    scheme = _scheme(file, {name: int(value) for value, name in description["labels"].items()})
+    modalities = _modalities(file, description, "modality")
+    scheme = _scheme(file, {name: value for value, name in _numbered_names(file, description, "labels").items()})
+    if not isinstance(description["training"], list):
+        raise DataError(f"{file}: training is no list; list each image with its label there")
     cases = []
     for entry in description["training"]:
         try:
@@ -87,13 +89,15 @@ def _decathlon_cases(root: Path, file: Path, description: Mapping[str, Any]) -> 
 
 def _nnunet_cases(root: Path, file: Path, description: Mapping[str, Any]) -> tuple[Case, ...]:
     """`labels` maps name to value or, for regions, to a list of values; cases are found by file name."""
-    modalities = _modalities(description["channel_names"])
+    modalities = _modalities(file, description, "channel_names")
+    if not all(_is_value(value) for value in description["labels"].values()):
+        raise DataError(f'{file}: labels do not map names to whole numbers; write them as in {{"tumour": 1}}')
     scheme = _scheme(file, description["labels"])
     ending = str(description.get("file_ending", ".nii.gz"))
     if not ending.lower().endswith((*NIFTI_SUFFIXES, *PICTURE_SUFFIXES)):
         raise DataError(f"{file}: file_ending {ending} is not supported; convert the images to .nii.gz")
     channel_file = re.compile(rf"(?P<case>.+)_\d{{4}}{re.escape(ending)}")
-    matches = (channel_file.fullmatch(image.name) for image in (root / "imagesTr").glob(f"*{ending}"))
+    matches = (channel_file.fullmatch(image.name) for image in (root / "imagesTr").glob("*"))
     masks = root / "labelsTr"
     return tuple(
         _case(
@@ -122,8 +126,26 @@ def _case(case: str, images: Mapping[str, Source], mask: Path | None, scheme: Sc
     )
 
 
-def _modalities(names: Mapping[str, str]) -> dict[int, str]:
-    return {int(channel): canonical_modality(name) for channel, name in names.items()}
+def _modalities(file: Path, description: Mapping[str, Any], field: str) -> dict[int, str]:
+    names = _numbered_names(file, description, field)
+    return {channel: canonical_modality(name) for channel, name in names.items()}
+
+
+def _numbered_names(file: Path, description: Mapping[str, Any], field: str) -> dict[int, str]:
+    names = description[field]
+    if not isinstance(names, dict) or not names:
+        raise DataError(f'{file}: {field} does not map numbers to names; write it as in {{"0": "T1"}}')
+    for number, name in names.items():
+        if not (number.isdecimal() and isinstance(name, str)):
+            raise DataError(
+                f'{file}: {field} maps {number!r} to {name!r}; write a number and a name, as in {{"0": "T1"}}'
+            )
+    return {int(number): name for number, name in names.items()}
+
+
+def _is_value(value: Any) -> bool:
+    """A label's value or, for a region, its list of values."""
+    return all(isinstance(one, int) for one in (value if isinstance(value, list) else [value]))
 
 
 def _channel_sources(image: Path, case: str, modalities: Mapping[int, str]) -> dict[str, Source]:

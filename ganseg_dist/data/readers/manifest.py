@@ -17,7 +17,7 @@ from ganseg_dist.data.cohort import (
     Case,
     Source,
 )
-from ganseg_dist.data.readers.base import canonical_modality, in_numeric_order
+from ganseg_dist.data.readers.base import canonical_modality, in_numeric_order, reading_csv
 from ganseg_dist.errors import DataError
 
 FILE_NAME = "manifest.csv"
@@ -64,13 +64,10 @@ class ManifestReader:
 
 def _lines(file: Path) -> list[tuple[int, dict[str, str]]]:
     """Numbered lines by column, cells stripped; empty lines are left out."""
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as text:
-            reader = csv.reader(text)
-            columns = _columns(file, next(reader, []))
-            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file}: cannot be read as CSV ({error}); save it as comma-separated UTF-8") from None
+    with reading_csv(file), file.open(newline="", encoding="utf-8-sig") as text:
+        reader = csv.reader(text)
+        columns = _columns(file, next(reader, []))
+        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     numbered = []
     for number, cells in lines:
         if not any(cells):
@@ -124,7 +121,10 @@ def _source(file: Path, number: int, cell: str) -> Source:
     path = Path(name)
     if "*" not in path.name:
         return Source((file.parent / path,), channel)
-    files = in_numeric_order((file.parent / path.parent).glob(path.name))
+    try:
+        files = in_numeric_order((file.parent / path.parent).glob(path.name))
+    except ValueError as error:
+        raise DataError(f"{file}:{number}: {name} is no pattern ({error}); write one * for what varies") from None
     if not files:
         raise DataError(f"{file}:{number}: no file matches {name}; correct the pattern")
     return Source(files, channel)

@@ -1,0 +1,204 @@
+import shutil
+import struct
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from ganseg_dist.data.cohort import Case, Source
+from ganseg_dist.data.preflight import check_case
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.data.scan import load_scan, load_volume
+from ganseg_dist.errors import DataError
+from tests.data.cohorts import AFFINE, save, voxels, write_manifest
+
+SFORM_CODE, SROW, VOX_OFFSET = 254, 280, 108
+"""Where a NIfTI-1 header keeps them."""
+
+
+@pytest.fixture(scope="session")
+def good_folder(tmp_path_factory):
+    return write_manifest(tmp_path_factory.mktemp("good"), ["ada"]).parent
+
+
+@pytest.fixture
+def folder(good_folder, tmp_path):
+    """A cohort of one case to break."""
+    return shutil.copytree(good_folder, tmp_path / "cohort")
+
+
+def only_case(folder: Path) -> Case:
+    (case,) = read_cohort(folder).cases
+    return case
+
+
+def refusal(case: Case, **how) -> str:
+    """What loading says; preflight says the same of the same file."""
+    with pytest.raises(DataError) as caught:
+        load_scan(case, **how)
+    said = str(caught.value)
+    assert "\n" not in said
+    assert said in {f"{finding.file}: {finding.problem}; {finding.remedy}" for finding in check_case(case).findings}
+    return said
+
+
+def moved(affine):
+    affine = affine.copy()
+    affine[0, 3] += 6.0
+    return affine
+
+
+def flipped(affine):
+    return affine @ np.diag([-1.0, 1, 1, 1])
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_voxel_that_is_not_finite(folder, value):
+    file = folder / "ada" / "t2.nii.gz"
+    image = voxels(file).astype(np.float32)
+    image[20, 20, 10] = value
+    save(file, image)
+    case = only_case(folder)
+    assert refusal(case) == (f"{file}: t2 has 1 voxels that are NaN or infinite; export it again or leave the case out")
+    assert load_scan(case, ("t1", "flair")).image.shape[0] == 2, "the others are sound"
+
+
+@pytest.mark.parametrize("change", [moved, flipped])
+@pytest.mark.parametrize("name", ["t1.nii.gz", "flair.nii.gz", "lesion.nii.gz"])
+def test_a_file_that_lies_elsewhere(folder, name, change):
+    file = folder / "ada" / name
+    save(file, voxels(file), change(AFFINE))
+    case = only_case(folder)
+    said = refusal(case)
+    assert said.startswith(f"{file}: affine places it up to ")
+    assert said.endswith(" mm from the other files; resample the case's files to one grid")
+    if name == "lesion.nii.gz":
+        assert load_scan(case, with_mask=False).labels is None
+
+
+@pytest.mark.parametrize("name", ["t1.nii.gz", "lesion.nii.gz"])
+def test_another_shape(folder, name):
+    file = folder / "ada" / name
+    save(file, voxels(file)[:, :-1])
+    said = refusal(only_case(folder))
+    assert said.startswith(f"{file}: shape (40, 47, 32) differs from the other files' (40, 48, 32); resample")
+
+
+def test_half_a_voxel_of_rounding_is_none(folder):
+    file = folder / "ada" / "t2.nii.gz"
+    save(file, voxels(file), AFFINE + np.diag([1e-3, 0, 0, 0]))
+    assert load_scan(only_case(folder)).image.shape == (4, 40, 48, 32)
+
+
+def test_unknown_labels(folder):
+    file = folder / "ada" / "lesion.nii.gz"
+    save(file, 2 * voxels(file))
+    assert refusal(only_case(folder)).startswith(f"{file}: unknown label values 2; known are 0, 1; recode the mask")
+
+
+def one_file(file: Path, channel: int | None = None) -> Case:
+    return Case("a", "a", "s", {"t1": Source((file,), channel)})
+
+
+def nifti(file: Path) -> bytearray:
+    save(file, np.arange(60, dtype=np.int16).reshape(3, 4, 5))
+    return bytearray(file.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "rows", [np.zeros((3, 4)), np.full((3, 4), np.nan), np.diag([1.0, 1, 0, 1])[:3]], ids=["zero", "nan", "flat"]
+)
+def test_an_affine_that_leads_nowhere(tmp_path, rows):
+    file = tmp_path / "a.nii"
+    content = nifti(file)
+    struct.pack_into("<h", content, SFORM_CODE, 1)
+    content[SROW : SROW + 48] = rows.astype("<f4").tobytes()
+    file.write_bytes(content)
+    assert refusal(one_file(file)).startswith(f"{file}: affine is zero, NaN or singular")
+
+
+def colours(file):
+    rgb = np.zeros((4, 4, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nib.save(nib.Nifti1Image(rgb, np.eye(4)), file)
+
+
+def complex_numbers(file):
+    nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.complex64), np.eye(4)), file)
+
+
+def voxels_at_infinity(file):
+    content = nifti(file)
+    struct.pack_into("<f", content, VOX_OFFSET, np.inf)
+    file.write_bytes(content)
+
+
+def damaged_deflate(file):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
+    tifffile.imwrite(file, noise, compression="zlib")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 200] = bytes(200)
+    file.write_bytes(content)
+
+
+def truncated_deflate(file):
+    tifffile.imwrite(file, np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8), compression="zlib")
+    file.write_bytes(file.read_bytes()[:-1000])
+
+
+def second_chunk_of_no_kind(file):
+    noise = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
+    Image.fromarray(noise).save(file)
+    content = bytearray(file.read_bytes())
+    second = content.index(b"IDAT", content.index(b"IDAT") + 4)
+    content[second : second + 4] = bytes(4)
+    file.write_bytes(content)
+
+
+def bomb(file):
+    """A header alone that promises 400 million pixels."""
+    file.write_bytes(struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 54, 0, 0, 54, 40, 20000, 20000, 1, 24, 0, 0, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("a.nii", colours),
+        ("a.nii", complex_numbers),
+        ("a.nii", voxels_at_infinity),
+        ("a.tif", damaged_deflate),
+        ("a.tif", truncated_deflate),
+        ("a.png", second_chunk_of_no_kind),
+        ("a.bmp", bomb),
+    ],
+)
+def test_what_no_decoder_can_make_an_image_of(tmp_path, name, write):
+    file = tmp_path / name
+    write(file)
+    said = refusal(one_file(file))
+    assert said.startswith(f"{file}: is not a readable {'NIfTI file' if name == 'a.nii' else 'picture'} (")
+    assert said.endswith("); copy or export it again")
+
+
+def test_a_header_that_promises_more_than_memory(tmp_path, monkeypatch):
+    def too_much(*_):
+        raise MemoryError("Unable to allocate 59.6 TiB")
+
+    file = tmp_path / "a.nii"
+    nifti(file)
+    monkeypatch.setattr("nibabel.arrayproxy.ArrayProxy.__array__", too_much)
+    assert refusal(one_file(file)).startswith(f"{file}: needs more memory than this machine has;")
+
+
+def test_an_image_without_voxels(tmp_path):
+    file = save(tmp_path / "a.nii", np.zeros((0, 4, 4), np.int16))
+    assert refusal(one_file(file)).startswith(f"{file}: has no voxels;")
+
+
+def test_integers_become_float32_in_c_order(tmp_path):
+    stored = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    volume, grid = load_volume(Source((save(tmp_path / "a.nii.gz", stored),)))
+    np.testing.assert_array_equal(volume, stored)
+    assert (volume.dtype, volume.flags["C_CONTIGUOUS"], grid.shape) == (np.float32, True, (3, 4, 5))
