@@ -29,6 +29,7 @@ def calibrate(
     from ganseg_dist.inference.calibration import calibrate as choose
     from ganseg_dist.inference.calibration import save_thresholds
     from ganseg_dist.inference.predictor import Predictor
+    from ganseg_dist.tracking.results import log_calibration
 
     found = finished_run(run)
     asked = found.description().get("request", {})
@@ -40,6 +41,7 @@ def calibrate(
     with show.bar(f"Calibrating on {len(cases)} validation cases") as advance:
         thresholds, best = choose(predictor, cases, advance=advance)
     save_thresholds(found.model, thresholds)
+    log_calibration(found)
     for region, chosen in best.items():
         typer.echo(f"{region}: threshold {chosen.threshold:.2f}, validation Dice {chosen.dice:.3f} (n {chosen.n})")
     if thresholds.realism is not None:

@@ -44,7 +44,8 @@ def better_moves(volumes: Mapping[str, Volume]) -> dict[str, str]:
 
 def _better_move(fixed: Levels, moving: Coarse) -> str | None:
     as_it_lies = _shared_information(fixed, _levels(moving))
-    best, move = max((_shared_information(*pair), name) for name, *pair in _moves(fixed, moving))
+    # A volume too small for any move says nothing.
+    best, move = max(((_shared_information(*pair), name) for name, *pair in _moves(fixed, moving)), default=(0.0, ""))
     return move if best > CLEARLY_BETTER * as_it_lies else None
 
 
@@ -79,7 +80,7 @@ def _coarse(volume: Volume) -> Coarse:
     counts = [length // block for length, block in zip(volume.shape, blocks, strict=True)]
     whole = volume[tuple(slice(count * block) for count, block in zip(counts, blocks, strict=True))]
     x, y, z = zip(counts, blocks, strict=True)
-    return np.asarray(whole.reshape(*x, *y, *z).mean(axis=(1, 3, 5)))
+    return np.asarray(whole.reshape(*x, *y, *z).mean(axis=(1, 3, 5), dtype=np.float64))
 
 
 def _levels(volume: Coarse) -> Levels:

@@ -85,6 +85,7 @@ def write_case(
 def _write_nifti(path: Path, source: Path, volume: npt.NDArray[Any]) -> Path:
     like = nib.load(source)
     header = like.header.copy()
+    header.extensions.clear()  # they may carry the source's DICOM tags, a patient's name among them
     header.set_data_dtype(volume.dtype)
     header.set_slope_inter(1, 0)
     if len(header.get_data_shape()) > 3:

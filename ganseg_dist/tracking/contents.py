@@ -12,6 +12,8 @@ from ganseg_dist.runs import Run
 LONGEST_NAME = 250
 LONGEST_VALUE = 6000
 DOCUMENTS = ("config.json", "split.json", "data.json")
+PLACES = ("root", "file")
+"""Fields that hold paths of this machine, which no server needs to know."""
 
 
 def run_params(config: RunConfig) -> dict[str, str]:
@@ -29,6 +31,17 @@ def run_params(config: RunConfig) -> dict[str, str]:
     return params
 
 
+def run_document(run: Run, name: str) -> Any:
+    """One of DOCUMENTS as MLflow gets it: without paths."""
+
+    def without_places(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: without_places(value) for key, value in node.items() if key not in PLACES}
+        return [without_places(value) for value in node] if isinstance(node, list) else node
+
+    return without_places(run.read(name))
+
+
 def run_tags(run: Run) -> dict[str, str]:
     """Data and code: a fingerprint of the cases' contents, whether they are synthetic, version and commit."""
     data, about = run.read("data.json"), run.read("run.json")
@@ -38,7 +51,7 @@ def run_tags(run: Run) -> dict[str, str]:
         "ganseg.data": _fingerprint(data["cases"]),
         "ganseg.phantom": json.dumps(bool(data["phantom"])),
         "ganseg.version": about["version"],
-        "mlflow.source.name": about["command"],
+        "mlflow.source.name": f"ganseg train {run.config().recipe}",
     }
     commit = about.get("commit")
     if commit is not None:

@@ -22,7 +22,10 @@ REQUIREMENTS = (
 
 
 class ModelUpload:
-    """Logs a model folder with its run. Tried again after a failure, it goes on with the entry it has made."""
+    """Logs a model folder with its run, in place of what the run has: calibration changes a model that is there.
+
+    Tried again after a failure, it goes on with the entry it has made.
+    """
 
     def __init__(self, run_id: str, folder: Path) -> None:
         self.run_id, self.folder = run_id, folder
@@ -32,8 +35,11 @@ class ModelUpload:
         """Upload, and return the model's id: `models:/ID` and `runs:/RUN_ID/model` both load it."""
         from mlflow.entities import LoggedModelOutput
 
-        if self.model_id is None:
-            run = client.get_run(self.run_id)
+        run = client.get_run(self.run_id)
+        linked = [] if run.outputs is None else [output.model_id for output in run.outputs.model_outputs]
+        if self.model_id is None and linked:
+            self.model_id = linked[-1]
+        elif self.model_id is None:
             phantom = run.data.tags.get("ganseg.phantom", "false")
             created = client.create_logged_model(
                 run.info.experiment_id, name=NAME, source_run_id=self.run_id, tags={"ganseg.phantom": phantom}
@@ -43,8 +49,6 @@ class ModelUpload:
             packed = Path(temporary) / NAME
             pack(self.folder, packed, run_id=self.run_id, model_id=self.model_id)
             client.log_model_artifacts(self.model_id, str(packed))
-        outputs = client.get_run(self.run_id).outputs
-        linked = [] if outputs is None else [output.model_id for output in outputs.model_outputs]
         if self.model_id not in linked:
             client.log_outputs(self.run_id, [LoggedModelOutput(self.model_id, step=0)])
         client.finalize_logged_model(self.model_id, "READY")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganseg_dist.runs import Run
+from ganseg_dist.tracking.pyfunc import ModelUpload
 from ganseg_dist.tracking.tracked_run import TrackedRun
 
 if TYPE_CHECKING:
@@ -32,6 +33,13 @@ def log_evaluation(run: Run, part: str, summary: Mapping[str, Any]) -> None:
             client.log_artifact(tracked.run_id, str(file), f"evaluation/{part}")
 
     tracked.persist(f"{part} scores", send)
+
+
+def log_calibration(run: Run) -> None:
+    """The model with its new thresholds, in place of the one that training logged."""
+    tracked = _tracked(run)
+    if tracked.run_id is not None:
+        tracked.persist("calibrated model", ModelUpload(tracked.run_id, run.model).send)
 
 
 def log_report(run: Run, report: Path) -> None:

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from ganseg_dist.runs import Run, runs_root
 from ganseg_dist.tracking.connection import connect, reason, without_password
-from ganseg_dist.tracking.contents import DOCUMENTS, run_params, run_tags
+from ganseg_dist.tracking.contents import DOCUMENTS, run_document, run_params, run_tags
 from ganseg_dist.tracking.pyfunc import ModelUpload
 
 if TYPE_CHECKING:
@@ -147,4 +147,4 @@ def _describe(client: MlflowClient, run_id: str, run: Run) -> None:
     for start in range(0, len(params), 100):
         client.log_batch(run_id, params=params[start : start + 100])
     for name in DOCUMENTS:
-        client.log_artifact(run_id, str(run.folder / name))
+        client.log_dict(run_id, run_document(run, name), name)

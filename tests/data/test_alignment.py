@@ -44,3 +44,8 @@ def test_one_modality_has_nothing_to_lie_on():
 def test_a_few_slices_are_not_moved_across():
     thin = {modality: volume[:, :, 14:18] for modality, volume in volumes(0).items()}
     assert better_moves(thin) == {}
+
+
+def test_a_volume_too_small_to_be_moved_is_left_alone():
+    rng = np.random.default_rng(0)
+    assert better_moves({name: rng.uniform(0, 900, (12, 11, 9)).astype(np.float32) for name in ("t1", "flair")}) == {}

@@ -1,5 +1,5 @@
 from ganseg_dist.config import override
-from ganseg_dist.tracking.contents import run_params, run_tags
+from ganseg_dist.tracking.contents import run_document, run_params, run_tags
 
 
 def test_the_config_is_flat_and_its_lists_are_json(run):
@@ -32,3 +32,16 @@ def test_tags_name_data_and_code(run):
 def test_an_installed_package_has_no_commit(run):
     run.describe(commit=None)
     assert not {"mlflow.source.git.commit", "ganseg.dirty"} & set(run_tags(run))
+
+
+def test_no_path_of_this_machine_is_sent(run):
+    data = {
+        "root": "/ward/7",
+        "cases": [{"id": "a"}],
+        "excluded": [{"case": "b", "file": "/ward/7/b.nii", "check": "x"}],
+    }
+    run.write("data.json", {**run.read("data.json"), **data})
+    sent = run_document(run, "data.json")
+    assert sent["cases"] == [{"id": "a"}]
+    assert sent["excluded"] == [{"case": "b", "check": "x"}]
+    assert "/ward" not in f"{sent} {run_tags(run)}"

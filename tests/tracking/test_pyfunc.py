@@ -13,9 +13,12 @@ from mlflow import MlflowClient
 
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import DataError
+from ganseg_dist.inference.calibration import save_thresholds
 from ganseg_dist.inference.inputs import read_inputs
+from ganseg_dist.inference.model_folder import Thresholds, read_thresholds
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.tracking.pyfunc import ModelUpload, pack
+from ganseg_dist.tracking.results import log_calibration
 from ganseg_dist.tracking.tracked_run import open_tracking
 
 SHAPE = (24, 20, 5)
@@ -122,3 +125,16 @@ def test_an_upload_tried_again_leaves_one_model(run, monkeypatch):
     (model,) = client.search_logged_models([tracked.experiment_id])
     assert model.model_id == model_id
     assert len(client.get_run(tracked.run_id).outputs.model_outputs) == 1
+
+
+def test_a_calibrated_model_takes_the_place_of_the_one_that_training_logged(run):
+    tracked = open_tracking(run)
+    run.describe(mlflow=tracked.to_dict())
+    tracked.log_results(run)
+    save_thresholds(run.model, Thresholds({"wt": 0.75}, calibrated_on=3))
+    log_calibration(run)
+    client = MlflowClient(tracked.uri)
+    (output,) = client.get_run(tracked.run_id).outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=model.artifact_location))
+    assert read_thresholds(folder / "artifacts" / "model") == Thresholds({"wt": 0.75}, calibrated_on=3)
