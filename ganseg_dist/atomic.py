@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import tempfile
@@ -56,19 +57,31 @@ def write_json(path: Path, value: Any) -> None:
 def whole_folder(folder: Path) -> Iterator[Path]:
     """An empty folder to fill, which takes the place of `folder` when everything in it has been written.
 
-    Raises GansegError naming the folder when the disk refuses; what was there before is then still there.
+    Raises GansegError naming the folder when the disk refuses; what was there before is then still there. After a
+    kill between the two renames it is there again from the next call on.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _put_back(folder)
         with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as beside:
             unfinished = Path(beside) / "new"
             unfinished.mkdir()
             yield unfinished
-            if folder.exists():
-                folder.rename(Path(beside) / "old")
-            unfinished.rename(folder)
+            try:
+                if folder.exists():
+                    folder.rename(Path(beside) / f"earlier-{folder.name}")
+                unfinished.rename(folder)
+            finally:
+                _put_back(folder)
     except OSError as error:
         raise refused(folder, error) from None
+
+
+def _put_back(folder: Path) -> None:
+    """The earlier folder, where a writer moved it aside and put nothing in its place."""
+    aside = folder.parent.glob(f".unfinished-*/earlier-{glob.escape(folder.name)}")
+    if not folder.exists() and (earlier := next(aside, None)):
+        earlier.rename(folder)
 
 
 def _flush(path: Path) -> None:

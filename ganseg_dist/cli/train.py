@@ -102,7 +102,7 @@ def _describe(plan: Plan, request: TrainingRequest) -> None:
     from ganseg_dist.systems import build_system
 
     config, cohort = plan.config, plan.cohort
-    run, split = planned_run(request.name(), config, plan.fingerprint, cohort, local=request.local)
+    run, split = planned_run(request.name(), config, plan.fingerprint, cohort)
     system = build_system(config)
     typer.echo(config.to_json())
     place = f"on Ray, {request.workers} worker(s)" if not request.local else "in this process"

@@ -20,6 +20,8 @@ from ganseg_dist.engine.state import Position, State
 from ganseg_dist.errors import RunError
 
 FORMAT = 1
+KEPT = 2
+"""Checkpoints in a folder: where the newest is damaged on disk, the one before it costs an epoch and not the run."""
 PARTS = ("networks", "averages", "best", "optimizers", "rng")
 
 
@@ -47,20 +49,31 @@ class NoCheckpoints:
 
 
 class FolderCheckpoints:
-    """The last whole checkpoint in a folder. A new one is written beside it and renamed into place."""
+    """The newest whole checkpoints in a folder. A new one is written beside them and renamed into place."""
 
     def __init__(self, folder: Path, *, writes: bool = True) -> None:
         self.folder, self.writes = folder, writes
 
     def latest(self) -> Path | None:
-        """The newest epoch folder; half-written ones have another name."""
-        whole = sorted(self.folder.glob("step-*"))
-        return whole[-1] if whole else None
+        """The newest checkpoint's folder; half-written ones have another name."""
+        return max(self.folder.glob("step-*"), default=None)
 
     def save(self, scores: Mapping[str, float], write: Callable[[Path], None]) -> None:
-        """Write, rename, then drop the older ones: a kill at any moment leaves a whole checkpoint."""
+        """Write, rename, then drop the oldest: a kill at any moment leaves the newest whole.
+
+        Raises RunError when the disk refuses; the checkpoints before are then still there.
+        """
         if not self.writes:
             return
+        try:
+            self._add(write)
+        except (OSError, SafetensorError) as error:
+            raise RunError(
+                f"{self.folder}: no checkpoint can be written ({error}); free space and start the same command again: "
+                "it goes on from the last whole one"
+            ) from None
+
+    def _add(self, write: Callable[[Path], None]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(".unfinished-*"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -68,11 +81,10 @@ class FolderCheckpoints:
         unfinished.mkdir()
         write(unfinished)
         position = json.loads((unfinished / "state.json").read_text())["position"]
-        older = list(self.folder.glob("step-*"))
-        # A stage's end is kept beside the last epoch before it, which has the same step, until it is whole.
+        # A stage's end has the step of the last epoch before it: the stage makes its name another, and a later one.
         unfinished.replace(self.folder / f"step-{position['step']:09d}-stage-{position['stage']}")
-        for folder in older:
-            shutil.rmtree(folder, ignore_errors=True)
+        for oldest in sorted(self.folder.glob("step-*"))[:-KEPT]:
+            shutil.rmtree(oldest, ignore_errors=True)
 
 
 def save_checkpoint(folder: Path, state: State) -> None:
@@ -89,7 +101,7 @@ def save_checkpoint(folder: Path, state: State) -> None:
     for name in PARTS:
         file = folder / f"{name}.safetensors"
         save_file({key: value.contiguous() for key, value in parts[name].items()}, file)
-        digests[file.name] = _digest(file)
+        digests[file.name] = _file_digest(file)
     state.position.balances = {phase: dict(balance.norms) for phase, balance in state.balances.items()}
     described = {
         "format": FORMAT,
@@ -98,7 +110,7 @@ def save_checkpoint(folder: Path, state: State) -> None:
         "averaged": {name: int(average.n_averaged) for name, average in state.averages.items()},
         "digests": digests,
     }
-    (folder / "state.json").write_text(json.dumps(described, indent=1))
+    (folder / "state.json").write_text(json.dumps({**described, "digest": _json_digest(described)}, indent=1))
     _sync(folder)
 
 
@@ -130,16 +142,18 @@ def _read_description(folder: Path) -> dict[str, Any]:
     file = folder / "state.json"
     try:
         described: dict[str, Any] = json.loads(file.read_text())
-    except (OSError, ValueError):  # no text, or no JSON
+        if described["format"] != FORMAT:
+            raise RunError(f"{file}: checkpoint format {described['format']}; this version reads {FORMAT}")
+        if described.pop("digest") != _json_digest(described):
+            raise ValueError("something in it was changed")
+    except (OSError, ValueError, TypeError, KeyError):  # no text, no JSON, no object, or not all of it
         raise RunError(f"{file}: is missing or damaged; delete {folder} and resume again") from None
-    if described.get("format") != FORMAT:
-        raise RunError(f"{file}: checkpoint format {described.get('format')}; this version reads {FORMAT}")
     return described
 
 
 def _read_part(file: Path, digests: Mapping[str, str]) -> dict[str, Tensor]:
     try:
-        if _digest(file) != digests.get(file.name):
+        if _file_digest(file) != digests.get(file.name):
             raise RunError(f"{file}: is damaged (its digest differs); delete {file.parent} and resume again")
         return load_file(file)
     except (OSError, SafetensorError):
@@ -188,9 +202,14 @@ def _restore_rng(states: Mapping[str, Tensor]) -> None:
         torch.cuda.set_rng_state(states["cuda"])
 
 
-def _digest(file: Path) -> str:
+def _file_digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _json_digest(value: dict[str, Any]) -> str:
+    """Of the value and not of its file: JSON brings back every number to the bit, and the order of the keys."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def _sync(folder: Path) -> None:

@@ -63,11 +63,17 @@ def train(
     return state
 
 
-def seeded(config: RunConfig) -> None:
-    """Fix the threads and seeds that the same weights depend on. Call it before building the system."""
+def seeded(config: RunConfig, device: torch.device | None = None) -> None:
+    """Fix the threads and seeds that the same weights depend on. Call it before building the system.
+
+    Args:
+        device: where training runs; none is the GPU where there is one. The CPU alone is held to bitwise the same
+            weights: on a GPU some operations have no deterministic version.
+    """
     torch.set_num_threads(config.train.threads)
     torch.manual_seed(config.seed)
-    torch.use_deterministic_algorithms(not torch.cuda.is_available())
+    on_cpu = device.type == "cpu" if device is not None else not torch.cuda.is_available()
+    torch.use_deterministic_algorithms(on_cpu)
 
 
 def prepare_state(system: System, config: RunConfig, world: World) -> State:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ganseg_dist.errors import GansegError
+from ganseg_dist.atomic import write_file
 from ganseg_dist.inference.predictor import CasePrediction
 from ganseg_dist.report.figures import overlay_png
 
@@ -20,9 +20,6 @@ def write_overlay(file: Path, prediction: CasePrediction) -> Path:
     predicted = probability >= prediction.thresholds[:, None, None]
     sizes = predicted[:, 0].sum(axis=(1, 2))
     shown = int(sizes.argmax()) if sizes.any() else len(sizes) // 2
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(overlay_png(prediction.prepared.image[shown], None, predicted[shown]))
-    except OSError as error:
-        raise GansegError(f"{file}: cannot be written ({error.strerror}); choose another folder") from None
+    picture = overlay_png(prediction.prepared.image[shown], None, predicted[shown])
+    write_file(file, lambda unfinished: unfinished.write_bytes(picture))
     return file

@@ -107,17 +107,14 @@ def by_part(cohort: Cohort, split: Split, folders: dict[str, Path]) -> dict[str,
     }
 
 
-def planned_run(
-    name: str, config: RunConfig, learnt_from: dict[str, Any], cohort: Cohort, *, local: bool
-) -> tuple[Run, Split]:
+def planned_run(name: str, config: RunConfig, learnt_from: dict[str, Any], cohort: Cohort) -> tuple[Run, Split]:
     """The run that this name, config and data would begin, or go on with; nothing is written.
 
     Args:
         learnt_from: `Plan.fingerprint`.
-        local: whether it would train without Ray; the two keep their checkpoints in different places.
 
-    Raises RunError when the name stands for another config, other data, the other way of training or a finished
-    run, and DataError when there are too few patients to split.
+    Raises RunError when the name stands for another config, other data or a finished run, and DataError when
+    there are too few patients to split.
     """
     run = named_run(name)
     if not (run.folder / "run.json").exists():
@@ -134,19 +131,14 @@ def planned_run(
         )
     if _cases(run.read("data.json")) != _cases(learnt_from):
         raise RunError(f"{name}: was started on other data; choose another --run-name")
-    if run.description().get("request", {}).get("local", local) != local:
-        how = "without --local" if local else "with --local"
-        raise RunError(
-            f"{name}: was started {how}, where its checkpoints are; go on with: ganseg train --resume {name}"
-        )
     return run, run.split()
 
 
 def open_run(
-    name: str, config: RunConfig, learnt_from: dict[str, Any], cohort: Cohort, *, request: dict[str, Any], **facts: Any
+    name: str, config: RunConfig, learnt_from: dict[str, Any], cohort: Cohort, **facts: Any
 ) -> tuple[Run, Split]:
     """The planned run, its folder made where it is new. Raises as `planned_run` does."""
-    run, split = planned_run(name, config, learnt_from, cohort, local=request["local"])
+    run, split = planned_run(name, config, learnt_from, cohort)
     if (run.folder / "run.json").exists():
         return run, split
     write_text(run.folder / "config.json", config.to_json())
@@ -161,7 +153,6 @@ def open_run(
         "version": __version__,
         "commit": code_version(),
         "command": " ".join(["ganseg", *sys.argv[1:]]),
-        "request": request,
         **facts,
     })  # fmt: skip
     return run, split

@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Cohort, Split, split_by_patient
 from ganseg_dist.data.readers import read_cohort
@@ -38,7 +36,6 @@ Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 LONGEST_STEM = 90
 """Characters of a made-up name before its number: a run's name may have 100."""
-GO_ON = "free space and start the same command again: it goes on from the last whole checkpoint"
 
 
 @contextmanager
@@ -199,8 +196,6 @@ def _train(
     logged = MLflowTracker.of(tracked)
     try:
         train_here(run, config, prepared, Trackers(shown, logged), gpu=request.gpus)
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"{run.checkpoints}: training stopped ({_one_line(error)}); {GO_ON}") from None
     finally:
         logged.close()
     newest = FolderCheckpoints(run.checkpoints).latest()

@@ -11,7 +11,7 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
-from ganseg_dist.data.scan import Grid, Scan, load_scan
+from ganseg_dist.data.scan import Grid, Scan, load_scan, voxel_flaw
 from ganseg_dist.errors import DataError
 from ganseg_dist.inference.inputs import read_inputs
 from ganseg_dist.inference.predictor import Predictor
@@ -67,6 +67,9 @@ class SegmentationModel(PythonModel):
                 f"with the channels {', '.join(modalities)}"
             )
         image = np.ascontiguousarray(np.moveaxis(slices, 0, -1), dtype=np.float32)
+        flaw = voxel_flaw("the array", image)
+        if flaw is not None:
+            raise DataError(f"model input: {flaw.problem}; {flaw.remedy}")
         shape = (int(image.shape[1]), int(image.shape[2]), int(image.shape[3]))
         regions = self.predictor.predict_scan(Scan(modalities, image, None, Grid(shape, None))).regions
         return np.moveaxis(regions, -1, 0)

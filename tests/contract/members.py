@@ -47,17 +47,28 @@ def train_and_list_events(folder: Path, config: RunConfig, prepared: Prepared, l
 
 
 def train_until_event(folder: Path, config: RunConfig, prepared: Prepared, number: int) -> None:
-    """A local run that is killed just before the n-th thing it does to the files of its checkpoints."""
+    """A local run that is killed just before the n-th thing it does to the files of its checkpoints, from 0."""
+    kill_before(folder / "checkpoints", number, FILE_EVENTS)
+    train(folder, config, prepared)
+
+
+def train_until_save(folder: Path, config: RunConfig, prepared: Prepared, number: int) -> None:
+    """A local run that is killed just before its n-th checkpoint gets its name, from 0."""
+    kill_before(folder / "checkpoints", number, ("os.rename",))
+    train(folder, config, prepared)
+
+
+def kill_before(folder: Path, number: int, events: tuple[str, ...]) -> None:
+    """Kill this process before the n-th of these events in the folder."""
     left = number
 
     def count(event: str, path: str) -> None:
         nonlocal left
-        left -= 1
+        left -= event in events
         if left < 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    on_file_event(folder / "checkpoints", count)
-    train(folder, config, prepared)
+    on_file_event(folder, count)
 
 
 def on_file_event(folder: Path, heard: Callable[[str, str], None]) -> None:

@@ -1,18 +1,25 @@
 """Training through Ray Train: the weights of a local run, whatever happens to the workers."""
 
+import json
 import os
+import shutil
 import signal
+import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
+from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import NullTracker, Progress
+from ganseg_dist.errors import DataError, RunError
 from ganseg_dist.runners.cluster import ray_cluster
-from ganseg_dist.runners.ray_train import train_on_ray
+from ganseg_dist.runners.ray_train import RayCheckpoints, train_on_ray
 from ganseg_dist.runs import Run
 from tests.contract import members
+from tests.contract.test_workers import LOSS_TOLERANCE, RUN_TOLERANCE
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +32,10 @@ def cluster():
 
 
 class Epochs(NullTracker):
-    """Notes each epoch that rank 0 begins, and once, early in one of them, kills its own process."""
+    """Notes each epoch that rank 0 begins, and lets something happen early in one of them."""
 
-    def __init__(self, notes: Path, killed_in: int | None) -> None:
-        self.notes, self.killed_in = notes, killed_in
+    def __init__(self, notes: Path, number: int | None, happens: Callable[[], None]) -> None:
+        self.notes, self.number, self.happens = notes, number, happens
 
     def progress(self, progress: Progress) -> None:
         if progress.batch != 1:
@@ -36,8 +43,16 @@ class Epochs(NullTracker):
         begun = self.notes.read_text().splitlines() if self.notes.exists() else []
         with self.notes.open("a") as notes:
             notes.write(f"{progress.stage} {progress.epoch}\n")
-        if self.killed_in == len(begun):
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self.number == len(begun):
+            self.happens()
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def complain() -> None:
+    raise DataError("case 7: its file is gone; restore it")
 
 
 class Scores(NullTracker):
@@ -53,7 +68,7 @@ class Scores(NullTracker):
 EPOCHS = ["healthy 0", "healthy 1", "segment 0", "segment 1", "segment 2"]
 
 
-def on_ray(folder: Path, config, prepared, *, killed_in: int | None = None, workers: int = 1):
+def on_ray(folder: Path, config, prepared, *, number: int | None = None, happens=die, workers: int = 1):
     notes, shown = folder / "epochs.txt", Scores()
     checkpoint = train_on_ray(
         Run(folder),
@@ -62,11 +77,18 @@ def on_ray(folder: Path, config, prepared, *, killed_in: int | None = None, work
         workers=workers,
         gpus=False,
         tracker=shown,
-        worker_tracker=partial(Epochs, notes, killed_in),
+        worker_tracker=partial(Epochs, notes, number, happens),
     )
     return load_file(checkpoint / "networks.safetensors"), notes.read_text().splitlines(), shown.steps_of_epochs
 
 
+def history(folder: Path) -> list[dict]:
+    """The epochs that the newest checkpoint knows."""
+    newest = FolderCheckpoints(folder / "checkpoints").latest()
+    return json.loads((newest / "state.json").read_text())["position"]["history"]
+
+
+@pytest.mark.slow
 def test_one_worker_gives_the_weights_of_a_local_run(cluster, config, prepared, undisturbed, tmp_path):
     weights, epochs, shown = on_ray(tmp_path, config, prepared)
     assert members.differing(weights, members.final_weights(undisturbed)) == []
@@ -74,11 +96,44 @@ def test_one_worker_gives_the_weights_of_a_local_run(cluster, config, prepared, 
     assert len(shown) == len(EPOCHS)
 
 
-@pytest.mark.slow
 def test_a_killed_worker_goes_on_from_the_last_checkpoint(cluster, config, prepared, undisturbed, tmp_path):
-    weights, epochs, _ = on_ray(tmp_path, config, prepared, killed_in=3)
-    # Ray may not have registered the checkpoint of the epoch just before the kill: then that one is trained again too.
-    before, after = epochs[:4], epochs[4:]
-    assert before == EPOCHS[:4]
-    assert after in (EPOCHS[3:], EPOCHS[2:])
+    weights, epochs, _ = on_ray(tmp_path, config, prepared, number=3, happens=die)
+    assert epochs == [*EPOCHS[:4], *EPOCHS[3:]]
     assert members.differing(weights, members.final_weights(undisturbed)) == []
+
+
+def test_two_workers_train_as_a_local_one_with_the_whole_batch(cluster, config, prepared, undisturbed, tmp_path):
+    _, epochs, shown = on_ray(tmp_path, config, prepared, workers=2)
+    assert epochs == EPOCHS
+    assert len(shown) == len(EPOCHS)
+    alone, together = history(undisturbed), history(tmp_path)
+    assert len(alone) == len(EPOCHS)
+    assert together[0]["losses"] == pytest.approx(alone[0]["losses"], rel=LOSS_TOLERANCE)
+    for one, two in zip(alone, together, strict=True):
+        assert two["step"] == one["step"]
+        assert two["losses"] == pytest.approx(one["losses"], rel=RUN_TOLERANCE)
+        assert two["scores"] == pytest.approx(one["scores"], abs=RUN_TOLERANCE)
+
+
+def test_what_a_person_must_mend_on_one_of_two_ranks_ends_training_at_once(cluster, config, prepared, tmp_path):
+    with pytest.raises(DataError, match=r"^case 7: its file is gone; restore it$"):
+        on_ray(tmp_path, config, prepared, number=1, happens=complain, workers=2)
+    assert (tmp_path / "epochs.txt").read_text().splitlines() == EPOCHS[:2], "it was tried again"
+
+
+def test_a_damaged_checkpoint_is_named_where_it_lies(cluster, config, prepared, undisturbed, tmp_path):
+    shutil.copytree(undisturbed / "checkpoints", tmp_path / "checkpoints")
+    newest = FolderCheckpoints(tmp_path / "checkpoints").latest()
+    (newest / "optimizers.safetensors").write_bytes(b"")
+    temporary = set(Path(tempfile.gettempdir()).glob("ganseg-*"))
+    with pytest.raises(RunError) as caught:
+        on_ray(tmp_path, config, prepared)
+    assert str(caught.value) == (
+        f"{newest}/optimizers.safetensors: is damaged (its digest differs); delete {newest} and resume again"
+    )
+    assert set(Path(tempfile.gettempdir()).glob("ganseg-*")) == temporary
+
+
+def test_a_node_that_does_not_see_the_folder_says_so(tmp_path):
+    with pytest.raises(RunError, match="GANSEG_RUNS on storage that they share"):
+        RayCheckpoints(tmp_path / "elsewhere", writes=True)

@@ -1,7 +1,9 @@
 """A local run killed at any moment and started again ends with the weights of one that never was, to the bit."""
 
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,10 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, load_checkpoint
-from ganseg_dist.engine.fit import prepare_state
+from ganseg_dist.engine.fit import prepare_state, seeded
 from ganseg_dist.engine.world import World
 from ganseg_dist.runners.plan import Prepared
 from ganseg_dist.runs import Run
@@ -21,6 +24,8 @@ from tests.contract import members
 from tests.contract.conftest import SHORT
 
 KILLED = -signal.SIGKILL
+STOPS_EARLY = {"system.healthy_epochs": 8, "system.healthy_patience": 1, "system.healthy_learning_rate": 0.02}
+"""Such large steps make the reconstruction worse again after a few epochs."""
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +52,13 @@ def assert_whole(folder: Path, config: RunConfig) -> int:
     return state.position.step
 
 
+def described(folder: Path) -> dict:
+    """The position of the newest checkpoint."""
+    newest = FolderCheckpoints(folder / "checkpoints").latest()
+    assert newest is not None, "the kill left no checkpoint"
+    return json.loads((newest / "state.json").read_text())["position"]
+
+
 def test_two_kills_inside_checkpoint_writes(config, prepared, undisturbed, file_events, tmp_path):
     folder = tmp_path / "run"
     saves = renames(file_events)
@@ -69,10 +81,55 @@ def test_a_finished_run_trained_again_changes_nothing(config, prepared, undistur
     assert members.differing(before, members.final_weights(undisturbed)) == []
 
 
+def test_without_a_damaged_newest_checkpoint_it_goes_on_from_the_one_before(config, prepared, undisturbed, tmp_path):
+    shutil.copytree(undisturbed / "checkpoints", tmp_path / "checkpoints")
+    newest = FolderCheckpoints(tmp_path / "checkpoints").latest()
+    (newest / "optimizers.safetensors").write_bytes(b"")
+    assert members.ended(members.train, tmp_path, config, prepared) == 1
+    shutil.rmtree(newest)
+    assert described(tmp_path)["epoch"] == config.train.epochs, "the one before is not the last epoch"
+    assert members.ended(members.train, tmp_path, config, prepared) == 0
+    assert members.differing(members.final_weights(tmp_path), members.final_weights(undisturbed)) == []
+
+
 def test_another_seed_gives_other_weights(config, prepared, undisturbed, tmp_path):
-    other = override(config, {"seed": 1, "train.epochs": 2, "system.healthy_epochs": 1})
+    other = override(config, {"seed": 1})
     assert members.ended(members.train, tmp_path, other, prepared) == 0
     assert members.differing(members.final_weights(tmp_path), members.final_weights(undisturbed)) != []
+
+
+@pytest.mark.parametrize("ema", [None, 0.8])
+def test_kills_around_an_early_stop(config, prepared, tmp_path, ema):
+    config = override(config, {"train.ema": ema, **STOPS_EARLY})
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert members.ended(members.train, whole, config, prepared) == 0
+    healthy = [record["epoch"] for record in described(whole)["history"] if record["stage"] == "healthy"]
+    assert 2 <= len(healthy) < config.system.healthy_epochs, "the rule did not stop the stage"
+
+    def train_until_save(number: int) -> dict:
+        assert members.ended(members.train_until_save, killed, config, prepared, number) == KILLED
+        return described(killed)
+
+    before = train_until_save(len(healthy) - 1)
+    assert (before["epoch"], before["stopped"]) == (len(healthy) - 1, False)
+    at_stop = train_until_save(1)
+    assert (at_stop["stage"], at_stop["epoch"], at_stop["stopped"]) == (0, len(healthy), True)
+    after = train_until_save(1)
+    assert (after["stage"], after["epoch"], after["stopped"]) == (1, 0, False)
+    assert members.ended(members.train, killed, config, prepared) == 0
+    assert described(killed) == described(whole)
+    assert members.differing(members.final_weights(killed), members.final_weights(whole)) == []
+
+
+@pytest.mark.parametrize(("device", "held"), [("cpu", True), ("cuda", False)])
+def test_the_cpu_is_deterministic_beside_a_gpu_too(config, monkeypatch, device, held):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    before = torch.are_deterministic_algorithms_enabled()
+    try:
+        seeded(config, torch.device(device))
+        assert torch.are_deterministic_algorithms_enabled() == held
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from ganseg_dist.data.batch import Batch
 from ganseg_dist.engine.fit import prepare_state
 from ganseg_dist.engine.world import World
 from ganseg_dist.recipes import recipe
-from ganseg_dist.systems.base import Monitor, Phase, Ratio, Stage
+from ganseg_dist.systems.base import Monitor, Phase, Prediction, Ratio, Stage
 
 
 class Scalar(nn.Module):
@@ -42,6 +42,9 @@ class Toy:
     def validate(self, stage, batch):
         ones = torch.ones(len(batch.image), dtype=torch.float64)
         return {"score": Ratio(ones * self.networks["first"]().double(), ones, ones)}
+
+    def predict(self, batch):
+        return Prediction(probability=batch.regions * 0.5)
 
 
 FIRST = Phase("first", ("first",), {"product": 1.0, "spread": 0.5})

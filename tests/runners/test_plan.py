@@ -75,16 +75,9 @@ def test_another_healthy_cohort_is_other_data(phantom, tmp_path):
     first, second = plans
     asked = request(phantom).to_dict()
     open_run("mine", first.config, first.fingerprint, first.cohort, request=asked)
-    planned_run("mine", first.config, first.fingerprint, first.cohort, local=True)
+    planned_run("mine", first.config, first.fingerprint, first.cohort)
     with pytest.raises(RunError, match="other data"):
-        planned_run("mine", first.config, second.fingerprint, first.cohort, local=True)
-
-
-def test_the_other_way_of_training_is_refused_where_a_run_was_begun(phantom):
-    plan = plan_training(request(phantom))
-    open_run("mine", plan.config, plan.fingerprint, plan.cohort, request=request(phantom).to_dict())
-    with pytest.raises(RunError, match=r"was started with --local.*--resume mine"):
-        planned_run("mine", plan.config, plan.fingerprint, plan.cohort, local=False)
+        planned_run("mine", first.config, second.fingerprint, first.cohort)
 
 
 def test_a_case_is_prepared_for_training_as_for_prediction(cohort, tmp_path):

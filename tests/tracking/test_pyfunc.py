@@ -71,6 +71,10 @@ def test_a_packed_model_predicts_from_slices(run, tmp_path):
     masks = model.predict(slices)
     assert masks.shape == (6, 1, 40, 30)
     assert masks.dtype == bool
+    damaged = slices.copy()
+    damaged[3, 0, 5, 5] = np.nan
+    with pytest.raises(DataError, match="1 voxels that are NaN"):
+        model.predict(damaged)
     for wrong, named in ((slices[:, :1], r"t1, flair"), (pd.DataFrame({"file": ["x"]}), "column path")):
         with pytest.raises(DataError, match=named):
             model.predict(wrong)

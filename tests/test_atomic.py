@@ -1,0 +1,104 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from ganseg_dist.atomic import whole_folder, write_file
+from ganseg_dist.errors import GansegError
+
+
+def fill(folder, text):
+    with whole_folder(folder) as unfinished:
+        (unfinished / "result").write_text(text)
+
+
+@pytest.fixture(params=["results", "results [1]", "new"])
+def folder(request, tmp_path):
+    """A folder in its place."""
+    folder = tmp_path / request.param
+    fill(folder, "earlier")
+    return folder
+
+
+def names(path):
+    return sorted(entry.name for entry in path.iterdir())
+
+
+def test_a_whole_folder_takes_the_place_of_the_earlier_one(folder):
+    fill(folder, "new")
+    assert (folder / "result").read_text() == "new"
+    assert names(folder.parent) == [folder.name]
+
+
+def test_an_error_while_it_is_filled_leaves_the_earlier_one(folder):
+    with pytest.raises(ZeroDivisionError), whole_folder(folder) as unfinished:
+        (unfinished / "result").write_text(str(1 / 0))
+    assert (folder / "result").read_text() == "earlier"
+    assert names(folder.parent) == [folder.name]
+
+
+def test_a_refused_rename_puts_the_earlier_one_back(folder):
+    with pytest.raises(GansegError, match="cannot be written"), whole_folder(folder) as unfinished:
+        unfinished.rmdir()  # so that it cannot be renamed into its place
+    assert (folder / "result").read_text() == "earlier"
+    assert names(folder.parent) == [folder.name]
+
+
+KILLED_AT_RENAME = """
+import os, signal, sys
+from pathlib import Path
+from ganseg_dist.atomic import whole_folder
+
+left = int(sys.argv[2])
+
+def hook(event, arguments):
+    global left
+    if event == "os.rename":
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+with whole_folder(Path(sys.argv[1])) as unfinished:
+    (unfinished / "result").write_text("new")
+    sys.addaudithook(hook)
+"""
+
+
+def killed_at_rename(folder, number):
+    done = subprocess.run([sys.executable, "-c", KILLED_AT_RENAME, str(folder), str(number)], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+def test_the_next_call_brings_back_what_a_kill_between_the_renames_moved_aside(folder):
+    beside = folder.with_name("beside")
+    fill(beside, "another")
+    killed_at_rename(folder, 1)
+    assert not folder.exists()
+    fill(beside, "another one")
+    assert not folder.exists(), "another folder's writer took it for its own"
+    with whole_folder(folder) as unfinished:
+        assert (folder / "result").read_text() == "earlier"
+        (unfinished / "result").write_text("new")
+    assert (folder / "result").read_text() == "new"
+
+
+def test_a_kill_before_the_renames_leaves_the_earlier_one(folder):
+    killed_at_rename(folder, 0)
+    assert (folder / "result").read_text() == "earlier"
+
+
+def test_a_file_is_there_whole_or_as_it_was(tmp_path):
+    file = tmp_path / "sub" / "mask.nii.gz"
+    write_file(file, lambda unfinished: unfinished.write_text("first"))
+
+    def half(unfinished):
+        assert unfinished.name.endswith(".nii.gz")
+        unfinished.write_text("sec")
+        raise OSError(28, os.strerror(28))
+
+    with pytest.raises(GansegError, match=r"mask\.nii\.gz: cannot be written \(No space left on device\)"):
+        write_file(file, half)
+    assert file.read_text() == "first"
+    assert names(file.parent) == [file.name]
