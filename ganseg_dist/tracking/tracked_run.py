@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "ganseg"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Without it MLflow's pages take an experiment for one with language models, and hide the runs."""
 SQLITE = "sqlite:///"
 PERSIST_SECONDS = 20.0
 
@@ -120,7 +122,7 @@ def _experiment(client: MlflowClient, uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         beside = None if uri.startswith(("http://", "https://")) else (runs_root() / "mlartifacts").as_uri()
-        return str(client.create_experiment(name, artifact_location=beside))
+        return str(client.create_experiment(name, artifact_location=beside, tags=KIND))
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)
