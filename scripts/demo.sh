@@ -28,9 +28,9 @@ ganseg calibrate "$name"
 say "5/6  Scores on held-out patients"
 ganseg evaluate "$name" --data demo/cohort
 
-say "6/6  One case predicted, and the report"
-first=$(ls -d demo/cohort/BraTS20_Training_* | head -n 1)
-ganseg predict "$name" "$first" --out demo/masks --probability --overlays
+say "6/6  A held-out case predicted, and the report"
+unseen=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["test"][0])' "$GANSEG_RUNS/$name/split.json")
+ganseg predict "$name" "demo/cohort/$unseen" --out demo/masks --probability --overlays
 report=$(ganseg report "$name")
 
 say "Done in $((SECONDS - started)) s. Synthetic phantom: these scores say that it works, nothing about patients."

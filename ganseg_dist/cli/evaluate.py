@@ -68,6 +68,8 @@ def evaluate(
         arms.append(flair)
     with show.bar(f"Scoring {len(cases)} {part} cases") as advance:
         result = score(arms, cases, part, advance=advance)
+    if not predictor.thresholds.calibrated_on:
+        show.err.print(f"note: {found.name} is at its default thresholds; choose them first with: ganseg calibrate")
     summary = save_evaluation(found.evaluation(part), result, predictor)
     log_evaluation(found, part, summary)
     _print(summary)
@@ -123,6 +125,8 @@ def _print(summary: dict[str, Any]) -> None:
     detection, healthy = summary["detection"], summary["healthy"]
     if detection is not None and detection["auroc"] is not None:
         areas = f"AUROC {detection['auroc']:.3f}, AUPRC {detection['auprc']:.3f}"
+        if detection["auroc"] <= 0.5:
+            areas += ": no better than chance, do not use its slice threshold"
         typer.echo(f"discriminator on {detection['n_slices']} slices: {areas}")
     if healthy is not None:
         typer.echo(
@@ -131,8 +135,8 @@ def _print(summary: dict[str, Any]) -> None:
         )
         if "feedback" in healthy:
             shown = ", ".join(f"{name} {value:.3f}" for name, value in healthy["feedback"].items() if name != "n")
-            carries = "carries a signal" if healthy["signal"] else "carries no clear signal"
-            typer.echo(f"adversarial feedback {carries}: L_adv of masks {shown}")
+            says = {True: "carries a signal", False: "carries no clear signal", None: "is of too few patients to judge"}
+            typer.echo(f"adversarial feedback {says[healthy['signal']]}: L_adv of masks {shown}")
 
 
 def _interval(value: dict[str, float] | None) -> str:

@@ -93,7 +93,7 @@ def train(
     with closing(RichProgress(show.err)) as shown:
         run = train_session(request, shown=shown, bar=show.bar)
     typer.echo(f"finished: {run.folder}")
-    typer.echo(f"next: ganseg evaluate {run.name} --data {request.data}")
+    typer.echo(f"next: ganseg calibrate {run.name}, then: ganseg evaluate {run.name} --data {request.data}")
 
 
 def _describe(plan: Plan, request: TrainingRequest) -> None:
@@ -112,7 +112,8 @@ def _describe(plan: Plan, request: TrainingRequest) -> None:
     lines = {
         "run": f"{begins} {run.folder}",
         "where": f"{place}, {'a GPU each' if request.gpus else 'CPU'}, {config.train.threads} thread(s) each",
-        "data": f"{cohort.root}: {cohort.layout}, {len(cohort.cases)} cases; {left_out} left out, {warnings} warnings",
+        "data": f"{cohort.root}: {cohort.layout}, {len(cohort.cases)} cases; {left_out} left out, "
+        + (f"{warnings} warnings (ganseg check DATA --recipe {config.recipe})" if warnings else "no warnings"),
         "input": ", ".join(config.data.modalities or ()),
         "regions": ", ".join(config.data.regions or ()),
     }

@@ -22,6 +22,7 @@ from ganseg_dist.systems.ganet_seg import WHOLE_TUMOUR, GANetSeg
 MOST_SLICES = 48
 EROSION = 3
 SHIFT = 8
+FEWEST_PATIENTS = 3
 SMALLEST_LESION = 80
 """Pixels; a smaller one vanishes when eroded."""
 
@@ -51,8 +52,13 @@ class FeedbackEvidence:
     """Wrong less true, slice by slice: above 0 where the feedback points to the truth."""
 
     @property
-    def signal(self) -> bool:
-        """Whether the true mask is preferred to every wrong one, by intervals that exclude 0."""
+    def signal(self) -> bool | None:
+        """Whether the true mask is preferred to every wrong one, by intervals that exclude 0; none: too few patients.
+
+        An interval over one or two patients is hardly wider than its mean.
+        """
+        if self.losses["true"].n < FEWEST_PATIENTS:
+            return None
         return all(margin.low > 0 for margin in self.margins.values())
 
 

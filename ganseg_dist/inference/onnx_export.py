@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +32,19 @@ class _Segmenter(nn.Module):
         return region_probability(self.network(image), self.head)
 
 
+@contextmanager
+def _without_the_exporters_remarks() -> Iterator[None]:
+    """About torchvision, which is not needed, and PyTorch's own deprecations."""
+    exporter = logging.getLogger("torch.onnx")
+    before = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        exporter.setLevel(before)
+
+
 def export_onnx(predictor: Predictor, file: Path) -> float:
     """Write prepared slices (N, C, size, size) in [-1, 1] to probabilities (N, R, size, size); N is free.
 
@@ -46,15 +63,16 @@ def export_onnx(predictor: Predictor, file: Path) -> float:
     rng = np.random.default_rng(0)
     example = torch.from_numpy(rng.uniform(-1, 1, (3, len(predictor.modalities), size, size)).astype(np.float32))
     batch = torch.export.Dim("batch", min=1, max=4096)
-    program = torch.onnx.export(
-        segmenter,
-        (example,),
-        dynamo=True,
-        input_names=["image"],
-        output_names=["probability"],
-        dynamic_shapes={"image": {0: batch}},
-        verbose=False,
-    )
+    with _without_the_exporters_remarks():
+        program = torch.onnx.export(
+            segmenter,
+            (example,),
+            dynamo=True,
+            input_names=["image"],
+            output_names=["probability"],
+            dynamic_shapes={"image": {0: batch}},
+            verbose=False,
+        )
     assert program is not None
     program.save(str(file))
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])

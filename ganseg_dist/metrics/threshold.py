@@ -76,8 +76,15 @@ class ThresholdScan:
         return np.where(total > 0, 2 * true_positives / np.maximum(total, 1), 1.0)
 
     def best(self) -> BestThreshold:
-        """The threshold of the highest mean Dice over cases; of equals, the one nearest to 0.5."""
-        means = self.dice().mean(axis=0)
+        """The threshold of the highest mean Dice; of equals, the one nearest to 0.5.
+
+        Over the cases that have the lesion, as far as there are any: where it is absent a single false voxel
+        turns Dice from 1 to 0, and with few cases that would decide.
+        """
+        has_lesion = np.array([counts[1].sum() > 0 for counts in self._counts.values()], bool)
+        dice = self.dice()
+        counted = dice[has_lesion] if has_lesion.any() else dice
+        means = counted.mean(axis=0)
         equals = np.flatnonzero(means == means.max())
         chosen = min(equals, key=lambda k: abs(self.thresholds[k] - 0.5))
-        return BestThreshold(self.thresholds[chosen], float(means[chosen]), len(self._counts))
+        return BestThreshold(self.thresholds[chosen], float(means[chosen]), len(counted))

@@ -393,7 +393,7 @@ def _feedback_chart(feedback: Feedback, healthy: Healthy) -> Chart:
     says = {
         True: "The true mask is preferred to every wrong one, beyond the intervals: the feedback carries a signal.",
         False: "The true mask is not preferred to every wrong one beyond the intervals: no signal is shown.",
-        None: "",
+        None: "Too few patients to tell whether the feedback carries a signal.",
     }[healthy.signal]
     margins = ", ".join(
         f"{name} {_signed(margin.mean)} ({_signed(margin.low)} to {_signed(margin.high)})"
@@ -408,7 +408,8 @@ def _feedback_chart(feedback: Feedback, healthy: Healthy) -> Chart:
             axis="L_adv",
             description=f"Mean adversarial feedback by mask: {told}.",
         ),
-        f"Mean over {labels.counted(feedback.n, 'slice')}; lower: more like healthy tissue at the mask's edge. {says}",
+        f"Mean over {labels.counted(feedback.n, 'patient')}; lower: more like healthy tissue at the mask's edge. "
+        f"{says}",
     )
 
 

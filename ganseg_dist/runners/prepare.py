@@ -100,7 +100,8 @@ def usable_cohort(found: Preflight, *, exclude_bad: bool) -> Cohort:
         return found.cohort
     if not exclude_bad:
         more = f" (and {len(found.errors) - 1} more: ganseg check {found.cohort.root})" if len(found.errors) > 1 else ""
-        raise DataError(f"{found.errors[0].line()}{more}; --exclude-bad goes on without such cases")
+        first = found.errors[0].line().removeprefix("error: ")  # the command line says that already
+        raise DataError(f"{first}{more}; --exclude-bad goes on without such cases")
     left = found.cohort.without(found.bad_cases)
     if not left.cases:
         raise DataError(f"{found.cohort.root}: no case is left after excluding the bad ones; see ganseg check")

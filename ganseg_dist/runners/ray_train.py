@@ -77,6 +77,8 @@ def train_on_ray(
     with _shown(relay, tracker):
         try:
             trainer.fit()
+        except SystemExit:  # how Ray Train ends its driver on Ctrl-C
+            raise KeyboardInterrupt from None
         except Exception as error:
             raise _mendable(error) from error
     newest = FolderCheckpoints(run.checkpoints).latest()

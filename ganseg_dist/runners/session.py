@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Cohort, Split, split_by_patient
@@ -132,7 +136,9 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
     if request.gpus and request.local:
         usable_device("cuda")
     name = request.name()
-    with nullcontext() if request.local else ray_cluster():
+    with ExitStack() as stack:
+        if not request.local:
+            stack.enter_context(ray_cluster())
         mapper = map_here if request.local else map_on_cluster
         plan = plan_training(request, mapper=mapper, bar=bar)
         run, split = open_run(
@@ -144,6 +150,7 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
             workers=request.workers,
             device="cuda" if request.gpus else "cpu",
         )
+        stack.enter_context(only_trainer(run))
         earlier = float(run.description().get("seconds") or 0.0)
         prepared = _prepare(plan, split, mapper, bar)
         tracked = open_tracking(run)
@@ -156,10 +163,38 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
                 run.describe(status="interrupted", seconds=earlier + time.monotonic() - started, error=_one_line(error))
             tracked.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
-    finish_run(run, checkpoint, seconds=earlier + time.monotonic() - started)
-    tracked.log_results(run)
-    tracked.end("FINISHED")
+        with uninterrupted():
+            finish_run(run, checkpoint, seconds=earlier + time.monotonic() - started)
+            tracked.log_results(run)
+            tracked.end("FINISHED")
     return run
+
+
+@contextmanager
+def only_trainer(run: Run) -> Iterator[None]:
+    """Holds the run. Raises RunError when another process trains it: two writers would spoil its checkpoints."""
+    lock = FileLock(run.folder / ".training.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunError(f"{run.name}: is being trained by another process; wait for it or end it") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until the inside is done: the seconds in which a trained run becomes a finished one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def finish_run(run: Run, checkpoint: Path, *, seconds: float) -> None:

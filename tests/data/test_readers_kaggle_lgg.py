@@ -40,3 +40,11 @@ def test_the_real_set(shared_data):
     assert len(cohort.cases) == len(cohort.patients) == 19
     assert {case.site for case in cohort.cases} == {"CS", "DU", "FG", "HT"}
     assert sum(len(case.images["t1"].files) for case in cohort.cases) == 576
+
+
+def test_one_patients_folder_is_a_cohort_of_one(tmp_path, monkeypatch):
+    folder = write_kaggle(tmp_path, CASES) / CASES[1]
+    assert [case.id for case in read_cohort(folder).cases] == [CASES[1]]
+    monkeypatch.chdir(folder)
+    (case,) = read_cohort(folder.relative_to(folder)).cases
+    assert case.images["t1"].files[0].exists()

@@ -3,7 +3,7 @@ import pytest
 
 from ganseg_dist.errors import DataError
 from ganseg_dist.metrics.overlap import dice_score
-from ganseg_dist.metrics.threshold import THRESHOLDS, ThresholdScan
+from ganseg_dist.metrics.threshold import THRESHOLDS, BestThreshold, ThresholdScan
 
 
 def test_dice_by_hand():
@@ -49,7 +49,14 @@ def test_empties_score_as_dice_does():
     scan.add("truth empty", np.ones(4), np.zeros(4, bool))
     scan.add("prediction empty", np.zeros(4), np.ones(4, bool))
     assert scan.dice()[:, 0].tolist() == [1, 0, 0]
-    assert scan.best().dice == pytest.approx(1 / 3)
+
+
+def test_cases_without_the_lesion_choose_only_where_there_are_no_others():
+    scan = ThresholdScan((0.3, 0.7))
+    scan.add("healthy", np.array([0.5, 0.0]), np.array([False, False]))  # Dice 0, then 1
+    assert scan.best() == BestThreshold(0.7, 1.0, 1)
+    scan.add("ill", np.array([0.5, 0.0]), np.array([True, False]))  # Dice 1, then 0
+    assert scan.best() == BestThreshold(0.3, 1.0, 1)
 
 
 def test_of_equal_thresholds_the_middle_one_is_taken():

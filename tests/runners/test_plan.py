@@ -10,7 +10,7 @@ from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.plan import open_run, planned_run, resolve
-from ganseg_dist.runners.session import TrainingRequest, plan_training
+from ganseg_dist.runners.session import TrainingRequest, only_trainer, plan_training, train_session
 from tests.inference.untrained import model_folder
 
 
@@ -27,6 +27,15 @@ def own(phantom, tmp_path):
 
 def request(data, **more):
     return TrainingRequest(recipe("ganet_seg_debug"), data, local=True, **more)
+
+
+def test_two_processes_do_not_train_one_run(phantom):
+    plan = plan_training(request(phantom))
+    run, _ = open_run("mine", plan.config, plan.fingerprint, plan.cohort)
+    with only_trainer(run), pytest.raises(RunError, match="mine: is being trained by another process"):
+        train_session(request(phantom, run_name="mine"))
+    with only_trainer(run):
+        pass
 
 
 def test_a_case_without_a_mask_teaches_nothing_and_is_recorded(own):

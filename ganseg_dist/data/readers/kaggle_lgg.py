@@ -30,7 +30,9 @@ class KaggleLggReader:
 
 
 def _folders(root: Path) -> list[Path]:
-    """Patient folders in `root`, or in the `kaggle_3m` that the download nests once or twice."""
+    """`root` where it is a patient's, else those in it, or in the `kaggle_3m` that the download nests once or twice."""
+    if FOLDER.fullmatch(root.resolve().name):
+        return [root.resolve()]
     folders = (folder for depth in ("*", "*/*", "*/*/*") for folder in root.glob(f"{depth}/"))
     named: dict[str, Path] = {}
     for folder in folders:

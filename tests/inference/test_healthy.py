@@ -1,0 +1,37 @@
+"""Evidence of the healthy model on made slices; what the networks say is set, not learnt."""
+
+import numpy as np
+import pytest
+
+from ganseg_dist.inference.healthy import FEWEST_PATIENTS, MOST_SLICES, FeedbackEvidence, hole_evidence
+from ganseg_dist.metrics.statistics import bootstrap_mean
+from tests.inference.untrained import predictor
+
+
+def evidence(patients, margins):
+    owners = [f"p{index % patients}" for index in range(len(margins))]
+    interval = bootstrap_mean(margins, owners)
+    return FeedbackEvidence({"true": interval}, {"eroded": interval, "empty": interval})
+
+
+def test_the_feedback_carries_a_signal_when_every_margin_excludes_zero():
+    assert evidence(4, [0.5, 0.4, 0.6, 0.5]).signal is True
+    assert evidence(4, [0.5, -0.4, 0.6, -0.5]).signal is False
+
+
+@pytest.mark.parametrize("patients", range(1, FEWEST_PATIENTS))
+def test_an_interval_over_one_or_two_patients_proves_nothing(patients):
+    assert evidence(patients, [0.5, 0.4, 0.6, 0.5]).signal is None
+
+
+def test_flat_tissue_is_filled_exactly_by_the_guess_and_by_biharmonic_inpainting(tmp_path):
+    made = predictor(tmp_path / "model", ("t1", "flair"), ("wt",))
+    rows, columns = np.mgrid[:32, :32] - 15.5
+    body = rows**2 + columns**2 < 15**2
+    planes = np.where(body, 0.25, -1.0).astype(np.float32)[None, None].repeat(60, 0).repeat(2, 1)
+    found = hole_evidence(made.system, made.config, planes, [f"p{index % 5}" for index in range(60)])
+    assert found.n_holes == MOST_SLICES * made.config.system.holes.count
+    assert found.hole_l1.n == 5
+    assert found.hole_l1.mean > 0.02  # untrained
+    assert found.guess_l1.mean < found.hole_l1.mean
+    assert 0 < found.ssim <= 1
