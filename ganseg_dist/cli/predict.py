@@ -23,7 +23,9 @@ def predict(
         False, "--reconstruction", help="Also write the healthy reconstruction, -1 to 1."
     ),
     overlays: bool = typer.Option(
-        False, "--overlays", help="Also write a picture of each case with the mask's outline."
+        False,
+        "--overlays",
+        help="Also write a picture of each case: its slice with the most lesion, each region outlined.",
     ),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP.replace("DATA", "INPUT")),
     gpu: bool = typer.Option(False, "--gpu", help="Predict on a GPU."),
@@ -57,7 +59,8 @@ def predict(
                 prediction = predictor.predict_scan(scan)
                 written += write_case(case, prediction, predictor, out, extras)
                 if overlays:
-                    written.append(write_overlay(out / f"{case.id}_overlay.png", prediction))
+                    file = out / f"{case.id}_overlay.png"
+                    written.append(write_overlay(file, case.id, scan, prediction, predictor.regions))
             except DataError as error:
                 failed.append(str(error))
             advance(index + 1, len(cases))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -17,6 +18,8 @@ from ganseg_dist.data.batch import BACKGROUND
 from ganseg_dist.data.enhance import enhance
 from ganseg_dist.data.foreground import foreground
 from ganseg_dist.data.scan import Grid, Labels, Scan, Volume
+
+Voxel = TypeVar("Voxel", bound=np.generic)
 
 PICTURE_AXES = ("P", "R", "S")
 """RAS axes laid out as pictures: rows run from anterior to posterior, columns from left to right, slices upward."""
@@ -119,14 +122,14 @@ def restore(planes: Volume, placement: Placement, *, outside: float = 0.0) -> Vo
     return np.stack([from_picture_axes(part, placement.grid) for part in volume])
 
 
-def to_picture_axes(volume: npt.NDArray[np.generic], grid: Grid) -> npt.NDArray[np.generic]:
+def to_picture_axes(volume: npt.NDArray[Voxel], grid: Grid) -> npt.NDArray[Voxel]:
     """(X, Y, Z) in native axes to (rows, columns, slices); pictures are already so."""
     if grid.affine is None:
         return volume
     return np.asarray(nib.orientations.apply_orientation(volume, _to_picture(grid.affine)))
 
 
-def from_picture_axes(volume: npt.NDArray[np.generic], grid: Grid) -> npt.NDArray[np.generic]:
+def from_picture_axes(volume: npt.NDArray[Voxel], grid: Grid) -> npt.NDArray[Voxel]:
     """The inverse of `to_picture_axes`."""
     if grid.affine is None:
         return volume
@@ -143,6 +146,14 @@ def picture_shape(grid: Grid) -> tuple[int, int, int]:
     return rows, columns, slices
 
 
+def picture_spacing(grid: Grid) -> tuple[float, float, float]:
+    """A voxel's height, width and thickness in mm in picture axes; 1, in pixels, where nothing is known of mm."""
+    if grid.affine is None or grid.spacing_mm is None:
+        return 1.0, 1.0, 1.0
+    row, column, thickness = (grid.spacing_mm[axis] for axis in _native_axes(grid.affine))
+    return row, column, thickness
+
+
 def _to_picture(affine: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     wanted = nib.orientations.axcodes2ornt(PICTURE_AXES)
     return np.asarray(nib.orientations.ornt_transform(nib.io_orientation(affine), wanted))
@@ -156,12 +167,9 @@ def _native_axes(affine: npt.NDArray[np.float64]) -> list[int]:
 
 def _window(body: npt.NDArray[np.bool_], grid: Grid, config: DataConfig) -> Placement:
     """The square (in mm, or in pixels without spacing) around the body."""
-    if grid.affine is None or grid.spacing_mm is None:
-        row_mm = column_mm = 1.0
-        smallest = float(config.size) * 0.5  # a picture may be enlarged, but not more than twofold
-    else:
-        row_mm, column_mm, _ = (grid.spacing_mm[axis] for axis in _native_axes(grid.affine))
-        smallest = config.spacing_mm * config.size
+    row_mm, column_mm, _ = picture_spacing(grid)
+    # A picture without mm may be enlarged, but not more than twofold.
+    smallest = config.size * (0.5 if grid.affine is None else config.spacing_mm)
     rows, columns = _extent(body.any(axis=(1, 2))), _extent(body.any(axis=(0, 2)))
     side = max((rows[1] - rows[0]) * row_mm, (columns[1] - columns[0]) * column_mm, smallest)
     sides = (math.ceil(side / row_mm), math.ceil(side / column_mm))

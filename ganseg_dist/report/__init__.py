@@ -1,6 +1,5 @@
 """A finished or half-finished run as one HTML page that opens anywhere."""
 
-from ganseg_dist.report.figures import overlay_png
 from ganseg_dist.report.page import write_report
 
-__all__ = ["overlay_png", "write_report"]
+__all__ = ["write_report"]

@@ -1,4 +1,4 @@
-"""Figures: data in, SVG text or PNG bytes out.
+"""Figures: data in, SVG text out.
 
 An SVG takes its colours from the page (`--figure-*` of report.css), so that the same figure serves light, dark and
 print; its letters stay text. One user unit is one CSS pixel.
@@ -16,17 +16,9 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from PIL import Image
-from skimage.measure import find_contours
-
-Plane = npt.NDArray[np.floating]
-Mask = npt.NDArray[np.uint8] | npt.NDArray[np.bool_]
-Pixels = npt.NDArray[np.uint8]
 
 # Stand-ins that matplotlib can draw with; `_svg` puts the page's colours in their place.
 INK, MUTED, RULE, SHADE, ACCENT = ("#0100a1", "#0100a2", "#0100a3", "#0100a4", "#0100a5")
@@ -34,9 +26,6 @@ SERIES = ("#0200b1", "#0200b2", "#0200b3", "#0200b4", "#0200b5", "#0200b6")
 COLOUR_NAMES = {INK: "ink", MUTED: "muted", RULE: "rule", SHADE: "shade", ACCENT: "accent"} | {
     stand_in: str(index) for index, stand_in in enumerate(SERIES, start=1)
 }
-
-TRUE_COLOUR, PREDICTED_COLOUR = "#56b4e9", "#e69f00"
-"""Sky blue and orange of Okabe and Ito: apart for every kind of colour vision, and bright on grey."""
 
 DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.5, 1.5), (7, 2, 1.5, 2))
 LOG_FROM = 30.0
@@ -194,71 +183,6 @@ def roc_chart(
         axes.set_xlabel("false positive rate (1 − specificity)")
         axes.set_ylabel("true positive rate (sensitivity)")
         return _svg(figure, description)
-
-
-def overlay_png(
-    image: Plane, truth: Mask | None, predicted: Mask | None, *, channel: int = -1, side: int = 512
-) -> bytes:
-    """One slice with the true outlines (blue) and the predicted ones (orange, dashed) of every region.
-
-    Args:
-        image: (C, H, W) in [-1, 1].
-        truth: (R, H, W), above 0.5 inside; none: no outline.
-        predicted: (R, H, W), above 0.5 inside; none: no outline.
-        channel: which channel is shown, in grey.
-        side: width of the picture in pixels.
-    """
-    height, width = image.shape[-2:]
-    figure = Figure(figsize=(side / 100, side * height / width / 100), dpi=100)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    axes.imshow(grey(image[channel]), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    for masks, colour, line in ((truth, TRUE_COLOUR, "solid"), (predicted, PREDICTED_COLOUR, (0, (4, 2)))):
-        for mask in () if masks is None else masks:
-            for contour in outlines(mask):
-                axes.plot(contour[:, 0], contour[:, 1], color=colour, linestyle=line, linewidth=side / 300)
-    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-    stream = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(stream)
-    return stream.getvalue()
-
-
-def outlines(mask: Mask) -> list[npt.NDArray[np.float64]]:
-    """Closed outlines of a mask (H, W) as (N, 2) points x, y in pixels, 0 being the centre of the first pixel.
-
-    What touches the border is closed along it.
-    """
-    padded = np.pad(np.asarray(mask, np.float64), 1)
-    return [np.asarray(contour[:, ::-1] - 1, np.float64) for contour in find_contours(padded, 0.5)]
-
-
-def outline_path(mask: Mask) -> str:
-    """The outlines as an SVG path over a picture that spans (0, 0) to (W, H)."""
-    return "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in contour[:-1] + 0.5) + "Z" for contour in outlines(mask))
-
-
-def grey(plane: Plane, *, like: Plane | None = None) -> Pixels:
-    """A plane (H, W) in [-1, 1] as 8-bit grey, -1 black and the 99.8th percentile of `like` (of itself) white."""
-    white = max(float(np.percentile(plane if like is None else like, 99.8)), -0.9)
-    return np.asarray(np.clip((plane + 1) / (white + 1), 0, 1) * 255, np.uint8)
-
-
-def rgb(image: Plane) -> Pixels:
-    """A colour picture (3, H, W) in [-1, 1] as 8-bit (H, W, 3)."""
-    return np.asarray(np.clip((np.moveaxis(image, 0, -1) + 1) / 2, 0, 1) * 255, np.uint8)
-
-
-def heat(plane: Plane, low: float, high: float) -> Pixels:
-    """A plane (H, W) as 8-bit (H, W, 3), dark at `low` and bright at `high`."""
-    scaled = np.clip((plane - low) / max(high - low, 1e-9), 0, 1)
-    return np.asarray(mpl.colormaps["inferno"](scaled)[..., :3] * 255, np.uint8)
-
-
-def png(pixels: Pixels) -> bytes:
-    """8-bit pixels (H, W) or (H, W, 3) as a PNG."""
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG", optimize=True)
-    return stream.getvalue()
 
 
 def _canvas(

@@ -1,25 +1,76 @@
-"""A predicted case at a glance: its slice with the most lesion, outlined."""
+"""A predicted case at a glance: its slice with the most lesion, alone and outlined, on the scan's own grid."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
 from ganseg_dist.atomic import write_file
+from ganseg_dist.data.preprocess import picture_spacing, to_picture_axes
+from ganseg_dist.data.scan import Scan
+from ganseg_dist.drawing import REGION_COLOURS, outlines
 from ganseg_dist.inference.predictor import CasePrediction
-from ganseg_dist.report.figures import overlay_png
+from ganseg_dist.report.labels import modality_label, region_label
+
+PANEL_INCHES = 4.5
+MARGIN_INCHES = 0.3
+"""For the title above and the legend below."""
+DPI = 120
+WINDOW = (1.0, 99.5)
+"""Percentiles of the shown channel that are drawn black and white."""
 
 
-def write_overlay(file: Path, prediction: CasePrediction) -> Path:
-    """Write the slice with the most predicted lesion, every region outlined, as a PNG; returns its path.
+def write_overlay(file: Path, case: str, scan: Scan, prediction: CasePrediction, regions: tuple[str, ...]) -> Path:
+    """Write the axial slice with the most predicted lesion as a PNG; returns its path.
 
-    The last modality is shown. Where nothing is predicted it is the middle slice, without an outline.
+    Left the slice alone, right with every region's outline in its colour. The last modality is shown. Where
+    nothing is predicted it is the middle slice, without an outline.
 
     Raises GansegError when the file cannot be written.
     """
-    probability = prediction.on_prepared.probability
-    predicted = probability >= prediction.thresholds[:, None, None]
-    sizes = predicted[:, 0].sum(axis=(1, 2))
+    masks = np.stack([to_picture_axes(mask, scan.grid) for mask in prediction.regions])
+    volume = to_picture_axes(scan.image[-1], scan.grid)
+    sizes = masks.any(axis=0).sum(axis=(0, 1))
     shown = int(sizes.argmax()) if sizes.any() else len(sizes) // 2
-    picture = overlay_png(prediction.prepared.image[shown], None, predicted[shown])
-    write_file(file, lambda unfinished: unfinished.write_bytes(picture))
+    low, high = np.percentile(volume, WINDOW)
+    row, column, _ = picture_spacing(scan.grid)
+    tall = PANEL_INCHES * volume.shape[0] * row / (volume.shape[1] * column)
+    whole = tall + 2 * MARGIN_INCHES
+    figure = Figure(figsize=(2 * PANEL_INCHES, whole), dpi=DPI, facecolor="black")
+    slice_axes = [figure.add_axes((left, MARGIN_INCHES / whole, 0.5, tall / whole)) for left in (0.0, 0.5)]
+    for axes in slice_axes:
+        axes.imshow(volume[..., shown], cmap="gray", vmin=low, vmax=high, interpolation="nearest", aspect="auto")
+        axes.set_axis_off()
+    if scan.grid.affine is not None:
+        _mark_sides(slice_axes[0])
+    for region, mask in zip(regions, masks[..., shown], strict=True):
+        for contour in outlines(mask):
+            slice_axes[1].plot(contour[:, 0], contour[:, 1], color=REGION_COLOURS[region], linewidth=1.4)
+    slice_axes[1].set(xlim=slice_axes[0].get_xlim(), ylim=slice_axes[0].get_ylim())
+    title = f"{case}   {modality_label(scan.modalities[-1])}, slice {shown + 1} of {len(sizes)}"
+    figure.text(0.01, 0.985, title, color="white", va="top", fontsize=9)
+    figure.legend(
+        handles=[
+            Line2D([], [], color=REGION_COLOURS[region], label=f"{region_label(region, regions)}, predicted")
+            for region in regions
+        ],
+        loc="lower center",
+        ncols=len(regions),
+        frameon=False,
+        labelcolor="white",
+        fontsize=9,
+        borderpad=0,
+    )
+    write_file(file, lambda unfinished: FigureCanvasAgg(figure).print_png(str(unfinished)))
     return file
+
+
+def _mark_sides(axes: Axes) -> None:
+    """Letters of the patient's sides: picture axes have left on the left."""
+    for x, side, anchor in ((0.01, "L", "left"), (0.99, "R", "right")):
+        axes.text(x, 0.5, side, color="white", transform=axes.transAxes, ha=anchor, va="center", fontsize=9)

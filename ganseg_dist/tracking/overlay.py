@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 from skimage.segmentation import find_boundaries
+
+from ganseg_dist.drawing import REGION_COLOURS, Pixels, grey, heat
 
 ENLARGED = 2
 """Screen pixels per image pixel: outlines one screen pixel wide hide little of the image."""
 TITLE_HEIGHT = 18
-COLOURS = ((0, 220, 120), (255, 190, 0), (255, 80, 80))
+COLOURS = tuple(ImageColor.getrgb(colour) for colour in REGION_COLOURS.values())
 """Region outlines in order: whole tumour, core, enhancing."""
 DRAWN_ABOVE = 0.5
-
-Picture = npt.NDArray[np.uint8]
 
 
 def draw_examples(pictures: Mapping[str, npt.NDArray[Any]]) -> Image.Image:
@@ -37,20 +37,19 @@ def draw_examples(pictures: Mapping[str, npt.NDArray[Any]]) -> Image.Image:
         predicted = pictures["probability"] > DRAWN_ABOVE
         columns["prediction"] = [_outlined(*pair) for pair in zip(grey, predicted, strict=True)]
     if "anomaly" in pictures:
-        columns["anomaly"] = [_heat(anomaly[0]) for anomaly in pictures["anomaly"]]
+        columns["anomaly"] = [_enlarge(heat(np.nan_to_num(anomaly[0]), 0, 1)) for anomaly in pictures["anomaly"]]
     if "reconstruction" in pictures:
         columns["reconstruction"] = [_grey(image[-1]) for image in pictures["reconstruction"]]
     sheet = np.concatenate([np.concatenate(cells, axis=0) for cells in columns.values()], axis=1)
     return _titled(sheet, list(columns))
 
 
-def _grey(plane: npt.NDArray[Any]) -> Picture:
+def _grey(plane: npt.NDArray[Any]) -> Pixels:
     """(H, W) in [-1, 1] to enlarged (h, w, 3)."""
-    levels = (np.clip(np.nan_to_num(plane) * 0.5 + 0.5, 0, 1) * 255).round().astype(np.uint8)
-    return np.repeat(_enlarge(levels)[..., None], 3, axis=-1)
+    return np.repeat(_enlarge(grey(np.nan_to_num(plane)))[..., None], 3, axis=-1)
 
 
-def _outlined(grey: Picture, regions: npt.NDArray[np.bool_]) -> Picture:
+def _outlined(grey: Pixels, regions: npt.NDArray[np.bool_]) -> Pixels:
     """The regions' inner boundaries over the image; later regions lie inside earlier ones and are drawn on top."""
     drawn = grey.copy()
     for region, colour in zip(regions, COLOURS, strict=False):
@@ -58,17 +57,11 @@ def _outlined(grey: Picture, regions: npt.NDArray[np.bool_]) -> Picture:
     return drawn
 
 
-def _heat(plane: npt.NDArray[Any]) -> Picture:
-    """(H, W) in [0, 1] to black, red, yellow, white."""
-    ramps = [np.clip(np.nan_to_num(plane) * 3 - start, 0, 1) for start in range(3)]
-    return np.stack([_enlarge((ramp * 255).round().astype(np.uint8)) for ramp in ramps], axis=-1)
-
-
 def _enlarge(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return plane.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
 
 
-def _titled(sheet: Picture, titles: list[str]) -> Image.Image:
+def _titled(sheet: Pixels, titles: list[str]) -> Image.Image:
     height, width, _ = sheet.shape
     titled = Image.new("RGB", (width, height + TITLE_HEIGHT))
     titled.paste(Image.fromarray(sheet), (0, TITLE_HEIGHT))

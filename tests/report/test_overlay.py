@@ -5,51 +5,73 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image, ImageColor
 
+from ganseg_dist.data.scan import Grid, Scan
+from ganseg_dist.drawing import REGION_COLOURS
 from ganseg_dist.errors import GansegError
-from ganseg_dist.report.overlay import write_overlay
+from ganseg_dist.report.overlay import MARGIN_INCHES, PANEL_INCHES, write_overlay
+
+REGIONS = ("wt", "tc")
 
 
-def prediction(probability, threshold=0.5):
-    image = np.full((3, 1, 16, 16), -1, np.float32)
-    image[:, :, 4:12, 4:12] = np.array([0.0, 0.4, 0.8])[:, None, None, None]
-    return SimpleNamespace(
-        prepared=SimpleNamespace(image=image),
-        thresholds=np.array([threshold], np.float32),
-        on_prepared=SimpleNamespace(probability=np.asarray(probability, np.float32)),
+def drawn(file, masks, affine=None):
+    """The overlay of a scan of three slices of 16 x 20, brighter from slice to slice."""
+    image = np.zeros((1, 16, 20, 3), np.float32)
+    image[:, 4:12, 4:16] = np.array([100, 200, 300])
+    grid = Grid((16, 20, 3), affine)
+    return write_overlay(
+        file, "p1", Scan(("flair",), image, None, grid), SimpleNamespace(regions=masks.astype(bool)), REGIONS
     )
 
 
-def orange_pixels(file):
-    pixels = np.asarray(Image.open(io.BytesIO(file.read_bytes())).convert("RGB"), int)
-    return int((pixels[..., 0] > pixels[..., 2] + 60).sum())
+def pixels_of(file, region, *, half=1):
+    """How many pixels of the left (0) or right (1) panel have a region's own colour."""
+    picture = np.asarray(Image.open(io.BytesIO(file.read_bytes())).convert("RGB"), int)
+    margin = int(MARGIN_INCHES * 120)
+    panel = picture[margin:-margin, half * picture.shape[1] // 2 :][:, : picture.shape[1] // 2]
+    return int((np.abs(panel - ImageColor.getrgb(REGION_COLOURS[region])).max(axis=-1) < 40).sum())
 
 
-def test_the_slice_with_the_most_lesion_is_outlined_at_the_models_threshold(tmp_path):
-    probability = np.zeros((3, 1, 16, 16))
-    probability[0, 0, 5:7, 5:7] = 0.9
-    probability[2, 0, 4:11, 4:11] = 0.6
-    large = orange_pixels(write_overlay(tmp_path / "sub" / "a.png", prediction(probability)))
-    small = orange_pixels(write_overlay(tmp_path / "b.png", prediction(probability, 0.8)))
-    assert large > 2 * small > 0
+def masks(*boxes):
+    stack = np.zeros((2, 16, 20, 3))
+    for region, rows, columns, index in boxes:
+        stack[region, slice(*rows), slice(*columns), index] = 1
+    return stack
+
+
+def test_the_slice_with_the_most_lesion_is_shown_with_a_colour_a_region(tmp_path):
+    small = masks((0, (5, 7), (5, 7), 0))
+    large = small + masks((0, (4, 11), (4, 15), 2), (1, (6, 8), (6, 8), 2))
+    file = drawn(tmp_path / "sub" / "a.png", large)
+    assert pixels_of(file, "wt") > pixels_of(file, "tc") > 0
+    assert pixels_of(file, "wt") > 2 * pixels_of(drawn(tmp_path / "b.png", small), "wt") > 0
+    assert pixels_of(file, "wt", half=0) == pixels_of(file, "tc", half=0) == 0
+
+
+def test_nothing_predicted_is_the_middle_slice_without_outlines(tmp_path):
+    file = drawn(tmp_path / "a.png", masks())
+    assert pixels_of(file, "wt") == pixels_of(file, "tc") == 0
+
+
+def test_a_slice_has_the_shape_it_has_in_the_body(tmp_path):
+    """Voxels 2 mm along R and 1 mm along A: 16 x 2 mm wide, 20 x 1 mm high."""
+    picture = Image.open(drawn(tmp_path / "a.png", masks(), np.diag([2.0, 1.0, 3.0, 1.0])))
+    height = picture.height / 120 - 2 * MARGIN_INCHES
+    assert height / PANEL_INCHES == pytest.approx(20 / 32, abs=0.01)
 
 
 def test_a_full_disk_leaves_the_earlier_picture(tmp_path, monkeypatch):
-    file = write_overlay(tmp_path / "a.png", prediction(np.zeros((3, 1, 16, 16))))
+    file = drawn(tmp_path / "a.png", masks())
     earlier = file.read_bytes()
 
-    def half(path, content):
-        with path.open("wb") as stream:
-            stream.write(content[:20])
+    def half(canvas, path):
+        Path(path).write_bytes(b"half")
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(Path, "write_bytes", half)
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", half)
     with pytest.raises(GansegError, match=r"a\.png: cannot be written \(No space left on device\)"):
-        write_overlay(file, prediction(np.ones((3, 1, 16, 16))))
+        drawn(file, masks((0, (4, 11), (4, 15), 1)))
     assert file.read_bytes() == earlier
     assert list(tmp_path.iterdir()) == [file]
-
-
-def test_nothing_predicted_is_the_middle_slice_alone(tmp_path):
-    assert orange_pixels(write_overlay(tmp_path / "a.png", prediction(np.zeros((3, 1, 16, 16))))) == 0

@@ -3,6 +3,8 @@ import numpy as np
 from ganseg_dist.tracking.overlay import COLOURS, ENLARGED, TITLE_HEIGHT, draw_examples
 
 SIDE = 16
+WHITE = 255
+"""An even picture is as bright as its own window goes."""
 
 
 def examples() -> dict[str, np.ndarray]:
@@ -33,14 +35,14 @@ def test_columns_show_image_truth_prediction_anomaly_reconstruction():
     side = SIDE * ENLARGED
     assert sheet.shape == (TITLE_HEIGHT + 2 * side, 5 * side, 3)
     for row in range(2):
-        assert (cell(sheet, row, 0) == 128).all()
+        assert (cell(sheet, row, 0) == WHITE).all()
         truth = cell(sheet, row, 1)
         assert tuple(truth[8, 8]) == COLOURS[0]  # the corner of region 0 at 2x
         assert tuple(truth[12, 12]) == COLOURS[1]
-        assert tuple(truth[15, 15]) == (128, 128, 128)  # inside both, no line
-        assert tuple(truth[7, 8]) == (128, 128, 128)
+        assert tuple(truth[15, 15]) == (WHITE,) * 3  # inside both, no line
+        assert tuple(truth[7, 8]) == (WHITE,) * 3
         assert tuple(cell(sheet, row, 2)[4, 4]) == COLOURS[0]
-        assert (cell(sheet, row, 3) == 255).all()
+        assert cell(sheet, row, 3).min() > 150  # the brightest of the heat colours
         assert (cell(sheet, row, 4) == 255).all()
 
 
@@ -52,4 +54,4 @@ def test_a_system_without_a_gan_fills_fewer_columns():
 def test_nan_is_drawn_not_raised():
     pictures = examples()
     pictures["anomaly"][:] = np.nan
-    assert (cell(np.asarray(draw_examples(pictures)), 0, 3) == 0).all()
+    assert (cell(np.asarray(draw_examples(pictures)), 0, 3) < 5).all()
