@@ -36,6 +36,7 @@ class AugmentConfig(Frozen):
     flip: Fraction = 0.5
     """Probability of a left-right flip."""
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 17.0
+    """Rotation is drawn from [-rotation_degrees, rotation_degrees]."""
     scale: BelowOne = 0.15
     """Zoom is drawn from [1 - scale, 1 + scale]."""
     gain: BelowOne = 0.1
@@ -63,7 +64,9 @@ class DataConfig(Frozen):
     """Share of the tumour-free slices kept, drawn anew each epoch: a segmenter that never saw a
     healthy slice paints tumours on them. 0 drops all, as the GANet-Seg paper does."""
     validation_fraction: BelowOne = 0.15
+    """Share of the patients that choose epochs and thresholds."""
     test_fraction: BelowOne = 0.2
+    """Share of the patients that nothing is learnt or chosen from."""
     augment: AugmentConfig = AugmentConfig()
 
     @model_validator(mode="after")
@@ -81,10 +84,13 @@ class TrainConfig(Frozen):
     batch_size: Count = 80
     """Examples per step over all workers together."""
     learning_rate: Positive = 6e-5
+    """Adam's, at the first epoch."""
     learning_rate_power: NonNegative = 0.75
     """lr(e) = learning_rate * (1 - e / epochs) ** power."""
     betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
+    """Adam's decay of the gradient's mean and of its square's."""
     weight_decay: NonNegative = 1e-4
+    """Adam's: added to the gradient, as a share of the weights."""
     clip_norm: Positive | None = 10.0
     """Largest gradient norm of one network; none: no clipping."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -107,8 +113,11 @@ class HoleConfig(Frozen):
     """Random holes in healthy tissue that the generator learns to fill; sizes as a share of the slice's side."""
 
     count: Annotated[StrictInt, Field(ge=1, le=8)] = 2
+    """Holes a slice."""
     smallest_radius: Annotated[float, Field(gt=0, lt=0.5)] = 0.04
+    """Of a hole's outline, as a share of the slice's side."""
     largest_radius: Annotated[float, Field(gt=0, lt=0.5)] = 0.16
+    """The same, at most."""
     roughness: BelowOne = 0.3
     """Relative wobble of the outline; 0 is an ellipse."""
 
@@ -128,9 +137,13 @@ class GANetSegConfig(Frozen):
     gan: bool = True
     """False is the plain U-Net arm: the same segmenter and schedule without any GAN term."""
     widths: Widths = (64, 128, 256, 320)
+    """Channels of the segmenting U-Net's levels, finest first."""
     generator_widths: Widths = (64, 128, 256, 320)
+    """Channels of the inpainting U-Net's levels."""
     discriminator_widths: Widths = (64, 128, 256)
+    """Channels of the PatchGAN's levels; each halves the resolution."""
     healthy_epochs: Count = 30
+    """Epochs of pretraining on healthy tissue, at most."""
     healthy_patience: Count = 5
     """Epochs without a better hole reconstruction before pretraining stops."""
     healthy_learning_rate: Positive | None = None
@@ -150,13 +163,19 @@ class GANetSegConfig(Frozen):
     supervised_epochs: Annotated[StrictInt, Field(ge=0)] | None = None
     """Epochs of phase 1, cross-entropy and Dice alone; none: a third of train.epochs, as the paper's 10 of 30."""
     adversarial_weight: NonNegative = 0.1
+    """Share of the segmentation loss's gradient that the adversarial term is balanced to (Eqs. 9-10)."""
     size_weight: NonNegative = 0.1
+    """The same for the size term."""
     sparsity_weight: NonNegative = 0.01
+    """The same for the sparsity term."""
     balance_decay: BelowOne = 0.9
+    """How much of a term's earlier balance stays when gradients are read anew."""
     balance_clip: tuple[Positive, Positive] = (1e-3, 1e3)
+    """Smallest and largest factor that balancing gives a term."""
     score: Literal["mean", "min", "quantile"] = "quantile"
     """How patch realism becomes one score a slice."""
     score_quantile: Fraction = 0.05
+    """Which quantile of the patches' realism the score quantile takes; low finds small lesions."""
 
 
 class RunConfig(Frozen):
@@ -164,6 +183,7 @@ class RunConfig(Frozen):
 
     recipe: str
     seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0
+    """Of the split, the weights, the order of the data and every random transform."""
     data: DataConfig = DataConfig()
     system: GANetSegConfig = GANetSegConfig()
     train: TrainConfig = TrainConfig()

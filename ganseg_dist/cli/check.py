@@ -60,5 +60,7 @@ def check(
             f"regions {', '.join(cohort.regions) or 'none'}; "
             f"{len(found.errors)} errors, {warnings} warnings"
         )
+        if recipe is None:
+            show.err.print("note: what a recipe needs, such as skull-stripped scans, is checked with --recipe RECIPE")
     if found.errors:
         raise typer.Exit(1)

@@ -11,7 +11,7 @@ import click
 import typer
 
 from ganseg_dist import __version__
-from ganseg_dist.cli import calibrate, check, evaluate, export, phantom, predict, prepare, report, train
+from ganseg_dist.cli import calibrate, check, evaluate, export, phantom, predict, prepare, recipes, report, train
 from ganseg_dist.errors import GansegError
 
 INTERRUPTED = 130
@@ -39,11 +39,23 @@ app = typer.Typer(
 
     Exit codes: 0 done; 1 the data, the run or the machine needs attention; 2 wrong usage; 130 interrupted."""),
     no_args_is_help=True,
+    suggest_commands=False,  # click does
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
-for command in (phantom, check, prepare, train, calibrate, evaluate, predict, export, report):  # as they are met
+for command in (
+    phantom,
+    recipes,
+    check,
+    prepare,
+    train,
+    calibrate,
+    evaluate,
+    predict,
+    export,
+    report,
+):  # as they are met
     name = command.__name__.rsplit(".", 1)[-1]
     function = getattr(command, name)
     app.command(name, help=_paragraphs(function.__doc__))(function)
@@ -89,7 +101,7 @@ def main() -> None:
             raise
         _fail("memory: too little for this model; lower train.batch_size or data.size, or use a larger machine", 1)
     if code == INTERRUPTED:
-        _fail("interrupted; the same command, started again, goes on from what is finished", INTERRUPTED)
+        _fail("interrupted; nothing is left half written: start the same command again to finish", INTERRUPTED)
     sys.exit(code)
 
 

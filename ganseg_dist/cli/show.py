@@ -19,7 +19,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar; without a terminal, a line when it is done."""
+    """A progress bar; without a terminal, a line when it is done. What counts nothing is a line at once."""
     if not err.is_terminal:
         last = (0, 0)
 
@@ -28,7 +28,8 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
             last = (done, total)
 
         yield remember
-        err.print(f"{title}: {last[0]} of {last[1]}", markup=False)
+        if last[1]:
+            err.print(f"{title}: {last[0]} of {last[1]}", markup=False)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err) as progress:

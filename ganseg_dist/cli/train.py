@@ -19,8 +19,8 @@ def train(
     recipe: str | None = typer.Argument(
         None,
         metavar="[RECIPE]",
-        help="ganet_seg (the paper's size, for a GPU), ganet_seg_small (tens of minutes on a laptop) or "
-        "ganet_seg_debug (seconds; learns nothing useful).",
+        help="As ganseg recipes lists them: NAME is the paper's size, for a GPU; NAME_small takes tens of minutes on "
+        "a laptop; NAME_debug takes seconds and learns nothing useful.",
     ),
     data: Path | None = typer.Option(None, metavar="DATA", help=DATA_HELP),
     run_name: str | None = typer.Option(
@@ -56,7 +56,7 @@ def train(
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.errors import ConfigError
     from ganseg_dist.recipes import recipe as named
-    from ganseg_dist.runners.session import TrainingRequest, plan_training, resumed, train_session
+    from ganseg_dist.runners.session import TrainingRequest, plan_training, refuse_missing_gpu, resumed, train_session
     from ganseg_dist.tracking.progress import RichProgress
 
     if resume is not None:
@@ -88,6 +88,7 @@ def train(
         )
     request.name()  # a bad one is said before anything is read
     if dry_run:
+        refuse_missing_gpu(request)
         _describe(plan_training(request, bar=show.bar), request)
         return
     with closing(RichProgress(show.err)) as shown:

@@ -32,6 +32,7 @@ def model_card(
     lines += [
         "## Input and output",
         f"- Modalities, in order: {', '.join(config.data.modalities or ())}",
+        *([f"- Channels of a file, in order: {', '.join(data['channels'])}"] if data.get("channels") else []),
         f"- Regions: {', '.join(config.data.regions or ())}",
         f"- Slices of {config.data.size} x {config.data.size} pixels at {config.data.spacing_mm} mm or coarser",
         "",

@@ -62,7 +62,8 @@ def require_resources(*, workers: int, threads: int, gpus: bool) -> None:
     needed = {"CPU": workers * threads, **({"GPU": workers} if gpus else {})}
     for kind, amount in needed.items():
         if total.get(kind, 0) < amount:
+            mend = "leave out --gpus, or add GPU nodes" if kind == "GPU" else "lower train.threads, or add nodes"
             raise RunError(
-                f"--workers {workers}: needs {amount} {kind}s and the cluster has {total.get(kind, 0):g}; "
-                "ask for fewer workers, or lower train.threads"
+                f"--workers {workers}: needs {amount} {kind}(s) and the cluster has {total.get(kind, 0):g}; "
+                f"ask for fewer workers, {mend}"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import threading
@@ -130,15 +131,21 @@ def plan_training(request: TrainingRequest, *, mapper: Mapper = map_here, bar: B
     return Plan(config, found, cohort, healthy)
 
 
+def refuse_missing_gpu(request: TrainingRequest) -> None:
+    """Raises RunError when this machine is to train on a GPU and has none; a cluster answers for itself."""
+    if request.gpus and "RAY_ADDRESS" not in os.environ:
+        usable_device("cuda")
+
+
 def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar: Bar = no_bar) -> Run:
     """Train until the run is finished; interrupted and called again, it goes on."""
     started = time.monotonic()
-    if request.gpus and request.local:
-        usable_device("cuda")
     name = request.name()
+    refuse_missing_gpu(request)
     with ExitStack() as stack:
         if not request.local:
-            stack.enter_context(ray_cluster())
+            with bar("Starting Ray"):
+                stack.enter_context(ray_cluster())
         mapper = map_here if request.local else map_on_cluster
         plan = plan_training(request, mapper=mapper, bar=bar)
         run, split = open_run(
@@ -157,6 +164,9 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
         run.describe(status="training", mlflow=tracked.to_dict())
         tracker = shown or NullTracker()
         try:
+            if not request.local:
+                with bar(f"Starting {request.workers} Ray worker(s)"):
+                    pass
             checkpoint = _train(run, plan.config, prepared, request, tracked, tracker)
         except BaseException as error:
             with suppress(GansegError):  # a full disk has said enough

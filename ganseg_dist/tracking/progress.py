@@ -21,9 +21,9 @@ class RichProgress:
         self.console = console or Console(stderr=True)
         self.bar = Bar(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=16),
+            BarColumn(bar_width=16, table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[where]}"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
             TextColumn("left"),
             # On a narrow terminal the scores alone are folded.
             TextColumn("{task.fields[scores]}", table_column=Column()),

@@ -1,0 +1,42 @@
+import json
+
+import pytest
+
+from ganseg_dist.cli.recipes import FIXED
+from ganseg_dist.config import RunConfig
+from ganseg_dist.recipes import RECIPES, recipe
+
+
+def test_every_recipe_is_listed_with_its_purpose(ganseg):
+    lines = ganseg("recipes").out.splitlines()
+    assert [line.split()[0] for line in lines] == list(RECIPES)
+    assert all(len(line.split()) > 4 for line in lines)
+    assert json.loads(ganseg("recipes", "--json").out) == list(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_field_is_shown_with_its_value_and_meaning(ganseg, name):
+    def leaves(node, prefix=""):
+        for key, value in node.items():
+            if isinstance(value, dict):
+                yield from leaves(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+    shown = {line.split()[0]: line for line in ganseg("recipes", name).out.splitlines()}
+    wanted = dict(leaves(recipe(name).model_dump(mode="json")))
+    assert set(shown) == set(wanted) - set(FIXED)
+    for field, line in shown.items():
+        value, meaning = line.removeprefix(field).strip(), json.dumps(wanted[field])
+        assert value.startswith(meaning), field
+        assert len(value.removeprefix(meaning).split()) >= 3, f"{field} has no docstring"
+
+
+def test_json_is_a_config(ganseg):
+    assert RunConfig.from_json(ganseg("recipes", "ganet_seg_debug", "--json").out) == recipe("ganet_seg_debug")
+
+
+def test_an_unknown_recipe_is_one_line(ganseg):
+    said = ganseg("recipes", "ganet_seg_smal")
+    assert said.code != 0
+    assert said.errors == ["error: ganet_seg_smal: no such recipe; did you mean ganet_seg_small?"]
