@@ -57,6 +57,7 @@ def train(
     from ganseg_dist.errors import ConfigError
     from ganseg_dist.recipes import recipe as named
     from ganseg_dist.runners.session import TrainingRequest, plan_training, refuse_missing_gpu, resumed, train_session
+    from ganseg_dist.runs import named_run
     from ganseg_dist.tracking.progress import RichProgress
 
     if resume is not None:
@@ -91,8 +92,11 @@ def train(
         refuse_missing_gpu(request)
         _describe(plan_training(request, bar=show.bar), request)
         return
+    was_finished = named_run(request.name()).finished
     with closing(RichProgress(show.err)) as shown:
         run = train_session(request, shown=shown, bar=show.bar)
+    if was_finished:
+        show.err.print(f"note: {run.name} was finished before and nothing was trained; a new run needs another name")
     typer.echo(f"finished: {run.folder}")
     typer.echo(f"next: ganseg calibrate {run.name}, then: ganseg evaluate {run.name} --data {request.data}")
 
@@ -108,6 +112,8 @@ def _describe(plan: Plan, request: TrainingRequest) -> None:
     typer.echo(config.to_json())
     place = f"on Ray, {request.workers} worker(s)" if not request.local else "in this process"
     begins = "goes on with" if (run.folder / "run.json").exists() else "begins"
+    if run.finished:
+        begins = "has nothing left to do:"
     warnings = len(plan.found.findings) - len(plan.found.errors)
     left_out = len(plan.found.cohort.cases) - len(cohort.cases)
     lines = {

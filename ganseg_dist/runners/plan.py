@@ -108,13 +108,13 @@ def by_part(cohort: Cohort, split: Split, folders: dict[str, Path]) -> dict[str,
 
 
 def planned_run(name: str, config: RunConfig, learnt_from: dict[str, Any], cohort: Cohort) -> tuple[Run, Split]:
-    """The run that this name, config and data would begin, or go on with; nothing is written.
+    """The run that this name, config and data would begin, go on with or have finished; nothing is written.
 
     Args:
         learnt_from: `Plan.fingerprint`.
 
-    Raises RunError when the name stands for another config, other data or a finished run, and DataError when
-    there are too few patients to split.
+    Raises RunError when the name stands for another config or other data, and DataError when there are too few
+    patients to split.
     """
     run = named_run(name)
     if not (run.folder / "run.json").exists():
@@ -122,8 +122,6 @@ def planned_run(name: str, config: RunConfig, learnt_from: dict[str, Any], cohor
         return run, split_by_patient(
             cohort, validation=fractions.validation_fraction, test=fractions.test_fraction, seed=config.seed
         )
-    if run.finished:
-        raise RunError(f"{name}: is finished; choose another --run-name, or see it with: ganseg report {name}")
     if run.config() != config:
         raise RunError(
             f"{name}: was started with another config ({_first_difference(run.config(), config)}); "

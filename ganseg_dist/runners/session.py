@@ -138,7 +138,7 @@ def refuse_missing_gpu(request: TrainingRequest) -> None:
 
 
 def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar: Bar = no_bar) -> Run:
-    """Train until the run is finished; interrupted and called again, it goes on."""
+    """Train until the run is finished; interrupted and called again, it goes on. A finished run is left as it is."""
     started = time.monotonic()
     name = request.name()
     refuse_missing_gpu(request)
@@ -158,6 +158,8 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
             device="cuda" if request.gpus else "cpu",
         )
         stack.enter_context(only_trainer(run))
+        if run.finished:
+            return run
         earlier = float(run.description().get("seconds") or 0.0)
         prepared = _prepare(plan, split, mapper, bar)
         tracked = open_tracking(run)

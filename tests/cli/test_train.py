@@ -73,7 +73,12 @@ def test_interrupted_and_started_again_it_goes_on(train, ganseg, interrupt, monk
     assert run.finished
     assert_refused(ganseg("train", "--resume", "once"), 1, "once: is finished already")
     before = snapshot(run.folder)
-    assert_refused(train("--run-name", "once"), 1, "once: is finished; choose another --run-name")
+    again = train("--run-name", "once")
+    assert again.code == 0, again.err
+    assert "once was finished before and nothing was trained" in again.err
+    assert_refused(
+        train("--run-name", "once", "--set", "seed=3"), 1, "once: was started with another config (seed was 0, is 3)"
+    )
     assert snapshot(run.folder) == before
 
 
