@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import errno
 import glob
+import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,9 @@ from ganseg_dist.errors import GansegError
 
 def refused(path: Path, error: OSError) -> GansegError:
     """What to raise when the disk refuses a file or folder."""
-    return GansegError(f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder")
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    mend = "free space" if full else "mend its permissions"
+    return GansegError(f"{path}: cannot be written ({error.strerror or error}); {mend} or choose another folder")
 
 
 def write_file(path: Path, save: Callable[[Path], object]) -> None:
@@ -46,6 +51,15 @@ def write_file(path: Path, save: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Replace a file's text. Raises GansegError naming the file when the disk refuses."""
     write_file(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Replace a CSV file; columns in the order in which they first appear, empty where a row has none."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -145,3 +145,13 @@ def test_the_full_recipe_has_the_papers_figures():
 def test_configs_load_without_torch():
     code = "import sys, ganseg_dist.recipes; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_none_is_nothing_where_a_field_holds_no_word():
+    assert override(recipe("ganet_seg"), {"train.clip_norm": "none"}).train.clip_norm is None
+    assert override(recipe("gan_detector"), {"system.augmentation": "none"}).system.augmentation == "none"
+
+
+def test_a_word_where_a_list_belongs_is_told_the_form():
+    with pytest.raises(ConfigError, match=r'^data.modalities: is a list; write it as \["a", "b"\] \(got .t9.\)$'):
+        override(recipe("ganet_seg"), {"data.modalities": "t9"})

@@ -43,6 +43,9 @@ def calibrate(
     save_thresholds(found.model, thresholds)
     log_calibration(found)
     for region, chosen in best.items():
-        typer.echo(f"{region}: threshold {chosen.threshold:.2f}, validation Dice {chosen.dice:.3f} (n {chosen.n})")
+        typer.echo(
+            f"{region}: threshold {chosen.threshold:.2f}, validation Dice {chosen.dice:.3f} "
+            f"(n {chosen.n} with the region)"
+        )
     if thresholds.realism is not None:
         typer.echo(f"slice realism: abnormal below {thresholds.realism:.3f}")

@@ -47,6 +47,7 @@ def check(
             "sites": sorted({case.site for case in cohort.cases}),
             "modalities": list(cohort.modalities),
             "regions": list(cohort.regions),
+            "classes": list(cohort.classes),
             "findings": [finding.to_dict() for finding in found.findings],
         }
         typer.echo(json.dumps(summary, indent=1))
@@ -54,12 +55,14 @@ def check(
         for finding in found.findings:
             typer.echo(finding.line())
         sites = len({case.site for case in cohort.cases})
-        typer.echo(
-            f"{cohort.layout}: {len(cohort.cases)} cases, {len(cohort.patients)} patients, {sites} sites; "
-            f"modalities {', '.join(cohort.modalities) or 'none shared'}; "
-            f"regions {', '.join(cohort.regions) or 'none'}; "
-            f"{len(found.errors)} errors, {warnings} warnings"
-        )
+        told = [
+            f"{cohort.layout}: {len(cohort.cases)} cases, {len(cohort.patients)} patients, {sites} sites",
+            f"modalities {', '.join(cohort.modalities) or 'none shared'}",
+            f"regions {', '.join(cohort.regions) or 'none'}",
+            *([f"classes {', '.join(cohort.classes)}"] if cohort.classes else []),
+            f"{len(found.errors)} errors, {warnings} warnings",
+        ]
+        typer.echo("; ".join(told))
         if recipe is None:
             show.err.print("note: what a recipe needs, such as skull-stripped scans, is checked with --recipe RECIPE")
     if found.errors:

@@ -10,7 +10,8 @@ import typer
 
 from ganseg_dist.cli import show
 from ganseg_dist.cli.words import LAYOUT_HELP, RUN_HELP
-from ganseg_dist.config import GANetSegConfig, RunConfig
+from ganseg_dist.config import RunConfig
+from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON
 
 if TYPE_CHECKING:
     from ganseg_dist.runs import Run
@@ -38,6 +39,7 @@ def evaluate(
 
     Replaces RUN/evaluation/PART: cases.csv, summary.json, thresholds.csv and a gallery for ganseg report.
     """
+    from ganseg_dist.cli.classes import evaluate_classes
     from ganseg_dist.cli.models import cases_of_part, finished_run, refuse_leak
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.errors import ConfigError
@@ -51,6 +53,11 @@ def evaluate(
         raise ConfigError(f"--part {part}: expected test, validation or all")
     found = finished_run(run)
     cohort = read_cohort(data, layout)
+    if found.config().system.task == "classification":
+        if beside:
+            raise ConfigError("--beside: classifiers are compared by ganseg experiment; leave it out")
+        evaluate_classes(found, Predictor.load(found.model, "cuda" if gpu else "cpu"), cohort, part)
+        return
     cases = cases_of_part(found, cohort, part)
     device = "cuda" if gpu else "cpu"
     predictor = Predictor.load(found.model, device)
@@ -71,7 +78,7 @@ def evaluate(
     if not predictor.thresholds.calibrated_on:
         show.err.print(f"note: {found.name} is at its default thresholds; choose them first with: ganseg calibrate")
     summary = save_evaluation(found.evaluation(part), result, predictor)
-    log_evaluation(found, part, summary)
+    log_evaluation(found, part, summary["rows"][0]["scores"])
     _print(summary)
     typer.echo(f"written: {found.evaluation(part)}")
 
@@ -83,13 +90,13 @@ def _plain_arms(run: Run) -> list[Run]:
 
     if not run.config().system.gan:
         return []
-    cases, split, control = run.read("data.json")["cases"], run.split(), _control(run.config())
+    cases, split, control = run.read("data.json")["cases"], run.split(), _controlled(run)
     for other in all_runs():
         with suppress(RunError):  # a run that is damaged is no comparison
             if (
                 other.finished
                 and not other.config().system.gan
-                and _control(other.config()) == control
+                and _controlled(other) == control
                 and other.split() == split
                 and other.read("data.json")["cases"] == cases
             ):
@@ -97,10 +104,10 @@ def _plain_arms(run: Run) -> list[Run]:
     return []
 
 
-def _control(config: RunConfig) -> RunConfig:
-    """The config of the plain arm: what only the GAN heeds is left out of the comparison."""
-    plain = GANetSegConfig(gan=False, widths=config.system.widths, reading=config.system.reading)
-    return config.model_copy(update={"system": plain})
+def _controlled(run: Run) -> RunConfig:
+    """The config of the run's control arm."""
+    config = run.config()
+    return config.model_copy(update={"system": config.system.control()})
 
 
 def _print(summary: dict[str, Any]) -> None:
@@ -118,6 +125,8 @@ def _print(summary: dict[str, Any]) -> None:
     for pair in summary["paired"]:
         difference = pair["difference"]
         verdict = "" if difference["low"] > 0 or difference["high"] < 0 else "; no difference beyond its interval"
+        if difference["n"] < FEWEST_FOR_WILCOXON:
+            verdict = "; too few patients to tell"
         typer.echo(
             f"{pair['a']} less {pair['b']}, {pair['score']}: {difference['mean']:+.3f} "
             f"[{difference['low']:+.3f}, {difference['high']:+.3f}], n {difference['n']}{verdict}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import inspect
 import os
 import sys
 
@@ -11,21 +10,30 @@ import click
 import typer
 
 from ganseg_dist import __version__
-from ganseg_dist.cli import calibrate, check, evaluate, export, phantom, predict, prepare, recipes, report, train
+from ganseg_dist.cli import (
+    calibrate,
+    check,
+    evaluate,
+    experiment,
+    export,
+    phantom,
+    predict,
+    prepare,
+    recipes,
+    report,
+    synthesize,
+    train,
+)
+from ganseg_dist.cli.words import paragraphs
 from ganseg_dist.errors import GansegError
 
 INTERRUPTED = 130
 REFUSED_WRITES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 
-def _paragraphs(text: str) -> str:
-    """Each paragraph as one line, for the terminal to wrap at its own width."""
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text).split("\n\n"))
-
-
 app = typer.Typer(
     name="ganseg",
-    help=_paragraphs("""GAN-assisted segmentation of tumours in medical images.
+    help=paragraphs("""GAN-assisted segmentation of tumours in medical images.
 
     A first run, on synthetic images:
 
@@ -53,12 +61,14 @@ for command in (
     calibrate,
     evaluate,
     predict,
+    synthesize,
     export,
     report,
 ):  # as they are met
     name = command.__name__.rsplit(".", 1)[-1]
     function = getattr(command, name)
-    app.command(name, help=_paragraphs(function.__doc__))(function)
+    app.command(name, help=paragraphs(function.__doc__))(function)
+app.add_typer(experiment.experiment, name="experiment")
 
 
 def _version(asked: bool) -> None:

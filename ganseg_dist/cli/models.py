@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ganseg_dist.cli import show
+from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Case, Cohort
-from ganseg_dist.data.store import content_hash
+from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
+from ganseg_dist.data.store import content_hash, prepare_case
 from ganseg_dist.errors import DataError, RunError
 from ganseg_dist.inference.model_folder import is_model_folder
+from ganseg_dist.runners.prepare import store_root
 from ganseg_dist.runs import Run, find_run
 
 
@@ -29,7 +33,7 @@ def finished_run(reference: str) -> Run:
 
 
 def cases_of_part(run: Run, cohort: Cohort, part: str) -> tuple[Case, ...]:
-    """The cohort's cases of one part of the run's split, with a mask.
+    """The cohort's cases of one part of the run's split, with a mask, or for a classifier with a class.
 
     Raises DataError when there are none: a cohort of strangers is scored with part "all". Also when a case has
     other images than the case of the same name that the run knows.
@@ -38,16 +42,18 @@ def cases_of_part(run: Run, cohort: Cohort, part: str) -> tuple[Case, ...]:
         cases = cohort.cases
         refuse_leak(run, cases)
     else:
-        known = {case["id"] for case in run.read("data.json")["cases"]}  # less what was excluded from it
-        cases = tuple(case for case in cohort.of_patients(getattr(run.split(), part)) if case.id in known)
+        listed = {case["id"] for case in run.read("data.json")["cases"]}  # less what was excluded from it
+        cases = tuple(case for case in cohort.of_patients(getattr(run.split(), part)) if case.id in listed)
         _refuse_strangers(run, cases, cohort)
-    masked = tuple(case for case in cases if case.mask is not None)
-    if not masked:
+    config = run.config()
+    classes = config.data.classes or () if config.system.task == "classification" else ()
+    known = tuple(case for case in cases if case.mask is not None or case.class_name in classes)
+    if not known:
         raise DataError(
-            f"{cohort.root}: holds no case with a mask of {run.name}'s {part} patients; "
+            f"{cohort.root}: holds no case with a {'class' if classes else 'mask'} of {run.name}'s {part} patients; "
             "give the data it was trained on, or evaluate another cohort with --part all"
         )
-    return masked
+    return known
 
 
 def refuse_leak(run: Run, cases: Sequence[Case]) -> None:
@@ -74,3 +80,16 @@ def _refuse_strangers(run: Run, cases: Sequence[Case], cohort: Cohort) -> None:
                 f"{cohort.root}: {case.id} has other images or another mask than when {run.name} was trained; "
                 "give that data, or evaluate another cohort with --part all"
             )
+
+
+def prepared_slices(cases: Sequence[Case], config: RunConfig, title: str) -> SliceSet:
+    """The cases' slices, from the store where they are prepared already."""
+    folders = []
+    with show.bar(title) as advance:
+        for index, case in enumerate(cases):
+            folders.append(prepare_case(store_root(), case, config.data, content_hash(case)))
+            advance(index + 1, len(cases))
+    data = config.data
+    return SliceSet.open(
+        folders, (*(data.modalities or ()), *data.made_channels), data.regions or (), data.classes or LESION_CLASSES
+    )

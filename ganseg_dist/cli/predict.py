@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import typer
 
 from ganseg_dist.cli import show
 from ganseg_dist.cli.words import LAYOUT_HELP
+
+MOST_FILES_NAMED = 20
+"""Of one folder; of more only their number is told."""
 
 
 def predict(
@@ -30,13 +34,15 @@ def predict(
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP.replace("DATA", "INPUT")),
     gpu: bool = typer.Option(False, "--gpu", help="Predict on a GPU."),
 ) -> None:
-    """Segment new images.
+    """Segment or classify new images.
 
     NIfTI gives CASE_mask.nii.gz with the source's affine, header and shape, in its label values; pictures give PNG
-    of their size. A file's channels are in the order of the files the model learnt from; where those had one
-    channel each, in the order of the modalities on the model card. Images need no mask; one that is there is not
-    read. A case that cannot be read is named and left out; the exit code is then 1.
+    of their size; a classifier writes DIR/classes.csv, a line a slice. A file's channels are in the order of the
+    files the model learnt from; where those had one channel each, in the order of the modalities on the model card.
+    Images need no mask; one that is there is not read. A case that cannot be read is named and left out; the exit
+    code is then 1.
     """
+    from ganseg_dist.cli.classes import predict_classes
     from ganseg_dist.cli.models import model_folder
     from ganseg_dist.data.scan import load_scan
     from ganseg_dist.errors import ConfigError, DataError
@@ -46,9 +52,14 @@ def predict(
     from ganseg_dist.report.overlay import write_overlay
 
     predictor = Predictor.load(model_folder(run), "cuda" if gpu else "cpu")
-    if (anomaly or reconstruction) and not predictor.config.system.gan:
+    if (anomaly or reconstruction) and not predictor.config.system.gan and predictor.config.system.name == "ganet_seg":
         raise ConfigError(f"--anomaly, --reconstruction: {run} is a plain U-Net; they need a model with a GAN")
     cases = read_inputs(source, predictor.modalities, layout, predictor.channels)
+    if predictor.config.system.task == "classification":
+        if probability or overlays:
+            raise ConfigError(f"--probability, --overlays: {run} is a classifier; its probabilities are in classes.csv")
+        _report_problems(predict_classes(predictor, cases, out))
+        return
     extras = Extras(probability, anomaly, reconstruction)
     failed: list[str] = []
     written: list[Path] = []
@@ -64,9 +75,25 @@ def predict(
             except DataError as error:
                 failed.append(str(error))
             advance(index + 1, len(cases))
-    for file in written:
-        typer.echo(str(file))
-    for problem in failed:
-        typer.echo(f"error: {problem}", err=True)
+    for line in _told(written):
+        typer.echo(line)
     if failed:
+        typer.echo(f"{len(failed)} of {len(cases)} cases left out", err=True)
+    _report_problems(failed)
+
+
+def _told(files: list[Path]) -> list[str]:
+    """One line a file; a folder of many pictures is one line."""
+    by_folder = Counter(file.parent for file in files)
+    lines = [
+        str(file) if by_folder[file.parent] <= MOST_FILES_NAMED else f"{file.parent}: {by_folder[file.parent]} files"
+        for file in files
+    ]
+    return list(dict.fromkeys(lines))
+
+
+def _report_problems(problems: list[str]) -> None:
+    for problem in problems:
+        typer.echo(f"error: {problem}", err=True)
+    if problems:
         raise typer.Exit(1)

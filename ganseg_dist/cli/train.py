@@ -39,7 +39,9 @@ def train(
     ),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
     resume: str | None = typer.Option(
-        None, metavar="RUN", help="Go on with an unfinished run, as it was started; takes no other option."
+        None,
+        metavar="RUN",
+        help="Go on with an unfinished run, as it was started; takes nothing beside it but --dry-run.",
     ),
 ) -> None:
     """Train a recipe on a cohort.

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+
 DATA_HELP = "The cohort: a folder as BraTS, Decathlon, nnU-Net or kaggle_3m lay it out, or a CSV manifest."
 LAYOUT_HELP = "Read DATA as brats, decathlon, kaggle_lgg or manifest; recognised when not given."
 RUN_HELP = "A run's name, its folder or its MLflow id."
 SET_HELP = "A field of the config, as in train.epochs=5; repeatable. ganseg recipes RECIPE lists them."
+
+
+def paragraphs(text: str) -> str:
+    """Each paragraph as one line, for the terminal to wrap at its own width."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text).split("\n\n"))

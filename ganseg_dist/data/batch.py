@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ class Batch:
     """(B, R, H, W) float32 in {0, 1}; R is 0 where no mask is known."""
     case: Tensor
     """(B,) int64, index of each example's case."""
+    label: Tensor
+    """(B,) int64, index of each example's class; -1 where it is not known."""
     draws: Mapping[str, Tensor] = field(default_factory=dict)
     """Random parameters, (B, ...) each, keyed by seed, epoch and example."""
 
@@ -40,9 +42,10 @@ class Batch:
         if channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
         draws = {name: move(value) for name, value in self.draws.items()}
-        return replace(self, image=image, regions=move(self.regions), case=move(self.case), draws=draws)
+        return Batch(image, move(self.regions), move(self.case), move(self.label), draws)
 
     def pin(self) -> Batch:
         """The batch in page-locked memory."""
         draws = {name: value.pin_memory() for name, value in self.draws.items()}
-        return Batch(self.image.pin_memory(), self.regions.pin_memory(), self.case.pin_memory(), draws)
+        image, regions, case, label = (part.pin_memory() for part in (self.image, self.regions, self.case, self.label))
+        return Batch(image, regions, case, label, draws)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,6 +13,12 @@ from ganseg_dist.errors import DataError
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 """The names readers translate to, in the order channels are stacked; a manifest may add others."""
+
+COLOURS = ("red", "green", "blue")
+"""The modalities of a picture in colour."""
+
+GREY = "grey"
+"""The modality of a picture in shades of grey: of what, its layout does not say."""
 
 UNKNOWN_SITE = "unknown"
 
@@ -32,6 +38,9 @@ class Source:
     files: tuple[Path, ...]
     channel: int | None = None
     """Which channel of multi-channel files; none: they have one."""
+    reads: Literal["luminance", "not black", "colour code"] | None = None
+    """What is read of a picture's colours where no channel is named: how bright they look; 1 where there is any;
+    or 0xRRGGBB, which tells a mask's structures apart. None: the values as stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,12 @@ class Case:
     """Label values in the mask file to ours. A binary picture mask may write 255 for 1."""
     regions: tuple[str, ...] = BINARY_REGIONS
     """The regions these labels can tell apart."""
+    class_name: str | None = None
+    """What the whole image is, where the layout says so, such as glioma."""
+    part: Literal["train", "test"] | None = None
+    """The part that the data set's authors put it in, where they did."""
+    patient_known: bool = True
+    """False where `patient` is the case's own name for want of a better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +84,8 @@ class Cohort:
         if not self.cases:
             return ()
         shared = set.intersection(*(set(case.images) for case in self.cases))
-        return (*(m for m in MODALITIES if m in shared), *sorted(shared - set(MODALITIES)))
+        canonical = (*MODALITIES, *COLOURS)
+        return (*(m for m in canonical if m in shared), *sorted(shared - set(canonical)))
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -78,6 +94,11 @@ class Cohort:
         if not masked:
             return ()
         return tuple(region for region in BRATS_REGIONS if all(region in regions for regions in masked))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the images' classes, sorted; empty where the layout names none."""
+        return tuple(sorted({case.class_name for case in self.cases if case.class_name is not None}))
 
     def without(self, case_ids: Iterable[str]) -> Cohort:
         """The cohort less these cases."""
@@ -119,25 +140,42 @@ class Split:
 
 
 def split_by_patient(cohort: Cohort, *, validation: float, test: float, seed: int) -> Split:
-    """Draw validation and test patients, each part spread over the sites.
+    """Draw validation and test patients, each part spread over the sites, and over the classes where they are known.
 
     Patients are shuffled within their site and dealt out so that after every patient the parts' sizes are
     as near as they can be to their fractions, site after site: a part smaller than the number of sites
-    still takes its patients from different ones.
+    still takes its patients from different ones. With classes this is done class by class (`_dealt_by_class`).
+
+    Where the data set's authors named test cases, their patients are the test patients whatever `test` is, and
+    `validation` is a share of the others.
 
     Raises DataError when a part with a fraction above 0 would stay empty.
     """
-    home = {case.patient: case.site for case in sorted(cohort.cases, key=lambda case: (case.patient, case.site))}
-    by_site: dict[str, list[str]] = {}
-    for patient, site in home.items():  # a patient seen at two sites counts at one
-        by_site.setdefault(site, []).append(patient)
+    named = {case.patient for case in cohort.cases if case.part == "test"}
     fractions = {"train": 1 - validation - test, "validation": validation, "test": test}
-    parts: dict[str, list[str]] = {name: [] for name in fractions}
+    if named:
+        fractions = {"train": 1 - validation, "validation": validation, "test": 0.0}
+    home = {case.patient: case.site for case in sorted(cohort.cases, key=lambda case: (case.patient, case.site))}
+    drawn = {patient: site for patient, site in home.items() if patient not in named}
     rng = np.random.default_rng(seed)
+    parts = _dealt_by_class(cohort, drawn, fractions, rng) if cohort.classes else _dealt(drawn, fractions, rng)
+    parts["test"] += sorted(named)
+    for name, fraction in fractions.items():
+        if fraction > 0 and not parts[name]:
+            raise DataError(
+                f"{cohort.root}: {len(cohort.patients)} patients leave none for {name}; "
+                f"add patients or lower data.validation_fraction and data.test_fraction"
+            )
+    return Split(*(tuple(sorted(parts[name])) for name in ("train", "validation", "test")))
+
+
+def _dealt(home: Mapping[str, str], fractions: Mapping[str, float], rng: np.random.Generator) -> dict[str, list[str]]:
+    """Patients, given with their sites, by part."""
+    parts: dict[str, list[str]] = {name: [] for name in fractions}
     dealt = 0
-    for site in sorted(by_site):
+    for patients in _by_site(home).values():
         here = dict.fromkeys(parts, 0)
-        for patient in rng.permutation(sorted(by_site[site])):
+        for patient in rng.permutation(patients):
             dealt += 1
             due = {
                 name: (fraction * dealt - len(parts[name])) - here[name] * 1e-3
@@ -147,10 +185,52 @@ def split_by_patient(cohort: Cohort, *, validation: float, test: float, seed: in
             chosen = max(due, key=lambda name: due[name])
             parts[chosen].append(str(patient))
             here[chosen] += 1
-    for name, fraction in fractions.items():
-        if fraction > 0 and not parts[name]:
-            raise DataError(
-                f"{cohort.root}: {len(cohort.patients)} patients leave none for {name}; "
-                f"add patients or lower data.validation_fraction and data.test_fraction"
-            )
-    return Split(*(tuple(sorted(parts[name])) for name in ("train", "validation", "test")))
+    return parts
+
+
+def _dealt_by_class(
+    cohort: Cohort, home: Mapping[str, str], fractions: Mapping[str, float], rng: np.random.Generator
+) -> dict[str, list[str]]:
+    """Patients by part, the rarest class first, as a patient of several classes counts for each of them.
+
+    A class with as many patients as there are parts has at least one in each part: see `_quotas`.
+    """
+    members: dict[str, set[str]] = {name: set() for name in cohort.classes}
+    for case in cohort.cases:
+        if case.class_name is not None and case.patient in home:
+            members[case.class_name].add(case.patient)
+    classless = set(home).difference(*members.values())
+    parts: dict[str, list[str]] = {name: [] for name in fractions}
+    for group in (*sorted(members.values(), key=lambda patients: (len(patients), sorted(patients))), classless):
+        placed = {name: len(group.intersection(part)) for name, part in parts.items()}
+        left = {patient: home[patient] for patient in sorted(group.difference(*parts.values()))}
+        owed = {name: max(quota - placed[name], 0) for name, quota in _quotas(len(group), fractions).items()}
+        given = dict.fromkeys(owed, 0)
+        shuffled = [str(patient) for patients in _by_site(left).values() for patient in rng.permutation(patients)]
+        for number, patient in enumerate(shuffled, start=1):
+            due = {name: number * owed[name] / sum(owed.values()) - given[name] for name in owed}
+            chosen = max(due, key=lambda name: (due[name], -len(parts[name]) / fractions[name]))
+            parts[chosen].append(patient)
+            given[chosen] += 1
+    return parts
+
+
+def _quotas(patients: int, fractions: Mapping[str, float]) -> dict[str, int]:
+    """How many of a class's patients each part with a fraction takes, at least one each; training the rest.
+
+    Of a class with fewer patients than parts, training has the first, test the second.
+    """
+    wanted = [name for name in ("test", "validation") if fractions[name] > 0]
+    quotas = {"train": patients}
+    for name in wanted:
+        quotas[name] = min(max(round(fractions[name] * patients), 1), quotas["train"] - 1) if quotas["train"] > 1 else 0
+        quotas["train"] -= quotas[name]
+    return quotas
+
+
+def _by_site(home: Mapping[str, str]) -> dict[str, list[str]]:
+    """Sorted patients of each site, sites in name order; a patient seen at two sites counts at one."""
+    sites: dict[str, list[str]] = {}
+    for patient, site in home.items():
+        sites.setdefault(site, []).append(patient)
+    return {site: sorted(sites[site]) for site in sorted(sites)}

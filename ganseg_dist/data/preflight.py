@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from ganseg_dist.data.alignment import better_moves
-from ganseg_dist.data.cohort import Case, Cohort, Source
+from ganseg_dist.data.cohort import COLOURS, GREY, Case, Cohort, Source
 from ganseg_dist.data.foreground import Mask, foreground, is_skull_stripped
 from ganseg_dist.data.scan import (
     Flaw,
     Grid,
     Volume,
     grid_flaw,
+    is_image,
+    is_lossy,
+    is_nifti,
     label_flaw,
     load_volume,
     reason,
     reference_grid,
+    shows_colour,
     translate_labels,
     voxel_flaw,
 )
@@ -31,6 +36,9 @@ from ganseg_dist.errors import DataError
 Severity = Literal["error", "warning"]
 
 STRIPPERS = "HD-BET or SynthStrip"
+
+MOST_MASK_LEVELS = 64
+"""Grey levels of a drawn mask, structures and all; one that was blurred or once a JPEG has more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,9 @@ class CaseReport:
     digests: Mapping[str, str] = field(default_factory=dict)
     """Modality to a hash of its shape and voxels; constant volumes have none."""
     skull_stripped: bool | None = None
-    """None where no modality could be used."""
+    """None where no modality could be used, or the layout does not say that it is a head."""
+    coloured: bool | None = None
+    """Whether a picture, red, green and blue or grey, is seen in colour; None for other scans."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -73,7 +83,7 @@ class CaseReport:
     def from_dict(cls, report: Mapping[str, Any]) -> CaseReport:
         """The inverse of `to_dict`."""
         findings = tuple(Finding(**finding) for finding in report["findings"])
-        return cls(findings, dict(report["digests"]), report["skull_stripped"])
+        return cls(findings, dict(report["digests"]), report["skull_stripped"], report.get("coloured"))
 
 
 def expected_modalities(cohort: Cohort) -> tuple[str, ...]:
@@ -85,16 +95,18 @@ def expected_modalities(cohort: Cohort) -> tuple[str, ...]:
 def check_case(case: Case, *, expected_modalities: Sequence[str] = ()) -> CaseReport:
     """Read one case and look at its files, grids, voxels and mask. Never raises on bad data.
 
-    A modality or mask found broken is left out of the later checks, so that one defect gives one finding.
+    A modality or mask found broken is left out of the later checks, so that one defect gives one finding; so do
+    the channels of one file.
     """
     try:
-        return _examined(case, expected_modalities)
+        report = _examined(case, expected_modalities)
     except MemoryError:
         raise  # the machine's, not the case's
     except Exception as error:  # voxels like no scan's must not stop the check of a hundred other cases
         problem = f"cannot be checked ({reason(error)})"
         remedy = "look at its images; leave the case out if they are no scans"
         return CaseReport((Finding(case.id, str(_folder(case)), "unchecked", "error", problem, remedy),))
+    return replace(report, findings=tuple(dict.fromkeys(report.findings)))
 
 
 def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
@@ -107,13 +119,21 @@ def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
         except DataError as error:
             findings.append(_unreadable(case, source, error))
     reference = reference_grid(list(grids.values())) if grids else None
+    constant = {modality for modality, volume in volumes.items() if _is_constant(volume)}
     sound = {}
     for modality, volume in volumes.items():
         flaws = list(_volume_findings(case, modality, volume, grids[modality], reference))
+        # A picture may well lack one of its colours.
+        if not flaws and modality in constant and not (_is_coloured(case) and constant < set(volumes)):
+            flaws.append(_constant(case, modality, volume))
         findings += flaws
         if not flaws:
             sound[modality] = volume
-    digests = {modality: _digest(volume) for modality, volume in volumes.items() if not _is_constant(volume)}
+    findings += _missing_slices(case)
+    digests = {modality: _digest(volume) for modality, volume in volumes.items() if modality not in constant}
+    if _is_picture(case):
+        findings += _mask_findings(case, reference, _body_of_picture(case, sound))
+        return CaseReport(tuple(findings), digests, coloured=_seen_in_colour(case, sound))
     findings += _copied_modalities(case, digests)
     if not sound or reference is None:
         return CaseReport((*findings, *_mask_findings(case, reference, None)), digests)
@@ -130,7 +150,12 @@ def check_cohort(
     """What only shows between cases. `reports` are those of `cohort.cases`, in their order."""
     return (
         *_duplicates(cohort, reports),
+        *_in_both_parts(cohort),
+        *_only_class(cohort),
         *_missing_masks(cohort),
+        *_strays(cohort, reports),
+        *_unknown_patients(cohort),
+        *_unread_folders(cohort),
         *_unstripped(cohort, reports, needs_skull_stripping),
     )
 
@@ -167,14 +192,38 @@ def _volume_findings(
     yield from _grid_findings(case, file, grid, reference)
     if flaw := voxel_flaw(modality, volume):
         yield _flaw_finding(case, file, flaw)
-    elif _is_constant(volume):
-        problem = f"{modality} is constant ({volume.flat[0]:g}), so it shows nothing"
-        yield Finding(case.id, file, "constant", "error", problem, "export it again or leave the case out")
 
 
 def _grid_findings(case: Case, file: str, grid: Grid, reference: Grid | None) -> Iterator[Finding]:
     if reference is not None and (flaw := grid_flaw(grid, reference)):
         yield _flaw_finding(case, file, flaw)
+
+
+def _constant(case: Case, modality: str, volume: Volume) -> Finding:
+    what = "is of a single colour" if _is_coloured(case) else f"{modality} is constant ({volume.flat[0]:g})"
+    problem = f"{what}, so it shows nothing"
+    return Finding(
+        case.id, _file(case, modality), "constant", "error", problem, "export it again or leave the case out"
+    )
+
+
+def _is_coloured(case: Case) -> bool:
+    return set(case.images) <= set(COLOURS)
+
+
+def _is_picture(case: Case) -> bool:
+    """Whether nothing says that it is a head: brains, registration and copied modalities are no matter then."""
+    return set(case.images) <= {*COLOURS, GREY}
+
+
+def _body_of_picture(case: Case, sound: Mapping[str, Volume]) -> Mask | None:
+    """What a grey picture's intensities are judged by; a picture in colour is body all over."""
+    return None if _is_coloured(case) or not sound else foreground(np.stack(list(sound.values())))
+
+
+def _seen_in_colour(case: Case, sound: Mapping[str, Volume]) -> bool | None:
+    file = next(iter(case.images.values())).files[0]
+    return shows_colour(file) if sound and not is_nifti(file) else None
 
 
 def _is_constant(volume: Volume) -> bool:
@@ -214,6 +263,7 @@ def _mask_findings(case: Case, reference: Grid | None, body: Mask | None) -> Ite
         yield _unreadable(case, case.mask, error)
         return
     yield from _grid_findings(case, file, grid, reference)
+    yield from _blurred_mask(case, case.mask)
     labels, strange = translate_labels(raw, case)
     if flaw := label_flaw(strange, case):
         yield _flaw_finding(case, file, flaw)
@@ -222,16 +272,35 @@ def _mask_findings(case: Case, reference: Grid | None, body: Mask | None) -> Ite
         yield Finding(case.id, file, "empty-mask", "warning", problem, "check that this case has no lesion")
     elif body is not None and body.shape == labels.shape:
         outside = float((~body)[labels > 0].mean())
-        if outside > 0.5:
+        if outside > 0.5 and _is_picture(case):
+            problem = f"{outside:.0%} of the mask lies in what looks like background"
+            remedy = "check that the mask belongs to this image; data.intensities=colour takes in the whole picture"
+            yield Finding(case.id, file, "mask-outside", "warning", problem, remedy)
+        elif outside > 0.5:
             problem = f"{outside:.0%} of the mask lies outside the head or brain"
             yield Finding(case.id, file, "mask-outside", "error", problem, "check that the mask belongs to this case")
 
 
+def _blurred_mask(case: Case, mask: Source) -> Iterator[Finding]:
+    """Where all but black is structure, the dark rim that blurring leaves is so too."""
+    file = mask.files[0]
+    if mask.reads != "not black" or is_lossy(file):
+        return
+    levels = len(np.unique(load_volume(replace(mask, reads="luminance"))[0]))
+    if levels > MOST_MASK_LEVELS:
+        problem = f"the mask has {levels} grey levels, and all but black is taken for the structure"
+        yield Finding(case.id, str(file), "blurred-mask", "warning", problem, "save it in black and white")
+
+
 def _duplicates(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
-    """Each case against the earlier ones: the same id, else the same voxels in any modality."""
+    """Each case against the earlier ones: the same id, else the same voxels in any modality.
+
+    Test cases come first, so that of an image in both parts it is the training copy that is left out.
+    """
     ids: set[str] = set()
     owners: dict[str, Case] = {}
-    for case, report in zip(cohort.cases, reports, strict=True):
+    pairs = sorted(zip(cohort.cases, reports, strict=True), key=lambda pair: pair[0].part != "test")
+    for case, report in pairs:
         shared = next((m for m, digest in report.digests.items() if digest in owners), None)
         if case.id in ids:
             remedy = "list every case once, under its own id"
@@ -245,12 +314,103 @@ def _duplicates(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Findi
 
 def _duplicate_image(case: Case, modality: str, owner: Case) -> Finding:
     file = _file(case, modality)
+    what = "is" if _is_picture(case) else f"{modality} is"
+    if owner.part == "test" != case.part:
+        problem = f"{what} the same image as the test case {owner.id}{_other_class(case, owner)}"
+        remedy = "leave it out of training, as --exclude-bad does"
+        return Finding(case.id, file, "duplicate-image", "error", problem, remedy)
+    if not case.patient_known:
+        problem = f"{what} the same image as {owner.id}{_other_class(case, owner)}"
+        remedy = "leave one out, as --exclude-bad does: they could stand in training and test at once"
+        return Finding(case.id, file, "duplicate-image", "error", problem, remedy)
     if case.patient == owner.patient:
-        problem = f"{modality} is the same image as in case {owner.id} of the same patient"
+        problem = f"{what} the same image as in case {owner.id} of the same patient"
         return Finding(case.id, file, "duplicate-case", "error", problem, "leave one of the two cases out")
-    problem = f"{modality} is the same image as in case {owner.id} of patient {owner.patient}"
+    problem = f"{what} the same image as in case {owner.id} of patient {owner.patient}"
     remedy = "leave one out, or name one patient: it could stand in training and test at once"
     return Finding(case.id, file, "duplicate-image", "error", problem, remedy)
+
+
+def _other_class(case: Case, owner: Case) -> str:
+    return "" if case.class_name == owner.class_name else f", which is of class {owner.class_name}"
+
+
+def _in_both_parts(cohort: Cohort) -> Iterator[Finding]:
+    """Training cases of patients who stand in the authors' test part too."""
+    tested = {case.patient for case in cohort.cases if case.part == "test"}
+    for case in cohort.cases:
+        if case.part == "train" and case.patient in tested:
+            problem = f"is a training case of patient {case.patient}, who is tested on too"
+            remedy = "leave it out of training, as --exclude-bad does"
+            yield Finding(case.id, str(_folder(case)), "patient-in-both-parts", "error", problem, remedy)
+
+
+def _only_class(cohort: Cohort) -> Iterator[Finding]:
+    if len(cohort.classes) == 1:
+        problem = f"every picture is of one class, {cohort.classes[0]}"
+        remedy = "add the other classes' folders, or correct the path"
+        yield Finding(_all(cohort), str(cohort.root), "one-class", "error", problem, remedy)
+
+
+def _strays(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
+    """Grey pictures in a cohort in colour, and the other way round: readers give both the same modalities."""
+    for case, report in zip(cohort.cases, reports, strict=True):
+        if report.coloured is None or report.coloured == _is_coloured(case):
+            continue
+        file = str(next(iter(case.images.values())).files[0])
+        remedy = "look whether it belongs here, and leave it out if not"
+        if report.coloured:
+            problem = "is in colour, the cohort grey: its luminance is read"
+            yield Finding(case.id, file, "colour-picture", "warning", problem, remedy)
+        else:
+            problem = "is grey, the cohort in colour: its grey level is read as red, green and blue"
+            yield Finding(case.id, file, "grey-picture", "warning", problem, remedy)
+
+
+def _unknown_patients(cohort: Cohort) -> Iterator[Finding]:
+    unknown = sum(not case.patient_known for case in cohort.cases)
+    if unknown:
+        problem = (
+            f"the patients of {unknown} pictures are unknown, so each counts as its own: "
+            "a split may put one patient's pictures on both sides"
+        )
+        remedy = "name them in a patients.csv there, with the columns file,patient"
+        yield Finding(_all(cohort), str(cohort.root), "unknown-patients", "warning", problem, remedy)
+
+
+def _unread_folders(cohort: Cohort) -> Iterator[Finding]:
+    """Folders beside the cases that hold images which no case has: misnamed ones vanish without a word else."""
+    if not cohort.root.is_dir():
+        return
+    read = {file for case in cohort.cases for source in _sources(case) for file in source.files}
+    homes = {parent for file in read for parent in file.parents}
+    for folder in sorted(path for path in cohort.root.iterdir() if path.is_dir() and path not in homes):
+        if folder.resolve() in homes or folder.name.startswith("."):
+            continue
+        image = next((file for file in sorted(folder.rglob("*")) if is_image(file)), None)
+        if image is not None:
+            problem = f"holds images, such as {image.name}, that layout {cohort.layout} does not read"
+            yield Finding(folder.name, str(folder), "unread", "warning", problem, "name folder and files as the others")
+        elif not any(folder.iterdir()):
+            yield Finding(folder.name, str(folder), "unread", "warning", "is an empty folder", "fill it or remove it")
+
+
+def _sources(case: Case) -> tuple[Source, ...]:
+    return (*case.images.values(), *([case.mask] if case.mask is not None else []))
+
+
+def _missing_slices(case: Case) -> Iterator[Finding]:
+    """A gap in the numbers of a stack's slices: what lies on its two sides is then taken for neighbours."""
+    for files in {source.files for source in case.images.values() if len(source.files) > 1}:
+        numbers = [int(found[-1]) for file in files if (found := re.findall(r"\d+", file.stem))]
+        if len(numbers) != len(files):
+            continue
+        missing = sorted(set(range(min(numbers), max(numbers))) - set(numbers))
+        if missing:
+            problem = f"lacks slice {missing[0]} between {numbers[0]} and {numbers[-1]}"
+            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+            remedy = "add the file, or leave the case out"
+            yield Finding(case.id, str(files[0].parent), "missing-slice", "error", problem + more, remedy)
 
 
 def _missing_masks(cohort: Cohort) -> Iterator[Finding]:
@@ -274,6 +434,11 @@ def _unstripped(cohort: Cohort, reports: Sequence[CaseReport], needed: bool) -> 
             problem = "is not skull-stripped, which " + ("this recipe expects" if needed else "other cases are")
             remedy = f"strip it with {STRIPPERS}"
             yield Finding(case.id, str(_folder(case)), "not-skull-stripped", "warning", problem, remedy)
+
+
+def _all(cohort: Cohort) -> str:
+    """The case of a finding that is about no single one."""
+    return f"{len(cohort.cases)} cases"
 
 
 def _file(case: Case, modality: str) -> str:

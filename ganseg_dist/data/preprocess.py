@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -15,9 +15,13 @@ from torch.nn import functional as F
 
 from ganseg_dist.config import DataConfig
 from ganseg_dist.data.batch import BACKGROUND
+from ganseg_dist.data.clusters import clustered_channel, initial_mask
+from ganseg_dist.data.cohort import COLOURS
 from ganseg_dist.data.enhance import enhance
+from ganseg_dist.data.equalise import equalise
 from ganseg_dist.data.foreground import foreground
-from ganseg_dist.data.scan import Grid, Labels, Scan, Volume
+from ganseg_dist.data.scan import BRIGHTEST, Grid, Labels, Scan, Volume
+from ganseg_dist.errors import DataError
 
 Voxel = TypeVar("Voxel", bound=np.generic)
 
@@ -53,7 +57,7 @@ class PreparedScan:
     """A scan as the networks see it."""
 
     image: Volume
-    """(S, C, size, size) in [-1, 1], background exactly -1."""
+    """(S, C, size, size) in [-1, 1], background exactly -1; behind the modalities stand `config.made_channels`."""
     masks: Labels | None
     """(S, R, size, size) in {0, 1}."""
     placement: Placement
@@ -81,22 +85,43 @@ def worth_using(body: npt.NDArray[np.float64], lesion: npt.NDArray[np.int64]) ->
     return (body >= LEAST_BODY) | (lesion > 0)
 
 
+def intensities_of(modalities: Sequence[str], config: DataConfig) -> Literal["tissue", "colour"]:
+    """What `config.intensities` comes to for these channels."""
+    if config.intensities != "auto":
+        return config.intensities
+    return "colour" if set(modalities) <= set(COLOURS) else "tissue"
+
+
 def prepare_scan(scan: Scan, config: DataConfig, regions: tuple[str, ...]) -> PreparedScan:
-    """Reorient, normalise over the body, crop to it, (enhance,) resample in-plane, slice.
+    """Reorient, normalise over the body, crop to it, (enhance,) resample in-plane, slice, (equalise, cluster).
 
     The window is the body's bounding square at `config.spacing_mm`, or at coarser pixels where the body does
     not fit: nothing of it is ever cut off. Slices keep their own spacing: the networks are 2-D.
+    With colour intensities the whole picture is body, and background only what makes it a square.
+
+    Raises DataError when colour intensities are asked for and the scan's are no colours.
     """
     image = np.stack([to_picture_axes(volume, scan.grid) for volume in scan.image])
-    body = foreground(image)
+    if intensities_of(scan.modalities, config) == "colour":
+        body = np.ones(image.shape[1:], bool)
+        normalised = _as_displayed(image)
+    else:
+        body = foreground(image)
+        normalised = np.stack([_normalise(volume, body) for volume in image])
     placement = _window(body, scan.grid, config)
-    normalised = np.stack([_normalise(volume, body) for volume in image])
     if config.enhance != "off":
         enhanced = [2 * enhance(volume, body, reading=config.enhance) - 1 for volume in normalised]
         normalised = np.where(body, np.maximum(enhanced, DARKEST), BACKGROUND).astype(np.float32)
     # Shifted by one while resampling, so that the zeros outside the window are background.
     planes = np.moveaxis(normalised, -1, 0) - BACKGROUND  # (S, C, rows, columns)
     slices = (_resample(planes, placement, config.size) + BACKGROUND).clip(-1, 1)  # its weights sum to 1 + 1e-7
+    inside = np.asarray((slices > BACKGROUND).any(axis=1))
+    if config.equalise != "off":
+        slices = _equalised(slices, inside, config.equalise)
+    if config.clusters is not None:
+        looked_at = clustered_channel(slices, scan.modalities)
+        mask = initial_mask(looked_at, inside, config.clusters, by=config.cluster_by)
+        slices = np.concatenate([slices, np.where(mask, 1, BACKGROUND)[:, None].astype(np.float32)], axis=1)
     masks = None
     if scan.labels is not None:
         labels = to_picture_axes(scan.labels, scan.grid)
@@ -177,6 +202,12 @@ def _window(body: npt.NDArray[np.bool_], grid: Grid, config: DataConfig) -> Plac
     return Placement(grid, origin, sides)
 
 
+def _equalised(slices: Volume, body: npt.NDArray[np.bool_], method: Literal["global", "clahe"]) -> Volume:
+    """Each channel's contrast spread over (-1, 1]; (S, C, size, size)."""
+    channels = [2 * equalise(slices[:, channel], body, method=method) - 1 for channel in range(slices.shape[1])]
+    return np.where(body[:, None], np.maximum(np.stack(channels, axis=1), DARKEST), BACKGROUND).astype(np.float32)
+
+
 def _extent(occupied: npt.ArrayLike) -> tuple[int, int]:
     """First and one past the last occupied index; the whole axis when nothing is."""
     where = np.flatnonzero(occupied)
@@ -192,6 +223,16 @@ def _normalise(volume: Volume, body: npt.NDArray[np.bool_]) -> Volume:
     deviation = max((upper - lower) / 1.349, 1e-6 * max(abs(float(median)), 1.0))  # 1.349: the IQR of a unit normal
     scaled = np.clip((volume - median) / (ROBUST_RANGE * deviation), DARKEST, 1.0)
     return np.where(body, scaled, BACKGROUND).astype(np.float32)
+
+
+def _as_displayed(image: Volume) -> Volume:
+    """0..255 to [-1, 1]; black is a hair above the background, as it is body."""
+    if image.min() < 0 or image.max() > BRIGHTEST:
+        raise DataError(
+            f"data.intensities: colour needs values of 0 to {BRIGHTEST}, an image here goes from {image.min():g} to "
+            f"{image.max():g}; set it to tissue, or export the images with 8 bits"
+        )
+    return np.asarray(np.maximum(image / (BRIGHTEST / 2) - 1, DARKEST), np.float32)
 
 
 def _resample(planes: npt.NDArray[np.float32], placement: Placement, size: int) -> Volume:

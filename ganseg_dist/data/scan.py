@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,12 +17,21 @@ from nibabel.affines import voxel_sizes
 from nibabel.fileholders import FileHolder
 from nibabel.openers import ImageOpener
 
-from ganseg_dist.data.cohort import Case, Source
+from ganseg_dist.data.cohort import COLOURS, Case, Source
 from ganseg_dist.errors import DataError
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 PICTURE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 LOSSY_SUFFIXES = (".jpg", ".jpeg")
+
+BRIGHTEST = 255
+"""The largest value of a picture's 8 bits."""
+
+COLOURFUL = 1 / 16
+"""How far apart a pixel's channels must lie, as a share of their range, to be a colour: JPEG tints greys by less."""
+
+COLOURFUL_SHARE = 0.05
+"""Share of such pixels in a picture in colour; a coloured stamp on a grey one takes less."""
 
 Volume = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
@@ -91,13 +101,13 @@ def load_volume(source: Source) -> tuple[Volume, Grid]:
     """One modality as (X, Y, Z) float32, with its grid. Raises DataError naming the file."""
     if is_nifti(source.files[0]):
         return _load_nifti(source.files[0], source.channel)
-    planes = [_load_picture(file) for file in source.files]
+    planes = [_load_picture(file, in_colour=_wants_colours(source)) for file in source.files]
     first = planes[0].shape
     for file, plane in zip(source.files, planes, strict=True):
         if plane.shape != first:
             raise DataError(f"{file}: is {plane.shape}, its neighbours {first}; a case's slices must share one size")
     # Pictures keep their file axes (rows, columns); slices become the third axis.
-    channels = [_channel(file, plane, source.channel) for file, plane in zip(source.files, planes, strict=True)]
+    channels = [_plane(file, plane, source) for file, plane in zip(source.files, planes, strict=True)]
     stack = np.stack(channels, axis=-1)
     return stack, _grid(source.files[0], stack, None)
 
@@ -122,20 +132,24 @@ def grid_flaw(grid: Grid, reference: Grid) -> Flaw | None:
 
 
 def voxel_flaw(modality: str, volume: Volume) -> Flaw | None:
-    """NaN or infinity: one such voxel would spread over the whole prepared volume."""
+    """NaN or infinity, one of which would spread over the whole prepared volume; a colour beyond what is displayed."""
     strange = volume.size - int(np.isfinite(volume).sum())
-    if not strange:
-        return None
-    problem = f"{modality} has {strange} voxels that are NaN or infinite"
-    return Flaw("non-finite", problem, "export it again or leave the case out")
+    if strange:
+        problem = f"{modality} has {strange} voxels that are NaN or infinite"
+        return Flaw("non-finite", problem, "export it again or leave the case out")
+    if modality in COLOURS and (volume.min() < 0 or volume.max() > BRIGHTEST):
+        problem = f"{modality} goes from {volume.min():g} to {volume.max():g}, beyond the 0 to {BRIGHTEST} of a colour"
+        return Flaw("range", problem, "export it with 8 bits a channel")
+    return None
 
 
 def label_flaw(strange: Sequence[float], case: Case) -> Flaw | None:
     """Stored values that `translate_labels` did not know."""
     if not strange:
         return None
-    values = ", ".join(f"{value:g}" for value in strange[:5]) + (", ..." if len(strange) > 5 else "")
-    problem = f"unknown label values {values}; known are {', '.join(str(value) for value in case.labels)}"
+    written = _as_rgb if case.mask is not None and case.mask.reads == "colour code" else "{:g}".format
+    values = ", ".join(written(value) for value in strange[:5]) + (", ..." if len(strange) > 5 else "")
+    problem = f"unknown label values {values}; known are {', '.join(written(value) for value in case.labels)}"
     return Flaw("labels", problem, "recode the mask or name its label scheme")
 
 
@@ -144,8 +158,10 @@ def translate_labels(raw: Volume, case: Case) -> tuple[Labels, tuple[float, ...]
     meanings = case.labels
     if case.mask is not None and _is_black_and_white(case, raw):
         meanings = {0: 0, 255: 1}
-        if case.mask.files[0].suffix.lower() in LOSSY_SUFFIXES:
-            raw = np.where(raw > 127, np.float32(255), np.float32(0))
+        if is_lossy(case.mask.files[0]):
+            raw = np.where(raw > BRIGHTEST / 2, np.float32(BRIGHTEST), np.float32(0))
+    elif case.mask is not None and case.mask.reads == "colour code" and is_lossy(case.mask.files[0]):
+        raw = _nearest_code(raw, tuple(meanings))
     labels = np.zeros(raw.shape, np.uint8)
     known = np.zeros(raw.shape, bool)
     for stored, ours in meanings.items():
@@ -164,6 +180,29 @@ def _is_black_and_white(case: Case, raw: Volume) -> bool:
 def is_nifti(path: Path) -> bool:
     """By name: the content is checked on reading."""
     return path.name.lower().endswith(NIFTI_SUFFIXES)
+
+
+def is_lossy(path: Path) -> bool:
+    """Whether the format blurs edges, so that values near a mask's own stand in it."""
+    return path.suffix.lower() in LOSSY_SUFFIXES
+
+
+def shows_colour(path: Path) -> bool:
+    """Whether a picture is seen in colour: many are stored as red, green and blue and are grey all the same.
+
+    Raises DataError when it cannot be read.
+    """
+    plane = _load_picture(path, in_colour=True)[::2, ::2]  # enough pixels to see it by
+    if not _has_colours(plane):
+        return False
+    reach = np.ptp(plane[..., :3].astype(np.float32), axis=2)
+    largest = np.iinfo(plane.dtype).max if np.issubdtype(plane.dtype, np.integer) else 1.0
+    return bool((reach > COLOURFUL * largest).mean() > COLOURFUL_SHARE)
+
+
+def colour_code(red: int, green: int, blue: int) -> int:
+    """0xRRGGBB of channels in 0..255."""
+    return red << 16 | green << 8 | blue
 
 
 def _refuse(source: Source, flaw: Flaw | None) -> None:
@@ -186,24 +225,93 @@ def _load_nifti(path: Path, channel: int | None) -> tuple[Volume, Grid]:
         return data, _grid(path, data, np.asarray(image.affine, dtype=np.float64))
 
 
-def _load_picture(path: Path) -> npt.NDArray[Any]:
+def _wants_colours(source: Source) -> bool:
+    return source.channel is not None or source.reads is not None
+
+
+def _load_picture(path: Path, *, in_colour: bool) -> npt.NDArray[Any]:
+    """(rows, columns) or (rows, columns, channels); in_colour: colours where the file stores a palette or inks."""
     import tifffile
     from PIL import Image
 
     with _decoding(path, "picture"):
         if path.suffix.lower() in (".tif", ".tiff"):
-            return np.asarray(tifffile.imread(path))
+            with _quiet("tifffile"):  # it logs what it then raises, or leaves out without an error
+                pages = np.asarray(tifffile.imread(path))
+            if not pages.size:
+                raise ValueError("it holds no page; the file was cut off")
+            return pages
         with Image.open(path) as picture:
-            return np.asarray(picture)
+            stores_others = picture.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV")
+            return np.asarray(picture.convert("RGB") if in_colour and stores_others else picture)
 
 
-def _channel(file: Path, plane: npt.NDArray[Any], channel: int | None) -> Volume:
+def _plane(file: Path, plane: npt.NDArray[Any], source: Source) -> Volume:
+    """The one value a pixel that the source asks for, (rows, columns)."""
+    if source.reads is not None:
+        with _decoding(file, "picture"):
+            return _read(file, plane, source.reads)
+    channel = source.channel or 0
     with _decoding(file, "picture"):
         if plane.ndim == 2:
             return _as_float(plane)
-        if plane.ndim == 3 and (channel or 0) < plane.shape[2]:
-            return _as_float(plane[..., channel or 0])
-    raise DataError(f"{file}: is an array of {plane.shape}, has no channel {channel or 0}; channels count from 0")
+        if plane.ndim == 3 and channel < plane.shape[2]:
+            return _as_float(plane[..., channel])
+    raise DataError(f"{file}: is an array of {plane.shape}, has no channel {channel}; channels count from 0")
+
+
+def _read(file: Path, plane: npt.NDArray[Any], reads: str) -> Volume:
+    """`Source.reads` of a picture, with or without colours, with or without transparency."""
+    if plane.ndim not in (2, 3):
+        raise DataError(f"{file}: is an array of {plane.shape}; save it as a 2-D picture")
+    grey = plane if plane.ndim == 2 else plane[..., 0]
+    red, green, blue = (plane[..., channel] if _has_colours(plane) else grey for channel in range(3))
+    if reads == "luminance":
+        # ITU-R BT.601 luma; equal channels give their own value back.
+        luma = 0.299 * red + 0.587 * green + 0.114 * blue
+        return np.where((red == green) & (green == blue), red, luma).astype(np.float32)
+    if reads == "not black":
+        brightest = np.maximum(np.maximum(red, green), blue)
+        return np.asarray(brightest > (BRIGHTEST / 2 if is_lossy(file) else 0), np.float32)
+    # colour_code, for whole planes: float32 holds its 24 bits exactly.
+    return np.asarray(red * np.float32(1 << 16) + green * np.float32(1 << 8) + blue, np.float32)
+
+
+def _has_colours(plane: npt.NDArray[Any]) -> bool:
+    return plane.ndim == 3 and plane.shape[2] >= 3
+
+
+def _nearest_code(codes: Volume, known: Sequence[int]) -> Volume:
+    """Each pixel's nearest known colour, by the distance between their channels."""
+    palette = np.array([_channels(code) for code in known])
+    found, where = np.unique(codes, return_inverse=True)
+    apart = np.linalg.norm(np.array([_channels(int(code)) for code in found])[:, None] - palette, axis=2)
+    nearest = np.array(known, np.float32)[apart.argmin(axis=1)]
+    return np.asarray(nearest[where].reshape(codes.shape))
+
+
+def _channels(code: int) -> tuple[int, int, int]:
+    return code >> 16, code >> 8 & 255, code & 255
+
+
+def _as_rgb(code: float) -> str:
+    return str(_channels(int(code)))
+
+
+def is_image(path: Path) -> bool:
+    """By name: NIfTI or a picture."""
+    return is_nifti(path) or path.suffix.lower() in PICTURE_SUFFIXES
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager

@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 from ganseg_dist.data.store import PreparedCase
 
+LESION_CLASSES = ("no lesion", "lesion")
+"""What a slice with a mask is, where no class is named."""
+
 
 @dataclass(frozen=True)
 class SliceSet:
@@ -25,10 +28,22 @@ class SliceSet:
     """(N,) index into the case's slices."""
     has_lesion: npt.NDArray[np.bool_]
     """(N,)"""
+    label: npt.NDArray[np.int64]
+    """(N,) index of each slice's class, -1 where it is not known."""
 
     @classmethod
-    def open(cls, folders: Iterable[Path], modalities: Sequence[str], regions: Sequence[str]) -> SliceSet:
-        """The slices with enough body in them of the prepared cases in these folders."""
+    def open(
+        cls,
+        folders: Iterable[Path],
+        modalities: Sequence[str],
+        regions: Sequence[str],
+        classes: Sequence[str] = LESION_CLASSES,
+    ) -> SliceSet:
+        """The slices with enough body in them of the prepared cases in these folders.
+
+        Args:
+            classes: names whose positions are the labels. `LESION_CLASSES` asks each slice whether it holds lesion.
+        """
         cases = tuple(PreparedCase.open(folder) for folder in folders)
         wanted = [np.flatnonzero(case.usable) for case in cases]
         none = np.zeros(0, np.int64)
@@ -40,6 +55,9 @@ class SliceSet:
             np.concatenate([none, *wanted]),
             np.concatenate(
                 [none.astype(bool), *(case.has_lesion[slices] for case, slices in zip(cases, wanted, strict=True))]
+            ),
+            np.concatenate(
+                [none, *(_labels(case, tuple(classes))[slices] for case, slices in zip(cases, wanted, strict=True))]
             ),
         )
 
@@ -57,8 +75,17 @@ class SliceSet:
         regions = np.zeros((len(indices), len(self.regions), side, side), np.float32)
         for row, index in enumerate(indices):
             case, plane = self.cases[self.case_of[index]], self.slice_of[index]
+            stored = case.image
             for channel, modality in enumerate(self.modalities):
-                image[row, channel] = case.image[plane, case.modalities.index(modality)]
+                image[row, channel] = stored[plane, case.modalities.index(modality)]
             for channel, region in enumerate(self.regions if case.regions else ()):
                 regions[row, channel] = case.masks[plane, case.regions.index(region)]
         return image, regions
+
+
+def _labels(case: PreparedCase, classes: tuple[str, ...]) -> npt.NDArray[np.int64]:
+    """(S,) each slice's class."""
+    if classes == LESION_CLASSES:
+        return case.has_lesion.astype(np.int64) if case.regions else np.full(len(case.lesion), -1)
+    known = classes.index(case.class_name) if case.class_name in classes else -1
+    return np.full(len(case.lesion), known)

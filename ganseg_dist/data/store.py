@@ -20,16 +20,22 @@ import numpy.typing as npt
 
 from ganseg_dist.config import DataConfig
 from ganseg_dist.data.cohort import Case
-from ganseg_dist.data.preprocess import prepare_scan, worth_using
+from ganseg_dist.data.preprocess import intensities_of, prepare_scan, worth_using
 from ganseg_dist.data.scan import load_scan
 
 FORMAT = 1
 """Raised whenever preparation changes what it writes."""
 
+SETTINGS = {"size", "spacing_mm", "enhance", "equalise", "clusters", "cluster_by"}
+"""Fields of the data's config that shape a prepared case; its modalities do too, as far as it has them."""
+
+MAPPED_FROM_BYTES = 2**20
+"""Smaller arrays are read whole: each memory map holds a file open, and a cohort of pictures has thousands."""
+
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """A prepared case on disk; voxels are memory-mapped when first read."""
+    """A prepared case on disk; voxels are read when first asked for: large arrays memory-mapped, small ones whole."""
 
     folder: Path
     id: str
@@ -43,6 +49,8 @@ class PreparedCase:
     lesion: npt.NDArray[np.int64]
     """(S,) lesion pixels of each slice."""
     size: int
+    class_name: str | None = None
+    """What the whole image is, where that is known."""
 
     @classmethod
     def open(cls, folder: Path) -> PreparedCase:
@@ -58,6 +66,7 @@ class PreparedCase:
             np.asarray(meta["body"], np.float64),
             np.asarray(meta["lesion"], np.int64),
             meta["size"],
+            meta.get("class"),
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -75,13 +84,17 @@ class PreparedCase:
 
     @cached_property
     def image(self) -> npt.NDArray[np.float16]:
-        """(S, C, size, size) float16 in [-1, 1], memory-mapped."""
-        return np.load(self.folder / "image.npy", mmap_mode="r")  # type: ignore[no-any-return]
+        """(S, C, size, size) float16 in [-1, 1]."""
+        return _load(self.folder / "image.npy")
 
     @cached_property
     def masks(self) -> npt.NDArray[np.uint8]:
-        """(S, R, size, size) in {0, 1}, memory-mapped."""
-        return np.load(self.folder / "masks.npy", mmap_mode="r")  # type: ignore[no-any-return]
+        """(S, R, size, size) in {0, 1}."""
+        return _load(self.folder / "masks.npy")
+
+
+def _load(file: Path) -> npt.NDArray[Any]:
+    return np.load(file, mmap_mode="r" if file.stat().st_size >= MAPPED_FROM_BYTES else None)  # type: ignore[no-any-return]
 
 
 def content_hash(case: Case) -> str:
@@ -91,18 +104,22 @@ def content_hash(case: Case) -> str:
     seen: set[Path] = set()
     for name, source in sources:
         digest.update(f"{name}:{source.channel}:{len(source.files)};".encode())
+        digest.update((source.reads or "").encode())
         for file in source.files:
             if file not in seen:  # the channels of a colour stack share its files
                 seen.add(file)
                 digest.update(file.read_bytes())
-    digest.update(json.dumps([case.id, case.patient, case.site, sorted(case.labels.items()), case.regions]).encode())
+    said = [case.id, case.patient, case.site, sorted(case.labels.items()), case.regions]
+    digest.update(json.dumps([*said, case.class_name] if case.class_name is not None else said).encode())
     return digest.hexdigest()
 
 
 def prepared_folder(store: Path, case: Case, config: DataConfig, content: str) -> Path:
     """Where a case with this content belongs under these settings."""
-    settings = config.model_dump(mode="json", include={"size", "spacing_mm", "enhance"})
-    settings["modalities"] = list(_modalities(case, config))  # the body, and so the window, is their union
+    settings = config.model_dump(mode="json", include=SETTINGS)
+    modalities = _modalities(case, config)
+    settings["modalities"] = list(modalities)  # the body, and so the window, is their union
+    settings["intensities"] = intensities_of(modalities, config)
     key = hashlib.blake2b(json.dumps([FORMAT, content, settings], sort_keys=True).encode(), digest_size=12)
     return store / "cases" / key.hexdigest()
 
@@ -132,9 +149,10 @@ def prepare_case(store: Path, case: Case, config: DataConfig, content: str) -> P
             "id": case.id,
             "patient": case.patient,
             "site": case.site,
-            "modalities": list(modalities),
+            "modalities": [*modalities, *config.made_channels],
             "regions": list(case.regions) if prepared.masks is not None else [],
             "size": config.size,
+            "class": case.class_name,
             "body": [round(float(share), 4) for share in prepared.body],
             "lesion": prepared.lesion.tolist(),
         }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +24,7 @@ from ganseg_dist.engine.tracker import Progress, Tracker
 from ganseg_dist.engine.validate import mean_over_cases
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import TrainingDiverged
-from ganseg_dist.systems.base import Phase, Stage, System
+from ganseg_dist.systems.base import Alarm, Phase, Stage, System
 
 EXAMPLES_SHOWN = 4
 
@@ -124,12 +125,18 @@ def fit(
         scores = validate(system, stage, data.validation, batches, config, state, world)
         finish_epoch(state, stage, losses, scores)
         if world.leads:
+            for alarm in new_alarms(stage, position.history):
+                tracker.warn(
+                    position.step,
+                    f"{stage.name} epoch {position.epoch}: {alarm.score} "
+                    f"{scores[alarm.score]:.3g} is below {alarm.below:g}: {alarm.says}",
+                )
             tracker.steps(log.first_step, log.values)
             tracker.epoch(
                 position.step, {f"{stage.name}/{name}": value for name, value in {**losses, **scores}.items()}
             )
             if position.epoch % config.train.examples_every == 0 or position.epoch == stage.epochs:
-                show_examples(system, stage, data.validation, config, state, tracker, world)
+                show_examples(system, stage, data.validation, batches, config, state, tracker, world)
         checkpoints.save(scores, partial(save_checkpoint, state=state))
 
 
@@ -233,6 +240,13 @@ def finish_epoch(state: State, stage: Stage, losses: Mapping[str, float], scores
     position.epoch += 1
 
 
+def new_alarms(stage: Stage, history: Sequence[Mapping[str, Any]]) -> list[Alarm]:
+    """The alarms that the newest epoch of the stage raises and the one before it did not."""
+    *earlier, last = [record["scores"] for record in history if record["stage"] == stage.name]
+    before = earlier[-1] if earlier else {}
+    return [alarm for alarm in stage.alarms if alarm.raised_by(last) and not alarm.raised_by(before)]
+
+
 def end_stage(state: State, stage: Stage, config: RunConfig) -> None:
     """Hand on the stage's best (or last) weights and stand at the start of the next stage."""
     position = state.position
@@ -249,16 +263,22 @@ def end_stage(state: State, stage: Stage, config: RunConfig) -> None:
 
 
 def show_examples(
-    system: System, stage: Stage, slices: SliceSet, config: RunConfig, state: State, tracker: Tracker, world: World
+    system: System,
+    stage: Stage,
+    slices: SliceSet,
+    batches: StageBatches,
+    config: RunConfig,
+    state: State,
+    tracker: Tracker,
+    world: World,
 ) -> None:
     """Send a few validation slices, spread over those with a lesion, to the tracker."""
     lesions = slices.has_lesion.nonzero()[0]
-    if len(lesions) == 0 or stage.modalities is not None:
+    shown = lesions if len(lesions) or stage.examples == "tumour_free" else np.arange(len(slices))
+    if len(shown) == 0 or stage.modalities is not None:
         return
-    chosen = lesions[torch.linspace(0, len(lesions) - 1, min(EXAMPLES_SHOWN, len(lesions))).long().numpy()]
-    image, regions = slices.read(chosen)
-    batch = Batch(torch.from_numpy(image), torch.from_numpy(regions), torch.from_numpy(slices.case_of[chosen]))
-    batch = batch.to(world.device, channels_last=_channels_last(world))
+    chosen = shown[torch.linspace(0, len(shown) - 1, min(EXAMPLES_SHOWN, len(shown))).long().numpy()]
+    batch = batches.examples(slices, chosen).to(world.device, channels_last=_channels_last(world))
     with judging(system, state), torch.inference_mode(), precision(config, world):
         prediction = system.predict(batch)
     pictures: dict[str, Any] = {"image": batch.image, "regions": batch.regions}

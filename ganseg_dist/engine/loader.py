@@ -62,7 +62,7 @@ class StageBatches:
             for start in range(0, self.steps * self.batch_size, self.batch_size)
         ]
         keys = [self.config.seed, EXAMPLE, epoch]
-        return self._load(batches, keys, augmented=True)
+        return self._load(batches, keys, augmented=self.stage.augmented)
 
     def validation(self, slices: SliceSet) -> Iterator[Batch]:
         """This rank's share of the validation slices of the stage's kind, without augmentation, the same each time."""
@@ -73,6 +73,10 @@ class StageBatches:
         mine = wanted[self.world.rank :: self.world.size]
         batches = [mine[start : start + self.batch_size] for start in range(0, len(mine), self.batch_size)]
         return self._load(batches, [self.config.seed, VALIDATION], augmented=False, slices=shown)
+
+    def examples(self, slices: SliceSet, chosen: Indices) -> Batch:
+        """These validation slices as one batch, without augmentation, the same each time."""
+        return _Batches(slices, [chosen], [self.config.seed, VALIDATION], self._system_draws)[0]
 
     def _load(
         self, batches: list[Indices], keys: list[int], *, augmented: bool, slices: SliceSet | None = None
@@ -126,5 +130,6 @@ class _Batches(Dataset[Batch]):
             torch.from_numpy(image),
             torch.from_numpy(regions),
             torch.from_numpy(self.slices.case_of[chosen]),
+            torch.from_numpy(self.slices.label[chosen]),
             draws,
         )

@@ -41,6 +41,10 @@ class Tracker(Protocol):
         """A few validation examples: image, regions and what the system predicts, (B, C, H, W) each."""
         ...
 
+    def warn(self, step: int, warning: str) -> None:
+        """Something a person should know of now, in one line."""
+        ...
+
 
 class ClosableTracker(Tracker, Protocol):
     """A tracker that holds something back until it is closed."""
@@ -66,6 +70,9 @@ class NullTracker:
         """Nothing."""
 
     def examples(self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Nothing."""
+
+    def warn(self, step: int, warning: str) -> None:
         """Nothing."""
 
 
@@ -94,3 +101,8 @@ class Trackers:
         """To each."""
         for tracker in self.trackers:
             tracker.examples(step, stage, pictures)
+
+    def warn(self, step: int, warning: str) -> None:
+        """To each."""
+        for tracker in self.trackers:
+            tracker.warn(step, warning)

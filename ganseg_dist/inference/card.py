@@ -20,7 +20,7 @@ def model_card(
     """Markdown from a run's records. Counts alone: no patient or path is named."""
     sites = Counter(case["site"] for case in data["cases"])
     best = _best_scores(history, history[-1]["stage"] if history else None)
-    kind = "GANet-Seg" if config.system.gan else "plain U-Net (no GAN terms)"
+    kind = config.system.title if config.system.gan else f"the control of {config.system.title} (no GAN)"
     lines = [
         f"# {run['name']}",
         "",

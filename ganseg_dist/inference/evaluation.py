@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_curve
 
-from ganseg_dist.atomic import whole_folder, write_json, write_text
+from ganseg_dist.atomic import whole_folder, write_csv, write_json
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.preprocess import REGION_LABELS
 from ganseg_dist.data.scan import Labels, Scan, Volume, load_scan
@@ -135,13 +133,13 @@ def save_evaluation(folder: Path, result: Evaluation, predictor: Predictor) -> d
     summary = summarise(result, predictor)
     main = next(iter(result.rows))
     with whole_folder(folder) as unfinished:
-        write_text(unfinished / "cases.csv", _csv([_flat(row) for row in result.rows[main]]))
+        write_csv(unfinished / "cases.csv", [_flat(row) for row in result.rows[main]])
         for arm, rows in result.rows.items():
             if arm != main:
                 slug = "".join(letter if letter.isalnum() else "-" for letter in arm.lower()).strip("-")
-                write_text(unfinished / f"cases-{slug}.csv", _csv([_flat(row) for row in rows]))
+                write_csv(unfinished / f"cases-{slug}.csv", [_flat(row) for row in rows])
         if summary["detection"] is not None:
-            write_text(unfinished / "thresholds.csv", _csv(summary["detection"]["rows"]))
+            write_csv(unfinished / "thresholds.csv", summary["detection"]["rows"])
         _save_gallery(unfinished / "gallery.npz", result.pictures)
         write_json(unfinished / "summary.json", summary)
     return summary
@@ -191,7 +189,7 @@ def _by_patient(rows: Sequence[CaseRow], score: str) -> dict[str, float]:
 
 
 def _detection(result: Evaluation, predictor: Predictor) -> dict[str, Any] | None:
-    if not result.slice_scores:
+    if not result.slice_scores or not isinstance(predictor.system, GANetSeg):
         return None
     scores, abnormal = np.asarray(result.slice_scores), np.asarray(result.slice_abnormal)
     chosen = predictor.thresholds.realism
@@ -203,7 +201,7 @@ def _detection(result: Evaluation, predictor: Predictor) -> dict[str, Any] | Non
         "auprc": auprc(scores, abnormal),
         "n_slices": len(scores),
         "n_abnormal": int(abnormal.sum()),
-        "score": predictor.config.system.score,
+        "score": predictor.system.config.score,
         "chosen": chosen,
         "rows": [asdict(row) for row in threshold_table(scores, abnormal, thresholds)],
         "roc": curve,
@@ -216,7 +214,7 @@ def _healthy(result: Evaluation, predictor: Predictor) -> dict[str, Any] | None:
         return None
     owners = [patient for patient, _ in result.healthy_slices]
     image = np.stack([plane for _, plane in result.healthy_slices])[:, system.gan_channels]
-    holes = hole_evidence(system, predictor.config, image, owners)
+    holes = hole_evidence(system, predictor.config.seed, image, owners)
     evidence: dict[str, Any] = {
         "hole_l1": holes.hole_l1.mean,
         "biharmonic_l1": holes.biharmonic_l1.mean,
@@ -259,14 +257,6 @@ def _save_gallery(file: Path, pictures: Sequence[Picture]) -> None:
 def _flat(row: CaseRow) -> dict[str, Any]:
     scores = {name: round(value, 6) for name, value in row.scores.items()}
     return {"case": row.case, "patient": row.patient, "site": row.site, **scores}
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _spread(indices: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:

@@ -11,7 +11,6 @@ from scipy.ndimage import binary_erosion
 from skimage.restoration import inpaint_biharmonic
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from ganseg_dist.config import RunConfig
 from ganseg_dist.data.batch import BACKGROUND
 from ganseg_dist.data.holes import cut_holes, draw_holes
 from ganseg_dist.data.scan import Labels, Volume
@@ -62,7 +61,7 @@ class FeedbackEvidence:
         return all(margin.low > 0 for margin in self.margins.values())
 
 
-def hole_evidence(system: GANetSeg, config: RunConfig, image: Volume, owners: list[str]) -> HoleEvidence:
+def hole_evidence(system: GANetSeg, seed: int, image: Volume, owners: list[str]) -> HoleEvidence:
     """Fill drawn holes in tumour-free slices (N, C', size, size) and compare with biharmonic inpainting.
 
     Args:
@@ -70,7 +69,7 @@ def hole_evidence(system: GANetSeg, config: RunConfig, image: Volume, owners: li
     """
     chosen = _spread(len(image))
     planes = torch.from_numpy(np.ascontiguousarray(image[chosen]))
-    drawn = [draw_holes(config.system.holes, np.random.default_rng([config.seed, 3, index])) for index in chosen]
+    drawn = [draw_holes(system.config.holes, np.random.default_rng([seed, 3, index])) for index in chosen]
     body = (planes > BACKGROUND).any(dim=1, keepdim=True)
     holes = cut_holes(torch.from_numpy(np.stack(drawn)), body)
     with torch.inference_mode():
@@ -85,7 +84,7 @@ def hole_evidence(system: GANetSeg, config: RunConfig, image: Volume, owners: li
         bootstrap_mean(ours, patients),
         bootstrap_mean(theirs, patients),
         bootstrap_mean(guess, patients),
-        len(chosen) * config.system.holes.count,
+        len(chosen) * system.config.holes.count,
         float(peak_signal_noise_ratio(filled, planes, data_range=2.0)),
         float(torch.as_tensor(structural_similarity_index_measure(filled, planes, data_range=2.0))),
     )

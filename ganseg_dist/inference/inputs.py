@@ -7,8 +7,9 @@ from pathlib import Path
 
 import nibabel as nib
 
-from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
+from ganseg_dist.data.cohort import COLOURS, GREY, UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.data.readers.pictures import sources
 from ganseg_dist.data.scan import PICTURE_SUFFIXES, is_nifti
 from ganseg_dist.errors import DataError
 
@@ -42,6 +43,10 @@ def read_inputs(
 def _single_file(path: Path, modalities: tuple[str, ...], in_file: tuple[str, ...]) -> Case:
     """One file: 3-D or grey for a model of one modality, else with a channel for each of `in_file`."""
     name = path.name.removesuffix(".gz").removesuffix(path.suffix if path.suffix != ".gz" else ".nii")
+    if set(modalities) <= {*COLOURS, GREY}:
+        _picture_channels(path)
+        images = sources(path, colour=GREY not in modalities)
+        return Case(name, name, UNKNOWN_SITE, {modality: images[modality] for modality in modalities})
     if is_nifti(path):
         channels = _nifti_channels(path)
     elif path.suffix.lower() in PICTURE_SUFFIXES:
@@ -78,6 +83,4 @@ def _picture_channels(path: Path) -> int:
         raise DataError(f"{path}: is not a readable picture; copy or export it again") from None
     if pages > 1:
         raise DataError(f"{path}: has {pages} pages; save each as a picture, or all as one NIfTI volume")
-    if bands == ("P",):
-        raise DataError(f"{path}: is a picture with a palette; save it in grey or in colour")
     return len([band for band in bands if band != "A"])

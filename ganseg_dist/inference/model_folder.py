@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ganseg_dist import __version__
 from ganseg_dist.atomic import whole_folder, write_json, write_text
-from ganseg_dist.config import RunConfig
+from ganseg_dist.config import RunConfig, override
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import System
@@ -81,7 +81,7 @@ def load_model(folder: Path) -> Model:
             f"{folder / 'model.json'}: model format {description.get('format')}; this version reads {FORMAT}"
         )
     config = _read_config(folder / "config.json")
-    system = build_system(config)
+    system = build_system(_self_contained(config))
     weights = read_weights(folder, description.get("weights"))
     for name, network in system.networks.items():
         own = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
@@ -122,6 +122,13 @@ def read_thresholds(folder: Path) -> Thresholds:
 def is_model_folder(folder: Path) -> bool:
     """Whether this is a model folder, as `ganseg export` writes."""
     return (folder / "model.json").is_file()
+
+
+def _self_contained(config: RunConfig) -> RunConfig:
+    """Less the file that training began from: everything is in the model's own weights, wherever it is carried."""
+    if getattr(config.system, "pretrained", None) is None:
+        return config
+    return override(config, {"system.pretrained": None})
 
 
 def _read_config(file: Path) -> RunConfig:

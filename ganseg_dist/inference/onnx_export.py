@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ganseg_dist.errors import MissingDependency, RunError
 from ganseg_dist.inference.predictor import Predictor
+from ganseg_dist.systems.gan_osmosis import GANOsmosis
 from ganseg_dist.systems.ganet_seg import GANetSeg
 from ganseg_dist.systems.regions import Head, region_probability
 
@@ -57,7 +58,8 @@ def export_onnx(predictor: Predictor, file: Path) -> float:
     except ImportError:
         raise MissingDependency("--onnx: needs the onnx extra: pip install 'ganseg-dist[onnx]'") from None
     system = predictor.system
-    assert isinstance(system, GANetSeg)
+    if not isinstance(system, GANetSeg | GANOsmosis):
+        raise RunError(f"--onnx: writes segmenters, and {predictor.config.system.title} is none; leave it out")
     segmenter = _Segmenter(system.networks["segmenter"], system.head).eval()
     size = predictor.config.data.size
     rng = np.random.default_rng(0)

@@ -74,7 +74,7 @@ def write_case(
         volumes["anomaly"] = restore(said.anomaly, placement)[0]
     if extras.reconstruction and said.reconstruction is not None:
         channels = restore(said.reconstruction, placement, outside=-1.0)
-        names = predictor.config.system.healthy_modalities or predictor.modalities
+        names = predictor.config.system.gan_modalities or predictor.modalities
         volumes |= {f"healthy_{name}": channel for name, channel in zip(names, channels, strict=True)}
     if is_nifti(source[0]):
         return tuple(_write_nifti(out / f"{case.id}_{name}.nii.gz", source[0], v) for name, v in volumes.items())

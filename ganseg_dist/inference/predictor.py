@@ -95,7 +95,8 @@ class Predictor:
             for start in range(0, len(image), SLICES_AT_ONCE):
                 planes = torch.from_numpy(np.ascontiguousarray(image[start : start + SLICES_AT_ONCE], np.float32))
                 none = torch.zeros(len(planes), 0, *planes.shape[2:])
-                batch = Batch(planes, none, torch.zeros(len(planes), dtype=torch.int64)).to(self.device)
+                unknown = torch.full((len(planes),), -1)
+                batch = Batch(planes, none, torch.zeros_like(unknown), unknown).to(self.device)
                 prediction = self.system.predict(batch)
                 for name, part in {**prediction.pictures(), "score": prediction.score}.items():
                     if part is not None:

@@ -57,14 +57,22 @@ class UNet(nn.Module):
         self.downsampling = 2 ** (len(widths) - 1)
         xavier_initialise(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, channels_in, H, W), sides divisible by `downsampling`, to (B, channels_out, H, W)."""
+    def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
+        """(B, channels_in, H, W), sides divisible by `downsampling`, to (B, channels_out, H, W).
+
+        Args:
+            kept: (B, sum(widths[1:])), a factor for each feature on its way up, coarsest first: 0 drops it. The
+                caller draws it, so that dropout too follows from seed, epoch and example.
+        """
         skips: list[Tensor] = []
         for block in self.encoder:
             x = block(nn.functional.max_pool2d(x, 2) if skips else x)
             skips.append(x)
         skips.pop()
         for upsample, block in zip(self.upsample, self.decoder, strict=True):
+            if kept is not None:
+                factors, kept = kept[:, : x.shape[1]], kept[:, x.shape[1] :]
+                x = x * factors[..., None, None]
             x = block(torch.cat([upsample(x), skips.pop()], dim=1))
         logits: Tensor = self.head(x)
         return logits

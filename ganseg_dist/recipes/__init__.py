@@ -7,10 +7,27 @@ from collections.abc import Callable
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.errors import ConfigError
+from ganseg_dist.recipes.dl_gan_cnn import dl_gan_cnn, dl_gan_cnn_debug, dl_gan_cnn_small
+from ganseg_dist.recipes.gan_detector import gan_detector, gan_detector_debug, gan_detector_small
+from ganseg_dist.recipes.gan_osmosis import gan_osmosis, gan_osmosis_debug, gan_osmosis_small
 from ganseg_dist.recipes.ganet_seg import ganet_seg, ganet_seg_debug, ganet_seg_small
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
-    recipe.__name__: recipe for recipe in (ganet_seg, ganet_seg_small, ganet_seg_debug)
+    recipe.__name__: recipe
+    for recipe in (
+        ganet_seg,
+        ganet_seg_small,
+        ganet_seg_debug,
+        gan_osmosis,
+        gan_osmosis_small,
+        gan_osmosis_debug,
+        gan_detector,
+        gan_detector_small,
+        gan_detector_debug,
+        dl_gan_cnn,
+        dl_gan_cnn_small,
+        dl_gan_cnn_debug,
+    )
 }
 
 

@@ -47,7 +47,8 @@ def write_overlay(file: Path, case: str, scan: Scan, prediction: CasePrediction,
         axes.imshow(volume[..., shown], cmap="gray", vmin=low, vmax=high, interpolation="nearest", aspect="auto")
         axes.set_axis_off()
     if scan.grid.affine is not None:
-        _mark_sides(slice_axes[0])
+        for axes in slice_axes:
+            _mark_sides(axes)
     for region, mask in zip(regions, masks[..., shown], strict=True):
         for contour in outlines(mask):
             slice_axes[1].plot(contour[:, 0], contour[:, 1], color=REGION_COLOURS[region], linewidth=1.4)
@@ -71,6 +72,6 @@ def write_overlay(file: Path, case: str, scan: Scan, prediction: CasePrediction,
 
 
 def _mark_sides(axes: Axes) -> None:
-    """Letters of the patient's sides: picture axes have left on the left."""
+    """Letters of the patient's own sides: picture axes have left on the left."""
     for x, side, anchor in ((0.01, "L", "left"), (0.99, "R", "right")):
         axes.text(x, 0.5, side, color="white", transform=axes.transAxes, ha=anchor, va="center", fontsize=9)

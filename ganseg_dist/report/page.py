@@ -134,7 +134,7 @@ def evaluation_view(evaluation: Evaluation, records: Records) -> EvaluationView:
     summary, regions = evaluation.summary, evaluation.summary.regions
     scores = tuple(dict.fromkeys(score.partition("/")[2] for row in summary.rows for score in row.scores))
     columns = tuple(score for score in labels.MAIN_SCORES if score in scores)
-    gan_modalities = (records.config.system.healthy_modalities if records.config else None) or records.modalities
+    gan_modalities = (records.config.system.gan_modalities if records.config else None) or records.modalities
     examples = pictures.distinct(evaluation.examples)
     scale = pictures.anomaly_scale(examples)
     measured = {score for case in evaluation.cases for score in case.scores}

@@ -98,7 +98,7 @@ def _strip(example: Example, tiles: list[Tile]) -> Strip:
 
 def _overlay_tiles(example: Example, modalities: Sequence[str], regions: Sequence[str]) -> list[Tile]:
     names = _channel_names(modalities, len(example.image))
-    where = f"slice {example.slice} of case {example.case}"
+    where = f"slice {example.slice + 1} of case {example.case}"
     plain, shown = _background(example, names, regions[0] if regions else "wt")
     tiles = [_tile(f"{modality_label(shown)} alone", f"{modality_label(shown)}, {where}, without outlines", plain)]
     for region, truth, predicted in zip(regions, example.truth, example.predicted, strict=False):
@@ -124,7 +124,7 @@ def _healthy_tiles(
     scale: AnomalyScale | None,
 ) -> list[Tile]:
     names = _channel_names(modalities, len(example.image))
-    where = f"slice {example.slice} of case {example.case}"
+    where = f"slice {example.slice + 1} of case {example.case}"
     region = regions[0] if regions else "wt"
     tiles = []
     if example.reconstruction is not None:

@@ -11,68 +11,13 @@ from typing import Any
 
 from ganseg_dist import __version__
 from ganseg_dist.atomic import write_text
-from ganseg_dist.config import RunConfig, override
+from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort, Split, split_by_patient
-from ganseg_dist.data.slices import SliceSet
+from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
 from ganseg_dist.engine.fit import StageData
-from ganseg_dist.errors import ConfigError, DataError, RunError
+from ganseg_dist.errors import RunError
 from ganseg_dist.runners.prepare import Preflight
 from ganseg_dist.runs import Run, named_run
-
-PAPER = {"data.enhance": "paper", "data.blank_rate": 0.0}
-"""Data settings that the paper's reading implies where they stand at their defaults."""
-DEFAULTS = RunConfig(recipe="")
-
-
-def resolve(config: RunConfig, cohort: Cohort, healthy: Cohort | None = None) -> RunConfig:
-    """Fill in what the data decides: modalities, regions, and what the paper's reading implies.
-
-    Raises ConfigError when the config names what the cohort does not have.
-    """
-    changes: dict[str, Any] = {}
-    for field, asked, there in (
-        ("modalities", config.data.modalities, cohort.modalities),
-        ("regions", config.data.regions, cohort.regions),
-    ):
-        if not there:
-            missing = "masks to learn from" if field == "regions" else "modality that all cases share"
-            raise DataError(f"{cohort.root}: has no {missing}; add the files, or leave out the cases without")
-        strangers = [name for name in asked or () if name not in there]
-        if strangers:
-            raise ConfigError(f"data.{field}: {strangers[0]} is not in {cohort.root}, which has {', '.join(there)}")
-        if asked is not None and len(set(asked)) < len(asked):
-            raise ConfigError(f"data.{field}: {', '.join(asked)} names one twice; name each once")
-        # Regions are nested and drawn one over the other, outermost first, however they were asked for.
-        chosen = [name for name in there if name in asked] if asked and field == "regions" else asked or there
-        changes[f"data.{field}"] = list(chosen)
-    if changes["data.regions"][0] != "wt":
-        raise ConfigError(f"data.regions: {', '.join(changes['data.regions'])}: lacks wt, which the GAN judges; add it")
-    strangers = [name for name in config.system.healthy_modalities or () if name not in changes["data.modalities"]]
-    if strangers:
-        among = ", ".join(changes["data.modalities"])
-        raise ConfigError(f"system.healthy_modalities: {strangers[0]} is not among the run's modalities {among}")
-    if config.system.reading == "paper":
-        changes |= {field: value for field, value in PAPER.items() if _untouched(config, field)}
-    if healthy is None and config.system.healthy_cohort:
-        raise ConfigError("system.healthy_cohort: is true without a healthy cohort; give --healthy DATA")
-    if healthy is not None:
-        shared = [name for name in changes["data.modalities"] if name in healthy.modalities]
-        wanted = list(config.system.healthy_modalities or shared)
-        if not wanted or any(name not in healthy.modalities for name in wanted):
-            has = ", ".join(healthy.modalities) or "none"
-            raise ConfigError(f"system.healthy_modalities: {healthy.root} has {has}; name modalities of both cohorts")
-        changes |= {"system.healthy_cohort": True, "system.healthy_modalities": wanted}
-    return override(config, changes)
-
-
-def refuse_overlap(cohort: Cohort, healthy: Cohort) -> None:
-    """Raises DataError when a healthy subject may be a patient: the GAN would learn from who is tested."""
-    shared = sorted({case.patient for case in cohort.cases} & {case.patient for case in healthy.cases})
-    if shared:
-        raise DataError(
-            f"{healthy.root}: {len(shared)} of its subjects are patients of {cohort.root} too, such as {shared[0]}; "
-            "leave them out, or, if they only share their names, rename them in a CSV manifest"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +29,20 @@ class Prepared:
 
     def open(self, config: RunConfig) -> dict[str, StageData]:
         """The slices by source."""
-        modalities, regions = config.data.modalities or (), config.data.regions or ()
-        data = {"cohort": _stage_data(self.cohort, modalities, regions)}
+        modalities = (*(config.data.modalities or ()), *config.data.made_channels)
+        regions = config.data.regions or ()
+        classes = config.data.classes or LESION_CLASSES
+        data = {"cohort": _stage_data(self.cohort, modalities, regions, classes)}
         if self.healthy is not None:
-            data["healthy"] = _stage_data(self.healthy, config.system.healthy_modalities or modalities, ())
+            data["healthy"] = _stage_data(self.healthy, config.system.gan_modalities or modalities, (), classes)
         return data
 
 
-def _stage_data(parts: dict[str, list[str]], modalities: tuple[str, ...], regions: tuple[str, ...]) -> StageData:
+def _stage_data(
+    parts: dict[str, list[str]], modalities: tuple[str, ...], regions: tuple[str, ...], classes: tuple[str, ...]
+) -> StageData:
     opened = {
-        part: SliceSet.open((Path(folder) for folder in folders), modalities, regions)
+        part: SliceSet.open((Path(folder) for folder in folders), modalities, regions, classes)
         for part, folders in parts.items()
     }
     return StageData(opened["train"], opened["validation"])
@@ -107,17 +56,22 @@ def by_part(cohort: Cohort, split: Split, folders: dict[str, Path]) -> dict[str,
     }
 
 
-def planned_run(name: str, config: RunConfig, learnt_from: dict[str, Any], cohort: Cohort) -> tuple[Run, Split]:
+def planned_run(
+    name: str, config: RunConfig, learnt_from: dict[str, Any], cohort: Cohort, split: Split | None = None
+) -> tuple[Run, Split]:
     """The run that this name, config and data would begin, go on with or have finished; nothing is written.
 
     Args:
         learnt_from: `Plan.fingerprint`.
+        split: where an experiment decides it; none: drawn by patient from the config's seed and fractions.
 
     Raises RunError when the name stands for another config or other data, and DataError when there are too few
     patients to split.
     """
     run = named_run(name)
     if not (run.folder / "run.json").exists():
+        if split is not None:
+            return run, split
         fractions = config.data
         return run, split_by_patient(
             cohort, validation=fractions.validation_fraction, test=fractions.test_fraction, seed=config.seed
@@ -127,16 +81,24 @@ def planned_run(name: str, config: RunConfig, learnt_from: dict[str, Any], cohor
             f"{name}: was started with another config ({_first_difference(run.config(), config)}); "
             "choose another --run-name"
         )
+    if split is not None and run.split() != split:
+        raise RunError(f"{name}: was started with another split; choose another --run-name")
     if _cases(run.read("data.json")) != _cases(learnt_from):
         raise RunError(f"{name}: was started on other data; choose another --run-name")
     return run, run.split()
 
 
 def open_run(
-    name: str, config: RunConfig, learnt_from: dict[str, Any], cohort: Cohort, **facts: Any
+    name: str,
+    config: RunConfig,
+    learnt_from: dict[str, Any],
+    cohort: Cohort,
+    *,
+    split: Split | None = None,
+    **facts: Any,
 ) -> tuple[Run, Split]:
     """The planned run, its folder made where it is new. Raises as `planned_run` does."""
-    run, split = planned_run(name, config, learnt_from, cohort)
+    run, split = planned_run(name, config, learnt_from, cohort, split)
     if (run.folder / "run.json").exists():
         return run, split
     write_text(run.folder / "config.json", config.to_json())
@@ -178,11 +140,6 @@ def _cases(learnt_from: dict[str, Any]) -> list[Any]:
     """The cases of both cohorts, with their contents."""
     healthy = learnt_from.get("healthy")
     return [learnt_from["cases"], healthy["cases"] if healthy else []]
-
-
-def _untouched(config: RunConfig, field: str) -> bool:
-    section, name = field.split(".")
-    return bool(getattr(getattr(config, section), name) == getattr(getattr(DEFAULTS, section), name))
 
 
 def _channels(cohort: Cohort) -> list[str]:

@@ -18,7 +18,7 @@ from ganseg_dist.data.store import content_hash, prepare_case
 from ganseg_dist.errors import DataError, GansegError
 from ganseg_dist.runs import runs_root
 
-REPORT_FORMAT = 1
+REPORT_FORMAT = 2
 
 
 class Mapper(Protocol):

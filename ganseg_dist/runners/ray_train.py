@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,12 +125,23 @@ class RayCheckpoints(FolderCheckpoints):
         return newest
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a driver has not heard yet."""
+
+    newest: Progress | None
+    epochs: list[tuple[Progress | None, int, dict[str, float]]]
+    """Each with its last progress."""
+    warnings: list[tuple[int, str]]
+
+
 class ProgressRelay:
     """An actor between rank 0 and the driver, on whatever nodes they are: the newest progress, every epoch's scores."""
 
     def __init__(self) -> None:
         self.newest: Progress | None = None
         self.epochs: list[tuple[Progress | None, int, dict[str, float]]] = []
+        self.warnings: list[tuple[int, str]] = []
 
     def put(self, progress: Progress) -> None:
         """From rank 0."""
@@ -139,9 +151,13 @@ class ProgressRelay:
         """From rank 0, after the epoch's last progress."""
         self.epochs.append((self.newest, step, scores))
 
-    def get(self, epochs_known: int) -> tuple[Progress | None, list[tuple[Progress | None, int, dict[str, float]]]]:
-        """From the driver: the newest progress, and the epochs it does not know yet, each with its last progress."""
-        return self.newest, self.epochs[epochs_known:]
+    def put_warning(self, step: int, warning: str) -> None:
+        """From rank 0."""
+        self.warnings.append((step, warning))
+
+    def get(self, epochs_known: int, warnings_known: int) -> News:
+        """From the driver: what it does not know yet."""
+        return News(self.newest, self.epochs[epochs_known:], self.warnings[warnings_known:])
 
 
 class RelayedProgress(NullTracker):
@@ -162,6 +178,10 @@ class RelayedProgress(NullTracker):
         """Every epoch arrives."""
         self.relay.put_epoch.remote(step, dict(scores))
 
+    def warn(self, step: int, warning: str) -> None:
+        """Every warning arrives."""
+        self.relay.put_warning.remote(step, warning)
+
 
 @contextmanager
 def _shown(relay: Any, tracker: Tracker) -> Iterator[None]:
@@ -180,22 +200,25 @@ def _poll(relay: Any, tracker: Tracker, done: threading.Event) -> None:
     import ray
 
     last: Progress | None = None
-    known = 0
+    epochs_known = warnings_known = 0
     finished = False
     while not finished:
         finished = done.wait(POLL_SECONDS)  # and once more after the end: the last epoch is news too
         try:
-            newest, epochs = ray.get(relay.get.remote(known), timeout=5)
+            news: News = ray.get(relay.get.remote(epochs_known, warnings_known), timeout=5)
         except Exception:  # the relay is a convenience: training does not depend on it
             continue
-        for place, step, scores in epochs:
+        for place, step, scores in news.epochs:
             if place is not None:
                 tracker.progress(place)
             tracker.epoch(step, scores)
-        known += len(epochs)
-        if newest is not None and newest != last:
-            tracker.progress(newest)
-            last = newest
+        for step, warning in news.warnings:
+            tracker.warn(step, warning)
+        epochs_known += len(news.epochs)
+        warnings_known += len(news.warnings)
+        if news.newest is not None and news.newest != last:
+            tracker.progress(news.newest)
+            last = news.newest
 
 
 def _end_what_a_person_must_mend() -> UserCallback:

@@ -8,9 +8,9 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,10 @@ from ganseg_dist.inference.model_folder import Thresholds, write_model
 from ganseg_dist.inference.predictor import usable_device
 from ganseg_dist.runners.cluster import map_on_cluster, ray_cluster
 from ganseg_dist.runners.local import train_here
-from ganseg_dist.runners.plan import Prepared, by_part, fingerprint, open_run, refuse_overlap, resolve
+from ganseg_dist.runners.plan import Prepared, by_part, fingerprint, open_run
 from ganseg_dist.runners.prepare import Mapper, Preflight, map_here, preflight, prepare_cohort, usable_cohort
 from ganseg_dist.runners.ray_train import train_on_ray
+from ganseg_dist.runners.resolve import refuse_overlap, resolve
 from ganseg_dist.runs import Run, find_run, named_run, runs_root
 from ganseg_dist.systems import build_system
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
@@ -62,6 +63,10 @@ class TrainingRequest:
     gpus: bool = False
     local: bool = False
     exclude_bad: bool = False
+    split: Split | None = None
+    """Patients by part, where an experiment decides them; the run saves it."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """More for MLflow, such as the run that this one is a trial of."""
 
     def to_dict(self) -> dict[str, Any]:
         """All but the config, which the run saves resolved."""
@@ -153,6 +158,7 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
             plan.config,
             plan.fingerprint,
             plan.cohort,
+            split=request.split,
             request=request.to_dict(),
             workers=request.workers,
             device="cuda" if request.gpus else "cpu",
@@ -160,9 +166,10 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
         stack.enter_context(only_trainer(run))
         if run.finished:
             return run
+        warn_of(plan, shown or NullTracker())
         earlier = float(run.description().get("seconds") or 0.0)
         prepared = _prepare(plan, split, mapper, bar)
-        tracked = open_tracking(run)
+        tracked = open_tracking(run, tags=request.tags)
         run.describe(status="training", mlflow=tracked.to_dict())
         tracker = shown or NullTracker()
         try:
@@ -180,6 +187,15 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
             tracked.log_results(run)
             tracked.end("FINISHED")
     return run
+
+
+def warn_of(plan: Plan, shown: Tracker) -> None:
+    """One line for what does not stop training but should be known of it."""
+    found = [finding for finding in plan.found.findings if finding.severity == "warning"]
+    if found:
+        kinds = ", ".join(sorted({finding.check for finding in found}))
+        data, recipe = plan.found.cohort.root, plan.config.recipe
+        shown.warn(0, f"{len(found)} finding(s) on {data.name} ({kinds}); see: ganseg check {data} --recipe {recipe}")
 
 
 @contextmanager
@@ -264,7 +280,7 @@ def _prepare(plan: Plan, split: Split, mapper: Mapper, bar: Bar) -> Prepared:
     if plan.healthy is None:
         return Prepared(cohort_parts)
     found, cohort = plan.healthy
-    seen = override(plan.config, {"data.modalities": list(plan.config.system.healthy_modalities or ())}).data
+    seen = override(plan.config, {"data.modalities": list(plan.config.system.gan_modalities or ())}).data
     with bar("Preparing healthy slices") as advance:
         folders = prepare_cohort(found, cohort.cases, seen, mapper=mapper, advance=advance)
     return Prepared(cohort_parts, by_part(cohort, healthy_split(cohort, plan.config), folders))

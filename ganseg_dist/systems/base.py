@@ -72,6 +72,20 @@ class Monitor:
 
 
 @dataclass(frozen=True, slots=True)
+class Alarm:
+    """A validation score that must not fall below a bound, and what its fall means."""
+
+    score: str
+    below: float
+    says: str
+    """What is wrong and what to do, in one line."""
+
+    def raised_by(self, scores: Mapping[str, float]) -> bool:
+        """Whether the score is there and has fallen."""
+        return self.score in scores and scores[self.score] < self.below
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """A part of training that runs to its end before the next begins."""
 
@@ -87,6 +101,10 @@ class Stage:
     """The cohort it learns from: the run's own, or a separate healthy one."""
     modalities: tuple[str, ...] | None = None
     """Channels its batches hold; none: all of the run's."""
+    augmented: bool = True
+    """Whether its examples are flipped, turned and the rest of `data.augment`."""
+    alarms: tuple[Alarm, ...] = ()
+    """What a person is warned of, such as a generator that collapses."""
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -116,8 +134,12 @@ class Prediction:
     """(B, 1, H, W) in [0, 1]; 1 is least like healthy tissue."""
     reconstruction: Tensor | None = None
     """(B, C', H, W) in [-1, 1], the image with its lesion filled by healthy tissue."""
+    synthetic: Tensor | None = None
+    """(B, C, H, W) in [-1, 1], an image painted from the batch's own masks and noise."""
     score: Tensor | None = None
     """(B,) in [0, 1], realism of the whole slice; low is abnormal."""
+    classes: Tensor | None = None
+    """(B, K) in [0, 1], each example's probabilities of the classes; they sum to 1."""
 
     def pictures(self) -> dict[str, Tensor | None]:
         """The parts that are images, by name."""
@@ -125,6 +147,7 @@ class Prediction:
             "probability": self.probability,
             "anomaly": self.anomaly,
             "reconstruction": self.reconstruction,
+            "synthetic": self.synthetic,
         }
 
 

@@ -35,7 +35,7 @@ from ganseg_dist.models.inpainting import InpaintingGenerator
 from ganseg_dist.models.patch_discriminator import PatchDiscriminator
 from ganseg_dist.models.unet import UNet
 from ganseg_dist.systems.base import Balance, Monitor, Phase, Prediction, Ratio, Stage
-from ganseg_dist.systems.regions import Head, head_channels, region_probability, segmentation_loss
+from ganseg_dist.systems.regions import Head, dice_ratios, head_channels, region_probability, segmentation_loss
 
 WHOLE_TUMOUR = 0
 """Index of the region that the adversary acts on: healthy tissue has no sub-regions to judge."""
@@ -62,7 +62,8 @@ class GANetSeg:
     def __init__(self, config: RunConfig) -> None:
         if config.data.modalities is None or config.data.regions is None:
             raise ConfigError("data.modalities and data.regions must be resolved from a cohort first")
-        self.config: GANetSegConfig = config.system
+        assert isinstance(config.system, GANetSegConfig)
+        self.config = config.system
         self.paper = self.config.reading == "paper"
         self.head: Head = "softmax" if self.paper else "sigmoid"
         modalities, regions = config.data.modalities, config.data.regions
@@ -85,9 +86,9 @@ class GANetSeg:
         self.networks: Mapping[str, nn.Module] = networks
         self.regions = regions
         self.draw = HealthyDraws(self.config.holes, len(self.gan_channels))
-        self.stages: tuple[Stage, ...] = (_segment_stage(config),)
+        self.stages: tuple[Stage, ...] = (_segment_stage(config, self.config),)
         if self.config.gan:
-            self.stages = (_healthy_stage(config), *self.stages)
+            self.stages = (_healthy_stage(config, self.config), *self.stages)
 
     def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
         """Raw terms of `generator`, `discriminator`, `supervised` and `adversarial`."""
@@ -110,15 +111,7 @@ class GANetSeg:
             error = ((reconstruction - batch.image).abs() * holes).flatten(1).sum(1)
             size = holes.flatten(1).sum(1)
             return {"hole_l1": Ratio(error, size * batch.image.shape[1], size)}
-        predicted = self._probability(batch.image) > 0.5
-        truth = batch.regions > 0.5
-        overlap = (predicted & truth).flatten(2).sum(2).double()
-        true_sizes = truth.flatten(2).sum(2).double()
-        sizes = predicted.flatten(2).sum(2) + true_sizes
-        return {
-            f"dice_{region}": Ratio(2 * overlap[:, index], sizes[:, index], true_sizes[:, index])
-            for index, region in enumerate(self.regions)
-        }
+        return dice_ratios(self._probability(batch.image), batch.regions, self.regions)
 
     def predict(self, batch: Batch) -> Prediction:
         """Region probabilities; with the GAN also realism, anomaly and the healthy reconstruction."""
@@ -222,8 +215,7 @@ class GANetSeg:
         return torch.where(inside.any(1), score, torch.ones_like(score))
 
 
-def _healthy_stage(config: RunConfig) -> Stage:
-    system = config.system
+def _healthy_stage(config: RunConfig, system: GANetSegConfig) -> Stage:
     paper = system.reading == "paper"
     l1_weight = 0.0 if paper else system.hole_l1_weight
     discriminator_weights = {"discriminator": 1.0, "lesion": 0.0 if paper else system.synthetic_lesion_weight}
@@ -243,8 +235,8 @@ def _healthy_stage(config: RunConfig) -> Stage:
     )
 
 
-def _segment_stage(config: RunConfig) -> Stage:
-    system, epochs = config.system, config.train.epochs
+def _segment_stage(config: RunConfig, system: GANetSegConfig) -> Stage:
+    epochs = config.train.epochs
     scores = tuple(f"dice_{region}" for region in config.data.regions or ())
     plain = Phase("supervised", ("segmenter",), {"segmentation": 1.0})
     phases: tuple[Phase, ...] = (plain,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -12,6 +13,7 @@ from ganseg_dist.losses.segmentation import (
     categorical_cross_entropy_loss,
     dice_loss,
 )
+from ganseg_dist.systems.base import Ratio
 
 Head = Literal["sigmoid", "softmax"]
 
@@ -31,6 +33,18 @@ def region_probability(logits: Tensor, head: Head) -> Tensor:
         return torch.sigmoid(logits.float())
     deeper = torch.softmax(logits.float(), dim=1)[:, 1:]
     return deeper.flip(1).cumsum(1).flip(1).clamp(0, 1)
+
+
+def dice_ratios(probability: Tensor, truth: Tensor, regions: Sequence[str]) -> dict[str, Ratio]:
+    """Each region's Dice at 0.5 as `dice_REGION`, over the cases that have it; both (B, R, H, W)."""
+    predicted, true = probability > 0.5, truth > 0.5
+    overlap = (predicted & true).flatten(2).sum(2).double()
+    true_sizes = true.flatten(2).sum(2).double()
+    sizes = predicted.flatten(2).sum(2) + true_sizes
+    return {
+        f"dice_{region}": Ratio(2 * overlap[:, index], sizes[:, index], true_sizes[:, index])
+        for index, region in enumerate(regions)
+    }
 
 
 def segmentation_loss(logits: Tensor, truth: Tensor, head: Head, *, reduce: str = "mean") -> Tensor:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 POINTS_A_CALL = 1000
+LONGEST_TAG = 5000
 Point = tuple[str, float, int]
 """A metric's name, value and step."""
 
@@ -68,6 +69,11 @@ class MLflowTracker:
             return
         file = Path("examples", stage, f"step-{step:07d}.png")
         self._outbox.put(Parcel("pictures", 1, partial(self._send_file, file, png.getvalue())))
+
+    def warn(self, step: int, warning: str) -> None:
+        """As a tag, so that it is seen in the list of runs; the newest stands."""
+        text = f"step {step}: {warning}"[:LONGEST_TAG]
+        self._outbox.put(Parcel("warnings", 1, partial(self._send_tag, "warning", text)))
 
     def close(self) -> None:
         """Send what waits, for a bounded time, and say what was lost."""
@@ -113,6 +119,9 @@ class MLflowTracker:
         """A machine metric's step is the run's age in seconds."""
         age = (timestamp - self._run_began) // 1000
         self._send_points([(name, value, age) for name, value in sample.items()], timestamp)
+
+    def _send_tag(self, name: str, text: str) -> None:
+        self._client.set_tag(self._run_id, name, text)
 
     def _send_file(self, file: Path, content: bytes) -> None:
         with tempfile.TemporaryDirectory() as temporary:

@@ -26,7 +26,8 @@ def draw_examples(pictures: Mapping[str, npt.NDArray[Any]]) -> Image.Image:
     Args:
         pictures: `image` (B, C, H, W) in [-1, 1] and `regions` (B, R, H, W) in {0, 1}; of the rest those the
             system has: `probability` (B, R, H, W) and `anomaly` (B, 1, H, W) in [0, 1], `reconstruction`
-            (B, C', H, W) in [-1, 1]. The last channel is shown, FLAIR where the cohort has it.
+            (B, C', H, W) and `synthetic` (B, C, H, W) in [-1, 1]. The last channel is shown, FLAIR
+            where the cohort has it.
     """
     grey = [_grey(image[-1]) for image in pictures["image"]]
     columns = {
@@ -40,6 +41,8 @@ def draw_examples(pictures: Mapping[str, npt.NDArray[Any]]) -> Image.Image:
         columns["anomaly"] = [_enlarge(heat(np.nan_to_num(anomaly[0]), 0, 1)) for anomaly in pictures["anomaly"]]
     if "reconstruction" in pictures:
         columns["reconstruction"] = [_grey(image[-1]) for image in pictures["reconstruction"]]
+    if "synthetic" in pictures:
+        columns["synthetic"] = [_grey(image[-1]) for image in pictures["synthetic"]]
     sheet = np.concatenate([np.concatenate(cells, axis=0) for cells in columns.values()], axis=1)
     return _titled(sheet, list(columns))
 

@@ -46,12 +46,19 @@ class RichProgress:
         if self.last is None or not self.bar.disable:
             return
         stage = self.last.stage
-        values = "  ".join(f"{name.removeprefix(f'{stage}/')} {value:.4g}" for name, value in scores.items())
+        named = {name.removeprefix(f"{stage}/"): value for name, value in scores.items()}
+        # Validation scores first, then losses, which have their phase before them.
+        ordered = sorted(named, key=lambda name: "/" in name)
+        values = "  ".join(f"{name} {named[name]:.4g}" for name in ordered)
         line = f"{stage} epoch {self.last.epoch + 1}/{self.last.epochs}  {values}".rstrip()
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def examples(self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]]) -> None:
         """Nothing."""
+
+    def warn(self, step: int, warning: str) -> None:
+        """A line of its own, above the bar where there is one."""
+        self.console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ganseg_dist.runs import Run
 from ganseg_dist.tracking.pyfunc import ModelUpload
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-def log_evaluation(run: Run, part: str, summary: Mapping[str, Any]) -> None:
-    """Each score's mean and interval of the run's own row, and the files; says so when MLflow is away."""
+def log_evaluation(run: Run, part: str, scores: Mapping[str, Mapping[str, float]]) -> None:
+    """Each score's mean and interval of the run, and the files; says so when MLflow is away."""
     tracked = _tracked(run)
     if tracked.run_id is None:
         return
@@ -24,9 +24,10 @@ def log_evaluation(run: Run, part: str, summary: Mapping[str, Any]) -> None:
     def send(client: MlflowClient) -> None:
         from mlflow.entities import Metric
 
-        own = summary["rows"][0]["scores"]
         values = {
-            f"{part}/{score}/{end}": interval[end] for score, interval in own.items() for end in ("mean", "low", "high")
+            f"{part}/{score}/{end}": interval[end]
+            for score, interval in scores.items()
+            for end in ("mean", "low", "high")
         }
         client.log_batch(tracked.run_id, metrics=[Metric(name, value, 0, 0) for name, value in values.items()])
         for file in sorted(run.evaluation(part).iterdir()):

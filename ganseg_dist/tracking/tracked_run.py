@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock
 
+from ganseg_dist.atomic import write_json
 from ganseg_dist.runs import Run, runs_root
 from ganseg_dist.tracking.connection import connect, reason, without_password
 from ganseg_dist.tracking.contents import DOCUMENTS, run_document, run_params, run_tags
@@ -106,6 +108,26 @@ def open_tracking(
     tracked = TrackedRun(uri, begun.info.run_id, experiment_id)
     tracked.persist("description", lambda client: _describe(client, begun.info.run_id, run))
     return tracked
+
+
+def open_parent(folder: Path, kind: str) -> TrackedRun:
+    """Find or begin the run in MLflow that an experiment's trials are children of; its id is kept in the folder."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{runs_root() / 'mlflow.db'}"
+    note = folder / "mlflow.json"
+    earlier = json.loads(note.read_text()).get("run_id") if note.exists() else None
+    try:
+        with _only_one(uri):
+            client = connect(uri)
+            experiment_id = _experiment(client, uri, EXPERIMENT)
+        if earlier is None or not _resumed(client, earlier):
+            tags = {"ganseg.run": folder.name, "ganseg.experiment": kind}
+            earlier = client.create_run(experiment_id, run_name=folder.name, tags=tags).info.run_id
+            write_json(note, {"run_id": earlier})
+    except Exception as error:
+        tracked = TrackedRun(uri)
+        logger.warning("%s cannot be used (%s); the trials go on without a parent run", tracked.shown, reason(error))
+        return tracked
+    return TrackedRun(uri, earlier, experiment_id)
 
 
 def _only_one(uri: str) -> AbstractContextManager[Any]:

@@ -138,7 +138,18 @@ def write_colour_case(folder: Path, number: int, slices: int = 7) -> Path:
 @pytest.fixture
 def kaggle_run(kaggle: Path, tmp_path: Path) -> Run:
     """A finished run on pictures whose weights were drawn, not learnt."""
-    config = override(recipe("ganet_seg_debug"), {"data.validation_fraction": 0.25, "data.test_fraction": 0.25})
+    return drawn_run("ganet_seg_debug", kaggle, tmp_path)
+
+
+@pytest.fixture
+def painter_run(kaggle: Path, tmp_path: Path) -> Run:
+    """The same of a generator that paints."""
+    return drawn_run("gan_osmosis_debug", kaggle, tmp_path)
+
+
+def drawn_run(name: str, kaggle: Path, tmp_path: Path) -> Run:
+    """A finished run of a recipe that learnt nothing."""
+    config = override(recipe(name), {"data.validation_fraction": 0.25, "data.test_fraction": 0.25})
     request = TrainingRequest(config, kaggle, local=True)
     plan = plan_training(request)
     run, _ = open_run("pictures", plan.config, plan.fingerprint, plan.cohort, request=request.to_dict())

@@ -196,7 +196,37 @@ def test_wrong_words_for_other_commands(ganseg, words, said):
 
 
 def test_an_unknown_layout_lists_the_known_ones(ganseg, phantom):
-    assert_refused(ganseg("check", phantom, "--layout", "dicom"), 1, "dicom", "brats", "decathlon", "kaggle_lgg")
+    assert_refused(ganseg("check", phantom, "--layout", "dicom"), 2, "dicom", "brats", "decathlon", "kaggle_lgg")
+
+
+def test_a_gap_in_a_stack_and_folders_that_are_not_read_are_told(ganseg, kaggle, tmp_path):
+    copy = tmp_path / "kaggle_3m"
+    shutil.copytree(kaggle, copy)
+    case, other = sorted(copy.iterdir())[:2]
+    (case / f"{case.name}_4.tif").unlink()
+    other.rename(copy / "patient2")
+    (copy / "empty").mkdir()
+    said = ganseg("check", copy)
+    assert said.code == 1
+    lines = said.out.splitlines()
+    assert any(str(case) in line and "lacks slice 4 between 1 and 7" in line for line in lines)
+    assert any(str(copy / "patient2") in line and "does not read" in line for line in lines)
+    assert any(str(copy / "empty") in line and "is an empty folder" in line for line in lines)
+    assert "1 errors, 2 warnings" in lines[-1]
+
+
+def test_a_picture_that_was_cut_off_is_one_line(ganseg, kaggle, tmp_path, capfd):
+    copy = tmp_path / "kaggle_3m"
+    shutil.copytree(kaggle, copy)
+    case = sorted(copy.iterdir())[0]
+    file = case / f"{case.name}_2.tif"
+    file.write_bytes(file.read_bytes()[:300])
+    said = ganseg("check", copy)
+    assert said.code == 1
+    (line,) = [line for line in said.out.splitlines() if line.startswith("error")]
+    assert str(file) in line
+    assert "is not a readable picture" in line
+    assert "TiffPages" not in said.err + capfd.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["evaluate", "calibrate", "predict", "export", "report", "train"])

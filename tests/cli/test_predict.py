@@ -131,7 +131,7 @@ def test_pictures_that_do_not_fit(ganseg, kaggle_run, tmp_path, masks):
     (tmp_path / "notes.txt").write_text("no picture")
     for name, said in {
         "grey.png": "has 1 channel(s) and the model needs 3 (t1, flair, t1ce)",
-        "palette.png": "is a picture with a palette",
+        "palette.png": "has 1 channel(s) and the model needs 3",
         "pages.tif": "has 3 pages",
         "text.png": "is not a readable picture",
         "notes.txt": "is neither NIfTI nor a picture",

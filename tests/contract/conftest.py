@@ -3,8 +3,11 @@ from pathlib import Path
 import pytest
 
 from ganseg_dist.config import RunConfig, override
+from ganseg_dist.data.cohort import Cohort
+from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.plan import Prepared
 from tests.contract import members
+from tests.tiny import prepare, resolved
 
 SHORT = {
     "train.batch_size": 16,
@@ -13,6 +16,13 @@ SHORT = {
     "data.blank_rate": 0.2,
 }
 """Six steps an epoch or so, every phase, and everything that a checkpoint may hold."""
+
+OTHER_SYSTEMS = {
+    "gan_osmosis": {"system.joint_epochs": 2, "system.diversity_weight": 0.5},
+    "dl_gan_cnn": {"system.features_epochs": 2},
+    "gan_detector": {"system.synthesis_epochs": 2, "system.generator": "wgan_gp"},
+}
+"""GANet-Seg stands for them where a promise is the engine's alone."""
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +33,21 @@ def config(debug_config: RunConfig) -> RunConfig:
 @pytest.fixture(scope="session")
 def undisturbed(config: RunConfig, prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a local run that nothing happened to."""
-    folder = tmp_path_factory.mktemp("undisturbed")
+    return trained(tmp_path_factory.mktemp("undisturbed"), config, prepared)
+
+
+@pytest.fixture(scope="session", params=OTHER_SYSTEMS)
+def other(
+    request: pytest.FixtureRequest, cohort: Cohort, store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunConfig, Prepared, Path]:
+    """Each other system: its config, its slices, and the folder of a local run that nothing happened to."""
+    name = f"{request.param}_debug"
+    config = resolved(recipe(name), cohort, SHORT | {"train.epochs": 2} | OTHER_SYSTEMS[request.param])
+    prepared = prepare(cohort, config, store)
+    return config, prepared, trained(tmp_path_factory.mktemp(name), config, prepared)
+
+
+def trained(folder: Path, config: RunConfig, prepared: Prepared) -> Path:
+    """A local run in this folder."""
     assert members.ended(members.train, folder, config, prepared) == 0
     return folder

@@ -96,6 +96,12 @@ def test_one_worker_gives_the_weights_of_a_local_run(cluster, config, prepared, 
     assert len(shown) == len(EPOCHS)
 
 
+def test_one_worker_gives_the_weights_of_a_local_run_of_every_other_system(cluster, other, tmp_path):
+    config, prepared, undisturbed = other
+    weights, _, _ = on_ray(tmp_path, config, prepared)
+    assert members.differing(weights, members.final_weights(undisturbed)) == []
+
+
 def test_a_killed_worker_goes_on_from_the_last_checkpoint(cluster, config, prepared, undisturbed, tmp_path):
     weights, epochs, _ = on_ray(tmp_path, config, prepared, number=3, happens=die)
     assert epochs == [*EPOCHS[:4], *EPOCHS[3:]]

@@ -75,6 +75,15 @@ def test_two_kills_inside_checkpoint_writes(config, prepared, undisturbed, file_
     assert not list((folder / "checkpoints").glob(".unfinished-*"))
 
 
+def test_every_other_system_goes_on_after_kills(other, tmp_path):
+    config, prepared, undisturbed = other
+    for number in (1, 1):  # inside the first stage, then around its end
+        assert members.ended(members.train_until_save, tmp_path, config, prepared, number) == KILLED
+        assert_whole(tmp_path, config)
+    assert members.ended(members.train, tmp_path, config, prepared) == 0
+    assert members.differing(members.final_weights(tmp_path), members.final_weights(undisturbed)) == []
+
+
 def test_a_finished_run_trained_again_changes_nothing(config, prepared, undisturbed):
     before = members.final_weights(undisturbed)
     assert members.ended(members.train, undisturbed, config, prepared) == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import tifffile
+from PIL import Image
 from scipy import ndimage
 
 SHAPE = (40, 48, 32)
@@ -107,6 +108,49 @@ def write_kaggle(root: Path, cases: Iterable[str]) -> Path:
         for z in range(SHAPE[2]):
             tifffile.imwrite(root / case / f"{case}_{z + 1}.tif", planes[:, :, z])
             tifffile.imwrite(root / case / f"{case}_{z + 1}_mask.tif", (255 * (labels[:, :, z] > 0)).astype(np.uint8))
+    return root
+
+
+def tissue(number: int, shape: tuple[int, int] = (40, 56)) -> tuple[np.ndarray, np.ndarray]:
+    """A picture in colour, (rows, columns, 3) uint8, purple nuclei on pink, and where the nuclei are, bool."""
+    rng = np.random.default_rng(number)
+    blobs = ndimage.gaussian_filter(rng.normal(size=shape), 3.0)
+    nuclei = blobs > np.quantile(blobs, 0.75)
+    picture = np.where(nuclei[..., None], (90, 40, 130), (230, 160, 200)) + rng.normal(scale=5, size=(*shape, 1))
+    return picture.clip(0, 255).astype(np.uint8), nuclei
+
+
+def slice_of_head(number: int, shape: tuple[int, int] = (48, 48)) -> np.ndarray:
+    """A grey picture, (rows, columns) uint8, of textured tissue in the dark."""
+    rng = np.random.default_rng(number)
+    radius = _radius(shape, centre=(0.5, 0.5), reach=(0.38, 0.34))
+    texture = ndimage.gaussian_filter(rng.normal(size=shape), 2.0)
+    return np.where(radius < 1, 130 + 400 * texture, 0).clip(0, 255).astype(np.uint8)
+
+
+def save_picture(file: Path, pixels: np.ndarray) -> Path:
+    """In the format that the name asks for; bool as black and white in 8 bits."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(255 * pixels.astype(np.uint8) if pixels.dtype == bool else pixels).save(file)
+    return file
+
+
+def write_pictures(root: Path, names: Iterable[str], *, suffix: str = ".png", mask_suffix: str = ".png") -> Path:
+    """images/ in colour and masks/ of the same names."""
+    for number, name in enumerate(names):
+        picture, nuclei = tissue(number)
+        save_picture(root / "images" / f"{name}{suffix}", picture)
+        save_picture(root / "masks" / f"{name}{mask_suffix}", nuclei)
+    return root
+
+
+def write_classes(root: Path, folders: Mapping[str, int]) -> Path:
+    """Folders with so many grey PNGs each, 0.png and on; no two pictures are alike."""
+    number = 0
+    for folder, count in folders.items():
+        for name in range(count):
+            save_picture(root / folder / f"{name}.png", slice_of_head(number))
+            number += 1
     return root
 
 

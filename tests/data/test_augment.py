@@ -19,7 +19,7 @@ def head(examples=1, channels=2):
     return Batch(
         image.expand(examples, channels, SIDE, SIDE).clone(),
         tumour.float().expand(examples, 1, SIDE, SIDE).clone(),
-        torch.zeros(examples, dtype=torch.int64),
+        *torch.zeros(2, examples, dtype=torch.int64),
     )
 
 
@@ -29,7 +29,7 @@ def augmented(batch, config, key=0):
         for row in range(len(batch.image))
     ]
     draws = {name: torch.from_numpy(np.stack([one[name] for one in drawn])) for name in drawn[0]}
-    return augment(Batch(batch.image, batch.regions, batch.case, draws))
+    return augment(Batch(batch.image, batch.regions, batch.case, batch.label, draws))
 
 
 def test_no_draws_no_change():
@@ -84,7 +84,7 @@ def test_gain_and_shift_change_each_channel_by_what_was_drawn():
         "gain": torch.tensor([[1.5, 1.0]]),
         "shift": torch.tensor([[0.1, -0.2]]),
     }
-    changed = augment(Batch(batch.image, batch.regions, batch.case, draws))
+    changed = augment(Batch(batch.image, batch.regions, batch.case, batch.label, draws))
     body = batch.body[0, 0]
     assert torch.allclose(changed.image[0, 0][body], (batch.image[0, 0][body] * 1.5 + 0.1).clamp(max=1), atol=1e-5)
     assert torch.allclose(changed.image[0, 1][body], batch.image[0, 1][body] - 0.2, atol=1e-5)
@@ -111,7 +111,7 @@ def test_draws_stay_in_their_ranges_and_fill_them():
 
 def test_a_batch_without_regions():
     batch = head()
-    moved = augmented(Batch(batch.image, torch.zeros(1, 0, SIDE, SIDE), batch.case), AugmentConfig())
+    moved = augmented(Batch(batch.image, torch.zeros(1, 0, SIDE, SIDE), batch.case, batch.label), AugmentConfig())
     assert moved.regions.shape == (1, 0, SIDE, SIDE)
 
 

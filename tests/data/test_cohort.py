@@ -1,9 +1,11 @@
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from ganseg_dist.data.cohort import Case, Cohort, Source, Split, split_by_patient
+from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.errors import DataError
 
 
@@ -87,6 +89,130 @@ def test_too_few_patients_are_refused(patients, part):
         drawn(cohort_of(*sites(a=patients)), validation=0.15, test=0.15)
 
 
+def test_without_parts_and_classes_the_draw_is_what_it_always_was():
+    """Recorded before there were any: a run that is gone on with must find its patients where they were."""
+    split = drawn(cohort_of(*sites(a=5, b=4, c=3)), seed=7)
+    assert split == Split(
+        train=("a02", "a03", "a04", "b00", "b03", "c00", "c02"),
+        validation=("a00", "b01", "c01"),
+        test=("a01", "b02"),
+    )
+
+
+def pictures(*groups: tuple[Iterable[str], str, str | None], site: str = "s") -> Cohort:
+    """A picture for each patient of each group of patients, class and part."""
+    cases = tuple(
+        Case(f"{part}-{name}-{patient}", patient, f"{site}{index % 2}", {}, class_name=name, part=part)
+        for patients, name, part in groups
+        for index, patient in enumerate(patients)
+    )
+    return Cohort(Path("somewhere"), "class_folder", cases)
+
+
+def named(prefix: str, count: int) -> list[str]:
+    return [f"{prefix}{number:03d}" for number in range(count)]
+
+
+def classes_of(cohort: Cohort, patients: Iterable[str]) -> Counter[str]:
+    return Counter(case.class_name for case in cohort.of_patients(patients))
+
+
+@pytest.mark.parametrize("test", [0.0, 0.3])
+def test_the_authors_test_part_is_the_test_part(test):
+    cohort = pictures(
+        (named("a", 20), "a", "train"), (named("b", 40), "b", "train"), (["t1"], "a", "test"), (["t2"], "b", "test")
+    )
+    split = drawn(cohort, validation=0.25, test=test)
+    assert split.test == ("t1", "t2")
+    assert classes_of(cohort, split.validation) == {"a": 5, "b": 10}
+    assert classes_of(cohort, split.train) == {"a": 15, "b": 30}
+    other = drawn(cohort, validation=0.25, test=test, seed=1)
+    assert other.test == split.test
+    assert other.validation != split.validation
+
+
+def test_the_authors_test_part_without_classes():
+    cases = [Case(f"c{n}", f"p{n:02d}", "s", {}, part="test" if n < 4 else "train") for n in range(24)]
+    split = drawn(Cohort(Path("somewhere"), "x", tuple(cases)), validation=0.2, test=0.2)
+    assert split.test == ("p00", "p01", "p02", "p03")
+    assert (len(split.train), len(split.validation)) == (16, 4)
+
+
+def test_a_patient_in_both_of_the_authors_parts_is_tested():
+    cohort = pictures((["p", *named("a", 9)], "a", "train"), (named("b", 9), "b", "train"), (["p"], "a", "test"))
+    assert drawn(cohort).test == ("p",)
+
+
+def test_a_test_part_alone_leaves_none_to_train_on():
+    with pytest.raises(DataError, match="2 patients leave none for train"):
+        drawn(pictures((["p", "q"], "a", "test")))
+
+
+def test_a_train_part_alone_is_split_into_three():
+    split = drawn(pictures((named("a", 10), "a", "train"), (named("b", 10), "b", "train")))
+    assert (len(split.train), len(split.validation), len(split.test)) == (12, 4, 4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_class_has_its_share_of_every_part(seed):
+    cohort = pictures((named("a", 100), "a", None), (named("b", 50), "b", None), (named("c", 10), "c", None))
+    split = drawn(cohort, seed=seed)
+    assert classes_of(cohort, split.test) == {"a": 20, "b": 10, "c": 2}
+    assert classes_of(cohort, split.validation) == {"a": 20, "b": 10, "c": 2}
+    by_site = Counter(case.site for case in cohort.of_patients(split.test) if case.class_name == "a")
+    assert by_site == {"s0": 10, "s1": 10}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_class_of_three_patients_is_in_every_part(seed):
+    cohort = pictures((named("a", 60), "a", None), (named("b", 3), "b", None))
+    split = drawn(cohort, validation=0.1, test=0.1, seed=seed)
+    for part in (split.train, split.validation, split.test):
+        assert classes_of(cohort, part)["b"] == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_rare_class_goes_to_training_first_and_then_to_test(seed):
+    cohort = pictures((named("a", 20), "a", None), (named("b", 2), "b", None), (["c"], "c", None))
+    split = drawn(cohort, seed=seed)
+    assert classes_of(cohort, split.train).keys() == {"a", "b", "c"}
+    assert classes_of(cohort, split.test).keys() == {"a", "b"}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_patients_of_several_classes_stay_whole(seed):
+    everyone = named("p", 30)
+    cohort = pictures((everyone, "a", None), (everyone[:15], "b", None), (everyone[10:18], "c", None))
+    split = drawn(cohort, seed=seed)
+    parts = (split.train, split.validation, split.test)
+    assert sorted(patient for part in parts for patient in part) == everyone
+    for part in parts:
+        assert classes_of(cohort, part).keys() == {"a", "b", "c"}
+    assert len(split.train) > 12
+
+
+def test_pictures_without_a_class_are_dealt_too():
+    cohort = pictures((named("a", 10), "a", None), (named("b", 10), "b", None))
+    cases = (*cohort.cases, *(Case(f"x{n}", f"x{n}", "s", {}) for n in range(10)))
+    split = drawn(Cohort(Path("somewhere"), "x", cases))
+    assert (len(split.train), len(split.validation), len(split.test)) == (18, 6, 6)
+
+
+def test_the_order_of_cases_does_not_decide_with_classes_either():
+    cohort = pictures((named("a", 12), "a", None), (named("b", 12), "b", None))
+    split = drawn(cohort)
+    assert drawn(Cohort(cohort.root, cohort.layout, cohort.cases[::-1])) == split
+    assert drawn(cohort, seed=1) != split
+
+
+def test_the_real_slices_keep_their_authors_test_part(shared_data):
+    cohort = read_cohort(shared_data / "brain4")
+    split = drawn(cohort, validation=0.15)
+    assert {case.part for case in cohort.of_patients(split.test)} == {"test"}
+    assert set(classes_of(cohort, split.test).values()) == {50}
+    assert set(classes_of(cohort, split.validation).values()) == {30}
+
+
 def test_a_part_that_is_not_asked_for_may_be_empty():
     split = drawn(cohort_of(*sites(a=3)), validation=0.0, test=0.34)
     assert split.validation == ()
@@ -110,6 +236,8 @@ def test_modalities_are_those_that_all_share_in_canonical_order():
     cohort = Cohort(Path("x"), "manifest", (case("p1", "swi", "flair", "t1", "adc"), case("p2", "t1", "adc", "swi")))
     assert cohort.modalities == ("t1", "adc", "swi")
     assert Cohort(Path("x"), "manifest", ()).modalities == ()
+    colours = Cohort(Path("x"), "manifest", (case("p1", "blue", "infrared", "green", "red", "flair"),))
+    assert colours.modalities == ("flair", "red", "green", "blue", "infrared")
 
 
 def test_regions_are_those_that_all_masks_can_tell_apart():

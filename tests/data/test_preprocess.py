@@ -10,12 +10,14 @@ from ganseg_dist.data.preprocess import (
     DARKEST,
     PICTURE_AXES,
     from_picture_axes,
+    intensities_of,
     picture_shape,
     prepare_scan,
     restore,
     to_picture_axes,
 )
 from ganseg_dist.data.scan import Grid, Scan
+from ganseg_dist.errors import DataError
 
 ORIENTATIONS = [
     "".join(axis[flip] for axis, flip in zip(axes, flips, strict=True))
@@ -257,3 +259,67 @@ def test_no_value_leaves_its_range_by_the_rounding_of_interpolation():
         assert prepared.image.max() == 1.0
         certain = restore(np.ones((2, 1, 128, 128), np.float32), prepared.placement)
         assert set(np.unique(certain)) <= {0.0, 1.0}
+
+
+def picture(levels: np.ndarray, modalities: tuple[str, ...] = ("red", "green", "blue")) -> Scan:
+    """Channels (C, rows, columns) of 0 to 255, with a mask over the first row."""
+    image = levels.astype(np.float32)[..., None]
+    labels = np.zeros(image.shape[1:], np.uint8)
+    labels[0] = 1
+    return Scan(modalities, image, labels, Grid(labels.shape, None))
+
+
+def test_colours_are_taken_as_displayed():
+    levels = np.stack([np.full((16, 16), level) for level in (0, 51, 255)])
+    prepared = prepare_scan(picture(levels), DataConfig(size=16), ("wt",))
+    np.testing.assert_allclose(prepared.image[0, :, 8, 8], [-0.999, -0.6, 1.0], atol=1e-6)
+    assert prepared.body.tolist() == [1.0], "the whole picture is body"
+    assert prepared.lesion.tolist() == [16]
+
+
+def test_black_is_body_and_the_border_that_makes_a_square_is_not():
+    prepared = prepare_scan(picture(np.zeros((3, 16, 32))), DataConfig(size=32), ("wt",))
+    rows = (prepared.image > -1).all(axis=(0, 1, 3))
+    assert rows.tolist() == [False] * 8 + [True] * 16 + [False] * 8
+    assert (prepared.image[:, :, :8] == -1).all()
+    assert (prepared.image[:, :, 8:24].astype(np.float16) > -1).all(), "as stored, too"
+    assert prepared.body.tolist() == [0.5]
+    assert prepared.masks[0, 0].any(axis=1).tolist() == [False] * 8 + [True] + [False] * 23
+
+
+def test_a_picture_in_colour_comes_back():
+    levels = np.random.default_rng(0).integers(0, 256, (3, 40, 64))
+    prepared = prepare_scan(picture(levels), DataConfig(size=64), ("wt",))
+    back = restore(prepared.image, prepared.placement, outside=-1.0)
+    np.testing.assert_allclose(back[..., 0], np.maximum(levels / 127.5 - 1, -0.999), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("modalities", "intensities", "colour"),
+    [
+        (("red", "green", "blue"), "auto", True),
+        (("green",), "auto", True),
+        (("t1", "flair", "t1ce"), "auto", False),
+        (("red", "t1"), "auto", False),
+        (("grey",), "auto", False),
+        (("grey",), "colour", True),
+        (("red", "green", "blue"), "tissue", False),
+    ],
+)
+def test_colours_are_told_by_the_modalities_unless_said_otherwise(modalities, intensities, colour):
+    config = DataConfig(size=16, intensities=intensities)
+    assert intensities_of(modalities, config) == ("colour" if colour else "tissue")
+    levels = np.zeros((len(modalities), 16, 16))
+    levels[:, 4:12, 5:9] = np.arange(32).reshape(8, 4) + 100
+    share = prepare_scan(picture(levels, modalities), config, ("wt",)).body.item()
+    assert share == 1.0 if colour else share < 0.8
+
+
+@pytest.mark.parametrize("level", [-1, 256])
+def test_what_is_no_colour_is_refused(level):
+    levels = np.full((1, 16, 16), 7)
+    levels[0, 3, 3] = level
+    with pytest.raises(
+        DataError, match=r"^data\.intensities: colour needs values of 0 to 255, an image here goes from"
+    ):
+        prepare_scan(picture(levels, ("grey",)), DataConfig(size=16, intensities="colour"), ("wt",))

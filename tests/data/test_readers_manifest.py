@@ -5,7 +5,7 @@ import tifffile
 from ganseg_dist.data.cohort import BRATS_REGIONS, UNKNOWN_SITE
 from ganseg_dist.data.readers import READERS, read_cohort
 from ganseg_dist.data.scan import load_scan
-from ganseg_dist.errors import DataError
+from ganseg_dist.errors import ConfigError, DataError
 from tests.data.cohorts import MODALITIES, brain, save, write_brats, write_manifest, write_rows
 
 
@@ -42,6 +42,24 @@ def test_the_labels_column_names_a_scheme(tmp_path, scheme, stored):
     case = read_cohort(write_rows(tmp_path / "m.csv", rows)).cases[0]
     assert case.regions == BRATS_REGIONS
     np.testing.assert_array_equal(load_scan(case).labels, labels)
+
+
+def test_class_and_part_are_told_where_they_are_known(tmp_path):
+    rows = [
+        {"case": "a", "patient": "p", "t1": "a.nii", "class": "glioma", "part": "test"},
+        {"case": "b", "patient": "q", "t1": "b.nii", "class": "none", "part": "Train"},
+        {"case": "c", "patient": "r", "t1": "c.nii", "class": "", "part": ""},
+    ]
+    cohort = read_cohort(write_rows(tmp_path / "m.csv", rows))
+    assert [(case.class_name, case.part) for case in cohort.cases] == [
+        ("glioma", "test"),
+        ("none", "train"),
+        (None, None),
+    ]
+    assert cohort.modalities == ("t1",)
+    rows[2]["part"] = "validation"
+    with pytest.raises(DataError, match=r"m.csv:4: part validation is not known; write train or test"):
+        read_cohort(write_rows(tmp_path / "m.csv", rows))
 
 
 def test_a_channel_and_a_stack_of_slices(tmp_path):
@@ -104,7 +122,7 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path):
         (tmp_path / "other", "dicom"): "layout dicom: no such layout; choose one of",
     }
     for (root, layout), problem in problems.items():
-        with pytest.raises(DataError, match=problem) as caught:
+        with pytest.raises((DataError, ConfigError), match=problem) as caught:
             read_cohort(root, layout)
         assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="CSV manifest") as caught:

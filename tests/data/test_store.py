@@ -11,9 +11,11 @@ from ganseg_dist.config import DataConfig
 from ganseg_dist.data import store as store_module
 from ganseg_dist.data.cohort import Source
 from ganseg_dist.data.preprocess import prepare_scan
+from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.data.store import PreparedCase, content_hash, prepare_case, prepared_folder
 from ganseg_dist.errors import DataError
+from tests.data.cohorts import write_classes, write_pictures
 
 CONFIG = DataConfig(size=32, spacing_mm=6.0)
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -71,15 +73,17 @@ def test_preparing_again_does_nothing(case, tmp_path):
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("change", ["size", "spacing_mm", "enhance"])
-def test_a_setting_that_shapes_slices_makes_another_folder(case, tmp_path, change):
-    other = CONFIG.model_copy(update={change: {"size": 64, "spacing_mm": 4.0, "enhance": "sound"}[change]})
+@pytest.mark.parametrize(
+    ("change", "to"), [("size", 64), ("spacing_mm", 4.0), ("enhance", "sound"), ("intensities", "colour")]
+)
+def test_a_setting_that_shapes_slices_makes_another_folder(case, tmp_path, change, to):
+    other = CONFIG.model_copy(update={change: to})
     content = content_hash(case)
     assert prepared_folder(tmp_path, case, other, content) != prepared_folder(tmp_path, case, CONFIG, content)
 
 
 def test_settings_of_training_alone_do_not(case, tmp_path):
-    other = CONFIG.model_copy(update={"blank_rate": 0.9, "test_fraction": 0.4})
+    other = CONFIG.model_copy(update={"blank_rate": 0.9, "test_fraction": 0.4, "intensities": "tissue"})
     content = content_hash(case)
     assert prepared_folder(tmp_path, case, other, content) == prepared_folder(tmp_path, case, CONFIG, content)
 
@@ -160,7 +164,49 @@ def test_a_pickled_case_does_not_carry_its_voxels(case, tmp_path):
     packed = pickle.dumps(opened)
     assert len(packed) < 1000
     assert np.array_equal(pickle.loads(packed).image, opened.image)
-    assert isinstance(opened.image, np.memmap)
+
+
+def test_only_large_arrays_are_memory_mapped(case, tmp_path):
+    content = content_hash(case)
+    small = PreparedCase.open(prepare_case(tmp_path, case, CONFIG, content))
+    large = PreparedCase.open(prepare_case(tmp_path, case, CONFIG.model_copy(update={"size": 128}), content))
+    assert small.image.nbytes < store_module.MAPPED_FROM_BYTES < large.image.nbytes
+    assert not isinstance(small.image, np.memmap)
+    assert not isinstance(small.masks, np.memmap)
+    assert isinstance(large.image, np.memmap)
+
+
+@pytest.fixture
+def open_files():
+    """How many files this process holds open."""
+    folder = Path("/proc/self/fd")
+    if not folder.is_dir():
+        pytest.skip("open files can only be counted under /proc")
+    return lambda: len(list(folder.iterdir()))
+
+
+def test_pictures_do_not_hold_files_open(tmp_path, open_files):
+    root = write_pictures(tmp_path / "pictures", [f"{number:02d}" for number in range(20)])
+    folders = [prepare_case(tmp_path, case, CONFIG, content_hash(case)) for case in read_cohort(root).cases]
+    before = open_files()
+    opened = [PreparedCase.open(folder) for folder in folders]
+    assert sum(int(case.masks.sum()) > 0 and case.image.shape == (1, 3, 32, 32) for case in opened) == 20
+    assert open_files() == before
+
+
+def test_a_cohort_of_classes_has_no_masks_and_keeps_its_classes(tmp_path):
+    cohort = read_cohort(write_classes(tmp_path / "classes", {"Training/glioma": 1, "Testing/none": 1}))
+    opened = [PreparedCase.open(prepare_case(tmp_path, case, CONFIG, content_hash(case))) for case in cohort.cases]
+    assert [(case.class_name, case.regions, case.modalities) for case in opened] == [
+        ("none", (), ("grey",)),
+        ("glioma", (), ("grey",)),
+    ]
+    assert all(case.usable.all() and not case.has_lesion.any() for case in opened)
+
+
+def test_the_key_changes_with_how_colours_are_read(case):
+    coded = replace(case, mask=replace(case.mask, reads="colour code"))
+    assert content_hash(coded) != content_hash(case)
 
 
 def test_a_case_without_a_mask(case, tmp_path):

@@ -12,7 +12,7 @@ def slices(*ratios):
     cases, numerators, denominators, relevant = zip(*((*ratio, 1.0)[:4] for ratio in ratios), strict=True)
     draws = {"n": torch.tensor(numerators), "d": torch.tensor(denominators), "r": torch.tensor(relevant)}
     nothing = torch.zeros(len(cases), 1, 1, 1)
-    return Batch(nothing, nothing, torch.tensor(cases), draws)
+    return Batch(nothing, nothing, torch.tensor(cases), torch.zeros(len(cases)), draws)
 
 
 def score(batch):

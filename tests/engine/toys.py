@@ -74,4 +74,4 @@ def state_of(system, **changes):
 
 
 def batch() -> Batch:
-    return Batch(torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64))
+    return Batch(torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4), *torch.zeros(2, 2, dtype=torch.int64))

@@ -29,7 +29,7 @@ def test_flat_tissue_is_filled_exactly_by_the_guess_and_by_biharmonic_inpainting
     rows, columns = np.mgrid[:32, :32] - 15.5
     body = rows**2 + columns**2 < 15**2
     planes = np.where(body, 0.25, -1.0).astype(np.float32)[None, None].repeat(60, 0).repeat(2, 1)
-    found = hole_evidence(made.system, made.config, planes, [f"p{index % 5}" for index in range(60)])
+    found = hole_evidence(made.system, 0, planes, [f"p{index % 5}" for index in range(60)])
     assert found.n_holes == MOST_SLICES * made.config.system.holes.count
     assert found.hole_l1.n == 5
     assert found.hole_l1.mean > 0.02  # untrained

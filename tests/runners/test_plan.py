@@ -9,7 +9,8 @@ from ganseg_dist.data.store import PreparedCase, content_hash, prepare_case
 from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.recipes import recipe
-from ganseg_dist.runners.plan import open_run, planned_run, resolve
+from ganseg_dist.runners.plan import open_run, planned_run
+from ganseg_dist.runners.resolve import resolve
 from ganseg_dist.runners.session import TrainingRequest, only_trainer, plan_training, train_session
 from tests.inference.untrained import model_folder
 

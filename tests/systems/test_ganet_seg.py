@@ -32,13 +32,13 @@ def head(examples: int = 3) -> Batch:
     image = torch.where(body > 0, torch.rand(examples, 2, SIDE, SIDE) - 0.5, -1.0)
     regions = torch.stack([disc(6)[0, 0], disc(3)[0, 0]]).expand(examples, 2, SIDE, SIDE).clone()
     regions[-1] = 0
-    return Batch(image, regions, torch.arange(examples))
+    return Batch(image, regions, torch.arange(examples), torch.zeros(examples))
 
 
 def with_draws(made: GANetSeg, batch: Batch) -> Batch:
     drawn = [made.draw("healthy", np.random.default_rng(example)) for example in range(len(batch.image))]
     draws = {name: torch.from_numpy(np.stack([one[name] for one in drawn])) for name in drawn[0]}
-    return Batch(batch.image, batch.regions, batch.case, draws)
+    return Batch(batch.image, batch.regions, batch.case, batch.label, draws)
 
 
 def test_an_unresolved_config_is_refused():
@@ -187,7 +187,7 @@ def test_hole_l1_by_hand():
     made = system()
     made.networks = {**made.networks, "generator": Paints()}
     flat = torch.where(disc(14) > 0, 0.25, -1.0).expand(2, 2, SIDE, SIDE)
-    batch = with_draws(made, Batch(flat, head(2).regions, head(2).case))
+    batch = with_draws(made, Batch(flat, head(2).regions, head(2).case, head(2).label))
     numerator, denominator, relevant = made.validate("healthy", batch)["hole_l1"]
     assert (denominator > 0).all()
     assert (relevant > 0).all()

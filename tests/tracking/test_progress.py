@@ -24,8 +24,8 @@ def test_off_a_terminal_each_epoch_is_one_line_with_losses_and_scores():
         shown.epoch(2 * epoch + 2, {"segmentation/supervised/dice": 0.5, "segmentation/wt_dice": 0.123456})
     shown.close()
     assert text.getvalue().splitlines() == [
-        "segmentation epoch 1/3  supervised/dice 0.5  wt_dice 0.1235",
-        "segmentation epoch 2/3  supervised/dice 0.5  wt_dice 0.1235",
+        "segmentation epoch 1/3  wt_dice 0.1235  supervised/dice 0.5",
+        "segmentation epoch 2/3  wt_dice 0.1235  supervised/dice 0.5",
     ]
 
 

@@ -7,13 +7,23 @@ from pathlib import Path
 from ganseg_dist.data.cohort import Cohort
 from ganseg_dist.data.readers.base import Reader
 from ganseg_dist.data.readers.brats import BratsReader
+from ganseg_dist.data.readers.class_folder import ClassFolderReader
 from ganseg_dist.data.readers.decathlon import DecathlonReader
+from ganseg_dist.data.readers.image_folder import ImageFolderReader
 from ganseg_dist.data.readers.kaggle_lgg import KaggleLggReader
 from ganseg_dist.data.readers.manifest import ManifestReader
-from ganseg_dist.errors import DataError
+from ganseg_dist.errors import ConfigError, DataError
 
-READERS: tuple[Reader, ...] = (ManifestReader(), BratsReader(), DecathlonReader(), KaggleLggReader())
-"""In the order they are tried: a manifest is written on purpose, so it outranks what lies around it."""
+READERS: tuple[Reader, ...] = (
+    ManifestReader(),
+    BratsReader(),
+    DecathlonReader(),
+    KaggleLggReader(),
+    ImageFolderReader(),
+    ClassFolderReader(),
+)
+"""In the order they are tried: a manifest is written on purpose, so it outranks what lies around it, and what
+looks like classes may be much else."""
 
 
 def read_cohort(root: Path, layout: str | None = None) -> Cohort:
@@ -43,7 +53,7 @@ def _named(layout: str) -> Reader:
     for reader in READERS:
         if reader.name == layout:
             return reader
-    raise DataError(f"layout {layout}: no such layout; choose one of {_names()}")
+    raise ConfigError(f"layout {layout}: no such layout; choose one of {_names()}")
 
 
 def _names() -> str:

@@ -6,6 +6,7 @@ import csv
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from ganseg_dist.data.cohort import (
     BINARY_LABELS,
@@ -22,8 +23,10 @@ from ganseg_dist.errors import DataError
 
 FILE_NAME = "manifest.csv"
 
-OTHER_COLUMNS = ("case", "patient", "site", "mask", "labels")
+OTHER_COLUMNS = ("case", "patient", "site", "mask", "labels", "class", "part")
 """Every further column is a modality."""
+
+PARTS: Mapping[str, Literal["train", "test"]] = {"train": "train", "test": "test"}
 
 CHANNEL = re.compile(r"#\d+$")
 
@@ -39,11 +42,14 @@ class ManifestReader:
 
     A cell names one file, or with `*` the slices of a stack in numeric order; `#1` after it picks the second
     channel. An empty mask means that none is known, an empty site that it is unknown; without a `labels`
-    column masks are binary.
+    column masks are binary. A `class` says what the whole image is; a `part`, train or test, where the data
+    set's authors put it.
     """
 
     name = "manifest"
-    describes = "a CSV file, or a folder with manifest.csv: columns case,patient,site,<one per modality>,mask,labels"
+    describes = (
+        "a CSV, or a folder with manifest.csv: columns case,patient,site,<one per modality>,mask,labels,class,part"
+    )
 
     def recognises(self, root: Path) -> bool:
         """A CSV file, or a folder that holds a manifest.csv."""
@@ -102,6 +108,9 @@ def _case(file: Path, number: int, line: Mapping[str, str]) -> Case:
     if scheme not in LABELS:
         raise DataError(f"{file}:{number}: labels {scheme} is not known; write one of {', '.join(LABELS)}")
     labels, regions = LABELS[scheme]
+    part = line.get("part", "").lower()
+    if part and part not in PARTS:
+        raise DataError(f"{file}:{number}: part {part} is not known; write train or test, or leave it empty")
     mask = line.get("mask")
     return Case(
         id=line["case"],
@@ -111,6 +120,8 @@ def _case(file: Path, number: int, line: Mapping[str, str]) -> Case:
         mask=_source(file, number, mask) if mask else None,
         labels=labels,
         regions=regions,
+        class_name=line.get("class") or None,
+        part=PARTS.get(part),
     )
 
 

@@ -1,0 +1,101 @@
+"""What `ganseg evaluate` and `ganseg predict` do with a classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ganseg_dist.atomic import write_csv
+from ganseg_dist.cli import show
+from ganseg_dist.cli.models import cases_of_part, prepared_slices
+from ganseg_dist.data.cohort import Case, Cohort
+from ganseg_dist.data.preprocess import prepare_scan
+from ganseg_dist.data.scan import load_scan
+from ganseg_dist.errors import DataError
+from ganseg_dist.inference.classification import ImageRow, classify, classify_prepared, save_classification, table
+from ganseg_dist.inference.predictor import Predictor
+from ganseg_dist.runs import Run
+from ganseg_dist.tracking.results import log_evaluation
+
+
+def evaluate_classes(run: Run, predictor: Predictor, cohort: Cohort, part: str) -> None:
+    """Score a classifier on one part of its split and print what it scored.
+
+    Two classes get a threshold of fixed specificity on the validation patients, and its sensitivity here.
+    """
+    classes, config = predictor.config.data.classes or (), predictor.config
+    cases = cases_of_part(run, cohort, part)
+
+    def called(some: tuple[Case, ...], title: str) -> tuple[ImageRow, ...]:
+        slices = prepared_slices(some, config, f"Reading the {title}")
+        with show.bar(f"Classifying the {title}") as advance:
+            return classify(predictor.system, slices, classes, device=predictor.device, advance=advance)
+
+    validation: tuple[ImageRow, ...] = ()
+    if part == "test" and len(classes) == 2 and run.split().validation:
+        validation = called(cases_of_part(run, cohort, "validation"), "validation cases")
+    summary = save_classification(run.evaluation(part), called(cases, f"{part} cases"), classes, validation)
+    scores = summary["scores"]
+    log_evaluation(run, part, {name: value for name, value in scores.items() if _is_interval(value)})
+    _print(run, part, summary)
+    typer.echo(f"written: {run.evaluation(part)}")
+
+
+def predict_classes(predictor: Predictor, cases: tuple[Case, ...], out: Path) -> list[str]:
+    """Write OUT/classes.csv, a line a slice with body in it; returns what could not be read, a line a case."""
+    classes = predictor.config.data.classes or ()
+    rows: list[ImageRow] = []
+    problems = []
+    with show.bar(f"Classifying {len(cases)} case(s)") as advance:
+        for index, case in enumerate(cases):
+            try:
+                scan = load_scan(case, predictor.modalities, with_mask=False)
+                prepared = prepare_scan(scan, predictor.config.data, ())
+                rows += classify_prepared(predictor, case, prepared)
+            except DataError as error:
+                problems.append(str(error))
+            advance(index + 1, len(cases))
+    if rows:
+        write_csv(out / "classes.csv", table(rows, classes))
+        for row in rows[:LINES_SHOWN]:
+            where = f"{row.case}, slice {row.slice + 1}"
+            typer.echo(f"{where}: {row.predicted} ({max(row.probability):.3f})")
+        if len(rows) > LINES_SHOWN:
+            typer.echo(f"... {len(rows) - LINES_SHOWN} more")
+        typer.echo(str(out / "classes.csv"))
+    return problems
+
+
+LINES_SHOWN = 20
+
+
+def _print(run: Run, part: str, summary: dict[str, Any]) -> None:
+    scores = summary["scores"]
+    header = ["class", "images", "precision", "recall", "F1"]
+    measures = ("precision", "recall", "f1")
+    rows = [
+        [name, str(each["n_images"]), *(_shown(each[measure]) for measure in measures)]
+        for name, each in scores["classes"].items()
+    ]
+    rows.append(["macro", str(scores["n_images"]), *(_shown(scores[measure]) for measure in measures)])
+    title = f"{run.name} on {scores['n_patients']} {part} patients (95% intervals over patients)"
+    show.table(title, header, rows)
+    for name in ("accuracy", "balanced_accuracy", "auroc", "auprc"):
+        if scores.get(name) is not None:
+            typer.echo(f"{name.replace('_', ' ')} {_shown(scores[name])}")
+    point = summary["operating_point"]
+    if point is not None:
+        typer.echo(
+            f"at the threshold of {point['validated_specificity']:.0%} specificity on validation patients: "
+            f"sensitivity {_shown(point['sensitivity'])}, specificity {_shown(point['specificity'])}"
+        )
+
+
+def _is_interval(value: Any) -> bool:
+    return isinstance(value, dict) and {"mean", "low", "high"} <= value.keys()
+
+
+def _shown(value: dict[str, float] | None) -> str:
+    return "-" if value is None else f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"

@@ -1,0 +1,68 @@
+"""Fields of DL-GAN-CNN."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from ganseg_dist.config.fields import Count, NonNegative, Widths
+from ganseg_dist.config.system import SystemConfig
+
+
+class DLGANCNNConfig(SystemConfig):
+    """DL-GAN-CNN: a GAN turns an image and its k-means mask into a feature map, and a CNN classifies the map.
+
+    Its baselines are arms of it: `gan=False` classifies the image itself, by the same CNN or by a VGG16.
+    """
+
+    title: ClassVar[str] = "DL-GAN-CNN"
+    task: ClassVar[Literal["segmentation", "classification"]] = "classification"
+    paper_data: ClassVar[Mapping[str, Any]] = {"data.cluster_by": "coordinates"}
+    of_control: ClassVar[tuple[str, ...]] = ("reading", "classifier", "widths", "vgg_width", "pretrained")
+
+    name: Literal["dl_gan_cnn"] = "dl_gan_cnn"
+    classifier: Literal["cnn", "vgg16"] = "cnn"
+    """What classifies: the small CNN, or VGG16, which starts from random weights unless `pretrained` is given."""
+    widths: Widths = (32, 64, 128, 256)
+    """Channels of the small CNN's levels, finest first; every level but the first halves the image."""
+    vgg_width: Count = 64
+    """Channels of VGG16's first block; 64 is the published network."""
+    pretrained: str | None = None
+    """A safetensors file that the classifier starts from: torchvision's names for a VGG16, detector.* or classifier.*
+    for the small CNN. The last layer starts fresh where the classes differ. Every worker reads it."""
+    generator_widths: Widths = (64, 128, 256)
+    """Channels of the generator's levels."""
+    discriminator_widths: Widths | None = None
+    """Channels of the discriminator's levels, each of which halves the map; none: 64, 128, 256, or the 64, 32, 16 that
+    the paper's reading has."""
+    features_epochs: Count = 100
+    """Epochs in which generator and discriminator learn, before the classifier does."""
+    adversarial_weight: NonNegative = 1.0
+    """Weight of the generator's adversarial term."""
+    reconstruction_weight: NonNegative = 100.0
+    """Weight of the L1 between generated and real feature map; the paper's reading has none."""
+
+    @property
+    def arm(self) -> str:
+        """How tables call it: what classifies what, and from where a VGG16 starts."""
+        start = "random initialisation" if self.pretrained is None else "pretrained"
+        classifier = "CNN" if self.classifier == "cnn" else f"VGG16, {start}"
+        return f"{self.title} ({classifier})" if self.gan else classifier
+
+    @property
+    def unet_widths(self) -> Mapping[str, tuple[int, ...]]:
+        """The small CNN, which halves the slice as a U-Net does, and the generator."""
+        return ({"widths": self.widths} if self.classifier == "cnn" else {}) | (
+            {"generator_widths": self.generator_widths} if self.gan else {}
+        )
+
+    @property
+    def patch_widths(self) -> Mapping[str, tuple[int, ...]]:
+        """Discriminator."""
+        return {"discriminator_widths": self.judging_widths} if self.gan else {}
+
+    @property
+    def judging_widths(self) -> tuple[int, ...]:
+        """The discriminator's widths, as given or as the reading has them."""
+        by_reading = (64, 32, 16) if self.reading == "paper" else (64, 128, 256)
+        return self.discriminator_widths or by_reading

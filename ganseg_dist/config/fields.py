@@ -1,0 +1,21 @@
+"""The types that config fields share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
+Count = Annotated[StrictInt, Field(ge=1)]
+"""Strict, as every whole number here: a lax one takes true for 1."""
+Widths = Annotated[tuple[Count, ...], Field(min_length=2, max_length=6)]
+
+
+class Frozen(BaseModel):
+    """A validated, immutable node of the tree; unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)

@@ -1,0 +1,73 @@
+"""Fields of the GAN detector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from ganseg_dist.config.fields import Count, NonNegative, Positive, Widths
+from ganseg_dist.config.system import SystemConfig
+
+
+class GANDetectorConfig(SystemConfig):
+    """A detector, lesion or none in an image, whose training set a GAN enlarges; the review's claim as a system.
+
+    The review prints no algorithm, so both readings are the same.
+    """
+
+    title: ClassVar[str] = "GAN detector"
+    task: ClassVar[Literal["segmentation", "classification"]] = "classification"
+    of_control: ClassVar[tuple[str, ...]] = ("reading", "widths", "augmentation", "pretrained")
+
+    name: Literal["gan_detector"] = "gan_detector"
+    generator: Literal["dcgan", "conditional", "wgan_gp"] = "conditional"
+    """conditional learns every class. dcgan and wgan_gp learn images with a lesion alone, those of the second of two
+    data.classes (name them in that order: a cohort's own stand in the alphabet's), and what they add is positive."""
+    augmentation: Literal["none", "classical", "gan", "both"] = "both"
+    """What the detector learns from beside the real images: them flipped, turned and the rest of data.augment
+    (classical), generated ones (gan), or both."""
+    widths: Widths = (32, 64, 128, 256)
+    """Channels of the detector's levels, finest first; every level but the first halves the image."""
+    generator_widths: Widths = (32, 64, 128, 256, 512, 512)
+    """Channels of the generator's levels, finest first; every level but the first halves the image."""
+    discriminator_widths: Widths = (64, 128, 256, 512, 512)
+    """Channels of the discriminator's, or critic's, levels; each halves the image."""
+    latent_size: Count = 100
+    """Length of z."""
+    synthesis_epochs: Count = 200
+    """Epochs in which generator and discriminator learn, before the detector does."""
+    synthesis_learning_rate: Positive | None = None
+    """Learning rate of the GAN; none: train.learning_rate."""
+    critic_steps: Count = 5
+    """Critic steps to one generator step of wgan_gp; the other generators take one."""
+    gradient_penalty_weight: NonNegative = 10.0
+    """lambda of wgan_gp."""
+    synthetic_weight: NonNegative = 1.0
+    """How much a generated image counts in the detector's loss against a real one; every step has as many of each.
+    Lower it where dcgan or wgan_gp would make lesions far more frequent than they are."""
+    least_diversity: NonNegative = 0.1
+    """Difference of two generated images, as a share of a generated one's to a real one, below which a collapse is
+    warned of; about 1 where they vary as real ones do."""
+    pretrained: str | None = None
+    """A safetensors file whose detector.* or classifier.* weights the detector starts from, of the same widths and
+    modalities; its last layer starts fresh where the classes differ. Every worker reads it."""
+
+    @property
+    def synthesises(self) -> bool:
+        """Whether a GAN is trained and its images are learnt from."""
+        return self.gan and self.augmentation in ("gan", "both")
+
+    @property
+    def transforms(self) -> bool:
+        """Whether the detector's real images are augmented the classical way."""
+        return self.augmentation in ("classical", "both")
+
+    @property
+    def unet_widths(self) -> Mapping[str, tuple[int, ...]]:
+        """Detector and generator, which halve the slice as a U-Net does."""
+        return {"widths": self.widths} | ({"generator_widths": self.generator_widths} if self.synthesises else {})
+
+    @property
+    def patch_widths(self) -> Mapping[str, tuple[int, ...]]:
+        """Discriminator."""
+        return {"discriminator_widths": self.discriminator_widths} if self.synthesises else {}

@@ -1,0 +1,60 @@
+"""Fields of GAN-OSMOSIS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from ganseg_dist.config.fields import BelowOne, Count, Fraction, NonNegative, Widths
+from ganseg_dist.config.system import SystemConfig
+
+
+class GANOsmosisConfig(SystemConfig):
+    """GAN-OSMOSIS: a generator learns to paint images from masks; its paintings teach a segmenter beside real ones."""
+
+    title: ClassVar[str] = "GAN-OSMOSIS"
+
+    name: Literal["gan_osmosis"] = "gan_osmosis"
+    widths: Widths = (64, 128, 256, 320)
+    """Channels of the final segmenter's levels, finest first."""
+    generator_widths: Widths = (64, 128, 256, 320)
+    """Channels of the generator's levels."""
+    discriminator_widths: Widths = (64, 128, 256)
+    """Channels of the PatchGAN's levels; each halves the resolution."""
+    shared: bool = True
+    """One trunk for images and masks, the paper's one theta_G. False is the ablation: two networks that share
+    nothing, so that neither learns from the other."""
+    body_condition: bool = True
+    """Show the generator the body's outline beside the mask: a tumour's outline alone says nothing of the head
+    around it. Needs masks that come with images; the paper's reading goes without."""
+    joint_epochs: Count = 150
+    """Epochs in which generator and discriminator learn together."""
+    noise: Literal["dropout", "vector"] = "dropout"
+    """What makes two images of one mask differ: features dropped at random, or a random vector beside the mask,
+    which the paper's reading takes."""
+    dropout: BelowOne = 0.5
+    """Share of the decoder's coarse features that are dropped, in training and in synthesis."""
+    vector_size: Count = 16
+    """Length of the random vector z."""
+    segmentation_weight: NonNegative = 10.0
+    """lambda_1: of the generator's own Dice and cross-entropy."""
+    adversarial_weight: NonNegative = 1.0
+    """lambda_2: of -log D(G(z|y), y)."""
+    reconstruction_weight: NonNegative = 100.0
+    """lambda_3: of |x - G(z|y)|_1."""
+    diversity_weight: NonNegative = 0.0
+    """Weight of a term that keeps two images of one mask apart: beside L1 a generator comes to ignore z."""
+    synthetic_share: Fraction = 1.0
+    """Synthetic images in X_aug for each real one."""
+    least_diversity: NonNegative = 0.002
+    """Mean difference of two images of one mask, on the [-1, 1] scale, below which a collapse is warned of."""
+
+    @property
+    def unet_widths(self) -> Mapping[str, tuple[int, ...]]:
+        """Segmenter and generator."""
+        return {"widths": self.widths, "generator_widths": self.generator_widths}
+
+    @property
+    def patch_widths(self) -> Mapping[str, tuple[int, ...]]:
+        """Discriminator."""
+        return {"discriminator_widths": self.discriminator_widths}

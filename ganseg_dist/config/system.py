@@ -1,0 +1,46 @@
+"""What the fields of every system have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
+
+from ganseg_dist.config.fields import Frozen
+
+
+class SystemConfig(Frozen):
+    """A published system's fields. Its own class adds `name`, which tells the systems apart in a saved config."""
+
+    title: ClassVar[str]
+    """The system's name in print."""
+    task: ClassVar[Literal["segmentation", "classification"]] = "segmentation"
+    """What its predictions are of: pixels or whole images."""
+    paper_data: ClassVar[Mapping[str, Any]] = {}
+    """Data settings that the paper's reading implies where they stand at their defaults."""
+
+    of_control: ClassVar[tuple[str, ...]] = ("reading", "widths")
+    """Fields that the control arm heeds too."""
+
+    reading: Literal["sound", "paper"] = "sound"
+    """paper takes the text's equations literally where they contradict themselves (docs/decisions)."""
+    gan: bool = True
+    """False is the control that every claim needs: the same schedule without anything a GAN made."""
+
+    def control(self) -> Self:
+        """The control arm's fields: what only the GAN heeds stands at its default."""
+        return type(self)(gan=False, **{name: getattr(self, name) for name in self.of_control})
+
+    @property
+    def gan_modalities(self) -> tuple[str, ...] | None:
+        """Channels the GAN sees; none: all."""
+        return None
+
+    @property
+    def unet_widths(self) -> Mapping[str, tuple[int, ...]]:
+        """Widths of its U-Nets, by field; every level but the first halves the slice."""
+        return {}
+
+    @property
+    def patch_widths(self) -> Mapping[str, tuple[int, ...]]:
+        """Widths of its PatchGANs, by field; every level halves the slice."""
+        return {}

@@ -1,0 +1,142 @@
+"""The one typed config tree. A recipe returns one, `override` edits it, every run saves it.
+
+It imports nothing heavy, so `--help`, `--dry-run` and a sweep's driver stay fast.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, StrictInt, ValidationError, model_validator
+
+from ganseg_dist.config.data import DataConfig
+from ganseg_dist.config.dl_gan_cnn import DLGANCNNConfig
+from ganseg_dist.config.fields import Frozen
+from ganseg_dist.config.gan_detector import GANDetectorConfig
+from ganseg_dist.config.gan_osmosis import GANOsmosisConfig
+from ganseg_dist.config.ganet_seg import GANetSegConfig
+from ganseg_dist.config.train import TrainConfig
+from ganseg_dist.errors import ConfigError
+
+AnySystemConfig = Annotated[
+    GANetSegConfig | GANOsmosisConfig | GANDetectorConfig | DLGANCNNConfig, Field(discriminator="name")
+]
+
+
+class RunConfig(Frozen):
+    """Everything that decides a run's weights."""
+
+    recipe: str
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0
+    """Of the split, the weights, the order of the data and every random transform."""
+    data: DataConfig = DataConfig()
+    system: AnySystemConfig = GANetSegConfig()
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _networks_fit_the_slices(self) -> RunConfig:
+        size = self.data.size
+        for field, widths in self.system.unet_widths.items():
+            if size % 2 ** (len(widths) - 1):
+                raise ValueError(
+                    f"data.size: {size} is no multiple of {2 ** (len(widths) - 1)}, which the {len(widths)} widths of "
+                    f"system.{field} need; take another size or fewer widths"
+                )
+        for field, widths in self.system.patch_widths.items():
+            least = 2 * 2 ** len(widths)  # instance norm needs more than one patch
+            if size < least:
+                raise ValueError(
+                    f"data.size: {size} is below {least}, which the {len(widths)} widths of system.{field} need; "
+                    "take a larger size or fewer widths"
+                )
+        return self
+
+    def to_json(self) -> str:
+        """The resolved tree, readable and stable."""
+        return self.model_dump_json(indent=2)
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "config.json") -> RunConfig:
+        """Raises ConfigError naming the source and the field."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise ConfigError(f"{source}: {_first_problem(error)}") from None
+
+    @classmethod
+    def load(cls, path: Path) -> RunConfig:
+        """Read a saved config."""
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"), str(path))
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"{path}: is no text; give the config.json that a run saved") from None
+
+
+def override(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+    """Replace dotted fields, as in `{"train.epochs": 5}`; text values are read as JSON where they parse.
+
+    The one way to vary a config: `--set`, a sweep and a federated run all come through here.
+    Raises ConfigError naming the field, the value and, for an unknown field, the nearest known one.
+    """
+    tree = config.model_dump(mode="json")
+    for field, value in changes.items():
+        _assign(tree, field, _parsed(value))
+    try:
+        return RunConfig.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        raise ConfigError(_first_problem(error)) from None
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, str]:
+    """`["train.epochs=5"]` to `{"train.epochs": "5"}`."""
+    changes = {}
+    for assignment in assignments:
+        field, equals, value = assignment.partition("=")
+        if not equals or not field:
+            raise ConfigError(f"--set {assignment}: expected FIELD=VALUE, such as train.epochs=5")
+        changes[field.strip()] = value.strip()
+    return changes
+
+
+def _assign(tree: dict[str, Any], field: str, value: Any) -> None:
+    *parents, last = field.split(".")
+    node = tree
+    for depth, name in enumerate([*parents, last]):
+        if not isinstance(node, dict) or name not in node:
+            known = [".".join([*parents[:depth], key]) for key in node] if isinstance(node, dict) else []
+            near = difflib.get_close_matches(field, known, n=1, cutoff=0.0)
+            raise ConfigError(f"{field}: no such field" + (f"; did you mean {near[0]}?" if near else ""))
+        if name is not last or depth < len(parents):
+            node = node[name]
+    # Where the field holds no word, none is nothing.
+    node[last] = None if value == "none" and not isinstance(node[last], str) else value
+
+
+def _parsed(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return [_parsed(part.strip()) for part in value.split(",")] if "," in value else value
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place = problem["loc"]
+    if place[:1] == ("system",):
+        place = (*place[:1], *place[2:])  # less the name of the system, which pydantic puts between
+    field = ".".join(str(part) for part in place)
+    given = problem.get("input")
+    shown = "" if isinstance(given, dict) else f" (got {given!r})"
+    if problem["type"] == "tuple_type":
+        return f'{field}: is a list; write it as ["a", "b"]{shown}'
+    if problem["type"] == "value_error" and not field:
+        return problem["msg"].removeprefix("Value error, ")  # it relates fields of two nodes, and names them
+    return f"{field or 'config'}: {problem['msg'].removeprefix('Value error, ')}{shown}"

@@ -1,0 +1,108 @@
+"""K-means of a scan's tissue: the initial segmentation of DL-GAN-CNN, Section 4.3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from ganseg_dist.data.scan import Volume
+
+Mask = npt.NDArray[np.bool_]
+Points = npt.NDArray[np.float64]
+
+LESION_BRIGHT = ("flair", "t2")
+"""Modalities on which lesions are bright, the clearest first."""
+
+MOST_POINTS = 20_000
+"""Pixels that the centroids are found on; the rest are assigned to them."""
+
+STARTS = 4
+"""K-means++ starts, of which the best is kept."""
+
+SEED = 0
+"""Fixed: a scan's clusters belong to the scan, not to a run."""
+
+
+def initial_mask(volume: Volume, body: Mask, k: int, *, by: Literal["intensity", "coordinates"] = "intensity") -> Mask:
+    """The brightest of k clusters, in the shape of `body`; empty where tissue has fewer than k intensities.
+
+    The text's generator takes a binary mask, and k = 3 clusters are none: the brightest stands for it.
+    """
+    return np.asarray(clusters(volume, body, k, by=by) == k)
+
+
+def clusters(
+    volume: Volume, body: Mask, k: int, *, by: Literal["intensity", "coordinates"] = "intensity"
+) -> npt.NDArray[np.int64]:
+    """Tissue in k clusters (Eq. 5), numbered from the dimmest, 1, to the brightest, k; 0 outside the body.
+
+    The same whatever the machine's threads. All 0 where there are fewer than k different points.
+
+    Args:
+        volume: (H, W) or a stack (S, H, W), which is clustered as one: what is bright is so in the whole scan.
+        body: the same shape.
+        by: what is near what. "intensity", the text's, compares values; "coordinates", Eq. 4 as printed, compares
+            places in the plane, and cuts the body into k parts.
+    """
+    labels = np.zeros(body.shape, np.int64)
+    intensities = _intensities(volume, body)
+    points = intensities if by == "intensity" else np.argwhere(body)[:, -2:].astype(np.float64)
+    sample = _sample(points, MOST_POINTS)
+    if len(np.unique(sample, axis=0)) < k:
+        return labels
+    with threadpool_limits(limits=1, user_api="openmp"):  # threads add up in any order
+        found = _kmeans(k).fit(sample).predict(points)
+    brightness = np.bincount(found, intensities[:, 0], k) / np.maximum(np.bincount(found, minlength=k), 1)
+    rank = np.empty(k, np.int64)
+    rank[np.argsort(brightness, kind="stable")] = np.arange(1, k + 1)
+    labels[body] = rank[found]
+    return labels
+
+
+def elbow(volumes: Sequence[Volume], bodies: Sequence[Mask], *, largest: int = 8) -> tuple[float, ...]:
+    """Within-cluster sum of squares of these scans' intensities for k = 1 to `largest`: where it bends, k is chosen.
+
+    A diagnostic: k is a setting, so that a scan is prepared alike whoever else is in its cohort.
+    """
+    share = MOST_POINTS // max(len(volumes), 1)
+    samples = [_sample(_intensities(volume, body), share) for volume, body in zip(volumes, bodies, strict=True)]
+    with threadpool_limits(limits=1, user_api="openmp"):
+        return tuple(float(_kmeans(k).fit(np.concatenate(samples)).inertia_) for k in range(1, largest + 1))
+
+
+def clustered_channel(image: Volume, modalities: Sequence[str]) -> Volume:
+    """What k-means looks at: the first of `LESION_BRIGHT` that is there, else the channels' mean.
+
+    A mean over MRI sequences is no brightness: where FLAIR is bright, T1 is dark.
+
+    Args:
+        image: (S, C, H, W), its channels in the order of `modalities`.
+
+    Returns:
+        (S, H, W)
+    """
+    for name in LESION_BRIGHT:
+        if name in modalities:
+            return image[:, modalities.index(name)]
+    return np.asarray(image.mean(axis=1))
+
+
+def _intensities(volume: Volume, body: Mask) -> Points:
+    """(N, 1), of the N body pixels."""
+    return volume[body].astype(np.float64)[:, None]
+
+
+def _kmeans(k: int) -> KMeans:
+    return KMeans(k, init="k-means++", n_init=STARTS, random_state=SEED)
+
+
+def _sample(points: Points, most: int) -> Points:
+    """At most so many of the points, the same ones each time."""
+    if len(points) <= most:
+        return points
+    return points[np.random.default_rng(SEED).choice(len(points), most, replace=False)]

@@ -1,0 +1,109 @@
+"""Pictures whose class is the folder they lie in, or stands in their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ganseg_dist.data.cohort import UNKNOWN_SITE, Case
+from ganseg_dist.data.readers.pictures import Patient, Patients, in_colour, pictures_in, sources
+
+Part = Literal["train", "test"]
+
+PARTS: Mapping[str, Part] = {
+    "training": "train",
+    "train": "train",
+    "validation": "train",
+    "valid": "train",
+    "val": "train",
+    "testing": "test",
+    "test": "test",
+}
+"""What the authors' parts are called. Their validation pictures join the training ones, of which ours are drawn."""
+
+NO_CLASSES = ("images", "masks")
+"""Folders of pictures that other layouts know."""
+
+NAMED = re.compile(r"(?P<class>.+?)___.+")
+"""`Viable___Case-4-C21-25306-21689_120.jpg`."""
+
+PATIENT = re.compile(r"___(?P<patient>Case-\d+|P\d+)(?!\d)")
+"""The osteosarcoma tiles begin with the patient, by one of two schemes of names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A picture, its class, and the part that its authors put it in."""
+
+    file: Path
+    class_name: str
+    part: Part | None = None
+
+
+class ClassFolderReader:
+    """Whole pictures and their classes, without masks: `Training/glioma/1.jpg`, `glioma/1.jpg`, `glioma___1.jpg`."""
+
+    name = "class_folder"
+    describes = "classes: <class>/ folders of pictures, in Training/ and Testing/ or not, or files <class>___<name>"
+
+    def recognises(self, root: Path) -> bool:
+        """By a folder of a part that holds folders of pictures, two such folders without parts, or `___` in names."""
+        if not root.is_dir():
+            return False
+        found = list(_labelled(root))
+        has_parts = any(picture.part is not None for picture in found)
+        is_masked = any(picture.file.stem.endswith("_mask") for picture in found)
+        in_folders = any(picture.file.parent != root for picture in found)
+        several = len({picture.class_name for picture in found}) > 1
+        return bool(found) and not is_masked and (has_parts or several or not in_folders)
+
+    def cases(self, root: Path) -> tuple[Case, ...]:
+        """In order of part, class and name."""
+        pictures = list(_labelled(root))
+        patients = Patients(root)
+        colour = in_colour([picture.file for picture in pictures])
+        return tuple(_case(root, picture, patients, colour) for picture in pictures)
+
+
+def _labelled(root: Path) -> Iterator[Labelled]:
+    parts = [folder for folder in _folders(root) if folder.name.lower() in PARTS]
+    for folder in parts:
+        yield from _in_classes(_folders(folder), PARTS[folder.name.lower()])
+    if not parts:
+        yield from _in_classes([folder for folder in _folders(root) if folder.name.lower() not in NO_CLASSES], None)
+    for file in pictures_in(root):
+        if named := NAMED.fullmatch(file.stem):
+            yield Labelled(file, named["class"])
+
+
+def _in_classes(folders: Sequence[Path], part: Part | None) -> Iterator[Labelled]:
+    for folder in folders:
+        for file in pictures_in(folder):
+            yield Labelled(file, folder.name, part)
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _case(root: Path, picture: Labelled, patients: Patients, colour: bool) -> Case:
+    place = picture.file.relative_to(root).with_suffix("")
+    case = "_".join(place.parts)  # every class may count its pictures from 1
+    patient = patients.of(picture.file) or _patient_in_name(picture.file)
+    return Case(
+        id=case,
+        patient=case if patient is None else patient.name,
+        site=UNKNOWN_SITE if patient is None else patient.site,
+        images=sources(picture.file, colour=colour),
+        class_name=picture.class_name,
+        part=picture.part,
+        patient_known=patient is not None,
+    )
+
+
+def _patient_in_name(file: Path) -> Patient | None:
+    found = PATIENT.search(file.stem)
+    return Patient(found["patient"]) if found else None

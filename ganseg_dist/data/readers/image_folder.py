@@ -1,0 +1,122 @@
+"""Pictures and their masks in two folders, one case a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ganseg_dist.data.cohort import BINARY_LABELS, UNKNOWN_SITE, Case, Source
+from ganseg_dist.data.readers.pictures import Patients, in_colour, pictures_in, sources
+from ganseg_dist.data.scan import colour_code
+from ganseg_dist.errors import DataError
+
+LABELS_FILE = "labels.json"
+
+OF_INTEREST = "structure"
+"""The key of `labels.json` that names the structure, or the list of structures, that is learnt."""
+
+EXAMPLE = '{"vertebra": [255, 0, 0], "disc": [0, 255, 0], "structure": "vertebra"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """What the masks' colours mean."""
+
+    reads: Literal["not black", "colour code"]
+    labels: Mapping[int, int]
+
+
+class ImageFolderReader:
+    """A mask has its image's name, or that and `_mask`; their file types may differ.
+
+    Without a `labels.json`, in `masks/` or beside it, whatever is not black is the structure; in a JPEG mask,
+    whose compression blurs, what is brighter than half of 255. With one, its colours are the structures; which of
+    them count is named under "structure", else all do but one called background. JPEG masks are then taken to
+    the nearest of those colours.
+    """
+
+    name = "image_folder"
+    describes = "pictures: images/ and masks/ with a mask named as its image, or with _mask after that"
+
+    def recognises(self, root: Path) -> bool:
+        """By the two folders; pictures without any masks need an `images/` alone."""
+        return (root / "images").is_dir() and bool(pictures_in(root / "images"))
+
+    def cases(self, root: Path) -> tuple[Case, ...]:
+        """In name order. An image without a mask stays listed without; a mask without an image is left out."""
+        images = pictures_in(root / "images")
+        masks = _masks(root / "masks")
+        scheme = _scheme(root)
+        patients = Patients(root)
+        colour = in_colour(images)
+        return tuple(_case(image, masks.get(image.stem), scheme, patients, colour) for image in images)
+
+
+def _case(image: Path, mask: Path | None, scheme: Scheme, patients: Patients, colour: bool) -> Case:
+    patient = patients.of(image)
+    return Case(
+        id=image.stem,
+        patient=image.stem if patient is None else patient.name,
+        site=UNKNOWN_SITE if patient is None else patient.site,
+        images=sources(image, colour=colour),
+        mask=None if mask is None else Source((mask,), reads=scheme.reads),
+        labels=scheme.labels,
+        patient_known=patient is not None,
+    )
+
+
+def _masks(folder: Path) -> Mapping[str, Path]:
+    """Masks by the stem of the image they belong to."""
+    if not folder.is_dir():
+        return {}
+    masks: dict[str, Path] = {}
+    for file in pictures_in(folder):
+        stem = file.stem.removesuffix("_mask")
+        if stem in masks:
+            raise DataError(f"{file}: is a second mask of {stem}, beside {masks[stem].name}; leave one")
+        masks[stem] = file
+    if not masks:
+        raise DataError(f"{folder}: holds no pictures; add the masks, or remove the folder if there are none")
+    return masks
+
+
+def _scheme(root: Path) -> Scheme:
+    """Raises DataError naming the `labels.json` that cannot be used."""
+    file = next((file for file in (root / "masks" / LABELS_FILE, root / LABELS_FILE) if file.is_file()), None)
+    if file is None:
+        return Scheme("not black", BINARY_LABELS)
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: is not readable JSON ({error}); write it as in {EXAMPLE}") from None
+    if not isinstance(said, dict):
+        raise DataError(f"{file}: does not map names to colours; write it as in {EXAMPLE}")
+    codes = {name: _code(file, name, colour) for name, colour in said.items() if name != OF_INTEREST}
+    learnt = _of_interest(file, said.get(OF_INTEREST), tuple(codes))
+    return Scheme("colour code", {0: 0, **{code: int(name in learnt) for name, code in codes.items()}})
+
+
+def _code(file: Path, name: str, colour: Any) -> int:
+    """0xRRGGBB of [red, green, blue], or of one grey level."""
+    levels = [colour] * 3 if isinstance(colour, int) else colour
+    in_range = isinstance(levels, list) and all(type(level) is int and 0 <= level <= 255 for level in levels)
+    if not in_range or len(levels) != 3:
+        raise DataError(f"{file}: {name}: {colour!r} is no colour; write [red, green, blue] of 0 to 255")
+    return colour_code(*levels)
+
+
+def _of_interest(file: Path, said: Any, names: Sequence[str]) -> tuple[str, ...]:
+    if said is None:
+        learnt = tuple(name for name in names if name.lower() != "background")
+    else:
+        learnt = tuple(said) if isinstance(said, list) else (said,)
+    strangers = [name for name in learnt if name not in names]
+    if strangers or not learnt:
+        raise DataError(
+            f"{file}: {OF_INTEREST} names {strangers[0] if strangers else 'nothing'}, "
+            f"which has no colour; it may name {', '.join(names) or 'what you give one'}"
+        )
+    return learnt

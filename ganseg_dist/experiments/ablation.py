@@ -1,0 +1,53 @@
+"""Each loss term off in turn, and the sound against the printed reading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ganseg_dist.config import RunConfig, override
+from ganseg_dist.data.cohort import Split
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.experiments.trials import Trial
+
+TERMS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
+    "ganet_seg": {
+        "no adversarial term": {"system.adversarial_weight": 0.0},
+        "no size term": {"system.size_weight": 0.0},
+        "no sparsity term": {"system.sparsity_weight": 0.0},
+        "no synthetic lesions": {"system.synthetic_lesion_weight": 0.0},
+        "no hole L1": {"system.hole_l1_weight": 0.0},
+    },
+    "gan_osmosis": {
+        "no segmentation term": {"system.segmentation_weight": 0.0},
+        "no adversarial term": {"system.adversarial_weight": 0.0},
+        "no reconstruction term": {"system.reconstruction_weight": 0.0},
+        "two networks": {"system.shared": False},
+        "mask alone": {"system.body_condition": False},
+    },
+}
+"""What is changed for each row, by system."""
+
+
+def ablation_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Trial]:
+    """The whole system, each of its terms off, its printed reading and its control; each for every seed.
+
+    Raises ConfigError for a system without terms to switch off.
+    """
+    if config.system.name not in TERMS:
+        raise ConfigError(f"{config.recipe}: has no loss terms to switch off; choose a recipe of {', '.join(TERMS)}")
+    rows: dict[str, Mapping[str, object]] = {
+        "whole": {},
+        **TERMS[config.system.name],
+        "paper reading": {"system.reading": "paper"},
+        "control, no GAN": {"system.gan": False},
+    }
+    return [
+        Trial(
+            f"{row.replace(',', '').replace(' ', '-')}-seed{seed}",
+            {"arm": row, "seed": seed},
+            override(config, {**changes, "seed": seed}),
+            split,
+        )
+        for row, changes in rows.items()
+        for seed in range(seeds)
+    ]

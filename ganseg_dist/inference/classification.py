@@ -1,0 +1,193 @@
+"""Prepared slices classified one by one, and how well, with intervals over patients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ganseg_dist.atomic import whole_folder, write_csv, write_json
+from ganseg_dist.data.batch import Batch
+from ganseg_dist.data.cohort import Case
+from ganseg_dist.data.preprocess import PreparedScan
+from ganseg_dist.data.slices import SliceSet
+from ganseg_dist.errors import DataError, RunError
+from ganseg_dist.inference.predictor import Predictor
+from ganseg_dist.metrics.classification import classification_scores, operating_point, threshold_at_specificity
+from ganseg_dist.systems.base import System
+
+IMAGES_AT_ONCE = 16
+SPECIFICITY = 0.9
+"""At which the sensitivity of two classes is reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """One slice and what the system calls it."""
+
+    case: str
+    patient: str
+    site: str
+    slice: int
+    truth: str | None
+    """None where it is not known."""
+    predicted: str
+    probability: tuple[float, ...]
+    """Of each class, in the order of the classes."""
+
+
+def classify(
+    system: System,
+    slices: SliceSet,
+    classes: Sequence[str],
+    *,
+    device: torch.device | None = None,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[ImageRow, ...]:
+    """Every slice's class probabilities; neither its regions nor its label are shown to the system.
+
+    Args:
+        classes: names, in the order of the system's outputs and of `slices.label`.
+        device: where the system's networks are.
+
+    Raises RunError when there are no slices, or the system gives no probabilities of these classes.
+    """
+    if not len(slices):
+        raise RunError("classify: no slice with enough body in it; choose other cases")
+    rows: list[ImageRow] = []
+    with torch.inference_mode():
+        for start in range(0, len(slices), IMAGES_AT_ONCE):
+            indices = np.arange(start, min(start + IMAGES_AT_ONCE, len(slices)))
+            said = system.predict(_unlabelled(slices, indices).to(device or torch.device("cpu"))).classes
+            if said is None or said.shape[1] != len(classes):
+                raise RunError(f"classify: this model gives no probabilities of {', '.join(classes)}; choose another")
+            rows += [
+                _row(slices, int(index), classes, each)
+                for index, each in zip(indices, said.float().tolist(), strict=True)
+            ]
+            advance(len(rows), len(slices))
+    return tuple(rows)
+
+
+def classify_prepared(predictor: Predictor, case: Case, prepared: PreparedScan) -> list[ImageRow]:
+    """A scan's slices that have a body in them; their class is not known.
+
+    Raises DataError when no slice has one.
+    """
+    usable = np.flatnonzero(prepared.usable)
+    if not len(usable):
+        raise DataError(f"{case.id}: no slice with enough body in it; check the image")
+    classes = predictor.config.data.classes or ()
+    rows = []
+    with torch.inference_mode():
+        for start in range(0, len(usable), IMAGES_AT_ONCE):
+            some = usable[start : start + IMAGES_AT_ONCE]
+            said = predictor.system.predict(_batch(prepared.image[some]).to(predictor.device)).classes
+            assert said is not None, "the system classifies"
+            rows += [
+                ImageRow(
+                    case.id, case.patient, case.site, int(index), None,
+                    classes[int(np.argmax(probability))], tuple(probability),
+                )
+                for index, probability in zip(some, said.float().tolist(), strict=True)
+            ]  # fmt: skip
+    return rows
+
+
+def summarise_classes(
+    rows: Sequence[ImageRow], classes: Sequence[str], validation: Sequence[ImageRow] = ()
+) -> dict[str, Any]:
+    """Scores of the rows whose class is known, for JSON; `scores` is None where there are none.
+
+    Args:
+        validation: rows of validation patients. Of two classes, the threshold that keeps SPECIFICITY there gives
+            the `operating_point` here; without them it is None.
+    """
+    known = [row for row in rows if row.truth is not None]
+    summary = {"classes": list(classes), "n_images": len(rows), "n_known": len(known)}
+    if not known:
+        return summary | {"scores": None, "operating_point": None}
+    truth = np.array([classes.index(row.truth) for row in known if row.truth is not None])
+    probability = np.array([row.probability for row in known])
+    scores = classification_scores(truth, probability, [row.patient for row in known], classes)
+    return summary | {"scores": asdict(scores), "operating_point": _operating_point(known, classes, validation)}
+
+
+def save_classification(
+    folder: Path, rows: Sequence[ImageRow], classes: Sequence[str], validation: Sequence[ImageRow] = ()
+) -> dict[str, Any]:
+    """Write images.csv and summary.json in place of earlier ones; returns the summary.
+
+    Raises GansegError when the disk refuses, and leaves the earlier ones.
+    """
+    summary = summarise_classes(rows, classes, validation)
+    with whole_folder(folder) as unfinished:
+        write_csv(unfinished / "images.csv", table(rows, classes))
+        write_json(unfinished / "summary.json", summary)
+    return summary
+
+
+def _unlabelled(slices: SliceSet, indices: npt.NDArray[np.int64]) -> Batch:
+    return _batch(slices.read(indices)[0])
+
+
+def _batch(image: npt.NDArray[np.floating]) -> Batch:
+    planes = torch.from_numpy(np.ascontiguousarray(image, np.float32))
+    unknown = torch.full((len(planes),), -1)
+    return Batch(planes, torch.zeros(len(planes), 0, *planes.shape[2:]), torch.zeros_like(unknown), unknown)
+
+
+def _row(slices: SliceSet, index: int, classes: Sequence[str], probability: Sequence[float]) -> ImageRow:
+    case, label = slices.cases[slices.case_of[index]], int(slices.label[index])
+    return ImageRow(
+        case.id,
+        case.patient,
+        case.site,
+        int(slices.slice_of[index]),
+        classes[label] if label >= 0 else None,
+        classes[int(np.argmax(probability))],
+        tuple(probability),
+    )
+
+
+def _operating_point(
+    rows: Sequence[ImageRow], classes: Sequence[str], validation: Sequence[ImageRow]
+) -> dict[str, Any] | None:
+    """Of two classes, the second being the positive one."""
+    calibrating = [row for row in validation if row.truth is not None]
+    if len(classes) != 2 or not calibrating:
+        return None
+    threshold = threshold_at_specificity(*_second_class(calibrating, classes), SPECIFICITY)
+    if threshold is None:
+        return None
+    point = operating_point(*_second_class(rows, classes), [row.patient for row in rows], threshold)
+    patients = len({row.patient for row in calibrating})
+    return {"validated_specificity": SPECIFICITY, "calibrated_on": patients} | asdict(point)
+
+
+def _second_class(
+    rows: Sequence[ImageRow], classes: Sequence[str]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Its probability (N,), and whether it is the truth (N,)."""
+    return np.array([row.probability[1] for row in rows]), np.array([row.truth == classes[1] for row in rows])
+
+
+def table(rows: Sequence[ImageRow], classes: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows for CSV."""
+    return [
+        {
+            "case": row.case,
+            "patient": row.patient,
+            "site": row.site,
+            "slice": row.slice,
+            "truth": row.truth or "",
+            "predicted": row.predicted,
+        }
+        | {f"p({name})": round(value, 6) for name, value in zip(classes, row.probability, strict=True)}
+        for row in rows
+    ]

@@ -1,0 +1,136 @@
+"""Features of images for distances between distributions, and what such a distance may be called.
+
+FID and KID are defined on features of Inception v3, whose weights no package ships: with a person's own file the
+distances are `fid` and `kid`, and over a run's own segmenter `fid_encoder` and `kid_encoder`, which compare with
+nothing but themselves under the same segmenter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ganseg_dist.errors import DataError, MissingDependency, RunError
+from ganseg_dist.metrics.synthesis import Images, frechet_distance, kernel_distance
+from ganseg_dist.models.unet import UNet
+from ganseg_dist.systems.base import System
+
+IMAGES_AT_ONCE = 16
+INCEPTION_SIDE = 299
+INCEPTION_FEATURES = 2048
+
+
+class Encoder(Protocol):
+    """Images to features."""
+
+    @property
+    def suffix(self) -> str:
+        """What the names of its distances end in."""
+        ...
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) in [-1, 1] to (B, D)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SegmenterEncoder:
+    """The coarsest features of a U-Net, averaged over the image.
+
+    They tell content, not finish. Instance normalisation makes them blind to contrast, and a trained segmenter has
+    learnt to look past noise and mild blur: read their distances beside SSIM and the audit's distances on pixels.
+    """
+
+    network: UNet
+    suffix: str = "_encoder"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, D), D the U-Net's largest width."""
+        features = images.to(next(self.network.parameters()).device)
+        for depth, block in enumerate(self.network.encoder):
+            features = block(torch.nn.functional.max_pool2d(features, 2) if depth else features)
+        return features.float().mean(dim=(2, 3))
+
+
+@dataclass(frozen=True, slots=True)
+class InceptionEncoder:
+    """A person's Inception v3, run by ONNX Runtime: (N, 3, 299, 299) in [-1, 1] to (N, 2048)."""
+
+    session: Any
+    suffix: str = ""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 1 or 3, H, W) to (B, 2048); grey is given to all three colours, and any size is resampled.
+
+        Raises DataError for another number of channels.
+        """
+        if images.shape[1] not in (1, 3):
+            raise DataError(f"fid: images of {images.shape[1]} channels, Inception sees 1 or 3; give one modality")
+        side = (INCEPTION_SIDE, INCEPTION_SIDE)
+        resampled = torch.nn.functional.interpolate(images.float().cpu(), side, mode="bilinear", antialias=True)
+        image = resampled.expand(-1, 3, -1, -1).contiguous().numpy()
+        return torch.from_numpy(self.session.run(None, {self.session.get_inputs()[0].name: image})[0])
+
+
+def segmenter_encoder(system: System) -> SegmenterEncoder:
+    """The encoder of a system's own segmenter. Raises RunError when it has no U-Net called `segmenter`."""
+    network = system.networks.get("segmenter")
+    if not isinstance(network, UNet):
+        raise RunError("fid_encoder: this model has no U-Net segmenter whose features to take; give an Inception file")
+    return SegmenterEncoder(network)
+
+
+def load_inception(file: Path) -> InceptionEncoder:
+    """An Inception v3 in ONNX, from its image in [-1, 1], (N, 3, 299, 299), to its last pooled features, (N, 2048).
+
+    Whether the weights are those that FID is published with is for the person who gives the file to know.
+
+    Raises MissingDependency when the onnx extra is not installed, and RunError when the file is missing, is no ONNX
+    or has other shapes.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingDependency(f"{file}: needs the onnx extra: pip install 'ganseg-dist[onnx]'") from None
+    if not file.is_file():
+        raise RunError(f"{file}: is not there; give an Inception v3 as an .onnx file")
+    try:
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    except Exception:  # ONNX Runtime's own, of many kinds
+        raise RunError(f"{file}: is not a model that ONNX Runtime can read; export it again") from None
+    takes, gives = ([part.shape for part in parts] for parts in (session.get_inputs(), session.get_outputs()))
+    side = INCEPTION_SIDE
+    if [shape[1:] for shape in takes] != [[3, side, side]] or [shape[1:] for shape in gives] != [[INCEPTION_FEATURES]]:
+        raise RunError(
+            f"{file}: takes {takes} and gives {gives}; "
+            f"an Inception for FID takes (N, 3, {side}, {side}) and gives (N, {INCEPTION_FEATURES})"
+        )
+    return InceptionEncoder(session)
+
+
+def features(encoder: Encoder, images: Images) -> npt.NDArray[np.float32]:
+    """Features (N, D) of images (N, C, H, W) in [-1, 1], a few at a time."""
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(images), IMAGES_AT_ONCE):
+            few = torch.from_numpy(np.ascontiguousarray(images[start : start + IMAGES_AT_ONCE], np.float32))
+            parts.append(encoder(few).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def distribution_distances(encoder: Encoder, synthetic: Images, real: Images) -> dict[str, dict[str, Any]]:
+    """Frechet and kernel distance between images (N, C, H, W) and (M, C, H, W), each under the name it may bear.
+
+    Raises DataError when either has fewer than four images.
+    """
+    ours, theirs = (features(encoder, images) for images in (synthetic, real))
+    return {
+        f"fid{encoder.suffix}": asdict(frechet_distance(ours, theirs)),
+        f"kid{encoder.suffix}": asdict(kernel_distance(ours, theirs)),
+    }

@@ -1,0 +1,100 @@
+"""A small convolutional classifier of whole images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.models.unet import xavier_initialise
+
+GROUP = 8
+"""Channels that are normalised together."""
+PREFIXES = ("detector.", "classifier.")
+"""Names under which a file of weights may hold a `Classifier`."""
+
+
+def group_norm(channels: int) -> nn.Module:
+    """GroupNorm over about eight channels a group, for networks between an image and one vector.
+
+    Instance norm gives each feature the same mean in every image: what a global mean would read, or z would set, is
+    gone. Within a group the features keep their sizes relative to each other.
+    """
+    return nn.GroupNorm(math.gcd(channels, max(1, channels // GROUP)), channels)
+
+
+class Classifier(nn.Module):
+    """Convolution blocks with max-pooling between them, global mean and maximum, a linear head.
+
+    Args:
+        channels_in: input channels.
+        classes: K.
+        widths: channels of the blocks, finest first; the side is halved len(widths) - 1 times.
+    """
+
+    def __init__(self, channels_in: int, classes: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            _block(below, here) for below, here in zip([channels_in, *widths[:-1]], widths, strict=True)
+        )
+        self.head = nn.Linear(2 * widths[-1], classes)
+        xavier_initialise(self)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, channels_in, H, W) to logits (B, K)."""
+        logits: Tensor = self.head(self.features(image))
+        return logits
+
+    def features(self, image: Tensor) -> Tensor:
+        """What the head reads, (B, 2 * widths[-1]): the mean sees what is all over, the maximum a small lesion."""
+        for index, block in enumerate(self.blocks):
+            image = block(F.max_pool2d(image, 2) if index else image)
+        return torch.cat([image.mean((2, 3)), image.amax((2, 3))], dim=1)
+
+
+def load_pretrained(classifier: Classifier, file: Path) -> None:
+    """Start from the `detector.*` or `classifier.*` tensors of a safetensors file.
+
+    A head of another number of classes stays as it is. Raises ConfigError naming what does not fit.
+    """
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError):
+        raise ConfigError(f"system.pretrained: {file} is missing or no safetensors file; give one") from None
+    found = {
+        name.removeprefix(prefix): tensor
+        for prefix in PREFIXES
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+    if not found:
+        raise ConfigError(f"system.pretrained: {file} has no detector.* or classifier.* weights; give another file")
+    weights = classifier.state_dict()
+    for name, own in weights.items():
+        if name in found and found[name].shape == own.shape:
+            weights[name] = found[name]
+        elif not name.startswith("head."):
+            has = f"of shape {tuple(found[name].shape)}" if name in found else "missing"
+            raise ConfigError(
+                f"system.pretrained: {file}: {name} is {has} and not of shape {tuple(own.shape)}; "
+                "take the system.widths and data.modalities that it was trained with"
+            )
+    classifier.load_state_dict(weights)
+
+
+def _block(channels_in: int, channels_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
+        group_norm(channels_out),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False),
+        group_norm(channels_out),
+        nn.ReLU(inplace=True),
+    )

@@ -1,0 +1,77 @@
+"""DCGAN: images from noise alone, and a realism logit for a whole image (Radford et al. 2016).
+
+Two departures. Normalisation is GroupNorm and not over the batch, whose statistics would depend on the number of
+workers and for which the gradient penalty of WGAN-GP is not defined (Gulrajani et al. 2017, Section 4). And the
+generator enlarges by nearest neighbours before a convolution: a transposed convolution's kernels overlap unevenly,
+which paints checkerboards (Odena et al. 2016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ganseg_dist.models.classifier import group_norm
+from ganseg_dist.models.unet import xavier_initialise
+
+
+class DCGANGenerator(nn.Module):
+    """G(z): projected onto a coarse grid, then enlarged level by level.
+
+    Args:
+        latent_size: length of z, a condition's included.
+        channels: image channels C.
+        size: side of the images, a multiple of 2 ** (len(widths) - 1).
+        widths: channels of the levels, finest first.
+    """
+
+    def __init__(self, latent_size: int, channels: int, size: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        coarse_to_fine = widths[::-1]
+        grid = size // 2 ** (len(widths) - 1)
+        self.project = nn.Linear(latent_size, coarse_to_fine[0] * grid**2)
+        self.coarse = nn.Sequential(
+            nn.Unflatten(1, (coarse_to_fine[0], grid, grid)), group_norm(coarse_to_fine[0]), nn.ReLU(inplace=True)
+        )
+        self.levels = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(above, here, 3, padding=1, bias=False), group_norm(here), nn.ReLU(inplace=True))
+            for above, here in pairwise(coarse_to_fine)
+        )
+        self.head = nn.Conv2d(widths[0], channels, 3, padding=1)
+        xavier_initialise(self)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, latent_size) to images (B, C, size, size) in (-1, 1)."""
+        features = self.coarse(self.project(z))
+        for level in self.levels:
+            features = level(F.interpolate(features, scale_factor=2, mode="nearest"))
+        return torch.tanh(self.head(features).float())
+
+
+class DCGANDiscriminator(nn.Sequential):
+    """Strided 4x4 convolutions with LeakyReLU 0.2, then one convolution over all that is left of the image.
+
+    (B, channels_in, size, size) to logits (B, judgements); positive is real. Without a sigmoid it is WGAN-GP's critic
+    too.
+
+    Args:
+        judgements: 1, or one for each class that an image may claim to be of: what a projection discriminator says of
+            an image and a class, with the class's own weights over the last features (Miyato and Koyama 2018, Eq. 3).
+    """
+
+    def __init__(self, channels_in: int, size: int, widths: Sequence[int], judgements: int = 1) -> None:
+        layers: list[nn.Module] = []
+        for index, (below, here) in enumerate(zip([channels_in, *widths[:-1]], widths, strict=True)):
+            first = index == 0
+            layers.append(nn.Conv2d(below, here, 4, stride=2, padding=1, bias=first))
+            if not first:  # normalising the first layer would hide the image's own intensities
+                layers.append(group_norm(here))
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
+        # Without a bias: a critic's offset cancels in its loss, and Adam would walk it along the rounding.
+        layers += [nn.Conv2d(widths[-1], judgements, size // 2 ** len(widths), bias=False), nn.Flatten()]
+        super().__init__(*layers)
+        xavier_initialise(self)

@@ -1,0 +1,34 @@
+"""The generator of DL-GAN-CNN: feature maps from an image and its initial mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ganseg_dist.models.unet import UNet, xavier_initialise
+
+
+class FeatureGenerator(nn.Module):
+    """G of DL-GAN-CNN, Section 4.4.1: encoder and decoder of transposed convolutions with skips, ReLU, tanh.
+
+    The last skip leads from the input itself to the output layer: normalisation inside the U-Net forgets absolute
+    intensities, and a feature map has to hold them.
+
+    Args:
+        channels_in: channels of image and initial mask.
+        channels_out: channels of the feature map.
+        widths: channels of the U-Net's levels, finest first.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.unet = UNet(channels_in, widths[0], widths)
+        self.head = nn.Conv2d(widths[0] + channels_in, channels_out, 1)
+        xavier_initialise(self.head)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels_in, H, W) in [-1, 1] to a feature map (B, channels_out, H, W) in (-1, 1)."""
+        features = torch.cat([torch.relu(self.unet(x)), x], dim=1)
+        return torch.tanh(self.head(features).float())

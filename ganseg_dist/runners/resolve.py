@@ -1,0 +1,88 @@
+"""What a cohort decides of a config: channels, regions, classes, and what a healthy cohort adds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ganseg_dist.config import GANetSegConfig, RunConfig, SystemConfig, override
+from ganseg_dist.data.cohort import Cohort
+from ganseg_dist.data.slices import LESION_CLASSES
+from ganseg_dist.errors import ConfigError, DataError
+
+DEFAULTS = RunConfig(recipe="")
+
+
+def resolve(config: RunConfig, cohort: Cohort, healthy: Cohort | None = None) -> RunConfig:
+    """Fill in what the data decides: modalities, regions or classes, and what the paper's reading implies.
+
+    Raises ConfigError when the config names what the cohort does not have.
+    """
+    system, data = config.system, config.data
+    modalities = _chosen("modalities", data.modalities, cohort.modalities, cohort, "modality that all cases share")
+    changes: dict[str, Any] = {"data.modalities": list(modalities)}
+    if system.task == "segmentation" or cohort.regions:
+        asked = _chosen("regions", data.regions, cohort.regions, cohort, "masks to learn from")
+        # Regions are nested and drawn one over the other, outermost first, however they were asked for.
+        regions = [name for name in cohort.regions if name in asked]
+        if regions[0] != "wt":
+            raise ConfigError(f"data.regions: {', '.join(regions)}: lacks wt, which the GAN judges; add it")
+        changes["data.regions"] = regions
+    if system.task == "classification":
+        there = cohort.classes or (LESION_CLASSES if cohort.regions else ())
+        classes = _chosen("classes", data.classes, there, cohort, "classes or masks to learn from")
+        if len(classes) < 2:
+            raise DataError(f"{cohort.root}: has one class, {classes[0]}; a classifier needs two or more")
+        changes["data.classes"] = list(classes)
+    strangers = [name for name in system.gan_modalities or () if name not in modalities]
+    if strangers:
+        among = ", ".join(modalities)
+        raise ConfigError(f"system.healthy_modalities: {strangers[0]} is not among the run's modalities {among}")
+    if system.reading == "paper":
+        changes |= {field: value for field, value in system.paper_data.items() if _untouched(config, field)}
+    return override(config, changes | _healthy_fields(system, modalities, healthy))
+
+
+def _chosen(
+    field: str, asked: tuple[str, ...] | None, there: tuple[str, ...], cohort: Cohort, what: str
+) -> tuple[str, ...]:
+    """The asked ones, else all that are there."""
+    if not there:
+        raise DataError(f"{cohort.root}: has no {what}; add the files, or leave out the cases without")
+    strangers = [name for name in asked or () if name not in there]
+    if strangers:
+        raise ConfigError(f"data.{field}: {strangers[0]} is not in {cohort.root}, which has {', '.join(there)}")
+    if asked is not None and len(set(asked)) < len(asked):
+        raise ConfigError(f"data.{field}: {', '.join(asked)} names one twice; name each once")
+    return asked or there
+
+
+def _healthy_fields(system: SystemConfig, modalities: tuple[str, ...], healthy: Cohort | None) -> dict[str, Any]:
+    """What a separate healthy cohort decides."""
+    if not isinstance(system, GANetSegConfig):
+        if healthy is not None:
+            raise ConfigError(f"--healthy: {system.title} learns from one cohort; leave it out")
+        return {}
+    if healthy is None:
+        if system.healthy_cohort:
+            raise ConfigError("system.healthy_cohort: is true without a healthy cohort; give --healthy DATA")
+        return {}
+    wanted = list(system.healthy_modalities or (name for name in modalities if name in healthy.modalities))
+    if not wanted or any(name not in healthy.modalities for name in wanted):
+        has = ", ".join(healthy.modalities) or "none"
+        raise ConfigError(f"system.healthy_modalities: {healthy.root} has {has}; name modalities of both cohorts")
+    return {"system.healthy_cohort": True, "system.healthy_modalities": wanted}
+
+
+def refuse_overlap(cohort: Cohort, healthy: Cohort) -> None:
+    """Raises DataError when a healthy subject may be a patient: the GAN would learn from who is tested."""
+    shared = sorted({case.patient for case in cohort.cases} & {case.patient for case in healthy.cases})
+    if shared:
+        raise DataError(
+            f"{healthy.root}: {len(shared)} of its subjects are patients of {cohort.root} too, such as {shared[0]}; "
+            "leave them out, or, if they only share their names, rename them in a CSV manifest"
+        )
+
+
+def _untouched(config: RunConfig, field: str) -> bool:
+    section, name = field.split(".")
+    return bool(getattr(getattr(config, section), name) == getattr(getattr(DEFAULTS, section), name))

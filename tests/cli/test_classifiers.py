@@ -1,0 +1,75 @@
+"""Classifiers by the command line: class folders, slices with and without lesion, single pictures."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.cli.conftest import assert_refused
+
+SHORT = ("--set", "train.epochs=1", "--set", "train.batch_size=8", "--local")
+
+
+@pytest.fixture(scope="session")
+def classes(tmp_path_factory):
+    """Discs and bars, 16 pictures each for training and 6 for testing."""
+    root = tmp_path_factory.mktemp("classes") / "shapes"
+    rng = np.random.default_rng(0)
+    for part, count in (("Training", 16), ("Testing", 6)):
+        for name in ("bar", "disc"):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                rows, columns = np.mgrid[:48, :48] - 24
+                inside = np.hypot(rows, columns) < 14 if name == "disc" else np.abs(rows) < 4 + number % 3
+                pixels = (40 + 30 * rng.random((48, 48)) + 150 * inside).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{name}{number}.png")
+    return root
+
+
+@pytest.mark.parametrize("recipe", ["gan_detector_debug", "dl_gan_cnn_debug"])
+def test_class_folders_train_evaluate_and_predict(ganseg, classes, tmp_path, recipe):
+    trained = ganseg("train", recipe, "--data", classes, "--run-name", "shapes", *SHORT)
+    assert trained.code == 0, trained.err
+    scored = ganseg("evaluate", "shapes", "--data", classes)
+    assert scored.code == 0, scored.err
+    assert "shapes on 12 test patients" in scored.out
+    folder = tmp_path / "runs" / "shapes" / "evaluation" / "test"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["classes"] == ["bar", "disc"]
+    assert sum(map(sum, summary["scores"]["confusion"])) == 12
+    assert summary["operating_point"]["calibrated_on"] > 0
+    lines = list(csv.DictReader((folder / "images.csv").open()))
+    assert {line["truth"] for line in lines} == {"bar", "disc"}
+    picture = classes / "Testing" / "disc" / "disc1.png"
+    said = ganseg("predict", "shapes", picture, "--out", tmp_path / "out")
+    assert said.code == 0, said.err
+    (line,) = csv.DictReader((tmp_path / "out" / "classes.csv").open())
+    (known,) = [each for each in lines if each["case"].endswith("disc1")]
+    assert float(line["p(disc)"]) == pytest.approx(float(known["p(disc)"]), abs=1e-5)
+    assert_refused(ganseg("predict", "shapes", picture, "--out", tmp_path / "out", "--overlays"), 2, "classes.csv")
+
+
+def test_a_detector_of_lesions_learns_from_masks(ganseg, kaggle, tmp_path):
+    trained = ganseg("train", "gan_detector_debug", "--data", kaggle, "--run-name", "lesions", *SHORT)
+    assert trained.code == 0, trained.err
+    scored = ganseg("evaluate", "lesions", "--data", kaggle)
+    assert scored.code == 0, scored.err
+    assert "no lesion" in scored.out
+    exported = ganseg("export", "lesions", tmp_path / "model")
+    assert exported.code == 0, exported.err
+    case = next(folder for folder in sorted(kaggle.iterdir()))
+    said = ganseg("predict", tmp_path / "model", case, "--out", tmp_path / "out")
+    assert said.code == 0, said.err
+    assert len(list(csv.DictReader((tmp_path / "out" / "classes.csv").open()))) == 7
+
+
+def test_one_class_is_refused(ganseg, classes, tmp_path):
+    alone = tmp_path / "alone"
+    (alone / "Training").mkdir(parents=True)
+    (alone / "Training" / "disc").symlink_to(classes / "Training" / "disc")
+    refused = ganseg("train", "gan_detector_debug", "--data", alone, *SHORT)
+    assert refused.code != 0
+    assert len(refused.errors) == 1

@@ -1,0 +1,87 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.data.scan import load_scan
+from ganseg_dist.inference import synthesis
+from tests.cli.conftest import assert_refused, snapshot
+
+
+def test_pairs_are_a_cohort_that_is_called_synthetic(ganseg, painter_run, kaggle, tmp_path):
+    out = tmp_path / "out"
+    said = ganseg("synthesize", "pictures", "--out", out)
+    assert said.code == 0, said.err
+    cohort = read_cohort(out)
+    training = {case.patient for case in read_cohort(kaggle).of_patients(painter_run.split().train)}
+    assert len(cohort.patients) == len(training)
+    assert not any(patient in line for patient in training for line in (out / "manifest.csv").read_text().splitlines())
+    assert cohort.modalities == ("t1", "t1ce", "flair")
+    scan = load_scan(cohort.cases[0])
+    assert scan.labels is not None
+    assert set(np.unique(scan.labels)) == {0, 1}
+    assert scan.image.shape == (3, 32, 32, 1)
+    assert json.loads((out / "SYNTHETIC.json").read_text())["synthetic"] is True
+    assert all("Synthetic" in Image.open(file).text["Description"] for file in out.rglob("*.png"))
+    measured = json.loads((out / "quality.json").read_text())
+    assert set(measured["distances"]) == {"paintings", "control: noise", "control: mean image"}
+    assert set(measured["distances"]["paintings"]) == {"fid_encoder", "kid_encoder"}
+    assert json.loads((out / "audit.json").read_text())["n"] == len(cohort.cases)
+    rows = list(csv.DictReader((out / "manifest.csv").open()))
+    assert f"{len(rows)} synthetic pairs" in said.out
+
+
+def test_the_same_seed_paints_the_same_and_another_others(ganseg, painter_run, tmp_path):
+    def painted(name, *more):
+        assert ganseg("synthesize", "pictures", "--out", tmp_path / name, *more).code == 0
+        return snapshot(tmp_path / name / "images")
+
+    first = painted("a")
+    assert painted("b") == first
+    assert painted("c", "--seed", 1) != first
+    assert len(painted("d", "--copies", 2)) == 2 * len(first)
+
+
+def test_synthetic_pairs_train_and_are_said_to_be_synthetic(ganseg, painter_run, tmp_path):
+    out = tmp_path / "out"
+    assert ganseg("synthesize", "pictures", "--out", out).code == 0
+    trained = ganseg(
+        "train", "ganet_seg_debug", "--data", out, "--dry-run", "--local", "--set", "data.test_fraction=0.3"
+    )
+    assert trained.code == 0, trained.err
+
+
+def test_a_generator_that_repeats_its_training_images_is_refused(ganseg, painter_run, tmp_path, monkeypatch):
+    def repeat(predictor, slices, **_):
+        chosen = np.flatnonzero(slices.has_lesion)
+        image, regions = slices.read(chosen)
+        patients = tuple(slices.cases[slices.case_of[index]].patient for index in chosen)
+        return synthesis.Paintings(image, regions.astype(np.uint8), image, patients)
+
+    monkeypatch.setattr(synthesis, "paint", repeat)
+    out = tmp_path / "out"
+    assert_refused(ganseg("synthesize", "pictures", "--out", out), 1, "100.0% of", "repeat training images")
+    assert not out.exists()
+    assert ganseg("synthesize", "pictures", "--out", out, "--most-memorised", 1).code == 0
+
+
+def test_held_out_masks_and_plain_models_paint_nothing(ganseg, painter_run, kaggle, tmp_path):
+    held_out = tmp_path / "held_out"
+    held_out.mkdir()
+    for case in read_cohort(kaggle).of_patients(painter_run.split().test):
+        (held_out / case.id).symlink_to(kaggle / case.id)
+    out = tmp_path / "out"
+    assert_refused(ganseg("synthesize", "pictures", "--out", out, "--masks", held_out), 1, held_out, "may paint")
+    assert not out.exists()
+
+
+def test_a_model_without_a_painter_says_so(ganseg, kaggle_run, tmp_path):
+    assert_refused(ganseg("synthesize", "pictures", "--out", tmp_path / "out"), 1, "paints no images")
+
+
+@pytest.mark.parametrize("options", [("--copies", 0), ("--most-memorised", 2), ("--seed", -1)])
+def test_values_out_of_range_are_wrong_usage(ganseg, painter_run, tmp_path, options):
+    assert ganseg("synthesize", "pictures", "--out", tmp_path / "out", *options).code == 2

@@ -1,0 +1,265 @@
+"""Preflight of 2-D pictures: in colour or grey, with masks or classes."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from ganseg_dist.data.preflight import CaseReport, check_case, check_cohort, expected_modalities
+from ganseg_dist.data.readers import read_cohort
+from tests.data.cohorts import save_picture, slice_of_head, tissue, write_classes, write_pictures, write_rows
+
+NAMES = tuple(f"TCGA-2Z-A9J{letter}-01Z" for letter in "ABCD")
+CLASSES = {"Training/glioma": 3, "Training/none": 3, "Testing/glioma": 1, "Testing/none": 1}
+
+
+def findings(root, layout=None):
+    cohort = read_cohort(root, layout)
+    reports = [check_case(case, expected_modalities=expected_modalities(cohort)) for case in cohort.cases]
+    return (*(finding for report in reports for finding in report.findings), *check_cohort(cohort, reports))
+
+
+def only_finding(root, layout=None):
+    found = [finding for finding in findings(root, layout) if finding.check != "unknown-patients"]
+    assert len(found) == 1, [finding.line() for finding in found]
+    return found[0]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Four pictures in colour with masks, of four known patients."""
+    return write_pictures(tmp_path / "pictures", NAMES)
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """Eight grey pictures of two classes in two parts."""
+    return write_classes(tmp_path / "classes", CLASSES)
+
+
+def test_good_pictures_have_no_findings(pictures):
+    assert findings(pictures) == ()
+
+
+def test_patients_that_nobody_names_are_one_warning(classes, tmp_path):
+    (finding,) = findings(classes)
+    assert (finding.case, finding.check, finding.severity) == ("8 cases", "unknown-patients", "warning")
+    assert finding.file == str(classes)
+    assert "the patients of 8 pictures are unknown" in finding.problem
+    assert "patients.csv" in finding.remedy
+    rows = [
+        {"file": f"{folder}/{n}.png", "patient": f"{folder}{n}"}
+        for folder, count in CLASSES.items()
+        for n in range(count)
+    ]
+    write_rows(classes / "patients.csv", rows)
+    assert findings(classes) == ()
+
+
+def test_a_mask_of_another_size(pictures):
+    file = save_picture(pictures / "masks" / f"{NAMES[1]}.png", tissue(1)[1][:-1])
+    finding = only_finding(pictures)
+    assert (finding.case, finding.check, finding.severity, finding.file) == (NAMES[1], "shape", "error", str(file))
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", None], ids=["empty", "text", "truncated"])
+def test_an_unreadable_picture_is_named_once(tmp_path, content):
+    write_pictures(tmp_path, NAMES, suffix=".jpg")
+    file = tmp_path / "images" / f"{NAMES[2]}.jpg"
+    file.write_bytes(file.read_bytes()[:-200] if content is None else content)
+    finding = only_finding(tmp_path)
+    assert (finding.case, finding.check, finding.severity) == (NAMES[2], "unreadable", "error")
+    assert finding.file == str(file)
+
+
+def test_an_unreadable_mask(pictures):
+    file = pictures / "masks" / f"{NAMES[0]}.png"
+    file.write_bytes(file.read_bytes()[:40])
+    finding = only_finding(pictures)
+    assert (finding.check, finding.file) == ("unreadable", str(file))
+
+
+def test_an_image_without_a_mask(pictures):
+    (pictures / "masks" / f"{NAMES[0]}.png").unlink()
+    finding = only_finding(pictures)
+    assert (finding.case, finding.check, finding.severity) == (NAMES[0], "missing-mask", "warning")
+
+
+def test_an_empty_mask(pictures):
+    save_picture(pictures / "masks" / f"{NAMES[0]}.png", np.zeros((40, 56), bool))
+    finding = only_finding(pictures)
+    assert (finding.check, finding.severity) == ("empty-mask", "warning")
+
+
+def test_a_mask_that_was_once_a_jpeg(pictures):
+    levels = np.linspace(0, 255, 40 * 56).reshape(40, 56).astype(np.uint8)
+    file = save_picture(pictures / "masks" / f"{NAMES[0]}.png", levels)
+    finding = only_finding(pictures)
+    assert (finding.check, finding.severity, finding.file) == ("blurred-mask", "warning", str(file))
+    assert "256 grey levels" in finding.problem
+    file.unlink()
+    save_picture(file.with_suffix(".jpg"), levels)
+    assert findings(pictures) == (), "a JPEG is known to be blurred and is cut at half"
+
+
+def test_an_unknown_colour_of_a_mask(pictures):
+    (pictures / "labels.json").write_text(json.dumps({"nucleus": 255}))
+    assert findings(pictures) == ()
+    save_picture(pictures / "masks" / f"{NAMES[0]}.png", np.full((40, 56, 3), (1, 2, 3), np.uint8))
+    finding = only_finding(pictures)
+    assert (finding.check, finding.severity) == ("labels", "error")
+    assert finding.problem == "unknown label values (1, 2, 3); known are (0, 0, 0), (255, 255, 255)"
+
+
+@pytest.mark.parametrize("as_colours", [False, True])
+def test_a_grey_picture_among_colours(pictures, as_colours):
+    grey = slice_of_head(0, (40, 56))
+    file = save_picture(pictures / "images" / f"{NAMES[3]}.png", np.stack([grey] * 3, -1) if as_colours else grey)
+    finding = only_finding(pictures)
+    assert (finding.case, finding.check, finding.severity) == (NAMES[3], "grey-picture", "warning")
+    assert finding.file == str(file)
+
+
+def test_a_picture_in_colour_among_greys(classes):
+    file = save_picture(classes / "Training" / "none" / "1.png", tissue(0)[0])
+    finding = only_finding(classes)
+    assert (finding.check, finding.severity, finding.file) == ("colour-picture", "warning", str(file))
+    assert finding.problem == "is in colour, the cohort grey: its luminance is read"
+
+
+def test_greys_stored_as_greys_and_as_colours_are_all_alike(classes):
+    file = classes / "Training" / "none" / "1.png"
+    Image.open(file).convert("RGB").save(file)
+    assert [finding.check for finding in findings(classes)] == ["unknown-patients"]
+
+
+def test_a_constant_picture(pictures):
+    save_picture(pictures / "images" / f"{NAMES[0]}.png", np.full((40, 56, 3), (200, 100, 0), np.uint8))
+    finding = only_finding(pictures)
+    assert (finding.case, finding.check, finding.severity) == (NAMES[0], "constant", "error")
+    assert finding.problem == "is of a single colour, so it shows nothing"
+
+
+def test_pictures_that_lack_one_colour_are_fine_and_no_copies_of_each_other(pictures):
+    for number in (0, 1):
+        picture = tissue(number)[0]
+        picture[..., 1] = 0
+        save_picture(pictures / "images" / f"{NAMES[number]}.png", picture)
+    assert findings(pictures) == ()
+
+
+def test_more_than_8_bits_a_channel(pictures):
+    (pictures / "images" / f"{NAMES[0]}.png").unlink()
+    file = pictures / "images" / f"{NAMES[0]}.tif"
+    tifffile.imwrite(file, tissue(0)[0].astype(np.uint16) * 257, photometric="rgb")
+    found = findings(pictures)
+    assert {(finding.case, finding.check, finding.file) for finding in found} == {(NAMES[0], "range", str(file))}
+
+
+def test_nothing_is_said_of_skulls_and_registration(tmp_path):
+    """Heads in noise beside heads in black, and channels that do not lie on each other."""
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        noise = rng.integers(0, 40, (48, 48)) * (number % 2)
+        save_picture(
+            tmp_path / "grey" / "ab"[number % 2] / f"{number}.png",
+            (slice_of_head(number) * 0.8 + noise).astype(np.uint8),
+        )
+    assert [finding.check for finding in findings(tmp_path / "grey")] == ["unknown-patients"]
+    write_pictures(tmp_path / "colour", NAMES)
+    shifted = tissue(9)[0]
+    shifted[..., 2] = np.roll(shifted[..., 2], 8, axis=0)
+    save_picture(tmp_path / "colour" / "images" / f"{NAMES[0]}.png", shifted)
+    assert findings(tmp_path / "colour") == ()
+
+
+def test_a_mask_in_the_background_of_a_grey_picture_asks_for_a_look(tmp_path):
+    corner = np.zeros((48, 48), bool)
+    corner[:4, :4] = True
+    save_picture(tmp_path / "images" / "a.png", slice_of_head(0))
+    save_picture(tmp_path / "masks" / "a.png", corner)
+    finding = only_finding(tmp_path)
+    assert (finding.check, finding.severity) == ("mask-outside", "warning")
+    assert "data.intensities=colour" in finding.remedy
+
+
+def test_one_class(tmp_path):
+    finding = only_finding(write_classes(tmp_path, {"Training/glioma": 2, "Testing/glioma": 1}))
+    assert (finding.case, finding.check, finding.severity) == ("3 cases", "one-class", "error")
+    assert finding.problem == "every picture is of one class, glioma"
+    folder = write_classes(tmp_path / "other", {"glioma": 2})
+    assert only_finding(folder, "class_folder").check == "one-class"
+
+
+def duplicate(classes, original, copy):
+    (classes / copy).unlink(missing_ok=True)
+    return shutil.copyfile(classes / original, classes / copy)
+
+
+@pytest.mark.parametrize("stored", ["L", "RGB"])
+def test_of_an_image_in_both_parts_the_training_copy_is_left_out(classes, stored):
+    file = duplicate(classes, "Testing/none/0.png", "Training/none/2.png")
+    Image.open(file).convert(stored).save(file)
+    finding = only_finding(classes)
+    assert (finding.case, finding.check, finding.severity) == ("Training_none_2", "duplicate-image", "error")
+    assert finding.problem == "is the same image as the test case Testing_none_0"
+    assert finding.remedy == "leave it out of training, as --exclude-bad does"
+    left = read_cohort(classes).without([finding.case])
+    assert {case.id for case in left.cases} >= {"Testing_none_0", "Training_none_1"}
+
+
+def test_it_is_the_training_copy_whichever_part_is_read_first(tmp_path):
+    write_classes(tmp_path, {"train/a": 2, "train/b": 2, "TEST/a": 1, "TEST/b": 1})
+    duplicate(tmp_path, "train/a/1.png", "TEST/a/0.png")
+    assert read_cohort(tmp_path).cases[0].part == "test"
+    assert only_finding(tmp_path).case == "train_a_1"
+    for old, new in (("TEST", "testing"), ("train", "Train")):
+        (tmp_path / old).rename(tmp_path / new)
+    assert read_cohort(tmp_path).cases[0].part == "train"
+    assert only_finding(tmp_path).case == "Train_a_1"
+
+
+def test_a_duplicate_of_another_class(classes):
+    duplicate(classes, "Training/glioma/0.png", "Training/none/0.png")
+    finding = only_finding(classes)
+    assert (finding.case, finding.check, finding.severity) == ("Training_none_0", "duplicate-image", "error")
+    assert finding.problem == "is the same image as Training_glioma_0, which is of class glioma"
+
+
+def test_a_patient_in_both_parts(classes):
+    rows = [
+        {"file": f"{folder}/{n}.png", "patient": f"{folder[-4:]}{n}"}
+        for folder, count in CLASSES.items()
+        for n in range(count)
+    ]
+    write_rows(classes / "patients.csv", rows)
+    found = findings(classes)
+    assert [(finding.case, finding.check, finding.severity) for finding in found] == [
+        ("Training_glioma_0", "patient-in-both-parts", "error"),
+        ("Training_none_0", "patient-in-both-parts", "error"),
+    ]
+
+
+def test_reports_of_pictures_survive_json(classes):
+    cohort = read_cohort(classes)
+    reports = [check_case(case) for case in cohort.cases]
+    again = [CaseReport.from_dict(json.loads(json.dumps(report.to_dict()))) for report in reports]
+    assert again == reports
+    assert {report.coloured for report in again} == {False}
+
+
+@pytest.mark.parametrize("name", ["monusac", "osteosarcoma", "spine"])
+def test_real_pictures_give_no_false_alarm(shared_data, name):
+    cohort = read_cohort(shared_data / name)
+    for case in cohort.cases[::6]:
+        assert [f.check for f in check_case(case).findings if case.id != "10025_0"] == [], case.id
+
+
+def test_real_slices_give_no_false_alarm(shared_data):
+    cohort = read_cohort(shared_data / "brain4")
+    for case in cohort.cases[::25]:
+        report = check_case(case)
+        assert (report.findings, report.coloured) == ((), False), case.id

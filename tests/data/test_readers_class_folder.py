@@ -1,0 +1,97 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.data.scan import load_scan
+from ganseg_dist.errors import DataError
+from tests.data.cohorts import save_picture, slice_of_head, tissue, write_classes, write_rows
+
+
+@pytest.mark.parametrize(
+    ("training", "testing"), [("Training", "Testing"), ("train", "test"), ("TRAIN", "TEST"), ("val", "test")]
+)
+def test_folders_are_classes_and_their_parents_parts(tmp_path, training, testing):
+    write_classes(tmp_path, {f"{training}/glioma": 2, f"{training}/none": 1, f"{testing}/glioma": 1})
+    cohort = read_cohort(tmp_path)
+    assert cohort.layout == "class_folder"
+    assert {case.id: (case.class_name, case.part) for case in cohort.cases} == {
+        f"{training}_glioma_0": ("glioma", "train"),
+        f"{training}_glioma_1": ("glioma", "train"),
+        f"{training}_none_0": ("none", "train"),
+        f"{testing}_glioma_0": ("glioma", "test"),
+    }
+    assert cohort.classes == ("glioma", "none")
+    assert cohort.regions == ()
+    assert cohort.modalities == ("grey",)
+    (tested,) = (case for case in cohort.cases if case.part == "test")
+    np.testing.assert_array_equal(load_scan(tested).image[0, ..., 0], slice_of_head(3))
+
+
+def test_without_parts_there_are_none(tmp_path):
+    cohort = read_cohort(write_classes(tmp_path, {"glioma": 2, "none": 2}))
+    assert [(case.id, case.class_name, case.part) for case in cohort.cases] == [
+        ("glioma_0", "glioma", None),
+        ("glioma_1", "glioma", None),
+        ("none_0", "none", None),
+        ("none_1", "none", None),
+    ]
+    assert not any(case.patient_known for case in cohort.cases)
+    assert len(cohort.patients) == 4, "nothing tells, so each picture is its own patient"
+
+
+def test_a_list_of_patients_is_followed(tmp_path):
+    write_classes(tmp_path, {"glioma": 1, "none": 1})
+    rows = [{"file": f"{name}/0.png", "patient": "ada", "site": "north"} for name in ("glioma", "none")]
+    write_rows(tmp_path / "patients.csv", rows)
+    assert {(case.patient, case.site, case.patient_known) for case in read_cohort(tmp_path).cases} == {
+        ("ada", "north", True)
+    }
+
+
+def test_the_class_may_stand_in_the_name_with_the_patient(tmp_path):
+    names = ["Viable___Case-4-C21-25306_120", "Non-Tumor___P9-B12-15791_103", "Non-Tumor___Case-48-P5-C18_1", "x___y"]
+    for number, name in enumerate(names):
+        save_picture(tmp_path / f"{name}.png", tissue(number)[0])
+    cohort = read_cohort(tmp_path)
+    assert cohort.modalities == ("red", "green", "blue")
+    assert {case.id: (case.class_name, case.patient, case.patient_known) for case in cohort.cases} == {
+        names[0]: ("Viable", "Case-4", True),
+        names[1]: ("Non-Tumor", "P9", True),
+        names[2]: ("Non-Tumor", "Case-48", True),
+        names[3]: ("x", "x___y", False),
+    }
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [{"pictures": 2}, {"images/deep": 1}, {"a_folder/deep": 1, "b_folder/deep": 1}, {"masks": 1, "images_old": 1}],
+)
+def test_other_folders_of_pictures_are_not_taken_for_classes(tmp_path, folders):
+    write_classes(tmp_path, folders)
+    with pytest.raises(DataError, match="no known layout recognised"):
+        read_cohort(tmp_path)
+
+
+def test_pictures_with_masks_beside_them_are_no_classes(tmp_path):
+    for patient in ("ada", "ben"):
+        for name in ("1.png", "1_mask.png"):
+            save_picture(tmp_path / patient / name, slice_of_head(0))
+    with pytest.raises(DataError, match="no known layout recognised"):
+        read_cohort(tmp_path)
+
+
+def test_the_real_slices(shared_data):
+    cohort = read_cohort(shared_data / "brain4")
+    assert (cohort.layout, cohort.modalities) == ("class_folder", ("grey",))
+    counts = Counter((case.part, case.class_name) for case in cohort.cases)
+    names = ("glioma", "meningioma", "notumor", "pituitary")
+    assert counts == {("train", name): 200 for name in names} | {("test", name): 50 for name in names}
+
+
+def test_the_real_tiles(shared_data):
+    cohort = read_cohort(shared_data / "osteosarcoma")
+    assert (cohort.layout, cohort.modalities) == ("class_folder", ("red", "green", "blue"))
+    assert cohort.classes == ("Non-Tumor", "Non-Viable-Tumor", "Viable")
+    assert cohort.patients == ("Case-3", "Case-4", "Case-48", "P9")

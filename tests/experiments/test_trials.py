@@ -1,0 +1,92 @@
+"""Which patients and configs an experiment's trials have."""
+
+import pytest
+
+from ganseg_dist.config import override
+from ganseg_dist.data.cohort import Case, Cohort, Split
+from ganseg_dist.errors import ConfigError, DataError
+from ganseg_dist.experiments.ablation import ablation_trials
+from ganseg_dist.experiments.folds import fold_trials
+from ganseg_dist.experiments.fractions import fraction_trials, nested
+from ganseg_dist.experiments.transfer import transfer_trials
+from ganseg_dist.recipes import recipe
+
+SPLIT = Split(tuple("abcdefghij"), ("k", "l"), ("m", "n"))
+CONFIG = recipe("gan_osmosis_debug")
+
+
+def cohort(tmp_path, **homes):
+    cases = tuple(Case(f"{patient}-1", patient, site, {}) for patient, site in homes.items())
+    return Cohort(tmp_path, "manifest", cases)
+
+
+def test_fractions_are_nested_and_never_touch_the_test():
+    smaller, larger = nested(SPLIT, 20, 0), nested(SPLIT, 50, 0)
+    assert (len(smaller.train), len(larger.train)) == (2, 5)
+    assert set(smaller.train) < set(larger.train) < set(SPLIT.train)
+    assert nested(SPLIT, 100, 3).train == SPLIT.train
+    assert {(part.validation, part.test) for part in (smaller, larger)} == {(SPLIT.validation, SPLIT.test)}
+    assert any(nested(SPLIT, 20, seed).train != smaller.train for seed in range(1, 5))
+    assert len(nested(SPLIT, 1, 0).train) == 1
+
+
+def test_a_trial_for_each_fraction_arm_and_seed():
+    trials = fraction_trials(CONFIG, SPLIT, percentages=[100, 10], arm_names=["real", "gan"], seeds=2)
+    assert len({trial.name for trial in trials}) == len(trials) == 8
+    assert [trial.labels["fraction"] for trial in trials][:4] == [10] * 4
+    real, gan = trials[0].config, trials[1].config
+    assert (real.system.gan, gan.system.gan) == (False, True)
+    assert real.data.augment == gan.data.augment
+    assert real.data.augment.flip == real.data.augment.scale == 0
+    assert trials[0].split == trials[1].split, "arms are compared on the same patients"
+    assert {trial.config.seed for trial in trials} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("percentages", "arms", "said"), [([0], ["real"], "--fractions 0"), ([10], ["reel"], "--arms reel")]
+)
+def test_what_is_no_fraction_or_arm_is_refused(percentages, arms, said):
+    with pytest.raises(ConfigError, match=said):
+        fraction_trials(CONFIG, SPLIT, percentages=percentages, arm_names=arms, seeds=1)
+
+
+def test_every_patient_is_tested_once_and_sites_are_spread(tmp_path):
+    homes = {f"p{number}": ("north", "south")[number % 2] for number in range(12)}
+    trials = fold_trials(CONFIG, cohort(tmp_path, **homes), folds=3)
+    tested = [patient for trial in trials for patient in trial.split.test]
+    assert sorted(tested) == sorted(homes)
+    for trial in trials:
+        assert {homes[patient] for patient in trial.split.test} == {"north", "south"}
+        assert set(trial.split.train) | set(trial.split.validation) | set(trial.split.test) == set(homes)
+
+
+@pytest.mark.parametrize(("folds", "said"), [(2, "none to train on"), (5, "cannot fill")])
+def test_fewer_patients_than_folds(tmp_path, folds, said):
+    with pytest.raises(DataError, match=said):
+        fold_trials(CONFIG, cohort(tmp_path, a="x", b="x", c="x", d="x"), folds=folds)
+
+
+def test_a_left_out_hospital_is_seen_by_nobody(tmp_path):
+    homes = {f"p{number}": ("north", "south", "west")[number % 3] for number in range(18)}
+    trials = transfer_trials(CONFIG, cohort(tmp_path, **homes), arm_names=["classical", "both"])
+    assert len(trials) == 6
+    for trial in trials:
+        assert {homes[patient] for patient in trial.split.test} == {trial.labels["site"]}
+        assert trial.labels["site"] not in {homes[p] for p in (*trial.split.train, *trial.split.validation)}
+
+
+def test_one_hospital_cannot_be_left_out(tmp_path):
+    with pytest.raises(DataError, match="needs two"):
+        transfer_trials(CONFIG, cohort(tmp_path, a="north", b="north", c="unknown"), arm_names=["both"])
+
+
+@pytest.mark.parametrize("name", ["ganet_seg_debug", "gan_osmosis_debug"])
+def test_each_term_is_off_in_one_row(name):
+    trials = ablation_trials(recipe(name), SPLIT, seeds=2)
+    rows = {trial.labels["arm"]: trial.config for trial in trials if trial.labels["seed"] == 0}
+    assert len(trials) == 2 * len(rows)
+    assert rows["whole"] == override(recipe(name), {"seed": 0})
+    assert rows["no adversarial term"].system.adversarial_weight == 0
+    assert rows["paper reading"].system.reading == "paper"
+    assert rows["control, no GAN"].system.gan is False
+    assert len({config.to_json() for config in rows.values()}) == len(rows)

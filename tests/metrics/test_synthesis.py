@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+from skimage.metrics import structural_similarity as skimage_ssim
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from ganseg_dist.errors import DataError
+from ganseg_dist.metrics.synthesis import diversity, frechet_distance, kernel_distance, structural_similarity
+
+
+def test_frechet_distance_by_hand():
+    # On one dimension it is (m - m')^2 + (s - s')^2: here means 1 and 5, standard deviations 1 and 2.
+    synthetic, real = np.array([[0.0], [1.0], [2.0]]), np.array([[3.0], [5.0], [7.0]])
+    found = frechet_distance(synthetic, real)
+    assert found.value == pytest.approx(4**2 + 1**2)
+    assert (found.n_synthetic, found.n_real, found.dimensions) == (3, 3, 1)
+
+
+def test_frechet_distance_of_a_shift_is_its_square_and_of_the_same_features_0():
+    features = np.random.default_rng(0).normal(size=(50, 8))
+    assert frechet_distance(features, features).value == pytest.approx(0, abs=1e-10)
+    assert frechet_distance(features + 0.5, features).value == pytest.approx(8 * 0.25)
+
+
+def test_frechet_distance_equals_its_definition():
+    rng = np.random.default_rng(1)
+    ours, theirs = rng.normal(size=(60, 5)) @ rng.normal(size=(5, 5)), rng.normal(1, 2, size=(40, 5))
+    covariances = np.cov(ours.T), np.cov(theirs.T)
+    expected = ((ours.mean(0) - theirs.mean(0)) ** 2).sum() + np.trace(
+        covariances[0] + covariances[1] - 2 * sqrtm(covariances[0] @ covariances[1]).real
+    )
+    assert frechet_distance(ours, theirs).value == pytest.approx(expected)
+
+
+def test_frechet_distance_of_fewer_images_than_dimensions_is_that_of_the_subspace():
+    rng = np.random.default_rng(2)
+    ours, theirs = rng.normal(size=(6, 2)), rng.normal(1, 2, size=(5, 2))
+    turned = np.linalg.qr(rng.normal(size=(30, 30)))[0][:2]
+    assert frechet_distance(ours @ turned, theirs @ turned).value == pytest.approx(frechet_distance(ours, theirs).value)
+
+
+def test_kernel_distance_by_hand():
+    # Constant features: the kernel is (0 + 1)^3 = 1 within the zeros, (1 + 1)^3 = 8 within the ones, 1 between.
+    found = kernel_distance(np.zeros((6, 3)), np.ones((4, 3)))
+    assert found.mean == pytest.approx(1 + 8 - 2 * 1)
+    assert (found.standard_error, found.n_synthetic, found.n_real, found.subset_size) == (0, 6, 4, 2)
+
+
+def test_kernel_distance_is_unbiased_and_its_error_honest():
+    rng = np.random.default_rng(3)
+    same = [kernel_distance(rng.normal(size=(40, 4)), rng.normal(size=(40, 4)), seed=seed) for seed in range(20)]
+    means = np.array([found.mean for found in same])
+    assert abs(means.mean()) < 3 * means.std() / 20**0.5
+    assert min(means) < 0
+    apart = [kernel_distance(rng.normal(0.7, 1, (40, 4)), rng.normal(size=(40, 4)), seed=seed) for seed in range(20)]
+    spread = np.std([found.mean for found in apart])
+    # The error that each set claims alone is what twenty sets of images show.
+    assert np.mean([found.standard_error for found in apart]) == pytest.approx(spread, rel=0.4)
+    assert min(found.mean for found in apart) > max(means)
+
+
+def test_kernel_distance_is_seeded():
+    rng = np.random.default_rng(4)
+    ours, theirs = rng.normal(size=(20, 4)), rng.normal(size=(25, 4))
+    assert kernel_distance(ours, theirs, seed=1) == kernel_distance(ours, theirs, seed=1)
+    assert kernel_distance(ours, theirs, seed=1) != kernel_distance(ours, theirs, seed=2)
+
+
+def images(seed, count, channels=1):
+    return np.random.default_rng(seed).uniform(-1, 1, (count, channels, 24, 24)).astype(np.float32)
+
+
+def test_ssim_of_itself_is_1_and_of_unrelated_noise_near_0():
+    real = images(0, 5)
+    found = structural_similarity(real, real)
+    assert (found.mean, found.n) == (pytest.approx(1), 5)
+    assert abs(structural_similarity(images(1, 5), real).mean) < 0.1
+
+
+def test_ssim_of_constant_images_by_hand():
+    # Without variance it is (2ab + c) / (a^2 + b^2 + c), c = (0.01 * 2)^2.
+    dark, bright = np.full((1, 2, 16, 16), -0.5), np.full((1, 2, 16, 16), 0.25)
+    expected = (2 * -0.5 * 0.25 + 4e-4) / (0.25 + 0.0625 + 4e-4)
+    assert structural_similarity(dark, bright).mean == pytest.approx(expected)
+
+
+def test_ssim_takes_the_data_range_as_given():
+    real = 0.1 * images(2, 1)  # an own range of 0.2
+    painted = (real + 0.05 * images(3, 1)).astype(np.float32)
+    ours = structural_similarity(painted, real).mean
+    window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 2.0}
+    # scikit-image leaves out the margin of half a window.
+    plane, other = painted[0, 0].astype(float), real[0, 0].astype(float)
+    full = skimage_ssim(np.pad(plane, 5, "reflect"), np.pad(other, 5, "reflect"), full=True, **window)[1][5:-5, 5:-5]
+    assert ours == pytest.approx(full.mean(), abs=1e-3)
+    own_range = float(structural_similarity_index_measure(torch.from_numpy(painted), torch.from_numpy(real)))
+    assert abs(ours - own_range) > 0.05
+
+
+def test_ssim_resamples_patients():
+    real = images(0, 6)
+    painted = np.concatenate([real[:3], images(1, 3)])
+    found = structural_similarity(painted, real, ["a"] * 3 + ["b"] * 3)
+    assert (found.n, found.high) == (2, pytest.approx(1))
+
+
+def test_diversity_by_hand():
+    # Distances 3, 4 and 5 against 6, 8 and 10.
+    triangle = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
+    found = diversity(triangle, 2 * triangle)
+    assert (found.synthetic, found.real, found.ratio) == pytest.approx((4, 8, 0.5))
+    assert (found.n_synthetic, found.n_real) == (3, 3)
+
+
+def test_a_collapsed_generator_has_no_diversity():
+    found = diversity(np.repeat(images(0, 1), 8, axis=0), images(1, 9))
+    assert (found.synthetic, found.ratio) == (0, 0)
+    assert (found.n_synthetic, found.n_real) == (8, 9)
+    assert diversity(images(1, 9), np.repeat(images(0, 1), 8, axis=0)).ratio is None
+
+
+@pytest.mark.parametrize(("measure", "fewest"), [(frechet_distance, 2), (kernel_distance, 4), (diversity, 2)])
+def test_few_images_have_a_value_or_an_error_and_never_nan(measure, fewest):
+    rng = np.random.default_rng(5)
+    few, many = rng.normal(size=(fewest, 16)), rng.normal(size=(30, 16))
+    found = measure(few, many)
+    assert found.n_synthetic == fewest
+    values = [getattr(found, name) for name in found.__slots__]
+    assert np.isfinite(np.array(values, float)).all()
+    with pytest.raises(DataError, match=f"{fewest - 1} synthetic image.s.; give at least {fewest}"):
+        measure(few[1:], many)
+    with pytest.raises(DataError, match=f"{fewest - 1} real image.s.; give at least {fewest}"):
+        measure(many, few[1:])
+    with pytest.raises(DataError, match="synthetic features are not all finite"):
+        measure(np.full((30, 16), np.nan), many)
+    with pytest.raises(DataError, match="beside real ones"):
+        measure(many, many[:, :3])
+
+
+def test_ssim_errors_say_what_to_mend():
+    real = images(0, 2)
+    with pytest.raises(DataError, match="give pairs"):
+        structural_similarity(real[:1], real)
+    with pytest.raises(DataError, match="needs 11 on each side"):
+        structural_similarity(real[..., :8], real[..., :8])
+    with pytest.raises(DataError, match="synthetic images have intensities outside"):
+        structural_similarity(2 * real, real)
+    with pytest.raises(DataError, match="real images have intensities outside"):
+        structural_similarity(real, np.full_like(real, np.nan))

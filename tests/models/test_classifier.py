@@ -1,0 +1,80 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.models.classifier import Classifier, group_norm, load_pretrained
+
+
+def classifier(channels=2, classes=2, widths=(4, 8), seed=0):
+    torch.manual_seed(seed)
+    return Classifier(channels, classes, widths)
+
+
+def saved(folder, network, prefix="detector."):
+    file = folder / "weights.safetensors"
+    save_file({f"{prefix}{name}": tensor for name, tensor in network.state_dict().items()}, file)
+    return file
+
+
+@pytest.mark.parametrize("side", [16, 24, 40])
+def test_a_logit_a_class_for_any_size(side):
+    assert classifier(classes=3, widths=(4, 8, 8))(torch.zeros(5, 2, side, side)).shape == (5, 3)
+
+
+def test_an_examples_answer_does_not_depend_on_its_batch():
+    network, images = classifier(), torch.randn(4, 2, 16, 16)
+    assert torch.allclose(network(images)[1:2], network(images[1:2]), atol=1e-6)
+
+
+def test_the_head_reads_the_mean_and_the_maximum():
+    network = classifier()
+    network.blocks = torch.nn.ModuleList([torch.nn.Identity()])
+    image = torch.zeros(1, 2, 4, 4)
+    image[0, 0, 1, 2], image[0, 1] = 8.0, 0.5
+    assert network.features(image).tolist() == [[0.5, 0.5, 8.0, 0.5]]
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(4, 1), (8, 1), (12, 1), (16, 2), (64, 8)])
+def test_features_are_normalised_in_groups(channels, groups):
+    assert group_norm(channels).num_groups == groups
+
+
+def test_features_keep_their_sizes_within_a_group():
+    """Two flat features, 1 and 3: instance norm would make both 0."""
+    image = torch.tensor([1.0, 3.0]).view(1, 2, 1, 1).expand(1, 2, 4, 4)
+    assert group_norm(2)(image)[0, :, 0, 0].tolist() == pytest.approx([-1, 1], abs=1e-4)
+
+
+@pytest.mark.parametrize("prefix", ["detector.", "classifier."])
+def test_pretrained_weights_are_taken(tmp_path, prefix):
+    source, network = classifier(seed=1), classifier()
+    load_pretrained(network, saved(tmp_path, source, prefix))
+    for name, weight in source.state_dict().items():
+        assert torch.equal(network.state_dict()[name], weight)
+
+
+def test_a_head_of_other_classes_starts_fresh(tmp_path):
+    source, network, fresh = classifier(classes=5, seed=1), classifier(), classifier()
+    load_pretrained(network, saved(tmp_path, source))
+    assert torch.equal(network.head.weight, fresh.head.weight)
+    assert torch.equal(network.blocks[0][0].weight, source.blocks[0][0].weight)
+
+
+@pytest.mark.parametrize("other", [{"channels": 3}, {"widths": (4, 4)}, {"widths": (4,)}])
+def test_another_network_is_refused_in_one_line(tmp_path, other):
+    network, fresh = classifier(), classifier()
+    with pytest.raises(ConfigError, match=r"^system\.pretrained: .*weights\.safetensors: blocks\.") as caught:
+        load_pretrained(network, saved(tmp_path, classifier(**other)))
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), fresh.parameters(), strict=True))
+
+
+def test_what_is_no_file_of_weights_is_refused(tmp_path):
+    nonsense = tmp_path / "weights.pt"
+    nonsense.write_bytes(b"\x80\x04not safe")
+    for file in (nonsense, tmp_path / "nowhere.safetensors", tmp_path):
+        with pytest.raises(ConfigError, match="is missing or no safetensors file"):
+            load_pretrained(classifier(), file)
+    with pytest.raises(ConfigError, match=r"has no detector\.\* or classifier\.\* weights"):
+        load_pretrained(classifier(), saved(tmp_path, classifier(), "segmenter."))
