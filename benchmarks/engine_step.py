@@ -95,9 +95,9 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--recipe", default="ganet_seg_small", help="whose network sizes are measured")
     options.add_argument("--device", default="cpu", help="cpu or cuda; cuda takes bf16 and channels-last")
-    options.add_argument("--batch", type=int, default=16, help="images a step")
+    options.add_argument("--batch", type=int, default=8, help="images a step")
     options.add_argument("--steps", type=int, default=10, help="steps an epoch, a multiple of train.balance_every")
-    options.add_argument("--repeats", type=int, default=4, help="epochs of each that are measured")
+    options.add_argument("--repeats", type=int, default=2, help="epochs of each that are measured")
     options.add_argument("--loaders", type=int, default=0, help="loader processes of the engine")
     asked = options.parse_args()
     if asked.quick:

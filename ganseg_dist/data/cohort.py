@@ -22,6 +22,9 @@ GREY = "grey"
 
 UNKNOWN_SITE = "unknown"
 
+SYNTHETIC_TAG = "SYNTHETIC.json"
+"""The file that says of a folder that nothing in it is a patient."""
+
 BRATS_LABELS = {0: 0, 1: 1, 2: 2, 4: 3}
 """BraTS 2018-2021 labels to ours: 1 necrotic core, 2 oedema, 3 enhancing tumour."""
 BRATS_2023_LABELS = {0: 0, 1: 1, 2: 2, 3: 3}
@@ -72,6 +75,16 @@ class Cohort:
     root: Path
     layout: str
     cases: tuple[Case, ...]
+
+    @property
+    def phantom(self) -> bool:
+        """Whether its images were made by `ganseg phantom`."""
+        return (self.root / "PHANTOM.json").exists()
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether its images were painted by a generator, as `ganseg synthesize` writes them."""
+        return (self.root / SYNTHETIC_TAG).exists()
 
     @property
     def patients(self) -> tuple[str, ...]:

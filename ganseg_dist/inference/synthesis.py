@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from ganseg_dist.atomic import whole_folder, write_csv, write_json
 from ganseg_dist.data.augment import augment, draw_augmentation
 from ganseg_dist.data.batch import Batch
-from ganseg_dist.data.cohort import BRATS_LABELS
+from ganseg_dist.data.cohort import BRATS_LABELS, SYNTHETIC_TAG
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.drawing import grey, rgb
 from ganseg_dist.errors import RunError
@@ -32,8 +32,6 @@ PAINTING = 4
 NEIGHBOURS_SHOWN = 8
 MOST_TRAINING_IMAGES = 4000
 """About a gigabyte of four modalities."""
-TAG = "SYNTHETIC.json"
-"""The file that says of a folder that nothing in it is a patient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +176,7 @@ def write_pairs(
         write_csv(unfinished / "manifest.csv", rows)
         write_json(unfinished / "audit.json", audit.to_dict())
         write_json(unfinished / "quality.json", dict(measured))
-        write_json(unfinished / TAG, {"synthetic": True, "n": len(rows), **facts})
+        write_json(unfinished / SYNTHETIC_TAG, {"synthetic": True, "n": len(rows), **facts})
         _save(unfinished / "neighbours.png", _neighbours(paintings, audit, training, modalities))
 
 

@@ -86,6 +86,7 @@ class Data(Record):
     root: str
     layout: str
     phantom: bool = False
+    synthetic: bool = False
     modalities: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
     cases: tuple[ListedCase, ...] = ()

@@ -124,7 +124,8 @@ def fingerprint(cohort: Cohort, found: Preflight) -> dict[str, Any]:
     return {
         "root": str(cohort.root),
         "layout": cohort.layout,
-        "phantom": (cohort.root / "PHANTOM.json").exists(),
+        "phantom": cohort.phantom,
+        "synthetic": cohort.synthetic,
         "modalities": list(cohort.modalities),
         "regions": list(cohort.regions),
         "channels": _channels(cohort),

@@ -232,6 +232,7 @@ def finish_run(run: Run, checkpoint: Path, *, seconds: float) -> None:
     config, data = run.config(), run.read("data.json")
     facts = {
         "phantom": data["phantom"],
+        "synthetic": data.get("synthetic", False),
         "run": run.name,
         "patients": len({case["patient"] for case in data["cases"]}),
         "channels": data.get("channels", []),

@@ -50,6 +50,7 @@ def run_tags(run: Run) -> dict[str, str]:
         "ganseg.recipe": run.config().recipe,
         "ganseg.data": _fingerprint(data["cases"]),
         "ganseg.phantom": json.dumps(bool(data["phantom"])),
+        "ganseg.synthetic": json.dumps(bool(data.get("synthetic"))),
         "ganseg.version": about["version"],
         "mlflow.source.name": f"ganseg train {run.config().recipe}",
     }

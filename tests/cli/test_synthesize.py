@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ganseg_dist.config import override
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.inference import synthesis
+from ganseg_dist.recipes import recipe
+from ganseg_dist.runners.session import TrainingRequest, plan_training
 from tests.cli.conftest import assert_refused, snapshot
 
 
@@ -48,10 +51,10 @@ def test_the_same_seed_paints_the_same_and_another_others(ganseg, painter_run, t
 def test_synthetic_pairs_train_and_are_said_to_be_synthetic(ganseg, painter_run, tmp_path):
     out = tmp_path / "out"
     assert ganseg("synthesize", "pictures", "--out", out).code == 0
-    trained = ganseg(
-        "train", "ganet_seg_debug", "--data", out, "--dry-run", "--local", "--set", "data.test_fraction=0.3"
-    )
-    assert trained.code == 0, trained.err
+    config = override(recipe("ganet_seg_debug"), {"data.test_fraction": 0.3})
+    plan = plan_training(TrainingRequest(config, out, local=True))
+    assert plan.fingerprint["synthetic"] is True
+    assert plan.found.errors == ()
 
 
 def test_a_generator_that_repeats_its_training_images_is_refused(ganseg, painter_run, tmp_path, monkeypatch):
