@@ -1,6 +1,6 @@
 """The engine's images per second against a bare forward, backward and step of the same networks and losses.
 
-    python -m benchmarks.engine_step [--recipe ganet_seg --device cuda --batch 80]
+    python -m benchmarks.engine_step [--recipe ganet_seg --phase supervised --device cuda --batch 80]
 
 Ours is `fit` without validation and checkpoints: prepared slices read from disk, augmentation, balancing, clipping,
 logging, optimizer. The bare step has its batches in memory already, augmented and on the device, takes the phase's
@@ -22,6 +22,7 @@ from benchmarks.made_slices import made_stage_data
 from benchmarks.measure import Comparison, compare_seconds, machine, parser, report, seconds_of, side_by_side
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.batch import Batch
+from ganseg_dist.data.slices import LESION_CLASSES
 from ganseg_dist.engine.fit import StageData, only_training, precision, seeded
 from ganseg_dist.engine.world import World
 from ganseg_dist.recipes import recipe
@@ -94,6 +95,7 @@ def waiting_of_spans(spans: list[tuple[bool, float, float]]) -> float:
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--recipe", default="ganet_seg_small", help="whose network sizes are measured")
+    options.add_argument("--phase", default=None, help="this phase alone; all of the recipe's when not given")
     options.add_argument("--device", default="cpu", help="cpu or cuda; cuda takes bf16 and channels-last")
     options.add_argument("--batch", type=int, default=8, help="images a step")
     options.add_argument("--steps", type=int, default=10, help="steps an epoch, a multiple of train.balance_every")
@@ -107,6 +109,7 @@ def main() -> None:
         {
             "data.modalities": ["t1", "t1ce", "t2", "flair"],
             "data.regions": ["wt", "tc", "et"],
+            "data.classes": list(LESION_CLASSES),
             "data.blank_rate": 0.0,  # an epoch of the second stage is then as long as one of the first
             "train.batch_size": asked.batch,
             "train.loaders": asked.loaders,
@@ -117,7 +120,12 @@ def main() -> None:
     print(f"engine_step: {machine(world.device)}, {asked.steps} steps an epoch", flush=True)
     with tempfile.TemporaryDirectory(prefix="ganseg-benchmark-") as folder:
         data = made_stage_data(Path(folder), config, asked.steps * asked.batch)
-        phases = [(stage, phase) for stage in reversed(build_system(config).stages) for phase in stage.phases]
+        phases = [
+            (stage, phase)
+            for stage in reversed(build_system(config).stages)
+            for phase in stage.phases
+            if asked.phase in (None, phase.name)
+        ]
         report([measure_phase(*phase, data, config, world, asked.repeats) for phase in phases], asked)
 
 

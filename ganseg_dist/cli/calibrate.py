@@ -32,6 +32,11 @@ def calibrate(
     from ganseg_dist.tracking.results import log_calibration
 
     found = finished_run(run)
+    if found.config().system.task == "classification":
+        raise ConfigError(
+            f"{found.name}: classifies, and classifiers have no threshold to choose; ganseg evaluate {found.name} "
+            "chooses its operating point on validation patients"
+        )
     asked = found.description().get("request", {})
     if data is None and "data" not in asked:
         raise ConfigError(f"{found.name}: does not say where its data was; give --data DATA")

@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import typer
 
 from ganseg_dist.atomic import write_csv
 from ganseg_dist.cli import show
 from ganseg_dist.cli.models import cases_of_part, prepared_slices
+from ganseg_dist.config import RunConfig
+from ganseg_dist.data.batch import BACKGROUND
+from ganseg_dist.data.clusters import clustered_channel, elbow
 from ganseg_dist.data.cohort import Case, Cohort
 from ganseg_dist.data.preprocess import prepare_scan
 from ganseg_dist.data.scan import load_scan
@@ -20,10 +25,17 @@ from ganseg_dist.runs import Run
 from ganseg_dist.tracking.results import log_evaluation
 
 
+ELBOW_IMAGES = 24
+"""Training slices that the elbow is of: it bends where it does from a few on."""
+
+
 def evaluate_classes(run: Run, predictor: Predictor, cohort: Cohort, part: str) -> None:
     """Score a classifier on one part of its split and print what it scored.
 
-    Two classes get a threshold of fixed specificity on the validation patients, and its sensitivity here.
+    Two classes get a threshold of fixed specificity on the validation patients, and its sensitivity here. What starts
+    from k-means gets its elbow, of the training images.
+
+    Raises DataError when no image's class is known.
     """
     classes, config = predictor.config.data.classes or (), predictor.config
     cases = cases_of_part(run, cohort, part)
@@ -36,11 +48,34 @@ def evaluate_classes(run: Run, predictor: Predictor, cohort: Cohort, part: str) 
     validation: tuple[ImageRow, ...] = ()
     if part == "test" and len(classes) == 2 and run.split().validation:
         validation = called(cases_of_part(run, cohort, "validation"), "validation cases")
-    summary = save_classification(run.evaluation(part), called(cases, f"{part} cases"), classes, validation)
+    rows = called(cases, f"{part} cases")
+    if all(row.truth is None for row in rows):
+        raise DataError(f"{cohort.root}: has none of {run.name}'s classes, {', '.join(classes)}; give data that does")
+    summary = save_classification(run.evaluation(part), rows, classes, validation)
+    if config.data.clusters is not None:
+        run.write(f"evaluation/{part}/summary.json", summary | {"elbow": _elbow(run, cohort, config)})
     scores = summary["scores"]
     log_evaluation(run, part, {name: value for name, value in scores.items() if _is_interval(value)})
     _print(run, part, summary)
     typer.echo(f"written: {run.evaluation(part)}")
+
+
+def _elbow(run: Run, cohort: Cohort, config: RunConfig) -> list[tuple[int, float]]:
+    """(k, within-cluster sum of squares) of some training images; nothing where the cohort holds none."""
+    used = {case["id"] for case in run.read("data.json")["cases"]}
+    there = [case for case in cohort.of_patients(run.split().train) if case.id in used]
+    if not there:
+        return []
+    slices = prepared_slices([there[index] for index in _spread(len(there))], config, "Reading training images")
+    modalities = config.data.modalities or ()
+    image, _ = slices.of_modalities(modalities).read(_spread(len(slices)))
+    body = (image > BACKGROUND).any(axis=1)
+    return list(enumerate(elbow(list(clustered_channel(image, modalities)), list(body)), start=1))
+
+
+def _spread(n: int) -> npt.NDArray[np.int64]:
+    """At most ELBOW_IMAGES of n indices, evenly from first to last."""
+    return np.linspace(0, n - 1, min(n, ELBOW_IMAGES)).round().astype(np.int64)
 
 
 def predict_classes(predictor: Predictor, cases: tuple[Case, ...], out: Path) -> list[str]:

@@ -100,7 +100,9 @@ def train(
     if was_finished:
         show.err.print(f"note: {run.name} was finished before and nothing was trained; a new run needs another name")
     typer.echo(f"finished: {run.folder}")
-    typer.echo(f"next: ganseg calibrate {run.name}, then: ganseg evaluate {run.name} --data {request.data}")
+    evaluates = f"ganseg evaluate {run.name} --data {request.data}"
+    classifies = request.config.system.task == "classification"  # which leaves no threshold to choose
+    typer.echo(f"next: {evaluates}" if classifies else f"next: ganseg calibrate {run.name}, then: {evaluates}")
 
 
 def _describe(plan: Plan, request: TrainingRequest) -> None:

@@ -31,6 +31,9 @@ DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.5, 1.5), (7, 2, 1.5, 2))
 LOG_FROM = 30.0
 """Ratio of the largest to the smallest value from which a linear axis hides the small ones."""
 
+LARGEST_DOT, SMALLEST_DOT = 18.0, 3.0
+"""Diameters in pixels of dots whose area means something; the smallest can still be seen."""
+
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -73,6 +76,15 @@ class Bar:
     low: float | None = None
     high: float | None = None
     emphasised: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A point whose area tells how much stands behind it."""
+
+    x: float
+    y: float
+    weight: float
 
 
 def line_chart(
@@ -182,6 +194,42 @@ def roc_chart(
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.set_xlabel("false positive rate (1 − specificity)")
         axes.set_ylabel("true positive rate (sensitivity)")
+        return _svg(figure, description)
+
+
+def calibration_chart(dots: Sequence[Dot], *, noted: str, description: str) -> str:
+    """Accuracy against confidence, both in [0, 1], the dashed diagonal where they agree, and one thing noted."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _canvas(330, 330, left=50, right=12, bottom=44, top=10)
+        axes.plot([0, 1], [0, 1], color=RULE, linewidth=1, dashes=(4, 3))
+        heaviest = max((dot.weight for dot in dots), default=1)
+        for dot in dots:
+            diameter = max(LARGEST_DOT * (dot.weight / heaviest) ** 0.5, SMALLEST_DOT)
+            axes.plot([dot.x], [dot.y], "o", color=ACCENT, alpha=0.75, markersize=diameter, markeredgewidth=0)
+        axes.annotate(noted, (0.03, 0.93), xycoords="axes fraction", color=INK)
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        axes.set_xlabel("confidence (highest probability)")
+        axes.set_ylabel("accuracy (share that is right)")
+        return _svg(figure, description)
+
+
+def elbow_chart(points: Sequence[tuple[int, float]], *, description: str, chosen: int | None = None) -> str:
+    """Within-cluster sum of squares by number of clusters, the chosen number as a dot."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _canvas(460, 270, left=64, right=16, bottom=42, top=12)
+        axes.plot(*zip(*points, strict=True), color=ACCENT, marker="o", markersize=4.5)
+        for k, value in points:
+            if k == chosen:
+                axes.plot([k], [value], "o", color=INK, markersize=9)
+                axes.annotate(f"k = {k}, chosen", (k, value), xytext=(8, 8), textcoords="offset points")
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda level, _: f"{level:g}"))
+        axes.grid(axis="y", alpha=0.6)
+        axes.set_axisbelow(True)
+        axes.set_xticks([k for k, _ in points])
+        axes.set_xlabel("clusters, k")
+        axes.set_ylabel("sum of squares within clusters")
         return _svg(figure, description)
 
 

@@ -29,6 +29,9 @@ SCORES = {
     "lesions_false_positive": "Lesions, false positive",
     "paper_lesion_dice": "Lesion-wise Dice, GANet-Seg protocol",
     "hole_l1": "L1 in the holes",
+    "accuracy": "Accuracy",
+    "cross_entropy": "Cross-entropy",
+    "relative_diversity": "Relative diversity",
 }
 
 MAIN_SCORES = ("dice", "hd95_mm", "hd95_px", "sensitivity", "specificity", "lesion_dice", "lesion_f1")
@@ -37,7 +40,7 @@ MAIN_SCORES = ("dice", "hd95_mm", "hd95_px", "sensitivity", "specificity", "lesi
 CASE_SCORES = ("dice", "hd95_mm", "hd95_px", "lesion_f1")
 """Columns of the table of cases, which must still fit a screen for three regions."""
 
-NEITHER_BETTER = ("lesions_true", "lesions_predicted")
+NEITHER_BETTER = ("lesions_true", "lesions_predicted", "diversity", "relative_diversity", "presence")
 
 
 def region_label(region: str, regions: Sequence[str]) -> str:
@@ -57,9 +60,11 @@ def score_label(score: str) -> str:
 
 
 def lower_is_better(score: str) -> bool:
-    """Distances, errors, misses and false positives."""
+    """Distances, errors, misses, false positives and a classifier's loss."""
     name = _bare(score)
-    return "hd95" in name or name.endswith("l1") or name in ("lesions_missed", "lesions_false_positive")
+    return (
+        "hd95" in name or name.endswith("l1") or name in ("lesions_missed", "lesions_false_positive", "cross_entropy")
+    )
 
 
 def direction(score: str) -> str:

@@ -19,14 +19,15 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON
 from ganseg_dist.recipes import RECIPES
 from ganseg_dist.report import labels, pictures
+from ganseg_dist.report.classes import CHOOSES_THE_EPOCH, class_view
 from ganseg_dist.report.figures import Bar, interval_chart, roc_chart, strip_chart
+from ganseg_dist.report.reading import Interval
 from ganseg_dist.report.records import (
     Data,
     Detection,
     Evaluation,
     Feedback,
     Healthy,
-    Interval,
     Method,
     Paired,
     Records,
@@ -78,7 +79,8 @@ def render(records: Records) -> str:
         "holes_told": holes_told,
     }
     regions = _regions(records)
-    return environment.get_template("report.html.j2").render(
+    template = "classes.html.j2" if records.classifies else "report.html.j2"
+    return environment.get_template(template).render(
         run=records.name,
         description=records.description,
         config=records.config,
@@ -88,8 +90,10 @@ def render(records: Records) -> str:
         changed=(records.description.commit or "").endswith(CHANGED),
         created=labels.moment(records.description.created),
         gan=records.config is None or records.config.system.gan,
+        classes=(records.config.data.classes if records.config is not None else None) or (),
         evaluations=[evaluation_view(evaluation, records) for evaluation in records.evaluations],
-        stages=stage_curves(records.history, regions),
+        classifications=[class_view(found, records.config) for found in records.classifications],
+        stages=stage_curves(records.history, regions, CHOOSES_THE_EPOCH if records.classifies else None),
         sites=site_table(records),
         fingerprint=fingerprint(records.data),
         fields=config_fields(records.config),
@@ -251,7 +255,7 @@ def commands(records: Records) -> list[str]:
     typed.append(description.command)
     if any(evaluation.summary.calibrated_on for evaluation in records.evaluations):
         typed.append(f"ganseg calibrate {records.name} --data {root}")
-    for part in (evaluation.part for evaluation in records.evaluations):
+    for part in (found.part for found in (*records.evaluations, *records.classifications)):
         source = root if part in PARTS else "OTHER_DATA"
         typed.append(f"ganseg evaluate {records.name} --data {source}" + ("" if part == "test" else f" --part {part}"))
     return typed

@@ -8,26 +8,21 @@ import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.errors import RunError
+from ganseg_dist.report.classified import Classification, read_classification
+from ganseg_dist.report.reading import Interval, Record, read_record
 from ganseg_dist.runs import Run
 
 Plane = npt.NDArray[np.float32]
 Masks = npt.NDArray[np.uint8]
-Parsed = TypeVar("Parsed")
-
-
-class Record(BaseModel):
-    """A node of a run's JSON files; fields that the report does not show are let through."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Tracked(Record):
@@ -91,15 +86,6 @@ class Data(Record):
     regions: tuple[str, ...] = ()
     cases: tuple[ListedCase, ...] = ()
     excluded: tuple[ExcludedCase, ...] = ()
-
-
-class Interval(Record):
-    """A mean with its 95% interval over n subjects."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
 
 
 class Method(Record):
@@ -257,21 +243,31 @@ class Records:
     data: Data | None
     split: Split | None
     evaluations: tuple[Evaluation, ...]
-    """Test first, then by name."""
+    """Test first, then by name; none of a classifier."""
+    classifications: tuple[Classification, ...]
+    """Likewise of a classifier."""
 
     @classmethod
     def of(cls, run: Run) -> Records:
         """Raises RunError naming the file and the field that cannot be used."""
         folder = run.folder
+        config = run.config() if (folder / "config.json").exists() else None
+        parts, classifies = _evaluated_parts(run), _classifies(config)
         return cls(
             name=run.name,
-            description=_read(run, "run.json", TypeAdapter(Description)) or Description(),
-            config=run.config() if (folder / "config.json").exists() else None,
+            description=read_record(run, "run.json", TypeAdapter(Description)) or Description(),
+            config=config,
             history=_history(run),
-            data=_read(run, "data.json", TypeAdapter(Data)),
+            data=read_record(run, "data.json", TypeAdapter(Data)),
             split=run.split() if (folder / "split.json").exists() else None,
-            evaluations=tuple(_evaluation(run, part) for part in _evaluated_parts(run)),
+            evaluations=() if classifies else tuple(_evaluation(run, part) for part in parts),
+            classifications=tuple(read_classification(run, part) for part in parts) if classifies else (),
         )
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the run's predictions are of whole images."""
+        return _classifies(self.config)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -281,10 +277,14 @@ class Records:
         return self.data.modalities if self.data is not None else ()
 
 
+def _classifies(config: RunConfig | None) -> bool:
+    return config is not None and config.system.task == "classification"
+
+
 def _history(run: Run) -> tuple[Epoch, ...]:
     """Of a run that is still training, or was interrupted, what its newest checkpoint knows."""
     epochs = TypeAdapter(tuple[Epoch, ...])
-    finished = _read(run, "history.json", epochs)
+    finished = read_record(run, "history.json", epochs)
     if finished is not None:
         return finished
     states = (path for path in run.checkpoints.rglob("state.json") if not path.parent.name.startswith("."))
@@ -300,23 +300,11 @@ def _evaluated_parts(run: Run) -> list[str]:
 
 
 def _evaluation(run: Run, part: str) -> Evaluation:
-    summary = _read(run, f"evaluation/{part}/summary.json", TypeAdapter(Summary))
+    summary = read_record(run, f"evaluation/{part}/summary.json", TypeAdapter(Summary))
     if summary is None:
         raise RunError(f"{run.evaluation(part)}: has lost its summary.json; evaluate again")
     folder = run.evaluation(part)
     return Evaluation(part, summary, _cases(folder / "cases.csv"), _examples(folder / "gallery.npz"))
-
-
-def _read(run: Run, name: str, adapter: TypeAdapter[Parsed]) -> Parsed | None:
-    path = run.folder / name
-    if not path.exists():
-        return None
-    try:
-        return adapter.validate_python(run.read(name))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(str(step) for step in problem["loc"])
-        raise RunError(f"{path}: {field}: {problem['msg']}; write it again with the command that made it") from None
 
 
 def _cases(path: Path) -> tuple[ScoredCase, ...]:

@@ -1,0 +1,79 @@
+"""A trained run's test patients as the rows of a table, whatever it was trained to say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.data.cohort import Case, Cohort, Split
+from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
+from ganseg_dist.data.store import content_hash, prepare_case
+from ganseg_dist.errors import DataError
+from ganseg_dist.experiments.measures import image_rows
+from ganseg_dist.inference.arms import ModelArm
+from ganseg_dist.inference.classification import classify, save_classification
+from ganseg_dist.inference.evaluation import CaseRow, evaluate, save_evaluation
+from ganseg_dist.inference.predictor import Predictor
+from ganseg_dist.runners.prepare import store_root
+from ganseg_dist.runs import Run
+
+
+def score_run(run: Run, cohort: Cohort, split: Split) -> list[CaseRow]:
+    """A row a case on its own grid, or of a classifier a row a slice; saved as `ganseg evaluate` does too."""
+    score = {"segmentation": _score_cases, "classification": _score_images}[run.config().system.task]
+    return score(run, cohort, split)
+
+
+def refuse_one_class(config: RunConfig, cohort: Cohort, split: Split, *, most: int | None = None) -> None:
+    """Prepare validation and test patients; their classes must be there before hours of training.
+
+    Args:
+        config: resolved.
+        most: classes that the experiment's scores are made for; none: any number.
+
+    Raises DataError when a part has images of fewer than two classes, and when there are more than `most`.
+    """
+    classes = config.data.classes or ()
+    if most is not None and len(classes) > most:
+        raise DataError(
+            f"{cohort.root}: has the classes {', '.join(classes)}; name {most} of them, as in "
+            f'--set data.classes=["{classes[0]}","{classes[1]}"]'
+        )
+    for part in ("validation", "test"):
+        labels = _slices(cohort.of_patients(getattr(split, part)), config).label
+        there = [name for index, name in enumerate(classes) if (labels == index).any()]
+        if len(there) < 2:
+            alone = f"images of {there[0]} alone" if there else "no image of a known class"
+            raise DataError(
+                f"{cohort.root}: its {part} patients have {alone}; give more patients, or a larger "
+                f"data.{part}_fraction"
+            )
+
+
+def _score_cases(run: Run, cohort: Cohort, split: Split) -> list[CaseRow]:
+    cases = [case for case in cohort.of_patients(split.test) if case.mask is not None]
+    predictor = Predictor.load(run.model)
+    result = evaluate([ModelArm(run.name, "model", predictor)], cases, "test")
+    save_evaluation(run.evaluation("test"), result, predictor)
+    return result.rows[run.name]
+
+
+def _score_images(run: Run, cohort: Cohort, split: Split) -> list[CaseRow]:
+    """Two classes are also called by the threshold that keeps the usual specificity on validation patients."""
+    predictor = Predictor.load(run.model)
+    config, classes = predictor.config, predictor.config.data.classes or ()
+    validation, test = (
+        classify(predictor.system, _slices(cohort.of_patients(patients), config), classes, device=predictor.device)
+        for patients in (split.validation, split.test)
+    )
+    summary = save_classification(run.evaluation("test"), test, classes, validation)
+    point = summary["operating_point"]
+    return image_rows(test, classes, None if point is None else point["threshold"])
+
+
+def _slices(cases: Sequence[Case], config: RunConfig) -> SliceSet:
+    """From the store, where training has put some of them."""
+    data = config.data
+    folders = [prepare_case(store_root(), case, data, content_hash(case)) for case in cases]
+    channels = (*(data.modalities or ()), *data.made_channels)
+    return SliceSet.open(folders, channels, data.regions or (), data.classes or LESION_CLASSES)

@@ -1,0 +1,184 @@
+"""One part's results of a classifier, ready to be laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.report import labels
+from ganseg_dist.report.classified import Classification, ClassifiedImage, ClassSummary, OperatingPoint, Scores
+from ganseg_dist.report.figures import Dot, calibration_chart, elbow_chart
+from ganseg_dist.report.reading import Interval
+from ganseg_dist.report.training import Chart
+
+CHOOSES_THE_EPOCH = "cross_entropy"
+"""The validation score by which a classifier's best epoch is kept."""
+
+MOST_MISTAKES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class KeyScore:
+    """A number to be seen first."""
+
+    name: str
+    value: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class ConfusionCell:
+    """Images of one class that were called one class."""
+
+    called: str
+    n_images: int
+    share: float | None
+    """Of the true class's images; None where it has none."""
+    right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConfusionRow:
+    """One true class."""
+
+    truth: str
+    cells: tuple[ConfusionCell, ...]
+    n_images: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """An image that was called the wrong class."""
+
+    image: ClassifiedImage
+    of_predicted: float
+    """Probability of what it was called."""
+    of_truth: float
+    """Probability of what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassView:
+    """Figures, tables and sentences of one part."""
+
+    part: str
+    summary: ClassSummary
+    key_scores: tuple[KeyScore, ...]
+    most_frequent: tuple[str, float]
+    """The class with most images, and their share: what calling everything so would be right in."""
+    operating_point: str | None
+    """In one sentence."""
+    confusion: tuple[ConfusionRow, ...]
+    calibration: Chart
+    n_mistakes: int
+    worst_mistakes: tuple[Mistake, ...]
+    images_kept: bool
+    elbow: Chart | None
+
+
+def class_view(found: Classification, config: RunConfig | None) -> ClassView:
+    """What the page shows of one part."""
+    summary, scores = found.summary, found.summary.scores
+    frequent, of_class = max(scores.classes.items(), key=lambda entry: entry[1].n_images)
+    wrong = mistakes(found.images)
+    return ClassView(
+        part=found.part,
+        summary=summary,
+        key_scores=tuple(_key_scores(summary)),
+        most_frequent=(frequent, of_class.n_images / scores.n_images),
+        operating_point=_told(summary.operating_point, summary.classes) if summary.operating_point else None,
+        confusion=confusion_rows(summary),
+        calibration=_calibration(scores),
+        n_mistakes=len(wrong),
+        worst_mistakes=tuple(wrong[:MOST_MISTAKES]),
+        images_kept=bool(found.images),
+        elbow=_elbow(summary.elbow, config) if summary.elbow else None,
+    )
+
+
+def confusion_rows(summary: ClassSummary) -> tuple[ConfusionRow, ...]:
+    """The confusion matrix by true class, each cell with its share of the row."""
+    return tuple(
+        ConfusionRow(
+            truth,
+            tuple(
+                ConfusionCell(called, n, n / sum(counts) if sum(counts) else None, called == truth)
+                for called, n in zip(summary.classes, counts, strict=True)
+            ),
+            sum(counts),
+        )
+        for truth, counts in zip(summary.classes, summary.scores.confusion, strict=True)
+    )
+
+
+def mistakes(images: Sequence[ClassifiedImage]) -> list[Mistake]:
+    """Images that were called a wrong class, the surest first; equals by case and slice."""
+    wrong = [
+        Mistake(image, image.probability[image.predicted], image.probability[image.truth])
+        for image in images
+        if image.truth is not None and image.predicted != image.truth
+    ]
+    return sorted(wrong, key=lambda mistake: (-mistake.of_predicted, mistake.image.case, mistake.image.slice))
+
+
+def _key_scores(summary: ClassSummary) -> Iterator[KeyScore]:
+    scores, point = summary.scores, summary.operating_point
+    yield KeyScore("Accuracy", scores.accuracy)
+    yield KeyScore("Balanced accuracy", scores.balanced_accuracy)
+    yield KeyScore("Macro F1", scores.f1)
+    if scores.auroc is not None:
+        yield KeyScore("AUROC", scores.auroc)
+    if point is not None and point.sensitivity is not None:
+        yield KeyScore(f"Sensitivity at {point.validated_specificity:.0%} specificity", point.sensitivity)
+
+
+def _told(point: OperatingPoint, classes: Sequence[str]) -> str:
+    """The rule, where it comes from and what it does here."""
+    other, sought = classes
+    rates = " and ".join(
+        f"{name} {labels.number(rate.mean)} ({labels.number(rate.low)} to {labels.number(rate.high)}, n = {rate.n})"
+        for name, rate in (("sensitivity", point.sensitivity), ("specificity", point.specificity))
+        if rate is not None
+    )
+    return (
+        f"Called {sought} from a probability of {labels.number(point.threshold)} on, the lowest that kept "
+        f"{point.validated_specificity:.0%} specificity on {labels.counted(point.calibrated_on, 'validation patient')}: "
+        f"here {rates}; of {sought} {point.tp} found and {point.fn} missed, of {other} {point.fp} called {sought} "
+        f"and {point.tn} not."
+    )
+
+
+def _calibration(scores: Scores) -> Chart:
+    dots = [
+        Dot(each.confidence, each.accuracy, each.n_images)
+        for each in scores.calibration
+        if each.confidence is not None and each.accuracy is not None
+    ]
+    error = scores.expected_calibration_error
+    told = "; ".join(f"{dot.x:.2f} and {dot.y:.2f} of {labels.counted(dot.weight, 'image')}" for dot in dots)
+    return Chart(
+        "Calibration",
+        calibration_chart(
+            dots,
+            noted=f"ECE {labels.number(error.mean)}",
+            description=f"Confidence and accuracy by bin of confidence: {told}.",
+        ),
+        f"A dot a bin of confidence, its area by images; on the dashed line, confidence is accuracy, and below it the "
+        f"model is too sure. Expected calibration error (ECE) {labels.number(error.mean)} "
+        f"({labels.number(error.low)} to {labels.number(error.high)}, n = {error.n}); lower is better.",
+    )
+
+
+def _elbow(points: Sequence[tuple[int, float]], config: RunConfig | None) -> Chart:
+    chosen = config.data.clusters if config is not None else None
+    told = ", ".join(f"{value:.4g} for {k}" for k, value in points)
+    says = "Of the intensities of training images; where the line bends, further clusters explain little more."
+    if chosen is not None:
+        says += f" This run's data.clusters is {chosen}."
+    if config is not None and config.data.cluster_by == "coordinates":
+        says += " Its clusters are of places in the plane (data.cluster_by), which this line says nothing of."
+    return Chart(
+        "Number of clusters",
+        elbow_chart(points, chosen=chosen, description=f"Within-cluster sum of squares by number of clusters: {told}."),
+        says,
+    )

@@ -1,0 +1,41 @@
+"""A run's JSON files as typed records, whichever command wrote them."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from ganseg_dist.errors import RunError
+from ganseg_dist.runs import Run
+
+Parsed = TypeVar("Parsed")
+
+
+class Record(BaseModel):
+    """A node of a run's JSON files; fields that the report does not show are let through."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Interval(Record):
+    """A mean with its 95% interval over n subjects."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def read_record(run: Run, name: str, adapter: TypeAdapter[Parsed]) -> Parsed | None:
+    """A file of the run's folder; None where it is missing. Raises RunError naming the file and the field."""
+    path = run.folder / name
+    if not path.exists():
+        return None
+    try:
+        return adapter.validate_python(run.read(name))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(step) for step in problem["loc"])
+        what = f"{field}: {problem['msg']}" if field else problem["msg"]
+        raise RunError(f"{path}: {what}; write it again with the command that made it") from None

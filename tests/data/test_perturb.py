@@ -1,0 +1,108 @@
+"""A ball of tissue in an empty scan, as a noisy, unevenly lit or badly timed scanner would have it."""
+
+import numpy as np
+import pytest
+
+from ganseg_dist.data.perturb import KINDS, kinds_for, perturb, without
+from ganseg_dist.data.scan import Grid, Scan
+
+SHAPE = (24, 24, 24)
+BALL = sum((axis - 12) ** 2 for axis in np.mgrid[:24, :24, :24]) < 81
+
+
+def ball(*levels, modalities=("t1", "flair")):
+    """Tissue that rises along x from 100 to 200, times a level a modality."""
+    ramp = np.linspace(100, 200, 24)[:, None, None] * np.ones(SHAPE)
+    image = np.stack([np.where(BALL, level * ramp, 0) for level in levels]).astype(np.float32)
+    return Scan(modalities, image, BALL.astype(np.uint8), Grid(SHAPE, np.eye(4)))
+
+
+def change(scan, kind, strength, seed=0):
+    return perturb(scan, kind, strength, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_change_is_of_the_body_alone_and_the_same_for_the_same_seed(kind):
+    scan = ball(1, 3)
+    before = scan.image.copy()
+    changed = change(scan, kind, 0.2)
+    assert changed.image.dtype == np.float32
+    assert (scan.image == before).all()
+    assert (changed.image[:, ~BALL] == 0).all()
+    assert (changed.image[:, BALL] != before[:, BALL]).mean() > 0.9
+    assert changed.labels is scan.labels
+    assert changed.grid is scan.grid
+    assert (change(scan, kind, 0.2).image == changed.image).all()
+    assert any((change(scan, kind, 0.2, seed).image != changed.image).any() for seed in range(1, 6))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_strength_0_changes_nothing(kind):
+    np.testing.assert_allclose(change(ball(1, 3), kind, 0).image, ball(1, 3).image, rtol=1e-6)
+
+
+def test_noise_is_as_strong_as_asked_in_every_modality():
+    scan = ball(1, 30)
+    noise = (change(scan, "Gaussian noise", 0.1).image - scan.image)[:, BALL]
+    low, high = np.percentile(scan.image[0][BALL], (1, 99))
+    assert noise[0].std() == pytest.approx(0.1 * (high - low), rel=0.05)
+    assert noise[1].std() == pytest.approx(30 * 0.1 * (high - low), rel=0.05)
+    assert abs(noise[0].mean()) < 0.1 * noise[0].std()
+    assert abs(np.corrcoef(noise)[0, 1]) < 0.1
+
+
+def test_noise_of_another_strength_is_the_same_noise():
+    scan = ball(1, 1)
+    weak, strong = (change(scan, "Gaussian noise", strength).image - scan.image for strength in (0.1, 0.2))
+    np.testing.assert_allclose(strong, 2 * weak, atol=1e-4)
+
+
+def test_rician_noise_is_of_rayleigh_where_there_is_no_signal():
+    scan = ball(1, 1)
+    rim = BALL & (sum((axis - 12) ** 2 for axis in np.mgrid[:24, :24, :24]) > 49)
+    cavity = BALL & ~rim & (abs(np.mgrid[:24, :24, :24][2] - 12) < 4)  # what is closed in its slice is body
+    scan.image[:] = np.where(BALL & ~cavity, 1000, 0)
+    changed, sigma = change(scan, "Rician noise", 0.05).image[0], 0.05 * 1000
+    assert changed[cavity].mean() == pytest.approx(sigma * np.sqrt(np.pi / 2), rel=0.05)
+    assert changed[rim].mean() == pytest.approx(1000 + sigma**2 / 2000, rel=0.01)
+    assert changed.min() >= 0
+
+
+def test_a_bias_field_is_smooth_and_as_large_as_asked():
+    scan = ball(1, 1)
+    gain = np.log(change(scan, "bias field", 0.4).image[:, BALL] / scan.image[:, BALL])
+    assert np.abs(gain).max(axis=1) == pytest.approx([0.4, 0.4], abs=1e-5)
+    field = np.full(SHAPE, np.nan)
+    field[BALL] = gain[0]
+    assert np.nanmax(np.abs(np.diff(field, axis=0))) < 0.15 * 0.8, "neighbours are alike"
+    assert np.abs(gain[0] - gain[1]).max() > 0.05, "each sequence has its own"
+
+
+def test_gamma_keeps_the_ends_and_the_order():
+    scan = ball(1, 1)
+    before, after = scan.image[0][BALL], change(scan, "gamma", np.log(2)).image[0][BALL]
+    assert (after.min(), after.max()) == pytest.approx((before.min(), before.max()))
+    order = np.argsort(before)
+    assert (np.diff(after[order]) >= 0).all()
+    scaled = (before - before.min()) / np.ptp(before)
+    by_hand = [before.min() + np.ptp(before) * scaled**exponent for exponent in (2, 0.5)]
+    assert any(np.allclose(after, expected, rtol=1e-5) for expected in by_hand)
+
+
+def test_a_missing_modality_is_empty_and_the_others_are_there():
+    scan = without(ball(1, 2), "flair")
+    assert (scan.image[1] == 0).all()
+    assert (scan.image[0] == ball(1, 2).image[0]).all()
+
+
+def test_colours_stay_colours():
+    scan = ball(1, 1, 1, modalities=("red", "green", "blue"))
+    changed = change(scan, "Gaussian noise", 2).image
+    assert (changed.min(), changed.max()) == (0, 255)
+    assert "Rician noise" not in kinds_for(scan.modalities)
+    assert kinds_for(("t1", "flair")) == tuple(KINDS)
+
+
+def test_an_empty_scan_is_left_alone():
+    scan = ball(0, 0)
+    assert change(scan, "gamma", 1) is scan
