@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ganseg_dist.atomic import write_file
+from ganseg_dist.data.cohort import COLOURS
 from ganseg_dist.data.preprocess import picture_spacing, to_picture_axes
-from ganseg_dist.data.scan import Scan
+from ganseg_dist.data.scan import BRIGHTEST, Scan, Volume
 from ganseg_dist.drawing import REGION_COLOURS, outlines
 from ganseg_dist.inference.predictor import CasePrediction
 from ganseg_dist.report.labels import modality_label, region_label
@@ -28,23 +29,22 @@ WINDOW = (1.0, 99.5)
 def write_overlay(file: Path, case: str, scan: Scan, prediction: CasePrediction, regions: tuple[str, ...]) -> Path:
     """Write the axial slice with the most predicted lesion as a PNG; returns its path.
 
-    Left the slice alone, right with every region's outline in its colour. The last modality is shown. Where
-    nothing is predicted it is the middle slice, without an outline.
+    Left the slice alone, right with every region's outline in its colour. The last modality is shown, or a
+    picture in its colours. Where nothing is predicted it is the middle slice, without an outline.
 
     Raises GansegError when the file cannot be written.
     """
     masks = np.stack([to_picture_axes(mask, scan.grid) for mask in prediction.regions])
-    volume = to_picture_axes(scan.image[-1], scan.grid)
+    name, volume = _shown(scan)
     sizes = masks.any(axis=0).sum(axis=(0, 1))
     shown = int(sizes.argmax()) if sizes.any() else len(sizes) // 2
-    low, high = np.percentile(volume, WINDOW)
     row, column, _ = picture_spacing(scan.grid)
     tall = PANEL_INCHES * volume.shape[0] * row / (volume.shape[1] * column)
     whole = tall + 2 * MARGIN_INCHES
     figure = Figure(figsize=(2 * PANEL_INCHES, whole), dpi=DPI, facecolor="black")
     slice_axes = [figure.add_axes((left, MARGIN_INCHES / whole, 0.5, tall / whole)) for left in (0.0, 0.5)]
     for axes in slice_axes:
-        axes.imshow(volume[..., shown], cmap="gray", vmin=low, vmax=high, interpolation="nearest", aspect="auto")
+        axes.imshow(volume[:, :, shown], cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
         axes.set_axis_off()
     if scan.grid.affine is not None:
         for axes in slice_axes:
@@ -53,11 +53,11 @@ def write_overlay(file: Path, case: str, scan: Scan, prediction: CasePrediction,
         for contour in outlines(mask):
             slice_axes[1].plot(contour[:, 0], contour[:, 1], color=REGION_COLOURS[region], linewidth=1.4)
     slice_axes[1].set(xlim=slice_axes[0].get_xlim(), ylim=slice_axes[0].get_ylim())
-    title = f"{case}   {modality_label(scan.modalities[-1])}, slice {shown + 1} of {len(sizes)}"
+    title = f"{case}   {name}, slice {shown + 1} of {len(sizes)}"
     figure.text(0.01, 0.985, title, color="white", va="top", fontsize=9)
     figure.legend(
         handles=[
-            Line2D([], [], color=REGION_COLOURS[region], label=f"{region_label(region, regions)}, predicted")
+            Line2D([], [], color=REGION_COLOURS[region], label=f"{_named(region, regions, scan)}, predicted")
             for region in regions
         ],
         loc="lower center",
@@ -69,6 +69,21 @@ def write_overlay(file: Path, case: str, scan: Scan, prediction: CasePrediction,
     )
     write_file(file, lambda unfinished: FigureCanvasAgg(figure).print_png(str(unfinished)))
     return file
+
+
+def _named(region: str, regions: tuple[str, ...], scan: Scan) -> str:
+    """A mask on a picture may be of anything."""
+    return "Mask" if set(COLOURS) <= set(scan.modalities) else region_label(region, regions)
+
+
+def _shown(scan: Scan) -> tuple[str, Volume]:
+    """What is drawn and its name: (rows, columns, slices) or (rows, columns, slices, 3) in [0, 1]."""
+    if set(COLOURS) <= set(scan.modalities):
+        channels = [to_picture_axes(scan.image[scan.modalities.index(colour)], scan.grid) for colour in COLOURS]
+        return "colour", (np.stack(channels, axis=-1) / BRIGHTEST).astype(np.float32)
+    volume = to_picture_axes(scan.image[-1], scan.grid)
+    low, high = np.percentile(volume, WINDOW)
+    return modality_label(scan.modalities[-1]), ((volume - low) / max(high - low, 1e-6)).clip(0, 1)
 
 
 def _mark_sides(axes: Axes) -> None:
