@@ -43,8 +43,8 @@ class Painter(nn.Module):
         self.noise = noise
         self.condition_stem = nn.Conv2d(conditions + planes, finest, 3, padding=1)
         self.image_stem = nn.Conv2d(channels, finest, 3, padding=1)
-        self.trunk = UNet(finest, finest, widths)
-        self.mask_trunk = None if shared else UNet(finest, finest, widths)
+        self.trunk = UNet(finest, finest, widths, smooth=True)
+        self.mask_trunk = None if shared else UNet(finest, finest, widths, smooth=True)
         self.image_head = nn.Conv2d(finest, channels, 1)
         self.mask_head = nn.Conv2d(finest, regions, 1)
         for part in (self.condition_stem, self.image_stem, self.image_head, self.mask_head):

@@ -43,15 +43,18 @@ class UNet(nn.Module):
         channels_in: input channels.
         channels_out: output channels.
         widths: channels at each resolution, finest first; the side is halved len(widths) - 1 times.
+        smooth: enlarge by repeating pixels and a 3x3 convolution instead of a transposed one, whose pattern shows
+            as a checkerboard in what a network paints.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, widths: Sequence[int]) -> None:
+    def __init__(self, channels_in: int, channels_out: int, widths: Sequence[int], *, smooth: bool = False) -> None:
         super().__init__()
         self.encoder = nn.ModuleList(
             ConvBlock(below, here) for below, here in zip([channels_in, *widths[:-1]], widths, strict=True)
         )
         coarse_to_fine = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
-        self.upsample = nn.ModuleList(nn.ConvTranspose2d(deep, here, 2, stride=2) for deep, here in coarse_to_fine)
+        enlarge = _repeated if smooth else _transposed
+        self.upsample = nn.ModuleList(enlarge(deep, here) for deep, here in coarse_to_fine)
         self.decoder = nn.ModuleList(ConvBlock(2 * here, here) for _, here in coarse_to_fine)
         self.head = nn.Conv2d(widths[0], channels_out, 1)
         self.downsampling = 2 ** (len(widths) - 1)
@@ -76,3 +79,11 @@ class UNet(nn.Module):
             x = block(torch.cat([upsample(x), skips.pop()], dim=1))
         logits: Tensor = self.head(x)
         return logits
+
+
+def _transposed(channels_in: int, channels_out: int) -> nn.Module:
+    return nn.ConvTranspose2d(channels_in, channels_out, 2, stride=2)
+
+
+def _repeated(channels_in: int, channels_out: int) -> nn.Module:
+    return nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(channels_in, channels_out, 3, padding=1))
