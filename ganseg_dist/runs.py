@@ -7,7 +7,7 @@ runs/NAME/run.json          status, code version, workers, times, MLflow ids
 runs/NAME/checkpoints/      the two newest whole checkpoints; beside them Ray's own notes
 runs/NAME/history.json      losses and scores of every epoch
 runs/NAME/model/            what `ganseg export` copies: weights, config, thresholds, card
-runs/NAME/evaluation/PART/  cases.csv, summary.json, thresholds.csv, gallery.npz
+runs/NAME/evaluation/PART/  summary.json; cases.csv, thresholds.csv, gallery.npz, or of a classifier images.csv
 runs/NAME/report.html
 """
 

@@ -24,7 +24,6 @@ from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.runs import Run
 from ganseg_dist.tracking.results import log_evaluation
 
-
 ELBOW_IMAGES = 24
 """Training slices that the elbow is of: it bends where it does from a few on."""
 
@@ -69,7 +68,7 @@ def _elbow(run: Run, cohort: Cohort, config: RunConfig) -> list[tuple[int, float
     slices = prepared_slices([there[index] for index in _spread(len(there))], config, "Reading training images")
     modalities = config.data.modalities or ()
     image, _ = slices.of_modalities(modalities).read(_spread(len(slices)))
-    body = (image > BACKGROUND).any(axis=1)
+    body = np.asarray((image > BACKGROUND).any(axis=1))
     return list(enumerate(elbow(list(clustered_channel(image, modalities)), list(body)), start=1))
 
 

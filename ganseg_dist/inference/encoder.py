@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ganseg_dist.errors import DataError, MissingDependency, RunError
 from ganseg_dist.metrics.synthesis import Images, frechet_distance, kernel_distance
-from ganseg_dist.models.unet import UNet
+from ganseg_dist.models.unet import ConvBlock, UNet
 from ganseg_dist.systems.base import System
 
 IMAGES_AT_ONCE = 16
@@ -41,21 +41,26 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SegmenterEncoder:
-    """The coarsest features of a U-Net, averaged over the image.
+    """A U-Net's coarsest features, and its first convolution's before anything normalises them.
 
-    They tell content, not finish. Instance normalisation makes them blind to contrast, and a trained segmenter has
-    learnt to look past noise and mild blur: read their distances beside SSIM and the audit's distances on pixels.
+    The coarse ones are averaged over the image and know what is where in it, but instance normalisation makes them
+    blind to brightness, contrast and texture. Those show in the mean and the spread of the first convolution's
+    answers.
     """
 
     network: UNet
     suffix: str = "_encoder"
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, D), D the U-Net's largest width."""
+        """(B, C, H, W) to (B, D), D the U-Net's largest width and twice its finest."""
         features = images.to(next(self.network.parameters()).device)
+        first = self.network.encoder[0]
+        assert isinstance(first, ConvBlock)
+        raw = first[0](features).float()
         for depth, block in enumerate(self.network.encoder):
             features = block(torch.nn.functional.max_pool2d(features, 2) if depth else features)
-        return features.float().mean(dim=(2, 3))
+        coarse = features.float().mean(dim=(2, 3))
+        return torch.cat([coarse, raw.mean(dim=(2, 3)), raw.std(dim=(2, 3))], dim=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,8 +64,8 @@ class ClassView:
     part: str
     summary: ClassSummary
     key_scores: tuple[KeyScore, ...]
-    most_frequent: tuple[str, float]
-    """The class with most images, and their share: what calling everything so would be right in."""
+    most_frequent: float
+    """Share of the class with most images: in how many an answer that never looks would be right."""
     operating_point: str | None
     """In one sentence."""
     confusion: tuple[ConfusionRow, ...]
@@ -79,13 +79,12 @@ class ClassView:
 def class_view(found: Classification, config: RunConfig | None) -> ClassView:
     """What the page shows of one part."""
     summary, scores = found.summary, found.summary.scores
-    frequent, of_class = max(scores.classes.items(), key=lambda entry: entry[1].n_images)
     wrong = mistakes(found.images)
     return ClassView(
         part=found.part,
         summary=summary,
         key_scores=tuple(_key_scores(summary)),
-        most_frequent=(frequent, of_class.n_images / scores.n_images),
+        most_frequent=max(each.n_images for each in scores.classes.values()) / scores.n_images,
         operating_point=_told(summary.operating_point, summary.classes) if summary.operating_point else None,
         confusion=confusion_rows(summary),
         calibration=_calibration(scores),
@@ -140,9 +139,10 @@ def _told(point: OperatingPoint, classes: Sequence[str]) -> str:
         for name, rate in (("sensitivity", point.sensitivity), ("specificity", point.specificity))
         if rate is not None
     )
+    chosen_on = labels.counted(point.calibrated_on, "validation patient")
     return (
         f"Called {sought} from a probability of {labels.number(point.threshold)} on, the lowest that kept "
-        f"{point.validated_specificity:.0%} specificity on {labels.counted(point.calibrated_on, 'validation patient')}: "
+        f"{point.validated_specificity:.0%} specificity on {chosen_on}: "
         f"here {rates}; of {sought} {point.tp} found and {point.fn} missed, of {other} {point.fp} called {sought} "
         f"and {point.tn} not."
     )

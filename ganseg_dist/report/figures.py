@@ -84,7 +84,7 @@ class Dot:
 
     x: float
     y: float
-    weight: float
+    weight: int
 
 
 def line_chart(
@@ -201,11 +201,13 @@ def calibration_chart(dots: Sequence[Dot], *, noted: str, description: str) -> s
     """Accuracy against confidence, both in [0, 1], the dashed diagonal where they agree, and one thing noted."""
     with mpl.rc_context(STYLE):
         figure, axes = _canvas(330, 330, left=50, right=12, bottom=44, top=10)
-        axes.plot([0, 1], [0, 1], color=RULE, linewidth=1, dashes=(4, 3))
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, dashes=(4, 3))
         heaviest = max((dot.weight for dot in dots), default=1)
         for dot in dots:
             diameter = max(LARGEST_DOT * (dot.weight / heaviest) ** 0.5, SMALLEST_DOT)
-            axes.plot([dot.x], [dot.y], "o", color=ACCENT, alpha=0.75, markersize=diameter, markeredgewidth=0)
+            axes.plot(
+                [dot.x], [dot.y], "o", color=ACCENT, alpha=0.75, markersize=diameter, markeredgewidth=0, clip_on=False
+            )
         axes.annotate(noted, (0.03, 0.93), xycoords="axes fraction", color=INK)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.set_xlabel("confidence (highest probability)")

@@ -255,7 +255,8 @@ def commands(records: Records) -> list[str]:
     typed.append(description.command)
     if any(evaluation.summary.calibrated_on for evaluation in records.evaluations):
         typed.append(f"ganseg calibrate {records.name} --data {root}")
-    for part in (found.part for found in (*records.evaluations, *records.classifications)):
+    evaluated = [found.part for found in records.evaluations] + [found.part for found in records.classifications]
+    for part in evaluated:
         source = root if part in PARTS else "OTHER_DATA"
         typed.append(f"ganseg evaluate {records.name} --data {source}" + ("" if part == "test" else f" --part {part}"))
     return typed

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -33,6 +34,8 @@ def classes(tmp_path_factory):
 def test_class_folders_train_evaluate_and_predict(ganseg, classes, tmp_path, recipe):
     trained = ganseg("train", recipe, "--data", classes, "--run-name", "shapes", *SHORT)
     assert trained.code == 0, trained.err
+    assert trained.out.splitlines()[-1] == f"next: ganseg evaluate shapes --data {classes}"
+    assert_refused(ganseg("calibrate", "shapes"), 2, "shapes: classifies", "no threshold to choose")
     scored = ganseg("evaluate", "shapes", "--data", classes)
     assert scored.code == 0, scored.err
     assert "shapes on 12 test patients" in scored.out
@@ -41,8 +44,14 @@ def test_class_folders_train_evaluate_and_predict(ganseg, classes, tmp_path, rec
     assert summary["classes"] == ["bar", "disc"]
     assert sum(map(sum, summary["scores"]["confusion"])) == 12
     assert summary["operating_point"]["calibrated_on"] > 0
+    assert_elbow(summary, recipe)
     lines = list(csv.DictReader((folder / "images.csv").open()))
     assert {line["truth"] for line in lines} == {"bar", "disc"}
+    reported = ganseg("report", "shapes")
+    assert reported.code == 0, reported.err
+    page = (tmp_path / "runs" / "shapes" / "report.html").read_text()
+    assert "Confusion matrix" in page
+    assert ("k = 3, chosen" in page) == (recipe == "dl_gan_cnn_debug")
     picture = classes / "Testing" / "disc" / "disc1.png"
     said = ganseg("predict", "shapes", picture, "--out", tmp_path / "out")
     assert said.code == 0, said.err
@@ -50,6 +59,52 @@ def test_class_folders_train_evaluate_and_predict(ganseg, classes, tmp_path, rec
     (known,) = [each for each in lines if each["case"].endswith("disc1")]
     assert float(line["p(disc)"]) == pytest.approx(float(known["p(disc)"]), abs=1e-5)
     assert_refused(ganseg("predict", "shapes", picture, "--out", tmp_path / "out", "--overlays"), 2, "classes.csv")
+
+
+def assert_elbow(summary, recipe):
+    """Only what starts from k-means has one; more clusters leave less within them."""
+    if recipe == "gan_detector_debug":
+        assert "elbow" not in summary
+        return
+    numbers, within = zip(*summary["elbow"], strict=True)
+    assert numbers == tuple(range(1, 9))
+    assert list(within) == sorted(within, reverse=True)
+    assert within[7] < 0.2 * within[0]
+
+
+def test_training_images_that_are_not_at_hand_leave_no_elbow(ganseg, classes, tmp_path):
+    trained = ganseg("train", "dl_gan_cnn_debug", "--data", classes, "--run-name", "shapes", *SHORT)
+    assert trained.code == 0, trained.err
+    shutil.copytree(classes / "Testing", tmp_path / "strangers")
+    for file in (tmp_path / "strangers").rglob("*.png"):
+        file.rename(file.with_name(f"other-{file.name}"))
+    scored = ganseg("evaluate", "shapes", "--data", tmp_path / "strangers", "--part", "all")
+    assert scored.code == 0, scored.err
+    summary = json.loads((tmp_path / "runs" / "shapes" / "evaluation" / "all" / "summary.json").read_text())
+    assert summary["elbow"] == []
+    reported = ganseg("report", "shapes")
+    assert reported.code == 0, reported.err
+    assert "Number of clusters" not in (tmp_path / "runs" / "shapes" / "report.html").read_text()
+
+
+def test_a_cohort_with_masks_and_none_of_the_classes_is_refused(ganseg, classes, tmp_path):
+    trained = ganseg("train", "gan_detector_debug", "--data", classes, "--run-name", "shapes", *SHORT)
+    assert trained.code == 0, trained.err
+    masked = tmp_path / "masked"
+    masked.mkdir()
+    lines = []
+    for number in range(2):
+        source = classes / "Testing" / "disc" / f"disc{number}.png"
+        mask = Image.fromarray((np.asarray(Image.open(source)) > 150).astype(np.uint8) * 255)
+        shutil.copy(source, masked / f"case{number}.png")
+        mask.save(masked / f"mask{number}.png")
+        lines.append(f"case{number},case{number},here,case{number}.png,mask{number}.png")
+    (masked / "cohort.csv").write_text("\n".join(["case,patient,site,grey,mask", *lines]) + "\n")
+    refused = ganseg("evaluate", "shapes", "--data", masked / "cohort.csv", "--part", "all")
+    assert refused.code != 0
+    assert len(refused.errors) == 1, refused.err
+    assert "none of shapes's classes, bar, disc" in refused.errors[0]
+    assert not (tmp_path / "runs" / "shapes" / "evaluation" / "all").exists()
 
 
 def test_a_detector_of_lesions_learns_from_masks(ganseg, kaggle, tmp_path):

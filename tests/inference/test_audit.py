@@ -142,14 +142,25 @@ def test_encoder_features_are_the_unets_coarsest_averaged(encoder, training):
         encoder.network(torch.from_numpy(training[:5]))
     handle.remove()
     assert coarsest[0].shape == (5, 16, 8, 8)
-    assert features(encoder, training[:5]) == pytest.approx(coarsest[0].mean(dim=(2, 3)).numpy(), abs=1e-6)
+    found = features(encoder, training[:5])
+    assert found.shape == (5, 16 + 2 * 4)
+    assert found[:, :16] == pytest.approx(coarsest[0].mean(dim=(2, 3)).numpy(), abs=1e-6)
     assert features(encoder, training[:20])[16:] == pytest.approx(features(encoder, training[16:20]), abs=1e-6)
 
 
-def test_our_encoder_does_not_see_contrast(encoder, training):
-    # As its docstring warns. Other images' features differ a hundred times more.
+def test_our_encoder_sees_contrast_before_it_is_normalised_away(encoder, training):
+    """The first convolution has no bias: half the contrast is half of its mean and spread."""
     shown, dimmed = (features(encoder, images) for images in (training[:50], 0.5 * training[:50]))
-    assert np.abs(dimmed - shown).max() < 0.01 * np.abs(shown - shown[0]).max()
+    assert dimmed[:, 16:] == pytest.approx(0.5 * shown[:, 16:], abs=1e-6)
+    coarse = np.abs(shown - shown[0])[:, :16].max()
+    assert np.abs(dimmed - shown)[:, :16].max() < 0.01 * coarse
+
+
+def test_noise_of_the_right_mean_is_far(encoder, training):
+    """What instance normalisation alone could not tell."""
+    noise = np.random.default_rng(0).normal(training.mean(), training.std(), training.shape).clip(-1, 1)
+    near = distribution_distances(encoder, heads(1, 100), training)["kid_encoder"]["mean"]
+    assert distribution_distances(encoder, noise[:100].astype(np.float32), training)["kid_encoder"]["mean"] > 10 * near
 
 
 def test_distances_over_our_own_encoder_are_never_called_fid(encoder, training):

@@ -1,4 +1,4 @@
-"""Run folders made of numbers alone: finished, just trained, plain U-Net, and pictures without spacing."""
+"""Run folders made of numbers alone: finished, just trained, plain U-Net, pictures without spacing, classifiers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation, gaussian_filter, shift
 
 from ganseg_dist.config import override
+from ganseg_dist.inference.classification import ImageRow, save_classification
 from ganseg_dist.recipes import recipe
 from ganseg_dist.runs import Run
 
@@ -61,10 +62,48 @@ def picture_run(root: Path) -> Run:
     return run
 
 
+def classifier_run(root: Path) -> Run:
+    """Four classes, one of which is never met, from images and their k-means masks."""
+    classes = ["glioma", "meningioma", "no <b>tumour</b>", "pituitary"]
+    run = _described(
+        root / "classifier", "dl_gan_cnn_small", None, ["grey"], changes={"data.classes": classes, "train.epochs": 9}
+    )
+    run.write("history.json", _classifier_history(9))
+    folder = run.evaluation("test")
+    summary = save_classification(folder, _called(classes, (20, 16, 24, 0)), classes)
+    elbow = [[k, 6400.0 / k**2] for k in range(1, 9)]
+    run.write("evaluation/test/summary.json", summary | {"elbow": elbow})
+    return run
+
+
+def detector_run(root: Path) -> Run:
+    """Two classes and an operating point; ten slices a patient, some of unknown class."""
+    classes = ["no lesion", "lesion"]
+    run = _described(root / "detector", "gan_detector_small", ["wt"], MRI, changes={"data.classes": classes})
+    run.write("history.json", _classifier_history(3))
+    validation = _called(classes, (15, 15), seed=1)
+    save_classification(run.evaluation("test"), _called(classes, (30, 20), unknown=3), classes, validation)
+    return run
+
+
+def _called(classes: list[str], sizes: tuple[int, ...], *, unknown: int = 0, seed: int = 0) -> list[ImageRow]:
+    """So many images of each class, in which the truth is a little more likely than the rest, ten of each patient."""
+    rng = np.random.default_rng(seed)
+    truths = [index for index, size in enumerate(sizes) for _ in range(size)]
+    rows = []
+    for number, truth in enumerate(truths):
+        logits = rng.normal(size=len(classes)) + 1.5 * (np.arange(len(classes)) == truth)
+        probability = np.exp(logits) / np.exp(logits).sum()
+        patient, name = f"Ulm-p{number // 10:03d}", classes[truth] if number >= unknown else None
+        called = classes[int(probability.argmax())]
+        rows.append(ImageRow(f"{patient}-scan", patient, "Ulm", number % 10, name, called, tuple(probability)))
+    return rows
+
+
 def _described(
     folder: Path,
     name: str,
-    regions: list[str],
+    regions: list[str] | None,
     modalities: list[str],
     *,
     phantom: bool = False,
@@ -100,7 +139,7 @@ def _described(
             "layout": "brats",
             "phantom": phantom,
             "modalities": modalities,
-            "regions": regions,
+            "regions": regions or [],
             "cases": cases,
             "excluded": [
                 {
@@ -127,6 +166,20 @@ def _healthy_history(epochs: int) -> list[dict[str, Any]]:
                 "discriminator/discriminator": 1.35 - 0.02 * epoch,
             },
             "scores": {"hole_l1": 0.07 + 0.2 * math.exp(-epoch / 3)},
+        }
+        for epoch in range(epochs)
+    ]
+
+
+def _classifier_history(epochs: int) -> list[dict[str, Any]]:
+    """Cross-entropy is lowest in epoch 3, accuracy highest in the last."""
+    return [
+        {
+            "stage": "classify",
+            "epoch": epoch,
+            "step": 10 * (epoch + 1),
+            "losses": {"classifier/cross_entropy": 1.4 - 0.1 * epoch},
+            "scores": {"accuracy": 0.3 + 0.05 * epoch, "cross_entropy": 1.0 + 0.1 * abs(epoch - 2)},
         }
         for epoch in range(epochs)
     ]

@@ -1,11 +1,15 @@
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
 
 from ganseg_dist.report.figures import (
     Bar,
+    Dot,
     Span,
     _apart,
+    calibration_chart,
+    elbow_chart,
     interval_chart,
     line_chart,
     roc_chart,
@@ -59,6 +63,20 @@ def test_a_roc_curve_marks_the_chosen_threshold():
     points = [(0.0, 0.0), (0.1, 0.8), (1.0, 1.0)]
     assert "chosen threshold" in texts(roc_chart(points, chosen=(0.1, 0.8), description="ROC"))
     assert "chosen threshold" not in texts(roc_chart(points, description="ROC"))
+
+
+def test_a_dot_of_four_times_the_images_is_twice_as_wide_and_the_note_is_written():
+    svg = calibration_chart([Dot(0.3, 0.2, 100), Dot(0.8, 0.7, 25)], noted="ECE 0.1", description="Calibration")
+    assert "ECE 0.1" in texts(svg)
+    marks = re.findall(r'<path id="[^"]*" d="M 0 ([\d.]+) ', svg)
+    large, small = sorted({float(radius) for radius in marks if float(radius) > 2}, reverse=True)
+    assert large == pytest.approx(2 * small)
+
+
+def test_the_chosen_number_of_clusters_is_marked_where_it_is_known():
+    points = [(1, 9.0), (2, 4.0), (3, 1.0)]
+    assert "k = 2, chosen" in texts(elbow_chart(points, chosen=2, description="Elbow"))
+    assert not any("chosen" in text for text in texts(elbow_chart(points, description="Elbow")) if text)
 
 
 @pytest.mark.parametrize(

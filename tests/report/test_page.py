@@ -12,10 +12,18 @@ import pytest
 from ganseg_dist.errors import RunError
 from ganseg_dist.report import write_report
 from ganseg_dist.report.page import commands, config_fields, difference_told, fingerprint, holes_told, site_table
-from ganseg_dist.report.records import Healthy, Interval, Paired, Records
-from tests.report.made_runs import finished_run, just_trained_run, picture_run, plain_unet_run
+from ganseg_dist.report.reading import Interval
+from ganseg_dist.report.records import Healthy, Paired, Records
+from tests.report.made_runs import (
+    classifier_run,
+    detector_run,
+    finished_run,
+    just_trained_run,
+    picture_run,
+    plain_unet_run,
+)
 
-MAKERS = [finished_run, just_trained_run, plain_unet_run, picture_run]
+MAKERS = [finished_run, just_trained_run, plain_unet_run, picture_run, classifier_run, detector_run]
 
 
 class Elements(html.parser.HTMLParser):
@@ -258,7 +266,7 @@ addEventListener("load", () => {
 
 
 @pytest.mark.parametrize("width", [500, 1200])
-@pytest.mark.parametrize("make", [finished_run, just_trained_run])
+@pytest.mark.parametrize("make", [finished_run, just_trained_run, classifier_run])
 def test_a_browser_shows_it_without_an_error(make, width, tmp_path):
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:

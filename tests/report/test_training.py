@@ -48,3 +48,19 @@ def test_stages_come_in_the_order_they_were_trained():
     ]
     assert "lower is better" in curves[0].charts[1].caption
     assert "epoch 2, the best mean" in curves[1].charts[1].caption
+
+
+def test_the_score_that_chooses_marks_the_epoch_in_every_chart_of_its_stage():
+    scores = [{"accuracy": 0.9, "cross_entropy": 0.8}, {"accuracy": 0.5, "cross_entropy": 0.2}]
+    history = [epoch(0, {"g/l": 1.0}, {"l1": 0.3}, stage="features")]
+    history += [epoch(number, {"c/l": 1.0}, each, stage="classify") for number, each in enumerate(scores)]
+    features, classify = stage_curves(history, [], "cross_entropy")
+    assert [chart.title for chart in features.charts] == ["Losses", "L1 in validation"]
+    assert "Dotted" not in features.charts[1].caption
+    assert [chart.title for chart in classify.charts] == [
+        "Losses",
+        "Accuracy in validation",
+        "Cross-entropy in validation",
+    ]
+    assert all("Dotted: epoch 2, the best cross-entropy." in chart.caption for chart in classify.charts[1:])
+    assert ["higher" in classify.charts[1].caption, "lower" in classify.charts[2].caption] == [True, True]
