@@ -22,8 +22,8 @@ PANEL_INCHES = 4.5
 MARGIN_INCHES = 0.3
 """For the title above and the legend below."""
 DPI = 120
-WINDOW = (1.0, 99.5)
-"""Percentiles of the shown channel that are drawn black and white."""
+WINDOW = (1.0, 99.8)
+"""Percentiles of what is not background that are drawn black and white."""
 
 
 def write_overlay(file: Path, case: str, scan: Scan, prediction: CasePrediction, regions: tuple[str, ...]) -> Path:
@@ -82,7 +82,8 @@ def _shown(scan: Scan) -> tuple[str, Volume]:
         channels = [to_picture_axes(scan.image[scan.modalities.index(colour)], scan.grid) for colour in COLOURS]
         return "colour", (np.stack(channels, axis=-1) / BRIGHTEST).astype(np.float32)
     volume = to_picture_axes(scan.image[-1], scan.grid)
-    low, high = np.percentile(volume, WINDOW)
+    inside = volume[volume > volume.min()]
+    low, high = np.percentile(inside if inside.size else volume, WINDOW)
     return modality_label(scan.modalities[-1]), ((volume - low) / max(high - low, 1e-6)).clip(0, 1)
 
 
