@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.words import DATA_HELP, LAYOUT_HELP, SET_HELP, paragraphs
+from ganseg_dist.cli.words import DATA_HELP, LAYOUT_HELP, RUN_HELP, SET_HELP, paragraphs
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ganseg_dist.config import RunConfig
-    from ganseg_dist.data.cohort import Cohort, Split
+    from ganseg_dist.data.cohort import Case, Cohort, Split
+    from ganseg_dist.experiments.measures import Measure
+    from ganseg_dist.experiments.table import Row
     from ganseg_dist.experiments.trials import Trial
+    from ganseg_dist.runs import Run
+    from ganseg_dist.tracking.tracked_run import TrackedRun
 
 experiment = typer.Typer(no_args_is_help=True, help="Repeat an experiment of the papers: many runs, one table.")
 
@@ -28,7 +35,11 @@ LAYOUT = typer.Option(None, metavar="NAME", help=LAYOUT_HELP)
 LOCAL = typer.Option(False, "--local", help="One trial after the other in this process, without Ray.")
 SEEDS = typer.Option(1, min=1, metavar="N", help="Runs of each row, each with its own seed.")
 ARMS = typer.Option("real,classical,gan,both", metavar="ARMS", help="What is compared: real, classical, gan, both.")
-SCORES = ("dice", "iou", "sensitivity")
+RUN = typer.Argument(metavar="RUN", help=RUN_HELP)
+TRAINED_ON = typer.Option(..., metavar="DATA", help="The cohort it was trained on; its test patients are scored.")
+RUN_EXPERIMENT = typer.Option(
+    None, metavar="NAME", help="Name of the experiment; made of its kind and the run if not given."
+)
 
 
 def fractions(
@@ -113,7 +124,125 @@ def ablation(
     _run("ablation", recipe, data, layout, run_name, assignments, local, trials)
 
 
-for command in (fractions, folds, transfer, ablation):
+def augmentation(
+    recipe: str = typer.Argument("gan_detector_small", metavar="[RECIPE]", help="A recipe of the GAN detector."),
+    data: Path = DATA,
+    seeds: int = typer.Option(3, min=1, metavar="N", help="Runs of each arm, each with its own seed."),
+    run_name: str | None = NAME,
+    assignments: list[str] = SETTINGS,
+    layout: str | None = LAYOUT,
+    local: bool = LOCAL,
+) -> None:
+    """What a detector gains by generated images: augmentation none, classical, by a GAN, and both.
+
+    AUROC, AUPRC, sensitivity at a threshold that keeps 90% specificity on validation patients, the specificity it
+    has on the test patients, accuracy; differences to none over the same patients are in table.csv for each.
+    """
+    from ganseg_dist.experiments.augmentation import MEASURES, augmentation_trials
+
+    def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
+        return augmentation_trials(config, cohort, split, seeds=seeds)
+
+    _run("augmentation", recipe, data, layout, run_name, assignments, local, trials, measures=MEASURES)
+
+
+def classifiers(
+    recipe: str = typer.Argument("dl_gan_cnn_small", metavar="[RECIPE]", help="A recipe of DL-GAN-CNN."),
+    data: Path = DATA,
+    seeds: int = SEEDS,
+    run_name: str | None = NAME,
+    assignments: list[str] = SETTINGS,
+    layout: str | None = LAYOUT,
+    local: bool = LOCAL,
+) -> None:
+    """DL-GAN-CNN beside the plain CNN and a VGG16 from random weights.
+
+    Accuracy, and macro precision, recall and F1: Tables 1 to 4 as a measurement. The published figures stand in
+    columns of their own, of other images.
+    """
+    from ganseg_dist.experiments.classifiers import PUBLISHED, classifier_trials
+    from ganseg_dist.experiments.measures import CLASSIFICATION
+
+    def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
+        return classifier_trials(config, split, seeds=seeds)
+
+    _run("classifiers", recipe, data, layout, run_name, assignments, local, trials,
+         measures=CLASSIFICATION, published=PUBLISHED, published_by="arm")  # fmt: skip
+
+
+def robustness(
+    run: str = RUN,
+    data: Path = TRAINED_ON,
+    seed: int = typer.Option(0, min=0, metavar="N", help="What is drawn for a case depends on it and on this."),
+    run_name: str | None = RUN_EXPERIMENT,
+    layout: str | None = LAYOUT,
+    local: bool = LOCAL,
+) -> None:
+    """A run's test patients as other scanners might have seen them; nothing is trained.
+
+    Images as they are, under noise, a bias field and another contrast, at three strengths each, and without each
+    of their modalities. Scans are changed on their own grids, before anything is prepared of them.
+    """
+    from ganseg_dist.experiments.figures import intervals
+    from ganseg_dist.experiments.measures import measures_of
+    from ganseg_dist.experiments.robustness import robustness_trials, score_changed
+    from ganseg_dist.experiments.run import run_experiment
+    from ganseg_dist.experiments.table import tabulate
+    from ganseg_dist.runners.cluster import map_on_cluster, ray_cluster
+    from ganseg_dist.runners.prepare import map_here
+
+    found, cohort, cases = _test_cases(run, data, layout)
+    trials = robustness_trials(found, cases, found.config().data.modalities or (), seed=seed)
+    with nullcontext() if local else ray_cluster(), show.bar("robustness: trials") as advance:
+        experiment, outcomes, parent = run_experiment(
+            run_name or f"robustness-{found.name}", "robustness", trials, data, layout,
+            work=score_changed, mapper=map_here if local else map_on_cluster, advance=advance,
+        )  # fmt: skip
+    with _ending(parent):
+        rows = tabulate(outcomes, measures_of(found.config()), compared=("perturbation", "strength"))
+        title = f"robustness: {found.name} on {_called(cohort)}"
+        _publish(experiment, parent, rows, intervals(rows, title), title)
+
+
+def thresholds(
+    run: str = RUN,
+    data: Path = TRAINED_ON,
+    run_name: str | None = RUN_EXPERIMENT,
+    layout: str | None = LAYOUT,
+) -> None:
+    """What a discriminator finds: slices called abnormal where its realism is below a threshold.
+
+    GANet-Seg's Table 1 as a measurement on the run's test patients, with specificity, AUROC, AUPRC and the
+    threshold that ganseg calibrate chose; the published figures stand in columns of their own, of other images.
+    """
+    from ganseg_dist.experiments import thresholds as table_1
+    from ganseg_dist.experiments.run import run_experiment
+    from ganseg_dist.experiments.table import shown, tabulate
+    from ganseg_dist.inference.model_folder import read_thresholds
+
+    found, cohort, cases = _test_cases(run, data, layout)
+    trial = table_1.threshold_trial(found, cases)
+    calibrated = read_thresholds(found.model).realism
+    name = run_name or f"thresholds-{found.name}"
+    with show.bar("thresholds: scoring slices") as advance:
+        experiment, (judged,), parent = run_experiment(
+            name, "thresholds", [trial], data, layout, work=table_1.judge_slices, advance=advance
+        )
+    with _ending(parent):
+        areas = table_1.areas(judged)
+        rows = tabulate(
+            table_1.at_thresholds(judged, calibrated), table_1.MEASURES, table_1.PUBLISHED,
+            published_by="threshold", compared=(),
+        )  # fmt: skip
+        title = f"thresholds: {found.name} on {_called(cohort)}"
+        figure = table_1.draw(judged, calibrated, areas["auroc"], title)
+        _publish(experiment, parent, rows, figure, title, table_1.save_areas(experiment.folder, judged, areas))
+        typer.echo(f"{len(judged.rows)} slices: AUROC {shown(areas['auroc'])}, AUPRC {shown(areas['auprc'])}")
+        if calibrated is None:
+            show.err.print(f"note: {found.name} has no threshold of its own; choose it first with: ganseg calibrate")
+
+
+for command in (fractions, folds, transfer, ablation, robustness, thresholds, augmentation, classifiers):
     experiment.command(command.__name__, help=paragraphs(command.__doc__ or ""))(command)
 
 
@@ -128,16 +257,22 @@ def _run(
     trials_of: Callable[[RunConfig, Cohort, Split], list[Trial]],
     *,
     x: str | None = None,
+    measures: Sequence[Measure] | None = None,
     published: Any = None,
     published_by: str = "",
 ) -> None:
-    """Check the cohort once, make the trials, run them, show the table."""
-    from contextlib import nullcontext
+    """Check the cohort once, make the trials, run them, show the table.
 
+    Args:
+        measures: what the table shows; none: what is usual for the system's task.
+    """
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.data.cohort import split_by_patient
+    from ganseg_dist.experiments.figures import curves, intervals
+    from ganseg_dist.experiments.measures import measures_of
     from ganseg_dist.experiments.run import run_experiment
-    from ganseg_dist.experiments.table import header_and_cells, save_table, tabulate
+    from ganseg_dist.experiments.scoring import refuse_one_class
+    from ganseg_dist.experiments.table import tabulate
     from ganseg_dist.recipes import recipe as named
     from ganseg_dist.runners.cluster import map_on_cluster, ray_cluster
     from ganseg_dist.runners.prepare import map_here
@@ -150,22 +285,59 @@ def _run(
         plan.cohort, validation=fractions.validation_fraction, test=fractions.test_fraction, seed=config.seed
     )
     trials = trials_of(config, plan.cohort, split)
+    if plan.config.system.task == "classification":
+        with show.bar("Reading classes") as advance:
+            for done, part in enumerate(splits := sorted({trial.split for trial in trials}, key=repr), start=1):
+                refuse_one_class(plan.config, plan.cohort, part)
+                advance(done, len(splits))
     name = run_name or f"{kind}-{recipe}-{data.resolve().stem}"
     with nullcontext() if local else ray_cluster(), show.bar(f"{kind}: trials") as advance:
         found, outcomes, parent = run_experiment(
             name, kind, trials, data, layout, mapper=map_here if local else map_on_cluster, advance=advance
         )
-    region = (plan.config.data.regions or ("wt",))[0]
-    rows = tabulate(outcomes, [f"{region}/{score}" for score in SCORES], published, published_by=published_by)
-    header, cells = header_and_cells(rows)
-    title = f"{kind}: {recipe} on {plan.cohort.root.name}"
-    table, figure = save_table(found.folder, rows, x=x, title=title)
-    for file in (table, figure):
+    with _ending(parent):
+        wanted = measures or measures_of(plan.config)
+        rows = tabulate(outcomes, wanted, published, published_by=published_by)
+        title = f"{kind}: {recipe} on {_called(plan.cohort)}"
+        _publish(found, parent, rows, curves(rows, x, title) if x is not None else intervals(rows, title), title)
+
+
+def _test_cases(run: str, data: Path, layout: str | None) -> tuple[Run, Cohort, Sequence[Case]]:
+    """A finished run, its cohort, and the cases of its test patients."""
+    from ganseg_dist.cli.models import cases_of_part, finished_run
+    from ganseg_dist.data.readers import read_cohort
+
+    found, cohort = finished_run(run), read_cohort(data, layout)
+    return found, cohort, cases_of_part(found, cohort, "test")
+
+
+def _called(cohort: Cohort) -> str:
+    """The cohort's name, and that it is of no patients where it is not."""
+    kind = " (phantom)" if cohort.phantom else " (synthetic)" if cohort.synthetic else ""
+    return f"{cohort.root.name}{kind}"
+
+
+@contextmanager
+def _ending(parent: TrackedRun) -> Iterator[None]:
+    """The experiment's run in MLflow ends as its table does."""
+    try:
+        yield
+    except BaseException:
+        parent.end("FAILED")
+        raise
+    parent.end("FINISHED")
+
+
+def _publish(found: Run, parent: TrackedRun, rows: Sequence[Row], figure: Figure, title: str, *more: Path) -> None:
+    """Table and figure to the folder, to MLflow and to the terminal."""
+    from ganseg_dist.experiments.table import header_and_cells, save_table
+
+    files = (*save_table(found.folder, rows, figure), *more)
+    for file in files:
         if parent.run_id is not None:
             parent.persist(file.name, lambda client, file=file: client.log_artifact(parent.run_id, str(file)))  # type: ignore[misc]
-    parent.end("FINISHED")
-    show.table(f"{title} (mean, 95% interval over test patients)", header, cells)
-    typer.echo(f"written: {table} and {figure}")
+    show.table(f"{title} (mean, 95% interval over test patients)", *header_and_cells(rows))
+    typer.echo(f"written: {', '.join(map(str, files))}")
 
 
 def _words(text: str) -> Sequence[str]:

@@ -1,8 +1,8 @@
 """What a scanner does to a scan: noise, an uneven coil, another contrast, a sequence left out.
 
-A scan is changed on its native grid, before anything is prepared of it, and inside the body alone: a background of one
-exact value is put there after the scanner, by whoever took the skull off. All is drawn from the generator that is
-given, in the order of the modalities; strength 0 changes nothing.
+A scan is changed on its native grid, before anything is prepared of it. A background of one exact value stays as it is:
+it was put there after the scanner, by whoever took the skull off. All is drawn from the generator that is given, in
+the order of the modalities; strength 0 changes nothing.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ import numpy.typing as npt
 from numpy.polynomial.legendre import leggrid3d
 
 from ganseg_dist.data.cohort import COLOURS, MODALITIES
-from ganseg_dist.data.foreground import foreground
-from ganseg_dist.data.scan import BRIGHTEST, Scan, Volume
+from ganseg_dist.data.foreground import Mask, foreground, is_skull_stripped
+from ganseg_dist.data.scan import BRIGHTEST, Scan
 
-Mask = npt.NDArray[np.bool_]
-Tissue = npt.NDArray[np.float64]
-"""(n,) intensities of the voxels of a body."""
+Signal = npt.NDArray[np.float64]
+"""(X, Y, Z) intensities before they are rounded."""
 
 BIAS_DEGREE = 3
 """Of the polynomial that the logarithm of a coil's sensitivity is."""
@@ -37,62 +36,68 @@ def perturb(scan: Scan, kind: str, strength: float, rng: np.random.Generator) ->
     body = foreground(scan.image)
     if not body.any():
         return scan
-    changed = [
-        _put(volume, body, KINDS[kind](volume, body, strength, rng), BRIGHTEST if name in COLOURS else None)
-        for name, volume in zip(scan.modalities, scan.image, strict=True)
-    ]
+    scanned = body if is_skull_stripped(scan.image, body, None) else np.ones_like(body)
+    changed = []
+    for name, volume in zip(scan.modalities, scan.image, strict=True):
+        signal = KINDS[kind](volume.astype(np.float64), body, strength, rng)
+        if name in COLOURS:
+            signal = signal.clip(0, BRIGHTEST)
+        changed.append(np.where(scanned, signal, volume).astype(np.float32))
     return replace(scan, image=np.stack(changed))
 
 
 def without(scan: Scan, modality: str) -> Scan:
-    """The scan with an empty file in the place of one modality: one value everywhere, its darkest."""
+    """The scan with an empty file in the place of one modality: one value everywhere, its darkest.
+
+    Preparation, which knows the body by the other modalities, makes the grey of median tissue of it there.
+    """
     image = scan.image.copy()
     missing = scan.modalities.index(modality)
     image[missing] = image[missing].min()
     return replace(scan, image=image)
 
 
-def gaussian_noise(volume: Volume, body: Mask, strength: float, rng: np.random.Generator) -> Tissue:
-    """x + sigma n; sigma is `strength` times the range of the tissue."""
-    tissue = _tissue(volume, body)
-    return tissue + strength * _range(tissue) * rng.standard_normal(tissue.shape)
+def gaussian_noise(signal: Signal, body: Mask, strength: float, rng: np.random.Generator) -> Signal:
+    """X + sigma n; sigma is `strength` times the range of the tissue."""
+    return signal + strength * _range(signal[body]) * rng.standard_normal(signal.shape)
 
 
-def rician_noise(volume: Volume, body: Mask, strength: float, rng: np.random.Generator) -> Tissue:
+def rician_noise(signal: Signal, body: Mask, strength: float, rng: np.random.Generator) -> Signal:
     """|x + sigma (n1 + i n2)|: noise of a magnitude image (Gudbjartsson and Patz 1995), which brightens what is dark.
 
-    The darkest voxel of the volume stands for no signal; sigma is `strength` times the range of the tissue.
+    The darkest voxel stands for no signal; sigma is `strength` times the range of the tissue.
     """
-    tissue, dark = _tissue(volume, body), float(volume.min())
-    real, imaginary = strength * _range(tissue) * rng.standard_normal((2, len(tissue)))
-    return dark + np.hypot(tissue - dark + real, imaginary)
+    dark = float(signal.min())
+    real, imaginary = strength * _range(signal[body]) * rng.standard_normal((2, *signal.shape))
+    magnitude: Signal = np.hypot(signal - dark + real, imaginary)
+    return dark + magnitude
 
 
-def bias_field(volume: Volume, body: Mask, strength: float, rng: np.random.Generator) -> Tissue:
-    """x exp(strength f), f a random polynomial of the third degree with its largest |f| in the body at 1.
+def bias_field(signal: Signal, body: Mask, strength: float, rng: np.random.Generator) -> Signal:
+    """X exp(strength f), f a random polynomial of the third degree with its largest |f| in the body at 1.
 
-    The darkest voxel of the volume stands for no signal.
+    The darkest voxel stands for no signal.
     """
-    tissue, dark = _tissue(volume, body), float(volume.min())
-    field = _smooth_field(volume.shape, rng)[body]
-    return dark + (tissue - dark) * np.exp(strength * field / np.abs(field).max())
+    dark = float(signal.min())
+    field = _smooth_field(signal.shape, rng)
+    gain: Signal = np.exp(strength * field / np.abs(field[body]).max())
+    return dark + (signal - dark) * gain
 
 
-def gamma(volume: Volume, body: Mask, strength: float, rng: np.random.Generator) -> Tissue:
-    """Another contrast: x^exp(strength) or x^exp(-strength), whichever is drawn, of tissue scaled to [0, 1] and back."""
-    tissue = _tissue(volume, body)
-    dark, reach = float(tissue.min()), float(np.ptp(tissue))
+def gamma(signal: Signal, body: Mask, strength: float, rng: np.random.Generator) -> Signal:
+    """Another contrast: x^exp(strength) or x^exp(-strength), as is drawn, of intensities scaled to [0, 1] and back."""
+    dark, reach = float(signal.min()), float(np.ptp(signal))
     exponent = math.exp(strength * rng.choice((-1, 1)))
-    return tissue if reach == 0 else dark + reach * ((tissue - dark) / reach) ** exponent
+    return signal if reach == 0 else dark + reach * ((signal - dark) / reach) ** exponent
 
 
-KINDS: Mapping[str, Callable[[Volume, Mask, float, np.random.Generator], Tissue]] = {
+KINDS: Mapping[str, Callable[[Signal, Mask, float, np.random.Generator], Signal]] = {
     "Gaussian noise": gaussian_noise,
     "Rician noise": rician_noise,
     "bias field": bias_field,
     "gamma": gamma,
 }
-"""Each gives the body's new intensities of one modality."""
+"""Each gives one modality's new intensities."""
 
 
 def kinds_for(modalities: tuple[str, ...]) -> tuple[str, ...]:
@@ -101,25 +106,15 @@ def kinds_for(modalities: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(kind for kind in KINDS if magnetic or kind != "Rician noise")
 
 
-def _put(volume: Volume, body: Mask, tissue: Tissue, brightest: int | None) -> Volume:
-    changed = volume.copy()
-    changed[body] = tissue if brightest is None else tissue.clip(0, brightest)
-    return changed
-
-
-def _tissue(volume: Volume, body: Mask) -> Tissue:
-    return volume[body].astype(np.float64)
-
-
-def _range(tissue: Tissue) -> float:
+def _range(tissue: npt.NDArray[np.float64]) -> float:
     """From the 1st to the 99th percentile: an outlier must not decide how strong a noise is."""
     low, high = np.percentile(tissue, (1, 99))
     return float(high - low)
 
 
-def _smooth_field(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def _smooth_field(shape: tuple[int, ...], rng: np.random.Generator) -> Signal:
     """(X, Y, Z) random Legendre polynomial over the cube [-1, 1]^3, without its constant."""
     degree = np.indices((BIAS_DEGREE + 1,) * 3).sum(axis=0)
     coefficients = rng.uniform(-1, 1, degree.shape) * ((degree > 0) & (degree <= BIAS_DEGREE))
-    field: npt.NDArray[np.float64] = leggrid3d(*(np.linspace(-1, 1, length) for length in shape), coefficients)
-    return field
+    x, y, z = (np.linspace(-1, 1, length) for length in shape)
+    return np.asarray(leggrid3d(x, y, z, coefficients), np.float64)

@@ -29,6 +29,8 @@ Owners = npt.NDArray[np.intp]
 """(N,) index of each image's patient."""
 Statistic = Callable[[Values], Values]
 """(K,) scores, given how often each of P patients is drawn (K, P); NaN where those drawn lack a class."""
+Maker = Callable[[Mapping[str, Values], Owners, int], Statistic]
+"""The statistic of a set of images: of their numbers (N,) by name, their owners and P."""
 
 
 class Measure(Protocol):
@@ -90,8 +92,7 @@ class OfImages:
 
     name: str
     needs: tuple[str, ...]
-    statistic: Callable[[Mapping[str, Values], Owners], Statistic]
-    """Of the rows' numbers, (N,) each."""
+    statistic: Maker
 
     def interval(self, sets: RowSets) -> Interval:
         """By the draws of `bootstrap_mean`."""
@@ -111,7 +112,8 @@ class OfImages:
         parts = []
         for part in sets:
             numbers = {name: np.array([row.scores[name] for row in part]) for name in self.needs}
-            parts.append(self.statistic(numbers, np.searchsorted(patients, [row.patient for row in part])))
+            owner = np.searchsorted(patients, [row.patient for row in part])
+            parts.append(self.statistic(numbers, owner, len(patients)))
         return patients, lambda drawn: np.mean([statistic(drawn) for statistic in parts], axis=0)
 
 
@@ -127,8 +129,8 @@ def measures_of(config: RunConfig) -> tuple[Measure, ...]:
 def image_rows(rows: Sequence[ImageRow], classes: Sequence[str], threshold: float | None = None) -> list[CaseRow]:
     """Images of known class as rows, for the measures below.
 
-    Numbers are `true` and `said`, indices of classes; `correct`; of two classes also `p`, the probability of the second,
-    and with a threshold `called`, whether p reaches it.
+    Numbers are `true` and `said`, indices of classes; `correct`; of two classes also `p`, the probability of the
+    second, and with a threshold `called`, whether p reaches it.
     """
     return [
         CaseRow(row.case, row.patient, row.site, _numbers(row, row.truth, classes, threshold))
@@ -164,26 +166,30 @@ def _interval(statistic: Statistic, n: int) -> Interval:
     return Interval(point, float(low), float(high), n)
 
 
-def _share(of: str, value: int, among: int) -> Callable[[Mapping[str, Values], Owners], Statistic]:
+def _share(of: str, value: int, among: int) -> Maker:
     """The share of images whose `of` is this value, of those whose true class is `among`."""
 
-    def statistic(numbers: Mapping[str, Values], owner: Owners) -> Statistic:
-        there = (numbers["true"] == among).astype(float)
-        right = there * (numbers[of] == value)
-        return lambda drawn: _ratio(drawn[:, owner] @ right, drawn[:, owner] @ there)
+    def statistic(numbers: Mapping[str, Values], owner: Owners, patients: int) -> Statistic:
+        there = numbers["true"] == among
+        right = there & (numbers[of] == value)
+        counts = [np.bincount(owner, some, minlength=patients) for some in (right, there)]
+        return lambda drawn: _ratio(*(drawn @ count for count in counts))
 
     return statistic
 
 
-def _macro(
-    rate: Callable[[Values, Values, Values], Values],
-) -> Callable[[Mapping[str, Values], Owners], Statistic]:
+def _youden_j(numbers: Mapping[str, Values], owner: Owners, patients: int) -> Statistic:
+    found, spared = (_share("called", value, among=value)(numbers, owner, patients) for value in (1, 0))
+    return lambda drawn: found(drawn) + spared(drawn) - 1
+
+
+def _macro(rate: Callable[[Values, Values, Values], Values]) -> Maker:
     """The mean of a class's rate over the classes that have images; rate(hits, true, said), (K, classes) each."""
 
-    def statistic(numbers: Mapping[str, Values], owner: Owners) -> Statistic:
+    def statistic(numbers: Mapping[str, Values], owner: Owners, patients: int) -> Statistic:
         true, said = numbers["true"].astype(int), numbers["said"].astype(int)
         classes = int(max(true.max(), said.max())) + 1
-        confusions = np.zeros((int(owner.max()) + 1, classes, classes))
+        confusions = np.zeros((patients, classes, classes))
         np.add.at(confusions, (owner, true, said), 1)
 
         def score(drawn: Values) -> Values:
@@ -197,12 +203,10 @@ def _macro(
     return statistic
 
 
-def _curve(
-    area: Callable[[Values, Values], Values],
-) -> Callable[[Mapping[str, Values], Owners], Statistic]:
+def _curve(area: Callable[[Values, Values], Values]) -> Maker:
     """An area of found positives over called images, by falling p; area(hits, called), (K, thresholds + 1) each."""
 
-    def statistic(numbers: Mapping[str, Values], owner: Owners) -> Statistic:
+    def statistic(numbers: Mapping[str, Values], owner: Owners, patients: int) -> Statistic:
         order = np.argsort(-numbers["p"], kind="stable")
         ends = np.flatnonzero(np.append(np.diff(numbers["p"][order]), -1))  # equal ones are called together
         positive = numbers["true"][order] == 1
@@ -219,7 +223,7 @@ def _curve(
 
 def _roc_area(hits: Values, called: Values) -> Values:
     alarms = called - hits
-    return _ratio(np.trapezoid(hits, alarms, axis=1), hits[:, -1] * alarms[:, -1])
+    return _ratio(np.asarray(np.trapezoid(hits, alarms, axis=1)), hits[:, -1] * alarms[:, -1])
 
 
 def _average_precision(hits: Values, called: Values) -> Values:
@@ -249,3 +253,5 @@ AREAS: tuple[Measure, ...] = (AUROC, AUPRC)
 SENSITIVITY = OfImages("sensitivity", ("true", "called"), _share("called", 1, among=1))
 SPECIFICITY = OfImages("specificity", ("true", "called"), _share("called", 0, among=0))
 """At the threshold by which images were `called`."""
+YOUDEN_J = OfImages("youden_j", ("true", "called"), _youden_j)
+"""Sensitivity + specificity - 1."""

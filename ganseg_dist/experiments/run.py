@@ -1,6 +1,6 @@
 """Runs an experiment's trials, side by side on a cluster or one after the other, and goes on where it was.
 
-runs/NAME/experiment.json    what was asked: the kind, the data, every trial's name and config
+runs/NAME/experiment.json    what was asked: the kind, the data, what makes each trial
 runs/NAME/trials/TRIAL.json  what a finished trial scored on its test patients
 runs/NAME/table.csv, table.json, figure.png
 runs/NAME.TRIAL/             the trial's own run, like any other
@@ -10,22 +10,39 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ganseg_dist.atomic import write_json
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.errors import GansegError, RunError
+from ganseg_dist.experiments.scoring import score_run
 from ganseg_dist.experiments.trials import Trial
-from ganseg_dist.inference.arms import ModelArm
-from ganseg_dist.inference.evaluation import CaseRow, evaluate, save_evaluation
-from ganseg_dist.inference.predictor import Predictor
+from ganseg_dist.inference.evaluation import CaseRow
 from ganseg_dist.runners.prepare import Mapper, map_here
 from ganseg_dist.runners.session import TrainingRequest, train_session
 from ganseg_dist.runs import Run, named_run, runs_root
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
+
+
+class Named(Protocol):
+    """One part of an experiment: a training run, or a way of scoring a run that there is."""
+
+    @property
+    def name(self) -> str:
+        """Unique within the experiment, fit for a file."""
+        ...
+
+    @property
+    def labels(self) -> Mapping[str, str | int | float]:
+        """What tells it from the others, as columns of the table."""
+        ...
+
+    def asked(self) -> dict[str, Any]:
+        """What experiment.json keeps of it, as JSON."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +52,44 @@ class Outcome:
     labels: dict[str, Any]
     seconds: float
     rows: tuple[CaseRow, ...]
-    """Its test cases."""
+    """Its test cases, or of a classifier their images."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class Job:
     """All that a trial's process is sent."""
 
     runs: Path
     run_name: str
     outcome: Path
-    trial: Trial
+    trial: Any
+    """What `work` knows how to do."""
+    work: Callable[[Job], Outcome]
     data: Path
     layout: str | None
-    parent: str | None
+    parent: TrackedRun
+
+
+def train_and_score(job: Job) -> Outcome:
+    """A trial that is a run of its own."""
+    trial: Trial = job.trial
+    tags = {} if job.parent.run_id is None else {"mlflow.parentRunId": job.parent.run_id}
+    request = TrainingRequest(
+        trial.config, job.data, job.layout, run_name=job.run_name, local=True, split=trial.split, tags=tags
+    )
+    run = train_session(request)
+    rows = score_run(run, read_cohort(job.data, job.layout), trial.split)
+    return Outcome(dict(trial.labels), float(run.description().get("seconds") or 0.0), tuple(rows))
 
 
 def run_experiment(
     name: str,
     kind: str,
-    trials: Sequence[Trial],
+    trials: Sequence[Named],
     data: Path,
     layout: str | None = None,
     *,
+    work: Callable[[Job], Outcome] = train_and_score,
     mapper: Mapper = map_here,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Run, list[Outcome], TrackedRun]:
@@ -69,9 +101,9 @@ def run_experiment(
     _begin(experiment, kind, trials, data)
     parent = open_parent(experiment.folder, kind)
     jobs = [
-        _Job(
+        Job(
             runs_root(), f"{name}.{trial.name}", experiment.folder / "trials" / f"{trial.name}.json",
-            trial, data.absolute(), layout, parent.run_id,
+            trial, work, data.absolute(), layout, parent,
         )
         for trial in trials
     ]  # fmt: skip
@@ -79,7 +111,7 @@ def run_experiment(
     done = len(jobs) - len(unfinished)
     advance(done, len(jobs))
     problems = []
-    for _, problem in mapper(_run_trial, unfinished):
+    for _, problem in mapper(_do, unfinished):
         done += 1
         advance(done, len(jobs))
         if problem is not None:
@@ -90,18 +122,11 @@ def run_experiment(
     return experiment, [_read(job.outcome) for job in jobs], parent
 
 
-def _begin(experiment: Run, kind: str, trials: Sequence[Trial], data: Path) -> None:
+def _begin(experiment: Run, kind: str, trials: Sequence[Named], data: Path) -> None:
     asked = {
         "kind": kind,
         "data": str(data.absolute()),
-        "trials": {
-            trial.name: {
-                "labels": dict(trial.labels),
-                "config": trial.config.model_dump(mode="json"),
-                "split": trial.split.to_dict(),
-            }
-            for trial in trials
-        },
+        "trials": {trial.name: trial.asked() for trial in trials},
     }
     file = experiment.folder / "experiment.json"
     if not file.exists():
@@ -112,33 +137,14 @@ def _begin(experiment: Run, kind: str, trials: Sequence[Trial], data: Path) -> N
         raise RunError(f"{experiment.name}: was begun with other trials or data; choose another --run-name")
 
 
-def _run_trial(job: _Job) -> str | None:
-    """Train and score one trial; what a person must mend is returned, so that the other trials go on."""
+def _do(job: Job) -> str | None:
+    """Do one trial; what a person must mend is returned, so that the other trials go on."""
     os.environ["GANSEG_RUNS"] = str(job.runs)
     try:
-        tags = {} if job.parent is None else {"mlflow.parentRunId": job.parent}
-        request = TrainingRequest(
-            job.trial.config, job.data, job.layout,
-            run_name=job.run_name, local=True, split=job.trial.split, tags=tags,
-        )  # fmt: skip
-        run = train_session(request)
-        rows = _score(run, job)
-        seconds = float(run.description().get("seconds") or 0.0)
-        outcome = {"labels": dict(job.trial.labels), "seconds": seconds, "rows": [asdict(row) for row in rows]}
-        write_json(job.outcome, outcome)
+        write_json(job.outcome, asdict(job.work(job)))
     except GansegError as error:
         return f"{job.run_name}: {error}"
     return None
-
-
-def _score(run: Run, job: _Job) -> list[CaseRow]:
-    """The trial's test cases, on their own grids."""
-    cohort = read_cohort(job.data, job.layout)
-    cases = [case for case in cohort.of_patients(job.trial.split.test) if case.mask is not None]
-    predictor = Predictor.load(run.model)
-    result = evaluate([ModelArm(run.name, "model", predictor)], cases, "test")
-    save_evaluation(run.evaluation("test"), result, predictor)
-    return result.rows[run.name]
 
 
 def _read(file: Path) -> Outcome:

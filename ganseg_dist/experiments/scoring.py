@@ -24,29 +24,22 @@ def score_run(run: Run, cohort: Cohort, split: Split) -> list[CaseRow]:
     return score(run, cohort, split)
 
 
-def refuse_one_class(config: RunConfig, cohort: Cohort, split: Split, *, most: int | None = None) -> None:
-    """Prepare validation and test patients; their classes must be there before hours of training.
+def refuse_one_class(config: RunConfig, cohort: Cohort, split: Split) -> None:
+    """Prepare validation and test patients: their classes must be there before hours of training.
 
     Args:
         config: resolved.
-        most: classes that the experiment's scores are made for; none: any number.
 
-    Raises DataError when a part has images of fewer than two classes, and when there are more than `most`.
+    Raises DataError when one of the two parts has images of fewer than two classes.
     """
     classes = config.data.classes or ()
-    if most is not None and len(classes) > most:
-        raise DataError(
-            f"{cohort.root}: has the classes {', '.join(classes)}; name {most} of them, as in "
-            f'--set data.classes=["{classes[0]}","{classes[1]}"]'
-        )
     for part in ("validation", "test"):
         labels = _slices(cohort.of_patients(getattr(split, part)), config).label
         there = [name for index, name in enumerate(classes) if (labels == index).any()]
         if len(there) < 2:
             alone = f"images of {there[0]} alone" if there else "no image of a known class"
             raise DataError(
-                f"{cohort.root}: its {part} patients have {alone}; give more patients, or a larger "
-                f"data.{part}_fraction"
+                f"{cohort.root}: its {part} patients have {alone}; give more patients, or a larger data.{part}_fraction"
             )
 
 
@@ -63,8 +56,8 @@ def _score_images(run: Run, cohort: Cohort, split: Split) -> list[CaseRow]:
     predictor = Predictor.load(run.model)
     config, classes = predictor.config, predictor.config.data.classes or ()
     validation, test = (
-        classify(predictor.system, _slices(cohort.of_patients(patients), config), classes, device=predictor.device)
-        for patients in (split.validation, split.test)
+        classify(predictor.system, _slices(cases, config), classes, device=predictor.device) if cases else ()
+        for cases in (cohort.of_patients(split.validation), cohort.of_patients(split.test))
     )
     summary = save_classification(run.evaluation("test"), test, classes, validation)
     point = summary["operating_point"]

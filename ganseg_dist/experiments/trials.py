@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Split
@@ -35,6 +36,11 @@ class Trial:
     """What tells it from the others, as columns of the table."""
     config: RunConfig
     split: Split
+
+    def asked(self) -> dict[str, Any]:
+        """What experiment.json keeps of it: an experiment goes on only where it is the same."""
+        config = self.config.model_dump(mode="json")
+        return {"labels": dict(self.labels), "config": config, "split": self.split.to_dict()}
 
 
 def arms(names: Sequence[str], config: RunConfig) -> dict[str, RunConfig]:

@@ -1,12 +1,20 @@
-"""An experiment by its command, on a phantom: trials, table, figure, and going on where it was."""
+"""An experiment by its command: trials, table, figure, and going on where it was."""
 
+import csv
 import json
 
 import pytest
 
-from tests.cli.conftest import assert_refused
+from ganseg_dist.atomic import write_json
+from ganseg_dist.data.perturb import kinds_for
+from tests.cli.conftest import assert_refused, drawn_run, write_colour_case
 
 SHORT = ("--set", "train.epochs=1", "--set", "system.joint_epochs=1", "--set", "train.batch_size=16")
+
+
+def lines(file):
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 @pytest.fixture
@@ -24,7 +32,7 @@ def test_fractions_end_with_a_table_and_go_on_where_they_were(fractions, tmp_pat
     folder = tmp_path / "runs" / "much"
     first = fractions()
     assert first.code == 0, first.err
-    assert "fractions: gan_osmosis_debug on cohort" in first.out
+    assert "fractions: gan_osmosis_debug on cohort (phantom)" in first.out
     assert all(str(folder / name) in first.out for name in ("table.csv", "figure.png"))
     outcomes = sorted((folder / "trials").glob("*.json"))
     assert [file.stem for file in outcomes] == ["050-both-seed0", "050-real-seed0", "100-both-seed0", "100-real-seed0"]
@@ -56,5 +64,164 @@ def test_unusable_words_are_refused_before_anything_trains(ganseg, phantom, tmp_
         "train.epoch: no such field": run("ablation", "--set", "train.epoch=1"),
     }.items():
         assert result.code != 0
+        assert said in result.errors[0]
+    assert not list((tmp_path / "runs").glob("*-*"))
+
+
+@pytest.fixture
+def few_changes(monkeypatch):
+    """Noise at two strengths, and no other change but a missing modality."""
+    monkeypatch.setattr("ganseg_dist.experiments.robustness.kinds_for", lambda modalities: kinds_for(modalities)[:1])
+    monkeypatch.setattr("ganseg_dist.experiments.robustness.STRENGTHS", {"Gaussian noise": (0.1, 20.0)})
+
+
+def test_robustness_scores_the_test_patients_and_trains_nothing(ganseg, kaggle_run, kaggle, few_changes):
+    run = kaggle_run
+    result = ganseg("experiment", "robustness", run.name, "--data", kaggle, "--local")
+    assert result.code == 0, result.err
+    folder = run.folder.parent / "robustness-pictures"
+    rows = {(row["perturbation"], row["strength"]): row for row in lines(folder / "table.csv")}
+    assert list(rows) == [
+        ("as they are", ""), ("Gaussian noise", "0.1"), ("Gaussian noise", "20.0"),
+        ("without t1", ""), ("without t1ce", ""), ("without flair", ""),
+    ]  # fmt: skip
+    assert ganseg("evaluate", run.name, "--data", kaggle).code == 0
+    known = run.read("evaluation/test/summary.json")["rows"][0]["scores"]["wt/dice"]
+    clean = rows["as they are", ""]
+    assert float(clean["wt/dice_mean"]) == pytest.approx(known["mean"])
+    assert int(clean["wt/dice_n"]) == len(run.split().test)
+    assert clean["wt/dice_less_first_mean"] == ""
+    noisy = rows["Gaussian noise", "20.0"]
+    assert noisy["wt/dice_mean"] != clean["wt/dice_mean"]
+    difference = float(noisy["wt/dice_mean"]) - float(clean["wt/dice_mean"])
+    assert float(noisy["wt/dice_less_first_mean"]) == pytest.approx(difference)
+    assert "wt/dice less as they are" in result.out
+    assert (folder / "figure.png").exists()
+    outcomes = folder / "trials"
+    kept, redone = outcomes / "as-they-are.json", outcomes / "gaussian-noise-20.0.json"
+    write_json(kept, json.loads(kept.read_text()) | {"seconds": 123.0})
+    before = json.loads(redone.read_text())["rows"]
+    redone.unlink()
+    assert ganseg("experiment", "robustness", run.name, "--data", kaggle, "--local").code == 0
+    assert json.loads(kept.read_text())["seconds"] == 123.0, "what is finished is not done again"
+    assert json.loads(redone.read_text())["rows"] == before, "the same noise again"
+    other = ganseg("experiment", "robustness", run.name, "--data", kaggle, "--local", "--seed", 1)
+    assert_refused(other, 1, "robustness-pictures: was begun with other trials")
+
+
+def test_robustness_of_a_classifier(ganseg, kaggle, tmp_path, few_changes):
+    run = drawn_run("dl_gan_cnn_debug", kaggle, tmp_path)
+    result = ganseg("experiment", "robustness", run.name, "--data", kaggle, "--local")
+    assert result.code == 0, result.err
+    assert ganseg("evaluate", run.name, "--data", kaggle).code == 0
+    known = run.read("evaluation/test/summary.json")["scores"]
+    clean = lines(run.folder.parent / "robustness-pictures" / "table.csv")[0]
+    for score in ("accuracy", "recall", "auroc"):
+        assert float(clean[f"{score}_mean"]) == pytest.approx(known[score]["mean"], abs=0.05)  # the store is float16
+    assert int(clean["accuracy_n"]) == known["n_patients"]
+
+
+def test_thresholds_are_those_of_the_evaluation(ganseg, kaggle_run, kaggle):
+    stored = json.loads((kaggle_run.model / "thresholds.json").read_text())
+    write_json(kaggle_run.model / "thresholds.json", {**stored, "realism": 0.5})
+    result = ganseg("experiment", "thresholds", "pictures", "--data", kaggle)
+    assert result.code == 0, result.err
+    assert ganseg("evaluate", "pictures", "--data", kaggle).code == 0
+    known = kaggle_run.read("evaluation/test/summary.json")["detection"]
+    folder = kaggle_run.folder.parent / "thresholds-pictures"
+    rows = lines(folder / "table.csv")
+    assert [row["threshold"] for row in rows] == ["0.1", "0.2", "0.3", "0.4", "0.5"]
+    assert [row["chosen by"] for row in rows] == ["Table 1"] * 4 + ["validation"]
+    for row, expected in zip(rows, known["rows"], strict=True):
+        assert [int(row[name]) for name in ("tp", "fn", "fp", "tn")] == [expected[n] for n in ("tp", "fn", "fp", "tn")]
+        for score in ("accuracy", "sensitivity", "specificity", "youden_j"):
+            assert float(row[f"{score}_mean"]) == pytest.approx(expected[score])
+    assert [row["published_accuracy"] for row in rows] == ["0.7507", "0.7953", "0.764", "0.7292", ""]
+    areas = {row["area"]: row for row in lines(folder / "areas.csv")}
+    for area in ("auroc", "auprc"):
+        assert float(areas[area]["mean"]) == pytest.approx(known[area], abs=1e-5)
+        assert float(areas[area]["low"]) <= known[area] + 1e-5
+    assert "published sensitivity" in result.out
+    assert f"{known['n_slices']} slices: AUROC {known['auroc']:.3f}" in result.out
+    assert (folder / "figure.png").exists()
+    assert len(list((folder / "trials").iterdir())) == 1
+    write_json(kaggle_run.model / "thresholds.json", {**stored, "realism": 0.6})
+    assert_refused(ganseg("experiment", "thresholds", "pictures", "--data", kaggle), 1, "was begun with other trials")
+
+
+def test_thresholds_need_a_discriminator_of_slices(ganseg, kaggle, painter_run):
+    refused = ganseg("experiment", "thresholds", painter_run.name, "--data", kaggle)
+    assert_refused(refused, 1, "pictures: GAN-OSMOSIS has no discriminator that scores slices; give a run of ganet_seg")
+
+
+def test_runs_that_are_not_there_and_strange_data_are_refused(ganseg, kaggle, kaggle_run, phantom):
+    for kind in ("robustness", "thresholds"):
+        assert_refused(ganseg("experiment", kind, "nobody", "--data", kaggle), 1, "nobody: no such run")
+        assert_refused(ganseg("experiment", kind, "pictures", "--data", phantom), 1, "holds no case")
+
+
+QUICK_CLASSES = ("--local", "--set", "train.epochs=1", "--set", "train.batch_size=16")
+
+
+def test_augmentation_compares_the_arms_of_a_detector(ganseg, kaggle, tmp_path, monkeypatch):
+    words = (
+        "experiment", "augmentation", "gan_detector_debug", "--data", kaggle, "--seeds", 1, *QUICK_CLASSES,
+        "--set", "system.synthesis_epochs=1",
+    )  # fmt: skip
+    result = ganseg(*words)
+    assert result.code == 0, result.err
+    folder = tmp_path / "runs" / "augmentation-gan_detector_debug-kaggle_3m"
+    rows = lines(folder / "table.csv")
+    assert [row["arm"] for row in rows] == ["none", "classical", "gan", "both"]
+    for row in rows:
+        summary = json.loads(
+            (tmp_path / "runs" / f"{folder.name}.{row['arm']}-seed0/evaluation/test/summary.json").read_text()
+        )
+        for score in ("auroc", "auprc", "accuracy"):
+            assert float(row[f"{score}_mean"]) == pytest.approx(summary["scores"][score]["mean"])
+        point = summary["operating_point"]
+        for score in ("sensitivity", "specificity"):
+            assert float(row[f"{score}_mean"]) == pytest.approx(point[score]["mean"])
+    assert rows[0]["auroc_less_first_mean"] == ""
+    assert float(rows[1]["auroc_less_first_mean"]) == pytest.approx(
+        float(rows[1]["auroc_mean"]) - float(rows[0]["auroc_mean"])
+    )
+    assert "auroc less none" in result.out
+    trained = []
+    monkeypatch.setattr("ganseg_dist.experiments.run.train_session", lambda request: trained.append(request))
+    assert ganseg(*words).code == 0
+    assert trained == [], "what is finished is not done again"
+
+
+def test_classifiers_stand_beside_what_is_published(ganseg, kaggle, tmp_path):
+    result = ganseg(
+        "experiment", "classifiers", "dl_gan_cnn_debug", "--data", kaggle, *QUICK_CLASSES,
+        "--set", "system.features_epochs=1",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    rows = lines(tmp_path / "runs" / "classifiers-dl_gan_cnn_debug-kaggle_3m" / "table.csv")
+    assert [row["arm"] for row in rows] == ["DL-GAN-CNN (CNN)", "CNN", "VGG16, random initialisation"]
+    assert [row["published_f1"] for row in rows] == ["0.9936", "0.93", "0.6708"]
+    assert all(0 <= float(row[f"{score}_mean"]) <= 1 for row in rows for score in ("precision", "recall", "f1"))
+    assert "published precision" in result.out
+
+
+def test_classes_and_patients_are_looked_at_before_anything_trains(ganseg, phantom, kaggle, tmp_path):
+    few = tmp_path / "kaggle_3m"
+    for number in range(2):
+        write_colour_case(few / f"TCGA_CS_{4940 + number}_20000101", number)
+    alone = tmp_path / "alone" / "kaggle_3m"
+    for number in range(8):
+        write_colour_case(alone / f"TCGA_CS_{4940 + number}_20000101", number, slices=1)
+    for said, result in {
+        "is no detector": ganseg("experiment", "augmentation", "dl_gan_cnn_debug", "--data", kaggle, "--local"),
+        "no such baselines": ganseg("experiment", "classifiers", "gan_detector_debug", "--data", kaggle, "--local"),
+        "patients": ganseg("experiment", "augmentation", "gan_detector_debug", "--data", few, "--local"),
+        "its validation patients have images of no lesion alone": ganseg(
+            "experiment", "classifiers", "dl_gan_cnn_debug", "--data", alone, "--local"
+        ),
+    }.items():
+        assert result.code != 0
+        assert len(result.errors) == 1
         assert said in result.errors[0]
     assert not list((tmp_path / "runs").glob("*-*"))

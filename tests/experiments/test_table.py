@@ -3,6 +3,9 @@ import csv
 import pytest
 from PIL import Image
 
+from ganseg_dist.errors import DataError
+from ganseg_dist.experiments.figures import curves, intervals
+from ganseg_dist.experiments.measures import MeanOf
 from ganseg_dist.experiments.run import Outcome
 from ganseg_dist.experiments.table import header_and_cells, save_table, tabulate
 from ganseg_dist.inference.evaluation import CaseRow
@@ -13,6 +16,7 @@ def outcome(arm, fraction, seed, *dice):
     return Outcome({"fraction": fraction, "arm": arm, "seed": seed, "patients": 3}, 2.0 + seed, rows)
 
 
+DICE = MeanOf("wt/dice")
 OUTCOMES = [
     outcome("real", 10, 0, 0.4, 0.6),
     outcome("gan", 10, 0, 0.5, 0.7),
@@ -23,33 +27,62 @@ OUTCOMES = [
 
 
 def test_seeds_are_one_row_and_arms_are_compared_over_the_same_patients():
-    rows = tabulate(OUTCOMES, ["wt/dice", "wt/iou"], {10: {"dice": 0.7}}, published_by="fraction")
+    rows = tabulate(OUTCOMES, [DICE, MeanOf("wt/iou"), MeanOf("et/dice")], {10: {"dice": 0.7}}, published_by="fraction")
     assert [(row.labels["fraction"], row.labels["arm"], row.runs) for row in rows] == [
         (10, "real", 2), (10, "gan", 2), (100, "real", 1),
     ]  # fmt: skip
     real, gan, whole = rows
     assert real.scores["wt/dice"].mean == pytest.approx(0.6)
     assert real.scores["wt/dice"].n == 2, "patients, not runs"
-    assert real.against is None
-    assert gan.against.difference.mean == pytest.approx(0.1)
+    assert list(real.scores) == ["wt/dice", "wt/iou"], "what no row has is left out"
+    assert (real.reference, real.against) == ("", {})
+    assert gan.reference == "real"
+    assert gan.against["wt/dice"].difference.mean == pytest.approx(0.1)
+    assert gan.against["wt/iou"].difference.mean == pytest.approx(0.05)
     assert real.seconds == 2.5
-    assert (real.published, whole.published) == ({"dice": 0.7}, None)
-    assert whole.against is None
+    assert (real.published, whole.published) == ({"dice": 0.7}, {})
+    assert whole.against == {}
 
 
 def test_the_table_and_the_figure_are_written(tmp_path):
-    rows = tabulate(OUTCOMES, ["wt/dice"], {10: {"dice": 0.7}}, published_by="fraction")
-    table, figure = save_table(tmp_path, rows, x="fraction", title="fractions")
+    rows = tabulate(OUTCOMES, [DICE], {10: {"dice": 0.7}}, published_by="fraction")
+    table, figure = save_table(tmp_path, rows, curves(rows, "fraction", "fractions"))
     lines = list(csv.DictReader(table.open()))
     assert [float(line["wt/dice_mean"]) for line in lines] == pytest.approx([0.6, 0.7, 0.9])
     assert lines[0]["published_dice"] == "0.7"
     assert lines[2]["published_dice"] == ""
+    assert float(lines[1]["wt/dice_less_first_mean"]) == pytest.approx(0.1)
+    assert lines[0]["wt/dice_less_first_mean"] == ""
     assert Image.open(figure).size[0] > 600
     header, cells = header_and_cells(rows)
     assert len(header) == len(cells[0])
-    assert "+0.100" in cells[1][header.index("less the first arm")]
+    assert "+0.100" in cells[1][header.index("wt/dice less real")]
+    assert "too few patients" in cells[1][header.index("wt/dice less real")]
+    assert [line[header.index("published dice")] for line in cells] == ["0.7", "0.7", "-"]
 
 
 def test_a_figure_without_an_axis_has_a_line_a_row(tmp_path):
-    _, figure = save_table(tmp_path, tabulate(OUTCOMES, ["wt/dice"]), x=None, title="ablation")
+    rows = tabulate(OUTCOMES, [DICE])
+    _, figure = save_table(tmp_path, rows, intervals(rows, "ablation"))
     assert Image.open(figure).size[1] > 150
+
+
+def test_all_are_compared_with_the_first_where_no_label_is_a_setting():
+    first, *others = tabulate(OUTCOMES, [DICE], compared=("fraction", "arm"))
+    assert first.reference == ""
+    assert {row.reference for row in others} == {"10, real"}
+
+
+def test_folds_are_one_set_and_seeds_are_several():
+    folds = [
+        Outcome({"fold": n, "arm": "model"}, 1.0, (CaseRow(f"c{n}", f"p{n}", "x", {"wt/dice": n / 4}),))
+        for n in range(5)
+    ]
+    (row,) = tabulate(folds, [DICE])
+    assert (row.runs, row.scores["wt/dice"].n) == (5, 5)
+    assert row.scores["wt/dice"].mean == pytest.approx(0.5)
+
+
+def test_outcomes_without_any_of_the_scores_are_refused():
+    with pytest.raises(DataError, match="no et/dice"):
+        tabulate(OUTCOMES, [MeanOf("et/dice")])

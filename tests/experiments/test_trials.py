@@ -6,6 +6,8 @@ from ganseg_dist.config import override
 from ganseg_dist.data.cohort import Case, Cohort, Split
 from ganseg_dist.errors import ConfigError, DataError
 from ganseg_dist.experiments.ablation import ablation_trials
+from ganseg_dist.experiments.augmentation import augmentation_trials
+from ganseg_dist.experiments.classifiers import PUBLISHED, classifier_trials
 from ganseg_dist.experiments.folds import fold_trials
 from ganseg_dist.experiments.fractions import fraction_trials, nested
 from ganseg_dist.experiments.transfer import transfer_trials
@@ -90,3 +92,46 @@ def test_each_term_is_off_in_one_row(name):
     assert rows["paper reading"].system.reading == "paper"
     assert rows["control, no GAN"].system.gan is False
     assert len({config.to_json() for config in rows.values()}) == len(rows)
+
+
+def test_a_detector_learns_from_each_kind_of_augmentation(tmp_path):
+    config = recipe("gan_detector_debug")
+    trials = augmentation_trials(config, Cohort(tmp_path, "manifest", ()), SPLIT, seeds=2)
+    assert [trial.labels["arm"] for trial in trials if trial.labels["seed"] == 0] == [
+        "none", "classical", "gan", "both",
+    ]  # fmt: skip
+    assert len({trial.name for trial in trials}) == len(trials) == 8
+    for trial in trials:
+        assert trial.config.system.augmentation == trial.labels["arm"]
+        assert trial.config.seed == trial.labels["seed"]
+        assert trial.split == SPLIT
+    synthesising = {trial.labels["arm"] for trial in trials if trial.config.system.synthesises}
+    assert synthesising == {"gan", "both"}
+
+
+def test_a_detector_finds_one_class(tmp_path):
+    config = recipe("gan_detector_debug")
+    cases = tuple(Case(name, name, "x", {}, class_name=name) for name in ("glioma", "none", "pituitary"))
+    three = Cohort(tmp_path, "class_folder", cases)
+    with pytest.raises(ConfigError, match=r"data\.classes: are glioma, none, pituitary; name two"):
+        augmentation_trials(config, three, SPLIT, seeds=1)
+    assert augmentation_trials(override(config, {"data.classes": ["none", "glioma"]}), three, SPLIT, seeds=1)
+
+
+def test_the_classifier_stands_beside_both_its_baselines():
+    trials = classifier_trials(recipe("dl_gan_cnn_debug"), SPLIT, seeds=2)
+    assert len({trial.name for trial in trials}) == len(trials) == 6
+    assert {trial.labels["arm"] for trial in trials} == PUBLISHED.keys(), "each has its published figures"
+    assert [(trial.config.system.gan, trial.config.system.classifier) for trial in trials[::2]] == [
+        (True, "cnn"), (False, "cnn"), (False, "vgg16"),
+    ]  # fmt: skip
+
+
+def test_experiments_of_one_system_refuse_the_others(tmp_path):
+    with pytest.raises(ConfigError, match="gan_osmosis_debug: is no detector"):
+        augmentation_trials(CONFIG, Cohort(tmp_path, "manifest", ()), SPLIT, seeds=1)
+    with pytest.raises(ConfigError, match="gan_osmosis_debug: has no such baselines"):
+        classifier_trials(CONFIG, SPLIT, seeds=1)
+    given = override(recipe("dl_gan_cnn_debug"), {"system.pretrained": "weights.safetensors"})
+    with pytest.raises(ConfigError, match=r"system\.pretrained: fits one"):
+        classifier_trials(given, SPLIT, seeds=1)
