@@ -20,7 +20,7 @@ SLICES_A_CASE = 40
 def made_stage_data(folder: Path, config: RunConfig, slices: int) -> StageData:
     """As many slices with a lesion as without, on disk below `folder`; nothing to validate on."""
     rng = np.random.default_rng(0)
-    modalities, regions = (*(config.data.modalities or ()), *config.data.made_channels), config.data.regions or ()
+    modalities, regions = config.data.channels, config.data.regions or ()
     cases = []
     for start in range(0, 2 * slices, SLICES_A_CASE):
         lesion = np.arange(start, min(start + SLICES_A_CASE, 2 * slices)) % 2 == 0
@@ -31,7 +31,7 @@ def made_stage_data(folder: Path, config: RunConfig, slices: int) -> StageData:
 def _write_case(folder: Path, config: RunConfig, lesion: np.ndarray, rng: np.random.Generator) -> Path:
     """A round head of grey noise; the slices of `lesion` hold a disc that all regions share."""
     size, regions = config.data.size, config.data.regions or ()
-    modalities = (*(config.data.modalities or ()), *config.data.made_channels)
+    modalities = config.data.channels
     rows, columns = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     body, disc = np.hypot(rows, columns) < 0.8, np.hypot(rows - 0.2, columns + 0.1) < 0.25
     image = rng.normal(0, 0.3, (len(lesion), len(modalities), size, size)).clip(-0.99, 1)

@@ -11,7 +11,7 @@ import typer
 
 from ganseg_dist.atomic import write_csv
 from ganseg_dist.cli import show
-from ganseg_dist.cli.models import cases_of_part, prepared_slices
+from ganseg_dist.cli.models import cases_of_part, read_slices
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.batch import BACKGROUND
 from ganseg_dist.data.clusters import clustered_channel, elbow
@@ -26,6 +26,7 @@ from ganseg_dist.tracking.results import log_evaluation
 
 ELBOW_IMAGES = 24
 """Training slices that the elbow is of: it bends where it does from a few on."""
+LINES_SHOWN = 20
 
 
 def evaluate_classes(run: Run, predictor: Predictor, cohort: Cohort, part: str) -> None:
@@ -40,7 +41,7 @@ def evaluate_classes(run: Run, predictor: Predictor, cohort: Cohort, part: str) 
     cases = cases_of_part(run, cohort, part)
 
     def called(some: tuple[Case, ...], title: str) -> tuple[ImageRow, ...]:
-        slices = prepared_slices(some, config, f"Reading the {title}")
+        slices = read_slices(some, config, f"Reading the {title}")
         with show.bar(f"Classifying the {title}") as advance:
             return classify(predictor.system, slices, classes, device=predictor.device, advance=advance)
 
@@ -50,9 +51,8 @@ def evaluate_classes(run: Run, predictor: Predictor, cohort: Cohort, part: str) 
     rows = called(cases, f"{part} cases")
     if all(row.truth is None for row in rows):
         raise DataError(f"{cohort.root}: has none of {run.name}'s classes, {', '.join(classes)}; give data that does")
-    summary = save_classification(run.evaluation(part), rows, classes, validation)
-    if config.data.clusters is not None:
-        run.write(f"evaluation/{part}/summary.json", summary | {"elbow": _elbow(run, cohort, config)})
+    elbow_of = {} if config.data.clusters is None else {"elbow": _elbow(run, cohort, config)}
+    summary = save_classification(run.evaluation(part), rows, classes, validation, **elbow_of)
     scores = summary["scores"]
     log_evaluation(run, part, {name: value for name, value in scores.items() if _is_interval(value)})
     _print(run, part, summary)
@@ -65,7 +65,7 @@ def _elbow(run: Run, cohort: Cohort, config: RunConfig) -> list[tuple[int, float
     there = [case for case in cohort.of_patients(run.split().train) if case.id in used]
     if not there:
         return []
-    slices = prepared_slices([there[index] for index in _spread(len(there))], config, "Reading training images")
+    slices = read_slices([there[index] for index in _spread(len(there))], config, "Reading training images")
     modalities = config.data.modalities or ()
     image, _ = slices.of_modalities(modalities).read(_spread(len(slices)))
     body = np.asarray((image > BACKGROUND).any(axis=1))
@@ -102,34 +102,27 @@ def predict_classes(predictor: Predictor, cases: tuple[Case, ...], out: Path) ->
     return problems
 
 
-LINES_SHOWN = 20
-
-
 def _print(run: Run, part: str, summary: dict[str, Any]) -> None:
     scores = summary["scores"]
     header = ["class", "images", "precision", "recall", "F1"]
     measures = ("precision", "recall", "f1")
     rows = [
-        [name, str(each["n_images"]), *(_shown(each[measure]) for measure in measures)]
+        [name, str(each["n_images"]), *(show.interval(each[measure]) for measure in measures)]
         for name, each in scores["classes"].items()
     ]
-    rows.append(["macro", str(scores["n_images"]), *(_shown(scores[measure]) for measure in measures)])
+    rows.append(["macro", str(scores["n_images"]), *(show.interval(scores[measure]) for measure in measures)])
     title = f"{run.name} on {scores['n_patients']} {part} patients (95% intervals over patients)"
     show.table(title, header, rows)
     for name in ("accuracy", "balanced_accuracy", "auroc", "auprc"):
         if scores.get(name) is not None:
-            typer.echo(f"{name.replace('_', ' ')} {_shown(scores[name])}")
+            typer.echo(f"{name.replace('_', ' ')} {show.interval(scores[name])}")
     point = summary["operating_point"]
     if point is not None:
         typer.echo(
             f"at the threshold of {point['validated_specificity']:.0%} specificity on validation patients: "
-            f"sensitivity {_shown(point['sensitivity'])}, specificity {_shown(point['specificity'])}"
+            f"sensitivity {show.interval(point['sensitivity'])}, specificity {show.interval(point['specificity'])}"
         )
 
 
 def _is_interval(value: Any) -> bool:
     return isinstance(value, dict) and {"mean", "low", "high"} <= value.keys()
-
-
-def _shown(value: dict[str, float] | None) -> str:
-    return "-" if value is None else f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"

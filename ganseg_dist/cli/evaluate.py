@@ -116,7 +116,7 @@ def _print(summary: dict[str, Any]) -> None:
     for region in regions:
         names = ["dice", f"hd95_{unit}", "lesion_dice", "sensitivity"]
         rows = [
-            [row["name"], *(_interval(row["scores"].get(f"{region}/{name}")) for name in names)]
+            [row["name"], *(show.interval(row["scores"].get(f"{region}/{name}")) for name in names)]
             for row in summary["rows"]
             if f"{region}/dice" in row["scores"]
         ]
@@ -146,7 +146,3 @@ def _print(summary: dict[str, Any]) -> None:
             shown = ", ".join(f"{name} {value:.3f}" for name, value in healthy["feedback"].items() if name != "n")
             says = {True: "carries a signal", False: "carries no clear signal", None: "is of too few patients to judge"}
             typer.echo(f"adversarial feedback {says[healthy['signal']]}: L_adv of masks {shown}")
-
-
-def _interval(value: dict[str, float] | None) -> str:
-    return "-" if value is None else f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"

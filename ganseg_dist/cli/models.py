@@ -8,11 +8,11 @@ from pathlib import Path
 from ganseg_dist.cli import show
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Case, Cohort
-from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
-from ganseg_dist.data.store import content_hash, prepare_case
+from ganseg_dist.data.slices import SliceSet
+from ganseg_dist.data.store import content_hash
 from ganseg_dist.errors import DataError, RunError
 from ganseg_dist.inference.model_folder import is_model_folder
-from ganseg_dist.runners.prepare import store_root
+from ganseg_dist.runners.prepare import prepared_slices
 from ganseg_dist.runs import Run, find_run
 
 
@@ -82,14 +82,7 @@ def _refuse_strangers(run: Run, cases: Sequence[Case], cohort: Cohort) -> None:
             )
 
 
-def prepared_slices(cases: Sequence[Case], config: RunConfig, title: str) -> SliceSet:
-    """The cases' slices, from the store where they are prepared already."""
-    folders = []
+def read_slices(cases: Sequence[Case], config: RunConfig, title: str) -> SliceSet:
+    """The cases' prepared slices, under a progress bar."""
     with show.bar(title) as advance:
-        for index, case in enumerate(cases):
-            folders.append(prepare_case(store_root(), case, config.data, content_hash(case)))
-            advance(index + 1, len(cases))
-    data = config.data
-    return SliceSet.open(
-        folders, (*(data.modalities or ()), *data.made_channels), data.regions or (), data.classes or LESION_CLASSES
-    )
+        return prepared_slices(cases, config, advance)

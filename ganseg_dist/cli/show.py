@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -57,6 +57,11 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> N
     else:
         # A console's own width is the limit of what it prints: 80 for a file.
         Console(width=max(width, len(title)), highlight=False).print(shown)
+
+
+def interval(value: Mapping[str, float] | None) -> str:
+    """A mean with its interval; a dash where there is none."""
+    return "-" if value is None else f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
 
 def _as_blocks(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

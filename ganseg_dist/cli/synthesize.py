@@ -35,7 +35,7 @@ def synthesize(
     their controls; and neighbours.png, the nearest pairs to look at. Masks of validation and test patients are never
     painted. Where too many paintings repeat training images nothing is written, and the exit code is 1.
     """
-    from ganseg_dist.cli.models import finished_run, prepared_slices
+    from ganseg_dist.cli.models import finished_run, read_slices
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.errors import ConfigError, DataError, RunError
     from ganseg_dist.inference.audit import Limits, audit
@@ -56,10 +56,10 @@ def synthesize(
     if not painted:
         raise DataError(f"{source.root}: holds no mask of a patient that {found.name} may paint; give other --masks")
     config = predictor.config
-    training = prepared_slices(
+    training = read_slices(
         [case for case in own.of_patients(split.train) if case.mask is not None], config, "Reading the training images"
     )
-    shown = training if masks is None else prepared_slices(painted, config, "Reading the masks")
+    shown = training if masks is None else read_slices(painted, config, "Reading the masks")
     with show.bar("Painting") as advance:
         paintings = paint(predictor, shown, copies=copies, deformed=not as_they_are, seed=seed, advance=advance)
     images, owners = training_images(training, flipped=config.data.augment.flip > 0)

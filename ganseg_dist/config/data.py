@@ -67,6 +67,11 @@ class DataConfig(Frozen):
         """Channels that preparation appends to the modalities."""
         return () if self.clusters is None else ("kmeans",)
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """What a prepared slice of a resolved config holds: the modalities, then what preparation made of them."""
+        return (*(self.modalities or ()), *self.made_channels)
+
     @model_validator(mode="after")
     def _leaves_patients_to_train_on(self) -> DataConfig:
         if self.validation_fraction + self.test_fraction >= 1:

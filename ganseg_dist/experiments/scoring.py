@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ganseg_dist.config import RunConfig
-from ganseg_dist.data.cohort import Case, Cohort, Split
-from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
-from ganseg_dist.data.store import content_hash, prepare_case
+from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.errors import DataError
 from ganseg_dist.experiments.measures import image_rows
 from ganseg_dist.inference.arms import ModelArm
 from ganseg_dist.inference.classification import classify, save_classification
 from ganseg_dist.inference.evaluation import CaseRow, evaluate, save_evaluation
 from ganseg_dist.inference.predictor import Predictor
-from ganseg_dist.runners.prepare import store_root
+from ganseg_dist.runners.prepare import prepared_slices
 from ganseg_dist.runs import Run
 
 
@@ -34,7 +30,7 @@ def refuse_one_class(config: RunConfig, cohort: Cohort, split: Split) -> None:
     """
     classes = config.data.classes or ()
     for part in ("validation", "test"):
-        labels = _slices(cohort.of_patients(getattr(split, part)), config).label
+        labels = prepared_slices(cohort.of_patients(getattr(split, part)), config).label
         there = [name for index, name in enumerate(classes) if (labels == index).any()]
         if len(there) < 2:
             alone = f"images of {there[0]} alone" if there else "no image of a known class"
@@ -56,17 +52,9 @@ def _score_images(run: Run, cohort: Cohort, split: Split) -> list[CaseRow]:
     predictor = Predictor.load(run.model)
     config, classes = predictor.config, predictor.config.data.classes or ()
     validation, test = (
-        classify(predictor.system, _slices(cases, config), classes, device=predictor.device) if cases else ()
+        classify(predictor.system, prepared_slices(cases, config), classes, device=predictor.device) if cases else ()
         for cases in (cohort.of_patients(split.validation), cohort.of_patients(split.test))
     )
     summary = save_classification(run.evaluation("test"), test, classes, validation)
     point = summary["operating_point"]
     return image_rows(test, classes, None if point is None else point["threshold"])
-
-
-def _slices(cases: Sequence[Case], config: RunConfig) -> SliceSet:
-    """From the store, where training has put some of them."""
-    data = config.data
-    folders = [prepare_case(store_root(), case, data, content_hash(case)) for case in cases]
-    channels = (*(data.modalities or ()), *data.made_channels)
-    return SliceSet.open(folders, channels, data.regions or (), data.classes or LESION_CLASSES)

@@ -119,13 +119,13 @@ def summarise_classes(
 
 
 def save_classification(
-    folder: Path, rows: Sequence[ImageRow], classes: Sequence[str], validation: Sequence[ImageRow] = ()
+    folder: Path, rows: Sequence[ImageRow], classes: Sequence[str], validation: Sequence[ImageRow] = (), **more: Any
 ) -> dict[str, Any]:
-    """Write images.csv and summary.json in place of earlier ones; returns the summary.
+    """Write images.csv and summary.json, with whatever `more` is known, in place of earlier ones; returns the summary.
 
     Raises GansegError when the disk refuses, and leaves the earlier ones.
     """
-    summary = summarise_classes(rows, classes, validation)
+    summary = summarise_classes(rows, classes, validation) | more
     with whole_folder(folder) as unfinished:
         write_csv(unfinished / "images.csv", table(rows, classes))
         write_json(unfinished / "summary.json", summary)

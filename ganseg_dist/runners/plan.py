@@ -29,7 +29,7 @@ class Prepared:
 
     def open(self, config: RunConfig) -> dict[str, StageData]:
         """The slices by source."""
-        modalities = (*(config.data.modalities or ()), *config.data.made_channels)
+        modalities = config.data.channels
         regions = config.data.regions or ()
         classes = config.data.classes or LESION_CLASSES
         data = {"cohort": _stage_data(self.cohort, modalities, regions, classes)}

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from ganseg_dist.atomic import write_json
-from ganseg_dist.config import DataConfig
+from ganseg_dist.config import DataConfig, RunConfig
 from ganseg_dist.data.cohort import Case, Cohort
 from ganseg_dist.data.preflight import CaseReport, Finding, check_case, check_cohort, expected_modalities
+from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
 from ganseg_dist.data.store import content_hash, prepare_case
 from ganseg_dist.errors import DataError, GansegError
 from ganseg_dist.runs import runs_root
@@ -136,6 +137,20 @@ def prepare_cohort(
         folders[wanted[index].id] = outcome
         advance(len(folders), len(wanted))
     return folders
+
+
+def prepared_slices(
+    cases: Sequence[Case], config: RunConfig, advance: Callable[[int, int], None] = lambda done, total: None
+) -> SliceSet:
+    """The cases' slices as a run with this (resolved) config sees them, from the store where they are there already.
+
+    Raises DataError when a case cannot be read.
+    """
+    data, folders = config.data, []
+    for case in cases:
+        folders.append(prepare_case(store_root(), case, data, content_hash(case)))
+        advance(len(folders), len(cases))
+    return SliceSet.open(folders, data.channels, data.regions or (), data.classes or LESION_CLASSES)
 
 
 def _examine(case: Case, expected: tuple[str, ...], reports_folder: Path) -> Examination:

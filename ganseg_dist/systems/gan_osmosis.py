@@ -25,7 +25,7 @@ from ganseg_dist.models.painter import Painter, noise_size
 from ganseg_dist.models.patch_discriminator import PatchDiscriminator
 from ganseg_dist.models.unet import UNet
 from ganseg_dist.systems.base import Alarm, Monitor, Phase, Prediction, Ratio, Stage
-from ganseg_dist.systems.regions import Head, dice_ratios, region_probability, segmentation_loss
+from ganseg_dist.systems.regions import Head, dice_names, dice_ratios, region_probability, segmentation_loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ def _joint_stage(config: RunConfig, system: GANOsmosisConfig) -> Stage:
         ),
         epochs=system.joint_epochs,
         learning_rate=config.train.learning_rate,
-        scores=(*_dice_names(config), "l1", "diversity"),
+        scores=(*dice_names(config.data.regions or ()), "l1", "diversity"),
         monitor=Monitor((), "max"),
         alarms=(
             Alarm(
@@ -200,7 +200,7 @@ def _joint_stage(config: RunConfig, system: GANOsmosisConfig) -> Stage:
 
 def _segment_stage(config: RunConfig) -> Stage:
     """Line 20."""
-    scores = _dice_names(config)
+    scores = dice_names(config.data.regions or ())
     return Stage(
         name="segment",
         phases=(Phase("segmenter", ("segmenter",), {"segmentation": 1.0}),),
@@ -209,7 +209,3 @@ def _segment_stage(config: RunConfig) -> Stage:
         scores=scores,
         monitor=Monitor(scores, "max"),
     )
-
-
-def _dice_names(config: RunConfig) -> tuple[str, ...]:
-    return tuple(f"dice_{region}" for region in config.data.regions or ())

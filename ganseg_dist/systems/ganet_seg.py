@@ -35,7 +35,14 @@ from ganseg_dist.models.inpainting import InpaintingGenerator
 from ganseg_dist.models.patch_discriminator import PatchDiscriminator
 from ganseg_dist.models.unet import UNet
 from ganseg_dist.systems.base import Balance, Monitor, Phase, Prediction, Ratio, Stage
-from ganseg_dist.systems.regions import Head, dice_ratios, head_channels, region_probability, segmentation_loss
+from ganseg_dist.systems.regions import (
+    Head,
+    dice_names,
+    dice_ratios,
+    head_channels,
+    region_probability,
+    segmentation_loss,
+)
 
 WHOLE_TUMOUR = 0
 """Index of the region that the adversary acts on: healthy tissue has no sub-regions to judge."""
@@ -237,7 +244,7 @@ def _healthy_stage(config: RunConfig, system: GANetSegConfig) -> Stage:
 
 def _segment_stage(config: RunConfig, system: GANetSegConfig) -> Stage:
     epochs = config.train.epochs
-    scores = tuple(f"dice_{region}" for region in config.data.regions or ())
+    scores = dice_names(config.data.regions or ())
     plain = Phase("supervised", ("segmenter",), {"segmentation": 1.0})
     phases: tuple[Phase, ...] = (plain,)
     supervised = 0

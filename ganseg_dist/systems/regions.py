@@ -35,6 +35,11 @@ def region_probability(logits: Tensor, head: Head) -> Tensor:
     return deeper.flip(1).cumsum(1).flip(1).clamp(0, 1)
 
 
+def dice_names(regions: Sequence[str]) -> tuple[str, ...]:
+    """Names of the scores that `dice_ratios` gives."""
+    return tuple(f"dice_{region}" for region in regions)
+
+
 def dice_ratios(probability: Tensor, truth: Tensor, regions: Sequence[str]) -> dict[str, Ratio]:
     """Each region's Dice at 0.5 as `dice_REGION`, over the cases that have it; both (B, R, H, W)."""
     predicted, true = probability > 0.5, truth > 0.5
@@ -42,8 +47,8 @@ def dice_ratios(probability: Tensor, truth: Tensor, regions: Sequence[str]) -> d
     true_sizes = true.flatten(2).sum(2).double()
     sizes = predicted.flatten(2).sum(2) + true_sizes
     return {
-        f"dice_{region}": Ratio(2 * overlap[:, index], sizes[:, index], true_sizes[:, index])
-        for index, region in enumerate(regions)
+        name: Ratio(2 * overlap[:, index], sizes[:, index], true_sizes[:, index])
+        for index, name in enumerate(dice_names(regions))
     }
 
 
