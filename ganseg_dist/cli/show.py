@@ -19,7 +19,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar; without a terminal, a line when it is done. What counts nothing is a line at once."""
+    """A progress bar; without a terminal, a line when it is done, with the count where there was one."""
     if not err.is_terminal:
         last = (0, 0)
 
@@ -28,8 +28,7 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
             last = (done, total)
 
         yield remember
-        if last[1]:
-            err.print(f"{title}: {last[0]} of {last[1]}", markup=False)
+        err.print(f"{title}: {last[0]} of {last[1]}" if last[1] else title, markup=False)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err) as progress:
