@@ -3,7 +3,7 @@
 runs/NAME/config.json       the resolved config
 runs/NAME/split.json        patients by part
 runs/NAME/data.json         the cohort's fingerprint: layout, cases with content hashes, what was excluded
-runs/NAME/run.json          status, code version, workers, times, MLflow ids
+runs/NAME/run.json          status, code version, workers, times, MLflow ids, the epoch that each stage kept
 runs/NAME/checkpoints/      the two newest whole checkpoints; beside them Ray's own notes
 runs/NAME/history.json      losses and scores of every epoch
 runs/NAME/model/            what `ganseg export` copies: weights, config, thresholds, card

@@ -51,6 +51,7 @@ def evaluate(
 
     if part not in ("test", "validation", "all"):
         raise ConfigError(f"--part {part}: expected test, validation or all")
+    _refuse_folds(run)
     found = finished_run(run)
     cohort = read_cohort(data, layout)
     if found.config().system.task == "classification":
@@ -81,6 +82,20 @@ def evaluate(
     log_evaluation(found, part, summary["rows"][0]["scores"])
     _print(summary)
     typer.echo(f"written: {found.evaluation(part)}")
+
+
+def _refuse_folds(reference: str) -> None:
+    """Raises RunError for folds, which together have no patient left to be scored on."""
+    from ganseg_dist.errors import RunError
+    from ganseg_dist.experiments.record import find_experiment, fold_models
+
+    experiment = find_experiment(reference)
+    if experiment is not None and experiment.kind == "folds":
+        fold_models(experiment)  # what is unfinished has no table yet
+        raise RunError(
+            f"{experiment.name}: every patient of its cohort was some fold's training patient; the scores of each on "
+            f"those it never saw are in {experiment.table}, and for another cohort {experiment.give_a_run}"
+        )
 
 
 def _plain_arms(run: Run) -> list[Run]:

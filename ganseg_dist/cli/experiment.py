@@ -79,13 +79,17 @@ def folds(
     layout: str | None = LAYOUT,
     local: bool = LOCAL,
 ) -> None:
-    """K-fold cross-validation by patient: everybody is tested once."""
+    """K-fold cross-validation by patient: everybody is tested once, by a model that never saw them.
+
+    New images are then for all the folds together: ganseg predict NAME.
+    """
     from ganseg_dist.experiments.folds import fold_trials
 
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return fold_trials(config, cohort, folds=folds)
 
-    _run("folds", recipe, data, layout, run_name, assignments, local, trials)
+    found = _run("folds", recipe, data, layout, run_name, assignments, local, trials)
+    typer.echo(f"next: ganseg predict {found.name} INPUT --out DIR")
 
 
 def transfer(
@@ -260,8 +264,8 @@ def _run(
     measures: Sequence[Measure] | None = None,
     published: Any = None,
     published_by: str = "",
-) -> None:
-    """Check the cohort once, make the trials, run them, show the table.
+) -> Run:
+    """Check the cohort once, make the trials, run them, show the table; returns the experiment's folder.
 
     Args:
         measures: what the table shows; none: what is usual for the system's task.
@@ -300,6 +304,7 @@ def _run(
         rows = tabulate(outcomes, wanted, published, published_by=published_by)
         title = f"{kind}: {recipe} on {_called(plan.cohort)}"
         _publish(found, parent, rows, curves(rows, x, title) if x is not None else intervals(rows, title), title)
+    return found
 
 
 def _test_cases(run: str, data: Path, layout: str | None) -> tuple[Run, Cohort, Sequence[Case]]:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import typer
 
-from ganseg_dist.cli.words import RUN_HELP
-
 
 def export(
-    run: str = typer.Argument(metavar="RUN", help=RUN_HELP),
+    run: str = typer.Argument(
+        metavar="RUN",
+        help="A run's name, its folder or its MLflow id; or the name of a ganseg experiment folds, for all its folds.",
+    ),
     out: Path = typer.Argument(metavar="DIR", help="Folder to write; it must not exist yet."),
     onnx: bool = typer.Option(
         False, "--onnx", help="Also write the segmenter as segmenter.onnx, checked against PyTorch."
@@ -19,23 +20,33 @@ def export(
     """Copy a run's model into a folder to carry elsewhere.
 
     Weights as safetensors, config, thresholds and model card: all that ganseg predict DIR INPUT needs. Neither
-    MLflow nor Ray has to be installed there.
+    MLflow nor Ray has to be installed there. Of folds each model has a folder of its own in DIR, and ensemble.json
+    lists them.
     """
     import shutil
 
     from ganseg_dist.atomic import whole_folder
-    from ganseg_dist.cli.models import model_folder
-    from ganseg_dist.errors import RunError
+    from ganseg_dist.cli.models import model_folders
+    from ganseg_dist.errors import ConfigError, RunError
+    from ganseg_dist.inference.ensemble import load_together, write_index
     from ganseg_dist.inference.predictor import Predictor
 
-    folder = model_folder(run)
+    members = model_folders(run)
     if out.exists():
         raise RunError(f"{out}: exists already; choose another folder or remove it")
-    predictor = Predictor.load(folder)
+    one, *others = members.values()
+    if onnx and others:
+        raise ConfigError(
+            f"--onnx: writes one segmenter, and {run} has {len(members)}; export one of them, such as {one}"
+        )
+    predictor = Predictor(load_together(members))
     difference = None
     with whole_folder(out) as unfinished:
-        for file in folder.iterdir():
-            shutil.copyfile(file, unfinished / file.name)
+        for name, folder in members.items():
+            place = unfinished / name if others else unfinished
+            shutil.copytree(folder, place, copy_function=shutil.copyfile, dirs_exist_ok=True)
+        if others:
+            write_index(unfinished, list(members))
         if onnx:
             from ganseg_dist.inference.onnx_export import export_onnx
 

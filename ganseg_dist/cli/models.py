@@ -1,4 +1,4 @@
-"""How commands find a model: a run's name, its folder, its MLflow id, or an exported folder."""
+"""How commands find a model: a run's name, its folder, its MLflow id, an experiment of folds, or an exported folder."""
 
 from __future__ import annotations
 
@@ -11,20 +11,37 @@ from ganseg_dist.data.cohort import Case, Cohort
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.data.store import content_hash
 from ganseg_dist.errors import DataError, RunError
+from ganseg_dist.experiments.record import find_experiment, fold_models
+from ganseg_dist.inference.ensemble import is_ensemble_folder, member_folders
 from ganseg_dist.inference.model_folder import is_model_folder
 from ganseg_dist.runners.prepare import prepared_slices
 from ganseg_dist.runs import Run, find_run
 
 
-def model_folder(reference: str) -> Path:
-    """The model folder that a reference names. Raises RunError when there is none."""
-    if is_model_folder(Path(reference)):
-        return Path(reference)
-    return finished_run(reference).model
+def model_folders(reference: str) -> dict[str, Path]:
+    """The model folders that a reference names, by name: a run's one, or those of folds that predict together.
+
+    Raises RunError when there is none, or a fold is missing.
+    """
+    folder = Path(reference)
+    if is_model_folder(folder):
+        return {folder.name: folder}
+    if is_ensemble_folder(folder):
+        return member_folders(folder)
+    experiment = find_experiment(reference)
+    if experiment is not None:
+        return fold_models(experiment)
+    run = finished_run(reference)
+    return {run.name: run.model}
 
 
 def finished_run(reference: str) -> Run:
-    """A run that has a model. Raises RunError when it has not finished."""
+    """A run that has a model. Raises RunError when it has not finished, or is an experiment of many."""
+    experiment = find_experiment(reference)
+    if experiment is not None:
+        raise RunError(
+            f"{experiment.name}: is an experiment of {experiment.kind}, and one run is needed; {experiment.give_a_run}"
+        )
     run = find_run(reference)
     if not is_model_folder(run.model):
         how = "train again under another --run-name" if run.finished else f"finish it: ganseg train --resume {run.name}"

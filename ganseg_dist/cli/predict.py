@@ -15,16 +15,22 @@ MOST_FILES_NAMED = 20
 
 
 def predict(
-    run: str = typer.Argument(metavar="RUN", help="A run, or a folder that ganseg export made."),
+    run: str = typer.Argument(
+        metavar="RUN",
+        help="A run; the name of a ganseg experiment folds, whose folds then predict together; or a folder that "
+        "ganseg export made of either.",
+    ),
     source: Path = typer.Argument(
         metavar="INPUT",
         help="A cohort or one case folder, a CSV manifest, or one file with a channel for each modality.",
     ),
     out: Path = typer.Option(..., metavar="DIR", help="Folder to write masks into."),
     probability: bool = typer.Option(False, "--probability", help="Also write each region's probability, 0 to 1."),
-    anomaly: bool = typer.Option(False, "--anomaly", help="Also write the discriminator's anomaly map, 0 to 1."),
+    anomaly: bool = typer.Option(
+        False, "--anomaly", help="Also write the discriminator's anomaly map, 0 to 1 (GANet-Seg)."
+    ),
     reconstruction: bool = typer.Option(
-        False, "--reconstruction", help="Also write the healthy reconstruction, -1 to 1."
+        False, "--reconstruction", help="Also write the healthy reconstruction, -1 to 1 (GANet-Seg, one model)."
     ),
     overlays: bool = typer.Option(
         False,
@@ -41,23 +47,38 @@ def predict(
     files the model learnt from; where those had one channel each, in the order of the modalities on the model card.
     Images need no mask; one that is there is not read. A case that cannot be read is named and left out; the exit
     code is then 1.
+
+    With the name of a ganseg experiment folds as RUN, its folds predict together: the mean of their probabilities,
+    at the mean of their thresholds.
     """
     from ganseg_dist.cli.classes import predict_classes
-    from ganseg_dist.cli.models import model_folder
+    from ganseg_dist.cli.models import model_folders
     from ganseg_dist.data.scan import load_scan
     from ganseg_dist.errors import ConfigError, DataError
+    from ganseg_dist.inference.ensemble import load_together
     from ganseg_dist.inference.inputs import read_inputs
     from ganseg_dist.inference.outputs import Extras, write_case
     from ganseg_dist.inference.predictor import Predictor
     from ganseg_dist.report.overlay import write_overlay
 
-    predictor = Predictor.load(model_folder(run), "cuda" if gpu else "cpu")
-    if (anomaly or reconstruction) and not predictor.config.system.gan and predictor.config.system.name == "ganet_seg":
-        raise ConfigError(f"--anomaly, --reconstruction: {run} is a plain U-Net; they need a model with a GAN")
+    members = model_folders(run)
+    predictor = Predictor(load_together(members), "cuda" if gpu else "cpu")
+    system = predictor.config.system
+    if (anomaly or reconstruction) and not system.knows_healthy_tissue:
+        title = system.title if system.synthesises else f"{system.title} without its GAN"
+        raise ConfigError(
+            f"--anomaly, --reconstruction: {run} is a model of {title}, which makes neither; "
+            "give a run of ganet_seg with system.gan=true"
+        )
+    if reconstruction and len(members) > 1:
+        raise ConfigError(
+            f"--reconstruction: {run} is {len(members)} models, each of which fills what its own mask calls lesion; "
+            f"give one of them, such as {next(iter(members.values()))}"
+        )
+    if system.task == "classification" and (probability or overlays):
+        raise ConfigError(f"--probability, --overlays: {run} is a classifier; its probabilities are in classes.csv")
     cases = read_inputs(source, predictor.modalities, layout, predictor.channels)
-    if predictor.config.system.task == "classification":
-        if probability or overlays:
-            raise ConfigError(f"--probability, --overlays: {run} is a classifier; its probabilities are in classes.csv")
+    if system.task == "classification":
         _report_problems(predict_classes(predictor, cases, out))
         return
     extras = Extras(probability, anomaly, reconstruction)

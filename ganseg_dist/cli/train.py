@@ -108,6 +108,7 @@ def train(
 def _describe(plan: Plan, request: TrainingRequest) -> None:
     """What a run would do: the whole config, then the plan, which a terminal shows last."""
     from ganseg_dist.runners.plan import planned_run
+    from ganseg_dist.runners.resolve import order_told
     from ganseg_dist.systems import build_system
 
     config, cohort = plan.config, plan.cohort
@@ -128,6 +129,9 @@ def _describe(plan: Plan, request: TrainingRequest) -> None:
         "input": ", ".join(config.data.modalities or ()),
         "regions": ", ".join(config.data.regions or ()),
     }
+    told = order_told(request.config, config)
+    if told is not None:
+        lines["classes"] = told
     if plan.healthy is not None:
         lines["healthy"] = f"{plan.healthy[1].root}: {len(plan.healthy[1].cases)} cases"
     for part, patients in split.to_dict().items():

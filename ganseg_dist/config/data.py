@@ -32,7 +32,8 @@ class DataConfig(Frozen):
     regions: tuple[Literal["wt", "tc", "et"], ...] | None = None
     """Heads of the segmenter; none named: whatever the cohort's labels allow."""
     classes: tuple[str, ...] | None = None
-    """What a classifier tells apart; none named: the classes of the cohort, or of its masks, lesion or none."""
+    """What a classifier tells apart; none named: the classes of the cohort, or of its masks, lesion or none. Of two the
+    second is the one to be found: the cohort's own are put in that order where one reads as no, normal or healthy."""
     size: Annotated[StrictInt, Field(ge=16, le=512, multiple_of=8)] = 128
     """Slices are size x size pixels."""
     spacing_mm: Positive = 1.5

@@ -79,6 +79,11 @@ class GANetSegConfig(SystemConfig):
     """Which quantile of the patches' realism the score quantile takes; low finds small lesions."""
 
     @property
+    def knows_healthy_tissue(self) -> bool:
+        """As its GAN does."""
+        return self.gan
+
+    @property
     def gan_modalities(self) -> tuple[str, ...] | None:
         """Those of the healthy tissue it learnt."""
         return self.healthy_modalities

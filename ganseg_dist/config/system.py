@@ -31,6 +31,16 @@ class SystemConfig(Frozen):
         return type(self)(gan=False, **{name: getattr(self, name) for name in self.of_control})
 
     @property
+    def knows_healthy_tissue(self) -> bool:
+        """Whether it scores how real a slice is, maps what is unlike healthy tissue, and fills lesions with it."""
+        return False
+
+    @property
+    def synthesises(self) -> bool:
+        """Whether a GAN is trained and what it makes is learnt from: what a run is called by."""
+        return self.gan
+
+    @property
     def gan_modalities(self) -> tuple[str, ...] | None:
         """Channels the GAN sees; none: all."""
         return None

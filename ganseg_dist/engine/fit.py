@@ -242,9 +242,8 @@ def finish_epoch(state: State, stage: Stage, losses: Mapping[str, float], scores
 
 def new_alarms(stage: Stage, history: Sequence[Mapping[str, Any]]) -> list[Alarm]:
     """The alarms that the newest epoch of the stage raises and the one before it did not."""
-    *earlier, last = [record["scores"] for record in history if record["stage"] == stage.name]
-    before = earlier[-1] if earlier else {}
-    return [alarm for alarm in stage.alarms if alarm.raised_by(last) and not alarm.raised_by(before)]
+    epochs = [record["scores"] for record in history if record["stage"] == stage.name]
+    return [alarm for alarm in stage.alarms if alarm.raised_by(epochs) and not alarm.raised_by(epochs[:-1])]
 
 
 def end_stage(state: State, stage: Stage, config: RunConfig) -> None:

@@ -12,25 +12,25 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.errors import DataError
 from ganseg_dist.inference.classification import ImageRow
 from ganseg_dist.inference.evaluation import CaseRow
-from ganseg_dist.metrics.statistics import RESAMPLES, Interval, PairedComparison, bootstrap_mean, compare_paired
-
-DRAWN_AT_ONCE = 100
-"""Keeps some ten thousand images within a few tens of MB."""
+from ganseg_dist.metrics.image_sets import (
+    Owners,
+    Statistic,
+    Values,
+    bootstrap,
+    confusion_counts,
+    confusion_rates,
+    curve_areas,
+)
+from ganseg_dist.metrics.statistics import Interval, PairedComparison, bootstrap_mean, compare_paired
 
 RowSets = Sequence[Sequence[CaseRow]]
-Values = npt.NDArray[np.float64]
-Owners = npt.NDArray[np.intp]
-"""(N,) index of each image's patient."""
-Statistic = Callable[[Values], Values]
-"""(K,) scores, given how often each of P patients is drawn (K, P); NaN where those drawn lack a class."""
 Maker = Callable[[Mapping[str, Values], Owners, int], Statistic]
-"""The statistic of a set of images: of their numbers (N,) by name, their owners and P."""
+"""Of a set of images: of their numbers (N,) by name, their owners and P; one of its scores has the column's name."""
 
 
 class Measure(Protocol):
@@ -95,26 +95,32 @@ class OfImages:
     statistic: Maker
 
     def interval(self, sets: RowSets) -> Interval:
-        """By the draws of `bootstrap_mean`."""
+        """Raises DataError when the images lack a class that the score needs."""
         patients, statistic = self._of(sets)
-        return _interval(statistic, len(patients))
+        return self._interval(statistic, len(patients))
 
     def difference(self, sets: RowSets, reference: RowSets) -> PairedComparison:
         """Without a p: a patient alone has no such score."""
         (patients, first), (others, second) = self._of(sets), self._of(reference)
         if patients != others:
             raise DataError(f"{self.name}: the arms have other patients; compare arms over the same")
-        return PairedComparison(_interval(lambda drawn: first(drawn) - second(drawn), len(patients)), None)
+        return PairedComparison(self._interval(lambda drawn: first(drawn) - second(drawn), len(patients)), None)
 
-    def _of(self, sets: RowSets) -> tuple[list[str], Statistic]:
-        """The sets' patients, and the average of the sets' scores."""
+    def _of(self, sets: RowSets) -> tuple[list[str], Callable[[Values], Values]]:
+        """The sets' patients, and the average of the sets' scores, given how often each patient is drawn."""
         patients = sorted({row.patient for part in sets for row in part})
         parts = []
         for part in sets:
             numbers = {name: np.array([row.scores[name] for row in part]) for name in self.needs}
             owner = np.searchsorted(patients, [row.patient for row in part])
             parts.append(self.statistic(numbers, owner, len(patients)))
-        return patients, lambda drawn: np.mean([statistic(drawn) for statistic in parts], axis=0)
+        return patients, lambda drawn: np.mean([statistic(drawn)[self.name] for statistic in parts], axis=0)
+
+    def _interval(self, score: Callable[[Values], Values], patients: int) -> Interval:
+        interval = bootstrap(lambda drawn: {self.name: score(drawn)}, patients)[self.name]
+        if interval is None:
+            raise DataError("test patients: their images are all of one class; give a cohort or a split with two")
+        return interval
 
 
 def measures_of(config: RunConfig) -> tuple[Measure, ...]:
@@ -152,106 +158,42 @@ def _numbers(row: ImageRow, truth: str, classes: Sequence[str], threshold: float
     return numbers
 
 
-def _interval(statistic: Statistic, n: int) -> Interval:
-    """Raises DataError when the images lack a class that the score needs."""
-    rng = np.random.default_rng(0)
-    point = float(statistic(np.ones((1, n)))[0])
-    if np.isnan(point):
-        raise DataError("test patients: their images are all of one class; give a cohort or a split with two")
-    draws = []
-    for _ in range(RESAMPLES // DRAWN_AT_ONCE):
-        drawn = rng.integers(n, size=(DRAWN_AT_ONCE, n)) + n * np.arange(DRAWN_AT_ONCE)[:, None]
-        draws.append(statistic(np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(float)))
-    low, high = np.nanpercentile(np.concatenate(draws), (2.5, 97.5))
-    return Interval(point, float(low), float(high), n)
+def _rates(numbers: Mapping[str, Values], owner: Owners, patients: int) -> Statistic:
+    true, said = (numbers[name].astype(int) for name in ("true", "said"))
+    classes = int(max(true.max(), said.max())) + 1
+    return confusion_rates(confusion_counts(true, said, owner, patients, classes))
 
 
-def _share(of: str, value: int, among: int) -> Maker:
-    """The share of images whose `of` is this value, of those whose true class is `among`."""
+def _areas(numbers: Mapping[str, Values], owner: Owners, patients: int) -> Statistic:
+    return curve_areas(numbers["true"] == 1, numbers["p"], owner)
 
-    def statistic(numbers: Mapping[str, Values], owner: Owners, patients: int) -> Statistic:
-        there = numbers["true"] == among
-        right = there & (numbers[of] == value)
-        counts = [np.bincount(owner, some, minlength=patients) for some in (right, there)]
-        return lambda drawn: _ratio(*(drawn @ count for count in counts))
+
+def _at_threshold(numbers: Mapping[str, Values], owner: Owners, patients: int) -> Statistic:
+    true, called = (numbers[name].astype(int) for name in ("true", "called"))
+    rates = confusion_rates(confusion_counts(true, called, owner, patients, 2))
+
+    def statistic(drawn: Values) -> dict[str, Values]:
+        of = rates(drawn)
+        sensitivity, specificity = of["recall/1"], of["recall/0"]
+        return {"sensitivity": sensitivity, "specificity": specificity, "youden_j": sensitivity + specificity - 1}
 
     return statistic
-
-
-def _youden_j(numbers: Mapping[str, Values], owner: Owners, patients: int) -> Statistic:
-    found, spared = (_share("called", value, among=value)(numbers, owner, patients) for value in (1, 0))
-    return lambda drawn: found(drawn) + spared(drawn) - 1
-
-
-def _macro(rate: Callable[[Values, Values, Values], Values]) -> Maker:
-    """The mean of a class's rate over the classes that have images; rate(hits, true, said), (K, classes) each."""
-
-    def statistic(numbers: Mapping[str, Values], owner: Owners, patients: int) -> Statistic:
-        true, said = numbers["true"].astype(int), numbers["said"].astype(int)
-        classes = int(max(true.max(), said.max())) + 1
-        confusions = np.zeros((patients, classes, classes))
-        np.add.at(confusions, (owner, true, said), 1)
-
-        def score(drawn: Values) -> Values:
-            confusion = np.tensordot(drawn, confusions, axes=1)
-            images = confusion.sum(axis=2)
-            rates = rate(np.diagonal(confusion, axis1=1, axis2=2), images, confusion.sum(axis=1))
-            return _ratio(np.where(images > 0, rates, 0).sum(axis=1), (images > 0).sum(axis=1))
-
-        return score
-
-    return statistic
-
-
-def _curve(area: Callable[[Values, Values], Values]) -> Maker:
-    """An area of found positives over called images, by falling p; area(hits, called), (K, thresholds + 1) each."""
-
-    def statistic(numbers: Mapping[str, Values], owner: Owners, patients: int) -> Statistic:
-        order = np.argsort(-numbers["p"], kind="stable")
-        ends = np.flatnonzero(np.append(np.diff(numbers["p"][order]), -1))  # equal ones are called together
-        positive = numbers["true"][order] == 1
-
-        def score(drawn: Values) -> Values:
-            weights = drawn[:, owner[order]]
-            hits, called = ((weights * some).cumsum(axis=1)[:, ends] for some in (positive, 1.0))
-            return area(*(np.pad(counts, ((0, 0), (1, 0))) for counts in (hits, called)))
-
-        return score
-
-    return statistic
-
-
-def _roc_area(hits: Values, called: Values) -> Values:
-    alarms = called - hits
-    return _ratio(np.asarray(np.trapezoid(hits, alarms, axis=1)), hits[:, -1] * alarms[:, -1])
-
-
-def _average_precision(hits: Values, called: Values) -> Values:
-    precision = _ratio(hits[:, 1:], np.maximum(called[:, 1:], 1))
-    both = (hits[:, -1] > 0) & (hits[:, -1] < called[:, -1])
-    return np.where(both, _ratio((np.diff(hits, axis=1) * precision).sum(axis=1), hits[:, -1]), np.nan)
-
-
-def _ratio(numerator: Values, denominator: npt.NDArray[np.number]) -> Values:
-    """NaN where there is nothing to divide by."""
-    none = denominator == 0
-    return np.where(none, np.nan, numerator / np.where(none, 1, denominator))
 
 
 ACCURACY = MeanOf("accuracy", "correct")
 CLASSIFICATION: tuple[Measure, ...] = (
     ACCURACY,
-    OfImages("precision", ("true", "said"), _macro(lambda hits, true, said: hits / np.maximum(said, 1))),
-    OfImages("recall", ("true", "said"), _macro(lambda hits, true, said: hits / np.maximum(true, 1))),
-    OfImages("f1", ("true", "said"), _macro(lambda hits, true, said: 2 * hits / np.maximum(true + said, 1))),
+    OfImages("precision", ("true", "said"), _rates),
+    OfImages("recall", ("true", "said"), _rates),
+    OfImages("f1", ("true", "said"), _rates),
 )
 """Precision, recall and F1 are macro: each class weighs the same."""
-AUROC = OfImages("auroc", ("true", "p"), _curve(_roc_area))
-AUPRC = OfImages("auprc", ("true", "p"), _curve(_average_precision))
+AUROC = OfImages("auroc", ("true", "p"), _areas)
+AUPRC = OfImages("auprc", ("true", "p"), _areas)
 AREAS: tuple[Measure, ...] = (AUROC, AUPRC)
 """For finding the second of two classes."""
-SENSITIVITY = OfImages("sensitivity", ("true", "called"), _share("called", 1, among=1))
-SPECIFICITY = OfImages("specificity", ("true", "called"), _share("called", 0, among=0))
+SENSITIVITY = OfImages("sensitivity", ("true", "called"), _at_threshold)
+SPECIFICITY = OfImages("specificity", ("true", "called"), _at_threshold)
 """At the threshold by which images were `called`."""
-YOUDEN_J = OfImages("youden_j", ("true", "called"), _youden_j)
+YOUDEN_J = OfImages("youden_j", ("true", "called"), _at_threshold)
 """Sensitivity + specificity - 1."""

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from ganseg_dist.atomic import write_csv
-from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import RunError
@@ -41,17 +40,13 @@ PUBLISHED = {
 def threshold_trial(run: Run, cases: Sequence[Case]) -> ScoredTrial:
     """All slices judged once. Raises RunError when the run has no discriminator of slices."""
     config = run.config()
-    if not judges_slices(config):
+    if not config.system.knows_healthy_tissue:
+        without = "" if config.system.synthesises else " without its GAN"
         raise RunError(
-            f"{run.name}: {config.system.title}{'' if config.system.gan else ' without its GAN'} has no discriminator "
-            "that scores slices; give a run of ganet_seg with system.gan=true"
+            f"{run.name}: {config.system.title}{without} has no discriminator that scores slices; "
+            "give a run of ganet_seg with system.gan=true"
         )
     return ScoredTrial("slices", {"run": run.name}, run, tuple(case.id for case in cases))
-
-
-def judges_slices(config: RunConfig) -> bool:
-    """Whether a run of this config scores how real a slice is."""
-    return config.system.name == "ganet_seg" and config.system.gan
 
 
 def judge_slices(job: Job) -> Outcome:

@@ -19,8 +19,8 @@ def model_card(
 ) -> str:
     """Markdown from a run's records. Counts alone: no patient or path is named."""
     sites = Counter(case["site"] for case in data["cases"])
-    best = _best_scores(history, history[-1]["stage"] if history else None)
-    kind = config.system.title if config.system.gan else f"the control of {config.system.title} (no GAN)"
+    scores = _scores_kept(history, run["kept"]) if history else {}
+    kind = config.system.title if config.system.synthesises else f"the control of {config.system.title} (no GAN)"
     lines = [
         f"# {run['name']}",
         "",
@@ -46,7 +46,7 @@ def model_card(
         "",
         "## Training",
         f"- Seed {config.seed}; {len(history)} epochs over all stages in {run['seconds'] / 60:.1f} minutes",
-        f"- Best validation scores: {', '.join(f'{name} {value:.3f}' for name, value in best.items()) or 'none'}",
+        f"- Validation scores of the epoch kept: {', '.join(f'{k} {v:.3f}' for k, v in scores.items()) or 'none'}",
         f"- Code {run['version']}, commit {run['commit'] or 'unknown'}",
         "",
         "Scores on held-out patients, with intervals, are in the run's evaluation, not here.",
@@ -54,7 +54,10 @@ def model_card(
     return "\n".join(lines) + "\n"
 
 
-def _best_scores(history: Sequence[Mapping[str, Any]], stage: str | None) -> Mapping[str, float]:
-    """Scores of the last stage's epoch with the highest mean."""
-    scored = [record["scores"] for record in history if record["stage"] == stage and record["scores"]]
-    return max(scored, key=lambda scores: sum(scores.values()) / len(scores)) if scored else {}
+def _scores_kept(history: Sequence[Mapping[str, Any]], kept: Mapping[str, Any]) -> Mapping[str, float]:
+    """Scores of the last stage in the epoch whose weights are the model's."""
+    stage = history[-1]["stage"]
+    of_stage: dict[int, Mapping[str, float]] = {
+        record["epoch"]: record["scores"] for record in history if record["stage"] == stage
+    }
+    return of_stage[kept[stage]["epoch"]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,13 @@ from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.preprocess import PreparedScan
 from ganseg_dist.data.slices import SliceSet
+from ganseg_dist.data.store import PreparedCase
 from ganseg_dist.errors import DataError, RunError
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.metrics.classification import classification_scores, operating_point, threshold_at_specificity
 from ganseg_dist.systems.base import System
+
+Indices = npt.NDArray[np.int64]
 
 IMAGES_AT_ONCE = 16
 SPECIFICITY = 0.9
@@ -60,17 +63,14 @@ def classify(
     if not len(slices):
         raise RunError("classify: no slice with enough body in it; choose other cases")
     rows: list[ImageRow] = []
-    with torch.inference_mode():
-        for start in range(0, len(slices), IMAGES_AT_ONCE):
-            indices = np.arange(start, min(start + IMAGES_AT_ONCE, len(slices)))
-            said = system.predict(_unlabelled(slices, indices).to(device or torch.device("cpu"))).classes
-            if said is None or said.shape[1] != len(classes):
-                raise RunError(f"classify: this model gives no probabilities of {', '.join(classes)}; choose another")
-            rows += [
-                _row(slices, int(index), classes, each)
-                for index, each in zip(indices, said.float().tolist(), strict=True)
-            ]
-            advance(len(rows), len(slices))
+    for said in _said(
+        system, lambda some: slices.read(some)[0], np.arange(len(slices)), classes, device or torch.device("cpu")
+    ):
+        for index, probability in said.items():
+            case, label = slices.cases[slices.case_of[index]], int(slices.label[index])
+            truth = classes[label] if label >= 0 else None
+            rows.append(_row(case, int(slices.slice_of[index]), truth, classes, probability))
+        advance(len(rows), len(slices))
     return tuple(rows)
 
 
@@ -83,20 +83,8 @@ def classify_prepared(predictor: Predictor, case: Case, prepared: PreparedScan) 
     if not len(usable):
         raise DataError(f"{case.id}: no slice with enough body in it; check the image")
     classes = predictor.config.data.classes or ()
-    rows = []
-    with torch.inference_mode():
-        for start in range(0, len(usable), IMAGES_AT_ONCE):
-            some = usable[start : start + IMAGES_AT_ONCE]
-            said = predictor.system.predict(_batch(prepared.image[some]).to(predictor.device)).classes
-            assert said is not None, "the system classifies"
-            rows += [
-                ImageRow(
-                    case.id, case.patient, case.site, int(index), None,
-                    classes[int(np.argmax(probability))], tuple(probability),
-                )
-                for index, probability in zip(some, said.float().tolist(), strict=True)
-            ]  # fmt: skip
-    return rows
+    batches = _said(predictor.system, lambda some: prepared.image[some], usable, classes, predictor.device)
+    return [_row(case, index, None, classes, each) for said in batches for index, each in said.items()]
 
 
 def summarise_classes(
@@ -132,27 +120,37 @@ def save_classification(
     return summary
 
 
-def _unlabelled(slices: SliceSet, indices: npt.NDArray[np.int64]) -> Batch:
-    return _batch(slices.read(indices)[0])
+def _said(
+    system: System,
+    planes: Callable[[Indices], npt.NDArray[np.floating]],
+    indices: Indices,
+    classes: Sequence[str],
+    device: torch.device,
+) -> Iterator[dict[int, tuple[float, ...]]]:
+    """Class probabilities of the planes (B, C, H, W) at these indices, a batch at a time, by index.
+
+    Raises RunError when the system gives none of these classes.
+    """
+    for start in range(0, len(indices), IMAGES_AT_ONCE):
+        some = indices[start : start + IMAGES_AT_ONCE]
+        with torch.inference_mode():
+            said = system.predict(_unlabelled(planes(some)).to(device)).classes
+        if said is None or said.shape[1] != len(classes):
+            raise RunError(f"classify: this model gives no probabilities of {', '.join(classes)}; choose another")
+        yield {int(index): tuple(each) for index, each in zip(some, said.float().tolist(), strict=True)}
 
 
-def _batch(image: npt.NDArray[np.floating]) -> Batch:
+def _unlabelled(image: npt.NDArray[np.floating]) -> Batch:
     planes = torch.from_numpy(np.ascontiguousarray(image, np.float32))
     unknown = torch.full((len(planes),), -1)
     return Batch(planes, torch.zeros(len(planes), 0, *planes.shape[2:]), torch.zeros_like(unknown), unknown)
 
 
-def _row(slices: SliceSet, index: int, classes: Sequence[str], probability: Sequence[float]) -> ImageRow:
-    case, label = slices.cases[slices.case_of[index]], int(slices.label[index])
-    return ImageRow(
-        case.id,
-        case.patient,
-        case.site,
-        int(slices.slice_of[index]),
-        classes[label] if label >= 0 else None,
-        classes[int(np.argmax(probability))],
-        tuple(probability),
-    )
+def _row(
+    case: Case | PreparedCase, index: int, truth: str | None, classes: Sequence[str], probability: tuple[float, ...]
+) -> ImageRow:
+    predicted = classes[int(np.argmax(probability))]
+    return ImageRow(case.id, case.patient, case.site, index, truth, predicted, probability)
 
 
 def _operating_point(

@@ -13,6 +13,7 @@ from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.preprocess import PreparedScan, prepare_scan, restore
 from ganseg_dist.data.scan import Grid, Scan, Volume
 from ganseg_dist.errors import RunError
+from ganseg_dist.inference.ensemble import is_ensemble_folder, load_together, member_folders
 from ganseg_dist.inference.model_folder import Model, load_model
 
 SLICES_AT_ONCE = 16
@@ -66,9 +67,10 @@ class Predictor:
             network.to(self.device)
 
     @classmethod
-    def load(cls, model_folder: Path, device: str = "cpu") -> Predictor:
-        """From a model folder. Raises RunError when it is incomplete or damaged."""
-        return cls(load_model(model_folder), device)
+    def load(cls, folder: Path, device: str = "cpu") -> Predictor:
+        """From a model folder, or an exported ensemble's. Raises RunError when it is incomplete or damaged."""
+        model = load_together(member_folders(folder)) if is_ensemble_folder(folder) else load_model(folder)
+        return cls(model, device)
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -1,21 +1,29 @@
 """How well images are classified: class by class, over classes and as probabilities, with intervals. Never NaN.
 
-Every interval is the 95% percentile interval of 10 000 seeded resamples of the patients, each drawn with all its
-images. A score that needs a class which is not there is None, and a resample without that class does not count.
+Every interval is that of `metrics/image_sets.py: bootstrap` over patients, each drawn with all its images. A score that
+needs a class which is not there is None.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import confusion_matrix
 
 from ganseg_dist.errors import DataError
-from ganseg_dist.metrics.statistics import RESAMPLES, Interval, bootstrap_mean
+from ganseg_dist.metrics.image_sets import (
+    Owners,
+    Statistic,
+    bootstrap,
+    confusion_counts,
+    confusion_rates,
+    curve_areas,
+    ratio,
+)
+from ganseg_dist.metrics.statistics import Interval, bootstrap_mean
 
 Labels = npt.NDArray[np.integer]
 Probabilities = npt.NDArray[np.floating]
@@ -23,8 +31,6 @@ Scores = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 CALIBRATION_BINS = 10
-CURVE_RESAMPLES = 1000
-"""Of the areas under curves, each of which goes through all images."""
 SUM_TOLERANCE = 1e-2
 """Half-precision probabilities of many classes add up to 1 no better."""
 
@@ -115,29 +121,24 @@ def classification_scores(
     """
     _require_images(truth, probability, patients, classes)
     names, owner = np.unique(np.asarray(patients), return_inverse=True)
-    predicted = probability.argmax(axis=1)
-    labels = np.arange(len(classes))
-    confusions = np.stack(
-        [
-            confusion_matrix(truth[owner == patient], predicted[owner == patient], labels=labels)
-            for patient in range(len(names))
-        ]
-    )
-    confusion = confusions.sum(axis=0)
-    rates = _bootstrap(_rates, confusions, seed)
+    predicted, n = probability.argmax(axis=1), len(names)
+    counts = confusion_counts(truth, predicted, owner, n, len(classes))
+    confusion = counts.sum(axis=0)
+    rates = bootstrap(confusion_rates(counts), n, seed=seed)
     macro = {name: _known(rates[name]) for name in ("precision", "recall", "f1")}
     confidence, correct = probability.max(axis=1).astype(np.float64), predicted == truth
     bins = _bin_sums(confidence, correct, owner)
-    error = _bootstrap(lambda sums: {"error": _calibration_error(sums)}, bins, seed)["error"]
-    of_second = truth == 1, probability[:, 1].astype(np.float64)
-    auroc, auprc = _area_intervals(*of_second, owner, seed) if len(classes) == 2 else (None, None)
+    calibration = bootstrap(_calibration_error(bins), n, seed=seed)
+    areas: dict[str, Interval | None] = {"auroc": None, "auprc": None}
+    if len(classes) == 2 and 0 < truth.sum() < len(truth):
+        areas = bootstrap(curve_areas(truth == 1, probability[:, 1].astype(np.float64), owner), n, seed=seed)
     return ClassificationScores(
         accuracy=bootstrap_mean(correct.astype(np.float64).tolist(), patients, seed=seed),
         balanced_accuracy=macro["recall"],
         **macro,
-        expected_calibration_error=_known(error),
-        auroc=auroc,
-        auprc=auprc,
+        expected_calibration_error=_known(calibration["error"]),
+        auroc=areas["auroc"],
+        auprc=areas["auprc"],
         classes={
             name: ClassScores(
                 rates[f"precision/{index}"],
@@ -151,7 +152,7 @@ def classification_scores(
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
         calibration=_calibration_curve(bins.sum(axis=0)),
         n_images=len(truth),
-        n_patients=len(names),
+        n_patients=n,
     )
 
 
@@ -193,38 +194,23 @@ def operating_point(
     owners = np.asarray(patients)
     if len(owners) != len(scores):
         raise DataError(f"patients: {len(owners)} names for {len(scores)} scores; name each image's patient")
-    sensitivity, specificity = (
-        bootstrap_mean(right[chosen].astype(np.float64).tolist(), owners[chosen].tolist(), seed=seed)
-        if chosen.any()
-        else None
-        for right, chosen in ((called, positive), (~called, ~positive))
-    )
-    tp, fn, fp, tn = (
-        int(np.count_nonzero(cell))
-        for cell in (called & positive, ~called & positive, called & ~positive, ~called & ~positive)
-    )
+    _, owner = np.unique(owners, return_inverse=True)
+    (tn, fp), (fn, tp) = confusion_counts(positive, called, owner, int(owner.max()) + 1, 2).sum(axis=0).tolist()
+    sensitivity, specificity = (_rate(called, positive, owners, of, seed) for of in (True, False))
     return OperatingPoint(threshold, sensitivity, specificity, tp, fn, fp, tn)
 
 
-def _rates(confusion: npt.NDArray[np.floating]) -> dict[str, Scores]:
-    """Scores (...) of confusion matrices (..., K, K); NaN where a class has no images."""
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
-    present = true > 0
-    of_classes = {
-        "precision": hits / np.maximum(predicted, 1),
-        "recall": hits / np.maximum(true, 1),
-        "f1": 2 * hits / np.maximum(true + predicted, 1),
-    }
-    macro = {name: np.where(present, values, 0).sum(-1) / present.sum(-1) for name, values in of_classes.items()}
-    return macro | {
-        f"{name}/{index}": np.where(present[..., index], values[..., index], np.nan)
-        for name, values in of_classes.items()
-        for index in range(confusion.shape[-1])
-    }
+def _rate(called: Flags, positive: Flags, patients: npt.NDArray[np.str_], of: bool, seed: int) -> Interval | None:
+    """The share called right of the positive or the negative images, over the patients who have such."""
+    among = positive == of
+    names, owner = np.unique(patients[among], return_inverse=True)
+    if not len(names):
+        return None
+    counts = confusion_counts(positive[among], called[among], owner, len(names), 2)
+    return bootstrap(confusion_rates(counts), len(names), seed=seed)[f"recall/{of:d}"]
 
 
-def _bin_sums(confidence: Scores, correct: Flags, owner: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+def _bin_sums(confidence: Scores, correct: Flags, owner: Owners) -> Scores:
     """(P, CALIBRATION_BINS, 3): images, sum of confidences and right ones of each patient in each bin."""
     bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
     sums = np.zeros((int(owner.max()) + 1, CALIBRATION_BINS, 3))
@@ -232,14 +218,17 @@ def _bin_sums(confidence: Scores, correct: Flags, owner: npt.NDArray[np.intp]) -
     return sums
 
 
-def _calibration_error(sums: npt.NDArray[np.float64]) -> Scores:
-    """(...) of (..., CALIBRATION_BINS, 3)."""
-    count, confidence, correct = np.moveaxis(sums, -1, 0)
-    error: Scores = np.abs(correct - confidence).sum(axis=-1) / count.sum(axis=-1)
-    return error
+def _calibration_error(sums: Scores) -> Statistic:
+    """Of `_bin_sums`."""
+
+    def statistic(drawn: Scores) -> dict[str, Scores]:
+        count, confidence, correct = np.moveaxis(np.tensordot(drawn, sums, axes=1), -1, 0)
+        return {"error": ratio(np.abs(correct - confidence).sum(axis=-1), count.sum(axis=-1))}
+
+    return statistic
 
 
-def _calibration_curve(sums: npt.NDArray[np.float64]) -> tuple[CalibrationBin, ...]:
+def _calibration_curve(sums: Scores) -> tuple[CalibrationBin, ...]:
     return tuple(
         CalibrationBin(
             index / CALIBRATION_BINS,
@@ -250,68 +239,6 @@ def _calibration_curve(sums: npt.NDArray[np.float64]) -> tuple[CalibrationBin, .
         )
         for index, (count, confidence, correct) in enumerate(sums)
     )
-
-
-def _bootstrap(
-    scores: Callable[[npt.NDArray[np.float64]], Mapping[str, Scores]], sums: npt.NDArray[np.number], seed: int
-) -> dict[str, Interval | None]:
-    """Intervals of scores that follow from sums over the images, given each patient's sums (P, ...)."""
-    n = len(sums)
-    rng = np.random.default_rng(seed)
-    of_patients = sums.astype(np.float64)
-    point = scores(of_patients.sum(axis=0))
-    # A thousand resamples at a time keep some thousand patients within a few tens of MB.
-    blocks = [scores(np.tensordot(_draws(rng, n, 1000), of_patients, axes=1)) for _ in range(RESAMPLES // 1000)]
-    return {
-        name: _interval(float(value), np.concatenate([block[name] for block in blocks]), n)
-        for name, value in point.items()
-    }
-
-
-def _area_intervals(
-    positive: Flags, score: Scores, owner: npt.NDArray[np.intp], seed: int
-) -> tuple[Interval | None, Interval | None]:
-    """Of AUROC and average precision; None for one class alone."""
-    if positive.all() or not positive.any():
-        return None, None
-    n = int(owner.max()) + 1
-    rng = np.random.default_rng(seed)
-    blocks = []
-    # A hundred resamples at a time keep some ten thousand images within a few tens of MB.
-    for _ in range(CURVE_RESAMPLES // 100):
-        draws = _draws(rng, n, 100)[:, owner]
-        both = draws[:, positive].any(axis=1) & draws[:, ~positive].any(axis=1)
-        blocks.append(_areas(draws[both], positive, score))
-    point = _areas(np.ones((1, len(score))), positive, score)[:, 0]
-    auroc, auprc = (_interval(float(value), drawn, n) for value, drawn in zip(point, np.hstack(blocks), strict=True))
-    return auroc, auprc
-
-
-def _areas(weights: npt.NDArray[np.number], positive: Flags, score: Scores) -> npt.NDArray[np.float64]:
-    """(2, R): AUROC and average precision of images that weigh (R, N). A patient drawn twice weighs twice."""
-    order = np.argsort(-score, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(score[order]), -1))  # equal scores are called positive together
-    called = weights[:, order].cumsum(axis=1)[:, ends]
-    hits = (weights * positive)[:, order].cumsum(axis=1)[:, ends]
-    true_positives, false_positives = (np.pad(count, ((0, 0), (1, 0))) for count in (hits, called - hits))
-    positives, negatives = true_positives[:, -1], false_positives[:, -1]
-    auroc = np.trapezoid(true_positives, false_positives, axis=1) / (positives * negatives)
-    # The first images in order may weigh nothing; their step of recall is 0 then.
-    precision = hits / np.maximum(called, 1)
-    return np.stack([auroc, (np.diff(true_positives, axis=1) * precision).sum(axis=1) / positives])
-
-
-def _draws(rng: np.random.Generator, n: int, resamples: int) -> npt.NDArray[np.intp]:
-    """(resamples, n): how often each of n patients is drawn, by the same draws as those of `bootstrap_mean`."""
-    drawn = rng.integers(n, size=(resamples, n)) + n * np.arange(resamples)[:, None]
-    return np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n)
-
-
-def _interval(point: float, resampled: Scores, n: int) -> Interval | None:
-    if math.isnan(point):
-        return None
-    low, high = np.nanpercentile(resampled, (2.5, 97.5))
-    return Interval(point, float(low), float(high), n)
 
 
 def _known(interval: Interval | None) -> Interval:

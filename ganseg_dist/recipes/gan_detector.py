@@ -6,7 +6,10 @@ from ganseg_dist.config import GANDetectorConfig, RunConfig, override
 
 
 def gan_detector() -> RunConfig:
-    """DCGAN's sizes and schedule (Radford et al. 2016: z of 100, Adam with 2e-4 and 0.5): for a GPU."""
+    """DCGAN's sizes and schedule (Radford et al. 2016: z of 100, Adam with 2e-4 and 0.5): for a GPU.
+
+    The averaged generator is kept (Yazici et al. 2019), and no weight decay pulls its small weights further down.
+    """
     base = RunConfig(recipe="gan_detector", system=GANDetectorConfig())
     return override(
         base,
@@ -17,6 +20,8 @@ def gan_detector() -> RunConfig:
             "train.epochs": 60,
             "train.learning_rate": 2e-4,
             "train.betas": [0.5, 0.999],
+            "train.weight_decay": 0.0,
+            "train.ema": 0.99,
         },
     )
 

@@ -12,9 +12,6 @@ from ganseg_dist.report.figures import Dot, calibration_chart, elbow_chart
 from ganseg_dist.report.reading import Interval
 from ganseg_dist.report.training import Chart
 
-CHOOSES_THE_EPOCH = "cross_entropy"
-"""The validation score by which a classifier's best epoch is kept."""
-
 MOST_MISTAKES = 10
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 
-from ganseg_dist.data.cohort import MODALITIES
+from ganseg_dist.data.cohort import COLOURS, GREY, MODALITIES
 
 REGIONS = {"wt": "Whole tumour", "tc": "Tumour core", "et": "Enhancing tumour"}
 
@@ -43,9 +43,14 @@ CASE_SCORES = ("dice", "hd95_mm", "hd95_px", "lesion_f1")
 NEITHER_BETTER = ("lesions_true", "lesions_predicted", "diversity", "relative_diversity", "presence")
 
 
-def region_label(region: str, regions: Sequence[str]) -> str:
-    """A cohort whose labels tell only foreground from background has no part of a tumour to tell from the whole."""
-    return "Tumour" if tuple(regions) == ("wt",) else REGIONS.get(region, region)
+def region_label(region: str, regions: Sequence[str], modalities: Sequence[str]) -> str:
+    """A cohort whose labels tell only foreground from background has no part of a tumour to tell from the whole.
+
+    What the foreground of pictures is, their layout does not say.
+    """
+    if tuple(regions) == ("wt",):
+        return "Foreground" if modalities and {*COLOURS, GREY}.issuperset(modalities) else "Tumour"
+    return REGIONS.get(region, region)
 
 
 def modality_label(modality: str) -> str:
@@ -57,6 +62,11 @@ def score_label(score: str) -> str:
     """`wt/hd95_mm`, `dice_wt` or `hole_l1` in words; the region is left out."""
     name = _bare(score)
     return SCORES.get(name, name.replace("_", " "))
+
+
+def in_a_sentence(label: str) -> str:
+    """A label in the middle of a sentence: Dice was a person, and abbreviations stay as they are."""
+    return label if label == "Dice" or not label[1:2].islower() else f"{label[0].lower()}{label[1:]}"
 
 
 def lower_is_better(score: str) -> bool:

@@ -55,10 +55,11 @@ def write_overlay(file: Path, case: str, scan: Scan, prediction: CasePrediction,
     slice_axes[1].set(xlim=slice_axes[0].get_xlim(), ylim=slice_axes[0].get_ylim())
     title = f"{case}   {name}, slice {shown + 1} of {len(sizes)}"
     figure.text(0.01, 0.985, title, color="white", va="top", fontsize=9)
+    labelled = {region: region_label(region, regions, scan.modalities) for region in regions}
     figure.legend(
         handles=[
-            Line2D([], [], color=REGION_COLOURS[region], label=f"{_named(region, regions, scan)}, predicted")
-            for region in regions
+            Line2D([], [], color=REGION_COLOURS[region], label=f"{label}, predicted")
+            for region, label in labelled.items()
         ],
         loc="lower center",
         ncols=len(regions),
@@ -69,11 +70,6 @@ def write_overlay(file: Path, case: str, scan: Scan, prediction: CasePrediction,
     )
     write_file(file, lambda unfinished: FigureCanvasAgg(figure).print_png(str(unfinished)))
     return file
-
-
-def _named(region: str, regions: tuple[str, ...], scan: Scan) -> str:
-    """A mask on a picture may be of anything."""
-    return "Mask" if set(COLOURS) <= set(scan.modalities) else region_label(region, regions)
 
 
 def _shown(scan: Scan) -> tuple[str, Volume]:

@@ -6,8 +6,9 @@ import hashlib
 import json
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON
 from ganseg_dist.recipes import RECIPES
 from ganseg_dist.report import labels, pictures
-from ganseg_dist.report.classes import CHOOSES_THE_EPOCH, class_view
+from ganseg_dist.report.classes import class_view
 from ganseg_dist.report.figures import Bar, interval_chart, roc_chart, strip_chart
 from ganseg_dist.report.reading import Interval
 from ganseg_dist.report.records import (
@@ -47,6 +48,9 @@ MOST_SITES = 30
 
 PARTS = ("train", "validation", "test")
 
+RegionLabel = Callable[[str], str]
+"""What a region is called on this page."""
+
 
 def write_report(run: Run) -> Path:
     """Write the run's page and return its path. What the folder lacks is said on the page.
@@ -69,7 +73,7 @@ def render(records: Records) -> str:
     )
     environment.globals |= {
         name: getattr(labels, name)
-        for name in ("region_label", "score_label", "direction", "number", "p_value", "duration", "counted", "joined")
+        for name in ("score_label", "direction", "number", "p_value", "duration", "counted", "joined")
     }
     environment.filters |= {
         "svg": Markup,
@@ -79,6 +83,8 @@ def render(records: Records) -> str:
         "holes_told": holes_told,
     }
     regions = _regions(records)
+    region_label = partial(labels.region_label, modalities=records.modalities)
+    environment.globals["region_label"] = region_label
     template = "classes.html.j2" if records.classifies else "report.html.j2"
     return environment.get_template(template).render(
         run=records.name,
@@ -89,11 +95,11 @@ def render(records: Records) -> str:
         modalities=records.modalities,
         changed=(records.description.commit or "").endswith(CHANGED),
         created=labels.moment(records.description.created),
-        gan=records.config is None or records.config.system.gan,
+        gan=records.config is None or records.config.system.synthesises,
         classes=(records.config.data.classes if records.config is not None else None) or (),
         evaluations=[evaluation_view(evaluation, records) for evaluation in records.evaluations],
         classifications=[class_view(found, records.config) for found in records.classifications],
-        stages=stage_curves(records.history, regions, CHOOSES_THE_EPOCH if records.classifies else None),
+        stages=stage_curves(records.history, partial(region_label, regions=regions), records.description.kept),
         sites=site_table(records),
         fingerprint=fingerprint(records.data),
         fields=config_fields(records.config),
@@ -139,18 +145,19 @@ def evaluation_view(evaluation: Evaluation, records: Records) -> EvaluationView:
     scores = tuple(dict.fromkeys(score.partition("/")[2] for row in summary.rows for score in row.scores))
     columns = tuple(score for score in labels.MAIN_SCORES if score in scores)
     gan_modalities = (records.config.system.gan_modalities if records.config else None) or records.modalities
+    label = partial(labels.region_label, regions=regions, modalities=records.modalities)
     examples = pictures.distinct(evaluation.examples)
     scale = pictures.anomaly_scale(examples)
     measured = {score for case in evaluation.cases for score in case.scores}
     return EvaluationView(
         part=evaluation.part,
         summary=summary,
-        key_figures=tuple(_key_figures(summary)),
-        verdicts=tuple(_verdicts(summary)),
+        key_figures=tuple(_key_figures(summary, label)),
+        verdicts=tuple(_verdicts(summary, label)),
         regions=regions,
         columns=columns,
         others=tuple(score for score in scores if score not in columns),
-        charts=(*_method_charts(summary), *_case_charts(evaluation)),
+        charts=(*_method_charts(summary, label), *_case_charts(evaluation, label)),
         overlays=tuple(pictures.overlay_strips(examples, records.modalities, regions)),
         healthy_strips=tuple(pictures.healthy_strips(examples, records.modalities, gan_modalities, regions, scale)),
         anomaly_scale=scale,
@@ -276,7 +283,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
             yield f"{prefix}{key}", json.dumps(value)
 
 
-def _key_figures(summary: Summary) -> Iterator[KeyFigure]:
+def _key_figures(summary: Summary, region_label: RegionLabel) -> Iterator[KeyFigure]:
     """Dice of every region, then the distance of the first."""
     if summary.model is None:
         return
@@ -286,17 +293,17 @@ def _key_figures(summary: Summary) -> Iterator[KeyFigure]:
     for region, score in wanted:
         value = summary.model.scores.get(f"{region}/{score}")
         if value is not None:
-            yield KeyFigure(labels.region_label(region, summary.regions), score, value)
+            yield KeyFigure(region_label(region), score, value)
 
 
-def _verdicts(summary: Summary) -> Iterator[str]:
+def _verdicts(summary: Summary, region_label: RegionLabel) -> Iterator[str]:
     """One sentence a paired comparison of the first region's Dice that the run takes part in."""
     model = summary.model
     for paired in summary.paired:
         if model is None or paired.score != f"{summary.regions[0]}/dice" or model.name != paired.a:
             continue
         told, gap = difference_told(paired), paired.difference
-        region = labels.region_label(summary.regions[0], summary.regions)
+        region = region_label(summary.regions[0])
         size = f"{_signed(gap.mean)} ({_signed(gap.low)} to {_signed(gap.high)}, n = {gap.n})"
         yield f"{region} Dice against {paired.b}: {told}, {size}."
 
@@ -305,9 +312,9 @@ def _signed(value: float) -> str:
     return ("+" if value > 0 else "") + labels.number(value)
 
 
-def _method_charts(summary: Summary) -> Iterator[Chart]:
+def _method_charts(summary: Summary, region_label: RegionLabel) -> Iterator[Chart]:
     for region in summary.regions:
-        label = labels.region_label(region, summary.regions)
+        label = region_label(region)
         bars = [
             Bar(row.name, value.mean, value.low, value.high, emphasised=row.kind == "model")
             for row in summary.rows
@@ -328,10 +335,10 @@ def _method_charts(summary: Summary) -> Iterator[Chart]:
             yield Chart(label, figure, "Mean Dice over patients with its 95% interval; higher is better.")
 
 
-def _case_charts(evaluation: Evaluation) -> Iterator[Chart]:
+def _case_charts(evaluation: Evaluation, region_label: RegionLabel) -> Iterator[Chart]:
     regions = evaluation.summary.regions
     by_region = {
-        labels.region_label(region, regions): dice
+        region_label(region): dice
         for region in regions
         if (dice := [case.scores[f"{region}/dice"] for case in evaluation.cases if f"{region}/dice" in case.scores])
     }
@@ -341,7 +348,7 @@ def _case_charts(evaluation: Evaluation) -> Iterator[Chart]:
         figure = strip_chart(by_region, axis="Dice", description=f"Dice of every case. {_medians(by_region)}")
         yield Chart("Every case", figure, "One dot a case; the upright line is the median.")
     if regions and sites_shown:
-        score, label = f"{regions[0]}/dice", labels.region_label(regions[0], regions)
+        score, label = f"{regions[0]}/dice", region_label(regions[0])
         by_site = {
             site: dice
             for site in sites

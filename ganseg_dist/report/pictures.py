@@ -103,7 +103,7 @@ def _overlay_tiles(example: Example, modalities: Sequence[str], regions: Sequenc
     tiles = [_tile(f"{modality_label(shown)} alone", f"{modality_label(shown)}, {where}, without outlines", plain)]
     for region, truth, predicted in zip(regions, example.truth, example.predicted, strict=False):
         background, shown = _background(example, names, region)
-        label = region_label(region, regions)
+        label = region_label(region, regions, modalities)
         description = (
             f"{modality_label(shown)}, {where}, with the outlines of the {label.lower()}: "
             f"true {int(truth.sum())} pixels, predicted {int(predicted.sum())}, "

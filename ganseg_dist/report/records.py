@@ -32,6 +32,14 @@ class Tracked(Record):
     run_id: str | None = None
 
 
+class Kept(Record):
+    """The epoch whose weights a stage handed on."""
+
+    epoch: int
+    best_of: tuple[str, ...]
+    """The scores that it has the best mean of; none: it is the last."""
+
+
 class Description(Record):
     """run.json."""
 
@@ -47,6 +55,8 @@ class Description(Record):
     error: str | None = None
     """Why an unfinished run stopped."""
     mlflow: Tracked | None = None
+    kept: dict[str, Kept] = Field(default_factory=dict)
+    """By stage, of a finished run."""
 
 
 class Epoch(Record):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from ganseg_dist.report.figures import Span, line_chart
-from ganseg_dist.report.labels import counted, direction, joined, lower_is_better, region_label, score_label
-from ganseg_dist.report.records import Epoch
+from ganseg_dist.report.labels import counted, direction, in_a_sentence, joined, score_label
+from ganseg_dist.report.records import Epoch, Kept
 
 Lines = dict[str, list[tuple[int, float]]]
 
@@ -35,15 +35,19 @@ class StageCurves:
     charts: tuple[Chart, ...]
 
 
-def stage_curves(history: Sequence[Epoch], regions: Sequence[str], chooses: str | None = None) -> list[StageCurves]:
+def stage_curves(
+    history: Sequence[Epoch], region_label: Callable[[str], str], kept: Mapping[str, Kept]
+) -> list[StageCurves]:
     """Losses, validation scores and dynamic weights of every stage, in the order they were trained.
 
     Args:
-        chooses: the one score by which an epoch is kept, in the stages that have it; every score then has a chart of
-            its own. None: a stage's scores are of one kind, share a chart, and their mean chooses.
+        kept: the epoch that each stage handed on; of a stage without one, nothing is said of it.
     """
     stages = dict.fromkeys(epoch.stage for epoch in history)
-    return [_stage(name, [epoch for epoch in history if epoch.stage == name], regions, chooses) for name in stages]
+    return [
+        _stage(name, [epoch for epoch in history if epoch.stage == name], region_label, kept.get(name))
+        for name in stages
+    ]
 
 
 def phase_spans(epochs: Sequence[Epoch]) -> list[Span]:
@@ -55,59 +59,53 @@ def phase_spans(epochs: Sequence[Epoch]) -> list[Span]:
     return [Span(numbers[0], numbers[-1], " + ".join(phases)) for phases, numbers in runs] if len(runs) > 1 else []
 
 
-def best_epoch(epochs: Sequence[Epoch], chooses: str | None = None) -> int | None:
-    """The epoch, counted from 1, with the best of the score that chooses, or the best mean; none without scores."""
-    watched = {
-        epoch.epoch + 1: [value for score, value in epoch.scores.items() if chooses in (None, score)]
-        for epoch in epochs
-    }
-    means = {number: sum(values) / len(values) for number, values in watched.items() if values}
-    if not means:
-        return None
-    score = chooses or next(score for epoch in epochs for score in epoch.scores)
-    best = min if lower_is_better(score) else max
-    return best(means, key=lambda number: means[number])
-
-
-def _stage(name: str, epochs: Sequence[Epoch], regions: Sequence[str], chooses: str | None) -> StageCurves:
+def _stage(name: str, epochs: Sequence[Epoch], region_label: Callable[[str], str], kept: Kept | None) -> StageCurves:
     losses = _terms(epochs, weights=False)
     weights = _terms(epochs, weights=True)
-    scores = {} if chooses else _scores(epochs, regions)
-    spans, best = phase_spans(epochs), best_epoch(epochs)
+    spans = phase_spans(epochs)
     within = f"in stage {name}, over {counted(len(epochs), 'epoch')}"
     charts = []
     if losses:
         figure = line_chart(losses, spans=spans, description=_described("Training losses", losses, within))
         charts.append(Chart("Losses", figure, "Mean over each epoch's steps, before weighting."))
-    if scores:
-        score = next(score for epoch in epochs for score in epoch.scores)
-        label = score_label(score)
-        figure = line_chart(
-            scores, spans=spans, marked=best, description=_described(f"Validation {label}", scores, within)
-        )
-        better = "lower" if lower_is_better(score) else "higher"
-        caption = f"{label} on the validation patients; {better} is better. Dotted: epoch {best}, the best mean."
-        charts.append(Chart("Validation", figure, caption))
-    if chooses:
-        charts += _charts_by_score(epochs, spans, chooses, within)
+    charts += _score_charts(epochs, region_label, spans, kept, within)
     if weights:
         figure = line_chart(weights, spans=spans, description=_described("Dynamic loss weights", weights, within))
         charts.append(Chart("Dynamic weights", figure, "What each loss term was multiplied by, mean over each epoch."))
     return StageCurves(name, len(epochs), _phases(epochs), tuple(charts))
 
 
-def _charts_by_score(epochs: Sequence[Epoch], spans: Sequence[Span], chooses: str, within: str) -> Iterator[Chart]:
-    """A chart a score, in which the epoch that was kept is marked where the stage keeps one."""
-    best = best_epoch(epochs, chooses)
-    kept = f" Dotted: epoch {best}, the best {score_label(chooses).lower()}." if best is not None else ""
-    for score in dict.fromkeys(score for epoch in epochs for score in epoch.scores):
-        label = score_label(score)
-        line = {label: [(epoch.epoch + 1, epoch.scores[score]) for epoch in epochs if score in epoch.scores]}
-        figure = line_chart(line, spans=spans, marked=best, description=_described(f"Validation {label}", line, within))
-        better = {"↑": "; higher is better", "↓": "; lower is better"}.get(direction(score), "")
-        yield Chart(
-            f"{label[0].upper()}{label[1:]} in validation", figure, f"On the validation patients{better}.{kept}"
+def _score_charts(
+    epochs: Sequence[Epoch],
+    region_label: Callable[[str], str],
+    spans: Sequence[Span],
+    kept: Kept | None,
+    within: str,
+) -> Iterator[Chart]:
+    """A chart a kind of score, with a line a region, in which the best epoch is marked where it is kept."""
+    best = kept.epoch + 1 if kept is not None and kept.best_of else None
+    told = _told(kept) if kept is not None else ""
+    kinds = _scores(epochs, region_label)
+    for kind, lines in kinds.items():
+        label = score_label(kind)
+        figure = line_chart(
+            lines, spans=spans, marked=best, description=_described(f"Validation {label}", lines, within)
         )
+        title = f"{label[0].upper()}{label[1:]}"
+        better = {"↑": "; higher is better", "↓": "; lower is better"}.get(direction(kind), "")
+        yield Chart(
+            "Validation" if len(kinds) == 1 else f"{title} in validation",
+            figure,
+            f"{title} on the validation patients{better}.{told}",
+        )
+
+
+def _told(kept: Kept) -> str:
+    """Which epoch's weights the stage hands on, as the end of a caption."""
+    if not kept.best_of:
+        return " The last epoch is kept."
+    chooser = ("mean " if len(kept.best_of) > 1 else "") + in_a_sentence(score_label(kept.best_of[0]))
+    return f" Dotted: epoch {kept.epoch + 1}, the best {chooser}, which is kept."
 
 
 def _phases(epochs: Iterable[Epoch]) -> tuple[str, ...]:
@@ -133,14 +131,15 @@ def _terms(epochs: Sequence[Epoch], *, weights: bool) -> Lines:
     return lines
 
 
-def _scores(epochs: Sequence[Epoch], regions: Sequence[str]) -> Lines:
-    lines: Lines = {}
+def _scores(epochs: Sequence[Epoch], region_label: Callable[[str], str]) -> dict[str, Lines]:
+    """The lines of each kind of score, one a region or one alone."""
+    kinds: dict[str, Lines] = {}
     for epoch in epochs:
         for score, value in epoch.scores.items():
             region = score.removeprefix("dice_")
-            name = region_label(region, regions) if region != score else score_label(score)
-            lines.setdefault(name, []).append((epoch.epoch + 1, value))
-    return lines
+            kind, name = (score, score_label(score)) if region == score else ("dice", region_label(region))
+            kinds.setdefault(kind, {}).setdefault(name, []).append((epoch.epoch + 1, value))
+    return kinds
 
 
 def _described(what: str, lines: Mapping[str, Sequence[tuple[int, float]]], within: str) -> str:

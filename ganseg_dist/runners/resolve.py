@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 from typing import Any
 
 from ganseg_dist.config import GANetSegConfig, RunConfig, SystemConfig, override
@@ -10,6 +13,12 @@ from ganseg_dist.data.slices import LESION_CLASSES
 from ganseg_dist.errors import ConfigError, DataError
 
 DEFAULTS = RunConfig(recipe="")
+
+NOT = ("no", "non", "not", "without")
+"""A class's first word."""
+NOTHING = ("absent", "control", "healthy", "negative", "none", "normal", "nothing")
+NOT_WHAT = re.compile("non?(cancer|disease|finding|lesion|tumou?r)s?")
+"""Words in one, as folders are named; not nodules."""
 
 
 def resolve(config: RunConfig, cohort: Cohort, healthy: Cohort | None = None) -> RunConfig:
@@ -32,7 +41,7 @@ def resolve(config: RunConfig, cohort: Cohort, healthy: Cohort | None = None) ->
         classes = _chosen("classes", data.classes, there, cohort, "classes or masks to learn from")
         if len(classes) < 2:
             raise DataError(f"{cohort.root}: has one class, {classes[0]}; a classifier needs two or more")
-        changes["data.classes"] = list(classes)
+        changes["data.classes"] = list(classes if data.classes is not None else negative_first(classes))
     strangers = [name for name in system.gan_modalities or () if name not in modalities]
     if strangers:
         among = ", ".join(modalities)
@@ -40,6 +49,35 @@ def resolve(config: RunConfig, cohort: Cohort, healthy: Cohort | None = None) ->
     if system.reading == "paper":
         changes |= {field: value for field, value in system.paper_data.items() if _untouched(config, field)}
     return override(config, changes | _healthy_fields(system, modalities, healthy))
+
+
+def negative_first(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Two classes with the one that reads as nothing found before the other, in any case: what is second is sought.
+
+    Where neither reads so, or both do, the order stays as it is (`order_told`). Benign is no such word: what is benign
+    was found, and beside malignant the alphabet puts it first.
+    """
+    return tuple(sorted(classes, key=reads_negative, reverse=True)) if len(classes) == 2 else classes
+
+
+def reads_negative(name: str) -> bool:
+    """Whether a class's name says that nothing was found: `no lesion`, `notumor`, `Healthy control`, `HIV-negative`."""
+    words = re.findall(r"[a-z0-9]+", name.lower())
+    return bool(words) and (
+        words[0] in NOT or any(word in NOTHING for word in words) or NOT_WHAT.fullmatch(words[0]) is not None
+    )
+
+
+def order_told(asked: RunConfig, resolved: RunConfig) -> str | None:
+    """Which of two classes is sought and how to swap them, where neither a person nor their names decided it."""
+    classes = resolved.data.classes or ()
+    if resolved.system.task != "classification" or asked.data.classes is not None or len(classes) != 2:
+        return None
+    other, sought = classes
+    if reads_negative(other) != reads_negative(sought):
+        return None
+    swapped = shlex.quote(f"data.classes={json.dumps([sought, other], ensure_ascii=False)}")
+    return f"{sought} counts as the class to be found and {other} as negative; to swap them: --set {swapped}"
 
 
 def _chosen(

@@ -8,7 +8,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,9 +31,10 @@ from ganseg_dist.runners.local import train_here
 from ganseg_dist.runners.plan import Prepared, by_part, fingerprint, open_run
 from ganseg_dist.runners.prepare import Mapper, Preflight, map_here, preflight, prepare_cohort, usable_cohort
 from ganseg_dist.runners.ray_train import train_on_ray
-from ganseg_dist.runners.resolve import refuse_overlap, resolve
+from ganseg_dist.runners.resolve import order_told, refuse_overlap, resolve
 from ganseg_dist.runs import Run, find_run, named_run, runs_root
 from ganseg_dist.systems import build_system
+from ganseg_dist.systems.base import Monitor
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_tracking
 
@@ -111,6 +112,8 @@ class Plan:
     found: Preflight
     cohort: Cohort
     healthy: tuple[Preflight, Cohort] | None
+    monitors: Mapping[str, Monitor]
+    """What chooses each stage's epoch, by stage."""
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -132,8 +135,8 @@ def plan_training(request: TrainingRequest, *, mapper: Mapper = map_here, bar: B
         healthy = (healthy_found, usable_cohort(healthy_found, exclude_bad=request.exclude_bad))
         refuse_overlap(cohort, healthy[1])
     config = resolve(request.config, cohort, healthy[1] if healthy else None)
-    build_system(config)  # refuses what its phases cannot do, before hours of preparation
-    return Plan(config, found, cohort, healthy)
+    system = build_system(config)  # refuses what its phases cannot do, before hours of preparation
+    return Plan(config, found, cohort, healthy, {stage.name: stage.monitor for stage in system.stages})
 
 
 def refuse_missing_gpu(request: TrainingRequest) -> None:
@@ -166,7 +169,7 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
         stack.enter_context(only_trainer(run))
         if run.finished:
             return run
-        warn_of(plan, shown or NullTracker())
+        warn_of(plan, request.config, shown or NullTracker())
         earlier = float(run.description().get("seconds") or 0.0)
         prepared = _prepare(plan, split, mapper, bar)
         tracked = open_tracking(run, tags=request.tags)
@@ -183,19 +186,22 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
             tracked.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         with uninterrupted():
-            finish_run(run, checkpoint, seconds=earlier + time.monotonic() - started)
+            finish_run(run, checkpoint, plan.monitors, seconds=earlier + time.monotonic() - started)
             tracked.log_results(run)
             tracked.end("FINISHED")
     return run
 
 
-def warn_of(plan: Plan, shown: Tracker) -> None:
-    """One line for what does not stop training but should be known of it."""
+def warn_of(plan: Plan, asked: RunConfig, shown: Tracker) -> None:
+    """One line each for what does not stop training but should be known of it."""
     found = [finding for finding in plan.found.findings if finding.severity == "warning"]
     if found:
         kinds = ", ".join(sorted({finding.check for finding in found}))
         data, recipe = plan.found.cohort.root, plan.config.recipe
         shown.warn(0, f"{len(found)} finding(s) on {data.name} ({kinds}); see: ganseg check {data} --recipe {recipe}")
+    told = order_told(asked, plan.config)
+    if told is not None:
+        shown.warn(0, told)
 
 
 @contextmanager
@@ -225,7 +231,7 @@ def uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def finish_run(run: Run, checkpoint: Path, *, seconds: float) -> None:
+def finish_run(run: Run, checkpoint: Path, monitors: Mapping[str, Monitor], *, seconds: float) -> None:
     """Turn the last checkpoint into history and model."""
     position = json.loads((checkpoint / "state.json").read_text())["position"]
     run.write("history.json", position["history"])
@@ -237,11 +243,24 @@ def finish_run(run: Run, checkpoint: Path, *, seconds: float) -> None:
         "patients": len({case["patient"] for case in data["cases"]}),
         "channels": data.get("channels", []),
     }
-    run.describe(seconds=seconds, error=None)
+    run.describe(seconds=seconds, error=None, kept=epochs_kept(position["history"], monitors, config))
     card = model_card(config, data, run.split(), position["history"], run.description())
     weights = checkpoint / "networks.safetensors"
     write_model(run.model, config, weights, card=card, facts=facts, thresholds=Thresholds())
     run.describe(status="finished")  # last: a finished run has a model
+
+
+def epochs_kept(
+    history: Sequence[Mapping[str, Any]], monitors: Mapping[str, Monitor], config: RunConfig
+) -> dict[str, Any]:
+    """By stage, the epoch whose weights it handed on, and of which scores it is the best; of none: it is the last."""
+    kept: dict[str, Any] = {}
+    for stage, monitor in monitors.items():
+        scores = [record["scores"] for record in history if record["stage"] == stage]
+        best = monitor.best_epoch(scores) if config.train.keep == "best" else None
+        last = {"epoch": len(scores) - 1, "best_of": []}
+        kept[stage] = last if best is None else {"epoch": best, "best_of": list(monitor.scores)}
+    return kept
 
 
 def _train(

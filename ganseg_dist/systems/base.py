@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -70,6 +71,13 @@ class Monitor:
         """Whether `new` improves on `old`."""
         return old is None or (new > old if self.mode == "max" else new < old)
 
+    def best_epoch(self, epochs: Sequence[Mapping[str, float]]) -> int | None:
+        """Of a stage's epochs, by their scores, the first of the best; none where there is nothing to watch."""
+        values = {epoch: self.value(scores) for epoch, scores in enumerate(epochs) if epoch >= self.since}
+        watched = {epoch: value for epoch, value in values.items() if value is not None}
+        best = max if self.mode == "max" else min
+        return best(watched, key=lambda epoch: watched[epoch]) if watched else None
+
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
@@ -79,10 +87,12 @@ class Alarm:
     below: float
     says: str
     """What is wrong and what to do, in one line."""
+    since: int = 0
+    """First epoch of the stage in which it may be raised: before it a low score is only a beginner's."""
 
-    def raised_by(self, scores: Mapping[str, float]) -> bool:
-        """Whether the score is there and has fallen."""
-        return self.score in scores and scores[self.score] < self.below
+    def raised_by(self, epochs: Sequence[Mapping[str, float]]) -> bool:
+        """Whether the score is there and has fallen in the last of the stage's epochs."""
+        return len(epochs) > self.since and epochs[-1].get(self.score, math.inf) < self.below
 
 
 @dataclass(frozen=True, slots=True)

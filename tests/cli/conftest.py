@@ -4,10 +4,11 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,12 +148,14 @@ def painter_run(kaggle: Path, tmp_path: Path) -> Run:
     return drawn_run("gan_osmosis_debug", kaggle, tmp_path)
 
 
-def drawn_run(name: str, kaggle: Path, tmp_path: Path) -> Run:
+def drawn_run(
+    name: str, kaggle: Path, tmp_path: Path, run_name: str = "pictures", changes: Mapping[str, Any] | None = None
+) -> Run:
     """A finished run of a recipe that learnt nothing."""
-    config = override(recipe(name), {"data.validation_fraction": 0.25, "data.test_fraction": 0.25})
+    config = override(recipe(name), {"data.validation_fraction": 0.25, "data.test_fraction": 0.25, **(changes or {})})
     request = TrainingRequest(config, kaggle, local=True)
     plan = plan_training(request)
-    run, _ = open_run("pictures", plan.config, plan.fingerprint, plan.cohort, request=request.to_dict())
+    run, _ = open_run(run_name, plan.config, plan.fingerprint, plan.cohort, request=request.to_dict())
     weights = untrained_weights(plan.config, tmp_path / "drawn.safetensors")
     facts = {"channels": run.read("data.json")["channels"]}
     write_model(run.model, plan.config, weights, card="", facts=facts, thresholds=Thresholds())

@@ -11,8 +11,9 @@ import tifffile
 from PIL import Image
 
 from ganseg_dist.tracking.tracked_run import TrackedRun
-from tests.cli.conftest import KAGGLE_SHAPE, assert_refused, snapshot, write_colour_case
+from tests.cli.conftest import KAGGLE_SHAPE, assert_refused, drawn_run, snapshot, write_colour_case
 from tests.cli.test_bad_input import CASE, spoil
+from tests.inference.untrained import model_folder
 
 
 @pytest.fixture
@@ -177,12 +178,23 @@ def test_a_cohort_that_lacks_what_the_model_needs_is_one_line(ganseg, run, kaggl
     assert_refused(refused, 1, kaggle, "no case has all of t1, t1ce, t2, flair")
 
 
-def test_extras_that_a_plain_unet_cannot_give(ganseg, phantom, tmp_path, masks):
-    from tests.inference.untrained import model_folder
-
+@pytest.mark.parametrize("option", ["--anomaly", "--reconstruction"])
+def test_extras_that_need_the_gan_of_healthy_tissue(ganseg, kaggle, phantom, tmp_path, masks, option):
     plain = model_folder(tmp_path / "plain", ("t1",), ("wt",), changes={"system.gan": False})
-    refused = ganseg("predict", plain, phantom, "--out", masks, "--anomaly")
-    assert_refused(refused, 2, "--anomaly", "plain U-Net")
+    models = {
+        plain: "GANet-Seg without its GAN",
+        drawn_run("gan_osmosis_debug", kaggle, tmp_path, "painter").model: "GAN-OSMOSIS",
+        drawn_run("dl_gan_cnn_debug", kaggle, tmp_path, "classifier").model: "DL-GAN-CNN",
+    }
+    for model, title in models.items():
+        refused = ganseg("predict", model, phantom, "--out", masks, option)
+        assert_refused(refused, 2, option, f"{model} is a model of {title}, which makes neither; give a run of")
+
+
+def test_a_classifier_has_no_maps(ganseg, kaggle, tmp_path, masks):
+    drawn_run("dl_gan_cnn_debug", kaggle, tmp_path)
+    for option in ("--probability", "--overlays"):
+        assert_refused(ganseg("predict", "pictures", kaggle, "--out", masks, option), 2, option, "is a classifier")
 
 
 def test_a_full_disk_names_the_file_and_keeps_earlier_masks(ganseg, run, phantom, masks, small_disk):

@@ -65,7 +65,7 @@ def test_areas_are_those_of_one_set_of_images():
     for measure in AREAS:
         found, known = measure.interval([image_rows(rows, CLASSES)]), getattr(expected, measure.name)
         assert (found.mean, found.n) == pytest.approx((known.mean, known.n))
-        assert (found.low, found.high) == pytest.approx((known.low, known.high), abs=0.02)  # of fewer resamples
+        assert (found.low, found.high) == pytest.approx((known.low, known.high))
 
 
 def test_rates_at_a_threshold_are_those_of_the_operating_point():

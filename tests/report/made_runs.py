@@ -34,6 +34,8 @@ def finished_run(root: Path) -> Run:
     """Everything there, with a GAN, on three regions of a phantom; names hold what HTML must escape."""
     run = _described(root / "phantom-ganet-seg-01", "ganet_seg_small", ["wt", "tc", "et"], MRI, phantom=True)
     run.write("history.json", [*_healthy_history(14), *_segment_history(40, ["wt", "tc", "et"], supervised=10)])
+    dice = {"epoch": 38, "best_of": ["dice_wt", "dice_tc", "dice_et"]}
+    run.describe(kept={"healthy": {"epoch": 13, "best_of": ["hole_l1"]}, "segment": dice})
     _evaluate(run, "test", ["wt", "tc", "et"], channels=4, unit="mm", gan=True)
     return run
 
@@ -69,6 +71,7 @@ def classifier_run(root: Path) -> Run:
         root / "classifier", "dl_gan_cnn_small", None, ["grey"], changes={"data.classes": classes, "train.epochs": 9}
     )
     run.write("history.json", _classifier_history(9))
+    run.describe(kept={"classify": {"epoch": 2, "best_of": ["cross_entropy"]}})
     folder = run.evaluation("test")
     summary = save_classification(folder, _called(classes, (20, 16, 24, 0)), classes)
     elbow = [[k, 6400.0 / k**2] for k in range(1, 9)]

@@ -1,8 +1,10 @@
 import csv
+import json
 import re
 
 import pytest
 
+from ganseg_dist.config import override
 from ganseg_dist.errors import RunError
 from ganseg_dist.report import write_report
 from ganseg_dist.report.classes import class_view, confusion_rows, mistakes
@@ -120,3 +122,10 @@ def test_damaged_results_of_a_classifier_are_named(tmp_path):
     run.write("evaluation/test/summary.json", summary)
     with pytest.raises(RunError, match=r"summary\.json: scores\.accuracy"):
         write_report(run)
+
+
+@pytest.mark.parametrize(("augmentation", "control"), [("classical", True), ("none", True), ("both", False)])
+def test_a_detector_without_generated_images_is_marked_as_a_control(tmp_path, augmentation, control):
+    run = detector_run(tmp_path)
+    run.write("config.json", json.loads(override(run.config(), {"system.augmentation": augmentation}).to_json()))
+    assert ("control, no GAN" in write_report(run).read_text()) == control

@@ -123,7 +123,8 @@ def test_pictures_without_spacing_are_never_measured_in_millimetres(tmp_path):
     page = write_report(picture_run(tmp_path)).read_text()
     assert "HD95, px" in page
     assert ", mm" not in page
-    assert "Tumour on colour" in page
+    assert "Foreground on colour" in page
+    assert "Tumour" not in page
 
 
 def test_a_damaged_file_is_named_with_its_field(tmp_path):

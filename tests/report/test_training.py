@@ -1,6 +1,6 @@
 from ganseg_dist.report.figures import Span
-from ganseg_dist.report.records import Epoch
-from ganseg_dist.report.training import _terms, best_epoch, phase_spans, stage_curves
+from ganseg_dist.report.records import Epoch, Kept
+from ganseg_dist.report.training import _terms, phase_spans, stage_curves
 
 
 def epoch(number, losses, scores=None, stage="segment"):
@@ -33,34 +33,36 @@ def test_a_term_of_two_phases_at_once_stays_two_lines():
     }
 
 
-def test_the_best_epoch_is_the_highest_dice_and_the_lowest_error():
-    assert best_epoch(TURNS) == 2
-    assert best_epoch([epoch(0, {}, {"hole_l1": 0.2}), epoch(1, {}, {"hole_l1": 0.3})]) == 1
-    assert best_epoch([epoch(0, {})]) is None
-
-
 def test_stages_come_in_the_order_they_were_trained():
     history = [epoch(0, {"generator/hole_l1": 0.2}, {"hole_l1": 0.3}, stage="healthy"), *TURNS]
-    curves = stage_curves(history, ["wt", "tc"])
+    curves = stage_curves(history, str.upper, {"segment": Kept(epoch=1, best_of=("dice_wt", "dice_tc"))})
     assert [(stage.name, stage.epochs, [chart.title for chart in stage.charts]) for stage in curves] == [
         ("healthy", 1, ["Losses", "Validation"]),
         ("segment", 3, ["Losses", "Validation", "Dynamic weights"]),
     ]
-    assert "lower is better" in curves[0].charts[1].caption
-    assert "epoch 2, the best mean" in curves[1].charts[1].caption
+    assert curves[0].charts[1].caption == "L1 in the holes on the validation patients; lower is better."
+    assert curves[1].charts[1].caption.endswith("Dotted: epoch 2, the best mean Dice, which is kept.")
 
 
-def test_the_score_that_chooses_marks_the_epoch_in_every_chart_of_its_stage():
+def test_each_kind_of_score_has_a_chart_and_all_of_them_mark_the_epoch_kept():
     scores = [{"accuracy": 0.9, "cross_entropy": 0.8}, {"accuracy": 0.5, "cross_entropy": 0.2}]
-    history = [epoch(0, {"g/l": 1.0}, {"l1": 0.3}, stage="features")]
-    history += [epoch(number, {"c/l": 1.0}, each, stage="classify") for number, each in enumerate(scores)]
-    features, classify = stage_curves(history, [], "cross_entropy")
-    assert [chart.title for chart in features.charts] == ["Losses", "L1 in validation"]
-    assert "Dotted" not in features.charts[1].caption
+    history = [epoch(number, {"c/l": 1.0}, each, stage="classify") for number, each in enumerate(scores)]
+    (classify,) = stage_curves(history, str.upper, {"classify": Kept(epoch=1, best_of=("cross_entropy",))})
     assert [chart.title for chart in classify.charts] == [
         "Losses",
         "Accuracy in validation",
         "Cross-entropy in validation",
     ]
-    assert all("Dotted: epoch 2, the best cross-entropy." in chart.caption for chart in classify.charts[1:])
+    assert all("Dotted: epoch 2, the best cross-entropy" in chart.caption for chart in classify.charts[1:])
     assert ["higher" in classify.charts[1].caption, "lower" in classify.charts[2].caption] == [True, True]
+
+
+def test_a_stage_that_keeps_its_last_epoch_marks_none_and_says_so():
+    scores = [{"dice_wt": 0.9, "dice_tc": 0.8, "l1": 0.3}, {"dice_wt": 0.5, "dice_tc": 0.4, "l1": 0.2}]
+    history = [epoch(number, {"g/l": 1.0}, each, stage="joint") for number, each in enumerate(scores)]
+    (joint,) = stage_curves(history, str.upper, {"joint": Kept(epoch=1, best_of=())})
+    assert [chart.title for chart in joint.charts] == ["Losses", "Dice in validation", "L1 in validation"]
+    for chart in joint.charts[1:]:
+        assert chart.caption.endswith("is better. The last epoch is kept.")
+        assert "Dotted" not in chart.caption
+    assert "lower" in joint.charts[2].caption

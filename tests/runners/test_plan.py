@@ -1,17 +1,21 @@
 """What is settled before training: who learns from what."""
 
+import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 
-from ganseg_dist.config import override
+from ganseg_dist.config import override, parse_assignments
+from ganseg_dist.data.cohort import Case, Cohort
 from ganseg_dist.data.store import PreparedCase, content_hash, prepare_case
 from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.plan import open_run, planned_run
-from ganseg_dist.runners.resolve import resolve
-from ganseg_dist.runners.session import TrainingRequest, only_trainer, plan_training, train_session
+from ganseg_dist.runners.resolve import negative_first, order_told, resolve
+from ganseg_dist.runners.session import TrainingRequest, epochs_kept, only_trainer, plan_training, train_session
+from ganseg_dist.systems.base import Monitor
 from tests.inference.untrained import model_folder
 
 
@@ -104,3 +108,63 @@ def test_a_case_is_prepared_for_training_as_for_prediction(cohort, tmp_path):
     assert abs(opened.image - prepared.image).max() < 1e-3
     everything = override(predictor.config, {"data.modalities": None}).data
     assert prepare_case(tmp_path, case, everything, content_hash(case)) != folder
+
+
+def of_classes(*names):
+    return Cohort(Path("pictures"), "class_folder", tuple(Case(n, n, "x", {"grey": None}, class_name=n) for n in names))
+
+
+@pytest.mark.parametrize(
+    ("alphabetical", "settled"),
+    [
+        (("glioma", "notumor"), ("notumor", "glioma")),
+        (("abnormal", "normal"), ("normal", "abnormal")),
+        (("AD", "Healthy control"), ("Healthy control", "AD")),
+        (("COVID-negative", "COVID-positive"), ("COVID-negative", "COVID-positive")),
+        (("lesion", "no lesion"), ("no lesion", "lesion")),
+        (("benign", "malignant"), ("benign", "malignant")),
+        (("benign", "normal"), ("normal", "benign")),
+        (("mass", "nodules"), ("mass", "nodules")),
+        (("glioma", "meningioma", "notumor"), ("glioma", "meningioma", "notumor")),
+    ],
+)
+def test_of_two_classes_the_one_that_reads_as_negative_comes_first(alphabetical, settled):
+    assert negative_first(alphabetical) == settled
+
+
+def test_classes_in_no_evident_order_are_told_with_how_to_swap_them():
+    asked = recipe("gan_detector_debug")
+    cohort = of_classes("meningioma", "glioma")
+    settled = resolve(asked, cohort)
+    assert settled.data.classes == ("glioma", "meningioma")
+    told = order_told(asked, settled)
+    assert told.startswith("meningioma counts as the class to be found and glioma as negative")
+    *_, swap = shlex.split(told)
+    swapped = override(asked, parse_assignments([swap]))
+    assert resolve(swapped, cohort).data.classes == ("meningioma", "glioma")
+    assert order_told(swapped, resolve(swapped, cohort)) is None
+    assert order_told(settled, settled) is None, "a resumed run has been told"
+
+
+def test_nothing_is_told_of_classes_that_say_their_order_themselves():
+    asked = recipe("gan_detector_debug")
+    settled = resolve(asked, of_classes("glioma", "no tumour"))
+    assert settled.data.classes == ("no tumour", "glioma")
+    assert order_told(asked, settled) is None
+    assert order_told(asked, resolve(asked, of_classes("glioma", "meningioma", "no tumour"))) is None
+
+
+def test_the_order_that_is_asked_for_stays():
+    asked = override(recipe("gan_detector_debug"), {"data.classes": ["glioma", "no tumour"]})
+    assert resolve(asked, of_classes("glioma", "no tumour")).data.classes == ("glioma", "no tumour")
+
+
+def test_a_run_says_which_epochs_it_kept():
+    monitors = {"joint": Monitor((), "max"), "segment": Monitor(("dice_wt",), "max")}
+    dice = {"joint": (0.9, 0.1), "segment": (0.5, 0.7, 0.6)}
+    history = [{"stage": stage, "scores": {"dice_wt": value}} for stage, values in dice.items() for value in values]
+    config = recipe("gan_osmosis_debug")
+    joint = {"epoch": 1, "best_of": []}
+    assert epochs_kept(history, monitors, config) == {"joint": joint, "segment": {"epoch": 1, "best_of": ["dice_wt"]}}
+    last = override(config, {"train.keep": "last"})
+    assert epochs_kept(history, monitors, last) == {"joint": joint, "segment": {"epoch": 2, "best_of": []}}

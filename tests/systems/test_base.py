@@ -36,3 +36,11 @@ def test_a_monitor_watches_the_mean_of_its_scores():
 def test_a_monitor_passes_over_scores_that_no_case_counts_in():
     assert Monitor(("a", "b"), "max").value({"a": 0.2}) == pytest.approx(0.2)
     assert Monitor(("a", "b"), "max").value({"c": 1.0}) is None
+
+
+def test_the_best_epoch_is_the_first_of_the_best_since_it_may_be():
+    scores = [{"x": 0.9}, {"x": 0.4}, {}, {"x": 0.6}, {"x": 0.6}, {"x": 0.5}]
+    assert Monitor(("x",), "max", since=1).best_epoch(scores) == 3
+    assert Monitor(("x",), "min").best_epoch(scores) == 1
+    assert Monitor((), "max").best_epoch(scores) is None
+    assert Monitor(("y",), "max").best_epoch(scores) is None

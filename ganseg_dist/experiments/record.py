@@ -1,0 +1,91 @@
+"""An experiment as other commands find it: its kind, its trials, and the models of its folds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from ganseg_dist.errors import RunError
+from ganseg_dist.inference.model_folder import is_model_folder
+from ganseg_dist.runs import Run, runs_root
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One experiment's folder."""
+
+    folder: Path
+    kind: str
+    """The command that ran it, such as folds."""
+    trials: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def table(self) -> Path:
+        """What its finished trials scored."""
+        return self.folder / "table.csv"
+
+    def outcome(self, trial: str) -> Path:
+        """What a trial scored, there once it is finished."""
+        return self.folder / "trials" / f"{trial}.json"
+
+    def run(self, trial: str) -> Run:
+        """The trial's own run, of those that train one."""
+        return Run(self.folder.parent / f"{self.name}.{trial}")
+
+    @property
+    def give_a_run(self) -> str:
+        """What to do where one run is needed, with an example if it has trained one."""
+        trained = (run.name for run in map(self.run, self.trials) if is_model_folder(run.model))
+        return "give a run" + "".join(f", such as {name}" for name in islice(trained, 1))
+
+
+def find_experiment(reference: str) -> Experiment | None:
+    """An experiment by its name or its folder; none where that is not one's.
+
+    Raises RunError when its record is damaged.
+    """
+    for folder in (Path(reference), runs_root() / reference):
+        if (folder / "experiment.json").is_file() and not (folder / "run.json").is_file():
+            return _read(folder.resolve())
+    return None
+
+
+def fold_models(experiment: Experiment) -> dict[str, Path]:
+    """The model folder of each fold, by the fold's name.
+
+    Raises RunError when a fold is missing, or when the trials are no folds: those of other experiments learn from
+    too few patients, or by another recipe, on purpose.
+    """
+    name = experiment.name
+    if experiment.kind != "folds":
+        raise RunError(
+            f"{name}: is an experiment of {experiment.kind}, and only folds make an ensemble; {experiment.give_a_run}"
+        )
+    missing = [trial for trial in experiment.trials if not experiment.outcome(trial).is_file()]
+    if missing:
+        raise RunError(
+            f"{name}: lacks {', '.join(missing)} of {len(experiment.trials)} folds; start the same ganseg "
+            "experiment folds command again, which goes on where it was"
+        )
+    for trial in experiment.trials:
+        run = experiment.run(trial)
+        if not is_model_folder(run.model):
+            raise RunError(
+                f"{name}: {trial} has no model in {run.model}; restore it, or remove {run.folder} and "
+                f"{experiment.outcome(trial)} and start the same ganseg experiment folds command again"
+            )
+    return {trial: experiment.run(trial).model for trial in experiment.trials}
+
+
+def _read(folder: Path) -> Experiment:
+    asked = Run(folder).read("experiment.json")
+    try:
+        return Experiment(folder, asked["kind"], tuple(asked["trials"]))
+    except (KeyError, TypeError):
+        raise RunError(f"{folder / 'experiment.json'}: tells no kind and no trials; restore it") from None

@@ -1,0 +1,145 @@
+"""Models that predict together: the mean of what each says, as nnU-Net does with the folds of a cross-validation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ganseg_dist import __version__
+from ganseg_dist.atomic import write_json
+from ganseg_dist.data.batch import Batch
+from ganseg_dist.errors import RunError
+from ganseg_dist.inference.model_folder import Model, Thresholds, load_model
+from ganseg_dist.systems.base import Prediction, Ratio, Stage, System
+
+FORMAT = 1
+INDEX = "ensemble.json"
+AVERAGED = ("probability", "anomaly", "score", "classes")
+"""Parts of a prediction that are probabilities of the same pixels, slices or images in every member."""
+
+
+class Ensemble:
+    """Systems of one config as a system that predicts and does nothing else."""
+
+    stages: tuple[Stage, ...] = ()
+
+    def __init__(self, members: Mapping[str, System]) -> None:
+        self.members = members
+        self.networks: Mapping[str, nn.Module] = {
+            f"{name}.{part}": network for name, system in members.items() for part, network in system.networks.items()
+        }
+
+    def predict(self, batch: Batch) -> Prediction:
+        """The mean of the members' probabilities of regions and classes, anomaly maps and realism.
+
+        A reconstruction it has none: each member fills what its own mask calls lesion, and where the masks differ
+        a mean would show lesion half filled, which is no member's idea of healthy tissue.
+        """
+        said = [member.predict(batch) for member in self.members.values()]
+        return Prediction(**{name: _mean([getattr(each, name) for each in said]) for name in AVERAGED})
+
+    def draw(self, stage: str, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
+        """Raises ValueError: it does not learn."""
+        raise ValueError(f"an ensemble has no stage {stage!r}")
+
+    def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
+        """Raises ValueError: it does not learn."""
+        raise ValueError(f"an ensemble has no phase {phase!r}")
+
+    def validate(self, stage: str, batch: Batch) -> dict[str, Ratio]:
+        """Raises ValueError: it does not learn."""
+        raise ValueError(f"an ensemble has no stage {stage!r}")
+
+
+def together(members: Mapping[str, Model]) -> Model:
+    """One model that says what its members say on average; a single member is itself.
+
+    Folds differ in their patients and so in their weights and thresholds, and in nothing else.
+
+    Raises RunError naming a member whose config or channels differ from the first one's, and the field.
+    """
+    (first_name, first), *others = members.items()
+    if not others:
+        return first
+    expected = _settings(first)
+    for name, model in others:
+        settings = _settings(model)
+        for field in expected | settings:
+            if settings.get(field) != expected.get(field):
+                raise RunError(
+                    f"{name}: has {field} {_told(settings.get(field))}, and {first_name} "
+                    f"{_told(expected.get(field))}; members of an ensemble are folds of one experiment"
+                )
+    system = Ensemble({name: model.system for name, model in members.items()})
+    thresholds = mean_thresholds([model.thresholds for model in members.values()], first.config.data.regions or ())
+    return Model(first.config, system, thresholds, first.channels)
+
+
+def mean_thresholds(members: Sequence[Thresholds], regions: Sequence[str]) -> Thresholds:
+    """Each threshold's mean over the members; of realism none unless every member has one.
+
+    mean(p_i) >= mean(t_i) is sum(p_i - t_i) >= 0: each member counts by how far it is above its own operating point.
+    A member's probabilities mean something at the threshold that was chosen for it, and a threshold for the mean
+    itself cannot be chosen: some member has learnt from every patient.
+    """
+    realism = [each.realism for each in members if each.realism is not None]
+    return Thresholds(
+        {region: float(np.mean([each.of(region) for each in members])) for region in regions},
+        float(np.mean(realism)) if len(realism) == len(members) else None,
+        sum(each.calibrated_on for each in members),  # folds are validated on other patients each
+    )
+
+
+def load_together(folders: Mapping[str, Path]) -> Model:
+    """The model of these model folders, by the names of the members.
+
+    Raises RunError when one is incomplete or damaged, or is no fold of the same experiment as the first.
+    """
+    return together({name: load_model(folder) for name, folder in folders.items()})
+
+
+def is_ensemble_folder(folder: Path) -> bool:
+    """Whether this is an ensemble as `ganseg export` writes it: an index, and a model folder for each member."""
+    return (folder / INDEX).is_file()
+
+
+def write_index(folder: Path, members: Sequence[str]) -> None:
+    """Say which folders of this one are the members' model folders."""
+    write_json(folder / INDEX, {"format": FORMAT, "ganseg": __version__, "members": list(members)})
+
+
+def member_folders(folder: Path) -> dict[str, Path]:
+    """The members' model folders, by name. Raises RunError when the index does not list them."""
+    file = folder / INDEX
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+        members = {name: folder / name for name in index["members"]} if index["format"] == FORMAT else {}
+    except (OSError, ValueError, TypeError, KeyError):
+        members = {}
+    if not members:
+        raise RunError(f"{file}: lists no members that this version can read; export the experiment again")
+    return members
+
+
+def _mean(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """None unless every member says something."""
+    given = [part for part in parts if part is not None]
+    return torch.stack(given).mean(dim=0) if len(given) == len(parts) else None
+
+
+def _settings(model: Model) -> dict[str, Any]:
+    """All that members have in common, by field: what they read first, then how they learnt."""
+    config = model.config
+    fields = {f"{part}.{name}": value for part in ("data", "system", "train") for name, value in getattr(config, part)}
+    return {"channels": model.channels, **fields, "recipe": config.recipe, "seed": config.seed}
+
+
+def _told(value: Any) -> str:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)

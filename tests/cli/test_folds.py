@@ -1,0 +1,145 @@
+"""The folds of a cross-validation, and what commands do with all of them together."""
+
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from ganseg_dist.atomic import write_json
+from tests.cli.conftest import Result, assert_refused, run_command, snapshot
+from tests.cli.test_bad_input import CASE
+
+FOLDS = ("fold1", "fold2", "fold3")
+WORDS = ("--folds", 3, "--local", "--set", "train.epochs=1", "--set", "system.healthy_epochs=1",
+         "--set", "system.supervised_epochs=0", "--set", "train.batch_size=16", "--run-name", "cv")  # fmt: skip
+MASK = f"{CASE}_mask.nii.gz"
+
+
+@pytest.fixture(scope="module")
+def crossed(phantom, workplace) -> Result:
+    """`ganseg experiment folds`, once; copy its runs, do not change them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GANSEG_RUNS", str(workplace / "crossed"))
+        patch.setenv("GANSEG_STORE", str(workplace / "store"))
+        patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        result = run_command("experiment", "folds", "ganet_seg_debug", "--data", phantom, *WORDS)
+    assert result.code == 0, result.err
+    return result
+
+
+@pytest.fixture
+def runs(crossed, workplace, tmp_path):
+    """Its runs, to change."""
+    shutil.copytree(workplace / "crossed", tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def voxels(file):
+    return np.asarray(nib.load(file).dataobj)
+
+
+def test_it_ends_by_saying_how_to_predict(crossed):
+    assert crossed.out.splitlines()[-1] == "next: ganseg predict cv INPUT --out DIR"
+
+
+def test_the_help_teaches_it(ganseg):
+    said = " ".join(ganseg("predict", "--help").out.split())
+    assert "With the name of a ganseg experiment folds as RUN, its folds predict together" in said
+
+
+def test_all_folds_predict_together(ganseg, runs, phantom, tmp_path):
+    thresholds = {"fold1": 0.1, "fold2": 0.2, "fold3": 0.6}
+    for fold, threshold in thresholds.items():
+        file = runs / f"cv.{fold}" / "model" / "thresholds.json"
+        write_json(file, json.loads(file.read_text()) | {"regions": {"wt": threshold, "tc": 1.0, "et": 1.0}})
+    for name in ("cv", *(f"cv.{fold}" for fold in FOLDS)):
+        words = ("predict", name, phantom / CASE, "--out", tmp_path / name, "--probability", "--anomaly")
+        result = ganseg(*words)
+        assert result.code == 0, result.err
+    for part in ("probability_wt", "probability_et", "anomaly"):
+        whole, *folds = (
+            voxels(tmp_path / name / f"{CASE}_{part}.nii.gz") for name in ("cv", *(f"cv.{fold}" for fold in FOLDS))
+        )
+        assert np.allclose(whole, np.mean(folds, axis=0), atol=1e-5)
+        assert not np.allclose(whole, folds[0], atol=1e-3)
+    probability = voxels(tmp_path / "cv" / f"{CASE}_probability_wt.nii.gz")
+    mask = voxels(tmp_path / "cv" / MASK) > 0
+    clear = np.abs(probability - 0.3) > 1e-4
+    assert np.array_equal(mask[clear], probability[clear] >= 0.3), "the mean of the folds' thresholds"
+    assert 0 < mask.sum() < mask.size
+
+
+def test_folds_are_carried_away_in_one_folder(ganseg, runs, phantom, tmp_path):
+    assert ganseg("predict", "cv", phantom / CASE, "--out", tmp_path / "here").code == 0
+    result = ganseg("export", "cv", tmp_path / "carried")
+    assert (result.code, result.out) == (0, f"exported: {tmp_path / 'carried'}\n"), result.err
+    assert {file.name for file in (tmp_path / "carried").iterdir()} == {"ensemble.json", *FOLDS}
+    patients = {case["patient"] for case in json.loads((runs / "cv.fold1" / "data.json").read_text())["cases"]}
+    for name, content in snapshot(tmp_path / "carried").items():
+        for secret in (*patients, str(phantom), str(runs)):
+            assert secret.encode() not in content, f"{secret} is in {name}"
+    assert ganseg("export", tmp_path / "carried", tmp_path / "again").code == 0
+    shutil.rmtree(runs)
+    shutil.rmtree(tmp_path / "carried")
+    assert ganseg("predict", tmp_path / "again", phantom / CASE, "--out", tmp_path / "there").code == 0
+    assert (tmp_path / "there" / MASK).read_bytes() == (tmp_path / "here" / MASK).read_bytes()
+
+
+def test_what_folds_together_cannot_give(ganseg, runs, phantom, tmp_path):
+    refused = ganseg("predict", "cv", phantom / CASE, "--out", tmp_path / "masks", "--reconstruction")
+    assert_refused(refused, 2, "--reconstruction: cv is 3 models", runs / "cv.fold1" / "model")
+    assert_refused(ganseg("export", "cv", tmp_path / "out", "--onnx"), 2, "--onnx", runs / "cv.fold1" / "model")
+    refused = ganseg("evaluate", "cv", "--data", phantom)
+    assert_refused(refused, 1, "cv: every patient", "some fold's training patient", runs / "cv" / "table.csv")
+    assert (runs / "cv" / "table.csv").is_file()
+    assert_refused(ganseg("calibrate", "cv"), 1, "cv: is an experiment of folds", "give a run, such as cv.fold1")
+
+
+@pytest.mark.parametrize(
+    "command", [("predict", "INPUT", "--out", "OUT"), ("export", "OUT"), ("evaluate", "--data", "INPUT")]
+)
+def test_a_fold_that_is_missing_is_named(ganseg, runs, phantom, tmp_path, command):
+    (runs / "cv" / "trials" / "fold2.json").unlink()
+    places = {"INPUT": phantom, "OUT": tmp_path / "out"}
+    name, *words = (places.get(word, word) for word in command)
+    refused = ganseg(name, "cv", *words)
+    assert_refused(refused, 1, "cv: lacks fold2 of 3 folds", "start the same ganseg experiment folds command again")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_same_command_again_brings_the_missing_fold(ganseg, crossed, runs, phantom, tmp_path):
+    outcome = runs / "cv" / "trials" / "fold2.json"
+    before = json.loads(outcome.read_text())["rows"]
+    outcome.unlink()
+    again = ganseg("experiment", "folds", "ganet_seg_debug", "--data", phantom, *WORDS)
+    assert again.code == 0, again.err
+    assert again.out.splitlines()[-1] == crossed.out.splitlines()[-1]
+    assert json.loads(outcome.read_text())["rows"] == before
+    assert ganseg("predict", "cv", phantom / CASE, "--out", tmp_path / "masks").code == 0
+
+
+def test_a_fold_whose_model_is_gone_is_named(ganseg, runs, phantom, tmp_path):
+    shutil.rmtree(runs / "cv.fold3")
+    refused = ganseg("predict", "cv", phantom, "--out", tmp_path / "masks")
+    assert_refused(refused, 1, "cv: fold3 has no model", runs / "cv" / "trials" / "fold3.json")
+
+
+def test_a_fold_of_another_config_is_named(ganseg, runs, phantom, tmp_path):
+    file = runs / "cv.fold2" / "model" / "config.json"
+    config = json.loads(file.read_text())
+    write_json(file, config | {"data": config["data"] | {"spacing_mm": 9.0}})
+    refused = ganseg("predict", "cv", phantom, "--out", tmp_path / "masks")
+    assert_refused(refused, 1, "fold2: has data.spacing_mm 9.0, and fold1")
+
+
+def test_only_folds_make_an_ensemble(ganseg, runs, phantom, tmp_path):
+    file = runs / "cv" / "experiment.json"
+    asked = json.loads(file.read_text())
+    write_json(file, asked | {"kind": "fractions"})
+    for refused in (ganseg("predict", "cv", phantom, "--out", tmp_path / "m"), ganseg("export", "cv", tmp_path / "m")):
+        assert_refused(refused, 1, "cv: is an experiment of fractions, and only folds make an ensemble")
+    assert_refused(ganseg("evaluate", "cv", "--data", phantom), 1, "cv: is an experiment of fractions", "cv.fold1")
+    write_json(file, {"kind": "folds"})
+    assert_refused(ganseg("predict", "cv", phantom, "--out", tmp_path / "m"), 1, file, "restore it")

@@ -1,0 +1,6 @@
+from ganseg_dist.cli.words import LAYOUT_HELP
+from ganseg_dist.data.readers import READERS
+
+
+def test_every_layout_that_can_be_read_can_be_asked_for():
+    assert [reader.name for reader in READERS if reader.name not in LAYOUT_HELP] == []

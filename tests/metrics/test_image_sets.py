@@ -1,0 +1,51 @@
+"""Rates and areas of sets of images, given how often each patient is drawn."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from ganseg_dist.metrics.image_sets import bootstrap, confusion_counts, confusion_rates, curve_areas
+from ganseg_dist.metrics.statistics import bootstrap_mean
+
+TRUTH = np.array([0, 0, 1, 1])
+CALLED = np.array([0, 1, 1, 1])
+OWNER = np.array([0, 1, 1, 2])
+
+
+def test_rates_by_hand():
+    counts = confusion_counts(TRUTH, CALLED, OWNER, 3, 2)
+    assert counts.tolist() == [[[1, 0], [0, 0]], [[0, 1], [0, 1]], [[0, 0], [0, 1]]]
+    # Each once; the second thrice; the last alone, who has no image of class 0.
+    found = confusion_rates(counts)(np.array([[1.0, 1, 1], [0, 3, 0], [0, 0, 1]]))
+    assert found["recall/0"].tolist() == pytest.approx([1 / 2, 0, np.nan], nan_ok=True)
+    assert found["recall/1"].tolist() == [1, 1, 1]
+    assert found["precision/1"].tolist() == pytest.approx([2 / 3, 1 / 2, 1])
+    assert found["f1"].tolist() == pytest.approx([(2 / 3 + 4 / 5) / 2, (0 + 2 / 3) / 2, 1])
+
+
+def test_areas_are_those_of_scikit_learn_with_weights():
+    rng = np.random.default_rng(0)
+    positive, score, owner = rng.random(60) < 0.4, rng.random(60).round(1), np.arange(60) // 5
+    drawn = rng.integers(3, size=(4, 12)).astype(float)
+    found = curve_areas(positive, score, owner)(drawn)
+    for weights, auroc, auprc in zip(drawn[:, owner], found["auroc"], found["auprc"], strict=True):
+        assert auroc == pytest.approx(roc_auc_score(positive, score, sample_weight=weights))
+        assert auprc == pytest.approx(average_precision_score(positive, score, sample_weight=weights))
+
+
+def test_areas_of_one_class_alone_are_none_and_a_draw_of_it_does_not_count():
+    areas = curve_areas(np.array([True, False]), np.array([0.9, 0.1]), np.array([0, 1]))
+    assert np.isnan(areas(np.array([[1.0, 0], [0, 1]]))["auprc"]).all()
+    perfect = bootstrap(areas, 2)["auroc"]
+    assert (perfect.mean, perfect.low, perfect.high, perfect.n) == (1, 1, 1, 2)
+    alone = bootstrap(curve_areas(np.ones(2, bool), np.array([0.9, 0.1]), np.array([0, 1])), 2)
+    assert alone == {"auroc": None, "auprc": None}
+
+
+def test_a_mean_has_the_interval_of_the_bootstrap_of_a_mean():
+    right, owner = np.random.default_rng(1).random(90) < 0.7, np.arange(90) // 3
+    rates = confusion_rates(confusion_counts(np.ones(90, int), right.astype(int), owner, 30, 2))
+    found, expected = bootstrap(rates, 30)["recall/1"], bootstrap_mean(right.astype(float).tolist(), owner.tolist())
+    assert (found.mean, found.low, found.high, found.n) == pytest.approx(
+        (expected.mean, expected.low, expected.high, 30)
+    )
