@@ -1,85 +1,204 @@
-"""`ganseg synthesize`: image and mask pairs from a trained generator."""
+"""`ganseg synthesize`: synthetic images from a trained generator."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ganseg_dist.cli import show
 from ganseg_dist.cli.words import LAYOUT_HELP, RUN_HELP
 
+if TYPE_CHECKING:
+    from ganseg_dist.data.slices import SliceSet
+    from ganseg_dist.inference.audit import Audit
+    from ganseg_dist.inference.encoder import Encoder
+    from ganseg_dist.inference.generation import Generated
+    from ganseg_dist.inference.painting import Paintings
+    from ganseg_dist.inference.predictor import Predictor
+    from ganseg_dist.inference.synthesis import TrainingImages
+    from ganseg_dist.runs import Run
+
 
 def synthesize(
     run: str = typer.Argument(metavar="RUN", help=RUN_HELP),
-    out: Path = typer.Option(..., metavar="DIR", help="Folder to write the pairs into; an earlier one is replaced."),
+    out: Path = typer.Option(..., metavar="DIR", help="Folder to write the images into; an earlier one is replaced."),
     masks: Path | None = typer.Option(
-        None, metavar="DATA", help="The cohort whose masks are painted; the run's own training patients when not given."
+        None,
+        metavar="DATA",
+        help="GAN-OSMOSIS: the cohort whose masks are painted; the run's own training patients when not given.",
     ),
-    copies: int = typer.Option(1, min=1, metavar="N", help="Paintings of each mask."),
-    as_they_are: bool = typer.Option(False, "--as-they-are", help="Do not turn, scale and flip the masks."),
-    seed: int = typer.Option(0, min=0, metavar="K", help="Of the noise; the same seed paints the same images."),
+    copies: int | None = typer.Option(
+        None, min=1, metavar="N", help="GAN-OSMOSIS: paintings of each mask; 1 when not given."
+    ),
+    as_they_are: bool = typer.Option(
+        False, "--as-they-are", help="GAN-OSMOSIS: do not turn, scale and flip the masks."
+    ),
+    count: int | None = typer.Option(
+        None, min=1, metavar="N", help="Detector: images of each class; 200 when not given."
+    ),
+    classes: list[str] | None = typer.Option(
+        None, "--class", metavar="NAME", help="Detector: a class to generate, repeatable; all when not given."
+    ),
+    seed: int = typer.Option(0, min=0, metavar="K", help="Of the noise; the same seed makes the same images."),
     most_memorised: float = typer.Option(
         0.1, min=0, max=1, metavar="SHARE", help="Refuse when more than this share repeats training images."
     ),
     inception: Path | None = typer.Option(
-        None, metavar="FILE", help="An Inception v3 as ONNX, for FID; else fid_encoder, over the run's own segmenter."
+        None,
+        metavar="FILE",
+        help="An Inception v3 as ONNX, for FID; else fid_encoder, over the run's own segmenter or detector.",
     ),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP.replace("DATA", "--masks")),
-    gpu: bool = typer.Option(False, "--gpu", help="Paint on a GPU."),
+    gpu: bool = typer.Option(False, "--gpu", help="Generate on a GPU."),
 ) -> None:
-    """Paint synthetic images of masks, and check that none repeats a patient.
+    """Make synthetic images, and check that none repeats a patient.
 
-    DIR gets images, masks and a manifest.csv, so that it is a cohort that --data takes; SYNTHETIC.json, which says
-    that no patient is in it; audit.json, the nearest training image of each; quality.json, distances and SSIM with
-    their controls; and neighbours.png, the nearest pairs to look at. Masks of validation and test patients are never
-    painted. Where too many paintings repeat training images nothing is written, and the exit code is 1.
+    GAN-OSMOSIS paints masks: DIR gets images/ and masks/. The GAN detector generates from noise: DIR gets a folder a
+    class. Beside them stand a manifest.csv, so that DIR is a cohort that --data takes; SYNTHETIC.json, which says that
+    no patient is in it; audit.json, the nearest training image of each; quality.json, distances with their controls;
+    and neighbours.png, pairs to look at. Masks of validation and test patients are never painted. Where too many
+    images repeat training images nothing is written, and the exit code is 1.
     """
-    from ganseg_dist.cli.models import finished_run, read_slices
-    from ganseg_dist.data.readers import read_cohort
-    from ganseg_dist.errors import ConfigError, DataError, RunError
+    from ganseg_dist.cli.models import finished_run
     from ganseg_dist.inference.audit import Limits, audit
-    from ganseg_dist.inference.encoder import load_inception, segmenter_encoder
+    from ganseg_dist.inference.encoder import load_inception, own_encoder
+    from ganseg_dist.inference.generation import COUNT, generate
+    from ganseg_dist.inference.generators import require_generator
+    from ganseg_dist.inference.painting import paint
     from ganseg_dist.inference.predictor import Predictor
-    from ganseg_dist.inference.synthesis import paint, quality, training_images, write_pairs
+    from ganseg_dist.inference.synthesis import training_images
 
     found = finished_run(run)
     predictor = Predictor.load(found.model, "cuda" if gpu else "cpu")
-    encoder = segmenter_encoder(predictor.system) if inception is None else load_inception(inception)
-    asked, split = found.description().get("request", {}), found.split()
-    if "data" not in asked:
-        raise ConfigError(f"{found.name}: does not say where its data was; train it again to synthesize from it")
-    own = read_cohort(Path(asked["data"]), asked.get("layout"))
-    source = own if masks is None else read_cohort(masks, layout)
-    held_out = {*split.validation, *split.test}
-    painted = [case for case in source.cases if case.mask is not None and case.patient not in held_out]
-    if not painted:
-        raise DataError(f"{source.root}: holds no mask of a patient that {found.name} may paint; give other --masks")
-    config = predictor.config
-    training = read_slices(
-        [case for case in own.of_patients(split.train) if case.mask is not None], config, "Reading the training images"
-    )
-    shown = training if masks is None else read_slices(painted, config, "Reading the masks")
-    with show.bar("Painting") as advance:
-        paintings = paint(predictor, shown, copies=copies, deformed=not as_they_are, seed=seed, advance=advance)
-    images, owners = training_images(training, flipped=config.data.augment.flip > 0)
+    require_generator(predictor.config)
+    of_paintings = {"--masks": masks, "--copies": copies, "--as-they-are": as_they_are, "--layout": layout}
+    of_classes = {"--count": count, "--class": classes}
+    encoder = own_encoder(predictor.system) if inception is None else load_inception(inception)
+    facts: dict[str, Any] = {"run": found.name, "recipe": predictor.config.recipe, "seed": seed}
+    made: Paintings | Generated
+    if predictor.config.system.task == "classification":
+        _refuse(of_paintings, f"{found.name} generates from noise")
+        with show.bar("Generating") as advance:
+            made = generate(predictor, classes=classes, count=count or COUNT, seed=seed, advance=advance)
+        training = _training_slices(found, predictor)
+    else:
+        _refuse(of_classes, f"{found.name} paints masks")
+        training = _training_slices(found, predictor)
+        shown = training if masks is None else _slices_to_paint(found, predictor, masks, layout)
+        with show.bar("Painting") as advance:
+            made = paint(predictor, shown, copies=copies or 1, deformed=not as_they_are, seed=seed, advance=advance)
+        facts["deformed"] = not as_they_are
+    real = training_images(predictor, training)
     with show.bar("Comparing with the training images"):
-        audited = audit(paintings.image, images, patients=owners, encoder=encoder, limits=Limits(share=most_memorised))
-        measured = quality(paintings, images, encoder)
+        limits = Limits(share=most_memorised)
+        audited = audit(made.image, real.image, patients=real.patients, encoder=encoder, limits=limits)
+    _refuse_copies(found, audited)
+    with show.bar("Measuring"):
+        measured = _write(out, made, real, audited, predictor, encoder, facts)
+    _tell(measured, audited, real)
+    typer.echo(f"written: {out} ({len(made.image)} synthetic {'pairs' if 'ssim' in measured else 'images'})")
+
+
+def _refuse(options: Mapping[str, object], kind: str) -> None:
+    """Raises ConfigError for an option that is given and means nothing to this kind of generator."""
+    from ganseg_dist.errors import ConfigError
+
+    for name, value in options.items():
+        if value:
+            raise ConfigError(f"{name}: {kind}; leave it out")
+
+
+def _training_slices(run: Run, predictor: Predictor) -> SliceSet:
+    from ganseg_dist.cli.models import cases_of_part, read_slices
+    from ganseg_dist.data.readers import read_cohort
+    from ganseg_dist.errors import ConfigError
+
+    asked = run.description().get("request", {})
+    if "data" not in asked:
+        raise ConfigError(f"{run.name}: does not say where its data was; train it again to synthesize from it")
+    cohort = read_cohort(Path(asked["data"]), asked.get("layout"))
+    return read_slices(cases_of_part(run, cohort, "train"), predictor.config, "Reading the training images")
+
+
+def _slices_to_paint(run: Run, predictor: Predictor, masks: Path, layout: str | None) -> SliceSet:
+    """Those with a mask, less the run's validation and test patients. Raises DataError when there are none."""
+    from ganseg_dist.cli.models import read_slices
+    from ganseg_dist.data.readers import read_cohort
+    from ganseg_dist.errors import DataError
+
+    cohort, split = read_cohort(masks, layout), run.split()
+    held_out = {*split.validation, *split.test}
+    painted = [case for case in cohort.cases if case.mask is not None and case.patient not in held_out]
+    if not painted:
+        raise DataError(f"{masks}: holds no mask of a patient that {run.name} may paint; give other --masks")
+    return read_slices(painted, predictor.config, "Reading the masks")
+
+
+def _refuse_copies(run: Run, audited: Audit) -> None:
+    from ganseg_dist.errors import RunError
+
     if audited.refused:
         raise RunError(
-            f"{found.name}: {audited.share:.1%} of {len(paintings.image)} paintings repeat training images, more than "
-            f"{most_memorised:.1%}; train with more patients or fewer joint epochs, nothing was written"
+            f"{run.name}: {audited.share:.1%} of {len(audited.images)} synthetic images repeat training images, more "
+            f"than {audited.limits.share:.1%}; train with more patients or fewer epochs of the GAN, nothing was written"
         )
-    facts = {"run": found.name, "recipe": config.recipe, "seed": seed, "deformed": not as_they_are}
-    write_pairs(out, paintings, audited, measured, images, predictor.modalities, predictor.regions, facts)
-    for name, distances in measured["distances"].items():
-        said = ", ".join(
-            f"{measure} {values.get('mean', values.get('value')):.4f}" for measure, values in distances.items()
-        )
-        typer.echo(f"{name}: {said}")
+
+
+def _write(
+    out: Path,
+    made: Paintings | Generated,
+    real: TrainingImages,
+    audited: Audit,
+    predictor: Predictor,
+    encoder: Encoder,
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Returns what was measured."""
+    from ganseg_dist.inference.neighbours import generated_figure, painting_figure
+    from ganseg_dist.inference.painting import Paintings
+    from ganseg_dist.inference.synthesis import class_quality, painting_quality
+    from ganseg_dist.inference.synthetic_folder import Evidence, write_classes, write_pairs
+
+    modalities, regions = predictor.modalities, predictor.regions
+    if isinstance(made, Paintings):
+        measured = painting_quality(made, real, encoder)
+        figure = painting_figure(made, audited, real.image, modalities, regions)
+        write_pairs(out, made, modalities, regions, Evidence(audited, measured, figure, facts))
+    else:
+        measured = class_quality(made, real, encoder)
+        figure = generated_figure(made, audited, real.image, modalities)
+        write_classes(out, made, modalities, Evidence(audited, measured, figure, facts))
+    return measured
+
+
+def _tell(measured: Mapping[str, Any], audited: Audit, real: TrainingImages) -> None:
+    count = len(audited.images)
+    for name, of_class in measured.get("classes", {"": measured}).items():
+        _tell_distances(name, of_class)
+    if "ssim" in measured:
+        said, patients = show.interval(measured["ssim"]), measured["ssim"]["n"]
+        typer.echo(f"SSIM with the real image of the mask: {said} (n = {count}, {patients} patients)")
     typer.echo(
-        f"SSIM with the real image of the mask {measured['ssim']['mean']:.3f}; {len(audited.memorised)} of "
-        f"{len(paintings.image)} paintings are nearer to a training image than such images are to each other"
+        f"{len(audited.memorised)} of {count} synthetic images are nearer to one of {audited.n_training} training "
+        f"images{' (flipped copies included)' if real.flipped else ''} than such images are to each other; "
+        f"median percentile {audited.median_percentile:.1f}, about 50 where they are as far"
     )
-    typer.echo(f"written: {out} ({len(paintings.image)} synthetic pairs)")
+
+
+def _tell_distances(class_name: str, measured: Mapping[str, Any]) -> None:
+    if measured["distances"] is None:
+        typer.echo(
+            f"{class_name}: {measured['n_synthetic']} synthetic and {measured['n_real']} training images are too few "
+            "for a distance"
+        )
+        return
+    for name, distances in measured["distances"].items():
+        (frechet, of_frechet), (kernel, of_kernel) = distances.items()
+        typer.echo(
+            f"{class_name + ', ' if class_name else ''}{name}: {frechet} {of_frechet['value']:.4f}, "
+            f"{kernel} {of_kernel['mean']:.4f} (standard error {of_kernel['standard_error']:.4f}; "
+            f"n = {of_kernel['n_synthetic']} against {of_kernel['n_real']} training images)"
+        )

@@ -22,7 +22,7 @@ class GANDetectorConfig(SystemConfig):
     name: Literal["gan_detector"] = "gan_detector"
     generator: Literal["dcgan", "conditional", "wgan_gp"] = "conditional"
     """conditional learns every class. dcgan and wgan_gp learn images with a lesion alone, those of the second of two
-    data.classes (name them in that order: a cohort's own stand in the alphabet's), and what they add is positive."""
+    data.classes, and what they add is positive."""
     augmentation: Literal["none", "classical", "gan", "both"] = "both"
     """What the detector learns from beside the real images: them flipped, turned and the rest of data.augment
     (classical), generated ones (gan), or both."""
@@ -38,6 +38,9 @@ class GANDetectorConfig(SystemConfig):
     """Epochs in which generator and discriminator learn, before the detector does."""
     synthesis_learning_rate: Positive | None = None
     """Learning rate of the GAN; none: train.learning_rate."""
+    diffaugment: bool = True
+    """Show the discriminator every image, real or generated, with its brightness and contrast changed, moved and partly
+    blanked, differently each time: it would soon know a few hundred by heart."""
     critic_steps: Count = 5
     """Critic steps to one generator step of wgan_gp; the other generators take one."""
     gradient_penalty_weight: NonNegative = 10.0

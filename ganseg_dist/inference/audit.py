@@ -88,13 +88,24 @@ class Audit:
         return len(self.memorised) / len(self.images)
 
     @property
+    def median_percentile(self) -> float:
+        """By pixels, (0, 100]. Images of the training images' own distribution are near 50; worse ones lie farther."""
+        return float(np.median([image.pixels.percentile for image in self.images]))
+
+    @property
     def refused(self) -> bool:
         """Whether the share is above the bound."""
         return self.share > self.limits.share
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; `from_dict` reads it back."""
-        found = {"n": len(self.images), "memorised": list(self.memorised), "share": self.share, "refused": self.refused}
+        found = {
+            "n": len(self.images),
+            "memorised": list(self.memorised),
+            "share": self.share,
+            "refused": self.refused,
+            "median_percentile": self.median_percentile,
+        }
         return found | asdict(self) | {"images": [asdict(image) for image in self.images]}
 
     @classmethod

@@ -1,8 +1,8 @@
 """Features of images for distances between distributions, and what such a distance may be called.
 
 FID and KID are defined on features of Inception v3, whose weights no package ships: with a person's own file the
-distances are `fid` and `kid`, and over a run's own segmenter `fid_encoder` and `kid_encoder`, which compare with
-nothing but themselves under the same segmenter.
+distances are `fid` and `kid`, and over a run's own segmenter or detector `fid_encoder` and `kid_encoder`, which compare
+with nothing but themselves under the same network.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganseg_dist.errors import DataError, MissingDependency, RunError
 from ganseg_dist.metrics.synthesis import Images, frechet_distance, kernel_distance
-from ganseg_dist.models.unet import ConvBlock, UNet
+from ganseg_dist.models.classifier import Classifier
+from ganseg_dist.models.unet import UNet
 from ganseg_dist.systems.base import System
 
 IMAGES_AT_ONCE = 16
@@ -40,25 +41,26 @@ class Encoder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class SegmenterEncoder:
-    """A U-Net's coarsest features, and its first convolution's before anything normalises them.
+class OwnEncoder:
+    """The coarsest features of a network with max-pooling between its levels, and its first convolution's raw answers.
 
-    The coarse ones are averaged over the image and know what is where in it, but instance normalisation makes them
-    blind to brightness, contrast and texture. Those show in the mean and the spread of the first convolution's
-    answers.
+    The coarse ones are averaged over the image and know what is where in it, but normalisation over an image makes
+    them blind to brightness, contrast and texture. Those show in the mean and the spread of the first convolution's
+    answers, before anything normalises them.
     """
 
-    network: UNet
+    levels: nn.ModuleList
+    """Finest first; each begins with a convolution."""
     suffix: str = "_encoder"
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, D), D the U-Net's largest width and twice its finest."""
-        features = images.to(next(self.network.parameters()).device)
-        first = self.network.encoder[0]
-        assert isinstance(first, ConvBlock)
-        raw = first[0](features).float()
-        for depth, block in enumerate(self.network.encoder):
-            features = block(torch.nn.functional.max_pool2d(features, 2) if depth else features)
+        """(B, C, H, W) to (B, D), D the channels of the last level and twice those of the first convolution."""
+        features = images.to(next(self.levels.parameters()).device)
+        finest = self.levels[0]
+        assert isinstance(finest, nn.Sequential)
+        raw = finest[0](features).float()
+        for depth, level in enumerate(self.levels):
+            features = level(nn.functional.max_pool2d(features, 2) if depth else features)
         coarse = features.float().mean(dim=(2, 3))
         return torch.cat([coarse, raw.mean(dim=(2, 3)), raw.std(dim=(2, 3))], dim=1)
 
@@ -78,17 +80,25 @@ class InceptionEncoder:
         if images.shape[1] not in (1, 3):
             raise DataError(f"fid: images of {images.shape[1]} channels, Inception sees 1 or 3; give one modality")
         side = (INCEPTION_SIDE, INCEPTION_SIDE)
-        resampled = torch.nn.functional.interpolate(images.float().cpu(), side, mode="bilinear", antialias=True)
+        resampled = nn.functional.interpolate(images.float().cpu(), side, mode="bilinear", antialias=True)
         image = resampled.expand(-1, 3, -1, -1).contiguous().numpy()
         return torch.from_numpy(self.session.run(None, {self.session.get_inputs()[0].name: image})[0])
 
 
-def segmenter_encoder(system: System) -> SegmenterEncoder:
-    """The encoder of a system's own segmenter. Raises RunError when it has no U-Net called `segmenter`."""
-    network = system.networks.get("segmenter")
-    if not isinstance(network, UNet):
-        raise RunError("fid_encoder: this model has no U-Net segmenter whose features to take; give an Inception file")
-    return SegmenterEncoder(network)
+def own_encoder(system: System) -> OwnEncoder:
+    """The encoder of a system's own segmenter or detector. Raises RunError when it has neither.
+
+    A detector that learnt from generated images was taught that they are of their class: what they have in common
+    with real ones weighs more in its coarse features than what tells them apart.
+    """
+    segmenter, detector = (system.networks.get(name) for name in ("segmenter", "detector"))
+    if isinstance(segmenter, UNet):
+        return OwnEncoder(segmenter.encoder)
+    if isinstance(detector, Classifier):
+        return OwnEncoder(detector.blocks)
+    raise RunError(
+        "fid_encoder: this model has no segmenter or detector whose features to take; give an Inception file"
+    )
 
 
 def load_inception(file: Path) -> InceptionEncoder:

@@ -24,6 +24,8 @@ Images = npt.NDArray[np.floating]
 LARGEST_SUBSET = 1000
 """Features in a subset of the kernel distance at most (Bińkowski et al. 2018)."""
 SUBSETS = 100
+FEWEST_IMAGES = 4
+"""In each set, for a kernel distance: two in a subset that is half of them."""
 SSIM_WINDOW = 11
 CHUNK_MB = 256
 
@@ -90,7 +92,7 @@ def kernel_distance(synthetic: Features, real: Features, *, seed: int = 0) -> Ke
 
     Raises DataError when a set has fewer than four features, they are not finite or differ in length.
     """
-    _require_features(synthetic, real, fewest=4, measure="kernel distance")
+    _require_features(synthetic, real, fewest=FEWEST_IMAGES, measure="kernel distance")
     n = min(len(synthetic), len(real))
     size = min(LARGEST_SUBSET, n // 2)
     rng = np.random.default_rng(seed)

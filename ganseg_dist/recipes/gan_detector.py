@@ -38,7 +38,7 @@ def gan_detector_small() -> RunConfig:
             "system.generator_widths": [16, 32, 64, 128, 128],
             "system.discriminator_widths": [16, 32, 64, 128],
             "system.latent_size": 64,
-            "system.synthesis_epochs": 60,
+            "system.synthesis_epochs": 150,
             "train.batch_size": 32,
             "train.epochs": 30,
             "train.learning_rate": 5e-4,

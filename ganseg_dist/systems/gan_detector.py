@@ -19,6 +19,7 @@ from ganseg_dist.config import GANDetectorConfig, RunConfig
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.losses.adversarial import discriminator_loss, generator_loss
+from ganseg_dist.losses.diffaugment import draw_view, seen
 from ganseg_dist.losses.wasserstein import critic_feedback_loss, critic_loss, gradient_penalty
 from ganseg_dist.models.classifier import Classifier, load_pretrained
 from ganseg_dist.models.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -33,10 +34,14 @@ BEGINNERS_EPOCHS = 10
 
 @dataclass(frozen=True, slots=True)
 class LatentDraws:
-    """`System.draw`: z, a second z to compare with, and where between real and generated the critic's slope is read."""
+    """`System.draw`: z, a second z to compare with, where between real and generated the critic's slope is read, and
+    the views of a real image, of a generated one, and of that when the generator hears of it.
+    """
 
     size: int
     """Length of z; 0: no GAN."""
+    diffaugment: bool
+    """Whether what is judged is changed at random."""
 
     def __call__(self, stage: str, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
         """One example's noise; none for a detector without a GAN."""
@@ -45,6 +50,8 @@ class LatentDraws:
         drawn = {"z": rng.standard_normal(self.size, np.float32)}
         if stage == "synthesis":
             drawn |= {"other_z": rng.standard_normal(self.size, np.float32), "mix": np.array(rng.random(), np.float32)}
+            if self.diffaugment:
+                drawn |= {view: draw_view(rng) for view in ("real_view", "made_view", "feedback_view")}
         return drawn
 
 
@@ -52,8 +59,8 @@ class GANDetector:
     """Networks `detector`, and with the GAN `generator` and `discriminator`; stages `synthesis` and `detect`.
 
     X_aug never touches the disk: to each of its real images the detector's every step adds a newly generated one.
-    The GAN learns from images as they are, whatever `augmentation` says: the arms with a GAN share one generator and
-    differ in the classical half alone.
+    The GAN learns the same from the same images, whatever `augmentation` says: the arms with a GAN share one generator
+    and differ in the classical half alone. Its discriminator sees them through DiffAugment.
     """
 
     def __init__(self, config: RunConfig) -> None:
@@ -82,7 +89,7 @@ class GANDetector:
                 channels, size, system.discriminator_widths, judgements=max(1, conditions)
             )
         self.networks: Mapping[str, nn.Module] = networks
-        self.draw = LatentDraws(system.latent_size if system.synthesises else 0)
+        self.draw = LatentDraws(system.latent_size if system.synthesises else 0, system.diffaugment)
         self.stages: tuple[Stage, ...] = (_detect_stage(config, system),)
         if system.synthesises:
             self.stages = (_synthesis_stage(config, system), *self.stages)
@@ -126,18 +133,19 @@ class GANDetector:
 
     def _discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
         with torch.no_grad():
-            made = self.generate(batch.draws["z"], batch.label)
-        counts = self._counts(batch.label)
-        real, fake = self._judged(batch.image, batch.label), self._judged(made, batch.label)
+            made = self._seen(self.generate(batch.draws["z"], batch.label), batch, "made_view")
+        image, counts = self._seen(batch.image, batch, "real_view"), self._counts(batch.label)
+        real, fake = self._judged(image, batch.label), self._judged(made, batch.label)
         if self.config.generator != "wgan_gp":
             return {"discriminator": discriminator_loss(_column(real), _column(fake), _column(counts))}
         penalty = gradient_penalty(
-            lambda image: self._judged(image, batch.label), batch.image, made, batch.draws["mix"], counts
+            lambda between: self._judged(between, batch.label), image, made, batch.draws["mix"], counts
         )
         return {"critic": critic_loss(real, fake, counts), "gradient_penalty": penalty}
 
     def _generator_losses(self, batch: Batch) -> dict[str, Tensor]:
-        fake = self._judged(self.generate(batch.draws["z"], batch.label), batch.label)
+        made = self._seen(self.generate(batch.draws["z"], batch.label), batch, "feedback_view")
+        fake = self._judged(made, batch.label)
         counts = self._counts(batch.label)
         if self.config.generator == "wgan_gp":
             return {"adversarial": critic_feedback_loss(fake, counts)}
@@ -175,6 +183,10 @@ class GANDetector:
         dividing by each worker's own share would make the result depend on the number of workers.
         """
         return (label >= (0 if self.conditional else LESION)).float()
+
+    def _seen(self, image: Tensor, batch: Batch, view: str) -> Tensor:
+        """What the discriminator is shown."""
+        return seen(image, batch.draws[view]) if self.config.diffaugment else image
 
     def _judged(self, image: Tensor, label: Tensor) -> Tensor:
         """(B,) logits: is it real, and where the GAN is conditional, is it a real image of its class."""

@@ -8,10 +8,11 @@ from PIL import Image
 from ganseg_dist.config import override
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
-from ganseg_dist.inference import synthesis
+from ganseg_dist.inference import generation, painting
 from ganseg_dist.recipes import recipe
+from ganseg_dist.runners.prepare import prepared_slices
 from ganseg_dist.runners.session import TrainingRequest, plan_training
-from tests.cli.conftest import assert_refused, snapshot
+from tests.cli.conftest import assert_refused, drawn_run, snapshot
 
 
 def test_pairs_are_a_cohort_that_is_called_synthetic(ganseg, painter_run, kaggle, tmp_path):
@@ -62,9 +63,9 @@ def test_a_generator_that_repeats_its_training_images_is_refused(ganseg, painter
         chosen = np.flatnonzero(slices.has_lesion)
         image, regions = slices.read(chosen)
         patients = tuple(slices.cases[slices.case_of[index]].patient for index in chosen)
-        return synthesis.Paintings(image, regions.astype(np.uint8), image, patients)
+        return painting.Paintings(image, regions.astype(np.uint8), image, patients)
 
-    monkeypatch.setattr(synthesis, "paint", repeat)
+    monkeypatch.setattr(painting, "paint", repeat)
     out = tmp_path / "out"
     assert_refused(ganseg("synthesize", "pictures", "--out", out), 1, "100.0% of", "repeat training images")
     assert not out.exists()
@@ -81,10 +82,95 @@ def test_held_out_masks_and_plain_models_paint_nothing(ganseg, painter_run, kagg
     assert not out.exists()
 
 
-def test_a_model_without_a_painter_says_so(ganseg, kaggle_run, tmp_path):
-    assert_refused(ganseg("synthesize", "pictures", "--out", tmp_path / "out"), 1, "paints no images")
+def test_a_model_without_a_generator_of_images_says_so(ganseg, kaggle_run, tmp_path):
+    assert_refused(ganseg("synthesize", "pictures", "--out", tmp_path / "out"), 1, "fills holes", "gan_detector")
 
 
-@pytest.mark.parametrize("options", [("--copies", 0), ("--most-memorised", 2), ("--seed", -1)])
+@pytest.fixture
+def detector_run(kaggle, tmp_path):
+    """A conditional generator that has learnt nothing."""
+    return drawn_run("gan_detector_debug", kaggle, tmp_path)
+
+
+def test_generated_images_are_a_cohort_of_classes_that_is_called_synthetic(ganseg, detector_run, tmp_path):
+    out = tmp_path / "out"
+    said = ganseg("synthesize", "pictures", "--out", out, "--count", 6)
+    assert said.code == 0, said.err
+    cohort = read_cohort(out)
+    assert cohort.synthetic
+    assert (cohort.classes, cohort.modalities) == (("lesion", "no lesion"), ("t1", "t1ce", "flair"))
+    assert len(cohort.cases) == len(cohort.patients) == 12
+    for case in cohort.cases:
+        assert {source.files[0].parent.name for source in case.images.values()} == {case.class_name}
+    assert load_scan(cohort.cases[0]).image.shape == (3, 32, 32, 1)
+    assert all("Synthetic" in Image.open(file).text["Description"] for file in out.rglob("*.png"))
+    checked = ganseg("check", out)
+    assert checked.code == 0
+    assert "classes lesion, no lesion; 0 errors" in checked.out
+    measured = json.loads((out / "quality.json").read_text())["classes"]
+    assert list(measured) == ["no lesion", "lesion"]
+    for of_class in measured.values():
+        assert set(of_class["distances"]) == {"generated", "control: noise", "control: mean image"}
+        assert set(of_class["distances"]["generated"]) == {"fid_encoder", "kid_encoder"}
+        assert of_class["n_synthetic"] == of_class["distances"]["generated"]["kid_encoder"]["n_synthetic"] == 6
+    assert json.loads((out / "audit.json").read_text())["n"] == 12
+    assert "lesion, control: noise: fid_encoder" in said.out
+    assert "12 synthetic images" in said.out
+
+
+def test_synthetic_classes_train_and_are_said_to_be_synthetic(ganseg, detector_run, tmp_path):
+    out = tmp_path / "out"
+    assert ganseg("synthesize", "pictures", "--out", out, "--count", 6).code == 0
+    plan = plan_training(TrainingRequest(recipe("gan_detector_debug"), out, local=True))
+    assert plan.fingerprint["synthetic"] is True
+    assert set(plan.config.data.classes) == {"lesion", "no lesion"}
+    assert plan.found.errors == ()
+
+
+def test_one_class_can_be_asked_for_and_few_images_have_no_distance(ganseg, detector_run, tmp_path):
+    out = tmp_path / "out"
+    said = ganseg("synthesize", "pictures", "--out", out, "--count", 2, "--class", "lesion")
+    assert said.code == 0, said.err
+    assert read_cohort(out).classes == ("lesion",)
+    assert json.loads((out / "quality.json").read_text())["classes"]["lesion"]["distances"] is None
+    assert "lesion: 2 synthetic and" in said.out
+    assert "are too few for a distance" in said.out
+
+
+def test_an_unconditional_generator_makes_lesions_alone(ganseg, kaggle, tmp_path):
+    drawn_run("gan_detector_debug", kaggle, tmp_path, changes={"system.generator": "dcgan"})
+    out = tmp_path / "out"
+    refused = ganseg("synthesize", "pictures", "--out", out, "--class", "no lesion")
+    assert_refused(refused, 2, "--class no lesion", "has learnt lesion;")
+    assert not out.exists()
+    assert ganseg("synthesize", "pictures", "--out", out, "--count", 4).code == 0
+    assert read_cohort(out).classes == ("lesion",)
+
+
+def test_a_detector_that_repeats_its_training_images_is_refused(ganseg, detector_run, kaggle, tmp_path, monkeypatch):
+    training = read_cohort(kaggle).of_patients(detector_run.split().train)
+    image, _ = prepared_slices(training, detector_run.config()).read(np.arange(5))
+    monkeypatch.setattr(generation, "generate", lambda predictor, **_: generation.Generated(image, ("lesion",) * 5))
+    out = tmp_path / "out"
+    assert_refused(ganseg("synthesize", "pictures", "--out", out), 1, "100.0% of 5", "repeat training images")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("painter_run", ("--count", 3)),
+        ("painter_run", ("--class", "lesion")),
+        ("detector_run", ("--copies", 2)),
+        ("detector_run", ("--masks", "somewhere")),
+        ("detector_run", ("--as-they-are",)),
+    ],
+)
+def test_options_of_the_other_generator_are_refused(ganseg, kind, options, tmp_path, request):
+    request.getfixturevalue(kind)
+    assert_refused(ganseg("synthesize", "pictures", "--out", tmp_path / "out", *options), 2, options[0], "leave it out")
+
+
+@pytest.mark.parametrize("options", [("--copies", 0), ("--count", 0), ("--most-memorised", 2), ("--seed", -1)])
 def test_values_out_of_range_are_wrong_usage(ganseg, painter_run, tmp_path, options):
     assert ganseg("synthesize", "pictures", "--out", tmp_path / "out", *options).code == 2

@@ -5,16 +5,20 @@ import numpy as np
 import pytest
 import torch
 
+from ganseg_dist.config import override
 from ganseg_dist.errors import DataError, MissingDependency, RunError
 from ganseg_dist.inference.audit import Audit, Limits, audit
 from ganseg_dist.inference.encoder import (
-    SegmenterEncoder,
+    OwnEncoder,
     distribution_distances,
     features,
     load_inception,
-    segmenter_encoder,
+    own_encoder,
 )
+from ganseg_dist.models.classifier import Classifier
 from ganseg_dist.models.unet import UNet
+from ganseg_dist.recipes import recipe
+from ganseg_dist.systems import build_system
 from tests.inference.untrained import predictor
 
 
@@ -33,7 +37,7 @@ def heads(seed, count, channels=1, side=32):
 @pytest.fixture(scope="module")
 def encoder():
     torch.manual_seed(0)
-    return SegmenterEncoder(UNet(1, 1, (4, 8, 16)).eval())
+    return OwnEncoder(UNet(1, 1, (4, 8, 16)).encoder.eval())
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +86,7 @@ def test_distances_and_percentiles_by_hand():
     assert (middle.index, middle.distance, middle.percentile) == (2, 1.5, pytest.approx(100 * 3 / 5))
     assert (copy.index, copy.distance, copy.percentile, copy.memorised) == (0, 0, pytest.approx(100 / 5), True)
     assert (far.index, far.distance, far.percentile, far.memorised) == (3, 93, 100, False)
+    assert audit(synthetic, training).median_percentile == pytest.approx(60)
 
 
 def test_the_yardstick_leaves_out_a_patients_own_slices():
@@ -135,11 +140,16 @@ def test_audit_errors_say_what_to_mend(training):
         audit(training[:1] * np.nan, training)
 
 
-def test_encoder_features_are_the_unets_coarsest_averaged(encoder, training):
+@pytest.mark.parametrize(
+    ("network", "levels"), [(UNet(1, 1, (4, 8, 16)), "encoder"), (Classifier(1, 2, (4, 8, 16)), "blocks")]
+)
+def test_encoder_features_are_the_coarsest_averaged(network, levels, training):
+    network.eval()
+    encoder = OwnEncoder(getattr(network, levels))
     coarsest = []
-    handle = encoder.network.encoder[-1].register_forward_hook(lambda *said: coarsest.append(said[-1]))
+    handle = encoder.levels[-1].register_forward_hook(lambda *said: coarsest.append(said[-1]))
     with torch.inference_mode():
-        encoder.network(torch.from_numpy(training[:5]))
+        network(torch.from_numpy(training[:5]))
     handle.remove()
     assert coarsest[0].shape == (5, 16, 8, 8)
     found = features(encoder, training[:5])
@@ -173,15 +183,19 @@ def test_distances_over_our_own_encoder_are_never_called_fid(encoder, training):
     assert (near["fid_encoder"]["n_synthetic"], near["kid_encoder"]["n_real"]) == (100, 200)
 
 
-def test_a_models_segmenter_is_an_encoder(tmp_path):
-    system = predictor(tmp_path / "model", ("t1", "flair"), ("wt",)).system
-    assert features(segmenter_encoder(system), heads(0, 2, channels=2)).shape[0] == 2
+def test_a_models_segmenter_or_detector_is_an_encoder(tmp_path):
+    segmenter = predictor(tmp_path / "model", ("t1", "flair"), ("wt",)).system
+    detector = build_system(
+        override(recipe("gan_detector_debug"), {"data.modalities": ["t1", "flair"], "data.classes": ["none", "tumour"]})
+    )
+    for system in (segmenter, detector):
+        assert features(own_encoder(system), heads(0, 2, channels=2)).shape[0] == 2
 
     class Without:
         networks = {}  # noqa: RUF012
 
-    with pytest.raises(RunError, match="fid_encoder: this model has no U-Net segmenter"):
-        segmenter_encoder(Without())
+    with pytest.raises(RunError, match="fid_encoder: this model has no segmenter or detector"):
+        own_encoder(Without())
 
 
 def onnx_file(path, side=299, width=2048):

@@ -1,0 +1,91 @@
+"""Images painted from masks by GAN-OSMOSIS's generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ganseg_dist.data.augment import augment, draw_augmentation
+from ganseg_dist.data.batch import Batch
+from ganseg_dist.data.slices import SliceSet
+from ganseg_dist.errors import RunError
+from ganseg_dist.inference.generators import require_generator
+from ganseg_dist.inference.predictor import SLICES_AT_ONCE, Predictor
+from ganseg_dist.systems.gan_osmosis import GANOsmosis
+
+PAINTING = 4
+"""The stream of randomness that paintings draw from, beside those of training (engine/loader.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paintings:
+    """Synthetic images with the masks that they were painted from."""
+
+    image: npt.NDArray[np.float32]
+    """(N, C, size, size) in [-1, 1]."""
+    regions: npt.NDArray[np.uint8]
+    """(N, R, size, size) in {0, 1}."""
+    real: npt.NDArray[np.float32]
+    """(N, C, size, size), the real image of each mask, turned as the mask was."""
+    patients: tuple[str, ...]
+    """(N,) whose mask each was painted from."""
+
+
+def paint(
+    predictor: Predictor,
+    slices: SliceSet,
+    *,
+    copies: int = 1,
+    deformed: bool = True,
+    seed: int = 0,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> Paintings:
+    """Paint every slice with a lesion `copies` times.
+
+    What is drawn depends on the seed, the slice's place and the copy alone.
+
+    Args:
+        deformed: turn, scale and flip each mask as training does, so that no painting has a patient's own outline.
+
+    Raises RunError when the model has no generator of images from masks, or no slice holds a lesion.
+    """
+    require_generator(predictor.config)
+    system = predictor.system
+    if not isinstance(system, GANOsmosis):
+        raise RunError(f"{predictor.config.system.title}: its generator takes no masks; generate images of its classes")
+    chosen = np.flatnonzero(slices.has_lesion)
+    if not len(chosen):
+        raise RunError("masks: none of them holds a lesion to paint; give the cohort whose masks shall be painted")
+    wanted = [(copy, index) for copy in range(copies) for index in chosen.tolist()]
+    parts: list[tuple[npt.NDArray[Any], ...]] = []
+    for start in range(0, len(wanted), SLICES_AT_ONCE):
+        batch = _batch(predictor, slices, wanted[start : start + SLICES_AT_ONCE], deformed, seed)
+        there = batch.to(predictor.device)
+        with torch.inference_mode():
+            painted = system.paint(there, there.draws["z"]).float().cpu().numpy()
+        parts.append((painted, batch.regions.numpy().astype(np.uint8), batch.image.numpy()))
+        advance(min(start + SLICES_AT_ONCE, len(wanted)), len(wanted))
+    image, regions, real = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
+    patients = tuple(slices.cases[slices.case_of[index]].patient for _, index in wanted)
+    return Paintings(image, regions, real, patients)
+
+
+def _batch(predictor: Predictor, slices: SliceSet, some: Sequence[tuple[int, int]], deformed: bool, seed: int) -> Batch:
+    config = predictor.config
+    indices = np.array([index for _, index in some])
+    image, regions = slices.read(indices)
+    drawn: list[dict[str, npt.NDArray[np.float32]]] = []
+    for copy, index in some:
+        rng = np.random.default_rng([seed, PAINTING, copy, index])
+        one = predictor.system.draw("segment", rng)
+        if deformed:
+            one |= draw_augmentation(config.data.augment, len(slices.modalities), rng)
+        drawn.append(one)
+    draws = {name: torch.from_numpy(np.stack([each[name] for each in drawn])) for name in drawn[0]}
+    known = torch.from_numpy(slices.case_of[indices]), torch.from_numpy(slices.label[indices])
+    return augment(Batch(torch.from_numpy(image), torch.from_numpy(regions), *known, draws))

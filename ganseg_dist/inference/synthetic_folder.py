@@ -1,0 +1,135 @@
+"""Synthetic images on disk: a cohort that every reader takes and calls synthetic, with the evidence beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from ganseg_dist.atomic import whole_folder, write_csv, write_json
+from ganseg_dist.data.cohort import BRATS_LABELS, COLOURS, SYNTHETIC_TAG
+from ganseg_dist.drawing import Pixels, rgb
+from ganseg_dist.inference.audit import Audit
+from ganseg_dist.inference.generation import Generated
+from ganseg_dist.inference.outputs import OURS
+from ganseg_dist.inference.painting import Paintings
+
+SITE = "synthetic"
+SAYS = {"Description": "Synthetic image or mask, made by a generator; not a patient"}
+"""Text in every PNG."""
+
+Row = dict[str, str]
+"""A line of manifest.csv."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is written beside synthetic images."""
+
+    audit: Audit
+    quality: Mapping[str, Any]
+    neighbours: Figure
+    facts: Mapping[str, Any]
+    """Of the run and what was asked of it."""
+
+
+def write_pairs(
+    folder: Path, paintings: Paintings, modalities: Sequence[str], regions: Sequence[str], evidence: Evidence
+) -> None:
+    """Write pairs in images/ and masks/, a manifest.csv that `--data` takes, and the evidence.
+
+    Patients are numbered: paintings of one patient's masks share a number, so that a split keeps them together.
+
+    Raises GansegError when the disk refuses, and leaves an earlier folder as it was.
+    """
+    numbers = {patient: number for number, patient in enumerate(sorted(set(paintings.patients)), start=1)}
+
+    def write_images(root: Path) -> list[Row]:
+        rows = []
+        (root / "masks").mkdir()
+        for index, (image, mask) in enumerate(zip(paintings.image, paintings.regions, strict=True)):
+            name = _name(index)
+            mask_file = f"masks/{name}.png"
+            _save(root / mask_file, _labels(mask, regions))
+            rows.append(
+                {"case": name, "patient": f"synthetic_of_{numbers[paintings.patients[index]]:04d}", "site": SITE}
+                | _write_image(root, f"images/{name}", image, modalities)
+                | {"mask": mask_file, "labels": "binary" if len(regions) == 1 else "brats"}
+            )
+        return rows
+
+    _write(folder, write_images, evidence)
+
+
+def write_classes(folder: Path, generated: Generated, modalities: Sequence[str], evidence: Evidence) -> None:
+    """Write images in a folder a class, a manifest.csv that `--data` takes, and the evidence.
+
+    Every image is its own patient.
+
+    Raises GansegError when the disk refuses, and leaves an earlier folder as it was.
+    """
+
+    def write_images(root: Path) -> list[Row]:
+        return [
+            {"case": _name(index), "patient": _name(index), "site": SITE, "class": class_name}
+            | _write_image(root, f"{_folder_name(class_name)}/{_name(index)}", image, modalities)
+            for index, (image, class_name) in enumerate(zip(generated.image, generated.classes, strict=True))
+        ]
+
+    _write(folder, write_images, evidence)
+
+
+def _write(folder: Path, write_images: Callable[[Path], list[Row]], evidence: Evidence) -> None:
+    with whole_folder(folder) as unfinished:
+        rows = write_images(unfinished)
+        write_csv(unfinished / "manifest.csv", rows)
+        write_json(unfinished / "audit.json", evidence.audit.to_dict())
+        write_json(unfinished / "quality.json", dict(evidence.quality))
+        write_json(unfinished / SYNTHETIC_TAG, {"synthetic": True, "n": len(rows), **evidence.facts})
+        evidence.neighbours.savefig(unfinished / "neighbours.png", metadata=SAYS)
+
+
+def _name(index: int) -> str:
+    return f"synthetic_{index + 1:05d}"
+
+
+def _folder_name(class_name: str) -> str:
+    """A class may be called what no folder can be; manifest.csv has its own name."""
+    return re.sub(r"[^\w .-]", "_", class_name).strip(" .") or "_"
+
+
+def _write_image(root: Path, stem: str, image: npt.NDArray[np.float32], modalities: Sequence[str]) -> Row:
+    """One picture in colour, or a grey one for each modality; returns the manifest's cells."""
+    (root / stem).parent.mkdir(exist_ok=True)
+    if set(modalities) == set(COLOURS):
+        _save(root / f"{stem}.png", rgb(image[[modalities.index(colour) for colour in COLOURS]]))
+        return {colour: f"{stem}.png#{channel}" for channel, colour in enumerate(COLOURS)}
+    cells = {}
+    for modality, plane in zip(modalities, image, strict=True):
+        cells[modality] = f"{stem}.png" if len(modalities) == 1 else f"{stem}_{modality}.png"
+        _save(root / cells[modality], np.asarray(np.rint((plane + 1) * 127.5), np.uint8))
+    return cells
+
+
+def _labels(mask: npt.NDArray[np.uint8], regions: Sequence[str]) -> Pixels:
+    """(R, H, W) to label values: 255 for one region, BraTS labels for nested ones."""
+    labels = np.zeros(mask.shape[1:], np.uint8)
+    stored = {ours: value for value, ours in BRATS_LABELS.items()}
+    for region, inside in zip(regions, mask, strict=True):
+        labels[inside > 0] = 255 if len(regions) == 1 else stored[OURS[region]]
+    return labels
+
+
+def _save(file: Path, pixels: Pixels) -> None:
+    text = PngInfo()
+    for name, said in SAYS.items():
+        text.add_text(name, said)
+    Image.fromarray(pixels).save(file, pnginfo=text)

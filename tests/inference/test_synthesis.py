@@ -1,0 +1,133 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from ganseg_dist.config import override
+from ganseg_dist.data.slices import SliceSet
+from ganseg_dist.errors import ConfigError, RunError
+from ganseg_dist.inference.encoder import own_encoder
+from ganseg_dist.inference.generation import Generated, generate
+from ganseg_dist.inference.generators import require_generator
+from ganseg_dist.inference.model_folder import Model, Thresholds
+from ganseg_dist.inference.painting import paint
+from ganseg_dist.inference.predictor import Predictor
+from ganseg_dist.inference.synthesis import TrainingImages, class_quality, training_images
+from ganseg_dist.recipes import recipe
+from ganseg_dist.systems import build_system
+
+CLASSES = ("bar", "disc")
+
+
+def predictor(name="gan_detector_debug", **changes):
+    fixed = {"data.modalities": ["grey"], "data.classes": list(CLASSES), "data.regions": ["wt"]}
+    config = override(recipe(name), fixed | {key.replace("__", "."): value for key, value in changes.items()})
+    torch.manual_seed(0)
+    return Predictor(Model(config, build_system(config), Thresholds(), ()))
+
+
+def slices(labels):
+    """One case a slice, a patient of two; each slice's grey tells its place."""
+    image = np.linspace(-1, 1, len(labels), dtype=np.float32)
+    cases = [
+        SimpleNamespace(
+            patient=f"p{place // 2}",
+            modalities=("grey",),
+            regions=(),
+            size=32,
+            image=np.broadcast_to(grey, (1, 1, 32, 32)),
+        )
+        for place, grey in enumerate(image)
+    ]
+    count = len(labels)
+    return SliceSet(
+        tuple(cases), ("grey",), (), np.arange(count), np.zeros(count, int), np.zeros(count, bool), np.array(labels)
+    )
+
+
+def test_more_images_begin_with_the_same_ones():
+    few, many = (generate(predictor(), count=count) for count in (3, 10))
+    assert few.classes == ("bar",) * 3 + ("disc",) * 3
+    assert few.image.shape == (6, 1, 32, 32)
+    assert np.abs(few.image).max() <= 1
+    assert few.image == pytest.approx(many.image[[0, 1, 2, 10, 11, 12]], abs=1e-5)
+    assert np.abs(few.image - generate(predictor(), count=3, seed=1).image).max() > 1e-3
+
+
+def test_classes_that_were_asked_for_alone_in_their_order():
+    asked = generate(predictor(), classes=["disc", "bar", "disc"], count=2)
+    assert asked.classes == ("disc", "disc", "bar", "bar")
+    assert asked.image[2:] == pytest.approx(generate(predictor(), count=2).image[:2], abs=1e-5)
+    with pytest.raises(ConfigError, match="--class ring: this generator has learnt bar, disc;"):
+        generate(predictor(), classes=["ring"])
+
+
+@pytest.mark.parametrize("generator", ["dcgan", "wgan_gp"])
+def test_unconditional_generators_make_the_second_class(generator):
+    lesions = predictor(system__generator=generator)
+    assert set(generate(lesions, count=2).classes) == {"disc"}
+    with pytest.raises(ConfigError, match="--class bar: this generator has learnt disc;"):
+        generate(lesions, classes=["bar"])
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("ganet_seg_debug", {}, "GANet-Seg: its generator fills holes.*--reconstruction"),
+        ("dl_gan_cnn_debug", {}, "DL-GAN-CNN: its generator makes feature maps"),
+        ("gan_osmosis_debug", {"system.gan": False}, "system.gan is false; train with system.gan=true"),
+        ("gan_detector_debug", {"system.gan": False}, "system.gan is false; train with system.gan=true"),
+        ("gan_detector_debug", {"system.augmentation": "classical"}, "system.augmentation is classical; train with"),
+        ("gan_detector_debug", {"system.augmentation": "none"}, "system.augmentation is none; train with"),
+    ],
+)
+def test_runs_without_a_generator_of_images_name_the_field(name, changes, said):
+    with pytest.raises(RunError, match=said):
+        require_generator(override(recipe(name), changes))
+
+
+def test_each_generator_has_its_own_way():
+    with pytest.raises(RunError, match="takes no masks"):
+        paint(predictor(), slices([0, 1]))
+    with pytest.raises(RunError, match="knows no classes"):
+        generate(predictor("gan_osmosis_debug"))
+
+
+def test_training_images_are_those_that_the_generator_learnt_from():
+    some = slices([0, 1, -1, 1, 0, 1])
+    every = training_images(predictor(), some)
+    assert every.classes == ("bar", "disc", "disc", "bar", "disc")
+    assert every.patients == ("p0", "p0", "p1", "p2", "p2")
+    assert every.image[:, 0, 0, 0] == pytest.approx([-1, -0.6, 0.2, 0.6, 1])
+    lesions = training_images(predictor(system__generator="dcgan"), some)
+    assert lesions.classes == ("disc",) * 3
+    assert lesions.image[:, 0, 0, 0] == pytest.approx([-0.6, 0.2, 1])
+    assert training_images(predictor(), some, most=2).patients == ("p0", "p2")
+
+
+def test_flipped_copies_stand_behind_where_training_flips():
+    for name, flips in (("gan_detector_debug", False), ("gan_osmosis_debug", True)):
+        model = predictor(name)
+        assert any(stage.augmented for stage in model.system.stages if "generator" in stage.networks) == flips
+        found = training_images(model, slices([0, 1, 1]))
+        assert (found.flipped, len(found.image), len(found.patients)) == (flips, 6 if flips else 3, 6 if flips else 3)
+    assert not training_images(predictor("gan_osmosis_debug", data__augment__flip=0.0), slices([0, 1])).flipped
+
+
+def pictures(seed, count):
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, (count, 1, 16, 16)).astype(np.float32)
+
+
+def test_quality_is_measured_class_by_class_where_images_are_enough():
+    training = TrainingImages(pictures(0, 11), ("p",) * 11, ("bar",) * 8 + ("disc",) * 3, flipped=False)
+    generated = Generated(pictures(1, 12), ("bar",) * 6 + ("disc",) * 6)
+    found = class_quality(generated, training, own_encoder(predictor().system))["classes"]
+    bar, disc = found["bar"], found["disc"]
+    assert (bar["n_synthetic"], bar["n_real"]) == (6, 8)
+    distances = bar["distances"]
+    assert {each["kid_encoder"]["n_real"] for each in distances.values()} == {8}
+    assert {each["fid_encoder"]["n_synthetic"] for each in distances.values()} == {6}
+    assert distances["generated"]["fid_encoder"]["value"] < distances["control: noise"]["fid_encoder"]["value"]
+    assert bar["diversity"]["ratio"] == pytest.approx(1, abs=0.1)
+    assert disc == {"n_synthetic": 6, "n_real": 3, "distances": None, "diversity": None}
