@@ -12,13 +12,15 @@ from ganseg_dist.cli import show
 from ganseg_dist.cli.words import LAYOUT_HELP, RUN_HELP
 
 if TYPE_CHECKING:
+    from ganseg_dist.data.cohort import Cohort
     from ganseg_dist.data.slices import SliceSet
     from ganseg_dist.inference.audit import Audit
     from ganseg_dist.inference.encoder import Encoder
     from ganseg_dist.inference.generation import Generated
+    from ganseg_dist.inference.judge import Judge
     from ganseg_dist.inference.painting import Paintings
     from ganseg_dist.inference.predictor import Predictor
-    from ganseg_dist.inference.synthesis import TrainingImages
+    from ganseg_dist.inference.synthesis import HeldOut, RealImages
     from ganseg_dist.runs import Run
 
 
@@ -51,6 +53,12 @@ def synthesize(
         metavar="FILE",
         help="An Inception v3 as ONNX, for FID; else fid_encoder, over the run's own segmenter or detector.",
     ),
+    judge: str | None = typer.Option(
+        None,
+        metavar="RUN",
+        help="Detector: a gan_detector run of the same split that saw no generated image (system.augmentation=none or "
+        "classical); it says whether images show their class.",
+    ),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP.replace("DATA", "--masks")),
     gpu: bool = typer.Option(False, "--gpu", help="Generate on a GPU."),
 ) -> None:
@@ -58,9 +66,9 @@ def synthesize(
 
     GAN-OSMOSIS paints masks: DIR gets images/ and masks/. The GAN detector generates from noise: DIR gets a folder a
     class. Beside them stand a manifest.csv, so that DIR is a cohort that --data takes; SYNTHETIC.json, which says that
-    no patient is in it; audit.json, the nearest training image of each; quality.json, distances with their controls;
-    and neighbours.png, pairs to look at. Masks of validation and test patients are never painted. Where too many
-    images repeat training images nothing is written, and the exit code is 1.
+    no patient is in it; audit.json, the nearest training image of each; quality.json, distances with those of held-out
+    real images and of controls; and neighbours.png, pairs to look at. Masks of validation and test patients are never
+    painted. Where too many images repeat training images nothing is written, and the exit code is 1.
     """
     from ganseg_dist.cli.models import finished_run
     from ganseg_dist.inference.audit import Limits, audit
@@ -75,18 +83,22 @@ def synthesize(
     predictor = Predictor.load(found.model, "cuda" if gpu else "cpu")
     require_generator(predictor.config)
     of_paintings = {"--masks": masks, "--copies": copies, "--as-they-are": as_they_are, "--layout": layout}
-    of_classes = {"--count": count, "--class": classes}
+    of_classes = {"--count": count, "--class": classes, "--judge": judge}
     encoder = own_encoder(predictor.system) if inception is None else load_inception(inception)
     facts: dict[str, Any] = {"run": found.name, "recipe": predictor.config.recipe, "seed": seed}
     made: Paintings | Generated
+    judging = None
     if predictor.config.system.task == "classification":
         _refuse(of_paintings, f"{found.name} generates from noise")
+        judging = None if judge is None else _judge(judge, found, predictor)
         with show.bar("Generating") as advance:
             made = generate(predictor, classes=classes, count=count or COUNT, seed=seed, advance=advance)
-        training = _training_slices(found, predictor)
+        cohort = _cohort(found)
+        training = _training_slices(found, cohort, predictor)
     else:
         _refuse(of_classes, f"{found.name} paints masks")
-        training = _training_slices(found, predictor)
+        cohort = _cohort(found)
+        training = _training_slices(found, cohort, predictor)
         shown = training if masks is None else _slices_to_paint(found, predictor, masks, layout)
         with show.bar("Painting") as advance:
             made = paint(predictor, shown, copies=copies or 1, deformed=not as_they_are, seed=seed, advance=advance)
@@ -96,8 +108,10 @@ def synthesize(
         limits = Limits(share=most_memorised)
         audited = audit(made.image, real.image, patients=real.patients, encoder=encoder, limits=limits)
     _refuse_copies(found, audited)
+    held_out = _held_out(found, cohort, predictor)
     with show.bar("Measuring"):
-        measured = _write(out, made, real, audited, predictor, encoder, facts)
+        measured = _measure(made, real, held_out, audited, encoder, judging)
+        _write(out, made, real, audited, predictor, measured, facts)
     _tell(measured, audited, real)
     typer.echo(f"written: {out} ({len(made.image)} synthetic {'pairs' if 'ssim' in measured else 'images'})")
 
@@ -111,16 +125,56 @@ def _refuse(options: Mapping[str, object], kind: str) -> None:
             raise ConfigError(f"{name}: {kind}; leave it out")
 
 
-def _training_slices(run: Run, predictor: Predictor) -> SliceSet:
-    from ganseg_dist.cli.models import cases_of_part, read_slices
+def _judge(reference: str, run: Run, predictor: Predictor) -> Judge:
+    """Raises ConfigError when it may have seen generated images, or learnt from other images or patients."""
+    from ganseg_dist.cli.models import finished_run
+    from ganseg_dist.errors import ConfigError
+    from ganseg_dist.inference.judge import Judge, require_judge
+    from ganseg_dist.inference.predictor import Predictor
+
+    judging = finished_run(reference)
+    require_judge(judging.name, judging.config(), predictor.config)
+    if judging.split() != run.split():
+        raise ConfigError(f"--judge {judging.name}: its patients are split otherwise than {run.name}'s; give one alike")
+    return Judge(judging.name, Predictor.load(judging.model, predictor.device.type))
+
+
+def _cohort(run: Run) -> Cohort:
+    """What the run was trained on, as it lies there now."""
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.errors import ConfigError
 
     asked = run.description().get("request", {})
     if "data" not in asked:
         raise ConfigError(f"{run.name}: does not say where its data was; train it again to synthesize from it")
-    cohort = read_cohort(Path(asked["data"]), asked.get("layout"))
+    return read_cohort(Path(asked["data"]), asked.get("layout"))
+
+
+def _training_slices(run: Run, cohort: Cohort, predictor: Predictor) -> SliceSet:
+    from ganseg_dist.cli.models import cases_of_part, read_slices
+
     return read_slices(cases_of_part(run, cohort, "train"), predictor.config, "Reading the training images")
+
+
+def _held_out(run: Run, cohort: Cohort, predictor: Predictor) -> HeldOut:
+    """Images of its validation and test patients, or why there are none: nothing is made of them.
+
+    What is wrong with them is said on the terminal alone: it may name a patient, and what is written is to name none.
+    """
+    from ganseg_dist.cli.models import cases_of_part, read_slices
+    from ganseg_dist.errors import DataError
+    from ganseg_dist.inference.synthesis import held_out_images
+
+    split = run.split()
+    parts = [part for part, patients in (("validation", split.validation), ("test", split.test)) if patients]
+    if not parts:
+        return "the run held no patient out"
+    try:
+        cases = [case for part in parts for case in cases_of_part(run, cohort, part)]
+        return held_out_images(predictor, read_slices(cases, predictor.config, "Reading the held-out images"))
+    except DataError as error:
+        show.err.print(f"warning: {error}", markup=False)
+        return "they cannot be read now"
 
 
 def _slices_to_paint(run: Run, predictor: Predictor, masks: Path, layout: str | None) -> SliceSet:
@@ -147,44 +201,70 @@ def _refuse_copies(run: Run, audited: Audit) -> None:
         )
 
 
+def _measure(
+    made: Paintings | Generated,
+    real: RealImages,
+    held_out: HeldOut,
+    audited: Audit,
+    encoder: Encoder,
+    judge: Judge | None,
+) -> dict[str, Any]:
+    """What quality.json says."""
+    from ganseg_dist.inference.judge import NO_JUDGE, judged
+    from ganseg_dist.inference.painting import Paintings
+    from ganseg_dist.inference.synthesis import class_quality, painting_quality
+
+    audit = {"median_percentile": audited.median_percentile}
+    if isinstance(made, Paintings):
+        return audit | painting_quality(made, real, held_out, encoder)
+    said: dict[str, Any] = {"left_out": NO_JUDGE}
+    if judge is not None:
+        said = {"run": judge.run, "generated": judged(judge, made.image, made.classes), "held_out": None}
+        if not isinstance(held_out, str):
+            said["held_out"] = judged(judge, held_out.image, held_out.classes)
+    return audit | class_quality(made, real, held_out, encoder) | {"judge": said}
+
+
 def _write(
     out: Path,
     made: Paintings | Generated,
-    real: TrainingImages,
+    real: RealImages,
     audited: Audit,
     predictor: Predictor,
-    encoder: Encoder,
+    measured: Mapping[str, Any],
     facts: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Returns what was measured."""
+) -> None:
     from ganseg_dist.inference.neighbours import generated_figure, painting_figure
     from ganseg_dist.inference.painting import Paintings
-    from ganseg_dist.inference.synthesis import class_quality, painting_quality
     from ganseg_dist.inference.synthetic_folder import Evidence, write_classes, write_pairs
 
     modalities, regions = predictor.modalities, predictor.regions
     if isinstance(made, Paintings):
-        measured = painting_quality(made, real, encoder)
         figure = painting_figure(made, audited, real.image, modalities, regions)
         write_pairs(out, made, modalities, regions, Evidence(audited, measured, figure, facts))
     else:
-        measured = class_quality(made, real, encoder)
         figure = generated_figure(made, audited, real.image, modalities)
         write_classes(out, made, modalities, Evidence(audited, measured, figure, facts))
-    return measured
 
 
-def _tell(measured: Mapping[str, Any], audited: Audit, real: TrainingImages) -> None:
-    count = len(audited.images)
-    for name, of_class in measured.get("classes", {"": measured}).items():
+def _tell(measured: Mapping[str, Any], audited: Audit, real: RealImages) -> None:
+    count, of_each = len(audited.images), measured.get("classes", {"": measured})
+    for name, of_class in of_each.items():
         _tell_distances(name, of_class)
+    if any(_floor_of_fewer(of_class) for of_class in of_each.values()):
+        typer.echo("note: fewer images make a Frechet distance larger, not a kernel distance: compare by the kernel's")
+    if "generated" in measured.get("judge", {}):
+        _tell_judged(measured["judge"])
     if "ssim" in measured:
         said, patients = show.interval(measured["ssim"]), measured["ssim"]["n"]
         typer.echo(f"SSIM with the real image of the mask: {said} (n = {count}, {patients} patients)")
     typer.echo(
         f"{len(audited.memorised)} of {count} synthetic images are nearer to one of {audited.n_training} training "
-        f"images{' (flipped copies included)' if real.flipped else ''} than such images are to each other; "
-        f"median percentile {audited.median_percentile:.1f}, about 50 where they are as far"
+        f"images{' (flipped copies included)' if real.flipped else ''} than such images are to each other"
+    )
+    typer.echo(
+        f"median percentile of their distances: {audited.median_percentile:.1f}; about 50 as real images of other "
+        "patients, lower where copied or blurred, near 100 where unlike any real image: then none nearer proves nothing"
     )
 
 
@@ -195,10 +275,33 @@ def _tell_distances(class_name: str, measured: Mapping[str, Any]) -> None:
             "for a distance"
         )
         return
+    before = class_name + ", " if class_name else ""
     for name, distances in measured["distances"].items():
         (frechet, of_frechet), (kernel, of_kernel) = distances.items()
         typer.echo(
-            f"{class_name + ', ' if class_name else ''}{name}: {frechet} {of_frechet['value']:.4f}, "
+            f"{before}{name}: {frechet} {of_frechet['value']:.4f}, "
             f"{kernel} {of_kernel['mean']:.4f} (standard error {of_kernel['standard_error']:.4f}; "
             f"n = {of_kernel['n_synthetic']} against {of_kernel['n_real']} training images)"
         )
+    of_floor = measured["held_out"]
+    if of_floor["left_out"] is not None:
+        typer.echo(f"{before}held-out real images: not measured, {of_floor['left_out']}")
+
+
+def _floor_of_fewer(measured: Mapping[str, Any]) -> bool:
+    """Whether fewer held-out images than synthetic ones were measured."""
+    floor = measured["held_out"]
+    return bool(floor and floor["left_out"] is None and floor["n"] < measured["diversity"]["n_synthetic"])
+
+
+def _tell_judged(said: Mapping[str, Any]) -> None:
+    """How many images the judge calls by their class: generated ones, and real ones of patients new to it."""
+    for name, of_images in (("generated images", said["generated"]), ("held-out real images", said["held_out"])):
+        if of_images is None or not of_images["n"]:
+            typer.echo(f"judge: no {name}")
+            continue
+        each = ", ".join(
+            f"{one} {of['accuracy']:.1%} of {of['n']}" if of["n"] else f"{one} none"
+            for one, of in of_images["classes"].items()
+        )
+        typer.echo(f"judge: {of_images['accuracy']:.1%} of {of_images['n']} {name} called by their class ({each})")

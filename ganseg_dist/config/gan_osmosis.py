@@ -36,11 +36,11 @@ class GANOsmosisConfig(SystemConfig):
     """Share of the decoder's coarse features that are dropped, in training and in synthesis."""
     vector_size: Count = 16
     """Length of the random vector z."""
-    segmentation_weight: NonNegative = 10.0
+    segmentation_weight: NonNegative = 2.0
     """lambda_1: of the generator's own Dice and cross-entropy."""
     adversarial_weight: NonNegative = 1.0
     """lambda_2: of -log D(G(z|y), y)."""
-    reconstruction_weight: NonNegative = 100.0
+    reconstruction_weight: NonNegative = 5.0
     """lambda_3: of |x - G(z|y)|_1."""
     diversity_weight: NonNegative = 0.0
     """Weight of a term that keeps two images of one mask apart: beside L1 a generator comes to ignore z."""

@@ -145,8 +145,9 @@ def train_step(
 ) -> dict[str, Tensor]:
     """One update of the phase's networks; returns its raw terms, their weighted total and any dynamic weights."""
     with only_training(state.networks, phase.trains), precision(config, world):
-        terms = system.losses(phase.name, batch)
-        weights = dict(phase.weights)
+        # A term of weight 0 is off: it has no curve either, and no gradient to balance the others by.
+        terms = {name: term for name, term in system.losses(phase.name, batch).items() if phase.weights[name]}
+        weights = {name: phase.weights[name] for name in terms}
         logged = {f"{phase.name}/{name}": term.detach() for name, term in terms.items()}
         balance = state.balances.get(phase.name)
         if balance is not None:

@@ -31,13 +31,22 @@ TERMS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
 def ablation_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Trial]:
     """The whole system, each of its terms off, its printed reading and its control; each for every seed.
 
-    Raises ConfigError for a system without terms to switch off.
+    A row of what the config has switched off already is left out: it would be the whole again.
+
+    Raises ConfigError for a system without terms to switch off, and for a config that is itself the control or the
+    printed reading, which knows not all of the terms.
     """
     if config.system.name not in TERMS:
         raise ConfigError(f"{config.recipe}: has no loss terms to switch off; choose a recipe of {', '.join(TERMS)}")
+    for field, given in (("gan", config.system.gan is False), ("reading", config.system.reading == "paper")):
+        if given:
+            raise ConfigError(f"system.{field}: is set to one of the ablation's own rows; leave it out")
+    changing = {
+        row: changes for row, changes in TERMS[config.system.name].items() if override(config, changes) != config
+    }
     rows: dict[str, Mapping[str, object]] = {
         "whole": {},
-        **TERMS[config.system.name],
+        **changing,
         "paper reading": {"system.reading": "paper"},
         "control, no GAN": {"system.gan": False},
     }

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.models.unet import xavier_initialise
+from ganseg_dist.models.initialise import xavier_initialise
 
 GROUP = 8
 """Channels that are normalised together."""

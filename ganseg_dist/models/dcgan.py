@@ -1,10 +1,9 @@
 """DCGAN: images from noise alone, and a realism logit for a whole image (Radford et al. 2016).
 
-Weights start small, N(0, 0.02), as the paper has it: from Xavier's larger ones the first images are full of edges, and
-what training leaves of them is a weave over everything. Two departures. Normalisation is GroupNorm and not over the
-batch, whose statistics would depend on the number of workers and for which the gradient penalty of WGAN-GP is not
-defined (Gulrajani et al. 2017, Section 4). And the generator enlarges by nearest neighbours before a convolution: a
-transposed convolution's kernels overlap unevenly, which paints checkerboards (Odena et al. 2016).
+Two departures. Normalisation is GroupNorm and not over the batch, whose statistics would depend on the number of
+workers and for which the gradient penalty of WGAN-GP is not defined (Gulrajani et al. 2017, Section 4). And the
+generator enlarges by nearest neighbours before a convolution: a transposed convolution's kernels overlap unevenly,
+which paints checkerboards (Odena et al. 2016).
 """
 
 from __future__ import annotations
@@ -17,9 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganseg_dist.models.classifier import group_norm
-
-WEIGHT_SCALE = 0.02
-"""Standard deviation of the first weights (Radford et al. 2016, Section 4)."""
+from ganseg_dist.models.initialise import small_initialise
 
 
 class DCGANGenerator(nn.Module):
@@ -45,7 +42,7 @@ class DCGANGenerator(nn.Module):
             for above, here in pairwise(coarse_to_fine)
         )
         self.head = nn.Conv2d(widths[0], channels, 3, padding=1)
-        _initialise(self)
+        small_initialise(self)
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, latent_size) to images (B, C, size, size) in (-1, 1)."""
@@ -77,12 +74,4 @@ class DCGANDiscriminator(nn.Sequential):
         # Without a bias: a critic's offset cancels in its loss, and Adam would walk it along the rounding.
         layers += [nn.Conv2d(widths[-1], judgements, size // 2 ** len(widths), bias=False), nn.Flatten()]
         super().__init__(*layers)
-        _initialise(self)
-
-
-def _initialise(network: nn.Module) -> None:
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.normal_(module.weight, std=WEIGHT_SCALE)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+        small_initialise(self)

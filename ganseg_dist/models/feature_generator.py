@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ganseg_dist.models.unet import UNet, xavier_initialise
+from ganseg_dist.models.initialise import xavier_initialise
+from ganseg_dist.models.unet import UNet
 
 
 class FeatureGenerator(nn.Module):

@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ganseg_dist.models.unet import UNet, xavier_initialise
+from ganseg_dist.models.initialise import small_initialise
+from ganseg_dist.models.unet import UNet
 
 
 class Painter(nn.Module):
@@ -47,8 +48,7 @@ class Painter(nn.Module):
         self.mask_trunk = None if shared else UNet(finest, finest, widths, smooth=True)
         self.image_head = nn.Conv2d(finest, channels, 1)
         self.mask_head = nn.Conv2d(finest, regions, 1)
-        for part in (self.condition_stem, self.image_stem, self.image_head, self.mask_head):
-            xavier_initialise(part)
+        small_initialise(self)
 
     def paint(self, condition: Tensor, z: Tensor) -> Tensor:
         """G(z | y): an image (B, C, H, W) in (-1, 1).

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from ganseg_dist.models.unet import instance_norm, xavier_initialise
+from ganseg_dist.models.initialise import xavier_initialise
+from ganseg_dist.models.unet import instance_norm
 
 
 class PatchDiscriminator(nn.Sequential):

@@ -7,19 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ganseg_dist.models.initialise import xavier_initialise
+
 
 def instance_norm(channels: int) -> nn.Module:
     """InstanceNorm2d with affine weights, computed as GroupNorm of one channel a group: the same numbers, faster."""
     return nn.GroupNorm(channels, channels)
-
-
-def xavier_initialise(module: nn.Module) -> None:
-    """Xavier-uniform convolutions with zero biases, everywhere (GANet-Seg, Section 5.4.2)."""
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.xavier_uniform_(part.weight)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
 
 
 class ConvBlock(nn.Sequential):

@@ -19,6 +19,8 @@ def gan_osmosis() -> RunConfig:
             "train.epochs": 150,
             "train.learning_rate": 2e-4,  # the paper names none; with betas of 0.5 and 0.999 the usual of a cGAN
             "train.betas": [0.5, 0.999],
+            "train.weight_decay": 0.0,  # it would pull a GAN's small weights further down
+            "train.ema": 0.99,
         },
     )
 
@@ -33,10 +35,10 @@ def gan_osmosis_small() -> RunConfig:
             "data.spacing_mm": 1.5,
             "system.widths": [16, 32, 64, 128],
             "system.generator_widths": [16, 32, 64, 128],
-            "system.discriminator_widths": [16, 32, 64],
+            "system.discriminator_widths": [32, 64, 128],
             "system.joint_epochs": 40,
             "train.epochs": 30,
-            "train.learning_rate": 1e-3,
+            "train.learning_rate": 5e-4,
         },
     )
 

@@ -53,6 +53,11 @@ def region_label(region: str, regions: Sequence[str], modalities: Sequence[str])
     return REGIONS.get(region, region)
 
 
+def lesion_free(regions: Sequence[str], modalities: Sequence[str]) -> str:
+    """What slices without a lesion are called: free of what the cohort's region is called."""
+    return f"{region_label('wt', regions, modalities).removeprefix('Whole ').lower()}-free"
+
+
 def modality_label(modality: str) -> str:
     """The field's spelling of our own names; a manifest's names as they are."""
     return "T1ce" if modality == "t1ce" else modality.upper() if modality in MODALITIES else modality

@@ -161,7 +161,7 @@ def evaluation_view(evaluation: Evaluation, records: Records) -> EvaluationView:
         overlays=tuple(pictures.overlay_strips(examples, records.modalities, regions)),
         healthy_strips=tuple(pictures.healthy_strips(examples, records.modalities, gan_modalities, regions, scale)),
         anomaly_scale=scale,
-        healthy_charts=tuple(_healthy_charts(summary.healthy)),
+        healthy_charts=tuple(_healthy_charts(summary.healthy, labels.lesion_free(regions, records.modalities))),
         roc=_roc(summary.detection),
         case_columns=tuple(
             name for region in regions for score in labels.CASE_SCORES if (name := f"{region}/{score}") in measured
@@ -364,7 +364,7 @@ def _medians(groups: dict[str, list[float]]) -> str:
     return f"Medians: {'; '.join(told)}."
 
 
-def _healthy_charts(healthy: Healthy | None) -> Iterator[Chart]:
+def _healthy_charts(healthy: Healthy | None, lesion_free: str) -> Iterator[Chart]:
     if healthy is None:
         return
     bars = [
@@ -381,8 +381,8 @@ def _healthy_charts(healthy: Healthy | None) -> Iterator[Chart]:
             description=f"L1 in {healthy.n_holes} holes: generator {healthy.hole_l1:.4f}, "
             f"biharmonic interpolation {healthy.biharmonic_l1:.4f}.",
         ),
-        f"{labels.counted(healthy.n_holes, 'hole')} in tumour-free slices. Biharmonic interpolation knows no anatomy: "
-        "a generator that has learnt healthy tissue lies below it.",
+        f"{labels.counted(healthy.n_holes, 'hole')} in {lesion_free} slices. Biharmonic interpolation knows no "
+        "anatomy: a generator that has learnt healthy tissue lies below it.",
     )
     if healthy.feedback is not None:
         yield _feedback_chart(healthy.feedback, healthy)

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from ganseg_dist.data.batch import Batch
 
+BEGINNERS_EPOCHS = 10
+"""Of a stage; in them nothing is alarming yet: a fresh generator's small weights make all its images alike."""
+
 
 @dataclass(frozen=True, slots=True)
 class Balance:
@@ -87,8 +90,8 @@ class Alarm:
     below: float
     says: str
     """What is wrong and what to do, in one line."""
-    since: int = 0
-    """First epoch of the stage in which it may be raised: before it a low score is only a beginner's."""
+    since: int = BEGINNERS_EPOCHS
+    """First epoch of the stage in which it may be raised."""
 
     def raised_by(self, epochs: Sequence[Mapping[str, float]]) -> bool:
         """Whether the score is there and has fallen in the last of the stage's epochs."""
@@ -172,7 +175,10 @@ class System(Protocol):
         ...
 
     def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
-        """Raw named terms, each a mean over examples; the engine weights, sums and logs them."""
+        """Raw named terms, each a mean over examples; the engine weights, sums and logs them.
+
+        One whose weight is 0 may be left out.
+        """
         ...
 
     def validate(self, stage: str, batch: Batch) -> dict[str, Ratio]:

@@ -28,8 +28,6 @@ from ganseg_dist.systems.classes import classification_ratios, cross_entropies
 
 LESION = 1
 """The class of what an unconditional generator makes."""
-BEGINNERS_EPOCHS = 10
-"""Before it no collapse is called: a fresh generator's small weights make all its images alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +222,6 @@ def _synthesis_stage(config: RunConfig, system: GANDetectorConfig) -> Stage:
                 system.least_diversity,
                 "generated images are nearly the same: the generator has collapsed; take system.generator=wgan_gp "
                 "or a lower system.synthesis_learning_rate",
-                since=BEGINNERS_EPOCHS,
             ),
         ),
     )

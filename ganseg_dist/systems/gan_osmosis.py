@@ -8,7 +8,7 @@ docs/decisions/0004-gan-osmosis-readings.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from ganseg_dist.data.batch import BACKGROUND, Batch
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.losses.adversarial import discriminator_loss, generator_loss
 from ganseg_dist.losses.synthesis import diversity_loss
+from ganseg_dist.models.initialise import small_initialise
 from ganseg_dist.models.painter import Painter, noise_size
 from ganseg_dist.models.patch_discriminator import PatchDiscriminator
 from ganseg_dist.models.unet import UNet
@@ -67,6 +68,11 @@ class GANOsmosis:
         noise = "vector" if paper else system.noise
         self.shows_body = system.body_condition and not paper
         self.regions = config.data.regions
+        if system.gan and not _generator_weights(system):
+            raise ConfigError(
+                "system.segmentation_weight, adversarial_weight, reconstruction_weight and diversity_weight: are all "
+                "0, so that the generator learns nothing; raise one, or set system.gan=false"
+            )
         channels, regions = len(config.data.modalities), len(self.regions)
         networks: dict[str, nn.Module] = {"segmenter": UNet(channels, regions, system.widths)}
         size = 0
@@ -82,6 +88,7 @@ class GANOsmosis:
                 vector_size=system.vector_size,
             )
             networks["discriminator"] = PatchDiscriminator(channels + conditions, system.discriminator_widths)
+            small_initialise(networks["discriminator"])
             size = system.vector_size if noise == "vector" else noise_size(system.generator_widths)
         self.networks: Mapping[str, nn.Module] = networks
         self.draw = NoiseDraws(size, None if noise == "vector" else system.dropout, system.synthetic_share)
@@ -133,17 +140,20 @@ class GANOsmosis:
         return {"discriminator": discriminator_loss(real, fake, torch.ones_like(fake))}
 
     def _generator_losses(self, batch: Batch) -> dict[str, Tensor]:
-        painted = self.paint(batch, batch.draws["z"])
-        logits = self._judged(painted, batch)
-        terms = {
-            "segmentation": segmentation_loss(self._painter.outline(batch.image), batch.regions, self.head),
-            "adversarial": generator_loss(logits, torch.ones_like(logits)),
-            "reconstruction": (painted.float() - batch.image).abs().mean(),
+        """The terms that have a weight; nothing is judged, outlined or painted again for the others."""
+        z, other_z = batch.draws["z"], batch.draws["other_z"]
+        painted = self.paint(batch, z)
+        terms: dict[str, Callable[[], Tensor]] = {
+            "segmentation": lambda: segmentation_loss(self._painter.outline(batch.image), batch.regions, self.head),
+            "adversarial": lambda: self._feedback_loss(painted, batch),
+            "reconstruction": lambda: (painted.float() - batch.image).abs().mean(),
+            "diversity": lambda: diversity_loss(painted, self.paint(batch, other_z), z, other_z),
         }
-        if self.config.diversity_weight:
-            other = self.paint(batch, batch.draws["other_z"])
-            terms["diversity"] = diversity_loss(painted, other, batch.draws["z"], batch.draws["other_z"])
-        return terms
+        return {name: terms[name]() for name in _generator_weights(self.config)}
+
+    def _feedback_loss(self, painted: Tensor, batch: Batch) -> Tensor:
+        logits = self._judged(painted, batch)
+        return generator_loss(logits, torch.ones_like(logits))
 
     def _segmenter_losses(self, batch: Batch) -> dict[str, Tensor]:
         """X_aug's share of each example: its image, and beside it the painting of its mask or its image again."""
@@ -169,21 +179,28 @@ class GANOsmosis:
         return region_probability(self.networks["segmenter"](image), self.head)
 
 
-def _joint_stage(config: RunConfig, system: GANOsmosisConfig) -> Stage:
-    """Lines 5-19. The last epoch is kept: no score of a GAN says which of its epochs paints best."""
+def _generator_weights(system: GANOsmosisConfig) -> dict[str, float]:
+    """Of the terms that are on."""
     weights = {
         "segmentation": system.segmentation_weight,
         "adversarial": system.adversarial_weight,
         "reconstruction": system.reconstruction_weight,
+        "diversity": system.diversity_weight,
     }
-    if system.diversity_weight:
-        weights["diversity"] = system.diversity_weight
+    return {name: weight for name, weight in weights.items() if weight}
+
+
+def _joint_stage(config: RunConfig, system: GANOsmosisConfig) -> Stage:
+    """Lines 5-19. The last epoch is kept: no score of a GAN says which of its epochs paints best.
+
+    Where the generator does not hear the discriminator, none is trained.
+    """
+    weights = _generator_weights(system)
+    judge = Phase("discriminator", ("discriminator",), {"discriminator": 1.0})
+    painter = Phase("generator", ("generator",), weights)
     return Stage(
         name="joint",
-        phases=(
-            Phase("discriminator", ("discriminator",), {"discriminator": 1.0}),
-            Phase("generator", ("generator",), weights),
-        ),
+        phases=(judge, painter) if "adversarial" in weights else (painter,),
         epochs=system.joint_epochs,
         learning_rate=config.train.learning_rate,
         scores=(*dice_names(config.data.regions or ()), "l1", "diversity"),

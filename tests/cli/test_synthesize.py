@@ -31,7 +31,12 @@ def test_pairs_are_a_cohort_that_is_called_synthetic(ganseg, painter_run, kaggle
     assert json.loads((out / "SYNTHETIC.json").read_text())["synthetic"] is True
     assert all("Synthetic" in Image.open(file).text["Description"] for file in out.rglob("*.png"))
     measured = json.loads((out / "quality.json").read_text())
-    assert set(measured["distances"]) == {"paintings", "control: noise", "control: mean image"}
+    names = {"paintings", "held-out real images", "control: noise", "control: mean image"}
+    assert set(measured["distances"]) == names
+    held_out = read_cohort(kaggle).of_patients((*painter_run.split().validation, *painter_run.split().test))
+    assert measured["held_out"] == {"n": 3 * len(held_out), "patients": len(held_out), "left_out": None}
+    assert "held-out real images: fid_encoder" in said.out
+    assert f"median percentile of their distances: {measured['median_percentile']:.1f};" in said.out
     assert set(measured["distances"]["paintings"]) == {"fid_encoder", "kid_encoder"}
     assert json.loads((out / "audit.json").read_text())["n"] == len(cohort.cases)
     rows = list(csv.DictReader((out / "manifest.csv").open()))
@@ -107,15 +112,65 @@ def test_generated_images_are_a_cohort_of_classes_that_is_called_synthetic(ganse
     checked = ganseg("check", out)
     assert checked.code == 0
     assert "classes lesion, no lesion; 0 errors" in checked.out
-    measured = json.loads((out / "quality.json").read_text())["classes"]
+    quality = json.loads((out / "quality.json").read_text())
+    assert "own detector learnt from generated images; give --judge" in quality["judge"]["left_out"]
+    assert "judge" not in said.out
+    assert f"median percentile of their distances: {quality['median_percentile']:.1f};" in said.out
+    measured = quality["classes"]
     assert list(measured) == ["no lesion", "lesion"]
     for of_class in measured.values():
-        assert set(of_class["distances"]) == {"generated", "control: noise", "control: mean image"}
+        names = {"generated", "held-out real images", "control: noise", "control: mean image"}
+        assert set(of_class["distances"]) == names
         assert set(of_class["distances"]["generated"]) == {"fid_encoder", "kid_encoder"}
         assert of_class["n_synthetic"] == of_class["distances"]["generated"]["kid_encoder"]["n_synthetic"] == 6
     assert json.loads((out / "audit.json").read_text())["n"] == 12
     assert "lesion, control: noise: fid_encoder" in said.out
     assert "12 synthetic images" in said.out
+
+
+def test_a_detector_of_real_images_judges_and_others_do_not(ganseg, detector_run, kaggle, tmp_path):
+    drawn_run("gan_detector_debug", kaggle, tmp_path, "plain", {"system.augmentation": "none"})
+    drawn_run("gan_detector_debug", kaggle, tmp_path, "elsewhere", {"system.augmentation": "none", "seed": 1})
+    out = tmp_path / "out"
+    asked = ("synthesize", "pictures", "--out", out, "--count", 6, "--judge")
+    assert_refused(ganseg(*asked, "pictures"), 2, "--judge pictures", "may have seen generated images")
+    assert_refused(ganseg(*asked, "elsewhere"), 2, "--judge elsewhere", "split otherwise than pictures's")
+    assert not out.exists()
+    said = ganseg(*asked, "plain")
+    assert said.code == 0, said.err
+    judged = json.loads((out / "quality.json").read_text())["judge"]
+    assert judged["run"] == "plain"
+    assert judged["generated"]["n"] == 12
+    assert {name: of["n"] for name, of in judged["generated"]["classes"].items()} == {"no lesion": 6, "lesion": 6}
+    right = judged["generated"]["accuracy"] * 12
+    assert right == pytest.approx(sum(of["accuracy"] * 6 for of in judged["generated"]["classes"].values()))
+    held_out = read_cohort(kaggle).of_patients((*detector_run.split().validation, *detector_run.split().test))
+    assert judged["held_out"]["n"] == 7 * len(held_out)
+    assert "of 12 generated images called by their class" in said.out
+
+
+def test_held_out_images_that_are_not_there_are_left_out_and_said_so(ganseg, painter_run, kaggle, tmp_path):
+    """A run that held nobody out, and one whose held-out patients are gone since."""
+    drawn_run(
+        "gan_osmosis_debug", kaggle, tmp_path, "all", {"data.validation_fraction": 0.0, "data.test_fraction": 0.0}
+    )
+    moved = tmp_path / "kaggle"
+    moved.mkdir()
+    for case in read_cohort(kaggle).of_patients(painter_run.split().train):
+        (moved / case.id).symlink_to(kaggle / case.id)
+    painter_run.describe(request=painter_run.description()["request"] | {"data": str(moved)})
+    for run, why, warned in (
+        ("all", "the run held no patient out", False),
+        ("pictures", "they cannot be read now", True),
+    ):
+        out = tmp_path / run
+        said = ganseg("synthesize", run, "--out", out)
+        assert said.code == 0, said.err
+        measured = json.loads((out / "quality.json").read_text())
+        assert measured["held_out"] == {"n": 0, "patients": 0, "left_out": why}
+        assert (f"warning: {moved}: holds no case" in said.err) == warned
+        assert set(measured["distances"]) == {"paintings", "control: noise", "control: mean image"}
+        assert "held-out real images: not measured, " in said.out
 
 
 def test_synthetic_classes_train_and_are_said_to_be_synthetic(ganseg, detector_run, tmp_path):
@@ -161,6 +216,7 @@ def test_a_detector_that_repeats_its_training_images_is_refused(ganseg, detector
     [
         ("painter_run", ("--count", 3)),
         ("painter_run", ("--class", "lesion")),
+        ("painter_run", ("--judge", "other")),
         ("detector_run", ("--copies", 2)),
         ("detector_run", ("--masks", "somewhere")),
         ("detector_run", ("--as-they-are",)),

@@ -21,7 +21,7 @@ from ganseg_dist.engine.fit import (
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import TrainingDiverged
-from ganseg_dist.systems.base import Monitor, Phase
+from ganseg_dist.systems.base import Balance, Monitor, Phase
 from tests.engine.toys import FIRST, SECOND, Toy, batch, config, stage, state_of
 
 
@@ -69,6 +69,23 @@ def test_a_step_updates_its_networks_by_the_weighted_sum_of_its_terms():
     assert system.networks["first"].value.item() < 1
     assert system.networks["second"].value.item() == 2
     assert {name: value.item() for name, value in logged.items()} == {"first/product": 2, "first/spread": 4}
+
+
+def test_a_term_without_weight_is_neither_learnt_from_nor_logged():
+    system = Toy()
+    state = state_of(system)
+    logged = train_step(system, SECOND, batch(), config(), state, World())
+    (moments,) = state.optimizers["second"].state.values()
+    assert moments["exp_avg"].item() == pytest.approx(0.1 * 1), "d product / d second = first = 1"
+    assert list(logged) == ["second/product"]
+
+
+def test_a_balanced_term_without_weight_stays_off():
+    inverse = Balance("first.value", reference="product", rule="inverse")
+    phase = Phase("first", ("first",), {"product": 1.0, "spread": 0.0}, balance=inverse)
+    system = Toy(stage(phases=(phase,)))
+    logged = train_step(system, phase, batch(), config(), state_of(system), World())
+    assert list(logged) == ["first/product", "first/weight_product"]
 
 
 def test_gradients_are_clipped_by_network():

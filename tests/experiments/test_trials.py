@@ -12,6 +12,7 @@ from ganseg_dist.experiments.folds import fold_trials
 from ganseg_dist.experiments.fractions import fraction_trials, nested
 from ganseg_dist.experiments.transfer import transfer_trials
 from ganseg_dist.recipes import recipe
+from ganseg_dist.systems import build_system
 
 SPLIT = Split(tuple("abcdefghij"), ("k", "l"), ("m", "n"))
 CONFIG = recipe("gan_osmosis_debug")
@@ -92,6 +93,43 @@ def test_each_term_is_off_in_one_row(name):
     assert rows["paper reading"].system.reading == "paper"
     assert rows["control, no GAN"].system.gan is False
     assert len({config.to_json() for config in rows.values()}) == len(rows)
+
+
+def test_each_row_builds_another_painter():
+    """What a row's name says, read off the system that it trains."""
+    seen = {"data.modalities": ["flair"], "data.regions": ["wt"]}
+    trials = ablation_trials(override(recipe("gan_osmosis_debug"), seen), SPLIT, seeds=1)
+    rows = {trial.labels["arm"]: build_system(trial.config) for trial in trials}
+
+    def shape(system):
+        if "generator" not in system.networks:
+            return None
+        painter = system.networks["generator"]
+        terms = set(system.stages[0].phases[-1].weights)
+        return terms, painter.mask_trunk is None, painter.noise, system.shows_body
+
+    every = {"segmentation", "adversarial", "reconstruction"}
+    assert {row: shape(system) for row, system in rows.items()} == {
+        "whole": (every, True, "dropout", True),
+        "no segmentation term": (every - {"segmentation"}, True, "dropout", True),
+        "no adversarial term": (every - {"adversarial"}, True, "dropout", True),
+        "no reconstruction term": (every - {"reconstruction"}, True, "dropout", True),
+        "two networks": (every, False, "dropout", True),
+        "mask alone": (every, True, "dropout", False),
+        "paper reading": (every, True, "vector", False),
+        "control, no GAN": None,
+    }
+
+
+@pytest.mark.parametrize("name", ["ganet_seg", "ganet_seg_small", "gan_osmosis", "gan_osmosis_small"])
+def test_what_is_off_already_has_no_row_and_the_whole_is_asked_for(name):
+    config = recipe(name)
+    rows = {trial.labels["arm"] for trial in ablation_trials(config, SPLIT, seeds=1)}
+    without = override(config, {"system.adversarial_weight": 0.0})
+    assert rows - {trial.labels["arm"] for trial in ablation_trials(without, SPLIT, seeds=1)} == {"no adversarial term"}
+    for field, value in (("gan", False), ("reading", "paper")):
+        with pytest.raises(ConfigError, match=rf"system\.{field}: is set to one of the ablation's own rows"):
+            ablation_trials(override(config, {f"system.{field}": value}), SPLIT, seeds=1)
 
 
 def test_a_detector_learns_from_each_kind_of_augmentation(tmp_path):

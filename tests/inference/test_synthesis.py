@@ -11,9 +11,16 @@ from ganseg_dist.inference.encoder import own_encoder
 from ganseg_dist.inference.generation import Generated, generate
 from ganseg_dist.inference.generators import require_generator
 from ganseg_dist.inference.model_folder import Model, Thresholds
-from ganseg_dist.inference.painting import paint
+from ganseg_dist.inference.painting import Paintings, paint
 from ganseg_dist.inference.predictor import Predictor
-from ganseg_dist.inference.synthesis import TrainingImages, class_quality, training_images
+from ganseg_dist.inference.synthesis import (
+    HELD_OUT,
+    RealImages,
+    class_quality,
+    held_out_images,
+    painting_quality,
+    training_images,
+)
 from ganseg_dist.recipes import recipe
 from ganseg_dist.systems import build_system
 
@@ -27,7 +34,7 @@ def predictor(name="gan_detector_debug", **changes):
     return Predictor(Model(config, build_system(config), Thresholds(), ()))
 
 
-def slices(labels):
+def slices(labels, lesions=()):
     """One case a slice, a patient of two; each slice's grey tells its place."""
     image = np.linspace(-1, 1, len(labels), dtype=np.float32)
     cases = [
@@ -41,9 +48,8 @@ def slices(labels):
         for place, grey in enumerate(image)
     ]
     count = len(labels)
-    return SliceSet(
-        tuple(cases), ("grey",), (), np.arange(count), np.zeros(count, int), np.zeros(count, bool), np.array(labels)
-    )
+    has_lesion = np.isin(np.arange(count), lesions)
+    return SliceSet(tuple(cases), ("grey",), (), np.arange(count), np.zeros(count, int), has_lesion, np.array(labels))
 
 
 def test_more_images_begin_with_the_same_ones():
@@ -115,14 +121,25 @@ def test_flipped_copies_stand_behind_where_training_flips():
     assert not training_images(predictor("gan_osmosis_debug", data__augment__flip=0.0), slices([0, 1])).flipped
 
 
+def test_held_out_images_are_of_the_kind_that_is_made():
+    some = slices([0, 1, -1, 1, 0, 1], lesions=[2, 5])
+    known = held_out_images(predictor(), some)
+    assert (known.classes, known.flipped) == (("bar", "disc", "disc", "bar", "disc"), False)
+    assert held_out_images(predictor(system__generator="dcgan"), some).classes == ("disc",) * 3
+    with_lesion = held_out_images(predictor("gan_osmosis_debug"), some)
+    assert with_lesion.image[:, 0, 0, 0] == pytest.approx([-0.2, 1])
+    assert (with_lesion.patients, with_lesion.flipped) == (("p1", "p2"), False)
+    assert held_out_images(predictor(), slices([-1, -1])).image.shape == (0, 1, 32, 32)
+
+
 def pictures(seed, count):
     return np.random.default_rng(seed).uniform(-0.5, 0.5, (count, 1, 16, 16)).astype(np.float32)
 
 
 def test_quality_is_measured_class_by_class_where_images_are_enough():
-    training = TrainingImages(pictures(0, 11), ("p",) * 11, ("bar",) * 8 + ("disc",) * 3, flipped=False)
+    training = RealImages(pictures(0, 11), ("p",) * 11, ("bar",) * 8 + ("disc",) * 3)
     generated = Generated(pictures(1, 12), ("bar",) * 6 + ("disc",) * 6)
-    found = class_quality(generated, training, own_encoder(predictor().system))["classes"]
+    found = class_quality(generated, training, "none here", own_encoder(predictor().system))["classes"]
     bar, disc = found["bar"], found["disc"]
     assert (bar["n_synthetic"], bar["n_real"]) == (6, 8)
     distances = bar["distances"]
@@ -130,4 +147,31 @@ def test_quality_is_measured_class_by_class_where_images_are_enough():
     assert {each["fid_encoder"]["n_synthetic"] for each in distances.values()} == {6}
     assert distances["generated"]["fid_encoder"]["value"] < distances["control: noise"]["fid_encoder"]["value"]
     assert bar["diversity"]["ratio"] == pytest.approx(1, abs=0.1)
-    assert disc == {"n_synthetic": 6, "n_real": 3, "distances": None, "diversity": None}
+    assert bar["held_out"] == {"n": 0, "patients": 0, "left_out": "none here"}
+    assert HELD_OUT not in distances
+    assert disc == {"n_synthetic": 6, "n_real": 3, "distances": None, "held_out": None, "diversity": None}
+
+
+def test_the_floor_is_that_of_held_out_images_of_the_class_and_no_more_than_are_made():
+    training = RealImages(pictures(0, 16), ("p",) * 16, ("bar",) * 8 + ("disc",) * 8)
+    generated = Generated(pictures(1, 12) + 0.5, ("bar",) * 6 + ("disc",) * 6)
+    held_out = RealImages(pictures(2, 13), tuple("qrstuvwxyzabc"), ("bar",) * 10 + ("disc",) * 3)
+    found = class_quality(generated, training, held_out, own_encoder(predictor().system))["classes"]
+    bar, disc = found["bar"], found["disc"]
+    assert list(bar["distances"]) == ["generated", HELD_OUT, "control: noise", "control: mean image"]
+    assert bar["held_out"] == {"n": 6, "patients": 6, "left_out": None}
+    floor, ours = (bar["distances"][name]["fid_encoder"] for name in (HELD_OUT, "generated"))
+    assert (floor["n_synthetic"], floor["n_real"]) == (6, 8)
+    assert floor["value"] < ours["value"], "held-out images are of the training images' distribution, those are not"
+    assert HELD_OUT not in disc["distances"]
+    assert disc["held_out"] == {"n": 3, "patients": 3, "left_out": "too few for a distance, which needs 4"}
+
+
+def test_paintings_have_their_floor_too():
+    masks = np.zeros((5, 1, 16, 16), np.uint8)
+    paintings = Paintings(pictures(1, 5), masks, pictures(3, 5), ("p",) * 5)
+    training = RealImages(pictures(0, 8), ("p",) * 8, (None,) * 8)
+    held_out = RealImages(pictures(2, 4), ("q", "q", "r", "r"), (None,) * 4)
+    found = painting_quality(paintings, training, held_out, own_encoder(predictor().system))
+    assert list(found["distances"]) == ["paintings", HELD_OUT, "control: noise", "control: mean image"]
+    assert found["held_out"] == {"n": 4, "patients": 2, "left_out": None}

@@ -28,6 +28,10 @@ def test_names_are_the_fields():
     assert labels.region_label("wt", ["wt", "tc"], ["t1"]) == "Whole tumour"
     assert {labels.region_label("wt", ["wt"], of) for of in (["grey"], ["red", "green", "blue"])} == {"Foreground"}
     assert labels.region_label("wt", ["wt"], []) == "Tumour", "of which nothing is known"
+    assert [
+        labels.lesion_free(regions, of)
+        for regions, of in ((["wt"], ["t1"]), (["wt", "tc"], ["t1"]), (["wt"], ["red", "green", "blue"]))
+    ] == ["tumour-free", "tumour-free", "foreground-free"]
     assert [labels.modality_label(name) for name in ("t1ce", "flair", "red")] == ["T1ce", "FLAIR", "red"]
 
 

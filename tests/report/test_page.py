@@ -125,6 +125,9 @@ def test_pictures_without_spacing_are_never_measured_in_millimetres(tmp_path):
     assert ", mm" not in page
     assert "Foreground on colour" in page
     assert "Tumour" not in page
+    assert "holes in foreground-free slices" in page
+    assert "tumour-free" not in page
+    assert "holes in tumour-free slices" in write_report(finished_run(tmp_path)).read_text()
 
 
 def test_a_damaged_file_is_named_with_its_field(tmp_path):

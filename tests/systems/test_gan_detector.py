@@ -20,7 +20,8 @@ from ganseg_dist.errors import ConfigError
 from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.local import train_member
 from ganseg_dist.systems import build_system
-from ganseg_dist.systems.gan_detector import BEGINNERS_EPOCHS, cross_entropies
+from ganseg_dist.systems.base import BEGINNERS_EPOCHS
+from ganseg_dist.systems.gan_detector import cross_entropies
 from tests.tiny import prepare, resolved
 
 SIDE = 32

@@ -1,0 +1,30 @@
+"""What weights start from."""
+
+from __future__ import annotations
+
+from torch import nn
+
+SMALL = 0.02
+"""Standard deviation of a GAN's first weights (Radford et al. 2016, Section 4; Isola et al. 2017, Appendix 6.2)."""
+
+
+def xavier_initialise(network: nn.Module) -> None:
+    """Xavier-uniform convolutions with zero biases, everywhere (GANet-Seg, Section 5.4.2)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def small_initialise(network: nn.Module) -> None:
+    """N(0, 0.02) with zero biases, for networks that make whole images and those that judge them.
+
+    From Xavier's larger weights the first images are full of edges, and what training leaves of them is a weave over
+    everything.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(module.weight, std=SMALL)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
