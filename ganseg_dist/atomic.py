@@ -16,9 +16,13 @@ from typing import Any
 
 from ganseg_dist.errors import GansegError
 
+UNFINISHED = ".unfinished-"
+"""How the names of what is being written begin."""
+
 
 def refused(path: Path, error: OSError) -> GansegError:
-    """What to raise when the disk refuses a file or folder."""
+    """What to raise when the disk refuses a file or folder, called by where it would have been in the end."""
+    path = Path(*(part for part in path.parts if not part.startswith(UNFINISHED)))
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     mend = "free space" if full else "mend its permissions"
     return GansegError(f"{path}: cannot be written ({error.strerror or error}); {mend} or choose another folder")
@@ -33,7 +37,7 @@ def write_file(path: Path, save: Callable[[Path], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Two suffixes, because .nii.gz tells nibabel more than .gz does.
         suffix = "".join(path.suffixes[-2:])
-        descriptor, name = tempfile.mkstemp(prefix=".unfinished-", suffix=suffix, dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=UNFINISHED, suffix=suffix, dir=path.parent)
         unfinished = Path(name)
         os.close(descriptor)
         try:
@@ -77,8 +81,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _put_back(folder)
-        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as beside:
-            unfinished = Path(beside) / "new"
+        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder.parent) as beside:
+            unfinished = Path(beside) / folder.name
             unfinished.mkdir()
             yield unfinished
             try:
@@ -93,7 +97,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 def _put_back(folder: Path) -> None:
     """The earlier folder, where a writer moved it aside and put nothing in its place."""
-    aside = folder.parent.glob(f".unfinished-*/earlier-{glob.escape(folder.name)}")
+    aside = folder.parent.glob(f"{UNFINISHED}*/earlier-{glob.escape(folder.name)}")
     if not folder.exists() and (earlier := next(aside, None)):
         earlier.rename(folder)
 

@@ -84,6 +84,11 @@ class Run:
         return described
 
     @property
+    def is_experiment(self) -> bool:
+        """Whether the folder is that of an experiment, which has many runs beside it."""
+        return (self.folder / "experiment.json").is_file() and not (self.folder / "run.json").is_file()
+
+    @property
     def mlflow_id(self) -> str | None:
         """The id of its page in MLflow, where it has one."""
         return (self.description().get("mlflow") or {}).get("run_id")
@@ -122,6 +127,14 @@ def named_run(name: str) -> Run:
     return Run(runs_root() / name)
 
 
+def training_run(name: str) -> Run:
+    """The same, to train in. Raises RunError also when the name is an experiment's, whose folder is not a run's."""
+    run = named_run(name)
+    if run.is_experiment:
+        raise RunError(f"{run.folder}: is an experiment, not a run; choose another --run-name")
+    return run
+
+
 def all_runs() -> Iterator[Run]:
     """Every run under the runs folder, newest first."""
     described = sorted(runs_root().glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
@@ -133,6 +146,11 @@ def find_run(reference: str) -> Run:
     for folder in (Path(reference), runs_root() / reference):
         if (folder / "run.json").is_file():
             return Run(folder.resolve())
+        if Run(folder).is_experiment:
+            raise RunError(
+                f"{folder.resolve()}: is an experiment, and a run is needed; give one of its runs, or go on with the "
+                "experiment by the command that began it"
+            )
     for run in all_runs():
         with suppress(RunError):  # another run's damage is not this one's
             if run.mlflow_id == reference:

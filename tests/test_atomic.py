@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -37,6 +38,16 @@ def test_an_error_while_it_is_filled_leaves_the_earlier_one(folder):
         (unfinished / "result").write_text(str(1 / 0))
     assert (folder / "result").read_text() == "earlier"
     assert names(folder.parent) == [folder.name]
+
+
+def test_what_the_disk_refuses_is_called_by_its_place_in_the_end(tmp_path):
+    def full(unfinished):
+        raise OSError(errno.ENOSPC, "No space left on device", str(unfinished))
+
+    with pytest.raises(GansegError) as caught, whole_folder(tmp_path / "results") as unfinished:
+        write_file(unfinished / "more" / "scores.csv", full)
+    assert str(caught.value).startswith(f"{tmp_path / 'results' / 'more' / 'scores.csv'}: cannot be written (No space")
+    assert names(tmp_path) == []
 
 
 def test_a_refused_rename_puts_the_earlier_one_back(folder):

@@ -6,7 +6,7 @@ import pytest
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.recipes import recipe
-from ganseg_dist.runs import all_runs, find_run, named_run, runs_root
+from ganseg_dist.runs import all_runs, find_run, named_run, runs_root, training_run
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +86,17 @@ def test_an_unknown_run_is_answered_with_the_newest():
     assert [run.name for run in all_runs()] == ["new", "old"]
     with pytest.raises(RunError, match=r"nothing: no such run in .*runs; the newest are new, old"):
         find_run("nothing")
+
+
+def test_an_experiment_is_no_run():
+    experiment = named_run("cv")
+    assert training_run("cv") == experiment
+    experiment.write("experiment.json", {})
+    with pytest.raises(RunError, match=r"cv: is an experiment, not a run"):
+        training_run("cv")
+    with pytest.raises(RunError, match=r"cv: is an experiment, and a run is needed"):
+        find_run("cv")
+    assert list(all_runs()) == []
 
 
 def test_another_runs_damage_is_not_in_the_way():

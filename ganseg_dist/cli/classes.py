@@ -53,8 +53,7 @@ def evaluate_classes(run: Run, predictor: Predictor, cohort: Cohort, part: str) 
         raise DataError(f"{cohort.root}: has none of {run.name}'s classes, {', '.join(classes)}; give data that does")
     elbow_of = {} if config.data.clusters is None else {"elbow": _elbow(run, cohort, config)}
     summary = save_classification(run.evaluation(part), rows, classes, validation, **elbow_of)
-    scores = summary["scores"]
-    log_evaluation(run, part, {name: value for name, value in scores.items() if _is_interval(value)})
+    log_evaluation(run, part, summary["scores"])
     _print(run, part, summary)
     typer.echo(f"written: {run.evaluation(part)}")
 
@@ -122,7 +121,3 @@ def _print(run: Run, part: str, summary: dict[str, Any]) -> None:
             f"at the threshold of {point['validated_specificity']:.0%} specificity on validation patients: "
             f"sensitivity {show.interval(point['sensitivity'])}, specificity {show.interval(point['specificity'])}"
         )
-
-
-def _is_interval(value: Any) -> bool:
-    return isinstance(value, dict) and {"mean", "low", "high"} <= value.keys()

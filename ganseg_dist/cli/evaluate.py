@@ -103,14 +103,14 @@ def _plain_arms(run: Run) -> list[Run]:
     from ganseg_dist.errors import RunError
     from ganseg_dist.runs import all_runs
 
-    if not run.config().system.gan:
+    if not run.config().system.synthesises:
         return []
     cases, split, control = run.read("data.json")["cases"], run.split(), _controlled(run)
     for other in all_runs():
         with suppress(RunError):  # a run that is damaged is no comparison
             if (
                 other.finished
-                and not other.config().system.gan
+                and not other.config().system.synthesises
                 and _controlled(other) == control
                 and other.split() == split
                 and other.read("data.json")["cases"] == cases

@@ -335,13 +335,13 @@ def _ending(parent: TrackedRun) -> Iterator[None]:
 
 def _publish(found: Run, parent: TrackedRun, rows: Sequence[Row], figure: Figure, title: str, *more: Path) -> None:
     """Table and figure to the folder, to MLflow and to the terminal."""
-    from ganseg_dist.experiments.table import header_and_cells, save_table
+    from ganseg_dist.experiments.table import header_and_cells, markdown, means, save_table
+    from ganseg_dist.tracking.results import log_experiment
 
     files = (*save_table(found.folder, rows, figure), *more)
-    for file in files:
-        if parent.run_id is not None:
-            parent.persist(file.name, lambda client, file=file: client.log_artifact(parent.run_id, str(file)))  # type: ignore[misc]
-    show.table(f"{title} (mean, 95% interval over test patients)", *header_and_cells(rows))
+    heading = f"{title} (mean, 95% interval over test patients)"
+    log_experiment(parent, means(rows), markdown(heading, rows), files)
+    show.table(heading, *header_and_cells(rows))
     typer.echo(f"written: {', '.join(map(str, files))}")
 
 

@@ -44,7 +44,9 @@ def export(
     with whole_folder(out) as unfinished:
         for name, folder in members.items():
             place = unfinished / name if others else unfinished
-            shutil.copytree(folder, place, copy_function=shutil.copyfile, dirs_exist_ok=True)
+            place.mkdir(exist_ok=True)
+            for file in folder.iterdir():  # copytree would tell a full disk's error as a list of all files
+                shutil.copyfile(file, place / file.name)
         if others:
             write_index(unfinished, list(members))
         if onnx:

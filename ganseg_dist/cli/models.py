@@ -37,16 +37,26 @@ def model_folders(reference: str) -> dict[str, Path]:
 
 def finished_run(reference: str) -> Run:
     """A run that has a model. Raises RunError when it has not finished, or is an experiment of many."""
-    experiment = find_experiment(reference)
-    if experiment is not None:
-        raise RunError(
-            f"{experiment.name}: is an experiment of {experiment.kind}, and one run is needed; {experiment.give_a_run}"
-        )
+    refuse_experiment(reference)
     run = find_run(reference)
     if not is_model_folder(run.model):
         how = "train again under another --run-name" if run.finished else f"finish it: ganseg train --resume {run.name}"
         raise RunError(f"{run.name}: has no model in {run.model}; {how}")
     return run
+
+
+def refuse_experiment(reference: str) -> None:
+    """Raises RunError where one run is needed and an experiment of many is given, saying where its results are."""
+    experiment = find_experiment(reference)
+    if experiment is None:
+        return
+    results = f"the results of all are in {experiment.table} and {experiment.figure}"
+    if not experiment.table.is_file():
+        results = f"it is unfinished, start the same ganseg experiment {experiment.kind} command again"
+    raise RunError(
+        f"{experiment.name}: is an experiment of {experiment.kind}, and one run is needed; {experiment.give_a_run}; "
+        f"{results}"
+    )
 
 
 def cases_of_part(run: Run, cohort: Cohort, part: str) -> tuple[Case, ...]:

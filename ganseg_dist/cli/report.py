@@ -13,10 +13,12 @@ def report(run: str = typer.Argument(metavar="RUN", help=RUN_HELP)) -> None:
     RUN/report.html, self-contained: curves, overlays, tables and how to repeat the run. What the run does not have
     yet, such as an evaluation, is left out.
     """
+    from ganseg_dist.cli.models import refuse_experiment
     from ganseg_dist.report import write_report
     from ganseg_dist.runs import find_run
     from ganseg_dist.tracking.results import log_report
 
+    refuse_experiment(run)
     found = find_run(run)
     page = write_report(found)
     log_report(found, page)

@@ -37,7 +37,7 @@ def classifier_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Tr
     for changes in ARMS:
         arm = override(config, changes)
         assert isinstance(arm.system, DLGANCNNConfig), "no change is of the system's name"
-        slug = ("gan-" if arm.system.gan else "") + arm.system.classifier
+        slug = ("gan-" if arm.system.synthesises else "") + arm.system.classifier
         for seed in range(seeds):
             labels: dict[str, str | int | float] = {"arm": arm.system.arm, "seed": seed}
             trials.append(Trial(f"{slug}-seed{seed}", labels, override(arm, {"seed": seed}), split))

@@ -30,6 +30,11 @@ class Experiment:
         """What its finished trials scored."""
         return self.folder / "table.csv"
 
+    @property
+    def figure(self) -> Path:
+        """The same, drawn."""
+        return self.folder / "figure.png"
+
     def outcome(self, trial: str) -> Path:
         """What a trial scored, there once it is finished."""
         return self.folder / "trials" / f"{trial}.json"
@@ -51,7 +56,7 @@ def find_experiment(reference: str) -> Experiment | None:
     Raises RunError when its record is damaged.
     """
     for folder in (Path(reference), runs_root() / reference):
-        if (folder / "experiment.json").is_file() and not (folder / "run.json").is_file():
+        if Run(folder).is_experiment:
             return _read(folder.resolve())
     return None
 

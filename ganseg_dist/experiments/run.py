@@ -73,7 +73,9 @@ class Job:
 def train_and_score(job: Job) -> Outcome:
     """A trial that is a run of its own."""
     trial: Trial = job.trial
-    tags = {} if job.parent.run_id is None else {"mlflow.parentRunId": job.parent.run_id}
+    tags = {f"ganseg.{name}": str(value) for name, value in trial.labels.items()}
+    if job.parent.run_id is not None:
+        tags["mlflow.parentRunId"] = job.parent.run_id
     request = TrainingRequest(
         trial.config, job.data, job.layout, run_name=job.run_name, local=True, split=trial.split, tags=tags
     )
@@ -99,7 +101,7 @@ def run_experiment(
     """
     experiment = named_run(name)
     _begin(experiment, kind, trials, data)
-    parent = open_parent(experiment.folder, kind)
+    parent = open_parent(experiment.folder, kind, _common(kind, trials))
     jobs = [
         Job(
             runs_root(), f"{name}.{trial.name}", experiment.folder / "trials" / f"{trial.name}.json",
@@ -122,6 +124,13 @@ def run_experiment(
     return experiment, [_read(job.outcome) for job in jobs], parent
 
 
+def _common(kind: str, trials: Sequence[Named]) -> dict[str, str]:
+    """What all trials share, for the experiment's page: the recipe that they vary, or the run that they score."""
+    asked = trials[0].asked()
+    of = {"recipe": asked["config"]["recipe"]} if "config" in asked else {"run": asked["run"]}
+    return {"experiment": kind, **of, "trials": str(len(trials))}
+
+
 def _begin(experiment: Run, kind: str, trials: Sequence[Named], data: Path) -> None:
     asked = {
         "kind": kind,
@@ -130,7 +139,7 @@ def _begin(experiment: Run, kind: str, trials: Sequence[Named], data: Path) -> N
     }
     file = experiment.folder / "experiment.json"
     if not file.exists():
-        if experiment.folder.exists():
+        if experiment.folder.exists() and any(experiment.folder.iterdir()):
             raise RunError(f"{experiment.folder}: is a run, not an experiment; choose another --run-name")
         write_json(file, asked)
     elif experiment.read("experiment.json") != json.loads(json.dumps(asked)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ganseg_dist.data.cohort import Case
@@ -11,6 +11,7 @@ from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.experiments.measures import Measure
 from ganseg_dist.experiments.run import Job, Outcome
 from ganseg_dist.runs import Run
+from ganseg_dist.tracking.results import score_metrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -50,18 +51,21 @@ def log_child(job: Job, outcome: Outcome, measures: Sequence[Measure]) -> None:
         return
     names = {name for row in outcome.rows for name in row.scores}
     scores = {
-        measure.name: measure.interval([outcome.rows]).mean for measure in measures if names.issuperset(measure.needs)
+        measure.name: asdict(measure.interval([outcome.rows]))
+        for measure in measures
+        if names.issuperset(measure.needs)
     }
 
     def send(client: MlflowClient) -> None:
-        from mlflow.entities import Metric, Param
+        from mlflow.entities import Param
 
-        tags = {"mlflow.parentRunId": str(job.parent.run_id), "ganseg.run": job.trial.run.name}
+        tags = {"mlflow.parentRunId": str(job.parent.run_id)}
+        labels = {"run": job.trial.run.name, **outcome.labels}
         child = client.create_run(str(job.parent.experiment_id), run_name=job.run_name, tags=tags).info.run_id
         client.log_batch(
             child,
-            metrics=[Metric(f"test/{name}", value, 0, 0) for name, value in scores.items()],
-            params=[Param(name, str(value)) for name, value in outcome.labels.items()],
+            metrics=score_metrics("test", scores),
+            params=[Param(name, str(value)) for name, value in labels.items()],
         )
         client.set_terminated(child, "FINISHED")
 

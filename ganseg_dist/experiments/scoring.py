@@ -12,6 +12,7 @@ from ganseg_dist.inference.evaluation import CaseRow, evaluate, save_evaluation
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.runners.prepare import prepared_slices
 from ganseg_dist.runs import Run
+from ganseg_dist.tracking.results import log_evaluation
 
 
 def score_run(run: Run, cohort: Cohort, split: Split) -> list[CaseRow]:
@@ -43,7 +44,8 @@ def _score_cases(run: Run, cohort: Cohort, split: Split) -> list[CaseRow]:
     cases = [case for case in cohort.of_patients(split.test) if case.mask is not None]
     predictor = Predictor.load(run.model)
     result = evaluate([ModelArm(run.name, "model", predictor)], cases, "test")
-    save_evaluation(run.evaluation("test"), result, predictor)
+    summary = save_evaluation(run.evaluation("test"), result, predictor)
+    log_evaluation(run, "test", summary["rows"][0]["scores"])
     return result.rows[run.name]
 
 
@@ -56,5 +58,6 @@ def _score_images(run: Run, cohort: Cohort, split: Split) -> list[CaseRow]:
         for cases in (cohort.of_patients(split.validation), cohort.of_patients(split.test))
     )
     summary = save_classification(run.evaluation("test"), test, classes, validation)
+    log_evaluation(run, "test", summary["scores"])
     point = summary["operating_point"]
     return image_rows(test, classes, None if point is None else point["threshold"])

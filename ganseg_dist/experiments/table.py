@@ -126,15 +126,45 @@ def header_and_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return header, cells
 
 
-def save_table(folder: Path, rows: Sequence[Row], figure: Figure) -> tuple[Path, Path]:
-    """Write table.csv, table.json and figure.png; returns the table's and the figure's path.
+def means(rows: Sequence[Row]) -> dict[str, float]:
+    """Each score's mean by score and row, as `wt/dice/fraction 50 both`, in names without commas.
+
+    A row is called by as few of its labels, from the first, as tell all rows apart.
+    """
+    labels = list(rows[0].labels)
+    enough = next(n for n in range(1, len(labels) + 1) if len({_called(row, labels[:n]) for row in rows}) == len(rows))
+    return {
+        f"{score}/{_called(row, labels[:enough])}": interval.mean
+        for score in rows[0].scores
+        for row in rows
+        for interval in [row.scores[score]]
+    }
+
+
+def _called(row: Row, labels: Sequence[str]) -> str:
+    """Words by themselves, numbers with what they count."""
+    said = {name: row.labels[name] for name in labels if row.labels[name] != ""}
+    words = (value if isinstance(value, str) else f"{name} {value}" for name, value in said.items())
+    return " ".join(words).replace(",", "")
+
+
+def markdown(title: str, rows: Sequence[Row]) -> str:
+    """The table under its title, as Markdown."""
+    header, cells = header_and_cells(rows)
+    lines = [header, ["---"] * len(header), *cells]
+    return f"{title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def save_table(folder: Path, rows: Sequence[Row], figure: Figure) -> tuple[Path, Path, Path]:
+    """Write table.csv, table.json and figure.png; returns their paths.
 
     Raises GansegError when the disk refuses.
     """
-    write_csv(folder / "table.csv", [_flat(row) for row in rows])
-    write_json(folder / "table.json", [asdict(row) for row in rows])
-    write_file(folder / "figure.png", lambda unfinished: FigureCanvasAgg(figure).print_png(str(unfinished)))
-    return folder / "table.csv", folder / "figure.png"
+    table, data, drawn = (folder / name for name in ("table.csv", "table.json", "figure.png"))
+    write_csv(table, [_flat(row) for row in rows])
+    write_json(data, [asdict(row) for row in rows])
+    write_file(drawn, lambda unfinished: FigureCanvasAgg(figure).print_png(str(unfinished)))
+    return table, data, drawn
 
 
 def shown(interval: Interval) -> str:

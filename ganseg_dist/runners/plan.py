@@ -17,7 +17,7 @@ from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
 from ganseg_dist.engine.fit import StageData
 from ganseg_dist.errors import RunError
 from ganseg_dist.runners.prepare import Preflight
-from ganseg_dist.runs import Run, named_run
+from ganseg_dist.runs import Run, training_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,10 @@ def planned_run(
         learnt_from: `Plan.fingerprint`.
         split: where an experiment decides it; none: drawn by patient from the config's seed and fractions.
 
-    Raises RunError when the name stands for another config or other data, and DataError when there are too few
-    patients to split.
+    Raises RunError when the name stands for another config, other data or an experiment, and DataError when there are
+    too few patients to split.
     """
-    run = named_run(name)
+    run = training_run(name)
     if not (run.folder / "run.json").exists():
         if split is not None:
             return run, split

@@ -32,7 +32,7 @@ from ganseg_dist.runners.plan import Prepared, by_part, fingerprint, open_run
 from ganseg_dist.runners.prepare import Mapper, Preflight, map_here, preflight, prepare_cohort, usable_cohort
 from ganseg_dist.runners.ray_train import train_on_ray
 from ganseg_dist.runners.resolve import order_told, refuse_overlap, resolve
-from ganseg_dist.runs import Run, find_run, named_run, runs_root
+from ganseg_dist.runs import Run, find_run, named_run, runs_root, training_run
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Monitor
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
@@ -96,7 +96,7 @@ class TrainingRequest:
     def name(self) -> str:
         """The asked name, or one made of recipe and data that is not taken by a finished run."""
         if self.run_name is not None:
-            return named_run(self.run_name).name
+            return training_run(self.run_name).name
         place = self.data.resolve()
         stem = place.stem if place.suffix.lower() == ".csv" else place.name
         base = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{self.config.recipe}-{stem}")[:LONGEST_STEM]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any
 
 from ganseg_dist.config import RunConfig
@@ -16,19 +17,31 @@ PLACES = ("root", "file")
 """Fields that hold paths of this machine, which no server needs to know."""
 
 
+def metric_name(name: str) -> str:
+    """The name as MLflow takes it: one odd name would have the whole call refused."""
+    return re.sub(r"[^\w\-. :/]", "_", name)[:LONGEST_NAME]
+
+
 def run_params(config: RunConfig) -> dict[str, str]:
-    """The resolved config as dotted parameters, within MLflow's limits; lists and nulls as JSON."""
+    """The resolved config as dotted parameters, as a person writes them; what is unset is left out."""
     params: dict[str, str] = {}
 
     def walk(node: Any, name: str) -> None:
         if isinstance(node, dict):
             for key, value in node.items():
                 walk(value, f"{name}.{key}" if name else key)
-        else:
-            params[name[:LONGEST_NAME]] = (node if isinstance(node, str) else json.dumps(node))[:LONGEST_VALUE]
+        elif node is not None:
+            params[name[:LONGEST_NAME]] = _written(node)[:LONGEST_VALUE]
 
     walk(config.model_dump(mode="json"), "")
     return params
+
+
+def _written(value: Any) -> str:
+    """A field's value in words: a list as `t1, flair`."""
+    if isinstance(value, list):
+        return ", ".join(map(_written, value))
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def run_document(run: Run, name: str) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import math
-import re
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from ganseg_dist.engine.tracker import NullTracker, Progress
 from ganseg_dist.tracking.connection import connect
+from ganseg_dist.tracking.contents import metric_name
 from ganseg_dist.tracking.outbox import Outbox, Parcel
 from ganseg_dist.tracking.overlay import draw_examples
 from ganseg_dist.tracking.system_metrics import SystemMetrics
@@ -112,7 +112,7 @@ class MLflowTracker:
     def _send_points(self, points: list[Point], timestamp: int) -> None:
         from mlflow.entities import Metric
 
-        metrics = [Metric(_allowed(name), value, timestamp, step) for name, value, step in points]
+        metrics = [Metric(metric_name(name), value, timestamp, step) for name, value, step in points]
         self._client.log_batch(self._run_id, metrics=metrics)
 
     def _send_system(self, sample: Mapping[str, float], timestamp: int) -> None:
@@ -128,8 +128,3 @@ class MLflowTracker:
             local = Path(temporary, file.name)
             local.write_bytes(content)
             self._client.log_artifact(self._run_id, str(local), file.parent.as_posix())
-
-
-def _allowed(name: str) -> str:
-    """The name as MLflow takes it: one odd name would have the whole call refused."""
-    return re.sub(r"[^\w\-. :/]", "_", name)[:250]

@@ -2,38 +2,69 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ganseg_dist.runs import Run
+from ganseg_dist.tracking.contents import LONGEST_VALUE, metric_name
 from ganseg_dist.tracking.pyfunc import ModelUpload
 from ganseg_dist.tracking.tracked_run import TrackedRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+ENDS = ("mean", "low", "high")
+DESCRIPTION = "mlflow.note.content"
+"""The tag that MLflow's page of a run shows as its description, Markdown."""
 
 
-def log_evaluation(run: Run, part: str, scores: Mapping[str, Mapping[str, float]]) -> None:
-    """Each score's mean and interval of the run, and the files; says so when MLflow is away."""
+def log_evaluation(run: Run, part: str, scores: Mapping[str, Any]) -> None:
+    """The mean and interval of each score that has one, and the files; says so when MLflow is away."""
     tracked = _tracked(run)
     if tracked.run_id is None:
         return
 
     def send(client: MlflowClient) -> None:
-        from mlflow.entities import Metric
-
-        values = {
-            f"{part}/{score}/{end}": interval[end]
-            for score, interval in scores.items()
-            for end in ("mean", "low", "high")
-        }
-        client.log_batch(tracked.run_id, metrics=[Metric(name, value, 0, 0) for name, value in values.items()])
+        client.log_batch(tracked.run_id, metrics=score_metrics(part, scores))
         for file in sorted(run.evaluation(part).iterdir()):
             client.log_artifact(tracked.run_id, str(file), f"evaluation/{part}")
 
     tracked.persist(f"{part} scores", send)
+
+
+def score_metrics(part: str, scores: Mapping[str, Any]) -> list[Metric]:
+    """PART/SCORE/mean, low and high of each score that is an interval."""
+    return metrics({
+        f"{part}/{score}/{end}": interval[end]
+        for score, interval in scores.items()
+        if isinstance(interval, Mapping) and {*ENDS} <= interval.keys()
+        for end in ENDS
+    })  # fmt: skip
+
+
+def metrics(values: Mapping[str, float]) -> list[Metric]:
+    """The finite values by name, as MLflow takes them; logged again they are the same points, not more."""
+    from mlflow.entities import Metric
+
+    return [Metric(metric_name(name), value, 0, 0) for name, value in values.items() if math.isfinite(value)]
+
+
+def log_experiment(parent: TrackedRun, means: Mapping[str, float], page: str, files: Sequence[Path]) -> None:
+    """An experiment's table on its own run: means as metrics, a page of Markdown as its description, and the files."""
+    if parent.run_id is None:
+        return
+
+    def send(client: MlflowClient) -> None:
+        client.log_batch(parent.run_id, metrics=metrics(means))
+        client.set_tag(parent.run_id, DESCRIPTION, page[:LONGEST_VALUE])
+        for file in files:
+            client.log_artifact(parent.run_id, str(file))
+
+    parent.persist("table", send)
 
 
 def log_calibration(run: Run) -> None:

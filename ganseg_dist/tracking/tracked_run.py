@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock
 
+from ganseg_dist import __version__
 from ganseg_dist.atomic import write_json
 from ganseg_dist.runs import Run, runs_root
 from ganseg_dist.tracking.connection import connect, reason, without_password
@@ -110,9 +111,16 @@ def open_tracking(
     return tracked
 
 
-def open_parent(folder: Path, kind: str) -> TrackedRun:
-    """Find or begin the run in MLflow that an experiment's trials are children of; its id is kept in the folder."""
+def open_parent(folder: Path, kind: str, params: Mapping[str, str]) -> TrackedRun:
+    """Find or begin the run in MLflow that an experiment's trials are children of; its id is kept in the folder.
+
+    Args:
+        kind: the subcommand of ganseg experiment.
+        params: what the trials have in common.
+    """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{runs_root() / 'mlflow.db'}"
+    from mlflow.entities import Param
+
     note = folder / "mlflow.json"
     earlier = json.loads(note.read_text()).get("run_id") if note.exists() else None
     try:
@@ -120,9 +128,15 @@ def open_parent(folder: Path, kind: str) -> TrackedRun:
             client = connect(uri)
             experiment_id = _experiment(client, uri, EXPERIMENT)
         if earlier is None or not _resumed(client, earlier):
-            tags = {"ganseg.run": folder.name, "ganseg.experiment": kind}
+            tags = {
+                "ganseg.run": folder.name,
+                "ganseg.experiment": kind,
+                "ganseg.version": __version__,
+                "mlflow.source.name": f"ganseg experiment {kind}",
+            }
             earlier = client.create_run(experiment_id, run_name=folder.name, tags=tags).info.run_id
             write_json(note, {"run_id": earlier})
+            client.log_batch(earlier, params=[Param(name, value) for name, value in params.items()])
     except Exception as error:
         tracked = TrackedRun(uri)
         logger.warning("%s cannot be used (%s); the trials go on without a parent run", tracked.shown, reason(error))

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import shutil
 
 import pytest
+from mlflow import MlflowClient
 
 from ganseg_dist.atomic import write_json
 from ganseg_dist.data.perturb import kinds_for
@@ -147,6 +149,40 @@ def test_thresholds_are_those_of_the_evaluation(ganseg, kaggle_run, kaggle):
     assert len(list((folder / "trials").iterdir())) == 1
     write_json(kaggle_run.model / "thresholds.json", {**stored, "realism": 0.6})
     assert_refused(ganseg("experiment", "thresholds", "pictures", "--data", kaggle), 1, "was begun with other trials")
+
+
+def test_in_mlflow_an_experiment_tells_what_its_table_does(ganseg, trained, phantom, tmp_path, monkeypatch):
+    store = tmp_path / "mlflow.db"
+    shutil.copy(trained.folder.parent / "mlflow.db", store)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
+    monkeypatch.setattr("ganseg_dist.tracking.pyfunc.ModelUpload.send", lambda upload, client: "not of interest")
+    result = ganseg(
+        "experiment", "fractions", "gan_osmosis_debug", "--data", phantom, "--local", "--run-name", "much",
+        "--fractions", "50,100", "--arms", "real", *SHORT,
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    client = MlflowClient(f"sqlite:///{store}")
+    known = {
+        run.info.run_name: run for run in client.search_runs([client.get_experiment_by_name("ganseg").experiment_id])
+    }
+    parent = known["much"]
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params == {"experiment": "fractions", "recipe": "gan_osmosis_debug", "trials": "2"}
+    rows = {int(row["fraction"]): row for row in lines(tmp_path / "runs" / "much" / "table.csv")}
+    assert list(rows) == [50, 100]
+    for fraction, row in rows.items():
+        assert parent.data.metrics[f"wt/dice/fraction {fraction}"] == pytest.approx(float(row["wt/dice_mean"]))
+        trial = known[f"much.{fraction:03d}-real-seed0"]
+        assert trial.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert (trial.data.tags["ganseg.fraction"], trial.data.tags["ganseg.arm"]) == (str(fraction), "real")
+        for end in ("mean", "low", "high"):
+            assert trial.data.metrics[f"test/wt/dice/{end}"] == pytest.approx(float(row[f"wt/dice_{end}"]))
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} == {
+        "table.csv",
+        "table.json",
+        "figure.png",
+    }
+    assert "fractions: gan_osmosis_debug on cohort (phantom)" in parent.data.tags["mlflow.note.content"]
 
 
 def test_thresholds_need_a_discriminator_of_slices(ganseg, kaggle, painter_run):

@@ -97,6 +97,21 @@ def test_what_folds_together_cannot_give(ganseg, runs, phantom, tmp_path):
     assert_refused(ganseg("calibrate", "cv"), 1, "cv: is an experiment of folds", "give a run, such as cv.fold1")
 
 
+def test_an_experiment_is_not_taken_for_a_run(ganseg, runs, phantom):
+    before = snapshot(runs)
+    folder = runs / "cv"
+    for words in (("report", "cv"), ("report", folder), ("synthesize", "cv", "--out", runs.parent / "images")):
+        results = f"in {folder / 'table.csv'} and {folder / 'figure.png'}"
+        assert_refused(ganseg(*words), 1, "cv: is an experiment of folds", "such as cv.fold1", results)
+    train = ("train", "ganet_seg_debug", "--data", phantom, "--local", "--run-name", "cv")
+    for words in (train, (*train, "--dry-run")):
+        assert_refused(ganseg(*words), 1, f"{folder}: is an experiment, not a run; choose another --run-name")
+    assert_refused(ganseg("train", "--resume", "cv"), 1, f"{folder}: is an experiment", "the command that began it")
+    assert snapshot(runs) == before
+    (folder / "table.csv").unlink()
+    assert_refused(ganseg("report", "cv"), 1, "it is unfinished, start the same ganseg experiment folds command again")
+
+
 @pytest.mark.parametrize(
     "command", [("predict", "INPUT", "--out", "OUT"), ("export", "OUT"), ("evaluate", "--data", "INPUT")]
 )

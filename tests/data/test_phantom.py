@@ -64,7 +64,7 @@ def test_layout_is_brats_2020(cohort):
     ids = [f"BraTS20_Training_{number:03d}" for number in range(1, 9)]
     images = {Path(case) / f"{case}_{name}.nii.gz" for case in ids for name in ("t1", "t1ce", "t2", "flair", "seg")}
     assert set(contents(cohort)) == {Path("PHANTOM.json"), Path("name_mapping.csv")} | images
-    assert not (cohort / ".partial").exists()
+    assert not (cohort / ".unfinished-cases").exists()
     assert [row["BraTS_2020_subject_ID"] for row in rows(cohort)] == ids
     patients, healthy = rows(cohort)[:6], rows(cohort)[6:]
     assert [row["site"] for row in patients] == ["site_1", "site_2", "site_3"] * 2
@@ -233,8 +233,8 @@ def test_an_interrupted_cohort_is_resumed(cohort, copy):
         path.unlink()
     (copy / lost).rmdir()
     (copy / "BraTS20_Training_005" / "BraTS20_Training_005_seg.nii.gz").unlink()
-    (copy / ".partial" / lost).mkdir(parents=True)
-    (copy / ".partial" / lost / "half.nii.gz").write_bytes(b"")
+    (copy / ".unfinished-cases" / lost).mkdir(parents=True)
+    (copy / ".unfinished-cases" / lost / "half.nii.gz").write_bytes(b"")
     written = kept.stat().st_mtime_ns
     told = []
     make_phantom(copy, **SETTINGS, progress=lambda done, total: told.append((done, total)))

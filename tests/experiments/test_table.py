@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -7,7 +8,7 @@ from ganseg_dist.errors import DataError
 from ganseg_dist.experiments.figures import curves, intervals
 from ganseg_dist.experiments.measures import MeanOf
 from ganseg_dist.experiments.run import Outcome
-from ganseg_dist.experiments.table import header_and_cells, save_table, tabulate
+from ganseg_dist.experiments.table import header_and_cells, markdown, means, save_table, tabulate
 from ganseg_dist.inference.evaluation import CaseRow
 
 
@@ -44,9 +45,32 @@ def test_seeds_are_one_row_and_arms_are_compared_over_the_same_patients():
     assert whole.against == {}
 
 
+def test_means_are_named_by_what_tells_rows_apart():
+    rows = tabulate(OUTCOMES, [DICE])
+    assert means(rows) == {
+        "wt/dice/fraction 10 real": pytest.approx(0.6),
+        "wt/dice/fraction 10 gan": pytest.approx(0.7),
+        "wt/dice/fraction 100 real": pytest.approx(0.9),
+    }
+    assert list(means(rows[1:])) == ["wt/dice/fraction 10", "wt/dice/fraction 100"]
+    assert list(means(rows[:1])) == ["wt/dice/fraction 10"]
+    unnamed = replace(rows[0], labels={"arm": "control, no GAN", "strength": ""})
+    assert list(means([unnamed, replace(unnamed, labels={"arm": "control, no GAN", "strength": 0.1})])) == [
+        "wt/dice/control no GAN", "wt/dice/control no GAN strength 0.1",
+    ]  # fmt: skip
+
+
+def test_as_markdown_every_line_has_every_column():
+    title, empty, header, rule, *lines = markdown("fractions", tabulate(OUTCOMES, [DICE])).splitlines()
+    assert (title, empty) == ("fractions", "")
+    assert {line.count("|") for line in (header, rule, *lines)} == {header.count("|")}
+    assert len(lines) == 3
+    assert "| 10 | real | 2 | 2 | 0.600 [" in lines[0]
+
+
 def test_the_table_and_the_figure_are_written(tmp_path):
     rows = tabulate(OUTCOMES, [DICE], {10: {"dice": 0.7}}, published_by="fraction")
-    table, figure = save_table(tmp_path, rows, curves(rows, "fraction", "fractions"))
+    table, _, figure = save_table(tmp_path, rows, curves(rows, "fraction", "fractions"))
     lines = list(csv.DictReader(table.open()))
     assert [float(line["wt/dice_mean"]) for line in lines] == pytest.approx([0.6, 0.7, 0.9])
     assert lines[0]["published_dice"] == "0.7"
@@ -63,7 +87,7 @@ def test_the_table_and_the_figure_are_written(tmp_path):
 
 def test_a_figure_without_an_axis_has_a_line_a_row(tmp_path):
     rows = tabulate(OUTCOMES, [DICE])
-    _, figure = save_table(tmp_path, rows, intervals(rows, "ablation"))
+    *_, figure = save_table(tmp_path, rows, intervals(rows, "ablation"))
     assert Image.open(figure).size[1] > 150
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ganseg_dist.atomic import write_json
 from ganseg_dist.config import override, parse_assignments
 from ganseg_dist.data.cohort import Case, Cohort
 from ganseg_dist.data.store import PreparedCase, content_hash, prepare_case
@@ -41,6 +42,15 @@ def test_two_processes_do_not_train_one_run(phantom):
         train_session(request(phantom, run_name="mine"))
     with only_trainer(run):
         pass
+
+
+def test_no_run_is_begun_in_an_experiments_folder(phantom, tmp_path):
+    plan = plan_training(request(phantom))
+    folder = tmp_path / "runs" / "cv"
+    write_json(folder / "experiment.json", {"kind": "folds", "trials": {}})
+    with pytest.raises(RunError, match=r"runs/cv: is an experiment, not a run; choose another --run-name"):
+        open_run("cv", plan.config, plan.fingerprint, plan.cohort)
+    assert [file.name for file in folder.iterdir()] == ["experiment.json"]
 
 
 def test_a_case_without_a_mask_teaches_nothing_and_is_recorded(own):

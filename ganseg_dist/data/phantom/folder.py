@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
 import shutil
@@ -15,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
+from ganseg_dist.atomic import UNFINISHED, write_csv, write_file, write_text
 from ganseg_dist.data.cohort import MODALITIES
 from ganseg_dist.data.phantom import anatomy, scanner, tumour
 from ganseg_dist.data.scan import Grid, Labels
@@ -28,7 +28,7 @@ NOTICE = (
 )
 ABOUT = "PHANTOM.json"
 NAMES = "name_mapping.csv"
-UNFINISHED = ".partial"
+IN_THE_MAKING = f"{UNFINISHED}cases"
 SPACING_MM = (0.5, 8.0)
 HIGH_GRADE_SHARE = 0.75
 
@@ -66,8 +66,8 @@ def make_phantom(
     Cases appear whole or not at all: after an interruption the same call adds what is missing. `progress` is
     told (cases done, cases in all) after each case, those kept included.
 
-    Raises ConfigError on an argument out of range, MissingDependency without nilearn, and DataError when
-    `out` holds something other than a phantom of these settings.
+    Raises ConfigError on an argument out of range, MissingDependency without nilearn, DataError when `out` holds
+    something other than a phantom of these settings, and GansegError naming the file when the disk refuses.
     """
     healthy = patients // 4 if healthy is None else healthy
     _check_arguments(patients, sites, seed, healthy, spacing_mm)
@@ -84,7 +84,7 @@ def make_phantom(
             _write_case(out, subject, atlas, spacing_mm)
         if progress is not None:
             progress(done, len(subjects))
-    shutil.rmtree(out / UNFINISHED, ignore_errors=True)
+    shutil.rmtree(out / IN_THE_MAKING, ignore_errors=True)
 
 
 def make_subject(subject: Subject, atlas: anatomy.Atlas, spacing_mm: float) -> tuple[dict[str, Voxels], Labels, Grid]:
@@ -160,20 +160,16 @@ def _describe(out: Path, settings: dict[str, Any], subjects: list[Subject]) -> N
         "sites": {subject.site.name: asdict(subject.site) for subject in subjects},
         "healthy": [subject.id for subject in subjects if subject.grade == "NA"],
     }
-    unfinished = out / UNFINISHED
-    unfinished.mkdir(parents=True, exist_ok=True)
-    with (unfinished / NAMES).open("w", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["Grade", "BraTS_2020_subject_ID", "site"])
-        rows.writerows([subject.grade, subject.id, subject.site.name] for subject in subjects)
-    (unfinished / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
-    for name in (ABOUT, NAMES):
-        (unfinished / name).replace(out / name)
+    write_text(out / ABOUT, json.dumps(about, indent=2) + "\n")  # first: it is what the folder is known by
+    rows = [
+        {"Grade": subject.grade, "BraTS_2020_subject_ID": subject.id, "site": subject.site.name} for subject in subjects
+    ]
+    write_csv(out / NAMES, rows)
 
 
 def _write_case(out: Path, subject: Subject, atlas: anatomy.Atlas, spacing_mm: float) -> None:
     images, labels, grid = make_subject(subject, atlas, spacing_mm)
-    unfinished, finished = out / UNFINISHED / subject.id, out / subject.id
+    unfinished, finished = out / IN_THE_MAKING / subject.id, out / subject.id
     for leftover in (unfinished, finished):
         shutil.rmtree(leftover, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -189,7 +185,8 @@ def _save(voxels: Voxels | Labels, grid: Grid, path: Path) -> None:
     for set_form in (image.set_sform, image.set_qform):
         set_form(grid.affine, code="mni")
     # nibabel's own gzip stamps the clock into the file; two runs must give the same bytes.
-    path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=6, mtime=0))
+    packed = gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)
+    write_file(path, lambda unfinished: unfinished.write_bytes(packed))
 
 
 def _is_complete(out: Path, subject: Subject) -> bool:

@@ -1,0 +1,139 @@
+"""A disk that is full: one line that names the file, and what was written before stays."""
+
+import shutil
+
+import pytest
+
+from tests.cli.conftest import assert_refused, drawn_run, snapshot
+
+SUBJECT = "BraTS20_Training_001"
+PHANTOM = ("phantom", "out", "--patients", 1, "--healthy", 0, "--sites", 1, "--spacing-mm", 8)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The working folder of a command."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+EVALUATE = ("evaluate", "tiny", "--data", "COHORT")
+THRESHOLDS = ("experiment", "thresholds", "tiny", "--data", "COHORT")
+
+
+@pytest.mark.parametrize(
+    ("words", "size", "named"),
+    [
+        (EVALUATE, 0, "tiny/evaluation/test/cases.csv"),
+        (EVALUATE, 3000, "tiny/evaluation/test"),
+        (("calibrate", "tiny"), 0, "tiny/model/thresholds.json"),
+        (("report", "tiny"), 0, "tiny/report.html"),
+        (("report", "tiny"), 10_000, "tiny/report.html"),
+        (THRESHOLDS, 0, "thresholds-tiny/areas.csv"),
+        (THRESHOLDS, 500, "thresholds-tiny/table.csv"),
+        (THRESHOLDS, 10_000, "thresholds-tiny/figure.png"),
+    ],
+)
+def test_what_a_run_has_stays(ganseg, run, phantom, small_disk, words, size, named):
+    words = [phantom if word == "COHORT" else word for word in words]
+    root = run.folder.parent
+    first = ganseg(*words)
+    assert first.code == 0, first.err
+    before = snapshot(root)
+    small_disk(size)
+    refused = ganseg(*words)
+    small_disk(-1)
+    assert_refused(refused, 1, root / named, "cannot be written", "free space")
+    assert snapshot(root) == before
+    assert ganseg(*words).code == 0
+
+
+@pytest.mark.parametrize("size", [0, 1000])
+def test_an_evaluation_of_a_classifier_stays(ganseg, kaggle, tmp_path, small_disk, size):
+    run = drawn_run("gan_detector_debug", kaggle, tmp_path)
+    assert ganseg("evaluate", run.name, "--data", kaggle).code == 0
+    before = snapshot(run.folder)
+    small_disk(size)
+    refused = ganseg("evaluate", run.name, "--data", kaggle)
+    small_disk(-1)
+    assert_refused(refused, 1, run.evaluation("test"), "cannot be written", "free space")
+    assert snapshot(run.folder) == before
+
+
+@pytest.mark.parametrize("size", [0, 1500])
+def test_an_export_is_whole_or_not_there(ganseg, run, here, small_disk, size):
+    small_disk(size)
+    refused = ganseg("export", "tiny", "out")
+    small_disk(-1)
+    assert_refused(refused, 1, "out: cannot be written", "free space")
+    assert list(here.iterdir()) == []
+
+
+def test_an_export_whose_onnx_does_not_fit(ganseg, run, here, small_disk, monkeypatch):
+    monkeypatch.setattr(shutil, "copyfile", lambda source, target: None)
+    small_disk(1500)
+    refused = ganseg("export", "tiny", "out", "--onnx")
+    small_disk(-1)
+    assert_refused(refused, 1, "out: cannot be written", "free space")
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(("size", "named"), [(0, "PHANTOM.json"), (5000, f"{SUBJECT}/{SUBJECT}_")])
+def test_a_phantom_goes_on_where_there_is_space_again(ganseg, here, small_disk, size, named):
+    small_disk(size)
+    refused = ganseg(*PHANTOM)
+    small_disk(-1)
+    assert_refused(refused, 1, f"out/{named}", "cannot be written", "free space")
+    assert not (here / "out" / SUBJECT).exists(), "a case is whole or not there"
+    assert ganseg(*PHANTOM).code == 0
+    assert len(list(here.rglob("*.nii.gz"))) == 5
+    assert not list(here.rglob(".unfinished-*"))
+
+
+@pytest.mark.parametrize("size", [0, 2000])
+@pytest.mark.parametrize("made", ["pairs", "classes"])
+def test_synthetic_images_stay(ganseg, kaggle, tmp_path, here, small_disk, made, size):
+    recipe, more = {"pairs": ("gan_osmosis_debug", ()), "classes": ("gan_detector_debug", ("--count", 8))}[made]
+    drawn_run(recipe, kaggle, tmp_path)
+    words = ("synthesize", "pictures", "--out", "out", "--most-memorised", 1, *more)
+    first = ganseg(*words)
+    assert first.code == 0, first.err
+    before = snapshot(here)
+    small_disk(size)
+    refused = ganseg(*words)
+    small_disk(-1)
+    assert_refused(refused, 1, "error: out", "cannot be written", "free space")
+    assert snapshot(here) == before
+
+
+def test_an_experiment_goes_on_where_there_is_space_again(ganseg, run, phantom, small_disk):
+    words = ("experiment", "thresholds", "tiny", "--data", phantom)
+    folder = run.folder.parent / "thresholds-tiny"
+    for size, named in ((10, "experiment.json"), (1500, "trials")):
+        small_disk(size)
+        refused = ganseg(*words)
+        small_disk(-1)
+        assert_refused(refused, 1, folder / named, "cannot be written", "free space")
+    assert list((folder / "trials").iterdir()) == []
+    assert not (folder / "table.csv").exists()
+    assert ganseg(*words).code == 0
+
+
+@pytest.mark.parametrize(("size", "named"), [(5000, "store"), (20_000, "runs/much.100-real-seed0/")])
+def test_a_training_trial_that_does_not_fit(ganseg, phantom, tmp_path, small_disk, monkeypatch, size, named):
+    monkeypatch.setenv("GANSEG_STORE", str(tmp_path / "store"))
+    words = (
+        "experiment", "fractions", "gan_osmosis_debug", "--data", phantom, "--local", "--run-name", "much",
+        "--fractions", "100", "--arms", "real", "--set", "train.epochs=1", "--set", "train.batch_size=16",
+    )  # fmt: skip
+    folder = tmp_path / "runs" / "much"
+    if named != "store":
+        assert ganseg("prepare", phantom, "--recipe", "gan_osmosis_debug", "--local").code == 0
+    small_disk(size)
+    refused = ganseg(*words)
+    small_disk(-1)
+    assert_refused(refused, 1, f"much.100-real-seed0: {tmp_path / named}", "free space", "1 of 1 trials failed")
+    assert not (folder / "table.csv").exists()
+    assert ganseg(*words).code == 0
+    assert (folder / "table.csv").exists()

@@ -1,0 +1,63 @@
+"""What is added to a page in MLflow after training."""
+
+import math
+
+import pytest
+from mlflow import MlflowClient
+
+from ganseg_dist.runs import named_run
+from ganseg_dist.tracking import tracked_run
+from ganseg_dist.tracking.results import log_evaluation, log_experiment
+from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent, open_tracking
+
+INTERVAL = {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 4}
+
+
+@pytest.fixture
+def experiment(run):
+    """Another folder of the runs, beside the run."""
+    folder = named_run("cv").folder
+    folder.mkdir()
+    return folder
+
+
+def test_an_experiments_table_is_on_its_own_page(experiment):
+    parent = open_parent(experiment, "fractions", {"recipe": "gan_osmosis_debug", "trials": "4"})
+    (experiment / "table.csv").write_text("arm\n")
+    (experiment / "figure.png").write_bytes(b"drawn")
+    for mean in (0.5, 0.75):  # started again, it tells the newer
+        means = {"wt/dice/fraction 50 both": mean, "wt/dice/fraction 100 both": math.nan}
+        log_experiment(parent, means, "| a |", [experiment / "table.csv", experiment / "figure.png"])
+    parent.end("FINISHED")
+    client = MlflowClient(parent.uri)
+    logged = client.get_run(parent.run_id)
+    assert logged.info.status == "FINISHED"
+    assert logged.data.metrics == {"wt/dice/fraction 50 both": 0.75}
+    assert logged.data.params == {"recipe": "gan_osmosis_debug", "trials": "4"}
+    assert logged.data.tags["mlflow.note.content"] == "| a |"
+    assert logged.data.tags["mlflow.source.name"] == "ganseg experiment fractions"
+    assert {file.path for file in client.list_artifacts(parent.run_id)} == {"table.csv", "figure.png"}
+    assert open_parent(experiment, "fractions", {}).run_id == parent.run_id
+
+
+def test_an_evaluations_intervals_are_metrics_and_other_results_are_not(run):
+    tracked = open_tracking(run)
+    run.describe(mlflow=tracked.to_dict())
+    run.evaluation("test").mkdir(parents=True)
+    (run.evaluation("test") / "summary.json").write_text("{}")
+    log_evaluation(run, "test", {"wt/dice": INTERVAL, "n_images": 7, "classes": {"lesion": INTERVAL}, "auroc": None})
+    client = MlflowClient(tracked.uri)
+    ends = {f"test/wt/dice/{end}": INTERVAL[end] for end in ("mean", "low", "high")}
+    assert client.get_run(tracked.run_id).data.metrics == ends
+    assert [file.path for file in client.list_artifacts(tracked.run_id, "evaluation/test")] == [
+        "evaluation/test/summary.json"
+    ]
+
+
+def test_away_mlflow_is_said_once_and_stops_nothing(experiment, caplog, monkeypatch):
+    monkeypatch.setattr(tracked_run, "PERSIST_SECONDS", 0.0)
+    log_experiment(TrackedRun("http://127.0.0.1:9", "abc"), {"wt/dice/both": 0.5}, "", [experiment / "table.csv"])
+    (record,) = caplog.records
+    assert "the run's table could not be written" in record.message
+    log_experiment(TrackedRun("http://127.0.0.1:9"), {"wt/dice/both": 0.5}, "", [])
+    assert len(caplog.records) == 1
