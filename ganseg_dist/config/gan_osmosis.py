@@ -36,7 +36,7 @@ class GANOsmosisConfig(SystemConfig):
     """Share of the decoder's coarse features that are dropped, in training and in synthesis."""
     vector_size: Count = 16
     """Length of the random vector z."""
-    segmentation_weight: NonNegative = 2.0
+    segmentation_weight: NonNegative = 10.0
     """lambda_1: of the generator's own Dice and cross-entropy."""
     adversarial_weight: NonNegative = 1.0
     """lambda_2: of -log D(G(z|y), y)."""

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ganseg_dist.models.initialise import small_initialise
+from ganseg_dist.models.initialise import small_initialise, xavier_initialise
 from ganseg_dist.models.unet import UNet
 
 
@@ -48,7 +48,10 @@ class Painter(nn.Module):
         self.mask_trunk = None if shared else UNet(finest, finest, widths, smooth=True)
         self.image_head = nn.Conv2d(finest, channels, 1)
         self.mask_head = nn.Conv2d(finest, regions, 1)
-        small_initialise(self)
+        for outlining in (self.image_stem, self.mask_head):
+            xavier_initialise(outlining)
+        for painting in (self.condition_stem, self.image_head):
+            small_initialise(painting)
 
     def paint(self, condition: Tensor, z: Tensor) -> Tensor:
         """G(z | y): an image (B, C, H, W) in (-1, 1).
