@@ -111,7 +111,7 @@ class GANOsmosis:
         """Dice of G(x), L1 and diversity of G(z|y); or the segmenter's Dice on real images."""
         if stage == "segment":
             return dice_ratios(self._probability(batch.image), batch.regions, self.regions)
-        outlined = region_probability(self._painter.outline(batch.image), self.head)
+        outlined = self._outlined(batch.image)
         first, second = (self.paint(batch, batch.draws[z]) for z in ("z", "other_z"))
         size = torch.full_like(batch.case, batch.image[0].numel(), dtype=torch.float64)
         return dice_ratios(outlined, batch.regions, self.regions) | {
@@ -120,9 +120,13 @@ class GANOsmosis:
         }
 
     def predict(self, batch: Batch) -> Prediction:
-        """Region probabilities of the segmenter; and a painting, where the batch has masks and noise for one."""
+        """Region probabilities of the segmenter; and a painting, where the batch has masks and noise for one.
+
+        A batch of the joint stage shows what the generator outlines: the segmenter has not begun to learn.
+        """
         synthetic = self.paint(batch, batch.draws["z"]) if "z" in batch.draws else None
-        return Prediction(self._probability(batch.image), synthetic=synthetic)
+        probability = self._outlined(batch.image) if "other_z" in batch.draws else self._probability(batch.image)
+        return Prediction(probability, synthetic=synthetic)
 
     def condition(self, batch: Batch) -> Tensor:
         """y: the regions, with the body's outline where the generator is shown it; (B, R or R + 1, H, W)."""
@@ -174,6 +178,9 @@ class GANOsmosis:
     def _judged(self, image: Tensor, batch: Batch) -> Tensor:
         logits: Tensor = self.networks["discriminator"](torch.cat([image, self.condition(batch)], dim=1))
         return logits
+
+    def _outlined(self, image: Tensor) -> Tensor:
+        return region_probability(self._painter.outline(image), self.head)
 
     def _probability(self, image: Tensor) -> Tensor:
         return region_probability(self.networks["segmenter"](image), self.head)

@@ -59,6 +59,16 @@ def test_two_draws_paint_two_images_and_one_draw_one(noise):
     assert first.abs().max() <= 1
 
 
+@torch.no_grad()
+def test_the_joint_stage_shows_what_the_generator_outlines_and_the_next_what_the_segmenter_does():
+    system = made()
+    shown = head(system)
+    outlined = torch.sigmoid(system.networks["generator"].outline(shown.image))
+    torch.testing.assert_close(system.predict(shown).probability, outlined)
+    segmented = torch.sigmoid(system.networks["segmenter"](shown.image))
+    torch.testing.assert_close(system.predict(head(system, stage="segment")).probability, segmented)
+
+
 def test_nothing_is_painted_outside_a_known_body():
     system = made()
     batch = head(system)
