@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from ganseg_dist.config.fields import Count, NonNegative, Widths
+from ganseg_dist.config.fields import Count, NonNegative, Positive, Widths
 from ganseg_dist.config.system import SystemConfig
 
 
@@ -18,7 +18,7 @@ class DLGANCNNConfig(SystemConfig):
     title: ClassVar[str] = "DL-GAN-CNN"
     task: ClassVar[Literal["segmentation", "classification"]] = "classification"
     paper_data: ClassVar[Mapping[str, Any]] = {"data.cluster_by": "coordinates"}
-    of_control: ClassVar[tuple[str, ...]] = ("reading", "classifier", "widths", "vgg_width", "pretrained")
+    of_control: ClassVar[tuple[str, ...]] = ("reading", "classifier", "widths", "vgg_width", "vgg_learning_rate", "pretrained")
 
     name: Literal["dl_gan_cnn"] = "dl_gan_cnn"
     classifier: Literal["cnn", "vgg16"] = "cnn"
@@ -27,6 +27,8 @@ class DLGANCNNConfig(SystemConfig):
     """Channels of the small CNN's levels, finest first; every level but the first halves the image."""
     vgg_width: Count = 64
     """Channels of VGG16's first block; 64 is the published network."""
+    vgg_learning_rate: Positive = 1e-4
+    """Adam's for VGG16, which has no normalisation: at ten times this it stays at chance, from random weights."""
     pretrained: str | None = None
     """A safetensors file that the classifier starts from: torchvision's names for a VGG16, detector.* or classifier.*
     for the small CNN. The last layer starts fresh where the classes differ. Every worker reads it."""

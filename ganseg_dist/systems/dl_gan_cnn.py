@@ -83,7 +83,7 @@ class DLGANCNN:
             networks["discriminator"] = DCGANDiscriminator(judged, config.data.size, system.judging_widths)
         self.networks: Mapping[str, nn.Module] = networks
         self.draw = DropoutDraws(2 * hidden_units(system.vgg_width) if system.classifier == "vgg16" else 0)
-        self.stages: tuple[Stage, ...] = (_classify_stage(config),)
+        self.stages: tuple[Stage, ...] = (_classify_stage(config, system),)
         if system.gan:
             self.stages = (_features_stage(config, system, self.paper), *self.stages)
 
@@ -231,12 +231,12 @@ def _features_stage(config: RunConfig, system: DLGANCNNConfig, paper: bool) -> S
     )
 
 
-def _classify_stage(config: RunConfig) -> Stage:
+def _classify_stage(config: RunConfig, system: DLGANCNNConfig) -> Stage:
     return Stage(
         name="classify",
         phases=(Phase("classifier", ("classifier",), {"cross_entropy": 1.0}),),
         epochs=config.train.epochs,
-        learning_rate=config.train.learning_rate,
+        learning_rate=system.vgg_learning_rate if system.classifier == "vgg16" else config.train.learning_rate,
         scores=("accuracy", "cross_entropy"),
         monitor=Monitor(("cross_entropy",), "min"),
     )

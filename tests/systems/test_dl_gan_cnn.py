@@ -93,6 +93,11 @@ def test_stages_of_the_whole_method_and_of_its_baselines():
     assert [stage.name for stage in plain.stages] == ["classify"]
 
 
+def test_vgg16_has_a_learning_rate_of_its_own():
+    assert made(gan=False).stages[-1].learning_rate == recipe("dl_gan_cnn_debug").train.learning_rate
+    assert made(gan=False, classifier="vgg16", vgg_learning_rate=3e-5).stages[-1].learning_rate == 3e-5
+
+
 def test_the_discriminator_s_widths_follow_the_reading():
     assert dl_gan_cnn().system.judging_widths == (64, 128, 256)
     assert override(dl_gan_cnn(), {"system.reading": "paper"}).system.judging_widths == (64, 32, 16)
