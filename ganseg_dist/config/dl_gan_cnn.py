@@ -18,7 +18,9 @@ class DLGANCNNConfig(SystemConfig):
     title: ClassVar[str] = "DL-GAN-CNN"
     task: ClassVar[Literal["segmentation", "classification"]] = "classification"
     paper_data: ClassVar[Mapping[str, Any]] = {"data.cluster_by": "coordinates"}
-    of_control: ClassVar[tuple[str, ...]] = ("reading", "classifier", "widths", "vgg_width", "vgg_learning_rate", "pretrained")
+    of_control: ClassVar[tuple[str, ...]] = (
+        "reading", "classifier", "widths", "vgg_width", "vgg_learning_rate", "pretrained",
+    )  # fmt: skip
 
     name: Literal["dl_gan_cnn"] = "dl_gan_cnn"
     classifier: Literal["cnn", "vgg16"] = "cnn"

@@ -94,8 +94,10 @@ def test_stages_of_the_whole_method_and_of_its_baselines():
 
 
 def test_vgg16_has_a_learning_rate_of_its_own():
-    assert made(gan=False).stages[-1].learning_rate == recipe("dl_gan_cnn_debug").train.learning_rate
-    assert made(gan=False, classifier="vgg16", vgg_learning_rate=3e-5).stages[-1].learning_rate == 3e-5
+    asked = {"train.learning_rate": 2e-3, "system.vgg_learning_rate": 3e-5}
+    assert system(**asked).stages[-1].learning_rate == 2e-3
+    vgg = {"system.gan": False, "system.classifier": "vgg16"}
+    assert system(**asked, **vgg).stages[-1].learning_rate == 3e-5
 
 
 def test_the_discriminator_s_widths_follow_the_reading():
