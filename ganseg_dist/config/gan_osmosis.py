@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from ganseg_dist.config.fields import BelowOne, Count, Fraction, NonNegative, Widths
+from ganseg_dist.config.fields import BelowOne, Count, Fraction, NonNegative, Positive, Widths
 from ganseg_dist.config.system import SystemConfig
 
 
@@ -29,6 +29,8 @@ class GANOsmosisConfig(SystemConfig):
     around it. Needs masks that come with images; the paper's reading goes without."""
     joint_epochs: Count = 150
     """Epochs in which generator and discriminator learn together."""
+    joint_learning_rate: Positive | None = None
+    """Learning rate of generator and discriminator; none: train.learning_rate."""
     noise: Literal["dropout", "vector"] = "dropout"
     """What makes two images of one mask differ: features dropped at random, or a random vector beside the mask,
     which the paper's reading takes."""

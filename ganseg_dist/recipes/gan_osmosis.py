@@ -38,7 +38,8 @@ def gan_osmosis_small() -> RunConfig:
             "system.discriminator_widths": [32, 64, 128],
             "system.joint_epochs": 40,
             "train.epochs": 30,
-            "train.learning_rate": 5e-4,
+            "train.learning_rate": 1e-3,
+            "system.joint_learning_rate": 5e-4,
         },
     )
 

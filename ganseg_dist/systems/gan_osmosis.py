@@ -209,7 +209,7 @@ def _joint_stage(config: RunConfig, system: GANOsmosisConfig) -> Stage:
         name="joint",
         phases=(judge, painter) if "adversarial" in weights else (painter,),
         epochs=system.joint_epochs,
-        learning_rate=config.train.learning_rate,
+        learning_rate=system.joint_learning_rate or config.train.learning_rate,
         scores=(*dice_names(config.data.regions or ()), "l1", "diversity"),
         monitor=Monitor((), "max"),
         alarms=(

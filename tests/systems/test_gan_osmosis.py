@@ -38,6 +38,11 @@ def head(system, *, stage="joint", examples=EXAMPLES, seed=0):
     )
 
 
+def test_what_paints_may_learn_at_a_rate_of_its_own():
+    slower = made(joint_learning_rate=3e-5)
+    assert [stage.learning_rate for stage in slower.stages] == [3e-5, recipe("gan_osmosis_debug").train.learning_rate]
+
+
 @torch.no_grad()
 def practise(system):
     """Give the generator's layers the gain that training gives them: a fresh one paints all grey."""
