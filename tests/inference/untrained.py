@@ -20,6 +20,9 @@ def untrained_weights(config: RunConfig, file: Path) -> Path:
     weights = {
         f"{name}.{key}": value for name, network in networks.items() for key, value in network.state_dict().items()
     }
+    for name in ("generator.condition_stem.weight", "generator.image_head.weight"):
+        if name in weights:  # a fresh painter's are so small that all is grey, in which no head is found
+            weights[name] = 20 * weights[name]
     save_file(weights, file)
     return file
 
