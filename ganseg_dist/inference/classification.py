@@ -63,7 +63,7 @@ def classify(
     if not len(slices):
         raise RunError("classify: no slice with enough body in it; choose other cases")
     rows: list[ImageRow] = []
-    for said in _said(
+    for said in class_probabilities(
         system, lambda some: slices.read(some)[0], np.arange(len(slices)), classes, device or torch.device("cpu")
     ):
         for index, probability in said.items():
@@ -83,7 +83,9 @@ def classify_prepared(predictor: Predictor, case: Case, prepared: PreparedScan) 
     if not len(usable):
         raise DataError(f"{case.id}: no slice with enough body in it; check the image")
     classes = predictor.config.data.classes or ()
-    batches = _said(predictor.system, lambda some: prepared.image[some], usable, classes, predictor.device)
+    batches = class_probabilities(
+        predictor.system, lambda some: prepared.image[some], usable, classes, predictor.device
+    )
     return [_row(case, index, None, classes, each) for said in batches for index, each in said.items()]
 
 
@@ -120,7 +122,7 @@ def save_classification(
     return summary
 
 
-def _said(
+def class_probabilities(
     system: System,
     planes: Callable[[Indices], npt.NDArray[np.floating]],
     indices: Indices,

@@ -11,11 +11,11 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-import torch
 
 from ganseg_dist.config import GANDetectorConfig, RunConfig
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.inference.predictor import SLICES_AT_ONCE, Predictor
+from ganseg_dist.inference.classification import class_probabilities
+from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.metrics.synthesis import Images
 
 NO_JUDGE = (
@@ -67,13 +67,9 @@ def judged(judge: Judge, images: Images, classes: Sequence[str | None]) -> dict[
 
 
 def _called(judge: Predictor, images: Images) -> list[str]:
-    classes, detector = judge.config.data.classes or (), judge.system.networks["detector"]
-    said: list[str] = []
-    with torch.inference_mode():
-        for start in range(0, len(images), SLICES_AT_ONCE):
-            few = torch.from_numpy(np.ascontiguousarray(images[start : start + SLICES_AT_ONCE], np.float32))
-            said += [classes[index] for index in detector(few.to(judge.device)).argmax(1).tolist()]
-    return said
+    classes, every = judge.config.data.classes or (), np.arange(len(images))
+    batches = class_probabilities(judge.system, lambda some: images[some], every, classes, judge.device)
+    return [classes[int(np.argmax(each))] for said in batches for each in said.values()]
 
 
 def _share(right: Sequence[bool]) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def open_tracking(
         uri: server or store; none: MLFLOW_TRACKING_URI, else an SQLite file in the runs folder.
         tags: more than the run's folder tells, such as `mlflow.parentRunId` for a trial.
     """
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{runs_root() / 'mlflow.db'}"
+    uri = uri or _store()
     earlier = (run.read("run.json").get("mlflow") or {}).get("run_id")
     try:
         with _only_one(uri):
@@ -118,9 +118,9 @@ def open_parent(folder: Path, kind: str, params: Mapping[str, str]) -> TrackedRu
         kind: the subcommand of ganseg experiment.
         params: what the trials have in common.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{runs_root() / 'mlflow.db'}"
     from mlflow.entities import Param
 
+    uri = _store()
     note = folder / "mlflow.json"
     earlier = json.loads(note.read_text()).get("run_id") if note.exists() else None
     try:
@@ -142,6 +142,11 @@ def open_parent(folder: Path, kind: str, params: Mapping[str, str]) -> TrackedRu
         logger.warning("%s cannot be used (%s); the trials go on without a parent run", tracked.shown, reason(error))
         return tracked
     return TrackedRun(uri, earlier, experiment_id)
+
+
+def _store() -> str:
+    """Where runs are tracked when nobody says where."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{runs_root() / 'mlflow.db'}"
 
 
 def _only_one(uri: str) -> AbstractContextManager[Any]:

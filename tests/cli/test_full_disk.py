@@ -18,6 +18,19 @@ def here(tmp_path, monkeypatch):
     return tmp_path / "here"
 
 
+@pytest.fixture
+def on_full_disk(ganseg, small_disk):
+    """Runs a command while the disk takes no file of more than so many bytes."""
+
+    def run_command(size, *words):
+        small_disk(size)
+        outcome = ganseg(*words)
+        small_disk(-1)
+        return outcome
+
+    return run_command
+
+
 EVALUATE = ("evaluate", "tiny", "--data", "COHORT")
 THRESHOLDS = ("experiment", "thresholds", "tiny", "--data", "COHORT")
 
@@ -35,55 +48,45 @@ THRESHOLDS = ("experiment", "thresholds", "tiny", "--data", "COHORT")
         (THRESHOLDS, 10_000, "thresholds-tiny/figure.png"),
     ],
 )
-def test_what_a_run_has_stays(ganseg, run, phantom, small_disk, words, size, named):
+def test_what_a_run_has_stays(ganseg, run, phantom, on_full_disk, words, size, named):
     words = [phantom if word == "COHORT" else word for word in words]
     root = run.folder.parent
     first = ganseg(*words)
     assert first.code == 0, first.err
     before = snapshot(root)
-    small_disk(size)
-    refused = ganseg(*words)
-    small_disk(-1)
+    refused = on_full_disk(size, *words)
     assert_refused(refused, 1, root / named, "cannot be written", "free space")
     assert snapshot(root) == before
     assert ganseg(*words).code == 0
 
 
 @pytest.mark.parametrize("size", [0, 1000])
-def test_an_evaluation_of_a_classifier_stays(ganseg, kaggle, tmp_path, small_disk, size):
+def test_an_evaluation_of_a_classifier_stays(ganseg, kaggle, tmp_path, on_full_disk, size):
     run = drawn_run("gan_detector_debug", kaggle, tmp_path)
     assert ganseg("evaluate", run.name, "--data", kaggle).code == 0
     before = snapshot(run.folder)
-    small_disk(size)
-    refused = ganseg("evaluate", run.name, "--data", kaggle)
-    small_disk(-1)
+    refused = on_full_disk(size, "evaluate", run.name, "--data", kaggle)
     assert_refused(refused, 1, run.evaluation("test"), "cannot be written", "free space")
     assert snapshot(run.folder) == before
 
 
 @pytest.mark.parametrize("size", [0, 1500])
-def test_an_export_is_whole_or_not_there(ganseg, run, here, small_disk, size):
-    small_disk(size)
-    refused = ganseg("export", "tiny", "out")
-    small_disk(-1)
+def test_an_export_is_whole_or_not_there(ganseg, run, here, on_full_disk, size):
+    refused = on_full_disk(size, "export", "tiny", "out")
     assert_refused(refused, 1, "out: cannot be written", "free space")
     assert list(here.iterdir()) == []
 
 
-def test_an_export_whose_onnx_does_not_fit(ganseg, run, here, small_disk, monkeypatch):
+def test_an_export_whose_onnx_does_not_fit(ganseg, run, here, on_full_disk, monkeypatch):
     monkeypatch.setattr(shutil, "copyfile", lambda source, target: None)
-    small_disk(1500)
-    refused = ganseg("export", "tiny", "out", "--onnx")
-    small_disk(-1)
+    refused = on_full_disk(1500, "export", "tiny", "out", "--onnx")
     assert_refused(refused, 1, "out: cannot be written", "free space")
     assert list(here.iterdir()) == []
 
 
 @pytest.mark.parametrize(("size", "named"), [(0, "PHANTOM.json"), (5000, f"{SUBJECT}/{SUBJECT}_")])
-def test_a_phantom_goes_on_where_there_is_space_again(ganseg, here, small_disk, size, named):
-    small_disk(size)
-    refused = ganseg(*PHANTOM)
-    small_disk(-1)
+def test_a_phantom_goes_on_where_there_is_space_again(ganseg, here, on_full_disk, size, named):
+    refused = on_full_disk(size, *PHANTOM)
     assert_refused(refused, 1, f"out/{named}", "cannot be written", "free space")
     assert not (here / "out" / SUBJECT).exists(), "a case is whole or not there"
     assert ganseg(*PHANTOM).code == 0
@@ -93,27 +96,23 @@ def test_a_phantom_goes_on_where_there_is_space_again(ganseg, here, small_disk, 
 
 @pytest.mark.parametrize("size", [0, 2000])
 @pytest.mark.parametrize("made", ["pairs", "classes"])
-def test_synthetic_images_stay(ganseg, kaggle, tmp_path, here, small_disk, made, size):
+def test_synthetic_images_stay(ganseg, kaggle, tmp_path, here, on_full_disk, made, size):
     recipe, more = {"pairs": ("gan_osmosis_debug", ()), "classes": ("gan_detector_debug", ("--count", 8))}[made]
     drawn_run(recipe, kaggle, tmp_path)
     words = ("synthesize", "pictures", "--out", "out", "--most-memorised", 1, *more)
     first = ganseg(*words)
     assert first.code == 0, first.err
     before = snapshot(here)
-    small_disk(size)
-    refused = ganseg(*words)
-    small_disk(-1)
+    refused = on_full_disk(size, *words)
     assert_refused(refused, 1, "error: out", "cannot be written", "free space")
     assert snapshot(here) == before
 
 
-def test_an_experiment_goes_on_where_there_is_space_again(ganseg, run, phantom, small_disk):
+def test_an_experiment_goes_on_where_there_is_space_again(ganseg, run, phantom, on_full_disk):
     words = ("experiment", "thresholds", "tiny", "--data", phantom)
     folder = run.folder.parent / "thresholds-tiny"
     for size, named in ((10, "experiment.json"), (1500, "trials")):
-        small_disk(size)
-        refused = ganseg(*words)
-        small_disk(-1)
+        refused = on_full_disk(size, *words)
         assert_refused(refused, 1, folder / named, "cannot be written", "free space")
     assert list((folder / "trials").iterdir()) == []
     assert not (folder / "table.csv").exists()
@@ -121,7 +120,7 @@ def test_an_experiment_goes_on_where_there_is_space_again(ganseg, run, phantom, 
 
 
 @pytest.mark.parametrize(("size", "named"), [(5000, "store"), (20_000, "runs/much.100-real-seed0/")])
-def test_a_training_trial_that_does_not_fit(ganseg, phantom, tmp_path, small_disk, monkeypatch, size, named):
+def test_a_training_trial_that_does_not_fit(ganseg, phantom, tmp_path, on_full_disk, monkeypatch, size, named):
     monkeypatch.setenv("GANSEG_STORE", str(tmp_path / "store"))
     words = (
         "experiment", "fractions", "gan_osmosis_debug", "--data", phantom, "--local", "--run-name", "much",
@@ -130,9 +129,7 @@ def test_a_training_trial_that_does_not_fit(ganseg, phantom, tmp_path, small_dis
     folder = tmp_path / "runs" / "much"
     if named != "store":
         assert ganseg("prepare", phantom, "--recipe", "gan_osmosis_debug", "--local").code == 0
-    small_disk(size)
-    refused = ganseg(*words)
-    small_disk(-1)
+    refused = on_full_disk(size, *words)
     assert_refused(refused, 1, f"much.100-real-seed0: {tmp_path / named}", "free space", "1 of 1 trials failed")
     assert not (folder / "table.csv").exists()
     assert ganseg(*words).code == 0

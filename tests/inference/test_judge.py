@@ -10,6 +10,7 @@ from ganseg_dist.config import override
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.inference.judge import SAME, Judge, judged, require_judge
 from ganseg_dist.recipes import recipe
+from ganseg_dist.systems.base import Prediction
 
 GENERATOR = override(recipe("gan_detector_debug"), {"data.modalities": ["grey"], "data.classes": ["bar", "disc"]})
 REAL_ALONE = override(GENERATOR, {"system.augmentation": "classical"})
@@ -56,12 +57,12 @@ def test_one_that_sees_other_images_may_not(field, value):
 
 
 def test_shares_of_all_and_of_each_class():
-    def detector(images):
+    def predict(batch):
         """Bright ones are discs."""
-        bright = (images.mean(dim=(1, 2, 3)) > 0).float()
-        return torch.stack([1 - bright, bright], dim=1)
+        bright = (batch.image.mean(dim=(1, 2, 3)) > 0).float()
+        return Prediction(classes=torch.stack([1 - bright, bright], dim=1))
 
-    system = SimpleNamespace(networks={"detector": detector})
+    system = SimpleNamespace(predict=predict)
     judge = Judge("plain", SimpleNamespace(config=GENERATOR, system=system, device=torch.device("cpu")))
     images = np.concatenate([np.full((20, 1, 4, 4), -0.5), np.full((10, 1, 4, 4), 0.5)]).astype(np.float32)
     classes = ["bar"] * 17 + [None, "disc", "disc"] + ["disc"] * 6 + ["bar"] * 4
