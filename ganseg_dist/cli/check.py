@@ -32,11 +32,11 @@ def check(
     from ganseg_dist.runners.cluster import map_on_cluster, ray_cluster
     from ganseg_dist.runners.prepare import map_here, preflight
 
-    needs = recipe is not None and named(recipe).data.skull_stripped
+    config = None if recipe is None else named(recipe)
     mapper = map_here if local else map_on_cluster
     cohort = read_cohort(data, layout)
     with nullcontext() if local else ray_cluster(), show.bar("Checking") as advance:
-        found = preflight(cohort, needs_skull_stripping=needs, mapper=mapper, advance=advance)
+        found = preflight(cohort, config, mapper=mapper, advance=advance)
     warnings = len(found.findings) - len(found.errors)
     if as_json:
         summary = {

@@ -72,12 +72,17 @@ class Preflight:
 
 def preflight(
     cohort: Cohort,
+    config: RunConfig | None = None,
     *,
-    needs_skull_stripping: bool = False,
     mapper: Mapper = map_here,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Preflight:
-    """Check every case. A case whose content was checked before is not read again."""
+    """Check every case. A case whose content was checked before is not read again.
+
+    Args:
+        config: what it is checked for. Skull-stripped scans may be needed, and to a classifier a case without a
+            lesion is an example of a class.
+    """
     expected = expected_modalities(cohort)
     reports_folder = store_root() / "reports"
 
@@ -90,6 +95,9 @@ def preflight(
         advance(len(examined), len(cohort.cases))
     reports = [examined[index].report for index in range(len(cohort.cases))]
     findings = [finding for report in reports for finding in report.findings]
+    if config is not None and config.system.task == "classification":
+        findings = [finding for finding in findings if finding.check != "empty-mask"]
+    needs_skull_stripping = config is not None and config.data.skull_stripped
     findings += check_cohort(cohort, reports, needs_skull_stripping=needs_skull_stripping)
     contents = {case.id: examined[index].content for index, case in enumerate(cohort.cases)}
     return Preflight(cohort, contents, tuple(findings))

@@ -289,7 +289,7 @@ def _train(
 
 def _checked(cohort: Cohort, config: RunConfig, mapper: Mapper, bar: Bar) -> Preflight:
     with bar(f"Checking {cohort.root.name}") as advance:
-        return preflight(cohort, needs_skull_stripping=config.data.skull_stripped, mapper=mapper, advance=advance)
+        return preflight(cohort, config, mapper=mapper, advance=advance)
 
 
 def _prepare(plan: Plan, split: Split, mapper: Mapper, bar: Bar) -> Prepared:

@@ -175,23 +175,24 @@ class GANetSeg:
         discriminator = self.networks["discriminator"]
         fake_logits = discriminator(filled)
         real_logits = discriminator(batch.image)
-        draws = batch.draws
-        ill, lesion = add_lesion(
-            batch.image, batch.body, draws["lesion_outline"], draws["lesion_tone"], draws["lesion_opacity"]
-        )
-        ill_logits = discriminator(ill)
-        return {
-            "discriminator": discriminator_loss(real_logits, fake_logits, self._judged(holes, fake_logits)),
-            "lesion": discriminator_loss(real_logits, ill_logits, self._judged(lesion, ill_logits)),
-        }
+        terms = {"discriminator": discriminator_loss(real_logits, fake_logits, self._judged(holes, fake_logits))}
+        if _lesion_weight(self.config):
+            draws = batch.draws
+            ill, lesion = add_lesion(
+                batch.image, batch.body, draws["lesion_outline"], draws["lesion_tone"], draws["lesion_opacity"]
+            )
+            ill_logits = discriminator(ill)
+            terms["lesion"] = discriminator_loss(real_logits, ill_logits, self._judged(lesion, ill_logits))
+        return terms
 
     def _adversarial_losses(self, batch: Batch) -> dict[str, Tensor]:
         logits = self.networks["segmenter"](batch.image)
         mask = region_probability(logits, self.head)[:, [WHOLE_TUMOUR]]
         truth = batch.regions[:, [WHOLE_TUMOUR]]
-        return {
-            "segmentation": self._segmentation_loss(logits, batch),
-            "adversarial": self.feedback(batch.image[:, self.gan_channels], mask),
+        terms = {"segmentation": self._segmentation_loss(logits, batch)}
+        if self.config.adversarial_weight:  # off, it costs no pass through discriminator and generator
+            terms["adversarial"] = self.feedback(batch.image[:, self.gan_channels], mask)
+        return terms | {
             "sparsity": sparsity_penalty(mask, reduce=self.reduce),
             "size": size_consistency_loss(mask, truth, floor=0.0 if self.paper else 0.01),
         }
@@ -225,7 +226,7 @@ class GANetSeg:
 def _healthy_stage(config: RunConfig, system: GANetSegConfig) -> Stage:
     paper = system.reading == "paper"
     l1_weight = 0.0 if paper else system.hole_l1_weight
-    discriminator_weights = {"discriminator": 1.0, "lesion": 0.0 if paper else system.synthetic_lesion_weight}
+    discriminator_weights = {"discriminator": 1.0, "lesion": _lesion_weight(system)}
     return Stage(
         name="healthy",
         phases=(
@@ -287,6 +288,11 @@ def _segment_stage(config: RunConfig, system: GANetSegConfig) -> Stage:
         # An epoch before the adversary came is the plain arm's, whatever it scores.
         monitor=Monitor(scores, "max", since=supervised),
     )
+
+
+def _lesion_weight(system: GANetSegConfig) -> float:
+    """Of made lesions among the discriminator's fakes: the paper knows none."""
+    return 0.0 if system.reading == "paper" else system.synthetic_lesion_weight
 
 
 def _fifths(mask: Tensor) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from ganseg_dist.cli.main import main
@@ -309,3 +310,14 @@ def test_a_volume_larger_than_memory_is_one_line(ganseg, run, bad_cohort, tmp_pa
     header[:348] = huge.binaryblock
     replace(flair, gzip.compress(bytes(header)))
     assert_refused(ganseg("predict", "tiny", bad_cohort / CASE, "--out", tmp_path / "masks"), 1)
+
+
+def test_an_empty_mask_is_told_to_a_segmenter_and_is_a_class_to_a_classifier(ganseg, kaggle, tmp_path):
+    copy = tmp_path / "kaggle_3m"
+    shutil.copytree(kaggle, copy)
+    case = sorted(copy.iterdir())[0]
+    for mask in case.glob("*_mask.tif"):
+        tifffile.imwrite(mask, np.zeros_like(tifffile.imread(mask)))
+    for recipe, warnings in (("ganet_seg_debug", 1), ("gan_detector_debug", 0)):
+        said = ganseg("check", copy, "--recipe", recipe).out.splitlines()
+        assert len([line for line in said if "the mask is empty" in line]) == warnings
