@@ -171,7 +171,7 @@ def test_in_mlflow_an_experiment_tells_what_its_table_does(ganseg, trained, phan
     rows = {int(row["percentage of patients"]): row for row in lines(tmp_path / "runs" / "much" / "table.csv")}
     assert list(rows) == [50, 100]
     for fraction, row in rows.items():
-        assert parent.data.metrics[f"wt/dice/fraction {fraction}"] == pytest.approx(float(row["wt/dice_mean"]))
+        assert parent.data.metrics[f"wt/dice/percentage of patients {fraction}"] == pytest.approx(float(row["wt/dice_mean"]))
         trial = known[f"much.{fraction:03d}-real-seed0"]
         assert trial.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert (trial.data.tags["ganseg.fraction"], trial.data.tags["ganseg.arm"]) == (str(fraction), "real")

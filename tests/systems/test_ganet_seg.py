@@ -107,7 +107,8 @@ def test_every_term_is_finite_reaches_what_the_phase_trains_and_has_a_weight(rea
     made = system(**{"system.reading": reading})
     definition = next(p for stage in made.stages for p in stage.phases if p.name == phase)
     terms = made.losses(phase, with_draws(made, head()))
-    assert terms.keys() == definition.weights.keys()
+    on = {name for name, weight in definition.weights.items() if weight}
+    assert on <= terms.keys() <= definition.weights.keys()
     for term in terms.values():
         assert torch.isfinite(term)
         for name in definition.trains:
@@ -115,6 +116,15 @@ def test_every_term_is_finite_reaches_what_the_phase_trains_and_has_a_weight(rea
                 term, list(made.networks[name].parameters()), retain_graph=True, allow_unused=True
             )
             assert any(g is not None and g.abs().max() > 0 for g in gradients)
+
+
+@pytest.mark.parametrize(
+    ("phase", "field", "term"),
+    [("discriminator", "synthetic_lesion_weight", "lesion"), ("adversarial", "adversarial_weight", "adversarial")],
+)
+def test_a_costly_term_that_is_off_is_not_computed(phase, field, term):
+    on, off = (system(**{f"system.{field}": weight}) for weight in (1.0, 0.0))
+    assert on.losses(phase, with_draws(on, head())).keys() - off.losses(phase, with_draws(off, head())) == {term}
 
 
 def test_an_unknown_phase_is_refused():
