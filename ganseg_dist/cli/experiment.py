@@ -67,7 +67,7 @@ def fractions(
 
     published = PUBLISHED if recipe.startswith("gan_osmosis") else None
     _run("fractions", recipe, data, layout, run_name, assignments, local, trials,
-         x="percentage of patients", published=published, published_by="percentage of patients")  # fmt: skip
+         x="percentage", published=published, published_by="percentage")  # fmt: skip
 
 
 def folds(

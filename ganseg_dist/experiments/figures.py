@@ -13,7 +13,9 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 
 
 def curves(rows: Sequence[Row], x: str, title: str) -> Figure:
-    """The first score against a label, a line an arm, with intervals, and the published figures dashed."""
+    """The first score against how much of the training patients was given, label `x`: a line an arm, with intervals,
+    and the published figures dashed.
+    """
     score = next(iter(rows[0].scores))
     figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
@@ -31,7 +33,7 @@ def curves(rows: Sequence[Row], x: str, title: str) -> Figure:
     told = {row.labels[x]: row.published[name] for row in rows if name in row.published}
     if told:
         axes.plot(list(told), list(told.values()), color="0.6", linestyle="--", label="published, other images")
-    axes.set_xlabel(x)
+    axes.set_xlabel(f"{x} of the training patients")
     axes.set_ylabel(score)
     axes.legend(frameon=False)
     axes.set_title(title, loc="left")

@@ -44,7 +44,7 @@ def fraction_trials(
     return [
         Trial(
             f"{percentage:03d}-{arm}-seed{seed}",
-            {"percentage of patients": percentage, "arm": arm, "seed": seed, "patients": len(part.train)},
+            {"percentage": percentage, "arm": arm, "seed": seed, "patients": len(part.train)},
             override(configs[arm], {"seed": seed}),
             part,
         )

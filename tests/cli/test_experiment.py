@@ -40,7 +40,7 @@ def test_fractions_end_with_a_table_and_go_on_where_they_were(fractions, tmp_pat
     assert [file.stem for file in outcomes] == ["050-both-seed0", "050-real-seed0", "100-both-seed0", "100-real-seed0"]
     table = (folder / "table.csv").read_text()
     scored = json.loads(outcomes[0].read_text())
-    assert scored["labels"]["percentage of patients"] == 50
+    assert scored["labels"]["percentage"] == 50
     assert 0 <= scored["rows"][0]["scores"]["wt/dice"] <= 1
     trained = []
     monkeypatch.setattr("ganseg_dist.experiments.run.train_session", lambda request: trained.append(request))
@@ -168,13 +168,13 @@ def test_in_mlflow_an_experiment_tells_what_its_table_does(ganseg, trained, phan
     parent = known["much"]
     assert parent.info.status == "FINISHED"
     assert parent.data.params == {"experiment": "fractions", "recipe": "gan_osmosis_debug", "trials": "2"}
-    rows = {int(row["percentage of patients"]): row for row in lines(tmp_path / "runs" / "much" / "table.csv")}
+    rows = {int(row["percentage"]): row for row in lines(tmp_path / "runs" / "much" / "table.csv")}
     assert list(rows) == [50, 100]
     for fraction, row in rows.items():
-        assert parent.data.metrics[f"wt/dice/percentage of patients {fraction}"] == pytest.approx(float(row["wt/dice_mean"]))
+        assert parent.data.metrics[f"wt/dice/percentage {fraction}"] == pytest.approx(float(row["wt/dice_mean"]))
         trial = known[f"much.{fraction:03d}-real-seed0"]
         assert trial.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        assert (trial.data.tags["ganseg.fraction"], trial.data.tags["ganseg.arm"]) == (str(fraction), "real")
+        assert (trial.data.tags["ganseg.percentage"], trial.data.tags["ganseg.arm"]) == (str(fraction), "real")
         for end in ("mean", "low", "high"):
             assert trial.data.metrics[f"test/wt/dice/{end}"] == pytest.approx(float(row[f"wt/dice_{end}"]))
     assert {file.path for file in client.list_artifacts(parent.info.run_id)} == {

@@ -36,7 +36,7 @@ def test_fractions_are_nested_and_never_touch_the_test():
 def test_a_trial_for_each_fraction_arm_and_seed():
     trials = fraction_trials(CONFIG, SPLIT, percentages=[100, 10], arm_names=["real", "gan"], seeds=2)
     assert len({trial.name for trial in trials}) == len(trials) == 8
-    assert [trial.labels["percentage of patients"] for trial in trials][:4] == [10] * 4
+    assert [trial.labels["percentage"] for trial in trials][:4] == [10] * 4
     real, gan = trials[0].config, trials[1].config
     assert (real.system.gan, gan.system.gan) == (False, True)
     assert real.data.augment == gan.data.augment
