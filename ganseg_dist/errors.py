@@ -31,3 +31,7 @@ class TrainingDiverged(GansegError):
 
 class MissingDependency(GansegError):
     """An optional package is needed; the message says which extra installs it."""
+
+
+class FederationError(GansegError):
+    """A message between hospital and server that breaks what both agreed on, or a federation that cannot go on."""

@@ -11,6 +11,7 @@ import typer
 
 from ganseg_dist import __version__
 from ganseg_dist.cli import (
+    audit,
     calibrate,
     check,
     evaluate,
@@ -64,6 +65,7 @@ for command in (
     synthesize,
     export,
     report,
+    audit,
 ):  # as they are met
     name = command.__name__.rsplit(".", 1)[-1]
     function = getattr(command, name)

@@ -2,6 +2,7 @@
 
 from ganseg_dist.config.data import AugmentConfig, DataConfig
 from ganseg_dist.config.dl_gan_cnn import DLGANCNNConfig
+from ganseg_dist.config.federation import FederationConfig
 from ganseg_dist.config.gan_detector import GANDetectorConfig
 from ganseg_dist.config.gan_osmosis import GANOsmosisConfig
 from ganseg_dist.config.ganet_seg import GANetSegConfig, HoleConfig
@@ -13,6 +14,7 @@ __all__ = [
     "AugmentConfig",
     "DLGANCNNConfig",
     "DataConfig",
+    "FederationConfig",
     "GANDetectorConfig",
     "GANOsmosisConfig",
     "GANetSegConfig",

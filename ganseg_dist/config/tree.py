@@ -15,6 +15,7 @@ from pydantic import Field, StrictInt, ValidationError, model_validator
 
 from ganseg_dist.config.data import DataConfig
 from ganseg_dist.config.dl_gan_cnn import DLGANCNNConfig
+from ganseg_dist.config.federation import FederationConfig
 from ganseg_dist.config.fields import Frozen
 from ganseg_dist.config.gan_detector import GANDetectorConfig
 from ganseg_dist.config.gan_osmosis import GANOsmosisConfig
@@ -36,6 +37,7 @@ class RunConfig(Frozen):
     data: DataConfig = DataConfig()
     system: AnySystemConfig = GANetSegConfig()
     train: TrainConfig = TrainConfig()
+    federation: FederationConfig = FederationConfig()
 
     @model_validator(mode="after")
     def _networks_fit_the_slices(self) -> RunConfig:

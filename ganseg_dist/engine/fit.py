@@ -109,6 +109,8 @@ def fit(
     position = state.position
     batches = StageBatches(config, stage, data.train, system.draw, world)
     last_epoch = stage.epochs if until is None else min(until, stage.epochs)
+    if config.train.proximal_weight:
+        state.drop_anchors(stage.networks)
     while position.epoch < last_epoch and not position.stopped:
         set_learning_rate(state, stage, config)
         log = StepLog(position.step)
@@ -158,6 +160,7 @@ def train_step(
         total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     total.backward()
     for name in phase.trains:
+        state.pull(name, config.train.proximal_weight)
         parameters = [p for p in state.networks[name].parameters() if p.grad is not None]
         world.average([p.grad for p in parameters if p.grad is not None])
         if config.train.clip_norm is not None:

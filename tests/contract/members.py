@@ -11,12 +11,15 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from clients.app import app
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.runners.local import train_here
 from ganseg_dist.runners.plan import Prepared
-from ganseg_dist.runs import Run
+from ganseg_dist.runners.session import TrainingRequest
+from ganseg_dist.runs import Run, runs_root
+from server.simulation import Rehearsal, rehearse
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([__name__])
@@ -56,6 +59,12 @@ def train_until_save(folder: Path, config: RunConfig, prepared: Prepared, number
     """A local run that is killed just before its n-th checkpoint gets its name, from 0."""
     kill_before(folder / "checkpoints", number, ("os.rename",))
     train(folder, config, prepared)
+
+
+def federate_until_save(data: Path, config: RunConfig, name: str, number: int) -> None:
+    """A federation of two hospitals whose server is killed just before its n-th checkpoint gets its name, from 0."""
+    kill_before(runs_root() / name / "checkpoints", number, ("os.rename",))
+    rehearse(Rehearsal(TrainingRequest(config, data, run_name=name, local=True), "2"), app)
 
 
 def kill_before(folder: Path, number: int, events: tuple[str, ...]) -> None:

@@ -1,0 +1,1 @@
+"""The hospital's end of the federation."""

@@ -1,0 +1,133 @@
+"""The hospital's Flower app: message to `Site` and back. Nothing leaves that the manifest does not hold first.
+
+`context.node_config["home"]` names the hospital's folder (`clients.home`).
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
+
+from clients.egress import EgressManifest
+from clients.home import Home
+from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegError, RunError, TrainingDiverged
+from ganseg_dist.federation.exchange import Arrays
+from ganseg_dist.federation.order import Order, Scores
+
+REASONS: Mapping[type[Exception], tuple[int, str]] = {
+    DataError: (1001, "the site's data do not pass its own checks"),
+    ConfigError: (1002, "the site refuses the config"),
+    FederationError: (1003, "the message breaks what was agreed on"),
+    TrainingDiverged: (1004, "a loss became infinite at the site"),
+    RunError: (1005, "the site cannot read its own state"),
+    GansegError: (1006, "the site cannot write"),
+}
+"""All that a server is told of an error: no text of an exception leaves, which may hold a path, a name or a value."""
+UNKNOWN = (1000, "the site failed; its own log says why")
+
+app = ClientApp()
+
+
+@app.query("preflight")
+def preflight(message: Message, context: Context) -> Message:
+    """Yes with counts, or no with one of REASONS."""
+
+    def answer(home: Home, order: Order) -> Message:
+        said = asdict(home.answer(order.settings))
+        counts = {name: value for name, value in said.items() if isinstance(value, int)}
+        words = json.dumps({name: value for name, value in said.items() if name not in counts})
+        # As an array, so that the manifest holds their digest too.
+        return _reply(message, home, order, {"words": np.frombuffer(words.encode(), np.uint8)}, counts)
+
+    return _answered(message, context, answer)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """One round at the site."""
+
+    def answer(home: Home, order: Order) -> Message:
+        arrays, scores = home.site(order.run, order.settings).train(order, _arrays(message))
+        return _reply(message, home, order, arrays, _metrics(scores))
+
+    return _answered(message, context, answer)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Validation scores of the server's weights."""
+
+    def answer(home: Home, order: Order) -> Message:
+        scores = home.site(order.run, order.settings).evaluate(order, _arrays(message))
+        return _reply(message, home, order, {}, _metrics(scores))
+
+    return _answered(message, context, answer)
+
+
+@app.train("finish")
+def finish(message: Message, context: Context) -> Message:
+    """The federation is over: the site keeps a model of its own."""
+
+    def answer(home: Home, order: Order) -> Message:
+        home.site(order.run, order.settings).finish(order, _arrays(message))
+        return _reply(message, home, order, {}, {"finished": 1})
+
+    return _answered(message, context, answer)
+
+
+def _answered(message: Message, context: Context, answer: Callable[[Home, Order], Message]) -> Message:
+    """The answer, or an error that says no more than REASONS; the whole of it stays in the site's log."""
+    home = Home(Path(str(context.node_config["home"])))
+    order = None
+    try:
+        order = Order.from_json(str(message.content["order"]["json"]))
+        return answer(home, order)
+    except Exception as error:
+        _log(home, error)
+        code, reason = next((said for kind, said in REASONS.items() if isinstance(error, kind)), UNKNOWN)
+        run, number = (order.run, order.round) if order else ("unknown", 0)
+        with suppress(GansegError):  # a full disk: of the two, the server's waiting for nothing is worse
+            EgressManifest(home.manifest).record("error", run, number, {}, {"code": code})
+        return Message(Error(code, reason), reply_to=message)
+
+
+def _arrays(message: Message) -> Arrays:
+    return {name: array.numpy() for name, array in message.content.array_records["arrays"].items()}
+
+
+def _metrics(scores: Scores) -> dict[str, float]:
+    return {"num-examples": scores.examples, **scores.values}
+
+
+def _reply(
+    message: Message,
+    home: Home,
+    order: Order,
+    arrays: Mapping[str, NDArray[Any]],
+    metrics: Mapping[str, float],
+) -> Message:
+    """What leaves, written into the manifest before it does."""
+    kind = message.metadata.message_type.rpartition(".")[2]
+    EgressManifest(home.manifest).record(kind, order.run, order.round, arrays, metrics)
+    content = RecordDict({"metrics": MetricRecord(dict(metrics))})
+    if arrays:
+        content["arrays"] = ArrayRecord({name: Array(array) for name, array in arrays.items()})
+    return Message(content, reply_to=message)
+
+
+def _log(home: Home, error: Exception) -> None:
+    home.folder.mkdir(parents=True, exist_ok=True)
+    told = str(error) if isinstance(error, GansegError) else "".join(traceback.format_exception(error))
+    with (home.folder / "site.log").open("a", encoding="utf-8") as log:
+        log.write(f"{datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')} {told}\n")

@@ -1,0 +1,151 @@
+"""The hospital's record of what left it: written, and on the disk, before anything leaves."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+from filelock import FileLock, Timeout
+
+from ganseg_dist.atomic import refused
+from ganseg_dist.errors import GansegError, RunError
+from ganseg_dist.federation.manifest import (
+    START,
+    Content,
+    Entry,
+    digest,
+    is_intact,
+    is_unfinished,
+    last_line,
+    read,
+    seal,
+    written,
+)
+
+LONGEST_WAIT_SECONDS = 60.0
+"""For another process that writes a line; its line takes milliseconds."""
+OWNERS_ONLY = 0o600
+
+
+class EgressManifest:
+    """The file that `ganseg audit` verifies; `ganseg_dist.federation.manifest` says what is in it.
+
+    It holds what a message is called and the digests of what it carries: no values of tensors, no path, no patient.
+    Any number of processes may write to one file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open it, or begin it; a half-written last line, left by a power cut, is moved into `path`.half.
+
+        Raises RunError when the last line is not as it was written, GansegError when the disk refuses.
+        """
+        self.path = path
+        with self._opened():
+            pass
+
+    def record(
+        self,
+        kind: str,
+        run: str,
+        round: int,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        metrics: Mapping[str, float],
+    ) -> Entry:
+        """Write a message's line; send the message after this has returned, and not when it raises.
+
+        A kill in between leaves a line whose message was not sent, never a message without its line.
+
+        Args:
+            kind: one of `manifest.KINDS`.
+            run: the federation's name.
+            round: of the federation; 0 before its first.
+            arrays: as they are sent, encoded.
+            metrics: finite numbers.
+
+        Raises FederationError when the message holds what may not leave, RunError when the last line is not as it was
+        written, GansegError when the disk refuses.
+        """
+        content = Content.of(kind, run, round, arrays, metrics)
+        with self._opened() as (descriptor, last):
+            entry = seal(content, digest(last.removesuffix(b"\n")) if last else START)
+            ending = b"\n" if last and not last.endswith(b"\n") else b""
+            _append(descriptor, ending + written(entry) + b"\n")
+        return entry
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[int, bytes]]:
+        """The file's descriptor and its last line, verified; no other process writes meanwhile."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{self.path}.lock", timeout=LONGEST_WAIT_SECONDS, mode=OWNERS_ONLY):
+                is_new = not self.path.exists()
+                descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, OWNERS_ONLY)
+                try:
+                    os.fchmod(descriptor, OWNERS_ONLY)  # it may have been copied here
+                    if is_new:
+                        _flush_folder(self.path.parent)
+                    yield descriptor, self._last_line(descriptor)
+                finally:
+                    os.close(descriptor)
+        except Timeout:
+            raise GansegError(f"{self.path}: another process has been writing to it for a minute; end it") from None
+        except OSError as error:
+            raise refused(self.path, error) from None
+
+    def _last_line(self, descriptor: int) -> bytes:
+        """As it stands, verified; empty where there is none."""
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            start, last = last_line(file)
+            while last and is_unfinished(last):
+                self._set_aside(last)
+                os.ftruncate(descriptor, start)
+                os.fsync(descriptor)
+                start, last = last_line(file)
+        if last:
+            self._verify(last.removesuffix(b"\n"))
+        return last
+
+    def _verify(self, last: bytes) -> None:
+        try:
+            intact = is_intact(read(last), last)
+        except ValueError:
+            intact = False
+        if not intact:
+            raise RunError(
+                f"{self.path}: its last line was altered, and nothing is sent; see ganseg audit {self.path}, keep the "
+                f"file as evidence, and move it away to begin another"
+            )
+
+    def _set_aside(self, half: bytes) -> None:
+        beside = os.open(f"{self.path}.half", os.O_WRONLY | os.O_APPEND | os.O_CREAT, OWNERS_ONLY)
+        try:
+            _append(beside, half.removesuffix(b"\n") + b"\n")
+        finally:
+            os.close(beside)
+
+
+def _append(descriptor: int, line: bytes) -> None:
+    """In one write, and to the disk; where that fails the file is as it was."""
+    size = os.fstat(descriptor).st_size
+    try:
+        if os.write(descriptor, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(descriptor)
+    except BaseException:
+        with suppress(OSError):  # what is left then is a half line, which the next opening moves aside
+            os.ftruncate(descriptor, size)
+        raise
+
+
+def _flush_folder(folder: Path) -> None:
+    """So that the file's name outlasts a power cut, too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

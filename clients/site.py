@@ -1,0 +1,169 @@
+"""A hospital's end, without Flower: its data, its own networks and optimizers, and the engine's `fit`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from safetensors.numpy import load_file, save_file
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.data.slices import SliceSet
+from ganseg_dist.engine.checkpoint import FolderCheckpoints, NoCheckpoints, load_checkpoint, save_checkpoint
+from ganseg_dist.engine.fit import StageData, end_stage, fit, prepare_state, seeded, validate
+from ganseg_dist.engine.loader import StageBatches
+from ganseg_dist.engine.state import State
+from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.world import World
+from ganseg_dist.errors import FederationError
+from ganseg_dist.federation.encoding import encode
+from ganseg_dist.federation.exchange import Arrays, Exchange
+from ganseg_dist.federation.order import Order, Scores
+from ganseg_dist.inference.model_folder import Thresholds, write_model
+from ganseg_dist.runners.plan import Prepared
+from ganseg_dist.systems import build_system
+from ganseg_dist.systems.base import System
+
+RESIDUAL = "residual.safetensors"
+"""What a coarse encoding has not sent yet, beside the engine's files in a checkpoint."""
+
+
+@dataclass(slots=True)
+class Site:
+    """One hospital in one federation. Everything that lasts is in its folder, so that any process can go on."""
+
+    folder: Path
+    """The site's own: checkpoints of its networks, optimizers and position."""
+    prepared: Prepared
+    world: World = field(default_factory=World)
+
+    def train(self, order: Order, received: Arrays) -> tuple[Arrays, Scores]:
+        """The round's epochs from the server's weights; the site's new weights, and its losses.
+
+        Asked for the same round again, whether its server or the site itself had died, it answers the same.
+        """
+        config = order.settings
+        system, state, residual = self._state(order, config)
+        stage = system.stages[order.stage]
+        exchange = Exchange.of(state, system, config, order.stage)
+        exchange.check(received)
+        exchange.put(received, state, mix=True)
+        data = self.prepared.open(config)[stage.source]
+        losses = LastLosses()
+        fit(
+            system,
+            stage,
+            StageData(data.train, _nothing(data)),  # the average is scored, not what goes into it
+            config,
+            state,
+            world=self.world,
+            tracker=losses,
+            checkpoints=NoCheckpoints(),
+            until=order.until,
+        )
+        federation = config.federation
+        message, residual = encode(
+            exchange.trained(system, order.stage).take(state),
+            received,
+            residual,
+            encoding=federation.encoding,
+            kept_share=federation.kept_share,
+        )
+        FolderCheckpoints(self.checkpoints).save({}, partial(_save, state=state, residual=residual))
+        return message, Scores(_examples(config, data.train), losses.values)
+
+    def evaluate(self, order: Order, received: Arrays) -> Scores:
+        """Validation scores of the server's weights on this site's validation cases."""
+        config = order.settings
+        system, state, _ = self._state(order, config)
+        stage = system.stages[order.stage]
+        exchange = Exchange.of(state, system, config, order.stage)
+        exchange.check(received)
+        exchange.put(received, state, mix=True)
+        data = self.prepared.open(config)[stage.source]
+        batches = StageBatches(config, stage, data.train, system.draw, self.world)
+        scores = validate(system, stage, data.validation, batches, config, state, self.world)
+        return Scores(len(data.validation.cases), scores)
+
+    def finish(self, order: Order, received: Arrays) -> None:
+        """End the last stage as a run at home does, and keep a model: the server's weights with the site's own."""
+        config = order.settings
+        system, state, _ = self._state(order, config)
+        exchange = Exchange.of(state, system, config, len(system.stages) - 1)
+        exchange.check(received)
+        exchange.put(received, state, mix=True)
+        checkpoints = FolderCheckpoints(self.checkpoints)
+        checkpoints.save({}, partial(_save, state=state, residual={}))
+        newest = checkpoints.latest()
+        assert newest is not None
+        facts = {"run": order.run, "federated": True}
+        card = f"# {order.run}\n\nThis site's model of a federation: the shared weights with the site's own networks.\n"
+        weights = newest / "networks.safetensors"
+        write_model(self.folder / "model", config, weights, card=card, facts=facts, thresholds=Thresholds())
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where its state between rounds is."""
+        return self.folder / "checkpoints"
+
+    def _state(self, order: Order, config: RunConfig) -> tuple[System, State, Arrays]:
+        """The site as it stood before the round, and what its last message of the stage lost."""
+        seeded(config, self.world.device)
+        system = build_system(config)
+        if order.stage > len(system.stages):
+            raise FederationError(f"order: asks for stage {order.stage} and {config.recipe} has {len(system.stages)}")
+        state = prepare_state(system, config, self.world)
+        newest = self._before(order)
+        residual: Arrays = {}
+        if newest is not None:
+            load_checkpoint(newest, state)
+            residual = load_file(newest / RESIDUAL)
+        if state.position.stage < order.stage:
+            residual = {}
+        position = state.position
+        if order.best and position.epoch:
+            state.remember_best(system.stages[position.stage].networks)
+        while position.stage < order.stage:
+            end_stage(state, system.stages[position.stage], config)
+        position.epoch = order.first
+        return system, state, residual
+
+    def _before(self, order: Order) -> Path | None:
+        """The newest checkpoint that is not of this round or a later one; those are dropped."""
+        kept = None
+        for folder in sorted(self.checkpoints.glob("step-*")):
+            position = json.loads((folder / "state.json").read_text())["position"]
+            if (position["stage"], position["epoch"]) <= (order.stage, order.first):
+                kept = folder
+            else:
+                shutil.rmtree(folder)
+        return kept
+
+
+def _save(folder: Path, *, state: State, residual: Arrays) -> None:
+    save_file(dict(residual), folder / RESIDUAL)
+    save_checkpoint(folder, state)
+
+
+class LastLosses(NullTracker):
+    """Remembers the last epoch's losses."""
+
+    def __init__(self) -> None:
+        self.values: Mapping[str, float] = {}
+
+    def epoch(self, step: int, scores: Mapping[str, float]) -> None:
+        """The next epoch's replace them."""
+        self.values = dict(scores)
+
+
+def _examples(config: RunConfig, slices: SliceSet) -> float:
+    """What the site's update counts by."""
+    return float(len(slices.cases) if config.federation.weighting == "cases" else len(slices))
+
+
+def _nothing(data: StageData) -> SliceSet:
+    return SliceSet.open((), data.train.modalities, data.train.regions)

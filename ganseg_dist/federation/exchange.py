@@ -1,0 +1,127 @@
+"""Which weights cross a hospital's wall, by name: the policy that both ends enforce."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.config.federation import Policy
+from ganseg_dist.engine.state import State
+from ganseg_dist.errors import ConfigError, FederationError
+from ganseg_dist.systems.base import System
+
+Arrays = Mapping[str, npt.NDArray[np.float32]]
+"""Weights by name, such as networks.segmenter.head.weight; averages.segmenter.head.weight is its running average."""
+
+NORMS = (nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d, nn.BatchNorm2d)
+
+
+def policies(system: System, config: RunConfig) -> dict[str, Policy]:
+    """What happens to each network. Raises ConfigError for a network that the system does not have, and when none is
+    shared.
+    """
+    asked = config.federation.networks
+    strangers = [name for name in asked if name not in system.networks]
+    if strangers:
+        known = ", ".join(system.networks)
+        raise ConfigError(f"federation.networks: {strangers[0]} is no network of {config.recipe}; it has {known}")
+    at_home = config.system.stays_home
+    chosen = {name: asked.get(name, "local" if name in at_home else "shared") for name in system.networks}
+    if all(policy == "local" for policy in chosen.values()):
+        raise ConfigError("federation.networks: every network is local, so that nothing is learnt together; share one")
+    return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The tensors that travel while a stage trains, and what they look like."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    """By name, in the order of the networks."""
+    personalised: frozenset[str]
+    """Of them, those of which a site keeps half of its own."""
+
+    @classmethod
+    def of(cls, state: State, system: System, config: RunConfig, stage: int) -> Exchange:
+        """What is shared of the networks that this stage or one before it trains; later ones are still as they began,
+        alike everywhere.
+        """
+        chosen = policies(system, config)
+        begun = {name for earlier in system.stages[: stage + 1] for name in earlier.networks}
+        norms_stay = config.federation.norm_layers == "local"
+        own_norms = {name: _of_norms(network) for name, network in system.networks.items() if norms_stay}
+        shapes: dict[str, tuple[int, ...]] = {}
+        personalised = set()
+        for name, tensor in _tensors(state).items():
+            network = name.split(".")[1]
+            if network not in begun or chosen[network] == "local":
+                continue
+            if name.split(".", 2)[2] in own_norms.get(network, ()):
+                continue
+            shapes[name] = tuple(tensor.shape)
+            if chosen[network] == "personalised":
+                personalised.add(name)
+        return cls(shapes, frozenset(personalised))
+
+    def trained(self, system: System, stage: int) -> Exchange:
+        """Of them, those that this stage trains: what a site sends back."""
+        networks = system.stages[stage].networks
+        shapes = {name: shape for name, shape in self.shapes.items() if name.split(".")[1] in networks}
+        return Exchange(shapes, self.personalised & shapes.keys())
+
+    def check(self, arrays: Arrays) -> None:
+        """Raises FederationError unless these are the agreed tensors, all of them finite."""
+        missing, strange = self.shapes.keys() - arrays.keys(), arrays.keys() - self.shapes.keys()
+        if missing or strange:
+            which = f"lacks {min(missing)}" if missing else f"holds {min(strange)}, which is not agreed"
+            raise FederationError(f"message: {which}; both ends must run the same version, recipe and policy")
+        for name, shape in self.shapes.items():
+            array = arrays[name]
+            if array.shape != shape or array.dtype != np.float32:
+                raise FederationError(f"{name}: is {array.dtype} {array.shape} where float32 {shape} is agreed")
+            if not np.isfinite(array).all():
+                raise FederationError(f"{name}: holds values that are not finite")
+
+    def take(self, state: State) -> dict[str, npt.NDArray[np.float32]]:
+        """Copies of the state's own."""
+        tensors = _tensors(state)
+        return {name: tensors[name].detach().cpu().numpy().copy() for name in self.shapes}
+
+    def put(self, arrays: Arrays, state: State, *, mix: bool = False) -> None:
+        """Overwrite the state's by these.
+
+        Args:
+            mix: personalised ones become the mean of these and the state's own.
+        """
+        tensors = _tensors(state)
+        with torch.no_grad():
+            for name in self.shapes:
+                given = torch.from_numpy(np.ascontiguousarray(arrays[name])).to(tensors[name].device)
+                tensors[name].copy_((given + tensors[name]) / 2 if mix and name in self.personalised else given)
+
+
+def _tensors(state: State) -> dict[str, torch.Tensor]:
+    """Every weight of a state by its name on the way."""
+    parts = {"networks": dict(state.networks), "averages": {name: a.module for name, a in state.averages.items()}}
+    return {
+        f"{part}.{name}.{key}": tensor
+        for part, networks in parts.items()
+        for name, network in networks.items()
+        for key, tensor in network.state_dict().items()
+    }
+
+
+def _of_norms(network: nn.Module) -> set[str]:
+    """Names of the parameters of a network's normalisation layers."""
+    return {
+        f"{place}.{name}" if place else name
+        for place, module in network.named_modules()
+        if isinstance(module, NORMS)
+        for name, _ in module.named_parameters(recurse=False)
+    }

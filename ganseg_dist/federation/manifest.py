@@ -1,0 +1,337 @@
+r"""The egress manifest: a line for each message that left a hospital, and each line seals the one before it.
+
+A line is a JSON object in canonical form (keys sorted, no spaces, ASCII, neither NaN nor infinity) and a line feed:
+
+bytes     of all tensors together
+hash      sha256 of this line without its own `"hash":"...",` and without its line feed
+kind      what the message was: one of KINDS
+metrics   names and numbers
+previous  sha256 of the line before without its line feed; 64 zeros in the first line
+round     of the federation; 0 before its first
+run       the federation's name
+tensors   of each: name, dtype, shape, bytes, and sha256 of its values as sent, in C order
+time      UTC, ISO 8601
+
+So it can be verified without this program: `sed -n 4p FILE | tr -d '\n' | sha256sum` is what line 5 calls `previous`,
+and the same after `sed 's/"hash":"[0-9a-f]*",//'` is line 4's `hash`.
+
+The chain shows lines that were altered, removed, inserted or reordered. It cannot show that whole lines are missing at
+its end, nor that somebody who may write the file wrote all of it anew: for that the head, which is the last line's
+`hash`, is noted where the file's writers cannot reach, and compared.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, BinaryIO, Literal, Self, get_args
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ganseg_dist.errors import FederationError
+
+Kind = Literal["train", "evaluate", "preflight", "fingerprint", "error", "finish"]
+KINDS: tuple[str, ...] = get_args(Kind)
+START = "0" * 64
+"""What the first line has for the hash of the line before it, and the head of a manifest without lines."""
+
+NUMBERS = "biuf"
+"""Kinds of dtype that a tensor may have: truth values, whole numbers and floats."""
+BLOCK = 2**20
+"""Bytes read at a time from a file's end."""
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Name = Annotated[str, Field(pattern=r"^[^/~.\\\x00-\x1f][^\\\x00-\x1f]{0,199}$")]
+"""Of a tensor or a metric, as the recipe has it; what begins as a path does is none."""
+Size = Annotated[int, Field(ge=0)]
+
+
+class Fields(BaseModel):
+    """Validated strictly and immutable: a line holds what is named here and nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Tensor(Fields):
+    """What is kept of a tensor: enough to recognise it, nothing to make it from."""
+
+    name: Name
+    dtype: str = Field(pattern=r"^[a-z0-9<>]{1,12}$")
+    shape: tuple[Size, ...]
+    bytes: Size
+    sha256: Digest
+
+
+class Content(Fields):
+    """What a message holds."""
+
+    kind: Kind
+    run: RunName
+    round: Size
+    tensors: tuple[Tensor, ...]
+    metrics: Mapping[Name, int | float]
+    bytes: Size
+
+    @classmethod
+    def of(
+        cls,
+        kind: str,
+        run: str,
+        round: int,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        metrics: Mapping[str, float],
+    ) -> Content:
+        """Of a message about to be sent; its arguments are those of `EgressManifest.record`.
+
+        Raises FederationError naming what may not leave: an array or a metric that is no number, NaN for a metric, a
+        path for a name.
+        """
+        try:
+            return cls.model_validate(
+                {
+                    "kind": kind,
+                    "run": run,
+                    "round": round,
+                    "tensors": tuple(_described(name, array) for name, array in arrays.items()),
+                    "metrics": {name: _number(name, value) for name, value in metrics.items()},
+                    "bytes": sum(array.nbytes for array in arrays.values()),
+                }
+            )
+        except ValidationError as error:
+            raise FederationError(f"a message cannot leave: {_first_problem(error)}") from None
+
+    @model_validator(mode="after")
+    def _sum(self) -> Self:
+        if self.bytes != sum(tensor.bytes for tensor in self.tensors):
+            raise ValueError("bytes is not the sum of the tensors' bytes")
+        return self
+
+
+class Entry(Content):
+    """A line of the manifest."""
+
+    time: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$")
+    previous: Digest
+    hash: Digest
+
+
+def seal(content: Content, previous: str) -> Entry:
+    """The line of a message that leaves now.
+
+    Args:
+        previous: `digest` of the line before; START for the first.
+    """
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
+    fields = {**content.model_dump(), "time": f"{now}Z", "previous": previous}
+    return Entry.model_validate({**fields, "hash": digest(canonical(fields))})
+
+
+def canonical(value: Mapping[str, Any]) -> bytes:
+    """JSON of which there is one way to write it."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def digest(data: bytes) -> str:
+    """Its sha256, hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def written(entry: Entry) -> bytes:
+    """The entry's line without its line feed."""
+    return canonical(entry.model_dump())
+
+
+def read(line: bytes) -> Entry:
+    """The entry of a line, whether it is as it was sealed or not. Raises ValueError saying why it is none."""
+    try:
+        return Entry.model_validate_json(line)
+    except ValidationError as error:
+        raise ValueError(_first_problem(error)) from None
+
+
+def is_intact(entry: Entry, line: bytes) -> bool:
+    """Whether a line without its line feed is what was sealed, to the byte."""
+    sealed = {name: value for name, value in entry.model_dump().items() if name != "hash"}
+    return line == written(entry) and entry.hash == digest(canonical(sealed))
+
+
+def is_unfinished(line: bytes) -> bool:
+    """Whether a file's last line, as it stands, is one that a power cut left half written, not one that was altered.
+
+    It has no line feed, or zeros where its bytes never reached the disk, and is no JSON.
+    """
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return not line.endswith(b"\n") or b"\0" in line
+    return False
+
+
+def last_line(file: BinaryIO) -> tuple[int, bytes]:
+    """Where the last line begins, and the line as it stands; reads little more of the file than that."""
+    start, tail = file.seek(0, os.SEEK_END), b""
+    while start > 0:
+        size = min(BLOCK, start)
+        start -= size
+        file.seek(start)
+        tail = file.read(size) + tail
+        before = tail.rfind(b"\n", 0, -1)
+        if before >= 0:
+            return start + before + 1, tail[before + 1 :]
+    return 0, tail
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong at a line, counted from 1; of the head of a manifest without lines at 0."""
+
+    line: int
+    kind: Literal["altered", "removed", "inserted", "reordered", "unfinished", "head"]
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What verification found."""
+
+    lines: int
+    entries: int
+    """Lines that are entries by their form, altered or not."""
+    head: str
+    """The hash of the last line that is as it was written."""
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A line's place in the chain."""
+
+    digest: str
+    """Of the line as it stands."""
+    entry: bool
+    """Whether it is an entry by its form."""
+    previous: str | None
+    """What the line says it follows; none where what it says is not to be believed."""
+    hash: str | None
+
+
+def verify(lines: Iterable[bytes], each: Callable[[Entry], None], head: str | None = None) -> Verdict:
+    """Check the chain from the first line to the last.
+
+    Args:
+        lines: as a binary file gives them, with their line feeds.
+        each: is given every intact entry.
+        head: the hash that the last line must have.
+    """
+    links: list[Link] = []
+    faults: list[Fault] = []
+    line = b""
+    for number, line in enumerate(lines, start=1):
+        link, problem = _read_link(line, each)
+        links.append(link)
+        if problem is not None:
+            faults.append(Fault(number, "altered", f"altered: {problem}"))
+    if links and is_unfinished(line):
+        faults[-1] = Fault(len(links), "unfinished", _HALF)
+    faults += _broken_links(links)
+    whole = [link.hash for link in links if link.hash is not None]
+    last = whole[-1] if whole else START
+    if head is not None and head != last:
+        faults.append(Fault(len(links), "head", _wrong_head(head, links)))
+    entries = sum(link.entry for link in links)
+    return Verdict(len(links), entries, last, tuple(sorted(faults, key=lambda fault: fault.line)))
+
+
+_HALF = (
+    "half written, as a power cut leaves it, not altered: what it announced was not sent; the hospital's next message "
+    "moves it into a file of its own. Cut short by hand it looks the same: compare the head with one noted elsewhere"
+)
+
+
+def _read_link(line: bytes, each: Callable[[Entry], None]) -> tuple[Link, str | None]:
+    """A line's place in the chain, and what is wrong with the line itself."""
+    text = line.removesuffix(b"\n")
+    try:
+        entry = read(text)
+    except ValueError as error:
+        return Link(digest(text), False, None, None), f"it is no entry ({error})"
+    if not is_intact(entry, text):
+        return Link(digest(text), True, None, None), "its hash is not that of its content"
+    each(entry)
+    return Link(digest(text), True, entry.previous, entry.hash), None
+
+
+def _broken_links(links: list[Link]) -> list[Fault]:
+    """A fault for each intact line that does not follow the line before it."""
+    place = {START: 0} | {link.digest: number for number, link in enumerate(links, start=1)}
+    follows = [None if link.previous is None else place.get(link.previous) for link in links]
+    # Lines that were only removed or inserted leave each line after the one it follows.
+    reordered = any(found is not None and found > number for number, found in enumerate(follows, start=1))
+    faults = []
+    for number, link in enumerate(links, start=1):
+        before = links[number - 2] if number > 1 else None
+        if link.previous is None or link.previous == (before.digest if before else START):
+            continue
+        found = follows[number - 1]
+        if found is None:
+            if before is None or before.previous is not None:  # after an altered line that line is the fault
+                faults.append(Fault(number, "removed", _removed(number)))
+        elif reordered:
+            faults.append(Fault(number, "reordered", f"reordered: {_belongs(found)}"))
+        else:
+            faults.append(Fault(number, "inserted", _inserted(found, number)))
+    return faults
+
+
+def _removed(number: int) -> str:
+    if number == 1:
+        return "removed: it is not the first line; those before it are gone"
+    return f"removed: the line it follows is gone; lines were removed before it, or line {number - 1} took their place"
+
+
+def _inserted(found: int, number: int) -> str:
+    between = f"line {number - 1} was" if found == number - 2 else f"lines {found + 1} to {number - 1} were"
+    return f"inserted: {_belongs(found)}; {between} put in before it"
+
+
+def _belongs(found: int) -> str:
+    return f"it belongs after line {found}" if found else "it belongs first"
+
+
+def _wrong_head(head: str, links: list[Link]) -> str:
+    earlier = next((number for number, link in enumerate(links, start=1) if link.hash == head), None)
+    if earlier is not None:
+        return f"head: the hash given is that of line {earlier}, and more lines came after it"
+    return "head: no line has the hash given; lines were cut off the end, or the file was written anew"
+
+
+def _described(name: str, array: npt.NDArray[Any]) -> dict[str, Any]:
+    """Fields of its Tensor. Raises FederationError when its values are no numbers."""
+    if array.dtype.kind not in NUMBERS:
+        raise FederationError(f"{name}: is of {array.dtype}; only numbers leave a hospital")
+    values = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    sha256 = hashlib.sha256(values.data).hexdigest()
+    return {"name": name, "dtype": str(array.dtype), "shape": array.shape, "bytes": array.nbytes, "sha256": sha256}
+
+
+def _number(name: str, value: Any) -> int | float:
+    """As Python has it. Raises FederationError for what is none."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, bool) or not isinstance(plain, int | float) or not math.isfinite(plain):
+        raise FederationError(f"{name}: is not a finite number; of metrics only finite numbers leave a hospital")
+    return plain
+
+
+def _first_problem(error: ValidationError) -> str:
+    """Where and what, on one line, without the value, which may be what must not be told."""
+    problem = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    return " ".join(f"{place}: {problem['msg']}".removeprefix(": ").split())

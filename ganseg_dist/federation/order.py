@@ -1,0 +1,65 @@
+"""What the server asks of a site, and what a site answers, apart from the weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from pydantic import TypeAdapter
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.errors import FederationError
+from ganseg_dist.federation.manifest import RunName
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Train some epochs of a stage, or score the weights that came with it."""
+
+    run: str
+    """The federation's name: a site keeps one state for each."""
+    round: int
+    stage: int
+    first: int
+    """Epoch of the stage at which the round begins."""
+    until: int
+    """Epoch of the stage before which it ends."""
+    best: bool = False
+    """Whether the weights of the round before were the stage's best so far: a site remembers its own networks of
+    that round."""
+    config: str = ""
+    """The run's resolved config, as JSON."""
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Order:
+        """Raises FederationError for what is no order."""
+        try:
+            said = json.loads(text)
+            order = cls(**said)
+            numbers = [order.round, order.stage, order.first, order.until]
+            if not all(type(number) is int and number >= 0 for number in numbers):
+                raise ValueError
+            TypeAdapter(RunName).validate_python(order.run)  # a site makes a folder of it
+        except (TypeError, ValueError):  # pydantic's is one
+            raise FederationError("order: is not one of this version; both ends must run the same") from None
+        return order
+
+    @property
+    def settings(self) -> RunConfig:
+        """The config that both ends train by."""
+        return RunConfig.from_json(self.config, "the server's config")
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a site says beside weights: numbers under names that the recipe knows."""
+
+    examples: float
+    """Slices or cases, as the federation weighs."""
+    values: Mapping[str, float]
+    """Losses of the last epoch after training, validation scores after scoring."""

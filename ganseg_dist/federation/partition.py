@@ -1,0 +1,182 @@
+"""Which patients belong to which site of a federation that is simulated from one cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ganseg_dist.data.cohort import UNKNOWN_SITE, Cohort
+from ganseg_dist.errors import ConfigError, DataError
+
+BY_HOSPITAL = "by-hospital"
+FETS = "fets"
+DIRICHLET = "dirichlet:"
+
+LARGEST_ALPHA = 1e6
+"""Shares are as good as equal long before; far beyond it their sum leaves the range of floats."""
+
+LEAST_PATIENTS = 2
+"""One to learn from and one to validate with."""
+
+FETS_SIZES = (511, 382, 47, 35, 35, 34, 33, 30, 22, 15, 14, 13, 12, 11, 9, 8, 8, 7, 6, 6, 5, 4, 4)
+"""Patients of the 23 institutions of the FeTS 2022 challenge's training data, largest first: its natural partition,
+partitioning_1.csv (Zenk et al., Towards fair decentralized benchmarking of healthcare AI algorithms with the Federated
+Tumor Segmentation challenge, Nature Communications 2025, Table 3: 1251 patients)."""
+
+Sites = dict[str, tuple[str, ...]]
+"""Site name to its patients, sorted; every patient of the cohort stands in exactly one."""
+
+
+def partition(
+    cohort: Cohort,
+    sites: str | int,
+    *,
+    skew: str | None,
+    seed: int,
+    least: int = LEAST_PATIENTS,
+    lesion_of: Mapping[str, bool] | None = None,
+) -> Sites:
+    """Patients by site; a patient's cases are never torn apart.
+
+    Args:
+        cohort: its cases' `site` are the hospitals.
+        sites: `by-hospital`, each hospital as it is, however small; or the number N of made-up sites, `site1` to
+            `siteN`.
+        skew: how unlike each other made-up sites are. None: the same number of patients, or one apart.
+            `dirichlet:ALPHA`: each stratum's patients are shared out by its own draw of Dirichlet(ALPHA) over the
+            sites (Hsu et al., Measuring the effects of non-identical data distribution, 2019); the smaller ALPHA, the
+            less alike. Strata are the patients with a lesion and those without, by `lesion_of`; where it does not
+            tell two kinds apart, the patients' classes; where the layout names none, everybody is one stratum and
+            the skew is of sizes alone.
+            `fets`: sizes as uneven as those of FeTS 2022's institutions, `site1` the largest (`_fets_shares`).
+        seed: decides with the patients' names alone; the order of cases does not.
+        least: a made-up site that was dealt fewer patients is given some, drawn one by one from the site that then
+            has most.
+        lesion_of: by patient, whether there is a lesion: a cohort does not know before its masks are read. Patients
+            that are not in it are a stratum of their own.
+
+    Raises ConfigError for a `sites` or a `skew` that means nothing; DataError where the cohort has too few patients,
+    fewer than two hospitals, or patients of unknown hospitals.
+    """
+    if sites == BY_HOSPITAL:
+        if skew is not None:
+            raise ConfigError(f"--skew {skew}: hospitals are as they are; leave it out or give --sites a number")
+        return _by_hospital(cohort)
+    number = _number_of(sites)
+    if number * least > len(cohort.patients):
+        raise DataError(
+            f"--sites {number}: {number} sites of at least {least} patients need {number * least}, and {cohort.root} "
+            f"has {len(cohort.patients)}; ask for fewer sites or add patients"
+        )
+    rng = np.random.default_rng(seed)
+    alpha = _alpha_of(skew)
+    strata = [list(cohort.patients)] if alpha is None else _strata(cohort, lesion_of or {})
+    dealt: list[list[str]] = [[] for _ in range(number)]
+    for patients in strata:
+        ends = np.cumsum(_apportioned(_shares(number, skew, alpha, rng), len(patients)))
+        for site, part in zip(dealt, np.split(rng.permutation(patients), ends[:-1]), strict=True):
+            site += part.tolist()
+    _top_up(dealt, least, rng)
+    return {f"site{index}": tuple(sorted(patients)) for index, patients in enumerate(dealt, start=1)}
+
+
+def _by_hospital(cohort: Cohort) -> Sites:
+    """The hospitals in name order; a patient seen at two of them counts at the first, as in `split_by_patient`."""
+    hospitals: dict[str, set[str]] = {patient: set() for patient in cohort.patients}
+    for case in cohort.cases:
+        hospitals[case.patient] |= {case.site} - {UNKNOWN_SITE}
+    known = {patient: min(names) for patient, names in hospitals.items() if names}
+    remedy = "name every patient's in the site column of a CSV manifest, or give --sites a number"
+    if len(known) < len(hospitals):
+        nameless = len(hospitals) - len(known)
+        raise DataError(
+            f"--sites {BY_HOSPITAL}: the hospital of {nameless} of {len(hospitals)} patients of {cohort.root} is "
+            f"unknown; {remedy}"
+        )
+    sites = sorted(set(known.values()))
+    if len(sites) < 2:
+        raise DataError(
+            f"--sites {BY_HOSPITAL}: all patients of {cohort.root} are of 1 hospital ({', '.join(sites)}), and a "
+            f"federation needs two; {remedy}"
+        )
+    return {site: tuple(patient for patient in cohort.patients if known[patient] == site) for site in sites}
+
+
+def _number_of(sites: str | int) -> int:
+    try:
+        number = int(sites)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ConfigError(f"--sites {sites}: write {BY_HOSPITAL} or a number of sites, such as --sites 4")
+    return number
+
+
+def _alpha_of(skew: str | None) -> float | None:
+    """The Dirichlet's parameter; None where the skew is another or none."""
+    if skew is None or skew == FETS:
+        return None
+    if not skew.startswith(DIRICHLET):
+        raise ConfigError(f"--skew {skew}: is not known; write {DIRICHLET}ALPHA, such as {DIRICHLET}0.5, or {FETS}")
+    try:
+        alpha = float(skew.removeprefix(DIRICHLET))
+    except ValueError:
+        alpha = 0.0
+    if not 0 < alpha <= LARGEST_ALPHA:
+        raise ConfigError(
+            f"--skew {skew}: alpha must be a number above 0 and no more than {LARGEST_ALPHA:g}, "
+            f"as in --skew {DIRICHLET}0.5"
+        )
+    return alpha
+
+
+def _strata(cohort: Cohort, lesion_of: Mapping[str, bool]) -> list[list[str]]:
+    """Sorted patients of each stratum; one of everybody where nothing tells them apart."""
+    kinds: dict[str, set[str]] = {patient: set() for patient in cohort.patients}
+    if len({lesion_of[patient] for patient in kinds if patient in lesion_of}) == 2:
+        for patient, kind in kinds.items():
+            kind.add(str(lesion_of.get(patient)))
+    else:
+        for case in cohort.cases:
+            if case.class_name is not None:
+                kinds[case.patient].add(case.class_name)
+    keys = {patient: tuple(sorted(kind)) for patient, kind in kinds.items()}
+    return [[patient for patient in keys if keys[patient] == key] for key in sorted(set(keys.values()))]
+
+
+def _shares(number: int, skew: str | None, alpha: float | None, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """(number,) each site's share of a stratum; they sum to 1."""
+    if alpha is not None:
+        return rng.dirichlet(np.full(number, alpha))
+    return _fets_shares(number) if skew == FETS else np.full(number, 1 / number)
+
+
+def _fets_shares(number: int) -> npt.NDArray[np.float64]:
+    """(number,) shares of all patients that have the tail of `FETS_SIZES`, largest first.
+
+    The i-th share is what the i-th N-th of the 23 institutions, in order of size, have together: the rise of their
+    Lorenz curve over it. With 23 sites these are the institutions' own shares; with fewer, neighbours in size are
+    pooled, and the sites are nearly as uneven as the institutions are.
+    """
+    institutions = len(FETS_SIZES)
+    lorenz = np.cumsum([0, *FETS_SIZES]) / sum(FETS_SIZES)
+    return np.diff(np.interp(np.linspace(0, institutions, number + 1), np.arange(institutions + 1), lorenz))
+
+
+def _apportioned(shares: npt.NDArray[np.float64], total: int) -> npt.NDArray[np.int64]:
+    """Whole numbers that sum to `total`, each its share of it rounded up or down, by largest remainder (Hamilton)."""
+    exact = shares * total
+    counts = np.floor(exact).astype(np.int64)
+    next_up = np.argsort(counts - exact, kind="stable")
+    counts[next_up[: total - counts.sum()]] += 1
+    return counts
+
+
+def _top_up(dealt: Sequence[list[str]], least: int, rng: np.random.Generator) -> None:
+    """Move random patients of the largest site to sites with fewer than `least`, until there are none."""
+    for site in dealt:
+        while len(site) < least:
+            largest = max(dealt, key=len)
+            site.append(largest.pop(int(rng.integers(len(largest)))))

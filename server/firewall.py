@@ -1,0 +1,262 @@
+"""Which updates the server lets in. A site is trusted with its share of a round, never with the whole of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+"""Weights on the way, by flat name such as `networks.segmenter.head.weight`."""
+
+WINDOW = 5
+"""Rounds for which an accepted norm is remembered: enough that a round of few answers is judged by all sites, few
+enough that early training, whose changes are large, is soon forgotten."""
+
+NEGLIGIBLE = 1e-3
+"""Share of the sent weights' norm below which a change is never too large, however little the others changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What one site answered in one round. Nothing of it has been checked."""
+
+    site: str
+    arrays: Arrays
+    """The site's weights after its training, not their change."""
+    examples: float
+    """As the site reports it."""
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """An update that was left out, and why."""
+
+    site: str
+    round: int
+    reason: str
+    """One line in the server's words: no name, number or value that the site chose, for they could carry data; shapes
+    and the size of the change excepted."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class AcceptedNorms:
+    """Norms of the changes that were accepted, by round and site: all that a firewall remembers.
+
+    One stage's: another stage trains other networks, and its changes are of another size.
+    """
+
+    rounds: dict[int, dict[str, float]] = field(default_factory=dict)
+
+    def note(self, round: int, norms: Mapping[str, float]) -> None:
+        """Remember a round's accepted norms in place of what it or a later one left, if it is done again."""
+        self.rounds = {**self._before(round), round: _votes(norms)}
+
+    def usual(self, round: int, norms: Mapping[str, float]) -> float | None:
+        """The norm that this round's norms (site to norm, not yet accepted) are compared with.
+
+        The larger of two lower medians over the sites:
+
+        - of what each does *now*: its norm in this round or, where it has not answered, its last accepted one. So
+          that when every site's changes grow at once, as when an adversarial loss sets in, nobody is left out for it;
+        - of what each did *before*: the lower median of its own accepted norms in the window. So that a site that
+          still learns is not left out in the round in which the others have converged.
+
+        Every site has one vote in either, however often it answers: a bad one that never misses a round does not
+        outvote good ones that do. A norm of 0 is no vote: a site that had nothing to train on says nothing about size.
+        The median is the *lower* one, the smaller of two: neither can then lift it above what the other does. Of
+        two, that may leave out the good one when the bad one is tiny; the opposite mistake would spoil the model.
+
+        As long as no more than half of the voters are bad, the result is no larger than some good site's norm.
+        None where neither has two voters: a site is not compared with itself.
+        """
+        past = self._before(round)
+        last = {site: norm for number in sorted(past) for site, norm in past[number].items()}
+        before = {site: _lower_median(past[number][site] for number in past if site in past[number]) for site in last}
+        now = {**last, **_votes(norms)}
+        return max((_lower_median(votes.values()) for votes in (now, before) if len(votes) > 1), default=None)
+
+    def _before(self, round: int) -> dict[int, dict[str, float]]:
+        """The window's rounds that come before this one."""
+        return {number: norms for number, norms in self.rounds.items() if round - WINDOW <= number < round}
+
+    def to_dict(self) -> dict[str, dict[str, float]]:
+        """For JSON, whose keys are text."""
+        return {str(number): dict(norms) for number, norms in self.rounds.items()}
+
+    @classmethod
+    def from_dict(cls, rounds: Mapping[str, Mapping[str, float]]) -> AcceptedNorms:
+        """The inverse of `to_dict`: a server that was killed judges as before."""
+        return cls({int(number): dict(norms) for number, norms in rounds.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Firewall:
+    """Lets in what could be an honest site's update, one stage long.
+
+    It stops what is broken and what is far too large. A site that lies within the size of the others' changes
+    passes: that is for a robust strategy (median, trimmed mean, Krum) and for the largest share that a site may have.
+    """
+
+    expected: Arrays
+    """Arrays of the names, shapes and dtypes that every update must have; their values are not read."""
+    largest_norm_ratio: float
+    """How many times the usual norm a change may have."""
+    known_examples: Mapping[str, float] = field(default_factory=dict)
+    """By site, the count that it stated before training, in the unit of `Update.examples`: it may report fewer (a
+    stage may train on some slices only), never more."""
+    largest_examples: float = 1e7
+    """No site has more, whatever it stated."""
+    accepted: AcceptedNorms = field(default_factory=AcceptedNorms)
+
+    def inspect(self, updates: Sequence[Update], sent: Arrays, round: int) -> tuple[list[Update], list[Quarantined]]:
+        """The updates to aggregate and those that are left out, each in the order given.
+
+        Of a site's several answers only the first is looked at. A sound update is left out for its size where its
+        change w_i - w_sent has
+
+            |w_i - w_sent| > max(largest_norm_ratio * usual, 0.001 |w_sent|)
+
+        with `usual` of `AcceptedNorms.usual` or, where there is nobody to compare a site with (it is alone, or the
+        only one that changed anything), |w_sent|: a change that is several times the weights themselves is no
+        training. The second bound is for the end of training, when the usual change is next to nothing.
+
+        A norm that is left out is not remembered. The norms that are replace those of an earlier call for the round,
+        as when a round is asked for again.
+
+        Args:
+            updates: all answers of one round.
+            sent: the weights that the round began with, finite and of the expected names and shapes.
+            round: its number, growing by one a round.
+        """
+        faults = self._faults(updates)
+        sound = [update for update, fault in zip(updates, faults, strict=True) if fault is None]
+        changes = {update.site: _tensor_norms(update.arrays, sent) for update in sound}
+        excesses = self._excesses(changes, _whole({name: _norm(sent[name]) for name in self.expected}), round)
+        self.accepted.note(round, {site: _whole(changes[site]) for site in changes if site not in excesses})
+
+        reasons = [fault or excesses.get(update.site) for update, fault in zip(updates, faults, strict=True)]
+        judged = list(zip(updates, reasons, strict=True))
+        return (
+            [update for update, reason in judged if reason is None],
+            [Quarantined(update.site, round, reason) for update, reason in judged if reason is not None],
+        )
+
+    def _faults(self, updates: Sequence[Update]) -> list[str | None]:
+        """What is wrong with each update by itself; None where nothing is."""
+        answered: set[str] = set()
+        faults: list[str | None] = []
+        for update in updates:
+            if update.site in answered:
+                faults.append("answers a second time in one round")
+            else:
+                faults.append(
+                    self._strange_names(update) or self._strange_tensor(update) or self._strange_numbers(update)
+                )
+            answered.add(update.site)
+        return faults
+
+    def _strange_names(self, update: Update) -> str | None:
+        missing = [name for name in self.expected if name not in update.arrays]
+        if missing:
+            return f"{missing[0]}: is missing ({len(missing)} of {len(self.expected)} tensors are)"
+        unasked = len(update.arrays) - len(self.expected)
+        return f"holds tensors that were not asked for ({unasked})" if unasked else None
+
+    def _strange_tensor(self, update: Update) -> str | None:
+        for name, wanted in self.expected.items():
+            array = update.arrays[name]
+            if array.dtype != wanted.dtype:
+                return f"{name}: is not {wanted.dtype}"
+            if array.shape != wanted.shape:
+                return f"{name}: has shape {array.shape}, not {wanted.shape}"
+            if not np.isfinite(array).all():
+                return f"{name}: holds values that are not finite"
+        return None
+
+    def _strange_numbers(self, update: Update) -> str | None:
+        examples = update.examples
+        if not _is_finite(examples) or examples <= 0 or examples != int(examples):
+            return "examples: the count is not a whole number above 0"
+        if examples > self.known_examples.get(update.site, math.inf):
+            return "examples: the count is more than the site stated before training"
+        if examples > self.largest_examples:
+            return f"examples: the count is more than any site's can be ({self.largest_examples:g})"
+        strange = sum(not _is_finite(value) for value in update.metrics.values())
+        return f"metrics: {strange} of {len(update.metrics)} are not finite numbers" if strange else None
+
+    def _excesses(self, changes: Mapping[str, Mapping[str, float]], weights: float, round: int) -> dict[str, str]:
+        """Site to reason, of those whose change is too large in the whole or in one tensor.
+
+        `changes` has, by site, each tensor's norm; `weights` is the norm of the weights that were sent.
+        """
+        wholes = {site: _whole(tensors) for site, tensors in changes.items()}
+        # Weights that are all 0 bound nothing: what is alone with them passes.
+        usual = self.accepted.usual(round, wholes) or weights or math.inf
+        ratio = self.largest_norm_ratio
+        excesses = {
+            site: f"the change's norm is {norm / usual:.3g} times the usual one, more than {ratio:g}"
+            for site, norm in wholes.items()
+            if norm > max(ratio * usual, NEGLIGIBLE * weights)
+        }
+        within = {site: changes[site] for site, norm in wholes.items() if norm > 0 and site not in excesses}
+        return excesses | self._lopsided(within, max(usual, NEGLIGIBLE * weights))
+
+    def _lopsided(self, changes: Mapping[str, Mapping[str, float]], usual: float) -> dict[str, str]:
+        """Site to reason, of those that spend the slack that the whole norm leaves on one tensor.
+
+        A tensor is too large when its change alone is larger than a whole model's usually is, and the part of the
+        site's change that it makes, |d_t| / |d|, is more than largest_norm_ratio times what it is at the sites (lower
+        median). Parts do not depend on how much a site has learnt, and a model of few tensors cannot break the rule.
+        """
+        if len(changes) < 2:
+            return {}
+        parts = {
+            site: {name: norm / _whole(tensors) for name, norm in tensors.items()} for site, tensors in changes.items()
+        }
+        excesses: dict[str, str] = {}
+        for name in self.expected:
+            limit = self.largest_norm_ratio * _lower_median(part[name] for part in parts.values())
+            for site, part in parts.items():
+                if changes[site][name] > usual and part[name] > limit:
+                    excesses.setdefault(site, f"{name}: takes up far more of the change than at the other sites")
+        return excesses
+
+
+def _is_finite(value: object) -> bool:
+    """Whether it is a number at all, and one that is neither NaN nor infinite. Messages can hold lists and text."""
+    return isinstance(value, int | float | np.integer | np.floating) and bool(-math.inf < value < math.inf)
+
+
+def _votes(norms: Mapping[str, float]) -> dict[str, float]:
+    """The norms of those that changed anything."""
+    return {site: norm for site, norm in norms.items() if norm > 0}
+
+
+def _tensor_norms(arrays: Arrays, sent: Arrays) -> dict[str, float]:
+    """|w_t - w_sent,t| of each tensor. In float64, in which no square of a float32 overflows."""
+    return {name: _norm(np.subtract(array, sent[name], dtype=np.float64)) for name, array in arrays.items()}
+
+
+def _norm(array: npt.NDArray[Any]) -> float:
+    return float(np.linalg.norm(array.astype(np.float64, copy=False)))
+
+
+def _whole(tensors: Mapping[str, float]) -> float:
+    """The norm of all tensors as one vector."""
+    return math.hypot(*tensors.values())
+
+
+def _lower_median(values: Iterable[float]) -> float:
+    """The median of an odd number of values, the smaller of the middle two of an even one."""
+    ordered = sorted(values)
+    return ordered[(len(ordered) - 1) // 2]

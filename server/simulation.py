@@ -1,0 +1,146 @@
+"""A federation rehearsed on one machine or cluster: hospitals made of one cohort, and the run that they train."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ganseg_dist.atomic import write_json
+from ganseg_dist.data.cohort import Cohort, Split
+from ganseg_dist.engine.checkpoint import FolderCheckpoints
+from ganseg_dist.engine.tracker import NullTracker, Tracker, Trackers
+from ganseg_dist.errors import DataError, RunError
+from ganseg_dist.federation.partition import BY_HOSPITAL, partition
+from ganseg_dist.runners.cluster import ray_cluster
+from ganseg_dist.runners.grids import Answer, InProcessGrid, RayGrid
+from ganseg_dist.runners.plan import open_run
+from ganseg_dist.runners.prepare import map_here
+from ganseg_dist.runners.session import (
+    Bar,
+    TrainingRequest,
+    finish_run,
+    no_bar,
+    only_trainer,
+    plan_training,
+    uninterrupted,
+    warn_of,
+)
+from ganseg_dist.runs import Run
+from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
+from ganseg_dist.tracking.tracked_run import open_tracking
+from server.rounds import Federation, Ledger
+from server.sites import Sites
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """A federation of hospitals that are simulated."""
+
+    request: TrainingRequest
+    sites: str = BY_HOSPITAL
+    skew: str | None = None
+    cpus: float = 1
+    """Of a cluster, for each site while it answers."""
+    gpus: float = 0
+
+
+def rehearse(asked: Rehearsal, answer: Answer, *, shown: Tracker | None = None, bar: Bar = no_bar) -> Run:
+    """Train until the federation's run is finished; interrupted and called again, it goes on.
+
+    Args:
+        answer: the hospitals' app.
+    """
+    request, shown = asked.request, shown or NullTracker()
+    started = time.monotonic()
+    with ExitStack() as stack:
+        if not request.local:
+            with bar("Starting Ray"):
+                stack.enter_context(ray_cluster())
+        plan = plan_training(request, mapper=map_here, bar=bar)
+        patients = partition(plan.cohort, asked.sites, skew=asked.skew, seed=plan.config.seed)
+        run, split = open_run(
+            request.name(), plan.config, plan.fingerprint, plan.cohort, split=request.split,
+            request=request.to_dict(), sites={name: len(members) for name, members in patients.items()},
+            workers=1, device="cuda" if request.gpus else "cpu",
+        )  # fmt: skip
+        stack.enter_context(only_trainer(run))
+        if run.finished:
+            return run
+        warn_of(plan, request.config, shown)
+        earlier = float(run.description().get("seconds") or 0.0)
+        homes = _homes(run, request, plan.cohort, patients, split)
+        nodes = {number: {"home": str(home)} for number, home in enumerate(homes, start=1)}
+        grid = (
+            InProcessGrid(answer, nodes) if request.local else RayGrid(answer, nodes, cpus=asked.cpus, gpus=asked.gpus)
+        )
+        tracked = open_tracking(run, tags=request.tags)
+        run.describe(status="training", mlflow=tracked.to_dict())
+        logged = MLflowTracker.of(tracked)
+        checkpoints = FolderCheckpoints(run.checkpoints)
+        try:
+            federation = Federation(
+                run.name,
+                plan.config,
+                Sites(grid, plan.config.federation.deadline_seconds),
+                checkpoints,
+                Trackers(shown, logged),
+                least_sites=len(nodes),
+            )
+            ledger = federation.run()
+        except BaseException as error:
+            run.describe(status="interrupted", seconds=earlier + time.monotonic() - started, error=str(error)[:300])
+            logged.close()
+            tracked.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+        logged.close()
+        newest = checkpoints.latest()
+        if newest is None:
+            raise RunError(f"{run.checkpoints}: holds no checkpoint after training")
+        with uninterrupted():
+            run.write("federation.json", _told(ledger))
+            finish_run(run, newest, plan.monitors, seconds=earlier + time.monotonic() - started)
+            tracked.log_results(run)
+            tracked.end("FINISHED")
+    return run
+
+
+def site_split(split: Split, members: tuple[str, ...]) -> Split:
+    """A site's own patients of each part."""
+    own = set(members)
+    return Split(*(tuple(p for p in part if p in own) for part in (split.train, split.validation, split.test)))
+
+
+def _homes(
+    run: Run, request: TrainingRequest, cohort: Cohort, patients: Mapping[str, tuple[str, ...]], split: Split
+) -> list[Path]:
+    """A folder a site, with its site.json. Raises DataError for a site without anybody to learn from."""
+    homes = []
+    for name, members in patients.items():
+        own = site_split(split, members)
+        if not own.train:
+            raise DataError(
+                f"--sites: {name} has {len(members)} patients, none of them to learn from; ask for fewer sites, or "
+                "lower data.test_fraction and data.validation_fraction"
+            )
+        home = run.folder / "sites" / name
+        settings: dict[str, Any] = {
+            "name": name,
+            "data": str(request.data.absolute()),
+            "layout": request.layout,
+            "minimum_patients": 1,
+            "gpu": request.gpus,
+            "patients": list(members),
+            "split": own.to_dict(),
+        }
+        write_json(home / "site.json", settings)
+        homes.append(home)
+    return homes
+
+
+def _told(ledger: Ledger) -> dict[str, Any]:
+    """What the run keeps of the federation."""
+    return {"rounds": ledger.rounds, "quarantined": ledger.quarantined}

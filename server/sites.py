@@ -1,0 +1,122 @@
+"""The sites as a server sees them: who is there, who said yes, and asking them with a deadline."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from ganseg_dist.federation.exchange import Arrays
+from ganseg_dist.federation.order import Order
+
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A site that said yes."""
+
+    node: int
+    name: str
+    patients: int
+    cases: int
+    slices: int
+    """That it trains on."""
+    modalities: tuple[str, ...]
+    regions: tuple[str, ...]
+    classes: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Sites:
+    """Asks sites through Flower's grid.
+
+    A site that missed a deadline is asked again in the next round and no longer waited for, until it answers.
+    """
+
+    grid: Grid
+    deadline_seconds: float
+    members: dict[int, Member] = field(default_factory=dict)
+    """By node."""
+    refused: dict[int, str] = field(default_factory=dict)
+    """Nodes that said no, and why."""
+    away: set[int] = field(default_factory=set)
+    """Members that missed the last deadline."""
+    bytes_out: int = 0
+    bytes_in: int = 0
+
+    def enrol(self, order: Order, least: int) -> None:
+        """Ask every node that is there and has not answered yet; wait for `least` members, up to the deadline."""
+        end = time.monotonic() + self.deadline_seconds
+        while True:
+            new = [node for node in self.grid.get_node_ids() if node not in self.members and node not in self.refused]
+            for node, reply in self.ask("query.preflight", order, {}, new, until=end).items():
+                if reply.has_error():
+                    self.refused[node] = reply.error.reason or "the site failed"
+                    continue
+                counts = reply.content.metric_records["metrics"]
+                words = json.loads(reply.content.array_records["arrays"]["words"].numpy().tobytes())
+                self.members[node] = Member(
+                    node,
+                    str(words["name"]),
+                    int(counts["patients"]),  # type: ignore[arg-type]
+                    int(counts["cases"]),  # type: ignore[arg-type]
+                    int(counts["slices"]),  # type: ignore[arg-type]
+                    *(tuple(words[kind]) for kind in ("modalities", "regions", "classes")),
+                )
+            if len(self.members) >= least or time.monotonic() > end:
+                return
+            time.sleep(POLL_SECONDS)
+
+    def ask(
+        self,
+        kind: str,
+        order: Order,
+        arrays: Arrays,
+        nodes: Sequence[int] | None = None,
+        *,
+        until: float | None = None,
+        heard: Callable[[int, int], None] = lambda answered, asked: None,
+    ) -> Mapping[int, Message]:
+        """The replies that came before the deadline, by node.
+
+        Args:
+            kind: Flower's message type.
+            nodes: whom to ask; none: every member.
+            until: the deadline on the monotonic clock; none: a whole one from now.
+            heard: told how many have answered.
+        """
+        asked = list(self.members) if nodes is None else list(nodes)
+        if not asked:
+            return {}
+        end = time.monotonic() + self.deadline_seconds if until is None else until
+        content = RecordDict({"order": ConfigRecord({"json": order.to_json()})})
+        content["arrays"] = ArrayRecord({name: Array(array) for name, array in arrays.items()})
+        ttl = max(1.0, end - time.monotonic())
+        messages = [Message(content, dst_node_id=node, message_type=kind, ttl=ttl) for node in asked]
+        waiting = set(self.grid.push_messages(messages))
+        self.bytes_out += len(asked) * sum(array.nbytes for array in arrays.values())
+        replies: dict[int, Message] = {}
+        while waiting:
+            for reply in self.grid.pull_messages(list(waiting)):
+                waiting.discard(reply.metadata.reply_to_message_id)
+                replies[reply.metadata.src_node_id] = reply
+                self.bytes_in += _size(reply)
+                heard(len(replies), len(asked))
+            present = [node for node in asked if node not in self.away]
+            if time.monotonic() > end or (present and all(node in replies for node in present)):
+                break
+            if waiting:
+                time.sleep(POLL_SECONDS)
+        self.away = (self.away | set(asked)) - set(replies)
+        return replies
+
+
+def _size(reply: Message) -> int:
+    if reply.has_error():
+        return 0
+    return sum(len(array.data) for record in reply.content.array_records.values() for array in record.values())

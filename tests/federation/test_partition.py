@@ -1,0 +1,198 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Cohort, Source
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.errors import ConfigError, DataError
+from ganseg_dist.federation.partition import FETS_SIZES, partition
+
+
+def case(patient: str, *, site: str = UNKNOWN_SITE, class_name: str | None = None, visit: int = 1) -> Case:
+    return Case(f"{patient}-{visit}", patient, site, {"t1": Source((Path("t1.nii"),))}, class_name=class_name)
+
+
+def cohort_of(*cases: Case) -> Cohort:
+    return Cohort(Path("somewhere"), "manifest", cases)
+
+
+def patients(number: int, *, visits: int = 1) -> Cohort:
+    return cohort_of(*(case(f"p{index:04d}", visit=visit) for index in range(number) for visit in range(1, visits + 1)))
+
+
+def classes(**sizes: int) -> Cohort:
+    """Patients of classes, named for them."""
+    return cohort_of(
+        *(case(f"{name}{index:03d}", class_name=name) for name, size in sizes.items() for index in range(size))
+    )
+
+
+def sizes_of(sites: dict[str, tuple[str, ...]]) -> list[int]:
+    return [len(members) for members in sites.values()]
+
+
+@pytest.mark.parametrize("skew", [None, "dirichlet:0.1", "dirichlet:1e-6", "dirichlet:1000000", "fets"])
+@pytest.mark.parametrize(("number", "sites"), [(2, 1), (5, 2), (23, 7), (46, 23), (90, 40)])
+def test_every_patient_is_at_one_site_and_every_site_has_its_least(number, sites, skew):
+    cohort = patients(number, visits=2)
+    for seed in range(10):
+        parts = partition(cohort, sites, skew=skew, seed=seed)
+        assert list(parts) == [f"site{index}" for index in range(1, sites + 1)]
+        assert sorted(patient for members in parts.values() for patient in members) == list(cohort.patients)
+        assert min(sizes_of(parts)) >= 2
+        assert all(list(members) == sorted(members) for members in parts.values())
+
+
+@pytest.mark.parametrize(("number", "sites", "sizes"), [(12, 3, [4, 4, 4]), (11, 4, [3, 3, 3, 2]), (5, 1, [5])])
+def test_without_skew_sizes_are_equal_or_one_apart(number, sites, sizes):
+    assert sizes_of(partition(patients(number), sites, skew=None, seed=3, least=0)) == sizes
+
+
+@pytest.mark.parametrize("skew", [None, "dirichlet:0.5", "fets"])
+def test_the_seed_decides_and_the_order_of_cases_does_not(skew):
+    cohort = classes(glioma=20, healthy=20)
+    parts = partition(cohort, 4, skew=skew, seed=1)
+    assert partition(cohort, "4", skew=skew, seed=1) == parts
+    assert partition(cohort_of(*reversed(cohort.cases)), 4, skew=skew, seed=1) == parts
+    assert partition(cohort, 4, skew=skew, seed=2) != parts
+
+
+def test_sites_follow_the_institutions_of_fets():
+    assert sum(FETS_SIZES) == 1251
+    assert len(FETS_SIZES) == 23
+    assert list(FETS_SIZES) == sorted(FETS_SIZES, reverse=True)
+    assert sizes_of(partition(patients(1251), 23, skew="fets", seed=0)) == list(FETS_SIZES)
+
+
+def test_fewer_sites_pool_institutions_of_like_sizes():
+    """Two sites: 11.5 institutions each, so the first has 1158 and half of 13, the second the other half and 80."""
+    first = sum(FETS_SIZES[:11]) + FETS_SIZES[11] / 2
+    assert (first, 1251 - first) == (1164.5, 86.5)
+    assert sizes_of(partition(patients(2502), 2, skew="fets", seed=0)) == [2329, 173]
+
+
+def test_least_is_moved_from_the_largest():
+    """Ten patients at four sites have FeTS's shares 8, 1, 1, 0 (8.28, 1.03, 0.45, 0.24)."""
+    assert sizes_of(partition(patients(10), 4, skew="fets", seed=0, least=0)) == [8, 1, 1, 0]
+    assert sizes_of(partition(patients(10), 4, skew="fets", seed=0)) == [4, 2, 2, 2]
+    assert sizes_of(partition(patients(10), 4, skew="fets", seed=0, least=1)) == [7, 1, 1, 1]
+
+
+def unevenness(cohort: Cohort, skew: str, name: str) -> float:
+    """Mean over seeds of the largest site's share of the class."""
+    shares = []
+    for seed in range(30):
+        parts = partition(cohort, 4, skew=skew, seed=seed).values()
+        shares.append(max(sum(patient.startswith(name) for patient in members) for members in parts) / 40)
+    return float(np.mean(shares))
+
+
+def test_a_small_alpha_keeps_each_class_at_few_sites():
+    cohort = classes(glioma=40, healthy=40)
+    assert unevenness(cohort, "dirichlet:0.01", "glioma") > 0.9
+    assert 0.4 < unevenness(cohort, "dirichlet:0.5", "glioma") < 0.9
+    assert unevenness(cohort, "dirichlet:10000", "glioma") == pytest.approx(0.25, abs=0.05)
+
+
+def test_a_large_alpha_gives_every_site_the_cohorts_mixture():
+    parts = partition(classes(a=40, b=20), 4, skew="dirichlet:1e6", seed=0)
+    mixtures = [Counter(patient[0] for patient in members) for members in parts.values()]
+    assert all(abs(mixture["a"] - 10) <= 1 and abs(mixture["b"] - 5) <= 1 for mixture in mixtures)
+
+
+def test_lesions_go_before_classes_and_need_two_kinds():
+    cohort = classes(a=30, b=30)
+    plain = partition(cohort, 3, skew="dirichlet:0.3", seed=0)
+    everybody_has = dict.fromkeys(cohort.patients, True)
+    assert partition(cohort, 3, skew="dirichlet:0.3", seed=0, lesion_of=everybody_has) == plain
+    crossing = {patient: int(patient[1:]) < 15 for patient in cohort.patients}
+    parts = partition(cohort, 3, skew="dirichlet:1e-6", seed=4, lesion_of=crossing, least=0)
+    homes = {flag: {site for site in parts for p in parts[site] if crossing[p] == flag} for flag in (True, False)}
+    assert {flag: len(sites) for flag, sites in homes.items()} == {True: 1, False: 1}
+    assert homes[True] != homes[False]
+
+
+def test_patients_nobody_knows_the_lesion_of_are_a_stratum():
+    """So small an alpha sends each stratum to one site; with this seed, each to another."""
+    cohort = patients(30)
+    known = {patient: index % 2 == 0 for index, patient in enumerate(cohort.patients[:20])}
+    parts = partition(cohort, 3, skew="dirichlet:1e-6", seed=5, lesion_of=known)
+    assert {frozenset(members) for members in parts.values()} == {
+        frozenset(patient for patient in cohort.patients if known.get(patient) is flag) for flag in (True, False, None)
+    }
+
+
+def test_without_strata_a_dirichlet_skews_the_sizes():
+    spread = [max(sizes_of(partition(patients(40), 4, skew="dirichlet:0.1", seed=seed))) for seed in range(10)]
+    assert np.mean(spread) > 20
+
+
+def test_hospitals_are_taken_as_they_are():
+    cohort = cohort_of(case("a", site="York"), case("b", site="Bath"), case("c", site="Bath"), case("d", site="Bath"))
+    assert partition(cohort, "by-hospital", skew=None, seed=0) == {"Bath": ("b", "c", "d"), "York": ("a",)}
+
+
+def test_a_patient_of_two_hospitals_counts_at_one():
+    """At the first in name order; that one of the visits was nobody knows where changes nothing."""
+    cohort = cohort_of(
+        case("a", site="York"),
+        case("a", site="Bath", visit=2),
+        case("a", visit=3),
+        case("b", site="York"),
+        case("c", site="Bath"),
+    )
+    assert partition(cohort, "by-hospital", skew=None, seed=0) == {"Bath": ("a", "c"), "York": ("b",)}
+
+
+def test_hospitals_of_real_names(shared_data):
+    cohort = read_cohort(shared_data / "lgg")
+    parts = partition(cohort, "by-hospital", skew=None, seed=0)
+    assert set(parts) == {found.site for found in cohort.cases}
+    assert sorted(patient for members in parts.values() for patient in members) == list(cohort.patients)
+
+
+def refusal(error: type[Exception], cohort: Cohort, sites: str | int, skew: str | None = None) -> str:
+    with pytest.raises(error) as caught:
+        partition(cohort, sites, skew=skew, seed=0)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_unknown_hospitals_are_counted():
+    cohort = cohort_of(case("a", site="York"), case("b", site="Bath"), case("c"), case("d"), case("d", visit=2))
+    said = refusal(DataError, cohort, "by-hospital")
+    assert "2 of 4 patients" in said
+    assert "CSV manifest" in said
+
+
+def test_one_hospital_is_no_federation():
+    said = refusal(DataError, cohort_of(case("a", site="York"), case("b", site="York")), "by-hospital")
+    assert "are of 1 hospital (York)" in said
+    assert "--sites a number" in said
+
+
+def test_too_few_patients_for_the_sites_names_both_numbers():
+    said = refusal(DataError, patients(7), 4)
+    assert said.startswith("--sites 4: 4 sites of at least 2 patients need 8, and somewhere has 7")
+
+
+@pytest.mark.parametrize("sites", [0, -1, "by-continent", "2.5", ""])
+def test_what_is_no_number_of_sites_is_refused(sites):
+    assert refusal(ConfigError, patients(9), sites).startswith(f"--sites {sites}: write by-hospital or a number")
+
+
+@pytest.mark.parametrize("skew", ["dirichlet:0", "dirichlet:-1", "dirichlet:nan", "dirichlet:inf", "dirichlet:x"])
+def test_alpha_must_be_a_positive_number(skew):
+    assert refusal(ConfigError, patients(9), 2, skew).startswith(f"--skew {skew}: alpha must be a number above 0")
+
+
+@pytest.mark.parametrize("skew", ["zipf", "", "dirichlet"])
+def test_an_unknown_skew_is_refused(skew):
+    assert "fets" in refusal(ConfigError, patients(9), 2, skew)
+
+
+def test_hospitals_cannot_be_skewed():
+    cohort = cohort_of(case("a", site="York"), case("b", site="Bath"))
+    assert refusal(ConfigError, cohort, "by-hospital", "fets").startswith("--skew fets: hospitals are as they are")

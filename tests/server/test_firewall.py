@@ -1,0 +1,371 @@
+"""Updates are two tensors whose change has a norm that can be read off; each test says the norms it is about."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+
+from server.firewall import AcceptedNorms, Firewall, Quarantined, Update
+
+HEAD, BODY = "networks.segmenter.head.weight", "networks.segmenter.body.weight"
+SENT = {HEAD: np.full((2, 2), 5.0, np.float32), BODY: np.zeros((4,), np.float32)}
+"""|w_sent| = 10."""
+
+
+def weights(norm=1.0, *, head=0.0):
+    """What was sent, changed by `norm` in all, `head` of it in the head."""
+    arrays = {name: array.copy() for name, array in SENT.items()}
+    arrays[BODY][0] += np.sqrt(norm**2 - head**2)
+    arrays[HEAD][0, 0] += head
+    return arrays
+
+
+def update(site, norm=1.0, *, head=0.0, examples=100, metrics=None, **replaced):
+    arrays = {**weights(norm, head=head), **replaced.get("arrays", {})}
+    return Update(site, arrays, examples, {"train/loss": 0.5} if metrics is None else metrics)
+
+
+def updates(**norms):
+    return [update(site, norm) for site, norm in norms.items()]
+
+
+def firewall(**settings):
+    return Firewall(SENT, **{"largest_norm_ratio": 5.0, **settings})
+
+
+def left_out(wall, answers, round=1):
+    """Sites that are left out; checks that nobody is lost or doubled."""
+    accepted, quarantined = wall.inspect(answers, SENT, round)
+    assert len(accepted) + len(quarantined) == len(answers)
+    assert not {entry.site for entry in quarantined} & {entry.site for entry in accepted}
+    return [entry.site for entry in quarantined]
+
+
+def reason(answer, **settings):
+    """Why the answer is left out of a round with two sound ones, which pass."""
+    accepted, quarantined = firewall(**settings).inspect([update("a"), answer, update("b")], SENT, 3)
+    assert [entry.site for entry in accepted] == ["a", "b"]
+    [entry] = quarantined
+    assert (entry.site, entry.round) == (answer.site, 3)
+    assert "\n" not in entry.reason
+    return entry.reason
+
+
+# What an update is
+
+
+def test_sound_updates_pass_untouched_in_their_order():
+    answers = updates(b=1, a=2, c=0.5)
+    accepted, quarantined = firewall().inspect(answers, SENT, 1)
+    assert accepted == answers
+    assert all(passed is answer for passed, answer in zip(accepted, answers, strict=True))
+    assert quarantined == []
+
+
+def test_no_updates_are_no_error():
+    assert firewall().inspect([], SENT, 1) == ([], [])
+
+
+def test_a_tensor_is_missing():
+    answer = update("x")
+    del answer.arrays[HEAD]
+    assert reason(answer) == f"{HEAD}: is missing (1 of 2 tensors are)"
+
+
+def test_a_strange_tensor_is_counted_but_its_name_not_repeated():
+    answer = update("x", arrays={"patient Novak": np.zeros(2, np.float32)})
+    assert reason(answer) == "holds tensors that were not asked for (1)"
+
+
+def test_a_wrong_shape_of_as_many_values():
+    answer = update("x", arrays={HEAD: SENT[HEAD].reshape(4)})
+    assert reason(answer) == f"{HEAD}: has shape (4,), not (2, 2)"
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int64, object])
+def test_a_wrong_dtype(dtype):
+    answer = update("x", arrays={BODY: np.ones(4, dtype)})
+    assert reason(answer) == f"{BODY}: is not float32"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite(value):
+    head = SENT[HEAD].copy()
+    head[1, 0] = value
+    assert reason(update("x", arrays={HEAD: head})) == f"{HEAD}: holds values that are not finite"
+
+
+@pytest.mark.parametrize("examples", [0, -5, 2.5, np.nan, np.inf, -np.inf, "100", None, [100]])
+def test_an_example_count_that_is_none(examples):
+    assert reason(update("x", examples=examples)) == "examples: the count is not a whole number above 0"
+
+
+def test_more_examples_than_the_site_stated():
+    answer = update("x", examples=101)
+    assert (
+        reason(answer, known_examples={"x": 100}) == "examples: the count is more than the site stated before training"
+    )
+    assert left_out(firewall(known_examples={"x": 101}), [answer]) == []
+    assert left_out(firewall(known_examples={"another": 100}), [answer]) == []
+
+
+def test_more_examples_than_any_site_has_whatever_it_stated():
+    answer = update("x", examples=1e7 + 1)
+    assert reason(answer) == "examples: the count is more than any site's can be (1e+07)"
+    assert reason(answer, known_examples={"x": 1e9}) == "examples: the count is more than any site's can be (1e+07)"
+    assert left_out(firewall(), [update("x", examples=1e7)]) == []
+    assert left_out(firewall(largest_examples=50), [update("x", examples=51)]) == ["x"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, [1.0, 2.0], "0.5"])
+def test_a_metric_that_is_no_finite_number_is_counted_but_not_named(value):
+    answer = update("x", metrics={"train/loss": 0.5, "patient Novak": value})
+    assert reason(answer) == "metrics: 1 of 2 are not finite numbers"
+
+
+def test_numbers_may_be_numpys():
+    answer = update("x", examples=np.int64(40), metrics={"train/loss": np.float32(0.5), "epoch": 3})
+    assert left_out(firewall(), [answer]) == []
+
+
+def test_of_two_answers_of_a_site_the_first_counts():
+    accepted, quarantined = firewall().inspect([first := update("a", 1), update("b", 1), update("a", 1.1)], SENT, 2)
+    assert accepted[0] is first
+    assert quarantined == [Quarantined("a", 2, "answers a second time in one round")]
+
+
+def test_a_sound_answer_does_not_mend_a_broken_one():
+    assert left_out(firewall(), [update("a", examples=-1), update("a")]) == ["a", "a"]
+
+
+def test_a_second_answer_has_no_second_vote():
+    # With three votes of 8 the median would be 8; with one it is 1.
+    answers = [update("a"), update("x", 8), update("x", 8), update("x", 8)]
+    assert left_out(firewall(), answers) == ["x", "x", "x"]
+
+
+def test_a_quarantine_is_json():
+    entry = Quarantined("a", 2, "answers a second time in one round")
+    assert json.loads(json.dumps(entry.to_dict())) == {"site": "a", "round": 2, "reason": entry.reason}
+
+
+# Size, in a round by itself
+
+
+def test_a_change_above_the_ratio_times_the_median_is_too_large():
+    wall = firewall()
+    assert left_out(wall, updates(a=1, b=2, c=3, d=9.9)) == []
+    assert left_out(firewall(), updates(a=1, b=2, c=3, d=10.1)) == ["d"]
+    _, [entry] = firewall().inspect(updates(a=1, b=2, c=3, d=20), SENT, 1)
+    assert entry.reason == "the change's norm is 10 times the usual one, more than 5"
+
+
+def test_of_two_sites_the_larger_is_too_large():
+    assert left_out(firewall(), updates(a=1, x=5.1)) == ["x"]
+    assert left_out(firewall(), updates(a=1, x=5)) == []
+
+
+def test_one_tiny_change_of_three_does_not_make_the_others_too_large():
+    assert left_out(firewall(), updates(x=0.001, a=1, b=1.5)) == []
+
+
+def test_no_change_at_all_passes_and_is_no_yardstick():
+    assert left_out(firewall(), updates(x=0, a=1)) == []
+    assert left_out(firewall(), updates(x=0, y=0, a=1, b=1.5)) == []
+    assert left_out(firewall(), updates(x=0, y=0)) == []
+    assert left_out(firewall(), updates(w=0, y=0, z=0, a=1, b=1, x=40)) == ["x"]
+
+
+def test_a_site_alone_is_measured_by_the_weights_themselves():
+    assert left_out(firewall(), updates(a=49)) == []
+    assert left_out(firewall(), updates(x=51)) == ["x"]
+    assert left_out(firewall(), updates(x=51, a=0)) == ["x"]
+
+
+def test_weights_of_zero_measure_nothing():
+    sent = {name: np.zeros_like(array) for name, array in SENT.items()}
+    accepted, quarantined = firewall().inspect([update("a")], sent, 1)
+    assert (len(accepted), quarantined) == (1, [])
+
+
+def test_a_thousandth_of_the_weights_is_never_too_large():
+    # |w_sent| = 10: where the others change by next to nothing, 0.01 is allowed.
+    assert left_out(firewall(), updates(a=1e-6, b=1e-6, c=0.0099)) == []
+    assert left_out(firewall(), updates(a=1e-6, b=1e-6, x=0.0101)) == ["x"]
+
+
+def test_the_largest_float32_values_neither_overflow_nor_warn():
+    huge = np.full(4, 3e38, np.float32)
+    sent = {**SENT, BODY: -huge}
+    honest = [Update(site, {**SENT, BODY: -huge * np.float32(0.999)}, 1, {}) for site in ("a", "b")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert left_out(firewall(), [update("a"), update("b"), update("x", arrays={BODY: huge})]) == ["x"]
+        wall = firewall()
+        accepted, [entry] = wall.inspect([*honest, Update("x", {**SENT, BODY: huge}, 1, {})], sent, 1)
+    assert entry.reason.startswith("the change's norm is 2e+03 times")
+    assert [passed.site for passed in accepted] == ["a", "b"]
+    # Four values each 3e35 from the sent ones.
+    assert wall.accepted.rounds[1] == {"a": pytest.approx(6e35, rel=1e-3), "b": pytest.approx(6e35, rel=1e-3)}
+
+
+# Size, over the rounds
+
+
+def after(*rounds, **settings):
+    """A firewall that has seen rounds 1, 2, ... of these norms by site and let all of them in."""
+    wall = firewall(**settings)
+    for number, norms in enumerate(rounds, start=1):
+        assert left_out(wall, updates(**norms), number) == []
+    return wall
+
+
+def test_a_site_alone_is_measured_by_what_others_did_before():
+    assert left_out(after({"a": 1, "b": 1}), updates(x=5.1), 2) == ["x"]
+    assert left_out(after({"a": 1, "b": 1}), updates(x=4.9), 2) == []
+    # Its own past and the other's: the other's is the smaller.
+    assert left_out(after({"a": 1, "x": 4}), updates(x=6), 2) == ["x"]
+
+
+def test_absent_sites_outvote_a_round_of_few():
+    # Two of five answer alike; the three that are late have not forgotten.
+    wall = after({"a": 1, "b": 1, "c": 1, "x": 1, "y": 1})
+    assert left_out(wall, updates(a=1, x=40, y=40), 2) == ["x", "y"]
+
+
+def test_absent_sites_are_remembered_by_what_they_did_last():
+    wall = after({"a": 1, "b": 1}, {"a": 3, "b": 3})
+    assert left_out(wall, updates(c=14), 3) == []
+    assert left_out(wall, updates(x=16), 3) == ["x"]
+
+
+def test_all_may_grow_at_once():
+    assert left_out(after({"a": 1, "b": 1}, {"a": 1, "b": 1}), updates(a=30, b=20), 3) == []
+    assert left_out(after({"a": 1, "b": 1, "c": 1}), updates(a=30, b=20, c=25, d=101), 2) == []
+    assert left_out(after({"a": 1, "b": 1, "c": 1}), updates(a=30, b=20, c=25, d=126), 2) == ["d"]
+
+
+def test_one_that_still_learns_is_not_left_out_when_the_others_have_converged():
+    wall = after(*[{"a": 1, "b": 1, "c": 1}] * 3)
+    assert left_out(wall, updates(a=0.02, b=0.02, c=1), 4) == []
+    # Where they always were that small, it is.
+    wall = after(*[{"a": 0.02, "b": 0.02, "c": 0.02}] * 3)
+    assert left_out(wall, updates(a=0.02, b=0.02, c=1), 4) == ["c"]
+
+
+def test_two_sites_of_which_one_turns_tiny():
+    wall = after(*[{"a": 1, "x": 1}] * 3)
+    for round in (4, 5):
+        assert left_out(wall, updates(a=1, x=0.001), round) == []
+
+
+def test_a_round_without_change_does_not_unsay_what_was_before():
+    wall = after({"a": 1, "b": 1}, {"a": 0, "b": 1})
+    assert left_out(wall, updates(x=5.1), 3) == ["x"]
+    assert 0 not in wall.accepted.rounds[2].values()
+
+
+def test_what_was_left_out_is_not_remembered():
+    wall = firewall()
+    assert left_out(wall, [*updates(a=1, b=1, x=50), update("y", 2, examples=-1)]) == ["x", "y"]
+    assert wall.accepted.rounds == {1: {"a": pytest.approx(1), "b": pytest.approx(1)}}
+
+
+def test_rounds_are_forgotten_after_five():
+    wall = after({"a": 1, "b": 1})
+    assert wall.accepted.usual(6, {}) == pytest.approx(1)
+    assert wall.accepted.usual(7, {}) is None
+    for round in range(2, 20):
+        left_out(wall, updates(a=1, b=1), round)
+    assert sorted(wall.accepted.rounds) == [14, 15, 16, 17, 18, 19]
+
+
+def test_a_round_that_is_asked_for_again_replaces_itself_and_what_came_after():
+    wall = after({"a": 1, "b": 1}, {"a": 4, "b": 4}, {"a": 9, "b": 9})
+    left_out(wall, updates(a=2, c=2), 2)
+    assert wall.accepted.rounds == {1: {"a": 1, "b": 1}, 2: {"a": 2, "c": 2}}
+
+
+def test_a_round_that_is_asked_for_again_is_not_judged_by_its_first_answers():
+    assert left_out(after({"a": 1, "b": 1}), updates(a=30, c=25), 1) == []
+    assert left_out(after({"a": 1, "b": 1}), updates(a=30), 1) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_restarted_server_judges_as_before(seed):
+    rng = np.random.default_rng(seed)
+    whole, restarted = firewall(), firewall()
+    verdicts = []
+    for round in range(1, 15):
+        sites = rng.choice(list("abcde"), size=int(rng.integers(1, 6)), replace=False)
+        answers = [update(str(site), float(10 ** rng.uniform(-1, 1))) for site in sites]
+        state = json.loads(json.dumps(restarted.accepted.to_dict(), allow_nan=False))
+        restarted = firewall(accepted=AcceptedNorms.from_dict(state))
+        verdicts.append(whole.inspect(answers, SENT, round))
+        assert restarted.inspect(answers, SENT, round) == verdicts[-1]
+    assert any(quarantined for _, quarantined in verdicts)
+
+
+@pytest.mark.parametrize("good", [1, 2, 4])
+@pytest.mark.parametrize("seed", range(3))
+def test_one_bad_site_cannot_lift_the_bound_by_creeping(good, seed):
+    """It never misses a round and always sends the largest change that passes; the good ones are often late."""
+    rng = np.random.default_rng(seed)
+    wall = firewall()
+
+    def passes(honest, norm, round):
+        trial = firewall(accepted=AcceptedNorms.from_dict(wall.accepted.to_dict()))
+        return "x" not in left_out(trial, updates(**honest, x=norm), round)
+
+    for round in range(1, 30):
+        honest = {
+            f"g{number}": float(rng.uniform(1, 2)) for number in range(good) if round % 5 == 1 or rng.random() < 0.3
+        }
+        largest = next(float(norm) for norm in np.geomspace(1000, 1, 60) if passes(honest, float(norm), round))
+        assert 4 < largest <= 10
+        assert left_out(wall, updates(**honest, x=largest), round) == []
+
+
+# Size, of one tensor
+
+
+def test_one_tensor_may_not_take_up_what_the_whole_may_be_larger_by():
+    # 4 of 5 allowed in the whole; the head is a tenth of the others' changes and nearly all of this one's.
+    honest = [update(site, 1, head=0.1) for site in "abc"]
+    accepted, [entry] = firewall().inspect([*honest, update("x", 4, head=3.9)], SENT, 1)
+    assert (entry.site, entry.reason) == ("x", f"{HEAD}: takes up far more of the change than at the other sites")
+    assert accepted == honest
+
+
+def test_a_tensor_that_is_no_larger_than_a_usual_change_passes():
+    assert left_out(firewall(), [*(update(site, 1, head=0.1) for site in "abc"), update("d", 1, head=0.99)]) == []
+
+
+def test_a_larger_change_of_the_usual_parts_passes():
+    assert left_out(firewall(), [*(update(site, 1, head=0.6) for site in "abc"), update("d", 4.5, head=2.7)]) == []
+
+
+def test_parts_do_not_depend_on_how_much_a_site_has_learnt():
+    wall = after(*[{"a": 1, "b": 1, "c": 1}] * 3)
+    converged = [update(site, 0.1, head=0.01) for site in "abc"]
+    assert left_out(wall, [*converged, update("d", 4, head=1.6)], 4) == []
+    assert left_out(wall, [*converged, update("x", 4, head=2.4)], 4) == ["x"]
+
+
+def test_a_tensor_that_nobody_else_changes():
+    assert left_out(firewall(), [update("a"), update("b"), update("x", 4, head=2)]) == ["x"]
+
+
+def test_no_change_at_all_says_nothing_of_parts():
+    wall = after({"a": 1, "b": 1})
+    assert left_out(wall, [update("a", 0), update("b", 2, head=1.5)], 2) == []
+
+
+def test_a_site_alone_has_no_parts_to_compare():
+    assert left_out(after({"a": 1, "b": 1}), [update("a", 4, head=4)], 2) == []
+
+
+def test_where_others_have_converged_a_tensor_is_measured_by_the_weights():
+    answers = [update("a", 1e-6), update("b", 1e-6), update("c", 0.0099, head=0.0099)]
+    assert left_out(firewall(), answers) == []
