@@ -30,7 +30,7 @@ from ganseg_dist.federation.exchange import Arrays, Exchange
 from ganseg_dist.federation.order import Order
 from ganseg_dist.federation.schedule import Round, schedule
 from ganseg_dist.systems import build_system
-from ganseg_dist.systems.base import System
+from ganseg_dist.systems.base import Stage, System
 from server.firewall import AcceptedNorms, Firewall, Quarantined, Update
 from server.sites import Sites
 from server.strategies import Aggregator, refuse_unfit
@@ -115,7 +115,7 @@ class Federation:
                 f"{', '.join(stage.networks)}"
             )
         begun = {name: sent[name] for name in trained.shapes}
-        updates = self._updates(part, begun, sent, stage.name, state, ledger)
+        updates = self._updates(part, begun, sent, stage, state, ledger)
         weights = site_weights(
             {update.site: update.examples for update in updates}, self.config.federation.largest_share
         )
@@ -153,7 +153,7 @@ class Federation:
         self.tracker.epoch(position.step, {f"{stage.name}/{name}": value for name, value in scores.items()} | losses)
 
     def _updates(
-        self, part: Round, begun: Arrays, sent: Arrays, stage: str, state: State, ledger: Ledger
+        self, part: Round, begun: Arrays, sent: Arrays, stage: Stage, state: State, ledger: Ledger
     ) -> list[Update]:
         """What the firewall lets through of the sites' weights; asked for again while it is too little."""
         federation = self.config.federation
@@ -248,11 +248,10 @@ class Federation:
                 f"federation: {len(self.sites.members)} sites said yes of the {max(1, least)} that are needed"
             )
 
-    def _heard(self, stage: str, part: Round, state: State, answered: int, asked: int) -> None:
+    def _heard(self, stage: Stage, part: Round, state: State, answered: int, asked: int) -> None:
         history = state.position.history
-        self.tracker.progress(
-            Progress(stage, part.first, part.until, answered, asked, history[-1]["scores"] if history else {})
-        )
+        scores = history[-1]["scores"] if history else {}
+        self.tracker.progress(Progress(stage.name, part.until - 1, stage.epochs, answered, asked, scores))
 
 
 def _weighted(values: Mapping[str, Mapping[str, float]], weights: Mapping[str, float]) -> dict[str, float]:

@@ -17,6 +17,7 @@ from ganseg_dist.cli import (
     evaluate,
     experiment,
     export,
+    federate,
     phantom,
     predict,
     prepare,
@@ -65,6 +66,7 @@ for command in (
     synthesize,
     export,
     report,
+    federate,
     audit,
 ):  # as they are met
     name = command.__name__.rsplit(".", 1)[-1]

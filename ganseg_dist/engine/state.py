@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.balance import GradientBalance
@@ -66,8 +67,8 @@ class State:
         }
         averages: dict[str, AveragedModel] = {}
         if train.ema is not None:
-            decay = get_ema_multi_avg_fn(train.ema)
-            averages = {name: AveragedModel(net, multi_avg_fn=decay) for name, net in system.networks.items()}
+            follow = partial(_follow, decay=train.ema)
+            averages = {name: AveragedModel(net, multi_avg_fn=follow) for name, net in system.networks.items()}
         balances = {
             phase.name: GradientBalance(phase.balance)
             for stage in system.stages
@@ -112,3 +113,14 @@ class State:
                 if name in self.averages:
                     self.averages[name].module.load_state_dict(weights)
         self.best = {}
+
+
+@torch.no_grad()
+def _follow(averages: list[Tensor], networks: list[Tensor], updates: Tensor, *, decay: float) -> None:
+    """a <- d a + (1 - d) w in place, with d = min(decay, (1 + n) / (10 + n)) after n updates.
+
+    A small d at first: with few steps an epoch, the weights that training began with would outlive many epochs.
+    """
+    known = int(updates)
+    share = 1 - min(decay, (1 + known) / (10 + known))
+    torch._foreach_lerp_(averages, networks, share)

@@ -106,17 +106,18 @@ def test_only_the_named_networks_train_and_none_keeps_a_gradient():
     assert all(net.value.grad is None for net in system.networks.values())
 
 
-def test_averaged_weights_follow_with_the_decay():
+def test_averaged_weights_follow_with_the_decay_and_faster_at_first():
+    """After n updates the decay is (1 + n) / (10 + n), until that is more than the asked one: here from the fourth on."""
     system = Toy()
-    settings = config(**{"train.ema": 0.75})
-    state = state_of(system, **{"train.ema": 0.75})
+    settings = config(**{"train.ema": 0.35})
+    state = state_of(system, **{"train.ema": 0.35})
     seen = []
-    for _ in range(3):
+    for _ in range(7):
         train_step(system, FIRST, batch(), settings, state, World())
         seen.append(system.networks["first"].value.item())
     expected = seen[0]
-    for value in seen[1:]:
-        expected = 0.75 * expected + 0.25 * value
+    for decay, value in zip([2 / 11, 3 / 12, 4 / 13, 0.35, 0.35, 0.35], seen[1:], strict=True):
+        expected = decay * expected + (1 - decay) * value
     assert state.averages["first"].module.value.item() == pytest.approx(expected)
     assert state.averages["second"].module.value.item() == 2, "a network that no step trained keeps its weights"
 

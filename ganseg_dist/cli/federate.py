@@ -1,0 +1,124 @@
+"""`ganseg federate`: hospitals that train together, rehearsed on one machine or cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ganseg_dist.cli import show
+from ganseg_dist.cli.words import DATA_HELP, LAYOUT_HELP, SET_HELP
+
+if TYPE_CHECKING:
+    from ganseg_dist.experiments.run import Job
+    from ganseg_dist.runners.prepare import Mapper
+    from server.simulation import Rehearsal
+
+
+def federate(
+    recipe: str = typer.Argument(metavar="RECIPE", help="As ganseg recipes lists them."),
+    data: Path = typer.Option(..., metavar="DATA", help=DATA_HELP),
+    sites: str = typer.Option(
+        "by-hospital", metavar="by-hospital|N", help="The data's own hospitals, or N made-up ones."
+    ),
+    skew: str | None = typer.Option(
+        None, metavar="dirichlet:ALPHA|fets", help="How unlike each other made-up hospitals are."
+    ),
+    rounds: int | None = typer.Option(None, min=1, metavar="R", help="Rounds in all; one an epoch when not given."),
+    strategy: str | None = typer.Option(
+        None,
+        metavar="NAME",
+        help="fedavg, fedprox, fedadam, fedyogi, fedmedian, trimmed or krum; its settings are federation.* fields.",
+    ),
+    run_name: str | None = typer.Option(None, metavar="NAME", help="Made of recipe and data when not given."),
+    assignments: list[str] = typer.Option([], "--set", metavar="FIELD=VALUE", help=SET_HELP),
+    layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
+    cpus: float = typer.Option(1.0, min=0.1, metavar="CORES", help="Of the cluster for each site while it trains."),
+    gpus: float = typer.Option(0.0, min=0.0, metavar="SHARE", help="Of a GPU for each site while it trains."),
+    local: bool = typer.Option(False, "--local", help="One site after the other in this process, without Ray."),
+) -> None:
+    """Rehearse a federation: every hospital trains at home, a server averages.
+
+    Then the same held-out patients are asked of the federation, of all data in one place, and of each hospital alone.
+    Networks, optimizers and discriminators of a hospital stay in runs/NAME.federated/sites/SITE, with a manifest of
+    what left it: ganseg audit runs/NAME.federated/sites/SITE/egress.jsonl
+
+    Interrupted and started again with the same words, it goes on from the last round.
+
+    [bold]ganseg federate ganet_seg_small --data kaggle_3m[/bold]
+    """
+    from ganseg_dist.config import override, parse_assignments
+    from ganseg_dist.data.cohort import split_by_patient
+    from ganseg_dist.experiments.federation import at_each_site, federation_trials
+    from ganseg_dist.experiments.figures import intervals
+    from ganseg_dist.experiments.measures import measures_of
+    from ganseg_dist.experiments.run import run_experiment
+    from ganseg_dist.experiments.table import header_and_cells, markdown, means, save_table, tabulate
+    from ganseg_dist.federation.partition import partition
+    from ganseg_dist.recipes import recipe as named
+    from ganseg_dist.runners.cluster import map_on_cluster, ray_cluster
+    from ganseg_dist.runners.prepare import map_here
+    from ganseg_dist.runners.session import TrainingRequest, plan_training
+    from ganseg_dist.tracking.results import log_experiment
+    from server.simulation import Rehearsal
+
+    asked: dict[str, Any] = {"federation.rounds": rounds, "federation.strategy": strategy}
+    changes = {field: value for field, value in asked.items() if value is not None}
+    config = override(named(recipe), changes | parse_assignments(assignments))
+    name = run_name or f"federation-{recipe}-{data.resolve().stem}"
+    plan = plan_training(TrainingRequest(config, data, layout, local=True), bar=show.bar)
+    members = partition(plan.cohort, sites, skew=skew, seed=config.seed)
+    split = split_by_patient(
+        plan.cohort, validation=config.data.validation_fraction, test=config.data.test_fraction, seed=config.seed
+    )
+    trials = federation_trials(config, split, members)
+    with nullcontext() if local else ray_cluster():
+        others = map_here if local else map_on_cluster
+        request = TrainingRequest(config, data, layout, run_name=f"{name}.federated", local=local, split=split)
+        mapper = _federation_first(Rehearsal(request, sites, skew, cpus, gpus), others)
+        found, outcomes, parent = run_experiment(name, "federation", trials, data, layout, mapper=mapper)
+    measures = measures_of(plan.config)
+    rows = tabulate(outcomes, measures)
+    title = f"federation: {recipe} on {plan.cohort.root.name}"
+    files = save_table(found.folder, rows, intervals(rows, title))
+    log_experiment(parent, means(rows), markdown(title, rows), files)
+    parent.end("FINISHED")
+    show.table(f"{title} (mean, 95% interval over test patients)", *header_and_cells(rows))
+    by_site = tabulate(at_each_site(outcomes, members), measures)
+    more = save_table(found.folder / "by_site", by_site, intervals(by_site, f"{title}, by site"))
+    show.table("the same, by the site of the test patients", *header_and_cells(by_site))
+    typer.echo(f"written: {', '.join(map(str, (*files, *more)))}")
+
+
+def _federation_first(asked: Rehearsal, others: Mapper) -> Mapper:
+    """Trains the federation here, with its progress shown, then the other trials as `others` does."""
+    from contextlib import closing
+    from dataclasses import replace
+
+    from clients.app import app
+    from ganseg_dist.experiments.federation import FEDERATED
+    from ganseg_dist.tracking.progress import RichProgress
+    from server.simulation import rehearse
+
+    def mapped(function: Callable[[Any], Any], items: list[Any]) -> Iterator[tuple[int, Any]]:
+        jobs: list[Job] = items
+        first = [job for job in jobs if job.trial.name == FEDERATED]
+        for job in first:
+            tags = {} if job.parent.run_id is None else {"mlflow.parentRunId": job.parent.run_id}
+            try:
+                with closing(RichProgress(show.err)) as shown:
+                    rehearse(replace(asked, request=replace(asked.request, tags=tags)), app, shown=shown, bar=show.bar)
+            except BaseException:
+                job.parent.end("FAILED")
+                raise
+            yield 0, function(job)  # it is finished, and only scored
+        rest = [job for job in jobs if job.trial.name != FEDERATED]
+        with show.bar("pooled, and each site alone") as advance:
+            for done, (index, outcome) in enumerate(others(function, rest), start=1):
+                advance(done, len(rest))
+                yield len(first) + index, outcome
+
+    return mapped
