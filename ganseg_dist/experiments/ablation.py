@@ -36,11 +36,7 @@ def ablation_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Tria
     Raises ConfigError for a system without terms to switch off, and for a config that is itself the control or the
     printed reading, which knows not all of the terms.
     """
-    if config.system.name not in TERMS:
-        raise ConfigError(f"{config.recipe}: has no loss terms to switch off; choose a recipe of {', '.join(TERMS)}")
-    for field, given in (("gan", config.system.gan is False), ("reading", config.system.reading == "paper")):
-        if given:
-            raise ConfigError(f"system.{field}: is set to one of the ablation's own rows; leave it out")
+    require_terms(config)
     changing = {
         row: changes for row, changes in TERMS[config.system.name].items() if override(config, changes) != config
     }
@@ -60,3 +56,12 @@ def ablation_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Tria
         for row, changes in rows.items()
         for seed in range(seeds)
     ]
+
+
+def require_terms(config: RunConfig) -> None:
+    """Raises ConfigError for what has no terms to switch off, or has them off already."""
+    if config.system.name not in TERMS:
+        raise ConfigError(f"{config.recipe}: has no loss terms to switch off; choose a recipe of {', '.join(TERMS)}")
+    for field, given in (("gan", config.system.gan is False), ("reading", config.system.reading == "paper")):
+        if given:
+            raise ConfigError(f"system.{field}: is set to one of the ablation's own rows; leave it out")

@@ -29,10 +29,7 @@ def classifier_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Tr
 
     Raises ConfigError for another system, and for weights to start from: they fit one classifier alone.
     """
-    if not isinstance(config.system, DLGANCNNConfig):
-        raise ConfigError(f"{config.recipe}: has no such baselines; choose a recipe of dl_gan_cnn")
-    if config.system.pretrained is not None:
-        raise ConfigError("system.pretrained: fits one of two classifiers; leave it out, all arms start at random")
+    require_baselines(config)
     trials = []
     for changes in ARMS:
         arm = override(config, changes)
@@ -42,3 +39,11 @@ def classifier_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Tr
             labels: dict[str, str | int | float] = {"arm": arm.system.arm, "seed": seed}
             trials.append(Trial(f"{slug}-seed{seed}", labels, override(arm, {"seed": seed}), split))
     return trials
+
+
+def require_baselines(config: RunConfig) -> None:
+    """Raises ConfigError for another system's recipe, and for weights to start from."""
+    if not isinstance(config.system, DLGANCNNConfig):
+        raise ConfigError(f"{config.recipe}: has no such baselines; choose a recipe of dl_gan_cnn")
+    if config.system.pretrained is not None:
+        raise ConfigError("system.pretrained: fits one of two classifiers; leave it out, all arms start at random")

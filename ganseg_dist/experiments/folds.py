@@ -6,7 +6,7 @@ import numpy as np
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort, Split
-from ganseg_dist.errors import DataError
+from ganseg_dist.errors import ConfigError
 from ganseg_dist.experiments.trials import Trial
 
 
@@ -15,20 +15,27 @@ def fold_trials(config: RunConfig, cohort: Cohort, *, folds: int) -> list[Trial]
 
     Patients are dealt to the folds site after site, so that each fold has its share of every site.
 
-    Raises DataError when there are fewer patients than folds.
+    Raises ConfigError for fewer than three folds, or more than there are patients.
     """
-    if folds < 3:
-        raise DataError(f"--folds {folds}: leaves none to train on; give 3 or more")
+    require_folds(folds)
     if len(cohort.patients) < folds:
-        raise DataError(f"{cohort.root}: {len(cohort.patients)} patients cannot fill {folds} folds; lower --folds")
+        raise ConfigError(
+            f"--folds: {len(cohort.patients)} patients of {cohort.root} cannot fill {folds} folds; lower it"
+        )
     dealt = deal(cohort, folds, config.seed)
     trials = []
     for fold in range(folds):
         test, validation = dealt[fold], dealt[(fold + 1) % folds]
         train = [patient for patient in cohort.patients if patient not in {*test, *validation}]
         split = Split(tuple(train), tuple(sorted(validation)), tuple(sorted(test)))
-        trials.append(Trial(f"fold{fold + 1}", {"fold": fold + 1, "arm": "model"}, config, split))
+        trials.append(Trial(f"fold{fold + 1}", {"fold": fold + 1}, config, split))
     return trials
+
+
+def require_folds(folds: int) -> None:
+    """Raises ConfigError where test and validation would leave no fold to train on."""
+    if folds < 3:
+        raise ConfigError(f"--folds {folds}: leaves none to train on; give 3 or more")
 
 
 def deal(cohort: Cohort, folds: int, seed: int) -> list[list[str]]:

@@ -37,9 +37,7 @@ def fraction_trials(
 
     Raises ConfigError for a percentage outside 1 to 100.
     """
-    strange = [percentage for percentage in percentages if not 1 <= percentage <= 100]
-    if strange:
-        raise ConfigError(f"--fractions {strange[0]}: is no percentage from 1 to 100; as in --fractions 10,50,100")
+    require_percentages(percentages)
     configs = arms(arm_names, config)
     return [
         Trial(
@@ -53,6 +51,14 @@ def fraction_trials(
         for part in [nested(split, percentage, seed)]
         for arm in arm_names
     ]
+
+
+def require_percentages(percentages: Sequence[int]) -> None:
+    """Raises ConfigError for one outside 1 to 100, or none."""
+    strange = [percentage for percentage in percentages if not 1 <= percentage <= 100]
+    if strange or not percentages:
+        given = strange[0] if strange else "(none)"
+        raise ConfigError(f"--fractions {given}: is no percentage from 1 to 100; as in --fractions 10,50,100")
 
 
 def nested(split: Split, percentage: int, seed: int) -> Split:

@@ -27,6 +27,7 @@ from ganseg_dist.metrics.image_sets import (
     curve_areas,
 )
 from ganseg_dist.metrics.statistics import Interval, PairedComparison, bootstrap_mean, compare_paired
+from ganseg_dist.report.labels import region_label, score_in_words, score_label
 
 RowSets = Sequence[Sequence[CaseRow]]
 Maker = Callable[[Mapping[str, Values], Owners, int], Statistic]
@@ -39,6 +40,11 @@ class Measure(Protocol):
     @property
     def name(self) -> str:
         """The table's column."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """The same in words, as tables on a screen and figures have it."""
         ...
 
     @property
@@ -62,6 +68,13 @@ class MeanOf:
     name: str
     of: str = ""
     """The number's name; none: the column's."""
+    region: str = ""
+    """What the region of a `region/score` is called in its cohort, such as Tumour."""
+
+    @property
+    def title(self) -> str:
+        """Dice of the tumour."""
+        return score_in_words(self.name, self.region)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -93,6 +106,11 @@ class OfImages:
     name: str
     needs: tuple[str, ...]
     statistic: Maker
+
+    @property
+    def title(self) -> str:
+        """Of a score that each class has, the mean over the classes."""
+        return score_label(self.name) + (" (macro)" if self.name in MACRO else "")
 
     def interval(self, sets: RowSets) -> Interval:
         """Raises DataError when the images lack a class that the score needs."""
@@ -128,8 +146,9 @@ def measures_of(config: RunConfig) -> tuple[Measure, ...]:
     if config.system.task == "classification":
         two = len(config.data.classes or ()) == 2
         return CLASSIFICATION + (AREAS if two else ())
-    region = (config.data.regions or ("wt",))[0]
-    return tuple(MeanOf(f"{region}/{score}") for score in ("dice", "iou", "sensitivity"))
+    regions = config.data.regions or ("wt",)
+    label = region_label(regions[0], regions, config.data.modalities or ())
+    return tuple(MeanOf(f"{regions[0]}/{score}", region=label) for score in ("dice", "iou", "sensitivity"))
 
 
 def image_rows(rows: Sequence[ImageRow], classes: Sequence[str], threshold: float | None = None) -> list[CaseRow]:
@@ -180,14 +199,13 @@ def _at_threshold(numbers: Mapping[str, Values], owner: Owners, patients: int) -
     return statistic
 
 
+MACRO = ("precision", "recall", "f1")
+"""Each class weighs the same."""
 ACCURACY = MeanOf("accuracy", "correct")
 CLASSIFICATION: tuple[Measure, ...] = (
     ACCURACY,
-    OfImages("precision", ("true", "said"), _rates),
-    OfImages("recall", ("true", "said"), _rates),
-    OfImages("f1", ("true", "said"), _rates),
+    *(OfImages(name, ("true", "said"), _rates) for name in MACRO),
 )
-"""Precision, recall and F1 are macro: each class weighs the same."""
 AUROC = OfImages("auroc", ("true", "p"), _areas)
 AUPRC = OfImages("auprc", ("true", "p"), _areas)
 AREAS: tuple[Measure, ...] = (AUROC, AUPRC)

@@ -14,7 +14,7 @@ from ganseg_dist.data.cohort import COLOURS, Case
 from ganseg_dist.data.perturb import kinds_for, perturb, without
 from ganseg_dist.data.preprocess import PreparedScan, prepare_scan
 from ganseg_dist.data.scan import Scan, load_scan
-from ganseg_dist.data.slices import LESION_CLASSES
+from ganseg_dist.data.slices import slice_classes
 from ganseg_dist.experiments.measures import image_rows, measures_of
 from ganseg_dist.experiments.run import Job, Outcome
 from ganseg_dist.experiments.scored import ScoredTrial, log_child
@@ -63,8 +63,10 @@ def score_changed(job: Job) -> Outcome:
     started = time.monotonic()
     predictor = Predictor.load(trial.run.model)
     score = {"segmentation": _score_case, "classification": _score_images}[predictor.config.system.task]
-    rows = [row for case in trial.find_cases(job) for row in score(predictor, case, _change(trial, case))]
-    outcome = Outcome(dict(trial.labels), time.monotonic() - started, tuple(rows))
+    cases = trial.find_cases(job)
+    rows = [row for case in cases for row in score(predictor, case, _change(trial, case))]
+    known = all(case.patient_known for case in cases)
+    outcome = Outcome(dict(trial.labels), time.monotonic() - started, tuple(rows), known)
     log_child(job, outcome, measures_of(predictor.config))
     return outcome
 
@@ -107,8 +109,5 @@ def _score_images(predictor: Predictor, case: Case, change: Callable[[Scan], Sca
 
 def _truth(case: Case, prepared: PreparedScan, classes: Sequence[str]) -> list[str | None]:
     """Each slice's class, where it is known."""
-    if tuple(classes) != LESION_CLASSES:
-        return [case.class_name if case.class_name in classes else None] * len(prepared.image)
-    if prepared.masks is None:
-        return [None] * len(prepared.image)
-    return [LESION_CLASSES[int(pixels > 0)] for pixels in prepared.lesion]
+    lesion = None if prepared.masks is None else prepared.lesion
+    return slice_classes(case.class_name, lesion, len(prepared.image), classes)

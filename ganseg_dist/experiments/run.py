@@ -53,6 +53,8 @@ class Outcome:
     seconds: float
     rows: tuple[CaseRow, ...]
     """Its test cases, or of a classifier their images."""
+    patients_known: bool = True
+    """False where some of them are taken for a patient each, for want of a better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,10 @@ def train_and_score(job: Job) -> Outcome:
         trial.config, job.data, job.layout, run_name=job.run_name, local=True, split=trial.split, tags=tags
     )
     run = train_session(request)
-    rows = score_run(run, read_cohort(job.data, job.layout), trial.split)
-    return Outcome(dict(trial.labels), float(run.description().get("seconds") or 0.0), tuple(rows))
+    cohort = read_cohort(job.data, job.layout)
+    rows = score_run(run, cohort, trial.split)
+    known = all(case.patient_known for case in cohort.of_patients(trial.split.test))
+    return Outcome(dict(trial.labels), float(run.description().get("seconds") or 0.0), tuple(rows), known)
 
 
 def run_experiment(
@@ -158,4 +162,5 @@ def _do(job: Job) -> str | None:
 
 def _read(file: Path) -> Outcome:
     said = json.loads(file.read_text())
-    return Outcome(said["labels"], said["seconds"], tuple(CaseRow(**row) for row in said["rows"]))
+    rows = tuple(CaseRow(**row) for row in said["rows"])
+    return Outcome(said["labels"], said["seconds"], rows, said.get("patients_known", True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,15 @@ from ganseg_dist.atomic import write_csv, write_file, write_json
 from ganseg_dist.errors import DataError
 from ganseg_dist.experiments.measures import Measure, RowSets
 from ganseg_dist.experiments.run import Outcome
+from ganseg_dist.experiments.wording import WHOLE, row_title, setting, worded
 from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON, Interval, PairedComparison
+from ganseg_dist.report.labels import in_a_sentence, score_label
 
-REPEATED = ("seed", "fold", "patients")
+REPEATED = ("seed", "fold")
 """Labels that repeat a row rather than tell it from others."""
+FEWEST_FOR_INTERVAL = 2
+"""One patient drawn again and again is always the same."""
+NOTHING = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +42,17 @@ class Row:
     """Each score less the reference's, over the same patients."""
     published: Mapping[str, float] = field(default_factory=dict)
     """What the paper prints for this setting, of its own images."""
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """The scores in words."""
+    patients_known: bool = True
+    """False: n counts images, each of which is taken for a patient."""
+    fold: bool = False
+    """One fold, whose patients are among those of the row before it that has all."""
 
     @property
     def title(self) -> str:
         """Its labels in a line."""
-        return title_of(self.labels)
-
-
-def title_of(labels: Mapping[str, Any]) -> str:
-    """Labels in a line; those that say nothing are left out."""
-    return ", ".join(str(value) for value in labels.values() if value != "")
+        return row_title(self.labels)
 
 
 def tabulate(
@@ -78,22 +84,43 @@ def tabulate(
         key = tuple((name, value) for name, value in outcome.labels.items() if name not in REPEATED)
         groups.setdefault(key, []).append(outcome)
     first_of: dict[tuple[Any, ...], tuple[Any, ...]] = {}
-    rows = []
+    told = published or {}
+    rows: list[Row] = []
     for key, members in groups.items():
         first = first_of.setdefault(tuple(pair for pair in key if pair[0] not in compared), key)
-        sets, others = _by_seed(members), _by_seed(groups[first])
-        rows.append(
-            Row(
-                dict(key),
-                len(members),
-                {measure.name: measure.interval(sets) for measure in known},
-                float(np.mean([member.seconds for member in members])),
-                "" if first == key else title_of({name: value for name, value in first if name in compared}),
-                {} if first == key else {measure.name: measure.difference(sets, others) for measure in known},
-                (published or {}).get(dict(key).get(published_by), {}),
+        row = replace(_row(dict(key), members, known), published=told.get(dict(key).get(published_by), {}))
+        if first != key:
+            sets, others = _by_seed(members), _by_seed(groups[first])
+            row = replace(
+                row,
+                reference=row_title({name: value for name, value in first if name in compared}),
+                against={measure.name: measure.difference(sets, others) for measure in known},
             )
-        )
+        rows += _with_folds(row, members, known)
     return rows
+
+
+def _row(labels: dict[str, Any], members: Sequence[Outcome], known: Sequence[Measure]) -> Row:
+    """A row by itself, compared with none."""
+    sets = _by_seed(members)
+    return Row(
+        labels,
+        len(members),
+        {measure.name: measure.interval(sets) for measure in known},
+        float(np.mean([member.seconds for member in members])),
+        titles={measure.name: measure.title for measure in known},
+        patients_known=all(member.patients_known for member in members),
+    )
+
+
+def _with_folds(row: Row, members: Sequence[Outcome], known: Sequence[Measure]) -> list[Row]:
+    """A row and, where it is of folds, each of them below it."""
+    if not all("fold" in member.labels for member in members):
+        return [row]
+    folds = [
+        replace(_row({"fold": member.labels["fold"], **row.labels}, [member], known), fold=True) for member in members
+    ]
+    return [replace(row, labels={"fold": WHOLE, **row.labels}), *folds]
 
 
 def _by_seed(members: Sequence[Outcome]) -> RowSets:
@@ -106,21 +133,27 @@ def _by_seed(members: Sequence[Outcome]) -> RowSets:
 
 def header_and_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """For a terminal; of the differences the first score's alone."""
-    labels, scores = list(rows[0].labels), list(rows[0].scores)
+    labels, scores, titles = list(rows[0].labels), list(rows[0].scores), rows[0].titles
     published = list(dict.fromkeys(name for row in rows for name in row.published))
     references = list(dict.fromkeys(row.reference for row in rows if row.reference))
-    less = [f"{scores[0]} less {references[0]}"] if references else []
-    header = [*labels, "runs", "n", *scores, *less, *(f"published {name}" for name in published)]
+    header = [
+        *map(setting, labels),
+        "runs",
+        "n" if all(row.patients_known for row in rows) else "images, patients unknown",
+        *(titles[score] for score in scores),
+        *([f"{titles[scores[0]]} less {references[0]}"] if references else []),
+        *(f"published {in_a_sentence(score_label(name))}" for name in published),
+    ]
     cells = []
     for row in rows:
         cells.append(
             [
-                *(str(row.labels[name]) for name in labels),
+                *(worded(row.labels, name) for name in labels),
                 str(row.runs),
                 str(row.scores[scores[0]].n),
                 *(shown(row.scores[score]) for score in scores),
-                *(_difference(row.against.get(scores[0])) for _ in less),
-                *(f"{row.published[name]:.4g}" if name in row.published else "-" for name in published),
+                *([_difference(row.against.get(scores[0]))] if references else []),
+                *(f"{row.published[name]:.4g}" if name in row.published else NOTHING for name in published),
             ]
         )
     return header, cells
@@ -168,26 +201,46 @@ def save_table(folder: Path, rows: Sequence[Row], figure: Figure) -> tuple[Path,
 
 
 def shown(interval: Interval) -> str:
-    """A mean with its interval."""
-    return f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    """A mean with its interval; of one patient there is none."""
+    bounds = f"[{interval.low:.3f}, {interval.high:.3f}]" if has_interval(interval) else NOTHING
+    return f"{interval.mean:.3f} {bounds}"
+
+
+def has_interval(interval: Interval) -> bool:
+    """Whether it says how sure the mean is."""
+    return interval.n >= FEWEST_FOR_INTERVAL
 
 
 def _flat(row: Row) -> dict[str, Any]:
     """A line of table.csv."""
     flat: dict[str, Any] = {**row.labels, "runs": row.runs, "seconds": round(row.seconds, 1)}
     for score, interval in row.scores.items():
-        flat |= {f"{score}_{end}": value for end, value in asdict(interval).items()}
+        flat |= {f"{score}_{end}": value for end, value in ends(interval).items()} | {f"{score}_n": interval.n}
     for score, comparison in row.against.items():
-        flat |= {f"{score}_less_first_{end}": getattr(comparison.difference, end) for end in ("mean", "low", "high")}
+        flat |= {f"{score}_less_first_{end}": value for end, value in ends(comparison.difference).items()}
         flat[f"{score}_less_first_p"] = comparison.p_value
+    if not row.patients_known:
+        flat["n_counts"] = "images"
     return flat | {f"published_{name}": value for name, value in row.published.items()}
+
+
+def ends(interval: Interval) -> dict[str, float | None]:
+    """Mean, low and high; the last two are left empty where there is no interval."""
+    low, high = (interval.low, interval.high) if has_interval(interval) else (None, None)
+    return {"mean": interval.mean, "low": low, "high": high}
 
 
 def _difference(comparison: PairedComparison | None) -> str:
     if comparison is None:
         return ""
     interval = comparison.difference
+    bounds = f"[{interval.low:+.3f}, {interval.high:+.3f}]" if has_interval(interval) else NOTHING
     verdict = "" if comparison.differs else " (none shown)"
-    if interval.n < FEWEST_FOR_WILCOXON:  # resamples of so few are hardly ever on both sides of 0
+    if not enough(comparison):
         verdict = " (too few patients)"
-    return f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]{verdict}"
+    return f"{interval.mean:+.3f} {bounds}{verdict}"
+
+
+def enough(comparison: PairedComparison) -> bool:
+    """Whether it rests on enough patients for a verdict: resamples of few are hardly ever on both sides of 0."""
+    return comparison.difference.n >= FEWEST_FOR_WILCOXON

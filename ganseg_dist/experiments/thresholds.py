@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
@@ -16,15 +18,20 @@ from ganseg_dist.atomic import write_csv
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import RunError
-from ganseg_dist.experiments.figures import COLOURS
+from ganseg_dist.experiments.figures import COLOURS, DPI, MUTED, RULE, STYLE
 from ganseg_dist.experiments.measures import ACCURACY, AREAS, SENSITIVITY, SPECIFICITY, YOUDEN_J, Measure
 from ganseg_dist.experiments.run import Job, Outcome
 from ganseg_dist.experiments.scored import ScoredTrial, log_child
+from ganseg_dist.experiments.table import ends, shown
+from ganseg_dist.experiments.wording import subjects_told
 from ganseg_dist.inference.evaluation import TABLE_THRESHOLDS, CaseRow
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.metrics.detection import ThresholdRow, threshold_table
 from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.runs import Run
+
+Numbers = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 MEASURES: tuple[Measure, ...] = (ACCURACY, SENSITIVITY, SPECIFICITY, YOUDEN_J)
 
@@ -54,8 +61,10 @@ def judge_slices(job: Job) -> Outcome:
     trial: ScoredTrial = job.trial
     started = time.monotonic()
     predictor = Predictor.load(trial.run.model)
-    rows = [row for case in trial.find_cases(job) for row in _slices(predictor, case)]
-    outcome = Outcome(dict(trial.labels), time.monotonic() - started, tuple(rows))
+    cases = trial.find_cases(job)
+    rows = [row for case in cases for row in _slices(predictor, case)]
+    known = all(case.patient_known for case in cases)
+    outcome = Outcome(dict(trial.labels), time.monotonic() - started, tuple(rows), known)
     log_child(job, outcome, AREAS)
     return outcome
 
@@ -75,7 +84,7 @@ def at_thresholds(judged: Outcome, calibrated: float | None) -> list[Outcome]:
     chosen = dict.fromkeys(TABLE_THRESHOLDS, "Table 1") | ({} if calibrated is None else {calibrated: "validation"})
     realism, abnormal = _numbers(judged)
     return [
-        Outcome(_labels(counts, chosen[counts.threshold]), judged.seconds, _called(judged, counts.threshold))
+        replace(judged, labels=_labels(counts, chosen[counts.threshold]), rows=_called(judged, counts.threshold))
         for counts in threshold_table(realism, abnormal, sorted(chosen))
     ]
 
@@ -107,7 +116,7 @@ def save_areas(folder: Path, judged: Outcome, found: dict[str, Interval]) -> Pat
     _, abnormal = _numbers(judged)
     chance = {"auroc": 0.5, "auprc": float(abnormal.mean())}
     rows = [
-        {"area": name, "mean": area.mean, "low": area.low, "high": area.high, "patients": area.n,
+        {"area": name, **ends(area), "patients": area.n,
          "slices": len(abnormal), "abnormal": int(abnormal.sum()), "chance": chance[name]}
         for name, area in found.items()
     ]  # fmt: skip
@@ -118,39 +127,54 @@ def save_areas(folder: Path, judged: Outcome, found: dict[str, Interval]) -> Pat
 def draw(judged: Outcome, calibrated: float | None, auroc: Interval, title: str) -> Figure:
     """The ROC curve with the thresholds on it, and how real both kinds of slice look to the discriminator."""
     realism, abnormal = _numbers(judged)
-    figure = Figure(figsize=(9, 4.2), dpi=120, layout="constrained")
-    curve, spread = figure.subplots(1, 2)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9, 4.4), dpi=DPI, layout="constrained")
+        curve, spread = figure.subplots(1, 2)
+        _draw_curve(curve, realism, abnormal, calibrated)
+        curve.set_title(f"AUROC {shown(auroc)}", fontsize=9, loc="left")
+        _draw_spread(spread, realism, abnormal, calibrated)
+        over = subjects_told(auroc.n, patients_known=judged.patients_known)
+        figure.suptitle(f"{title}\n{len(abnormal)} slices of {over}", x=0.01, ha="left", fontsize=10)
+    return figure
+
+
+def _draw_curve(axes: Axes, realism: Numbers, abnormal: Flags, calibrated: float | None) -> None:
+    """True against false positives, with the thresholds on the curve."""
     alarms, found, _ = roc_curve(abnormal, -realism)
-    curve.plot(alarms, found, color=COLOURS[0])
-    curve.plot([0, 1], [0, 1], color="0.8", linewidth=1, zorder=0)
+    axes.plot(alarms, found, color=COLOURS[0], linewidth=1.8)
+    axes.plot([0, 1], [0, 1], color=RULE, linewidth=1, zorder=0, label="chance")
     places: dict[tuple[float, float], list[float]] = {}
     for threshold in sorted({*TABLE_THRESHOLDS, *([] if calibrated is None else [calibrated])}):
         called = realism < threshold
         places.setdefault((float(called[~abnormal].mean()), float(called[abnormal].mean())), []).append(threshold)
     for place, here in places.items():
         colour = COLOURS[1] if calibrated in here else COLOURS[0]
-        curve.plot(*place, "o", color=colour)
+        axes.plot(*place, "o", color=colour)
         named = ", ".join(f"{threshold:.2g}" for threshold in here)
-        curve.annotate(named, place, xytext=(6, -12), textcoords="offset points", color=colour)
-    curve.set(xlabel="1 - specificity", ylabel="sensitivity", aspect="equal", ylim=(-0.08, 1.04))
-    curve.set_title(f"AUROC {auroc.mean:.3f} [{auroc.low:.3f}, {auroc.high:.3f}], {auroc.n} patients", fontsize=10)
-    bins = np.linspace(min(realism.min(), min(TABLE_THRESHOLDS)), max(realism.max(), max(TABLE_THRESHOLDS)), 31)
-    for some, colour, name in ((~abnormal, COLOURS[2], "without lesion"), (abnormal, COLOURS[1], "with lesion")):
-        shown = realism[some]
-        spread.hist(shown, bins, density=True, color=colour, alpha=0.5, label=f"{len(shown)} slices {name}")
-    for threshold in TABLE_THRESHOLDS:
-        spread.axvline(threshold, color="0.7", linewidth=1, linestyle="--")
+        axes.annotate(named, place, xytext=(6, -12), textcoords="offset points", color=colour)
+    axes.plot([], [], "o", color=COLOURS[0], label="threshold of Table 1")
     if calibrated is not None:
-        spread.axvline(calibrated, color=COLOURS[1], linewidth=1)
-    spread.set(xlabel="realism; dashed: thresholds of Table 1", ylabel="density")
-    spread.legend(frameon=False)
-    for axes in (curve, spread):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    return figure
+        axes.plot([], [], "o", color=COLOURS[1], label="threshold chosen on validation")
+    axes.set(xlabel="1 − specificity", ylabel="sensitivity", aspect="equal", ylim=(-0.08, 1.04))
+    axes.legend(loc="lower right")
 
 
-def _numbers(judged: Outcome) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+def _draw_spread(axes: Axes, realism: Numbers, abnormal: Flags, calibrated: float | None) -> None:
+    """How real both kinds of slice look."""
+    bins = np.linspace(min(realism.min(), min(TABLE_THRESHOLDS)), max(realism.max(), max(TABLE_THRESHOLDS)), 31)
+    for some, colour, name in ((~abnormal, COLOURS[0], "without lesion"), (abnormal, COLOURS[4], "with lesion")):
+        shares = realism[some]
+        axes.hist(shares, bins.tolist(), density=True, color=colour, alpha=0.5, label=f"{len(shares)} slices {name}")
+    for number, threshold in enumerate(TABLE_THRESHOLDS):
+        label = None if number else "thresholds of Table 1"
+        axes.axvline(threshold, color=MUTED, linewidth=1, linestyle="--", label=label)
+    if calibrated is not None:
+        axes.axvline(calibrated, color=COLOURS[1], linewidth=1.4, label="chosen on validation")
+    axes.set(xlabel="realism", ylabel="density")
+    axes.legend(frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)
+
+
+def _numbers(judged: Outcome) -> tuple[Numbers, Flags]:
     """Realism (N,) and whether a slice is abnormal (N,)."""
     realism = np.array([row.scores["realism"] for row in judged.rows])
     return realism, np.array([row.scores["true"] == 1 for row in judged.rows])

@@ -18,7 +18,10 @@ def transfer_trials(config: RunConfig, cohort: Cohort, *, arm_names: Sequence[st
     sites = sorted({case.site for case in cohort.cases} - {UNKNOWN_SITE})
     if len(sites) < 2:
         known = ", ".join(sites) or "none"
-        raise DataError(f"{cohort.root}: sites known: {known}; leaving one out needs two, name them in a CSV manifest")
+        raise DataError(
+            f"{cohort.root}: sites known: {known}; leaving one out needs two, name them in a column site, of the "
+            "patients.csv beside pictures or of a CSV manifest"
+        )
     trials = []
     for site in sites:
         visitors = {case.patient for case in cohort.cases if case.site == site}

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
+
+LAYOUTS_OF_PICTURES = ("image_folder", "class_folder")
+"""Those that may not say whose a picture is; a case is then named as its own patient."""
+
+
+def unknown_patients(layout: str, cases: Iterable[tuple[str, str]]) -> int:
+    """How many of the cases (id, patient) count as a patient each for want of a name, as data.json tells it."""
+    return sum(case == patient for case, patient in cases) if layout in LAYOUTS_OF_PICTURES else 0
 
 
 def model_card(
@@ -35,12 +43,12 @@ def model_card(
         "## Input and output",
         f"- Modalities, in order: {', '.join(config.data.modalities or ())}",
         *([f"- Channels of a file, in order: {', '.join(data['channels'])}"] if data.get("channels") else []),
-        f"- Regions: {', '.join(config.data.regions or ())}",
+        *([f"- Regions: {', '.join(config.data.regions)}"] if config.data.regions else []),
+        *([f"- Classes, in order: {', '.join(config.data.classes)}"] if config.data.classes else []),
         f"- Slices of {config.data.size} x {config.data.size} pixels at {config.data.spacing_mm} mm or coarser",
         "",
         "## Data",
-        f"- {len(data['cases'])} cases of {len({case['patient'] for case in data['cases']})} patients; "
-        f"{len(split.train)} patients trained, {len(split.validation)} validated, {len(split.test)} held out",
+        *_cohort_lines(data, split),
         f"- Cases per site: {', '.join(f'{site} {count}' for site, count in sorted(sites.items()))}",
         f"- Cases excluded by preflight: {len({finding['case'] for finding in data['excluded']})}",
         "",
@@ -49,9 +57,33 @@ def model_card(
         f"- Validation scores of the epoch kept: {', '.join(f'{k} {v:.3f}' for k, v in scores.items()) or 'none'}",
         f"- Code {run['version']}, commit {run['commit'] or 'unknown'}",
         "",
-        "Scores on held-out patients, with intervals, are in the run's evaluation, not here.",
+        f"Scores on held-out {'images' if _unknown(data) else 'patients'}, with intervals, are in the run's "
+        "evaluation, not here.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _cohort_lines(data: Mapping[str, Any], split: Split) -> list[str]:
+    """Cases and patients by part; where pictures' patients are not known, that a split cannot keep them apart."""
+    cases, unknown = len(data["cases"]), _unknown(data)
+    sizes = [len(part) for part in (split.train, split.validation, split.test)]
+    if not unknown:
+        patients = len({case["patient"] for case in data["cases"]})
+        of = f"{_counted(cases, 'case')} of {_counted(patients, 'patient')}"
+        return [f"- {of}; {_counted(sizes[0], 'patient')} trained, {sizes[1]} validated, {sizes[2]} held out"]
+    whose = "patients unknown" if unknown == cases else f"the patients of {unknown} unknown"
+    return [
+        f"- {_counted(cases, 'image')}; {whose}; {sizes[0]} trained, {sizes[1]} validated, {sizes[2]} held out",
+        "- **One patient's images may stand in training and in test at once**: scores are upper bounds",
+    ]
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def _unknown(data: Mapping[str, Any]) -> int:
+    return unknown_patients(data.get("layout", ""), ((case["id"], case["patient"]) for case in data["cases"]))
 
 
 def _scores_kept(history: Sequence[Mapping[str, Any]], kept: Mapping[str, Any]) -> Mapping[str, float]:

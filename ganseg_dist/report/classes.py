@@ -73,8 +73,12 @@ class ClassView:
     elbow: Chart | None
 
 
-def class_view(found: Classification, config: RunConfig | None) -> ClassView:
-    """What the page shows of one part."""
+def class_view(found: Classification, config: RunConfig | None, *, patients_known: bool = True) -> ClassView:
+    """What the page shows of one part.
+
+    Args:
+        patients_known: False where each image counts as a patient of its own.
+    """
     summary, scores = found.summary, found.summary.scores
     wrong = mistakes(found.images)
     return ClassView(
@@ -82,7 +86,9 @@ def class_view(found: Classification, config: RunConfig | None) -> ClassView:
         summary=summary,
         key_scores=tuple(_key_scores(summary)),
         most_frequent=max(each.n_images for each in scores.classes.values()) / scores.n_images,
-        operating_point=_told(summary.operating_point, summary.classes) if summary.operating_point else None,
+        operating_point=_told(summary.operating_point, summary.classes, "patient" if patients_known else "image")
+        if summary.operating_point
+        else None,
         confusion=confusion_rows(summary),
         calibration=_calibration(scores),
         n_mistakes=len(wrong),
@@ -128,15 +134,15 @@ def _key_scores(summary: ClassSummary) -> Iterator[KeyScore]:
         yield KeyScore(f"Sensitivity at {point.validated_specificity:.0%} specificity", point.sensitivity)
 
 
-def _told(point: OperatingPoint, classes: Sequence[str]) -> str:
+def _told(point: OperatingPoint, classes: Sequence[str], subject: str) -> str:
     """The rule, where it comes from and what it does here."""
     other, sought = classes
     rates = " and ".join(
-        f"{name} {labels.number(rate.mean)} ({labels.number(rate.low)} to {labels.number(rate.high)}, n = {rate.n})"
+        f"{name} {labels.number(rate.mean)} ({labels.between(rate)}, n = {rate.n})"
         for name, rate in (("sensitivity", point.sensitivity), ("specificity", point.specificity))
         if rate is not None
     )
-    chosen_on = labels.counted(point.calibrated_on, "validation patient")
+    chosen_on = labels.counted(point.calibrated_on, f"validation {subject}")
     return (
         f"Called {sought} from a probability of {labels.number(point.threshold)} on, the lowest that kept "
         f"{point.validated_specificity:.0%} specificity on {chosen_on}: "
@@ -162,7 +168,7 @@ def _calibration(scores: Scores) -> Chart:
         ),
         f"A dot a bin of confidence, its area by images; on the dashed line, confidence is accuracy, and below it the "
         f"model is too sure. Expected calibration error (ECE) {labels.number(error.mean)} "
-        f"({labels.number(error.low)} to {labels.number(error.high)}, n = {error.n}); lower is better.",
+        f"({labels.between(error)}, n = {error.n}); lower is better.",
     )
 
 

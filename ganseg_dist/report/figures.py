@@ -16,6 +16,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -30,6 +31,12 @@ COLOUR_NAMES = {INK: "ink", MUTED: "muted", RULE: "rule", SHADE: "shade", ACCENT
 DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.5, 1.5), (7, 2, 1.5, 2))
 LOG_FROM = 30.0
 """Ratio of the largest to the smallest value from which a linear axis hides the small ones."""
+
+LEAST_CHANGE = 0.05
+"""Half of a linear axis' span, as a share of the values' level."""
+
+LONGEST_LINE = 30
+"""Letters beside a row."""
 
 LARGEST_DOT, SMALLEST_DOT = 18.0, 3.0
 """Diameters in pixels of dots whose area means something; the smallest can still be seen."""
@@ -93,6 +100,7 @@ def line_chart(
     description: str,
     spans: Sequence[Span] = (),
     marked: int | None = None,
+    shares: bool = False,
 ) -> str:
     """Lines over epochs, each named at its end, with a log axis where values span more than `LOG_FROM` times.
 
@@ -100,17 +108,20 @@ def line_chart(
         lines: (epoch, value) in order, by name.
         spans: phases of learning; every other one is shaded, and all are named above.
         marked: an epoch that a thin upright line marks: the one that was kept.
+        shares: the values are scores that rise to 1, whose axis is never logarithmic.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = _canvas(460, 270, left=54, right=16 + 6.6 * max(map(len, lines), default=0), bottom=42, top=24)
+        figure, axes = _canvas(460, 270, left=66, right=16 + 6.6 * max(map(len, lines), default=0), bottom=42, top=24)
         values = np.array([value for line in lines.values() for _, value in line])
-        if (values > 0).all() and values.max() > LOG_FROM * values.min():
+        if not shares and (values > 0).all() and values.max() > LOG_FROM * values.min():
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(numticks=5))
             axes.yaxis.set_major_formatter(FuncFormatter(lambda level, _: f"{level:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
         else:
             axes.yaxis.set_major_locator(MaxNLocator(5))
+            axes.ticklabel_format(axis="y", style="plain", useOffset=False)  # no 1e-6+3.612e-2 above the axis
+            axes.set_ylim(*_room(values, LEAST_CHANGE if shares else 0.0))
         axes.grid(axis="y", alpha=0.6)
         axes.set_axisbelow(True)
         for index, (name, line) in enumerate(lines.items()):
@@ -245,17 +256,40 @@ def _canvas(
 
 
 def _rows(labels: Sequence[str], row_height: float = 30) -> tuple[Figure, Axes]:
-    """A canvas with one named row a label, the first on top."""
-    left = min(16 + 6.6 * max(map(len, labels)), 240)
+    """A canvas with one named row a label, the first on top; a long name takes two lines."""
+    names = [_in_two_lines(label) for label in labels]
+    left = 16 + 7.2 * max(len(line) for name in names for line in name.splitlines())
     figure, axes = _canvas(520, 54 + row_height * len(labels), left=left, right=14, bottom=44, top=10)
     axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.set_yticks(range(len(labels)), labels)
+    axes.set_yticks(range(len(labels)), names)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", alpha=0.6)
     axes.set_axisbelow(True)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     return figure, axes
+
+
+def _in_two_lines(label: str) -> str:
+    """Broken between words, else after punctuation, else anywhere; what two lines cannot hold is left out."""
+    if len(label) <= LONGEST_LINE:
+        return label
+    found = re.match(rf"(.{{1,{LONGEST_LINE}}})(?<=[ ,._-])(.+)", label)
+    first, rest = found.groups() if found else (label[:LONGEST_LINE], label[LONGEST_LINE:])
+    return f"{first.rstrip()}\n{rest if len(rest) <= LONGEST_LINE else rest[: LONGEST_LINE - 1] + '…'}"
+
+
+def _room(values: npt.NDArray[np.float64], least: float) -> tuple[float, float]:
+    """The axis around the values: so wide that what hardly changes is drawn so, and not below 0 without need.
+
+    Args:
+        least: half of it at least, beside the share of the values' level that it has at least.
+    """
+    low, high = float(values.min()), float(values.max())
+    middle = (low + high) / 2
+    half = 1.1 * max((high - low) / 2, LEAST_CHANGE * abs(middle), least, 1e-9)
+    bottom = 0.0 if low >= 0 > middle - half else middle - half
+    return bottom - 0.02 * half, bottom + 2 * half
 
 
 def _shade(axes: Axes, spans: Sequence[Span]) -> None:

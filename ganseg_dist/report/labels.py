@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from ganseg_dist.data.cohort import COLOURS, GREY, MODALITIES
+from ganseg_dist.report.reading import Interval
 
 REGIONS = {"wt": "Whole tumour", "tc": "Tumour core", "et": "Enhancing tumour"}
 
@@ -30,9 +31,22 @@ SCORES = {
     "paper_lesion_dice": "Lesion-wise Dice, GANet-Seg protocol",
     "hole_l1": "L1 in the holes",
     "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "precision": "Precision",
+    "recall": "Recall",
+    "f1": "F1",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "youden_j": "Youden's J",
     "cross_entropy": "Cross-entropy",
+    "l1": "L1 to the real one",
+    "diversity": "Diversity",
     "relative_diversity": "Relative diversity",
+    "presence": "Presence in the mask",
 }
+
+NOTHING = "–"
+"""In place of a number that there is not."""
 
 MAIN_SCORES = ("dice", "hd95_mm", "hd95_px", "sensitivity", "specificity", "lesion_dice", "lesion_f1")
 """What a reader looks for first; the rest is one click away."""
@@ -69,9 +83,15 @@ def score_label(score: str) -> str:
     return SCORES.get(name, name.replace("_", " "))
 
 
+def score_in_words(score: str, region: str) -> str:
+    """`wt/dice` and Whole tumour as `Dice of the whole tumour`; a score of no region by itself."""
+    of = f" of the {in_a_sentence(region)}" if region and "/" in score else ""
+    return f"{score_label(score)}{of}"
+
+
 def in_a_sentence(label: str) -> str:
-    """A label in the middle of a sentence: Dice was a person, and abbreviations stay as they are."""
-    return label if label == "Dice" or not label[1:2].islower() else f"{label[0].lower()}{label[1:]}"
+    """A label in the middle of a sentence: Dice and Youden were persons, and abbreviations stay as they are."""
+    return label if label == "Dice" or label[1:] != label[1:].lower() else f"{label[0].lower()}{label[1:]}"
 
 
 def lower_is_better(score: str) -> bool:
@@ -92,23 +112,40 @@ def direction(score: str) -> str:
 def number(value: float | None, score: str = "") -> str:
     """Three decimals for shares, one for distances and counts, a dash for nothing."""
     if value is None or not math.isfinite(value):
-        return "–"
+        return NOTHING
     decimals = 1 if "hd95" in score or "lesions_" in score else 3
     rounded = round(value, decimals) or 0.0  # no minus before a zero
     return f"{rounded:.{decimals}f}".replace("-", "−")
 
 
+def between(value: Interval, score: str = "", *, signed: bool = False) -> str:
+    """An interval's ends, `0.701 to 0.812`; a dash where one patient gives none."""
+    if not value.known:
+        return NOTHING
+    return " to ".join(signed_number(end, score) if signed else number(end, score) for end in (value.low, value.high))
+
+
+def signed_number(value: float, score: str = "") -> str:
+    """A difference, with its sign."""
+    return ("+" if value > 0 else "") + number(value, score)
+
+
+def interval_told(value: Interval, score: str = "") -> str:
+    """`95% 0.701 to 0.812, n = 9`."""
+    return f"95% {between(value, score)}, n = {value.n}"
+
+
 def p_value(p: float | None) -> str:
     """Three decimals, never 0."""
     if p is None:
-        return "–"
+        return NOTHING
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def duration(seconds: float | None) -> str:
     """The two largest units: `1 h 12 min`."""
     if seconds is None:
-        return "–"
+        return NOTHING
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -22,8 +22,10 @@ from ganseg_dist.recipes import RECIPES
 from ganseg_dist.report import labels, pictures
 from ganseg_dist.report.classes import class_view
 from ganseg_dist.report.figures import Bar, interval_chart, roc_chart, strip_chart
+from ganseg_dist.report.generated import generated_view
 from ganseg_dist.report.reading import Interval
 from ganseg_dist.report.records import (
+    PARTS,
     Data,
     Detection,
     Evaluation,
@@ -35,6 +37,7 @@ from ganseg_dist.report.records import (
     ScoredCase,
     Summary,
 )
+from ganseg_dist.report.sheets import shows_generated
 from ganseg_dist.report.training import Chart, stage_curves
 from ganseg_dist.runs import Run
 
@@ -43,10 +46,11 @@ CHANGED = "+"
 
 TOO_FEW = "too few patients to tell"
 
+STOPPED = {"KeyboardInterrupt": "by hand, with Ctrl-C"}
+"""What an exception's name means to a person."""
+
 MOST_SITES = 30
 """Beyond so many, one row a site is no longer a figure that anybody reads."""
-
-PARTS = ("train", "validation", "test")
 
 RegionLabel = Callable[[str], str]
 """What a region is called on this page."""
@@ -73,8 +77,11 @@ def render(records: Records) -> str:
     )
     environment.globals |= {
         name: getattr(labels, name)
-        for name in ("score_label", "direction", "number", "p_value", "duration", "counted", "joined")
-    }
+        for name in (
+            "score_label", "direction", "number", "between", "interval_told", "p_value", "duration", "counted",
+            "joined",
+        )
+    }  # fmt: skip
     environment.filters |= {
         "svg": Markup,
         "told": difference_told,
@@ -84,7 +91,12 @@ def render(records: Records) -> str:
     }
     regions = _regions(records)
     region_label = partial(labels.region_label, modalities=records.modalities)
-    environment.globals["region_label"] = region_label
+    environment.globals |= {
+        "region_label": region_label,
+        "subjects": partial(subjects, records),
+        "patients_known": records.patients_known,
+        "subject": lambda part: "patient" if records.patients_known(part) else "image",
+    }
     template = "classes.html.j2" if records.classifies else "report.html.j2"
     return environment.get_template(template).render(
         run=records.name,
@@ -96,9 +108,15 @@ def render(records: Records) -> str:
         changed=(records.description.commit or "").endswith(CHANGED),
         created=labels.moment(records.description.created),
         gan=records.config is None or records.config.system.synthesises,
+        makes_images=shows_generated(records.config),
+        generated=generated_view(records.sheet, records.config) if records.sheet and records.config else None,
+        unfinished=unfinished_told(records),
         classes=(records.config.data.classes if records.config is not None else None) or (),
         evaluations=[evaluation_view(evaluation, records) for evaluation in records.evaluations],
-        classifications=[class_view(found, records.config) for found in records.classifications],
+        classifications=[
+            class_view(found, records.config, patients_known=records.patients_known(found.part))
+            for found in records.classifications
+        ],
         stages=stage_curves(records.history, partial(region_label, regions=regions), records.description.kept),
         sites=site_table(records),
         fingerprint=fingerprint(records.data),
@@ -131,6 +149,8 @@ class EvaluationView:
     """The remaining scores, without their region."""
     charts: tuple[Chart, ...]
     overlays: tuple[pictures.Strip, ...]
+    healthy: bool
+    """Whether the page speaks of a healthy model and its discriminator."""
     healthy_strips: tuple[pictures.Strip, ...]
     anomaly_scale: pictures.AnomalyScale | None
     healthy_charts: tuple[Chart, ...]
@@ -159,6 +179,7 @@ def evaluation_view(evaluation: Evaluation, records: Records) -> EvaluationView:
         others=tuple(score for score in scores if score not in columns),
         charts=(*_method_charts(summary, label), *_case_charts(evaluation, label)),
         overlays=tuple(pictures.overlay_strips(examples, records.modalities, regions)),
+        healthy=records.knows_healthy_tissue or summary.healthy is not None or summary.detection is not None,
         healthy_strips=tuple(pictures.healthy_strips(examples, records.modalities, gan_modalities, regions, scale)),
         anomaly_scale=scale,
         healthy_charts=tuple(_healthy_charts(summary.healthy, labels.lesion_free(regions, records.modalities))),
@@ -168,6 +189,24 @@ def evaluation_view(evaluation: Evaluation, records: Records) -> EvaluationView:
         ),
         cases=tuple(sorted(evaluation.cases, key=lambda case: case.case)),
     )
+
+
+def subjects(records: Records, part: str, n: int, n_patients: int, thing: str = "case") -> str:
+    """`9 cases of 7 patients`; where patients are unknown, that."""
+    if records.patients_known(part):
+        return f"{labels.counted(n, thing)} of {labels.counted(n_patients, 'patient')}"
+    return f"{labels.counted(n, 'image')}, patients unknown"
+
+
+def unfinished_told(records: Records) -> str | None:
+    """What became of a training that did not come to its end; what to do then is its `ganseg train --resume`."""
+    described = records.description
+    if described.status == "finished":
+        return None
+    if described.status == "interrupted":
+        by = f" ({STOPPED.get(described.error, described.error)})" if described.error else ""
+        return f"Training was interrupted{by}. It goes on where it was with:"
+    return "Training has not come to its end. If nothing trains it any more, it goes on where it was with:"
 
 
 def measured_on(summary: Summary, region: str) -> list[tuple[Method, int]]:
@@ -304,19 +343,15 @@ def _verdicts(summary: Summary, region_label: RegionLabel) -> Iterator[str]:
             continue
         told, gap = difference_told(paired), paired.difference
         region = region_label(summary.regions[0])
-        size = f"{_signed(gap.mean)} ({_signed(gap.low)} to {_signed(gap.high)}, n = {gap.n})"
+        size = f"{labels.signed_number(gap.mean)} ({labels.between(gap, signed=True)}, n = {gap.n})"
         yield f"{region} Dice against {paired.b}: {told}, {size}."
-
-
-def _signed(value: float) -> str:
-    return ("+" if value > 0 else "") + labels.number(value)
 
 
 def _method_charts(summary: Summary, region_label: RegionLabel) -> Iterator[Chart]:
     for region in summary.regions:
         label = region_label(region)
         bars = [
-            Bar(row.name, value.mean, value.low, value.high, emphasised=row.kind == "model")
+            _bar(row.name, value.mean, value, emphasised=row.kind == "model")
             for row in summary.rows
             if (value := row.scores.get(f"{region}/dice")) is not None
         ]
@@ -332,7 +367,9 @@ def _method_charts(summary: Summary, region_label: RegionLabel) -> Iterator[Char
                 limits=(0, 1),
                 description=f"Mean Dice of the {label.lower()} with 95% intervals: {told}.",
             )
-            yield Chart(label, figure, "Mean Dice over patients with its 95% interval; higher is better.")
+            counts = sorted({n for _, n in measured_on(summary, region)})
+            told_n = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+            yield Chart(label, figure, f"Mean Dice and 95% interval, n = {told_n}; higher is better.")
 
 
 def _case_charts(evaluation: Evaluation, region_label: RegionLabel) -> Iterator[Chart]:
@@ -389,7 +426,7 @@ def _healthy_charts(healthy: Healthy | None, lesion_free: str) -> Iterator[Chart
 
 
 def _bar(label: str, mean: float, interval: Interval | None, *, emphasised: bool = False) -> Bar:
-    if interval is None:
+    if interval is None or not interval.known:
         return Bar(label, mean, emphasised=emphasised)
     return Bar(label, mean, interval.low, interval.high, emphasised)
 
@@ -408,7 +445,7 @@ def _feedback_chart(feedback: Feedback, healthy: Healthy) -> Chart:
         None: "Too few patients to tell whether the feedback carries a signal.",
     }[healthy.signal]
     margins = ", ".join(
-        f"{name} {_signed(margin.mean)} ({_signed(margin.low)} to {_signed(margin.high)})"
+        f"{name} {labels.signed_number(margin.mean)} ({labels.between(margin, signed=True)})"
         for name, margin in healthy.margins.items()
     )
     if margins:

@@ -100,7 +100,9 @@ def _overlay_tiles(example: Example, modalities: Sequence[str], regions: Sequenc
     names = _channel_names(modalities, len(example.image))
     where = f"slice {example.slice + 1} of case {example.case}"
     plain, shown = _background(example, names, regions[0] if regions else "wt")
-    tiles = [_tile(f"{modality_label(shown)} alone", f"{modality_label(shown)}, {where}, without outlines", plain)]
+    tiles = [
+        picture_tile(f"{modality_label(shown)} alone", f"{modality_label(shown)}, {where}, without outlines", plain)
+    ]
     for region, truth, predicted in zip(regions, example.truth, example.predicted, strict=False):
         background, shown = _background(example, names, region)
         label = region_label(region, regions, modalities)
@@ -111,7 +113,7 @@ def _overlay_tiles(example: Example, modalities: Sequence[str], regions: Sequenc
         )
         caption = f"{label} on {modality_label(shown)}"
         tiles.append(
-            _tile(caption, description, background, truth=outline_path(truth), predicted=outline_path(predicted))
+            picture_tile(caption, description, background, truth=outline_path(truth), predicted=outline_path(predicted))
         )
     return tiles
 
@@ -133,10 +135,10 @@ def _healthy_tiles(
         before = example.image[names.index(shown) if shown in names else 0]
         after = example.reconstruction[own.index(shown)]
         tiles += [
-            _tile(
+            picture_tile(
                 f"{modality_label(shown)}, as scanned", f"{modality_label(shown)}, {where}, as scanned", grey(before)
             ),
-            _tile(
+            picture_tile(
                 "Predicted lesion filled",
                 f"{modality_label(shown)}, {where}, its predicted lesion filled with healthy tissue",
                 grey(after, like=before),
@@ -153,11 +155,12 @@ def _healthy_tiles(
         painted = heat(anomaly, scale.low, scale.high)
         painted[~body] = 0
         description = f"Anomaly map of {where}: {told}"
-        tiles.append(_tile(f"Anomaly: {told}", description, painted, truth=outline_path(example.truth[0])))
+        tiles.append(picture_tile(f"Anomaly: {told}", description, painted, truth=outline_path(example.truth[0])))
     return tiles
 
 
-def _tile(caption: str, description: str, pixels: Pixels, *, truth: str = "", predicted: str = "") -> Tile:
+def picture_tile(caption: str, description: str, pixels: Pixels, *, truth: str = "", predicted: str = "") -> Tile:
+    """A tile of 8-bit pixels (H, W) or (H, W, 3), with outlines as SVG paths."""
     height, width = pixels.shape[:2]
     return Tile(caption, description, _uri(pixels), width, height, truth, predicted)
 

@@ -26,6 +26,11 @@ class Interval(Record):
     high: float
     n: int
 
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval at all: one subject drawn again and again is always the same."""
+        return self.n > 1
+
 
 def read_record(run: Run, name: str, adapter: TypeAdapter[Parsed]) -> Parsed | None:
     """A file of the run's folder; None where it is missing. Raises RunError naming the file and the field."""

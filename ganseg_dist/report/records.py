@@ -17,9 +17,13 @@ from pydantic import Field, TypeAdapter
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.errors import RunError
+from ganseg_dist.inference.card import unknown_patients
 from ganseg_dist.report.classified import Classification, read_classification
 from ganseg_dist.report.reading import Interval, Record, read_record
+from ganseg_dist.report.sheets import Sheet, newest_sheet, shows_generated
 from ganseg_dist.runs import Run
+
+PARTS = ("train", "validation", "test")
 
 Plane = npt.NDArray[np.float32]
 Masks = npt.NDArray[np.uint8]
@@ -96,6 +100,11 @@ class Data(Record):
     regions: tuple[str, ...] = ()
     cases: tuple[ListedCase, ...] = ()
     excluded: tuple[ExcludedCase, ...] = ()
+
+    @property
+    def unknown_patients(self) -> int:
+        """Cases that count as a patient each because nothing says whose they are."""
+        return unknown_patients(self.layout, ((case.id, case.patient) for case in self.cases))
 
 
 class Method(Record):
@@ -256,6 +265,8 @@ class Records:
     """Test first, then by name; none of a classifier."""
     classifications: tuple[Classification, ...]
     """Likewise of a classifier."""
+    sheet: Sheet | None
+    """The newest examples of a system that makes images."""
 
     @classmethod
     def of(cls, run: Run) -> Records:
@@ -263,21 +274,33 @@ class Records:
         folder = run.folder
         config = run.config() if (folder / "config.json").exists() else None
         parts, classifies = _evaluated_parts(run), _classifies(config)
+        description = read_record(run, "run.json", TypeAdapter(Description)) or Description()
+        tracked = description.mlflow.run_id if description.mlflow is not None else None
         return cls(
             name=run.name,
-            description=read_record(run, "run.json", TypeAdapter(Description)) or Description(),
+            description=description,
             config=config,
             history=_history(run),
             data=read_record(run, "data.json", TypeAdapter(Data)),
             split=run.split() if (folder / "split.json").exists() else None,
             evaluations=() if classifies else tuple(_evaluation(run, part) for part in parts),
             classifications=tuple(read_classification(run, part) for part in parts) if classifies else (),
+            sheet=newest_sheet(run, tracked) if shows_generated(config) else None,
         )
 
     @property
     def classifies(self) -> bool:
         """Whether the run's predictions are of whole images."""
         return _classifies(self.config)
+
+    @property
+    def knows_healthy_tissue(self) -> bool:
+        """Whether there is a healthy model to report of; where the system is not known, there may be."""
+        return self.config is None or self.config.system.knows_healthy_tissue
+
+    def patients_known(self, part: str) -> bool:
+        """Whether n counts patients there; of another cohort than the run's own nothing else is known."""
+        return part not in PARTS or self.data is None or not self.data.unknown_patients
 
     @property
     def modalities(self) -> tuple[str, ...]:

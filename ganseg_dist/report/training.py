@@ -87,17 +87,12 @@ def _score_charts(
     told = _told(kept) if kept is not None else ""
     kinds = _scores(epochs, region_label)
     for kind, lines in kinds.items():
-        label = score_label(kind)
-        figure = line_chart(
-            lines, spans=spans, marked=best, description=_described(f"Validation {label}", lines, within)
-        )
+        label, towards = score_label(kind), direction(kind)
+        better = {"↑": "; higher is better", "↓": "; lower is better"}.get(towards, "")
+        described = _described(f"Validation {label}", lines, within)
+        figure = line_chart(lines, spans=spans, marked=best, description=described, shares=towards == "↑")
         title = f"{label[0].upper()}{label[1:]}"
-        better = {"↑": "; higher is better", "↓": "; lower is better"}.get(direction(kind), "")
-        yield Chart(
-            "Validation" if len(kinds) == 1 else f"{title} in validation",
-            figure,
-            f"{title} on the validation patients{better}.{told}",
-        )
+        yield Chart(f"{title} in validation", figure, f"{title} on the validation part{better}.{told}")
 
 
 def _told(kept: Kept) -> str:

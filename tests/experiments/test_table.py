@@ -65,7 +65,8 @@ def test_as_markdown_every_line_has_every_column():
     assert (title, empty) == ("fractions", "")
     assert {line.count("|") for line in (header, rule, *lines)} == {header.count("|")}
     assert len(lines) == 3
-    assert "| 10 | real | 2 | 2 | 0.600 [" in lines[0]
+    assert "| 10 | real | 3 | 2 | 2 | 0.600 [" in lines[0]
+    assert "patients trained" in header
 
 
 def test_the_table_and_the_figure_are_written(tmp_path):
@@ -80,9 +81,9 @@ def test_the_table_and_the_figure_are_written(tmp_path):
     assert Image.open(figure).size[0] > 600
     header, cells = header_and_cells(rows)
     assert len(header) == len(cells[0])
-    assert "+0.100" in cells[1][header.index("wt/dice less real")]
-    assert "too few patients" in cells[1][header.index("wt/dice less real")]
-    assert [line[header.index("published dice")] for line in cells] == ["0.7", "0.7", "-"]
+    assert "+0.100" in cells[1][header.index("Dice less real")]
+    assert "too few patients" in cells[1][header.index("Dice less real")]
+    assert [line[header.index("published Dice")] for line in cells] == ["0.7", "0.7", "–"]
 
 
 def test_a_figure_without_an_axis_has_a_line_a_row(tmp_path):
@@ -102,9 +103,38 @@ def test_folds_are_one_set_and_seeds_are_several():
         Outcome({"fold": n, "arm": "model"}, 1.0, (CaseRow(f"c{n}", f"p{n}", "x", {"wt/dice": n / 4}),))
         for n in range(5)
     ]
-    (row,) = tabulate(folds, [DICE])
+    row, *each = tabulate(folds, [DICE])
     assert (row.runs, row.scores["wt/dice"].n) == (5, 5)
     assert row.scores["wt/dice"].mean == pytest.approx(0.5)
+    assert [(fold.labels["fold"], fold.scores["wt/dice"].mean) for fold in each] == [(n, n / 4) for n in range(5)]
+    assert [one.title for one in (row, *each)] == ["all folds", *(f"fold {n}" for n in range(5))]
+    assert [one.fold for one in (row, *each)] == [False, *[True] * 5]
+    header, cells = header_and_cells([row, *each])
+    assert cells[0][: header.index("runs")] == ["all", "model"]
+    assert cells[1][header.index("Dice")] == "0.000 –", "a fold of one patient has no interval"
+
+
+def test_one_patient_gives_no_interval(tmp_path):
+    alone = [outcome("real", 10, 0, 0.4), outcome("gan", 10, 0, 0.5)]
+    rows = tabulate(alone, [DICE])
+    header, cells = header_and_cells(rows)
+    assert cells[0][header.index("Dice")] == "0.400 –"
+    assert cells[1][header.index("Dice less real")] == "+0.100 – (too few patients)"
+    table, *_ = save_table(tmp_path, rows, intervals(rows, "one patient"))
+    first, second = csv.DictReader(table.open())
+    assert (first["wt/dice_mean"], first["wt/dice_low"], first["wt/dice_high"], first["wt/dice_n"]) == (
+        "0.4", "", "", "1",
+    )  # fmt: skip
+    assert second["wt/dice_less_first_low"] == ""
+
+
+def test_images_of_unknown_patients_are_not_called_patients(tmp_path):
+    known = tabulate(OUTCOMES, [DICE])
+    images = tabulate([replace(one, patients_known=False) for one in OUTCOMES], [DICE])
+    assert "n" in header_and_cells(known)[0]
+    assert "images, patients unknown" in header_and_cells(images)[0]
+    table, *_ = save_table(tmp_path, images, intervals(images, "images"))
+    assert {line["n_counts"] for line in csv.DictReader(table.open())} == {"images"}
 
 
 def test_outcomes_without_any_of_the_scores_are_refused():

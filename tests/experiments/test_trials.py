@@ -65,7 +65,7 @@ def test_every_patient_is_tested_once_and_sites_are_spread(tmp_path):
 
 @pytest.mark.parametrize(("folds", "said"), [(2, "none to train on"), (5, "cannot fill")])
 def test_fewer_patients_than_folds(tmp_path, folds, said):
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(ConfigError, match=said):
         fold_trials(CONFIG, cohort(tmp_path, a="x", b="x", c="x", d="x"), folds=folds)
 
 

@@ -5,7 +5,7 @@ from ganseg_dist.data.cohort import Split
 from ganseg_dist.inference.card import model_card
 from ganseg_dist.recipes import recipe
 
-DATA = {"cases": [{"patient": "p", "site": "s"}], "phantom": False, "excluded": []}
+DATA = {"layout": "brats", "cases": [{"id": "p", "patient": "p", "site": "s"}], "phantom": False, "excluded": []}
 HISTORY = [
     {"stage": "detect", "epoch": 0, "scores": {"accuracy": 0.6, "cross_entropy": 0.5}},
     {"stage": "detect", "epoch": 1, "scores": {"accuracy": 0.7, "cross_entropy": 0.9}},
@@ -19,9 +19,29 @@ RUN = {
 }
 
 
-def card(**changes):
-    config = override(recipe("gan_detector_debug"), {f"system.{name}": value for name, value in changes.items()})
-    return model_card(config, DATA, Split(("p",), (), ()), HISTORY, RUN)
+def card(data=DATA, fields=None, **changes):
+    changed = {f"system.{name}": value for name, value in changes.items()} | (fields or {})
+    return model_card(override(recipe("gan_detector_debug"), changed), data, Split(("p",), (), ()), HISTORY, RUN)
+
+
+def test_classes_are_listed_and_regions_only_where_there_are_some():
+    classes = card(fields={"data.classes": ["none", "glioma"]})
+    assert "\n- Classes, in order: none, glioma\n" in classes
+    assert "Regions" not in classes
+    regions = card(fields={"data.regions": ["wt", "tc"]})
+    assert "\n- Regions: wt, tc\n" in regions
+    assert "Classes" not in regions
+
+
+def test_pictures_of_unknown_patients_are_not_called_patients():
+    assert "- 1 case of 1 patient; 1 patient trained" in card()
+    unknown = card({**DATA, "layout": "class_folder"})
+    assert "- 1 image; patients unknown; 1 trained, 0 validated, 0 held out" in unknown
+    assert "One patient's images may stand in training and in test" in unknown
+    assert "patient trained" not in unknown
+    named = {"id": "a", "patient": "b", "site": "s"}
+    partly = card({**DATA, "layout": "image_folder", "cases": [*DATA["cases"], named]})
+    assert "- 2 images; the patients of 1 unknown" in partly
 
 
 def test_the_scores_are_those_of_the_epoch_kept():

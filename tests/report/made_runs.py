@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter, shift
 
 from ganseg_dist.config import override
@@ -62,6 +63,25 @@ def picture_run(root: Path) -> Run:
     run.write("history.json", [*_healthy_history(2), *_segment_history(2, ["wt"], supervised=1)])
     _evaluate(run, "test", ["wt"], channels=3, unit="px", gan=True)
     return run
+
+
+def painter_run(root: Path) -> Run:
+    """GAN-OSMOSIS, which knows nothing of healthy tissue."""
+    run = _described(root / "painter", "gan_osmosis_debug", ["wt"], MRI)
+    run.write("history.json", _segment_history(2, ["wt"], supervised=2))
+    _evaluate(run, "test", ["wt"], channels=4, unit="mm", gan=False)
+    return run
+
+
+def draw_sheet(run: Run, stage: str, step: int, *, rows: int, columns: int) -> Path:
+    """A sheet of examples where MLflow keeps it, of squares of 64 pixels; that of row 2 and column 3 has level 23."""
+    levels = np.add.outer(10 * np.arange(1, rows + 1), np.arange(columns))
+    squares = np.kron(levels, np.ones((64, 64))).astype(np.uint8)
+    folder = run.folder.parent / "mlartifacts" / run.description()["mlflow"]["run_id"] / "artifacts/examples" / stage
+    folder.mkdir(parents=True)
+    path = folder / f"step-{step:07d}.png"
+    Image.fromarray(np.pad(squares, ((18, 0), (0, 0)))).save(path)
+    return path
 
 
 def classifier_run(root: Path) -> Run:

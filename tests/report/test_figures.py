@@ -8,6 +8,7 @@ from ganseg_dist.report.figures import (
     Dot,
     Span,
     _apart,
+    _in_two_lines,
     calibration_chart,
     elbow_chart,
     interval_chart,
@@ -32,6 +33,34 @@ def test_a_line_chart_names_lines_phases_and_epochs():
 @pytest.mark.parametrize(("smallest", "ticks"), [(0.5, {"0.60", "0.75"}), (0.001, {"0.01", "0.1"})])
 def test_a_wide_range_gets_a_log_axis(smallest, ticks):
     assert ticks <= set(texts(line_chart({"loss": [(1, 1.0), (2, smallest)]}, description="Loss")))
+
+
+def test_what_hardly_changes_is_drawn_as_such_and_every_tick_tells_its_own_value():
+    shown = texts(line_chart({"l1": [(1, 0.036121), (2, 0.036123), (3, 0.036122)]}, description="L1"))
+    assert not any("e" in text and text[0].isdigit() for text in shown if text)
+    levels = sorted(float(text) for text in shown if text and "." in text)
+    assert levels[0] < 0.036 < levels[-1]
+    assert levels[-1] - levels[0] > 0.002
+
+
+def test_shares_are_never_drawn_by_their_logarithms():
+    line = [(1, 0.01), (2, 0.9)]
+    assert "0.1" in texts(line_chart({"dice": line}, description="Dice"))
+    assert {"0.0", "0.2"} <= set(texts(line_chart({"dice": line}, description="Dice", shares=True)))
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("FLAIR threshold", ["FLAIR threshold"]),
+        ("gan_osmosis_small-lgg-2026-11-22-second", ["gan_osmosis_small-lgg-2026-11-", "22-second"]),
+        ("x" * 70, ["x" * 30, "x" * 29 + "…"]),
+    ],
+)
+def test_a_long_name_beside_a_row_takes_two_lines_and_leaves_the_rest_out(name, lines):
+    assert _in_two_lines(name).splitlines() == lines
+    svg = interval_chart([Bar(name, 0.5)], axis="Dice", limits=(0, 1), description="Dice")
+    assert set(lines) <= set(texts(svg))
 
 
 def test_values_of_zero_keep_the_axis_linear():

@@ -1,6 +1,7 @@
 import pytest
 
 from ganseg_dist.report import labels
+from ganseg_dist.report.reading import Interval
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,22 @@ def test_names_are_the_fields():
         for regions, of in ((["wt"], ["t1"]), (["wt", "tc"], ["t1"]), (["wt"], ["red", "green", "blue"]))
     ] == ["tumour-free", "tumour-free", "foreground-free"]
     assert [labels.modality_label(name) for name in ("t1ce", "flair", "red")] == ["T1ce", "FLAIR", "red"]
+
+
+def test_an_interval_of_one_patient_is_none():
+    one, two = (Interval(mean=0.5, low=0.5, high=0.5, n=n) for n in (1, 2))
+    assert (labels.between(one), labels.between(two)) == ("–", "0.500 to 0.500")
+    assert labels.interval_told(one) == "95% –, n = 1"
+    assert labels.between(Interval(mean=0.1, low=-0.2, high=0.4, n=9), signed=True) == "−0.200 to +0.400"
+
+
+def test_scores_are_named_in_words():
+    assert labels.score_in_words("wt/dice", "Whole tumour") == "Dice of the whole tumour"
+    assert labels.score_in_words("wt/iou", "Foreground") == "IoU of the foreground"
+    assert labels.score_in_words("auroc", "") == "AUROC"
+    assert [labels.in_a_sentence(name) for name in ("Dice", "IoU", "Youden's J", "Accuracy", "HD95, mm")] == [
+        "Dice", "IoU", "Youden's J", "accuracy", "HD95, mm",
+    ]  # fmt: skip
 
 
 def test_small_words():

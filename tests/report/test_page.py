@@ -1,4 +1,6 @@
+import base64
 import html.parser
+import io
 import json
 import re
 import shutil
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ganseg_dist.errors import RunError
 from ganseg_dist.report import write_report
@@ -17,13 +20,15 @@ from ganseg_dist.report.records import Healthy, Paired, Records
 from tests.report.made_runs import (
     classifier_run,
     detector_run,
+    draw_sheet,
     finished_run,
     just_trained_run,
+    painter_run,
     picture_run,
     plain_unet_run,
 )
 
-MAKERS = [finished_run, just_trained_run, plain_unet_run, picture_run, classifier_run, detector_run]
+MAKERS = [painter_run, finished_run, just_trained_run, plain_unet_run, picture_run, classifier_run, detector_run]
 
 
 class Elements(html.parser.HTMLParser):
@@ -104,19 +109,109 @@ def test_a_finished_run_shows_scores_intervals_and_comparisons(tmp_path):
 
 def test_what_is_missing_is_said(tmp_path):
     fresh = write_report(just_trained_run(tmp_path)).read_text()
-    assert "Not evaluated yet: <code>ganseg evaluate fresh --data DATA</code>" in fresh
+    assert "Not evaluated yet" not in fresh
+    assert "Training has not come to its end" in fresh
+    assert "<code>ganseg train --resume fresh</code>" in fresh
     assert "does not say what data" in fresh
     assert "holds no config" in fresh
-    plain = write_report(plain_unet_run(tmp_path)).read_text()
-    assert "it has no generator of healthy tissue" in plain
-    assert "it has no discriminator" in plain
-    assert "ROC" not in plain
     bare = finished_run(tmp_path)
     for lost in ("history.json", "evaluation/test/cases.csv", "evaluation/test/gallery.npz"):
         (bare.folder / lost).unlink()
     page = write_report(bare).read_text()
     for said in ("No training curves yet", "No scores of single cases", "No pictures were kept", "No reconstructions"):
         assert said in page, said
+
+
+def test_a_finished_run_without_an_evaluation_says_how_to_get_one(tmp_path):
+    run = plain_unet_run(tmp_path)
+    shutil.rmtree(run.folder / "evaluation")
+    page = write_report(run).read_text()
+    assert "Not evaluated yet: <code>ganseg evaluate plain --data DATA</code>" in page
+    assert "--resume" not in page
+
+
+def test_an_interrupted_run_says_so_in_words_and_how_to_go_on(tmp_path):
+    run = just_trained_run(tmp_path)
+    run.describe(status="interrupted", error="KeyboardInterrupt")
+    page = write_report(run).read_text()
+    assert "Training was interrupted (by hand, with Ctrl-C)." in page
+    assert "<code>ganseg train --resume fresh</code>" in page
+    assert "Not evaluated yet" not in page
+    run.describe(error="RunError: disk full")
+    assert "Training was interrupted (RunError: disk full)." in write_report(run).read_text()
+
+
+@pytest.mark.parametrize("make", [plain_unet_run, painter_run])
+def test_what_a_system_does_not_have_is_not_spoken_of(make, tmp_path):
+    page = write_report(make(tmp_path)).read_text()
+    for absent in ("Healthy model", "Detection", "discriminator tells", "ROC", "anomaly map"):
+        assert absent not in page, absent
+    assert "Healthy model" in write_report(finished_run(tmp_path)).read_text()
+
+
+def test_generated_images_stand_beside_real_ones_and_their_masks(tmp_path):
+    run = painter_run(tmp_path)
+    assert "No example pictures lie beside this run" in write_report(run).read_text()
+    draw_sheet(run, "joint", 40, rows=3, columns=4)
+    draw_sheet(run, "segment", 200, rows=2, columns=4)
+    page = write_report(run).read_text()
+    assert "after step 200, in stage segment" in page
+    assert page.count("<figcaption>real image</figcaption>") == 2, "the newest sheet"
+    assert page.count("<figcaption>its mask</figcaption>") == 2
+    assert page.count("<figcaption>painted from the mask</figcaption>") == 2
+    uris = re.findall(r'href="data:image/png;base64,([^"]+)" width="64"', page)
+    cells = [np.asarray(Image.open(io.BytesIO(base64.b64decode(uri))))[..., 0] for uri in uris]
+    assert [(cell.shape, set(cell.ravel())) for cell in cells] == [
+        ((64, 64), {level}) for level in (10, 11, 13, 20, 21, 23)
+    ], "first, second and last column of each row, without the titles"
+
+
+def test_a_control_and_a_healthy_model_show_no_generated_images(tmp_path):
+    for make in (plain_unet_run, finished_run):
+        assert "Generated images" not in write_report(make(tmp_path)).read_text()
+
+
+def test_a_sheet_that_is_no_picture_is_named(tmp_path):
+    run = painter_run(tmp_path)
+    draw_sheet(run, "joint", 40, rows=1, columns=4).write_bytes(b"no picture")
+    with pytest.raises(RunError, match=r"step-0000040\.png: cannot be read"):
+        write_report(run)
+
+
+def test_one_patient_has_no_interval(tmp_path):
+    run = plain_unet_run(tmp_path)
+    summary = run.read("evaluation/validation/summary.json")
+    for row in summary["rows"]:
+        row["scores"] = {name: value | {"low": value["mean"], "high": value["mean"], "n": 1}
+                         for name, value in row["scores"].items()}  # fmt: skip
+    run.write("evaluation/validation/summary.json", summary | {"n_patients": 1})
+    page = write_report(run).read_text()
+    assert "21 cases of 1 patient." in page
+    assert "95% –, n = 1" in page
+    assert "0.800 to 0.800" not in page
+    assert '<span class="interval">–</span>' in page
+
+
+def test_images_whose_patients_are_unknown_are_counted_as_images(tmp_path):
+    run = classifier_run(tmp_path)
+    assert "no patient stands in two parts" in write_report(run).read_text()
+    data = run.read("data.json")
+    unknown = [case | {"patient": case["id"]} for case in data["cases"]]
+    run.write("data.json", data | {"layout": "class_folder", "cases": unknown})
+    page = write_report(run).read_text()
+    for said in (
+        "21 images, patients unknown",
+        "60 images, patients unknown; n counts images",
+        "intervals over images.",
+        "one patient's images may stand in two parts",
+    ):
+        assert said in page, said
+    assert "no patient stands in two parts" not in page
+    assert "of 6 patients" not in page
+    run.write("data.json", data | {"layout": "class_folder", "cases": unknown[:5] + data["cases"][5:]})
+    assert "21 images, patients partly unknown" in write_report(run).read_text()
+    run.write("data.json", data | {"layout": "brats", "cases": unknown})
+    assert "patients unknown" not in write_report(run).read_text(), "a scan may be called as its patient"
 
 
 def test_pictures_without_spacing_are_never_measured_in_millimetres(tmp_path):

@@ -37,10 +37,10 @@ def test_stages_come_in_the_order_they_were_trained():
     history = [epoch(0, {"generator/hole_l1": 0.2}, {"hole_l1": 0.3}, stage="healthy"), *TURNS]
     curves = stage_curves(history, str.upper, {"segment": Kept(epoch=1, best_of=("dice_wt", "dice_tc"))})
     assert [(stage.name, stage.epochs, [chart.title for chart in stage.charts]) for stage in curves] == [
-        ("healthy", 1, ["Losses", "Validation"]),
-        ("segment", 3, ["Losses", "Validation", "Dynamic weights"]),
+        ("healthy", 1, ["Losses", "L1 in the holes in validation"]),
+        ("segment", 3, ["Losses", "Dice in validation", "Dynamic weights"]),
     ]
-    assert curves[0].charts[1].caption == "L1 in the holes on the validation patients; lower is better."
+    assert curves[0].charts[1].caption == "L1 in the holes on the validation part; lower is better."
     assert curves[1].charts[1].caption.endswith("Dotted: epoch 2, the best mean Dice, which is kept.")
 
 
@@ -61,7 +61,11 @@ def test_a_stage_that_keeps_its_last_epoch_marks_none_and_says_so():
     scores = [{"dice_wt": 0.9, "dice_tc": 0.8, "l1": 0.3}, {"dice_wt": 0.5, "dice_tc": 0.4, "l1": 0.2}]
     history = [epoch(number, {"g/l": 1.0}, each, stage="joint") for number, each in enumerate(scores)]
     (joint,) = stage_curves(history, str.upper, {"joint": Kept(epoch=1, best_of=())})
-    assert [chart.title for chart in joint.charts] == ["Losses", "Dice in validation", "L1 in validation"]
+    assert [chart.title for chart in joint.charts] == [
+        "Losses",
+        "Dice in validation",
+        "L1 to the real one in validation",
+    ]
     for chart in joint.charts[1:]:
         assert chart.caption.endswith("is better. The last epoch is kept.")
         assert "Dotted" not in chart.caption

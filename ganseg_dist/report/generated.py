@@ -1,0 +1,69 @@
+"""What a run's GAN makes, beside what is real: a sheet of examples cut into tiles with words of their own.
+
+On a sheet an example is a row of squares of one size, all under a line of titles: first the image, then the same with
+its mask, and last what the GAN made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.report.pictures import Tile, picture_tile
+from ganseg_dist.report.sheets import Sheet
+
+ENLARGED = 2
+"""Screen pixels of a sheet per image pixel."""
+
+MADE = {
+    "gan_osmosis": (
+        "painted from the mask",
+        "Validation images, and what the generator paints from their masks: another image with the same mask. How "
+        "near paintings are to real images is measured by ganseg synthesize.",
+    ),
+    "gan_detector": (
+        "generated, of the same class",
+        "Validation images, and what the generator makes of noise for their class: it has not seen them. How near "
+        "such images are to real ones is measured by ganseg synthesize.",
+    ),
+    "dl_gan_cnn": (
+        "feature map",
+        "Validation images, and the feature maps that the generator makes of them and of their clusters: what the "
+        "classifier sees.",
+    ),
+}
+"""What the last picture of a row is called, and where it comes from, by system."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedView:
+    """Generated beside real, ready to be laid out."""
+
+    stage: str
+    step: int
+    explained: str
+    rows: tuple[tuple[Tile, ...], ...]
+    """An example each."""
+
+
+def generated_view(sheet: Sheet, config: RunConfig) -> GeneratedView | None:
+    """None where the sheet is not one of this config's slices."""
+    cell = config.data.size * ENLARGED
+    height, width = sheet.pixels.shape[:2]
+    columns, title = width // cell, height % cell
+    if width % cell or columns < 2 or height < cell:
+        return None
+    made, explained = MADE[config.system.name]
+    shown = {"real image": 0, **({"its mask": 1} if config.data.regions else {}), made: columns - 1}
+    rows = tuple(
+        tuple(
+            picture_tile(
+                name,
+                f"{name}, example {number + 1} of stage {sheet.stage}",
+                sheet.pixels[top : top + cell, column * cell : (column + 1) * cell],
+            )
+            for name, column in shown.items()
+        )
+        for number, top in enumerate(range(title, height, cell))
+    )
+    return GeneratedView(sheet.stage, sheet.step, explained, rows)

@@ -1,0 +1,58 @@
+"""The newest example pictures that training drew: a sheet of them, where MLflow's files lie beside the runs.
+
+Trackers send a sheet every few epochs to MLflow, whose own folder is beside the runs where there is no server:
+mlartifacts/RUN_ID/artifacts/examples/STAGE/step-N.png.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.drawing import Pixels
+from ganseg_dist.errors import RunError
+from ganseg_dist.runs import Run
+
+ARTIFACTS = "mlartifacts"
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """Examples of one validation, as training drew them."""
+
+    stage: str
+    step: int
+    pixels: Pixels
+    """(H, W, 3)."""
+
+
+def shows_generated(config: RunConfig | None) -> bool:
+    """Whether the system makes images to learn from; GANet-Seg's fill lesions, and stand with the healthy model."""
+    return config is not None and config.system.synthesises and not config.system.knows_healthy_tissue
+
+
+def newest_sheet(run: Run, run_id: str | None) -> Sheet | None:
+    """None where MLflow's files do not lie beside the runs, or nothing was drawn yet.
+
+    Raises RunError when the picture cannot be read.
+    """
+    if run_id is None:
+        return None
+    examples = run.folder.parent / ARTIFACTS / run_id / "artifacts" / "examples"
+    steps = {int(path.stem.removeprefix("step-")): path for path in examples.glob("*/step-*[0-9].png")}
+    if not steps:
+        return None
+    newest = max(steps)
+    return Sheet(steps[newest].parent.name, newest, _read(steps[newest]))
+
+
+def _read(path: Path) -> Pixels:
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); remove it") from None

@@ -1,0 +1,23 @@
+"""What a trial leaves behind for its table."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from ganseg_dist.experiments.run import Outcome, _read
+from ganseg_dist.inference.evaluation import CaseRow
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_outcome_is_read_as_it_was_written(known, tmp_path):
+    kept = Outcome({"arm": "cnn", "seed": 0}, 2.0, (CaseRow("c", "p", "x", {"correct": 1.0}),), known)
+    file = tmp_path / "trial.json"
+    file.write_text(json.dumps(asdict(kept)))
+    assert _read(file) == kept
+
+
+def test_an_outcome_that_says_nothing_of_its_patients_is_of_known_ones(tmp_path):
+    file = tmp_path / "trial.json"
+    file.write_text(json.dumps({"labels": {}, "seconds": 1.0, "rows": []}))
+    assert _read(file).patients_known
