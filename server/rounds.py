@@ -26,7 +26,7 @@ from ganseg_dist.engine.tracker import Progress, Tracker
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.encoding import decode
-from ganseg_dist.federation.exchange import Arrays, Exchange
+from ganseg_dist.federation.exchange import Arrays, Exchange, policies
 from ganseg_dist.federation.order import Order
 from ganseg_dist.federation.schedule import Round, schedule
 from ganseg_dist.systems import build_system
@@ -93,6 +93,11 @@ class Federation:
             self.checkpoints.save({}, partial(_save, state=state, ledger=ledger, aggregator=aggregator))
         self._finish(system, state, ledger)
         return ledger
+
+    def stays_home(self) -> list[str]:
+        """Networks that the server never sees."""
+        chosen = policies(build_system(self.config), self.config)
+        return sorted(name for name, policy in chosen.items() if policy == "local")
 
     def _finish(self, system: System, state: State, ledger: Ledger) -> None:
         """Every site gets the last weights, for a model of its own."""

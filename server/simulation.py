@@ -102,6 +102,7 @@ def rehearse(asked: Rehearsal, answer: Answer, *, shown: Tracker | None = None, 
             raise RunError(f"{run.checkpoints}: holds no checkpoint after training")
         with uninterrupted():
             run.write("federation.json", _told(ledger))
+            run.describe(absent=federation.stays_home())
             finish_run(run, newest, plan.monitors, seconds=earlier + time.monotonic() - started)
             tracked.log_results(run)
             tracked.end("FINISHED")

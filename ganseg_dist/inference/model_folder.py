@@ -71,6 +71,8 @@ class Model:
     thresholds: Thresholds
     channels: tuple[str, ...]
     """Modalities in the order of the channels of the files it learnt from; empty where they had one channel each."""
+    absent: frozenset[str] = frozenset()
+    """Networks that stayed at the sites of a federation: here they are as they began, and say nothing."""
 
 
 def load_model(folder: Path) -> Model:
@@ -92,7 +94,8 @@ def load_model(folder: Path) -> Model:
                 f"{folder / WEIGHTS}: its {name} does not fit config.json; {MEND}, with the version that made it"
             ) from None
         network.eval().requires_grad_(False)
-    return Model(config, system, read_thresholds(folder), tuple(description.get("channels") or ()))
+    channels, absent = tuple(description.get("channels") or ()), frozenset(description.get("absent") or ())
+    return Model(config, system, read_thresholds(folder), channels, absent)
 
 
 def read_weights(folder: Path, digest: str | None) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +61,7 @@ class Predictor:
     def __init__(self, model: Model, device: str = "cpu") -> None:
         """Raises RunError when the device is a GPU that this machine does not have."""
         self.config, self.system, self.thresholds = model.config, model.system, model.thresholds
-        self.channels = model.channels
+        self.channels, self.absent = model.channels, model.absent
         self.device = usable_device(device)
         for network in self.system.networks.values():
             network.to(self.device)
@@ -100,6 +100,8 @@ class Predictor:
                 unknown = torch.full((len(planes),), -1)
                 batch = Batch(planes, none, torch.zeros_like(unknown), unknown).to(self.device)
                 prediction = self.system.predict(batch)
+                if "discriminator" in self.absent:
+                    prediction = replace(prediction, anomaly=None, score=None)
                 for name, part in {**prediction.pictures(), "score": prediction.score}.items():
                     if part is not None:
                         parts.setdefault(name, []).append(part.float().cpu().numpy())

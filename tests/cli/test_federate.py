@@ -60,3 +60,16 @@ def test_what_no_federation_can_be_is_refused(ganseg, words, more, said):
     refused = ganseg(*words, "--run-name", "refused", *more)
     assert_refused(refused, refused.code, said)
     assert refused.code in (1, 2)
+
+
+def test_the_servers_model_maps_no_anomalies_and_a_sites_own_does(ganseg, phantom, tmp_path):
+    words = ("federate", "ganet_seg_debug", "--data", phantom, "--local", "--run-name", "both", "--sites", "2")
+    assert ganseg(*words, "--set", "train.epochs=2", "--set", "system.healthy_epochs=1").code == 0
+    server = tmp_path / "runs" / "both.federated"
+    case = next(folder for folder in sorted(phantom.iterdir()) if folder.is_dir())
+    asked = (case, "--anomaly", "--out")
+    assert_refused(ganseg("predict", server, *asked, tmp_path / "a"), 2, "discriminators stayed at the sites")
+    own = server / "sites" / "site1" / "runs" / server.name / "model"
+    said = ganseg("predict", own, *asked, tmp_path / "b")
+    assert said.code == 0, said.err
+    assert list((tmp_path / "b").rglob("*anomaly*"))
