@@ -36,6 +36,7 @@ from ganseg_dist.inference.evaluation import evaluate, summarise
 from ganseg_dist.inference.model_folder import Model, Thresholds
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.recipes import recipe
+from ganseg_dist.report.labels import counted
 from ganseg_dist.runners.prepare import store_root
 from ganseg_dist.systems.ganet_seg import GANetSeg
 
@@ -151,7 +152,7 @@ def show(result: dict[str, Any]) -> None:
             for name, value in row["scores"].items()
             if name.split("/")[1] in SHOWN
         ]
-        print(f"{row['name']} on {result['n_patients']} test patients: " + "; ".join(cells))
+        print(f"{row['name']} on {counted(result['n_patients'], 'test patient')}: " + "; ".join(cells))
     for pair in result["paired"]:
         gap = pair["difference"]
         print(

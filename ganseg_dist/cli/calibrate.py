@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from ganseg_dist.cli import show
 from ganseg_dist.cli.words import LAYOUT_HELP, RUN_HELP
+
+if TYPE_CHECKING:
+    from ganseg_dist.runs import Run
 
 
 def calibrate(
@@ -33,10 +38,7 @@ def calibrate(
 
     found = finished_run(run)
     if found.config().system.task == "classification":
-        raise ConfigError(
-            f"{found.name}: classifies, and classifiers have no threshold to choose; ganseg evaluate {found.name} "
-            "chooses its operating point on validation patients"
-        )
+        raise ConfigError(f"{found.name}: classifies, and a classifier has no threshold to choose; {_evaluates(found)}")
     asked = found.description().get("request", {})
     if data is None and "data" not in asked:
         raise ConfigError(f"{found.name}: does not say where its data was; give --data DATA")
@@ -47,10 +49,23 @@ def calibrate(
         thresholds, best = choose(predictor, cases, advance=advance)
     save_thresholds(found.model, thresholds)
     log_calibration(found)
-    for region, chosen in best.items():
+    for region in predictor.regions:
+        if region not in best:
+            typer.echo(f"{region}: no validation case has it, so its threshold stays at {thresholds.of(region):.2f}")
+            continue
+        chosen = best[region]
         typer.echo(
             f"{region}: threshold {chosen.threshold:.2f}, validation Dice {chosen.dice:.3f} "
             f"(n {chosen.n} with the region)"
         )
     if thresholds.realism is not None:
         typer.echo(f"slice realism: abnormal below {thresholds.realism:.3f}")
+
+
+def _evaluates(run: Run) -> str:
+    """What to do with a classifier instead."""
+    data = run.description().get("request", {}).get("data")
+    command = f"ganseg evaluate {run.name} --data {'DATA' if data is None else shlex.quote(data)}"
+    if len(run.config().data.classes or ()) == 2:
+        return f"{command} chooses its operating point on validation patients"
+    return f"of several classes the likeliest is said: {command}"

@@ -27,6 +27,8 @@ from ganseg_dist.tracking.results import log_evaluation
 ELBOW_IMAGES = 24
 """Training slices that the elbow is of: it bends where it does from a few on."""
 LINES_SHOWN = 20
+HEADER = "case,patient,site,slice,truth,predicted"
+"""How a classes.csv begins."""
 
 
 def evaluate_classes(run: Run, predictor: Predictor, cohort: Cohort, part: str) -> None:
@@ -77,7 +79,11 @@ def _spread(n: int) -> npt.NDArray[np.int64]:
 
 
 def predict_classes(predictor: Predictor, cases: tuple[Case, ...], out: Path) -> list[str]:
-    """Write OUT/classes.csv, a line a slice with body in it; returns what could not be read, a line a case."""
+    """Write OUT/classes.csv, a line a slice with body in it; returns what could not be read, a line a case.
+
+    Raises DataError where such a file is there and is none of ours.
+    """
+    _refuse_other_table(out / "classes.csv")
     classes = predictor.config.data.classes or ()
     rows: list[ImageRow] = []
     problems = []
@@ -99,6 +105,15 @@ def predict_classes(predictor: Predictor, cases: tuple[Case, ...], out: Path) ->
             typer.echo(f"... {len(rows) - LINES_SHOWN} more")
         typer.echo(str(out / "classes.csv"))
     return problems
+
+
+def _refuse_other_table(file: Path) -> None:
+    if not file.is_file():
+        return
+    with file.open(encoding="utf-8", errors="replace") as text:
+        ours = text.readline().startswith(HEADER)
+    if not ours:
+        raise DataError(f"{file}: exists and is no earlier prediction; choose another --out")
 
 
 def _print(run: Run, part: str, summary: dict[str, Any]) -> None:

@@ -59,16 +59,16 @@ def evaluate(
             raise ConfigError("--beside: classifiers are compared by ganseg experiment; leave it out")
         evaluate_classes(found, Predictor.load(found.model, "cuda" if gpu else "cpu"), cohort, part)
         return
+    others = [_segmenter(name, found) for name in beside]
     cases = cases_of_part(found, cohort, part)
     device = "cuda" if gpu else "cpu"
     predictor = Predictor.load(found.model, device)
     arms: list[Arm] = [ModelArm(found.name, "model", predictor)]
-    others = [finished_run(name) for name in beside]
     names = [found.name, *(other.name for other in others)]
     if len(set(names)) < len(names):
         raise ConfigError(f"--beside {', '.join(beside)}: two runs have one name; name each run once")
     for other in others:
-        refuse_leak(other, cases)
+        refuse_leak(other, cases, f"compare runs of one split{'' if part == 'test' else ', with --part test'}")
     for other in others or _plain_arms(found):
         arms.append(ModelArm(other.name, "comparison", Predictor.load(other.model, device)))
     flair = FlairThreshold.fitted(cohort.of_patients(found.split().train), predictor.config.data)
@@ -77,11 +77,26 @@ def evaluate(
     with show.bar(f"Scoring {len(cases)} {part} cases") as advance:
         result = score(arms, cases, part, advance=advance)
     if not predictor.thresholds.calibrated_on:
-        show.err.print(f"note: {found.name} is at its default thresholds; choose them first with: ganseg calibrate")
+        show.err.print(
+            f"note: {found.name} is at its default thresholds; choose them first with: ganseg calibrate {found.name}"
+        )
     summary = save_evaluation(found.evaluation(part), result, predictor)
     log_evaluation(found, part, summary["rows"][0]["scores"])
     _print(summary)
     typer.echo(f"written: {found.evaluation(part)}")
+
+
+def _segmenter(reference: str, run: Run) -> Run:
+    """Raises ConfigError for a classifier: its scores are of whole images, and have no place beside Dice."""
+    from ganseg_dist.cli.models import finished_run
+    from ganseg_dist.errors import ConfigError
+
+    other = finished_run(reference)
+    if other.config().system.task == "classification":
+        raise ConfigError(
+            f"--beside {other.name}: classifies, and {run.name} segments: they cannot be compared; give a segmenter"
+        )
+    return other
 
 
 def _refuse_folds(reference: str) -> None:
@@ -137,6 +152,11 @@ def _print(summary: dict[str, Any]) -> None:
         ]
         title = f"{region.upper()} on {summary['n_patients']} {summary['part']} patients (mean, 95% interval)"
         show.table(title, ["", *names], rows)
+        if region in summary["absent"]:
+            typer.echo(
+                f"no {summary['part']} patient has {region.upper()}: sensitivity is undefined, and Dice is 1 where "
+                "nothing was predicted, else 0"
+            )
     for pair in summary["paired"]:
         difference = pair["difference"]
         verdict = "" if difference["low"] > 0 or difference["high"] < 0 else "; no difference beyond its interval"

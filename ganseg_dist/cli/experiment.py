@@ -58,15 +58,18 @@ def fractions(
     Patients are nested; validation and test patients stay. GAN-OSMOSIS, Tables 2 to 5, as a measurement: its
     published figures stand in columns of their own, of other images.
     """
-    from ganseg_dist.experiments.fractions import PUBLISHED, fraction_trials
+    from ganseg_dist.experiments.fractions import PUBLISHED, fraction_trials, require_percentages
+    from ganseg_dist.experiments.trials import arms as configs
+
+    percentages, names = _whole_numbers("--fractions", fractions), _words(arms)
+    require_percentages(percentages)
 
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
-        return fraction_trials(
-            config, split, percentages=_whole_numbers("--fractions", fractions), arm_names=_words(arms), seeds=seeds
-        )
+        return fraction_trials(config, split, percentages=percentages, arm_names=names, seeds=seeds)
 
     published = PUBLISHED if recipe.startswith("gan_osmosis") else None
     _run("fractions", recipe, data, layout, run_name, assignments, local, trials,
+         require=lambda config: configs(names, config),
          x="percentage", published=published, published_by="percentage")  # fmt: skip
 
 
@@ -83,7 +86,9 @@ def folds(
 
     New images are then for all the folds together: ganseg predict NAME.
     """
-    from ganseg_dist.experiments.folds import fold_trials
+    from ganseg_dist.experiments.folds import fold_trials, require_folds
+
+    require_folds(folds)
 
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return fold_trials(config, cohort, folds=folds)
@@ -103,11 +108,15 @@ def transfer(
 ) -> None:
     """Leave one hospital out: train on the others, test on its patients."""
     from ganseg_dist.experiments.transfer import transfer_trials
+    from ganseg_dist.experiments.trials import arms as configs
+
+    names = _words(arms)
 
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
-        return transfer_trials(config, cohort, arm_names=_words(arms))
+        return transfer_trials(config, cohort, arm_names=names)
 
-    _run("transfer", recipe, data, layout, run_name, assignments, local, trials)
+    _run("transfer", recipe, data, layout, run_name, assignments, local, trials,
+         require=lambda config: configs(names, config))  # fmt: skip
 
 
 def ablation(
@@ -120,12 +129,12 @@ def ablation(
     local: bool = LOCAL,
 ) -> None:
     """Each loss term off in turn, the paper's printed reading, and the control without a GAN."""
-    from ganseg_dist.experiments.ablation import ablation_trials
+    from ganseg_dist.experiments.ablation import ablation_trials, require_terms
 
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return ablation_trials(config, split, seeds=seeds)
 
-    _run("ablation", recipe, data, layout, run_name, assignments, local, trials)
+    _run("ablation", recipe, data, layout, run_name, assignments, local, trials, require=require_terms)
 
 
 def augmentation(
@@ -142,12 +151,13 @@ def augmentation(
     AUROC, AUPRC, sensitivity at a threshold that keeps 90% specificity on validation patients, the specificity it
     has on the test patients, accuracy; differences to none over the same patients are in table.csv for each.
     """
-    from ganseg_dist.experiments.augmentation import MEASURES, augmentation_trials
+    from ganseg_dist.experiments.augmentation import MEASURES, augmentation_trials, require_detector
 
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return augmentation_trials(config, cohort, split, seeds=seeds)
 
-    _run("augmentation", recipe, data, layout, run_name, assignments, local, trials, measures=MEASURES)
+    _run("augmentation", recipe, data, layout, run_name, assignments, local, trials,
+         require=require_detector, measures=MEASURES)  # fmt: skip
 
 
 def classifiers(
@@ -164,14 +174,14 @@ def classifiers(
     Accuracy, and macro precision, recall and F1: Tables 1 to 4 as a measurement. The published figures stand in
     columns of their own, of other images.
     """
-    from ganseg_dist.experiments.classifiers import PUBLISHED, classifier_trials
+    from ganseg_dist.experiments.classifiers import PUBLISHED, classifier_trials, require_baselines
     from ganseg_dist.experiments.measures import CLASSIFICATION
 
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return classifier_trials(config, split, seeds=seeds)
 
     _run("classifiers", recipe, data, layout, run_name, assignments, local, trials,
-         measures=CLASSIFICATION, published=PUBLISHED, published_by="arm")  # fmt: skip
+         require=require_baselines, measures=CLASSIFICATION, published=PUBLISHED, published_by="arm")  # fmt: skip
 
 
 def robustness(
@@ -243,7 +253,9 @@ def thresholds(
         _publish(experiment, parent, rows, figure, title, table_1.save_areas(experiment.folder, judged, areas))
         typer.echo(f"{len(judged.rows)} slices: AUROC {shown(areas['auroc'])}, AUPRC {shown(areas['auprc'])}")
         if calibrated is None:
-            show.err.print(f"note: {found.name} has no threshold of its own; choose it first with: ganseg calibrate")
+            show.err.print(
+                f"note: {found.name} has no threshold of its own; choose it first with: ganseg calibrate {found.name}"
+            )
 
 
 for command in (fractions, folds, transfer, ablation, robustness, thresholds, augmentation, classifiers):
@@ -260,6 +272,7 @@ def _run(
     local: bool,
     trials_of: Callable[[RunConfig, Cohort, Split], list[Trial]],
     *,
+    require: Callable[[RunConfig], object] = lambda config: None,
     x: str | None = None,
     measures: Sequence[Measure] | None = None,
     published: Any = None,
@@ -268,10 +281,12 @@ def _run(
     """Check the cohort once, make the trials, run them, show the table; returns the experiment's folder.
 
     Args:
+        require: refuses a config that the experiment is not for, before anything is read.
         measures: what the table shows; none: what is usual for the system's task.
     """
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.data.cohort import split_by_patient
+    from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.experiments.figures import curves, intervals
     from ganseg_dist.experiments.measures import measures_of
     from ganseg_dist.experiments.run import run_experiment
@@ -283,12 +298,18 @@ def _run(
     from ganseg_dist.runners.session import TrainingRequest, plan_training
 
     config = override(named(recipe), parse_assignments(assignments))
+    require(config)
+
+    def trials_on(cohort: Cohort) -> list[Trial]:
+        shares = config.data
+        split = split_by_patient(
+            cohort, validation=shares.validation_fraction, test=shares.test_fraction, seed=config.seed
+        )
+        return trials_of(config, cohort, split)
+
+    trials_on(read_cohort(data, layout))  # too few patients or sites are seen without checking an image
     plan = plan_training(TrainingRequest(config, data, layout, local=True), bar=show.bar)
-    fractions = config.data
-    split = split_by_patient(
-        plan.cohort, validation=fractions.validation_fraction, test=fractions.test_fraction, seed=config.seed
-    )
-    trials = trials_of(config, plan.cohort, split)
+    trials = trials_on(plan.cohort)
     if plan.config.system.task == "classification":
         with show.bar("Reading classes") as advance:
             for done, part in enumerate(splits := sorted({trial.split for trial in trials}, key=repr), start=1):
@@ -339,14 +360,15 @@ def _publish(found: Run, parent: TrackedRun, rows: Sequence[Row], figure: Figure
     from ganseg_dist.tracking.results import log_experiment
 
     files = (*save_table(found.folder, rows, figure), *more)
-    heading = f"{title} (mean, 95% interval over test patients)"
+    over = "test patients" if all(row.patients_known for row in rows) else "test images, patients unknown"
+    heading = f"{title} (mean, 95% interval over {over})"
     log_experiment(parent, means(rows), markdown(heading, rows), files)
     show.table(heading, *header_and_cells(rows))
     typer.echo(f"written: {', '.join(map(str, files))}")
 
 
 def _words(text: str) -> Sequence[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
 def _whole_numbers(option: str, text: str) -> list[int]:

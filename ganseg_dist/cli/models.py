@@ -67,7 +67,7 @@ def cases_of_part(run: Run, cohort: Cohort, part: str) -> tuple[Case, ...]:
     """
     if part == "all":
         cases = cohort.cases
-        refuse_leak(run, cases)
+        refuse_leak(run, cases, "score it with --part test")
     else:
         listed = {case["id"] for case in run.read("data.json")["cases"]}  # less what was excluded from it
         cases = tuple(case for case in cohort.of_patients(getattr(run.split(), part)) if case.id in listed)
@@ -75,6 +75,9 @@ def cases_of_part(run: Run, cohort: Cohort, part: str) -> tuple[Case, ...]:
     config = run.config()
     classes = config.data.classes or () if config.system.task == "classification" else ()
     known = tuple(case for case in cases if case.mask is not None or case.class_name in classes)
+    if not known and part == "all":
+        lacking = f"a class of {run.name}'s, {', '.join(classes)}" if classes else "a mask"
+        raise DataError(f"{cohort.root}: no case has {lacking}, to score it by; give a cohort that has")
     if not known:
         raise DataError(
             f"{cohort.root}: holds no case with a {'class' if classes else 'mask'} of {run.name}'s {part} patients; "
@@ -83,15 +86,15 @@ def cases_of_part(run: Run, cohort: Cohort, part: str) -> tuple[Case, ...]:
     return known
 
 
-def refuse_leak(run: Run, cases: Sequence[Case]) -> None:
-    """Raises DataError when the run learnt from some of these patients, by name."""
+def refuse_leak(run: Run, cases: Sequence[Case], mend: str) -> None:
+    """Raises DataError, with what to do, when the run learnt from some of these patients, by name."""
     healthy = run.read("data.json").get("healthy")
     subjects = {case["patient"] for case in healthy["cases"]} if healthy else set()
     learnt_from = {case.patient for case in cases} & {*run.split().train, *run.split().validation, *subjects}
     if learnt_from:
         raise DataError(
-            f"{run.name}: was trained on {len(learnt_from)} of these patients, such as {min(learnt_from)}; score it "
-            "with --part test, or, if they only share their names, rename them in a CSV manifest"
+            f"{run.name}: was trained on {len(learnt_from)} of these patients, such as {min(learnt_from)}; {mend}, "
+            "or, if they only share their names, rename them in a CSV manifest"
         )
 
 

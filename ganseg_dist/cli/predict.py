@@ -22,7 +22,8 @@ def predict(
     ),
     source: Path = typer.Argument(
         metavar="INPUT",
-        help="A cohort or one case folder, a CSV manifest, or one file with a channel for each modality.",
+        help="A cohort or one case folder, a CSV manifest, a folder of pictures for a model of pictures, or one file "
+        "with a channel for each modality.",
     ),
     out: Path = typer.Option(..., metavar="DIR", help="Folder to write masks into."),
     probability: bool = typer.Option(False, "--probability", help="Also write each region's probability, 0 to 1."),
@@ -56,7 +57,7 @@ def predict(
     from ganseg_dist.data.scan import load_scan
     from ganseg_dist.errors import ConfigError, DataError
     from ganseg_dist.inference.ensemble import load_together
-    from ganseg_dist.inference.inputs import read_inputs
+    from ganseg_dist.inference.inputs import colours_told, read_inputs
     from ganseg_dist.inference.outputs import Extras, write_case
     from ganseg_dist.inference.predictor import Predictor
     from ganseg_dist.report.overlay import write_overlay
@@ -70,6 +71,11 @@ def predict(
             f"--anomaly, --reconstruction: {run} is a model of {title}, which makes neither; "
             "give a run of ganet_seg with system.gan=true"
         )
+    if anomaly and "discriminator" in predictor.absent:
+        raise ConfigError(
+            f"--anomaly: {run} is a federation's model, whose discriminators stayed at the sites; give a site's own "
+            "model, sites/SITE/runs/NAME/model in the federation's folder"
+        )
     if reconstruction and len(members) > 1:
         raise ConfigError(
             f"--reconstruction: {run} is {len(members)} models, each of which fills what its own mask calls lesion; "
@@ -78,6 +84,9 @@ def predict(
     if system.task == "classification" and (probability or overlays):
         raise ConfigError(f"--probability, --overlays: {run} is a classifier; its probabilities are in classes.csv")
     cases = read_inputs(source, predictor.modalities, layout, predictor.channels)
+    told = colours_told(cases, predictor.modalities)
+    if told is not None:
+        show.err.print(f"warning: {told}", markup=False)
     if system.task == "classification":
         _report_problems(predict_classes(predictor, cases, out))
         return

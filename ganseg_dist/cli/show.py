@@ -59,8 +59,11 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> N
 
 
 def interval(value: Mapping[str, float] | None) -> str:
-    """A mean with its interval; a dash where there is none."""
-    return "-" if value is None else f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+    """A mean with its interval; a dash where there is none, and for the interval of a single patient."""
+    if value is None:
+        return "–"
+    spread = f"[{value['low']:.3f}, {value['high']:.3f}]" if value.get("n", 2) > 1 else "–"
+    return f"{value['mean']:.3f} {spread}"
 
 
 def _as_blocks(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

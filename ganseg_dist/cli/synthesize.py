@@ -23,10 +23,15 @@ if TYPE_CHECKING:
     from ganseg_dist.inference.synthesis import HeldOut, RealImages
     from ganseg_dist.runs import Run
 
+COUNTERPARTS = {"--count": "--copies", "--copies": "--count"}
+"""How many of each, class or mask: the option of the other kind of generator."""
+
 
 def synthesize(
     run: str = typer.Argument(metavar="RUN", help=RUN_HELP),
-    out: Path = typer.Option(..., metavar="DIR", help="Folder to write the images into; an earlier one is replaced."),
+    out: Path = typer.Option(
+        ..., metavar="DIR", help="Folder to write into: a new one, or that of an earlier synthesis, which is replaced."
+    ),
     masks: Path | None = typer.Option(
         None,
         metavar="DATA",
@@ -78,8 +83,10 @@ def synthesize(
     from ganseg_dist.inference.painting import paint
     from ganseg_dist.inference.predictor import Predictor
     from ganseg_dist.inference.synthesis import training_images
+    from ganseg_dist.inference.synthetic_folder import refuse_other_folder
 
     found = finished_run(run)
+    refuse_other_folder(out)
     predictor = Predictor.load(found.model, "cuda" if gpu else "cpu")
     require_generator(predictor.config)
     of_paintings = {"--masks": masks, "--copies": copies, "--as-they-are": as_they_are, "--layout": layout}
@@ -95,6 +102,7 @@ def synthesize(
             made = generate(predictor, classes=classes, count=count or COUNT, seed=seed, advance=advance)
         cohort = _cohort(found)
         training = _training_slices(found, cohort, predictor)
+        _refuse_unseen(found, made, training)
     else:
         _refuse(of_classes, f"{found.name} paints masks")
         cohort = _cohort(found)
@@ -122,7 +130,8 @@ def _refuse(options: Mapping[str, object], kind: str) -> None:
 
     for name, value in options.items():
         if value:
-            raise ConfigError(f"{name}: {kind}; leave it out")
+            instead = f"give {COUNTERPARTS[name]} instead" if name in COUNTERPARTS else "leave it out"
+            raise ConfigError(f"{name}: {kind}; {instead}")
 
 
 def _judge(reference: str, run: Run, predictor: Predictor) -> Judge:
@@ -154,6 +163,19 @@ def _training_slices(run: Run, cohort: Cohort, predictor: Predictor) -> SliceSet
     from ganseg_dist.cli.models import cases_of_part, read_slices
 
     return read_slices(cases_of_part(run, cohort, "train"), predictor.config, "Reading the training images")
+
+
+def _refuse_unseen(run: Run, made: Generated, training: SliceSet) -> None:
+    """Raises RunError for a class without a training image: what was made for it shows something else."""
+    from ganseg_dist.errors import RunError
+
+    names = run.config().data.classes or ()
+    unseen = [name for name in dict.fromkeys(made.classes) if not (training.label == names.index(name)).any()]
+    if unseen:
+        raise RunError(
+            f"{run.name}: its generator saw no training image of {unseen[0]}; ask for other classes with --class, or "
+            "train again with patients who have it"
+        )
 
 
 def _held_out(run: Run, cohort: Cohort, predictor: Predictor) -> HeldOut:
@@ -188,6 +210,12 @@ def _slices_to_paint(run: Run, predictor: Predictor, masks: Path, layout: str | 
     painted = [case for case in cohort.cases if case.mask is not None and case.patient not in held_out]
     if not painted:
         raise DataError(f"{masks}: holds no mask of a patient that {run.name} may paint; give other --masks")
+    lacking = [name for name in predictor.modalities if name not in cohort.modalities]
+    if lacking:
+        raise DataError(
+            f"{masks}: its images have no {', '.join(lacking)}; masks are painted within the body that their own "
+            f"images show: give masks with images of {', '.join(predictor.modalities)}"
+        )
     return read_slices(painted, predictor.config, "Reading the masks")
 
 
@@ -234,6 +262,7 @@ def _write(
     measured: Mapping[str, Any],
     facts: Mapping[str, Any],
 ) -> None:
+    from ganseg_dist.data.preprocess import intensities_of
     from ganseg_dist.inference.neighbours import generated_figure, painting_figure
     from ganseg_dist.inference.painting import Paintings
     from ganseg_dist.inference.synthetic_folder import Evidence, write_classes, write_pairs
@@ -241,7 +270,9 @@ def _write(
     modalities, regions = predictor.modalities, predictor.regions
     if isinstance(made, Paintings):
         figure = painting_figure(made, audited, real.image, modalities, regions)
-        write_pairs(out, made, modalities, regions, Evidence(audited, measured, figure, facts))
+        on_background = intensities_of(modalities, predictor.config.data) == "tissue"
+        evidence = Evidence(audited, measured, figure, facts)
+        write_pairs(out, made, modalities, regions, evidence, on_background=on_background)
     else:
         figure = generated_figure(made, audited, real.image, modalities)
         write_classes(out, made, modalities, Evidence(audited, measured, figure, facts))

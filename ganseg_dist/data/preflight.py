@@ -19,6 +19,7 @@ from ganseg_dist.data.scan import (
     Flaw,
     Grid,
     Volume,
+    colour_channels,
     grid_flaw,
     is_image,
     is_lossy,
@@ -39,6 +40,8 @@ STRIPPERS = "HD-BET or SynthStrip"
 
 MOST_MASK_LEVELS = 64
 """Grey levels of a drawn mask, structures and all; one that was blurred or once a JPEG has more."""
+
+MOST_COLOURS_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ class CaseReport:
     """None where no modality could be used, or the layout does not say that it is a head."""
     coloured: bool | None = None
     """Whether a picture, red, green and blue or grey, is seen in colour; None for other scans."""
+    mask_colours: tuple[tuple[int, int, int], ...] = ()
+    """Of a drawn mask in which whatever is not black counts: what is not black."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -83,7 +88,8 @@ class CaseReport:
     def from_dict(cls, report: Mapping[str, Any]) -> CaseReport:
         """The inverse of `to_dict`."""
         findings = tuple(Finding(**finding) for finding in report["findings"])
-        return cls(findings, dict(report["digests"]), report["skull_stripped"], report.get("coloured"))
+        colours = tuple((red, green, blue) for red, green, blue in report["mask_colours"])
+        return cls(findings, dict(report["digests"]), report["skull_stripped"], report["coloured"], colours)
 
 
 def expected_modalities(cohort: Cohort) -> tuple[str, ...]:
@@ -133,7 +139,8 @@ def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
     digests = {modality: _digest(volume) for modality, volume in volumes.items() if modality not in constant}
     if _is_picture(case):
         findings += _mask_findings(case, reference, _body_of_picture(case, sound))
-        return CaseReport(tuple(findings), digests, coloured=_seen_in_colour(case, sound))
+        coloured = _seen_in_colour(case, sound)
+        return CaseReport(tuple(findings), digests, coloured=coloured, mask_colours=_mask_colours(case))
     findings += _copied_modalities(case, digests)
     if not sound or reference is None:
         return CaseReport((*findings, *_mask_findings(case, reference, None)), digests)
@@ -147,7 +154,10 @@ def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
 def check_cohort(
     cohort: Cohort, reports: Sequence[CaseReport], *, needs_skull_stripping: bool = False
 ) -> tuple[Finding, ...]:
-    """What only shows between cases. `reports` are those of `cohort.cases`, in their order."""
+    """What only shows between cases. `reports` are those of `cohort.cases`, in their order.
+
+    What a generator painted has no skull to strip.
+    """
     return (
         *_duplicates(cohort, reports),
         *_in_both_parts(cohort),
@@ -156,7 +166,8 @@ def check_cohort(
         *_strays(cohort, reports),
         *_unknown_patients(cohort),
         *_unread_folders(cohort),
-        *_unstripped(cohort, reports, needs_skull_stripping),
+        *_unnamed_colours(cohort, reports),
+        *(() if cohort.synthetic else _unstripped(cohort, reports, needs_skull_stripping)),
     )
 
 
@@ -292,6 +303,18 @@ def _blurred_mask(case: Case, mask: Source) -> Iterator[Finding]:
         yield Finding(case.id, str(file), "blurred-mask", "warning", problem, "save it in black and white")
 
 
+def _unnamed_colours(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
+    """Masks in several colours that no labels.json names: all are one structure then."""
+    found = sorted({colour for report in reports for colour in report.mask_colours})
+    if len(found) < 2 or all(len(set(colour)) == 1 for colour in found):
+        return
+    masks = sum(bool(report.mask_colours) for report in reports)
+    named = ", ".join(map(str, found[:MOST_COLOURS_NAMED])) + (", ..." if len(found) > MOST_COLOURS_NAMED else "")
+    problem = f"{masks} masks hold {len(found)} colours ({named}), and all are read as one structure"
+    remedy = "name the colours, and which counts, in masks/labels.json"
+    yield Finding(_all(cohort), str(cohort.root), "unnamed-colours", "warning", problem, remedy)
+
+
 def _duplicates(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
     """Each case against the earlier ones: the same id, else the same voxels in any modality.
 
@@ -397,6 +420,18 @@ def _unread_folders(cohort: Cohort) -> Iterator[Finding]:
 
 def _sources(case: Case) -> tuple[Source, ...]:
     return (*case.images.values(), *([case.mask] if case.mask is not None else []))
+
+
+def _mask_colours(case: Case) -> tuple[tuple[int, int, int], ...]:
+    """None of a mask that cannot be read or is blurred, which other findings say."""
+    if case.mask is None or case.mask.reads != "not black" or is_lossy(case.mask.files[0]):
+        return ()
+    try:
+        codes = np.unique(load_volume(replace(case.mask, reads="colour code"))[0])
+    except DataError:
+        return ()
+    drawn = codes[codes > 0]
+    return tuple(colour_channels(int(code)) for code in drawn) if len(drawn) < MOST_MASK_LEVELS else ()
 
 
 def _missing_slices(case: Case) -> Iterator[Finding]:

@@ -147,10 +147,12 @@ def label_flaw(strange: Sequence[float], case: Case) -> Flaw | None:
     """Stored values that `translate_labels` did not know."""
     if not strange:
         return None
-    written = _as_rgb if case.mask is not None and case.mask.reads == "colour code" else "{:g}".format
+    in_colour = case.mask is not None and case.mask.reads == "colour code"
+    written = _as_rgb if in_colour else "{:g}".format
     values = ", ".join(written(value) for value in strange[:5]) + (", ..." if len(strange) > 5 else "")
     problem = f"unknown label values {values}; known are {', '.join(written(value) for value in case.labels)}"
-    return Flaw("labels", problem, "recode the mask or name its label scheme")
+    remedy = "add these colours to labels.json" if in_colour else "recode the mask or name its label scheme"
+    return Flaw("labels", problem, remedy)
 
 
 def translate_labels(raw: Volume, case: Case) -> tuple[Labels, tuple[float, ...]]:
@@ -283,19 +285,20 @@ def _has_colours(plane: npt.NDArray[Any]) -> bool:
 
 def _nearest_code(codes: Volume, known: Sequence[int]) -> Volume:
     """Each pixel's nearest known colour, by the distance between their channels."""
-    palette = np.array([_channels(code) for code in known])
+    palette = np.array([colour_channels(code) for code in known])
     found, where = np.unique(codes, return_inverse=True)
-    apart = np.linalg.norm(np.array([_channels(int(code)) for code in found])[:, None] - palette, axis=2)
+    apart = np.linalg.norm(np.array([colour_channels(int(code)) for code in found])[:, None] - palette, axis=2)
     nearest = np.array(known, np.float32)[apart.argmin(axis=1)]
     return np.asarray(nearest[where].reshape(codes.shape))
 
 
-def _channels(code: int) -> tuple[int, int, int]:
+def colour_channels(code: int) -> tuple[int, int, int]:
+    """The inverse of `colour_code`: red, green and blue."""
     return code >> 16, code >> 8 & 255, code & 255
 
 
 def _as_rgb(code: float) -> str:
-    return str(_channels(int(code)))
+    return str(colour_channels(int(code)))
 
 
 def is_image(path: Path) -> bool:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ganseg_dist.data.store import PreparedCase
 
 LESION_CLASSES = ("no lesion", "lesion")
-"""What a slice with a mask is, where no class is named."""
+"""What a slice with a mask is, where no class is named: without and with lesion. Folders may be called so too."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class SliceSet:
         """The slices with enough body in them of the prepared cases in these folders.
 
         Args:
-            classes: names whose positions are the labels. `LESION_CLASSES` asks each slice whether it holds lesion.
+            classes: names whose positions are the labels. Where they are `LESION_CLASSES`, in whatever order, a slice
+                of a case of no such class is what its mask says.
         """
         cases = tuple(PreparedCase.open(folder) for folder in folders)
         wanted = [np.flatnonzero(case.usable) for case in cases]
@@ -83,9 +84,24 @@ class SliceSet:
         return image, regions
 
 
+def slice_classes(
+    class_name: str | None, lesion: npt.NDArray[np.int64] | None, slices: int, classes: Sequence[str]
+) -> list[str | None]:
+    """Each slice's class, None where it is not known.
+
+    Args:
+        class_name: what the whole image is called, which comes first.
+        lesion: (S,) lesion pixels of each slice; None without a mask.
+    """
+    if class_name in classes:
+        return [class_name] * slices
+    if lesion is None or set(classes) != set(LESION_CLASSES):
+        return [None] * slices
+    return [LESION_CLASSES[int(pixels > 0)] for pixels in lesion]
+
+
 def _labels(case: PreparedCase, classes: tuple[str, ...]) -> npt.NDArray[np.int64]:
     """(S,) each slice's class."""
-    if classes == LESION_CLASSES:
-        return case.has_lesion.astype(np.int64) if case.regions else np.full(len(case.lesion), -1)
-    known = classes.index(case.class_name) if case.class_name in classes else -1
-    return np.full(len(case.lesion), known)
+    lesion = case.lesion if case.regions else None
+    named = slice_classes(case.class_name, lesion, len(case.lesion), classes)
+    return np.array([-1 if name is None else classes.index(name) for name in named], np.int64)

@@ -87,7 +87,7 @@ class FlairThreshold:
 
     @classmethod
     def fitted(cls, cases: Iterable[Case], config: DataConfig) -> FlairThreshold | None:
-        """The threshold of the best mean Dice over these (training) cases; none when no case has FLAIR and a mask."""
+        """The threshold of the best mean Dice over these (training) cases; none when no case has FLAIR and a lesion."""
         usable = [case for case in cases if "flair" in case.images and case.mask is not None][:MOST_CASES_TO_FIT]
         if not usable:
             return None
@@ -96,7 +96,7 @@ class FlairThreshold:
             prepared = prepare_scan(load_scan(case, ("flair",)), config, ("wt",))
             assert prepared.masks is not None
             scan.add(case.id, (prepared.image[:, 0] + 1) / 2, prepared.masks[:, 0] > 0)
-        return cls(scan.best().threshold, len(usable), config)
+        return cls(scan.best().threshold, len(usable), config) if scan.has_lesion.any() else None
 
     def segment(self, scan: Scan) -> tuple[npt.NDArray[np.bool_], CasePrediction | None]:
         """FLAIR at or above the threshold."""

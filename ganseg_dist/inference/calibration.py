@@ -27,8 +27,10 @@ def calibrate(
 ) -> tuple[Thresholds, dict[str, BestThreshold]]:
     """Each region's threshold by mean Dice on full volumes, and the slice threshold by Youden's J.
 
-    Returns the thresholds and, for each region, the validation Dice they rest on. Raises DataError when there
-    are no validation cases with a mask.
+    A region that no case has keeps its default: there is no Dice to choose a threshold by.
+
+    Returns the thresholds and, for each region that some case has, the validation Dice they rest on. Raises DataError
+    when there are no validation cases with a mask, or none of their masks holds a region.
     """
     masked = [case for case in cases if case.mask is not None]
     if not masked:
@@ -47,7 +49,12 @@ def calibrate(
             scores += said.on_prepared.score[usable].tolist()
             abnormal += (said.prepared.lesion[usable] > 0).tolist()
         advance(index + 1, len(masked))
-    best = {region: scan.best() for region, scan in scans.items()}
+    best = {region: scan.best() for region, scan in scans.items() if scan.has_lesion.any()}
+    if not best:
+        raise DataError(
+            f"calibrate: the masks of all {len(masked)} validation cases are empty, so that no threshold is better "
+            "than another; raise data.validation_fraction and train again"
+        )
     realism = youden_optimal_threshold(np.asarray(scores), np.asarray(abnormal)) if scores else None
     thresholds = Thresholds(
         {region: chosen.threshold for region, chosen in best.items()},

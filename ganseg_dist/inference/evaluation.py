@@ -59,6 +59,10 @@ class Evaluation:
     rows: dict[str, list[CaseRow]] = field(default_factory=dict)
     """By arm."""
     kinds: dict[str, str] = field(default_factory=dict)
+    regions: tuple[str, ...] = ()
+    """Those that were scored."""
+    present: set[str] = field(default_factory=set)
+    """Regions that some case's mask holds."""
     slice_scores: list[float] = field(default_factory=list)
     slice_abnormal: list[bool] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
@@ -80,14 +84,18 @@ def evaluate(
     Raises DataError when a case cannot be read or has no mask.
     """
     known = [region for region in REGION_LABELS if all(region in case.regions for case in cases)]
-    result = Evaluation(part, {arm.name: [] for arm in arms}, {arm.name: arm.kind for arm in arms})
+    kinds = {arm.name: arm.kind for arm in arms}
+    scored = tuple(region for region in known if any(region in arm.regions for arm in arms))
+    result = Evaluation(part, {arm.name: [] for arm in arms}, kinds, scored)
     for index, case in enumerate(cases):
         for position, arm in enumerate(arms):
             scan = load_scan(case, arm.modalities)
             predicted, said = arm.segment(scan)
             regions = [region for region in arm.regions if region in known]
             predicted = predicted[[arm.regions.index(region) for region in regions]]
-            scores = case_scores(predicted, region_masks(scan, regions), regions, scan.grid.spacing_mm)
+            truth = region_masks(scan, regions)
+            result.present |= {region for region, mask in zip(regions, truth, strict=True) if mask.any()}
+            scores = case_scores(predicted, truth, regions, scan.grid.spacing_mm)
             result.rows[arm.name].append(CaseRow(case.id, case.patient, case.site, scores))
             if position == 0 and said is not None:
                 _keep_slices(result, case, said, scores[f"{arm.regions[0]}/dice"])
@@ -102,13 +110,20 @@ def region_masks(scan: Scan, regions: Sequence[str]) -> npt.NDArray[np.bool_]:
 
 
 def summarise(result: Evaluation, predictor: Predictor) -> dict[str, Any]:
-    """The JSON that reports and tables are made of; every mean with its interval and n patients."""
+    """The JSON that reports and tables are made of; every mean with its interval and n patients.
+
+    Of a region that no case has there is no sensitivity, TP / (TP + FN): `absent` names such regions.
+    """
     main = next(iter(result.rows))
+    absent = [region for region in result.regions if region not in result.present]
+    undefined = {f"{region}/{score}" for region in absent for score in ("sensitivity", "lesion_sensitivity")}
     rows = []
     for arm, cases in result.rows.items():
         patients = [row.patient for row in cases]
         scores = {
-            name: asdict(bootstrap_mean([row.scores[name] for row in cases], patients)) for name in cases[0].scores
+            name: asdict(bootstrap_mean([row.scores[name] for row in cases], patients))
+            for name in cases[0].scores
+            if name not in undefined
         }
         rows.append({"name": arm, "kind": result.kinds[arm], "n": len(cases), "scores": scores})
     return {
@@ -116,6 +131,7 @@ def summarise(result: Evaluation, predictor: Predictor) -> dict[str, Any]:
         "n_cases": len(result.rows[main]),
         "n_patients": len({row.patient for row in result.rows[main]}),
         "distance_unit": "px" if any(name.endswith("_px") for name in result.rows[main][0].scores) else "mm",
+        "absent": absent,
         "rows": rows,
         "paired": [_paired(result, main, other) for other in result.rows if other != main],
         "detection": _detection(result, predictor),

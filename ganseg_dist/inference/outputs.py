@@ -56,14 +56,18 @@ def write_case(
 
     NIfTI in, NIfTI out with the source's affine, header and shape. A single picture gives a PNG; a stack of
     pictures gives a folder of PNGs named as the slices. Raises DataError for a case whose name is no file
-    name, or whose own folder `out` is.
+    name, or whose own images' or mask's folder `out` is.
     """
     if case.id in ("", ".", "..") or "/" in case.id or "\\" in case.id:
         raise DataError(f"case {case.id!r}: its name cannot name a file; give it another in a CSV manifest")
     source = next(iter(case.images.values())).files
     folder = out if len(source) == 1 else out / case.id
-    if folder.resolve() in {file.parent.resolve() for file in source}:
-        raise DataError(f"{case.id}: {folder} holds its own images; choose another --out, so that none is overwritten")
+    own = {"images": source, "mask": case.mask.files if case.mask is not None else ()}
+    for what, files in own.items():
+        if folder.resolve() in {file.parent.resolve() for file in files}:
+            raise DataError(
+                f"{case.id}: {folder} holds its own {what}; choose another --out, so that none is overwritten"
+            )
     said = prediction.on_prepared
     volumes: dict[str, npt.NDArray[Any]] = {"mask": label_map(prediction, predictor, case)}
     if extras.probability:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from ganseg_dist.data.augment import augment, draw_augmentation
 from ganseg_dist.data.batch import Batch
@@ -20,6 +21,10 @@ from ganseg_dist.systems.gan_osmosis import GANOsmosis
 
 PAINTING = 4
 """The stream of randomness that paintings draw from, beside those of training (engine/loader.py)."""
+
+DRAWS = 20
+"""Transforms that are drawn for a mask before it is painted as it is: one that is large and scaled up, or a few pixels
+at the edge of the body, may leave the frame by many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,8 @@ def paint(
     What is drawn depends on the seed, the slice's place and the copy alone.
 
     Args:
-        deformed: turn, scale and flip each mask as training does, so that no painting has a patient's own outline.
+        deformed: turn, scale and flip each mask with its body as training does, so that no painting has a patient's
+            own outline. A transform that takes all of the lesion out of the frame is drawn again.
 
     Raises RunError when the model has no generator of images from masks, or no slice holds a lesion.
     """
@@ -76,16 +82,32 @@ def paint(
 
 
 def _batch(predictor: Predictor, slices: SliceSet, some: Sequence[tuple[int, int]], deformed: bool, seed: int) -> Batch:
-    config = predictor.config
-    indices = np.array([index for _, index in some])
-    image, regions = slices.read(indices)
-    drawn: list[dict[str, npt.NDArray[np.float32]]] = []
-    for copy, index in some:
-        rng = np.random.default_rng([seed, PAINTING, copy, index])
-        one = predictor.system.draw("segment", rng)
-        if deformed:
-            one |= draw_augmentation(config.data.augment, len(slices.modalities), rng)
-        drawn.append(one)
-    draws = {name: torch.from_numpy(np.stack([each[name] for each in drawn])) for name in drawn[0]}
-    known = torch.from_numpy(slices.case_of[indices]), torch.from_numpy(slices.label[indices])
-    return augment(Batch(torch.from_numpy(image), torch.from_numpy(regions), *known, draws))
+    parts = [_example(predictor, slices, copy, index, deformed, seed) for copy, index in some]
+    return Batch(
+        torch.cat([part.image for part in parts]),
+        torch.cat([part.regions for part in parts]),
+        torch.cat([part.case for part in parts]),
+        torch.cat([part.label for part in parts]),
+        {name: torch.cat([part.draws[name] for part in parts]) for name in parts[0].draws},
+    )
+
+
+def _example(predictor: Predictor, slices: SliceSet, copy: int, index: int, deformed: bool, seed: int) -> Batch:
+    """One slice, transformed or not, with its noise."""
+    chosen = np.array([index])
+    image, regions = slices.read(chosen)
+    rng = np.random.default_rng([seed, PAINTING, copy, index])
+    noise = _as_draws(predictor.system.draw("segment", rng))
+    known = torch.from_numpy(slices.case_of[chosen]), torch.from_numpy(slices.label[chosen])
+    untouched = Batch(torch.from_numpy(image), torch.from_numpy(regions), *known, noise)
+    for _ in range(DRAWS if deformed else 0):
+        transform = _as_draws(draw_augmentation(predictor.config.data.augment, len(slices.modalities), rng))
+        moved = replace(augment(replace(untouched, draws=transform)), draws=noise)
+        if moved.regions.any():
+            return moved
+    return untouched
+
+
+def _as_draws(drawn: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Tensor]:
+    """Those of a batch of one."""
+    return {name: torch.from_numpy(np.asarray(value)[None]) for name, value in drawn.items()}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +15,28 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ganseg_dist.atomic import whole_folder, write_csv, write_json
+from ganseg_dist.data.batch import BACKGROUND
 from ganseg_dist.data.cohort import BRATS_LABELS, COLOURS, SYNTHETIC_TAG
 from ganseg_dist.drawing import Pixels, rgb
+from ganseg_dist.errors import DataError
 from ganseg_dist.inference.audit import Audit
 from ganseg_dist.inference.generation import Generated
 from ganseg_dist.inference.outputs import OURS
 from ganseg_dist.inference.painting import Paintings
 
+Voxel = TypeVar("Voxel", bound=np.generic)
+
 SITE = "synthetic"
 SAYS = {"Description": "Synthetic image or mask, made by a generator; not a patient"}
 """Text in every PNG."""
+
+MADE = "synthetic_"
+"""How the names of images and masks begin."""
+BESIDE = frozenset({SYNTHETIC_TAG, "manifest.csv", "audit.json", "quality.json", "neighbours.png"})
+
+MARGIN = 1 / 8
+"""Share of an image's side that is added around it as background. A prepared slice ends where the body does, and turned
+and scaled it may fill its frame: what the background is, readers tell by the frame's border."""
 
 Row = dict[str, str]
 """A line of manifest.csv."""
@@ -41,21 +53,49 @@ class Evidence:
     """Of the run and what was asked of it."""
 
 
+def refuse_other_folder(folder: Path) -> None:
+    """Raises DataError where writing there would replace anything but an earlier synthesis."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise DataError(f"{folder}: is a file; give a new folder")
+    if any(folder.iterdir()) and not (folder / SYNTHETIC_TAG).is_file():
+        raise DataError(f"{folder}: exists and is no earlier synthesis; give a new folder")
+    for file in sorted(path for path in folder.rglob("*") if not path.is_dir()):
+        place = file.relative_to(folder)
+        if str(place) not in BESIDE and not (file.name.startswith(MADE) and file.suffix == ".png"):
+            raise DataError(f"{folder}: holds {place}, which no synthesis wrote; move it or give a new folder")
+
+
 def write_pairs(
-    folder: Path, paintings: Paintings, modalities: Sequence[str], regions: Sequence[str], evidence: Evidence
+    folder: Path,
+    paintings: Paintings,
+    modalities: Sequence[str],
+    regions: Sequence[str],
+    evidence: Evidence,
+    *,
+    on_background: bool,
 ) -> None:
     """Write pairs in images/ and masks/, a manifest.csv that `--data` takes, and the evidence.
 
     Patients are numbered: paintings of one patient's masks share a number, so that a split keeps them together.
 
-    Raises GansegError when the disk refuses, and leaves an earlier folder as it was.
+    Args:
+        on_background: whether a body in front of a background is shown, which gets a margin all around; what is body
+            all over, as a picture in colour is, has none.
+
+    Raises DataError where something else than an earlier synthesis is there, and GansegError when the disk refuses;
+    what was there stays as it was.
     """
     numbers = {patient: number for number, patient in enumerate(sorted(set(paintings.patients)), start=1)}
+    margin = round(MARGIN * paintings.image.shape[-1]) if on_background else 0
+    images = _framed(paintings.image, margin, BACKGROUND)
+    masks = _framed(paintings.regions, margin, 0)
 
     def write_images(root: Path) -> list[Row]:
         rows = []
         (root / "masks").mkdir()
-        for index, (image, mask) in enumerate(zip(paintings.image, paintings.regions, strict=True)):
+        for index, (image, mask) in enumerate(zip(images, masks, strict=True)):
             name = _name(index)
             mask_file = f"masks/{name}.png"
             _save(root / mask_file, _labels(mask, regions))
@@ -72,9 +112,7 @@ def write_pairs(
 def write_classes(folder: Path, generated: Generated, modalities: Sequence[str], evidence: Evidence) -> None:
     """Write images in a folder a class, a manifest.csv that `--data` takes, and the evidence.
 
-    Every image is its own patient.
-
-    Raises GansegError when the disk refuses, and leaves an earlier folder as it was.
+    Every image is its own patient. Raises as `write_pairs` does.
     """
 
     def write_images(root: Path) -> list[Row]:
@@ -88,6 +126,7 @@ def write_classes(folder: Path, generated: Generated, modalities: Sequence[str],
 
 
 def _write(folder: Path, write_images: Callable[[Path], list[Row]], evidence: Evidence) -> None:
+    refuse_other_folder(folder)
     with whole_folder(folder) as unfinished:
         rows = write_images(unfinished)
         write_csv(unfinished / "manifest.csv", rows)
@@ -98,7 +137,12 @@ def _write(folder: Path, write_images: Callable[[Path], list[Row]], evidence: Ev
 
 
 def _name(index: int) -> str:
-    return f"synthetic_{index + 1:05d}"
+    return f"{MADE}{index + 1:05d}"
+
+
+def _framed(planes: npt.NDArray[Voxel], margin: int, outside: float) -> npt.NDArray[Voxel]:
+    """(N, K, H, W) with so many pixels of `outside` around each plane."""
+    return np.pad(planes, ((0, 0), (0, 0), (margin, margin), (margin, margin)), constant_values=outside)
 
 
 def _folder_name(class_name: str) -> str:

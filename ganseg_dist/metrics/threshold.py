@@ -63,6 +63,11 @@ class ThresholdScan:
             passed = np.searchsorted(grid, probabilities[chosen], side="right")
             row += np.bincount(passed, minlength=len(row))
 
+    @property
+    def has_lesion(self) -> npt.NDArray[np.bool_]:
+        """(N,) of every case, in the order they came."""
+        return np.array([counts[1].sum() > 0 for counts in self._counts.values()], bool)
+
     def dice(self) -> npt.NDArray[np.float64]:
         """(N, K): Dice of every case, in the order they came, at every threshold. Both empty 1, one empty 0."""
         if not self._counts:
@@ -81,8 +86,7 @@ class ThresholdScan:
         Over the cases that have the lesion, as far as there are any: where it is absent a single false voxel
         turns Dice from 1 to 0, and with few cases that would decide.
         """
-        has_lesion = np.array([counts[1].sum() > 0 for counts in self._counts.values()], bool)
-        dice = self.dice()
+        dice, has_lesion = self.dice(), self.has_lesion
         counted = dice[has_lesion] if has_lesion.any() else dice
         means = counted.mean(axis=0)
         equals = np.flatnonzero(means == means.max())

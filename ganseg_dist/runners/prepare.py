@@ -19,7 +19,7 @@ from ganseg_dist.data.store import content_hash, prepare_case
 from ganseg_dist.errors import DataError, GansegError
 from ganseg_dist.runs import runs_root
 
-REPORT_FORMAT = 2
+REPORT_FORMAT = 3
 
 
 class Mapper(Protocol):
@@ -97,6 +97,8 @@ def preflight(
     findings = [finding for report in reports for finding in report.findings]
     if config is not None and config.system.task == "classification":
         findings = [finding for finding in findings if finding.check != "empty-mask"]
+    if cohort.synthetic:  # nothing was scanned that could be registered
+        findings = [finding for finding in findings if finding.check != "unregistered"]
     needs_skull_stripping = config is not None and config.data.skull_stripped
     findings += check_cohort(cohort, reports, needs_skull_stripping=needs_skull_stripping)
     contents = {case.id: examined[index].content for index, case in enumerate(cohort.cases)}
@@ -104,17 +106,28 @@ def preflight(
 
 
 def usable_cohort(found: Preflight, *, exclude_bad: bool) -> Cohort:
-    """The cohort to train on. Raises DataError with the first finding unless bad cases may be excluded."""
+    """The cohort to train on.
+
+    Raises DataError with the first finding unless bad cases may be excluded, and with one that is of no single case
+    even then.
+    """
     if not found.errors:
         return found.cohort
+    cases = {case.id for case in found.cohort.cases}
+    if of_all := [finding for finding in found.errors if finding.case not in cases]:
+        raise DataError(_told(of_all[0]))
     if not exclude_bad:
         more = f" (and {len(found.errors) - 1} more: ganseg check {found.cohort.root})" if len(found.errors) > 1 else ""
-        first = found.errors[0].line().removeprefix("error: ")  # the command line says that already
-        raise DataError(f"{first}{more}; --exclude-bad goes on without such cases")
+        raise DataError(f"{_told(found.errors[0])}{more}; --exclude-bad goes on without such cases")
     left = found.cohort.without(found.bad_cases)
     if not left.cases:
         raise DataError(f"{found.cohort.root}: no case is left after excluding the bad ones; see ganseg check")
     return left
+
+
+def _told(finding: Finding) -> str:
+    """Its line less the word that the command line says already."""
+    return finding.line().removeprefix("error: ")
 
 
 def prepare_cohort(

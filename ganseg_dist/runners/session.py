@@ -27,8 +27,9 @@ from ganseg_dist.inference.card import model_card
 from ganseg_dist.inference.model_folder import Thresholds, write_model
 from ganseg_dist.inference.predictor import usable_device
 from ganseg_dist.runners.cluster import map_on_cluster, ray_cluster
+from ganseg_dist.runners.lessons import refuse_empty_masks, refuse_empty_stages
 from ganseg_dist.runners.local import train_here
-from ganseg_dist.runners.plan import Prepared, by_part, fingerprint, open_run
+from ganseg_dist.runners.plan import Prepared, by_part, fingerprint, open_run, planned_run
 from ganseg_dist.runners.prepare import Mapper, Preflight, map_here, preflight, prepare_cohort, usable_cohort
 from ganseg_dist.runners.ray_train import train_on_ray
 from ganseg_dist.runners.resolve import order_told, refuse_overlap, resolve
@@ -127,8 +128,11 @@ def plan_training(request: TrainingRequest, *, mapper: Mapper = map_here, bar: B
     """Read the cohort, check it, settle the config. Raises GansegError on anything that would spoil training."""
     found = _checked(read_cohort(request.data, request.layout), request.config, mapper, bar)
     cohort = usable_cohort(found, exclude_bad=request.exclude_bad)
-    if len(cohort.unlabelled) < len(cohort.cases):  # with none labelled, `resolve` says so
-        cohort = cohort.without(cohort.unlabelled)
+    unlabelled = _unlabelled(cohort, request.config)
+    if len(unlabelled) < len(cohort.cases):  # with none labelled, `resolve` says so
+        cohort = cohort.without(unlabelled)
+    if request.config.system.task == "segmentation":
+        refuse_empty_masks(found, cohort)
     healthy = None
     if request.healthy is not None:
         healthy_found = _checked(read_cohort(request.healthy), request.config, mapper, bar)
@@ -137,6 +141,12 @@ def plan_training(request: TrainingRequest, *, mapper: Mapper = map_here, bar: B
     config = resolve(request.config, cohort, healthy[1] if healthy else None)
     system = build_system(config)  # refuses what its phases cannot do, before hours of preparation
     return Plan(config, found, cohort, healthy, {stage.name: stage.monitor for stage in system.stages})
+
+
+def _unlabelled(cohort: Cohort, config: RunConfig) -> list[str]:
+    """Cases that teach nothing: without a mask, and for a classifier without a class too."""
+    named = {case.id for case in cohort.cases if case.class_name is not None}
+    return [case for case in cohort.unlabelled if config.system.task == "segmentation" or case not in named]
 
 
 def refuse_missing_gpu(request: TrainingRequest) -> None:
@@ -156,10 +166,16 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
                 stack.enter_context(ray_cluster())
         mapper = map_here if request.local else map_on_cluster
         plan = plan_training(request, mapper=mapper, bar=bar)
+        learnt_from = plan.fingerprint
+        run, split = planned_run(name, plan.config, learnt_from, plan.cohort, request.split)
+        if not run.finished:
+            warn_of(plan, request.config, shown or NullTracker())
+            prepared = _prepare(plan, split, mapper, bar)
+            refuse_empty_stages(plan.config, prepared.open(plan.config), plan.cohort)  # before the name is taken
         run, split = open_run(
             name,
             plan.config,
-            plan.fingerprint,
+            learnt_from,
             plan.cohort,
             split=request.split,
             request=request.to_dict(),
@@ -169,9 +185,7 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
         stack.enter_context(only_trainer(run))
         if run.finished:
             return run
-        warn_of(plan, request.config, shown or NullTracker())
         earlier = float(run.description().get("seconds") or 0.0)
-        prepared = _prepare(plan, split, mapper, bar)
         tracked = open_tracking(run, tags=request.tags)
         run.describe(status="training", mlflow=tracked.to_dict())
         tracker = shown or NullTracker()
@@ -242,6 +256,7 @@ def finish_run(run: Run, checkpoint: Path, monitors: Mapping[str, Monitor], *, s
         "run": run.name,
         "patients": len({case["patient"] for case in data["cases"]}),
         "channels": data.get("channels", []),
+        "absent": run.description().get("absent", []),
     }
     run.describe(seconds=seconds, error=None, kept=epochs_kept(position["history"], monitors, config))
     card = model_card(config, data, run.split(), position["history"], run.description())

@@ -41,7 +41,7 @@ def test_prints_its_ratios(name, comparisons, needs, tmp_path):
 def test_swin_unetr_is_scored_on_test_patients(tmp_path):
     for package in ("monai", "nilearn"):
         pytest.importorskip(package, reason="comes with pip install 'ganseg-dist[comparators,phantom]'")
-    assert "SwinUNETR on 1 test patients: wt/dice" in run("swin_unetr", "--json", tmp_path / "scores.json")
+    assert "SwinUNETR on 1 test patient: wt/dice" in run("swin_unetr", "--json", tmp_path / "scores.json")
     row = json.loads((tmp_path / "scores.json").read_text())["rows"][0]
     assert row["kind"] == "comparison"
     dice = row["scores"]["wt/dice"]

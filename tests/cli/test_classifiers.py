@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.conftest import assert_refused
+from tests.cli.conftest import assert_refused, drawn_run
+from tests.data.cohorts import write_classes
 
 SHORT = ("--set", "train.epochs=1", "--set", "train.batch_size=8", "--local")
 
@@ -35,7 +36,8 @@ def test_class_folders_train_evaluate_and_predict(ganseg, classes, tmp_path, rec
     trained = ganseg("train", recipe, "--data", classes, "--run-name", "shapes", *SHORT)
     assert trained.code == 0, trained.err
     assert trained.out.splitlines()[-1] == f"next: ganseg evaluate shapes --data {classes}"
-    assert_refused(ganseg("calibrate", "shapes"), 2, "shapes: classifies", "no threshold to choose")
+    next_step = f"ganseg evaluate shapes --data {classes} chooses its operating point"
+    assert_refused(ganseg("calibrate", "shapes"), 2, "shapes: classifies", "no threshold to choose", next_step)
     scored = ganseg("evaluate", "shapes", "--data", classes)
     assert scored.code == 0, scored.err
     assert "shapes on 12 test patients" in scored.out
@@ -128,3 +130,11 @@ def test_one_class_is_refused(ganseg, classes, tmp_path):
     refused = ganseg("train", "gan_detector_debug", "--data", alone, *SHORT)
     assert refused.code != 0
     assert len(refused.errors) == 1
+
+
+def test_of_several_classes_no_operating_point_is_promised(ganseg, tmp_path):
+    root = write_classes(tmp_path / "made", {"glioma": 6, "none": 6, "pituitary": 6})
+    drawn_run("gan_detector_debug", root, tmp_path, "three")
+    refused = ganseg("calibrate", "three")
+    assert_refused(refused, 2, f"of several classes the likeliest is said: ganseg evaluate three --data {root}")
+    assert "operating point" not in refused.errors[0]

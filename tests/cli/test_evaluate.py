@@ -2,13 +2,16 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from ganseg_dist.atomic import write_json
-from tests.cli.conftest import assert_refused, copied, snapshot
+from tests.cli.conftest import assert_refused, copied, drawn_run, snapshot
 
 PLAIN = ("--set", "system.gan=false")
 
@@ -161,3 +164,50 @@ def test_a_case_that_training_left_out_is_not_scored(ganseg, run, phantom):
     run.write("data.json", {**learnt_from, "cases": [case for case in learnt_from["cases"] if case["id"] != out]})
     ganseg("evaluate", "tiny", "--data", phantom)
     assert out not in {case["case"] for case in lines(run.evaluation("test") / "cases.csv")}
+
+
+def test_a_note_on_default_thresholds_is_a_command_to_copy(ganseg, run, phantom):
+    assert "choose them first with: ganseg calibrate tiny\n" in ganseg("evaluate", "tiny", "--data", phantom).err
+
+
+def test_a_cohort_without_masks_is_not_sent_to_where_it_is(ganseg, run, kaggle, tmp_path):
+    shutil.copytree(kaggle, tmp_path / "kaggle_3m", ignore=shutil.ignore_patterns("*_mask.tif"))
+    refused = ganseg("evaluate", "tiny", "--data", tmp_path / "kaggle_3m", "--part", "all")
+    assert_refused(refused, 1, "no case has a mask, to score it by; give a cohort that has")
+    assert "--part" not in refused.errors[0]
+
+
+def test_a_classifier_is_nothing_to_set_beside_a_segmenter(ganseg, run, phantom, kaggle, tmp_path):
+    drawn_run("gan_detector_debug", kaggle, tmp_path, "detector")
+    refused = ganseg("evaluate", "tiny", "--data", phantom, "--beside", "detector")
+    assert_refused(refused, 2, "--beside detector: classifies, and tiny segments: they cannot be compared")
+
+
+def test_a_run_that_learnt_from_these_patients_is_sent_to_one_split(ganseg, run, phantom):
+    other = copied(run, run.folder.parent / "other")
+    split = run.split()
+    other.write("split.json", {"train": split.test, "validation": split.validation, "test": split.train})
+    refused = ganseg("evaluate", "tiny", "--data", phantom, "--beside", "other")
+    assert_refused(refused, 1, "other: was trained on", "compare runs of one split, or")
+    assert "--part test" not in refused.errors[0]
+
+
+def test_nobody_with_a_tumour_is_said_and_not_scored(ganseg, run, bad_cohort, monkeypatch):
+    """Of test patients without any, sensitivity is undefined; of such validation patients nothing is chosen."""
+    monkeypatch.setattr("ganseg_dist.cli.models._refuse_strangers", lambda *_: None)
+    for file in bad_cohort.glob("*/*_seg.nii.gz"):
+        mask = nib.load(file)
+        empty = nib.Nifti1Image(np.zeros(mask.shape, np.uint8), mask.affine)
+        file.unlink()  # it is the phantom's own file
+        nib.save(empty, file)
+    said = ganseg("evaluate", "tiny", "--data", bad_cohort)
+    assert said.code == 0, said.err
+    assert "no test patient has WT: sensitivity is undefined" in said.out
+    summary = run.read("evaluation/test/summary.json")
+    assert summary["absent"] == ["wt", "tc", "et"]
+    assert "wt/sensitivity" not in summary["rows"][0]["scores"]
+    assert ganseg("report", "tiny").code == 0
+    before = (run.model / "thresholds.json").read_bytes()
+    refused = ganseg("calibrate", "tiny", "--data", bad_cohort)
+    assert_refused(refused, 1, "the masks of all", "validation cases are empty")
+    assert (run.model / "thresholds.json").read_bytes() == before

@@ -13,6 +13,7 @@ from PIL import Image
 from ganseg_dist.tracking.tracked_run import TrackedRun
 from tests.cli.conftest import KAGGLE_SHAPE, assert_refused, drawn_run, snapshot, write_colour_case
 from tests.cli.test_bad_input import CASE, spoil
+from tests.data.cohorts import save_picture, slice_of_head, tissue, write_classes, write_pictures
 from tests.inference.untrained import model_folder
 
 
@@ -241,3 +242,109 @@ def write_manifest(file: Path, rows: list[dict[str, str]]) -> None:
         writer = csv.DictWriter(text, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+@pytest.fixture
+def picture_model(tmp_path):
+    """Of a kind of picture: colour or grey."""
+
+    def make(kind):
+        modalities = ("red", "green", "blue") if kind == "colour" else ("grey",)
+        return model_folder(tmp_path / "models" / kind, modalities, ("wt",))
+
+    return make
+
+
+@pytest.fixture
+def plain(tmp_path):
+    """A folder of three pictures of a kind, in no layout."""
+
+    def make(kind):
+        for number in range(3):
+            pixels = tissue(number)[0] if kind == "colour" else slice_of_head(number)
+            save_picture(tmp_path / kind / f"p{number}.png", pixels)
+        return tmp_path / kind
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["colour", "grey"])
+def test_a_folder_of_pictures_gives_a_mask_a_picture(ganseg, picture_model, plain, masks, kind):
+    model, folder = picture_model(kind), plain(kind)
+    whole = ganseg("predict", model, folder, "--out", masks / "whole")
+    assert whole.code == 0, whole.err
+    assert "warning" not in whole.err
+    assert {file.name for file in (masks / "whole").iterdir()} == {f"p{number}_mask.png" for number in range(3)}
+    assert ganseg("predict", model, folder / "p1.png", "--out", masks / "one").code == 0
+    assert (masks / "one" / "p1_mask.png").read_bytes() == (masks / "whole" / "p1_mask.png").read_bytes()
+
+
+def test_a_folder_of_pictures_less_its_masks_and_a_broken_one_named(ganseg, picture_model, plain, masks):
+    folder = plain("grey")
+    save_picture(folder / "p0_mask.png", slice_of_head(0) > 150)
+    (folder / "p2.png").write_text("no picture")
+    said = ganseg("predict", picture_model("grey"), folder, "--out", masks)
+    assert (said.code, len(said.errors)) == (1, 1)
+    assert str(folder / "p2.png") in said.errors[0]
+    assert {file.name for file in masks.iterdir()} == {"p0_mask.png", "p1_mask.png"}
+    (folder / "p0.jpg").write_bytes((folder / "p0.png").read_bytes())
+    assert_refused(ganseg("predict", picture_model("grey"), folder, "--out", masks), 1, "two cases called p0; rename")
+
+
+def test_one_class_of_a_class_folder_is_classified(ganseg, kaggle, tmp_path, masks):
+    root = write_classes(tmp_path / "made", {"glioma": 6, "none": 6})
+    drawn_run("gan_detector_debug", root, tmp_path, "detector")
+    said = ganseg("predict", "detector", root / "glioma", "--out", masks)
+    assert said.code == 0, said.err
+    rows = list(csv.DictReader((masks / "classes.csv").open()))
+    assert [row["case"] for row in rows] == [str(number) for number in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("learnt", "shown", "said"),
+    [
+        ("colour", "grey", "grey, and the model learnt from colour: the grey level is read as red, green and blue"),
+        ("grey", "colour", "in colour, and the model learnt from grey: the luminance is read"),
+    ],
+)
+def test_pictures_of_the_other_kind_are_told_in_a_line(
+    ganseg, picture_model, plain, tmp_path, masks, learnt, shown, said
+):
+    model, folder = picture_model(learnt), plain(shown)
+    as_cohort = tmp_path / "cohort" / "images"
+    as_cohort.parent.mkdir()
+    as_cohort.symlink_to(folder)
+    for source, many in (
+        (folder / "p0.png", f"{folder / 'p0.png'} is"),
+        (folder, f"3 pictures, such as {folder / 'p0.png'}, are"),
+        (tmp_path / "cohort", f"3 pictures, such as {as_cohort / 'p0.png'}, are"),
+    ):
+        result = ganseg("predict", model, source, "--out", masks)
+        assert result.code == 0, result.err
+        assert [line for line in result.err.splitlines() if "warning" in line] == [f"warning: {many} {said}"]
+
+
+def test_a_folder_that_is_no_cohort_of_a_model_of_scans_is_still_refused(ganseg, run, plain, masks):
+    assert_refused(ganseg("predict", "tiny", plain("grey"), "--out", masks), 1, "no known layout recognised")
+
+
+def test_masks_that_are_known_are_not_written_over(ganseg, picture_model, tmp_path):
+    root = write_pictures(tmp_path / "pictures", ["a", "b"], mask_suffix="_mask.png")
+    before = snapshot(root)
+    refused = ganseg("predict", picture_model("colour"), root, "--out", root / "masks")
+    assert refused.code == 1
+    assert all(f"{root / 'masks'} holds its own mask; choose another --out" in line for line in refused.errors)
+    assert snapshot(root) == before
+
+
+def test_a_table_of_something_else_is_not_written_over(ganseg, kaggle, tmp_path, masks):
+    drawn_run("dl_gan_cnn_debug", kaggle, tmp_path)
+    one = sorted(kaggle.iterdir())[0]
+    masks.mkdir()
+    (masks / "classes.csv").write_text("name,class\nanna,3b\n")
+    refused = ganseg("predict", "pictures", one, "--out", masks)
+    assert_refused(refused, 1, f"{masks / 'classes.csv'}: exists and is no earlier prediction")
+    assert (masks / "classes.csv").read_text() == "name,class\nanna,3b\n"
+    (masks / "classes.csv").unlink()
+    for _ in range(2):
+        assert ganseg("predict", "pictures", one, "--out", masks).code == 0

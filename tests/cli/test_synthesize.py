@@ -13,6 +13,7 @@ from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.prepare import prepared_slices
 from ganseg_dist.runners.session import TrainingRequest, plan_training
 from tests.cli.conftest import assert_refused, drawn_run, snapshot
+from tests.data.cohorts import write_classes, write_pictures
 
 
 def test_pairs_are_a_cohort_that_is_called_synthetic(ganseg, painter_run, kaggle, tmp_path):
@@ -27,7 +28,7 @@ def test_pairs_are_a_cohort_that_is_called_synthetic(ganseg, painter_run, kaggle
     scan = load_scan(cohort.cases[0])
     assert scan.labels is not None
     assert set(np.unique(scan.labels)) == {0, 1}
-    assert scan.image.shape == (3, 32, 32, 1)
+    assert scan.image.shape == (3, 40, 40, 1), "a margin of background around 32 by 32"
     assert json.loads((out / "SYNTHETIC.json").read_text())["synthetic"] is True
     assert all("Synthetic" in Image.open(file).text["Description"] for file in out.rglob("*.png"))
     measured = json.loads((out / "quality.json").read_text())
@@ -224,9 +225,70 @@ def test_a_detector_that_repeats_its_training_images_is_refused(ganseg, detector
 )
 def test_options_of_the_other_generator_are_refused(ganseg, kind, options, tmp_path, request):
     request.getfixturevalue(kind)
-    assert_refused(ganseg("synthesize", "pictures", "--out", tmp_path / "out", *options), 2, options[0], "leave it out")
+    mend = {"--count": "give --copies instead", "--copies": "give --count instead"}.get(options[0], "leave it out")
+    assert_refused(ganseg("synthesize", "pictures", "--out", tmp_path / "out", *options), 2, options[0], mend)
 
 
 @pytest.mark.parametrize("options", [("--copies", 0), ("--count", 0), ("--most-memorised", 2), ("--seed", -1)])
 def test_values_out_of_range_are_wrong_usage(ganseg, painter_run, tmp_path, options):
     assert ganseg("synthesize", "pictures", "--out", tmp_path / "out", *options).code == 2
+
+
+@pytest.mark.parametrize("kind", ["painter_run", "detector_run"])
+def test_a_folder_of_something_else_is_left_alone_and_nothing_is_made(ganseg, kind, tmp_path, request, monkeypatch):
+    request.getfixturevalue(kind)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("precious")
+    for module, name in ((painting, "paint"), (generation, "generate")):
+        monkeypatch.setattr(module, name, None)  # a call would be a traceback
+    refused = ganseg("synthesize", "pictures", "--out", out)
+    assert_refused(refused, 1, f"{out}: exists and is no earlier synthesis; give a new folder")
+    assert snapshot(out) == {"thesis.txt": b"precious"}
+
+
+def test_an_earlier_synthesis_is_replaced(ganseg, detector_run, tmp_path):
+    out = tmp_path / "out"
+    for count in (5, 4):
+        assert ganseg("synthesize", "pictures", "--out", out, "--count", count).code == 0
+    assert len(read_cohort(out).cases) == 2 * 4
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_deformed_pairs_pass_the_checks_of_the_recipe_that_made_them(ganseg, painter_run, tmp_path, copies):
+    out = tmp_path / "out"
+    assert ganseg("synthesize", "pictures", "--out", out, "--copies", copies).code == 0
+    checked = ganseg("check", out, "--recipe", "gan_osmosis_debug")
+    assert checked.code == 0, checked.out
+    assert "skull" not in checked.out
+    assert "0 errors, 0 warnings" in checked.out
+
+
+def test_a_detector_learns_from_its_own_synthetic_classes(ganseg, detector_run, tmp_path):
+    out = tmp_path / "out"
+    assert ganseg("synthesize", "pictures", "--out", out, "--count", 12).code == 0
+    said = ganseg("train", "gan_detector_debug", "--data", out, "--local", "--run-name", "again",
+                  "--set", "train.epochs=1", "--set", "system.synthesis_epochs=1")  # fmt: skip
+    assert said.code == 0, said.err
+    history = json.loads((tmp_path / "runs" / "again" / "history.json").read_text())
+    assert "accuracy" in history[-1]["scores"]
+    assert history[0]["scores"]["diversity"] > 0
+
+
+def test_masks_with_images_of_other_channels_say_what_is_needed(ganseg, painter_run, tmp_path):
+    other = write_pictures(tmp_path / "other", ["a", "b"])
+    refused = ganseg("synthesize", "pictures", "--out", tmp_path / "out", "--masks", other)
+    said = f"{other}: its images have no t1, t1ce, flair", "give masks with images of t1, t1ce, flair"
+    assert_refused(refused, 1, *said)
+
+
+def test_a_class_that_no_training_image_showed_is_not_made(ganseg, tmp_path):
+    root = write_classes(tmp_path / "made", {"Training/a": 6, "Training/b": 6, "Testing/a": 2, "Testing/c": 2})
+    drawn_run("gan_detector_debug", root, tmp_path)
+    out = tmp_path / "out"
+    assert_refused(
+        ganseg("synthesize", "pictures", "--out", out, "--count", 4), 1, "saw no training image of c", "--class"
+    )
+    assert not out.exists()
+    words = ("synthesize", "pictures", "--out", out, "--count", 4, "--class", "a")
+    assert ganseg(*words).code == 0

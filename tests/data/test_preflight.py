@@ -280,6 +280,14 @@ def test_heads_alone_are_fine_unless_the_recipe_needs_brains(tmp_path):
     ]
 
 
+def test_what_was_painted_has_no_skull_to_strip(tmp_path):
+    root = write_manifest(tmp_path, PATIENTS[:2], skulls=PATIENTS[:1]).parent
+    assert [finding.check for finding in findings(root)] == ["not-skull-stripped"]
+    (root / "SYNTHETIC.json").write_text("{}")
+    assert findings(root) == ()
+    assert findings(root, needs_skull_stripping=True) == ()
+
+
 def test_every_modality_unreadable_is_still_a_report(cohort):
     for modality in ("t1", "t1ce", "t2", "flair"):
         (cohort / "ada" / f"{modality}.nii.gz").write_text("")

@@ -263,3 +263,46 @@ def test_real_slices_give_no_false_alarm(shared_data):
     for case in cohort.cases[::25]:
         report = check_case(case)
         assert (report.findings, report.coloured) == ((), False), case.id
+
+
+def spine_mask(*colours):
+    """Stripes of these colours on black."""
+    mask = np.zeros((40, 56, 3), np.uint8)
+    for place, colour in enumerate(colours):
+        mask[4 * place : 4 * place + 3] = colour
+    return mask
+
+
+def test_coloured_masks_that_nothing_names_are_one_warning(pictures):
+    red, green, blue = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    save_picture(pictures / "masks" / f"{NAMES[0]}.png", spine_mask(red, green))
+    save_picture(pictures / "masks" / f"{NAMES[1]}.png", spine_mask(blue))
+    finding = only_finding(pictures)
+    assert (finding.case, finding.check, finding.severity) == ("4 cases", "unnamed-colours", "warning")
+    assert "hold 4 colours ((0, 0, 255), (0, 255, 0), (255, 0, 0), (255, 255, 255))" in finding.problem
+    assert "labels.json" in finding.remedy
+    named = {"vertebra": red, "disc": green, "canal": blue, "nucleus": [255, 255, 255]}
+    (pictures / "labels.json").write_text(json.dumps(named))
+    assert findings(pictures) == ()
+
+
+def test_masks_of_one_colour_or_in_greys_need_no_names(pictures):
+    for name in NAMES:
+        save_picture(pictures / "masks" / f"{name}.png", spine_mask((255, 0, 0)))
+    assert findings(pictures) == ()
+    for name in NAMES:
+        save_picture(pictures / "masks" / f"{name}.png", spine_mask((128,) * 3, (255,) * 3))
+    assert findings(pictures) == ()
+
+
+def test_a_colour_that_labels_json_lacks_is_to_be_added_there(pictures):
+    (pictures / "labels.json").write_text(json.dumps({"nucleus": 255}))
+    save_picture(pictures / "masks" / f"{NAMES[0]}.png", spine_mask((1, 2, 3)))
+    assert only_finding(pictures).remedy == "add these colours to labels.json"
+
+
+def test_mask_colours_survive_the_report_on_disk(pictures):
+    save_picture(pictures / "masks" / f"{NAMES[0]}.png", spine_mask((255, 0, 0), (0, 0, 9)))
+    report = check_case(read_cohort(pictures).cases[0])
+    assert report.mask_colours == ((0, 0, 9), (255, 0, 0))
+    assert CaseReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report

@@ -4,7 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ganseg_dist.data.slices import SliceSet
+from ganseg_dist.config import override
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.data.slices import LESION_CLASSES as CLASSES
+from ganseg_dist.data.slices import SliceSet, slice_classes
+from ganseg_dist.data.store import content_hash, prepare_case
+from ganseg_dist.recipes import recipe
+from tests.data.cohorts import write_classes
 
 
 @pytest.fixture
@@ -64,3 +70,34 @@ def test_nobody():
 def test_it_is_cheap_to_send(slices):
     slices.read(np.arange(5))
     assert len(pickle.dumps(slices)) < 20_000
+
+
+LESION = np.array([0, 7])
+
+
+@pytest.mark.parametrize("classes", [("no lesion", "lesion"), ("lesion", "no lesion")])
+def test_classes_are_what_a_case_is_called_and_else_what_its_mask_says(classes):
+    assert slice_classes("lesion", None, 2, classes) == ["lesion", "lesion"]
+    assert slice_classes("no lesion", LESION, 2, classes) == ["no lesion", "no lesion"]
+    assert slice_classes(None, LESION, 2, classes) == ["no lesion", "lesion"]
+    assert slice_classes("glioma", LESION, 2, classes) == ["no lesion", "lesion"]
+    assert slice_classes(None, None, 2, classes) == [None, None]
+
+
+def test_other_classes_are_not_read_from_masks():
+    assert slice_classes("glioma", LESION, 2, ("glioma", "none")) == ["glioma", "glioma"]
+    assert slice_classes(None, LESION, 2, ("glioma", "none")) == [None, None]
+
+
+def test_labels_are_places_among_the_classes_in_whatever_order(folders):
+    found, swapped = (SliceSet.open(folders, ("t1",), ("wt",), order) for order in (CLASSES, CLASSES[::-1]))
+    assert np.array_equal(found.label, found.has_lesion)
+    assert np.array_equal(swapped.label, ~found.has_lesion)
+
+
+def test_class_folders_that_are_called_like_what_a_mask_says(tmp_path):
+    root = write_classes(tmp_path / "made", {"lesion": 2, "no lesion": 3})
+    config = override(recipe("gan_detector_debug"), {"data.modalities": ["grey"], "data.classes": list(CLASSES)})
+    cases = read_cohort(root).cases
+    folders = [prepare_case(tmp_path, case, config.data, content_hash(case)) for case in cases]
+    assert SliceSet.open(folders, ("grey",), (), CLASSES).label.tolist() == [1, 1, 0, 0, 0]

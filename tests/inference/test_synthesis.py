@@ -93,6 +93,44 @@ def test_runs_without_a_generator_of_images_name_the_field(name, changes, said):
         require_generator(override(recipe(name), changes))
 
 
+def with_mask(mask):
+    """A slice all body, and this mask of it."""
+    case = SimpleNamespace(
+        patient="p",
+        modalities=("grey",),
+        regions=("wt",),
+        size=32,
+        image=np.full((1, 1, 32, 32), 0.5, np.float32),
+        masks=mask[None, None].astype(np.uint8),
+    )
+    one = np.zeros(1, int)
+    return SliceSet((case,), ("grey",), ("wt",), one, one, np.array([True]), one)
+
+
+def test_a_lesion_that_would_leave_the_frame_is_moved_again():
+    corner = np.zeros((32, 32))
+    corner[0, 0] = 1
+    osmosis = predictor("gan_osmosis_debug", data__augment__scale=0.4, data__augment__rotation_degrees=45.0)
+    paintings = paint(osmosis, with_mask(corner), copies=40)
+    assert paintings.regions.any(axis=(1, 2, 3)).all()
+    places = {tuple(np.argwhere(mask[0])[0]) for mask in paintings.regions}
+    assert len(places) > 3, "turned and scaled all the same"
+    again = paint(osmosis, with_mask(corner), copies=3)
+    assert np.array_equal(again.regions, paintings.regions[:3])
+    untouched = paint(osmosis, with_mask(corner), deformed=False)
+    assert np.array_equal(untouched.regions[0, 0], corner)
+
+
+def test_a_mask_and_its_body_are_moved_together():
+    disc = np.hypot(*np.mgrid[-16:16, -16:16]) < 6
+    moved = with_mask(disc)
+    moved.cases[0].image[0, 0] = np.where(disc, 0.5, -1)
+    paintings = paint(predictor("gan_osmosis_debug"), moved, copies=5)
+    for mask, real in zip(paintings.regions[:, 0], paintings.real[:, 0], strict=True):
+        assert not (mask.astype(bool) & (real == -1)).any()
+        assert (paintings.image[:, 0][paintings.real[:, 0] == -1] == -1).all()
+
+
 def test_each_generator_has_its_own_way():
     with pytest.raises(RunError, match="takes no masks"):
         paint(predictor(), slices([0, 1]))

@@ -5,10 +5,14 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ganseg_dist.data.foreground import foreground
 from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.data.scan import load_scan
+from ganseg_dist.errors import DataError
 from ganseg_dist.inference.audit import audit
 from ganseg_dist.inference.generation import Generated
-from ganseg_dist.inference.synthetic_folder import Evidence, write_classes
+from ganseg_dist.inference.painting import Paintings
+from ganseg_dist.inference.synthetic_folder import Evidence, refuse_other_folder, write_classes, write_pairs
 
 
 def written(folder, channels, classes, modalities):
@@ -51,3 +55,56 @@ def test_a_class_that_no_folder_can_be_called_after_stays_inside_and_keeps_its_n
     cohort = read_cohort(tmp_path / "deep" / "out")
     assert tuple(case.class_name for case in cohort.cases) == classes
     assert all(source.files[0].is_file() for case in cohort.cases for source in case.images.values())
+
+
+@pytest.mark.parametrize("left", ["thesis.txt", "audit.json", "manifest.csv", "images/p1.png"])
+def test_a_folder_that_is_no_earlier_synthesis_is_left_alone(tmp_path, left):
+    precious = tmp_path / "out" / left
+    precious.parent.mkdir(parents=True)
+    precious.write_text("precious")
+    with pytest.raises(DataError, match=f"{tmp_path}/out: exists and is no earlier synthesis; give a new folder"):
+        written(tmp_path / "out", 1, ("glioma",) * 4, ("grey",))
+    assert precious.read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_earlier_synthesis_is_replaced_unless_something_else_was_put_into_it(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    written(out, 1, ("glioma",) * 5, ("grey",))
+    written(out, 1, ("none",) * 4, ("grey",))
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {"none"}
+    (out / "none" / "thesis.txt").write_text("precious")
+    with pytest.raises(DataError, match=r"out: holds none/thesis\.txt, which no synthesis wrote"):
+        written(out, 1, ("glioma",) * 5, ("grey",))
+    assert (out / "none" / "thesis.txt").read_text() == "precious"
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "out").write_text("precious")
+    with pytest.raises(DataError, match="out: is a file"):
+        refuse_other_folder(tmp_path / "out")
+
+
+@pytest.mark.parametrize("on_background", [True, False])
+def test_a_body_that_fills_its_frame_is_found_again(tmp_path, on_background):
+    """Turned and scaled, heads reach beyond the frame: its border is tissue then, and a corner the only background."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:32, :32]
+    body = np.hypot(rows - 20, columns - 12) < 22
+    image = np.where(body, rng.uniform(0.2, 0.3, (6, 1, 32, 32)), -1).astype(np.float32)
+    mask = np.broadcast_to(np.hypot(rows - 8, columns - 9) < 4, image.shape).astype(np.uint8)
+    evidence = Evidence(audit(image, image + 1), {}, Figure(), {})
+    paintings = Paintings(image, mask, image, tuple("aabbcc"))
+    write_pairs(tmp_path / "out", paintings, ("flair",), ("wt",), evidence, on_background=on_background)
+    scan = load_scan(read_cohort(tmp_path / "out").cases[0])
+    margin = 4 if on_background else 0
+    assert scan.image.shape == (1, 32 + 2 * margin, 32 + 2 * margin, 1)
+    inside = np.pad(body, margin)[..., None]
+    assert np.array_equal(scan.labels, np.pad(mask[0, 0], margin)[..., None])
+    found = foreground(scan.image)
+    if on_background:
+        assert (found & inside).sum() > 0.95 * inside.sum()
+        assert not (found & ~inside).any()
+    else:
+        assert (found & inside).sum() < 0.1 * inside.sum(), "why there is a margin"

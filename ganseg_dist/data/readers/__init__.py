@@ -37,7 +37,7 @@ def read_cohort(root: Path, layout: str | None = None) -> Cohort:
     if root.is_dir() and not any(root.iterdir()):
         raise DataError(f"{root}: is an empty folder; give the folder that holds the cohort, or a CSV manifest")
     if reader is None:
-        reader = next((candidate for candidate in READERS if candidate.recognises(root)), None)
+        reader = recognised(root)
     if reader is None:
         raise DataError(
             f"{root}: no known layout recognised ({_names()}); list the files in a CSV manifest "
@@ -47,6 +47,11 @@ def read_cohort(root: Path, layout: str | None = None) -> Cohort:
     if not cases:
         raise DataError(f"{root}: holds no cases in layout {reader.name} ({reader.describes}); check the path")
     return Cohort(root, reader.name, cases)
+
+
+def recognised(root: Path) -> Reader | None:
+    """The first layout that these files look like; none where they look like none."""
+    return next((candidate for candidate in READERS if candidate.recognises(root)), None)
 
 
 def _named(layout: str) -> Reader:
