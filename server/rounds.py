@@ -26,7 +26,7 @@ from ganseg_dist.engine.tracker import Progress, Tracker
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.encoding import decode
-from ganseg_dist.federation.exchange import Arrays, Exchange, policies
+from ganseg_dist.federation.exchange import Arrays, Exchange, staying
 from ganseg_dist.federation.order import Order
 from ganseg_dist.federation.schedule import Round, schedule
 from ganseg_dist.systems import build_system
@@ -96,8 +96,7 @@ class Federation:
 
     def stays_home(self) -> list[str]:
         """Networks that the server never sees."""
-        chosen = policies(build_system(self.config), self.config)
-        return sorted(name for name, policy in chosen.items() if policy == "local")
+        return sorted(staying(build_system(self.config), self.config))
 
     def _finish(self, system: System, state: State, ledger: Ledger) -> None:
         """Every site gets the last weights, for a model of its own."""
@@ -116,7 +115,7 @@ class Federation:
         sent = exchange.take(state)
         if not trained.shapes:
             raise FederationError(
-                f"federation.networks: stage {stage.name} trains no shared network; share one of "
+                f"federation.local: stage {stage.name} trains no shared network; share one of "
                 f"{', '.join(stage.networks)}"
             )
         begun = {name: sent[name] for name in trained.shapes}

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, StrictInt
 
 from ganseg_dist.config.fields import BelowOne, Count, Fraction, Frozen, NonNegative, Positive
-
-Policy = Literal["shared", "local", "personalised"]
 
 
 class FederationConfig(Frozen):
@@ -32,9 +29,10 @@ class FederationConfig(Frozen):
     """Share of the sites that trimmed leaves out at either end, for every weight by itself."""
     suspected_sites: Annotated[StrictInt, Field(ge=0)] = 1
     """f of krum, which needs 2 f + 3 sites."""
-    networks: Mapping[str, Policy] = Field(default_factory=dict)
-    """By network: shared is averaged over the sites; local never leaves one; personalised is averaged, and each site
-    goes on from the mean of the average and its own. What is not named is as the recipe's system has it."""
+    local: tuple[str, ...] | None = None
+    """Networks that never leave a site; none named: as the recipe's system has it, its discriminator. [] shares all."""
+    personalised: tuple[str, ...] = ()
+    """Networks that are averaged, and with which each site goes on from the mean of the average and its own."""
     norm_layers: Literal["shared", "local"] = "shared"
     """Scale and shift of the normalisation layers; local keeps each site's own (FedBN)."""
     weighting: Literal["slices", "cases"] = "slices"

@@ -19,7 +19,7 @@ class SystemConfig(Frozen):
     """Data settings that the paper's reading implies where they stand at their defaults."""
 
     stays_home: ClassVar[tuple[str, ...]] = ("discriminator",)
-    """Networks that never leave a hospital unless `federation.networks` says so: a discriminator is what tells best
+    """Networks that never leave a hospital unless `federation.local` says so: a discriminator is what tells best
     who was in the training set (docs/decisions/0007-what-stays-home.md)."""
     of_control: ClassVar[tuple[str, ...]] = ("reading", "widths")
     """Fields that the control arm heeds too."""

@@ -27,7 +27,7 @@ class TrainConfig(Frozen):
     clip_norm: Positive | None = 10.0
     """Largest gradient norm of one network; none: no clipping."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay of the averaged weights that are validated and kept, smaller over the first steps; none: the raw weights."""
+    """Decay of the averaged weights that are validated and kept, less over the first steps; none: the raw weights."""
     proximal_weight: NonNegative = 0.0
     """mu: adds mu / 2 * |w - w0|^2 to every loss, w0 the weights that training (in a federation: the round) began with
     (FedProx, Li et al. 2020, Eq. 2); 0: off."""

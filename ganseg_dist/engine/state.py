@@ -117,7 +117,7 @@ class State:
 
 @torch.no_grad()
 def _follow(averages: list[Tensor], networks: list[Tensor], updates: Tensor, *, decay: float) -> None:
-    """a <- d a + (1 - d) w in place, with d = min(decay, (1 + n) / (10 + n)) after n updates.
+    """Move the averages: a <- d a + (1 - d) w, with d = min(decay, (1 + n) / (10 + n)) after n updates.
 
     A small d at first: with few steps an epoch, the weights that training began with would outlive many epochs.
     """

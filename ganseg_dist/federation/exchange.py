@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from ganseg_dist.config import RunConfig
-from ganseg_dist.config.federation import Policy
 from ganseg_dist.engine.state import State
 from ganseg_dist.errors import ConfigError, FederationError
 from ganseg_dist.systems.base import System
@@ -22,20 +21,22 @@ Arrays = Mapping[str, npt.NDArray[np.float32]]
 NORMS = (nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d, nn.BatchNorm2d)
 
 
-def policies(system: System, config: RunConfig) -> dict[str, Policy]:
-    """What happens to each network. Raises ConfigError for a network that the system does not have, and when none is
-    shared.
+def staying(system: System, config: RunConfig) -> frozenset[str]:
+    """Networks that never leave a site.
+
+    Raises ConfigError for a network that the system does not have, and when none is left to share.
     """
-    asked = config.federation.networks
-    strangers = [name for name in asked if name not in system.networks]
-    if strangers:
-        known = ", ".join(system.networks)
-        raise ConfigError(f"federation.networks: {strangers[0]} is no network of {config.recipe}; it has {known}")
-    at_home = config.system.stays_home
-    chosen = {name: asked.get(name, "local" if name in at_home else "shared") for name in system.networks}
-    if all(policy == "local" for policy in chosen.values()):
-        raise ConfigError("federation.networks: every network is local, so that nothing is learnt together; share one")
-    return chosen
+    federation = config.federation
+    for field, named in (("local", federation.local or ()), ("personalised", federation.personalised)):
+        strangers = [name for name in named if name not in system.networks]
+        if strangers:
+            known = ", ".join(system.networks)
+            raise ConfigError(f"federation.{field}: {strangers[0]} is no network of {config.recipe}; it has {known}")
+    local = config.system.stays_home if federation.local is None else federation.local
+    home = frozenset(local) & system.networks.keys()
+    if home == system.networks.keys():
+        raise ConfigError("federation.local: holds every network, so that nothing is learnt together; share one")
+    return home
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Exchange:
         """What is shared of the networks that this stage or one before it trains; later ones are still as they began,
         alike everywhere.
         """
-        chosen = policies(system, config)
+        home = staying(system, config)
         begun = {name for earlier in system.stages[: stage + 1] for name in earlier.networks}
         norms_stay = config.federation.norm_layers == "local"
         own_norms = {name: _of_norms(network) for name, network in system.networks.items() if norms_stay}
@@ -60,12 +61,12 @@ class Exchange:
         personalised = set()
         for name, tensor in _tensors(state).items():
             network = name.split(".")[1]
-            if network not in begun or chosen[network] == "local":
+            if network not in begun or network in home:
                 continue
             if name.split(".", 2)[2] in own_norms.get(network, ()):
                 continue
             shapes[name] = tuple(tensor.shape)
-            if chosen[network] == "personalised":
+            if network in config.federation.personalised:
                 personalised.add(name)
         return cls(shapes, frozenset(personalised))
 

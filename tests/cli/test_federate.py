@@ -51,9 +51,9 @@ def test_a_rehearsal_ends_with_a_comparison_and_a_manifest_at_every_site(ganseg,
         (("--strategy", "best"), "federation.strategy"),
         (("--sites", "9"), "--sites 9"),
         (("--skew", "dirichlet:0"), "--skew dirichlet:0"),
-        (("--set", "federation.networks.critic=local"), "federation.networks"),
-        (("--set", 'federation.networks={"critic": "local"}'), "critic is no network of ganet_seg_debug"),
-        (("--set", 'federation.networks={"segmenter": "local"}'), "every network is local"),
+        (("--set", 'federation.local=["critic"]'), "federation.local: critic is no network of ganet_seg_debug"),
+        (("--set", 'federation.personalised=["critic"]'), "federation.personalised: critic is no network"),
+        (("--set", 'federation.local=["segmenter"]'), "federation.local: holds every network"),
     ],
 )
 def test_what_no_federation_can_be_is_refused(ganseg, words, more, said):

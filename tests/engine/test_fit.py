@@ -107,7 +107,7 @@ def test_only_the_named_networks_train_and_none_keeps_a_gradient():
 
 
 def test_averaged_weights_follow_with_the_decay_and_faster_at_first():
-    """After n updates the decay is (1 + n) / (10 + n), until that is more than the asked one: here from the fourth on."""
+    """After n updates the decay is (1 + n) / (10 + n), until that is more than the one asked for: here from n = 4."""
     system = Toy()
     settings = config(**{"train.ema": 0.35})
     state = state_of(system, **{"train.ema": 0.35})
