@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import Field, ValidationError
@@ -22,7 +21,7 @@ from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import ConfigError, DataError
 from ganseg_dist.runners.plan import Prepared, by_part
-from ganseg_dist.runners.prepare import preflight, prepare_cohort, usable_cohort
+from ganseg_dist.runners.prepare import Preflight, labelled, preflight, prepare_cohort, usable_cohort
 from ganseg_dist.runners.resolve import resolve
 
 
@@ -132,17 +131,14 @@ class Home:
         device = torch.device("cuda" if self.settings.gpu else "cpu")
         return Site(self.folder / "runs" / run, self.prepare(config), World(device=device))
 
-    def _checked(self, config: RunConfig) -> tuple[Cohort, Any]:
+    def _checked(self, config: RunConfig) -> tuple[Cohort, Preflight]:
         settings = self.settings
         cohort = read_cohort(settings.data, settings.layout)
         if settings.patients is not None:
             own = {case.id for case in cohort.of_patients(settings.patients)}
             cohort = cohort.without(case.id for case in cohort.cases if case.id not in own)
         found = preflight(cohort, config)
-        cohort = usable_cohort(found, exclude_bad=False)
-        if len(cohort.unlabelled) < len(cohort.cases):
-            cohort = cohort.without(cohort.unlabelled)
-        return cohort, found
+        return labelled(usable_cohort(found, exclude_bad=False), config), found
 
     def _split(self, cohort: Cohort, config: RunConfig) -> Split:
         given = self.settings.split

@@ -125,6 +125,16 @@ def usable_cohort(found: Preflight, *, exclude_bad: bool) -> Cohort:
     return left
 
 
+def labelled(cohort: Cohort, config: RunConfig) -> Cohort:
+    """The cohort less cases that teach nothing: without a mask, and for a classifier without a class too.
+
+    One in which no case is labelled stays as it is: `resolve` says what it lacks.
+    """
+    named = {case.id for case in cohort.cases if case.class_name is not None}
+    useless = [case for case in cohort.unlabelled if config.system.task == "segmentation" or case not in named]
+    return cohort.without(useless) if len(useless) < len(cohort.cases) else cohort
+
+
 def _told(finding: Finding) -> str:
     """Its line less the word that the command line says already."""
     return finding.line().removeprefix("error: ")

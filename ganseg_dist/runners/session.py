@@ -30,7 +30,15 @@ from ganseg_dist.runners.cluster import map_on_cluster, ray_cluster
 from ganseg_dist.runners.lessons import refuse_empty_masks, refuse_empty_stages
 from ganseg_dist.runners.local import train_here
 from ganseg_dist.runners.plan import Prepared, by_part, fingerprint, open_run, planned_run
-from ganseg_dist.runners.prepare import Mapper, Preflight, map_here, preflight, prepare_cohort, usable_cohort
+from ganseg_dist.runners.prepare import (
+    Mapper,
+    Preflight,
+    labelled,
+    map_here,
+    preflight,
+    prepare_cohort,
+    usable_cohort,
+)
 from ganseg_dist.runners.ray_train import train_on_ray
 from ganseg_dist.runners.resolve import order_told, refuse_overlap, resolve
 from ganseg_dist.runs import Run, find_run, named_run, runs_root, training_run
@@ -128,9 +136,7 @@ def plan_training(request: TrainingRequest, *, mapper: Mapper = map_here, bar: B
     """Read the cohort, check it, settle the config. Raises GansegError on anything that would spoil training."""
     found = _checked(read_cohort(request.data, request.layout), request.config, mapper, bar)
     cohort = usable_cohort(found, exclude_bad=request.exclude_bad)
-    unlabelled = _unlabelled(cohort, request.config)
-    if len(unlabelled) < len(cohort.cases):  # with none labelled, `resolve` says so
-        cohort = cohort.without(unlabelled)
+    cohort = labelled(cohort, request.config)
     if request.config.system.task == "segmentation":
         refuse_empty_masks(found, cohort)
     healthy = None
@@ -141,12 +147,6 @@ def plan_training(request: TrainingRequest, *, mapper: Mapper = map_here, bar: B
     config = resolve(request.config, cohort, healthy[1] if healthy else None)
     system = build_system(config)  # refuses what its phases cannot do, before hours of preparation
     return Plan(config, found, cohort, healthy, {stage.name: stage.monitor for stage in system.stages})
-
-
-def _unlabelled(cohort: Cohort, config: RunConfig) -> list[str]:
-    """Cases that teach nothing: without a mask, and for a classifier without a class too."""
-    named = {case.id for case in cohort.cases if case.class_name is not None}
-    return [case for case in cohort.unlabelled if config.system.task == "segmentation" or case not in named]
 
 
 def refuse_missing_gpu(request: TrainingRequest) -> None:

@@ -1,0 +1,110 @@
+"""A federation with a site that fails, lies or dies: the others' model goes on without it, and the record says so."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, Context, Error, Message
+from safetensors.numpy import load_file
+
+from clients.app import app
+from ganseg_dist.config import override
+from ganseg_dist.engine.checkpoint import FolderCheckpoints
+from ganseg_dist.errors import FederationError
+from ganseg_dist.recipes import recipe
+from ganseg_dist.runners.session import TrainingRequest
+from ganseg_dist.runs import Run
+from server.simulation import Rehearsal, rehearse
+
+BAD = 3
+"""The node that does not behave: site3."""
+SHORT = {"system.gan": False, "train.epochs": 2, "data.test_fraction": 0.3}
+
+
+@pytest.fixture(autouse=True)
+def _own_runs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("GANSEG_STORE", str(store))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+def rehearsed(phantom: Path, spoil=lambda message, reply: reply, **changes) -> Run:
+    """Three sites, of which the last has its train replies spoiled."""
+
+    def answer(message: Message, context: Context) -> Message:
+        reply = app(message, context)
+        return spoil(message, reply) if context.node_id == BAD and message.metadata.message_type == "train" else reply
+
+    config = override(recipe("ganet_seg_debug"), SHORT | changes)
+    return rehearse(Rehearsal(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer)
+
+
+def changed(reply: Message, change) -> Message:
+    arrays = {name: change(array.numpy()) for name, array in reply.content.array_records["arrays"].items()}
+    reply.content["arrays"] = ArrayRecord({name: Array(array) for name, array in arrays.items()})
+    return reply
+
+
+def nan(array: np.ndarray) -> np.ndarray:
+    return np.full_like(array, np.nan)
+
+
+def weights(run: Run) -> dict[str, np.ndarray]:
+    newest = FolderCheckpoints(run.checkpoints).latest()
+    assert newest is not None
+    return load_file(newest / "networks.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda message, reply: changed(reply, nan), "not finite"),
+        (lambda message, reply: changed(reply, lambda array: (array * 1000).astype(np.float32)), "times the usual one"),
+        (lambda message, reply: changed(reply, lambda array: array.astype(np.float64)), "message"),
+        (lambda message, reply: Message(Error(2000, "the site's process died"), reply_to=message), "died"),
+    ],
+    ids=["nan", "a thousand times", "another type", "dead"],
+)
+def test_a_bad_site_is_left_out_and_recorded(phantom, spoil, reason):
+    run = rehearsed(phantom, spoil)
+    told = json.loads((run.folder / "federation.json").read_text())
+    assert [list(record["sites"]) for record in told["rounds"]] == [["site1", "site2"]] * 2
+    assert [(record["site"], record["round"]) for record in told["quarantined"]] == [("site3", 1), ("site3", 2)]
+    if reason != "message":
+        assert all(reason in record["reason"] for record in told["quarantined"])
+    assert all(np.isfinite(array).all() for array in weights(run).values())
+
+
+def test_without_the_firewall_one_site_ends_the_federation(phantom):
+    with pytest.raises(FederationError, match="not finite"):
+        rehearsed(phantom, lambda message, reply: changed(reply, nan), **{"federation.firewall": False})
+
+
+def test_too_few_sites_are_a_quorum_missed(phantom):
+    with pytest.raises(FederationError, match=r"2 sites answered of the 3 that federation.quorum=1 needs"):
+        rehearsed(phantom, lambda message, reply: changed(reply, nan), **{"federation.quorum": 1.0})
+
+
+@pytest.mark.parametrize("strategy", ["fedprox", "fedadam", "fedyogi", "fedmedian", "trimmed"])
+def test_every_strategy_moves_the_weights(phantom, strategy):
+    run = rehearsed(phantom, **{"federation.strategy": strategy, "federation.trimmed_share": 0.34})
+    told = json.loads((run.folder / "federation.json").read_text())
+    assert [len(record["sites"]) for record in told["rounds"]] == [3, 3]
+    assert all(np.isfinite(array).all() for array in weights(run).values())
+
+
+@pytest.mark.parametrize("encoding", ["fp16", "int8", "topk"])
+def test_coarse_updates_are_smaller_and_near(phantom, encoding, tmp_path, monkeypatch):
+    """Of the smallest networks much of a message is the heads of its arrays, which no encoding shrinks."""
+    whole = rehearsed(phantom)
+    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "coarse"))
+    coarse = rehearsed(phantom, **{"federation.encoding": encoding})
+    sent, coarsely_sent = (
+        sum(record["bytes_in"] for record in json.loads((run.folder / "federation.json").read_text())["rounds"])
+        for run in (whole, coarse)
+    )
+    assert coarsely_sent < 0.8 * sent
+    assert not all(np.array_equal(weights(whole)[name], array) for name, array in weights(coarse).items())
+    for name, array in weights(coarse).items():
+        assert np.abs(array - weights(whole)[name]).max() < 0.2, name
