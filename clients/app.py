@@ -6,15 +6,12 @@
 from __future__ import annotations
 
 import datetime
-import json
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
@@ -44,11 +41,8 @@ def preflight(message: Message, context: Context) -> Message:
     """Yes with counts, or no with one of REASONS."""
 
     def answer(home: Home, order: Order) -> Message:
-        said = asdict(home.answer(order.settings))
-        counts = {name: value for name, value in said.items() if isinstance(value, int)}
-        words = json.dumps({name: value for name, value in said.items() if name not in counts})
-        # As an array, so that the manifest holds their digest too.
-        return _reply(message, home, order, {"words": np.frombuffer(words.encode(), np.uint8)}, counts)
+        joining = home.join(order.settings)
+        return _reply(message, home, order, {"words": joining.words()}, joining.counts())
 
     return _answered(message, context, answer)
 

@@ -17,9 +17,9 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.config.fields import Count, Frozen
 from ganseg_dist.data.cohort import Cohort, Split, split_by_patient
 from ganseg_dist.data.readers import read_cohort
-from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import ConfigError, DataError
+from ganseg_dist.federation.joining import SITE_NAME, Joining
 from ganseg_dist.runners.plan import Prepared, by_part
 from ganseg_dist.runners.prepare import Preflight, labelled, preflight, prepare_cohort, usable_cohort
 from ganseg_dist.runners.resolve import resolve
@@ -28,7 +28,7 @@ from ganseg_dist.runners.resolve import resolve
 class SiteSettings(Frozen):
     """site.json, which a hospital writes and nobody else reads."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")
+    name: str = Field(pattern=SITE_NAME)
     """What the other sites may call it; it leaves the hospital."""
     data: Path
     """Its images, as `ganseg check` takes them."""
@@ -45,20 +45,6 @@ class SiteSettings(Frozen):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A site's yes to a federation: counts and the names of channels and classes, nothing else."""
-
-    name: str
-    patients: int
-    cases: int
-    slices: int
-    """That it trains on."""
-    modalities: tuple[str, ...]
-    regions: tuple[str, ...]
-    classes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Home:
     """A hospital's folder: site.json, the state of each federation, the manifest of what left it."""
 
@@ -71,7 +57,7 @@ class Home:
         try:
             return SiteSettings.model_validate_json(file.read_text(encoding="utf-8"))
         except OSError as error:
-            raise ConfigError(f"{file}: cannot be read ({error.strerror}); write it as docs/guide shows") from None
+            raise ConfigError(f"{file}: cannot be read ({error.strerror}); docs/federation.md shows one") from None
         except ValidationError as error:
             problem = error.errors()[0]
             field = ".".join(str(part) for part in problem["loc"]) or "file"
@@ -82,7 +68,7 @@ class Home:
         """What left the hospital."""
         return self.folder / "egress.jsonl"
 
-    def answer(self, config: RunConfig) -> Answer:
+    def join(self, config: RunConfig) -> Joining:
         """Check the data as `ganseg check` does, make them ready, and say how many there are.
 
         Args:
@@ -91,7 +77,7 @@ class Home:
         Raises DataError when a case would spoil training or there are fewer patients than the site allows.
         """
         settings = self.settings
-        cohort, _ = self._checked(config)
+        cohort, found = self._checked(config)
         if len(cohort.patients) < settings.minimum_patients:
             raise DataError(
                 f"{settings.data}: {len(cohort.patients)} patients can be trained on and the site's minimum_patients "
@@ -100,36 +86,34 @@ class Home:
         resolved = resolve(config, cohort)
         slices = 0
         if config.data.modalities is not None:  # agreed: the data are made ready before the first round
-            prepared = self.prepare(config)
-            opened = SliceSet.open(
-                map(Path, prepared.cohort["train"]), resolved.data.channels, resolved.data.regions or (),
-                resolved.data.classes or LESION_CLASSES,
-            )  # fmt: skip
-            slices = len(opened)
-        classes = resolved.data.classes or ()
-        return Answer(
+            slices = len(self._prepared(config, cohort, found).open(resolved)["cohort"].train)
+        return Joining(
             settings.name, len(cohort.patients), len(cohort.cases), slices,
-            cohort.modalities, cohort.regions, classes,
+            cohort.modalities, cohort.regions, resolved.data.classes or (),
         )  # fmt: skip
 
     def prepare(self, config: RunConfig) -> Prepared:
         """The site's slices as this run sees them, from the store where they are there already."""
-        digest = hashlib.sha256(f"{config.data.model_dump_json()}{config.seed}".encode()).hexdigest()[:16]
-        file = self.folder / f"prepared-{digest}.json"
+        file = self._prepared_file(config)
         if file.exists():
             return Prepared(json.loads(file.read_text())["cohort"])
-        cohort, found = self._checked(config)
-        split = self._split(cohort, config)
-        used = cohort.of_patients((*split.train, *split.validation))
-        folders = prepare_cohort(found, used, config.data)
-        prepared = Prepared(by_part(cohort, split, folders))
-        write_json(file, {"cohort": prepared.cohort})
-        return prepared
+        return self._prepared(config, *self._checked(config))
 
     def site(self, run: str, config: RunConfig) -> Site:
         """The site in one federation."""
         device = torch.device("cuda" if self.settings.gpu else "cpu")
         return Site(self.folder / "runs" / run, self.prepare(config), World(device=device))
+
+    def _prepared(self, config: RunConfig, cohort: Cohort, found: Preflight) -> Prepared:
+        split = self._split(cohort, config)
+        used = cohort.of_patients((*split.train, *split.validation))
+        prepared = Prepared(by_part(cohort, split, prepare_cohort(found, used, config.data)))
+        write_json(self._prepared_file(config), {"cohort": prepared.cohort})
+        return prepared
+
+    def _prepared_file(self, config: RunConfig) -> Path:
+        digest = hashlib.sha256(f"{config.data.model_dump_json()}{config.seed}".encode()).hexdigest()[:16]
+        return self.folder / f"prepared-{digest}.json"
 
     def _checked(self, config: RunConfig) -> tuple[Cohort, Preflight]:
         settings = self.settings
@@ -143,7 +127,7 @@ class Home:
     def _split(self, cohort: Cohort, config: RunConfig) -> Split:
         given = self.settings.split
         if given is not None:
-            return Split(tuple(given["train"]), tuple(given["validation"]), tuple(given["test"]))
+            return Split.from_dict(given)
         return split_by_patient(
             cohort, validation=config.data.validation_fraction, test=config.data.test_fraction, seed=config.seed
         )

@@ -26,10 +26,22 @@ from ganseg_dist.federation.order import Order, Scores
 from ganseg_dist.inference.model_folder import Thresholds, write_model
 from ganseg_dist.runners.plan import Prepared
 from ganseg_dist.systems import build_system
-from ganseg_dist.systems.base import System
+from ganseg_dist.systems.base import Stage, System
 
 RESIDUAL = "residual.safetensors"
 """What a coarse encoding has not sent yet, beside the engine's files in a checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a site stands when it begins what an order asks."""
+
+    system: System
+    stage: Stage
+    state: State
+    exchange: Exchange
+    residual: Arrays
+    """What its last message of this stage lost."""
 
 
 @dataclass(slots=True)
@@ -47,90 +59,81 @@ class Site:
         Asked for the same round again, whether its server or the site itself had died, it answers the same.
         """
         config = order.settings
-        system, state, residual = self._state(order, config)
-        stage = system.stages[order.stage]
-        exchange = Exchange.of(state, system, config, order.stage)
-        exchange.check(received)
-        exchange.put(received, state, mix=True)
-        data = self.prepared.open(config)[stage.source]
+        at = self._at(order, received)
+        data = self.prepared.open(config)[at.stage.source]
         losses = LastLosses()
         fit(
-            system,
-            stage,
+            at.system,
+            at.stage,
             StageData(data.train, _nothing(data)),  # the average is scored, not what goes into it
             config,
-            state,
+            at.state,
             world=self.world,
             tracker=losses,
             checkpoints=NoCheckpoints(),
             until=order.until,
         )
-        federation = config.federation
         message, residual = encode(
-            exchange.trained(system, order.stage).take(state),
+            at.exchange.trained(at.system, order.stage).take(at.state),
             received,
-            residual,
-            encoding=federation.encoding,
-            kept_share=federation.kept_share,
+            at.residual,
+            encoding=config.federation.encoding,
+            kept_share=config.federation.kept_share,
         )
-        FolderCheckpoints(self.checkpoints).save({}, partial(_save, state=state, residual=residual))
+        FolderCheckpoints(self.checkpoints).save({}, partial(_save, state=at.state, residual=residual))
         return message, Scores(_examples(config, data.train), losses.values)
 
     def evaluate(self, order: Order, received: Arrays) -> Scores:
         """Validation scores of the server's weights on this site's validation cases."""
         config = order.settings
-        system, state, _ = self._state(order, config)
-        stage = system.stages[order.stage]
-        exchange = Exchange.of(state, system, config, order.stage)
-        exchange.check(received)
-        exchange.put(received, state, mix=True)
-        data = self.prepared.open(config)[stage.source]
-        batches = StageBatches(config, stage, data.train, system.draw, self.world)
-        scores = validate(system, stage, data.validation, batches, config, state, self.world)
+        at = self._at(order, received)
+        data = self.prepared.open(config)[at.stage.source]
+        batches = StageBatches(config, at.stage, data.train, at.system.draw, self.world)
+        scores = validate(at.system, at.stage, data.validation, batches, config, at.state, self.world)
         return Scores(len(data.validation.cases), scores)
 
     def finish(self, order: Order, received: Arrays) -> None:
         """End the last stage as a run at home does, and keep a model: the server's weights with the site's own."""
-        config = order.settings
-        system, state, _ = self._state(order, config)
-        exchange = Exchange.of(state, system, config, len(system.stages) - 1)
-        exchange.check(received)
-        exchange.put(received, state, mix=True)
+        state = self._at(order, received).state
         checkpoints = FolderCheckpoints(self.checkpoints)
         checkpoints.save({}, partial(_save, state=state, residual={}))
-        newest = checkpoints.latest()
-        assert newest is not None
         facts = {"run": order.run, "federated": True}
         card = f"# {order.run}\n\nThis site's model of a federation: the shared weights with the site's own networks.\n"
-        weights = newest / "networks.safetensors"
-        write_model(self.folder / "model", config, weights, card=card, facts=facts, thresholds=Thresholds())
+        weights = checkpoints.last() / "networks.safetensors"
+        write_model(self.folder / "model", order.settings, weights, card=card, facts=facts, thresholds=Thresholds())
 
     @property
     def checkpoints(self) -> Path:
         """Where its state between rounds is."""
         return self.folder / "checkpoints"
 
-    def _state(self, order: Order, config: RunConfig) -> tuple[System, State, Arrays]:
-        """The site as it stood before the round, and what its last message of the stage lost."""
+    def _at(self, order: Order, received: Arrays) -> Standing:
+        """The site as it stood before the order, with the server's weights in place of its own."""
+        config = order.settings
         seeded(config, self.world.device)
         system = build_system(config)
         if order.stage > len(system.stages):
             raise FederationError(f"order: asks for stage {order.stage} and {config.recipe} has {len(system.stages)}")
         state = prepare_state(system, config, self.world)
-        newest = self._before(order)
         residual: Arrays = {}
+        newest = self._before(order)
         if newest is not None:
             load_checkpoint(newest, state)
             residual = load_file(newest / RESIDUAL)
-        if state.position.stage < order.stage:
-            residual = {}
         position = state.position
+        if position.stage < order.stage:
+            residual = {}
         if order.best and position.epoch:
             state.remember_best(system.stages[position.stage].networks)
         while position.stage < order.stage:
             end_stage(state, system.stages[position.stage], config)
         position.epoch = order.first
-        return system, state, residual
+        # After the last stage everything has been trained.
+        stage = min(order.stage, len(system.stages) - 1)
+        exchange = Exchange.of(state, system, config, stage)
+        exchange.check(received)
+        exchange.put(received, state, mix=True)
+        return Standing(system, system.stages[stage], state, exchange, residual)
 
     def _before(self, order: Order) -> Path | None:
         """The newest checkpoint that is not of this round or a later one; those are dropped."""

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Arrays = Mapping[str, npt.NDArray[Any]]
-"""Weights on the way, by flat name such as `networks.segmenter.head.weight`."""
+from ganseg_dist.federation.exchange import Arrays
 
 WINDOW = 5
 """Rounds for which an accepted norm is remembered: enough that a round of few answers is judged by all sites, few

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,11 @@ from ganseg_dist.engine.tracker import Progress, Tracker
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.encoding import decode
-from ganseg_dist.federation.exchange import Arrays, Exchange, staying
+from ganseg_dist.federation.exchange import Arrays, Exchange
 from ganseg_dist.federation.order import Order
 from ganseg_dist.federation.schedule import Round, schedule
 from ganseg_dist.systems import build_system
-from ganseg_dist.systems.base import Stage, System
+from ganseg_dist.systems.base import System
 from server.firewall import AcceptedNorms, Firewall, Quarantined, Update
 from server.sites import Sites
 from server.strategies import Aggregator, refuse_unfit
@@ -56,7 +56,7 @@ class Ledger:
 
 @dataclass(slots=True)
 class Federation:
-    """A run that several sites train together."""
+    """A run that several sites train together: the engine's state, and what the server remembers besides."""
 
     name: str
     config: RunConfig
@@ -65,75 +65,72 @@ class Federation:
     tracker: Tracker
     least_sites: int = 1
     """Sites that must have said yes before the first round."""
+    system: System = field(init=False)
+    state: State = field(init=False)
+    ledger: Ledger = field(init=False)
+    aggregator: Aggregator = field(init=False)
+    sites_config: str = field(init=False)
+    """What the sites train by, as JSON."""
+
+    def __post_init__(self) -> None:
+        seeded(self.config)
+        self.system = build_system(self.config)
+        self.state = prepare_state(self.system, self.config, World())
+        self.ledger, self.aggregator = Ledger(), Aggregator(self.config.federation)
+        mu = self.config.federation.proximal_weight if self.config.federation.strategy == "fedprox" else None
+        told = self.config if mu is None else override(self.config, {"train.proximal_weight": mu})
+        self.sites_config = told.to_json()
 
     def run(self) -> Ledger:
         """Every round of every stage, from the newest checkpoint or from the start.
 
         Raises FederationError when too few sites take part.
         """
-        seeded(self.config)
-        system = build_system(self.config)
-        state = prepare_state(system, self.config, World())
-        ledger, aggregator = Ledger(), Aggregator(self.config.federation)
         newest = self.checkpoints.latest()
         if newest is not None:
-            load_checkpoint(newest, state)
-            ledger = _load(newest, aggregator)
+            load_checkpoint(newest, self.state)
+            self.ledger = _load(newest, self.aggregator)
         self._enrol(self.least_sites)
         refuse_unfit(self.config, len(self.sites.members))
-        planned = {(part.stage, part.first): part for part in schedule(system.stages, self.config.federation.rounds)}
-        while state.position.stage < len(system.stages):
-            part = planned[state.position.stage, state.position.epoch]
-            self._round(part, system, state, ledger, aggregator)
-            stage = system.stages[part.stage]
-            if state.position.epoch >= stage.epochs or state.position.stopped:
-                end_stage(state, stage, self.config)
-                aggregator.begin()
-                ledger.accepted_norms = {}
-            self.checkpoints.save({}, partial(_save, state=state, ledger=ledger, aggregator=aggregator))
-        self._finish(system, state, ledger)
-        return ledger
+        stages, position = self.system.stages, self.state.position
+        planned = {(part.stage, part.first): part for part in schedule(stages, self.config.federation.rounds)}
+        while position.stage < len(stages):
+            part = planned[position.stage, position.epoch]
+            self._round(part)
+            stage = stages[part.stage]
+            if position.epoch >= stage.epochs or position.stopped:
+                end_stage(self.state, stage, self.config)
+                self.aggregator.begin()
+                self.ledger.accepted_norms = {}
+            self.checkpoints.save({}, self._save)
+        self._finish()
+        return self.ledger
 
-    def stays_home(self) -> list[str]:
-        """Networks that the server never sees."""
-        return sorted(staying(build_system(self.config), self.config))
-
-    def _finish(self, system: System, state: State, ledger: Ledger) -> None:
-        """Every site gets the last weights, for a model of its own."""
-        stages = len(system.stages)
-        order = Order(self.name, len(ledger.rounds), stages, 0, 0, ledger.was_best, self._site_config())
-        arrays = Exchange.of(state, system, self.config, stages - 1).take(state)
-        for node, reply in self.sites.ask("train.finish", order, arrays).items():
-            if reply.has_error():
-                site = self.sites.members[node].name
-                self.tracker.warn(state.position.step, f"{site}: has no model of its own: {reply.error.reason}")
-
-    def _round(self, part: Round, system: System, state: State, ledger: Ledger, aggregator: Aggregator) -> None:
-        stage = system.stages[part.stage]
-        exchange = Exchange.of(state, system, self.config, part.stage)
-        trained = exchange.trained(system, part.stage)
-        sent = exchange.take(state)
+    def _round(self, part: Round) -> None:
+        stage, position = self.system.stages[part.stage], self.state.position
+        exchange = Exchange.of(self.state, self.system, self.config, part.stage)
+        trained = exchange.trained(self.system, part.stage)
         if not trained.shapes:
             raise FederationError(
                 f"federation.local: stage {stage.name} trains no shared network; share one of "
                 f"{', '.join(stage.networks)}"
             )
+        sent = exchange.take(self.state)
         begun = {name: sent[name] for name in trained.shapes}
-        updates = self._updates(part, begun, sent, stage, state, ledger)
+        updates = self._updates(part, sent, begun)
         weights = site_weights(
             {update.site: update.examples for update in updates}, self.config.federation.largest_share
         )
-        merged = aggregator.merge(begun, {update.site: update.arrays for update in updates}, weights)
+        merged = self.aggregator.merge(begun, {update.site: update.arrays for update in updates}, weights)
         trained.check(merged)
-        trained.put(merged, state)
+        trained.put(merged, self.state)
         losses = _weighted({update.site: update.metrics for update in updates}, weights)
-        site_scores, scores = self._scores(part, exchange.take(state))
-        position = state.position
+        site_scores, scores = self._scores(part, exchange.take(self.state))
         position.step += part.until - part.first
         position.epoch = part.until - 1
-        finish_epoch(state, stage, {name.partition("/")[2]: value for name, value in losses.items()}, scores)
-        ledger.was_best = position.best_epoch == part.until - 1
-        ledger.rounds.append(
+        finish_epoch(self.state, stage, {name.partition("/")[2]: value for name, value in losses.items()}, scores)
+        self.ledger.was_best = position.best_epoch == part.until - 1
+        self.ledger.rounds.append(
             {
                 "round": part.number,
                 "stage": stage.name,
@@ -156,27 +153,31 @@ class Federation:
         self.sites.bytes_out = self.sites.bytes_in = 0
         self.tracker.epoch(position.step, {f"{stage.name}/{name}": value for name, value in scores.items()} | losses)
 
-    def _updates(
-        self, part: Round, begun: Arrays, sent: Arrays, stage: Stage, state: State, ledger: Ledger
-    ) -> list[Update]:
-        """What the firewall lets through of the sites' weights; asked for again while it is too little."""
-        federation = self.config.federation
-        order = self._order(part, ledger)
-        needed = max(1, math.ceil(federation.quorum * len(self.sites.members)))
+    def _updates(self, part: Round, sent: Arrays, begun: Arrays) -> list[Update]:
+        """What the firewall lets through of the sites' weights; asked for again while it is too little.
+
+        Args:
+            sent: all that the sites get.
+            begun: of it, what the stage trains: what they send back.
+        """
+        quorum = self.config.federation.quorum
+        order = Order(
+            self.name, part.number, part.stage, part.first, part.until, self.ledger.was_best, self.sites_config
+        )
         for _ in range(TRIES):
-            self._enrol(0)
-            replies = self.sites.ask("train", order, sent, heard=partial(self._heard, stage, part, state))
-            updates, quarantined = self._read(replies, begun, part)
-            kept, left_out = self._inspect(updates, begun, part, ledger)
-            quarantined += left_out
-            for record in quarantined:
-                self.tracker.warn(state.position.step, f"round {part.number}: {record.site}: {record.reason}; left out")
-            ledger.quarantined += [record.to_dict() for record in quarantined]
+            self._enrol(1)
+            needed = max(1, math.ceil(quorum * len(self.sites.members)))
+            replies = self.sites.ask("train", order, sent, heard=partial(self._heard, part))
+            updates, unread = self._read(replies, begun, part)
+            kept, left_out = self._inspect(updates, begun, part)
+            for record in (*unread, *left_out):
+                self._warn(f"round {part.number}: {record.site}: {record.reason}; left out")
+                self.ledger.quarantined.append(record.to_dict())
             if len(kept) >= needed:
                 return sorted(kept, key=lambda update: update.site)  # sums differ in the last bit between orders
         raise FederationError(
-            f"round {part.number}: {len(kept)} sites answered of the {needed} that federation.quorum="
-            f"{federation.quorum:g} needs, {TRIES} times; see why above, then start the same command again"
+            f"round {part.number}: {len(kept)} sites answered of the {needed} that federation.quorum={quorum:g} "
+            f"needs, {TRIES} times; see why above, then start the same command again"
         )
 
     def _read(
@@ -200,9 +201,7 @@ class Federation:
                 unread.append(Quarantined(site, part.number, reason))
         return updates, unread
 
-    def _inspect(
-        self, updates: list[Update], begun: Arrays, part: Round, ledger: Ledger
-    ) -> tuple[list[Update], list[Quarantined]]:
+    def _inspect(self, updates: list[Update], begun: Arrays, part: Round) -> tuple[list[Update], list[Quarantined]]:
         federation = self.config.federation
         if not federation.firewall:
             return updates, []
@@ -210,15 +209,15 @@ class Federation:
         known = {
             member.name: float(member.slices if by_slices else member.cases) for member in self.sites.members.values()
         }
-        accepted = AcceptedNorms.from_dict(ledger.accepted_norms)
+        accepted = AcceptedNorms.from_dict(self.ledger.accepted_norms)
         firewall = Firewall(begun, federation.largest_norm_ratio, known, accepted=accepted)
         kept, quarantined = firewall.inspect(updates, begun, part.number)
-        ledger.accepted_norms = accepted.to_dict()
+        self.ledger.accepted_norms = accepted.to_dict()
         return kept, quarantined
 
     def _scores(self, part: Round, merged: Arrays) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
         """Each site's validation scores of the new weights, and their means over the sites' cases."""
-        order = Order(self.name, part.number, part.stage, part.until, part.until, config=self._site_config())
+        order = Order(self.name, part.number, part.stage, part.until, part.until, config=self.sites_config)
         said = {
             self.sites.members[node].name: dict(reply.content.metric_records["metrics"])
             for node, reply in self.sites.ask("evaluate", order, merged).items()
@@ -231,31 +230,40 @@ class Federation:
         }
         return finite, _weighted(finite, cases)
 
-    def _order(self, part: Round, ledger: Ledger) -> Order:
-        return Order(self.name, part.number, part.stage, part.first, part.until, ledger.was_best, self._site_config())
-
-    def _site_config(self) -> str:
-        """What the sites train by."""
-        federation = self.config.federation
-        if federation.strategy != "fedprox":
-            return self.config.to_json()
-        return override(self.config, {"train.proximal_weight": federation.proximal_weight}).to_json()
+    def _finish(self) -> None:
+        """Every site gets the last weights, for a model of its own."""
+        stages = len(self.system.stages)
+        order = Order(self.name, len(self.ledger.rounds), stages, 0, 0, self.ledger.was_best, self.sites_config)
+        arrays = Exchange.of(self.state, self.system, self.config, stages - 1).take(self.state)
+        for node, reply in self.sites.ask("train.finish", order, arrays).items():
+            if reply.has_error():
+                self._warn(f"{self.sites.members[node].name}: has no model of its own: {reply.error.reason}")
 
     def _enrol(self, least: int) -> None:
+        """Take in who is there. Raises FederationError when fewer than `least` have said yes by the deadline."""
         before = len(self.sites.refused)
-        order = Order(self.name, 0, 0, 0, 0, config=self._site_config())
-        self.sites.enrol(order, least)
+        self.sites.enrol(Order(self.name, 0, 0, 0, 0, config=self.sites_config), least)
         for node, reason in list(self.sites.refused.items())[before:]:
-            self.tracker.warn(0, f"node {node}: takes no part: {reason}")
-        if len(self.sites.members) < max(1, least):
+            self._warn(f"node {node}: takes no part: {reason}")
+        if len(self.sites.members) < least:
             raise FederationError(
-                f"federation: {len(self.sites.members)} sites said yes of the {max(1, least)} that are needed"
+                f"federation: {len(self.sites.members)} sites said yes of the {least} that are needed"
             )
 
-    def _heard(self, stage: Stage, part: Round, state: State, answered: int, asked: int) -> None:
-        history = state.position.history
+    def _heard(self, part: Round, answered: int, asked: int) -> None:
+        stage, history = self.system.stages[part.stage], self.state.position.history
         scores = history[-1]["scores"] if history else {}
         self.tracker.progress(Progress(stage.name, part.until - 1, stage.epochs, answered, asked, scores))
+
+    def _warn(self, text: str) -> None:
+        self.tracker.warn(self.state.position.step, text)
+
+    def _save(self, folder: Path) -> None:
+        """The engine's checkpoint, and the federation's in the same folder."""
+        self.ledger.rounds_of_stage = self.aggregator.rounds
+        save_file(self.aggregator.tensors(), folder / "server.safetensors")
+        (folder / "server.json").write_text(json.dumps(asdict(self.ledger), indent=1))
+        save_checkpoint(folder, self.state)
 
 
 def _weighted(values: Mapping[str, Mapping[str, float]], weights: Mapping[str, float]) -> dict[str, float]:
@@ -268,15 +276,6 @@ def _weighted(values: Mapping[str, Mapping[str, float]], weights: Mapping[str, f
         if total > 0:
             means[name] = sum(weights[site] / total * value for site, value in having.items())
     return means
-
-
-def _save(folder: Path, *, state: State, ledger: Ledger, aggregator: Aggregator) -> None:
-    """The engine's checkpoint, and the federation's in the same folder."""
-    ledger.rounds_of_stage = aggregator.rounds
-    save_file(aggregator.tensors(), folder / "server.safetensors")
-    told = {name: getattr(ledger, name) for name in Ledger.__slots__}
-    (folder / "server.json").write_text(json.dumps(told, indent=1))
-    save_checkpoint(folder, state)
 
 
 def _load(folder: Path, aggregator: Aggregator) -> Ledger:

@@ -11,28 +11,18 @@ from typing import Any
 
 from ganseg_dist.atomic import write_json
 from ganseg_dist.data.cohort import Cohort, Split
-from ganseg_dist.engine.checkpoint import FolderCheckpoints
-from ganseg_dist.engine.tracker import NullTracker, Tracker, Trackers
-from ganseg_dist.errors import DataError, RunError
+from ganseg_dist.engine.tracker import NullTracker, Tracker
+from ganseg_dist.errors import DataError
 from ganseg_dist.federation.partition import BY_HOSPITAL, partition
+from ganseg_dist.runners.attempt import carry_out, only_trainer
 from ganseg_dist.runners.cluster import ray_cluster
 from ganseg_dist.runners.grids import Answer, InProcessGrid, RayGrid
 from ganseg_dist.runners.plan import open_run
 from ganseg_dist.runners.prepare import map_here
-from ganseg_dist.runners.session import (
-    Bar,
-    TrainingRequest,
-    finish_run,
-    no_bar,
-    only_trainer,
-    plan_training,
-    uninterrupted,
-    warn_of,
-)
+from ganseg_dist.runners.session import Bar, TrainingRequest, no_bar, plan_training, warn_of
 from ganseg_dist.runs import Run
-from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
-from ganseg_dist.tracking.tracked_run import open_tracking
-from server.rounds import Federation, Ledger
+from ganseg_dist.tracking.tracked_run import TrackedRun
+from server.session import train_federation
 from server.sites import Sites
 
 
@@ -71,41 +61,17 @@ def rehearse(asked: Rehearsal, answer: Answer, *, shown: Tracker | None = None, 
         if run.finished:
             return run
         warn_of(plan, request.config, shown)
-        earlier = float(run.description().get("seconds") or 0.0)
         homes = _homes(run, request, plan.cohort, patients, split)
         nodes = {number: {"home": str(home)} for number, home in enumerate(homes, start=1)}
         grid = (
             InProcessGrid(answer, nodes) if request.local else RayGrid(answer, nodes, cpus=asked.cpus, gpus=asked.gpus)
         )
-        tracked = open_tracking(run, tags=request.tags)
-        run.describe(status="training", mlflow=tracked.to_dict())
-        logged = MLflowTracker.of(tracked)
-        checkpoints = FolderCheckpoints(run.checkpoints)
-        try:
-            federation = Federation(
-                run.name,
-                plan.config,
-                Sites(grid, plan.config.federation.deadline_seconds),
-                checkpoints,
-                Trackers(shown, logged),
-                least_sites=len(nodes),
-            )
-            ledger = federation.run()
-        except BaseException as error:
-            run.describe(status="interrupted", seconds=earlier + time.monotonic() - started, error=str(error)[:300])
-            logged.close()
-            tracked.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-            raise
-        logged.close()
-        newest = checkpoints.latest()
-        if newest is None:
-            raise RunError(f"{run.checkpoints}: holds no checkpoint after training")
-        with uninterrupted():
-            run.write("federation.json", _told(ledger))
-            run.describe(absent=federation.stays_home())
-            finish_run(run, newest, plan.monitors, seconds=earlier + time.monotonic() - started)
-            tracked.log_results(run)
-            tracked.end("FINISHED")
+        sites = Sites(grid, plan.config.federation.deadline_seconds)
+
+        def train(tracked: TrackedRun) -> Path:
+            return train_federation(run, plan.config, sites, tracked, shown=shown, least_sites=len(nodes))
+
+        carry_out(run, train, monitors=plan.monitors, tags=request.tags, started=started)
     return run
 
 
@@ -140,8 +106,3 @@ def _homes(
         write_json(home / "site.json", settings)
         homes.append(home)
     return homes
-
-
-def _told(ledger: Ledger) -> dict[str, Any]:
-    """What the run keeps of the federation."""
-    return {"rounds": ledger.rounds, "quarantined": ledger.quarantined}

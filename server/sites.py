@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,25 +9,12 @@ from dataclasses import dataclass, field
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
+from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.exchange import Arrays
+from ganseg_dist.federation.joining import Joining
 from ganseg_dist.federation.order import Order
 
 POLL_SECONDS = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A site that said yes."""
-
-    node: int
-    name: str
-    patients: int
-    cases: int
-    slices: int
-    """That it trains on."""
-    modalities: tuple[str, ...]
-    regions: tuple[str, ...]
-    classes: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -40,8 +26,8 @@ class Sites:
 
     grid: Grid
     deadline_seconds: float
-    members: dict[int, Member] = field(default_factory=dict)
-    """By node."""
+    members: dict[int, Joining] = field(default_factory=dict)
+    """Sites that said yes, by node."""
     refused: dict[int, str] = field(default_factory=dict)
     """Nodes that said no, and why."""
     away: set[int] = field(default_factory=set)
@@ -58,16 +44,15 @@ class Sites:
                 if reply.has_error():
                     self.refused[node] = reply.error.reason or "the site failed"
                     continue
-                counts = reply.content.metric_records["metrics"]
-                words = json.loads(reply.content.array_records["arrays"]["words"].numpy().tobytes())
-                self.members[node] = Member(
-                    node,
-                    str(words["name"]),
-                    int(counts["patients"]),  # type: ignore[arg-type]
-                    int(counts["cases"]),  # type: ignore[arg-type]
-                    int(counts["slices"]),  # type: ignore[arg-type]
-                    *(tuple(words[kind]) for kind in ("modalities", "regions", "classes")),
-                )
+                try:
+                    joining = _joining(reply)
+                except FederationError as error:
+                    self.refused[node] = str(error)
+                    continue
+                if any(joining.name == member.name for member in self.members.values()):
+                    self.refused[node] = "another site has its name; change name in its site.json"
+                else:
+                    self.members[node] = joining
             if len(self.members) >= least or time.monotonic() > end:
                 return
             time.sleep(POLL_SECONDS)
@@ -114,6 +99,15 @@ class Sites:
                 time.sleep(POLL_SECONDS)
         self.away = (self.away | set(asked)) - set(replies)
         return replies
+
+
+def _joining(reply: Message) -> Joining:
+    try:
+        words = reply.content.array_records["arrays"]["words"].numpy()
+        counts = dict(reply.content.metric_records["metrics"])
+    except (KeyError, ValueError):
+        raise FederationError("its answer cannot be read; both ends must run the same version") from None
+    return Joining.read(counts, words)
 
 
 def _size(reply: Message) -> int:

@@ -8,6 +8,9 @@ from pydantic import Field, StrictInt
 
 from ganseg_dist.config.fields import BelowOne, Count, Fraction, Frozen, NonNegative, Positive
 
+Encoding = Literal["fp32", "fp16", "int8", "topk"]
+"""How updates travel."""
+
 
 class FederationConfig(Frozen):
     """How hospitals train together; `ganseg federate` alone reads it.
@@ -48,7 +51,7 @@ class FederationConfig(Frozen):
     number of examples. Off only to show what it is for."""
     largest_norm_ratio: Annotated[float, Field(gt=1)] = 5.0
     """An update larger than this times the median of all that were accepted is left out."""
-    encoding: Literal["fp32", "fp16", "int8", "topk"] = "fp32"
+    encoding: Encoding = "fp32"
     """How updates travel; all but fp32 add what they lost to the next update (error feedback)."""
     kept_share: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Share of an update's values that topk sends."""

@@ -58,6 +58,13 @@ class FolderCheckpoints:
         """The newest checkpoint's folder; half-written ones have another name."""
         return max(self.folder.glob("step-*"), default=None)
 
+    def last(self) -> Path:
+        """The newest, after training. Raises RunError when there is none."""
+        newest = self.latest()
+        if newest is None:
+            raise RunError(f"{self.folder}: holds no checkpoint after training")
+        return newest
+
     def save(self, scores: Mapping[str, float], write: Callable[[Path], None]) -> None:
         """Write, rename, then drop the oldest: a kill at any moment leaves the newest whole.
 

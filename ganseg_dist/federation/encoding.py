@@ -10,12 +10,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ganseg_dist.config.federation import Encoding
 from ganseg_dist.errors import FederationError, TrainingDiverged
 
-Encoding = Literal["fp32", "fp16", "int8", "topk"]
-
 Weights = npt.NDArray[np.float32]
-Arrays = Mapping[str, npt.NDArray[Any]]
+Parts = Mapping[str, npt.NDArray[Any]]
+"""A message's arrays by name, of whatever types its encoding makes."""
 Shape = tuple[int, ...]
 Layout = Mapping[str, tuple[type[np.generic], Shape]]
 """Type and shape of each array, by name."""
@@ -78,9 +78,7 @@ def encode(
     return message, kept
 
 
-def decode(
-    message: Arrays, sent: Mapping[str, Weights], *, encoding: Encoding, kept_share: float
-) -> dict[str, Weights]:
+def decode(message: Parts, sent: Mapping[str, Weights], *, encoding: Encoding, kept_share: float) -> dict[str, Weights]:
     """The server's side: a site's weights by name, in the order of `sent`.
 
     Nothing in a message is believed. Names, types and shapes must be those that `sent` and the encoding lead to,
@@ -114,7 +112,7 @@ def decode(
     return weights
 
 
-def message_bytes(message: Arrays) -> int:
+def message_bytes(message: Parts) -> int:
     """Bytes of a message's values, without names and framing."""
     return sum(array.nbytes for array in message.values())
 
@@ -130,7 +128,7 @@ class _Code(Protocol):
         """The arrays of a finite difference, laid out as `layout` has it."""
         ...
 
-    def unpack(self, parts: Arrays, shape: Shape) -> Weights:
+    def unpack(self, parts: Parts, shape: Shape) -> Weights:
         """The difference that was packed, as far as it survived; of arrays laid out as `layout` has it.
 
         Raises ValueError for a scale or indices that cannot be.
@@ -160,7 +158,7 @@ class _Halves:
     def pack(self, difference: Weights) -> dict[str, npt.NDArray[Any]]:
         return {SAME: np.clip(difference, -LARGEST_HALF, LARGEST_HALF).astype(np.float16)}
 
-    def unpack(self, parts: Arrays, shape: Shape) -> Weights:
+    def unpack(self, parts: Parts, shape: Shape) -> Weights:
         return parts[SAME].astype(np.float32)
 
 
@@ -183,7 +181,7 @@ class _Levels:
             levels = np.clip(np.rint(difference / scale), -LARGEST_LEVEL, LARGEST_LEVEL)
         return {SAME: np.asarray(levels, np.int8), SCALE: np.asarray(scale)}
 
-    def unpack(self, parts: Arrays, shape: Shape) -> Weights:
+    def unpack(self, parts: Parts, shape: Shape) -> Weights:
         scale = parts[SCALE]
         if not np.isfinite(scale) or scale < 0:
             raise ValueError(f"{SCALE}: is {scale}, no finite number of 0 or more")
@@ -212,7 +210,7 @@ class _Largest:
         indices = _largest_first_of_ties(np.abs(flat), self._kept(flat.size))
         return {INDICES: indices.astype(np.uint32), VALUES: flat[indices]}
 
-    def unpack(self, parts: Arrays, shape: Shape) -> Weights:
+    def unpack(self, parts: Parts, shape: Shape) -> Weights:
         indices, values = parts[INDICES].astype(np.int64), parts[VALUES]
         flat = np.zeros(math.prod(shape), np.float32)
         if indices.size and indices.max() >= flat.size:
@@ -236,7 +234,7 @@ def _largest_first_of_ties(magnitudes: Weights, kept: int) -> npt.NDArray[np.int
     return np.sort(np.concatenate([above, equal[: kept - above.size]]))
 
 
-def _check(message: Arrays, expected: Layout) -> None:
+def _check(message: Parts, expected: Layout) -> None:
     """Raises FederationError unless the message has just these arrays. Names of a stranger's choice are cut short."""
     remedy = "both ends must run the same version, recipe and federation.encoding"
     missing, strange = expected.keys() - message.keys(), message.keys() - expected.keys()

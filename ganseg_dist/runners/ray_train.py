@@ -82,10 +82,7 @@ def train_on_ray(
             raise KeyboardInterrupt from None
         except Exception as error:
             raise _mendable(error) from error
-    newest = FolderCheckpoints(run.checkpoints).latest()
-    if newest is None:
-        raise RunError(f"{run.checkpoints}: holds no checkpoint after training")
-    return newest
+    return FolderCheckpoints(run.checkpoints).last()
 
 
 def _worker(settings: dict[str, Any]) -> None:

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Cohort, Split, split_by_patient
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import NullTracker, Tracker, Trackers
-from ganseg_dist.errors import GansegError, RunError
-from ganseg_dist.inference.card import model_card
-from ganseg_dist.inference.model_folder import Thresholds, write_model
+from ganseg_dist.errors import RunError
 from ganseg_dist.inference.predictor import usable_device
+from ganseg_dist.runners.attempt import carry_out, only_trainer
 from ganseg_dist.runners.cluster import map_on_cluster, ray_cluster
 from ganseg_dist.runners.lessons import refuse_empty_masks, refuse_empty_stages
 from ganseg_dist.runners.local import train_here
@@ -45,7 +39,7 @@ from ganseg_dist.runs import Run, find_run, named_run, runs_root, training_run
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Monitor
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
-from ganseg_dist.tracking.tracked_run import TrackedRun, open_tracking
+from ganseg_dist.tracking.tracked_run import TrackedRun
 
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 """Opens a progress bar with a title; its value is called with (done, total)."""
@@ -185,24 +179,14 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
         stack.enter_context(only_trainer(run))
         if run.finished:
             return run
-        earlier = float(run.description().get("seconds") or 0.0)
-        tracked = open_tracking(run, tags=request.tags)
-        run.describe(status="training", mlflow=tracked.to_dict())
-        tracker = shown or NullTracker()
-        try:
-            if not request.local:
-                with bar(f"Starting {request.workers} Ray worker(s)"):
-                    pass
-            checkpoint = _train(run, plan.config, prepared, request, tracked, tracker)
-        except BaseException as error:
-            with suppress(GansegError):  # a full disk has said enough
-                run.describe(status="interrupted", seconds=earlier + time.monotonic() - started, error=_one_line(error))
-            tracked.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-            raise
-        with uninterrupted():
-            finish_run(run, checkpoint, plan.monitors, seconds=earlier + time.monotonic() - started)
-            tracked.log_results(run)
-            tracked.end("FINISHED")
+        if not request.local:
+            with bar(f"Starting {request.workers} Ray worker(s)"):
+                pass
+
+        def train(tracked: TrackedRun) -> Path:
+            return _train(run, plan.config, prepared, request, tracked, shown or NullTracker())
+
+        carry_out(run, train, monitors=plan.monitors, tags=request.tags, started=started)
     return run
 
 
@@ -216,66 +200,6 @@ def warn_of(plan: Plan, asked: RunConfig, shown: Tracker) -> None:
     told = order_told(asked, plan.config)
     if told is not None:
         shown.warn(0, told)
-
-
-@contextmanager
-def only_trainer(run: Run) -> Iterator[None]:
-    """Holds the run. Raises RunError when another process trains it: two writers would spoil its checkpoints."""
-    lock = FileLock(run.folder / ".training.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RunError(f"{run.name}: is being trained by another process; wait for it or end it") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until the inside is done: the seconds in which a trained run becomes a finished one."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def finish_run(run: Run, checkpoint: Path, monitors: Mapping[str, Monitor], *, seconds: float) -> None:
-    """Turn the last checkpoint into history and model."""
-    position = json.loads((checkpoint / "state.json").read_text())["position"]
-    run.write("history.json", position["history"])
-    config, data = run.config(), run.read("data.json")
-    facts = {
-        "phantom": data["phantom"],
-        "synthetic": data.get("synthetic", False),
-        "run": run.name,
-        "patients": len({case["patient"] for case in data["cases"]}),
-        "channels": data.get("channels", []),
-        "absent": run.description().get("absent", []),
-    }
-    run.describe(seconds=seconds, error=None, kept=epochs_kept(position["history"], monitors, config))
-    card = model_card(config, data, run.split(), position["history"], run.description())
-    weights = checkpoint / "networks.safetensors"
-    write_model(run.model, config, weights, card=card, facts=facts, thresholds=Thresholds())
-    run.describe(status="finished")  # last: a finished run has a model
-
-
-def epochs_kept(
-    history: Sequence[Mapping[str, Any]], monitors: Mapping[str, Monitor], config: RunConfig
-) -> dict[str, Any]:
-    """By stage, the epoch whose weights it handed on, and of which scores it is the best; of none: it is the last."""
-    kept: dict[str, Any] = {}
-    for stage, monitor in monitors.items():
-        scores = [record["scores"] for record in history if record["stage"] == stage]
-        best = monitor.best_epoch(scores) if config.train.keep == "best" else None
-        last = {"epoch": len(scores) - 1, "best_of": []}
-        kept[stage] = last if best is None else {"epoch": best, "best_of": list(monitor.scores)}
-    return kept
 
 
 def _train(
@@ -296,10 +220,7 @@ def _train(
         train_here(run, config, prepared, Trackers(shown, logged), gpu=request.gpus)
     finally:
         logged.close()
-    newest = FolderCheckpoints(run.checkpoints).latest()
-    if newest is None:
-        raise RunError(f"{run.checkpoints}: holds no checkpoint after training")
-    return newest
+    return FolderCheckpoints(run.checkpoints).last()
 
 
 def _checked(cohort: Cohort, config: RunConfig, mapper: Mapper, bar: Bar) -> Preflight:
@@ -335,8 +256,3 @@ def resumed(reference: str) -> TrainingRequest:
     if run.folder.parent != runs_root().resolve():
         raise RunError(f"{run.folder}: is not in {runs_root()}; resume it with GANSEG_RUNS={run.folder.parent}")
     return TrainingRequest.of_run(run)
-
-
-def _one_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__

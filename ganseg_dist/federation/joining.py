@@ -1,0 +1,51 @@
+"""What a site says of itself when it joins: all that a server knows of it besides its updates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, StrictInt, TypeAdapter, ValidationError
+
+from ganseg_dist.errors import FederationError
+
+SITE_NAME = r"^[A-Za-z0-9_-]{1,40}$"
+
+Stated = Annotated[StrictInt, Field(ge=0)]
+Word = Annotated[str, Field(pattern=r"^[\w .+-]{1,40}$")]
+Words = Annotated[tuple[Word, ...], Field(max_length=64)]
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """A site's yes: counts, and the names of its channels and classes."""
+
+    name: Annotated[str, Field(pattern=SITE_NAME)]
+    patients: Stated
+    cases: Stated
+    slices: Stated
+    """That it trains on; 0 while channels and classes are not agreed."""
+    modalities: Words
+    regions: Words
+    classes: Words
+
+    def counts(self) -> dict[str, int]:
+        """What goes as numbers, which the site's manifest shows."""
+        return {name: value for name, value in asdict(self).items() if isinstance(value, int)}
+
+    def words(self) -> npt.NDArray[np.uint8]:
+        """The rest, as JSON in an array, so that the site's manifest holds its digest."""
+        rest = {name: value for name, value in asdict(self).items() if not isinstance(value, int)}
+        return np.frombuffer(json.dumps(rest).encode(), np.uint8)
+
+    @classmethod
+    def read(cls, counts: Mapping[str, Any], words: npt.NDArray[np.uint8]) -> Joining:
+        """What a message holds. Raises FederationError unless it is as a site of this version says it."""
+        try:
+            return TypeAdapter(cls).validate_python({**json.loads(words.tobytes()), **counts})
+        except (ValidationError, ValueError, TypeError):
+            raise FederationError("its answer is not one of this version; both ends must run the same") from None

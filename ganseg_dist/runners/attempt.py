@@ -1,0 +1,123 @@
+"""One attempt at a run: alone with it, recorded however it ends, and a finished run has a model."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.errors import GansegError, RunError
+from ganseg_dist.inference.card import model_card
+from ganseg_dist.inference.model_folder import Thresholds, write_model
+from ganseg_dist.runs import Run
+from ganseg_dist.systems.base import Monitor
+from ganseg_dist.tracking.tracked_run import TrackedRun, open_tracking
+
+
+def carry_out(
+    run: Run,
+    train: Callable[[TrackedRun], Path],
+    *,
+    monitors: Mapping[str, Monitor],
+    tags: Mapping[str, str],
+    started: float,
+) -> None:
+    """Train and finish the run, tracked in MLflow; an attempt that ends otherwise leaves an interrupted run.
+
+    Args:
+        train: gives the last checkpoint's folder.
+        monitors: what chooses each stage's epoch, by stage.
+        tags: more for MLflow.
+        started: when the attempt began, on the monotonic clock.
+    """
+    earlier = float(run.description().get("seconds") or 0.0)
+
+    def seconds() -> float:
+        return earlier + time.monotonic() - started
+
+    tracked = open_tracking(run, tags=tags)
+    run.describe(status="training", mlflow=tracked.to_dict())
+    try:
+        checkpoint = train(tracked)
+    except BaseException as error:
+        with suppress(GansegError):  # a full disk has said enough
+            run.describe(status="interrupted", seconds=seconds(), error=_one_line(error))
+        tracked.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    with _uninterrupted():
+        _finish(run, checkpoint, monitors, seconds=seconds())
+        tracked.log_results(run)
+        tracked.end("FINISHED")
+
+
+@contextmanager
+def only_trainer(run: Run) -> Iterator[None]:
+    """Holds the run. Raises RunError when another process trains it: two writers would spoil its checkpoints."""
+    lock = FileLock(run.folder / ".training.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunError(f"{run.name}: is being trained by another process; wait for it or end it") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until the inside is done: the seconds in which a trained run becomes a finished one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _finish(run: Run, checkpoint: Path, monitors: Mapping[str, Monitor], *, seconds: float) -> None:
+    """Turn the last checkpoint into history and model."""
+    position = json.loads((checkpoint / "state.json").read_text())["position"]
+    run.write("history.json", position["history"])
+    config, data = run.config(), run.read("data.json")
+    facts = {
+        "phantom": data["phantom"],
+        "synthetic": data.get("synthetic", False),
+        "run": run.name,
+        "patients": len({case["patient"] for case in data["cases"]}),
+        "channels": data.get("channels", []),
+        "absent": run.description().get("absent", []),
+    }
+    run.describe(seconds=seconds, error=None, kept=epochs_kept(position["history"], monitors, config))
+    card = model_card(config, data, run.split(), position["history"], run.description())
+    weights = checkpoint / "networks.safetensors"
+    write_model(run.model, config, weights, card=card, facts=facts, thresholds=Thresholds())
+    run.describe(status="finished")  # last: a finished run has a model
+
+
+def epochs_kept(
+    history: Sequence[Mapping[str, Any]], monitors: Mapping[str, Monitor], config: RunConfig
+) -> dict[str, Any]:
+    """By stage, the epoch whose weights it handed on, and of which scores it is the best; of none: it is the last."""
+    kept: dict[str, Any] = {}
+    for stage, monitor in monitors.items():
+        scores = [record["scores"] for record in history if record["stage"] == stage]
+        best = monitor.best_epoch(scores) if config.train.keep == "best" else None
+        last = {"epoch": len(scores) - 1, "best_of": []}
+        kept[stage] = last if best is None else {"epoch": best, "best_of": list(monitor.scores)}
+    return kept
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__
