@@ -18,13 +18,14 @@ from typing import Any
 from flwr.app import Message
 from safetensors.numpy import load_file, save_file
 
-from ganseg_dist.config import RunConfig, override
+from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, load_checkpoint, save_checkpoint
 from ganseg_dist.engine.fit import end_stage, finish_epoch, prepare_state, seeded
 from ganseg_dist.engine.state import State
 from ganseg_dist.engine.tracker import Progress, Tracker
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError
+from ganseg_dist.federation.at_sites import config_at_sites
 from ganseg_dist.federation.encoding import decode
 from ganseg_dist.federation.exchange import Arrays, Exchange
 from ganseg_dist.federation.order import Order
@@ -64,7 +65,7 @@ class Federation:
     checkpoints: FolderCheckpoints
     tracker: Tracker
     least_sites: int = 1
-    """Sites that must have said yes before the first round."""
+    """Sites that must have said yes before the first round, among which the batch is shared out."""
     system: System = field(init=False)
     state: State = field(init=False)
     ledger: Ledger = field(init=False)
@@ -77,9 +78,7 @@ class Federation:
         self.system = build_system(self.config)
         self.state = prepare_state(self.system, self.config, World())
         self.ledger, self.aggregator = Ledger(), Aggregator(self.config.federation)
-        mu = self.config.federation.proximal_weight if self.config.federation.strategy == "fedprox" else None
-        told = self.config if mu is None else override(self.config, {"train.proximal_weight": mu})
-        self.sites_config = told.to_json()
+        self.sites_config = config_at_sites(self.config, self.least_sites).to_json()
 
     def run(self) -> Ledger:
         """Every round of every stage, from the newest checkpoint or from the start.

@@ -21,7 +21,7 @@ POLL_SECONDS = 0.2
 class Sites:
     """Asks sites through Flower's grid.
 
-    A site that missed a deadline is asked again in the next round and no longer waited for, until it answers.
+    A site that missed a deadline is asked again in the next round and no longer waited for, until it answers one.
     """
 
     grid: Grid
@@ -30,8 +30,8 @@ class Sites:
     """Sites that said yes, by node."""
     refused: dict[int, str] = field(default_factory=dict)
     """Nodes that said no, and why."""
-    away: set[int] = field(default_factory=set)
-    """Members that missed the last deadline."""
+    away: set[tuple[str, int]] = field(default_factory=set)
+    """Kinds of message and the nodes that missed the last deadline of one: who cannot train may still score."""
     bytes_out: int = 0
     bytes_in: int = 0
 
@@ -40,7 +40,7 @@ class Sites:
         end = time.monotonic() + self.deadline_seconds
         while True:
             new = [node for node in self.grid.get_node_ids() if node not in self.members and node not in self.refused]
-            for node, reply in self.ask("query.preflight", order, {}, new, until=end).items():
+            for node, reply in sorted(self.ask("query.preflight", order, {}, new, until=end).items()):
                 if reply.has_error():
                     self.refused[node] = reply.error.reason or "the site failed"
                     continue
@@ -92,12 +92,13 @@ class Sites:
                 replies[reply.metadata.src_node_id] = reply
                 self.bytes_in += _size(reply)
                 heard(len(replies), len(asked))
-            present = [node for node in asked if node not in self.away]
+            present = [node for node in asked if (kind, node) not in self.away]
             if time.monotonic() > end or (present and all(node in replies for node in present)):
                 break
             if waiting:
                 time.sleep(POLL_SECONDS)
-        self.away = (self.away | set(asked)) - set(replies)
+        self.away |= {(kind, node) for node in asked}
+        self.away -= {(kind, node) for node in replies}
         return replies
 
 

@@ -38,6 +38,9 @@ class FederationConfig(Frozen):
     """Networks that are averaged, and with which each site goes on from the mean of the average and its own."""
     norm_layers: Literal["shared", "local"] = "shared"
     """Scale and shift of the normalisation layers; local keeps each site's own (FedBN)."""
+    site_batch_size: Count | None = None
+    """Examples of a site's step; none: train.batch_size shared out over the sites, so that as many steps are made as
+    where the data are in one place."""
     weighting: Literal["slices", "cases"] = "slices"
     """What a site's update counts by."""
     largest_share: Fraction = 0.5

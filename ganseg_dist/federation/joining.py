@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, StrictInt, TypeAdapter, ValidationError
+from pydantic import Field, StrictInt, TypeAdapter, ValidationError, with_config
 
 from ganseg_dist.errors import FederationError
 
@@ -20,6 +20,7 @@ Word = Annotated[str, Field(pattern=r"^[\w .+-]{1,40}$")]
 Words = Annotated[tuple[Word, ...], Field(max_length=64)]
 
 
+@with_config(extra="forbid")
 @dataclass(frozen=True, slots=True)
 class Joining:
     """A site's yes: counts, and the names of its channels and classes."""

@@ -1,0 +1,220 @@
+"""What one bad hospital costs the others' patients, with and without the server's defence.
+
+    python -m benchmarks.bad_sites PHANTOM [--set FIELD=VALUE ...] [--run-name NAME]
+
+A phantom's hospitals train together; the last of them sends NaN, sends its weights a thousand times, learns from
+flipped labels, dies in every round, or never answers. Defended: firewall and trimmed mean. Undefended: plain averaging
+of whatever comes. Both stand beside a federation in which the bad hospital has no part, scored on the same held-out
+patients of the other hospitals. Sites are Ray tasks, so that a dying one is a dead process and a hanging one is killed.
+
+Interrupted and started again, it goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from flwr.app import Array, ArrayRecord, Context, Message
+
+from benchmarks.measure import machine
+from clients.app import app
+from ganseg_dist.config import RunConfig, override, parse_assignments
+from ganseg_dist.data.cohort import Split, split_by_patient
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.errors import FederationError
+from ganseg_dist.experiments.measures import measures_of
+from ganseg_dist.experiments.run import Job, Outcome, run_experiment
+from ganseg_dist.experiments.scoring import score_run
+from ganseg_dist.experiments.table import markdown, tabulate
+from ganseg_dist.federation.partition import BY_HOSPITAL, partition
+from ganseg_dist.recipes import recipe
+from ganseg_dist.runners.session import TrainingRequest
+from ganseg_dist.runs import runs_root
+from server.simulation import Rehearsal, rehearse
+
+RECIPE = "ganet_seg_small"
+SETTINGS = {"system.gan": False, "data.test_fraction": 0.4, "data.validation_fraction": 0.2}
+SERVERS: Mapping[str, Mapping[str, object]] = {
+    "undefended": {"federation.firewall": False, "federation.strategy": "fedavg"},
+    "defended": {"federation.firewall": True, "federation.strategy": "trimmed"},
+}
+LABEL = 4
+"""Enhancing tumour, part of every region."""
+
+Spoil = Callable[[Message, Context], Message]
+
+
+def not_a_number(message: Message, context: Context) -> Message:
+    """Every weight is NaN."""
+    return _changed(app(message, context), lambda array: np.full_like(array, np.nan))
+
+
+def a_thousand_times(message: Message, context: Context) -> Message:
+    """Its weights, times 1000."""
+    return _changed(app(message, context), lambda array: (array * 1000).astype(np.float32))
+
+
+def flipped_labels(message: Message, context: Context) -> Message:
+    """It calls healthy brain a tumour, and the tumour healthy."""
+    file = Path(str(context.node_config["home"])) / "site.json"
+    said = json.loads(file.read_text())
+    if not said["data"].endswith("-flipped"):
+        said["data"] = str(_flipped(Path(said["data"]), said["patients"]))
+        file.write_text(json.dumps(said))
+    return app(message, context)
+
+
+def dying(message: Message, context: Context) -> Message:
+    """Its process ends in the middle of the round."""
+    os._exit(1)
+
+
+def hanging(message: Message, context: Context) -> Message:
+    """It never answers."""
+    time.sleep(10**6)
+    raise AssertionError
+
+
+ATTACKS: Mapping[str, Spoil] = {
+    "sends NaN": not_a_number,
+    "weights times 1000": a_thousand_times,
+    "labels flipped": flipped_labels,
+    "dies in every round": dying,
+    "never answers": hanging,
+}
+NOBODY = "none: it has no part"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One federation."""
+
+    attack: str
+    server: str
+    config: RunConfig
+    split: Split
+
+    @property
+    def name(self) -> str:
+        """Fit for a folder."""
+        return f"{self.attack.split(':')[0].replace(' ', '-')}-{self.server}".lower()
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What tells it from the others."""
+        return {"server": self.server, "bad site": self.attack}
+
+    def asked(self) -> dict[str, Any]:
+        """What experiment.json keeps of it."""
+        return {**self.labels, "config": self.config.model_dump(mode="json"), "split": self.split.to_dict()}
+
+
+def federated(job: Job) -> Outcome:
+    """Train one arm's federation, and score it."""
+    arm: Arm = job.trial
+    everyone = {patient for part in arm.split.to_dict().values() for patient in part}
+    data = _only(job.data, everyone)
+    request = TrainingRequest(arm.config, data, run_name=job.run_name, split=arm.split)
+    try:
+        run = rehearse(Rehearsal(request, BY_HOSPITAL), _answer(arm))
+    except FederationError as error:
+        print(f"{arm.name}: the federation ends: {error}")
+        return Outcome(dict(arm.labels), 0.0, ())
+    rows = score_run(run, read_cohort(job.data), arm.split)
+    return Outcome(dict(arm.labels), float(run.description()["seconds"]), tuple(rows))
+
+
+def _answer(arm: Arm) -> Spoil:
+    """The hospitals' app, of which the last is bad: it tells the truth in preflight, and lies in training."""
+    spoil = ATTACKS.get(arm.attack)
+
+    def answer(message: Message, context: Context) -> Message:
+        home = Path(str(context.node_config["home"]))
+        bad = spoil is not None and home.name == max(folder.name for folder in home.parent.iterdir())
+        lies = message.metadata.message_type == "train" or spoil is flipped_labels
+        return spoil(message, context) if bad and lies and spoil is not None else app(message, context)
+
+    return answer
+
+
+def _changed(reply: Message, change: Callable[[np.ndarray], np.ndarray]) -> Message:
+    arrays = {name: Array(change(array.numpy())) for name, array in reply.content.array_records["arrays"].items()}
+    reply.content["arrays"] = ArrayRecord(arrays)
+    return reply
+
+
+def _only(cohort: Path, patients: set[str]) -> Path:
+    """These patients alone, as links."""
+    own = read_cohort(cohort).of_patients(patients)
+    folder = runs_root() / f"{cohort.name}-{len(own)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {source.files[0].parent for case in own for source in case.images.values()}
+    for found in (*kept, *(file for file in cohort.iterdir() if file.is_file())):
+        with suppress(FileExistsError):
+            (folder / found.name).symlink_to(found.absolute())
+    return folder
+
+
+def _flipped(cohort: Path, patients: list[str]) -> Path:
+    """A copy of these patients in which tumour is healthy and the rest of the brain a tumour."""
+    folder = runs_root() / f"{cohort.name}-flipped"
+    for file in cohort.iterdir():
+        if file.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, folder)
+    for case in read_cohort(cohort).of_patients(patients):
+        assert case.mask is not None
+        for source in case.images.values():
+            for image in source.files:
+                (folder / image.parent.name).mkdir(parents=True, exist_ok=True)
+                shutil.copy(image, folder / image.parent.name)
+        mask = nib.load(case.mask.files[0])
+        brain = np.asarray(nib.load(next(iter(case.images.values())).files[0]).dataobj) > 0
+        labels = np.where(brain & (np.asarray(mask.dataobj) == 0), LABEL, 0).astype(np.uint8)
+        target = folder / case.mask.files[0].parent.name / case.mask.files[0].name
+        nib.save(nib.Nifti1Image(labels, mask.affine), target)
+    return folder
+
+
+def main() -> None:
+    """Every arm, then the tables."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("phantom", type=Path)
+    options.add_argument("--run-name", default="bad-sites")
+    options.add_argument("--set", dest="assignments", action="append", default=[], metavar="FIELD=VALUE")
+    asked = options.parse_args()
+    config = override(recipe(RECIPE), SETTINGS | parse_assignments(asked.assignments))
+    cohort = read_cohort(asked.phantom)
+    members = partition(cohort, BY_HOSPITAL, skew=None, seed=config.seed)
+    fractions = config.data
+    split = split_by_patient(
+        cohort, validation=fractions.validation_fraction, test=fractions.test_fraction, seed=config.seed
+    )
+    bad = set(members[max(members)])
+    good = Split(*(tuple(patient for patient in part if patient not in bad) for part in split.to_dict().values()))
+    all_teach = Split(good.train + tuple(sorted(bad)), good.validation, good.test)
+    arms = [
+        Arm(attack, server, override(config, changes), good if attack == NOBODY else all_teach)
+        for server, changes in SERVERS.items()
+        for attack in (NOBODY, *ATTACKS)
+    ]
+    _, outcomes, parent = run_experiment(asked.run_name, "bad-sites", arms, asked.phantom, work=federated)
+    parent.end("FINISHED")
+    rows = tabulate([outcome for outcome in outcomes if outcome.rows], measures_of(config), compared=("bad site",))
+    print(machine())
+    print(markdown("One bad hospital", rows))
+
+
+if __name__ == "__main__":
+    main()

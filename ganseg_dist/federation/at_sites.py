@@ -1,0 +1,23 @@
+"""What the sites train by: the run's config, with what being one of several changes."""
+
+from __future__ import annotations
+
+from ganseg_dist.config import RunConfig, override
+
+
+def config_at_sites(config: RunConfig, sites: int) -> RunConfig:
+    """The config that a server of this many sites sends.
+
+    A step of the federation is a step at every site, so that its batch is what all of them see: like workers of one
+    run, n sites take an n-th of `train.batch_size` each. With whole batches they would make an n-th of the steps that
+    the same data make in one place, and average models that have hardly moved.
+
+    Of one site it is the run's own, but for what fedprox adds.
+    """
+    federation = config.federation
+    changes: dict[str, object] = {
+        "train.batch_size": federation.site_batch_size or max(1, round(config.train.batch_size / sites))
+    }
+    if federation.strategy == "fedprox":
+        changes["train.proximal_weight"] = federation.proximal_weight
+    return override(config, changes)

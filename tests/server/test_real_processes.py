@@ -1,0 +1,60 @@
+"""Sites as processes of their own: one that dies and comes back, one that hangs."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flwr.app import Context, Message
+
+from clients.app import app
+from ganseg_dist.config import override
+from ganseg_dist.recipes import recipe
+from ganseg_dist.runners.session import TrainingRequest
+from server.simulation import Rehearsal, rehearse
+
+pytestmark = pytest.mark.slow
+
+SHORT = {"system.gan": False, "train.epochs": 3, "data.test_fraction": 0.3}
+
+
+@pytest.fixture(autouse=True)
+def _own_runs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("GANSEG_STORE", str(store))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+def sites_of_each_round(phantom: Path, misbehave: Callable[[Path], None], **changes: object) -> list[list[str]]:
+    """Three sites in Ray tasks, of which site3 does this before it trains."""
+
+    def answer(message: Message, context: Context) -> Message:
+        home = Path(str(context.node_config["home"]))
+        if home.name == "site3" and message.metadata.message_type == "train":
+            misbehave(home)
+        return app(message, context)
+
+    config = override(recipe("ganet_seg_debug"), SHORT | changes)
+    run = rehearse(Rehearsal(TrainingRequest(config, phantom, run_name="f"), "3"), answer)
+    return [sorted(record["sites"]) for record in json.loads((run.folder / "federation.json").read_text())["rounds"]]
+
+
+def test_a_site_that_dies_is_left_out_and_taken_back(phantom):
+    def die_once(home: Path) -> None:
+        marker = home / "died"
+        if not marker.exists():
+            marker.touch()
+            os._exit(1)
+
+    everybody = ["site1", "site2", "site3"]
+    assert sites_of_each_round(phantom, die_once) == [["site1", "site2"], everybody, everybody]
+
+
+def test_a_site_that_hangs_ends_no_round(phantom):
+    def hang(home: Path) -> None:
+        time.sleep(3600)
+
+    rounds = sites_of_each_round(phantom, hang, **{"federation.deadline_seconds": 60.0})
+    assert rounds == [["site1", "site2"]] * 3

@@ -1,0 +1,97 @@
+"""Asking sites: who is waited for, who is taken in, and what is believed."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+
+from ganseg_dist.federation.order import Order
+from ganseg_dist.runners.grids import Answer, InProcessGrid
+from server.sites import Sites
+
+ORDER = Order("f", 1, 0, 0, 1)
+COUNTS = {"patients": 3, "cases": 4, "slices": 50}
+WORDS = {"name": "north", "modalities": ["flair"], "regions": ["lesion"], "classes": []}
+
+
+class SilentGrid(InProcessGrid):
+    """A grid in which some messages are never answered."""
+
+    def __init__(self, answer: Answer, nodes: Iterable[int], silent: set[tuple[str, int]]) -> None:
+        super().__init__(answer, {node: {} for node in nodes})
+        self.silent = silent
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        heard = {
+            number: message
+            for number, message in self.waiting.items()
+            if (message.metadata.message_type, message.metadata.dst_node_id) not in self.silent
+        }
+        return super().pull_messages(number for number in message_ids if number in heard)
+
+
+def nothing(message: Message, _: Any) -> Message:
+    return Message(RecordDict(), reply_to=message)
+
+
+def said(counts: Mapping[str, Any], words: Any) -> RecordDict:
+    text = np.frombuffer(json.dumps(words).encode(), np.uint8)
+    return RecordDict({"metrics": MetricRecord(dict(counts)), "arrays": ArrayRecord({"words": Array(text)})})
+
+
+def test_a_site_that_missed_a_deadline_is_asked_and_not_waited_for():
+    sites = Sites(SilentGrid(nothing, (1, 2), {("train", 2)}), deadline_seconds=0.5)
+    assert set(sites.ask("train", ORDER, {}, [1, 2])) == {1}
+    assert set(sites.ask("evaluate", ORDER, {}, [1, 2])) == {1, 2}
+    sites.deadline_seconds = 3600.0
+    assert set(sites.ask("train", ORDER, {}, [1, 2])) == {1}, "who cannot train may score, and still is not waited for"
+
+
+def test_a_site_that_answers_again_is_waited_for_again():
+    grid = SilentGrid(nothing, (1, 2), {("train", 2)})
+    sites = Sites(grid, deadline_seconds=0.5)
+    sites.ask("train", ORDER, {}, [1, 2])
+    grid.silent.clear()
+    assert 2 in sites.ask("train", ORDER, {}, [2])
+    grid.silent.add(("train", 1))
+    sites.deadline_seconds = 0.5
+    assert set(sites.ask("train", ORDER, {}, [1, 2])) == {2}
+
+
+def test_sites_that_say_yes_are_members():
+    sites = Sites(InProcessGrid(lambda message, _: Message(said(COUNTS, WORDS), reply_to=message), {1: {}}), 5.0)
+    sites.enrol(ORDER, 1)
+    member = sites.members[1]
+    assert (member.name, member.patients, member.cases, member.slices) == ("north", 3, 4, 50)
+    assert (member.modalities, member.regions, member.classes) == (("flair",), ("lesion",), ())
+
+
+def test_a_second_site_of_a_name_is_refused():
+    nodes: dict[int, dict[str, str]] = {1: {}, 2: {}}
+    sites = Sites(InProcessGrid(lambda message, _: Message(said(COUNTS, WORDS), reply_to=message), nodes), 5.0)
+    sites.enrol(ORDER, 1)
+    assert list(sites.members) == [1]
+    assert "another site has its name" in sites.refused[2]
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        (COUNTS | {"cases": -1}, WORDS),
+        (COUNTS | {"cases": 1.5}, WORDS),
+        ({"cases": 1}, WORDS),
+        (COUNTS, WORDS | {"name": "../north"}),
+        (COUNTS, WORDS | {"regions": ["x" * 1000]}),
+        (COUNTS, WORDS | {"more": 1}),
+        (COUNTS, ["north"]),
+    ],
+    ids=["negative", "no count", "missing", "a path", "too long", "more than agreed", "no words"],
+)
+def test_what_no_site_says_is_not_believed(counts, words):
+    sites = Sites(InProcessGrid(lambda message, _: Message(said(counts, words), reply_to=message), {1: {}}), 5.0)
+    sites.enrol(ORDER, 0)
+    assert sites.members == {}
+    assert "must run the same" in sites.refused[1]
