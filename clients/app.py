@@ -41,7 +41,7 @@ def preflight(message: Message, context: Context) -> Message:
     """Yes with counts, or no with one of REASONS."""
 
     def answer(home: Home, order: Order) -> Message:
-        joining = home.join(order.settings)
+        joining = home.join(order.run, order.settings)
         return _reply(message, home, order, {"words": joining.words()}, joining.counts())
 
     return _answered(message, context, answer)

@@ -15,14 +15,18 @@ from clients.site import Site
 from ganseg_dist.atomic import write_json
 from ganseg_dist.config import RunConfig
 from ganseg_dist.config.fields import Count, Frozen
+from ganseg_dist.config.privacy import PrivacyDemand
 from ganseg_dist.data.cohort import Cohort, Split, split_by_patient
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import ConfigError, DataError
 from ganseg_dist.federation.joining import SITE_NAME, Joining
+from ganseg_dist.federation.privacy import refuse_less_than, spent_before
+from ganseg_dist.federation.schedule import schedule
 from ganseg_dist.runners.plan import Prepared, by_part
 from ganseg_dist.runners.prepare import Preflight, labelled, preflight, prepare_cohort, usable_cohort
 from ganseg_dist.runners.resolve import resolve
+from ganseg_dist.systems import build_system
 
 
 class SiteSettings(Frozen):
@@ -42,6 +46,8 @@ class SiteSettings(Frozen):
     """Its patients, where others' are in the same folder: a simulated hospital."""
     split: Mapping[str, tuple[str, ...]] | None = None
     """Its patients by train, validation and test; none: drawn from the run's seed and fractions."""
+    privacy: PrivacyDemand | None = None
+    """What it asks of a federation; none: it takes part without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +74,18 @@ class Home:
         """What left the hospital."""
         return self.folder / "egress.jsonl"
 
-    def join(self, config: RunConfig) -> Joining:
+    def join(self, run: str, config: RunConfig) -> Joining:
         """Check the data as `ganseg check` does, make them ready, and say how many there are.
 
         Args:
+            run: the federation's name.
             config: of the federation; what it leaves to the data is answered, what it names must be there.
 
-        Raises DataError when a case would spoil training or there are fewer patients than the site allows.
+        Raises FederationError when it promises less privacy than site.json asks, and DataError when a case would spoil
+        training or there are fewer patients than the site allows.
         """
         settings = self.settings
+        self._refuse_less(run, config)
         cohort, found = self._checked(config)
         if len(cohort.patients) < settings.minimum_patients:
             raise DataError(
@@ -101,8 +110,17 @@ class Home:
 
     def site(self, run: str, config: RunConfig) -> Site:
         """The site in one federation."""
+        self._refuse_less(run, config)
         device = torch.device("cuda" if self.settings.gpu else "cpu")
         return Site(self.folder / "runs" / run, self.prepare(config), World(device=device))
+
+    def _refuse_less(self, run: str, config: RunConfig) -> None:
+        """Raises FederationError for a federation that promises less than site.json asks."""
+        demanded = self.settings.privacy
+        if demanded is not None:
+            others = [folder / "privacy" for folder in (self.folder / "runs").glob("*") if folder.name != run]
+            rounds = len(schedule(build_system(config).stages, config.federation.rounds))
+            refuse_less_than(demanded, config.federation.privacy, rounds, spent_before(others))
 
     def _prepared(self, config: RunConfig, cohort: Cohort, found: Preflight) -> Prepared:
         split = self._split(cohort, config)

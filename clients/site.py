@@ -23,6 +23,8 @@ from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.encoding import encode
 from ganseg_dist.federation.exchange import Arrays, Exchange
 from ganseg_dist.federation.order import Order, Scores
+from ganseg_dist.federation.privacy import Releases, Terms, keeps_numbers_home, private_update
+from ganseg_dist.federation.schedule import schedule
 from ganseg_dist.inference.model_folder import Thresholds, write_model
 from ganseg_dist.runners.plan import Prepared
 from ganseg_dist.systems import build_system
@@ -30,6 +32,10 @@ from ganseg_dist.systems.base import Stage, System
 
 RESIDUAL = "residual.safetensors"
 """What a coarse encoding has not sent yet, beside the engine's files in a checkpoint."""
+
+
+NOTHING_TOLD = Scores(1.0, {})
+"""Of a site whose numbers stay at home."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,9 @@ class Site:
         Asked for the same round again, whether its server or the site itself had died, it answers the same.
         """
         config = order.settings
+        releases = self._releases(config)
+        if releases is not None and (told := releases.of(order.round)) is not None:
+            return told, NOTHING_TOLD
         at = self._at(order, received)
         data = self.prepared.open(config)[at.stage.source]
         losses = LastLosses()
@@ -73,19 +82,28 @@ class Site:
             checkpoints=NoCheckpoints(),
             until=order.until,
         )
+        trained = at.exchange.trained(at.system, order.stage).take(at.state)
+        if releases is not None and releases.terms is not None:
+            trained = private_update(received, trained, releases.terms)
         message, residual = encode(
-            at.exchange.trained(at.system, order.stage).take(at.state),
+            trained,
             received,
             at.residual,
             encoding=config.federation.encoding,
             kept_share=config.federation.kept_share,
         )
         FolderCheckpoints(self.checkpoints).save({}, partial(_save, state=at.state, residual=residual))
+        if releases is not None:
+            message = dict(releases.once(order.round, lambda: message))
+        if keeps_numbers_home(config):
+            return message, NOTHING_TOLD
         return message, Scores(_examples(config, data.train), losses.values)
 
     def evaluate(self, order: Order, received: Arrays) -> Scores:
         """Validation scores of the server's weights on this site's validation cases."""
         config = order.settings
+        if keeps_numbers_home(config):
+            raise FederationError("order: asks for scores, which stay at home with federation.privacy or train.privacy")
         at = self._at(order, received)
         data = self.prepared.open(config)[at.stage.source]
         batches = StageBatches(config, at.stage, data.train, at.system.draw, self.world)
@@ -107,6 +125,15 @@ class Site:
         """Where its state between rounds is."""
         return self.folder / "checkpoints"
 
+    def _releases(self, config: RunConfig) -> Releases | None:
+        """What left under a promise that this site itself keeps; none where it keeps none."""
+        asked = config.federation.privacy
+        by_noise = asked.on and asked.where == "site"
+        if not by_noise and not config.train.privacy.on:
+            return None
+        rounds = len(schedule(build_system(config).stages, config.federation.rounds))
+        return Releases.open(self.folder / "privacy", Terms.of(asked, rounds) if by_noise else None)
+
     def _at(self, order: Order, received: Arrays) -> Standing:
         """The site as it stood before the order, with the server's weights in place of its own."""
         config = order.settings
@@ -116,7 +143,7 @@ class Site:
             raise FederationError(f"order: asks for stage {order.stage} and {config.recipe} has {len(system.stages)}")
         state = prepare_state(system, config, self.world)
         residual: Arrays = {}
-        newest = self._before(order)
+        newest = self._before(order, len(system.stages))
         if newest is not None:
             load_checkpoint(newest, state)
             residual = load_file(newest / RESIDUAL)
@@ -135,12 +162,12 @@ class Site:
         exchange.put(received, state, mix=True)
         return Standing(system, system.stages[stage], state, exchange, residual)
 
-    def _before(self, order: Order) -> Path | None:
-        """The newest checkpoint that is not of this round or a later one; those are dropped."""
+    def _before(self, order: Order, stages: int) -> Path | None:
+        """The newest checkpoint that is not of this order or a later one; those are dropped, the finished one too."""
         kept = None
         for folder in sorted(self.checkpoints.glob("step-*")):
             position = json.loads((folder / "state.json").read_text())["position"]
-            if (position["stage"], position["epoch"]) <= (order.stage, order.first):
+            if position["stage"] < stages and (position["stage"], position["epoch"]) <= (order.stage, order.first):
                 kept = folder
             else:
                 shutil.rmtree(folder)

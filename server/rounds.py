@@ -29,6 +29,7 @@ from ganseg_dist.federation.at_sites import config_at_sites
 from ganseg_dist.federation.encoding import decode
 from ganseg_dist.federation.exchange import Arrays, Exchange
 from ganseg_dist.federation.order import Order
+from ganseg_dist.federation.privacy import Releases, Terms, keeps_numbers_home, private_mean, refuse_unfit_privacy
 from ganseg_dist.federation.schedule import Round, schedule
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import System
@@ -70,6 +71,8 @@ class Federation:
     state: State = field(init=False)
     ledger: Ledger = field(init=False)
     aggregator: Aggregator = field(init=False)
+    releases: Releases | None = field(init=False, default=None)
+    """What was released under `federation.privacy`; none where nothing is promised."""
     sites_config: str = field(init=False)
     """What the sites train by, as JSON."""
 
@@ -89,10 +92,12 @@ class Federation:
         if newest is not None:
             load_checkpoint(newest, self.state)
             self.ledger = _load(newest, self.aggregator)
-        self._enrol(self.least_sites)
-        refuse_unfit(self.config, len(self.sites.members))
         stages, position = self.system.stages, self.state.position
         planned = {(part.stage, part.first): part for part in schedule(stages, self.config.federation.rounds)}
+        refuse_unfit_privacy(self.config, len(planned))
+        self._enrol(self.least_sites)
+        refuse_unfit(self.config, len(self.sites.members))
+        self.releases = self._opened_releases(len(planned))
         while position.stage < len(stages):
             part = planned[position.stage, position.epoch]
             self._round(part)
@@ -117,14 +122,14 @@ class Federation:
         sent = exchange.take(self.state)
         begun = {name: sent[name] for name in trained.shapes}
         updates = self._updates(part, sent, begun)
-        weights = site_weights(
-            {update.site: update.examples for update in updates}, self.config.federation.largest_share
-        )
-        merged = self.aggregator.merge(begun, {update.site: update.arrays for update in updates}, weights)
+        weights = self._weights(updates)
+        merged = self._merged(part, begun, {update.site: update.arrays for update in updates}, weights)
         trained.check(merged)
         trained.put(merged, self.state)
         losses = _weighted({update.site: update.metrics for update in updates}, weights)
-        site_scores, scores = self._scores(part, exchange.take(self.state))
+        site_scores, scores = (
+            ({}, {}) if keeps_numbers_home(self.config) else self._scores(part, exchange.take(self.state))
+        )
         position.step += part.until - part.first
         position.epoch = part.until - 1
         finish_epoch(self.state, stage, {name.partition("/")[2]: value for name, value in losses.items()}, scores)
@@ -147,10 +152,51 @@ class Federation:
                 },
                 "bytes_out": self.sites.bytes_out,
                 "bytes_in": self.sites.bytes_in,
+                **self._spent(),
             }
         )
         self.sites.bytes_out = self.sites.bytes_in = 0
         self.tracker.epoch(position.step, {f"{stage.name}/{name}": value for name, value in scores.items()} | losses)
+
+    def _opened_releases(self, rounds: int) -> Releases | None:
+        """Those of this run, with the shares that its first release fixed."""
+        federation = self.config.federation
+        if not federation.privacy.on:
+            return None
+        shares = site_weights(self._stated(), federation.largest_share)
+        return Releases.open(self.checkpoints.folder.parent / "privacy", Terms.of(federation.privacy, rounds), shares)
+
+    def _spent(self) -> dict[str, float]:
+        """Epsilon and delta of all rounds so far, where anything is promised."""
+        if self.releases is None or self.releases.terms is None:
+            return {}
+        return {"epsilon": self.releases.epsilon[-1], "delta": self.releases.terms.delta}
+
+    def _stated(self) -> dict[str, float]:
+        """By member, the examples that it stated when it joined."""
+        by_slices = self.config.federation.weighting == "slices"
+        return {
+            member.name: float(member.slices if by_slices else member.cases) for member in self.sites.members.values()
+        }
+
+    def _weights(self, updates: list[Update]) -> Mapping[str, float]:
+        """What each update counts by: under a promise of privacy nothing that a site says in a round."""
+        if self.releases is not None:
+            return {update.site: self.releases.shares.get(update.site, 0.0) for update in updates}
+        stated = self._stated() if keeps_numbers_home(self.config) else {}
+        examples = {update.site: stated.get(update.site, update.examples) for update in updates}
+        return site_weights(examples, self.config.federation.largest_share)
+
+    def _merged(
+        self, part: Round, begun: Arrays, updates: Mapping[str, Arrays], weights: Mapping[str, float]
+    ) -> Arrays:
+        """One model of the sites'; under `federation.privacy` the strategy sees their noised mean alone."""
+        releases = self.releases
+        if releases is None:
+            return self.aggregator.merge(begun, updates, weights)
+        assert releases.terms is not None
+        mean = releases.once(part.number, partial(private_mean, begun, updates, releases.shares, releases.terms))
+        return self.aggregator.merge(begun, {"mean": mean}, {"mean": 1.0})
 
     def _updates(self, part: Round, sent: Arrays, begun: Arrays) -> list[Update]:
         """What the firewall lets through of the sites' weights; asked for again while it is too little.
@@ -164,7 +210,8 @@ class Federation:
             self.name, part.number, part.stage, part.first, part.until, self.ledger.was_best, self.sites_config
         )
         for _ in range(TRIES):
-            self._enrol(1)
+            if self.releases is None:  # with privacy, shares are fixed: who comes late has none
+                self._enrol(1)
             needed = max(1, math.ceil(quorum * len(self.sites.members)))
             replies = self.sites.ask("train", order, sent, heard=partial(self._heard, part))
             updates, unread = self._read(replies, begun, part)
@@ -204,12 +251,11 @@ class Federation:
         federation = self.config.federation
         if not federation.firewall:
             return updates, []
-        by_slices = federation.weighting == "slices"
-        known = {
-            member.name: float(member.slices if by_slices else member.cases) for member in self.sites.members.values()
-        }
+        # Clipping bounds a private update's size, and to compare norms would be to look at single ones.
+        ratio = math.inf if federation.privacy.on else federation.largest_norm_ratio
+        known = self._stated()
         accepted = AcceptedNorms.from_dict(self.ledger.accepted_norms)
-        firewall = Firewall(begun, federation.largest_norm_ratio, known, accepted=accepted)
+        firewall = Firewall(begun, ratio, known, accepted=accepted)
         kept, quarantined = firewall.inspect(updates, begun, part.number)
         self.ledger.accepted_norms = accepted.to_dict()
         return kept, quarantined

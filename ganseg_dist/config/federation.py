@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictInt
 
 from ganseg_dist.config.fields import BelowOne, Count, Fraction, Frozen, NonNegative, Positive
+from ganseg_dist.config.privacy import PrivacyConfig
 
 Encoding = Literal["fp32", "fp16", "int8", "topk"]
 """How updates travel."""
@@ -58,3 +59,5 @@ class FederationConfig(Frozen):
     """How updates travel; all but fp32 add what they lost to the next update (error feedback)."""
     kept_share: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Share of an update's values that topk sends."""
+    privacy: PrivacyConfig = PrivacyConfig()
+    """What the models may tell of any one hospital; off by default."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictInt
 
 from ganseg_dist.config.fields import BelowOne, Count, Frozen, NonNegative, Positive
+from ganseg_dist.config.privacy import PatientPrivacyConfig
 
 
 class TrainConfig(Frozen):
@@ -43,3 +44,5 @@ class TrainConfig(Frozen):
     """Steps between two readings of the gradient norms that balance a phase's terms."""
     examples_every: Count = 5
     """Epochs between two sets of example overlays."""
+    privacy: PatientPrivacyConfig = PatientPrivacyConfig()
+    """What the weights may tell of any one patient; off by default."""

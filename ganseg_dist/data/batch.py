@@ -44,6 +44,15 @@ class Batch:
         draws = {name: move(value) for name, value in self.draws.items()}
         return Batch(image, move(self.regions), move(self.case), move(self.label), draws)
 
+    def of(self, rows: Tensor) -> Batch:
+        """Some of the examples.
+
+        Args:
+            rows: (n,) int64, or (B,) bool.
+        """
+        draws = {name: value[rows] for name, value in self.draws.items()}
+        return Batch(self.image[rows], self.regions[rows], self.case[rows], self.label[rows], draws)
+
     def pin(self) -> Batch:
         """The batch in page-locked memory."""
         draws = {name: value.pin_memory() for name, value in self.draws.items()}

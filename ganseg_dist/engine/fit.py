@@ -19,6 +19,7 @@ from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.engine.checkpoint import Checkpoints, load_checkpoint, save_checkpoint
 from ganseg_dist.engine.loader import StageBatches
+from ganseg_dist.engine.patient_privacy import PatientBatches, PatientPrivacy
 from ganseg_dist.engine.state import State
 from ganseg_dist.engine.tracker import Progress, Tracker
 from ganseg_dist.engine.validate import mean_over_cases
@@ -107,7 +108,12 @@ def fit(
     Raises TrainingDiverged when a loss is no longer finite.
     """
     position = state.position
-    batches = StageBatches(config, stage, data.train, system.draw, world)
+    privacy = PatientPrivacy.of(config, system, data.train, world) if config.train.privacy.on else None
+    batches = (
+        StageBatches(config, stage, data.train, system.draw, world)
+        if privacy is None
+        else PatientBatches(config, stage, data.train, system.draw, world, privacy)
+    )
     last_epoch = stage.epochs if until is None else min(until, stage.epochs)
     if config.train.proximal_weight:
         state.drop_anchors(stage.networks)
@@ -118,13 +124,15 @@ def fit(
             batch = augment(batch.to(world.device, channels_last=_channels_last(world)))
             for phase in stage.phases:
                 if phase.due(position.epoch, index):
-                    log.add(index, train_step(system, phase, batch, config, state, world))
+                    log.add(index, train_step(system, phase, batch, config, state, world, privacy))
             position.step += 1
             if world.leads:
                 scores = position.history[-1]["scores"] if position.history else {}
                 tracker.progress(Progress(stage.name, position.epoch, stage.epochs, index + 1, batches.steps, scores))
         losses = log.close(stage.name, position.epoch, world)
         scores = validate(system, stage, data.validation, batches, config, state, world)
+        if privacy is not None:
+            scores["epsilon"] = privacy.spent(position.stage, position.epoch + 1)
         finish_epoch(state, stage, losses, scores)
         if world.leads:
             for alarm in new_alarms(stage, position.history):
@@ -143,9 +151,42 @@ def fit(
 
 
 def train_step(
-    system: System, phase: Phase, batch: Batch, config: RunConfig, state: State, world: World
+    system: System,
+    phase: Phase,
+    batch: Batch,
+    config: RunConfig,
+    state: State,
+    world: World,
+    privacy: PatientPrivacy | None = None,
 ) -> dict[str, Tensor]:
-    """One update of the phase's networks; returns its raw terms, their weighted total and any dynamic weights."""
+    """One update of the phase's networks; returns its raw terms and any dynamic weights.
+
+    Args:
+        privacy: of the patients; none: the gradient is the batch's own.
+    """
+    backpropagate = partial(_backpropagate, system, phase, config=config, state=state, world=world)
+    if privacy is None:
+        logged = backpropagate(batch)
+    else:
+        parameters = [p for name in phase.trains for p in state.networks[name].parameters()]
+        logged = privacy.gradients(batch, parameters, backpropagate)
+    for name in phase.trains:
+        state.pull(name, config.train.proximal_weight)
+        parameters = [p for p in state.networks[name].parameters() if p.grad is not None]
+        world.average([p.grad for p in parameters if p.grad is not None])
+        if config.train.clip_norm is not None:
+            nn.utils.clip_grad_norm_(parameters, config.train.clip_norm)
+        state.optimizers[name].step()
+        state.optimizers[name].zero_grad(set_to_none=True)
+        if name in state.averages:
+            state.averages[name].update_parameters(state.networks[name])
+    return logged
+
+
+def _backpropagate(
+    system: System, phase: Phase, batch: Batch, *, config: RunConfig, state: State, world: World
+) -> dict[str, Tensor]:
+    """Add the gradient of the phase's weighted terms to its networks' parameters."""
     with only_training(state.networks, phase.trains), precision(config, world):
         # A term of weight 0 is off: it has no curve either, and no gradient to balance the others by.
         terms = {name: term for name, term in system.losses(phase.name, batch).items() if phase.weights[name]}
@@ -159,16 +200,6 @@ def train_step(
             logged |= {f"{phase.name}/weight_{name}": torch.tensor(weight) for name, weight in weights.items()}
         total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     total.backward()
-    for name in phase.trains:
-        state.pull(name, config.train.proximal_weight)
-        parameters = [p for p in state.networks[name].parameters() if p.grad is not None]
-        world.average([p.grad for p in parameters if p.grad is not None])
-        if config.train.clip_norm is not None:
-            nn.utils.clip_grad_norm_(parameters, config.train.clip_norm)
-        state.optimizers[name].step()
-        state.optimizers[name].zero_grad(set_to_none=True)
-        if name in state.averages:
-            state.averages[name].update_parameters(state.networks[name])
     return logged
 
 

@@ -125,7 +125,7 @@ class _Batches(Dataset[Batch]):
         drawn: list[dict[str, Any]] = [
             self.draws(np.random.default_rng([*self.keys, int(example)])) for example in chosen
         ]
-        draws = {name: torch.from_numpy(np.stack([one[name] for one in drawn])) for name in drawn[0]}
+        draws = {name: torch.from_numpy(np.stack([one[name] for one in drawn])) for name in (drawn[0] if drawn else ())}
         return Batch(
             torch.from_numpy(image),
             torch.from_numpy(regions),

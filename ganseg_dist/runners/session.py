@@ -16,7 +16,9 @@ from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Cohort, Split, split_by_patient
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
+from ganseg_dist.engine.patient_privacy import refuse_unfit_training
 from ganseg_dist.engine.tracker import NullTracker, Tracker, Trackers
+from ganseg_dist.engine.world import World
 from ganseg_dist.errors import RunError
 from ganseg_dist.inference.predictor import usable_device
 from ganseg_dist.runners.attempt import carry_out, only_trainer
@@ -140,6 +142,8 @@ def plan_training(request: TrainingRequest, *, mapper: Mapper = map_here, bar: B
         refuse_overlap(cohort, healthy[1])
     config = resolve(request.config, cohort, healthy[1] if healthy else None)
     system = build_system(config)  # refuses what its phases cannot do, before hours of preparation
+    if config.train.privacy.on:
+        refuse_unfit_training(config, system, World())
     return Plan(config, found, cohort, healthy, {stage.name: stage.monitor for stage in system.stages})
 
 

@@ -74,9 +74,13 @@ class Monitor:
         """Whether `new` improves on `old`."""
         return old is None or (new > old if self.mode == "max" else new < old)
 
-    def best_epoch(self, epochs: Sequence[Mapping[str, float]]) -> int | None:
-        """Of a stage's epochs, by their scores, the first of the best; none where there is nothing to watch."""
-        values = {epoch: self.value(scores) for epoch, scores in enumerate(epochs) if epoch >= self.since}
+    def best_epoch(self, epochs: Mapping[int, Mapping[str, float]]) -> int | None:
+        """Of a stage's epochs, by their scores, the first of the best; none where there is nothing to watch.
+
+        Args:
+            epochs: scores by epoch; a federation scores the last epoch of each round alone.
+        """
+        values = {epoch: self.value(scores) for epoch, scores in epochs.items() if epoch >= self.since}
         watched = {epoch: value for epoch, value in values.items() if value is not None}
         best = max if self.mode == "max" else min
         return best(watched, key=lambda epoch: watched[epoch]) if watched else None

@@ -12,6 +12,7 @@ from ganseg_dist.config import RunConfig, override
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.session import TrainingRequest
+from ganseg_dist.runs import Run
 from server.simulation import Rehearsal, rehearse
 from tests.contract import members
 from tests.contract.conftest import SHORT
@@ -76,3 +77,14 @@ def test_a_server_that_was_killed_goes_on_to_the_same_weights(phantom):
     assert_same(weights(resumed), weights(undisturbed))
     for site in ("site1", "site2"):
         assert_same(sites_own(resumed, site), sites_own(undisturbed, site))
+
+
+def test_a_server_that_was_killed_at_the_very_end_gives_every_site_the_same_model_again(phantom):
+    config = override(recipe("ganet_seg_debug"), SHORT)
+    folder = rehearsed(phantom, config, "end", "2")
+    before = {site: sites_own(folder, site) for site in ("site1", "site2")}
+    Run(folder).describe(status="training")
+    rehearsed(phantom, config, "end", "2")
+    for site, kept in before.items():
+        assert_same(sites_own(folder, site), kept)
+        assert not (folder / "sites" / site / "site.log").exists()

@@ -173,7 +173,11 @@ def test_the_order_that_is_asked_for_stays():
 def test_a_run_says_which_epochs_it_kept():
     monitors = {"joint": Monitor((), "max"), "segment": Monitor(("dice_wt",), "max")}
     dice = {"joint": (0.9, 0.1), "segment": (0.5, 0.7, 0.6)}
-    history = [{"stage": stage, "scores": {"dice_wt": value}} for stage, values in dice.items() for value in values]
+    history = [
+        {"stage": stage, "epoch": epoch, "scores": {"dice_wt": value}}
+        for stage, values in dice.items()
+        for epoch, value in enumerate(values)
+    ]
     config = recipe("gan_osmosis_debug")
     joint = {"epoch": 1, "best_of": []}
     assert epochs_kept(history, monitors, config) == {"joint": joint, "segment": {"epoch": 1, "best_of": ["dice_wt"]}}

@@ -108,3 +108,10 @@ def test_coarse_updates_are_smaller_and_near(phantom, encoding, tmp_path, monkey
     assert not all(np.array_equal(weights(whole)[name], array) for name, array in weights(coarse).items())
     for name, array in weights(coarse).items():
         assert np.abs(array - weights(whole)[name]).max() < 0.2, name
+
+
+def test_rounds_of_several_epochs_keep_an_epoch_that_was_scored(phantom):
+    run = rehearsed(phantom, **{"train.epochs": 4, "federation.rounds": 2})
+    epochs = [record["epoch"] for record in json.loads((run.folder / "history.json").read_text())]
+    assert epochs == [1, 3]
+    assert run.description()["kept"]["segment"]["epoch"] in epochs

@@ -39,8 +39,14 @@ def test_a_monitor_passes_over_scores_that_no_case_counts_in():
 
 
 def test_the_best_epoch_is_the_first_of_the_best_since_it_may_be():
-    scores = [{"x": 0.9}, {"x": 0.4}, {}, {"x": 0.6}, {"x": 0.6}, {"x": 0.5}]
-    assert Monitor(("x",), "max", since=1).best_epoch(scores) == 3
-    assert Monitor(("x",), "min").best_epoch(scores) == 1
-    assert Monitor((), "max").best_epoch(scores) is None
-    assert Monitor(("y",), "max").best_epoch(scores) is None
+    by_epoch = dict(enumerate([{"x": 0.9}, {"x": 0.4}, {}, {"x": 0.6}, {"x": 0.6}, {"x": 0.5}]))
+    assert Monitor(("x",), "max", since=1).best_epoch(by_epoch) == 3
+    assert Monitor(("x",), "min").best_epoch(by_epoch) == 1
+    assert Monitor((), "max").best_epoch(by_epoch) is None
+    assert Monitor(("y",), "max").best_epoch(by_epoch) is None
+
+
+def test_the_best_epoch_is_found_where_not_every_epoch_was_scored():
+    by_epoch = {3: {"x": 0.9}, 7: {"x": 0.4}, 11: {"x": 0.6}}
+    assert Monitor(("x",), "max").best_epoch(by_epoch) == 3
+    assert Monitor(("x",), "max", since=5).best_epoch(by_epoch) == 11

@@ -1,0 +1,74 @@
+"""Fields of differential privacy: what a federation promises a hospital, what a hospital asks of one, and what training
+promises a patient.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ganseg_dist.config.fields import Count, Frozen, Positive
+
+Where = Literal["server", "site"]
+
+
+class PrivacyConfig(Frozen):
+    """Privacy of a hospital in a federation; off unless `epsilon` or `noise_multiplier` is given.
+
+    What it hides, what it costs, and what it does not hide are in docs/decisions/0008-differential-privacy.md.
+    """
+
+    epsilon: Positive | None = None
+    """What all rounds together may spend, at `delta`. Without `noise_multiplier` the noise is chosen so that the
+    planned rounds spend just this."""
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    """Probability with which the promise of epsilon may fail; far below one hospital in all there are."""
+    noise_multiplier: Positive | None = None
+    """z: the noise's standard deviation, in the most that one hospital can change what is released."""
+    clip_norm: Positive = 1.0
+    """S: a hospital's update of a round, all tensors as one vector, is scaled down to this norm."""
+    where: Where = "server"
+    """Who adds the noise: a trusted server, once to the mean; or every site to its own update, before it leaves."""
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is promised."""
+        return self.epsilon is not None or self.noise_multiplier is not None
+
+
+class PrivacyDemand(Frozen):
+    """The least that a hospital asks of a federation before it takes part."""
+
+    epsilon: Positive
+    """What the federation may spend at most, at `delta`; with `where: site`, together with all earlier ones."""
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    where: Where = "site"
+    """site: the hospital trusts no server and adds the noise itself; server: it takes either."""
+
+
+class PatientPrivacyConfig(Frozen):
+    """Privacy of a patient among those that a model learns from; off unless `epsilon` or `noise_multiplier` is given.
+
+    With it, `train.batch_size` and `data.blank_rate` no longer say what a step sees: see `patients_per_step`.
+    """
+
+    epsilon: Positive | None = None
+    """What all epochs together spend, at `delta`, where `noise_multiplier` is not given."""
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    """Probability with which the promise of epsilon may fail; far below one patient in all there are."""
+    noise_multiplier: Positive | None = None
+    """z: the noise's standard deviation, in the most that one patient can change a step's gradient."""
+    clip_norm: Positive = 1.0
+    """C: a patient's gradient of a step, all parameters as one vector, is scaled down to this norm."""
+    patients_per_step: Positive = 4.0
+    """How many patients a step sees on average; each is drawn by itself, with the same probability in every step. An
+    epoch has as many steps as show each patient once on average."""
+    slices_per_patient: Count = 8
+    """How many of a drawn patient's slices the step sees at most; tumour-free ones are drawn `data.blank_rate` times as
+    often as those with tumour."""
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is promised."""
+        return self.epsilon is not None or self.noise_multiplier is not None

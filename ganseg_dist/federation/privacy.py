@@ -1,0 +1,316 @@
+"""Differential privacy of a hospital in a federation: what a round bounds and adds, and what has been released.
+
+What it hides and what not, why the weights are fixed, and what it costs: docs/decisions/0008-differential-privacy.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from ganseg_dist.atomic import write_file, write_json
+from ganseg_dist.config import RunConfig
+from ganseg_dist.config.privacy import PrivacyConfig, PrivacyDemand, Where
+from ganseg_dist.engine.noise import Entropy, normal_noise
+from ganseg_dist.errors import ConfigError, FederationError
+from ganseg_dist.federation.accountant import epsilon_at, epsilon_of, noise_multiplier_for, releases_within
+from ganseg_dist.federation.exchange import Arrays
+
+Weights = dict[str, npt.NDArray[np.float32]]
+Released = Mapping[str, npt.NDArray[Any]]
+"""Arrays by name, as they left."""
+Change = dict[str, npt.NDArray[np.float64]]
+"""A difference of weights, by name; in float64, in which no square of a float32 overflows."""
+
+STRATEGIES = ("fedavg", "fedprox", "fedadam", "fedyogi")
+"""Those that see the sites' updates through their noised mean alone."""
+
+KEPT = 2
+"""Releases that are kept: as many as the engine keeps checkpoints, from the older of which a server may go on."""
+
+FAR = 6.0
+"""How far above its usual the norm of a site's noise may lie, in deviations of one value: one in 10^7 honest updates
+lies further (the norm of D normal values exceeds sqrt(D) + t with probability exp(-t^2 / 2) at most)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is promised; the same from a federation's first round to its last."""
+
+    where: Where
+    clip_norm: float
+    """S."""
+    noise_multiplier: float
+    """z."""
+    delta: float
+    epsilon: float | None
+    """The budget; none: no round is refused."""
+
+    @classmethod
+    def of(cls, config: PrivacyConfig, rounds: int) -> Terms:
+        """Of a config that promises anything.
+
+        Args:
+            rounds: planned, over all stages; where only epsilon is given, the noise is what spends it over them.
+        """
+        z = config.noise_multiplier
+        if z is None:
+            assert config.epsilon is not None
+            z = noise_multiplier_for(config.epsilon, config.delta, rounds)
+        return cls(config.where, config.clip_norm, z, config.delta, config.epsilon)
+
+    def spent(self, rounds: int) -> float:
+        """Epsilon at delta after so many rounds."""
+        return epsilon_of(self.noise_multiplier, rounds, self.delta)
+
+
+def refuse_unfit_privacy(config: RunConfig, rounds: int) -> None:
+    """Raises ConfigError for a federation that could not keep its promise. Without a promise it says nothing.
+
+    Args:
+        rounds: planned, over all stages.
+    """
+    federation, privacy = config.federation, config.federation.privacy
+    if not privacy.on:
+        return
+    if federation.strategy not in STRATEGIES:
+        raise ConfigError(
+            f"federation.strategy: {federation.strategy} chooses among single updates, which no noise covers; with "
+            f"federation.privacy take one of {', '.join(STRATEGIES)}"
+        )
+    if privacy.where == "site" and federation.encoding == "topk":
+        raise ConfigError(
+            "federation.encoding: topk sends the largest values, and of an update with noise those are the noise's; "
+            "with federation.privacy.where=site take another"
+        )
+    if privacy.where == "site" and privacy.epsilon is None:
+        raise ConfigError(
+            "federation.privacy.epsilon: a site that adds the noise itself needs a budget to stop at, as it cannot "
+            "trust the server to stop asking; set one"
+        )
+    terms = Terms.of(privacy, rounds)
+    if privacy.epsilon is not None and terms.spent(rounds) > privacy.epsilon:
+        least = noise_multiplier_for(privacy.epsilon, privacy.delta, rounds)
+        within = releases_within(privacy.epsilon, privacy.delta, terms.noise_multiplier)
+        fewer = f"lower federation.rounds to {within}, " if within else ""
+        raise ConfigError(
+            f"federation.privacy.epsilon: {rounds} rounds of noise_multiplier={terms.noise_multiplier:g} spend "
+            f"{terms.spent(rounds):.3g}, more than {privacy.epsilon:g}; {fewer}raise noise_multiplier to "
+            f"{math.ceil(least * 1000) / 1000:g}, or leave it out"
+        )
+
+
+def keeps_numbers_home(config: RunConfig) -> bool:
+    """Whether losses, scores and counts must stay at a site: they are of its patients, and no noise covers them."""
+    return config.federation.privacy.on or config.train.privacy.on
+
+
+def refuse_less_than(demanded: PrivacyDemand, offered: PrivacyConfig, rounds: int, spent: float = 0.0) -> None:
+    """A hospital's no to a federation that promises less than it asks. Raises FederationError saying what is missing.
+
+    Args:
+        rounds: planned, over all stages.
+        spent: mu^2 of what the hospital has released to others (`spent_before`); it counts where nobody is trusted.
+    """
+    if not offered.on:
+        raise FederationError("federation.privacy: is off, and site.json asks for it; the federation must set it")
+    if demanded.where == "site" and offered.where != "site":
+        raise FederationError("federation.privacy.where: is server, and site.json trusts none; it must be site")
+    terms = Terms.of(offered, rounds)
+    mu = math.sqrt(rounds / terms.noise_multiplier**2 + (spent if offered.where == "site" else 0.0))
+    asked = epsilon_at(mu, demanded.delta)
+    if asked > demanded.epsilon:
+        raise FederationError(
+            f"federation.privacy: would bring what this site has spent to an epsilon of {asked:.3g} at "
+            f"{demanded.delta:g}, and site.json allows {demanded.epsilon:g}; the federation must take less"
+        )
+
+
+def clipped(change: Change, norm: float) -> Change:
+    """Scaled down to the norm, d * min(1, norm / |d|), all tensors as one vector; what is not finite is no change."""
+    size = math.sqrt(sum(float(np.vdot(part, part)) for part in change.values()))
+    if not math.isfinite(size):
+        return {name: np.zeros_like(part) for name, part in change.items()}
+    scale = min(1.0, norm / size) if size else 1.0
+    return {name: part * scale for name, part in change.items()}
+
+
+def private_update(sent: Arrays, trained: Arrays, terms: Terms, entropy: Entropy = os.urandom) -> Weights:
+    """What a site lets out where it trusts no server: w_sent + clip(w_trained - w_sent, S) + N(0, (z S)^2).
+
+    Whoever sees it, the server first of all, learns of the hospital what one release of multiplier z tells.
+
+    Args:
+        sent: the server's weights, as the site received them.
+        trained: the site's, under names that `sent` has.
+    """
+    change = clipped(_difference(trained, sent), terms.clip_norm)
+    deviation = terms.noise_multiplier * terms.clip_norm
+    return _moved(sent, {name: part + normal_noise(part.shape, deviation, entropy) for name, part in change.items()})
+
+
+def private_mean(
+    sent: Arrays,
+    updates: Mapping[str, Arrays],
+    shares: Mapping[str, float],
+    terms: Terms,
+    entropy: Entropy = os.urandom,
+) -> Weights:
+    """What the server makes of a round, and all that anybody else ever sees of it.
+
+        w_sent + sum_i p_i clip(w_i - w_sent, S) + N(0, (z S max_i p_i)^2)
+
+    The shares p_i are those of all members, whoever has answered: one that has not counts as no change, and its share
+    goes to nobody. So the most that a hospital can change the sum is S p_i, and the noise is z times that or more.
+    Where the sites have added the noise, the server adds none; it bounds an update by what the noise of an honest one
+    can be, so that one bad site moves the mean no further than the noise of a good one.
+
+    Args:
+        sent: the weights that the round began with.
+        updates: by site, its weights after training, decoded; a site without a share counts nothing.
+        shares: by site, fixed before the first round; they sum to 1 at most.
+    """
+    size = sum(part.size for part in sent.values())
+    usual = 1 + terms.noise_multiplier * (math.sqrt(size) + FAR) if terms.where == "site" else 1
+    total: Change = {name: np.zeros(part.shape, np.float64) for name, part in sent.items()}
+    for site in sorted(updates.keys() & shares.keys()):  # sums differ in the last bit between orders
+        for name, part in clipped(_difference(updates[site], sent), terms.clip_norm * usual).items():
+            total[name] += shares[site] * part
+    if terms.where == "server":
+        deviation = terms.noise_multiplier * terms.clip_norm * max(shares.values())
+        total = {name: part + normal_noise(part.shape, deviation, entropy) for name, part in total.items()}
+    return _moved(sent, total)
+
+
+@dataclass(slots=True)
+class Releases:
+    """What one end has let out: of each round once, and none past the budget.
+
+    Two releases of one round would be catastrophic with the same noise, as their difference has none, and cost a round
+    more with another. So what is released is written down before it is, and a round that comes again, as after a kill,
+    is answered from there, whatever the sites say the second time.
+    """
+
+    folder: Path
+    terms: Terms | None
+    """None where each release is private by itself, and is only kept from being made twice."""
+    shares: Mapping[str, float]
+    """By site, its share of the mean; empty at a site."""
+    rounds: list[int]
+    """That were released, in order."""
+
+    @classmethod
+    def open(cls, folder: Path, terms: Terms | None, shares: Mapping[str, float] | None = None) -> Releases:
+        """Those in this folder, or none yet.
+
+        Args:
+            shares: of the members, were this the beginning; once something was released, those of then hold.
+
+        Raises FederationError where the folder was begun under other terms, or cannot be read.
+        """
+        file = folder / "ledger.json"
+        if not file.exists():
+            return cls(folder, terms, dict(shares or {}), [])
+        said = _read(file)
+        if said["terms"] != (terms and asdict(terms)):
+            raise FederationError(
+                f"{file}: was begun under other terms of federation.privacy; take them again, or another run name"
+            )
+        return cls(folder, terms, said["shares"], said["rounds"])
+
+    def of(self, round: int) -> Released | None:
+        """What was released of a round; none where nothing was.
+
+        Raises FederationError where it is no longer kept.
+        """
+        if round not in self.rounds:
+            return None
+        file = self._file(round)
+        try:
+            return load_file(file)
+        except (OSError, SafetensorError):
+            raise FederationError(
+                f"{file}: is missing or damaged, and no round is released twice; begin again under another run name"
+            ) from None
+
+    def once(self, round: int, make: Callable[[], Released]) -> Released:
+        """The round's release: made now and written down, or what was released of it before.
+
+        Raises FederationError when it would pass the budget, and for a round whose release is no longer kept.
+        """
+        released = self.of(round)
+        if released is not None:
+            return released
+        self._refuse_beyond_budget(round)
+        made = dict(make())
+        write_file(self._file(round), lambda unfinished: save_file(made, unfinished))
+        self.rounds.append(round)
+        write_json(self.folder / "ledger.json", self.to_dict())
+        for old in sorted(self.folder.glob("round-*.safetensors"))[:-KEPT]:
+            old.unlink()
+        return made
+
+    @property
+    def epsilon(self) -> list[float]:
+        """Spent after each round, at the terms' delta."""
+        terms = self.terms
+        return [] if terms is None else [terms.spent(done) for done in range(1, len(self.rounds) + 1)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: terms, shares, the rounds, and what was spent after each."""
+        return {
+            "terms": self.terms and asdict(self.terms),
+            "shares": dict(self.shares),
+            "rounds": list(self.rounds),
+            "epsilon": self.epsilon,
+        }
+
+    def _file(self, round: int) -> Path:
+        return self.folder / f"round-{round:06d}.safetensors"
+
+    def _refuse_beyond_budget(self, round: int) -> None:
+        if self.terms is None or self.terms.epsilon is None:
+            return
+        spends = self.terms.spent(len(self.rounds) + 1)
+        if spends > self.terms.epsilon:
+            raise FederationError(
+                f"round {round}: would spend an epsilon of {spends:.3g} in all, and federation.privacy.epsilon is "
+                f"{self.terms.epsilon:g}; the federation ends here"
+            )
+
+
+def spent_before(folders: Iterable[Path]) -> float:
+    """mu^2 of all that the ledgers in these folders released; those of several federations add up."""
+    ledgers = [_read(folder / "ledger.json") for folder in folders if (folder / "ledger.json").exists()]
+    return math.fsum(len(said["rounds"]) / said["terms"]["noise_multiplier"] ** 2 for said in ledgers if said["terms"])
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        said: dict[str, Any] = json.loads(file.read_text())
+        if not said.keys() >= {"terms", "shares", "rounds"}:
+            raise ValueError
+    except (OSError, ValueError, AttributeError):
+        raise FederationError(
+            f"{file}: cannot be read, and without it nobody knows what was released; put it back, or take another run "
+            "name"
+        ) from None
+    return said
+
+
+def _difference(weights: Arrays, sent: Arrays) -> Change:
+    return {name: np.subtract(array, sent[name], dtype=np.float64) for name, array in weights.items()}
+
+
+def _moved(sent: Arrays, change: Change) -> Weights:
+    return {name: np.asarray(sent[name] + part, np.float32) for name, part in change.items()}
