@@ -47,6 +47,16 @@ def preflight(message: Message, context: Context) -> Message:
     return _answered(message, context, answer)
 
 
+@app.query("fingerprint")
+def fingerprint(message: Message, context: Context) -> Message:
+    """How the site's patients spread over coarse bins."""
+
+    def answer(home: Home, order: Order) -> Message:
+        return _reply(message, home, order, home.fingerprint(order.settings).to_arrays(), {})
+
+    return _answered(message, context, answer)
+
+
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """One round at the site."""

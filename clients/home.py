@@ -5,27 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from pydantic import Field, ValidationError
 
 from clients.site import Site
-from ganseg_dist.atomic import write_json
+from ganseg_dist.atomic import write_json, write_text
 from ganseg_dist.config import RunConfig
 from ganseg_dist.config.fields import Count, Frozen
 from ganseg_dist.config.privacy import PrivacyDemand
-from ganseg_dist.data.cohort import Cohort, Split, split_by_patient
+from ganseg_dist.data.cohort import Cohort, Split, split_as_configured
 from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.data.slices import LESION_CLASSES
+from ganseg_dist.data.store import PreparedCase
 from ganseg_dist.engine.world import World
-from ganseg_dist.errors import ConfigError, DataError
+from ganseg_dist.errors import ConfigError, DataError, FederationError
+from ganseg_dist.federation.fingerprint import Fingerprint, axes
 from ganseg_dist.federation.joining import SITE_NAME, Joining
-from ganseg_dist.federation.privacy import refuse_less_than, spent_before
+from ganseg_dist.federation.measure import fingerprint
+from ganseg_dist.federation.privacy import keeps_numbers_home, refuse_less_than, spent_before
 from ganseg_dist.federation.schedule import schedule
 from ganseg_dist.runners.plan import Prepared, by_part
 from ganseg_dist.runners.prepare import Preflight, labelled, preflight, prepare_cohort, usable_cohort
-from ganseg_dist.runners.resolve import resolve
 from ganseg_dist.systems import build_system
 
 
@@ -46,6 +49,8 @@ class SiteSettings(Frozen):
     """Its patients, where others' are in the same folder: a simulated hospital."""
     split: Mapping[str, tuple[str, ...]] | None = None
     """Its patients by train, validation and test; none: drawn from the run's seed and fractions."""
+    minimum_group: Count = 5
+    """No number that it tells of its data stands for fewer patients; above its patients it tells nothing."""
     privacy: PrivacyDemand | None = None
     """What it asks of a federation; none: it takes part without."""
 
@@ -92,18 +97,36 @@ class Home:
                 f"{settings.data}: {len(cohort.patients)} patients can be trained on and the site's minimum_patients "
                 f"is {settings.minimum_patients}; lower it in site.json or take no part"
             )
-        resolved = resolve(config, cohort)
+        _refuse_lacking(cohort, config)
         slices = 0
         if config.data.modalities is not None:  # agreed: the data are made ready before the first round
-            slices = len(self._prepared(config, cohort, found).open(resolved)["cohort"].train)
+            slices = len(self._prepared(config, cohort, found).open(config)["cohort"].train)
+        classes = cohort.classes or (LESION_CLASSES if cohort.regions else ())
         return Joining(
-            settings.name, len(cohort.patients), len(cohort.cases), slices,
-            cohort.modalities, cohort.regions, resolved.data.classes or (),
+            settings.name, len(cohort.patients), len(cohort.cases), slices, cohort.modalities, cohort.regions,
+            classes if config.system.task == "classification" else (),
         )  # fmt: skip
+
+    def fingerprint(self, config: RunConfig) -> Fingerprint:
+        """What it tells of the data that it trains on; asked again, the same, whatever was added since.
+
+        Raises FederationError where its numbers stay at home.
+        """
+        if keeps_numbers_home(config):
+            raise FederationError("order: asks for a fingerprint, which stays at home with privacy")
+        file = self._file("fingerprint", config)
+        if file.exists():
+            return Fingerprint.from_json(file.read_text(encoding="utf-8"), axes(config.data))
+        cohort, _ = self._checked(config)
+        cases = {case.id: case for case in cohort.cases}
+        opened = (PreparedCase.open(Path(folder)) for part in self.prepare(config).cohort.values() for folder in part)
+        told = fingerprint(((cases[case.id], case) for case in opened), config.data, self.settings.minimum_group)
+        write_text(file, told.to_json())
+        return told
 
     def prepare(self, config: RunConfig) -> Prepared:
         """The site's slices as this run sees them, from the store where they are there already."""
-        file = self._prepared_file(config)
+        file = self._file("prepared", config)
         if file.exists():
             return Prepared(json.loads(file.read_text())["cohort"])
         return self._prepared(config, *self._checked(config))
@@ -126,12 +149,13 @@ class Home:
         split = self._split(cohort, config)
         used = cohort.of_patients((*split.train, *split.validation))
         prepared = Prepared(by_part(cohort, split, prepare_cohort(found, used, config.data)))
-        write_json(self._prepared_file(config), {"cohort": prepared.cohort})
+        write_json(self._file("prepared", config), {"cohort": prepared.cohort})
         return prepared
 
-    def _prepared_file(self, config: RunConfig) -> Path:
+    def _file(self, kind: str, config: RunConfig) -> Path:
+        """What is kept for all federations that see the data alike."""
         digest = hashlib.sha256(f"{config.data.model_dump_json()}{config.seed}".encode()).hexdigest()[:16]
-        return self.folder / f"prepared-{digest}.json"
+        return self.folder / f"{kind}-{digest}.json"
 
     def _checked(self, config: RunConfig) -> tuple[Cohort, Preflight]:
         settings = self.settings
@@ -140,12 +164,24 @@ class Home:
             own = {case.id for case in cohort.of_patients(settings.patients)}
             cohort = cohort.without(case.id for case in cohort.cases if case.id not in own)
         found = preflight(cohort, config)
+        # One class alone is no fault of a site's: others may have the others.
+        found = replace(found, findings=tuple(finding for finding in found.findings if finding.check != "one-class"))
         return labelled(usable_cohort(found, exclude_bad=False), config), found
 
     def _split(self, cohort: Cohort, config: RunConfig) -> Split:
         given = self.settings.split
-        if given is not None:
-            return Split.from_dict(given)
-        return split_by_patient(
-            cohort, validation=config.data.validation_fraction, test=config.data.test_fraction, seed=config.seed
-        )
+        return split_as_configured(cohort, config) if given is None else Split.from_dict(given)
+
+
+def _refuse_lacking(cohort: Cohort, config: RunConfig) -> None:
+    """Raises ConfigError for channels or regions that the federation names and the site does not have."""
+    for field, named, own in (
+        ("modalities", config.data.modalities, cohort.modalities),
+        ("regions", config.data.regions, cohort.regions),
+    ):
+        missing = [name for name in named or () if name not in own]
+        if missing:
+            raise ConfigError(
+                f"{cohort.root}: has no {missing[0]}, which the federation's data.{field} names; it has "
+                f"{', '.join(own) or 'none'}; add the files, or take no part"
+            )

@@ -6,6 +6,7 @@ runs/NAME/data.json         the cohort's fingerprint: layout, cases with content
 runs/NAME/run.json          status, code version, workers, times, MLflow ids, the epoch that each stage kept
 runs/NAME/checkpoints/      the two newest whole checkpoints; beside them Ray's own notes
 runs/NAME/history.json      losses and scores of every epoch
+runs/NAME/federation.json   of a federation: each round, with what each site was and scored
 runs/NAME/model/            what `ganseg export` copies: weights, config, thresholds, card
 runs/NAME/evaluation/PART/  summary.json; cases.csv, thresholds.csv, gallery.npz, or of a classifier images.csv
 runs/NAME/report.html
@@ -22,10 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from ganseg_dist.atomic import write_json
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.errors import ConfigError, RunError
+from ganseg_dist.federation.record import FederationRecord
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -75,6 +79,20 @@ class Run:
             raise RunError(
                 f"{self.folder / 'split.json'}: lists no train, validation and test patients; restore it"
             ) from None
+
+    def federation(self) -> FederationRecord | None:
+        """The rounds of a run that sites trained together; none of any other run, and before the last round.
+
+        Raises RunError naming the field when the file is not what the rounds leave.
+        """
+        if not (self.folder / "federation.json").exists():
+            return None
+        try:
+            return FederationRecord.model_validate(self.read("federation.json"))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            field = ".".join(map(str, problem["loc"])) or "file"
+            raise RunError(f"{self.folder / 'federation.json'}: {field}: {problem['msg']}; restore it") from None
 
     def description(self) -> dict[str, Any]:
         """run.json. Raises RunError when it is not an object."""
@@ -139,6 +157,11 @@ def all_runs() -> Iterator[Run]:
     """Every run under the runs folder, newest first."""
     described = sorted(runs_root().glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     return (Run(path.parent) for path in described)
+
+
+def experiment_command(kind: str) -> str:
+    """The command that runs an experiment of this kind."""
+    return "ganseg federate" if kind == "federation" else f"ganseg experiment {kind}"
 
 
 def find_run(reference: str) -> Run:

@@ -95,7 +95,7 @@ class Federation:
         stages, position = self.system.stages, self.state.position
         planned = {(part.stage, part.first): part for part in schedule(stages, self.config.federation.rounds)}
         refuse_unfit_privacy(self.config, len(planned))
-        self._enrol(self.least_sites)
+        self.enrol(self.least_sites)
         refuse_unfit(self.config, len(self.sites.members))
         self.releases = self._opened_releases(len(planned))
         while position.stage < len(stages):
@@ -211,13 +211,13 @@ class Federation:
         )
         for _ in range(TRIES):
             if self.releases is None:  # with privacy, shares are fixed: who comes late has none
-                self._enrol(1)
+                self.enrol(1)
             needed = max(1, math.ceil(quorum * len(self.sites.members)))
             replies = self.sites.ask("train", order, sent, heard=partial(self._heard, part))
             updates, unread = self._read(replies, begun, part)
             kept, left_out = self._inspect(updates, begun, part)
             for record in (*unread, *left_out):
-                self._warn(f"round {part.number}: {record.site}: {record.reason}; left out")
+                self.warn(f"round {part.number}: {record.site}: {record.reason}; left out")
                 self.ledger.quarantined.append(record.to_dict())
             if len(kept) >= needed:
                 return sorted(kept, key=lambda update: update.site)  # sums differ in the last bit between orders
@@ -282,14 +282,14 @@ class Federation:
         arrays = Exchange.of(self.state, self.system, self.config, stages - 1).take(self.state)
         for node, reply in self.sites.ask("train.finish", order, arrays).items():
             if reply.has_error():
-                self._warn(f"{self.sites.members[node].name}: has no model of its own: {reply.error.reason}")
+                self.warn(f"{self.sites.members[node].name}: has no model of its own: {reply.error.reason}")
 
-    def _enrol(self, least: int) -> None:
+    def enrol(self, least: int) -> None:
         """Take in who is there. Raises FederationError when fewer than `least` have said yes by the deadline."""
         before = len(self.sites.refused)
         self.sites.enrol(Order(self.name, 0, 0, 0, 0, config=self.sites_config), least)
         for node, reason in list(self.sites.refused.items())[before:]:
-            self._warn(f"node {node}: takes no part: {reason}")
+            self.warn(f"node {node}: takes no part: {reason}")
         if len(self.sites.members) < least:
             raise FederationError(
                 f"federation: {len(self.sites.members)} sites said yes of the {least} that are needed"
@@ -300,7 +300,8 @@ class Federation:
         scores = history[-1]["scores"] if history else {}
         self.tracker.progress(Progress(stage.name, part.until - 1, stage.epochs, answered, asked, scores))
 
-    def _warn(self, text: str) -> None:
+    def warn(self, text: str) -> None:
+        """A line to whoever watches."""
         self.tracker.warn(self.state.position.step, text)
 
     def _save(self, folder: Path) -> None:

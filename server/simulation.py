@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flwr.serverapp import Grid
+
 from ganseg_dist.atomic import write_json
-from ganseg_dist.data.cohort import Cohort, Split
+from ganseg_dist.data.cohort import Split
 from ganseg_dist.engine.tracker import NullTracker, Tracker
 from ganseg_dist.errors import DataError
 from ganseg_dist.federation.partition import BY_HOSPITAL, partition
@@ -39,55 +41,62 @@ class Rehearsal:
 
 
 def rehearse(asked: Rehearsal, answer: Answer, *, shown: Tracker | None = None, bar: Bar = no_bar) -> Run:
-    """Train until the federation's run is finished; interrupted and called again, it goes on.
+    """Train until the federation's run is finished, over a grid of our own; called again, it goes on.
 
     Args:
         answer: the hospitals' app.
     """
-    request, shown = asked.request, shown or NullTracker()
-    started = time.monotonic()
+    request = asked.request
+
+    def connect(homes: Sequence[Path]) -> Grid:
+        nodes = {number: {"home": str(home)} for number, home in enumerate(homes, start=1)}
+        if request.local:
+            return InProcessGrid(answer, nodes)
+        return RayGrid(answer, nodes, cpus=asked.cpus, gpus=asked.gpus)
+
     with ExitStack() as stack:
         if not request.local:
             with bar("Starting Ray"):
                 stack.enter_context(ray_cluster())
-        plan = plan_training(request, mapper=map_here, bar=bar)
-        patients = partition(plan.cohort, asked.sites, skew=asked.skew, seed=plan.config.seed)
-        run, split = open_run(
-            request.name(), plan.config, plan.fingerprint, plan.cohort, split=request.split,
-            request=request.to_dict(), sites={name: len(members) for name, members in patients.items()},
-            workers=1, device="cuda" if request.gpus else "cpu",
-        )  # fmt: skip
-        stack.enter_context(only_trainer(run))
+        return rehearse_on(asked, connect, shown=shown, bar=bar)
+
+
+def rehearse_on(
+    asked: Rehearsal, connect: Callable[[Sequence[Path]], Grid], *, shown: Tracker | None = None, bar: Bar = no_bar
+) -> Run:
+    """Train until the federation's run is finished, over any grid; called again, it goes on.
+
+    Args:
+        connect: gives the grid, told the hospitals' folders in the order of its nodes.
+    """
+    request, shown = asked.request, shown or NullTracker()
+    started = time.monotonic()
+    plan = plan_training(request, mapper=map_here, bar=bar)
+    patients = partition(plan.cohort, asked.sites, skew=asked.skew, seed=plan.config.seed)
+    run, split = open_run(
+        request.name(), plan.config, plan.fingerprint, plan.cohort, split=request.split,
+        request=request.to_dict(), sites={name: len(members) for name, members in patients.items()},
+        workers=1, device="cuda" if request.gpus else "cpu",
+    )  # fmt: skip
+    with only_trainer(run):
         if run.finished:
             return run
         warn_of(plan, request.config, shown)
-        homes = _homes(run, request, plan.cohort, patients, split)
-        nodes = {number: {"home": str(home)} for number, home in enumerate(homes, start=1)}
-        grid = (
-            InProcessGrid(answer, nodes) if request.local else RayGrid(answer, nodes, cpus=asked.cpus, gpus=asked.gpus)
-        )
-        sites = Sites(grid, plan.config.federation.deadline_seconds)
+        homes = _homes(run, request, patients, split)
+        sites = Sites(connect(homes), plan.config.federation.deadline_seconds)
 
         def train(tracked: TrackedRun) -> Path:
-            return train_federation(run, plan.config, sites, tracked, shown=shown, least_sites=len(nodes))
+            return train_federation(run, plan.config, sites, tracked, shown=shown, least_sites=len(homes))
 
         carry_out(run, train, monitors=plan.monitors, tags=request.tags, started=started)
     return run
 
 
-def site_split(split: Split, members: tuple[str, ...]) -> Split:
-    """A site's own patients of each part."""
-    own = set(members)
-    return Split(*(tuple(p for p in part if p in own) for part in (split.train, split.validation, split.test)))
-
-
-def _homes(
-    run: Run, request: TrainingRequest, cohort: Cohort, patients: Mapping[str, tuple[str, ...]], split: Split
-) -> list[Path]:
+def _homes(run: Run, request: TrainingRequest, patients: Mapping[str, tuple[str, ...]], split: Split) -> list[Path]:
     """A folder a site, with its site.json. Raises DataError for a site without anybody to learn from."""
     homes = []
     for name, members in patients.items():
-        own = site_split(split, members)
+        own = split.of(members)
         if not own.train:
             raise DataError(
                 f"--sites: {name} has {len(members)} patients, none of them to learn from; ask for fewer sites, or "
@@ -99,6 +108,7 @@ def _homes(
             "data": str(request.data.absolute()),
             "layout": request.layout,
             "minimum_patients": 1,
+            "minimum_group": 1,  # whoever rehearses has all the data already
             "gpu": request.gpus,
             "patients": list(members),
             "split": own.to_dict(),

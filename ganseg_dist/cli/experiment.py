@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ganseg_dist.cli import show
+from ganseg_dist.cli.publish import called, ending, publish
 from ganseg_dist.cli.words import DATA_HELP, LAYOUT_HELP, RUN_HELP, SET_HELP, paragraphs
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from ganseg_dist.config import RunConfig
     from ganseg_dist.data.cohort import Case, Cohort, Split
     from ganseg_dist.experiments.measures import Measure
-    from ganseg_dist.experiments.table import Row
     from ganseg_dist.experiments.trials import Trial
     from ganseg_dist.runs import Run
-    from ganseg_dist.tracking.tracked_run import TrackedRun
 
 experiment = typer.Typer(no_args_is_help=True, help="Repeat an experiment of the papers: many runs, one table.")
 
@@ -212,10 +209,10 @@ def robustness(
             run_name or f"robustness-{found.name}", "robustness", trials, data, layout,
             work=score_changed, mapper=map_here if local else map_on_cluster, advance=advance,
         )  # fmt: skip
-    with _ending(parent):
+    with ending(parent):
         rows = tabulate(outcomes, measures_of(found.config()), compared=("perturbation", "strength"))
-        title = f"robustness: {found.name} on {_called(cohort)}"
-        _publish(experiment, parent, rows, intervals(rows, title), title)
+        title = f"robustness: {found.name} on {called(cohort)}"
+        publish(experiment, parent, rows, intervals(rows, title), title)
 
 
 def thresholds(
@@ -242,15 +239,15 @@ def thresholds(
         experiment, (judged,), parent = run_experiment(
             name, "thresholds", [trial], data, layout, work=table_1.judge_slices, advance=advance
         )
-    with _ending(parent):
+    with ending(parent):
         areas = table_1.areas(judged)
         rows = tabulate(
             table_1.at_thresholds(judged, calibrated), table_1.MEASURES, table_1.PUBLISHED,
             published_by="threshold", compared=(),
         )  # fmt: skip
-        title = f"thresholds: {found.name} on {_called(cohort)}"
+        title = f"thresholds: {found.name} on {called(cohort)}"
         figure = table_1.draw(judged, calibrated, areas["auroc"], title)
-        _publish(experiment, parent, rows, figure, title, table_1.save_areas(experiment.folder, judged, areas))
+        publish(experiment, parent, rows, figure, title, table_1.save_areas(experiment.folder, judged, areas))
         typer.echo(f"{len(judged.rows)} slices: AUROC {shown(areas['auroc'])}, AUPRC {shown(areas['auprc'])}")
         if calibrated is None:
             show.err.print(
@@ -285,7 +282,7 @@ def _run(
         measures: what the table shows; none: what is usual for the system's task.
     """
     from ganseg_dist.config import override, parse_assignments
-    from ganseg_dist.data.cohort import split_by_patient
+    from ganseg_dist.data.cohort import split_as_configured
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.experiments.figures import curves, intervals
     from ganseg_dist.experiments.measures import measures_of
@@ -301,11 +298,7 @@ def _run(
     require(config)
 
     def trials_on(cohort: Cohort) -> list[Trial]:
-        shares = config.data
-        split = split_by_patient(
-            cohort, validation=shares.validation_fraction, test=shares.test_fraction, seed=config.seed
-        )
-        return trials_of(config, cohort, split)
+        return trials_of(config, cohort, split_as_configured(cohort, config))
 
     trials_on(read_cohort(data, layout))  # too few patients or sites are seen without checking an image
     plan = plan_training(TrainingRequest(config, data, layout, local=True), bar=show.bar)
@@ -320,11 +313,11 @@ def _run(
         found, outcomes, parent = run_experiment(
             name, kind, trials, data, layout, mapper=map_here if local else map_on_cluster, advance=advance
         )
-    with _ending(parent):
+    with ending(parent):
         wanted = measures or measures_of(plan.config)
         rows = tabulate(outcomes, wanted, published, published_by=published_by)
-        title = f"{kind}: {recipe} on {_called(plan.cohort)}"
-        _publish(found, parent, rows, curves(rows, x, title) if x is not None else intervals(rows, title), title)
+        title = f"{kind}: {recipe} on {called(plan.cohort)}"
+        publish(found, parent, rows, curves(rows, x, title) if x is not None else intervals(rows, title), title)
     return found
 
 
@@ -335,36 +328,6 @@ def _test_cases(run: str, data: Path, layout: str | None) -> tuple[Run, Cohort, 
 
     found, cohort = finished_run(run), read_cohort(data, layout)
     return found, cohort, cases_of_part(found, cohort, "test")
-
-
-def _called(cohort: Cohort) -> str:
-    """The cohort's name, and that it is of no patients where it is not."""
-    kind = " (phantom)" if cohort.phantom else " (synthetic)" if cohort.synthetic else ""
-    return f"{cohort.root.name}{kind}"
-
-
-@contextmanager
-def _ending(parent: TrackedRun) -> Iterator[None]:
-    """The experiment's run in MLflow ends as its table does."""
-    try:
-        yield
-    except BaseException:
-        parent.end("FAILED")
-        raise
-    parent.end("FINISHED")
-
-
-def _publish(found: Run, parent: TrackedRun, rows: Sequence[Row], figure: Figure, title: str, *more: Path) -> None:
-    """Table and figure to the folder, to MLflow and to the terminal."""
-    from ganseg_dist.experiments.table import header_and_cells, markdown, means, save_table
-    from ganseg_dist.tracking.results import log_experiment
-
-    files = (*save_table(found.folder, rows, figure), *more)
-    over = "test patients" if all(row.patients_known for row in rows) else "test images, patients unknown"
-    heading = f"{title} (mean, 95% interval over {over})"
-    log_experiment(parent, means(rows), markdown(heading, rows), files)
-    show.table(heading, *header_and_cells(rows))
-    typer.echo(f"written: {', '.join(map(str, files))}")
 
 
 def _words(text: str) -> Sequence[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ganseg_dist.cli import show
+from ganseg_dist.cli.publish import called, ending, heading, publish
 from ganseg_dist.cli.words import DATA_HELP, LAYOUT_HELP, SET_HELP
 
 if TYPE_CHECKING:
-    from ganseg_dist.experiments.run import Job
+    from ganseg_dist.experiments.measures import Measure
+    from ganseg_dist.experiments.run import Job, Outcome
     from ganseg_dist.runners.prepare import Mapper
+    from ganseg_dist.runs import Run
+    from ganseg_dist.tracking.tracked_run import TrackedRun
     from server.simulation import Rehearsal
 
 
@@ -51,18 +55,16 @@ def federate(
     [bold]ganseg federate ganet_seg_small --data kaggle_3m[/bold]
     """
     from ganseg_dist.config import override, parse_assignments
-    from ganseg_dist.data.cohort import split_by_patient
-    from ganseg_dist.experiments.federation import at_each_site, federation_trials
-    from ganseg_dist.experiments.figures import intervals
+    from ganseg_dist.data.cohort import split_as_configured
+    from ganseg_dist.experiments.federation import federation_trials
     from ganseg_dist.experiments.measures import measures_of
     from ganseg_dist.experiments.run import run_experiment
-    from ganseg_dist.experiments.table import header_and_cells, markdown, means, save_table, tabulate
+    from ganseg_dist.experiments.scoring import refuse_one_class
     from ganseg_dist.federation.partition import partition
     from ganseg_dist.recipes import recipe as named
     from ganseg_dist.runners.cluster import map_on_cluster, ray_cluster
     from ganseg_dist.runners.prepare import map_here
     from ganseg_dist.runners.session import TrainingRequest, plan_training
-    from ganseg_dist.tracking.results import log_experiment
     from server.simulation import Rehearsal
 
     asked: dict[str, Any] = {"federation.rounds": rounds, "federation.strategy": strategy}
@@ -71,26 +73,62 @@ def federate(
     name = run_name or f"federation-{recipe}-{data.resolve().stem}"
     plan = plan_training(TrainingRequest(config, data, layout, local=True), bar=show.bar)
     members = partition(plan.cohort, sites, skew=skew, seed=config.seed)
-    split = split_by_patient(
-        plan.cohort, validation=config.data.validation_fraction, test=config.data.test_fraction, seed=config.seed
-    )
+    split = split_as_configured(plan.cohort, config)
+    if plan.config.system.task == "classification":
+        refuse_one_class(plan.config, plan.cohort, split)
     trials = federation_trials(config, split, members)
     with nullcontext() if local else ray_cluster():
         others = map_here if local else map_on_cluster
         request = TrainingRequest(config, data, layout, run_name=f"{name}.federated", local=local, split=split)
         mapper = _federation_first(Rehearsal(request, sites, skew, cpus, gpus), others)
         found, outcomes, parent = run_experiment(name, "federation", trials, data, layout, mapper=mapper)
-    measures = measures_of(plan.config)
-    rows = tabulate(outcomes, measures)
-    title = f"federation: {recipe} on {plan.cohort.root.name}"
-    files = save_table(found.folder, rows, intervals(rows, title))
-    log_experiment(parent, means(rows), markdown(title, rows), files)
-    parent.end("FINISHED")
-    show.table(f"{title} (mean, 95% interval over test patients)", *header_and_cells(rows))
-    by_site = tabulate(at_each_site(outcomes, members), measures)
-    more = save_table(found.folder / "by_site", by_site, intervals(by_site, f"{title}, by site"))
-    show.table("the same, by the site of the test patients", *header_and_cells(by_site))
-    typer.echo(f"written: {', '.join(map(str, (*files, *more)))}")
+    with ending(parent):
+        title = f"federation: {recipe} on {called(plan.cohort)}"
+        _compare(found, parent, outcomes, members, measures_of(plan.config), title)
+
+
+def _compare(
+    found: Run,
+    parent: TrackedRun,
+    outcomes: Sequence[Outcome],
+    members: Mapping[str, Sequence[str]],
+    measures: Sequence[Measure],
+    title: str,
+) -> None:
+    """What the federation is worth: over all test patients, by whose they are, and in bytes."""
+    from ganseg_dist.experiments.federation import (
+        FEDERATED,
+        compare,
+        comparison_metrics,
+        comparison_table,
+        save_comparison,
+        tabulate_by_site,
+        with_mean_of_sites,
+    )
+    from ganseg_dist.experiments.figures import intervals
+    from ganseg_dist.experiments.table import header_and_cells, save_table, tabulate
+    from ganseg_dist.report.federated import traffic_told
+    from ganseg_dist.runs import named_run
+
+    everybody = with_mean_of_sites(outcomes)
+    rows = tabulate(everybody, measures)
+    by_site = tabulate_by_site(everybody, members, measures)
+    comparisons = compare(outcomes, by_site, [measure for measure in measures if measure.name in rows[0].scores])
+    federated = named_run(f"{found.name}.{FEDERATED}")
+    known = all(row.patients_known for row in rows)
+    told = {"patients_known": known, "scores": [comparison.to_dict() for comparison in comparisons]}
+    federated.write("comparison.json", told)
+    saved = save_comparison(found.folder / "comparison.csv", comparisons)
+    publish(found, parent, rows, intervals(rows, title), title, saved, metrics=comparison_metrics(comparisons))
+    at_sites = f"{title}, by the site of those tested"
+    more = save_table(found.folder / "by_site", by_site, intervals(by_site, at_sites))
+    show.table(heading(at_sites, by_site), *header_and_cells(by_site))
+    typer.echo(f"written: {', '.join(map(str, more))}")
+    show.table(heading("what the federation is worth", rows), *comparison_table(comparisons))
+    record = federated.federation()
+    if record is not None:
+        typer.echo(f"sent: {traffic_told(record)}")
+    typer.echo(f"next: ganseg report {federated.name}")
 
 
 def _federation_first(asked: Rehearsal, others: Mapper) -> Mapper:
@@ -110,7 +148,8 @@ def _federation_first(asked: Rehearsal, others: Mapper) -> Mapper:
             tags = {} if job.parent.run_id is None else {"mlflow.parentRunId": job.parent.run_id}
             try:
                 with closing(RichProgress(show.err)) as shown:
-                    rehearse(replace(asked, request=replace(asked.request, tags=tags)), app, shown=shown, bar=show.bar)
+                    request = replace(asked.request, tags=tags)
+                    rehearse(replace(asked, request=request), app, shown=shown, bar=show.bar)
             except BaseException:
                 job.parent.end("FAILED")
                 raise

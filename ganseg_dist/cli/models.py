@@ -15,7 +15,7 @@ from ganseg_dist.experiments.record import find_experiment, fold_models
 from ganseg_dist.inference.ensemble import is_ensemble_folder, member_folders
 from ganseg_dist.inference.model_folder import is_model_folder
 from ganseg_dist.runners.prepare import prepared_slices
-from ganseg_dist.runs import Run, find_run
+from ganseg_dist.runs import Run, experiment_command, find_run
 
 
 def model_folders(reference: str) -> dict[str, Path]:
@@ -52,7 +52,7 @@ def refuse_experiment(reference: str) -> None:
         return
     results = f"the results of all are in {experiment.table} and {experiment.figure}"
     if not experiment.table.is_file():
-        results = f"it is unfinished, start the same ganseg experiment {experiment.kind} command again"
+        results = f"it is unfinished, start the same {experiment_command(experiment.kind)} command again"
     raise RunError(
         f"{experiment.name}: is an experiment of {experiment.kind}, and one run is needed; {experiment.give_a_run}; "
         f"{results}"

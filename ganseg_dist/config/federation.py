@@ -59,5 +59,8 @@ class FederationConfig(Frozen):
     """How updates travel; all but fp32 add what they lost to the next update (error feedback)."""
     kept_share: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Share of an update's values that topk sends."""
+    fingerprint: bool = True
+    """Before the first round every site tells how its patients spread over coarse bins, so that the server can warn of
+    data that do not fit together; never with privacy."""
     privacy: PrivacyConfig = PrivacyConfig()
     """What the models may tell of any one hospital; off by default."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ganseg_dist.config import RunConfig
 from ganseg_dist.errors import DataError
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
@@ -150,6 +151,19 @@ class Split:
     def from_dict(cls, parts: Mapping[str, Any]) -> Split:
         """The inverse of `to_dict`."""
         return cls(*(tuple(parts[name]) for name in ("train", "validation", "test")))
+
+    def of(self, patients: Iterable[str]) -> Split:
+        """The same split of these patients alone, such as a site's own."""
+        own = set(patients)
+        return Split(*(tuple(p for p in part if p in own) for part in (self.train, self.validation, self.test)))
+
+
+def split_as_configured(cohort: Cohort, config: RunConfig) -> Split:
+    """The split that a run of this config draws: by patient, from its seed and fractions. Raises as that does."""
+    fractions = config.data
+    return split_by_patient(
+        cohort, validation=fractions.validation_fraction, test=fractions.test_fraction, seed=config.seed
+    )
 
 
 def split_by_patient(cohort: Cohort, *, validation: float, test: float, seed: int) -> Split:

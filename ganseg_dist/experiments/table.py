@@ -152,7 +152,7 @@ def header_and_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
                 str(row.runs),
                 str(row.scores[scores[0]].n),
                 *(shown(row.scores[score]) for score in scores),
-                *([_difference(row.against.get(scores[0]))] if references else []),
+                *([difference_shown(row.against.get(scores[0]))] if references else []),
                 *(f"{row.published[name]:.4g}" if name in row.published else NOTHING for name in published),
             ]
         )
@@ -230,7 +230,8 @@ def ends(interval: Interval) -> dict[str, float | None]:
     return {"mean": interval.mean, "low": low, "high": high}
 
 
-def _difference(comparison: PairedComparison | None) -> str:
+def difference_shown(comparison: PairedComparison | None) -> str:
+    """A difference with its interval and whether it is one; empty where nothing is compared."""
     if comparison is None:
         return ""
     interval = comparison.difference

@@ -48,6 +48,11 @@ def subjects_told(n: int, *, patients_known: bool) -> str:
     return counted(n, "test patient") if patients_known else f"{counted(n, 'test image')}, patients unknown"
 
 
+def averaged_over(*, patients_known: bool) -> str:
+    """What the numbers of a table are."""
+    return f"mean, 95% interval over {'test patients' if patients_known else 'test images, patients unknown'}"
+
+
 def _strength(kind: str, strength: float) -> str:
     """Noise as a share of the tissue's range; of a bias field the largest gain; of gamma its two exponents."""
     factor = math.exp(strength)

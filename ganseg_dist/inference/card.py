@@ -8,6 +8,8 @@ from typing import Any
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
+from ganseg_dist.federation.record import FederationRecord
+from ganseg_dist.inference.federation_card import federation_lines
 
 LAYOUTS_OF_PICTURES = ("image_folder", "class_folder")
 """Those that may not say whose a picture is; a case is then named as its own patient."""
@@ -24,9 +26,13 @@ def model_card(
     split: Split,
     history: Sequence[Mapping[str, Any]],
     run: Mapping[str, Any],
+    federation: FederationRecord | None = None,
 ) -> str:
-    """Markdown from a run's records. Counts alone: no patient or path is named."""
-    sites = Counter(case["site"] for case in data["cases"])
+    """Markdown from a run's records. Counts alone: no patient or path is named.
+
+    Args:
+        federation: of a run that sites trained together.
+    """
     scores = _scores_kept(history, run["kept"]) if history else {}
     kind = config.system.title if config.system.synthesises else f"the control of {config.system.title} (no GAN)"
     lines = [
@@ -48,15 +54,14 @@ def model_card(
         f"- Slices of {config.data.size} x {config.data.size} pixels at {config.data.spacing_mm} mm or coarser",
         "",
         "## Data",
-        *_cohort_lines(data, split),
-        f"- Cases per site: {', '.join(f'{site} {count}' for site, count in sorted(sites.items()))}",
-        f"- Cases excluded by preflight: {len({finding['case'] for finding in data['excluded']})}",
+        *(_cohort_lines(data, split) if data["cases"] else ["- Stayed at the sites: the server saw none of it"]),
         "",
         "## Training",
         f"- Seed {config.seed}; {len(history)} epochs over all stages in {run['seconds'] / 60:.1f} minutes",
         f"- Validation scores of the epoch kept: {', '.join(f'{k} {v:.3f}' for k, v in scores.items()) or 'none'}",
         f"- Code {run['version']}, commit {run['commit'] or 'unknown'}",
         "",
+        *([*federation_lines(federation, config, run), ""] if federation is not None and federation.rounds else []),
         f"Scores on held-out {'images' if _unknown(data) else 'patients'}, with intervals, are in the run's "
         "evaluation, not here.",
     ]
@@ -70,11 +75,22 @@ def _cohort_lines(data: Mapping[str, Any], split: Split) -> list[str]:
     if not unknown:
         patients = len({case["patient"] for case in data["cases"]})
         of = f"{_counted(cases, 'case')} of {_counted(patients, 'patient')}"
-        return [f"- {of}; {_counted(sizes[0], 'patient')} trained, {sizes[1]} validated, {sizes[2]} held out"]
+        told = [f"- {of}; {_counted(sizes[0], 'patient')} trained, {sizes[1]} validated, {sizes[2]} held out"]
+        return [*told, *_sources(data)]
     whose = "patients unknown" if unknown == cases else f"the patients of {unknown} unknown"
     return [
         f"- {_counted(cases, 'image')}; {whose}; {sizes[0]} trained, {sizes[1]} validated, {sizes[2]} held out",
         "- **One patient's images may stand in training and in test at once**: scores are upper bounds",
+        *_sources(data),
+    ]
+
+
+def _sources(data: Mapping[str, Any]) -> list[str]:
+    """Where the cases are from, and how many were left out."""
+    sites = Counter(case["site"] for case in data["cases"])
+    return [
+        f"- Cases per site: {', '.join(f'{site} {count}' for site, count in sorted(sites.items()))}",
+        f"- Cases excluded by preflight: {len({finding['case'] for finding in data['excluded']})}",
     ]
 
 

@@ -38,6 +38,12 @@ LEAST_CHANGE = 0.05
 LONGEST_LINE = 30
 """Letters beside a row."""
 
+MOST_NAMED = 8
+"""Lines beyond so many are too close for a name at each one's end."""
+
+LONGEST_NAME = 18
+"""Letters at a line's end."""
+
 LARGEST_DOT, SMALLEST_DOT = 18.0, 3.0
 """Diameters in pixels of dots whose area means something; the smallest can still be seen."""
 
@@ -142,7 +148,103 @@ def line_chart(
         _shade(axes, spans)
         if marked is not None:
             axes.axvline(marked, color=MUTED, linewidth=1, dashes=(2, 2))
-        _name_line_ends(axes, lines)
+        _name_ends(
+            axes, [(name, SERIES[at % len(SERIES)], line[-1][1]) for at, (name, line) in enumerate(lines.items())]
+        )
+        return _svg(figure, description)
+
+
+def round_chart(
+    lines: Mapping[str, Sequence[tuple[int, float]]],
+    *,
+    axis: str,
+    description: str,
+    mean: Sequence[tuple[int, float]] = (),
+    from_zero: bool = False,
+) -> str:
+    """Lines over a federation's rounds, each named at its end, with a gap where a round is missing.
+
+    More than `MOST_NAMED` are drawn alike, and those that end highest and lowest alone are named.
+
+    Args:
+        lines: (round, value) in order, by name; one at least.
+        mean: what they make together, drawn bold.
+        from_zero: amounts, whose axis begins at 0.
+    """
+    names = {name: _shortened(name) for name in lines}
+    few = len(lines) <= MOST_NAMED
+    order = sorted((name for name in lines if lines[name]), key=lambda name: lines[name][-1][1])
+    named = list(lines) if few else [order[-1], order[0]]
+    with mpl.rc_context(STYLE):
+        longest = max(len(names[name]) for name in named)
+        figure, axes = _canvas(460, 270, left=66, right=16 + 6.8 * max(longest, 4), bottom=42, top=14)
+        points = [point for line in (*lines.values(), mean) for point in line]
+        axes.set_ylim(*_room(np.array([value for _, value in points]), 0.0))
+        if from_zero:
+            axes.set_ylim(0, 1.1 * max(value for _, value in points) or 1.0)
+        rounds = range(min(number for number, _ in points), max(number for number, _ in points) + 1)
+        ends: list[tuple[str, str, float]] = []
+        for index, (name, line) in enumerate(lines.items()):
+            colour = SERIES[index % len(SERIES)] if few else MUTED
+            _over_rounds(
+                axes, line, rounds, color=colour, linewidth=1.5 if few else 0.8, alpha=1 if few else 0.7,
+                dashes=DASHES[index % len(DASHES)] if few else (),
+            )  # fmt: skip
+            if name in named and line:
+                ends.append((names[name], colour, line[-1][1]))
+        if mean:
+            _over_rounds(axes, mean, rounds, color=INK, linewidth=3.2)
+            ends.append(("mean", INK, mean[-1][1]))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.ticklabel_format(axis="y", style="plain", useOffset=False)
+        axes.grid(axis="y", alpha=0.6)
+        axes.set_axisbelow(True)
+        axes.set_xlim(rounds[0] - 0.5, rounds[-1] + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+        axes.set_xlabel("round")
+        axes.set_ylabel(axis)
+        _name_ends(axes, ends)
+        return _svg(figure, description)
+
+
+def grouped_chart(
+    groups: Mapping[str, Sequence[Bar]], *, axis: str, description: str, limits: tuple[float, float] = (0.0, 1.0)
+) -> str:
+    """Rows in groups, the group's name beside them: a colour a label, told above; means with 95% intervals."""
+    labels = list(dict.fromkeys(bar.label for bars in groups.values() for bar in bars))
+    colours = {label: SERIES[index % len(SERIES)] for index, label in enumerate(labels)}
+    names = [_in_two_lines(name) for name in groups]
+    left = 16 + 7.2 * max(len(line) for name in names for line in name.splitlines())
+    with mpl.rc_context(STYLE):
+        height = 16.0 * sum(map(len, groups.values())) + 14 * len(groups)
+        figure, axes = _canvas(620, 84 + height, left=left, right=14, bottom=44, top=40)
+        top, middles = 0.0, []
+        for bars in groups.values():
+            for row, bar in enumerate(bars):
+                place, colour = top + 16 * row, colours[bar.label]
+                if bar.low is not None and bar.high is not None:
+                    axes.plot([bar.low, bar.high], [place, place], color=colour, linewidth=2)
+                axes.plot([bar.mean], [place], "o", color=colour, markersize=8 if bar.emphasised else 6)
+            middles.append(top + 8 * (len(bars) - 1))
+            top += 16 * len(bars) + 14
+            axes.axhline(top - 15, color=RULE, linewidth=0.6)
+        axes.set_ylim(top - 15, -15)
+        axes.set_yticks(middles, names)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x", alpha=0.6)
+        axes.set_axisbelow(True)
+        margin = 0.02 * (limits[1] - limits[0])
+        axes.set_xlim(limits[0] - margin, limits[1] + margin)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.set_xlabel(axis)
+        across = 16.0
+        for label, colour in colours.items():
+            axes.annotate(
+                f"● {label}", (0, 1), xycoords="figure fraction", xytext=(across, -18), textcoords="offset points",
+                va="center", color=colour,
+            )  # fmt: skip
+            across += 7.2 * (len(label) + 4)
         return _svg(figure, description)
 
 
@@ -306,24 +408,27 @@ def _shade(axes: Axes, spans: Sequence[Span]) -> None:
         )
 
 
-def _name_line_ends(axes: Axes, lines: Mapping[str, Sequence[tuple[int, float]]]) -> None:
-    """Names beside the lines' ends, moved apart where they would touch."""
+def _over_rounds(axes: Axes, line: Sequence[tuple[int, float]], rounds: range, **drawn: Any) -> None:
+    """A line that breaks where a round is missing, with dots where it would not show without."""
+    values = dict(line)
+    marker = "o" if len(rounds) < 3 or len(values) < len(rounds) else ""
+    axes.plot(rounds, [values.get(number, np.nan) for number in rounds], marker=marker, markersize=4, **drawn)
+
+
+def _name_ends(axes: Axes, ends: Sequence[tuple[str, str, float]]) -> None:
+    """Names of lines (name, colour, last value) beside the axes, moved apart where they would touch."""
     to_axes = (axes.transData + axes.transAxes.inverted()).transform
-    ends = {name: float(to_axes(line[-1])[1]) for name, line in lines.items()}
-    order = sorted(ends, key=lambda name: ends[name])
-    least = 15 / axes.bbox.height
-    heights = _apart([ends[name] for name in order], least)
-    for name, height in zip(order, heights, strict=True):
-        colour = SERIES[list(lines).index(name) % len(SERIES)]
+    order = sorted(ends, key=lambda end: end[2])
+    heights = _apart([float(to_axes((0, value))[1]) for _, _, value in order], 15 / axes.bbox.height)
+    for (name, colour, _), height in zip(order, heights, strict=True):
         axes.annotate(
-            name,
-            (1.0, height),
-            xycoords="axes fraction",
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            color=colour,
-        )
+            name, (1.0, height), xycoords="axes fraction", xytext=(6, 0), textcoords="offset points",
+            va="center", color=colour,
+        )  # fmt: skip
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _apart(heights: Sequence[float], least: float) -> list[float]:

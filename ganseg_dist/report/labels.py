@@ -167,6 +167,15 @@ def counted(n: int, singular: str, plural: str | None = None) -> str:
     return f"{n} {singular if n == 1 else plural or singular + 's'}"
 
 
+def byte_size(n: float) -> str:
+    """`1.5 MB`, in powers of 1000."""
+    for unit in ("bytes", "kB", "MB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:.3g} GB" if n < 1000 else f"{n:,.0f} GB"
+
+
 def joined(names: Sequence[str]) -> str:
     """`a, b and c`."""
     *most, last = names

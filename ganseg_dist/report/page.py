@@ -21,6 +21,7 @@ from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON
 from ganseg_dist.recipes import RECIPES
 from ganseg_dist.report import labels, pictures
 from ganseg_dist.report.classes import class_view
+from ganseg_dist.report.federated import FederationView, federation_view
 from ganseg_dist.report.figures import Bar, interval_chart, roc_chart, strip_chart
 from ganseg_dist.report.generated import generated_view
 from ganseg_dist.report.reading import Interval
@@ -111,12 +112,14 @@ def render(records: Records) -> str:
         makes_images=shows_generated(records.config),
         generated=generated_view(records.sheet, records.config) if records.sheet and records.config else None,
         unfinished=unfinished_told(records),
+        resume=resume_command(records),
         classes=(records.config.data.classes if records.config is not None else None) or (),
         evaluations=[evaluation_view(evaluation, records) for evaluation in records.evaluations],
         classifications=[
             class_view(found, records.config, patients_known=records.patients_known(found.part))
             for found in records.classifications
         ],
+        federation=_federation(records),
         stages=stage_curves(records.history, partial(region_label, regions=regions), records.description.kept),
         sites=site_table(records),
         fingerprint=fingerprint(records.data),
@@ -199,7 +202,7 @@ def subjects(records: Records, part: str, n: int, n_patients: int, thing: str = 
 
 
 def unfinished_told(records: Records) -> str | None:
-    """What became of a training that did not come to its end; what to do then is its `ganseg train --resume`."""
+    """What became of a training that did not come to its end; what to do then is `resume_command`."""
     described = records.description
     if described.status == "finished":
         return None
@@ -207,6 +210,12 @@ def unfinished_told(records: Records) -> str | None:
         by = f" ({STOPPED.get(described.error, described.error)})" if described.error else ""
         return f"Training was interrupted{by}. It goes on where it was with:"
     return "Training has not come to its end. If nothing trains it any more, it goes on where it was with:"
+
+
+def resume_command(records: Records) -> str:
+    """A federation goes on by the command that began it: this run alone would train in one place."""
+    command = records.description.command or ""
+    return command if command.startswith("ganseg federate") else f"ganseg train --resume {records.name}"
 
 
 def measured_on(summary: Summary, region: str) -> list[tuple[Method, int]]:
@@ -306,6 +315,14 @@ def commands(records: Records) -> list[str]:
         source = root if part in PARTS else "OTHER_DATA"
         typed.append(f"ganseg evaluate {records.name} --data {source}" + ("" if part == "test" else f" --part {part}"))
     return typed
+
+
+def _federation(records: Records) -> FederationView | None:
+    """None of a run that was trained in one place, or of which no round is recorded."""
+    if records.federation is None or not records.federation.rounds or records.config is None:
+        return None
+    best_of = {stage: kept.best_of[0] for stage, kept in records.description.kept.items() if kept.best_of}
+    return federation_view(records.federation, records.comparison, records.config, best_of)
 
 
 def _regions(records: Records) -> tuple[str, ...]:

@@ -17,8 +17,10 @@ from pydantic import Field, TypeAdapter
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.errors import RunError
+from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.inference.card import unknown_patients
 from ganseg_dist.report.classified import Classification, read_classification
+from ganseg_dist.report.compared import Comparison, read_comparison
 from ganseg_dist.report.reading import Interval, Record, read_record
 from ganseg_dist.report.sheets import Sheet, newest_sheet, shows_generated
 from ganseg_dist.runs import Run
@@ -267,6 +269,10 @@ class Records:
     """Likewise of a classifier."""
     sheet: Sheet | None
     """The newest examples of a system that makes images."""
+    federation: FederationRecord | None = None
+    """Of a run that sites trained together."""
+    comparison: Comparison | None = None
+    """What that is worth, where it was compared."""
 
     @classmethod
     def of(cls, run: Run) -> Records:
@@ -286,6 +292,8 @@ class Records:
             evaluations=() if classifies else tuple(_evaluation(run, part) for part in parts),
             classifications=tuple(read_classification(run, part) for part in parts) if classifies else (),
             sheet=newest_sheet(run, tracked) if shows_generated(config) else None,
+            federation=run.federation(),
+            comparison=read_comparison(run),
         )
 
     @property

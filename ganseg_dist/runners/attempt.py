@@ -99,7 +99,7 @@ def _finish(run: Run, checkpoint: Path, monitors: Mapping[str, Monitor], *, seco
         "absent": run.description().get("absent", []),
     }
     run.describe(seconds=seconds, error=None, kept=epochs_kept(position["history"], monitors, config))
-    card = model_card(config, data, run.split(), position["history"], run.description())
+    card = model_card(config, data, run.split(), position["history"], run.description(), run.federation())
     weights = checkpoint / "networks.safetensors"
     write_model(run.model, config, weights, card=card, facts=facts, thresholds=Thresholds())
     run.describe(status="finished")  # last: a finished run has a model
@@ -111,9 +111,9 @@ def epochs_kept(
     """By stage, the epoch whose weights it handed on, and of which scores it is the best; of none: it is the last."""
     kept: dict[str, Any] = {}
     for stage, monitor in monitors.items():
-        scores = [record["scores"] for record in history if record["stage"] == stage]
+        scores = {record["epoch"]: record["scores"] for record in history if record["stage"] == stage}
         best = monitor.best_epoch(scores) if config.train.keep == "best" else None
-        last = {"epoch": len(scores) - 1, "best_of": []}
+        last = {"epoch": max(scores), "best_of": []}
         kept[stage] = last if best is None else {"epoch": best, "best_of": list(monitor.scores)}
     return kept
 

@@ -12,7 +12,7 @@ from typing import Any
 from ganseg_dist import __version__
 from ganseg_dist.atomic import write_text
 from ganseg_dist.config import RunConfig
-from ganseg_dist.data.cohort import Cohort, Split, split_by_patient
+from ganseg_dist.data.cohort import Cohort, Split, split_as_configured
 from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
 from ganseg_dist.engine.fit import StageData
 from ganseg_dist.errors import RunError
@@ -70,12 +70,7 @@ def planned_run(
     """
     run = training_run(name)
     if not (run.folder / "run.json").exists():
-        if split is not None:
-            return run, split
-        fractions = config.data
-        return run, split_by_patient(
-            cohort, validation=fractions.validation_fraction, test=fractions.test_fraction, seed=config.seed
-        )
+        return run, split or split_as_configured(cohort, config)
     if run.config() != config:
         raise RunError(
             f"{name}: was started with another config ({_first_difference(run.config(), config)}); "

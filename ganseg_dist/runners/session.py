@@ -257,6 +257,10 @@ def resumed(reference: str) -> TrainingRequest:
     run = find_run(reference)
     if run.finished:
         raise RunError(f"{run.name}: is finished already; see it with: ganseg report {run.name}")
+    if "sites" in run.description():
+        raise RunError(
+            f"{run.name}: is a federation; go on with: {run.description().get('command', 'ganseg federate')}"
+        )
     if run.folder.parent != runs_root().resolve():
         raise RunError(f"{run.folder}: is not in {runs_root()}; resume it with GANSEG_RUNS={run.folder.parent}")
     return TrainingRequest.of_run(run)

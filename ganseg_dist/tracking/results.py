@@ -24,16 +24,16 @@ DESCRIPTION = "mlflow.note.content"
 
 def log_evaluation(run: Run, part: str, scores: Mapping[str, Any]) -> None:
     """The mean and interval of each score that has one, and the files; says so when MLflow is away."""
-    tracked = _tracked(run)
-    if tracked.run_id is None:
+    page = tracked(run)
+    if page.run_id is None:
         return
 
     def send(client: MlflowClient) -> None:
-        client.log_batch(tracked.run_id, metrics=score_metrics(part, scores))
+        client.log_batch(page.run_id, metrics=score_metrics(part, scores))
         for file in sorted(run.evaluation(part).iterdir()):
-            client.log_artifact(tracked.run_id, str(file), f"evaluation/{part}")
+            client.log_artifact(page.run_id, str(file), f"evaluation/{part}")
 
-    tracked.persist(f"{part} scores", send)
+    page.persist(f"{part} scores", send)
 
 
 def score_metrics(part: str, scores: Mapping[str, Any]) -> list[Metric]:
@@ -69,19 +69,20 @@ def log_experiment(parent: TrackedRun, means: Mapping[str, float], page: str, fi
 
 def log_calibration(run: Run) -> None:
     """The model with its new thresholds, in place of the one that training logged."""
-    tracked = _tracked(run)
-    if tracked.run_id is not None:
-        tracked.persist("calibrated model", ModelUpload(tracked.run_id, run.model).send)
+    page = tracked(run)
+    if page.run_id is not None:
+        page.persist("calibrated model", ModelUpload(page.run_id, run.model).send)
 
 
 def log_report(run: Run, report: Path) -> None:
     """The HTML page as an artifact."""
-    tracked = _tracked(run)
-    if tracked.run_id is not None:
-        tracked.persist("report", lambda client: client.log_artifact(tracked.run_id, str(report)))
+    page = tracked(run)
+    if page.run_id is not None:
+        page.persist("report", lambda client: client.log_artifact(page.run_id, str(report)))
 
 
-def _tracked(run: Run) -> TrackedRun:
+def tracked(run: Run) -> TrackedRun:
+    """Where the run's page is."""
     known = run.read("run.json").get("mlflow") or {}
     # The saved URI has no password; the environment's has.
     return TrackedRun(os.environ.get("MLFLOW_TRACKING_URI") or known.get("uri", ""), known.get("run_id"))

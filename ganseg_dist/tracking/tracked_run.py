@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from ganseg_dist import __version__
 from ganseg_dist.atomic import write_json
-from ganseg_dist.runs import Run, runs_root
+from ganseg_dist.runs import Run, experiment_command, runs_root
 from ganseg_dist.tracking.connection import connect, reason, without_password
 from ganseg_dist.tracking.contents import DOCUMENTS, run_document, run_params, run_tags
 from ganseg_dist.tracking.pyfunc import ModelUpload
@@ -115,7 +115,7 @@ def open_parent(folder: Path, kind: str, params: Mapping[str, str]) -> TrackedRu
     """Find or begin the run in MLflow that an experiment's trials are children of; its id is kept in the folder.
 
     Args:
-        kind: the subcommand of ganseg experiment.
+        kind: the subcommand of ganseg experiment, or federation.
         params: what the trials have in common.
     """
     from mlflow.entities import Param
@@ -132,7 +132,7 @@ def open_parent(folder: Path, kind: str, params: Mapping[str, str]) -> TrackedRu
                 "ganseg.run": folder.name,
                 "ganseg.experiment": kind,
                 "ganseg.version": __version__,
-                "mlflow.source.name": f"ganseg experiment {kind}",
+                "mlflow.source.name": experiment_command(kind),
             }
             earlier = client.create_run(experiment_id, run_name=folder.name, tags=tags).info.run_id
             write_json(note, {"run_id": earlier})

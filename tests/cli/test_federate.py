@@ -2,8 +2,10 @@
 
 import csv
 import json
+import re
 
 import pytest
+from mlflow import MlflowClient
 
 from tests.cli.conftest import assert_refused
 
@@ -16,15 +18,14 @@ def words(phantom):
     )  # fmt: skip
 
 
-def test_a_rehearsal_ends_with_a_comparison_and_a_manifest_at_every_site(ganseg, words, tmp_path):
+def test_a_rehearsal_ends_with_a_comparison_and_a_manifest_at_every_site(ganseg, words, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     first = ganseg(*words)
     assert first.code == 0, first.err
     runs = tmp_path / "runs"
-    with (runs / "together" / "table.csv").open() as file:
-        rows = {row["arm"]: row for row in csv.DictReader(file)}
-    assert list(rows) == ["federated", "pooled", "site1 alone", "site2 alone"]
-    assert {row["wt/dice_n"] for row in rows.values()} == {"3"}
-    assert (runs / "together" / "by_site" / "figure.png").stat().st_size > 0
+    assert_compared(first.out, runs)
+    assert_tracked(runs)
+    assert_reported(ganseg, runs)
     told = json.loads((runs / "together.federated" / "federation.json").read_text())
     assert [record["round"] for record in told["rounds"]] == [1, 2]
     assert all(set(record["sites"]) == {"site1", "site2"} for record in told["rounds"])
@@ -41,6 +42,72 @@ def test_a_rehearsal_ends_with_a_comparison_and_a_manifest_at_every_site(ganseg,
     again = ganseg(*words)
     assert again.code == 0
     assert again.out == first.out
+    assert_tracked(runs)
+
+
+def assert_compared(out, runs):
+    """Pooled, federated and each site alone, on the same three patients; who they are; and what it cost."""
+    with (runs / "together" / "table.csv").open() as file:
+        rows = {row["arm"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["pooled", "federated", "mean of the sites alone", "site1 alone", "site2 alone"]
+    assert {row["wt/dice_n"] for row in rows.values()} == {"3"}
+    assert (runs / "together" / "by_site" / "figure.png").stat().st_size > 0
+    with (runs / "together" / "comparison.csv").open() as file:
+        dice = {line["score"]: line for line in csv.DictReader(file)}["wt/dice"]
+    less = float(rows["federated"]["wt/dice_mean"]) - float(rows["pooled"]["wt/dice_mean"])
+    assert float(dice["less_pooled_mean"]) == pytest.approx(less)
+    assert dice["worst_site"] in ("site1", "site2")
+    assert "federation: ganet_seg_debug on cohort (phantom) (mean, 95% interval over test patients)" in out
+    assert f"{dice['worst_site']}: " in next(line for line in out.splitlines() if "where it is worst" in line)
+    assert re.search(r"^sent: .+ in 2 rounds, .+ a round: .+ to the sites, .+ from them$", out, re.MULTILINE)
+
+
+def assert_tracked(runs):
+    """The experiment has the federation beneath it, and that its sites, with curves of the same steps."""
+    client = MlflowClient(f"sqlite:///{runs / 'mlflow.db'}")
+    logged = {run.info.run_name: run for run in client.search_runs(["1"])}
+    assert len(logged) == 1 + 4 + 2
+    parent, federated = logged["together"], logged["together.federated"]
+    assert parent.data.tags["mlflow.source.name"] == "ganseg federate"
+    assert "wt/dice/federated less pooled" in parent.data.metrics
+    assert federated.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    children = [logged[f"together.federated.{site}"] for site in ("site1", "site2")]
+    assert [child.data.tags["mlflow.parentRunId"] for child in children] == [federated.info.run_id] * 2
+    assert [child.data.params["rounds"] for child in children] == ["2", "2"]
+
+    def steps(name):
+        histories = [client.get_metric_history(run.info.run_id, name) for run in (federated, *children)]
+        return [[point.step for point in history] for history in histories]
+
+    assert steps("segment/supervised/segmentation") == [[1, 2]] * 3
+    assert sorted(steps("segment/dice_wt")[1:]) == [[], [1, 2]], "one site has nobody to validate with"
+
+
+def assert_reported(ganseg, runs):
+    """Page and card tell of the federation."""
+    reported = ganseg("report", "together.federated")
+    assert reported.code == 0, reported.err
+    page = (runs / "together.federated" / "report.html").read_text()
+    assert "2 sites trained together over 2 rounds" in page
+    assert "by whose test patients they are" in page
+    assert_refused(ganseg("report", "together"), 1, "give a run, such as together.federated")
+    card = (runs / "together.federated" / "model" / "card.md").read_text()
+    assert "## Federation\n- Sites: site1" in card
+    assert "Federation" not in (runs / "together.pooled" / "model" / "card.md").read_text()
+
+
+def test_a_classifiers_sites_are_compared_by_what_few_images_have(ganseg, phantom, tmp_path):
+    words = ("federate", "gan_detector_debug", "--data", phantom, "--local", "--run-name", "lesions", "--sites", "2")
+    done = ganseg(*words, "--set", "train.epochs=1", "--set", "system.gan=false", "--set", "data.test_fraction=0.4")
+    assert done.code == 0, done.err
+    with (tmp_path / "runs" / "lesions" / "by_site" / "table.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert {line["arm"] for line in lines} == {"pooled", "federated", "mean of the sites alone", "the site alone"}
+    assert not any(name.startswith("auroc") for name in lines[0])
+    with (tmp_path / "runs" / "lesions" / "comparison.csv").open() as file:
+        scores = {line["score"]: line for line in csv.DictReader(file)}
+    assert scores["accuracy"]["worst_site"]
+    assert (scores["auroc"]["worst_site"], scores["auroc"]["less_pooled_p"]) == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from ganseg_dist.data.cohort import Case, Cohort, Source, Split, split_by_patient
+from ganseg_dist.config import override
+from ganseg_dist.data.cohort import Case, Cohort, Source, Split, split_as_configured, split_by_patient
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.errors import DataError
+from ganseg_dist.recipes import recipe
 
 
 def cohort_of(*patients: tuple[str, str], cases_each: int = 1) -> Cohort:
@@ -264,3 +266,17 @@ def test_the_phantom_splits_over_its_sites(cohort):
     assert split.validation
     assert split.test
     assert len({case.site for case in cohort.cases}) == 2
+
+
+def test_a_sites_split_has_its_own_patients_in_the_parts_that_they_are_in():
+    split = Split(("a", "b", "c"), ("d",), ("e", "f"))
+    assert split.of(["f", "b", "a", "stranger"]) == Split(("a", "b"), (), ("f",))
+    assert split.of(()) == Split((), (), ())
+
+
+def test_the_configured_split_is_the_one_of_its_fractions_and_seed():
+    cohort = cohort_of(*sites(a=13, b=7))
+    fields = {"data.validation_fraction": 0.3, "data.test_fraction": 0.1, "seed": 5}
+    config = override(recipe("ganet_seg_debug"), fields)
+    assert split_as_configured(cohort, config) == drawn(cohort, validation=0.3, test=0.1, seed=5)
+    assert split_as_configured(cohort, override(config, {"seed": 6})) != split_as_configured(cohort, config)

@@ -73,6 +73,70 @@ def painter_run(root: Path) -> Run:
     return run
 
 
+def federated_run(root: Path, sites: int = 3) -> Run:
+    """Sites that trained together: two stages, one site that misses a round and has an update left out."""
+    changes = {"federation.encoding": "fp16"}
+    run = _described(root / "together.federated", "ganet_seg_debug", ["wt"], MRI, changes=changes)
+    run.write("history.json", [*_healthy_history(4), *_segment_history(8, ["wt"], supervised=8)])
+    run.describe(
+        absent=["discriminator"],
+        kept={"healthy": {"epoch": 3, "best_of": ["hole_l1"]}, "segment": {"epoch": 6, "best_of": ["dice_wt"]}},
+    )
+    names = list(SITES)[:sites] + [f"site{number}" for number in range(4, sites + 1)]
+    run.write("federation.json", {
+        "rounds": [_round(number, names) for number in range(1, 13)],
+        "quarantined": [
+            {"site": names[-1], "round": 6, "reason": "the change's norm is 9.1 times the usual one, more than 5"},
+            {"site": names[-1], "round": 7, "reason": "<b>: holds values that are not finite"},
+        ],
+        "sites": {name: {"patients": 9 - at % 5, "cases": 9 - at % 5, "slices": 90} for at, name in enumerate(names)},
+    })  # fmt: skip
+    at_sites = {
+        name: {arm: _around(level - 0.02 * (at % 5), 0.05) for arm, level in ARMS.items()}
+        for at, name in enumerate(names)
+    }
+    scores = {
+        "score": "wt/dice",
+        "title": "Dice of the tumour",
+        **{name: _around(level, 0.03) for name, level in (("federated", 0.81), ("pooled", 0.83), ("alone", 0.7))},
+        "less_pooled": {"difference": _around(-0.02, 0.03), "p_value": None},
+        "less_alone": {"difference": _around(0.11, 0.04), "p_value": 0.001},
+        "percent_of_pooled": 97.6,
+        "worst_site": names[min(4, sites - 1)],
+        "at_sites": at_sites,
+    }
+    run.write("comparison.json", {"patients_known": True, "scores": [scores]})
+    return run
+
+
+ARMS = {"federated": 0.81, "pooled": 0.83, "mean of the sites alone": 0.7, "the site alone": 0.72}
+
+
+def _round(number: int, names: list[str]) -> dict[str, Any]:
+    stage, epoch = ("healthy", number - 1) if number <= 4 else ("segment", number - 5)
+    taking = names[:-1] if number in (6, 7) else names
+    score, level = ("hole_l1", 0.3 / number) if stage == "healthy" else ("dice_wt", 0.8 - 0.5 / (epoch + 1))
+    return {
+        "round": number,
+        "stage": stage,
+        "first": epoch,
+        "until": epoch + 1,
+        "scores": {score: level},
+        "sites": {
+            name: {
+                "examples": 90.0 - 10 * (at % 5),
+                "weight": (90 - 10 * (at % 5)) / sum(90 - 10 * (i % 5) for i in range(len(taking))),
+                "losses": {f"{stage}/supervised/segmentation": 1 / number},
+                "scores": {score: level + 0.03 * math.sin(at + number / 3) - 0.02 * (at % 5)},
+            }
+            for at, name in enumerate(taking)
+        },
+        "bytes_out": 400_000 * len(names),
+        "bytes_in": 20_000 * len(names),
+        "epsilon": 0.8 * math.sqrt(number),
+    }
+
+
 def draw_sheet(run: Run, stage: str, step: int, *, rows: int, columns: int) -> Path:
     """A sheet of examples where MLflow keeps it, of squares of 64 pixels; that of row 2 and column 3 has level 23."""
     levels = np.add.outer(10 * np.arange(1, rows + 1), np.arange(columns))

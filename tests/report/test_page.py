@@ -21,6 +21,7 @@ from tests.report.made_runs import (
     classifier_run,
     detector_run,
     draw_sheet,
+    federated_run,
     finished_run,
     just_trained_run,
     painter_run,
@@ -28,7 +29,16 @@ from tests.report.made_runs import (
     plain_unet_run,
 )
 
-MAKERS = [painter_run, finished_run, just_trained_run, plain_unet_run, picture_run, classifier_run, detector_run]
+MAKERS = [
+    painter_run,
+    finished_run,
+    just_trained_run,
+    plain_unet_run,
+    picture_run,
+    classifier_run,
+    detector_run,
+    federated_run,
+]
 
 
 class Elements(html.parser.HTMLParser):
@@ -365,7 +375,7 @@ addEventListener("load", () => {
 
 
 @pytest.mark.parametrize("width", [500, 1200])
-@pytest.mark.parametrize("make", [finished_run, just_trained_run, classifier_run])
+@pytest.mark.parametrize("make", [finished_run, just_trained_run, classifier_run, federated_run])
 def test_a_browser_shows_it_without_an_error(make, width, tmp_path):
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:

@@ -1,0 +1,218 @@
+"""What a site tells of its data before the first round: how its patients spread over bins that were fixed beforehand.
+
+In every histogram every patient is worth 100 points, however many scans, slices and voxels there are of them. So no
+patient weighs more than another, histograms of sites add up to that of the federation, and all that a patient can
+change of any of them is 100 points.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ganseg_dist.config import DataConfig
+from ganseg_dist.errors import FederationError
+from ganseg_dist.federation.disclosure import Points
+
+POINTS = 100
+"""Of a patient: shares are told to the percent."""
+
+MOST_PATIENTS = 10**7
+"""At one site; with more, sums over sites could leave the range of whole numbers."""
+
+SMALLEST = 2.0
+"""Decades below 1 at which the signed logarithm begins: what is nearer to 0 than 0.01 counts as 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Bins of equal width on a linear or logarithmic scale, and an open one at each end."""
+
+    measure: Literal["deviations", "octaves", "decades", "signed decades"]
+    """What a place on it counts, 1 being one deviation, a factor of two or a factor of ten."""
+    first: float
+    """The place where the first inner bin begins."""
+    width: float
+    inner: int
+    """Bins between the open ones."""
+    unit: str = ""
+    """Of the values."""
+
+    @property
+    def centres(self) -> npt.NDArray[np.float64]:
+        """(inner + 2,) places; an open bin counts as one of the same width."""
+        return np.asarray(self.first + self.width * (np.arange(self.inner + 2) - 0.5), np.float64)
+
+    def bins(self, values: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Each value's bin, 0 to inner + 1."""
+        inner = np.floor((self._places(np.asarray(values, np.float64)) - self.first) / self.width)
+        return np.asarray(np.clip(inner + 1, 0, self.inner + 1), np.int64)
+
+    def value(self, place: float) -> float:
+        """What stands there: the inverse of a value's place."""
+        match self.measure:
+            case "deviations":
+                return place
+            case "octaves":
+                return float(2.0**place)
+            case "decades":
+                return float(10.0**place)
+            case "signed decades":
+                return float(np.sign(place) * 10.0 ** (abs(place) - SMALLEST)) if place else 0.0
+
+    def _places(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        with np.errstate(divide="ignore"):  # of 0, which is far below any scale
+            match self.measure:
+                case "deviations":
+                    return values
+                case "octaves":
+                    return np.log2(values)
+                case "decades":
+                    return np.log10(values)
+                case "signed decades":
+                    return np.sign(values) * np.maximum(np.log10(np.abs(values)) + SMALLEST, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A histogram's bins: those apart, then those of the scale if it has one."""
+
+    apart: tuple[str, ...] = ()
+    """Names of bins that stand on no scale, such as `no mask`."""
+    scale: Scale | None = None
+
+    def __len__(self) -> int:
+        return len(self.apart) + (self.scale.inner + 2 if self.scale else 0)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Each bin in words."""
+        if self.scale is None:
+            return self.apart
+        edges = [self.scale.first + self.scale.width * index for index in range(self.scale.inner + 1)]
+        ends = [f"{self.scale.value(edge):.3g}" for edge in edges]
+        inner = [f"{low} to {high}" for low, high in pairwise(ends)]
+        unit = f" {self.scale.unit}" if self.scale.unit else ""
+        return (*self.apart, *(f"{told}{unit}" for told in (f"below {ends[0]}", *inner, f"from {ends[-1]}")))
+
+
+SEEN = Axis(("nothing",), Scale("deviations", -4.0, 0.25, 32, "robust deviations"))
+"""A channel as the networks see it; whatever the normalisation, its range from -1 to 1 counts as -4 to 4, which it is
+where tissue is normalised (`data.preprocess`). What was clipped stands in the upper open bin and the lowest inner."""
+RAW = Axis(("nothing",), Scale("signed decades", -7.0, 0.5, 28))
+"""A channel as it was exported, inside the body; from -100000 to 100000, half a decade a bin."""
+SPACING = Axis(("not known",), Scale("octaves", -1.75, 0.5, 10, "mm"))
+"""Edges lie between the usual 0.5, 0.7, 1, 1.4, 2, ... mm."""
+SIDE = Axis((), Scale("octaves", 5.75, 0.5, 9, "pixels"))
+VOLUME = Axis(("no mask", "no lesion", "size not known"), Scale("decades", -2.0, 0.5, 9, "ml"))
+
+UNNAMED = "not known"
+"""The bin of images without a class."""
+
+
+def axes(data: DataConfig) -> dict[str, Axis]:
+    """The histograms of a resolved config's data, by name: `seen/flair`, `raw/flair`, `lesion/wt`, `classes`, ...
+
+    Their names and shapes are all that a fingerprint's message may hold.
+    """
+    modalities = data.modalities or ()
+    return {
+        **{f"seen/{name}": SEEN for name in data.channels},
+        **{f"raw/{name}": RAW for name in modalities},
+        "in_plane": SPACING,
+        "thickness": SPACING,
+        "side": SIDE,
+        **{f"lesion/{name}": VOLUME for name in data.regions or ()},
+        **({"classes": Axis((UNNAMED, *data.classes))} if data.classes else {}),
+    }
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Fingerprint:
+    """Points in every bin, of one site or of several together."""
+
+    axes: Mapping[str, Axis]
+    points: Mapping[str, Points]
+    """(bins + 1,) each, in the order of the axes; behind the last bin what is withheld."""
+
+    @property
+    def patients(self) -> int:
+        """That it was made of."""
+        return int(next(iter(self.points.values())).sum()) // POINTS
+
+    @property
+    def tells_nothing(self) -> bool:
+        """Whether it is of too few patients for any histogram."""
+        return all(self.withheld(name) == 1 for name in self.axes)
+
+    def told(self, name: str) -> Points:
+        """(bins,) of a histogram."""
+        return self.points[name][:-1]
+
+    def withheld(self, name: str) -> float:
+        """The share of a histogram that is not told, 0 to 1."""
+        points = self.points[name]
+        return float(points[-1] / points.sum())
+
+    def to_arrays(self) -> dict[str, Points]:
+        """As it travels: int64, (bins + 1,) each."""
+        return dict(self.points)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], axes: Mapping[str, Axis]) -> Self:
+        """What a message holds. Nothing of it is believed but that the site counted right.
+
+        Raises FederationError for an array that is missing, not expected, or of another type or shape; for a number
+        below 0 or beyond what `MOST_PATIENTS` come to; and unless every histogram is of the same whole patients.
+        """
+        missing, strange = axes.keys() - arrays.keys(), arrays.keys() - axes.keys()
+        if missing or strange:
+            which = f"lacks {min(missing)}" if missing else f"holds {min(strange)[:80]!r}, which is not expected"
+            raise FederationError(f"fingerprint: {which}; both ends must run the same version and config")
+        for name, axis in axes.items():
+            array = arrays[name]
+            if array.dtype != np.int64 or array.shape != (len(axis) + 1,):
+                given = f"{str(array.dtype)[:20]} {array.shape}"
+                raise FederationError(f"{name}: is {given} where int64 ({len(axis) + 1},) is expected")
+            if (array < 0).any() or (array > POINTS * MOST_PATIENTS).any():
+                raise FederationError(f"{name}: holds a number that counts no patients")
+        totals = {int(arrays[name].sum()) for name in axes}
+        if len(totals) != 1 or not 0 < (total := totals.pop()) <= POINTS * MOST_PATIENTS or total % POINTS:
+            raise FederationError("fingerprint: its histograms are not of the same patients")
+        return cls(axes, {name: arrays[name] for name in axes})
+
+    def to_json(self) -> str:
+        """For a run's folder, with each bin in words."""
+        histograms = {
+            name: {"bins": self.axes[name].names, "points": points[:-1].tolist(), "withheld": int(points[-1])}
+            for name, points in self.points.items()
+        }
+        told = {"patients": self.patients, "points_of_a_patient": POINTS, "histograms": histograms}
+        return json.dumps(told, indent=1, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str, axes: Mapping[str, Axis]) -> Self:
+        """The inverse of `to_json`. Raises FederationError for what is none of these axes."""
+        try:
+            histograms = json.loads(text)["histograms"]
+            arrays = {
+                name: np.array([*histogram["points"], histogram["withheld"]], np.int64)
+                for name, histogram in histograms.items()
+            }
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+            raise FederationError("fingerprint: cannot be read; delete it and start the same command again") from None
+        return cls.from_arrays(arrays, axes)
+
+
+def together(fingerprints: Iterable[Fingerprint]) -> Fingerprint:
+    """The sum over one or more sites, all of the same axes."""
+    several = list(fingerprints)
+    axes = several[0].axes
+    sums = {name: np.sum([of_site.points[name] for of_site in several], axis=0) for name in axes}
+    return Fingerprint(axes, sums)

@@ -1,0 +1,167 @@
+"""A site's fingerprint from its scans: each case's shares, each patient's points, and what of their sum may leave."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from ganseg_dist.config import DataConfig
+from ganseg_dist.data.batch import BACKGROUND
+from ganseg_dist.data.cohort import Case
+from ganseg_dist.data.foreground import foreground
+from ganseg_dist.data.preprocess import (
+    REGION_LABELS,
+    intensities_of,
+    picture_shape,
+    picture_spacing,
+    to_picture_axes,
+)
+from ganseg_dist.data.scan import Scan, load_scan
+from ganseg_dist.data.slices import slice_classes
+from ganseg_dist.data.store import PreparedCase
+from ganseg_dist.federation.disclosure import Points, disclose
+from ganseg_dist.federation.fingerprint import (
+    POINTS,
+    RAW,
+    SEEN,
+    SIDE,
+    SPACING,
+    UNNAMED,
+    VOLUME,
+    Axis,
+    Fingerprint,
+    axes,
+)
+
+Shares = npt.NDArray[np.float64]
+"""(bins,) of one case, which sum to 1."""
+
+MM3_PER_ML = 1000.0
+FULL_RANGE = 4.0
+"""What 1 of a prepared slice counts as on the scale of `SEEN`."""
+
+IN_PLANE = np.ones((1, 3, 3), bool)
+RIM_PIXELS = 2
+"""Bilinear weights reach one pixel to either side, at whatever scale."""
+
+
+def fingerprint(cases: Iterable[tuple[Case, PreparedCase]], data: DataConfig, minimum: int) -> Fingerprint:
+    """What the site tells of these cases.
+
+    Args:
+        cases: as they were exported and as they were prepared under `data`; one at least.
+        data: of the agreed config, resolved.
+        minimum: patients that stand behind every number that is told (`disclosure.disclose`).
+
+    Raises DataError when a scan cannot be read.
+    """
+    by_patient: dict[str, list[Mapping[str, Shares]]] = {}
+    for case, prepared in cases:
+        by_patient.setdefault(case.patient, []).append(case_shares(case, prepared, data))
+    wanted = axes(data)
+    points = {
+        name: np.stack([patient_points([case[name] for case in own]) for own in by_patient.values()]) for name in wanted
+    }
+    return Fingerprint(
+        wanted, {name: disclose(points[name], len(axis.apart), minimum) for name, axis in wanted.items()}
+    )
+
+
+def patient_points(cases: list[Shares]) -> Points:
+    """(bins,) whole points of a patient, whose cases count alike: the cumulative share rounded to the percent.
+
+    So they always sum to `POINTS`, and no quantile moves by more than half a percent.
+    """
+    cumulative = np.rint(POINTS * np.cumsum(np.mean(cases, axis=0)))
+    return np.asarray(np.diff(cumulative, prepend=0), np.int64)
+
+
+def case_shares(case: Case, prepared: PreparedCase, data: DataConfig) -> dict[str, Shares]:
+    """One case's share in every bin of `axes`.
+
+    The scan is read once more: preparing it keeps neither its units nor millimetres.
+    """
+    scan = load_scan(case, data.modalities)
+    inner = _inner_body(prepared)
+    return {
+        **{f"seen/{name}": _seen(prepared, name, inner) for name in data.channels},
+        **_raw(scan, data),
+        **_grid(scan),
+        **{f"lesion/{region}": _one(VOLUME, _volume(scan, region)) for region in data.regions or ()},
+        **({"classes": _class(case, scan, data.classes)} if data.classes else {}),
+    }
+
+
+def _inner_body(prepared: PreparedCase) -> npt.NDArray[np.bool_]:
+    """(S, size, size) what is body, less its rim of two pixels.
+
+    There, resampling mixed tissue with the background, the more the finer the scan was; its scale would be all that
+    such a histogram tells.
+    """
+    body = (np.asarray(prepared.image) > BACKGROUND).any(axis=1)
+    return np.asarray(ndimage.binary_erosion(body, IN_PLANE, iterations=RIM_PIXELS, border_value=1))
+
+
+def _seen(prepared: PreparedCase, channel: str, inner: npt.NDArray[np.bool_]) -> Shares:
+    values = np.asarray(prepared.image[:, prepared.modalities.index(channel)])
+    return _spread(SEEN, FULL_RANGE * values[inner])
+
+
+def _raw(scan: Scan, data: DataConfig) -> dict[str, Shares]:
+    image = np.stack([to_picture_axes(volume, scan.grid) for volume in scan.image])
+    in_colour = intensities_of(scan.modalities, data) == "colour"
+    body = np.ones(image.shape[1:], bool) if in_colour else foreground(image)
+    return {f"raw/{name}": _spread(RAW, volume[body]) for name, volume in zip(scan.modalities, image, strict=True)}
+
+
+def _grid(scan: Scan) -> dict[str, Shares]:
+    rows, columns, _ = picture_shape(scan.grid)
+    height, width, thickness = picture_spacing(scan.grid)
+    known = scan.grid.spacing_mm is not None
+    return {
+        "in_plane": _one(SPACING, math.sqrt(height * width) if known else "not known"),
+        "thickness": _one(SPACING, thickness if known else "not known"),
+        "side": _one(SIDE, max(rows, columns)),
+    }
+
+
+def _volume(scan: Scan, region: str) -> float | str:
+    """In ml, or the bin apart that says why not."""
+    if scan.labels is None:
+        return "no mask"
+    voxels = int(np.isin(scan.labels, REGION_LABELS[region]).sum())
+    if voxels == 0:
+        return "no lesion"
+    if scan.grid.spacing_mm is None:
+        return "size not known"
+    return voxels * math.prod(scan.grid.spacing_mm) / MM3_PER_ML
+
+
+def _class(case: Case, scan: Scan, classes: tuple[str, ...]) -> Shares:
+    lesion = None if scan.labels is None else np.array([np.count_nonzero(scan.labels)])
+    (name,) = slice_classes(case.class_name, lesion, 1, classes)
+    return _one(Axis((UNNAMED, *classes)), name or UNNAMED)
+
+
+def _spread(axis: Axis, values: npt.NDArray[np.floating]) -> Shares:
+    """Shares of values on an axis with a scale; of none, all in its first bin."""
+    assert axis.scale is not None
+    if values.size == 0:
+        return _one(axis, axis.apart[0])
+    counts = np.bincount(axis.scale.bins(values), minlength=axis.scale.inner + 2)
+    return np.concatenate([np.zeros(len(axis.apart)), counts / values.size])
+
+
+def _one(axis: Axis, value: float | str) -> Shares:
+    """All in the bin of this value, or in the bin apart of this name."""
+    shares = np.zeros(len(axis))
+    if isinstance(value, str):
+        shares[axis.apart.index(value)] = 1
+    else:
+        assert axis.scale is not None
+        shares[len(axis.apart) + int(axis.scale.bins(value))] = 1
+    return shares

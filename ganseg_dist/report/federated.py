@@ -1,0 +1,280 @@
+"""What a run's page says of a federation: its sites, its rounds, what it cost, and what it is worth at each site."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.engine.fit import prepare_state
+from ganseg_dist.engine.world import World
+from ganseg_dist.federation.exchange import Exchange
+from ganseg_dist.federation.record import FederationRecord, LeftOut, SiteCounts
+from ganseg_dist.inference.federation_card import privacy_told, settings_told
+from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON
+from ganseg_dist.report.compared import Compared, Comparison
+from ganseg_dist.report.figures import MOST_NAMED, Bar, grouped_chart, round_chart
+from ganseg_dist.report.labels import (
+    between,
+    byte_size,
+    counted,
+    direction,
+    joined,
+    number,
+    score_label,
+    signed_number,
+)
+from ganseg_dist.report.reading import Interval
+from ganseg_dist.report.training import Chart
+from ganseg_dist.systems import build_system
+
+MEGA = 1e6
+OTHERS = "mean of the sites alone"
+OWN = "the site alone"
+EVERYBODY = "all sites"
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRow:
+    """A line of the table of sites."""
+
+    name: str
+    counts: SiteCounts | None
+    examples: float | None
+    """That it counted by, in the last round that took its update."""
+    weight: float | None
+    """Mean over those rounds."""
+    rounds: int
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class FederationView:
+    """The section, ready to be laid out."""
+
+    rounds: int
+    weighting: str
+    settings: Mapping[str, str]
+    sites: tuple[SiteRow, ...]
+    left_out: tuple[LeftOut, ...]
+    traffic: str
+    privacy: str
+    verdicts: tuple[str, ...]
+    """What the comparison says of the first score, a sentence each."""
+    patients: str
+    """What its n counts."""
+    compared: Chart | None
+    charts: tuple[Chart, ...]
+
+
+def federation_view(
+    record: FederationRecord, comparison: Comparison | None, config: RunConfig, best_of: Mapping[str, str]
+) -> FederationView:
+    """The section of a federation of one round at least.
+
+    Args:
+        best_of: by stage, the score that chose its epoch.
+    """
+    main = comparison.scores[0] if comparison is not None and comparison.scores else None
+    patients = "patients" if comparison is None or comparison.patients_known else "images, patients unknown"
+    return FederationView(
+        rounds=len(record.rounds),
+        weighting=config.federation.weighting,
+        settings=settings_told(config),
+        sites=tuple(site_row(record, name) for name in record.names),
+        left_out=tuple(sorted(record.quarantined, key=lambda left: (left.round, left.site))),
+        traffic=traffic_told(record),
+        privacy=privacy_told(record, config),
+        verdicts=tuple(_verdicts(main)) if main is not None else (),
+        patients=patients,
+        compared=_comparison_chart(main, patients) if main is not None and main.at_sites else None,
+        charts=(
+            *_score_charts(record, best_of),
+            _weight_chart(record),
+            _bytes_chart(record, config),
+            *_epsilon_chart(record, config),
+        ),
+    )
+
+
+def traffic_told(record: FederationRecord) -> str:
+    """`12 MB in 6 rounds, 2 MB a round: 1.2 MB to the sites, 0.8 MB from them`."""
+    rounds = len(record.rounds)
+    out, back = (
+        sum(getattr(kept, name) for kept in record.rounds) / max(rounds, 1) for name in ("bytes_out", "bytes_in")
+    )
+    return (
+        f"{byte_size(record.bytes_moved)} in {counted(rounds, 'round')}, {byte_size(out + back)} a round: "
+        f"{byte_size(out)} to the sites, {byte_size(back)} from them"
+    )
+
+
+def site_row(record: FederationRecord, name: str) -> SiteRow:
+    """What a site was over all rounds."""
+    parts = list(record.of_site(name).values())
+    return SiteRow(
+        name,
+        record.sites.get(name),
+        parts[-1].examples if parts else None,
+        math.fsum(part.weight for part in parts) / len(parts) if parts else None,
+        len(parts),
+        len(record.left_out(name)),
+    )
+
+
+def raw_bytes(record: FederationRecord, config: RunConfig) -> dict[int, int]:
+    """By round, what its answers would have been as plain float32.
+
+    A site answers with the shared networks that the stage trains, whatever becomes of its update.
+    """
+    system = build_system(config)
+    state = prepare_state(system, config, World())
+    update = {}
+    for index, stage in enumerate(system.stages):
+        shapes = Exchange.of(state, system, config, index).trained(system, index).shapes
+        update[stage.name] = 4 * sum(map(math.prod, shapes.values()))
+    answers = {
+        kept.round: len(kept.sites) + sum(left.round == kept.round for left in record.quarantined)
+        for kept in record.rounds
+    }
+    return {kept.round: answers[kept.round] * update.get(kept.stage, 0) for kept in record.rounds}
+
+
+def _verdicts(main: Compared) -> Iterator[str]:
+    """Against pooled data, against the sites alone, and where it does worst."""
+    yield f"{main.title} against all data pooled: {_difference_told(main.less_pooled.difference)}."
+    if main.percent_of_pooled is not None:
+        yield f"It reaches {main.percent_of_pooled:.1f}% of what all data pooled do."
+    yield f"{main.title} against the {OTHERS}: {_difference_told(main.less_alone.difference)}."
+    if main.worst_site is not None:
+        worst = main.at_sites[main.worst_site]["federated"]
+        bounds = f"{between(worst)}, " if worst.known else ""
+        yield f"It is worst at {main.worst_site}: {number(worst.mean)} ({bounds}n = {worst.n})."
+
+
+def _difference_told(gap: Interval) -> str:
+    """A verdict and what it rests on; of few there is none."""
+    if gap.n < FEWEST_FOR_WILCOXON:
+        verdict = "too few to tell"
+    elif gap.low <= 0 <= gap.high:
+        verdict = "no difference shown"
+    else:
+        verdict = "better" if gap.mean > 0 else "worse"
+    return f"{verdict}, {signed_number(gap.mean)} ({between(gap, signed=True)}, n = {gap.n})"
+
+
+def _comparison_chart(main: Compared, patients: str) -> Chart:
+    """All test patients, then each site's: federated, pooled, and what the site reaches alone."""
+    groups = {f"{EVERYBODY} ({main.federated.n})": _bars(main.federated, main.pooled, main.alone)}
+    for site, arms in main.at_sites.items():
+        groups[f"{site} ({arms['federated'].n})"] = _bars(arms["federated"], arms["pooled"], arms.get(OWN))
+    told = "; ".join(
+        f"{group}: {', '.join(f'{bar.label} {bar.mean:.3f}' for bar in bars)}" for group, bars in groups.items()
+    )
+    return Chart(
+        f"{main.title}, by whose test {patients.split(',')[0]} they are",
+        grouped_chart(groups, axis=main.title, description=f"{main.title} with 95% intervals. {told}."),
+        f"Means with 95% intervals; in brackets how many {patients}. Alone: at a site, the model of its own data; of "
+        f"{EVERYBODY}, the mean over the sites' models.",
+    )
+
+
+def _bars(federated: Interval, pooled: Interval, alone: Interval | None) -> list[Bar]:
+    arms = {"federated": federated, "pooled": pooled, "alone": alone}
+    return [
+        Bar(name, arm.mean, arm.low if arm.known else None, arm.high if arm.known else None, name == "federated")
+        for name, arm in arms.items()
+        if arm is not None
+    ]
+
+
+def _score_charts(record: FederationRecord, best_of: Mapping[str, str]) -> Iterator[Chart]:
+    """A stage's score that chooses its epoch, or its first, at each site."""
+    for stage in dict.fromkeys(kept.stage for kept in record.rounds):
+        rounds = [kept for kept in record.rounds if kept.stage == stage]
+        scores = list(dict.fromkeys(score for kept in rounds for score in kept.scores))
+        if not scores:
+            continue
+        score = best_of.get(stage, scores[0])
+        lines = {
+            site: line
+            for site in record.names
+            if (line := [
+                (kept.round, kept.sites[site].scores[score])
+                for kept in rounds
+                if site in kept.sites and score in kept.sites[site].scores
+            ])
+        }  # fmt: skip
+        mean = [(kept.round, kept.scores[score]) for kept in rounds if score in kept.scores]
+        if not lines or not mean:
+            continue
+        label, better = score_label(score), {"↑": "higher is better", "↓": "lower is better"}.get(direction(score), "")
+        ends = joined([f"{site} {line[-1][1]:.3g}" for site, line in lines.items()])
+        yield Chart(
+            f"{label} in validation, stage {stage}",
+            round_chart(
+                lines,
+                axis=label,
+                mean=mean,
+                description=f"Validation {label} at each site over the rounds of stage {stage}. At the end: {ends}.",
+            ),
+            f"Of each round's new weights on the site's own validation cases; bold: the mean over all sites' cases"
+            f"{f'; {better}' if better else ''}.{_named_told(lines)}",
+        )
+
+
+def _weight_chart(record: FederationRecord) -> Chart:
+    lines = {
+        site: [(number, part.weight) for number, part in parts.items()]
+        for site in record.names
+        if (parts := record.of_site(site))
+    }
+    told = joined([f"{site} {line[-1][1]:.2f}" for site, line in lines.items()])
+    return Chart(
+        "Weights",
+        round_chart(lines, axis="share", from_zero=True, description=f"Weight of each site by round. Last: {told}."),
+        f"What share of a round each site's update had; a gap where none of its was taken.{_named_told(lines)}",
+    )
+
+
+def _named_told(lines: Mapping[str, object]) -> str:
+    """Of many sites, which are named."""
+    return "" if len(lines) <= MOST_NAMED else " The sites that end highest and lowest are named."
+
+
+def _bytes_chart(record: FederationRecord, config: RunConfig) -> Chart:
+    """Both ways, beside what a coarser encoding has saved."""
+    lines = {
+        "to the sites": [(kept.round, kept.bytes_out / MEGA) for kept in record.rounds],
+        "from the sites": [(kept.round, kept.bytes_in / MEGA) for kept in record.rounds],
+    }
+    share = ""
+    if config.federation.encoding != "fp32":
+        raw = raw_bytes(record, config)
+        lines["as float32"] = [(kept.round, raw[kept.round] / MEGA) for kept in record.rounds]
+        sent, plain = sum(kept.bytes_in for kept in record.rounds), sum(raw.values())
+        share = f" What came from the sites is {100 * sent / plain:.0f}% of what it would be as float32."
+    return Chart(
+        "Bytes on the way",
+        round_chart(
+            lines, axis="MB", from_zero=True, description=f"Megabytes of tensors by round. {traffic_told(record)}."
+        ),
+        f"Tensors alone, all sites together; training and scoring.{share}",
+    )
+
+
+def _epsilon_chart(record: FederationRecord, config: RunConfig) -> Iterator[Chart]:
+    line = [(kept.round, kept.epsilon) for kept in record.rounds if kept.epsilon is not None]
+    if line:
+        delta = config.federation.privacy.delta
+        yield Chart(
+            "Privacy spent",
+            round_chart(
+                {"epsilon": line},
+                axis="epsilon",
+                from_zero=True,
+                description=f"Epsilon by round, {line[-1][1]:.3g} in the end.",
+            ),
+            f"Epsilon by the end of each round, at a delta of {delta:g}; lower is more private.",
+        )

@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ganseg_dist.config import DataConfig, RunConfig
+from ganseg_dist.data.cohort import Case, Cohort
+from ganseg_dist.data.store import PreparedCase, content_hash, prepare_case
+from ganseg_dist.federation.differences import Difference, differences
+from ganseg_dist.federation.fingerprint import Axis, Fingerprint, axes, together
+from ganseg_dist.federation.measure import fingerprint
+
+AXES = axes(DataConfig(modalities=("t1",), regions=("wt",), classes=("healthy", "glioma")))
+USUAL = {"seen/t1": 0.0, "raw/t1": 300.0, "in_plane": 1.0, "thickness": 1.0, "side": 256, "lesion/wt": 20.0}
+
+
+def points(axis: Axis, bins: dict, patients: int) -> np.ndarray:
+    """Patients in the bins of values, or in bins apart by name; whom nothing is said of is withheld."""
+    counts = np.zeros(len(axis) + 1, np.int64)
+    for value, number in bins.items():
+        place = axis.apart.index(value) if isinstance(value, str) else len(axis.apart) + int(axis.scale.bins(value))
+        counts[place] += 100 * number
+    counts[-1] = 100 * patients - counts.sum()
+    return counts
+
+
+def a_site(patients: int = 10, **changed) -> Fingerprint:
+    """All patients at the usual values, but for `changed`: values by what comes first in a histogram's name."""
+    counts = {}
+    for name, axis in AXES.items():
+        usual = {USUAL[name]: patients} if name in USUAL else {"healthy": patients // 2, "glioma": patients // 2}
+        counts[name] = points(axis, changed.get(name.partition("/")[0], usual), patients)
+    return Fingerprint(AXES, counts)
+
+
+def of(found: list[Difference], site: str, histogram: str) -> Difference:
+    (one,) = [difference for difference in found if (difference.site, difference.histogram) == (site, histogram)]
+    return one
+
+
+def standing_out(found: list[Difference]) -> set[tuple[str, str]]:
+    return {(difference.site, difference.histogram) for difference in found if difference.stands_out}
+
+
+def test_equal_sites_differ_by_nothing():
+    found = differences({"a": a_site(), "b": a_site(40), "c": a_site()})
+    assert {difference.amount for difference in found} == {0.0}
+    assert {difference.histogram for difference in found} == set(USUAL)
+    assert not standing_out(found)
+
+
+@pytest.mark.parametrize(
+    ("changed", "histogram", "amount", "told"),
+    [
+        ({"raw": {3000.0: 10}}, "raw/t1", 1.0, None),
+        ({"raw": {9e4: 10}}, "raw/t1", 2.5, "b: channel t1 as exported lies 2.5 factors of ten above most other"),
+        ({"raw": {0.3: 10}}, "raw/t1", 3.0, "b: channel t1 as exported lies 3.0 factors of ten below most other"),
+        ({"seen": {-0.1: 5, 0.1: 5}}, "seen/t1", 0.125, None),
+        ({"seen": {-2.1: 5, 2.1: 5}}, "seen/t1", 2.125, "b: channel t1 after normalisation lies 2.12 deviations from"),
+        ({"in_plane": {2.0: 10}}, "in_plane", 1.0, None),
+        ({"in_plane": {3.0: 10}}, "in_plane", 1.5, "b: in-plane spacing lies 1.5 factors of two above most"),
+        ({"thickness": {6.0: 10}}, "thickness", 2.5, "b: slice thickness lies 2.5 factors of two above most"),
+        ({"side": {1024: 10}}, "side", 2.0, None),
+        ({"lesion": {2e-2: 10}}, "lesion/wt", 3.0, "b: region wt lies 3.0 factors of ten below most other sites'"),
+        ({"lesion": {"no lesion": 3, 20.0: 7}}, "lesion/wt", 0.3, None),
+        (
+            {"lesion": {"no mask": 8, 20.0: 2}}, "lesion/wt", 0.8,
+            "b: region wt: no mask for 80% of its patients, 0% at most other sites; look at how its masks",
+        ),
+        ({"classes": {"glioma": 8, "healthy": 2}}, "classes", 0.3, None),
+        ({"classes": {"not known": 9, "glioma": 1}}, "classes", 0.9, "b: classes: not known for 90% of its patients"),
+    ],
+)  # fmt: skip
+def test_a_site_that_lies_off_stands_out_alone(changed, histogram, amount, told):
+    found = differences({"a": a_site(), "b": a_site(**changed), "c": a_site(30)})
+    assert max(d.amount for d in found if (d.site, d.histogram) == ("b", histogram)) == pytest.approx(amount)
+    assert {d.amount for d in found if d.site != "b"} == {0.0}
+    assert standing_out(found) == (set() if told is None else {("b", histogram)})
+    if told is not None:
+        lines = [difference.line() for difference in found if difference.stands_out]
+        assert lines[0].startswith(told)
+        assert "\n" not in lines[0]
+
+
+def test_a_large_site_that_lies_off_makes_no_other_stand_out():
+    off = {"raw": {9e4: 1000}}
+    assert standing_out(differences({"a": a_site(), "b": a_site(1000, **off), "c": a_site()})) == {("b", "raw/t1")}
+
+
+def test_of_two_sites_both_stand_out_as_nobody_can_say_which_lies_off():
+    found = differences({"a": a_site(), "b": a_site(raw={9e4: 10})})
+    assert standing_out(found) == {("a", "raw/t1"), ("b", "raw/t1")}
+
+
+def test_a_site_that_tells_too_little_is_not_compared():
+    found = differences({"a": a_site(), "b": a_site(raw={9e4: 4}), "c": a_site(raw={9e4: 6})})
+    assert {difference.site for difference in found if difference.histogram == "raw/t1"} == {"a", "c"}
+    assert differences({"a": a_site()}) == differences({}) == []
+
+
+def test_a_difference_goes_into_json():
+    assert of(differences({"a": a_site(), "b": a_site()}), "a", "side").to_dict() == {
+        "site": "a", "histogram": "side", "amount": 0.0, "unit": "factors of two", "stands_out": False,
+        "told": "matrix size lies 0.0 factors of two above most other sites'; look at its export",
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def phantoms(cohort: Cohort, debug_config: RunConfig, store: Path) -> list[tuple[Case, PreparedCase]]:
+    cases = [case for case in cohort.cases if case.mask is not None]
+    folders = [prepare_case(store, case, debug_config.data, content_hash(case)) for case in cases]
+    return [(case, PreparedCase.open(folder)) for case, folder in zip(cases, folders, strict=True)]
+
+
+def test_phantoms_whose_channels_are_exchanged_stand_out_from_those_whose_are_not(phantoms, debug_config):
+    usual = fingerprint(phantoms, debug_config.data, 1)
+    points = {**usual.points, "seen/t1": usual.points["seen/t2"], "seen/t2": usual.points["seen/t1"]}
+    sites = {"a": usual, "b": together([usual, usual]), "exchanged": Fingerprint(usual.axes, points)}
+    assert standing_out(differences(sites)) == {("exchanged", "seen/t1"), ("exchanged", "seen/t2")}
+
+
+def test_scans_in_other_units_stand_out_as_exported_and_look_the_same_after_normalisation(phantoms, debug_config):
+    usual = fingerprint(phantoms, debug_config.data, 1)
+    shifted = {
+        name: np.concatenate([points[:1], np.roll(points[1:-1], -6), points[-1:]]) if name.startswith("raw") else points
+        for name, points in usual.points.items()
+    }
+    sites = {"a": usual, "b": usual, "thousandths": Fingerprint(usual.axes, shifted)}
+    assert standing_out(differences(sites)) == {("thousandths", f"raw/{m}") for m in debug_config.data.modalities}

@@ -1,0 +1,74 @@
+"""What the model card says of a federation, from its records alone."""
+
+from ganseg_dist.config import override
+from ganseg_dist.data.cohort import Split
+from ganseg_dist.federation.record import FederationRecord
+from ganseg_dist.inference.card import model_card
+from ganseg_dist.recipes import recipe
+from tests.federation.record import told
+
+DATA = {"layout": "brats", "cases": [], "phantom": False, "excluded": []}
+HISTORY = [{"stage": "segment", "epoch": epoch, "scores": {"dice_wt": 0.5}} for epoch in (2, 3)]
+RUN = {
+    "name": "together",
+    "seconds": 60.0,
+    "version": "0.1.0",
+    "commit": None,
+    "absent": ["discriminator"],
+    "kept": {"segment": {"epoch": 3, "best_of": ["dice_wt"]}},
+}
+
+
+def card(record=None, data=DATA, run=RUN, **fields):
+    config = override(recipe("ganet_seg_debug"), fields)
+    found = FederationRecord.model_validate(told() if record is None else record)
+    return model_card(config, data, Split((), (), ()), HISTORY, run, found)
+
+
+def test_it_names_the_sites_and_what_stayed_there():
+    text = card()
+    assert "\n- Sites: north (6 cases), south (2 cases)\n" in text
+    assert "\n- 3 rounds, 6 epochs over all stages\n" in text
+    assert "\n- Stayed at the sites: images, masks, optimizer states, the discriminator\n" in text
+    assert "north, south" in card(told(sites={}))
+
+
+def test_scores_are_of_the_round_that_was_kept():
+    assert "epoch kept: north dice_wt 0.700; south dice_wt 0.600\n" in card()
+    earlier = {**RUN, "kept": {"segment": {"epoch": 2, "best_of": ["dice_wt"]}}}
+    assert "epoch kept: north dice_wt 0.500\n" in card(run=earlier)
+
+
+def test_what_was_left_out_is_told_with_its_reason():
+    assert "left out: 1 of south (the change's norm is 9 times the usual one, more than 5)\n" in card()
+    assert "left out: none\n" in card(told(quarantined=[]))
+
+
+def test_the_rules_are_told_and_those_of_other_strategies_are_not():
+    assert "- Strategy: fedavg\n" in card()
+    assert "- Strategy: fedprox (mu 0.5)\n" in card(
+        **{"federation.strategy": "fedprox", "federation.proximal_weight": 0.5}
+    )
+    assert "- Updates: topk, 10% of the values\n" in card(**{"federation.encoding": "topk"})
+    assert "- Normalisation layers: each site's own\n" in card(**{"federation.norm_layers": "local"})
+    assert "- Firewall: off\n" in card(**{"federation.firewall": False})
+
+
+def test_privacy_is_promised_only_where_it_was_spent():
+    assert "- Privacy: none promised to a site (federation.privacy is off); weights are not anonymous\n" in card()
+    rounds = told()["rounds"]
+    rounds[-1]["epsilon"] = 2.5
+    private = card(told(rounds=rounds), **{"federation.privacy.noise_multiplier": 1.0})
+    assert "- Privacy: epsilon 2.5 at delta 1e-05 for any one site, noise added by the server" in private
+
+
+def test_a_gan_that_was_not_audited_says_so_and_a_control_need_not():
+    assert "- Memorisation: a GAN learnt from these sites' images" in card()
+    assert "Memorisation" not in card(**{"system.gan": False})
+
+
+def test_of_data_that_stayed_home_nothing_is_counted():
+    assert "## Data\n- Stayed at the sites: the server saw none of it\n" in card()
+    seen = {**DATA, "cases": [{"id": "p", "patient": "p", "site": "s"}]}
+    assert "- 1 case of 1 patient" in card(data=seen)
+    assert "- Cases per site: s 1\n" in card(data=seen)

@@ -1,0 +1,112 @@
+"""The page's section on a federation."""
+
+import re
+
+import pytest
+
+from ganseg_dist.config import override
+from ganseg_dist.errors import RunError
+from ganseg_dist.federation.record import FederationRecord
+from ganseg_dist.recipes import recipe
+from ganseg_dist.report import write_report
+from ganseg_dist.report.compared import read_comparison
+from ganseg_dist.report.federated import federation_view, raw_bytes, site_row, traffic_told
+from ganseg_dist.runs import Run
+from tests.federation.record import told
+from tests.report.made_runs import federated_run, finished_run
+
+RECORD = FederationRecord.model_validate(told())
+CONFIG = override(recipe("ganet_seg_debug"), {"data.modalities": ["t1", "flair"], "data.regions": ["wt"]})
+
+
+def in_words(page):
+    return re.sub(r"\s+", " ", re.sub(r"<(style|script|svg).*?</\1>|<[^>]+>", " ", page, flags=re.DOTALL))
+
+
+@pytest.fixture
+def words(tmp_path):
+    return in_words(write_report(federated_run(tmp_path)).read_text())
+
+
+def test_a_site_has_its_mean_weight_and_the_rounds_that_took_it():
+    north, south = (site_row(RECORD, name) for name in RECORD.names)
+    assert north.weight == pytest.approx((0.75 + 1 + 0.75) / 3)
+    assert (north.rounds, north.left_out, north.examples) == (3, 0, 30)
+    assert (south.weight, south.rounds, south.left_out) == (0.25, 2, 1)
+    assert south.counts.cases == 2
+    silent = FederationRecord.model_validate(told(quarantined=[{"site": "east", "round": 1, "reason": "failed"}]))
+    east = site_row(silent, "east")
+    assert (east.weight, east.examples, east.rounds, east.left_out) == (None, None, 0, 1)
+
+
+def test_traffic_is_told_in_all_and_a_round():
+    assert traffic_told(RECORD) == "8.5 kB in 3 rounds, 2.83 kB a round: 2 kB to the sites, 833 bytes from them"
+
+
+def test_raw_bytes_are_those_of_the_networks_that_the_stage_trains_and_shares():
+    raw = raw_bytes(RECORD, CONFIG)
+    assert raw[1] > 0
+    assert raw[2] == raw[3], "an update that was left out has come all the same"
+    shared = raw_bytes(RECORD, override(CONFIG, {"federation.local": []}))
+    assert shared[1] > raw[1], "the discriminator travels too"
+
+
+def test_the_page_tells_who_took_part_what_was_left_out_and_what_it_is_worth(words):
+    assert "3 sites trained together over 12 rounds" in words
+    assert "Ulm 7 7 70 0.292 10 of 12 2" in words
+    assert "2 updates left out" in words
+    assert "Ulm 6 the change&#39;s norm is 9.1 times the usual one, more than 5" in words
+    assert "Dice of the tumour against all data pooled: no difference shown, −0.020" in words
+    assert "Dice of the tumour against the mean of the sites alone: better, +0.110" in words
+    assert "It reaches 97.6% of what all data pooled do." in words
+    assert "It is worst at Ulm: 0.770 (0.720 to 0.820, n = 21)." in words
+    assert "L1 in the holes in validation, stage healthy" in words
+    assert "% of what it would be as float32" in words
+    assert "Privacy spent" in words
+
+
+def test_a_federation_that_was_not_compared_or_promised_nothing_says_so(tmp_path):
+    run = federated_run(tmp_path)
+    (run.folder / "comparison.json").unlink()
+    kept = run.read("federation.json")
+    run.write("federation.json", {
+        "rounds": [{name: value for name, value in record.items() if name != "epsilon"} for record in kept["rounds"]]
+    })  # fmt: skip
+    words = in_words(write_report(run).read_text())
+    assert "Not compared with pooled data" in words
+    assert "No update was left out." in words
+    assert "none promised to a site (federation.privacy is off)" in words
+    assert "Privacy spent" not in words
+    assert "Bergen – – 90" in words
+
+
+def test_many_sites_are_lines_alike_of_which_the_outermost_are_named(tmp_path):
+    page = write_report(federated_run(tmp_path, sites=23)).read_text()
+    assert "The sites that end highest and lowest are named." in page
+    assert "federation of 23 sites" in page
+
+
+def test_without_any_score_or_at_full_precision_there_is_less_to_draw():
+    bare = told()
+    for kept in bare["rounds"]:
+        kept["scores"] = {}
+    view = federation_view(FederationRecord.model_validate(bare), None, CONFIG, {})
+    assert [chart.title for chart in view.charts] == ["Weights", "Bytes on the way"]
+    assert "float32" not in view.charts[1].caption
+    assert view.compared is None
+
+
+def test_a_run_at_home_has_no_such_section_and_damage_is_named(tmp_path):
+    assert "Federation" not in write_report(finished_run(tmp_path)).read_text()
+    run = Run(tmp_path / "other")
+    run.write("comparison.json", {"scores": [{"score": "wt/dice"}]})
+    with pytest.raises(RunError, match=r"comparison\.json: scores\.0\.title"):
+        read_comparison(run)
+
+
+def test_an_interrupted_federation_goes_on_by_its_own_command(tmp_path):
+    run = federated_run(tmp_path)
+    run.describe(status="interrupted", command="ganseg federate ganet_seg_debug --data /data")
+    page = write_report(run).read_text()
+    assert "<code>ganseg federate ganet_seg_debug --data /data</code></p>" in page
+    assert "train --resume" not in page

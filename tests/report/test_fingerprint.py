@@ -1,0 +1,94 @@
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from ganseg_dist.config import DataConfig
+from ganseg_dist.federation.differences import differences
+from ganseg_dist.federation.fingerprint import Axis, Fingerprint, axes, together
+from ganseg_dist.report.fingerprint import LETTER, TOGETHER, WIDTH, fingerprint_charts
+
+AXES = axes(DataConfig(modalities=("flair",), regions=("wt",), classes=("healthy", "glioma")))
+USUAL = {"seen/flair": 0.0, "raw/flair": 300.0, "thickness": 1.0, "side": 256, "lesion/wt": 20.0, "classes": "glioma"}
+
+
+def a_site(patients: int = 10, *, silent: bool = False, **changed) -> Fingerprint:
+    """Ten patients who are alike, of pictures unless something is said of their spacing."""
+    points = {}
+    for name, axis in AXES.items():
+        value = changed.get(name.partition("/")[0], USUAL.get(name, "not known"))
+        points[name] = np.zeros(len(axis) + 1, np.int64)
+        points[name][-1 if silent else _bin(axis, value)] = 100 * patients
+    return Fingerprint(AXES, points)
+
+
+def _bin(axis: Axis, value) -> int:
+    if isinstance(value, str):
+        return axis.apart.index(value)
+    return len(axis.apart) + int(axis.scale.bins(value))
+
+
+def drawn(sites: dict[str, Fingerprint]):
+    charts = fingerprint_charts(together(sites.values()), sites, differences(sites))
+    return {chart.title: chart for chart in charts}
+
+
+def texts(svg: str) -> set[str]:
+    return {element.text for element in ET.fromstring(svg).iter() if element.tag.endswith("text")}
+
+
+def test_every_histogram_has_a_chart_that_names_sites_bins_and_units():
+    charts = drawn({"north": a_site(), "south": a_site(lesion="no mask", classes="healthy")})
+    assert list(charts) == [
+        "Channel flair after normalisation", "Channel flair as exported", "Slice thickness", "Matrix size",
+        "Region wt", "Classes",
+    ]  # fmt: skip
+    assert {"● north", "● south", f"● {TOGETHER}", "ml", "10", "share of the patients (%)", "no", "mask"} <= texts(
+        charts["Region wt"].figure
+    )
+    assert {"healthy", "glioma", "not", "known"} <= texts(charts["Classes"].figure)
+    assert {"exported value", "share of the body (%)", "100", "1000"} <= texts(
+        charts["Channel flair as exported"].figure
+    )
+    assert 'aria-label="Slice thickness"' in charts["Slice thickness"].figure
+
+
+def test_spacing_that_nobody_knows_is_left_out():
+    assert "In-plane spacing" not in drawn({"north": a_site(), "south": a_site()})
+    assert "In-plane spacing" in drawn({"north": a_site(in_plane=1.0), "south": a_site()})
+
+
+def test_the_caption_says_who_stands_out_and_who_tells_nothing():
+    sites = {"a": a_site(), "b": a_site(raw=0.3), "c": a_site(), "d": a_site(4, silent=True)}
+    charts = drawn(sites)
+    assert "Stands out: b: channel flair as exported lies 3.0 factors" in charts["Channel flair as exported"].caption
+    assert "Stands out" not in charts["Matrix size"].caption
+    assert "d tells nothing here." in charts["Matrix size"].caption
+    assert "● d" not in texts(charts["Matrix size"].figure)
+
+
+def test_of_many_sites_those_that_stand_out_are_named():
+    sites = {f"site{index}": a_site(raw=0.3 if index == 7 else 300.0) for index in range(23)}
+    charts = drawn(sites)
+    named = {text for text in texts(charts["Channel flair as exported"].figure) if text and text.startswith("●")}
+    assert named == {"● site7", f"● {TOGETHER}"}
+    assert charts["Channel flair as exported"].figure.count("var(--figure-muted)") > 20
+
+
+def test_a_sum_alone_is_drawn_where_nobody_may_see_the_sites():
+    total = together([a_site(), a_site()])
+    charts = fingerprint_charts(total, {})
+    assert {f"● {TOGETHER}"} == {text for text in texts(charts[0].figure) if text and text.startswith("●")}
+    silent = a_site(4, silent=True)
+    assert fingerprint_charts(silent, {"a": silent}) == []
+
+
+@pytest.mark.parametrize(("number", "rows"), [(1, 1), (8, 4)])
+def test_long_names_stand_in_rows_inside_the_figure(number: int, rows: int):
+    figure = drawn({f"a-hospital-of-a-long-name-{index}": a_site() for index in range(number)})["Matrix size"].figure
+    names = [element for element in ET.fromstring(figure).iter() if (element.text or "").startswith("●")]
+    places = [(float(name.attrib["x"]), float(name.attrib["y"])) for name in names]
+    assert len(names) == number + 1
+    assert len({y for _, y in places}) == rows
+    assert all(0 < x + LETTER * len(name.text) < WIDTH for (x, _), name in zip(places, names, strict=True))
+    assert min(y for _, y in places) > 0

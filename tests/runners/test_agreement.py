@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import pytest
+
+from ganseg_dist.config import RunConfig, override
+from ganseg_dist.data.cohort import Case, Cohort, Source
+from ganseg_dist.data.slices import LESION_CLASSES
+from ganseg_dist.errors import ConfigError, DataError, FederationError
+from ganseg_dist.federation.joining import Joining
+from ganseg_dist.recipes import recipe
+from ganseg_dist.runners.agreement import agree
+from ganseg_dist.runners.resolve import resolve
+
+SEGMENTS = recipe("ganet_seg_debug")
+CLASSIFIES = recipe("dl_gan_cnn_debug")
+FOUR = ("t1", "t1ce", "t2", "flair")
+BRATS = ("wt", "tc", "et")
+
+
+def site(name: str, modalities=FOUR, regions=BRATS, classes=()) -> Joining:
+    return Joining(name, 10, 10, 100, tuple(modalities), tuple(regions), tuple(classes))
+
+
+def cohort_of(images=FOUR, regions=BRATS, classes=(None,)) -> Cohort:
+    nothing = Source((Path("somewhere"),))
+    cases = (
+        Case(f"c{i}", f"p{i}", "a", dict.fromkeys(images, nothing), nothing if regions else None,
+             regions=tuple(regions), class_name=name)
+        for i, name in enumerate(classes)
+    )  # fmt: skip
+    return Cohort(Path("somewhere"), "manifest", tuple(cases))
+
+
+def test_open_fields_become_what_all_sites_have_in_a_cohorts_order():
+    sites = [site("b", ("flair", "swi", "t1"), ("wt",)), site("a", ("swi", "t2", "t1", "flair"))]
+    for order in (sites, sites[::-1]):
+        agreed = agree(SEGMENTS, order).data
+        assert agreed.modalities == ("t1", "flair", "swi")
+        assert agreed.regions == ("wt",)
+        assert agreed.classes is None
+
+
+@pytest.mark.parametrize(
+    ("config", "cohort"),
+    [
+        (SEGMENTS, cohort_of()),
+        (recipe("gan_osmosis_debug"), cohort_of(("t2", "flair"), ("wt",))),
+        (CLASSIFIES, cohort_of(classes=("notumor", "glioma"), regions=())),
+        (CLASSIFIES, cohort_of(classes=("glioma", "meningioma", "healthy"), regions=())),
+        (CLASSIFIES, cohort_of(("flair",), ("wt",))),
+        (override(SEGMENTS, {"system.reading": "paper"}), cohort_of()),
+        (override(SEGMENTS, {"data.modalities": ["flair", "t1"], "data.regions": ["tc", "wt"]}), cohort_of()),
+    ],
+)
+def test_one_site_agrees_on_what_its_cohort_decides_at_home(config: RunConfig, cohort: Cohort):
+    classes = cohort.classes or (LESION_CLASSES if cohort.regions else ())
+    alone = site("a", cohort.modalities, cohort.regions, classes if config.system.task == "classification" else ())
+    assert agree(config, [alone]) == resolve(config, cohort)
+
+
+def test_an_agreed_config_is_agreed_on_again():
+    sites = [site("a"), site("b", ("t1", "t2"))]
+    agreed = agree(SEGMENTS, sites)
+    assert agree(agreed, sites) == agreed
+
+
+@pytest.mark.parametrize(
+    ("changes", "lacking", "told"),
+    [
+        ({"data.modalities": ["t1", "flair"]}, site("b", ("t1", "t2")), "b: has no flair, which data.modalities names"),
+        ({"data.regions": ["wt", "et"]}, site("b", regions=("wt",)), "b: has no et, which data.regions names"),
+        ({}, site("b", ("swi",)), "b: has swi and no t2, which 2 of 3 sites have"),
+        ({}, site("b", regions=()), "b: has no masks, which ganet_seg_debug learns from"),
+        ({}, site("b", ()), "b: has nothing and no t2"),
+    ],
+)
+def test_a_site_that_lacks_something_is_named_with_what_it_lacks(changes, lacking, told):
+    with pytest.raises(FederationError) as refusal:
+        agree(override(SEGMENTS, changes), [site("c"), lacking, site("a")])
+    assert str(refusal.value).startswith(told)
+    assert "\n" not in str(refusal.value)
+
+
+def test_classes_are_those_of_any_site_with_the_negative_first_of_two():
+    sites = [site("a", regions=(), classes=("glioma",)), site("b", regions=(), classes=("glioma", "no tumour"))]
+    assert agree(CLASSIFIES, sites).data.classes == ("no tumour", "glioma")
+    assert agree(CLASSIFIES, sites).data.regions is None
+
+
+@pytest.mark.parametrize(
+    ("other", "asked", "told"),
+    [
+        (site("b", regions=(), classes=("cat", "dog")), None, "b: has cat, dog, none of them among"),
+        (site("b", regions=("wt",)), None, "b: has lesion, no lesion, none of them among"),
+        (site("b", regions=()), None, "b: has neither classes nor masks"),
+        (site("b", regions=(), classes=("x", "y")), ["healthy", "glioma"], "b: has x, y, none of them among data.clas"),
+    ],
+)
+def test_a_site_of_another_kind_is_refused_by_name(other, asked, told):
+    named = site("c", regions=(), classes=("healthy", "glioma"))
+    config = CLASSIFIES if asked is None else override(CLASSIFIES, {"data.classes": asked})
+    with pytest.raises(FederationError) as refusal:
+        agree(config, [named, site("a", regions=(), classes=("glioma",)), other])
+    assert str(refusal.value).startswith(told)
+
+
+def test_what_all_sites_together_lack_is_refused_as_at_home():
+    named = [site("a", regions=(), classes=("healthy", "glioma"))]
+    with pytest.raises(ConfigError, match=r"data.classes: metastasis is not in the federation"):
+        agree(override(CLASSIFIES, {"data.classes": ["glioma", "metastasis"]}), named)
+    with pytest.raises(DataError, match="the federation: has one class"):
+        agree(CLASSIFIES, [site("a", regions=(), classes=("glioma",))])
+    with pytest.raises(FederationError, match="no site has joined"):
+        agree(SEGMENTS, [])

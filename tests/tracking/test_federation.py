@@ -1,0 +1,62 @@
+"""A federation's sites as children of its run in MLflow."""
+
+import pytest
+from mlflow import MlflowClient
+
+from ganseg_dist.tracking.federation import log_sites
+from ganseg_dist.tracking.tracked_run import open_tracking
+from tests.federation.record import told
+
+
+@pytest.fixture
+def tracked(run):
+    tracked = open_tracking(run)
+    run.describe(mlflow=tracked.to_dict())
+    return tracked
+
+
+def children(client, tracked):
+    """By site, those that MLflow has beneath the run."""
+    beneath = f"tags.`mlflow.parentRunId` = '{tracked.run_id}'"
+    found = client.search_runs([tracked.experiment_id], beneath)
+    return {child.data.tags["ganseg.site"]: child for child in found}
+
+
+def test_every_site_is_a_child_with_its_counts_and_curves_however_often_it_is_logged(run, tracked):
+    rounds = told()["rounds"]
+    rounds[1]["sites"]["north"]["scores"] = {}
+    rounds[2]["epsilon"] = 1.5
+    run.write("federation.json", told(rounds=rounds))
+    log_sites(run)
+    log_sites(run)
+    client = MlflowClient(tracked.uri)
+    found = children(client, tracked)
+    assert sorted(found) == ["north", "south"]
+    north, south = found["north"], found["south"]
+    assert north.info.run_name == "first.north"
+    assert north.info.status == "FINISHED"
+    assert south.data.params == {
+        "site": "south", "patients": "1", "cases": "2", "slices": "9", "rounds": "2", "left_out": "1",
+    }  # fmt: skip
+
+    def curve(run_id, name):
+        return [(point.step, point.value) for point in client.get_metric_history(run_id, name)]
+
+    assert curve(north.info.run_id, "weight") == [(2, 0.75), (5, 1.0), (6, 0.75)], "by epochs done, as the run's own"
+    assert curve(south.info.run_id, "weight") == [(2, 0.25), (6, 0.25)]
+    assert curve(north.info.run_id, "segment/dice_wt") == [(6, 0.7)], (
+        "a round of which the site told no score has no point"
+    )
+    assert curve(south.info.run_id, "healthy/phase/term") == [(2, 1.0)]
+    assert curve(tracked.run_id, "federation/bytes_from_sites") == [(2, 1000.0), (5, 500.0), (6, 1000.0)]
+    assert curve(tracked.run_id, "federation/epsilon") == [(6, 1.5)]
+
+
+def test_a_run_at_home_has_no_sites(run, tracked):
+    log_sites(run)
+    assert children(MlflowClient(tracked.uri), tracked) == {}
+
+
+def test_an_untracked_federation_is_left_alone(run):
+    run.write("federation.json", told())
+    log_sites(run)
