@@ -12,25 +12,23 @@ Interrupted and started again, it goes on.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Message
 
+from benchmarks.federations import Arm, asked_config, options
 from benchmarks.measure import machine
 from clients.app import app
-from ganseg_dist.config import RunConfig, override, parse_assignments
-from ganseg_dist.data.cohort import Split, split_by_patient
+from ganseg_dist.config import override
+from ganseg_dist.data.cohort import Split, split_as_configured
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.errors import FederationError
 from ganseg_dist.experiments.measures import measures_of
@@ -38,13 +36,10 @@ from ganseg_dist.experiments.run import Job, Outcome, run_experiment
 from ganseg_dist.experiments.scoring import score_run
 from ganseg_dist.experiments.table import markdown, tabulate
 from ganseg_dist.federation.partition import BY_HOSPITAL, partition
-from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.session import TrainingRequest
 from ganseg_dist.runs import runs_root
 from server.simulation import Rehearsal, rehearse
 
-RECIPE = "ganet_seg_small"
-SETTINGS = {"system.gan": False, "data.test_fraction": 0.4, "data.validation_fraction": 0.2}
 SERVERS: Mapping[str, Mapping[str, object]] = {
     "undefended": {"federation.firewall": False, "federation.strategy": "fedavg"},
     "defended": {"federation.firewall": True, "federation.strategy": "trimmed"},
@@ -96,30 +91,6 @@ ATTACKS: Mapping[str, Spoil] = {
 NOBODY = "none: it has no part"
 
 
-@dataclass(frozen=True, slots=True)
-class Arm:
-    """One federation."""
-
-    attack: str
-    server: str
-    config: RunConfig
-    split: Split
-
-    @property
-    def name(self) -> str:
-        """Fit for a folder."""
-        return f"{self.attack.split(':')[0].replace(' ', '-')}-{self.server}".lower()
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """What tells it from the others."""
-        return {"server": self.server, "bad site": self.attack}
-
-    def asked(self) -> dict[str, Any]:
-        """What experiment.json keeps of it."""
-        return {**self.labels, "config": self.config.model_dump(mode="json"), "split": self.split.to_dict()}
-
-
 def federated(job: Job) -> Outcome:
     """Train one arm's federation, and score it."""
     arm: Arm = job.trial
@@ -137,7 +108,7 @@ def federated(job: Job) -> Outcome:
 
 def _answer(arm: Arm) -> Spoil:
     """The hospitals' app, of which the last is bad: it tells the truth in preflight, and lies in training."""
-    spoil = ATTACKS.get(arm.attack)
+    spoil = ATTACKS.get(arm.labels["bad site"])
 
     def answer(message: Message, context: Context) -> Message:
         home = Path(str(context.node_config["home"]))
@@ -189,27 +160,20 @@ def _flipped(cohort: Path, patients: list[str]) -> Path:
 
 def main() -> None:
     """Every arm, then the tables."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("phantom", type=Path)
-    options.add_argument("--run-name", default="bad-sites")
-    options.add_argument("--set", dest="assignments", action="append", default=[], metavar="FIELD=VALUE")
-    asked = options.parse_args()
-    config = override(recipe(RECIPE), SETTINGS | parse_assignments(asked.assignments))
-    cohort = read_cohort(asked.phantom)
+    asked = options(__doc__, "bad-sites").parse_args()
+    config = asked_config(asked)
+    cohort = read_cohort(asked.data)
     members = partition(cohort, BY_HOSPITAL, skew=None, seed=config.seed)
-    fractions = config.data
-    split = split_by_patient(
-        cohort, validation=fractions.validation_fraction, test=fractions.test_fraction, seed=config.seed
-    )
+    split = split_as_configured(cohort, config)
     bad = set(members[max(members)])
-    good = Split(*(tuple(patient for patient in part if patient not in bad) for part in split.to_dict().values()))
+    good = split.of(case.patient for case in cohort.cases if case.patient not in bad)
     all_teach = Split(good.train + tuple(sorted(bad)), good.validation, good.test)
     arms = [
-        Arm(attack, server, override(config, changes), good if attack == NOBODY else all_teach)
+        Arm({"server": server, "bad site": attack}, override(config, changes), good if attack == NOBODY else all_teach)
         for server, changes in SERVERS.items()
         for attack in (NOBODY, *ATTACKS)
     ]
-    _, outcomes, parent = run_experiment(asked.run_name, "bad-sites", arms, asked.phantom, work=federated)
+    _, outcomes, parent = run_experiment(asked.run_name, "bad-sites", arms, asked.data, work=federated)
     parent.end("FINISHED")
     rows = tabulate([outcome for outcome in outcomes if outcome.rows], measures_of(config), compared=("bad site",))
     print(machine())
