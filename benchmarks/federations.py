@@ -14,8 +14,12 @@ from ganseg_dist.data.cohort import Split
 from ganseg_dist.recipes import recipe
 
 RECIPE = "ganet_seg_small"
+# Coarse slices and a small network: an arm takes a minute or two.
 SETTINGS: Mapping[str, object] = {
     "system.gan": False,
+    "system.widths": [16, 32, 64],
+    "data.size": 64,
+    "data.spacing_mm": 3.0,
     "data.test_fraction": 0.4,
     "data.validation_fraction": 0.2,
     "federation.fingerprint": False,
