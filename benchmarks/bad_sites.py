@@ -22,6 +22,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import torch
 from flwr.app import Array, ArrayRecord, Context, Message
 
 from benchmarks.federations import Arm, asked_config, options
@@ -176,7 +177,7 @@ def main() -> None:
     _, outcomes, parent = run_experiment(asked.run_name, "bad-sites", arms, asked.data, work=federated)
     parent.end("FINISHED")
     rows = tabulate([outcome for outcome in outcomes if outcome.rows], measures_of(config), compared=("bad site",))
-    print(machine())
+    print(machine(torch.device("cpu")))
     print(markdown("One bad hospital", rows))
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
+
 from benchmarks.federations import Arm, asked_config, options
 from benchmarks.measure import machine
 from clients.app import app
@@ -55,7 +57,7 @@ def main() -> None:
     arms = [Arm({"arm": name}, override(config, changes), split) for name, changes in ARMS.items()]
     _, outcomes, parent = run_experiment(asked.run_name, "federated-settings", arms, asked.data, work=federated)
     parent.end("FINISHED")
-    print(machine())
+    print(machine(torch.device("cpu")))
     print(markdown("What coarse updates and privacy cost", tabulate(outcomes, measures_of(config))))
     print("\n| arm | bytes from the sites in all, MB |\n|---|---|")
     for arm in arms:

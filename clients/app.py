@@ -1,6 +1,6 @@
 """The hospital's Flower app: message to `Site` and back. Nothing leaves that the manifest does not hold first.
 
-`context.node_config["home"]` names the hospital's folder (`clients.home`).
+`home` in the node's config names the hospital's folder (`clients.home`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from flwr.app import Array, ArrayRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.constant import PARTITION_ID_KEY
 from numpy.typing import NDArray
 
 from clients.egress import EgressManifest
@@ -21,6 +22,7 @@ from clients.home import Home
 from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegError, RunError, TrainingDiverged
 from ganseg_dist.federation.exchange import Arrays
 from ganseg_dist.federation.order import Order, Scores
+from ganseg_dist.runs import named_run
 
 REASONS: Mapping[type[Exception], tuple[int, str]] = {
     DataError: (1001, "the site's data do not pass its own checks"),
@@ -92,7 +94,7 @@ def finish(message: Message, context: Context) -> Message:
 
 def _answered(message: Message, context: Context, answer: Callable[[Home, Order], Message]) -> Message:
     """The answer, or an error that says no more than REASONS; the whole of it stays in the site's log."""
-    home = Home(Path(str(context.node_config["home"])))
+    home = _home(context)
     order = None
     try:
         order = Order.from_json(str(message.content["order"]["json"]))
@@ -104,6 +106,17 @@ def _answered(message: Message, context: Context, answer: Callable[[Home, Order]
         with suppress(GansegError):  # a full disk: of the two, the server's waiting for nothing is worse
             EgressManifest(home.manifest).record("error", run, number, {}, {"code": code})
         return Message(Error(code, reason), reply_to=message)
+
+
+def _home(context: Context) -> Home:
+    """The folder that the node names; of a node that Flower simulates, the one that the rehearsal made for it."""
+    named, place = context.node_config.get("home"), context.node_config.get(PARTITION_ID_KEY)
+    if named is not None:
+        return Home(Path(str(named)))
+    if place is None:
+        raise ConfigError("home: the node's config names none; start it with --node-config \"home='FOLDER'\"")
+    rehearsal = named_run(str(context.run_config["run-name"]))
+    return Home(sorted((rehearsal.folder / "sites").iterdir())[int(place)])
 
 
 def _arrays(message: Message) -> Arrays:

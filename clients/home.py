@@ -23,7 +23,7 @@ from ganseg_dist.data.store import PreparedCase
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import ConfigError, DataError, FederationError
 from ganseg_dist.federation.fingerprint import Fingerprint, axes
-from ganseg_dist.federation.joining import SITE_NAME, Joining
+from ganseg_dist.federation.joining import SITE_NAME, Joining, Origin
 from ganseg_dist.federation.measure import fingerprint
 from ganseg_dist.federation.privacy import keeps_numbers_home, refuse_less_than, spent_before
 from ganseg_dist.federation.schedule import schedule
@@ -104,7 +104,7 @@ class Home:
         classes = cohort.classes or (LESION_CLASSES if cohort.regions else ())
         return Joining(
             settings.name, len(cohort.patients), len(cohort.cases), slices, cohort.modalities, cohort.regions,
-            classes if config.system.task == "classification" else (),
+            classes if config.system.task == "classification" else (), _origin(cohort),
         )  # fmt: skip
 
     def fingerprint(self, config: RunConfig) -> Fingerprint:
@@ -171,6 +171,10 @@ class Home:
     def _split(self, cohort: Cohort, config: RunConfig) -> Split:
         given = self.settings.split
         return split_as_configured(cohort, config) if given is None else Split.from_dict(given)
+
+
+def _origin(cohort: Cohort) -> Origin:
+    return "phantom" if cohort.phantom else "synthetic" if cohort.synthetic else "patients"
 
 
 def _refuse_lacking(cohort: Cohort, config: RunConfig) -> None:

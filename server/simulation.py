@@ -38,6 +38,8 @@ class Rehearsal:
     cpus: float = 1
     """Of a cluster, for each site while it answers."""
     gpus: float = 0
+    command: str | None = None
+    """That started it; none: this process's own."""
 
 
 def rehearse(asked: Rehearsal, answer: Answer, *, shown: Tracker | None = None, bar: Bar = no_bar) -> Run:
@@ -77,6 +79,7 @@ def rehearse_on(
         request.name(), plan.config, plan.fingerprint, plan.cohort, split=request.split,
         request=request.to_dict(), sites={name: len(members) for name, members in patients.items()},
         workers=1, device="cuda" if request.gpus else "cpu",
+        **({} if asked.command is None else {"command": asked.command}),
     )  # fmt: skip
     with only_trainer(run):
         if run.finished:

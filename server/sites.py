@@ -83,13 +83,15 @@ class Sites:
         content["arrays"] = ArrayRecord({name: Array(array) for name, array in arrays.items()})
         ttl = max(1.0, end - time.monotonic())
         messages = [Message(content, dst_node_id=node, message_type=kind, ttl=ttl) for node in asked]
-        waiting = set(self.grid.push_messages(messages))
+        # A message without an id could not be pushed. What the server's own link answers for a node that is gone comes
+        # from no node: replies are told apart by what they answer.
+        pushed = zip(self.grid.push_messages(messages), asked, strict=False)
+        waiting = {message_id: node for message_id, node in pushed if message_id}
         self.bytes_out += len(asked) * sum(array.nbytes for array in arrays.values())
         replies: dict[int, Message] = {}
         while waiting:
             for reply in self.grid.pull_messages(list(waiting)):
-                waiting.discard(reply.metadata.reply_to_message_id)
-                replies[reply.metadata.src_node_id] = reply
+                replies[waiting.pop(reply.metadata.reply_to_message_id)] = reply
                 self.bytes_in += _size(reply)
                 heard(len(replies), len(asked))
             present = [node for node in asked if (kind, node) not in self.away]

@@ -13,6 +13,7 @@ from ganseg_dist import __version__
 from ganseg_dist.cli import (
     audit,
     calibrate,
+    certificates,
     check,
     evaluate,
     experiment,
@@ -67,6 +68,7 @@ for command in (
     export,
     report,
     federate,
+    certificates,
     audit,
 ):  # as they are met
     name = command.__name__.rsplit(".", 1)[-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ SITE_NAME = r"^[A-Za-z0-9_-]{1,40}$"
 
 Stated = Annotated[StrictInt, Field(ge=0)]
 Word = Annotated[str, Field(pattern=r"^[\w .+-]{1,40}$")]
+Origin = Literal["patients", "phantom", "synthetic"]
 Words = Annotated[tuple[Word, ...], Field(max_length=64)]
 
 
@@ -33,6 +34,8 @@ class Joining:
     modalities: Words
     regions: Words
     classes: Words
+    origin: Origin = "patients"
+    """What its images are of: nothing that is made up may pass for patients."""
 
     def counts(self) -> dict[str, int]:
         """What goes as numbers, which the site's manifest shows."""

@@ -47,6 +47,21 @@ def agree(config: RunConfig, sites: Iterable[Joining]) -> RunConfig:
     return resolve(config, _cohort(modalities, regions, classes))
 
 
+def agree_again(config: RunConfig, earlier: RunConfig) -> RunConfig:
+    """The config that a run goes on with, whoever has joined by now: what was agreed on when it began.
+
+    Args:
+        config: as it is asked for now.
+        earlier: the run's own, in which nothing is open.
+
+    Raises ConfigError where what is asked names what was not agreed on.
+    """
+    data = earlier.data
+    return resolve(
+        config, _cohort(*(frozenset(names or ()) for names in (data.modalities, data.regions, data.classes)))
+    )
+
+
 def _common(field: str, by_site: dict[str, tuple[str, ...]], asked: Sequence[str] | None) -> frozenset[str]:
     """What every site has. Raises FederationError naming the first that lacks what is asked, or what most others have
     where nothing is left.

@@ -8,7 +8,7 @@ from ganseg_dist.data.slices import LESION_CLASSES
 from ganseg_dist.errors import ConfigError, DataError, FederationError
 from ganseg_dist.federation.joining import Joining
 from ganseg_dist.recipes import recipe
-from ganseg_dist.runners.agreement import agree
+from ganseg_dist.runners.agreement import agree, agree_again
 from ganseg_dist.runners.resolve import resolve
 
 SEGMENTS = recipe("ganet_seg_debug")
@@ -112,3 +112,25 @@ def test_what_all_sites_together_lack_is_refused_as_at_home():
         agree(CLASSIFIES, [site("a", regions=(), classes=("glioma",))])
     with pytest.raises(FederationError, match="no site has joined"):
         agree(SEGMENTS, [])
+
+
+@pytest.mark.parametrize(
+    ("config", "sites"),
+    [
+        (SEGMENTS, [site("a"), site("b", ("t1", "flair"))]),
+        (
+            CLASSIFIES,
+            [site("a", regions=(), classes=("glioma",)), site("b", regions=(), classes=("glioma", "no tumour"))],
+        ),
+    ],
+)
+def test_a_run_goes_on_with_what_was_agreed_whoever_has_joined_by_now(config, sites):
+    agreed = agree(config, sites)
+    assert agree_again(config, agreed) == agreed
+    assert agree_again(agreed, agreed) == agreed
+
+
+def test_what_was_not_agreed_on_cannot_be_asked_for_later():
+    agreed = agree(SEGMENTS, [site("a", ("t1", "flair"))])
+    with pytest.raises(ConfigError, match="t2 is not in"):
+        agree_again(override(SEGMENTS, {"data.modalities": ["t2"]}), agreed)

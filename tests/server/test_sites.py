@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDict
 
 from ganseg_dist.federation.order import Order
 from ganseg_dist.runners.grids import Answer, InProcessGrid
@@ -95,3 +95,28 @@ def test_what_no_site_says_is_not_believed(counts, words):
     sites.enrol(ORDER, 0)
     assert sites.members == {}
     assert "must run the same" in sites.refused[1]
+
+
+LINK = 1
+"""The node id under which Flower's server answers for a node that is gone."""
+
+
+def gone(message: Message, context: object) -> Message:
+    reply = Message(Error(3, "Node Unavailable"), reply_to=message)
+    reply.metadata.__dict__["_src_node_id"] = LINK
+    return reply
+
+
+def test_an_answer_for_a_node_that_is_gone_is_that_nodes():
+    sites = Sites(InProcessGrid(gone, {7: {}, 9: {}}), deadline_seconds=5)
+    replies = sites.ask("train", Order("run", 1, 0, 0, 1), {}, [7, 9])
+    assert {node: reply.error.reason for node, reply in replies.items()} == dict.fromkeys((7, 9), "Node Unavailable")
+
+
+def test_a_message_that_could_not_be_pushed_is_not_waited_for():
+    class Full(InProcessGrid):
+        def push_messages(self, messages):
+            return [None if place == 0 else name for place, name in enumerate(super().push_messages(messages))]
+
+    sites = Sites(Full(gone, {7: {}, 9: {}}), deadline_seconds=5)
+    assert set(sites.ask("train", Order("run", 1, 0, 0, 1), {}, [7, 9])) == {9}

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Starts a hospital's node: Flower's SuperNode, which connects to the server and runs what is installed here alone.
+# It opens no port to the outside. Stop it with Ctrl-C or SIGTERM; started again, it goes on.
+set -euo pipefail
+umask 077  # what is kept here is made of patients' images
+
+if [ $# -lt 4 ] || [ $# -gt 5 ]; then
+    echo "usage: $(basename "$0") HOME NODE.key ca.crt SERVER:PORT [LOCAL_PORT]" >&2
+    echo "  HOME         the hospital's folder, with its site.json" >&2
+    echo "  NODE.key     the node's secret key, as ganseg certificates writes it" >&2
+    echo "  ca.crt       the authority's certificate, from the server's operator" >&2
+    echo "  SERVER:PORT  as the server's certificate names it" >&2
+    echo "  LOCAL_PORT   a free one of this machine, seen by it alone; 9094 when not given" >&2
+    exit 2
+fi
+command -v flower-supernode >/dev/null || { echo "error: flower-supernode: not found; activate the environment that ganseg is installed in" >&2; exit 1; }
+[ -r "$1/site.json" ] || { echo "error: $1/site.json: cannot be read; write it as docs/federation.md shows" >&2; exit 1; }
+for file in "$2" "$3"; do
+    [ -r "$file" ] || { echo "error: $file: cannot be read; check the path" >&2; exit 1; }
+done
+home=$(cd "$1" && pwd) here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+key=$(cd "$(dirname "$2")" && pwd)/$(basename "$2") authority=$(cd "$(dirname "$3")" && pwd)/$(basename "$3")
+
+# Flower starts flwr-clientapp by its name for every message; node_bin holds one that refuses code from outside.
+export PATH=$here/node_bin:$PATH
+export FLWR_HOME=$home/flower FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
+export GANSEG_STORE=${GANSEG_STORE:-$home/store} DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true
+
+cd "$home"
+exec flower-supernode \
+    --superlink "$4" --root-certificates "$authority" --auth-supernode-private-key "$key" \
+    --node-config "home='$home'" --port "${5:-9094}"

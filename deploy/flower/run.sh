@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Starts a federation with the nodes that are registered, and shows its log. On the server's machine.
+# Ctrl-C ends the showing and not the run. Started again with the same run-name, an interrupted run goes on.
+set -euo pipefail
+
+if [ $# -lt 2 ]; then
+    echo "usage: $(basename "$0") STATE KEY=VALUE ..." >&2
+    echo "  STATE      the folder that server.sh was given" >&2
+    echo "  KEY=VALUE  of the run, as [tool.flwr.app.config] in pyproject.toml lists them; recipe, run-name and" >&2
+    echo "             least-sites are needed. Such as: recipe=ganet_seg_small run-name=first least-sites=3" >&2
+    exit 2
+fi
+[ -r "$1/flower/config.toml" ] || { echo "error: $1: is no server's folder; start server.sh with it first" >&2; exit 1; }
+
+export FLWR_HOME=$(cd "$1" && pwd)/flower FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
+app=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+shift
+words=()
+for word in "$@"; do
+    [[ $word == *=* ]] || { echo "error: $word: is no KEY=VALUE; see: $(basename "$0")" >&2; exit 2; }
+    value=${word#*=}
+    [[ $value =~ ^[0-9]+$ ]] || value="'$value'" # as TOML has it
+    words+=("${word%%=*}=$value")
+done
+exec flwr run "$app" federation --stream --run-config "${words[*]}"

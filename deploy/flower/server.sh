@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Starts the federation's server: Flower's SuperLink with TLS, node authentication and a state that outlasts it.
+# Hospitals reach what nodes need; registering and running work on this machine alone (server/superlink.py).
+set -euo pipefail
+umask 077  # updates of hospitals lie in the database
+
+if [ $# -lt 2 ] || [ $# -gt 3 ]; then
+    echo "usage: $(basename "$0") STATE CERTIFICATES [PORT]" >&2
+    echo "  STATE         folder for what the server remembers: its database, its connection, its runs" >&2
+    echo "  CERTIFICATES  folder with ca.crt, server.crt and server.key, as ganseg certificates writes them" >&2
+    echo "  PORT          that nodes connect to; 9092 when not given" >&2
+    exit 2
+fi
+command -v flower-superexec >/dev/null || { echo "error: flower-superexec: not found; activate the environment that ganseg is installed in" >&2; exit 1; }
+for file in ca.crt server.crt server.key; do
+    [ -r "$2/$file" ] || { echo "error: $2/$file: cannot be read; make it with: ganseg certificates $2 --host NAME" >&2; exit 1; }
+done
+mkdir -p "$1"
+state=$(cd "$1" && pwd) certificates=$(cd "$2" && pwd) port=${3:-9092}
+
+export FLWR_HOME=$state/flower FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
+export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
+export GANSEG_RUNS=${GANSEG_RUNS:-$state/runs} DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true
+
+# What register.sh and run.sh connect by.
+mkdir -p "$FLWR_HOME"
+cat >"$FLWR_HOME/config.toml" <<CONNECTION
+[superlink]
+default = "federation"
+
+[superlink.federation]
+address = "127.0.0.1:$port"
+root-certificates = "$certificates/ca.crt"
+CONNECTION
+
+cd "$state"
+exec python -m server.superlink \
+    --host 0.0.0.0 --port "$port" --database "$state/superlink.db" --enable-supernode-auth \
+    --ssl-ca-certfile "$certificates/ca.crt" --ssl-certfile "$certificates/server.crt" \
+    --ssl-keyfile "$certificates/server.key"

@@ -1,0 +1,165 @@
+"""Keys and certificates of a federation: an authority, the server's certificate, and a key pair for every node.
+
+Flower reads a node's pair as OpenSSH writes it, on a NIST curve; certificates and the server's key are PEM.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from ganseg_dist.atomic import refused
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.federation.joining import SITE_NAME
+
+CURVE = ec.SECP384R1()
+AUTHORITY_DAYS = 3650
+CLOCK_SKEW = datetime.timedelta(hours=1)
+"""A certificate begins that much earlier, for machines whose clocks are behind."""
+HERE = ("localhost", "127.0.0.1", "::1")
+"""The server's own processes reach it by these."""
+HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.(?!-)[A-Za-z0-9-]{1,63})*")
+OWNERS_ONLY, EVERYBODY = 0o600, 0o644
+
+Files = dict[str, tuple[bytes, int]]
+"""By name: content and mode."""
+
+
+def make_certificates(folder: Path, hosts: Sequence[str], nodes: Sequence[str], *, days: int) -> list[Path]:
+    """Write ca.crt, ca.key, server.crt and server.key for the hosts, NODE.key and NODE.pub for each node.
+
+    Args:
+        folder: made where it is missing; what others put into it is left alone.
+        hosts: names and addresses that nodes reach the server by; none: no authority and no server certificate.
+        nodes: as sites are named.
+        days: that the server's certificate is valid.
+
+    Raises ConfigError for a name that cannot be one and for a file that is there already, before anything is written;
+    GansegError when the disk refuses.
+    """
+    files: Files = {}
+    if hosts:
+        files |= _server_files(hosts, days)
+    for node in nodes:
+        if not re.fullmatch(SITE_NAME, node) or f"{node}.key" in files:
+            raise ConfigError(
+                f"--node {node}: take letters, digits, dashes and underscores, at most 40, each name once, "
+                "and neither ca nor server"
+            )
+        files |= _node_files(node)
+    for name in files:
+        if (folder / name).exists():
+            raise ConfigError(f"{folder / name}: is there already, and is not replaced; choose another folder or name")
+    for name, (content, mode) in files.items():
+        _write(folder / name, content, mode)
+    return [folder / name for name in files]
+
+
+def _server_files(hosts: Sequence[str], days: int) -> Files:
+    authority_key, key = ec.generate_private_key(CURVE), ec.generate_private_key(CURVE)
+    authority = _authority(authority_key)
+    certificate = _server_certificate(key.public_key(), hosts, days, authority, authority_key)
+    return {
+        "ca.key": (_pem(authority_key), OWNERS_ONLY),
+        "ca.crt": (authority.public_bytes(Encoding.PEM), EVERYBODY),
+        "server.key": (_pem(key), OWNERS_ONLY),
+        "server.crt": (certificate.public_bytes(Encoding.PEM), EVERYBODY),
+    }
+
+
+def _node_files(node: str) -> Files:
+    key = ec.generate_private_key(CURVE)
+    return {
+        f"{node}.key": (key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), OWNERS_ONLY),
+        f"{node}.pub": (
+            key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + f" {node}\n".encode(),
+            EVERYBODY,
+        ),
+    }
+
+
+def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    name = _name("ganseg federation")
+    usage = x509.KeyUsage(
+        digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
+        key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    return (
+        _begun(name, name, key.public_key(), AUTHORITY_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA384())
+    )
+
+
+def _server_certificate(
+    key: ec.EllipticCurvePublicKey,
+    hosts: Sequence[str],
+    days: int,
+    authority: x509.Certificate,
+    authority_key: ec.EllipticCurvePrivateKey,
+) -> x509.Certificate:
+    reached_by = [_general_name(host) for host in dict.fromkeys((*hosts, *HERE))]
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
+    return (
+        _begun(_name(hosts[0][:64]), authority.subject, key, days)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName(reached_by), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(issuer, critical=False)
+        .sign(authority_key, hashes.SHA384())
+    )
+
+
+def _begun(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(now + datetime.timedelta(days=days))
+    )
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        if not HOST_NAME.fullmatch(host):
+            raise ConfigError(
+                f"--host {host}: is no host name and no address; give it without https:// and without a port"
+            ) from None
+        return x509.DNSName(host)
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _write(file: Path, content: bytes, mode: int) -> None:
+    """A new file, its mode set before there is anything in it."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as opened:
+            opened.write(content)
+    except OSError as error:
+        raise refused(file, error) from None

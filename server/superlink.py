@@ -1,0 +1,54 @@
+"""Flower's SuperLink, of which hospitals reach what a node needs and nothing else: `python -m server.superlink`.
+
+Flower 1.41 answers everything on one port, and asks nobody but nodes who they are. Whoever reaches the port may
+register a node's key, start a run, which is code that nodes carry out, and take the server's own tasks (`/v1/control`,
+`/v1/runtime`). Here those answer the server's own machine alone. Takes the options of `flower-superlink`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from flwr.superlink import extensions
+from flwr.superlink.cli import flower_superlink
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+OPEN_TO_ALL = "/v1/fleet/"
+"""Where nodes go; Flower verifies their signature there."""
+
+
+class OwnMachineAlone:
+    """Refuses requests from elsewhere, but for those of nodes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "lifespan" or scope["path"].startswith(OPEN_TO_ALL) or _is_own_machine(scope):
+            await self.app(scope, receive, send)
+        else:
+            await PlainTextResponse("This answers the server's own machine alone.", 403)(scope, receive, send)
+
+
+def _is_own_machine(scope: Scope) -> bool:
+    """Whether the connection comes over the loopback interface. A proxy on this machine would hide where from."""
+    client = scope.get("client")
+    if client is None:
+        return False
+    address = ipaddress.ip_address(client[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+def main() -> None:
+    """Start it."""
+    others = extensions.get_middleware()
+    extensions.get_middleware = lambda: (Middleware(OwnMachineAlone), *others)  # outermost: before anything is parsed
+    flower_superlink()
+
+
+if __name__ == "__main__":
+    main()

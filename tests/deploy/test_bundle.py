@@ -1,0 +1,53 @@
+"""What a run may bring to a hospital."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+from flwr.cli.build import build_fab_from_disk
+
+from clients.bundle import APP, refuse_foreign
+from ganseg_dist import __version__
+from ganseg_dist.errors import FederationError
+
+ROOT = Path(__file__).parents[2]
+PROJECT = '[project]\nversion = "{version}"\n[tool.flwr.app.components]\nclientapp = "{app}"\n'
+
+
+def bundle(version: str = __version__, app: str = APP, **files: str) -> bytes:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        archive.writestr("pyproject.toml", PROJECT.format(version=version, app=app))
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return written.getvalue()
+
+
+def test_our_own_bundle_brings_no_code_and_is_taken():
+    ours = build_fab_from_disk(ROOT)
+    refuse_foreign(ours)
+    assert len(ours) < 100_000
+    assert not [name for name in zipfile.ZipFile(io.BytesIO(ours)).namelist() if name.endswith(".py")]
+
+
+@pytest.mark.parametrize(
+    ("foreign", "said"),
+    [
+        (bundle(**{"clients/app.py": "import os"}), "code of its own"),
+        (bundle(**{"numpy.so": ""}), "code of its own"),
+        (bundle(**{"ganseg_dist/__init__.pyc": ""}), "code of its own"),
+        (bundle(app="os:system"), "code of its own"),
+        (bundle(version="99"), "another version"),
+        (b"no archive", "cannot be read"),
+        (bundle().replace(b"pyproject.toml", b"pyproject.json"), "cannot be read"),
+    ],
+    ids=["its own client", "an extension", "compiled", "another app", "another version", "no archive", "no project"],
+)
+def test_any_other_is_refused(foreign, said):
+    with pytest.raises(FederationError, match=said):
+        refuse_foreign(foreign)
+
+
+def test_the_bundle_that_is_compared_with_is_taken():
+    refuse_foreign(bundle())

@@ -1,0 +1,97 @@
+"""Keys and certificates that Flower takes, and that nothing of an earlier federation is lost to."""
+
+import ipaddress
+import stat
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
+from cryptography.x509.verification import PolicyBuilder, Store
+from flwr.cli.supernode.register import try_load_public_key
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.federation.certificates import make_certificates
+from tests.cli.conftest import assert_refused, run_command
+
+
+def certificate(file):
+    return x509.load_pem_x509_certificate(file.read_bytes())
+
+
+@pytest.fixture
+def made(tmp_path):
+    folder = tmp_path / "certificates"
+    result = run_command("certificates", folder, "--host", "hub.example.org", "--host", "192.0.2.7", "--node", "north")
+    assert result.code == 0, result.err
+    return folder
+
+
+def test_everything_a_trial_needs_is_made_and_only_its_owner_reads_the_secrets(made):
+    files = {file.name: stat.S_IMODE(file.stat().st_mode) for file in made.iterdir()}
+    assert set(files) == {"ca.key", "ca.crt", "server.key", "server.crt", "north.key", "north.pub"}
+    assert {name for name, mode in files.items() if mode == 0o600} == {"ca.key", "server.key", "north.key"}
+
+
+@pytest.mark.parametrize(
+    "host",
+    [x509.DNSName("hub.example.org"), x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("192.0.2.7"))],
+    ids=str,
+)
+def test_the_authority_vouches_for_the_server_under_every_name(made, host):
+    store = Store([certificate(made / "ca.crt")])
+    chain = PolicyBuilder().store(store).build_server_verifier(host).verify(certificate(made / "server.crt"), [])
+    assert len(chain) == 2
+    key = load_pem_private_key((made / "server.key").read_bytes(), None)
+    assert key.public_key() == certificate(made / "server.crt").public_key()
+
+
+def test_another_name_and_another_authority_are_not_vouched_for(made, tmp_path):
+    make_certificates(tmp_path / "other", ["hub.example.org"], [], days=1)
+    for authority, name in ((made, "elsewhere.example.org"), (tmp_path / "other", "hub.example.org")):
+        store = Store([certificate(authority / "ca.crt")])
+        verifier = PolicyBuilder().store(store).build_server_verifier(x509.DNSName(name))
+        with pytest.raises(x509.verification.VerificationError):
+            verifier.verify(certificate(made / "server.crt"), [])
+
+
+def test_flower_reads_a_nodes_pair(made):
+    private = load_ssh_private_key((made / "north.key").read_bytes(), None)
+    assert try_load_public_key(made / "north.pub") == public_key_to_bytes(private.public_key())
+
+
+def test_a_hospital_makes_its_own_pair_and_nothing_else(tmp_path):
+    make_certificates(tmp_path, [], ["south"], days=1)
+    assert {file.name for file in tmp_path.iterdir()} == {"south.key", "south.pub"}
+
+
+def test_nothing_is_replaced_and_nothing_is_begun_that_would_be(made):
+    before = {file.name: file.read_bytes() for file in made.iterdir()}
+    again = run_command("certificates", made, "--node", "west", "--node", "north")
+    assert_refused(again, 2, made / "north.key", "is there already")
+    assert {file.name: file.read_bytes() for file in made.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "--host or --node: give at least one"),
+        (("--host", "https://hub.example.org:9092"), "--host https://hub.example.org:9092: is no host name"),
+        (("--host", "a", "--node", "ca"), "--node ca"),
+        (("--node", "two words"), "--node two words"),
+        (("--node", "twice", "--node", "twice"), "--node twice"),
+    ],
+)
+def test_what_cannot_be_a_name_is_refused(tmp_path, words, said):
+    assert_refused(run_command("certificates", tmp_path / "new", *words), 2, said)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert_refused(run_command("certificates", tmp_path / "file", "--node", "a"), 1, "cannot be written")
+
+
+def test_names_are_taken_as_sites_are_named(tmp_path):
+    with pytest.raises(ConfigError, match="--node"):
+        make_certificates(tmp_path, [], ["../escape"], days=1)

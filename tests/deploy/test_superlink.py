@@ -1,0 +1,39 @@
+"""What a hospital reaches of Flower's one port."""
+
+import asyncio
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from server.superlink import OwnMachineAlone
+
+HERE = ["127.0.0.1", "127.0.0.2", "::1", "::ffff:127.0.0.1"]
+ELSEWHERE = ["192.0.2.7", "10.0.0.1", "::ffff:192.0.2.7", "2001:db8::7"]
+NODES = "/v1/fleet/pull-messages"
+OTHERS = ["/v1/control/register-node", "/v1/control/start-run", "/v1/runtime/acquire-task", "/docs", "/", "/v1/fleet"]
+
+
+FLOWER = Starlette(routes=[Route("/{rest:path}", lambda request: PlainTextResponse("done"), methods=["POST"])])
+
+
+def answered(path: str, address: str) -> int:
+    async def ask() -> int:
+        connection = httpx.ASGITransport(OwnMachineAlone(FLOWER), client=(address, 50000))
+        async with httpx.AsyncClient(transport=connection, base_url="http://hub") as client:
+            return (await client.post(path)).status_code
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("address", HERE + ELSEWHERE)
+def test_nodes_are_answered_wherever_they_are(address):
+    assert answered(NODES, address) == 200
+
+
+@pytest.mark.parametrize("path", OTHERS)
+def test_the_rest_answers_the_servers_own_machine_alone(path):
+    assert {answered(path, address) for address in HERE} == {200}
+    assert {answered(path, address) for address in ELSEWHERE} == {403}
