@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ COMMANDS = sorted(SCRIPTS.glob("*.sh"))
 
 
 def said_by(script: Path, *words: object, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([script, *map(str, words)], cwd=folder, capture_output=True, text=True, timeout=20)
+    environment = os.environ | {"PATH": f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}"}
+    command = [script, *map(str, words)]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=20)
 
 
 @pytest.mark.parametrize("script", COMMANDS, ids=lambda script: script.name)
