@@ -24,6 +24,7 @@ def run(name, *options):
         ("engine_step", 4, []),  # supervised, adversarial, generator, discriminator
         ("monai_loop", 2, ["monai", "nilearn"]),
         pytest.param("two_workers", 1, [], marks=pytest.mark.slow),
+        pytest.param("federated_round", 2, ["nilearn"], marks=pytest.mark.slow),
     ],
 )
 def test_prints_its_ratios(name, comparisons, needs, tmp_path):
