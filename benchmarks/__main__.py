@@ -15,8 +15,8 @@ from pathlib import Path
 from benchmarks.measure import Comparison
 
 NAMES = ("lesionwise", "engine_step", "monai_loop", "two_workers", "federated_round")
-"""Not among them: swin_unetr, which needs a finished run to stand beside; bad_sites and federated_settings, which measure
-Dice and not speed, on a phantom that is given."""
+"""Not among them: swin_unetr, which needs a finished run to stand beside; bad_sites and federated_settings, which are
+given a phantom, and measure Dice."""
 
 
 def run(name: str, *, quick: bool) -> list[Comparison] | None:
