@@ -8,8 +8,11 @@ the noise at a trusted server; same seed, same patients. Interrupted and started
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import torch
 
 from benchmarks.federations import Arm, asked_config, options
@@ -21,11 +24,12 @@ from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.experiments.measures import measures_of
 from ganseg_dist.experiments.run import Job, Outcome, run_experiment
 from ganseg_dist.experiments.scoring import score_run
-from ganseg_dist.experiments.table import markdown, tabulate
+from ganseg_dist.experiments.table import Row, markdown, tabulate
 from ganseg_dist.runners.session import TrainingRequest
 from ganseg_dist.runs import named_run
 from server.simulation import Rehearsal, rehearse
 
+EPSILONS = (100_000, 10_000, 1_000, 100, 8)
 ARMS: Mapping[str, Mapping[str, object]] = {
     "fp32": {},
     "fp16": {"federation.encoding": "fp16"},
@@ -34,7 +38,7 @@ ARMS: Mapping[str, Mapping[str, object]] = {
     "top 1%": {"federation.encoding": "topk", "federation.kept_share": 0.01},
     **{
         f"epsilon {epsilon:g}": {"federation.privacy.epsilon": float(epsilon), "federation.largest_share": 0.0001}
-        for epsilon in (100_000, 10_000, 1_000, 100, 8)
+        for epsilon in EPSILONS
     },
 }
 
@@ -48,6 +52,22 @@ def federated(job: Job) -> Outcome:
     return Outcome(dict(arm.labels), float(run.description()["seconds"]), tuple(rows))
 
 
+def draw(rows: Sequence[Row], file: Path) -> None:
+    """Dice against epsilon, with the band of the same federation without privacy."""
+    found = {str(row.labels["arm"]): row.scores["wt/dice"] for row in rows}
+    plain, private = found["fp32"], [found[f"epsilon {epsilon:g}"] for epsilon in EPSILONS]
+    figure, axes = plt.subplots(figsize=(5.2, 3.2), layout="constrained")
+    axes.axhspan(plain.low, plain.high, color="#0072b2", alpha=0.15, lw=0)
+    axes.axhline(plain.mean, color="#0072b2", label="without privacy")
+    means = np.array([score.mean for score in private])
+    ends = np.array([[score.mean - score.low for score in private], [score.high - score.mean for score in private]])
+    axes.errorbar(EPSILONS, means, ends, fmt="o-", color="#d55e00", label="hospitals' privacy, trusted server")
+    axes.set(xscale="log", ylim=(0, 1), xlabel="epsilon at delta 1e-5, all rounds", ylabel="Dice of the whole tumour")
+    axes.set_title(f"Phantom (synthetic); mean, 95% interval, n = {plain.n}", fontsize=9)
+    axes.legend(frameon=False)
+    figure.savefig(file, dpi=150)
+
+
 def main() -> None:
     """Every arm, then the table."""
     asked = options(__doc__, "federated-settings").parse_args()
@@ -55,10 +75,14 @@ def main() -> None:
     config = asked_config(asked, **{"train.ema": None})
     split = split_as_configured(read_cohort(asked.data), config)
     arms = [Arm({"arm": name}, override(config, changes), split) for name, changes in ARMS.items()]
-    _, outcomes, parent = run_experiment(asked.run_name, "federated-settings", arms, asked.data, work=federated)
+    experiment, outcomes, parent = run_experiment(
+        asked.run_name, "federated-settings", arms, asked.data, work=federated
+    )
     parent.end("FINISHED")
     print(machine(torch.device("cpu")))
-    print(markdown("What coarse updates and privacy cost", tabulate(outcomes, measures_of(config))))
+    rows = tabulate(outcomes, measures_of(config))
+    print(markdown("What coarse updates and privacy cost", rows))
+    draw(rows, experiment.folder / "privacy.png")
     print("\n| arm | bytes from the sites in all, MB |\n|---|---|")
     for arm in arms:
         record = named_run(f"{asked.run_name}.{arm.name}").federation()

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.fit import prepare_state
 from ganseg_dist.engine.world import World
+from ganseg_dist.federation.differences import differences
 from ganseg_dist.federation.exchange import Exchange
+from ganseg_dist.federation.fingerprint import Fingerprint, together
 from ganseg_dist.federation.record import FederationRecord, LeftOut, SiteCounts
 from ganseg_dist.inference.federation_card import privacy_told, settings_told
 from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON
 from ganseg_dist.report.compared import Compared, Comparison
 from ganseg_dist.report.figures import MOST_NAMED, Bar, grouped_chart, round_chart
+from ganseg_dist.report.fingerprint import fingerprint_charts
 from ganseg_dist.report.labels import (
     between,
     byte_size,
@@ -65,17 +68,27 @@ class FederationView:
     patients: str
     """What its n counts."""
     compared: Chart | None
+    data: tuple[Chart, ...]
+    """What the sites told of their data; empty where nobody was asked."""
+    off: tuple[str, ...]
+    """Whose data lie far from most others', and how."""
     charts: tuple[Chart, ...]
 
 
 def federation_view(
-    record: FederationRecord, comparison: Comparison | None, config: RunConfig, best_of: Mapping[str, str]
+    record: FederationRecord,
+    comparison: Comparison | None,
+    config: RunConfig,
+    best_of: Mapping[str, str],
+    told: Mapping[str, Fingerprint],
 ) -> FederationView:
     """The section of a federation of one round at least.
 
     Args:
         best_of: by stage, the score that chose its epoch.
+        told: by site, what it told of its data.
     """
+    found = differences(told)
     main = comparison.scores[0] if comparison is not None and comparison.scores else None
     patients = "patients" if comparison is None or comparison.patients_known else "images, patients unknown"
     return FederationView(
@@ -89,6 +102,8 @@ def federation_view(
         verdicts=tuple(_verdicts(main)) if main is not None else (),
         patients=patients,
         compared=_comparison_chart(main, patients) if main is not None and main.at_sites else None,
+        data=tuple(fingerprint_charts(together(told.values()), told, found)) if told else (),
+        off=tuple(difference.line() for difference in found if difference.stands_out),
         charts=(
             *_score_charts(record, best_of),
             _weight_chart(record),

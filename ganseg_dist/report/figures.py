@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-# Stand-ins that matplotlib can draw with; `_svg` puts the page's colours in their place.
+# Stand-ins that matplotlib can draw with; `svg` puts the page's colours in their place.
 INK, MUTED, RULE, SHADE, ACCENT = ("#0100a1", "#0100a2", "#0100a3", "#0100a4", "#0100a5")
 SERIES = ("#0200b1", "#0200b2", "#0200b3", "#0200b4", "#0200b5", "#0200b6")
 COLOUR_NAMES = {INK: "ink", MUTED: "muted", RULE: "rule", SHADE: "shade", ACCENT: "accent"} | {
@@ -117,7 +117,7 @@ def line_chart(
         shares: the values are scores that rise to 1, whose axis is never logarithmic.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = _canvas(460, 270, left=66, right=16 + 6.6 * max(map(len, lines), default=0), bottom=42, top=24)
+        figure, axes = canvas(460, 270, left=66, right=16 + 6.6 * max(map(len, lines), default=0), bottom=42, top=24)
         values = np.array([value for line in lines.values() for _, value in line])
         if not shares and (values > 0).all() and values.max() > LOG_FROM * values.min():
             axes.set_yscale("log")
@@ -151,7 +151,7 @@ def line_chart(
         _name_ends(
             axes, [(name, SERIES[at % len(SERIES)], line[-1][1]) for at, (name, line) in enumerate(lines.items())]
         )
-        return _svg(figure, description)
+        return svg(figure, description)
 
 
 def round_chart(
@@ -171,13 +171,13 @@ def round_chart(
         mean: what they make together, drawn bold.
         from_zero: amounts, whose axis begins at 0.
     """
-    names = {name: _shortened(name) for name in lines}
+    names = {name: shortened(name) for name in lines}
     few = len(lines) <= MOST_NAMED
     order = sorted((name for name in lines if lines[name]), key=lambda name: lines[name][-1][1])
     named = list(lines) if few else [order[-1], order[0]]
     with mpl.rc_context(STYLE):
         longest = max(len(names[name]) for name in named)
-        figure, axes = _canvas(460, 270, left=66, right=16 + 6.8 * max(longest, 4), bottom=42, top=14)
+        figure, axes = canvas(460, 270, left=66, right=16 + 6.8 * max(longest, 4), bottom=42, top=14)
         points = [point for line in (*lines.values(), mean) for point in line]
         axes.set_ylim(*_room(np.array([value for _, value in points]), 0.0))
         if from_zero:
@@ -204,7 +204,7 @@ def round_chart(
         axes.set_xlabel("round")
         axes.set_ylabel(axis)
         _name_ends(axes, ends)
-        return _svg(figure, description)
+        return svg(figure, description)
 
 
 def grouped_chart(
@@ -217,7 +217,7 @@ def grouped_chart(
     left = 16 + 7.2 * max(len(line) for name in names for line in name.splitlines())
     with mpl.rc_context(STYLE):
         height = 16.0 * sum(map(len, groups.values())) + 14 * len(groups)
-        figure, axes = _canvas(620, 84 + height, left=left, right=14, bottom=44, top=40)
+        figure, axes = canvas(620, 84 + height, left=left, right=14, bottom=44, top=40)
         top, middles = 0.0, []
         for bars in groups.values():
             for row, bar in enumerate(bars):
@@ -245,7 +245,7 @@ def grouped_chart(
                 va="center", color=colour,
             )  # fmt: skip
             across += 7.2 * (len(label) + 4)
-        return _svg(figure, description)
+        return svg(figure, description)
 
 
 def interval_chart(
@@ -267,7 +267,7 @@ def interval_chart(
         margin = 0.02 * (limits[1] - limits[0])
         axes.set_xlim(limits[0] - margin, limits[1] + margin)
         axes.set_xlabel(axis)
-        return _svg(figure, description)
+        return svg(figure, description)
 
 
 def strip_chart(groups: Mapping[str, Sequence[float]], *, axis: str, description: str) -> str:
@@ -283,7 +283,7 @@ def strip_chart(groups: Mapping[str, Sequence[float]], *, axis: str, description
             axes.plot([median, median], [row - 0.36, row + 0.36], color=INK, linewidth=2)
         axes.set_xlim(-0.02, 1.02)
         axes.set_xlabel(axis)
-        return _svg(figure, description)
+        return svg(figure, description)
 
 
 def roc_chart(
@@ -291,7 +291,7 @@ def roc_chart(
 ) -> str:
     """True against false positive rate, chance as a dashed diagonal, the calibrated threshold as a dot."""
     with mpl.rc_context(STYLE):
-        figure, axes = _canvas(330, 330, left=50, right=12, bottom=44, top=10)
+        figure, axes = canvas(330, 330, left=50, right=12, bottom=44, top=10)
         axes.plot([0, 1], [0, 1], color=RULE, linewidth=1, dashes=(4, 3))
         false_positives, true_positives = zip(*points, strict=True)
         axes.plot(false_positives, true_positives, color=ACCENT, linewidth=2.2)
@@ -307,13 +307,13 @@ def roc_chart(
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.set_xlabel("false positive rate (1 − specificity)")
         axes.set_ylabel("true positive rate (sensitivity)")
-        return _svg(figure, description)
+        return svg(figure, description)
 
 
 def calibration_chart(dots: Sequence[Dot], *, noted: str, description: str) -> str:
     """Accuracy against confidence, both in [0, 1], the dashed diagonal where they agree, and one thing noted."""
     with mpl.rc_context(STYLE):
-        figure, axes = _canvas(330, 330, left=50, right=12, bottom=44, top=10)
+        figure, axes = canvas(330, 330, left=50, right=12, bottom=44, top=10)
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, dashes=(4, 3))
         heaviest = max((dot.weight for dot in dots), default=1)
         for dot in dots:
@@ -325,13 +325,13 @@ def calibration_chart(dots: Sequence[Dot], *, noted: str, description: str) -> s
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.set_xlabel("confidence (highest probability)")
         axes.set_ylabel("accuracy (share that is right)")
-        return _svg(figure, description)
+        return svg(figure, description)
 
 
 def elbow_chart(points: Sequence[tuple[int, float]], *, description: str, chosen: int | None = None) -> str:
     """Within-cluster sum of squares by number of clusters, the chosen number as a dot."""
     with mpl.rc_context(STYLE):
-        figure, axes = _canvas(460, 270, left=64, right=16, bottom=42, top=12)
+        figure, axes = canvas(460, 270, left=64, right=16, bottom=42, top=12)
         axes.plot(*zip(*points, strict=True), color=ACCENT, marker="o", markersize=4.5)
         for k, value in points:
             if k == chosen:
@@ -345,12 +345,10 @@ def elbow_chart(points: Sequence[tuple[int, float]], *, description: str, chosen
         axes.set_xticks([k for k, _ in points])
         axes.set_xlabel("clusters, k")
         axes.set_ylabel("sum of squares within clusters")
-        return _svg(figure, description)
+        return svg(figure, description)
 
 
-def _canvas(
-    width: float, height: float, *, left: float, right: float, bottom: float, top: float
-) -> tuple[Figure, Axes]:
+def canvas(width: float, height: float, *, left: float, right: float, bottom: float, top: float) -> tuple[Figure, Axes]:
     """A figure of width x height pixels whose axes leave these margins in pixels."""
     figure = Figure(figsize=(width / 72, height / 72), dpi=72)
     box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
@@ -361,7 +359,7 @@ def _rows(labels: Sequence[str], row_height: float = 30) -> tuple[Figure, Axes]:
     """A canvas with one named row a label, the first on top; a long name takes two lines."""
     names = [_in_two_lines(label) for label in labels]
     left = 16 + 7.2 * max(len(line) for name in names for line in name.splitlines())
-    figure, axes = _canvas(520, 54 + row_height * len(labels), left=left, right=14, bottom=44, top=10)
+    figure, axes = canvas(520, 54 + row_height * len(labels), left=left, right=14, bottom=44, top=10)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_yticks(range(len(labels)), names)
     axes.tick_params(axis="y", length=0)
@@ -427,7 +425,8 @@ def _name_ends(axes: Axes, ends: Sequence[tuple[str, str, float]]) -> None:
         )  # fmt: skip
 
 
-def _shortened(name: str) -> str:
+def shortened(name: str) -> str:
+    """A name that has to fit beside a line."""
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
@@ -443,7 +442,7 @@ def _apart(heights: Sequence[float], least: float) -> list[float]:
     return placed
 
 
-def _svg(figure: Figure, description: str) -> str:
+def svg(figure: Figure, description: str) -> str:
     """The figure as an `<svg>` element in the page's colours, whose ids clash with no other's."""
     stream = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": description}):

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from ganseg_dist.federation.differences import Difference, subject
 from ganseg_dist.federation.disclosure import Points
 from ganseg_dist.federation.fingerprint import Axis, Fingerprint, Scale
-from ganseg_dist.report.figures import DASHES, INK, MOST_NAMED, MUTED, SERIES, STYLE, _canvas, _shortened, _svg
+from ganseg_dist.report.figures import DASHES, INK, MOST_NAMED, MUTED, SERIES, STYLE, canvas, shortened, svg
 from ganseg_dist.report.labels import joined
 from ganseg_dist.report.training import Chart
 
@@ -103,7 +103,7 @@ def _histogram(axis: Axis, lines: Sequence[Line], *, per_patient: bool, descript
     rows = _legend_rows([line for line in lines if line.named])
     top = 8 + ROW * len(rows)
     with mpl.rc_context(STYLE):
-        figure, axes = _canvas(WIDTH, HEIGHT + top, left=52, right=14, bottom=46, top=top)
+        figure, axes = canvas(WIDTH, HEIGHT + top, left=52, right=14, bottom=46, top=top)
         for line in lines:
             shares = 100 * line.points / line.points.sum()
             dashes: Any = (0, line.dashes) if line.dashes else "-"
@@ -123,7 +123,7 @@ def _histogram(axis: Axis, lines: Sequence[Line], *, per_patient: bool, descript
         axes.grid(axis="y", alpha=0.6)
         axes.set_axisbelow(True)
         _legend(axes, rows)
-        return _svg(figure, description)
+        return svg(figure, description)
 
 
 def _shown_apart(axis: Axis, lines: Sequence[Line]) -> list[int]:
@@ -164,7 +164,7 @@ def _legend(axes: Axes, rows: Sequence[Sequence[Line]]) -> None:
         across, height = 0.0, ROW * (len(rows) - number) - 6
         for line in row:
             axes.annotate(
-                f"● {_shortened(line.name)}", (0, 1), xycoords="axes fraction", xytext=(across, height),
+                f"● {shortened(line.name)}", (0, 1), xycoords="axes fraction", xytext=(across, height),
                 textcoords="offset points", va="center", color=line.colour,
                 weight="bold" if line.name == TOGETHER else "normal",
             )  # fmt: skip
@@ -172,4 +172,4 @@ def _legend(axes: Axes, rows: Sequence[Sequence[Line]]) -> None:
 
 
 def _name_width(line: Line) -> float:
-    return LETTER * (len(_shortened(line.name)) + 4)
+    return LETTER * (len(shortened(line.name)) + 4)

@@ -322,7 +322,7 @@ def _federation(records: Records) -> FederationView | None:
     if records.federation is None or not records.federation.rounds or records.config is None:
         return None
     best_of = {stage: kept.best_of[0] for stage, kept in records.description.kept.items() if kept.best_of}
-    return federation_view(records.federation, records.comparison, records.config, best_of)
+    return federation_view(records.federation, records.comparison, records.config, best_of, records.told)
 
 
 def _regions(records: Records) -> tuple[str, ...]:

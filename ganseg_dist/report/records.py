@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,8 @@ from pydantic import Field, TypeAdapter
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
-from ganseg_dist.errors import RunError
+from ganseg_dist.errors import FederationError, RunError
+from ganseg_dist.federation.fingerprint import Fingerprint, axes
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.inference.card import unknown_patients
 from ganseg_dist.report.classified import Classification, read_classification
@@ -273,6 +275,8 @@ class Records:
     """Of a run that sites trained together."""
     comparison: Comparison | None = None
     """What that is worth, where it was compared."""
+    told: Mapping[str, Fingerprint] = field(default_factory=dict)
+    """By site, what it told of its data before the first round."""
 
     @classmethod
     def of(cls, run: Run) -> Records:
@@ -294,6 +298,7 @@ class Records:
             sheet=newest_sheet(run, tracked) if shows_generated(config) else None,
             federation=run.federation(),
             comparison=read_comparison(run),
+            told=_told_by_sites(run, config),
         )
 
     @property
@@ -391,3 +396,16 @@ def _example(entry: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Exam
         anomaly=arrays.get(f"{key}/anomaly"),
         reconstruction=arrays.get(f"{key}/reconstruction"),
     )
+
+
+def _told_by_sites(run: Run, config: RunConfig | None) -> dict[str, Fingerprint]:
+    """What fingerprint.json holds; nothing of a run that was trained in one place, or where nobody was asked."""
+    if config is None or not (run.folder / "fingerprint.json").exists():
+        return {}
+    try:
+        sites = run.read("fingerprint.json")["sites"]
+        return {site: Fingerprint.from_json(json.dumps(told), axes(config.data)) for site, told in sites.items()}
+    except (AttributeError, FederationError, KeyError, TypeError):
+        raise RunError(
+            f"{run.folder / 'fingerprint.json'}: is damaged; delete it, and the report goes without"
+        ) from None

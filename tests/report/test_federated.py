@@ -90,7 +90,7 @@ def test_without_any_score_or_at_full_precision_there_is_less_to_draw():
     bare = told()
     for kept in bare["rounds"]:
         kept["scores"] = {}
-    view = federation_view(FederationRecord.model_validate(bare), None, CONFIG, {})
+    view = federation_view(FederationRecord.model_validate(bare), None, CONFIG, {}, {})
     assert [chart.title for chart in view.charts] == ["Weights", "Bytes on the way"]
     assert "float32" not in view.charts[1].caption
     assert view.compared is None
