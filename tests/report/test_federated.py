@@ -1,11 +1,14 @@
 """The page's section on a federation."""
 
+import json
 import re
 
+import numpy as np
 import pytest
 
 from ganseg_dist.config import override
 from ganseg_dist.errors import RunError
+from ganseg_dist.federation.fingerprint import Fingerprint, axes
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.recipes import recipe
 from ganseg_dist.report import write_report
@@ -102,6 +105,37 @@ def test_a_run_at_home_has_no_such_section_and_damage_is_named(tmp_path):
     run.write("comparison.json", {"scores": [{"score": "wt/dice"}]})
     with pytest.raises(RunError, match=r"comparison\.json: scores\.0\.title"):
         read_comparison(run)
+
+
+def told_of_data(run: Run, *values: float) -> None:
+    """Sites of ten patients each whose t1 was exported around this value."""
+    sites = {}
+    for place, value in enumerate(values):
+        known = axes(run.config().data)
+        points = {name: np.zeros(len(axis) + 1, np.int64) for name, axis in known.items()}
+        for name, axis in known.items():
+            at = 0 if axis.scale is None else len(axis.apart) + int(axis.scale.bins(value if name == "raw/t1" else 1.0))
+            points[name][at] = 1000
+        sites[f"site{place}"] = json.loads(Fingerprint(known, points).to_json())
+    run.write("fingerprint.json", {"sites": sites, "differences": []})
+
+
+def test_the_page_shows_what_the_sites_told_of_their_data(tmp_path):
+    run = federated_run(tmp_path)
+    assert "Do their data fit together?" not in write_report(run).read_text()
+    told_of_data(run, 100.0, 100.0, 100.0)
+    assert "No site lies far from most others." in in_words(write_report(run).read_text())
+    told_of_data(run, 100.0, 100.0, 100_000.0)
+    page = in_words(write_report(run).read_text())
+    assert "Do their data fit together?" in page
+    assert "site2: " in page
+
+
+def test_damage_to_what_the_sites_told_is_named(tmp_path):
+    run = federated_run(tmp_path)
+    run.write("fingerprint.json", {"sites": {"north": {"histograms": {}}}})
+    with pytest.raises(RunError, match=r"fingerprint\.json: is damaged"):
+        write_report(run)
 
 
 def test_an_interrupted_federation_goes_on_by_its_own_command(tmp_path):
