@@ -111,6 +111,7 @@ def synthesize(
         with show.bar("Painting") as advance:
             made = paint(predictor, shown, copies=copies or 1, deformed=not as_they_are, seed=seed, advance=advance)
         facts["deformed"] = not as_they_are
+    facts["phantom"] = cohort.phantom
     real = training_images(predictor, training)
     with show.bar("Comparing with the training images"):
         limits = Limits(share=most_memorised)
@@ -120,6 +121,8 @@ def synthesize(
     with show.bar("Measuring"):
         measured = _measure(made, real, held_out, audited, encoder, judging)
         _write(out, made, real, audited, predictor, measured, facts)
+    if cohort.phantom:
+        typer.echo("learnt from a phantom: what is called real below is a phantom's, and no patient's")
     _tell(measured, audited, real)
     typer.echo(f"written: {out} ({len(made.image)} synthetic {'pairs' if 'ssim' in measured else 'images'})")
 
@@ -269,12 +272,12 @@ def _write(
 
     modalities, regions = predictor.modalities, predictor.regions
     if isinstance(made, Paintings):
-        figure = painting_figure(made, audited, real.image, modalities, regions)
+        figure = painting_figure(made, audited, real.image, modalities, regions, phantom=facts["phantom"])
         on_background = intensities_of(modalities, predictor.config.data) == "tissue"
         evidence = Evidence(audited, measured, figure, facts)
         write_pairs(out, made, modalities, regions, evidence, on_background=on_background)
     else:
-        figure = generated_figure(made, audited, real.image, modalities)
+        figure = generated_figure(made, audited, real.image, modalities, phantom=facts["phantom"])
         write_classes(out, made, modalities, Evidence(audited, measured, figure, facts))
 
 

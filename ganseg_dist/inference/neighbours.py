@@ -22,6 +22,7 @@ SHOWN = ("flair", "t2", "t1ce", "t1")
 NOTE = (
     "Nearest by pixels. Percentile: where the distance lies among those between training images of different patients."
 )
+OF_A_PHANTOM = " The training images are of a phantom: nothing here is a patient."
 INCHES = 1.3
 """Side of a picture."""
 FEWEST_COLUMNS = 6
@@ -29,24 +30,40 @@ FEWEST_COLUMNS = 6
 
 
 def painting_figure(
-    paintings: Paintings, audit: Audit, training: Images, modalities: Sequence[str], regions: Sequence[str]
+    paintings: Paintings,
+    audit: Audit,
+    training: Images,
+    modalities: Sequence[str],
+    regions: Sequence[str],
+    *,
+    phantom: bool = False,
 ) -> Figure:
-    """Mask, painting, the mask's real image and the nearest training image, a column a painting."""
+    """Mask, painting, the mask's real image and the nearest training image, a column a painting.
+
+    Args:
+        phantom: whether the training images are one's.
+    """
     chosen = _spread(audit, range(len(audit.images)), COLUMNS)
     nearest = training[[audit.images[index].pixels.index for index in chosen]]
     named, shown = _view(modalities, nearest)
     rows = {
         "mask": [_mask(paintings.regions[index], regions) for index in chosen],
         "synthetic": [shown(paintings.image[index]) for index in chosen],
-        "real image\nof this mask": [shown(paintings.real[index]) for index in chosen],
+        f"{'phantom' if phantom else 'real'} image\nof this mask": [shown(paintings.real[index]) for index in chosen],
         "nearest\ntraining image": [shown(image) for image in nearest],
     }
     title = f"Synthetic images painted from masks, {named}: {_share_shown(chosen, audit)}"
-    return _figure(rows, [_column_title(audit, index) for index in chosen], title)
+    return _figure(rows, [_column_title(audit, index) for index in chosen], title, phantom=phantom)
 
 
-def generated_figure(generated: Generated, audit: Audit, training: Images, modalities: Sequence[str]) -> Figure:
-    """Generated images and their nearest training images, as many of each class."""
+def generated_figure(
+    generated: Generated, audit: Audit, training: Images, modalities: Sequence[str], *, phantom: bool = False
+) -> Figure:
+    """Generated images and their nearest training images, as many of each class.
+
+    Args:
+        phantom: whether the training images are one's.
+    """
     names = list(dict.fromkeys(generated.classes))
     chosen = [
         index
@@ -62,7 +79,8 @@ def generated_figure(generated: Generated, audit: Audit, training: Images, modal
         "nearest\ntraining image": [shown(image) for image in nearest],
     }
     titles = [f"{generated.classes[index]}\n{_column_title(audit, index)}" for index in chosen]
-    return _figure(rows, titles, f"Synthetic images generated from noise, {named}: {_share_shown(chosen, audit)}")
+    title = f"Synthetic images generated from noise, {named}: {_share_shown(chosen, audit)}"
+    return _figure(rows, titles, title, phantom=phantom)
 
 
 def _spread(audit: Audit, indices: Sequence[int], count: int) -> list[int]:
@@ -100,7 +118,7 @@ def _mask(mask: Mask, regions: Sequence[str]) -> Pixels:
     return pixels
 
 
-def _figure(rows: Mapping[str, Sequence[Pixels]], titles: Sequence[str], title: str) -> Figure:
+def _figure(rows: Mapping[str, Sequence[Pixels]], titles: Sequence[str], title: str, *, phantom: bool) -> Figure:
     size = (INCHES * max(len(titles), FEWEST_COLUMNS) + 1.2, INCHES * len(rows) + 1.0)
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     panels: npt.NDArray[np.object_] = figure.subplots(len(rows), len(titles), squeeze=False)
@@ -113,5 +131,5 @@ def _figure(rows: Mapping[str, Sequence[Pixels]], titles: Sequence[str], title: 
     for axes, said in zip(panels[0], titles, strict=True):
         axes.set_title(said, fontsize=8, color="#d55e00" if "memorised" in said else "black")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    figure.supxlabel(NOTE, x=0.01, ha="left", fontsize=8, color="0.35")
+    figure.supxlabel(NOTE + (OF_A_PHANTOM if phantom else ""), x=0.01, ha="left", fontsize=8, color="0.35")
     return figure

@@ -52,6 +52,15 @@ def test_a_painting_stands_over_its_real_image_and_its_nearest(paintings):
     assert "TCGA" not in title + "".join(axes.get_title() for axes in figure.axes)
 
 
+def test_images_of_a_phantom_are_not_called_real(paintings):
+    training = images(2, 40, 2)
+    found = audit(paintings.image, training)
+    for phantom in (False, True):
+        figure = painting_figure(paintings, found, training, ("t1", "flair"), ("wt", "tc"), phantom=phantom)
+        assert ("phantom" in panels(figure, 4)[2, 0].get_ylabel()) == phantom
+        assert ("nothing here is a patient" in figure.get_supxlabel()) == phantom
+
+
 @pytest.mark.parametrize(("classes", "columns"), [(1, 10), (2, 10), (3, 12)])
 def test_every_class_has_its_columns(classes, columns):
     names = [f"class {number}" for number in range(classes)]
