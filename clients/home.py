@@ -108,19 +108,22 @@ class Home:
         )  # fmt: skip
 
     def fingerprint(self, config: RunConfig) -> Fingerprint:
-        """What it tells of the data that it trains on; asked again, the same, whatever was added since.
+        """What it tells of the data that it trains on.
+
+        Asked again it says the same, whatever was added since, unless site.json asks for larger groups by then.
 
         Raises FederationError where its numbers stay at home.
         """
         if keeps_numbers_home(config):
             raise FederationError("order: asks for a fingerprint, which stays at home with privacy")
-        file = self._file("fingerprint", config)
+        minimum = self.settings.minimum_group
+        file = self._file(f"fingerprint-of-{minimum}", config)
         if file.exists():
             return Fingerprint.from_json(file.read_text(encoding="utf-8"), axes(config.data))
         cohort, _ = self._checked(config)
         cases = {case.id: case for case in cohort.cases}
         opened = (PreparedCase.open(Path(folder)) for part in self.prepare(config).cohort.values() for folder in part)
-        told = fingerprint(((cases[case.id], case) for case in opened), config.data, self.settings.minimum_group)
+        told = fingerprint(((cases[case.id], case) for case in opened), config.data, minimum)
         write_text(file, told.to_json())
         return told
 
