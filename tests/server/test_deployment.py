@@ -1,0 +1,92 @@
+"""A server without data: hospitals that have homes of their own agree on what the recipe leaves open."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from clients.app import app
+from ganseg_dist.config import RunConfig, override
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.errors import ConfigError, FederationError
+from ganseg_dist.recipes import recipe
+from ganseg_dist.runners.grids import InProcessGrid
+from server.deployment import Deployment, deploy
+
+SHORT = {"system.gan": False, "train.epochs": 2, "data.test_fraction": 0.0, "data.validation_fraction": 0.4}
+
+
+@pytest.fixture(autouse=True)
+def _own_runs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("GANSEG_STORE", str(store))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+@pytest.fixture
+def hospitals(phantom: Path, tmp_path: Path) -> InProcessGrid:
+    patients = read_cohort(phantom).patients
+    for place, name in enumerate(("north", "south")):
+        (tmp_path / name).mkdir()
+        settings = {"name": name, "data": str(phantom), "minimum_patients": 2, "patients": patients[place::2]}
+        (tmp_path / name / "site.json").write_text(json.dumps(settings))
+    return InProcessGrid(app, {1: {"home": str(tmp_path / "north")}, 2: {"home": str(tmp_path / "south")}})
+
+
+def asked(least_sites: int = 2, **changes: object) -> Deployment:
+    config: RunConfig = override(recipe("ganet_seg_debug"), SHORT | changes)
+    return Deployment(config, "together", least_sites)
+
+
+def test_hospitals_agree_on_what_is_open_and_train(hospitals, tmp_path):
+    run = deploy(asked(), hospitals, shown=NullTracker())
+    assert run.finished
+    assert run.config().data.modalities == ("t1", "t1ce", "t2", "flair")
+    assert run.config().data.regions == ("wt", "tc", "et")
+    assert run.read("data.json")["phantom"], "what hospitals say of their images is kept"
+    told = run.federation()
+    assert told is not None
+    assert [sorted(record.sites) for record in told.rounds] == [["north", "south"]] * 2
+    assert (tmp_path / "north" / "runs" / "together" / "model" / "config.json").exists()
+    kinds = [json.loads(line)["kind"] for line in (tmp_path / "north" / "egress.jsonl").read_text().splitlines()]
+    assert kinds[:3] == ["preflight", "preflight", "fingerprint"]
+    assert "Sites: north" in (run.model / "card.md").read_text()
+
+
+def test_a_run_goes_on_with_what_was_agreed(hospitals):
+    deadly = {"rounds": 0}
+
+    class Killed(InProcessGrid):
+        def push_messages(self, messages):
+            wanted = list(messages)
+            deadly["rounds"] += wanted[0].metadata.message_type == "train"
+            if deadly["rounds"] == 2:
+                raise KeyboardInterrupt
+            return super().push_messages(wanted)
+
+    with pytest.raises(KeyboardInterrupt):
+        deploy(asked(), Killed(app, hospitals.nodes), shown=NullTracker())
+    run = deploy(asked(), hospitals, shown=NullTracker())
+    told = run.federation()
+    assert told is not None
+    assert [record.round for record in told.rounds] == [1, 2]
+
+
+def test_what_was_not_agreed_on_cannot_be_asked_for_when_it_goes_on(hospitals):
+    deploy(asked(**{"data.modalities": ["t1", "flair"]}), hospitals, shown=NullTracker())
+    with pytest.raises(ConfigError, match="t2 is not in"):
+        deploy(asked(**{"data.modalities": ["t2"]}), hospitals, shown=NullTracker())
+
+
+def test_too_few_hospitals_end_it_with_their_reasons(hospitals, tmp_path):
+    (tmp_path / "south" / "site.json").write_text("{}")
+    with pytest.raises(FederationError, match="1 sites said yes of the 2 that are needed; node 2: the site refuses"):
+        deploy(asked(**{"federation.deadline_seconds": 1.0}), hospitals, shown=NullTracker())
+    assert not (tmp_path / "runs" / "together").exists()
+
+
+def test_a_hospital_without_what_is_named_takes_no_part(hospitals):
+    named = {"data.modalities": ["swi"], "federation.deadline_seconds": 1.0}
+    with pytest.raises(FederationError, match="0 sites said yes"):
+        deploy(asked(**named), hospitals, shown=NullTracker())
