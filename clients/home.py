@@ -26,10 +26,9 @@ from ganseg_dist.federation.fingerprint import Fingerprint, axes
 from ganseg_dist.federation.joining import SITE_NAME, Joining, Origin
 from ganseg_dist.federation.measure import fingerprint
 from ganseg_dist.federation.privacy import keeps_numbers_home, refuse_less_than, spent_before
-from ganseg_dist.federation.schedule import schedule
+from ganseg_dist.federation.schedule import rounds_of
 from ganseg_dist.runners.plan import Prepared, by_part
 from ganseg_dist.runners.prepare import Preflight, labelled, preflight, prepare_cohort, usable_cohort
-from ganseg_dist.systems import build_system
 
 
 class SiteSettings(Frozen):
@@ -145,8 +144,7 @@ class Home:
         demanded = self.settings.privacy
         if demanded is not None:
             others = [folder / "privacy" for folder in (self.folder / "runs").glob("*") if folder.name != run]
-            rounds = len(schedule(build_system(config).stages, config.federation.rounds))
-            refuse_less_than(demanded, config.federation.privacy, rounds, spent_before(others))
+            refuse_less_than(demanded, config.federation.privacy, rounds_of(config), spent_before(others))
 
     def _prepared(self, config: RunConfig, cohort: Cohort, found: Preflight) -> Prepared:
         split = self._split(cohort, config)

@@ -24,7 +24,7 @@ from ganseg_dist.federation.encoding import encode
 from ganseg_dist.federation.exchange import Arrays, Exchange
 from ganseg_dist.federation.order import Order, Scores
 from ganseg_dist.federation.privacy import Releases, Terms, keeps_numbers_home, private_update
-from ganseg_dist.federation.schedule import schedule
+from ganseg_dist.federation.schedule import rounds_of
 from ganseg_dist.inference.model_folder import Thresholds, write_model
 from ganseg_dist.runners.plan import Prepared
 from ganseg_dist.systems import build_system
@@ -131,8 +131,7 @@ class Site:
         by_noise = asked.on and asked.where == "site"
         if not by_noise and not config.train.privacy.on:
             return None
-        rounds = len(schedule(build_system(config).stages, config.federation.rounds))
-        return Releases.open(self.folder / "privacy", Terms.of(asked, rounds) if by_noise else None)
+        return Releases.open(self.folder / "privacy", Terms.of(asked, rounds_of(config)) if by_noise else None)
 
     def _at(self, order: Order, received: Arrays) -> Standing:
         """The site as it stood before the order, with the server's weights in place of its own."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ganseg_dist.config import RunConfig
+from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Stage
 
 
@@ -37,3 +39,8 @@ def schedule(stages: Sequence[Stage], rounds: int | None) -> tuple[Round, ...]:
         for part in range(share):
             planned.append(Round(len(planned) + 1, stage, own * part // share, own * (part + 1) // share))
     return tuple(planned)
+
+
+def rounds_of(config: RunConfig) -> int:
+    """How many rounds a run of this config plans."""
+    return len(schedule(build_system(config).stages, config.federation.rounds))

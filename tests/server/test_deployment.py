@@ -14,14 +14,9 @@ from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.grids import InProcessGrid
 from server.deployment import Deployment, deploy
 
+pytestmark = pytest.mark.usefixtures("own_runs")
+
 SHORT = {"system.gan": False, "train.epochs": 2, "data.test_fraction": 0.0, "data.validation_fraction": 0.4}
-
-
-@pytest.fixture(autouse=True)
-def _own_runs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("GANSEG_STORE", str(store))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
 
 
 @pytest.fixture

@@ -15,16 +15,9 @@ from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.session import TrainingRequest
 from server.simulation import Rehearsal, rehearse
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_runs")]
 
 SHORT = {"system.gan": False, "train.epochs": 3, "data.test_fraction": 0.3}
-
-
-@pytest.fixture(autouse=True)
-def _own_runs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("GANSEG_STORE", str(store))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
 
 
 def sites_of_each_round(phantom: Path, misbehave: Callable[[Path], None], **changes: object) -> list[list[str]]:

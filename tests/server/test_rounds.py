@@ -17,16 +17,11 @@ from ganseg_dist.runners.session import TrainingRequest
 from ganseg_dist.runs import Run
 from server.simulation import Rehearsal, rehearse
 
+pytestmark = pytest.mark.usefixtures("own_runs")
+
 BAD = 3
 """The node that does not behave: site3."""
 SHORT = {"system.gan": False, "train.epochs": 2, "data.test_fraction": 0.3}
-
-
-@pytest.fixture(autouse=True)
-def _own_runs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("GANSEG_STORE", str(store))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
 
 
 def rehearsed(phantom: Path, spoil=lambda message, reply: reply, **changes) -> Run:
