@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Array, ArrayRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from flwr.common.constant import PARTITION_ID_KEY
 from numpy.typing import NDArray
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from clients.egress import EgressManifest
 from clients.home import Home
 from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegError, RunError, TrainingDiverged
-from ganseg_dist.federation.exchange import Arrays
 from ganseg_dist.federation.order import Order, Scores
+from ganseg_dist.runners.messages import arrays_of, order_of, telling
 from ganseg_dist.runs import named_run
 
 REASONS: Mapping[type[Exception], tuple[int, str]] = {
@@ -64,7 +64,7 @@ def train(message: Message, context: Context) -> Message:
     """One round at the site."""
 
     def answer(home: Home, order: Order) -> Message:
-        arrays, scores = home.site(order.run, order.settings).train(order, _arrays(message))
+        arrays, scores = home.site(order.run, order.settings).train(order, arrays_of(message.content))
         return _reply(message, home, order, arrays, _metrics(scores))
 
     return _answered(message, context, answer)
@@ -75,7 +75,7 @@ def evaluate(message: Message, context: Context) -> Message:
     """Validation scores of the server's weights."""
 
     def answer(home: Home, order: Order) -> Message:
-        scores = home.site(order.run, order.settings).evaluate(order, _arrays(message))
+        scores = home.site(order.run, order.settings).evaluate(order, arrays_of(message.content))
         return _reply(message, home, order, {}, _metrics(scores))
 
     return _answered(message, context, answer)
@@ -86,7 +86,7 @@ def finish(message: Message, context: Context) -> Message:
     """The federation is over: the site keeps a model of its own."""
 
     def answer(home: Home, order: Order) -> Message:
-        home.site(order.run, order.settings).finish(order, _arrays(message))
+        home.site(order.run, order.settings).finish(order, arrays_of(message.content))
         return _reply(message, home, order, {}, {"finished": 1})
 
     return _answered(message, context, answer)
@@ -97,7 +97,7 @@ def _answered(message: Message, context: Context, answer: Callable[[Home, Order]
     home = _home(context)
     order = None
     try:
-        order = Order.from_json(str(message.content["order"]["json"]))
+        order = order_of(message.content)
         return answer(home, order)
     except Exception as error:
         _log(home, error)
@@ -119,10 +119,6 @@ def _home(context: Context) -> Home:
     return Home(sorted((rehearsal.folder / "sites").iterdir())[int(place)])
 
 
-def _arrays(message: Message) -> Arrays:
-    return {name: array.numpy() for name, array in message.content.array_records["arrays"].items()}
-
-
 def _metrics(scores: Scores) -> dict[str, float]:
     return {"num-examples": scores.examples, **scores.values}
 
@@ -137,10 +133,7 @@ def _reply(
     """What leaves, written into the manifest before it does."""
     kind = message.metadata.message_type.rpartition(".")[2]
     EgressManifest(home.manifest).record(kind, order.run, order.round, arrays, metrics)
-    content = RecordDict({"metrics": MetricRecord(dict(metrics))})
-    if arrays:
-        content["arrays"] = ArrayRecord({name: Array(array) for name, array in arrays.items()})
-    return Message(content, reply_to=message)
+    return Message(telling(arrays, metrics), reply_to=message)
 
 
 def _log(home: Home, error: Exception) -> None:

@@ -9,6 +9,7 @@ from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.differences import differences
 from ganseg_dist.federation.fingerprint import Fingerprint, axes
 from ganseg_dist.federation.order import Order
+from ganseg_dist.runners.messages import arrays_of
 from server.rounds import Federation
 
 
@@ -26,11 +27,9 @@ def compare_data(federation: Federation) -> dict[str, Any]:
         try:
             if reply.has_error():
                 raise FederationError(reply.error.reason or "the site failed")
-            arrays = {name: array.numpy() for name, array in reply.content.array_records["arrays"].items()}
-            told[site] = Fingerprint.from_arrays(arrays, known)
-        except (FederationError, KeyError, ValueError) as error:
-            why = str(error) if isinstance(error, FederationError) else "the message cannot be read"
-            federation.warn(f"{site}: its data are not compared with the others: {why}")
+            told[site] = Fingerprint.from_arrays(arrays_of(reply.content), known)
+        except FederationError as error:
+            federation.warn(f"{site}: its data are not compared with the others: {error}")
     found = differences(told)
     for difference in found:
         if difference.stands_out:

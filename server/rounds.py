@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from ganseg_dist.federation.exchange import Arrays, Exchange
 from ganseg_dist.federation.order import Order
 from ganseg_dist.federation.privacy import Releases, Terms, keeps_numbers_home, private_mean, refuse_unfit_privacy
 from ganseg_dist.federation.schedule import Round, schedule
+from ganseg_dist.runners.messages import arrays_of, numbers_of
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import System
 from server.firewall import AcceptedNorms, Firewall, Quarantined, Update
@@ -238,13 +240,11 @@ class Federation:
                 unread.append(Quarantined(site, part.number, reply.error.reason or "the site failed"))
                 continue
             try:
-                message = {name: array.numpy() for name, array in reply.content.array_records["arrays"].items()}
-                said = {name: float(value) for name, value in reply.content.metric_records["metrics"].items()}  # type: ignore[arg-type]
+                message, said = arrays_of(reply.content), numbers_of(reply.content)
                 arrays = decode(message, begun, encoding=federation.encoding, kept_share=federation.kept_share)
-                updates.append(Update(site, arrays, said.pop("num-examples"), said))
-            except (FederationError, KeyError, TypeError, ValueError) as error:
-                reason = str(error) if isinstance(error, FederationError) else "the message cannot be read"
-                unread.append(Quarantined(site, part.number, reason))
+                updates.append(Update(site, arrays, said.pop("num-examples", 0), said))
+            except FederationError as error:
+                unread.append(Quarantined(site, part.number, str(error)))
         return updates, unread
 
     def _inspect(self, updates: list[Update], begun: Arrays, part: Round) -> tuple[list[Update], list[Quarantined]]:
@@ -263,14 +263,14 @@ class Federation:
     def _scores(self, part: Round, merged: Arrays) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
         """Each site's validation scores of the new weights, and their means over the sites' cases."""
         order = Order(self.name, part.number, part.stage, part.until, part.until, config=self.sites_config)
-        said = {
-            self.sites.members[node].name: dict(reply.content.metric_records["metrics"])
-            for node, reply in self.sites.ask("evaluate", order, merged).items()
-            if not reply.has_error()
-        }
-        cases: dict[str, float] = {site: float(scores.pop("num-examples")) for site, scores in said.items()}  # type: ignore[arg-type]
+        said = {}
+        for node, reply in self.sites.ask("evaluate", order, merged).items():
+            if not reply.has_error():
+                with suppress(FederationError):  # who cannot be understood does not score
+                    said[self.sites.members[node].name] = numbers_of(reply.content)
+        cases = {site: scores.pop("num-examples", 0) for site, scores in said.items()}
         finite = {
-            site: {name: float(value) for name, value in scores.items() if math.isfinite(float(value))}  # type: ignore[arg-type]
+            site: {name: value for name, value in scores.items() if math.isfinite(value)}
             for site, scores in said.items()
         }
         return finite, _weighted(finite, cases)
@@ -287,13 +287,11 @@ class Federation:
     def enrol(self, least: int) -> None:
         """Take in who is there. Raises FederationError when fewer than `least` have said yes by the deadline."""
         before = len(self.sites.refused)
-        self.sites.enrol(Order(self.name, 0, 0, 0, 0, config=self.sites_config), least)
-        for node, reason in list(self.sites.refused.items())[before:]:
-            self.warn(f"node {node}: takes no part: {reason}")
-        if len(self.sites.members) < least:
-            raise FederationError(
-                f"federation: {len(self.sites.members)} sites said yes of the {least} that are needed"
-            )
+        try:
+            self.sites.enrol(Order(self.name, 0, 0, 0, 0, config=self.sites_config), least)
+        finally:
+            for node, reason in list(self.sites.refused.items())[before:]:
+                self.warn(f"node {node}: takes no part: {reason}")
 
     def _heard(self, part: Round, answered: int, asked: int) -> None:
         stage, history = self.system.stages[part.stage], self.state.position.history

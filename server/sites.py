@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Message
 from flwr.serverapp import Grid
 
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.exchange import Arrays
 from ganseg_dist.federation.joining import Joining
 from ganseg_dist.federation.order import Order
+from ganseg_dist.runners.messages import UNREADABLE, arrays_of, asking, numbers_of
 
 POLL_SECONDS = 0.2
 
@@ -36,7 +37,10 @@ class Sites:
     bytes_in: int = 0
 
     def enrol(self, order: Order, least: int) -> None:
-        """Ask every node that is there and has not answered yet; wait for `least` members, up to the deadline."""
+        """Ask every node that is there and has not answered yet; wait for `least` members, up to the deadline.
+
+        Raises FederationError, saying who refused and why, when fewer have said yes by then.
+        """
         end = time.monotonic() + self.deadline_seconds
         while True:
             new = [node for node in self.grid.get_node_ids() if node not in self.members and node not in self.refused]
@@ -53,8 +57,13 @@ class Sites:
                     self.refused[node] = "another site has its name; change name in its site.json"
                 else:
                     self.members[node] = joining
-            if len(self.members) >= least or time.monotonic() > end:
+            if len(self.members) >= least:
                 return
+            if time.monotonic() > end:
+                why = "".join(f"; node {node}: {reason}" for node, reason in self.refused.items())
+                raise FederationError(
+                    f"federation: {len(self.members)} sites said yes of the {least} that are needed{why}"
+                )
             time.sleep(POLL_SECONDS)
 
     def ask(
@@ -79,8 +88,7 @@ class Sites:
         if not asked:
             return {}
         end = time.monotonic() + self.deadline_seconds if until is None else until
-        content = RecordDict({"order": ConfigRecord({"json": order.to_json()})})
-        content["arrays"] = ArrayRecord({name: Array(array) for name, array in arrays.items()})
+        content = asking(order, arrays)
         ttl = max(1.0, end - time.monotonic())
         messages = [Message(content, dst_node_id=node, message_type=kind, ttl=ttl) for node in asked]
         # A message without an id could not be pushed. What the server's own link answers for a node that is gone comes
@@ -105,12 +113,10 @@ class Sites:
 
 
 def _joining(reply: Message) -> Joining:
-    try:
-        words = reply.content.array_records["arrays"]["words"].numpy()
-        counts = dict(reply.content.metric_records["metrics"])
-    except (KeyError, ValueError):
-        raise FederationError("its answer cannot be read; both ends must run the same version") from None
-    return Joining.read(counts, words)
+    words = arrays_of(reply.content).get("words")
+    if words is None:
+        raise FederationError(UNREADABLE)
+    return Joining.read(numbers_of(reply.content), words)
 
 
 def _size(reply: Message) -> int:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Message, MessageType
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, FedTrimmedAvg, FedYogi, MultiKrum
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.config.federation import FederationConfig
 from ganseg_dist.errors import ConfigError, FederationError
 from ganseg_dist.federation.exchange import Arrays
+from ganseg_dist.runners.messages import telling
 
 MOMENTS = ("m_t", "v_t")
 """What FedAdam and FedYogi carry from round to round."""
@@ -66,12 +67,7 @@ class Aggregator:
         """
         replies = [
             Message(
-                RecordDict(
-                    {
-                        "arrays": ArrayRecord({name: Array(array) for name, array in arrays.items()}),
-                        "metrics": MetricRecord({"num-examples": weights[site]}),
-                    }
-                ),
+                telling(arrays, {"num-examples": weights[site]}),
                 dst_node_id=0,
                 message_type=MessageType.TRAIN,
             )

@@ -53,3 +53,11 @@ def debug_config(cohort: Cohort) -> RunConfig:
 def prepared(cohort: Cohort, debug_config: RunConfig, store: Path) -> Prepared:
     """The phantom's patients, split and prepared as the debug recipe asks."""
     return prepare(cohort, debug_config, store)
+
+
+@pytest.fixture
+def own_runs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs and MLflow in the test's own folder; prepared slices are shared."""
+    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("GANSEG_STORE", str(store))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")

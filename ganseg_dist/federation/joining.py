@@ -47,7 +47,7 @@ class Joining:
         return np.frombuffer(json.dumps(rest).encode(), np.uint8)
 
     @classmethod
-    def read(cls, counts: Mapping[str, Any], words: npt.NDArray[np.uint8]) -> Joining:
+    def read(cls, counts: Mapping[str, Any], words: npt.NDArray[Any]) -> Joining:
         """What a message holds. Raises FederationError unless it is as a site of this version says it."""
         try:
             return TypeAdapter(cls).validate_python({**json.loads(words.tobytes()), **counts})

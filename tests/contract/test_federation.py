@@ -17,11 +17,7 @@ from server.simulation import Rehearsal, rehearse
 from tests.contract import members
 from tests.contract.conftest import SHORT
 
-
-@pytest.fixture(autouse=True)
-def _own_runs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("GANSEG_STORE", str(store))
+pytestmark = pytest.mark.usefixtures("own_runs")
 
 
 def rehearsed(phantom: Path, config: RunConfig, name: str, sites: str = "1") -> Path:

@@ -16,14 +16,10 @@ from ganseg_dist.runs import training_run
 from tests.contract.conftest import SHORT
 from tests.contract.test_federation import rehearsed
 
+pytestmark = pytest.mark.usefixtures("own_runs")
+
 BUDGET = 5000.0
 """Of no use to anybody, and with it the weights stay finite."""
-
-
-@pytest.fixture(autouse=True)
-def _own_runs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("GANSEG_STORE", str(store))
 
 
 def private(**changes: object):
