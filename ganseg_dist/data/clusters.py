@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ganseg_dist.data.scan import Volume
+
+if TYPE_CHECKING:
+    from sklearn.cluster import KMeans
 
 Mask = npt.NDArray[np.bool_]
 Points = npt.NDArray[np.float64]
@@ -98,6 +100,8 @@ def _intensities(volume: Volume, body: Mask) -> Points:
 
 
 def _kmeans(k: int) -> KMeans:
+    from sklearn.cluster import KMeans  # its import takes a second, and only DL-GAN-CNN needs it
+
     return KMeans(k, init="k-means++", n_init=STARTS, random_state=SEED)
 
 

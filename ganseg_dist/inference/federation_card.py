@@ -57,14 +57,31 @@ def settings_told(config: RunConfig) -> dict[str, str]:
 
 
 def privacy_told(record: FederationRecord, config: RunConfig) -> str:
-    """What is promised, or that nothing is."""
+    """What is promised to a site and to a patient, or that nothing is."""
+    told = [*_site_privacy_told(record, config), *_patient_privacy_told(config)]
+    return "; ".join(told) or "none promised to a site or a patient; weights are not anonymous"
+
+
+def _site_privacy_told(record: FederationRecord, config: RunConfig) -> list[str]:
     if record.epsilon is None:
-        return "none promised to a site (federation.privacy is off); weights are not anonymous"
+        return []
     privacy = config.federation.privacy
-    return (
+    return [
         f"epsilon {record.epsilon:.3g} at delta {privacy.delta:g} for any one site, noise added by "
         f"{'the server' if privacy.where == 'server' else 'each site'}, updates clipped to {privacy.clip_norm:g}"
-    )
+    ]
+
+
+def _patient_privacy_told(config: RunConfig) -> list[str]:
+    """Sites add this noise in their own steps and keep the account: the server knows what was asked of them."""
+    privacy = config.train.privacy
+    if not privacy.on:
+        return []
+    if privacy.noise_multiplier is None:
+        asked = f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g}"
+    else:
+        asked = f"noise multiplier {privacy.noise_multiplier:g}, from which each site's own epsilon follows,"
+    return [f"{asked} for any one patient of a site, in its own steps, gradients clipped to {privacy.clip_norm:g}"]
 
 
 def kept_round(rounds: Sequence[RoundRecord], kept: Mapping[str, Any]) -> RoundRecord:

@@ -55,11 +55,16 @@ def test_the_rules_are_told_and_those_of_other_strategies_are_not():
 
 
 def test_privacy_is_promised_only_where_it_was_spent():
-    assert "- Privacy: none promised to a site (federation.privacy is off); weights are not anonymous\n" in card()
+    assert "- Privacy: none promised to a site or a patient; weights are not anonymous\n" in card()
     rounds = told()["rounds"]
     rounds[-1]["epsilon"] = 2.5
     private = card(told(rounds=rounds), **{"federation.privacy.noise_multiplier": 1.0})
     assert "- Privacy: epsilon 2.5 at delta 1e-05 for any one site, noise added by the server" in private
+    patients = card(**{"train.privacy.epsilon": 8.0, "train.keep": "last", "system.gan": False})
+    assert "- Privacy: epsilon 8 at delta 1e-05 for any one patient of a site" in patients
+    both = card(told(rounds=rounds), **{"federation.privacy.epsilon": 3.0, "train.privacy.noise_multiplier": 1.5})
+    assert "any one site" in both
+    assert "noise multiplier 1.5" in both
 
 
 def test_a_gan_that_was_not_audited_says_so_and_a_control_need_not():

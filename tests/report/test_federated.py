@@ -78,7 +78,7 @@ def test_a_federation_that_was_not_compared_or_promised_nothing_says_so(tmp_path
     words = in_words(write_report(run).read_text())
     assert "Not compared with pooled data" in words
     assert "No update was left out." in words
-    assert "none promised to a site (federation.privacy is off)" in words
+    assert "none promised to a site or a patient" in words
     assert "Privacy spent" not in words
     assert "Bergen – – 90" in words
 

@@ -83,7 +83,7 @@ def test_a_healthy_cohort_holds_none_of_the_patients(phantom, own):
 
 
 def test_a_healthy_cohort_must_be_given_where_the_config_says_so(cohort):
-    with pytest.raises(ConfigError, match="give --healthy DATA"):
+    with pytest.raises(ConfigError, match="give ganseg train --healthy DATA"):
         resolve(override(recipe("ganet_seg_debug"), {"system.healthy_cohort": True}), cohort)
 
 
