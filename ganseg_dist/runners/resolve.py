@@ -103,8 +103,8 @@ def _healthy_fields(system: SystemConfig, modalities: tuple[str, ...], healthy: 
     if healthy is None:
         if system.healthy_cohort:
             raise ConfigError(
-                "system.healthy_cohort: is true without a healthy cohort; give ganseg train --healthy DATA, or leave it "
-                "out in a federation, whose sites learn from their own tumour-free slices"
+                "system.healthy_cohort: is true without a healthy cohort; give ganseg train --healthy DATA, or leave "
+                "it out in a federation, whose sites learn from their own tumour-free slices"
             )
         return {}
     wanted = list(system.healthy_modalities or (name for name in modalities if name in healthy.modalities))
