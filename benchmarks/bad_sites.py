@@ -3,9 +3,10 @@
     python -m benchmarks.bad_sites PHANTOM [--set FIELD=VALUE ...] [--run-name NAME]
 
 A phantom's hospitals train together; the last of them sends NaN, sends its weights a thousand times, learns from
-flipped labels, dies in every round, or never answers. Defended: firewall and trimmed mean. Undefended: plain averaging
-of whatever comes. Both stand beside a federation in which the bad hospital has no part, scored on the same held-out
-patients of the other hospitals. Sites are Ray tasks, so that a dying one is a dead process and a hanging one is killed.
+flipped labels, dies in every round, or never answers. Undefended: plain averaging of whatever comes. Defended: the
+firewall with the trimmed mean, and against flipped labels, which look like any update, also with the median and with
+Multi-Krum. Each stands beside a federation in which the bad hospital has no part, scored on the same held-out patients
+of the other hospitals. Sites are Ray tasks, so that a dying one is a dead process and a hanging one is killed.
 
 Interrupted and started again, it goes on.
 """
@@ -43,8 +44,12 @@ from server.simulation import Rehearsal, rehearse
 
 SERVERS: Mapping[str, Mapping[str, object]] = {
     "undefended": {"federation.firewall": False, "federation.strategy": "fedavg"},
-    "defended": {"federation.firewall": True, "federation.strategy": "trimmed"},
+    "firewall, trimmed mean": {"federation.firewall": True, "federation.strategy": "trimmed"},
+    "firewall, median": {"federation.firewall": True, "federation.strategy": "fedmedian"},
+    "firewall, Multi-Krum": {"federation.firewall": True, "federation.strategy": "krum"},
 }
+EVERY_ATTACK = ("undefended", "firewall, trimmed mean")
+"""The other attacks end at the firewall, whatever strategy stands behind it."""
 LABEL = 4
 """Enhancing tumour, part of every region."""
 
@@ -173,6 +178,7 @@ def main() -> None:
         Arm({"server": server, "bad site": attack}, override(config, changes), good if attack == NOBODY else all_teach)
         for server, changes in SERVERS.items()
         for attack in (NOBODY, *ATTACKS)
+        if server in EVERY_ATTACK or attack in (NOBODY, "labels flipped")
     ]
     _, outcomes, parent = run_experiment(asked.run_name, "bad-sites", arms, asked.data, work=federated)
     parent.end("FINISHED")

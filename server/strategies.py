@@ -75,6 +75,8 @@ class Aggregator:
         ]
         if isinstance(self.strategy, FedAdam | FedYogi):
             self.strategy.current_arrays = dict(sent)
+        if isinstance(self.strategy, MultiKrum):  # of one hospital's model alone the others would learn nothing
+            self.strategy.num_nodes_to_select = max(1, len(updates) - self.config.suspected_sites)
         merged, _ = self.strategy.aggregate_train(self.rounds, replies)
         if merged is None:
             raise FederationError("round: no update to aggregate")

@@ -32,7 +32,8 @@ class FederationConfig(Frozen):
     trimmed_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
     """Share of the sites that trimmed leaves out at either end, for every weight by itself."""
     suspected_sites: Annotated[StrictInt, Field(ge=0)] = 1
-    """f of krum, which needs 2 f + 3 sites."""
+    """f of krum, which needs 2 f + 3 sites and averages all but the f that lie farthest from their neighbours
+    (Multi-Krum: Blanchard et al., Machine learning with adversaries, NIPS 2017)."""
     local: tuple[str, ...] | None = None
     """Networks that never leave a site; none named: as the recipe's system has it, its discriminator. [] shares all."""
     personalised: tuple[str, ...] = ()

@@ -105,7 +105,7 @@ def _strategy_told(config: RunConfig) -> str:
         "fedadam": adaptive,
         "fedyogi": adaptive,
         "trimmed": f" ({federation.trimmed_share:.0%} of the sites at either end)",
-        "krum": f" ({federation.suspected_sites} suspected)",
+        "krum": f" (Multi-Krum, {federation.suspected_sites} suspected)",
     }
     return f"{federation.strategy}{more.get(federation.strategy, '')}"
 
