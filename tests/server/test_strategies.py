@@ -5,6 +5,7 @@ import pytest
 
 from ganseg_dist.config import override
 from ganseg_dist.recipes import recipe
+from ganseg_dist.runners.grids import InProcessGrid
 from server.strategies import Aggregator
 
 SENT = {"w": np.zeros(4, np.float32)}
@@ -15,6 +16,7 @@ LIAR = {"liar": {"w": np.array([9, -9, 9, -9], np.float32)}}
 def merged(strategy: str) -> np.ndarray:
     config = override(recipe("ganet_seg_debug"), {"federation.strategy": strategy})
     updates = HONEST | LIAR
+    InProcessGrid(lambda message, context: message, {})  # Flower's messages must come from a run
     return Aggregator(config.federation).merge(SENT, updates, dict.fromkeys(updates, 1 / len(updates)))["w"]
 
 
