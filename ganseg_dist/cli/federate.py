@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -56,26 +57,41 @@ def federate(
     """
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.data.cohort import split_as_configured
+    from ganseg_dist.errors import ConfigError
     from ganseg_dist.experiments.federation import federation_trials
     from ganseg_dist.experiments.measures import measures_of
     from ganseg_dist.experiments.run import run_experiment
     from ganseg_dist.experiments.scoring import refuse_one_class
-    from ganseg_dist.federation.partition import partition
+    from ganseg_dist.federation.exchange import staying
+    from ganseg_dist.federation.partition import partition, require_sites
+    from ganseg_dist.federation.privacy import refuse_unfit_privacy
+    from ganseg_dist.federation.schedule import rounds_of
     from ganseg_dist.recipes import recipe as named
     from ganseg_dist.runners.cluster import map_on_cluster, ray_cluster
     from ganseg_dist.runners.prepare import map_here
     from ganseg_dist.runners.session import TrainingRequest, plan_training
+    from ganseg_dist.runs import named_run
+    from ganseg_dist.systems import build_system
     from server.simulation import Rehearsal
+    from server.strategies import refuse_unfit
 
     asked: dict[str, Any] = {"federation.rounds": rounds, "federation.strategy": strategy}
     changes = {field: value for field, value in asked.items() if value is not None}
     config = override(named(recipe), changes | parse_assignments(assignments))
-    name = run_name or f"federation-{recipe}-{data.resolve().stem}"
+    require_sites(sites, skew)
+    if local and (cpus != 1 or gpus):
+        raise ConfigError("--local: is this one process, on the CPU; leave out --cpus and --gpus, or leave out --local")
+    name = named_run(run_name or _made_name(recipe, data, sites, skew, changes)).name
     plan = plan_training(TrainingRequest(config, data, layout, local=True), bar=show.bar)
     members = partition(plan.cohort, sites, skew=skew, seed=config.seed)
     split = split_as_configured(plan.cohort, config)
     if plan.config.system.task == "classification":
         refuse_one_class(plan.config, plan.cohort, split)
+    staying(build_system(plan.config), plan.config)  # refuses networks that there are not
+    refuse_unfit(plan.config, len(members))
+    planned = rounds_of(plan.config)
+    refuse_unfit_privacy(plan.config, planned)
+    _note_what_is_odd(rounds, planned, members)
     trials = federation_trials(config, split, members)
     with nullcontext() if local else ray_cluster():
         others = map_here if local else map_on_cluster
@@ -85,6 +101,23 @@ def federate(
     with ending(parent):
         title = f"federation: {recipe} on {called(plan.cohort)}"
         _compare(found, parent, outcomes, members, measures_of(plan.config), title)
+
+
+def _made_name(recipe: str, data: Path, sites: str, skew: str | None, changes: Mapping[str, Any]) -> str:
+    """One for each way to ask, so that another question does not meet the name of the one before."""
+    asked = [sites] if sites != "by-hospital" else []
+    asked += [skew] if skew else []
+    asked += [str(value) for value in changes.values()]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(("federation", recipe, data.resolve().stem, *asked)))[:90]
+
+
+def _note_what_is_odd(rounds: int | None, planned: int, members: Mapping[str, Sequence[str]]) -> None:
+    if rounds is not None and rounds != planned:
+        show.err.print(
+            f"note: {planned} rounds and not {rounds}: each stage has one at least, and one an epoch at most"
+        )
+    if len(members) == 1:
+        show.err.print("note: one site alone is no federation; it gives the weights of a run at home")
 
 
 def _compare(
@@ -98,6 +131,7 @@ def _compare(
     """What the federation is worth: over all test patients, by whose they are, and in bytes."""
     from ganseg_dist.experiments.federation import (
         FEDERATED,
+        TESTED_AT,
         compare,
         comparison_metrics,
         comparison_table,
@@ -120,9 +154,13 @@ def _compare(
     federated.write("comparison.json", told)
     saved = save_comparison(found.folder / "comparison.csv", comparisons)
     publish(found, parent, rows, intervals(rows, title), title, saved, metrics=comparison_metrics(comparisons))
+    tested = {str(row.labels[TESTED_AT]) for row in by_site}
+    untested = [site for site in members if site not in tested]
     at_sites = f"{title}, by the site of those tested"
     more = save_table(found.folder / "by_site", by_site, intervals(by_site, at_sites))
     show.table(heading(at_sites, by_site), *header_and_cells(by_site))
+    if untested:
+        typer.echo(f"no test patients: {', '.join(untested)}")
     typer.echo(f"written: {', '.join(map(str, more))}")
     show.table(heading("what the federation is worth", rows), *comparison_table(comparisons))
     record = federated.federation()

@@ -120,7 +120,9 @@ class Comparison:
 
     @property
     def worst_site(self) -> str | None:
-        """Where the federated model does worst."""
+        """Where the federated model does worst; None where fewer than two sites were asked."""
+        if len(self.at_sites) < 2:
+            return None
         return min(self.at_sites, key=lambda site: self.at_sites[site][FEDERATED].mean, default=None)
 
     def to_dict(self) -> dict[str, Any]:

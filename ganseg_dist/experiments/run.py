@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ganseg_dist.atomic import write_json
+from ganseg_dist.config import RunConfig
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.errors import GansegError, RunError
 from ganseg_dist.experiments.scoring import score_run
 from ganseg_dist.experiments.trials import Trial
 from ganseg_dist.inference.evaluation import CaseRow
+from ganseg_dist.runners.plan import first_difference
 from ganseg_dist.runners.prepare import Mapper, map_here
 from ganseg_dist.runners.session import TrainingRequest, train_session
 from ganseg_dist.runs import Run, named_run, runs_root
@@ -147,7 +149,30 @@ def _begin(experiment: Run, kind: str, trials: Sequence[Named], data: Path) -> N
             raise RunError(f"{experiment.folder}: is a run, not an experiment; choose another --run-name")
         write_json(file, asked)
     elif experiment.read("experiment.json") != json.loads(json.dumps(asked)):
-        raise RunError(f"{experiment.name}: was begun with other trials or data; choose another --run-name")
+        if not any((experiment.folder / "trials").glob("*.json")) and not _trained(experiment, trials):
+            write_json(file, asked)  # whoever was refused before anything was trained has not used up the name
+            return
+        said = _told_apart(experiment.read("experiment.json"), asked)
+        raise RunError(f"{experiment.name}: was begun with other trials or data ({said}); choose another --run-name")
+
+
+def _trained(experiment: Run, trials: Sequence[Named]) -> bool:
+    return any((named_run(f"{experiment.name}.{trial.name}").folder / "run.json").exists() for trial in trials)
+
+
+def _told_apart(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The first thing that differs between two experiment.json."""
+    for name in ("kind", "data"):
+        if before.get(name) != now[name]:
+            return f"{name} was {before.get(name)}, is {now[name]}"
+    earlier, later = before["trials"], now["trials"]
+    for name in (*earlier, *later):
+        if name not in later or name not in earlier:
+            return f"trial {name} is {'no longer' if name in earlier else 'new'} among them"
+        if "config" in later[name] and earlier[name]["config"] != later[name]["config"]:
+            configs = (RunConfig.from_json(json.dumps(one[name]["config"])) for one in (earlier, later))
+            return first_difference(*configs)
+    return "other patients"
 
 
 def _do(job: Job) -> str | None:

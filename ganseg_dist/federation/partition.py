@@ -104,6 +104,13 @@ def _by_hospital(cohort: Cohort) -> Sites:
     return {site: tuple(patient for patient in cohort.patients if known[patient] == site) for site in sites}
 
 
+def require_sites(sites: str | int, skew: str | None) -> None:
+    """Raises ConfigError for a `sites` or a `skew` that means nothing, before any image is read."""
+    if sites != BY_HOSPITAL:
+        _number_of(sites)
+        _alpha_of(skew)
+
+
 def _number_of(sites: str | int) -> int:
     try:
         number = int(sites)

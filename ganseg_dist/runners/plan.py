@@ -73,7 +73,7 @@ def planned_run(
         return run, split or split_as_configured(cohort, config)
     if run.config() != config:
         raise RunError(
-            f"{name}: was started with another config ({_first_difference(run.config(), config)}); "
+            f"{name}: was started with another config ({first_difference(run.config(), config)}); "
             "choose another --run-name"
         )
     if split is not None and run.split() != split:
@@ -161,7 +161,9 @@ def code_version() -> str | None:
     return described.stdout.strip()
 
 
-def _first_difference(old: RunConfig, new: RunConfig) -> str:
+def first_difference(old: RunConfig, new: RunConfig) -> str:
+    """The first field that differs: `train.epochs was 5, is 6`."""
+
     def flat(node: Any, prefix: str = "") -> dict[str, Any]:
         if not isinstance(node, dict):
             return {prefix: node}

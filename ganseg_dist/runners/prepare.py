@@ -118,7 +118,9 @@ def usable_cohort(found: Preflight, *, exclude_bad: bool) -> Cohort:
         raise DataError(_told(of_all[0]))
     if not exclude_bad:
         more = f" (and {len(found.errors) - 1} more: ganseg check {found.cohort.root})" if len(found.errors) > 1 else ""
-        raise DataError(f"{_told(found.errors[0])}{more}; --exclude-bad goes on without such cases")
+        raise DataError(
+            f"{_told(found.errors[0])}{more}; take it out, or give ganseg train --exclude-bad to go on without"
+        )
     left = found.cohort.without(found.bad_cases)
     if not left.cases:
         raise DataError(f"{found.cohort.root}: no case is left after excluding the bad ones; see ganseg check")

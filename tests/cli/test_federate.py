@@ -121,12 +121,27 @@ def test_a_classifiers_sites_are_compared_by_what_few_images_have(ganseg, phanto
         (("--set", 'federation.local=["critic"]'), "federation.local: critic is no network of ganet_seg_debug"),
         (("--set", 'federation.personalised=["critic"]'), "federation.personalised: critic is no network"),
         (("--set", 'federation.local=["segmenter"]'), "federation.local: holds every network"),
+        (("--gpus", "1"), "--local: is this one process"),
+        (
+            ("--sites", "3", "--strategy", "fedmedian", "--set", "federation.privacy.epsilon=8"),
+            "federation.strategy: fedmedian chooses among single updates",
+        ),
     ],
 )
-def test_what_no_federation_can_be_is_refused(ganseg, words, more, said):
+def test_what_no_federation_can_be_is_refused_and_uses_up_no_name(ganseg, words, tmp_path, more, said):
     refused = ganseg(*words, "--run-name", "refused", *more)
     assert_refused(refused, refused.code, said)
     assert refused.code in (1, 2)
+    assert not (tmp_path / "runs" / "refused").exists()
+
+
+def test_what_differs_from_a_federation_that_was_begun_is_named(ganseg, words, tmp_path):
+    one = ganseg(*words, "--sites", "1", "--rounds", "9", "--run-name", "one")
+    assert one.code == 0, one.err
+    assert "note: 2 rounds and not 9" in one.err
+    assert "note: one site alone is no federation" in one.err
+    other = ganseg(*words, "--sites", "1", "--rounds", "1", "--run-name", "one")
+    assert_refused(other, 1, "federation.rounds was 9, is 1")
 
 
 def test_the_servers_model_maps_no_anomalies_and_a_sites_own_does(ganseg, phantom, tmp_path):
