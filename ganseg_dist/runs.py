@@ -161,7 +161,7 @@ def all_runs() -> Iterator[Run]:
 
 def experiment_command(kind: str) -> str:
     """The command that runs an experiment of this kind."""
-    return "ganseg federate" if kind == "federation" else f"ganseg experiment {kind}"
+    return {"federation": "ganseg federate", "sweep": "ganseg tune"}.get(kind, f"ganseg experiment {kind}")
 
 
 def find_run(reference: str) -> Run:

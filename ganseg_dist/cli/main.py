@@ -26,6 +26,7 @@ from ganseg_dist.cli import (
     report,
     synthesize,
     train,
+    tune,
 )
 from ganseg_dist.cli.words import paragraphs
 from ganseg_dist.errors import GansegError
@@ -67,6 +68,7 @@ for command in (
     synthesize,
     export,
     report,
+    tune,
     federate,
     certificates,
     audit,

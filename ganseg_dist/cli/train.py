@@ -38,6 +38,9 @@ def train(
         None, metavar="DATA", help="A separate cohort of healthy subjects for the GAN."
     ),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
+    from_sweep: str | None = typer.Option(
+        None, metavar="SWEEP", help="Take the fields that ganseg tune found best; --set comes after them."
+    ),
     resume: str | None = typer.Option(
         None,
         metavar="RUN",
@@ -60,6 +63,7 @@ def train(
     from ganseg_dist.recipes import recipe as named
     from ganseg_dist.runners.session import TrainingRequest, plan_training, refuse_missing_gpu, resumed, train_session
     from ganseg_dist.runs import named_run
+    from ganseg_dist.sweeps.publish import best_values
     from ganseg_dist.tracking.progress import RichProgress
 
     if resume is not None:
@@ -74,13 +78,15 @@ def train(
             or exclude_bad
             or healthy
             or layout
+            or from_sweep
         ):
             raise ConfigError(f"--resume {resume}: takes everything from the run; give nothing beside it but --dry-run")
         request = resumed(resume)
     elif recipe is None or data is None:
         raise ConfigError("train: give a recipe and --data DATA, or --resume RUN; see: ganseg train --help")
     else:
-        config = override(named(recipe), parse_assignments(assignments))
+        found_best = {} if from_sweep is None else best_values(from_sweep)
+        config = override(named(recipe), found_best | parse_assignments(assignments))
         request = TrainingRequest(config, data, layout, healthy, run_name, workers, gpus, local, exclude_bad)
     if local and workers > 1:
         raise ConfigError("--local: is one process; leave out --workers, or leave out --local")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,8 +18,12 @@ QUIET = {
 
 
 @contextmanager
-def ray_cluster(*, workers_log: bool = False) -> Iterator[None]:
-    """The cluster that RAY_ADDRESS names, or one started on this machine and stopped again."""
+def ray_cluster(*, workers_log: bool = False, dashboard: bool = False) -> Iterator[None]:
+    """The cluster that RAY_ADDRESS names, or one started on this machine and stopped again.
+
+    Args:
+        dashboard: of a cluster on this machine; Ray Tune never gives back what a stopped trial held without it.
+    """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     if "RAY_ADDRESS" not in os.environ:
@@ -32,8 +36,8 @@ def ray_cluster(*, workers_log: bool = False) -> Iterator[None]:
         return
     address = os.environ.get("RAY_ADDRESS", "local")
     try:
-        ray.init(address=address, log_to_driver=workers_log, logging_level=logging.ERROR, include_dashboard=False
-                 if address == "local" else None)  # fmt: skip
+        ray.init(address=address, log_to_driver=workers_log, logging_level=logging.ERROR,
+                 include_dashboard=dashboard if address == "local" else None)  # fmt: skip
     except ConnectionError as error:
         raise RunError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({error})") from None
     try:
@@ -54,11 +58,17 @@ def map_on_cluster(function: Callable[[Any], Any], items: list[Any]) -> Iterator
             yield waiting.pop(reference), ray.get(reference)
 
 
-def require_resources(*, workers: int, threads: int, gpus: bool) -> None:
-    """Raises RunError when the cluster can never hold these workers: Ray itself would wait for ever."""
+def cluster_resources() -> Mapping[str, float]:
+    """What the cluster has in all: `CPU`, and `GPU` where there are any."""
     import ray
 
-    total = ray.cluster_resources()
+    found: Mapping[str, float] = ray.cluster_resources()
+    return found
+
+
+def require_resources(*, workers: int, threads: int, gpus: bool) -> None:
+    """Raises RunError when the cluster can never hold these workers: Ray itself would wait for ever."""
+    total = cluster_resources()
     needed = {"CPU": workers * threads, **({"GPU": workers} if gpus else {})}
     for kind, amount in needed.items():
         if total.get(kind, 0) < amount:

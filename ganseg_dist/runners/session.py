@@ -168,7 +168,7 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
         run, split = planned_run(name, plan.config, learnt_from, plan.cohort, request.split)
         if not run.finished:
             warn_of(plan, request.config, shown or NullTracker())
-            prepared = _prepare(plan, split, mapper, bar)
+            prepared = prepare_plan(plan, split, mapper, bar)
             refuse_empty_stages(plan.config, prepared.open(plan.config), plan.cohort)  # before the name is taken
         run, split = open_run(
             name,
@@ -232,7 +232,8 @@ def _checked(cohort: Cohort, config: RunConfig, mapper: Mapper, bar: Bar) -> Pre
         return preflight(cohort, config, mapper=mapper, advance=advance)
 
 
-def _prepare(plan: Plan, split: Split, mapper: Mapper, bar: Bar) -> Prepared:
+def prepare_plan(plan: Plan, split: Split, mapper: Mapper = map_here, bar: Bar = no_bar) -> Prepared:
+    """The slices of those who train and validate, from the store where they are there already."""
     used = plan.cohort.of_patients((*split.train, *split.validation))
     with bar("Preparing slices") as advance:
         folders = prepare_cohort(plan.found, used, plan.config.data, mapper=mapper, advance=advance)

@@ -1,0 +1,232 @@
+"""Trials on Ray Tune: which values are tried, which trials are stopped, and going on after a kill."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ganseg_dist.errors import RunError
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import BaseTrial
+
+Scheduler = Literal["asha", "pbt", "none"]
+Search = Literal["optuna", "random"]
+
+EPOCH = "epoch"
+"""What a trial reports how far its last stage has come by."""
+RETRIES = 2
+"""Times a trial whose process died goes on from its last checkpoint."""
+REDUCTION = 3
+"""Of ASHA: one trial in so many goes on past each rung."""
+PERTURBATIONS = 5
+"""Of PBT: times in a training that the worse trials take over a better one's weights."""
+
+ENVIRONMENT = {
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial's earlier stages do not have the metric
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the trials' runs hold what Tune would write again
+    "RAY_AIR_NEW_OUTPUT": "0",  # its table of settings is printed at any verbosity
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a sweep goes through its space."""
+
+    ask: Callable[[BaseTrial], None]
+    first: Mapping[str, Any]
+    """The first trial's values."""
+    distributions: Mapping[str, BaseDistribution]
+    """What PBT may change, with its range."""
+    trials: int
+    scheduler: Scheduler
+    search: Search
+    metrics: Mapping[str, Literal["max", "min"]]
+    epochs: int
+    """Of the last stage, at most."""
+    seed: int
+    cpus: float
+    gpus: float
+    """Of a trial."""
+    at_once: int | None = None
+    """Trials that may run together; none: as many as the cluster has room for."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialEnd:
+    """How a trial stands when it has ended."""
+
+    number: str
+    values: Mapping[str, Any]
+    """Of the space's fields; under PBT those of its end."""
+    scores: Mapping[str, Any]
+    """What it reported last; empty where it did not come so far."""
+    failed: bool
+
+
+def run_trials(
+    plan: Plan, trial: Callable[[dict[str, Any]], None], folder: Path, ended: Callable[[TrialEnd], None]
+) -> list[TrialEnd]:
+    """Every trial to its end, from where an earlier call was interrupted. A trial that fails does not end the others.
+
+    Args:
+        trial: trains with these values of fields, and reports to Tune.
+        folder: of the sweep; Tune keeps its own state in it, which is read again as it was written, by this user.
+        ended: told each trial that ends.
+    """
+    from ray import tune
+
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # why a trial failed is in its run
+    state = folder / "tune"
+    trainable = tune.with_resources(trial, {"cpu": plan.cpus, "gpu": plan.gpus})
+    with _environment():
+        if tune.Tuner.can_restore(str(state)):
+            tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, resume_errored=True)
+            # What watches is not kept, and the one before is of another process.
+            tuner._local_tuner.get_run_config().callbacks = [_watcher(ended)]
+        else:
+            tuner = tune.Tuner(
+                trainable,
+                param_space=_population(plan) if plan.scheduler == "pbt" else None,
+                tune_config=_tune_config(plan),
+                run_config=tune.RunConfig(
+                    name=state.name,
+                    storage_path=str(folder),
+                    callbacks=[_watcher(ended)],
+                    verbose=0,
+                    failure_config=tune.FailureConfig(max_failures=RETRIES),
+                    checkpoint_config=tune.CheckpointConfig(num_to_keep=4 if plan.scheduler == "pbt" else 1),
+                ),
+            )
+        return [
+            TrialEnd(Path(result.path).name, result.config or {}, result.metrics or {}, result.error is not None)
+            for result in tuner.fit()
+        ]
+
+
+def _tune_config(plan: Plan) -> Any:
+    from ray import tune
+
+    single = next(iter(plan.metrics.items())) if len(plan.metrics) == 1 else (None, None)
+    return tune.TuneConfig(
+        metric=single[0],
+        mode=single[1],
+        num_samples=plan.trials,
+        search_alg=_searcher(plan),
+        scheduler=_scheduler(plan),
+        max_concurrent_trials=plan.at_once,
+        reuse_actors=True,
+        trial_name_creator=_number,
+        trial_dirname_creator=_number,
+    )
+
+
+def _number(trial: Any) -> str:
+    """`003` of the third, by the tag that Tune gives it: `3_train.learning_rate=0.001`, `3@perturbed[...]`."""
+    counted = re.match(r"\d+", str(trial.experiment_tag))
+    assert counted is not None
+    return f"{int(counted[0]):03d}"
+
+
+def _watcher(ended: Callable[[TrialEnd], None]) -> Any:
+    from ray.tune import Callback
+
+    def tell(trial: Any, *, failed: bool) -> None:
+        ended(TrialEnd(_number(trial), trial.config, trial.last_result or {}, failed))
+
+    class Watcher(Callback):
+        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            tell(trial, failed=False)
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            tell(trial, failed=True)
+
+    return Watcher()
+
+
+def _searcher(plan: Plan) -> Any:
+    """Optuna's samplers: they alone know spaces in which a field depends on another."""
+    import optuna
+    from optuna.samplers import RandomSampler, TPESampler
+    from ray.tune.search.basic_variant import BasicVariantGenerator
+    from ray.tune.search.optuna import OptunaSearch
+
+    if plan.scheduler == "pbt":
+        return BasicVariantGenerator(points_to_evaluate=[dict(plan.first)], random_state=plan.seed)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = TPESampler(seed=plan.seed) if plan.search == "optuna" else RandomSampler(seed=plan.seed)
+    metrics, modes = list(plan.metrics), list(plan.metrics.values())
+    return OptunaSearch(
+        space=plan.ask,
+        metric=metrics[0] if len(metrics) == 1 else metrics,
+        mode=modes[0] if len(modes) == 1 else modes,
+        points_to_evaluate=[dict(plan.first)],
+        sampler=sampler,
+    )
+
+
+def _scheduler(plan: Plan) -> Any:
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining
+
+    match plan.scheduler:
+        case "asha":
+            return ASHAScheduler(
+                EPOCH,
+                max_t=max(1, plan.epochs - 1),  # none is stopped at its last epoch: who comes so far writes a model
+                grace_period=max(1, plan.epochs // REDUCTION**2),
+                reduction_factor=REDUCTION,
+                stop_last_trials=False,
+            )
+        case "pbt":
+            return PopulationBasedTraining(
+                EPOCH,
+                perturbation_interval=max(1, plan.epochs // PERTURBATIONS),
+                hyperparam_mutations=_population(plan),
+                require_attrs=False,
+            )
+        case "none":
+            return FIFOScheduler()
+
+
+def _population(plan: Plan) -> dict[str, Any]:
+    """The ranges as Tune has them, for PBT draws and perturbs them itself."""
+    return {name: _domain(distribution) for name, distribution in plan.distributions.items()}
+
+
+def _domain(distribution: BaseDistribution) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+    from ray import tune
+
+    match distribution:
+        case FloatDistribution(log=True):
+            return tune.loguniform(distribution.low, distribution.high)
+        case FloatDistribution():
+            return tune.uniform(distribution.low, distribution.high)
+        case IntDistribution():
+            return tune.randint(distribution.low, distribution.high + 1)
+        case CategoricalDistribution():
+            return tune.choice(list(distribution.choices))
+    raise RunError(f"a range of kind {type(distribution).__name__} is not known to Tune; use floats, ints or choices")
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """What Tune reads of the environment, while it runs."""
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    os.environ.update(ENVIRONMENT)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value

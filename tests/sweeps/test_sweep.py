@@ -1,0 +1,105 @@
+"""Sweeps on Ray: a trial is the run that its values alone would make, and one that fails does not end the others."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from ganseg_dist.config import override
+from ganseg_dist.errors import ConfigError, RunError
+from ganseg_dist.recipes import recipe
+from ganseg_dist.runners.session import TrainingRequest, train_session
+from ganseg_dist.runs import named_run
+from ganseg_dist.sweeps.space import Space
+from ganseg_dist.sweeps.sweep import SweepRequest, resumed_sweep, sweep
+from tune_spaces import SPACES
+
+pytestmark = pytest.mark.usefixtures("own_runs")
+
+SHORT = {"system.gan": False, "train.epochs": 2, "system.supervised_epochs": 2}
+TOO_LARGE = 1e30
+
+
+def rates(trial) -> None:
+    trial.suggest_categorical("train.learning_rate", [0.001, 0.002, TOO_LARGE])
+
+
+SPACE = Space("rates", "ganet_seg", rates)
+
+
+def request(phantom: Path, name: str = "s", space: Space = SPACE, **changes) -> SweepRequest:
+    config = override(recipe("ganet_seg_debug"), SHORT | {"train.learning_rate": 0.001})
+    defaults = {"trials": 4, "scheduler": "none", "search": "random"}
+    return SweepRequest(TrainingRequest(config, phantom, run_name=name), space, **defaults | changes)
+
+
+def test_a_trial_is_the_run_that_its_values_alone_would_make(phantom):
+    asked = request(phantom)
+    seen = []
+    done, _ = sweep(asked, watch=lambda trial, number: seen.append((trial.name, number)))
+    assert sorted(name for name, _ in seen) == [f"s.{number:03d}" for number in (1, 2, 3, 4)]
+    first = next(trial for trial in done.trials if trial.name == "s.001")
+    assert first.values == {"train.learning_rate": 0.001}
+    assert (first.ending, first.epochs, len(first.curve)) == ("finished", 2, 2)
+
+    diverged = [trial for trial in done.trials if trial.values["train.learning_rate"] == TOO_LARGE]
+    assert diverged, "the seed draws one"
+    for trial in diverged:
+        assert trial.ending == "diverged"
+        assert "lower train.learning_rate" in trial.reason
+        assert not trial.scores
+    assert done.best.ending == "finished"
+
+    config = override(asked.training.config, first.values)
+    alone = train_session(TrainingRequest(config, phantom, run_name="alone", local=True))
+    ours, theirs = (load_file(run.model / "networks.safetensors") for run in (named_run("s.001"), alone))
+    assert all(ours[name].equal(theirs[name]) for name in theirs)
+    assert named_run("s.001").split() == alone.split()
+
+    again, _ = sweep(resumed_sweep("s", {"rates": SPACE}), watch=lambda trial, number: pytest.fail("trained again"))
+    assert [str(trial) for trial in again.trials] == [str(trial) for trial in done.trials]
+    with pytest.raises(RunError, match="s: was begun with another trials; choose another --run-name"):
+        sweep(request(phantom, trials=9))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scheduler": "asha", "metrics": ("val/dice_wt", "val/hd95_wt")}, "--scheduler asha: stops trials by one"),
+        ({"scheduler": "asha", "metrics": ("val/hd95_wt",)}, "is of whole scans, after the last"),
+        ({"space": SPACES["gan_osmosis"]}, "--space gan_osmosis: is of gan_osmosis"),
+    ],
+)
+def test_what_cannot_be_searched_is_told_before_any_trial(phantom, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        sweep(request(phantom, **changes))
+    assert not (named_run("s").folder).exists()
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on_with_the_trials_that_are_left(phantom, tmp_path):
+    command = [
+        sys.executable, "-m", "ganseg_dist", "tune", "ganet_seg_debug", "--data", str(phantom), "--trials", "4",
+        "--scheduler", "none", "--run-name", "k", "--space", "ganet_seg_feedback",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    finished = named_run("k.001").folder / "model" / "model.json"
+    deadline = time.monotonic() + 200
+    while not finished.exists():
+        assert time.monotonic() < deadline, "no trial finished"
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    made = finished.stat().st_mtime
+    subprocess.run(command, check=True, timeout=250, capture_output=True)
+    trials = json.loads((named_run("k").folder / "trials.json").read_text())
+    assert sorted(trial["name"] for trial in trials) == [f"k.{number:03d}" for number in (1, 2, 3, 4)]
+    assert all(trial["ending"] == "finished" for trial in trials)
+    assert finished.stat().st_mtime == made, "what was finished is not trained again"

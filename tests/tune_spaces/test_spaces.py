@@ -1,0 +1,74 @@
+"""Every space begins where its paper or its recipe does, and a system can be built of whatever it draws."""
+
+import optuna
+import pytest
+
+from ganseg_dist.config import override
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.recipes import RECIPES, recipe
+from ganseg_dist.sweeps.space import Space, flat
+from ganseg_dist.systems import build_system
+from tune_spaces import SPACES, space_of
+
+RESOLVED = {"data.modalities": ["t1", "flair"], "data.regions": ["wt"]}
+RESOLVED_CLASSES = {"data.modalities": ["t1", "flair"], "data.classes": ["no", "yes"]}
+
+
+def resolved(name: str):
+    config = recipe(name)
+    return override(config, RESOLVED if config.system.task == "segmentation" else RESOLVED_CLASSES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_has_a_space_that_begins_at_its_own_or_published_values(name):
+    config = recipe(name)
+    space = space_of(config.system.name, None)
+    first = space.first(config)
+    assert first
+    for field, value in first.items():
+        assert value == space.published.get(field, flat(config)[field])
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+def test_whatever_a_space_draws_can_be_built(space):
+    config = resolved(f"{space.system}_debug")
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(20):
+        trial = study.ask()
+        space.ask(trial)
+        build_system(override(config, trial.params))
+
+
+def test_a_field_that_does_not_matter_is_not_asked_for():
+    config = override(recipe("ganet_seg_debug"), {"system.gan": False})
+    assert set(space_of("ganet_seg", None).first(config)) == {"train.learning_rate", "system.gan"}
+
+
+def test_a_space_of_another_system_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"--space gan_osmosis: is of gan_osmosis, and ganet_seg_debug is a recipe of"
+    ):
+        SPACES["gan_osmosis"].first(recipe("ganet_seg_debug"))
+
+
+def test_an_unknown_space_names_those_of_the_system():
+    with pytest.raises(ConfigError, match=r"--space other: no such space; choose among ganet_seg, ganet_seg_feedback"):
+        space_of("ganet_seg", "other")
+
+
+def test_what_trials_share_cannot_be_swept():
+    space = Space("sizes", "ganet_seg", lambda trial: trial.suggest_categorical("data.size", [32, 64]))
+    with pytest.raises(ConfigError, match=r"data\.size changes what is prepared"):
+        space.first(recipe("ganet_seg_debug"))
+
+
+def test_a_field_that_does_not_exist_is_told_before_any_trial():
+    space = Space("typo", "ganet_seg", lambda trial: trial.suggest_float("train.learning_rat", 0, 1))
+    with pytest.raises(ConfigError, match=r"--space typo: cannot begin .*learning_rat"):
+        space.first(recipe("ganet_seg_debug"))
+
+
+def test_a_sweep_begins_inside_its_ranges():
+    config = override(recipe("ganet_seg_debug"), {"system.adversarial_weight": 50.0})
+    with pytest.raises(ConfigError, match=r"--space ganet_seg_feedback: cannot begin .*50.*change them with --set"):
+        SPACES["ganet_seg_feedback"].first(config)
