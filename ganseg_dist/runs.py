@@ -164,11 +164,19 @@ def experiment_command(kind: str) -> str:
     return {"federation": "ganseg federate", "sweep": "ganseg tune"}.get(kind, f"ganseg experiment {kind}")
 
 
+def find_sweep(reference: str) -> Run | None:
+    """The folder of a sweep by its name or its path; none where there is no such sweep."""
+    folders = (Path(reference), runs_root() / reference)
+    return next((Run(folder.resolve()) for folder in folders if (folder / "sweep.json").is_file()), None)
+
+
 def find_run(reference: str) -> Run:
     """A run by its name, its folder or its MLflow id. Raises RunError listing the newest runs."""
     for folder in (Path(reference), runs_root() / reference):
         if (folder / "run.json").is_file():
             return Run(folder.resolve())
+        if (folder / "sweep.json").is_file():
+            raise RunError(f"{folder.resolve()}: is a sweep, and a run is needed; give one of its trials'")
         if Run(folder).is_experiment:
             raise RunError(
                 f"{folder.resolve()}: is an experiment, and a run is needed; give one of its runs, or go on with the "

@@ -8,17 +8,23 @@ from ganseg_dist.cli.words import RUN_HELP
 
 
 def report(run: str = typer.Argument(metavar="RUN", help=RUN_HELP)) -> None:
-    """Write a run's report: one page to look at.
+    """Write the report of a run, or of a sweep: one page to look at.
 
     RUN/report.html, self-contained: curves, overlays, tables and how to repeat the run. What the run does not have
     yet, such as an evaluation, is left out.
     """
     from ganseg_dist.cli.models import refuse_experiment
     from ganseg_dist.report import write_report
-    from ganseg_dist.runs import find_run
+    from ganseg_dist.runs import find_run, find_sweep
+    from ganseg_dist.sweeps.page import write_page
+    from ganseg_dist.sweeps.record import Sweep
     from ganseg_dist.tracking.results import log_report
 
     refuse_experiment(run)
+    sweep = find_sweep(run)
+    if sweep is not None:
+        typer.echo(str(write_page(Sweep.of(sweep))))
+        return
     found = find_run(run)
     page = write_report(found)
     log_report(found, page)

@@ -123,10 +123,11 @@ def _told(trial: TrialRecord) -> str:
 
 def _publish(done: Sweep, parent: TrackedRun, request: SweepRequest) -> None:
     """Tables, figures and the best values: to the folder, to MLflow and to the terminal."""
+    from ganseg_dist.sweeps.page import write_page
     from ganseg_dist.sweeps.publish import save_sweep, table_of
     from ganseg_dist.tracking.results import log_experiment
 
-    files = save_sweep(done)
+    files = (*save_sweep(done), write_page(done))
     header, rows = table_of(done)
     best = done.best
     lines = [header, ["---"] * len(header), *rows]

@@ -8,7 +8,7 @@ from typing import Any
 
 from ganseg_dist.atomic import write_csv, write_file, write_json
 from ganseg_dist.errors import RunError
-from ganseg_dist.runs import named_run
+from ganseg_dist.runs import find_sweep, runs_root
 from ganseg_dist.sweeps.figures import figures
 from ganseg_dist.sweeps.record import Sweep, TrialRecord
 
@@ -39,12 +39,12 @@ def save_sweep(sweep: Sweep) -> tuple[Path, ...]:
 
 def best_values(name: str) -> dict[str, Any]:
     """Of a sweep that has ended. Raises RunError when there is none of this name, or none that came to a score."""
-    folder = named_run(name)
-    if not (folder.folder / "sweep.json").exists():
-        raise RunError(f"{folder.folder}: is no sweep; give the name of one, as ganseg tune --run-name has it")
-    if not (folder.folder / "best.json").exists():
+    found = find_sweep(name)
+    if found is None:
+        raise RunError(f"{name}: is no sweep in {runs_root()}; give the name of one, as ganseg tune --run-name has it")
+    if not (found.folder / "best.json").exists():
         raise RunError(f"{name}: has not ended; go on with: ganseg tune --resume {name}")
-    values: dict[str, Any] = folder.read("best.json")["values"]
+    values: dict[str, Any] = found.read("best.json")["values"]
     return values
 
 

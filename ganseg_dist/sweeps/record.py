@@ -41,6 +41,18 @@ class Sweep:
     metrics: tuple[Metric, ...]
     trials: tuple[TrialRecord, ...]
 
+    @classmethod
+    def of(cls, run: Run) -> Sweep:
+        """Of its folder. Raises RunError when it has not ended, or its files are not as they were written."""
+        said = run.read("sweep.json")
+        if not (run.folder / "trials.json").exists():
+            raise RunError(f"{run.name}: has not ended; go on with: ganseg tune --resume {run.name}")
+        try:
+            metrics = tuple(Metric(**metric) for metric in said["metrics"])
+            return cls(run, said["space"], metrics, tuple(TrialRecord(**trial) for trial in run.read("trials.json")))
+        except (KeyError, TypeError):
+            raise RunError(f"{run.folder}: its sweep.json and trials.json cannot be read; restore them") from None
+
     @property
     def scored(self) -> tuple[TrialRecord, ...]:
         """Trials that have every metric."""

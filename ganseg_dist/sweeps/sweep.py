@@ -62,13 +62,13 @@ def sweep(
     """
     training = asked.training
     found = named_run(training.name())
+    first = asked.space.first(training.config)  # refused before Ray is waited for
     with ExitStack() as stack:
         with bar("Starting Ray"):
             stack.enter_context(ray_cluster(dashboard=True))
         plan = plan_training(training, mapper=map_on_cluster, bar=bar)
         metrics = metrics_of(asked.metrics, plan.config)
         split = split_as_configured(plan.cohort, plan.config)
-        first = asked.space.first(plan.config)
         _refuse_unfit(asked, metrics)
         _begin(found, asked, plan.config, split, metrics, first)
         require_resources(workers=training.workers, threads=plan.config.train.threads, gpus=training.gpus)

@@ -16,6 +16,9 @@ from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.session import TrainingRequest, train_session
 from ganseg_dist.runs import named_run
+from ganseg_dist.sweeps.page import write_page
+from ganseg_dist.sweeps.publish import save_sweep
+from ganseg_dist.sweeps.record import Sweep
 from ganseg_dist.sweeps.space import Space
 from ganseg_dist.sweeps.sweep import SweepRequest, resumed_sweep, sweep
 from tune_spaces import SPACES
@@ -55,6 +58,12 @@ def test_a_trial_is_the_run_that_its_values_alone_would_make(phantom):
         assert "lower train.learning_rate" in trial.reason
         assert not trial.scores
     assert done.best.ending == "finished"
+
+    save_sweep(done)
+    page = write_page(Sweep.of(done.run)).read_text()
+    assert done.best.name in page
+    assert "Synthetic phantom" in page
+    assert "became nan; lower train.learning_rate" in page
 
     config = override(asked.training.config, first.values)
     alone = train_session(TrainingRequest(config, phantom, run_name="alone", local=True))

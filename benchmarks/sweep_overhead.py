@@ -1,0 +1,97 @@
+"""What a trial of a sweep costs beyond its training: its process, its checkpoints, its reports and its run.
+
+    python -m benchmarks.sweep_overhead [--trials 8]
+
+Trials of the debug recipe, one at a time on all cores, against the same training bare: the engine with the data open,
+without checkpoints, tracking or a run. The sweep is timed from its first trial's start to its last one's end; the
+start of Ray and the preparation of the slices are not trials.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import mean
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+import torch
+
+import ganseg_dist.sweeps.sweep
+from benchmarks.cohorts import phantom_cohort
+from benchmarks.measure import compare_seconds, machine, parser, report, seconds_of
+from ganseg_dist.config import RunConfig, override
+from ganseg_dist.engine.checkpoint import NoCheckpoints
+from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.world import World
+from ganseg_dist.recipes import recipe
+from ganseg_dist.runners.local import train_member
+from ganseg_dist.runners.plan import Prepared
+from ganseg_dist.runners.ray_tune import run_trials
+from ganseg_dist.runners.session import TrainingRequest
+from ganseg_dist.sweeps.sweep import SweepRequest, sweep
+from ganseg_dist.sweeps.trial import TrialJob
+from tune_spaces import SPACES
+
+LIMIT = 2.5
+"""Seconds a trial may cost beyond its training."""
+
+
+@dataclass(slots=True)
+class Watched:
+    """The sweep's trials, timed from outside."""
+
+    seconds: float = 0.0
+    job: TrialJob | None = None
+    values: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def run(self, plan: Any, trial: Any, folder: Any, ended: Any) -> Any:
+        """In the place of `run_trials`."""
+        self.job = trial.__self__
+        start = time.perf_counter()
+        ends = run_trials(plan, trial, folder, ended)
+        self.seconds = time.perf_counter() - start
+        self.values = [end.values for end in ends]
+        return ends
+
+
+def bare(config: RunConfig, prepared: Prepared, values: Sequence[Mapping[str, Any]]) -> float:
+    """Mean seconds of the same trainings in this process; the first is done twice, and once not counted."""
+    device = torch.device("cpu")
+
+    def train(of: Mapping[str, Any]) -> None:
+        train_member(override(config, of), prepared, World(device=device), NullTracker(), NoCheckpoints())
+
+    train(values[0])
+    return mean(seconds_of(lambda of=of: train(of), device) for of in values)
+
+
+def main() -> None:
+    """Measure and report."""
+    options = parser(__doc__)
+    options.add_argument("--trials", type=int, default=8)
+    asked = options.parse_args()
+    trials = 2 if asked.quick else asked.trials
+    config = override(recipe("ganet_seg_debug"), {"train.threads": os.cpu_count() or 1})
+    cohort = phantom_cohort(patients=7, spacing_mm=6)
+    watched = Watched()
+    with (
+        TemporaryDirectory(prefix="ganseg-sweep-") as folder,
+        patch.dict("os.environ", {"GANSEG_RUNS": folder, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}),
+        patch.object(ganseg_dist.sweeps.sweep, "run_trials", watched.run),
+    ):
+        training = TrainingRequest(config, cohort.root, run_name="sweep")
+        sweep(SweepRequest(training, SPACES["ganet_seg_feedback"], trials, scheduler="none"))
+        assert watched.job is not None
+        alone = bare(watched.job.config, watched.job.prepared, watched.values)
+    each = watched.seconds / trials
+    print(machine(torch.device("cpu")))
+    print(f"beyond its training a trial costs {each - alone:.2f} s, mean of {trials} (to stay under {LIMIT} s)")
+    report([compare_seconds("a trial, against its training bare", [each], [alone])], asked)
+
+
+if __name__ == "__main__":
+    main()

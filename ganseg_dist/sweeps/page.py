@@ -1,0 +1,59 @@
+"""A sweep as one HTML page to look at."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from pathlib import Path
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+from ganseg_dist.atomic import write_text
+from ganseg_dist.runs import named_run
+from ganseg_dist.sweeps.publish import table_of
+from ganseg_dist.sweeps.record import Sweep
+from ganseg_dist.sweeps.study import ENOUGH_FOR_IMPORTANCE
+
+TITLES = {
+    "curves": "How the trials learnt",
+    "parallel": "Which values were good: an axis a field, a line a trial, the best in colour",
+    "importance": "Which fields matter",
+    "pareto": "What trades against what",
+}
+
+
+def write_page(sweep: Sweep) -> Path:
+    """report.html in the sweep's folder, self-contained, of the figures that are there. Raises RunError when no trial
+    was scored.
+    """
+    folder, said = sweep.run.folder, sweep.run.read("sweep.json")
+    pictures = [
+        (title, base64.b64encode((folder / f"{name}.png").read_bytes()).decode())
+        for name, title in TITLES.items()
+        if (folder / f"{name}.png").exists()
+    ]
+    header, rows = table_of(sweep)
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader("ganseg_dist", "sweeps"), PackageLoader("ganseg_dist", "report")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("sweep.html.j2").render(
+        name=sweep.run.name,
+        recipe=said["config"]["recipe"],
+        space=sweep.space,
+        phantom=named_run(sweep.trials[0].name).read("data.json")["phantom"],
+        endings=[(count, ending) for ending, count in Counter(trial.ending for trial in sweep.trials).items()],
+        trials=sweep.trials,
+        first=sweep.trials[0],
+        best=sweep.best,
+        pictures=pictures,
+        importance=(folder / "importance.png").exists(),
+        enough=ENOUGH_FOR_IMPORTANCE,
+        header=header,
+        rows=rows,
+    )
+    write_text(folder / "report.html", page)
+    return folder / "report.html"

@@ -1,0 +1,43 @@
+"""`ganseg tune` from the command line: what it refuses, and that it says so before anything is read."""
+
+import json
+
+import pytest
+
+from tests.cli.conftest import assert_refused
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("tune",), 2, "tune: give a recipe and --data DATA, or --resume SWEEP"),
+        (("tune", "ganet_seg_debug", "--scheduler", "best"), 2, "choose among asha, pbt, none"),
+        (("tune", "ganet_seg_debug", "--search", "grid"), 2, "choose among optuna, random"),
+        (("tune", "ganet_seg_debug", "--space", "other"), 2, "--space other: no such space"),
+        (("tune", "ganet_seg_debug", "--metric", "val/dice"), 2, "--metric val/dice: no such score"),
+        (("tune", "gan_osmosis_debug", "--space", "ganet_seg"), 2, "--space ganet_seg: is of ganet_seg"),
+        (("tune", "ganet_seg_debug", "--set", "train.epoch=3"), 2, "did you mean train.epochs"),
+        (("train", "ganet_seg_debug", "--from-sweep", "nothing"), 1, "nothing: is no sweep"),
+    ],
+)
+def test_wrong_words_are_told_in_one_line(ganseg, phantom, tmp_path, words, code, said):
+    data = ("--data", phantom) if len(words) > 1 else ()
+    assert_refused(ganseg(*words, *data), code, said)
+    assert not list((tmp_path / "runs").glob("tune-*"))
+
+
+def test_resuming_what_was_never_begun_is_told(ganseg):
+    assert_refused(ganseg("tune", "--resume", "nothing"), 1, "sweep.json", "is missing")
+    assert_refused(ganseg("tune", "ganet_seg_debug", "--resume", "nothing"), 2, "takes everything from the sweep")
+
+
+def test_a_sweep_is_no_run_and_its_winner_can_be_trained(ganseg, phantom, tmp_path):
+    folder = tmp_path / "runs" / "done"
+    folder.mkdir(parents=True)
+    (folder / "sweep.json").write_text("{}")
+    assert_refused(ganseg("evaluate", "done", "--data", phantom), 1, "done: is a sweep")
+    words = ("train", "ganet_seg_debug", "--data", phantom, "--local", "--dry-run", "--from-sweep", "done")
+    assert_refused(ganseg(*words), 1, "ganseg tune --resume done")
+    (folder / "best.json").write_text(json.dumps({"values": {"train.learning_rate": 0.0123}}))
+    assert '"learning_rate": 0.0123' in ganseg(*words).out
+    assert '"learning_rate": 0.5' in ganseg(*words, "--set", "train.learning_rate=0.5").out, "--set comes after"
