@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,26 @@ if TYPE_CHECKING:
 
 HASH = re.compile("[0-9a-f]{64}")
 
+MOST_FAULTS = 20
+"""Beyond so many a person learns nothing from one more."""
+MOST_NAMED = 6
+"""Numbers of a message that are told by name without --verbose."""
+
+EMPTY = "empty: nothing has left yet, or the file was emptied; --head tells which: 64 zeros while nothing has left"
+
+STEPS = {
+    "preflight": "joining",
+    "fingerprint": "fingerprint",
+    "train": "training",
+    "evaluate": "validation",
+    "finish": "end",
+    "error": "errors",
+}
+"""What each kind of message is called, in the order in which a federation comes to it."""
+NO_NETWORK = "no network"
+WORDS = "words"
+"""The tensor of a joining site's names (`ganseg_dist.federation.joining`)."""
+
 
 def audit(
     file: Path = typer.Argument(metavar="FILE", help="A hospital's egress manifest, such as egress.jsonl."),
@@ -26,9 +46,10 @@ def audit(
         None,
         metavar="HASH",
         help="The last line's hash, as an earlier audit printed it and somebody noted it elsewhere: lines cut off the "
-        "end, or a file written anew, show in no other way.",
+        "end, or a file written anew, show in no other way. 64 zeros: nothing had left.",
     ),
-    as_json: bool = typer.Option(False, "--json", help="Summary and faults as JSON on stdout."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Every tensor and number by its name."),
+    as_json: bool = typer.Option(False, "--json", help="Summary and all faults as JSON on stdout."),
 ) -> None:
     """Verify a hospital's record of what left it, and sum it up.
 
@@ -36,7 +57,9 @@ def audit(
     number; so is a last line that a power cut left half written, which is no tampering. Whole lines cut off the end
     show only with --head.
 
-    Exit code 1 when a line is not as it was written; 2 when the file cannot be read.
+    Exit code 0 when all lines are as they were written; 1 when one is not, and when there are none: an emptied file
+    looks like one before its first message, and is 0 only where --head, being 64 zeros, says that nothing had left; 2
+    when the file cannot be read or is no such record.
     """
     summary = Summary()
     verdict = _verified(file, summary, head)
@@ -50,12 +73,12 @@ def audit(
         }
         typer.echo(json.dumps(told, indent=1))
     elif verdict.faults:
-        for fault in verdict.faults:
-            typer.echo(f"error: line {fault.line}: {fault.problem}")
-        typer.echo(f"{file}: {verdict.lines} lines, {len(verdict.faults)} faults")
+        for line in _faults_told(verdict):
+            typer.echo(line)
+        typer.echo(f"{file}: {_counted(verdict.lines, 'line')}, {_counted(len(verdict.faults), 'fault')}")
     else:
-        typer.echo(f"{file}: {verdict.lines} messages, an unbroken chain")
-        for label, value in (*summary.rows(), ("head", verdict.head)):
+        typer.echo(f"{file}: {_counted(verdict.lines, 'message')}, an unbroken chain")
+        for label, value in (*summary.rows(verbose=verbose), ("head", verdict.head)):
             typer.echo(f"{label}: {value}")
         if head is None:
             show.err.print(
@@ -68,7 +91,7 @@ def audit(
 def _verified(file: Path, summary: Summary, head: str | None) -> Verdict:
     """Raises ConfigError for a file that is no manifest and for a --head that is no hash."""
     from ganseg_dist.errors import ConfigError
-    from ganseg_dist.federation.manifest import verify
+    from ganseg_dist.federation.manifest import Fault, verify
 
     if head is not None and not HASH.fullmatch(head):
         raise ConfigError("--head: is no hash; give the 64 characters that ganseg audit prints as head")
@@ -77,79 +100,145 @@ def _verified(file: Path, summary: Summary, head: str | None) -> Verdict:
             verdict = verify(lines, summary.add, head)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror or error}); check the path") from None
-    half = any(fault.kind == "unfinished" for fault in verdict.faults)
-    if verdict.lines and not verdict.entries and not half:
+    if not verdict.lines and head is None:
+        return replace(verdict, faults=(Fault(0, "empty", EMPTY),))
+    half_of_the_first = verdict.lines == 1 and verdict.faults and verdict.faults[0].kind == "unfinished"
+    if verdict.lines and not verdict.entries and not half_of_the_first:
         raise ConfigError(f"{file}: is no egress manifest; give the file that a hospital's client writes")
     return verdict
+
+
+def _faults_told(verdict: Verdict) -> Iterator[str]:
+    """A line a fault, the first ones alone where there are many; what is of no line is of the file."""
+    for fault in verdict.faults[:MOST_FAULTS]:
+        place = f"line {fault.line}: " if fault.line else ""
+        yield f"error: {place}{fault.problem}"
+    if len(verdict.faults) > MOST_FAULTS:
+        yield f"and {len(verdict.faults) - MOST_FAULTS} more; --json has all"
+
+
+@dataclass(slots=True)
+class Sent:
+    """What left in the messages of one kind."""
+
+    messages: int = 0
+    rounds: set[int] = field(default_factory=set)
+    """0 is before the first."""
+    tensors: Counter[str] = field(default_factory=Counter)
+    """How often each was sent."""
+    metrics: set[str] = field(default_factory=set)
+
+    def add(self, entry: Entry) -> None:
+        """Count one message."""
+        self.messages += 1
+        self.rounds.add(entry.round)
+        self.tensors.update(tensor.name for tensor in entry.tensors)
+        self.metrics |= entry.metrics.keys()
 
 
 @dataclass(slots=True)
 class Summary:
     """What left, counted."""
 
-    kinds: Counter[str] = field(default_factory=Counter)
-    rounds: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
-    """By run."""
+    sent: defaultdict[str, defaultdict[str, Sent]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(Sent))
+    )
+    """By run and kind."""
     first: str | None = None
     last: str | None = None
     bytes: int = 0
-    tensors: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    """How often each was sent, by network."""
-    metrics: set[str] = field(default_factory=set)
 
     def add(self, entry: Entry) -> None:
         """Count one message."""
-        self.kinds[entry.kind] += 1
-        self.rounds[entry.run].add(entry.round)
+        self.sent[entry.run][entry.kind].add(entry)
         self.first = self.first or entry.time
         self.last = entry.time
         self.bytes += entry.bytes
-        for tensor in entry.tensors:
-            network, name = _network_and_name(tensor.name)
-            self.tensors[network][name] += 1
-        self.metrics |= entry.metrics.keys()
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
+        messages: Counter[str] = Counter()
+        tensors: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        for kinds in self.sent.values():
+            for kind, sent in kinds.items():
+                messages[kind] += sent.messages
+                for tensor, count in sent.tensors.items():
+                    network, name = _network_and_name(tensor)
+                    tensors[network][name] += count
+        every = [sent for kinds in self.sent.values() for sent in kinds.values()]
         return {
-            "messages": dict(self.kinds),
-            "rounds": {run: sorted(rounds) for run, rounds in self.rounds.items()},
+            "messages": dict(messages),
+            "rounds": {
+                run: sorted(set().union(*(sent.rounds for sent in kinds.values()))) for run, kinds in self.sent.items()
+            },
             "first": self.first,
             "last": self.last,
             "bytes": self.bytes,
-            "tensors": {network: dict(counts) for network, counts in self.tensors.items()},
-            "metrics": sorted(self.metrics),
+            "tensors": {network: dict(counts) for network, counts in tensors.items()},
+            "metrics": sorted(set().union(*(sent.metrics for sent in every))),
         }
 
-    def rows(self) -> list[tuple[str, str]]:
-        """For a person; nothing of what never left."""
+    def rows(self, *, verbose: bool) -> list[tuple[str, str]]:
+        """For a person, a line a kind of message; nothing of what never left."""
         if self.first is None:
             return []
-        return [
-            ("messages", ", ".join(f"{count} {kind}" for kind, count in self.kinds.most_common())),
-            *((f"rounds of {run}", _ranges(rounds)) for run, rounds in self.rounds.items()),
-            ("time", f"{self.first} to {self.last}"),
-            ("bytes in tensors", f"{self.bytes:,}"),
-            *((f"tensors of {network}", _by_count(counts)) for network, counts in self.tensors.items()),
-            ("metrics", ", ".join(sorted(self.metrics)) or "none"),
-        ]
+        rows = []
+        for run, kinds in self.sent.items():
+            rows.append(("federation", run))
+            for kind, step in STEPS.items():
+                if kind in kinds:
+                    sent = kinds[kind]
+                    told = "; ".join(_told(kind, sent, verbose=verbose)) or "nothing in it"
+                    rows.append((f"{step} ({_when(sent.rounds)})", f"{_counted(sent.messages, 'message')}: {told}"))
+        return [*rows, ("time", f"{self.first} to {self.last}"), ("bytes in tensors", f"{self.bytes:,}")]
+
+
+def _told(kind: str, sent: Sent, *, verbose: bool) -> Iterator[str]:
+    """What the messages of a kind hold; a tensor that is not of that kind is told by its name."""
+    losses = {name for name in sent.metrics if kind == "train" and "/" in name}  # stage/phase/term
+    for names, noun, nouns in ((losses, "loss", "losses and their weights"), (sent.metrics - losses, "number", None)):
+        if names:
+            named = f" ({', '.join(sorted(names))})" if verbose or len(names) <= MOST_NAMED else ""
+            yield f"{_counted(len(names), noun, nouns)}{named}"
+    networks: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for tensor, count in sent.tensors.items():
+        network, name = _network_and_name(tensor)
+        networks[network][name] = count
+    apart = networks.pop(NO_NETWORK, Counter())
+    if kind == "preflight" and apart.pop(WORDS, 0):
+        yield "names of the site, its channels, regions and classes"
+    if apart:
+        noun = "histogram" if kind == "fingerprint" else "other tensor"
+        yield _tensors_told(apart, noun, verbose=verbose or kind != "fingerprint")
+    for network, counts in networks.items():
+        yield f"{network}: {_tensors_told(counts, 'tensor', verbose=verbose)}"
+
+
+def _tensors_told(counts: Counter[str], noun: str, *, verbose: bool) -> str:
+    """`36 tensors, sent twice`; those that were sent equally often, together."""
+    often = defaultdict(list)
+    for name, count in counts.items():
+        often[count].append(name)
+    told = []
+    for count, names in sorted(often.items(), reverse=True):
+        named = f" ({', '.join(names)})" if verbose else ""
+        told.append(f"{_counted(len(names), noun)} sent {_times(count)}{named}")
+    return ", ".join(told)
 
 
 def _network_and_name(tensor: str) -> tuple[str, str]:
     """`networks.segmenter.encoder.0.weight` is `encoder.0.weight` of `networks.segmenter`."""
     parts = tensor.split(".", maxsplit=2)
-    return (f"{parts[0]}.{parts[1]}", parts[2]) if len(parts) == 3 else ("no network", tensor)
+    return (f"{parts[0]}.{parts[1]}", parts[2]) if len(parts) == 3 else (NO_NETWORK, tensor)
 
 
-def _by_count(counts: Counter[str]) -> str:
-    """Names that were sent equally often, together."""
-    names = defaultdict(list)
-    for name, count in counts.items():
-        names[count].append(name)
-    told = (
-        f"{len(some)} sent {count} times ({', '.join(some)})" for count, some in sorted(names.items(), reverse=True)
-    )
-    return "; ".join(told)
+def _when(rounds: set[int]) -> str:
+    """`before the first round`, `round 3` or `rounds 1-4, 6`."""
+    later = sorted(rounds - {0})
+    told = ["before the first round"] if 0 in rounds else []
+    if later:
+        told.append(f"{'round' if len(later) == 1 else 'rounds'} {_ranges(later)}")
+    return " and ".join(told)
 
 
 def _ranges(numbers: Iterable[int]) -> str:
@@ -161,3 +250,11 @@ def _ranges(numbers: Iterable[int]) -> str:
         else:
             ranges.append([number])
     return ", ".join("-".join(map(str, ends)) for ends in ranges)
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def _counted(n: int, noun: str, plural: str | None = None) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {plural or noun + 's'}"

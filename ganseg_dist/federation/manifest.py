@@ -191,10 +191,11 @@ def last_line(file: BinaryIO) -> tuple[int, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong at a line, counted from 1; of the head of a manifest without lines at 0."""
+    """What is wrong at a line, counted from 1; of a manifest without lines at 0."""
 
     line: int
-    kind: Literal["altered", "removed", "inserted", "reordered", "unfinished", "head"]
+    kind: Literal["altered", "removed", "inserted", "reordered", "unfinished", "head", "empty"]
+    """Verification calls no manifest empty: who asks knows whether nothing should have left."""
     problem: str
 
 

@@ -34,6 +34,8 @@ def model_card(
         federation: of a run that sites trained together.
     """
     scores = _scores_kept(history, run["kept"]) if history else {}
+    together = federation if federation is not None and federation.rounds else None
+    epochs = together.epochs_done[-1] if together else len(history)  # of a round, history has the last alone
     kind = config.system.title if config.system.synthesises else f"the control of {config.system.title} (no GAN)"
     lines = [
         f"# {run['name']}",
@@ -57,11 +59,11 @@ def model_card(
         *(_cohort_lines(data, split) if data["cases"] else ["- Stayed at the sites: the server saw none of it"]),
         "",
         "## Training",
-        f"- Seed {config.seed}; {len(history)} epochs over all stages in {run['seconds'] / 60:.1f} minutes",
+        f"- Seed {config.seed}; {_counted(epochs, 'epoch')} over all stages in {run['seconds'] / 60:.1f} minutes",
         f"- Validation scores of the epoch kept: {', '.join(f'{k} {v:.3f}' for k, v in scores.items()) or 'none'}",
         f"- Code {run['version']}, commit {run['commit'] or 'unknown'}",
         "",
-        *([*federation_lines(federation, config, run), ""] if federation is not None and federation.rounds else []),
+        *([*federation_lines(together, config, run), ""] if together else []),
         f"Scores on held-out {'images' if _unknown(data) else 'patients'}, with intervals, are in the run's "
         "evaluation, not here.",
     ]

@@ -16,13 +16,12 @@ def federation_lines(record: FederationRecord, config: RunConfig, run: Mapping[s
     Args:
         run: run.json, with the networks that stayed at the sites and the epochs kept.
     """
-    home = ["images, masks, optimizer states", *(f"the {name}" for name in run.get("absent", ()))]
     return [
         "## Federation",
         f"- Sites: {', '.join(f'{name}{_counts_told(record.sites.get(name))}' for name in record.names)}",
-        f"- {len(record.rounds)} rounds, {record.epochs_done[-1]} epochs over all stages",
+        f"- {_counted(len(record.rounds), 'round')}, {_counted(record.epochs_done[-1], 'epoch')} over all stages",
         *(f"- {name}: {told}" for name, told in settings_told(config).items()),
-        f"- Stayed at the sites: {', '.join(home)}",
+        f"- Stayed at the sites: {stayed_told(run.get('absent', ()))}",
         f"- Validation at the sites, of the epoch kept: {_scores_told(kept_round(record.rounds, run['kept']))}",
         f"- Updates left out: {_left_out_told(record)}",
         f"- Privacy: {privacy_told(record, config)}",
@@ -34,6 +33,15 @@ MEMORISATION = (
     "a GAN learnt from these sites' images, and this card holds no audit of whether it gives any of them back; ganseg "
     "synthesize makes one (audit.json) before it writes an image, and so should whoever passes generated images on"
 )
+
+
+def stayed_told(absent: Sequence[str]) -> str:
+    """What no site ever sent.
+
+    Args:
+        absent: networks that were not shared.
+    """
+    return ", ".join(["images, masks, optimizer states", *(f"the {name}" for name in absent)])
 
 
 def settings_told(config: RunConfig) -> dict[str, str]:
@@ -113,7 +121,13 @@ def _strategy_told(config: RunConfig) -> str:
 def _counts_told(counts: SiteCounts | None) -> str:
     if counts is None:
         return ""
-    return f" ({counts.patients} patients)" if counts.cases is None else f" ({counts.cases} cases)"
+    if counts.cases is None:
+        return f" ({_counted(counts.patients, 'patient')})"
+    return f" ({_counted(counts.cases, 'case')})"
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _scores_told(record: RoundRecord) -> str:

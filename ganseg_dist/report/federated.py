@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ganseg_dist.config import RunConfig
@@ -13,7 +13,7 @@ from ganseg_dist.federation.differences import differences
 from ganseg_dist.federation.exchange import Exchange
 from ganseg_dist.federation.fingerprint import Fingerprint, together
 from ganseg_dist.federation.record import FederationRecord, LeftOut, SiteCounts
-from ganseg_dist.inference.federation_card import privacy_told, settings_told
+from ganseg_dist.inference.federation_card import privacy_told, settings_told, stayed_told
 from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON
 from ganseg_dist.report.compared import Compared, Comparison
 from ganseg_dist.report.figures import MOST_NAMED, Bar, grouped_chart, round_chart
@@ -29,6 +29,8 @@ from ganseg_dist.report.labels import (
     signed_number,
 )
 from ganseg_dist.report.reading import Interval
+from ganseg_dist.report.records import Description
+from ganseg_dist.report.rehearsed import RehearsedSite
 from ganseg_dist.report.training import Chart
 from ganseg_dist.systems import build_system
 
@@ -57,19 +59,27 @@ class FederationView:
     """The section, ready to be laid out."""
 
     rounds: int
+    rehearsed: bool
+    """Whether the data of all sites were in one place, so that it could be compared."""
     weighting: str
     settings: Mapping[str, str]
     sites: tuple[SiteRow, ...]
     left_out: tuple[LeftOut, ...]
     traffic: str
+    stayed: str
+    """At the sites."""
     privacy: str
     verdicts: tuple[str, ...]
     """What the comparison says of the first score, a sentence each."""
     patients: str
     """What its n counts."""
+    untested: tuple[str, ...]
+    """Sites that have nobody in the test part."""
     compared: Chart | None
     data: tuple[Chart, ...]
     """What the sites told of their data; empty where nobody was asked."""
+    withheld: str
+    """Of what they told, for fewer than how many patients nothing stands."""
     off: tuple[str, ...]
     """Whose data lie far from most others', and how."""
     charts: tuple[Chart, ...]
@@ -79,30 +89,37 @@ def federation_view(
     record: FederationRecord,
     comparison: Comparison | None,
     config: RunConfig,
-    best_of: Mapping[str, str],
+    described: Description,
     told: Mapping[str, Fingerprint],
+    rehearsal: Sequence[RehearsedSite] = (),
 ) -> FederationView:
     """The section of a federation of one round at least.
 
     Args:
-        best_of: by stage, the score that chose its epoch.
         told: by site, what it told of its data.
+        rehearsal: who stood for the sites; empty of a deployment.
     """
     found = differences(told)
     main = comparison.scores[0] if comparison is not None and comparison.scores else None
     patients = "patients" if comparison is None or comparison.patients_known else "images, patients unknown"
+    untested = tuple(site.name for site in rehearsal if not site.split.test)
+    best_of = {stage: kept.best_of[0] for stage, kept in described.kept.items() if kept.best_of}
     return FederationView(
         rounds=len(record.rounds),
+        rehearsed=bool(rehearsal or described.sites),
         weighting=config.federation.weighting,
         settings=settings_told(config),
         sites=tuple(site_row(record, name) for name in record.names),
         left_out=tuple(sorted(record.quarantined, key=lambda left: (left.round, left.site))),
         traffic=traffic_told(record),
+        stayed=stayed_told(described.absent),
         privacy=privacy_told(record, config),
         verdicts=tuple(_verdicts(main)) if main is not None else (),
         patients=patients,
+        untested=untested,
         compared=_comparison_chart(main, patients) if main is not None and main.at_sites else None,
         data=tuple(fingerprint_charts(together(told.values()), told, found)) if told else (),
+        withheld=_withheld_told(described, rehearsal),
         off=tuple(difference.line() for difference in found if difference.stands_out),
         charts=(
             *_score_charts(record, best_of),
@@ -156,13 +173,24 @@ def raw_bytes(record: FederationRecord, config: RunConfig) -> dict[int, int]:
     return {kept.round: answers[kept.round] * update.get(kept.stage, 0) for kept in record.rounds}
 
 
+def _withheld_told(described: Description, rehearsal: Sequence[RehearsedSite]) -> str:
+    """A rehearsal's sites are this run's own; what hospitals withhold is theirs to set, and they tell nobody."""
+    if not rehearsal and not described.sites:
+        return "Each hospital withholds what stands for fewer patients than its own minimum_group."
+    if not rehearsal:
+        return "Rehearsal: the sites' folders, which hold the minimum that was applied, are gone."
+    if all(site.minimum_group <= 1 for site in rehearsal):
+        return "Rehearsal: no minimum was applied."
+    return "Rehearsal: each site withholds what stands for fewer patients than its own minimum_group."
+
+
 def _verdicts(main: Compared) -> Iterator[str]:
     """Against pooled data, against the sites alone, and where it does worst."""
     yield f"{main.title} against all data pooled: {_difference_told(main.less_pooled.difference)}."
     if main.percent_of_pooled is not None:
         yield f"It reaches {main.percent_of_pooled:.1f}% of what all data pooled do."
     yield f"{main.title} against the {OTHERS}: {_difference_told(main.less_alone.difference)}."
-    if main.worst_site is not None:
+    if main.worst_site is not None and len(main.at_sites) > 1:
         worst = main.at_sites[main.worst_site]["federated"]
         bounds = f"{between(worst)}, " if worst.known else ""
         yield f"It is worst at {main.worst_site}: {number(worst.mean)} ({bounds}n = {worst.n})."

@@ -46,8 +46,8 @@ def fingerprint_charts(
 ) -> list[Chart]:
     """A chart a histogram: a thin line a site, all of them together in bold, as shares of what each tells.
 
-    Of many sites only those that stand out are named. Histograms on whose scale nobody stands, such as millimetres of
-    pictures, are left out.
+    Every patient counts alike. Of many sites only those that stand out are named. Histograms on whose scale nobody
+    stands, such as millimetres of pictures, are left out.
 
     Args:
         total: of all sites.
@@ -85,9 +85,7 @@ def _lines(name: str, total: Fingerprint, sites: Mapping[str, Fingerprint], off:
 
 def _caption(name: str, sites: Mapping[str, Fingerprint], off: Sequence[Difference]) -> str:
     silent = [site for site, own in sites.items() if not own.told(name).any()]
-    told = ["Every patient counts alike, and nothing that stands for few of them is told."]
-    if silent:
-        told.append(f"{joined(silent)} {'tells' if len(silent) == 1 else 'tell'} nothing here.")
+    told = [f"{joined(silent)} {'tells' if len(silent) == 1 else 'tell'} nothing here."] if silent else []
     told += [f"Stands out: {difference.line()}." for difference in off]
     return " ".join(told)
 
@@ -103,7 +101,8 @@ def _histogram(axis: Axis, lines: Sequence[Line], *, per_patient: bool, descript
     rows = _legend_rows([line for line in lines if line.named])
     top = 8 + ROW * len(rows)
     with mpl.rc_context(STYLE):
-        figure, axes = canvas(WIDTH, HEIGHT + top, left=52, right=14, bottom=46, top=top)
+        below = ROW * any("\n" in label for _, label in ticks)
+        figure, axes = canvas(WIDTH, HEIGHT + top + below, left=52, right=14, bottom=46 + below, top=top)
         for line in lines:
             shares = 100 * line.points / line.points.sum()
             dashes: Any = (0, line.dashes) if line.dashes else "-"

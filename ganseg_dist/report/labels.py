@@ -91,7 +91,11 @@ def score_in_words(score: str, region: str) -> str:
 
 def in_a_sentence(label: str) -> str:
     """A label in the middle of a sentence: Dice and Youden were persons, and abbreviations stay as they are."""
-    return label if label == "Dice" or label[1:] != label[1:].lower() else f"{label[0].lower()}{label[1:]}"
+    return (
+        label
+        if label == "Dice" or label[1:] != label[1:].lower() or label[1:2].isdigit()
+        else f"{label[0].lower()}{label[1:]}"
+    )
 
 
 def lower_is_better(score: str) -> bool:

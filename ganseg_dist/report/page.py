@@ -120,7 +120,12 @@ def render(records: Records) -> str:
             for found in records.classifications
         ],
         federation=_federation(records),
-        stages=stage_curves(records.history, partial(region_label, regions=regions), records.description.kept),
+        stages=stage_curves(
+            records.history,
+            partial(region_label, regions=regions),
+            records.description.kept,
+            records.federation.rounds if records.federation is not None else (),
+        ),
         sites=site_table(records),
         fingerprint=fingerprint(records.data),
         fields=config_fields(records.config),
@@ -152,8 +157,6 @@ class EvaluationView:
     """The remaining scores, without their region."""
     charts: tuple[Chart, ...]
     overlays: tuple[pictures.Strip, ...]
-    healthy: bool
-    """Whether the page speaks of a healthy model and its discriminator."""
     healthy_strips: tuple[pictures.Strip, ...]
     anomaly_scale: pictures.AnomalyScale | None
     healthy_charts: tuple[Chart, ...]
@@ -182,7 +185,6 @@ def evaluation_view(evaluation: Evaluation, records: Records) -> EvaluationView:
         others=tuple(score for score in scores if score not in columns),
         charts=(*_method_charts(summary, label), *_case_charts(evaluation, label)),
         overlays=tuple(pictures.overlay_strips(examples, records.modalities, regions)),
-        healthy=records.knows_healthy_tissue or summary.healthy is not None or summary.detection is not None,
         healthy_strips=tuple(pictures.healthy_strips(examples, records.modalities, gan_modalities, regions, scale)),
         anomaly_scale=scale,
         healthy_charts=tuple(_healthy_charts(summary.healthy, labels.lesion_free(regions, records.modalities))),
@@ -321,8 +323,9 @@ def _federation(records: Records) -> FederationView | None:
     """None of a run that was trained in one place, or of which no round is recorded."""
     if records.federation is None or not records.federation.rounds or records.config is None:
         return None
-    best_of = {stage: kept.best_of[0] for stage, kept in records.description.kept.items() if kept.best_of}
-    return federation_view(records.federation, records.comparison, records.config, best_of, records.told)
+    return federation_view(
+        records.federation, records.comparison, records.config, records.description, records.told, records.rehearsal
+    )
 
 
 def _regions(records: Records) -> tuple[str, ...]:

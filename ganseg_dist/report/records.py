@@ -7,7 +7,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from ganseg_dist.inference.card import unknown_patients
 from ganseg_dist.report.classified import Classification, read_classification
 from ganseg_dist.report.compared import Comparison, read_comparison
 from ganseg_dist.report.reading import Interval, Record, read_record
+from ganseg_dist.report.rehearsed import RehearsedSite, read_rehearsal
 from ganseg_dist.report.sheets import Sheet, newest_sheet, shows_generated
 from ganseg_dist.runs import Run
 
@@ -63,6 +64,10 @@ class Description(Record):
     error: str | None = None
     """Why an unfinished run stopped."""
     mlflow: Tracked | None = None
+    sites: dict[str, int] = Field(default_factory=dict)
+    """Patients by site, of a rehearsed federation; a deployment's sites say it as they join."""
+    absent: tuple[str, ...] = ()
+    """Networks that stayed at the sites."""
     kept: dict[str, Kept] = Field(default_factory=dict)
     """By stage, of a finished run."""
 
@@ -277,6 +282,8 @@ class Records:
     """What that is worth, where it was compared."""
     told: Mapping[str, Fingerprint] = field(default_factory=dict)
     """By site, what it told of its data before the first round."""
+    rehearsal: tuple[RehearsedSite, ...] = ()
+    """Who stood for the sites of a federation that was rehearsed; a case is then of the site that had it."""
 
     @classmethod
     def of(cls, run: Run) -> Records:
@@ -286,30 +293,29 @@ class Records:
         parts, classifies = _evaluated_parts(run), _classifies(config)
         description = read_record(run, "run.json", TypeAdapter(Description)) or Description()
         tracked = description.mlflow.run_id if description.mlflow is not None else None
+        data = read_record(run, "data.json", TypeAdapter(Data))
+        rehearsal = read_rehearsal(run)
+        site_of = {patient: site.name for site in rehearsal for patient in site.patients}
         return cls(
             name=run.name,
             description=description,
             config=config,
             history=_history(run),
-            data=read_record(run, "data.json", TypeAdapter(Data)),
+            data=_data_at(site_of, data) if data is not None else None,
             split=run.split() if (folder / "split.json").exists() else None,
-            evaluations=() if classifies else tuple(_evaluation(run, part) for part in parts),
+            evaluations=() if classifies else tuple(_evaluation_at(site_of, _evaluation(run, part)) for part in parts),
             classifications=tuple(read_classification(run, part) for part in parts) if classifies else (),
             sheet=newest_sheet(run, tracked) if shows_generated(config) else None,
             federation=run.federation(),
             comparison=read_comparison(run),
             told=_told_by_sites(run, config),
+            rehearsal=rehearsal,
         )
 
     @property
     def classifies(self) -> bool:
         """Whether the run's predictions are of whole images."""
         return _classifies(self.config)
-
-    @property
-    def knows_healthy_tissue(self) -> bool:
-        """Whether there is a healthy model to report of; where the system is not known, there may be."""
-        return self.config is None or self.config.system.knows_healthy_tissue
 
     def patients_known(self, part: str) -> bool:
         """Whether n counts patients there; of another cohort than the run's own nothing else is known."""
@@ -338,6 +344,17 @@ def _history(run: Run) -> tuple[Epoch, ...]:
         with suppress(ValueError, KeyError, TypeError, OSError):  # one that is being written
             return epochs.validate_python(json.loads(state.read_text())["position"]["history"])
     return ()
+
+
+def _data_at(site_of: Mapping[str, str], data: Data) -> Data:
+    """A cohort's own sites may not be those that it was dealt out to."""
+    cases = (case.model_copy(update={"site": site_of.get(case.patient, case.site)}) for case in data.cases)
+    return data.model_copy(update={"cases": tuple(cases)})
+
+
+def _evaluation_at(site_of: Mapping[str, str], evaluation: Evaluation) -> Evaluation:
+    cases = (replace(case, site=site_of.get(case.patient, case.site)) for case in evaluation.cases)
+    return replace(evaluation, cases=tuple(cases))
 
 
 def _evaluated_parts(run: Run) -> list[str]:

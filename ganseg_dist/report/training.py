@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from ganseg_dist.federation.record import RoundRecord
 from ganseg_dist.report.figures import Span, line_chart
 from ganseg_dist.report.labels import counted, direction, in_a_sentence, joined, score_label
 from ganseg_dist.report.records import Epoch, Kept
@@ -30,49 +31,81 @@ class StageCurves:
     """One stage of training."""
 
     name: str
+    rounds: int
+    """Of a federation; 0: it was trained in one place."""
     epochs: int
     phases: tuple[str, ...]
     charts: tuple[Chart, ...]
 
 
 def stage_curves(
-    history: Sequence[Epoch], region_label: Callable[[str], str], kept: Mapping[str, Kept]
+    history: Sequence[Epoch],
+    region_label: Callable[[str], str],
+    kept: Mapping[str, Kept],
+    rounds: Sequence[RoundRecord] = (),
 ) -> list[StageCurves]:
     """Losses, validation scores and dynamic weights of every stage, in the order they were trained.
 
     Args:
+        history: of a federation, the last epoch of each round.
         kept: the epoch that each stage handed on; of a stage without one, nothing is said of it.
+        rounds: of a federation, all of them.
     """
     stages = dict.fromkeys(epoch.stage for epoch in history)
     return [
-        _stage(name, [epoch for epoch in history if epoch.stage == name], region_label, kept.get(name))
+        _stage(
+            name,
+            [epoch for epoch in history if epoch.stage == name],
+            region_label,
+            kept.get(name),
+            [record for record in rounds if record.stage == name],
+        )
         for name in stages
     ]
 
 
 def phase_spans(epochs: Sequence[Epoch]) -> list[Span]:
-    """Runs of epochs in which the same phases learnt; none where nothing changed."""
+    """Runs of epochs in which the same phases learnt; none where nothing changed.
+
+    Epochs of which there is no record are those of a round before its last: they go with the next that there is.
+    """
     runs = [
-        (phases, [epoch.epoch + 1 for epoch in members])
+        (phases, max(epoch.epoch + 1 for epoch in members))
         for phases, members in groupby(epochs, key=lambda epoch: _phases([epoch]))
     ]
-    return [Span(numbers[0], numbers[-1], " + ".join(phases)) for phases, numbers in runs] if len(runs) > 1 else []
+    firsts = [1, *(last + 1 for _, last in runs)]
+    spans = [Span(first, last, " + ".join(phases)) for first, (phases, last) in zip(firsts, runs, strict=False)]
+    return spans if len(spans) > 1 else []
 
 
-def _stage(name: str, epochs: Sequence[Epoch], region_label: Callable[[str], str], kept: Kept | None) -> StageCurves:
+def _stage(
+    name: str,
+    epochs: Sequence[Epoch],
+    region_label: Callable[[str], str],
+    kept: Kept | None,
+    rounds: Sequence[RoundRecord],
+) -> StageCurves:
     losses = _terms(epochs, weights=False)
     weights = _terms(epochs, weights=True)
     spans = phase_spans(epochs)
-    within = f"in stage {name}, over {counted(len(epochs), 'epoch')}"
+    done = epochs[-1].epoch + 1
+    within = f"in stage {name}, over {counted(done, 'epoch')}"
     charts = []
     if losses:
         figure = line_chart(losses, spans=spans, description=_described("Training losses", losses, within))
-        charts.append(Chart("Losses", figure, "Mean over each epoch's steps, before weighting."))
-    charts += _score_charts(epochs, region_label, spans, kept, within)
+        charts.append(Chart("Losses", figure, f"{_meant('Mean', rounds)}, before weighting."))
+    charts += _score_charts(epochs, region_label, spans, kept, within, rounds)
     if weights:
         figure = line_chart(weights, spans=spans, description=_described("Dynamic loss weights", weights, within))
-        charts.append(Chart("Dynamic weights", figure, "What each loss term was multiplied by, mean over each epoch."))
-    return StageCurves(name, len(epochs), _phases(epochs), tuple(charts))
+        caption = f"What each loss term was multiplied by; {_meant('mean', rounds)}."
+        charts.append(Chart("Dynamic weights", figure, caption))
+    return StageCurves(name, len(rounds), done, _phases(epochs), tuple(charts))
+
+
+def _meant(mean: str, rounds: Sequence[RoundRecord]) -> str:
+    """What a loss is the mean of: in a federation, a site tells its last epoch's."""
+    steps = "the sites and the steps of each round's last epoch" if rounds else "each epoch's steps"
+    return f"{mean} over {steps}"
 
 
 def _score_charts(
@@ -81,10 +114,11 @@ def _score_charts(
     spans: Sequence[Span],
     kept: Kept | None,
     within: str,
+    rounds: Sequence[RoundRecord],
 ) -> Iterator[Chart]:
     """A chart a kind of score, with a line a region, in which the best epoch is marked where it is kept."""
     best = kept.epoch + 1 if kept is not None and kept.best_of else None
-    told = _told(kept) if kept is not None else ""
+    told = _told(kept, rounds) if kept is not None else ""
     kinds = _scores(epochs, region_label)
     for kind, lines in kinds.items():
         label, towards = score_label(kind), direction(kind)
@@ -95,12 +129,13 @@ def _score_charts(
         yield Chart(f"{title} in validation", figure, f"{title} on the validation part{better}.{told}")
 
 
-def _told(kept: Kept) -> str:
+def _told(kept: Kept, rounds: Sequence[RoundRecord]) -> str:
     """Which epoch's weights the stage hands on, as the end of a caption."""
     if not kept.best_of:
         return " The last epoch is kept."
     chooser = ("mean " if len(kept.best_of) > 1 else "") + in_a_sentence(score_label(kept.best_of[0]))
-    return f" Dotted: epoch {kept.epoch + 1}, the best {chooser}, which is kept."
+    ended = next((f", the end of round {record.round}" for record in rounds if record.until == kept.epoch + 1), "")
+    return f" Dotted: epoch {kept.epoch + 1}{ended}, the best {chooser}, which is kept."
 
 
 def _phases(epochs: Iterable[Epoch]) -> tuple[str, ...]:

@@ -14,23 +14,29 @@ WEIGHTS = {
 }
 BIAS = {"networks.segmenter.encoder.bias": np.zeros(3, np.float32)}
 MESSAGES = (
-    ("preflight", 0, {}, {"patients": 12}),
-    ("train", 1, WEIGHTS, {"num-examples": 30, "loss": 0.5}),
-    ("train", 2, WEIGHTS, {"num-examples": 30, "loss": 0.25}),
-    ("train", 4, BIAS | {"averages.painter.weight": np.zeros(1, np.float16)}, {"num-examples": 30, "loss": 0.125}),
+    ("preflight", 0, {"words": np.zeros(9, np.uint8)}, {"patients": 12}),
+    ("fingerprint", 0, {"seen/t1": np.zeros(4, np.int64), "side": np.zeros(2, np.int64)}, {}),
+    ("train", 1, WEIGHTS, {"num-examples": 30, "segment/supervised/dice": 0.5}),
+    ("train", 2, WEIGHTS, {"num-examples": 30, "segment/supervised/dice": 0.25}),
+    ("train", 4, BIAS | {"averages.painter.weight": np.zeros(1, np.float16)}, {"num-examples": 30}),
     ("evaluate", 4, {}, {"num-examples": 5, "dice": 0.75}),
 )
-BYTES = 36 + 36 + 14
+BYTES = 9 + 48 + 36 + 36 + 14
+
+
+def write(file, messages):
+    """The manifest of a federation's messages."""
+    lines = []
+    for kind, round, arrays, metrics in messages:
+        content = Content.of(kind, "lgg", round, arrays, metrics)
+        lines.append(written(seal(content, digest(lines[-1]) if lines else START)))
+    file.write_bytes(b"".join(line + b"\n" for line in lines))
 
 
 @pytest.fixture
 def manifest(tmp_path):
-    lines = []
-    for kind, round, arrays, metrics in MESSAGES:
-        content = Content.of(kind, "lgg", round, arrays, metrics)
-        lines.append(written(seal(content, digest(lines[-1]) if lines else START)))
     file = tmp_path / "egress.jsonl"
-    file.write_bytes(b"".join(line + b"\n" for line in lines))
+    write(file, MESSAGES)
     return file
 
 
@@ -43,17 +49,47 @@ def test_a_whole_manifest_is_summed_up(ganseg, manifest):
     told = ganseg("audit", manifest)
     assert told.code == 0, told.err
     assert told.out.splitlines() == [
-        f"{manifest}: 5 messages, an unbroken chain",
-        "messages: 3 train, 1 preflight, 1 evaluate",
-        "rounds of lgg: 0-2, 4",
+        f"{manifest}: 6 messages, an unbroken chain",
+        "federation: lgg",
+        "joining (before the first round): 1 message: 1 number (patients); names of the site, its channels, regions "
+        "and classes",
+        "fingerprint (before the first round): 1 message: 2 histograms sent once",
+        "training (rounds 1-2, 4): 3 messages: 1 loss (segment/supervised/dice); 1 number (num-examples); "
+        "networks.segmenter: 1 tensor sent 3 times, 1 tensor sent twice; averages.painter: 1 tensor sent once",
+        "validation (round 4): 1 message: 2 numbers (dice, num-examples)",
         f"time: {first['time']} to {last['time']}",
         f"bytes in tensors: {BYTES}",
-        "tensors of networks.segmenter: 1 sent 3 times (encoder.bias); 1 sent 2 times (encoder.weight)",
-        "tensors of averages.painter: 1 sent 1 times (weight)",
-        "metrics: dice, loss, num-examples, patients",
         f"head: {last['hash']}",
     ]
     assert "--head" in told.err
+
+
+def test_verbose_names_every_tensor_and_number(ganseg, tmp_path):
+    file = tmp_path / "egress.jsonl"
+    losses = {f"segment/supervised/term{index}": 0.5 for index in range(9)}
+    write(file, [*MESSAGES[:3], ("train", 1, WEIGHTS | {"hidden": np.zeros(2, np.float32)}, losses)])
+    short, full = ganseg("audit", file), ganseg("audit", file, "--verbose")
+    assert (short.code, full.code) == (0, 0)
+    assert "10 losses and their weights; " in short.out
+    assert "encoder.bias" not in short.out
+    assert "1 other tensor sent once (hidden)" in short.out, "what belongs to no network is never only counted"
+    assert "2 histograms sent once (seen/t1, side)" in full.out
+    assert "networks.segmenter: 2 tensors sent twice (encoder.weight, encoder.bias)" in full.out
+    assert all(name in full.out for name in losses)
+
+
+def test_what_left_is_told_apart_by_federation_and_errors_by_their_round(ganseg, tmp_path):
+    file = tmp_path / "egress.jsonl"
+    write(file, [("error", 0, {}, {"code": 1002}), ("error", 3, {}, {"code": 1004})])
+    lines = file.read_bytes().splitlines()
+    other = seal(Content.of("finish", "hgg", 7, {}, {}), digest(lines[-1]))
+    file.write_bytes(file.read_bytes() + written(other) + b"\n")
+    assert ganseg("audit", file).out.splitlines()[1:5] == [
+        "federation: lgg",
+        "errors (before the first round and round 3): 2 messages: 1 number (code)",
+        "federation: hgg",
+        "end (round 7): 1 message: nothing in it",
+    ]
 
 
 def test_it_says_so_in_json_too(ganseg, manifest):
@@ -62,39 +98,40 @@ def test_it_says_so_in_json_too(ganseg, manifest):
     assert told.code == 0, told.err
     assert json.loads(told.out) == {
         "file": str(manifest),
-        "lines": 5,
+        "lines": 6,
         "head": last["hash"],
         "faults": [],
         "summary": {
-            "messages": {"preflight": 1, "train": 3, "evaluate": 1},
+            "messages": {"preflight": 1, "fingerprint": 1, "train": 3, "evaluate": 1},
             "rounds": {"lgg": [0, 1, 2, 4]},
             "first": first["time"],
             "last": last["time"],
             "bytes": BYTES,
             "tensors": {
+                "no network": {"words": 1, "seen/t1": 1, "side": 1},
                 "networks.segmenter": {"encoder.weight": 2, "encoder.bias": 3},
                 "averages.painter": {"weight": 1},
             },
-            "metrics": ["dice", "loss", "num-examples", "patients"],
+            "metrics": ["dice", "num-examples", "patients", "segment/supervised/dice"],
         },
     }
 
 
 def test_a_broken_chain_is_told_line_by_line(ganseg, manifest):
     lines = lines_of(manifest)
-    lines[1] = lines[1].replace(b'"loss":0.5', b'"loss":0.1')
-    del lines[3]
+    lines[2] = lines[2].replace(b'/dice":0.5', b'/dice":0.1')
+    del lines[4]
     manifest.write_bytes(b"".join(lines))
     told = ganseg("audit", manifest)
     assert told.code == 1
     altered, removed, total = told.out.splitlines()
-    assert altered.startswith("error: line 2: altered: ")
-    assert removed.startswith("error: line 4: removed: ")
-    assert total == f"{manifest}: 4 lines, 2 faults"
+    assert altered.startswith("error: line 3: altered: ")
+    assert removed.startswith("error: line 5: removed: ")
+    assert total == f"{manifest}: 5 lines, 2 faults"
     in_json = ganseg("audit", manifest, "--json")
     assert in_json.code == 1
     said = json.loads(in_json.out)
-    assert [(fault["line"], fault["kind"]) for fault in said["faults"]] == [(2, "altered"), (4, "removed")]
+    assert [(fault["line"], fault["kind"]) for fault in said["faults"]] == [(3, "altered"), (5, "removed")]
     assert said["summary"] is None, "what was altered is not summed up"
 
 
@@ -102,7 +139,7 @@ def test_a_power_cut_is_no_tampering(ganseg, manifest):
     manifest.write_bytes(manifest.read_bytes()[:-30])
     told = ganseg("audit", manifest)
     assert told.code == 1
-    assert told.out.startswith("error: line 5: half written, as a power cut leaves it, not altered")
+    assert told.out.startswith("error: line 6: half written, as a power cut leaves it, not altered")
     manifest.write_bytes(b'{"bytes":')
     told = ganseg("audit", manifest)
     assert told.code == 1
@@ -118,21 +155,46 @@ def test_lines_cut_off_the_end_show_with_the_head(ganseg, manifest):
     assert ganseg("audit", manifest).code == 0
     cut = ganseg("audit", manifest, "--head", head)
     assert cut.code == 1
-    assert cut.out.startswith("error: line 4: head: ")
+    assert cut.out.startswith("error: line 5: head: ")
 
 
-def test_a_manifest_before_its_first_message(ganseg, tmp_path):
-    (tmp_path / "egress.jsonl").touch()
-    told = ganseg("audit", tmp_path / "egress.jsonl")
-    assert told.code == 0
-    assert told.out.splitlines() == [f"{tmp_path / 'egress.jsonl'}: 0 messages, an unbroken chain", f"head: {START}"]
+def test_one_fault_is_one_and_of_many_the_first_are_told(ganseg, manifest):
+    lines = lines_of(manifest)
+    manifest.write_bytes(b"".join(lines[1:]))
+    assert ganseg("audit", manifest).out.splitlines()[-1] == f"{manifest}: 5 lines, 1 fault"
+    manifest.write_bytes(b"".join(lines) + b"x\n" * 25)
+    told = ganseg("audit", manifest)
+    assert told.code == 1
+    *errors, more, total = told.out.splitlines()
+    assert len(errors) == 20
+    assert all(line.startswith("error: line ") for line in errors)
+    assert (more, total) == ("and 5 more; --json has all", f"{manifest}: 31 lines, 25 faults")
+    assert len(json.loads(ganseg("audit", manifest, "--json").out)["faults"]) == 25
 
 
-@pytest.mark.parametrize("place", ["nowhere", "folder", "notes.txt", "picture.png"])
+def test_an_empty_file_is_vouched_for_by_its_head_alone(ganseg, tmp_path):
+    file = tmp_path / "egress.jsonl"
+    file.touch()
+    told = ganseg("audit", file)
+    assert told.code == 1, "an emptied file is as empty as one that nothing was written to"
+    assert "nothing has left yet, or the file was emptied" in told.out
+    assert "unbroken" not in told.out
+    (fault,) = json.loads(ganseg("audit", file, "--json").out)["faults"]
+    assert (fault["line"], fault["kind"]) == (0, "empty")
+    new = ganseg("audit", file, "--head", START)
+    assert (new.code, new.err) == (0, "")
+    assert new.out.splitlines() == [f"{file}: 0 messages, an unbroken chain", f"head: {START}"]
+    emptied = ganseg("audit", file, "--head", "ab" * 32)
+    assert emptied.code == 1
+    assert emptied.out.startswith("error: head: ")
+
+
+@pytest.mark.parametrize("place", ["nowhere", "folder", "notes.txt", "picture.png", "image.nii"])
 def test_what_is_no_manifest_is_one_line(ganseg, tmp_path, place):
     (tmp_path / "folder").mkdir()
     (tmp_path / "notes.txt").write_text("of the ward\n")
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20 + b"\n")
+    (tmp_path / "image.nii").write_bytes(b"\n\0\x80" * 2000 + b"\0")
     assert_refused(ganseg("audit", tmp_path / place), 2, tmp_path / place)
     assert_refused(ganseg("audit", tmp_path / place, "--json"), 2, tmp_path / place)
 

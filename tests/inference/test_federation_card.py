@@ -29,8 +29,17 @@ def test_it_names_the_sites_and_what_stayed_there():
     text = card()
     assert "\n- Sites: north (6 cases), south (2 cases)\n" in text
     assert "\n- 3 rounds, 6 epochs over all stages\n" in text
+    assert "\n- Seed 0; 6 epochs over all stages in 1.0 minutes\n" in text, "not as many as were recorded"
     assert "\n- Stayed at the sites: images, masks, optimizer states, the discriminator\n" in text
     assert "north, south" in card(told(sites={}))
+
+
+def test_one_is_one():
+    single = told(sites={"north": {"patients": 1, "cases": 1}, "south": {"patients": 1}})
+    single["rounds"] = [single["rounds"][0] | {"until": 1}]
+    text = card(single)
+    assert "\n- Sites: north (1 case), south (1 patient)\n" in text
+    assert "\n- 1 round, 1 epoch over all stages\n" in text
 
 
 def test_scores_are_of_the_round_that_was_kept():

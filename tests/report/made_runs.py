@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,14 @@ def federated_run(root: Path, sites: int = 3) -> Run:
     }
     run.write("comparison.json", {"patients_known": True, "scores": [scores]})
     return run
+
+
+def rehearse(run: Run, tested: Mapping[str, Sequence[str]], *, minimum_group: int = 1) -> None:
+    """The sites' folders of a rehearsal, each with its test patients alone."""
+    for name, patients in tested.items():
+        split = {"train": [], "validation": [], "test": list(patients)}
+        settings = {"name": name, "minimum_group": minimum_group, "patients": list(patients), "split": split}
+        run.write(f"sites/{name}/site.json", settings)
 
 
 ARMS = {"federated": 0.81, "pooled": 0.83, "mean of the sites alone": 0.7, "the site alone": 0.72}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from ganseg_dist.recipes import recipe
 from ganseg_dist.report import write_report
 from ganseg_dist.report.compared import read_comparison
 from ganseg_dist.report.federated import federation_view, raw_bytes, site_row, traffic_told
+from ganseg_dist.report.records import Description, Records
 from ganseg_dist.runs import Run
 from tests.federation.record import told
-from tests.report.made_runs import federated_run, finished_run
+from tests.report.made_runs import SITES, federated_run, finished_run, rehearse
 
 RECORD = FederationRecord.model_validate(told())
 CONFIG = override(recipe("ganet_seg_debug"), {"data.modalities": ["t1", "flair"], "data.regions": ["wt"]})
@@ -66,11 +68,16 @@ def test_the_page_tells_who_took_part_what_was_left_out_and_what_it_is_worth(wor
     assert "L1 in the holes in validation, stage healthy" in words
     assert "% of what it would be as float32" in words
     assert "Privacy spent" in words
+    assert "Stayed at the sites: images, masks, optimizer states, the discriminator." in words
+    assert "Stage healthy 4 rounds, 4 epochs; phases" in words
+    assert "Stage segment 8 rounds, 8 epochs; phases" in words
+    assert "Dotted: epoch 7, the end of round 11, the best Dice, which is kept." in words
 
 
 def test_a_federation_that_was_not_compared_or_promised_nothing_says_so(tmp_path):
     run = federated_run(tmp_path)
     (run.folder / "comparison.json").unlink()
+    run.describe(sites=SITES)
     kept = run.read("federation.json")
     run.write("federation.json", {
         "rounds": [{name: value for name, value in record.items() if name != "epsilon"} for record in kept["rounds"]]
@@ -93,7 +100,7 @@ def test_without_any_score_or_at_full_precision_there_is_less_to_draw():
     bare = told()
     for kept in bare["rounds"]:
         kept["scores"] = {}
-    view = federation_view(FederationRecord.model_validate(bare), None, CONFIG, {}, {})
+    view = federation_view(FederationRecord.model_validate(bare), None, CONFIG, Description(), {})
     assert [chart.title for chart in view.charts] == ["Weights", "Bytes on the way"]
     assert "float32" not in view.charts[1].caption
     assert view.compared is None
@@ -129,6 +136,69 @@ def test_the_page_shows_what_the_sites_told_of_their_data(tmp_path):
     page = in_words(write_report(run).read_text())
     assert "Do their data fit together?" in page
     assert "site2: " in page
+
+
+@pytest.mark.parametrize(("minimum", "told"), [(1, "no minimum was applied"), (5, "each site withholds what stands")])
+def test_a_rehearsal_tells_what_its_sites_withheld(tmp_path, minimum, told):
+    run = federated_run(tmp_path)
+    told_of_data(run, 100.0, 100.0)
+    rehearse(run, {site: [] for site in SITES}, minimum_group=minimum)
+    run.describe(sites=SITES)
+    page = in_words(write_report(run).read_text())
+    assert page.count(f"Rehearsal: {told}") == 1
+    assert "Each hospital" not in page
+
+
+def test_a_deployment_has_neither_cases_to_list_nor_anything_to_be_compared_with(tmp_path):
+    run = federated_run(tmp_path)
+    (run.folder / "comparison.json").unlink()
+    run.write("data.json", run.read("data.json") | {"cases": [], "excluded": []})
+    page = in_words(write_report(run).read_text())
+    assert "Not compared" not in page
+    assert "Stayed at the sites: the server saw none of it." in page
+    assert "0 cases" not in page
+    assert "No case was left out" not in page
+
+
+def test_of_a_deployment_and_of_sites_that_are_gone_no_minimum_is_made_up(tmp_path):
+    run = federated_run(tmp_path)
+    told_of_data(run, 100.0, 100.0)
+    told = "Each hospital withholds what stands for fewer patients than its own minimum_group."
+    assert told in in_words(write_report(run).read_text())
+    run.describe(sites=SITES)
+    page = in_words(write_report(run).read_text())
+    assert told not in page
+    assert "Rehearsal: the sites' folders" in page.replace("&#39;", "'")
+
+
+def test_sites_without_test_patients_are_named_and_the_only_one_tested_is_not_the_worst(tmp_path):
+    run = federated_run(tmp_path)
+    kept = run.read("comparison.json")
+    (score,) = kept["scores"]
+    score["at_sites"] = {"Leuven": score["at_sites"]["Leuven"]}
+    run.write("comparison.json", kept | {"scores": [score | {"worst_site": "Leuven"}]})
+    assert "no test patients" not in write_report(run).read_text(), "nothing says who was where"
+    rehearse(run, {"Bergen": [], "Leuven": ["Ulm-p001"], "Ulm": []})
+    page = in_words(write_report(run).read_text())
+    assert "Bergen, Ulm: no test patients." in page
+    assert "worst at" not in page
+
+
+def test_cases_are_of_the_sites_that_they_were_dealt_out_to(tmp_path):
+    run = federated_run(tmp_path)
+    shutil.copytree(finished_run(tmp_path).folder / "evaluation", run.folder / "evaluation")
+    rehearse(run, {"site1": ["Ulm-p001"], "site2": ["Bergen-p000", "Ulm-p002"]})
+    records = Records.of(run)
+    at = {case.patient: case.site for case in records.data.cases}
+    assert (at["Ulm-p001"], at["Bergen-p000"], at["Ulm-p002"]) == ("site1", "site2", "site2")
+    assert {case.patient: case.site for case in records.evaluations[0].cases} == at
+
+
+def test_a_damaged_site_is_named(tmp_path):
+    run = federated_run(tmp_path)
+    run.write("sites/Ulm/site.json", {"name": "Ulm"})
+    with pytest.raises(RunError, match=r"site\.json: minimum_group"):
+        write_report(run)
 
 
 def test_damage_to_what_the_sites_told_is_named(tmp_path):

@@ -62,8 +62,9 @@ def test_the_caption_says_who_stands_out_and_who_tells_nothing():
     sites = {"a": a_site(), "b": a_site(raw=0.3), "c": a_site(), "d": a_site(4, silent=True)}
     charts = drawn(sites)
     assert "Stands out: b: channel flair as exported lies 3.0 factors" in charts["Channel flair as exported"].caption
-    assert "Stands out" not in charts["Matrix size"].caption
-    assert "d tells nothing here." in charts["Matrix size"].caption
+    assert charts["Matrix size"].caption == "d tells nothing here."
+    everybody = drawn({name: site for name, site in sites.items() if name != "d"})
+    assert everybody["Matrix size"].caption == ""
     assert "● d" not in texts(charts["Matrix size"].figure)
 
 
@@ -73,6 +74,14 @@ def test_of_many_sites_those_that_stand_out_are_named():
     named = {text for text in texts(charts["Channel flair as exported"].figure) if text and text.startswith("●")}
     assert named == {"● site7", f"● {TOGETHER}"}
     assert charts["Channel flair as exported"].figure.count("var(--figure-muted)") > 20
+
+
+def test_names_of_bins_in_two_lines_leave_room_for_the_unit_below():
+    heights = {}
+    for lesion in (20.0, "no mask"):
+        chart = drawn({"north": a_site(), "south": a_site(lesion=lesion)})["Region wt"]
+        heights[lesion] = float(ET.fromstring(chart.figure).attrib["viewBox"].split()[3])
+    assert heights["no mask"] > heights[20.0]
 
 
 def test_a_sum_alone_is_drawn_where_nobody_may_see_the_sites():

@@ -132,6 +132,22 @@ def test_what_is_missing_is_said(tmp_path):
         assert said in page, said
 
 
+def test_a_section_that_nothing_was_measured_for_is_left_out(tmp_path):
+    run = finished_run(tmp_path)
+    whole = write_report(run).read_text()
+    headings = ("Paired differences", "Healthy model", "Slice detection by the discriminator", "#test-detection")
+    assert all(heading in whole for heading in headings)
+    (run.evaluation("test") / "gallery.npz").unlink()
+    summary = run.read("evaluation/test/summary.json")
+    run.write("evaluation/test/summary.json", summary | {"paired": [], "healthy": None, "detection": None})
+    page = write_report(run).read_text()
+    assert not any(heading in page for heading in (*headings, "#test-healthy"))
+    run.write("evaluation/test/summary.json", summary | {"healthy": None})
+    page = write_report(run).read_text()
+    assert "Slice detection by the discriminator" in page
+    assert "Healthy model" not in page
+
+
 def test_a_finished_run_without_an_evaluation_says_how_to_get_one(tmp_path):
     run = plain_unet_run(tmp_path)
     shutil.rmtree(run.folder / "evaluation")

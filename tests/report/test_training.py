@@ -1,3 +1,4 @@
+from ganseg_dist.federation.record import RoundRecord
 from ganseg_dist.report.figures import Span
 from ganseg_dist.report.records import Epoch, Kept
 from ganseg_dist.report.training import _terms, phase_spans, stage_curves
@@ -42,6 +43,31 @@ def test_stages_come_in_the_order_they_were_trained():
     ]
     assert curves[0].charts[1].caption == "L1 in the holes on the validation part; lower is better."
     assert curves[1].charts[1].caption.endswith("Dotted: epoch 2, the best mean Dice, which is kept.")
+
+
+def test_a_federations_stage_is_told_in_rounds_and_epochs():
+    history = [
+        epoch(1, {"generator/hole_l1": 0.2}, {"hole_l1": 0.3}, stage="healthy"),
+        epoch(0, {"supervised/segmentation": 2.0}, {"dice_wt": 0.1}),
+        epoch(2, {"adversarial/segmentation": 1.0, "adversarial/weight_size": 0.1}, {"dice_wt": 0.5}),
+    ]
+    rounds = [
+        RoundRecord(round=number, stage=stage, first=first, until=until, sites={})
+        for number, stage, first, until in ((1, "healthy", 0, 2), (2, "segment", 0, 1), (3, "segment", 1, 3))
+    ]
+    kept = {"healthy": Kept(epoch=1, best_of=("hole_l1",)), "segment": Kept(epoch=2, best_of=("dice_wt",))}
+    healthy, segment = stage_curves(history, str.upper, kept, rounds)
+    assert [(stage.rounds, stage.epochs) for stage in (healthy, segment)] == [(1, 2), (2, 3)]
+    assert healthy.charts[1].caption.endswith(
+        "Dotted: epoch 2, the end of round 1, the best L1 in the holes, which is kept."
+    )
+    assert segment.charts[1].caption.endswith("Dotted: epoch 3, the end of round 3, the best Dice, which is kept.")
+    assert (
+        segment.charts[0].caption == "Mean over the sites and the steps of each round's last epoch, before weighting."
+    )
+    assert phase_spans(history[1:]) == [Span(1, 1, "supervised"), Span(2, 3, "adversarial")]
+    assert [stage.rounds for stage in stage_curves(history, str.upper, kept)] == [0, 0]
+    assert [stage.epochs for stage in stage_curves(history, str.upper, kept)] == [2, 3], "whatever was recorded of them"
 
 
 def test_each_kind_of_score_has_a_chart_and_all_of_them_mark_the_epoch_kept():
