@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -21,19 +22,25 @@ from clients.egress import EgressManifest
 from clients.home import Home
 from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegError, RunError, TrainingDiverged
 from ganseg_dist.federation.order import Order, Scores
-from ganseg_dist.runners.messages import arrays_of, order_of, telling
+from ganseg_dist.runners.messages import CONFIG_REFUSED, arrays_of, order_of, telling
 from ganseg_dist.runs import named_run
 
 REASONS: Mapping[type[Exception], tuple[int, str]] = {
     DataError: (1001, "the site's data do not pass its own checks"),
-    ConfigError: (1002, "the site refuses the config"),
+    ConfigError: (CONFIG_REFUSED, "the site refuses the config"),
     FederationError: (1003, "the message breaks what was agreed on"),
     TrainingDiverged: (1004, "a loss became infinite at the site"),
     RunError: (1005, "the site cannot read its own state"),
     GansegError: (1006, "the site cannot write"),
 }
-"""All that a server is told of an error: no text of an exception leaves, which may hold a path, a name or a value."""
+"""All that a server is told of an error: no text of an exception leaves, which may hold a path, a name or a value.
+
+Codes are of `messages.SITES_ERRORS`.
+"""
 UNKNOWN = (1000, "the site failed; its own log says why")
+
+SAID = logging.getLogger(__name__)
+"""What a node's own output shows (`clients.bundle`); in a rehearsal nobody listens."""
 
 app = ClientApp()
 
@@ -83,10 +90,10 @@ def evaluate(message: Message, context: Context) -> Message:
 
 @app.train("finish")
 def finish(message: Message, context: Context) -> Message:
-    """The federation is over: the site keeps a model of its own."""
+    """The federation is over: the site keeps a run and a model of its own."""
 
     def answer(home: Home, order: Order) -> Message:
-        home.site(order.run, order.settings).finish(order, arrays_of(message.content))
+        home.finish(order, arrays_of(message.content))
         return _reply(message, home, order, {}, {"finished": 1})
 
     return _answered(message, context, answer)
@@ -138,6 +145,8 @@ def _reply(
 
 def _log(home: Home, error: Exception) -> None:
     home.folder.mkdir(parents=True, exist_ok=True)
-    told = str(error) if isinstance(error, GansegError) else "".join(traceback.format_exception(error))
+    mendable = isinstance(error, GansegError)
+    told = str(error) if mendable else "".join(traceback.format_exception(error))
+    SAID.info("error: %s", error if mendable else f"{type(error).__name__}; see {home.folder / 'site.log'}")
     with (home.folder / "site.log").open("a", encoding="utf-8") as log:
         log.write(f"{datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')} {told}\n")

@@ -8,6 +8,7 @@ refused before it is unpacked, so that what runs is what this hospital installed
 from __future__ import annotations
 
 import io
+import logging
 import tomllib
 import zipfile
 from pathlib import Path
@@ -50,6 +51,9 @@ def main() -> None:
         return unpacked
 
     names["install_from_fab"] = checked
+    ours = logging.getLogger("clients")  # what the hospital's own app says, why it refused among it
+    ours.addHandler(logging.StreamHandler())
+    ours.setLevel(logging.INFO)
     flwr_clientapp()
 
 

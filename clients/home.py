@@ -1,17 +1,26 @@
-"""A hospital's folder: what it says of itself, what it allows, and its data made ready for a federation."""
+"""A hospital's folder: what it says of itself, what it allows, and its data made ready for a federation.
+
+`python -m clients.home HOME` says whether its site.json can be used.
+"""
 
 from __future__ import annotations
 
+import datetime
+import difflib
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import Field, ValidationError
 
 from clients.site import Site
+from ganseg_dist import __version__
 from ganseg_dist.atomic import write_json, write_text
 from ganseg_dist.config import RunConfig
 from ganseg_dist.config.fields import Count, Frozen
@@ -21,14 +30,22 @@ from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.slices import LESION_CLASSES
 from ganseg_dist.data.store import PreparedCase
 from ganseg_dist.engine.world import World
-from ganseg_dist.errors import ConfigError, DataError, FederationError
+from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegError
+from ganseg_dist.federation import manifest
+from ganseg_dist.federation.exchange import Arrays
 from ganseg_dist.federation.fingerprint import Fingerprint, axes
 from ganseg_dist.federation.joining import SITE_NAME, Joining, Origin
 from ganseg_dist.federation.measure import fingerprint
+from ganseg_dist.federation.order import Order
 from ganseg_dist.federation.privacy import keeps_numbers_home, refuse_less_than, spent_before
 from ganseg_dist.federation.schedule import rounds_of
-from ganseg_dist.runners.plan import Prepared, by_part
+from ganseg_dist.runners.plan import Prepared, by_part, code_version
+from ganseg_dist.runners.plan import fingerprint as learnt_from
 from ganseg_dist.runners.prepare import Preflight, labelled, preflight, prepare_cohort, usable_cohort
+from ganseg_dist.runs import Run
+
+COMMAND = "flwr run"
+"""What a site's run says it was started by: the server's. Its own process's words hold a secret of Flower's."""
 
 
 class SiteSettings(Frozen):
@@ -68,10 +85,21 @@ class Home:
             return SiteSettings.model_validate_json(file.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"{file}: cannot be read ({error.strerror}); docs/federation.md shows one") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"{file}: is no text; docs/federation.md shows one") from None
         except ValidationError as error:
-            problem = error.errors()[0]
-            field = ".".join(str(part) for part in problem["loc"]) or "file"
-            raise ConfigError(f"{file}: {field}: {problem['msg']}") from None
+            raise ConfigError(f"{file}: {_first_problem(error)}") from None
+
+    def check(self) -> Cohort:
+        """The images that site.json names, found and not yet opened: what can be known before a server asks.
+
+        Raises ConfigError naming the field, and DataError for data that cannot be read.
+        """
+        settings = self.settings
+        try:
+            return read_cohort(settings.data, settings.layout)
+        except OSError as error:
+            raise DataError(f"{settings.data}: cannot be read ({error.strerror}); mend its permissions") from None
 
     @property
     def manifest(self) -> Path:
@@ -99,7 +127,8 @@ class Home:
         _refuse_lacking(cohort, config)
         slices = 0
         if config.data.modalities is not None:  # agreed: the data are made ready before the first round
-            slices = len(self._prepared(config, cohort, found).open(config)["cohort"].train)
+            ready = self._made_ready(config, cohort, found)
+            slices = len(Prepared(ready["cohort"]).open(config)["cohort"].train)
         classes = cohort.classes or (LESION_CLASSES if cohort.regions else ())
         return Joining(
             settings.name, len(cohort.patients), len(cohort.cases), slices, cohort.modalities, cohort.regions,
@@ -128,16 +157,39 @@ class Home:
 
     def prepare(self, config: RunConfig) -> Prepared:
         """The site's slices as this run sees them, from the store where they are there already."""
-        file = self._file("prepared", config)
-        if file.exists():
-            return Prepared(json.loads(file.read_text())["cohort"])
-        return self._prepared(config, *self._checked(config))
+        return Prepared(self._ready(config)["cohort"])
 
     def site(self, run: str, config: RunConfig) -> Site:
         """The site in one federation."""
         self._refuse_less(run, config)
         device = torch.device("cuda" if self.settings.gpu else "cpu")
         return Site(self.folder / "runs" / run, self.prepare(config), World(device=device))
+
+    def finish(self, order: Order, received: Arrays) -> None:
+        """The federation is over: the site's folder of it becomes a run's, which `ganseg evaluate` takes."""
+        config, settings = order.settings, self.settings
+        site = self.site(order.run, config)
+        ready = self._ready(config)
+        site.finish(order, received, ready["data"])
+        begun, now = self._begun(order.run), datetime.datetime.now(datetime.UTC)
+        run = Run(site.folder)
+        write_text(run.folder / "config.json", config.to_json())
+        run.write("split.json", ready["split"])
+        run.write("data.json", ready["data"])
+        run.write("run.json", {
+            "name": run.name,
+            "recipe": config.recipe,
+            "status": "finished",
+            "created": begun.isoformat(timespec="seconds"),
+            "seconds": (now - begun).total_seconds(),
+            "version": __version__,
+            "commit": code_version(),
+            "command": COMMAND,
+            "federated": True,
+            "request": {"data": str(settings.data.absolute()), "layout": settings.layout},
+            "workers": 1,
+            "device": site.world.device.type,
+        })  # fmt: skip
 
     def _refuse_less(self, run: str, config: RunConfig) -> None:
         """Raises FederationError for a federation that promises less than site.json asks."""
@@ -146,12 +198,33 @@ class Home:
             others = [folder / "privacy" for folder in (self.folder / "runs").glob("*") if folder.name != run]
             refuse_less_than(demanded, config.federation.privacy, rounds_of(config), spent_before(others))
 
-    def _prepared(self, config: RunConfig, cohort: Cohort, found: Preflight) -> Prepared:
+    def _begun(self, run: str) -> datetime.datetime:
+        """When the first message of this run left; now, where the manifest cannot tell."""
+        with suppress(OSError, ValueError), self.manifest.open("rb") as lines:
+            for entry in map(manifest.read, lines):
+                if entry.run == run:
+                    return datetime.datetime.fromisoformat(entry.time)
+        return datetime.datetime.now(datetime.UTC)
+
+    def _ready(self, config: RunConfig) -> dict[str, Any]:
+        """What `_made_ready` made, or makes now."""
+        file = self._file("ready", config)
+        if file.exists():
+            ready: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            return ready
+        return self._made_ready(config, *self._checked(config))
+
+    def _made_ready(self, config: RunConfig, cohort: Cohort, found: Preflight) -> dict[str, Any]:
+        """The folders of prepared cases by part, and for the run's records the split and what it learns from."""
         split = self._split(cohort, config)
         used = cohort.of_patients((*split.train, *split.validation))
-        prepared = Prepared(by_part(cohort, split, prepare_cohort(found, used, config.data)))
-        write_json(self._file("prepared", config), {"cohort": prepared.cohort})
-        return prepared
+        ready = {
+            "cohort": by_part(cohort, split, prepare_cohort(found, used, config.data)),
+            "split": split.to_dict(),
+            "data": learnt_from(cohort, found) | {"healthy": None},
+        }
+        write_json(self._file("ready", config), ready)
+        return ready
 
     def _file(self, kind: str, config: RunConfig) -> Path:
         """What is kept for all federations that see the data alike."""
@@ -174,6 +247,17 @@ class Home:
         return split_as_configured(cohort, config) if given is None else Split.from_dict(given)
 
 
+def _first_problem(error: ValidationError) -> str:
+    """The field, and what is wrong with it; of an unknown one, the nearest known."""
+    problem = error.errors()[0]
+    *parents, last = [str(part) for part in problem["loc"]] or ["file"]
+    field = ".".join([*parents, last])
+    if problem["type"] == "extra_forbidden":
+        known = PrivacyDemand.model_fields if parents else SiteSettings.model_fields
+        return f"{field}: no such field; did you mean {difflib.get_close_matches(last, known, n=1, cutoff=0.0)[0]}?"
+    return f"{field}: {'is missing' if problem['type'] == 'missing' else problem['msg']}"
+
+
 def _origin(cohort: Cohort) -> Origin:
     return "phantom" if cohort.phantom else "synthetic" if cohort.synthetic else "patients"
 
@@ -190,3 +274,18 @@ def _refuse_lacking(cohort: Cohort, config: RunConfig) -> None:
                 f"{cohort.root}: has no {missing[0]}, which the federation's data.{field} names; it has "
                 f"{', '.join(own) or 'none'}; add the files, or take no part"
             )
+
+
+def main() -> None:
+    """Says in one line whether a node may start with the folder that it is given."""
+    home = Home(Path(sys.argv[1]))
+    try:
+        cohort = home.check()
+    except GansegError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    print(f"{home.settings.name}: {len(cohort.patients)} patients in {cohort.root} ({cohort.layout})")
+
+
+if __name__ == "__main__":
+    main()

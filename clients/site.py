@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from safetensors.numpy import load_file, save_file
 
@@ -110,12 +111,17 @@ class Site:
         scores = validate(at.system, at.stage, data.validation, batches, config, at.state, self.world)
         return Scores(len(data.validation.cases), scores)
 
-    def finish(self, order: Order, received: Arrays) -> None:
-        """End the last stage as a run at home does, and keep a model: the server's weights with the site's own."""
+    def finish(self, order: Order, received: Arrays, learnt_from: Mapping[str, Any]) -> None:
+        """End the last stage as a run at home does, and keep a model: the server's weights with the site's own.
+
+        Args:
+            learnt_from: the site's data.json.
+        """
         state = self._at(order, received).state
         checkpoints = FolderCheckpoints(self.checkpoints)
         checkpoints.save({}, partial(_save, state=state, residual={}))
-        facts = {"run": order.run, "federated": True}
+        told = {name: learnt_from[name] for name in ("phantom", "synthetic", "channels")}
+        facts = {"run": order.run, "federated": True, **told}
         card = f"# {order.run}\n\nThis site's model of a federation: the shared weights with the site's own networks.\n"
         weights = checkpoints.last() / "networks.safetensors"
         write_model(self.folder / "model", order.settings, weights, card=card, facts=facts, thresholds=Thresholds())

@@ -6,9 +6,10 @@ homes, it trains with whoever is registered. The keys of its run config are in p
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,14 +43,25 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Train a federation to the end; run again under its name, one that was interrupted goes on."""
     console = Console(file=sys.stdout, width=LINE, force_terminal=False)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    train = _rehearsed if isinstance(grid, InMemoryGrid) else _deployed
     try:
         asked = Asked.of(context.run_config)
         with closing(RichProgress(console)) as shown:
-            run = _rehearsed(grid, asked, shown) if isinstance(grid, InMemoryGrid) else _deployed(grid, asked, shown)
+            run = train(grid, asked, shown, say)
     except GansegError as error:
-        console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        say(f"error: {error}")
+        logging.getLogger("flwr").addFilter(_has_no_told_error)
         raise  # Flower calls a run that ends otherwise completed
-    console.print(f"finished: {run.folder}", markup=False, highlight=False, soft_wrap=True)
+    say(f"finished: {run.folder}")
+
+
+def _has_no_told_error(record: logging.LogRecord) -> bool:
+    """Whether a line of Flower's log is no traceback of an error that has been told in one line."""
+    return not (record.exc_info and isinstance(record.exc_info[1], GansegError))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +104,7 @@ def assignments(text: str) -> list[str]:
     return [part for part in re.split(r"\s+(?=[\w.]+=)", text.strip()) if part]
 
 
-def _rehearsed(grid: Grid, asked: Asked, shown: Tracker) -> Run:
+def _rehearsed(grid: Grid, asked: Asked, shown: Tracker, say: Callable[[str], None]) -> Run:
     data = Path(asked.data)
     if not asked.data or not data.is_absolute():
         raise ConfigError(
@@ -111,10 +123,10 @@ def _rehearsed(grid: Grid, asked: Asked, shown: Tracker) -> Run:
 
     # Flower has begun a Ray of its own for the sites; what the server does it does in its own process.
     request = TrainingRequest(asked.config, data, asked.layout, run_name=asked.run_name, local=True)
-    return rehearse_on(Rehearsal(request, asked.sites, asked.skew, command=COMMAND), connect, shown=shown)
+    return rehearse_on(Rehearsal(request, asked.sites, asked.skew, command=COMMAND), connect, shown=shown, say=say)
 
 
-def _deployed(grid: Grid, asked: Asked, shown: Tracker) -> Run:
+def _deployed(grid: Grid, asked: Asked, shown: Tracker, say: Callable[[str], None]) -> Run:
     if asked.data:
         raise ConfigError("data: is for a rehearsal; a server has none, and each hospital names its own in site.json")
-    return deploy(Deployment(asked.config, asked.run_name, asked.least_sites), grid, shown=shown)
+    return deploy(Deployment(asked.config, asked.run_name, asked.least_sites), grid, shown=shown, say=say)

@@ -22,6 +22,7 @@ def compare_data(federation: Federation) -> dict[str, Any]:
     known = axes(federation.config.data)
     order = Order(federation.name, 0, 0, 0, 0, config=federation.sites_config)
     members = federation.sites.members
+    federation.sites.say(f"asking {len(members)} sites how their data are spread (fingerprints)")
     for node, reply in sorted(federation.sites.ask("query.fingerprint", order, {}).items()):
         site = members[node].name
         try:

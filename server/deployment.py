@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from ganseg_dist.runs import Run, training_run
 from ganseg_dist.systems import build_system
 from ganseg_dist.tracking.tracked_run import TrackedRun
 from server.session import train_federation
-from server.sites import Sites
+from server.sites import Sites, nobody_hears
 
 ELSEWHERE = Cohort(Path("federation"), "federation", ())
 """What stands in the place of data that the server never sees."""
@@ -39,21 +41,25 @@ class Deployment:
     """That must say yes before the first round."""
 
 
-def deploy(asked: Deployment, grid: Grid, *, shown: Tracker) -> Run:
+def deploy(asked: Deployment, grid: Grid, *, shown: Tracker, say: Callable[[str], None] = nobody_hears) -> Run:
     """Train until the federation's run is finished; interrupted and called again, it goes on.
 
     What the config leaves to the data, the hospitals that are there at the start agree on.
 
+    Args:
+        say: told in lines what is asked of the hospitals.
+
     Raises FederationError naming the hospital where nothing common is left, and where too few have said yes.
     """
     started = time.monotonic()
-    sites = Sites(grid, asked.config.federation.deadline_seconds)
+    sites = Sites(grid, asked.config.federation.deadline_seconds, say)
     begun = training_run(asked.run_name)
     if (begun.folder / "config.json").exists():
         config, data = agree_again(asked.config, begun.config()), begun.read("data.json")
     else:
-        joined = _joined(asked, sites)
+        joined = _joined(asked, sites, partial(shown.warn, 0))
         config = agree(asked.config, joined)
+        say(f"agreed on channels {_listed(config.data.modalities)}; regions {_listed(config.data.regions)}")
         data = _learnt_from(config, joined)
     run, _ = open_run(
         asked.run_name, config, data, ELSEWHERE, split=NOBODY,
@@ -72,13 +78,17 @@ def deploy(asked: Deployment, grid: Grid, *, shown: Tracker) -> Run:
     return run
 
 
-def _joined(asked: Deployment, sites: Sites) -> list[Joining]:
+def _joined(asked: Deployment, sites: Sites, warn: Callable[[str], None]) -> list[Joining]:
     """What the hospitals have; asked again, with what they have agreed on, they make their data ready."""
     sites_config = config_at_sites(asked.config, asked.least_sites).to_json()
-    sites.enrol(Order(asked.run_name, 0, 0, 0, 0, config=sites_config), asked.least_sites)
+    sites.enrol(Order(asked.run_name, 0, 0, 0, 0, config=sites_config), asked.least_sites, warn)
     joined = list(sites.members.values())
     sites.members.clear()
     return joined
+
+
+def _listed(words: tuple[str, ...] | None) -> str:
+    return ", ".join(words or ()) or "none"
 
 
 def _learnt_from(config: RunConfig, joined: list[Joining]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from ganseg_dist.federation.exchange import Arrays, Exchange
 from ganseg_dist.federation.order import Order
 from ganseg_dist.federation.privacy import Releases, Terms, keeps_numbers_home, private_mean, refuse_unfit_privacy
 from ganseg_dist.federation.schedule import Round, schedule
-from ganseg_dist.runners.messages import arrays_of, numbers_of
+from ganseg_dist.runners.messages import CONFIG_REFUSED, arrays_of, numbers_of
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import System
 from server.firewall import AcceptedNorms, Firewall, Quarantined, Update
@@ -77,6 +77,8 @@ class Federation:
     """What was released under `federation.privacy`; none where nothing is promised."""
     sites_config: str = field(init=False)
     """What the sites train by, as JSON."""
+    planned: tuple[Round, ...] = field(init=False)
+    """Every round, early stops apart."""
 
     def __post_init__(self) -> None:
         seeded(self.config)
@@ -84,6 +86,7 @@ class Federation:
         self.state = prepare_state(self.system, self.config, World())
         self.ledger, self.aggregator = Ledger(), Aggregator(self.config.federation)
         self.sites_config = config_at_sites(self.config, self.least_sites).to_json()
+        self.planned = schedule(self.system.stages, self.config.federation.rounds)
 
     def run(self) -> Ledger:
         """Every round of every stage, from the newest checkpoint or from the start.
@@ -95,7 +98,11 @@ class Federation:
             load_checkpoint(newest, self.state)
             self.ledger = _load(newest, self.aggregator)
         stages, position = self.system.stages, self.state.position
-        planned = {(part.stage, part.first): part for part in schedule(stages, self.config.federation.rounds)}
+        planned = {(part.stage, part.first): part for part in self.planned}
+        if newest is not None:
+            done = position.stage == len(stages)
+            at = "after the last round" if done else f"from {self._called(planned[position.stage, position.epoch])}"
+            self.sites.say(f"{self.name}: goes on {at}")
         refuse_unfit_privacy(self.config, len(planned))
         self.enrol(self.least_sites)
         refuse_unfit(self.config, len(self.sites.members))
@@ -211,15 +218,25 @@ class Federation:
         order = Order(
             self.name, part.number, part.stage, part.first, part.until, self.ledger.was_best, self.sites_config
         )
+        refusing: dict[int, str] = {}
         for _ in range(TRIES):
             if self.releases is None:  # with privacy, shares are fixed: who comes late has none
                 self.enrol(1)
-            needed = max(1, math.ceil(quorum * len(self.sites.members)))
-            replies = self.sites.ask("train", order, sent, heard=partial(self._heard, part))
+            members = self.sites.members
+            needed = max(1, math.ceil(quorum * len(members)))
+            asked = [node for node in members if node not in refusing]
+            self.sites.say(f"{self._called(part)}: asking {len(asked)} sites to train")
+            replies = self.sites.ask("train", order, sent, asked, heard=partial(self._heard, part))
+            failed = {node: reply.error for node, reply in replies.items() if reply.has_error()}
+            refusing |= {node: members[node].name for node, error in failed.items() if error.code == CONFIG_REFUSED}
+            if len(members) - len(refusing) < needed:  # nothing changes by asking again
+                raise FederationError(f"round {part.number}: {self._refusal(list(refusing.values()))}")
+            why = {members[node].name: self.sites.why(members[node].name, error) for node, error in failed.items()}
             updates, unread = self._read(replies, begun, part)
             kept, left_out = self._inspect(updates, begun, part)
             for record in (*unread, *left_out):
-                self.warn(f"round {part.number}: {record.site}: {record.reason}; left out")
+                reason = why.get(record.site, record.reason)
+                self.warn(f"round {part.number}: {record.site}: {reason}; left out")
                 self.ledger.quarantined.append(record.to_dict())
             if len(kept) >= needed:
                 return sorted(kept, key=lambda update: update.site)  # sums differ in the last bit between orders
@@ -227,6 +244,12 @@ class Federation:
             f"round {part.number}: {len(kept)} sites answered of the {needed} that federation.quorum={quorum:g} "
             f"needs, {TRIES} times; see why above, then start the same command again"
         )
+
+    def _refusal(self, sites: list[str]) -> str:
+        """That too many refuse the config, and why, where the server may know it."""
+        told = [f"{site}: {words}" for site in sites if (words := self.sites.last_words(site)) is not None]
+        why = "; ".join(told) or f"{', '.join(sites)}; the site.log of each says why"
+        return f"{len(sites)} of {len(self.sites.members)} sites refuse the config: {why}"
 
     def _read(
         self, replies: Mapping[int, Message], begun: Arrays, part: Round
@@ -263,6 +286,7 @@ class Federation:
     def _scores(self, part: Round, merged: Arrays) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
         """Each site's validation scores of the new weights, and their means over the sites' cases."""
         order = Order(self.name, part.number, part.stage, part.until, part.until, config=self.sites_config)
+        self.sites.say(f"{self._called(part)}: asking {len(self.sites.members)} sites to score")
         said = {}
         for node, reply in self.sites.ask("evaluate", order, merged).items():
             if not reply.has_error():
@@ -280,20 +304,21 @@ class Federation:
         stages = len(self.system.stages)
         order = Order(self.name, len(self.ledger.rounds), stages, 0, 0, self.ledger.was_best, self.sites_config)
         arrays = Exchange.of(self.state, self.system, self.config, stages - 1).take(self.state)
+        self.sites.say(f"asking {len(self.sites.members)} sites to keep a model of their own")
         for node, reply in self.sites.ask("train.finish", order, arrays).items():
             if reply.has_error():
-                self.warn(f"{self.sites.members[node].name}: has no model of its own: {reply.error.reason}")
+                site = self.sites.members[node].name
+                self.warn(f"{site}: has no model of its own: {self.sites.why(site, reply.error)}")
 
     def enrol(self, least: int) -> None:
         """Take in who is there. Raises FederationError when fewer than `least` have said yes by the deadline."""
-        before = len(self.sites.refused)
-        try:
-            self.sites.enrol(Order(self.name, 0, 0, 0, 0, config=self.sites_config), least)
-        finally:
-            for node, reason in list(self.sites.refused.items())[before:]:
-                self.warn(f"node {node}: takes no part: {reason}")
+        self.sites.enrol(Order(self.name, 0, 0, 0, 0, config=self.sites_config), least, self.warn)
+
+    def _called(self, part: Round) -> str:
+        return f"round {part.number} of {len(self.planned)}"
 
     def _heard(self, part: Round, answered: int, asked: int) -> None:
+        self.sites.say(f"{self._called(part)}: {answered} of {asked} sites have answered")
         stage, history = self.system.stages[part.stage], self.state.position.history
         scores = history[-1]["scores"] if history else {}
         self.tracker.progress(Progress(stage.name, part.until - 1, stage.epochs, answered, asked, scores))

@@ -25,7 +25,7 @@ from ganseg_dist.runners.session import Bar, TrainingRequest, no_bar, plan_train
 from ganseg_dist.runs import Run
 from ganseg_dist.tracking.tracked_run import TrackedRun
 from server.session import train_federation
-from server.sites import Sites
+from server.sites import Sites, nobody_hears
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,18 @@ def rehearse(asked: Rehearsal, answer: Answer, *, shown: Tracker | None = None, 
 
 
 def rehearse_on(
-    asked: Rehearsal, connect: Callable[[Sequence[Path]], Grid], *, shown: Tracker | None = None, bar: Bar = no_bar
+    asked: Rehearsal,
+    connect: Callable[[Sequence[Path]], Grid],
+    *,
+    shown: Tracker | None = None,
+    bar: Bar = no_bar,
+    say: Callable[[str], None] = nobody_hears,
 ) -> Run:
     """Train until the federation's run is finished, over any grid; called again, it goes on.
 
     Args:
         connect: gives the grid, told the hospitals' folders in the order of its nodes.
+        say: told in lines what is asked of the hospitals.
     """
     request, shown = asked.request, shown or NullTracker()
     started = time.monotonic()
@@ -86,7 +92,8 @@ def rehearse_on(
             return run
         warn_of(plan, request.config, shown)
         homes = _homes(run, request, patients, split)
-        sites = Sites(connect(homes), plan.config.federation.deadline_seconds)
+        by_name = {home.name: home for home in homes}
+        sites = Sites(connect(homes), plan.config.federation.deadline_seconds, say, by_name)
 
         def train(tracked: TrackedRun) -> Path:
             return train_federation(run, plan.config, sites, tracked, shown=shown, least_sites=len(homes))

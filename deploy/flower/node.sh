@@ -18,6 +18,10 @@ command -v flower-supernode >/dev/null || { echo "error: flower-supernode: not f
 for file in "$2" "$3"; do
     [ -r "$file" ] || { echo "error: $file: cannot be read; check the path" >&2; exit 1; }
 done
+port=${5:-9094}
+if (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+    echo "error: port $port is taken on this machine; give LOCAL_PORT" >&2; exit 1
+fi
 home=$(cd "$1" && pwd) here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 key=$(cd "$(dirname "$2")" && pwd)/$(basename "$2") authority=$(cd "$(dirname "$3")" && pwd)/$(basename "$3")
 
@@ -27,6 +31,7 @@ export FLWR_HOME=$home/flower FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK
 export GANSEG_STORE=${GANSEG_STORE:-$home/store} DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true
 
 cd "$home"
+python -m clients.home "$home"  # ends it where site.json cannot be used
 exec flower-supernode \
     --superlink "$4" --root-certificates "$authority" --auth-supernode-private-key "$key" \
-    --node-config "home='$home'" --port "${5:-9094}"
+    --node-config "home='$home'" --port "$port"

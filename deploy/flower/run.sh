@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Starts a federation with the nodes that are registered, and shows its log. On the server's machine.
 # Ctrl-C ends the showing and not the run. Started again with the same run-name, an interrupted run goes on.
+# It exits with 0 when the run has completed, and not otherwise.
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
@@ -15,11 +16,4 @@ fi
 export FLWR_HOME=$(cd "$1" && pwd)/flower FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
 app=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 shift
-words=()
-for word in "$@"; do
-    [[ $word == *=* ]] || { echo "error: $word: is no KEY=VALUE; see: $(basename "$0")" >&2; exit 2; }
-    value=${word#*=}
-    [[ $value =~ ^[0-9]+$ ]] || value="'$value'" # as TOML has it
-    words+=("${word%%=*}=$value")
-done
-exec flwr run "$app" federation --stream --run-config "${words[*]}"
+exec python -m server.submit "$app" "$@"

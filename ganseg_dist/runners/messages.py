@@ -12,6 +12,10 @@ from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.exchange import Arrays
 from ganseg_dist.federation.order import Order
 
+SITES_ERRORS = range(1000, 1100)
+"""Codes of the errors that a site itself answers, when its own log says why; others are Flower's and the grids'."""
+CONFIG_REFUSED = 1002
+"""Of them, the one that asking again does not change."""
 UNREADABLE = "the message cannot be read; both ends must run the same version"
 
 

@@ -115,6 +115,8 @@ def deployment(phantom, tmp_path_factory):
 def test_two_registered_hospitals_train_and_a_stranger_gets_nowhere(deployment):
     run = deployment.train("together", **{"train.epochs": 2})
     run.wait_for("finished: ", seconds=ANSWERED)
+    assert run.process.wait(STARTED) == 0
+    assert "round 2 of 2: asking 2 sites to train" in run.said()
     assert deployment.record("together", "run.json")["status"] == "finished"
     told = deployment.record("together", "federation.json")
     assert [sorted(record["sites"]) for record in told["rounds"]] == [["north", "south"]] * 2
@@ -128,6 +130,7 @@ def test_two_registered_hospitals_train_and_a_stranger_gets_nowhere(deployment):
         taught = [entry.kind for entry in entries if entry.kind in ("train", "evaluate", "finish")]
         assert taught == ["train", "evaluate", "train", "evaluate", "finish"]
         assert (deployment.home(hospital) / "runs" / "together" / "model" / "config.json").exists()
+        assert json.loads((deployment.home(hospital) / "runs" / "together" / "run.json").read_text())["federated"]
     stranger = deployment.nodes["stranger"]
     assert stranger.process.wait(STARTED) != 0
     assert "Failed to activate SuperNode" in stranger.said()
@@ -166,6 +169,23 @@ def test_a_bundle_with_code_of_its_own_is_not_carried_out(deployment):
     assert spy.said().count("this site runs what it has installed alone") >= 2
     assert "EVERYTHING" not in spy.said()
     assert not [deployment.home(hospital) for hospital in HOSPITALS if (deployment.home(hospital) / "spied").exists()]
+
+
+def test_a_refusal_is_told_at_both_ends_and_too_few_end_the_run_as_an_error(deployment):
+    file = deployment.home("south") / "site.json"
+    good = file.read_text()
+    file.write_text(json.dumps(json.loads(good) | {"minimum_patients": 1000}))
+    try:
+        run = deployment.train("refused", **{"federation.deadline_seconds": 60})
+        run.wait_for("takes no part: the site's data do not pass its own checks", seconds=ANSWERED)
+        run.wait_for("error: federation: ", seconds=ANSWERED)
+        assert run.process.wait(STARTED) != 0
+    finally:
+        file.write_text(good)
+    assert "Traceback" not in run.said()
+    assert run.said().rstrip().endswith("is not completed, it is failed")
+    assert "the site's minimum_patients is 1000" in deployment.nodes["south"].said()
+    assert "minimum_patients is 1000" not in run.said()
 
 
 def test_a_round_closes_without_a_hospital_that_dies_in_it(deployment):

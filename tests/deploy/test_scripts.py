@@ -1,12 +1,14 @@
 """The commands that a server's operator and a hospital's engineer type."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from flwr.common.config import parse_config_args
+
+from tests.deploy.processes import free_port
 
 SCRIPTS = Path(__file__).parents[2] / "deploy" / "flower"
 COMMANDS = sorted(SCRIPTS.glob("*.sh"))
@@ -15,7 +17,7 @@ COMMANDS = sorted(SCRIPTS.glob("*.sh"))
 def said_by(script: Path, *words: object, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PATH": f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}"}
     command = [script, *map(str, words)]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=20)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.parametrize("script", COMMANDS, ids=lambda script: script.name)
@@ -46,19 +48,62 @@ def test_what_is_missing_is_named_in_one_line(script, words, file, tmp_path):
     assert len(said.stderr.splitlines()) == 1
 
 
-def test_a_runs_words_reach_flower_as_toml(tmp_path, monkeypatch):
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A server's folder, of a server that is not there."""
     (tmp_path / "state" / "flower").mkdir(parents=True)
-    (tmp_path / "state" / "flower" / "config.toml").touch()
-    stand_in = tmp_path / "bin" / "flwr"
-    stand_in.parent.mkdir()
-    stand_in.write_text('#!/bin/sh\nfor word; do last=$word; done\nprintf %s "$last"\n')
-    stand_in.chmod(0o755)
-    monkeypatch.setenv("PATH", str(stand_in.parent), prepend=os.pathsep)
-    fields = 'federation.local=["critic"] data.classes=no lesion,lesion'
-    said = said_by(
-        SCRIPTS / "run.sh", "state", "run-name=2026-trial", "least-sites=3", f"set={fields}", folder=tmp_path
-    )
-    assert parse_config_args([said.stdout]) == {"run-name": "2026-trial", "least-sites": 3, "set": fields}
+    (tmp_path / "state" / "flower" / "config.toml").write_text('[superlink.federation]\naddress = "127.0.0.1:9"\n')
+    return tmp_path / "state"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (("recipe=ganet_seg_debug", "run-nam=first"), 2, "run-nam: no such key; did you mean run-name?"),
+        (("recipe=ganet_seg_debug", "run-name=first", "least-sites=2"), 1, "the server does not answer"),
+    ],
+    ids=["a mistake", "no server"],
+)
+def test_a_run_that_cannot_be_started_is_one_line(words, code, line, state, tmp_path):
+    said = said_by(SCRIPTS / "run.sh", "state", *words, folder=tmp_path)
+    assert said.returncode == code
+    assert said.stderr.startswith(f"error: {line}")
+    assert len(said.stderr.splitlines()) == 1
+
+
+def test_a_secret_key_is_not_registered(state, tmp_path):
+    (tmp_path / "north.key").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\n")
+    said = said_by(SCRIPTS / "register.sh", "state", "north.key", folder=tmp_path)
+    assert said.returncode == 1
+    assert said.stderr == "error: north.key: is a secret key; give north.pub, and never send the other\n"
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> tuple[object, ...]:
+    """The words of a node whose site.json has a mistake."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "site.json").write_text('{"name": "north", "data": "/data", "minimum_patient": 3}')
+    for file in ("north.key", "ca.crt"):
+        (tmp_path / file).touch()
+    return ("home", "north.key", "ca.crt", "hub.example.org:9092")
+
+
+def test_a_node_does_not_start_with_a_site_json_that_it_cannot_use(node, tmp_path):
+    said = said_by(SCRIPTS / "node.sh", *node, free_port(), folder=tmp_path)
+    assert said.returncode == 2
+    file = tmp_path / "home" / "site.json"
+    assert said.stderr == f"error: {file}: minimum_patient: no such field; did you mean minimum_patients?\n"
+    assert [entry.name for entry in (tmp_path / "home").iterdir()] == ["site.json"]
+
+
+def test_a_node_does_not_start_on_a_port_that_is_taken(node, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = said_by(SCRIPTS / "node.sh", *node, port, folder=tmp_path)
+    assert said.returncode == 1
+    assert said.stderr == f"error: port {port} is taken on this machine; give LOCAL_PORT\n"
 
 
 def test_a_node_runs_no_agents():

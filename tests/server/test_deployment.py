@@ -12,6 +12,7 @@ from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.errors import ConfigError, FederationError
 from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.grids import InProcessGrid
+from server import sites as module
 from server.deployment import Deployment, deploy
 
 pytestmark = pytest.mark.usefixtures("own_runs")
@@ -35,7 +36,27 @@ def asked(least_sites: int = 2, **changes: object) -> Deployment:
 
 
 def test_hospitals_agree_on_what_is_open_and_train(hospitals, tmp_path):
-    run = deploy(asked(), hospitals, shown=NullTracker())
+    lines: list[str] = []
+    run = deploy(asked(), hospitals, shown=NullTracker(), say=lines.append)
+    of_a_round = [
+        "asking 2 sites to train",
+        "1 of 2 sites have answered",
+        "2 of 2 sites have answered",
+        "asking 2 sites to score",
+    ]
+    joining = [
+        "asking 2 nodes whether to take part",
+        "north takes part, with 4 patients",
+        "south takes part, with 4 patients",
+    ]
+    assert lines == [
+        *joining,
+        "agreed on channels t1, t1ce, t2, flair; regions wt, tc, et",
+        *joining,
+        "asking 2 sites how their data are spread (fingerprints)",
+        *(f"round {number} of 2: {line}" for number in (1, 2) for line in of_a_round),
+        "asking 2 sites to keep a model of their own",
+    ]
     assert run.finished
     assert run.config().data.modalities == ("t1", "t1ce", "t2", "flair")
     assert run.config().data.regions == ("wt", "tc", "et")
@@ -62,7 +83,9 @@ def test_a_run_goes_on_with_what_was_agreed(hospitals):
 
     with pytest.raises(KeyboardInterrupt):
         deploy(asked(), Killed(app, hospitals.nodes), shown=NullTracker())
-    run = deploy(asked(), hospitals, shown=NullTracker())
+    lines: list[str] = []
+    run = deploy(asked(), hospitals, shown=NullTracker(), say=lines.append)
+    assert "together: goes on from round 2 of 2" in lines
     told = run.federation()
     assert told is not None
     assert [record.round for record in told.rounds] == [1, 2]
@@ -76,7 +99,8 @@ def test_what_was_not_agreed_on_cannot_be_asked_for_when_it_goes_on(hospitals):
 
 def test_too_few_hospitals_end_it_with_their_reasons(hospitals, tmp_path):
     (tmp_path / "south" / "site.json").write_text("{}")
-    with pytest.raises(FederationError, match="1 sites said yes of the 2 that are needed; node 2: the site refuses"):
+    why = r"1 site said yes of the 2 that are needed \(north\); node 2: the site refuses"
+    with pytest.raises(FederationError, match=why):
         deploy(asked(**{"federation.deadline_seconds": 1.0}), hospitals, shown=NullTracker())
     assert not (tmp_path / "runs" / "together").exists()
 
@@ -85,3 +109,22 @@ def test_a_hospital_without_what_is_named_takes_no_part(hospitals):
     named = {"data.modalities": ["swi"], "federation.deadline_seconds": 1.0}
     with pytest.raises(FederationError, match="0 sites said yes"):
         deploy(asked(**named), hospitals, shown=NullTracker())
+
+
+def test_a_hospital_that_mends_its_site_json_is_taken_in(hospitals, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "ASK_AGAIN_SECONDS", 0.1)
+    file = tmp_path / "south" / "site.json"
+    good = file.read_text()
+    file.write_text("{}")
+    warned: list[str] = []
+
+    class Engineer(NullTracker):
+        """At south, who mends the file once the server has said what it heard."""
+
+        def warn(self, step: int, warning: str) -> None:
+            warned.append(warning)
+            file.write_text(good)
+
+    run = deploy(asked(), hospitals, shown=Engineer())
+    assert run.finished
+    assert warned == ["node 2: takes no part: the site refuses the config"]

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from clients.app import app
 from ganseg_dist.config import override
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
+from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.errors import FederationError
 from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.session import TrainingRequest
@@ -22,6 +23,14 @@ pytestmark = pytest.mark.usefixtures("own_runs")
 BAD = 3
 """The node that does not behave: site3."""
 SHORT = {"system.gan": False, "train.epochs": 2, "data.test_fraction": 0.3}
+
+
+class Warned(NullTracker):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def warn(self, step: int, warning: str) -> None:
+        self.lines.append(warning)
 
 
 def rehearsed(phantom: Path, spoil=lambda message, reply: reply, **changes) -> Run:
@@ -110,3 +119,55 @@ def test_rounds_of_several_epochs_keep_an_epoch_that_was_scored(phantom):
     epochs = [record["epoch"] for record in json.loads((run.folder / "history.json").read_text())]
     assert epochs == [1, 3]
     assert run.description()["kept"]["segment"]["epoch"] in epochs
+
+
+def refuse(log: bool):
+    def spoil(message: Message, context: Context) -> Message:
+        home = Path(str(context.node_config["home"]))
+        (home / "asked").open("a").write("x")
+        if log:
+            (home / "site.log").write_text(f"2026-01-01T00:00:00+00:00 batch: too large for {home.name}\n")
+        return Message(Error(1002, "the site refuses the config"), reply_to=message)
+
+    return spoil
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_a_config_that_all_refuse_ends_it_at_once_and_says_why(phantom, log, tmp_path):
+    """In one line: what each one's log says, where there is one."""
+    refusal = refuse(log)
+
+    def answer(message: Message, context: Context) -> Message:
+        return refusal(message, context) if message.metadata.message_type == "train" else app(message, context)
+
+    config = override(recipe("ganet_seg_debug"), SHORT)
+    shown = Warned()
+    with pytest.raises(FederationError) as ended:
+        rehearse(Rehearsal(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer, shown=shown)
+    logged = "site1: batch: too large for site1; site2: batch: too large for site2; site3: batch: too large for site3"
+    why = logged if log else "site1, site2, site3; the site.log of each says why"
+    assert str(ended.value) == f"round 1: 3 of 3 sites refuse the config: {why}"
+    assert not [line for line in shown.lines if "refuses" in line]
+    assert [(tmp_path / "runs" / "f" / "sites" / f"site{n}" / "asked").read_text() for n in (1, 2, 3)] == ["x"] * 3
+
+
+def test_one_that_refuses_the_config_is_not_asked_again_in_the_round(phantom, tmp_path):
+    """The second is: its numbers may be finite next time."""
+    refusal, tried = refuse(log=True), []
+
+    def answer(message: Message, context: Context) -> Message:
+        if message.metadata.message_type != "train" or context.node_id == 1:
+            return app(message, context)
+        if context.node_id == BAD:
+            return refusal(message, context)
+        tried.append(1)
+        reply = app(message, context)
+        return changed(reply, nan) if len(tried) == 1 else reply
+
+    config = override(recipe("ganet_seg_debug"), SHORT | {"train.epochs": 1, "federation.quorum": 0.6})
+    shown = Warned()
+    rehearse(Rehearsal(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer, shown=shown)
+    assert (tmp_path / "runs" / "f" / "sites" / "site3" / "asked").read_text() == "x"
+    assert len(tried) == 2
+    told = "round 1: site3: the site refuses the config: batch: too large for site3; left out"
+    assert [line for line in shown.lines if "site3" in line and "left out" in line] == [told]

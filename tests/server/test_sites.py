@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDict
 
+from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.order import Order
 from ganseg_dist.runners.grids import Answer, InProcessGrid
-from server.sites import Sites
+from server import sites as module
+from server.sites import Sites, nobody_hears
 
 ORDER = Order("f", 1, 0, 0, 1)
 COUNTS = {"patients": 3, "cases": 4, "slices": 50}
@@ -63,7 +65,7 @@ def test_a_site_that_answers_again_is_waited_for_again():
 
 def test_sites_that_say_yes_are_members():
     sites = Sites(InProcessGrid(lambda message, _: Message(said(COUNTS, WORDS), reply_to=message), {1: {}}), 5.0)
-    sites.enrol(ORDER, 1)
+    sites.enrol(ORDER, 1, nobody_hears)
     member = sites.members[1]
     assert (member.name, member.patients, member.cases, member.slices) == ("north", 3, 4, 50)
     assert (member.modalities, member.regions, member.classes) == (("flair",), ("lesion",), ())
@@ -72,7 +74,7 @@ def test_sites_that_say_yes_are_members():
 def test_a_second_site_of_a_name_is_refused():
     nodes: dict[int, dict[str, str]] = {1: {}, 2: {}}
     sites = Sites(InProcessGrid(lambda message, _: Message(said(COUNTS, WORDS), reply_to=message), nodes), 5.0)
-    sites.enrol(ORDER, 1)
+    sites.enrol(ORDER, 1, nobody_hears)
     assert list(sites.members) == [1]
     assert "another site has its name" in sites.refused[2]
 
@@ -92,7 +94,7 @@ def test_a_second_site_of_a_name_is_refused():
 )
 def test_what_no_site_says_is_not_believed(counts, words):
     sites = Sites(InProcessGrid(lambda message, _: Message(said(counts, words), reply_to=message), {1: {}}), 5.0)
-    sites.enrol(ORDER, 0)
+    sites.enrol(ORDER, 0, nobody_hears)
     assert sites.members == {}
     assert "must run the same" in sites.refused[1]
 
@@ -120,3 +122,56 @@ def test_a_message_that_could_not_be_pushed_is_not_waited_for():
 
     sites = Sites(Full(gone, {7: {}, 9: {}}), deadline_seconds=5)
     assert set(sites.ask("train", Order("run", 1, 0, 0, 1), {}, [7, 9])) == {9}
+
+
+def mended(after: int) -> Answer:
+    """Node 2 says no so many times, then yes."""
+    said_no = []
+
+    def answer(message: Message, context: Any) -> Message:
+        if context.node_id == 2 and len(said_no) < after:
+            said_no.append(1)
+            return Message(Error(1002, "the site refuses the config"), reply_to=message)
+        name = {1: "north", 2: "south"}[context.node_id]
+        return Message(said(COUNTS, WORDS | {"name": name}), reply_to=message)
+
+    return answer
+
+
+def test_who_refused_is_told_once_and_asked_again_while_too_few_said_yes(monkeypatch):
+    monkeypatch.setattr(module, "ASK_AGAIN_SECONDS", 0.3)
+    lines: list[str] = []
+    warned: list[str] = []
+    sites = Sites(InProcessGrid(mended(2), {1: {}, 2: {}}), 3600.0, say=lines.append)
+    sites.enrol(ORDER, 2, warned.append)
+    assert [member.name for member in sites.members.values()] == ["north", "south"]
+    assert sites.refused == {}
+    assert warned == ["node 2: takes no part: the site refuses the config"]
+    assert lines[0] == "asking 2 nodes whether to take part"
+    assert lines.count("1 site said yes of the 2 that are needed (north); waiting 60 min more at most") == 2
+    assert lines[-1] == "south takes part, with 3 patients"
+
+
+def test_nobody_is_asked_again_where_enough_said_yes(monkeypatch):
+    monkeypatch.setattr(module, "ASK_AGAIN_SECONDS", 0.0)
+    sites = Sites(InProcessGrid(mended(1), {1: {}, 2: {}}), 60.0)
+    for _ in range(2):
+        sites.enrol(ORDER, 1, nobody_hears)
+    assert list(sites.members) == [1]
+
+
+def test_too_few_say_who_and_why_at_the_deadline(monkeypatch):
+    monkeypatch.setattr(module, "ASK_AGAIN_SECONDS", 0.1)
+    sites = Sites(InProcessGrid(mended(1000), {1: {}, 2: {}}), 0.5)
+    with pytest.raises(FederationError, match=r"1 site said yes of the 2 .* \(north\); node 2: the site refuses the"):
+        sites.enrol(ORDER, 2, nobody_hears)
+
+
+def test_a_rehearsal_in_which_too_few_say_yes_ends_at_once_with_the_sites_own_words(tmp_path):
+    homes = {name: tmp_path / name for name in ("north", "south")}
+    for home in homes.values():
+        home.mkdir()
+    (homes["south"] / "site.log").write_text("2026-01-01T00:00:00+00:00 old\n2026-01-02T00:00:00+00:00 no T1 here\n")
+    sites = Sites(InProcessGrid(mended(1000), {1: {}, 2: {}}), 3600.0, homes=homes)
+    with pytest.raises(FederationError, match=r"needed \(north\); south: no T1 here$"):
+        sites.enrol(ORDER, 2, nobody_hears)

@@ -1,0 +1,131 @@
+"""What `deploy/flower/run.sh` does: checks what is asked, starts the run, shows its log and says how it ended.
+
+    python -m server.submit APP KEY=VALUE ...
+
+APP is the folder whose pyproject.toml names the keys; Flower finds the server in `FLWR_HOME`. `flwr run` itself finds a
+mistake only once the run has begun, and exits with 0 when the run fails.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from flwr.cli.flower_config import read_superlink_connection
+from flwr.cli.utils import flwr_cli_exc_handler, init_http_client_from_connection
+from flwr.common.constant import Status, SubStatus
+from flwr.common.serde import run_from_proto
+from flwr.proto.control_pb2 import ListRunsRequest
+from flwr.supercore.run import Run
+
+from ganseg_dist.errors import ConfigError, FederationError, GansegError, RunError
+from ganseg_dist.runs import named_run
+from server.app import Asked
+
+CONNECTION = "federation"
+"""As server.sh calls it."""
+NEEDED = {"recipe": "recipe=ganet_seg_small", "run-name": "run-name=first", "least-sites": "least-sites=3"}
+"""What a deployment must be told, with an example of each."""
+REHEARSED = ("data", "layout", "sites", "skew")
+"""Keys that a deployment has no use for."""
+INTERRUPTED = 130
+
+
+def submit(app: Path, words: Sequence[str]) -> None:
+    """Train to the end.
+
+    Raises ConfigError for words that mean nothing, RunError for a run that is being trained, FederationError when the
+    run does not complete.
+    """
+    keys = keys_of(app, words)
+    name = str(keys["run-name"])
+    going = [run for run in runs_called(name) if run.status.status != Status.FINISHED]
+    if going:
+        raise RunError(
+            f"run-name: {name} is being trained; wait for it or end it: {_flower('stop', going[0].run_id)} (what a "
+            "killed server left ends by itself in a minute)"
+        )
+    command = ["flwr", "run", str(app), CONNECTION, "--stream", "--run-config", as_toml(keys)]
+    if subprocess.run(command, check=False).returncode != 0:
+        raise FederationError(f"{name}: was not started; Flower says why above")
+    run = runs_called(name)[0]
+    if (run.status.status, run.status.sub_status) != (Status.FINISHED, SubStatus.COMPLETED):
+        how = run.status.sub_status or f"still {run.status.status}"
+        raise FederationError(f"{name}: run {run.run_id} is not completed, it is {how}")
+
+
+def keys_of(app: Path, words: Sequence[str]) -> dict[str, Any]:
+    """`KEY=VALUE` words as a run's config has them, all of which mean something.
+
+    Raises ConfigError naming the key or the field.
+    """
+    project = tomllib.loads((app / "pyproject.toml").read_text(encoding="utf-8"))
+    known: dict[str, Any] = project["tool"]["flwr"]["app"]["config"]
+    keys: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError(f"{word}: is no KEY=VALUE, such as {NEEDED['run-name']}")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+            raise ConfigError(f"{key}: no such key; did you mean {near}?")
+        if key in REHEARSED:
+            raise ConfigError(f"{key}: is for a rehearsal; each hospital names its own data in site.json")
+        if "'" in value:
+            raise ConfigError(f"{key}: {value} holds a ', which Flower cannot read; leave it out")
+        keys[key] = int(value) if value.isdecimal() else value
+    for key, example in NEEDED.items():
+        if key not in keys:
+            raise ConfigError(f"{key}: is not given; add it, such as {example}")
+    Asked.of(known | keys)
+    named_run(str(keys["run-name"]))
+    return keys
+
+
+def as_toml(keys: Mapping[str, Any]) -> str:
+    """As `flwr run --run-config` takes them."""
+    return " ".join(f"{key}={value}" if isinstance(value, int) else f"{key}='{value}'" for key, value in keys.items())
+
+
+def runs_called(name: str) -> list[Run]:
+    """Flower's runs of this run-name, newest first. Raises RunError when the server does not answer."""
+    try:
+        client = init_http_client_from_connection(read_superlink_connection(CONNECTION))
+        try:
+            with flwr_cli_exc_handler():
+                listed = client.ListRuns(ListRunsRequest())
+        finally:
+            client.close()
+    except click.ClickException as error:
+        raise RunError(f"the server does not answer; is server.sh running? ({error.message.splitlines()[0]})") from None
+    runs = [run_from_proto(run) for run in listed.run_dict.values()]
+    named = [run for run in runs if str(run.override_config.get("run-name")) == name]
+    return sorted(named, key=lambda run: run.pending_at, reverse=True)
+
+
+def _flower(*words: object) -> str:
+    """A command to type."""
+    return " ".join([f"FLWR_HOME={os.environ['FLWR_HOME']} flwr", *map(str, words)])
+
+
+def main() -> None:
+    """Exits with 0 when the run has completed."""
+    try:
+        submit(Path(sys.argv[1]), sys.argv[2:])
+    except GansegError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print(f"the run goes on; see it with: {_flower('list')}, then flwr log ID", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

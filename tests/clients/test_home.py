@@ -1,0 +1,136 @@
+"""A hospital's folder: what of site.json is refused, and the run that a federation leaves there."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+from flwr.app import Message, RecordDict
+
+from clients.app import app
+from clients.home import Home, main
+from ganseg_dist.config import override
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.recipes import recipe
+from ganseg_dist.runners.grids import InProcessGrid
+from ganseg_dist.runners.session import TrainingRequest
+from ganseg_dist.runs import Run
+from server.simulation import Rehearsal, rehearse
+from tests.cli.conftest import run_command
+
+SETTINGS = {"name": "north", "minimum_patients": 2}
+CHANGES = {"system.gan": False, "train.epochs": 1, "data.test_fraction": 0.4, "data.validation_fraction": 0.3}
+
+
+def home(folder: Path, **settings: object) -> Home:
+    (folder / "site.json").write_text(json.dumps(SETTINGS | settings))
+    return Home(folder)
+
+
+def checked(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["clients.home", str(folder)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"minimum_patient": 3}, "minimum_patient: no such field; did you mean minimum_patients?"),
+        ({"privacy": {"epsilon": 8, "wher": "site"}}, "privacy.wher: no such field; did you mean where?"),
+        ({"data": None}, "data: "),
+        ({"name": "../north"}, "name: "),
+        ({"minimum_patients": 0}, "minimum_patients: "),
+    ],
+    ids=["unknown", "unknown below", "of another type", "a path for a name", "out of range"],
+)
+def test_a_field_that_is_wrong_is_named_in_one_line(settings, said, phantom, tmp_path, monkeypatch, capsys):
+    home(tmp_path, **{"data": str(phantom)} | settings)
+    code, told = checked(tmp_path, monkeypatch, capsys)
+    assert code == 2
+    assert told.startswith(f"error: {tmp_path / 'site.json'}: {said}")
+    assert len(told.splitlines()) == 1
+
+
+def test_a_field_that_is_missing_is_named(tmp_path, monkeypatch, capsys):
+    home(tmp_path)
+    assert checked(tmp_path, monkeypatch, capsys) == (2, f"error: {tmp_path / 'site.json'}: data: is missing\n")
+
+
+def test_data_that_are_not_there_are_named(tmp_path, monkeypatch, capsys):
+    home(tmp_path, data=str(tmp_path / "gone"))
+    code, told = checked(tmp_path, monkeypatch, capsys)
+    assert code == 1
+    assert told.startswith(f"error: {tmp_path / 'gone'}: no such file or folder")
+
+
+def test_a_home_that_can_be_used_is_told_in_one_line(phantom, tmp_path, monkeypatch, capsys):
+    home(tmp_path, data=str(phantom))
+    monkeypatch.setattr(sys, "argv", ["clients.home", str(tmp_path)])
+    main()
+    patients = len(read_cohort(phantom).patients)
+    assert capsys.readouterr().out == f"north: {patients} patients in {phantom} ({read_cohort(phantom).layout})\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["site.json"]
+
+
+def test_why_a_site_refuses_is_said_at_the_node_and_kept_in_its_log(tmp_path, caplog):
+    """And leaves it as a number and a sentence alone."""
+    home(tmp_path, data="/unread")
+    grid = InProcessGrid(app, {1: {"home": str(tmp_path)}})
+    with caplog.at_level(logging.INFO, "clients"):
+        (reply,) = grid.send_and_receive([Message(RecordDict(), dst_node_id=1, message_type="query.preflight")])
+    assert (reply.error.code, reply.error.reason) == (1003, "the message breaks what was agreed on")
+    (line,) = (tmp_path / "site.log").read_text().splitlines()
+    assert caplog.messages == [f"error: {line.partition(' ')[2]}"]
+
+
+@pytest.fixture(scope="module")
+def rehearsed(phantom: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Two sites' federation; look at it, do not change it."""
+    with pytest.MonkeyPatch.context() as patch:
+        place = tmp_path_factory.mktemp("rehearsed")
+        patch.setenv("GANSEG_RUNS", str(place / "runs"))
+        patch.setenv("GANSEG_STORE", str(store))
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'mlflow.db'}")
+        config = override(recipe("ganet_seg_debug"), CHANGES)
+        return rehearse(Rehearsal(TrainingRequest(config, phantom, run_name="first", local=True), "2"), app)
+
+
+def of_site(rehearsed: Run, site: str) -> Run:
+    return Run(rehearsed.folder / "sites" / site / "runs" / "first")
+
+
+def test_a_site_keeps_a_run_of_its_own(rehearsed):
+    run = of_site(rehearsed, "site1")
+    assert run.finished
+    about = run.description()
+    assert about.keys() >= {"name", "recipe", "created", "seconds", "version", "commit", "command"}
+    assert (about["name"], about["federated"]) == ("first", True)
+    assert 0 < about["seconds"] < 600
+    settings = json.loads((run.folder.parents[1] / "site.json").read_text())
+    assert run.split().to_dict() == settings["split"]
+    assert {case["patient"] for case in run.read("data.json")["cases"]} == set(settings["patients"])
+    assert run.read("model/model.json")["phantom"], "made-up images may not pass for patients"
+    assert run.config().data.modalities == rehearsed.config().data.modalities
+
+
+@pytest.mark.parametrize("site", ["site1", "site2"])
+def test_a_site_scores_its_own_test_patients_and_no_others(rehearsed, site, phantom, monkeypatch):
+    monkeypatch.setenv("GANSEG_RUNS", str(rehearsed.folder.parent))
+    run = of_site(rehearsed, site)
+    mine = read_cohort(phantom).of_patients(run.split().test)
+    done = run_command("evaluate", run.folder, "--data", phantom)
+    assert mine
+    assert done.code == 0, done.err
+    lines = (run.evaluation("test") / "cases.csv").read_text().splitlines()[1:]
+    assert {line.split(",")[0] for line in lines} == {case.id for case in mine}
+
+
+@pytest.mark.parametrize("words", [("calibrate",), ("report",)])
+def test_a_sites_run_is_taken_as_any_other(rehearsed, words, monkeypatch):
+    monkeypatch.setenv("GANSEG_RUNS", str(rehearsed.folder.parent))
+    done = run_command(*words, of_site(rehearsed, "site1").folder)
+    assert done.code == 0, done.err

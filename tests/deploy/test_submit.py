@@ -1,0 +1,102 @@
+"""What an operator asks of run.sh, and how it ends."""
+
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from flwr.common.config import parse_config_args
+
+from ganseg_dist.errors import ConfigError, FederationError, RunError
+from server import submit as module
+from server.submit import as_toml, keys_of, submit
+
+ROOT = Path(__file__).parents[2]
+GOOD = ("recipe=ganet_seg_debug", "run-name=first", "least-sites=3")
+
+
+def listed(status: str, sub_status: str = "", number: int = 7) -> SimpleNamespace:
+    return SimpleNamespace(run_id=number, status=SimpleNamespace(status=status, sub_status=sub_status))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((*GOOD, "rund-name=x"), "rund-name: no such key; did you mean run-name"),
+        (GOOD[1:], "recipe: is not given"),
+        ((GOOD[0], GOOD[2]), "run-name: is not given"),
+        (GOOD[:2], "least-sites: is not given"),
+        ((*GOOD, "recipe=ganet_seg_smal"), "did you mean ganet_seg_small"),
+        ((*GOOD, "set=train.epoch=3"), "did you mean train.epochs"),
+        ((*GOOD, "run-name=../first"), "run-name"),
+        ((*GOOD, "least-sites=few"), "least-sites: few"),
+        ((*GOOD, "data=/data"), "data: is for a rehearsal"),
+        ((*GOOD, "set=data.classes='lesion'"), "which Flower cannot read"),
+        (("first",), "first: is no KEY=VALUE"),
+    ],
+)
+def test_what_means_nothing_is_refused_before_anything_starts(words, said):
+    with pytest.raises(ConfigError, match=said):
+        keys_of(ROOT, words)
+
+
+def test_words_reach_flower_as_they_are():
+    fields = 'federation.local=["critic"] data.classes=no lesion,lesion'
+    keys = keys_of(ROOT, ("recipe=ganet_seg_debug", "run-name=2026-trial", "least-sites=3", f"set={fields}"))
+    assert keys == {"recipe": "ganet_seg_debug", "run-name": "2026-trial", "least-sites": 3, "set": fields}
+    assert parse_config_args([as_toml(keys)]) == keys
+
+
+@pytest.fixture
+def flower(monkeypatch):
+    """Flower's runs of the name as they are listed before and after `flwr run`, and that command's exit code."""
+    started: list[list[str]] = []
+
+    def stands_in(*runs: list[SimpleNamespace], code: int = 0) -> list[list[str]]:
+        answers = list(runs)
+        monkeypatch.setenv("FLWR_HOME", "state/flower")
+        monkeypatch.setattr(module, "runs_called", lambda name: answers.pop(0))
+
+        def run(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+            started.append(command)
+            return subprocess.CompletedProcess(command, code)
+
+        monkeypatch.setattr(subprocess, "run", run)
+        return started
+
+    return stands_in
+
+
+def test_a_run_that_completes_is_good(flower):
+    started = flower([listed("finished", "failed", 6)], [listed("finished", "completed")])
+    submit(ROOT, GOOD)
+    (command,) = started
+    assert command[:5] == ["flwr", "run", str(ROOT), "federation", "--stream"]
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        (listed("finished", "failed"), "first: run 7 is not completed, it is failed"),
+        (listed("finished", "stopped"), "it is stopped"),
+        (listed("running"), "it is still running"),
+    ],
+)
+def test_a_run_that_ends_otherwise_is_an_error(flower, after, said):
+    flower([], [after])
+    with pytest.raises(FederationError, match=said):
+        submit(ROOT, GOOD)
+
+
+def test_a_run_that_flower_does_not_start_is_an_error(flower):
+    flower([], code=1)
+    with pytest.raises(FederationError, match="first: was not started"):
+        submit(ROOT, GOOD)
+
+
+@pytest.mark.parametrize("status", ["pending", "starting", "running"])
+def test_two_runs_of_one_name_are_not_trained_at_once(flower, status):
+    started = flower([listed(status)])
+    with pytest.raises(RunError, match="FLWR_HOME=state/flower flwr stop 7"):
+        submit(ROOT, GOOD)
+    assert started == []
