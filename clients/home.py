@@ -20,7 +20,6 @@ import torch
 from pydantic import Field, ValidationError
 
 from clients.site import Site
-from ganseg_dist import __version__
 from ganseg_dist.atomic import write_json, write_text
 from ganseg_dist.config import RunConfig
 from ganseg_dist.config.fields import Count, Frozen
@@ -39,7 +38,7 @@ from ganseg_dist.federation.measure import fingerprint
 from ganseg_dist.federation.order import Order
 from ganseg_dist.federation.privacy import keeps_numbers_home, refuse_less_than, spent_before
 from ganseg_dist.federation.schedule import rounds_of
-from ganseg_dist.runners.plan import Prepared, by_part, code_version
+from ganseg_dist.runners.plan import Prepared, by_part, write_records
 from ganseg_dist.runners.plan import fingerprint as learnt_from
 from ganseg_dist.runners.prepare import Preflight, labelled, preflight, prepare_cohort, usable_cohort
 from ganseg_dist.runs import Run
@@ -172,24 +171,17 @@ class Home:
         ready = self._ready(config)
         site.finish(order, received, ready["data"])
         begun, now = self._begun(order.run), datetime.datetime.now(datetime.UTC)
-        run = Run(site.folder)
-        write_text(run.folder / "config.json", config.to_json())
-        run.write("split.json", ready["split"])
-        run.write("data.json", ready["data"])
-        run.write("run.json", {
-            "name": run.name,
-            "recipe": config.recipe,
+        facts = {
             "status": "finished",
             "created": begun.isoformat(timespec="seconds"),
             "seconds": (now - begun).total_seconds(),
-            "version": __version__,
-            "commit": code_version(),
             "command": COMMAND,
             "federated": True,
             "request": {"data": str(settings.data.absolute()), "layout": settings.layout},
             "workers": 1,
             "device": site.world.device.type,
-        })  # fmt: skip
+        }
+        write_records(Run(site.folder), config, ready["split"], ready["data"], facts)
 
     def _refuse_less(self, run: str, config: RunConfig) -> None:
         """Raises FederationError for a federation that promises less than site.json asks."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,21 +97,25 @@ def open_run(
     run, split = planned_run(name, config, learnt_from, cohort, split)
     if (run.folder / "run.json").exists():
         return run, split
-    write_text(run.folder / "config.json", config.to_json())
-    run.write("split.json", split.to_dict())
-    run.write("data.json", learnt_from)
-    run.write("run.json", {
-        "name": name,
-        "recipe": config.recipe,
+    begun = {
         "status": "started",
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "seconds": 0.0,
-        "version": __version__,
-        "commit": code_version(),
         "command": " ".join(["ganseg", *sys.argv[1:]]),
-        **facts,
-    })  # fmt: skip
+    }
+    write_records(run, config, split.to_dict(), learnt_from, begun | facts)
     return run, split
+
+
+def write_records(
+    run: Run, config: RunConfig, split: Mapping[str, Any], learnt_from: Mapping[str, Any], facts: Mapping[str, Any]
+) -> None:
+    """What a run's folder says of it; run.json last, for a folder that has it is a run."""
+    write_text(run.folder / "config.json", config.to_json())
+    run.write("split.json", dict(split))
+    run.write("data.json", dict(learnt_from))
+    about = {"name": run.name, "recipe": config.recipe, "version": __version__, "commit": code_version()}
+    run.write("run.json", about | dict(facts))
 
 
 def fingerprint(cohort: Cohort, found: Preflight) -> dict[str, Any]:
