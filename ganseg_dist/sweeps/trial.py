@@ -78,6 +78,11 @@ def train_trial(values: dict[str, Any], job: TrialJob) -> None:
     os.environ["GANSEG_RUNS"] = str(job.runs)
     config = override(job.config, values)
     run = job.run_of(str(tune.get_context().get_trial_name()))
+    monitors = {stage.name: stage.monitor for stage in build_system(config).stages}
+    if run.finished and run.config() == config:  # and killed before Tune had written so
+        tune.report(scores_so_far(run.read("history.json"), job.metrics, monitors, config))
+        _report_whole_scans(run, config, job, monitors)
+        return
     _begin_from(tune.get_checkpoint(), run)
     if (run.folder / "run.json").exists() and run.config() != config:  # PBT goes on with other values
         write_text(run.folder / "config.json", config.to_json())
@@ -85,7 +90,6 @@ def train_trial(values: dict[str, Any], job: TrialJob) -> None:
         run.name, config, dict(job.learnt_from), job.cohort, split=job.split,
         request=dict(job.request), workers=job.workers, device="cuda" if job.gpus else "cpu", sweep=job.sweep,
     )  # fmt: skip
-    monitors = {stage.name: stage.monitor for stage in build_system(config).stages}
 
     def report(checkpoint: Path) -> None:
         history = json.loads((checkpoint / "state.json").read_text())["position"]["history"]
