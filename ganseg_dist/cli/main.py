@@ -24,6 +24,7 @@ from ganseg_dist.cli import (
     prepare,
     recipes,
     report,
+    submit,
     synthesize,
     train,
     tune,
@@ -70,6 +71,7 @@ for command in (
     report,
     tune,
     federate,
+    submit,
     certificates,
     audit,
 ):  # as they are met

@@ -144,6 +144,17 @@ def open_parent(folder: Path, kind: str, params: Mapping[str, str]) -> TrackedRu
     return TrackedRun(uri, earlier, experiment_id)
 
 
+def page_of(uri: str, name: str) -> str | None:
+    """The address of a run's newest page on a server; none where it has none, or the server does not answer."""
+    try:
+        client = connect(uri)
+        experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
+        run = client.search_runs([experiment], f"tags.`ganseg.run` = '{name}'", max_results=1)[0].info.run_id
+        return f"{without_password(uri).rstrip('/')}/#/experiments/{experiment}/runs/{run}"
+    except Exception:  # a convenience: the run itself says where it is tracked
+        return None
+
+
 def _store() -> str:
     """Where runs are tracked when nobody says where."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{runs_root() / 'mlflow.db'}"

@@ -1,0 +1,92 @@
+"""`ganseg submit`: a command as a job on a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from ganseg_dist.runners.ray_jobs import Submission
+
+SUBMITTED = ("train", "tune", "federate", "prepare", "experiment")
+PASSED = ("GANSEG_RUNS", "GANSEG_STORE", "MLFLOW_TRACKING_URI")
+"""Environment variables that go with a job, where they are set here."""
+
+
+def submit(
+    words: list[str] = typer.Argument(
+        metavar="-- COMMAND ...", help=f"What to run there: ganseg {', '.join(SUBMITTED)}, as here."
+    ),
+    address: str = typer.Option(
+        "http://127.0.0.1:8265", metavar="URL", envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard."
+    ),
+    working_dir: Path | None = typer.Option(
+        None, metavar="DIR", help="Code to upload, less what .gitignore and .rayignore name; else the cluster's own."
+    ),
+    env: list[str] = typer.Option(
+        [], "--env", metavar="NAME=VALUE", help=f"For the job; {', '.join(PASSED)} go with it where they are set."
+    ),
+    detach: bool = typer.Option(False, "--detach", help="Do not wait for the job, nor show its log."),
+) -> None:
+    """Run a command as a job on a Ray cluster, and follow it.
+
+    The exit code is that of the command there. Ctrl-C leaves the job running; the same words again follow it, or, when
+    it has ended early, go on with its run. ray job stop ID ends it, and leaves a run that goes on.
+
+    [bold]ganseg submit --address http://head:8265 -- train ganet_seg --data /data/BraTS2020 --run-name first[/bold]
+    """
+    from ganseg_dist.runners.ray_jobs import Submission, connect, follow, words_of
+    from ganseg_dist.runners.ray_jobs import submit as send
+
+    asked = Submission(words_of(words, SUBMITTED), _environment(env), working_dir)
+    client = connect(address)
+    job, new = send(client, asked)
+    typer.echo(f"{'submitted' if new else 'is running already'}: {job}", err=True)
+    if detach:
+        return
+    try:
+        code = follow(client, job, _write)
+    except KeyboardInterrupt:
+        typer.echo(f"left running: {job}; to end it: ray job stop {job} --address {address}", err=True)
+        raise
+    page = _mlflow_page(asked)
+    if page is not None:
+        typer.echo(f"MLflow: {page}", err=True)
+    raise typer.Exit(code)
+
+
+def _environment(given: list[str]) -> dict[str, str]:
+    from ganseg_dist.errors import ConfigError
+    from ganseg_dist.tracking.connection import without_password
+
+    found = {name: os.environ[name] for name in PASSED if name in os.environ}
+    for assignment in given:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--env {assignment}: expected NAME=VALUE, such as GANSEG_RUNS=/runs")
+        found[name] = value
+    for name, value in found.items():
+        if without_password(value) != value:
+            raise ConfigError(
+                f"{name}: holds a password, and whoever sees the cluster's dashboard sees a job's environment; set it "
+                "on the cluster, and unset it here"
+            )
+    return found
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _mlflow_page(asked: Submission) -> str | None:
+    """The run's page, where a server is known that tells."""
+    from ganseg_dist.tracking.tracked_run import page_of
+
+    uri = asked.env.get("MLFLOW_TRACKING_URI", "")
+    known = asked.run_name is not None and uri.startswith(("http://", "https://"))
+    return page_of(uri, str(asked.run_name)) if known else None

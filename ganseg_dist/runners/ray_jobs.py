@@ -1,0 +1,157 @@
+"""Jobs on a Ray cluster: a `ganseg` command runs there, its log comes here, and its exit code is the job's own."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ganseg_dist.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+MOST_BYTES = 100 * 2**20
+"""That a job may upload: Ray's own limit, and it says so only after packing and sending."""
+POLL_SECONDS = 1.0
+STOPPED = 130
+"""Exit code of a job that somebody stopped, as of a command that was interrupted."""
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What is asked of a cluster."""
+
+    words: tuple[str, ...]
+    """Of the command, after `ganseg`."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    working_dir: Path | None = None
+    """Code to upload; none: the cluster has the package."""
+
+    @property
+    def entrypoint(self) -> str:
+        """The job's command line."""
+        return shlex.join(["python", "-m", "ganseg_dist", *self.words])
+
+    @property
+    def run_name(self) -> str | None:
+        """Of the run that the command begins or goes on with, where the words say it."""
+        given = dict(pairwise(self.words))
+        return given.get("--run-name") or given.get("--resume")
+
+    @property
+    def name(self) -> str:
+        """What the job is called: its command and its run's name, or its first words."""
+        told = self.run_name
+        words = [self.words[0], told] if told else [word for word in self.words[:3] if not word.startswith("-")]
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(words))[:80]
+
+    def runtime_env(self) -> dict[str, Any]:
+        """As Ray has it."""
+        place = {} if self.working_dir is None else {"working_dir": str(self.working_dir)}
+        return {**place, "env_vars": dict(self.env)}
+
+
+def connect(address: str) -> JobSubmissionClient:
+    """Raises RunError when no cluster answers at this address."""
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        return JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RunError(
+            f"--address {address}: no Ray cluster takes jobs there ({why}); give its dashboard's address, such as "
+            "http://head:8265"
+        ) from None
+
+
+def submit(client: JobSubmissionClient, asked: Submission) -> tuple[str, bool]:
+    """The job's id, and whether it was begun just now: one that runs under this name is not begun again.
+
+    A job that has ended and is submitted again is a new one with a number, and its command goes on where it was.
+
+    Raises RunError when there is too much to upload, or the cluster refuses.
+    """
+    jobs = {job.submission_id: str(job.status) for job in client.list_jobs() if job.submission_id}
+    names = [name for name in jobs if re.fullmatch(rf"{re.escape(asked.name)}(-\d+)?", name)]
+    running = [name for name in names if not jobs[name].endswith(ENDED)]
+    if running:
+        return running[0], False
+    if asked.working_dir is not None:
+        refuse_large(asked.working_dir)
+    new = asked.name if not names else f"{asked.name}-{len(names) + 1}"
+    try:
+        return client.submit_job(entrypoint=asked.entrypoint, submission_id=new, runtime_env=asked.runtime_env()), True
+    except RuntimeError as error:
+        raise RunError(f"{new}: the cluster refuses the job: {str(error).strip().splitlines()[0]}") from None
+
+
+def refuse_large(folder: Path) -> int:
+    """Bytes that uploading this folder takes, packed as Ray packs it, less what .gitignore and .rayignore name.
+
+    Raises RunError when a job may not upload so much, naming the largest of what it holds.
+    """
+    from ray._private.runtime_env.packaging import create_package
+
+    with tempfile.TemporaryDirectory() as place:
+        package = Path(place) / "package.zip"
+        create_package(str(folder), package, include_gitignore=True)
+        size = package.stat().st_size
+        if size < MOST_BYTES:
+            return size
+        largest = ", ".join(_largest(package))
+    raise RunError(
+        f"--working-dir {folder}: is {size / 2**20:.0f} MiB packed, and a job may upload {MOST_BYTES / 2**20:.0f}; "
+        f"name what is not code in .rayignore, the largest being {largest}"
+    )
+
+
+def _largest(package: Path) -> list[str]:
+    """The three entries at the top of a folder that take most of its package."""
+    import zipfile
+
+    sizes: dict[str, int] = {}
+    with zipfile.ZipFile(package) as archive:
+        for entry in archive.infolist():
+            top = entry.filename.partition("/")[0]
+            sizes[top] = sizes.get(top, 0) + entry.compress_size
+    return [f"{name} ({size / 2**20:.0f} MiB)" for name, size in sorted(sizes.items(), key=lambda one: -one[1])[:3]]
+
+
+def follow(client: JobSubmissionClient, job: str, write: Callable[[str], None]) -> int:
+    """Write the job's log as it comes; the exit code of its command."""
+    written = 0
+    while True:
+        details = client.get_job_info(job)  # before the log: what is logged last is there when the job has ended
+        log = client.get_job_logs(job)
+        write(log[written:])
+        written = len(log)
+        if str(details.status).endswith(ENDED):
+            return exit_code(details)
+        time.sleep(POLL_SECONDS)
+
+
+def exit_code(details: Any) -> int:
+    """Of the job's command. Ray's own command line knows only whether it failed."""
+    status = str(details.status)
+    if status.endswith("STOPPED"):
+        return STOPPED
+    if details.driver_exit_code is not None:
+        return int(details.driver_exit_code)
+    return 0 if status.endswith("SUCCEEDED") else 1
+
+
+def words_of(arguments: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Raises ConfigError for what is no command, or none that makes sense as a job."""
+    if not arguments or arguments[0] not in known:
+        said = arguments[0] if arguments else "nothing"
+        raise ConfigError(f"submit: {said} is no command to submit; give one of {', '.join(known)}, after --")
+    return tuple(arguments)
