@@ -61,6 +61,17 @@ class RunConfig(Frozen):
         """The resolved tree, readable and stable."""
         return self.model_dump_json(indent=2)
 
+    def flat(self) -> dict[str, Any]:
+        """Every field's value, fit for JSON, by its dotted name, as `override` takes them."""
+
+        def fields(node: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+            found: dict[str, Any] = {}
+            for name, value in node.items():
+                found |= fields(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+            return found
+
+        return fields(self.model_dump(mode="json"), "")
+
     @classmethod
     def from_json(cls, text: str, source: str = "config.json") -> RunConfig:
         """Raises ConfigError naming the source and the field."""

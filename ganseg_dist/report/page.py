@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -294,9 +293,9 @@ def config_fields(config: RunConfig | None) -> list[ConfigField]:
     """Every field of the resolved config, in its order."""
     if config is None:
         return []
-    tree = dict(_flat(config.model_dump(mode="json")))
+    tree = _written(config)
     recipe = RECIPES.get(config.recipe)
-    plain = dict(_flat(recipe().model_dump(mode="json"))) if recipe is not None else tree
+    plain = _written(recipe()) if recipe is not None else tree
     return [
         ConfigField(name, value, plain.get(name) if plain.get(name) != value else None) for name, value in tree.items()
     ]
@@ -334,12 +333,8 @@ def _regions(records: Records) -> tuple[str, ...]:
     return records.data.regions if records.data is not None else ()
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", json.dumps(value)
+def _written(config: RunConfig) -> dict[str, str]:
+    return {name: json.dumps(value) for name, value in config.flat().items()}
 
 
 def _key_figures(summary: Summary, region_label: RegionLabel) -> Iterator[KeyFigure]:

@@ -168,12 +168,6 @@ def code_version() -> str | None:
 
 def first_difference(old: RunConfig, new: RunConfig) -> str:
     """The first field that differs: `train.epochs was 5, is 6`."""
-
-    def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-        if not isinstance(node, dict):
-            return {prefix: node}
-        return {k: v for key, value in node.items() for k, v in flat(value, f"{prefix}.{key}".lstrip(".")).items()}
-
-    before, after = flat(old.model_dump(mode="json")), flat(new.model_dump(mode="json"))
+    before, after = old.flat(), new.flat()
     field = next(key for key in sorted({*before, *after}) if before.get(key) != after.get(key))
     return f"{field} was {before.get(field)}, is {after.get(field)}"

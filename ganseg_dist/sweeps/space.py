@@ -51,7 +51,7 @@ class Space:
                 f"--space {self.name}: is of {self.system}, and {config.recipe} is a recipe of {config.system.name}; "
                 "choose another, see: ganseg tune --help"
             )
-        begun = FixedTrial(flat(config) | dict(self.published))
+        begun = FixedTrial(config.flat() | dict(self.published))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # Optuna only warns of a value outside its range
@@ -68,15 +68,3 @@ class Space:
                 )
         override(config, begun.params)
         return begun
-
-
-def flat(config: RunConfig) -> dict[str, Any]:
-    """Every field of the config by its dotted name."""
-
-    def fields(node: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for name, value in node.items():
-            found |= fields(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-        return found
-
-    return fields(config.model_dump(mode="json"), "")

@@ -24,17 +24,11 @@ def metric_name(name: str) -> str:
 
 def run_params(config: RunConfig) -> dict[str, str]:
     """The resolved config as dotted parameters, as a person writes them; what is unset is left out."""
-    params: dict[str, str] = {}
-
-    def walk(node: Any, name: str) -> None:
-        if isinstance(node, dict):
-            for key, value in node.items():
-                walk(value, f"{name}.{key}" if name else key)
-        elif node is not None:
-            params[name[:LONGEST_NAME]] = _written(node)[:LONGEST_VALUE]
-
-    walk(config.model_dump(mode="json"), "")
-    return params
+    return {
+        name[:LONGEST_NAME]: _written(value)[:LONGEST_VALUE]
+        for name, value in config.flat().items()
+        if value is not None
+    }
 
 
 def _written(value: Any) -> str:

@@ -6,7 +6,7 @@ import pytest
 from ganseg_dist.config import override
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.recipes import RECIPES, recipe
-from ganseg_dist.sweeps.space import Space, flat
+from ganseg_dist.sweeps.space import Space
 from ganseg_dist.systems import build_system
 from tune_spaces import SPACES, space_of
 
@@ -26,7 +26,7 @@ def test_every_recipe_has_a_space_that_begins_at_its_own_or_published_values(nam
     first = space.first(config)
     assert first
     for field, value in first.items():
-        assert value == space.published.get(field, flat(config)[field])
+        assert value == space.published.get(field, config.flat()[field])
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
