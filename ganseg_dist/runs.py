@@ -8,8 +8,10 @@ runs/NAME/checkpoints/      the two newest whole checkpoints; beside them Ray's 
 runs/NAME/history.json      losses and scores of every epoch
 runs/NAME/federation.json   of a federation: each round, with what each site was and scored
 runs/NAME/model/            what `ganseg export` copies: weights, config, thresholds, card
+runs/NAME/probabilities/    what the model says of validation scans, once thresholds were searched
 runs/NAME/evaluation/PART/  summary.json; cases.csv, thresholds.csv, gallery.npz, or of a classifier images.csv
 runs/NAME/report.html
+runs/NAME/.kept.json        with GANSEG_RUNS_URI: how far it was copied there
 """
 
 from __future__ import annotations
@@ -30,7 +32,10 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.federation.record import FederationRecord
+from ganseg_dist.storage.opened import as_kept, require_place
 
+LONGEST_MADE = 90
+"""Characters of a made-up name: a run's may have 100."""
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -138,15 +143,28 @@ class Run:
         return (self.folder / "run.json").exists() and self.description().get("status") == "finished"
 
 
+def made_name(*words: str) -> str:
+    """A usable name of these words, short enough for a number or a trial's after it."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(words))[:LONGEST_MADE]
+
+
 def named_run(name: str) -> Run:
-    """The run of this name under the runs folder, whether or not it exists. Raises ConfigError on an unusable name."""
+    """The run of this name under the runs folder, whether or not it exists; fetched where GANSEG_RUNS_URI has a newer.
+
+    Raises ConfigError on an unusable name.
+    """
     if not RUN_NAME.fullmatch(name):
         raise ConfigError(f"--run-name {name!r}: use up to 100 letters, digits, dots, dashes and underscores")
-    return Run(runs_root() / name)
+    return Run(as_kept(runs_root() / name))
 
 
 def training_run(name: str) -> Run:
-    """The same, to train in. Raises RunError also when the name is an experiment's, whose folder is not a run's."""
+    """The same, to train in.
+
+    Raises RunError also when the name is an experiment's, whose folder is not a run's, and ConfigError when
+    GANSEG_RUNS_URI cannot be written.
+    """
+    require_place()
     run = named_run(name)
     if run.is_experiment:
         raise RunError(f"{run.folder}: is an experiment, not a run; choose another --run-name")
@@ -159,6 +177,13 @@ def all_runs() -> Iterator[Run]:
     return (Run(path.parent) for path in described)
 
 
+def places_of(reference: str) -> tuple[Path, Path]:
+    """Where a reference may lie: at this path, or under this name in the runs folder; fetched where it is kept."""
+    if RUN_NAME.fullmatch(reference):
+        as_kept(runs_root() / reference)
+    return Path(reference), runs_root() / reference
+
+
 def experiment_command(kind: str) -> str:
     """The command that runs an experiment of this kind."""
     return {"federation": "ganseg federate", "sweep": "ganseg tune"}.get(kind, f"ganseg experiment {kind}")
@@ -166,13 +191,12 @@ def experiment_command(kind: str) -> str:
 
 def find_sweep(reference: str) -> Run | None:
     """The folder of a sweep by its name or its path; none where there is no such sweep."""
-    folders = (Path(reference), runs_root() / reference)
-    return next((Run(folder.resolve()) for folder in folders if (folder / "sweep.json").is_file()), None)
+    return next((Run(folder.resolve()) for folder in places_of(reference) if (folder / "sweep.json").is_file()), None)
 
 
 def find_run(reference: str) -> Run:
     """A run by its name, its folder or its MLflow id. Raises RunError listing the newest runs."""
-    for folder in (Path(reference), runs_root() / reference):
+    for folder in places_of(reference):
         if (folder / "run.json").is_file():
             return Run(folder.resolve())
         if (folder / "sweep.json").is_file():

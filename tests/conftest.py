@@ -1,4 +1,5 @@
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,29 @@ def own_runs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("GANSEG_STORE", str(store))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """An S3 server on loopback; the options of a URI that make pyarrow ask it."""
+    server = pytest.importorskip("moto.server", reason="moto[s3] plays S3 in tests")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "of-the-tests")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        running.start()
+        host, port = running.get_host_and_port()
+        yield f"endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+        running.stop()
+
+
+@pytest.fixture
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """A new bucket in it, as GANSEG_RUNS_URI; its name."""
+    boto3 = pytest.importorskip("boto3", reason="makes the bucket")
+    name = f"bucket-{abs(hash(request.node.nodeid))}"
+    endpoint = s3.partition("=")[2].partition("&")[0]
+    boto3.client("s3", endpoint_url=f"http://{endpoint}").create_bucket(Bucket=name)
+    monkeypatch.setenv("GANSEG_RUNS_URI", f"s3://{name}/runs?{s3}")
+    return name

@@ -1,12 +1,15 @@
 import json
 import os
+import shutil
 
 import pytest
 
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.errors import ConfigError, RunError
+from ganseg_dist.experiments.record import find_experiment
 from ganseg_dist.recipes import recipe
-from ganseg_dist.runs import all_runs, find_run, named_run, runs_root, training_run
+from ganseg_dist.runs import all_runs, find_run, find_sweep, named_run, runs_root, training_run
+from ganseg_dist.storage.opened import kept_at_end
 
 
 @pytest.fixture(autouse=True)
@@ -112,3 +115,39 @@ def test_files_are_json_a_person_can_read():
     text = (run.folder / "history.json").read_text()
     assert json.loads(text) == [{"epoch": 0}]
     assert "\n" in text
+
+
+@pytest.fixture
+def elsewhere(root, tmp_path, monkeypatch):
+    """What a machine has whose runs folder is gone: the copies of a run, a sweep and an experiment with its trial."""
+    monkeypatch.setenv("GANSEG_RUNS_URI", (tmp_path / "kept").as_uri())
+    with kept_at_end():
+        for name in ("one", "cv.fold_1"):
+            named_run(name).write("run.json", {"status": "finished"})
+        named_run("cv").write("experiment.json", {"kind": "folds", "trials": {"fold_1": {}}})
+        named_run("search").write("sweep.json", {})
+    shutil.rmtree(root)
+    with kept_at_end():  # another command
+        yield
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_what_is_kept_elsewhere_is_found_and_gone_on_with(root):
+    assert training_run("one").finished
+    assert find_run("one").folder == root / "one"
+    assert find_sweep("search").name == "search"
+    assert find_experiment("cv").run("fold_1").finished
+    assert find_experiment("other") is None
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_run_is_fetched_before_it_is_looked_for(root):
+    assert find_run("one").description() == {"status": "finished"}
+    assert [run.name for run in all_runs()] == ["one"], "others stay where they are"
+
+
+def test_a_run_to_train_in_needs_a_place_that_can_be_written(root, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GANSEG_RUNS_URI", (tmp_path / "file" / "runs").as_uri())
+    with pytest.raises(ConfigError, match=r"^GANSEG_RUNS_URI .*: cannot be written"):
+        training_run("one")

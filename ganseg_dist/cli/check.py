@@ -29,13 +29,14 @@ def check(
 
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.recipes import recipe as named
-    from ganseg_dist.runners.cluster import map_on_cluster, ray_cluster
+    from ganseg_dist.runners.cluster import map_on_cluster
     from ganseg_dist.runners.prepare import map_here, preflight
+    from ganseg_dist.runners.visibility import cluster_seeing
 
     config = None if recipe is None else named(recipe)
     mapper = map_here if local else map_on_cluster
     cohort = read_cohort(data, layout)
-    with nullcontext() if local else ray_cluster(), show.bar("Checking") as advance:
+    with nullcontext() if local else cluster_seeing(data), show.bar("Checking") as advance:
         found = preflight(cohort, config, mapper=mapper, advance=advance)
     warnings = len(found.findings) - len(found.errors)
     if as_json:

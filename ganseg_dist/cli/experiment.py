@@ -199,12 +199,13 @@ def robustness(
     from ganseg_dist.experiments.robustness import robustness_trials, score_changed
     from ganseg_dist.experiments.run import run_experiment
     from ganseg_dist.experiments.table import tabulate
-    from ganseg_dist.runners.cluster import map_on_cluster, ray_cluster
+    from ganseg_dist.runners.cluster import map_on_cluster
     from ganseg_dist.runners.prepare import map_here
+    from ganseg_dist.runners.visibility import cluster_seeing
 
     found, cohort, cases = _test_cases(run, data, layout)
     trials = robustness_trials(found, cases, found.config().data.modalities or (), seed=seed)
-    with nullcontext() if local else ray_cluster(), show.bar("robustness: trials") as advance:
+    with nullcontext() if local else cluster_seeing(data), show.bar("robustness: trials") as advance:
         experiment, outcomes, parent = run_experiment(
             run_name or f"robustness-{found.name}", "robustness", trials, data, layout,
             work=score_changed, mapper=map_here if local else map_on_cluster, advance=advance,
@@ -290,9 +291,10 @@ def _run(
     from ganseg_dist.experiments.scoring import refuse_one_class
     from ganseg_dist.experiments.table import tabulate
     from ganseg_dist.recipes import recipe as named
-    from ganseg_dist.runners.cluster import map_on_cluster, ray_cluster
+    from ganseg_dist.runners.cluster import map_on_cluster
     from ganseg_dist.runners.prepare import map_here
     from ganseg_dist.runners.session import TrainingRequest, plan_training
+    from ganseg_dist.runners.visibility import cluster_seeing
 
     config = override(named(recipe), parse_assignments(assignments))
     require(config)
@@ -309,7 +311,7 @@ def _run(
                 refuse_one_class(plan.config, plan.cohort, part)
                 advance(done, len(splits))
     name = run_name or f"{kind}-{recipe}-{data.resolve().stem}"
-    with nullcontext() if local else ray_cluster(), show.bar(f"{kind}: trials") as advance:
+    with nullcontext() if local else cluster_seeing(data), show.bar(f"{kind}: trials") as advance:
         found, outcomes, parent = run_experiment(
             name, kind, trials, data, layout, mapper=map_here if local else map_on_cluster, advance=advance
         )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from ganseg_dist.cli import show
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Case, Cohort
+from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.data.store import content_hash
-from ganseg_dist.errors import DataError, RunError
+from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.experiments.record import find_experiment, fold_models
 from ganseg_dist.inference.ensemble import is_ensemble_folder, member_folders
 from ganseg_dist.inference.model_folder import is_model_folder
@@ -43,6 +45,36 @@ def finished_run(reference: str) -> Run:
         how = "train again under another --run-name" if run.finished else f"finish it: ganseg train --resume {run.name}"
         raise RunError(f"{run.name}: has no model in {run.model}; {how}")
     return run
+
+
+def segmenting_run(reference: str) -> Run:
+    """A finished run whose model has thresholds to choose. Raises ConfigError for a classifier's."""
+    run = finished_run(reference)
+    config = run.config()
+    if config.system.task == "segmentation":
+        return run
+    data = run.description().get("request", {}).get("data")
+    command = f"ganseg evaluate {run.name} --data {'DATA' if data is None else shlex.quote(data)}"
+    if len(config.data.classes or ()) == 2:
+        how = f"{command} chooses its operating point on validation patients"
+    else:
+        how = f"of several classes the likeliest is said: {command}"
+    raise ConfigError(f"{run.name}: classifies, and a classifier has no threshold to choose; {how}")
+
+
+def validation_cases(run: Run, data: Path | None, layout: str | None = None) -> tuple[Case, ...]:
+    """The cases of the run's validation patients, of its own cohort.
+
+    Args:
+        data: where that has moved; none: where the run knows it was.
+
+    Raises ConfigError when the run does not know, and what `cases_of_part` does.
+    """
+    asked = run.description().get("request", {})
+    if data is None and "data" not in asked:
+        raise ConfigError(f"{run.name}: does not say where its data was; give --data DATA")
+    cohort = read_cohort(data or Path(asked["data"]), layout or asked.get("layout"))
+    return cases_of_part(run, cohort, "validation")
 
 
 def refuse_experiment(reference: str) -> None:

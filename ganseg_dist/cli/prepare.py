@@ -27,13 +27,14 @@ def prepare(
     """
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.recipes import recipe as named
-    from ganseg_dist.runners.cluster import map_on_cluster, ray_cluster
+    from ganseg_dist.runners.cluster import map_on_cluster
     from ganseg_dist.runners.prepare import map_here, prepare_cohort, store_root
     from ganseg_dist.runners.session import TrainingRequest, plan_training
+    from ganseg_dist.runners.visibility import cluster_seeing
 
     config = override(named(recipe), parse_assignments(assignments))
     request = TrainingRequest(config, data, layout, local=local, exclude_bad=exclude_bad)
-    with nullcontext() if local else ray_cluster():
+    with nullcontext() if local else cluster_seeing(data):
         mapper = map_here if local else map_on_cluster
         plan = plan_training(request, mapper=mapper, bar=show.bar)
         with show.bar("Preparing slices") as advance:

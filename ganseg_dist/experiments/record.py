@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ganseg_dist.errors import RunError
 from ganseg_dist.inference.model_folder import is_model_folder
-from ganseg_dist.runs import Run, runs_root
+from ganseg_dist.runs import Run, named_run, places_of, runs_root
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class Experiment:
 
     def run(self, trial: str) -> Run:
         """The trial's own run, of those that train one."""
-        return Run(self.folder.parent / f"{self.name}.{trial}")
+        name = f"{self.name}.{trial}"
+        return named_run(name) if self.folder.parent == runs_root().resolve() else Run(self.folder.parent / name)
 
     @property
     def give_a_run(self) -> str:
@@ -55,7 +56,7 @@ def find_experiment(reference: str) -> Experiment | None:
 
     Raises RunError when its record is damaged.
     """
-    for folder in (Path(reference), runs_root() / reference):
+    for folder in places_of(reference):
         if Run(folder).is_experiment:
             return _read(folder.resolve())
     return None

@@ -26,6 +26,7 @@ from ganseg_dist.runners.plan import first_difference
 from ganseg_dist.runners.prepare import Mapper, map_here
 from ganseg_dist.runners.session import TrainingRequest, train_session
 from ganseg_dist.runs import Run, named_run, runs_root
+from ganseg_dist.storage.keeper import keeping
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
 
 
@@ -119,11 +120,12 @@ def run_experiment(
     done = len(jobs) - len(unfinished)
     advance(done, len(jobs))
     problems = []
-    for _, problem in mapper(_do, unfinished):
-        done += 1
-        advance(done, len(jobs))
-        if problem is not None:
-            problems.append(problem)
+    with keeping(experiment.folder, lambda: sorted((experiment.folder / "trials").glob("*.json"))):
+        for _, problem in mapper(_do, unfinished):
+            done += 1
+            advance(done, len(jobs))
+            if problem is not None:
+                problems.append(problem)
     if problems:
         parent.end("FAILED")
         raise RunError(f"{problems[0]} ({len(problems)} of {len(jobs)} trials failed; the others are kept)")

@@ -1,0 +1,1 @@
+"""Runs kept at GANSEG_RUNS_URI, beside the folder that is worked in."""

@@ -1,0 +1,80 @@
+"""What a kept run consists of: one small object lists its files, and whatever it does not list is not there.
+
+URI/NAME/contents.json     who wrote it, its revision, and each file's size, digest and revision
+URI/NAME/000017/...        the files that changed with revision 17, under their own names
+
+A revision never touches the files of one before. contents.json is replaced in one step when all of a revision's files
+are there, and only then is what it no longer lists deleted: a copy that was cut off changed nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from ganseg_dist.errors import RunError
+from ganseg_dist.storage.address import Address
+
+FORMAT = 1
+LIST = "contents.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file."""
+
+    size: int
+    mtime_ns: int
+    digest: str
+    """SHA-256."""
+    revision: int
+    """With which it was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """One revision of a kept folder."""
+
+    writer: str
+    """Of the working folder that it is the copy of."""
+    revision: int
+    files: Mapping[str, Entry]
+    """By path in the folder."""
+
+    @property
+    def identity(self) -> tuple[str, int]:
+        """Two copies of one identity are the same."""
+        return self.writer, self.revision
+
+    @classmethod
+    def at(cls, address: Address, name: str) -> Contents | None:
+        """Of the folder that is kept under this name; none where there is none.
+
+        Raises RunError when it cannot be understood.
+        """
+        content = address.read(f"{name}/{LIST}")
+        if content is None:
+            return None
+        try:
+            said = json.loads(content)
+            if said["format"] != FORMAT:
+                raise RunError(f"{address.shown}/{name}/{LIST}: format {said['format']}; this version reads {FORMAT}")
+            files = {path: Entry(**entry) for path, entry in said["files"].items()}
+            return cls(said["writer"], said["revision"], files)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise RunError(f"{address.shown}/{name}/{LIST}: is damaged; restore it, or delete {name} there") from None
+
+    def put(self, address: Address, name: str) -> None:
+        """From now on, what is kept under this name."""
+        said = {"format": FORMAT, **asdict(self)}
+        address.replace(f"{name}/{LIST}", json.dumps(said, indent=1).encode())
+
+    def place(self, name: str, path: str) -> str:
+        """Where a file lies."""
+        return place(name, self.files[path].revision, path)
+
+
+def place(name: str, revision: int, path: str) -> str:
+    """Where a file lies that was sent with this revision."""
+    return f"{name}/{revision:06d}/{path}"

@@ -1,0 +1,133 @@
+"""Runs at GANSEG_RUNS_URI: a machine that lost its folder goes on from the copy, to the bit."""
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ganseg_dist.engine.checkpoint import FolderCheckpoints
+from ganseg_dist.storage.address import VARIABLE, kept_at
+from ganseg_dist.storage.contents import Contents
+from tests.cli.conftest import QUICK, Command, assert_refused
+
+WEIGHTS = "model/networks.safetensors"
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """The working folder."""
+    return tmp_path / "runs"
+
+
+def train(data: Path, name: str = "first") -> list[object]:
+    return ["train", "ganet_seg_debug", "--data", data, "--local", "--run-name", name, *QUICK]
+
+
+@pytest.fixture
+def whole(ganseg: Command, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """The weights of a run that nothing happened to, kept nowhere else."""
+    with monkeypatch.context() as patch:
+        patch.delenv(VARIABLE, raising=False)
+        assert ganseg(*train(phantom, "whole")).code == 0
+    return (tmp_path / "runs" / "whole" / WEIGHTS).read_bytes()
+
+
+class Saves:
+    """Counts the checkpoints that are written in this process, and may press Ctrl-C after one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count, self.interrupt_at = 0, -1
+        save = FolderCheckpoints.save
+
+        def counted(checkpoints, scores, write):
+            save(checkpoints, scores, write)
+            self.count += 1
+            if self.count == self.interrupt_at:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(FolderCheckpoints, "save", counted)
+
+
+@pytest.mark.parametrize("place", ["folder", "bucket"])
+def test_an_interrupted_run_goes_on_where_its_folder_is_gone(
+    place, ganseg, phantom, whole, runs, tmp_path, monkeypatch, request
+):
+    monkeypatch.setenv(VARIABLE, (tmp_path / "shared").as_uri())
+    if place == "bucket":
+        request.getfixturevalue("bucket")
+    saves = Saves(monkeypatch)
+    saves.interrupt_at = 2
+    assert ganseg(*train(phantom)).code == 130
+    shutil.rmtree(runs / "first")
+    done = ganseg(*train(phantom))
+    assert done.code == 0, done.err
+    assert saves.count == 4, "an epoch and an end of each of two stages, each saved once"
+    assert (runs / "first" / WEIGHTS).read_bytes() == whole
+    listed = Contents.at(kept_at(), "first")
+    assert WEIGHTS in listed.files
+    assert "report.html" not in listed.files
+    shutil.rmtree(runs / "first")
+    assert ganseg("report", "first").code == 0
+    assert "report.html" in Contents.at(kept_at(), "first").files
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_killed_run_goes_on_from_a_bucket_where_its_folder_is_gone(
+    ganseg, phantom, bucket, runs, tmp_path, monkeypatch
+):
+    longer = ["--set", "train.epochs=20"]
+    with monkeypatch.context() as patch:
+        patch.delenv(VARIABLE)
+        assert ganseg(*train(phantom, "whole"), *longer).code == 0
+    words = [sys.executable, "-m", "ganseg_dist", *map(str, train(phantom)), *longer]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        kept = checkpoints_kept(process)
+    finally:
+        process.kill()
+        process.wait()
+    assert not (runs / "first" / "model").exists(), "it was killed too late"
+    shutil.rmtree(runs / "first")
+    saves = Saves(monkeypatch)
+    done = ganseg(*train(phantom), *longer)
+    assert done.code == 0, done.err
+    assert saves.count <= 23 - len(kept), "it began anew"  # two stages' ends, and one and twenty epochs
+    assert (runs / "first" / WEIGHTS).read_bytes() == (runs / "whole" / WEIGHTS).read_bytes()
+
+
+def checkpoints_kept(process: subprocess.Popen[bytes]) -> set[str]:
+    """As soon as there are any."""
+    end = time.monotonic() + 120
+    while True:
+        assert process.poll() is None, "it ended by itself"
+        assert time.monotonic() < end, "it keeps nothing"
+        listed = Contents.at(kept_at(), "first")
+        kept = {path.split("/")[1] for path in (listed.files if listed else ()) if path.startswith("checkpoints/")}
+        if kept:
+            return kept
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_copy_that_was_damaged_is_an_error_and_nothing_is_trained(ganseg, phantom, runs, tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, (tmp_path / "shared").as_uri())
+    saves = Saves(monkeypatch)
+    saves.interrupt_at = 2
+    assert ganseg(*train(phantom)).code == 130
+    shutil.rmtree(runs / "first")
+    damaged = max((tmp_path / "shared").rglob("optimizers.safetensors"))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert_refused(ganseg(*train(phantom)), 1, damaged, "is damaged", "restore it, or delete first there")
+    assert saves.count == 2
+    assert not (runs / "first").exists()
+
+
+def test_a_bucket_that_is_not_there_is_an_error_before_training(ganseg, phantom, s3, runs, monkeypatch):
+    monkeypatch.setenv(VARIABLE, f"s3://nowhere/runs?{s3}")
+    refused = ganseg(*train(phantom))
+    assert_refused(refused, 2, VARIABLE, "s3://nowhere/runs", "NO_SUCH_BUCKET", f"unset {VARIABLE}")
+    assert not (runs / "first").exists(), "the name is taken"

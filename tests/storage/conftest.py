@@ -1,0 +1,22 @@
+"""A place to keep runs at."""
+
+from pathlib import Path
+
+import pytest
+
+from ganseg_dist.storage.address import VARIABLE, Address, kept_at
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that GANSEG_RUNS_URI names."""
+    folder = tmp_path / "shared" / "runs"
+    monkeypatch.setenv(VARIABLE, folder.as_uri())
+    return folder
+
+
+@pytest.fixture
+def address(shared: Path) -> Address:
+    found = kept_at()
+    assert found is not None
+    return found

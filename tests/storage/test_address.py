@@ -1,0 +1,98 @@
+"""Where runs are kept: what it can do, and what it says when it cannot."""
+
+from pathlib import Path
+
+import pytest
+
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.storage.address import VARIABLE, Address, kept_at
+
+
+def test_without_the_variable_runs_are_kept_nowhere_else(monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert kept_at() is None
+
+
+def told(address: Address) -> None:
+    """What every kind of place does alike."""
+    address.probe()
+    assert address.list_files("first") == []
+    assert address.read("first/a.json") is None
+    address.replace("first/a.json", b"1")
+    address.replace("first/a.json", b"2")
+    assert address.read("first/a.json") == b"2"
+    address.replace("first/1/b", b"3")
+    assert sorted(address.list_files("first")) == ["first/1/b", "first/a.json"]
+    address.delete_folder("first/1")
+    assert address.list_files("first") == ["first/a.json"]
+    address.delete_file("first/a.json")
+    assert address.list_files("first") == []
+
+
+def test_a_folder(address):
+    told(address)
+
+
+def test_a_path_is_a_folder_too(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "with space"))
+    assert kept_at().shown == f"file://{tmp_path}/with%20space"
+    told(kept_at())
+    assert (tmp_path / "with space").is_dir()
+
+
+def test_an_s3_bucket(bucket):
+    told(kept_at())
+
+
+@pytest.mark.parametrize("kind", ["address", "bucket"])
+def test_a_file_goes_there_and_comes_back_with_its_digest(kind, request, tmp_path):
+    request.getfixturevalue(kind)
+    address = kept_at()
+    content = bytes(range(256)) * 10_000  # more than one chunk
+    (tmp_path / "sent").write_bytes(content)
+    digest = address.send(tmp_path / "sent", "first/1/sent")
+    assert address.fetch("first/1/sent", tmp_path / "came") == digest
+    assert (tmp_path / "came").read_bytes() == content
+    assert address.fetch("first/1/other", tmp_path / "came") is None
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("shared/runs", "cannot be used (URI has empty scheme: 'shared/runs')"),
+        ("ftp://host/runs", "cannot be used (Unrecognized filesystem type"),
+        ("s3://bucket/runs?colour=red", "cannot be used (Unexpected query parameter in S3 URI: 'colour')"),
+        ("s3://", "names no folder"),
+    ],
+)
+def test_a_uri_that_is_none_is_refused(uri, said, monkeypatch):
+    monkeypatch.setenv(VARIABLE, uri)
+    with pytest.raises(ConfigError) as caught:
+        kept_at()
+    assert str(caught.value).startswith(VARIABLE)
+    assert said in str(caught.value)
+    assert str(caught.value).endswith("; give one such as s3://bucket/runs or file:///shared/runs")
+
+
+def test_a_bucket_that_is_not_there_is_refused_in_one_line(s3, monkeypatch):
+    monkeypatch.setenv(VARIABLE, f"s3://key:secret@nowhere/runs?{s3}")
+    with pytest.raises(ConfigError) as caught:
+        kept_at().probe()
+    assert str(caught.value) == (
+        f"{VARIABLE} s3://nowhere/runs: cannot be written (AWS Error NO_SUCH_BUCKET during CreateMultipartUpload "
+        "operation: The specified bucket does not exist); mend the address, its credentials or its permissions, or "
+        f"unset {VARIABLE}"
+    )
+
+
+def test_a_folder_where_a_file_is_in_the_way_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(VARIABLE, (tmp_path / "file" / "runs").as_uri())
+    with pytest.raises(ConfigError, match=rf"^{VARIABLE} file://{tmp_path}/file/runs: cannot be written \(.*\); mend "):
+        kept_at().probe()
+
+
+def test_a_full_disk_here_is_no_failure_there(address, tmp_path):
+    address.replace("first/a", b"1")
+    with pytest.raises(OSError, match="No space left"):
+        address.fetch("first/a", Path("/dev/full"))

@@ -1,0 +1,265 @@
+"""Copies of a run's folder: as little as changed, whole or not at all, and never over another's."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ganseg_dist.errors import ConfigError, RunError
+from ganseg_dist.storage import copies
+from ganseg_dist.storage.address import Address, kept_at
+from ganseg_dist.storage.contents import Contents
+from ganseg_dist.storage.copies import fetch, send
+from ganseg_dist.storage.record import stamps
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run of one checkpoint."""
+    run = tmp_path / "runs" / "first"
+    write(run, {"run.json": "{}", "checkpoints/step-1/state.json": "1", "checkpoints/step-1/rng": "1"})
+    return run
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """The same run's folder on another machine, which has none yet."""
+    return tmp_path / "other" / "first"
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+
+
+def read(folder: Path) -> dict[str, str]:
+    """Every file that is copied."""
+    return {path: (folder / path).read_text() for path in stamps(folder)}
+
+
+def next_checkpoint(folder: Path, number: int) -> None:
+    write(folder, {f"checkpoints/step-{number}/state.json": str(number)})
+    shutil.rmtree(folder / "checkpoints" / f"step-{number - 1}")
+
+
+def test_what_was_sent_is_fetched_where_there_is_nothing(folder, elsewhere, address):
+    send(folder, address)
+    fetch(elsewhere, address)
+    assert read(elsewhere) == read(folder)
+    assert len(read(folder)) == 3
+    assert stamps(elsewhere) == stamps(folder), "when a file was changed orders runs by age"
+
+
+def test_what_is_not_kept_is_not_fetched(elsewhere, address):
+    fetch(elsewhere, address)
+    assert not elsewhere.exists()
+
+
+def test_locks_and_what_is_being_written_and_rays_notes_stay_here(folder, elsewhere, address):
+    mine = {".training.lock": "", "checkpoints/.unfinished-9/state.json": "", "checkpoints/ray/snapshot.json": ""}
+    write(folder, mine)
+    send(folder, address)
+    fetch(elsewhere, address)
+    assert sorted(read(elsewhere)) == ["checkpoints/step-1/rng", "checkpoints/step-1/state.json", "run.json"]
+
+
+def test_only_what_changed_is_sent_and_what_was_deleted_is_deleted(folder, elsewhere, shared, address, monkeypatch):
+    send(folder, address)
+    sent = []
+    whole = Address.send
+    monkeypatch.setattr(Address, "send", lambda self, file, path: sent.append(path) or whole(self, file, path))
+    send(folder, address)
+    assert sent == []
+    next_checkpoint(folder, 2)
+    send(folder, address)
+    assert sent == ["first/000002/checkpoints/step-2/state.json"]
+    lying = sorted(str(file.relative_to(shared)) for file in shared.rglob("*") if file.is_file())
+    assert lying == ["first/000001/run.json", "first/000002/checkpoints/step-2/state.json", "first/contents.json"]
+    fetch(elsewhere, address)
+    assert read(elsewhere) == {"checkpoints/step-2/state.json": "2", "run.json": "{}"}
+
+
+def test_a_folder_that_is_as_new_is_left_alone(folder, address):
+    send(folder, address)
+    write(folder, {"run.json": '{"status": "interrupted"}'})
+    fetch(folder, address)
+    assert read(folder)["run.json"] == '{"status": "interrupted"}'
+
+
+def test_an_older_folder_is_replaced_by_what_went_on_elsewhere(folder, elsewhere, address):
+    send(folder, address)
+    fetch(elsewhere, address)
+    next_checkpoint(elsewhere, 2)
+    send(elsewhere, address)
+    fetch(folder, address)
+    assert read(folder) == read(elsewhere) == {"checkpoints/step-2/state.json": "2", "run.json": "{}"}
+    next_checkpoint(folder, 3)
+    send(folder, address)
+    fetch(elsewhere, address)
+    assert read(elsewhere) == {"checkpoints/step-3/state.json": "3", "run.json": "{}"}
+
+
+def test_a_folder_that_went_on_in_two_places_is_neither_sent_nor_replaced(folder, elsewhere, address):
+    send(folder, address)
+    fetch(elsewhere, address)
+    next_checkpoint(elsewhere, 2)
+    send(elsewhere, address)
+    write(folder, {"run.json": '{"mine": 1}'})
+    for copy in (send, fetch):
+        with pytest.raises(RunError) as caught:
+            copy(folder, address)
+        assert str(caught.value) == (
+            f"{folder}: is another than {address.shown}/first, which was copied there from elsewhere; move away the "
+            "one that is not wanted and start again"
+        )
+    assert read(folder)["run.json"] == '{"mine": 1}'
+    shutil.rmtree(folder)
+    fetch(folder, address)
+    assert read(folder) == read(elsewhere)
+
+
+def test_a_run_of_the_same_name_that_was_never_copied_is_not_mixed_with_it(folder, elsewhere, address):
+    send(folder, address)
+    write(elsewhere, {"run.json": "another"})
+    for copy in (send, fetch):
+        with pytest.raises(RunError, match="is another than"):
+            copy(elsewhere, address)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nobody catches it."""
+
+
+@pytest.mark.parametrize("after", range(7))
+def test_a_copy_that_was_cut_off_changed_nothing_and_is_made_good_by_the_next(
+    folder, elsewhere, shared, address, monkeypatch, after
+):
+    send(folder, address)
+    before = read(folder)
+    write(folder, {"run.json": "new", "history.json": "new"})
+    next_checkpoint(folder, 2)
+    left = after
+
+    def killing(method):
+        def step(self, *arguments):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+            return method(self, *arguments)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        for name in ("send", "replace", "delete_file", "delete_folder", "list_files"):
+            patch.setattr(Address, name, killing(getattr(Address, name)))
+        if after < 6:
+            with pytest.raises(Killed):
+                send(folder, address)
+        else:
+            send(folder, address)
+            assert left >= 0, "a step was added: let `after` go further"
+    fetch(elsewhere, address)
+    assert read(elsewhere) == (before if after < 4 else read(folder)), "three files, then the list of them"
+    send(folder, address)
+    listed = Contents.at(address, "first")
+    assert sorted(address.list_files("first")) == sorted(
+        ["first/contents.json", *(listed.place("first", path) for path in listed.files)]
+    )
+    assert not (folder.parent / ".kept" / "first.sending").exists()
+
+
+def test_a_damaged_copy_is_not_taken(folder, elsewhere, shared, address):
+    send(folder, address)
+    (shared / "first" / "000001" / "checkpoints" / "step-1" / "rng").write_text("2")
+    with pytest.raises(RunError) as caught:
+        fetch(elsewhere, address)
+    assert str(caught.value) == (
+        f"{address.shown}/first/000001/checkpoints/step-1/rng: is damaged (its digest differs), and "
+        "first/contents.json lists it; start again if the run is being copied just now, else restore it, or delete "
+        "first there to begin anew"
+    )
+    assert not elsewhere.exists()
+    assert not list(elsewhere.parent.glob(".unfinished-*"))
+
+
+def test_a_copy_that_lacks_a_file_is_not_taken(folder, elsewhere, shared, address):
+    send(folder, address)
+    (shared / "first" / "000001" / "run.json").unlink()
+    with pytest.raises(RunError, match=r"first/000001/run\.json: is missing, and first/contents\.json lists it"):
+        fetch(elsewhere, address)
+    assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}', '{"format": 2}'])
+def test_a_list_that_cannot_be_understood_is_said(folder, elsewhere, shared, address, content):
+    send(folder, address)
+    (shared / "first" / "contents.json").write_text(content)
+    with pytest.raises(RunError, match=rf"^{address.shown}/first/contents\.json: "):
+        fetch(elsewhere, address)
+
+
+def test_what_is_deleted_while_it_is_sent_is_sent_as_it_was(folder, elsewhere, address, monkeypatch):
+    whole = Address.send
+
+    def slow(self, file, path):
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # training has gone two epochs further
+        return whole(self, file, path)
+
+    monkeypatch.setattr(Address, "send", slow)
+    send(folder, address)
+    fetch(elsewhere, address)
+    assert len(read(elsewhere)) == 3
+
+
+def test_what_is_deleted_while_it_is_looked_for_is_not_sent(folder, elsewhere, address, monkeypatch):
+    link = copies._link
+
+    def late(*arguments):
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        link(*arguments)
+
+    monkeypatch.setattr(copies, "_link", late)
+    send(folder, address)
+    fetch(elsewhere, address)
+    assert read(elsewhere) == {"run.json": "{}"}
+
+
+def test_a_file_system_without_hard_links_gets_copies(folder, elsewhere, address, monkeypatch):
+    def refuse(self, target):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    send(folder, address)
+    fetch(elsewhere, address)
+    assert read(elsewhere) == read(folder)
+
+
+def away(self, file, path):
+    raise ConfigError("GANSEG_RUNS_URI: cannot be written")
+
+
+def test_a_failed_copy_is_sent_with_the_next(folder, elsewhere, address, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Address, "send", away)
+        with pytest.raises(ConfigError):
+            send(folder, address)
+    send(folder, address)
+    fetch(elsewhere, address)
+    assert read(elsewhere) == read(folder)
+
+
+def test_another_uri_gets_a_whole_copy(folder, elsewhere, tmp_path, address, monkeypatch):
+    send(folder, address)
+    monkeypatch.setenv("GANSEG_RUNS_URI", (tmp_path / "second").as_uri())
+    send(folder, kept_at())
+    fetch(elsewhere, kept_at())
+    assert read(elsewhere) == read(folder)
+
+
+def test_the_record_of_a_copy_stays_here(folder, address):
+    send(folder, address)
+    assert "first/000001/.kept.json" not in address.list_files("first")
+    assert json.loads((folder / ".kept.json").read_text())["address"] == address.identity

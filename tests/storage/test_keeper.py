@@ -1,0 +1,116 @@
+"""A run that is copied while it trains: in the background, the newest first, and failures only said."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.storage import keeper
+from ganseg_dist.storage.address import VARIABLE, Address
+from ganseg_dist.storage.copies import fetch
+from ganseg_dist.storage.keeper import keeping
+
+
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch):
+    monkeypatch.setattr(keeper, "LOOK_SECONDS", 0.01)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "runs" / "first"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "run.json").write_text("{}")
+    return folder
+
+
+def newest(run: Path):
+    return lambda: max((run / "checkpoints").glob("step-*"), default=None)
+
+
+def save(run: Path, step: int) -> None:
+    folder = run / "checkpoints" / f"step-{step}"
+    folder.mkdir()
+    (folder / "state.json").write_text(str(step))
+
+
+def kept(address: Address, tmp_path: Path) -> list[str]:
+    """Names of what another machine would fetch now."""
+    folder = tmp_path / f"seen-{time.monotonic_ns()}" / "first"
+    fetch(folder, address)
+    return sorted(file.name if file.name != "state.json" else file.parent.name for file in folder.rglob("*.json"))
+
+
+def wait_for(happened) -> None:
+    end = time.monotonic() + 5
+    while not happened():
+        assert time.monotonic() < end, "it never happens"
+        time.sleep(0.01)
+
+
+def test_a_run_is_kept_when_it_begins_after_each_checkpoint_and_at_its_end(run, address, tmp_path):
+    mine = [".kept.json"]
+    with keeping(run, newest(run)):
+        wait_for(lambda: kept(address, tmp_path) == [*mine, "run.json"])
+        save(run, 1)
+        wait_for(lambda: kept(address, tmp_path) == [*mine, "run.json", "step-1"])
+        (run / "history.json").write_text("[]")
+        time.sleep(0.05)
+        assert kept(address, tmp_path) == [*mine, "run.json", "step-1"], "there is no new checkpoint"
+    assert kept(address, tmp_path) == [*mine, "history.json", "run.json", "step-1"]
+
+
+def test_an_interrupted_run_is_kept_as_it_ended(run, address, tmp_path):
+    def train() -> None:
+        save(run, 1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), keeping(run, newest(run)):
+        train()
+    assert kept(address, tmp_path) == [".kept.json", "run.json", "step-1"]
+
+
+def test_training_does_not_wait_and_a_slow_copy_skips_epochs(run, address, tmp_path, monkeypatch):
+    sent, goes_on, whole = [], threading.Event(), Address.send
+
+    def slow(self, file, path):
+        sent.append(path)
+        goes_on.wait(5)
+        return whole(self, file, path)
+
+    monkeypatch.setattr(Address, "send", slow)
+    with keeping(run, newest(run)):
+        wait_for(lambda: sent)
+        for step in range(1, 5):
+            save(run, step)
+            if step > 1:
+                (run / "checkpoints" / f"step-{step - 1}" / "state.json").unlink()
+                (run / "checkpoints" / f"step-{step - 1}").rmdir()
+        goes_on.set()
+    assert [path.removeprefix("first/") for path in sent] == ["000001/run.json", "000002/checkpoints/step-4/state.json"]
+    assert kept(address, tmp_path) == [".kept.json", "run.json", "step-4"]
+
+
+def test_a_copy_that_fails_is_said_and_stops_no_training(run, address, tmp_path, monkeypatch, caplog):
+    def away(self, file, path):
+        raise ConfigError("GANSEG_RUNS_URI s3://bucket/runs: cannot be written (away); mend it")
+
+    with keeping(run, newest(run)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Address, "send", away)
+            save(run, 1)
+            wait_for(lambda: caplog.messages)
+        save(run, 2)
+    assert "first: is not kept for now: GANSEG_RUNS_URI s3://bucket/runs: cannot be written (away); mend it" in (
+        caplog.messages
+    )
+    assert kept(address, tmp_path)[-2:] == ["step-1", "step-2"]
+
+
+def test_without_a_place_nothing_is_looked_for(run, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    with keeping(run, lambda: pytest.fail("it was looked for")):
+        assert not [thread for thread in threading.enumerate() if thread.name == "ganseg-keeper"]
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "run.json"]
