@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+from types import FrameType
 
 import click
 import typer
@@ -31,6 +33,7 @@ from ganseg_dist.cli import (
 )
 from ganseg_dist.cli.words import paragraphs
 from ganseg_dist.errors import GansegError
+from ganseg_dist.storage.opened import kept_at_end
 
 INTERRUPTED = 130
 REFUSED_WRITES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
@@ -97,8 +100,10 @@ def main() -> None:
     """Run the command line; a person's mistakes end in one line, never in a traceback."""
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        code = app(prog_name="ganseg", standalone_mode=False) or 0
+        with kept_at_end():
+            code = app(prog_name="ganseg", standalone_mode=False) or 0
     except GansegError as error:
         _fail(str(error), error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -123,6 +128,11 @@ def main() -> None:
     if code == INTERRUPTED:
         _fail("interrupted; nothing is left half written: start the same command again to finish", INTERRUPTED)
     sys.exit(code)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """What a scheduler sends ends a command as Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 def _of_the_machine(error: OSError) -> str:

@@ -29,6 +29,12 @@ def train(
     assignments: list[str] = typer.Option([], "--set", metavar="FIELD=VALUE", help=SET_HELP),
     dry_run: bool = typer.Option(False, "--dry-run", help="Check everything, show what would run, and stop."),
     workers: int = typer.Option(1, min=1, metavar="N", help="Ray Train workers; they share train.batch_size."),
+    least_workers: int | None = typer.Option(
+        None,
+        min=1,
+        metavar="N",
+        help="Begin, and go on when a node is lost, with as few as these; up to --workers again when there is room.",
+    ),
     gpus: bool = typer.Option(False, "--gpus", help="Give each worker a GPU (NCCL, bf16)."),
     local: bool = typer.Option(False, "--local", help="Train in this process, without Ray."),
     exclude_bad: bool = typer.Option(
@@ -73,6 +79,7 @@ def train(
             or run_name
             or assignments
             or workers > 1
+            or least_workers
             or gpus
             or local
             or exclude_bad
@@ -87,9 +94,15 @@ def train(
     else:
         found_best = {} if from_sweep is None else best_values(from_sweep)
         config = override(named(recipe), found_best | parse_assignments(assignments))
-        request = TrainingRequest(config, data, layout, healthy, run_name, workers, gpus, local, exclude_bad)
+        request = TrainingRequest(
+            config, data, layout, healthy, run_name, workers, gpus, local, exclude_bad, least_workers=least_workers
+        )
+    if local and least_workers is not None:
+        raise ConfigError("--local: is one process; leave out --least-workers, or leave out --local")
     if local and workers > 1:
         raise ConfigError("--local: is one process; leave out --workers, or leave out --local")
+    if least_workers is not None and least_workers > request.workers:
+        raise ConfigError(f"--least-workers {least_workers}: is more than --workers {workers}; give --workers the most")
     if request.config.train.batch_size % request.workers:
         raise ConfigError(
             f"--workers {request.workers}: do not divide train.batch_size {request.config.train.batch_size}; "
@@ -121,7 +134,8 @@ def _describe(plan: Plan, request: TrainingRequest) -> None:
     run, split = planned_run(request.name(), config, plan.fingerprint, cohort)
     system = build_system(config)
     typer.echo(config.to_json())
-    place = f"on Ray, {request.workers} worker(s)" if not request.local else "in this process"
+    least = "" if request.least_workers is None else f", {request.least_workers} at least"
+    place = f"on Ray, {request.workers} worker(s){least}" if not request.local else "in this process"
     begins = "goes on with" if (run.folder / "run.json").exists() else "begins"
     if run.finished:
         begins = "has nothing left to do:"

@@ -133,7 +133,7 @@ def fit(
         scores = validate(system, stage, data.validation, batches, config, state, world)
         if privacy is not None:
             scores["epsilon"] = privacy.spent(position.stage, position.epoch + 1)
-        finish_epoch(state, stage, losses, scores)
+        finish_epoch(state, stage, losses, scores, workers=world.size)
         if world.leads:
             for alarm in new_alarms(stage, position.history):
                 tracker.warn(
@@ -253,7 +253,9 @@ def judging(system: System, state: State) -> Iterator[None]:
             system.networks[name].load_state_dict(weights)
 
 
-def finish_epoch(state: State, stage: Stage, losses: Mapping[str, float], scores: Mapping[str, float]) -> None:
+def finish_epoch(
+    state: State, stage: Stage, losses: Mapping[str, float], scores: Mapping[str, float], *, workers: int = 1
+) -> None:
     """Advance the position, record the epoch, remember the best weights, apply the stopping rule."""
     position, monitor = state.position, stage.monitor
     position.history.append(
@@ -261,6 +263,7 @@ def finish_epoch(state: State, stage: Stage, losses: Mapping[str, float], scores
             "stage": stage.name,
             "epoch": position.epoch,
             "step": position.step,
+            "workers": workers,
             "losses": dict(losses),
             "scores": dict(scores),
         }

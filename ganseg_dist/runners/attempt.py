@@ -14,10 +14,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ganseg_dist.config import RunConfig
+from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import GansegError, RunError
 from ganseg_dist.inference.card import model_card
 from ganseg_dist.inference.model_folder import Thresholds, write_model
 from ganseg_dist.runs import Run
+from ganseg_dist.storage.keeper import keeping
 from ganseg_dist.systems.base import Monitor
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_tracking
 
@@ -32,6 +34,8 @@ def carry_out(
 ) -> None:
     """Train and finish the run, tracked in MLflow; an attempt that ends otherwise leaves an interrupted run.
 
+    With GANSEG_RUNS_URI the run is kept there too, checkpoint by checkpoint.
+
     Args:
         train: gives the last checkpoint's folder.
         monitors: what chooses each stage's epoch, by stage.
@@ -43,19 +47,20 @@ def carry_out(
     def seconds() -> float:
         return earlier + time.monotonic() - started
 
-    tracked = open_tracking(run, tags=tags)
-    run.describe(status="training", mlflow=tracked.to_dict())
-    try:
-        checkpoint = train(tracked)
-    except BaseException as error:
-        with suppress(GansegError):  # a full disk has said enough
-            run.describe(status="interrupted", seconds=seconds(), error=_one_line(error))
-        tracked.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
-    with _uninterrupted():
-        _finish(run, checkpoint, monitors, seconds=seconds())
-        tracked.log_results(run)
-        tracked.end("FINISHED")
+    with keeping(run.folder, FolderCheckpoints(run.checkpoints).latest):
+        tracked = open_tracking(run, tags=tags)
+        run.describe(status="training", mlflow=tracked.to_dict())
+        try:
+            checkpoint = train(tracked)
+        except BaseException as error:
+            with suppress(GansegError):  # a full disk has said enough
+                run.describe(status="interrupted", seconds=seconds(), error=_one_line(error))
+            tracked.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+        with _uninterrupted():
+            _finish(run, checkpoint, monitors, seconds=seconds())
+            tracked.log_results(run)
+            tracked.end("FINISHED")
 
 
 @contextmanager
@@ -74,15 +79,16 @@ def only_trainer(run: Run) -> Iterator[None]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until the inside is done: the seconds in which a trained run becomes a finished one."""
+    """Ctrl-C and SIGTERM wait until the inside is done: the seconds in which a trained run becomes a finished one."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _finish(run: Run, checkpoint: Path, monitors: Mapping[str, Monitor], *, seconds: float) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -35,11 +37,14 @@ def ray_cluster(*, workers_log: bool = False, dashboard: bool = False) -> Iterat
         yield
         return
     address = os.environ.get("RAY_ADDRESS", "local")
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=workers_log, logging_level=logging.ERROR,
                  include_dashboard=dashboard if address == "local" else None)  # fmt: skip
     except ConnectionError as error:
         raise RunError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({error})") from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends the process with an abort
     try:
         yield
     finally:
@@ -77,3 +82,11 @@ def require_resources(*, workers: int, threads: int, gpus: bool) -> None:
                 f"--workers {workers}: needs {amount} {kind}(s) and the cluster has {total.get(kind, 0):g}; "
                 f"ask for fewer workers, {mend}"
             )
+
+
+def no_room(workers: int, seconds: float) -> str:
+    """What a person is told of workers that lost their nodes, when none came back for so long."""
+    return (
+        f"--workers: the cluster had no room for {workers} worker(s) for {seconds / 60:.0f} minutes; wait for what "
+        "uses it, bring lost nodes back, or ask for fewer workers: the same command goes on from the last checkpoint"
+    )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,9 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import ClosableTracker, NullTracker, Progress, Tracker, Trackers
 from ganseg_dist.errors import GansegError, RunError
-from ganseg_dist.runners.cluster import require_resources
+from ganseg_dist.runners.cluster import no_room, require_resources
 from ganseg_dist.runners.plan import Prepared
+from ganseg_dist.runners.visibility import refuse_blind_worker, require_sight, training_places
 from ganseg_dist.runs import Run
 
 if TYPE_CHECKING:
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 RESTARTS = 3
 """Times Ray may restart dead workers from the last checkpoint before the run fails."""
+PLACEMENT_SECONDS = 20.0
+"""That Ray looks for room for all workers, before it looks again for what room there is by then."""
+PATIENCE_SECONDS = 1800.0
+"""That a training waits for room, after a node was lost: Ray itself would wait for ever."""
 POLL_SECONDS = 0.3
 
 
@@ -36,6 +42,7 @@ def train_on_ray(
     gpus: bool,
     tracker: Tracker,
     worker_tracker: Callable[[], ClosableTracker] = NullTracker,
+    least_workers: int | None = None,
 ) -> Path:
     """Train to the end over Ray workers; returns the last checkpoint's folder.
 
@@ -44,35 +51,52 @@ def train_on_ray(
     Args:
         tracker: shown the progress, here in the driver.
         worker_tracker: makes the tracker that rank 0 uses, and closes.
+        least_workers: to go on with when there is no room for all of them; none: exactly `workers`.
 
-    Raises the GansegError of any worker as soon as it is raised there: what a person must mend is not tried again.
+    Raises RunError before anything starts when a node that may host a worker does not see the run's folder or the
+    prepared slices; and the GansegError of any worker as soon as it is raised there: what a person must mend is not
+    tried again.
     """
     import ray
     from ray.train import FailureConfig, ScalingConfig
     from ray.train import RunConfig as RayRunConfig
     from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")  # a death is noticed this late
-    require_resources(workers=workers, threads=config.train.threads, gpus=gpus)
+    placement = float(os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PLACEMENT_SECONDS)))
+    elastic = least_workers is not None and least_workers < workers
+    require_resources(workers=least_workers or workers, threads=config.train.threads, gpus=gpus)
     resources = {"CPU": config.train.threads, **({"GPU": 1} if gpus else {})}
     run.checkpoints.mkdir(parents=True, exist_ok=True)
-    relay = ray.remote(num_cpus=0)(ProgressRelay).remote()
-    trainer = TorchTrainer(
+    places = training_places(run, prepared)
+    require_sight(places, resources, partial(tracker.warn, 0))
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    relay = ray.remote(num_cpus=0, scheduling_strategy=here)(ProgressRelay).remote()
+    trainer = (_elastic_trainer(config, run) if elastic else TorchTrainer)(
         _worker,
         train_loop_config={
             "config": config.to_json(),
             "prepared": prepared,
+            "places": places,
             "checkpoints": run.checkpoints,
             "relay": relay,
             "worker_tracker": worker_tracker,
         },
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker=resources),
+        scaling_config=ScalingConfig(
+            num_workers=(least_workers, workers) if elastic else workers,
+            use_gpu=gpus,
+            resources_per_worker=resources,
+            elastic_resize_monitor_interval_s=0.0,
+        ),
         run_config=RayRunConfig(
             name="ray",
             storage_path=str(run.checkpoints),
-            failure_config=FailureConfig(max_failures=RESTARTS),
-            callbacks=[_end_what_a_person_must_mend()],
+            failure_config=FailureConfig(
+                max_failures=RESTARTS, controller_failure_limit=max(1, int(PATIENCE_SECONDS / max(placement, 1.0)))
+            ),
+            callbacks=[_end_what_a_person_must_mend(relay)],
         ),
     )
     with _shown(relay, tracker):
@@ -81,8 +105,19 @@ def train_on_ray(
         except SystemExit:  # how Ray Train ends its driver on Ctrl-C
             raise KeyboardInterrupt from None
         except Exception as error:
-            raise _mendable(error) from error
+            raise _mendable(error, workers) from error
     return FolderCheckpoints(run.checkpoints).last()
+
+
+def _elastic_trainer(config: RunConfig, run: Run) -> Callable[..., Any]:
+    from ganseg_dist.runners.elastic import ElasticTrainer
+
+    return partial(
+        ElasticTrainer,
+        batch_size=config.train.batch_size,
+        checkpoints=run.checkpoints,
+        patience=PATIENCE_SECONDS,
+    )
 
 
 def _worker(settings: dict[str, Any]) -> None:
@@ -91,6 +126,7 @@ def _worker(settings: dict[str, Any]) -> None:
     from ganseg_dist.engine.world import World
     from ganseg_dist.runners.local import train_member
 
+    refuse_blind_worker(settings["places"])
     world = World.joined(ray.train.torch.get_device())
     config, prepared = RunConfig.from_json(settings["config"]), settings["prepared"]
     checkpoints = RayCheckpoints(settings["checkpoints"], writes=world.leads)
@@ -108,11 +144,6 @@ class RayCheckpoints(FolderCheckpoints):
     Ray's storage would refuse a run from which a damaged checkpoint was deleted, and loses the epoch whose report
     its controller had not yet registered when a worker died.
     """
-
-    def __init__(self, folder: Path, *, writes: bool) -> None:
-        super().__init__(folder, writes=writes)
-        if not folder.is_dir():  # the driver made it
-            raise RunError(f"{folder}: is not seen by every node; put GANSEG_RUNS on storage that they share")
 
     def latest(self) -> Path | None:
         """Rank 0's newest, on every rank: shared storage may show another node an older list."""
@@ -218,7 +249,7 @@ def _poll(relay: Any, tracker: Tracker, done: threading.Event) -> None:
             last = news.newest
 
 
-def _end_what_a_person_must_mend() -> UserCallback:
+def _end_what_a_person_must_mend(relay: Any) -> UserCallback:
     """Ray restarts workers whatever error they end with, and ends training when a callback raises one."""
     from ray.train import UserCallback
 
@@ -227,14 +258,20 @@ def _end_what_a_person_must_mend() -> UserCallback:
             for error in worker_exceptions.values():
                 if isinstance(error, GansegError):
                     raise error
+            ranks = ", ".join(map(str, sorted(worker_exceptions)))
+            relay.put_warning.remote(0, f"lost worker(s) {ranks}; training goes on from the last checkpoint")
 
     return EndWhatAPersonMustMend()
 
 
-def _mendable(error: Exception) -> GansegError:
+def _mendable(error: Exception, workers: int) -> GansegError:
     """The worker's own one-line error, else the failure in one line."""
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+
     raised = getattr(error, "controller_failure", None)
     if isinstance(raised, GansegError):
         return raised
+    if isinstance(raised, WorkerGroupStartupTimeoutError):
+        return RunError(no_room(workers, PATIENCE_SECONDS))
     last_line = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
     return RunError(f"training on Ray failed: {last_line}")

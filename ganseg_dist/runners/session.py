@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -22,7 +21,7 @@ from ganseg_dist.engine.world import World
 from ganseg_dist.errors import RunError
 from ganseg_dist.inference.predictor import usable_device
 from ganseg_dist.runners.attempt import carry_out, only_trainer
-from ganseg_dist.runners.cluster import map_on_cluster, ray_cluster
+from ganseg_dist.runners.cluster import map_on_cluster
 from ganseg_dist.runners.lessons import refuse_empty_masks, refuse_empty_stages
 from ganseg_dist.runners.local import train_here
 from ganseg_dist.runners.plan import Prepared, by_part, fingerprint, open_run, planned_run
@@ -37,7 +36,8 @@ from ganseg_dist.runners.prepare import (
 )
 from ganseg_dist.runners.ray_train import train_on_ray
 from ganseg_dist.runners.resolve import order_told, refuse_overlap, resolve
-from ganseg_dist.runs import Run, find_run, named_run, runs_root, training_run
+from ganseg_dist.runners.visibility import cluster_seeing
+from ganseg_dist.runs import Run, find_run, made_name, named_run, runs_root, training_run
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Monitor
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
@@ -45,9 +45,6 @@ from ganseg_dist.tracking.tracked_run import TrackedRun
 
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 """Opens a progress bar with a title; its value is called with (done, total)."""
-
-LONGEST_STEM = 90
-"""Characters of a made-up name before its number: a run's name may have 100."""
 
 
 @contextmanager
@@ -73,6 +70,8 @@ class TrainingRequest:
     """Patients by part, where an experiment decides them; the run saves it."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """More for MLflow, such as the run that this one is a trial of."""
+    least_workers: int | None = None
+    """To go on with when there is no room for all `workers`; none: all of them or none."""
 
     def to_dict(self) -> dict[str, Any]:
         """All but the config, which the run saves resolved."""
@@ -81,6 +80,7 @@ class TrainingRequest:
             "layout": self.layout,
             "healthy": None if self.healthy is None else str(self.healthy.absolute()),
             "workers": self.workers,
+            "least_workers": self.least_workers,
             "gpus": self.gpus,
             "local": self.local,
             "exclude_bad": self.exclude_bad,
@@ -104,7 +104,7 @@ class TrainingRequest:
             return training_run(self.run_name).name
         place = self.data.resolve()
         stem = place.stem if place.suffix.lower() == ".csv" else place.name
-        base = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{self.config.recipe}-{stem}")[:LONGEST_STEM]
+        base = made_name(self.config.recipe, stem)
         names = (base if count == 1 else f"{base}-{count}" for count in range(1, 10_000))
         return next(name for name in names if not named_run(name).finished)
 
@@ -161,7 +161,7 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
     with ExitStack() as stack:
         if not request.local:
             with bar("Starting Ray"):
-                stack.enter_context(ray_cluster())
+                stack.enter_context(cluster_seeing(request.data, request.healthy))
         mapper = map_here if request.local else map_on_cluster
         plan = plan_training(request, mapper=mapper, bar=bar)
         learnt_from = plan.fingerprint
@@ -215,6 +215,7 @@ def _train(
             config,
             prepared,
             workers=request.workers,
+            least_workers=request.least_workers,
             gpus=request.gpus,
             tracker=shown,
             worker_tracker=partial(MLflowTracker.of, tracked),

@@ -16,7 +16,7 @@ from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import NullTracker, Progress
 from ganseg_dist.errors import DataError, RunError
 from ganseg_dist.runners.cluster import ray_cluster
-from ganseg_dist.runners.ray_train import RayCheckpoints, train_on_ray
+from ganseg_dist.runners.ray_train import train_on_ray
 from ganseg_dist.runs import Run
 from tests.contract import members
 from tests.contract.test_workers import LOSS_TOLERANCE, RUN_TOLERANCE
@@ -138,8 +138,3 @@ def test_a_damaged_checkpoint_is_named_where_it_lies(cluster, config, prepared, 
         f"{newest}/optimizers.safetensors: is damaged (its digest differs); delete {newest} and resume again"
     )
     assert set(Path(tempfile.gettempdir()).glob("ganseg-*")) == temporary
-
-
-def test_a_node_that_does_not_see_the_folder_says_so(tmp_path):
-    with pytest.raises(RunError, match="GANSEG_RUNS on storage that they share"):
-        RayCheckpoints(tmp_path / "elsewhere", writes=True)

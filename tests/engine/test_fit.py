@@ -237,7 +237,14 @@ def test_the_record_of_an_epoch():
     state.position.step = 12
     finish_epoch(state, definition, {"first/product": 2.0}, {"score": 0.5})
     assert state.position.history == [
-        {"stage": "toy", "epoch": 0, "step": 12, "losses": {"first/product": 2.0}, "scores": {"score": 0.5}}
+        {
+            "stage": "toy",
+            "epoch": 0,
+            "step": 12,
+            "workers": 1,
+            "losses": {"first/product": 2.0},
+            "scores": {"score": 0.5},
+        }
     ]
 
 
