@@ -12,10 +12,15 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from ganseg_dist.atomic import write_json
-from ganseg_dist.data.cohort import Split
+from ganseg_dist.config import RunConfig
+from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.engine.tracker import NullTracker, Tracker
 from ganseg_dist.errors import DataError
+from ganseg_dist.experiments.scoring import refuse_one_class
+from ganseg_dist.federation.exchange import staying
 from ganseg_dist.federation.partition import BY_HOSPITAL, partition
+from ganseg_dist.federation.privacy import refuse_unfit_privacy
+from ganseg_dist.federation.schedule import rounds_of
 from ganseg_dist.runners.attempt import carry_out, only_trainer
 from ganseg_dist.runners.cluster import ray_cluster
 from ganseg_dist.runners.grids import Answer, InProcessGrid, RayGrid
@@ -23,9 +28,11 @@ from ganseg_dist.runners.plan import open_run
 from ganseg_dist.runners.prepare import map_here
 from ganseg_dist.runners.session import Bar, TrainingRequest, no_bar, plan_training, warn_of
 from ganseg_dist.runs import Run
+from ganseg_dist.systems import build_system
 from ganseg_dist.tracking.tracked_run import TrackedRun
 from server.session import train_federation
 from server.sites import Sites, nobody_hears
+from server.strategies import refuse_unfit
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,8 @@ class Rehearsal:
     gpus: float = 0
     command: str | None = None
     """That started it; none: this process's own."""
+    sweep: str | None = None
+    """Whose trial it is."""
 
 
 def rehearse(asked: Rehearsal, answer: Answer, *, shown: Tracker | None = None, bar: Bar = no_bar) -> Run:
@@ -86,6 +95,7 @@ def rehearse_on(
         request=request.to_dict(), sites={name: len(members) for name, members in patients.items()},
         workers=1, device="cuda" if request.gpus else "cpu",
         **({} if asked.command is None else {"command": asked.command}),
+        **({} if asked.sweep is None else {"sweep": asked.sweep}),
     )  # fmt: skip
     with only_trainer(run):
         if run.finished:
@@ -100,6 +110,25 @@ def rehearse_on(
 
         carry_out(run, train, monitors=plan.monitors, tags=request.tags, started=started)
     return run
+
+
+def refuse_unfit_sites(
+    config: RunConfig, cohort: Cohort, split: Split, sites: str, skew: str | None
+) -> dict[str, tuple[str, ...]]:
+    """Each hospital's patients, where they could train this recipe together.
+
+    Args:
+        config: resolved.
+
+    Raises ConfigError or DataError, before any of them is asked, where they could not.
+    """
+    members = partition(cohort, sites, skew=skew, seed=config.seed)
+    if config.system.task == "classification":
+        refuse_one_class(config, cohort, split)
+    staying(build_system(config), config)  # refuses networks that there are not
+    refuse_unfit(config, len(members))
+    refuse_unfit_privacy(config, rounds_of(config))
+    return members
 
 
 def _homes(run: Run, request: TrainingRequest, patients: Mapping[str, tuple[str, ...]], split: Split) -> list[Path]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from optuna.trial import BaseTrial
 
+from ganseg_dist.config import RunConfig
 from ganseg_dist.sweeps.space import Space
 
 
-def dl_gan_cnn(trial: BaseTrial) -> None:
+def dl_gan_cnn(trial: BaseTrial, config: RunConfig) -> None:
     """Learning rate and decay; with the GAN the weights of its two terms."""
     trial.suggest_float("train.learning_rate", 3e-5, 3e-3, log=True)
     trial.suggest_float("train.weight_decay", 1e-6, 1e-2, log=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from optuna.trial import BaseTrial
 
+from ganseg_dist.config import RunConfig
 from ganseg_dist.sweeps.space import Space
 
 
-def gan_detector(trial: BaseTrial) -> None:
+def gan_detector(trial: BaseTrial, config: RunConfig) -> None:
     """Learning rate, augmentation, and of a GAN the generator and the weight of its images."""
     trial.suggest_float("train.learning_rate", 3e-5, 3e-3, log=True)
     if trial.suggest_categorical("system.augmentation", ["none", "classical", "gan", "both"]) in ("gan", "both"):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from optuna.trial import BaseTrial
 
+from ganseg_dist.config import RunConfig
 from ganseg_dist.sweeps.space import Space
 
 
-def gan_osmosis(trial: BaseTrial) -> None:
+def gan_osmosis(trial: BaseTrial, config: RunConfig) -> None:
     """lambda_1 to lambda_3 of the generator's loss (line 12 of the paper's algorithm), and the learning rates."""
     trial.suggest_float("train.learning_rate", 3e-5, 3e-3, log=True)
     if trial.suggest_categorical("system.gan", [True, False]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from optuna.trial import BaseTrial
 
+from ganseg_dist.config import RunConfig
 from ganseg_dist.sweeps.space import Space
 
 PUBLISHED = {
@@ -12,17 +13,17 @@ PUBLISHED = {
 }
 
 
-def ganet_seg(trial: BaseTrial) -> None:
+def ganet_seg(trial: BaseTrial, config: RunConfig) -> None:
     """Everything that weighs: of the feedback (Eqs. 9 and 10), of the healthy model, and the learning rate."""
     trial.suggest_float("train.learning_rate", 3e-5, 3e-3, log=True)
     if trial.suggest_categorical("system.gan", [True, False]):
-        feedback(trial)
+        feedback(trial, config)
         trial.suggest_int("system.discriminator_every", 1, 10)
         trial.suggest_float("system.hole_l1_weight", 10, 300, log=True)
         trial.suggest_float("system.synthetic_lesion_weight", 0.1, 3, log=True)
 
 
-def feedback(trial: BaseTrial) -> None:
+def feedback(trial: BaseTrial, config: RunConfig) -> None:
     """The weights of Eq. 9 alone, as shares of the segmentation loss's gradient."""
     trial.suggest_float("system.adversarial_weight", 1e-3, 1, log=True)
     trial.suggest_float("system.size_weight", 1e-3, 1, log=True)

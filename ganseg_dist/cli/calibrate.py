@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,28 +21,32 @@ def calibrate(
     ),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
     gpu: bool = typer.Option(False, "--gpu", help="Predict on a GPU."),
+    from_sweep: str | None = typer.Option(
+        None,
+        metavar="SWEEP",
+        help="Take those that ganseg tune RUN --space thresholds found best; nothing is predicted.",
+    ),
 ) -> None:
     """Choose a run's thresholds on its validation patients.
 
     Each region's probability threshold by Dice, and the threshold that calls a slice abnormal by Youden's J.
     They are stored in the model: evaluate, predict and export use them from then on.
     """
-    from ganseg_dist.cli.models import cases_of_part, finished_run
-    from ganseg_dist.data.readers import read_cohort
+    from ganseg_dist.cli.models import segmenting_run, validation_cases
     from ganseg_dist.errors import ConfigError
     from ganseg_dist.inference.calibration import calibrate as choose
     from ganseg_dist.inference.calibration import save_thresholds
     from ganseg_dist.inference.predictor import Predictor
     from ganseg_dist.tracking.results import log_calibration
 
-    found = finished_run(run)
-    if found.config().system.task == "classification":
-        raise ConfigError(f"{found.name}: classifies, and a classifier has no threshold to choose; {_evaluates(found)}")
-    asked = found.description().get("request", {})
-    if data is None and "data" not in asked:
-        raise ConfigError(f"{found.name}: does not say where its data was; give --data DATA")
-    cohort = read_cohort(data or Path(asked["data"]), layout or asked.get("layout"))
-    cases = cases_of_part(found, cohort, "validation")
+    found = segmenting_run(run)
+    if from_sweep is not None:
+        if data or layout or gpu:
+            raise ConfigError("--from-sweep: takes everything from the sweep; leave out --data, --layout and --gpu")
+        _take(found, from_sweep)
+        log_calibration(found)
+        return
+    cases = validation_cases(found, data, layout)
     predictor = Predictor.load(found.model, "cuda" if gpu else "cpu")
     with show.bar(f"Calibrating on {len(cases)} validation cases") as advance:
         thresholds, best = choose(predictor, cases, advance=advance)
@@ -62,10 +65,14 @@ def calibrate(
         typer.echo(f"slice realism: abnormal below {thresholds.realism:.3f}")
 
 
-def _evaluates(run: Run) -> str:
-    """What to do with a classifier instead."""
-    data = run.description().get("request", {}).get("data")
-    command = f"ganseg evaluate {run.name} --data {'DATA' if data is None else shlex.quote(data)}"
-    if len(run.config().data.classes or ()) == 2:
-        return f"{command} chooses its operating point on validation patients"
-    return f"of several classes the likeliest is said: {command}"
+def _take(run: Run, sweep: str) -> None:
+    """A sweep's best thresholds into the model."""
+    from ganseg_dist.inference.calibration import save_thresholds
+    from ganseg_dist.inference.model_folder import read_thresholds
+    from ganseg_dist.sweeps.publish import best_thresholds
+    from ganseg_dist.sweeps.thresholds import applied
+
+    values, patients = best_thresholds(sweep, run)
+    save_thresholds(run.model, applied(read_thresholds(run.model), values, patients))
+    for name, value in values.items():
+        typer.echo(f"{name.removeprefix('threshold.')}: threshold {value:.2f}, of {sweep}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -40,6 +39,9 @@ def federate(
     ),
     run_name: str | None = typer.Option(None, metavar="NAME", help="Made of recipe and data when not given."),
     assignments: list[str] = typer.Option([], "--set", metavar="FIELD=VALUE", help=SET_HELP),
+    from_sweep: str | None = typer.Option(
+        None, metavar="SWEEP", help="Take the fields that ganseg tune found best; the other options come after them."
+    ),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
     cpus: float = typer.Option(1.0, min=0.1, metavar="CORES", help="Of the cluster for each site while it trains."),
     gpus: float = typer.Option(0.0, min=0.0, metavar="SHARE", help="Of a GPU for each site while it trains."),
@@ -61,39 +63,32 @@ def federate(
     from ganseg_dist.experiments.federation import federation_trials
     from ganseg_dist.experiments.measures import measures_of
     from ganseg_dist.experiments.run import run_experiment
-    from ganseg_dist.experiments.scoring import refuse_one_class
-    from ganseg_dist.federation.exchange import staying
-    from ganseg_dist.federation.partition import partition, require_sites
-    from ganseg_dist.federation.privacy import refuse_unfit_privacy
+    from ganseg_dist.federation.partition import require_sites
     from ganseg_dist.federation.schedule import rounds_of
     from ganseg_dist.recipes import recipe as named
-    from ganseg_dist.runners.cluster import map_on_cluster, ray_cluster
+    from ganseg_dist.runners.cluster import map_on_cluster
     from ganseg_dist.runners.prepare import map_here
     from ganseg_dist.runners.session import TrainingRequest, plan_training
+    from ganseg_dist.runners.visibility import cluster_seeing
     from ganseg_dist.runs import named_run
-    from ganseg_dist.systems import build_system
-    from server.simulation import Rehearsal
-    from server.strategies import refuse_unfit
+    from ganseg_dist.sweeps.publish import best_values
+    from server.simulation import Rehearsal, refuse_unfit_sites
 
     asked: dict[str, Any] = {"federation.rounds": rounds, "federation.strategy": strategy}
     changes = {field: value for field, value in asked.items() if value is not None}
-    config = override(named(recipe), changes | parse_assignments(assignments))
+    best = {} if from_sweep is None else best_values(from_sweep)
+    config = override(named(recipe), best | changes | parse_assignments(assignments))
     require_sites(sites, skew)
     if local and (cpus != 1 or gpus):
         raise ConfigError("--local: is this one process, on the CPU; leave out --cpus and --gpus, or leave out --local")
-    name = named_run(run_name or _made_name(recipe, data, sites, skew, changes)).name
+    swept = {} if from_sweep is None else {"sweep": from_sweep}
+    name = named_run(run_name or _made_name(recipe, data, sites, skew, changes | swept)).name
     plan = plan_training(TrainingRequest(config, data, layout, local=True), bar=show.bar)
-    members = partition(plan.cohort, sites, skew=skew, seed=config.seed)
     split = split_as_configured(plan.cohort, config)
-    if plan.config.system.task == "classification":
-        refuse_one_class(plan.config, plan.cohort, split)
-    staying(build_system(plan.config), plan.config)  # refuses networks that there are not
-    refuse_unfit(plan.config, len(members))
-    planned = rounds_of(plan.config)
-    refuse_unfit_privacy(plan.config, planned)
-    _note_what_is_odd(rounds, planned, members)
+    members = refuse_unfit_sites(plan.config, plan.cohort, split, sites, skew)
+    _note_what_is_odd(rounds, rounds_of(plan.config), members)
     trials = federation_trials(config, split, members)
-    with nullcontext() if local else ray_cluster():
+    with nullcontext() if local else cluster_seeing(data):
         others = map_here if local else map_on_cluster
         request = TrainingRequest(config, data, layout, run_name=f"{name}.federated", local=local, split=split)
         mapper = _federation_first(Rehearsal(request, sites, skew, cpus, gpus), others)
@@ -105,10 +100,12 @@ def federate(
 
 def _made_name(recipe: str, data: Path, sites: str, skew: str | None, changes: Mapping[str, Any]) -> str:
     """One for each way to ask, so that another question does not meet the name of the one before."""
+    from ganseg_dist.runs import made_name
+
     asked = [sites] if sites != "by-hospital" else []
     asked += [skew] if skew else []
     asked += [str(value) for value in changes.values()]
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(("federation", recipe, data.resolve().stem, *asked)))[:90]
+    return made_name("federation", recipe, data.resolve().stem, *asked)
 
 
 def _note_what_is_odd(rounds: int | None, planned: int, members: Mapping[str, Sequence[str]]) -> None:

@@ -20,19 +20,31 @@ if TYPE_CHECKING:
 
 
 def tune(
-    recipe: str | None = typer.Argument(None, metavar="[RECIPE]", help="As ganseg recipes lists them."),
+    subject: str | None = typer.Argument(
+        None,
+        metavar="[RECIPE]",
+        help="As ganseg recipes lists them; with --space thresholds a finished run's name, as ganseg train prints it.",
+    ),
     data: Path | None = typer.Option(None, metavar="DATA", help=DATA_HELP),
     space: str | None = typer.Option(
-        None, metavar="NAME", help="What is tried, a function in tune_spaces; the recipe's own when not given."
+        None,
+        metavar="NAME",
+        help="What is tried, a function in tune_spaces; the recipe's own when not given. thresholds trains nothing.",
     ),
-    trials: int = typer.Option(20, min=1, metavar="N", help="Trials in all; the first takes the published values."),
-    scheduler: str = typer.Option(
-        "asha",
+    trials: int | None = typer.Option(
+        None, min=1, metavar="N", show_default="20", help="Trials in all; the first takes the published values."
+    ),
+    scheduler: str | None = typer.Option(
+        None,
         metavar="asha|pbt|none",
+        show_default="asha",
         help="asha stops trials that fall behind; pbt lets them go on from better ones with other values; none waits.",
     ),
-    search: str = typer.Option(
-        "optuna", metavar="optuna|random", help="optuna learns from the trials before (TPE); random does not."
+    search: str | None = typer.Option(
+        None,
+        metavar="optuna|random",
+        show_default="optuna",
+        help="optuna learns from the trials before (TPE); random does not.",
     ),
     metrics: list[str] = typer.Option(
         [],
@@ -43,54 +55,177 @@ def tune(
     run_name: str | None = typer.Option(
         None, metavar="NAME", help="Name of the sweep; made of recipe and data when not given."
     ),
-    assignments: list[str] = typer.Option([], "--set", metavar="FIELD=VALUE", help=SET_HELP),
+    assignments: list[str] = typer.Option(
+        [], "--set", metavar="FIELD=VALUE", help=f"{SET_HELP} What is set is not searched."
+    ),
+    sites: str | None = typer.Option(
+        None, metavar="by-hospital|N", help="Train each trial as a federation of these, as ganseg federate has them."
+    ),
+    skew: str | None = typer.Option(
+        None, metavar="dirichlet:ALPHA|fets", help="How unlike each other made-up hospitals are."
+    ),
     workers: int = typer.Option(1, min=1, metavar="N", help="Ray Train workers of each trial."),
     gpus: bool = typer.Option(False, "--gpus", help="Give each worker a GPU."),
-    gpu_share: float = typer.Option(1.0, min=0.05, max=1.0, metavar="SHARE", help="Of a GPU, with --gpus, a trial."),
+    gpu_share: float | None = typer.Option(
+        None, min=0.05, max=1.0, metavar="SHARE", show_default="1", help="Of a GPU, with --gpus, a trial."
+    ),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
     resume: str | None = typer.Option(
         None, metavar="SWEEP", help="Go on with a sweep that was interrupted, as it was begun; takes nothing beside it."
     ),
 ) -> None:
-    """Search the fields of a recipe that do best on validation patients.
+    """Search the fields of a recipe, or a trained model's thresholds, that do best on validation patients.
 
     Every trial is a run like any other, NAME.001 and on, of the same patients and prepared slices; test patients are
-    never looked at. Interrupted and started again with the same words, it goes on.
+    never looked at. Thresholds are tried on what a run's model says, kept once. Interrupted and started again with the
+    same words, it goes on.
 
     [bold]ganseg tune ganet_seg_small --data BraTS2020 --trials 30 --run-name sweep[/bold]
 
     [bold]ganseg train ganet_seg --data BraTS2020 --from-sweep sweep[/bold]  (the winner in full)
+
+    [bold]ganseg tune ganet_seg_small --data kaggle_3m --space federation --sites by-hospital[/bold]
+
+    [bold]ganseg tune RUN --space thresholds --metric val/dice --metric val/hd95 --trials 60[/bold]
     """
-    from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.errors import ConfigError
+    from ganseg_dist.sweeps.thresholds import SPACE
+
+    of_training = {
+        "--set": assignments, "--layout": layout, "--sites": sites, "--skew": skew, "--scheduler": scheduler,
+        "--workers": workers > 1, "--gpu-share": gpu_share,
+    }  # fmt: skip
+    if resume is not None:
+        beside = [subject, data, space, trials, search, metrics, run_name, gpus, *of_training.values()]
+        if any(beside):
+            raise ConfigError(f"--resume {resume}: takes everything from the sweep; give nothing beside it")
+        _resume(resume)
+        return
+    trials, searched = trials or 20, _one_of("--search", search or "optuna", ("optuna", "random"))
+    if subject is None:
+        raise ConfigError("tune: give a recipe and --data DATA, or --resume SWEEP; see: ganseg tune --help")
+    if space == SPACE:
+        for option, value in of_training.items():
+            if value:
+                raise ConfigError(f"{option}: is of training, and thresholds train nothing; leave it out")
+        _tune_thresholds(subject, data, trials, searched, tuple(metrics), run_name, gpu=gpus)
+        return
+    if data is None:
+        raise ConfigError("--data: is missing; give the cohort to train on")
+    if space == "federation" and sites is None:
+        sites = "by-hospital"
+    if skew is not None and sites is None:
+        raise ConfigError("--skew: is of made-up hospitals; give --sites N")
+    scheduled = _one_of("--scheduler", scheduler or "asha", ("asha", "pbt", "none"))
+    _tune_fields(
+        _asked(
+            subject, data, space, trials, scheduled, searched, tuple(metrics), run_name, assignments, sites, skew,
+            layout, workers=workers, gpus=gpus, gpu_share=gpu_share or 1.0,
+        )
+    )  # fmt: skip
+
+
+def _resume(sweep: str) -> None:
+    """Go on with a sweep, by its name or its folder."""
+    from ganseg_dist.errors import RunError
+    from ganseg_dist.runs import find_sweep, runs_root
+    from ganseg_dist.sweeps.sweep import resumed_sweep
+    from tune_spaces import SPACES
+
+    found = find_sweep(sweep)
+    if found is None:
+        raise RunError(f"{sweep}: is no sweep in {runs_root()}; begin one: ganseg tune RECIPE --data DATA")
+    said = found.read("sweep.json")
+    if "run" not in said:
+        _tune_fields(resumed_sweep(found.name, SPACES))
+        return
+    names = tuple(metric["name"] for metric in said["metrics"])
+    _tune_thresholds(said["run"], None, said["trials"], said["search"], names, found.name)
+
+
+def _asked(
+    recipe: str,
+    data: Path,
+    space: str | None,
+    trials: int,
+    scheduler: Any,
+    search: Any,
+    metrics: tuple[str, ...],
+    run_name: str | None,
+    assignments: list[str],
+    sites: str | None,
+    skew: str | None,
+    layout: str | None,
+    *,
+    workers: int,
+    gpus: bool,
+    gpu_share: float,
+) -> SweepRequest:
+    from ganseg_dist.config import override, parse_assignments
+    from ganseg_dist.federation.partition import require_sites
     from ganseg_dist.recipes import recipe as named
     from ganseg_dist.runners.session import TrainingRequest
-    from ganseg_dist.sweeps.sweep import SweepRequest, resumed_sweep, sweep
-    from tune_spaces import SPACES, space_of
+    from ganseg_dist.runs import made_name
+    from ganseg_dist.sweeps.sweep import Hospitals, SweepRequest
+    from tune_spaces import space_of
 
-    if resume is not None:
-        if recipe or data or space or run_name or assignments or metrics or layout or gpus or workers > 1:
-            raise ConfigError(f"--resume {resume}: takes everything from the sweep; give nothing beside it")
-        request = resumed_sweep(resume, SPACES)
-    elif recipe is None or data is None:
-        raise ConfigError("tune: give a recipe and --data DATA, or --resume SWEEP; see: ganseg tune --help")
-    else:
-        config = override(named(recipe), parse_assignments(assignments))
-        name = run_name or f"tune-{recipe}-{data.resolve().stem}"
-        training = TrainingRequest(config, data, layout, run_name=name, workers=workers, gpus=gpus)
-        request = SweepRequest(
-            training,
-            space_of(config.system.name, space),
-            trials,
-            _one_of("--scheduler", scheduler, ("asha", "pbt", "none")),
-            _one_of("--search", search, ("optuna", "random")),
-            tuple(metrics),
-            gpu_share,
-        )
+    changes = parse_assignments(assignments)
+    config = override(named(recipe), changes)
+    if sites is not None:
+        require_sites(sites, skew)
+    name = run_name or made_name("tune", recipe, data.resolve().stem, *([space] if space else []))
+    training = TrainingRequest(config, data, layout, run_name=name, workers=workers, gpus=gpus)
+    return SweepRequest(
+        training, space_of(config.system.name, space), trials, scheduler, search, metrics, gpu_share,
+        None if sites is None else Hospitals(sites, skew), tuple(sorted(changes)),
+    )  # fmt: skip
+
+
+def _tune_fields(request: SweepRequest) -> None:
+    from ganseg_dist.sweeps.sweep import sweep
+
+    trainer = None
+    if request.hospitals is not None:
+        from clients.app import app
+        from server.trial import TrainsAtSites
+
+        trainer = TrainsAtSites(request.hospitals, app)
+    _note_if_ended(request.training.name())
     with _watching(request.trials) as watch:
-        done, parent = sweep(request, watch=watch, bar=show.bar)
+        done, parent = sweep(request, trainer=trainer, watch=watch, bar=show.bar)
     with ending(parent):
-        _publish(done, parent, request)
+        _publish(done, parent)
+
+
+def _tune_thresholds(
+    name: str,
+    data: Path | None,
+    trials: int,
+    search: Any,
+    metrics: tuple[str, ...],
+    run_name: str | None,
+    *,
+    gpu: bool = False,
+) -> None:
+    from ganseg_dist.cli.models import segmenting_run, validation_cases
+    from ganseg_dist.sweeps.thresholds import ThresholdRequest, search_thresholds
+    from tune_spaces.thresholds import THRESHOLDS
+
+    run = segmenting_run(name)
+    cases = validation_cases(run, data)
+    request = ThresholdRequest(run, THRESHOLDS, trials, search, metrics, run_name or f"{run.name}-thresholds")
+    _note_if_ended(request.name)
+    with _watching(trials) as watch:
+        done, parent = search_thresholds(request, cases, gpu=gpu, watch=watch, bar=show.bar)
+    with ending(parent):
+        _publish(done, parent)
+
+
+def _note_if_ended(name: str) -> None:
+    from ganseg_dist.runs import named_run
+
+    if (named_run(name).folder / "trials.json").exists():
+        show.err.print(f"note: {name} had ended before, and no trial is left; another sweep needs another name")
 
 
 def _one_of(option: str, value: str, known: tuple[str, ...]) -> Any:
@@ -118,10 +253,11 @@ def _told(trial: TrialRecord) -> str:
     """`val/dice_wt 0.712 after 12 epochs, stopped: others were ahead of it`."""
     scores = "  ".join(f"{name} {value:.4g}" for name, value in trial.scores.items()) or "no score"
     reason = f": {trial.reason}" if trial.reason else ""
-    return f"{scores} after {trial.epochs} epochs, {trial.ending}{reason}"
+    epochs = f" after {trial.epochs} epochs" if trial.epochs else ""
+    return f"{scores}{epochs}, {trial.ending}{reason}"
 
 
-def _publish(done: Sweep, parent: TrackedRun, request: SweepRequest) -> None:
+def _publish(done: Sweep, parent: TrackedRun) -> None:
     """Tables, figures and the best values: to the folder, to MLflow and to the terminal."""
     from ganseg_dist.sweeps.page import write_page
     from ganseg_dist.sweeps.publish import save_sweep, table_of
@@ -139,11 +275,16 @@ def _publish(done: Sweep, parent: TrackedRun, request: SweepRequest) -> None:
     told = ", ".join(f"{ended.count(kind)} {kind}" for kind in dict.fromkeys(ended))
     typer.echo(f"trials: {told}")
     typer.echo(f"written: {', '.join(map(str, files))}")
-    recipe, data = request.training.config.recipe, request.training.data
-    typer.echo(f"next: ganseg train {recipe} --data {data} --from-sweep {done.run.name}")
+    privacy = done.run.read("sweep.json").get("privacy")
+    if privacy:
+        typer.echo(f"privacy: {privacy}")
+    typer.echo(f"next: {done.goes_on}")
 
 
 def _values(values: Mapping[str, Any]) -> str:
+    from ganseg_dist.sweeps.record import as_set
+
     return " ".join(
-        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items()
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={as_set(value)}"
+        for name, value in values.items()
     )

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from ganseg_dist.config import RunConfig
+from ganseg_dist.config.privacy import PatientPrivacyConfig
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.engine.loader import EXAMPLE, ORDER, Draw, Indices, StageBatches
@@ -61,18 +62,9 @@ class PatientPrivacy:
         refuse_unfit_training(config, system, world)
         asked = config.train.privacy
         names, patient_of = np.unique([case.patient for case in slices.cases], return_inverse=True)
-        if asked.patients_per_step > len(names):
-            raise ConfigError(
-                f"train.privacy.patients_per_step: {asked.patients_per_step:g} of {len(names)} patients cannot be "
-                f"drawn; lower it to {len(names)} or less"
-            )
         epochs = tuple(stage.epochs for stage in system.stages)
-        steps = max(1, round(len(names) / asked.patients_per_step))
-        rate = asked.patients_per_step / len(names)
-        z = asked.noise_multiplier
-        if z is None:
-            assert asked.epsilon is not None
-            z = _noise_multiplier_for(asked.epsilon, asked.delta, rate, steps * sum(epochs))
+        steps = _steps_of_epoch(asked, len(names))
+        z = asked.noise_multiplier or noise_multiplier_of_runs(asked, len(names), sum(epochs))
         return cls(patient_of.astype(np.int64), epochs, steps, asked.patients_per_step, asked.clip_norm, z, asked.delta)
 
     @property
@@ -191,6 +183,31 @@ def _add_clipped(sums: Sequence[Tensor], parameters: Sequence[nn.Parameter], nor
         if gradient is not None and np.isfinite(size):
             total.add_(gradient, alpha=min(1.0, norm / size) if size else 1.0)
         parameter.grad = None
+
+
+def noise_multiplier_of_runs(asked: PatientPrivacyConfig, patients: int, epochs: int, *, runs: int = 1) -> float:
+    """The smallest z with which so many runs over the same patients spend `asked.epsilon` together.
+
+    Args:
+        asked: with an epsilon.
+        patients: that each run learns from.
+        epochs: of a run, over all stages.
+
+    Raises ConfigError where no noise is enough, and MissingDependency without Opacus.
+    """
+    assert asked.epsilon is not None
+    steps = _steps_of_epoch(asked, patients) * epochs * runs
+    return _noise_multiplier_for(asked.epsilon, asked.delta, asked.patients_per_step / patients, steps)
+
+
+def _steps_of_epoch(asked: PatientPrivacyConfig, patients: int) -> int:
+    """As many as show each patient once on average."""
+    if asked.patients_per_step > patients:
+        raise ConfigError(
+            f"train.privacy.patients_per_step: {asked.patients_per_step:g} of {patients} patients cannot be drawn; "
+            f"lower it to {patients} or less"
+        )
+    return max(1, round(patients / asked.patients_per_step))
 
 
 def _epsilon_of(noise_multiplier: float, rate: float, steps: int, delta: float) -> float:

@@ -122,6 +122,11 @@ def read_thresholds(folder: Path) -> Thresholds:
     return thresholds
 
 
+def weights_digest(folder: Path) -> str | None:
+    """By which a model is known again. Raises RunError when model.json is missing or damaged."""
+    return _read(folder / "model.json").get("weights")
+
+
 def is_model_folder(folder: Path) -> bool:
     """Whether this is a model folder, as `ganseg export` writes."""
     return (folder / "model.json").is_file()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ Search = Literal["optuna", "random"]
 
 EPOCH = "epoch"
 """What a trial reports how far its last stage has come by."""
+A_BYTE = 1
 RETRIES = 2
 """Times a trial whose process died goes on from its last checkpoint."""
 REDUCTION = 3
@@ -30,6 +31,7 @@ PERTURBATIONS = 5
 """Of PBT: times in a training that the worse trials take over a better one's weights."""
 
 ENVIRONMENT = {
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # with it an interrupted sweep would look like one that has ended
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial's earlier stages do not have the metric
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the trials' runs hold what Tune would write again
     "RAY_AIR_NEW_OUTPUT": "0",  # its table of settings is printed at any verbosity
@@ -42,8 +44,8 @@ class Plan:
     """How a sweep goes through its space."""
 
     ask: Callable[[BaseTrial], None]
-    first: Mapping[str, Any]
-    """The first trial's values."""
+    begin: Sequence[Mapping[str, Any]]
+    """Values of the first trials."""
     distributions: Mapping[str, BaseDistribution]
     """What PBT may change, with its range."""
     trials: int
@@ -70,6 +72,8 @@ class TrialEnd:
     scores: Mapping[str, Any]
     """What it reported last; empty where it did not come so far."""
     failed: bool
+    reason: str = ""
+    """Why it failed, in one line."""
 
 
 def run_trials(
@@ -86,7 +90,8 @@ def run_trials(
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # why a trial failed is in its run
     state = folder / "tune"
-    trainable = tune.with_resources(trial, {"cpu": plan.cpus, "gpu": plan.gpus})
+    # A trial that only waits for its own workers takes none of their CPUs, and Tune starts none that asks for nothing.
+    trainable = tune.with_resources(trial, {"cpu": plan.cpus, "gpu": plan.gpus, "memory": A_BYTE})
     with _environment():
         if tune.Tuner.can_restore(str(state)):
             tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, resume_errored=True)
@@ -107,9 +112,25 @@ def run_trials(
                 ),
             )
         return [
-            TrialEnd(Path(result.path).name, result.config or {}, result.metrics or {}, result.error is not None)
+            TrialEnd(
+                Path(result.path).name,
+                result.config or {},
+                result.metrics or {},
+                result.error is not None,
+                "" if result.error is None else _reason(result.error),
+            )
             for result in tuner.fit()
         ]
+
+
+def _reason(error: Any) -> str:
+    """The last line of what a trial's process raised; of one that was lost, that it died."""
+    from ray.exceptions import RayActorError
+
+    if error is None or isinstance(error, RayActorError):
+        return "its process died"
+    lines = str(getattr(error, "cause", None) or error).strip().splitlines()
+    return lines[-1][:300] if lines else type(error).__name__
 
 
 def _tune_config(plan: Plan) -> Any:
@@ -140,7 +161,8 @@ def _watcher(ended: Callable[[TrialEnd], None]) -> Any:
     from ray.tune import Callback
 
     def tell(trial: Any, *, failed: bool) -> None:
-        ended(TrialEnd(_number(trial), trial.config, trial.last_result or {}, failed))
+        reason = _reason(trial.get_error()) if failed else ""
+        ended(TrialEnd(_number(trial), trial.config, trial.last_result or {}, failed, reason))
 
     class Watcher(Callback):
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -160,7 +182,7 @@ def _searcher(plan: Plan) -> Any:
     from ray.tune.search.optuna import OptunaSearch
 
     if plan.scheduler == "pbt":
-        return BasicVariantGenerator(points_to_evaluate=[dict(plan.first)], random_state=plan.seed)
+        return BasicVariantGenerator(points_to_evaluate=[dict(values) for values in plan.begin], random_state=plan.seed)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = TPESampler(seed=plan.seed) if plan.search == "optuna" else RandomSampler(seed=plan.seed)
     metrics, modes = list(plan.metrics), list(plan.metrics.values())
@@ -168,7 +190,7 @@ def _searcher(plan: Plan) -> Any:
         space=plan.ask,
         metric=metrics[0] if len(metrics) == 1 else metrics,
         mode=modes[0] if len(modes) == 1 else modes,
-        points_to_evaluate=[dict(plan.first)],
+        points_to_evaluate=[dict(values) for values in plan.begin],
         sampler=sampler,
     )
 

@@ -22,9 +22,12 @@ MAP = "viridis_r"
 
 
 def figures(sweep: Sweep) -> dict[str, Figure]:
-    """By file name; importance only where there are enough trials, the front only of several metrics."""
+    """By file name; curves where something was trained, importance of enough trials, the front of several metrics."""
     with mpl.rc_context(STYLE):
-        drawn = {"curves": _curves(sweep), "parallel": _parallel(sweep)}
+        drawn = {"curves": _curves(sweep)} if any(trial.curve for trial in sweep.trials) else {}
+        if not any(trial.epochs for trial in sweep.trials):  # of thresholds, which all trials have
+            drawn["slices"] = _slices(sweep)
+        drawn["parallel"] = _parallel(sweep)
         shares = importances(sweep)
         if shares:
             drawn["importance"] = _importance(sweep, shares)
@@ -42,16 +45,34 @@ def _curves(sweep: Sweep) -> Figure:
         if not trial.curve:
             continue
         colour, width = (BEST, 2.0) if trial == best else (FIRST, 1.6) if trial == first else (RULE, 1.0)
-        epochs = range(1, len(trial.curve) + 1)
-        axes.plot(epochs, trial.curve, color=colour, linewidth=width)
-        axes.plot([len(trial.curve)], [trial.curve[-1]], "o", markersize=3, color=colour)
-    axes.plot([], [], color=FIRST, label=f"first trial, {_number(first)}: published values or the recipe's")
-    if best != first:
+        epochs, scores = zip(*trial.curve, strict=True)
+        axes.plot(epochs, scores, color=colour, linewidth=width)
+        axes.plot(epochs[-1:], scores[-1:], "o", markersize=3, color=colour)
+    begun = f"first trial, {_number(first)}: published values or the recipe's"
+    if best == first:
+        axes.plot([], [], color=BEST, label=f"{begun}; also the best")
+    else:
+        axes.plot([], [], color=FIRST, label=begun)
         axes.plot([], [], color=BEST, label=f"best trial, {_number(best)}")
     axes.set(xlabel="epoch of the last stage", ylabel=sweep.metrics[0].name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="best")
     axes.set_title(_title(sweep), loc="left", fontsize=9)
+    return figure
+
+
+def _slices(sweep: Sweep) -> Figure:
+    """The first metric over each threshold, a dot a trial, the first and the best in colour."""
+    names = list(dict.fromkeys(name for trial in sweep.scored for name in trial.values))
+    figure = Figure(figsize=(max(4.2, 2.6 * len(names)), 3.2), dpi=DPI, layout="constrained")
+    metric, first, best = sweep.metrics[0].name, sweep.trials[0], sweep.best
+    for axes, name in zip(figure.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
+        for trial in sorted(sweep.scored, key=lambda trial: (trial == best, trial == first)):
+            colour, size = (BEST, 6) if trial == best else (FIRST, 6) if trial == first else (MUTED, 3)
+            axes.plot([trial.values[name]], [trial.scores[metric]], "o", color=colour, markersize=size)
+        axes.set_xlabel(name)
+    figure.axes[0].set_ylabel(metric)
+    figure.axes[0].set_title(_title(sweep), loc="left", fontsize=9)
     return figure
 
 
@@ -132,7 +153,7 @@ class _Scale:
     def marks(self) -> list[tuple[float, str]]:
         """Height and words of the axis's ends, or of every word."""
         if self.words is not None:
-            return [(self.height(word), str(word)) for word in self.words]
+            return [(self.height(word), "none" if word is None else str(word)) for word in self.words]
         ends = (self.low, self.high) if self.high > self.low else (self.low,)
         return [(self.height(self._back(end)), f"{self._back(end):.3g}") for end in ends]
 

@@ -28,6 +28,12 @@ class Metric:
     every_epoch: bool
     """Whether the last stage scores it after every epoch."""
 
+    @classmethod
+    def named(cls, name: str, *, every_epoch: bool) -> Metric:
+        """Of this name, by which it is known whether small is good."""
+        smaller = name.removeprefix("val/").startswith(SMALLER_IS_BETTER)
+        return cls(name, "min" if smaller else "max", every_epoch)
+
     @property
     def score(self) -> str:
         """Its name among a stage's scores."""
@@ -36,31 +42,43 @@ class Metric:
     def of_scan(self, scores: Mapping[str, float]) -> float:
         """Out of the scores of one scan, which have a region and a unit: `hd95_wt` is `wt/hd95_mm`."""
         score, _, region = self.score.rpartition("_")
-        names = (f"{region}/{score}{unit}" for unit in ("", "_mm", "_px"))
-        return next((scores[name] for name in names if name in scores), math.nan)
+        return score_of_scan(scores, score, region)
 
 
-def metrics_of(asked: Sequence[str], config: RunConfig) -> tuple[Metric, ...]:
+def score_of_scan(scores: Mapping[str, float], score: str, region: str) -> float:
+    """A region's score in the row of a scan, whatever its unit; NaN where it is not there."""
+    names = (f"{region}/{score}{unit}" for unit in ("", "_mm", "_px"))
+    return next((scores[name] for name in names if name in scores), math.nan)
+
+
+def metrics_of(asked: Sequence[str], config: RunConfig, *, told_by_epoch: bool = True) -> tuple[Metric, ...]:
     """The metrics by their names; none named: what the recipe's last stage chooses its epoch by.
 
     Args:
         config: resolved.
+        told_by_epoch: whether epochs are scored at all; hospitals whose patients are promised privacy tell nothing.
 
     Raises ConfigError for a name that trials of this recipe do not have.
     """
     stage = build_system(config).stages[-1]
-    every_epoch = [f"val/{name}" for name in dict.fromkeys((*stage.monitor.scores, *stage.scores))]
+    by_epoch = [f"val/{name}" for name in dict.fromkeys((*stage.monitor.scores, *stage.scores))]
+    every_epoch = by_epoch if told_by_epoch else []
     regions = config.data.regions or ()
     whole = [f"val/{score}_{region}" for region in regions for score in ON_WHOLE_SCANS]
+    if not (every_epoch or whole):
+        raise ConfigError(
+            f"--metric: with privacy sites tell no scores, and {config.recipe} has none of whole scans; nothing can be "
+            "searched by"
+        )
     found = []
-    for name in asked or every_epoch[:1]:
+    for name in asked or (every_epoch or whole)[:1]:
         if name not in (*every_epoch, *whole):
+            kinds = [f"of every epoch {', '.join(every_epoch)}"] if every_epoch else []
+            kinds += [f"of whole scans, after the last epoch, {', '.join(whole)}"] if whole else []
             raise ConfigError(
-                f"--metric {name}: no such score of {config.recipe}; choose among {', '.join(every_epoch)}"
-                + (f", and of whole scans, after the last epoch, {', '.join(whole)}" if whole else "")
+                f"--metric {name}: no such score of {config.recipe}; choose among those {'; '.join(kinds)}"
             )
-        smaller = name.removeprefix("val/").startswith(SMALLER_IS_BETTER)
-        found.append(Metric(name, "min" if smaller else "max", name in every_epoch))
+        found.append(Metric.named(name, every_epoch=name in every_epoch))
     if len(set(asked)) < len(asked):
         raise ConfigError(f"--metric {', '.join(asked)}: names one twice; name each once")
     return tuple(found)
@@ -71,8 +89,8 @@ def scores_so_far(
 ) -> dict[str, Any]:
     """The metrics of the epoch that would be kept if training ended here, and `epoch`, of the last stage.
 
-    Before the last stage has an epoch the metrics are NaN and `epoch` is not there, so that no trial is stopped for
-    what its earlier stages do.
+    Metrics of whole scans are NaN, as they come after the last epoch. Before the last stage has an epoch all are, and
+    `epoch` is not there, so that no trial is stopped for what its earlier stages do.
 
     Args:
         history: as the engine keeps it.
@@ -80,8 +98,9 @@ def scores_so_far(
     """
     last = list(monitors)[-1]
     of_stage = {record["epoch"]: record["scores"] for record in history if record["stage"] == last}
-    per_epoch = [metric for metric in metrics if metric.every_epoch]
+    unscored: dict[str, Any] = {metric.name: math.nan for metric in metrics}
     if not of_stage:
-        return {metric.name: math.nan for metric in per_epoch}
-    kept = epochs_kept(history, {last: monitors[last]}, config)[last]["epoch"]
-    return {"epoch": max(of_stage) + 1, **{m.name: of_stage[kept].get(m.score, math.nan) for m in per_epoch}}
+        return unscored
+    kept = of_stage[epochs_kept(history, {last: monitors[last]}, config)[last]["epoch"]]
+    scored = {metric.name: kept.get(metric.score, math.nan) for metric in metrics if metric.every_epoch}
+    return {"epoch": max(of_stage) + 1, **unscored, **scored}

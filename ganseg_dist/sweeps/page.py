@@ -9,13 +9,13 @@ from pathlib import Path
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from ganseg_dist.atomic import write_text
-from ganseg_dist.runs import named_run
 from ganseg_dist.sweeps.publish import table_of
 from ganseg_dist.sweeps.record import Sweep
 from ganseg_dist.sweeps.study import ENOUGH_FOR_IMPORTANCE
 
 TITLES = {
     "curves": "How the trials learnt",
+    "slices": "The score over each threshold: the first trial and the best in colour",
     "parallel": "Which values were good: an axis a field, a line a trial, the best in colour",
     "importance": "Which fields matter",
     "pareto": "What trades against what",
@@ -44,7 +44,10 @@ def write_page(sweep: Sweep) -> Path:
         name=sweep.run.name,
         recipe=said["config"]["recipe"],
         space=sweep.space,
-        phantom=named_run(sweep.trials[0].name).read("data.json")["phantom"],
+        phantom=said["phantom"],
+        of_run=said.get("run"),
+        goes_on=sweep.goes_on,
+        privacy=said.get("privacy"),
         endings=[(count, ending) for ending, count in Counter(trial.ending for trial in sweep.trials).items()],
         trials=sweep.trials,
         first=sweep.trials[0],

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ganseg_dist.atomic import write_json
 from ganseg_dist.errors import RunError
 from ganseg_dist.runs import Run
 from ganseg_dist.sweeps.metric import Metric
+
+
+def as_set(value: Any) -> str:
+    """A field's value as --set takes it."""
+    if isinstance(value, list):
+        return json.dumps(value)
+    return "none" if value is None else str(value)
+
 
 Ending = Literal["finished", "stopped", "diverged", "failed"]
 
@@ -18,7 +29,7 @@ class TrialRecord:
     """What a trial came to."""
 
     name: str
-    """Of its run."""
+    """Of its run, where it trained one."""
     values: Mapping[str, Any]
     """Of the space's fields, at its end."""
     scores: Mapping[str, float]
@@ -28,8 +39,33 @@ class TrialRecord:
     ending: Ending
     reason: str = ""
     seconds: float = 0.0
-    curve: Sequence[float] = field(default_factory=tuple)
-    """The first metric after each epoch of the last stage, as far as it is scored there."""
+    curve: Sequence[tuple[int, float]] = field(default_factory=tuple)
+    """The first metric after epochs of the last stage, counted from 1, as far as it is scored there."""
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> TrialRecord:
+        """As trials.json says it, whose lists are tuples here.
+
+        Raises KeyError, TypeError or ValueError where it was not written so.
+        """
+        return cls(**{**said, "curve": tuple((epoch, score) for epoch, score in said["curve"])})
+
+
+def begin_sweep(found: Run, said: Mapping[str, Any]) -> None:
+    """Write down what was asked for, or hold it against what was when the sweep was begun.
+
+    Raises RunError when the name stands for something else.
+    """
+    file = found.folder / "sweep.json"
+    if not file.exists():
+        if found.folder.exists() and any(found.folder.iterdir()):
+            raise RunError(f"{found.folder}: is there already and is no sweep; choose another --run-name")
+        write_json(file, dict(said))
+        return
+    before = found.read("sweep.json")
+    for name, value in json.loads(json.dumps(said)).items():
+        if before.get(name) != value:
+            raise RunError(f"{found.name}: was begun with another {name}; choose another --run-name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +85,28 @@ class Sweep:
             raise RunError(f"{run.name}: has not ended; go on with: ganseg tune --resume {run.name}")
         try:
             metrics = tuple(Metric(**metric) for metric in said["metrics"])
-            return cls(run, said["space"], metrics, tuple(TrialRecord(**trial) for trial in run.read("trials.json")))
-        except (KeyError, TypeError):
+            return cls(run, said["space"], metrics, tuple(map(TrialRecord.of, run.read("trials.json"))))
+        except (KeyError, TypeError, ValueError):
             raise RunError(f"{run.folder}: its sweep.json and trials.json cannot be read; restore them") from None
+
+    @property
+    def goes_on(self) -> str:
+        """The command that does what the sweep has found to be best."""
+        said = self.run.read("sweep.json")
+        if "run" in said:
+            return f"ganseg calibrate {said['run']} --from-sweep {self.run.name}"
+        request, hospitals = said["request"], said["hospitals"]
+        words = ["ganseg", "train" if hospitals is None else "federate", said["config"]["recipe"]]
+        options = {
+            "--data": request["data"],
+            "--layout": request["layout"],
+            **{f"--{k}": v for k, v in (hospitals or {}).items()},
+        }
+        for option, value in options.items():
+            words += [] if value is None else [option, value]
+        for field_, value in said["fixed"].items():
+            words += ["--set", f"{field_}={as_set(value)}"]
+        return shlex.join([*words, "--from-sweep", self.run.name])
 
     @property
     def scored(self) -> tuple[TrialRecord, ...]:
@@ -64,9 +119,22 @@ class Sweep:
 
     @property
     def best(self) -> TrialRecord:
-        """Best in the first metric; of those alike, the earlier. Raises RunError when no trial was scored."""
+        """Best in the first metric of those that were trained to the end; of those alike, the earlier.
+
+        A trial that was stopped is the best only where none was finished: it may have been scored before the epochs
+        that count, such as those without the adversary.
+
+        Raises RunError when no trial was scored.
+        """
         if not self.scored:
             why = next((f": {trial.reason}" for trial in self.trials if trial.reason), "")
             raise RunError(f"{self.run.name}: none of its {len(self.trials)} trials came to a score{why}")
+        return self.ranked[0]
+
+    @property
+    def ranked(self) -> tuple[TrialRecord, ...]:
+        """Finished trials from the best, then those stopped from the best, then those without a score as they came."""
         first = self.metrics[0]
-        return (max if first.mode == "max" else min)(self.scored, key=lambda trial: trial.scores[first.name])
+        sign = -1 if first.mode == "max" else 1
+        scored = sorted(self.scored, key=lambda trial: (trial.ending != "finished", sign * trial.scores[first.name]))
+        return (*scored, *(trial for trial in self.trials if trial not in scored))

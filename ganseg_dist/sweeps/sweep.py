@@ -22,17 +22,30 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split, split_as_configured
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import ConfigError, RunError
-from ganseg_dist.runners.cluster import cluster_resources, map_on_cluster, ray_cluster, require_resources
+from ganseg_dist.federation.privacy import keeps_numbers_home
+from ganseg_dist.runners.cluster import cluster_resources, map_on_cluster, require_resources
 from ganseg_dist.runners.lessons import refuse_empty_stages
 from ganseg_dist.runners.ray_tune import EPOCH, Plan, Scheduler, Search, TrialEnd, run_trials
 from ganseg_dist.runners.session import Bar, TrainingRequest, no_bar, plan_training, prepare_plan
+from ganseg_dist.runners.session import Plan as TrainingPlan
+from ganseg_dist.runners.visibility import cluster_seeing, require_sight, training_places
 from ganseg_dist.runs import Run, named_run, runs_root
+from ganseg_dist.storage.keeper import keeping
 from ganseg_dist.sweeps.metric import Metric, metrics_of
-from ganseg_dist.sweeps.record import Ending, Sweep, TrialRecord
+from ganseg_dist.sweeps.privacy import budget_told, charged
+from ganseg_dist.sweeps.record import Ending, Sweep, TrialRecord, begin_sweep
 from ganseg_dist.sweeps.space import Space
-from ganseg_dist.sweeps.trial import DIVERGED, TrialJob
+from ganseg_dist.sweeps.trial import ENDS, Trainer, TrainsAlone, TrialJob
 from ganseg_dist.systems import build_system
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
+
+
+@dataclass(frozen=True, slots=True)
+class Hospitals:
+    """The hospitals of a rehearsed federation, as `ganseg federate` is told them."""
+
+    sites: str
+    skew: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,37 +61,52 @@ class SweepRequest:
     metrics: tuple[str, ...] = ()
     gpu_share: float = 1.0
     """Of a GPU, for a trial of one worker."""
+    hospitals: Hospitals | None = None
+    """That train each trial together; none: it is trained on all data in one place."""
+    fixed: tuple[str, ...] = ()
+    """Fields of the space that are not searched, but stay at the config's values."""
 
 
 def sweep(
-    asked: SweepRequest, *, watch: Callable[[TrialRecord, int], None] = lambda trial, done: None, bar: Bar = no_bar
+    asked: SweepRequest,
+    *,
+    trainer: Trainer | None = None,
+    watch: Callable[[TrialRecord, int], None] = lambda trial, done: None,
+    bar: Bar = no_bar,
 ) -> tuple[Sweep, TrackedRun]:
     """Every trial to its end; interrupted and called again, it goes on. With it, the sweep's place in MLflow.
 
     Args:
+        trainer: of the trials; none: each alone.
         watch: told each trial that ends, and how many have.
 
     Raises RunError when the name stands for another sweep.
     """
+    trainer = trainer or TrainsAlone()
     training = asked.training
     found = named_run(training.name())
-    first = asked.space.first(training.config)  # refused before Ray is waited for
+    first = asked.space.first(training.config, asked.fixed)  # refused before Ray is waited for
     with ExitStack() as stack:
         with bar("Starting Ray"):
-            stack.enter_context(ray_cluster(dashboard=True))
+            stack.enter_context(cluster_seeing(training.data, dashboard=True))
         plan = plan_training(training, mapper=map_on_cluster, bar=bar)
-        metrics = metrics_of(asked.metrics, plan.config)
+        told_by_epoch = asked.hospitals is None or not keeps_numbers_home(plan.config)
+        metrics = metrics_of(asked.metrics, plan.config, told_by_epoch=told_by_epoch)
         split = split_as_configured(plan.cohort, plan.config)
-        _refuse_unfit(asked, metrics)
-        _begin(found, asked, plan.config, split, metrics, first)
+        refuse_unfit_search(asked, metrics, plan.config)
+        trainer.refuse_unfit(plan.config, plan.cohort, split)
+        charged(plan.config, asked.trials, len(split.train))
+        begin_sweep(found, _said(asked, plan, split, metrics, first))
+        params = {"recipe": plan.config.recipe, "space": asked.space.name, "trials": str(asked.trials)}
+        parent = open_parent(found.folder, "sweep", params)
+        if (found.folder / "trials.json").exists():
+            return Sweep.of(found), parent
         require_resources(workers=training.workers, threads=plan.config.train.threads, gpus=training.gpus)
         prepared = prepare_plan(plan, split, map_on_cluster, bar)
         refuse_empty_stages(plan.config, prepared.open(plan.config), plan.cohort)
-        params = {"recipe": plan.config.recipe, "space": asked.space.name, "trials": str(asked.trials)}
-        parent = open_parent(found.folder, "sweep", params)
         job = TrialJob(
             runs_root(), found.name, plan.config, plan.fingerprint, plan.cohort, split, prepared, metrics,
-            training.to_dict(), parent, training.workers, training.gpus,
+            training, parent, asked.trials, trainer,
         )  # fmt: skip
         ended = 0
 
@@ -87,10 +115,18 @@ def sweep(
             ended += 1
             watch(_record(end, job), ended)
 
-        ends = run_trials(_tune_plan(asked, plan.config, metrics, first), job.train, found.folder, told)
+        require_sight(training_places(found, prepared), {"CPU": plan.config.train.threads})
+        with keeping(found.folder, lambda: _tune_state(found.folder / "tune")):
+            ends = run_trials(_tune_plan(asked, plan.config, metrics, first), job.train, found.folder, told)
     trials = tuple(_closed(_record(end, job), job) for end in sorted(ends, key=lambda end: end.number))
     write_json(found.folder / "trials.json", [asdict(trial) for trial in trials])
     return Sweep(found, asked.space.name, metrics, trials), parent
+
+
+def _tune_state(folder: Path) -> list[Any]:
+    """What changes with every checkpoint of a trial, and whenever Tune notes how the trials stand."""
+    notes = [(file.name, file.stat().st_mtime_ns) for file in sorted(folder.glob("*.json"))]
+    return [*notes, *sorted(folder.glob("*/checkpoint_*"))]
 
 
 def resumed_sweep(name: str, spaces: Mapping[str, Space]) -> SweepRequest:
@@ -104,9 +140,10 @@ def resumed_sweep(name: str, spaces: Mapping[str, Space]) -> SweepRequest:
             Path(request["data"]), request["layout"], run_name=name, workers=request["workers"], gpus=request["gpus"],
         )  # fmt: skip
         metrics = tuple(metric["name"] for metric in said["metrics"])
+        hospitals = None if said["hospitals"] is None else Hospitals(**said["hospitals"])
         return SweepRequest(
             training, spaces[said["space"]], said["trials"], said["scheduler"], said["search"], metrics,
-            said["gpu_share"],
+            said["gpu_share"], hospitals, tuple(said["fixed"]),
         )  # fmt: skip
     except (KeyError, TypeError):
         raise RunError(
@@ -114,8 +151,17 @@ def resumed_sweep(name: str, spaces: Mapping[str, Space]) -> SweepRequest:
         ) from None
 
 
-def _refuse_unfit(asked: SweepRequest, metrics: Sequence[Metric]) -> None:
+def refuse_unfit_search(asked: SweepRequest, metrics: Sequence[Metric], config: RunConfig) -> None:
     """Raises ConfigError for what a scheduler or a search cannot do."""
+    if asked.hospitals is not None and (asked.scheduler == "pbt" or asked.training.workers > 1):
+        raise ConfigError("--sites: trains a trial in its own process, round by round; leave out --workers and pbt")
+    if asked.hospitals is not None and config.train.privacy.on and config.train.privacy.noise_multiplier is None:
+        raise ConfigError(
+            "train.privacy.epsilon: every site would need noise of its own for all trials; give "
+            "train.privacy.noise_multiplier in a sweep of federations"
+        )
+    if asked.scheduler == "pbt" and keeps_numbers_home(config):
+        raise ConfigError("--scheduler pbt: trains epochs again, which no privacy budget counts; take asha or none")
     if asked.scheduler != "none" and len(metrics) > 1:
         raise ConfigError(f"--scheduler {asked.scheduler}: stops trials by one metric; give one, or --scheduler none")
     if asked.scheduler != "none" and not metrics[0].every_epoch:
@@ -127,46 +173,35 @@ def _refuse_unfit(asked: SweepRequest, metrics: Sequence[Metric]) -> None:
         raise ConfigError("--scheduler pbt: moves weights between trials of one worker; leave out --workers")
 
 
-def _begin(
-    found: Run,
-    asked: SweepRequest,
-    config: RunConfig,
-    split: Split,
-    metrics: Sequence[Metric],
-    first: Mapping[str, Any],
-) -> None:
-    """Raises RunError when the name stands for something else."""
-    said = {
-        "config": config.model_dump(mode="json"),
+def _said(
+    asked: SweepRequest, plan: TrainingPlan, split: Split, metrics: Sequence[Metric], first: Mapping[str, Any]
+) -> dict[str, Any]:
+    """sweep.json."""
+    return {
+        "config": plan.config.model_dump(mode="json"),
         "space": asked.space.name,
         "first": dict(first),
         "trials": asked.trials,
         "scheduler": asked.scheduler,
         "search": asked.search,
         "gpu_share": asked.gpu_share,
+        "fixed": {name: plan.config.flat()[name] for name in sorted(asked.fixed)},
+        "hospitals": None if asked.hospitals is None else asdict(asked.hospitals),
         "metrics": [asdict(metric) for metric in metrics],
         "split": split.to_dict(),
         "request": asked.training.to_dict(),
+        "phantom": plan.cohort.phantom,
+        "privacy": budget_told(plan.config, asked.trials, hospitals=asked.hospitals is not None),
     }
-    file = found.folder / "sweep.json"
-    if not file.exists():
-        if found.folder.exists() and any(found.folder.iterdir()):
-            raise RunError(f"{found.folder}: is there already and is no sweep; choose another --run-name")
-        write_json(file, said)
-        return
-    before = found.read("sweep.json")
-    for name, value in json.loads(json.dumps(said)).items():
-        if before.get(name) != value:
-            raise RunError(f"{found.name}: was begun with another {name}; choose another --run-name")
 
 
 def _tune_plan(asked: SweepRequest, config: RunConfig, metrics: Sequence[Metric], first: Mapping[str, Any]) -> Plan:
     threads, workers = config.train.threads, asked.training.workers
     several = workers > 1  # they are beside the trial, which waits for them
     return Plan(
-        ask=asked.space.ask,
-        first=first,
-        distributions=asked.space.distributions(config),
+        ask=asked.space.asks(config, asked.fixed),
+        begin=(first,),
+        distributions=asked.space.distributions(config, asked.fixed),
         trials=asked.trials,
         scheduler=asked.scheduler,
         search=asked.search,
@@ -194,10 +229,11 @@ def _record(end: TrialEnd, job: TrialJob) -> TrialRecord:
     said = run.description() if begun else {}
     ending: Ending = "finished"
     reason = ""
-    if str(said.get("error")).startswith(DIVERGED):
-        ending, reason = "diverged", said["error"].removeprefix(f"{DIVERGED}: ")
+    kind, _, told = str(said.get("error")).partition(": ")
+    if kind in ENDS:
+        ending, reason = ENDS[kind], told
     elif end.failed:
-        ending, reason = "failed", str(said.get("error") or "its process died")
+        ending, reason = "failed", str(said.get("error") or end.reason)
     elif not (begun and run.finished):
         ending, reason = "stopped", "others were ahead of it"
     return TrialRecord(
@@ -216,14 +252,18 @@ def _reported(end: TrialEnd, job: TrialJob) -> Iterator[tuple[str, float]]:
     return ((metric.name, float(end.scores.get(metric.name, math.nan))) for metric in job.metrics)
 
 
-def _curve(run: Run, job: TrialJob) -> tuple[float, ...]:
+def _curve(run: Run, job: TrialJob) -> tuple[tuple[int, float], ...]:
     newest = FolderCheckpoints(run.checkpoints).latest()
     if newest is None:
         return ()
     last = build_system(run.config()).stages[-1].name
     history = json.loads((newest / "state.json").read_text())["position"]["history"]
     first = job.metrics[0].score
-    return tuple(record["scores"][first] for record in history if record["stage"] == last and first in record["scores"])
+    return tuple(
+        (record["epoch"] + 1, record["scores"][first])
+        for record in history
+        if record["stage"] == last and first in record["scores"]
+    )
 
 
 def _closed(trial: TrialRecord, job: TrialJob) -> TrialRecord:

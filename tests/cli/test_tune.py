@@ -17,7 +17,12 @@ from tests.cli.conftest import assert_refused
         (("tune", "ganet_seg_debug", "--metric", "val/dice"), 2, "--metric val/dice: no such score"),
         (("tune", "gan_osmosis_debug", "--space", "ganet_seg"), 2, "--space ganet_seg: is of ganet_seg"),
         (("tune", "ganet_seg_debug", "--set", "train.epoch=3"), 2, "did you mean train.epochs"),
+        (("tune", "ganet_seg_debug", "--skew", "fets"), 2, "--skew: is of made-up hospitals; give --sites N"),
+        (("tune", "ganet_seg_debug", "--sites", "two"), 2, "--sites two"),
+        (("tune", "nothing", "--space", "thresholds"), 1, "nothing: no such run"),
+        (("tune", "nothing", "--space", "thresholds", "--scheduler", "asha"), 2, "--scheduler: is of training"),
         (("train", "ganet_seg_debug", "--from-sweep", "nothing"), 1, "nothing: is no sweep"),
+        (("federate", "ganet_seg_debug", "--from-sweep", "nothing"), 1, "nothing: is no sweep"),
     ],
 )
 def test_wrong_words_are_told_in_one_line(ganseg, phantom, tmp_path, words, code, said):
@@ -27,7 +32,8 @@ def test_wrong_words_are_told_in_one_line(ganseg, phantom, tmp_path, words, code
 
 
 def test_resuming_what_was_never_begun_is_told(ganseg):
-    assert_refused(ganseg("tune", "--resume", "nothing"), 1, "sweep.json", "is missing")
+    assert_refused(ganseg("tune", "--resume", "nothing"), 1, "nothing: is no sweep in")
+    assert_refused(ganseg("tune", "--resume", "nothing", "--trials", "9"), 2, "takes everything from the sweep")
     assert_refused(ganseg("tune", "ganet_seg_debug", "--resume", "nothing"), 2, "takes everything from the sweep")
 
 
@@ -41,3 +47,15 @@ def test_a_sweep_is_no_run_and_its_winner_can_be_trained(ganseg, phantom, tmp_pa
     (folder / "best.json").write_text(json.dumps({"values": {"train.learning_rate": 0.0123}}))
     assert '"learning_rate": 0.0123' in ganseg(*words).out
     assert '"learning_rate": 0.5' in ganseg(*words, "--set", "train.learning_rate=0.5").out, "--set comes after"
+
+
+def test_thresholds_of_a_sweep_become_the_models(ganseg, run, tmp_path):
+    folder = tmp_path / "runs" / "thr"
+    folder.mkdir(parents=True)
+    weights = json.loads((run.model / "model.json").read_text())["weights"]
+    (folder / "sweep.json").write_text(json.dumps({"run": run.name, "weights": weights, "patients": 3}))
+    (folder / "best.json").write_text(json.dumps({"values": {"threshold.wt": 0.37}}))
+    assert "wt: threshold 0.37, of thr" in ganseg("calibrate", run.name, "--from-sweep", "thr").out
+    kept = json.loads((run.model / "thresholds.json").read_text())
+    assert (kept["regions"]["wt"], kept["calibrated_on"]) == (0.37, 3)
+    assert_refused(ganseg("calibrate", run.name, "--from-sweep", "thr", "--gpu"), 2, "takes everything from the sweep")

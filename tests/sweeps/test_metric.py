@@ -31,6 +31,14 @@ def test_a_recipe_is_judged_by_what_it_chooses_its_epoch_by():
     assert metrics_of((), CLASSES)[0].every_epoch
 
 
+def test_what_is_of_whole_scans_is_unscored_until_the_end():
+    metrics = metrics_of(("val/dice_wt", "val/hd95_wt"), CONFIG)
+    monitors = {stage.name: stage.monitor for stage in build_system(CONFIG).stages}
+    found = scores_so_far(history(0.5), metrics, monitors, CONFIG)
+    assert (found["epoch"], found["val/dice_wt"]) == (1, 0.5)
+    assert math.isnan(found["val/hd95_wt"])
+
+
 def test_distances_are_made_small_and_are_of_whole_scans():
     dice, distance = metrics_of(("val/dice_wt", "val/hd95_wt"), CONFIG)
     assert (distance.mode, distance.every_epoch) == ("min", False)
@@ -43,7 +51,10 @@ def test_distances_are_made_small_and_are_of_whole_scans():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("val/dice_et",), r"--metric val/dice_et: no such score of ganet_seg_debug; choose among val/dice_wt"),
+        (
+            ("val/dice_et",),
+            r"--metric val/dice_et: no such score of ganet_seg_debug; choose among those of every epoch val/dice_wt",
+        ),
         (("dice_wt",), r"--metric dice_wt: no such score"),
         (("val/dice_wt", "val/dice_wt"), "names one twice"),
     ],

@@ -29,7 +29,7 @@ SHORT = {"system.gan": False, "train.epochs": 2, "system.supervised_epochs": 2}
 TOO_LARGE = 1e30
 
 
-def rates(trial) -> None:
+def rates(trial, config) -> None:
     trial.suggest_categorical("train.learning_rate", [0.001, 0.002, TOO_LARGE])
 
 
@@ -92,7 +92,8 @@ def test_what_cannot_be_searched_is_told_before_any_trial(phantom, changes, mess
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on_with_the_trials_that_are_left(phantom, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_sweep_goes_on_with_the_trials_that_are_left(phantom, tmp_path, number):
     command = [
         sys.executable, "-m", "ganseg_dist", "tune", "ganet_seg_debug", "--data", str(phantom), "--trials", "4",
         "--scheduler", "none", "--run-name", "k", "--space", "ganet_seg_feedback",
@@ -104,8 +105,13 @@ def test_a_killed_sweep_goes_on_with_the_trials_that_are_left(phantom, tmp_path)
         assert time.monotonic() < deadline, "no trial finished"
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    if number == signal.SIGKILL:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    else:
+        process.send_signal(number)
+        assert process.wait(timeout=60) == 130
+        assert not (named_run("k").folder / "trials.json").exists(), "it has not ended"
     made = finished.stat().st_mtime
     subprocess.run(command, check=True, timeout=250, capture_output=True)
     trials = json.loads((named_run("k").folder / "trials.json").read_text())

@@ -12,7 +12,7 @@ from ganseg_dist.errors import RunError
 from ganseg_dist.runs import Run
 from ganseg_dist.sweeps.figures import figures
 from ganseg_dist.sweeps.metric import Metric
-from ganseg_dist.sweeps.publish import best_values, ranked, save_sweep, table_of
+from ganseg_dist.sweeps.publish import best_values, save_sweep, table_of
 from ganseg_dist.sweeps.record import Sweep, TrialRecord
 from ganseg_dist.sweeps.study import importances, pareto_front
 
@@ -22,7 +22,7 @@ DISTANCE = Metric("val/hd95_wt", "min", every_epoch=False)
 
 def trial(number: int, dice: float, distance: float = 10.0, ending: str = "finished", **values) -> TrialRecord:
     scores = {} if math.isnan(dice) else {DICE.name: dice, DISTANCE.name: distance}
-    return TrialRecord(f"s.{number:03d}", values, scores, 3, ending, curve=(dice / 2, dice))
+    return TrialRecord(f"s.{number:03d}", values, scores, 3, ending, curve=((1, dice / 2), (2, dice)))
 
 
 def sweep(tmp_path: Path, *trials: TrialRecord, metrics=(DICE,)) -> Sweep:
@@ -36,9 +36,16 @@ def test_the_best_is_of_those_that_came_to_a_score(tmp_path):
         tmp_path, trial(1, 0.5), trial(2, math.nan, ending="diverged"), trial(3, 0.9, ending="failed"), trial(4, 0.7)
     )
     assert found.best.name == "s.004"
-    assert [record.name for record in ranked(found)] == ["s.004", "s.001", "s.002", "s.003"]
+    assert [record.name for record in found.ranked] == ["s.004", "s.001", "s.002", "s.003"]
     smaller = replace(found, metrics=(DISTANCE,), trials=(trial(1, 0.5, 9.0), trial(2, 0.5, 4.0)))
     assert smaller.best.name == "s.002"
+
+
+def test_a_trial_that_was_stopped_is_the_best_only_where_none_was_finished(tmp_path):
+    found = sweep(tmp_path, trial(1, 0.9, ending="stopped"), trial(2, 0.5), trial(3, 0.7))
+    assert [record.name for record in found.ranked] == ["s.003", "s.002", "s.001"]
+    assert found.best.name == "s.003"
+    assert replace(found, trials=found.trials[:1]).best.name == "s.001"
 
 
 def test_without_any_score_the_reason_of_the_first_is_told(tmp_path):
@@ -67,6 +74,11 @@ def test_of_few_trials_no_importance_is_told(tmp_path):
     found = sweep(tmp_path, *(trial(n, n / 10, a=float(n)) for n in range(1, 5)))
     assert importances(found) == {}
     assert set(figures(found)) == {"curves", "parallel"}
+
+
+def test_of_whole_scans_alone_there_are_no_curves_and_nothing_to_slice(tmp_path):
+    trials = [replace(trial(n, 0.1 * n, **({"a": 0.5} if n % 2 else {})), curve=()) for n in range(1, 4)]
+    assert set(figures(sweep(tmp_path, *trials))) == {"parallel"}
 
 
 def test_fields_of_every_kind_and_gaps_can_be_drawn_and_saved(tmp_path, monkeypatch):

@@ -31,17 +31,30 @@ def test_every_recipe_has_a_space_that_begins_at_its_own_or_published_values(nam
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 def test_whatever_a_space_draws_can_be_built(space):
-    config = resolved(f"{space.system}_debug")
+    config = resolved(f"{space.system or 'ganet_seg'}_debug")
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
         trial = study.ask()
-        space.ask(trial)
+        space.ask(trial, config)
         build_system(override(config, trial.params))
 
 
 def test_a_field_that_does_not_matter_is_not_asked_for():
     config = override(recipe("ganet_seg_debug"), {"system.gan": False})
     assert set(space_of("ganet_seg", None).first(config)) == {"train.learning_rate", "system.gan"}
+
+
+def test_a_field_that_is_set_is_not_searched():
+    config = override(recipe("ganet_seg_debug"), {"system.gan": False, "train.learning_rate": 0.01})
+    space = space_of("ganet_seg", None)
+    assert set(space.first(config, ["system.gan"])) == {"train.learning_rate"}
+    for _ in range(5):
+        trial = optuna.create_study().ask()
+        space.asks(config, ["train.learning_rate", "system.gan"])(trial)
+        assert trial.params == {}
+    with pytest.raises(ConfigError, match=r"--space ganet_seg: --set fixes all of its fields"):
+        space.first(config, ["train.learning_rate", "system.gan"])
+    assert "train.learning_rate" not in space.distributions(config, ["train.learning_rate"])
 
 
 def test_a_space_of_another_system_is_refused():
@@ -52,18 +65,20 @@ def test_a_space_of_another_system_is_refused():
 
 
 def test_an_unknown_space_names_those_of_the_system():
-    with pytest.raises(ConfigError, match=r"--space other: no such space; choose among ganet_seg, ganet_seg_feedback"):
+    with pytest.raises(
+        ConfigError, match=r"--space other: no such space; choose among ganet_seg, ganet_seg_feedback, federation"
+    ):
         space_of("ganet_seg", "other")
 
 
 def test_what_trials_share_cannot_be_swept():
-    space = Space("sizes", "ganet_seg", lambda trial: trial.suggest_categorical("data.size", [32, 64]))
+    space = Space("sizes", "ganet_seg", lambda trial, config: trial.suggest_categorical("data.size", [32, 64]))
     with pytest.raises(ConfigError, match=r"data\.size changes what is prepared"):
         space.first(recipe("ganet_seg_debug"))
 
 
 def test_a_field_that_does_not_exist_is_told_before_any_trial():
-    space = Space("typo", "ganet_seg", lambda trial: trial.suggest_float("train.learning_rat", 0, 1))
+    space = Space("typo", "ganet_seg", lambda trial, config: trial.suggest_float("train.learning_rat", 0, 1))
     with pytest.raises(ConfigError, match=r"--space typo: cannot begin .*learning_rat"):
         space.first(recipe("ganet_seg_debug"))
 

@@ -1,0 +1,65 @@
+"""What a sweep spends of a privacy budget: all its trials learn from the same patients at the same hospitals.
+
+So epsilon, of hospitals (federation.privacy) as of patients (train.privacy), is what all trials together may spend, and
+each adds the noise that this takes. Of k releases a trial, n trials make n k: Gaussian releases compose alike whether
+they are of one model or of many. The run that follows with the best values is one more, with a budget of its own.
+"""
+
+from __future__ import annotations
+
+from ganseg_dist.config import RunConfig, override
+from ganseg_dist.engine.patient_privacy import noise_multiplier_of_runs
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.federation.accountant import epsilon_of, noise_multiplier_for
+from ganseg_dist.federation.schedule import rounds_of
+from ganseg_dist.systems import build_system
+
+
+def charged(config: RunConfig, trials: int, patients: int) -> RunConfig:
+    """The config of one of so many trials; without a budget it is as it was.
+
+    With `train.privacy` a noise multiplier stands in the place of epsilon, as in a single run, and nothing is charged.
+
+    Args:
+        config: resolved.
+        patients: that a trial learns from.
+
+    Raises ConfigError where noise is given with which the trials would spend more than a federation's epsilon.
+    """
+    changes: dict[str, float] = {}
+    hospital, patient = config.federation.privacy, config.train.privacy
+    if hospital.epsilon is not None:
+        releases = rounds_of(config) * trials
+        least = noise_multiplier_for(hospital.epsilon, hospital.delta, releases)
+        if hospital.noise_multiplier is None:
+            changes["federation.privacy.noise_multiplier"] = least
+        elif hospital.noise_multiplier < least:
+            spent = epsilon_of(hospital.noise_multiplier, releases, hospital.delta)
+            raise ConfigError(
+                f"federation.privacy.epsilon: {trials} trials, {releases} rounds in all, spend {spent:.3g} together, "
+                f"more than {hospital.epsilon:g}; lower --trials, or leave noise_multiplier out"
+            )
+    if patient.epsilon is not None and patient.noise_multiplier is None:
+        epochs = sum(stage.epochs for stage in build_system(config).stages)
+        changes["train.privacy.noise_multiplier"] = noise_multiplier_of_runs(patient, patients, epochs, runs=trials)
+    return override(config, changes) if changes else config
+
+
+def budget_told(config: RunConfig, trials: int, *, hospitals: bool) -> str | None:
+    """What all trials together spend at most, in words; none where no budget is given.
+
+    Args:
+        hospitals: whether there are any; `federation.privacy` promises nothing to a run in one place.
+    """
+    hospital, patient = config.federation.privacy, config.train.privacy
+    spent = []
+    if hospitals and hospital.epsilon is not None:
+        spent.append(f"an epsilon of {hospital.epsilon:g} at delta {hospital.delta:g} of any one hospital")
+    if patient.epsilon is not None and patient.noise_multiplier is None:
+        spent.append(f"an epsilon of {patient.epsilon:g} at delta {patient.delta:g} of any one patient")
+    if not spent:
+        return None
+    return (
+        f"all {trials} trials together spend at most {', and '.join(spent)}; training with the best values is charged "
+        "on top"
+    )

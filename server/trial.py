@@ -1,0 +1,62 @@
+"""A trial of a sweep that hospitals train together: the federation rehearsed, in the trial's own process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ray import tune
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.data.cohort import Cohort, Split
+from ganseg_dist.engine.checkpoint import FolderCheckpoints
+from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.errors import FederationError
+from ganseg_dist.runners.grids import Answer
+from ganseg_dist.sweeps.sweep import Hospitals
+from ganseg_dist.sweeps.trial import Monitors, TrialJob
+from ganseg_dist.systems import build_system
+from server.simulation import Rehearsal, refuse_unfit_sites, rehearse
+
+
+@dataclass(frozen=True, slots=True)
+class TrainsAtSites:
+    """A trial as `ganseg federate --local` trains its federated arm, one site after the other."""
+
+    hospitals: Hospitals
+    answer: Answer
+    """The hospitals' app."""
+
+    def refuse_unfit(self, config: RunConfig, cohort: Cohort, split: Split) -> None:
+        """Raises ConfigError or DataError as `refuse_unfit_sites` does."""
+        refuse_unfit_sites(config, cohort, split, self.hospitals.sites, self.hospitals.skew)
+
+    def train(self, values: dict[str, object], job: TrialJob) -> None:
+        """From the last round that the run's own folder knows. A federation that cannot go on ends without a score."""
+        config = job.config_of(values)
+        run = job.run_of(str(tune.get_context().get_trial_name()))
+        monitors = {stage.name: stage.monitor for stage in build_system(config).stages}
+        request = replace(
+            job.request, config=config, run_name=run.name, workers=1, local=True, split=job.split, tags=job.tags
+        )
+        rounds = ReportedRounds(FolderCheckpoints(run.checkpoints), config, monitors, job)
+        try:
+            asked = Rehearsal(request, self.hospitals.sites, self.hospitals.skew, sweep=job.sweep)
+            rehearse(asked, self.answer, shown=rounds)
+        except FederationError:
+            job.report_without_score()
+            return
+        job.report_end(run, config, monitors)
+
+
+class ReportedRounds(NullTracker):
+    """Reports every round to Tune, when the next one is told: a round's checkpoint is written after it was told."""
+
+    def __init__(self, checkpoints: FolderCheckpoints, config: RunConfig, monitors: Monitors, job: TrialJob) -> None:
+        self.checkpoints, self.config, self.monitors, self.job = checkpoints, config, monitors, job
+
+    def epoch(self, step: int, scores: Mapping[str, float]) -> None:
+        """The round before this one; Tune needs no checkpoint, as the run's folder has all that goes on."""
+        newest = self.checkpoints.latest()
+        if newest is not None:
+            self.job.report_epoch(newest, self.config, self.monitors, keep=False)

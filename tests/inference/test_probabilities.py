@@ -1,0 +1,58 @@
+"""Kept probabilities: as exact as predicting again, told apart by the model, and refused when damaged."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ganseg_dist.errors import RunError
+from ganseg_dist.inference.arms import ModelArm
+from ganseg_dist.inference.evaluation import evaluate
+from ganseg_dist.inference.model_folder import Thresholds
+from ganseg_dist.inference.predictor import Predictor
+from ganseg_dist.inference.probabilities import keep_probabilities, read_probabilities
+from ganseg_dist.metrics.segmentation import case_scores
+from tests.inference.untrained import model_folder
+
+REGIONS = ("wt", "tc")
+
+
+@pytest.fixture
+def model(tmp_path):
+    return model_folder(tmp_path / "model", ("t1", "flair"), REGIONS, thresholds=Thresholds({"wt": 0.45, "tc": 0.55}))
+
+
+def kept(tmp_path, model, cases, weights="a"):
+    folder = tmp_path / "kept"
+    keep_probabilities(folder, Predictor.load(model), weights, cases)
+    return folder
+
+
+def test_scores_at_a_threshold_are_those_of_predicting_with_it(tmp_path, model, cohort):
+    cases = [case for case in cohort.cases if case.mask is not None][:2]
+    rows = evaluate([ModelArm("m", "model", Predictor.load(model))], cases, "test").rows["m"]
+    for case, row in zip(read_probabilities(kept(tmp_path, model, cases)), rows, strict=True):
+        cut = np.array([0.45, 0.55], np.float32)[:, None, None, None]
+        predicted = np.stack([case.whole(mask) for mask in case.probability >= cut])
+        truth = np.stack([case.whole(mask) for mask in case.truth])
+        assert case_scores(predicted, truth, REGIONS, case.spacing_mm) == {
+            name: value for name, value in row.scores.items() if name.split("/")[0] in REGIONS
+        }
+        assert len(case.score) == len(case.abnormal) > 0
+
+
+def test_what_is_kept_is_not_predicted_again_unless_the_model_is_another(tmp_path, model, cohort):
+    cases = [case for case in cohort.cases if case.mask is not None][:1]
+    made = (kept(tmp_path, model, cases) / "0000.safetensors").stat().st_mtime_ns
+    assert (kept(tmp_path, model, cases) / "0000.safetensors").stat().st_mtime_ns == made
+    assert (kept(tmp_path, model, cases, "b") / "0000.safetensors").stat().st_mtime_ns > made
+
+
+def test_a_damaged_file_is_named(tmp_path, model, cohort):
+    folder = kept(tmp_path, model, [case for case in cohort.cases if case.mask is not None][:1])
+    (folder / "0000.safetensors").write_bytes(b"short")
+    with pytest.raises(RunError, match=r"0000\.safetensors: is missing or damaged; delete .*kept and search again"):
+        read_probabilities(folder)
+    (folder / "index.json").write_text(json.dumps([]))
+    with pytest.raises(RunError, match=r"index\.json: is missing or damaged"):
+        read_probabilities(folder)

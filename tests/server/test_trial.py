@@ -1,0 +1,85 @@
+"""A sweep of federations: a trial is the federation that its values alone would make."""
+
+import pytest
+from safetensors.torch import load_file
+
+from clients.app import app
+from ganseg_dist.config import override
+from ganseg_dist.data.cohort import split_as_configured
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.federation.privacy import keeps_numbers_home
+from ganseg_dist.recipes import recipe
+from ganseg_dist.runners.session import TrainingRequest
+from ganseg_dist.runs import named_run
+from ganseg_dist.sweeps.metric import metrics_of
+from ganseg_dist.sweeps.sweep import Hospitals, SweepRequest, refuse_unfit_search, resumed_sweep, sweep
+from server.simulation import Rehearsal, rehearse
+from server.trial import TrainsAtSites
+from tune_spaces import SPACES, space_of
+
+pytestmark = pytest.mark.usefixtures("own_runs")
+
+SHORT = {"system.gan": False, "train.epochs": 2, "system.supervised_epochs": 2}
+RESOLVED = {"data.modalities": ["t1", "flair"], "data.regions": ["wt"]}
+HOSPITALS = Hospitals("2")
+
+
+def request(phantom, space="federation", changes=SHORT, **more) -> SweepRequest:
+    config = override(recipe("ganet_seg_debug"), SHORT | changes)
+    asked = {"trials": 2, "scheduler": "none", "search": "random", "hospitals": HOSPITALS}
+    training = TrainingRequest(config, phantom, run_name="s")
+    return SweepRequest(training, space_of("ganet_seg", space), **asked | more)
+
+
+def run_sweep(asked):
+    return sweep(asked, trainer=TrainsAtSites(HOSPITALS, app))[0]
+
+
+def test_a_trial_is_the_federation_that_its_values_alone_would_make(phantom):
+    done = run_sweep(request(phantom))
+    first, second = done.trials
+    assert first.values == {"federation.rounds": None, "federation.strategy": "fedavg"}
+    assert (first.ending, second.ending) == ("finished", "finished")
+    assert set(first.scores) == {"val/dice_wt"}
+    assert len(first.curve) == 2
+    config = override(request(phantom).training.config, second.values)
+    alone = rehearse(Rehearsal(TrainingRequest(config, phantom, run_name="alone", local=True), "2"), app)
+    ours, theirs = (load_file(run.model / "networks.safetensors") for run in (named_run(second.name), alone))
+    assert all(ours[name].equal(theirs[name]) for name in theirs)
+    assert resumed_sweep("s", SPACES).hospitals == HOSPITALS
+    assert done.goes_on.startswith("ganseg federate ganet_seg_debug --data")
+
+
+@pytest.mark.slow
+def test_with_privacy_trials_share_the_budget_and_are_scored_on_whole_scans(phantom):
+    changes = {"federation.privacy.epsilon": 50.0, "train.keep": "last"}
+    done = run_sweep(request(phantom, changes=changes))
+    assert [metric.name for metric in done.metrics] == ["val/dice_wt"]
+    assert not done.metrics[0].every_epoch
+    for trial in done.trials:
+        assert trial.ending == "finished", trial.reason
+        spent = named_run(trial.name).federation().rounds[-1].epsilon
+        assert 0 < spent < 50 / 1.4, "of two trials each spends less than all"
+    assert "together spend at most an epsilon of 50" in done.run.read("sweep.json")["privacy"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "message"),
+    [
+        ({}, {"scheduler": "pbt"}, "--sites: trains a trial in its own process"),
+        ({"federation.privacy.epsilon": 8.0}, {"scheduler": "asha"}, "--scheduler asha: stops trials by what every"),
+        ({"train.privacy.epsilon": 8.0, "train.keep": "last"}, {}, "train.privacy.epsilon: every site would need"),
+    ],
+)
+def test_what_no_search_over_hospitals_can_do_is_refused(phantom, changes, more, message):
+    asked = request(phantom, changes=SHORT | changes, **more)
+    config = override(asked.training.config, RESOLVED)
+    metrics = metrics_of((), config, told_by_epoch=not keeps_numbers_home(config))
+    with pytest.raises(ConfigError, match=message):
+        refuse_unfit_search(asked, metrics, config)
+
+
+def test_networks_that_there_are_not_are_refused_before_any_trial(phantom, cohort):
+    config = override(request(phantom, changes=SHORT | {"federation.local": ["other"]}).training.config, RESOLVED)
+    with pytest.raises(ConfigError, match=r"federation\.local"):
+        TrainsAtSites(HOSPITALS, app).refuse_unfit(config, cohort, split_as_configured(cohort, config))

@@ -1,0 +1,18 @@
+"""Thresholds: of each region's probability, and of a slice's realism."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from optuna.trial import BaseTrial
+
+from ganseg_dist.sweeps.thresholds import REALISM, ThresholdSpace
+
+
+def thresholds(trial: BaseTrial, names: Sequence[str]) -> None:
+    """In hundredths; nothing below 0.02 is kept of what a model says."""
+    for name in names:
+        trial.suggest_float(name, 0.02, 0.98, step=0.01)
+
+
+THRESHOLDS = ThresholdSpace(thresholds, {REALISM: (0.1, 0.2, 0.3, 0.4)})  # GANet-Seg, Table 1
