@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import shlex
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 100 * 2**20
 """That a job may upload: Ray's own limit, and it says so only after packing and sending."""
+UPLOADED = "working_dir_files"
+"""The folder of a node where Ray unpacks what jobs upload, and deletes it when they have ended."""
+BELIEVED_MORE = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+"""Environment variables that Ray's client believes more than the address it is given."""
 POLL_SECONDS = 1.0
 STOPPED = 130
 """Exit code of a job that somebody stopped, as of a command that was interrupted."""
@@ -43,8 +50,11 @@ class Submission:
     @property
     def run_name(self) -> str | None:
         """Of the run that the command begins or goes on with, where the words say it."""
-        given = dict(pairwise(self.words))
-        return given.get("--run-name") or given.get("--resume")
+        for word, after in pairwise((*self.words, "")):
+            option, equals, value = word.partition("=")
+            if option in ("--run-name", "--resume"):
+                return (value if equals else after) or None
+        return None
 
     @property
     def name(self) -> str:
@@ -64,13 +74,24 @@ def connect(address: str) -> JobSubmissionClient:
     from ray.job_submission import JobSubmissionClient
 
     try:
-        return JobSubmissionClient(address)
+        with _without(BELIEVED_MORE):
+            return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, ValueError) as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RunError(
             f"--address {address}: no Ray cluster takes jobs there ({why}); give its dashboard's address, such as "
             "http://head:8265"
         ) from None
+
+
+@contextmanager
+def _without(names: Sequence[str]) -> Iterator[None]:
+    """Without these environment variables."""
+    held = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(held)
 
 
 def submit(client: JobSubmissionClient, asked: Submission) -> tuple[str, bool]:
@@ -95,35 +116,47 @@ def submit(client: JobSubmissionClient, asked: Submission) -> tuple[str, bool]:
 
 
 def refuse_large(folder: Path) -> int:
-    """Bytes that uploading this folder takes, packed as Ray packs it, less what .gitignore and .rayignore name.
+    """Bytes that uploading this folder takes, less what .gitignore and .rayignore name.
 
     Raises RunError when a job may not upload so much, naming the largest of what it holds.
     """
-    from ray._private.runtime_env.packaging import create_package
-
-    with tempfile.TemporaryDirectory() as place:
-        package = Path(place) / "package.zip"
-        create_package(str(folder), package, include_gitignore=True)
-        size = package.stat().st_size
-        if size < MOST_BYTES:
-            return size
-        largest = ", ".join(_largest(package))
+    held = _held(folder.absolute())
+    size = held.total()
+    if size < MOST_BYTES:
+        return size
+    largest = ", ".join(f"{name} ({most / 2**20:.0f} MiB)" for name, most in held.most_common(3))
     raise RunError(
-        f"--working-dir {folder}: is {size / 2**20:.0f} MiB packed, and a job may upload {MOST_BYTES / 2**20:.0f}; "
+        f"--working-dir {folder}: is {size / 2**20:.0f} MiB, and a job may upload {MOST_BYTES / 2**20:.0f}; "
         f"name what is not code in .rayignore, the largest being {largest}"
     )
 
 
-def _largest(package: Path) -> list[str]:
-    """The three entries at the top of a folder that take most of its package."""
-    import zipfile
+def _held(folder: Path) -> Counter[str]:
+    """Bytes of what Ray would pack, by the entry at the top of the folder; Ray packs without compressing."""
+    from ray._private.ray_constants import RAY_RUNTIME_ENV_IGNORE_GITIGNORE
+    from ray._private.runtime_env.packaging import _dir_travel
 
-    sizes: dict[str, int] = {}
-    with zipfile.ZipFile(package) as archive:
-        for entry in archive.infolist():
-            top = entry.filename.partition("/")[0]
-            sizes[top] = sizes.get(top, 0) + entry.compress_size
-    return [f"{name} ({size / 2**20:.0f} MiB)" for name, size in sorted(sizes.items(), key=lambda one: -one[1])[:3]]
+    held: Counter[str] = Counter()
+
+    def weigh(path: Path) -> None:
+        if path.is_file():
+            held[path.relative_to(folder).parts[0]] += path.stat().st_size
+
+    with_gitignore = os.environ.get(RAY_RUNTIME_ENV_IGNORE_GITIGNORE) != "1"
+    _dir_travel(folder, [], weigh, include_gitignore=with_gitignore, logger=logging.getLogger(__name__))
+    return held
+
+
+def refuse_lost_runs(root: Path) -> None:
+    """Raises ConfigError where the folder of runs lies in what a job uploaded: Ray deletes it after the job.
+
+    Not where GANSEG_RUNS_URI keeps a copy.
+    """
+    if UPLOADED in root.parts and not os.environ.get("GANSEG_RUNS_URI"):
+        raise ConfigError(
+            "GANSEG_RUNS: is not set for this job, and its runs would lie in the uploaded code, which Ray deletes; "
+            "name storage that all nodes share, as in deploy/ray/runtime_env.yaml"
+        )
 
 
 def follow(client: JobSubmissionClient, job: str, write: Callable[[str], None]) -> int:

@@ -1,7 +1,6 @@
 """Jobs: what a command is called there, what is uploaded, and whose exit code is told."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,8 +11,18 @@ import pytest
 
 import ganseg_dist.runners.ray_jobs as ray_jobs
 from ganseg_dist.errors import ConfigError, RunError
-from ganseg_dist.runners.ray_jobs import Submission, connect, exit_code, follow, refuse_large, submit, words_of
+from ganseg_dist.runners.ray_jobs import (
+    Submission,
+    connect,
+    exit_code,
+    follow,
+    refuse_large,
+    refuse_lost_runs,
+    submit,
+    words_of,
+)
 from ganseg_dist.runs import Run
+from tests.runners.ray_head import ray_head
 
 TRAIN = ("train", "ganet_seg_debug", "--data", "/data/a b", "--run-name", "first")
 
@@ -52,6 +61,8 @@ def test_what_runs_already_is_followed_and_what_has_ended_is_begun_again():
 def test_a_job_without_a_runs_name_is_called_by_its_first_words():
     assert Submission(("experiment", "folds", "ganet_seg", "--data", "x")).name == "experiment-folds-ganet_seg"
     assert Submission(("train", "--resume", "first")).name == "train-first"
+    assert Submission(("train", "--run-name=first", "ganet_seg")).name == "train-first"
+    assert Submission(("train", "ganet_seg", "--run-name")).run_name is None, "which the command itself refuses"
 
 
 @pytest.mark.parametrize(
@@ -89,16 +100,29 @@ def test_what_is_too_much_to_upload_is_told_before_it_is_sent(tmp_path, monkeypa
     (tmp_path / "images" / "scan.nii").write_bytes(os.urandom(3 * 2**20))
     assert 3 * 2**20 < refuse_large(tmp_path) < 4 * 2**20
     monkeypatch.setattr(ray_jobs, "MOST_BYTES", 2 * 2**20)
-    with pytest.raises(
-        RunError, match=r"is 3 MiB packed, and a job may upload 2; .* the largest being images \(3 MiB\)"
-    ):
+    with pytest.raises(RunError, match=r"is 3 MiB, and a job may upload 2; .* the largest being images \(3 MiB\)"):
         submit(Cluster(), Submission(TRAIN, working_dir=tmp_path))
     (tmp_path / ".rayignore").write_text("/images/\n")
     assert refuse_large(tmp_path) < 10_000
 
 
-def test_this_repository_is_small_to_upload():
-    assert refuse_large(Path(__file__).parents[2]) < 10 * 2**20
+def test_gitignore_counts_unless_ray_is_told_that_it_does_not(tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "scan.nii").write_bytes(bytes(5000))
+    (tmp_path / ".gitignore").write_text("images/\n")
+    assert refuse_large(tmp_path) < 1000
+    monkeypatch.setenv("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "1")
+    assert refuse_large(tmp_path) > 5000
+
+
+def test_runs_are_not_written_where_ray_deletes_them(tmp_path, monkeypatch):
+    monkeypatch.delenv("GANSEG_RUNS_URI", raising=False)
+    refuse_lost_runs(tmp_path / "runs")
+    uploaded = tmp_path / "runtime_resources" / "working_dir_files" / "_ray_pkg_5e1f" / "runs"
+    with pytest.raises(ConfigError, match="GANSEG_RUNS: is not set for this job"):
+        refuse_lost_runs(uploaded)
+    monkeypatch.setenv("GANSEG_RUNS_URI", "s3://bucket/runs")
+    refuse_lost_runs(uploaded)
 
 
 def test_what_is_no_job_is_told():
@@ -108,35 +132,23 @@ def test_what_is_no_job_is_told():
         connect("http://127.0.0.1:9")
 
 
-def free_port() -> int:
-    with socket.socket() as asked:
-        asked.bind(("127.0.0.1", 0))
-        return asked.getsockname()[1]
+@pytest.mark.parametrize("name", ["RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"])
+def test_the_address_that_is_given_is_asked_and_no_other(name, monkeypatch):
+    monkeypatch.setenv(name, "http://127.0.0.1:7")
+    asked = []
+    monkeypatch.setattr("ray.dashboard.modules.job.sdk.JobSubmissionClient._check_connection_and_version",
+                        lambda self, *args, **kwargs: asked.append(self.get_address()))  # fmt: skip
+    connect("http://127.0.0.1:9")
+    assert set(asked) == {"http://127.0.0.1:9"}
+    assert os.environ[name] == "http://127.0.0.1:7"
 
 
 @pytest.fixture
-def head(tmp_path, monkeypatch):
+def head(monkeypatch):
     """A head node's dashboard."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    port = free_port()
-    command = [
-        str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={free_port()}",
-        f"--dashboard-port={port}", "--num-cpus=2", "--disable-usage-stats",
-    ]  # fmt: skip
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            connect(address).list_jobs()
-            break
-        except (RunError, RuntimeError):
-            assert time.monotonic() < deadline, "the head does not take jobs"
-            time.sleep(1)
-    yield address
-    process.terminate()
-    process.wait(timeout=60)
+    with ray_head() as address:
+        yield address
 
 
 @pytest.mark.slow
