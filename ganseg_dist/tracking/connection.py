@@ -21,11 +21,15 @@ TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 def connect(uri: str) -> MlflowClient:
     """A client of the store or server. It keeps no active run, and what fails is raised and not printed too.
 
-    MLflow's defaults would hold a caller for minutes: seven retries of 120 s each. We retry ourselves.
+    MLflow's defaults would hold a caller for minutes: seven retries of 120 s each. We retry ourselves. Files go through
+    the server, who alone holds the keys of what keeps them: by default it would send a client on to an S3 that the
+    client may not reach.
     """
     os.environ.setdefault(TIMEOUT, str(REQUEST_SECONDS))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
     from mlflow import MlflowClient
 
     for noisy in ("mlflow", "alembic"):

@@ -171,10 +171,17 @@ def _only_one(uri: str) -> AbstractContextManager[Any]:
 
 def _experiment(client: MlflowClient, uri: str, name: str) -> str:
     """Its id. Without a server the artifacts' place must be given: MLflow's default is the caller's folder."""
+    from mlflow.exceptions import MlflowException
+
     found = client.get_experiment_by_name(name)
     if found is None:
         beside = None if uri.startswith(("http://", "https://")) else (runs_root() / "mlartifacts").as_uri()
-        return str(client.create_experiment(name, artifact_location=beside, tags=KIND))
+        try:
+            return str(client.create_experiment(name, artifact_location=beside, tags=KIND))
+        except MlflowException:  # another first user was faster
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)

@@ -103,3 +103,18 @@ def test_several_first_users_at_once_do_not_spoil_a_new_store(run):
     assert [start.wait(timeout=120) for start in starts] == [0, 0, 0, 0]
     client = MlflowClient(f"sqlite:///{runs_root() / 'mlflow.db'}")
     assert len(client.search_runs([client.get_experiment_by_name("ganseg").experiment_id])) == 4
+
+
+def test_two_first_users_of_a_server_share_the_experiment(run, monkeypatch):
+    first = open_tracking(run)
+    found, asked = MlflowClient.get_experiment_by_name, []
+
+    def late(client, name):
+        asked.append(name)
+        return None if len(asked) == 1 else found(client, name)
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", late)
+    run.describe(mlflow=None)
+    second = open_tracking(run)
+    assert second.run_id not in (None, first.run_id)
+    assert second.experiment_id == first.experiment_id
