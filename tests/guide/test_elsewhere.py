@@ -1,0 +1,120 @@
+"""Commands of the guide that are for other machines are at least commands: with options and files that there are."""
+
+import re
+import shlex
+import subprocess
+from collections.abc import Sequence
+
+import click
+import pytest
+import ray.scripts.scripts
+import typer
+
+from ganseg_dist.cli.main import app
+from ganseg_dist.cli.submit import SUBMITTED
+from tests.guide.pages import ROOT, commands, pages
+
+GANSEG = typer.main.get_command(app)
+PARSED = {"ganseg": GANSEG, "ray": ray.scripts.scripts.cli}
+"""Command lines whose own parsers say whether they are right."""
+OTHERS = {"cd", "docker", "export", "kubectl", "make", "mkdir", "sbatch", "source"}
+"""Of which only the files of this repository are looked at."""
+OURS = re.compile(r"^(?:\$GANSEG/|\./)?((?:deploy|docs|scripts|tune_spaces|benchmarks)/[\w./-]*)$")
+
+ELSEWHERE = [
+    pytest.param(words, id=f"{page.path.stem}: {' '.join(words)[:60]}")
+    for page in pages()
+    for block in page.blocks
+    if block.kind == "console"
+    for words in commands(block.text)
+]
+
+
+def check(words: Sequence[str]) -> None:
+    """Raises click.UsageError, or fails, for what no program would take."""
+    program, *rest = words
+    if words[:3] == ["python", "-m", "ganseg_dist"]:
+        program, rest = "ganseg", list(words[3:])
+    for word in words:
+        refuse_missing(word.partition("=")[2] or word)
+    if program in PARSED:
+        parse(PARSED[program], program, rest)
+    elif OURS.match(program) is None:
+        assert program in OTHERS, f"{program} is not known to this test"
+    if program == "make":
+        assert re.search(rf"^{rest[-1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), rest
+
+
+def parse(group: click.Command, name: str, words: Sequence[str]) -> None:
+    """As the program itself would."""
+    command, arguments = group, list(words)
+    while isinstance(command, click.Group):
+        shown = arguments[0] if arguments else ""
+        found = command.commands.get(shown)
+        assert found is not None, f"{name}: has no command {shown!r}"
+        command, arguments = found, arguments[1:]
+    inner = arguments[arguments.index("--") + 1 :] if "--" in arguments else []
+    command.make_context(name, arguments)
+    if inner[:3] == ["python", "-m", "ganseg_dist"]:
+        check(inner)
+    elif inner and name == "ganseg":
+        assert inner[0] in SUBMITTED
+        check(["ganseg", *inner])
+
+
+def refuse_missing(word: str) -> None:
+    """A file of this repository is there, and bash reads it where it is a script."""
+    found = OURS.match(word)
+    if found is None:
+        return
+    path = ROOT / found[1]
+    assert path.exists(), f"{word} is not there"
+    if path.suffix == ".sh":
+        subprocess.run(["bash", "-n", path], check=True, timeout=20)
+
+
+@pytest.mark.parametrize("words", ELSEWHERE)
+def test_what_runs_elsewhere_is_a_command(words):
+    check(words)
+
+
+def test_there_is_something_to_check():
+    assert len(ELSEWHERE) > 10
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ganseg train ganet_seg --data /data --worker 2",
+        "ganseg trian ganet_seg --data /data",
+        "ganseg submit --adress http://head:8265 -- train ganet_seg --data /data",
+        "ganseg submit -- train ganet_seg --dat /data",
+        "ganseg submit -- predict first scan.nii",
+        "ray job submit --addres http://head:8265 -- python -m ganseg_dist train ganet_seg --data /data",
+        "ray job submit -- python -m ganseg_dist train ganet_seg --dta /data",
+        "kubectl apply -f deploy/ray/rayjobs.yaml",
+        "make demos",
+        "frobnicate",
+    ],
+)
+def test_a_mistake_would_be_found(line):
+    with pytest.raises((click.UsageError, AssertionError)):
+        check(shlex.split(line))
+
+
+INLINE = [
+    pytest.param(span, id=f"{page.path.stem}: {span[:60]}")
+    for page in pages()
+    for span in re.findall(r"`(ganseg [^`]+)`", page.prose)
+]
+
+
+@pytest.mark.parametrize("span", INLINE)
+def test_commands_in_sentences_have_these_options(span):
+    command, (_, *words) = GANSEG, shlex.split(span)
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        assert words[0] in command.commands, span
+        command, words = command.commands[words[0]], words[1:]
+    known = {option for param in command.params for option in (*param.opts, *param.secondary_opts)} | {"--help"}
+    named = [word.partition("=")[0] for word in words[: words.index("--") if "--" in words else None]]
+    assert [word for word in named if word.startswith("--") and word not in known] == []

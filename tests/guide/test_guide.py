@@ -1,0 +1,120 @@
+"""The guide is true: every command of every page is run, says what the page shows, and leaves what the page names."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.guide.pages import ROOT, Page, pages, pattern
+from tests.runners.ray_head import OURS
+
+BIN = Path(sys.executable).parent
+MARK = "::: block "
+RUN = [page for page in pages() if any(block.kind == "sh" for block in page.blocks)]
+
+
+@pytest.fixture
+def folder():
+    """An empty one, with a short path: Ray's sockets may lie in it."""
+    made = Path(tempfile.mkdtemp(prefix="guide-", dir="/tmp"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+def environment() -> dict[str, str]:
+    """Of a reader who has made the environment and activated it, and told GANSEG where the repository is."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    return plain | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "GANSEG": str(ROOT), "COLUMNS": "200"}
+
+
+def run(page: Page, folder: Path) -> list[str]:
+    """All its commands in one bash; what each block said, the first being 1."""
+    blocks = [block.text for block in page.blocks if block.kind == "sh"]
+    script = folder.with_suffix(".sh")
+    script.write_text("set -euo pipefail\n" + "".join(f"echo '{MARK}'\n{text}" for text in blocks))
+    log = folder.with_suffix(".log")
+    try:
+        with log.open("w") as written:
+            shell = subprocess.Popen(
+                ["bash", script], cwd=folder, env=environment(), stdout=written, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+            try:
+                code = shell.wait(timeout=1500)
+            finally:
+                with suppress(ProcessLookupError):  # what a page that failed has left running
+                    os.killpg(shell.pid, signal.SIGTERM)
+        said = log.read_text(errors="replace")
+        assert code == 0, said[-5000:]
+        return said.split(f"{MARK}\n")
+    finally:
+        script.unlink()
+        log.unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1600)
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.path.stem)
+def test_a_page_does_what_it_says(page, folder):
+    said = run(page, folder)
+    for block in page.blocks:
+        if block.kind == "text":
+            for line in block.lines:
+                assert pattern(line).search(said[block.commands]), f"not said: {line}\n{said[block.commands]}"
+    for file in page.files:
+        assert list(folder.glob(file)), f"{file} is not there"
+
+
+# What is fast.
+
+
+def test_every_page_is_here():
+    stems = {page.path.stem for page in pages()}
+    assert stems >= {"README", "train", "tune", "submit", "federate", "review", "deploy"}
+    index = (ROOT / "docs" / "guide" / "README.md").read_text()
+    assert [stem for stem in stems - {"README"} if f"({stem}.md)" not in index] == []
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.path.stem)
+def test_blocks_are_of_known_kinds_and_shown_after_they_are_run(page):
+    kinds = [block.kind for block in page.blocks]
+    assert set(kinds) <= {"sh", "text", "console"}
+    for before, kind in zip(["", *kinds], kinds, strict=False):
+        assert kind != "text" or before == "sh", "what is shown follows what says it"
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.path.stem)
+def test_a_page_with_commands_shows_output_and_says_where_the_files_lie(page):
+    assert any(block.kind == "text" for block in page.blocks)
+    assert page.files
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.path.stem)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.prose):
+        assert target.startswith("https://") or (page.path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize(
+    ("shown", "said", "agrees"),
+    [
+        ("finished: ...", "finished: /tmp/x/runs/first", True),
+        ("segment epoch 3/12  dice_wt 0.53", "segment epoch 3/12   dice_wt 0.611", True),
+        ("first  0.812 [0.7, 0.9]  - ...", "first 0.5 [0.1, 0.77] - 12", True),
+        ("finished: ...", "ended: /tmp/x", False),
+        ("12 cases", "twelve cases", False),
+        ("no errors", "2 errors", False),
+        ("code 2", "error: no\ncode 2", True),
+        ("code 2", "code 1", False),
+        ("code 1", "code 130", False),
+    ],
+)
+def test_numbers_may_differ_and_words_may_not(shown, said, agrees):
+    assert bool(pattern(shown).search(said)) is agrees
