@@ -1,0 +1,113 @@
+"""How long a training step takes with n workers, by what was measured of its parts.
+
+    t(n) = compute(b / n) + sum of allreduce(n, s) + reading(b / n)             read where the step is computed
+    t(n) = max(compute(b / n) + sum of allreduce(n, s), reading(b / n) / l)     read by l processes beside it
+
+b is the batch that all workers share out, s the gradient of a network in bytes: the engine sends one message a phase
+and network when the backward pass is over, and none of it overlaps (docs/decisions/0001). An allreduce sends
+2 (n - 1) / n of the message over each worker's link in 2 log2 n rounds: Rabenseifner's algorithm, as Thakur,
+Rabenseifner and Gropp have it ("Optimization of collective communication operations in MPICH", 2005), without the
+cost of adding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What joins the workers."""
+
+    bandwidth: float
+    """Bytes a second, out of one worker."""
+    latency: float
+    """Seconds a round."""
+
+    def allreduce(self, workers: int, size: float) -> float:
+        """Seconds in which `size` bytes of every worker become their sum."""
+        if workers == 1:
+            return 0.0
+        rounds = 2 * math.ceil(math.log2(workers))
+        return 2 * (workers - 1) / workers * size / self.bandwidth + rounds * self.latency
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """One worker's forward, backward and update."""
+
+    per_example: float
+    """Seconds."""
+    fixed: float = 0.0
+    """Seconds of a step, whatever its examples."""
+    floor: float = 0.0
+    """Seconds below which no step goes: a GPU waits for Python, which hands it one operator after the other."""
+
+    def seconds(self, examples: float) -> float:
+        """Of a step over so many examples."""
+        return max(self.floor, self.fixed + self.per_example * examples)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A training step on a kind of machine."""
+
+    compute: Compute
+    messages: tuple[float, ...]
+    """Bytes of the gradients that a step averages, a network each."""
+    link: Link
+    reading: float
+    """Examples a second that a process reads."""
+    loaders: int = 0
+    """Processes that read beside each worker; 0: the worker reads, and waits for it."""
+
+    def parts(self, workers: int, batch: float) -> dict[str, float]:
+        """Seconds of each part, for a batch that all workers share out."""
+        share = batch / workers
+        return {
+            "compute": self.compute.seconds(share),
+            "network": sum(self.link.allreduce(workers, message) for message in self.messages),
+            "reading": share / self.reading / max(1, self.loaders),
+        }
+
+    def seconds(self, workers: int, batch: float) -> float:
+        """Of a step."""
+        parts = self.parts(workers, batch)
+        training = parts["compute"] + parts["network"]
+        return max(training, parts["reading"]) if self.loaders else training + parts["reading"]
+
+    def speedup(self, workers: int, batch: float, *, weak: bool = False) -> float:
+        """How many times the examples a second of one worker.
+
+        Args:
+            batch: that all workers share out, as `train.batch_size` is; of each worker, where `weak`.
+        """
+        of_all = batch * workers if weak else batch
+        return of_all / self.seconds(workers, of_all) / (batch / self.seconds(1, batch))
+
+    def limit(self, workers: int, batch: float) -> str:
+        """What most of a step goes to: `compute`, `network`, `reading`, or `floor` where a share is too small."""
+        parts = self.parts(workers, batch)
+        longest = max(parts, key=parts.__getitem__)
+        at_floor = longest == "compute" and parts["compute"] == self.compute.floor > 0
+        return "floor" if at_floor else longest
+
+
+def fitted_line(points: Mapping[float, float]) -> tuple[float, float]:
+    """Intercept and slope of seconds over size, by least squares of the relative error.
+
+    Small sizes so count as much as large ones. The intercept is not negative: nothing takes less than no time.
+    """
+    weights = {x: 1 / y**2 for x, y in points.items()}
+    total = sum(weights.values())
+    mean_x = sum(w * x for x, w in weights.items()) / total
+    mean_y = sum(w * points[x] for x, w in weights.items()) / total
+    spread = sum(w * (x - mean_x) ** 2 for x, w in weights.items())
+    slope = sum(w * (x - mean_x) * (points[x] - mean_y) for x, w in weights.items()) / spread
+    intercept = mean_y - slope * mean_x
+    if intercept >= 0:
+        return intercept, slope
+    through_zero = sum(w * x * points[x] for x, w in weights.items()) / sum(w * x**2 for x, w in weights.items())
+    return 0.0, through_zero
