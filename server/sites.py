@@ -16,6 +16,7 @@ from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.exchange import Arrays
 from ganseg_dist.federation.joining import Joining
 from ganseg_dist.federation.order import Order
+from ganseg_dist.plural import counted
 from ganseg_dist.runners.messages import SITES_ERRORS, UNREADABLE, arrays_of, asking, numbers_of
 
 POLL_SECONDS = 0.2
@@ -70,7 +71,7 @@ class Sites:
             known = {*self.members, *waiting.values(), *self.refused}
             new = [node for node in self.grid.get_node_ids() if node not in known]
             if new:
-                self.say(f"asking {_counted(len(new), 'node')} whether to take part")
+                self.say(f"asking {counted(len(new), 'node')} whether to take part")
             waiting |= self._push(JOIN, order, {}, [*new, *again - set(waiting.values())], end)
             for node, reply in self._pull(waiting):
                 self._take_in(node, reply, warn)
@@ -168,11 +169,11 @@ class Sites:
             return
         self.refused.pop(node, None)
         self.members = dict(sorted({**self.members, node: joining}.items()))  # the first to answer is not the first
-        self.say(f"{joining.name} takes part, with {_counted(joining.patients, 'patient')}")
+        self.say(f"{joining.name} takes part, with {counted(joining.patients, 'patient')}")
 
     def _standing(self, least: int) -> str:
         names = ", ".join(member.name for member in self.members.values())
-        said = f"{_counted(len(self.members), 'site')} said yes of the {least} that are needed"
+        said = f"{counted(len(self.members), 'site')} said yes of the {least} that are needed"
         return f"{said} ({names})" if names else said
 
     def _refusals(self) -> str:
@@ -201,10 +202,6 @@ def _size(reply: Message) -> int:
     if reply.has_error():
         return 0
     return sum(len(array.data) for record in reply.content.array_records.values() for array in record.values())
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _lasting(seconds: float) -> str:

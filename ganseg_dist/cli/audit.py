@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ganseg_dist.cli import show
+from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
     from ganseg_dist.federation.manifest import Entry, Verdict
@@ -75,9 +76,9 @@ def audit(
     elif verdict.faults:
         for line in _faults_told(verdict):
             typer.echo(line)
-        typer.echo(f"{file}: {_counted(verdict.lines, 'line')}, {_counted(len(verdict.faults), 'fault')}")
+        typer.echo(f"{file}: {counted(verdict.lines, 'line')}, {counted(len(verdict.faults), 'fault')}")
     else:
-        typer.echo(f"{file}: {_counted(verdict.lines, 'message')}, an unbroken chain")
+        typer.echo(f"{file}: {counted(verdict.lines, 'message')}, an unbroken chain")
         for label, value in (*summary.rows(verbose=verbose), ("head", verdict.head)):
             typer.echo(f"{label}: {value}")
         if head is None:
@@ -189,7 +190,7 @@ class Summary:
                 if kind in kinds:
                     sent = kinds[kind]
                     told = "; ".join(_told(kind, sent, verbose=verbose)) or "nothing in it"
-                    rows.append((f"{step} ({_when(sent.rounds)})", f"{_counted(sent.messages, 'message')}: {told}"))
+                    rows.append((f"{step} ({_when(sent.rounds)})", f"{counted(sent.messages, 'message')}: {told}"))
         return [*rows, ("time", f"{self.first} to {self.last}"), ("bytes in tensors", f"{self.bytes:,}")]
 
 
@@ -199,7 +200,7 @@ def _told(kind: str, sent: Sent, *, verbose: bool) -> Iterator[str]:
     for names, noun, nouns in ((losses, "loss", "losses and their weights"), (sent.metrics - losses, "number", None)):
         if names:
             named = f" ({', '.join(sorted(names))})" if verbose or len(names) <= MOST_NAMED else ""
-            yield f"{_counted(len(names), noun, nouns)}{named}"
+            yield f"{counted(len(names), noun, nouns)}{named}"
     networks: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for tensor, count in sent.tensors.items():
         network, name = _network_and_name(tensor)
@@ -222,7 +223,7 @@ def _tensors_told(counts: Counter[str], noun: str, *, verbose: bool) -> str:
     told = []
     for count, names in sorted(often.items(), reverse=True):
         named = f" ({', '.join(names)})" if verbose else ""
-        told.append(f"{_counted(len(names), noun)} sent {_times(count)}{named}")
+        told.append(f"{counted(len(names), noun)} sent {_times(count)}{named}")
     return ", ".join(told)
 
 
@@ -254,7 +255,3 @@ def _ranges(numbers: Iterable[int]) -> str:
 
 def _times(count: int) -> str:
     return {1: "once", 2: "twice"}.get(count, f"{count} times")
-
-
-def _counted(n: int, noun: str, plural: str | None = None) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {plural or noun + 's'}"

@@ -11,7 +11,6 @@ import typer
 from ganseg_dist.cli import show
 from ganseg_dist.cli.words import LAYOUT_HELP, RUN_HELP
 from ganseg_dist.config import RunConfig
-from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON
 
 if TYPE_CHECKING:
     from ganseg_dist.runs import Run
@@ -141,6 +140,8 @@ def _controlled(run: Run) -> RunConfig:
 
 
 def _print(summary: dict[str, Any]) -> None:
+    from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON
+
     unit = summary["distance_unit"]
     regions = sorted({name.split("/")[0] for name in summary["rows"][0]["scores"]}, key=["wt", "tc", "et"].index)
     for region in regions:

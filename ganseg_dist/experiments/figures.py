@@ -22,7 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from ganseg_dist.experiments.table import Row, enough, has_interval
 from ganseg_dist.experiments.wording import row_title, subjects_told, worded
 from ganseg_dist.metrics.statistics import Interval, PairedComparison
-from ganseg_dist.report.labels import counted
+from ganseg_dist.plural import counted
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Okabe and Ito's, apart for every kind of colour vision."""

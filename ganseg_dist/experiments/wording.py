@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ganseg_dist.data.cohort import MODALITIES
-from ganseg_dist.report.labels import counted, modality_label
+from ganseg_dist.plural import counted
+from ganseg_dist.report.labels import modality_label
 
 SETTINGS = {"percentage": "% of training patients", "patients": "patients trained", "perturbation": "change"}
 """Headers of labels whose own name does not say enough."""

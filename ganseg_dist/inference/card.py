@@ -10,6 +10,7 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.inference.federation_card import federation_lines
+from ganseg_dist.plural import counted
 
 LAYOUTS_OF_PICTURES = ("image_folder", "class_folder")
 """Those that may not say whose a picture is; a case is then named as its own patient."""
@@ -59,7 +60,7 @@ def model_card(
         *(_cohort_lines(data, split) if data["cases"] else ["- Stayed at the sites: the server saw none of it"]),
         "",
         "## Training",
-        f"- Seed {config.seed}; {_counted(epochs, 'epoch')} over all stages in {run['seconds'] / 60:.1f} minutes",
+        f"- Seed {config.seed}; {counted(epochs, 'epoch')} over all stages in {run['seconds'] / 60:.1f} minutes",
         f"- Validation scores of the epoch kept: {', '.join(f'{k} {v:.3f}' for k, v in scores.items()) or 'none'}",
         f"- Code {run['version']}, commit {run['commit'] or 'unknown'}",
         "",
@@ -76,12 +77,12 @@ def _cohort_lines(data: Mapping[str, Any], split: Split) -> list[str]:
     sizes = [len(part) for part in (split.train, split.validation, split.test)]
     if not unknown:
         patients = len({case["patient"] for case in data["cases"]})
-        of = f"{_counted(cases, 'case')} of {_counted(patients, 'patient')}"
-        told = [f"- {of}; {_counted(sizes[0], 'patient')} trained, {sizes[1]} validated, {sizes[2]} held out"]
+        of = f"{counted(cases, 'case')} of {counted(patients, 'patient')}"
+        told = [f"- {of}; {counted(sizes[0], 'patient')} trained, {sizes[1]} validated, {sizes[2]} held out"]
         return [*told, *_sources(data)]
     whose = "patients unknown" if unknown == cases else f"the patients of {unknown} unknown"
     return [
-        f"- {_counted(cases, 'image')}; {whose}; {sizes[0]} trained, {sizes[1]} validated, {sizes[2]} held out",
+        f"- {counted(cases, 'image')}; {whose}; {sizes[0]} trained, {sizes[1]} validated, {sizes[2]} held out",
         "- **One patient's images may stand in training and in test at once**: scores are upper bounds",
         *_sources(data),
     ]
@@ -94,10 +95,6 @@ def _sources(data: Mapping[str, Any]) -> list[str]:
         f"- Cases per site: {', '.join(f'{site} {count}' for site, count in sorted(sites.items()))}",
         f"- Cases excluded by preflight: {len({finding['case'] for finding in data['excluded']})}",
     ]
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _unknown(data: Mapping[str, Any]) -> int:

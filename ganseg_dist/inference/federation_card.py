@@ -8,6 +8,7 @@ from typing import Any
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.federation.record import FederationRecord, RoundRecord, SiteCounts
+from ganseg_dist.plural import counted
 
 
 def federation_lines(record: FederationRecord, config: RunConfig, run: Mapping[str, Any]) -> list[str]:
@@ -19,7 +20,7 @@ def federation_lines(record: FederationRecord, config: RunConfig, run: Mapping[s
     return [
         "## Federation",
         f"- Sites: {', '.join(f'{name}{_counts_told(record.sites.get(name))}' for name in record.names)}",
-        f"- {_counted(len(record.rounds), 'round')}, {_counted(record.epochs_done[-1], 'epoch')} over all stages",
+        f"- {counted(len(record.rounds), 'round')}, {counted(record.epochs_done[-1], 'epoch')} over all stages",
         *(f"- {name}: {told}" for name, told in settings_told(config).items()),
         f"- Stayed at the sites: {stayed_told(run.get('absent', ()))}",
         f"- Validation at the sites, of the epoch kept: {_scores_told(kept_round(record.rounds, run['kept']))}",
@@ -122,12 +123,8 @@ def _counts_told(counts: SiteCounts | None) -> str:
     if counts is None:
         return ""
     if counts.cases is None:
-        return f" ({_counted(counts.patients, 'patient')})"
-    return f" ({_counted(counts.cases, 'case')})"
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+        return f" ({counted(counts.patients, 'patient')})"
+    return f" ({counted(counts.cases, 'case')})"
 
 
 def _scores_told(record: RoundRecord) -> str:

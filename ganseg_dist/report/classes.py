@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ganseg_dist.config import RunConfig
+from ganseg_dist.plural import counted
 from ganseg_dist.report import labels
 from ganseg_dist.report.classified import Classification, ClassifiedImage, ClassSummary, OperatingPoint, Scores
 from ganseg_dist.report.figures import Dot, calibration_chart, elbow_chart
@@ -142,7 +143,7 @@ def _told(point: OperatingPoint, classes: Sequence[str], subject: str) -> str:
         for name, rate in (("sensitivity", point.sensitivity), ("specificity", point.specificity))
         if rate is not None
     )
-    chosen_on = labels.counted(point.calibrated_on, f"validation {subject}")
+    chosen_on = counted(point.calibrated_on, f"validation {subject}")
     return (
         f"Called {sought} from a probability of {labels.number(point.threshold)} on, the lowest that kept "
         f"{point.validated_specificity:.0%} specificity on {chosen_on}: "
@@ -158,7 +159,7 @@ def _calibration(scores: Scores) -> Chart:
         if each.confidence is not None and each.accuracy is not None
     ]
     error = scores.expected_calibration_error
-    told = "; ".join(f"{dot.x:.2f} and {dot.y:.2f} of {labels.counted(dot.weight, 'image')}" for dot in dots)
+    told = "; ".join(f"{dot.x:.2f} and {dot.y:.2f} of {counted(dot.weight, 'image')}" for dot in dots)
     return Chart(
         "Calibration",
         calibration_chart(

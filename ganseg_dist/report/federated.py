@@ -15,13 +15,13 @@ from ganseg_dist.federation.fingerprint import Fingerprint, together
 from ganseg_dist.federation.record import FederationRecord, LeftOut, SiteCounts
 from ganseg_dist.inference.federation_card import privacy_told, settings_told, stayed_told
 from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON
+from ganseg_dist.plural import counted
 from ganseg_dist.report.compared import Compared, Comparison
 from ganseg_dist.report.figures import MOST_NAMED, Bar, grouped_chart, round_chart
 from ganseg_dist.report.fingerprint import fingerprint_charts
 from ganseg_dist.report.labels import (
     between,
     byte_size,
-    counted,
     direction,
     joined,
     number,

@@ -166,11 +166,6 @@ def moment(written: str | None) -> str | None:
         return written
 
 
-def counted(n: int, singular: str, plural: str | None = None) -> str:
-    """`1 case`, `2 cases`."""
-    return f"{n} {singular if n == 1 else plural or singular + 's'}"
-
-
 def byte_size(n: float) -> str:
     """`1.5 MB`, in powers of 1000."""
     for unit in ("bytes", "kB", "MB"):

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from ganseg_dist.atomic import write_text
 from ganseg_dist.config import RunConfig
 from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON
+from ganseg_dist.plural import counted
 from ganseg_dist.recipes import RECIPES
 from ganseg_dist.report import labels, pictures
 from ganseg_dist.report.classes import class_view
@@ -78,10 +79,9 @@ def render(records: Records) -> str:
     environment.globals |= {
         name: getattr(labels, name)
         for name in (
-            "score_label", "direction", "number", "between", "interval_told", "p_value", "duration", "counted",
-            "joined",
+            "score_label", "direction", "number", "between", "interval_told", "p_value", "duration", "joined",
         )
-    }  # fmt: skip
+    } | {"counted": counted}  # fmt: skip
     environment.filters |= {
         "svg": Markup,
         "told": difference_told,
@@ -198,8 +198,8 @@ def evaluation_view(evaluation: Evaluation, records: Records) -> EvaluationView:
 def subjects(records: Records, part: str, n: int, n_patients: int, thing: str = "case") -> str:
     """`9 cases of 7 patients`; where patients are unknown, that."""
     if records.patients_known(part):
-        return f"{labels.counted(n, thing)} of {labels.counted(n_patients, 'patient')}"
-    return f"{labels.counted(n, 'image')}, patients unknown"
+        return f"{counted(n, thing)} of {counted(n_patients, 'patient')}"
+    return f"{counted(n, 'image')}, patients unknown"
 
 
 def unfinished_told(records: Records) -> str | None:
@@ -433,7 +433,7 @@ def _healthy_charts(healthy: Healthy | None, lesion_free: str) -> Iterator[Chart
             description=f"L1 in {healthy.n_holes} holes: generator {healthy.hole_l1:.4f}, "
             f"biharmonic interpolation {healthy.biharmonic_l1:.4f}.",
         ),
-        f"{labels.counted(healthy.n_holes, 'hole')} in {lesion_free} slices. Biharmonic interpolation knows no "
+        f"{counted(healthy.n_holes, 'hole')} in {lesion_free} slices. Biharmonic interpolation knows no "
         "anatomy: a generator that has learnt healthy tissue lies below it.",
     )
     if healthy.feedback is not None:
@@ -472,8 +472,7 @@ def _feedback_chart(feedback: Feedback, healthy: Healthy) -> Chart:
             axis="L_adv",
             description=f"Mean adversarial feedback by mask: {told}.",
         ),
-        f"Mean over {labels.counted(feedback.n, 'patient')}; lower: more like healthy tissue at the mask's edge. "
-        f"{says}",
+        f"Mean over {counted(feedback.n, 'patient')}; lower: more like healthy tissue at the mask's edge. {says}",
     )
 
 
@@ -496,6 +495,6 @@ def _roc(detection: Detection | None) -> Chart | None:
             chosen=chosen,
             description=f"ROC curve of abnormal slices found by the discriminator, area {area}.",
         ),
-        f"Area {area} over {labels.counted(detection.n_slices, 'slice')}, "
+        f"Area {area} over {counted(detection.n_slices, 'slice')}, "
         f"{detection.n_abnormal} of them abnormal; 0.5 is chance.",
     )

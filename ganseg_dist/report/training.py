@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from ganseg_dist.federation.record import RoundRecord
+from ganseg_dist.plural import counted
 from ganseg_dist.report.figures import Span, line_chart
-from ganseg_dist.report.labels import counted, direction, in_a_sentence, joined, score_label
+from ganseg_dist.report.labels import direction, in_a_sentence, joined, score_label
 from ganseg_dist.report.records import Epoch, Kept
 
 Lines = dict[str, list[tuple[int, float]]]

@@ -8,13 +8,13 @@ import re
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ganseg_dist.environment import environment
 from ganseg_dist.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def connect(address: str) -> JobSubmissionClient:
     from ray.job_submission import JobSubmissionClient
 
     try:
-        with _without(BELIEVED_MORE):
+        with environment(dict.fromkeys(BELIEVED_MORE)):
             return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, ValueError) as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -82,16 +82,6 @@ def connect(address: str) -> JobSubmissionClient:
             f"--address {address}: no Ray cluster takes jobs there ({why}); give its dashboard's address, such as "
             "http://head:8265"
         ) from None
-
-
-@contextmanager
-def _without(names: Sequence[str]) -> Iterator[None]:
-    """Without these environment variables."""
-    held = {name: os.environ.pop(name) for name in names if name in os.environ}
-    try:
-        yield
-    finally:
-        os.environ.update(held)
 
 
 def submit(client: JobSubmissionClient, asked: Submission) -> tuple[str, bool]:
@@ -154,8 +144,8 @@ def refuse_lost_runs(root: Path) -> None:
     """
     if UPLOADED in root.parts and not os.environ.get("GANSEG_RUNS_URI"):
         raise ConfigError(
-            "GANSEG_RUNS: is not set for this job, and its runs would lie in the uploaded code, which Ray deletes; "
-            "name storage that all nodes share, as in deploy/ray/runtime_env.yaml"
+            "GANSEG_RUNS: this job's runs would lie in the uploaded code, which Ray deletes; name storage that "
+            "all nodes share, as in deploy/ray/runtime_env.yaml"
         )
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ganseg_dist.environment import environment
 from ganseg_dist.errors import RunError
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ REDUCTION = 3
 PERTURBATIONS = 5
 """Of PBT: times in a training that the worse trials take over a better one's weights."""
 
-ENVIRONMENT = {
+ENVIRONMENT: Mapping[str, str | None] = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # with it an interrupted sweep would look like one that has ended
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial's earlier stages do not have the metric
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the trials' runs hold what Tune would write again
@@ -92,7 +91,7 @@ def run_trials(
     state = folder / "tune"
     # A trial that only waits for its own workers takes none of their CPUs, and Tune starts none that asks for nothing.
     trainable = tune.with_resources(trial, {"cpu": plan.cpus, "gpu": plan.gpus, "memory": A_BYTE})
-    with _environment():
+    with environment(ENVIRONMENT):
         if tune.Tuner.can_restore(str(state)):
             tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, resume_errored=True)
             # What watches is not kept, and the one before is of another process.
@@ -237,18 +236,3 @@ def _domain(distribution: BaseDistribution) -> Any:
         case CategoricalDistribution():
             return tune.choice(list(distribution.choices))
     raise RunError(f"a range of kind {type(distribution).__name__} is not known to Tune; use floats, ints or choices")
-
-
-@contextmanager
-def _environment() -> Iterator[None]:
-    """What Tune reads of the environment, while it runs."""
-    before = {name: os.environ.get(name) for name in ENVIRONMENT}
-    os.environ.update(ENVIRONMENT)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name)
-            else:
-                os.environ[name] = value

@@ -4,7 +4,7 @@ runs/SWEEP/sweep.json     what was asked: the config, the space, the metrics, th
 runs/SWEEP/tune/          Ray Tune's own state, from which a killed sweep goes on
 runs/SWEEP/trials.json    each trial's values, scores, epochs and how it ended
 runs/SWEEP/best.json      the best trial's values
-runs/SWEEP.00003/         a trial's own run, like any other
+runs/SWEEP.003/           a trial's own run, like any other
 """
 
 from __future__ import annotations

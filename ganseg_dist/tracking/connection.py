@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
+
+from ganseg_dist.environment import environment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,18 +38,9 @@ def connect(uri: str) -> MlflowClient:
     return MlflowClient(uri)
 
 
-@contextmanager
-def long_requests() -> Iterator[None]:
+def long_requests() -> AbstractContextManager[None]:
     """Inside, a request may take as long as an upload does."""
-    before = os.environ.get(TIMEOUT)
-    os.environ[TIMEOUT] = str(max(UPLOAD_SECONDS, int(before or 0)))
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[TIMEOUT]
-        else:
-            os.environ[TIMEOUT] = before
+    return environment({TIMEOUT: str(max(UPLOAD_SECONDS, int(os.environ.get(TIMEOUT) or 0)))})
 
 
 def without_password(uri: str) -> str:

@@ -1,5 +1,8 @@
 """What `--help` shows a person."""
 
+import subprocess
+import sys
+
 import click
 import pytest
 import typer
@@ -51,3 +54,9 @@ def test_a_command_that_is_misspelt_is_answered_with_the_right_one(ganseg):
     refused = ganseg("trian")
     assert refused.code == 2
     assert "train" in refused.errors[0].replace("trian", "")
+
+
+def test_help_waits_for_no_library_of_numbers():
+    heavy = ("numpy", "scipy", "pandas", "torch", "ray", "flwr", "mlflow")
+    code = f"import sys, ganseg_dist.cli.main; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -170,8 +170,8 @@ def test_runs_that_would_be_deleted_with_the_job_are_refused(cluster, phantom):
     lost = cluster.submit("train", "ganet_seg_debug", "--data", phantom, runtime_env=bare)
     assert_refused(
         lost,
-        "error: GANSEG_RUNS: is not set for this job, and its runs would lie in the uploaded code, which Ray deletes; "
-        "name storage that all nodes share, as in deploy/ray/runtime_env.yaml",
+        "error: GANSEG_RUNS: this job's runs would lie in the uploaded code, which Ray deletes; name storage that all "
+        "nodes share, as in deploy/ray/runtime_env.yaml",
     )
 
 

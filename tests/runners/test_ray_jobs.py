@@ -119,7 +119,7 @@ def test_runs_are_not_written_where_ray_deletes_them(tmp_path, monkeypatch):
     monkeypatch.delenv("GANSEG_RUNS_URI", raising=False)
     refuse_lost_runs(tmp_path / "runs")
     uploaded = tmp_path / "runtime_resources" / "working_dir_files" / "_ray_pkg_5e1f" / "runs"
-    with pytest.raises(ConfigError, match="GANSEG_RUNS: is not set for this job"):
+    with pytest.raises(ConfigError, match="GANSEG_RUNS: this job's runs would lie in the uploaded code"):
         refuse_lost_runs(uploaded)
     monkeypatch.setenv("GANSEG_RUNS_URI", "s3://bucket/runs")
     refuse_lost_runs(uploaded)
