@@ -108,6 +108,8 @@ def train(
             f"--workers {request.workers}: do not divide train.batch_size {request.config.train.batch_size}; "
             "give a multiple, as in --set train.batch_size=N"
         )
+    if least_workers is not None:
+        _refuse_rigid(least_workers, request.workers, request.config.train.batch_size)
     request.name()  # a bad one is said before anything is read
     if dry_run:
         refuse_missing_gpu(request)
@@ -122,6 +124,18 @@ def train(
     evaluates = f"ganseg evaluate {run.name} --data {request.data}"
     classifies = request.config.system.task == "classification"  # which leaves no threshold to choose
     typer.echo(f"next: {evaluates}" if classifies else f"next: ganseg calibrate {run.name}, then: {evaluates}")
+
+
+def _refuse_rigid(least: int, most: int, batch_size: int) -> None:
+    """Raises ConfigError where only all workers share the batch evenly: none could be lost."""
+    from ganseg_dist.errors import ConfigError
+
+    fewer = [size for size in range(1, most) if batch_size % size == 0]
+    if least < most and fewer[-1] < least:
+        raise ConfigError(
+            f"--least-workers {least}: so many, and fewer than {most}, do not divide train.batch_size {batch_size}; "
+            f"lower it to {fewer[-1]}"
+        )
 
 
 def _describe(plan: Plan, request: TrainingRequest) -> None:

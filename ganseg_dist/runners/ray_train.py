@@ -254,12 +254,17 @@ def _end_what_a_person_must_mend(relay: Any) -> UserCallback:
     from ray.train import UserCallback
 
     class EndWhatAPersonMustMend(UserCallback):
+        def __init__(self) -> None:
+            self.losses = 0
+
         def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
             for error in worker_exceptions.values():
                 if isinstance(error, GansegError):
                     raise error
+            self.losses += 1
             ranks = ", ".join(map(str, sorted(worker_exceptions)))
-            relay.put_warning.remote(0, f"lost worker(s) {ranks}; training goes on from the last checkpoint")
+            then = "training goes on from the last checkpoint" if self.losses <= RESTARTS else "it was once too often"
+            relay.put_warning.remote(0, f"lost worker(s) {ranks}; {then}")
 
     return EndWhatAPersonMustMend()
 

@@ -54,12 +54,16 @@ class TrackedRun:
         return {**asdict(self), "uri": without_password(self.uri)}
 
     def log_results(self, run: Run) -> None:
-        """Log the finished run's history and its model, loadable with `mlflow.pyfunc.load_model`."""
+        """Log the finished run's history and its model, loadable with `mlflow.pyfunc.load_model`.
+
+        The model of a sweep's trial stays in its folder until it is calibrated: packed with the code that reads it, it
+        is some 270 files, and the winner is trained in full.
+        """
         if self.run_id is None:
             return
         self.persist("history", lambda client: client.log_dict(self.run_id, run.read("history.json"), "history.json"))
-        upload = ModelUpload(self.run_id, run.model)
-        self.persist("model", upload.send)
+        if run.description().get("sweep") is None:
+            self.persist("model", ModelUpload(self.run_id, run.model).send)
 
     def end(self, status: Status) -> None:
         """Set the run's status; also that of a run whose worker was stopped and cannot do so itself."""

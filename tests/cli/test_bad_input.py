@@ -169,6 +169,10 @@ def test_a_place_without_a_cohort(ganseg, run, tmp_path, command, place):
             ["ganet_seg_debug", "--data", "COHORT", "--workers", "2", "--least-workers", "4"],
             "--least-workers 4: is more than --workers 2; give --workers the most",
         ),
+        (
+            ["ganet_seg_debug", "--data", "COHORT", "--workers", "4", "--least-workers", "3"],
+            "--least-workers 3: so many, and fewer than 4, do not divide train.batch_size 4; lower it to 2",
+        ),
         (["ganet_seg_debug", "--data", "COHORT", "--run-name", "../out"], "--run-name '../out'"),
         (["ganet_seg_debug", "--data", "COHORT", "--lokal"], "No such option"),
         (["ganet_seg_debug"], "give a recipe and --data"),

@@ -131,6 +131,17 @@ def test_an_upload_tried_again_leaves_one_model(run, monkeypatch):
     assert len(client.get_run(tracked.run_id).outputs.model_outputs) == 1
 
 
+def test_the_model_of_a_trial_is_logged_when_it_is_calibrated(run):
+    tracked = open_tracking(run)
+    run.describe(mlflow=tracked.to_dict(), sweep="search")
+    tracked.log_results(run)
+    client = MlflowClient(tracked.uri)
+    assert client.search_logged_models([tracked.experiment_id]) == []
+    assert "history.json" in {file.path for file in client.list_artifacts(tracked.run_id)}
+    log_calibration(run)
+    assert len(client.search_logged_models([tracked.experiment_id])) == 1
+
+
 def test_a_calibrated_model_takes_the_place_of_the_one_that_training_logged(run):
     tracked = open_tracking(run)
     run.describe(mlflow=tracked.to_dict())
