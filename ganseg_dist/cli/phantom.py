@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from ganseg_dist.cli import show
+from ganseg_dist.plural import counted
 
 
 def phantom(
@@ -28,14 +29,10 @@ def phantom(
     """
     from ganseg_dist.data.phantom import make_phantom
 
-    with show.bar("Making phantom patients") as advance:
+    healthy = patients // 4 if healthy is None else healthy
+    with show.bar("Making phantom subjects") as advance:
         make_phantom(
-            out,
-            patients=patients,
-            sites=sites,
-            seed=seed,
-            healthy=patients // 4 if healthy is None else healthy,
-            spacing_mm=spacing_mm,
-            progress=advance,
+            out, patients=patients, sites=sites, seed=seed, healthy=healthy, spacing_mm=spacing_mm, progress=advance
         )
-    typer.echo(f"{out}: phantom cohort of {patients} patients at {sites} sites (synthetic, not patients)")
+    made = f"{counted(patients, 'patient')} with a tumour, {counted(healthy, 'healthy subject')}"
+    typer.echo(f"{out}: phantom cohort at {counted(sites, 'site')}: {made} (synthetic, no real people)")
