@@ -12,11 +12,16 @@ from typing import Any
 
 from ganseg_dist.errors import RunError
 
+AUTOSCALES = "GANSEG_AUTOSCALES"
+"""Set where the cluster has an autoscaler."""
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "DO_NOT_TRACK": "true",
 }
+
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -72,16 +77,33 @@ def cluster_resources() -> Mapping[str, float]:
 
 
 def require_resources(*, workers: int, threads: int, gpus: bool) -> None:
-    """Raises RunError when the cluster can never hold these workers: Ray itself would wait for ever."""
+    """Raises RunError when the cluster can never hold these workers: Ray itself would wait for ever.
+
+    Where GANSEG_AUTOSCALES says that nodes are added when they are asked for, what is missing is said, and waited for.
+    """
     total = cluster_resources()
     needed = {"CPU": workers * threads, **({"GPU": workers} if gpus else {})}
     for kind, amount in needed.items():
-        if total.get(kind, 0) < amount:
-            mend = "leave out --gpus, or add GPU nodes" if kind == "GPU" else "lower train.threads, or add nodes"
-            raise RunError(
-                f"--workers {workers}: needs {amount} {kind}(s) and the cluster has {total.get(kind, 0):g}; "
-                f"ask for fewer workers, {mend}"
-            )
+        there = total.get(kind, 0)
+        if there >= amount:
+            continue
+        if autoscales():
+            logger.warning(
+                "--workers %d: needs %d %s(s) and the cluster has %g; waiting for it to add nodes",
+                workers, amount, kind, there,
+            )  # fmt: skip
+            return
+        mend = "leave out --gpus, or add GPU nodes" if kind == "GPU" else "lower train.threads, or add nodes"
+        grows = f"; where nodes are added when asked for, set {AUTOSCALES}=1" if "RAY_ADDRESS" in os.environ else ""
+        raise RunError(
+            f"--workers {workers}: needs {amount} {kind}(s) and the cluster has {there:g}; ask for fewer workers, "
+            f"{mend}{grows}"
+        )
+
+
+def autoscales() -> bool:
+    """Whether the cluster adds nodes when they are asked for. Ray cannot say so; whoever set it up can."""
+    return os.environ.get(AUTOSCALES, "0") not in ("", "0")
 
 
 def no_room(workers: int, seconds: float) -> str:

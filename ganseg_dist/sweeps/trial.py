@@ -33,6 +33,7 @@ from ganseg_dist.runners.local import train_member
 from ganseg_dist.runners.plan import Prepared, open_run
 from ganseg_dist.runners.ray_train import train_on_ray
 from ganseg_dist.runners.session import TrainingRequest
+from ganseg_dist.runners.visibility import refuse_blind_worker, training_places
 from ganseg_dist.runs import Run, named_run
 from ganseg_dist.sweeps.metric import Metric, scores_so_far
 from ganseg_dist.sweeps.privacy import charged
@@ -79,8 +80,9 @@ class TrialJob:
     trainer: Trainer
 
     def train(self, values: dict[str, Any]) -> None:
-        """What Tune calls."""
+        """What Tune calls, on a node that may have joined after the others were asked what they see."""
         os.environ["GANSEG_RUNS"] = str(self.runs)
+        refuse_blind_worker(training_places(named_run(self.sweep), self.prepared))
         self.trainer.train(values, self)
 
     def config_of(self, values: Mapping[str, Any]) -> RunConfig:

@@ -24,6 +24,7 @@ from ray.scripts.symmetric_run import curate_and_validate_ray_start_args
 from ganseg_dist.cli.main import app
 from ganseg_dist.config import override, parse_assignments
 from ganseg_dist.recipes import recipe
+from ganseg_dist.runners.cluster import AUTOSCALES
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "ray"
@@ -300,6 +301,8 @@ def test_the_cluster_scales_itself_asks_for_a_token_and_trains_on_workers(file):
 def test_the_cluster_that_stays_grows_from_nothing():
     for group in cluster_specs()["raycluster.yaml"]["workerGroupSpecs"]:
         assert group["replicas"] == group["minReplicas"] == 0 < group["maxReplicas"]
+    (settings,) = of_kind("ConfigMap")
+    assert settings["data"][AUTOSCALES] == "1", "training would be refused"
 
 
 def test_nothing_is_reached_from_outside():
@@ -423,6 +426,7 @@ def test_workers_come_from_the_spot_market_and_the_head_does_not():
     assert "InstanceMarketOptions" not in head["node_config"]
     assert gpu["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
     assert gpu["min_workers"] == 0 < gpu["max_workers"] <= config["max_workers"]
+    assert f"--env {AUTOSCALES}=1" in config["docker"]["run_options"], "training would be refused"
     assert head["resources"] == {"CPU": 0}
     assert gpu["resources"]["GPU"] == 1
     for kind in (head, gpu):
@@ -676,11 +680,3 @@ def test_the_readmes_training_commands_parse():
     assert len(submitted) >= 2
     for command in [*commands, *(f"python -m ganseg_dist train {words}" for words in submitted)]:
         assert parsed(shlex.split(command))["run_name"]
-
-
-def test_a_json_patch_of_the_readme_changes_what_is_there():
-    text = (FOLDER / "README.md").read_text()
-    cluster = only("raycluster.yaml")
-    for patch in re.findall(r"--patch '(\[.*\])'", text):
-        for change in json.loads(patch):
-            assert isinstance(at(cluster, change["path"].lstrip("/")), type(change["value"]))
