@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.measure import Comparison
 
-NAMES = ("lesionwise", "engine_step", "monai_loop", "two_workers", "federated_round", "sweep_overhead")
+NAMES = ("lesionwise", "engine_step", "monai_loop", "two_workers", "federated_round", "sweep_overhead", "scaling")
 """Not among them: swin_unetr, which needs a finished run to stand beside; bad_sites and federated_settings, which are
 given a phantom, and measure Dice."""
 

@@ -25,6 +25,7 @@ def run(name, *options):
         ("monai_loop", 2, ["monai", "nilearn"]),
         pytest.param("two_workers", 1, [], marks=pytest.mark.slow),
         pytest.param("federated_round", 2, ["nilearn"], marks=pytest.mark.slow),
+        pytest.param("sweep_overhead", 1, ["nilearn"], marks=pytest.mark.slow),
         pytest.param("scaling", 6, [], marks=pytest.mark.slow),  # two recipes, each with one worker and twice with two
     ],
 )

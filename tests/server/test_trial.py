@@ -1,11 +1,18 @@
 """A sweep of federations: a trial is the federation that its values alone would make."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
 from safetensors.torch import load_file
 
 from clients.app import app
 from ganseg_dist.config import override
 from ganseg_dist.data.cohort import split_as_configured
+from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.federation.privacy import keeps_numbers_home
 from ganseg_dist.recipes import recipe
@@ -83,3 +90,29 @@ def test_networks_that_there_are_not_are_refused_before_any_trial(phantom, cohor
     config = override(request(phantom, changes=SHORT | {"federation.local": ["other"]}).training.config, RESOLVED)
     with pytest.raises(ConfigError, match=r"federation\.local"):
         TrainsAtSites(HOSPITALS, app).refuse_unfit(config, cohort, split_as_configured(cohort, config))
+
+
+@pytest.mark.slow
+def test_a_trial_that_was_killed_between_rounds_goes_on_to_the_same_weights(phantom):
+    changes = {"system.gan": "false", "system.supervised_epochs": "6", "train.epochs": "6", "federation.rounds": "6"}
+    command = [
+        sys.executable, "-m", "ganseg_dist", "tune", "ganet_seg_debug", "--data", str(phantom), "--sites", "2",
+        "--space", "ganet_seg", "--trials", "2", "--scheduler", "none", "--search", "random", "--run-name", "k",
+        *(f"--set={field}={value}" for field, value in changes.items()),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    second = named_run("k.002")
+    deadline = time.monotonic() + 240
+    while FolderCheckpoints(second.checkpoints).latest() is None:
+        assert time.monotonic() < deadline, "the second trial has no round"
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not second.finished, "it was to be killed in the middle"
+    subprocess.run(command, check=True, timeout=250, capture_output=True)
+    assert second.finished
+    training = TrainingRequest(second.config(), phantom, run_name="alone", local=True)
+    alone = rehearse(Rehearsal(training, "2"), app)
+    ours, theirs = (load_file(run.model / "networks.safetensors") for run in (second, alone))
+    assert all(ours[name].equal(theirs[name]) for name in theirs)
