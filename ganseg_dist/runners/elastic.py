@@ -37,6 +37,14 @@ def unused() -> Mapping[str, float]:
     return found
 
 
+def held(group: Any) -> int:
+    """The workers that a placement group holds room for, on nodes that live; 0 of one that was given back."""
+    from ray.util import placement_group_table
+
+    found = placement_group_table(group)
+    return 0 if found["state"] == "REMOVED" else sum(bool(node) for node in found["bundles_to_node_id"].values())
+
+
 class ElasticTrainer(TorchTrainer):
     """A TorchTrainer for a `ScalingConfig` with a least and a most number of workers."""
 
@@ -64,12 +72,12 @@ class EpochwisePolicy(ElasticScalingPolicy):
         self.sizes, self.patience = tuple(sizes), patience
         self.checkpoints = FolderCheckpoints(checkpoints, writes=False)
         self.newest: Path | None = None
-        self.running = 0
+        self.group: Any = None
+        """The newest group's place in the cluster: Ray asks for a decision before it gives back what a lost one has."""
         self.waits_since: float | None = None
 
     def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
         """Start with what there is room for, or wait. Raises RunError when patience is over."""
-        self.running = 0
         decision = super().make_decision_for_non_running_worker_group()
         if isinstance(decision, NoopDecision):
             self._wait()
@@ -81,11 +89,12 @@ class EpochwisePolicy(ElasticScalingPolicy):
         self, worker_group_state: Any, worker_group_status: Any
     ) -> ScalingDecision:
         """Take in the workers that there is room for, when the epoch's checkpoint has just been written."""
+        self.group = worker_group_state.placement_group_handle.placement_group
         newest = self.checkpoints.latest()
         if newest == self.newest:
             self._maybe_send_resource_request()  # or Ray forgets after some minutes what this run asks for
             return NoopDecision()
-        self.newest, self.running = newest, worker_group_state.num_workers
+        self.newest = newest
         return super().make_decision_for_running_worker_group(worker_group_state, worker_group_status)
 
     def _count_possible_workers(self, reserved_resources: Any) -> int:
@@ -93,7 +102,8 @@ class EpochwisePolicy(ElasticScalingPolicy):
         needs = {kind: amount for kind, amount in self.scaling_config._resources_per_worker_not_none.items() if amount}
         free = unused()
         more = min(int(free.get(kind, 0.0) // amount) for kind, amount in needs.items())
-        room = min(super()._count_possible_workers(reserved_resources), self.running + more)
+        own = 0 if self.group is None else held(self.group)
+        room = min(super()._count_possible_workers(reserved_resources), own + more)
         return max((size for size in self.sizes if size <= room), default=0)
 
     def _wait(self) -> None:

@@ -26,9 +26,16 @@ def policy(tmp_path, monkeypatch):
     monkeypatch.setattr(policy, "_maybe_send_resource_request", lambda: None)
     monkeypatch.setattr(policy, "_get_reserved_resources", lambda: policy.nodes)
     monkeypatch.setattr(elastic, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(elastic, "held", lambda group: group)
     policy.unused = {"CPU": 8.0}
     monkeypatch.setattr(elastic, "unused", lambda: policy.unused)
     return policy
+
+
+def group_of(workers):
+    """A running group's state; `held` takes its placement group for the number of its workers."""
+    handle = SimpleNamespace(placement_group=workers)
+    return SimpleNamespace(start_time=0.0, num_workers=workers, placement_group_handle=handle)
 
 
 def test_it_begins_with_the_most_that_divide_the_batch_and_have_room(policy):
@@ -42,17 +49,34 @@ def test_what_others_use_is_no_room(policy, tmp_path):
     policy.unused = {"CPU": 1.5}
     assert policy.make_decision_for_non_running_worker_group().num_workers == 1
     (tmp_path / "step-000000010-stage-0").mkdir()
-    state = SimpleNamespace(start_time=0.0, num_workers=1)
-    decision = policy.make_decision_for_running_worker_group(worker_group_state=state, worker_group_status=None)
+    decision = policy.make_decision_for_running_worker_group(worker_group_state=group_of(1), worker_group_status=None)
     assert decision.num_workers == 2, "one more than it has"
-    policy.unused = {}
+
+
+def test_what_a_lost_group_still_holds_is_room(policy, tmp_path):
+    policy.nodes = {"a": {"CPU": 4.0}}
+    policy.unused = {"CPU": 0.0}
     assert not hasattr(policy.make_decision_for_non_running_worker_group(), "num_workers")
+    policy.make_decision_for_running_worker_group(worker_group_state=group_of(4), worker_group_status=None)
+    policy.group = 3  # one was lost with its node
+    assert policy.make_decision_for_non_running_worker_group().num_workers == 2
+    policy.group = 0  # Ray has given it back, and others have taken it
+    assert not hasattr(policy.make_decision_for_non_running_worker_group(), "num_workers")
+
+
+def test_a_group_holds_its_places_on_nodes_that_live_until_it_is_given_back(monkeypatch):
+    table = {"state": "RESCHEDULING", "bundles_to_node_id": {0: "", 1: "9592a7", 2: "fffe01"}}
+    monkeypatch.setattr("ray.util.placement_group_table", lambda group: table)
+    assert elastic.held(None) == 2
+    table["state"] = "REMOVED"
+    assert elastic.held(None) == 0
 
 
 def test_workers_are_added_when_a_checkpoint_was_written_and_not_before(policy, tmp_path):
     def while_running():
-        state = SimpleNamespace(start_time=0.0, num_workers=2)
-        decision = policy.make_decision_for_running_worker_group(worker_group_state=state, worker_group_status=None)
+        decision = policy.make_decision_for_running_worker_group(
+            worker_group_state=group_of(2), worker_group_status=None
+        )
         return getattr(decision, "num_workers", None)
 
     (tmp_path / "step-000000010-stage-0").mkdir()
