@@ -54,7 +54,8 @@ def compare_seconds(
     pairs = [theirs / mine for mine, theirs in zip(ours, other, strict=True)]
 
     def shown(seconds: Sequence[float]) -> str:
-        return f"{median(seconds):.2f} s" if unit == "s" else f"{amount / median(seconds):.1f} {unit}/s"
+        rate = amount / median(seconds)
+        return f"{median(seconds):.2f} s" if unit == "s" else f"{rate:.{1 if rate >= 10 else 3}f} {unit}/s"
 
     ratio = median(other) / median(ours)
     return Comparison(what, ratio, min(pairs), max(pairs), shown(ours), shown(other), len(pairs), note)
