@@ -64,7 +64,8 @@ def metrics_of(asked: Sequence[str], config: RunConfig, *, told_by_epoch: bool =
     by_epoch = [f"val/{name}" for name in dict.fromkeys((*stage.monitor.scores, *stage.scores))]
     every_epoch = by_epoch if told_by_epoch else []
     regions = config.data.regions or ()
-    whole = [f"val/{score}_{region}" for region in regions for score in ON_WHOLE_SCANS]
+    on_scans = [f"val/{score}_{region}" for region in regions for score in ON_WHOLE_SCANS]
+    whole = [name for name in on_scans if name not in every_epoch]
     if not (every_epoch or whole):
         raise ConfigError(
             f"--metric: with privacy sites tell no scores, and {config.recipe} has none of whole scans; nothing can be "
