@@ -22,5 +22,7 @@ def space_of(system: str, name: str | None) -> Space:
     if name is None:
         return own[0]
     if name not in SPACES:
-        raise ConfigError(f"--space {name}: no such space; choose among {', '.join(space.name for space in own)}")
+        raise ConfigError(
+            f"--space {name}: no such space; choose among {', '.join(space.name for space in own)}, thresholds"
+        )
     return SPACES[name]

@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,8 @@ def sweep(
     Raises RunError when the name stands for another sweep.
     """
     trainer = trainer or TrainsAlone()
-    training = asked.training
+    training = replace(asked.training, data=asked.training.data.absolute())  # trials work in folders of their own
+    asked = replace(asked, training=training)
     found = named_run(training.name())
     first = asked.space.first(training.config, asked.fixed)  # refused before Ray is waited for
     with ExitStack() as stack:

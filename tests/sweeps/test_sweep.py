@@ -42,8 +42,9 @@ def request(phantom: Path, name: str = "s", space: Space = SPACE, **changes) -> 
     return SweepRequest(TrainingRequest(config, phantom, run_name=name), space, **defaults | changes)
 
 
-def test_a_trial_is_the_run_that_its_values_alone_would_make(phantom):
-    asked = request(phantom)
+def test_a_trial_is_the_run_that_its_values_alone_would_make(phantom, monkeypatch):
+    monkeypatch.chdir(phantom.parent)
+    asked = request(Path(phantom.name))
     seen = []
     done, _ = sweep(asked, watch=lambda trial, number: seen.append((trial.name, number)))
     assert sorted(name for name, _ in seen) == [f"s.{number:03d}" for number in (1, 2, 3, 4)]
@@ -70,6 +71,7 @@ def test_a_trial_is_the_run_that_its_values_alone_would_make(phantom):
     ours, theirs = (load_file(run.model / "networks.safetensors") for run in (named_run("s.001"), alone))
     assert all(ours[name].equal(theirs[name]) for name in theirs)
     assert named_run("s.001").split() == alone.split()
+    assert named_run("s.001").description()["request"]["data"] == str(phantom)
 
     again, _ = sweep(resumed_sweep("s", {"rates": SPACE}), watch=lambda trial, number: pytest.fail("trained again"))
     assert [str(trial) for trial in again.trials] == [str(trial) for trial in done.trials]
