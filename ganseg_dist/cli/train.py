@@ -101,6 +101,8 @@ def train(
         raise ConfigError("--local: is one process; leave out --least-workers, or leave out --local")
     if local and workers > 1:
         raise ConfigError("--local: is one process; leave out --workers, or leave out --local")
+    if least_workers is not None and request.workers == 1:
+        raise ConfigError(f"--least-workers {least_workers}: needs --workers, the most; give both")
     if least_workers is not None and least_workers > request.workers:
         raise ConfigError(f"--least-workers {least_workers}: is more than --workers {workers}; give --workers the most")
     if request.config.train.batch_size % request.workers:

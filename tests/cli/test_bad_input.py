@@ -170,6 +170,10 @@ def test_a_place_without_a_cohort(ganseg, run, tmp_path, command, place):
             "--least-workers 4: is more than --workers 2; give --workers the most",
         ),
         (
+            ["ganet_seg_debug", "--data", "COHORT", "--least-workers", "1"],
+            "--least-workers 1: needs --workers, the most; give both",
+        ),
+        (
             ["ganet_seg_debug", "--data", "COHORT", "--workers", "4", "--least-workers", "3"],
             "--least-workers 3: so many, and fewer than 4, do not divide train.batch_size 4; lower it to 2",
         ),
