@@ -131,8 +131,9 @@ def train(
 def _refuse_rigid(least: int, most: int, batch_size: int) -> None:
     """Raises ConfigError where only all workers share the batch evenly: none could be lost."""
     from ganseg_dist.errors import ConfigError
+    from ganseg_dist.runners.elastic import sizes_between
 
-    fewer = [size for size in range(1, most) if batch_size % size == 0]
+    fewer = sizes_between(1, most - 1, batch_size)
     if least < most and fewer[-1] < least:
         raise ConfigError(
             f"--least-workers {least}: so many, and fewer than {most}, do not divide train.batch_size {batch_size}; "
