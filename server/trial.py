@@ -41,7 +41,7 @@ class TrainsAtSites:
         )
         rounds = ReportedRounds(FolderCheckpoints(run.checkpoints), config, monitors, job)
         try:
-            asked = Rehearsal(request, self.hospitals.sites, self.hospitals.skew, sweep=job.sweep)
+            asked = Rehearsal(request, self.hospitals.sites, self.hospitals.skew, command=job.command, sweep=job.sweep)
             rehearse(asked, self.answer, shown=rounds)
         except FederationError:
             job.report_without_score()

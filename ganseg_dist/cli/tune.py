@@ -38,7 +38,7 @@ def tune(
         None,
         metavar="asha|pbt|none",
         show_default="asha",
-        help="asha stops trials that fall behind; pbt lets them go on from better ones with other values; none waits.",
+        help="asha stops trials that fall behind; pbt lets them go on from better ones with other numbers; none waits.",
     ),
     search: str | None = typer.Option(
         None,
@@ -50,7 +50,7 @@ def tune(
         [],
         "--metric",
         metavar="NAME",
-        help="What to make large (or small: HD95), such as val/dice_wt; given twice or more, a Pareto front.",
+        help="What to make large (or small: HD95), such as val/dice_wt; twice or more: a Pareto front.",
     ),
     run_name: str | None = typer.Option(
         None, metavar="NAME", help="Name of the sweep; made of recipe and data when not given."
@@ -222,10 +222,15 @@ def _tune_thresholds(
 
 
 def _note_if_ended(name: str) -> None:
+    from ganseg_dist.plural import counted
     from ganseg_dist.runs import named_run
+    from ganseg_dist.sweeps.record import Sweep
 
-    if (named_run(name).folder / "trials.json").exists():
-        show.err.print(f"note: {name} had ended before, and no trial is left; another sweep needs another name")
+    found = named_run(name)
+    if (found.folder / "trials.json").exists():
+        failed = len(Sweep.of(found).to_try_again)
+        left = f"{counted(failed, 'trial')} that failed will be tried again" if failed else "no trial is left"
+        show.err.print(f"note: {name} had ended before, and {left}; another sweep needs another name")
 
 
 def _one_of(option: str, value: str, known: tuple[str, ...]) -> Any:
@@ -259,8 +264,9 @@ def _told(trial: TrialRecord) -> str:
 
 def _publish(done: Sweep, parent: TrackedRun) -> None:
     """Tables, figures and the best values: to the folder, to MLflow and to the terminal."""
+    from ganseg_dist.plural import counted
     from ganseg_dist.sweeps.page import write_page
-    from ganseg_dist.sweeps.publish import save_sweep, table_of
+    from ganseg_dist.sweeps.publish import chosen_by, save_sweep, table_of
     from ganseg_dist.tracking.results import log_experiment
 
     files = (*save_sweep(done), write_page(done))
@@ -269,8 +275,11 @@ def _publish(done: Sweep, parent: TrackedRun) -> None:
     lines = [header, ["---"] * len(header), *rows]
     page = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     log_experiment(parent, {f"best/{name}": value for name, value in best.scores.items()}, page, files)
-    show.table(f"{done.run.name}: validation scores, best first", header, rows)
+    of = counted(done.patients, "validation patient")
+    show.table(f"{done.run.name}: scores of {of}, best first", header, rows)
     typer.echo(f"best: {best.name}, {_values(best.values)}")
+    if len(done.metrics) > 1:
+        typer.echo(f"chosen: {chosen_by(done)}")
     ended = [trial.ending for trial in done.trials]
     told = ", ".join(f"{ended.count(kind)} {kind}" for kind in dict.fromkeys(ended))
     typer.echo(f"trials: {told}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
@@ -101,10 +102,15 @@ def open_run(
         "status": "started",
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "seconds": 0.0,
-        "command": " ".join(["ganseg", *sys.argv[1:]]),
+        "command": command_line(),
     }
     write_records(run, config, split.to_dict(), learnt_from, begun | facts)
     return run, split
+
+
+def command_line() -> str:
+    """What this process was called with, to be typed again."""
+    return shlex.join(["ganseg", *sys.argv[1:]])
 
 
 def write_records(

@@ -6,11 +6,11 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ganseg_dist.environment import environment
-from ganseg_dist.errors import RunError
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -46,7 +46,7 @@ class Plan:
     begin: Sequence[Mapping[str, Any]]
     """Values of the first trials."""
     distributions: Mapping[str, BaseDistribution]
-    """What PBT may change, with its range."""
+    """With their ranges; PBT changes the numbers among them."""
     trials: int
     scheduler: Scheduler
     search: Search
@@ -83,9 +83,11 @@ def run_trials(
     Args:
         trial: trains with these values of fields, and reports to Tune.
         folder: of the sweep; Tune keeps its own state in it, which is read again as it was written, by this user.
-        ended: told each trial that ends.
+        ended: told each trial that ends; what it raises ends the sweep.
     """
     from ray import tune
+
+    watcher = _watcher(ended)
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # why a trial failed is in its run
     state = folder / "tune"
@@ -95,21 +97,27 @@ def run_trials(
         if tune.Tuner.can_restore(str(state)):
             tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, resume_errored=True)
             # What watches is not kept, and the one before is of another process.
-            tuner._local_tuner.get_run_config().callbacks = [_watcher(ended)]
+            tuner._local_tuner.get_run_config().callbacks = [watcher]
         else:
             tuner = tune.Tuner(
                 trainable,
-                param_space=_population(plan) if plan.scheduler == "pbt" else None,
+                param_space=population(plan.distributions) if plan.scheduler == "pbt" else None,
                 tune_config=_tune_config(plan),
                 run_config=tune.RunConfig(
                     name=state.name,
                     storage_path=str(folder),
-                    callbacks=[_watcher(ended)],
+                    callbacks=[watcher],
                     verbose=0,
                     failure_config=tune.FailureConfig(max_failures=RETRIES),
                     checkpoint_config=tune.CheckpointConfig(num_to_keep=4 if plan.scheduler == "pbt" else 1),
                 ),
             )
+        try:
+            results = tuner.fit()
+        except Exception:
+            if watcher.raised is not None:  # which Tune has wrapped in its own
+                raise watcher.raised from None
+            raise
         return [
             TrialEnd(
                 Path(result.path).name,
@@ -118,7 +126,7 @@ def run_trials(
                 result.error is not None,
                 "" if result.error is None else _reason(result.error),
             )
-            for result in tuner.fit()
+            for result in results
         ]
 
 
@@ -144,16 +152,19 @@ def _tune_config(plan: Plan) -> Any:
         scheduler=_scheduler(plan),
         max_concurrent_trials=plan.at_once,
         reuse_actors=True,
-        trial_name_creator=_number,
-        trial_dirname_creator=_number,
+        trial_name_creator=partial(_number, counted_from=0 if plan.scheduler == "pbt" else 1),
+        trial_dirname_creator=str,  # its name
     )
 
 
-def _number(trial: Any) -> str:
-    """`003` of the third, by the tag that Tune gives it: `3_train.learning_rate=0.001`, `3@perturbed[...]`."""
+def _number(trial: Any, *, counted_from: int) -> str:
+    """`003` of the third, by the tag that Tune gives it, which a generator without a searcher counts from 0.
+
+    Such as `3_train.learning_rate=0.001`.
+    """
     counted = re.match(r"\d+", str(trial.experiment_tag))
     assert counted is not None
-    return f"{int(counted[0]):03d}"
+    return f"{int(counted[0]) + 1 - counted_from:03d}"
 
 
 def _watcher(ended: Callable[[TrialEnd], None]) -> Any:
@@ -161,16 +172,23 @@ def _watcher(ended: Callable[[TrialEnd], None]) -> Any:
 
     def tell(trial: Any, *, failed: bool) -> None:
         reason = _reason(trial.get_error()) if failed else ""
-        ended(TrialEnd(_number(trial), trial.config, trial.last_result or {}, failed, reason))
+        try:
+            ended(TrialEnd(str(trial), trial.config, trial.last_result or {}, failed, reason))
+        except Exception as error:
+            watcher.raised = error
+            raise
 
     class Watcher(Callback):
+        raised: Exception | None = None
+
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             tell(trial, failed=False)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             tell(trial, failed=True)
 
-    return Watcher()
+    watcher = Watcher()
+    return watcher
 
 
 def _searcher(plan: Plan) -> Any:
@@ -181,7 +199,8 @@ def _searcher(plan: Plan) -> Any:
     from ray.tune.search.optuna import OptunaSearch
 
     if plan.scheduler == "pbt":
-        return BasicVariantGenerator(points_to_evaluate=[dict(values) for values in plan.begin], random_state=plan.seed)
+        begin = [{name: values[name] for name in population(plan.distributions)} for values in plan.begin]
+        return BasicVariantGenerator(points_to_evaluate=begin, random_state=plan.seed)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = TPESampler(seed=plan.seed) if plan.search == "optuna" else RandomSampler(seed=plan.seed)
     metrics, modes = list(plan.metrics), list(plan.metrics.values())
@@ -210,20 +229,31 @@ def _scheduler(plan: Plan) -> Any:
             return PopulationBasedTraining(
                 EPOCH,
                 perturbation_interval=max(1, plan.epochs // PERTURBATIONS),
-                hyperparam_mutations=_population(plan),
+                hyperparam_mutations=population(plan.distributions),
+                custom_explore_fn=partial(_within, ranges=plan.distributions),
                 require_attrs=False,
             )
         case "none":
             return FIFOScheduler()
 
 
-def _population(plan: Plan) -> dict[str, Any]:
-    """The ranges as Tune has them, for PBT draws and perturbs them itself."""
-    return {name: _domain(distribution) for name, distribution in plan.distributions.items()}
+def _within(values: dict[str, Any], *, ranges: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers that PBT made by multiplying others, none beyond its range."""
+    ends = {name: (ranges[name].low, ranges[name].high) for name in values if hasattr(ranges.get(name), "low")}
+    return values | {name: min(max(values[name], low), high) for name, (low, high) in ends.items()}
+
+
+def population(distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+    """The ranges of numbers as Tune has them, for PBT draws and perturbs them itself.
+
+    Words and switches stay as the config has them: weights do not fit a network that another of them makes.
+    """
+    domains = {name: _domain(distribution) for name, distribution in distributions.items()}
+    return {name: domain for name, domain in domains.items() if domain is not None}
 
 
 def _domain(distribution: BaseDistribution) -> Any:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+    from optuna.distributions import FloatDistribution, IntDistribution
     from ray import tune
 
     match distribution:
@@ -233,6 +263,4 @@ def _domain(distribution: BaseDistribution) -> Any:
             return tune.uniform(distribution.low, distribution.high)
         case IntDistribution():
             return tune.randint(distribution.low, distribution.high + 1)
-        case CategoricalDistribution():
-            return tune.choice(list(distribution.choices))
-    raise RunError(f"a range of kind {type(distribution).__name__} is not known to Tune; use floats, ints or choices")
+    return None

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ganseg_dist.experiments.figures import COLOURS, DPI, INK, MUTED, RULE, STYLE
+from ganseg_dist.plural import counted
 from ganseg_dist.sweeps.metric import Metric
 from ganseg_dist.sweeps.record import Sweep, TrialRecord
 from ganseg_dist.sweeps.study import importances, pareto_front, spans_decades
@@ -37,7 +38,7 @@ def figures(sweep: Sweep) -> dict[str, Figure]:
 
 
 def _curves(sweep: Sweep) -> Figure:
-    """The first metric after each epoch: all trials grey, the first and the best in colour; a dot where one ends."""
+    """The first metric after each epoch: all trials grey, the first and the best in colour; a dot at what is kept."""
     figure = Figure(figsize=(6.4, 3.6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     first, best = sweep.trials[0], sweep.best
@@ -47,13 +48,19 @@ def _curves(sweep: Sweep) -> Figure:
         colour, width = (BEST, 2.0) if trial == best else (FIRST, 1.6) if trial == first else (RULE, 1.0)
         epochs, scores = zip(*trial.curve, strict=True)
         axes.plot(epochs, scores, color=colour, linewidth=width)
-        axes.plot(epochs[-1:], scores[-1:], "o", markersize=3, color=colour)
-    begun = f"first trial, {_number(first)}: published values or the recipe's"
+        if trial.ending != "finished":
+            axes.plot(epochs[-1:], scores[-1:], "x", markersize=5, color=colour)
+        elif trial.kept is not None and trial.kept in epochs:
+            axes.plot([trial.kept], [scores[epochs.index(trial.kept)]], "o", markersize=5, color=colour)
+    begun = f"first trial, {first.number}: published values or the recipe's"
     if best == first:
         axes.plot([], [], color=BEST, label=f"{begun}; also the best")
     else:
         axes.plot([], [], color=FIRST, label=begun)
-        axes.plot([], [], color=BEST, label=f"best trial, {_number(best)}")
+        axes.plot([], [], color=BEST, label=f"best trial, {best.number}")
+    axes.plot([], [], "o", markersize=5, color=MUTED, label="epoch that is kept, whose score counts")
+    if any(trial.curve and trial.ending != "finished" for trial in sweep.trials):
+        axes.plot([], [], "x", markersize=5, color=MUTED, label="not trained to the end")
     axes.set(xlabel="epoch of the last stage", ylabel=sweep.metrics[0].name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="best")
@@ -77,31 +84,37 @@ def _slices(sweep: Sweep) -> Figure:
 
 
 def _parallel(sweep: Sweep) -> Figure:
-    """An axis a field, a line a trial, darker the better, the best in colour; where a trial lacks a field is a gap."""
-    names = list(dict.fromkeys(name for trial in sweep.scored for name in trial.values))
+    """An axis a field that varies and one a metric, a line a trial, darker the better, the best in colour.
+
+    Where a trial lacks a field is a gap.
+    """
+    of_metrics = {metric.name for metric in sweep.metrics}
+    rows = [{**trial.values, **{name: trial.scores[name] for name in of_metrics}} for trial in sweep.scored]
+    fields = dict.fromkeys(name for trial in sweep.scored for name in trial.values)
+    names = [name for name in fields if len({str(row[name]) for row in rows if name in row}) > 1]
+    names += [metric.name for metric in sweep.metrics]
     metric = sweep.metrics[0]
-    figure = Figure(figsize=(max(6.4, 1.25 * (len(names) + 1)), 4.2), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(max(6.4, 1.25 * len(names)), 4.2), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     scores = np.array([trial.scores[metric.name] for trial in sweep.scored])
     low, high = float(scores.min()), float(scores.max())
     ends = (low, high if high > low else low + 1)
     norm = mpl.colors.Normalize(*(ends if metric.mode == "max" else ends[::-1]))
     colours = mpl.colormaps[MAP]
-    scales = [_Scale([trial.values[name] for trial in sweep.scored if name in trial.values]) for name in names]
+    scales = [_Scale([row[name] for row in rows if name in row]) for name in names]
     order = np.argsort(scores if metric.mode == "max" else -scores)  # the best lie on top
     for index in order.tolist():
         trial = sweep.scored[index]
         heights = [
-            scale.height(trial.values[name]) if name in trial.values else np.nan
+            scale.height(rows[index][name]) if name in rows[index] else np.nan
             for name, scale in zip(names, scales, strict=True)
         ]
-        heights.append((scores[index] - low) / ((high - low) or 1))
         is_best = trial == sweep.best
         axes.plot(
             range(len(heights)), heights, color=BEST if is_best else colours(norm(scores[index])),
             linewidth=2.4 if is_best else 1.0, alpha=1.0 if is_best else 0.75, marker="o", markersize=3,
         )  # fmt: skip
-    _scales(axes, [*names, metric.name], [*scales, _Scale([low, high])])
+    _scales(axes, names, scales)
     axes.set_title(_title(sweep), loc="left", fontsize=9)
     return figure
 
@@ -123,11 +136,11 @@ def _pareto(sweep: Sweep) -> Figure:
     figure = Figure(figsize=(5.2, 4.0), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     front = sorted(pareto_front(sweep), key=lambda trial: trial.scores[one.name])
-    axes.plot(*_places(sweep.scored, one, other), "o", color=RULE, markersize=5)
-    axes.plot(*_places(front, one, other), "-o", color=BEST, markersize=6, label="not bettered in both")
+    axes.plot(*_places(sweep.scored, one, other), "o", color=RULE, markersize=5, label="bettered in both")
+    axes.plot(*_places(front, one, other), "-o", color=BEST, markersize=6, label="not bettered in both: the front")
     for trial in front:
         axes.annotate(
-            _number(trial), (trial.scores[one.name], trial.scores[other.name]), xytext=(4, 4),
+            trial.number, (trial.scores[one.name], trial.scores[other.name]), xytext=(4, 4),
             textcoords="offset points", fontsize=8, color=INK,
         )  # fmt: skip
     axes.set(xlabel=_directed(one), ylabel=_directed(other))
@@ -173,8 +186,9 @@ def _scales(axes: Axes, names: Sequence[str], scales: Sequence[_Scale]) -> None:
         axes.axvline(place, color=MUTED, linewidth=0.8, zorder=0)
         for height, words in scale.marks():
             axes.annotate(
-                words, (place, height), xytext=(4, 0), textcoords="offset points", fontsize=7.5, color=INK, va="center"
-            )
+                words, (place, height), xytext=(4, 0), textcoords="offset points", fontsize=7.5, color=INK, va="center",
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8},
+            )  # fmt: skip
     axes.set_xticks(range(len(names)), [name.replace(".", ".\n", 1) for name in names], fontsize=7.5)
     axes.tick_params(axis="x", length=0)
     axes.set_yticks([])
@@ -190,9 +204,6 @@ def _directed(metric: Metric) -> str:
     return f"{metric.name} ({'higher' if metric.mode == 'max' else 'lower'} is better)"
 
 
-def _number(trial: TrialRecord) -> str:
-    return trial.name.rpartition(".")[2]
-
-
 def _title(sweep: Sweep) -> str:
-    return f"{sweep.run.name}: {len(sweep.trials)} trials of space {sweep.space}; validation patients"
+    patients = counted(sweep.patients, "validation patient")
+    return f"{sweep.run.name}: {len(sweep.trials)} trials of space {sweep.space}; {patients}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from ganseg_dist.config import RunConfig
@@ -38,6 +39,10 @@ class Metric:
     def score(self) -> str:
         """Its name among a stage's scores."""
         return self.name.removeprefix("val/")
+
+    def told(self, value: float) -> str:
+        """With as many decimals as mean something: a distance in mm is not known to its fourth."""
+        return f"{value:.{2 if 'hd95' in self.score else 4}f}"
 
     def of_scan(self, scores: Mapping[str, float]) -> float:
         """Out of the scores of one scan, which have a region and a unit: `hd95_wt` is `wt/hd95_mm`."""
@@ -74,15 +79,23 @@ def metrics_of(asked: Sequence[str], config: RunConfig, *, told_by_epoch: bool =
     found = []
     for name in asked or (every_epoch or whole)[:1]:
         if name not in (*every_epoch, *whole):
-            kinds = [f"of every epoch {', '.join(every_epoch)}"] if every_epoch else []
-            kinds += [f"of whole scans, after the last epoch, {', '.join(whole)}"] if whole else []
-            raise ConfigError(
-                f"--metric {name}: no such score of {config.recipe}; choose among those {'; '.join(kinds)}"
-            )
+            choice = _choice(name, every_epoch, regions)
+            raise ConfigError(f"--metric {name}: no such score of {config.recipe}; {choice}")
         found.append(Metric.named(name, every_epoch=name in every_epoch))
     if len(set(asked)) < len(asked):
         raise ConfigError(f"--metric {', '.join(asked)}: names one twice; name each once")
     return tuple(found)
+
+
+def _choice(wrong: str, every_epoch: Sequence[str], regions: Sequence[str]) -> str:
+    """What there is in place of a wrong name, the nearest first."""
+    on_scans = [f"val/{score}_{region}" for region in regions for score in ON_WHOLE_SCANS]
+    near = get_close_matches(wrong, [*every_epoch, *on_scans], n=1)
+    kinds = [f"of every epoch {', '.join(every_epoch)}"] if every_epoch else []
+    if regions:
+        scores, of = ", ".join(ON_WHOLE_SCANS), ", ".join(regions)
+        kinds.append(f"of whole scans val/SCORE_REGION, with one of {scores} and of {of}")
+    return f"{f'did you mean {near[0]}? ' if near else ''}choose {'; or '.join(kinds)}"
 
 
 def scores_so_far(

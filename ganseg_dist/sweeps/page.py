@@ -9,14 +9,15 @@ from pathlib import Path
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from ganseg_dist.atomic import write_text
-from ganseg_dist.sweeps.publish import table_of
+from ganseg_dist.plural import counted
+from ganseg_dist.sweeps.publish import chosen_by, table_of
 from ganseg_dist.sweeps.record import Sweep
 from ganseg_dist.sweeps.study import ENOUGH_FOR_IMPORTANCE
 
 TITLES = {
     "curves": "How the trials learnt",
     "slices": "The score over each threshold: the first trial and the best in colour",
-    "parallel": "Which values were good: an axis a field, a line a trial, the best in colour",
+    "parallel": "Which values were good: an axis a field that was varied, a line a trial, the best in colour",
     "importance": "Which fields matter",
     "pareto": "What trades against what",
 }
@@ -42,6 +43,9 @@ def write_page(sweep: Sweep) -> Path:
     )
     page = environment.get_template("sweep.html.j2").render(
         name=sweep.run.name,
+        patients=counted(sweep.patients, "validation patient"),
+        chosen=chosen_by(sweep),
+        metrics=sweep.metrics,
         recipe=said["config"]["recipe"],
         space=sweep.space,
         phantom=said["phantom"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,25 +12,18 @@ from ganseg_dist.errors import RunError
 from ganseg_dist.inference.model_folder import weights_digest
 from ganseg_dist.runs import Run, find_sweep, runs_root
 from ganseg_dist.sweeps.figures import figures
-from ganseg_dist.sweeps.record import Sweep, as_set
+from ganseg_dist.sweeps.metric import Metric
+from ganseg_dist.sweeps.record import Sweep, TrialRecord, as_set
+from ganseg_dist.sweeps.study import pareto_front
 
 
 def save_sweep(sweep: Sweep) -> tuple[Path, ...]:
     """Write them; returns their paths. Raises RunError when no trial was scored."""
-    folder, best = sweep.run.folder, sweep.best
-    write_json(
-        folder / "best.json",
-        {"trial": best.name, "values": dict(best.values), "scores": dict(best.scores), "epochs": best.epochs},
-    )
+    folder, best, front = sweep.run.folder, sweep.best, front_of(sweep)
+    told = {"chosen": chosen_by(sweep), **_told(best), "front": [_told(trial) for trial in front]}
+    write_json(folder / "best.json", told)
     names = _fields(sweep)
-    write_csv(
-        folder / "table.csv",
-        [
-            {"trial": trial.name, **dict(trial.scores), **{name: trial.values.get(name, "") for name in names},
-             "epochs": trial.epochs, "ending": trial.ending, "reason": trial.reason, "seconds": round(trial.seconds, 1)}
-            for trial in sweep.ranked
-        ],
-    )  # fmt: skip
+    write_csv(folder / "table.csv", [_row(trial, front, names) for trial in sweep.ranked])
     pictures = []
     for name, figure in figures(sweep).items():
         picture = folder / f"{name}.png"
@@ -38,8 +32,36 @@ def save_sweep(sweep: Sweep) -> tuple[Path, ...]:
     return (folder / "best.json", folder / "table.csv", *pictures)
 
 
+def _row(trial: TrialRecord, front: Sequence[TrialRecord], names: Sequence[str]) -> dict[str, Any]:
+    """Of table.csv."""
+    return {
+        "trial": trial.name,
+        **trial.scores,
+        **({"front": trial in front} if front else {}),
+        **{name: trial.values.get(name, "") for name in names},
+        "epochs": trial.epochs,
+        "ending": trial.ending,
+        "reason": trial.reason,
+        "seconds": round(trial.seconds, 1),
+    }
+
+
+def front_of(sweep: Sweep) -> tuple[TrialRecord, ...]:
+    """Trials of the Pareto front, the best in the first metric first; of one metric there is none."""
+    front = pareto_front(sweep) if len(sweep.metrics) > 1 else ()
+    return tuple(trial for trial in sweep.ranked if trial in front)
+
+
+def chosen_by(sweep: Sweep) -> str:
+    """How the best trial is told from the others, in words."""
+    first = sweep.metrics[0]
+    extreme = "largest" if first.mode == "max" else "smallest"
+    others = f"; others of the front by their names, as in --from-sweep {sweep.best.name}"
+    return f"{extreme} {first.name} of the trials trained to the end{others if len(sweep.metrics) > 1 else ''}"
+
+
 def best_values(name: str) -> dict[str, Any]:
-    """Fields of the config by their best values.
+    """Fields of the config by their best values in a sweep, or by those of one trial that is named: `sweep.003`.
 
     Raises RunError when there is no sweep of this name, it has not ended, or it is of thresholds.
     """
@@ -69,30 +91,51 @@ def best_thresholds(name: str, run: Run) -> tuple[dict[str, float], int]:
 def _ended(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """What was asked of a sweep, and its best values."""
     found = find_sweep(name)
+    if found is not None:
+        best = Sweep.of(found).best
+    else:
+        found, best = _trial_of(name)
+    return found.read("sweep.json"), dict(best.values)
+
+
+def _trial_of(name: str) -> tuple[Run, TrialRecord]:
+    """The sweep of a trial, and the trial."""
+    found = find_sweep(name.rpartition(".")[0])
     if found is None:
         raise RunError(f"{name}: is no sweep in {runs_root()}; give the name of one, as ganseg tune --run-name has it")
-    if not (found.folder / "best.json").exists():
-        raise RunError(f"{name}: has not ended; go on with: ganseg tune --resume {name}")
-    return found.read("sweep.json"), found.read("best.json")["values"]
+    of_name = [trial for trial in Sweep.of(found).scored if trial.number == name.rpartition(".")[2]]
+    if not of_name:
+        raise RunError(f"{name}: is no trial of {found.name} that came to a score; see: ganseg report {found.name}")
+    return found, of_name[0]
+
+
+def _told(trial: TrialRecord) -> dict[str, Any]:
+    return {"trial": trial.name, "values": dict(trial.values), "scores": dict(trial.scores), "epochs": trial.epochs}
 
 
 def table_of(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
     """Header and cells for a terminal, best first."""
-    names = _fields(sweep)
-    metrics = [metric.name for metric in sweep.metrics]
+    names, front = _fields(sweep), front_of(sweep)
     trained = any(trial.epochs for trial in sweep.trials)  # thresholds are not
     short = [name.partition(".")[2] or name for name in names]
     rows = [
         [
             trial.name,
-            *(f"{trial.scores[name]:.4f}" if name in trial.scores else "–" for name in metrics),
-            *(_cell(trial.values.get(name, "")) for name in names),
-            *([str(trial.epochs)] if trained else []),
             trial.ending,
+            *([str(trial.epochs)] if trained else []),
+            *(_score(trial, metric) for metric in sweep.metrics),
+            *(["front" if trial in front else ""] if front else []),
+            *(_cell(trial.values.get(name, "")) for name in names),
         ]
         for trial in sweep.ranked
     ]
-    return ["trial", *metrics, *short, *(["epochs"] if trained else []), "ending"], rows
+    metrics = [metric.name for metric in sweep.metrics]
+    header = ["trial", "ending", *(["epochs"] if trained else []), *metrics, *(["Pareto"] if front else []), *short]
+    return header, rows
+
+
+def _score(trial: TrialRecord, metric: Metric) -> str:
+    return metric.told(trial.scores[metric.name]) if metric.name in trial.scores else "–"
 
 
 def _fields(sweep: Sweep) -> list[str]:

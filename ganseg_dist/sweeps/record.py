@@ -21,7 +21,10 @@ def as_set(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-Ending = Literal["finished", "stopped", "diverged", "failed"]
+Ending = Literal["finished", "stopped", "diverged", "abandoned", "failed"]
+"""Trained to the end; behind the others; its loss became infinite; its federation could not go on; an error, after
+which it is tried again when the sweep is called again.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,13 @@ class TrialRecord:
     seconds: float = 0.0
     curve: Sequence[tuple[int, float]] = field(default_factory=tuple)
     """The first metric after epochs of the last stage, counted from 1, as far as it is scored there."""
+    kept: int | None = None
+    """The epoch of the last stage, counted from 1, whose weights are kept and whose scores these are."""
+
+    @property
+    def number(self) -> str:
+        """`003` of the third."""
+        return self.name.rpartition(".")[2]
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> TrialRecord:
@@ -90,6 +100,17 @@ class Sweep:
             raise RunError(f"{run.folder}: its sweep.json and trials.json cannot be read; restore them") from None
 
     @property
+    def patients(self) -> int:
+        """Validation patients, of whom the scores are."""
+        said = self.run.read("sweep.json")
+        return int(said["patients"]) if "patients" in said else len(said["split"]["validation"])
+
+    @property
+    def to_try_again(self) -> tuple[TrialRecord, ...]:
+        """Trials that ended by an error, which may be mended by now."""
+        return tuple(trial for trial in self.trials if trial.ending == "failed")
+
+    @property
     def goes_on(self) -> str:
         """The command that does what the sweep has found to be best."""
         said = self.run.read("sweep.json")
@@ -128,7 +149,8 @@ class Sweep:
         """
         if not self.scored:
             why = next((f": {trial.reason}" for trial in self.trials if trial.reason), "")
-            raise RunError(f"{self.run.name}: none of its {len(self.trials)} trials came to a score{why}")
+            mend = "mend it and start it again" if self.to_try_again else "change the space, under another --run-name"
+            raise RunError(f"{self.run.name}: none of its {len(self.trials)} trials came to a score{why}; {mend}")
         return self.ranked[0]
 
     @property

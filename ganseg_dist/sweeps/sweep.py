@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,17 @@ from typing import Any
 from ganseg_dist.atomic import write_json
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split, split_as_configured
+from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.federation.privacy import keeps_numbers_home
+from ganseg_dist.runners.attempt import epochs_kept
 from ganseg_dist.runners.cluster import cluster_resources, map_on_cluster, require_resources
 from ganseg_dist.runners.lessons import refuse_empty_stages
-from ganseg_dist.runners.ray_tune import EPOCH, Plan, Scheduler, Search, TrialEnd, run_trials
+from ganseg_dist.runners.plan import command_line
+from ganseg_dist.runners.prepare import labelled
+from ganseg_dist.runners.ray_tune import EPOCH, Plan, Scheduler, Search, TrialEnd, population, run_trials
+from ganseg_dist.runners.resolve import resolve
 from ganseg_dist.runners.session import Bar, TrainingRequest, no_bar, plan_training, prepare_plan
 from ganseg_dist.runners.session import Plan as TrainingPlan
 from ganseg_dist.runners.visibility import cluster_seeing, require_sight, training_places
@@ -37,7 +42,10 @@ from ganseg_dist.sweeps.record import Ending, Sweep, TrialRecord, begin_sweep
 from ganseg_dist.sweeps.space import Space
 from ganseg_dist.sweeps.trial import ENDS, Trainer, TrainsAlone, TrialJob
 from ganseg_dist.systems import build_system
-from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
+from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent, tracking_uri
+
+ALIKE = 3
+"""Trials that end by one error, none having ended otherwise, by which it is known that all would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,52 +84,87 @@ def sweep(
 ) -> tuple[Sweep, TrackedRun]:
     """Every trial to its end; interrupted and called again, it goes on. With it, the sweep's place in MLflow.
 
+    Trials that ended by an error are tried again too.
+
     Args:
         trainer: of the trials; none: each alone.
         watch: told each trial that ends, and how many have.
 
-    Raises RunError when the name stands for another sweep.
+    Raises RunError when the name stands for another sweep, or the first trials all end by the same error.
     """
     trainer = trainer or TrainsAlone()
     training = replace(asked.training, data=asked.training.data.absolute())  # trials work in folders of their own
     asked = replace(asked, training=training)
     found = named_run(training.name())
-    first = asked.space.first(training.config, asked.fixed)  # refused before Ray is waited for
+    first = asked.space.first(training.config, asked.fixed)
+    metrics, split = _settled(asked, trainer)
     with ExitStack() as stack:
+        stack.enter_context(_open_trials_told(found))
         with bar("Starting Ray"):
             stack.enter_context(cluster_seeing(training.data, dashboard=True))
         plan = plan_training(training, mapper=map_on_cluster, bar=bar)
-        told_by_epoch = asked.hospitals is None or not keeps_numbers_home(plan.config)
-        metrics = metrics_of(asked.metrics, plan.config, told_by_epoch=told_by_epoch)
-        split = split_as_configured(plan.cohort, plan.config)
-        refuse_unfit_search(asked, metrics, plan.config)
-        trainer.refuse_unfit(plan.config, plan.cohort, split)
-        charged(plan.config, asked.trials, len(split.train))
         begin_sweep(found, _said(asked, plan, split, metrics, first))
         params = {"recipe": plan.config.recipe, "space": asked.space.name, "trials": str(asked.trials)}
         parent = open_parent(found.folder, "sweep", params)
-        if (found.folder / "trials.json").exists():
+        if (found.folder / "trials.json").exists() and not Sweep.of(found).to_try_again:
             return Sweep.of(found), parent
         require_resources(workers=training.workers, threads=plan.config.train.threads, gpus=training.gpus)
         prepared = prepare_plan(plan, split, map_on_cluster, bar)
         refuse_empty_stages(plan.config, prepared.open(plan.config), plan.cohort)
         job = TrialJob(
             runs_root(), found.name, plan.config, plan.fingerprint, plan.cohort, split, prepared, metrics,
-            training, parent, asked.trials, trainer,
+            training, parent, asked.trials, command_line(), trainer,
         )  # fmt: skip
-        ended = 0
+        records: list[TrialRecord] = []
 
         def told(end: TrialEnd) -> None:
-            nonlocal ended
-            ended += 1
-            watch(_record(end, job), ended)
+            records.append(_record(end, job))
+            watch(records[-1], len(records))
+            refuse_failing_alike(found.name, records)
 
         require_sight(training_places(found, prepared), {"CPU": plan.config.train.threads})
         with keeping(found.folder, lambda: _tune_state(found.folder / "tune")):
             ends = run_trials(_tune_plan(asked, plan.config, metrics, first), job.train, found.folder, told)
-    trials = tuple(_closed(_record(end, job), job) for end in sorted(ends, key=lambda end: end.number))
+    trials = tuple(_closed(_record(end, job)) for end in sorted(ends, key=lambda end: end.number))
     write_json(found.folder / "trials.json", [asdict(trial) for trial in trials])
     return Sweep(found, asked.space.name, metrics, trials), parent
+
+
+def _settled(asked: SweepRequest, trainer: Trainer) -> tuple[tuple[Metric, ...], Split]:
+    """What trials are scored by, and the patients by part: all that can be refused before Ray is waited for."""
+    training = asked.training
+    cohort = labelled(read_cohort(training.data, training.layout), training.config)
+    config = resolve(training.config, cohort)
+    told_by_epoch = asked.hospitals is None or not keeps_numbers_home(config)
+    metrics = metrics_of(asked.metrics, config, told_by_epoch=told_by_epoch)
+    refuse_unfit_search(asked, metrics, config)
+    split = split_as_configured(cohort, config)
+    trainer.refuse_unfit(config, cohort, split)
+    charged(config, asked.trials, len(split.train))
+    return metrics, split
+
+
+@contextmanager
+def _open_trials_told(found: Run) -> Iterator[None]:
+    """A sweep that is interrupted has trials whose processes were ended before they could say so."""
+    try:
+        yield
+    except BaseException:
+        for folder in sorted(found.folder.parent.glob(f"{found.name}.[0-9]*")):
+            trial = Run(folder)
+            if (folder / "run.json").exists() and trial.description().get("status") in ("started", "training"):
+                _told_in_its_place(trial, "interrupted")
+        raise
+
+
+def refuse_failing_alike(name: str, ended: Sequence[TrialRecord]) -> None:
+    """Raises RunError when the first trials all ended by one error: so would the others."""
+    reasons = {trial.reason.replace(trial.name, "a trial") for trial in ended}
+    if len(ended) == ALIKE and len(reasons) == 1 and all(trial.ending == "failed" for trial in ended):
+        raise RunError(
+            f"{name}: its first {ALIKE} trials ended by the same error: {ended[0].reason}; mend it, and go on with: "
+            f"ganseg tune --resume {name}"
+        )
 
 
 def _tune_state(folder: Path) -> list[Any]:
@@ -164,11 +207,17 @@ def refuse_unfit_search(asked: SweepRequest, metrics: Sequence[Metric], config: 
     if asked.scheduler == "pbt" and keeps_numbers_home(config):
         raise ConfigError("--scheduler pbt: trains epochs again, which no privacy budget counts; take asha or none")
     if asked.scheduler != "none" and len(metrics) > 1:
-        raise ConfigError(f"--scheduler {asked.scheduler}: stops trials by one metric; give one, or --scheduler none")
+        raise ConfigError(
+            f"--scheduler {asked.scheduler}: compares trials in training by one metric; give one, or --scheduler none"
+        )
     if asked.scheduler != "none" and not metrics[0].every_epoch:
         raise ConfigError(
-            f"--scheduler {asked.scheduler}: stops trials by what every epoch scores, and {metrics[0].name} is of "
-            "whole scans, after the last; give --scheduler none"
+            f"--scheduler {asked.scheduler}: compares trials in training by what every epoch scores, and "
+            f"{metrics[0].name} is of whole scans, after the last; give --scheduler none"
+        )
+    if asked.scheduler == "pbt" and not population(asked.space.distributions(config, asked.fixed)):
+        raise ConfigError(
+            f"--scheduler pbt: changes numbers, and --space {asked.space.name} searches none; take asha or none"
         )
     if asked.scheduler == "pbt" and asked.training.workers > 1:
         raise ConfigError("--scheduler pbt: moves weights between trials of one worker; leave out --workers")
@@ -245,7 +294,7 @@ def _record(end: TrialEnd, job: TrialJob) -> TrialRecord:
         ending,
         reason,
         float(end.scores.get("time_total_s", 0.0)),
-        _curve(run, job),
+        *_curve(run, job),
     )
 
 
@@ -253,24 +302,31 @@ def _reported(end: TrialEnd, job: TrialJob) -> Iterator[tuple[str, float]]:
     return ((metric.name, float(end.scores.get(metric.name, math.nan))) for metric in job.metrics)
 
 
-def _curve(run: Run, job: TrialJob) -> tuple[tuple[int, float], ...]:
+def _curve(run: Run, job: TrialJob) -> tuple[tuple[tuple[int, float], ...], int | None]:
+    """The first metric by epoch of the last stage, and which of its epochs is kept."""
     newest = FolderCheckpoints(run.checkpoints).latest()
     if newest is None:
-        return ()
-    last = build_system(run.config()).stages[-1].name
+        return (), None
+    config = run.config()
+    last = build_system(config).stages[-1]
     history = json.loads((newest / "state.json").read_text())["position"]["history"]
+    of_last = [record for record in history if record["stage"] == last.name]
+    if not of_last:
+        return (), None
     first = job.metrics[0].score
-    return tuple(
-        (record["epoch"] + 1, record["scores"][first])
-        for record in history
-        if record["stage"] == last and first in record["scores"]
-    )
+    curve = tuple((record["epoch"] + 1, record["scores"][first]) for record in of_last if first in record["scores"])
+    return curve, epochs_kept(history, {last.name: last.monitor}, config)[last.name]["epoch"] + 1
 
 
-def _closed(trial: TrialRecord, job: TrialJob) -> TrialRecord:
-    """A trial that was stopped could not say so itself: neither in its folder nor in MLflow."""
+def _closed(trial: TrialRecord) -> TrialRecord:
+    """A trial that was stopped could not say so itself."""
     run = named_run(trial.name)
     if trial.ending == "stopped" and (run.folder / "run.json").exists():
-        run.describe(status="stopped", error=None)
-        TrackedRun(job.parent.uri, run.mlflow_id, job.parent.experiment_id).end("KILLED")
+        _told_in_its_place(run, "stopped")
     return trial
+
+
+def _told_in_its_place(trial: Run, status: str) -> None:
+    """How it ended, in its folder and in MLflow."""
+    trial.describe(status=status, error=None)
+    TrackedRun(tracking_uri(), trial.mlflow_id).end("KILLED")

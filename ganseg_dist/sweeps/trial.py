@@ -43,7 +43,7 @@ from ganseg_dist.systems.base import Monitor
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
 from ganseg_dist.tracking.tracked_run import TrackedRun
 
-ENDS: Mapping[str, Ending] = {TrainingDiverged.__name__: "diverged", FederationError.__name__: "failed"}
+ENDS: Mapping[str, Ending] = {TrainingDiverged.__name__: "diverged", FederationError.__name__: "abandoned"}
 """Errors with which a trial ends for good, and what its ending is called."""
 
 Monitors = Mapping[str, Monitor]
@@ -77,6 +77,8 @@ class TrialJob:
     parent: TrackedRun
     trials: int
     """Of the sweep, in all."""
+    command: str
+    """What a trial's run says it was made by; its process has a command line of Ray's."""
     trainer: Trainer
 
     def train(self, values: dict[str, Any]) -> None:
@@ -156,6 +158,7 @@ class TrainsAlone:
         run, _ = open_run(
             run.name, config, dict(job.learnt_from), job.cohort, split=job.split, request=request.to_dict(),
             workers=request.workers, device="cuda" if request.gpus else "cpu", sweep=job.sweep,
+            command=job.command,
         )  # fmt: skip
 
         def report(checkpoint: Path) -> None:

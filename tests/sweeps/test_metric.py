@@ -53,7 +53,7 @@ def test_distances_are_made_small_and_are_of_whole_scans():
     [
         (
             ("val/dice_et",),
-            r"--metric val/dice_et: no such score of ganet_seg_debug; choose among those of every epoch val/dice_wt",
+            r"--metric val/dice_et: no such score of ganet_seg_debug; did you mean val/dice_wt?",
         ),
         (("dice_wt",), r"--metric dice_wt: no such score"),
         (("val/dice_wt", "val/dice_wt"), "names one twice"),

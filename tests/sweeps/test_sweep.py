@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from ganseg_dist.config import override
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.recipes import recipe
+from ganseg_dist.runners.plan import command_line
 from ganseg_dist.runners.session import TrainingRequest, train_session
 from ganseg_dist.runs import named_run
 from ganseg_dist.sweeps.page import write_page
@@ -21,6 +22,7 @@ from ganseg_dist.sweeps.publish import save_sweep
 from ganseg_dist.sweeps.record import Sweep
 from ganseg_dist.sweeps.space import Space
 from ganseg_dist.sweeps.sweep import SweepRequest, resumed_sweep, sweep
+from ganseg_dist.sweeps.trial import TrainsAlone
 from tune_spaces import SPACES
 
 pytestmark = pytest.mark.usefixtures("own_runs")
@@ -33,13 +35,29 @@ def rates(trial, config) -> None:
     trial.suggest_categorical("train.learning_rate", [0.001, 0.002, TOO_LARGE])
 
 
-SPACE = Space("rates", "ganet_seg", rates)
+def switch(trial, config) -> None:
+    trial.suggest_categorical("system.gan", [True, False])
+
+
+SPACE, SWITCH = Space("rates", "ganet_seg", rates), Space("switch", "ganet_seg", switch)
 
 
 def request(phantom: Path, name: str = "s", space: Space = SPACE, **changes) -> SweepRequest:
     config = override(recipe("ganet_seg_debug"), SHORT | {"train.learning_rate": 0.001})
     defaults = {"trials": 4, "scheduler": "none", "search": "random"}
     return SweepRequest(TrainingRequest(config, phantom, run_name=name), space, **defaults | changes)
+
+
+class Breaks(TrainsAlone):
+    """Whose trials find the disk full as long as a file is there."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def train(self, values, job) -> None:
+        if self.file.exists():
+            raise OSError("No space left on device")
+        super().train(values, job)
 
 
 def test_a_trial_is_the_run_that_its_values_alone_would_make(phantom, monkeypatch):
@@ -71,7 +89,10 @@ def test_a_trial_is_the_run_that_its_values_alone_would_make(phantom, monkeypatc
     ours, theirs = (load_file(run.model / "networks.safetensors") for run in (named_run("s.001"), alone))
     assert all(ours[name].equal(theirs[name]) for name in theirs)
     assert named_run("s.001").split() == alone.split()
-    assert named_run("s.001").description()["request"]["data"] == str(phantom)
+    said = named_run("s.001").description()
+    assert said["request"]["data"] == str(phantom)
+    assert said["command"] == command_line(), "not that of Ray's worker"
+    assert first.kept == said["kept"]["segment"]["epoch"] + 1
 
     again, _ = sweep(resumed_sweep("s", {"rates": SPACE}), watch=lambda trial, number: pytest.fail("trained again"))
     assert [str(trial) for trial in again.trials] == [str(trial) for trial in done.trials]
@@ -79,15 +100,60 @@ def test_a_trial_is_the_run_that_its_values_alone_would_make(phantom, monkeypatc
         sweep(request(phantom, trials=9))
 
 
+def test_trials_that_fail_alike_end_the_sweep_which_goes_on_when_that_is_mended(phantom, tmp_path):
+    full = tmp_path / "full"
+    full.touch()
+    asked, trainer = request(phantom), Breaks(full)
+    with pytest.raises(RunError, match=r"first 3 trials ended by the same error: .*No space left on device; mend it"):
+        sweep(asked, trainer=trainer)
+    full.unlink()
+    done, _ = sweep(asked, trainer=trainer)
+    assert {trial.ending for trial in done.trials} <= {"finished", "diverged"}
+    assert [trial.name for trial in done.trials] == [f"s.{number:03d}" for number in (1, 2, 3, 4)]
+
+
+def test_of_a_sweep_that_has_ended_what_failed_is_tried_again(phantom, tmp_path):
+    full = tmp_path / "full"
+    full.touch()
+    asked, trainer = request(phantom, trials=2), Breaks(full)
+    failed, _ = sweep(asked, trainer=trainer)
+    assert [trial.ending for trial in failed.trials] == ["failed", "failed"]
+    with pytest.raises(RunError, match=r"none of its 2 trials came to a score: .*No space left on device; mend it"):
+        save_sweep(failed)
+    full.unlink()
+    done, _ = sweep(asked, trainer=trainer)
+    assert done.trials[0].ending == "finished"
+    assert not done.to_try_again
+
+
+def test_trials_whose_processes_were_ended_with_the_sweep_say_so(phantom, monkeypatch):
+    def interrupted(plan, trial, folder, ended):
+        open_one = named_run("s.001")
+        open_one.folder.mkdir()
+        open_one.write("run.json", {"status": "training"})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ganseg_dist.sweeps.sweep.run_trials", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(request(phantom))
+    assert named_run("s.001").description()["status"] == "interrupted"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scheduler": "asha", "metrics": ("val/dice_wt", "val/hd95_wt")}, "--scheduler asha: stops trials by one"),
+        (
+            {"scheduler": "asha", "metrics": ("val/dice_wt", "val/hd95_wt")},
+            "--scheduler asha: compares trials in training by one",
+        ),
         ({"scheduler": "asha", "metrics": ("val/hd95_wt",)}, "is of whole scans, after the last"),
+        ({"metrics": ("val/dice",)}, "did you mean val/dice_wt?"),
+        ({"scheduler": "pbt", "space": SWITCH}, "--scheduler pbt: changes numbers, and --space switch searches none"),
         ({"space": SPACES["gan_osmosis"]}, "--space gan_osmosis: is of gan_osmosis"),
     ],
 )
-def test_what_cannot_be_searched_is_told_before_any_trial(phantom, changes, message):
+def test_what_cannot_be_searched_is_told_before_ray_is_started(phantom, monkeypatch, changes, message):
+    monkeypatch.setattr("ganseg_dist.sweeps.sweep.cluster_seeing", lambda *args, **kwargs: pytest.fail("started"))
     with pytest.raises(ConfigError, match=message):
         sweep(request(phantom, **changes))
     assert not (named_run("s").folder).exists()

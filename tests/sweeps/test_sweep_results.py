@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,7 @@ def trial(number: int, dice: float, distance: float = 10.0, ending: str = "finis
 def sweep(tmp_path: Path, *trials: TrialRecord, metrics=(DICE,)) -> Sweep:
     folder = tmp_path / "s"
     folder.mkdir()
+    (folder / "sweep.json").write_text('{"split": {"validation": ["a", "b"]}}')
     return Sweep(Run(folder), "ganet_seg", metrics, trials)
 
 
@@ -98,10 +99,29 @@ def test_fields_of_every_kind_and_gaps_can_be_drawn_and_saved(tmp_path, monkeypa
     rows = list(csv.DictReader((found.run.folder / "table.csv").open()))
     assert [row["trial"] for row in rows][:2] == ["s.008", "s.007"]
     header, cells = table_of(found)
-    assert header == ["trial", "val/dice_wt", "val/hd95_wt", "gan", "learning_rate", "n", "epochs", "ending"]
-    assert len(cells) == 9
-    (found.run.folder / "sweep.json").write_text("{}")
-    assert best_values("s") == dict(trials[7].values)
+    assert header == ["trial", "ending", "epochs", "val/dice_wt", "val/hd95_wt", "Pareto", "gan", "learning_rate", "n"]
+    assert cells[0][:6] == ["s.008", "finished", "3", "0.8000", "12.00", "front"]
+    assert [row[5] for row in cells[1:]] == [""] * 8, "no other is as good in either"
+    assert [row["front"] for row in rows] == ["True", *["False"] * 8]
+
+
+def test_values_of_one_trial_of_a_front_are_asked_for_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path))
+    found = sweep(
+        tmp_path, trial(1, 0.5, 4.0, a=1.0), trial(2, 0.7, 9.0, a=2.0), trial(3, 0.4, 5.0, a=3.0),
+        trial(4, 0.0, ending="diverged", a=4.0), metrics=(DICE, DISTANCE),
+    )  # fmt: skip
+    said = {"metrics": [asdict(metric) for metric in found.metrics], "space": "ganet_seg", "split": {"validation": "a"}}
+    found.run.write("sweep.json", said)
+    found.run.write("trials.json", [asdict(trial) for trial in found.trials])
+    save_sweep(found)
+    best = found.run.read("best.json")
+    assert best["chosen"].startswith("largest val/dice_wt of the trials trained to the end; others of the front")
+    assert [told["trial"] for told in best["front"]] == ["s.002", "s.001"]
+    assert best_values("s") == {"a": 2.0}
+    assert best_values("s.001") == {"a": 1.0}
+    with pytest.raises(RunError, match=r"s\.004: is no trial of s that came to a score"):
+        best_values("s.004")
 
 
 def test_a_winner_is_asked_for_by_the_name_of_a_sweep_that_has_ended(tmp_path, monkeypatch):
