@@ -34,12 +34,13 @@ def submit(
 ) -> None:
     """Run a command as a job on a Ray cluster, and follow it.
 
-    The exit code is that of the command there. Ctrl-C leaves the job running; the same words again follow it, or, when
-    it has ended early, go on with its run. ray job stop ID ends it, and leaves a run that goes on.
+    Its paths are the cluster's, and its exit code becomes this one's. Ctrl-C leaves the job running; the same words
+    again follow it, or, when it has ended early, go on with its run. ray job stop ID ends it, and leaves a run that
+    goes on.
 
     [bold]ganseg submit --address http://head:8265 -- train ganet_seg --data /data/BraTS2020 --run-name first[/bold]
     """
-    from ganseg_dist.runners.ray_jobs import Submission, connect, follow, words_of
+    from ganseg_dist.runners.ray_jobs import STOPPED, Submission, connect, follow, words_of
     from ganseg_dist.runners.ray_jobs import submit as send
 
     asked = Submission(words_of(words, SUBMITTED), _environment(env), working_dir)
@@ -52,11 +53,11 @@ def submit(
         code = follow(client, job, _write)
     except KeyboardInterrupt:
         typer.echo(f"left running: {job}; to end it: ray job stop {job} --address {address}", err=True)
-        raise
+        sys.exit(STOPPED)
     page = _mlflow_page(asked)
     if page is not None:
         typer.echo(f"MLflow: {page}", err=True)
-    raise typer.Exit(code)
+    sys.exit(code)  # at once: of an interrupted command the log has said all there is to say
 
 
 def _environment(given: list[str]) -> dict[str, str]:

@@ -274,7 +274,8 @@ def _publish(done: Sweep, parent: TrackedRun) -> None:
     best = done.best
     lines = [header, ["---"] * len(header), *rows]
     page = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    log_experiment(parent, {f"best/{name}": value for name, value in best.scores.items()}, page, files)
+    scores = {f"best/{name}": value for name, value in best.scores.items()}
+    log_experiment(parent, scores, page, files, {"ganseg.best": best.name})
     of = counted(done.patients, "validation patient")
     show.table(f"{done.run.name}: scores of {of}, best first", header, rows)
     typer.echo(f"best: {best.name}, {_values(best.values)}")

@@ -45,6 +45,20 @@ def refuse_empty_stages(config: RunConfig, data: Mapping[str, StageData], cohort
             )
 
 
+def unjudged(config: RunConfig, data: Mapping[str, StageData]) -> str | None:
+    """Why no epoch of a segmenter's last stage can be scored; none where some can.
+
+    Args:
+        config: resolved.
+        data: by source, as `Prepared.open` gives it.
+    """
+    validation = data[build_system(config).stages[-1].source].validation
+    if config.system.task != "segmentation" or validation.has_lesion.any():
+        return None
+    mend = "raise data.validation_fraction, or draw other patients with another seed"
+    return f"no validation patient of {len(validation.cases)} shows a lesion, so that no epoch can be scored; {mend}"
+
+
 def _refuse_one_class(config: RunConfig, stage: Stage, slices: SliceSet, cohort: Cohort) -> None:
     classes = config.data.classes or ()
     there = [name for index, name in enumerate(classes) if (slices.label == index).any()]

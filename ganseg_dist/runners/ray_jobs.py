@@ -8,7 +8,7 @@ import re
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +26,8 @@ UPLOADED = "working_dir_files"
 """The folder of a node where Ray unpacks what jobs upload, and deletes it when they have ended."""
 BELIEVED_MORE = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 """Environment variables that Ray's client believes more than the address it is given."""
+FOLDERS = ("--data", "--healthy")
+"""Options whose values are paths on the cluster."""
 POLL_SECONDS = 1.0
 STOPPED = 130
 """Exit code of a job that somebody stopped, as of a command that was interrupted."""
@@ -50,11 +52,8 @@ class Submission:
     @property
     def run_name(self) -> str | None:
         """Of the run that the command begins or goes on with, where the words say it."""
-        for word, after in pairwise((*self.words, "")):
-            option, equals, value = word.partition("=")
-            if option in ("--run-name", "--resume"):
-                return (value if equals else after) or None
-        return None
+        names = (value for option, value in options_of(self.words) if option in ("--run-name", "--resume"))
+        return next(names, None) or None
 
     @property
     def name(self) -> str:
@@ -85,24 +84,46 @@ def connect(address: str) -> JobSubmissionClient:
 
 
 def submit(client: JobSubmissionClient, asked: Submission) -> tuple[str, bool]:
-    """The job's id, and whether it was begun just now: one that runs under this name is not begun again.
+    """The job's id, and whether it was begun just now: a command that runs in this folder of runs is not begun again.
 
     A job that has ended and is submitted again is a new one with a number, and its command goes on where it was.
 
-    Raises RunError when there is too much to upload, or the cluster refuses.
+    Raises RunError when the run is being made by a job of other words, there is too much to upload, or the cluster
+    refuses.
     """
-    jobs = {job.submission_id: str(job.status) for job in client.list_jobs() if job.submission_id}
+    jobs = {job.submission_id: job for job in client.list_jobs() if job.submission_id}
     names = [name for name in jobs if re.fullmatch(rf"{re.escape(asked.name)}(-\d+)?", name)]
-    running = [name for name in names if not jobs[name].endswith(ENDED)]
-    if running:
-        return running[0], False
+    for name in names:
+        if str(jobs[name].status).endswith(ENDED) or _runs_of(jobs[name].runtime_env) != _runs_of(asked.runtime_env()):
+            continue
+        if jobs[name].entrypoint == asked.entrypoint:
+            return name, False
+        if asked.run_name:
+            raise RunError(
+                f"{asked.run_name}: is being made by job {name}, with other words ({jobs[name].entrypoint}); wait for "
+                "it, end it with ray job stop, or choose another --run-name"
+            )
     if asked.working_dir is not None:
+        refuse_other_folder(asked.working_dir)
         refuse_large(asked.working_dir)
     new = asked.name if not names else f"{asked.name}-{len(names) + 1}"
     try:
         return client.submit_job(entrypoint=asked.entrypoint, submission_id=new, runtime_env=asked.runtime_env()), True
     except RuntimeError as error:
         raise RunError(f"{new}: the cluster refuses the job: {str(error).strip().splitlines()[0]}") from None
+
+
+def _runs_of(runtime_env: Mapping[str, Any] | None) -> str | None:
+    """The folder of runs that a job was told."""
+    variables = (runtime_env or {}).get("env_vars") or {}
+    told = variables.get("GANSEG_RUNS")
+    return None if told is None else str(told)
+
+
+def refuse_other_folder(folder: Path) -> None:
+    """Raises RunError where a folder is not one of this code: it may be one of images, which nobody means to upload."""
+    if not (folder / "ganseg_dist" / "__init__.py").is_file():
+        raise RunError(f"--working-dir {folder}: holds no ganseg_dist; give the folder of the code, such as a clone")
 
 
 def refuse_large(folder: Path) -> int:
@@ -173,8 +194,21 @@ def exit_code(details: Any) -> int:
 
 
 def words_of(arguments: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
-    """Raises ConfigError for what is no command, or none that makes sense as a job."""
+    """Raises ConfigError for what is no command, or none that makes sense as a job, and for data by a relative path."""
     if not arguments or arguments[0] not in known:
         said = arguments[0] if arguments else "nothing"
         raise ConfigError(f"submit: {said} is no command to submit; give one of {', '.join(known)}, after --")
+    for option, value in options_of(arguments):
+        if option in FOLDERS and not Path(value).is_absolute():
+            raise ConfigError(
+                f"{option} {value}: is relative to this folder, and the job runs in another; give it whole"
+            )
     return tuple(arguments)
+
+
+def options_of(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """`--option value` and `--option=value`, as pairs."""
+    for word, after in pairwise((*words, "")):
+        option, equals, value = word.partition("=")
+        if option.startswith("--"):
+            yield option, value if equals else after

@@ -22,7 +22,7 @@ from ganseg_dist.errors import RunError
 from ganseg_dist.inference.predictor import usable_device
 from ganseg_dist.runners.attempt import carry_out, only_trainer
 from ganseg_dist.runners.cluster import map_on_cluster
-from ganseg_dist.runners.lessons import refuse_empty_masks, refuse_empty_stages
+from ganseg_dist.runners.lessons import refuse_empty_masks, refuse_empty_stages, unjudged
 from ganseg_dist.runners.local import train_here
 from ganseg_dist.runners.plan import Prepared, by_part, fingerprint, open_run, planned_run
 from ganseg_dist.runners.prepare import (
@@ -169,7 +169,11 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
         if not run.finished:
             warn_of(plan, request.config, shown or NullTracker())
             prepared = prepare_plan(plan, split, mapper, bar)
-            refuse_empty_stages(plan.config, prepared.open(plan.config), plan.cohort)  # before the name is taken
+            data = prepared.open(plan.config)
+            refuse_empty_stages(plan.config, data, plan.cohort)  # before the name is taken
+            unscored = unjudged(plan.config, data) if split.validation else None
+            if unscored is not None and shown is not None:
+                shown.warn(0, unscored)
         run, split = open_run(
             name,
             plan.config,

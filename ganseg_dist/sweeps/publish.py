@@ -56,8 +56,13 @@ def chosen_by(sweep: Sweep) -> str:
     """How the best trial is told from the others, in words."""
     first = sweep.metrics[0]
     extreme = "largest" if first.mode == "max" else "smallest"
-    others = f"; others of the front by their names, as in --from-sweep {sweep.best.name}"
-    return f"{extreme} {first.name} of the trials trained to the end{others if len(sweep.metrics) > 1 else ''}"
+    chosen = f"{extreme} {first.name} of the trials trained to the end"
+    front = front_of(sweep)
+    if front:
+        chosen += f"; others of the front are taken by their names, such as --from-sweep {front[-1].name}"
+    if sweep.run.read("sweep.json").get("scheduler") == "pbt":
+        chosen += "; the values are those of its end, and it had others before"
+    return chosen
 
 
 def best_values(name: str) -> dict[str, Any]:
@@ -91,11 +96,11 @@ def best_thresholds(name: str, run: Run) -> tuple[dict[str, float], int]:
 def _ended(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """What was asked of a sweep, and its best values."""
     found = find_sweep(name)
-    if found is not None:
-        best = Sweep.of(found).best
-    else:
-        found, best = _trial_of(name)
-    return found.read("sweep.json"), dict(best.values)
+    if found is None:
+        found, trial = _trial_of(name)
+        return found.read("sweep.json"), dict(trial.values)
+    known = (found.folder / "best.json").exists()
+    return found.read("sweep.json"), found.read("best.json")["values"] if known else dict(Sweep.of(found).best.values)
 
 
 def _trial_of(name: str) -> tuple[Run, TrialRecord]:

@@ -62,15 +62,16 @@ class TrialRecord:
 
 
 def begin_sweep(found: Run, said: Mapping[str, Any]) -> None:
-    """Write down what was asked for, or hold it against what was when the sweep was begun.
+    """Write down what was asked for. Raises as `refuse_taken` does."""
+    refuse_taken(found, said)
+    write_json(found.folder / "sweep.json", dict(said))
 
-    Raises RunError when the name stands for something else.
-    """
-    file = found.folder / "sweep.json"
-    if not file.exists():
+
+def refuse_taken(found: Run, said: Mapping[str, Any]) -> None:
+    """Raises RunError when the name stands for something else than this."""
+    if not (found.folder / "sweep.json").exists():
         if found.folder.exists() and any(found.folder.iterdir()):
             raise RunError(f"{found.folder}: is there already and is no sweep; choose another --run-name")
-        write_json(file, dict(said))
         return
     before = found.read("sweep.json")
     for name, value in json.loads(json.dumps(said)).items():

@@ -22,11 +22,12 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split, split_as_configured
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
-from ganseg_dist.errors import ConfigError, RunError
+from ganseg_dist.engine.fit import StageData
+from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.federation.privacy import keeps_numbers_home
 from ganseg_dist.runners.attempt import epochs_kept
 from ganseg_dist.runners.cluster import cluster_resources, map_on_cluster, require_resources
-from ganseg_dist.runners.lessons import refuse_empty_stages
+from ganseg_dist.runners.lessons import refuse_empty_stages, unjudged
 from ganseg_dist.runners.plan import command_line
 from ganseg_dist.runners.prepare import labelled
 from ganseg_dist.runners.ray_tune import EPOCH, Plan, Scheduler, Search, TrialEnd, population, run_trials
@@ -38,10 +39,12 @@ from ganseg_dist.runs import Run, named_run, runs_root
 from ganseg_dist.storage.keeper import keeping
 from ganseg_dist.sweeps.metric import Metric, metrics_of
 from ganseg_dist.sweeps.privacy import budget_told, charged
-from ganseg_dist.sweeps.record import Ending, Sweep, TrialRecord, begin_sweep
+from ganseg_dist.sweeps.record import Ending, Sweep, TrialRecord, begin_sweep, refuse_taken
 from ganseg_dist.sweeps.space import Space
 from ganseg_dist.sweeps.trial import ENDS, Trainer, TrainsAlone, TrialJob
 from ganseg_dist.systems import build_system
+from ganseg_dist.tracking.contents import data_tags
+from ganseg_dist.tracking.results import log_trial
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent, tracking_uri
 
 ALIKE = 3
@@ -103,14 +106,18 @@ def sweep(
         with bar("Starting Ray"):
             stack.enter_context(cluster_seeing(training.data, dashboard=True))
         plan = plan_training(training, mapper=map_on_cluster, bar=bar)
-        begin_sweep(found, _said(asked, plan, split, metrics, first))
+        said = _said(asked, plan, split, metrics, first)
+        refuse_taken(found, said)
+        ended = (found.folder / "trials.json").exists() and not Sweep.of(found).to_try_again
+        if not ended:
+            require_resources(workers=training.workers, threads=plan.config.train.threads, gpus=training.gpus)
+            prepared = prepare_plan(plan, split, map_on_cluster, bar)
+            _refuse_unfit_slices(plan, prepared.open(plan.config))
+        begin_sweep(found, said)  # what cannot be searched uses up no name
         params = {"recipe": plan.config.recipe, "space": asked.space.name, "trials": str(asked.trials)}
-        parent = open_parent(found.folder, "sweep", params)
-        if (found.folder / "trials.json").exists() and not Sweep.of(found).to_try_again:
+        parent = open_parent(found.folder, "sweep", params, data_tags(plan.fingerprint))
+        if ended:
             return Sweep.of(found), parent
-        require_resources(workers=training.workers, threads=plan.config.train.threads, gpus=training.gpus)
-        prepared = prepare_plan(plan, split, map_on_cluster, bar)
-        refuse_empty_stages(plan.config, prepared.open(plan.config), plan.cohort)
         job = TrialJob(
             runs_root(), found.name, plan.config, plan.fingerprint, plan.cohort, split, prepared, metrics,
             training, parent, asked.trials, command_line(), trainer,
@@ -119,6 +126,7 @@ def sweep(
 
         def told(end: TrialEnd) -> None:
             records.append(_record(end, job))
+            _track(records[-1])
             watch(records[-1], len(records))
             refuse_failing_alike(found.name, records)
 
@@ -142,6 +150,14 @@ def _settled(asked: SweepRequest, trainer: Trainer) -> tuple[tuple[Metric, ...],
     trainer.refuse_unfit(config, cohort, split)
     charged(config, asked.trials, len(split.train))
     return metrics, split
+
+
+def _refuse_unfit_slices(plan: TrainingPlan, data: Mapping[str, StageData]) -> None:
+    """Raises DataError where trials would learn nothing, or nothing could be said of them."""
+    refuse_empty_stages(plan.config, data, plan.cohort)
+    unscored = unjudged(plan.config, data)
+    if unscored is not None:
+        raise DataError(f"{plan.cohort.root}: {unscored}")
 
 
 @contextmanager
@@ -324,6 +340,16 @@ def _closed(trial: TrialRecord) -> TrialRecord:
     if trial.ending == "stopped" and (run.folder / "run.json").exists():
         _told_in_its_place(run, "stopped")
     return trial
+
+
+def _track(trial: TrialRecord) -> None:
+    """What came of it, in MLflow."""
+    run = named_run(trial.name)
+    if (run.folder / "run.json").exists():
+        # An error's words may hold paths and patients, which are not for a server.
+        reason = trial.reason if trial.ending in ("stopped", "diverged") else ""
+        tags = {"ganseg.ending": trial.ending, "ganseg.reason": reason}
+        log_trial(TrackedRun(tracking_uri(), run.mlflow_id), trial.scores, tags)
 
 
 def _told_in_its_place(trial: Run, status: str) -> None:

@@ -36,6 +36,7 @@ from ganseg_dist.runs import Run, named_run
 from ganseg_dist.sweeps.metric import ON_WHOLE_SCANS, Metric, score_of_scan
 from ganseg_dist.sweeps.record import Ending, Sweep, TrialRecord, begin_sweep
 from ganseg_dist.sweeps.space import Asks
+from ganseg_dist.tracking.contents import data_tags
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
 
 if TYPE_CHECKING:
@@ -133,7 +134,8 @@ def search_thresholds(
             keep_probabilities(kept, predictor, weights, masked, advance=advance)
         _refuse_unscored(metrics, read_probabilities(kept), predictor.regions)
     begin_sweep(found, said)
-    parent = open_parent(found.folder, "sweep", {"run": run.name, "space": SPACE, "trials": str(asked.trials)})
+    params = {"run": run.name, "space": SPACE, "trials": str(asked.trials)}
+    parent = open_parent(found.folder, "sweep", params, data_tags(run.read("data.json")))
     if ended:
         return Sweep.of(found), parent
     with ExitStack() as stack:

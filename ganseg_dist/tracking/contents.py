@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from ganseg_dist.config import RunConfig
@@ -55,9 +56,7 @@ def run_tags(run: Run) -> dict[str, str]:
     tags = {
         "ganseg.run": run.name,
         "ganseg.recipe": run.config().recipe,
-        "ganseg.data": _fingerprint(data["cases"]),
-        "ganseg.phantom": json.dumps(bool(data["phantom"])),
-        "ganseg.synthetic": json.dumps(bool(data.get("synthetic"))),
+        **data_tags(data),
         "ganseg.version": about["version"],
         "mlflow.source.name": f"ganseg train {run.config().recipe}",
     }
@@ -66,6 +65,15 @@ def run_tags(run: Run) -> dict[str, str]:
         tags["mlflow.source.git.commit"] = commit.rstrip("+")
         tags["ganseg.dirty"] = json.dumps(commit.endswith("+"))
     return {name: value[:LONGEST_VALUE] for name, value in tags.items()}
+
+
+def data_tags(data: Mapping[str, Any]) -> dict[str, str]:
+    """What a cohort is known by, of what data.json says of it."""
+    return {
+        "ganseg.data": _fingerprint(data["cases"]),
+        "ganseg.phantom": json.dumps(bool(data["phantom"])),
+        "ganseg.synthetic": json.dumps(bool(data.get("synthetic"))),
+    }
 
 
 def _fingerprint(cases: list[dict[str, Any]]) -> str:

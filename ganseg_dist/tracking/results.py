@@ -53,13 +53,35 @@ def metrics(values: Mapping[str, float]) -> list[Metric]:
     return [Metric(metric_name(name), value, 0, 0) for name, value in values.items() if math.isfinite(value)]
 
 
-def log_experiment(parent: TrackedRun, means: Mapping[str, float], page: str, files: Sequence[Path]) -> None:
+def log_trial(trial: TrackedRun, scores: Mapping[str, float], tags: Mapping[str, str]) -> None:
+    """What a sweep makes of one of its trials, on the trial's own run: by these names trials can be sorted."""
+    if trial.run_id is None:
+        return
+
+    def send(client: MlflowClient) -> None:
+        from mlflow.entities import RunTag
+
+        told = [RunTag(name, value[:LONGEST_VALUE]) for name, value in tags.items() if value]
+        client.log_batch(trial.run_id, metrics=metrics(scores), tags=told)
+
+    trial.persist("scores", send)
+
+
+def log_experiment(
+    parent: TrackedRun,
+    means: Mapping[str, float],
+    page: str,
+    files: Sequence[Path],
+    tags: Mapping[str, str] | None = None,
+) -> None:
     """An experiment's table on its own run: means as metrics, a page of Markdown as its description, and the files."""
     if parent.run_id is None:
         return
 
     def send(client: MlflowClient) -> None:
         client.log_batch(parent.run_id, metrics=metrics(means))
+        for name, value in (tags or {}).items():
+            client.set_tag(parent.run_id, name, value)
         client.set_tag(parent.run_id, DESCRIPTION, page[:LONGEST_VALUE])
         for file in files:
             client.log_artifact(parent.run_id, str(file))

@@ -115,12 +115,15 @@ def open_tracking(
     return tracked
 
 
-def open_parent(folder: Path, kind: str, params: Mapping[str, str]) -> TrackedRun:
+def open_parent(
+    folder: Path, kind: str, params: Mapping[str, str], tags: Mapping[str, str] | None = None
+) -> TrackedRun:
     """Find or begin the run in MLflow that an experiment's trials are children of; its id is kept in the folder.
 
     Args:
         kind: the subcommand of ganseg experiment, or federation.
         params: what the trials have in common.
+        tags: more of the same, such as `data_tags`.
     """
     from mlflow.entities import Param
 
@@ -132,13 +135,14 @@ def open_parent(folder: Path, kind: str, params: Mapping[str, str]) -> TrackedRu
             client = connect(uri)
             experiment_id = _experiment(client, uri, EXPERIMENT)
         if earlier is None or not _resumed(client, earlier):
-            tags = {
+            told = {
                 "ganseg.run": folder.name,
                 "ganseg.experiment": kind,
                 "ganseg.version": __version__,
                 "mlflow.source.name": experiment_command(kind),
+                **(tags or {}),
             }
-            earlier = client.create_run(experiment_id, run_name=folder.name, tags=tags).info.run_id
+            earlier = client.create_run(experiment_id, run_name=folder.name, tags=told).info.run_id
             write_json(note, {"run_id": earlier})
             client.log_batch(earlier, params=[Param(name, value) for name, value in params.items()])
     except Exception as error:

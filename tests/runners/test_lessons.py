@@ -1,18 +1,32 @@
 """Whether there is something to learn from, before anything trains."""
 
 import shutil
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from ganseg_dist.config import override
+from ganseg_dist.data.cohort import split_as_configured
 from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.errors import DataError
 from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.prepare import preflight
 from ganseg_dist.runners.session import TrainingRequest, plan_training, train_session
+from ganseg_dist.runs import named_run
+from ganseg_dist.sweeps.sweep import SweepRequest, sweep
 from tests.data.cohorts import save_picture, slice_of_head, write_classes, write_rows
+from tune_spaces import SPACES
+
+
+class Warned(NullTracker):
+    def __init__(self, warned: list[str]) -> None:
+        self.warned = warned
+
+    def warn(self, step: int, warning: str) -> None:
+        self.warned.append(warning)
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +63,22 @@ def emptied(root, *, but=()):
 def test_a_segmenter_needs_a_mask_that_holds_something(own, name):
     assert "all 8 masks are empty: there is nothing to segment" in refusal(name, emptied(own))
     assert "all 8 masks are empty" in refusal(name, own, system__gan=False)
+
+
+def test_validation_patients_without_a_lesion_are_told_and_nothing_is_searched_by_them(own):
+    config = override(recipe("ganet_seg_debug"), {"system.gan": False, "train.epochs": 1})
+    asked = TrainingRequest(config, own, local=True, run_name="mine")
+    plan = plan_training(asked)
+    split = split_as_configured(plan.cohort, plan.config)
+    trained = [case.id for case in plan.cohort.cases if case.patient not in split.validation]
+    emptied(own, but=trained)
+    told = "no validation patient of 1 shows a lesion, so that no epoch can be scored; raise data.validation_fraction"
+    warned = []
+    train_session(asked, shown=Warned(warned))
+    assert any(told in warning for warning in warned)
+    with pytest.raises(DataError, match=told):
+        sweep(SweepRequest(replace(asked, run_name="swept"), SPACES["ganet_seg"], 2))
+    assert not named_run("swept").folder.exists(), "the name is still free"
 
 
 @pytest.mark.parametrize("name", ["ganet_seg_debug", "gan_osmosis_debug"])

@@ -30,11 +30,13 @@ TRAIN = ("train", "ganet_seg_debug", "--data", "/data/a b", "--run-name", "first
 class Cluster:
     """Takes jobs and runs none."""
 
-    def __init__(self, jobs: dict[str, str] | None = None) -> None:
+    def __init__(self, jobs: dict[str, str] | None = None, words=None, env=None) -> None:
         self.jobs, self.asked = dict(jobs or {}), {}
+        self.begun = Submission(words or TRAIN, env or {})
 
     def list_jobs(self):
-        return [SimpleNamespace(submission_id=name, status=status) for name, status in self.jobs.items()]
+        facts = {"entrypoint": self.begun.entrypoint, "runtime_env": self.begun.runtime_env()}
+        return [SimpleNamespace(submission_id=name, status=status, **facts) for name, status in self.jobs.items()]
 
     def submit_job(self, *, entrypoint, submission_id, runtime_env):
         self.asked = {"entrypoint": entrypoint, "runtime_env": runtime_env}
@@ -56,6 +58,27 @@ def test_what_runs_already_is_followed_and_what_has_ended_is_begun_again():
     assert submit(Cluster({"train-first": "RUNNING", "train-firstborn": "RUNNING"}), asked) == ("train-first", False)
     assert submit(Cluster({"train-first": "FAILED"}), asked) == ("train-first-2", True)
     assert submit(Cluster({"train-first": "STOPPED", "train-first-2": "SUCCEEDED"}), asked) == ("train-first-3", True)
+
+
+def test_other_words_for_a_run_that_is_being_made_are_refused():
+    running = Cluster({"train-first": "RUNNING"})
+    with pytest.raises(RunError, match="first: is being made by job train-first, with other words"):
+        submit(running, Submission((*TRAIN, "--set", "train.epochs=9")))
+    assert submit(running, Submission(TRAIN, {"GANSEG_RUNS": "/mine"})) == ("train-first-2", True), "another's runs"
+    unnamed = ("train", "ganet_seg_debug", "--data", "/data")
+    cluster = Cluster({"train-ganet_seg_debug": "RUNNING"}, unnamed)
+    other = Submission((*unnamed, "--set", "train.seed=5"))
+    assert submit(cluster, other) == ("train-ganet_seg_debug-2", True), "its run has a name of its own"
+
+
+def test_a_folder_without_the_code_is_not_uploaded(tmp_path):
+    with pytest.raises(RunError, match="holds no ganseg_dist; give the folder of the code"):
+        submit(Cluster(), Submission(TRAIN, working_dir=tmp_path))
+
+
+def test_data_on_the_cluster_are_named_whole():
+    with pytest.raises(ConfigError, match="--data cohort: is relative to this folder"):
+        words_of(("train", "ganet_seg", "--data", "cohort"), ("train",))
 
 
 def test_a_job_without_a_runs_name_is_called_by_its_first_words():
@@ -95,7 +118,8 @@ def test_a_log_is_written_once_and_to_its_end(monkeypatch):
 
 
 def test_what_is_too_much_to_upload_is_told_before_it_is_sent(tmp_path, monkeypatch):
-    (tmp_path / "code.py").write_text("pass\n")
+    (tmp_path / "ganseg_dist").mkdir()
+    (tmp_path / "ganseg_dist" / "__init__.py").write_text("pass\n")
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "scan.nii").write_bytes(os.urandom(3 * 2**20))
     assert 3 * 2**20 < refuse_large(tmp_path) < 4 * 2**20

@@ -74,7 +74,11 @@ def test_with_privacy_trials_share_the_budget_and_are_scored_on_whole_scans(phan
     ("changes", "more", "message"),
     [
         ({}, {"scheduler": "pbt"}, "--sites: trains a trial in its own process"),
-        ({"federation.privacy.epsilon": 8.0}, {"scheduler": "asha"}, "--scheduler asha: stops trials by what every"),
+        (
+            {"federation.privacy.epsilon": 8.0},
+            {"scheduler": "asha"},
+            "--scheduler asha: compares trials in training by what every",
+        ),
         ({"train.privacy.epsilon": 8.0, "train.keep": "last"}, {}, "train.privacy.epsilon: every site would need"),
     ],
 )
