@@ -80,7 +80,9 @@ for command in (
 ):  # as they are met
     name = command.__name__.rsplit(".", 1)[-1]
     function = getattr(command, name)
-    app.command(name, help=paragraphs(function.__doc__))(function)
+    # What a job's command is told is not submit's, with or without -- before it.
+    settings = {"allow_interspersed_args": False} if name == "submit" else {}
+    app.command(name, help=paragraphs(function.__doc__), context_settings=settings)(function)
 app.add_typer(experiment.experiment, name="experiment")
 
 

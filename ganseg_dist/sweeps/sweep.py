@@ -114,8 +114,7 @@ def sweep(
             prepared = prepare_plan(plan, split, map_on_cluster, bar)
             _refuse_unfit_slices(plan, prepared.open(plan.config))
         begin_sweep(found, said)  # what cannot be searched uses up no name
-        params = {"recipe": plan.config.recipe, "space": asked.space.name, "trials": str(asked.trials)}
-        parent = open_parent(found.folder, "sweep", params, data_tags(plan.fingerprint))
+        parent = open_parent(found.folder, "sweep", _told_in_common(said), data_tags(plan.fingerprint))
         if ended:
             return Sweep.of(found), parent
         job = TrialJob(
@@ -258,6 +257,16 @@ def _said(
         "request": asked.training.to_dict(),
         "phantom": plan.cohort.phantom,
         "privacy": budget_told(plan.config, asked.trials, hospitals=asked.hospitals is not None),
+    }
+
+
+def _told_in_common(said: Mapping[str, Any]) -> dict[str, str]:
+    """What the sweep's page in MLflow says of all trials."""
+    return {
+        "recipe": said["config"]["recipe"],
+        "seed": str(said["config"]["seed"]),
+        "metric": ", ".join(metric["name"] for metric in said["metrics"]),
+        **{name: str(said[name]) for name in ("space", "trials", "scheduler", "search")},
     }
 
 

@@ -76,6 +76,20 @@ def test_a_folder_without_the_code_is_not_uploaded(tmp_path):
         submit(Cluster(), Submission(TRAIN, working_dir=tmp_path))
 
 
+def test_what_follows_the_command_is_the_commands_own(monkeypatch):
+    from typer.testing import CliRunner
+
+    from ganseg_dist.cli.main import app
+
+    asked = []
+    monkeypatch.setattr(ray_jobs, "connect", lambda address: Cluster())
+    monkeypatch.setattr(ray_jobs, "submit", lambda client, job: asked.append(job.words) or ("job", True))
+    for dashes in (["--"], []):
+        result = CliRunner().invoke(app, ["submit", "--detach", *dashes, *TRAIN])
+        assert result.exit_code == 0, result.output
+    assert asked == [TRAIN, TRAIN]
+
+
 def test_data_on_the_cluster_are_named_whole():
     with pytest.raises(ConfigError, match="--data cohort: is relative to this folder"):
         words_of(("train", "ganet_seg", "--data", "cohort"), ("train",))
