@@ -56,7 +56,7 @@ def chosen_by(sweep: Sweep) -> str:
     """How the best trial is told from the others, in words."""
     first = sweep.metrics[0]
     extreme = "largest" if first.mode == "max" else "smallest"
-    chosen = f"{extreme} {first.name} of the trials trained to the end"
+    chosen = f"{extreme} {first.name} of the trials that were finished"
     front = front_of(sweep)
     if front:
         chosen += f"; others of the front are taken by their names, such as --from-sweep {front[-1].name}"

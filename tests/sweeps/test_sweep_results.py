@@ -116,7 +116,7 @@ def test_values_of_one_trial_of_a_front_are_asked_for_by_its_name(tmp_path, monk
     found.run.write("trials.json", [asdict(trial) for trial in found.trials])
     save_sweep(found)
     best = found.run.read("best.json")
-    assert best["chosen"].startswith("largest val/dice_wt of the trials trained to the end; others of the front")
+    assert best["chosen"].startswith("largest val/dice_wt of the trials that were finished; others of the front")
     assert [told["trial"] for told in best["front"]] == ["s.002", "s.001"]
     assert best_values("s") == {"a": 2.0}
     assert best_values("s.001") == {"a": 1.0}
