@@ -256,9 +256,11 @@ def _watching(trials: int) -> Iterator[Any]:
 
 def _told(trial: TrialRecord) -> str:
     """`val/dice_wt 0.712 after 12 epochs, stopped: others were ahead of it`."""
+    from ganseg_dist.plural import counted
+
     scores = "  ".join(f"{name} {value:.4g}" for name, value in trial.scores.items()) or "no score"
     reason = f": {trial.reason}" if trial.reason else ""
-    epochs = f" after {trial.epochs} epochs" if trial.epochs else ""
+    epochs = f" after {counted(trial.epochs, 'epoch')}" if trial.epochs else ""
     return f"{scores}{epochs}, {trial.ending}{reason}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +20,8 @@ from ganseg_dist.storage.record import Record, Stamp, stamps
 
 ASIDE = ".kept"
 """Folder in the runs folder for locks, and for what is being sent."""
+
+logger = logging.getLogger(__name__)
 
 
 def send(folder: Path, address: Address) -> None:
@@ -72,6 +75,7 @@ def fetch(folder: Path, address: Address) -> None:
             for path, entry in there.files.items():
                 _fetch_file(address, there.place(folder.name, path), entry, unfinished / path)
             Record(address.identity, known=there.identity, files=stamps(unfinished)).write(unfinished)
+    logger.warning("%s: fetched from %s", folder.name, address.shown)
 
 
 def _is_another(there: Contents, record: Record) -> bool:

@@ -49,7 +49,7 @@ def _curves(sweep: Sweep) -> Figure:
         epochs, scores = zip(*trial.curve, strict=True)
         axes.plot(epochs, scores, color=colour, linewidth=width)
         if trial.ending != "finished":
-            axes.plot(epochs[-1:], scores[-1:], "x", markersize=5, color=colour)
+            axes.plot(epochs[-1:], scores[-1:], "x", markersize=5, color=MUTED if colour == RULE else colour)
         elif trial.kept is not None and trial.kept in epochs:
             axes.plot([trial.kept], [scores[epochs.index(trial.kept)]], "o", markersize=5, color=colour)
     begun = f"first trial, {first.number}: published values or the recipe's"
