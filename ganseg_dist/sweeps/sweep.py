@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.fit import StageData
 from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.federation.privacy import keeps_numbers_home
-from ganseg_dist.runners.attempt import epochs_kept
+from ganseg_dist.runners.attempt import epochs_kept, only_trainer
 from ganseg_dist.runners.cluster import cluster_resources, map_on_cluster, require_resources
 from ganseg_dist.runners.lessons import refuse_empty_stages, unjudged
 from ganseg_dist.runners.plan import command_line
@@ -114,6 +114,7 @@ def sweep(
             prepared = prepare_plan(plan, split, map_on_cluster, bar)
             _refuse_unfit_slices(plan, prepared.open(plan.config))
         begin_sweep(found, said)  # what cannot be searched uses up no name
+        stack.enter_context(only_trainer(found))
         parent = open_parent(found.folder, "sweep", _told_in_common(said), data_tags(plan.fingerprint))
         if ended:
             return Sweep.of(found), parent
@@ -161,15 +162,26 @@ def _refuse_unfit_slices(plan: TrainingPlan, data: Mapping[str, StageData]) -> N
 
 @contextmanager
 def _open_trials_told(found: Run) -> Iterator[None]:
-    """A sweep that is interrupted has trials whose processes were ended before they could say so."""
+    """A sweep that is interrupted has trials whose processes were ended before they could say so.
+
+    Not where it is refused because another process makes it: those trials go on.
+    """
     try:
         yield
     except BaseException:
-        for folder in sorted(found.folder.parent.glob(f"{found.name}.[0-9]*")):
-            trial = Run(folder)
-            if (folder / "run.json").exists() and trial.description().get("status") in ("started", "training"):
-                _told_in_its_place(trial, "interrupted")
+        if (found.folder / "sweep.json").exists():
+            with suppress(RunError), only_trainer(found):
+                for trial in _open_trials(found):
+                    _told_in_its_place(trial, "interrupted")
         raise
+
+
+def _open_trials(found: Run) -> Iterator[Run]:
+    """Its trials' runs that say they are being trained."""
+    for folder in sorted(found.folder.parent.glob(f"{found.name}.[0-9]*")):
+        said = Run(folder).description() if (folder / "run.json").exists() else {}
+        if said.get("sweep") == found.name and said.get("status") in ("started", "training"):
+            yield Run(folder)
 
 
 def refuse_failing_alike(name: str, ended: Sequence[TrialRecord]) -> None:
@@ -177,8 +189,8 @@ def refuse_failing_alike(name: str, ended: Sequence[TrialRecord]) -> None:
     reasons = {trial.reason.replace(trial.name, "a trial") for trial in ended}
     if len(ended) == ALIKE and len(reasons) == 1 and all(trial.ending == "failed" for trial in ended):
         raise RunError(
-            f"{name}: its first {ALIKE} trials ended by the same error: {ended[0].reason}; mend it, and go on with: "
-            f"ganseg tune --resume {name}"
+            f"{name}: {ALIKE} trials, one after the other, ended by the same error: {ended[0].reason}; mend it, and go "
+            f"on with: ganseg tune --resume {name}"
         )
 
 

@@ -29,11 +29,21 @@ FILE_EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil
 
 def ended(target: Callable[..., None], *arguments: Any) -> int:
     """Run the target in a process of its own; its exit code, negative for the signal that killed it."""
-    process = PROCESSES.Process(target=target, args=arguments)
+    process = PROCESSES.Process(target=_as_here, args=(_places(), target, arguments))
     process.start()
     process.join(timeout=120)
     assert process.exitcode is not None, "the process hangs"
     return process.exitcode
+
+
+def _as_here(places: dict[str, str], target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """The fork server has the environment of the test that started it: another folder of runs, or none."""
+    os.environ.update(places)
+    target(*arguments)
+
+
+def _places() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("GANSEG_")}
 
 
 def train(folder: Path, config: RunConfig, prepared: Prepared) -> None:

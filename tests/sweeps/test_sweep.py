@@ -104,7 +104,7 @@ def test_trials_that_fail_alike_end_the_sweep_which_goes_on_when_that_is_mended(
     full = tmp_path / "full"
     full.touch()
     asked, trainer = request(phantom), Breaks(full)
-    with pytest.raises(RunError, match=r"first 3 trials ended by the same error: .*No space left on device; mend it"):
+    with pytest.raises(RunError, match=r"s: 3 trials, .* ended by the same error: .*No space left on device; mend it"):
         sweep(asked, trainer=trainer)
     full.unlink()
     done, _ = sweep(asked, trainer=trainer)
@@ -130,7 +130,10 @@ def test_trials_whose_processes_were_ended_with_the_sweep_say_so(phantom, monkey
     def interrupted(plan, trial, folder, ended):
         open_one = named_run("s.001")
         open_one.folder.mkdir()
-        open_one.write("run.json", {"status": "training"})
+        open_one.write("run.json", {"status": "training", "sweep": "s"})
+        with pytest.raises(RunError, match="s: is being trained by another process"):
+            sweep(request(phantom))
+        assert named_run("s.001").description()["status"] == "training", "this one's trials go on"
         raise KeyboardInterrupt
 
     monkeypatch.setattr("ganseg_dist.sweeps.sweep.run_trials", interrupted)
