@@ -12,6 +12,7 @@ import typer
 from ganseg_dist.cli import show
 from ganseg_dist.cli.publish import ending
 from ganseg_dist.cli.words import DATA_HELP, LAYOUT_HELP, SET_HELP
+from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
     from ganseg_dist.sweeps.record import Sweep, TrialRecord
@@ -222,7 +223,6 @@ def _tune_thresholds(
 
 
 def _note_if_ended(name: str) -> None:
-    from ganseg_dist.plural import counted
     from ganseg_dist.runs import named_run
     from ganseg_dist.sweeps.record import Sweep
 
@@ -256,8 +256,6 @@ def _watching(trials: int) -> Iterator[Any]:
 
 def _told(trial: TrialRecord) -> str:
     """`val/dice_wt 0.712 after 12 epochs, stopped: others were ahead of it`."""
-    from ganseg_dist.plural import counted
-
     scores = "  ".join(f"{name} {value:.4g}" for name, value in trial.scores.items()) or "no score"
     reason = f": {trial.reason}" if trial.reason else ""
     epochs = f" after {counted(trial.epochs, 'epoch')}" if trial.epochs else ""
@@ -266,7 +264,6 @@ def _told(trial: TrialRecord) -> str:
 
 def _publish(done: Sweep, parent: TrackedRun) -> None:
     """Tables, figures and the best values: to the folder, to MLflow and to the terminal."""
-    from ganseg_dist.plural import counted
     from ganseg_dist.sweeps.page import write_page
     from ganseg_dist.sweeps.publish import chosen_by, save_sweep, table_of
     from ganseg_dist.tracking.results import log_experiment

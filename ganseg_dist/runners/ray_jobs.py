@@ -94,7 +94,7 @@ def submit(client: JobSubmissionClient, asked: Submission) -> tuple[str, bool]:
     jobs = {job.submission_id: job for job in client.list_jobs() if job.submission_id}
     names = [name for name in jobs if re.fullmatch(rf"{re.escape(asked.name)}(-\d+)?", name)]
     for name in names:
-        if str(jobs[name].status).endswith(ENDED) or _runs_of(jobs[name].runtime_env) != _runs_of(asked.runtime_env()):
+        if str(jobs[name].status).endswith(ENDED) or _runs_of(jobs[name]) != asked.env.get("GANSEG_RUNS"):
             continue
         if jobs[name].entrypoint == asked.entrypoint:
             return name, False
@@ -113,11 +113,9 @@ def submit(client: JobSubmissionClient, asked: Submission) -> tuple[str, bool]:
         raise RunError(f"{new}: the cluster refuses the job: {str(error).strip().splitlines()[0]}") from None
 
 
-def _runs_of(runtime_env: Mapping[str, Any] | None) -> str | None:
-    """The folder of runs that a job was told."""
-    variables = (runtime_env or {}).get("env_vars") or {}
-    told = variables.get("GANSEG_RUNS")
-    return None if told is None else str(told)
+def _runs_of(job: Any) -> Any:
+    """The folder of runs that a job of the cluster was told; none where it was told none."""
+    return ((job.runtime_env or {}).get("env_vars") or {}).get("GANSEG_RUNS")
 
 
 def refuse_other_folder(folder: Path) -> None:

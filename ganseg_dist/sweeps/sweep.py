@@ -44,8 +44,8 @@ from ganseg_dist.sweeps.space import Space
 from ganseg_dist.sweeps.trial import ENDS, Trainer, TrainsAlone, TrialJob
 from ganseg_dist.systems import build_system
 from ganseg_dist.tracking.contents import data_tags
-from ganseg_dist.tracking.results import log_trial
-from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent, tracking_uri
+from ganseg_dist.tracking.results import log_trial, tracked
+from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
 
 ALIKE = 3
 """Trials that end by one error, none having ended otherwise, by which it is known that all would."""
@@ -370,10 +370,10 @@ def _track(trial: TrialRecord) -> None:
         # An error's words may hold paths and patients, which are not for a server.
         reason = trial.reason if trial.ending in ("stopped", "diverged") else ""
         tags = {"ganseg.ending": trial.ending, "ganseg.reason": reason}
-        log_trial(TrackedRun(tracking_uri(), run.mlflow_id), trial.scores, tags)
+        log_trial(tracked(run), trial.scores, tags)
 
 
 def _told_in_its_place(trial: Run, status: str) -> None:
     """How it ended, in its folder and in MLflow."""
     trial.describe(status=status, error=None)
-    TrackedRun(tracking_uri(), trial.mlflow_id).end("KILLED")
+    tracked(trial).end("KILLED")

@@ -96,7 +96,7 @@ def open_tracking(
         uri: server or store; none: MLFLOW_TRACKING_URI, else an SQLite file in the runs folder.
         tags: more than the run's folder tells, such as `mlflow.parentRunId` for a trial.
     """
-    uri = uri or tracking_uri()
+    uri = uri or _store()
     earlier = (run.read("run.json").get("mlflow") or {}).get("run_id")
     try:
         with _only_one(uri):
@@ -127,7 +127,7 @@ def open_parent(
     """
     from mlflow.entities import Param
 
-    uri = tracking_uri()
+    uri = _store()
     note = folder / "mlflow.json"
     earlier = json.loads(note.read_text()).get("run_id") if note.exists() else None
     try:
@@ -163,7 +163,7 @@ def page_of(uri: str, name: str) -> str | None:
         return None
 
 
-def tracking_uri() -> str:
+def _store() -> str:
     """Where runs are tracked when nobody says where."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{runs_root() / 'mlflow.db'}"
 
