@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ganseg_dist.data.scan import Volume
+from ganseg_dist.data.formats import Volume
 
 COARSE_SIDE = 64
 """Volumes are averaged down to at most this many blocks an axis: enough to see a few millimetres."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ganseg_dist.config import RunConfig
+from ganseg_dist.data.labels import BINARY_LABELS, BINARY_REGIONS, BRATS_REGIONS
 from ganseg_dist.errors import DataError
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
@@ -25,14 +26,6 @@ UNKNOWN_SITE = "unknown"
 
 SYNTHETIC_TAG = "SYNTHETIC.json"
 """The file that says of a folder that nothing in it is a patient."""
-
-BRATS_LABELS = {0: 0, 1: 1, 2: 2, 4: 3}
-"""BraTS 2018-2021 labels to ours: 1 necrotic core, 2 oedema, 3 enhancing tumour."""
-BRATS_2023_LABELS = {0: 0, 1: 1, 2: 2, 3: 3}
-BINARY_LABELS = {0: 0, 1: 1}
-
-BRATS_REGIONS = ("wt", "tc", "et")
-BINARY_REGIONS = ("wt",)
 
 
 @dataclass(frozen=True, slots=True)

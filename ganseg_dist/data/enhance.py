@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import erf
 
-from ganseg_dist.data.scan import Volume
+from ganseg_dist.data.formats import Volume
 
 LAMBDA = 2.0
 

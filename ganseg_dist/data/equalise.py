@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from skimage import exposure
 
-from ganseg_dist.data.scan import Volume
+from ganseg_dist.data.formats import Volume
 
 LEVELS = 256
 """L of Eq. 3: the grey levels of an 8-bit image."""

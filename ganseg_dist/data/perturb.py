@@ -17,7 +17,8 @@ from numpy.polynomial.legendre import leggrid3d
 
 from ganseg_dist.data.cohort import COLOURS, MODALITIES
 from ganseg_dist.data.foreground import Mask, foreground, is_skull_stripped
-from ganseg_dist.data.scan import BRIGHTEST, Scan
+from ganseg_dist.data.picture import BRIGHTEST
+from ganseg_dist.data.scan import Scan
 
 Signal = npt.NDArray[np.float64]
 """(X, Y, Z) intensities before they are rounded."""

@@ -15,23 +15,11 @@ import numpy as np
 from ganseg_dist.data.alignment import better_moves
 from ganseg_dist.data.cohort import COLOURS, GREY, Case, Cohort, Source
 from ganseg_dist.data.foreground import Mask, foreground, is_skull_stripped
-from ganseg_dist.data.scan import (
-    Flaw,
-    Grid,
-    Volume,
-    colour_channels,
-    grid_flaw,
-    is_image,
-    is_lossy,
-    is_nifti,
-    label_flaw,
-    load_volume,
-    reason,
-    reference_grid,
-    shows_colour,
-    translate_labels,
-    voxel_flaw,
-)
+from ganseg_dist.data.formats import Volume, is_image, is_lossy, is_nifti, reason
+from ganseg_dist.data.grid import Flaw, Grid, grid_flaw, reference_grid
+from ganseg_dist.data.mask_values import label_flaw, translate_labels
+from ganseg_dist.data.picture import colour_channels, shows_colour
+from ganseg_dist.data.scan import load_volume, voxel_flaw
 from ganseg_dist.errors import DataError
 
 Severity = Literal["error", "warning"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -20,7 +20,11 @@ from ganseg_dist.data.cohort import COLOURS
 from ganseg_dist.data.enhance import enhance
 from ganseg_dist.data.equalise import equalise
 from ganseg_dist.data.foreground import foreground
-from ganseg_dist.data.scan import BRIGHTEST, Grid, Labels, Scan, Volume
+from ganseg_dist.data.formats import Volume
+from ganseg_dist.data.grid import Grid
+from ganseg_dist.data.labels import REGION_LABELS, Labels
+from ganseg_dist.data.picture import BRIGHTEST
+from ganseg_dist.data.scan import Scan
 from ganseg_dist.errors import DataError
 
 Voxel = TypeVar("Voxel", bound=np.generic)
@@ -35,9 +39,6 @@ DARKEST = BACKGROUND + 1e-3
 
 LEAST_BODY = 0.02
 """Slices with less body than this share of the window are neither trained on nor judged."""
-
-REGION_LABELS: Mapping[str, tuple[int, ...]] = {"wt": (1, 2, 3), "tc": (1, 3), "et": (3,)}
-"""Our labels in each region: 1 necrotic core, 2 oedema, 3 enhancing tumour."""
 
 
 @dataclass(frozen=True, slots=True)

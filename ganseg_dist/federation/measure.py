@@ -13,13 +13,8 @@ from ganseg_dist.config import DataConfig
 from ganseg_dist.data.batch import BACKGROUND
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.foreground import foreground
-from ganseg_dist.data.preprocess import (
-    REGION_LABELS,
-    intensities_of,
-    picture_shape,
-    picture_spacing,
-    to_picture_axes,
-)
+from ganseg_dist.data.labels import REGION_LABELS
+from ganseg_dist.data.preprocess import intensities_of, picture_shape, picture_spacing, to_picture_axes
 from ganseg_dist.data.scan import Scan, load_scan
 from ganseg_dist.data.slices import slice_classes
 from ganseg_dist.data.store import PreparedCase

@@ -14,8 +14,9 @@ from sklearn.metrics import roc_curve
 
 from ganseg_dist.atomic import whole_folder, write_csv, write_json
 from ganseg_dist.data.cohort import Case
-from ganseg_dist.data.preprocess import REGION_LABELS
-from ganseg_dist.data.scan import Labels, Scan, Volume, load_scan
+from ganseg_dist.data.formats import Volume
+from ganseg_dist.data.labels import REGION_LABELS, Labels
+from ganseg_dist.data.scan import Scan, load_scan
 from ganseg_dist.inference.arms import Arm
 from ganseg_dist.inference.healthy import feedback_evidence, hole_evidence
 from ganseg_dist.inference.predictor import CasePrediction, Predictor

@@ -12,8 +12,9 @@ from skimage.restoration import inpaint_biharmonic
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from ganseg_dist.data.batch import BACKGROUND
+from ganseg_dist.data.formats import Volume
 from ganseg_dist.data.holes import cut_holes, draw_holes
-from ganseg_dist.data.scan import Labels, Volume
+from ganseg_dist.data.labels import Labels
 from ganseg_dist.metrics.statistics import Interval, bootstrap_mean
 from ganseg_dist.models.inpainting import smooth_fill
 from ganseg_dist.systems.ganet_seg import WHOLE_TUMOUR, GANetSeg

@@ -10,9 +10,10 @@ from pathlib import Path
 import nibabel as nib
 
 from ganseg_dist.data.cohort import COLOURS, GREY, UNKNOWN_SITE, Case, Source
+from ganseg_dist.data.formats import PICTURE_SUFFIXES, is_nifti
+from ganseg_dist.data.picture import shows_colour
 from ganseg_dist.data.readers import read_cohort, recognised
 from ganseg_dist.data.readers.pictures import pictures_in, sources
-from ganseg_dist.data.scan import PICTURE_SUFFIXES, is_nifti, shows_colour
 from ganseg_dist.errors import DataError
 
 

@@ -12,14 +12,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from ganseg_dist.atomic import write_file
-from ganseg_dist.data.cohort import BRATS_LABELS, Case
+from ganseg_dist.data.cohort import Case
+from ganseg_dist.data.formats import is_nifti
+from ganseg_dist.data.labels import BRATS_LABELS, INNERMOST_LABELS
 from ganseg_dist.data.preprocess import restore
-from ganseg_dist.data.scan import is_nifti
 from ganseg_dist.errors import DataError
 from ganseg_dist.inference.predictor import CasePrediction, Predictor
-
-OURS = {"wt": 2, "tc": 1, "et": 3}
-"""Label of a voxel whose innermost region this is: oedema, necrotic core, enhancing tumour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ def label_map(prediction: CasePrediction, predictor: Predictor, case: Case) -> n
     scheme = case.labels if len(case.labels) > 2 else BRATS_LABELS
     stored = {ours: value for value, ours in scheme.items()}
     for region, mask in zip(predictor.regions, prediction.regions, strict=True):
-        labels[mask] = stored[OURS[region]]
+        labels[mask] = stored[INNERMOST_LABELS[region]]
     return labels
 
 

@@ -10,8 +10,10 @@ import numpy.typing as npt
 import torch
 
 from ganseg_dist.data.batch import Batch
+from ganseg_dist.data.formats import Volume
+from ganseg_dist.data.grid import Grid
 from ganseg_dist.data.preprocess import PreparedScan, prepare_scan, restore
-from ganseg_dist.data.scan import Grid, Scan, Volume
+from ganseg_dist.data.scan import Scan
 from ganseg_dist.errors import RunError
 from ganseg_dist.inference.ensemble import is_ensemble_folder, load_together, member_folders
 from ganseg_dist.inference.model_folder import Model, load_model

@@ -19,7 +19,8 @@ from safetensors.numpy import load_file, save_file
 
 from ganseg_dist.atomic import whole_folder, write_json
 from ganseg_dist.data.cohort import Case
-from ganseg_dist.data.scan import Volume, load_scan
+from ganseg_dist.data.formats import Volume
+from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import RunError
 from ganseg_dist.inference.evaluation import region_masks
 from ganseg_dist.inference.predictor import Predictor

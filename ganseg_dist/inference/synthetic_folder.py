@@ -16,12 +16,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from ganseg_dist.atomic import whole_folder, write_csv, write_json
 from ganseg_dist.data.batch import BACKGROUND
-from ganseg_dist.data.cohort import BRATS_LABELS, COLOURS, SYNTHETIC_TAG
+from ganseg_dist.data.cohort import COLOURS, SYNTHETIC_TAG
+from ganseg_dist.data.labels import BRATS_LABELS, INNERMOST_LABELS
 from ganseg_dist.drawing import Pixels, rgb
 from ganseg_dist.errors import DataError
 from ganseg_dist.inference.audit import Audit
 from ganseg_dist.inference.generation import Generated
-from ganseg_dist.inference.outputs import OURS
 from ganseg_dist.inference.painting import Paintings
 
 Voxel = TypeVar("Voxel", bound=np.generic)
@@ -168,7 +168,7 @@ def _labels(mask: npt.NDArray[np.uint8], regions: Sequence[str]) -> Pixels:
     labels = np.zeros(mask.shape[1:], np.uint8)
     stored = {ours: value for value, ours in BRATS_LABELS.items()}
     for region, inside in zip(regions, mask, strict=True):
-        labels[inside > 0] = 255 if len(regions) == 1 else stored[OURS[region]]
+        labels[inside > 0] = 255 if len(regions) == 1 else stored[INNERMOST_LABELS[region]]
     return labels
 
 

@@ -12,8 +12,10 @@ from matplotlib.lines import Line2D
 
 from ganseg_dist.atomic import write_file
 from ganseg_dist.data.cohort import COLOURS
+from ganseg_dist.data.formats import Volume
+from ganseg_dist.data.picture import BRIGHTEST
 from ganseg_dist.data.preprocess import picture_spacing, to_picture_axes
-from ganseg_dist.data.scan import BRIGHTEST, Scan, Volume
+from ganseg_dist.data.scan import Scan
 from ganseg_dist.drawing import REGION_COLOURS, outlines
 from ganseg_dist.inference.predictor import CasePrediction
 from ganseg_dist.report.labels import modality_label, region_label

@@ -11,7 +11,8 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
-from ganseg_dist.data.scan import Grid, Scan, load_scan, voxel_flaw
+from ganseg_dist.data.grid import Grid
+from ganseg_dist.data.scan import Scan, load_scan, voxel_flaw
 from ganseg_dist.errors import DataError
 from ganseg_dist.inference.inputs import read_inputs
 from ganseg_dist.inference.predictor import Predictor

@@ -6,8 +6,9 @@ import pytest
 from ganseg_dist.config import DataConfig
 from ganseg_dist.data.batch import BACKGROUND
 from ganseg_dist.data.clusters import MOST_POINTS, clustered_channel, clusters, elbow, initial_mask
+from ganseg_dist.data.grid import Grid
 from ganseg_dist.data.preprocess import prepare_scan
-from ganseg_dist.data.scan import Grid, Scan
+from ganseg_dist.data.scan import Scan
 from ganseg_dist.data.store import PreparedCase, prepare_case, prepared_folder
 
 STRIPES = np.repeat([-0.6, 0.8, 0.1], 8)[None].repeat(24, axis=0).astype(np.float32)

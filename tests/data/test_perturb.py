@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from ganseg_dist.data.grid import Grid
 from ganseg_dist.data.perturb import KINDS, kinds_for, perturb, without
-from ganseg_dist.data.scan import Grid, Scan
+from ganseg_dist.data.scan import Scan
 
 SHAPE = (24, 24, 24)
 BALL = sum((axis - 12) ** 2 for axis in np.mgrid[:24, :24, :24]) < 81

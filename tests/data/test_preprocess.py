@@ -6,6 +6,7 @@ import pytest
 
 from ganseg_dist.config import DataConfig
 from ganseg_dist.data.batch import BACKGROUND
+from ganseg_dist.data.grid import Grid
 from ganseg_dist.data.preprocess import (
     DARKEST,
     PICTURE_AXES,
@@ -16,7 +17,7 @@ from ganseg_dist.data.preprocess import (
     restore,
     to_picture_axes,
 )
-from ganseg_dist.data.scan import Grid, Scan
+from ganseg_dist.data.scan import Scan
 from ganseg_dist.errors import DataError
 
 ORIENTATIONS = [

@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from ganseg_dist.data.cohort import BINARY_REGIONS, BRATS_REGIONS, UNKNOWN_SITE
+from ganseg_dist.data.cohort import UNKNOWN_SITE
+from ganseg_dist.data.labels import BINARY_REGIONS, BRATS_REGIONS
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import DataError

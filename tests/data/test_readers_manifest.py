@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from ganseg_dist.data.cohort import BRATS_REGIONS, UNKNOWN_SITE
+from ganseg_dist.data.cohort import UNKNOWN_SITE
+from ganseg_dist.data.labels import BRATS_REGIONS
 from ganseg_dist.data.readers import READERS, read_cohort
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import ConfigError, DataError

@@ -8,7 +8,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image, ImageColor
 
-from ganseg_dist.data.scan import Grid, Scan
+from ganseg_dist.data.grid import Grid
+from ganseg_dist.data.scan import Scan
 from ganseg_dist.drawing import REGION_COLOURS
 from ganseg_dist.errors import GansegError
 from ganseg_dist.report.overlay import MARGIN_INCHES, PANEL_INCHES, write_overlay

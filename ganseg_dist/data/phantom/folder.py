@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from ganseg_dist.atomic import UNFINISHED, write_csv, write_file, write_text
 from ganseg_dist.data.cohort import MODALITIES
+from ganseg_dist.data.grid import Grid
+from ganseg_dist.data.labels import Labels
 from ganseg_dist.data.phantom import anatomy, scanner, tumour
-from ganseg_dist.data.scan import Grid, Labels
 from ganseg_dist.errors import ConfigError, DataError
 
 GENERATOR_VERSION = 1

@@ -12,9 +12,10 @@ from scipy.special import expit
 from scipy.stats import qmc
 
 from ganseg_dist.data.cohort import MODALITIES
+from ganseg_dist.data.formats import Volume
+from ganseg_dist.data.grid import Grid
 from ganseg_dist.data.phantom.anatomy import Brain, smooth_noise
 from ganseg_dist.data.phantom.tumour import Tumour
-from ganseg_dist.data.scan import Grid, Volume
 
 CONTRASTS: Mapping[str, Mapping[str, float]] = {
     "t1": {"fluid": 0.22, "grey": 0.60, "white": 0.85, "gliosis": 0.58, "vessel": 0.62,

@@ -11,8 +11,10 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from scipy.special import expit
 
+from ganseg_dist.data.formats import Volume
+from ganseg_dist.data.grid import Grid
+from ganseg_dist.data.labels import Labels
 from ganseg_dist.data.phantom.anatomy import Brain, Points, grid_points, smooth_noise
-from ganseg_dist.data.scan import Grid, Labels, Volume
 
 NECROTIC, OEDEMA, ENHANCING = 1, 2, 4
 """Label values of BraTS 2018-2021; the necrotic label also holds a core that does not enhance."""

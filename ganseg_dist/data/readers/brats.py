@@ -8,17 +8,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ganseg_dist.data.cohort import (
-    BRATS_2023_LABELS,
-    BRATS_LABELS,
-    BRATS_REGIONS,
-    MODALITIES,
-    UNKNOWN_SITE,
-    Case,
-    Source,
-)
+from ganseg_dist.data.cohort import MODALITIES, UNKNOWN_SITE, Case, Source
+from ganseg_dist.data.formats import NIFTI_SUFFIXES, is_nifti
+from ganseg_dist.data.labels import BRATS_2023_LABELS, BRATS_LABELS, BRATS_REGIONS
 from ganseg_dist.data.readers.base import canonical_modality, reading_csv
-from ganseg_dist.data.scan import NIFTI_SUFFIXES, is_nifti
 
 OLD_NAMES = ("t1", "t1ce", "t2", "flair")
 """2018 to 2021: `BraTS20_Training_001/BraTS20_Training_001_t1ce.nii.gz`."""

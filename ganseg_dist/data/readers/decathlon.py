@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ganseg_dist.data.cohort import BINARY_REGIONS, BRATS_REGIONS, UNKNOWN_SITE, Case, Source
+from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
+from ganseg_dist.data.formats import NIFTI_SUFFIXES, PICTURE_SUFFIXES
+from ganseg_dist.data.labels import BINARY_REGIONS, BRATS_REGIONS
 from ganseg_dist.data.readers.base import canonical_modality
-from ganseg_dist.data.scan import NIFTI_SUFFIXES, PICTURE_SUFFIXES
 from ganseg_dist.errors import DataError
 
 Key = TypeVar("Key", int, str)

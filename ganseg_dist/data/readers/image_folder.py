@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ganseg_dist.data.cohort import BINARY_LABELS, UNKNOWN_SITE, Case, Source
+from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
+from ganseg_dist.data.labels import BINARY_LABELS
+from ganseg_dist.data.picture import colour_code
 from ganseg_dist.data.readers.pictures import Patients, in_colour, pictures_in, sources
-from ganseg_dist.data.scan import colour_code
 from ganseg_dist.errors import DataError
 
 LABELS_FILE = "labels.json"

@@ -8,15 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from ganseg_dist.data.cohort import (
-    BINARY_LABELS,
-    BINARY_REGIONS,
-    BRATS_2023_LABELS,
-    BRATS_LABELS,
-    BRATS_REGIONS,
-    UNKNOWN_SITE,
-    Case,
-    Source,
+from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
+from ganseg_dist.data.labels import (
+    SCHEMES,
 )
 from ganseg_dist.data.readers.base import canonical_modality, in_numeric_order, reading_csv
 from ganseg_dist.errors import DataError
@@ -29,12 +23,6 @@ OTHER_COLUMNS = ("case", "patient", "site", "mask", "labels", "class", "part")
 PARTS: Mapping[str, Literal["train", "test"]] = {"train": "train", "test": "test"}
 
 CHANNEL = re.compile(r"#\d+$")
-
-LABELS: Mapping[str, tuple[Mapping[int, int], tuple[str, ...]]] = {
-    "binary": (BINARY_LABELS, BINARY_REGIONS),
-    "brats": (BRATS_LABELS, BRATS_REGIONS),
-    "brats2023": (BRATS_2023_LABELS, BRATS_REGIONS),
-}
 
 
 class ManifestReader:
@@ -105,9 +93,9 @@ def _case(file: Path, number: int, line: Mapping[str, str]) -> Case:
         if not line[column]:
             raise DataError(f"{file}:{number}: {column} is empty; fill it in or remove the line")
     scheme = line.get("labels") or "binary"
-    if scheme not in LABELS:
-        raise DataError(f"{file}:{number}: labels {scheme} is not known; write one of {', '.join(LABELS)}")
-    labels, regions = LABELS[scheme]
+    if scheme not in SCHEMES:
+        raise DataError(f"{file}:{number}: labels {scheme} is not known; write one of {', '.join(SCHEMES)}")
+    labels, regions = SCHEMES[scheme]
     part = line.get("part", "").lower()
     if part and part not in PARTS:
         raise DataError(f"{file}:{number}: part {part} is not known; write train or test, or leave it empty")

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ganseg_dist.data.cohort import COLOURS, GREY, UNKNOWN_SITE, Source
+from ganseg_dist.data.formats import PICTURE_SUFFIXES
+from ganseg_dist.data.picture import shows_colour
 from ganseg_dist.data.readers.base import reading_csv
-from ganseg_dist.data.scan import PICTURE_SUFFIXES, shows_colour
 from ganseg_dist.errors import DataError
 
 PATIENTS_FILE = "patients.csv"

@@ -1,0 +1,60 @@
+"""Which files are images, by their names, and one line for whatever a decoder makes of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ganseg_dist.errors import DataError
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+PICTURE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
+LOSSY_SUFFIXES = (".jpg", ".jpeg")
+
+Volume = npt.NDArray[np.float32]
+
+
+def is_nifti(path: Path) -> bool:
+    """By name: the content is checked on reading."""
+    return path.name.lower().endswith(NIFTI_SUFFIXES)
+
+
+def is_lossy(path: Path) -> bool:
+    """Whether the format blurs edges, so that values near a mask's own stand in it."""
+    return path.suffix.lower() in LOSSY_SUFFIXES
+
+
+def is_image(path: Path) -> bool:
+    """By name: NIfTI or a picture."""
+    return is_nifti(path) or path.suffix.lower() in PICTURE_SUFFIXES
+
+
+@contextmanager
+def decoding(file: Path, kind: str) -> Iterator[None]:
+    """One line for whatever a decoder makes of a file: on damaged bytes each raises errors of a dozen classes."""
+    try:
+        yield
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file; check the name or leave the case out") from None
+    except MemoryError:
+        raise DataError(f"{file}: needs more memory than this machine has; use a larger one or smaller files") from None
+    except Exception as error:
+        raise DataError(f"{file}: is not a readable {kind} ({reason(error)}); copy or export it again") from None
+
+
+def as_float(voxels: npt.NDArray[Any]) -> Volume:
+    """Same kind only: a cast that would drop a colour or an imaginary part raises TypeError."""
+    return voxels.astype(np.float32, order="C", casting="same_kind", subok=False, copy=False)
+
+
+def reason(error: Exception) -> str:
+    """A library's error in at most a line."""
+    text = str(error).strip().splitlines()
+    return text[0][:120] if text else type(error).__name__

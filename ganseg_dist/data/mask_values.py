@@ -1,0 +1,62 @@
+"""From the values stored in a mask file to our label values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ganseg_dist.data.cohort import Case
+from ganseg_dist.data.formats import Volume, is_lossy, is_nifti
+from ganseg_dist.data.grid import Flaw
+from ganseg_dist.data.labels import Labels
+from ganseg_dist.data.picture import BRIGHTEST, colour_channels
+
+
+def label_flaw(strange: Sequence[float], case: Case) -> Flaw | None:
+    """Stored values that `translate_labels` did not know."""
+    if not strange:
+        return None
+    in_colour = case.mask is not None and case.mask.reads == "colour code"
+    written = _as_rgb if in_colour else "{:g}".format
+    values = ", ".join(written(value) for value in strange[:5]) + (", ..." if len(strange) > 5 else "")
+    problem = f"unknown label values {values}; known are {', '.join(written(value) for value in case.labels)}"
+    remedy = "add these colours to labels.json" if in_colour else "recode the mask or name its label scheme"
+    return Flaw("labels", problem, remedy)
+
+
+def translate_labels(raw: Volume, case: Case) -> tuple[Labels, tuple[float, ...]]:
+    """A mask as stored to our label values, and the stored values that the case's labels do not know."""
+    meanings = case.labels
+    if case.mask is not None and _is_black_and_white(case, raw):
+        meanings = {0: 0, 255: 1}
+        if is_lossy(case.mask.files[0]):
+            raw = np.where(raw > BRIGHTEST / 2, np.float32(BRIGHTEST), np.float32(0))
+    elif case.mask is not None and case.mask.reads == "colour code" and is_lossy(case.mask.files[0]):
+        raw = _nearest_code(raw, tuple(meanings))
+    labels = np.zeros(raw.shape, np.uint8)
+    known = np.zeros(raw.shape, bool)
+    for stored, ours in meanings.items():
+        here = raw == stored
+        labels[here] = ours
+        known |= here
+    return labels, tuple(float(value) for value in np.unique(raw[~known]))
+
+
+def _is_black_and_white(case: Case, raw: Volume) -> bool:
+    """Whether a binary mask is a picture that writes 255 for 1."""
+    is_picture = case.mask is not None and not is_nifti(case.mask.files[0])
+    return is_picture and set(case.labels) == {0, 1} and bool(raw.max(initial=0) > 1)
+
+
+def _nearest_code(codes: Volume, known: Sequence[int]) -> Volume:
+    """Each pixel's nearest known colour, by the distance between their channels."""
+    palette = np.array([colour_channels(code) for code in known])
+    found, where = np.unique(codes, return_inverse=True)
+    apart = np.linalg.norm(np.array([colour_channels(int(code)) for code in found])[:, None] - palette, axis=2)
+    nearest = np.array(known, np.float32)[apart.argmin(axis=1)]
+    return np.asarray(nearest[where].reshape(codes.shape))
+
+
+def _as_rgb(code: float) -> str:
+    return str(colour_channels(int(code)))
