@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 import hashlib
 import json
 import sys
@@ -42,6 +41,7 @@ from ganseg_dist.runners.plan import Prepared, by_part, write_records
 from ganseg_dist.runners.plan import fingerprint as learnt_from
 from ganseg_dist.runners.prepare import Preflight, labelled, preflight, prepare_cohort, usable_cohort
 from ganseg_dist.runs import Run
+from ganseg_dist.suggestion import suggestion
 
 COMMAND = "flwr run"
 """What a site's run says it was started by: the server's. Its own process's words hold a secret of Flower's."""
@@ -240,13 +240,15 @@ class Home:
 
 
 def _first_problem(error: ValidationError) -> str:
-    """The field, and what is wrong with it; of an unknown one, the nearest known."""
+    """The field, and what is wrong with it; of an unknown one, a known one that is close to it."""
     problem = error.errors()[0]
     *parents, last = [str(part) for part in problem["loc"]] or ["file"]
     field = ".".join([*parents, last])
     if problem["type"] == "extra_forbidden":
         known = PrivacyDemand.model_fields if parents else SiteSettings.model_fields
-        return f"{field}: no such field; did you mean {difflib.get_close_matches(last, known, n=1, cutoff=0.0)[0]}?"
+        names = [".".join([*parents, name]) for name in known]
+        listed = f"the fields are {', '.join(names)}"
+        return f"{field}: no such field; {suggestion(field, names, listed)}"
     return f"{field}: {'is missing' if problem['type'] == 'missing' else problem['msg']}"
 
 

@@ -8,7 +8,6 @@ mistake only once the run has begun, and exits with 0 when the run fails.
 
 from __future__ import annotations
 
-import difflib
 import os
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from flwr.supercore.run import Run
 
 from ganseg_dist.errors import ConfigError, FederationError, GansegError, RunError
 from ganseg_dist.runs import named_run
+from ganseg_dist.suggestion import suggestion
 from server.app import Asked
 
 CONNECTION = "federation"
@@ -74,8 +74,8 @@ def keys_of(app: Path, words: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise ConfigError(f"{word}: is no KEY=VALUE, such as {NEEDED['run-name']}")
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-            raise ConfigError(f"{key}: no such key; did you mean {near}?")
+            listed = f"the keys are {', '.join(known)}"
+            raise ConfigError(f"{key}: no such key; {suggestion(key, known, listed)}")
         if key in REHEARSED:
             raise ConfigError(f"{key}: is for a rehearsal; each hospital names its own data in site.json")
         if "'" in value:

@@ -119,7 +119,8 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx is not None else "ganseg"
-        _fail(f"{error.format_message().rstrip('.?')}; see: {command} --help", error.exit_code)
+        message = error.format_message().rstrip(".")
+        _fail(f"{message}{' See' if message.endswith('?') else '; see'}: {command} --help", error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED
     except BrokenPipeError:

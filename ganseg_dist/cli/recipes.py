@@ -49,13 +49,11 @@ def _print(rows: list[tuple[str, ...]]) -> None:
 
 def _fields(node: BaseModel, prefix: str = "") -> Iterator[tuple[str, str, str]]:
     """Field, value and meaning of every leaf that `--set` takes."""
+    from ganseg_dist.config.tree import FIXED
+
     for name, field in type(node).model_fields.items():
         value = getattr(node, name)
         if isinstance(value, BaseModel):
             yield from _fields(value, f"{prefix}{name}.")
         elif f"{prefix}{name}" not in FIXED:
             yield f"{prefix}{name}", json.dumps(node.model_dump(mode="json")[name]), field.description or ""
-
-
-FIXED = ("recipe", "system.name")
-"""Fields that say which recipe it is."""

@@ -5,7 +5,6 @@ It imports nothing heavy, so `--help`, `--dry-run` and a sweep's driver stay fas
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,10 +21,14 @@ from ganseg_dist.config.gan_osmosis import GANOsmosisConfig
 from ganseg_dist.config.ganet_seg import GANetSegConfig
 from ganseg_dist.config.train import TrainConfig
 from ganseg_dist.errors import ConfigError
+from ganseg_dist.suggestion import suggestion
 
 AnySystemConfig = Annotated[
     GANetSegConfig | GANOsmosisConfig | GANDetectorConfig | DLGANCNNConfig, Field(discriminator="name")
 ]
+
+FIXED = ("recipe", "system.name")
+"""Fields that say which recipe it is; no other value fits the rest."""
 
 
 class RunConfig(Frozen):
@@ -72,6 +75,10 @@ class RunConfig(Frozen):
 
         return fields(self.model_dump(mode="json"), "")
 
+    def fields(self) -> list[str]:
+        """The dotted names of what can be set."""
+        return [name for name in self.flat() if name not in FIXED]
+
     @classmethod
     def from_json(cls, text: str, source: str = "config.json") -> RunConfig:
         """Raises ConfigError naming the source and the field."""
@@ -95,11 +102,13 @@ def override(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     """Replace dotted fields, as in `{"train.epochs": 5}`; text values are read as JSON where they parse.
 
     The one way to vary a config: `--set`, a sweep and a federated run all come through here.
-    Raises ConfigError naming the field, the value and, for an unknown field, the nearest known one.
+    Raises ConfigError naming the field, the value and, for an unknown field, a known one that is close to it.
     """
     tree = config.model_dump(mode="json")
     for field, value in changes.items():
-        _assign(tree, field, _parsed(value))
+        if not _assign(tree, field, _parsed(value)):
+            lists_them = f"ganseg recipes {config.recipe} lists the fields"
+            raise ConfigError(f"{field}: no such field; {suggestion(field, config.fields(), lists_them)}")
     try:
         return RunConfig.model_validate_json(json.dumps(tree))
     except ValidationError as error:
@@ -117,18 +126,17 @@ def parse_assignments(assignments: list[str]) -> dict[str, str]:
     return changes
 
 
-def _assign(tree: dict[str, Any], field: str, value: Any) -> None:
+def _assign(tree: dict[str, Any], field: str, value: Any) -> bool:
+    """Whether the tree has the field."""
     *parents, last = field.split(".")
-    node = tree
-    for depth, name in enumerate([*parents, last]):
-        if not isinstance(node, dict) or name not in node:
-            known = [".".join([*parents[:depth], key]) for key in node] if isinstance(node, dict) else []
-            near = difflib.get_close_matches(field, known, n=1, cutoff=0.0)
-            raise ConfigError(f"{field}: no such field" + (f"; did you mean {near[0]}?" if near else ""))
-        if name is not last or depth < len(parents):
-            node = node[name]
+    node: Any = tree
+    for name in parents:
+        node = node.get(name) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or last not in node:
+        return False
     # Where the field holds no word, none is nothing.
     node[last] = None if value == "none" and not isinstance(node[last], str) else value
+    return True
 
 
 def _parsed(value: Any) -> Any:
@@ -143,6 +151,8 @@ def _parsed(value: Any) -> Any:
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     place = problem["loc"]
+    if problem["type"] == "extra_forbidden":
+        return _no_such_field(place)
     if place[:1] == ("system",):
         place = (*place[:1], *place[2:])  # less the name of the system, which pydantic puts between
     field = ".".join(str(part) for part in place)
@@ -153,3 +163,12 @@ def _first_problem(error: ValidationError) -> str:
     if problem["type"] == "value_error" and not field:
         return problem["msg"].removeprefix("Value error, ")  # it relates fields of two nodes, and names them
     return f"{field or 'config'}: {problem['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def _no_such_field(place: tuple[int | str, ...]) -> str:
+    """Of a field that the tree does not have, where pydantic met it."""
+    tree: dict[str, Any] = {"recipe": ""}
+    if place[:1] == ("system",):
+        tree, place = tree | {"system": {"name": place[1]}}, (*place[:1], *place[2:])
+    field, known = ".".join(map(str, place)), RunConfig.model_validate(tree).fields()
+    return f"{field}: no such field; {suggestion(field, known, 'take it out')}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
 from ganseg_dist.config import RunConfig
@@ -11,6 +10,7 @@ from ganseg_dist.recipes.dl_gan_cnn import dl_gan_cnn, dl_gan_cnn_debug, dl_gan_
 from ganseg_dist.recipes.gan_detector import gan_detector, gan_detector_debug, gan_detector_small
 from ganseg_dist.recipes.gan_osmosis import gan_osmosis, gan_osmosis_debug, gan_osmosis_small
 from ganseg_dist.recipes.ganet_seg import ganet_seg, ganet_seg_debug, ganet_seg_small
+from ganseg_dist.suggestion import suggestion
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
     recipe.__name__: recipe
@@ -34,7 +34,6 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
 def recipe(name: str) -> RunConfig:
     """The named recipe's config. Raises ConfigError listing the known ones."""
     if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known recipes: {', '.join(RECIPES)}"
-        raise ConfigError(f"{name}: no such recipe; {hint}")
+        known = f"known recipes: {', '.join(RECIPES)}"
+        raise ConfigError(f"{name}: no such recipe; {suggestion(name, RECIPES, known)}")
     return RECIPES[name]()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Literal
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.runners.attempt import epochs_kept
+from ganseg_dist.suggestion import suggestion
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Monitor
 
@@ -88,14 +88,13 @@ def metrics_of(asked: Sequence[str], config: RunConfig, *, told_by_epoch: bool =
 
 
 def _choice(wrong: str, every_epoch: Sequence[str], regions: Sequence[str]) -> str:
-    """What there is in place of a wrong name, the nearest first."""
+    """A name that is close to a wrong one, else what there is."""
     on_scans = [f"val/{score}_{region}" for region in regions for score in ON_WHOLE_SCANS]
-    near = get_close_matches(wrong, [*every_epoch, *on_scans], n=1)
     kinds = [f"of every epoch {', '.join(every_epoch)}"] if every_epoch else []
     if regions:
         scores, of = ", ".join(ON_WHOLE_SCANS), ", ".join(regions)
         kinds.append(f"of whole scans val/SCORE_REGION, with one of {scores} and of {of}")
-    return f"{f'did you mean {near[0]}? ' if near else ''}choose {'; or '.join(kinds)}"
+    return suggestion(wrong, [*every_epoch, *on_scans], f"choose {'; or '.join(kinds)}")
 
 
 def scores_so_far(

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from ganseg_dist.cli.recipes import FIXED
 from ganseg_dist.config import RunConfig
+from ganseg_dist.config.tree import FIXED
 from ganseg_dist.recipes import RECIPES, recipe
 
 

@@ -40,12 +40,13 @@ def checked(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     ("settings", "said"),
     [
         ({"minimum_patient": 3}, "minimum_patient: no such field; did you mean minimum_patients?"),
-        ({"privacy": {"epsilon": 8, "wher": "site"}}, "privacy.wher: no such field; did you mean where?"),
+        ({"privacy": {"epsilon": 8, "wher": "site"}}, "privacy.wher: no such field; did you mean privacy.where?"),
+        ({"zzz": 3}, "zzz: no such field; the fields are name, data, layout, "),
         ({"data": None}, "data: "),
         ({"name": "../north"}, "name: "),
         ({"minimum_patients": 0}, "minimum_patients: "),
     ],
-    ids=["unknown", "unknown below", "of another type", "a path for a name", "out of range"],
+    ids=["unknown", "unknown below", "unlike any", "of another type", "a path for a name", "out of range"],
 )
 def test_a_field_that_is_wrong_is_named_in_one_line(settings, said, phantom, tmp_path, monkeypatch, capsys):
     home(tmp_path, **{"data": str(phantom)} | settings)

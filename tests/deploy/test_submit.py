@@ -23,6 +23,7 @@ def listed(status: str, sub_status: str = "", number: int = 7) -> SimpleNamespac
     ("words", "said"),
     [
         ((*GOOD, "rund-name=x"), "rund-name: no such key; did you mean run-name"),
+        ((*GOOD, "zzz=x"), "zzz: no such key; the keys are recipe, run-name"),
         (GOOD[1:], "recipe: is not given"),
         ((GOOD[0], GOOD[2]), "run-name: is not given"),
         (GOOD[:2], "least-sites: is not given"),

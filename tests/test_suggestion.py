@@ -1,0 +1,55 @@
+"""A name is suggested only where it is close to the misspelt one."""
+
+import pytest
+
+from ganseg_dist.config import override
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.recipes import recipe
+from ganseg_dist.suggestion import similar, suggestion
+
+DEBUG = recipe("ganet_seg_debug")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("train.epoch", ["train.epochs"]),
+        ("trian.epochs", ["train.epochs"]),
+        ("Train.Epochs", ["train.epochs"]),
+        ("epochs", ["train.epochs"]),
+        ("epoch", ["train.epochs"]),
+        ("batchsize", ["train.batch_size"]),
+        ("train.batch-size", ["train.batch_size"]),
+        ("data.epochs", ["train.epochs"]),
+        ("system.raeding", ["system.reading"]),
+        ("system.reading.which", ["system.reading"]),
+        ("augment.flip", ["data.augment.flip"]),
+        ("data.augmnt.flipp", ["data.augment.flip"]),
+        ("proximal_weight", ["train.proximal_weight", "federation.proximal_weight"]),
+        ("privacy.epsilon", ["train.privacy.epsilon", "federation.privacy.epsilon"]),
+        ("sede", ["seed"]),
+        ("federation.foo", []),
+        ("foo.bar", []),
+        ("zzz", []),
+        ("train.", []),
+        ("", []),
+        ("recipe.name", []),
+    ],
+)
+def test_a_field_is_suggested_only_when_every_part_of_its_name_is_close(wrong, meant):
+    assert similar(wrong, DEBUG.fields()) == meant
+
+
+def test_nothing_close_says_how_to_list_the_fields():
+    with pytest.raises(ConfigError) as caught:
+        override(DEBUG, {"federation.foo": 1})
+    assert str(caught.value) == "federation.foo: no such field; ganseg recipes ganet_seg_debug lists the fields"
+
+
+def test_several_equally_close_names_are_all_suggested_unless_they_are_many():
+    scores = ["val/dice_wt", "val/dice_tc", "val/hd95_wt", "val/hd95_tc"]
+    assert suggestion("val/dice", scores, "none") == "did you mean val/dice_wt or val/dice_tc?"
+    assert suggestion("dice_wt", scores, "none") == "did you mean val/dice_wt?"
+    assert suggestion("val/loss", scores, "none") == "none"
+    assert suggestion("x", ["xa", "xb", "xc", "xd"], "none") == "none"
+    assert suggestion("x", [], "none") == "none"
