@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from ganseg_dist.config import RunConfig
-from ganseg_dist.data.labels import BINARY_LABELS, BINARY_REGIONS, BRATS_REGIONS
+from ganseg_dist.data.labels import BINARY, BRATS_REGIONS, LabelScheme, most_common_scheme
 from ganseg_dist.errors import DataError
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
@@ -50,16 +50,26 @@ class Case:
     images: Mapping[str, Source]
     """Modality to source."""
     mask: Source | None = None
-    labels: Mapping[int, int] = field(default_factory=lambda: dict(BINARY_LABELS))
-    """Label values in the mask file to ours. A binary picture mask may write 255 for 1."""
-    regions: tuple[str, ...] = BINARY_REGIONS
-    """The regions these labels can tell apart."""
+    scheme: LabelScheme = BINARY
+    """What the values in its mask mean. A binary picture mask may write 255 for 1."""
+    colours: Mapping[int, int] | None = None
+    """Of a mask in colours, 0xRRGGBB to our labels."""
     class_name: str | None = None
     """What the whole image is, where the layout says so, such as glioma."""
     part: Literal["train", "test"] | None = None
     """The part that the data set's authors put it in, where they did."""
     patient_known: bool = True
     """False where `patient` is the case's own name for want of a better."""
+
+    @property
+    def labels(self) -> Mapping[int, int]:
+        """Values in the mask file to our labels."""
+        return self.scheme.ours if self.colours is None else self.colours
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The regions that its labels can tell apart."""
+        return tuple(self.scheme.regions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +111,16 @@ class Cohort:
         if not masked:
             return ()
         return tuple(region for region in BRATS_REGIONS if all(region in regions for regions in masked))
+
+    @property
+    def schemes(self) -> tuple[LabelScheme, ...]:
+        """Of every masked case, in order."""
+        return tuple(case.scheme for case in self.cases if case.mask is not None)
+
+    @property
+    def scheme(self) -> LabelScheme | None:
+        """What a model of these cases writes by: the scheme of most of them; None where none has a mask."""
+        return most_common_scheme(self.schemes)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -2,30 +2,183 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import AfterValidator, Field, StrictInt, TypeAdapter, ValidationError, with_config
+
+from ganseg_dist.errors import DataError
 
 Labels = npt.NDArray[np.uint8]
 
-BRATS_LABELS = {0: 0, 1: 1, 2: 2, 4: 3}
-"""BraTS 2018-2021 labels to ours: 1 necrotic core, 2 oedema, 3 enhancing tumour."""
-BRATS_2023_LABELS = {0: 0, 1: 1, 2: 2, 3: 3}
-BINARY_LABELS = {0: 0, 1: 1}
+BACKGROUND_LABEL = "background"
+LARGEST_VALUE = 2**16 - 1
+LONGEST_NAME = 80
+
+
+def _printable(name: str) -> str:
+    if not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
+        raise ValueError(f"a name is not one printable line of 1 to {LONGEST_NAME} characters; rename it")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_printable)]
+Value = Annotated[StrictInt, Field(ge=0, le=LARGEST_VALUE)]
+
+
+@with_config(extra="forbid")
+@dataclass(frozen=True, slots=True)
+class LabelScheme:
+    """The contract between a data set, the model that learns from it and the masks that the model writes.
+
+    A mask holds the values of `labels` as they stand here. In a picture (PNG), the mask of a scheme with one region
+    is black and white: 255 stands for the lesion.
+    """
+
+    labels: Annotated[Mapping[Name, Value], Field(min_length=1, max_length=256)]
+    """Name to value in a mask; the value 0 is background."""
+    regions: Annotated[
+        Mapping[Name, Annotated[tuple[Name, ...], Field(min_length=1, max_length=256)]], Field(max_length=256)
+    ]
+    """Region to the names of the labels that it is made up of. Regions may be single labels, or overlap."""
+    nested: bool = True
+    """Whether a region whose labels are all another one's lies inside it: its voxels then belong to both."""
+    ignore: Value | None = None
+    """The value of voxels that nobody has labelled: neither learnt from nor scored."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError when values repeat, none is background, or a region has a label that there is not."""
+        values = [*self.labels.values(), *([] if self.ignore is None else [self.ignore])]
+        if len(set(values)) < len(values):
+            raise ValueError("labels: a value has two names; give every label its own value")
+        if 0 not in self.labels.values():
+            raise ValueError("labels: none has the value 0, which is background; add background: 0")
+        for region, names in self.regions.items():
+            unknown = [name for name in names if self.labels.get(name, 0) == 0]
+            if unknown:
+                raise ValueError(f"regions: {region} has {unknown[0]}, which is no label of a lesion; name its labels")
+
+    @classmethod
+    def of_lesion(cls, name: str, values: Iterable[int] = (1,), *, where: str = "labels") -> LabelScheme:
+        """One lesion, of one value or several that stand for the same. Raises DataError beginning with `where`."""
+        several = sorted(values)
+        names = {name: several[0]} if len(several) == 1 else {f"{name} {value}": value for value in several}
+        return cls.from_json({"labels": {BACKGROUND_LABEL: 0} | names, "regions": {"wt": list(names)}}, where)
+
+    @classmethod
+    def from_json(cls, stored: Any, where: str) -> LabelScheme:
+        """The inverse of `to_json`. Raises DataError beginning with `where`."""
+        try:
+            return TypeAdapter(cls).validate_python(stored)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field_name = ".".join(part for part in map(str, first["loc"]) if part.isprintable()) or "scheme"
+            problem = first["msg"].removeprefix("Value error, ")
+            raise DataError(f"{where}: is no label scheme ({field_name}: {problem})") from None
+
+    def to_json(self) -> dict[str, Any]:
+        """For JSON, field by field."""
+        return {
+            "labels": dict(self.labels),
+            "regions": {region: list(names) for region, names in self.regions.items()},
+            "nested": self.nested,
+            "ignore": self.ignore,
+        }
+
+    @property
+    def ours(self) -> dict[int, int]:
+        """Values in a mask to our label values, which are those of the same regions; labels of no region are 0."""
+        known = REGION_LABELS.keys() & self.regions.keys()
+        by_regions = {
+            frozenset(region for region in known if ours in REGION_LABELS[region]): ours for ours in (3, 2, 1, 0)
+        }
+        return {
+            value: by_regions[frozenset(region for region in known if name in self.regions[region])]
+            for name, value in self.labels.items()
+        }
+
+    def inside(self, outer: str, regions: Collection[str]) -> tuple[str, ...]:
+        """Those of the regions whose voxels all belong to `outer` too, without itself."""
+        if not self.nested:
+            return ()
+        own = set(self.regions[outer])
+        return tuple(region for region in regions if region != outer and set(self.regions[region]) < own)
+
+    def of_regions(self, regions: Sequence[str]) -> LabelScheme:
+        """The scheme of a model that knows these regions alone: labels that it cannot tell apart become one.
+
+        It has the lowest of their values, and the region's name. Labels of none of the regions are left out.
+        """
+        if tuple(regions) == tuple(self.regions):
+            return self
+        groups: dict[frozenset[str], list[str]] = {}
+        for name in self.labels:
+            groups.setdefault(frozenset(region for region in regions if name in self.regions[region]), []).append(name)
+        groups.pop(frozenset(), None)
+        merged: dict[frozenset[str], tuple[str, int]] = {}
+        for group, names in groups.items():
+            innermost = min(group, key=lambda region: len(self.regions[region]))
+            name = names[0] if len(names) == 1 else REGION_NAMES.get(innermost, innermost)
+            merged[group] = name, min(self.labels[each] for each in names)
+        return LabelScheme(
+            {BACKGROUND_LABEL: 0, **dict(merged.values())},
+            {region: tuple(name for group, (name, _) in merged.items() if region in group) for region in regions},
+            self.nested,
+            self.ignore,
+        )
+
+    def written(self, region: str) -> int:
+        """The value of a voxel of a region and of none inside it: the first of its labels that none inside has."""
+        inner = {name for other in self.inside(region, self.regions) for name in self.regions[other]}
+        own = self.regions[region]
+        return self.labels[next((name for name in own if name not in inner), own[0])]
+
+    def label_map(self, masks: npt.NDArray[np.bool_], regions: Sequence[str]) -> npt.NDArray[np.uint8 | np.uint16]:
+        """(R, ...) masks of regions to values: an inner region is written over those that it lies in."""
+        labels = np.zeros(masks.shape[1:], np.uint8 if max(self.labels.values()) < 256 else np.uint16)
+        outermost_first = sorted(range(len(regions)), key=lambda row: -len(self.regions[regions[row]]))
+        for row in outermost_first:
+            labels[masks[row]] = self.written(regions[row])
+        return labels
+
+    def described(self) -> str:
+        """`0 background, 1 lesion`, in the order of the values."""
+        return ", ".join(f"{value} {name}" for name, value in sorted(self.labels.items(), key=lambda item: item[1]))
+
+
+def most_common_scheme(schemes: Iterable[LabelScheme]) -> LabelScheme | None:
+    """Which scheme most have; of equals, the first in the order of their JSON texts. None of none."""
+    counted: dict[str, tuple[int, LabelScheme]] = {}
+    for scheme in schemes:
+        text = json.dumps(scheme.to_json())
+        counted[text] = counted.get(text, (0, scheme))[0] + 1, scheme
+    if not counted:
+        return None
+    return counted[min(counted, key=lambda text: (-counted[text][0], text))][1]
+
+
+REGION_LABELS: Mapping[str, tuple[int, ...]] = {"wt": (1, 2, 3), "tc": (1, 3), "et": (3,)}
+"""Our labels in each region: 1 necrotic core (or any lesion in binary sets), 2 oedema, 3 enhancing tumour."""
+REGION_NAMES = {"wt": "whole tumour", "tc": "tumour core", "et": "enhancing tumour"}
 
 BRATS_REGIONS = ("wt", "tc", "et")
 BINARY_REGIONS = ("wt",)
 
-SCHEMES: Mapping[str, tuple[Mapping[int, int], tuple[str, ...]]] = {
-    "binary": (BINARY_LABELS, BINARY_REGIONS),
-    "brats": (BRATS_LABELS, BRATS_REGIONS),
-    "brats2023": (BRATS_2023_LABELS, BRATS_REGIONS),
+
+TUMOUR_REGIONS: Mapping[str, tuple[str, ...]] = {
+    "wt": ("necrotic core", "oedema", "enhancing tumour"),
+    "tc": ("necrotic core", "enhancing tumour"),
+    "et": ("enhancing tumour",),
 }
-"""By the name that a manifest states: stored values to ours, and the regions that these can tell apart."""
 
-REGION_LABELS: Mapping[str, tuple[int, ...]] = {"wt": (1, 2, 3), "tc": (1, 3), "et": (3,)}
-"""Our labels in each region: 1 necrotic core, 2 oedema, 3 enhancing tumour."""
+BINARY = LabelScheme.of_lesion("lesion")
+BRATS = LabelScheme({BACKGROUND_LABEL: 0, "necrotic core": 1, "oedema": 2, "enhancing tumour": 4}, TUMOUR_REGIONS)
+"""BraTS 2018-2021."""
+BRATS_2023 = LabelScheme({BACKGROUND_LABEL: 0, "necrotic core": 1, "oedema": 2, "enhancing tumour": 3}, TUMOUR_REGIONS)
 
-INNERMOST_LABELS = {"wt": 2, "tc": 1, "et": 3}
-"""Our label of a voxel whose innermost region this is: oedema, necrotic core, enhancing tumour."""
+SCHEMES: Mapping[str, LabelScheme] = {"binary": BINARY, "brats": BRATS, "brats2023": BRATS_2023}
+"""By the name that a manifest states."""

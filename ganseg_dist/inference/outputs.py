@@ -14,7 +14,7 @@ from PIL import Image
 from ganseg_dist.atomic import write_file
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.formats import is_nifti
-from ganseg_dist.data.labels import BRATS_LABELS, INNERMOST_LABELS
+from ganseg_dist.data.labels import BRATS
 from ganseg_dist.data.preprocess import restore
 from ganseg_dist.errors import DataError
 from ganseg_dist.inference.predictor import CasePrediction, Predictor
@@ -29,7 +29,7 @@ class Extras:
     reconstruction: bool = False
 
 
-def label_map(prediction: CasePrediction, predictor: Predictor, case: Case) -> npt.NDArray[np.uint8]:
+def label_map(prediction: CasePrediction, predictor: Predictor, case: Case) -> npt.NDArray[np.uint8 | np.uint16]:
     """(X, Y, Z) in the source layout's own label values; 0/1 for one region.
 
     Three regions become BraTS labels, outermost first, so that an inner region overwrites the outer: a voxel
@@ -40,11 +40,8 @@ def label_map(prediction: CasePrediction, predictor: Predictor, case: Case) -> n
         labels[prediction.regions[0]] = 1
         return labels
     # A case that came without labels is written with those of BraTS 2018-2021.
-    scheme = case.labels if len(case.labels) > 2 else BRATS_LABELS
-    stored = {ours: value for value, ours in scheme.items()}
-    for region, mask in zip(predictor.regions, prediction.regions, strict=True):
-        labels[mask] = stored[INNERMOST_LABELS[region]]
-    return labels
+    scheme = case.scheme if len(case.scheme.regions) > 1 else BRATS
+    return scheme.of_regions(predictor.regions).label_map(prediction.regions, predictor.regions)
 
 
 def write_case(

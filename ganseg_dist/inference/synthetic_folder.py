@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from ganseg_dist.atomic import whole_folder, write_csv, write_json
 from ganseg_dist.data.batch import BACKGROUND
 from ganseg_dist.data.cohort import COLOURS, SYNTHETIC_TAG
-from ganseg_dist.data.labels import BRATS_LABELS, INNERMOST_LABELS
+from ganseg_dist.data.labels import BRATS
 from ganseg_dist.drawing import Pixels, rgb
 from ganseg_dist.errors import DataError
 from ganseg_dist.inference.audit import Audit
@@ -165,11 +165,9 @@ def _write_image(root: Path, stem: str, image: npt.NDArray[np.float32], modaliti
 
 def _labels(mask: npt.NDArray[np.uint8], regions: Sequence[str]) -> Pixels:
     """(R, H, W) to label values: 255 for one region, BraTS labels for nested ones."""
-    labels = np.zeros(mask.shape[1:], np.uint8)
-    stored = {ours: value for value, ours in BRATS_LABELS.items()}
-    for region, inside in zip(regions, mask, strict=True):
-        labels[inside > 0] = 255 if len(regions) == 1 else stored[INNERMOST_LABELS[region]]
-    return labels
+    if len(regions) == 1:
+        return np.asarray(255 * (mask[0] > 0), np.uint8)
+    return np.asarray(BRATS.of_regions(regions).label_map(mask > 0, regions), np.uint8)
 
 
 def _save(file: Path, pixels: Pixels) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Case, Cohort, Source
+from ganseg_dist.data.labels import BRATS, BRATS_REGIONS
 from ganseg_dist.data.slices import LESION_CLASSES
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.joining import Joining
@@ -116,8 +117,9 @@ def _cohort(modalities: frozenset[str], regions: frozenset[str], classes: frozen
     """One without images that has what the sites have together: a case a class."""
     images = dict.fromkeys(modalities, NO_FILE)
     mask = NO_FILE if regions else None
+    scheme = BRATS.of_regions([region for region in BRATS_REGIONS if region in regions])
     cases = (
-        Case(name or "", name or "", "", images, mask, regions=tuple(regions), class_name=name)
+        Case(name or "", name or "", "", images, mask, scheme=scheme, class_name=name)
         for name in sorted(classes) or (None,)
     )
     return Cohort(EVERYWHERE, "", tuple(cases))

@@ -6,6 +6,7 @@ import pytest
 
 from ganseg_dist.config import override
 from ganseg_dist.data.cohort import Case, Cohort, Source, Split, split_as_configured, split_by_patient
+from ganseg_dist.data.labels import BRATS
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.errors import DataError
 from ganseg_dist.recipes import recipe
@@ -246,7 +247,7 @@ def test_regions_are_those_that_all_masks_can_tell_apart():
     mask = Source((Path("mask.nii"),))
 
     def case(name, regions, mask):
-        return Case(name, name, "s", {}, mask, regions=regions)
+        return Case(name, name, "s", {}, mask, scheme=BRATS.of_regions(regions))
 
     full, binary = case("p1", ("wt", "tc", "et"), mask), case("p2", ("wt",), mask)
     unmasked = case("p3", ("wt",), None)

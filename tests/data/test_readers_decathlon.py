@@ -39,6 +39,28 @@ def test_nnunet_tissues_by_name(tmp_path):
     named = {"background": 0, "oedema": 1, "NCR/NET": 2, "ET": 3}
     cohort = read_cohort(write_nnunet(tmp_path, ["a"], named))
     np.testing.assert_array_equal(load_scan(cohort.cases[0]).labels, brain(0)[1])
+    scheme = cohort.cases[0].scheme
+    assert scheme.labels == named
+    assert scheme.regions == {"wt": ("oedema", "NCR/NET", "ET"), "tc": ("NCR/NET", "ET"), "et": ("ET",)}
+
+
+def test_nnunet_regions_give_the_tissues_names(tmp_path):
+    regions = {"background": 0, "whole tumor": [1, 2, 3, 4], "tumor core": [2, 3, 4], "enhancing tumor": [3, 4]}
+    scheme = read_cohort(write_nnunet(tmp_path, ["a"], regions)).cases[0].scheme
+    enhancing = {"enhancing tumour 3": 3, "enhancing tumour 4": 4}
+    assert scheme.labels == {"background": 0, "necrotic core": 2, "oedema": 1, **enhancing}
+    assert scheme.regions["et"] == ("enhancing tumour 3", "enhancing tumour 4")
+    assert scheme.ours == {0: 0, 1: 2, 2: 1, 3: 3, 4: 3}
+
+
+def test_labels_whose_names_differ_by_a_number_are_two(tmp_path):
+    with pytest.raises(DataError, match="labels background, lesion 1, lesion 2 are not supported"):
+        read_cohort(write_nnunet(tmp_path, ["a"], {"background": 0, "lesion 1": 1, "lesion 2": 2}))
+
+
+def test_label_name_of_several_lines_is_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"dataset\.json: is no label scheme .* one printable line"):
+        read_cohort(write_nnunet(tmp_path, ["a"], {"background": 0, "a\nb": 1}))
 
 
 def test_nnunet_version_1_has_a_file_a_channel(tmp_path):
@@ -58,6 +80,7 @@ def test_one_lesion_label_is_binary_whatever_its_value(tmp_path):
     save(tmp_path / "labelsTr" / "a.nii.gz", (2 * (brain(0)[1] > 0)).astype(np.uint8))
     cohort = read_cohort(tmp_path)
     assert cohort.regions == BINARY_REGIONS
+    assert cohort.scheme.labels == {"background": 0, "stroke": 2}
     np.testing.assert_array_equal(load_scan(cohort.cases[0]).labels, brain(0)[1] > 0)
 
 

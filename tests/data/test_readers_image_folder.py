@@ -140,6 +140,7 @@ def test_a_mapping_may_name_grey_levels(tmp_path):
     save_picture(tmp_path / "masks" / "a.png", np.array([[1, 2], [0, 0]], np.uint8).repeat(20, 0).repeat(28, 1))
     (tmp_path / "labels.json").write_text(json.dumps({"vertebra": 1, "disc": 2, "structure": "disc"}))
     assert labels_of(tmp_path)[::39, ::55].tolist() == [[0, 1], [0, 0]]
+    assert read_cohort(tmp_path).scheme.labels == {"background": 0, "disc": 1}
 
 
 def test_a_colour_that_the_mapping_lacks_is_refused(tmp_path):

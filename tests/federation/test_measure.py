@@ -10,10 +10,12 @@ from PIL import Image
 
 from ganseg_dist.config import DataConfig, RunConfig
 from ganseg_dist.data.cohort import Case, Cohort, Source
+from ganseg_dist.data.labels import BRATS
 from ganseg_dist.data.store import PreparedCase, content_hash, prepare_case
 from ganseg_dist.federation.fingerprint import Axis, Fingerprint, axes
 from ganseg_dist.federation.measure import case_shares, fingerprint, patient_points
 
+LESION_IN_TWO = BRATS.of_regions(("wt", "et"))
 DATA = DataConfig(modalities=("t1",), regions=("wt", "et"), size=16, spacing_mm=2.0)
 
 
@@ -27,7 +29,7 @@ def block(folder: Path, name: str, *, inside: float = 400.0, lesion: int = 0, sp
     for file, voxels in ((files["t1"], image), (files["seg"], mask)):
         nib.save(nib.Nifti1Image(voxels, np.diag([*spacing, 1.0])), file)
     return Case(name, name.split("-")[0], "here", {"t1": Source((files["t1"],))}, Source((files["seg"],)),
-                regions=("wt", "et"))  # fmt: skip
+                scheme=LESION_IN_TWO)  # fmt: skip
 
 
 def with_prepared(cases: list[Case], data: DataConfig, store: Path) -> list[tuple[Case, PreparedCase]]:

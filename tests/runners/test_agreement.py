@@ -4,6 +4,7 @@ import pytest
 
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Case, Cohort, Source
+from ganseg_dist.data.labels import BRATS as TISSUES
 from ganseg_dist.data.slices import LESION_CLASSES
 from ganseg_dist.errors import ConfigError, DataError, FederationError
 from ganseg_dist.federation.joining import Joining
@@ -25,7 +26,7 @@ def cohort_of(images=FOUR, regions=BRATS, classes=(None,)) -> Cohort:
     nothing = Source((Path("somewhere"),))
     cases = (
         Case(f"c{i}", f"p{i}", "a", dict.fromkeys(images, nothing), nothing if regions else None,
-             regions=tuple(regions), class_name=name)
+             scheme=TISSUES.of_regions(tuple(regions)), class_name=name)
         for i, name in enumerate(classes)
     )  # fmt: skip
     return Cohort(Path("somewhere"), "manifest", tuple(cases))

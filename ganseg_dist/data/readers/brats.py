@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ganseg_dist.data.cohort import MODALITIES, UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.formats import NIFTI_SUFFIXES, is_nifti
-from ganseg_dist.data.labels import BRATS_2023_LABELS, BRATS_LABELS, BRATS_REGIONS
+from ganseg_dist.data.labels import BRATS, BRATS_2023
 from ganseg_dist.data.readers.base import canonical_modality, reading_csv
 
 OLD_NAMES = ("t1", "t1ce", "t2", "flair")
@@ -76,8 +76,7 @@ def _case(folder: Path, images: Mapping[str, Path], sites: Mapping[str, str]) ->
         site=sites.get(folder.name, site),
         images={modality: found[modality] for modality in MODALITIES if modality in found},
         mask=None if mask is None else Source((mask,)),
-        labels=BRATS_2023_LABELS if is_new else BRATS_LABELS,
-        regions=BRATS_REGIONS,
+        scheme=BRATS_2023 if is_new else BRATS,
     )
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.formats import NIFTI_SUFFIXES, PICTURE_SUFFIXES
-from ganseg_dist.data.labels import BINARY_REGIONS, BRATS_REGIONS
+from ganseg_dist.data.labels import BACKGROUND_LABEL, REGION_LABELS, LabelScheme
 from ganseg_dist.data.readers.base import canonical_modality
 from ganseg_dist.errors import DataError
 
@@ -30,14 +29,6 @@ REGIONS = {
     "et": ("enhancing", "et"),
 }
 """The same for regions, which nnU-Net writes as lists of label values."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scheme:
-    """What the label values of a data set mean in ours, and the regions they can tell apart."""
-
-    labels: Mapping[int, int]
-    regions: tuple[str, ...]
 
 
 class DecathlonReader:
@@ -115,15 +106,14 @@ def _nnunet_cases(root: Path, file: Path, description: Mapping[str, Any]) -> tup
     )
 
 
-def _case(case: str, images: Mapping[str, Source], mask: Path | None, scheme: Scheme) -> Case:
+def _case(case: str, images: Mapping[str, Source], mask: Path | None, scheme: LabelScheme) -> Case:
     return Case(
         id=case,
         patient=case,
         site=UNKNOWN_SITE,
         images=images,
         mask=None if mask is None else Source((mask,)),
-        labels=scheme.labels,
-        regions=scheme.regions,
+        scheme=scheme,
     )
 
 
@@ -163,46 +153,64 @@ def _stem(name: str) -> str:
     return name.removesuffix(suffix)
 
 
-def _scheme(file: Path, labels: Mapping[str, int | list[int]]) -> Scheme:
+def _scheme(file: Path, labels: Mapping[str, int | list[int]]) -> LabelScheme:
     """Raises DataError for labels that are neither one lesion nor the three tumour tissues."""
-    named = {re.sub(r"[^a-z]", "", name.lower()): value for name, value in labels.items()}
-    named = {name: value for name, value in named.items() if value != 0 and name != "background"}
-    if len(named) == 1:
-        return Scheme({0: 0, **dict.fromkeys(_values(*named.values()), 1)}, BINARY_REGIONS)
-    tissues = _by_region(named) if any(isinstance(value, list) for value in named.values()) else _by_tissue(named)
-    if tissues is None:
+    lesions = {name: value for name, value in labels.items() if value != 0 and _letters(name) != BACKGROUND_LABEL}
+    if len(lesions) == 1:
+        ((name, value),) = lesions.items()
+        return LabelScheme.of_lesion(name, _values(value), where=str(file))
+    by_region = any(isinstance(value, list) for value in lesions.values())
+    regions, names = _by_region(lesions) if by_region else _by_tissue(lesions)
+    if not regions:
         raise DataError(
             f"{file}: labels {', '.join(labels)} are not supported; supported are one lesion label, or oedema, "
             "non-enhancing and enhancing tumour; recode the masks and name the labels so"
         )
-    return Scheme({0: 0, **tissues}, BRATS_REGIONS)
+    return LabelScheme.from_json({"labels": {BACKGROUND_LABEL: 0, **names}, "regions": regions}, str(file))
 
 
-def _by_tissue(named: Mapping[str, int | list[int]]) -> dict[int, int] | None:
-    tissues = {value: _match(name, TISSUES) for name, value in named.items() if isinstance(value, int)}
+def _by_tissue(lesions: Mapping[str, int | list[int]]) -> tuple[Mapping[str, list[str]], Mapping[str, Any]]:
+    """Regions of the tissues, and the tissues' names and values; of other labels none."""
+    tissues = {name: _match(name, TISSUES) for name in lesions}
     if set(tissues.values()) != {1, 2, 3}:
-        return None
-    return {value: tissue for value, tissue in tissues.items() if tissue is not None}
-
-
-def _by_region(named: Mapping[str, int | list[int]]) -> dict[int, int] | None:
-    """Nested regions to tissues: oedema is WT without TC, necrotic core TC without ET."""
-    regions = {_match(name, REGIONS): _values(value) for name, value in named.items()}
-    if len(named) != 3 or set(regions) != {"wt", "tc", "et"}:
-        return None
-    whole, core, enhancing = regions["wt"], regions["tc"], regions["et"]
-    if not enhancing < core < whole:
-        return None
-    return {
-        **dict.fromkeys(whole - core, 2),
-        **dict.fromkeys(core - enhancing, 1),
-        **dict.fromkeys(enhancing, 3),
+        return {}, {}
+    regions = {
+        region: [name for name, ours in tissues.items() if ours in held] for region, held in REGION_LABELS.items()
     }
+    return regions, lesions
+
+
+def _by_region(lesions: Mapping[str, int | list[int]]) -> tuple[Mapping[str, list[str]], Mapping[str, Any]]:
+    """The same of nested regions, whose tissues have no names of their own: oedema is WT without TC, necrotic core
+    TC without ET.
+    """
+    held = {_match(name, REGIONS): _values(value) for name, value in lesions.items()}
+    if len(lesions) != 3 or set(held) != {"wt", "tc", "et"}:
+        return {}, {}
+    whole, core, enhancing = held["wt"], held["tc"], held["et"]
+    if not enhancing < core < whole:
+        return {}, {}
+    tissues = {"necrotic core": core - enhancing, "oedema": whole - core, "enhancing tumour": enhancing}
+    values = {
+        (tissue if len(of_tissue) == 1 else f"{tissue} {value}"): value
+        for tissue, of_tissue in tissues.items()
+        for value in sorted(of_tissue)
+    }
+    regions = {
+        region: [name for name, value in values.items() if value in of_region]
+        for region, of_region in (("wt", whole), ("tc", core), ("et", enhancing))
+    }
+    return regions, values
 
 
 def _match(name: str, beginnings: Mapping[Key, Iterable[str]]) -> Key | None:
-    return next((key for key, names in beginnings.items() if name.startswith(tuple(names))), None)
+    letters = _letters(name)
+    return next((key for key, names in beginnings.items() if letters.startswith(tuple(names))), None)
 
 
-def _values(*values: int | list[int]) -> frozenset[int]:
-    return frozenset(one for value in values for one in (value if isinstance(value, list) else [value]))
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z]", "", name.lower())
+
+
+def _values(value: int | list[int]) -> frozenset[int]:
+    return frozenset(value if isinstance(value, list) else [value])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
-from ganseg_dist.data.labels import BINARY_LABELS
+from ganseg_dist.data.labels import BINARY, LabelScheme
 from ganseg_dist.data.picture import colour_code
 from ganseg_dist.data.readers.pictures import Patients, in_colour, pictures_in, sources
 from ganseg_dist.errors import DataError
@@ -23,11 +23,13 @@ EXAMPLE = '{"vertebra": [255, 0, 0], "disc": [0, 255, 0], "structure": "vertebra
 
 
 @dataclass(frozen=True, slots=True)
-class Scheme:
+class Colours:
     """What the masks' colours mean."""
 
     reads: Literal["not black", "colour code"]
-    labels: Mapping[int, int]
+    scheme: LabelScheme
+    codes: Mapping[int, int] | None = None
+    """0xRRGGBB to our labels."""
 
 
 class ImageFolderReader:
@@ -50,21 +52,22 @@ class ImageFolderReader:
         """In name order. An image without a mask stays listed without; a mask without an image is left out."""
         images = pictures_in(root / "images")
         masks = _masks(root / "masks")
-        scheme = _scheme(root)
+        colours = _colours(root)
         patients = Patients(root)
         colour = in_colour(images)
-        return tuple(_case(image, masks.get(image.stem), scheme, patients, colour) for image in images)
+        return tuple(_case(image, masks.get(image.stem), colours, patients, colour) for image in images)
 
 
-def _case(image: Path, mask: Path | None, scheme: Scheme, patients: Patients, colour: bool) -> Case:
+def _case(image: Path, mask: Path | None, colours: Colours, patients: Patients, colour: bool) -> Case:
     patient = patients.of(image)
     return Case(
         id=image.stem,
         patient=image.stem if patient is None else patient.name,
         site=UNKNOWN_SITE if patient is None else patient.site,
         images=sources(image, colour=colour),
-        mask=None if mask is None else Source((mask,), reads=scheme.reads),
-        labels=scheme.labels,
+        mask=None if mask is None else Source((mask,), reads=colours.reads),
+        scheme=colours.scheme,
+        colours=colours.codes,
         patient_known=patient is not None,
     )
 
@@ -84,11 +87,11 @@ def _masks(folder: Path) -> Mapping[str, Path]:
     return masks
 
 
-def _scheme(root: Path) -> Scheme:
+def _colours(root: Path) -> Colours:
     """Raises DataError naming the `labels.json` that cannot be used."""
     file = next((file for file in (root / "masks" / LABELS_FILE, root / LABELS_FILE) if file.is_file()), None)
     if file is None:
-        return Scheme("not black", BINARY_LABELS)
+        return Colours("not black", BINARY)
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -97,7 +100,9 @@ def _scheme(root: Path) -> Scheme:
         raise DataError(f"{file}: does not map names to colours; write it as in {EXAMPLE}")
     codes = {name: _code(file, name, colour) for name, colour in said.items() if name != OF_INTEREST}
     learnt = _of_interest(file, said.get(OF_INTEREST), tuple(codes))
-    return Scheme("colour code", {0: 0, **{code: int(name in learnt) for name, code in codes.items()}})
+    name = learnt[0] if len(learnt) == 1 else f"{learnt[0]} and {len(learnt) - 1} more"
+    scheme = LabelScheme.of_lesion(name, where=str(file))
+    return Colours("colour code", scheme, {0: 0, **{code: int(name in learnt) for name, code in codes.items()}})
 
 
 def _code(file: Path, name: str, colour: Any) -> int:

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
-from ganseg_dist.data.labels import (
-    SCHEMES,
-)
+from ganseg_dist.data.labels import SCHEMES
 from ganseg_dist.data.readers.base import canonical_modality, in_numeric_order, reading_csv
 from ganseg_dist.errors import DataError
 
@@ -95,7 +93,6 @@ def _case(file: Path, number: int, line: Mapping[str, str]) -> Case:
     scheme = line.get("labels") or "binary"
     if scheme not in SCHEMES:
         raise DataError(f"{file}:{number}: labels {scheme} is not known; write one of {', '.join(SCHEMES)}")
-    labels, regions = SCHEMES[scheme]
     part = line.get("part", "").lower()
     if part and part not in PARTS:
         raise DataError(f"{file}:{number}: part {part} is not known; write train or test, or leave it empty")
@@ -106,8 +103,7 @@ def _case(file: Path, number: int, line: Mapping[str, str]) -> Case:
         site=line.get("site") or UNKNOWN_SITE,
         images={modality: _source(file, number, line[modality]) for modality in modalities},
         mask=_source(file, number, mask) if mask else None,
-        labels=labels,
-        regions=regions,
+        scheme=SCHEMES[scheme],
         class_name=line.get("class") or None,
         part=PARTS.get(part),
     )

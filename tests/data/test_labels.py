@@ -1,0 +1,91 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ganseg_dist.data.labels import BINARY, BRATS, BRATS_2023, LabelScheme, most_common_scheme
+from ganseg_dist.errors import DataError
+
+VESSELS = LabelScheme(
+    {"background": 0, "artery": 7, "vein": 300},
+    {"vessel": ("artery", "vein"), "artery": ("artery",), "vein": ("vein",)},
+    nested=False,
+    ignore=255,
+)
+"""Nothing of a tumour: overlapping regions and an ignored value."""
+
+
+@pytest.mark.parametrize("scheme", [BINARY, BRATS, BRATS_2023, VESSELS])
+def test_scheme_survives_json(scheme):
+    assert LabelScheme.from_json(scheme.to_json(), "model.json") == scheme
+
+
+def test_values_of_brats_become_our_labels():
+    assert BRATS.ours == {0: 0, 1: 1, 2: 2, 4: 3}
+    assert BRATS_2023.ours == {0: 0, 1: 1, 2: 2, 3: 3}
+    assert BINARY.ours == {0: 0, 1: 1}
+
+
+def test_label_of_no_region_is_background_to_us():
+    resected = replace(BRATS_2023, labels=BRATS_2023.labels | {"resection cavity": 4})
+    assert resected.ours == {0: 0, 1: 1, 2: 2, 3: 3, 4: 0}
+
+
+def test_written_value_is_that_of_the_label_that_no_inner_region_has():
+    assert [BRATS.written(region) for region in ("wt", "tc", "et")] == [2, 1, 4]
+    assert VESSELS.written("artery") == 7
+
+
+def test_label_map_writes_inner_regions_over_outer_ones():
+    wt, tc, et = np.array([[1, 1, 1, 0]]), np.array([[0, 1, 1, 0]]), np.array([[0, 0, 1, 0]])
+    masks = np.stack([et, wt, tc]).astype(bool)
+    assert BRATS.label_map(masks, ("et", "wt", "tc")).tolist() == [[2, 1, 4, 0]]
+    wide = VESSELS.label_map(np.array([[True, False], [False, True]]), ("artery", "vein"))
+    assert (wide.tolist(), wide.dtype) == ([7, 300], np.uint16)
+
+
+def test_labels_that_a_model_cannot_tell_apart_become_one():
+    whole = BRATS.of_regions(("wt",))
+    assert (whole.labels, whole.regions) == ({"background": 0, "whole tumour": 1}, {"wt": ("whole tumour",)})
+    two = BRATS.of_regions(("wt", "tc"))
+    assert two.labels == {"background": 0, "tumour core": 1, "oedema": 2}
+    assert two.regions == {"wt": ("tumour core", "oedema"), "tc": ("tumour core",)}
+    assert BRATS.of_regions(("wt", "tc", "et")) is BRATS
+
+
+def test_lesion_of_several_values_is_written_as_the_lowest():
+    stroke = LabelScheme.of_lesion("stroke", (3, 2))
+    assert stroke.labels == {"background": 0, "stroke 2": 2, "stroke 3": 3}
+    assert (stroke.ours, stroke.written("wt")) == ({0: 0, 2: 1, 3: 1}, 2)
+
+
+def test_most_cases_decide_the_scheme_and_ties_do_not_depend_on_order():
+    assert most_common_scheme([BRATS, BRATS_2023, BRATS_2023]) == BRATS_2023
+    assert most_common_scheme([BRATS, BRATS_2023]) == most_common_scheme([BRATS_2023, BRATS])
+    assert most_common_scheme([]) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"labels": {"background": 0, "a": 1, "b": 1}}, "a value has two names"),
+        ({"labels": {"a": 1}}, "none has the value 0"),
+        ({"labels": {"background": 0, "two\nlines": 1}}, "labels"),
+        ({"labels": {"background": 0, "a": -1}}, "labels.a"),
+        ({"labels": {"background": 0, "a": 1}, "regions": {"wt": ["b"]}}, "wt has b, which is no label"),
+        ({"labels": {"background": 0, "a": 1}, "regions": {"wt": ["background"]}}, "wt has background"),
+        ({"ignore": 1}, "a value has two names"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_scheme_that_contradicts_itself_is_a_one_line_error(change, problem):
+    stored = LabelScheme.of_lesion("lesion").to_json() | change
+    with pytest.raises(DataError, match=f"^labels.json: is no label scheme .*{problem}") as error:
+        LabelScheme.from_json(stored, "labels.json")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("stored", [None, [], 3, {"labels": {}}])
+def test_what_is_no_scheme_is_a_one_line_error(stored):
+    with pytest.raises(DataError, match=r"^data.json: is no label scheme \("):
+        LabelScheme.from_json(stored, "data.json")
