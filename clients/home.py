@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -37,6 +36,7 @@ from ganseg_dist.federation.measure import fingerprint
 from ganseg_dist.federation.order import Order
 from ganseg_dist.federation.privacy import keeps_numbers_home, refuse_less_than, spent_before
 from ganseg_dist.federation.schedule import rounds_of
+from ganseg_dist.files import read_json
 from ganseg_dist.runners.plan import Prepared, by_part, write_records
 from ganseg_dist.runners.plan import fingerprint as learnt_from
 from ganseg_dist.runners.prepare import Preflight, labelled, preflight, prepare_cohort, usable_cohort
@@ -202,7 +202,7 @@ class Home:
         """What `_made_ready` made, or makes now."""
         file = self._file("ready", config)
         if file.exists():
-            ready: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            ready: dict[str, Any] = read_json(file)
             return ready
         return self._made_ready(config, *self._checked(config))
 

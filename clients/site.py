@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from ganseg_dist.federation.exchange import Arrays, Exchange
 from ganseg_dist.federation.order import Order, Scores
 from ganseg_dist.federation.privacy import Releases, Terms, keeps_numbers_home, private_update
 from ganseg_dist.federation.schedule import rounds_of
+from ganseg_dist.files import read_json
 from ganseg_dist.inference.model_folder import Thresholds, write_model
 from ganseg_dist.runners.plan import Prepared
 from ganseg_dist.systems import build_system
@@ -171,7 +171,7 @@ class Site:
         """The newest checkpoint that is not of this order or a later one; those are dropped, the finished one too."""
         kept = None
         for folder in sorted(self.checkpoints.glob("step-*")):
-            position = json.loads((folder / "state.json").read_text())["position"]
+            position = read_json(folder / "state.json", finite=False)["position"]
             if position["stage"] < stages and (position["stage"], position["epoch"]) <= (order.stage, order.first):
                 kept = folder
             else:

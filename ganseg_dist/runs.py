@@ -32,6 +32,7 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.federation.record import FederationRecord
+from ganseg_dist.files import read_json
 from ganseg_dist.storage.opened import as_kept, require_place
 
 LONGEST_MADE = 90
@@ -120,7 +121,7 @@ class Run:
         """A JSON file of the folder. Raises RunError naming it."""
         path = self.folder / name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return read_json(path)
         except FileNotFoundError:
             raise RunError(f"{path}: is missing; is {self.name} a finished run?") from None
         except (OSError, ValueError) as error:

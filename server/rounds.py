@@ -32,6 +32,7 @@ from ganseg_dist.federation.exchange import Arrays, Exchange
 from ganseg_dist.federation.order import Order
 from ganseg_dist.federation.privacy import Releases, Terms, keeps_numbers_home, private_mean, refuse_unfit_privacy
 from ganseg_dist.federation.schedule import Round, schedule
+from ganseg_dist.files import read_json
 from ganseg_dist.runners.messages import CONFIG_REFUSED, arrays_of, numbers_of
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import System
@@ -349,7 +350,7 @@ def _weighted(values: Mapping[str, Mapping[str, float]], weights: Mapping[str, f
 
 def _load(folder: Path, aggregator: Aggregator) -> Ledger:
     try:
-        ledger = Ledger(**json.loads((folder / "server.json").read_text()))
+        ledger = Ledger(**read_json(folder / "server.json"))
         aggregator.restore(ledger.rounds_of_stage, load_file(folder / "server.safetensors"))
     except (OSError, ValueError, TypeError):
         raise FederationError(f"{folder}: is missing or damaged; delete it and start the same command again") from None

@@ -21,6 +21,7 @@ from ganseg_dist.config.gan_osmosis import GANOsmosisConfig
 from ganseg_dist.config.ganet_seg import GANetSegConfig
 from ganseg_dist.config.train import TrainConfig
 from ganseg_dist.errors import ConfigError
+from ganseg_dist.files import read_text
 from ganseg_dist.suggestion import suggestion
 
 AnySystemConfig = Annotated[
@@ -91,7 +92,7 @@ class RunConfig(Frozen):
     def load(cls, path: Path) -> RunConfig:
         """Read a saved config."""
         try:
-            return cls.from_json(path.read_text(encoding="utf-8"), str(path))
+            return cls.from_json(read_text(path), str(path))
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
         except UnicodeDecodeError:
@@ -144,7 +145,7 @@ def _parsed(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return [_parsed(part.strip()) for part in value.split(",")] if "," in value else value
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ganseg_dist.errors import DataError
+from ganseg_dist.files import check_regular
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 PICTURE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
@@ -38,6 +39,7 @@ def is_image(path: Path) -> bool:
 def decoding(file: Path, kind: str) -> Iterator[None]:
     """One line for whatever a decoder makes of a file: on damaged bytes each raises errors of a dozen classes."""
     try:
+        check_regular(file)
         yield
     except DataError:
         raise

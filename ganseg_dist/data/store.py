@@ -22,6 +22,7 @@ from ganseg_dist.config import DataConfig
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.preprocess import intensities_of, prepare_scan, worth_using
 from ganseg_dist.data.scan import load_scan
+from ganseg_dist.files import read_bytes, read_json
 
 FORMAT = 1
 """Raised whenever preparation changes what it writes."""
@@ -55,7 +56,7 @@ class PreparedCase:
     @classmethod
     def open(cls, folder: Path) -> PreparedCase:
         """Read the case's description; the voxels wait."""
-        meta = json.loads((folder / "case.json").read_text())
+        meta = read_json(folder / "case.json")
         return cls(
             folder,
             meta["id"],
@@ -108,7 +109,7 @@ def content_hash(case: Case) -> str:
         for file in source.files:
             if file not in seen:  # the channels of a colour stack share its files
                 seen.add(file)
-                digest.update(file.read_bytes())
+                digest.update(read_bytes(file))
     said = [case.id, case.patient, case.site, sorted(case.labels.items()), case.regions]
     digest.update(json.dumps([*said, case.class_name] if case.class_name is not None else said).encode())
     return digest.hexdigest()

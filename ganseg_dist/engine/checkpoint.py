@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ganseg_dist.engine.state import Position, State
 from ganseg_dist.errors import RunError
+from ganseg_dist.files import read_json, sha256
 
 FORMAT = 1
 KEPT = 2
@@ -87,7 +88,7 @@ class FolderCheckpoints:
         unfinished = self.folder / f".unfinished-{os.getpid()}"
         unfinished.mkdir()
         write(unfinished)
-        position = json.loads((unfinished / "state.json").read_text())["position"]
+        position = read_json(unfinished / "state.json", finite=False)["position"]
         # A stage's end has the step of the last epoch before it: the stage makes its name another, and a later one.
         unfinished.replace(self.folder / f"step-{position['step']:09d}-stage-{position['stage']}")
         for oldest in sorted(self.folder.glob("step-*"))[:-KEPT]:
@@ -108,7 +109,7 @@ def save_checkpoint(folder: Path, state: State) -> None:
     for name in PARTS:
         file = folder / f"{name}.safetensors"
         save_file({key: value.contiguous() for key, value in parts[name].items()}, file)
-        digests[file.name] = _file_digest(file)
+        digests[file.name] = sha256(file)
     state.position.balances = {phase: dict(balance.norms) for phase, balance in state.balances.items()}
     described = {
         "format": FORMAT,
@@ -148,7 +149,7 @@ def load_checkpoint(folder: Path, state: State) -> None:
 def _read_description(folder: Path) -> dict[str, Any]:
     file = folder / "state.json"
     try:
-        described: dict[str, Any] = json.loads(file.read_text())
+        described: dict[str, Any] = read_json(file, finite=False)
         if described["format"] != FORMAT:
             raise RunError(f"{file}: checkpoint format {described['format']}; this version reads {FORMAT}")
         if described.pop("digest") != _json_digest(described):
@@ -160,7 +161,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
 
 def _read_part(file: Path, digests: Mapping[str, str]) -> dict[str, Tensor]:
     try:
-        if _file_digest(file) != digests.get(file.name):
+        if sha256(file) != digests.get(file.name):
             raise RunError(f"{file}: is damaged (its digest differs); delete {file.parent} and resume again")
         return load_file(file)
     except (OSError, SafetensorError):
@@ -207,11 +208,6 @@ def _restore_rng(states: Mapping[str, Tensor]) -> None:
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])
-
-
-def _file_digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _json_digest(value: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.errors import GansegError, RunError
 from ganseg_dist.experiments.scoring import score_run
 from ganseg_dist.experiments.trials import Trial
+from ganseg_dist.files import read_json
 from ganseg_dist.inference.evaluation import CaseRow
 from ganseg_dist.runners.plan import first_difference
 from ganseg_dist.runners.prepare import Mapper, map_here
@@ -188,6 +189,6 @@ def _do(job: Job) -> str | None:
 
 
 def _read(file: Path) -> Outcome:
-    said = json.loads(file.read_text())
+    said = read_json(file)
     rows = tuple(CaseRow(**row) for row in said["rows"])
     return Outcome(said["labels"], said["seconds"], rows, said.get("patients_known", True))

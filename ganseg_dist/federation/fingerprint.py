@@ -19,6 +19,7 @@ import numpy.typing as npt
 from ganseg_dist.config import DataConfig
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.disclosure import Points
+from ganseg_dist.files import parse_json
 
 POINTS = 100
 """Of a patient: shares are told to the percent."""
@@ -200,7 +201,7 @@ class Fingerprint:
     def from_json(cls, text: str, axes: Mapping[str, Axis]) -> Self:
         """The inverse of `to_json`. Raises FederationError for what is none of these axes."""
         try:
-            histograms = json.loads(text)["histograms"]
+            histograms = parse_json(text)["histograms"]
             arrays = {
                 name: np.array([*histogram["points"], histogram["withheld"]], np.int64)
                 for name, histogram in histograms.items()

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pydantic import Field, StrictInt, TypeAdapter, ValidationError, with_config
 
 from ganseg_dist.errors import FederationError
+from ganseg_dist.files import parse_json
 
 SITE_NAME = r"^[A-Za-z0-9_-]{1,40}$"
 
@@ -50,6 +51,6 @@ class Joining:
     def read(cls, counts: Mapping[str, Any], words: npt.NDArray[Any]) -> Joining:
         """What a message holds. Raises FederationError unless it is as a site of this version says it."""
         try:
-            return TypeAdapter(cls).validate_python({**json.loads(words.tobytes()), **counts})
+            return TypeAdapter(cls).validate_python({**parse_json(words.tobytes()), **counts})
         except (ValidationError, ValueError, TypeError):
             raise FederationError("its answer is not one of this version; both ends must run the same") from None

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from ganseg_dist.config import RunConfig
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.manifest import RunName
+from ganseg_dist.files import parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Order:
     def from_json(cls, text: str) -> Order:
         """Raises FederationError for what is no order."""
         try:
-            said = json.loads(text)
+            said = parse_json(text)
             order = cls(**said)
             numbers = [order.round, order.stage, order.first, order.until]
             if not all(type(number) is int and number >= 0 for number in numbers):

@@ -5,7 +5,6 @@ What it hides and what not, why the weights are fixed, and what it costs: docs/d
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +24,7 @@ from ganseg_dist.engine.noise import Entropy, normal_noise
 from ganseg_dist.errors import ConfigError, FederationError
 from ganseg_dist.federation.accountant import epsilon_at, epsilon_of, noise_multiplier_for, releases_within
 from ganseg_dist.federation.exchange import Arrays
+from ganseg_dist.files import read_json
 
 Weights = dict[str, npt.NDArray[np.float32]]
 Released = Mapping[str, npt.NDArray[Any]]
@@ -297,7 +297,7 @@ def spent_before(folders: Iterable[Path]) -> float:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        said: dict[str, Any] = json.loads(file.read_text())
+        said: dict[str, Any] = read_json(file)
         if not said.keys() >= {"terms", "shares", "rounds"}:
             raise ValueError
     except (OSError, ValueError, AttributeError):

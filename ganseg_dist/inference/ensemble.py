@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from ganseg_dist import __version__
 from ganseg_dist.atomic import write_json
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.errors import RunError
+from ganseg_dist.files import read_json
 from ganseg_dist.inference.model_folder import Model, Thresholds, load_model
 from ganseg_dist.systems.base import Prediction, Ratio, Stage, System
 
@@ -119,7 +119,7 @@ def member_folders(folder: Path) -> dict[str, Path]:
     """The members' model folders, by name. Raises RunError when the index does not list them."""
     file = folder / INDEX
     try:
-        index = json.loads(file.read_text(encoding="utf-8"))
+        index = read_json(file)
         members = {name: folder / name for name in index["members"]} if index["format"] == FORMAT else {}
     except (OSError, ValueError, TypeError, KeyError):
         members = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from ganseg_dist import __version__
 from ganseg_dist.atomic import whole_folder, write_json, write_text
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.errors import ConfigError, RunError
+from ganseg_dist.files import read_json, sha256
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import System
 
@@ -57,7 +57,7 @@ def write_model(
         write_text(unfinished / "config.json", config.to_json())
         write_json(unfinished / "thresholds.json", asdict(thresholds))
         write_text(unfinished / "card.md", card)
-        description = {"format": FORMAT, "ganseg": __version__, "weights": _digest(unfinished / WEIGHTS), **facts}
+        description = {"format": FORMAT, "ganseg": __version__, "weights": sha256(unfinished / WEIGHTS), **facts}
         write_json(unfinished / "model.json", description)
 
 
@@ -102,7 +102,7 @@ def read_weights(folder: Path, digest: str | None) -> dict[str, Tensor]:
     """The networks' tensors as `network.parameter`. Raises RunError when the file is damaged."""
     file = folder / WEIGHTS
     try:
-        if _digest(file) != digest:
+        if sha256(file) != digest:
             raise RunError(f"{file}: is damaged (its digest differs from model.json); {MEND}")
         return load_file(file)
     except (OSError, SafetensorError):
@@ -148,7 +148,7 @@ def _read_config(file: Path) -> RunConfig:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = read_json(file)
     except FileNotFoundError:
         raise RunError(f"{file}: is missing; {MEND}") from None
     except (OSError, ValueError) as error:
@@ -156,8 +156,3 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RunError(f"{file}: is not a JSON object; {MEND}")
     return value
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -6,7 +6,6 @@ FOLDER/0003.safetensors     a case, inside the box that the masks or any thresho
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.formats import Volume
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import RunError
+from ganseg_dist.files import read_json
 from ganseg_dist.inference.evaluation import region_masks
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.metrics.masks import Mask
@@ -150,7 +150,7 @@ def _read(file: Path, case: str, patient: str) -> KeptCase:
 
 def _index(folder: Path) -> dict[str, Any]:
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = read_json(folder / INDEX)
     except (OSError, ValueError):
         raise _damaged(folder / INDEX) from None
     if not isinstance(index, dict) or not index.keys() >= {"weights", "regions", "cases"}:

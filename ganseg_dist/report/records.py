@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import zipfile
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from ganseg_dist.data.cohort import Split
 from ganseg_dist.errors import FederationError, RunError
 from ganseg_dist.federation.fingerprint import Fingerprint, axes
 from ganseg_dist.federation.record import FederationRecord
+from ganseg_dist.files import parse_json, read_bytes, read_json, read_text
 from ganseg_dist.inference.card import unknown_patients
 from ganseg_dist.report.classified import Classification, read_classification
 from ganseg_dist.report.compared import Comparison, read_comparison
@@ -342,7 +344,7 @@ def _history(run: Run) -> tuple[Epoch, ...]:
     states = (path for path in run.checkpoints.rglob("state.json") if not path.parent.name.startswith("."))
     for state in sorted(states, key=lambda path: path.stat().st_mtime, reverse=True):
         with suppress(ValueError, KeyError, TypeError, OSError):  # one that is being written
-            return epochs.validate_python(json.loads(state.read_text())["position"]["history"])
+            return epochs.validate_python(read_json(state, finite=False)["position"]["history"])
     return ()
 
 
@@ -375,7 +377,7 @@ def _cases(path: Path) -> tuple[ScoredCase, ...]:
     if not path.exists():
         return ()
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
+        with io.StringIO(read_text(path), newline="") as stream:
             return tuple(
                 ScoredCase(
                     line.pop("case"),
@@ -385,7 +387,7 @@ def _cases(path: Path) -> tuple[ScoredCase, ...]:
                 )
                 for line in csv.DictReader(stream)
             )
-    except (KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise RunError(f"{path}: cannot be read ({error}); evaluate again") from None
 
 
@@ -393,8 +395,8 @@ def _examples(path: Path) -> tuple[Example, ...]:
     if not path.exists():
         return ()
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            index: list[dict[str, Any]] = json.loads(str(arrays["index"]))
+        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as arrays:
+            index: list[dict[str, Any]] = parse_json(str(arrays["index"]))
             return tuple(_example(entry, dict(arrays)) for entry in index)
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise RunError(f"{path}: cannot be read ({error}); evaluate again") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 import time
@@ -16,6 +15,7 @@ from filelock import FileLock, Timeout
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import GansegError, RunError
+from ganseg_dist.files import read_json
 from ganseg_dist.inference.card import model_card
 from ganseg_dist.inference.model_folder import Thresholds, write_model
 from ganseg_dist.runs import Run
@@ -93,7 +93,7 @@ def _uninterrupted() -> Iterator[None]:
 
 def _finish(run: Run, checkpoint: Path, monitors: Mapping[str, Monitor], *, seconds: float) -> None:
     """Turn the last checkpoint into history and model."""
-    position = json.loads((checkpoint / "state.json").read_text())["position"]
+    position = read_json(checkpoint / "state.json", finite=False)["position"]
     run.write("history.json", position["history"])
     config, data = run.config(), run.read("data.json")
     facts = {

@@ -17,6 +17,7 @@ from ganseg_dist.data.preflight import CaseReport, Finding, check_case, check_co
 from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
 from ganseg_dist.data.store import content_hash, prepare_case
 from ganseg_dist.errors import DataError, GansegError
+from ganseg_dist.files import read_json
 from ganseg_dist.runs import runs_root
 
 REPORT_FORMAT = 3
@@ -196,7 +197,7 @@ def _examine(case: Case, expected: tuple[str, ...], reports_folder: Path) -> Exa
     cached = reports_folder / f"{key}.json"
     if cached.exists():
         try:
-            return Examination(content, CaseReport.from_dict(json.loads(cached.read_text())))
+            return Examination(content, CaseReport.from_dict(read_json(cached)))
         except (json.JSONDecodeError, KeyError, TypeError, OSError):
             cached.unlink(missing_ok=True)
     report = check_case(case, expected_modalities=expected)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from ganseg_dist.errors import RunError
+from ganseg_dist.files import parse_json
 from ganseg_dist.storage.address import Address
 
 FORMAT = 1
@@ -57,7 +58,7 @@ class Contents:
         if content is None:
             return None
         try:
-            said = json.loads(content)
+            said = parse_json(content)
             if said["format"] != FORMAT:
                 raise RunError(f"{address.shown}/{name}/{LIST}: format {said['format']}; this version reads {FORMAT}")
             files = {path: Entry(**entry) for path, entry in said["files"].items()}

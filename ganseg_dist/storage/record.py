@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ganseg_dist.atomic import UNFINISHED, write_json
+from ganseg_dist.files import read_json
 
 FILE = ".kept.json"
 LOCKS = "*.lock"
@@ -38,7 +38,7 @@ class Record:
     def of(cls, folder: Path, address: str) -> Record | None:
         """None where the folder was never copied. Of a copy somewhere else, only who wrote it counts."""
         try:
-            said = json.loads((folder / FILE).read_text())
+            said = read_json(folder / FILE)
             known = None if said["known"] is None else (said["known"][0], said["known"][1])
             files = {path: (stamp[0], stamp[1]) for path, stamp in said["files"].items()}
             record = cls(said["address"], said["writer"], known, files)

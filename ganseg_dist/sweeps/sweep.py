@@ -25,6 +25,7 @@ from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.fit import StageData
 from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.federation.privacy import keeps_numbers_home
+from ganseg_dist.files import read_json
 from ganseg_dist.runners.attempt import epochs_kept, only_trainer
 from ganseg_dist.runners.cluster import cluster_resources, map_on_cluster, require_resources
 from ganseg_dist.runners.lessons import refuse_empty_stages, unjudged
@@ -346,7 +347,7 @@ def _curve(run: Run, job: TrialJob) -> tuple[tuple[tuple[int, float], ...], int 
         return (), None
     config = run.config()
     last = build_system(config).stages[-1]
-    history = json.loads((newest / "state.json").read_text())["position"]["history"]
+    history = read_json(newest / "state.json", finite=False)["position"]["history"]
     of_last = [record for record in history if record["stage"] == last.name]
     if not of_last:
         return (), None

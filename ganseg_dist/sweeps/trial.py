@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -25,6 +24,7 @@ from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError, TrainingDiverged
+from ganseg_dist.files import read_json
 from ganseg_dist.inference.arms import ModelArm
 from ganseg_dist.inference.evaluation import evaluate
 from ganseg_dist.inference.predictor import Predictor
@@ -109,7 +109,7 @@ class TrialJob:
         """
         from ray import tune
 
-        history = json.loads((checkpoint / "state.json").read_text())["position"]["history"]
+        history = read_json(checkpoint / "state.json", finite=False)["position"]["history"]
         if history:
             scores = scores_so_far(history, self.metrics, monitors, config)
             tune.report(scores, checkpoint=tune.Checkpoint.from_directory(checkpoint) if keep else None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -16,6 +15,7 @@ from filelock import FileLock
 
 from ganseg_dist import __version__
 from ganseg_dist.atomic import write_json
+from ganseg_dist.files import read_json
 from ganseg_dist.runs import Run, experiment_command, runs_root
 from ganseg_dist.tracking.connection import connect, reason, without_password
 from ganseg_dist.tracking.contents import DOCUMENTS, run_document, run_params, run_tags
@@ -129,7 +129,7 @@ def open_parent(
 
     uri = _store()
     note = folder / "mlflow.json"
-    earlier = json.loads(note.read_text()).get("run_id") if note.exists() else None
+    earlier = read_json(note).get("run_id") if note.exists() else None
     try:
         with _only_one(uri):
             client = connect(uri)

@@ -20,6 +20,7 @@ from ganseg_dist.data.grid import Grid
 from ganseg_dist.data.labels import Labels
 from ganseg_dist.data.phantom import anatomy, scanner, tumour
 from ganseg_dist.errors import ConfigError, DataError
+from ganseg_dist.files import read_json
 
 GENERATOR_VERSION = 1
 """Raised whenever the same settings would give other voxels."""
@@ -140,7 +141,7 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
             raise DataError(f"{out}: exists and is no phantom; give a new folder")
         return
     try:
-        made = json.loads(about.read_text())
+        made = read_json(about)
         found = {**made["settings"], "generator_version": made["generator_version"]}
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(f"{about}: cannot be read; delete the folder or give a new one") from None

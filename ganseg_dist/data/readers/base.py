@@ -11,6 +11,7 @@ from typing import Protocol
 
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.errors import DataError
+from ganseg_dist.files import check_regular
 
 MODALITY_NAMES = {
     "t1": ("t1", "t1w", "t1n", "t1pre"),
@@ -51,6 +52,7 @@ def canonical_modality(name: str) -> str:
 def reading_csv(file: Path) -> Iterator[None]:
     """One line naming the file for whatever stops the reading of a CSV."""
     try:
+        check_regular(file)
         yield
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: cannot be read as CSV ({error}); save it as comma-separated UTF-8") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from ganseg_dist.data.formats import NIFTI_SUFFIXES, PICTURE_SUFFIXES
 from ganseg_dist.data.labels import BACKGROUND_LABEL, REGION_LABELS, LabelScheme
 from ganseg_dist.data.readers.base import canonical_modality
 from ganseg_dist.errors import DataError
+from ganseg_dist.files import read_json
 
 Key = TypeVar("Key", int, str)
 
@@ -54,7 +54,7 @@ class DecathlonReader:
 
 def _load(file: Path) -> Mapping[str, Any]:
     try:
-        description = json.loads(file.read_text(encoding="utf-8"))
+        description = read_json(file)
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: is not readable JSON ({error}); export it again") from None
     if not isinstance(description, dict) or not isinstance(description.get("labels"), dict):

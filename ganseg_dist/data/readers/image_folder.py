@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from ganseg_dist.data.labels import BINARY, LabelScheme
 from ganseg_dist.data.picture import colour_code
 from ganseg_dist.data.readers.pictures import Patients, in_colour, pictures_in, sources
 from ganseg_dist.errors import DataError
+from ganseg_dist.files import read_json
 
 LABELS_FILE = "labels.json"
 
@@ -93,7 +93,7 @@ def _colours(root: Path) -> Colours:
     if file is None:
         return Colours("not black", BINARY)
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
+        said = read_json(file)
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: is not readable JSON ({error}); write it as in {EXAMPLE}") from None
     if not isinstance(said, dict):

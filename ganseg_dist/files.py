@@ -1,0 +1,72 @@
+"""Reading files that others wrote: only regular files are opened, and JSON is strict."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+def check_regular(path: Path) -> None:
+    """Raises OSError where a path is no regular file: a pipe would be waited for, and a device never ends.
+
+    FileNotFoundError where there is nothing.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        kind = "is a folder" if path.is_dir() else "is not a regular file"
+        raise OSError(errno.EINVAL, kind, str(path))
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[BufferedReader]:
+    """A regular file, to be read. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "rb") as stream:  # opened first and looked at then: what lies there cannot be exchanged
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        yield stream
+
+
+def read_bytes(path: Path) -> bytes:
+    """A regular file's content. Raises OSError."""
+    with open_regular(path) as stream:
+        return stream.read()
+
+
+def sha256(path: Path) -> str:
+    """A regular file's digest, in hexadecimal. Raises OSError."""
+    with open_regular(path) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_text(path: Path) -> str:
+    """A regular file's UTF-8 text. Raises OSError or ValueError."""
+    return read_bytes(path).decode("utf-8")
+
+
+def read_json(path: Path, *, finite: bool = True) -> Any:
+    """A regular file's JSON. Raises OSError or ValueError, as `parse_json` does."""
+    return parse_json(read_bytes(path), finite=finite)
+
+
+def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
+    """JSON as RFC 8259 has it. Raises ValueError also where it nests too deep to be read.
+
+    Args:
+        finite: reject NaN and Infinity, which Python reads and writes and the standard does not know.
+    """
+    try:
+        return json.loads(text, parse_constant=_reject_constant if finite else None)
+    except RecursionError:
+        raise ValueError("it nests too deep") from None
+
+
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
