@@ -104,6 +104,7 @@ def _answered(message: Message, context: Context, answer: Callable[[Home, Order]
     home = _home(context)
     order = None
     try:
+        home.make_private()
         order = order_of(message.content)
         return answer(home, order)
     except Exception as error:

@@ -18,7 +18,7 @@ import torch
 from pydantic import Field, ValidationError
 
 from clients.site import Site
-from ganseg_dist.atomic import write_json, write_text
+from ganseg_dist.atomic import private_folder, write_json, write_text
 from ganseg_dist.config import RunConfig
 from ganseg_dist.config.fields import Count, Frozen
 from ganseg_dist.config.privacy import PrivacyDemand
@@ -95,10 +95,24 @@ class Home:
         Raises ConfigError naming the field, and DataError for data that cannot be read.
         """
         settings = self.settings
+        self.make_private()
         try:
             return read_cohort(settings.data, settings.layout)
         except OSError as error:
             raise DataError(f"{settings.data}: cannot be read ({error.strerror}); mend its permissions") from None
+
+    def make_private(self) -> None:
+        """Nobody but its owner may enter it, whatever the umask is: all that it holds is made of patients' images.
+
+        Raises ConfigError where others may, and it is not this process's to change.
+        """
+        try:
+            private_folder(self.folder)
+        except OSError as error:
+            raise ConfigError(
+                f"{self.folder}: others may enter it, and it cannot be made its owner's alone ({error.strerror}); "
+                f"chmod 700 it as its owner, and run the node as its owner"
+            ) from None
 
     @property
     def manifest(self) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors.numpy import load_file, save_file
 
+from ganseg_dist.atomic import save_new
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, NoCheckpoints, load_checkpoint, save_checkpoint
@@ -180,7 +181,7 @@ class Site:
 
 
 def _save(folder: Path, *, state: State, residual: Arrays) -> None:
-    save_file(dict(residual), folder / RESIDUAL)
+    save_new(folder / RESIDUAL, partial(save_file, dict(residual)))
     save_checkpoint(folder, state)
 
 

@@ -1,4 +1,4 @@
-"""Files and folders that are either there whole or not there: written beside, then renamed."""
+"""Files and folders that are either there whole or not there: written beside, then renamed. Modes follow the umask."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import glob
 import io
 import json
 import os
+import secrets
+import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +21,8 @@ from ganseg_dist.errors import GansegError
 
 UNFINISHED = ".unfinished-"
 """How the names of what is being written begin."""
+OWNERS_ALONE = 0o700
+"""Mode of a folder that nobody else may enter."""
 
 
 def refused(path: Path, error: OSError) -> GansegError:
@@ -37,19 +42,31 @@ def write_file(path: Path, save: Callable[[Path], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Two suffixes, because .nii.gz tells nibabel more than .gz does.
         suffix = "".join(path.suffixes[-2:])
-        descriptor, name = tempfile.mkstemp(prefix=UNFINISHED, suffix=suffix, dir=path.parent)
-        unfinished = Path(name)
-        os.close(descriptor)
+        unfinished = path.parent / f"{UNFINISHED}{secrets.token_hex(8)}{suffix}"
         try:
-            save(unfinished)
+            save_new(unfinished, save)
             _flush(unfinished)
-            unfinished.chmod(0o644)
             unfinished.replace(path)
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise refused(path, error) from None
+
+
+def save_new(path: Path, save: Callable[[Path], object]) -> None:
+    """Let `save` write a new file, whose mode is what the umask leaves of 0666.
+
+    For whatever sets a mode of its own, as safetensors does (0600). The mode is taken from the new file: to ask for
+    the umask is to change it, for all threads.
+
+    Raises FileExistsError when there is a file already.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    os.close(descriptor)
+    save(path)
+    path.chmod(mode)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -93,6 +110,22 @@ def whole_folder(folder: Path) -> Iterator[Path]:
                 _put_back(folder)
     except OSError as error:
         raise refused(folder, error) from None
+
+
+def copy_files(folder: Path, to: Path) -> None:
+    """Copy a folder's own files into another folder, as new files: without their modes and without links."""
+    for file in folder.iterdir():  # copytree would tell a full disk's error as a list of all files
+        shutil.copyfile(file, to / file.name)
+
+
+def private_folder(folder: Path) -> None:
+    """Make a folder that nobody but its owner may enter, whatever the umask is; one that is there becomes so.
+
+    Raises OSError where it is somebody else's.
+    """
+    folder.mkdir(mode=OWNERS_ALONE, parents=True, exist_ok=True)
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(OWNERS_ALONE)
 
 
 def _put_back(folder: Path) -> None:

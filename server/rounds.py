@@ -19,6 +19,7 @@ from typing import Any
 from flwr.app import Message
 from safetensors.numpy import load_file, save_file
 
+from ganseg_dist.atomic import save_new
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, load_checkpoint, save_checkpoint
 from ganseg_dist.engine.fit import end_stage, finish_epoch, prepare_state, seeded
@@ -331,7 +332,7 @@ class Federation:
     def _save(self, folder: Path) -> None:
         """The engine's checkpoint, and the federation's in the same folder."""
         self.ledger.rounds_of_stage = self.aggregator.rounds
-        save_file(self.aggregator.tensors(), folder / "server.safetensors")
+        save_new(folder / "server.safetensors", partial(save_file, self.aggregator.tensors()))
         (folder / "server.json").write_text(json.dumps(asdict(self.ledger), indent=1))
         save_checkpoint(folder, self.state)
 

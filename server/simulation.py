@@ -11,7 +11,7 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from ganseg_dist.atomic import write_json
+from ganseg_dist.atomic import private_folder, write_json
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.engine.tracker import NullTracker, Tracker
@@ -142,6 +142,7 @@ def _homes(run: Run, request: TrainingRequest, patients: Mapping[str, tuple[str,
                 "lower data.test_fraction and data.validation_fraction"
             )
         home = run.folder / "sites" / name
+        private_folder(home)
         settings: dict[str, Any] = {
             "name": name,
             "data": str(request.data.absolute()),

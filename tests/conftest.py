@@ -56,6 +56,14 @@ def prepared(cohort: Cohort, debug_config: RunConfig, store: Path) -> Prepared:
     return prepare(cohort, debug_config, store)
 
 
+@pytest.fixture(params=[0o077, 0o002], ids=["owner alone", "group"])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The process's umask, under which the test runs."""
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
 @pytest.fixture
 def own_runs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs and MLflow in the test's own folder; prepared slices are shared."""

@@ -4,10 +4,13 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from ganseg_dist.atomic import whole_folder, write_file
+from ganseg_dist.atomic import copy_files, private_folder, save_new, whole_folder, write_csv, write_file, write_json
 from ganseg_dist.errors import GansegError
+from tests.modes import mode, odd_modes
 
 
 def fill(folder, text):
@@ -113,3 +116,38 @@ def test_a_file_is_there_whole_or_as_it_was(tmp_path):
         write_file(file, half)
     assert file.read_text() == "first"
     assert names(file.parent) == [file.name]
+
+
+def test_files_and_folders_have_the_modes_that_the_umask_gives(umask, tmp_path):
+    with whole_folder(tmp_path / "results") as unfinished:
+        write_csv(unfinished / "patients" / "cases.csv", [{"patient": "Ada"}])
+        write_json(unfinished / "summary.json", {})
+        write_file(unfinished / "w.safetensors", lambda file: save_file({"w": np.zeros(2)}, file))
+        save_new(unfinished / "new.safetensors", lambda file: save_file({"w": np.zeros(2)}, file))
+    assert odd_modes(tmp_path, umask) == {}
+
+
+def test_a_file_that_is_replaced_has_the_mode_of_a_new_one(umask, tmp_path):
+    (tmp_path / "scores.json").touch(mode=0o600)
+    write_json(tmp_path / "scores.json", {})
+    assert odd_modes(tmp_path, umask) == {}
+
+
+def test_copied_files_are_new_ones(umask, tmp_path):
+    for name in ("from", "to"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "from" / "weights").write_text("0.5")
+    (tmp_path / "from" / "weights").chmod(0o400)
+    copy_files(tmp_path / "from", tmp_path / "to")
+    assert (tmp_path / "to" / "weights").read_text() == "0.5"
+    assert odd_modes(tmp_path / "to", umask) == {}
+
+
+def test_a_private_folder_is_its_owners_alone_and_its_parents_follow_the_umask(umask, tmp_path):
+    home = tmp_path / "sites" / "north"
+    private_folder(home)
+    assert mode(home) == 0o700
+    assert mode(home.parent) == 0o777 & ~umask
+    home.chmod(0o755)
+    private_folder(home)
+    assert mode(home) == 0o700

@@ -16,6 +16,7 @@ for file in ca.crt server.crt server.key; do
     [ -r "$2/$file" ] || { echo "error: $2/$file: cannot be read; make it with: ganseg certificates $2 --host NAME" >&2; exit 1; }
 done
 mkdir -p "$1"
+chmod 700 "$1"
 state=$(cd "$1" && pwd) certificates=$(cd "$2" && pwd) port=${3:-9092}
 
 export FLWR_HOME=$state/flower FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1

@@ -12,6 +12,7 @@ fi
 command -v mlflow >/dev/null ||
     { echo "error: mlflow: not found; activate the environment that ganseg is installed in" >&2; exit 1; }
 mkdir -p "$1"
+chmod 700 "$1"
 state=$(cd "$1" && pwd)
 
 export DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true

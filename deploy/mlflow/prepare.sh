@@ -9,6 +9,7 @@ if [ $# -ne 1 ]; then
     exit 2
 fi
 mkdir -p "$1"
+chmod 700 "$1"
 home=$(cd "$1" && pwd)
 mkdir -p "$home/database" "$home/s3" "$home/secrets"
 

@@ -23,9 +23,7 @@ def export(
     MLflow nor Ray has to be installed there. Of folds each model has a folder of its own in DIR, and ensemble.json
     lists them.
     """
-    import shutil
-
-    from ganseg_dist.atomic import whole_folder
+    from ganseg_dist.atomic import copy_files, whole_folder
     from ganseg_dist.cli.models import model_folders
     from ganseg_dist.errors import ConfigError, RunError
     from ganseg_dist.inference.ensemble import load_together, write_index
@@ -45,8 +43,7 @@ def export(
         for name, folder in members.items():
             place = unfinished / name if others else unfinished
             place.mkdir(exist_ok=True)
-            for file in folder.iterdir():  # copytree would tell a full disk's error as a list of all files
-                shutil.copyfile(file, place / file.name)
+            copy_files(folder, place)
         if others:
             write_index(unfinished, list(members))
         if onnx:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import shutil
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ganseg_dist.atomic import UNFINISHED
 from ganseg_dist.config import DataConfig
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.preprocess import intensities_of, prepare_scan, worth_using
@@ -141,7 +142,8 @@ def prepare_case(store: Path, case: Case, config: DataConfig, content: str) -> P
     modalities = _modalities(case, config)
     prepared = prepare_scan(load_scan(case, modalities), config, case.regions)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
+    unfinished = folder.parent / f"{UNFINISHED}{secrets.token_hex(8)}"  # mkdtemp's would be closed to a group for good
+    unfinished.mkdir()
     try:
         np.save(unfinished / "image.npy", prepared.image.astype(np.float16))
         if prepared.masks is not None:

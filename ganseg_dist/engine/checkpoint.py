@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ganseg_dist.atomic import save_new
 from ganseg_dist.engine.state import Position, State
 from ganseg_dist.errors import RunError
 from ganseg_dist.files import read_json, sha256
@@ -108,7 +110,8 @@ def save_checkpoint(folder: Path, state: State) -> None:
     digests = {}
     for name in PARTS:
         file = folder / f"{name}.safetensors"
-        save_file({key: value.contiguous() for key, value in parts[name].items()}, file)
+        tensors = {key: value.contiguous() for key, value in parts[name].items()}
+        save_new(file, partial(save_file, tensors))
         digests[file.name] = sha256(file)
     state.position.balances = {phase: dict(balance.norms) for phase, balance in state.balances.items()}
     described = {

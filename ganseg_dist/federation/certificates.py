@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ganseg_dist.atomic import refused
+from ganseg_dist.atomic import OWNERS_ALONE, refused
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.federation.joining import SITE_NAME
 
@@ -39,7 +39,7 @@ def make_certificates(folder: Path, hosts: Sequence[str], nodes: Sequence[str], 
     """Write ca.crt, ca.key, server.crt and server.key for the hosts, NODE.key and NODE.pub for each node.
 
     Args:
-        folder: made where it is missing; what others put into it is left alone.
+        folder: made for its owner alone where it is missing; what others put into it is left alone.
         hosts: names and addresses that nodes reach the server by; none: no authority and no server certificate.
         nodes: as sites are named.
         days: that the server's certificate is valid.
@@ -158,7 +158,7 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 def _write(file: Path, content: bytes, mode: int) -> None:
     """A new file, its mode set before there is anything in it."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(mode=OWNERS_ALONE, parents=True, exist_ok=True)
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as opened:
             opened.write(content)
     except OSError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from ganseg_dist.atomic import whole_folder, write_json
+from ganseg_dist.atomic import save_new, whole_folder, write_json
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.formats import Volume
 from ganseg_dist.data.scan import load_scan
@@ -84,7 +85,7 @@ def keep_probabilities(
         return
     with whole_folder(folder) as unfinished:
         for number, case in enumerate(cases):
-            save_file(_arrays(_predicted(predictor, case)), unfinished / _file(number))
+            save_new(unfinished / _file(number), partial(save_file, _arrays(_predicted(predictor, case))))
             advance(number + 1, len(cases))
         write_json(unfinished / INDEX, said)
 

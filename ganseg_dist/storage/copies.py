@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ganseg_dist.atomic import whole_folder
+from ganseg_dist.atomic import private_folder, whole_folder
 from ganseg_dist.errors import RunError
 from ganseg_dist.storage.address import Address
 from ganseg_dist.storage.contents import LIST, Contents, Entry, place
@@ -20,6 +20,9 @@ from ganseg_dist.storage.record import Record, Stamp, stamps
 
 ASIDE = ".kept"
 """Folder in the runs folder for locks, and for what is being sent."""
+
+HOMES = "sites/*"
+"""Of a simulated federation's run, each hospital's folder, which others may not enter."""
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +77,8 @@ def fetch(folder: Path, address: Address) -> None:
         with whole_folder(folder) as unfinished:
             for path, entry in there.files.items():
                 _fetch_file(address, there.place(folder.name, path), entry, unfinished / path)
+            for home in unfinished.glob(HOMES):
+                private_folder(home)
             Record(address.identity, known=there.identity, files=stamps(unfinished)).write(unfinished)
     logger.warning("%s: fetched from %s", folder.name, address.shown)
 
@@ -115,6 +120,7 @@ def _pinned(
     try:
         while True:
             shutil.rmtree(pins, ignore_errors=True)  # of this try before, or of a process that was killed
+            private_folder(pins)  # a federation's run holds what its hospitals keep to themselves
             now = stamps(folder)
             changed = [path for path in now if path not in before or record.files.get(path) != now[path]]
             try:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from ganseg_dist.atomic import write_text
+from ganseg_dist.atomic import copy_files, write_text
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
@@ -183,11 +183,7 @@ def _begin_from(checkpoint: Any, run: Run) -> None:
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
-            FolderCheckpoints(run.checkpoints).save({}, partial(_copy, Path(folder)))
-
-
-def _copy(folder: Path, to: Path) -> None:
-    shutil.copytree(folder, to, dirs_exist_ok=True)
+            FolderCheckpoints(run.checkpoints).save({}, partial(copy_files, Path(folder)))
 
 
 def _train_here(
@@ -251,8 +247,8 @@ class ReportedEpochs(NullTracker):
             return
         with tempfile.TemporaryDirectory(prefix="ganseg-") as held:
             try:
-                shutil.copytree(newest, held, dirs_exist_ok=True)
-            except (FileNotFoundError, shutil.Error):  # dropped in this moment: there is a newer one
+                copy_files(newest, Path(held))
+            except FileNotFoundError:  # dropped in this moment: there is a newer one
                 self.report_newest()
                 return
             self.report(Path(held))

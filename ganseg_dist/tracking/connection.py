@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ganseg_dist.environment import environment
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 REQUEST_SECONDS = 5
 UPLOAD_SECONDS = 120
 """A server that passes a model on to an object store answers only when it is through."""
+SQLITE = "sqlite:///"
+DRIVER = "pysqlite"
+"""Python's own module for SQLite, as SQLAlchemy calls it."""
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 
 
@@ -43,9 +47,31 @@ def long_requests() -> AbstractContextManager[None]:
     return environment({TIMEOUT: str(max(UPLOAD_SECONDS, int(os.environ.get(TIMEOUT) or 0)))})
 
 
+def sqlite_uri(database: Path) -> str:
+    """The URI of a store in this file, whatever the path holds: `?` begins a URI's options, and `%` a quoted letter."""
+    from sqlalchemy import URL
+
+    url = URL.create("sqlite", database=str(database))
+    plain = url.render_as_string()
+    if plain == f"{SQLITE}{database}":
+        return plain
+    # Beside a file whose URI begins with sqlite:/// MLflow makes a folder that has the quoted path for its name.
+    return url.set(drivername=f"sqlite+{DRIVER}").render_as_string()
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file that a store of this URI is kept in; none of any other store."""
+    if not uri.startswith((SQLITE, f"sqlite+{DRIVER}:")):
+        return None
+    from sqlalchemy import make_url
+
+    database = make_url(uri).database
+    return None if not database or database.startswith((":memory:", "file:")) else Path(database)
+
+
 def without_password(uri: str) -> str:
     """The URI as it may be printed and saved."""
-    return re.sub(r"//[^@/]*@", "//", uri)
+    return re.sub(r"(?<=://)[^@/]*@", "", uri)
 
 
 def reason(error: BaseException) -> str:

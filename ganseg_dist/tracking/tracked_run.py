@@ -17,7 +17,7 @@ from ganseg_dist import __version__
 from ganseg_dist.atomic import write_json
 from ganseg_dist.files import read_json
 from ganseg_dist.runs import Run, experiment_command, runs_root
-from ganseg_dist.tracking.connection import connect, reason, without_password
+from ganseg_dist.tracking.connection import connect, reason, sqlite_file, sqlite_uri, without_password
 from ganseg_dist.tracking.contents import DOCUMENTS, run_document, run_params, run_tags
 from ganseg_dist.tracking.pyfunc import ModelUpload
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 EXPERIMENT = "ganseg"
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Without it MLflow's pages take an experiment for one with language models, and hide the runs."""
-SQLITE = "sqlite:///"
 PERSIST_SECONDS = 20.0
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -165,15 +164,16 @@ def page_of(uri: str, name: str) -> str | None:
 
 def _store() -> str:
     """Where runs are tracked when nobody says where."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{runs_root() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(runs_root() / "mlflow.db")
 
 
 def _only_one(uri: str) -> AbstractContextManager[Any]:
-    """Holds other processes off while a local store is set up."""
-    if not uri.startswith(SQLITE):
+    """Holds other processes off while a local store is set up; its file is there from then on."""
+    database = sqlite_file(uri)
+    if database is None:
         return nullcontext()
-    database = Path(uri.removeprefix(SQLITE))
     database.parent.mkdir(parents=True, exist_ok=True)
+    database.touch()  # with the umask's mode: SQLite's own files are never for a group to write
     return FileLock(f"{database}.lock")
 
 

@@ -1,5 +1,6 @@
 """A hospital's folder: what of site.json is refused, and the run that a federation leaves there."""
 
+import errno
 import json
 import logging
 import sys
@@ -18,6 +19,7 @@ from ganseg_dist.runners.session import TrainingRequest
 from ganseg_dist.runs import Run
 from server.simulation import Rehearsal, rehearse
 from tests.cli.conftest import run_command
+from tests.modes import mode
 
 SETTINGS = {"name": "north", "minimum_patients": 2}
 CHANGES = {"system.gan": False, "train.epochs": 1, "data.test_fraction": 0.4, "data.validation_fraction": 0.3}
@@ -77,6 +79,34 @@ def test_a_home_that_can_be_used_is_told_in_one_line(phantom, tmp_path, monkeypa
     assert [entry.name for entry in tmp_path.iterdir()] == ["site.json"]
 
 
+def test_a_home_that_others_may_enter_is_its_owners_alone_from_then_on(phantom, tmp_path, monkeypatch):
+    tmp_path.chmod(0o755)
+    home(tmp_path, data=str(phantom))
+    monkeypatch.setattr(sys, "argv", ["clients.home", str(tmp_path)])
+    main()
+    assert mode(tmp_path) == 0o700
+
+
+def test_a_home_that_is_somebody_elses_and_open_is_refused(phantom, tmp_path, monkeypatch, capsys):
+    def refused(path: Path, mode: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+
+    tmp_path.chmod(0o755)
+    home(tmp_path, data=str(phantom))
+    monkeypatch.setattr(Path, "chmod", refused)
+    code, told = checked(tmp_path, monkeypatch, capsys)
+    assert code == 2
+    assert told.startswith(f"error: {tmp_path}: others may enter it")
+    assert len(told.splitlines()) == 1
+
+
+def test_a_node_closes_its_home_before_it_answers(tmp_path):
+    InProcessGrid(app, {1: {"home": str(tmp_path / "home")}}).send_and_receive(
+        [Message(RecordDict(), dst_node_id=1, message_type="query.preflight")]
+    )
+    assert mode(tmp_path / "home") == 0o700
+
+
 def test_why_a_site_refuses_is_said_at_the_node_and_kept_in_its_log(tmp_path, caplog):
     """And leaves it as a number and a sentence alone."""
     home(tmp_path, data="/unread")
@@ -102,6 +132,10 @@ def rehearsed(phantom: Path, store: Path, tmp_path_factory: pytest.TempPathFacto
 
 def of_site(rehearsed: Run, site: str) -> Run:
     return Run(rehearsed.folder / "sites" / site / "runs" / "first")
+
+
+def test_the_homes_of_a_simulated_federation_are_their_owners_alone(rehearsed):
+    assert [mode(home) for home in sorted((rehearsed.folder / "sites").iterdir())] == [0o700, 0o700]
 
 
 def test_a_site_keeps_a_run_of_its_own(rehearsed):

@@ -16,6 +16,7 @@ from ganseg_dist.data.scan import load_scan
 from ganseg_dist.data.store import PreparedCase, content_hash, prepare_case, prepared_folder
 from ganseg_dist.errors import DataError
 from tests.data.cohorts import write_classes, write_pictures
+from tests.modes import odd_modes
 
 CONFIG = DataConfig(size=32, spacing_mm=6.0)
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -215,3 +216,8 @@ def test_a_case_without_a_mask(case, tmp_path):
     assert opened.regions == ()
     assert not opened.has_lesion.any()
     assert opened.usable.any()
+
+
+def test_a_prepared_case_has_the_modes_that_the_umask_gives(umask, case, tmp_path):
+    prepare_case(tmp_path, case, CONFIG, content_hash(case))
+    assert odd_modes(tmp_path, umask) == {}

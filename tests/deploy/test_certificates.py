@@ -31,6 +31,7 @@ def test_everything_a_trial_needs_is_made_and_only_its_owner_reads_the_secrets(m
     files = {file.name: stat.S_IMODE(file.stat().st_mode) for file in made.iterdir()}
     assert set(files) == {"ca.key", "ca.crt", "server.key", "server.crt", "north.key", "north.pub"}
     assert {name for name, mode in files.items() if mode == 0o600} == {"ca.key", "server.key", "north.key"}
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize(

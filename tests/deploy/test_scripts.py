@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.processes import free_port
+from tests.modes import mode
 
 SCRIPTS = Path(__file__).parents[2] / "deploy" / "flower"
 COMMANDS = sorted(SCRIPTS.glob("*.sh"))
@@ -110,3 +111,19 @@ def test_a_node_runs_no_agents():
     said = subprocess.run([SCRIPTS / "node_bin" / "flwr-agentapp"], capture_output=True, text=True, timeout=20)
     assert said.returncode == 1
     assert "flwr-agentapp" in said.stderr
+
+
+@pytest.mark.parametrize("script", ["deploy/flower/server.sh", "deploy/mlflow/one.sh", "deploy/mlflow/prepare.sh"])
+def test_a_servers_folder_that_others_may_enter_is_its_owners_alone_from_then_on(script, state, tmp_path):
+    state.chmod(0o755)
+    stand_ins = tmp_path / "bin"
+    stand_ins.mkdir()
+    for name in ("python", "mlflow", "flower-superexec"):
+        (stand_ins / name).write_text("#!/bin/sh\n")
+        (stand_ins / name).chmod(0o755)
+    for name in ("ca.crt", "server.crt", "server.key"):
+        (tmp_path / name).touch()
+    words = [SCRIPTS.parents[1] / script, "state", *(["."] if script.endswith("server.sh") else [])]
+    path = f"{stand_ins}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(words, cwd=tmp_path, env=os.environ | {"PATH": path}, check=True, capture_output=True, timeout=60)
+    assert mode(state) == 0o700

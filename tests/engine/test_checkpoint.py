@@ -1,6 +1,7 @@
 import json
 import math
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from ganseg_dist.engine.loader import StageBatches
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import RunError
 from ganseg_dist.systems import build_system
+from tests.modes import odd_modes
 
 
 @pytest.fixture
@@ -230,3 +232,9 @@ def test_a_rank_that_does_not_write_touches_nothing(tmp_path):
     FolderCheckpoints(tmp_path / "none", writes=False).save({}, shutil.rmtree)
     assert not (tmp_path / "none").exists()
     assert FolderCheckpoints(tmp_path / "none").latest() is None
+
+
+def test_checkpoints_have_the_modes_that_the_umask_gives(umask, config, tmp_path):
+    _, state = fresh(config)
+    FolderCheckpoints(tmp_path / "checkpoints").save({}, partial(save_checkpoint, state=state))
+    assert odd_modes(tmp_path, umask) == {}

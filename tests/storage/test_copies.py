@@ -12,6 +12,7 @@ from ganseg_dist.storage.address import Address, kept_at
 from ganseg_dist.storage.contents import Contents
 from ganseg_dist.storage.copies import fetch, send
 from ganseg_dist.storage.record import stamps
+from tests.modes import mode, odd_modes
 
 
 @pytest.fixture
@@ -50,6 +51,29 @@ def test_what_was_sent_is_fetched_where_there_is_nothing(folder, elsewhere, addr
     assert read(elsewhere) == read(folder)
     assert len(read(folder)) == 3
     assert stamps(elsewhere) == stamps(folder), "when a file was changed orders runs by age"
+
+
+def test_a_fetched_folder_has_the_modes_that_the_umask_gives_and_homes_are_closed(umask, folder, elsewhere, address):
+    write(folder, {"sites/north/site.json": "{}", "model/card.md": ""})
+    send(folder, address)
+    fetch(elsewhere, address)
+    assert mode(elsewhere / "sites" / "north") == 0o700
+    usual = {path for path in elsewhere.rglob("*") if path != elsewhere / "sites" / "north"}
+    assert {str(path.relative_to(elsewhere)) for path in usual} >= {"model/card.md", "sites/north/site.json"}
+    assert odd_modes(elsewhere, umask).keys() <= {"sites/north"}
+
+
+def test_what_is_being_sent_is_seen_by_nobody_else(folder, address, monkeypatch):
+    seen = []
+    real = Address.send
+
+    def looked_at(self: Address, file: Path, path: str) -> str:
+        seen.append(mode(folder.parent / ".kept" / "first.sending"))
+        return real(self, file, path)
+
+    monkeypatch.setattr(Address, "send", looked_at)
+    send(folder, address)
+    assert set(seen) == {0o700}
 
 
 def test_what_is_not_kept_is_not_fetched(elsewhere, address):

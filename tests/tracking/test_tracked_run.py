@@ -1,16 +1,20 @@
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
-from ganseg_dist.runs import runs_root
+from ganseg_dist.runs import named_run, runs_root
 from ganseg_dist.tracking import tracked_run
+from ganseg_dist.tracking.connection import sqlite_uri
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_tracking
+from tests.modes import mode
 
 
 def test_a_run_is_described_in_the_runs_folder_and_nowhere_else(run):
@@ -27,6 +31,30 @@ def test_a_run_is_described_in_the_runs_folder_and_nowhere_else(run):
     config = runs_root() / "mlartifacts" / tracked.run_id / "artifacts" / "config.json"
     assert json.loads(config.read_text()) == run.config().model_dump(mode="json")
     assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["50% off", "what?", "runs #1", "a%20b", "Köln", "me@home"])
+def test_a_runs_folder_of_any_name_holds_its_store_and_artifacts(run, empty_store, tmp_path, monkeypatch, name):
+    runs = tmp_path / "there" / name
+    shutil.copytree(run.folder, runs / "first")
+    shutil.copy(empty_store, runs / "mlflow.db")
+    monkeypatch.setenv("GANSEG_RUNS", str(runs))
+    moved = named_run("first")
+    tracked = open_tracking(moved)
+    moved.describe(mlflow=tracked.to_dict())
+    assert [folder.name for folder in (tmp_path / "there").iterdir()] == [name]
+    with closing(sqlite3.connect(runs / "mlflow.db")) as store:
+        assert store.execute("select name from runs").fetchall() == [("first",)]
+    assert (runs / "mlartifacts" / tracked.run_id / "artifacts" / "config.json").is_file()
+    client = MlflowClient(moved.description()["mlflow"]["uri"])
+    downloaded = client.download_artifacts(tracked.run_id, "config.json")
+    assert json.loads(Path(downloaded).read_text()) == run.config().model_dump(mode="json")
+
+
+def test_a_new_store_is_a_groups_to_write_where_the_umask_lets_it(umask, tmp_path):
+    file = tmp_path / "mlflow.db"
+    with tracked_run._only_one(sqlite_uri(file)):
+        assert mode(file) == 0o666 & ~umask
 
 
 def test_a_resumed_run_goes_on_under_its_id(run):
@@ -88,6 +116,11 @@ def test_an_end_that_cannot_be_written_is_said(run, caplog, monkeypatch):
     (record,) = caplog.records
     assert record.message.startswith("MLflow at http://127.0.0.1:9: the run's status could not be written (")
     assert "Connection refused" in record.message
+
+
+def test_a_path_with_an_at_sign_is_not_taken_for_a_password():
+    uri = sqlite_uri(Path("/me@home/mlflow.db"))
+    assert TrackedRun(uri).to_dict()["uri"] == uri
 
 
 def test_no_password_is_saved_with_the_run():
