@@ -47,6 +47,7 @@ def _write_case(folder: Path, config: RunConfig, lesion: np.ndarray, rng: np.ran
         "modalities": modalities,
         "regions": regions,
         "size": size,
+        "sides_known": False,
         "body": [float(body.mean())] * len(lesion),
         "lesion": (masks.any(axis=1).sum(axis=(1, 2))).tolist(),
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.words import LAYOUT_HELP
+from ganseg_dist.cli.words import DISPLAY_HELP, LAYOUT_HELP
 
 MOST_FILES_NAMED = 20
 """Of one folder; of more only their number is told."""
@@ -36,7 +36,7 @@ def predict(
     overlays: bool = typer.Option(
         False,
         "--overlays",
-        help="Also write a picture of each case: its slice with the most lesion, each region outlined.",
+        help="Also write a picture of each case: its slice with the most lesion, each region outlined. " + DISPLAY_HELP,
     ),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP.replace("DATA", "INPUT")),
     gpu: bool = typer.Option(False, "--gpu", help="Predict on a GPU."),
@@ -55,6 +55,7 @@ def predict(
     from ganseg_dist.cli.classes import predict_classes
     from ganseg_dist.cli.models import model_folders
     from ganseg_dist.data.scan import load_scan
+    from ganseg_dist.display import display_convention
     from ganseg_dist.errors import ConfigError, DataError
     from ganseg_dist.inference.ensemble import load_together
     from ganseg_dist.inference.inputs import colours_told, read_inputs
@@ -62,6 +63,7 @@ def predict(
     from ganseg_dist.inference.predictor import Predictor
     from ganseg_dist.report.overlay import write_overlay
 
+    convention = display_convention()
     members = model_folders(run)
     predictor = Predictor(load_together(members), "cuda" if gpu else "cpu")
     system = predictor.config.system
@@ -101,7 +103,7 @@ def predict(
                 written += write_case(case, prediction, predictor, out, extras)
                 if overlays:
                     file = out / f"{case.id}_overlay.png"
-                    written.append(write_overlay(file, case.id, scan, prediction, predictor.regions))
+                    written.append(write_overlay(file, case.id, scan, prediction, predictor.regions, convention))
             except DataError as error:
                 failed.append(str(error))
             advance(index + 1, len(cases))

@@ -12,6 +12,9 @@ def report(run: str = typer.Argument(metavar="RUN", help=RUN_HELP)) -> None:
 
     RUN/report.html, self-contained: curves, overlays, tables and how to repeat the run. What the run does not have
     yet, such as an evaluation, is left out.
+
+    Pictures show the patient's left on the right (radiological), or with GANSEG_DISPLAY=neurological on the left; each
+    names its convention.
     """
     from ganseg_dist.cli.models import refuse_experiment
     from ganseg_dist.report import write_report

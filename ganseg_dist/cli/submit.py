@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ganseg_dist.runners.ray_jobs import Submission
 
 SUBMITTED = ("train", "tune", "federate", "prepare", "experiment")
-PASSED = ("GANSEG_RUNS", "GANSEG_RUNS_URI", "GANSEG_STORE", "MLFLOW_TRACKING_URI")
+PASSED = ("GANSEG_RUNS", "GANSEG_RUNS_URI", "GANSEG_STORE", "GANSEG_DISPLAY", "MLFLOW_TRACKING_URI")
 """Environment variables that go with a job, where they are set here."""
 
 

@@ -14,6 +14,7 @@ from ganseg_dist.cli.words import LAYOUT_HELP, RUN_HELP
 if TYPE_CHECKING:
     from ganseg_dist.data.cohort import Cohort
     from ganseg_dist.data.slices import SliceSet
+    from ganseg_dist.display import Convention
     from ganseg_dist.inference.audit import Audit
     from ganseg_dist.inference.encoder import Encoder
     from ganseg_dist.inference.generation import Generated
@@ -72,10 +73,12 @@ def synthesize(
     GAN-OSMOSIS paints masks: DIR gets images/ and masks/. The GAN detector generates from noise: DIR gets a folder a
     class. Beside them stand a manifest.csv, so that DIR is a cohort that --data takes; SYNTHETIC.json, which says that
     no patient is in it; audit.json, the nearest training image of each; quality.json, distances with those of held-out
-    real images and of controls; and neighbours.png, pairs to look at. Masks of validation and test patients are never
+    real images and of controls; and neighbours.png, pairs to look at, with L and R (GANSEG_DISPLAY) where no image is
+    mirrored. Masks of validation and test patients are never
     painted. Where too many images repeat training images nothing is written, and the exit code is 1.
     """
     from ganseg_dist.cli.models import finished_run
+    from ganseg_dist.display import display_convention
     from ganseg_dist.inference.audit import Limits, audit
     from ganseg_dist.inference.encoder import load_inception, own_encoder
     from ganseg_dist.inference.generation import COUNT, generate
@@ -85,6 +88,7 @@ def synthesize(
     from ganseg_dist.inference.synthesis import training_images
     from ganseg_dist.inference.synthetic_folder import refuse_other_folder
 
+    convention = display_convention()
     found = finished_run(run)
     refuse_other_folder(out)
     predictor = Predictor.load(found.model, "cuda" if gpu else "cpu")
@@ -120,7 +124,7 @@ def synthesize(
     held_out = _held_out(found, cohort, predictor)
     with show.bar("Measuring"):
         measured = _measure(made, real, held_out, audited, encoder, judging)
-        _write(out, made, real, audited, predictor, measured, facts)
+        _write(out, made, real, audited, predictor, measured, facts, convention)
     if cohort.phantom:
         typer.echo("learnt from a phantom: what is called real below is a phantom's, and no patient's")
     _tell(measured, audited, real)
@@ -264,20 +268,24 @@ def _write(
     predictor: Predictor,
     measured: Mapping[str, Any],
     facts: Mapping[str, Any],
+    convention: Convention,
 ) -> None:
     from ganseg_dist.data.preprocess import intensities_of
+    from ganseg_dist.display import View
     from ganseg_dist.inference.neighbours import generated_figure, painting_figure
     from ganseg_dist.inference.painting import Paintings
     from ganseg_dist.inference.synthetic_folder import Evidence, write_classes, write_pairs
 
     modalities, regions = predictor.modalities, predictor.regions
     if isinstance(made, Paintings):
-        figure = painting_figure(made, audited, real.image, modalities, regions, phantom=facts["phantom"])
+        view = View.of(convention, sides_known=real.sides_known and made.sides_known)
+        figure = painting_figure(made, audited, real.image, modalities, regions, phantom=facts["phantom"], view=view)
         on_background = intensities_of(modalities, predictor.config.data) == "tissue"
         evidence = Evidence(audited, measured, figure, facts)
         write_pairs(out, made, modalities, regions, evidence, on_background=on_background)
     else:
-        figure = generated_figure(made, audited, real.image, modalities, phantom=facts["phantom"])
+        view = View.of(convention, sides_known=real.sides_known)
+        figure = generated_figure(made, audited, real.image, modalities, phantom=facts["phantom"], view=view)
         write_classes(out, made, modalities, Evidence(audited, measured, figure, facts))
 
 

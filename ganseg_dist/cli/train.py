@@ -56,7 +56,8 @@ def train(
     """Train a recipe on a cohort.
 
     On Ray Train, or with --local in this process; tracked in MLflow. Interrupted and started again with the same
-    words, it goes on from the last checkpoint.
+    words, it goes on from the last checkpoint. Example pictures in MLflow show the patient's left on the right
+    (radiological), or with GANSEG_DISPLAY=neurological on the left.
 
     [bold]ganseg train ganet_seg_small --data BraTS2020 --workers 2[/bold]
 

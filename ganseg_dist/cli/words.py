@@ -11,6 +11,9 @@ DATA_HELP = (
 LAYOUT_HELP = (
     "Read DATA as brats, decathlon, kaggle_lgg, image_folder, class_folder or manifest; recognised when not given."
 )
+DISPLAY_HELP = (
+    "GANSEG_DISPLAY=neurological shows the patient's left on the left; radiological, the default, on the right."
+)
 RUN_HELP = "A run's name, its folder or its MLflow id."
 SET_HELP = "A field of the config, as in train.epochs=5; repeatable. ganseg recipes RECIPE lists them."
 

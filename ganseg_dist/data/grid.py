@@ -40,6 +40,11 @@ class Grid:
         x, y, z = voxel_sizes(self.affine)
         return float(x), float(y), float(z)
 
+    @property
+    def sides_known(self) -> bool:
+        """Whether it is known which side is the patient's left; of pictures it is not."""
+        return self.affine is not None
+
 
 def reference_grid(grids: Sequence[Grid]) -> Grid:
     """The grid that most of a case's files share; of two, the first."""

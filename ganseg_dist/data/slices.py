@@ -65,6 +65,11 @@ class SliceSet:
     def __len__(self) -> int:
         return len(self.case_of)
 
+    @property
+    def sides_known(self) -> npt.NDArray[np.bool_]:
+        """(N,) whether each slice's columns run from the patient's left to right."""
+        return np.array([case.sides_known for case in self.cases], bool)[self.case_of]
+
     def of_modalities(self, modalities: Sequence[str]) -> SliceSet:
         """The same slices with other channels."""
         return replace(self, modalities=tuple(modalities))

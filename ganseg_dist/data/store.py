@@ -25,7 +25,7 @@ from ganseg_dist.data.preprocess import intensities_of, prepare_scan, worth_usin
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.files import read_bytes, read_json
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever preparation changes what it writes."""
 
 SETTINGS = {"size", "spacing_mm", "enhance", "equalise", "clusters", "cluster_by"}
@@ -51,6 +51,8 @@ class PreparedCase:
     lesion: npt.NDArray[np.int64]
     """(S,) lesion pixels of each slice."""
     size: int
+    sides_known: bool
+    """Whether columns run from the patient's left to right."""
     class_name: str | None = None
     """What the whole image is, where that is known."""
 
@@ -68,6 +70,7 @@ class PreparedCase:
             np.asarray(meta["body"], np.float64),
             np.asarray(meta["lesion"], np.int64),
             meta["size"],
+            meta["sides_known"],
             meta.get("class"),
         )
 
@@ -155,6 +158,7 @@ def prepare_case(store: Path, case: Case, config: DataConfig, content: str) -> P
             "modalities": [*modalities, *config.made_channels],
             "regions": list(case.regions) if prepared.masks is not None else [],
             "size": config.size,
+            "sides_known": prepared.placement.grid.sides_known,
             "class": case.class_name,
             "body": [round(float(share), 4) for share in prepared.body],
             "lesion": prepared.lesion.tolist(),

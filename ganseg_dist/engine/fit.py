@@ -320,7 +320,8 @@ def show_examples(
         prediction = system.predict(batch)
     pictures: dict[str, Any] = {"image": batch.image, "regions": batch.regions}
     pictures |= {name: part for name, part in prediction.pictures().items() if part is not None}
-    tracker.examples(state.position.step, stage.name, {name: p.float().cpu().numpy() for name, p in pictures.items()})
+    arrays = {name: picture.float().cpu().numpy() for name, picture in pictures.items()}
+    tracker.examples(state.position.step, stage.name, arrays, slices.sides_known[chosen])
 
 
 class StepLog:

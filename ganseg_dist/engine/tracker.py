@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 
@@ -37,8 +38,14 @@ class Tracker(Protocol):
         """Scores of a finished epoch, as `stage/score`."""
         ...
 
-    def examples(self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]]) -> None:
-        """A few validation examples: image, regions and what the system predicts, (B, C, H, W) each."""
+    def examples(
+        self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]], sides_known: npt.NDArray[np.bool_]
+    ) -> None:
+        """A few validation examples: image, regions and what the system predicts, (B, C, H, W) each.
+
+        Args:
+            sides_known: (B,) whether the example's columns run from the patient's left to right.
+        """
         ...
 
     def warn(self, step: int, warning: str) -> None:
@@ -69,7 +76,9 @@ class NullTracker:
     def epoch(self, step: int, scores: Mapping[str, float]) -> None:
         """Nothing."""
 
-    def examples(self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]]) -> None:
+    def examples(
+        self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]], sides_known: npt.NDArray[np.bool_]
+    ) -> None:
         """Nothing."""
 
     def warn(self, step: int, warning: str) -> None:
@@ -97,10 +106,12 @@ class Trackers:
         for tracker in self.trackers:
             tracker.epoch(step, scores)
 
-    def examples(self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]]) -> None:
+    def examples(
+        self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]], sides_known: npt.NDArray[np.bool_]
+    ) -> None:
         """To each."""
         for tracker in self.trackers:
-            tracker.examples(step, stage, pictures)
+            tracker.examples(step, stage, pictures, sides_known)
 
     def warn(self, step: int, warning: str) -> None:
         """To each."""

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from ganseg_dist.atomic import write_json
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.display import Convention, display_convention
 from ganseg_dist.errors import GansegError, RunError
 from ganseg_dist.experiments.scoring import score_run
 from ganseg_dist.experiments.trials import Trial
@@ -74,6 +75,8 @@ class Job:
     data: Path
     layout: str | None
     parent: TrackedRun
+    convention: Convention
+    """Of example pictures."""
 
 
 def train_and_score(job: Job) -> Outcome:
@@ -83,8 +86,9 @@ def train_and_score(job: Job) -> Outcome:
     if job.parent.run_id is not None:
         tags["mlflow.parentRunId"] = job.parent.run_id
     request = TrainingRequest(
-        trial.config, job.data, job.layout, run_name=job.run_name, local=True, split=trial.split, tags=tags
-    )
+        trial.config, job.data, job.layout, run_name=job.run_name, local=True, split=trial.split, tags=tags,
+        convention=job.convention,
+    )  # fmt: skip
     run = train_session(request)
     cohort = read_cohort(job.data, job.layout)
     rows = score_run(run, cohort, trial.split)
@@ -107,13 +111,14 @@ def run_experiment(
 
     Raises RunError when the name stands for other trials, and the first trial's GansegError: the finished ones stay.
     """
+    convention = display_convention()
     experiment = named_run(name)
     _begin(experiment, kind, trials, data)
     parent = open_parent(experiment.folder, kind, _common(kind, trials))
     jobs = [
         Job(
             runs_root(), f"{name}.{trial.name}", experiment.folder / "trials" / f"{trial.name}.json",
-            trial, work, data.absolute(), layout, parent,
+            trial, work, data.absolute(), layout, parent, convention,
         )
         for trial in trials
     ]  # fmt: skip

@@ -49,6 +49,8 @@ class Picture:
     case: str
     slice: int
     dice: float
+    sides_known: bool
+    """Whether columns run from the patient's left to right."""
     arrays: dict[str, npt.NDArray[Any]]
 
 
@@ -182,7 +184,7 @@ def _keep_slices(result: Evaluation, case: Case, said: CasePrediction, dice: flo
     }
     if on_prepared.anomaly is not None and on_prepared.reconstruction is not None:
         arrays |= {"anomaly": on_prepared.anomaly[shown], "reconstruction": on_prepared.reconstruction[shown]}
-    result.pictures.append(Picture(case.id, shown, dice, arrays))
+    result.pictures.append(Picture(case.id, shown, dice, said.grid.sides_known, arrays))
 
 
 def _paired(result: Evaluation, first: str, second: str) -> dict[str, Any]:
@@ -266,7 +268,10 @@ def _save_gallery(file: Path, pictures: Sequence[Picture]) -> None:
     for k, (rank, position) in enumerate(wanted.items()):
         picture = ranked[position]
         arrays |= {f"{k}/{name}": values for name, values in picture.arrays.items()}
-        index.append({"k": k, "case": picture.case, "rank": rank, "slice": picture.slice, "dice": picture.dice})
+        index.append({
+            "k": k, "case": picture.case, "rank": rank, "slice": picture.slice, "dice": picture.dice,
+            "sides_known": picture.sides_known,
+        })  # fmt: skip
     arrays["index"] = np.array(json.dumps(index))
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 

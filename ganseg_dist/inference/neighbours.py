@@ -10,6 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from ganseg_dist.data.cohort import COLOURS
+from ganseg_dist.display import View
 from ganseg_dist.drawing import REGION_COLOURS, Mask, Pixels, Plane, grey, rgb
 from ganseg_dist.inference.audit import Audit
 from ganseg_dist.inference.generation import Generated
@@ -17,12 +18,15 @@ from ganseg_dist.inference.painting import Paintings
 from ganseg_dist.metrics.synthesis import Images
 
 COLUMNS = 10
+SYNTHETIC = "synthetic"
+"""The row of what is no patient's and so has no L and R."""
 SHOWN = ("flair", "t2", "t1ce", "t1")
 """Where a lesion shows best, best first. Several modalities as red, green and blue would mislead."""
 NOTE = (
     "Nearest by pixels. Percentile: where the distance lies among those between training images of different patients."
 )
 OF_A_PHANTOM = " The training images are of a phantom: nothing here is a patient."
+AS_STORED = View(None)
 INCHES = 1.3
 """Side of a picture."""
 FEWEST_COLUMNS = 6
@@ -37,32 +41,41 @@ def painting_figure(
     regions: Sequence[str],
     *,
     phantom: bool = False,
+    view: View = AS_STORED,
 ) -> Figure:
     """Mask, painting, the mask's real image and the nearest training image, a column a painting.
 
     Args:
         phantom: whether the training images are one's.
+        view: of all the images: they have known sides together or not at all.
     """
     chosen = _spread(audit, range(len(audit.images)), COLUMNS)
     nearest = training[[audit.images[index].pixels.index for index in chosen]]
     named, shown = _view(modalities, nearest)
     rows = {
         "mask": [_mask(paintings.regions[index], regions) for index in chosen],
-        "synthetic": [shown(paintings.image[index]) for index in chosen],
+        SYNTHETIC: [shown(paintings.image[index]) for index in chosen],
         f"{'phantom' if phantom else 'real'} image\nof this mask": [shown(paintings.real[index]) for index in chosen],
         "nearest\ntraining image": [shown(image) for image in nearest],
     }
     title = f"Synthetic images painted from masks, {named}: {_share_shown(chosen, audit)}"
-    return _figure(rows, [_column_title(audit, index) for index in chosen], title, phantom=phantom)
+    return _figure(rows, [_column_title(audit, index) for index in chosen], title, phantom=phantom, view=view)
 
 
 def generated_figure(
-    generated: Generated, audit: Audit, training: Images, modalities: Sequence[str], *, phantom: bool = False
+    generated: Generated,
+    audit: Audit,
+    training: Images,
+    modalities: Sequence[str],
+    *,
+    phantom: bool = False,
+    view: View = AS_STORED,
 ) -> Figure:
     """Generated images and their nearest training images, as many of each class.
 
     Args:
         phantom: whether the training images are one's.
+        view: of all the images: they have known sides together or not at all.
     """
     names = list(dict.fromkeys(generated.classes))
     chosen = [
@@ -75,12 +88,12 @@ def generated_figure(
     nearest = training[[audit.images[index].pixels.index for index in chosen]]
     named, shown = _view(modalities, nearest)
     rows = {
-        "synthetic": [shown(generated.image[index]) for index in chosen],
+        SYNTHETIC: [shown(generated.image[index]) for index in chosen],
         "nearest\ntraining image": [shown(image) for image in nearest],
     }
     titles = [f"{generated.classes[index]}\n{_column_title(audit, index)}" for index in chosen]
     title = f"Synthetic images generated from noise, {named}: {_share_shown(chosen, audit)}"
-    return _figure(rows, titles, title, phantom=phantom)
+    return _figure(rows, titles, title, phantom=phantom, view=view)
 
 
 def _spread(audit: Audit, indices: Sequence[int], count: int) -> list[int]:
@@ -118,18 +131,23 @@ def _mask(mask: Mask, regions: Sequence[str]) -> Pixels:
     return pixels
 
 
-def _figure(rows: Mapping[str, Sequence[Pixels]], titles: Sequence[str], title: str, *, phantom: bool) -> Figure:
+def _figure(
+    rows: Mapping[str, Sequence[Pixels]], titles: Sequence[str], title: str, *, phantom: bool, view: View
+) -> Figure:
     size = (INCHES * max(len(titles), FEWEST_COLUMNS) + 1.2, INCHES * len(rows) + 1.0)
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     panels: npt.NDArray[np.object_] = figure.subplots(len(rows), len(titles), squeeze=False)
     for (name, pictures), line in zip(rows.items(), panels, strict=True):
         for axes, pixels in zip(line, pictures, strict=True):
-            axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.imshow(view.lay_out(pixels, columns=1), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
+            if name != SYNTHETIC:
+                view.mark_axes(axes, fontsize=7)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     for axes, said in zip(panels[0], titles, strict=True):
         axes.set_title(said, fontsize=8, color="#d55e00" if "memorised" in said else "black")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    figure.supxlabel(NOTE + (OF_A_PHANTOM if phantom else ""), x=0.01, ha="left", fontsize=8, color="0.35")
+    note = NOTE + (OF_A_PHANTOM if phantom else "") + (f"\n{view.caption.capitalize()}." if view.caption else "")
+    figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="0.35")
     return figure

@@ -39,6 +39,8 @@ class Paintings:
     """(N, C, size, size), the real image of each mask, turned as the mask was."""
     patients: tuple[str, ...]
     """(N,) whose mask each was painted from."""
+    sides_known: bool = False
+    """Whether the columns of all run from the patient's left to right: not where some may be mirrored."""
 
 
 def paint(
@@ -78,7 +80,8 @@ def paint(
         advance(min(start + SLICES_AT_ONCE, len(wanted)), len(wanted))
     image, regions, real = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
     patients = tuple(slices.cases[slices.case_of[index]].patient for _, index in wanted)
-    return Paintings(image, regions, real, patients)
+    mirrored = deformed and predictor.config.data.augment.flip > 0
+    return Paintings(image, regions, real, patients, bool(slices.sides_known[chosen].all()) and not mirrored)
 
 
 def _batch(predictor: Predictor, slices: SliceSet, some: Sequence[tuple[int, int]], deformed: bool, seed: int) -> Batch:

@@ -38,11 +38,13 @@ class RealImages:
     """(M,) where the system tells classes apart."""
     flipped: bool = False
     """Whether half of them are flipped copies."""
+    sides_known: bool = False
+    """Whether the columns of all run from the patient's left to right."""
 
     def where(self, chosen: npt.NDArray[np.int64]) -> RealImages:
         """Those at these places."""
         patients, classes = ([values[index] for index in chosen] for values in (self.patients, self.classes))
-        return RealImages(self.image[chosen], tuple(patients), tuple(classes), self.flipped)
+        return RealImages(self.image[chosen], tuple(patients), tuple(classes), self.flipped, self.sides_known)
 
     def of_class(self, name: str) -> RealImages:
         """Those of a class."""
@@ -123,7 +125,8 @@ def _read(predictor: Predictor, slices: SliceSet, some: npt.NDArray[np.int64], m
     image, _ = slices.read(chosen)
     classes = _classes(predictor, slices)
     patients = tuple(slices.cases[slices.case_of[index]].patient for index in chosen)
-    return RealImages(image, patients, tuple(classes[index] for index in chosen))
+    known = bool(slices.sides_known[chosen].all())
+    return RealImages(image, patients, tuple(classes[index] for index in chosen), sides_known=known)
 
 
 def _spread(count: int, most: int) -> npt.NDArray[np.int64]:

@@ -9,8 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ganseg_dist.config import RunConfig
+from ganseg_dist.display import View
 from ganseg_dist.report.pictures import Tile, picture_tile
 from ganseg_dist.report.sheets import Sheet
+
+AS_DRAWN = View(None)
+"""Sheets are laid out and marked already."""
 
 ENLARGED = 2
 """Screen pixels of a sheet per image pixel."""
@@ -42,6 +46,8 @@ class GeneratedView:
     stage: str
     step: int
     explained: str
+    caption: str
+    """Which side of the patient is on the left; empty where it is not known."""
     rows: tuple[tuple[Tile, ...], ...]
     """An example each."""
 
@@ -59,11 +65,13 @@ def generated_view(sheet: Sheet, config: RunConfig) -> GeneratedView | None:
         tuple(
             picture_tile(
                 name,
-                f"{name}, example {number + 1} of stage {sheet.stage}",
+                f"{name}, example {number + 1} of stage {sheet.stage}"
+                + (f"; {sheet.caption}" if sheet.caption else ""),
                 sheet.pixels[top : top + cell, column * cell : (column + 1) * cell],
+                AS_DRAWN,
             )
             for name, column in shown.items()
         )
         for number, top in enumerate(range(title, height, cell))
     )
-    return GeneratedView(sheet.stage, sheet.step, explained, rows)
+    return GeneratedView(sheet.stage, sheet.step, explained, sheet.caption, rows)

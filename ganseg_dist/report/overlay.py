@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,6 +15,7 @@ from ganseg_dist.data.formats import Volume
 from ganseg_dist.data.picture import BRIGHTEST
 from ganseg_dist.data.preprocess import picture_spacing, to_picture_axes
 from ganseg_dist.data.scan import Scan
+from ganseg_dist.display import Convention, View
 from ganseg_dist.drawing import REGION_COLOURS, outlines
 from ganseg_dist.inference.predictor import CasePrediction
 from ganseg_dist.report.labels import modality_label, region_label
@@ -28,7 +28,14 @@ WINDOW = (1.0, 99.8)
 """Percentiles of what is not background that are drawn black and white."""
 
 
-def write_overlay(file: Path, case: str, scan: Scan, prediction: CasePrediction, regions: tuple[str, ...]) -> Path:
+def write_overlay(
+    file: Path,
+    case: str,
+    scan: Scan,
+    prediction: CasePrediction,
+    regions: tuple[str, ...],
+    convention: Convention = Convention.RADIOLOGICAL,
+) -> Path:
     """Write the axial slice with the most predicted lesion as a PNG; returns its path.
 
     Left the slice alone, right with every region's outline in its colour. The last modality is shown, or a
@@ -36,8 +43,10 @@ def write_overlay(file: Path, case: str, scan: Scan, prediction: CasePrediction,
 
     Raises GansegError when the file cannot be written.
     """
-    masks = np.stack([to_picture_axes(mask, scan.grid) for mask in prediction.regions])
+    view = View.of(convention, sides_known=scan.grid.sides_known)
+    masks = view.lay_out(np.stack([to_picture_axes(mask, scan.grid) for mask in prediction.regions]), columns=2)
     name, volume = _shown(scan)
+    volume = view.lay_out(volume, columns=1)
     sizes = masks.any(axis=0).sum(axis=(0, 1))
     shown = int(sizes.argmax()) if sizes.any() else len(sizes) // 2
     row, column, _ = picture_spacing(scan.grid)
@@ -48,15 +57,14 @@ def write_overlay(file: Path, case: str, scan: Scan, prediction: CasePrediction,
     for axes in slice_axes:
         axes.imshow(volume[:, :, shown], cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
         axes.set_axis_off()
-    if scan.grid.affine is not None:
-        for axes in slice_axes:
-            _mark_sides(axes)
+        view.mark_axes(axes)
     for region, mask in zip(regions, masks[..., shown], strict=True):
         for contour in outlines(mask):
             slice_axes[1].plot(contour[:, 0], contour[:, 1], color=REGION_COLOURS[region], linewidth=1.4)
     slice_axes[1].set(xlim=slice_axes[0].get_xlim(), ylim=slice_axes[0].get_ylim())
     title = f"{case}   {name}, slice {shown + 1} of {len(sizes)}"
     figure.text(0.01, 0.985, title, color="white", va="top", fontsize=9)
+    figure.text(0.99, 0.985, view.caption, color="white", va="top", ha="right", fontsize=9)
     labelled = {region: region_label(region, regions, scan.modalities) for region in regions}
     figure.legend(
         handles=[
@@ -83,9 +91,3 @@ def _shown(scan: Scan) -> tuple[str, Volume]:
     inside = volume[volume > volume.min()]
     low, high = np.percentile(inside if inside.size else volume, WINDOW)
     return modality_label(scan.modalities[-1]), ((volume - low) / max(high - low, 1e-6)).clip(0, 1)
-
-
-def _mark_sides(axes: Axes) -> None:
-    """Letters of the patient's own sides: picture axes have left on the left."""
-    for x, side, anchor in ((0.01, "L", "left"), (0.99, "R", "right")):
-        axes.text(x, 0.5, side, color="white", transform=axes.transAxes, ha=anchor, va="center", fontsize=9)

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from ganseg_dist.atomic import write_text
 from ganseg_dist.config import RunConfig
+from ganseg_dist.display import Convention, display_convention
 from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON
 from ganseg_dist.plural import counted
 from ganseg_dist.recipes import RECIPES
@@ -60,14 +61,16 @@ RegionLabel = Callable[[str], str]
 def write_report(run: Run) -> Path:
     """Write the run's page and return its path. What the folder lacks is said on the page.
 
-    Raises RunError naming the file and field when something in the folder cannot be read.
+    Raises ConfigError for a display convention that there is not, and RunError naming the file and field when something
+    in the folder cannot be read.
     """
+    convention = display_convention()
     path = run.folder / "report.html"
-    write_text(path, render(Records.of(run)))
+    write_text(path, render(Records.of(run), convention))
     return path
 
 
-def render(records: Records) -> str:
+def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -> str:
     """The page's HTML."""
     environment = Environment(
         loader=PackageLoader("ganseg_dist", "report"),
@@ -113,7 +116,7 @@ def render(records: Records) -> str:
         unfinished=unfinished_told(records),
         resume=resume_command(records),
         classes=(records.config.data.classes if records.config is not None else None) or (),
-        evaluations=[evaluation_view(evaluation, records) for evaluation in records.evaluations],
+        evaluations=[evaluation_view(evaluation, records, convention) for evaluation in records.evaluations],
         classifications=[
             class_view(found, records.config, patients_known=records.patients_known(found.part))
             for found in records.classifications
@@ -164,7 +167,7 @@ class EvaluationView:
     cases: tuple[ScoredCase, ...]
 
 
-def evaluation_view(evaluation: Evaluation, records: Records) -> EvaluationView:
+def evaluation_view(evaluation: Evaluation, records: Records, convention: Convention) -> EvaluationView:
     """Figures, sentences and columns of one part."""
     summary, regions = evaluation.summary, evaluation.summary.regions
     scores = tuple(dict.fromkeys(score.partition("/")[2] for row in summary.rows for score in row.scores))
@@ -183,8 +186,10 @@ def evaluation_view(evaluation: Evaluation, records: Records) -> EvaluationView:
         columns=columns,
         others=tuple(score for score in scores if score not in columns),
         charts=(*_method_charts(summary, label), *_case_charts(evaluation, label)),
-        overlays=tuple(pictures.overlay_strips(examples, records.modalities, regions)),
-        healthy_strips=tuple(pictures.healthy_strips(examples, records.modalities, gan_modalities, regions, scale)),
+        overlays=tuple(pictures.overlay_strips(examples, records.modalities, regions, convention)),
+        healthy_strips=tuple(
+            pictures.healthy_strips(examples, records.modalities, gan_modalities, regions, scale, convention)
+        ),
         anomaly_scale=scale,
         healthy_charts=tuple(_healthy_charts(summary.healthy, labels.lesion_free(regions, records.modalities))),
         roc=_roc(summary.detection),

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ganseg_dist.drawing import Pixels, grey, heat, outline_path, png, rgb
+from ganseg_dist.display import Convention, View
+from ganseg_dist.drawing import Mask, Pixels, grey, heat, outline_path, png, rgb
 from ganseg_dist.report.labels import joined, modality_label, region_label
 from ganseg_dist.report.records import Example
 
@@ -31,6 +32,8 @@ class Tile:
     truth: str = ""
     """SVG path of the true outline; empty: none is drawn."""
     predicted: str = ""
+    letters: tuple[str, str] | None = None
+    """The patient's side on the left and on the right, where they are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ class Strip:
     slice: int
     dice: float
     tiles: tuple[Tile, ...]
+    caption: str
+    """Which side of the patient is on the left; empty where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +68,15 @@ def distinct(examples: Sequence[Example]) -> list[Example]:
     return [replace(first[key], rank=joined(names)) for key, names in ranks.items()]
 
 
-def overlay_strips(examples: Sequence[Example], modalities: Sequence[str], regions: Sequence[str]) -> list[Strip]:
+def overlay_strips(
+    examples: Sequence[Example], modalities: Sequence[str], regions: Sequence[str], convention: Convention
+) -> list[Strip]:
     """Each example plain, then with the true and the predicted outline of each region."""
-    return [_strip(example, _overlay_tiles(example, modalities, regions)) for example in examples]
+    return [
+        _strip(example, _overlay_tiles(example, modalities, regions, view), view)
+        for example in examples
+        for view in [_view(example, convention)]
+    ]
 
 
 def healthy_strips(
@@ -74,11 +85,14 @@ def healthy_strips(
     gan_modalities: Sequence[str],
     regions: Sequence[str],
     scale: AnomalyScale | None,
+    convention: Convention,
 ) -> list[Strip]:
     """Each example that the GAN spoke of: the slice, the same with its lesion filled, and how abnormal it looks."""
     spoken_of = [example for example in examples if example.anomaly is not None or example.reconstruction is not None]
     return [
-        _strip(example, _healthy_tiles(example, modalities, gan_modalities, regions, scale)) for example in spoken_of
+        _strip(example, _healthy_tiles(example, modalities, gan_modalities, regions, scale, view), view)
+        for example in spoken_of
+        for view in [_view(example, convention)]
     ]
 
 
@@ -92,16 +106,22 @@ def anomaly_scale(examples: Sequence[Example]) -> AnomalyScale | None:
     return AnomalyScale(float(levels.min()), float(levels.max()), _uri(bar))
 
 
-def _strip(example: Example, tiles: list[Tile]) -> Strip:
-    return Strip(example.case, example.rank, example.slice, example.dice, tuple(tiles))
+def _strip(example: Example, tiles: list[Tile], view: View) -> Strip:
+    return Strip(example.case, example.rank, example.slice, example.dice, tuple(tiles), view.caption)
 
 
-def _overlay_tiles(example: Example, modalities: Sequence[str], regions: Sequence[str]) -> list[Tile]:
+def _view(example: Example, convention: Convention) -> View:
+    return View.of(convention, sides_known=example.sides_known)
+
+
+def _overlay_tiles(example: Example, modalities: Sequence[str], regions: Sequence[str], view: View) -> list[Tile]:
     names = _channel_names(modalities, len(example.image))
     where = f"slice {example.slice + 1} of case {example.case}"
     plain, shown = _background(example, names, regions[0] if regions else "wt")
     tiles = [
-        picture_tile(f"{modality_label(shown)} alone", f"{modality_label(shown)}, {where}, without outlines", plain)
+        picture_tile(
+            f"{modality_label(shown)} alone", f"{modality_label(shown)}, {where}, without outlines", plain, view
+        )
     ]
     for region, truth, predicted in zip(regions, example.truth, example.predicted, strict=False):
         background, shown = _background(example, names, region)
@@ -112,9 +132,7 @@ def _overlay_tiles(example: Example, modalities: Sequence[str], regions: Sequenc
             f"shared {int(np.logical_and(truth, predicted).sum())}"
         )
         caption = f"{label} on {modality_label(shown)}"
-        tiles.append(
-            picture_tile(caption, description, background, truth=outline_path(truth), predicted=outline_path(predicted))
-        )
+        tiles.append(picture_tile(caption, description, background, view, truth=truth, predicted=predicted))
     return tiles
 
 
@@ -124,6 +142,7 @@ def _healthy_tiles(
     gan_modalities: Sequence[str],
     regions: Sequence[str],
     scale: AnomalyScale | None,
+    view: View,
 ) -> list[Tile]:
     names = _channel_names(modalities, len(example.image))
     where = f"slice {example.slice + 1} of case {example.case}"
@@ -136,13 +155,17 @@ def _healthy_tiles(
         after = example.reconstruction[own.index(shown)]
         tiles += [
             picture_tile(
-                f"{modality_label(shown)}, as scanned", f"{modality_label(shown)}, {where}, as scanned", grey(before)
+                f"{modality_label(shown)}, as scanned",
+                f"{modality_label(shown)}, {where}, as scanned",
+                grey(before),
+                view,
             ),
             picture_tile(
                 "Predicted lesion filled",
                 f"{modality_label(shown)}, {where}, its predicted lesion filled with healthy tissue",
                 grey(after, like=before),
-                predicted=outline_path(example.predicted[0]),
+                view,
+                predicted=example.predicted[0],
             ),
         ]
     if example.anomaly is not None and scale is not None:
@@ -155,14 +178,26 @@ def _healthy_tiles(
         painted = heat(anomaly, scale.low, scale.high)
         painted[~body] = 0
         description = f"Anomaly map of {where}: {told}"
-        tiles.append(picture_tile(f"Anomaly: {told}", description, painted, truth=outline_path(example.truth[0])))
+        tiles.append(picture_tile(f"Anomaly: {told}", description, painted, view, truth=example.truth[0]))
     return tiles
 
 
-def picture_tile(caption: str, description: str, pixels: Pixels, *, truth: str = "", predicted: str = "") -> Tile:
-    """A tile of 8-bit pixels (H, W) or (H, W, 3), with outlines as SVG paths."""
+def picture_tile(
+    caption: str,
+    description: str,
+    pixels: Pixels,
+    view: View,
+    *,
+    truth: Mask | None = None,
+    predicted: Mask | None = None,
+) -> Tile:
+    """A tile of 8-bit pixels (H, W) or (H, W, 3), laid out with the masks (H, W) whose outlines lie over it."""
     height, width = pixels.shape[:2]
-    return Tile(caption, description, _uri(pixels), width, height, truth, predicted)
+    uri = _uri(view.lay_out(pixels, columns=1))
+    true_path, predicted_path = (
+        "" if mask is None else outline_path(view.lay_out(mask)) for mask in (truth, predicted)
+    )
+    return Tile(caption, view.describe(description), uri, width, height, true_path, predicted_path, view.letters)
 
 
 def _background(example: Example, names: Sequence[str], region: str) -> tuple[Pixels, str]:

@@ -240,6 +240,8 @@ class Example:
     slice: int
     dice: float
     """Of the whole case."""
+    sides_known: bool
+    """Whether columns run from the patient's left to right."""
     image: Plane
     """(C, H, W) in [-1, 1]."""
     truth: Masks
@@ -409,6 +411,7 @@ def _example(entry: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Exam
         rank=str(entry["rank"]),
         slice=int(entry["slice"]),
         dice=float(entry["dice"]),
+        sides_known=bool(entry["sides_known"]),
         image=arrays[f"{key}/image"],
         truth=arrays[f"{key}/truth"],
         predicted=arrays[f"{key}/predicted"],

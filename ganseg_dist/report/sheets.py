@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ganseg_dist.config import RunConfig
+from ganseg_dist.display import PNG_TEXT
 from ganseg_dist.drawing import Pixels
 from ganseg_dist.errors import RunError
 from ganseg_dist.runs import Run
@@ -28,6 +29,8 @@ class Sheet:
     step: int
     pixels: Pixels
     """(H, W, 3)."""
+    caption: str
+    """Which side of the patient is on the left; empty where it is not known."""
 
 
 def shows_generated(config: RunConfig | None) -> bool:
@@ -47,12 +50,13 @@ def newest_sheet(run: Run, run_id: str | None) -> Sheet | None:
     if not steps:
         return None
     newest = max(steps)
-    return Sheet(steps[newest].parent.name, newest, _read(steps[newest]))
+    return Sheet(steps[newest].parent.name, newest, *_read(steps[newest]))
 
 
-def _read(path: Path) -> Pixels:
+def _read(path: Path) -> tuple[Pixels, str]:
+    """Pixels and caption."""
     try:
         with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
+            return np.asarray(picture.convert("RGB")), str(picture.info.get(PNG_TEXT, ""))
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({error}); remove it") from None

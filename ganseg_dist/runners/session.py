@@ -14,6 +14,7 @@ from typing import Any
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Cohort, Split, split_by_patient
 from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.display import Convention, display_convention
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.patient_privacy import refuse_unfit_training
 from ganseg_dist.engine.tracker import NullTracker, Tracker, Trackers
@@ -72,9 +73,11 @@ class TrainingRequest:
     """More for MLflow, such as the run that this one is a trial of."""
     least_workers: int | None = None
     """To go on with when there is no room for all `workers`; none: all of them or none."""
+    convention: Convention = field(default_factory=display_convention)
+    """Of example pictures: workers and trials on other machines draw as this one's GANSEG_DISPLAY says."""
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the config, which the run saves resolved."""
+        """All but the config, which the run saves resolved, and the convention, which is that of whoever resumes."""
         return {
             "data": str(self.data.absolute()),
             "layout": self.layout,
@@ -222,9 +225,9 @@ def _train(
             least_workers=request.least_workers,
             gpus=request.gpus,
             tracker=shown,
-            worker_tracker=partial(MLflowTracker.of, tracked),
+            worker_tracker=partial(MLflowTracker.of, tracked, request.convention),
         )
-    logged = MLflowTracker.of(tracked)
+    logged = MLflowTracker.of(tracked, request.convention)
     try:
         train_here(run, config, prepared, Trackers(shown, logged), gpu=request.gpus)
     finally:

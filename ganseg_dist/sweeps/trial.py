@@ -191,7 +191,7 @@ def _train_here(
 ) -> Path:
     checkpoints = ReportedCheckpoints(run.checkpoints, report)
     world = World(device=torch.device("cuda" if job.request.gpus else "cpu"))
-    with closing(MLflowTracker.of(tracked)) as logged:
+    with closing(MLflowTracker.of(tracked, job.request.convention)) as logged:
         train_member(config, job.prepared, world, logged, checkpoints)
     return checkpoints.last()
 
@@ -200,7 +200,7 @@ def _train_on_workers(
     run: Run, config: RunConfig, job: TrialJob, tracked: TrackedRun, report: Callable[[Path], None]
 ) -> Path:
     reports = ReportedEpochs(FolderCheckpoints(run.checkpoints), report)
-    logged = partial(MLflowTracker.of, tracked)
+    logged = partial(MLflowTracker.of, tracked, job.request.convention)
     last = train_on_ray(
         run,
         config,

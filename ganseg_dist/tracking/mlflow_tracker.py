@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import tempfile
@@ -12,13 +11,15 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
+from ganseg_dist.display import Convention
 from ganseg_dist.engine.tracker import NullTracker, Progress
 from ganseg_dist.tracking.connection import connect
 from ganseg_dist.tracking.contents import metric_name
 from ganseg_dist.tracking.outbox import Outbox, Parcel
-from ganseg_dist.tracking.overlay import draw_examples
+from ganseg_dist.tracking.overlay import examples_png
 from ganseg_dist.tracking.system_metrics import SystemMetrics
 from ganseg_dist.tracking.tracked_run import TrackedRun
 
@@ -36,15 +37,21 @@ logger = logging.getLogger(__name__)
 class MLflowTracker:
     """Writes to an existing run. Training never waits: all sending is the outbox's."""
 
-    def __init__(self, uri: str, run_id: str, shown: str) -> None:
-        self._uri, self._run_id = uri, run_id
+    def __init__(self, uri: str, run_id: str, shown: str, convention: Convention = Convention.RADIOLOGICAL) -> None:
+        self._uri, self._run_id, self._convention = uri, run_id, convention
         self._outbox = Outbox(shown, self._answers)
         self._system = SystemMetrics(self._post_system)
 
     @classmethod
-    def of(cls, tracked: TrackedRun) -> MLflowTracker | NullTracker:
-        """The tracker of a run that `open_tracking` opened; of one that MLflow does not know, the null tracker."""
-        return NullTracker() if tracked.run_id is None else cls(tracked.uri, tracked.run_id, tracked.shown)
+    def of(cls, tracked: TrackedRun, convention: Convention = Convention.RADIOLOGICAL) -> MLflowTracker | NullTracker:
+        """The tracker of a run that `open_tracking` opened; of one that MLflow does not know, the null tracker.
+
+        Args:
+            convention: of example pictures, where training sends any.
+        """
+        if tracked.run_id is None:
+            return NullTracker()
+        return cls(tracked.uri, tracked.run_id, tracked.shown, convention)
 
     def progress(self, progress: Progress) -> None:
         """Nothing: the steps and epochs tell it all."""
@@ -59,16 +66,17 @@ class MLflowTracker:
         """An epoch's scores, at the step after its last."""
         self._post((name, value, step) for name, value in scores.items())
 
-    def examples(self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]]) -> None:
+    def examples(
+        self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]], sides_known: npt.NDArray[np.bool_]
+    ) -> None:
         """Overlays as `examples/STAGE/step-N.png`."""
-        png = io.BytesIO()
         try:
-            draw_examples(pictures).save(png, "png")
+            png = examples_png(pictures, sides_known, self._convention)
         except (KeyError, ValueError) as error:
             logger.warning("no example pictures at step %d: %s", step, error)
             return
         file = Path("examples", stage, f"step-{step:07d}.png")
-        self._outbox.put(Parcel("pictures", 1, partial(self._send_file, file, png.getvalue())))
+        self._outbox.put(Parcel("pictures", 1, partial(self._send_file, file, png)))
 
     def warn(self, step: int, warning: str) -> None:
         """As a tag, so that it is seen in the list of runs; the newest stands."""

@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageColor, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 from skimage.segmentation import find_boundaries
 
+from ganseg_dist.display import PNG_TEXT, Convention, View, shared_caption
 from ganseg_dist.drawing import REGION_COLOURS, Pixels, grey, heat
 
 ENLARGED = 2
 """Screen pixels per image pixel: outlines one screen pixel wide hide little of the image."""
 TITLE_HEIGHT = 18
+CAPTION_HEIGHT = 13
+"""Of the line under the titles that names the convention. With the titles it is lower than the smallest cell: reports
+find the cells by that."""
 COLOURS = tuple(ImageColor.getrgb(colour) for colour in REGION_COLOURS.values())
 """Region outlines in order: whole tumour, core, enhancing."""
 DRAWN_ABOVE = 0.5
 
 
-def draw_examples(pictures: Mapping[str, npt.NDArray[Any]]) -> Image.Image:
+def examples_png(
+    pictures: Mapping[str, npt.NDArray[Any]], sides_known: npt.NDArray[np.bool_], convention: Convention
+) -> bytes:
+    """What `draw_examples` draws as a PNG that carries its caption."""
+    text, stream = PngInfo(), io.BytesIO()
+    text.add_text(PNG_TEXT, shared_caption(_views(sides_known, convention)))
+    draw_examples(pictures, sides_known, convention).save(stream, "PNG", pnginfo=text)
+    return stream.getvalue()
+
+
+def draw_examples(
+    pictures: Mapping[str, npt.NDArray[Any]], sides_known: npt.NDArray[np.bool_], convention: Convention
+) -> Image.Image:
     """One row an example; columns image, truth, prediction, anomaly and reconstruction, as far as they are given.
+
+    What shows a patient whose sides are known has L and R in its corners.
 
     Args:
         pictures: `image` (B, C, H, W) in [-1, 1] and `regions` (B, R, H, W) in {0, 1}; of the rest those the
             system has: `probability` (B, R, H, W) and `anomaly` (B, 1, H, W) in [0, 1], `reconstruction`
             (B, C', H, W) and `synthetic` (B, C, H, W) in [-1, 1]. The last channel is shown, FLAIR
             where the cohort has it.
+        sides_known: (B,) whether the example's columns run from the patient's left to right.
     """
+    views = _views(sides_known, convention)
+    pictures = {
+        name: np.stack([view.lay_out(planes) for view, planes in zip(views, parts, strict=True)])
+        for name, parts in pictures.items()
+    }
     grey = [_grey(image[-1]) for image in pictures["image"]]
     columns = {
         "image": grey,
@@ -41,10 +67,17 @@ def draw_examples(pictures: Mapping[str, npt.NDArray[Any]]) -> Image.Image:
         columns["anomaly"] = [_enlarge(heat(np.nan_to_num(anomaly[0]), 0, 1)) for anomaly in pictures["anomaly"]]
     if "reconstruction" in pictures:
         columns["reconstruction"] = [_grey(image[-1]) for image in pictures["reconstruction"]]
+    columns = {
+        name: [view.mark(cell) for view, cell in zip(views, cells, strict=True)] for name, cells in columns.items()
+    }
     if "synthetic" in pictures:
         columns["synthetic"] = [_grey(image[-1]) for image in pictures["synthetic"]]
     sheet = np.concatenate([np.concatenate(cells, axis=0) for cells in columns.values()], axis=1)
-    return _titled(sheet, list(columns))
+    return _titled(sheet, list(columns), views)
+
+
+def _views(sides_known: npt.NDArray[np.bool_], convention: Convention) -> list[View]:
+    return [View.of(convention, sides_known=bool(known)) for known in sides_known]
 
 
 def _grey(plane: npt.NDArray[Any]) -> Pixels:
@@ -64,11 +97,17 @@ def _enlarge(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return plane.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
 
 
-def _titled(sheet: Pixels, titles: list[str]) -> Image.Image:
+def _titled(sheet: Pixels, titles: list[str], views: Sequence[View]) -> Image.Image:
+    """The sheet under its titles and, where sides are known, under the convention: in words where they have room."""
     height, width, _ = sheet.shape
-    titled = Image.new("RGB", (width, height + TITLE_HEIGHT))
-    titled.paste(Image.fromarray(sheet), (0, TITLE_HEIGHT))
+    caption = shared_caption(views)
+    above = TITLE_HEIGHT + (CAPTION_HEIGHT if caption else 0)
+    titled = Image.new("RGB", (width, height + above))
+    titled.paste(Image.fromarray(sheet), (0, above))
     pen = ImageDraw.Draw(titled)
     for index, title in enumerate(titles):
         pen.text((index * width // len(titles) + 4, 3), title, fill="white")
+    pen.text(
+        (4, TITLE_HEIGHT), caption if pen.textlength(caption) <= width - 8 else caption.split(":")[0], fill="white"
+    )
     return titled

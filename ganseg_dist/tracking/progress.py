@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -53,7 +54,9 @@ class RichProgress:
         line = f"{stage} epoch {self.last.epoch + 1}/{self.last.epochs}  {values}".rstrip()
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def examples(self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]]) -> None:
+    def examples(
+        self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]], sides_known: npt.NDArray[np.bool_]
+    ) -> None:
         """Nothing."""
 
     def warn(self, step: int, warning: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from ganseg_dist.display import PNG_TEXT
 from ganseg_dist.tracking.tracked_run import TrackedRun
 from tests.cli.conftest import KAGGLE_SHAPE, assert_refused, drawn_run, snapshot, write_colour_case
 from tests.cli.test_bad_input import CASE, spoil
@@ -79,6 +80,27 @@ def test_extras(ganseg, run, phantom, masks):
     assert np.array_equal(labels > 0, np.any([nib.load(masks / f"{CASE}_{name}.nii.gz").get_fdata() >= 0.5
                                               for name in extras[1:4]], axis=0))  # fmt: skip
     assert 0 <= probability.min() < probability.max() <= 1
+
+
+def test_the_display_convention_mirrors_overlays_and_no_mask(ganseg, run, phantom, tmp_path, monkeypatch):
+    for name in ("radiological", "neurological"):
+        monkeypatch.setenv("GANSEG_DISPLAY", name)
+        assert ganseg("predict", "tiny", phantom / CASE, "--out", tmp_path / name, "--overlays").code == 0
+    shown, other = (snapshot(tmp_path / name) for name in ("radiological", "neurological"))
+    assert shown.pop(f"{CASE}_overlay.png") != other.pop(f"{CASE}_overlay.png")
+    assert shown == other
+    monkeypatch.setenv("GANSEG_DISPLAY", "left")
+    refused = ganseg("predict", "tiny", phantom / CASE, "--out", tmp_path / "none", "--overlays")
+    assert_refused(refused, 2, "GANSEG_DISPLAY: 'left'", "radiological or neurological")
+    assert not (tmp_path / "none").exists()
+
+
+def test_training_draws_examples_that_name_their_convention(trained):
+    sheets = sorted((trained.folder.parent / "mlartifacts").rglob("examples/*/step-*.png"))
+    assert {sheet.parent.name for sheet in sheets} == {"healthy", "segment"}
+    for sheet in sheets:
+        with Image.open(sheet) as picture:
+            assert picture.info[PNG_TEXT] == "radiological: the patient's right is on the left"
 
 
 def test_four_dimensional_nifti_with_the_models_modalities(ganseg, run, phantom, masks, tmp_path):

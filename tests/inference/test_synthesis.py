@@ -43,6 +43,7 @@ def slices(labels, lesions=()):
             modalities=("grey",),
             regions=(),
             size=32,
+            sides_known=True,
             image=np.broadcast_to(grey, (1, 1, 32, 32)),
         )
         for place, grey in enumerate(image)
@@ -100,6 +101,7 @@ def with_mask(mask):
         modalities=("grey",),
         regions=("wt",),
         size=32,
+        sides_known=True,
         image=np.full((1, 1, 32, 32), 0.5, np.float32),
         masks=mask[None, None].astype(np.uint8),
     )
@@ -156,7 +158,15 @@ def test_flipped_copies_stand_behind_where_training_flips():
         assert any(stage.augmented for stage in model.system.stages if "generator" in stage.networks) == flips
         found = training_images(model, slices([0, 1, 1]))
         assert (found.flipped, len(found.image), len(found.patients)) == (flips, 6 if flips else 3, 6 if flips else 3)
+        assert found.sides_known != flips, "of a flipped copy left is right"
     assert not training_images(predictor("gan_osmosis_debug", data__augment__flip=0.0), slices([0, 1])).flipped
+
+
+@pytest.mark.parametrize(("flip", "deformed", "known"), [(0.5, True, False), (0.5, False, True), (0.0, True, True)])
+def test_the_sides_of_paintings_are_known_where_none_is_mirrored(flip, deformed, known):
+    disc = np.hypot(*np.mgrid[-16:16, -16:16]) < 6
+    model = predictor("gan_osmosis_debug", data__augment__flip=flip)
+    assert paint(model, with_mask(disc), deformed=deformed).sides_known == known
 
 
 def test_held_out_images_are_of_the_kind_that_is_made():

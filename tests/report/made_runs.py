@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from scipy.ndimage import binary_dilation, gaussian_filter, shift
 
 from ganseg_dist.config import override
+from ganseg_dist.display import PNG_TEXT
 from ganseg_dist.inference.classification import ImageRow, save_classification
 from ganseg_dist.recipes import recipe
 from ganseg_dist.runs import Run
@@ -146,14 +148,16 @@ def _round(number: int, names: list[str]) -> dict[str, Any]:
     }
 
 
-def draw_sheet(run: Run, stage: str, step: int, *, rows: int, columns: int) -> Path:
+def draw_sheet(run: Run, stage: str, step: int, *, rows: int, columns: int, caption: str = "") -> Path:
     """A sheet of examples where MLflow keeps it, of squares of 64 pixels; that of row 2 and column 3 has level 23."""
     levels = np.add.outer(10 * np.arange(1, rows + 1), np.arange(columns))
     squares = np.kron(levels, np.ones((64, 64))).astype(np.uint8)
     folder = run.folder.parent / "mlartifacts" / run.description()["mlflow"]["run_id"] / "artifacts/examples" / stage
     folder.mkdir(parents=True)
     path = folder / f"step-{step:07d}.png"
-    Image.fromarray(np.pad(squares, ((18, 0), (0, 0)))).save(path)
+    text = PngInfo()
+    text.add_text(PNG_TEXT, caption)
+    Image.fromarray(np.pad(squares, ((18, 0), (0, 0)))).save(path, pnginfo=text)
     return path
 
 
@@ -339,7 +343,7 @@ def _evaluate(run: Run, part: str, regions: list[str], *, channels: int, unit: s
     }
     run.write(f"evaluation/{part}/summary.json", summary)
     _write_cases(folder / "cases.csv", regions, unit)
-    _write_gallery(folder / "gallery.npz", channels, len(regions), gan=gan)
+    _write_gallery(folder / "gallery.npz", channels, len(regions), gan=gan, sides_known=unit == "mm")
 
 
 def _scores(regions: list[str], unit: str, worse: float) -> dict[str, Any]:
@@ -420,7 +424,7 @@ def _write_cases(path: Path, regions: list[str], unit: str) -> None:
                 writer.writerow({"case": f"{site}-{n:03d}", "patient": f"{site}-p{n:03d}", "site": site, **values})
 
 
-def _write_gallery(path: Path, channels: int, regions: int, *, gan: bool) -> None:
+def _write_gallery(path: Path, channels: int, regions: int, *, gan: bool, sides_known: bool) -> None:
     rng = np.random.default_rng(1)
     arrays: dict[str, Any] = {}
     index = []
@@ -446,5 +450,6 @@ def _write_gallery(path: Path, channels: int, regions: int, *, gan: bool) -> Non
                 f"{k}/anomaly": anomaly[None].clip(0, 1).astype(np.float32),
                 f"{k}/reconstruction": filled.astype(np.float32),
             }
-        index.append({"k": k, "case": f"Ulm-00{k}", "rank": rank, "slice": 70 + k, "dice": dice})
+        entry = {"k": k, "case": f"Ulm-00{k}", "rank": rank, "slice": 70 + k, "dice": dice}
+        index.append(entry | {"sides_known": sides_known})
     np.savez_compressed(path, index=np.array(json.dumps(index)), **arrays)

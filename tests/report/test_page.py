@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganseg_dist.errors import RunError
+from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.report import write_report
 from ganseg_dist.report.page import commands, config_fields, difference_told, fingerprint, holes_told, site_table
 from ganseg_dist.report.reading import Interval
@@ -190,6 +190,34 @@ def test_generated_images_stand_beside_real_ones_and_their_masks(tmp_path):
     assert [(cell.shape, set(cell.ravel())) for cell in cells] == [
         ((64, 64), {level}) for level in (10, 11, 13, 20, 21, 23)
     ], "first, second and last column of each row, without the titles"
+
+
+def test_generated_images_name_the_convention_that_their_sheet_was_drawn_in(tmp_path):
+    run = painter_run(tmp_path)
+    draw_sheet(run, "joint", 40, rows=1, columns=4, caption="radiological: <right> on the left")
+    page = write_report(run).read_text()
+    assert "in stage joint; radiological: &lt;right&gt; on the left.</p>" in page
+    assert page.count('of stage joint; radiological: &lt;right&gt; on the left"') == 3
+    draw_sheet(run, "segment", 50, rows=1, columns=4)
+    assert "in stage segment.</p>" in write_report(run).read_text()
+
+
+def test_a_gallery_that_does_not_say_whether_sides_are_known_is_to_be_made_again(tmp_path):
+    run = plain_unet_run(tmp_path)
+    gallery = run.evaluation("validation") / "gallery.npz"
+    with np.load(gallery) as arrays:
+        kept = dict(arrays)
+    index = [{name: value for name, value in entry.items() if name != "sides_known"}
+             for entry in json.loads(str(kept["index"]))]  # fmt: skip
+    np.savez(gallery, **kept | {"index": np.array(json.dumps(index))})
+    with pytest.raises(RunError, match=r"gallery\.npz: cannot be read \('sides_known'\); evaluate again"):
+        write_report(run)
+
+
+def test_a_display_convention_that_there_is_not_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("GANSEG_DISPLAY", "upside-down")
+    with pytest.raises(ConfigError, match=r"^GANSEG_DISPLAY: 'upside-down' is not a display convention"):
+        write_report(plain_unet_run(tmp_path))
 
 
 def test_a_control_and_a_healthy_model_show_no_generated_images(tmp_path):

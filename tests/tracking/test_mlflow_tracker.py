@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from PIL import Image
 
+from ganseg_dist.display import PNG_TEXT, Convention
 from ganseg_dist.engine.tracker import NullTracker, Progress
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_tracking
@@ -23,13 +25,13 @@ def history(client: MlflowClient, run_id: str, name: str) -> list[tuple[int, flo
 
 def test_losses_scores_pictures_and_the_machine_reach_the_store(run):
     tracked = open_tracking(run)
-    tracker = MLflowTracker.of(tracked)
+    tracker = MLflowTracker.of(tracked, Convention.NEUROLOGICAL)
     tracker.progress(Progress("segmentation", 0, 1, 1, 1, {}))
     tracker.steps(7, {"supervised/dice": [0.5, 0.25, 0.125], "discriminator/real": [1.0, math.nan, math.nan]})
     tracker.steps(10, {"generator/total": [float(value) for value in range(2500)]})
     tracker.epoch(10, {"segmentation/wt_dice": 0.75, "segmentation/odd(name)": 1.0, "segmentation/none": math.nan})
     picture = np.zeros((1, 1, 16, 16), np.float32)
-    tracker.examples(10, "segmentation", {"image": picture, "regions": picture})
+    tracker.examples(10, "segmentation", {"image": picture, "regions": picture}, np.ones(len(picture), bool))
     tracker.close()
     client = MlflowClient(tracked.uri)
     assert history(client, tracked.run_id, "supervised/dice") == [(7, 0.5), (8, 0.25), (9, 0.125)]
@@ -42,7 +44,9 @@ def test_losses_scores_pictures_and_the_machine_reach_the_store(run):
     assert metrics["system/system_memory_usage_percentage"] > 0
     (file,) = client.list_artifacts(tracked.run_id, "examples/segmentation")
     assert file.path == "examples/segmentation/step-0000010.png"
-    assert Path(client.download_artifacts(tracked.run_id, file.path)).read_bytes().startswith(b"\x89PNG")
+    with Image.open(client.download_artifacts(tracked.run_id, file.path)) as sheet:
+        assert sheet.format == "PNG"
+        assert sheet.info[PNG_TEXT] == "neurological: the patient's left is on the left"
     assert list(Path.cwd().iterdir()) == []
 
 
@@ -65,7 +69,7 @@ def test_an_untracked_run_has_a_tracker_that_tells_nobody():
 
 def test_pictures_that_cannot_be_drawn_do_not_fail_training(run, caplog):
     tracker = MLflowTracker.of(open_tracking(run))
-    tracker.examples(3, "segmentation", {"image": np.zeros((1, 1, 8, 8))})
+    tracker.examples(3, "segmentation", {"image": np.zeros((1, 1, 8, 8))}, np.ones(1, bool))
     tracker.close()
     assert "no example pictures at step 3" in caplog.text
 
@@ -125,7 +129,9 @@ def test_a_server_killed_and_started_again_loses_no_metric_and_never_holds_train
         began = time.monotonic()
         tracker.steps(10 * epoch, {"supervised/dice": [float(epoch)] * 10})
         tracker.epoch(10 * epoch + 10, {"segmentation/wt_dice": epoch / 30})
-        tracker.examples(10 * epoch, "segmentation", {"image": picture, "regions": picture})
+        tracker.examples(
+            10 * epoch, "segmentation", {"image": picture, "regions": picture}, np.ones(len(picture), bool)
+        )
         longest = max(longest, time.monotonic() - began)
         time.sleep(0.2)
     tracker.close()

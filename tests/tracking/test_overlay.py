@@ -1,10 +1,15 @@
 import numpy as np
 
+from ganseg_dist.display import Convention
 from ganseg_dist.tracking.overlay import COLOURS, ENLARGED, TITLE_HEIGHT, draw_examples
 
 SIDE = 16
 WHITE = 255
 """An even picture is as bright as its own window goes."""
+
+
+UNKNOWN = np.zeros(2, bool), Convention.RADIOLOGICAL
+"""Neither example has known sides: nothing is mirrored or marked."""
 
 
 def examples() -> dict[str, np.ndarray]:
@@ -31,7 +36,7 @@ def cell(sheet: np.ndarray, row: int, column: int) -> np.ndarray:
 
 
 def test_columns_show_image_truth_prediction_anomaly_reconstruction():
-    sheet = np.asarray(draw_examples(examples()))
+    sheet = np.asarray(draw_examples(examples(), *UNKNOWN))
     side = SIDE * ENLARGED
     assert sheet.shape == (TITLE_HEIGHT + 2 * side, 5 * side, 3)
     for row in range(2):
@@ -48,10 +53,10 @@ def test_columns_show_image_truth_prediction_anomaly_reconstruction():
 
 def test_a_system_without_a_gan_fills_fewer_columns():
     pictures = {name: value for name, value in examples().items() if name in ("image", "regions", "probability")}
-    assert draw_examples(pictures).size[0] == 3 * SIDE * ENLARGED
+    assert draw_examples(pictures, *UNKNOWN).size[0] == 3 * SIDE * ENLARGED
 
 
 def test_nan_is_drawn_not_raised():
     pictures = examples()
     pictures["anomaly"][:] = np.nan
-    assert (cell(np.asarray(draw_examples(pictures)), 0, 3) < 5).all()
+    assert (cell(np.asarray(draw_examples(pictures, *UNKNOWN)), 0, 3) < 5).all()

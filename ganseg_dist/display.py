@@ -1,0 +1,126 @@
+"""Left and right on pictures of patients: one convention for all of them, chosen by GANSEG_DISPLAY.
+
+Prepared planes have anterior at the top and the patient's left on the left. Only pictures of them are mirrored: nothing
+that is learnt, scored, stored or written as a mask depends on the convention.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from ganseg_dist.errors import ConfigError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ganseg_dist.drawing import Pixels
+
+VARIABLE = "GANSEG_DISPLAY"
+
+PNG_TEXT = "Orientation"
+"""Keyword under which a PNG carries its caption."""
+
+LETTER_SHARE = 1 / 16
+"""Height of the letters L and R, as a share of their picture's."""
+SMALLEST_LETTER = 9
+"""Pixels, below which a letter is no longer legible."""
+
+
+class Convention(StrEnum):
+    """Which side of the patient is drawn on the left."""
+
+    RADIOLOGICAL = "radiological"
+    """The right: the patient is seen from the feet."""
+    NEUROLOGICAL = "neurological"
+    """The left: the patient is seen from the head."""
+
+
+def display_convention() -> Convention:
+    """The convention that GANSEG_DISPLAY names; radiological where it is not set.
+
+    Raises ConfigError for any other value.
+    """
+    value = os.environ.get(VARIABLE) or Convention.RADIOLOGICAL
+    try:
+        return Convention(value)
+    except ValueError:
+        raise ConfigError(
+            f"{VARIABLE}: {value!r} is not a display convention; set it to {' or '.join(Convention)}"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How the planes of one image are shown: the image, its masks and its maps alike."""
+
+    convention: Convention | None
+    """None where nothing says which side is the patient's left: planes are shown as stored, without letters."""
+
+    @classmethod
+    def of(cls, convention: Convention, *, sides_known: bool) -> View:
+        """The convention's, of an image whose left and right are known."""
+        return cls(convention if sides_known else None)
+
+    @property
+    def letters(self) -> tuple[str, str] | None:
+        """The patient's side that is drawn on the left, and the one on the right."""
+        if self.convention is None:
+            return None
+        return ("R", "L") if self.convention is Convention.RADIOLOGICAL else ("L", "R")
+
+    @property
+    def caption(self) -> str:
+        """The convention in words; empty where the sides are not known."""
+        if self.convention is None:
+            return ""
+        side = "right" if self.convention is Convention.RADIOLOGICAL else "left"
+        return f"{self.convention}: the patient's {side} is on the left"
+
+    def describe(self, text: str) -> str:
+        """A picture's description, followed by the convention."""
+        return f"{text}; {self.caption}" if self.caption else text
+
+    def lay_out(self, planes: npt.NDArray[Any], *, columns: int = -1) -> npt.NDArray[Any]:
+        """Planes whose columns run from the patient's left to right, as they are drawn.
+
+        Args:
+            columns: the axis of the columns; of (H, W, 3) it is 1.
+        """
+        return np.flip(planes, columns) if self.convention is Convention.RADIOLOGICAL else planes
+
+    def mark(self, pixels: Pixels) -> Pixels:
+        """L and R in the upper corners of laid-out pixels (H, W, 3)."""
+        if self.letters is None:
+            return pixels
+        picture = Image.fromarray(np.ascontiguousarray(pixels))
+        pen, font = (
+            ImageDraw.Draw(picture),
+            ImageFont.load_default(max(SMALLEST_LETTER, pixels.shape[0] * LETTER_SHARE)),
+        )
+        for letter, x, anchor in zip(self.letters, (2, picture.width - 3), ("lt", "rt"), strict=True):
+            pen.text((x, 2), letter, fill="white", font=font, anchor=anchor, stroke_width=1, stroke_fill="black")
+        return np.asarray(picture)
+
+    def mark_axes(self, axes: Axes, *, fontsize: float = 9) -> None:
+        """L and R in the upper corners of axes that show a laid-out plane."""
+        from matplotlib.patheffects import withStroke
+
+        for letter, x, anchor in zip(self.letters or (), (0.02, 0.98), ("left", "right"), strict=False):
+            text = axes.text(x, 0.99, letter, transform=axes.transAxes, ha=anchor, va="top", fontsize=fontsize)
+            text.set(color="white", path_effects=[withStroke(linewidth=2, foreground="black")])
+
+
+def shared_caption(views: Sequence[View]) -> str:
+    """One caption for pictures that stand together, of some of which the sides may not be known."""
+    known = [view.caption for view in views if view.caption]
+    if not known:
+        return ""
+    return known[0] if len(known) == len(views) else f"{known[0]}, where L and R are marked"
