@@ -26,7 +26,7 @@ from ganseg_dist.runners.cluster import ray_cluster
 from ganseg_dist.runners.grids import Answer, InProcessGrid, RayGrid
 from ganseg_dist.runners.plan import open_run
 from ganseg_dist.runners.prepare import map_here
-from ganseg_dist.runners.session import Bar, TrainingRequest, no_bar, plan_training, warn_of
+from ganseg_dist.runners.session import Bar, TrainingRequest, check_plan, no_bar, plan_training
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import build_system
 from ganseg_dist.tracking.tracked_run import TrackedRun
@@ -84,7 +84,7 @@ def rehearse_on(
 
     Args:
         connect: gives the grid, told the hospitals' folders in the order of its nodes.
-        say: told in lines what is asked of the hospitals.
+        say: told in lines what is asked of the hospitals, and what their data warn of.
     """
     request, shown = asked.request, shown or NullTracker()
     started = time.monotonic()
@@ -100,7 +100,7 @@ def rehearse_on(
     with only_trainer(run):
         if run.finished:
             return run
-        warn_of(plan, request.config, shown)
+        check_plan(plan, request, {"": split}, lambda warning: say(f"warning: {warning}"))
         homes = _homes(run, request, patients, split)
         by_name = {home.name: home for home in homes}
         sites = Sites(connect(homes), plan.config.federation.deadline_seconds, say, by_name)

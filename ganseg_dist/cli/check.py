@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.words import DATA_HELP, LAYOUT_HELP
+from ganseg_dist.cli.words import DATA_HELP, LAYOUT_HELP, SET_HELP
+from ganseg_dist.plural import counted
+
+if TYPE_CHECKING:
+    from ganseg_dist.runners.prepare import Preflight
 
 
 def check(
     data: Path = typer.Argument(metavar="DATA", help=DATA_HELP),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
     recipe: str | None = typer.Option(
-        None, metavar="RECIPE", help="Also check what this recipe needs, such as skull-stripped scans."
+        None,
+        metavar="RECIPE",
+        help="Also check whatever training of this recipe would warn of or reject, such as too few patients to split.",
     ),
+    assignments: list[str] = typer.Option([], "--set", metavar="FIELD=VALUE", help=f"{SET_HELP} With --recipe."),
     as_json: bool = typer.Option(False, "--json", help="Findings as JSON on stdout."),
     local: bool = typer.Option(True, "--local/--ray", help="In this process, or as Ray tasks over a cluster."),
 ) -> None:
@@ -27,18 +35,25 @@ def check(
     """
     from contextlib import nullcontext
 
+    from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.data.readers import read_cohort
+    from ganseg_dist.errors import ConfigError
     from ganseg_dist.recipes import recipe as named
     from ganseg_dist.runners.cluster import map_on_cluster
     from ganseg_dist.runners.prepare import map_here, preflight
+    from ganseg_dist.runners.session import plan_findings
     from ganseg_dist.runners.visibility import cluster_seeing
 
-    config = None if recipe is None else named(recipe)
+    if assignments and recipe is None:
+        raise ConfigError("--set: is of a recipe; give --recipe too")
+    config = None if recipe is None else override(named(recipe), parse_assignments(assignments))
     mapper = map_here if local else map_on_cluster
     cohort = read_cohort(data, layout)
     with nullcontext() if local else cluster_seeing(data), show.bar("Checking") as advance:
         found = preflight(cohort, config, mapper=mapper, advance=advance)
-    warnings = len(found.findings) - len(found.errors)
+    findings = found.findings if config is None else (*found.findings, *plan_findings(found, config))
+    unfit = _unfit(found) if config is None else {}
+    errors = sum(finding.severity == "error" for finding in findings)
     if as_json:
         summary = {
             "root": str(cohort.root),
@@ -49,22 +64,47 @@ def check(
             "modalities": list(cohort.modalities),
             "regions": list(cohort.regions),
             "classes": list(cohort.classes),
-            "findings": [finding.to_dict() for finding in found.findings],
+            "findings": [finding.to_dict() for finding in findings],
+            "unfit_recipes": unfit,
         }
         typer.echo(json.dumps(summary, indent=1))
     else:
-        for finding in found.findings:
+        for finding in findings:
             typer.echo(finding.line())
-        sites = len({case.site for case in cohort.cases})
+        sites = {case.site for case in cohort.cases}
+        counts = (len(cohort.cases), "case"), (len(cohort.patients), "patient"), (len(sites), "site")
         told = [
-            f"{cohort.layout}: {len(cohort.cases)} cases, {len(cohort.patients)} patients, {sites} sites",
+            f"{cohort.layout}: {', '.join(counted(n, noun) for n, noun in counts)}",
             f"modalities {', '.join(cohort.modalities) or 'none shared'}",
             f"regions {', '.join(cohort.regions) or 'none'}",
             *([f"classes {', '.join(cohort.classes)}"] if cohort.classes else []),
-            f"{len(found.errors)} errors, {warnings} warnings",
+            f"{counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}",
         ]
         typer.echo("; ".join(told))
+        for reason, recipes in _by_reason(unfit).items():
+            show.err.print(f"note: it cannot train {', '.join(recipes)}: {reason}", markup=False)
         if recipe is None:
-            show.err.print("note: what a recipe needs, such as skull-stripped scans, is checked with --recipe RECIPE")
-    if found.errors:
+            show.err.print("note: --recipe RECIPE also checks what a recipe needs, such as skull-stripped scans")
+    if errors:
         raise typer.Exit(1)
+
+
+def _unfit(found: Preflight) -> dict[str, str]:
+    """The systems' recipes, in the published size, that would not be trained on the cohort, and why."""
+    from ganseg_dist.recipes import RECIPES
+    from ganseg_dist.runners.session import plan_findings
+
+    configs = {make().system.name: make() for make in reversed(RECIPES.values())}
+    unfit: dict[str, str] = {}
+    for name, config in reversed(configs.items()):
+        reasons = [finding.message for finding in plan_findings(found, config) if finding.severity == "error"]
+        if reasons:
+            unfit[name] = reasons[0]
+    return unfit
+
+
+def _by_reason(unfit: dict[str, str]) -> dict[str, list[str]]:
+    recipes: dict[str, list[str]] = {}
+    for name, reason in unfit.items():
+        recipes.setdefault(reason, []).append(name)
+    return recipes

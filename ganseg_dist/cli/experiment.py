@@ -293,7 +293,7 @@ def _run(
     from ganseg_dist.recipes import recipe as named
     from ganseg_dist.runners.cluster import map_on_cluster
     from ganseg_dist.runners.prepare import map_here
-    from ganseg_dist.runners.session import TrainingRequest, plan_training
+    from ganseg_dist.runners.session import TrainingRequest, check_plan, plan_training
     from ganseg_dist.runners.visibility import cluster_seeing
 
     config = override(named(recipe), parse_assignments(assignments))
@@ -303,8 +303,10 @@ def _run(
         return trials_of(config, cohort, split_as_configured(cohort, config))
 
     trials_on(read_cohort(data, layout))  # too few patients or sites are seen without checking an image
-    plan = plan_training(TrainingRequest(config, data, layout, local=True), bar=show.bar)
+    request = TrainingRequest(config, data, layout, local=True)
+    plan = plan_training(request, bar=show.bar)
     trials = trials_on(plan.cohort)
+    check_plan(plan, request, {trial.name: trial.split for trial in trials}, show.warn)
     if plan.config.system.task == "classification":
         with show.bar("Reading classes") as advance:
             for done, part in enumerate(splits := sorted({trial.split for trial in trials}, key=repr), start=1):

@@ -68,7 +68,7 @@ def federate(
     from ganseg_dist.recipes import recipe as named
     from ganseg_dist.runners.cluster import map_on_cluster
     from ganseg_dist.runners.prepare import map_here
-    from ganseg_dist.runners.session import TrainingRequest, plan_training
+    from ganseg_dist.runners.session import TrainingRequest, check_plan, plan_training
     from ganseg_dist.runners.visibility import cluster_seeing
     from ganseg_dist.runs import named_run
     from ganseg_dist.sweeps.publish import best_values
@@ -83,11 +83,13 @@ def federate(
         raise ConfigError("--local: is this one process, on the CPU; leave out --cpus and --gpus, or leave out --local")
     swept = {} if from_sweep is None else {"sweep": from_sweep}
     name = named_run(run_name or _made_name(recipe, data, sites, skew, changes | swept)).name
-    plan = plan_training(TrainingRequest(config, data, layout, local=True), bar=show.bar)
+    alone = TrainingRequest(config, data, layout, local=True)
+    plan = plan_training(alone, bar=show.bar)
     split = split_as_configured(plan.cohort, config)
     members = refuse_unfit_sites(plan.config, plan.cohort, split, sites, skew)
     _note_what_is_odd(rounds, rounds_of(plan.config), members)
     trials = federation_trials(config, split, members)
+    check_plan(plan, alone, {trial.name: trial.split for trial in trials}, show.warn)
     with nullcontext() if local else cluster_seeing(data):
         others = map_here if local else map_on_cluster
         request = TrainingRequest(config, data, layout, run_name=f"{name}.federated", local=local, split=split)

@@ -29,7 +29,7 @@ def prepare(
     from ganseg_dist.recipes import recipe as named
     from ganseg_dist.runners.cluster import map_on_cluster
     from ganseg_dist.runners.prepare import map_here, prepare_cohort, store_root
-    from ganseg_dist.runners.session import TrainingRequest, plan_training
+    from ganseg_dist.runners.session import TrainingRequest, plan_training, warn_of_cohorts
     from ganseg_dist.runners.visibility import cluster_seeing
 
     config = override(named(recipe), parse_assignments(assignments))
@@ -37,6 +37,7 @@ def prepare(
     with nullcontext() if local else cluster_seeing(data):
         mapper = map_here if local else map_on_cluster
         plan = plan_training(request, mapper=mapper, bar=show.bar)
+        warn_of_cohorts(plan, request, show.warn)
         with show.bar("Preparing slices") as advance:
             folders = prepare_cohort(plan.found, plan.cohort.cases, plan.config.data, mapper=mapper, advance=advance)
     typer.echo(f"{len(folders)} cases are prepared in {store_root()}")

@@ -17,6 +17,11 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def warn(message: str) -> None:
+    """A line on stderr, above the bar where there is one."""
+    err.print(f"warning: {message}", markup=False)
+
+
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar; without a terminal, a line when it is done, with the count where there was one."""

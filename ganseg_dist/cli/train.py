@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,16 @@ import typer
 
 from ganseg_dist.cli import show
 from ganseg_dist.cli.words import DATA_HELP, LAYOUT_HELP, SET_HELP
+from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
+    from ganseg_dist.config import RunConfig
     from ganseg_dist.runners.session import Plan, TrainingRequest
     from ganseg_dist.systems.base import Phase
+
+BY_DATA = ("data.modalities", "data.regions", "data.classes")
+MOST_CHANGES = 8
+"""Fields that a dry run names; --show-config shows all."""
 
 
 def train(
@@ -28,6 +35,7 @@ def train(
     ),
     assignments: list[str] = typer.Option([], "--set", metavar="FIELD=VALUE", help=SET_HELP),
     dry_run: bool = typer.Option(False, "--dry-run", help="Check everything, show what would run, and stop."),
+    show_config: bool = typer.Option(False, "--show-config", help="With --dry-run: first the whole config, as JSON."),
     workers: int = typer.Option(1, min=1, metavar="N", help="Ray Train workers; they share train.batch_size."),
     least_workers: int | None = typer.Option(
         None,
@@ -73,6 +81,8 @@ def train(
     from ganseg_dist.sweeps.publish import best_values
     from ganseg_dist.tracking.progress import RichProgress
 
+    if show_config and not dry_run:
+        raise ConfigError("--show-config: belongs to --dry-run; give both")
     if resume is not None:
         if (
             recipe
@@ -116,7 +126,10 @@ def train(
     request.name()  # a bad one is said before anything is read
     if dry_run:
         refuse_missing_gpu(request)
-        _describe(plan_training(request, bar=show.bar), request)
+        plan = plan_training(request, bar=show.bar)
+        if show_config:
+            typer.echo(plan.config.to_json() + "\n")
+        _describe(plan, request)
         return
     was_finished = named_run(request.name()).finished
     with closing(RichProgress(show.err)) as shown:
@@ -143,49 +156,67 @@ def _refuse_rigid(least: int, most: int, batch_size: int) -> None:
 
 
 def _describe(plan: Plan, request: TrainingRequest) -> None:
-    """What a run would do: the whole config, then the plan, which a terminal shows last."""
+    """Warnings, then what a run would do, short enough that a terminal shows all of it."""
     from ganseg_dist.runners.plan import planned_run
-    from ganseg_dist.runners.resolve import order_told
+    from ganseg_dist.runners.session import check_plan
     from ganseg_dist.systems import build_system
 
     config, cohort = plan.config, plan.cohort
     run, split = planned_run(request.name(), config, plan.fingerprint, cohort)
+    check_plan(plan, request, {"": split}, show.warn)
     system = build_system(config)
-    typer.echo(config.to_json())
     least = "" if request.least_workers is None else f", {request.least_workers} at least"
-    place = f"on Ray, {request.workers} worker(s){least}" if not request.local else "in this process"
+    place = f"on Ray, {counted(request.workers, 'worker')}{least}" if not request.local else "in this process"
     begins = "goes on with" if (run.folder / "run.json").exists() else "begins"
     if run.finished:
         begins = "has nothing left to do:"
-    warnings = len(plan.found.findings) - len(plan.found.errors)
     left_out = len(plan.found.cohort.cases) - len(cohort.cases)
+    each = f"{'a GPU' if request.gpus else 'CPU'}, {counted(config.train.threads, 'thread')}"
     lines = {
         "run": f"{begins} {run.folder}",
-        "where": f"{place}, {'a GPU each' if request.gpus else 'CPU'}, {config.train.threads} thread(s) each",
-        "data": f"{cohort.root}: {cohort.layout}, {len(cohort.cases)} cases; {left_out} left out, "
-        + (f"{warnings} warnings (ganseg check DATA --recipe {config.recipe})" if warnings else "no warnings"),
+        "where": f"{place}, {each}{'' if request.local else ' each'}",
+        "config": _changes(config),
+        "data": f"{cohort.root}: {cohort.layout}, {counted(len(cohort.cases), 'case')}, {left_out} left out",
         "input": ", ".join(config.data.modalities or ()),
-        "regions": ", ".join(config.data.regions or ()),
     }
-    told = order_told(request.config, config)
-    if told is not None:
-        lines["classes"] = told
+    if config.data.regions:
+        lines["regions"] = ", ".join(config.data.regions)
+    if config.data.classes:
+        lines["classes"] = ", ".join(config.data.classes)
     if plan.healthy is not None:
-        lines["healthy"] = f"{plan.healthy[1].root}: {len(plan.healthy[1].cases)} cases"
+        lines["healthy"] = f"{plan.healthy[1].root}: {counted(len(plan.healthy[1].cases), 'case')}"
     for part, patients in split.to_dict().items():
         cases = cohort.of_patients(patients)
-        sites = len({case.site for case in cases})
-        lines[part] = f"{len(patients)} patients, {len(cases)} cases, {sites} site(s)"
-    for name, network in system.networks.items():
-        lines[name] = f"{sum(weights.numel() for weights in network.parameters()):,} parameters"
+        told = (len(patients), "patient"), (len(cases), "case"), (len({case.site for case in cases}), "site")
+        lines[part] = ", ".join(counted(n, noun) for n, noun in told)
+    weights = {name: sum(each.numel() for each in network.parameters()) for name, network in system.networks.items()}
+    lines["parameters"] = ", ".join(f"{name} {count:,}" for name, count in weights.items())
     for stage in system.stages:
         phases = "; ".join(_describe_phase(phase) for phase in stage.phases)
-        lines[f"stage {stage.name}"] = f"{stage.epochs} epochs at most: {phases}"
-    typer.echo()
+        lines[f"stage {stage.name}"] = f"{counted(stage.epochs, 'epoch')} at most: {phases}"
     width = max(map(len, lines))
     for name, line in lines.items():
         typer.echo(f"{name:{width}}  {line}")
-    typer.echo("\nNothing was trained: leave out --dry-run to begin.")
+    ends = "" if run.finished else ": leave out --dry-run to begin"
+    typer.echo(f"\nNothing was trained{ends}.")
+
+
+def _changes(config: RunConfig) -> str:
+    """The recipe and the fields that a person set; what the data decide has lines of its own."""
+    from ganseg_dist.recipes import RECIPES
+
+    now = config.flat()
+    own = RECIPES[config.recipe]().flat() if config.recipe in RECIPES else now
+    changed = [name for name in config.fields() if now[name] != own.get(name) and name not in BY_DATA]
+    named = [f"{name}={_value(now[name])}" for name in changed[:MOST_CHANGES]]
+    if len(changed) > len(named):
+        named.append(f"and {len(changed) - len(named)} more")
+    changes = f" with {', '.join(named)}" if named else ""
+    return f"{config.recipe}{changes} (all fields: --show-config)"
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _describe_phase(phase: Phase) -> str:

@@ -193,7 +193,7 @@ def _tune_fields(request: SweepRequest) -> None:
         trainer = TrainsAtSites(request.hospitals, app)
     _note_if_ended(request.training.name())
     with _watching(request.trials) as watch:
-        done, parent = sweep(request, trainer=trainer, watch=watch, bar=show.bar)
+        done, parent = sweep(request, trainer=trainer, watch=watch, bar=show.bar, warn=show.warn)
     with ending(parent):
         _publish(done, parent)
 

@@ -31,12 +31,16 @@ MOST_MASK_LEVELS = 64
 
 MOST_COLOURS_NAMED = 5
 
+COHORT = ""
+"""The case of a finding that is about no single one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One problem of one case."""
+    """One problem of one case, or of the cohort."""
 
     case: str
+    """`COHORT` where it is of no single one."""
     file: str
     check: str
     """A short stable name, such as `labels` or `duplicate-image`."""
@@ -47,7 +51,13 @@ class Finding:
 
     def line(self) -> str:
         """For a terminal or a log."""
-        return f"{self.severity}: {self.case}: {self.file}: {self.problem}; {self.remedy}"
+        return f"{self.severity}: {self.message}"
+
+    @property
+    def message(self) -> str:
+        """The line without its severity."""
+        sentence = "; ".join(filter(None, (self.problem, self.remedy)))
+        return ": ".join(filter(None, (self.case, self.file, sentence)))
 
     def to_dict(self) -> dict[str, str]:
         """For JSON."""
@@ -300,7 +310,7 @@ def _unnamed_colours(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[
     named = ", ".join(map(str, found[:MOST_COLOURS_NAMED])) + (", ..." if len(found) > MOST_COLOURS_NAMED else "")
     problem = f"{masks} masks hold {len(found)} colours ({named}), and all are read as one structure"
     remedy = "name the colours, and which counts, in masks/labels.json"
-    yield Finding(_all(cohort), str(cohort.root), "unnamed-colours", "warning", problem, remedy)
+    yield Finding(COHORT, str(cohort.root), "unnamed-colours", "warning", problem, remedy)
 
 
 def _duplicates(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
@@ -360,7 +370,7 @@ def _only_class(cohort: Cohort) -> Iterator[Finding]:
     if len(cohort.classes) == 1:
         problem = f"every picture is of one class, {cohort.classes[0]}"
         remedy = "add the other classes' folders, or correct the path"
-        yield Finding(_all(cohort), str(cohort.root), "one-class", "error", problem, remedy)
+        yield Finding(COHORT, str(cohort.root), "one-class", "error", problem, remedy)
 
 
 def _strays(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
@@ -386,7 +396,7 @@ def _unknown_patients(cohort: Cohort) -> Iterator[Finding]:
             "a split may put one patient's pictures on both sides"
         )
         remedy = "name them in a patients.csv there, with the columns file,patient"
-        yield Finding(_all(cohort), str(cohort.root), "unknown-patients", "warning", problem, remedy)
+        yield Finding(COHORT, str(cohort.root), "unknown-patients", "warning", problem, remedy)
 
 
 def _unread_folders(cohort: Cohort) -> Iterator[Finding]:
@@ -457,11 +467,6 @@ def _unstripped(cohort: Cohort, reports: Sequence[CaseReport], needed: bool) -> 
             problem = "is not skull-stripped, which " + ("this recipe expects" if needed else "other cases are")
             remedy = f"strip it with {STRIPPERS}"
             yield Finding(case.id, str(_folder(case)), "not-skull-stripped", "warning", problem, remedy)
-
-
-def _all(cohort: Cohort) -> str:
-    """The case of a finding that is about no single one."""
-    return f"{len(cohort.cases)} cases"
 
 
 def _file(case: Case, modality: str) -> str:

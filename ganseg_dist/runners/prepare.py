@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from ganseg_dist.atomic import write_json
 from ganseg_dist.config import DataConfig, RunConfig
 from ganseg_dist.data.cohort import Case, Cohort
-from ganseg_dist.data.preflight import CaseReport, Finding, check_case, check_cohort, expected_modalities
+from ganseg_dist.data.preflight import COHORT, CaseReport, Finding, check_case, check_cohort, expected_modalities
 from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
 from ganseg_dist.data.store import content_hash, prepare_case
 from ganseg_dist.errors import DataError, GansegError
@@ -59,6 +59,8 @@ class Preflight:
     contents: Mapping[str, str]
     """Case to content hash."""
     findings: tuple[Finding, ...]
+    empty_masks: frozenset[str] = frozenset()
+    """Cases whose mask is empty, whether or not that is worth a finding."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -96,6 +98,7 @@ def preflight(
         advance(len(examined), len(cohort.cases))
     reports = [examined[index].report for index in range(len(cohort.cases))]
     findings = [finding for report in reports for finding in report.findings]
+    empty = frozenset(finding.case for finding in findings if finding.check == "empty-mask")
     if config is not None and config.system.task == "classification":
         findings = [finding for finding in findings if finding.check != "empty-mask"]
     if cohort.synthetic:  # nothing was scanned that could be registered
@@ -103,7 +106,7 @@ def preflight(
     needs_skull_stripping = config is not None and config.data.skull_stripped
     findings += check_cohort(cohort, reports, needs_skull_stripping=needs_skull_stripping)
     contents = {case.id: examined[index].content for index, case in enumerate(cohort.cases)}
-    return Preflight(cohort, contents, tuple(findings))
+    return Preflight(cohort, contents, tuple(findings), empty)
 
 
 def usable_cohort(found: Preflight, *, exclude_bad: bool) -> Cohort:
@@ -114,13 +117,12 @@ def usable_cohort(found: Preflight, *, exclude_bad: bool) -> Cohort:
     """
     if not found.errors:
         return found.cohort
-    cases = {case.id for case in found.cohort.cases}
-    if of_all := [finding for finding in found.errors if finding.case not in cases]:
-        raise DataError(_told(of_all[0]))
+    if of_all := [finding for finding in found.errors if finding.case == COHORT]:
+        raise DataError(of_all[0].message)
     if not exclude_bad:
         more = f" (and {len(found.errors) - 1} more: ganseg check {found.cohort.root})" if len(found.errors) > 1 else ""
         raise DataError(
-            f"{_told(found.errors[0])}{more}; take it out, or give ganseg train --exclude-bad to go on without"
+            f"{found.errors[0].message}{more}; take it out, or give ganseg train --exclude-bad to go on without"
         )
     left = found.cohort.without(found.bad_cases)
     if not left.cases:
@@ -136,11 +138,6 @@ def labelled(cohort: Cohort, config: RunConfig) -> Cohort:
     named = {case.id for case in cohort.cases if case.class_name is not None}
     useless = [case for case in cohort.unlabelled if config.system.task == "segmentation" or case not in named]
     return cohort.without(useless) if len(useless) < len(cohort.cases) else cohort
-
-
-def _told(finding: Finding) -> str:
-    """Its line less the word that the command line says already."""
-    return finding.line().removeprefix("error: ")
 
 
 def prepare_cohort(

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ganseg_dist.config import RunConfig, override
-from ganseg_dist.data.cohort import Cohort, Split, split_by_patient
+from ganseg_dist.data.cohort import Cohort, Split, split_as_configured, split_by_patient
+from ganseg_dist.data.preflight import COHORT, Finding
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.display import Convention, display_convention
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.patient_privacy import refuse_unfit_training
 from ganseg_dist.engine.tracker import NullTracker, Tracker, Trackers
 from ganseg_dist.engine.world import World
-from ganseg_dist.errors import RunError
+from ganseg_dist.errors import GansegError, RunError
 from ganseg_dist.inference.predictor import usable_device
 from ganseg_dist.runners.attempt import carry_out, only_trainer
 from ganseg_dist.runners.cluster import map_on_cluster
-from ganseg_dist.runners.lessons import refuse_empty_masks, refuse_empty_stages, unjudged
+from ganseg_dist.runners.data_checks import (
+    check_command,
+    finding_of,
+    mask_findings,
+    order_finding,
+    raise_first,
+    slice_findings,
+    split_findings,
+    warn_of,
+)
 from ganseg_dist.runners.local import train_here
 from ganseg_dist.runners.plan import Prepared, by_part, fingerprint, open_run, planned_run
 from ganseg_dist.runners.prepare import (
@@ -36,7 +46,7 @@ from ganseg_dist.runners.prepare import (
     usable_cohort,
 )
 from ganseg_dist.runners.ray_train import train_on_ray
-from ganseg_dist.runners.resolve import order_told, refuse_overlap, resolve
+from ganseg_dist.runners.resolve import refuse_overlap, resolve
 from ganseg_dist.runners.visibility import cluster_seeing
 from ganseg_dist.runs import Run, find_run, made_name, named_run, runs_root, training_run
 from ganseg_dist.systems import build_system
@@ -122,6 +132,12 @@ class Plan:
     healthy: tuple[Preflight, Cohort] | None
     monitors: Mapping[str, Monitor]
     """What chooses each stage's epoch, by stage."""
+    class_order: tuple[Finding, ...]
+    """A warning where nobody decided which of two classes is sought."""
+
+    def split_findings(self, split: Split) -> tuple[Finding, ...]:
+        """What the split leaves to learn from and to score, as far as it is known before slices are prepared."""
+        return split_findings(self.found, self.cohort, self.config, split)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -134,20 +150,46 @@ class Plan:
 def plan_training(request: TrainingRequest, *, mapper: Mapper = map_here, bar: Bar = no_bar) -> Plan:
     """Read the cohort, check it, settle the config. Raises GansegError on anything that would spoil training."""
     found = _checked(read_cohort(request.data, request.layout), request.config, mapper, bar)
-    cohort = usable_cohort(found, exclude_bad=request.exclude_bad)
-    cohort = labelled(cohort, request.config)
-    if request.config.system.task == "segmentation":
-        refuse_empty_masks(found, cohort)
+    cohort = _trainable(found, request.config, exclude_bad=request.exclude_bad)
     healthy = None
     if request.healthy is not None:
         healthy_found = _checked(read_cohort(request.healthy), request.config, mapper, bar)
         healthy = (healthy_found, usable_cohort(healthy_found, exclude_bad=request.exclude_bad))
         refuse_overlap(cohort, healthy[1])
-    config = resolve(request.config, cohort, healthy[1] if healthy else None)
+    return _planned(found, cohort, request.config, healthy)
+
+
+def plan_findings(found: Preflight, config: RunConfig) -> tuple[Finding, ...]:
+    """What training of this config on a checked cohort would warn of or reject, beside what the checks found.
+
+    Cases with an error are left out of it; where none is left there is nothing to say.
+    """
+    if any(finding.case == COHORT for finding in found.errors) or len(found.bad_cases) == len(found.cohort.cases):
+        return ()
+    try:
+        plan = _planned(found, _trainable(found, config, exclude_bad=True), config)
+        split = split_as_configured(plan.cohort, plan.config)
+    except GansegError as error:
+        return (finding_of(error),)
+    return (*plan.class_order, *plan.split_findings(split))
+
+
+def _trainable(found: Preflight, config: RunConfig, *, exclude_bad: bool) -> Cohort:
+    cohort = labelled(usable_cohort(found, exclude_bad=exclude_bad), config)
+    if config.system.task == "segmentation":
+        raise_first(mask_findings(found, cohort))
+    return cohort
+
+
+def _planned(
+    found: Preflight, cohort: Cohort, asked: RunConfig, healthy: tuple[Preflight, Cohort] | None = None
+) -> Plan:
+    config = resolve(asked, cohort, healthy[1] if healthy else None)
     system = build_system(config)  # refuses what its phases cannot do, before hours of preparation
     if config.train.privacy.on:
         refuse_unfit_training(config, system, World())
-    return Plan(config, found, cohort, healthy, {stage.name: stage.monitor for stage in system.stages})
+    monitors = {stage.name: stage.monitor for stage in system.stages}
+    return Plan(config, found, cohort, healthy, monitors, tuple(order_finding(cohort, asked, config)))
 
 
 def refuse_missing_gpu(request: TrainingRequest) -> None:
@@ -170,13 +212,10 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
         learnt_from = plan.fingerprint
         run, split = planned_run(name, plan.config, learnt_from, plan.cohort, request.split)
         if not run.finished:
-            warn_of(plan, request.config, shown or NullTracker())
+            warn = partial((shown or NullTracker()).warn, 0)
+            warned = check_plan(plan, request, {"": split}, warn)
             prepared = prepare_plan(plan, split, mapper, bar)
-            data = prepared.open(plan.config)
-            refuse_empty_stages(plan.config, data, plan.cohort)  # before the name is taken
-            unscored = unjudged(plan.config, data) if split.validation else None
-            if unscored is not None and shown is not None:
-                shown.warn(0, unscored)
+            check_slices(plan, prepared, warned, warn)  # before the name is taken
         run, split = open_run(
             name,
             plan.config,
@@ -201,16 +240,49 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
     return run
 
 
-def warn_of(plan: Plan, asked: RunConfig, shown: Tracker) -> None:
-    """One line each for what does not stop training but should be known of it."""
-    found = [finding for finding in plan.found.findings if finding.severity == "warning"]
-    if found:
-        kinds = ", ".join(sorted({finding.check for finding in found}))
-        data, recipe = plan.found.cohort.root, plan.config.recipe
-        shown.warn(0, f"{len(found)} finding(s) on {data.name} ({kinds}); see: ganseg check {data} --recipe {recipe}")
-    told = order_told(asked, plan.config)
-    if told is not None:
-        shown.warn(0, told)
+def check_plan(
+    plan: Plan, request: TrainingRequest, splits: Mapping[str, Split], warn: Callable[[str], object]
+) -> tuple[Finding, ...]:
+    """Warn of what `ganseg check` warns of, before anything is prepared; what was found of the splits.
+
+    Args:
+        splits: by the trial that trains on it; a finding on one of several names it.
+
+    Raises DataError where a split leaves nothing to learn from.
+    """
+    trials: dict[Split, list[str]] = {}
+    for name, split in splits.items():
+        trials.setdefault(split, []).append(name)
+    findings = tuple(
+        replace(finding, case=names[0] if len(trials) > 1 else COHORT)
+        for split, names in trials.items()
+        for finding in plan.split_findings(split)
+    )
+    raise_first(findings)
+    warn_of_cohorts(plan, request, warn)
+    warn_of(findings, warn, check_command(request.data, plan.config.recipe, request.layout))
+    return findings
+
+
+def warn_of_cohorts(plan: Plan, request: TrainingRequest, warn: Callable[[str], object]) -> None:
+    """What is found of them, however they are split."""
+    recipe = plan.config.recipe
+    of_cohort = (*plan.found.findings, *plan.class_order)
+    warn_of(of_cohort, warn, check_command(request.data, recipe, request.layout))
+    if plan.healthy is not None and request.healthy is not None:
+        warn_of(plan.healthy[0].findings, warn, check_command(request.healthy, recipe))
+
+
+def check_slices(
+    plan: Plan, prepared: Prepared, warned: Sequence[Finding], warn: Callable[[str], object]
+) -> tuple[Finding, ...]:
+    """Warn of what only the prepared slices show; all that they show. Raises DataError as `check_plan` does."""
+    findings = slice_findings(plan.config, prepared.open(plan.config), plan.cohort)
+    raise_first(findings)
+    for finding in findings:
+        if finding not in warned:
+            warn(finding.message)
+    return findings
 
 
 def _train(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,20 +20,28 @@ from typing import Any
 from ganseg_dist.atomic import write_json
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split, split_as_configured
+from ganseg_dist.data.preflight import Finding
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
-from ganseg_dist.engine.fit import StageData
 from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.federation.privacy import keeps_numbers_home
 from ganseg_dist.files import read_json
 from ganseg_dist.runners.attempt import epochs_kept, only_trainer
 from ganseg_dist.runners.cluster import cluster_resources, map_on_cluster, require_resources
-from ganseg_dist.runners.lessons import refuse_empty_stages, unjudged
+from ganseg_dist.runners.data_checks import UNSCORABLE
 from ganseg_dist.runners.plan import command_line
 from ganseg_dist.runners.prepare import labelled
 from ganseg_dist.runners.ray_tune import EPOCH, Plan, Scheduler, Search, TrialEnd, population, run_trials
 from ganseg_dist.runners.resolve import resolve
-from ganseg_dist.runners.session import Bar, TrainingRequest, no_bar, plan_training, prepare_plan
+from ganseg_dist.runners.session import (
+    Bar,
+    TrainingRequest,
+    check_plan,
+    check_slices,
+    no_bar,
+    plan_training,
+    prepare_plan,
+)
 from ganseg_dist.runners.session import Plan as TrainingPlan
 from ganseg_dist.runners.visibility import cluster_seeing, require_sight, training_places
 from ganseg_dist.runs import Run, named_run, runs_root
@@ -85,6 +93,7 @@ def sweep(
     trainer: Trainer | None = None,
     watch: Callable[[TrialRecord, int], None] = lambda trial, done: None,
     bar: Bar = no_bar,
+    warn: Callable[[str], object] = lambda warning: None,
 ) -> tuple[Sweep, TrackedRun]:
     """Every trial to its end; interrupted and called again, it goes on. With it, the sweep's place in MLflow.
 
@@ -93,6 +102,7 @@ def sweep(
     Args:
         trainer: of the trials; none: each alone.
         watch: told each trial that ends, and how many have.
+        warn: called with what does not stop the sweep but should be known of its data, in one line each.
 
     Raises RunError when the name stands for another sweep, or the first trials all end by the same error.
     """
@@ -112,8 +122,10 @@ def sweep(
         ended = (found.folder / "trials.json").exists() and not Sweep.of(found).to_try_again
         if not ended:
             require_resources(workers=training.workers, threads=plan.config.train.threads, gpus=training.gpus)
+            _raise_unscorable(plan.split_findings(split))
+            warned = check_plan(plan, training, {"": split}, warn)
             prepared = prepare_plan(plan, split, map_on_cluster, bar)
-            _refuse_unfit_slices(plan, prepared.open(plan.config))
+            _raise_unscorable(check_slices(plan, prepared, warned, lambda warning: None))
         begin_sweep(found, said)  # what cannot be searched uses up no name
         stack.enter_context(only_trainer(found))
         parent = open_parent(found.folder, "sweep", _told_in_common(said), data_tags(plan.fingerprint))
@@ -153,12 +165,11 @@ def _settled(asked: SweepRequest, trainer: Trainer) -> tuple[tuple[Metric, ...],
     return metrics, split
 
 
-def _refuse_unfit_slices(plan: TrainingPlan, data: Mapping[str, StageData]) -> None:
-    """Raises DataError where trials would learn nothing, or nothing could be said of them."""
-    refuse_empty_stages(plan.config, data, plan.cohort)
-    unscored = unjudged(plan.config, data)
-    if unscored is not None:
-        raise DataError(f"{plan.cohort.root}: {unscored}")
+def _raise_unscorable(findings: Iterable[Finding]) -> None:
+    """Raises DataError where no trial could be told from another."""
+    for finding in findings:
+        if finding.check == UNSCORABLE:
+            raise DataError(finding.message)
 
 
 @contextmanager

@@ -8,7 +8,10 @@ import pytest
 from mlflow import MlflowClient
 
 from ganseg_dist.atomic import write_json
+from ganseg_dist.data.cohort import split_as_configured
 from ganseg_dist.data.perturb import kinds_for
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.recipes import recipe
 from tests.cli.conftest import assert_refused, drawn_run, write_colour_case
 from tests.data.cohorts import write_pictures
 
@@ -277,8 +280,12 @@ def test_classes_and_patients_are_looked_at_before_anything_trains(ganseg, phant
     for number in range(2):
         write_colour_case(few / f"TCGA_CS_{4940 + number}_20000101", number)
     alone = tmp_path / "alone" / "kaggle_3m"
-    for number in range(8):
-        write_colour_case(alone / f"TCGA_CS_{4940 + number}_20000101", number, slices=1)
+    shutil.copytree(kaggle, alone)
+    cohort = read_cohort(alone)
+    for case in cohort.of_patients(split_as_configured(cohort, recipe("dl_gan_cnn_debug")).validation):
+        folder = next(iter(case.images.values())).files[0].parent
+        shutil.rmtree(folder)
+        write_colour_case(folder, 0, slices=1)
     for said, result in {
         "is no detector": ganseg("experiment", "augmentation", "dl_gan_cnn_debug", "--data", kaggle, "--local"),
         "no such baselines": ganseg("experiment", "classifiers", "gan_detector_debug", "--data", kaggle, "--local"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -37,17 +38,25 @@ def interrupt(monkeypatch):
 def test_dry_run_shows_the_plan_and_writes_no_run(train, tmp_path):
     shown = train("--dry-run", "--set", "system.supervised_epochs=0")
     assert shown.code == 0, shown.err
-    config = json.loads(shown.out[: shown.out.index("\n}") + 2])
-    assert config["data"]["modalities"] == ["t1", "t1ce", "t2", "flair"]
-    lines = dict(
-        line.split(maxsplit=1) for line in shown.out[shown.out.index("\n}") + 2 :].splitlines() if "  " in line
-    )
+    assert len(shown.out.splitlines()) < 20, "a terminal of 24 lines shows all of it"
+    lines = dict(line.split(maxsplit=1) for line in shown.out.splitlines() if "  " in line)
     assert lines["run"] == f"begins {tmp_path / 'runs' / 'ganet_seg_debug-cohort'}"
     assert lines["regions"] == "wt, tc, et"
     assert lines["train"].startswith("5 patients, 5 cases, ")
-    assert lines["segmenter"].endswith(" parameters")
+    assert re.search(r"segmenter [\d,]+, generator ", lines["parameters"])
+    changed = "system.healthy_epochs=1, system.supervised_epochs=0, train.epochs=1"
+    assert lines["config"] == f"ganet_seg_debug with {changed} (all fields: --show-config)"
     assert "supervised never; adversarial in epochs 1 to 1" in shown.out
+    assert shown.out.endswith("\n\nNothing was trained: leave out --dry-run to begin.\n")
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_whole_config_is_shown_first_where_it_is_asked_for(train):
+    shown = train("--dry-run", "--show-config").out
+    config = json.loads(shown[: shown.index("\n}") + 2])
+    assert config["data"]["modalities"] == ["t1", "t1ce", "t2", "flair"]
+    assert shown.endswith("Nothing was trained: leave out --dry-run to begin.\n")
+    assert_refused(train("--show-config"), 2, "--show-config: belongs to --dry-run")
 
 
 def test_interrupted_and_started_again_it_goes_on(train, ganseg, interrupt, monkeypatch, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from ganseg_dist.data.preflight import CaseReport, check_case, check_cohort, expected_modalities
+from ganseg_dist.data.preflight import COHORT, CaseReport, check_case, check_cohort, expected_modalities
 from ganseg_dist.data.readers import read_cohort
 from tests.data.cohorts import save_picture, slice_of_head, tissue, write_classes, write_pictures, write_rows
 
@@ -46,7 +46,7 @@ def test_good_pictures_have_no_findings(pictures):
 
 def test_patients_that_nobody_names_are_one_warning(classes, tmp_path):
     (finding,) = findings(classes)
-    assert (finding.case, finding.check, finding.severity) == ("8 cases", "unknown-patients", "warning")
+    assert (finding.case, finding.check, finding.severity) == (COHORT, "unknown-patients", "warning")
     assert finding.file == str(classes)
     assert "the patients of 8 pictures are unknown" in finding.problem
     assert "patients.csv" in finding.remedy
@@ -188,7 +188,7 @@ def test_a_mask_in_the_background_of_a_grey_picture_asks_for_a_look(tmp_path):
 
 def test_one_class(tmp_path):
     finding = only_finding(write_classes(tmp_path, {"Training/glioma": 2, "Testing/glioma": 1}))
-    assert (finding.case, finding.check, finding.severity) == ("3 cases", "one-class", "error")
+    assert (finding.case, finding.check, finding.severity) == (COHORT, "one-class", "error")
     assert finding.problem == "every picture is of one class, glioma"
     folder = write_classes(tmp_path / "other", {"glioma": 2})
     assert only_finding(folder, "class_folder").check == "one-class"
@@ -278,7 +278,7 @@ def test_coloured_masks_that_nothing_names_are_one_warning(pictures):
     save_picture(pictures / "masks" / f"{NAMES[0]}.png", spine_mask(red, green))
     save_picture(pictures / "masks" / f"{NAMES[1]}.png", spine_mask(blue))
     finding = only_finding(pictures)
-    assert (finding.case, finding.check, finding.severity) == ("4 cases", "unnamed-colours", "warning")
+    assert (finding.case, finding.check, finding.severity) == (COHORT, "unnamed-colours", "warning")
     assert "hold 4 colours ((0, 0, 255), (0, 255, 0), (255, 0, 0), (255, 255, 255))" in finding.problem
     assert "labels.json" in finding.remedy
     named = {"vertebra": red, "disc": green, "canal": blue, "nucleus": [255, 255, 255]}

@@ -72,10 +72,12 @@ def test_validation_patients_without_a_lesion_are_told_and_nothing_is_searched_b
     split = split_as_configured(plan.cohort, plan.config)
     trained = [case.id for case in plan.cohort.cases if case.patient not in split.validation]
     emptied(own, but=trained)
-    told = "no validation patient of 1 shows a lesion, so that no epoch can be scored; raise data.validation_fraction"
+    told = (
+        "none of the 1 validation cases shows a lesion, so that no epoch can be scored; raise data.validation_fraction"
+    )
     warned = []
     train_session(asked, shown=Warned(warned))
-    assert any(told in warning for warning in warned)
+    assert sum(told in warning for warning in warned) == 1
     with pytest.raises(DataError, match=told):
         sweep(SweepRequest(replace(asked, run_name="swept"), SPACES["ganet_seg"], 2))
     assert not named_run("swept").folder.exists(), "the name is still free"
@@ -93,30 +95,29 @@ def test_a_segmenter_needs_a_lesion_in_a_training_patient(own, name):
                      "part": "test" if case.id == tested else "train"})  # fmt: skip
     listed = write_rows(own.parent / "list.csv", rows)
     said = refusal(name, listed)
-    assert "stage " in said
-    assert "training cases shows a lesion" in said
+    assert said.startswith(f"{listed}: none of the ")
+    assert "training cases shows a lesion; check the masks, and what their values mean, or add patients" in said
 
 
 @pytest.mark.parametrize("name", ["gan_detector_debug", "dl_gan_cnn_debug"])
 def test_a_classifier_of_masks_needs_slices_of_both_classes(own, name):
     said = refusal(name, emptied(own))
-    assert "images of its training patients are all of one class, no lesion; add patients with images of lesion" in said
-    assert ": stage " in said
+    assert "the training patients' images are all of one class, no lesion; add patients with images of lesion" in said
 
 
 def test_a_classifier_needs_two_classes_in_its_training_patients(tmp_path):
     root = write_classes(tmp_path / "made", {"Training/glioma": 6, "Testing/glioma": 2, "Testing/none": 2})
     said = refusal("gan_detector_debug", root)
-    assert said.startswith(f"{root}: stage synthesis: the ")
-    assert "are all of one class, glioma; add patients with images of none" in said
+    alike = "the training patients' images are all of one class, glioma; add patients with images of none"
+    assert said == f"{root}: {alike}"
 
 
 def test_classes_that_nobody_knows(tmp_path, monkeypatch):
     root = write_classes(tmp_path / "made", {"glioma": 6, "none": 6})
     monkeypatch.setattr("ganseg_dist.data.slices.slice_classes", lambda name, lesion, slices, classes: [None] * slices)
     said = refusal("gan_detector_debug", root, system__gan=False)
-    assert said.startswith(f"{root}: stage detect: the ")
-    assert "are of no known class; add patients with images of none, glioma" in said
+    unknown = "the training patients' images are of no known class; add patients with images of none, glioma"
+    assert said == f"{root}: {unknown}"
 
 
 def test_a_detector_learns_from_class_folders_that_are_called_like_what_masks_say(tmp_path):

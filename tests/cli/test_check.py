@@ -1,0 +1,170 @@
+"""`ganseg check` and the commands that train say the same of the same images."""
+
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from tests.cli.conftest import QUICK, assert_refused
+from tests.data.cohorts import save_picture, slice_of_head, write_classes, write_rows
+
+MASK = "*/*_seg.nii.gz"
+
+
+def empty(files):
+    for file in files:
+        mask = nib.load(file)
+        file.unlink()
+        nib.save(nib.Nifti1Image(np.zeros(mask.shape, np.uint8), mask.affine), file)
+
+
+def warnings(text):
+    return [line for line in text.splitlines() if line.startswith("warning: ")]
+
+
+def all_masks_empty(root, tmp_path):
+    empty(root.glob(MASK))
+    return root
+
+
+def few_patients(root, tmp_path):
+    for folder in sorted(folder for folder in root.iterdir() if folder.is_dir())[2:]:
+        shutil.rmtree(folder)
+    return root
+
+
+def no_masks(root, tmp_path):
+    for file in root.glob(MASK):
+        file.unlink()
+    return root
+
+
+def no_lesion_in_training(root, tmp_path):
+    rows = []
+    for number, folder in enumerate(sorted(folder for folder in root.iterdir() if folder.is_dir())):
+        mask, flair = next(folder.glob("*_seg.nii.gz")), next(folder.glob("*_flair.nii.gz"))
+        if number:
+            empty([mask])
+        rows.append({"case": folder.name, "patient": folder.name, "flair": flair, "mask": mask, "labels": "brats",
+                     "part": "train" if number else "test"})  # fmt: skip
+    return write_rows(tmp_path / "list.csv", rows)
+
+
+def one_class_in_training(root, tmp_path):
+    return write_classes(tmp_path / "classes", {"Training/glioma": 6, "Testing/glioma": 2, "Testing/none": 2})
+
+
+def one_class(root, tmp_path):
+    return write_classes(tmp_path / "classes", {"Training/glioma": 6, "Testing/glioma": 2})
+
+
+def pictures_with_lesions(root, tmp_path):
+    rows = []
+    for number in range(6):
+        save_picture(tmp_path / f"{number}.png", slice_of_head(number))
+        save_picture(tmp_path / f"{number}_mask.png", slice_of_head(number) > 150)
+        rows.append(
+            {"case": str(number), "patient": str(number), "grey": f"{number}.png", "mask": f"{number}_mask.png"}
+        )
+    return write_rows(tmp_path / "list.csv", rows)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "recipe", "message"),
+    [
+        (all_masks_empty, "ganet_seg_debug", "all 8 masks are empty: there is nothing to segment"),
+        (all_masks_empty, "gan_detector_debug", "images are all of one class, no lesion"),
+        (few_patients, "ganet_seg_debug", "2 patients leave none for "),
+        (no_masks, "gan_osmosis_debug", "has no masks to learn from"),
+        (no_lesion_in_training, "ganet_seg_debug", "none of the 6 training cases shows a lesion"),
+        (one_class_in_training, "dl_gan_cnn_debug", "images are all of one class, glioma"),
+        (one_class, "dl_gan_cnn_debug", "every picture is of one class, glioma"),
+        (pictures_with_lesions, "ganet_seg_debug", "training cases shows a lesion, and the GAN learns from others"),
+    ],
+)
+def test_check_reports_what_training_rejects_in_the_same_words(ganseg, bad_cohort, tmp_path, spoil, recipe, message):
+    data = spoil(bad_cohort, tmp_path)
+    checked = ganseg("check", data, "--recipe", recipe)
+    assert checked.code == 1
+    (error,) = [line for line in checked.out.splitlines() if line.startswith("error: ")]
+    assert message in error
+    for more in ((), ("--dry-run",)):
+        refused = ganseg("train", recipe, "--data", data, "--local", *more)
+        assert refused.code == 1
+        assert refused.errors == [error]
+        assert refused.out == ""
+    assert not (tmp_path / "runs" / f"{recipe}-{data.stem}").exists()
+
+
+def test_training_prints_the_warnings_of_check_before_it_begins(ganseg, bad_cohort):
+    checked = warnings(ganseg("check", bad_cohort, "--recipe", "ganet_seg_debug").out)
+    assert [line for line in checked if "the mask is empty" in line], "of the healthy subject"
+    words = ("ganet_seg_debug", "--data", bad_cohort, "--local", *QUICK)
+    assert warnings(ganseg("train", *words, "--dry-run").err) == checked
+    trained = warnings(ganseg("train", *words).err)
+    assert trained[: len(checked)] == checked
+    assert not set(trained[len(checked) :]) & set(checked)
+    assert warnings(ganseg("prepare", bad_cohort, "--recipe", "ganet_seg_debug", "--local").err) == checked
+
+
+def test_many_warnings_of_one_kind_are_counted_with_the_command_that_lists_them(ganseg, bad_cohort):
+    empty(sorted(bad_cohort.glob(MASK))[:6])
+    shown = ganseg("train", "ganet_seg_debug", "--data", bad_cohort, "--layout", "brats", "--local", "--dry-run")
+    about_masks = [line for line in warnings(shown.err) if "empty" in line]
+    assert len(about_masks) == 4
+    command = f"ganseg check {bad_cohort} --recipe ganet_seg_debug --layout brats"
+    assert about_masks[-1] == f"warning: and 4 more of empty-mask: {command}"
+    listed = ganseg(*command.split()[1:])
+    assert len([line for line in warnings(listed.out) if "the mask is empty" in line]) == 7
+
+
+def test_what_is_left_out_is_warned_of(ganseg, bad_cohort):
+    flair = next(bad_cohort.glob("*/*_flair.nii.gz"))
+    flair.unlink()
+    flair.write_bytes(b"")
+    shown = ganseg("train", "ganet_seg_debug", "--data", bad_cohort, "--local", "--dry-run", "--exclude-bad")
+    assert shown.code == 0, shown.err
+    (line,) = [line for line in warnings(shown.err) if str(flair) in line]
+    assert line.endswith("(left out)")
+
+
+def test_check_takes_the_fields_that_training_is_given(ganseg, bad_cohort):
+    words = ("check", bad_cohort, "--recipe", "ganet_seg_debug")
+    fractions = ("--set", "data.validation_fraction=0.04", "--set", "data.test_fraction=0.04")
+    assert "leave none for validation" in ganseg(*words, *fractions).out
+    assert ganseg(*words).code == 0
+    assert_refused(ganseg("check", bad_cohort, "--set", "seed=1"), 2, "--set: is of a recipe; give --recipe too")
+
+
+def test_without_a_recipe_check_names_the_recipes_that_could_not_be_trained(ganseg, phantom, tmp_path):
+    fits = ganseg("check", phantom)
+    assert "cannot train" not in fits.err
+    classes = write_classes(tmp_path / "classes", {"glioma": 6, "none": 6})
+    shown = ganseg("check", classes)
+    assert shown.code == 0
+    assert f"note: it cannot train ganet_seg, gan_osmosis: {classes}: has no masks to learn from" in shown.err
+    unfit = json.loads(ganseg("check", classes, "--json").out)["unfit_recipes"]
+    assert list(unfit) == ["ganet_seg", "gan_osmosis"]
+
+
+def test_an_error_of_the_plan_is_a_finding_in_json(ganseg, bad_cohort, tmp_path):
+    data = few_patients(bad_cohort, tmp_path)
+    found = json.loads(ganseg("check", data, "--recipe", "ganet_seg_debug", "--json").out)["findings"]
+    (error,) = [finding for finding in found if finding["severity"] == "error"]
+    assert (error["case"], error["file"], error["check"]) == ("", str(data), "training")
+    assert error["problem"].startswith("2 patients leave none for ")
+    assert error["remedy"].startswith("add patients or lower data.")
+
+
+def test_an_experiment_warns_once_and_rejects_a_trial_without_a_lesion_before_training(ganseg, bad_cohort, tmp_path):
+    masks = sorted(bad_cohort.glob(MASK))
+    empty(masks[1:])
+    words = ("ganet_seg_debug", "--data", bad_cohort, "--local", "--folds", "3", "--run-name", "folds")
+    refused = ganseg("experiment", "folds", *words)
+    assert refused.code == 1
+    assert "none of the" in refused.errors[0]
+    assert "training cases shows a lesion" in refused.errors[0]
+    assert refused.errors[0].startswith(f"error: fold1: {bad_cohort}: ")
+    assert not (tmp_path / "runs" / "folds").exists()
