@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,6 +79,10 @@ class Cohort:
     root: Path
     layout: str
     cases: tuple[Case, ...]
+    other_layouts: tuple[str, ...] = ()
+    """Which else the files look like, where nobody has named one."""
+    labels: str | None = None
+    """The label scheme that somebody stated, whatever the files' names say."""
 
     @property
     def phantom(self) -> bool:
@@ -130,7 +134,7 @@ class Cohort:
     def without(self, case_ids: Iterable[str]) -> Cohort:
         """The cohort less these cases."""
         dropped = set(case_ids)
-        return Cohort(self.root, self.layout, tuple(case for case in self.cases if case.id not in dropped))
+        return replace(self, cases=tuple(case for case in self.cases if case.id not in dropped))
 
     @property
     def unlabelled(self) -> tuple[str, ...]:

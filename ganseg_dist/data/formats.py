@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ganseg_dist.data.listing import check_file
 from ganseg_dist.errors import DataError
-from ganseg_dist.files import check_regular
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 PICTURE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
@@ -30,21 +30,31 @@ def is_lossy(path: Path) -> bool:
     return path.suffix.lower() in LOSSY_SUFFIXES
 
 
+def is_picture(path: Path) -> bool:
+    """By name: the content is checked on reading."""
+    return path.suffix.lower() in PICTURE_SUFFIXES
+
+
 def is_image(path: Path) -> bool:
     """By name: NIfTI or a picture."""
-    return is_nifti(path) or path.suffix.lower() in PICTURE_SUFFIXES
+    return is_nifti(path) or is_picture(path)
+
+
+def without_suffix(name: str) -> str:
+    """An image's name without `.nii.gz`, `.nii` or a picture's suffix, in whatever case."""
+    suffixes = sorted((*NIFTI_SUFFIXES, *PICTURE_SUFFIXES), key=len, reverse=True)
+    suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(suffix)]
 
 
 @contextmanager
 def decoding(file: Path, kind: str) -> Iterator[None]:
     """One line for whatever a decoder makes of a file: on damaged bytes each raises errors of a dozen classes."""
     try:
-        check_regular(file)
+        check_file(file)
         yield
     except DataError:
         raise
-    except FileNotFoundError:
-        raise DataError(f"{file}: no such file; check the name or leave the case out") from None
     except MemoryError:
         raise DataError(f"{file}: needs more memory than this machine has; use a larger one or smaller files") from None
     except Exception as error:

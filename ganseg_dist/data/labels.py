@@ -145,6 +145,12 @@ class LabelScheme:
             labels[masks[row]] = self.written(regions[row])
         return labels
 
+    @property
+    def outside_regions(self) -> dict[str, int]:
+        """Labels of no region, such as a resection cavity: their voxels are read as background."""
+        inside = {name for names in self.regions.values() for name in names}
+        return {name: value for name, value in self.labels.items() if value and name not in inside}
+
     def described(self) -> str:
         """`0 background, 1 lesion`, in the order of the values."""
         return ", ".join(f"{value} {name}" for name, value in sorted(self.labels.items(), key=lambda item: item[1]))
@@ -177,8 +183,34 @@ TUMOUR_REGIONS: Mapping[str, tuple[str, ...]] = {
 
 BINARY = LabelScheme.of_lesion("lesion")
 BRATS = LabelScheme({BACKGROUND_LABEL: 0, "necrotic core": 1, "oedema": 2, "enhancing tumour": 4}, TUMOUR_REGIONS)
-"""BraTS 2018-2021."""
+"""BraTS 2017-2021, by its own pages (med.upenn.edu/cbica/brats2019/tasks.html), and FeTS, which has its data."""
 BRATS_2023 = LabelScheme({BACKGROUND_LABEL: 0, "necrotic core": 1, "oedema": 2, "enhancing tumour": 3}, TUMOUR_REGIONS)
+"""BraTS 2023, all its tumours, as scored by github.com/rachitsaluja/BraTS-2023-Metrics (eval.py), the challenge's code;
+GoAT, SSA and metastases of 2024 too (BraTS-2024-Metrics)."""
+BRATS_2024_GLI = LabelScheme(
+    {BACKGROUND_LABEL: 0, "necrotic core": 1, "oedema": 2, "enhancing tumour": 3, "resection cavity": 4},
+    TUMOUR_REGIONS,
+)
+"""Gliomas after treatment, BraTS 2024, as scored by github.com/rachitsaluja/BraTS-2024-Metrics (metrics_GLI.py), the
+challenge's code: WT is 1 to 3, TC 1 and 3; the cavity is in neither. 1 to 3 are as in 2023."""
+BRATS_2024_PED = LabelScheme(
+    {BACKGROUND_LABEL: 0, "enhancing tumour": 1, "non-enhancing tumour": 2, "cystic component": 3, "oedema": 4},
+    {
+        "wt": ("non-enhancing tumour", "cystic component", "oedema", "enhancing tumour"),
+        "tc": ("non-enhancing tumour", "cystic component", "enhancing tumour"),
+        "et": ("enhancing tumour",),
+    },
+)
+"""Children's tumours, BraTS 2024 (metrics_PED.py in the same place): WT is 1 to 4, TC 1 to 3, ET 1."""
 
-SCHEMES: Mapping[str, LabelScheme] = {"binary": BINARY, "brats": BRATS, "brats2023": BRATS_2023}
-"""By the name that a manifest states."""
+SCHEMES: Mapping[str, LabelScheme] = {
+    "binary": BINARY,
+    "brats": BRATS,
+    "brats2023": BRATS_2023,
+    "brats2024-gli": BRATS_2024_GLI,
+    "brats2024-ped": BRATS_2024_PED,
+}
+"""By the name that a manifest or `--labels` states."""
+
+UNSTATED = LabelScheme({BACKGROUND_LABEL: 0}, {})
+"""Of a mask whose values mean what neither its data set nor anybody has said."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -14,16 +17,62 @@ from ganseg_dist.data.grid import Grid, grid_of
 from ganseg_dist.errors import DataError
 
 
+@contextmanager
+def open_nifti(path: Path) -> Iterator[tuple[Any, ImageOpener]]:
+    """The class of image that a file holds, NIfTI-1 or 2, and its stream, at the beginning.
+
+    By what the file begins with: a name may end in .Nii, of which nibabel makes .nii. Raises DataError naming a file
+    that cannot be read, also where it proves so later in the block.
+    """
+    with decoding(path, "NIfTI file"), ImageOpener(path) as stream:
+        begins = stream.read(nib.Nifti2Header.sizeof_hdr)
+        stream.seek(0)
+        for kind in (nib.Nifti1Image, nib.Nifti2Image):
+            if kind.header_class.may_contain_header(begins):
+                yield kind, stream
+                return
+        raise ValueError("it does not begin with a NIfTI header")
+
+
+def nifti_channels(path: Path) -> int:
+    """How many volumes a file holds. Raises DataError naming it."""
+    with open_nifti(path) as (kind, stream):
+        return _channels(path, kind.header_class.from_fileobj(stream).get_data_shape())
+
+
 def load_nifti(path: Path, channel: int | None) -> tuple[Volume, Grid]:
     """One channel's voxels and their grid; a large 4-D file is never in memory whole."""
-    with decoding(path, "NIfTI file"), ImageOpener(path) as stream:
-        image = type(nib.load(path)).from_file_map({"image": FileHolder(fileobj=stream)})
-        channels = int(image.shape[3]) if len(image.shape) == 4 else None
-        index = 0 if channels == 1 else channel
-        if channels is not None and index is None:
-            raise DataError(f"{path}: has {channels} channels; name one of them in a manifest, as in FILE#0")
-        if channels is not None and index is not None and index >= channels:
-            raise DataError(f"{path}: has {channels} channels, no number {channel}; channels count from 0")
-        data = as_float(np.asanyarray(image.dataobj if channels is None else image.dataobj[..., index]))
+    with open_nifti(path) as (kind, stream):
+        image = kind.from_file_map({"image": FileHolder(fileobj=stream)})
+        index = _channel_index(path, image.shape, channel)
+        data = as_float(np.asanyarray(image.dataobj[index] if len(image.shape) > 3 else image.dataobj))
         stream.read(1)  # at the end of a compressed file this compares its checksum
         return data, grid_of(path, data, np.asarray(image.affine, dtype=np.float64))
+
+
+def same_volumes(one: Path, other: Path) -> bool:
+    """Whether two files hold the same voxels, of all channels, in the same place. Raises DataError naming one."""
+    with open_nifti(one) as (kind, stream), open_nifti(other) as (other_kind, other_stream):
+        first = kind.from_file_map({"image": FileHolder(fileobj=stream)})
+        second = other_kind.from_file_map({"image": FileHolder(fileobj=other_stream)})
+        in_one_place = first.shape == second.shape and np.array_equal(first.affine, second.affine)
+        volumes = np.asanyarray(first.dataobj), np.asanyarray(second.dataobj)
+        return in_one_place and bool(np.array_equal(*volumes, equal_nan=True))
+
+
+def _channels(path: Path, shape: tuple[int, ...]) -> int:
+    """Of (X, Y, Z), (X, Y, Z, C) and (X, Y, Z, 1, C), as vector images have it, with or without further axes of 1."""
+    longer = [length for length in shape[3:] if length != 1]
+    if len(longer) > 1:
+        raise DataError(f"{path}: is an array of {shape}; export it as (X, Y, Z) or (X, Y, Z, channels)")
+    return int(longer[0]) if longer else 1
+
+
+def _channel_index(path: Path, shape: tuple[int, ...], channel: int | None) -> tuple[slice | int, ...]:
+    """The index of a channel's (X, Y, Z)."""
+    channels = _channels(path, shape)
+    if channels > 1 and channel is None:
+        raise DataError(f"{path}: has {channels} channels; name one of them in a manifest, as in FILE#0")
+    if channel is not None and channel >= channels:
+        raise DataError(f"{path}: has {channels} channel(s), no number {channel}; channels count from 0")
+    return (*[slice(None)] * 3, *(0 if length == 1 else (channel or 0) for length in shape[3:]))

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,8 @@ from ganseg_dist.data.cohort import COLOURS, GREY, Case, Cohort, Source
 from ganseg_dist.data.foreground import Mask, foreground, is_skull_stripped
 from ganseg_dist.data.formats import Volume, is_image, is_lossy, is_nifti, reason
 from ganseg_dist.data.grid import Flaw, Grid, grid_flaw, reference_grid
+from ganseg_dist.data.labels import BRATS_2024_GLI
+from ganseg_dist.data.listing import data_files, data_folders
 from ganseg_dist.data.mask_values import label_flaw, translate_labels
 from ganseg_dist.data.picture import colour_channels, shows_colour
 from ganseg_dist.data.scan import load_volume, voxel_flaw
@@ -33,6 +36,9 @@ MOST_COLOURS_NAMED = 5
 
 COHORT = ""
 """The case of a finding that is about no single one."""
+
+DEEPEST_UNREAD = 6
+"""Folders below one beside the cases that are looked into for images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,8 @@ class CaseReport:
     """Whether a picture, red, green and blue or grey, is seen in colour; None for other scans."""
     mask_colours: tuple[tuple[int, int, int], ...] = ()
     """Of a drawn mask in which whatever is not black counts: what is not black."""
+    mask_values: tuple[int, ...] = ()
+    """Of a mask whose scheme has labels of no region: which of all its labels are there."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -87,7 +95,8 @@ class CaseReport:
         """The inverse of `to_dict`."""
         findings = tuple(Finding(**finding) for finding in report["findings"])
         colours = tuple((red, green, blue) for red, green, blue in report["mask_colours"])
-        return cls(findings, dict(report["digests"]), report["skull_stripped"], report["coloured"], colours)
+        values = tuple(report["mask_values"])
+        return cls(findings, dict(report["digests"]), report["skull_stripped"], report["coloured"], colours, values)
 
 
 def expected_modalities(cohort: Cohort) -> tuple[str, ...]:
@@ -110,7 +119,7 @@ def check_case(case: Case, *, expected_modalities: Sequence[str] = ()) -> CaseRe
         problem = f"cannot be checked ({reason(error)})"
         remedy = "look at its images; leave the case out if they are no scans"
         return CaseReport((Finding(case.id, str(_folder(case)), "unchecked", "error", problem, remedy),))
-    return replace(report, findings=tuple(dict.fromkeys(report.findings)))
+    return replace(report, findings=tuple(dict.fromkeys(report.findings)), mask_values=_mask_values(case))
 
 
 def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
@@ -164,6 +173,9 @@ def check_cohort(
         *_strays(cohort, reports),
         *_unknown_patients(cohort),
         *_unread_folders(cohort),
+        *_other_layouts(cohort),
+        *_outside_regions(cohort, reports),
+        *_doubtful_labels(cohort, reports),
         *_unnamed_colours(cohort, reports),
         *(() if cohort.synthetic else _unstripped(cohort, reports, needs_skull_stripping)),
     )
@@ -405,15 +417,66 @@ def _unread_folders(cohort: Cohort) -> Iterator[Finding]:
         return
     read = {file for case in cohort.cases for source in _sources(case) for file in source.files}
     homes = {parent for file in read for parent in file.parents}
-    for folder in sorted(path for path in cohort.root.iterdir() if path.is_dir() and path not in homes):
-        if folder.resolve() in homes or folder.name.startswith("."):
+    for folder in data_folders(cohort.root):
+        if folder in homes or folder.resolve() in homes or _is_of_tests(cohort, folder):
             continue
-        image = next((file for file in sorted(folder.rglob("*")) if is_image(file)), None)
+        image = next((file for file in _files_below(folder) if is_image(file)), None)
         if image is not None:
             problem = f"holds images, such as {image.name}, that layout {cohort.layout} does not read"
             yield Finding(folder.name, str(folder), "unread", "warning", problem, "name folder and files as the others")
-        elif not any(folder.iterdir()):
+        elif not any(_files_below(folder)):
             yield Finding(folder.name, str(folder), "unread", "warning", "is an empty folder", "fill it or remove it")
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    return chain.from_iterable(map(data_files, chain([folder], data_folders(folder, DEEPEST_UNREAD))))
+
+
+def _is_of_tests(cohort: Cohort, folder: Path) -> bool:
+    """Whether a dataset.json's own test cases lie there, which are for `ganseg predict`."""
+    return cohort.layout == "decathlon" and folder.name.lower() in ("imagests", "labelsts")
+
+
+def _other_layouts(cohort: Cohort) -> Iterator[Finding]:
+    if cohort.other_layouts:
+        others = ", ".join(cohort.other_layouts)
+        problem = f"looks like layout {others} too, and is read as {cohort.layout}"
+        remedy = f"name the one that is meant, as in --layout {cohort.layout}"
+        yield Finding(COHORT, str(cohort.root), "two-layouts", "warning", problem, remedy)
+
+
+def _outside_regions(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
+    """Labels of no region, such as a resection cavity: who does not expect them must know that nothing learns them."""
+    held = Counter(
+        (value, name)
+        for case, report in zip(cohort.cases, reports, strict=True)
+        for name, value in case.scheme.outside_regions.items()
+        if value in report.mask_values
+    )
+    for (value, name), masks in held.items():
+        problem = f"{masks} mask(s) hold {value} ({name}), which is read as background"
+        remedy = "state another scheme with --labels if it means something else"
+        yield Finding(COHORT, str(cohort.root), "read-as-background", "warning", problem, remedy)
+
+
+def _doubtful_labels(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
+    """Masks of gliomas by BraTS 2024's names that could be of 2021: both have a 4, and the 3 is of 2024 alone."""
+    values = {value for report in reports for value in report.mask_values}
+    by_name = cohort.labels is None and any(case.scheme == BRATS_2024_GLI for case in cohort.cases)
+    if by_name and 4 in values and 3 not in values:
+        problem = "masks hold 4 and never 3: a 4 is the resection cavity in BraTS 2024, the enhancing tumour to 2021"
+        remedy = "say which it is, with --labels brats2024-gli or --labels brats"
+        yield Finding(COHORT, str(cohort.root), "doubtful-labels", "error", problem, remedy)
+
+
+def _mask_values(case: Case) -> tuple[int, ...]:
+    if case.mask is None or not case.scheme.outside_regions:
+        return ()
+    try:
+        found = np.unique(load_volume(case.mask)[0])
+    except DataError:
+        return ()  # other findings say why
+    return tuple(value for value in case.scheme.labels.values() if value and value in found)
 
 
 def _sources(case: Case) -> tuple[Source, ...]:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel as nib
-
 from ganseg_dist.data.cohort import COLOURS, GREY, UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.formats import PICTURE_SUFFIXES, is_nifti
+from ganseg_dist.data.listing import check_file
+from ganseg_dist.data.nifti import nifti_channels
 from ganseg_dist.data.picture import shows_colour
 from ganseg_dist.data.readers import read_cohort, recognised
 from ganseg_dist.data.readers.pictures import pictures_in, sources
@@ -39,7 +39,7 @@ def read_inputs(
     if pictures:
         cases = tuple(_picture(file, modalities) for file in pictures)
     else:
-        cases = tuple(_seen_alike(case, modalities) for case in read_cohort(place, layout).cases)
+        cases = tuple(_seen_alike(case, modalities) for case in read_cohort(place, layout, with_masks=False).cases)
     if not any(set(modalities) <= set(case.images) for case in cases):
         raise DataError(
             f"{path}: no case has all of {', '.join(modalities)}, which the model needs; "
@@ -113,7 +113,7 @@ def _single_file(path: Path, modalities: tuple[str, ...], in_file: tuple[str, ..
         _picture_channels(path)
         return _picture(path, modalities)
     if is_nifti(path):
-        channels = _nifti_channels(path)
+        channels = nifti_channels(path)
     elif path.suffix.lower() in PICTURE_SUFFIXES:
         channels = _picture_channels(path)
     else:
@@ -130,17 +130,10 @@ def _single_file(path: Path, modalities: tuple[str, ...], in_file: tuple[str, ..
     return Case(name, name, UNKNOWN_SITE, {name: Source((path,), in_file.index(name)) for name in modalities})
 
 
-def _nifti_channels(path: Path) -> int:
-    try:
-        shape = nib.load(path).shape
-    except Exception as error:
-        raise DataError(f"{path}: is not a readable NIfTI file ({error}); copy or export it again") from None
-    return int(shape[3]) if len(shape) > 3 else 1
-
-
 def _picture_channels(path: Path) -> int:
     from PIL import Image, UnidentifiedImageError
 
+    check_file(path)
     try:
         with Image.open(path) as picture:
             bands, pages = picture.getbands(), getattr(picture, "n_frames", 1)

@@ -20,7 +20,7 @@ from ganseg_dist.errors import DataError, GansegError
 from ganseg_dist.files import read_json
 from ganseg_dist.runs import runs_root
 
-REPORT_FORMAT = 3
+REPORT_FORMAT = 4
 
 
 class Mapper(Protocol):

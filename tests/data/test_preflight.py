@@ -17,8 +17,10 @@ from tests.data.cohorts import (
     save,
     voxels,
     write_brats,
+    write_decathlon,
     write_kaggle,
     write_manifest,
+    write_nnunet,
     write_rows,
 )
 
@@ -238,16 +240,6 @@ def test_the_same_images_listed_twice(cohort):
     assert "case ada of the same patient" in finding.problem
 
 
-def test_two_folders_with_one_case_id(tmp_path):
-    write_brats(tmp_path, ["HGG/BraTS20_Training_001", "LGG/BraTS20_Training_001"])
-    finding = only_finding(tmp_path)
-    assert (finding.case, finding.check, finding.problem) == (
-        "BraTS20_Training_001",
-        "duplicate-case",
-        "is listed twice",
-    )
-
-
 def test_a_mask_outside_the_brain(cohort):
     change(cohort / "ben" / "lesion.nii.gz", lambda mask: np.roll(mask, (-12, 22), (0, 1)))
     finding = only_finding(cohort)
@@ -352,3 +344,62 @@ def test_real_data_gives_no_false_alarm(shared_data, tmp_path):
     oasis = sorted((shared_data / "oasis").glob("*.nii.gz"))[:2]
     rows = [{"case": file.name, "patient": file.name, "t1": file} for file in oasis]
     assert findings(write_rows(tmp_path / "oasis.csv", rows), needs_skull_stripping=True) == ()
+
+
+def gliomas(root, values):
+    """Two cases named as in BraTS 2023 and 2024; the values of the core, oedema, enhancing tumour and a cavity."""
+    cases = ["BraTS-GLI-00001-100", "BraTS-GLI-00002-100"]
+    write_brats(root, cases, names_2023=True)
+    for number, case in enumerate(cases):
+        stored = np.array((0, *values[:3]), np.uint8)[brain(number)[1]]
+        if number and len(values) > 3:
+            stored[10:13, 20:24, 14:16] = values[3]
+        save(root / case / f"{case}-seg.nii.gz", stored)
+    return root
+
+
+def test_a_resection_cavity_is_read_as_background_and_told(tmp_path):
+    assert findings(gliomas(tmp_path / "before", (1, 2, 3))) == ()
+    finding = only_finding(gliomas(tmp_path / "after", (1, 2, 3, 4)))
+    assert (finding.check, finding.severity) == ("read-as-background", "warning")
+    assert finding.problem == "1 mask(s) hold 4 (resection cavity), which is read as background"
+
+
+def test_labels_of_2021_under_names_of_2024_are_doubted(tmp_path):
+    gliomas(tmp_path, (1, 2, 4))
+    found = {finding.check: finding for finding in findings(tmp_path)}
+    assert found["doubtful-labels"].severity == "error"
+    assert "--labels brats2024-gli or --labels brats" in found["doubtful-labels"].remedy
+    for labels in ("brats", "brats2024-gli"):
+        cohort = read_cohort(tmp_path, labels=labels)
+        reports = [check_case(case) for case in cohort.cases]
+        assert "doubtful-labels" not in {finding.check for finding in check_cohort(cohort, reports)}
+    report = check_case(read_cohort(tmp_path).cases[0])
+    assert report.mask_values == (1, 2, 4)
+    assert CaseReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+
+
+def test_files_that_look_like_two_layouts_are_told(cohort):
+    write_brats(cohort, ["BraTS20_Training_001"])
+    found = {finding.check: finding for finding in findings(cohort)}
+    assert found["two-layouts"].problem == "looks like layout brats too, and is read as manifest"
+    assert found["two-layouts"].remedy == "name the one that is meant, as in --layout manifest"
+
+
+def test_what_systems_leave_is_not_called_unread(tmp_path):
+    write_brats(tmp_path, ["BraTS20_Training_001", "BraTS20_Training_002"])
+    for name in (".ipynb_checkpoints", "__MACOSX", "@eaDir"):
+        save(tmp_path / name / "t1.nii.gz", np.zeros(SHAPE, np.int16))
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert findings(tmp_path) == ()
+    (tmp_path / "extra").mkdir()
+    (tmp_path / "extra" / ".DS_Store").touch()
+    assert only_finding(tmp_path).problem == "is an empty folder"
+
+
+@pytest.mark.parametrize("write", [write_nnunet, write_decathlon])
+def test_the_test_images_of_a_data_set_are_no_misnamed_cases(tmp_path, write):
+    labels = {"background": 0, "oedema": 1, "NCR": 2, "ET": 3} if write is write_nnunet else None
+    write(tmp_path, ["a", "b"], labels)
+    save(tmp_path / "imagesTs" / "c_0000.nii.gz", brain(3)[0]["t1"])
+    assert findings(tmp_path) == ()

@@ -1,12 +1,15 @@
+import os
+import shutil
+
 import numpy as np
 import pytest
 
 from ganseg_dist.data.cohort import UNKNOWN_SITE
-from ganseg_dist.data.labels import BRATS_REGIONS
+from ganseg_dist.data.labels import BRATS, BRATS_REGIONS, SCHEMES
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import DataError
-from tests.data.cohorts import FILES_2023, MODALITIES, brain, write_brats
+from tests.data.cohorts import FILES_2023, MODALITIES, brain, save, voxels, write_brats
 
 
 def test_2020_names(tmp_path):
@@ -99,3 +102,162 @@ def test_the_misnamed_mask_of_2020_is_found(tmp_path):
     folder = tmp_path / "BraTS20_Training_355"
     renamed = (folder / "BraTS20_Training_355_seg.nii.gz").rename(folder / "W39_1998.09.19_Segm.nii.gz")
     assert read_cohort(tmp_path).cases[0].mask.files == (renamed,)
+
+
+def add_apple_doubles(root):
+    for file in list(root.rglob("*.nii*")):
+        (file.parent / f"._{file.name}").write_bytes(bytes((0, 5, 22, 7)) + bytes(200))
+
+
+def test_apple_doubles_and_other_peoples_folders_are_no_data(tmp_path):
+    write_brats(tmp_path / "cohort", ["BraTS20_Training_001", "BraTS20_Training_002"])
+    shutil.copytree(tmp_path / "cohort", tmp_path / "cohort" / "__MACOSX")
+    shutil.copytree(
+        tmp_path / "cohort" / "BraTS20_Training_001", tmp_path / "cohort" / ".trash" / "BraTS20_Training_009"
+    )
+    add_apple_doubles(tmp_path)
+    cohort = read_cohort(tmp_path / "cohort")
+    assert [case.id for case in cohort.cases] == ["BraTS20_Training_001", "BraTS20_Training_002"]
+    np.testing.assert_array_equal(load_scan(cohort.cases[0]).labels, brain(0)[1])
+
+
+def test_names_whatever_their_case(tmp_path):
+    folder = write_brats(tmp_path, ["BraTS20_Training_001"]) / "BraTS20_Training_001"
+    for name, other in (("t1ce.nii.gz", "T1CE.NII.GZ"), ("t2.nii.gz", "T2.Nii.Gz"), ("seg.nii.gz", "Seg.NII.gz")):
+        (folder / f"{folder.name}_{name}").rename(folder / f"{folder.name.upper()}_{other}")
+    (case,) = read_cohort(tmp_path).cases
+    images, labels = brain(0)
+    scan = load_scan(case)
+    np.testing.assert_array_equal(scan.image, np.stack([images[m] for m in MODALITIES]))
+    np.testing.assert_array_equal(scan.labels, labels)
+
+
+@pytest.mark.parametrize("name", ["autoseg", "pred_seg", "aparc+aseg", "seg_fast"])
+def test_the_official_mask_goes_before_names_that_contain_seg(tmp_path, name):
+    folder = write_brats(tmp_path, ["BraTS20_Training_001"]) / "BraTS20_Training_001"
+    official = folder / f"{folder.name}_seg.nii.gz"
+    save(folder / f"{folder.name}_{name}.nii.gz", np.roll(voxels(official), 3, 0))
+    save(folder / "aseg.nii.gz", np.roll(voxels(official), 2, 0))
+    assert read_cohort(tmp_path).cases[0].mask.files == (official,)
+    official.unlink()
+    with pytest.raises(DataError, match="keep or rename one") as caught:
+        read_cohort(tmp_path)
+    assert all(called in str(caught.value) for called in ("aseg.nii.gz", f"{name}.nii.gz"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("t1ce.nii.gz", "t1ce.nii"),
+        ("t1ce.nii.gz", "t1c.nii.gz"),
+        ("flair.nii.gz", "t2f.nii.gz"),
+        ("seg.nii.gz", "seg.nii"),
+    ],
+)
+def test_two_files_of_one_image_are_one_or_an_error_that_names_both(tmp_path, one, other):
+    folder = write_brats(tmp_path, ["BraTS20_Training_001"]) / "BraTS20_Training_001"
+    first, second = folder / f"{folder.name}_{one}", folder / f"{folder.name}_{other}"
+    image = voxels(first)
+    save(second, image)
+    np.testing.assert_array_equal(load_scan(read_cohort(tmp_path, labels="brats").cases[0]).labels, brain(0)[1])
+    save(second, np.roll(image, 1, 0))
+    with pytest.raises(DataError) as caught:
+        read_cohort(tmp_path)
+    assert first.name in str(caught.value)
+    assert second.name in str(caught.value)
+    assert "which differs; keep or rename one" in str(caught.value)
+
+
+def test_one_case_in_two_folders_is_one_or_an_error_that_names_both(tmp_path):
+    case = "BraTS20_Training_001"
+    write_brats(tmp_path / "HGG", [case])
+    shutil.copytree(tmp_path / "HGG", tmp_path / "LGG")
+    (tmp_path / "again").symlink_to(tmp_path)
+    assert [found.id for found in read_cohort(tmp_path).cases] == [case]
+    mask = tmp_path / "LGG" / case / f"{case}_seg.nii.gz"
+    save(mask, np.roll(voxels(mask), 1, 0))
+    with pytest.raises(DataError) as caught:
+        read_cohort(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path / 'HGG' / case}: holds another case of the name {case} than {tmp_path / 'LGG' / case}; rename one"
+    )
+
+
+def test_rows_of_mappings_that_contradict_each_other_are_named(tmp_path):
+    write_brats(tmp_path, ["BraTS20_Training_001"])
+    (tmp_path / "name_mapping.csv").write_text("id,site\nBraTS20_Training_001,1\nNA,2\nNA,3\nBraTS20_Training_001,1\n")
+    assert read_cohort(tmp_path).cases[0].site == "1"
+    (tmp_path / "name_mapping_validation.CSV").write_text("id,site\nBraTS20_Training_001,2\n")
+    with pytest.raises(DataError) as caught:
+        read_cohort(tmp_path)
+    first = tmp_path / "name_mapping.csv"
+    assert str(caught.value) == (
+        f"{tmp_path / 'name_mapping_validation.CSV'}:2: BraTS20_Training_001 is of 2, by {first}:2 of 1; correct one"
+    )
+
+
+def test_labels_of_gliomas_after_treatment(tmp_path):
+    """As scored by the challenge: WT is 1 to 3, TC 1 and 3, ET 3; 4, the resection cavity, is in none of them."""
+    case = "BraTS-GLI-02405-100"
+    write_brats(tmp_path, [case], names_2023=True)
+    labels = brain(0)[1]
+    stored = labels.copy()
+    stored[:, :, :10] = 4
+    save(tmp_path / case / f"{case}-seg.nii.gz", stored)
+    found = read_cohort(tmp_path).cases[0]
+    assert found.patient == "BraTS-GLI-02405"
+    np.testing.assert_array_equal(load_scan(found).labels, np.where(stored == 4, 0, labels))
+
+
+def test_labels_of_children_must_be_stated(tmp_path):
+    """Of 2023 1 is the core, 2 oedema, 3 enhancing; of 2024 1 is enhancing, 2 and 3 the core, 4 oedema."""
+    case = "BraTS-PED-00001-000"
+    write_brats(tmp_path, [case], names_2023=True)
+    labels = brain(0)[1]
+    with pytest.raises(DataError) as caught:
+        read_cohort(tmp_path)
+    assert f"the name of {case}" in str(caught.value)
+    assert all(told in str(caught.value) for told in ("--labels", *SCHEMES, "1 enhancing tumour"))
+    np.testing.assert_array_equal(load_scan(read_cohort(tmp_path, labels="brats2023").cases[0]).labels, labels)
+    save(tmp_path / case / f"{case}-seg.nii.gz", np.array([0, 2, 4, 1], np.uint8)[labels])
+    np.testing.assert_array_equal(load_scan(read_cohort(tmp_path, labels="brats2024-ped").cases[0]).labels, labels)
+    save(tmp_path / case / f"{case}-seg.nii.gz", np.array([0, 3, 4, 1], np.uint8)[labels])
+    np.testing.assert_array_equal(load_scan(read_cohort(tmp_path, labels="brats2024-ped").cases[0]).labels, labels)
+    (tmp_path / case / f"{case}-seg.nii.gz").unlink()
+    assert read_cohort(tmp_path).cases[0].mask is None
+
+
+@pytest.mark.parametrize("case", ["p19", "UCSF-PDGM-0004"])
+def test_names_of_no_challenge_do_not_tell_the_labels(tmp_path, case):
+    write_brats(tmp_path, [case])
+    with pytest.raises(DataError, match=f"the name of {case} nor its files tell"):
+        read_cohort(tmp_path)
+    (found,) = read_cohort(tmp_path, labels="brats").cases
+    assert (found.scheme, found.patient) == (BRATS, case)
+    assert read_cohort(tmp_path, with_masks=False).cases[0].mask is not None
+
+
+def test_meningiomas_for_radiotherapy_have_one_volume(tmp_path):
+    case = "BraTS-MEN-RT-0001-1"
+    images, labels = brain(0)
+    save(tmp_path / case / f"{case}_t1c.nii.gz", images["t1ce"])
+    save(tmp_path / case / f"{case}_gtv.nii.gz", (labels > 0).astype(np.uint8))
+    (found,) = read_cohort(tmp_path).cases
+    assert (found.patient, list(found.images), found.regions) == ("BraTS-MEN-RT-0001", ["t1ce"], ("wt",))
+    np.testing.assert_array_equal(load_scan(found).labels, labels > 0)
+
+
+def test_a_pipe_in_the_place_of_a_scan_is_no_scan(tmp_path):
+    folder = write_brats(tmp_path, ["BraTS20_Training_001"]) / "BraTS20_Training_001"
+    (folder / f"{folder.name}_t2.nii.gz").unlink()
+    os.mkfifo(folder / f"{folder.name}_t2.nii.gz")
+    assert list(read_cohort(tmp_path).cases[0].images) == ["t1", "t1ce", "flair"]
+
+
+def test_a_link_to_a_scan_that_is_not_there_is_named(tmp_path):
+    folder = write_brats(tmp_path, ["BraTS20_Training_001"]) / "BraTS20_Training_001"
+    file = folder / f"{folder.name}_t2.nii.gz"
+    file.unlink()
+    file.symlink_to("../annex/1b2c")
+    with pytest.raises(DataError, match=r"_t2\.nii\.gz: is a link to \.\./annex/1b2c, which is not there"):
+        load_scan(read_cohort(tmp_path).cases[0])

@@ -5,7 +5,7 @@ import pytest
 
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
-from ganseg_dist.errors import DataError
+from ganseg_dist.errors import ConfigError, DataError
 from tests.data.cohorts import save_picture, slice_of_head, tissue, write_classes, write_rows
 
 
@@ -95,3 +95,43 @@ def test_the_real_tiles(shared_data):
     assert (cohort.layout, cohort.modalities) == ("class_folder", ("red", "green", "blue"))
     assert cohort.classes == ("Non-Tumor", "Non-Viable-Tumor", "Viable")
     assert cohort.patients == ("Case-3", "Case-4", "Case-48", "P9")
+
+
+def test_two_pictures_of_one_name_are_named_both(tmp_path):
+    write_classes(tmp_path, {"glioma": 2, "none": 2})
+    save_picture(tmp_path / "glioma" / "0.TIF", slice_of_head(0))
+    assert len(read_cohort(tmp_path).cases) == 4
+    save_picture(tmp_path / "glioma" / "0.TIF", slice_of_head(9))
+    with pytest.raises(DataError) as caught:
+        read_cohort(tmp_path)
+    first = tmp_path / "glioma" / "0.TIF"
+    assert (
+        str(caught.value) == f"{first}: could be the picture 0, and so could 0.png, which differs; keep or rename one"
+    )
+
+
+def test_classes_that_differ_in_case_alone(tmp_path):
+    write_classes(tmp_path, {"train/glioma": 1, "train/none": 1, "Testing/Glioma": 1})
+    with pytest.raises(DataError, match="train/glioma: is class glioma, and another is Glioma; name them alike"):
+        read_cohort(tmp_path)
+
+
+def test_what_systems_leave_is_no_class(tmp_path):
+    write_classes(tmp_path, {"glioma": 1, "none": 1, "@eaDir": 1, ".ipynb_checkpoints": 1, "__MACOSX": 1})
+    (tmp_path / "none" / "._0.png").write_bytes(b"no picture")
+    (tmp_path / "none" / "0.png").rename(tmp_path / "none" / "0.PNG")
+    assert [case.id for case in read_cohort(tmp_path).cases] == ["glioma_0", "none_0"]
+
+
+def test_a_list_that_names_a_picture_twice_in_two_ways(tmp_path):
+    write_classes(tmp_path, {"glioma": 1, "none": 1})
+    rows = [{"file": name, "patient": patient} for name, patient in (("glioma/0.png", "ada"), ("0", "ben"))]
+    write_rows(tmp_path / "patients.csv", rows)
+    with pytest.raises(DataError, match=r"patients\.csv: lists glioma/0\.png as glioma/0\.png and as 0, of different"):
+        read_cohort(tmp_path)
+
+
+def test_labels_mean_nothing_to_pictures(tmp_path):
+    write_classes(tmp_path, {"glioma": 1, "none": 1})
+    with pytest.raises(ConfigError, match="--labels brats: masks of layout class_folder show one structure"):
+        read_cohort(tmp_path, labels="brats")

@@ -8,7 +8,7 @@ from ganseg_dist.data.labels import BINARY_REGIONS, BRATS_REGIONS
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import DataError
-from tests.data.cohorts import brain, save, write_decathlon, write_nnunet
+from tests.data.cohorts import brain, save, voxels, write_decathlon, write_nnunet
 
 
 def test_decathlon_channels_and_tissues(tmp_path):
@@ -128,3 +128,111 @@ def test_a_broken_description_is_named(tmp_path, text, problem):
     with pytest.raises(DataError, match=problem) as caught:
         read_cohort(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("core", "oedema", "enhancing"),
+    [
+        ("NCR", "ED", "ET"),
+        ("net", "ed", "et"),
+        ("NETC", "SNFH", "ET"),
+        ("NCR/NET", "peritumoral edema", "GD-enhancing tumor"),
+        ("non-enhancing tumor core", "surrounding non-enhancing FLAIR hyperintensity", "enhancing tissue"),
+        ("Necrotic core (NCR)", "Peritumoral_Oedema", "active tumour"),
+        ("non-contrast-enhancing tumour", "oedema/invasion", "contrast enhancing tumor (ET)"),
+        ("core", "whole", "enhancing"),
+        ("tumor core", "whole tumor", "enhancing tumor"),
+    ],
+)
+def test_tissues_and_regions_as_people_call_them(tmp_path, core, oedema, enhancing):
+    """By single values, a voxel has the value of the innermost region it lies in."""
+    named = {"background": 0, oedema: 1, core: 2, enhancing: 3}
+    cohort = read_cohort(write_nnunet(tmp_path, ["a"], named))
+    np.testing.assert_array_equal(load_scan(cohort.cases[0]).labels, brain(0)[1])
+
+
+@pytest.mark.parametrize(
+    "names", [("whole", "core", "enhancing"), ("WT", "TC", "ET"), ("Whole_Tumour", "tumour_core", "ET")]
+)
+def test_nested_regions_as_people_call_them(tmp_path, names):
+    regions = dict(zip(names, ([1, 2, 3], [2, 3], [3]), strict=True))
+    cohort = read_cohort(write_nnunet(tmp_path, ["a"], {"background": 0, **regions}))
+    np.testing.assert_array_equal(load_scan(cohort.cases[0]).labels, brain(0)[1])
+
+
+def test_a_resection_cavity_and_cysts(tmp_path):
+    labels = brain(0)[1]
+    write_nnunet(tmp_path, ["a"], {"background": 0, "NETC": 1, "CC": 2, "SNFH": 3, "ET": 4, "RC": 5})
+    stored = np.array([0, 1, 3, 4], np.uint8)[labels]
+    stored[:20][stored[:20] == 1] = 2
+    stored[0, 0, 0] = 5
+    save(tmp_path / "labelsTr" / "a.nii.gz", stored)
+    np.testing.assert_array_equal(load_scan(read_cohort(tmp_path).cases[0]).labels, labels)
+
+
+@pytest.mark.parametrize(
+    "named", [{"whole": 1, "core": 2}, {"NCR": 1, "ED": 2, "vessel": 3}, {"unknown": 1, "ED": 2, "ET": 3}]
+)
+def test_labels_that_are_something_else_are_not_guessed(tmp_path, named):
+    with pytest.raises(DataError, match="are not supported"):
+        read_cohort(write_nnunet(tmp_path, ["a"], {"background": 0, **named}))
+
+
+def test_a_stated_scheme_goes_before_the_names(tmp_path):
+    write_nnunet(tmp_path, ["a"], {"background": 0, "Anterior": 1, "Posterior": 2, "Other": 3})
+    labels = brain(0)[1]
+    save(tmp_path / "labelsTr" / "a.nii.gz", labels)
+    (case,) = read_cohort(tmp_path, labels="brats2023").cases
+    np.testing.assert_array_equal(load_scan(case).labels, labels)
+
+
+def test_the_conventions_of_both_in_one_description(tmp_path):
+    write_nnunet(tmp_path, ["a"])
+    file = tmp_path / "dataset.json"
+    described = json.loads(file.read_text())
+    file.write_text(json.dumps({**described, "modality": {"0": "T1w", "1": "T1gd"}}))
+    np.testing.assert_array_equal(load_scan(read_cohort(tmp_path).cases[0]).image[1], brain(0)[0]["t1ce"])
+    file.write_text(json.dumps({**described, "modality": {"0": "T1gd", "1": "T1w"}}))
+    with pytest.raises(DataError, match="channel_names and modality name other channels; keep the one that is right"):
+        read_cohort(tmp_path)
+
+
+@pytest.mark.parametrize("write", [write_nnunet, write_decathlon])
+def test_two_files_of_one_image_or_mask(tmp_path, write):
+    write(tmp_path, ["a"])
+    before = load_scan(read_cohort(tmp_path).cases[0])
+    for file in [*tmp_path.glob("imagesTr/*"), *tmp_path.glob("labelsTr/*")]:
+        again = save(file.with_suffix(""), voxels(file))
+        (file.parent / f"._{file.name}").write_bytes(b"no scan")
+        np.testing.assert_array_equal(load_scan(read_cohort(tmp_path).cases[0]).image, before.image)
+        np.testing.assert_array_equal(load_scan(read_cohort(tmp_path).cases[0]).labels, before.labels)
+        save(again, np.roll(voxels(file), 1, 0))
+        with pytest.raises(DataError) as caught:
+            read_cohort(tmp_path)
+        assert f"{again}: could be the" in str(caught.value)
+        assert f"and so could {file.name}, which differs" in str(caught.value)
+        again.unlink()
+
+
+@pytest.mark.parametrize("write", [write_nnunet, write_decathlon])
+def test_suffixes_whatever_their_case(tmp_path, write):
+    write(tmp_path, ["a"])
+    before = load_scan(read_cohort(tmp_path).cases[0])
+    for file in [*tmp_path.glob("imagesTr/*"), *tmp_path.glob("labelsTr/*")]:
+        file.rename(file.with_name(file.name.replace(".nii.gz", ".NII.Gz")))
+    scan = load_scan(read_cohort(tmp_path).cases[0])
+    np.testing.assert_array_equal(scan.image, before.image)
+    np.testing.assert_array_equal(scan.labels, before.labels)
+
+
+def test_a_case_that_is_listed_twice(tmp_path):
+    write_decathlon(tmp_path, ["a", "b"])
+    file = tmp_path / "dataset.json"
+    described = json.loads(file.read_text())
+    described["training"].append(described["training"][0])
+    file.write_text(json.dumps(described))
+    assert [case.id for case in read_cohort(tmp_path).cases] == ["a", "b"]
+    described["training"][-1] = {"image": "imagesTr/a.nii.gz", "label": "labelsTr/b.nii.gz"}
+    file.write_text(json.dumps(described))
+    with pytest.raises(DataError, match="training lists a twice, with other files; leave one of the two"):
+        read_cohort(tmp_path)

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import numpy as np
@@ -188,8 +189,50 @@ def test_an_empty_folder_of_masks(tmp_path):
 
 
 def test_two_masks_of_one_image(tmp_path):
-    save_picture(write_pictures(tmp_path, ["a"]) / "masks" / "a_mask.png", tissue(0)[1])
-    assert refusal(tmp_path) == (f"{tmp_path / 'masks' / 'a_mask.png'}: is a second mask of a, beside a.png; leave one")
+    save_picture(write_pictures(tmp_path, ["a"]) / "masks" / "a_MASK.tif", tissue(0)[1])
+    np.testing.assert_array_equal(labels_of(tmp_path), tissue(0)[1])
+    save_picture(tmp_path / "masks" / "a_MASK.tif", tissue(1)[1])
+    assert refusal(tmp_path) == (
+        f"{tmp_path / 'masks' / 'a.png'}: could be the mask of a, and so could a_MASK.tif, which differs; "
+        "keep or rename one"
+    )
+
+
+def test_two_images_of_one_name(tmp_path):
+    save_picture(write_pictures(tmp_path, ["a"]) / "images" / "a.bmp", tissue(0)[0])
+    assert len(read_cohort(tmp_path).cases) == 1
+    save_picture(tmp_path / "images" / "a.bmp", tissue(1)[0])
+    assert refusal(tmp_path).startswith(f"{tmp_path / 'images' / 'a.bmp'}: could be the picture a, and so could a.png")
+
+
+def test_suffixes_whatever_their_case_and_files_that_are_no_data(tmp_path):
+    write_pictures(tmp_path, ["a"])
+    (tmp_path / "images" / "a.png").rename(tmp_path / "images" / "a.PNG")
+    (tmp_path / "masks" / "a.png").rename(tmp_path / "masks" / "a_Mask.Png")
+    for name in ("._a.PNG", ".a.png", "a.png.part"):
+        (tmp_path / "images" / name).write_bytes(b"no picture")
+    os.mkfifo(tmp_path / "images" / "pipe.png")
+    assert [case.id for case in read_cohort(tmp_path).cases] == ["a"]
+    np.testing.assert_array_equal(labels_of(tmp_path), tissue(0)[1])
+
+
+@pytest.mark.parametrize("name", ["patients.csv", "labels.json"])
+def test_a_pipe_in_the_place_of_a_list(tmp_path, name):
+    os.mkfifo(write_pictures(tmp_path, ["a"]) / name)
+    assert refusal(tmp_path).startswith(f"{tmp_path / name}: cannot be opened (is not a regular file)")
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to("nowhere")
+    assert refusal(tmp_path).startswith(f"{tmp_path / name}: is a link to nowhere, which is not there")
+
+
+def test_two_lists_of_colours_that_differ(tmp_path):
+    write_pictures(tmp_path, ["a"])
+    for place in (tmp_path, tmp_path / "masks"):
+        (place / "labels.json").write_text(json.dumps({"vertebra": [255, 0, 0], "disc": [0, 255, 0]}))
+    read_cohort(tmp_path)
+    (tmp_path / "labels.json").write_text(json.dumps({"vertebra": [0, 255, 0], "disc": [255, 0, 0]}))
+    first, other = (place / "labels.json" for place in (tmp_path / "masks", tmp_path))
+    assert refusal(tmp_path) == f"{first}: says otherwise than {other}; keep one of them"
 
 
 def people(root):

@@ -1,7 +1,12 @@
+import shutil
+
 import numpy as np
+import pytest
+import tifffile
 
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
+from ganseg_dist.errors import DataError
 from tests.data.cohorts import SHAPE, brain, write_kaggle
 
 CASES = ("TCGA_CS_4941_19960909", "TCGA_HT_A4MU_20030903")
@@ -50,3 +55,45 @@ def test_one_patients_folder_is_a_cohort_of_one(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     (case,) = read_cohort(folder.relative_to(folder)).cases
     assert case.images["t1"].files[0].exists()
+
+
+def test_two_copies_of_a_patient_that_differ_are_named_both(tmp_path):
+    for place in ("kaggle_3m", "lgg-mri-segmentation"):
+        write_kaggle(tmp_path / place, CASES[:1])
+    other = tmp_path / "lgg-mri-segmentation" / CASES[0]
+    mask = other / f"{CASES[0]}_16_mask.tif"
+    tifffile.imwrite(mask, np.zeros_like(tifffile.imread(mask)))
+    with pytest.raises(DataError) as caught:
+        read_cohort(tmp_path)
+    first = tmp_path / "kaggle_3m" / CASES[0]
+    assert str(caught.value) == f"{first}: holds other pictures than {other}; keep one of the two"
+    mask.unlink()
+    with pytest.raises(DataError, match="holds other pictures than"):
+        read_cohort(tmp_path)
+
+
+def test_suffixes_whatever_their_case_and_apple_doubles(tmp_path):
+    folder = write_kaggle(tmp_path, CASES[:1]) / CASES[0]
+    before = load_scan(read_cohort(tmp_path).cases[0])
+    for file in list(folder.iterdir()):
+        (folder / f"._{file.name}").write_bytes(b"no picture")
+        file.rename(folder / f"{file.stem.replace('_mask', '_MASK')}.TIF")
+    scan = load_scan(read_cohort(tmp_path).cases[0])
+    np.testing.assert_array_equal(scan.image, before.image)
+    np.testing.assert_array_equal(scan.labels, before.labels)
+
+
+def test_one_slice_under_two_names(tmp_path):
+    folder = write_kaggle(tmp_path, CASES[:1]) / CASES[0]
+    slice_ = folder / f"{CASES[0]}_13.tif"
+    shutil.copy(slice_, folder / f"{CASES[0]}_13.TIF")
+    assert len(read_cohort(tmp_path).cases[0].images["t1"].files) == SHAPE[2]
+    shutil.copy(folder / f"{CASES[0]}_16.tif", folder / f"{CASES[0]}_13.TIF")
+    with pytest.raises(
+        DataError, match=r"_13\.TIF: could be the picture .*_13, and so could .*_13\.tif, which differs"
+    ):
+        read_cohort(tmp_path)
+    (folder / f"{CASES[0]}_13.TIF").unlink()
+    shutil.copy(slice_, folder / f"{CASES[0]}_013.tif")
+    with pytest.raises(DataError, match=r"_013\.tif: has the number of .*_13\.tif; a stack has one file a slice"):
+        read_cohort(tmp_path)

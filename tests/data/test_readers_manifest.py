@@ -1,9 +1,11 @@
+import os
+
 import numpy as np
 import pytest
 import tifffile
 
 from ganseg_dist.data.cohort import UNKNOWN_SITE
-from ganseg_dist.data.labels import BRATS_REGIONS
+from ganseg_dist.data.labels import BRATS_REGIONS, SCHEMES
 from ganseg_dist.data.readers import READERS, read_cohort
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import ConfigError, DataError
@@ -136,3 +138,61 @@ def test_a_header_alone_holds_no_cases(tmp_path):
     file.write_text("case,patient,t1\n")
     with pytest.raises(DataError, match="holds no cases in layout manifest"):
         read_cohort(file)
+
+
+@pytest.mark.parametrize("labels", list(SCHEMES))
+def test_a_scheme_is_stated_in_the_manifest_or_beside_it_and_not_in_both_ways(tmp_path, labels):
+    row = {"case": "a", "patient": "p", "t1": "t1.nii.gz", "mask": "seg.nii.gz"}
+    file = write_rows(tmp_path / "m.csv", [row])
+    assert read_cohort(file, labels=labels).cases[0].scheme == SCHEMES[labels]
+    write_rows(file, [{**row, "labels": labels}])
+    assert read_cohort(file).cases[0].scheme == SCHEMES[labels]
+    assert read_cohort(file, labels=labels).labels == labels
+    other = "brats" if labels != "brats" else "binary"
+    with pytest.raises(DataError, match=rf"m\.csv:2: labels is {labels}, and --labels says otherwise"):
+        read_cohort(file, labels=other)
+
+
+def test_a_scheme_that_there_is_not(tmp_path):
+    with pytest.raises(ConfigError, match=r"--labels brats2032: no such label scheme; did you mean brats2023\?"):
+        read_cohort(tmp_path, labels="brats2032")
+
+
+def test_a_pattern_finds_slices_alone(tmp_path):
+    for name in ("s1.png", "s2.png", "._s1.png", ".s3.png"):
+        (tmp_path / name).touch()
+    rows = [{"case": "a", "patient": "p", "t2": "s*.png"}]
+    file = write_rows(tmp_path / "m.csv", rows)
+    assert [one.name for one in read_cohort(file).cases[0].images["t2"].files] == ["s1.png", "s2.png"]
+    write_rows(file, [{"case": "a", "patient": "p", "t2": "*.png"}])
+    assert len(read_cohort(file).cases[0].images["t2"].files) == 2
+
+
+def test_a_pattern_that_finds_several_volumes(tmp_path):
+    for number in range(2):
+        save(tmp_path / f"t1_{number}.nii.gz", brain(number)[0]["t1"])
+    file = write_rows(tmp_path / "m.csv", [{"case": "a", "patient": "p", "t1": "t1_*.nii.gz"}])
+    with pytest.raises(
+        DataError, match=r"matches 2 files, t1_0.nii.gz and t1_1.nii.gz among them, which are no slices"
+    ):
+        read_cohort(file)
+
+
+@pytest.mark.parametrize("name", ["list.csv", "manifest.csv", "MANIFEST.CSV"])
+def test_a_pipe_in_the_place_of_a_manifest_or_of_an_image(tmp_path, name):
+    os.mkfifo(tmp_path / "pipe.nii")
+    file = write_rows(tmp_path / name, [{"case": "a", "patient": "p", "t1": "pipe.nii"}])
+    with pytest.raises(DataError, match=r"pipe\.nii: cannot be opened \(is not a regular file\)"):
+        load_scan(read_cohort(file).cases[0])
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(DataError, match=rf"{name}: cannot be opened \(is not a regular file\)"):
+        read_cohort(file)
+
+
+def test_layouts_beside_the_one_that_is_read_are_known(tmp_path):
+    write_brats(tmp_path, ["BraTS20_Training_001"])
+    t1 = "BraTS20_Training_001/BraTS20_Training_001_t1.nii.gz"
+    write_rows(tmp_path / "manifest.csv", [{"case": "a", "patient": "p", "t1": t1}])
+    assert read_cohort(tmp_path).other_layouts == ("brats",)
+    assert read_cohort(tmp_path, "manifest").other_layouts == ()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from ganseg_dist.data.cohort import Cohort
+from ganseg_dist.data.cohort import Case, Cohort
+from ganseg_dist.data.labels import BINARY, SCHEMES, UNSTATED, LabelScheme
+from ganseg_dist.data.listing import check_file, data_files, data_folders
 from ganseg_dist.data.readers.base import Reader
 from ganseg_dist.data.readers.brats import BratsReader
 from ganseg_dist.data.readers.class_folder import ClassFolderReader
@@ -13,6 +16,7 @@ from ganseg_dist.data.readers.image_folder import ImageFolderReader
 from ganseg_dist.data.readers.kaggle_lgg import KaggleLggReader
 from ganseg_dist.data.readers.manifest import ManifestReader
 from ganseg_dist.errors import ConfigError, DataError
+from ganseg_dist.suggestion import suggestion
 
 READERS: tuple[Reader, ...] = (
     ManifestReader(),
@@ -26,32 +30,73 @@ READERS: tuple[Reader, ...] = (
 looks like classes may be much else."""
 
 
-def read_cohort(root: Path, layout: str | None = None) -> Cohort:
+def read_cohort(root: Path, layout: str | None = None, labels: str | None = None, *, with_masks: bool = True) -> Cohort:
     """Every case under `root`, still on disk. No layout named: the first that recognises it.
 
-    Raises DataError where nothing can be read there, saying what would be.
+    Args:
+        labels: one of SCHEMES, of all masks, whatever names say; None: as the layout has it.
+        with_masks: whether their masks will be read, and so it must be known what their values mean.
+
+    Raises DataError where nothing can be read there, saying what would be, and for a mask whose values mean what
+    nobody has said.
     """
     reader = _named(layout) if layout is not None else None
-    if not root.exists():
-        raise DataError(f"{root}: no such file or folder; give the folder that holds the cohort, or a CSV manifest")
-    if root.is_dir() and not any(root.iterdir()):
-        raise DataError(f"{root}: is an empty folder; give the folder that holds the cohort, or a CSV manifest")
-    if reader is None:
-        reader = recognised(root)
+    scheme = None if labels is None else stated_scheme(labels)
+    _check_place(root)
+    fitting = [candidate for candidate in READERS if candidate.recognises(root)] if reader is None else []
+    reader = reader or next(iter(fitting), None)
     if reader is None:
         raise DataError(
             f"{root}: no known layout recognised ({_names()}); list the files in a CSV manifest "
             "with the columns case,patient,site,<one per modality>,mask and give that instead"
         )
-    cases = reader.cases(root)
+    if scheme not in (None, BINARY) and not reader.takes_labels:
+        raise ConfigError(f"--labels {labels}: masks of layout {reader.name} show one structure; leave it out")
+    cases = reader.cases(root, scheme)
     if not cases:
         raise DataError(f"{root}: holds no cases in layout {reader.name} ({reader.describes}); check the path")
-    return Cohort(root, reader.name, cases)
+    if with_masks:
+        _check_stated(root, cases)
+    return Cohort(root, reader.name, cases, tuple(other.name for other in fitting[1:]), labels)
+
+
+def stated_scheme(name: str) -> LabelScheme:
+    """The scheme of that name. Raises ConfigError where there is none."""
+    if name not in SCHEMES:
+        listed = f"choose one of {', '.join(SCHEMES)}"
+        raise ConfigError(f"--labels {name}: no such label scheme; {suggestion(name, SCHEMES, listed)}")
+    return SCHEMES[name]
 
 
 def recognised(root: Path) -> Reader | None:
     """The first layout that these files look like; none where they look like none."""
     return next((candidate for candidate in READERS if candidate.recognises(root)), None)
+
+
+def _check_place(root: Path) -> None:
+    """Raises DataError where there is nothing to read, or what is there cannot be listed or opened."""
+    remedy = "give the folder that holds the cohort, or a CSV manifest"
+    try:
+        is_folder = root.is_dir()
+        is_missing = not is_folder and not root.exists() and not root.is_symlink()
+    except OSError as error:
+        raise DataError(f"{root}: cannot be opened ({error.strerror}); check its permissions, or {remedy}") from None
+    if is_missing:
+        raise DataError(f"{root}: no such file or folder; {remedy}")
+    if not is_folder:
+        check_file(root)
+    elif not any(data_files(root)) and not any(data_folders(root)):
+        raise DataError(f"{root}: is an empty folder; {remedy}")
+
+
+def _check_stated(root: Path, cases: Sequence[Case]) -> None:
+    unstated = [case for case in cases if case.mask is not None and case.scheme == UNSTATED]
+    if unstated:
+        schemes = "; ".join(f"{name} ({scheme.described()})" for name, scheme in SCHEMES.items())
+        raise DataError(
+            f"{root}: neither the name of {unstated[0].id} nor its files tell what the values of its mask mean; "
+            f"state it with --labels SCHEME, or a column labels in a manifest: {schemes}"
+        )
 
 
 def _named(layout: str) -> Reader:

@@ -6,12 +6,14 @@ import csv
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
 from ganseg_dist.data.cohort import Case
+from ganseg_dist.data.labels import LabelScheme
+from ganseg_dist.data.listing import check_file
 from ganseg_dist.errors import DataError
-from ganseg_dist.files import check_regular
 
 MODALITY_NAMES = {
     "t1": ("t1", "t1w", "t1n", "t1pre"),
@@ -35,11 +37,19 @@ class Reader(Protocol):
     def describes(self) -> str:
         """The layout in one line."""
 
+    @property
+    def takes_labels(self) -> bool:
+        """Whether its masks hold label values, of which `--labels` may say what they mean."""
+
     def recognises(self, root: Path) -> bool:
         """Whether these files look like this layout; reads names, never voxels."""
 
-    def cases(self, root: Path) -> tuple[Case, ...]:
-        """Every case under a recognised root, in name order. Raises DataError."""
+    def cases(self, root: Path, scheme: LabelScheme | None = None) -> tuple[Case, ...]:
+        """Every case under a recognised root, in name order. Raises DataError.
+
+        Args:
+            scheme: of all masks, whatever files and names say; None: as these say, UNSTATED where they do not.
+        """
 
 
 def canonical_modality(name: str) -> str:
@@ -51,16 +61,24 @@ def canonical_modality(name: str) -> str:
 @contextmanager
 def reading_csv(file: Path) -> Iterator[None]:
     """One line naming the file for whatever stops the reading of a CSV."""
+    check_file(file)
     try:
-        check_regular(file)
         yield
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: cannot be read as CSV ({error}); save it as comma-separated UTF-8") from None
 
 
 def in_numeric_order(files: Iterable[Path]) -> tuple[Path, ...]:
-    """`slice_2` before `slice_10`."""
-    return tuple(sorted(files, key=lambda file: [_as_number(part) for part in re.split(r"(\d+)", file.name)]))
+    """`slice_2` before `slice_10`. Raises DataError naming two of one number, such as `slice_2` and `slice_02`."""
+    ordered = sorted(files, key=_numbers)
+    for file, following in pairwise(ordered):
+        if _numbers(file) == _numbers(following):
+            raise DataError(f"{file}: has the number of {following.name}; a stack has one file a slice, rename one")
+    return tuple(ordered)
+
+
+def _numbers(file: Path) -> list[tuple[int, str]]:
+    return [_as_number(part) for part in re.split(r"(\d+)", file.name)]
 
 
 def _as_number(part: str) -> tuple[int, str]:

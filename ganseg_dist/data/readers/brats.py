@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 from ganseg_dist.data.cohort import MODALITIES, UNKNOWN_SITE, Case, Source
-from ganseg_dist.data.formats import NIFTI_SUFFIXES, is_nifti
-from ganseg_dist.data.labels import BRATS, BRATS_2023
+from ganseg_dist.data.formats import is_nifti, without_suffix
+from ganseg_dist.data.labels import BINARY, BRATS, BRATS_2023, BRATS_2024_GLI, UNSTATED, LabelScheme
+from ganseg_dist.data.listing import data_files, data_folders
 from ganseg_dist.data.readers.base import canonical_modality, reading_csv
+from ganseg_dist.data.readers.candidates import one_of, same_image
+from ganseg_dist.errors import DataError
 
 OLD_NAMES = ("t1", "t1ce", "t2", "flair")
 """2018 to 2021: `BraTS20_Training_001/BraTS20_Training_001_t1ce.nii.gz`."""
@@ -19,11 +22,25 @@ OLD_NAMES = ("t1", "t1ce", "t2", "flair")
 NEW_NAMES = ("t1n", "t1c", "t2w", "t2f")
 """2023 on: `BraTS-GLI-00000-000/BraTS-GLI-00000-000-t1c.nii.gz`."""
 
+MASK_NAMES = ("seg", "gtv")
+"""The set for radiotherapy has a gross tumour volume: `BraTS-MEN-RT-0000-1/BraTS-MEN-RT-0000-1_gtv.nii.gz`."""
+
 OLD_ID = re.compile(r"brats1[789]_(?P<site>2013|CBICA|TCIA\d*|TMC)_(?P<patient>.+)_\d+", re.IGNORECASE)
 """2017 to 2019 name the institution; the last number counts the patient's scans."""
 
-NEW_ID = re.compile(r"(?P<patient>.+)-\d{3}")
+NEW_ID = re.compile(r"(?P<patient>brats-[a-z-]+-\d{4,5})-\d{1,3}", re.IGNORECASE)
 """2023 on ends in the timepoint."""
+
+SCHEMES_BY_NAME: tuple[tuple[re.Pattern[str], frozenset[str], LabelScheme], ...] = (
+    (re.compile(r"(brats(1[789]|20|2021)|fets\d*)_.+", re.IGNORECASE), frozenset(OLD_NAMES), BRATS),
+    (re.compile(r"brats-men-rt-.+", re.IGNORECASE), frozenset(("t1c",)), BINARY),
+    (re.compile(r"brats-gli-.+", re.IGNORECASE), frozenset(NEW_NAMES), BRATS_2024_GLI),
+    (re.compile(r"brats-(ssa|men(?!-rt)|met|goat)-.+", re.IGNORECASE), frozenset(NEW_NAMES), BRATS_2023),
+)
+"""What a mask's values mean, where the case's name and those of its modalities tell; the first that fits.
+
+The children's sets of 2023 and of 2024 share their names and differ in all values, so BraTS-PED is not among them.
+"""
 
 DEEPEST = 4
 """Folders between the root and a case: releases nest themselves, and HGG/ and LGG/ inside."""
@@ -32,79 +49,144 @@ TCGA_ID = re.compile(r"(?P<site>TCGA-\w{2})-\w{4}")
 
 
 class BratsReader:
-    """BraTS 2018 to 2021 and 2023 on, told apart by how the files are called."""
+    """BraTS 2017 to 2021 and 2023 on, told apart by how cases and files are called."""
 
     name = "brats"
-    describes = "BraTS 2018 on: one folder a case with <case>_t1ce.nii.gz or <case>-t1c.nii.gz beside its seg file"
+    describes = "BraTS 2017 on: one folder a case with <case>_t1ce.nii.gz or <case>-t1c.nii.gz beside its seg file"
+    takes_labels = True
 
     def recognises(self, root: Path) -> bool:
         """Whether some folder holds modalities that carry the folder's name."""
-        return root.is_dir() and next(_case_folders(root), None) is not None
+        return root.is_dir() and any(_named_scans(folder) for folder in chain([root], data_folders(root, DEEPEST)))
 
-    def cases(self, root: Path) -> tuple[Case, ...]:
-        """A modality that has no file is left out of its case; a case without a seg file has no mask."""
-        sites = _mapped_sites(root)
-        cases = (_case(folder, images, sites) for folder, images in _case_folders(root))
-        return tuple(sorted(cases, key=lambda case: case.id))
+    def cases(self, root: Path, scheme: LabelScheme | None = None) -> tuple[Case, ...]:
+        """A modality that has no file is left out of its case; a case without a seg file has no mask.
+
+        Raises DataError naming two files, or two folders, that could be one and differ.
+        """
+        folders: dict[str, Path] = {}
+        images: dict[str, Mapping[str, Path]] = {}
+        for folder, found in _case_folders(root):
+            if (first := folders.setdefault(folder.name, folder)) == folder:
+                images[folder.name] = found
+            elif not _is_copy(first, folder):
+                raise DataError(f"{first}: holds another case of the name {folder.name} than {folder}; rename one")
+        sites = _mapped_sites(root, folders)
+        return tuple(_case(folders[case], images[case], sites, scheme) for case in sorted(folders))
 
 
 def _case_folders(root: Path) -> Iterator[tuple[Path, Mapping[str, Path]]]:
-    """Each folder with its files by the data set's own modality names."""
-    for path, subfolders, names in os.walk(root, followlinks=True):
-        folder = Path(path)
-        if len(folder.relative_to(root).parts) >= DEEPEST:
-            subfolders.clear()
-        images = {
-            modality: folder / file
-            for style, separator in ((OLD_NAMES, "_"), (NEW_NAMES, "-"))
-            for modality in style
-            for suffix in NIFTI_SUFFIXES
-            if (file := f"{folder.name}{separator}{modality}{suffix}") in names
-        }
-        if images:
-            yield folder, images
+    """Each folder that is a case, with its images by the data set's own modality names."""
+    for folder in chain([root], data_folders(root, DEEPEST)):
+        if named := _named_scans(folder):
+            yield folder, {name: one_of(files, f"{name} of {folder.name}") for name, files in named.items()}
 
 
-def _case(folder: Path, images: Mapping[str, Path], sites: Mapping[str, str]) -> Case:
-    is_new = not set(images) <= set(OLD_NAMES)
-    found = {canonical_modality(modality): Source((file,)) for modality, file in images.items()}
-    patient, site = _patient_and_site(folder.name, is_new)
-    mask = _mask_file(folder)
+def _named_scans(folder: Path) -> Mapping[str, list[Path]]:
+    """A folder's scans by the modalities that they name."""
+    found: dict[str, list[Path]] = {}
+    for file in _scans(folder):
+        if (name := _after_case(file)[1:].lower()) in (*OLD_NAMES, *NEW_NAMES):
+            found.setdefault(name, []).append(file)
+    return found
+
+
+def _scans(folder: Path) -> list[Path]:
+    return [file for file in data_files(folder) if is_nifti(file)]
+
+
+def _after_case(file: Path) -> str:
+    """`_t1ce` of `CASE/CASE_t1ce.nii.gz`; empty where the name does not begin with the folder's."""
+    stem, case = without_suffix(file.name), file.parent.name
+    rest = stem[len(case) :] if stem.lower().startswith(case.lower()) else ""
+    return rest if rest.startswith(("_", "-")) else ""
+
+
+def _case(folder: Path, named: Mapping[str, Path], sites: Mapping[str, str], scheme: LabelScheme | None) -> Case:
+    patient, site = _patient_and_site(folder.name)
+    mask = _mask_file(folder, named.values())
+    images = _by_modality(folder, named)
     return Case(
         id=folder.name,
         patient=patient,
         site=sites.get(folder.name, site),
-        images={modality: found[modality] for modality in MODALITIES if modality in found},
+        images={modality: Source((images[modality],)) for modality in MODALITIES if modality in images},
         mask=None if mask is None else Source((mask,)),
-        scheme=BRATS_2023 if is_new else BRATS,
+        scheme=_scheme(folder.name, named) if scheme is None else scheme,
     )
 
 
-def _mask_file(folder: Path) -> Path | None:
-    """By `seg` in what follows the folder's name: a case of 2020 has a mask called `W39_1998.09.19_Segm.nii`."""
-    files = sorted(file for file in folder.iterdir() if is_nifti(file))
-    return next((file for file in files if "seg" in file.name.removeprefix(folder.name).lower()), None)
+def _by_modality(folder: Path, named: Mapping[str, Path]) -> Mapping[str, Path]:
+    """`t1c` and `t1ce` are one modality: of both, either."""
+    found: dict[str, list[Path]] = {}
+    for name, file in named.items():
+        found.setdefault(canonical_modality(name), []).append(file)
+    return {modality: one_of(files, f"{modality} of {folder.name}") for modality, files in found.items()}
 
 
-def _patient_and_site(case: str, is_new: bool) -> tuple[str, str]:
-    if is_new:
-        timed = NEW_ID.fullmatch(case)
-        return (timed["patient"] if timed else case), UNKNOWN_SITE
-    told = OLD_ID.fullmatch(case)
-    return (f"{told['site']}_{told['patient']}", told["site"]) if told else (case, UNKNOWN_SITE)
+def _scheme(case: str, images: Collection[str]) -> LabelScheme:
+    fitting = (scheme for name, style, scheme in SCHEMES_BY_NAME if name.fullmatch(case) and style.issuperset(images))
+    return next(fitting, UNSTATED)
 
 
-def _mapped_sites(root: Path) -> Mapping[str, str]:
-    """Case to site from `name_mapping.csv`, each row of which lists a case's ids through the years."""
-    sites = {}
-    for file in sorted(root.rglob("name_mapping*.csv")):
-        with reading_csv(file), file.open(newline="", encoding="utf-8-sig", errors="replace") as rows:
-            for row in csv.DictReader(rows):
+def _mask_file(folder: Path, images: Collection[Path]) -> Path | None:
+    """`<case>_seg`, else the one other file with `seg` in its name: 2020 has a mask called `W39_1998.09.19_Segm.nii`.
+
+    Raises DataError where there are several others and none of them is a copy.
+    """
+    exact, others = [], []
+    for file in _scans(folder):
+        if file in images:
+            continue
+        rest = _after_case(file).lower()
+        if rest[1:] in MASK_NAMES:
+            exact.append(file)
+        elif any(name in (rest or file.name.lower()) for name in MASK_NAMES):
+            others.append(file)
+    candidates = exact or others
+    return one_of(candidates, f"the mask of {folder.name}") if candidates else None
+
+
+def _is_copy(one: Path, other: Path) -> bool:
+    """Whether two folders hold the same scans under the same names."""
+    scans, copies = ({file.name: file for file in _scans(folder)} for folder in (one, other))
+    return scans.keys() == copies.keys() and all(same_image(scans[name], copies[name]) for name in scans)
+
+
+def _patient_and_site(case: str) -> tuple[str, str]:
+    if old := OLD_ID.fullmatch(case):
+        return f"{old['site']}_{old['patient']}", old["site"]
+    timed = NEW_ID.fullmatch(case)
+    return (timed["patient"] if timed else case), UNKNOWN_SITE
+
+
+def _mapped_sites(root: Path, cases: Collection[str]) -> Mapping[str, str]:
+    """Case to site from `name_mapping.csv`, each row of which lists a case's ids through the years.
+
+    Raises DataError naming two rows that give one case two sites.
+    """
+    sites: dict[str, str] = {}
+    places: dict[str, str] = {}
+    for file in _mappings(root):
+        with reading_csv(file), file.open(newline="", encoding="utf-8-sig", errors="replace") as text:
+            rows = csv.DictReader(text)
+            for row in rows:
                 cells = {(column or "").strip().lower(): str(value).strip() for column, value in row.items()}
-                site = _site_of_row(cells)
-                if site is not None:
-                    sites.update(dict.fromkeys(cells.values(), site))
+                site, place = _site_of_row(cells), f"{file}:{rows.line_num}"
+                for case in set(cells.values()).intersection(cases) if site is not None else ():
+                    if sites.setdefault(case, site or "") != site:
+                        raise DataError(
+                            f"{place}: {case} is of {site}, by {places[case]} of {sites[case]}; correct one"
+                        )
+                    places.setdefault(case, place)
     return sites
+
+
+def _mappings(root: Path) -> Iterator[Path]:
+    for folder in chain([root], data_folders(root, DEEPEST)):
+        for file in data_files(folder):
+            if file.name.lower().startswith("name_mapping") and file.suffix.lower() == ".csv":
+                yield file
 
 
 def _site_of_row(cells: Mapping[str, str]) -> str | None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Case
-from ganseg_dist.data.readers.pictures import Patient, Patients, in_colour, pictures_in, sources
+from ganseg_dist.data.labels import LabelScheme
+from ganseg_dist.data.listing import data_folders
+from ganseg_dist.data.readers.candidates import by_stem
+from ganseg_dist.data.readers.pictures import MASK, Patient, Patients, in_colour, pictures_in, sources
+from ganseg_dist.errors import DataError
 
 Part = Literal["train", "test"]
 
@@ -48,6 +52,7 @@ class ClassFolderReader:
 
     name = "class_folder"
     describes = "classes: <class>/ folders of pictures, in Training/ and Testing/ or not, or files <class>___<name>"
+    takes_labels = False
 
     def recognises(self, root: Path) -> bool:
         """By a folder of a part that holds folders of pictures, two such folders without parts, or `___` in names."""
@@ -55,14 +60,20 @@ class ClassFolderReader:
             return False
         found = list(_labelled(root))
         has_parts = any(picture.part is not None for picture in found)
-        is_masked = any(picture.file.stem.endswith("_mask") for picture in found)
+        is_masked = any(picture.file.stem.lower().endswith(MASK) for picture in found)
         in_folders = any(picture.file.parent != root for picture in found)
         several = len({picture.class_name for picture in found}) > 1
         return bool(found) and not is_masked and (has_parts or several or not in_folders)
 
-    def cases(self, root: Path) -> tuple[Case, ...]:
-        """In order of part, class and name."""
-        pictures = list(_labelled(root))
+    def cases(self, root: Path, scheme: LabelScheme | None = None) -> tuple[Case, ...]:
+        """In order of part, class and name.
+
+        Raises DataError naming two pictures of one name that differ, or two classes that differ in case alone.
+        """
+        found = {picture.file: picture for picture in _labelled(root)}
+        _check_classes(found.values())
+        distinct = by_stem(found, "the picture", lambda file: str(file.with_suffix("")))
+        pictures = [found[file] for file in distinct.values()]
         patients = Patients(root)
         colour = in_colour([picture.file for picture in pictures])
         return tuple(_case(root, picture, patients, colour) for picture in pictures)
@@ -86,7 +97,17 @@ def _in_classes(folders: Sequence[Path], part: Part | None) -> Iterator[Labelled
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return list(data_folders(root))
+
+
+def _check_classes(pictures: Iterable[Labelled]) -> None:
+    spelt: dict[str, str] = {}
+    for picture in pictures:
+        other = spelt.setdefault(picture.class_name.lower(), picture.class_name)
+        if other != picture.class_name:
+            raise DataError(
+                f"{picture.file.parent}: is class {picture.class_name}, and another is {other}; name them alike"
+            )
 
 
 def _case(root: Path, picture: Labelled, patients: Patients, colour: bool) -> Case:

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
 
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
-from ganseg_dist.data.formats import NIFTI_SUFFIXES, PICTURE_SUFFIXES
-from ganseg_dist.data.labels import BACKGROUND_LABEL, REGION_LABELS, LabelScheme
-from ganseg_dist.data.readers.base import canonical_modality
+from ganseg_dist.data.formats import is_image, is_nifti, without_suffix
+from ganseg_dist.data.labels import UNSTATED, LabelScheme
+from ganseg_dist.data.listing import data_files
+from ganseg_dist.data.readers.candidates import by_stem
+from ganseg_dist.data.readers.dataset_json import NAME, Description
 from ganseg_dist.errors import DataError
-from ganseg_dist.files import read_json
 
-Key = TypeVar("Key", int, str)
-
-TISSUES = {
-    1: ("nonenhancing", "necro", "ncr", "net"),
-    2: ("edema", "oedema", "snfh"),
-    3: ("enhancing", "et", "activetumor", "activetumour"),
-}
-"""Our label of a tissue, and how its name may begin, in lower case without punctuation."""
-
-REGIONS = {
-    "wt": ("whole", "wt"),
-    "tc": ("tumorcore", "tumourcore", "core", "tc"),
-    "et": ("enhancing", "et"),
-}
-"""The same for regions, which nnU-Net writes as lists of label values."""
+CHANNEL_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
+"""nnU-Net's file of one channel, without its suffix."""
 
 
 class DecathlonReader:
@@ -36,74 +23,109 @@ class DecathlonReader:
 
     name = "decathlon"
     describes = "Medical Segmentation Decathlon or nnU-Net: dataset.json beside imagesTr/ and labelsTr/"
+    takes_labels = True
 
     def recognises(self, root: Path) -> bool:
         """By its dataset.json."""
-        return (root / "dataset.json").is_file()
+        return root.is_dir() and any(file.name.lower() == NAME for file in data_files(root))
 
-    def cases(self, root: Path) -> tuple[Case, ...]:
+    def cases(self, root: Path, scheme: LabelScheme | None = None) -> tuple[Case, ...]:
         """The training cases; neither convention names hospitals or says which cases share a patient."""
-        file = root / "dataset.json"
-        description = _load(file)
-        if "channel_names" in description:
-            return _nnunet_cases(root, file, description)
-        if "modality" in description and "training" in description:
-            return _decathlon_cases(root, file, description)
-        raise DataError(f"{file}: has neither channel_names (nnU-Net) nor modality, training (Decathlon); add them")
+        description = Description.beside(root)
+        if description is None:
+            return ()
+        stated = description.scheme if scheme is None else scheme
+        if description.is_nnunet:
+            return _nnunet_cases(root, description, stated)
+        return _decathlon_cases(root, description, stated)
 
 
-def _load(file: Path) -> Mapping[str, Any]:
-    try:
-        description = read_json(file)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: is not readable JSON ({error}); export it again") from None
-    if not isinstance(description, dict) or not isinstance(description.get("labels"), dict):
-        raise DataError(f"{file}: has no labels; name the label values there")
-    return description
+def cases_in(folder: Path, description: Description) -> tuple[Case, ...]:
+    """The cases of a folder of images alone, such as imagesTs: a file a channel, or one of all channels."""
+    images = by_stem(_of_format(folder, description), "the image")
+    numbered = any(CHANNEL_FILE.fullmatch(stem) for stem in images)
+    if numbered and (len(description.channels) > 1 or all(CHANNEL_FILE.fullmatch(stem) for stem in images)):
+        return tuple(
+            _case(case, sources, None, UNSTATED) for case, sources in _by_channel(images, description.channels).items()
+        )
+    return tuple(
+        _case(stem, _channels_of(image, description.channels), None, UNSTATED) for stem, image in sorted(images.items())
+    )
 
 
-def _decathlon_cases(root: Path, file: Path, description: Mapping[str, Any]) -> tuple[Case, ...]:
+def _decathlon_cases(root: Path, description: Description, scheme: LabelScheme) -> tuple[Case, ...]:
     """`labels` maps value to name; `training` lists each image and its label file."""
-    modalities = _modalities(file, description, "modality")
-    scheme = _scheme(file, {name: value for value, name in _numbered_names(file, description, "labels").items()})
-    if not isinstance(description["training"], list):
+    file, channels = description.file, description.channels
+    if not isinstance(description.content["training"], list):
         raise DataError(f"{file}: training is no list; list each image with its label there")
-    cases = []
-    for entry in description["training"]:
+    folders: dict[Path, Mapping[str, Path]] = {}
+    cases: dict[str, Case] = {}
+    for entry in description.content["training"]:
         try:
             image, label = root / entry["image"], root / entry["label"]
         except (KeyError, TypeError):
             raise DataError(f"{file}: training entry {entry!r} needs an image and a label; complete it") from None
-        case = _stem(image.name)
-        cases.append(_case(case, _channel_sources(image, case, modalities), label, scheme))
-    return tuple(sorted(cases, key=lambda case: case.id))
+        case = without_suffix(image.name)
+        images, labels = (_listed(folder, folders) for folder in (image.parent, label.parent))
+        mask = labels.get(without_suffix(label.name), label)
+        parts = {number: images.get(f"{case}_{number:04d}") for number in channels}
+        if case not in images and any(parts.values()):  # as nnU-Net's first version has it
+            sources = {name: Source((part,)) for number, name in channels.items() if (part := parts[number])}
+        else:
+            sources = _channels_of(images.get(case, image), channels)
+        found = _case(case, sources, mask, scheme)
+        if cases.setdefault(case, found) != found:
+            raise DataError(f"{file}: training lists {case} twice, with other files; leave one of the two")
+    return tuple(cases[case] for case in sorted(cases))
 
 
-def _nnunet_cases(root: Path, file: Path, description: Mapping[str, Any]) -> tuple[Case, ...]:
-    """`labels` maps name to value or, for regions, to a list of values; cases are found by file name."""
-    modalities = _modalities(file, description, "channel_names")
-    if not all(_is_value(value) for value in description["labels"].values()):
-        raise DataError(f'{file}: labels do not map names to whole numbers; write them as in {{"tumour": 1}}')
-    scheme = _scheme(file, description["labels"])
-    ending = str(description.get("file_ending", ".nii.gz"))
-    if not ending.lower().endswith((*NIFTI_SUFFIXES, *PICTURE_SUFFIXES)):
-        raise DataError(f"{file}: file_ending {ending} is not supported; convert the images to .nii.gz")
-    channel_file = re.compile(rf"(?P<case>.+)_\d{{4}}{re.escape(ending)}")
-    matches = (channel_file.fullmatch(image.name) for image in (root / "imagesTr").glob("*"))
-    masks = root / "labelsTr"
+def _nnunet_cases(root: Path, description: Description, scheme: LabelScheme) -> tuple[Case, ...]:
+    """Cases are found by file name; without labelsTr/ they have no masks."""
+    images = by_stem(_of_format(root / "imagesTr", description), "the image")
+    masks, listed = by_stem(_of_format(root / "labelsTr", description), "the mask"), root / "labelsTr"
     return tuple(
         _case(
             case,
-            {
-                modality: Source((image,))
-                for channel, modality in modalities.items()
-                if (image := root / "imagesTr" / f"{case}_{channel:04d}{ending}").exists()
-            },
-            masks / f"{case}{ending}" if masks.is_dir() else None,
+            sources,
+            masks.get(case, listed / f"{case}{description.ending}") if listed.is_dir() else None,
             scheme,
         )
-        for case in sorted({match["case"] for match in matches if match})
+        for case, sources in _by_channel(images, description.channels).items()
     )
+
+
+def _of_format(folder: Path, description: Description) -> list[Path]:
+    """The folder's images of the described format; NIfTI may be compressed or not."""
+    ending = description.ending.lower()
+    if is_nifti(Path(ending)):
+        return [file for file in data_files(folder) if is_nifti(file)]
+    return [file for file in data_files(folder) if file.name.lower().endswith(ending)]
+
+
+def _listed(folder: Path, seen: dict[Path, Mapping[str, Path]]) -> Mapping[str, Path]:
+    """The folder's images by their names without suffix; each folder is listed once."""
+    if folder not in seen:
+        seen[folder] = by_stem((file for file in data_files(folder) if is_image(file)), "the file")
+    return seen[folder]
+
+
+def _by_channel(images: Mapping[str, Path], channels: Mapping[int, str]) -> dict[str, dict[str, Source]]:
+    """Each case, by name, with the files of its channels."""
+    matches = (CHANNEL_FILE.fullmatch(stem) for stem in images)
+    cases = sorted({match["case"] for match in matches if match})
+    return {
+        case: {
+            name: Source((images[f"{case}_{number:04d}"],))
+            for number, name in channels.items()
+            if f"{case}_{number:04d}" in images
+        }
+        for case in cases
+    }
+
+
+def _channels_of(image: Path, channels: Mapping[int, str]) -> dict[str, Source]:
+    """The channels of one file."""
+    return {name: Source((image,), number if len(channels) > 1 else None) for number, name in channels.items()}
 
 
 def _case(case: str, images: Mapping[str, Source], mask: Path | None, scheme: LabelScheme) -> Case:
@@ -115,102 +137,3 @@ def _case(case: str, images: Mapping[str, Source], mask: Path | None, scheme: La
         mask=None if mask is None else Source((mask,)),
         scheme=scheme,
     )
-
-
-def _modalities(file: Path, description: Mapping[str, Any], field: str) -> dict[int, str]:
-    names = _numbered_names(file, description, field)
-    return {channel: canonical_modality(name) for channel, name in names.items()}
-
-
-def _numbered_names(file: Path, description: Mapping[str, Any], field: str) -> dict[int, str]:
-    names = description[field]
-    if not isinstance(names, dict) or not names:
-        raise DataError(f'{file}: {field} does not map numbers to names; write it as in {{"0": "T1"}}')
-    for number, name in names.items():
-        if not (number.isdecimal() and isinstance(name, str)):
-            raise DataError(
-                f'{file}: {field} maps {number!r} to {name!r}; write a number and a name, as in {{"0": "T1"}}'
-            )
-    return {int(number): name for number, name in names.items()}
-
-
-def _is_value(value: Any) -> bool:
-    """A label's value or, for a region, its list of values."""
-    return all(isinstance(one, int) for one in (value if isinstance(value, list) else [value]))
-
-
-def _channel_sources(image: Path, case: str, modalities: Mapping[int, str]) -> dict[str, Source]:
-    """Channels of one 4-D file; or, as nnU-Net's first version has it, a file a channel under the listed name."""
-    ending = image.name.removeprefix(case)
-    apart = {channel: image.with_name(f"{case}_{channel:04d}{ending}") for channel in modalities}
-    if not image.exists() and any(file.exists() for file in apart.values()):
-        return {name: Source((apart[i],)) for i, name in modalities.items() if apart[i].exists()}
-    return {name: Source((image,), i if len(modalities) > 1 else None) for i, name in modalities.items()}
-
-
-def _stem(name: str) -> str:
-    suffix = next((suffix for suffix in (".nii.gz", ".nii") if name.endswith(suffix)), Path(name).suffix)
-    return name.removesuffix(suffix)
-
-
-def _scheme(file: Path, labels: Mapping[str, int | list[int]]) -> LabelScheme:
-    """Raises DataError for labels that are neither one lesion nor the three tumour tissues."""
-    lesions = {name: value for name, value in labels.items() if value != 0 and _letters(name) != BACKGROUND_LABEL}
-    if len(lesions) == 1:
-        ((name, value),) = lesions.items()
-        return LabelScheme.of_lesion(name, _values(value), where=str(file))
-    by_region = any(isinstance(value, list) for value in lesions.values())
-    regions, names = _by_region(lesions) if by_region else _by_tissue(lesions)
-    if not regions:
-        raise DataError(
-            f"{file}: labels {', '.join(labels)} are not supported; supported are one lesion label, or oedema, "
-            "non-enhancing and enhancing tumour; recode the masks and name the labels so"
-        )
-    return LabelScheme.from_json({"labels": {BACKGROUND_LABEL: 0, **names}, "regions": regions}, str(file))
-
-
-def _by_tissue(lesions: Mapping[str, int | list[int]]) -> tuple[Mapping[str, list[str]], Mapping[str, Any]]:
-    """Regions of the tissues, and the tissues' names and values; of other labels none."""
-    tissues = {name: _match(name, TISSUES) for name in lesions}
-    if set(tissues.values()) != {1, 2, 3}:
-        return {}, {}
-    regions = {
-        region: [name for name, ours in tissues.items() if ours in held] for region, held in REGION_LABELS.items()
-    }
-    return regions, lesions
-
-
-def _by_region(lesions: Mapping[str, int | list[int]]) -> tuple[Mapping[str, list[str]], Mapping[str, Any]]:
-    """The same of nested regions, whose tissues have no names of their own: oedema is WT without TC, necrotic core
-    TC without ET.
-    """
-    held = {_match(name, REGIONS): _values(value) for name, value in lesions.items()}
-    if len(lesions) != 3 or set(held) != {"wt", "tc", "et"}:
-        return {}, {}
-    whole, core, enhancing = held["wt"], held["tc"], held["et"]
-    if not enhancing < core < whole:
-        return {}, {}
-    tissues = {"necrotic core": core - enhancing, "oedema": whole - core, "enhancing tumour": enhancing}
-    values = {
-        (tissue if len(of_tissue) == 1 else f"{tissue} {value}"): value
-        for tissue, of_tissue in tissues.items()
-        for value in sorted(of_tissue)
-    }
-    regions = {
-        region: [name for name, value in values.items() if value in of_region]
-        for region, of_region in (("wt", whole), ("tc", core), ("et", enhancing))
-    }
-    return regions, values
-
-
-def _match(name: str, beginnings: Mapping[Key, Iterable[str]]) -> Key | None:
-    letters = _letters(name)
-    return next((key for key, names in beginnings.items() if letters.startswith(tuple(names))), None)
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[^a-z]", "", name.lower())
-
-
-def _values(value: int | list[int]) -> frozenset[int]:
-    return frozenset(value if isinstance(value, list) else [value])

@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.labels import BINARY, LabelScheme
+from ganseg_dist.data.listing import file_called, read_json
 from ganseg_dist.data.picture import colour_code
-from ganseg_dist.data.readers.pictures import Patients, in_colour, pictures_in, sources
+from ganseg_dist.data.readers.candidates import by_stem
+from ganseg_dist.data.readers.pictures import Patients, distinct_pictures, in_colour, pictures_in, sources, without_mask
 from ganseg_dist.errors import DataError
-from ganseg_dist.files import read_json
 
 LABELS_FILE = "labels.json"
 
@@ -43,14 +44,15 @@ class ImageFolderReader:
 
     name = "image_folder"
     describes = "pictures: images/ and masks/ with a mask named as its image, or with _mask after that"
+    takes_labels = False
 
     def recognises(self, root: Path) -> bool:
         """By the two folders; pictures without any masks need an `images/` alone."""
         return (root / "images").is_dir() and bool(pictures_in(root / "images"))
 
-    def cases(self, root: Path) -> tuple[Case, ...]:
+    def cases(self, root: Path, scheme: LabelScheme | None = None) -> tuple[Case, ...]:
         """In name order. An image without a mask stays listed without; a mask without an image is left out."""
-        images = pictures_in(root / "images")
+        images = distinct_pictures(root / "images")
         masks = _masks(root / "masks")
         colours = _colours(root)
         patients = Patients(root)
@@ -76,12 +78,7 @@ def _masks(folder: Path) -> Mapping[str, Path]:
     """Masks by the stem of the image they belong to."""
     if not folder.is_dir():
         return {}
-    masks: dict[str, Path] = {}
-    for file in pictures_in(folder):
-        stem = file.stem.removesuffix("_mask")
-        if stem in masks:
-            raise DataError(f"{file}: is a second mask of {stem}, beside {masks[stem].name}; leave one")
-        masks[stem] = file
+    masks = by_stem(pictures_in(folder), "the mask of", lambda file: without_mask(file.stem))
     if not masks:
         raise DataError(f"{folder}: holds no pictures; add the masks, or remove the folder if there are none")
     return masks
@@ -89,13 +86,13 @@ def _masks(folder: Path) -> Mapping[str, Path]:
 
 def _colours(root: Path) -> Colours:
     """Raises DataError naming the `labels.json` that cannot be used."""
-    file = next((file for file in (root / "masks" / LABELS_FILE, root / LABELS_FILE) if file.is_file()), None)
-    if file is None:
+    files = [file for folder in (root / "masks", root) if (file := file_called(folder, LABELS_FILE)) is not None]
+    if not files:
         return Colours("not black", BINARY)
-    try:
-        said = read_json(file)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: is not readable JSON ({error}); write it as in {EXAMPLE}") from None
+    file, *others = files
+    said = read_json(file, f"write it as in {EXAMPLE}")
+    if any(read_json(other) != said for other in others):
+        raise DataError(f"{file}: says otherwise than {others[0]}; keep one of them")
     if not isinstance(said, dict):
         raise DataError(f"{file}: does not map names to colours; write it as in {EXAMPLE}")
     codes = {name: _code(file, name, colour) for name, colour in said.items() if name != OF_INTEREST}

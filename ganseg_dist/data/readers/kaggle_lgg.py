@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import filecmp
 import re
 from pathlib import Path
 
 from ganseg_dist.data.cohort import Case, Source
+from ganseg_dist.data.labels import LabelScheme
+from ganseg_dist.data.listing import data_files, data_folders
 from ganseg_dist.data.readers.base import in_numeric_order
+from ganseg_dist.data.readers.candidates import by_stem
+from ganseg_dist.errors import DataError
 
 FOLDER = re.compile(r"(?P<patient>TCGA_(?P<site>[A-Z0-9]{2})_[A-Z0-9]+)_\d{8}")
 
 CHANNELS = {"t1": 0, "flair": 1, "t1ce": 2}
 """Red is before contrast, blue after (Buda, Saha & Mazurowski 2019)."""
+
+MASK = "_mask"
+
+DEEPEST = 3
+"""Folders between the root and a patient's: the download nests `kaggle_3m` once or twice."""
 
 
 class KaggleLggReader:
@@ -19,38 +29,65 @@ class KaggleLggReader:
 
     name = "kaggle_lgg"
     describes = "kaggle_3m: TCGA_<site>_<patient>_<date>/<case>_<slice>.tif with <case>_<slice>_mask.tif beside it"
+    takes_labels = False
 
     def recognises(self, root: Path) -> bool:
-        """Whether some patient folder, here or one level down, holds slices."""
-        return any(any(folder.glob(f"{folder.name}_*.tif")) for folder in _folders(root))
+        """Whether some patient folder, here or a few levels down, holds slices."""
+        return root.is_dir() and any(_pictures(folder) for folder in _folders(root))
 
-    def cases(self, root: Path) -> tuple[Case, ...]:
-        """A slice without its mask stays listed, so that the missing file is reported."""
-        return tuple(case for folder in _folders(root) if (case := _case(folder)) is not None)
+    def cases(self, root: Path, scheme: LabelScheme | None = None) -> tuple[Case, ...]:
+        """A slice without its mask stays listed, so that the missing file is reported.
+
+        Raises DataError naming two folders of one patient that differ: the download holds the whole set twice.
+        """
+        found: dict[str, Path] = {}
+        for folder in _folders(root):
+            first = found.setdefault(folder.name, folder)
+            if first != folder and not _is_copy(first, folder):
+                raise DataError(f"{first}: holds other pictures than {folder}; keep one of the two")
+        return tuple(case for name in sorted(found) if (case := _case(found[name])) is not None)
 
 
 def _folders(root: Path) -> list[Path]:
-    """`root` where it is a patient's, else those in it, or in the `kaggle_3m` that the download nests once or twice."""
+    """`root` where it is a patient's, else those below it."""
     if FOLDER.fullmatch(root.resolve().name):
         return [root.resolve()]
-    folders = (folder for depth in ("*", "*/*", "*/*/*") for folder in root.glob(f"{depth}/"))
-    named: dict[str, Path] = {}
-    for folder in folders:
-        if FOLDER.fullmatch(folder.name):
-            named.setdefault(folder.name, folder)  # the download holds a second copy of the whole set
-    return [named[name] for name in sorted(named)]
+    return [folder for folder in data_folders(root, DEEPEST) if FOLDER.fullmatch(folder.name)]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """The patient's, masks too."""
+    begins = f"{folder.name}_".lower()
+    return [
+        file
+        for file in data_files(folder)
+        if file.suffix.lower() in (".tif", ".tiff") and file.name.lower().startswith(begins)
+    ]
+
+
+def _is_copy(one: Path, other: Path) -> bool:
+    """Whether two folders hold the same pictures.
+
+    Files of one size and one time of change are taken for copies unread: every command would read the set twice.
+    """
+    names = [file.name for file in _pictures(one)]
+    same, _, _ = filecmp.cmpfiles(one, other, names)
+    return names == [file.name for file in _pictures(other)] == same
 
 
 def _case(folder: Path) -> Case | None:
     match = FOLDER.fullmatch(folder.name)
-    slices = in_numeric_order(f for f in folder.glob(f"{folder.name}_*.tif") if not f.stem.endswith("_mask"))
+    pictures = by_stem(_pictures(folder), "the picture", lambda file: file.stem.lower())
+    slices = in_numeric_order(file for stem, file in pictures.items() if not stem.endswith(MASK))
     if match is None or not slices:
         return None
-    masks = tuple(file.with_name(f"{file.stem}_mask.tif") for file in slices)
+    masks = tuple(
+        pictures.get(f"{file.stem}{MASK}".lower(), file.with_name(f"{file.stem}{MASK}.tif")) for file in slices
+    )
     return Case(
         id=folder.name,
         patient=match["patient"],
         site=match["site"],
         images={modality: Source(slices, channel) for modality, channel in CHANNELS.items()},
-        mask=Source(masks) if any(mask.exists() for mask in masks) else None,
+        mask=Source(masks) if any(f"{file.stem}{MASK}".lower() in pictures for file in slices) else None,
     )

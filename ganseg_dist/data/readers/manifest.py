@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
-from ganseg_dist.data.labels import SCHEMES
+from ganseg_dist.data.formats import is_nifti
+from ganseg_dist.data.labels import SCHEMES, LabelScheme
+from ganseg_dist.data.listing import data_files, file_called, is_data_name
 from ganseg_dist.data.readers.base import canonical_modality, in_numeric_order, reading_csv
+from ganseg_dist.data.readers.candidates import by_stem
 from ganseg_dist.errors import DataError
 
 FILE_NAME = "manifest.csv"
@@ -33,21 +36,26 @@ class ManifestReader:
     """
 
     name = "manifest"
+    takes_labels = True
     describes = (
         "a CSV, or a folder with manifest.csv: columns case,patient,site,<one per modality>,mask,labels,class,part"
     )
 
     def recognises(self, root: Path) -> bool:
         """A CSV file, or a folder that holds a manifest.csv."""
-        return root.suffix.lower() == ".csv" if root.is_file() else (root / FILE_NAME).is_file()
+        if root.is_dir():
+            return any(file.name.lower() == FILE_NAME for file in data_files(root))
+        return root.suffix.lower() == ".csv"
 
-    def cases(self, root: Path) -> tuple[Case, ...]:
+    def cases(self, root: Path, scheme: LabelScheme | None = None) -> tuple[Case, ...]:
         """In the manifest's order. Raises DataError naming the line."""
-        file = root if root.is_file() else root / FILE_NAME
+        file = file_called(root, FILE_NAME) if root.is_dir() else root
+        if file is None:
+            return ()
         lines = _lines(file)
         cases: dict[str, Case] = {}
         for number, line in lines:
-            case = _case(file, number, line)
+            case = _case(file, number, line, scheme)
             if case.id in cases:
                 raise DataError(f"{file}:{number}: case {case.id} is listed twice; give every case its own id")
             cases[case.id] = case
@@ -85,7 +93,7 @@ def _columns(file: Path, header: list[str]) -> list[str]:
     return columns
 
 
-def _case(file: Path, number: int, line: Mapping[str, str]) -> Case:
+def _case(file: Path, number: int, line: Mapping[str, str], stated: LabelScheme | None) -> Case:
     modalities = [column for column in line if column not in OTHER_COLUMNS]
     for column in ("case", "patient", *modalities):
         if not line[column]:
@@ -93,6 +101,8 @@ def _case(file: Path, number: int, line: Mapping[str, str]) -> Case:
     scheme = line.get("labels") or "binary"
     if scheme not in SCHEMES:
         raise DataError(f"{file}:{number}: labels {scheme} is not known; write one of {', '.join(SCHEMES)}")
+    if line.get("labels") and stated not in (None, SCHEMES[scheme]):
+        raise DataError(f"{file}:{number}: labels is {scheme}, and --labels says otherwise; leave --labels out")
     part = line.get("part", "").lower()
     if part and part not in PARTS:
         raise DataError(f"{file}:{number}: part {part} is not known; write train or test, or leave it empty")
@@ -103,7 +113,7 @@ def _case(file: Path, number: int, line: Mapping[str, str]) -> Case:
         site=line.get("site") or UNKNOWN_SITE,
         images={modality: _source(file, number, line[modality]) for modality in modalities},
         mask=_source(file, number, mask) if mask else None,
-        scheme=SCHEMES[scheme],
+        scheme=stated or SCHEMES[scheme],
         class_name=line.get("class") or None,
         part=PARTS.get(part),
     )
@@ -117,9 +127,15 @@ def _source(file: Path, number: int, cell: str) -> Source:
     if "*" not in path.name:
         return Source((file.parent / path,), channel)
     try:
-        files = in_numeric_order((file.parent / path.parent).glob(path.name))
+        found = [one for one in (file.parent / path.parent).glob(path.name) if is_data_name(one.name)]
     except ValueError as error:
         raise DataError(f"{file}:{number}: {name} is no pattern ({error}); write one * for what varies") from None
+    files = in_numeric_order(by_stem(found, "the slice").values())
     if not files:
         raise DataError(f"{file}:{number}: no file matches {name}; correct the pattern")
+    if len(files) > 1 and any(is_nifti(one) for one in files):
+        raise DataError(
+            f"{file}:{number}: {name} matches {len(files)} files, {files[0].name} and {files[1].name} among them, "
+            "which are no slices; name the one"
+        )
     return Source(files, channel)

@@ -9,12 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ganseg_dist.data.cohort import COLOURS, GREY, UNKNOWN_SITE, Source
-from ganseg_dist.data.formats import PICTURE_SUFFIXES
+from ganseg_dist.data.formats import is_picture
+from ganseg_dist.data.listing import data_files, file_called
 from ganseg_dist.data.picture import shows_colour
 from ganseg_dist.data.readers.base import reading_csv
+from ganseg_dist.data.readers.candidates import by_stem
 from ganseg_dist.errors import DataError
 
 PATIENTS_FILE = "patients.csv"
+
+MASK = "_mask"
+"""What may end a mask's name after its image's."""
 
 TCGA = re.compile(r"(?P<patient>TCGA-(?P<site>[A-Z0-9]{2})-[A-Z0-9]{4})(?![A-Z0-9])")
 """The ids of The Cancer Genome Atlas begin with the tissue source site and the participant."""
@@ -33,14 +38,17 @@ class Patient:
 
 def pictures_in(folder: Path) -> list[Path]:
     """The pictures that lie directly in a folder, by name."""
-    return sorted(
-        file for file in folder.iterdir() if is_picture(file) and not file.name.startswith(".") and file.is_file()
-    )
+    return [file for file in data_files(folder) if is_picture(file)]
 
 
-def is_picture(path: Path) -> bool:
-    """By name: the content is checked on reading."""
-    return path.suffix.lower() in PICTURE_SUFFIXES
+def distinct_pictures(folder: Path) -> list[Path]:
+    """The same, less copies in another format. Raises DataError where two of one name differ."""
+    return list(by_stem(pictures_in(folder), "the picture").values())
+
+
+def without_mask(stem: str) -> str:
+    """A mask's name as its image's: without `_mask`, in whatever case."""
+    return stem[: -len(MASK)] if stem.lower().endswith(MASK) else stem
 
 
 def in_colour(files: Sequence[Path]) -> bool:
@@ -67,8 +75,9 @@ class Patients:
     def __init__(self, root: Path) -> None:
         """Raises DataError naming the line of a `patients.csv` that cannot be used."""
         self._root = root
-        self._file = root / PATIENTS_FILE
-        self._listed = _listed(self._file) if self._file.is_file() else None
+        found = file_called(root, PATIENTS_FILE)
+        self._file = found or root / PATIENTS_FILE
+        self._listed = None if found is None else _listed(found)
 
     def of(self, picture: Path) -> Patient | None:
         """None where nothing tells. Raises DataError for a picture that an existing `patients.csv` leaves out."""
@@ -76,10 +85,15 @@ class Patients:
             tcga = TCGA.match(picture.name)
             return Patient(tcga["patient"], tcga["site"]) if tcga else None
         names = (picture.relative_to(self._root).as_posix(), picture.name, picture.stem)
-        listed = next((self._listed[name] for name in names if name in self._listed), None)
-        if listed is None:
+        listed = {name: self._listed[name] for name in names if name in self._listed}
+        if not listed:
             raise DataError(f"{self._file}: does not list {names[0]}; add a line for it")
-        return listed
+        if len(set(listed.values())) > 1:
+            raise DataError(
+                f"{self._file}: lists {names[0]} as {' and as '.join(listed)}, of different patients or sites; "
+                "list each picture once"
+            )
+        return next(iter(listed.values()))
 
 
 def _listed(file: Path) -> Mapping[str, Patient]:

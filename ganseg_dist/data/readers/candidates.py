@@ -1,0 +1,49 @@
+"""One of several files that could be meant: copies of one image are one, others are an error that names both."""
+
+from __future__ import annotations
+
+import filecmp
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ganseg_dist.data.formats import is_nifti, without_suffix
+from ganseg_dist.data.nifti import same_volumes
+from ganseg_dist.data.picture import load_picture
+from ganseg_dist.errors import DataError
+
+
+def one_of(files: Sequence[Path], what: str) -> Path:
+    """The first of some files that all hold the same image.
+
+    Raises DataError naming two that do not: whichever was taken, nobody would notice.
+    """
+    first, *others = files
+    for other in others:
+        if not same_image(first, other):
+            second = other.name if other.parent == first.parent else other
+            raise DataError(f"{first}: could be {what}, and so could {second}, which differs; keep or rename one")
+    return first
+
+
+def by_stem(files: Iterable[Path], what: str, stem_of: Callable[[Path], str] | None = None) -> Mapping[str, Path]:
+    """Files by their names without suffix, or by another stem; raises as `one_of` does where two have one."""
+    named: dict[str, list[Path]] = {}
+    for file in files:
+        named.setdefault(without_suffix(file.name) if stem_of is None else stem_of(file), []).append(file)
+    return {stem: one_of(several, f"{what} {Path(stem).name}") for stem, several in named.items()}
+
+
+def same_image(one: Path, other: Path) -> bool:
+    """Whether two files hold the same pixels, or the same voxels in the same place; False where one is unreadable."""
+    try:
+        if filecmp.cmp(one, other, shallow=False):
+            return True
+        if is_nifti(one) and is_nifti(other):
+            return same_volumes(one, other)
+        if is_nifti(one) or is_nifti(other):
+            return False
+        return np.array_equal(load_picture(one, in_colour=True), load_picture(other, in_colour=True))
+    except (OSError, DataError):
+        return False

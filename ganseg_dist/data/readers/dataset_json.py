@@ -1,0 +1,217 @@
+"""What a `dataset.json` says, by the Decathlon's convention or by nnU-Net's: channels, labels, training cases."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ganseg_dist.data.formats import NIFTI_SUFFIXES, PICTURE_SUFFIXES
+from ganseg_dist.data.labels import BACKGROUND_LABEL, REGION_LABELS, LabelScheme
+from ganseg_dist.data.listing import file_called, read_json
+from ganseg_dist.data.readers.base import canonical_modality
+from ganseg_dist.errors import DataError
+
+NAME = "dataset.json"
+
+ABBREVIATIONS = {
+    1: ("ncr", "net", "netc", "ncrnet", "ncrnetc", "nec", "cc"),
+    2: ("ed", "snfh"),
+    3: ("et", "at"),
+}
+"""Our label of a tissue that is called by its letters alone, such as NCR/NET or ED."""
+
+ENHANCING = r"((gd|gadolinium|contrast) )?enhanc(ing|ed)( (tumou?r|tissue|core|lesion|region))*"
+
+PHRASES = (
+    (2, re.compile(r".*(oedema|edema|hyperintens).*")),
+    (1, re.compile(r".*(\bnecro|\bcystic|\bnon ?(contrast )?enhanc).*")),
+    (3, re.compile(rf"(et )?({ENHANCING}|active tumou?r)( et)?")),
+)
+"""The same where it is called by words; the first that fits."""
+
+CAVITY = re.compile(r"rc|resection cavity( rc)?")
+"""Belongs to no region of the tumour, in BraTS 2024."""
+
+REGIONS = (
+    ("wt", re.compile(r"(wt )?whole( ?tumou?r)?( region)?( wt)?|wt")),
+    ("tc", re.compile(r"(tc )?(tumou?r ?)?core( region)?( tc)?|tc")),
+    ("et", re.compile(rf"(et )?{ENHANCING}( et)?|et")),
+)
+"""Nested regions, by their whole names: nnU-Net writes them as lists of label values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """One `dataset.json`."""
+
+    file: Path
+    content: Mapping[str, Any]
+
+    @classmethod
+    def beside(cls, folder: Path) -> Description | None:
+        """The one in a folder; None where there is none. Raises DataError naming one that cannot be read."""
+        file = file_called(folder, NAME)
+        if file is None:
+            return None
+        content = read_json(file)
+        if not isinstance(content, dict):
+            raise DataError(f"{file}: does not map names to values; export it again")
+        return cls(file, content)
+
+    @property
+    def is_nnunet(self) -> bool:
+        """Whether its names and labels are as nnU-Net's second version has them.
+
+        Raises DataError where it is of neither convention, or of both and these name other channels.
+        """
+        new, old = "channel_names" in self.content, "modality" in self.content
+        if new and old and self._channels("channel_names") != self._channels("modality"):
+            raise DataError(f"{self.file}: channel_names and modality name other channels; keep the one that is right")
+        if new and old and "training" in self.content:
+            labels = self.content.get("labels")
+            return not (isinstance(labels, dict) and all(name.isdecimal() for name in labels))
+        if not new and not (old and "training" in self.content):
+            raise DataError(
+                f"{self.file}: has neither channel_names (nnU-Net) nor modality, training (Decathlon); add them"
+            )
+        return new
+
+    @property
+    def channels(self) -> dict[int, str]:
+        """Channel number to modality. Raises DataError."""
+        field = next((field for field in ("channel_names", "modality") if field in self.content), None)
+        if field is None:
+            raise DataError(f"{self.file}: has neither channel_names (nnU-Net) nor modality (Decathlon); add them")
+        return self._channels(field)
+
+    @property
+    def ending(self) -> str:
+        """What the names of nnU-Net's files end in. Raises DataError for a format that is not read."""
+        ending = str(self.content.get("file_ending", ".nii.gz"))
+        if not ending.lower().endswith((*NIFTI_SUFFIXES, *PICTURE_SUFFIXES)):
+            raise DataError(f"{self.file}: file_ending {ending} is not supported; convert the images to .nii.gz")
+        return ending
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """What the values in its masks mean. Raises DataError for labels that cannot be learnt."""
+        if not isinstance(self.content.get("labels"), dict):
+            raise DataError(f"{self.file}: has no labels; name the label values there")
+        if self.is_nnunet:
+            labels = self.content["labels"]
+            if not all(_is_value(value) for value in labels.values()):
+                raise DataError(
+                    f'{self.file}: labels do not map names to whole numbers; write them as in {{"tumour": 1}}'
+                )
+        else:
+            labels = {name: value for value, name in self._numbered_names("labels").items()}
+        return _scheme(self.file, labels)
+
+    def _channels(self, field: str) -> dict[int, str]:
+        names = self._numbered_names(field)
+        return {channel: canonical_modality(name) for channel, name in names.items()}
+
+    def _numbered_names(self, field: str) -> dict[int, str]:
+        names = self.content[field]
+        if not isinstance(names, dict) or not names:
+            raise DataError(f'{self.file}: {field} does not map numbers to names; write it as in {{"0": "T1"}}')
+        for number, name in names.items():
+            if not (number.isdecimal() and isinstance(name, str)):
+                raise DataError(
+                    f'{self.file}: {field} maps {number!r} to {name!r}; write a number and a name, as in {{"0": "T1"}}'
+                )
+        return {int(number): name for number, name in names.items()}
+
+
+def _is_value(value: Any) -> bool:
+    """A label's value or, for a region, its list of values."""
+    return all(isinstance(one, int) for one in (value if isinstance(value, list) else [value]))
+
+
+def _scheme(file: Path, labels: Mapping[str, int | list[int]]) -> LabelScheme:
+    """Raises DataError for labels that are neither one lesion nor the three tumour tissues."""
+    lesions = {name: value for name, value in labels.items() if value != 0 and _words(name) != BACKGROUND_LABEL}
+    if len(lesions) == 1:
+        ((name, value),) = lesions.items()
+        return LabelScheme.of_lesion(name, _values(value), where=str(file))
+    by_list = any(isinstance(value, list) for value in lesions.values())
+    regions, names = _by_region(lesions) if by_list else _by_tissue(lesions)
+    if not regions and not by_list:
+        regions, names = _by_innermost_region(lesions)
+    if not regions:
+        raise DataError(
+            f"{file}: labels {', '.join(labels)} are not supported; supported are one lesion label, or oedema, "
+            "non-enhancing and enhancing tumour; recode the masks and name the labels so"
+        )
+    return LabelScheme.from_json({"labels": {BACKGROUND_LABEL: 0, **names}, "regions": regions}, str(file))
+
+
+Found = tuple[Mapping[str, list[str]], Mapping[str, Any]]
+"""Region to the names of its labels, and these names' values; empty of labels that are something else."""
+
+
+def _by_tissue(lesions: Mapping[str, Any]) -> Found:
+    tissues = {name: _tissue(name) for name in lesions if not CAVITY.fullmatch(_words(name))}
+    if set(tissues.values()) != {1, 2, 3}:
+        return {}, {}
+    regions = {
+        region: [name for name, ours in tissues.items() if ours in held] for region, held in REGION_LABELS.items()
+    }
+    return regions, lesions
+
+
+def _by_innermost_region(lesions: Mapping[str, Any]) -> Found:
+    """Of `whole`, `core` and `enhancing` as values: a voxel has that of the innermost region it lies in."""
+    named = {_region(name): name for name in lesions}
+    if len(lesions) != 3 or set(named) != {"wt", "tc", "et"}:
+        return {}, {}
+    whole, core, enhancing = (named[region] for region in ("wt", "tc", "et"))
+    return {"wt": [whole, core, enhancing], "tc": [core, enhancing], "et": [enhancing]}, lesions
+
+
+def _by_region(lesions: Mapping[str, int | list[int]]) -> Found:
+    """Of nested lists of values, whose tissues have no names of their own: oedema is WT without TC, necrotic core
+    TC without ET.
+    """
+    held = {_region(name): _values(value) for name, value in lesions.items()}
+    if len(lesions) != 3 or set(held) != {"wt", "tc", "et"}:
+        return {}, {}
+    whole, core, enhancing = held["wt"], held["tc"], held["et"]
+    if not enhancing < core < whole:
+        return {}, {}
+    tissues = {"necrotic core": core - enhancing, "oedema": whole - core, "enhancing tumour": enhancing}
+    values = {
+        (tissue if len(of_tissue) == 1 else f"{tissue} {value}"): value
+        for tissue, of_tissue in tissues.items()
+        for value in sorted(of_tissue)
+    }
+    regions = {
+        region: [name for name, value in values.items() if value in of_region]
+        for region, of_region in (("wt", whole), ("tc", core), ("et", enhancing))
+    }
+    return regions, values
+
+
+def _tissue(name: str) -> int | None:
+    words = _words(name)
+    letters = words.replace(" ", "")
+    for tissue, abbreviations in ABBREVIATIONS.items():
+        if letters in abbreviations:
+            return tissue
+    return next((tissue for tissue, phrase in PHRASES if phrase.fullmatch(words)), None)
+
+
+def _region(name: str) -> str | None:
+    return next((region for region, called in REGIONS if called.fullmatch(_words(name))), None)
+
+
+def _words(name: str) -> str:
+    """In lower case, with spaces between words: `GD-enhancing_tumor` is `gd enhancing tumor`, `NCR/NET` `ncr net`."""
+    return " ".join(re.sub(r"[^a-z]", " ", name.lower()).split())
+
+
+def _values(value: int | list[int]) -> frozenset[int]:
+    return frozenset(value if isinstance(value, list) else [value])

@@ -1,0 +1,111 @@
+import os
+import socket
+
+import pytest
+
+from ganseg_dist.data.listing import check_file, data_files, data_folders, file_called, is_data_name, read_json
+from ganseg_dist.errors import DataError
+
+NO_DATA = (
+    "._scan.nii.gz", ".DS_Store", ".scan.nii.gz.Xy12", "Thumbs.db", "desktop.ini", "scan.nii.gz.part",
+    "scan.nii.gz.crdownload", "scan.nii.gz.tmp", "~$list.csv",
+)  # fmt: skip
+NO_FOLDERS = (".ipynb_checkpoints", "__MACOSX", "@eaDir", "scan.nii.gz.download", "lost+found")
+
+
+def names(paths):
+    return [path.name for path in paths]
+
+
+def test_data_files_leave_out_what_systems_and_downloads_leave(tmp_path):
+    for name in (*NO_DATA, "b.nii.gz", "A.NII"):
+        (tmp_path / name).touch()
+    for name in (*NO_FOLDERS, "case.nii"):
+        (tmp_path / name).mkdir()
+    assert names(data_files(tmp_path)) == ["A.NII", "b.nii.gz"]
+    assert names(data_folders(tmp_path)) == ["case.nii"]
+    assert data_files(tmp_path / "nowhere") == ()
+
+
+def test_data_files_leave_out_pipes_and_sockets_and_keep_broken_links(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.nii")
+    monkeypatch.chdir(tmp_path)  # a socket's path may be a hundred letters at most
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket.nii")
+        (tmp_path / "away.nii").symlink_to(tmp_path / "nowhere")
+        (tmp_path / "round.nii").symlink_to(tmp_path / "round.nii")
+        assert names(data_files(tmp_path)) == ["away.nii", "round.nii"]
+
+
+def test_data_folders_are_nearest_first_to_a_depth(tmp_path):
+    (tmp_path / "b" / "c" / "d").mkdir(parents=True)
+    (tmp_path / "z").mkdir()
+    assert names(data_folders(tmp_path, 2)) == ["b", "z", "c"]
+    assert names(data_folders(tmp_path)) == ["b", "z"]
+
+
+def test_data_folders_follow_links_but_not_in_a_circle(tmp_path):
+    (tmp_path / "root" / "a").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "case").mkdir(parents=True)
+    (tmp_path / "root" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root" / "a" / "back").symlink_to(tmp_path / "root")
+    (tmp_path / "root" / "itself").symlink_to(tmp_path / "root" / "itself")
+    assert names(data_folders(tmp_path / "root", 9)) == ["a", "linked", "case"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list everything")
+def test_a_folder_that_may_not_be_listed_is_named(tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o000)
+    with pytest.raises(DataError, match=rf"{locked}: cannot be listed \(Permission denied\)"):
+        list(data_folders(tmp_path, 2))
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    def denied(_folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("ganseg_dist.data.listing.os.scandir", denied)
+    with pytest.raises(DataError, match=r"cannot be listed \(Permission denied\)"):
+        data_files(tmp_path)
+
+
+def test_a_file_is_found_whatever_the_case_of_its_name(tmp_path):
+    (tmp_path / "Patients.CSV").touch()
+    assert file_called(tmp_path, "patients.csv") == tmp_path / "Patients.CSV"
+    assert file_called(tmp_path, "labels.json") is None
+    (tmp_path / "patients.csv").touch()
+    with pytest.raises(DataError, match=r"Patients\.CSV: stands beside patients\.csv; leave one of the two"):
+        file_called(tmp_path, "patients.csv")
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda place: os.mkfifo(place), "cannot be opened (is not a regular file)"),
+        (lambda place: place.mkdir(), "cannot be opened (is a folder)"),
+        (lambda place: place.symlink_to("/nowhere/scan.nii"), "is a link to /nowhere/scan.nii, which is not there"),
+        (lambda place: place.symlink_to(place), "cannot be opened (Too many levels of symbolic links)"),
+        (lambda place: place.symlink_to("/dev/null"), "cannot be opened (is not a regular file)"),
+        (lambda place: None, "no such file"),
+    ],
+)
+def test_what_is_no_file_is_one_line_at_once(tmp_path, make, problem):
+    make(tmp_path / "list.json")
+    for read in (check_file, read_json):
+        with pytest.raises(DataError) as caught:
+            read(tmp_path / "list.json")
+        assert str(caught.value).startswith(f"{tmp_path / 'list.json'}: {problem}")
+
+
+def test_json_of_windows_and_json_that_is_none(tmp_path):
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(tmp_path / "a.json") == {"a": 1}
+    (tmp_path / "a.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match=r"a\.json: is not readable JSON \(it nests too deep\); export it again"):
+        read_json(tmp_path / "a.json")
+
+
+def test_names_of_data():
+    assert all(map(is_data_name, ("scan.nii.gz", "Part 1.png", "tmp.nii", "a.partial.nii")))
+    assert not any(map(is_data_name, (*NO_DATA, *NO_FOLDERS)))
