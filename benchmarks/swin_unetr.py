@@ -64,7 +64,8 @@ def trial_of_run(name: str, device: str) -> Trial:
     """The run's config, patients and model. Raises GansegError when the run or its data is not there."""
     run = finished_run(name)
     described, config = run.description(), run.config()
-    cohort = read_cohort(Path(described["request"]["data"]), described["request"]["layout"])
+    asked = described["request"]
+    cohort = read_cohort(Path(asked["data"]), asked["layout"], asked["labels"])
     used = {case["id"] for case in run.read("data.json")["cases"]}
     cohort = cohort.without({case.id for case in cohort.cases} - used)
     return Trial(

@@ -56,6 +56,8 @@ class SiteSettings(Frozen):
     """Its images, as `ganseg check` takes them."""
     layout: str | None = None
     """The layout of its images; none: recognised."""
+    labels: str | None = None
+    """The scheme of its masks' values, as `ganseg check --labels` takes it; none: as names have it."""
     minimum_patients: Count = 3
     """With fewer that can be trained on it takes no part."""
     gpu: bool = False
@@ -97,7 +99,7 @@ class Home:
         settings = self.settings
         self.make_private()
         try:
-            return read_cohort(settings.data, settings.layout)
+            return read_cohort(settings.data, settings.layout, settings.labels)
         except OSError as error:
             raise DataError(f"{settings.data}: cannot be read ({error.strerror}); mend its permissions") from None
 
@@ -191,7 +193,7 @@ class Home:
             "seconds": (now - begun).total_seconds(),
             "command": COMMAND,
             "federated": True,
-            "request": {"data": str(settings.data.absolute()), "layout": settings.layout},
+            "request": {"data": str(settings.data.absolute()), "layout": settings.layout, "labels": settings.labels},
             "workers": 1,
             "device": site.world.device.type,
         }
@@ -239,7 +241,7 @@ class Home:
 
     def _checked(self, config: RunConfig) -> tuple[Cohort, Preflight]:
         settings = self.settings
-        cohort = read_cohort(settings.data, settings.layout)
+        cohort = read_cohort(settings.data, settings.layout, settings.labels)
         if settings.patients is not None:
             own = {case.id for case in cohort.of_patients(settings.patients)}
             cohort = cohort.without(case.id for case in cohort.cases if case.id not in own)

@@ -72,6 +72,7 @@ class Asked:
     run_name: str
     data: str
     layout: str | None
+    labels: str | None
     sites: str
     skew: str | None
     least_sites: int
@@ -93,6 +94,7 @@ class Asked:
             str(keys["run-name"]),
             str(keys["data"]),
             str(keys["layout"]) or None,
+            str(keys["labels"]) or None,
             str(keys["sites"]),
             str(keys["skew"]) or None,
             least,
@@ -122,7 +124,9 @@ def _rehearsed(grid: Grid, asked: Asked, shown: Tracker, say: Callable[[str], No
         return grid
 
     # Flower has begun a Ray of its own for the sites; what the server does it does in its own process.
-    request = TrainingRequest(asked.config, data, asked.layout, run_name=asked.run_name, local=True)
+    request = TrainingRequest(
+        asked.config, data, asked.layout, run_name=asked.run_name, local=True, labels=asked.labels
+    )
     return rehearse_on(Rehearsal(request, asked.sites, asked.skew, command=COMMAND), connect, shown=shown, say=say)
 
 

@@ -147,6 +147,7 @@ def _homes(run: Run, request: TrainingRequest, patients: Mapping[str, tuple[str,
             "name": name,
             "data": str(request.data.absolute()),
             "layout": request.layout,
+            "labels": request.labels,
             "minimum_patients": 1,
             "minimum_group": 1,  # whoever rehearses has all the data already
             "gpu": request.gpus,

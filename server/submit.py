@@ -33,7 +33,7 @@ CONNECTION = "federation"
 """As server.sh calls it."""
 NEEDED = {"recipe": "recipe=ganet_seg_small", "run-name": "run-name=first", "least-sites": "least-sites=3"}
 """What a deployment must be told, with an example of each."""
-REHEARSED = ("data", "layout", "sites", "skew")
+REHEARSED = ("data", "layout", "labels", "sites", "skew")
 """Keys that a deployment has no use for."""
 INTERRUPTED = 130
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.words import LAYOUT_HELP, RUN_HELP
+from ganseg_dist.cli.words import LABELS_HELP, LAYOUT_HELP, RUN_HELP
 
 if TYPE_CHECKING:
     from ganseg_dist.runs import Run
@@ -20,6 +20,7 @@ def calibrate(
         None, metavar="DATA", help="The cohort it was trained on, where that has moved; the run knows where it was."
     ),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
+    labels: str | None = typer.Option(None, metavar="SCHEME", help=LABELS_HELP),
     gpu: bool = typer.Option(False, "--gpu", help="Predict on a GPU."),
     from_sweep: str | None = typer.Option(
         None,
@@ -41,12 +42,14 @@ def calibrate(
 
     found = segmenting_run(run)
     if from_sweep is not None:
-        if data or layout or gpu:
-            raise ConfigError("--from-sweep: takes everything from the sweep; leave out --data, --layout and --gpu")
+        if data or layout or labels or gpu:
+            raise ConfigError(
+                "--from-sweep: takes everything from the sweep; leave out --data, --layout, --labels and --gpu"
+            )
         _take(found, from_sweep)
         log_calibration(found)
         return
-    cases = validation_cases(found, data, layout)
+    cases = validation_cases(found, data, layout, labels)
     predictor = Predictor.load(found.model, "cuda" if gpu else "cpu")
     with show.bar(f"Calibrating on {len(cases)} validation cases") as advance:
         thresholds, best = choose(predictor, cases, advance=advance)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.words import DATA_HELP, LAYOUT_HELP, SET_HELP
+from ganseg_dist.cli.words import DATA_HELP, LABELS_HELP, LAYOUT_HELP, SET_HELP
 from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def check(
     data: Path = typer.Argument(metavar="DATA", help=DATA_HELP),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
+    labels: str | None = typer.Option(None, metavar="SCHEME", help=LABELS_HELP),
     recipe: str | None = typer.Option(
         None,
         metavar="RECIPE",
@@ -48,7 +49,7 @@ def check(
         raise ConfigError("--set: is of a recipe; give --recipe too")
     config = None if recipe is None else override(named(recipe), parse_assignments(assignments))
     mapper = map_here if local else map_on_cluster
-    cohort = read_cohort(data, layout)
+    cohort = read_cohort(data, layout, labels)
     with nullcontext() if local else cluster_seeing(data), show.bar("Checking") as advance:
         found = preflight(cohort, config, mapper=mapper, advance=advance)
     findings = found.findings if config is None else (*found.findings, *plan_findings(found, config))
@@ -63,6 +64,7 @@ def check(
             "sites": sorted({case.site for case in cohort.cases}),
             "modalities": list(cohort.modalities),
             "regions": list(cohort.regions),
+            "labels": None if cohort.scheme is None else cohort.scheme.to_json(),
             "classes": list(cohort.classes),
             "findings": [finding.to_dict() for finding in findings],
             "unfit_recipes": unfit,
@@ -77,6 +79,7 @@ def check(
             f"{cohort.layout}: {', '.join(counted(n, noun) for n, noun in counts)}",
             f"modalities {', '.join(cohort.modalities) or 'none shared'}",
             f"regions {', '.join(cohort.regions) or 'none'}",
+            *([f"labels {cohort.scheme.described()}"] if cohort.scheme is not None else []),
             *([f"classes {', '.join(cohort.classes)}"] if cohort.classes else []),
             f"{counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}",
         ]

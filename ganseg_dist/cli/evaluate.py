@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.words import LAYOUT_HELP, RUN_HELP
+from ganseg_dist.cli.words import LABELS_HELP, LAYOUT_HELP, RUN_HELP
 from ganseg_dist.config import RunConfig
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def evaluate(
         "if there is one, is found by itself.",
     ),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
+    labels: str | None = typer.Option(None, metavar="SCHEME", help=LABELS_HELP),
     gpu: bool = typer.Option(False, "--gpu", help="Predict on a GPU."),
 ) -> None:
     """Score a run on held-out patients, beside baselines.
@@ -39,7 +40,7 @@ def evaluate(
     Replaces RUN/evaluation/PART: cases.csv, summary.json, thresholds.csv and a gallery for ganseg report.
     """
     from ganseg_dist.cli.classes import evaluate_classes
-    from ganseg_dist.cli.models import cases_of_part, finished_run, refuse_leak
+    from ganseg_dist.cli.models import cases_of_part, finished_run, refuse_leak, stated_labels
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.errors import ConfigError
     from ganseg_dist.inference.arms import Arm, FlairThreshold, ModelArm
@@ -52,7 +53,7 @@ def evaluate(
         raise ConfigError(f"--part {part}: expected test, validation or all")
     _refuse_folds(run)
     found = finished_run(run)
-    cohort = read_cohort(data, layout)
+    cohort = read_cohort(data, layout, labels or (None if part == "all" else stated_labels(found)))
     if found.config().system.task == "classification":
         if beside:
             raise ConfigError("--beside: classifiers are compared by ganseg experiment; leave it out")

@@ -11,7 +11,7 @@ import typer
 
 from ganseg_dist.cli import show
 from ganseg_dist.cli.publish import called, ending, publish
-from ganseg_dist.cli.words import DATA_HELP, LAYOUT_HELP, RUN_HELP, SET_HELP, paragraphs
+from ganseg_dist.cli.words import DATA_HELP, LABELS_HELP, LAYOUT_HELP, RUN_HELP, SET_HELP, paragraphs
 
 if TYPE_CHECKING:
     from ganseg_dist.config import RunConfig
@@ -29,6 +29,7 @@ NAME = typer.Option(
 )
 SETTINGS = typer.Option([], "--set", metavar="FIELD=VALUE", help=SET_HELP)
 LAYOUT = typer.Option(None, metavar="NAME", help=LAYOUT_HELP)
+LABELS = typer.Option(None, metavar="SCHEME", help=LABELS_HELP)
 LOCAL = typer.Option(False, "--local", help="One trial after the other in this process, without Ray.")
 SEEDS = typer.Option(1, min=1, metavar="N", help="Runs of each row, each with its own seed.")
 ARMS = typer.Option("real,classical,gan,both", metavar="ARMS", help="What is compared: real, classical, gan, both.")
@@ -48,6 +49,7 @@ def fractions(
     run_name: str | None = NAME,
     assignments: list[str] = SETTINGS,
     layout: str | None = LAYOUT,
+    labels: str | None = LABELS,
     local: bool = LOCAL,
 ) -> None:
     """How much data is enough: from a tenth of the training patients to all, with and without augmentation.
@@ -65,7 +67,7 @@ def fractions(
         return fraction_trials(config, split, percentages=percentages, arm_names=names, seeds=seeds)
 
     published = PUBLISHED if recipe.startswith("gan_osmosis") else None
-    _run("fractions", recipe, data, layout, run_name, assignments, local, trials,
+    _run("fractions", recipe, data, layout, labels, run_name, assignments, local, trials,
          require=lambda config: configs(names, config),
          x="percentage", published=published, published_by="percentage")  # fmt: skip
 
@@ -77,6 +79,7 @@ def folds(
     run_name: str | None = NAME,
     assignments: list[str] = SETTINGS,
     layout: str | None = LAYOUT,
+    labels: str | None = LABELS,
     local: bool = LOCAL,
 ) -> None:
     """K-fold cross-validation by patient: everybody is tested once, by a model that never saw them.
@@ -90,7 +93,7 @@ def folds(
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return fold_trials(config, cohort, folds=folds)
 
-    found = _run("folds", recipe, data, layout, run_name, assignments, local, trials)
+    found = _run("folds", recipe, data, layout, labels, run_name, assignments, local, trials)
     typer.echo(f"next: ganseg predict {found.name} INPUT --out DIR")
 
 
@@ -101,6 +104,7 @@ def transfer(
     run_name: str | None = NAME,
     assignments: list[str] = SETTINGS,
     layout: str | None = LAYOUT,
+    labels: str | None = LABELS,
     local: bool = LOCAL,
 ) -> None:
     """Leave one hospital out: train on the others, test on its patients."""
@@ -112,7 +116,7 @@ def transfer(
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return transfer_trials(config, cohort, arm_names=names)
 
-    _run("transfer", recipe, data, layout, run_name, assignments, local, trials,
+    _run("transfer", recipe, data, layout, labels, run_name, assignments, local, trials,
          require=lambda config: configs(names, config))  # fmt: skip
 
 
@@ -123,6 +127,7 @@ def ablation(
     run_name: str | None = NAME,
     assignments: list[str] = SETTINGS,
     layout: str | None = LAYOUT,
+    labels: str | None = LABELS,
     local: bool = LOCAL,
 ) -> None:
     """Each loss term off in turn, the paper's printed reading, and the control without a GAN."""
@@ -131,7 +136,7 @@ def ablation(
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return ablation_trials(config, split, seeds=seeds)
 
-    _run("ablation", recipe, data, layout, run_name, assignments, local, trials, require=require_terms)
+    _run("ablation", recipe, data, layout, labels, run_name, assignments, local, trials, require=require_terms)
 
 
 def augmentation(
@@ -141,6 +146,7 @@ def augmentation(
     run_name: str | None = NAME,
     assignments: list[str] = SETTINGS,
     layout: str | None = LAYOUT,
+    labels: str | None = LABELS,
     local: bool = LOCAL,
 ) -> None:
     """What a detector gains by generated images: augmentation none, classical, by a GAN, and both.
@@ -153,7 +159,7 @@ def augmentation(
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return augmentation_trials(config, cohort, split, seeds=seeds)
 
-    _run("augmentation", recipe, data, layout, run_name, assignments, local, trials,
+    _run("augmentation", recipe, data, layout, labels, run_name, assignments, local, trials,
          require=require_detector, measures=MEASURES)  # fmt: skip
 
 
@@ -164,6 +170,7 @@ def classifiers(
     run_name: str | None = NAME,
     assignments: list[str] = SETTINGS,
     layout: str | None = LAYOUT,
+    labels: str | None = LABELS,
     local: bool = LOCAL,
 ) -> None:
     """DL-GAN-CNN beside the plain CNN and a VGG16 from random weights.
@@ -177,7 +184,7 @@ def classifiers(
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return classifier_trials(config, split, seeds=seeds)
 
-    _run("classifiers", recipe, data, layout, run_name, assignments, local, trials,
+    _run("classifiers", recipe, data, layout, labels, run_name, assignments, local, trials,
          require=require_baselines, measures=CLASSIFICATION, published=PUBLISHED, published_by="arm")  # fmt: skip
 
 
@@ -187,6 +194,7 @@ def robustness(
     seed: int = typer.Option(0, min=0, metavar="N", help="What is drawn for a case depends on it and on this."),
     run_name: str | None = RUN_EXPERIMENT,
     layout: str | None = LAYOUT,
+    labels: str | None = LABELS,
     local: bool = LOCAL,
 ) -> None:
     """A run's test patients as other scanners might have seen them; nothing is trained.
@@ -203,11 +211,11 @@ def robustness(
     from ganseg_dist.runners.prepare import map_here
     from ganseg_dist.runners.visibility import cluster_seeing
 
-    found, cohort, cases = _test_cases(run, data, layout)
+    found, cohort, cases = _test_cases(run, data, layout, labels)
     trials = robustness_trials(found, cases, found.config().data.modalities or (), seed=seed)
     with nullcontext() if local else cluster_seeing(data), show.bar("robustness: trials") as advance:
         experiment, outcomes, parent = run_experiment(
-            run_name or f"robustness-{found.name}", "robustness", trials, data, layout,
+            run_name or f"robustness-{found.name}", "robustness", trials, data, layout, cohort.labels,
             work=score_changed, mapper=map_here if local else map_on_cluster, advance=advance,
         )  # fmt: skip
     with ending(parent):
@@ -221,6 +229,7 @@ def thresholds(
     data: Path = TRAINED_ON,
     run_name: str | None = RUN_EXPERIMENT,
     layout: str | None = LAYOUT,
+    labels: str | None = LABELS,
 ) -> None:
     """What a discriminator finds: slices called abnormal where its realism is below a threshold.
 
@@ -232,13 +241,13 @@ def thresholds(
     from ganseg_dist.experiments.table import shown, tabulate
     from ganseg_dist.inference.model_folder import read_thresholds
 
-    found, cohort, cases = _test_cases(run, data, layout)
+    found, cohort, cases = _test_cases(run, data, layout, labels)
     trial = table_1.threshold_trial(found, cases)
     calibrated = read_thresholds(found.model).realism
     name = run_name or f"thresholds-{found.name}"
     with show.bar("thresholds: scoring slices") as advance:
         experiment, (judged,), parent = run_experiment(
-            name, "thresholds", [trial], data, layout, work=table_1.judge_slices, advance=advance
+            name, "thresholds", [trial], data, layout, cohort.labels, work=table_1.judge_slices, advance=advance
         )
     with ending(parent):
         areas = table_1.areas(judged)
@@ -265,6 +274,7 @@ def _run(
     recipe: str,
     data: Path,
     layout: str | None,
+    labels: str | None,
     run_name: str | None,
     assignments: list[str],
     local: bool,
@@ -302,8 +312,8 @@ def _run(
     def trials_on(cohort: Cohort) -> list[Trial]:
         return trials_of(config, cohort, split_as_configured(cohort, config))
 
-    trials_on(read_cohort(data, layout))  # too few patients or sites are seen without checking an image
-    request = TrainingRequest(config, data, layout, local=True)
+    trials_on(read_cohort(data, layout, labels))  # too few patients or sites are seen without checking an image
+    request = TrainingRequest(config, data, layout, local=True, labels=labels)
     plan = plan_training(request, bar=show.bar)
     trials = trials_on(plan.cohort)
     check_plan(plan, request, {trial.name: trial.split for trial in trials}, show.warn)
@@ -315,7 +325,7 @@ def _run(
     name = run_name or f"{kind}-{recipe}-{data.resolve().stem}"
     with nullcontext() if local else cluster_seeing(data), show.bar(f"{kind}: trials") as advance:
         found, outcomes, parent = run_experiment(
-            name, kind, trials, data, layout, mapper=map_here if local else map_on_cluster, advance=advance
+            name, kind, trials, data, layout, labels, mapper=map_here if local else map_on_cluster, advance=advance
         )
     with ending(parent):
         wanted = measures or measures_of(plan.config)
@@ -325,12 +335,13 @@ def _run(
     return found
 
 
-def _test_cases(run: str, data: Path, layout: str | None) -> tuple[Run, Cohort, Sequence[Case]]:
+def _test_cases(run: str, data: Path, layout: str | None, labels: str | None) -> tuple[Run, Cohort, Sequence[Case]]:
     """A finished run, its cohort, and the cases of its test patients."""
-    from ganseg_dist.cli.models import cases_of_part, finished_run
+    from ganseg_dist.cli.models import cases_of_part, finished_run, stated_labels
     from ganseg_dist.data.readers import read_cohort
 
-    found, cohort = finished_run(run), read_cohort(data, layout)
+    found = finished_run(run)
+    cohort = read_cohort(data, layout, labels or stated_labels(found))
     return found, cohort, cases_of_part(found, cohort, "test")
 
 

@@ -11,7 +11,7 @@ import typer
 
 from ganseg_dist.cli import show
 from ganseg_dist.cli.publish import called, ending, heading, publish
-from ganseg_dist.cli.words import DATA_HELP, LAYOUT_HELP, SET_HELP
+from ganseg_dist.cli.words import DATA_HELP, LABELS_HELP, LAYOUT_HELP, SET_HELP
 
 if TYPE_CHECKING:
     from ganseg_dist.experiments.measures import Measure
@@ -43,6 +43,7 @@ def federate(
         None, metavar="SWEEP", help="Take the fields that ganseg tune found best; the other options come after them."
     ),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
+    labels: str | None = typer.Option(None, metavar="SCHEME", help=LABELS_HELP),
     cpus: float = typer.Option(1.0, min=0.1, metavar="CORES", help="Of the cluster for each site while it trains."),
     gpus: float = typer.Option(0.0, min=0.0, metavar="SHARE", help="Of a GPU for each site while it trains."),
     local: bool = typer.Option(False, "--local", help="One site after the other in this process, without Ray."),
@@ -83,7 +84,7 @@ def federate(
         raise ConfigError("--local: is this one process, on the CPU; leave out --cpus and --gpus, or leave out --local")
     swept = {} if from_sweep is None else {"sweep": from_sweep}
     name = named_run(run_name or _made_name(recipe, data, sites, skew, changes | swept)).name
-    alone = TrainingRequest(config, data, layout, local=True)
+    alone = TrainingRequest(config, data, layout, local=True, labels=labels)
     plan = plan_training(alone, bar=show.bar)
     split = split_as_configured(plan.cohort, config)
     members = refuse_unfit_sites(plan.config, plan.cohort, split, sites, skew)
@@ -92,9 +93,11 @@ def federate(
     check_plan(plan, alone, {trial.name: trial.split for trial in trials}, show.warn)
     with nullcontext() if local else cluster_seeing(data):
         others = map_here if local else map_on_cluster
-        request = TrainingRequest(config, data, layout, run_name=f"{name}.federated", local=local, split=split)
+        request = TrainingRequest(
+            config, data, layout, run_name=f"{name}.federated", local=local, split=split, labels=labels
+        )
         mapper = _federation_first(Rehearsal(request, sites, skew, cpus, gpus), others)
-        found, outcomes, parent = run_experiment(name, "federation", trials, data, layout, mapper=mapper)
+        found, outcomes, parent = run_experiment(name, "federation", trials, data, layout, labels, mapper=mapper)
     with ending(parent):
         title = f"federation: {recipe} on {called(plan.cohort)}"
         _compare(found, parent, outcomes, members, measures_of(plan.config), title)

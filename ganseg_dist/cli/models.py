@@ -62,7 +62,15 @@ def segmenting_run(reference: str) -> Run:
     raise ConfigError(f"{run.name}: classifies, and a classifier has no threshold to choose; {how}")
 
 
-def validation_cases(run: Run, data: Path | None, layout: str | None = None) -> tuple[Case, ...]:
+def stated_labels(run: Run) -> str | None:
+    """The label scheme that was stated when the run was trained: its cohort's masks are read by it from then on."""
+    labels = run.description().get("request", {}).get("labels")
+    return labels if isinstance(labels, str) else None
+
+
+def validation_cases(
+    run: Run, data: Path | None, layout: str | None = None, labels: str | None = None
+) -> tuple[Case, ...]:
     """The cases of the run's validation patients, of its own cohort.
 
     Args:
@@ -73,7 +81,7 @@ def validation_cases(run: Run, data: Path | None, layout: str | None = None) -> 
     asked = run.description().get("request", {})
     if data is None and "data" not in asked:
         raise ConfigError(f"{run.name}: does not say where its data was; give --data DATA")
-    cohort = read_cohort(data or Path(asked["data"]), layout or asked.get("layout"))
+    cohort = read_cohort(data or Path(asked["data"]), layout or asked.get("layout"), labels or stated_labels(run))
     return cases_of_part(run, cohort, "validation")
 
 

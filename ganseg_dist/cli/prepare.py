@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.words import DATA_HELP, LAYOUT_HELP, SET_HELP
+from ganseg_dist.cli.words import DATA_HELP, LABELS_HELP, LAYOUT_HELP, SET_HELP
 
 
 def prepare(
@@ -16,6 +16,7 @@ def prepare(
     recipe: str = typer.Option("ganet_seg", metavar="RECIPE", help="The recipe whose data settings shape the slices."),
     assignments: list[str] = typer.Option([], "--set", metavar="FIELD=VALUE", help=SET_HELP),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
+    labels: str | None = typer.Option(None, metavar="SCHEME", help=LABELS_HELP),
     exclude_bad: bool = typer.Option(False, "--exclude-bad", help="Go on without cases that fail the checks."),
     local: bool = typer.Option(False, "--local", help="In this process instead of as Ray tasks."),
 ) -> None:
@@ -33,7 +34,7 @@ def prepare(
     from ganseg_dist.runners.visibility import cluster_seeing
 
     config = override(named(recipe), parse_assignments(assignments))
-    request = TrainingRequest(config, data, layout, local=local, exclude_bad=exclude_bad)
+    request = TrainingRequest(config, data, layout, local=local, exclude_bad=exclude_bad, labels=labels)
     with nullcontext() if local else cluster_seeing(data):
         mapper = map_here if local else map_on_cluster
         plan = plan_training(request, mapper=mapper, bar=show.bar)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.words import LAYOUT_HELP, RUN_HELP
+from ganseg_dist.cli.words import LABELS_HELP, LAYOUT_HELP, RUN_HELP
 
 if TYPE_CHECKING:
     from ganseg_dist.data.cohort import Cohort
@@ -66,6 +66,7 @@ def synthesize(
         "classical); it says whether images show their class.",
     ),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP.replace("DATA", "--masks")),
+    labels: str | None = typer.Option(None, metavar="SCHEME", help=LABELS_HELP.replace("the masks", "--masks")),
     gpu: bool = typer.Option(False, "--gpu", help="Generate on a GPU."),
 ) -> None:
     """Make synthetic images, and check that none repeats a patient.
@@ -93,7 +94,9 @@ def synthesize(
     refuse_other_folder(out)
     predictor = Predictor.load(found.model, "cuda" if gpu else "cpu")
     require_generator(predictor.config)
-    of_paintings = {"--masks": masks, "--copies": copies, "--as-they-are": as_they_are, "--layout": layout}
+    of_paintings = {
+        "--masks": masks, "--copies": copies, "--as-they-are": as_they_are, "--layout": layout, "--labels": labels,
+    }  # fmt: skip
     of_classes = {"--count": count, "--class": classes, "--judge": judge}
     encoder = own_encoder(predictor.system) if inception is None else load_inception(inception)
     facts: dict[str, Any] = {"run": found.name, "recipe": predictor.config.recipe, "seed": seed}
@@ -111,7 +114,7 @@ def synthesize(
         _refuse(of_classes, f"{found.name} paints masks")
         cohort = _cohort(found)
         training = _training_slices(found, cohort, predictor)
-        shown = training if masks is None else _slices_to_paint(found, predictor, masks, layout)
+        shown = training if masks is None else _slices_to_paint(found, predictor, masks, layout, labels)
         with show.bar("Painting") as advance:
             made = paint(predictor, shown, copies=copies or 1, deformed=not as_they_are, seed=seed, advance=advance)
         facts["deformed"] = not as_they_are
@@ -157,13 +160,14 @@ def _judge(reference: str, run: Run, predictor: Predictor) -> Judge:
 
 def _cohort(run: Run) -> Cohort:
     """What the run was trained on, as it lies there now."""
+    from ganseg_dist.cli.models import stated_labels
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.errors import ConfigError
 
     asked = run.description().get("request", {})
     if "data" not in asked:
         raise ConfigError(f"{run.name}: does not say where its data was; train it again to synthesize from it")
-    return read_cohort(Path(asked["data"]), asked.get("layout"))
+    return read_cohort(Path(asked["data"]), asked.get("layout"), stated_labels(run))
 
 
 def _training_slices(run: Run, cohort: Cohort, predictor: Predictor) -> SliceSet:
@@ -206,13 +210,13 @@ def _held_out(run: Run, cohort: Cohort, predictor: Predictor) -> HeldOut:
         return "they cannot be read now"
 
 
-def _slices_to_paint(run: Run, predictor: Predictor, masks: Path, layout: str | None) -> SliceSet:
+def _slices_to_paint(run: Run, predictor: Predictor, masks: Path, layout: str | None, labels: str | None) -> SliceSet:
     """Those with a mask, less the run's validation and test patients. Raises DataError when there are none."""
     from ganseg_dist.cli.models import read_slices
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.errors import DataError
 
-    cohort, split = read_cohort(masks, layout), run.split()
+    cohort, split = read_cohort(masks, layout, labels), run.split()
     held_out = {*split.validation, *split.test}
     painted = [case for case in cohort.cases if case.mask is not None and case.patient not in held_out]
     if not painted:

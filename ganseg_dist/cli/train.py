@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.words import DATA_HELP, LAYOUT_HELP, SET_HELP
+from ganseg_dist.cli.words import DATA_HELP, LABELS_HELP, LAYOUT_HELP, SET_HELP
 from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def train(
         None, metavar="DATA", help="A separate cohort of healthy subjects for the GAN."
     ),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
+    labels: str | None = typer.Option(None, metavar="SCHEME", help=LABELS_HELP),
     from_sweep: str | None = typer.Option(
         None, metavar="SWEEP", help="Take the fields that ganseg tune found best; --set comes after them."
     ),
@@ -96,6 +97,7 @@ def train(
             or exclude_bad
             or healthy
             or layout
+            or labels
             or from_sweep
         ):
             raise ConfigError(f"--resume {resume}: takes everything from the run; give nothing beside it but --dry-run")
@@ -106,7 +108,17 @@ def train(
         found_best = {} if from_sweep is None else best_values(from_sweep)
         config = override(named(recipe), found_best | parse_assignments(assignments))
         request = TrainingRequest(
-            config, data, layout, healthy, run_name, workers, gpus, local, exclude_bad, least_workers=least_workers
+            config,
+            data,
+            layout,
+            healthy,
+            run_name,
+            workers,
+            gpus,
+            local,
+            exclude_bad,
+            least_workers=least_workers,
+            labels=labels,
         )
     if local and least_workers is not None:
         raise ConfigError("--local: is one process; leave out --least-workers, or leave out --local")

@@ -11,7 +11,7 @@ import typer
 
 from ganseg_dist.cli import show
 from ganseg_dist.cli.publish import ending
-from ganseg_dist.cli.words import DATA_HELP, LAYOUT_HELP, SET_HELP
+from ganseg_dist.cli.words import DATA_HELP, LABELS_HELP, LAYOUT_HELP, SET_HELP
 from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def tune(
         None, min=0.05, max=1.0, metavar="SHARE", show_default="1", help="Of a GPU, with --gpus, a trial."
     ),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
+    labels: str | None = typer.Option(None, metavar="SCHEME", help=LABELS_HELP),
     resume: str | None = typer.Option(
         None, metavar="SWEEP", help="Go on with a sweep that was interrupted, as it was begun; takes nothing beside it."
     ),
@@ -93,8 +94,8 @@ def tune(
     from ganseg_dist.sweeps.thresholds import SPACE
 
     of_training = {
-        "--set": assignments, "--layout": layout, "--sites": sites, "--skew": skew, "--scheduler": scheduler,
-        "--workers": workers > 1, "--gpu-share": gpu_share,
+        "--set": assignments, "--layout": layout, "--labels": labels, "--sites": sites, "--skew": skew,
+        "--scheduler": scheduler, "--workers": workers > 1, "--gpu-share": gpu_share,
     }  # fmt: skip
     if resume is not None:
         beside = [subject, data, space, trials, search, metrics, run_name, gpus, *of_training.values()]
@@ -121,7 +122,7 @@ def tune(
     _tune_fields(
         _asked(
             subject, data, space, trials, scheduled, searched, tuple(metrics), run_name, assignments, sites, skew,
-            layout, workers=workers, gpus=gpus, gpu_share=gpu_share or 1.0,
+            layout, labels, workers=workers, gpus=gpus, gpu_share=gpu_share or 1.0,
         )
     )  # fmt: skip
 
@@ -157,6 +158,7 @@ def _asked(
     sites: str | None,
     skew: str | None,
     layout: str | None,
+    labels: str | None,
     *,
     workers: int,
     gpus: bool,
@@ -175,7 +177,7 @@ def _asked(
     if sites is not None:
         require_sites(sites, skew)
     name = run_name or made_name("tune", recipe, data.resolve().stem, *([space] if space else []))
-    training = TrainingRequest(config, data, layout, run_name=name, workers=workers, gpus=gpus)
+    training = TrainingRequest(config, data, layout, run_name=name, workers=workers, gpus=gpus, labels=labels)
     return SweepRequest(
         training, space_of(config.system.name, space), trials, scheduler, search, metrics, gpu_share,
         None if sites is None else Hospitals(sites, skew), tuple(sorted(changes)),

@@ -14,6 +14,10 @@ LAYOUT_HELP = (
 DISPLAY_HELP = (
     "GANSEG_DISPLAY=neurological shows the patient's left on the left; radiological, the default, on the right."
 )
+LABELS_HELP = (
+    "What the values in the masks mean, where names do not tell or tell wrongly: binary, brats (1, 2, 4), brats2023 "
+    "(1, 2, 3), brats2024-gli (1, 2, 3; 4 the cavity) or brats2024-ped (1 enhancing, 2 and 3 core, 4 oedema)."
+)
 RUN_HELP = "A run's name, its folder or its MLflow id."
 SET_HELP = "A field of the config, as in train.epochs=5; repeatable. ganseg recipes RECIPE lists them."
 

@@ -74,6 +74,7 @@ class Job:
     work: Callable[[Job], Outcome]
     data: Path
     layout: str | None
+    labels: str | None
     parent: TrackedRun
     convention: Convention
     """Of example pictures."""
@@ -87,10 +88,10 @@ def train_and_score(job: Job) -> Outcome:
         tags["mlflow.parentRunId"] = job.parent.run_id
     request = TrainingRequest(
         trial.config, job.data, job.layout, run_name=job.run_name, local=True, split=trial.split, tags=tags,
-        convention=job.convention,
+        labels=job.labels, convention=job.convention,
     )  # fmt: skip
     run = train_session(request)
-    cohort = read_cohort(job.data, job.layout)
+    cohort = read_cohort(job.data, job.layout, job.labels)
     rows = score_run(run, cohort, trial.split)
     known = all(case.patient_known for case in cohort.of_patients(trial.split.test))
     return Outcome(dict(trial.labels), float(run.description().get("seconds") or 0.0), tuple(rows), known)
@@ -102,6 +103,7 @@ def run_experiment(
     trials: Sequence[Named],
     data: Path,
     layout: str | None = None,
+    labels: str | None = None,
     *,
     work: Callable[[Job], Outcome] = train_and_score,
     mapper: Mapper = map_here,
@@ -118,7 +120,7 @@ def run_experiment(
     jobs = [
         Job(
             runs_root(), f"{name}.{trial.name}", experiment.folder / "trials" / f"{trial.name}.json",
-            trial, work, data.absolute(), layout, parent, convention,
+            trial, work, data.absolute(), layout, labels, parent, convention,
         )
         for trial in trials
     ]  # fmt: skip

@@ -42,7 +42,7 @@ class ScoredTrial:
 
     def find_cases(self, job: Job) -> list[Case]:
         """The cases in the job's cohort."""
-        return [case for case in read_cohort(job.data, job.layout).cases if case.id in self.cases]
+        return [case for case in read_cohort(job.data, job.layout, job.labels).cases if case.id in self.cases]
 
 
 def log_child(job: Job, outcome: Outcome, measures: Sequence[Measure]) -> None:

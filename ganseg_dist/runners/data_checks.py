@@ -181,7 +181,8 @@ def warn_of(findings: Iterable[Finding], warn: Callable[[str], object], command:
             warn(f"and {len(alike) - len(shown)} more of {check}: {command}")
 
 
-def check_command(data: Path, recipe: str, layout: str | None = None) -> str:
+def check_command(data: Path, recipe: str, layout: str | None = None, labels: str | None = None) -> str:
     """The command that lists every finding on a cohort."""
-    options = ["--recipe", recipe, *(["--layout", layout] if layout is not None else [])]
-    return shlex.join(["ganseg", "check", str(data), *options])
+    options = {"--recipe": recipe, "--layout": layout, "--labels": labels}
+    words = [word for option, value in options.items() if value is not None for word in (option, value)]
+    return shlex.join(["ganseg", "check", str(data), *words])

@@ -81,6 +81,8 @@ class TrainingRequest:
     """Patients by part, where an experiment decides them; the run saves it."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """More for MLflow, such as the run that this one is a trial of."""
+    labels: str | None = None
+    """The scheme of the masks' values, where somebody stated it."""
     least_workers: int | None = None
     """To go on with when there is no room for all `workers`; none: all of them or none."""
     convention: Convention = field(default_factory=display_convention)
@@ -91,6 +93,7 @@ class TrainingRequest:
         return {
             "data": str(self.data.absolute()),
             "layout": self.layout,
+            "labels": self.labels,
             "healthy": None if self.healthy is None else str(self.healthy.absolute()),
             "workers": self.workers,
             "least_workers": self.least_workers,
@@ -149,7 +152,7 @@ class Plan:
 
 def plan_training(request: TrainingRequest, *, mapper: Mapper = map_here, bar: Bar = no_bar) -> Plan:
     """Read the cohort, check it, settle the config. Raises GansegError on anything that would spoil training."""
-    found = _checked(read_cohort(request.data, request.layout), request.config, mapper, bar)
+    found = _checked(read_cohort(request.data, request.layout, request.labels), request.config, mapper, bar)
     cohort = _trainable(found, request.config, exclude_bad=request.exclude_bad)
     healthy = None
     if request.healthy is not None:
@@ -260,7 +263,7 @@ def check_plan(
     )
     raise_first(findings)
     warn_of_cohorts(plan, request, warn)
-    warn_of(findings, warn, check_command(request.data, plan.config.recipe, request.layout))
+    warn_of(findings, warn, check_command(request.data, plan.config.recipe, request.layout, request.labels))
     return findings
 
 
@@ -268,7 +271,7 @@ def warn_of_cohorts(plan: Plan, request: TrainingRequest, warn: Callable[[str], 
     """What is found of them, however they are split."""
     recipe = plan.config.recipe
     of_cohort = (*plan.found.findings, *plan.class_order)
-    warn_of(of_cohort, warn, check_command(request.data, recipe, request.layout))
+    warn_of(of_cohort, warn, check_command(request.data, recipe, request.layout, request.labels))
     if plan.healthy is not None and request.healthy is not None:
         warn_of(plan.healthy[0].findings, warn, check_command(request.healthy, recipe))
 

@@ -122,6 +122,7 @@ class Sweep:
         options = {
             "--data": request["data"],
             "--layout": request["layout"],
+            "--labels": request["labels"],
             **{f"--{k}": v for k, v in (hospitals or {}).items()},
         }
         for option, value in options.items():

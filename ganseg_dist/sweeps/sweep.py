@@ -154,7 +154,7 @@ def sweep(
 def _settled(asked: SweepRequest, trainer: Trainer) -> tuple[tuple[Metric, ...], Split]:
     """What trials are scored by, and the patients by part: all that can be refused before Ray is waited for."""
     training = asked.training
-    cohort = labelled(read_cohort(training.data, training.layout), training.config)
+    cohort = labelled(read_cohort(training.data, training.layout, training.labels), training.config)
     config = resolve(training.config, cohort)
     told_by_epoch = asked.hospitals is None or not keeps_numbers_home(config)
     metrics = metrics_of(asked.metrics, config, told_by_epoch=told_by_epoch)
@@ -221,6 +221,7 @@ def resumed_sweep(name: str, spaces: Mapping[str, Space]) -> SweepRequest:
         training = TrainingRequest(
             RunConfig.from_json(json.dumps(said["config"]), str(found.folder / "sweep.json")),
             Path(request["data"]), request["layout"], run_name=name, workers=request["workers"], gpus=request["gpus"],
+            labels=request["labels"],
         )  # fmt: skip
         metrics = tuple(metric["name"] for metric in said["metrics"])
         hospitals = None if said["hospitals"] is None else Hospitals(**said["hospitals"])

@@ -149,11 +149,16 @@ def painter_run(kaggle: Path, tmp_path: Path) -> Run:
 
 
 def drawn_run(
-    name: str, kaggle: Path, tmp_path: Path, run_name: str = "pictures", changes: Mapping[str, Any] | None = None
+    name: str,
+    kaggle: Path,
+    tmp_path: Path,
+    run_name: str = "pictures",
+    changes: Mapping[str, Any] | None = None,
+    labels: str | None = None,
 ) -> Run:
     """A finished run of a recipe that learnt nothing."""
     config = override(recipe(name), {"data.validation_fraction": 0.25, "data.test_fraction": 0.25, **(changes or {})})
-    request = TrainingRequest(config, kaggle, local=True)
+    request = TrainingRequest(config, kaggle, local=True, labels=labels)
     plan = plan_training(request)
     run, _ = open_run(run_name, plan.config, plan.fingerprint, plan.cohort, request=request.to_dict())
     weights = untrained_weights(plan.config, tmp_path / "drawn.safetensors")

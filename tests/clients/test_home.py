@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import shutil
 import sys
 from pathlib import Path
 
@@ -169,3 +170,15 @@ def test_a_sites_run_is_taken_as_any_other(rehearsed, words, monkeypatch):
     monkeypatch.setenv("GANSEG_RUNS", str(rehearsed.folder.parent))
     done = run_command(*words, of_site(rehearsed, "site1").folder)
     assert done.code == 0, done.err
+
+
+def test_a_site_states_the_labels_of_its_masks(phantom, tmp_path, monkeypatch, capsys):
+    case = "p19"
+    shutil.copytree(phantom / "BraTS20_Training_001", tmp_path / "data" / case)
+    for file in list((tmp_path / "data" / case).iterdir()):
+        file.rename(file.with_name(file.name.replace("BraTS20_Training_001", case)))
+    home(tmp_path, data=str(tmp_path / "data"))
+    code, told = checked(tmp_path, monkeypatch, capsys)
+    assert (code, "what the values of its mask mean" in told) == (1, True)
+    home(tmp_path, data=str(tmp_path / "data"), labels="brats")
+    assert Home(tmp_path).check().labels == "brats"

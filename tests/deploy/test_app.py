@@ -26,6 +26,7 @@ def test_keys_and_fields_change_the_recipe():
     assert asked.config.federation.strategy == "fedmedian"
     assert asked.config.train.epochs == 7
     assert asked.sites == "4"
+    assert (asked.labels, Asked.of(KEYS | {"labels": "brats2024-ped"}).labels) == (None, "brats2024-ped")
 
 
 @pytest.mark.parametrize(
