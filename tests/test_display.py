@@ -251,6 +251,8 @@ def test_neighbours_are_mirrored_and_marked_where_their_sides_are_known(name, on
             drawn = "".join(text.get_text() for text in rows[row, 0].texts)
             assert drawn == (on_left + on_right if known and label != "synthetic" else ""), label
         assert (CAPTIONS[name].capitalize() in figure.get_supxlabel()) == known
+    figure = painting_figure(paintings, found, image, ("flair",), ("wt",), flipped=True)
+    assert "Without L and R: training mirrors its images" in figure.get_supxlabel()
 
 
 def test_radiological_is_the_default_and_an_unknown_convention_is_an_error(monkeypatch):

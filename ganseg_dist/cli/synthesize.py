@@ -283,13 +283,17 @@ def _write(
     modalities, regions = predictor.modalities, predictor.regions
     if isinstance(made, Paintings):
         view = View.of(convention, sides_known=real.sides_known and made.sides_known)
-        figure = painting_figure(made, audited, real.image, modalities, regions, phantom=facts["phantom"], view=view)
+        figure = painting_figure(
+            made, audited, real.image, modalities, regions, phantom=facts["phantom"], view=view, flipped=real.flipped
+        )
         on_background = intensities_of(modalities, predictor.config.data) == "tissue"
         evidence = Evidence(audited, measured, figure, facts)
         write_pairs(out, made, modalities, regions, evidence, on_background=on_background)
     else:
         view = View.of(convention, sides_known=real.sides_known)
-        figure = generated_figure(made, audited, real.image, modalities, phantom=facts["phantom"], view=view)
+        figure = generated_figure(
+            made, audited, real.image, modalities, phantom=facts["phantom"], view=view, flipped=real.flipped
+        )
         write_classes(out, made, modalities, Evidence(audited, measured, figure, facts))
 
 

@@ -27,6 +27,7 @@ NOTE = (
 )
 OF_A_PHANTOM = " The training images are of a phantom: nothing here is a patient."
 AS_STORED = View(None)
+MIRRORED = "\nWithout L and R: training mirrors its images, and mirrored copies are among these."
 INCHES = 1.3
 """Side of a picture."""
 FEWEST_COLUMNS = 6
@@ -42,12 +43,14 @@ def painting_figure(
     *,
     phantom: bool = False,
     view: View = AS_STORED,
+    flipped: bool = False,
 ) -> Figure:
     """Mask, painting, the mask's real image and the nearest training image, a column a painting.
 
     Args:
         phantom: whether the training images are one's.
         view: of all the images: they have known sides together or not at all.
+        flipped: whether mirrored copies are among the training images; of such no side is marked.
     """
     chosen = _spread(audit, range(len(audit.images)), COLUMNS)
     nearest = training[[audit.images[index].pixels.index for index in chosen]]
@@ -59,7 +62,9 @@ def painting_figure(
         "nearest\ntraining image": [shown(image) for image in nearest],
     }
     title = f"Synthetic images painted from masks, {named}: {_share_shown(chosen, audit)}"
-    return _figure(rows, [_column_title(audit, index) for index in chosen], title, phantom=phantom, view=view)
+    return _figure(
+        rows, [_column_title(audit, index) for index in chosen], title, phantom=phantom, view=view, flipped=flipped
+    )
 
 
 def generated_figure(
@@ -70,12 +75,14 @@ def generated_figure(
     *,
     phantom: bool = False,
     view: View = AS_STORED,
+    flipped: bool = False,
 ) -> Figure:
     """Generated images and their nearest training images, as many of each class.
 
     Args:
         phantom: whether the training images are one's.
         view: of all the images: they have known sides together or not at all.
+        flipped: whether mirrored copies are among the training images; of such no side is marked.
     """
     names = list(dict.fromkeys(generated.classes))
     chosen = [
@@ -93,7 +100,7 @@ def generated_figure(
     }
     titles = [f"{generated.classes[index]}\n{_column_title(audit, index)}" for index in chosen]
     title = f"Synthetic images generated from noise, {named}: {_share_shown(chosen, audit)}"
-    return _figure(rows, titles, title, phantom=phantom, view=view)
+    return _figure(rows, titles, title, phantom=phantom, view=view, flipped=flipped)
 
 
 def _spread(audit: Audit, indices: Sequence[int], count: int) -> list[int]:
@@ -132,7 +139,13 @@ def _mask(mask: Mask, regions: Sequence[str]) -> Pixels:
 
 
 def _figure(
-    rows: Mapping[str, Sequence[Pixels]], titles: Sequence[str], title: str, *, phantom: bool, view: View
+    rows: Mapping[str, Sequence[Pixels]],
+    titles: Sequence[str],
+    title: str,
+    *,
+    phantom: bool,
+    view: View,
+    flipped: bool,
 ) -> Figure:
     size = (INCHES * max(len(titles), FEWEST_COLUMNS) + 1.2, INCHES * len(rows) + 1.0)
     figure = Figure(figsize=size, dpi=120, layout="constrained")
@@ -148,6 +161,7 @@ def _figure(
     for axes, said in zip(panels[0], titles, strict=True):
         axes.set_title(said, fontsize=8, color="#d55e00" if "memorised" in said else "black")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    note = NOTE + (OF_A_PHANTOM if phantom else "") + (f"\n{view.caption.capitalize()}." if view.caption else "")
+    sides = f"\n{view.caption.capitalize()}." if view.caption else MIRRORED if flipped else ""
+    note = NOTE + (OF_A_PHANTOM if phantom else "") + sides
     figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="0.35")
     return figure
