@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from clients.site import Site
 from ganseg_dist.atomic import private_folder, write_json, write_text
@@ -31,7 +31,7 @@ from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegEr
 from ganseg_dist.federation import manifest
 from ganseg_dist.federation.exchange import Arrays
 from ganseg_dist.federation.fingerprint import Fingerprint, axes
-from ganseg_dist.federation.joining import SITE_NAME, Joining, Origin
+from ganseg_dist.federation.joining import Joining, Origin, SiteName
 from ganseg_dist.federation.measure import fingerprint
 from ganseg_dist.federation.order import Order
 from ganseg_dist.federation.privacy import keeps_numbers_home, refuse_less_than, spent_before
@@ -50,7 +50,7 @@ COMMAND = "flwr run"
 class SiteSettings(Frozen):
     """site.json, which a hospital writes and nobody else reads."""
 
-    name: str = Field(pattern=SITE_NAME)
+    name: SiteName
     """What the other sites may call it; it leaves the hospital."""
     data: Path
     """Its images, as `ganseg check` takes them."""

@@ -33,11 +33,14 @@ from ganseg_dist.data.cohort import Split
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.files import read_json
+from ganseg_dist.names import folder_name
 from ganseg_dist.storage.opened import as_kept, require_place
 
+LONGEST = 100
+"""Characters of a run's name."""
 LONGEST_MADE = 90
-"""Characters of a made-up name: a run's may have 100."""
-RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""Of a made-up one."""
+RUN_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST - 1}}}")
 
 
 def runs_root() -> Path:
@@ -145,8 +148,13 @@ class Run:
 
 
 def made_name(*words: str) -> str:
-    """A usable name of these words, short enough for a number or a trial's after it."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(words))[:LONGEST_MADE]
+    """A usable name of these words, short enough for a number after it."""
+    return folder_name("-".join(words), longest=LONGEST_MADE)
+
+
+def name_of_trial(experiment: str, trial: str) -> str:
+    """What the run is called that an experiment's trial makes: `EXPERIMENT.TRIAL`, cut where it is too long."""
+    return folder_name(f"{experiment}.{trial}", longest=LONGEST)
 
 
 def named_run(name: str) -> Run:
@@ -155,7 +163,7 @@ def named_run(name: str) -> Run:
     Raises ConfigError on an unusable name.
     """
     if not RUN_NAME.fullmatch(name):
-        raise ConfigError(f"--run-name {name!r}: use up to 100 letters, digits, dots, dashes and underscores")
+        raise ConfigError(f"--run-name {name!r}: use up to {LONGEST} letters, digits, dots, dashes and underscores")
     return Run(as_kept(runs_root() / name))
 
 

@@ -21,6 +21,7 @@ from ganseg_dist.federation.exchange import staying
 from ganseg_dist.federation.partition import BY_HOSPITAL, partition
 from ganseg_dist.federation.privacy import refuse_unfit_privacy
 from ganseg_dist.federation.schedule import rounds_of
+from ganseg_dist.names import LONGEST_PART, folder_names
 from ganseg_dist.runners.attempt import carry_out, only_trainer
 from ganseg_dist.runners.cluster import ray_cluster
 from ganseg_dist.runners.grids import Answer, InProcessGrid, RayGrid
@@ -102,8 +103,7 @@ def rehearse_on(
             return run
         check_plan(plan, request, {"": split}, lambda warning: say(f"warning: {warning}"))
         homes = _homes(run, request, patients, split)
-        by_name = {home.name: home for home in homes}
-        sites = Sites(connect(homes), plan.config.federation.deadline_seconds, say, by_name)
+        sites = Sites(connect(list(homes.values())), plan.config.federation.deadline_seconds, say, homes)
 
         def train(tracked: TrackedRun) -> Path:
             return train_federation(run, plan.config, sites, tracked, shown=shown, least_sites=len(homes))
@@ -131,9 +131,15 @@ def refuse_unfit_sites(
     return members
 
 
-def _homes(run: Run, request: TrainingRequest, patients: Mapping[str, tuple[str, ...]], split: Split) -> list[Path]:
-    """A folder a site, with its site.json. Raises DataError for a site without anybody to learn from."""
-    homes = []
+def _homes(
+    run: Run, request: TrainingRequest, patients: Mapping[str, tuple[str, ...]], split: Split
+) -> dict[str, Path]:
+    """A folder a site, with its site.json, by the site's name.
+
+    Raises DataError for a site without anybody to learn from.
+    """
+    homes = {}
+    folders = folder_names(patients, longest=LONGEST_PART)
     for name, members in patients.items():
         own = split.of(members)
         if not own.train:
@@ -141,7 +147,7 @@ def _homes(run: Run, request: TrainingRequest, patients: Mapping[str, tuple[str,
                 f"--sites: {name} has {len(members)} patients, none of them to learn from; ask for fewer sites, or "
                 "lower data.test_fraction and data.validation_fraction"
             )
-        home = run.folder / "sites" / name
+        home = run.folder / "sites" / folders[name]
         private_folder(home)
         settings: dict[str, Any] = {
             "name": name,
@@ -155,5 +161,5 @@ def _homes(run: Run, request: TrainingRequest, patients: Mapping[str, tuple[str,
             "split": own.to_dict(),
         }
         write_json(home / "site.json", settings)
-        homes.append(home)
+        homes[name] = home
     return homes

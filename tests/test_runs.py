@@ -8,7 +8,16 @@ from ganseg_dist.data.cohort import Split
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.experiments.record import find_experiment
 from ganseg_dist.recipes import recipe
-from ganseg_dist.runs import all_runs, find_run, find_sweep, named_run, runs_root, training_run
+from ganseg_dist.runs import (
+    all_runs,
+    find_run,
+    find_sweep,
+    made_name,
+    name_of_trial,
+    named_run,
+    runs_root,
+    training_run,
+)
 from ganseg_dist.storage.opened import kept_at_end
 
 
@@ -37,6 +46,21 @@ def test_runs_are_kept_where_the_environment_says(root, monkeypatch, tmp_path):
 def test_a_name_that_is_no_folder_name_is_refused(name):
     with pytest.raises(ConfigError, match="letters, digits, dots, dashes and underscores"):
         named_run(name)
+
+
+def test_a_made_up_name_is_a_runs_whatever_it_is_made_of():
+    assert made_name("ganet_seg", "Köln, Haus 7", "dirichlet:0.5") == "ganet_seg-Koln-Haus-7-dirichlet-0.5"
+    assert len(made_name("ganet_seg", "x" * 300)) == 90
+    assert made_name("a", "x" * 300) != made_name("a", "x" * 301)
+    assert named_run(made_name("-", "..", "x")).name == "x"
+
+
+def test_the_run_of_a_trial_is_called_by_both_and_is_never_too_long():
+    assert name_of_trial("tune", "003") == "tune.003"
+    long = name_of_trial("x" * 95, "alone-north")
+    assert long.startswith("x" * 91)
+    assert named_run(long).name == long
+    assert long != name_of_trial("x" * 95, "alone-south")
 
 
 def test_descriptions_add_up():

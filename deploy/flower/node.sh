@@ -22,6 +22,9 @@ port=${5:-9094}
 if (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
     echo "error: port $port is taken on this machine; give LOCAL_PORT" >&2; exit 1
 fi
+case $(cd "$1" && pwd) in *\'*) # the node's config is quoted with it
+    echo "error: $1: its path holds a ', which Flower cannot read; choose another folder" >&2; exit 1 ;;
+esac
 home=$(cd "$1" && pwd) here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 key=$(cd "$(dirname "$2")" && pwd)/$(basename "$2") authority=$(cd "$(dirname "$3")" && pwd)/$(basename "$3")
 

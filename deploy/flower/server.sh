@@ -18,6 +18,9 @@ done
 mkdir -p "$1"
 chmod 700 "$1"
 state=$(cd "$1" && pwd) certificates=$(cd "$2" && pwd) port=${3:-9092}
+case $state in *[%?#]*) # Flower would keep its database beside it
+    echo "error: $state: holds one of % ? #, which have a meaning in a database's address; choose another folder" >&2; exit 1 ;;
+esac
 
 export FLWR_HOME=$state/flower FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1

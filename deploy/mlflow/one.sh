@@ -14,6 +14,9 @@ command -v mlflow >/dev/null ||
 mkdir -p "$1"
 chmod 700 "$1"
 state=$(cd "$1" && pwd)
+case $state in *[%?#]*) # MLflow would keep its database beside it
+    echo "error: $state: holds one of % ? #, which have a meaning in a database's address; choose another folder" >&2; exit 1 ;;
+esac
 
 export DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false # jobs are for language models, and take some GB

@@ -210,12 +210,13 @@ def robustness(
     from ganseg_dist.runners.cluster import map_on_cluster
     from ganseg_dist.runners.prepare import map_here
     from ganseg_dist.runners.visibility import cluster_seeing
+    from ganseg_dist.runs import made_name
 
     found, cohort, cases = _test_cases(run, data, layout, labels)
     trials = robustness_trials(found, cases, found.config().data.modalities or (), seed=seed)
     with nullcontext() if local else cluster_seeing(data), show.bar("robustness: trials") as advance:
         experiment, outcomes, parent = run_experiment(
-            run_name or f"robustness-{found.name}", "robustness", trials, data, layout, cohort.labels,
+            run_name or made_name("robustness", found.name), "robustness", trials, data, layout, cohort.labels,
             work=score_changed, mapper=map_here if local else map_on_cluster, advance=advance,
         )  # fmt: skip
     with ending(parent):
@@ -240,11 +241,12 @@ def thresholds(
     from ganseg_dist.experiments.run import run_experiment
     from ganseg_dist.experiments.table import shown, tabulate
     from ganseg_dist.inference.model_folder import read_thresholds
+    from ganseg_dist.runs import made_name
 
     found, cohort, cases = _test_cases(run, data, layout, labels)
     trial = table_1.threshold_trial(found, cases)
     calibrated = read_thresholds(found.model).realism
-    name = run_name or f"thresholds-{found.name}"
+    name = run_name or made_name("thresholds", found.name)
     with show.bar("thresholds: scoring slices") as advance:
         experiment, (judged,), parent = run_experiment(
             name, "thresholds", [trial], data, layout, cohort.labels, work=table_1.judge_slices, advance=advance
@@ -305,6 +307,7 @@ def _run(
     from ganseg_dist.runners.prepare import map_here
     from ganseg_dist.runners.session import TrainingRequest, check_plan, plan_training
     from ganseg_dist.runners.visibility import cluster_seeing
+    from ganseg_dist.runs import made_name
 
     config = override(named(recipe), parse_assignments(assignments))
     require(config)
@@ -322,7 +325,7 @@ def _run(
             for done, part in enumerate(splits := sorted({trial.split for trial in trials}, key=repr), start=1):
                 refuse_one_class(plan.config, plan.cohort, part)
                 advance(done, len(splits))
-    name = run_name or f"{kind}-{recipe}-{data.resolve().stem}"
+    name = run_name or made_name(kind, recipe, data.resolve().stem)
     with nullcontext() if local else cluster_seeing(data), show.bar(f"{kind}: trials") as advance:
         found, outcomes, parent = run_experiment(
             name, kind, trials, data, layout, labels, mapper=map_here if local else map_on_cluster, advance=advance

@@ -60,18 +60,19 @@ def federate(
     """
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.data.cohort import split_as_configured
+    from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.errors import ConfigError
-    from ganseg_dist.experiments.federation import federation_trials
+    from ganseg_dist.experiments.federation import FEDERATED, federation_trials
     from ganseg_dist.experiments.measures import measures_of
     from ganseg_dist.experiments.run import run_experiment
-    from ganseg_dist.federation.partition import require_sites
+    from ganseg_dist.federation.partition import BY_HOSPITAL, require_sites, validate_site_names
     from ganseg_dist.federation.schedule import rounds_of
     from ganseg_dist.recipes import recipe as named
     from ganseg_dist.runners.cluster import map_on_cluster
     from ganseg_dist.runners.prepare import map_here
     from ganseg_dist.runners.session import TrainingRequest, check_plan, plan_training
     from ganseg_dist.runners.visibility import cluster_seeing
-    from ganseg_dist.runs import named_run
+    from ganseg_dist.runs import name_of_trial, named_run
     from ganseg_dist.sweeps.publish import best_values
     from server.simulation import Rehearsal, refuse_unfit_sites
 
@@ -80,6 +81,8 @@ def federate(
     best = {} if from_sweep is None else best_values(from_sweep)
     config = override(named(recipe), best | changes | parse_assignments(assignments))
     require_sites(sites, skew)
+    if sites == BY_HOSPITAL:
+        validate_site_names(read_cohort(data, layout, labels))
     if local and (cpus != 1 or gpus):
         raise ConfigError("--local: is this one process, on the CPU; leave out --cpus and --gpus, or leave out --local")
     swept = {} if from_sweep is None else {"sweep": from_sweep}
@@ -94,7 +97,7 @@ def federate(
     with nullcontext() if local else cluster_seeing(data):
         others = map_here if local else map_on_cluster
         request = TrainingRequest(
-            config, data, layout, run_name=f"{name}.federated", local=local, split=split, labels=labels
+            config, data, layout, run_name=name_of_trial(name, FEDERATED), local=local, split=split, labels=labels
         )
         mapper = _federation_first(Rehearsal(request, sites, skew, cpus, gpus), others)
         found, outcomes, parent = run_experiment(name, "federation", trials, data, layout, labels, mapper=mapper)
@@ -144,13 +147,13 @@ def _compare(
     from ganseg_dist.experiments.figures import intervals
     from ganseg_dist.experiments.table import header_and_cells, save_table, tabulate
     from ganseg_dist.report.federated import traffic_told
-    from ganseg_dist.runs import named_run
+    from ganseg_dist.runs import name_of_trial, named_run
 
     everybody = with_mean_of_sites(outcomes)
     rows = tabulate(everybody, measures)
     by_site = tabulate_by_site(everybody, members, measures)
     comparisons = compare(outcomes, by_site, [measure for measure in measures if measure.name in rows[0].scores])
-    federated = named_run(f"{found.name}.{FEDERATED}")
+    federated = named_run(name_of_trial(found.name, FEDERATED))
     known = all(row.patients_known for row in rows)
     told = {"patients_known": known, "scores": [comparison.to_dict() for comparison in comparisons]}
     federated.write("comparison.json", told)

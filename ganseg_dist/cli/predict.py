@@ -61,6 +61,8 @@ def predict(
     from ganseg_dist.inference.inputs import colours_told, read_inputs
     from ganseg_dist.inference.outputs import Extras, write_case
     from ganseg_dist.inference.predictor import Predictor
+    from ganseg_dist.names import folder_names
+    from ganseg_dist.plural import counted
     from ganseg_dist.report.overlay import write_overlay
 
     convention = display_convention()
@@ -95,14 +97,21 @@ def predict(
     extras = Extras(probability, anomaly, reconstruction)
     failed: list[str] = []
     written: list[Path] = []
+    names = folder_names(case.id for case in cases)
+    renamed = [case.id for case in cases if names[case.id] != case.id]
+    if renamed:
+        show.err.print(
+            f"note: {counted(len(renamed), 'case')} cannot name a file; {renamed[0]} is written as {names[renamed[0]]}",
+            markup=False,
+        )
     with show.bar(f"Predicting {len(cases)} case(s)") as advance:
         for index, case in enumerate(cases):
             try:
                 scan = load_scan(case, predictor.modalities, with_mask=False)
                 prediction = predictor.predict_scan(scan)
-                written += write_case(case, prediction, predictor, out, extras)
+                written += write_case(case, prediction, predictor, out, extras, names[case.id])
                 if overlays:
-                    file = out / f"{case.id}_overlay.png"
+                    file = out / f"{names[case.id]}_overlay.png"
                     written.append(write_overlay(file, case.id, scan, prediction, predictor.regions, convention))
             except DataError as error:
                 failed.append(str(error))

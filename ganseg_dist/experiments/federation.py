@@ -23,6 +23,7 @@ from ganseg_dist.experiments.table import (
 from ganseg_dist.experiments.trials import Trial
 from ganseg_dist.federation.at_sites import config_at_sites
 from ganseg_dist.metrics.statistics import Interval, PairedComparison
+from ganseg_dist.names import LONGEST_PART, folder_names
 
 POOLED = "pooled"
 FEDERATED = "federated"
@@ -47,11 +48,12 @@ def federation_trials(config: RunConfig, split: Split, sites: Mapping[str, Seque
     """
     at_site = override(config, {"train.batch_size": config_at_sites(config, len(sites)).train.batch_size})
     homes = {site: split.of(patients) for site, patients in sites.items()}
+    folders = folder_names(sites, longest=LONGEST_PART)
     return [
         Trial(FEDERATED, {"arm": FEDERATED}, config, split),
         Trial(POOLED, {"arm": POOLED}, config, split),
         *(
-            Trial(f"alone-{site}", {"arm": alone(site)}, at_site, Split(own.train, own.validation, split.test))
+            Trial(f"alone-{folders[site]}", {"arm": alone(site)}, at_site, Split(own.train, own.validation, split.test))
             for site, own in homes.items()
         ),
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ganseg_dist.errors import RunError
 from ganseg_dist.inference.model_folder import is_model_folder
-from ganseg_dist.runs import Run, named_run, places_of, runs_root
+from ganseg_dist.runs import Run, name_of_trial, named_run, places_of, runs_root
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Experiment:
 
     def run(self, trial: str) -> Run:
         """The trial's own run, of those that train one."""
-        name = f"{self.name}.{trial}"
+        name = name_of_trial(self.name, trial)
         return named_run(name) if self.folder.parent == runs_root().resolve() else Run(self.folder.parent / name)
 
     @property

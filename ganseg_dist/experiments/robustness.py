@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from ganseg_dist.inference.arms import ModelArm
 from ganseg_dist.inference.classification import classify_prepared
 from ganseg_dist.inference.evaluation import CaseRow, evaluate
 from ganseg_dist.inference.predictor import CasePrediction, Predictor
+from ganseg_dist.names import LONGEST_PART, folder_names
 from ganseg_dist.runs import Run
 
 UNCHANGED = "as they are"
@@ -45,15 +45,10 @@ def robustness_trials(run: Run, cases: Sequence[Case], modalities: tuple[str, ..
     if len(modalities) > 1:
         changes += [(f"{MISSING}{name}", "") for name in modalities if name not in COLOURS]
     ids = tuple(case.id for case in cases)
+    names = folder_names((f"{kind} {strength}".strip() for kind, strength in changes), longest=LONGEST_PART)
     return [
-        ScoredTrial(
-            re.sub(r"[^a-z0-9.]+", "-", f"{kind} {strength}".strip().lower()),
-            {"perturbation": kind, "strength": strength},
-            run,
-            ids,
-            seed,
-        )
-        for kind, strength in changes
+        ScoredTrial(called.lower(), {"perturbation": kind, "strength": strength}, run, ids, seed)
+        for called, (kind, strength) in zip(names.values(), changes, strict=True)
     ]
 
 

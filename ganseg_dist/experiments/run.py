@@ -27,7 +27,7 @@ from ganseg_dist.inference.evaluation import CaseRow
 from ganseg_dist.runners.plan import first_difference
 from ganseg_dist.runners.prepare import Mapper, map_here
 from ganseg_dist.runners.session import TrainingRequest, train_session
-from ganseg_dist.runs import Run, named_run, runs_root
+from ganseg_dist.runs import Run, name_of_trial, named_run, runs_root
 from ganseg_dist.storage.keeper import keeping
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
 
@@ -119,7 +119,7 @@ def run_experiment(
     parent = open_parent(experiment.folder, kind, _common(kind, trials))
     jobs = [
         Job(
-            runs_root(), f"{name}.{trial.name}", experiment.folder / "trials" / f"{trial.name}.json",
+            runs_root(), name_of_trial(name, trial.name), experiment.folder / "trials" / f"{trial.name}.json",
             trial, work, data.absolute(), layout, labels, parent, convention,
         )
         for trial in trials
@@ -167,7 +167,7 @@ def _begin(experiment: Run, kind: str, trials: Sequence[Named], data: Path) -> N
 
 
 def _trained(experiment: Run, trials: Sequence[Named]) -> bool:
-    return any((named_run(f"{experiment.name}.{trial.name}").folder / "run.json").exists() for trial in trials)
+    return any((named_run(name_of_trial(experiment.name, trial.name)).folder / "run.json").exists() for trial in trials)
 
 
 def _told_apart(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Cohort, Split, split_by_patient
 from ganseg_dist.errors import DataError
 from ganseg_dist.experiments.trials import Trial, arms
+from ganseg_dist.names import LONGEST_PART, folder_names
 
 
 def transfer_trials(config: RunConfig, cohort: Cohort, *, arm_names: Sequence[str]) -> list[Trial]:
@@ -23,13 +24,14 @@ def transfer_trials(config: RunConfig, cohort: Cohort, *, arm_names: Sequence[st
             "patients.csv beside pictures or of a CSV manifest"
         )
     trials = []
+    folders = folder_names(sites, longest=LONGEST_PART)
     for site in sites:
         visitors = {case.patient for case in cohort.cases if case.site == site}
         others = cohort.without(case.id for case in cohort.cases if case.patient in visitors)
         inside = split_by_patient(others, validation=config.data.validation_fraction, test=0.0, seed=config.seed)
         split = Split(inside.train, inside.validation, tuple(sorted(visitors)))
         trials += [
-            Trial(f"without-{site}-{arm}", {"site": site, "arm": arm}, arm_config, split)
+            Trial(f"without-{folders[site]}-{arm}", {"site": site, "arm": arm}, arm_config, split)
             for arm, arm_config in arms(arm_names, config).items()
         ]
     return trials

@@ -20,7 +20,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ganseg_dist.atomic import OWNERS_ALONE, refused
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.federation.joining import SITE_NAME
 
 CURVE = ec.SECP384R1()
 AUTHORITY_DAYS = 3650
@@ -29,6 +28,7 @@ CLOCK_SKEW = datetime.timedelta(hours=1)
 HERE = ("localhost", "127.0.0.1", "::1")
 """The server's own processes reach it by these."""
 HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.(?!-)[A-Za-z0-9-]{1,63})*")
+NODE_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 OWNERS_ONLY, EVERYBODY = 0o600, 0o644
 
 Files = dict[str, tuple[bytes, int]]
@@ -41,7 +41,7 @@ def make_certificates(folder: Path, hosts: Sequence[str], nodes: Sequence[str], 
     Args:
         folder: made for its owner alone where it is missing; what others put into it is left alone.
         hosts: names and addresses that nodes reach the server by; none: no authority and no server certificate.
-        nodes: as sites are named.
+        nodes: what each node's files are called, and what the server's operator registers it as.
         days: that the server's certificate is valid.
 
     Raises ConfigError for a name that cannot be one and for a file that is there already, before anything is written;
@@ -51,7 +51,7 @@ def make_certificates(folder: Path, hosts: Sequence[str], nodes: Sequence[str], 
     if hosts:
         files |= _server_files(hosts, days)
     for node in nodes:
-        if not re.fullmatch(SITE_NAME, node) or f"{node}.key" in files:
+        if not NODE_NAME.fullmatch(node) or f"{node}.key" in files:
             raise ConfigError(
                 f"--node {node}: take letters, digits, dashes and underscores, at most 40, each name once, "
                 "and neither ca nor server"

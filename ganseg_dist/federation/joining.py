@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, StrictInt, TypeAdapter, ValidationError, with_config
 
-from ganseg_dist.errors import FederationError
+from ganseg_dist.errors import DataError, FederationError
 from ganseg_dist.files import parse_json
 
-SITE_NAME = r"^[A-Za-z0-9_-]{1,40}$"
+SiteName = Annotated[str, Field(pattern=r"^[^\p{C}\p{Z}](?:[^\p{C}\p{Zl}\p{Zp}]{0,58}[^\p{C}\p{Z}])?$")]
+"""As people call a hospital: up to 60 characters that can be printed. Nothing is ever called by it on a disk."""
 
 Stated = Annotated[StrictInt, Field(ge=0)]
 Word = Annotated[str, Field(pattern=r"^[\w .+-]{1,40}$")]
@@ -27,7 +28,7 @@ Words = Annotated[tuple[Word, ...], Field(max_length=64)]
 class Joining:
     """A site's yes: counts, and the names of its channels and classes."""
 
-    name: Annotated[str, Field(pattern=SITE_NAME)]
+    name: SiteName
     patients: Stated
     cases: Stated
     slices: Stated
@@ -54,3 +55,14 @@ class Joining:
             return TypeAdapter(cls).validate_python({**parse_json(words.tobytes()), **counts})
         except (ValidationError, ValueError, TypeError):
             raise FederationError("its answer is not one of this version; both ends must run the same") from None
+
+
+def validate_site_name(name: str, source: object) -> None:
+    """Raises DataError for a name that cannot be a site's, naming where it stands."""
+    try:
+        TypeAdapter(SiteName).validate_python(name)
+    except ValidationError:
+        raise DataError(
+            f"{source}: site {name!r}: is no name that can be shown; take 1 to 60 characters without line breaks, "
+            "control characters or blanks at its ends"
+        ) from None

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Cohort
 from ganseg_dist.errors import ConfigError, DataError
+from ganseg_dist.federation.joining import validate_site_name
 
 BY_HOSPITAL = "by-hospital"
 FETS = "fets"
@@ -58,7 +59,7 @@ def partition(
             that are not in it are a stratum of their own.
 
     Raises ConfigError for a `sites` or a `skew` that means nothing; DataError where the cohort has too few patients,
-    fewer than two hospitals, or patients of unknown hospitals.
+    fewer than two hospitals, patients of unknown hospitals, or a hospital whose name cannot be shown.
     """
     if sites == BY_HOSPITAL:
         if skew is not None:
@@ -101,7 +102,14 @@ def _by_hospital(cohort: Cohort) -> Sites:
             f"--sites {BY_HOSPITAL}: all patients of {cohort.root} are of 1 hospital ({', '.join(sites)}), and a "
             f"federation needs two; {remedy}"
         )
+    validate_site_names(cohort)
     return {site: tuple(patient for patient in cohort.patients if known[patient] == site) for site in sites}
+
+
+def validate_site_names(cohort: Cohort) -> None:
+    """Raises DataError naming a hospital of the cohort whose name cannot be shown; reads no image."""
+    for site in sorted({case.site for case in cohort.cases}):
+        validate_site_name(site, cohort.root)
 
 
 def require_sites(sites: str | int, skew: str | None) -> None:

@@ -23,6 +23,7 @@ from ganseg_dist.inference.predictor import CasePrediction, Predictor
 from ganseg_dist.metrics.detection import auprc, auroc, threshold_table
 from ganseg_dist.metrics.segmentation import case_scores
 from ganseg_dist.metrics.statistics import bootstrap_mean, compare_paired
+from ganseg_dist.names import folder_names
 from ganseg_dist.systems.ganet_seg import GANetSeg
 
 TABLE_THRESHOLDS = (0.1, 0.2, 0.3, 0.4)
@@ -153,10 +154,8 @@ def save_evaluation(folder: Path, result: Evaluation, predictor: Predictor) -> d
     main = next(iter(result.rows))
     with whole_folder(folder) as unfinished:
         write_csv(unfinished / "cases.csv", [_flat(row) for row in result.rows[main]])
-        for arm, rows in result.rows.items():
-            if arm != main:
-                slug = "".join(letter if letter.isalnum() else "-" for letter in arm.lower()).strip("-")
-                write_csv(unfinished / f"cases-{slug}.csv", [_flat(row) for row in rows])
+        for arm, called in folder_names(arm for arm in result.rows if arm != main).items():
+            write_csv(unfinished / f"cases-{called.lower()}.csv", [_flat(row) for row in result.rows[arm]])
         if summary["detection"] is not None:
             write_csv(unfinished / "thresholds.csv", summary["detection"]["rows"])
         _save_gallery(unfinished / "gallery.npz", result.pictures)

@@ -18,6 +18,7 @@ from ganseg_dist.data.labels import BRATS
 from ganseg_dist.data.preprocess import restore
 from ganseg_dist.errors import DataError
 from ganseg_dist.inference.predictor import CasePrediction, Predictor
+from ganseg_dist.names import folder_name, folder_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +46,20 @@ def label_map(prediction: CasePrediction, predictor: Predictor, case: Case) -> n
 
 
 def write_case(
-    case: Case, prediction: CasePrediction, predictor: Predictor, out: Path, extras: Extras
+    case: Case, prediction: CasePrediction, predictor: Predictor, out: Path, extras: Extras, name: str | None = None
 ) -> tuple[Path, ...]:
     """Write one case's mask and extras; returns the files, the mask first.
 
     NIfTI in, NIfTI out with the source's affine, header and shape. A single picture gives a PNG; a stack of
-    pictures gives a folder of PNGs named as the slices. Raises DataError for a case whose name is no file
-    name, or whose own images' or mask's folder `out` is.
+    pictures gives a folder of PNGs named as the slices. Raises DataError for a case whose own images' or
+    mask's folder `out` is.
+
+    Args:
+        name: what the case's files are called, fit for a file; none: as `folder_name` calls it alone.
     """
-    if case.id in ("", ".", "..") or "/" in case.id or "\\" in case.id:
-        raise DataError(f"case {case.id!r}: its name cannot name a file; give it another in a CSV manifest")
+    name = folder_name(case.id) if name is None else name
     source = next(iter(case.images.values())).files
-    folder = out if len(source) == 1 else out / case.id
+    folder = out if len(source) == 1 else out / name
     own = {"images": source, "mask": case.mask.files if case.mask is not None else ()}
     for what, files in own.items():
         if folder.resolve() in {file.parent.resolve() for file in files}:
@@ -73,12 +76,13 @@ def write_case(
         volumes["anomaly"] = restore(said.anomaly, placement)[0]
     if extras.reconstruction and said.reconstruction is not None:
         channels = restore(said.reconstruction, placement, outside=-1.0)
-        names = predictor.config.system.gan_modalities or predictor.modalities
-        volumes |= {f"healthy_{name}": channel for name, channel in zip(names, channels, strict=True)}
+        shown = predictor.config.system.gan_modalities or predictor.modalities
+        volumes |= {f"healthy_{modality}": channel for modality, channel in zip(shown, channels, strict=True)}
+    kinds = folder_names(volumes)  # regions and modalities are called as the data set has it
     if is_nifti(source[0]):
-        return tuple(_write_nifti(out / f"{case.id}_{name}.nii.gz", source[0], v) for name, v in volumes.items())
+        return tuple(_write_nifti(out / f"{name}_{kinds[kind]}.nii.gz", source[0], v) for kind, v in volumes.items())
     volumes["mask"] *= 255 if predictor.regions == ("wt",) else 1  # black and white, or label values
-    return tuple(file for name, v in volumes.items() for file in _write_pictures(folder, case.id, name, source, v))
+    return tuple(file for kind, v in volumes.items() for file in _write_pictures(folder, name, kinds[kind], source, v))
 
 
 def _write_nifti(path: Path, source: Path, volume: npt.NDArray[Any]) -> Path:
@@ -99,10 +103,13 @@ def _write_pictures(
     folder: Path, case: str, name: str, source: tuple[Path, ...], volume: npt.NDArray[Any]
 ) -> list[Path]:
     written = []
-    for index, file in enumerate(source):
+    stems = [case] if len(source) == 1 else [file.stem for file in source]
+    if len(set(stems)) < len(stems):  # such as 1.png beside 1.tif
+        stems = [file.name for file in source]
+    for index, stem in enumerate(stems):
         plane = volume[..., index]
         picture = _as_picture(name, plane)
-        path = folder / f"{case if len(source) == 1 else file.stem}_{name}.png"
+        path = folder / f"{stem}_{name}.png"
         write_file(path, picture.save)
         written.append(path)
     return written

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from ganseg_dist.errors import DataError
 from ganseg_dist.inference.audit import Audit
 from ganseg_dist.inference.generation import Generated
 from ganseg_dist.inference.painting import Paintings
+from ganseg_dist.names import folder_names
 
 Voxel = TypeVar("Voxel", bound=np.generic)
 
@@ -114,11 +114,12 @@ def write_classes(folder: Path, generated: Generated, modalities: Sequence[str],
 
     Every image is its own patient. Raises as `write_pairs` does.
     """
+    folders = folder_names(generated.classes, taken=BESIDE)  # manifest.csv has the classes' own names
 
     def write_images(root: Path) -> list[Row]:
         return [
             {"case": _name(index), "patient": _name(index), "site": SITE, "class": class_name}
-            | _write_image(root, f"{_folder_name(class_name)}/{_name(index)}", image, modalities)
+            | _write_image(root, f"{folders[class_name]}/{_name(index)}", image, modalities)
             for index, (image, class_name) in enumerate(zip(generated.image, generated.classes, strict=True))
         ]
 
@@ -145,20 +146,15 @@ def _framed(planes: npt.NDArray[Voxel], margin: int, outside: float) -> npt.NDAr
     return np.pad(planes, ((0, 0), (0, 0), (margin, margin), (margin, margin)), constant_values=outside)
 
 
-def _folder_name(class_name: str) -> str:
-    """A class may be called what no folder can be; manifest.csv has its own name."""
-    return re.sub(r"[^\w .-]", "_", class_name).strip(" .") or "_"
-
-
 def _write_image(root: Path, stem: str, image: npt.NDArray[np.float32], modalities: Sequence[str]) -> Row:
     """One picture in colour, or a grey one for each modality; returns the manifest's cells."""
     (root / stem).parent.mkdir(exist_ok=True)
     if set(modalities) == set(COLOURS):
         _save(root / f"{stem}.png", rgb(image[[modalities.index(colour) for colour in COLOURS]]))
         return {colour: f"{stem}.png#{channel}" for channel, colour in enumerate(COLOURS)}
-    cells = {}
+    cells, endings = {}, folder_names(modalities)
     for modality, plane in zip(modalities, image, strict=True):
-        cells[modality] = f"{stem}.png" if len(modalities) == 1 else f"{stem}_{modality}.png"
+        cells[modality] = f"{stem}.png" if len(modalities) == 1 else f"{stem}_{endings[modality]}.png"
         _save(root / cells[modality], np.asarray(np.rint((plane + 1) * 127.5), np.uint8))
     return cells
 

@@ -28,4 +28,4 @@ def read_rehearsal(run: Run) -> tuple[RehearsedSite, ...]:
     """By name; empty of a deployment, and where the sites' folders were deleted. Raises RunError naming the field."""
     files = sorted(run.folder.glob("sites/*/site.json"))
     sites = (read_record(run, str(file.relative_to(run.folder)), TypeAdapter(RehearsedSite)) for file in files)
-    return tuple(site for site in sites if site is not None)
+    return tuple(sorted((site for site in sites if site is not None), key=lambda site: site.name))

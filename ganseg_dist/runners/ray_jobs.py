@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ganseg_dist.environment import environment
 from ganseg_dist.errors import ConfigError, RunError
+from ganseg_dist.names import folder_name
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -60,7 +61,7 @@ class Submission:
         """What the job is called: its command and its run's name, or its first words."""
         told = self.run_name
         words = [self.words[0], told] if told else [word for word in self.words[:3] if not word.startswith("-")]
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(words))[:80]
+        return folder_name("-".join(words), longest=80)
 
     def runtime_env(self) -> dict[str, Any]:
         """As Ray has it."""

@@ -19,8 +19,9 @@ PLACES = ("root", "file")
 
 
 def metric_name(name: str) -> str:
-    """The name as MLflow takes it: one odd name would have the whole call refused."""
-    return re.sub(r"[^\w\-. :/]", "_", name)[:LONGEST_NAME]
+    """The name as MLflow takes it: for one odd name, or one that reads as a path with `..`, it rejects a whole call."""
+    parts = re.sub(r"[^\w\-. :/]", "_", name)[:LONGEST_NAME].split("/")
+    return "/".join("_" if part in ("", ".", "..") else part for part in parts)
 
 
 def run_params(config: RunConfig) -> dict[str, str]:

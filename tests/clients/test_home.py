@@ -13,11 +13,13 @@ from flwr.app import Message, RecordDict
 from clients.app import app
 from clients.home import Home, main
 from ganseg_dist.config import override
+from ganseg_dist.data.cohort import Split
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.grids import InProcessGrid
 from ganseg_dist.runners.session import TrainingRequest
 from ganseg_dist.runs import Run
+from server import simulation
 from server.simulation import Rehearsal, rehearse
 from tests.cli.conftest import run_command
 from tests.modes import mode
@@ -46,10 +48,10 @@ def checked(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         ({"privacy": {"epsilon": 8, "wher": "site"}}, "privacy.wher: no such field; did you mean privacy.where?"),
         ({"zzz": 3}, "zzz: no such field; the fields are name, data, layout, "),
         ({"data": None}, "data: "),
-        ({"name": "../north"}, "name: "),
+        ({"name": "north\u202e"}, "name: "),
         ({"minimum_patients": 0}, "minimum_patients: "),
     ],
-    ids=["unknown", "unknown below", "unlike any", "of another type", "a path for a name", "out of range"],
+    ids=["unknown", "unknown below", "unlike any", "of another type", "a name that cannot be shown", "out of range"],
 )
 def test_a_field_that_is_wrong_is_named_in_one_line(settings, said, phantom, tmp_path, monkeypatch, capsys):
     home(tmp_path, **{"data": str(phantom)} | settings)
@@ -117,6 +119,25 @@ def test_why_a_site_refuses_is_said_at_the_node_and_kept_in_its_log(tmp_path, ca
     assert (reply.error.code, reply.error.reason) == (1003, "the message breaks what was agreed on")
     (line,) = (tmp_path / "site.log").read_text().splitlines()
     assert caplog.messages == [f"error: {line.partition(' ')[2]}"]
+
+
+def test_a_home_of_any_name_that_can_be_shown_is_taken(phantom, tmp_path):
+    for name in ("Spital Ü", "St. Mary/Ward 3", "../north"):
+        assert home(tmp_path, data=str(phantom), name=name).settings.name == name
+
+
+def test_simulated_hospitals_have_folders_in_the_run_and_keep_their_names(phantom, tmp_path, monkeypatch):
+    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
+    patients = read_cohort(phantom).patients
+    split = Split(patients[:4], patients[4:6], patients[6:])
+    members = {"../../x": patients[:2], "Spital Ü": patients[2:3], "Spital-U": patients[3:]}
+    request = TrainingRequest(recipe("ganet_seg_debug"), phantom)
+    homes = simulation._homes(Run(tmp_path / "runs" / "f"), request, members, split)
+    assert {home.relative_to(tmp_path / "runs" / "f").parts[0] for home in homes.values()} == {"sites"}
+    assert (homes["../../x"].name, homes["Spital-U"].name) == ("x", "Spital-U")
+    assert len({home.name.lower() for home in homes.values()}) == 3
+    assert {name: Home(home).settings.name for name, home in homes.items()} == {name: name for name in members}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
 
 
 @pytest.fixture(scope="module")

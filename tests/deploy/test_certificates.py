@@ -93,6 +93,6 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     assert_refused(run_command("certificates", tmp_path / "file", "--node", "a"), 1, "cannot be written")
 
 
-def test_names_are_taken_as_sites_are_named(tmp_path):
+def test_a_nodes_name_is_never_a_path(tmp_path):
     with pytest.raises(ConfigError, match="--node"):
         make_certificates(tmp_path, [], ["../escape"], days=1)

@@ -113,6 +113,18 @@ def test_a_node_runs_no_agents():
     assert "flwr-agentapp" in said.stderr
 
 
+@pytest.mark.parametrize("script", ["flower/server.sh", "mlflow/one.sh"])
+@pytest.mark.parametrize("name", ["what?", "50%", "a#b"])
+def test_a_folder_beside_which_the_database_would_lie_is_refused(script, name, tmp_path):
+    for file in ("ca.crt", "server.crt", "server.key"):
+        (tmp_path / file).touch()
+    words = [name, *(["."] if script.startswith("flower") else [])]
+    said = said_by(SCRIPTS.parent / script, *words, folder=tmp_path)
+    assert said.returncode == 1
+    assert said.stderr.startswith(f"error: {tmp_path / name}: holds one of % ? #")
+    assert len(said.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("script", ["deploy/flower/server.sh", "deploy/mlflow/one.sh", "deploy/mlflow/prepare.sh"])
 def test_a_servers_folder_that_others_may_enter_is_its_owners_alone_from_then_on(script, state, tmp_path):
     state.chmod(0o755)

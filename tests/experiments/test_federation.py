@@ -60,6 +60,15 @@ def test_everybody_is_tested_on_the_same_patients_and_a_site_learns_of_its_own()
     assert trials["alone-east"] == Split(("p8",), (), ("p9",))
 
 
+def test_sites_of_any_name_give_trials_of_different_names_that_are_shown_as_they_are():
+    config, split = recipe("ganet_seg_debug"), Split(("p0", "p8"), ("p1", "p2"), ("p9",))
+    sites = dict(zip(("Spital Ü", "St. Mary/Ward 3", "Spital-U"), SITES.values(), strict=True))
+    trials = {trial.name: trial.labels["arm"] for trial in federation_trials(config, split, sites)[2:]}
+    assert trials["alone-St.-Mary-Ward-3"] == "St. Mary/Ward 3 alone"
+    assert trials["alone-Spital-U"] == "Spital-U alone"
+    assert len(trials) == 3
+
+
 def test_differences_are_paired_with_pooled_and_with_the_sites_mean_of_each_patient(comparison):
     assert comparison.federated.mean == pytest.approx(0.7)
     assert comparison.pooled.mean == pytest.approx(0.8)

@@ -10,8 +10,11 @@ from ganseg_dist.experiments.augmentation import augmentation_trials
 from ganseg_dist.experiments.classifiers import PUBLISHED, classifier_trials
 from ganseg_dist.experiments.folds import fold_trials
 from ganseg_dist.experiments.fractions import fraction_trials, nested
+from ganseg_dist.experiments.robustness import robustness_trials
 from ganseg_dist.experiments.transfer import transfer_trials
+from ganseg_dist.names import SAFE
 from ganseg_dist.recipes import recipe
+from ganseg_dist.runs import Run
 from ganseg_dist.systems import build_system
 
 SPLIT = Split(tuple("abcdefghij"), ("k", "l"), ("m", "n"))
@@ -76,6 +79,26 @@ def test_a_left_out_hospital_is_seen_by_nobody(tmp_path):
     for trial in trials:
         assert {homes[patient] for patient in trial.split.test} == {trial.labels["site"]}
         assert trial.labels["site"] not in {homes[p] for p in (*trial.split.train, *trial.split.validation)}
+
+
+def test_hospitals_of_any_name_give_trials_of_different_names_that_are_shown_as_they_are(tmp_path):
+    sites = ("Spital Ü", "Spital-U", "../../x", "spital u")
+    homes = {f"p{number}": sites[number % 4] for number in range(24)}
+    trials = transfer_trials(CONFIG, cohort(tmp_path, **homes), arm_names=["both"])
+    assert {trial.labels["site"] for trial in trials} == set(sites)
+    assert {trial.name for trial in trials} >= {"without-Spital-U-both", "without-x-both"}
+    assert len({trial.name.lower() for trial in trials}) == 4
+    assert all(SAFE.fullmatch(trial.name) for trial in trials)
+
+
+def test_modalities_of_any_name_give_robustness_trials_of_different_names(tmp_path):
+    found = robustness_trials(Run(tmp_path), [], ("t1/post", "t1 post", "flair"), seed=0)
+    names = [trial.name for trial in found]
+    assert names[0] == "as-they-are"
+    assert "gaussian-noise-0.02" in names
+    assert "without-flair" in names
+    assert len(set(names)) == len(names)
+    assert all(SAFE.fullmatch(name) for name in names)
 
 
 def test_one_hospital_cannot_be_left_out(tmp_path):

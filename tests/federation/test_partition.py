@@ -33,6 +33,19 @@ def sizes_of(sites: dict[str, tuple[str, ...]]) -> list[int]:
     return [len(members) for members in sites.values()]
 
 
+@pytest.mark.parametrize("site", ["St.\nMary", "x" * 61, "\u202eyraM .tS", " north"])
+def test_a_hospital_whose_name_cannot_be_shown_is_named(site):
+    cohort = cohort_of(*(case(f"p{number}", site=("south", site)[number % 2]) for number in range(8)))
+    with pytest.raises(DataError, match=r"^somewhere: site .* is no name that can be shown; take 1 to 60 characters"):
+        partition(cohort, "by-hospital", skew=None, seed=0)
+
+
+def test_hospitals_keep_the_names_that_people_call_them_by():
+    sites = ("Spital Ü", "St. Mary/Ward 3", "../../x", "北京医院")
+    cohort = cohort_of(*(case(f"p{number}", site=sites[number % 4]) for number in range(8)))
+    assert set(partition(cohort, "by-hospital", skew=None, seed=0)) == set(sites)
+
+
 @pytest.mark.parametrize("skew", [None, "dirichlet:0.1", "dirichlet:1e-6", "dirichlet:1000000", "fets"])
 @pytest.mark.parametrize(("number", "sites"), [(2, 1), (5, 2), (23, 7), (46, 23), (90, 40)])
 def test_every_patient_is_at_one_site_and_every_site_has_its_least(number, sites, skew):

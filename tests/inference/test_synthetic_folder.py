@@ -57,6 +57,18 @@ def test_a_class_that_no_folder_can_be_called_after_stays_inside_and_keeps_its_n
     assert all(source.files[0].is_file() for case in cohort.cases for source in case.images.values())
 
 
+def test_classes_that_meet_on_a_disk_have_folders_of_their_own(tmp_path):
+    classes = ("grade II?", "grade II!", "Grade-II", "manifest.csv", "t1/post")
+    written(tmp_path / "out", 2, classes, ("a/b", "a b"))
+    cohort = read_cohort(tmp_path / "out")
+    assert tuple(case.class_name for case in cohort.cases) == classes
+    assert set(cohort.modalities) == {"a/b", "a b"}
+    files = [source.files[0] for case in cohort.cases for source in case.images.values()]
+    assert len({str(file).lower() for file in files}) == 10
+    assert len({file.parent.name.lower() for file in files}) == 5
+    assert all(file.is_file() for file in files)
+
+
 @pytest.mark.parametrize("left", ["thesis.txt", "audit.json", "manifest.csv", "images/p1.png"])
 def test_a_folder_that_is_no_earlier_synthesis_is_left_alone(tmp_path, left):
     precious = tmp_path / "out" / left

@@ -18,6 +18,8 @@ def test_names_that_mlflow_refuses_are_mended():
     assert metric_name("test/wt/dice/mean") == "test/wt/dice/mean"
     assert metric_name("dice, 5%") == "dice_ 5_"
     assert len(metric_name("x" * 300)) == 250
+    assert metric_name("wt/dice/../../x alone") == "wt/dice/_/_/x alone"
+    assert metric_name("recall//a/./") == "recall/_/a/_/_"
 
 
 def test_values_keep_within_mlflows_limits(run):

@@ -1,0 +1,101 @@
+import re
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ganseg_dist.names import DEVICE, LONGEST, SAFE, folder_name, folder_names
+
+PATHLIKE = st.text(alphabet=string.ascii_letters + string.digits + "./\\-_: \0\nÜß北é%#?*'\"", max_size=120)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["site_1", "BraTS20_Training_001", "TCGA-02", "_a", "St.-Mary", "a.b-c", "ward--7", "x" * LONGEST, "conrad", "9"],
+)
+def test_a_name_that_can_name_a_file_stays(name):
+    assert folder_name(name) == name
+    assert folder_names([name, "another"])[name] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "called"),
+    [
+        ("Spital Ü", "Spital-U"),
+        ("Spital U\u0308", "Spital-U"),
+        ("St. Mary/Ward 3", "St.-Mary-Ward-3"),
+        ("../../../../x", "x"),
+        ("/etc/passwd", "etc-passwd"),
+        ("C:\\Users\\anna", "C-Users-anna"),
+        ("Gießen", "Giessen"),
+        ("Łódź", "Lodz"),
+        (".hidden", "hidden"),
+        ("-rf", "rf"),
+        ("a.", "a"),
+        ("a\nb\0c", "a-b-c"),
+        ("CON", "name-CON"),
+        ("nul.txt", "name-nul.txt"),
+        ("COM1", "name-COM1"),
+    ],
+)
+def test_what_cannot_name_a_file_is_called_by_its_plain_letters(name, called):
+    assert folder_name(name) == called
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "北京医院", " ", "\u202e", "\ud800", "---"])
+def test_a_name_without_a_plain_letter_has_a_digest(name):
+    assert re.fullmatch(r"name-[0-9a-f]{8}", folder_name(name))
+
+
+def test_a_name_that_is_too_long_is_cut_and_has_a_digest():
+    long, longer = "a" * 200, "a" * 201
+    assert len(folder_name(long)) == LONGEST
+    assert folder_name(long)[:91] == "a" * 91
+    assert folder_name(long) != folder_name(longer)
+    ward = "Universitätsklinikum der Stadt am Fluss, Haus 7"
+    assert folder_name(ward, longest=40) == "Universitatsklinikum-der-Stadt-8b364040"
+
+
+def test_names_that_meet_are_told_apart_and_one_that_is_safe_keeps_its_own():
+    called = folder_names(["Spital Ü", "Spital-U", "spital u"])
+    assert called["Spital-U"] == "Spital-U"
+    assert re.fullmatch(r"Spital-U-[0-9a-f]{8}", called["Spital Ü"])
+    assert re.fullmatch(r"spital-u-[0-9a-f]{8}", called["spital u"])
+
+
+def test_names_that_differ_in_the_case_of_letters_alone_are_told_apart():
+    called = folder_names(["ward", "Ward", "WARD"])
+    assert called["WARD"] == "WARD"
+    assert len({name.lower() for name in called.values()}) == 3
+
+
+def test_a_names_own_does_not_depend_on_names_that_it_does_not_meet():
+    assert folder_names(["Spital Ü", "north", "St. Mary/Ward 3"])["Spital Ü"] == folder_names(["Spital Ü"])["Spital Ü"]
+    some = ["Spital Ü", "Spital U", "north"]
+    assert folder_names(some) == folder_names(reversed(some))
+
+
+def test_what_is_in_the_folder_already_is_not_met():
+    called = folder_names(["Manifest.csv", "glioma"], taken=["manifest.csv"])
+    assert re.fullmatch(r"Manifest.csv-[0-9a-f]{8}", called["Manifest.csv"])
+    assert called["glioma"] == "glioma"
+
+
+def test_names_that_are_made_to_meet_are_told_apart():
+    """Whoever knows the digest can name another hospital just so."""
+    met, names = "Spital Ü", ["Spital Ü", "Spital-U"]
+    for _ in range(5):
+        names.append(folder_names(names)[met])
+    assert len(set(folder_names(names).values())) == len(names)
+
+
+@given(st.lists(PATHLIKE, max_size=12, unique=True))
+def test_folder_names_are_safe_and_different_on_every_disk(names):
+    called = folder_names(names)
+    assert list(called) == names
+    assert len({name.lower() for name in called.values()}) == len(names)
+    for name in called.values():
+        assert SAFE.fullmatch(name)
+        assert not DEVICE.fullmatch(name)
+        assert len(name) <= LONGEST
