@@ -63,7 +63,7 @@ def write_overlay(
             slice_axes[1].plot(contour[:, 0], contour[:, 1], color=REGION_COLOURS[region], linewidth=1.4)
     slice_axes[1].set(xlim=slice_axes[0].get_xlim(), ylim=slice_axes[0].get_ylim())
     title = f"{case}   {name}, slice {shown + 1} of {len(sizes)}"
-    figure.text(0.01, 0.985, title, color="white", va="top", fontsize=9)
+    figure.text(0.01, 0.985, title, color="white", va="top", fontsize=9, parse_math=False)  # a name may hold $
     figure.text(0.99, 0.985, view.caption, color="white", va="top", ha="right", fontsize=9)
     labelled = {region: region_label(region, regions, scan.modalities) for region in regions}
     figure.legend(

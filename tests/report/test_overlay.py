@@ -56,6 +56,13 @@ def test_nothing_predicted_is_the_middle_slice_without_outlines(tmp_path):
     assert pixels_of(file, "wt") == pixels_of(file, "tc") == 0
 
 
+def test_a_case_name_is_no_formula(tmp_path):
+    grid = Grid((16, 20, 3), None)
+    scan = Scan(("flair",), np.zeros((1, 16, 20, 3), np.float32), None, grid)
+    prediction = SimpleNamespace(regions=masks().astype(bool))
+    assert write_overlay(tmp_path / "a.png", "$\\frac$", scan, prediction, REGIONS).is_file()
+
+
 def test_a_slice_has_the_shape_it_has_in_the_body(tmp_path):
     """Voxels 2 mm along R and 1 mm along A: 16 x 2 mm wide, 20 x 1 mm high."""
     picture = Image.open(drawn(tmp_path / "a.png", masks(), np.diag([2.0, 1.0, 3.0, 1.0])))
