@@ -37,6 +37,9 @@ ROBUST_RANGE = 4.0
 
 DARKEST = BACKGROUND + 1e-3
 
+LEAST_DEVIATION = 1e-18
+"""Of tissue without any contrast: `LARGEST_INTENSITY` divided by it is still a float32."""
+
 LEAST_BODY = 0.02
 """Slices with less body than this share of the window are neither trained on nor judged."""
 
@@ -100,7 +103,8 @@ def prepare_scan(scan: Scan, config: DataConfig, regions: tuple[str, ...]) -> Pr
     not fit: nothing of it is ever cut off. Slices keep their own spacing: the networks are 2-D.
     With colour intensities the whole picture is body, and background only what makes it a square.
 
-    Raises DataError when colour intensities are asked for and the scan's are no colours.
+    Raises DataError when colour intensities are asked for and the scan's are no colours, and when an intensity of the
+    slices is NaN or infinite.
     """
     image = np.stack([to_picture_axes(volume, scan.grid) for volume in scan.image])
     if intensities_of(scan.modalities, config) == "colour":
@@ -123,6 +127,8 @@ def prepare_scan(scan: Scan, config: DataConfig, regions: tuple[str, ...]) -> Pr
         looked_at = clustered_channel(slices, scan.modalities)
         mask = initial_mask(looked_at, inside, config.clusters, by=config.cluster_by)
         slices = np.concatenate([slices, np.where(mask, 1, BACKGROUND)[:, None].astype(np.float32)], axis=1)
+    if not np.isfinite(slices).all():
+        raise DataError("intensities: became NaN or infinite in preparation; export the images again with others")
     masks = None
     if scan.labels is not None:
         labels = to_picture_axes(scan.labels, scan.grid)
@@ -221,7 +227,8 @@ def _normalise(volume: Volume, body: npt.NDArray[np.bool_]) -> Volume:
     if tissue.size == 0:
         return np.full(volume.shape, BACKGROUND, np.float32)
     lower, median, upper = np.percentile(tissue, (25, 50, 75))
-    deviation = max((upper - lower) / 1.349, 1e-6 * max(abs(float(median)), 1.0))  # 1.349: the IQR of a unit normal
+    deviation = (upper - lower) / 1.349  # the IQR of a unit normal
+    deviation = max(deviation, 1e-6 * abs(float(median)), LEAST_DEVIATION)  # rounding is no contrast
     scaled = np.clip((volume - median) / (ROBUST_RANGE * deviation), DARKEST, 1.0)
     return np.where(body, scaled, BACKGROUND).astype(np.float32)
 

@@ -66,12 +66,21 @@ def load_volume(source: Source) -> tuple[Volume, Grid]:
     return stack, grid_of(source.files[0], stack, None)
 
 
+LARGEST_INTENSITY = 1e15
+"""The sum of a volume's squares is then still a float32."""
+
+
 def voxel_flaw(modality: str, volume: Volume) -> Flaw | None:
-    """NaN or infinity, one of which would spread over the whole prepared volume; a colour beyond what is displayed."""
+    """NaN or infinity, one of which would spread over the whole prepared volume; what no arithmetic holds; a colour
+    beyond what is displayed.
+    """
     strange = volume.size - int(np.isfinite(volume).sum())
     if strange:
         problem = f"{modality} has {strange} voxels that are NaN or infinite"
         return Flaw("non-finite", problem, "export it again or leave the case out")
+    if max(-volume.min(), volume.max()) > LARGEST_INTENSITY:
+        problem = f"{modality} goes from {volume.min():g} to {volume.max():g}, beyond {LARGEST_INTENSITY:g}"
+        return Flaw("range", problem, "scale its intensities down or leave the case out")
     if modality in COLOURS and (volume.min() < 0 or volume.max() > BRIGHTEST):
         problem = f"{modality} goes from {volume.min():g} to {volume.max():g}, beyond the 0 to {BRIGHTEST} of a colour"
         return Flaw("range", problem, "export it with 8 bits a channel")

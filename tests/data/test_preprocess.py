@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -324,3 +325,31 @@ def test_what_is_no_colour_is_refused(level):
         DataError, match=r"^data\.intensities: colour needs values of 0 to 255, an image here goes from"
     ):
         prepare_scan(picture(levels, ("grey",)), DataConfig(size=16, intensities="colour"), ("wt",))
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-9, 1e-6, 1e11])
+def test_contrast_does_not_depend_on_the_unit_of_the_intensities(scale):
+    """A diffusivity in m^2/s is of the order of 1e-9."""
+    scan = head_ras()
+    config = DataConfig(size=64)
+    expected = prepare_scan(scan, config, ("wt",)).image
+    found = prepare_scan(replace(scan, image=scan.image * np.float32(scale)), config, ("wt",)).image
+    assert np.abs(found - expected).max() < 1e-4
+    assert found[found > -1].std() > 0.1
+
+
+@pytest.mark.parametrize("value", [5e-9, 5.0, 9e14])
+def test_tissue_without_contrast_is_finite_and_flat(value):
+    scan = head_ras()
+    flat = np.where(scan.image > 0, np.float32(value), np.float32(0))
+    image = prepare_scan(replace(scan, image=flat), DataConfig(size=64), ("wt",)).image
+    assert np.isfinite(image).all()
+    assert image.max() <= 1e-3
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_intensities_that_become_nan_in_preparation_are_an_error():
+    scan = head_ras()
+    scan.image[0, 30, 30, 8] = np.nan
+    with pytest.raises(DataError, match=r"^intensities: became NaN or infinite in preparation; "):
+        prepare_scan(scan, DataConfig(size=64), ("wt",))

@@ -66,6 +66,26 @@ def test_a_voxel_that_is_not_finite(folder, value):
     assert load_scan(case, ("t1", "flair")).image.shape[0] == 2, "the others are sound"
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_a_64_bit_value_that_32_bits_cannot_hold(folder):
+    file = folder / "ada" / "t2.nii.gz"
+    image = voxels(file).astype(np.float64)
+    image[20, 20, 10] = 1e300
+    save(file, image)
+    assert refusal(only_case(folder)).startswith(f"{file}: t2 has 1 voxels that are NaN or infinite; ")
+
+
+@pytest.mark.parametrize("value", [3e38, -2e15])
+def test_an_intensity_whose_square_overflows(folder, value):
+    file = folder / "ada" / "t2.nii.gz"
+    image = voxels(file).astype(np.float32)
+    image[20, 20, 10] = value
+    save(file, image)
+    said = refusal(only_case(folder))
+    assert said.startswith(f"{file}: t2 goes from ")
+    assert said.endswith(", beyond 1e+15; scale its intensities down or leave the case out")
+
+
 @pytest.mark.parametrize("change", [moved, flipped])
 @pytest.mark.parametrize("name", ["t1.nii.gz", "flair.nii.gz", "lesion.nii.gz"])
 def test_a_file_that_lies_elsewhere(folder, name, change):
