@@ -5,13 +5,13 @@ Needs neither images nor the readers of any.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.slices import SliceSet
+from ganseg_dist.data.store import write_prepared
 from ganseg_dist.engine.fit import StageData
 
 SLICES_A_CASE = 40
@@ -38,8 +38,6 @@ def _write_case(folder: Path, config: RunConfig, lesion: np.ndarray, rng: np.ran
     masks = np.zeros((len(lesion), len(regions), size, size), np.uint8)
     masks[lesion] = disc
     folder.mkdir()
-    np.save(folder / "image.npy", np.where(body, image, -1).astype(np.float16))
-    np.save(folder / "masks.npy", masks)
     description = {
         "id": folder.name,
         "patient": folder.name,
@@ -48,8 +46,9 @@ def _write_case(folder: Path, config: RunConfig, lesion: np.ndarray, rng: np.ran
         "regions": regions,
         "size": size,
         "sides_known": False,
+        "class": None,
         "body": [float(body.mean())] * len(lesion),
         "lesion": (masks.any(axis=1).sum(axis=(1, 2))).tolist(),
     }
-    (folder / "case.json").write_text(json.dumps(description))
+    write_prepared(folder, description, np.where(body, image, -1).astype(np.float16), masks)
     return folder

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import json
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,16 +19,17 @@ import torch
 from pydantic import ValidationError
 
 from clients.site import Site
-from ganseg_dist.atomic import private_folder, write_json, write_text
+from ganseg_dist.atomic import private_folder, write_json
 from ganseg_dist.config import RunConfig
 from ganseg_dist.config.fields import Count, Frozen
 from ganseg_dist.config.privacy import PrivacyDemand
 from ganseg_dist.data.cohort import Cohort, Split, split_as_configured
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.slices import LESION_CLASSES
-from ganseg_dist.data.store import PreparedCase
+from ganseg_dist.data.store import PreparedCase, case_damage
+from ganseg_dist.digests import Damaged, read_sealed, sealed
 from ganseg_dist.engine.world import World
-from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegError
+from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegError, RunError
 from ganseg_dist.federation import manifest
 from ganseg_dist.federation.exchange import Arrays
 from ganseg_dist.federation.fingerprint import Fingerprint, axes
@@ -36,7 +38,6 @@ from ganseg_dist.federation.measure import fingerprint
 from ganseg_dist.federation.order import Order
 from ganseg_dist.federation.privacy import keeps_numbers_home, refuse_less_than, spent_before
 from ganseg_dist.federation.schedule import rounds_of
-from ganseg_dist.files import read_json
 from ganseg_dist.runners.plan import Prepared, by_part, write_records
 from ganseg_dist.runners.plan import fingerprint as learnt_from
 from ganseg_dist.runners.prepare import Preflight, labelled, preflight, prepare_cohort, usable_cohort
@@ -155,19 +156,22 @@ class Home:
 
         Asked again it says the same, whatever was added since, unless site.json asks for larger groups by then.
 
-        Raises FederationError where its numbers stay at home.
+        Raises FederationError where its numbers stay at home, and RunError where what it told is damaged.
         """
         if keeps_numbers_home(config):
             raise FederationError("order: asks for a fingerprint, which stays at home with privacy")
         minimum = self.settings.minimum_group
         file = self._file(f"fingerprint-of-{minimum}", config)
         if file.exists():
-            return Fingerprint.from_json(file.read_text(encoding="utf-8"), axes(config.data))
+            try:
+                return Fingerprint.from_json(json.dumps(read_sealed(file)), axes(config.data))
+            except Damaged as damage:
+                raise RunError(f"{damage}; restore what the site has told, or delete it to tell it anew") from None
         cohort, _ = self._checked(config)
         cases = {case.id: case for case in cohort.cases}
         opened = (PreparedCase.open(Path(folder)) for part in self.prepare(config).cohort.values() for folder in part)
         told = fingerprint(((cases[case.id], case) for case in opened), config.data, minimum)
-        write_text(file, told.to_json())
+        write_json(file, sealed(json.loads(told.to_json())))
         return told
 
     def prepare(self, config: RunConfig) -> Prepared:
@@ -215,11 +219,12 @@ class Home:
         return datetime.datetime.now(datetime.UTC)
 
     def _ready(self, config: RunConfig) -> dict[str, Any]:
-        """What `_made_ready` made, or makes now."""
-        file = self._file("ready", config)
-        if file.exists():
-            ready: dict[str, Any] = read_json(file)
-            return ready
+        """What `_made_ready` made, where all of it is still whole; else it is made now."""
+        with suppress(Damaged):  # or not there yet
+            ready = read_sealed(self._file("ready", config))
+            folders = [Path(folder) for part in ready["cohort"].values() for folder in part]
+            if all(case_damage(folder) is None for folder in folders):
+                return ready
         return self._made_ready(config, *self._checked(config))
 
     def _made_ready(self, config: RunConfig, cohort: Cohort, found: Preflight) -> dict[str, Any]:
@@ -231,7 +236,7 @@ class Home:
             "split": split.to_dict(),
             "data": learnt_from(cohort, found) | {"healthy": None},
         }
-        write_json(self._file("ready", config), ready)
+        write_json(self._file("ready", config), sealed(ready))
         return ready
 
     def _file(self, kind: str, config: RunConfig) -> Path:

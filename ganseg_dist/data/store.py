@@ -1,17 +1,21 @@
 """The prepared store: one folder a case, named by the hash of its content and of the settings that shaped it.
 
 Preparing again what is there does nothing, a changed image or setting makes a new folder, and an interrupted
-preparation leaves no half-written one.
+preparation leaves no half-written one. A case's arrays and its description carry digests: what is damaged on disk is
+prepared again, or is an error where it is read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import secrets
 import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +27,11 @@ from ganseg_dist.config import DataConfig
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.preprocess import intensities_of, prepare_scan, worth_using
 from ganseg_dist.data.scan import load_scan
-from ganseg_dist.files import read_bytes, read_json
+from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file
+from ganseg_dist.errors import DataError
+from ganseg_dist.files import read_bytes, sha256
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever preparation changes what it writes."""
 
 SETTINGS = {"size", "spacing_mm", "enhance", "equalise", "clusters", "cluster_by"}
@@ -34,10 +40,18 @@ SETTINGS = {"size", "spacing_mm", "enhance", "equalise", "clusters", "cluster_by
 MAPPED_FROM_BYTES = 2**20
 """Smaller arrays are read whole: each memory map holds a file open, and a cohort of pictures has thousands."""
 
+DESCRIPTION, IMAGE, MASKS = "case.json", "image.npy", "masks.npy"
+
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """A prepared case on disk; voxels are read when first asked for: large arrays memory-mapped, small ones whole."""
+    """A prepared case on disk; voxels are read when first asked for: large arrays memory-mapped, small ones whole.
+
+    The first reading in a process compares their digest. A case that is sent to another process of this machine is
+    verified before, and trusted there: data loaders begin anew in every epoch.
+    """
 
     folder: Path
     id: str
@@ -53,13 +67,20 @@ class PreparedCase:
     size: int
     sides_known: bool
     """Whether columns run from the patient's left to right."""
+    digests: Mapping[str, str]
+    """Of the arrays' files, by name."""
     class_name: str | None = None
     """What the whole image is, where that is known."""
+    trusted: bool = False
+    """Whether another process has verified it."""
 
     @classmethod
-    def open(cls, folder: Path) -> PreparedCase:
-        """Read the case's description; the voxels wait."""
-        meta = read_json(folder / "case.json")
+    def open(cls, folder: Path, *, trusted: bool = False) -> PreparedCase:
+        """Read the case's description; the voxels wait. Raises DataError when it is missing or damaged."""
+        try:
+            meta = read_sealed(folder / DESCRIPTION)
+        except Damaged as damage:
+            raise _prepare_again(damage, folder) from None
         return cls(
             folder,
             meta["id"],
@@ -71,11 +92,19 @@ class PreparedCase:
             np.asarray(meta["lesion"], np.int64),
             meta["size"],
             meta["sides_known"],
-            meta.get("class"),
+            meta["digests"],
+            meta["class"],
+            trusted,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PreparedCase.open, (self.folder,)  # a pickled memory map would carry its voxels
+        self.verify()
+        return _trusted, (self.folder,)  # a pickled memory map would carry its voxels
+
+    def verify(self) -> None:
+        """Raises DataError naming an array's file that is missing or damaged."""
+        for name in self.digests:
+            self._verify(name)
 
     @property
     def usable(self) -> npt.NDArray[np.bool_]:
@@ -89,17 +118,49 @@ class PreparedCase:
 
     @cached_property
     def image(self) -> npt.NDArray[np.float16]:
-        """(S, C, size, size) float16 in [-1, 1]."""
-        return _load(self.folder / "image.npy")
+        """(S, C, size, size) float16 in [-1, 1]. Raises DataError when the file is damaged."""
+        return self._load(IMAGE)
 
     @cached_property
     def masks(self) -> npt.NDArray[np.uint8]:
-        """(S, R, size, size) in {0, 1}."""
-        return _load(self.folder / "masks.npy")
+        """(S, R, size, size) in {0, 1}. Raises DataError when the file is damaged."""
+        return self._load(MASKS)
+
+    def _load(self, name: str) -> npt.NDArray[Any]:
+        self._verify(name)
+        file = self.folder / name
+        mapped = file.stat().st_size >= MAPPED_FROM_BYTES
+        return np.load(file, mmap_mode="r" if mapped else None)  # type: ignore[no-any-return]
+
+    def _verify(self, name: str) -> None:
+        if not self.trusted:
+            try:
+                _verify_once(self.folder / name, self.digests[name])
+            except Damaged as damage:
+                raise _prepare_again(damage, self.folder) from None
 
 
-def _load(file: Path) -> npt.NDArray[Any]:
-    return np.load(file, mmap_mode="r" if file.stat().st_size >= MAPPED_FROM_BYTES else None)  # type: ignore[no-any-return]
+def _trusted(folder: Path) -> PreparedCase:
+    return PreparedCase.open(folder, trusted=True)
+
+
+def _prepare_again(damage: Damaged, folder: Path) -> DataError:
+    return DataError(f"{damage}; delete {folder} and start the same command again, which prepares the case anew")
+
+
+def _verify_once(file: Path, digest: str) -> None:
+    """Raises Damaged. A file that does not change is read for it once in a process."""
+    try:
+        status = file.stat()
+    except OSError:
+        verify_file(file, digest)  # says what is wrong
+        return
+    _verified(file, digest, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _verified(file: Path, digest: str, size: int, changed_ns: int) -> None:
+    verify_file(file, digest)
 
 
 def content_hash(case: Case) -> str:
@@ -134,24 +195,36 @@ def _modalities(case: Case, config: DataConfig) -> tuple[str, ...]:
     return config.modalities or tuple(case.images)
 
 
-def prepare_case(store: Path, case: Case, config: DataConfig, content: str) -> Path:
-    """Prepare one case unless it is there; returns its folder. Pure but for that folder: fit to map over a cluster.
+def prepare_case(
+    store: Path,
+    case: Case,
+    config: DataConfig,
+    content: str,
+    *,
+    warn: Callable[[str], object] = logger.warning,
+) -> Path:
+    """Prepare one case unless it is there whole; returns its folder. Pure but for that folder: fit to map over a
+    cluster.
+
+    Args:
+        warn: is given a line where the folder is there and damaged, before the case is prepared again.
 
     Raises DataError when the case cannot be read, and leaves nothing behind.
     """
     folder = prepared_folder(store, case, config, content)
     if folder.exists():
-        return folder
+        damage = case_damage(folder)
+        if damage is None:
+            return folder
+        warn(f"{damage}; {case.id} is prepared again")
+        _discard(folder)
     modalities = _modalities(case, config)
     prepared = prepare_scan(load_scan(case, modalities), config, case.regions)
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.parent / f"{UNFINISHED}{secrets.token_hex(8)}"  # mkdtemp's would be closed to a group for good
     unfinished.mkdir()
     try:
-        np.save(unfinished / "image.npy", prepared.image.astype(np.float16))
-        if prepared.masks is not None:
-            np.save(unfinished / "masks.npy", prepared.masks)
-        meta = {
+        description = {
             "id": case.id,
             "patient": case.patient,
             "site": case.site,
@@ -163,7 +236,7 @@ def prepare_case(store: Path, case: Case, config: DataConfig, content: str) -> P
             "body": [round(float(share), 4) for share in prepared.body],
             "lesion": prepared.lesion.tolist(),
         }
-        (unfinished / "case.json").write_text(json.dumps(meta))
+        write_prepared(unfinished, description, prepared.image.astype(np.float16), prepared.masks)
         unfinished.replace(folder)
     except OSError:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -173,3 +246,35 @@ def prepare_case(store: Path, case: Case, config: DataConfig, content: str) -> P
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     return folder
+
+
+def write_prepared(
+    folder: Path,
+    description: Mapping[str, Any],
+    image: npt.NDArray[np.float16],
+    masks: npt.NDArray[np.uint8] | None,
+) -> None:
+    """Fill a folder with a prepared case; its description, fit for JSON, is given the arrays' digests and its own."""
+    arrays: dict[str, npt.NDArray[Any]] = {IMAGE: image} if masks is None else {IMAGE: image, MASKS: masks}
+    for name, array in arrays.items():
+        np.save(folder / name, array)
+    digests = {name: sha256(folder / name) for name in arrays}
+    (folder / DESCRIPTION).write_text(json.dumps(sealed({**description, "digests": digests})), encoding="utf-8")
+
+
+def case_damage(folder: Path) -> Damaged | None:
+    """The first thing in a prepared case that is not as it was written."""
+    try:
+        for name, digest in read_sealed(folder / DESCRIPTION)["digests"].items():
+            _verify_once(folder / name, digest)
+    except Damaged as damage:
+        return damage
+    return None
+
+
+def _discard(folder: Path) -> None:
+    """Delete a folder that others may be about to open: as a whole first."""
+    aside = folder.parent / f"{UNFINISHED}{secrets.token_hex(8)}"
+    with suppress(FileNotFoundError):  # another worker was first
+        folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)

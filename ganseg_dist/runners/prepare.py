@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,11 +18,13 @@ from ganseg_dist.data.cohort import Case, Cohort
 from ganseg_dist.data.preflight import COHORT, CaseReport, Finding, check_case, check_cohort, expected_modalities
 from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
 from ganseg_dist.data.store import content_hash, prepare_case
+from ganseg_dist.digests import Damaged, read_sealed, sealed
 from ganseg_dist.errors import DataError, GansegError
-from ganseg_dist.files import read_json
 from ganseg_dist.runs import runs_root
 
-REPORT_FORMAT = 4
+REPORT_FORMAT = 5
+
+logger = logging.getLogger(__name__)
 
 
 class Mapper(Protocol):
@@ -148,21 +152,24 @@ def prepare_cohort(
     mapper: Mapper = map_here,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Path]:
-    """Each case's folder in the store; what is there already is left as it is."""
+    """Each case's folder in the store; what is there already and whole is left as it is."""
     wanted = list(cases)
     store = store_root()
     contents = found.contents
 
-    def prepare(case: Case) -> Path | str:
+    def prepare(case: Case) -> tuple[Path | str, list[str]]:
+        warnings: list[str] = []  # what is logged on another node is not seen here
         try:
-            return prepare_case(store, case, config, contents[case.id])
+            return prepare_case(store, case, config, contents[case.id], warn=warnings.append), warnings
         except GansegError as error:
-            return str(error)
+            return str(error), warnings
         except OSError as error:
-            return f"{store}: cannot be written ({error.strerror or error}); free space or set GANSEG_STORE"
+            return f"{store}: cannot be written ({error.strerror or error}); free space or set GANSEG_STORE", warnings
 
     folders: dict[str, Path] = {}
-    for index, outcome in mapper(prepare, wanted):
+    for index, (outcome, warnings) in mapper(prepare, wanted):
+        for warning in warnings:
+            logger.warning("%s", warning)
         if isinstance(outcome, str):
             raise DataError(outcome)
         folders[wanted[index].id] = outcome
@@ -192,11 +199,8 @@ def _examine(case: Case, expected: tuple[str, ...], reports_folder: Path) -> Exa
     files = [str(file) for source in case.images.values() for file in source.files]
     key = hashlib.blake2b(json.dumps([REPORT_FORMAT, content, expected, files]).encode(), digest_size=12).hexdigest()
     cached = reports_folder / f"{key}.json"
-    if cached.exists():
-        try:
-            return Examination(content, CaseReport.from_dict(read_json(cached)))
-        except (json.JSONDecodeError, KeyError, TypeError, OSError):
-            cached.unlink(missing_ok=True)
+    with suppress(Damaged):  # or missing: the case is checked again
+        return Examination(content, CaseReport.from_dict(read_sealed(cached)))
     report = check_case(case, expected_modalities=expected)
-    write_json(cached, report.to_dict())
+    write_json(cached, sealed(report.to_dict()))
     return Examination(content, report)

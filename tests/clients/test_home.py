@@ -15,6 +15,7 @@ from clients.home import Home, main
 from ganseg_dist.config import override
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.errors import RunError
 from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.grids import InProcessGrid
 from ganseg_dist.runners.session import TrainingRequest
@@ -203,3 +204,45 @@ def test_a_site_states_the_labels_of_its_masks(phantom, tmp_path, monkeypatch, c
     assert (code, "what the values of its mask mean" in told) == (1, True)
     home(tmp_path, data=str(tmp_path / "data"), labels="brats")
     assert Home(tmp_path).check().labels == "brats"
+
+
+@pytest.fixture
+def ready_home(phantom, tmp_path, monkeypatch):
+    """One whose slices are ready, and the config that they are ready for."""
+    monkeypatch.setenv("GANSEG_STORE", str(tmp_path / "store"))
+    config = override(recipe("ganet_seg_debug"), CHANGES | {"data.modalities": ["t1"], "data.size": 16})
+    place = tmp_path / "home"
+    place.mkdir()
+    hospital = home(place, data=str(phantom))
+    hospital.prepare(config)
+    return hospital, config
+
+
+def test_a_prepared_case_that_is_damaged_between_rounds_is_prepared_again(ready_home, tmp_path, caplog):
+    hospital, config = ready_home
+    before = hospital.prepare(config)
+    (image, *_) = (tmp_path / "store").rglob("image.npy")
+    whole = image.read_bytes()
+    image.write_bytes(whole[:-1])
+    assert hospital.prepare(config) == before
+    assert image.read_bytes() == whole
+    assert [line.split(";")[0] for line in caplog.messages] == [f"{image}: is damaged (its digest differs)"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b'{"cohort": {"train": []}}'])
+def test_damage_to_what_a_site_keeps_of_its_slices_is_made_good(ready_home, content):
+    hospital, config = ready_home
+    before = hospital.prepare(config)
+    (kept,) = hospital.folder.glob("ready-*.json")
+    kept.write_bytes(content)
+    assert hospital.prepare(config) == before
+
+
+def test_a_damaged_fingerprint_is_not_told_otherwise(ready_home):
+    hospital, config = ready_home
+    told = hospital.fingerprint(config)
+    assert hospital.fingerprint(config).to_json() == told.to_json()
+    (kept,) = hospital.folder.glob("fingerprint-of-*.json")
+    kept.write_text(kept.read_text().replace('"withheld": ', '"withheld": 1'))
+    with pytest.raises(RunError, match=r"fingerprint-of-5-.*\.json: is damaged \(its digest differs\); restore"):
+        hospital.fingerprint(config)

@@ -1,7 +1,7 @@
 import multiprocessing
 import pickle
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ import pytest
 
 from ganseg_dist.config import DataConfig
 from ganseg_dist.data import store as store_module
-from ganseg_dist.data.cohort import Source
+from ganseg_dist.data.cohort import BINARY, Source
 from ganseg_dist.data.preprocess import prepare_scan
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
@@ -104,9 +104,7 @@ def test_the_key_does_not_change_with_the_place(case, own_case):
     assert content_hash(own_case) == content_hash(case)
 
 
-@pytest.mark.parametrize(
-    "change", [{"patient": "other"}, {"site": "other"}, {"regions": ("wt",)}, {"labels": {0: 0, 1: 3}}, {"mask": None}]
-)
+@pytest.mark.parametrize("change", [{"patient": "other"}, {"site": "other"}, {"scheme": BINARY}, {"mask": None}])
 def test_the_key_changes_with_what_the_reader_says(case, change):
     assert content_hash(replace(case, **change)) != content_hash(case)
 
@@ -221,3 +219,158 @@ def test_a_case_without_a_mask(case, tmp_path):
 def test_a_prepared_case_has_the_modes_that_the_umask_gives(umask, case, tmp_path):
     prepare_case(tmp_path, case, CONFIG, content_hash(case))
     assert odd_modes(tmp_path, umask) == {}
+
+
+@pytest.fixture
+def small_case(tmp_path):
+    """One slice of 32 x 32 pixels, with a mask: small enough to try every bit of its description."""
+    return read_cohort(write_pictures(tmp_path / "pictures", ["a"])).cases[0]
+
+
+def flip(file: Path, bit: int) -> None:
+    """Invert one bit of a file; a negative one is counted from the end."""
+    content = bytearray(file.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    file.write_bytes(content)
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+DAMAGES = {
+    "first bit": (lambda file: flip(file, 0), "is damaged"),
+    "middle bit": (lambda file: flip(file, 4 * file.stat().st_size), "is damaged"),
+    "last bit": (lambda file: flip(file, -1), "is damaged"),
+    "cut": (truncate, "is damaged"),
+    "empty": (empty, "is damaged"),
+    "gone": (Path.unlink, "is missing"),
+}
+FILES = ["image.npy", "masks.npy", "case.json"]
+
+
+def read(case: PreparedCase) -> None:
+    assert len(case.image) == len(case.masks)
+
+
+@pytest.mark.parametrize("size", [32, 128])
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", FILES)
+def test_reading_a_damaged_file_names_it_and_what_to_do(small_case, tmp_path, monkeypatch, name, damage, size):
+    monkeypatch.setattr(store_module, "MAPPED_FROM_BYTES", 5000)  # with 128 pixels images are mapped
+    config = CONFIG.model_copy(update={"size": size})
+    folder = prepare_case(tmp_path, small_case, config, content_hash(small_case))
+    spoil, problem = DAMAGES[damage]
+    spoil(folder / name)
+    with pytest.raises(DataError) as caught:
+        read(PreparedCase.open(folder))
+    message = str(caught.value)
+    assert message.startswith(f"{folder / name}: {problem}")
+    assert message.endswith(f"; delete {folder} and start the same command again, which prepares the case anew")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_case_is_prepared_again_with_a_warning(small_case, tmp_path, caplog, name, damage):
+    content = content_hash(small_case)
+    folder = prepare_case(tmp_path, small_case, CONFIG, content)
+    written = {file.name: file.read_bytes() for file in folder.iterdir()}
+    spoil, problem = DAMAGES[damage]
+    spoil(folder / name)
+    assert not caplog.messages
+    assert prepare_case(tmp_path, small_case, CONFIG, content) == folder
+    (message,) = caplog.messages
+    assert message.startswith(f"{folder / name}: {problem}")
+    assert message.endswith("; a is prepared again")
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == written
+    assert list((tmp_path / "cases").iterdir()) == [folder]
+    read(PreparedCase.open(folder))
+
+
+def test_no_bit_of_a_description_can_change_unnoticed(small_case, tmp_path):
+    folder = prepare_case(tmp_path, small_case, CONFIG, content_hash(small_case))
+    file = folder / "case.json"
+    whole = file.read_bytes()
+    written = described(PreparedCase.open(folder))
+    noticed = 0
+    for bit in range(0, 8 * len(whole), 11):
+        flip(file, bit)
+        try:
+            assert described(PreparedCase.open(folder)) == written, f"bit {bit}"
+        except DataError:
+            noticed += 1
+        file.write_bytes(whole)
+    assert noticed > 200
+
+
+def described(case: PreparedCase) -> dict:
+    return {field.name: np.asarray(getattr(case, field.name)).tolist() for field in fields(case)}
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{}", '{"digest": 1}', "NaN", "[" * 100_000])
+def test_json_that_describes_no_case_is_damage(small_case, tmp_path, content):
+    folder = prepare_case(tmp_path, small_case, CONFIG, content_hash(small_case))
+    (folder / "case.json").write_text(content)
+    with pytest.raises(DataError, match=r"case\.json: is damaged"):
+        PreparedCase.open(folder)
+
+
+def test_a_case_is_verified_once_in_a_process(case, tmp_path, monkeypatch):
+    folder = prepare_case(tmp_path, case, CONFIG, content_hash(case))
+    digested = []
+    digest = store_module.verify_file
+    monkeypatch.setattr(
+        store_module, "verify_file", lambda file, known: (digested.append(file.name), digest(file, known))
+    )
+    for _ in range(3):
+        read(PreparedCase.open(folder))
+        pickle.loads(pickle.dumps(PreparedCase.open(folder)))
+    assert sorted(digested) == ["image.npy", "masks.npy"]
+
+
+def test_a_case_is_verified_before_it_is_sent_to_another_process(case, tmp_path):
+    folder = prepare_case(tmp_path, case, CONFIG, content_hash(case))
+    opened = PreparedCase.open(folder)
+    flip(folder / "masks.npy", -1)
+    with pytest.raises(DataError, match=r"masks\.npy: is damaged"):
+        pickle.dumps(opened)
+
+
+def test_another_process_does_not_verify_again_what_it_is_sent(case, tmp_path):
+    folder = prepare_case(tmp_path, case, CONFIG, content_hash(case))
+    sent = pickle.dumps(PreparedCase.open(folder))
+    flip(folder / "image.npy", -1)
+    assert pickle.loads(sent).image.shape[2:] == (32, 32)
+
+
+def test_a_damaged_case_whose_images_are_gone_is_an_error(own_case, tmp_path):
+    content = content_hash(own_case)
+    folder = prepare_case(tmp_path / "store", own_case, CONFIG, content)
+    flip(folder / "image.npy", -1)
+    own_case.images["t1"].files[0].unlink()
+    with pytest.raises(DataError, match="no such file"):
+        prepare_case(tmp_path / "store", own_case, CONFIG, content)
+    assert list((tmp_path / "store" / "cases").iterdir()) == []
+
+
+def test_processes_that_find_the_same_damage_at_once_agree(case, tmp_path):
+    content = content_hash(case)
+    folder = prepare_case(tmp_path, case, CONFIG, content)
+    written = (folder / "image.npy").read_bytes()
+    flip(folder / "image.npy", -1)
+    ready, results = PROCESSES.Barrier(3), PROCESSES.Queue()
+    arguments = (tmp_path, case, content, ready, results)
+    processes = [PROCESSES.Process(target=prepare_when_all_are_ready, args=arguments) for _ in range(3)]
+    for process in processes:
+        process.start()
+    assert {results.get(timeout=60) for _ in processes} == {str(folder)}
+    for process in processes:
+        process.join(timeout=60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert list((tmp_path / "cases").iterdir()) == [folder]
+    assert (folder / "image.npy").read_bytes() == written
