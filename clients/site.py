@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,19 +16,25 @@ from safetensors.numpy import load_file, save_file
 from ganseg_dist.atomic import save_new
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.slices import SliceSet
-from ganseg_dist.engine.checkpoint import FolderCheckpoints, NoCheckpoints, load_checkpoint, save_checkpoint
+from ganseg_dist.engine.checkpoint import (
+    KEPT,
+    FolderCheckpoints,
+    NoCheckpoints,
+    load_checkpoint,
+    read_position,
+    save_checkpoint,
+)
 from ganseg_dist.engine.fit import StageData, end_stage, fit, prepare_state, seeded, validate
 from ganseg_dist.engine.loader import StageBatches
 from ganseg_dist.engine.state import State
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.engine.world import World
-from ganseg_dist.errors import FederationError
+from ganseg_dist.errors import FederationError, RunError
 from ganseg_dist.federation.encoding import encode
 from ganseg_dist.federation.exchange import Arrays, Exchange
 from ganseg_dist.federation.order import Order, Scores
 from ganseg_dist.federation.privacy import Releases, Terms, keeps_numbers_home, private_update
 from ganseg_dist.federation.schedule import rounds_of
-from ganseg_dist.files import read_json
 from ganseg_dist.inference.model_folder import Thresholds, write_model
 from ganseg_dist.runners.plan import Prepared
 from ganseg_dist.systems import build_system
@@ -35,6 +43,7 @@ from ganseg_dist.systems.base import Stage, System
 RESIDUAL = "residual.safetensors"
 """What a coarse encoding has not sent yet, beside the engine's files in a checkpoint."""
 
+logger = logging.getLogger(__name__)
 
 NOTHING_TOLD = Scores(1.0, {})
 """Of a site whose numbers stay at home."""
@@ -94,7 +103,7 @@ class Site:
             encoding=config.federation.encoding,
             kept_share=config.federation.kept_share,
         )
-        FolderCheckpoints(self.checkpoints).save({}, partial(_save, state=at.state, residual=residual))
+        self._states.save({}, partial(_save, state=at.state, residual=residual))
         if releases is not None:
             message = dict(releases.once(order.round, lambda: message))
         if keeps_numbers_home(config):
@@ -119,18 +128,22 @@ class Site:
             learnt_from: the site's data.json.
         """
         state = self._at(order, received).state
-        checkpoints = FolderCheckpoints(self.checkpoints)
-        checkpoints.save({}, partial(_save, state=state, residual={}))
+        self._states.save({}, partial(_save, state=state, residual={}))
         told = {name: learnt_from[name] for name in ("phantom", "synthetic", "channels")}
         facts = {"run": order.run, "federated": True, **told}
         card = f"# {order.run}\n\nThis site's model of a federation: the shared weights with the site's own networks.\n"
-        weights = checkpoints.last() / "networks.safetensors"
+        weights = self._states.last() / "networks.safetensors"
         write_model(self.folder / "model", order.settings, weights, card=card, facts=facts, thresholds=Thresholds())
 
     @property
     def checkpoints(self) -> Path:
         """Where its state between rounds is."""
         return self.folder / "checkpoints"
+
+    @property
+    def _states(self) -> FolderCheckpoints:
+        """One more than the server keeps: it may ask again for the round before the one that it was killed in."""
+        return FolderCheckpoints(self.checkpoints, kept=KEPT + 1)
 
     def _releases(self, config: RunConfig) -> Releases | None:
         """What left under a promise that this site itself keeps; none where it keeps none."""
@@ -169,15 +182,16 @@ class Site:
         return Standing(system, system.stages[stage], state, exchange, residual)
 
     def _before(self, order: Order, stages: int) -> Path | None:
-        """The newest checkpoint that is not of this order or a later one; those are dropped, the finished one too."""
-        kept = None
-        for folder in sorted(self.checkpoints.glob("step-*")):
-            position = read_json(folder / "state.json", finite=False)["position"]
-            if position["stage"] < stages and (position["stage"], position["epoch"]) <= (order.stage, order.first):
-                kept = folder
-            else:
-                shutil.rmtree(folder)
-        return kept
+        """The newest whole checkpoint of before this order. Those of this order or later, also the last, are dropped.
+
+        Where a newer one is damaged, the site goes on as one that missed a round. Raises RunError when all are damaged.
+        """
+        for folder in self._states.all():
+            with suppress(RunError):  # of a damaged one
+                position = read_position(folder)
+                if position.stage >= stages or (position.stage, position.epoch) > (order.stage, order.first):
+                    shutil.rmtree(folder)
+        return self._states.latest(logger.warning)
 
 
 def _save(folder: Path, *, state: State, residual: Arrays) -> None:

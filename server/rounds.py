@@ -91,11 +91,11 @@ class Federation:
         self.planned = schedule(self.system.stages, self.config.federation.rounds)
 
     def run(self) -> Ledger:
-        """Every round of every stage, from the newest checkpoint or from the start.
+        """Every round of every stage, from the newest whole checkpoint or from the start.
 
         Raises FederationError when too few sites take part.
         """
-        newest = self.checkpoints.latest()
+        newest = self.checkpoints.latest(self.warn)
         if newest is not None:
             load_checkpoint(newest, self.state)
             self.ledger = _load(newest, self.aggregator)
@@ -350,9 +350,10 @@ def _weighted(values: Mapping[str, Mapping[str, float]], weights: Mapping[str, f
 
 
 def _load(folder: Path, aggregator: Aggregator) -> Ledger:
+    """What `_save` put into a checkpoint that is whole."""
     try:
         ledger = Ledger(**read_json(folder / "server.json"))
         aggregator.restore(ledger.rounds_of_stage, load_file(folder / "server.safetensors"))
     except (OSError, ValueError, TypeError):
-        raise FederationError(f"{folder}: is missing or damaged; delete it and start the same command again") from None
+        raise FederationError(f"{folder}: is no checkpoint of a federation; delete it and start again") from None
     return ledger

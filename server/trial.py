@@ -57,6 +57,6 @@ class ReportedRounds(NullTracker):
 
     def epoch(self, step: int, scores: Mapping[str, float]) -> None:
         """The round before this one; Tune needs no checkpoint, as the run's folder has all that goes on."""
-        newest = self.checkpoints.latest()
+        newest = self.checkpoints.newest()
         if newest is not None:
             self.job.report_epoch(newest, self.config, self.monitors, keep=False)

@@ -1,12 +1,17 @@
-"""Checkpoints: a folder of safetensors and JSON with a digest of each file. Nothing is ever unpickled."""
+"""Checkpoints: a folder of safetensors and JSON with a digest of each file. Nothing is ever unpickled.
+
+Training goes on from the newest checkpoint that is whole. One that is damaged on disk costs the epoch since the one
+before it: what is trained again comes to the same weights.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,22 +22,35 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ganseg_dist.atomic import save_new
+from ganseg_dist.atomic import UNFINISHED, save_new
+from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file
 from ganseg_dist.engine.state import Position, State
 from ganseg_dist.errors import RunError
-from ganseg_dist.files import read_json, sha256
+from ganseg_dist.files import sha256
 
-FORMAT = 1
+FORMAT = 2
 KEPT = 2
 """Checkpoints in a folder: where the newest is damaged on disk, the one before it costs an epoch and not the run."""
 PARTS = ("networks", "averages", "best", "optimizers", "rng")
+DESCRIPTION = "state.json"
+
+Warn = Callable[[str], object]
+"""Is given what a person should know of, in one line."""
+
+logger = logging.getLogger(__name__)
 
 
 class Checkpoints(Protocol):
     """Where a runner keeps checkpoints."""
 
-    def latest(self) -> Path | None:
-        """The newest whole checkpoint's folder."""
+    def latest(self, warn: Warn) -> Path | None:
+        """The newest whole checkpoint's folder, the same on every rank; none where there is no checkpoint.
+
+        Args:
+            warn: is given a line for each newer one, which is damaged.
+
+        Raises RunError when all are damaged.
+        """
         ...
 
     def save(self, scores: Mapping[str, float], write: Callable[[Path], None]) -> None:
@@ -43,7 +61,7 @@ class Checkpoints(Protocol):
 class NoCheckpoints:
     """Keeps nothing: for benchmarks, and for callers that carry the state themselves."""
 
-    def latest(self) -> Path | None:
+    def latest(self, warn: Warn) -> Path | None:
         """Nothing to resume from."""
         return None
 
@@ -54,16 +72,49 @@ class NoCheckpoints:
 class FolderCheckpoints:
     """The newest whole checkpoints in a folder. A new one is written beside them and renamed into place."""
 
-    def __init__(self, folder: Path, *, writes: bool = True) -> None:
-        self.folder, self.writes = folder, writes
+    def __init__(self, folder: Path, *, writes: bool = True, kept: int = KEPT) -> None:
+        self.folder, self.writes, self.kept = folder, writes, kept
 
-    def latest(self) -> Path | None:
-        """The newest checkpoint's folder; half-written ones have another name."""
-        return max(self.folder.glob("step-*"), default=None)
+    def all(self) -> list[Path]:
+        """Every checkpoint's folder, oldest first; half-written ones have another name."""
+        return sorted(self.folder.glob("step-*"))
+
+    def newest(self) -> Path | None:
+        """The newest checkpoint's folder, without a look into it."""
+        return max(self.all(), default=None)
+
+    def latest(self, warn: Warn = logger.warning) -> Path | None:
+        """The newest checkpoint's folder that is whole; none where there is no checkpoint.
+
+        Newer ones, which are damaged, are put aside by whoever writes: the next that is written may have their name.
+
+        Raises RunError when all are damaged.
+        """
+        damaged: dict[Path, Damaged] = {}
+        for folder in reversed(self.all()):
+            damage = checkpoint_damage(folder)
+            if damage is None:
+                for newer, what in damaged.items():
+                    warn(f"{what}; going on from the checkpoint before it, {folder.name}")
+                    if self.writes:
+                        _put_aside(newer)
+                return folder
+            damaged[folder] = damage
+        if damaged:
+            first = next(iter(damaged.values()))
+            raise RunError(f"{first}, and no checkpoint before it is whole; delete {self.folder} to begin anew")
+        return None
+
+    def history(self) -> list[dict[str, Any]]:
+        """The epochs that the newest checkpoint knows of which the description is whole; empty where there is none."""
+        for folder in reversed(self.all()):
+            with suppress(RunError):  # it may be dropped in this moment
+                return read_position(folder).history
+        return []
 
     def last(self) -> Path:
         """The newest, after training. Raises RunError when there is none."""
-        newest = self.latest()
+        newest = self.newest()
         if newest is None:
             raise RunError(f"{self.folder}: holds no checkpoint after training")
         return newest
@@ -85,20 +136,35 @@ class FolderCheckpoints:
 
     def _add(self, write: Callable[[Path], None]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob(".unfinished-*"):
+        for leftover in self.folder.glob(f"{UNFINISHED}*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        unfinished = self.folder / f".unfinished-{os.getpid()}"
+        unfinished = self.folder / f"{UNFINISHED}{os.getpid()}"
         unfinished.mkdir()
         write(unfinished)
-        position = read_json(unfinished / "state.json", finite=False)["position"]
+        position = read_position(unfinished)
         # A stage's end has the step of the last epoch before it: the stage makes its name another, and a later one.
-        unfinished.replace(self.folder / f"step-{position['step']:09d}-stage-{position['stage']}")
-        for oldest in sorted(self.folder.glob("step-*"))[:-KEPT]:
+        unfinished.replace(self.folder / f"step-{position.step:09d}-stage-{position.stage}")
+        for oldest in self.all()[: -self.kept]:
             shutil.rmtree(oldest, ignore_errors=True)
 
 
+def checkpoint_damage(folder: Path) -> Damaged | None:
+    """The first thing in a checkpoint that is not as it was written; none where it is whole."""
+    try:
+        for name, digest in read_sealed(folder / DESCRIPTION).get("digests", {}).items():
+            verify_file(folder / name, digest)
+    except Damaged as damage:
+        return damage
+    return None
+
+
+def read_position(folder: Path) -> Position:
+    """Where training stood. Raises RunError when the checkpoint's description is missing or damaged."""
+    return Position(**_read_description(folder)["position"])
+
+
 def save_checkpoint(folder: Path, state: State) -> None:
-    """Write the whole state into an existing empty folder."""
+    """Write the whole state into an existing folder. Files that the caller has put there are part of the checkpoint."""
     optimizer_tensors, optimizer_settings = _split_optimizers(state)
     parts: dict[str, dict[str, Tensor]] = {
         "networks": _weights(state.networks),
@@ -107,21 +173,18 @@ def save_checkpoint(folder: Path, state: State) -> None:
         "optimizers": optimizer_tensors,
         "rng": _rng_states(),
     }
-    digests = {}
     for name in PARTS:
-        file = folder / f"{name}.safetensors"
         tensors = {key: value.contiguous() for key, value in parts[name].items()}
-        save_new(file, partial(save_file, tensors))
-        digests[file.name] = sha256(file)
+        save_new(folder / f"{name}.safetensors", partial(save_file, tensors))
     state.position.balances = {phase: dict(balance.norms) for phase, balance in state.balances.items()}
     described = {
         "format": FORMAT,
         "position": asdict(state.position),
         "optimizers": optimizer_settings,
         "averaged": {name: int(average.n_averaged) for name, average in state.averages.items()},
-        "digests": digests,
+        "digests": {file.name: sha256(file) for file in sorted(folder.iterdir()) if file.name != DESCRIPTION},
     }
-    (folder / "state.json").write_text(json.dumps({**described, "digest": _json_digest(described)}, indent=1))
+    (folder / DESCRIPTION).write_text(json.dumps(sealed(described), indent=1), encoding="utf-8")
     _sync(folder)
 
 
@@ -150,25 +213,34 @@ def load_checkpoint(folder: Path, state: State) -> None:
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
-    file = folder / "state.json"
+    file = folder / DESCRIPTION
     try:
-        described: dict[str, Any] = read_json(file, finite=False)
-        if described["format"] != FORMAT:
-            raise RunError(f"{file}: checkpoint format {described['format']}; this version reads {FORMAT}")
-        if described.pop("digest") != _json_digest(described):
-            raise ValueError("something in it was changed")
-    except (OSError, ValueError, TypeError, KeyError):  # no text, no JSON, no object, or not all of it
-        raise RunError(f"{file}: is missing or damaged; delete {folder} and resume again") from None
+        described = read_sealed(file)
+    except Damaged as damage:
+        raise _damaged(damage, folder) from None
+    if described.get("format") != FORMAT:
+        raise RunError(f"{file}: checkpoint format {described.get('format')}; this version reads {FORMAT}")
     return described
 
 
 def _read_part(file: Path, digests: Mapping[str, str]) -> dict[str, Tensor]:
     try:
-        if sha256(file) != digests.get(file.name):
-            raise RunError(f"{file}: is damaged (its digest differs); delete {file.parent} and resume again")
+        verify_file(file, digests.get(file.name))
         return load_file(file)
-    except (OSError, SafetensorError):
-        raise RunError(f"{file}: is missing or damaged; delete {file.parent} and resume again") from None
+    except Damaged as damage:
+        raise _damaged(damage, file.parent) from None
+
+
+def _damaged(damage: Damaged, folder: Path) -> RunError:
+    return RunError(f"{damage}; start the same command again, or delete {folder} to do without it")
+
+
+def _put_aside(folder: Path) -> None:
+    """Under a name by which it is no checkpoint, and is deleted with the next that is written."""
+    aside = folder.with_name(f"{UNFINISHED}{folder.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    with suppress(OSError):  # no place to write in is said when the next is written
+        folder.rename(aside)
 
 
 def _weights(networks: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -211,11 +283,6 @@ def _restore_rng(states: Mapping[str, Tensor]) -> None:
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])
-
-
-def _json_digest(value: dict[str, Any]) -> str:
-    """Of the value and not of its file: JSON brings back every number to the bit, and the order of the keys."""
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def _sync(folder: Path) -> None:

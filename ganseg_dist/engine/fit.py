@@ -47,14 +47,14 @@ def train(
     tracker: Tracker,
     checkpoints: Checkpoints,
 ) -> State:
-    """Every stage of a run, from the newest checkpoint or from the start.
+    """Every stage of a run, from the newest whole checkpoint or from the start.
 
     Args:
         system: built after `seeded`, so that its initial weights follow from the seed.
         data: by `Stage.source`.
     """
     state = prepare_state(system, config, world)
-    newest = checkpoints.latest()
+    newest = checkpoints.latest(partial(tracker.warn, 0))
     if newest is not None:
         load_checkpoint(newest, state)
     while state.position.stage < len(system.stages):

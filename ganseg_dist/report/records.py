@@ -7,7 +7,6 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +17,11 @@ from pydantic import Field, TypeAdapter
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
+from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import FederationError, RunError
 from ganseg_dist.federation.fingerprint import Fingerprint, axes
 from ganseg_dist.federation.record import FederationRecord
-from ganseg_dist.files import parse_json, read_bytes, read_json, read_text
+from ganseg_dist.files import parse_json, read_bytes, read_text
 from ganseg_dist.inference.card import unknown_patients
 from ganseg_dist.report.classified import Classification, read_classification
 from ganseg_dist.report.compared import Comparison, read_comparison
@@ -343,11 +343,7 @@ def _history(run: Run) -> tuple[Epoch, ...]:
     finished = read_record(run, "history.json", epochs)
     if finished is not None:
         return finished
-    states = (path for path in run.checkpoints.rglob("state.json") if not path.parent.name.startswith("."))
-    for state in sorted(states, key=lambda path: path.stat().st_mtime, reverse=True):
-        with suppress(ValueError, KeyError, TypeError, OSError):  # one that is being written
-            return epochs.validate_python(read_json(state, finite=False)["position"]["history"])
-    return ()
+    return epochs.validate_python(FolderCheckpoints(run.checkpoints).history())
 
 
 def _data_at(site_of: Mapping[str, str], data: Data) -> Data:

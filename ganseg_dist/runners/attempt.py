@@ -13,9 +13,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ganseg_dist.config import RunConfig
-from ganseg_dist.engine.checkpoint import FolderCheckpoints
+from ganseg_dist.engine.checkpoint import FolderCheckpoints, read_position
 from ganseg_dist.errors import GansegError, RunError
-from ganseg_dist.files import read_json
 from ganseg_dist.inference.card import model_card
 from ganseg_dist.inference.model_folder import Thresholds, write_model
 from ganseg_dist.runs import Run
@@ -47,7 +46,7 @@ def carry_out(
     def seconds() -> float:
         return earlier + time.monotonic() - started
 
-    with keeping(run.folder, FolderCheckpoints(run.checkpoints).latest):
+    with keeping(run.folder, FolderCheckpoints(run.checkpoints).newest):
         tracked = open_tracking(run, tags=tags)
         run.describe(status="training", mlflow=tracked.to_dict())
         try:
@@ -93,8 +92,8 @@ def _uninterrupted() -> Iterator[None]:
 
 def _finish(run: Run, checkpoint: Path, monitors: Mapping[str, Monitor], *, seconds: float) -> None:
     """Turn the last checkpoint into history and model."""
-    position = read_json(checkpoint / "state.json", finite=False)["position"]
-    run.write("history.json", position["history"])
+    history = read_position(checkpoint).history
+    run.write("history.json", history)
     config, data = run.config(), run.read("data.json")
     facts = {
         "phantom": data["phantom"],
@@ -104,8 +103,8 @@ def _finish(run: Run, checkpoint: Path, monitors: Mapping[str, Monitor], *, seco
         "channels": data.get("channels", []),
         "absent": run.description().get("absent", []),
     }
-    run.describe(seconds=seconds, error=None, kept=epochs_kept(position["history"], monitors, config))
-    card = model_card(config, data, run.split(), position["history"], run.description(), run.federation())
+    run.describe(seconds=seconds, error=None, kept=epochs_kept(history, monitors, config))
+    card = model_card(config, data, run.split(), history, run.description(), run.federation())
     weights = checkpoint / "networks.safetensors"
     write_model(run.model, config, weights, card=card, facts=facts, thresholds=Thresholds())
     run.describe(status="finished")  # last: a finished run has a model

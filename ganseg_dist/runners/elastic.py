@@ -82,7 +82,7 @@ class EpochwisePolicy(ElasticScalingPolicy):
         if isinstance(decision, NoopDecision):
             self._wait()
         else:
-            self.waits_since, self.newest = None, self.checkpoints.latest()
+            self.waits_since, self.newest = None, self.checkpoints.newest()
         return decision
 
     def make_decision_for_running_worker_group(
@@ -90,7 +90,7 @@ class EpochwisePolicy(ElasticScalingPolicy):
     ) -> ScalingDecision:
         """Take in the workers that there is room for, when the epoch's checkpoint has just been written."""
         self.group = worker_group_state.placement_group_handle.placement_group
-        newest = self.checkpoints.latest()
+        newest = self.checkpoints.newest()
         if newest == self.newest:
             self._maybe_send_resource_request()  # or Ray forgets after some minutes what this run asks for
             return NoopDecision()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganseg_dist.config import RunConfig
-from ganseg_dist.engine.checkpoint import FolderCheckpoints
+from ganseg_dist.engine.checkpoint import FolderCheckpoints, Warn
 from ganseg_dist.engine.tracker import ClosableTracker, NullTracker, Progress, Tracker, Trackers
 from ganseg_dist.errors import GansegError, RunError
 from ganseg_dist.runners.cluster import no_room, require_resources
@@ -31,6 +32,8 @@ PLACEMENT_SECONDS = 20.0
 PATIENCE_SECONDS = 1800.0
 """That a training waits for room, after a node was lost: Ray itself would wait for ever."""
 POLL_SECONDS = 0.3
+
+logger = logging.getLogger(__name__)
 
 
 def train_on_ray(
@@ -145,12 +148,20 @@ class RayCheckpoints(FolderCheckpoints):
     its controller had not yet registered when a worker died.
     """
 
-    def latest(self) -> Path | None:
-        """Rank 0's newest, on every rank: shared storage may show another node an older list."""
+    def latest(self, warn: Warn = logger.warning) -> Path | None:
+        """Rank 0's newest, on every rank: shared storage may show another node an older list. So is rank 0's error."""
         from ray.train.collective import broadcast_from_rank_zero
 
-        newest: Path | None = broadcast_from_rank_zero(super().latest())
-        return newest
+        found: Path | RunError | None = None
+        if self.writes:
+            try:
+                found = super().latest(warn)
+            except RunError as error:
+                found = error
+        found = broadcast_from_rank_zero(found)
+        if isinstance(found, RunError):
+            raise found
+        return found
 
 
 @dataclass(frozen=True, slots=True)

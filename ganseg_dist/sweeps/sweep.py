@@ -25,7 +25,6 @@ from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.federation.privacy import keeps_numbers_home
-from ganseg_dist.files import read_json
 from ganseg_dist.runners.attempt import epochs_kept, only_trainer
 from ganseg_dist.runners.cluster import cluster_resources, map_on_cluster, require_resources
 from ganseg_dist.runners.data_checks import UNSCORABLE
@@ -354,12 +353,11 @@ def _reported(end: TrialEnd, job: TrialJob) -> Iterator[tuple[str, float]]:
 
 def _curve(run: Run, job: TrialJob) -> tuple[tuple[tuple[int, float], ...], int | None]:
     """The first metric by epoch of the last stage, and which of its epochs is kept."""
-    newest = FolderCheckpoints(run.checkpoints).latest()
-    if newest is None:
+    history = FolderCheckpoints(run.checkpoints).history()
+    if not history:
         return (), None
     config = run.config()
     last = build_system(config).stages[-1]
-    history = read_json(newest / "state.json", finite=False)["position"]["history"]
     of_last = [record for record in history if record["stage"] == last.name]
     if not of_last:
         return (), None

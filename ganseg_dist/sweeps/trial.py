@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
@@ -20,11 +21,10 @@ import torch
 from ganseg_dist.atomic import copy_files, write_text
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Cohort, Split
-from ganseg_dist.engine.checkpoint import FolderCheckpoints
+from ganseg_dist.engine.checkpoint import FolderCheckpoints, checkpoint_damage, read_position
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError, TrainingDiverged
-from ganseg_dist.files import read_json
 from ganseg_dist.inference.arms import ModelArm
 from ganseg_dist.inference.evaluation import evaluate
 from ganseg_dist.inference.predictor import Predictor
@@ -45,6 +45,8 @@ from ganseg_dist.tracking.tracked_run import TrackedRun
 
 ENDS: Mapping[str, Ending] = {TrainingDiverged.__name__: "diverged", FederationError.__name__: "abandoned"}
 """Errors with which a trial ends for good, and what its ending is called."""
+
+logger = logging.getLogger(__name__)
 
 Monitors = Mapping[str, Monitor]
 """What chooses each stage's epoch, by stage."""
@@ -109,7 +111,7 @@ class TrialJob:
         """
         from ray import tune
 
-        history = read_json(checkpoint / "state.json", finite=False)["position"]["history"]
+        history = read_position(checkpoint).history
         if history:
             scores = scores_so_far(history, self.metrics, monitors, config)
             tune.report(scores, checkpoint=tune.Checkpoint.from_directory(checkpoint) if keep else None)
@@ -183,7 +185,11 @@ def _begin_from(checkpoint: Any, run: Run) -> None:
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
-            FolderCheckpoints(run.checkpoints).save({}, partial(copy_files, Path(folder)))
+            damage = checkpoint_damage(Path(folder))
+            if damage is None:
+                FolderCheckpoints(run.checkpoints).save({}, partial(copy_files, Path(folder)))
+            else:
+                logger.warning("%s; the trial %s is trained from its start", damage, run.name)
 
 
 def _train_here(
@@ -241,7 +247,7 @@ class ReportedEpochs(NullTracker):
 
     def report_newest(self) -> None:
         """Unless it was reported: the end of a stage is no epoch. A copy, for the workers drop what is older."""
-        newest = self.checkpoints.latest()
+        newest = self.checkpoints.newest()
         step = None if newest is None else newest.name.partition("-stage-")[0]
         if newest is None or step == self.reported:
             return

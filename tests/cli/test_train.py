@@ -93,15 +93,33 @@ def test_interrupted_and_started_again_it_goes_on(train, ganseg, interrupt, monk
 
 @pytest.mark.parametrize("name", ["state.json", "networks.safetensors", "optimizers.safetensors"])
 @pytest.mark.parametrize("damage", ["flipped", "emptied", "removed"])
-def test_a_damaged_checkpoint_is_named(ganseg, trained, tmp_path, name, damage):
+def test_damaged_checkpoints_are_named(ganseg, trained, tmp_path, name, damage):
+    """Training goes on from the one before, and is refused where that is damaged too."""
     run = unfinished(trained, tmp_path)
-    file = max(run.checkpoints.glob("step-*")) / name
-    content = file.read_bytes()
-    file.unlink()
-    if damage != "removed":
-        file.write_bytes(b"" if damage == "emptied" else content[:-20] + bytes(255 - byte for byte in content[-20:]))
-    assert_refused(ganseg("train", "--resume", "tiny"), 1, file, "delete")
+    for folder in sorted(run.checkpoints.glob("step-*")):
+        file = folder / name
+        content = file.read_bytes()
+        file.unlink()
+        if damage != "removed":
+            flipped = content[:-20] + bytes(255 - byte for byte in content[-20:])
+            file.write_bytes(b"" if damage == "emptied" else flipped)
+    assert_refused(ganseg("train", "--resume", "tiny"), 1, file, f"delete {run.checkpoints} to begin anew")
     assert not run.finished
+
+
+def test_a_damaged_newest_checkpoint_is_warned_of_and_the_model_is_the_same(ganseg, trained, tmp_path):
+    run = unfinished(trained, tmp_path)
+    older, newest = sorted(run.checkpoints.glob("step-*"))
+    (newest / "state.json").write_text("{}")
+    resumed = ganseg("train", "--resume", "tiny")
+    assert resumed.code == 0, resumed.err
+    (line,) = [line for line in resumed.err.splitlines() if "damaged" in line]
+    assert line == (
+        f"warning: {newest / 'state.json'}: is damaged (its digest differs); going on from the checkpoint before it, "
+        f"{older.name}"
+    )
+    assert run.finished
+    assert (run.model / "networks.safetensors").read_bytes() == (trained.model / "networks.safetensors").read_bytes()
 
 
 def test_killed_between_the_last_epoch_and_the_model_it_still_gets_its_model(ganseg, trained, tmp_path, monkeypatch):

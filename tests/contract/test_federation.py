@@ -1,5 +1,6 @@
 """A federation of one hospital is a run at home, to the bit: every system, every stage, whatever stays home."""
 
+import json
 import signal
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from safetensors.torch import load_file
 from clients.app import app
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
+from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.session import TrainingRequest
-from ganseg_dist.runs import Run
+from ganseg_dist.runs import Run, runs_root
 from server.simulation import Rehearsal, rehearse
 from tests.contract import members
 from tests.contract.conftest import SHORT
@@ -20,9 +22,18 @@ from tests.contract.conftest import SHORT
 pytestmark = pytest.mark.usefixtures("own_runs")
 
 
-def rehearsed(phantom: Path, config: RunConfig, name: str, sites: str = "1") -> Path:
+class Warned(NullTracker):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def warn(self, step: int, warning: str) -> None:
+        self.lines.append(warning)
+
+
+def rehearsed(phantom: Path, config: RunConfig, name: str, sites: str = "1", shown: NullTracker | None = None) -> Path:
     """A federation's run folder."""
-    return rehearse(Rehearsal(TrainingRequest(config, phantom, run_name=name, local=True), sites), app).folder
+    request = TrainingRequest(config, phantom, run_name=name, local=True)
+    return rehearse(Rehearsal(request, sites), app, shown=shown or NullTracker()).folder
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -73,6 +84,37 @@ def test_a_server_that_was_killed_goes_on_to_the_same_weights(phantom):
     assert_same(weights(resumed), weights(undisturbed))
     for site in ("site1", "site2"):
         assert_same(sites_own(resumed, site), sites_own(undisturbed, site))
+
+
+def test_a_server_whose_newest_checkpoint_is_damaged_goes_on_to_the_same_weights(phantom):
+    config = override(recipe("ganet_seg_debug"), SHORT | {"train.epochs": 3, "system.gan": False})
+    undisturbed = rehearsed(phantom, config, "calm", "2")
+    assert members.ended(members.federate_until_save, phantom, config, "hurt", 2) == -signal.SIGKILL
+    checkpoints = FolderCheckpoints(Run(undisturbed.parent / "hurt").checkpoints)
+    first, second = checkpoints.all()[-2:]
+    (second / "server.json").write_text("{}")
+    shown = Warned()
+    resumed = rehearsed(phantom, config, "hurt", "2", shown)
+    (warning,) = [line for line in shown.lines if "is damaged" in line]
+    assert warning.startswith(f"{second / 'server.json'}: is damaged (its digest differs); going on from the check")
+    assert warning.endswith(first.name)
+    assert_same(weights(resumed), weights(undisturbed))
+    for site in ("site1", "site2"):
+        assert_same(sites_own(resumed, site), sites_own(undisturbed, site))
+
+
+def test_a_site_whose_newest_state_is_damaged_goes_on_as_one_that_missed_a_round(phantom, caplog):
+    config = override(recipe("ganet_seg_debug"), SHORT | {"train.epochs": 3, "system.gan": False})
+    assert members.ended(members.federate_until_save, phantom, config, "hurt", 2) == -signal.SIGKILL
+    runs = runs_root() / "hurt" / "sites"
+    states = FolderCheckpoints(runs / "site1" / "runs" / "hurt" / "checkpoints").all()
+    assert len(states) == 3, "a state that the server may go back to was dropped"
+    (states[1] / "residual.safetensors").write_bytes(b"")
+    folder = rehearsed(phantom, config, "hurt", "2")
+    told = [line for line in caplog.messages if "is damaged" in line]
+    assert [line.split(":")[0] for line in told] == [str(states[1] / "residual.safetensors")]
+    rounds = json.loads((folder / "federation.json").read_text())["rounds"]
+    assert [list(record["sites"]) for record in rounds] == [["site1", "site2"]] * 3
 
 
 def test_a_server_that_was_killed_at_the_very_end_gives_every_site_the_same_model_again(phantom):

@@ -40,7 +40,7 @@ class Epochs(NullTracker):
     def progress(self, progress: Progress) -> None:
         if progress.batch != 1:
             return
-        begun = self.notes.read_text().splitlines() if self.notes.exists() else []
+        begun = self.notes.read_text().splitlines()
         with self.notes.open("a") as notes:
             notes.write(f"{progress.stage} {progress.epoch}\n")
         if self.number == len(begun):
@@ -60,16 +60,21 @@ class Scores(NullTracker):
 
     def __init__(self) -> None:
         self.steps_of_epochs: list[int] = []
+        self.warnings: list[str] = []
 
     def epoch(self, step, scores) -> None:
         self.steps_of_epochs.append(step)
+
+    def warn(self, step, warning) -> None:
+        self.warnings.append(warning)
 
 
 EPOCHS = ["healthy 0", "healthy 1", "segment 0", "segment 1", "segment 2"]
 
 
-def on_ray(folder: Path, config, prepared, *, number: int | None = None, happens=die, workers: int = 1):
-    notes, shown = folder / "epochs.txt", Scores()
+def on_ray(folder: Path, config, prepared, *, number: int | None = None, happens=die, workers: int = 1, shown=None):
+    notes, shown = folder / "epochs.txt", shown or Scores()
+    notes.touch()
     checkpoint = train_on_ray(
         Run(folder),
         config,
@@ -127,14 +132,27 @@ def test_what_a_person_must_mend_on_one_of_two_ranks_ends_training_at_once(clust
     assert (tmp_path / "epochs.txt").read_text().splitlines() == EPOCHS[:2], "it was tried again"
 
 
-def test_a_damaged_checkpoint_is_named_where_it_lies(cluster, config, prepared, undisturbed, tmp_path):
-    shutil.copytree(undisturbed / "checkpoints", tmp_path / "checkpoints")
-    newest = FolderCheckpoints(tmp_path / "checkpoints").latest()
+def test_a_damaged_checkpoint_is_passed_over_by_all_ranks_and_without_a_whole_one_training_ends(
+    cluster, config, prepared, undisturbed, tmp_path
+):
+    checkpoints = FolderCheckpoints(tmp_path / "checkpoints")
+    shutil.copytree(undisturbed / "checkpoints", checkpoints.folder)
+    older, newest = checkpoints.all()
     (newest / "optimizers.safetensors").write_bytes(b"")
+    shown = Scores()
+    on_ray(tmp_path, config, prepared, workers=2, shown=shown)
+    assert shown.warnings == [
+        f"{newest}/optimizers.safetensors: is damaged (its digest differs); going on from the checkpoint before it, "
+        f"{older.name}"
+    ]
+    assert members.differing(members.final_weights(tmp_path), members.final_weights(undisturbed)) == []
+    for folder in checkpoints.all():
+        (folder / "state.json").unlink()
     temporary = set(Path(tempfile.gettempdir()).glob("ganseg-*"))
     with pytest.raises(RunError) as caught:
         on_ray(tmp_path, config, prepared)
     assert str(caught.value) == (
-        f"{newest}/optimizers.safetensors: is damaged (its digest differs); delete {newest} and resume again"
+        f"{newest}/state.json: is missing, and no checkpoint before it is whole; delete {checkpoints.folder} to begin "
+        "anew"
     )
     assert set(Path(tempfile.gettempdir()).glob("ganseg-*")) == temporary

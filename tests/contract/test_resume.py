@@ -90,15 +90,36 @@ def test_a_finished_run_trained_again_changes_nothing(config, prepared, undistur
     assert members.differing(before, members.final_weights(undisturbed)) == []
 
 
-def test_without_a_damaged_newest_checkpoint_it_goes_on_from_the_one_before(config, prepared, undisturbed, tmp_path):
-    shutil.copytree(undisturbed / "checkpoints", tmp_path / "checkpoints")
-    newest = FolderCheckpoints(tmp_path / "checkpoints").latest()
-    (newest / "optimizers.safetensors").write_bytes(b"")
-    assert members.ended(members.train, tmp_path, config, prepared) == 1
-    shutil.rmtree(newest)
-    assert described(tmp_path)["epoch"] == config.train.epochs, "the one before is not the last epoch"
+@pytest.mark.parametrize("file", ["optimizers.safetensors", "state.json"])
+def test_a_damaged_newest_checkpoint_costs_an_epoch_and_changes_no_weight(
+    config, prepared, undisturbed, tmp_path, file
+):
+    """Killed after its second epoch's checkpoint, which is then cut off on disk."""
+    assert members.ended(members.train_until_save, tmp_path, config, prepared, 2) == KILLED
+    checkpoints = FolderCheckpoints(tmp_path / "checkpoints")
+    first, second = checkpoints.all()
+    whole = (second / file).read_bytes()
+    (second / file).write_bytes(whole[: len(whole) // 2])
+    assert checkpoints.latest() == first
+    assert members.ended(members.train_until_save, tmp_path, config, prepared, 1) == KILLED
+    assert checkpoints.all() == [first, second], "the epoch was not trained again"
+    assert checkpoints.latest() == second
     assert members.ended(members.train, tmp_path, config, prepared) == 0
     assert members.differing(members.final_weights(tmp_path), members.final_weights(undisturbed)) == []
+
+
+def test_a_damaged_last_checkpoint_of_a_trained_run(config, prepared, undisturbed, tmp_path):
+    shutil.copytree(undisturbed / "checkpoints", tmp_path / "checkpoints")
+    checkpoints = FolderCheckpoints(tmp_path / "checkpoints")
+    newest = checkpoints.newest()
+    (newest / "networks.safetensors").unlink()
+    assert members.ended(members.train, tmp_path, config, prepared) == 0
+    assert checkpoints.latest() == checkpoints.newest() == newest
+    assert members.differing(members.final_weights(tmp_path), members.final_weights(undisturbed)) == []
+    for folder in checkpoints.all():
+        (folder / "rng.safetensors").write_bytes(b"")
+    assert members.ended(members.train, tmp_path, config, prepared) == 1
+    assert len(checkpoints.all()) == 2, "what may be looked at was deleted"
 
 
 def test_another_seed_gives_other_weights(config, prepared, undisturbed, tmp_path):

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ganseg_dist.config import override
-from ganseg_dist.engine.checkpoint import PARTS, FolderCheckpoints, load_checkpoint, save_checkpoint
+from ganseg_dist.digests import read_sealed, sealed
+from ganseg_dist.engine.checkpoint import FORMAT, PARTS, FolderCheckpoints, load_checkpoint, save_checkpoint
 from ganseg_dist.engine.fit import prepare_state, seeded, train_step
 from ganseg_dist.engine.loader import StageBatches
 from ganseg_dist.engine.world import World
@@ -109,6 +110,9 @@ def test_nothing_in_it_is_pickled(saved):
     )
 
 
+REMEDY = "start the same command again, or delete {} to do without it"
+
+
 def refusal(folder, config) -> str:
     _, state = fresh(config)
     with pytest.raises(RunError) as caught:
@@ -124,28 +128,29 @@ def test_a_flipped_byte_is_noticed(saved, config, part):
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    assert refusal(saved, config).startswith(f"{file}: is damaged (its digest differs); delete {saved}")
+    assert refusal(saved, config).startswith(f"{file}: is damaged (its digest differs); start the same command again")
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_missing_file_is_named(saved, config, part):
     file = saved / f"{part}.safetensors"
     file.unlink()
-    assert refusal(saved, config).startswith(f"{file}: is missing or damaged")
+    assert refusal(saved, config).startswith(f"{file}: is missing; start the same command again")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", None])
 def test_a_damaged_description_is_named(saved, config, content):
     file = saved / "state.json"
     file.unlink() if content is None else file.write_bytes(content)
-    assert refusal(saved, config).startswith(f"{file}: is missing or damaged; delete {saved}")
+    problem = "is missing" if content is None else "is damaged (it is no JSON)"
+    assert refusal(saved, config) == f"{file}: {problem}; {REMEDY.format(saved)}"
 
 
 @pytest.mark.parametrize("content", ["[]", "null", "1", '"format"', "{}", '{"format": 1}'])
 def test_json_that_describes_no_checkpoint_is_named(saved, config, content):
     file = saved / "state.json"
     file.write_text(content)
-    assert refusal(saved, config).startswith(f"{file}: is missing or damaged; delete {saved}")
+    assert refusal(saved, config) == f"{file}: is damaged (its digest differs); {REMEDY.format(saved)}"
 
 
 @pytest.mark.parametrize("part", ["position", "optimizers", "averaged", "digests", "digest"])
@@ -155,7 +160,7 @@ def test_a_description_with_a_wrong_part_is_named(saved, config, part, change):
     described = json.loads(file.read_text())
     described.pop(part)
     file.write_text(json.dumps(described if change == "removed" else {**described, part: {}}))
-    assert refusal(saved, config).startswith(f"{file}: is missing or damaged; delete {saved}")
+    assert refusal(saved, config) == f"{file}: is damaged (its digest differs); {REMEDY.format(saved)}"
 
 
 @pytest.mark.parametrize("change", [{"step": 5}, {"epoch": "first"}, {"colour": 1}])
@@ -164,7 +169,7 @@ def test_a_description_with_a_wrong_position_is_named(saved, config, change):
     described = json.loads(file.read_text())
     described["position"] |= change
     file.write_text(json.dumps(described))
-    assert refusal(saved, config).startswith(f"{file}: is missing or damaged; delete {saved}")
+    assert refusal(saved, config) == f"{file}: is damaged (its digest differs); {REMEDY.format(saved)}"
 
 
 def test_a_loss_that_was_not_finite_comes_back(trained, tmp_path, config):
@@ -178,8 +183,9 @@ def test_a_loss_that_was_not_finite_comes_back(trained, tmp_path, config):
 
 def test_another_format_is_named(saved, config):
     file = saved / "state.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 99}))
-    assert refusal(saved, config) == f"{file}: checkpoint format 99; this version reads 1"
+    file.write_text(json.dumps(sealed({**read_sealed(file), "format": 99})))
+    assert refusal(saved, config) == f"{file}: checkpoint format 99; this version reads {FORMAT}"
+    assert FolderCheckpoints(saved.rename(saved.with_name("step-1")).parent).latest().name == "step-1"
 
 
 @pytest.mark.parametrize(
@@ -238,3 +244,108 @@ def test_checkpoints_have_the_modes_that_the_umask_gives(umask, config, tmp_path
     _, state = fresh(config)
     FolderCheckpoints(tmp_path / "checkpoints").save({}, partial(save_checkpoint, state=state))
     assert odd_modes(tmp_path, umask) == {}
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+
+
+DAMAGES = {
+    "flipped": flip,
+    "cut": lambda file: file.write_bytes(file.read_bytes()[:-1]),
+    "empty": lambda file: file.write_bytes(b""),
+    "gone": lambda file: file.unlink(),
+}
+FILES = [*(f"{part}.safetensors" for part in PARTS), "state.json", "beside.json"]
+
+
+def save_with_more(folder, state):
+    """A checkpoint with a file of the caller's own, as a federation's server keeps there."""
+
+    def write(beside):
+        (beside / "beside.json").write_text("[1, 2, 3]")
+        save_checkpoint(beside, state)
+
+    FolderCheckpoints(folder).save({}, write)
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(debug_config, tmp_path_factory):
+    """Of steps 1 and 2; copy it."""
+    folder = tmp_path_factory.mktemp("two")
+    _, state = fresh(override(debug_config, {"system.gan": False}))
+    for state.position.step in (1, 2):
+        save_with_more(folder, state)
+    return folder
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_newest_is_named_and_passed_over(two_checkpoints, tmp_path, name, damage):
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(two_checkpoints, folder)
+    older, newest = FolderCheckpoints(folder).all()
+    DAMAGES[damage](newest / name)
+    warnings: list[str] = []
+    for _ in range(2):  # the second time it is out of the way
+        assert FolderCheckpoints(folder).latest(warnings.append) == older
+        assert FolderCheckpoints(folder).newest() == older
+    (warning,) = warnings
+    assert warning.startswith(f"{newest / name}: is {'missing' if damage == 'gone' else 'damaged ('}")
+    assert warning.endswith(f"; going on from the checkpoint before it, {older.name}")
+
+
+def test_after_a_damaged_newest_one_of_its_name_is_written_and_two_are_kept(two_checkpoints, tmp_path, debug_config):
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(two_checkpoints, folder)
+    checkpoints = FolderCheckpoints(folder)
+    older, newest = checkpoints.all()
+    flip(newest / "rng.safetensors")
+    assert checkpoints.latest() == older
+    _, state = fresh(override(debug_config, {"system.gan": False}))
+    state.position.step = 2
+    save_with_more(folder, state)
+    assert checkpoints.latest() == newest
+    assert sorted(folder.iterdir()) == [older, newest], "the damaged one is still there"
+    state.position.step = 3
+    save_with_more(folder, state)
+    assert len(checkpoints.all()) == 2
+    assert older not in checkpoints.all()
+
+
+def test_without_a_whole_one_left_it_is_an_error_and_nothing_is_deleted(two_checkpoints, tmp_path):
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(two_checkpoints, folder)
+    older, newest = FolderCheckpoints(folder).all()
+    flip(older / "networks.safetensors")
+    flip(newest / "best.safetensors")
+    with pytest.raises(RunError) as caught:
+        FolderCheckpoints(folder).latest()
+    assert str(caught.value) == (
+        f"{newest / 'best.safetensors'}: is damaged (its digest differs), and no checkpoint before it is whole; "
+        f"delete {folder} to begin anew"
+    )
+    assert sorted(folder.iterdir()) == [older, newest]
+
+
+def test_who_does_not_write_moves_nothing(two_checkpoints, tmp_path):
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(two_checkpoints, folder)
+    older, newest = FolderCheckpoints(folder).all()
+    flip(newest / "state.json")
+    assert FolderCheckpoints(folder, writes=False).latest() == older
+    assert FolderCheckpoints(folder).newest() == newest
+
+
+def test_the_history_is_of_the_newest_whose_description_is_whole(two_checkpoints, tmp_path, debug_config):
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(two_checkpoints, folder)
+    _, state = fresh(override(debug_config, {"system.gan": False}))
+    state.position.step, state.position.history = 3, [{"epoch": 0}]
+    save_with_more(folder, state)
+    assert FolderCheckpoints(folder).history() == [{"epoch": 0}]
+    flip(FolderCheckpoints(folder).newest() / "state.json")
+    assert FolderCheckpoints(folder).history() == []
+    assert FolderCheckpoints(tmp_path / "none").history() == []

@@ -6,12 +6,16 @@ import re
 import shutil
 import subprocess
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from ganseg_dist.digests import sealed
+from ganseg_dist.engine.checkpoint import FORMAT
+from ganseg_dist.engine.state import Position
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.report import write_report
 from ganseg_dist.report.page import commands, config_fields, difference_told, fingerprint, holes_told, site_table
@@ -456,8 +460,9 @@ def test_an_unfinished_run_shows_the_epochs_of_its_newest_checkpoint(tmp_path):
     whole = run.checkpoints / "step-000000003-stage-0"
     whole.mkdir(parents=True)
     history = json.loads((tmp_path / "kept.json").read_text())
-    (whole / "state.json").write_text(json.dumps({"position": {"history": history}}))
-    half_written = run.checkpoints / "ray/checkpoint_2"
+    described = sealed({"format": FORMAT, "position": asdict(Position(history=history))})
+    (whole / "state.json").write_text(json.dumps(described))
+    half_written = run.checkpoints / "step-000000006-stage-0"
     half_written.mkdir(parents=True)
     (half_written / "state.json").write_text('{"position": {')
     assert "No training curves yet" not in write_report(run).read_text()

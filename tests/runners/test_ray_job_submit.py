@@ -182,7 +182,7 @@ def test_a_stopped_job_leaves_a_run_that_goes_on(cluster, phantom):
     job = cluster.jobs[-1]
     assert begun.code == 0, begun.said
     deadline = time.monotonic() + 600
-    while FolderCheckpoints(run.checkpoints).latest() is None:
+    while FolderCheckpoints(run.checkpoints).newest() is None:
         assert time.monotonic() < deadline, cluster.client.get_job_logs(job)
         time.sleep(0.1)
     assert cluster.ray("stop", "--address", cluster.address, job).returncode == 0

@@ -37,7 +37,7 @@ def nodes(monkeypatch: pytest.MonkeyPatch):
 
 
 def history(run: Run) -> list[dict]:
-    newest = FolderCheckpoints(run.checkpoints).latest()
+    newest = FolderCheckpoints(run.checkpoints).newest()
     if newest is None:
         return []
     try:

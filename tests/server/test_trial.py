@@ -107,7 +107,7 @@ def test_a_trial_that_was_killed_between_rounds_goes_on_to_the_same_weights(phan
     process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
     second = named_run("k.002")
     deadline = time.monotonic() + 240
-    while FolderCheckpoints(second.checkpoints).latest() is None:
+    while FolderCheckpoints(second.checkpoints).newest() is None:
         assert time.monotonic() < deadline, "the second trial has no round"
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.1)

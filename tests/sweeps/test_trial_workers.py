@@ -67,7 +67,7 @@ class KillsAWorker(threading.Thread):
     def run(self) -> None:
         while not self.over.wait(0.05):
             runs = [named_run(trial) for trial in self.trials]
-            newest = [FolderCheckpoints(run.checkpoints).latest() for run in runs]
+            newest = [FolderCheckpoints(run.checkpoints).newest() for run in runs]
             if any(checkpoint is None or epochs_of(checkpoint) < 2 for checkpoint in newest):
                 continue
             alive = [
