@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -22,8 +23,8 @@ def predict(
     ),
     source: Path = typer.Argument(
         metavar="INPUT",
-        help="A cohort or one case folder, a CSV manifest, a folder of pictures for a model of pictures, or one file "
-        "with a channel for each modality.",
+        help="A cohort or one case folder, a CSV manifest, a data set's imagesTs, NIfTI files named by case and "
+        "modality, a folder of pictures for a model of pictures, or one file with a channel for each modality.",
     ),
     out: Path = typer.Option(..., metavar="DIR", help="Folder to write masks into."),
     probability: bool = typer.Option(False, "--probability", help="Also write each region's probability, 0 to 1."),
@@ -58,7 +59,7 @@ def predict(
     from ganseg_dist.display import display_convention
     from ganseg_dist.errors import ConfigError, DataError
     from ganseg_dist.inference.ensemble import load_together
-    from ganseg_dist.inference.inputs import colours_told, read_inputs
+    from ganseg_dist.inference.inputs import colours_told, read_inputs, unread_test_images
     from ganseg_dist.inference.outputs import Extras, write_case
     from ganseg_dist.inference.predictor import Predictor
     from ganseg_dist.names import folder_names
@@ -88,6 +89,12 @@ def predict(
     if system.task == "classification" and (probability or overlays):
         raise ConfigError(f"--probability, --overlays: {run} is a classifier; its probabilities are in classes.csv")
     cases = read_inputs(source, predictor.modalities, layout, predictor.channels)
+    tests = unread_test_images(source, cases)
+    if tests is not None:
+        command = shlex.join(["ganseg", "predict", run, str(tests), "--out", "DIR"])
+        show.err.print(
+            f"note: the test images in {tests} are not among them; predict them with: {command}", markup=False
+        )
     told = colours_told(cases, predictor.modalities)
     if told is not None:
         show.err.print(f"warning: {told}", markup=False)

@@ -1,4 +1,4 @@
-"""What `ganseg predict` accepts: any cohort layout, a folder of pictures, files whose channels are the modalities."""
+"""What `ganseg predict` accepts: any cohort layout, folders of images alone, files with a channel for each modality."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from ganseg_dist.data.cohort import COLOURS, GREY, UNKNOWN_SITE, Case, Source
-from ganseg_dist.data.formats import PICTURE_SUFFIXES, is_nifti
-from ganseg_dist.data.listing import check_file
+from ganseg_dist.data.formats import PICTURE_SUFFIXES, is_image, is_nifti, without_suffix
+from ganseg_dist.data.listing import check_file, data_files
 from ganseg_dist.data.nifti import nifti_channels
 from ganseg_dist.data.picture import shows_colour
 from ganseg_dist.data.readers import read_cohort, recognised
-from ganseg_dist.data.readers.pictures import pictures_in, sources
+from ganseg_dist.data.readers.dataset_json import Description
+from ganseg_dist.data.readers.decathlon import CHANNEL_FILE, cases_in
+from ganseg_dist.data.readers.pictures import distinct_pictures, sources, without_mask
 from ganseg_dist.errors import DataError
+from ganseg_dist.inference.plain_scans import plain_scans
+
+TEST_IMAGES = "imagesTs"
+"""Where nnU-Net and the Decathlon keep images without masks."""
 
 
 def read_inputs(
@@ -22,8 +28,9 @@ def read_inputs(
 ) -> tuple[Case, ...]:
     """The cases under a path; a case that lacks a modality is among them, for `load_scan` to name.
 
-    For a model of pictures, in colour or grey, a folder that is no cohort gives a case a picture, and pictures are read
-    in its modalities whichever way they look (`colours_told`).
+    A folder may be a cohort, a data set's folder of images alone (imagesTs), or NIfTI files that `plain_scans` tells
+    apart by their names. For a model of pictures, in colour or grey, a folder that is no cohort gives a case a picture,
+    and pictures are read in its modalities whichever way they look (`colours_told`).
 
     Args:
         modalities: what the model needs, in its order.
@@ -31,15 +38,12 @@ def read_inputs(
 
     Raises DataError when there are none, when none has what the model needs, or when two share a name.
     """
-    if path.is_file() and path.suffix.lower() != ".csv":
-        return (_single_file(path, modalities, channels or modalities),)
+    in_file = channels or modalities
+    if not path.is_dir() and path.suffix.lower() != ".csv" and path.exists():
+        return (_single_file(path, modalities, in_file),)
     # The BraTS reader knows a case folder by its name, which `.` and `..` hide.
     place = path if path.name not in ("", "..") else path.resolve()
-    pictures = _plain_pictures(place) if _sees_pictures(modalities) and layout is None else []
-    if pictures:
-        cases = tuple(_picture(file, modalities) for file in pictures)
-    else:
-        cases = tuple(_seen_alike(case, modalities) for case in read_cohort(place, layout, with_masks=False).cases)
+    cases = tuple(_seen_alike(case, modalities) for case in _cases(place, modalities, layout, in_file))
     if not any(set(modalities) <= set(case.images) for case in cases):
         raise DataError(
             f"{path}: no case has all of {', '.join(modalities)}, which the model needs; "
@@ -47,9 +51,50 @@ def read_inputs(
         )
     twice = [name for name, count in Counter(case.id for case in cases).items() if count > 1]
     if twice:
-        mend = "rename one" if pictures else "predict their folders one by one"
-        raise DataError(f"{path}: holds two cases called {twice[0]}; {mend}")
+        raise DataError(f"{path}: holds two cases called {twice[0]}; rename one, or predict their folders one by one")
     return cases
+
+
+def unread_test_images(path: Path, cases: Sequence[Case]) -> Path | None:
+    """The imagesTs of a data set whose training cases are given; None where there is none, or it is what is read."""
+    tests = path / TEST_IMAGES
+    read = {file.parent for case in cases for source in case.images.values() for file in source.files}
+    return tests if tests not in read and any(is_image(file) for file in data_files(tests)) else None
+
+
+def _cases(place: Path, modalities: tuple[str, ...], layout: str | None, in_file: tuple[str, ...]) -> Sequence[Case]:
+    """The first way of reading a place that finds cases."""
+    if layout is not None or not place.is_dir():
+        return read_cohort(place, layout, with_masks=False).cases
+    if cases := _described_images(place, modalities):
+        return cases
+    if recognised(place) is not None:
+        if (tests := _described_images(place / TEST_IMAGES, modalities)) and not any(data_files(place / "imagesTr")):
+            return tests
+        return read_cohort(place, with_masks=False).cases
+    if _sees_pictures(modalities):
+        if pictures := _plain_pictures(place):
+            return [_picture(file, modalities) for file in pictures]
+    elif scans := plain_scans(place, modalities, in_file):
+        return scans
+    return read_cohort(place, with_masks=False).cases  # which says what can be read
+
+
+def _described_images(folder: Path, modalities: tuple[str, ...]) -> tuple[Case, ...]:
+    """The cases of a folder of images alone whose channels a dataset.json names, there or one level up.
+
+    None where it is of something else: it does not name the model's, and files do not count its channels.
+    """
+    images = [file for file in data_files(folder) if is_image(file)]
+    description = Description.of_images(folder) if images else None
+    if description is None:
+        return ()
+    counted = any(CHANNEL_FILE.fullmatch(without_suffix(file.name)) for file in images)
+    if not counted and not set(modalities) <= set(description.channels.values()):
+        return ()
+    if folder.name.lower().startswith("labels"):
+        raise DataError(f"{folder}: holds masks; give the folder of their images, such as {TEST_IMAGES}")
+    return cases_in(folder, description)
 
 
 def colours_told(cases: Sequence[Case], modalities: tuple[str, ...]) -> str | None:
@@ -85,12 +130,10 @@ def _seen_alike(case: Case, modalities: tuple[str, ...]) -> Case:
 
 
 def _plain_pictures(folder: Path) -> list[Path]:
-    """The pictures of a folder that no layout knows, less masks that lie beside their images."""
-    if not folder.is_dir() or recognised(folder) is not None:
-        return []
-    files = pictures_in(folder)
-    masks = {f"{file.stem}_mask" for file in files}
-    return [file for file in files if file.stem not in masks]
+    """The pictures of a folder, less masks that lie beside their images."""
+    files = distinct_pictures(folder)
+    stems = {file.stem for file in files}
+    return [file for file in files if (image := without_mask(file.stem)) == file.stem or image not in stems]
 
 
 def _differs(file: Path, in_colour: bool) -> bool:
@@ -107,8 +150,12 @@ def _picture(file: Path, modalities: tuple[str, ...]) -> Case:
 
 
 def _single_file(path: Path, modalities: tuple[str, ...], in_file: tuple[str, ...]) -> Case:
-    """One file: 3-D or grey for a model of one modality, else with a channel for each of `in_file`."""
-    name = path.name.removesuffix(".gz").removesuffix(path.suffix if path.suffix != ".gz" else ".nii")
+    """One file: 3-D or grey for a model of one modality, else with a channel for each of `in_file`.
+
+    Where a dataset.json beside it or one level up names its channels, these are its channels.
+    """
+    check_file(path)
+    name = without_suffix(path.name)
     if _sees_pictures(modalities):
         _picture_channels(path)
         return _picture(path, modalities)
@@ -120,6 +167,13 @@ def _single_file(path: Path, modalities: tuple[str, ...], in_file: tuple[str, ..
         raise DataError(
             f"{path}: is neither NIfTI nor a picture; expected .nii, .nii.gz or {', '.join(PICTURE_SUFFIXES)}"
         )
+    described = Description.of_images(path.parent)
+    if (
+        described is not None
+        and channels == len(described.channels)
+        and set(modalities) <= set(described.channels.values())
+    ):
+        in_file = tuple(described.channels[number] for number in sorted(described.channels))
     if channels == len(modalities) == 1:
         return Case(name, name, UNKNOWN_SITE, {modalities[0]: Source((path,))})
     if channels != len(in_file):

@@ -1,6 +1,7 @@
 """`ganseg predict` on everything a person may hand it."""
 
 import csv
+import json
 import os
 import shutil
 from pathlib import Path
@@ -131,6 +132,27 @@ def test_four_dimensional_nifti_with_the_models_modalities(ganseg, run, phantom,
     nib.save(nib.Nifti1Image(stack[..., :3], np.eye(4)), tmp_path / "three.nii.gz")
     refused = ganseg("predict", "tiny", tmp_path / "three.nii.gz", "--out", masks)
     assert_refused(refused, 1, tmp_path / "three.nii.gz", "has 3 channel(s) and the model needs 4")
+
+
+def test_the_test_images_of_a_data_set(ganseg, run, phantom, masks, tmp_path):
+    """nnU-Net's imagesTs, whose channels the dataset.json one level up names in another order than the model's."""
+    names = ("flair", "t1", "t1ce", "t2")
+    for folder, case in (("imagesTs", "BR_003"), ("imagesTr", "BR_001")):
+        (tmp_path / folder).mkdir()
+        for number, name in enumerate(names):
+            source = phantom / CASE / f"{CASE}_{name}.nii.gz"
+            (tmp_path / folder / f"{case}_{number:04d}.nii.gz").symlink_to(source)
+    described = {"channel_names": {str(number): name.upper() for number, name in enumerate(names)}}
+    (tmp_path / "dataset.json").write_text(json.dumps(described | {"labels": {"background": 0, "tumour": 1}}))
+    assert ganseg("predict", "tiny", phantom / CASE, "--out", masks).code == 0
+    said = ganseg("predict", "tiny", tmp_path / "imagesTs", "--out", masks)
+    assert (said.code, said.out, "note" in said.err) == (0, f"{masks / 'BR_003_mask.nii.gz'}\n", False)
+    said = ganseg("predict", "tiny", tmp_path, "--out", masks)
+    assert (said.code, said.out) == (0, f"{masks / 'BR_001_mask.nii.gz'}\n")
+    assert f"predict them with: ganseg predict tiny {tmp_path / 'imagesTs'} --out DIR" in said.err.replace("\n", " ")
+    expected = np.asarray(nib.load(masks / f"{CASE}_mask.nii.gz").dataobj) > 0
+    for name in ("BR_001", "BR_003"):
+        np.testing.assert_array_equal(np.asarray(nib.load(masks / f"{name}_mask.nii.gz").dataobj) > 0, expected)
 
 
 def test_a_stack_of_colour_slices(ganseg, kaggle_run, kaggle, masks):
@@ -326,8 +348,9 @@ def test_a_folder_of_pictures_less_its_masks_and_a_broken_one_named(ganseg, pict
     assert (said.code, len(said.errors)) == (1, 1)
     assert str(folder / "p2.png") in said.errors[0]
     assert {file.name for file in masks.iterdir()} == {"p0_mask.png", "p1_mask.png"}
-    (folder / "p0.jpg").write_bytes((folder / "p0.png").read_bytes())
-    assert_refused(ganseg("predict", picture_model("grey"), folder, "--out", masks), 1, "two cases called p0; rename")
+    save_picture(folder / "p0.jpg", slice_of_head(9))
+    told = (folder / "p0.jpg", "could be the picture p0", "p0.png, which differs; keep or rename one")
+    assert_refused(ganseg("predict", picture_model("grey"), folder, "--out", masks), 1, *told)
 
 
 def test_one_class_of_a_class_folder_is_classified(ganseg, kaggle, tmp_path, masks):

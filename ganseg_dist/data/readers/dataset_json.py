@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,15 @@ class Description:
         if not isinstance(content, dict):
             raise DataError(f"{file}: does not map names to values; export it again")
         return cls(file, content)
+
+    @classmethod
+    def of_images(cls, folder: Path) -> Description | None:
+        """The one that names the channels of a folder's images, in it or one level up; None where none does so."""
+        for place in (folder, folder.resolve().parent):
+            with suppress(DataError):  # of something else, one level up
+                if (description := cls.beside(place)) is not None and description.channels:
+                    return description
+        return None
 
     @property
     def is_nnunet(self) -> bool:

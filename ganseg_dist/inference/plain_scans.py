@@ -1,0 +1,159 @@
+"""NIfTI files in no layout, as cases: what each is, its name tells."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+from ganseg_dist.data.cohort import MODALITIES, UNKNOWN_SITE, Case, Source
+from ganseg_dist.data.formats import is_nifti
+from ganseg_dist.data.listing import data_files, data_folders
+from ganseg_dist.data.nifti import nifti_channels
+from ganseg_dist.data.readers.base import canonical_modality
+from ganseg_dist.data.readers.candidates import by_stem, one_of
+from ganseg_dist.data.readers.decathlon import CHANNEL_FILE
+from ganseg_dist.errors import DataError
+
+DEEPEST = 3
+"""Folders between the given one and a case's files: BIDS has `sub-01/ses-1/anat/`."""
+
+CONTRAST = re.compile(r"(^|_)ce-[^_]+(_|$)", re.IGNORECASE)
+"""BIDS' entity of a scan after a contrast agent: `sub-01_ce-gadolinium_T1w`."""
+
+MASK = re.compile(r"(?P<image>.+)[_-](seg|mask|labels?|gt|gtv)", re.IGNORECASE)
+
+Scans = Mapping[str, list[Path]]
+"""Files by modality."""
+
+
+def plain_scans(folder: Path, modalities: Sequence[str], in_file: Sequence[str]) -> tuple[Case, ...]:
+    """The cases of a folder of NIfTI files, or of folders of them; none where there are no such files.
+
+    Files are a case's modalities where their names say so, in one folder for all cases or a folder a case:
+    `CASE_t1.nii.gz`, `CASE-t1c.nii.gz`, `CASE/T1.nii.gz`. Else each file is a case: a volume for a model of one
+    modality (nnU-Net's `CASE_0000.nii.gz` too), or one with a channel for each.
+
+    Args:
+        modalities: what the model needs.
+        in_file: modalities in the channel order of the files that the model learnt from.
+
+    Raises DataError naming two files that could be one modality of a case, and one that names channels by numbers
+    alone.
+    """
+    folders = {place: files for place in chain([folder], data_folders(folder, DEEPEST)) if (files := _volumes(place))}
+    known = {*modalities, *MODALITIES} if set(modalities) <= set(MODALITIES) else set(modalities)
+    named = any(_named(stem, known) is not None for files in folders.values() for stem in files)
+    cases: list[Case] = []
+    for place, files in folders.items():
+        if named:
+            cases += _named_cases(folder, place, files, known, modalities)
+        elif len(modalities) == 1:
+            cases += _volume_cases(files, modalities[0])
+        else:
+            cases += _multichannel_cases(files, modalities, in_file)
+    return tuple(sorted(_told_apart(folder, cases), key=lambda case: case.id))
+
+
+def _volumes(folder: Path) -> Mapping[str, Path]:
+    """A folder's NIfTI files by their names without suffix, less masks that lie beside their images."""
+    files = by_stem((file for file in data_files(folder) if is_nifti(file)), "the image")
+    masks = {stem for stem in files if (match := MASK.fullmatch(stem)) and match["image"] in files}
+    return {stem: file for stem, file in files.items() if stem not in masks}
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What a file's name says."""
+
+    modality: str
+    case: str
+    """The name without the modality."""
+    begins: bool
+    """Whether it begins with the modality."""
+
+
+def _named(stem: str, known: Collection[str]) -> _Named | None:
+    """None where no part of a name is a modality, or where several are: which it is is not guessed."""
+    for separator in "_-":
+        parts = stem.split(separator)
+        found = [place for place, part in enumerate(parts) if canonical_modality(part) in known]
+        if len(found) == 1:
+            modality = canonical_modality(parts.pop(found[0]))
+            case = separator.join(parts)
+            if modality == "t1" and "t1ce" in known and CONTRAST.search(stem):
+                modality = "t1ce"
+            return _Named(modality, CONTRAST.sub(r"\1", case).strip("_-"), found[0] == 0)
+        if found:
+            return None
+    return None
+
+
+def _named_cases(
+    root: Path, folder: Path, files: Mapping[str, Path], known: Collection[str], modalities: Sequence[str]
+) -> Iterator[Case]:
+    """Cases by their names without modality; or the folder as one case, where each modality is there once."""
+    named = {file: found for stem, file in files.items() if (found := _named(stem, known)) is not None}
+    whole: dict[str, list[Path]] = {}
+    apart: dict[str, dict[str, list[Path]]] = {}
+    for file, found in named.items():
+        whole.setdefault(found.modality, []).append(file)
+        apart.setdefault(found.case or folder.name, {}).setdefault(found.modality, []).append(file)
+    needed = set(modalities)
+    are_apart = any(needed <= set(scans) for scans in apart.values()) or not needed <= set(whole)
+    is_one = all(len(several) == 1 for several in whole.values())
+    begin = all(found.begins for found in named.values())
+    if whole and is_one and (folder != root or begin or not are_apart):
+        yield _case(folder.name, whole)
+    elif are_apart:
+        yield from (_case(case, scans) for case, scans in apart.items())
+    else:
+        yield _case(folder.name, whole)
+
+
+def _case(name: str, scans: Scans) -> Case:
+    images = {modality: Source((one_of(files, f"{modality} of {name}"),)) for modality, files in scans.items()}
+    return Case(name, name, UNKNOWN_SITE, images)
+
+
+def _volume_cases(files: Mapping[str, Path], modality: str) -> Iterator[Case]:
+    """A case a file; of `CASE_0000` the case's name is CASE, as nnU-Net has it."""
+    matches = {stem: CHANNEL_FILE.fullmatch(stem) for stem in files}
+    by_number = all(match is not None and match["channel"] == "0000" for match in matches.values())
+    for stem, file in files.items():
+        match = matches[stem]
+        yield _case(match["case"] if by_number and match is not None else stem, {modality: [file]})
+
+
+def _multichannel_cases(files: Mapping[str, Path], modalities: Sequence[str], in_file: Sequence[str]) -> Iterator[Case]:
+    for stem, file in files.items():
+        try:
+            channels = nifti_channels(file)
+        except DataError:
+            channels = len(in_file)  # loading it says what is wrong
+        if channels == 1 and CHANNEL_FILE.fullmatch(stem):
+            raise DataError(
+                f"{file}: says the number of its channel, and no dataset.json beside it or one level up which of "
+                f"{', '.join(modalities)} it is; add one with channel_names, or name the files by modality"
+            )
+        if channels != len(in_file):
+            raise DataError(
+                f"{file}: has {channels} channel(s) and the model needs {len(in_file)} ({', '.join(in_file)}); "
+                "name a case's files by modality, as in CASE_t1.nii.gz, or list them in a CSV manifest"
+            )
+        yield Case(stem, stem, UNKNOWN_SITE, {name: Source((file,), in_file.index(name)) for name in modalities})
+
+
+def _told_apart(root: Path, cases: Sequence[Case]) -> Iterator[Case]:
+    """Cases of one name, such as every `anat` of BIDS, are called by the folders that they lie in too."""
+    counts = Counter(case.id for case in cases)
+    for case in cases:
+        if counts[case.id] == 1:
+            yield case
+            continue
+        folders = next(iter(case.images.values())).files[0].relative_to(root).parts[:-1]
+        name = "_".join(folders if folders and folders[-1] == case.id else [*folders, case.id])
+        yield replace(case, id=name, patient=name)

@@ -1,0 +1,208 @@
+"""What `ganseg predict` finds in what people have: no model is needed for that."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from ganseg_dist.data.scan import load_scan
+from ganseg_dist.errors import DataError
+from ganseg_dist.inference.inputs import read_inputs, unread_test_images
+from tests.data.cohorts import MODALITIES, brain, save, write_brats, write_decathlon, write_nnunet
+
+IMAGES = brain(0)[0]
+
+
+def found(root, modalities=MODALITIES, **how):
+    """Each case's name and, of each modality that the model needs, the one whose voxels are read."""
+    cases = read_inputs(root, modalities, **how)
+    return {case.id: [read(volume) for volume in load_scan(case, modalities, with_mask=False).image] for case in cases}
+
+
+def read(volume):
+    return next(f"{name} {patient}" for patient in range(3) for name, image in brain(patient)[0].items()
+                if np.array_equal(volume, image))  # fmt: skip
+
+
+def of(patient, modalities=MODALITIES):
+    return [f"{modality} {patient}" for modality in modalities]
+
+
+def write_numbered(folder, cases, modalities):
+    for patient, case in enumerate(cases):
+        for number, modality in enumerate(modalities):
+            save(folder / f"{case}_{number:04d}.nii.gz", brain(patient)[0][modality])
+
+
+def describe(root, names, **more):
+    named = {str(number): name for number, name in enumerate(names)}
+    (root / "dataset.json").write_text(json.dumps({"channel_names": named, **more}))
+
+
+@pytest.mark.parametrize("where", ["beside", "above"])
+def test_images_ts_have_the_channels_that_dataset_json_names(tmp_path, where):
+    tests = tmp_path / "imagesTs"
+    write_numbered(tests, ["BR_003", "BR_001"], ("flair", "t1", "t1ce", "t2"))
+    (tests / "._BR_003_0000.nii.gz").write_bytes(b"no scan")
+    describe(tmp_path if where == "above" else tests, ("FLAIR", "T1", "T1ce", "T2"))
+    assert found(tests) == {"BR_001": of(1), "BR_003": of(0)}
+    assert found(tests, ("t2", "flair")) == {name: of(n, ("t2", "flair")) for n, name in ((1, "BR_001"), (0, "BR_003"))}
+
+
+def test_a_data_set_without_training_images_is_its_images_ts(tmp_path):
+    write_numbered(tmp_path / "imagesTs", ["BR_003"], MODALITIES)
+    describe(tmp_path, MODALITIES, labels={"background": 0, "Anterior": 1, "Posterior": 2}, file_ending=".nii.gz")
+    assert found(tmp_path) == {"BR_003": of(0)}
+
+
+def test_training_images_of_a_data_set_and_its_test_images_beside_them(tmp_path):
+    write_nnunet(tmp_path, ["a"])
+    write_numbered(tmp_path / "imagesTs", ["b"], ("t1", "t1ce"))
+    cases = read_inputs(tmp_path, ("t1", "t1ce"))
+    assert [case.id for case in cases] == ["a"]
+    assert unread_test_images(tmp_path, cases) == tmp_path / "imagesTs"
+    tests = read_inputs(tmp_path / "imagesTs", ("t1", "t1ce"))
+    assert [case.id for case in tests] == ["b"]
+    assert unread_test_images(tmp_path / "imagesTs", tests) is None
+
+
+def test_four_dimensional_images_ts_of_the_decathlon_and_one_of_them_alone(tmp_path):
+    write_decathlon(tmp_path, ["BRATS_001"])
+    (tmp_path / "imagesTr").rename(tmp_path / "imagesTs")
+    assert found(tmp_path / "imagesTs") == {"BRATS_001": of(0)}
+    assert found(tmp_path / "imagesTs" / "BRATS_001.nii.gz") == {"BRATS_001": of(0)}
+    with pytest.raises(DataError, match="labelsTr: holds masks; give the folder of their images"):
+        read_inputs(tmp_path / "labelsTr", MODALITIES)
+
+
+@pytest.mark.parametrize("names", [("flair",), ("CT",)])
+def test_volumes_of_one_channel(tmp_path, names):
+    modality = names[0].lower()
+    write_numbered(tmp_path / "imagesTs", ["lung_1", "lung_2"], ("flair",))
+    assert found(tmp_path / "imagesTs", (modality,)) == {"lung_1": ["flair 0"], "lung_2": ["flair 1"]}
+    describe(tmp_path, names)
+    assert found(tmp_path / "imagesTs", (modality,)) == {"lung_1": ["flair 0"], "lung_2": ["flair 1"]}
+
+
+def test_numbers_alone_do_not_say_which_channel_it_is(tmp_path):
+    write_numbered(tmp_path, ["a"], MODALITIES)
+    with pytest.raises(DataError, match=r"a_0000\.nii\.gz: says the number of its channel, and no dataset\.json"):
+        read_inputs(tmp_path, MODALITIES)
+    describe(tmp_path, ("CT", "PET"))
+    with pytest.raises(DataError, match="no case has all of t1, t1ce, t2, flair, which the model needs; a has ct, pet"):
+        read_inputs(tmp_path, MODALITIES)
+
+
+def test_cases_of_brats_without_masks(tmp_path):
+    write_brats(tmp_path, ["BraTS-PED-00001-000", "BraTS-PED-00002-000"], names_2023=True)
+    assert len(found(tmp_path)) == 2
+    for mask in tmp_path.glob("*/*seg*"):
+        mask.unlink()
+    assert found(tmp_path) == {"BraTS-PED-00001-000": of(0), "BraTS-PED-00002-000": of(1)}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "{case}/{modality}.nii.gz", "{case}/{MODALITY}.NII.GZ", "{case}_{modality}.nii.gz", "{case}-{modality}.nii",
+        "{case}/anything_{modality}.nii.gz", "{case}/{modality}_N4_regtoFLAIR_regtoMNI.nii.gz",
+        "{case}_{modality}_brain.nii",
+        "{case}/ses-1/anat/{case}_{modality}.nii.gz",
+    ],
+)  # fmt: skip
+def test_files_that_are_named_by_modality(tmp_path, name):
+    for patient, case in enumerate(("p01", "p02")):
+        for modality, called in zip(MODALITIES, ("T1w", "t1-Gd", "T2w", "FLAIR"), strict=True):
+            place = name.format(case=case, modality=called.replace("-", ""), MODALITY=called.replace("-", "").upper())
+            save(tmp_path / place, brain(patient)[0][modality])
+        save(tmp_path / case / "GOLD_STANDARD_seg.nii.gz", brain(patient)[1])
+    cases = found(tmp_path)
+    assert list(cases.values()) == [of(0), of(1)]
+    assert [case[:3] for case in cases] == ["p01", "p02"]
+    if "anat" not in name and "brain" not in name:
+        assert list(cases) == ["p01", "p02"]
+    if name.startswith("{case}/{"):
+        assert found(tmp_path / "p02") == {"p02": of(1)}
+
+
+def test_a_scan_after_a_contrast_agent_as_bids_names_it(tmp_path):
+    for name, modality in (("T1w", "t1"), ("ce-gadolinium_T1w", "t1ce"), ("T2w", "t2"), ("space-T1w_FLAIR", "flair")):
+        save(tmp_path / f"sub-01_{name}.nii.gz", IMAGES[modality])
+    assert list(found(tmp_path).values()) == [of(0)]
+
+
+def test_two_files_that_could_be_one_modality_are_named_both(tmp_path):
+    for modality in MODALITIES:
+        save(tmp_path / "p" / f"{modality}.nii.gz", IMAGES[modality])
+    save(tmp_path / "p" / "T1w.nii.gz", IMAGES["t1"])
+    assert found(tmp_path) == {"p": of(0)}
+    save(tmp_path / "p" / "T1w.nii.gz", IMAGES["t2"])
+    with pytest.raises(DataError) as caught:
+        read_inputs(tmp_path, MODALITIES)
+    assert all(told in str(caught.value) for told in ("T1w.nii.gz: could be t1 of p", "t1.nii.gz, which differs"))
+
+
+def test_a_name_with_two_modalities_is_not_guessed(tmp_path):
+    for name in ("t1", "t1ce", "t2", "flair_to_t1"):
+        save(tmp_path / "p" / f"p_{name}.nii.gz", IMAGES["t1"])
+    with pytest.raises(DataError, match="no case has all of t1, t1ce, t2, flair"):
+        read_inputs(tmp_path, MODALITIES)
+
+
+def test_any_volumes_for_a_model_of_one_modality_less_their_masks(tmp_path):
+    for patient, name in enumerate(("1000_SS", "1001_SS")):
+        save(tmp_path / f"{name}.nii.gz", brain(patient)[0]["t1"])
+        save(tmp_path / f"{name}_seg.nii.gz", brain(patient)[1])
+    os.mkfifo(tmp_path / "pipe.nii")
+    assert found(tmp_path, ("t1",)) == {"1000_SS": ["t1 0"], "1001_SS": ["t1 1"]}
+    (tmp_path / "1001_SS_seg.nii.gz").unlink()
+    shutil.move(tmp_path / "1001_SS.nii.gz", tmp_path / "a_flair.nii.gz")
+    with pytest.raises(DataError, match="no case has all of t1, which the model needs; a has flair"):
+        read_inputs(tmp_path, ("t1",))
+
+
+@pytest.mark.parametrize("shape", ["XYZ1", "XYZ11", "XYZ"])
+def test_a_volume_with_further_axes(tmp_path, shape):
+    save(tmp_path / "scan.nii.gz", IMAGES["t1"].reshape(*IMAGES["t1"].shape, *[1] * (len(shape) - 3)))
+    assert found(tmp_path / "scan.nii.gz", ("t1",)) == {"scan": ["t1 0"]}
+    assert found(tmp_path, ("t1",)) == {"scan": ["t1 0"]}
+
+
+@pytest.mark.parametrize("between", [(), (1,)])
+def test_a_vector_image_has_a_channel_for_each_modality(tmp_path, between):
+    stack = np.stack([IMAGES[modality] for modality in MODALITIES], -1)
+    file = save(tmp_path / "scans" / "a.nii.gz", stack.reshape(*stack.shape[:3], *between, 4))
+    order = ("t2", "t1")
+    for place in (file, file.parent):
+        assert found(place, order, channels=MODALITIES) == {"a": of(0, order)}
+        with pytest.raises(DataError, match=r"has 4 channel\(s\) and the model needs 3"):
+            read_inputs(place, order, channels=MODALITIES[:3])
+
+
+def test_a_damaged_file_among_others_is_left_to_be_named(tmp_path):
+    stack = np.stack([IMAGES[modality] for modality in MODALITIES], -1)
+    for name in ("a", "b"):
+        save(tmp_path / f"{name}.nii.gz", stack)
+    (tmp_path / "b.nii.gz").write_bytes(b"no scan")
+    a, b = read_inputs(tmp_path, MODALITIES)
+    assert (a.id, load_scan(a, MODALITIES).image.shape[0]) == ("a", 4)
+    with pytest.raises(DataError, match=r"b\.nii\.gz: is not a readable NIfTI file"):
+        load_scan(b, MODALITIES)
+
+
+@pytest.mark.parametrize("name", ["pipe", "pipe.nii.gz", "pipe.csv", "pipe.png"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    for modalities in (("t1",), ("grey",)):
+        with pytest.raises(DataError, match=rf"{name}: cannot be opened \(is not a regular file\)"):
+            read_inputs(tmp_path / name, modalities)
+
+
+def test_what_is_nothing_to_predict(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(DataError, match="no known layout recognised"):
+        read_inputs(tmp_path, ("t1",))
+    with pytest.raises(DataError, match="nowhere: no such file or folder"):
+        read_inputs(tmp_path / "nowhere", ("t1",))
