@@ -31,7 +31,8 @@ def check(
 ) -> None:
     """Look for what would spoil training.
 
-    Unreadable files, shapes that disagree, NaN, unknown labels, masks outside the head, duplicates and more.
+    Unreadable files, shapes that disagree, headers that contradict themselves, NaN, unknown labels, masks outside the
+    head, duplicates and more.
     One line a finding: file, problem, remedy. Exit code 1 when there are errors; with warnings alone it is 0.
     """
     from contextlib import nullcontext

@@ -91,6 +91,8 @@ def predict_classes(predictor: Predictor, cases: tuple[Case, ...], out: Path) ->
         for index, case in enumerate(cases):
             try:
                 scan = load_scan(case, predictor.modalities, with_mask=False)
+                for doubt in scan.warnings:
+                    show.warn(f"{case.id}: {doubt}")
                 prepared = prepare_scan(scan, predictor.config.data, ())
                 rows += classify_prepared(predictor, case, prepared)
             except DataError as error:

@@ -75,7 +75,7 @@ def evaluate(
     if flair is not None and "flair" in cohort.modalities:
         arms.append(flair)
     with show.bar(f"Scoring {len(cases)} {part} cases") as advance:
-        result = score(arms, cases, part, advance=advance)
+        result = score(arms, cases, part, advance=advance, warn=show.warn)
     if not predictor.thresholds.calibrated_on:
         show.err.print(
             f"note: {found.name} is at its default thresholds; choose them first with: ganseg calibrate {found.name}"

@@ -44,11 +44,11 @@ def predict(
 ) -> None:
     """Segment or classify new images.
 
-    NIfTI gives CASE_mask.nii.gz with the source's affine, header and shape, in its label values; pictures give PNG
-    of their size; a classifier writes DIR/classes.csv, a line a slice. A file's channels are in the order of the
-    files the model learnt from; where those had one channel each, in the order of the modalities on the model card.
-    Images need no mask; one that is there is not read. A case that cannot be read is named and left out; the exit
-    code is then 1.
+    NIfTI gives CASE_mask.nii.gz with the affine, header and shape of the model's first modality, in the source's label
+    values; pictures give PNG of their size; a classifier writes DIR/classes.csv, a line a slice. A file's channels are
+    in the order of the files the model learnt from; where those had one channel each, in the order of the modalities on
+    the model card. Images need no mask; one that is there is not read. A case that cannot be read is named and left
+    out; the exit code is then 1.
 
     With the name of a ganseg experiment folds as RUN, its folds predict together: the mean of their probabilities,
     at the mean of their thresholds.
@@ -115,6 +115,8 @@ def predict(
         for index, case in enumerate(cases):
             try:
                 scan = load_scan(case, predictor.modalities, with_mask=False)
+                for doubt in scan.warnings:
+                    show.warn(f"{case.id}: {doubt}")
                 prediction = predictor.predict_scan(scan)
                 written += write_case(case, prediction, predictor, out, extras, names[case.id])
                 if overlays:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,18 @@ def decoding(file: Path, kind: str) -> Iterator[None]:
         raise DataError(f"{file}: needs more memory than this machine has; use a larger one or smaller files") from None
     except Exception as error:
         raise DataError(f"{file}: is not a readable {kind} ({reason(error)}); copy or export it again") from None
+
+
+@contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """A library's logger kept silent: it logs, without the file's name, what is then raised or returned here."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def as_float(voxels: npt.NDArray[Any]) -> Volume:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import product
 from pathlib import Path
+from typing import TypeVar
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from nibabel.affines import voxel_sizes
@@ -14,10 +17,26 @@ from nibabel.affines import voxel_sizes
 from ganseg_dist.data.formats import Volume
 from ganseg_dist.errors import DataError
 
+Affine = npt.NDArray[np.float64]
+"""(4, 4) voxel indices to mm, to the right, the front and the top of the patient."""
+
+Voxel = TypeVar("Voxel", bound=np.generic)
+
+FLOAT32_NOISE = 2.5e-7
+"""Relative: what a voxel size loses as the length of a float32 column, or times a float32 rotation."""
+DECIMALS = 5
+LARGEST_MATRIX = 1024
+
+NO_SIDES = "no-orientation"
+"""The check of the flaw of a file in whose header no side is the patient's left."""
+
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """Why a file that can be read cannot be used; preflight lists it, loading refuses it in the same words."""
+    """Why a file that can be read cannot be used, or a doubt about how it is read.
+
+    Preflight lists it, and loading gives it in the same words: as an error, or as a warning (`Grid.notes`).
+    """
 
     check: str
     """A short stable name, such as `shape` or `non-finite`."""
@@ -27,23 +46,38 @@ class Flaw:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Shape (X, Y, Z) of a volume and its voxel-to-world affine; a stack of pictures has no affine."""
+    """Shape (X, Y, Z) of a volume and its voxel-to-world affine in mm; a stack of pictures has no affine."""
 
     shape: tuple[int, int, int]
-    affine: npt.NDArray[np.float64] | None
+    affine: Affine | None
+    notes: tuple[Flaw, ...] = ()
+    """What in the file's header contradicts itself or is missing, and what was taken."""
 
     @property
     def spacing_mm(self) -> tuple[float, float, float] | None:
-        """Voxel size along each axis; none for pictures, whose distances are in pixels."""
+        """Voxel size along each axis, rounded; none for pictures, whose distances are in pixels."""
         if self.affine is None:
             return None
         x, y, z = voxel_sizes(self.affine)
-        return float(x), float(y), float(z)
+        return rounded_mm(x), rounded_mm(y), rounded_mm(z)
 
     @property
     def sides_known(self) -> bool:
         """Whether it is known which side is the patient's left; of pictures it is not."""
-        return self.affine is not None
+        return self.affine is not None and all(note.check != NO_SIDES for note in self.notes)
+
+
+def rounded_mm(size: float) -> float:
+    """The voxel size that a header's float32 numbers stand for: the same for all the ways to store it.
+
+    A decimal of five digits, or else a field of view over its matrix (250 / 256), where one is as near as float32 can
+    tell; else seven digits. Rounding to decimals alone would leave 0.9765625 halfway between two.
+    """
+    for digits in range(DECIMALS + 1):
+        if abs((decimal := round(float(size), digits)) - size) <= FLOAT32_NOISE * size:
+            return decimal
+    ratio = float(Fraction(float(size)).limit_denominator(LARGEST_MATRIX))
+    return ratio if abs(ratio - size) <= FLOAT32_NOISE * size else float(f"{size:.7g}")
 
 
 def reference_grid(grids: Sequence[Grid]) -> Grid:
@@ -52,25 +86,68 @@ def reference_grid(grids: Sequence[Grid]) -> Grid:
 
 
 def grid_flaw(grid: Grid, reference: Grid) -> Flaw | None:
-    """How a grid differs: in shape, or by more than half a voxel at some corner."""
+    """How a grid differs: in shape, or by more than half a voxel at some corner. The order of the axes is no matter."""
+    grid = _reoriented(grid, _orientation(grid, reference))
     remedy = "resample the case's files to one grid"
     if grid.shape != reference.shape:
         return Flaw("shape", f"shape {grid.shape} differs from the other files' {reference.shape}", remedy)
     if grid.affine is None or reference.affine is None or reference.spacing_mm is None:
         return None
-    corners = np.array([(*corner, 1) for corner in product(*((0, length - 1) for length in grid.shape))])
-    apart_mm = np.linalg.norm((corners @ (grid.affine - reference.affine).T)[:, :3], axis=1).max()
+    apart_mm = farthest_corner(grid.affine, reference.affine, grid.shape)
     if apart_mm <= 0.5 * min(reference.spacing_mm):
         return None
+    if reference.sides_known and not grid.sides_known:
+        problem = "has neither sform nor qform, so it has no place among the other files"
+        return Flaw("affine", problem, "copy both from another file if its voxels lie on theirs, or export it again")
     return Flaw("affine", f"affine places it up to {apart_mm:.1f} mm from the other files", remedy)
 
 
-def grid_of(file: Path, volume: Volume, affine: npt.NDArray[np.float64] | None) -> Grid:
-    """Raises DataError naming the file where there is nothing to lay out, or no way to lay it out."""
+def farthest_corner(one: Affine, other: Affine, shape: Sequence[int]) -> float:
+    """The largest distance in mm, over the corners of a volume, between where two affines place it."""
+    corners = np.array([(*corner, 1) for corner in product(*((0, length - 1) for length in shape))])
+    return float(np.linalg.norm((corners @ (one - other).T)[:, :3], axis=1).max())
+
+
+def reorient(volume: npt.NDArray[Voxel], grid: Grid, reference: Grid) -> npt.NDArray[Voxel]:
+    """A volume (X, Y, Z) with its axes in the order and direction of the reference's, whatever way it is stored."""
+    orientation = _orientation(grid, reference)
+    if orientation is None:
+        return volume
+    return np.ascontiguousarray(nib.orientations.apply_orientation(volume, orientation))
+
+
+def distinct_notes(grids: Iterable[tuple[Path, Grid]]) -> list[tuple[Path, Flaw]]:
+    """The notes on a case's files, each with the first file that it is true of."""
+    first: dict[Flaw, Path] = {}
+    for file, grid in grids:
+        for note in grid.notes:
+            first.setdefault(note, file)
+    return [(file, note) for note, file in first.items()]
+
+
+def shape_of(file: Path, volume: Volume) -> tuple[int, int, int]:
+    """(X, Y, Z). Raises DataError naming the file where there is nothing to lay out."""
     if volume.ndim != 3:
         raise DataError(f"{file}: is {volume.ndim}-D; export it as a 3-D volume")
     if volume.size == 0:
         raise DataError(f"{file}: has no voxels; export it again or leave the case out")
-    if affine is not None and not (np.isfinite(affine).all() and np.linalg.matrix_rank(affine[:3, :3]) == 3):
-        raise DataError(f"{file}: affine is zero, NaN or singular, so it has no place in the world; export it again")
-    return Grid((int(volume.shape[0]), int(volume.shape[1]), int(volume.shape[2])), affine)
+    return int(volume.shape[0]), int(volume.shape[1]), int(volume.shape[2])
+
+
+def _orientation(grid: Grid, reference: Grid) -> npt.NDArray[np.float64] | None:
+    """For each axis, the reference's axis that is closest and its direction; None where they are alike."""
+    if grid.affine is None or reference.affine is None:
+        return None
+    # Against each other, not against the patient's axes: two files of one oblique volume turn alike.
+    orientation = np.asarray(nib.io_orientation(np.linalg.inv(reference.affine) @ grid.affine))
+    return None if np.array_equal(orientation, [[0, 1], [1, 1], [2, 1]]) else orientation
+
+
+def _reoriented(grid: Grid, orientation: npt.NDArray[np.float64] | None) -> Grid:
+    if orientation is None or grid.affine is None:
+        return grid
+    shape = [0, 0, 0]
+    for length, axis in zip(grid.shape, orientation[:, 0].astype(int), strict=True):
+        shape[axis] = length
+    affine = np.asarray(grid.affine @ nib.orientations.inv_ornt_aff(orientation, grid.shape))
+    return Grid((shape[0], shape[1], shape[2]), affine, grid.notes)

@@ -12,8 +12,9 @@ import numpy as np
 from nibabel.fileholders import FileHolder
 from nibabel.openers import ImageOpener
 
-from ganseg_dist.data.formats import Volume, as_float, decoding
-from ganseg_dist.data.grid import Grid, grid_of
+from ganseg_dist.data.formats import Volume, as_float, decoding, quiet
+from ganseg_dist.data.grid import Grid, shape_of
+from ganseg_dist.data.nifti_header import affine_of
 from ganseg_dist.errors import DataError
 
 
@@ -24,7 +25,7 @@ def open_nifti(path: Path) -> Iterator[tuple[Any, ImageOpener]]:
     By what the file begins with: a name may end in .Nii, of which nibabel makes .nii. Raises DataError naming a file
     that cannot be read, also where it proves so later in the block.
     """
-    with decoding(path, "NIfTI file"), ImageOpener(path) as stream:
+    with decoding(path, "NIfTI file"), quiet("nibabel.global"), ImageOpener(path) as stream:
         begins = stream.read(nib.Nifti2Header.sizeof_hdr)
         stream.seek(0)
         for kind in (nib.Nifti1Image, nib.Nifti2Image):
@@ -43,11 +44,14 @@ def nifti_channels(path: Path) -> int:
 def load_nifti(path: Path, channel: int | None) -> tuple[Volume, Grid]:
     """One channel's voxels and their grid; a large 4-D file is never in memory whole."""
     with open_nifti(path) as (kind, stream):
+        stored_sizes = kind.header_class.from_fileobj(stream, check=False)["pixdim"][1:4]
+        stream.seek(0)
         image = kind.from_file_map({"image": FileHolder(fileobj=stream)})
         index = _channel_index(path, image.shape, channel)
         data = as_float(np.asanyarray(image.dataobj[index] if len(image.shape) > 3 else image.dataobj))
         stream.read(1)  # at the end of a compressed file this compares its checksum
-        return data, grid_of(path, data, np.asarray(image.affine, dtype=np.float64))
+        shape = shape_of(path, data)
+        return data, Grid(shape, *affine_of(path, image.header, stored_sizes, shape))
 
 
 def same_volumes(one: Path, other: Path) -> bool:

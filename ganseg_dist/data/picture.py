@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ganseg_dist.data.cohort import Source
-from ganseg_dist.data.formats import Volume, as_float, decoding, is_lossy
+from ganseg_dist.data.formats import Volume, as_float, decoding, is_lossy, quiet
 from ganseg_dist.errors import DataError
 
 BRIGHTEST = 255
@@ -60,7 +57,7 @@ def load_picture(path: Path, *, in_colour: bool) -> npt.NDArray[Any]:
 
     with decoding(path, "picture"):
         if path.suffix.lower() in (".tif", ".tiff"):
-            with _quiet("tifffile"):  # it logs what it then raises, or leaves out without an error
+            with quiet("tifffile"):  # it logs what it then raises, or leaves out without an error
                 pages = np.asarray(tifffile.imread(path))
             if not pages.size:
                 raise ValueError("it holds no page; the file was cut off")
@@ -103,14 +100,3 @@ def _read(file: Path, plane: npt.NDArray[Any], reads: str) -> Volume:
 
 def _has_colours(plane: npt.NDArray[Any]) -> bool:
     return plane.ndim == 3 and plane.shape[2] >= 3
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

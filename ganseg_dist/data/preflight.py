@@ -17,11 +17,12 @@ from ganseg_dist.data.alignment import better_moves
 from ganseg_dist.data.cohort import COLOURS, GREY, Case, Cohort, Source
 from ganseg_dist.data.foreground import Mask, foreground, is_skull_stripped
 from ganseg_dist.data.formats import Volume, is_image, is_lossy, is_nifti, reason
-from ganseg_dist.data.grid import Flaw, Grid, grid_flaw, reference_grid
+from ganseg_dist.data.grid import Flaw, Grid, distinct_notes, grid_flaw, reference_grid, reorient
 from ganseg_dist.data.labels import BRATS_2024_GLI
 from ganseg_dist.data.listing import data_files, data_folders
 from ganseg_dist.data.mask_values import label_flaw, translate_labels
 from ganseg_dist.data.picture import colour_channels, shows_colour
+from ganseg_dist.data.preprocess import from_picture_axes, to_picture_axes
 from ganseg_dist.data.scan import load_volume, voxel_flaw
 from ganseg_dist.errors import DataError
 
@@ -131,6 +132,13 @@ def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
             volumes[modality], grids[modality] = load_volume(source)
         except DataError as error:
             findings.append(_unreadable(case, source, error))
+    mask = None
+    if case.mask is not None:
+        try:
+            mask = load_volume(case.mask)
+        except DataError as error:
+            findings.append(_unreadable(case, case.mask, error))
+    findings += _doubts(case, grids, mask[1] if mask is not None else None)
     reference = reference_grid(list(grids.values())) if grids else None
     constant = {modality for modality, volume in volumes.items() if _is_constant(volume)}
     sound = {}
@@ -143,18 +151,25 @@ def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
         if not flaws:
             sound[modality] = volume
     findings += _missing_slices(case)
-    digests = {modality: _digest(volume) for modality, volume in volumes.items() if modality not in constant}
+    digests = {
+        # An image stored with other axes is the same image.
+        modality: _digest(to_picture_axes(volume, grids[modality]))
+        for modality, volume in volumes.items()
+        if modality not in constant
+    }
+    if reference is not None:
+        sound = {modality: reorient(volume, grids[modality], reference) for modality, volume in sound.items()}
     if _is_picture(case):
-        findings += _mask_findings(case, reference, _body_of_picture(case, sound))
+        findings += _mask_findings(case, mask, reference, _body_of_picture(case, sound, reference))
         coloured = _seen_in_colour(case, sound)
         return CaseReport(tuple(findings), digests, coloured=coloured, mask_colours=_mask_colours(case))
     findings += _copied_modalities(case, digests)
     if not sound or reference is None:
-        return CaseReport((*findings, *_mask_findings(case, reference, None)), digests)
+        return CaseReport((*findings, *_mask_findings(case, mask, reference, None)), digests)
     findings += _unregistered(case, sound)
-    image = np.stack(list(sound.values()))
+    image = _on_picture_axes(sound, reference)
     body = foreground(image)
-    findings += _mask_findings(case, reference, body)
+    findings += _mask_findings(case, mask, reference, from_picture_axes(body, reference))
     return CaseReport(tuple(findings), digests, is_skull_stripped(image, body, reference.spacing_mm))
 
 
@@ -220,6 +235,15 @@ def _grid_findings(case: Case, file: str, grid: Grid, reference: Grid | None) ->
         yield _flaw_finding(case, file, flaw)
 
 
+def _doubts(case: Case, grids: Mapping[str, Grid], of_mask: Grid | None) -> Iterator[Finding]:
+    """What contradicts itself in the headers, once where several files of the case say the same."""
+    files = [(Path(_file(case, modality)), grid) for modality, grid in grids.items()]
+    if case.mask is not None and of_mask is not None:
+        files.append((case.mask.files[0], of_mask))
+    for file, note in distinct_notes(files):
+        yield Finding(case.id, str(file), note.check, "warning", note.problem, note.remedy)
+
+
 def _constant(case: Case, modality: str, volume: Volume) -> Finding:
     what = "is of a single colour" if _is_coloured(case) else f"{modality} is constant ({volume.flat[0]:g})"
     problem = f"{what}, so it shows nothing"
@@ -237,9 +261,16 @@ def _is_picture(case: Case) -> bool:
     return set(case.images) <= {*COLOURS, GREY}
 
 
-def _body_of_picture(case: Case, sound: Mapping[str, Volume]) -> Mask | None:
+def _body_of_picture(case: Case, sound: Mapping[str, Volume], reference: Grid | None) -> Mask | None:
     """What a grey picture's intensities are judged by; a picture in colour is body all over."""
-    return None if _is_coloured(case) or not sound else foreground(np.stack(list(sound.values())))
+    if _is_coloured(case) or not sound or reference is None:
+        return None
+    return from_picture_axes(foreground(_on_picture_axes(sound, reference)), reference)
+
+
+def _on_picture_axes(volumes: Mapping[str, Volume], grid: Grid) -> Volume:
+    """(C, rows, columns, slices), as preparation looks at them."""
+    return np.stack([to_picture_axes(volume, grid) for volume in volumes.values()])
 
 
 def _seen_in_colour(case: Case, sound: Mapping[str, Volume]) -> bool | None:
@@ -274,18 +305,18 @@ def _unregistered(case: Case, volumes: Mapping[str, Volume]) -> Iterator[Finding
         yield Finding(case.id, _file(case, modality), "unregistered", "warning", problem, remedy)
 
 
-def _mask_findings(case: Case, reference: Grid | None, body: Mask | None) -> Iterator[Finding]:
-    if case.mask is None:
+def _mask_findings(
+    case: Case, loaded: tuple[Volume, Grid] | None, reference: Grid | None, body: Mask | None
+) -> Iterator[Finding]:
+    if case.mask is None or loaded is None:
         return
     file = str(case.mask.files[0])
-    try:
-        raw, grid = load_volume(case.mask)
-    except DataError as error:
-        yield _unreadable(case, case.mask, error)
-        return
+    raw, grid = loaded
     yield from _grid_findings(case, file, grid, reference)
     yield from _blurred_mask(case, case.mask)
     labels, strange = translate_labels(raw, case)
+    if reference is not None:
+        labels = reorient(labels, grid, reference)
     if flaw := label_flaw(strange, case):
         yield _flaw_finding(case, file, flaw)
     elif not labels.any():

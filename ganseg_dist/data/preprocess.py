@@ -40,6 +40,9 @@ DARKEST = BACKGROUND + 1e-3
 LEAST_DEVIATION = 1e-18
 """Of tissue without any contrast: `LARGEST_INTENSITY` divided by it is still a float32."""
 
+LEAST_VOXEL = 1e-3
+"""A window that reaches less than this share of a voxel farther has no voxel more: spacing is not known so well."""
+
 LEAST_BODY = 0.02
 """Slices with less body than this share of the window are neither trained on nor judged."""
 
@@ -204,7 +207,7 @@ def _window(body: npt.NDArray[np.bool_], grid: Grid, config: DataConfig) -> Plac
     smallest = config.size * (0.5 if grid.affine is None else config.spacing_mm)
     rows, columns = _extent(body.any(axis=(1, 2))), _extent(body.any(axis=(0, 2)))
     side = max((rows[1] - rows[0]) * row_mm, (columns[1] - columns[0]) * column_mm, smallest)
-    sides = (math.ceil(side / row_mm), math.ceil(side / column_mm))
+    sides = (math.ceil(side / row_mm - LEAST_VOXEL), math.ceil(side / column_mm - LEAST_VOXEL))
     origin = (sum(rows) // 2 - sides[0] // 2, sum(columns) // 2 - sides[1] // 2)
     return Placement(grid, origin, sides)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ganseg_dist.data.cohort import COLOURS, Case, Source
 from ganseg_dist.data.formats import Volume, is_nifti
-from ganseg_dist.data.grid import Flaw, Grid, grid_flaw, grid_of, reference_grid
+from ganseg_dist.data.grid import Flaw, Grid, distinct_notes, grid_flaw, reference_grid, reorient, shape_of
 from ganseg_dist.data.labels import Labels
 from ganseg_dist.data.mask_values import label_flaw, translate_labels
 from ganseg_dist.data.nifti import load_nifti
@@ -27,10 +27,13 @@ class Scan:
     labels: Labels | None
     """(X, Y, Z): 0 background, 1 necrotic core (or any lesion in binary sets), 2 oedema, 3 enhancing."""
     grid: Grid
+    """Of the first modality's file, on whose axes the others are brought."""
+    warnings: tuple[str, ...] = ()
+    """Doubts about its files' geometry, each `FILE: what is wrong; what was done`."""
 
 
 def load_scan(case: Case, modalities: Sequence[str] | None = None, *, with_mask: bool = True) -> Scan:
-    """Read a case's modalities, and its mask if it has one.
+    """Read a case's modalities, and its mask if it has one. Files whose axes run in other orders are one grid.
 
     Raises DataError naming the file when one cannot be read, lies on another grid than the rest, has voxels
     that are not finite, or labels that the layout does not know.
@@ -44,11 +47,16 @@ def load_scan(case: Case, modalities: Sequence[str] | None = None, *, with_mask:
     for name, volume, grid in zip(names, volumes, grids, strict=True):
         _refuse(case.images[name], grid_flaw(grid, reference) or voxel_flaw(name, volume))
     labels = None
+    read = [(case.images[name].files[0], grid) for name, grid in zip(names, grids, strict=True)]
     if with_mask and case.mask is not None:
         raw, grid = load_volume(case.mask)
         labels, strange = translate_labels(raw, case)
         _refuse(case.mask, grid_flaw(grid, reference) or label_flaw(strange, case))
-    return Scan(names, np.stack(volumes).astype(np.float32, copy=False), labels, grids[0])
+        labels = reorient(labels, grid, grids[0])
+        read.append((case.mask.files[0], grid))
+    image = np.stack([reorient(volume, grid, grids[0]) for volume, grid in zip(volumes, grids, strict=True)])
+    warnings = tuple(f"{file}: {note.problem}; {note.remedy}" for file, note in distinct_notes(read))
+    return Scan(names, image.astype(np.float32, copy=False), labels, grids[0], warnings)
 
 
 def load_volume(source: Source) -> tuple[Volume, Grid]:
@@ -63,7 +71,7 @@ def load_volume(source: Source) -> tuple[Volume, Grid]:
     # Pictures keep their file axes (rows, columns); slices become the third axis.
     channels = [plane_of(file, plane, source) for file, plane in zip(source.files, planes, strict=True)]
     stack = np.stack(channels, axis=-1)
-    return stack, grid_of(source.files[0], stack, None)
+    return stack, Grid(shape_of(source.files[0], stack), None)
 
 
 LARGEST_INTENSITY = 1e15

@@ -80,10 +80,12 @@ def evaluate(
     part: str,
     *,
     advance: Callable[[int, int], None] = lambda done, total: None,
+    warn: Callable[[str], None] = lambda message: None,
 ) -> Evaluation:
     """Score every arm on every case; the first arm is the one whose slices and pictures are kept.
 
-    Only regions that the labels of every case can tell apart are scored.
+    Only regions that the labels of every case can tell apart are scored. `warn` gets what is doubtful of a scan's
+    geometry, and so of its distances.
 
     Raises DataError when a case cannot be read or has no mask.
     """
@@ -94,6 +96,8 @@ def evaluate(
     for index, case in enumerate(cases):
         for position, arm in enumerate(arms):
             scan = load_scan(case, arm.modalities)
+            for doubt in scan.warnings if position == 0 else ():
+                warn(f"{case.id}: {doubt}")
             predicted, said = arm.segment(scan)
             regions = [region for region in arm.regions if region in known]
             predicted = predicted[[arm.regions.index(region) for region in regions]]

@@ -50,15 +50,15 @@ def write_case(
 ) -> tuple[Path, ...]:
     """Write one case's mask and extras; returns the files, the mask first.
 
-    NIfTI in, NIfTI out with the source's affine, header and shape. A single picture gives a PNG; a stack of
-    pictures gives a folder of PNGs named as the slices. Raises DataError for a case whose own images' or
+    NIfTI in, NIfTI out with the affine, header and shape of the model's first modality. A single picture gives a PNG;
+    a stack of pictures gives a folder of PNGs named as the slices. Raises DataError for a case whose own images' or
     mask's folder `out` is.
 
     Args:
         name: what the case's files are called, fit for a file; none: as `folder_name` calls it alone.
     """
     name = folder_name(case.id) if name is None else name
-    source = next(iter(case.images.values())).files
+    source = case.images[predictor.modalities[0]].files  # whose grid the prediction is on
     folder = out if len(source) == 1 else out / name
     own = {"images": source, "mask": case.mask.files if case.mask is not None else ()}
     for what, files in own.items():

@@ -50,6 +50,14 @@ def save(file: Path, voxels: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
     return file
 
 
+def store_turned(file: Path, order: tuple[int, int, int] = (2, 0, 1), flips: tuple[int, int, int] = (1, -1, 1)) -> None:
+    """The same volume in the same place, stored with its axes in another order and some the other way round."""
+    image = nib.load(file)
+    change = np.stack([np.argsort(order), flips], axis=1).astype(float)
+    affine = image.affine @ nib.orientations.inv_ornt_aff(change, image.shape)
+    save(file, nib.orientations.apply_orientation(voxels(file), change), affine)
+
+
 def voxels(file: Path) -> np.ndarray:
     return np.array(nib.load(file).dataobj)
 

@@ -15,6 +15,7 @@ from tests.data.cohorts import (
     brain,
     read_rows,
     save,
+    store_turned,
     voxels,
     write_brats,
     write_decathlon,
@@ -223,6 +224,25 @@ def test_one_image_under_two_patients(cohort):
         ("cleo", "duplicate-image", "error")
     ]
     assert "case ada of patient ada" in found[0].problem
+
+
+def test_one_image_under_two_patients_stored_with_other_axes(cohort):
+    shutil.copy(cohort / "ada" / "t2.nii.gz", cohort / "cleo" / "t2.nii.gz")
+    store_turned(cohort / "cleo" / "t2.nii.gz")
+    assert "duplicate-image" in {finding.check for finding in findings(cohort)}
+
+
+@pytest.mark.parametrize("skull", [False, True], ids=["brain", "head"])
+def test_a_case_stored_with_other_axes_is_judged_alike(tmp_path, skull):
+    (case,) = read_cohort(write_manifest(tmp_path, ["ada"], skulls=["ada"] if skull else [])).cases
+    mask = case.mask.files[0]
+    save(mask, np.roll(voxels(mask), 25, 1))
+    wanted = check_case(case)
+    assert [finding.check for finding in wanted.findings] == ([] if skull else ["mask-outside"])  # a head is larger
+    assert wanted.skull_stripped is not skull
+    for file in tmp_path.glob("ada/*"):
+        store_turned(file)
+    assert check_case(case) == wanted
 
 
 def test_a_whole_patient_twice(cohort):

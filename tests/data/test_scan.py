@@ -8,12 +8,14 @@ import pytest
 import tifffile
 from PIL import Image
 
+from ganseg_dist.config import DataConfig
 from ganseg_dist.data.cohort import Case, Source
 from ganseg_dist.data.preflight import check_case
+from ganseg_dist.data.preprocess import prepare_scan
 from ganseg_dist.data.readers import read_cohort
-from ganseg_dist.data.scan import load_scan, load_volume
+from ganseg_dist.data.scan import Scan, load_scan, load_volume
 from ganseg_dist.errors import DataError
-from tests.data.cohorts import AFFINE, save, voxels, write_manifest
+from tests.data.cohorts import AFFINE, save, store_turned, voxels, write_manifest
 
 SFORM_CODE, SROW, VOX_OFFSET = 254, 280, 108
 """Where a NIfTI-1 header keeps them."""
@@ -97,6 +99,37 @@ def test_a_file_that_lies_elsewhere(folder, name, change):
     assert said.endswith(" mm from the other files; resample the case's files to one grid")
     if name == "lesion.nii.gz":
         assert load_scan(case, with_mask=False).labels is None
+
+
+@pytest.mark.parametrize("name", ["t1.nii.gz", "flair.nii.gz", "lesion.nii.gz"])
+def test_a_file_stored_with_other_axes_is_read_in_place(folder, name):
+    case = only_case(folder)
+    wanted = load_scan(case)
+    store_turned(folder / "ada" / name)
+    got = load_scan(case, ("flair", "t1", "t1ce", "t2"))
+    assert check_case(case).findings == ()
+    if name == "flair.nii.gz":  # the first of them, on whose grid the case then is
+        assert got.grid.shape == (32, 40, 48)
+    ours = Scan(("flair", "t1", "t1ce", "t2"), wanted.image[[3, 0, 1, 2]], wanted.labels, wanted.grid)
+    for one, other in zip(prepared_arrays(got), prepared_arrays(ours), strict=True):
+        assert np.array_equal(one, other)
+
+
+def prepared_arrays(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
+    prepared = prepare_scan(scan, DataConfig(size=32, spacing_mm=6.0), ("wt",))
+    return prepared.image, prepared.masks
+
+
+@pytest.mark.parametrize("name", ["t1.nii.gz", "lesion.nii.gz"])
+def test_a_file_without_a_place_says_so(folder, name):
+    file = folder / "ada" / name
+    image = nib.Nifti1Image(voxels(file), None)
+    image.header["pixdim"][1:4] = 4.0
+    nib.save(image, file)
+    assert refusal(only_case(folder)) == (
+        f"{file}: has neither sform nor qform, so it has no place among the other files; "
+        "copy both from another file if its voxels lie on theirs, or export it again"
+    )
 
 
 @pytest.mark.parametrize("name", ["t1.nii.gz", "lesion.nii.gz"])
