@@ -27,6 +27,7 @@ from ganseg_dist.atomic import write_json
 from ganseg_dist.cli.models import cases_of_part, finished_run
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Case
+from ganseg_dist.data.labels import BRATS
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.fit import StageData, end_stage, seeded
 from ganseg_dist.engine.world import World
@@ -133,10 +134,11 @@ def scored(trial: Trial, engine: Engine) -> dict[str, Any]:
     for network in engine.system.networks.values():
         network.eval().requires_grad_(False)
     thresholds, device = Thresholds(), str(engine.world.device)
+    scheme = BRATS.of_regions(engine.config.data.regions or ())
     if trial.beside is None or trial.beside.predictor.thresholds.calibrated_on:
-        uncalibrated = Predictor(Model(engine.config, engine.system, thresholds, ()), device)
+        uncalibrated = Predictor(Model(engine.config, engine.system, thresholds, (), scheme), device)
         thresholds, _ = calibrate(uncalibrated, trial.validation)
-    predictor = Predictor(Model(engine.config, engine.system, thresholds, ()), device)
+    predictor = Predictor(Model(engine.config, engine.system, thresholds, (), scheme), device)
     arms: list[Arm] = [ModelArm(NAME, "comparison", predictor)]
     if trial.beside is not None:
         arms.append(trial.beside)

@@ -148,7 +148,7 @@ class Home:
         classes = cohort.classes or (LESION_CLASSES if cohort.regions else ())
         return Joining(
             settings.name, len(cohort.patients), len(cohort.cases), slices, cohort.modalities, cohort.regions,
-            classes if config.system.task == "classification" else (), _origin(cohort),
+            classes if config.system.task == "classification" else (), cohort.scheme, _origin(cohort),
         )  # fmt: skip
 
     def fingerprint(self, config: RunConfig) -> Fingerprint:

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from ganseg_dist.atomic import save_new
 from ganseg_dist.config import RunConfig
+from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.engine.checkpoint import (
     KEPT,
@@ -133,7 +134,9 @@ class Site:
         facts = {"run": order.run, "federated": True, **told}
         card = f"# {order.run}\n\nThis site's model of a federation: the shared weights with the site's own networks.\n"
         weights = self._states.last() / "networks.safetensors"
-        write_model(self.folder / "model", order.settings, weights, card=card, facts=facts, thresholds=Thresholds())
+        scheme = LabelScheme.of_model(learnt_from["labels"], order.settings.data.regions or (), "data.json: labels")
+        folder = self.folder / "model"
+        write_model(folder, order.settings, weights, scheme, card=card, facts=facts, thresholds=Thresholds())
 
     @property
     def checkpoints(self) -> Path:

@@ -17,7 +17,7 @@ from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.federation.at_sites import config_at_sites
 from ganseg_dist.federation.joining import Joining
 from ganseg_dist.federation.order import Order
-from ganseg_dist.runners.agreement import agree, agree_again
+from ganseg_dist.runners.agreement import agree, agree_again, agreed_scheme
 from ganseg_dist.runners.attempt import carry_out, only_trainer
 from ganseg_dist.runners.plan import open_run
 from ganseg_dist.runs import Run, training_run
@@ -94,6 +94,7 @@ def _listed(words: tuple[str, ...] | None) -> str:
 def _learnt_from(config: RunConfig, joined: list[Joining]) -> dict[str, Any]:
     """What data.json holds of data that stay where they are."""
     origins = {site.origin for site in joined}
+    scheme, otherwise = agreed_scheme(config, joined)
     return {
         "root": str(ELSEWHERE.root),
         "layout": ELSEWHERE.layout,
@@ -102,6 +103,8 @@ def _learnt_from(config: RunConfig, joined: list[Joining]) -> dict[str, Any]:
         "modalities": list(config.data.modalities or ()),
         "regions": list(config.data.regions or ()),
         "channels": [],
+        "labels": scheme.to_json(),
+        "otherwise_labelled": otherwise,
         "cases": [],
         "excluded": [],
         "healthy": None,

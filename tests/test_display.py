@@ -15,6 +15,7 @@ from PIL import Image, ImageColor
 from ganseg_dist.config import DataConfig
 from ganseg_dist.data.cohort import Case, Source
 from ganseg_dist.data.grid import Grid
+from ganseg_dist.data.labels import BINARY
 from ganseg_dist.data.preprocess import prepare_scan
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.data.slices import SliceSet
@@ -115,7 +116,7 @@ def test_an_overlay_has_the_patients_left_where_its_letters_say(
 ):
     scan = load_scan(marked)
     prediction = SimpleNamespace(regions=scan.labels[None] > 0)
-    file = write_overlay(tmp_path / "o.png", "p1", scan, prediction, ("wt",), Convention(name))
+    file = write_overlay(tmp_path / "o.png", "p1", scan, prediction, ("wt",), BINARY, Convention(name))
     whole = np.asarray(Image.open(file).convert("RGB"))
     margin, middle = int(MARGIN_INCHES * 120), whole.shape[1] // 2
     plain, outlined = whole[margin:-margin, :middle], whole[margin:-margin, middle:]
@@ -152,8 +153,8 @@ class Told:
         truth = prepared.masks.astype(np.float32)
         said = PreparedPrediction(truth, truth, prepared.image, None)
         regions = scan.labels[None] > 0
-        cut = np.array([0.5], np.float32)
-        return regions, CasePrediction(scan.grid, regions.astype(np.float32), regions, cut, prepared, said)
+        probability = regions.astype(np.float32)
+        return regions, CasePrediction(scan.grid, probability, regions, (0.5,), ((0,),), prepared, said)
 
 
 @pytest.fixture
@@ -214,7 +215,7 @@ def test_a_picture_without_an_orientation_is_shown_as_stored_and_says_nothing_of
     assert place(cells[0].min(axis=-1) > 230) < 0.4
     scan = load_scan(picture)
     file = write_overlay(
-        tmp_path / "o.png", "p1", scan, SimpleNamespace(regions=scan.labels[None] > 0), ("wt",), convention
+        tmp_path / "o.png", "p1", scan, SimpleNamespace(regions=scan.labels[None] > 0), ("wt",), BINARY, convention
     )
     whole = np.asarray(Image.open(file).convert("RGB"))
     margin = int(MARGIN_INCHES * 120)

@@ -44,11 +44,11 @@ def predict(
 ) -> None:
     """Segment or classify new images.
 
-    NIfTI gives CASE_mask.nii.gz with the affine, header and shape of the model's first modality, in the source's label
-    values; pictures give PNG of their size; a classifier writes DIR/classes.csv, a line a slice. A file's channels are
-    in the order of the files the model learnt from; where those had one channel each, in the order of the modalities on
-    the model card. Images need no mask; one that is there is not read. A case that cannot be read is named and left
-    out; the exit code is then 1.
+    NIfTI gives CASE_mask.nii.gz on the grid of the model's first modality, in the label values that the model learnt
+    from; pictures give PNG of their size, black and white where there is one label; a classifier writes
+    DIR/classes.csv, a line a slice. A file's channels are in the order of the files the model learnt from; where those
+    had one channel each, in the order of the modalities on the model card. Images need no mask; one that is there is
+    not read. A case that cannot be read is named and left out; the exit code is then 1.
 
     With the name of a ganseg experiment folds as RUN, its folds predict together: the mean of their probabilities,
     at the mean of their thresholds.
@@ -121,7 +121,8 @@ def predict(
                 written += write_case(case, prediction, predictor, out, extras, names[case.id])
                 if overlays:
                     file = out / f"{names[case.id]}_overlay.png"
-                    written.append(write_overlay(file, case.id, scan, prediction, predictor.regions, convention))
+                    regions, scheme = predictor.regions, predictor.scheme
+                    written.append(write_overlay(file, case.id, scan, prediction, regions, scheme, convention))
             except DataError as error:
                 failed.append(str(error))
             advance(index + 1, len(cases))

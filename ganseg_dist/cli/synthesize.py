@@ -288,7 +288,7 @@ def _write(
         )
         on_background = intensities_of(modalities, predictor.config.data) == "tissue"
         evidence = Evidence(audited, measured, figure, facts)
-        write_pairs(out, made, modalities, regions, evidence, on_background=on_background)
+        write_pairs(out, made, modalities, regions, predictor.scheme, evidence, on_background=on_background)
     else:
         view = View.of(convention, sides_known=real.sides_known)
         figure = generated_figure(

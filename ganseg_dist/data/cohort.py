@@ -118,12 +118,13 @@ class Cohort:
 
     @property
     def schemes(self) -> tuple[LabelScheme, ...]:
-        """Of every masked case, in order."""
-        return tuple(case.scheme for case in self.cases if case.mask is not None)
+        """What the labels of the cohort's regions are in every mask, in order."""
+        regions = self.regions
+        return tuple(case.scheme.of_regions(regions) for case in self.cases if case.mask is not None)
 
     @property
-    def scheme(self) -> LabelScheme | None:
-        """What a model of these cases writes by: the scheme of most of them; None where none has a mask."""
+    def scheme(self) -> LabelScheme:
+        """What a model of these cases writes by: the scheme of most of their masks."""
         return most_common_scheme(self.schemes)
 
     @property

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, Field, StrictInt, TypeAdapter, ValidationError, with_config
 
+from ganseg_dist.data.nesting import rows_inside
 from ganseg_dist.errors import DataError
 
 Labels = npt.NDArray[np.uint8]
 
 BACKGROUND_LABEL = "background"
+LESION_IN_PICTURES = 255
 LARGEST_VALUE = 2**16 - 1
 LONGEST_NAME = 80
 
@@ -36,11 +38,11 @@ class LabelScheme:
     """The contract between a data set, the model that learns from it and the masks that the model writes.
 
     A mask holds the values of `labels` as they stand here. In a picture (PNG), the mask of a scheme with one region
-    is black and white: 255 stands for the lesion.
+    is black and white: LESION_IN_PICTURES stands for the lesion.
     """
 
     labels: Annotated[Mapping[Name, Value], Field(min_length=1, max_length=256)]
-    """Name to value in a mask; the value 0 is background."""
+    """Name to value in a mask; background is 0."""
     regions: Annotated[
         Mapping[Name, Annotated[tuple[Name, ...], Field(min_length=1, max_length=256)]], Field(max_length=256)
     ]
@@ -55,12 +57,12 @@ class LabelScheme:
         values = [*self.labels.values(), *([] if self.ignore is None else [self.ignore])]
         if len(set(values)) < len(values):
             raise ValueError("labels: a value has two names; give every label its own value")
-        if 0 not in self.labels.values():
-            raise ValueError("labels: none has the value 0, which is background; add background: 0")
+        if self.labels.get(BACKGROUND_LABEL) != 0:
+            raise ValueError("labels: background is not 0; add background: 0")
         for region, names in self.regions.items():
-            unknown = [name for name in names if self.labels.get(name, 0) == 0]
+            unknown = [name for name in names if name not in self.labels or name == BACKGROUND_LABEL]
             if unknown:
-                raise ValueError(f"regions: {region} has {unknown[0]}, which is no label of a lesion; name its labels")
+                raise ValueError(f"regions: {region} has {unknown[0]}, which is none of the labels but background")
 
     @classmethod
     def of_lesion(cls, name: str, values: Iterable[int] = (1,), *, where: str = "labels") -> LabelScheme:
@@ -101,20 +103,31 @@ class LabelScheme:
             for name, value in self.labels.items()
         }
 
-    def inside(self, outer: str, regions: Collection[str]) -> tuple[str, ...]:
-        """Those of the regions whose voxels all belong to `outer` too, without itself."""
-        if not self.nested:
-            return ()
-        own = set(self.regions[outer])
-        return tuple(region for region in regions if region != outer and set(self.regions[region]) < own)
+    @classmethod
+    def of_model(cls, stored: Any, regions: Sequence[str], where: str) -> LabelScheme:
+        """The scheme by which a model of these regions writes, of its cohort's as JSON.
+
+        Raises DataError beginning with `where` when that is no scheme of these regions.
+        """
+        scheme = cls.from_json(stored, where)
+        missing = [region for region in regions if region not in scheme.regions]
+        if missing:
+            raise DataError(f"{where}: has no region {missing[0]}; it has {', '.join(scheme.regions) or 'none'}")
+        return scheme.of_regions(regions)
+
+    def rows_inside(self, regions: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+        """Of each region, its own row and those of the regions inside it."""
+        return rows_inside(regions, self.regions) if self.nested else tuple((row,) for row in range(len(regions)))
 
     def of_regions(self, regions: Sequence[str]) -> LabelScheme:
         """The scheme of a model that knows these regions alone: labels that it cannot tell apart become one.
 
         It has the lowest of their values, and the region's name. Labels of none of the regions are left out.
         """
-        if tuple(regions) == tuple(self.regions):
-            return self
+        if set(regions) == set(self.regions):
+            return replace(
+                self, labels={name: v for name, v in self.labels.items() if name not in self.outside_regions}
+            )
         groups: dict[frozenset[str], list[str]] = {}
         for name in self.labels:
             groups.setdefault(frozenset(region for region in regions if name in self.regions[region]), []).append(name)
@@ -122,8 +135,9 @@ class LabelScheme:
         merged: dict[frozenset[str], tuple[str, int]] = {}
         for group, names in groups.items():
             innermost = min(group, key=lambda region: len(self.regions[region]))
-            name = names[0] if len(names) == 1 else REGION_NAMES.get(innermost, innermost)
-            merged[group] = name, min(self.labels[each] for each in names)
+            value, title = min(self.labels[each] for each in names), REGION_NAMES.get(innermost, innermost)
+            title = f"{title} {value}" if title in self.labels else title
+            merged[group] = names[0] if len(names) == 1 else title, value
         return LabelScheme(
             {BACKGROUND_LABEL: 0, **dict(merged.values())},
             {region: tuple(name for group, (name, _) in merged.items() if region in group) for region in regions},
@@ -133,8 +147,9 @@ class LabelScheme:
 
     def written(self, region: str) -> int:
         """The value of a voxel of a region and of none inside it: the first of its labels that none inside has."""
-        inner = {name for other in self.inside(region, self.regions) for name in self.regions[other]}
-        own = self.regions[region]
+        own, regions = self.regions[region], list(self.regions)
+        rows = self.rows_inside(regions)[regions.index(region)]
+        inner = {name for row in rows if regions[row] != region for name in self.regions[regions[row]]}
         return self.labels[next((name for name in own if name not in inner), own[0])]
 
     def label_map(self, masks: npt.NDArray[np.bool_], regions: Sequence[str]) -> npt.NDArray[np.uint8 | np.uint16]:
@@ -151,19 +166,24 @@ class LabelScheme:
         inside = {name for names in self.regions.values() for name in names}
         return {name: value for name, value in self.labels.items() if value and name not in inside}
 
+    def title(self, region: str) -> str:
+        """What a region is called: as its label where it is one alone, else as the field calls it."""
+        own = self.regions[region]
+        return own[0] if len(own) == 1 else REGION_NAMES.get(region, region)
+
     def described(self) -> str:
         """`0 background, 1 lesion`, in the order of the values."""
         return ", ".join(f"{value} {name}" for name, value in sorted(self.labels.items(), key=lambda item: item[1]))
 
 
-def most_common_scheme(schemes: Iterable[LabelScheme]) -> LabelScheme | None:
-    """Which scheme most have; of equals, the first in the order of their JSON texts. None of none."""
+def most_common_scheme(schemes: Iterable[LabelScheme]) -> LabelScheme:
+    """Which scheme most have; of equals, the first in the order of their JSON texts. Of none UNSTATED."""
     counted: dict[str, tuple[int, LabelScheme]] = {}
     for scheme in schemes:
         text = json.dumps(scheme.to_json())
         counted[text] = counted.get(text, (0, scheme))[0] + 1, scheme
     if not counted:
-        return None
+        return UNSTATED
     return counted[min(counted, key=lambda text: (-counted[text][0], text))][1]
 
 
@@ -213,4 +233,4 @@ SCHEMES: Mapping[str, LabelScheme] = {
 """By the name that a manifest or `--labels` states."""
 
 UNSTATED = LabelScheme({BACKGROUND_LABEL: 0}, {})
-"""Of a mask whose values mean what neither its data set nor anybody has said."""
+"""Of a mask whose values mean what neither its data set nor anybody has said, and where nothing is segmented."""

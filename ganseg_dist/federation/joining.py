@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, StrictInt, TypeAdapter, ValidationError, with_config
 
+from ganseg_dist.data.labels import UNSTATED, LabelScheme
 from ganseg_dist.errors import DataError, FederationError
 from ganseg_dist.files import parse_json
 
@@ -26,7 +27,7 @@ Words = Annotated[tuple[Word, ...], Field(max_length=64)]
 @with_config(extra="forbid")
 @dataclass(frozen=True, slots=True)
 class Joining:
-    """A site's yes: counts, and the names of its channels and classes."""
+    """A site's yes: counts, and the names of its channels, labels and classes."""
 
     name: SiteName
     patients: Stated
@@ -36,8 +37,16 @@ class Joining:
     modalities: Words
     regions: Words
     classes: Words
+    labels: LabelScheme = UNSTATED
+    """What its masks' values mean."""
     origin: Origin = "patients"
     """What its images are of: nothing that is made up may pass for patients."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a region that its labels do not make up."""
+        strangers = [region for region in self.regions if region not in self.labels.regions]
+        if strangers:
+            raise ValueError(f"regions: {strangers[0]} is made up of no labels")
 
     def counts(self) -> dict[str, int]:
         """What goes as numbers, which the site's manifest shows."""

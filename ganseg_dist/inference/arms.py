@@ -91,12 +91,13 @@ class FlairThreshold:
         usable = [case for case in cases if "flair" in case.images and case.mask is not None][:MOST_CASES_TO_FIT]
         if not usable:
             return None
-        scan = ThresholdScan(FLAIR_THRESHOLDS)
+        scan = ThresholdScan(thresholds=FLAIR_THRESHOLDS)
         for case in usable:
             prepared = prepare_scan(load_scan(case, ("flair",)), config, ("wt",))
             assert prepared.masks is not None
-            scan.add(case.id, (prepared.image[:, 0] + 1) / 2, prepared.masks[:, 0] > 0)
-        return cls(scan.best().threshold, len(usable), config) if scan.has_lesion.any() else None
+            scan.add(case.id, (prepared.image[None, :, 0] + 1) / 2, prepared.masks[None, :, 0] > 0)
+        (best,) = scan.best()
+        return None if best is None else cls(best.threshold, len(usable), config)
 
     def segment(self, scan: Scan) -> tuple[npt.NDArray[np.bool_], CasePrediction | None]:
         """FLAIR at or above the threshold."""

@@ -27,6 +27,7 @@ def calibrate(
 ) -> tuple[Thresholds, dict[str, BestThreshold]]:
     """Each region's threshold by mean Dice on full volumes, and the slice threshold by Youden's J.
 
+    The Dice is that of the masks that `predict` writes, in which an inner region's voxels belong to the outer ones.
     A region that no case has keeps its default: there is no Dice to choose a threshold by.
 
     Returns the thresholds and, for each region that some case has, the validation Dice they rest on. Raises DataError
@@ -35,21 +36,19 @@ def calibrate(
     masked = [case for case in cases if case.mask is not None]
     if not masked:
         raise DataError("calibrate: no validation case with a mask; raise data.validation_fraction and train again")
-    scans = {region: ThresholdScan() for region in predictor.regions}
+    counted = ThresholdScan(predictor.inside)
     scores: list[float] = []
     abnormal: list[bool] = []
     for index, case in enumerate(masked):
         scan = load_scan(case, predictor.modalities)
         said = predictor.predict_scan(scan)
-        truth = region_masks(scan, predictor.regions)
-        for row, region in enumerate(predictor.regions):
-            scans[region].add(case.id, said.probability[row], truth[row])
+        counted.add(case.id, said.probability, region_masks(scan, predictor.regions))
         if said.on_prepared.score is not None:
             usable = said.prepared.usable
             scores += said.on_prepared.score[usable].tolist()
             abnormal += (said.prepared.lesion[usable] > 0).tolist()
         advance(index + 1, len(masked))
-    best = {region: scan.best() for region, scan in scans.items() if scan.has_lesion.any()}
+    best = {region: one for region, one in zip(predictor.regions, counted.best(), strict=True) if one is not None}
     if not best:
         raise DataError(
             f"calibrate: the masks of all {len(masked)} validation cases are empty, so that no threshold is better "

@@ -8,6 +8,7 @@ from typing import Any
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
+from ganseg_dist.data.labels import LESION_IN_PICTURES, LabelScheme
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.inference.federation_card import federation_lines
 from ganseg_dist.plural import counted
@@ -53,6 +54,7 @@ def model_card(
         f"- Modalities, in order: {', '.join(config.data.modalities or ())}",
         *([f"- Channels of a file, in order: {', '.join(data['channels'])}"] if data.get("channels") else []),
         *([f"- Regions: {', '.join(config.data.regions)}"] if config.data.regions else []),
+        *_label_lines(data, config),
         *([f"- Classes, in order: {', '.join(config.data.classes)}"] if config.data.classes else []),
         f"- Slices of {config.data.size} x {config.data.size} pixels at {config.data.spacing_mm} mm or coarser",
         "",
@@ -69,6 +71,23 @@ def model_card(
         "evaluation, not here.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _label_lines(data: Mapping[str, Any], config: RunConfig) -> list[str]:
+    """What a mask's values mean, and how many masks (of a federation, sites) mean otherwise."""
+    regions = config.data.regions or ()
+    if not regions:
+        return []
+    scheme = LabelScheme.of_model(data["labels"], regions, "data.json: labels")
+    lines = [f"- Values of a mask: {scheme.described()}"]
+    if len(regions) == 1:
+        lines = [f"{lines[0]}; in a picture {LESION_IN_PICTURES} stands for the lesion"]
+    others = data["otherwise_labelled"]
+    if others and data["cases"]:
+        lines.append(f"- {others} of its masks use other values or names; these are those of most masks")
+    elif others:
+        lines.append(f"- Other values or names in the masks of {counted(others, 'site')}: these are the canonical ones")
+    return lines
 
 
 def _cohort_lines(data: Mapping[str, Any], split: Split) -> list[str]:

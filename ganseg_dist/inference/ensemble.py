@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ganseg_dist import __version__
 from ganseg_dist.atomic import write_json
 from ganseg_dist.data.batch import Batch
+from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.errors import RunError
 from ganseg_dist.files import read_json
 from ganseg_dist.inference.model_folder import Model, Thresholds, load_model
@@ -79,7 +80,7 @@ def together(members: Mapping[str, Model]) -> Model:
                 )
     system = Ensemble({name: model.system for name, model in members.items()})
     thresholds = mean_thresholds([model.thresholds for model in members.values()], first.config.data.regions or ())
-    return Model(first.config, system, thresholds, first.channels)
+    return Model(first.config, system, thresholds, first.channels, first.scheme)
 
 
 def mean_thresholds(members: Sequence[Thresholds], regions: Sequence[str]) -> Thresholds:
@@ -138,8 +139,10 @@ def _settings(model: Model) -> dict[str, Any]:
     """All that members have in common, by field: what they read first, then how they learnt."""
     config = model.config
     fields = {f"{part}.{name}": value for part in ("data", "system", "train") for name, value in getattr(config, part)}
-    return {"channels": model.channels, **fields, "recipe": config.recipe, "seed": config.seed}
+    return {"channels": model.channels, **fields, "labels": model.scheme, "recipe": config.recipe, "seed": config.seed}
 
 
 def _told(value: Any) -> str:
+    if isinstance(value, LabelScheme):
+        return value.described()
     return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)

@@ -16,6 +16,7 @@ from ganseg_dist.atomic import whole_folder, write_csv, write_json
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.formats import Volume
 from ganseg_dist.data.labels import REGION_LABELS, Labels
+from ganseg_dist.data.nesting import regions_at
 from ganseg_dist.data.scan import Scan, load_scan
 from ganseg_dist.inference.arms import Arm
 from ganseg_dist.inference.healthy import feedback_evidence, hole_evidence
@@ -179,7 +180,7 @@ def _keep_slices(result: Evaluation, case: Case, said: CasePrediction, dice: flo
         for index in _spread(np.flatnonzero(lesion > 0)):
             result.lesion_slices.append((case.patient, prepared.image[index], prepared.masks[index]))
     shown = int((lesion if lesion.any() else body).argmax())
-    predicted = (on_prepared.probability[shown] >= said.thresholds[:, None, None]).astype(np.uint8)
+    predicted = regions_at(on_prepared.probability[shown], said.thresholds, said.inside).astype(np.uint8)
     arrays: dict[str, npt.NDArray[Any]] = {
         "image": prepared.image[shown],
         "truth": prepared.masks[shown],

@@ -16,12 +16,13 @@ from torch import Tensor
 from ganseg_dist import __version__
 from ganseg_dist.atomic import whole_folder, write_json, write_text
 from ganseg_dist.config import RunConfig, override
-from ganseg_dist.errors import ConfigError, RunError
+from ganseg_dist.data.labels import LabelScheme
+from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.files import read_json, sha256
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import System
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = "networks.safetensors"
 MEND = "export or train the model again"
 
@@ -43,12 +44,20 @@ class Thresholds:
 
 
 def write_model(
-    folder: Path, config: RunConfig, weights: Path, *, card: str, facts: Mapping[str, Any], thresholds: Thresholds
+    folder: Path,
+    config: RunConfig,
+    weights: Path,
+    scheme: LabelScheme,
+    *,
+    card: str,
+    facts: Mapping[str, Any],
+    thresholds: Thresholds,
 ) -> None:
     """Put a model folder together beside its place, then move it there.
 
     Args:
         weights: the checkpoint's networks.safetensors.
+        scheme: of the regions that it segments.
         card: the model card's Markdown.
         facts: what the card's numbers come from, for programs: phantom or not, cohort, versions.
     """
@@ -57,8 +66,13 @@ def write_model(
         write_text(unfinished / "config.json", config.to_json())
         write_json(unfinished / "thresholds.json", asdict(thresholds))
         write_text(unfinished / "card.md", card)
-        description = {"format": FORMAT, "ganseg": __version__, "weights": sha256(unfinished / WEIGHTS), **facts}
-        write_json(unfinished / "model.json", description)
+        description = {
+            "format": FORMAT,
+            "ganseg": __version__,
+            "weights": sha256(unfinished / WEIGHTS),
+            "labels": scheme.to_json(),
+        }
+        write_json(unfinished / "model.json", description | dict(facts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +85,8 @@ class Model:
     thresholds: Thresholds
     channels: tuple[str, ...]
     """Modalities in the order of the channels of the files it learnt from; empty where they had one channel each."""
+    scheme: LabelScheme
+    """What the values of the masks that it writes mean."""
     absent: frozenset[str] = frozenset()
     """Networks that stayed at the sites of a federation: here they are as they began, and say nothing."""
 
@@ -80,7 +96,8 @@ def load_model(folder: Path) -> Model:
     description = _read(folder / "model.json")
     if description.get("format") != FORMAT:
         raise RunError(
-            f"{folder / 'model.json'}: model format {description.get('format')}; this version reads {FORMAT}"
+            f"{folder / 'model.json'}: model format {description.get('format')}, and ganseg-dist {__version__} reads "
+            f"{FORMAT}; use the version that wrote it, {description.get('ganseg', 'which is unknown')}, or {MEND}"
         )
     config = _read_config(folder / "config.json")
     system = build_system(_self_contained(config))
@@ -95,7 +112,7 @@ def load_model(folder: Path) -> Model:
             ) from None
         network.eval().requires_grad_(False)
     channels, absent = tuple(description.get("channels") or ()), frozenset(description.get("absent") or ())
-    return Model(config, system, read_thresholds(folder), channels, absent)
+    return Model(config, system, read_thresholds(folder), channels, _scheme(folder, description, config), absent)
 
 
 def read_weights(folder: Path, digest: str | None) -> dict[str, Tensor]:
@@ -127,6 +144,11 @@ def weights_digest(folder: Path) -> str | None:
     return _read(folder / "model.json").get("weights")
 
 
+def read_scheme(folder: Path) -> LabelScheme:
+    """What the values of the model's masks mean. Raises RunError when model.json does not say it."""
+    return _scheme(folder, _read(folder / "model.json"), _read_config(folder / "config.json"))
+
+
 def is_model_folder(folder: Path) -> bool:
     """Whether this is a model folder, as `ganseg export` writes."""
     return (folder / "model.json").is_file()
@@ -137,6 +159,15 @@ def _self_contained(config: RunConfig) -> RunConfig:
     if getattr(config.system, "pretrained", None) is None:
         return config
     return override(config, {"system.pretrained": None})
+
+
+def _scheme(folder: Path, description: Mapping[str, Any], config: RunConfig) -> LabelScheme:
+    """What model.json says of the labels. Raises RunError where they are not those of the config's regions."""
+    where = f"{folder / 'model.json'}: labels"
+    try:
+        return LabelScheme.of_model(description.get("labels"), config.data.regions or (), where)
+    except DataError as error:
+        raise RunError(f"{error}; {MEND}") from None
 
 
 def _read_config(file: Path) -> RunConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Iterator
@@ -49,6 +50,8 @@ def _without_the_exporters_remarks() -> Iterator[None]:
 def export_onnx(predictor: Predictor, file: Path) -> float:
     """Write prepared slices (N, C, size, size) in [-1, 1] to probabilities (N, R, size, size); N is free.
 
+    The file's metadata name the modalities and regions in order, and the label scheme.
+
     Returns the largest difference from PyTorch's output. Raises RunError when it exceeds TOLERANCE, and
     MissingDependency when the onnx extra is not installed.
     """
@@ -76,6 +79,13 @@ def export_onnx(predictor: Predictor, file: Path) -> float:
             verbose=False,
         )
     assert program is not None
+    program.model.metadata_props.update(
+        {
+            "labels": json.dumps(predictor.scheme.to_json()),
+            "regions": json.dumps(predictor.regions),
+            "modalities": json.dumps(predictor.modalities),
+        }
+    )
     program.save(str(file))
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     difference = 0.0

@@ -14,7 +14,7 @@ from PIL import Image
 from ganseg_dist.atomic import write_file
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.formats import is_nifti
-from ganseg_dist.data.labels import BRATS
+from ganseg_dist.data.labels import LESION_IN_PICTURES
 from ganseg_dist.data.preprocess import restore
 from ganseg_dist.errors import DataError
 from ganseg_dist.inference.predictor import CasePrediction, Predictor
@@ -30,19 +30,9 @@ class Extras:
     reconstruction: bool = False
 
 
-def label_map(prediction: CasePrediction, predictor: Predictor, case: Case) -> npt.NDArray[np.uint8 | np.uint16]:
-    """(X, Y, Z) in the source layout's own label values; 0/1 for one region.
-
-    Three regions become BraTS labels, outermost first, so that an inner region overwrites the outer: a voxel
-    of an inner region that the outer one misses is kept.
-    """
-    labels = np.zeros(prediction.regions.shape[1:], np.uint8)
-    if predictor.regions == ("wt",):
-        labels[prediction.regions[0]] = 1
-        return labels
-    # A case that came without labels is written with those of BraTS 2018-2021.
-    scheme = case.scheme if len(case.scheme.regions) > 1 else BRATS
-    return scheme.of_regions(predictor.regions).label_map(prediction.regions, predictor.regions)
+def label_map(prediction: CasePrediction, predictor: Predictor) -> npt.NDArray[np.uint8 | np.uint16]:
+    """(X, Y, Z) in the label values that the model learnt from, whatever layout the input has."""
+    return predictor.scheme.label_map(prediction.regions, predictor.regions)
 
 
 def write_case(
@@ -67,7 +57,7 @@ def write_case(
                 f"{case.id}: {folder} holds its own {what}; choose another --out, so that none is overwritten"
             )
     said = prediction.on_prepared
-    volumes: dict[str, npt.NDArray[Any]] = {"mask": label_map(prediction, predictor, case)}
+    volumes: dict[str, npt.NDArray[Any]] = {"mask": label_map(prediction, predictor)}
     if extras.probability:
         for region, volume in zip(predictor.regions, prediction.probability, strict=True):
             volumes[f"probability_{region}"] = volume
@@ -81,7 +71,8 @@ def write_case(
     kinds = folder_names(volumes)  # regions and modalities are called as the data set has it
     if is_nifti(source[0]):
         return tuple(_write_nifti(out / f"{name}_{kinds[kind]}.nii.gz", source[0], v) for kind, v in volumes.items())
-    volumes["mask"] *= 255 if predictor.regions == ("wt",) else 1  # black and white, or label values
+    if len(predictor.regions) == 1:
+        volumes["mask"] = np.where(volumes["mask"] > 0, LESION_IN_PICTURES, 0).astype(np.uint8)
     return tuple(file for kind, v in volumes.items() for file in _write_pictures(folder, name, kinds[kind], source, v))
 
 

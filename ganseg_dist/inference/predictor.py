@@ -12,6 +12,7 @@ import torch
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.formats import Volume
 from ganseg_dist.data.grid import Grid
+from ganseg_dist.data.nesting import Masks, Rows, regions_at
 from ganseg_dist.data.preprocess import PreparedScan, prepare_scan, restore
 from ganseg_dist.data.scan import Scan
 from ganseg_dist.errors import RunError
@@ -42,10 +43,12 @@ class CasePrediction:
     grid: Grid
     probability: Volume
     """(R, X, Y, Z) in [0, 1]."""
-    regions: npt.NDArray[np.bool_]
-    """(R, X, Y, Z), at the thresholds."""
-    thresholds: npt.NDArray[np.float32]
+    regions: Masks
+    """(R, X, Y, Z), at the thresholds and nested."""
+    thresholds: tuple[float, ...]
     """(R,) the model's own."""
+    inside: Rows
+    """Of each region, its own row and those of the regions inside it."""
     prepared: PreparedScan
     on_prepared: PreparedPrediction
 
@@ -63,7 +66,7 @@ class Predictor:
     def __init__(self, model: Model, device: str = "cpu") -> None:
         """Raises RunError when the device is a GPU that this machine does not have."""
         self.config, self.system, self.thresholds = model.config, model.system, model.thresholds
-        self.channels, self.absent = model.channels, model.absent
+        self.channels, self.absent, self.scheme = model.channels, model.absent, model.scheme
         self.device = usable_device(device)
         for network in self.system.networks.values():
             network.to(self.device)
@@ -84,13 +87,19 @@ class Predictor:
         """The regions it segments, in order."""
         return self.config.data.regions or ()
 
+    @property
+    def inside(self) -> tuple[tuple[int, ...], ...]:
+        """Of each region, its own row and those of the regions inside it."""
+        return self.scheme.rows_inside(self.regions)
+
     def predict_scan(self, scan: Scan) -> CasePrediction:
         """Regions of one scan; its modalities must be `self.modalities` in order."""
         prepared = prepare_scan(scan, self.config.data, self.regions)
         said = self.predict_prepared(prepared.image)
         probability = restore(said.probability, prepared.placement)
-        cut = np.array([self.thresholds.of(region) for region in self.regions], np.float32)
-        return CasePrediction(scan.grid, probability, probability >= cut[:, None, None, None], cut, prepared, said)
+        thresholds = tuple(self.thresholds.of(region) for region in self.regions)
+        regions = regions_at(probability, thresholds, self.inside)
+        return CasePrediction(scan.grid, probability, regions, thresholds, self.inside, prepared, said)
 
     def predict_prepared(self, image: Volume) -> PreparedPrediction:
         """Slices (S, C, size, size) in [-1, 1], a few at a time."""

@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from ganseg_dist.atomic import whole_folder, write_csv, write_json
 from ganseg_dist.data.batch import BACKGROUND
 from ganseg_dist.data.cohort import COLOURS, SYNTHETIC_TAG
-from ganseg_dist.data.labels import BRATS
+from ganseg_dist.data.labels import LESION_IN_PICTURES, SCHEMES, LabelScheme
 from ganseg_dist.drawing import Pixels, rgb
 from ganseg_dist.errors import DataError
 from ganseg_dist.inference.audit import Audit
@@ -32,7 +32,8 @@ SAYS = {"Description": "Synthetic image or mask, made by a generator; not a pati
 
 MADE = "synthetic_"
 """How the names of images and masks begin."""
-BESIDE = frozenset({SYNTHETIC_TAG, "manifest.csv", "audit.json", "quality.json", "neighbours.png"})
+SCHEME_FILE = "label_scheme.json"
+BESIDE = frozenset({SYNTHETIC_TAG, SCHEME_FILE, "manifest.csv", "audit.json", "quality.json", "neighbours.png"})
 
 MARGIN = 1 / 8
 """Share of an image's side that is added around it as background. A prepared slice ends where the body does, and turned
@@ -72,6 +73,7 @@ def write_pairs(
     paintings: Paintings,
     modalities: Sequence[str],
     regions: Sequence[str],
+    scheme: LabelScheme,
     evidence: Evidence,
     *,
     on_background: bool,
@@ -81,6 +83,7 @@ def write_pairs(
     Patients are numbered: paintings of one patient's masks share a number, so that a split keeps them together.
 
     Args:
+        scheme: the model's; what manifest.csv cannot name stands beside it.
         on_background: whether a body in front of a background is shown, which gets a margin all around; what is body
             all over, as a picture in colour is, has none.
 
@@ -91,18 +94,24 @@ def write_pairs(
     margin = round(MARGIN * paintings.image.shape[-1]) if on_background else 0
     images = _framed(paintings.image, margin, BACKGROUND)
     masks = _framed(paintings.regions, margin, 0)
+    one = len(regions) == 1
+    stored = LabelScheme.of_lesion(scheme.title(regions[0])) if one else scheme  # black and white, or label values
+    named = next((name for name, known in SCHEMES.items() if known == stored), SCHEME_FILE)
 
     def write_images(root: Path) -> list[Row]:
         rows = []
         (root / "masks").mkdir()
+        if named == SCHEME_FILE:
+            write_json(root / SCHEME_FILE, stored.to_json())
         for index, (image, mask) in enumerate(zip(images, masks, strict=True)):
             name = _name(index)
             mask_file = f"masks/{name}.png"
-            _save(root / mask_file, _labels(mask, regions))
+            values = stored.label_map(mask > 0, regions)
+            _save(root / mask_file, np.asarray(values * LESION_IN_PICTURES if one else values, np.uint8))
             rows.append(
                 {"case": name, "patient": f"synthetic_of_{numbers[paintings.patients[index]]:04d}", "site": SITE}
                 | _write_image(root, f"images/{name}", image, modalities)
-                | {"mask": mask_file, "labels": "binary" if len(regions) == 1 else "brats"}
+                | {"mask": mask_file, "labels": named}
             )
         return rows
 
@@ -157,13 +166,6 @@ def _write_image(root: Path, stem: str, image: npt.NDArray[np.float32], modaliti
         cells[modality] = f"{stem}.png" if len(modalities) == 1 else f"{stem}_{endings[modality]}.png"
         _save(root / cells[modality], np.asarray(np.rint((plane + 1) * 127.5), np.uint8))
     return cells
-
-
-def _labels(mask: npt.NDArray[np.uint8], regions: Sequence[str]) -> Pixels:
-    """(R, H, W) to label values: 255 for one region, BraTS labels for nested ones."""
-    if len(regions) == 1:
-        return np.asarray(255 * (mask[0] > 0), np.uint8)
-    return np.asarray(BRATS.of_regions(regions).label_map(mask > 0, regions), np.uint8)
 
 
 def _save(file: Path, pixels: Pixels) -> None:

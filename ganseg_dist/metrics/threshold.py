@@ -1,20 +1,22 @@
-"""The segmentation threshold of the best mean Dice, found in one pass that keeps counts and no volumes."""
+"""The segmentation thresholds of the best mean Dice, found in one pass that keeps counts and no volumes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from ganseg_dist.errors import DataError
-from ganseg_dist.metrics.masks import Mask
 
 Probabilities = npt.NDArray[np.floating]
+Masks = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """0.05, 0.10 .. 0.95."""
+DEFAULT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +30,27 @@ class BestThreshold:
 
 @dataclass(slots=True)
 class ThresholdScan:
-    """Counts of probabilities between neighbouring thresholds, for each case of one region.
+    """How often voxels pass so many thresholds in every region, for each case.
 
-    The rule is "lesion if probability >= threshold".
+    The rule is "lesion if probability >= threshold", and an inner region's voxels belong to the outer ones.
     """
 
+    inside: Sequence[Sequence[int]] = ((0,),)
+    """Of each region, its own row and those of the regions inside it."""
     thresholds: tuple[float, ...] = THRESHOLDS
     """Ascending, each inside (0, 1)."""
-    _counts: dict[str, Counts] = field(default_factory=dict, init=False, repr=False)
-    """Case to (2, K + 1): background and lesion voxels that pass exactly the k lowest thresholds."""
+    _cases: dict[str, int] = field(default_factory=dict, init=False, repr=False)
+    """Case to its number."""
+    _kinds: list[tuple[int, Counts, Counts]] = field(default_factory=list, init=False, repr=False)
+    """Case, kinds of voxels in it as `_codes` tells them apart, and how many there are of each."""
 
     def __post_init__(self) -> None:
         grid = np.asarray(self.thresholds)
         if not len(grid) or (np.diff(grid) <= 0).any() or grid[0] <= 0 or grid[-1] >= 1:
             raise DataError(f"thresholds: {self.thresholds}; give ascending values between 0 and 1")
 
-    def add(self, case: str, probabilities: Probabilities, truth: Mask) -> None:
-        """Count a case's voxels, of any shape; a case may come in several parts, slice by slice.
+    def add(self, case: str, probabilities: Probabilities, truth: Masks) -> None:
+        """Count a case's voxels, (R, ...) each; a case may come in several parts, slice by slice.
 
         Raises DataError when shapes differ, the truth is not boolean or a probability lies outside [0, 1].
         """
@@ -56,39 +62,90 @@ class ThresholdScan:
         # Written so that NaN fails too.
         if truth.size and not (probabilities.min() >= 0 and probabilities.max() <= 1):
             raise DataError(f"{case}: probabilities outside [0, 1]; apply the sigmoid first")
-        counts = self._counts.setdefault(case, np.zeros((2, len(self.thresholds) + 1), np.int64))
+        number = self._cases.setdefault(case, len(self._cases))
+        codes = self._codes(probabilities, truth)
+        # Background that passes no threshold is most of a scan, and counts in no Dice.
+        self._kinds.append((number, *np.unique(codes[codes > 0], return_counts=True)))
+
+    def _codes(self, probabilities: Probabilities, truth: Masks) -> Counts:
+        """One number a voxel for how many thresholds it passes in each region, and in which it truly is."""
         # Compared in the probabilities' own precision, as `probabilities >= threshold` is.
         grid = np.asarray(self.thresholds, probabilities.dtype)
-        for row, chosen in zip(counts, (~truth, truth), strict=True):
-            passed = np.searchsorted(grid, probabilities[chosen], side="right")
-            row += np.bincount(passed, minlength=len(row))
+        codes = np.zeros(truth[0].size, np.int64)
+        for values, true in zip(probabilities, truth, strict=True):
+            codes = codes * len(self._steps) + np.searchsorted(grid, values.ravel(), side="right")
+            codes = codes * 2 + true.ravel()
+        return codes
 
     @property
-    def has_lesion(self) -> npt.NDArray[np.bool_]:
-        """(N,) of every case, in the order they came."""
-        return np.array([counts[1].sum() > 0 for counts in self._counts.values()], bool)
+    def _steps(self) -> range:
+        """How many thresholds a voxel may pass."""
+        return range(len(self.thresholds) + 1)
 
-    def dice(self) -> npt.NDArray[np.float64]:
-        """(N, K): Dice of every case, in the order they came, at every threshold. Both empty 1, one empty 0."""
-        if not self._counts:
+    def _decoded(self) -> tuple[Counts, Counts, Masks, Counts]:
+        """(M,) cases, (R, M) thresholds passed, (R, M) truth and (M,) counts of all kinds of voxels."""
+        if not self._cases:
             raise DataError("threshold scan: no case was added; add at least one")
-        counts = np.stack(list(self._counts.values()))
-        # Voxels at or above threshold k are those that pass more than k of them.
-        predicted = counts[..., ::-1].cumsum(axis=-1)[..., ::-1][..., 1:]
-        false_positives, true_positives = predicted[:, 0], predicted[:, 1]
-        lesion = counts[:, 1].sum(axis=-1, keepdims=True)
-        total = true_positives + false_positives + lesion
-        return np.where(total > 0, 2 * true_positives / np.maximum(total, 1), 1.0)
+        case = np.repeat([number for number, _, _ in self._kinds], [len(codes) for _, codes, _ in self._kinds])
+        codes = np.concatenate([codes for _, codes, _ in self._kinds])
+        passed, truth = np.zeros((2, len(self.inside), len(codes)), np.int64)
+        for row in reversed(range(len(self.inside))):
+            codes, truth[row] = np.divmod(codes, 2)
+            codes, passed[row] = np.divmod(codes, len(self._steps))
+        counts = np.concatenate([counts for _, _, counts in self._kinds])
+        return case.astype(np.int64), passed, truth.astype(bool), counts
 
-    def best(self) -> BestThreshold:
-        """The threshold of the highest mean Dice; of equals, the one nearest to 0.5.
+    def has_lesion(self, row: int = 0) -> npt.NDArray[np.bool_]:
+        """(N,) whether each case has the region, in the order they came."""
+        case, _, truth, _ = self._decoded()
+        return np.bincount(case[truth[row]], minlength=len(self._cases)) > 0
 
-        Over the cases that have the lesion, as far as there are any: where it is absent a single false voxel
-        turns Dice from 1 to 0, and with few cases that would decide.
+    def dice(self, row: int = 0, chosen: Sequence[float | None] = ()) -> npt.NDArray[np.float64]:
+        """(N, K): Dice of every case at every threshold of a region. Both empty 1, one empty 0.
+
+        Args:
+            row: the region's.
+            chosen: thresholds of all regions, of which those of the regions inside this one count.
         """
-        dice, has_lesion = self.dice(), self.has_lesion
-        counted = dice[has_lesion] if has_lesion.any() else dice
-        means = counted.mean(axis=0)
-        equals = np.flatnonzero(means == means.max())
-        chosen = min(equals, key=lambda k: abs(self.thresholds[k] - 0.5))
-        return BestThreshold(self.thresholds[chosen], float(means[chosen]), len(counted))
+        case, passed, truth, counts = self._decoded()
+        given = np.zeros(len(case), bool)
+        for inner in self.inside[row]:
+            if inner != row:
+                given |= passed[inner] >= self._needed(chosen[inner])
+        true = truth[row]
+
+        def voxels(kinds: Masks) -> npt.NDArray[np.float64]:
+            return np.asarray(np.bincount(case[kinds], counts[kinds], minlength=len(self._cases)), np.float64)
+
+        lesion = voxels(true)
+        columns = []
+        for needed in self._steps[1:]:
+            predicted = given | (passed[row] >= needed)
+            total = voxels(predicted) + lesion
+            columns.append(np.where(total > 0, 2 * voxels(predicted & true) / np.maximum(total, 1), 1.0))
+        return np.stack(columns, axis=1)
+
+    def _needed(self, threshold: float | None) -> int:
+        """How many thresholds a voxel must pass to be predicted at this one of them."""
+        return self.thresholds.index(DEFAULT if threshold is None else threshold) + 1
+
+    def best(self) -> tuple[BestThreshold | None, ...]:
+        """Each region's threshold of the highest mean Dice; of equals, the one nearest to 0.5.
+
+        Innermost first: the voxels of the regions inside one are predicted of it at their chosen thresholds. None for
+        a region that no case has, which stays at 0.5.
+
+        Over the cases that have the region: where it is absent a single false voxel turns Dice from 1 to 0, and with
+        few cases that would decide.
+        """
+        found: list[BestThreshold | None] = [None] * len(self.inside)
+        for row in sorted(range(len(self.inside)), key=lambda row: len(self.inside[row])):
+            has_lesion = self.has_lesion(row)
+            if not has_lesion.any():
+                continue
+            dice = self.dice(row, [None if one is None else one.threshold for one in found])
+            means = dice[has_lesion].mean(axis=0)
+            equals = np.flatnonzero(means == means.max())
+            chosen = min(equals, key=lambda k: abs(self.thresholds[k] - DEFAULT))
+            found[row] = BestThreshold(self.thresholds[chosen], float(means[chosen]), int(has_lesion.sum()))
+        return tuple(found)

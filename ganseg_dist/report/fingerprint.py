@@ -15,7 +15,7 @@ from ganseg_dist.federation.differences import Difference, subject
 from ganseg_dist.federation.disclosure import Points
 from ganseg_dist.federation.fingerprint import Axis, Fingerprint, Scale
 from ganseg_dist.report.figures import DASHES, INK, MOST_NAMED, MUTED, SERIES, STYLE, canvas, shortened, svg
-from ganseg_dist.report.labels import joined
+from ganseg_dist.report.labels import capitalised, joined
 from ganseg_dist.report.training import Chart
 
 SLOT = 0.13
@@ -62,7 +62,7 @@ def fingerprint_charts(
         lines = _lines(name, total, sites, {difference.site for difference in off})
         if not lines:
             continue
-        title = f"{subject(name)[0].upper()}{subject(name)[1:]}"
+        title = capitalised(subject(name))
         figure = _histogram(axis, lines, per_patient=not name.startswith(("seen/", "raw/")), description=title)
         charts.append(Chart(title, figure, _caption(name, sites, off)))
     return charts

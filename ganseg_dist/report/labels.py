@@ -89,6 +89,11 @@ def score_in_words(score: str, region: str) -> str:
     return f"{score_label(score)}{of}"
 
 
+def capitalised(name: str) -> str:
+    """With its first letter large, and the others as they are."""
+    return f"{name[:1].upper()}{name[1:]}"
+
+
 def in_a_sentence(label: str) -> str:
     """A label in the middle of a sentence: Dice and Youden were persons, and abbreviations stay as they are."""
     return (

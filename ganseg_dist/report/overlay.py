@@ -12,13 +12,14 @@ from matplotlib.lines import Line2D
 from ganseg_dist.atomic import write_file
 from ganseg_dist.data.cohort import COLOURS
 from ganseg_dist.data.formats import Volume
+from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.data.picture import BRIGHTEST
 from ganseg_dist.data.preprocess import picture_spacing, to_picture_axes
 from ganseg_dist.data.scan import Scan
 from ganseg_dist.display import Convention, View
 from ganseg_dist.drawing import REGION_COLOURS, outlines
 from ganseg_dist.inference.predictor import CasePrediction
-from ganseg_dist.report.labels import modality_label, region_label
+from ganseg_dist.report.labels import capitalised, modality_label
 
 PANEL_INCHES = 4.5
 MARGIN_INCHES = 0.3
@@ -34,12 +35,13 @@ def write_overlay(
     scan: Scan,
     prediction: CasePrediction,
     regions: tuple[str, ...],
+    scheme: LabelScheme,
     convention: Convention = Convention.RADIOLOGICAL,
 ) -> Path:
     """Write the axial slice with the most predicted lesion as a PNG; returns its path.
 
-    Left the slice alone, right with every region's outline in its colour. The last modality is shown, or a
-    picture in its colours. Where nothing is predicted it is the middle slice, without an outline.
+    Left the slice alone, right with every region's outline in its colour, named after the model's labels. The last
+    modality is shown, or a picture in its colours. Where nothing is predicted it is the middle slice, without outlines.
 
     Raises GansegError when the file cannot be written.
     """
@@ -65,11 +67,10 @@ def write_overlay(
     title = f"{case}   {name}, slice {shown + 1} of {len(sizes)}"
     figure.text(0.01, 0.985, title, color="white", va="top", fontsize=9, parse_math=False)  # a name may hold $
     figure.text(0.99, 0.985, view.caption, color="white", va="top", ha="right", fontsize=9)
-    labelled = {region: region_label(region, regions, scan.modalities) for region in regions}
-    figure.legend(
+    legend = figure.legend(
         handles=[
-            Line2D([], [], color=REGION_COLOURS[region], label=f"{label}, predicted")
-            for region, label in labelled.items()
+            Line2D([], [], color=REGION_COLOURS[region], label=f"{capitalised(scheme.title(region))}, predicted")
+            for region in regions
         ],
         loc="lower center",
         ncols=len(regions),
@@ -78,6 +79,8 @@ def write_overlay(
         fontsize=9,
         borderpad=0,
     )
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a data set's own name may hold a dollar
     write_file(file, lambda unfinished: FigureCanvasAgg(figure).print_png(str(unfinished)))
     return file
 

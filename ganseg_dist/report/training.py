@@ -9,7 +9,7 @@ from itertools import groupby
 from ganseg_dist.federation.record import RoundRecord
 from ganseg_dist.plural import counted
 from ganseg_dist.report.figures import Span, line_chart
-from ganseg_dist.report.labels import direction, in_a_sentence, joined, score_label
+from ganseg_dist.report.labels import capitalised, direction, in_a_sentence, joined, score_label
 from ganseg_dist.report.records import Epoch, Kept
 
 Lines = dict[str, list[tuple[int, float]]]
@@ -126,7 +126,7 @@ def _score_charts(
         better = {"↑": "; higher is better", "↓": "; lower is better"}.get(towards, "")
         described = _described(f"Validation {label}", lines, within)
         figure = line_chart(lines, spans=spans, marked=best, description=described, shares=towards == "↑")
-        title = f"{label[0].upper()}{label[1:]}"
+        title = capitalised(label)
         yield Chart(f"{title} in validation", figure, f"{title} on the validation part{better}.{told}")
 
 

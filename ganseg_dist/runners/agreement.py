@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Case, Cohort, Source
-from ganseg_dist.data.labels import BRATS, BRATS_REGIONS
+from ganseg_dist.data.labels import BINARY, BINARY_REGIONS, BRATS, BRATS_REGIONS, LabelScheme
 from ganseg_dist.data.slices import LESION_CLASSES
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.joining import Joining
@@ -46,6 +46,23 @@ def agree(config: RunConfig, sites: Iterable[Joining]) -> RunConfig:
         classes = _classes(joined, config.data.classes)
     regions = _common("regions", of_masks, config.data.regions) if of_masks else frozenset()
     return resolve(config, _cohort(modalities, regions, classes))
+
+
+def agreed_scheme(config: RunConfig, sites: Iterable[Joining]) -> tuple[LabelScheme, int]:
+    """What the values of the model's masks mean, and how many sites mean otherwise by theirs.
+
+    Where all sites agree on the labels of the config's regions, theirs; else the canonical ones, which are no site's
+    rather than another's.
+
+    Args:
+        config: agreed on.
+    """
+    regions = config.data.regions or ()
+    schemes = [site.labels.of_regions(regions) for site in sites if set(regions) <= set(site.regions)]
+    if schemes and all(scheme == schemes[0] for scheme in schemes):
+        return schemes[0], 0
+    canonical = BINARY if regions == BINARY_REGIONS else BRATS.of_regions(regions)
+    return canonical, sum(scheme != canonical for scheme in schemes)
 
 
 def agree_again(config: RunConfig, earlier: RunConfig) -> RunConfig:

@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ganseg_dist.config import RunConfig
+from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, read_position
 from ganseg_dist.errors import GansegError, RunError
 from ganseg_dist.inference.card import model_card
@@ -106,7 +107,8 @@ def _finish(run: Run, checkpoint: Path, monitors: Mapping[str, Monitor], *, seco
     run.describe(seconds=seconds, error=None, kept=epochs_kept(history, monitors, config))
     card = model_card(config, data, run.split(), history, run.description(), run.federation())
     weights = checkpoint / "networks.safetensors"
-    write_model(run.model, config, weights, card=card, facts=facts, thresholds=Thresholds())
+    scheme = LabelScheme.of_model(data["labels"], config.data.regions or (), f"{run.folder / 'data.json'}: labels")
+    write_model(run.model, config, weights, scheme, card=card, facts=facts, thresholds=Thresholds())
     run.describe(status="finished")  # last: a finished run has a model
 
 

@@ -80,8 +80,16 @@ def planned_run(
         )
     if split is not None and run.split() != split:
         raise RunError(f"{name}: was started with another split; choose another --run-name")
-    if _cases(run.read("data.json")) != _cases(learnt_from):
+    begun_on = run.read("data.json")
+    if "labels" not in begun_on:
+        version = run.description().get("version", "unknown")
+        raise RunError(
+            f"{name}: was started by another version, ganseg-dist {version}; use that one or choose another --run-name"
+        )
+    if _cases(begun_on) != _cases(learnt_from):
         raise RunError(f"{name}: was started on other data; choose another --run-name")
+    if begun_on["labels"] != learnt_from["labels"]:
+        raise RunError(f"{name}: was started on masks with other labels; choose another --run-name")
     return run, run.split()
 
 
@@ -125,7 +133,9 @@ def write_records(
 
 
 def fingerprint(cohort: Cohort, found: Preflight) -> dict[str, Any]:
-    """What the run learnt from: every case with its content hash, and what was left out and why."""
+    """What the run learnt from: every case with its content hash, what the masks' values mean, and what was left out
+    and why.
+    """
     excluded = {case.id for case in found.cohort.cases} - {case.id for case in cohort.cases}
     return {
         "root": str(cohort.root),
@@ -135,6 +145,8 @@ def fingerprint(cohort: Cohort, found: Preflight) -> dict[str, Any]:
         "modalities": list(cohort.modalities),
         "regions": list(cohort.regions),
         "channels": _channels(cohort),
+        "labels": cohort.scheme.to_json(),
+        "otherwise_labelled": sum(scheme != cohort.scheme for scheme in cohort.schemes),
         "cases": [
             {"id": case.id, "patient": case.patient, "site": case.site, "content": found.contents[case.id]}
             for case in cohort.cases

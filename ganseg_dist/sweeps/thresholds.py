@@ -21,6 +21,7 @@ import numpy as np
 
 from ganseg_dist.atomic import write_json
 from ganseg_dist.data.cohort import Case
+from ganseg_dist.data.nesting import Masks, Rows, regions_at
 from ganseg_dist.errors import ConfigError, DataError
 from ganseg_dist.inference.model_folder import Thresholds, weights_digest
 from ganseg_dist.inference.predictor import Predictor
@@ -81,13 +82,17 @@ class ThresholdJob:
 
     folder: Path
     regions: tuple[str, ...]
+    inside: Rows
+    """Of each region, its own row and those of the regions inside it."""
+    own: Thresholds
+    """The model's, for the regions that are not searched."""
     metrics: tuple[Metric, ...]
 
     def train(self, values: dict[str, float]) -> None:
         """What Tune calls."""
         from ray import tune
 
-        tune.report(scores_at(values, _kept(self.folder), self.regions, self.metrics))
+        tune.report(scores_at(values, _kept(self.folder), self))
 
 
 def search_thresholds(
@@ -161,7 +166,7 @@ def search_thresholds(
             cpus=1,
             gpus=0,
         )
-        job = ThresholdJob(kept, predictor.regions, metrics)
+        job = ThresholdJob(kept, predictor.regions, predictor.inside, predictor.thresholds, metrics)
         ends = run_trials(plan, job.train, found.folder, told)
     trials = tuple(_record(end, found, metrics) for end in sorted(ends, key=lambda end: end.number))
     write_json(found.folder / "trials.json", [asdict(trial) for trial in trials])
@@ -189,18 +194,18 @@ def threshold_metrics(asked: Sequence[str], regions: Sequence[str]) -> tuple[Met
     return tuple(Metric.named(name, every_epoch=False) for name in named)
 
 
-def scores_at(
-    values: Mapping[str, float], cases: Sequence[KeptCase], regions: Sequence[str], metrics: Sequence[Metric]
-) -> dict[str, float]:
+def scores_at(values: Mapping[str, float], cases: Sequence[KeptCase], job: ThresholdJob) -> dict[str, float]:
     """The metrics at these thresholds: means over the cases that hold the region, as `ganseg calibrate` takes them."""
     if REALISM in values:
         score, abnormal = (np.concatenate([getattr(case, name) for case in cases]) for name in ("score", "abnormal"))
         row = threshold_table(score.astype(np.float64), abnormal, [values[REALISM]])[0]
-        return {metric.name: float(getattr(row, metric.score)) for metric in metrics}
+        return {metric.name: float(getattr(row, metric.score)) for metric in job.metrics}
+    cut = [values.get(f"threshold.{region}", job.own.of(region)) for region in job.regions]
+    predicted = [regions_at(case.probability, cut, job.inside) for case in cases]
     scores: dict[str, float] = {}
-    for metric in metrics:
-        name, of = _score_and_regions(metric, regions)
-        means = [_mean(name, cases, region, regions.index(region), values[f"threshold.{region}"]) for region in of]
+    for metric in job.metrics:
+        name, of = _score_and_regions(metric, job.regions)
+        means = [_mean(name, cases, predicted, region, job.regions.index(region)) for region in of]
         scores[metric.name] = float(np.mean([mean for mean in means if mean is not None]))
     return scores
 
@@ -212,16 +217,18 @@ def applied(earlier: Thresholds, values: Mapping[str, float], patients: int) -> 
     return Thresholds({**earlier.regions, **found}, realism, patients)
 
 
-def _mean(score: str, cases: Sequence[KeptCase], region: str, row: int, threshold: float) -> float | None:
+def _mean(score: str, cases: Sequence[KeptCase], predicted: Sequence[Masks], region: str, row: int) -> float | None:
     """Of the cases that hold the region; None where none does."""
-    holding = [case for case in cases if case.truth[row].any()]
-    if not holding:
-        return None
-    return float(np.mean([_score(score, case, region, row, threshold) for case in holding]))
+    held = [
+        _score(score, case, masks[row], region, row)
+        for case, masks in zip(cases, predicted, strict=True)
+        if case.truth[row].any()
+    ]
+    return float(np.mean(held)) if held else None
 
 
-def _score(score: str, case: KeptCase, region: str, row: int, threshold: float) -> float:
-    predicted, truth = case.probability[row] >= np.float32(threshold), case.truth[row]
+def _score(score: str, case: KeptCase, predicted: Masks, region: str, row: int) -> float:
+    truth = case.truth[row]
     if score in OF_A_BOX:
         return OF_A_BOX[score](predicted, truth)
     whole = case_scores(case.whole(predicted)[None], case.whole(truth)[None], [region], case.spacing_mm)

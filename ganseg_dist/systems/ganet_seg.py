@@ -40,6 +40,7 @@ from ganseg_dist.systems.regions import (
     dice_names,
     dice_ratios,
     head_channels,
+    likely_regions,
     region_probability,
     segmentation_loss,
 )
@@ -126,7 +127,7 @@ class GANetSeg:
         if not self.config.gan:
             return Prediction(probability)
         image = batch.image[:, self.gan_channels]
-        filled, _ = self.fill(image, (probability[:, [WHOLE_TUMOUR]] > 0.5).float())
+        filled, _ = self.fill(image, likely_regions(probability, self.regions)[:, [WHOLE_TUMOUR]].float())
         realism = torch.sigmoid(self.networks["discriminator"](image).float())
         return Prediction(
             probability=probability,

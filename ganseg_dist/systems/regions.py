@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ganseg_dist.data.labels import REGION_LABELS
+from ganseg_dist.data.nesting import rows_inside
 from ganseg_dist.losses.segmentation import (
     binary_cross_entropy_loss,
     categorical_cross_entropy_loss,
@@ -35,6 +37,16 @@ def region_probability(logits: Tensor, head: Head) -> Tensor:
     return deeper.flip(1).cumsum(1).flip(1).clamp(0, 1)
 
 
+def likely_regions(probability: Tensor, regions: Sequence[str]) -> Tensor:
+    """(B, R, H, W) masks of regions that are as likely as not, of probabilities (B, R, H, W).
+
+    Nested as `data.nesting.regions_at` does it: an inner region's pixels belong to the outer ones.
+    """
+    likely = probability >= 0.5
+    rows = rows_inside(regions, REGION_LABELS)
+    return torch.stack([likely[:, list(inside)].any(dim=1) for inside in rows], dim=1)
+
+
 def dice_names(regions: Sequence[str]) -> tuple[str, ...]:
     """Names of the scores that `dice_ratios` gives."""
     return tuple(f"dice_{region}" for region in regions)
@@ -42,7 +54,7 @@ def dice_names(regions: Sequence[str]) -> tuple[str, ...]:
 
 def dice_ratios(probability: Tensor, truth: Tensor, regions: Sequence[str]) -> dict[str, Ratio]:
     """Each region's Dice at 0.5 as `dice_REGION`, over the cases that have it; both (B, R, H, W)."""
-    predicted, true = probability > 0.5, truth > 0.5
+    predicted, true = likely_regions(probability, regions), truth > 0.5
     overlap = (predicted & true).flatten(2).sum(2).double()
     true_sizes = true.flatten(2).sum(2).double()
     sizes = predicted.flatten(2).sum(2) + true_sizes

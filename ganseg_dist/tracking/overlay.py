@@ -12,6 +12,7 @@ from PIL import Image, ImageColor, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 from skimage.segmentation import find_boundaries
 
+from ganseg_dist.data.nesting import regions_at
 from ganseg_dist.display import PNG_TEXT, Convention, View, shared_caption
 from ganseg_dist.drawing import REGION_COLOURS, Pixels, grey, heat
 
@@ -23,7 +24,7 @@ CAPTION_HEIGHT = 13
 find the cells by that."""
 COLOURS = tuple(ImageColor.getrgb(colour) for colour in REGION_COLOURS.values())
 """Region outlines in order: whole tumour, core, enhancing."""
-DRAWN_ABOVE = 0.5
+DRAWN_FROM = 0.5
 
 
 def examples_png(
@@ -61,7 +62,7 @@ def draw_examples(
         "truth": [_outlined(*pair) for pair in zip(grey, pictures["regions"] > 0, strict=True)],
     }
     if "probability" in pictures:
-        predicted = pictures["probability"] > DRAWN_ABOVE
+        predicted = [_as_likely_as_not(probability) for probability in pictures["probability"]]
         columns["prediction"] = [_outlined(*pair) for pair in zip(grey, predicted, strict=True)]
     if "anomaly" in pictures:
         columns["anomaly"] = [_enlarge(heat(np.nan_to_num(anomaly[0]), 0, 1)) for anomaly in pictures["anomaly"]]
@@ -83,6 +84,12 @@ def _views(sides_known: npt.NDArray[np.bool_], convention: Convention) -> list[V
 def _grey(plane: npt.NDArray[Any]) -> Pixels:
     """(H, W) in [-1, 1] to enlarged (h, w, 3)."""
     return np.repeat(_enlarge(grey(np.nan_to_num(plane)))[..., None], 3, axis=-1)
+
+
+def _as_likely_as_not(probability: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """(R, H, W) masks of regions that are given outermost first."""
+    count = len(probability)
+    return regions_at(probability, [DRAWN_FROM] * count, [range(row, count) for row in range(count)])
 
 
 def _outlined(grey: Pixels, regions: npt.NDArray[np.bool_]) -> Pixels:

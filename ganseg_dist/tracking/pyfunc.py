@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ganseg_dist
+from ganseg_dist.inference.model_folder import read_scheme
 from ganseg_dist.tracking.connection import long_requests
 
 if TYPE_CHECKING:
@@ -67,5 +68,6 @@ def pack(folder: Path, target: Path, *, run_id: str | None = None, model_id: str
         artifacts={"model": str(folder)},
         code_paths=[str(package)],
         pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],
+        metadata={"labels": read_scheme(folder).to_json()},
         mlflow_model=Model(run_id=run_id, model_id=model_id, model_uuid=model_id),
     )

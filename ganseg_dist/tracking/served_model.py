@@ -36,8 +36,9 @@ class SegmentationModel(PythonModel):
             params: none are known.
 
         Returns:
-            For a data frame, one with a row a case: `path`, `case`, `regions` (their names) and `mask`
-            (R, X, Y, Z) bool on the image's own grid. For an array, (N, R, H, W) bool.
+            For a data frame, one with a row a case: `path`, `case`, `regions` (their names), `mask` (R, X, Y, Z)
+            bool on the image's own grid, and `labels` (X, Y, Z), the same in the values that the model learnt from,
+            which the model's metadata name. For an array, (N, R, H, W) bool.
 
         Raises DataError when an input cannot be used.
         """
@@ -46,19 +47,16 @@ class SegmentationModel(PythonModel):
         if not isinstance(model_input, pd.DataFrame) or "path" not in model_input:
             raise DataError("model input: expected a data frame with the column path, or an array (N, C, H, W)")
         rows = [row for path in model_input["path"] for row in self._cases(str(path))]
-        return pd.DataFrame(rows, columns=["path", "case", "regions", "mask"])
+        return pd.DataFrame(rows, columns=["path", "case", "regions", "mask", "labels"])
 
     def _cases(self, path: str) -> list[dict[str, Any]]:
-        modalities = self.predictor.modalities
-        return [
-            {
-                "path": path,
-                "case": case.id,
-                "regions": self.predictor.regions,
-                "mask": self.predictor.predict_scan(load_scan(case, modalities, with_mask=False)).regions,
-            }
-            for case in read_inputs(Path(path), modalities)
-        ]
+        modalities, regions = self.predictor.modalities, self.predictor.regions
+        rows = []
+        for case in read_inputs(Path(path), modalities):
+            mask = self.predictor.predict_scan(load_scan(case, modalities, with_mask=False)).regions
+            labels = self.predictor.scheme.label_map(mask, regions)
+            rows.append({"path": path, "case": case.id, "regions": regions, "mask": mask, "labels": labels})
+        return rows
 
     def _slices(self, slices: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         modalities = self.predictor.modalities

@@ -163,7 +163,8 @@ def drawn_run(
     run, _ = open_run(run_name, plan.config, plan.fingerprint, plan.cohort, request=request.to_dict())
     weights = untrained_weights(plan.config, tmp_path / "drawn.safetensors")
     facts = {"channels": run.read("data.json")["channels"]}
-    write_model(run.model, plan.config, weights, card="", facts=facts, thresholds=Thresholds())
+    scheme = plan.cohort.scheme.of_regions(plan.config.data.regions or ())
+    write_model(run.model, plan.config, weights, scheme, card="", facts=facts, thresholds=Thresholds())
     run.describe(status="finished", mlflow=None)
     return run
 

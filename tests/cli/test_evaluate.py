@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ganseg_dist.atomic import write_json
+from ganseg_dist.data.labels import BRATS
 from tests.cli.conftest import assert_refused, copied, drawn_run, snapshot
 
 PLAIN = ("--set", "system.gan=false")
@@ -136,11 +137,15 @@ def test_export_leaves_what_is_there_alone(ganseg, run, tmp_path):
 
 
 def test_onnx_gives_pytorchs_output(ganseg, run, tmp_path):
-    for package in ("onnxruntime", "onnxscript"):
-        pytest.importorskip(package, reason="comes with pip install 'ganseg-dist[onnx]'")
+    extra = "comes with pip install 'ganseg-dist[onnx]'"
+    onnxruntime, _ = (pytest.importorskip(package, reason=extra) for package in ("onnxruntime", "onnxscript"))
     result = ganseg("export", "tiny", tmp_path / "model", "--onnx")
     assert result.code == 0, result.err
     assert (tmp_path / "model/segmenter.onnx").stat().st_size > 1000
+    session = onnxruntime.InferenceSession(tmp_path / "model/segmenter.onnx")
+    stored = session.get_modelmeta().custom_metadata_map
+    assert json.loads(stored["labels"]) == BRATS.to_json()
+    assert json.loads(stored["regions"]) == ["wt", "tc", "et"]
     assert float(result.out.rsplit(" ", 1)[1]) < 1e-4
 
 

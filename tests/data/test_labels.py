@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ganseg_dist.data.labels import BINARY, BRATS, BRATS_2023, LabelScheme, most_common_scheme
+from ganseg_dist.data.labels import BINARY, BRATS, BRATS_2023, BRATS_2024_GLI, UNSTATED, LabelScheme, most_common_scheme
 from ganseg_dist.errors import DataError
 
 VESSELS = LabelScheme(
@@ -50,7 +50,12 @@ def test_labels_that_a_model_cannot_tell_apart_become_one():
     two = BRATS.of_regions(("wt", "tc"))
     assert two.labels == {"background": 0, "tumour core": 1, "oedema": 2}
     assert two.regions == {"wt": ("tumour core", "oedema"), "tc": ("tumour core",)}
-    assert BRATS.of_regions(("wt", "tc", "et")) is BRATS
+    assert BRATS.of_regions(("wt", "tc", "et")) == BRATS
+
+
+def test_labels_of_no_region_are_not_the_models():
+    assert "resection cavity" not in BRATS_2024_GLI.of_regions(("wt", "tc", "et")).labels
+    assert BRATS_2024_GLI.of_regions(("wt", "tc", "et")) == BRATS_2023
 
 
 def test_lesion_of_several_values_is_written_as_the_lowest():
@@ -62,17 +67,17 @@ def test_lesion_of_several_values_is_written_as_the_lowest():
 def test_most_cases_decide_the_scheme_and_ties_do_not_depend_on_order():
     assert most_common_scheme([BRATS, BRATS_2023, BRATS_2023]) == BRATS_2023
     assert most_common_scheme([BRATS, BRATS_2023]) == most_common_scheme([BRATS_2023, BRATS])
-    assert most_common_scheme([]) is None
+    assert most_common_scheme([]) == UNSTATED
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
         ({"labels": {"background": 0, "a": 1, "b": 1}}, "a value has two names"),
-        ({"labels": {"a": 1}}, "none has the value 0"),
+        ({"labels": {"a": 1}}, "background is not 0"),
         ({"labels": {"background": 0, "two\nlines": 1}}, "labels"),
         ({"labels": {"background": 0, "a": -1}}, "labels.a"),
-        ({"labels": {"background": 0, "a": 1}, "regions": {"wt": ["b"]}}, "wt has b, which is no label"),
+        ({"labels": {"background": 0, "a": 1}, "regions": {"wt": ["b"]}}, "wt has b, which is none of the labels"),
         ({"labels": {"background": 0, "a": 1}, "regions": {"wt": ["background"]}}, "wt has background"),
         ({"ignore": 1}, "a value has two names"),
         ({"colour": "red"}, "colour"),

@@ -1,3 +1,4 @@
+import json
 import os
 
 import numpy as np
@@ -196,3 +197,33 @@ def test_layouts_beside_the_one_that_is_read_are_known(tmp_path):
     write_rows(tmp_path / "manifest.csv", [{"case": "a", "patient": "p", "t1": t1}])
     assert read_cohort(tmp_path).other_layouts == ("brats",)
     assert read_cohort(tmp_path, "manifest").other_layouts == ()
+
+
+def test_labels_may_be_a_scheme_in_a_file(tmp_path):
+    _, labels = brain(0)
+    image = save(tmp_path / "a.nii.gz", brain(0)[0]["t1"]).name
+    mask = save(tmp_path / "m.nii.gz", np.array([0, 7, 5, 9], np.uint8)[labels]).name
+    tissues = {"background": 0, "core": 7, "oedema": 5, "active": 9, "cavity": 3}
+    regions = {"wt": ["core", "oedema", "active"], "tc": ["core", "active"], "et": ["active"]}
+    (tmp_path / "ours.json").write_text(json.dumps({"labels": tissues, "regions": regions}))
+    row = {"case": "a", "patient": "a", "t1": image, "mask": mask, "labels": "ours.json"}
+    case = read_cohort(write_rows(tmp_path / "list.csv", [row])).cases[0]
+    assert case.scheme.labels == tissues
+    np.testing.assert_array_equal(load_scan(case).labels, labels)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (None, "is not readable JSON"),
+        ("{", "is not readable JSON"),
+        ('{"labels": {"background": 0}}', "is no label scheme"),
+        ('{"labels": {"background": 0, "a": 1}, "regions": {"liver": ["a"]}}', "regions: liver cannot be learnt yet"),
+    ],
+)
+def test_scheme_file_that_cannot_be_used_is_named(tmp_path, text, problem):
+    if text is not None:
+        (tmp_path / "ours.json").write_text(text)
+    rows = [{"case": "a", "patient": "a", "t1": "a.nii", "labels": "ours.json"}]
+    with pytest.raises(DataError, match=rf"ours\.json: {problem}"):
+        read_cohort(write_rows(tmp_path / "list.csv", rows))

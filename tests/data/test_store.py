@@ -9,7 +9,8 @@ import pytest
 
 from ganseg_dist.config import DataConfig
 from ganseg_dist.data import store as store_module
-from ganseg_dist.data.cohort import BINARY, Source
+from ganseg_dist.data.cohort import Source
+from ganseg_dist.data.labels import BRATS, BRATS_2023, LabelScheme
 from ganseg_dist.data.preprocess import prepare_scan
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
@@ -104,9 +105,25 @@ def test_the_key_does_not_change_with_the_place(case, own_case):
     assert content_hash(own_case) == content_hash(case)
 
 
-@pytest.mark.parametrize("change", [{"patient": "other"}, {"site": "other"}, {"scheme": BINARY}, {"mask": None}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"patient": "other"},
+        {"site": "other"},
+        {"scheme": BRATS.of_regions(("wt", "tc"))},
+        {"scheme": BRATS_2023},
+        {"colours": {0: 0, 1: 3}},
+        {"mask": None},
+    ],
+)
 def test_the_key_changes_with_what_the_reader_says(case, change):
     assert content_hash(replace(case, **change)) != content_hash(case)
+
+
+def test_the_key_does_not_change_with_a_labels_name(case):
+    names = {name.upper() if name != "background" else name: value for name, value in BRATS.labels.items()}
+    regions = {region: tuple(name.upper() for name in own) for region, own in BRATS.regions.items()}
+    assert content_hash(replace(case, scheme=LabelScheme(names, regions))) == content_hash(case)
 
 
 def test_modalities_that_change_places_change_the_key(case):

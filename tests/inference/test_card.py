@@ -2,10 +2,18 @@
 
 from ganseg_dist.config import override
 from ganseg_dist.data.cohort import Split
+from ganseg_dist.data.labels import BRATS
 from ganseg_dist.inference.card import model_card
 from ganseg_dist.recipes import recipe
 
-DATA = {"layout": "brats", "cases": [{"id": "p", "patient": "p", "site": "s"}], "phantom": False, "excluded": []}
+DATA = {
+    "layout": "brats",
+    "cases": [{"id": "p", "patient": "p", "site": "s"}],
+    "phantom": False,
+    "excluded": [],
+    "labels": BRATS.to_json(),
+    "otherwise_labelled": 0,
+}
 HISTORY = [
     {"stage": "detect", "epoch": 0, "scores": {"accuracy": 0.6, "cross_entropy": 0.5}},
     {"stage": "detect", "epoch": 1, "scores": {"accuracy": 0.7, "cross_entropy": 0.9}},
@@ -31,6 +39,17 @@ def test_classes_are_listed_and_regions_only_where_there_are_some():
     regions = card(fields={"data.regions": ["wt", "tc"]})
     assert "\n- Regions: wt, tc\n" in regions
     assert "Classes" not in regions
+
+
+def test_values_of_a_mask_are_named():
+    fields = {"data.regions": ["wt", "tc", "et"]}
+    assert "\n- Values of a mask: 0 background, 1 necrotic core, 2 oedema, 4 enhancing tumour\n" in card(fields=fields)
+    one = card({**DATA, "otherwise_labelled": 3}, {"data.regions": ["wt"]})
+    assert "\n- Values of a mask: 0 background, 1 whole tumour; in a picture 255 stands for the lesion\n" in one
+    assert "\n- 3 of its masks use other values or names; these are those of most masks\n" in one
+    sites = card({**DATA, "cases": [], "otherwise_labelled": 2}, fields)
+    assert "\n- Other values or names in the masks of 2 sites: these are the canonical ones\n" in sites
+    assert "Values of a mask" not in card()
 
 
 def test_pictures_of_unknown_patients_are_not_called_patients():

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ganseg_dist.data.batch import Batch
+from ganseg_dist.data.labels import UNSTATED, LabelScheme
 from ganseg_dist.errors import RunError
 from ganseg_dist.inference.classification import classify
 from ganseg_dist.inference.ensemble import (
@@ -137,6 +138,10 @@ def test_a_single_member_is_itself(tmp_path):
         ({"changes": {"data.spacing_mm": 2.0}}, "fold3: has data.spacing_mm 2.0, and fold1"),
         ({"changes": {"system.gan": False}}, "fold3: has system.gan False, and fold1 True;"),
         ({"changes": {"seed": 7}}, "fold3: has seed 7, and fold1 0;"),
+        (
+            {"scheme": LabelScheme.of_lesion("stroke", (2,))},
+            "fold3: has labels 0 background, 2 stroke, and fold1 0 background, 1 whole tumour;",
+        ),
     ],
 )
 def test_a_member_that_does_not_belong_is_named(tmp_path, differs, said):
@@ -150,7 +155,7 @@ def test_a_member_that_does_not_belong_is_named(tmp_path, differs, said):
 def test_a_classifier_of_other_classes_is_named():
     def model(*classes):
         config = SimpleNamespace(recipe="r", seed=0, data=[("classes", classes)], system=[], train=[])
-        return SimpleNamespace(config=config, channels=())
+        return SimpleNamespace(config=config, channels=(), scheme=UNSTATED)
 
     with pytest.raises(RunError, match=r"^fold2: has data.classes glioma, none, and fold1 glioma, pituitary;"):
         together({"fold1": model("glioma", "pituitary"), "fold2": model("glioma", "none")})

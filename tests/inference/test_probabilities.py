@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from ganseg_dist.data.nesting import regions_at
 from ganseg_dist.errors import RunError
 from ganseg_dist.inference.arms import ModelArm
 from ganseg_dist.inference.evaluation import evaluate
@@ -32,8 +33,8 @@ def test_scores_at_a_threshold_are_those_of_predicting_with_it(tmp_path, model, 
     cases = [case for case in cohort.cases if case.mask is not None][:2]
     rows = evaluate([ModelArm("m", "model", Predictor.load(model))], cases, "test").rows["m"]
     for case, row in zip(read_probabilities(kept(tmp_path, model, cases)), rows, strict=True):
-        cut = np.array([0.45, 0.55], np.float32)[:, None, None, None]
-        predicted = np.stack([case.whole(mask) for mask in case.probability >= cut])
+        masks = regions_at(case.probability, (0.45, 0.55), ((0, 1), (1,)))
+        predicted = np.stack([case.whole(mask) for mask in masks])
         truth = np.stack([case.whole(mask) for mask in case.truth])
         assert case_scores(predicted, truth, REGIONS, case.spacing_mm) == {
             name: value for name, value in row.scores.items() if name.split("/")[0] in REGIONS

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ganseg_dist.config import override
+from ganseg_dist.data.labels import BINARY
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.inference.encoder import own_encoder
@@ -31,7 +32,7 @@ def predictor(name="gan_detector_debug", **changes):
     fixed = {"data.modalities": ["grey"], "data.classes": list(CLASSES), "data.regions": ["wt"]}
     config = override(recipe(name), fixed | {key.replace("__", "."): value for key, value in changes.items()})
     torch.manual_seed(0)
-    return Predictor(Model(config, build_system(config), Thresholds(), ()))
+    return Predictor(Model(config, build_system(config), Thresholds(), (), BINARY))
 
 
 def slices(labels, lesions=()):

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ganseg_dist.data.foreground import foreground
+from ganseg_dist.data.labels import BINARY, BRATS, LabelScheme
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import DataError
@@ -13,6 +14,12 @@ from ganseg_dist.inference.audit import audit
 from ganseg_dist.inference.generation import Generated
 from ganseg_dist.inference.painting import Paintings
 from ganseg_dist.inference.synthetic_folder import Evidence, refuse_other_folder, write_classes, write_pairs
+from tests.data.cohorts import read_rows
+
+NNUNET = LabelScheme(
+    {"background": 0, "edema": 1, "NCR": 2, "ET": 3},
+    {"wt": ("edema", "NCR", "ET"), "tc": ("NCR", "ET"), "et": ("ET",)},
+)
 
 
 def written(folder, channels, classes, modalities):
@@ -108,7 +115,7 @@ def test_a_body_that_fills_its_frame_is_found_again(tmp_path, on_background):
     mask = np.broadcast_to(np.hypot(rows - 8, columns - 9) < 4, image.shape).astype(np.uint8)
     evidence = Evidence(audit(image, image + 1), {}, Figure(), {})
     paintings = Paintings(image, mask, image, tuple("aabbcc"))
-    write_pairs(tmp_path / "out", paintings, ("flair",), ("wt",), evidence, on_background=on_background)
+    write_pairs(tmp_path / "out", paintings, ("flair",), ("wt",), BINARY, evidence, on_background=on_background)
     scan = load_scan(read_cohort(tmp_path / "out").cases[0])
     margin = 4 if on_background else 0
     assert scan.image.shape == (1, 32 + 2 * margin, 32 + 2 * margin, 1)
@@ -120,3 +127,29 @@ def test_a_body_that_fills_its_frame_is_found_again(tmp_path, on_background):
         assert not (found & ~inside).any()
     else:
         assert (found & inside).sum() < 0.1 * inside.sum(), "why there is a margin"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "named", "stored"),
+    [
+        (BRATS, "brats", {0, 1, 2, 4}),
+        (NNUNET, "label_scheme.json", {0, 1, 2, 3}),
+        (LabelScheme.of_lesion("stroke", (2,)), "label_scheme.json", {0, 255}),
+        (BINARY, "binary", {0, 255}),
+    ],
+)
+def test_masks_have_the_models_values_and_are_read_back(tmp_path, scheme, named, stored):
+    image = np.full((6, 1, 32, 32), 0.2, np.float32)
+    columns = np.arange(32)[None].repeat(32, axis=0)
+    depth = np.select([columns < 8, columns < 16, columns < 24], [0, 1, 2], 3)
+    regions = tuple(scheme.regions)
+    mask = np.broadcast_to(np.stack([depth > row for row in range(len(regions))]), (6, len(regions), 32, 32))
+    paintings = Paintings(image, mask.astype(np.uint8), image, tuple("aabbcc"))
+    evidence = Evidence(audit(image, image + 1), {}, Figure(), {})
+    write_pairs(tmp_path / "out", paintings, ("flair",), regions, scheme, evidence, on_background=False)
+    assert set(np.unique(np.asarray(Image.open(tmp_path / "out/masks/synthetic_00001.png")))) == stored
+    case = read_cohort(tmp_path / "out").cases[0]
+    assert read_rows(tmp_path / "out" / "manifest.csv")[0]["labels"] == named
+    assert set(case.scheme.labels) == set(scheme.labels)
+    ours = np.array([0, 2, 1, 3] if len(regions) == 3 else [0, 1, 1, 1])[depth]
+    assert np.array_equal(load_scan(case).labels[..., 0], ours)

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from ganseg_dist.config import RunConfig, override
+from ganseg_dist.data.labels import BRATS, LabelScheme
 from ganseg_dist.inference.model_folder import Thresholds, write_model
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.recipes import recipe
@@ -35,6 +36,7 @@ def model_folder(
     thresholds: Thresholds | None = None,
     facts: Mapping[str, Any] | None = None,
     changes: Mapping[str, Any] | None = None,
+    scheme: LabelScheme | None = None,
 ) -> Path:
     config = override(
         recipe("ganet_seg_debug"),
@@ -42,7 +44,15 @@ def model_folder(
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
     weights = untrained_weights(config, folder.with_suffix(".drawn"))
-    write_model(folder, config, weights, card="", facts=facts or {}, thresholds=thresholds or Thresholds())
+    write_model(
+        folder,
+        config,
+        weights,
+        scheme or BRATS.of_regions(regions),
+        card="",
+        facts=facts or {},
+        thresholds=thresholds or Thresholds(),
+    )
     return folder
 
 

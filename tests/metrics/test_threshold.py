@@ -1,17 +1,18 @@
 import numpy as np
 import pytest
 
+from ganseg_dist.data.nesting import regions_at
 from ganseg_dist.errors import DataError
 from ganseg_dist.metrics.overlap import dice_score
 from ganseg_dist.metrics.threshold import THRESHOLDS, BestThreshold, ThresholdScan
 
 
 def test_dice_by_hand():
-    scan = ThresholdScan((0.3, 0.6))
-    scan.add("a", np.array([0.1, 0.3, 0.5, 0.9]), np.array([False, False, True, True]))
+    scan = ThresholdScan(thresholds=(0.3, 0.6))
+    scan.add("a", np.array([[0.1, 0.3, 0.5, 0.9]]), np.array([[False, False, True, True]]))
     # At 0.3 three are predicted, two of them true; at 0.6 one, true.
     assert scan.dice().tolist() == [[pytest.approx(4 / 5), pytest.approx(2 / 3)]]
-    best = scan.best()
+    (best,) = scan.best()
     assert (best.threshold, best.dice, best.n) == (0.3, pytest.approx(4 / 5), 1)
 
 
@@ -21,48 +22,91 @@ def test_equals_thresholding_the_volumes(dtype):
     scan = ThresholdScan()
     expected = []
     for case in range(4):
-        truth = rng.random((6, 7, 8)) < 0.2
+        truth = rng.random((1, 6, 7, 8)) < 0.2
         # Two decimals, so that many probabilities stand exactly on a threshold.
         probabilities = np.clip(0.3 * truth + rng.random(truth.shape), 0, 1).round(2).astype(dtype)
         scan.add(str(case), probabilities, truth)
         expected.append([dice_score(probabilities >= threshold, truth) for threshold in THRESHOLDS])
     assert scan.dice() == pytest.approx(np.array(expected), abs=1e-12)
     means = np.mean(expected, axis=0)
-    assert scan.best().dice == pytest.approx(means.max())
-    assert scan.best().threshold == THRESHOLDS[int(means.argmax())]
+    assert scan.best()[0].dice == pytest.approx(means.max())
+    assert scan.best()[0].threshold == THRESHOLDS[int(means.argmax())]
 
 
 def test_a_case_may_come_slice_by_slice():
     rng = np.random.default_rng(0)
-    probabilities, truth = rng.random((5, 6, 4)), rng.random((5, 6, 4)) < 0.3
+    probabilities, truth = rng.random((1, 5, 6, 4)), rng.random((1, 5, 6, 4)) < 0.3
     whole, sliced = ThresholdScan(), ThresholdScan()
     whole.add("a", probabilities, truth)
     for z in range(4):
         sliced.add("a", probabilities[..., z], truth[..., z])
     assert sliced.dice().tolist() == whole.dice().tolist()
-    assert sliced.best().n == 1
+    assert sliced.best()[0].n == 1
 
 
 def test_empties_score_as_dice_does():
-    scan = ThresholdScan((0.5,))
-    scan.add("both empty", np.zeros(4), np.zeros(4, bool))
-    scan.add("truth empty", np.ones(4), np.zeros(4, bool))
-    scan.add("prediction empty", np.zeros(4), np.ones(4, bool))
+    scan = ThresholdScan(thresholds=(0.5,))
+    scan.add("both empty", np.zeros((1, 4)), np.zeros((1, 4), bool))
+    scan.add("truth empty", np.ones((1, 4)), np.zeros((1, 4), bool))
+    scan.add("prediction empty", np.zeros((1, 4)), np.ones((1, 4), bool))
     assert scan.dice()[:, 0].tolist() == [1, 0, 0]
 
 
-def test_cases_without_the_lesion_choose_only_where_there_are_no_others():
-    scan = ThresholdScan((0.3, 0.7))
-    scan.add("healthy", np.array([0.5, 0.0]), np.array([False, False]))  # Dice 0, then 1
-    assert scan.best() == BestThreshold(0.7, 1.0, 1)
-    scan.add("ill", np.array([0.5, 0.0]), np.array([True, False]))  # Dice 1, then 0
-    assert scan.best() == BestThreshold(0.3, 1.0, 1)
+def test_cases_without_the_lesion_do_not_choose():
+    scan = ThresholdScan(thresholds=(0.3, 0.7))
+    scan.add("healthy", np.array([[0.5, 0.0]]), np.array([[False, False]]))  # Dice 0, then 1
+    assert scan.best() == (None,)
+    scan.add("ill", np.array([[0.5, 0.0]]), np.array([[True, False]]))  # Dice 1, then 0
+    assert scan.best() == (BestThreshold(0.3, 1.0, 1),)
 
 
 def test_of_equal_thresholds_the_middle_one_is_taken():
     scan = ThresholdScan()
-    scan.add("a", np.array([0.0, 1.0]), np.array([False, True]))
-    assert scan.best().threshold == 0.5
+    scan.add("a", np.array([[0.0, 1.0]]), np.array([[False, True]]))
+    assert scan.best()[0].threshold == 0.5
+
+
+NESTED = ((0, 1, 2), (1, 2), (2,))
+
+
+def test_outer_thresholds_count_the_inner_regions_voxels_as_predicted():
+    """The outer region's own probabilities miss a voxel of the inner one, and are too high elsewhere."""
+    scan = ThresholdScan(((0, 1), (1,)), (0.2, 0.5, 0.8))
+    outer, inner = [0.1, 0.6, 0.3, 0.3], [0.9, 0.0, 0.0, 0.0]
+    scan.add("a", np.array([outer, inner]), np.array([[1, 1, 0, 0], [1, 0, 0, 0]], bool))
+    # Alone the outer region would have Dice 2/3 at 0.5 (one of two found); with the inner voxel it is perfect.
+    assert scan.best() == (BestThreshold(0.5, 1.0, 1), BestThreshold(0.5, 1.0, 1))
+    assert scan.dice(0, [None, 0.5]).tolist() == [[pytest.approx(2 / 3), 1.0, pytest.approx(2 / 3)]]
+
+
+def test_dice_of_the_best_thresholds_is_that_of_the_nested_masks():
+    rng = np.random.default_rng(3)
+    scan, cases = ThresholdScan(NESTED), []
+    for case in range(3):
+        depth = rng.integers(0, 4, (6, 7, 8))
+        truth = np.stack([depth > region for region in range(3)])
+        probability = np.clip(0.4 * truth + 0.6 * rng.random(truth.shape), 0, 1).astype(np.float32)
+        scan.add(str(case), probability, truth)
+        cases.append((probability, truth))
+    best = scan.best()
+    assert len({one.threshold for one in best}) > 1
+    for row in range(3):
+        # The best of all thresholds of this region, given those inside it.
+        dice = []
+        for threshold in THRESHOLDS:
+            cut = [threshold if inner == row else best[inner].threshold for inner in range(3)]
+            masks = [(regions_at(probability, cut, NESTED)[row], truth[row]) for probability, truth in cases]
+            dice.append(np.mean([dice_score(*pair) for pair in masks]))
+        assert best[row].dice == pytest.approx(max(dice), abs=1e-12)
+        assert THRESHOLDS[int(np.argmax(dice))] == best[row].threshold
+
+
+def test_region_that_no_case_has_counts_at_a_half_in_the_outer_one():
+    scan = ThresholdScan(((0, 1), (1,)))
+    scan.add("a", np.array([[0.1, 0.9], [0.6, 0.0]]), np.array([[1, 1], [0, 0]], bool))
+    outer, inner = scan.best()
+    assert inner is None
+    assert (outer.dice, outer.n) == (1.0, 1)
 
 
 def test_errors_say_what_to_mend():
@@ -70,10 +114,10 @@ def test_errors_say_what_to_mend():
     with pytest.raises(DataError, match="no case was added"):
         scan.best()
     with pytest.raises(DataError, match="a: probabilities outside"):
-        scan.add("a", np.array([np.nan]), np.array([True]))
+        scan.add("a", np.array([[np.nan]]), np.array([[True]]))
     with pytest.raises(DataError, match="a: probabilities outside"):
-        scan.add("a", np.array([3.0]), np.array([True]))
+        scan.add("a", np.array([[3.0]]), np.array([[True]]))
     with pytest.raises(DataError, match="boolean truth of the same shape"):
-        scan.add("a", np.array([0.5]), np.array([1]))
+        scan.add("a", np.array([[0.5]]), np.array([[1]]))
     with pytest.raises(DataError, match="ascending values"):
-        ThresholdScan((0.5, 0.5))
+        ThresholdScan(thresholds=(0.5, 0.5))

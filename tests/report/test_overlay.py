@@ -9,22 +9,23 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image, ImageColor
 
 from ganseg_dist.data.grid import Grid
+from ganseg_dist.data.labels import BRATS, LabelScheme
 from ganseg_dist.data.scan import Scan
 from ganseg_dist.drawing import REGION_COLOURS
 from ganseg_dist.errors import GansegError
 from ganseg_dist.report.overlay import MARGIN_INCHES, PANEL_INCHES, write_overlay
 
 REGIONS = ("wt", "tc")
+TWO = BRATS.of_regions(REGIONS)
 
 
-def drawn(file, masks, affine=None):
+def drawn(file, masks, affine=None, scheme=TWO):
     """The overlay of a scan of three slices of 16 x 20, brighter from slice to slice."""
     image = np.zeros((1, 16, 20, 3), np.float32)
     image[:, 4:12, 4:16] = np.array([100, 200, 300])
     grid = Grid((16, 20, 3), affine)
-    return write_overlay(
-        file, "p1", Scan(("flair",), image, None, grid), SimpleNamespace(regions=masks.astype(bool)), REGIONS
-    )
+    scan, prediction = Scan(("flair",), image, None, grid), SimpleNamespace(regions=masks.astype(bool))
+    return write_overlay(file, "p1", scan, prediction, REGIONS, scheme)
 
 
 def pixels_of(file, region, *, half=1):
@@ -83,3 +84,19 @@ def test_a_full_disk_leaves_the_earlier_picture(tmp_path, monkeypatch):
         drawn(file, masks((0, (4, 11), (4, 15), 1)))
     assert file.read_bytes() == earlier
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_legend_has_the_models_own_names(tmp_path, monkeypatch):
+    """A name may hold what matplotlib would take for a formula."""
+    seen = []
+    print_png = FigureCanvasAgg.print_png
+
+    def looked_at(canvas, path):
+        seen.extend(text.get_text() for text in canvas.figure.legends[0].get_texts())
+        print_png(canvas, path)
+
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", looked_at)
+    tissues = {"background": 0, "oedema": 1, "$NCR_{$ and ET": 2}
+    scheme = LabelScheme(tissues, {"wt": ("oedema", "$NCR_{$ and ET"), "tc": ("$NCR_{$ and ET",)})
+    drawn(tmp_path / "a.png", masks(), scheme=scheme)
+    assert seen == ["Whole tumour, predicted", "$NCR_{$ and ET, predicted"]

@@ -1,15 +1,18 @@
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Case, Cohort, Source
+from ganseg_dist.data.labels import BINARY, BRATS_2023, LabelScheme
 from ganseg_dist.data.labels import BRATS as TISSUES
 from ganseg_dist.data.slices import LESION_CLASSES
 from ganseg_dist.errors import ConfigError, DataError, FederationError
 from ganseg_dist.federation.joining import Joining
 from ganseg_dist.recipes import recipe
-from ganseg_dist.runners.agreement import agree, agree_again
+from ganseg_dist.runners.agreement import agree, agree_again, agreed_scheme
 from ganseg_dist.runners.resolve import resolve
 
 SEGMENTS = recipe("ganet_seg_debug")
@@ -18,8 +21,9 @@ FOUR = ("t1", "t1ce", "t2", "flair")
 BRATS = ("wt", "tc", "et")
 
 
-def site(name: str, modalities=FOUR, regions=BRATS, classes=()) -> Joining:
-    return Joining(name, 10, 10, 100, tuple(modalities), tuple(regions), tuple(classes))
+def site(name: str, modalities=FOUR, regions=BRATS, classes=(), labels=None) -> Joining:
+    labels = TISSUES.of_regions(tuple(regions)) if labels is None else labels
+    return Joining(name, 10, 10, 100, tuple(modalities), tuple(regions), tuple(classes), labels)
 
 
 def cohort_of(images=FOUR, regions=BRATS, classes=(None,)) -> Cohort:
@@ -135,3 +139,36 @@ def test_what_was_not_agreed_on_cannot_be_asked_for_later():
     agreed = agree(SEGMENTS, [site("a", ("t1", "flair"))])
     with pytest.raises(ConfigError, match="t2 is not in"):
         agree_again(override(SEGMENTS, {"data.modalities": ["t2"]}), agreed)
+
+
+def test_label_scheme_is_the_sites_where_all_agree():
+    new = [site("a", labels=BRATS_2023), site("b", labels=BRATS_2023)]
+    assert agreed_scheme(agree(SEGMENTS, new), new) == (BRATS_2023, 0)
+
+
+def test_sites_that_differ_get_the_canonical_scheme():
+    apart = [site("a", labels=BRATS_2023), site("b", labels=TISSUES), site("c", labels=BRATS_2023)]
+    assert agreed_scheme(agree(SEGMENTS, apart), apart) == (TISSUES, 2)
+
+
+def test_sites_of_one_lesion_that_differ_get_the_binary_scheme():
+    apart = [site(name, regions=("wt",), labels=LabelScheme.of_lesion(name)) for name in ("stroke", "tumour")]
+    assert agreed_scheme(agree(SEGMENTS, apart), apart) == (BINARY, 2)
+
+
+def test_only_the_labels_of_the_common_regions_must_agree():
+    some = [site("a", regions=("wt",), labels=TISSUES.of_regions(("wt",))), site("b", labels=BRATS_2023)]
+    assert agreed_scheme(agree(SEGMENTS, some), some) == (TISSUES.of_regions(("wt",)), 0)
+
+
+def test_classifying_sites_without_masks_have_no_labels():
+    named = [site("a", regions=(), classes=("glioma", "none"))]
+    assert agreed_scheme(agree(CLASSIFIES, named), named)[0].regions == {}
+
+
+def test_joining_survives_its_message_and_a_region_without_labels_does_not():
+    sent = site("a", labels=BRATS_2023)
+    assert Joining.read(sent.counts(), sent.words()) == sent
+    words = json.loads(sent.words().tobytes()) | {"regions": ["wt", "vessel"]}
+    with pytest.raises(FederationError, match="not one of this version"):
+        Joining.read(sent.counts(), np.frombuffer(json.dumps(words).encode(), np.uint8))

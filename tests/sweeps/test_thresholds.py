@@ -1,6 +1,7 @@
 """Searching thresholds: which depend on which metric, what they score, and that Tune finds what a grid does."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from ganseg_dist.sweeps.page import write_page
 from ganseg_dist.sweeps.publish import best_thresholds, best_values, save_sweep
 from ganseg_dist.sweeps.record import Sweep
 from ganseg_dist.sweeps.thresholds import (
+    ThresholdJob,
     ThresholdRequest,
     applied,
     scores_at,
@@ -39,21 +41,26 @@ def line(probability, truth, score=(), abnormal=()) -> KeptCase:
 CASE = line([[0.9, 0.6, 0.4], [0.2, 0.7, 0.1]], [[1, 1, 0], [0, 0, 0]], [0.1, 0.25, 0.8], [True, True, False])
 
 
+def job(*names: str) -> ThresholdJob:
+    return ThresholdJob(Path("kept"), REGIONS, ((0, 1), (1,)), Thresholds(), threshold_metrics(names, REGIONS))
+
+
 def test_a_score_is_the_mean_over_regions_that_some_case_holds():
-    metrics = threshold_metrics(["val/dice", "val/sensitivity_wt", "val/hd95"], REGIONS)
-    at = scores_at({"threshold.wt": 0.5, "threshold.tc": 0.5}, [CASE], REGIONS, metrics)
+    asked = job("val/dice", "val/sensitivity_wt", "val/hd95")
+    at = scores_at({"threshold.wt": 0.5, "threshold.tc": 0.5}, [CASE], asked)
     assert at == {"val/dice": 1.0, "val/sensitivity_wt": 1.0, "val/hd95": 0.0}
-    lower = scores_at({"threshold.wt": 0.4, "threshold.tc": 0.5}, [CASE], REGIONS, metrics)
+    lower = scores_at({"threshold.wt": 0.4, "threshold.tc": 0.5}, [CASE], asked)
     assert lower["val/dice"] == pytest.approx(2 * 2 / (3 + 2))
     assert lower["val/hd95"] == pytest.approx(0.95), "of its two ends one lies on the mask, one a voxel away"
-    higher = scores_at({"threshold.wt": 0.95, "threshold.tc": 0.5}, [CASE], REGIONS, metrics)
+    higher = scores_at({"threshold.wt": 0.95, "threshold.tc": 0.95}, [CASE], asked)
     assert higher["val/hd95"] == 5.0, "of nothing found: as far as the whole scan is long, not the box"
+    assert scores_at({"threshold.wt": 0.95}, [CASE], asked)["val/sensitivity_wt"] == 0.5, "the core is whole tumour too"
 
 
 def test_slices_are_abnormal_below_the_threshold():
-    metrics = threshold_metrics(["val/youden_j", "val/accuracy"], REGIONS)
-    assert scores_at({"threshold.realism": 0.3}, [CASE], REGIONS, metrics) == {"val/youden_j": 1.0, "val/accuracy": 1.0}
-    assert scores_at({"threshold.realism": 0.2}, [CASE], REGIONS, metrics)["val/youden_j"] == 0.5
+    asked = job("val/youden_j", "val/accuracy")
+    assert scores_at({"threshold.realism": 0.3}, [CASE], asked) == {"val/youden_j": 1.0, "val/accuracy": 1.0}
+    assert scores_at({"threshold.realism": 0.2}, [CASE], asked)["val/youden_j"] == 0.5
 
 
 def test_metrics_that_no_one_search_can_have_are_refused():

@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from ganseg_dist.config import override
+from ganseg_dist.data.labels import BRATS
 from ganseg_dist.inference.model_folder import Thresholds, write_model
 from ganseg_dist.recipes import recipe
 from ganseg_dist.runs import Run, named_run
@@ -46,7 +47,8 @@ def run(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> R
     run.write("data.json", {"phantom": True, "cases": [{"id": "p0", "content": "ab"}, {"id": "p1", "content": "cd"}]})
     run.write("run.json", {"version": "0.1.0", "commit": "0123456789ab+", "command": "ganseg train"})
     run.write("history.json", [{"epoch": 0}])
-    write_model(run.model, config, untrained(config, tmp_path), card="", facts={}, thresholds=Thresholds({"wt": 0.4}))
+    scheme, weights = BRATS.of_regions(config.data.regions), untrained(config, tmp_path)
+    write_model(run.model, config, weights, scheme, card="", facts={}, thresholds=Thresholds({"wt": 0.4}))
     return run
 
 

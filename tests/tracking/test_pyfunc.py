@@ -62,6 +62,8 @@ def test_a_packed_model_predicts_from_paths_what_the_predictor_does(run, scan_fi
     assert mask.shape == (1, *SHAPE)
     np.testing.assert_array_equal(mask, expected(run.model, scan_file))
     assert 0 < mask.mean() < 1
+    np.testing.assert_array_equal(predicted["labels"][1], mask[0])
+    assert model.metadata.metadata["labels"]["labels"] == {"background": 0, "whole tumour": 1}
 
 
 def test_a_packed_model_predicts_from_slices(run, tmp_path):

@@ -10,11 +10,12 @@ from typing import Literal
 
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.formats import is_nifti
-from ganseg_dist.data.labels import SCHEMES, LabelScheme
+from ganseg_dist.data.labels import BINARY, REGION_LABELS, SCHEMES, LabelScheme
 from ganseg_dist.data.listing import data_files, file_called, is_data_name
 from ganseg_dist.data.readers.base import canonical_modality, in_numeric_order, reading_csv
 from ganseg_dist.data.readers.candidates import by_stem
 from ganseg_dist.errors import DataError
+from ganseg_dist.files import read_json
 
 FILE_NAME = "manifest.csv"
 
@@ -31,8 +32,8 @@ class ManifestReader:
 
     A cell names one file, or with `*` the slices of a stack in numeric order; `#1` after it picks the second
     channel. An empty mask means that none is known, an empty site that it is unknown; without a `labels`
-    column masks are binary. A `class` says what the whole image is; a `part`, train or test, where the data
-    set's authors put it.
+    column masks are binary; it names a known scheme, or a JSON file with one. A `class` says what the whole image
+    is; a `part`, train or test, where the data set's authors put it.
     """
 
     name = "manifest"
@@ -98,11 +99,10 @@ def _case(file: Path, number: int, line: Mapping[str, str], stated: LabelScheme 
     for column in ("case", "patient", *modalities):
         if not line[column]:
             raise DataError(f"{file}:{number}: {column} is empty; fill it in or remove the line")
-    scheme = line.get("labels") or "binary"
-    if scheme not in SCHEMES:
-        raise DataError(f"{file}:{number}: labels {scheme} is not known; write one of {', '.join(SCHEMES)}")
-    if line.get("labels") and stated not in (None, SCHEMES[scheme]):
-        raise DataError(f"{file}:{number}: labels is {scheme}, and --labels says otherwise; leave --labels out")
+    labels = line.get("labels")
+    scheme = _scheme(file, number, labels) if labels else stated or BINARY
+    if stated not in (None, scheme):
+        raise DataError(f"{file}:{number}: labels is {labels}, and --labels says otherwise; leave --labels out")
     part = line.get("part", "").lower()
     if part and part not in PARTS:
         raise DataError(f"{file}:{number}: part {part} is not known; write train or test, or leave it empty")
@@ -113,10 +113,30 @@ def _case(file: Path, number: int, line: Mapping[str, str], stated: LabelScheme 
         site=line.get("site") or UNKNOWN_SITE,
         images={modality: _source(file, number, line[modality]) for modality in modalities},
         mask=_source(file, number, mask) if mask else None,
-        scheme=stated or SCHEMES[scheme],
+        scheme=scheme,
         class_name=line.get("class") or None,
         part=PARTS.get(part),
     )
+
+
+def _scheme(file: Path, number: int, stated: str) -> LabelScheme:
+    """One that has a name, or one in a JSON file. Raises DataError naming the line or that file."""
+    if stated in SCHEMES:
+        return SCHEMES[stated]
+    if not stated.lower().endswith(".json"):
+        raise DataError(
+            f"{file}:{number}: labels {stated} is not known; write one of {', '.join(SCHEMES)}, or a JSON file's name"
+        )
+    scheme_file = file.parent / stated
+    try:
+        stored = read_json(scheme_file)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{scheme_file}: is not readable JSON ({error}); write the masks' label scheme there") from None
+    scheme = LabelScheme.from_json(stored, str(scheme_file))
+    unknown = [region for region in scheme.regions if region not in REGION_LABELS]
+    if unknown:
+        raise DataError(f"{scheme_file}: regions: {unknown[0]} cannot be learnt yet; name {', '.join(REGION_LABELS)}")
+    return scheme
 
 
 def _source(file: Path, number: int, cell: str) -> Source:

@@ -1,0 +1,53 @@
+"""The model folder: what its labels mean is saved and loaded, and another version is named."""
+
+import json
+
+import pytest
+
+from ganseg_dist import __version__
+from ganseg_dist.data.labels import BRATS_2023
+from ganseg_dist.errors import RunError
+from ganseg_dist.inference.model_folder import load_model
+from tests.inference.untrained import model_folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return model_folder(tmp_path / "model", ("t1",), ("wt", "tc", "et"), scheme=BRATS_2023)
+
+
+def change(folder, **values):
+    file = folder / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def refusal(folder):
+    with pytest.raises(RunError) as refused:
+        load_model(folder)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_labels_are_loaded_as_they_were_saved(folder):
+    assert load_model(folder).scheme == BRATS_2023
+
+
+def test_another_format_names_the_version_to_use(folder):
+    change(folder, format=1, ganseg="0.0.9")
+    assert refusal(folder) == (
+        f"{folder / 'model.json'}: model format 1, and ganseg-dist {__version__} reads 2; use the version that wrote "
+        "it, 0.0.9, or export or train the model again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        (None, "is no label scheme"),
+        (BRATS_2023.of_regions(("wt", "tc")).to_json(), "has no region et; it has wt, tc"),
+        (BRATS_2023.to_json() | {"labels": {"background": 1}}, "is no label scheme"),
+    ],
+)
+def test_labels_that_do_not_fit_the_config_are_one_line(folder, labels, problem):
+    change(folder, labels=labels)
+    assert refusal(folder).startswith(f"{folder / 'model.json'}: labels: {problem}")
