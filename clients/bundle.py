@@ -18,6 +18,7 @@ from flwr.supernode.cli import flwr_clientapp
 from flwr.supernode.runtime import run_clientapp
 
 from ganseg_dist import __version__
+from ganseg_dist.console import PlainFormatter
 from ganseg_dist.errors import FederationError
 
 APP = "clients.app:app"
@@ -52,7 +53,9 @@ def main() -> None:
 
     names["install_from_fab"] = checked
     ours = logging.getLogger("clients")  # what the hospital's own app says, why it refused among it
-    ours.addHandler(logging.StreamHandler())
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainFormatter())
+    ours.addHandler(handler)
     ours.setLevel(logging.INFO)
     flwr_clientapp()
 

@@ -38,6 +38,7 @@ from ganseg_dist.federation.measure import fingerprint
 from ganseg_dist.federation.order import Order
 from ganseg_dist.federation.privacy import keeps_numbers_home, refuse_less_than, spent_before
 from ganseg_dist.federation.schedule import rounds_of
+from ganseg_dist.printable import printable
 from ganseg_dist.runners.plan import Prepared, by_part, write_records
 from ganseg_dist.runners.plan import fingerprint as learnt_from
 from ganseg_dist.runners.prepare import Preflight, labelled, preflight, prepare_cohort, usable_cohort
@@ -297,9 +298,9 @@ def main() -> None:
     try:
         cohort = home.check()
     except GansegError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)
-    print(f"{home.settings.name}: {len(cohort.patients)} patients in {cohort.root} ({cohort.layout})")
+    print(printable(f"{home.settings.name}: {len(cohort.patients)} patients in {cohort.root} ({cohort.layout})"))
 
 
 if __name__ == "__main__":

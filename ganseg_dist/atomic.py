@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import errno
 import glob
-import io
 import json
 import os
 import secrets
@@ -70,17 +69,27 @@ def save_new(path: Path, save: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file's text. Raises GansegError naming the file when the disk refuses."""
-    write_file(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+    """Replace a file's text. Raises GansegError naming the file when the disk refuses.
+
+    Bytes of a file's name that are no UTF-8, which Python keeps as surrogates, are written as escapes.
+    """
+    write_file(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Replace a CSV file; columns in the order in which they first appear, empty where a row has none."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    lines = _Lines()
+    writer = csv.DictWriter(lines, list(dict.fromkeys(name for row in rows for name in row)))
     writer.writeheader()
     writer.writerows(rows)
-    write_text(path, text.getvalue())
+    write_text(path, "".join(lines))
+
+
+class _Lines(list[str]):
+    """What a CSV writer writes, a row at a time. It quotes a carriage return only where lines end in one."""
+
+    def write(self, line: str) -> None:
+        self.append(line.removesuffix("\r\n") + "\n")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -18,9 +18,9 @@ from typing import Any
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.superlink.grid import InMemoryGrid
-from rich.console import Console
 
 from ganseg_dist.config import RunConfig, override, parse_assignments
+from ganseg_dist.console import PlainConsole
 from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import ConfigError, GansegError
 from ganseg_dist.recipes import recipe
@@ -42,10 +42,10 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Train a federation to the end; run again under its name, one that was interrupted goes on."""
-    console = Console(file=sys.stdout, width=LINE, force_terminal=False)
+    console = PlainConsole(file=sys.stdout, width=LINE, force_terminal=False)
 
     def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(text, soft_wrap=True)
 
     train = _rehearsed if isinstance(grid, InMemoryGrid) else _deployed
     try:

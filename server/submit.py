@@ -25,6 +25,7 @@ from flwr.proto.control_pb2 import ListRunsRequest
 from flwr.supercore.run import Run
 
 from ganseg_dist.errors import ConfigError, FederationError, GansegError, RunError
+from ganseg_dist.printable import printable
 from ganseg_dist.runs import named_run
 from ganseg_dist.suggestion import suggestion
 from server.app import Asked
@@ -120,7 +121,7 @@ def main() -> None:
     try:
         submit(Path(sys.argv[1]), sys.argv[2:])
     except GansegError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print(f"the run goes on; see it with: {_flower('list')}, then flwr log ID", file=sys.stderr)

@@ -1,3 +1,4 @@
+import csv
 import errno
 import os
 import signal
@@ -151,3 +152,17 @@ def test_a_private_folder_is_its_owners_alone_and_its_parents_follow_the_umask(u
     home.chmod(0o755)
     private_folder(home)
     assert mode(home) == 0o700
+
+
+def test_a_csv_gives_back_whatever_stands_in_its_cells(tmp_path):
+    cells = [('a"b,c', "one\ntwo"), ("g\rover", "x\r\ny"), (" é=1+1", "")]
+    rows = [{"case": case, "site": site} for case, site in cells]
+    write_csv(tmp_path / "cases.csv", rows)
+    with (tmp_path / "cases.csv").open(newline="", encoding="utf-8") as stream:
+        assert list(csv.DictReader(stream)) == rows
+    assert b"case,site\n" in (tmp_path / "cases.csv").read_bytes()
+
+
+def test_a_name_that_is_no_utf8_is_written_as_an_escape(tmp_path):
+    write_csv(tmp_path / "cases.csv", [{"case": "BraTS_\udcff"}])
+    assert (tmp_path / "cases.csv").read_text(encoding="utf-8") == "case\nBraTS_\\udcff\n"

@@ -1,6 +1,12 @@
-import numpy as np
+import warnings
 
-from ganseg_dist.drawing import grey, heat, outline_path, outlines
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ganseg_dist.drawing import grey, heat, outline_path, outlines, save_png
+from ganseg_dist.printable import printable
 
 SQUARE = np.zeros((8, 8), np.uint8)
 SQUARE[2:5, 3:7] = 1
@@ -29,3 +35,33 @@ def test_grey_and_heat_keep_order_and_a_shared_window():
     assert grey(plane - 0.5, like=plane)[-1, -1] < 200
     brightness = heat(plane, -1, 1).sum(axis=-1, dtype=int).ravel()
     assert brightness[0] < brightness[32] < brightness[-1]
+
+
+def drawn(*labels: str) -> Figure:
+    figure = Figure()
+    axes = figure.subplots()
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_title("\n".join(labels))
+    axes.plot([0, 1], label=labels[0])
+    axes.legend()
+    return figure
+
+
+@pytest.mark.parametrize("name", ["$\\foo$", "$x$", "f$unmatched", "\x1b[31mred", "not UTF-8 \udcff", "東京"])
+def test_a_figure_shows_a_name_as_it_is(name, tmp_path):
+    figure = drawn(name, "other")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save_png(figure, tmp_path / "figure.png")
+    assert figure.axes[0].get_title() == f"{printable(name)}\nother"
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [printable(name), "other"]
+
+
+def test_a_dollar_begins_no_formula(tmp_path):
+    pixels = []
+    for number, title in enumerate(("x", "$x$")):
+        figure = Figure()
+        figure.text(0.1, 0.5, title)
+        save_png(figure, tmp_path / f"{number}.png")
+        pixels.append(np.asarray(Image.open(tmp_path / f"{number}.png")))
+    assert (pixels[1][..., :3] < 128).any(2).sum() > (pixels[0][..., :3] < 128).any(2).sum()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -72,15 +71,15 @@ def audit(
             "faults": [asdict(fault) for fault in verdict.faults],
             "summary": None if verdict.faults else summary.to_dict(),
         }
-        typer.echo(json.dumps(told, indent=1))
+        show.echo_json(told)
     elif verdict.faults:
         for line in _faults_told(verdict):
-            typer.echo(line)
-        typer.echo(f"{file}: {counted(verdict.lines, 'line')}, {counted(len(verdict.faults), 'fault')}")
+            show.echo(line)
+        show.echo(f"{file}: {counted(verdict.lines, 'line')}, {counted(len(verdict.faults), 'fault')}")
     else:
-        typer.echo(f"{file}: {counted(verdict.lines, 'message')}, an unbroken chain")
+        show.echo(f"{file}: {counted(verdict.lines, 'message')}, an unbroken chain")
         for label, value in (*summary.rows(verbose=verbose), ("head", verdict.head)):
-            typer.echo(f"{label}: {value}")
+            show.echo(f"{label}: {value}")
         if head is None:
             show.err.print(
                 "note: keep the head elsewhere; given as --head later, it shows whether lines were cut off the end"

@@ -57,15 +57,15 @@ def calibrate(
     log_calibration(found)
     for region in predictor.regions:
         if region not in best:
-            typer.echo(f"{region}: no validation case has it, so its threshold stays at {thresholds.of(region):.2f}")
+            show.echo(f"{region}: no validation case has it, so its threshold stays at {thresholds.of(region):.2f}")
             continue
         chosen = best[region]
-        typer.echo(
+        show.echo(
             f"{region}: threshold {chosen.threshold:.2f}, validation Dice {chosen.dice:.3f} "
             f"(n {chosen.n} with the region)"
         )
     if thresholds.realism is not None:
-        typer.echo(f"slice realism: abnormal below {thresholds.realism:.3f}")
+        show.echo(f"slice realism: abnormal below {thresholds.realism:.3f}")
 
 
 def _take(run: Run, sweep: str) -> None:
@@ -78,4 +78,4 @@ def _take(run: Run, sweep: str) -> None:
     values, patients = best_thresholds(sweep, run)
     save_thresholds(run.model, applied(read_thresholds(run.model), values, patients))
     for name, value in values.items():
-        typer.echo(f"{name.removeprefix('threshold.')}: threshold {value:.2f}, of {sweep}")
+        show.echo(f"{name.removeprefix('threshold.')}: threshold {value:.2f}, of {sweep}")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from ganseg_dist.cli import show
+
 
 def certificates(
     folder: Path = typer.Argument(metavar="DIR", help="Folder to write into; nothing in it is replaced."),
@@ -31,4 +33,4 @@ def certificates(
     if not hosts and not nodes:
         raise ConfigError("--host or --node: give at least one; see: ganseg certificates --help")
     for file in make_certificates(folder, hosts, nodes, days=days):
-        typer.echo(f"written: {file}{' (secret)' if file.suffix == '.key' else ''}")
+        show.echo(f"written: {file}{' (secret)' if file.suffix == '.key' else ''}")

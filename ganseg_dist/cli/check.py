@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,10 +69,10 @@ def check(
             "findings": [finding.to_dict() for finding in findings],
             "unfit_recipes": unfit,
         }
-        typer.echo(json.dumps(summary, indent=1))
+        show.echo_json(summary)
     else:
         for finding in findings:
-            typer.echo(finding.line())
+            show.echo(finding.line())
         sites = {case.site for case in cohort.cases}
         counts = (len(cohort.cases), "case"), (len(cohort.patients), "patient"), (len(sites), "site")
         told = [
@@ -84,9 +83,9 @@ def check(
             *([f"classes {', '.join(cohort.classes)}"] if cohort.classes else []),
             f"{counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}",
         ]
-        typer.echo("; ".join(told))
+        show.echo("; ".join(told))
         for reason, recipes in _by_reason(unfit).items():
-            show.err.print(f"note: it cannot train {', '.join(recipes)}: {reason}", markup=False)
+            show.err.print(f"note: it cannot train {', '.join(recipes)}: {reason}")
         if recipe is None:
             show.err.print("note: --recipe RECIPE also checks what a recipe needs, such as skull-stripped scans")
     if errors:

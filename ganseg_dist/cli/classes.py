@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import typer
 
 from ganseg_dist.atomic import write_csv
 from ganseg_dist.cli import show
@@ -57,7 +56,7 @@ def evaluate_classes(run: Run, predictor: Predictor, cohort: Cohort, part: str) 
     summary = save_classification(run.evaluation(part), rows, classes, validation, **elbow_of)
     log_evaluation(run, part, summary["scores"])
     _print(run, part, summary)
-    typer.echo(f"written: {run.evaluation(part)}")
+    show.echo(f"written: {run.evaluation(part)}")
 
 
 def _elbow(run: Run, cohort: Cohort, config: RunConfig) -> list[tuple[int, float]]:
@@ -102,10 +101,10 @@ def predict_classes(predictor: Predictor, cases: tuple[Case, ...], out: Path) ->
         write_csv(out / "classes.csv", table(rows, classes))
         for row in rows[:LINES_SHOWN]:
             where = f"{row.case}, slice {row.slice + 1}"
-            typer.echo(f"{where}: {row.predicted} ({max(row.probability):.3f})")
+            show.echo(f"{where}: {row.predicted} ({max(row.probability):.3f})")
         if len(rows) > LINES_SHOWN:
-            typer.echo(f"... {len(rows) - LINES_SHOWN} more")
-        typer.echo(str(out / "classes.csv"))
+            show.echo(f"... {len(rows) - LINES_SHOWN} more")
+        show.echo(str(out / "classes.csv"))
     return problems
 
 
@@ -131,10 +130,10 @@ def _print(run: Run, part: str, summary: dict[str, Any]) -> None:
     show.table(title, header, rows)
     for name in ("accuracy", "balanced_accuracy", "auroc", "auprc"):
         if scores.get(name) is not None:
-            typer.echo(f"{name.replace('_', ' ')} {show.interval(scores[name])}")
+            show.echo(f"{name.replace('_', ' ')} {show.interval(scores[name])}")
     point = summary["operating_point"]
     if point is not None:
-        typer.echo(
+        show.echo(
             f"at the threshold of {point['validated_specificity']:.0%} specificity on validation patients: "
             f"sensitivity {show.interval(point['sensitivity'])}, specificity {show.interval(point['specificity'])}"
         )

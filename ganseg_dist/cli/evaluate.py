@@ -83,7 +83,7 @@ def evaluate(
     summary = save_evaluation(found.evaluation(part), result, predictor)
     log_evaluation(found, part, summary["rows"][0]["scores"])
     _print(summary)
-    typer.echo(f"written: {found.evaluation(part)}")
+    show.echo(f"written: {found.evaluation(part)}")
 
 
 def _segmenter(reference: str, run: Run) -> Run:
@@ -155,7 +155,7 @@ def _print(summary: dict[str, Any]) -> None:
         title = f"{region.upper()} on {summary['n_patients']} {summary['part']} patients (mean, 95% interval)"
         show.table(title, ["", *names], rows)
         if region in summary["absent"]:
-            typer.echo(
+            show.echo(
                 f"no {summary['part']} patient has {region.upper()}: sensitivity is undefined, and Dice is 1 where "
                 "nothing was predicted, else 0"
             )
@@ -164,7 +164,7 @@ def _print(summary: dict[str, Any]) -> None:
         verdict = "" if difference["low"] > 0 or difference["high"] < 0 else "; no difference beyond its interval"
         if difference["n"] < FEWEST_FOR_WILCOXON:
             verdict = "; too few patients to tell"
-        typer.echo(
+        show.echo(
             f"{pair['a']} less {pair['b']}, {pair['score']}: {difference['mean']:+.3f} "
             f"[{difference['low']:+.3f}, {difference['high']:+.3f}], n {difference['n']}{verdict}"
         )
@@ -173,13 +173,13 @@ def _print(summary: dict[str, Any]) -> None:
         areas = f"AUROC {detection['auroc']:.3f}, AUPRC {detection['auprc']:.3f}"
         if detection["auroc"] <= 0.5:
             areas += ": no better than chance, do not use its slice threshold"
-        typer.echo(f"discriminator on {detection['n_slices']} slices: {areas}")
+        show.echo(f"discriminator on {detection['n_slices']} slices: {areas}")
     if healthy is not None:
-        typer.echo(
+        show.echo(
             f"healthy holes, L1: {healthy['hole_l1']:.4f} against biharmonic {healthy['biharmonic_l1']:.4f}; "
             f"smooth guess {healthy['guess_l1']:.4f}"
         )
         if "feedback" in healthy:
             shown = ", ".join(f"{name} {value:.3f}" for name, value in healthy["feedback"].items() if name != "n")
             says = {True: "carries a signal", False: "carries no clear signal", None: "is of too few patients to judge"}
-            typer.echo(f"adversarial feedback {says[healthy['signal']]}: L_adv of masks {shown}")
+            show.echo(f"adversarial feedback {says[healthy['signal']]}: L_adv of masks {shown}")

@@ -94,7 +94,7 @@ def folds(
         return fold_trials(config, cohort, folds=folds)
 
     found = _run("folds", recipe, data, layout, labels, run_name, assignments, local, trials)
-    typer.echo(f"next: ganseg predict {found.name} INPUT --out DIR")
+    show.echo(f"next: ganseg predict {found.name} INPUT --out DIR")
 
 
 def transfer(
@@ -260,7 +260,7 @@ def thresholds(
         title = f"thresholds: {found.name} on {called(cohort)}"
         figure = table_1.draw(judged, calibrated, areas["auroc"], title)
         publish(experiment, parent, rows, figure, title, table_1.save_areas(experiment.folder, judged, areas))
-        typer.echo(f"{len(judged.rows)} slices: AUROC {shown(areas['auroc'])}, AUPRC {shown(areas['auprc'])}")
+        show.echo(f"{len(judged.rows)} slices: AUROC {shown(areas['auroc'])}, AUPRC {shown(areas['auprc'])}")
         if calibrated is None:
             show.err.print(
                 f"note: {found.name} has no threshold of its own; choose it first with: ganseg calibrate {found.name}"

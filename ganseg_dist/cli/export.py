@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from ganseg_dist.cli import show
+
 
 def export(
     run: str = typer.Argument(
@@ -50,6 +52,6 @@ def export(
             from ganseg_dist.inference.onnx_export import export_onnx
 
             difference = export_onnx(predictor, unfinished / "segmenter.onnx")
-    typer.echo(f"exported: {out}")
+    show.echo(f"exported: {out}")
     if difference is not None:
-        typer.echo(f"segmenter.onnx: largest difference from PyTorch {difference:.1e}")
+        show.echo(f"segmenter.onnx: largest difference from PyTorch {difference:.1e}")

@@ -165,13 +165,13 @@ def _compare(
     more = save_table(found.folder / "by_site", by_site, intervals(by_site, at_sites))
     show.table(heading(at_sites, by_site), *header_and_cells(by_site))
     if untested:
-        typer.echo(f"no test patients: {', '.join(untested)}")
-    typer.echo(f"written: {', '.join(map(str, more))}")
+        show.echo(f"no test patients: {', '.join(untested)}")
+    show.echo(f"written: {', '.join(map(str, more))}")
     show.table(heading("what the federation is worth", rows), *comparison_table(comparisons))
     record = federated.federation()
     if record is not None:
-        typer.echo(f"sent: {traffic_told(record)}")
-    typer.echo(f"next: ganseg report {federated.name}")
+        show.echo(f"sent: {traffic_told(record)}")
+    show.echo(f"next: ganseg report {federated.name}")
 
 
 def _federation_first(asked: Rehearsal, others: Mapper) -> Mapper:

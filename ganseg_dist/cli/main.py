@@ -26,13 +26,16 @@ from ganseg_dist.cli import (
     prepare,
     recipes,
     report,
+    show,
     submit,
     synthesize,
     train,
     tune,
 )
 from ganseg_dist.cli.words import paragraphs
+from ganseg_dist.console import make_output_printable
 from ganseg_dist.errors import GansegError
+from ganseg_dist.printable import printable
 from ganseg_dist.storage.opened import kept_at_end
 
 INTERRUPTED = 130
@@ -88,7 +91,7 @@ app.add_typer(experiment.experiment, name="experiment")
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"ganseg {__version__}")
+        show.echo(f"ganseg {__version__}")
         raise typer.Exit
 
 
@@ -109,6 +112,7 @@ def main() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     signal.signal(signal.SIGTERM, _interrupt)
+    make_output_printable()
     try:
         with kept_at_end():
             code = app(prog_name="ganseg", standalone_mode=False) or 0
@@ -160,5 +164,6 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def _fail(message: str, code: int) -> None:
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    """A library's message may have several lines; the names that it quotes are shown as they are."""
+    sys.stderr.write(f"error: {printable(' '.join(message.split()))}\n")
     sys.exit(code)

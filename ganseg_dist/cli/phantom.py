@@ -35,4 +35,4 @@ def phantom(
             out, patients=patients, sites=sites, seed=seed, healthy=healthy, spacing_mm=spacing_mm, progress=advance
         )
     made = f"{counted(patients, 'patient')} with a tumour, {counted(healthy, 'healthy subject')}"
-    typer.echo(f"{out}: phantom cohort at {counted(sites, 'site')}: {made} (synthetic, no real people)")
+    show.echo(f"{out}: phantom cohort at {counted(sites, 'site')}: {made} (synthetic, no real people)")

@@ -92,12 +92,10 @@ def predict(
     tests = unread_test_images(source, cases)
     if tests is not None:
         command = shlex.join(["ganseg", "predict", run, str(tests), "--out", "DIR"])
-        show.err.print(
-            f"note: the test images in {tests} are not among them; predict them with: {command}", markup=False
-        )
+        show.err.print(f"note: the test images in {tests} are not among them; predict them with: {command}")
     told = colours_told(cases, predictor.modalities)
     if told is not None:
-        show.err.print(f"warning: {told}", markup=False)
+        show.err.print(f"warning: {told}")
     if system.task == "classification":
         _report_problems(predict_classes(predictor, cases, out))
         return
@@ -109,7 +107,6 @@ def predict(
     if renamed:
         show.err.print(
             f"note: {counted(len(renamed), 'case')} cannot name a file; {renamed[0]} is written as {names[renamed[0]]}",
-            markup=False,
         )
     with show.bar(f"Predicting {len(cases)} case(s)") as advance:
         for index, case in enumerate(cases):
@@ -127,9 +124,9 @@ def predict(
                 failed.append(str(error))
             advance(index + 1, len(cases))
     for line in _told(written):
-        typer.echo(line)
+        show.echo(line)
     if failed:
-        typer.echo(f"{len(failed)} of {len(cases)} cases left out", err=True)
+        show.echo(f"{len(failed)} of {len(cases)} cases left out", err=True)
     _report_problems(failed)
 
 
@@ -145,6 +142,6 @@ def _told(files: list[Path]) -> list[str]:
 
 def _report_problems(problems: list[str]) -> None:
     for problem in problems:
-        typer.echo(f"error: {problem}", err=True)
+        show.echo(f"error: {problem}", err=True)
     if problems:
         raise typer.Exit(1)

@@ -41,4 +41,4 @@ def prepare(
         warn_of_cohorts(plan, request, show.warn)
         with show.bar("Preparing slices") as advance:
             folders = prepare_cohort(plan.found, plan.cohort.cases, plan.config.data, mapper=mapper, advance=advance)
-    typer.echo(f"{len(folders)} cases are prepared in {store_root()}")
+    show.echo(f"{len(folders)} cases are prepared in {store_root()}")

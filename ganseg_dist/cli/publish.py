@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from ganseg_dist.cli import show
 
 if TYPE_CHECKING:
@@ -59,7 +57,7 @@ def publish(
     told = heading(title, rows)
     log_experiment(parent, means(rows) | dict(metrics or {}), markdown(told, rows), files)
     show.table(told, *header_and_cells(rows))
-    typer.echo(f"written: {', '.join(map(str, files))}")
+    show.echo(f"written: {', '.join(map(str, files))}")
 
 
 def heading(title: str, rows: Sequence[Row]) -> str:

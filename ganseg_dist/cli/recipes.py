@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import typer
 from pydantic import BaseModel
-from rich.console import Console
 from rich.table import Table
 
 from ganseg_dist.cli import show
+from ganseg_dist.console import PlainConsole
 
 
 def recipes(
@@ -27,11 +27,11 @@ def recipes(
     if name is not None:
         config = recipe(name)
         if as_json:
-            typer.echo(config.to_json())
+            show.echo_json(config.model_dump(mode="json"))
         else:
             _print([(field, value, meaning) for field, value, meaning in _fields(config)])
     elif as_json:
-        typer.echo(json.dumps(list(RECIPES)))
+        show.echo_json(list(RECIPES))
     else:
         _print([(known, (inspect.getdoc(make) or "").split("\n\n")[0]) for known, make in RECIPES.items()])
 
@@ -43,8 +43,8 @@ def _print(rows: list[tuple[str, ...]]) -> None:
     for row in rows:
         table.add_row(*(" ".join(cell.split()) for cell in row))
     # A file has no width to wrap at.
-    console = show.out if show.out.is_terminal else Console(width=show.WIDEST, highlight=False)
-    console.print(table, markup=False, soft_wrap=False)
+    console = show.out if show.out.is_terminal else PlainConsole(width=show.WIDEST)
+    console.print(table, soft_wrap=False)
 
 
 def _fields(node: BaseModel, prefix: str = "") -> Iterator[tuple[str, str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from ganseg_dist.cli import show
 from ganseg_dist.cli.words import RUN_HELP
 
 
@@ -26,9 +27,9 @@ def report(run: str = typer.Argument(metavar="RUN", help=RUN_HELP)) -> None:
     refuse_experiment(run)
     sweep = find_sweep(run)
     if sweep is not None:
-        typer.echo(str(write_page(Sweep.of(sweep))))
+        show.echo(str(write_page(Sweep.of(sweep))))
         return
     found = find_run(run)
     page = write_report(found)
     log_report(found, page)
-    typer.echo(str(page))
+    show.echo(str(page))

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
-from rich.console import Console
+import typer
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
+
+from ganseg_dist.console import PlainColumn, PlainConsole
+from ganseg_dist.printable import printable
 
 WIDEST = 1000
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = PlainConsole(soft_wrap=True)
+err = PlainConsole(stderr=True, soft_wrap=True)
+
+
+def echo(line: str = "", *, err: bool = False) -> None:
+    """A line on stdout, or on stderr, whatever stands in it."""
+    typer.echo(printable(line), err=err)
+
+
+def echo_json(value: Any) -> None:
+    """A value on stdout; JSON of ASCII alone, so that nothing in it is obeyed."""
+    typer.echo(json.dumps(value, indent=1))
 
 
 def warn(message: str) -> None:
     """A line on stderr, above the bar where there is one."""
-    err.print(f"warning: {message}", markup=False)
+    err.print(f"warning: {message}")
 
 
 @contextmanager
@@ -33,9 +47,9 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
             last = (done, total)
 
         yield remember
-        err.print(f"{title}: {last[0]} of {last[1]}" if last[1] else title, markup=False)
+        err.print(f"{title}: {last[0]} of {last[1]}" if last[1] else title)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (PlainColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err) as progress:
         task = progress.add_task(title, total=None)
 
@@ -50,17 +64,17 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> N
 
     A terminal too narrow for it gets a block of lines a row instead.
     """
-    shown = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    shown = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(header):
         shown.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
-        shown.add_row(*map(Text, row))
+        shown.add_row(*row)
     width = Measurement.get(out, out.options.update(max_width=WIDEST), shown).maximum
     if out.is_terminal and width > out.width:
         _as_blocks(title, header, rows)
     else:
         # A console's own width is the limit of what it prints: 80 for a file.
-        Console(width=max(width, len(title)), highlight=False).print(shown)
+        PlainConsole(width=max(width, len(printable(title)))).print(shown)
 
 
 def interval(value: Mapping[str, float] | None) -> str:
@@ -73,8 +87,8 @@ def interval(value: Mapping[str, float] | None) -> str:
 
 def _as_blocks(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     longest = max(len(name) for name in header)
-    out.print(title, style="italic", markup=False)
+    out.print(title, style="italic")
     for row in rows:
-        out.print(row[0], style="bold", markup=False)
+        out.print(row[0], style="bold")
         for name, cell in zip(header[1:], row[1:], strict=True):
-            out.print(f"  {name:{longest}} {cell}", markup=False)
+            out.print(f"  {name:{longest}} {cell}")

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ganseg_dist.cli import show
+from ganseg_dist.printable import printable_log
+
 if TYPE_CHECKING:
     from ganseg_dist.runners.ray_jobs import Submission
 
@@ -46,17 +49,17 @@ def submit(
     asked = Submission(words_of(words, SUBMITTED), _environment(env), working_dir)
     client = connect(address)
     job, new = send(client, asked)
-    typer.echo(f"{'submitted' if new else 'is running already'}: {job}", err=True)
+    show.echo(f"{'submitted' if new else 'is running already'}: {job}", err=True)
     if detach:
         return
     try:
         code = follow(client, job, _write)
     except KeyboardInterrupt:
-        typer.echo(f"left running: {job}; to end it: ray job stop {job} --address {address}", err=True)
+        show.echo(f"left running: {job}; to end it: ray job stop {job} --address {address}", err=True)
         sys.exit(STOPPED)
     page = _mlflow_page(asked)
     if page is not None:
-        typer.echo(f"MLflow: {page}", err=True)
+        show.echo(f"MLflow: {page}", err=True)
     sys.exit(code)  # at once: of an interrupted command the log has said all there is to say
 
 
@@ -80,7 +83,7 @@ def _environment(given: list[str]) -> dict[str, str]:
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text)
+    sys.stdout.write(printable_log(text))
     sys.stdout.flush()
 
 

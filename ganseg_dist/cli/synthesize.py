@@ -129,9 +129,9 @@ def synthesize(
         measured = _measure(made, real, held_out, audited, encoder, judging)
         _write(out, made, real, audited, predictor, measured, facts, convention)
     if cohort.phantom:
-        typer.echo("learnt from a phantom: what is called real below is a phantom's, and no patient's")
+        show.echo("learnt from a phantom: what is called real below is a phantom's, and no patient's")
     _tell(measured, audited, real)
-    typer.echo(f"written: {out} ({len(made.image)} synthetic {'pairs' if 'ssim' in measured else 'images'})")
+    show.echo(f"written: {out} ({len(made.image)} synthetic {'pairs' if 'ssim' in measured else 'images'})")
 
 
 def _refuse(options: Mapping[str, object], kind: str) -> None:
@@ -206,7 +206,7 @@ def _held_out(run: Run, cohort: Cohort, predictor: Predictor) -> HeldOut:
         cases = [case for part in parts for case in cases_of_part(run, cohort, part)]
         return held_out_images(predictor, read_slices(cases, predictor.config, "Reading the held-out images"))
     except DataError as error:
-        show.err.print(f"warning: {error}", markup=False)
+        show.err.print(f"warning: {error}")
         return "they cannot be read now"
 
 
@@ -302,17 +302,17 @@ def _tell(measured: Mapping[str, Any], audited: Audit, real: RealImages) -> None
     for name, of_class in of_each.items():
         _tell_distances(name, of_class)
     if any(_floor_of_fewer(of_class) for of_class in of_each.values()):
-        typer.echo("note: fewer images make a Frechet distance larger, not a kernel distance: compare by the kernel's")
+        show.echo("note: fewer images make a Frechet distance larger, not a kernel distance: compare by the kernel's")
     if "generated" in measured.get("judge", {}):
         _tell_judged(measured["judge"])
     if "ssim" in measured:
         said, patients = show.interval(measured["ssim"]), measured["ssim"]["n"]
-        typer.echo(f"SSIM with the real image of the mask: {said} (n = {count}, {patients} patients)")
-    typer.echo(
+        show.echo(f"SSIM with the real image of the mask: {said} (n = {count}, {patients} patients)")
+    show.echo(
         f"{len(audited.memorised)} of {count} synthetic images are nearer to one of {audited.n_training} training "
         f"images{' (flipped copies included)' if real.flipped else ''} than such images are to each other"
     )
-    typer.echo(
+    show.echo(
         f"median percentile of their distances: {audited.median_percentile:.1f}; about 50 as real images of other "
         "patients, lower where copied or blurred, near 100 where unlike any real image: then none nearer proves nothing"
     )
@@ -320,7 +320,7 @@ def _tell(measured: Mapping[str, Any], audited: Audit, real: RealImages) -> None
 
 def _tell_distances(class_name: str, measured: Mapping[str, Any]) -> None:
     if measured["distances"] is None:
-        typer.echo(
+        show.echo(
             f"{class_name}: {measured['n_synthetic']} synthetic and {measured['n_real']} training images are too few "
             "for a distance"
         )
@@ -328,14 +328,14 @@ def _tell_distances(class_name: str, measured: Mapping[str, Any]) -> None:
     before = class_name + ", " if class_name else ""
     for name, distances in measured["distances"].items():
         (frechet, of_frechet), (kernel, of_kernel) = distances.items()
-        typer.echo(
+        show.echo(
             f"{before}{name}: {frechet} {of_frechet['value']:.4f}, "
             f"{kernel} {of_kernel['mean']:.4f} (standard error {of_kernel['standard_error']:.4f}; "
             f"n = {of_kernel['n_synthetic']} against {of_kernel['n_real']} training images)"
         )
     of_floor = measured["held_out"]
     if of_floor["left_out"] is not None:
-        typer.echo(f"{before}held-out real images: not measured, {of_floor['left_out']}")
+        show.echo(f"{before}held-out real images: not measured, {of_floor['left_out']}")
 
 
 def _floor_of_fewer(measured: Mapping[str, Any]) -> bool:
@@ -348,10 +348,10 @@ def _tell_judged(said: Mapping[str, Any]) -> None:
     """How many images the judge calls by their class: generated ones, and real ones of patients new to it."""
     for name, of_images in (("generated images", said["generated"]), ("held-out real images", said["held_out"])):
         if of_images is None or not of_images["n"]:
-            typer.echo(f"judge: no {name}")
+            show.echo(f"judge: no {name}")
             continue
         each = ", ".join(
             f"{one} {of['accuracy']:.1%} of {of['n']}" if of["n"] else f"{one} none"
             for one, of in of_images["classes"].items()
         )
-        typer.echo(f"judge: {of_images['accuracy']:.1%} of {of_images['n']} {name} called by their class ({each})")
+        show.echo(f"judge: {of_images['accuracy']:.1%} of {of_images['n']} {name} called by their class ({each})")

@@ -140,7 +140,8 @@ def train(
         refuse_missing_gpu(request)
         plan = plan_training(request, bar=show.bar)
         if show_config:
-            typer.echo(plan.config.to_json() + "\n")
+            show.echo_json(plan.config.model_dump(mode="json"))
+            show.echo()
         _describe(plan, request)
         return
     was_finished = named_run(request.name()).finished
@@ -148,10 +149,10 @@ def train(
         run = train_session(request, shown=shown, bar=show.bar)
     if was_finished:
         show.err.print(f"note: {run.name} was finished before and nothing was trained; a new run needs another name")
-    typer.echo(f"finished: {run.folder}")
+    show.echo(f"finished: {run.folder}")
     evaluates = f"ganseg evaluate {run.name} --data {request.data}"
     classifies = request.config.system.task == "classification"  # which leaves no threshold to choose
-    typer.echo(f"next: {evaluates}" if classifies else f"next: ganseg calibrate {run.name}, then: {evaluates}")
+    show.echo(f"next: {evaluates}" if classifies else f"next: ganseg calibrate {run.name}, then: {evaluates}")
 
 
 def _refuse_rigid(least: int, most: int, batch_size: int) -> None:
@@ -208,9 +209,10 @@ def _describe(plan: Plan, request: TrainingRequest) -> None:
         lines[f"stage {stage.name}"] = f"{counted(stage.epochs, 'epoch')} at most: {phases}"
     width = max(map(len, lines))
     for name, line in lines.items():
-        typer.echo(f"{name:{width}}  {line}")
+        show.echo(f"{name:{width}}  {line}")
     ends = "" if run.finished else ": leave out --dry-run to begin"
-    typer.echo(f"\nNothing was trained{ends}.")
+    show.echo()
+    show.echo(f"Nothing was trained{ends}.")
 
 
 def _changes(config: RunConfig) -> str:

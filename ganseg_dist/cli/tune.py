@@ -250,7 +250,7 @@ def _watching(trials: int) -> Iterator[Any]:
         advance(0, trials)
 
         def watch(trial: TrialRecord, done: int) -> None:
-            show.err.print(f"{trial.name}  {_told(trial)}", markup=False)
+            show.err.print(f"{trial.name}  {_told(trial)}")
             advance(done, trials)
 
         yield watch
@@ -266,6 +266,7 @@ def _told(trial: TrialRecord) -> str:
 
 def _publish(done: Sweep, parent: TrackedRun) -> None:
     """Tables, figures and the best values: to the folder, to MLflow and to the terminal."""
+    from ganseg_dist.experiments.table import markdown_table
     from ganseg_dist.sweeps.page import write_page
     from ganseg_dist.sweeps.publish import chosen_by, save_sweep, table_of
     from ganseg_dist.tracking.results import log_experiment
@@ -273,23 +274,21 @@ def _publish(done: Sweep, parent: TrackedRun) -> None:
     files = (*save_sweep(done), write_page(done))
     header, rows = table_of(done)
     best = done.best
-    lines = [header, ["---"] * len(header), *rows]
-    page = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     scores = {f"best/{name}": value for name, value in best.scores.items()}
-    log_experiment(parent, scores, page, files, {"ganseg.best": best.name})
+    log_experiment(parent, scores, markdown_table(header, rows), files, {"ganseg.best": best.name})
     of = counted(done.patients, "validation patient")
     show.table(f"{done.run.name}: scores of {of}, best first", header, rows)
-    typer.echo(f"best: {best.name}, {_values(best.values)}")
+    show.echo(f"best: {best.name}, {_values(best.values)}")
     if len(done.metrics) > 1:
-        typer.echo(f"chosen: {chosen_by(done)}")
+        show.echo(f"chosen: {chosen_by(done)}")
     ended = [trial.ending for trial in done.trials]
     told = ", ".join(f"{ended.count(kind)} {kind}" for kind in dict.fromkeys(ended))
-    typer.echo(f"trials: {told}")
-    typer.echo(f"written: {', '.join(map(str, files))}")
+    show.echo(f"trials: {told}")
+    show.echo(f"written: {', '.join(map(str, files))}")
     privacy = done.run.read("sweep.json").get("privacy")
     if privacy:
-        typer.echo(f"privacy: {privacy}")
-    typer.echo(f"next: {done.goes_on}")
+        show.echo(f"privacy: {privacy}")
+    show.echo(f"next: {done.goes_on}")
 
 
 def _values(values: Mapping[str, Any]) -> str:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ganseg_dist.atomic import write_csv, write_file, write_json
+from ganseg_dist.drawing import save_png
 from ganseg_dist.errors import DataError
 from ganseg_dist.experiments.measures import Measure, RowSets
 from ganseg_dist.experiments.run import Outcome
 from ganseg_dist.experiments.wording import WHOLE, row_title, setting, worded
 from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON, Interval, PairedComparison
+from ganseg_dist.printable import printable
 from ganseg_dist.report.labels import in_a_sentence, score_label
 
 REPEATED = ("seed", "fold")
@@ -183,9 +185,17 @@ def _called(row: Row, labels: Sequence[str]) -> str:
 
 def markdown(title: str, rows: Sequence[Row]) -> str:
     """The table under its title, as Markdown."""
-    header, cells = header_and_cells(rows)
-    lines = [header, ["---"] * len(header), *cells]
-    return f"{title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{_in_markdown(title)}\n\n{markdown_table(*header_and_cells(rows))}"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """What stands in a cell neither ends it nor is taken for HTML."""
+    lines = [[*map(_in_markdown, header)], ["---"] * len(header), *([*map(_in_markdown, row)] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _in_markdown(text: str) -> str:
+    return html.escape(printable(text), quote=False).replace("|", r"\|")
 
 
 def save_table(folder: Path, rows: Sequence[Row], figure: Figure) -> tuple[Path, Path, Path]:
@@ -196,7 +206,7 @@ def save_table(folder: Path, rows: Sequence[Row], figure: Figure) -> tuple[Path,
     table, data, drawn = (folder / name for name in ("table.csv", "table.json", "figure.png"))
     write_csv(table, [_flat(row) for row in rows])
     write_json(data, [asdict(row) for row in rows])
-    write_file(drawn, lambda unfinished: FigureCanvasAgg(figure).print_png(str(unfinished)))
+    write_file(drawn, lambda unfinished: save_png(figure, unfinished))
     return table, data, drawn
 
 

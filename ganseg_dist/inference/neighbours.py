@@ -159,8 +159,7 @@ def _figure(
                 view.mark_axes(axes, fontsize=7)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     for axes, said in zip(panels[0], titles, strict=True):
-        colour = "#d55e00" if "memorised" in said else "black"
-        axes.set_title(said, fontsize=8, color=colour, parse_math=False)  # a class's name may hold $
+        axes.set_title(said, fontsize=8, color="#d55e00" if "memorised" in said else "black")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     sides = f"\n{view.caption.capitalize()}." if view.caption else MIRRORED if flipped else ""
     note = NOTE + (OF_A_PHANTOM if phantom else "") + sides

@@ -17,7 +17,7 @@ from ganseg_dist.atomic import whole_folder, write_csv, write_json
 from ganseg_dist.data.batch import BACKGROUND
 from ganseg_dist.data.cohort import COLOURS, SYNTHETIC_TAG
 from ganseg_dist.data.labels import LESION_IN_PICTURES, SCHEMES, LabelScheme
-from ganseg_dist.drawing import Pixels, rgb
+from ganseg_dist.drawing import Pixels, rgb, save_png
 from ganseg_dist.errors import DataError
 from ganseg_dist.inference.audit import Audit
 from ganseg_dist.inference.generation import Generated
@@ -143,7 +143,7 @@ def _write(folder: Path, write_images: Callable[[Path], list[Row]], evidence: Ev
         write_json(unfinished / "audit.json", evidence.audit.to_dict())
         write_json(unfinished / "quality.json", dict(evidence.quality))
         write_json(unfinished / SYNTHETIC_TAG, {"synthetic": True, "n": len(rows), **evidence.facts})
-        evidence.neighbours.savefig(unfinished / "neighbours.png", metadata=SAYS)
+        save_png(evidence.neighbours, unfinished / "neighbours.png", metadata=SAYS)
 
 
 def _name(index: int) -> str:

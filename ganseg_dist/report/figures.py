@@ -21,6 +21,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from ganseg_dist.drawing import plain_text
+from ganseg_dist.printable import printable
+
 # Stand-ins that matplotlib can draw with; `svg` puts the page's colours in their place.
 INK, MUTED, RULE, SHADE, ACCENT = ("#0100a1", "#0100a2", "#0100a3", "#0100a4", "#0100a5")
 SERIES = ("#0200b1", "#0200b2", "#0200b3", "#0200b4", "#0200b5", "#0200b6")
@@ -445,7 +448,7 @@ def _apart(heights: Sequence[float], least: float) -> list[float]:
 def svg(figure: Figure, description: str) -> str:
     """The figure as an `<svg>` element in the page's colours, whose ids clash with no other's."""
     stream = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": description}):
+    with plain_text(figure), mpl.rc_context({"svg.hashsalt": description}):
         figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = stream.getvalue()
     text = text[text.index("<svg") :]
@@ -459,6 +462,6 @@ def svg(figure: Figure, description: str) -> str:
     width, height = (round(figure.get_size_inches()[side] * 72) for side in (0, 1))
     head = (
         f'<svg viewBox="0 0 {width} {height}" style="width: {width}px" class="figure" role="img" '
-        f'aria-label="{html.escape(description)}" xmlns:xlink="http://www.w3.org/1999/xlink">'
+        f'aria-label="{html.escape(printable(description))}" xmlns:xlink="http://www.w3.org/1999/xlink">'
     )
     return head + text[text.index(">") + 1 :].strip()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -17,7 +16,7 @@ from ganseg_dist.data.picture import BRIGHTEST
 from ganseg_dist.data.preprocess import picture_spacing, to_picture_axes
 from ganseg_dist.data.scan import Scan
 from ganseg_dist.display import Convention, View
-from ganseg_dist.drawing import REGION_COLOURS, outlines
+from ganseg_dist.drawing import REGION_COLOURS, outlines, save_png
 from ganseg_dist.inference.predictor import CasePrediction
 from ganseg_dist.report.labels import capitalised, modality_label
 
@@ -65,9 +64,9 @@ def write_overlay(
             slice_axes[1].plot(contour[:, 0], contour[:, 1], color=REGION_COLOURS[region], linewidth=1.4)
     slice_axes[1].set(xlim=slice_axes[0].get_xlim(), ylim=slice_axes[0].get_ylim())
     title = f"{case}   {name}, slice {shown + 1} of {len(sizes)}"
-    figure.text(0.01, 0.985, title, color="white", va="top", fontsize=9, parse_math=False)  # a name may hold $
+    figure.text(0.01, 0.985, title, color="white", va="top", fontsize=9)
     figure.text(0.99, 0.985, view.caption, color="white", va="top", ha="right", fontsize=9)
-    legend = figure.legend(
+    figure.legend(
         handles=[
             Line2D([], [], color=REGION_COLOURS[region], label=f"{capitalised(scheme.title(region))}, predicted")
             for region in regions
@@ -79,9 +78,7 @@ def write_overlay(
         fontsize=9,
         borderpad=0,
     )
-    for text in legend.get_texts():
-        text.set_parse_math(False)  # a data set's own name may hold a dollar
-    write_file(file, lambda unfinished: FigureCanvasAgg(figure).print_png(str(unfinished)))
+    write_file(file, lambda unfinished: save_png(figure, unfinished))
     return file
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ganseg_dist.atomic import write_text
@@ -22,6 +21,7 @@ from ganseg_dist.plural import counted
 from ganseg_dist.recipes import RECIPES
 from ganseg_dist.report import labels, pictures
 from ganseg_dist.report.classes import class_view
+from ganseg_dist.report.environment import page_environment
 from ganseg_dist.report.federated import FederationView, federation_view
 from ganseg_dist.report.figures import Bar, interval_chart, roc_chart, strip_chart
 from ganseg_dist.report.generated import generated_view
@@ -72,13 +72,7 @@ def write_report(run: Run) -> Path:
 
 def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -> str:
     """The page's HTML."""
-    environment = Environment(
-        loader=PackageLoader("ganseg_dist", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment("report")
     environment.globals |= {
         name: getattr(labels, name)
         for name in (

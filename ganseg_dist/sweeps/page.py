@@ -6,10 +6,9 @@ import base64
 from collections import Counter
 from pathlib import Path
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
 from ganseg_dist.atomic import write_text
 from ganseg_dist.plural import counted
+from ganseg_dist.report.environment import page_environment
 from ganseg_dist.sweeps.publish import chosen_by, table_of
 from ganseg_dist.sweeps.record import Sweep
 from ganseg_dist.sweeps.study import ENOUGH_FOR_IMPORTANCE
@@ -34,33 +33,30 @@ def write_page(sweep: Sweep) -> Path:
         if (folder / f"{name}.png").exists()
     ]
     header, rows = table_of(sweep)
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("ganseg_dist", "sweeps"), PackageLoader("ganseg_dist", "report")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("sweep.html.j2").render(
-        name=sweep.run.name,
-        patients=counted(sweep.patients, "validation patient"),
-        chosen=chosen_by(sweep),
-        metrics=sweep.metrics,
-        recipe=said["config"]["recipe"],
-        space=sweep.space,
-        phantom=said["phantom"],
-        of_run=said.get("run"),
-        goes_on=sweep.goes_on,
-        privacy=said.get("privacy"),
-        endings=[(count, ending) for ending, count in Counter(trial.ending for trial in sweep.trials).items()],
-        trials=sweep.trials,
-        first=sweep.trials[0],
-        best=sweep.best,
-        pictures=pictures,
-        importance=(folder / "importance.png").exists(),
-        enough=ENOUGH_FOR_IMPORTANCE,
-        header=header,
-        rows=rows,
+    page = (
+        page_environment("sweeps", "report")
+        .get_template("sweep.html.j2")
+        .render(
+            name=sweep.run.name,
+            patients=counted(sweep.patients, "validation patient"),
+            chosen=chosen_by(sweep),
+            metrics=sweep.metrics,
+            recipe=said["config"]["recipe"],
+            space=sweep.space,
+            phantom=said["phantom"],
+            of_run=said.get("run"),
+            goes_on=sweep.goes_on,
+            privacy=said.get("privacy"),
+            endings=[(count, ending) for ending, count in Counter(trial.ending for trial in sweep.trials).items()],
+            trials=sweep.trials,
+            first=sweep.trials[0],
+            best=sweep.best,
+            pictures=pictures,
+            importance=(folder / "importance.png").exists(),
+            enough=ENOUGH_FOR_IMPORTANCE,
+            header=header,
+            rows=rows,
+        )
     )
     write_text(folder / "report.html", page)
     return folder / "report.html"

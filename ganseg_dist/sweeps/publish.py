@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ganseg_dist.atomic import write_csv, write_file, write_json
+from ganseg_dist.drawing import save_png
 from ganseg_dist.errors import RunError
 from ganseg_dist.inference.model_folder import weights_digest
 from ganseg_dist.runs import Run, find_sweep, runs_root
@@ -27,7 +28,7 @@ def save_sweep(sweep: Sweep) -> tuple[Path, ...]:
     pictures = []
     for name, figure in figures(sweep).items():
         picture = folder / f"{name}.png"
-        write_file(picture, partial(figure.savefig, format="png"))
+        write_file(picture, partial(save_png, figure))
         pictures.append(picture)
     return (folder / "best.json", folder / "table.csv", *pictures)
 

@@ -7,27 +7,27 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Column
 
+from ganseg_dist.console import PlainColumn, PlainConsole
 from ganseg_dist.engine.tracker import Progress
 
 
 class RichProgress:
     """Shows a run on standard error. Rich draws in its own thread, so being called often costs little."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+    def __init__(self, console: PlainConsole | None = None) -> None:
+        self.console = console or PlainConsole(stderr=True)
         self.bar = Bar(
-            TextColumn("{task.description}"),
+            PlainColumn("{task.description}"),
             BarColumn(bar_width=16, table_column=Column(no_wrap=True)),
-            TextColumn("{task.fields[where]}"),
+            PlainColumn("{task.fields[where]}"),
             TimeRemainingColumn(table_column=Column(no_wrap=True)),
-            TextColumn("left"),
+            PlainColumn("left"),
             # On a narrow terminal the scores alone are folded.
-            TextColumn("{task.fields[scores]}", table_column=Column()),
+            PlainColumn("{task.fields[scores]}", table_column=Column()),
             console=self.console,
             disable=not self.console.is_terminal,
         )
@@ -52,7 +52,7 @@ class RichProgress:
         ordered = sorted(named, key=lambda name: "/" in name)
         values = "  ".join(f"{name} {named[name]:.4g}" for name in ordered)
         line = f"{stage} epoch {self.last.epoch + 1}/{self.last.epochs}  {values}".rstrip()
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(line, soft_wrap=True)
 
     def examples(
         self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]], sides_known: npt.NDArray[np.bool_]
@@ -61,7 +61,7 @@ class RichProgress:
 
     def warn(self, step: int, warning: str) -> None:
         """A line of its own, above the bar where there is one."""
-        self.console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+        self.console.print(f"warning: {warning}", soft_wrap=True)
 
     def close(self) -> None:
         """Leave the terminal as it was."""

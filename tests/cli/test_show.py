@@ -1,4 +1,7 @@
+import io
+
 from ganseg_dist.cli import show
+from ganseg_dist.console import PlainConsole
 
 
 def test_off_a_terminal_a_bar_is_its_title_with_a_count_where_there_is_one(capsys):
@@ -8,3 +11,12 @@ def test_off_a_terminal_a_bar_is_its_title_with_a_count_where_there_is_one(capsy
     with show.bar("Starting Ray"):
         pass
     assert capsys.readouterr().err.splitlines() == ["Reading: 2 of 2", "Starting Ray"]
+
+
+def test_on_a_terminal_a_bars_title_is_shown_as_it_is(monkeypatch):
+    text = io.StringIO()
+    monkeypatch.setattr(show, "err", PlainConsole(file=text, force_terminal=True, width=120, soft_wrap=True))
+    with show.bar("Checking [bold]a[/x]\x1b[31m") as advance:
+        advance(1, 2)
+    assert r"Checking [bold]a[/x]\x1b[31m" in text.getvalue()
+    assert "\x1b[31m" not in text.getvalue().replace(r"\x1b", "")

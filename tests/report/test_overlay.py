@@ -19,13 +19,13 @@ REGIONS = ("wt", "tc")
 TWO = BRATS.of_regions(REGIONS)
 
 
-def drawn(file, masks, affine=None, scheme=TWO):
+def drawn(file, masks, affine=None, scheme=TWO, case="p1"):
     """The overlay of a scan of three slices of 16 x 20, brighter from slice to slice."""
     image = np.zeros((1, 16, 20, 3), np.float32)
     image[:, 4:12, 4:16] = np.array([100, 200, 300])
     grid = Grid((16, 20, 3), affine)
     scan, prediction = Scan(("flair",), image, None, grid), SimpleNamespace(regions=masks.astype(bool))
-    return write_overlay(file, "p1", scan, prediction, REGIONS, scheme)
+    return write_overlay(file, case, scan, prediction, REGIONS, scheme)
 
 
 def pixels_of(file, region, *, half=1):
@@ -58,10 +58,7 @@ def test_nothing_predicted_is_the_middle_slice_without_outlines(tmp_path):
 
 
 def test_a_case_name_is_no_formula(tmp_path):
-    grid = Grid((16, 20, 3), None)
-    scan = Scan(("flair",), np.zeros((1, 16, 20, 3), np.float32), None, grid)
-    prediction = SimpleNamespace(regions=masks().astype(bool))
-    assert write_overlay(tmp_path / "a.png", "$\\frac$", scan, prediction, REGIONS).is_file()
+    assert drawn(tmp_path / "a.png", masks(), case="$\\frac$").is_file()
 
 
 def test_a_slice_has_the_shape_it_has_in_the_body(tmp_path):
@@ -75,7 +72,7 @@ def test_a_full_disk_leaves_the_earlier_picture(tmp_path, monkeypatch):
     file = drawn(tmp_path / "a.png", masks())
     earlier = file.read_bytes()
 
-    def half(canvas, path):
+    def half(canvas, path, **_):
         Path(path).write_bytes(b"half")
         raise OSError(28, os.strerror(28))
 
@@ -91,9 +88,9 @@ def test_legend_has_the_models_own_names(tmp_path, monkeypatch):
     seen = []
     print_png = FigureCanvasAgg.print_png
 
-    def looked_at(canvas, path):
+    def looked_at(canvas, path, **settings):
         seen.extend(text.get_text() for text in canvas.figure.legends[0].get_texts())
-        print_png(canvas, path)
+        print_png(canvas, path, **settings)
 
     monkeypatch.setattr(FigureCanvasAgg, "print_png", looked_at)
     tissues = {"background": 0, "oedema": 1, "$NCR_{$ and ET": 2}

@@ -1,8 +1,7 @@
 import io
 import time
 
-from rich.console import Console
-
+from ganseg_dist.console import PlainConsole
 from ganseg_dist.engine.tracker import Progress
 from ganseg_dist.tracking.progress import RichProgress
 
@@ -13,7 +12,7 @@ def at(epoch: int, batch: int, stage: str = "segmentation", **scores: float) -> 
 
 def plain() -> tuple[RichProgress, io.StringIO]:
     text = io.StringIO()
-    return RichProgress(Console(file=text, force_terminal=False, width=40)), text
+    return RichProgress(PlainConsole(file=text, force_terminal=False, width=40)), text
 
 
 def test_off_a_terminal_each_epoch_is_one_line_with_losses_and_scores():
@@ -31,7 +30,7 @@ def test_off_a_terminal_each_epoch_is_one_line_with_losses_and_scores():
 
 def test_a_terminal_gets_a_bar_and_thousands_of_calls_are_cheap():
     text = io.StringIO()
-    shown = RichProgress(Console(file=text, force_terminal=True, width=120))
+    shown = RichProgress(PlainConsole(file=text, force_terminal=True, width=120))
     began = time.monotonic()
     for epoch in range(3):
         for batch in range(5000):

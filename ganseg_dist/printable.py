@@ -1,0 +1,50 @@
+"""Text out of files, made fit for a terminal, a log and a page.
+
+A file's name, a case, a site, a message of another party may hold what a terminal obeys (colours, the cursor, the
+window's title), what turns a line's direction, or line ends that forge lines.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+OBEYED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode's categories of control and format characters, lone surrogates, and ends of lines and paragraphs."""
+
+JOINERS = "\u200c\u200d"
+"""Format characters that Persian and Indic scripts and emoji are written with."""
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def printable(text: str) -> str:
+    r"""The text in one line, with every control and format character visible, as `\x1b`; other Unicode stays."""
+    if text.isprintable():
+        return text
+    return "".join(
+        _visible(character) if _is_obeyed(character, before) else character
+        for before, character in zip(" " + text, text, strict=False)
+    )
+
+
+def printable_lines(text: str) -> str:
+    """The same of text whose lines are meant."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def printable_log(text: str) -> str:
+    """The same of another process's log, without its colours."""
+    plain = COLOUR.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in plain.split("\n"))
+
+
+def _is_obeyed(character: str, before: str) -> bool:
+    if unicodedata.category(character) not in OBEYED:
+        return False
+    return character not in JOINERS or before.isascii()
+
+
+def _visible(character: str) -> str:
+    r"""As Python writes it: `\n`, `\x1b`, `\u202e`."""
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -1,0 +1,123 @@
+"""Names out of files, whatever stands in them, on a terminal, in a page, in a table and in a figure."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import unicodedata
+
+import pytest
+
+from ganseg_dist.cli import show
+from tests.cli.conftest import drawn_run
+from tests.data.cohorts import read_rows, save_picture, slice_of_head, write_rows
+
+EMPTY = "d\nerror: forged"
+"""The case without a lesion."""
+ORDINARY = "Spital Ü 東京 😀"
+HOSTILE = {
+    "\x1b[31mRED\x1b[0m": r"\x1b[31mRED\x1b[0m",
+    "[bold]b": "[bold]b",
+    "c[/]x": "c[/]x",
+    EMPTY: r"d\nerror: forged",
+    r"$\foo$": r"$\foo$",
+    "f$unmatched": "f$unmatched",
+    "g\rover": r"g\rover",
+    "h\u202etxt": r"h\u202etxt",
+    "=1+1": "=1+1",
+    ORDINARY: ORDINARY,
+}
+SITES = ("\x1b]0;title\x07", "[/red] $\\frac$\nWard")
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """A cohort of pictures whose cases, patients and sites are called so."""
+    rows = []
+    for number, name in enumerate(HOSTILE):
+        picture = slice_of_head(number)
+        save_picture(tmp_path / f"{number}.png", picture)
+        save_picture(tmp_path / f"{number}_mask.png", (picture > 150) & (name != EMPTY))
+        files = {"grey": f"{number}.png", "mask": f"{number}_mask.png"}
+        rows.append({"case": name, "patient": name, "site": SITES[number % 2]} | files)
+    return write_rows(tmp_path / "list.csv", rows)
+
+
+def assert_plain(text):
+    obeyed = {character for character in text if unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp")}
+    assert obeyed <= {"\n"}, text
+
+
+def test_findings_are_one_line_each_and_json_holds_the_names(ganseg, hostile):
+    checked = ganseg("check", hostile, "--recipe", "gan_osmosis_debug")
+    assert checked.code == 0, checked
+    assert_plain(checked.out + checked.err)
+    (empty,) = [line for line in checked.out.splitlines() if "the mask is empty" in line]
+    assert empty.startswith(r"warning: d\nerror: forged: ")
+    assert not [line for line in checked.out.splitlines() if line.startswith("error: ")]
+    found = json.loads(ganseg("check", hostile, "--json").out)
+    assert found["sites"] == sorted(SITES)
+    assert EMPTY in {finding["case"] for finding in found["findings"]}
+
+
+def test_an_error_names_what_it_is_about_in_one_line(ganseg, hostile, tmp_path):
+    (tmp_path / "0.png").unlink()
+    refused = ganseg("train", "gan_osmosis_debug", "--data", hostile, "--local")
+    assert refused.code == 1
+    assert_plain(refused.err)
+    assert refused.errors == [refused.err.splitlines()[-1]]
+    assert r"\x1b[31mRED\x1b[0m" in refused.errors[0]
+    missing = ganseg("check", tmp_path / "\x1b[31mnone\udcff")
+    assert missing.errors == [f"error: {tmp_path}/\\x1b[31mnone\\udcff: no such file or folder; give the folder that "
+                              "holds the cohort, or a CSV manifest"]  # fmt: skip
+
+
+def test_a_run_on_them_is_scored_reported_and_drawn(ganseg, hostile, tmp_path):
+    run = drawn_run("gan_osmosis_debug", hostile, tmp_path)
+    scored = ganseg("evaluate", "pictures", "--data", hostile)
+    assert scored.code == 0, scored.err
+    tested = {row["patient"] for row in read_rows(run.evaluation("test") / "cases.csv")}
+    assert tested == set(run.split().test)
+    reported = ganseg("report", "pictures")
+    assert reported.code == 0, reported.err
+    page = (run.folder / "report.html").read_text()
+    assert_plain(page)
+    assert all(shown in page for shown in (r"\x1b]0;title\x07", r"[/red] $\frac$"))
+    drawn = ganseg("predict", "pictures", hostile, "--out", tmp_path / "masks", "--overlays")
+    assert_plain(drawn.out + drawn.err)
+    assert "Glyph" not in drawn.err
+    assert len(list((tmp_path / "masks").glob("*_overlay.png"))) == len(HOSTILE), drawn
+
+
+def test_on_a_terminal_no_name_is_obeyed(hostile, tmp_path):
+    folder = tmp_path / "[bold]\x1b[31mRED"
+    folder.mkdir()
+    for file in (*tmp_path.glob("*.png"), hostile):
+        file.rename(folder / file.name)
+    data = folder / hostile.name
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "ganseg_dist", "check", str(data)]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        said = b"".join(iter(lambda: read(ours), b"")).decode()
+        assert process.wait(120) == 0, said
+    assert "\x1b[31mRED" not in said
+    assert "\x1b]0;" not in said
+    assert r"[bold]\x1b[31mRED" in said
+    assert r"warning: d\nerror: forged: " in said
+
+
+def read(descriptor):
+    try:
+        return os.read(descriptor, 1 << 16)
+    except OSError:  # as Linux says that the other end is closed
+        return b""
+
+
+def test_a_table_shows_names_as_they_are_in_either_shape(capsys, monkeypatch):
+    show.table(SITES[1], ["arm", SITES[0]], [[name, "0.5"] for name in HOSTILE])
+    told = capsys.readouterr().out
+    assert_plain(told)
+    assert all(shown in told for shown in HOSTILE.values())
+    assert len(told.splitlines()) == len(HOSTILE) + 2
