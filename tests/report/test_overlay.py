@@ -88,9 +88,9 @@ def test_legend_has_the_models_own_names(tmp_path, monkeypatch):
     seen = []
     print_png = FigureCanvasAgg.print_png
 
-    def looked_at(canvas, path, **settings):
+    def looked_at(canvas, path, **_):
         seen.extend(text.get_text() for text in canvas.figure.legends[0].get_texts())
-        print_png(canvas, path, **settings)
+        print_png(canvas, path)
 
     monkeypatch.setattr(FigureCanvasAgg, "print_png", looked_at)
     tissues = {"background": 0, "oedema": 1, "$NCR_{$ and ET": 2}
