@@ -36,7 +36,7 @@ def calibrate(
     from ganseg_dist.cli.models import segmenting_run, validation_cases
     from ganseg_dist.errors import ConfigError
     from ganseg_dist.inference.calibration import calibrate as choose
-    from ganseg_dist.inference.calibration import save_thresholds
+    from ganseg_dist.inference.model_folder import write_thresholds
     from ganseg_dist.inference.predictor import Predictor
     from ganseg_dist.tracking.results import log_calibration
 
@@ -53,7 +53,7 @@ def calibrate(
     predictor = Predictor.load(found.model, "cuda" if gpu else "cpu")
     with show.bar(f"Calibrating on {len(cases)} validation cases") as advance:
         thresholds, best = choose(predictor, cases, advance=advance)
-    save_thresholds(found.model, thresholds)
+    write_thresholds(found.model, thresholds)
     log_calibration(found)
     for region in predictor.regions:
         if region not in best:
@@ -70,12 +70,11 @@ def calibrate(
 
 def _take(run: Run, sweep: str) -> None:
     """A sweep's best thresholds into the model."""
-    from ganseg_dist.inference.calibration import save_thresholds
-    from ganseg_dist.inference.model_folder import read_thresholds
+    from ganseg_dist.inference.model_folder import read_thresholds, write_thresholds
     from ganseg_dist.sweeps.publish import best_thresholds
     from ganseg_dist.sweeps.thresholds import applied
 
     values, patients = best_thresholds(sweep, run)
-    save_thresholds(run.model, applied(read_thresholds(run.model), values, patients))
+    write_thresholds(run.model, applied(read_thresholds(run.model), values, patients))
     for name, value in values.items():
         show.echo(f"{name.removeprefix('threshold.')}: threshold {value:.2f}, of {sweep}")

@@ -131,7 +131,7 @@ def prepare_scan(scan: Scan, config: DataConfig, regions: tuple[str, ...]) -> Pr
         mask = initial_mask(looked_at, inside, config.clusters, by=config.cluster_by)
         slices = np.concatenate([slices, np.where(mask, 1, BACKGROUND)[:, None].astype(np.float32)], axis=1)
     if not np.isfinite(slices).all():
-        raise DataError("intensities: became NaN or infinite in preparation; export the images again with others")
+        raise DataError(f"{scan.case}: intensities became NaN or infinite in preparation; export the images again")
     masks = None
     if scan.labels is not None:
         labels = to_picture_axes(scan.labels, scan.grid)

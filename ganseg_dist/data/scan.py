@@ -30,6 +30,8 @@ class Scan:
     """Of the first modality's file, on whose axes the others are brought."""
     warnings: tuple[str, ...] = ()
     """Doubts about its files' geometry, each `FILE: what is wrong; what was done`."""
+    case: str = "scan"
+    """What messages call it."""
 
 
 def load_scan(case: Case, modalities: Sequence[str] | None = None, *, with_mask: bool = True) -> Scan:
@@ -56,7 +58,7 @@ def load_scan(case: Case, modalities: Sequence[str] | None = None, *, with_mask:
         read.append((case.mask.files[0], grid))
     image = np.stack([reorient(volume, grid, grids[0]) for volume, grid in zip(volumes, grids, strict=True)])
     warnings = tuple(f"{file}: {note.problem}; {note.remedy}" for file, note in distinct_notes(read))
-    return Scan(names, image.astype(np.float32, copy=False), labels, grids[0], warnings)
+    return Scan(names, image.astype(np.float32, copy=False), labels, grids[0], warnings, case.id)
 
 
 def load_volume(source: Source) -> tuple[Volume, Grid]:

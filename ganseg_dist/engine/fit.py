@@ -105,7 +105,7 @@ def fit(
     Epochs are global: a caller that comes back with the same state goes on where it was, and only a caller
     that owns the run ends a stage (`end_stage`).
 
-    Raises TrainingDiverged when a loss is no longer finite.
+    Raises TrainingDiverged when a loss, a weight or a score is no longer finite.
     """
     position = state.position
     privacy = PatientPrivacy.of(config, system, data.train, world) if config.train.privacy.on else None
@@ -131,6 +131,7 @@ def fit(
                 tracker.progress(Progress(stage.name, position.epoch, stage.epochs, index + 1, batches.steps, scores))
         losses = log.close(stage.name, position.epoch, world)
         scores = validate(system, stage, data.validation, batches, config, state, world)
+        check_finite(stage, state, scores)
         if privacy is not None:
             scores["epsilon"] = privacy.spent(position.stage, position.epoch + 1)
         finish_epoch(state, stage, losses, scores, workers=world.size)
@@ -251,6 +252,20 @@ def judging(system: System, state: State) -> Iterator[None]:
     finally:
         for name, weights in raw.items():
             system.networks[name].load_state_dict(weights)
+
+
+def check_finite(stage: Stage, state: State, scores: Mapping[str, float]) -> None:
+    """Raises TrainingDiverged where an epoch's last step left a weight NaN or infinite, or a score is: before a
+    checkpoint keeps it.
+    """
+    epoch = f"stage {stage.name}, epoch {state.position.epoch}"
+    for name in stage.networks:
+        for key, value in state.networks[name].state_dict().items():
+            if not torch.isfinite(value).all():
+                raise TrainingDiverged(f"{epoch}: {name}.{key} became NaN or infinite; lower train.learning_rate")
+    for name, score in scores.items():
+        if not math.isfinite(score):
+            raise TrainingDiverged(f"{epoch}: the score {name} became {score}; lower train.learning_rate")
 
 
 def finish_epoch(

@@ -102,7 +102,7 @@ class FlairThreshold:
     def segment(self, scan: Scan) -> tuple[npt.NDArray[np.bool_], CasePrediction | None]:
         """FLAIR at or above the threshold."""
         flair = scan.modalities.index("flair")
-        alone = Scan(("flair",), scan.image[[flair]], None, scan.grid)
+        alone = Scan(("flair",), scan.image[[flair]], None, scan.grid, case=scan.case)
         prepared = prepare_scan(alone, self.config, ("wt",))
         brightness = restore(((prepared.image + 1) / 2).astype(np.float32), prepared.placement)
         return brightness >= self.threshold, None

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 
-from ganseg_dist.atomic import write_json
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import DataError
@@ -61,8 +58,3 @@ def calibrate(
         len({case.patient for case in masked}),
     )
     return thresholds, best
-
-
-def save_thresholds(model_folder: Path, thresholds: Thresholds) -> None:
-    """Store them in the model."""
-    write_json(model_folder / "thresholds.json", asdict(thresholds))

@@ -18,7 +18,7 @@ from ganseg_dist.data.preprocess import PreparedScan
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.data.store import PreparedCase
 from ganseg_dist.errors import DataError, RunError
-from ganseg_dist.inference.predictor import Predictor
+from ganseg_dist.inference.predictor import Predictor, check_finite
 from ganseg_dist.metrics.classification import classification_scores, operating_point, threshold_at_specificity
 from ganseg_dist.systems.base import System
 
@@ -58,7 +58,8 @@ def classify(
         classes: names, in the order of the system's outputs and of `slices.label`.
         device: where the system's networks are.
 
-    Raises RunError when there are no slices, or the system gives no probabilities of these classes.
+    Raises RunError when there are no slices, or the system gives no probabilities of these classes, and DataError
+    naming the slice where one is NaN.
     """
     if not len(slices):
         raise RunError("classify: no slice with enough body in it; choose other cases")
@@ -77,7 +78,7 @@ def classify(
 def classify_prepared(predictor: Predictor, case: Case, prepared: PreparedScan) -> list[ImageRow]:
     """A scan's slices that have a body in them; their class is not known.
 
-    Raises DataError when no slice has one.
+    Raises DataError when no slice has one, and where a probability is NaN.
     """
     usable = np.flatnonzero(prepared.usable)
     if not len(usable):
@@ -151,6 +152,7 @@ def _unlabelled(image: npt.NDArray[np.floating]) -> Batch:
 def _row(
     case: Case | PreparedCase, index: int, truth: str | None, classes: Sequence[str], probability: tuple[float, ...]
 ) -> ImageRow:
+    check_finite(f"{case.id}, slice {index + 1}", "class probability", probability)
     predicted = classes[int(np.argmax(probability))]
     return ImageRow(case.id, case.patient, case.site, index, truth, predicted, probability)
 

@@ -11,7 +11,7 @@ import torch
 
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.inference.generators import require_generator
-from ganseg_dist.inference.predictor import SLICES_AT_ONCE, Predictor
+from ganseg_dist.inference.predictor import SLICES_AT_ONCE, Predictor, check_finite
 from ganseg_dist.systems.gan_detector import LESION, GANDetector
 
 GENERATION = 5
@@ -52,7 +52,7 @@ def generate(
         classes: those asked for; none: every class that the generator has learnt.
 
     Raises RunError when the model has no generator of images of a class, and ConfigError for a class that it has not
-    learnt.
+    learnt, and DataError where it makes NaN.
     """
     require_generator(predictor.config)
     system = predictor.system
@@ -76,4 +76,6 @@ def generate(
             made = system.generate(z.to(predictor.device), label.to(predictor.device))
         parts.append(made.float().cpu().numpy())
         advance(min(start + SLICES_AT_ONCE, len(wanted)), len(wanted))
-    return Generated(np.concatenate(parts), tuple(system.classes[label] for label, _ in wanted))
+    image = np.concatenate(parts)
+    check_finite("generated images", "image", image)
+    return Generated(image, tuple(system.classes[label] for label, _ in wanted))

@@ -15,7 +15,7 @@ import numpy as np
 from ganseg_dist.config import GANDetectorConfig, RunConfig
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.inference.classification import class_probabilities
-from ganseg_dist.inference.predictor import Predictor
+from ganseg_dist.inference.predictor import Predictor, check_finite
 from ganseg_dist.metrics.synthesis import Images
 
 NO_JUDGE = (
@@ -69,7 +69,10 @@ def judged(judge: Judge, images: Images, classes: Sequence[str | None]) -> dict[
 def _called(judge: Predictor, images: Images) -> list[str]:
     classes, every = judge.config.data.classes or (), np.arange(len(images))
     batches = class_probabilities(judge.system, lambda some: images[some], every, classes, judge.device)
-    return [classes[int(np.argmax(each))] for said in batches for each in said.values()]
+    said = {index: probability for batch in batches for index, probability in batch.items()}
+    for index, probability in said.items():
+        check_finite(f"image {index + 1}", "class probability", probability)
+    return [classes[int(np.argmax(probability))] for probability in said.values()]
 
 
 def _share(right: Sequence[bool]) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -17,12 +18,13 @@ from ganseg_dist import __version__
 from ganseg_dist.atomic import whole_folder, write_json, write_text
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.labels import LabelScheme
+from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file
 from ganseg_dist.errors import ConfigError, DataError, RunError
-from ganseg_dist.files import read_json, sha256
+from ganseg_dist.files import sha256
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import System
 
-FORMAT = 2
+FORMAT = 3
 WEIGHTS = "networks.safetensors"
 MEND = "export or train the model again"
 
@@ -60,19 +62,23 @@ def write_model(
         scheme: of the regions that it segments.
         card: the model card's Markdown.
         facts: what the card's numbers come from, for programs: phantom or not, cohort, versions.
+
+    Raises RunError naming a tensor that is not finite.
     """
+    _check_finite(load_file(weights), weights, "training diverged: lower train.learning_rate and train again")
     with whole_folder(folder) as unfinished:
         shutil.copyfile(weights, unfinished / WEIGHTS)
         write_text(unfinished / "config.json", config.to_json())
-        write_json(unfinished / "thresholds.json", asdict(thresholds))
+        write_thresholds(unfinished, thresholds)
         write_text(unfinished / "card.md", card)
         description = {
             "format": FORMAT,
             "ganseg": __version__,
             "weights": sha256(unfinished / WEIGHTS),
+            "config": sha256(unfinished / "config.json"),
             "labels": scheme.to_json(),
         }
-        write_json(unfinished / "model.json", description | dict(facts))
+        write_json(unfinished / "model.json", sealed(description | dict(facts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +98,14 @@ class Model:
 
 
 def load_model(folder: Path) -> Model:
-    """Raises RunError naming the file that is missing, damaged or of another version."""
+    """Raises RunError naming the file that is missing, damaged or of another version; also where a weight is NaN."""
     description = _read(folder / "model.json")
     if description.get("format") != FORMAT:
         raise RunError(
             f"{folder / 'model.json'}: model format {description.get('format')}, and ganseg-dist {__version__} reads "
             f"{FORMAT}; use the version that wrote it, {description.get('ganseg', 'which is unknown')}, or {MEND}"
         )
-    config = _read_config(folder / "config.json")
+    config = _read_config(folder / "config.json", description.get("config"))
     system = build_system(_self_contained(config))
     weights = read_weights(folder, description.get("weights"))
     for name, network in system.networks.items():
@@ -116,14 +122,29 @@ def load_model(folder: Path) -> Model:
 
 
 def read_weights(folder: Path, digest: str | None) -> dict[str, Tensor]:
-    """The networks' tensors as `network.parameter`. Raises RunError when the file is damaged."""
+    """The networks' tensors as `network.parameter`. Raises RunError when the file is damaged, or one is not finite."""
     file = folder / WEIGHTS
     try:
-        if sha256(file) != digest:
-            raise RunError(f"{file}: is damaged (its digest differs from model.json); {MEND}")
-        return load_file(file)
-    except (OSError, SafetensorError):
-        raise RunError(f"{file}: is missing or damaged; {MEND}") from None
+        verify_file(file, digest)
+        weights = load_file(file)
+    except Damaged as damage:
+        raise RunError(f"{damage}; {MEND}") from None
+    except SafetensorError as error:
+        raise RunError(f"{file}: is no safetensors file ({error}); {MEND}") from None
+    _check_finite(weights, file, "train the model again with a lower train.learning_rate")
+    return weights
+
+
+def _check_finite(weights: Mapping[str, Tensor], file: Path, remedy: str) -> None:
+    """Raises RunError naming the first tensor that holds NaN or infinity, and its file."""
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise RunError(f"{file}: {name} holds NaN or infinity; {remedy}")
+
+
+def write_thresholds(folder: Path, thresholds: Thresholds) -> None:
+    """Put operating points into a model folder, in place of those that are there."""
+    write_json(folder / "thresholds.json", sealed(asdict(thresholds)))
 
 
 def read_thresholds(folder: Path) -> Thresholds:
@@ -131,10 +152,11 @@ def read_thresholds(folder: Path) -> Thresholds:
     file = folder / "thresholds.json"
     try:
         thresholds = Thresholds(**_read(file))
-        sound = all(0 <= value <= 1 for value in thresholds.regions.values())
+        valid = all(0 <= value <= 1 for value in thresholds.regions.values()) and thresholds.calibrated_on >= 0
+        valid = valid and (thresholds.realism is None or math.isfinite(thresholds.realism))
     except (TypeError, AttributeError):
-        sound = False
-    if not sound:
+        valid = False
+    if not valid:
         raise RunError(f"{file}: holds no thresholds in [0, 1]; run ganseg calibrate, or {MEND}")
     return thresholds
 
@@ -146,7 +168,8 @@ def weights_digest(folder: Path) -> str | None:
 
 def read_scheme(folder: Path) -> LabelScheme:
     """What the values of the model's masks mean. Raises RunError when model.json does not say it."""
-    return _scheme(folder, _read(folder / "model.json"), _read_config(folder / "config.json"))
+    description = _read(folder / "model.json")
+    return _scheme(folder, description, _read_config(folder / "config.json", description.get("config")))
 
 
 def is_model_folder(folder: Path) -> bool:
@@ -170,20 +193,16 @@ def _scheme(folder: Path, description: Mapping[str, Any], config: RunConfig) -> 
         raise RunError(f"{error}; {MEND}") from None
 
 
-def _read_config(file: Path) -> RunConfig:
+def _read_config(file: Path, digest: str | None) -> RunConfig:
     try:
-        return RunConfig.from_json(json.dumps(_read(file)), str(file))
-    except ConfigError as error:
+        verify_file(file, digest)
+        return RunConfig.load(file)
+    except (ConfigError, Damaged) as error:
         raise RunError(f"{error}; {MEND}") from None
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        value = read_json(file)
-    except FileNotFoundError:
-        raise RunError(f"{file}: is missing; {MEND}") from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{file}: is not readable JSON ({error}); {MEND}") from None
-    if not isinstance(value, dict):
-        raise RunError(f"{file}: is not a JSON object; {MEND}")
-    return value
+        return read_sealed(file)
+    except Damaged as damage:
+        raise RunError(f"{damage}; {MEND}") from None

@@ -16,7 +16,7 @@ from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.errors import RunError
 from ganseg_dist.inference.generators import require_generator
-from ganseg_dist.inference.predictor import SLICES_AT_ONCE, Predictor
+from ganseg_dist.inference.predictor import SLICES_AT_ONCE, Predictor, check_finite
 from ganseg_dist.systems.gan_osmosis import GANOsmosis
 
 PAINTING = 4
@@ -60,7 +60,8 @@ def paint(
         deformed: turn, scale and flip each mask with its body as training does, so that no painting has a patient's
             own outline. A transform that takes all of the lesion out of the frame is drawn again.
 
-    Raises RunError when the model has no generator of images from masks, or no slice holds a lesion.
+    Raises RunError when the model has no generator of images from masks, or no slice holds a lesion, and DataError
+    where it paints NaN.
     """
     require_generator(predictor.config)
     system = predictor.system
@@ -79,6 +80,7 @@ def paint(
         parts.append((painted, batch.regions.numpy().astype(np.uint8), batch.image.numpy()))
         advance(min(start + SLICES_AT_ONCE, len(wanted)), len(wanted))
     image, regions, real = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
+    check_finite("paintings", "image", image)
     patients = tuple(slices.cases[slices.case_of[index]].patient for _, index in wanted)
     mirrored = deformed and predictor.config.data.augment.flip > 0
     return Paintings(image, regions, real, patients, bool(slices.sides_known[chosen].all()) and not mirrored)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from ganseg_dist.data.grid import Grid
 from ganseg_dist.data.nesting import Masks, Rows, regions_at
 from ganseg_dist.data.preprocess import PreparedScan, prepare_scan, restore
 from ganseg_dist.data.scan import Scan
-from ganseg_dist.errors import RunError
+from ganseg_dist.errors import DataError, RunError
 from ganseg_dist.inference.ensemble import is_ensemble_folder, load_together, member_folders
 from ganseg_dist.inference.model_folder import Model, load_model
 
@@ -34,6 +35,13 @@ class PreparedPrediction:
     """(S, C', size, size) in [-1, 1]."""
     score: npt.NDArray[np.float32] | None
     """(S,) realism; low is abnormal."""
+
+    def named_parts(self) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+        """Those that there are, with their names."""
+        for part in fields(self):
+            values = getattr(self, part.name)
+            if values is not None:
+                yield part.name, values
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,22 @@ def usable_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise RunError("GPU: PyTorch finds none on this machine; leave out --gpu or --gpus")
     return torch.device(name)
+
+
+def check_finite(name: str, part: str, values: npt.ArrayLike) -> None:
+    """Raises DataError where some of what a model gives is NaN or infinite.
+
+    Args:
+        name: of the case, or of what else the values are of.
+        part: what the values are, such as probability.
+    """
+    finite = np.isfinite(values)
+    if not finite.all():
+        strange = finite.size - int(finite.sum())
+        raise DataError(
+            f"{name}: the model's {part} is NaN or infinite in {strange} of {finite.size} values; use another model, "
+            "or leave the case out"
+        )
 
 
 class Predictor:
@@ -93,9 +117,15 @@ class Predictor:
         return self.scheme.rows_inside(self.regions)
 
     def predict_scan(self, scan: Scan) -> CasePrediction:
-        """Regions of one scan; its modalities must be `self.modalities` in order."""
+        """Regions of one scan; its modalities must be `self.modalities` in order.
+
+        Raises DataError naming the case where the model gives NaN or infinity: a comparison with NaN is false, and so
+        would read as no tumour.
+        """
         prepared = prepare_scan(scan, self.config.data, self.regions)
         said = self.predict_prepared(prepared.image)
+        for part, values in said.named_parts():
+            check_finite(scan.case, part, values)
         probability = restore(said.probability, prepared.placement)
         thresholds = tuple(self.thresholds.of(region) for region in self.regions)
         regions = regions_at(probability, thresholds, self.inside)

@@ -86,6 +86,8 @@ def load_pretrained(classifier: Classifier, file: Path) -> None:
                 f"system.pretrained: {file}: {name} is {has} and not of shape {tuple(own.shape)}; "
                 "take the system.widths and data.modalities that it was trained with"
             )
+        if not weights[name].isfinite().all():
+            raise ConfigError(f"system.pretrained: {file}: {name} holds NaN or infinity; give another file")
     classifier.load_state_dict(weights)
 
 

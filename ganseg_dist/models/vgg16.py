@@ -95,6 +95,8 @@ class VGG16(nn.Module):
                     f"system.pretrained: {file}: {name} is missing or of another size than {tuple(own.shape)}; "
                     "give the weights of a VGG16 without batch normalisation, and leave system.vgg_width at 64"
                 )
+            elif not weights[name].isfinite().all():
+                raise ConfigError(f"system.pretrained: {file}: {name} holds NaN or infinity; give other weights")
         self.load_state_dict({name: weights[name] for name in wanted})
 
 

@@ -70,7 +70,9 @@ class SegmentationModel(PythonModel):
         if flaw is not None:
             raise DataError(f"model input: {flaw.problem}; {flaw.remedy}")
         shape = (int(image.shape[1]), int(image.shape[2]), int(image.shape[3]))
-        regions = self.predictor.predict_scan(Scan(modalities, image, None, Grid(shape, None))).regions
+        regions = self.predictor.predict_scan(
+            Scan(modalities, image, None, Grid(shape, None), case="the array")
+        ).regions
         return np.moveaxis(regions, -1, 0)
 
 

@@ -10,8 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ganseg_dist.atomic import write_json
 from ganseg_dist.data.labels import BRATS
+from ganseg_dist.inference.model_folder import Thresholds, write_thresholds
 from tests.cli.conftest import assert_refused, copied, drawn_run, snapshot
 
 PLAIN = ("--set", "system.gan=false")
@@ -87,8 +87,7 @@ def test_calibrate_stores_thresholds_that_evaluate_then_uses(ganseg, run, phanto
 def test_a_threshold_changes_the_scores(ganseg, run, phantom):
     sensitivity = []
     for threshold in (0.0, 1.0):
-        stored = json.loads((run.model / "thresholds.json").read_text())
-        write_json(run.model / "thresholds.json", {**stored, "regions": dict.fromkeys(("wt", "tc", "et"), threshold)})
+        write_thresholds(run.model, Thresholds(dict.fromkeys(("wt", "tc", "et"), threshold)))
         ganseg("evaluate", "tiny", "--data", phantom)
         rows = {row["case"]: row for row in lines(run.evaluation("test") / "cases.csv")}
         sensitivity.append(float(rows["BraTS20_Training_004"]["wt/sensitivity"]))

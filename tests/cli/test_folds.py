@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ganseg_dist.atomic import write_json
+from ganseg_dist.inference.model_folder import Thresholds, write_thresholds
 from tests.cli.conftest import Result, assert_refused, run_command, snapshot
 from tests.cli.test_bad_input import CASE
 
@@ -52,8 +53,7 @@ def test_the_help_teaches_it(ganseg):
 def test_all_folds_predict_together(ganseg, runs, phantom, tmp_path):
     thresholds = {"fold1": 0.1, "fold2": 0.2, "fold3": 0.6}
     for fold, threshold in thresholds.items():
-        file = runs / f"cv.{fold}" / "model" / "thresholds.json"
-        write_json(file, json.loads(file.read_text()) | {"regions": {"wt": threshold, "tc": 1.0, "et": 1.0}})
+        write_thresholds(runs / f"cv.{fold}" / "model", Thresholds({"wt": threshold, "tc": 1.0, "et": 1.0}))
     for name in ("cv", *(f"cv.{fold}" for fold in FOLDS)):
         words = ("predict", name, phantom / CASE, "--out", tmp_path / name, "--probability", "--anomaly")
         result = ganseg(*words)

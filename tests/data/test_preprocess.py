@@ -370,5 +370,5 @@ def test_tissue_without_contrast_is_finite_and_flat(value):
 def test_intensities_that_become_nan_in_preparation_are_an_error():
     scan = head_ras()
     scan.image[0, 30, 30, 8] = np.nan
-    with pytest.raises(DataError, match=r"^intensities: became NaN or infinite in preparation; "):
+    with pytest.raises(DataError, match=r"^scan: intensities became NaN or infinite in preparation; "):
         prepare_scan(scan, DataConfig(size=64), ("wt",))

@@ -21,7 +21,7 @@ from ganseg_dist.engine.fit import (
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import TrainingDiverged
-from ganseg_dist.systems.base import Balance, Monitor, Phase
+from ganseg_dist.systems.base import Balance, Monitor, Phase, Ratio
 from tests.engine.toys import FIRST, SECOND, Toy, batch, config, stage, state_of
 
 
@@ -301,6 +301,30 @@ def test_a_diverging_loss_is_named(data):
 
     with pytest.raises(TrainingDiverged, match=r"stage toy, epoch 0: the loss first/spread became inf; lower"):
         run(Diverges(), data, state_of(Toy()), config(**{"train.batch_size": 4}))
+
+
+def test_a_weight_that_the_last_step_of_an_epoch_made_infinite_is_named(data):
+    """Its loss was finite; with no step after it, nothing else would tell."""
+
+    class Leaps(Toy):
+        def losses(self, phase, batch):
+            terms = super().losses(phase, batch)
+            self.networks["first"].value.data.fill_(math.inf)
+            return terms
+
+    system = Leaps(stage(epochs=1, phases=(FIRST,)))
+    with pytest.raises(TrainingDiverged, match=r"stage toy, epoch 0: first\.value became NaN or infinite; lower"):
+        run(system, data, state_of(system), config(**{"train.batch_size": 10_000}))
+
+
+def test_a_score_that_is_nan_is_named(data):
+    class Scoreless(Toy):
+        def validate(self, stage, batch):
+            ones = torch.ones(len(batch.image), dtype=torch.float64)
+            return {"score": Ratio(ones * math.nan, ones, ones)}
+
+    with pytest.raises(TrainingDiverged, match=r"stage toy, epoch 0: the score score became nan; lower"):
+        run(Scoreless(), data, state_of(Toy()), config(**{"train.batch_size": 4}))
 
 
 def test_without_validation_cases_there_are_losses_and_no_scores(data):

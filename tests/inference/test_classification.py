@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ganseg_dist.data.slices import SliceSet
-from ganseg_dist.errors import RunError
+from ganseg_dist.errors import DataError, RunError
 from ganseg_dist.inference.classification import ImageRow, classify, save_classification, summarise_classes
 
 CLASSES = ("no lesion", "lesion")
@@ -61,6 +61,11 @@ def test_more_slices_than_are_read_at_once_stay_in_order():
     assert [row.slice for row in rows] == list(range(41))
     assert [row.probability[1] for row in rows] == pytest.approx([(value + 1) / 2 for value in brightness], abs=1e-3)
     assert told[-1] == (41, 41)
+
+
+def test_a_probability_that_is_nan_is_an_error_that_names_the_slice():
+    with pytest.raises(DataError, match=r"^b_t0, slice 1: the model's class probability is NaN or infinite in 2 of 2 "):
+        classify(Brightness(), slices([-0.5, np.nan, 1.0], [0, 1, -1], ["a", "b", "a"]), CLASSES)
 
 
 def row(patient, truth, lesion):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ganseg_dist.config import override
-from ganseg_dist.errors import ConfigError
+from ganseg_dist.errors import ConfigError, DataError
 from ganseg_dist.inference.judge import SAME, Judge, judged, require_judge
 from ganseg_dist.recipes import recipe
 from ganseg_dist.systems.base import Prediction
@@ -54,6 +54,13 @@ def test_one_that_sees_other_images_may_not(field, value):
     assert field in SAME
     with pytest.raises(ConfigError, match=rf"--judge other: its data\.{field} is .*, not "):
         require_judge("other", override(REAL_ALONE, {f"data.{field}": value}), GENERATOR)
+
+
+def test_a_judge_that_says_nan_is_an_error():
+    system = SimpleNamespace(predict=lambda batch: Prediction(classes=torch.full((len(batch.image), 2), torch.nan)))
+    judge = Judge("plain", SimpleNamespace(config=GENERATOR, system=system, device=torch.device("cpu")))
+    with pytest.raises(DataError, match=r"^image 1: the model's class probability is NaN"):
+        judged(judge, np.zeros((3, 1, 4, 4), np.float32), ["bar"] * 3)
 
 
 def test_shares_of_all_and_of_each_class():

@@ -6,8 +6,9 @@ import pytest
 
 from ganseg_dist import __version__
 from ganseg_dist.data.labels import BRATS_2023
+from ganseg_dist.digests import read_sealed, sealed
 from ganseg_dist.errors import RunError
-from ganseg_dist.inference.model_folder import load_model
+from ganseg_dist.inference.model_folder import FORMAT, load_model
 from tests.inference.untrained import model_folder
 
 
@@ -18,7 +19,7 @@ def folder(tmp_path):
 
 def change(folder, **values):
     file = folder / "model.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+    file.write_text(json.dumps(sealed(read_sealed(file) | values)))
 
 
 def refusal(folder):
@@ -35,8 +36,8 @@ def test_labels_are_loaded_as_they_were_saved(folder):
 def test_another_format_names_the_version_to_use(folder):
     change(folder, format=1, ganseg="0.0.9")
     assert refusal(folder) == (
-        f"{folder / 'model.json'}: model format 1, and ganseg-dist {__version__} reads 2; use the version that wrote "
-        "it, 0.0.9, or export or train the model again"
+        f"{folder / 'model.json'}: model format 1, and ganseg-dist {__version__} reads {FORMAT}; use the version that "
+        "wrote it, 0.0.9, or export or train the model again"
     )
 
 

@@ -7,7 +7,7 @@ import torch
 from ganseg_dist.config import override
 from ganseg_dist.data.labels import BINARY
 from ganseg_dist.data.slices import SliceSet
-from ganseg_dist.errors import ConfigError, RunError
+from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.inference.encoder import own_encoder
 from ganseg_dist.inference.generation import Generated, generate
 from ganseg_dist.inference.generators import require_generator
@@ -61,6 +61,14 @@ def test_more_images_begin_with_the_same_ones():
     assert np.abs(few.image).max() <= 1
     assert few.image == pytest.approx(many.image[[0, 1, 2, 10, 11, 12]], abs=1e-5)
     assert np.abs(few.image - generate(predictor(), count=3, seed=1).image).max() > 1e-3
+
+
+def test_an_image_that_is_nan_is_an_error(monkeypatch):
+    model = predictor()
+    made = torch.full((2, 1, 32, 32), torch.nan)
+    monkeypatch.setattr(model.system, "generate", lambda z, label: made)
+    with pytest.raises(DataError, match=r"^generated images: the model's image is NaN or infinite in 2048 of 2048 "):
+        generate(model, count=1)
 
 
 def test_classes_that_were_asked_for_alone_in_their_order():

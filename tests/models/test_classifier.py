@@ -70,6 +70,13 @@ def test_another_network_is_refused_in_one_line(tmp_path, other):
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), fresh.parameters(), strict=True))
 
 
+def test_weights_that_are_not_finite_are_named(tmp_path):
+    source = classifier()
+    source.blocks[1][0].weight.data[0, 0, 0, 0] = torch.nan
+    with pytest.raises(ConfigError, match=r"weights\.safetensors: blocks\.1\.0\.weight holds NaN or infinity; give"):
+        load_pretrained(classifier(), saved(tmp_path, source))
+
+
 def test_what_is_no_file_of_weights_is_refused(tmp_path):
     nonsense = tmp_path / "weights.pt"
     nonsense.write_bytes(b"\x80\x04not safe")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ganseg_dist.digests import read_sealed, sealed
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.inference.model_folder import Thresholds
 from ganseg_dist.inference.probabilities import KeptCase
@@ -103,6 +104,6 @@ def test_trials_begin_at_a_half_and_end_in_thresholds_of_the_model(cohort):
     again, _ = search_thresholds(asked, cases, watch=lambda trial, number: pytest.fail("tried again"))
     assert [dict(trial.values) for trial in again.trials] == [dict(trial.values) for trial in done.trials]
     described = run.model / "model.json"
-    described.write_text(json.dumps({**json.loads(described.read_text()), "weights": "another"}))
+    described.write_text(json.dumps(sealed({**read_sealed(described), "weights": "another"})))
     with pytest.raises(RunError, match="thr: is of an earlier model of base"):
         best_thresholds("thr", run)

@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 import sys
@@ -13,9 +12,8 @@ from mlflow import MlflowClient
 
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import DataError
-from ganseg_dist.inference.calibration import save_thresholds
 from ganseg_dist.inference.inputs import read_inputs
-from ganseg_dist.inference.model_folder import Thresholds, read_thresholds
+from ganseg_dist.inference.model_folder import Thresholds, read_thresholds, write_thresholds
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.tracking.pyfunc import ModelUpload, pack
 from ganseg_dist.tracking.results import log_calibration
@@ -40,9 +38,7 @@ def halving(run, scan_file: Path) -> None:
     predictor = Predictor.load(run.model)
     (case,) = read_inputs(scan_file, predictor.modalities)
     probability = predictor.predict_scan(load_scan(case, predictor.modalities)).probability
-    described = json.loads((run.model / "thresholds.json").read_text())
-    described["regions"] = {"wt": float(np.median(probability[:, 4:20, 4:16]))}
-    (run.model / "thresholds.json").write_text(json.dumps(described))
+    write_thresholds(run.model, Thresholds({"wt": float(np.median(probability[:, 4:20, 4:16]))}))
 
 
 def expected(model: Path, scan_file: Path) -> np.ndarray:
@@ -148,7 +144,7 @@ def test_a_calibrated_model_takes_the_place_of_the_one_that_training_logged(run)
     tracked = open_tracking(run)
     run.describe(mlflow=tracked.to_dict())
     tracked.log_results(run)
-    save_thresholds(run.model, Thresholds({"wt": 0.75}, calibrated_on=3))
+    write_thresholds(run.model, Thresholds({"wt": 0.75}, calibrated_on=3))
     log_calibration(run)
     client = MlflowClient(tracked.uri)
     (output,) = client.get_run(tracked.run_id).outputs.model_outputs

@@ -1,0 +1,112 @@
+"""A model whose files or numbers are not what was written predicts nothing."""
+
+import json
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ganseg_dist.atomic import write_json
+from ganseg_dist.digests import read_sealed, sealed
+from ganseg_dist.errors import RunError
+from ganseg_dist.files import sha256
+from ganseg_dist.inference.model_folder import (
+    Thresholds,
+    load_model,
+    read_thresholds,
+    weights_digest,
+    write_model,
+    write_thresholds,
+)
+from tests.inference.untrained import model_folder
+
+TENSOR = "segmenter.decoder.0.0.weight"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    thresholds = Thresholds({"wt": 0.4}, realism=0.25, calibrated_on=3)
+    return model_folder(tmp_path / "model", ("t1",), ("wt",), thresholds=thresholds)
+
+
+def error_of(function, *arguments) -> str:
+    with pytest.raises(RunError) as caught:
+        function(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def spoiled(weights, value):
+    tensors = load_file(weights)
+    tensors[TENSOR].view(-1)[7] = value
+    return tensors
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_weight_that_is_not_finite_is_named_on_loading(folder, value):
+    file = folder / "networks.safetensors"
+    save_file(spoiled(file, value), file)
+    described = read_sealed(folder / "model.json") | {"weights": sha256(file)}
+    write_json(folder / "model.json", sealed(described))
+    assert error_of(load_model, folder) == (
+        f"{file}: {TENSOR} holds NaN or infinity; train the model again with a lower train.learning_rate"
+    )
+
+
+def test_a_weight_that_is_not_finite_is_named_on_writing_and_the_earlier_model_stays(folder):
+    weights = folder.with_suffix(".drawn")
+    save_file(spoiled(weights, math.nan), weights)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    model = load_model(folder)
+    with pytest.raises(RunError) as caught:
+        write_model(folder, model.config, weights, model.scheme, card="", facts={}, thresholds=Thresholds())
+    assert str(caught.value) == (
+        f"{weights}: {TENSOR} holds NaN or infinity; training diverged: lower train.learning_rate and train again"
+    )
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["networks.safetensors", "model.json", "config.json", "thresholds.json"])
+@pytest.mark.parametrize("damage", ["bit", "cut", "empty", "gone"])
+def test_a_damaged_file_is_named(folder, name, damage):
+    file = folder / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 2
+    file.unlink()
+    if damage != "gone":
+        file.write_bytes({"bit": bytes(content), "cut": content[:-20], "empty": b""}[damage])
+    assert error_of(load_model, folder).startswith(f"{file}: is {'missing' if damage == 'gone' else 'damaged'}")
+
+
+def test_a_digit_of_a_threshold_or_of_the_config_cannot_change_unnoticed(folder):
+    for name, was, becomes in (("thresholds.json", "0.4", "0.6"), ("config.json", '"spacing_mm": ', '"spacing_mm": 1')):
+        file = folder / name
+        whole = file.read_text()
+        assert was in whole
+        file.write_text(whole.replace(was, becomes, 1))
+        assert error_of(load_model, folder).startswith(f"{file}: is damaged (its digest differs)")
+        file.write_text(whole)
+    load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"regions": {"wt": math.nan}}, {"regions": {"wt": 1.5}}, {"regions": {"wt": "half"}}, {"realism": math.inf},
+     {"realism": "low"}, {"calibrated_on": -1}, {"regions": None}, {"colour": 1}],
+)  # fmt: skip
+def test_thresholds_that_are_no_probabilities_are_an_error(folder, changes):
+    file = folder / "thresholds.json"
+    file.write_text(json.dumps(sealed(read_sealed(file) | changes)))
+    assert error_of(read_thresholds, folder).startswith(f"{file}: holds no thresholds in [0, 1]; ")
+
+
+def test_thresholds_come_back(folder):
+    assert read_thresholds(folder) == Thresholds({"wt": 0.4}, realism=0.25, calibrated_on=3)
+    write_thresholds(folder, Thresholds({"wt": 0.75}))
+    assert read_thresholds(folder) == load_model(folder).thresholds == Thresholds({"wt": 0.75})
+
+
+def test_a_model_is_known_by_its_weights(folder):
+    assert weights_digest(folder) == sha256(folder / "networks.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(folder / "networks.safetensors").values())
