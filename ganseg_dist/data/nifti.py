@@ -9,13 +9,22 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import numpy.typing as npt
 from nibabel.fileholders import FileHolder
 from nibabel.openers import ImageOpener
 
 from ganseg_dist.data.formats import Volume, as_float, decoding, quiet
 from ganseg_dist.data.grid import Grid, shape_of
-from ganseg_dist.data.nifti_header import affine_of
+from ganseg_dist.data.nifti_header import UNIT_OF_LENGTH, affine_of
 from ganseg_dist.errors import DataError
+
+TRANSFORMS = (
+    "qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",
+    "sform_code", "srow_x", "srow_y", "srow_z",
+)  # fmt: skip
+"""Header fields that say where the voxels are, beside their sizes."""
+LABEL_INTENT = 1002
+"""NIFTI_INTENT_LABEL: values are of labels."""
 
 
 @contextmanager
@@ -52,6 +61,25 @@ def load_nifti(path: Path, channel: int | None) -> tuple[Volume, Grid]:
         stream.read(1)  # at the end of a compressed file this compares its checksum
         shape = shape_of(path, data)
         return data, Grid(shape, *affine_of(path, image.header, stored_sizes, shape))
+
+
+def laid_as(path: Path, volume: npt.NDArray[Any], *, is_mask: bool) -> Any:
+    """An image (X, Y, Z) that lies where a file's volumes do, to be saved.
+
+    Its header has the file's geometry, bit for bit and whatever is wrong with it, and nothing else of the file's: text,
+    extensions, intents and times may name a patient or a date. Raises DataError naming the file.
+    """
+    with open_nifti(path) as (kind, stream):
+        stored = kind.header_class.from_fileobj(stream, check=False)  # which would correct it
+    header = kind.header_class()
+    header.set_data_dtype(volume.dtype)
+    header.set_data_shape(volume.shape)
+    header["pixdim"][:4] = stored["pixdim"][:4]  # the first is the handedness of the qform
+    header["xyzt_units"] = stored["xyzt_units"] & UNIT_OF_LENGTH
+    for field in TRANSFORMS:
+        header[field] = stored[field]
+    header["intent_code"] = LABEL_INTENT if is_mask else 0
+    return kind(volume, None, header)  # an affine of its own would be written in place of the file's
 
 
 def same_volumes(one: Path, other: Path) -> bool:

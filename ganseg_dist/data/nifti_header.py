@@ -23,6 +23,8 @@ Sizes = npt.NDArray[np.float64]
 """(3,) of a voxel, along each axis."""
 
 METRES, MICRONS = 1, 3
+UNIT_OF_LENGTH = 7
+"""The bits of xyzt_units that hold it; those of time are above."""
 UNITS = {METRES: ("metres", 1000.0), MICRONS: ("microns", 0.001)}
 """By code: name and size in mm. Numbers of no or an unknown unit are mm."""
 
@@ -131,8 +133,8 @@ def _fits(spacing: Sizes) -> bool:
 
 
 def _unit(header: Any) -> tuple[str, float]:
-    """Name and size in mm of the header's unit of length, the lowest three bits of its field."""
-    code = int(header["xyzt_units"]) & 7
+    """Name and size in mm of the header's unit of length."""
+    code = int(header["xyzt_units"]) & UNIT_OF_LENGTH
     return UNITS.get(code, ("mm" if code == 2 else "nothing", 1.0))
 
 

@@ -57,7 +57,7 @@ def export_onnx(predictor: Predictor, file: Path) -> float:
     """
     try:
         import onnxruntime
-        import onnxscript  # noqa: F401 - torch's exporter needs it
+        from onnxscript.ir.passes.common import ClearMetadataAndDocStringPass
     except ImportError:
         raise MissingDependency("--onnx: needs the onnx extra: pip install 'ganseg-dist[onnx]'") from None
     system = predictor.system
@@ -79,6 +79,7 @@ def export_onnx(predictor: Predictor, file: Path) -> float:
             verbose=False,
         )
     assert program is not None
+    ClearMetadataAndDocStringPass()(program.model)  # stack traces, with the paths of whoever exports
     program.model.metadata_props.update(
         {
             "labels": json.dumps(predictor.scheme.to_json()),

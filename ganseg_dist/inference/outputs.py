@@ -1,8 +1,9 @@
-"""Predictions on disk: on the source's own grid, with its header; pictures as pictures."""
+"""Predictions on disk: on the source's own grid, with nothing else of its header; pictures as pictures."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ganseg_dist.atomic import write_file
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.formats import is_nifti
 from ganseg_dist.data.labels import LESION_IN_PICTURES
+from ganseg_dist.data.nifti import laid_as
 from ganseg_dist.data.preprocess import restore
 from ganseg_dist.errors import DataError
 from ganseg_dist.inference.predictor import CasePrediction, Predictor
@@ -40,9 +42,8 @@ def write_case(
 ) -> tuple[Path, ...]:
     """Write one case's mask and extras; returns the files, the mask first.
 
-    NIfTI in, NIfTI out with the affine, header and shape of the model's first modality. A single picture gives a PNG;
-    a stack of pictures gives a folder of PNGs named as the slices. Raises DataError for a case whose own images' or
-    mask's folder `out` is.
+    NIfTI in, NIfTI out on the grid of the model's first modality. A single picture gives a PNG; a stack of pictures
+    gives a folder of PNGs named as the slices. Raises DataError for a case whose own images' or mask's folder `out` is.
 
     Args:
         name: what the case's files are called, fit for a file; none: as `folder_name` calls it alone.
@@ -70,24 +71,14 @@ def write_case(
         volumes |= {f"healthy_{modality}": channel for modality, channel in zip(shown, channels, strict=True)}
     kinds = folder_names(volumes)  # regions and modalities are called as the data set has it
     if is_nifti(source[0]):
-        return tuple(_write_nifti(out / f"{name}_{kinds[kind]}.nii.gz", source[0], v) for kind, v in volumes.items())
+        written = {out / f"{name}_{kinds[kind]}.nii.gz": kind for kind in volumes}
+        for file, kind in written.items():
+            image = laid_as(source[0], volumes[kind], is_mask=kind == "mask")
+            write_file(file, partial(nib.save, image))
+        return tuple(written)
     if len(predictor.regions) == 1:
         volumes["mask"] = np.where(volumes["mask"] > 0, LESION_IN_PICTURES, 0).astype(np.uint8)
     return tuple(file for kind, v in volumes.items() for file in _write_pictures(folder, name, kinds[kind], source, v))
-
-
-def _write_nifti(path: Path, source: Path, volume: npt.NDArray[Any]) -> Path:
-    like = nib.load(source)
-    header = like.header.copy()
-    header.extensions.clear()  # they may carry the source's DICOM tags, a patient's name among them
-    header.set_data_dtype(volume.dtype)
-    header.set_slope_inter(1, 0)
-    if len(header.get_data_shape()) > 3:
-        header.set_data_shape(volume.shape)
-    image = type(like)(volume, like.affine, header)
-    image.header["cal_max"] = image.header["cal_min"] = 0  # a viewer's window for the source hides a mask
-    write_file(path, lambda unfinished: nib.save(image, unfinished))
-    return path
 
 
 def _write_pictures(

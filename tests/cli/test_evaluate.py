@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -141,6 +142,8 @@ def test_onnx_gives_pytorchs_output(ganseg, run, tmp_path):
     result = ganseg("export", "tiny", tmp_path / "model", "--onnx")
     assert result.code == 0, result.err
     assert (tmp_path / "model/segmenter.onnx").stat().st_size > 1000
+    for secret in (str(Path(__file__).parents[2]), sys.prefix, "Traceback", "site-packages"):
+        assert secret.encode() not in (tmp_path / "model/segmenter.onnx").read_bytes()
     session = onnxruntime.InferenceSession(tmp_path / "model/segmenter.onnx")
     stored = session.get_modelmeta().custom_metadata_map
     assert json.loads(stored["labels"]) == BRATS.to_json()

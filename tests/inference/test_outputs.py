@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from ganseg_dist.data.labels import BRATS, REGION_LABELS, LabelScheme
 from ganseg_dist.data.readers import read_cohort
@@ -118,3 +119,19 @@ def test_binary_model_writes_its_value_and_pictures_in_black_and_white(tmp_path)
     prediction = model.predict_scan(load_scan(picture, ("flair",)))
     file, *_ = write_case(picture, prediction, model, tmp_path / "out", Extras())
     assert set(np.unique(np.asarray(Image.open(file)))) == {255}
+
+
+def test_pictures_carry_nothing_of_their_sources(tmp_path):
+    model = predictor(tmp_path / "model", ("flair",), ("wt",))
+    text, exif = PngInfo(), Image.Exif()
+    text.add_text("Comment", "DOE^JANE")
+    exif[0x010E] = "DOE^JANE"
+    Image.fromarray(slice_of_head(0)).save(tmp_path / "a.png", pnginfo=text, exif=exif, dpi=(72, 72))
+    rows = [{"case": "a", "patient": "a", "flair": "a.png"}]
+    case = read_cohort(write_rows(tmp_path / "list.csv", rows)).cases[0]
+    prediction = model.predict_scan(load_scan(case, ("flair",)))
+    for file in write_case(case, prediction, model, tmp_path / "out", Extras(True, True, True)):
+        picture = Image.open(file)
+        assert picture.info == {}
+        assert not picture.getexif()
+        assert b"DOE" not in file.read_bytes()
