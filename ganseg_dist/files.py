@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import stat
@@ -49,6 +51,19 @@ def sha256(path: Path) -> str:
 def read_text(path: Path) -> str:
     """A regular file's UTF-8 text. Raises OSError or ValueError."""
     return read_bytes(path).decode("utf-8")
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """A regular file's rows by column, as `atomic.write_csv` writes them. Raises OSError or ValueError."""
+    try:
+        rows = list(csv.reader(io.StringIO(read_text(path), newline="")))
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+    header = rows[0] if rows else []
+    uneven = next((number for number, row in enumerate(rows, start=1) if len(row) != len(header)), None)
+    if uneven is not None:
+        raise ValueError(f"row {uneven} has {len(rows[uneven - 1])} cells, the header {len(header)}")
+    return [dict(zip(header, row, strict=True)) for row in rows[1:]]
 
 
 def read_json(path: Path, *, finite: bool = True) -> Any:

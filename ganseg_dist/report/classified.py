@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -10,7 +9,8 @@ from typing import Self
 from pydantic import TypeAdapter, model_validator
 
 from ganseg_dist.errors import RunError
-from ganseg_dist.report.reading import Interval, Record, read_record
+from ganseg_dist.files import read_csv
+from ganseg_dist.report.reading import Interval, Record, finite, read_record
 from ganseg_dist.runs import Run
 
 
@@ -125,18 +125,17 @@ def _images(path: Path, classes: tuple[str, ...]) -> tuple[ClassifiedImage, ...]
     if not path.exists():
         return ()
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            return tuple(
-                ClassifiedImage(
-                    line["case"],
-                    int(line["slice"]),
-                    _one_of(classes, line["truth"]) if line["truth"] else None,
-                    _one_of(classes, line["predicted"]),
-                    {name: float(line[f"p({name})"]) for name in classes},
-                )
-                for line in csv.DictReader(stream)
+        return tuple(
+            ClassifiedImage(
+                line["case"],
+                int(line["slice"]),
+                _one_of(classes, line["truth"]) if line["truth"] else None,
+                _one_of(classes, line["predicted"]),
+                {name: finite(line[f"p({name})"]) for name in classes},
             )
-    except (KeyError, ValueError, TypeError) as error:
+            for line in read_csv(path)
+        )
+    except (OSError, KeyError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({error}); evaluate again") from None
 
 

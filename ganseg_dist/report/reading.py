@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -44,3 +45,11 @@ def read_record(run: Run, name: str, adapter: TypeAdapter[Parsed]) -> Parsed | N
         field = ".".join(str(step) for step in problem["loc"])
         what = f"{field}: {problem['msg']}" if field else problem["msg"]
         raise RunError(f"{path}: {what}; write it again with the command that made it") from None
+
+
+def finite(text: str) -> float:
+    """The number. Raises ValueError for what is none, NaN or infinite."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a finite number")
+    return value

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,11 +19,11 @@ from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import FederationError, RunError
 from ganseg_dist.federation.fingerprint import Fingerprint, axes
 from ganseg_dist.federation.record import FederationRecord
-from ganseg_dist.files import parse_json, read_bytes, read_text
+from ganseg_dist.files import parse_json, read_bytes, read_csv
 from ganseg_dist.inference.card import unknown_patients
 from ganseg_dist.report.classified import Classification, read_classification
 from ganseg_dist.report.compared import Comparison, read_comparison
-from ganseg_dist.report.reading import Interval, Record, read_record
+from ganseg_dist.report.reading import Interval, Record, finite, read_record
 from ganseg_dist.report.rehearsed import RehearsedSite, read_rehearsal
 from ganseg_dist.report.sheets import Sheet, newest_sheet, shows_generated
 from ganseg_dist.runs import Run
@@ -375,17 +373,16 @@ def _cases(path: Path) -> tuple[ScoredCase, ...]:
     if not path.exists():
         return ()
     try:
-        with io.StringIO(read_text(path), newline="") as stream:
-            return tuple(
-                ScoredCase(
-                    line.pop("case"),
-                    line.pop("patient"),
-                    line.pop("site"),
-                    {name: float(value) for name, value in line.items() if value},
-                )
-                for line in csv.DictReader(stream)
+        return tuple(
+            ScoredCase(
+                line.pop("case"),
+                line.pop("patient"),
+                line.pop("site"),
+                {name: finite(value) for name, value in line.items() if value},
             )
-    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+            for line in read_csv(path)
+        )
+    except (OSError, KeyError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({error}); evaluate again") from None
 
 
@@ -396,7 +393,7 @@ def _examples(path: Path) -> tuple[Example, ...]:
         with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as arrays:
             index: list[dict[str, Any]] = parse_json(str(arrays["index"]))
             return tuple(_example(entry, dict(arrays)) for entry in index)
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged archive raises errors of a dozen classes
         raise RunError(f"{path}: cannot be read ({error}); evaluate again") from None
 
 
