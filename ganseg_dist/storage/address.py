@@ -89,9 +89,16 @@ class Address:
 
     def _chunks(self, path: str) -> Iterator[bytes]:
         """What a reader does with them, such as filling its own disk, is no failure of the place."""
+        with self._trying("read"):
+            self._check_regular(path)
         with self._trying("read"), self.files.open_input_stream(path) as stream:
             while chunk := stream.read(CHUNK_BYTES):
                 yield chunk
+
+    def _check_regular(self, path: str) -> None:
+        """Raises OSError for a pipe or device on a shared folder, which would be waited for; FileNotFoundError."""
+        if urlsplit(self.uri).scheme == "file" and self.files.get_file_info(path).type.name == "Unknown":
+            raise OSError(f"{path} is not a regular file")
 
     def list_files(self, folder: str) -> list[str]:
         """Everything below a folder."""
