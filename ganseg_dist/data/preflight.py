@@ -25,6 +25,7 @@ from ganseg_dist.data.picture import colour_channels, shows_colour
 from ganseg_dist.data.preprocess import from_picture_axes, to_picture_axes
 from ganseg_dist.data.scan import load_volume, voxel_flaw
 from ganseg_dist.errors import DataError
+from ganseg_dist.plural import counted
 
 Severity = Literal["error", "warning"]
 
@@ -188,6 +189,7 @@ def check_cohort(
         *_strays(cohort, reports),
         *_unknown_patients(cohort),
         *_unread_folders(cohort),
+        *_unread_files(cohort),
         *_other_layouts(cohort),
         *_outside_regions(cohort, reports),
         *_doubtful_labels(cohort, reports),
@@ -457,6 +459,20 @@ def _unread_folders(cohort: Cohort) -> Iterator[Finding]:
             yield Finding(folder.name, str(folder), "unread", "warning", problem, "name folder and files as the others")
         elif not any(_files_below(folder)):
             yield Finding(folder.name, str(folder), "unread", "warning", "is an empty folder", "fill it or remove it")
+
+
+def _unread_files(cohort: Cohort) -> Iterator[Finding]:
+    """Images beside those that are read: a mask whose image is missing or misnamed vanishes without a word else."""
+    if not cohort.root.is_dir() or cohort.layout == "manifest":  # a manifest leaves out what it does not list
+        return
+    read = {file for case in cohort.cases for source in _sources(case) for file in source.files}
+    folders = sorted({file.parent for file in read})
+    beside = [file for folder in folders for file in data_files(folder) if is_image(file) and file not in read]
+    if beside:
+        many = counted(len(beside), "file lies", "files lie")
+        problem = f"{many} beside the cases' own without being read, such as {beside[0]}"
+        remedy = "check that no image is missing or misnamed"
+        yield Finding(COHORT, str(cohort.root), "unread", "warning", problem, remedy)
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

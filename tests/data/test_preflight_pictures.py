@@ -44,6 +44,14 @@ def test_good_pictures_have_no_findings(pictures):
     assert findings(pictures) == ()
 
 
+def test_a_mask_whose_image_is_gone_is_reported(pictures):
+    (pictures / "images" / f"{NAMES[1]}.png").unlink()
+    finding = only_finding(pictures)
+    assert (finding.case, finding.check, finding.severity) == (COHORT, "unread", "warning")
+    mask = pictures / "masks" / f"{NAMES[1]}.png"
+    assert finding.problem == f"1 file lies beside the cases' own without being read, such as {mask}"
+
+
 def test_patients_that_nobody_names_are_one_warning(classes, tmp_path):
     (finding,) = findings(classes)
     assert (finding.case, finding.check, finding.severity) == (COHORT, "unknown-patients", "warning")
