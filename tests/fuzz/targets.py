@@ -16,6 +16,7 @@ import torch
 
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Case
+from ganseg_dist.data.labels import BINARY
 from ganseg_dist.data.preflight import check_case, check_cohort, expected_modalities
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
@@ -137,14 +138,28 @@ def _model(root: Path) -> None:
 
     config = _tiny_config()
     weights = untrained_weights(config, root / "drawn.safetensors")
-    write_model(root / "model", config, weights, card="A card.", facts={}, thresholds=Thresholds({"wt": 0.4}, 0.2, 3))
+    write_model(
+        root / "model",
+        config,
+        weights,
+        card="A card.",
+        facts={},
+        thresholds=Thresholds({"wt": 0.4}, 0.2, 3),
+        scheme=BINARY,
+    )
     weights.unlink()
 
 
 def _read_model(root: Path) -> Outcome:
     model = load_model(root / "model")
     weights = [value.numpy() for network in model.system.networks.values() for value in network.state_dict().values()]
-    described = (model.config.to_json(), str(model.thresholds), str(model.channels), str(model.absent))
+    described = (
+        model.config.to_json(),
+        str(model.thresholds),
+        str(model.channels),
+        str(model.absent),
+        model.scheme.described(),
+    )
     return Outcome([*described, digest(*weights)])
 
 
