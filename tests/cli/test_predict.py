@@ -1,6 +1,7 @@
 """`ganseg predict` on everything a person may hand it."""
 
 import csv
+import gzip
 import json
 import os
 import shutil
@@ -76,6 +77,25 @@ def test_a_broken_case_among_good_ones_is_named_and_the_others_are_written(ganse
     assert len(result.out.splitlines()) == 7
     assert {file.name for file in masks.iterdir()} == {Path(line).name for line in result.out.splitlines()}
     assert not (masks / f"{CASE}_mask.nii.gz").exists()
+
+
+def test_a_header_that_contradicts_itself_is_warned_of_as_check_does(ganseg, run, bad_cohort, masks):
+    """As in ACDC: the scale of sform was lost. The mask is the same, and lies on the scan in every viewer."""
+    assert ganseg("predict", "tiny", bad_cohort / CASE, "--out", masks / "right").code == 0
+    for file in (bad_cohort / CASE).glob("*.nii.gz"):
+        image = nib.load(file)
+        image.set_sform(np.eye(4), 2)
+        content = nib.Nifti1Image(np.asarray(image.dataobj), None, image.header).to_bytes()
+        file.unlink()
+        file.write_bytes(gzip.compress(content))
+    source = bad_cohort / CASE / f"{CASE}_t1.nii.gz"
+    warning = f"warning: {CASE}: {source}: sform says 1 x 1 x 1 mm, pixdim 6 x 6 x 6; pixdim is used"
+    assert warning in ganseg("check", bad_cohort).out.splitlines()
+    result = ganseg("predict", "tiny", bad_cohort / CASE, "--out", masks / "lost")
+    assert [line for line in result.err.splitlines() if line.startswith("warning")] == [warning]
+    right, lost = (nib.load(masks / name / f"{CASE}_mask.nii.gz") for name in ("right", "lost"))
+    assert np.array_equal(np.asarray(lost.dataobj), np.asarray(right.dataobj))
+    assert np.array_equal(lost.affine, nib.load(source).affine)
 
 
 def test_masks_beside_the_images_are_not_read(ganseg, run, bad_cohort, masks):
