@@ -123,7 +123,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 def copy_files(folder: Path, to: Path) -> None:
     """Copy a folder's own files into another folder, as new files: without their modes and without links."""
-    for file in folder.iterdir():  # copytree would tell a full disk's error as a list of all files
+    for file in folder.iterdir():
         shutil.copyfile(file, to / file.name)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ganseg_dist.files import read_json, sha256
+from ganseg_dist.paths import why_not_inside
 
 DIGEST = "digest"
 """The key of a record's own digest."""
@@ -26,6 +27,15 @@ def verify_file(file: Path, digest: str | None) -> None:
         raise _unreadable(file, error) from None
     if found != digest:
         raise Damaged(f"{file}: is damaged (its digest differs)")
+
+
+def verify_listed(record: Path, digests: Mapping[str, str], verify: Callable[[Path, str], None] = verify_file) -> None:
+    """Raises Damaged for the first of a record's files that is not as it lists it, or that lies elsewhere."""
+    for name, digest in digests.items():
+        problem = why_not_inside(name)
+        if problem is not None:
+            raise Damaged(f"{record}: path {name!r} {problem}")
+        verify(record.parent / name, digest)
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,10 +25,13 @@ def export(
     MLflow nor Ray has to be installed there. Of folds each model has a folder of its own in DIR, and ensemble.json
     lists them.
     """
-    from ganseg_dist.atomic import copy_files, whole_folder
+    import shutil
+
+    from ganseg_dist.atomic import whole_folder
     from ganseg_dist.cli.models import model_folders
     from ganseg_dist.errors import ConfigError, RunError
     from ganseg_dist.inference.ensemble import load_together, write_index
+    from ganseg_dist.inference.model_folder import model_files
     from ganseg_dist.inference.predictor import Predictor
 
     members = model_folders(run)
@@ -45,7 +48,8 @@ def export(
         for name, folder in members.items():
             place = unfinished / name if others else unfinished
             place.mkdir(exist_ok=True)
-            copy_files(folder, place)
+            for file in model_files(folder):
+                shutil.copyfile(file, place / file.name)
         if others:
             write_index(unfinished, list(members))
         if onnx:

@@ -27,7 +27,7 @@ from ganseg_dist.config import DataConfig
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.preprocess import intensities_of, prepare_scan, worth_using
 from ganseg_dist.data.scan import load_scan
-from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file
+from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file, verify_listed
 from ganseg_dist.errors import DataError
 from ganseg_dist.files import read_bytes, sha256
 
@@ -265,8 +265,7 @@ def write_prepared(
 def case_damage(folder: Path) -> Damaged | None:
     """The first thing in a prepared case that is not as it was written."""
     try:
-        for name, digest in read_sealed(folder / DESCRIPTION)["digests"].items():
-            _verify_once(folder / name, digest)
+        verify_listed(folder / DESCRIPTION, read_sealed(folder / DESCRIPTION)["digests"], _verify_once)
     except Damaged as damage:
         return damage
     return None

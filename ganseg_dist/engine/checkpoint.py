@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ganseg_dist.atomic import UNFINISHED, save_new
-from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file
+from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file, verify_listed
 from ganseg_dist.engine.state import Position, State
 from ganseg_dist.errors import RunError
 from ganseg_dist.files import sha256
@@ -151,8 +151,7 @@ class FolderCheckpoints:
 def checkpoint_damage(folder: Path) -> Damaged | None:
     """The first thing in a checkpoint that is not as it was written; none where it is whole."""
     try:
-        for name, digest in read_sealed(folder / DESCRIPTION).get("digests", {}).items():
-            verify_file(folder / name, digest)
+        verify_listed(folder / DESCRIPTION, read_sealed(folder / DESCRIPTION).get("digests", {}))
     except Damaged as damage:
         return damage
     return None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ganseg_dist.errors import RunError
 from ganseg_dist.inference.model_folder import is_model_folder
+from ganseg_dist.names import SAFE
 from ganseg_dist.runs import Run, name_of_trial, named_run, places_of, runs_root
 
 
@@ -90,8 +91,12 @@ def fold_models(experiment: Experiment) -> dict[str, Path]:
 
 
 def _read(folder: Path) -> Experiment:
-    asked = Run(folder).read("experiment.json")
+    file, asked = folder / "experiment.json", Run(folder).read("experiment.json")
     try:
-        return Experiment(folder, asked["kind"], tuple(asked["trials"]))
+        kind, trials = asked["kind"], tuple(asked["trials"])
     except (KeyError, TypeError):
-        raise RunError(f"{folder / 'experiment.json'}: tells no kind and no trials; restore it") from None
+        raise RunError(f"{file}: tells no kind and no trials; restore it") from None
+    for trial in trials:
+        if not SAFE.fullmatch(str(trial)):
+            raise RunError(f"{file}: trial {trial!r} names no file; restore it")
+    return Experiment(folder, kind, trials)

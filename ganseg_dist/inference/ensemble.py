@@ -18,6 +18,7 @@ from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.errors import RunError
 from ganseg_dist.files import read_json
 from ganseg_dist.inference.model_folder import Model, Thresholds, load_model
+from ganseg_dist.paths import confined
 from ganseg_dist.systems.base import Prediction, Ratio, Stage, System
 
 FORMAT = 1
@@ -117,16 +118,20 @@ def write_index(folder: Path, members: Sequence[str]) -> None:
 
 
 def member_folders(folder: Path) -> dict[str, Path]:
-    """The members' model folders, by name. Raises RunError when the index does not list them."""
-    file = folder / INDEX
+    """The members' model folders, by name.
+
+    Raises RunError when the index does not list them, and for one that lies elsewhere.
+    """
+    file, remedy = folder / INDEX, "export the experiment again"
     try:
         index = read_json(file)
-        members = {name: folder / name for name in index["members"]} if index["format"] == FORMAT else {}
+        names = list(index["members"]) if index["format"] == FORMAT else []
     except (OSError, ValueError, TypeError, KeyError):
-        members = {}
-    if not members:
-        raise RunError(f"{file}: lists no members that this version can read; export the experiment again")
-    return members
+        names = []
+    if not names:
+        raise RunError(f"{file}: lists no members that this version can read; {remedy}")
+    folders = [confined(folder, name, file, remedy, error=RunError) for name in names]
+    return dict(zip(names, folders, strict=True))
 
 
 def _mean(parts: Sequence[Tensor | None]) -> Tensor | None:

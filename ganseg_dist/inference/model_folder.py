@@ -21,6 +21,7 @@ from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file
 from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.files import sha256
+from ganseg_dist.paths import confined
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import System
 
@@ -98,8 +99,13 @@ class Model:
 
 
 def load_model(folder: Path) -> Model:
-    """Raises RunError naming the file that is missing, damaged or of another version; also where a weight is NaN."""
+    """The model of a folder.
+
+    Raises RunError naming the file that is missing, damaged, of another version or a link that leads elsewhere; also
+    where a weight is NaN.
+    """
     description = _read(folder / "model.json")
+    model_files(folder)
     if description.get("format") != FORMAT:
         raise RunError(
             f"{folder / 'model.json'}: model format {description.get('format')}, and ganseg-dist {__version__} reads "
@@ -170,6 +176,13 @@ def read_scheme(folder: Path) -> LabelScheme:
     """What the values of the model's masks mean. Raises RunError when model.json does not say it."""
     description = _read(folder / "model.json")
     return _scheme(folder, description, _read_config(folder / "config.json", description.get("config")))
+
+
+def model_files(folder: Path) -> tuple[Path, ...]:
+    """All of a model. Raises RunError for a link that leads out of the folder, which somebody else may have made."""
+    files = sorted(path for path in folder.iterdir() if not path.is_dir())
+    remedy = "put the file itself there, or export the model again"
+    return tuple(confined(folder, file.name, folder, remedy, error=RunError) for file in files)
 
 
 def is_model_folder(folder: Path) -> bool:

@@ -16,6 +16,7 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.display import PNG_TEXT
 from ganseg_dist.drawing import Pixels
 from ganseg_dist.errors import RunError
+from ganseg_dist.paths import confined
 from ganseg_dist.runs import Run
 
 ARTIFACTS = "mlartifacts"
@@ -41,11 +42,12 @@ def shows_generated(config: RunConfig | None) -> bool:
 def newest_sheet(run: Run, run_id: str | None) -> Sheet | None:
     """None where MLflow's files do not lie beside the runs, or nothing was drawn yet.
 
-    Raises RunError when the picture cannot be read.
+    Raises RunError when the picture cannot be read, and for an id that is a path to elsewhere.
     """
     if run_id is None:
         return None
-    examples = run.folder.parent / ARTIFACTS / run_id / "artifacts" / "examples"
+    of_run = confined(run.folder.parent / ARTIFACTS, run_id, run.folder / "run.json", "restore it", error=RunError)
+    examples = of_run / "artifacts" / "examples"
     steps = {int(path.stem.removeprefix("step-")): path for path in examples.glob("*/step-*[0-9].png")}
     if not steps:
         return None

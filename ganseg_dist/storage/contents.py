@@ -12,24 +12,29 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
 
 from ganseg_dist.errors import RunError
 from ganseg_dist.files import parse_json
+from ganseg_dist.paths import why_not_inside
 from ganseg_dist.storage.address import Address
 
 FORMAT = 1
 LIST = "contents.json"
+Natural = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One file."""
 
-    size: int
-    mtime_ns: int
+    size: Natural
+    mtime_ns: Natural
     digest: str
     """SHA-256."""
-    revision: int
+    revision: Natural
     """With which it was sent."""
 
 
@@ -39,7 +44,7 @@ class Contents:
 
     writer: str
     """Of the working folder that it is the copy of."""
-    revision: int
+    revision: Natural
     files: Mapping[str, Entry]
     """By path in the folder."""
 
@@ -52,19 +57,24 @@ class Contents:
     def at(cls, address: Address, name: str) -> Contents | None:
         """Of the folder that is kept under this name; none where there is none.
 
-        Raises RunError when it cannot be understood.
+        Raises RunError when it cannot be understood, and for a path that leads out of the folder.
         """
         content = address.read(f"{name}/{LIST}")
         if content is None:
             return None
+        listed, remedy = f"{address.shown}/{name}/{LIST}", f"restore it, or delete {name} there"
         try:
-            said = parse_json(content)
-            if said["format"] != FORMAT:
-                raise RunError(f"{address.shown}/{name}/{LIST}: format {said['format']}; this version reads {FORMAT}")
-            files = {path: Entry(**entry) for path, entry in said["files"].items()}
-            return cls(said["writer"], said["revision"], files)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise RunError(f"{address.shown}/{name}/{LIST}: is damaged; restore it, or delete {name} there") from None
+            stated = parse_json(content)["format"]
+            if stated != FORMAT:
+                raise RunError(f"{listed}: format {stated}; this version reads {FORMAT}")
+            contents = TypeAdapter(cls).validate_json(content, strict=True)
+        except (ValueError, KeyError, TypeError):
+            raise RunError(f"{listed}: is damaged; {remedy}") from None
+        for path in contents.files:
+            problem = why_not_inside(path)
+            if problem is not None:
+                raise RunError(f"{listed}: path {path!r} {problem}; {remedy}")
+        return contents
 
     def put(self, address: Address, name: str) -> None:
         """From now on, what is kept under this name."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ganseg_dist.atomic import UNFINISHED, write_json
 from ganseg_dist.files import read_json
+from ganseg_dist.paths import why_not_inside
 
 FILE = ".kept.json"
 LOCKS = "*.lock"
@@ -67,9 +68,10 @@ def stamps(folder: Path) -> dict[str, Stamp]:
 
 
 def _is_copied(path: Path) -> bool:
-    """Not what is being written, nor locks, nor what Ray notes for itself."""
+    """Not what is being written, nor locks, nor what Ray notes for itself, nor what could not be fetched."""
     return not (
         path.as_posix() == FILE
+        or why_not_inside(path.as_posix()) is not None
         or path.match(LOCKS)
         or path.is_relative_to(RAYS_OWN)
         or any(part.startswith(UNFINISHED) for part in path.parts)

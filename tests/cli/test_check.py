@@ -47,7 +47,8 @@ def no_lesion_in_training(root, tmp_path):
         mask, flair = next(folder.glob("*_seg.nii.gz")), next(folder.glob("*_flair.nii.gz"))
         if number:
             empty([mask])
-        rows.append({"case": folder.name, "patient": folder.name, "flair": flair, "mask": mask, "labels": "brats",
+        files = {"flair": flair.relative_to(tmp_path), "mask": mask.relative_to(tmp_path)}
+        rows.append({"case": folder.name, "patient": folder.name, **files, "labels": "brats",
                      "part": "train" if number else "test"})  # fmt: skip
     return write_rows(tmp_path / "list.csv", rows)
 

@@ -129,6 +129,16 @@ def test_nothing_of_a_patient_leaves_with_an_exported_model(ganseg, run, phantom
             assert secret.encode() not in content, f"{secret} is in {name}"
 
 
+def test_an_export_carries_no_file_from_elsewhere(ganseg, trained, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(trained.model, model)
+    (tmp_path / "id_rsa").write_text("secret")
+    (model / "notes.txt").symlink_to(tmp_path / "id_rsa")
+    refused = ganseg("export", model, tmp_path / "carried")
+    assert_refused(refused, 1, f"{model}: notes.txt is a link that leads outside; put the file itself there")
+    assert not (tmp_path / "carried").exists()
+
+
 def test_export_leaves_what_is_there_alone(ganseg, run, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model/notes.txt").write_text("mine")

@@ -149,6 +149,15 @@ def test_a_fold_of_another_config_is_named(ganseg, runs, phantom, tmp_path):
     assert_refused(refused, 1, "fold2: has data.spacing_mm 9.0, and fold1")
 
 
+@pytest.mark.parametrize("trial", ["../../other", "/models/other", "a/b", ""])
+def test_a_fold_that_is_a_path_is_not_looked_for(ganseg, runs, phantom, tmp_path, trial):
+    file = runs / "cv" / "experiment.json"
+    asked = json.loads(file.read_text())
+    write_json(file, asked | {"trials": asked["trials"] | {trial: {}}})
+    refused = ganseg("predict", "cv", phantom, "--out", tmp_path / "m")
+    assert_refused(refused, 1, f"{file}: trial {trial!r} names no file; restore it")
+
+
 def test_only_folds_make_an_ensemble(ganseg, runs, phantom, tmp_path):
     file = runs / "cv" / "experiment.json"
     asked = json.loads(file.read_text())

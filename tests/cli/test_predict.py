@@ -238,8 +238,8 @@ def test_pictures_of_the_same_name_in_two_cases_do_not_overwrite_each_other(gans
 
 
 def test_a_picture_whose_name_would_leave_the_folder_stays_inside(ganseg, kaggle_run, kaggle, tmp_path, masks):
-    slice_ = sorted(kaggle.glob("*/*_1.tif"))[0]
-    images = {m: f"{slice_}#{k}" for k, m in enumerate(("t1", "flair", "t1ce"))}
+    os.link(sorted(kaggle.glob("*/*_1.tif"))[0], tmp_path / "slice.tif")
+    images = {m: f"slice.tif#{k}" for k, m in enumerate(("t1", "flair", "t1ce"))}
     write_manifest(tmp_path / "list.csv", [{"case": "../out", "patient": "p", **images}])
     assert ganseg("predict", "pictures", tmp_path / "list.csv", "--out", masks).code == 0
     assert [file.name for file in masks.iterdir()] == ["out_mask.png"]

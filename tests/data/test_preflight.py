@@ -357,12 +357,14 @@ def test_real_data_gives_no_false_alarm(shared_data, tmp_path):
     lgg = read_cohort(shared_data / "lgg")
     for case in lgg.cases[::6]:
         assert check_case(case, expected_modalities=lgg.modalities).findings == (), case.id
-    ms = shared_data / "ms" / "patient19"
+    (tmp_path / "there").symlink_to(shared_data)
+    ms = tmp_path / "there" / "ms" / "patient19"
     columns = {"t1": "T1_*", "t1ce": "T1POST_*", "t2": "T2_*", "flair": "FLAIR_*", "mask": "GOLD_*"}
-    row = {"case": "ms19", "patient": "ms19"} | {name: next(ms.glob(pattern)) for name, pattern in columns.items()}
+    files = {name: next(ms.glob(pattern)).relative_to(tmp_path) for name, pattern in columns.items()}
+    row = {"case": "ms19", "patient": "ms19"} | files
     assert findings(write_rows(tmp_path / "ms.csv", [row])) == ()
-    oasis = sorted((shared_data / "oasis").glob("*.nii.gz"))[:2]
-    rows = [{"case": file.name, "patient": file.name, "t1": file} for file in oasis]
+    oasis = sorted((tmp_path / "there" / "oasis").glob("*.nii.gz"))[:2]
+    rows = [{"case": file.name, "patient": file.name, "t1": file.relative_to(tmp_path)} for file in oasis]
     assert findings(write_rows(tmp_path / "oasis.csv", rows), needs_skull_stripping=True) == ()
 
 

@@ -24,6 +24,22 @@ def test_decathlon_channels_and_tissues(tmp_path):
     np.testing.assert_array_equal(scan.labels, labels)
 
 
+@pytest.mark.parametrize("field", ["image", "label"])
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [("../other/a.nii.gz", "leads out of its folder"), ("/abs/a.nii.gz", "is not relative"), (7, "is no text")],
+)
+def test_a_path_that_leads_out_of_the_data_set_is_named(tmp_path, field, path, problem):
+    file = write_decathlon(tmp_path, ["a"]) / "dataset.json"
+    description = json.loads(file.read_text())
+    description["training"][0][field] = path
+    file.write_text(json.dumps(description))
+    with pytest.raises(DataError) as caught:
+        read_cohort(tmp_path)
+    remedy = "write paths relative to this file, below its folder"
+    assert str(caught.value) == f"{file}: training: path {path!r} {problem}; {remedy}"
+
+
 def test_nnunet_channels_and_regions(tmp_path):
     cohort = read_cohort(write_nnunet(tmp_path, ["case_b", "case_a"]))
     assert [case.id for case in cohort.cases] == ["case_a", "case_b"]

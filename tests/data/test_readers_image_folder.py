@@ -270,6 +270,11 @@ def test_a_list_of_patients_outranks_names(tmp_path):
         ("file,patient\na,\n", ":2: file or patient is empty; fill it in or remove the line"),
         ("file,patient\na,ada\na,ben\n", ":3: a is listed twice; list each picture once"),
         ("file,patient\nb,ada\n", ": does not list images/a.png; add a line for it"),
+        (
+            "file,patient\n../images/a.png,ada\n",
+            ":2: path '../images/a.png' leads out of its folder; write the picture's name, or its path below the "
+            "folder of the CSV",
+        ),
         ("", ":1: needs the columns file,patient (and site, where known); add them"),
     ],
 )

@@ -91,6 +91,10 @@ def test_a_channel_and_a_stack_of_slices(tmp_path):
         ("case,patient,t1\na,p,x\n\na,q,y\n", "4: case a is listed twice"),
         ("case,patient,t1\na,p,x,y\n", "2: has 4 cells, the header 3"),
         ("case,patient,t1,labels\na,p,x,msd\n", "2: labels msd is not known; write one of binary, brats, brats2023"),
+        ("case,patient,t1\na,p,../x.nii\n", r"2: path '\.\./x\.nii' leads out of its folder; write paths relative to"),
+        ("case,patient,t1\na,p,x\nb,p,/abs/x.nii#1\n", "3: path '/abs/x.nii' is not relative; write paths relative to"),
+        ("case,patient,t1\na,p,a/../../x/*.png\n", "2: path 'a/../../x/.*' leads out of its folder"),
+        ("case,patient,t1,mask\na,p,x,C:\\m.nii\n", r"2: path 'C:.*' is not relative"),
         ("case,patient,t1\na,p,s*.png\n", r"2: no file matches s\*.png"),
         ("case,patient,t1\na,p,**x.nii\n", r"2: \*\*x.nii is no pattern"),
         (f"case,patient,t1\na,p,{'x' * 200_000}\n", "cannot be read as CSV .field larger than"),
@@ -103,6 +107,15 @@ def test_a_broken_line_is_named(tmp_path, text, problem):
         read_cohort(file)
     assert str(caught.value).startswith(f"{file}:")
     assert "\n" not in str(caught.value)
+
+
+def test_links_in_ones_own_data_are_followed(tmp_path):
+    save(tmp_path / "elsewhere" / "t1.nii.gz", brain(0)[0]["t1"])
+    (tmp_path / "cohort").mkdir()
+    (tmp_path / "cohort" / "there").symlink_to(tmp_path / "elsewhere")
+    write_rows(tmp_path / "cohort" / "list.csv", [{"case": "a", "patient": "p", "t1": "./there/../there/t1.nii.gz"}])
+    scan = load_scan(read_cohort(tmp_path / "cohort" / "list.csv").cases[0])
+    np.testing.assert_array_equal(scan.image[0], brain(0)[0]["t1"])
 
 
 def test_a_manifest_outranks_the_layout_around_it(tmp_path):

@@ -183,6 +183,34 @@ def test_a_damaged_index_is_one_line(tmp_path, text):
         member_folders(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("member", "problem"),
+    [("../fold1", "leads out of its folder"), ("/models/fold1", "is not relative"), (1, "is no text")],
+)
+def test_a_member_that_lies_elsewhere_is_not_loaded(tmp_path, member, problem):
+    write_index(tmp_path, ["fold1", member])
+    with pytest.raises(RunError, match=rf"ensemble\.json: path {member!r} {problem}; export the experiment again"):
+        member_folders(tmp_path)
+
+
+def test_a_member_that_is_a_link_to_elsewhere_is_not_loaded(tmp_path):
+    model_folder(tmp_path / "elsewhere", ("t1",), ("wt",))
+    (tmp_path / "carried").mkdir()
+    (tmp_path / "carried" / "fold1").symlink_to(tmp_path / "elsewhere")
+    write_index(tmp_path / "carried", ["fold1"])
+    with pytest.raises(RunError, match=r"ensemble\.json: fold1 is a link that leads outside"):
+        member_folders(tmp_path / "carried")
+
+
+@pytest.mark.parametrize("name", ["networks.safetensors", "model.json", "card.md"])
+def test_a_model_folder_with_a_link_to_elsewhere_is_not_loaded(tmp_path, name):
+    folder = model_folder(tmp_path / "carried", ("t1",), ("wt",))
+    (folder / name).rename(tmp_path / "secret")
+    (folder / name).symlink_to("../secret")
+    with pytest.raises(RunError, match=rf"carried: {name} is a link that leads outside; put the file itself there"):
+        Predictor.load(folder)
+
+
 def test_an_index_names_no_patient_and_no_path(tmp_path):
     write_index(tmp_path, ["fold1"])
     assert json.loads((tmp_path / "ensemble.json").read_text()).keys() == {"format", "ganseg", "members"}

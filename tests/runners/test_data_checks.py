@@ -90,8 +90,9 @@ def test_a_segmenter_needs_a_lesion_in_a_training_patient(own, name):
     emptied(own, but=[tested])
     rows = []
     for case in plan.cohort.cases:
-        files = {modality: source.files[0] for modality, source in case.images.items()}
-        rows.append({"case": case.id, "patient": case.patient, **files, "mask": case.mask.files[0], "labels": "brats",
+        files = {name: source.files[0] for name, source in case.images.items()} | {"mask": case.mask.files[0]}
+        files = {name: file.relative_to(own.parent) for name, file in files.items()}
+        rows.append({"case": case.id, "patient": case.patient, **files, "labels": "brats",
                      "part": "test" if case.id == tested else "train"})  # fmt: skip
     listed = write_rows(own.parent / "list.csv", rows)
     said = refusal(name, listed)

@@ -217,6 +217,53 @@ def test_a_copy_that_lacks_a_file_is_not_taken(folder, elsewhere, shared, addres
     assert not elsewhere.exists()
 
 
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("../../escaped", "leads out of its folder"),
+        ("model/../../../escaped", "leads out of its folder"),
+        ("/tmp/escaped", "is not relative"),
+        ("C:\\escaped", "is not relative"),
+        ("a\0b", "holds a character that no path may have"),
+        ("", "names no file"),
+    ],
+)
+def test_a_list_that_names_a_file_elsewhere_fetches_nothing(folder, elsewhere, shared, address, path, problem):
+    send(folder, address)
+    file = shared / "first" / "contents.json"
+    listed = json.loads(file.read_text())
+    file.write_text(json.dumps(listed | {"files": listed["files"] | {path: listed["files"]["run.json"]}}))
+    with pytest.raises(RunError) as caught:
+        fetch(elsewhere, address)
+    assert str(caught.value).startswith(f"{address.shown}/first/contents.json: path {path!r} {problem}; restore it")
+    assert not elsewhere.exists()
+    assert [found.name for found in elsewhere.parent.rglob("*")] in ([], [".kept", "first.lock"])
+    with pytest.raises(RunError, match="restore it, or delete first there"):
+        send(folder, address)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"size": "3"}, {"mtime_ns": None}, {"mtime_ns": 2**64}, {"revision": "000001"}, {"revision": -1}, {"digest": 3}],
+)
+def test_a_list_of_other_types_is_damaged(folder, elsewhere, shared, address, change):
+    send(folder, address)
+    file = shared / "first" / "contents.json"
+    listed = json.loads(file.read_text())
+    listed["files"]["run.json"] |= change
+    file.write_text(json.dumps(listed))
+    with pytest.raises(RunError, match=r"/first/contents\.json: is damaged; restore it"):
+        fetch(elsewhere, address)
+
+
+def test_a_file_that_could_not_be_fetched_is_not_sent(folder, elsewhere, address):
+    write(folder, {"notes\nof mine": "", "model/card.md": ""})
+    send(folder, address)
+    fetch(elsewhere, address)
+    assert "model/card.md" in read(elsewhere)
+    assert not any("notes" in path for path in read(elsewhere))
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}', '{"format": 2}'])
 def test_a_list_that_cannot_be_understood_is_said(folder, elsewhere, shared, address, content):
     send(folder, address)

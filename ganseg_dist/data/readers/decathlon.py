@@ -13,9 +13,12 @@ from ganseg_dist.data.listing import data_files
 from ganseg_dist.data.readers.candidates import by_stem
 from ganseg_dist.data.readers.dataset_json import NAME, Description
 from ganseg_dist.errors import DataError
+from ganseg_dist.paths import confined
 
 CHANNEL_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 """nnU-Net's file of one channel, without its suffix."""
+
+OUTSIDE = "write paths relative to this file, below its folder"
 
 
 class DecathlonReader:
@@ -62,9 +65,10 @@ def _decathlon_cases(root: Path, description: Description, scheme: LabelScheme) 
     cases: dict[str, Case] = {}
     for entry in description.content["training"]:
         try:
-            image, label = root / entry["image"], root / entry["label"]
+            listed = entry["image"], entry["label"]
         except (KeyError, TypeError):
             raise DataError(f"{file}: training entry {entry!r} needs an image and a label; complete it") from None
+        image, label = (confined(root, path, f"{file}: training", OUTSIDE, follow_links=True) for path in listed)
         case = without_suffix(image.name)
         images, labels = (_listed(folder, folders) for folder in (image.parent, label.parent))
         mask = labels.get(without_suffix(label.name), label)

@@ -16,6 +16,7 @@ from ganseg_dist.data.readers.base import canonical_modality, in_numeric_order, 
 from ganseg_dist.data.readers.candidates import by_stem
 from ganseg_dist.errors import DataError
 from ganseg_dist.files import read_json
+from ganseg_dist.paths import confined
 
 FILE_NAME = "manifest.csv"
 
@@ -24,11 +25,15 @@ OTHER_COLUMNS = ("case", "patient", "site", "mask", "labels", "class", "part")
 
 PARTS: Mapping[str, Literal["train", "test"]] = {"train": "train", "test": "test"}
 
+OUTSIDE = (
+    "write paths relative to the CSV, below its folder: move the CSV above its files, or link their folder beside it"
+)
+
 CHANNEL = re.compile(r"#\d+$")
 
 
 class ManifestReader:
-    """A row a case; paths are relative to the CSV.
+    """A row a case; paths are relative to the CSV and stay below its folder.
 
     A cell names one file, or with `*` the slices of a stack in numeric order; `#1` after it picks the second
     channel. An empty mask means that none is known, an empty site that it is unknown; without a `labels`
@@ -127,7 +132,7 @@ def _scheme(file: Path, number: int, stated: str) -> LabelScheme:
         raise DataError(
             f"{file}:{number}: labels {stated} is not known; write one of {', '.join(SCHEMES)}, or a JSON file's name"
         )
-    scheme_file = file.parent / stated
+    scheme_file = confined(file.parent, stated, f"{file}:{number}", OUTSIDE, follow_links=True)
     try:
         stored = read_json(scheme_file)
     except (OSError, ValueError) as error:
@@ -143,11 +148,11 @@ def _source(file: Path, number: int, cell: str) -> Source:
     """`scan.nii.gz`, `scan.nii.gz#1` or `slices/*_flair.png`."""
     name = CHANNEL.sub("", cell)
     channel = int(cell.rpartition("#")[2]) if name != cell else None
-    path = Path(name)
+    path = confined(file.parent, name, f"{file}:{number}", OUTSIDE, follow_links=True)
     if "*" not in path.name:
-        return Source((file.parent / path,), channel)
+        return Source((path,), channel)
     try:
-        found = [one for one in (file.parent / path.parent).glob(path.name) if is_data_name(one.name)]
+        found = [one for one in path.parent.glob(path.name) if is_data_name(one.name)]
     except ValueError as error:
         raise DataError(f"{file}:{number}: {name} is no pattern ({error}); write one * for what varies") from None
     files = in_numeric_order(by_stem(found, "the slice").values())

@@ -15,8 +15,10 @@ from ganseg_dist.data.picture import shows_colour
 from ganseg_dist.data.readers.base import reading_csv
 from ganseg_dist.data.readers.candidates import by_stem
 from ganseg_dist.errors import DataError
+from ganseg_dist.paths import confined
 
 PATIENTS_FILE = "patients.csv"
+OUTSIDE = "write the picture's name, or its path below the folder of the CSV"
 
 MASK = "_mask"
 """What may end a mask's name after its image's."""
@@ -108,6 +110,7 @@ def _listed(file: Path) -> Mapping[str, Patient]:
             cells = {column: (line[column] or "").strip() for column in columns}
             if not cells["file"] or not cells["patient"]:
                 raise DataError(f"{file}:{reader.line_num}: file or patient is empty; fill it in or remove the line")
+            confined(file.parent, cells["file"], f"{file}:{reader.line_num}", OUTSIDE, follow_links=True)
             patient = Patient(cells["patient"], cells.get("site") or UNKNOWN_SITE)
             if listed.setdefault(cells["file"], patient) != patient:
                 raise DataError(f"{file}:{reader.line_num}: {cells['file']} is listed twice; list each picture once")
