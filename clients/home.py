@@ -38,6 +38,7 @@ from ganseg_dist.federation.measure import fingerprint
 from ganseg_dist.federation.order import Order
 from ganseg_dist.federation.privacy import keeps_numbers_home, refuse_less_than, spent_before
 from ganseg_dist.federation.schedule import rounds_of
+from ganseg_dist.files import read_text
 from ganseg_dist.printable import printable
 from ganseg_dist.runners.plan import Prepared, by_part, write_records
 from ganseg_dist.runners.plan import fingerprint as learnt_from
@@ -85,7 +86,7 @@ class Home:
         """Raises ConfigError naming the field of site.json that is wrong."""
         file = self.folder / "site.json"
         try:
-            return SiteSettings.model_validate_json(file.read_text(encoding="utf-8"))
+            return SiteSettings.model_validate_json(read_text(file))
         except OSError as error:
             raise ConfigError(f"{file}: cannot be read ({error.strerror}); docs/federation.md shows one") from None
         except UnicodeDecodeError:

@@ -21,7 +21,7 @@ def label_flaw(strange: Sequence[float], case: Case) -> Flaw | None:
     written = _as_rgb if in_colour else "{:g}".format
     values = ", ".join(written(value) for value in strange[:5]) + (", ..." if len(strange) > 5 else "")
     problem = f"unknown label values {values}; known are {', '.join(written(value) for value in case.labels)}"
-    remedy = "add these colours to labels.json" if in_colour else "recode the mask or name its label scheme"
+    remedy = "add these colours to labels.json" if in_colour else "recode the mask, or state its scheme with --labels"
     return Flaw("labels", problem, remedy)
 
 

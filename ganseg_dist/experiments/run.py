@@ -115,7 +115,7 @@ def run_experiment(
     """
     convention = display_convention()
     experiment = named_run(name)
-    _begin(experiment, kind, trials, data)
+    _begin(experiment, kind, trials, data, labels)
     parent = open_parent(experiment.folder, kind, _common(kind, trials))
     jobs = [
         Job(
@@ -147,10 +147,11 @@ def _common(kind: str, trials: Sequence[Named]) -> dict[str, str]:
     return {"experiment": kind, **of, "trials": str(len(trials))}
 
 
-def _begin(experiment: Run, kind: str, trials: Sequence[Named], data: Path) -> None:
+def _begin(experiment: Run, kind: str, trials: Sequence[Named], data: Path, labels: str | None) -> None:
     asked = {
         "kind": kind,
         "data": str(data.absolute()),
+        "labels": labels,
         "trials": {trial.name: trial.asked() for trial in trials},
     }
     file = experiment.folder / "experiment.json"
@@ -172,7 +173,7 @@ def _trained(experiment: Run, trials: Sequence[Named]) -> bool:
 
 def _told_apart(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """The first thing that differs between two experiment.json."""
-    for name in ("kind", "data"):
+    for name in ("kind", "data", "labels"):
         if before.get(name) != now[name]:
             return f"{name} was {before.get(name)}, is {now[name]}"
     earlier, later = before["trials"], now["trials"]

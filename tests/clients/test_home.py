@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -60,6 +61,15 @@ def test_a_field_that_is_wrong_is_named_in_one_line(settings, said, phantom, tmp
     assert code == 2
     assert told.startswith(f"error: {tmp_path / 'site.json'}: {said}")
     assert len(told.splitlines()) == 1
+
+
+def test_a_pipe_in_the_place_of_site_json_is_not_waited_for(tmp_path, monkeypatch, capsys):
+    os.mkfifo(tmp_path / "site.json")
+    code, told = checked(tmp_path, monkeypatch, capsys)
+    assert (code, told) == (
+        2,
+        f"error: {tmp_path / 'site.json'}: cannot be read (is not a regular file); docs/federation.md shows one\n",
+    )
 
 
 def test_a_field_that_is_missing_is_named(tmp_path, monkeypatch, capsys):

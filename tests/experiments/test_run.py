@@ -21,3 +21,12 @@ def test_an_outcome_that_says_nothing_of_its_patients_is_of_known_ones(tmp_path)
     file = tmp_path / "trial.json"
     file.write_text(json.dumps({"labels": {}, "seconds": 1.0, "rows": []}))
     assert _read(file).patients_known
+
+
+def test_an_experiment_is_of_one_label_scheme(tmp_path, own_runs):
+    found = named_run("e")
+    _begin(found, "folds", [], tmp_path, "brats")
+    write_json(found.folder / "trials" / "first.json", {})
+    _begin(found, "folds", [], tmp_path, "brats")
+    with pytest.raises(RunError, match="labels was brats, is brats2023"):
+        _begin(found, "folds", [], tmp_path, "brats2023")

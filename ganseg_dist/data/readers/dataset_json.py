@@ -154,7 +154,7 @@ def _scheme(file: Path, labels: Mapping[str, int | list[int]]) -> LabelScheme:
     if not regions:
         raise DataError(
             f"{file}: labels {', '.join(labels)} are not supported; supported are one lesion label, or oedema, "
-            "non-enhancing and enhancing tumour; recode the masks and name the labels so"
+            "non-enhancing and enhancing tumour; recode the masks and name them so, or state a scheme with --labels"
         )
     return LabelScheme.from_json({"labels": {BACKGROUND_LABEL: 0, **names}, "regions": regions}, str(file))
 
