@@ -64,7 +64,7 @@ def check(
             "sites": sorted({case.site for case in cohort.cases}),
             "modalities": list(cohort.modalities),
             "regions": list(cohort.regions),
-            "labels": None if cohort.scheme is None else cohort.scheme.to_json(),
+            "labels": cohort.scheme.to_json() if cohort.schemes else None,
             "classes": list(cohort.classes),
             "findings": [finding.to_dict() for finding in findings],
             "unfit_recipes": unfit,
@@ -79,7 +79,7 @@ def check(
             f"{cohort.layout}: {', '.join(counted(n, noun) for n, noun in counts)}",
             f"modalities {', '.join(cohort.modalities) or 'none shared'}",
             f"regions {', '.join(cohort.regions) or 'none'}",
-            *([f"labels {cohort.scheme.described()}"] if cohort.scheme is not None else []),
+            *([f"labels {cohort.scheme.described()}"] if cohort.schemes else []),
             *([f"classes {', '.join(cohort.classes)}"] if cohort.classes else []),
             f"{counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}",
         ]

@@ -5,8 +5,11 @@ from dataclasses import asdict
 
 import pytest
 
-from ganseg_dist.experiments.run import Outcome, _read
+from ganseg_dist.atomic import write_json
+from ganseg_dist.errors import RunError
+from ganseg_dist.experiments.run import Outcome, _begin, _read
 from ganseg_dist.inference.evaluation import CaseRow
+from ganseg_dist.runs import named_run
 
 
 @pytest.mark.parametrize("known", [True, False])

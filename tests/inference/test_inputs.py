@@ -57,6 +57,11 @@ def test_a_data_set_without_training_images_is_its_images_ts(tmp_path):
     assert found(tmp_path) == {"BR_003": of(0)}
 
 
+def test_what_masks_hold_is_no_matter(tmp_path):
+    write_nnunet(tmp_path, ["a"], {"background": 0, "Anterior": 1, "Posterior": 2})
+    assert found(tmp_path, ("t1",)) == {"a": ["t1 0"]}
+
+
 def test_training_images_of_a_data_set_and_its_test_images_beside_them(tmp_path):
     write_nnunet(tmp_path, ["a"])
     write_numbered(tmp_path / "imagesTs", ["b"], ("t1", "t1ce"))

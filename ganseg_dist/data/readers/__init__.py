@@ -52,7 +52,7 @@ def read_cohort(root: Path, layout: str | None = None, labels: str | None = None
         )
     if scheme not in (None, BINARY) and not reader.takes_labels:
         raise ConfigError(f"--labels {labels}: masks of layout {reader.name} show one structure; leave it out")
-    cases = reader.cases(root, scheme)
+    cases = reader.cases(root, scheme if with_masks else UNSTATED)
     if not cases:
         raise DataError(f"{root}: holds no cases in layout {reader.name} ({reader.describes}); check the path")
     if with_masks:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.formats import is_nifti
-from ganseg_dist.data.labels import BINARY, REGION_LABELS, SCHEMES, LabelScheme
+from ganseg_dist.data.labels import BINARY, REGION_LABELS, SCHEMES, UNSTATED, LabelScheme
 from ganseg_dist.data.listing import data_files, file_called, is_data_name
 from ganseg_dist.data.readers.base import canonical_modality, in_numeric_order, reading_csv
 from ganseg_dist.data.readers.candidates import by_stem
@@ -106,7 +106,7 @@ def _case(file: Path, number: int, line: Mapping[str, str], stated: LabelScheme 
             raise DataError(f"{file}:{number}: {column} is empty; fill it in or remove the line")
     labels = line.get("labels")
     scheme = _scheme(file, number, labels) if labels else stated or BINARY
-    if stated not in (None, scheme):
+    if stated not in (None, UNSTATED, scheme):
         raise DataError(f"{file}:{number}: labels is {labels}, and --labels says otherwise; leave --labels out")
     part = line.get("part", "").lower()
     if part and part not in PARTS:
