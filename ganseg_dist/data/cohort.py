@@ -35,9 +35,9 @@ class Source:
     files: tuple[Path, ...]
     channel: int | None = None
     """Which channel of multi-channel files; none: they have one."""
-    reads: Literal["luminance", "not black", "colour code"] | None = None
-    """What is read of a picture's colours where no channel is named: how bright they look; 1 where there is any;
-    or 0xRRGGBB, which tells a mask's structures apart. None: the values as stored."""
+    reads: Literal["not black", "colour code"] | None = None
+    """What is read of a mask's colours where no channel is named: 1 where there is any, or 0xRRGGBB, which tells its
+    structures apart. None: the values as stored; of an image in colour, how bright it looks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from ganseg_dist.errors import DataError
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 PICTURE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
-LOSSY_SUFFIXES = (".jpg", ".jpeg")
 
 Volume = npt.NDArray[np.float32]
 
@@ -24,11 +23,6 @@ Volume = npt.NDArray[np.float32]
 def is_nifti(path: Path) -> bool:
     """By name: the content is checked on reading."""
     return path.name.lower().endswith(NIFTI_SUFFIXES)
-
-
-def is_lossy(path: Path) -> bool:
-    """Whether the format blurs edges, so that values near a mask's own stand in it."""
-    return path.suffix.lower() in LOSSY_SUFFIXES
 
 
 def is_picture(path: Path) -> bool:

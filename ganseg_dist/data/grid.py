@@ -90,6 +90,8 @@ def grid_flaw(grid: Grid, reference: Grid) -> Flaw | None:
     grid = _reoriented(grid, _orientation(grid, reference))
     remedy = "resample the case's files to one grid"
     if grid.shape != reference.shape:
+        if grid.affine is None and grid.shape[:2] == reference.shape[1::-1]:
+            remedy = "turn one by 90 degrees, or correct its EXIF orientation, by which it is displayed and read"
         return Flaw("shape", f"shape {grid.shape} differs from the other files' {reference.shape}", remedy)
     if grid.affine is None or reference.affine is None or reference.spacing_mm is None:
         return None

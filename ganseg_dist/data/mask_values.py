@@ -7,10 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from ganseg_dist.data.cohort import Case
-from ganseg_dist.data.formats import Volume, is_lossy, is_nifti
+from ganseg_dist.data.colours import colour_channels
+from ganseg_dist.data.formats import Volume, is_nifti
 from ganseg_dist.data.grid import Flaw
 from ganseg_dist.data.labels import Labels
-from ganseg_dist.data.picture import BRIGHTEST, colour_channels
+from ganseg_dist.data.picture import is_lossy
+
+WHITE = (2**8 - 1, 2**16 - 1)
+"""What a picture in black and white of 8 or 16 bits stores for 1."""
 
 
 def label_flaw(strange: Sequence[float], case: Case) -> Flaw | None:
@@ -18,7 +22,7 @@ def label_flaw(strange: Sequence[float], case: Case) -> Flaw | None:
     if not strange:
         return None
     in_colour = case.mask is not None and case.mask.reads == "colour code"
-    written = _as_rgb if in_colour else "{:g}".format
+    written = _as_rgb if in_colour else "{:.0f}".format
     values = ", ".join(written(value) for value in strange[:5]) + (", ..." if len(strange) > 5 else "")
     problem = f"unknown label values {values}; known are {', '.join(written(value) for value in case.labels)}"
     remedy = "add these colours to labels.json" if in_colour else "recode the mask, or state its scheme with --labels"
@@ -29,9 +33,7 @@ def translate_labels(raw: Volume, case: Case) -> tuple[Labels, tuple[float, ...]
     """A mask as stored to our label values, and the stored values that the case's labels do not know."""
     meanings = case.labels
     if case.mask is not None and _is_black_and_white(case, raw):
-        meanings = {0: 0, 255: 1}
-        if is_lossy(case.mask.files[0]):
-            raw = np.where(raw > BRIGHTEST / 2, np.float32(BRIGHTEST), np.float32(0))
+        meanings = {0: 0, **dict.fromkeys(WHITE, 1)}
     elif case.mask is not None and case.mask.reads == "colour code" and is_lossy(case.mask.files[0]):
         raw = _nearest_code(raw, tuple(meanings))
     labels = np.zeros(raw.shape, np.uint8)
@@ -44,7 +46,7 @@ def translate_labels(raw: Volume, case: Case) -> tuple[Labels, tuple[float, ...]
 
 
 def _is_black_and_white(case: Case, raw: Volume) -> bool:
-    """Whether a binary mask is a picture that writes 255 for 1."""
+    """Whether a binary mask is a picture that writes white for 1."""
     is_picture = case.mask is not None and not is_nifti(case.mask.files[0])
     return is_picture and set(case.labels) == {0, 1} and bool(raw.max(initial=0) > 1)
 

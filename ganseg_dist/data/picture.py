@@ -1,102 +1,173 @@
-"""A picture file's pixels: grey, colours, or what its colours stand for."""
+"""A picture file's pixels as a viewer displays them: upright, in its colours, and nothing where it is transparent."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import tifffile
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ganseg_dist.data.cohort import Source
-from ganseg_dist.data.formats import Volume, as_float, decoding, is_lossy, quiet
+from ganseg_dist.data.formats import decoding, quiet
 from ganseg_dist.errors import DataError
+from ganseg_dist.files import open_regular
+
+Pixels = npt.NDArray[Any]
 
 BRIGHTEST = 255
 """The largest value of a picture's 8 bits."""
 
-COLOURFUL = 1 / 16
-"""How far apart a pixel's channels must lie, as a share of their range, to be a colour: JPEG tints greys by less."""
+TIFF_SUFFIXES = (".tif", ".tiff")
 
-COLOURFUL_SHARE = 0.05
-"""Share of such pixels in a picture in colour; a coloured stamp on a grey one takes less."""
+LOSSY_COMPRESSIONS = ("jpeg", "tiff_jpeg", "webp")
+"""What Pillow calls compressions of a TIFF that change its values."""
+
+ALPHA = {tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA}
+
+HALF_OPAQUE = 128
+
+ORIENTATION = 0x0112
+"""The EXIF and TIFF tag that says how a picture is turned and mirrored for display; 1 is upright."""
 
 
-def shows_colour(path: Path) -> bool:
-    """Whether a picture is seen in colour: many are stored as red, green and blue and are grey all the same.
+def load_picture(path: Path) -> Pixels:
+    """An image as displayed on black: (rows, columns), or (rows, columns, channels) of red, green and blue or more.
 
-    Raises DataError when it cannot be read.
+    Values are as stored, in 8 bits or more. Raises DataError naming a file that is no readable picture, or several.
     """
-    plane = load_picture(path, in_colour=True)[::2, ::2]  # enough pixels to see it by
-    if not _has_colours(plane):
-        return False
-    reach = np.ptp(plane[..., :3].astype(np.float32), axis=2)
-    largest = np.iinfo(plane.dtype).max if np.issubdtype(plane.dtype, np.integer) else 1.0
-    return bool((reach > COLOURFUL * largest).mean() > COLOURFUL_SHARE)
+    return _displayed(path, by_value=False, is_mask=False)
 
 
-def colour_code(red: int, green: int, blue: int) -> int:
-    """0xRRGGBB of channels in 0..255."""
-    return red << 16 | green << 8 | blue
+def load_drawing(path: Path, *, by_value: bool) -> Pixels:
+    """A mask, of the same shapes: 0 wherever it is less than half opaque.
+
+    Args:
+        by_value: in one channel the values that a palette of colours numbers, and 0 and 1 for one bit; else the
+            colours that they stand for.
+
+    Raises DataError naming a file that is no readable picture, or several.
+    """
+    return _displayed(path, by_value=by_value, is_mask=True)
 
 
-def colour_channels(code: int) -> tuple[int, int, int]:
-    """The inverse of `colour_code`: red, green and blue."""
-    return code >> 16, code >> 8 & 255, code & 255
+def is_lossy(path: Path) -> bool:
+    """Whether its compression blurs edges, whatever its name ends in. Raises DataError."""
+    with _opened(path) as picture:
+        return picture is not None and (
+            picture.format in ("JPEG", "MPO") or picture.info.get("compression") in LOSSY_COMPRESSIONS
+        )
 
 
-def wants_colours(source: Source) -> bool:
-    """Whether a source needs red, green and blue where the file stores a palette or inks."""
-    return source.channel is not None or source.reads is not None
+def is_partly_transparent(path: Path) -> bool:
+    """Whether some of it is less than half opaque. Raises DataError."""
+    with _opened(path) as picture:
+        if picture is None or not picture.has_transparency_data:
+            return False
+        return bool((np.asarray(picture.convert("RGBA").getchannel("A")) < HALF_OPAQUE).any())
 
 
-def load_picture(path: Path, *, in_colour: bool) -> npt.NDArray[Any]:
-    """(rows, columns) or (rows, columns, channels); in_colour: colours where the file stores a palette or inks."""
-    import tifffile
-    from PIL import Image
-
-    with decoding(path, "picture"):
-        if path.suffix.lower() in (".tif", ".tiff"):
-            with quiet("tifffile"):  # it logs what it then raises, or leaves out without an error
-                pages = np.asarray(tifffile.imread(path))
-            if not pages.size:
-                raise ValueError("it holds no page; the file was cut off")
-            return pages
-        with Image.open(path) as picture:
-            stores_others = picture.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV")
-            return np.asarray(picture.convert("RGB") if in_colour and stores_others else picture)
+def orientation(path: Path) -> int:
+    """The number, 1 to 8, of how its stored pixels are turned and mirrored for display. Raises DataError."""
+    with _opened(path) as picture:
+        return 1 if picture is None else int(picture.getexif().get(ORIENTATION, 1))
 
 
-def plane_of(file: Path, plane: npt.NDArray[Any], source: Source) -> Volume:
-    """The one value a pixel that the source asks for, (rows, columns)."""
-    if source.reads is not None:
-        with decoding(file, "picture"):
-            return _read(file, plane, source.reads)
-    channel = source.channel or 0
-    with decoding(file, "picture"):
-        if plane.ndim == 2:
-            return as_float(plane)
-        if plane.ndim == 3 and channel < plane.shape[2]:
-            return as_float(plane[..., channel])
-    raise DataError(f"{file}: is an array of {plane.shape}, has no channel {channel}; channels count from 0")
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image | None]:
+    """A file of which a header is asked for; None: a TIFF that Pillow has no mode for."""
+    with decoding(path, "picture"), _quiet():
+        try:
+            picture = Image.open(path)
+        except UnidentifiedImageError:
+            yield None
+            return
+        with picture:
+            yield picture
 
 
-def _read(file: Path, plane: npt.NDArray[Any], reads: str) -> Volume:
-    """`Source.reads` of a picture, with or without colours, with or without transparency."""
-    if plane.ndim not in (2, 3):
-        raise DataError(f"{file}: is an array of {plane.shape}; save it as a 2-D picture")
-    grey = plane if plane.ndim == 2 else plane[..., 0]
-    red, green, blue = (plane[..., channel] if _has_colours(plane) else grey for channel in range(3))
-    if reads == "luminance":
-        # ITU-R BT.601 luma; equal channels give their own value back.
-        luma = 0.299 * red + 0.587 * green + 0.114 * blue
-        return np.where((red == green) & (green == blue), red, luma).astype(np.float32)
-    if reads == "not black":
-        brightest = np.maximum(np.maximum(red, green), blue)
-        return np.asarray(brightest > (BRIGHTEST / 2 if is_lossy(file) else 0), np.float32)
-    # colour_code, for whole planes: float32 holds its 24 bits exactly.
-    return np.asarray(red * np.float32(1 << 16) + green * np.float32(1 << 8) + blue, np.float32)
+def _displayed(path: Path, *, by_value: bool, is_mask: bool) -> Pixels:
+    with decoding(path, "picture"), _quiet():
+        if path.suffix.lower() in TIFF_SUFFIXES and (deep := _deep_tiff(path)) is not None:
+            return deep
+        # From a stream: of a named file Pillow maps uncompressed TIFFs to memory and scrambles those that it turns.
+        with open_regular(path) as stream, Image.open(stream) as stored:
+            picture = ImageOps.exif_transpose(stored)
+        if picture.mode == "La":  # its greys are multiplied by its alpha; Pillow converts it to nothing else
+            picture = picture.convert("LA")
+        shown = _by_value(picture) if by_value else _in_colours(picture)
+        if shown.mode.startswith("I;16"):
+            pixels, key = np.asarray(shown), picture.info.get("transparency")
+            return pixels if key is None else np.where(pixels == key, 0, pixels)
+        if picture.has_transparency_data:
+            alpha = picture.convert("RGBA").getchannel("A")
+            if is_mask:
+                alpha = alpha.point([BRIGHTEST * (level >= HALF_OPAQUE) for level in range(BRIGHTEST + 1)])
+            shown = Image.composite(shown, Image.new(shown.mode, shown.size), alpha)
+        return np.asarray(shown)
 
 
-def _has_colours(plane: npt.NDArray[Any]) -> bool:
-    return plane.ndim == 3 and plane.shape[2] >= 3
+def _in_colours(picture: Image.Image) -> Image.Image:
+    """What a palette, inks or one bit stand for; without alpha."""
+    if picture.mode in ("1", "LA"):
+        return picture.convert("L")
+    if picture.mode in ("P", "PA"):
+        return picture.convert("RGB").convert("L") if _is_palette_grey(picture) else picture.convert("RGB")
+    return picture.convert("RGB") if picture.mode in ("RGBA", "CMYK", "YCbCr", "LAB", "HSV") else picture
+
+
+def _by_value(picture: Image.Image) -> Image.Image:
+    """The numbers of a palette, unless it holds nothing but greys, which are then the values; without alpha."""
+    if picture.mode == "1":
+        return picture
+    if picture.mode in ("P", "PA") and not _is_palette_grey(picture):
+        return picture.convert("P")
+    return _in_colours(picture)
+
+
+def _is_palette_grey(picture: Image.Image) -> bool:
+    palette = np.array(picture.getpalette("RGB")).reshape(-1, 3)
+    return bool((np.ptp(palette, axis=1) == 0).all())
+
+
+def _deep_tiff(path: Path) -> Pixels | None:
+    """The pixels of a TIFF whose values Pillow would cut to 8 bits, or has no mode for; None: it reads the file well.
+
+    Raises DataError for several pages, and for what makes such a TIFF hard to display.
+    """
+    with tifffile.TiffFile(path) as tiff:
+        if not len(tiff.pages):
+            raise ValueError("it holds no page; the file was cut off")
+        series = tiff.series[0]
+        pages = max(sum(not page.is_reduced for page in tiff.pages), len(series))
+        if pages > 1:
+            raise DataError(f"{path}: has {pages} pages; save each as a picture, or all as one NIfTI volume")
+        page = series.keyframe
+        if _suits_pillow(page):
+            return None
+        if page.tags.valueof("Orientation", 1) != 1 or set(page.extrasamples) & ALPHA:
+            raise DataError(f"{path}: is a turned or transparent TIFF of {page.dtype}; export it with 8 bits a channel")
+        pixels: Pixels = page.asarray()
+        if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+            pixels = np.iinfo(pixels.dtype).max - pixels
+        return np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
+
+
+def _suits_pillow(page: tifffile.TiffPage) -> bool:
+    if page.dtype in (np.bool_, np.uint8):
+        return bool(page.samplesperpixel <= 4)
+    is_inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+    is_known = page.samplesperpixel == 1 and page.dtype in (np.uint16, np.int16, np.int32, np.float32)
+    return is_known and not is_inverted
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the lines that tifffile logs of what it then raises, and Pillow's about tags that are of no use here."""
+    with quiet("tifffile"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -15,15 +15,17 @@ import numpy as np
 
 from ganseg_dist.data.alignment import better_moves
 from ganseg_dist.data.cohort import COLOURS, GREY, Case, Cohort, Source
+from ganseg_dist.data.colours import colour_channels, shows_colour
 from ganseg_dist.data.foreground import Mask, foreground, is_skull_stripped
-from ganseg_dist.data.formats import Volume, is_image, is_lossy, is_nifti, reason
+from ganseg_dist.data.formats import Volume, is_image, is_nifti, reason
 from ganseg_dist.data.grid import Flaw, Grid, distinct_notes, grid_flaw, reference_grid, reorient
-from ganseg_dist.data.labels import BRATS_2024_GLI
+from ganseg_dist.data.labels import BRATS_2024_GLI, Labels
+from ganseg_dist.data.levels import LEAST_BRIGHT
 from ganseg_dist.data.listing import data_files, data_folders
-from ganseg_dist.data.mask_values import label_flaw, translate_labels
-from ganseg_dist.data.picture import colour_channels, shows_colour
+from ganseg_dist.data.mask_doubts import MOST_OUTSIDE, mask_doubt, share_outside
+from ganseg_dist.data.picture import is_lossy, is_partly_transparent, load_picture, orientation
 from ganseg_dist.data.preprocess import from_picture_axes, to_picture_axes
-from ganseg_dist.data.scan import load_volume, voxel_flaw
+from ganseg_dist.data.scan import LoadedMask, load_mask, load_mask_values, load_volume, voxel_flaw
 from ganseg_dist.errors import DataError
 from ganseg_dist.plural import counted
 
@@ -41,6 +43,9 @@ COHORT = ""
 
 DEEPEST_UNREAD = 6
 """Folders below one beside the cases that are looked into for images."""
+
+MOST_SHARING = 3
+"""Cases that may have one mask: the sequences of one patient are often outlined once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,8 @@ class CaseReport:
     findings: tuple[Finding, ...]
     digests: Mapping[str, str] = field(default_factory=dict)
     """Modality to a hash of its shape and voxels; constant volumes have none."""
+    mask_digest: str | None = None
+    """A hash of what the mask marks; None where it is empty or cannot be used."""
     skull_stripped: bool | None = None
     """None where no modality could be used, or the layout does not say that it is a head."""
     coloured: bool | None = None
@@ -98,7 +105,8 @@ class CaseReport:
         findings = tuple(Finding(**finding) for finding in report["findings"])
         colours = tuple((red, green, blue) for red, green, blue in report["mask_colours"])
         values = tuple(report["mask_values"])
-        return cls(findings, dict(report["digests"]), report["skull_stripped"], report["coloured"], colours, values)
+        known = (report["mask_digest"], report["skull_stripped"], report["coloured"])
+        return cls(findings, dict(report["digests"]), *known, colours, values)
 
 
 def expected_modalities(cohort: Cohort) -> tuple[str, ...]:
@@ -133,13 +141,6 @@ def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
             volumes[modality], grids[modality] = load_volume(source)
         except DataError as error:
             findings.append(_unreadable(case, source, error))
-    mask = None
-    if case.mask is not None:
-        try:
-            mask = load_volume(case.mask)
-        except DataError as error:
-            findings.append(_unreadable(case, case.mask, error))
-    findings += _doubts(case, grids, mask[1] if mask is not None else None)
     reference = reference_grid(list(grids.values())) if grids else None
     constant = {modality for modality, volume in volumes.items() if _is_constant(volume)}
     sound = {}
@@ -158,20 +159,30 @@ def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
         for modality, volume in volumes.items()
         if modality not in constant
     }
+    mask = None
+    if case.mask is not None and (copy := _copy_of_image(case, case.mask, digests)):
+        findings.append(copy)
+    elif case.mask is not None:
+        try:
+            mask = load_mask(case, case.mask)
+        except DataError as error:
+            findings.append(_unreadable(case, case.mask, error))
+    of_mask = None if mask is None or mask.flaw or not mask.labels.any() else _digest(mask.labels)
+    findings += _doubts(case, grids, mask.grid if mask is not None else None)
     if reference is not None:
         sound = {modality: reorient(volume, grids[modality], reference) for modality, volume in sound.items()}
     if _is_picture(case):
         findings += _mask_findings(case, mask, reference, _body_of_picture(case, sound, reference))
         coloured = _seen_in_colour(case, sound)
-        return CaseReport(tuple(findings), digests, coloured=coloured, mask_colours=_mask_colours(case))
+        return CaseReport(tuple(findings), digests, of_mask, coloured=coloured, mask_colours=_mask_colours(case))
     findings += _copied_modalities(case, digests)
     if not sound or reference is None:
-        return CaseReport((*findings, *_mask_findings(case, mask, reference, None)), digests)
+        return CaseReport((*findings, *_mask_findings(case, mask, reference, None)), digests, of_mask)
     findings += _unregistered(case, sound)
     image = _on_picture_axes(sound, reference)
     body = foreground(image)
     findings += _mask_findings(case, mask, reference, from_picture_axes(body, reference))
-    return CaseReport(tuple(findings), digests, is_skull_stripped(image, body, reference.spacing_mm))
+    return CaseReport(tuple(findings), digests, of_mask, is_skull_stripped(image, body, reference.spacing_mm))
 
 
 def check_cohort(
@@ -179,7 +190,7 @@ def check_cohort(
 ) -> tuple[Finding, ...]:
     """What only shows between cases. `reports` are those of `cohort.cases`, in their order.
 
-    What a generator painted has no skull to strip.
+    What a generator painted has no skull to strip, and may be painted around one mask many times.
     """
     return (
         *_duplicates(cohort, reports),
@@ -194,6 +205,7 @@ def check_cohort(
         *_outside_regions(cohort, reports),
         *_doubtful_labels(cohort, reports),
         *_unnamed_colours(cohort, reports),
+        *(() if cohort.synthetic else _shared_masks(cohort, reports)),
         *(() if cohort.synthetic else _unstripped(cohort, reports, needs_skull_stripping)),
     )
 
@@ -284,7 +296,7 @@ def _is_constant(volume: Volume) -> bool:
     return bool(volume.min() == volume.max())
 
 
-def _digest(volume: Volume) -> str:
+def _digest(volume: Volume | Labels) -> str:
     content = hashlib.blake2b(str(volume.shape).encode(), digest_size=16)
     content.update(np.ascontiguousarray(volume).data)
     return content.hexdigest()
@@ -307,32 +319,73 @@ def _unregistered(case: Case, volumes: Mapping[str, Volume]) -> Iterator[Finding
         yield Finding(case.id, _file(case, modality), "unregistered", "warning", problem, remedy)
 
 
-def _mask_findings(
-    case: Case, loaded: tuple[Volume, Grid] | None, reference: Grid | None, body: Mask | None
-) -> Iterator[Finding]:
-    if case.mask is None or loaded is None:
+def _copy_of_image(case: Case, mask: Source, digests: Mapping[str, str]) -> Finding | None:
+    """Where the mask's file, read as the first image is, gives the voxels of an image."""
+    image = next(iter(case.images.values()))
+    try:
+        volume, grid = load_volume(replace(image, files=mask.files))
+    except DataError:
+        return None  # it has no such channel
+    if _digest(to_picture_axes(volume, grid)) not in digests.values():
+        return None
+    return Finding(
+        case.id, str(mask.files[0]), "copied-mask", "error", "the mask is the image itself", "put the mask in its place"
+    )
+
+
+def _mask_findings(case: Case, mask: LoadedMask | None, reference: Grid | None, body: Mask | None) -> Iterator[Finding]:
+    """Of a mask that can be read, what is wrong with it."""
+    if case.mask is None or mask is None:
         return
     file = str(case.mask.files[0])
-    raw, grid = loaded
-    yield from _grid_findings(case, file, grid, reference)
-    yield from _blurred_mask(case, case.mask)
-    labels, strange = translate_labels(raw, case)
-    if reference is not None:
-        labels = reorient(labels, grid, reference)
-    if flaw := label_flaw(strange, case):
-        yield _flaw_finding(case, file, flaw)
-    elif not labels.any():
-        problem = "the mask is empty"
-        yield Finding(case.id, file, "empty-mask", "warning", problem, "check that this case has no lesion")
-    elif body is not None and body.shape == labels.shape:
-        outside = float((~body)[labels > 0].mean())
-        if outside > 0.5 and _is_picture(case):
-            problem = f"{outside:.0%} of the mask lies in what looks like background"
-            remedy = "check that the mask belongs to this image; data.intensities=colour takes in the whole picture"
-            yield Finding(case.id, file, "mask-outside", "warning", problem, remedy)
-        elif outside > 0.5:
-            problem = f"{outside:.0%} of the mask lies outside the head or brain"
-            yield Finding(case.id, file, "mask-outside", "error", problem, "check that the mask belongs to this case")
+    of_grid = list(_grid_findings(case, file, mask.grid, reference))
+    yield from of_grid
+    if mask.flaw is not None:
+        yield _flaw_finding(case, file, mask.flaw)
+    elif not mask.labels.any():
+        yield _empty_mask(case, case.mask)
+    elif blurred := list(_blurred_mask(case, case.mask)):
+        yield from blurred
+    elif reference is not None and not of_grid:
+        yield from _doubtful_mask(case, file, reorient(mask.labels, mask.grid, reference) > 0, body)
+        yield from _turned_mask(case, case.mask)
+
+
+def _empty_mask(case: Case, mask: Source) -> Finding:
+    """With the reason, where something is drawn that does not count."""
+    file, why = mask.files[0], ""
+    if not is_nifti(file):
+        brightest = load_volume(Source(mask.files, mask.channel))[0].max()
+        if brightest > 0 and is_lossy(file):
+            why = f": its brightest value is {brightest:.0f}, and a JPEG below {LEAST_BRIGHT} shows nothing but noise"
+        elif any(is_partly_transparent(file) for file in mask.files):
+            why = ": what is not transparent in it is black"
+    remedy = "check that this case has no lesion"
+    return Finding(case.id, str(file), "empty-mask", "warning", f"the mask is empty{why}", remedy)
+
+
+def _doubtful_mask(case: Case, file: str, drawn: Mask, body: Mask | None) -> Iterator[Finding]:
+    """In pictures a warning: nothing says what they show. An error where most of a scan's mask lies in the air."""
+    is_picture = _is_picture(case)
+    if flaw := mask_doubt(drawn, body, is_picture=is_picture):
+        in_air = not is_picture and share_outside(drawn, body) > MOST_OUTSIDE
+        severity: Severity = "error" if in_air else "warning"
+        yield Finding(case.id, file, flaw.check, severity, flaw.problem, flaw.remedy)
+
+
+def _turned_mask(case: Case, mask: Source) -> Iterator[Finding]:
+    """Image and mask that EXIF turns differently, although they have one size either way."""
+    image = next(iter(case.images.values()))
+    for file, drawn in zip(image.files, mask.files, strict=False):
+        if is_nifti(file) or is_nifti(drawn) or (turn := orientation(file)) == (mask_turn := orientation(drawn)):
+            continue
+        rows, columns = load_picture(file).shape[:2]
+        if rows != columns and (turn > 4) != (mask_turn > 4):
+            continue
+        problem = f"its image is displayed by EXIF orientation {turn}, the mask by {mask_turn}"
+        remedy = "look whether they lie on each other, and save both upright"
+        yield Finding(case.id, str(drawn), "turned-mask", "warning", problem, remedy)
+        return
 
 
 def _blurred_mask(case: Case, mask: Source) -> Iterator[Finding]:
@@ -340,7 +393,7 @@ def _blurred_mask(case: Case, mask: Source) -> Iterator[Finding]:
     file = mask.files[0]
     if mask.reads != "not black" or is_lossy(file):
         return
-    levels = len(np.unique(load_volume(replace(mask, reads="luminance"))[0]))
+    levels = len(np.unique(load_mask_values(replace(mask, reads=None))[0]))
     if levels > MOST_MASK_LEVELS:
         problem = f"the mask has {levels} grey levels, and all but black is taken for the structure"
         yield Finding(case.id, str(file), "blurred-mask", "warning", problem, "save it in black and white")
@@ -356,6 +409,20 @@ def _unnamed_colours(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[
     problem = f"{masks} masks hold {len(found)} colours ({named}), and all are read as one structure"
     remedy = "name the colours, and which counts, in masks/labels.json"
     yield Finding(COHORT, str(cohort.root), "unnamed-colours", "warning", problem, remedy)
+
+
+def _shared_masks(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
+    """One mask for many images that differ."""
+    owners: dict[str, list[tuple[Case, CaseReport]]] = {}
+    for case, report in zip(cohort.cases, reports, strict=True):
+        if report.mask_digest is not None:
+            owners.setdefault(report.mask_digest, []).append((case, report))
+    for (first, of_first), *others in owners.values():
+        alike = [case for case, report in others if report.digests != of_first.digests]
+        if len(alike) >= MOST_SHARING and first.mask is not None:
+            problem = f"the mask is that of {alike[0].id} and {len(alike) - 1} more cases too, whose images differ"
+            remedy = "check which image it belongs to"
+            yield Finding(first.id, str(first.mask.files[0]), "shared-mask", "warning", problem, remedy)
 
 
 def _duplicates(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
@@ -520,7 +587,7 @@ def _mask_values(case: Case) -> tuple[int, ...]:
     if case.mask is None or not case.scheme.outside_regions:
         return ()
     try:
-        found = np.unique(load_volume(case.mask)[0])
+        found = np.unique(load_mask_values(case.mask)[0])
     except DataError:
         return ()  # other findings say why
     return tuple(value for value in case.scheme.labels.values() if value and value in found)
@@ -532,10 +599,12 @@ def _sources(case: Case) -> tuple[Source, ...]:
 
 def _mask_colours(case: Case) -> tuple[tuple[int, int, int], ...]:
     """None of a mask that cannot be read or is blurred, which other findings say."""
-    if case.mask is None or case.mask.reads != "not black" or is_lossy(case.mask.files[0]):
+    if case.mask is None or case.mask.reads != "not black":
         return ()
     try:
-        codes = np.unique(load_volume(replace(case.mask, reads="colour code"))[0])
+        if is_lossy(case.mask.files[0]):
+            return ()
+        codes = np.unique(load_mask_values(replace(case.mask, reads="colour code"))[0])
     except DataError:
         return ()
     drawn = codes[codes > 0]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from ganseg_dist.data.cohort import COLOURS, Case, Source
+from ganseg_dist.data.colours import image_plane, mask_plane
 from ganseg_dist.data.formats import Volume, is_nifti
 from ganseg_dist.data.grid import Flaw, Grid, distinct_notes, grid_flaw, reference_grid, reorient, shape_of
 from ganseg_dist.data.labels import Labels
+from ganseg_dist.data.levels import whole_numbers
 from ganseg_dist.data.mask_values import label_flaw, translate_labels
 from ganseg_dist.data.nifti import load_nifti
-from ganseg_dist.data.picture import BRIGHTEST, load_picture, plane_of, wants_colours
+from ganseg_dist.data.picture import BRIGHTEST, Pixels, load_drawing, load_picture
 from ganseg_dist.errors import DataError
 
 
@@ -34,6 +38,17 @@ class Scan:
     """What messages call it."""
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedMask:
+    """A mask on its own grid."""
+
+    labels: Labels
+    """(X, Y, Z) in our label values."""
+    grid: Grid
+    flaw: Flaw | None
+    """Values that the case's labels do not know."""
+
+
 def load_scan(case: Case, modalities: Sequence[str] | None = None, *, with_mask: bool = True) -> Scan:
     """Read a case's modalities, and its mask if it has one. Files whose axes run in other orders are one grid.
 
@@ -51,11 +66,10 @@ def load_scan(case: Case, modalities: Sequence[str] | None = None, *, with_mask:
     labels = None
     read = [(case.images[name].files[0], grid) for name, grid in zip(names, grids, strict=True)]
     if with_mask and case.mask is not None:
-        raw, grid = load_volume(case.mask)
-        labels, strange = translate_labels(raw, case)
-        _refuse(case.mask, grid_flaw(grid, reference) or label_flaw(strange, case))
-        labels = reorient(labels, grid, grids[0])
-        read.append((case.mask.files[0], grid))
+        mask = load_mask(case, case.mask)
+        _refuse(case.mask, grid_flaw(mask.grid, reference) or mask.flaw)
+        labels = reorient(mask.labels, mask.grid, grids[0])
+        read.append((case.mask.files[0], mask.grid))
     image = np.stack([reorient(volume, grid, grids[0]) for volume, grid in zip(volumes, grids, strict=True)])
     warnings = tuple(f"{file}: {note.problem}; {note.remedy}" for file, note in distinct_notes(read))
     return Scan(names, image.astype(np.float32, copy=False), labels, grids[0], warnings, case.id)
@@ -65,14 +79,36 @@ def load_volume(source: Source) -> tuple[Volume, Grid]:
     """One modality as (X, Y, Z) float32, with its grid. Raises DataError naming the file."""
     if is_nifti(source.files[0]):
         return load_nifti(source.files[0], source.channel)
-    planes = [load_picture(file, in_colour=wants_colours(source)) for file in source.files]
-    first = planes[0].shape
-    for file, plane in zip(source.files, planes, strict=True):
-        if plane.shape != first:
-            raise DataError(f"{file}: is {plane.shape}, its neighbours {first}; a case's slices must share one size")
-    # Pictures keep their file axes (rows, columns); slices become the third axis.
-    channels = [plane_of(file, plane, source) for file, plane in zip(source.files, planes, strict=True)]
-    stack = np.stack(channels, axis=-1)
+    return _stack(source, load_picture, image_plane)
+
+
+def load_mask(case: Case, mask: Source) -> LoadedMask:
+    """A case's mask as stored. Raises DataError naming the file that cannot be read, or holds no whole numbers."""
+    values, grid = load_mask_values(mask)
+    labels, unknown = translate_labels(values, case)
+    return LoadedMask(labels, grid, label_flaw(unknown, case))
+
+
+def load_mask_values(mask: Source) -> tuple[Volume, Grid]:
+    """What its source reads of a mask, (X, Y, Z) float32 of whole numbers. Raises DataError naming the file."""
+    if is_nifti(mask.files[0]):
+        values, grid = load_nifti(mask.files[0], mask.channel)
+        return whole_numbers(mask.files[0], values), grid
+    by_value = mask.reads is None and mask.channel is None
+    return _stack(mask, partial(load_drawing, by_value=by_value), mask_plane)
+
+
+def _stack(
+    source: Source, load: Callable[[Path], Pixels], plane_of: Callable[[Path, Pixels, Source], Volume]
+) -> tuple[Volume, Grid]:
+    """Pictures keep their file axes (rows, columns); slices become the third axis."""
+    pictures = [load(file) for file in source.files]
+    first = pictures[0].shape
+    for file, pixels in zip(source.files, pictures, strict=True):
+        if pixels.shape != first:
+            raise DataError(f"{file}: is {pixels.shape}, its neighbours {first}; a case's slices must share one size")
+    planes = [plane_of(file, pixels, source) for file, pixels in zip(source.files, pictures, strict=True)]
+    stack = np.stack(planes, axis=-1)
     return stack, Grid(shape_of(source.files[0], stack), None)
 
 

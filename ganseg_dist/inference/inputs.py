@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ganseg_dist.data.cohort import COLOURS, GREY, UNKNOWN_SITE, Case, Source
+from ganseg_dist.data.colours import shows_colour
 from ganseg_dist.data.formats import PICTURE_SUFFIXES, is_image, is_nifti, without_suffix
 from ganseg_dist.data.listing import check_file, data_files
 from ganseg_dist.data.nifti import nifti_channels
-from ganseg_dist.data.picture import shows_colour
+from ganseg_dist.data.picture import load_picture
 from ganseg_dist.data.readers import read_cohort, recognised
 from ganseg_dist.data.readers.dataset_json import Description
 from ganseg_dist.data.readers.decathlon import CHANNEL_FILE, cases_in
@@ -185,14 +186,5 @@ def _single_file(path: Path, modalities: tuple[str, ...], in_file: tuple[str, ..
 
 
 def _picture_channels(path: Path) -> int:
-    from PIL import Image, UnidentifiedImageError
-
-    check_file(path)
-    try:
-        with Image.open(path) as picture:
-            bands, pages = picture.getbands(), getattr(picture, "n_frames", 1)
-    except (UnidentifiedImageError, OSError):
-        raise DataError(f"{path}: is not a readable picture; copy or export it again") from None
-    if pages > 1:
-        raise DataError(f"{path}: has {pages} pages; save each as a picture, or all as one NIfTI volume")
-    return len([band for band in bands if band != "A"])
+    pixels = load_picture(path)
+    return 1 if pixels.ndim == 2 else int(pixels.shape[2])

@@ -43,7 +43,8 @@ def write_case(
     """Write one case's mask and extras; returns the files, the mask first.
 
     NIfTI in, NIfTI out on the grid of the model's first modality. A single picture gives a PNG; a stack of pictures
-    gives a folder of PNGs named as the slices. Raises DataError for a case whose own images' or mask's folder `out` is.
+    gives a folder of PNGs named as the slices; both lie on the pictures as displayed, upright and without EXIF. Raises
+    DataError for a case whose own images' or mask's folder `out` is.
 
     Args:
         name: what the case's files are called, fit for a file; none: as `folder_name` calls it alone.

@@ -360,6 +360,35 @@ def test_a_folder_of_pictures_gives_a_mask_a_picture(ganseg, picture_model, plai
     assert (masks / "one" / "p1_mask.png").read_bytes() == (masks / "whole" / "p1_mask.png").read_bytes()
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_mask_lies_on_a_turned_picture_as_displayed(ganseg, picture_model, tmp_path, suffix):
+    model, shown = picture_model("grey"), slice_of_head(0, (40, 56))
+    upright = save_picture(tmp_path / "upright" / "a.png", shown)
+    exif, turned = Image.Exif(), tmp_path / "turned" / f"a{suffix}"
+    exif[0x0112] = 6
+    turned.parent.mkdir()
+    stored = Image.fromarray(np.ascontiguousarray(np.rot90(shown)))
+    stored.save(turned, **({"exif": exif} if suffix == ".png" else {"tiffinfo": {0x0112: 6}}))
+    for name, source in (("of_upright", upright), ("of_turned", turned)):
+        said = ganseg("predict", model, source, "--out", tmp_path / name, "--probability")
+        assert said.code == 0, said.err
+    files = ("a_mask.png", "a_probability_wt.png")
+    first, second = ([(tmp_path / out / file).read_bytes() for file in files] for out in ("of_upright", "of_turned"))
+    assert first == second
+    assert Image.open(tmp_path / "of_turned" / "a_mask.png").size == (56, 40)
+
+
+def test_what_is_transparent_in_a_picture_is_black_to_a_model(ganseg, picture_model, tmp_path):
+    model, shown = picture_model("grey"), slice_of_head(0)
+    save_picture(tmp_path / "on_black" / "a.png", shown)
+    layer = np.dstack([np.where(shown > 0, shown, 255), np.where(shown > 0, 255, 0)]).astype(np.uint8)
+    save_picture(tmp_path / "transparent" / "a.png", layer)
+    for name in ("on_black", "transparent"):
+        assert ganseg("predict", model, tmp_path / name, "--out", tmp_path / f"of_{name}", "--probability").code == 0
+    first, second = (tmp_path / f"of_{name}" / "a_probability_wt.png" for name in ("on_black", "transparent"))
+    assert first.read_bytes() == second.read_bytes()
+
+
 def test_a_folder_of_pictures_less_its_masks_and_a_broken_one_named(ganseg, picture_model, plain, masks):
     folder = plain("grey")
     save_picture(folder / "p0_mask.png", slice_of_head(0) > 150)

@@ -26,7 +26,7 @@ def brain(patient: int, *, skull: bool = False) -> tuple[dict[str, np.ndarray], 
     radius = _radius(SHAPE, centre=(0.5, 0.5, 0.5), reach=(0.36, 0.38, 0.36))
     tissue = ndimage.gaussian_filter(rng.normal(size=SHAPE), 2.0)
     tissue = (tissue - tissue.min()) / np.ptp(tissue)
-    lesion = _radius(SHAPE, centre=(0.35, 0.55, 0.5), reach=(0.12, 0.12, 0.12))
+    lesion = _radius(SHAPE, centre=(0.35, 0.55 - 0.02 * (patient % 8), 0.5), reach=(0.12, 0.12, 0.12))
     labels = np.select([radius > 1, lesion < 0.4, lesion < 0.6, lesion < 1], [0, 1, 3, 2], 0).astype(np.uint8)
     contrasts = {
         "t1": 300 + 500 * tissue - 100 * (labels == 2),

@@ -266,6 +266,28 @@ def test_a_mask_outside_the_brain(cohort):
     assert (finding.case, finding.check, finding.severity) == ("ben", "mask-outside", "error")
 
 
+def test_an_inverted_mask_of_a_scan(cohort):
+    change(cohort / "ben" / "lesion.nii.gz", lambda mask: 1 - mask)
+    finding = only_finding(cohort)
+    assert (finding.case, finding.check, finding.severity) == ("ben", "inverted-mask", "error")
+    assert finding.problem.startswith("the mask looks inverted: it covers ")
+
+
+def test_a_mask_of_the_whole_brain(cohort):
+    brain_mask = (voxels(cohort / "ben" / "t1.nii.gz") > 0).astype(np.uint8)
+    save(cohort / "ben" / "lesion.nii.gz", brain_mask)
+    finding = only_finding(cohort)
+    assert (finding.case, finding.check, finding.severity) == ("ben", "large-mask", "warning")
+    assert finding.problem == "the mask covers 100% of the head or brain"
+
+
+def test_a_scan_in_place_of_its_mask(cohort):
+    file = cohort / "ben" / "lesion.nii.gz"
+    shutil.copyfile(cohort / "ben" / "t1.nii.gz", file)
+    finding = only_finding(cohort)
+    assert (finding.check, finding.severity, finding.file) == ("copied-mask", "error", str(file))
+
+
 def test_a_modality_that_lies_elsewhere(cohort):
     change(cohort / "ben" / "flair.nii.gz", lambda image: np.roll(image, 4, 1))
     finding = only_finding(cohort)

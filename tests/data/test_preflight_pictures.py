@@ -110,6 +110,10 @@ def test_a_mask_that_was_once_a_jpeg(pictures):
     assert "256 grey levels" in finding.problem
     file.unlink()
     save_picture(file.with_suffix(".jpg"), levels)
+    finding = only_finding(pictures)
+    assert (finding.check, finding.severity) == ("unreadable", "error")
+    assert "is a JPEG mask of several grey levels, such as " in finding.problem
+    save_picture(file.with_suffix(".jpg"), tissue(0)[1])
     assert findings(pictures) == (), "a JPEG is known to be blurred and is cut at half"
 
 
@@ -295,12 +299,10 @@ def test_coloured_masks_that_nothing_names_are_one_warning(pictures):
 
 
 def test_masks_of_one_colour_or_in_greys_need_no_names(pictures):
-    for name in NAMES:
-        save_picture(pictures / "masks" / f"{name}.png", spine_mask((255, 0, 0)))
-    assert findings(pictures) == ()
-    for name in NAMES:
-        save_picture(pictures / "masks" / f"{name}.png", spine_mask((128,) * 3, (255,) * 3))
-    assert findings(pictures) == ()
+    for colours in (((255, 0, 0),), ((128,) * 3, (255,) * 3)):
+        for row, name in enumerate(NAMES):
+            save_picture(pictures / "masks" / f"{name}.png", np.roll(spine_mask(*colours), row, axis=0))
+        assert findings(pictures) == ()
 
 
 def test_a_colour_that_labels_json_lacks_is_to_be_added_there(pictures):
@@ -314,3 +316,116 @@ def test_mask_colours_survive_the_report_on_disk(pictures):
     report = check_case(read_cohort(pictures).cases[0])
     assert report.mask_colours == ((0, 0, 9), (255, 0, 0))
     assert CaseReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+
+
+def nuclei_mask(number=0):
+    return tissue(number)[1]
+
+
+def overwrite_mask(pictures, pixels, number=0, suffix=".png"):
+    (pictures / "masks" / f"{NAMES[number]}.png").unlink()
+    return save_picture(pictures / "masks" / f"{NAMES[number]}{suffix}", pixels)
+
+
+def test_an_inverted_mask(pictures):
+    blob = np.zeros((40, 56), bool)
+    blob[10:20, 10:25] = True
+    file = overwrite_mask(pictures, ~blob)
+    finding = only_finding(pictures)
+    assert (finding.check, finding.severity, finding.file) == ("inverted-mask", "warning", str(file))
+    assert finding.problem == "the mask looks inverted: it covers 93% of the picture and all along its border"
+    overwrite_mask(pictures, blob)
+    assert findings(pictures) == ()
+
+
+def test_a_mask_that_covers_the_whole_picture(pictures):
+    overwrite_mask(pictures, np.ones((40, 56), bool))
+    finding = only_finding(pictures)
+    assert (finding.check, finding.severity) == ("large-mask", "warning")
+    assert finding.problem == "the mask covers 100% of the picture"
+
+
+def test_a_lesion_that_fills_three_quarters_of_a_picture(pictures):
+    lesion = np.ones((40, 56), bool)
+    lesion[:10] = False
+    overwrite_mask(pictures, lesion)
+    assert findings(pictures) == ()
+
+
+@pytest.mark.parametrize("colour", ["in colour", "grey"])
+def test_an_image_in_place_of_its_mask(pictures, colour):
+    if colour == "grey":
+        for number, name in enumerate(NAMES):
+            head = slice_of_head(number, (40, 56))
+            save_picture(pictures / "images" / f"{name}.png", head)
+            save_picture(pictures / "masks" / f"{name}.png", head > 150)
+    file = shutil.copyfile(pictures / "images" / f"{NAMES[0]}.png", pictures / "masks" / f"{NAMES[0]}.png")
+    found = [finding for finding in findings(pictures) if finding.check != "unnamed-colours"]
+    assert [(finding.check, finding.severity, finding.file) for finding in found] == [
+        ("copied-mask", "error", str(file))
+    ]
+    assert found[0].problem == "the mask is the image itself"
+
+
+def test_one_mask_for_many_images(pictures):
+    for number in (1, 2):
+        overwrite_mask(pictures, nuclei_mask(), number)
+    assert findings(pictures) == (), "the sequences of a patient may share one"
+    overwrite_mask(pictures, nuclei_mask(), 3)
+    finding = only_finding(pictures)
+    assert (finding.case, finding.check, finding.severity) == (NAMES[0], "shared-mask", "warning")
+    assert finding.problem == f"the mask is that of {NAMES[1]} and 2 more cases too, whose images differ"
+
+
+def test_a_jpeg_mask_that_is_nearly_black(pictures):
+    overwrite_mask(pictures, (nuclei_mask() * 30).astype(np.uint8), suffix=".jpg")
+    finding = only_finding(pictures)
+    assert (finding.check, finding.severity) == ("empty-mask", "warning")
+    assert finding.problem.startswith("the mask is empty: its brightest value is ")
+    assert finding.problem.endswith(", and a JPEG below 64 shows nothing but noise")
+
+
+def test_a_mask_drawn_in_black_on_transparent(pictures):
+    drawn = np.zeros((40, 56, 4), np.uint8)
+    drawn[..., 3] = 255 * nuclei_mask()
+    overwrite_mask(pictures, drawn)
+    finding = only_finding(pictures)
+    assert (finding.check, finding.problem) == (
+        "empty-mask",
+        "the mask is empty: what is not transparent in it is black",
+    )
+
+
+def test_a_mask_that_is_transparent_around_the_lesion(pictures):
+    drawn = np.zeros((40, 56, 4), np.uint8)
+    drawn[..., :3], drawn[..., 3] = 255, 255 * nuclei_mask()
+    overwrite_mask(pictures, drawn)
+    assert findings(pictures) == ()
+
+
+@pytest.mark.parametrize(("number", "warns"), [(3, True), (6, False)])
+def test_an_image_that_exif_turns_and_its_mask_not(pictures, number, warns):
+    picture = tissue(0)[0]
+    exif = Image.Exif()
+    exif[0x0112] = number
+    stored = np.rot90(picture, {3: 2, 6: 1}[number])
+    Image.fromarray(np.ascontiguousarray(stored)).save(pictures / "images" / f"{NAMES[0]}.png", exif=exif)
+    if not warns:
+        assert findings(pictures) == (), "by its shape the mask is of the picture as displayed"
+        return
+    finding = only_finding(pictures)
+    assert (finding.check, finding.severity) == ("turned-mask", "warning")
+    assert finding.problem == "its image is displayed by EXIF orientation 3, the mask by 1"
+
+
+def test_a_float_mask(pictures):
+    mask = pictures / "masks" / f"{NAMES[0]}.png"
+    mask.unlink()
+    tifffile.imwrite(mask.with_suffix(".tif"), nuclei_mask().astype(np.float32) * 1.0005)
+    assert findings(pictures) == ()
+    tifffile.imwrite(mask.with_suffix(".tif"), nuclei_mask().astype(np.float32) * 1.25)
+    finding = only_finding(pictures)
+    assert (finding.severity, finding.problem) == ("error", "the mask has values that are no whole numbers, 1.25")
+    assert finding.remedy == "round or recode it"
+    tifffile.imwrite(mask.with_suffix(".tif"), np.linspace(0, 1, 40 * 56, dtype=np.float32).reshape(40, 56))
+    assert only_finding(pictures).problem.startswith("holds probabilities of 0.00134 to 0.999")

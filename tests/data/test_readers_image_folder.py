@@ -77,7 +77,7 @@ def test_a_picture_in_colour_in_a_grey_cohort_gives_its_luminance(tmp_path):
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
 def test_transparency_is_no_channel(tmp_path, name):
     picture, _ = tissue(0)
-    save_picture(tmp_path / "images" / name, np.dstack([picture, np.full(picture.shape[:2], 7, np.uint8)]))
+    save_picture(tmp_path / "images" / name, np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)]))
     cohort = read_cohort(tmp_path)
     assert cohort.modalities == ("red", "green", "blue")
     np.testing.assert_array_equal(load_scan(cohort.cases[0]).image[2, ..., 0], picture[..., 2])

@@ -152,6 +152,45 @@ def test_unknown_labels(folder):
     assert refusal(only_case(folder)).startswith(f"{file}: unknown label values 2; known are 0, 1; recode the mask")
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("factor", [1.0000001, 0.9995, 1.0002])
+def test_a_value_near_a_whole_number_is_that_label(folder, dtype, factor):
+    file = folder / "ada" / "lesion.nii.gz"
+    truth = voxels(file)
+    save(file, (truth * factor + 1e-6).astype(dtype))
+    case = only_case(folder)
+    np.testing.assert_array_equal(load_scan(case).labels, truth)
+    assert check_case(case).findings == ()
+
+
+def test_a_scaled_mask_is_rounded(folder):
+    file = folder / "ada" / "lesion.nii.gz"
+    truth = voxels(file)
+    image = nib.Nifti1Image((truth * 3).astype(np.int16), AFFINE)
+    image.header.set_slope_inter(1 / 3, 0)
+    nib.save(image, file)
+    assert nib.load(file).get_fdata().max() != 1, "the slope is a rounded third"
+    np.testing.assert_array_equal(load_scan(only_case(folder)).labels, truth)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda mask: mask * 1.0015, "the mask has values that are no whole numbers, 1.0015; round or recode it"),
+        (
+            lambda mask: np.where(mask > 0, np.linspace(0.05, 0.95, mask.size).reshape(mask.shape), 0),
+            "holds probabilities of 0.",
+        ),
+        (lambda mask: np.where(mask > 0, np.nan, 0), "the mask has "),
+    ],
+    ids=["fraction", "probabilities", "nan"],
+)
+def test_a_mask_of_other_fractions_shows_their_digits(folder, change, problem):
+    file = folder / "ada" / "lesion.nii.gz"
+    save(file, change(voxels(file).astype(np.float64)).astype(np.float32))
+    assert refusal(only_case(folder)).startswith(f"{file}: {problem}")
+
+
 def one_file(file: Path, channel: int | None = None) -> Case:
     return Case("a", "a", "s", {"t1": Source((file,), channel)})
 

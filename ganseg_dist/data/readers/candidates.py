@@ -44,6 +44,6 @@ def same_image(one: Path, other: Path) -> bool:
             return same_volumes(one, other)
         if is_nifti(one) or is_nifti(other):
             return False
-        return np.array_equal(load_picture(one, in_colour=True), load_picture(other, in_colour=True))
+        return np.array_equal(load_picture(one), load_picture(other))
     except (OSError, DataError):
         return False

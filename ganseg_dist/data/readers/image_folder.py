@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
+from ganseg_dist.data.colours import colour_code
 from ganseg_dist.data.labels import BINARY, LabelScheme
 from ganseg_dist.data.listing import file_called, read_json
-from ganseg_dist.data.picture import colour_code
 from ganseg_dist.data.readers.candidates import by_stem
 from ganseg_dist.data.readers.pictures import Patients, distinct_pictures, in_colour, pictures_in, sources, without_mask
 from ganseg_dist.errors import DataError
@@ -36,10 +36,10 @@ class Colours:
 class ImageFolderReader:
     """A mask has its image's name, or that and `_mask`; their file types may differ.
 
-    Without a `labels.json`, in `masks/` or beside it, whatever is not black is the structure; in a JPEG mask,
-    whose compression blurs, what is brighter than half of 255. With one, its colours are the structures; which of
-    them count is named under "structure", else all do but one called background. JPEG masks are then taken to
-    the nearest of those colours.
+    Without a `labels.json`, in `masks/` or beside it, whatever is not black is the structure; in a JPEG mask, whose
+    compression blurs, what is at least half as bright as its brightest pixel. With one, its colours are the
+    structures; which of them count is named under "structure", else all do but one called background. JPEG masks are
+    then taken to the nearest of those colours.
     """
 
     name = "image_folder"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ganseg_dist.data.cohort import COLOURS, GREY, UNKNOWN_SITE, Source
+from ganseg_dist.data.colours import shows_colour
 from ganseg_dist.data.formats import is_picture
 from ganseg_dist.data.listing import data_files, file_called
-from ganseg_dist.data.picture import shows_colour
 from ganseg_dist.data.readers.base import reading_csv
 from ganseg_dist.data.readers.candidates import by_stem
 from ganseg_dist.errors import DataError
@@ -68,7 +68,7 @@ def sources(file: Path, *, colour: bool) -> dict[str, Source]:
     """A picture's modalities: red, green and blue, or grey."""
     if colour:
         return {name: Source((file,), channel) for channel, name in enumerate(COLOURS)}
-    return {GREY: Source((file,), reads="luminance")}
+    return {GREY: Source((file,))}
 
 
 class Patients:
