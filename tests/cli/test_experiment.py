@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from mlflow import MlflowClient
@@ -11,6 +12,7 @@ from ganseg_dist.atomic import write_json
 from ganseg_dist.data.cohort import split_as_configured
 from ganseg_dist.data.perturb import kinds_for
 from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.inference.model_folder import read_thresholds, write_thresholds
 from ganseg_dist.recipes import recipe
 from tests.cli.conftest import assert_refused, drawn_run, write_colour_case
 from tests.data.cohorts import write_pictures
@@ -156,8 +158,8 @@ def test_robustness_of_a_classifier(ganseg, kaggle, tmp_path, few_changes):
 
 
 def test_thresholds_are_those_of_the_evaluation(ganseg, kaggle_run, kaggle):
-    stored = json.loads((kaggle_run.model / "thresholds.json").read_text())
-    write_json(kaggle_run.model / "thresholds.json", {**stored, "realism": 0.5})
+    stored = read_thresholds(kaggle_run.model)
+    write_thresholds(kaggle_run.model, replace(stored, realism=0.5))
     result = ganseg("experiment", "thresholds", "pictures", "--data", kaggle)
     assert result.code == 0, result.err
     assert ganseg("evaluate", "pictures", "--data", kaggle).code == 0
@@ -179,7 +181,7 @@ def test_thresholds_are_those_of_the_evaluation(ganseg, kaggle_run, kaggle):
     assert f"{known['n_slices']} slices: AUROC {known['auroc']:.3f}" in result.out
     assert (folder / "figure.png").exists()
     assert len(list((folder / "trials").iterdir())) == 1
-    write_json(kaggle_run.model / "thresholds.json", {**stored, "realism": 0.6})
+    write_thresholds(kaggle_run.model, replace(stored, realism=0.6))
     assert_refused(ganseg("experiment", "thresholds", "pictures", "--data", kaggle), 1, "was begun with other trials")
 
 
