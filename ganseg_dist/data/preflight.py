@@ -197,6 +197,7 @@ def check_cohort(
         *_in_both_parts(cohort),
         *_only_class(cohort),
         *_missing_masks(cohort),
+        *_rare_modalities(cohort),
         *_strays(cohort, reports),
         *_unknown_patients(cohort),
         *_unread_folders(cohort),
@@ -634,6 +635,16 @@ def _missing_masks(cohort: Cohort) -> Iterator[Finding]:
             problem = "has no mask, which other cases have"
             remedy = "add it, or leave the case out of supervised training"
             yield Finding(case.id, str(_folder(case)), "missing-mask", "warning", problem, remedy)
+
+
+def _rare_modalities(cohort: Cohort) -> Iterator[Finding]:
+    """Those that less than half of the cases have; what more of them have is expected of each."""
+    counts = Counter(modality for case in cohort.cases for modality in case.images)
+    for modality, count in counts.items():
+        if 2 * count < len(cohort.cases):
+            problem = f"{count} of {len(cohort.cases)} cases have {modality}, so nothing is learnt from it"
+            remedy = "add it to the others if it was acquired"
+            yield Finding(COHORT, str(cohort.root), "rare-modality", "warning", problem, remedy)
 
 
 def _unstripped(cohort: Cohort, reports: Sequence[CaseReport], needed: bool) -> Iterator[Finding]:

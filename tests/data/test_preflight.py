@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from ganseg_dist.data.preflight import CaseReport, check_case, check_cohort, expected_modalities
+from ganseg_dist.data.preflight import COHORT, CaseReport, check_case, check_cohort, expected_modalities
 from ganseg_dist.data.readers import read_cohort
 from tests.data.cohorts import (
     AFFINE,
@@ -186,7 +186,9 @@ def test_a_modality_that_few_have_is_not_expected(tmp_path):
     for case in cases[:2]:
         (tmp_path / case / f"{case}_t2.nii.gz").unlink()
     assert expected_modalities(read_cohort(tmp_path)) == ("t1", "t1ce", "flair")
-    assert findings(tmp_path) == ()
+    finding = only_finding(tmp_path)
+    assert (finding.case, finding.check, finding.severity) == (COHORT, "rare-modality", "warning")
+    assert finding.problem == "1 of 3 cases have t2, so nothing is learnt from it"
 
 
 def test_a_modality_that_is_a_copy(cohort):

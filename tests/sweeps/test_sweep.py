@@ -63,8 +63,9 @@ class Breaks(TrainsAlone):
 def test_a_trial_is_the_run_that_its_values_alone_would_make(phantom, monkeypatch):
     monkeypatch.chdir(phantom.parent)
     asked = request(Path(phantom.name))
-    seen = []
-    done, _ = sweep(asked, watch=lambda trial, number: seen.append((trial.name, number)))
+    seen, warned = [], []
+    done, _ = sweep(asked, watch=lambda trial, number: seen.append((trial.name, number)), warn=warned.append)
+    assert [warning for warning in warned if "the mask is empty" in warning] == warned[:1], "of the healthy subject"
     assert sorted(name for name, _ in seen) == [f"s.{number:03d}" for number in (1, 2, 3, 4)]
     first = next(trial for trial in done.trials if trial.name == "s.001")
     assert first.values == {"train.learning_rate": 0.001}
