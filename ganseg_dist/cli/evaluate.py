@@ -11,6 +11,7 @@ import typer
 from ganseg_dist.cli import show
 from ganseg_dist.cli.words import LABELS_HELP, LAYOUT_HELP, RUN_HELP
 from ganseg_dist.config import RunConfig
+from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
     from ganseg_dist.runs import Run
@@ -141,6 +142,7 @@ def _controlled(run: Run) -> RunConfig:
 
 
 def _print(summary: dict[str, Any]) -> None:
+    from ganseg_dist.inference.plausibility import KINDS
     from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON
 
     unit = summary["distance_unit"]
@@ -159,6 +161,8 @@ def _print(summary: dict[str, Any]) -> None:
                 f"no {summary['part']} patient has {region.upper()}: sensitivity is undefined, and Dice is 1 where "
                 "nothing was predicted, else 0"
             )
+    for kind, count in summary["implausible"].items():
+        show.echo(f"{counted(count, 'case')} of {summary['n_cases']} with a lesion {KINDS[kind]}: look at their masks")
     for pair in summary["paired"]:
         difference = pair["difference"]
         verdict = "" if difference["low"] > 0 or difference["high"] < 0 else "; no difference beyond its interval"

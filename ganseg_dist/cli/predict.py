@@ -48,7 +48,8 @@ def predict(
     from; pictures give PNG of their size, black and white where there is one label; a classifier writes
     DIR/classes.csv, a line a slice. A file's channels are in the order of the files the model learnt from; where those
     had one channel each, in the order of the modalities on the model card. Images need no mask; one that is there is
-    not read. A case that cannot be read is named and left out; the exit code is then 1.
+    not read. A lesion that lies outside the body, or over most of it, is warned of. A case that cannot be read is named
+    and left out; the exit code is then 1.
 
     With the name of a ganseg experiment folds as RUN, its folds predict together: the mean of their probabilities,
     at the mean of their thresholds.
@@ -61,6 +62,7 @@ def predict(
     from ganseg_dist.inference.ensemble import load_together
     from ganseg_dist.inference.inputs import colours_told, read_inputs, unread_test_images
     from ganseg_dist.inference.outputs import Extras, write_case
+    from ganseg_dist.inference.plausibility import implausible
     from ganseg_dist.inference.predictor import Predictor
     from ganseg_dist.names import folder_names
     from ganseg_dist.plural import counted
@@ -115,6 +117,8 @@ def predict(
                 for doubt in scan.warnings:
                     show.warn(f"{case.id}: {doubt}")
                 prediction = predictor.predict_scan(scan)
+                if (flaw := implausible(prediction, predictor.config.data)) is not None:
+                    show.warn(f"{case.id}: {flaw.problem}; {flaw.remedy}")
                 written += write_case(case, prediction, predictor, out, extras, names[case.id])
                 if overlays:
                     file = out / f"{names[case.id]}_overlay.png"

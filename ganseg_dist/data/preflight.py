@@ -38,6 +38,15 @@ MOST_MASK_LEVELS = 64
 
 MOST_COLOURS_NAMED = 5
 
+CT_NAME = re.compile(r"(?<![a-z])(ct|cta|ctp|ncct|cect|cbct|ldct)(?![a-z])|computed.?tomography", re.IGNORECASE)
+AIR_HU, SOFT_HU = (-1100, -900), (-200, 300)
+LOWEST_PADDING = 4096
+"""Below zero, what scanners fill in around what they have seen."""
+LEAST_OF_CT = 0.01
+"""Share of the voxels that must be air, and soft tissue; fewer may lie between air and padding."""
+MOST_SAMPLED = 128
+"""Along an axis, voxels that are looked at for it."""
+
 COHORT = ""
 """The case of a finding that is about no single one."""
 
@@ -92,6 +101,8 @@ class CaseReport:
     """Whether a picture, red, green and blue or grey, is seen in colour; None for other scans."""
     mask_colours: tuple[tuple[int, int, int], ...] = ()
     """Of a drawn mask in which whatever is not black counts: what is not black."""
+    hounsfield: tuple[str, ...] = ()
+    """Modalities whose voxels look like CT's, in Hounsfield units."""
     mask_values: tuple[int, ...] = ()
     """Of a mask whose scheme has labels of no region: which of all its labels are there."""
 
@@ -104,9 +115,9 @@ class CaseReport:
         """The inverse of `to_dict`."""
         findings = tuple(Finding(**finding) for finding in report["findings"])
         colours = tuple((red, green, blue) for red, green, blue in report["mask_colours"])
-        values = tuple(report["mask_values"])
+        hounsfield, values = tuple(report["hounsfield"]), tuple(report["mask_values"])
         known = (report["mask_digest"], report["skull_stripped"], report["coloured"])
-        return cls(findings, dict(report["digests"]), *known, colours, values)
+        return cls(findings, dict(report["digests"]), *known, colours, hounsfield, values)
 
 
 def expected_modalities(cohort: Cohort) -> tuple[str, ...]:
@@ -176,13 +187,15 @@ def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
         coloured = _seen_in_colour(case, sound)
         return CaseReport(tuple(findings), digests, of_mask, coloured=coloured, mask_colours=_mask_colours(case))
     findings += _copied_modalities(case, digests)
+    hounsfield = tuple(modality for modality, volume in sound.items() if _in_hounsfield(volume))
     if not sound or reference is None:
         return CaseReport((*findings, *_mask_findings(case, mask, reference, None)), digests, of_mask)
     findings += _unregistered(case, sound)
     image = _on_picture_axes(sound, reference)
     body = foreground(image)
     findings += _mask_findings(case, mask, reference, from_picture_axes(body, reference))
-    return CaseReport(tuple(findings), digests, of_mask, is_skull_stripped(image, body, reference.spacing_mm))
+    stripped = is_skull_stripped(image, body, reference.spacing_mm)
+    return CaseReport(tuple(findings), digests, of_mask, stripped, hounsfield=hounsfield)
 
 
 def check_cohort(
@@ -207,6 +220,7 @@ def check_cohort(
         *_doubtful_labels(cohort, reports),
         *_unnamed_colours(cohort, reports),
         *(() if cohort.synthetic else _shared_masks(cohort, reports)),
+        *_computed_tomography(cohort, reports),
         *(() if cohort.synthetic else _unstripped(cohort, reports, needs_skull_stripping)),
     )
 
@@ -424,6 +438,32 @@ def _shared_masks(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Fin
             problem = f"the mask is that of {alike[0].id} and {len(alike) - 1} more cases too, whose images differ"
             remedy = "check which image it belongs to"
             yield Finding(first.id, str(first.mask.files[0]), "shared-mask", "warning", problem, remedy)
+
+
+def _computed_tomography(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
+    """Preparation scales every volume by its own body's middle intensities: of CT, the Hounsfield units are lost."""
+    named = {modality for case in cohort.cases for modality in case.images if CT_NAME.search(modality)}
+    held = Counter(modality for report in reports for modality in report.hounsfield if modality not in named)
+    seen = [
+        *([f"{', '.join(sorted(named))} is CT by its name"] if named else []),
+        *(f"{modality} looks like CT, in Hounsfield units, in {n} cases" for modality, n in sorted(held.items())),
+    ]
+    if seen:
+        problem = f"{' and '.join(seen)}; training scales every channel as MRI, which has no units"
+        remedy = "clip it to a window of the tissue of interest first, and compare with a method for CT"
+        yield Finding(COHORT, str(cohort.root), "ct", "warning", problem, remedy)
+
+
+def _in_hounsfield(volume: Volume) -> bool:
+    """Whether these are whole numbers with air around -1000, soft tissue around 0, and below air padding alone."""
+    if not -LOWEST_PADDING <= (lowest := float(volume.min())) <= max(AIR_HU):
+        return False
+    some = volume[tuple(slice(None, None, 1 + side // MOST_SAMPLED) for side in volume.shape)]
+    if not np.array_equal(some, np.rint(some)):
+        return False
+    air, soft = (float(((some >= low) & (some <= high)).mean()) for low, high in (AIR_HU, SOFT_HU))
+    below = float(((some < min(AIR_HU)) & (some > lowest)).mean())
+    return min(air, soft) >= LEAST_OF_CT and below < LEAST_OF_CT
 
 
 def _duplicates(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:

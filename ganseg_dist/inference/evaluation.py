@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,8 +19,9 @@ from ganseg_dist.data.formats import Volume
 from ganseg_dist.data.labels import REGION_LABELS, Labels
 from ganseg_dist.data.nesting import regions_at
 from ganseg_dist.data.scan import Scan, load_scan
-from ganseg_dist.inference.arms import Arm
+from ganseg_dist.inference.arms import Arm, ModelArm
 from ganseg_dist.inference.healthy import feedback_evidence, hole_evidence
+from ganseg_dist.inference.plausibility import implausible
 from ganseg_dist.inference.predictor import CasePrediction, Predictor
 from ganseg_dist.metrics.detection import auprc, auroc, threshold_table
 from ganseg_dist.metrics.segmentation import case_scores
@@ -66,6 +68,8 @@ class Evaluation:
     kinds: dict[str, str] = field(default_factory=dict)
     regions: tuple[str, ...] = ()
     """Those that were scored."""
+    implausible: Counter[str] = field(default_factory=Counter)
+    """Cases by what is implausible of the first arm's lesion."""
     present: set[str] = field(default_factory=set)
     """Regions that some case's mask holds."""
     slice_scores: list[float] = field(default_factory=list)
@@ -86,7 +90,7 @@ def evaluate(
     """Score every arm on every case; the first arm is the one whose slices and pictures are kept.
 
     Only regions that the labels of every case can tell apart are scored. `warn` gets what is doubtful of a scan's
-    geometry, and so of its distances.
+    geometry, and so of its distances, and which predictions are implausible.
 
     Raises DataError when a case cannot be read or has no mask.
     """
@@ -107,6 +111,9 @@ def evaluate(
             scores = case_scores(predicted, truth, regions, scan.grid.spacing_mm)
             result.rows[arm.name].append(CaseRow(case.id, case.patient, case.site, scores))
             if position == 0 and said is not None:
+                if isinstance(arm, ModelArm) and (flaw := implausible(said, arm.predictor.config.data)) is not None:
+                    warn(f"{case.id}: {flaw.problem}; {flaw.remedy}")
+                    result.implausible[flaw.check] += 1
                 _keep_slices(result, case, said, scores[f"{arm.regions[0]}/dice"])
         advance(index + 1, len(cases))
     return result
@@ -141,6 +148,7 @@ def summarise(result: Evaluation, predictor: Predictor) -> dict[str, Any]:
         "n_patients": len({row.patient for row in result.rows[main]}),
         "distance_unit": "px" if any(name.endswith("_px") for name in result.rows[main][0].scores) else "mm",
         "absent": absent,
+        "implausible": dict(result.implausible),
         "rows": rows,
         "paired": [_paired(result, main, other) for other in result.rows if other != main],
         "detection": _detection(result, predictor),

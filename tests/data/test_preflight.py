@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from ganseg_dist.data.cohort import Case, Source
 from ganseg_dist.data.preflight import COHORT, CaseReport, check_case, check_cohort, expected_modalities
 from ganseg_dist.data.readers import read_cohort
 from tests.data.cohorts import (
@@ -449,3 +450,75 @@ def test_the_test_images_of_a_data_set_are_no_misnamed_cases(tmp_path, write):
     write(tmp_path, ["a", "b"], labels)
     save(tmp_path / "imagesTs" / "c_0000.nii.gz", brain(3)[0]["t1"])
     assert findings(tmp_path) == ()
+
+
+def ct_volume(seed=0):
+    """A chest: air around and in it, soft tissue, some bone; whole numbers of Hounsfield units."""
+    rng = np.random.default_rng(seed)
+    volume = rng.normal(-1000, 15, SHAPE)
+    volume[8:32, 8:40] = rng.normal(40, 30, (24, 32, SHAPE[2]))
+    volume[12:20, 12:36] = rng.normal(-860, 60, (8, 24, SHAPE[2]))
+    volume[25:27, 20:22] = 700
+    return volume.round()
+
+
+def ct_findings(root):
+    return [finding for finding in findings(root) if finding.check == "ct"]
+
+
+@pytest.mark.parametrize("name", ["CT", "ct_portal", "NCCT", "Computed Tomography"])
+def test_ct_by_its_name_is_one_warning(tmp_path, name):
+    root = write_nnunet(tmp_path, ["a", "b"], {"background": 0, "tumour": [1, 2, 3]})
+    described = json.loads((root / "dataset.json").read_text())
+    described["channel_names"]["1"] = name
+    (root / "dataset.json").write_text(json.dumps(described))
+    (finding,) = ct_findings(root)
+    assert (finding.case, finding.severity) == ("", "warning")
+    assert "is CT by its name; training scales every channel as MRI" in finding.problem
+
+
+@pytest.mark.parametrize("padding", [None, -2000, -3024])
+def test_ct_by_its_voxels_is_one_warning(cohort, padding):
+    for patient in PATIENTS[:3]:
+        volume = ct_volume()
+        if padding is not None:
+            volume[:4] = padding
+        save(cohort / patient / "t2.nii.gz", volume.astype(np.int16))
+    (finding,) = ct_findings(cohort)
+    assert "t2 looks like CT, in Hounsfield units, in 3 cases; training scales every channel" in finding.problem
+
+
+@pytest.mark.parametrize(
+    "volume",
+    [
+        ct_volume() + 0.3,  # no whole numbers
+        ct_volume() + 1024,  # no air at -1000: may be anything
+        np.random.default_rng(0).integers(-4096, 4096, SHAPE),  # the phase of an MRI
+        np.random.default_rng(0).normal(0, 350, SHAPE).round(),  # a difference of two images
+        np.where(np.arange(SHAPE[2]) < 20, -1000, 3000) * np.ones(SHAPE),  # no soft tissue
+    ],
+    ids=["fractions", "offset", "phase", "difference", "two-valued"],
+)
+def test_other_negative_volumes_are_no_ct(cohort, volume):
+    save(cohort / "ada" / "t2.nii.gz", volume.astype(np.float32))
+    assert ct_findings(cohort) == []
+
+
+@pytest.mark.parametrize("name", ["t1ct1", "spect", "contrast", "act", "t1ce"])
+def test_names_that_only_hold_the_letters_are_no_ct(tmp_path, name):
+    file = save(tmp_path / "a.nii.gz", brain(0)[0]["t1"]).name
+    assert ct_findings(write_rows(tmp_path / "list.csv", [{"case": "a", "patient": "a", name: file}])) == []
+
+
+def test_real_ct_is_found_and_other_images_are_not(shared_data):
+    (finding,) = ct_findings(shared_data / "lungct")
+    assert "ct is CT by its name" in finding.problem
+    cohort = read_cohort(shared_data / "lungct")
+    reports = [check_case(case) for case in cohort.cases[:20]]
+    assert sum(report.hounsfield == ("ct",) for report in reports) >= 19
+    for folder, files in (("ms", "*/*.nii*"), ("oasis", "100*.nii.gz"), ("hippocampus", "imagesTr/*_00*.nii.gz")):
+        found = sorted((shared_data / folder).glob(files))[:6]
+        rows = [{"case": file.name, "patient": file.name, "image": file} for file in found]
+        for row in rows:
+            case = Case(row["case"], row["patient"], "s", {"image": Source((row["image"],))})
+            assert check_case(case).hounsfield == ()

@@ -1,0 +1,42 @@
+"""Predictions that no lesion can be: most of it beside the body, or most of the body."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from ganseg_dist.config import DataConfig
+from ganseg_dist.data.batch import BACKGROUND
+from ganseg_dist.data.grid import Flaw
+from ganseg_dist.data.nesting import regions_at
+from ganseg_dist.data.preprocess import intensities_of
+from ganseg_dist.inference.predictor import CasePrediction
+
+LARGEST_SHARE = 0.5
+"""Of the predicted lesion outside the body, and of the body that is predicted to be lesion."""
+
+OUTSIDE, OVERALL = "lesion-outside-body", "lesion-over-body"
+REMEDY = "look at the mask, and check that the image is of the kind that the model learnt from"
+KINDS: Mapping[str, str] = MappingProxyType({OUTSIDE: "mostly outside the body", OVERALL: "over most of the body"})
+
+
+def implausible(prediction: CasePrediction, config: DataConfig) -> Flaw | None:
+    """What is wrong with a case's predicted lesion, judged on the prepared slices; None where nothing is.
+
+    A picture in colour is body all over: none of it is outside, and what it shows may well be most of it.
+    """
+    image, probability = prediction.prepared.image, prediction.on_prepared.probability
+    if intensities_of(config.modalities or (), config) == "colour":
+        return None
+    masks = regions_at(np.moveaxis(probability, 1, 0), prediction.thresholds, prediction.inside)
+    lesion, body = np.asarray(masks.any(axis=0)), np.asarray((image > BACKGROUND).any(axis=1))
+    if not lesion.any():
+        return None
+    outside, covered = float((~body)[lesion].mean()), float(lesion[body].mean())
+    if outside > LARGEST_SHARE:
+        return Flaw(OUTSIDE, f"{outside:.0%} of the predicted lesion lies outside the body", REMEDY)
+    if covered > LARGEST_SHARE:
+        return Flaw(OVERALL, f"the predicted lesion is {covered:.0%} of the body", REMEDY)
+    return None
