@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,10 @@ def _displayed(path: Path, *, by_value: bool, is_mask: bool) -> Pixels:
         if path.suffix.lower() in TIFF_SUFFIXES and (deep := _deep_tiff(path)) is not None:
             return deep
         # From a stream: of a named file Pillow maps uncompressed TIFFs to memory and scrambles those that it turns.
-        with open_regular(path) as stream, Image.open(stream) as stored:
-            picture = ImageOps.exif_transpose(stored)
+        with open_regular(path) as stream:
+            _verify(stream)
+            with Image.open(stream) as stored:
+                picture = ImageOps.exif_transpose(stored)
         if picture.mode == "La":  # its greys are multiplied by its alpha; Pillow converts it to nothing else
             picture = picture.convert("LA")
         shown = _by_value(picture) if by_value else _in_colours(picture)
@@ -109,6 +112,14 @@ def _displayed(path: Path, *, by_value: bool, is_mask: bool) -> Pixels:
                 alpha = alpha.point([BRIGHTEST * (level >= HALF_OPAQUE) for level in range(BRIGHTEST + 1)])
             shown = Image.composite(shown, Image.new(shown.mode, shown.size), alpha)
         return np.asarray(shown)
+
+
+def _verify(stream: BufferedReader) -> None:
+    """Compare a PNG's checksums, which Pillow does not do where it decodes. Raises SyntaxError."""
+    with Image.open(stream) as stored:
+        if stored.format == "PNG":
+            stored.verify()
+    stream.seek(0)
 
 
 def _in_colours(picture: Image.Image) -> Image.Image:

@@ -178,7 +178,9 @@ def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
             mask = load_mask(case, case.mask)
         except DataError as error:
             findings.append(_unreadable(case, case.mask, error))
-    of_mask = None if mask is None or mask.flaw or not mask.labels.any() else _digest(mask.labels)
+    of_mask = None
+    if mask is not None and not mask.flaw and mask.labels.any():
+        of_mask = _digest(to_picture_axes(mask.labels, mask.grid))
     findings += _doubts(case, grids, mask.grid if mask is not None else None)
     if reference is not None:
         sound = {modality: reorient(volume, grids[modality], reference) for modality, volume in sound.items()}
@@ -593,7 +595,7 @@ def _is_of_tests(cohort: Cohort, folder: Path) -> bool:
 
 
 def _other_layouts(cohort: Cohort) -> Iterator[Finding]:
-    if cohort.other_layouts:
+    if cohort.other_layouts and not cohort.synthetic:  # a synthesis has a manifest of its own folders
         others = ", ".join(cohort.other_layouts)
         problem = f"looks like layout {others} too, and is read as {cohort.layout}"
         remedy = f"name the one that is meant, as in --layout {cohort.layout}"

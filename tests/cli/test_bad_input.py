@@ -226,7 +226,8 @@ def test_a_gap_in_a_stack_and_folders_that_are_not_read_are_told(ganseg, kaggle,
     assert any(str(case) in line and "lacks slice 4 between 1 and 7" in line for line in lines)
     assert any(str(copy / "patient2") in line and "does not read" in line for line in lines)
     assert any(str(copy / "empty") in line and "is an empty folder" in line for line in lines)
-    assert "1 error, 2 warnings" in lines[-1]
+    assert any("1 file lies beside the cases' own" in line and f"{case.name}_4_mask.tif" in line for line in lines)
+    assert "1 error, 3 warnings" in lines[-1]
 
 
 def test_a_picture_that_was_cut_off_is_one_line(ganseg, kaggle, tmp_path, capfd):

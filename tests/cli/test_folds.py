@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ganseg_dist.atomic import write_json
-from ganseg_dist.inference.model_folder import Thresholds, write_thresholds
+from ganseg_dist.config import override
+from ganseg_dist.inference.model_folder import WEIGHTS, Thresholds, load_model, write_model, write_thresholds
 from tests.cli.conftest import Result, assert_refused, run_command, snapshot
 from tests.cli.test_bad_input import CASE
 
@@ -142,9 +143,10 @@ def test_a_fold_whose_model_is_gone_is_named(ganseg, runs, phantom, tmp_path):
 
 
 def test_a_fold_of_another_config_is_named(ganseg, runs, phantom, tmp_path):
-    file = runs / "cv.fold2" / "model" / "config.json"
-    config = json.loads(file.read_text())
-    write_json(file, config | {"data": config["data"] | {"spacing_mm": 9.0}})
+    folder = runs / "cv.fold2" / "model"
+    model = load_model(folder)
+    other, facts = override(model.config, {"data.spacing_mm": 9.0}), {"channels": list(model.channels)}
+    write_model(folder, other, folder / WEIGHTS, model.scheme, card="", facts=facts, thresholds=model.thresholds)
     refused = ganseg("predict", "cv", phantom, "--out", tmp_path / "masks")
     assert_refused(refused, 1, "fold2: has data.spacing_mm 9.0, and fold1")
 

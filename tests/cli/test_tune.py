@@ -42,7 +42,17 @@ def test_a_sweep_is_no_run_and_its_winner_can_be_trained(ganseg, phantom, tmp_pa
     folder.mkdir(parents=True)
     (folder / "sweep.json").write_text("{}")
     assert_refused(ganseg("evaluate", "done", "--data", phantom), 1, "done: is a sweep")
-    words = ("train", "ganet_seg_debug", "--data", phantom, "--local", "--dry-run", "--from-sweep", "done")
+    words = (
+        "train",
+        "ganet_seg_debug",
+        "--data",
+        phantom,
+        "--local",
+        "--dry-run",
+        "--show-config",
+        "--from-sweep",
+        "done",
+    )
     assert_refused(ganseg(*words), 1, "ganseg tune --resume done")
     (folder / "best.json").write_text(json.dumps({"values": {"train.learning_rate": 0.0123}}))
     assert '"learning_rate": 0.0123' in ganseg(*words).out

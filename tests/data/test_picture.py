@@ -328,3 +328,12 @@ def test_exif_that_cannot_be_read_turns_nothing(tmp_path, name, recwarn):
     Image.fromarray(WHITE_8).save(tmp_path / name, exif=b"Exif\0\0II*\0\x08\0\0\0")
     assert load_picture(tmp_path / name).shape == (40, 56)
     assert not recwarn.list
+
+
+def test_a_png_whose_pixels_do_not_fit_its_checksum_is_not_read(tmp_path):
+    file = save_picture(tmp_path / "a.png", slice_of_head(0))
+    content = bytearray(file.read_bytes())
+    content[content.index(b"IDAT") + 4 + 60] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="is not a readable picture"):
+        load_picture(file)

@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 from ganseg_dist.config import DataConfig
 from ganseg_dist.data.cohort import Case, Source
 from ganseg_dist.data.grid import Grid, reorient
+from ganseg_dist.data.labels import BINARY
 from ganseg_dist.data.nifti import load_nifti
 from ganseg_dist.data.preprocess import picture_spacing
 from ganseg_dist.data.scan import Scan, load_scan
@@ -106,7 +107,7 @@ class BrightTissue:
 def predictor(config: DataConfig) -> Predictor:
     data = config.model_copy(update={"modalities": config.modalities or MODALITIES, "regions": ("wt",)})
     whole = recipe("ganet_seg_debug").model_copy(update={"data": data})
-    return Predictor(Model(whole, BrightTissue(), Thresholds({"wt": 0.05}), ()))
+    return Predictor(Model(whole, BrightTissue(), Thresholds({"wt": 0.05}), (), BINARY))
 
 
 def write(file: Path, volume: np.ndarray, affine: np.ndarray, stored: Stored) -> Path:
