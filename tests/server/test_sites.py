@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDict
 
+from ganseg_dist.data.labels import BINARY
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.order import Order
 from ganseg_dist.runners.grids import Answer, InProcessGrid
@@ -16,7 +17,7 @@ from server.sites import Sites, nobody_hears
 
 ORDER = Order("f", 1, 0, 0, 1)
 COUNTS = {"patients": 3, "cases": 4, "slices": 50}
-WORDS = {"name": "north", "modalities": ["flair"], "regions": ["lesion"], "classes": []}
+WORDS = {"name": "north", "modalities": ["flair"], "regions": ["wt"], "classes": [], "labels": BINARY.to_json()}
 
 
 class SilentGrid(InProcessGrid):
@@ -68,7 +69,7 @@ def test_sites_that_say_yes_are_members():
     sites.enrol(ORDER, 1, nobody_hears)
     member = sites.members[1]
     assert (member.name, member.patients, member.cases, member.slices) == ("north", 3, 4, 50)
-    assert (member.modalities, member.regions, member.classes) == (("flair",), ("lesion",), ())
+    assert (member.modalities, member.regions, member.classes) == (("flair",), ("wt",), ())
 
 
 def test_a_second_site_of_a_name_is_refused():
