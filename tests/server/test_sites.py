@@ -86,12 +86,12 @@ def test_a_second_site_of_a_name_is_refused():
         (COUNTS | {"cases": -1}, WORDS),
         (COUNTS | {"cases": 1.5}, WORDS),
         ({"cases": 1}, WORDS),
-        (COUNTS, WORDS | {"name": "../north"}),
+        (COUNTS, WORDS | {"name": "\x1b[2Jnorth"}),
         (COUNTS, WORDS | {"regions": ["x" * 1000]}),
         (COUNTS, WORDS | {"more": 1}),
         (COUNTS, ["north"]),
     ],
-    ids=["negative", "no count", "missing", "a path", "too long", "more than agreed", "no words"],
+    ids=["negative", "no count", "missing", "an escape", "too long", "more than agreed", "no words"],
 )
 def test_what_no_site_says_is_not_believed(counts, words):
     sites = Sites(InProcessGrid(lambda message, _: Message(said(counts, words), reply_to=message), {1: {}}), 5.0)
