@@ -1,6 +1,7 @@
 import gzip
 import json
 import shutil
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -511,14 +512,12 @@ def test_names_that_only_hold_the_letters_are_no_ct(tmp_path, name):
 
 
 def test_real_ct_is_found_and_other_images_are_not(shared_data):
-    (finding,) = ct_findings(shared_data / "lungct")
-    assert "ct is CT by its name" in finding.problem
     cohort = read_cohort(shared_data / "lungct")
-    reports = [check_case(case) for case in cohort.cases[:20]]
+    some = replace(cohort, cases=cohort.cases[:20])
+    reports = [check_case(case) for case in some.cases]
     assert sum(report.hounsfield == ("ct",) for report in reports) >= 19
+    (finding,) = (finding for finding in check_cohort(some, reports) if finding.check == "ct")
+    assert "ct is CT by its name" in finding.problem
     for folder, files in (("ms", "*/*.nii*"), ("oasis", "100*.nii.gz"), ("hippocampus", "imagesTr/*_00*.nii.gz")):
-        found = sorted((shared_data / folder).glob(files))[:6]
-        rows = [{"case": file.name, "patient": file.name, "image": file} for file in found]
-        for row in rows:
-            case = Case(row["case"], row["patient"], "s", {"image": Source((row["image"],))})
-            assert check_case(case).hounsfield == ()
+        for file in sorted((shared_data / folder).glob(files))[:3]:
+            assert check_case(Case(file.name, file.name, "s", {"image": Source((file,))})).hounsfield == ()

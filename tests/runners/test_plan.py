@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,14 @@ import pytest
 from ganseg_dist.atomic import write_json
 from ganseg_dist.config import override, parse_assignments
 from ganseg_dist.data.cohort import Case, Cohort
+from ganseg_dist.data.labels import BRATS, BRATS_2023
 from ganseg_dist.data.store import PreparedCase, content_hash, prepare_case
 from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.attempt import epochs_kept, only_trainer
-from ganseg_dist.runners.plan import open_run, planned_run
+from ganseg_dist.runners.plan import fingerprint, open_run, planned_run
+from ganseg_dist.runners.prepare import Preflight
 from ganseg_dist.runners.resolve import negative_first, order_told, resolve
 from ganseg_dist.runners.session import TrainingRequest, plan_training, train_session
 from ganseg_dist.systems.base import Monitor
@@ -85,6 +88,25 @@ def test_a_healthy_cohort_holds_none_of_the_patients(phantom, own):
 def test_a_healthy_cohort_must_be_given_where_the_config_says_so(cohort):
     with pytest.raises(ConfigError, match="give ganseg train --healthy DATA"):
         resolve(override(recipe("ganet_seg_debug"), {"system.healthy_cohort": True}), cohort)
+
+
+def test_run_that_began_on_other_labels_is_not_gone_on_with(phantom):
+    plan = plan_training(request(phantom))
+    run, _ = open_run("mine", plan.config, plan.fingerprint, plan.cohort)
+    assert run.read("data.json")["labels"] == BRATS.to_json()
+    with pytest.raises(RunError, match="mine: was started on masks with other labels; choose another --run-name"):
+        planned_run("mine", plan.config, plan.fingerprint | {"labels": BRATS_2023.to_json()}, plan.cohort)
+    run.write("data.json", {name: value for name, value in run.read("data.json").items() if name != "labels"})
+    with pytest.raises(RunError, match="mine: was started by another version, ganseg-dist .*; use that one or choose"):
+        planned_run("mine", plan.config, plan.fingerprint, plan.cohort)
+
+
+def test_most_masks_decide_the_labels_of_a_mixed_cohort(cohort):
+    new = [replace(case, scheme=BRATS_2023 if number > 2 else BRATS) for number, case in enumerate(cohort.cases)]
+    mixed = replace(cohort, cases=tuple(new))
+    learnt_from = fingerprint(mixed, Preflight(mixed, {case.id: "" for case in new}, ()))
+    assert learnt_from["labels"] == BRATS_2023.to_json()
+    assert learnt_from["otherwise_labelled"] == 3
 
 
 def test_another_healthy_cohort_is_other_data(phantom, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from clients.app import app
 from ganseg_dist.config import RunConfig, override
+from ganseg_dist.data.labels import BRATS
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.errors import ConfigError, FederationError
@@ -61,6 +62,9 @@ def test_hospitals_agree_on_what_is_open_and_train(hospitals, tmp_path):
     assert run.config().data.modalities == ("t1", "t1ce", "t2", "flair")
     assert run.config().data.regions == ("wt", "tc", "et")
     assert run.read("data.json")["phantom"], "what hospitals say of their images is kept"
+    assert run.read("data.json")["labels"] == BRATS.to_json(), "and what all of them say of their masks"
+    card = (run.model / "card.md").read_text()
+    assert "Values of a mask: 0 background, 1 necrotic core, 2 oedema, 4 enhancing tumour\n" in card
     told = run.federation()
     assert told is not None
     assert [sorted(record.sites) for record in told.rounds] == [["north", "south"]] * 2
