@@ -97,7 +97,7 @@ def test_run_that_began_on_other_labels_is_not_gone_on_with(phantom):
     with pytest.raises(RunError, match="mine: was started on masks with other labels; choose another --run-name"):
         planned_run("mine", plan.config, plan.fingerprint | {"labels": BRATS_2023.to_json()}, plan.cohort)
     run.write("data.json", {name: value for name, value in run.read("data.json").items() if name != "labels"})
-    with pytest.raises(RunError, match="mine: was started by another version, ganseg-dist .*; use that one or choose"):
+    with pytest.raises(RunError, match=r"mine: was started by another version, ganseg-dist .*; use that one or choose"):
         planned_run("mine", plan.config, plan.fingerprint, plan.cohort)
 
 
