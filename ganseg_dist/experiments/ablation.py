@@ -8,6 +8,7 @@ from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.experiments.trials import Trial
+from ganseg_dist.names import folder_name
 
 TERMS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "ganet_seg": {
@@ -48,7 +49,7 @@ def ablation_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Tria
     }
     return [
         Trial(
-            f"{row.replace(',', '').replace(' ', '-')}-seed{seed}",
+            f"{folder_name(row)}-seed{seed}",
             {"arm": row, "seed": seed},
             override(config, {**changes, "seed": seed}),
             split,

@@ -128,6 +128,10 @@ def test_other_label_schemes_are_refused_by_name(tmp_path):
         ('{"labels": {"background": 0, "a": 1}}', "has neither channel_names"),
         ('{"labels": {"0": "b", "1": "a"}, "modality": {"0": "T1"}, "training": [{}]}', "needs an image and a label"),
         ('{"labels": {"b": 0, "a": 1}, "channel_names": {"0": "T1"}, "file_ending": ".nrrd"}', "file_ending .nrrd"),
+        (
+            '{"labels": {"b": 0, "a": 1}, "channel_names": {"0": "T1"}, "file_ending": "/../../x.nii"}',
+            "file_ending /..",
+        ),
         ('{"labels": {"b": 0, "a": "1"}, "channel_names": {"0": "T1"}}', "labels do not map names to whole numbers"),
         ('{"labels": {"b": 0, "a": 1}, "channel_names": ["T1"]}', "channel_names does not map numbers to names"),
         ('{"labels": {"b": 0, "a": 1}, "channel_names": {}}', "channel_names does not map numbers to names"),

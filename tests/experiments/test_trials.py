@@ -81,6 +81,15 @@ def test_a_left_out_hospital_is_seen_by_nobody(tmp_path):
         assert trial.labels["site"] not in {homes[p] for p in (*trial.split.train, *trial.split.validation)}
 
 
+@pytest.mark.parametrize("name", ["ganet_seg_debug", "gan_osmosis_debug"])
+def test_trials_are_called_as_files_can_be(name):
+    trials = [
+        *ablation_trials(recipe(name), SPLIT, seeds=2),
+        *fraction_trials(recipe(name), SPLIT, percentages=[10, 100], arm_names=["real", "gan"], seeds=1),
+    ]
+    assert [trial.name for trial in trials if not SAFE.fullmatch(trial.name)] == []
+
+
 def test_hospitals_of_any_name_give_trials_of_different_names_that_are_shown_as_they_are(tmp_path):
     sites = ("Spital Ü", "Spital-U", "../../x", "spital u")
     homes = {f"p{number}": sites[number % 4] for number in range(24)}

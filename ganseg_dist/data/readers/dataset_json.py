@@ -101,7 +101,7 @@ class Description:
     def ending(self) -> str:
         """What the names of nnU-Net's files end in. Raises DataError for a format that is not read."""
         ending = str(self.content.get("file_ending", ".nii.gz"))
-        if not ending.lower().endswith((*NIFTI_SUFFIXES, *PICTURE_SUFFIXES)):
+        if not ending.lower().endswith((*NIFTI_SUFFIXES, *PICTURE_SUFFIXES)) or Path(ending).name != ending:
             raise DataError(f"{self.file}: file_ending {ending} is not supported; convert the images to .nii.gz")
         return ending
 
