@@ -38,7 +38,8 @@ MOST_MASK_LEVELS = 64
 
 MOST_COLOURS_NAMED = 5
 
-CT_NAME = re.compile(r"(?<![a-z])(ct|cta|ctp|ncct|cect|cbct|ldct)(?![a-z])|computed.?tomography", re.IGNORECASE)
+CT_NAME = re.compile(r"(?<![a-z0-9])(ct|cta|ctp|ncct|cect|cbct|ldct)(?![a-z0-9])|computed.?tomography", re.IGNORECASE)
+"""As a word: t1ct and cT1 are MRI with contrast."""
 AIR_HU, SOFT_HU = (-1100, -900), (-200, 300)
 LOWEST_PADDING = 4096
 """Below zero, what scanners fill in around what they have seen."""

@@ -34,9 +34,8 @@ def implausible(prediction: CasePrediction, config: DataConfig) -> Flaw | None:
     lesion, body = np.asarray(masks.any(axis=0)), np.asarray((image > BACKGROUND).any(axis=1))
     if not lesion.any():
         return None
-    outside, covered = float((~body)[lesion].mean()), float(lesion[body].mean())
-    if outside > LARGEST_SHARE:
+    if (outside := float((~body)[lesion].mean())) > LARGEST_SHARE:
         return Flaw(OUTSIDE, f"{outside:.0%} of the predicted lesion lies outside the body", REMEDY)
-    if covered > LARGEST_SHARE:
+    if (covered := float(lesion[body].mean())) > LARGEST_SHARE:
         return Flaw(OVERALL, f"the predicted lesion is {covered:.0%} of the body", REMEDY)
     return None

@@ -505,7 +505,7 @@ def test_other_negative_volumes_are_no_ct(cohort, volume):
     assert ct_findings(cohort) == []
 
 
-@pytest.mark.parametrize("name", ["t1ct1", "spect", "contrast", "act", "t1ce"])
+@pytest.mark.parametrize("name", ["t1ct", "cT1", "t1ct1", "spect", "contrast", "act", "t1ce"])
 def test_names_that_only_hold_the_letters_are_no_ct(tmp_path, name):
     file = save(tmp_path / "a.nii.gz", brain(0)[0]["t1"]).name
     assert ct_findings(write_rows(tmp_path / "list.csv", [{"case": "a", "patient": "a", name: file}])) == []
