@@ -97,7 +97,7 @@ def predict(
         show.err.print(f"note: the test images in {tests} are not among them; predict them with: {command}")
     told = colours_told(cases, predictor.modalities)
     if told is not None:
-        show.err.print(f"warning: {told}")
+        show.warn(told)
     if system.task == "classification":
         _report_problems(predict_classes(predictor, cases, out))
         return

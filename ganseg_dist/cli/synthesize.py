@@ -206,7 +206,7 @@ def _held_out(run: Run, cohort: Cohort, predictor: Predictor) -> HeldOut:
         cases = [case for part in parts for case in cases_of_part(run, cohort, part)]
         return held_out_images(predictor, read_slices(cases, predictor.config, "Reading the held-out images"))
     except DataError as error:
-        show.err.print(f"warning: {error}")
+        show.warn(str(error))
         return "they cannot be read now"
 
 

@@ -202,3 +202,12 @@ def test_what_is_no_manifest_is_one_line(ganseg, tmp_path, place):
 @pytest.mark.parametrize("head", ["", "abc", "G" * 64, "0" * 63])
 def test_a_head_that_is_no_hash_is_wrong_usage(ganseg, manifest, head):
     assert_refused(ganseg("audit", manifest, "--head", head), 2, "--head")
+
+
+def test_names_in_a_manifest_are_shown_and_not_obeyed(ganseg, tmp_path):
+    name = "dice\x9b31m\u202e[/x]"
+    write(tmp_path / "egress.jsonl", [("evaluate", 1, {}, {name: 0.5})])
+    told = ganseg("audit", tmp_path / "egress.jsonl")
+    assert told.code == 0, told.err
+    assert r"1 number (dice\x9b31m\u202e[/x])" in told.out
+    assert json.loads(ganseg("audit", tmp_path / "egress.jsonl", "--json").out)["summary"]["metrics"] == [name]
