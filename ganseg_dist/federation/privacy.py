@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ganseg_dist.atomic import write_file, write_json
 from ganseg_dist.config import RunConfig
 from ganseg_dist.config.privacy import PrivacyConfig, PrivacyDemand, Where
+from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file
 from ganseg_dist.engine.noise import Entropy, normal_noise
 from ganseg_dist.errors import ConfigError, FederationError
 from ganseg_dist.federation.accountant import epsilon_at, epsilon_of, noise_multiplier_for, releases_within
 from ganseg_dist.federation.exchange import Arrays
-from ganseg_dist.files import read_json
+from ganseg_dist.files import sha256
 
 Weights = dict[str, npt.NDArray[np.float32]]
 Released = Mapping[str, npt.NDArray[Any]]
@@ -208,6 +208,8 @@ class Releases:
     """By site, its share of the mean; empty at a site."""
     rounds: list[int]
     """That were released, in order."""
+    digests: Mapping[str, str]
+    """Of the releases that are still kept, by file."""
 
     @classmethod
     def open(cls, folder: Path, terms: Terms | None, shares: Mapping[str, float] | None = None) -> Releases:
@@ -220,13 +222,13 @@ class Releases:
         """
         file = folder / "ledger.json"
         if not file.exists():
-            return cls(folder, terms, dict(shares or {}), [])
+            return cls(folder, terms, dict(shares or {}), [], {})
         said = _read(file)
         if said["terms"] != (terms and asdict(terms)):
             raise FederationError(
                 f"{file}: was begun under other terms of federation.privacy; take them again, or another run name"
             )
-        return cls(folder, terms, said["shares"], said["rounds"])
+        return cls(folder, terms, said["shares"], said["rounds"], said["digests"])
 
     def of(self, round: int) -> Released | None:
         """What was released of a round; none where nothing was.
@@ -237,11 +239,12 @@ class Releases:
             return None
         file = self._file(round)
         try:
-            return load_file(file)
-        except (OSError, SafetensorError):
+            verify_file(file, self.digests.get(file.name))
+        except Damaged as damage:
             raise FederationError(
-                f"{file}: is missing or damaged, and no round is released twice; begin again under another run name"
+                f"{damage}, and no round is released twice; begin again under another run name"
             ) from None
+        return load_file(file)
 
     def once(self, round: int, make: Callable[[], Released]) -> Released:
         """The round's release: made now and written down, or what was released of it before.
@@ -253,10 +256,14 @@ class Releases:
             return released
         self._refuse_beyond_budget(round)
         made = dict(make())
-        write_file(self._file(round), lambda unfinished: save_file(made, unfinished))
+        file = self._file(round)
+        write_file(file, lambda unfinished: save_file(made, unfinished))
         self.rounds.append(round)
-        write_json(self.folder / "ledger.json", self.to_dict())
-        for old in sorted(self.folder.glob("round-*.safetensors"))[:-KEPT]:
+        dropped = sorted(self.folder.glob("round-*.safetensors"))[:-KEPT]
+        kept = {name: digest for name, digest in self.digests.items() if self.folder / name not in dropped}
+        self.digests = {**kept, file.name: sha256(file)}
+        write_json(self.folder / "ledger.json", sealed(self.to_dict()))
+        for old in dropped:
             old.unlink()
         return made
 
@@ -273,6 +280,7 @@ class Releases:
             "shares": dict(self.shares),
             "rounds": list(self.rounds),
             "epsilon": self.epsilon,
+            "digests": dict(self.digests),
         }
 
     def _file(self, round: int) -> Path:
@@ -297,15 +305,11 @@ def spent_before(folders: Iterable[Path]) -> float:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        said: dict[str, Any] = read_json(file)
-        if not said.keys() >= {"terms", "shares", "rounds"}:
-            raise ValueError
-    except (OSError, ValueError, AttributeError):
+        return read_sealed(file)
+    except Damaged as damage:
         raise FederationError(
-            f"{file}: cannot be read, and without it nobody knows what was released; put it back, or take another run "
-            "name"
+            f"{damage}, and without it nobody knows what was released; put it back, or take another run name"
         ) from None
-    return said
 
 
 def _difference(weights: Arrays, sent: Arrays) -> Change:

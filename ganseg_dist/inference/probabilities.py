@@ -6,6 +6,7 @@ FOLDER/0003.safetensors     a case, inside the box that the masks or any thresho
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,15 +15,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ganseg_dist.atomic import save_new, whole_folder, write_json
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.formats import Volume
 from ganseg_dist.data.scan import load_scan
+from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file
 from ganseg_dist.errors import RunError
-from ganseg_dist.files import read_json
+from ganseg_dist.files import sha256
 from ganseg_dist.inference.evaluation import region_masks
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.metrics.masks import Mask
@@ -30,6 +31,8 @@ from ganseg_dist.metrics.masks import Mask
 LOWEST = 0.02
 """No lower threshold can be tried: outside the box every probability is lower than this."""
 INDEX = "index.json"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def keep_probabilities(
     *,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Fill the folder with the model's word on these cases, where it does not hold just that.
+    """Fill the folder with the model's word on these cases, where it does not hold just that, or is damaged.
 
     Args:
         weights: the model's digest, by which another model's word is told apart.
@@ -81,18 +84,29 @@ def keep_probabilities(
         "regions": list(predictor.regions),
         "cases": [{"case": case.id, "patient": case.patient} for case in cases],
     }
-    if (folder / INDEX).exists() and _index(folder) == said:
-        return
+    if (folder / INDEX).exists():
+        try:
+            index = _verified_index(folder)
+            if all(index.get(name) == value for name, value in said.items()):
+                return
+        except Damaged as damage:
+            logger.warning("%s; the cases are predicted again", damage)
     with whole_folder(folder) as unfinished:
+        digests = []
         for number, case in enumerate(cases):
-            save_new(unfinished / _file(number), partial(save_file, _arrays(_predicted(predictor, case))))
+            file = unfinished / _file(number)
+            save_new(file, partial(save_file, _arrays(_predicted(predictor, case))))
+            digests.append(sha256(file))
             advance(number + 1, len(cases))
-        write_json(unfinished / INDEX, said)
+        write_json(unfinished / INDEX, sealed(said | {"digests": digests}))
 
 
 def read_probabilities(folder: Path) -> tuple[KeptCase, ...]:
     """What `keep_probabilities` kept. Raises RunError naming the file that is missing or damaged."""
-    cases = _index(folder)["cases"]
+    try:
+        cases = _verified_index(folder)["cases"]
+    except Damaged as damage:
+        raise RunError(f"{damage}; delete {folder} and search again") from None
     return tuple(_read(folder / _file(number), **case) for number, case in enumerate(cases))
 
 
@@ -136,31 +150,22 @@ def _arrays(kept: KeptCase) -> dict[str, npt.NDArray[Any]]:
 
 
 def _read(file: Path, case: str, patient: str) -> KeptCase:
-    try:
-        arrays = load_file(file)
-        x, y, z = (int(size) for size in arrays["shape"])
-        i, j, k = (int(place) for place in arrays["corner"])
-        spacing = tuple(float(size) for size in arrays["spacing_mm"]) or None
-        return KeptCase(
-            case, patient, spacing, (x, y, z), (i, j, k),
-            arrays["probability"], arrays["truth"], arrays["score"], arrays["abnormal"],
-        )  # fmt: skip
-    except (OSError, SafetensorError, KeyError, ValueError):
-        raise _damaged(file) from None
+    arrays = load_file(file)
+    x, y, z = (int(size) for size in arrays["shape"])
+    i, j, k = (int(place) for place in arrays["corner"])
+    spacing = tuple(float(size) for size in arrays["spacing_mm"]) or None
+    return KeptCase(
+        case, patient, spacing, (x, y, z), (i, j, k),
+        arrays["probability"], arrays["truth"], arrays["score"], arrays["abnormal"],
+    )  # fmt: skip
 
 
-def _index(folder: Path) -> dict[str, Any]:
-    try:
-        index = read_json(folder / INDEX)
-    except (OSError, ValueError):
-        raise _damaged(folder / INDEX) from None
-    if not isinstance(index, dict) or not index.keys() >= {"weights", "regions", "cases"}:
-        raise _damaged(folder / INDEX)
+def _verified_index(folder: Path) -> dict[str, Any]:
+    """Raises Damaged where it, or the file of a case, is not as it was written."""
+    index = read_sealed(folder / INDEX)
+    for number, digest in enumerate(index.get("digests", ())):
+        verify_file(folder / _file(number), digest)
     return index
-
-
-def _damaged(file: Path) -> RunError:
-    return RunError(f"{file}: is missing or damaged; delete {file.parent} and search again")
 
 
 def _file(number: int) -> str:

@@ -8,6 +8,7 @@ from flwr.supercore.differential_privacy import compute_stdv
 
 from ganseg_dist.config import override
 from ganseg_dist.config.privacy import PrivacyConfig, PrivacyDemand
+from ganseg_dist.digests import read_sealed
 from ganseg_dist.errors import ConfigError, FederationError
 from ganseg_dist.federation.accountant import epsilon_of
 from ganseg_dist.federation.privacy import (
@@ -350,7 +351,7 @@ def test_the_ledger_is_json_and_comes_back(tmp_path):
     releases = Releases.open(tmp_path, terms(epsilon=50.0), SHARES)
     releases.once(1, made(1, 0, 0))
     releases.once(2, made(1, 0, 0))
-    said = json.loads((tmp_path / "ledger.json").read_text())
+    said = read_sealed(tmp_path / "ledger.json")
     assert said == json.loads(json.dumps(releases.to_dict()))
     assert said["epsilon"] == pytest.approx([epsilon_of(1.0, 1, 1e-5), epsilon_of(1.0, 2, 1e-5)])
     later = Releases.open(tmp_path, terms(epsilon=50.0), {"north": 1.0})
@@ -367,17 +368,33 @@ def test_other_terms_cannot_go_on_with_what_was_begun(tmp_path):
 @pytest.mark.parametrize("text", ["", "[]", "{}", "{"])
 def test_a_ledger_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "ledger.json").write_text(text)
-    with pytest.raises(FederationError, match=r"ledger.json: cannot be read"):
+    with pytest.raises(FederationError, match=r"ledger.json: is damaged .*nobody knows what was released"):
         Releases.open(tmp_path, terms())
+
+
+def test_a_round_that_is_struck_from_the_ledger_is_noticed(tmp_path):
+    """Else it would be released again, and the budget would be larger than was promised."""
+    releases = Releases.open(tmp_path, terms())
+    releases.once(1, made(1, 0, 0))
+    file = tmp_path / "ledger.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "rounds": []}))
+    for read in (lambda: Releases.open(tmp_path, terms()), lambda: spent_before([tmp_path])):
+        with pytest.raises(FederationError, match=r"ledger.json: is damaged \(its digest differs\), and without it"):
+            read()
 
 
 def test_a_damaged_release_is_refused_not_made_again(tmp_path):
     releases = Releases.open(tmp_path, terms())
     releases.once(1, made(1, 0, 0))
     file = next(tmp_path.glob("round-*"))
-    os.truncate(file, 10)
-    with pytest.raises(FederationError, match="is missing or damaged"):
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(FederationError, match=r"is damaged \(its digest differs\), and no round is released twice"):
         releases.once(1, made(1, 0, 0))
+    os.truncate(file, 10)
+    with pytest.raises(FederationError, match="no round is released twice"):
+        Releases.open(tmp_path, terms()).once(1, made(1, 0, 0))
 
 
 def test_what_was_released_is_there_to_be_asked_for(tmp_path):

@@ -1,7 +1,5 @@
 """Kept probabilities: as exact as predicting again, told apart by the model, and refused when damaged."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -49,11 +47,21 @@ def test_what_is_kept_is_not_predicted_again_unless_the_model_is_another(tmp_pat
     assert (kept(tmp_path, model, cases, "b") / "0000.safetensors").stat().st_mtime_ns > made
 
 
-def test_a_damaged_file_is_named(tmp_path, model, cohort):
-    folder = kept(tmp_path, model, [case for case in cohort.cases if case.mask is not None][:1])
-    (folder / "0000.safetensors").write_bytes(b"short")
-    with pytest.raises(RunError, match=r"0000\.safetensors: is missing or damaged; delete .*kept and search again"):
-        read_probabilities(folder)
-    (folder / "index.json").write_text(json.dumps([]))
-    with pytest.raises(RunError, match=r"index\.json: is missing or damaged"):
-        read_probabilities(folder)
+@pytest.mark.parametrize("damage", ["flipped", "cut", "emptied", "removed"])
+@pytest.mark.parametrize("name", ["0000.safetensors", "index.json"])
+def test_a_damaged_file_is_named_and_predicted_again(tmp_path, model, cohort, caplog, name, damage):
+    cases = [case for case in cohort.cases if case.mask is not None][:1]
+    file = kept(tmp_path, model, cases) / name
+    whole = file.read_bytes()
+    file.unlink()
+    if damage != "removed":
+        flipped = whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:]
+        file.write_bytes({"flipped": flipped, "cut": whole[: len(whole) // 2], "emptied": b""}[damage])
+    with pytest.raises(RunError) as caught:
+        read_probabilities(file.parent)
+    assert str(caught.value).startswith(f"{file}: is {'missing' if damage == 'removed' else 'damaged'}")
+    assert str(caught.value).endswith(f"; delete {file.parent} and search again")
+    kept(tmp_path, model, cases)
+    assert file.read_bytes() == whole
+    warned = [] if (name, damage) == ("index.json", "removed") else [str(file)]
+    assert [line.split(":")[0] for line in caplog.messages if "predicted again" in line] == warned
