@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ganseg_dist.environment import environment
+from ganseg_dist.errors import RunError
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -84,6 +85,8 @@ def run_trials(
         trial: trains with these values of fields, and reports to Tune.
         folder: of the sweep; Tune keeps its own state in it, which is read again as it was written, by this user.
         ended: told each trial that ends; what it raises ends the sweep.
+
+    Raises RunError where Tune's own state is damaged.
     """
     from ray import tune
 
@@ -95,7 +98,7 @@ def run_trials(
     trainable = tune.with_resources(trial, {"cpu": plan.cpus, "gpu": plan.gpus, "memory": A_BYTE})
     with environment(ENVIRONMENT):
         if tune.Tuner.can_restore(str(state)):
-            tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, resume_errored=True)
+            tuner = _restored(state, trainable)
             # What watches is not kept, and the one before is of another process.
             tuner._local_tuner.get_run_config().callbacks = [watcher]
         else:
@@ -118,6 +121,8 @@ def run_trials(
             if watcher.raised is not None:  # which Tune has wrapped in its own
                 raise watcher.raised from None
             raise
+        if len(results) < plan.trials:  # where its list of trials is damaged, Tune goes on without a word
+            raise _damaged(state, f"knows {len(results)} of {plan.trials} trials")
         return [
             TrialEnd(
                 Path(result.path).name,
@@ -128,6 +133,23 @@ def run_trials(
             )
             for result in results
         ]
+
+
+def _restored(state: Path, trainable: Any) -> Any:
+    """Raises RunError where what Tune keeps is damaged: of whatever kind its error, or pickle's, is."""
+    from ray import tune
+
+    try:
+        return tune.Tuner.restore(str(state), trainable, resume_unfinished=True, resume_errored=True)
+    except Exception as error:
+        raise _damaged(state, f"cannot be read ({type(error).__name__})") from None
+
+
+def _damaged(state: Path, problem: str) -> RunError:
+    return RunError(
+        f"{state}: Ray Tune's own state {problem}; delete it and start the same command again: trials that have "
+        "finished are not trained again"
+    )
 
 
 def _reason(error: Any) -> str:

@@ -5,6 +5,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from ganseg_dist.errors import RunError
 from ganseg_dist.runners.cluster import ray_cluster
 from ganseg_dist.runners.ray_tune import Plan, population, run_trials
 
@@ -41,6 +44,19 @@ class Climb:
                 tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
 
 
+@pytest.mark.parametrize("content", [b"", b"\x80\x05cut"])
+def test_a_damaged_state_of_tune_is_an_error_that_says_what_to_delete(tmp_path, content):
+    """Nothing of it is run: Tune's own file is a pickle."""
+    plan = Plan(asks, [], {}, trials=1, scheduler="none", search="random", metrics={"score": "max"}, epochs=1, seed=0,
+                cpus=0.1, gpus=0)  # fmt: skip
+    (tmp_path / "tune").mkdir()
+    (tmp_path / "tune" / "tuner.pkl").write_bytes(content)
+    with pytest.raises(RunError) as caught:
+        run_trials(plan, Climb(tmp_path).train, tmp_path, lambda end: pytest.fail("a trial ended"))
+    assert str(caught.value).startswith(f"{tmp_path / 'tune'}: Ray Tune's own state cannot be read (")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_population_takes_over_weights_and_its_numbers_stay_in_range(tmp_path):
     from optuna.trial import FixedTrial
 
@@ -64,3 +80,21 @@ def test_a_population_takes_over_weights_and_its_numbers_stay_in_range(tmp_path)
         for _, values in epochs:
             assert LOW <= values["rate"] <= HIGH
             assert values["every"] in (1, 2, 3, 4)
+
+
+def report_once(values) -> None:
+    from ray import tune
+
+    tune.report({"score": values["rate"], "epoch": 1})
+
+
+def test_a_lost_list_of_trials_is_an_error_and_no_smaller_sweep(tmp_path):
+    """Ray Tune would say that all trials are done, and know those alone that it began since."""
+    plan = Plan(asks, [], {}, trials=2, scheduler="none", search="random", metrics={"score": "max"}, epochs=1, seed=0,
+                cpus=0.1, gpus=0)  # fmt: skip
+    with ray_cluster():
+        assert len(run_trials(plan, report_once, tmp_path, lambda end: None)) == 2
+        (state,) = (tmp_path / "tune").glob("experiment_state-*.json")
+        state.write_bytes(state.read_bytes()[:100])
+        with pytest.raises(RunError, match=r"tune: Ray Tune's own state knows \d of 2 trials; delete it and start the"):
+            run_trials(plan, report_once, tmp_path, lambda end: None)
