@@ -27,7 +27,7 @@ def similar(wrong: str, known: Iterable[str]) -> list[str]:
     known one, and one that goes on below a field with that field. Failing that, a field of the same name elsewhere is
     meant, as in `data.epochs`.
     """
-    names = list(known)
+    names = list(dict.fromkeys(known))
     parts = {name: _parts(name) for name in names}
     sought = _parts(wrong)
     closeness = {name: _closeness(sought, parts[name]) for name in names}

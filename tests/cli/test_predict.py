@@ -14,6 +14,7 @@ import tifffile
 from PIL import Image
 
 from ganseg_dist.display import PNG_TEXT
+from ganseg_dist.inference.plausibility import REMEDY
 from ganseg_dist.tracking.tracked_run import TrackedRun
 from tests.cli.conftest import KAGGLE_SHAPE, assert_refused, drawn_run, snapshot, write_colour_case
 from tests.cli.test_bad_input import CASE, spoil
@@ -79,6 +80,11 @@ def test_a_broken_case_among_good_ones_is_named_and_the_others_are_written(ganse
     assert not (masks / f"{CASE}_mask.nii.gz").exists()
 
 
+def warnings_of_reading(result):
+    """Less those of an implausible lesion, which a model that has learnt nothing may predict anywhere."""
+    return [line for line in result.err.splitlines() if line.startswith("warning") and REMEDY not in line]
+
+
 def test_a_header_that_contradicts_itself_is_warned_of_as_check_does(ganseg, run, bad_cohort, masks):
     """As in ACDC: the scale of sform was lost. The mask is the same, and lies on the scan in every viewer."""
     assert ganseg("predict", "tiny", bad_cohort / CASE, "--out", masks / "right").code == 0
@@ -92,7 +98,7 @@ def test_a_header_that_contradicts_itself_is_warned_of_as_check_does(ganseg, run
     warning = f"warning: {CASE}: {source}: sform says 1 x 1 x 1 mm, pixdim 6 x 6 x 6; pixdim is used"
     assert warning in ganseg("check", bad_cohort).out.splitlines()
     result = ganseg("predict", "tiny", bad_cohort / CASE, "--out", masks / "lost")
-    assert [line for line in result.err.splitlines() if line.startswith("warning")] == [warning]
+    assert warnings_of_reading(result) == [warning]
     right, lost = (nib.load(masks / name / f"{CASE}_mask.nii.gz") for name in ("right", "lost"))
     assert np.array_equal(np.asarray(lost.dataobj), np.asarray(right.dataobj))
     assert np.array_equal(lost.affine, nib.load(source).affine)
@@ -354,7 +360,7 @@ def test_a_folder_of_pictures_gives_a_mask_a_picture(ganseg, picture_model, plai
     model, folder = picture_model(kind), plain(kind)
     whole = ganseg("predict", model, folder, "--out", masks / "whole")
     assert whole.code == 0, whole.err
-    assert "warning" not in whole.err
+    assert not warnings_of_reading(whole)
     assert {file.name for file in (masks / "whole").iterdir()} == {f"p{number}_mask.png" for number in range(3)}
     assert ganseg("predict", model, folder / "p1.png", "--out", masks / "one").code == 0
     assert (masks / "one" / "p1_mask.png").read_bytes() == (masks / "whole" / "p1_mask.png").read_bytes()
@@ -432,7 +438,7 @@ def test_pictures_of_the_other_kind_are_told_in_a_line(
     ):
         result = ganseg("predict", model, source, "--out", masks)
         assert result.code == 0, result.err
-        assert [line for line in result.err.splitlines() if "warning" in line] == [f"warning: {many} {said}"]
+        assert warnings_of_reading(result) == [f"warning: {many} {said}"]
 
 
 def test_a_folder_that_is_no_cohort_of_a_model_of_scans_is_still_refused(ganseg, run, plain, masks):

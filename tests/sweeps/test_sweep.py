@@ -151,7 +151,7 @@ def test_trials_whose_processes_were_ended_with_the_sweep_say_so(phantom, monkey
             "--scheduler asha: compares trials in training by one",
         ),
         ({"scheduler": "asha", "metrics": ("val/hd95_wt",)}, "is of whole scans, after the last"),
-        ({"metrics": ("val/dice",)}, "did you mean val/dice_wt?"),
+        ({"metrics": ("val/dice",)}, r"did you mean val/dice_wt or val/dice_tc or val/dice_et\?"),
         ({"scheduler": "pbt", "space": SWITCH}, "--scheduler pbt: changes numbers, and --space switch searches none"),
         ({"space": SPACES["gan_osmosis"]}, "--space gan_osmosis: is of gan_osmosis"),
     ],
