@@ -38,6 +38,9 @@ MOST_MASK_LEVELS = 64
 
 MOST_COLOURS_NAMED = 5
 
+FEWEST_IN_AIR, MOST_IN_AIR = 3, 0.1
+"""Masks outside the head, and their share of those that mark something, that are no mistakes of single cases."""
+
 CT_NAME = re.compile(r"(?<![a-z0-9])(ct|cta|ctp|ncct|cect|cbct|ldct)(?![a-z0-9])|computed.?tomography", re.IGNORECASE)
 """As a word: t1ct and cT1 are MRI with contrast."""
 AIR_HU, SOFT_HU = (-1100, -900), (-200, 300)
@@ -219,6 +222,7 @@ def check_cohort(
         *_unread_folders(cohort),
         *_unread_files(cohort),
         *_other_layouts(cohort),
+        *_hardly_heads(cohort, reports),
         *_outside_regions(cohort, reports),
         *_doubtful_labels(cohort, reports),
         *_unnamed_colours(cohort, reports),
@@ -601,6 +605,25 @@ def _other_layouts(cohort: Cohort) -> Iterator[Finding]:
         problem = f"looks like layout {others} too, and is read as {cohort.layout}"
         remedy = f"name the one that is meant, as in --layout {cohort.layout}"
         yield Finding(COHORT, str(cohort.root), "two-layouts", "warning", problem, remedy)
+
+
+def _hardly_heads(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
+    """Lungs, or crops without a background: it is the images then that are of another kind, and not the masks wrong.
+
+    To leave out those cases alone would keep the ones without a lesion.
+    """
+    outside = sum(any(_lies_in_air(finding) for finding in report.findings) for report in reports)
+    drawn = sum(report.mask_digest is not None for report in reports)
+    if outside >= FEWEST_IN_AIR and outside > MOST_IN_AIR * drawn:
+        problem = (
+            f"{outside} of {drawn} masks lie outside what is taken for the head or brain, and nothing is learnt there: "
+            "these are hardly whole heads or brains"
+        )
+        yield Finding(COHORT, str(cohort.root), "no-heads", "error", problem, "train on scans of whole heads or brains")
+
+
+def _lies_in_air(finding: Finding) -> bool:
+    return (finding.check, finding.severity) == ("mask-outside", "error")
 
 
 def _outside_regions(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:

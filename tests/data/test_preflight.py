@@ -270,6 +270,16 @@ def test_a_mask_outside_the_brain(cohort):
     assert (finding.case, finding.check, finding.severity) == ("ben", "mask-outside", "error")
 
 
+def test_masks_outside_the_brain_in_many_cases_are_the_cohorts_matter(cohort):
+    """As of lungs, whose lesions lie in the air: without the cases that have one, nothing would be left to learn."""
+    for case in ("ada", "ben", "cleo"):
+        change(cohort / case / "lesion.nii.gz", lambda mask: np.roll(mask, (-12, 22), (0, 1)))
+    found = {finding.check: finding for finding in findings(cohort)}
+    assert set(found) == {"mask-outside", "no-heads"}
+    assert (found["no-heads"].case, found["no-heads"].severity) == (COHORT, "error")
+    assert found["no-heads"].problem.startswith("3 of 4 masks lie outside what is taken for the head or brain")
+
+
 def test_an_inverted_mask_of_a_scan(cohort):
     change(cohort / "ben" / "lesion.nii.gz", lambda mask: 1 - mask)
     finding = only_finding(cohort)
