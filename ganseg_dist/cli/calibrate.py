@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.words import LABELS_HELP, LAYOUT_HELP, RUN_HELP
+from ganseg_dist.cli.words import LABELS, LAYOUT_HELP, RUN_HELP
 
 if TYPE_CHECKING:
     from ganseg_dist.runs import Run
@@ -20,7 +20,7 @@ def calibrate(
         None, metavar="DATA", help="The cohort it was trained on, where that has moved; the run knows where it was."
     ),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
-    labels: str | None = typer.Option(None, metavar="SCHEME", help=LABELS_HELP),
+    labels: str | None = LABELS,
     gpu: bool = typer.Option(False, "--gpu", help="Predict on a GPU."),
     from_sweep: str | None = typer.Option(
         None,

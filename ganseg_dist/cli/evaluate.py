@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.words import LABELS_HELP, LAYOUT_HELP, RUN_HELP
+from ganseg_dist.cli.words import LABELS, LAYOUT_HELP, RUN_HELP
 from ganseg_dist.config import RunConfig
 from ganseg_dist.plural import counted
 
@@ -30,7 +30,7 @@ def evaluate(
         "if there is one, is found by itself.",
     ),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
-    labels: str | None = typer.Option(None, metavar="SCHEME", help=LABELS_HELP),
+    labels: str | None = LABELS,
     gpu: bool = typer.Option(False, "--gpu", help="Predict on a GPU."),
 ) -> None:
     """Score a run on held-out patients, beside baselines.

@@ -11,7 +11,7 @@ import typer
 
 from ganseg_dist.cli import show
 from ganseg_dist.cli.publish import called, ending, publish
-from ganseg_dist.cli.words import DATA_HELP, LABELS_HELP, LAYOUT_HELP, RUN_HELP, SET_HELP, paragraphs
+from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, RUN_HELP, SET_HELP, paragraphs
 
 if TYPE_CHECKING:
     from ganseg_dist.config import RunConfig
@@ -29,7 +29,6 @@ NAME = typer.Option(
 )
 SETTINGS = typer.Option([], "--set", metavar="FIELD=VALUE", help=SET_HELP)
 LAYOUT = typer.Option(None, metavar="NAME", help=LAYOUT_HELP)
-LABELS = typer.Option(None, metavar="SCHEME", help=LABELS_HELP)
 LOCAL = typer.Option(False, "--local", help="One trial after the other in this process, without Ray.")
 SEEDS = typer.Option(1, min=1, metavar="N", help="Runs of each row, each with its own seed.")
 ARMS = typer.Option("real,classical,gan,both", metavar="ARMS", help="What is compared: real, classical, gan, both.")

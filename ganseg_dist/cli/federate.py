@@ -11,7 +11,7 @@ import typer
 
 from ganseg_dist.cli import show
 from ganseg_dist.cli.publish import called, ending, heading, publish
-from ganseg_dist.cli.words import DATA_HELP, LABELS_HELP, LAYOUT_HELP, SET_HELP
+from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, SET_HELP
 
 if TYPE_CHECKING:
     from ganseg_dist.experiments.measures import Measure
@@ -43,7 +43,7 @@ def federate(
         None, metavar="SWEEP", help="Take the fields that ganseg tune found best; the other options come after them."
     ),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
-    labels: str | None = typer.Option(None, metavar="SCHEME", help=LABELS_HELP),
+    labels: str | None = LABELS,
     cpus: float = typer.Option(1.0, min=0.1, metavar="CORES", help="Of the cluster for each site while it trains."),
     gpus: float = typer.Option(0.0, min=0.0, metavar="SHARE", help="Of a GPU for each site while it trains."),
     local: bool = typer.Option(False, "--local", help="One site after the other in this process, without Ray."),

@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.words import DATA_HELP, LABELS_HELP, LAYOUT_HELP, SET_HELP
+from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, SET_HELP
 
 
 def prepare(
@@ -16,7 +16,7 @@ def prepare(
     recipe: str = typer.Option("ganet_seg", metavar="RECIPE", help="The recipe whose data settings shape the slices."),
     assignments: list[str] = typer.Option([], "--set", metavar="FIELD=VALUE", help=SET_HELP),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
-    labels: str | None = typer.Option(None, metavar="SCHEME", help=LABELS_HELP),
+    labels: str | None = LABELS,
     exclude_bad: bool = typer.Option(False, "--exclude-bad", help="Go on without cases that fail the checks."),
     local: bool = typer.Option(False, "--local", help="In this process instead of as Ray tasks."),
 ) -> None:

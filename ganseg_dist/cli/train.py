@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.words import DATA_HELP, LABELS_HELP, LAYOUT_HELP, SET_HELP
+from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, SET_HELP
 from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def train(
         None, metavar="DATA", help="A separate cohort of healthy subjects for the GAN."
     ),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
-    labels: str | None = typer.Option(None, metavar="SCHEME", help=LABELS_HELP),
+    labels: str | None = LABELS,
     from_sweep: str | None = typer.Option(
         None, metavar="SWEEP", help="Take the fields that ganseg tune found best; --set comes after them."
     ),

@@ -11,7 +11,7 @@ import typer
 
 from ganseg_dist.cli import show
 from ganseg_dist.cli.publish import ending
-from ganseg_dist.cli.words import DATA_HELP, LABELS_HELP, LAYOUT_HELP, SET_HELP
+from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, SET_HELP
 from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def tune(
         None, min=0.05, max=1.0, metavar="SHARE", show_default="1", help="Of a GPU, with --gpus, a trial."
     ),
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
-    labels: str | None = typer.Option(None, metavar="SCHEME", help=LABELS_HELP),
+    labels: str | None = LABELS,
     resume: str | None = typer.Option(
         None, metavar="SWEEP", help="Go on with a sweep that was interrupted, as it was begun; takes nothing beside it."
     ),

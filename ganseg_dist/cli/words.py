@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
+
+import typer
 
 DATA_HELP = (
     "The cohort: a folder as BraTS, Decathlon, nnU-Net or kaggle_3m lay it out, pictures in images/ and masks/ or in a "
@@ -16,9 +19,22 @@ DISPLAY_HELP = (
 )
 LABELS_HELP = (
     "What the values in the masks mean, where names do not tell or tell wrongly: binary, brats (1, 2, 4), brats2023 "
-    "(1, 2, 3), brats2024-gli (1, 2, 3; 4 the cavity) or brats2024-ped (1 enhancing, 2 and 3 core, 4 oedema)."
+    "(1, 2, 3), brats2024-gli (1, 2, 3; 4 the cavity), brats2024-ped (1 enhancing, 2 and 3 core, 4 oedema), or a JSON "
+    "file of labels and regions, as the README shows."
 )
 RUN_HELP = "A run's name, its folder or its MLflow id."
+
+
+def _from_anywhere(labels: str | None) -> str | None:
+    """The path of a scheme's file is remembered with a run, which may go on from another folder."""
+    if labels is None:
+        return None
+    from ganseg_dist.data.labels import is_scheme_file
+
+    return str(Path(labels).absolute()) if is_scheme_file(labels) else labels
+
+
+LABELS = typer.Option(None, metavar="SCHEME", help=LABELS_HELP, callback=_from_anywhere)
 SET_HELP = "A field of the config, as in train.epochs=5; repeatable. ganseg recipes RECIPE lists them."
 
 

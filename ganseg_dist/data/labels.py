@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from pydantic import AfterValidator, Field, StrictInt, TypeAdapter, ValidationEr
 
 from ganseg_dist.data.nesting import rows_inside
 from ganseg_dist.errors import DataError
+from ganseg_dist.files import read_json
 
 Labels = npt.NDArray[np.uint8]
 
@@ -174,6 +176,24 @@ class LabelScheme:
     def described(self) -> str:
         """`0 background, 1 lesion`, in the order of the values."""
         return ", ".join(f"{value} {name}" for name, value in sorted(self.labels.items(), key=lambda item: item[1]))
+
+
+def is_scheme_file(stated: str) -> bool:
+    """Whether what somebody states, in a manifest or by `--labels`, is a file and no scheme's name."""
+    return stated.lower().endswith(".json")
+
+
+def read_scheme(file: Path) -> LabelScheme:
+    """The scheme that somebody wrote. Raises DataError naming the file, also where nothing here learns its regions."""
+    try:
+        stored = read_json(file)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: is not readable JSON ({error}); write the masks' label scheme there") from None
+    scheme = LabelScheme.from_json(stored, str(file))
+    unknown = [region for region in scheme.regions if region not in REGION_LABELS]
+    if unknown:
+        raise DataError(f"{file}: regions: {unknown[0]} cannot be learnt yet; name {', '.join(REGION_LABELS)}")
+    return scheme
 
 
 def most_common_scheme(schemes: Iterable[LabelScheme]) -> LabelScheme:

@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ganseg_dist.data.labels import is_scheme_file
 from ganseg_dist.environment import environment
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.names import folder_name
@@ -198,7 +199,8 @@ def words_of(arguments: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
         said = arguments[0] if arguments else "nothing"
         raise ConfigError(f"submit: {said} is no command to submit; give one of {', '.join(known)}, after --")
     for option, value in options_of(arguments):
-        if option in FOLDERS and not Path(value).is_absolute():
+        is_path = option in FOLDERS or (option == "--labels" and is_scheme_file(value))
+        if is_path and not Path(value).is_absolute():
             raise ConfigError(
                 f"{option} {value}: is relative to this folder, and the job runs in another; give it whole"
             )

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from ganseg_dist.cli.words import LABELS
 from ganseg_dist.data.labels import SCHEMES
 from ganseg_dist.runners.session import TrainingRequest
 from tests.cli.conftest import assert_refused, drawn_run
@@ -39,6 +40,18 @@ def test_values_that_names_do_not_tell_must_be_stated(ganseg, children):
     assert "regions wt, tc, et; labels 0 background, 1 enhancing tumour, 2 non-enhancing tumour" in checked.out
     as_json = json.loads(ganseg("check", children, "--labels", "brats2024-ped", "--json").out)
     assert as_json["labels"]["labels"]["enhancing tumour"] == 1
+
+
+def test_a_scheme_of_ones_own_is_stated_in_a_file(ganseg, children, tmp_path, monkeypatch):
+    file = tmp_path / "children.json"
+    file.write_text(json.dumps(SCHEMES["brats2024-ped"].to_json()))
+    stated = ganseg("check", children, "--labels", file, "--json")
+    assert json.loads(stated.out)["labels"] == SCHEMES["brats2024-ped"].to_json()
+    file.write_text(json.dumps({"labels": {"background": 0, "anterior": 1}, "regions": {"anterior": ["anterior"]}}))
+    assert_refused(ganseg("check", children, "--labels", file), 1, str(file), "regions: anterior", "name wt, tc, et")
+    assert_refused(ganseg("check", children, "--labels", tmp_path / "no.json"), 1, str(tmp_path / "no.json"))
+    monkeypatch.chdir(tmp_path)
+    assert LABELS.callback("children.json") == str(file)  # a run goes on from another folder
 
 
 def test_a_stated_scheme_is_remembered_with_the_run(ganseg, children, phantom, tmp_path):

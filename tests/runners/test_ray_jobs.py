@@ -91,8 +91,10 @@ def test_what_follows_the_command_is_the_commands_own(monkeypatch):
 
 
 def test_data_on_the_cluster_are_named_whole():
-    with pytest.raises(ConfigError, match="--data cohort: is relative to this folder"):
-        words_of(("train", "ganet_seg", "--data", "cohort"), ("train",))
+    for option, path in (("--data", "cohort"), ("--labels", "own.json")):
+        with pytest.raises(ConfigError, match=f"{option} {path}: is relative to this folder"):
+            words_of(("train", "ganet_seg", option, path), ("train",))
+    assert words_of(("train", "ganet_seg", "--labels", "brats2023"), ("train",))
 
 
 def test_a_job_without_a_runs_name_is_called_by_its_first_words():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ganseg_dist.data.cohort import Case, Cohort
-from ganseg_dist.data.labels import BINARY, SCHEMES, UNSTATED, LabelScheme
+from ganseg_dist.data.labels import BINARY, SCHEMES, UNSTATED, LabelScheme, is_scheme_file, read_scheme
 from ganseg_dist.data.listing import check_file, data_files, data_folders
 from ganseg_dist.data.readers.base import Reader
 from ganseg_dist.data.readers.brats import BratsReader
@@ -34,7 +34,7 @@ def read_cohort(root: Path, layout: str | None = None, labels: str | None = None
     """Every case under `root`, still on disk. No layout named: the first that recognises it.
 
     Args:
-        labels: one of SCHEMES, of all masks, whatever names say; None: as the layout has it.
+        labels: one of SCHEMES or a JSON file, of all masks, whatever names say; None: as the layout has it.
         with_masks: whether their masks will be read, and so it must be known what their values mean.
 
     Raises DataError where nothing can be read there, saying what would be, and for a mask whose values mean what
@@ -60,12 +60,14 @@ def read_cohort(root: Path, layout: str | None = None, labels: str | None = None
     return Cohort(root, reader.name, cases, tuple(other.name for other in fitting[1:]), labels)
 
 
-def stated_scheme(name: str) -> LabelScheme:
-    """The scheme of that name. Raises ConfigError where there is none."""
-    if name not in SCHEMES:
-        listed = f"choose one of {', '.join(SCHEMES)}"
-        raise ConfigError(f"--labels {name}: no such label scheme; {suggestion(name, SCHEMES, listed)}")
-    return SCHEMES[name]
+def stated_scheme(stated: str) -> LabelScheme:
+    """The scheme of that name, or in that JSON file. Raises ConfigError or DataError where there is none."""
+    if is_scheme_file(stated):
+        return read_scheme(Path(stated))
+    if stated not in SCHEMES:
+        listed = f"choose one of {', '.join(SCHEMES)}, or give a JSON file"
+        raise ConfigError(f"--labels {stated}: no such label scheme; {suggestion(stated, SCHEMES, listed)}")
+    return SCHEMES[stated]
 
 
 def recognised(root: Path) -> Reader | None:
@@ -95,7 +97,7 @@ def _check_stated(root: Path, cases: Sequence[Case]) -> None:
         schemes = "; ".join(f"{name} ({scheme.described()})" for name, scheme in SCHEMES.items())
         raise DataError(
             f"{root}: neither the name of {unstated[0].id} nor its files tell what the values of its mask mean; "
-            f"state it with --labels SCHEME, or a column labels in a manifest: {schemes}"
+            f"state it with --labels SCHEME or FILE.json, or a column labels in a manifest: {schemes}"
         )
 
 

@@ -10,12 +10,11 @@ from typing import Literal
 
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.formats import is_nifti
-from ganseg_dist.data.labels import BINARY, REGION_LABELS, SCHEMES, UNSTATED, LabelScheme
+from ganseg_dist.data.labels import BINARY, SCHEMES, UNSTATED, LabelScheme, is_scheme_file, read_scheme
 from ganseg_dist.data.listing import data_files, file_called, is_data_name
 from ganseg_dist.data.readers.base import canonical_modality, in_numeric_order, reading_csv
 from ganseg_dist.data.readers.candidates import by_stem
 from ganseg_dist.errors import DataError
-from ganseg_dist.files import read_json
 from ganseg_dist.paths import confined
 
 FILE_NAME = "manifest.csv"
@@ -128,20 +127,12 @@ def _scheme(file: Path, number: int, stated: str) -> LabelScheme:
     """One that has a name, or one in a JSON file. Raises DataError naming the line or that file."""
     if stated in SCHEMES:
         return SCHEMES[stated]
-    if not stated.lower().endswith(".json"):
+    if not is_scheme_file(stated):
         raise DataError(
             f"{file}:{number}: labels {stated} is not known; write one of {', '.join(SCHEMES)}, or a JSON file's name"
         )
     scheme_file = confined(file.parent, stated, f"{file}:{number}", OUTSIDE, follow_links=True)
-    try:
-        stored = read_json(scheme_file)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{scheme_file}: is not readable JSON ({error}); write the masks' label scheme there") from None
-    scheme = LabelScheme.from_json(stored, str(scheme_file))
-    unknown = [region for region in scheme.regions if region not in REGION_LABELS]
-    if unknown:
-        raise DataError(f"{scheme_file}: regions: {unknown[0]} cannot be learnt yet; name {', '.join(REGION_LABELS)}")
-    return scheme
+    return read_scheme(scheme_file)
 
 
 def _source(file: Path, number: int, cell: str) -> Source:
