@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ganseg_dist.data.cohort import COLOURS, GREY, UNKNOWN_SITE, Case, Source
+from ganseg_dist.data.cohort import COLOURS, GREY, MODALITIES, UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.colours import shows_colour
 from ganseg_dist.data.formats import PICTURE_SUFFIXES, is_image, is_nifti, without_suffix
 from ganseg_dist.data.listing import check_file, data_files
 from ganseg_dist.data.nifti import nifti_channels
 from ganseg_dist.data.picture import load_picture
 from ganseg_dist.data.readers import read_cohort, recognised
-from ganseg_dist.data.readers.dataset_json import Description
+from ganseg_dist.data.readers.dataset_json import NAME, Description
 from ganseg_dist.data.readers.decathlon import CHANNEL_FILE, cases_in
 from ganseg_dist.data.readers.pictures import distinct_pictures, sources, without_mask
 from ganseg_dist.errors import DataError
-from ganseg_dist.inference.plain_scans import plain_scans
+from ganseg_dist.inference.plain_scans import is_mask_name, named_modality, plain_scans
 
 TEST_IMAGES = "imagesTs"
 """Where nnU-Net and the Decathlon keep images without masks."""
@@ -154,6 +154,8 @@ def _single_file(path: Path, modalities: tuple[str, ...], in_file: tuple[str, ..
     """One file: 3-D or grey for a model of one modality, else with a channel for each of `in_file`.
 
     Where a dataset.json beside it or one level up names its channels, these are its channels.
+
+    Raises DataError for a file that is something else by its name, or by the dataset.json.
     """
     check_file(path)
     name = without_suffix(path.name)
@@ -176,6 +178,7 @@ def _single_file(path: Path, modalities: tuple[str, ...], in_file: tuple[str, ..
     ):
         in_file = tuple(described.channels[number] for number in sorted(described.channels))
     if channels == len(modalities) == 1:
+        _check_modality(path, modalities[0], described)
         return Case(name, name, UNKNOWN_SITE, {modalities[0]: Source((path,))})
     if channels != len(in_file):
         raise DataError(
@@ -183,6 +186,19 @@ def _single_file(path: Path, modalities: tuple[str, ...], in_file: tuple[str, ..
             "give a case folder or a CSV manifest that names a file for each"
         )
     return Case(name, name, UNKNOWN_SITE, {name: Source((path,), in_file.index(name)) for name in modalities})
+
+
+def _check_modality(path: Path, needed: str, described: Description | None) -> None:
+    """Raises DataError where a volume is a mask, or of another modality that we know, by what is written of it."""
+    stem = without_suffix(path.name)
+    if is_mask_name(stem):
+        raise DataError(f"{path}: is a mask by its name, and the model needs {needed}; give the image, or rename it")
+    match = CHANNEL_FILE.fullmatch(stem)
+    channels = described.channels if described is not None else {}
+    by_number = channels.get(int(match["channel"]) if match and len(channels) > 1 else min(channels, default=0))
+    for modality, source in ((named_modality(stem, MODALITIES), "its name"), (by_number, NAME)):
+        if modality in MODALITIES and needed in MODALITIES and modality != needed:
+            raise DataError(f"{path}: is {modality} by {source}, and the model needs {needed}; give that image")
 
 
 def _picture_channels(path: Path) -> int:

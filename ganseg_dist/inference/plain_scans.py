@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 from ganseg_dist.data.cohort import MODALITIES, UNKNOWN_SITE, Case, Source
@@ -24,7 +23,20 @@ DEEPEST = 3
 CONTRAST = re.compile(r"(^|_)ce-[^_]+(_|$)", re.IGNORECASE)
 """BIDS' entity of a scan after a contrast agent: `sub-01_ce-gadolinium_T1w`."""
 
-MASK = re.compile(r"(?P<image>.+)[_-](seg|mask|labels?|gt|gtv)", re.IGNORECASE)
+AFTER_CONTRAST = frozenset(("gd", "gado", "gadolinium", "ce", "post", "postcontrast", "contrast", "+c", "c+", "km"))
+"""What follows T1 in the name of a scan after a contrast agent: `AX_T1_SE_POST`."""
+
+BEFORE_CONTRAST = frozenset(("pre", "precontrast", "no", "non", "without", "wo", "native"))
+"""The same before it: `T1_pre_contrast`."""
+
+MASK = re.compile(
+    r"(.+[_.-])?(seg(m|mentation)?s?|(brain|lesion)?_?masks?|labels?|lesions?|rois?|gtv?|probability[_-].+|anomaly|"
+    r"healthy[_-].+)",
+    re.IGNORECASE,
+)
+"""How a mask is called, or what else is written of a prediction."""
+
+MASK_FOLDER = re.compile(r"labels?(tr|ts)?|masks?|seg(mentation)?s?", re.IGNORECASE)
 
 Scans = Mapping[str, list[Path]]
 """Files by modality."""
@@ -44,7 +56,7 @@ def plain_scans(folder: Path, modalities: Sequence[str], in_file: Sequence[str])
     Raises DataError naming two files that could be one modality of a case, and one that names channels by numbers
     alone.
     """
-    folders = {place: files for place in chain([folder], data_folders(folder, DEEPEST)) if (files := _volumes(place))}
+    folders = _without_masks(folder)
     known = {*modalities, *MODALITIES} if set(modalities) <= set(MODALITIES) else set(modalities)
     named = any(_named(stem, known) is not None for files in folders.values() for stem in files)
     cases: list[Case] = []
@@ -58,11 +70,30 @@ def plain_scans(folder: Path, modalities: Sequence[str], in_file: Sequence[str])
     return tuple(sorted(_told_apart(folder, cases), key=lambda case: case.id))
 
 
-def _volumes(folder: Path) -> Mapping[str, Path]:
-    """A folder's NIfTI files by their names without suffix, less masks that lie beside their images."""
-    files = by_stem((file for file in data_files(folder) if is_nifti(file)), "the image")
-    masks = {stem for stem in files if (match := MASK.fullmatch(stem)) and match["image"] in files}
-    return {stem: file for stem, file in files.items() if stem not in masks}
+def is_mask_name(stem: str) -> bool:
+    """Whether a file that is called so, without its suffix, holds no scan by its name."""
+    return MASK.fullmatch(stem) is not None
+
+
+def _without_masks(root: Path) -> Mapping[Path, Mapping[str, Path]]:
+    """NIfTI files by folder and by their names without suffix, less folders of masks and masks of the other files."""
+    places = [root, *data_folders(root, DEEPEST)]
+    found = {
+        place: by_stem((file for file in data_files(place) if is_nifti(file)), "the image")
+        for place in places
+        if place == root or not any(MASK_FOLDER.fullmatch(part) for part in place.relative_to(root).parts)
+    }
+    images = {stem for files in found.values() for stem in files if not is_mask_name(stem)}
+    kept = {
+        place: {stem: file for stem, file in files.items() if not (is_mask_name(stem) and _is_of(stem, images))}
+        for place, files in found.items()
+    }
+    return {place: files for place, files in kept.items() if files}
+
+
+def _is_of(mask: str, images: Collection[str]) -> bool:
+    """Whether a mask's name is an image's and more: `p1_t1_brain_mask` is of `p1_t1`."""
+    return any(mask[:end] in images for end in range(1, len(mask)) if mask[end] in "_-.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +107,43 @@ class _Named:
     """Whether it begins with the modality."""
 
 
+def named_modality(stem: str, known: Collection[str]) -> str | None:
+    """The modality that a name without suffix tells; None where it tells none, or several."""
+    found = _named(stem, known)
+    return None if found is None else found.modality
+
+
 def _named(stem: str, known: Collection[str]) -> _Named | None:
     """None where no part of a name is a modality, or where several are: which it is is not guessed."""
     for separator in "_-":
-        parts = stem.split(separator)
+        parts = _joined(stem.split(separator))
         found = [place for place, part in enumerate(parts) if canonical_modality(part) in known]
         if len(found) == 1:
-            modality = canonical_modality(parts.pop(found[0]))
-            case = separator.join(parts)
-            if modality == "t1" and "t1ce" in known and CONTRAST.search(stem):
+            modality, later = canonical_modality(parts[found[0]]), parts[found[0] + 1 :]
+            case = separator.join([*parts[: found[0]], *later])
+            if modality == "t1" and (CONTRAST.search(stem) or _is_after_contrast(later)):
                 modality = "t1ce"
+                case = separator.join(part for part in case.split(separator) if part.lower() not in AFTER_CONTRAST)
             return _Named(modality, CONTRAST.sub(r"\1", case).strip("_-"), found[0] == 0)
         if found:
             return None
     return None
+
+
+def _is_after_contrast(words: Iterable[str]) -> bool:
+    found = {word.lower() for word in words}
+    return bool(found & AFTER_CONTRAST) and not found & BEFORE_CONTRAST
+
+
+def _joined(parts: list[str]) -> list[str]:
+    """`T2` and `FLAIR` one after the other are one modality, as dcm2niix writes it in `AX_T2_FLAIR`."""
+    whole: list[str] = []
+    for part in parts:
+        if whole and canonical_modality(whole[-1]) == "t2" and canonical_modality(part) == "flair":
+            whole[-1] += part
+        else:
+            whole.append(part)
+    return whole
 
 
 def _named_cases(
@@ -122,10 +176,25 @@ def _case(name: str, scans: Scans) -> Case:
 def _volume_cases(files: Mapping[str, Path], modality: str) -> Iterator[Case]:
     """A case a file; of `CASE_0000` the case's name is CASE, as nnU-Net has it."""
     matches = {stem: CHANNEL_FILE.fullmatch(stem) for stem in files}
+    _check_channels(files, modality)
     by_number = all(match is not None and match["channel"] == "0000" for match in matches.values())
     for stem, file in files.items():
         match = matches[stem]
         yield _case(match["case"] if by_number and match is not None else stem, {modality: [file]})
+
+
+def _check_channels(files: Mapping[str, Path], modality: str) -> None:
+    """Raises DataError where several cases have channels of the same numbers each, of which one is the model's."""
+    numbers: dict[str, list[str]] = {}
+    for stem in files:
+        if match := CHANNEL_FILE.fullmatch(stem):
+            numbers.setdefault(match["case"], []).append(match["channel"])
+    same = {tuple(sorted(channels)) for channels in numbers.values()}
+    if len(numbers) > 1 and len(same) == 1 and len(channels := next(iter(same))) > 1 and channels[0] == "0000":
+        raise DataError(
+            f"{next(iter(files.values()))}: is one of {len(channels)} channels by its number, and no dataset.json "
+            f"beside it or one level up says which is {modality}; add one with channel_names, or give its files alone"
+        )
 
 
 def _multichannel_cases(files: Mapping[str, Path], modalities: Sequence[str], in_file: Sequence[str]) -> Iterator[Case]:

@@ -211,3 +211,95 @@ def test_what_is_nothing_to_predict(tmp_path):
         read_inputs(tmp_path, ("t1",))
     with pytest.raises(DataError, match="nowhere: no such file or folder"):
         read_inputs(tmp_path / "nowhere", ("t1",))
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("a_flair", "is flair by its name"), ("a_t1_gd", "is t1ce by its name"), ("BraTS_seg", "is a mask by its name"),
+        ("AX_T2_FLAIR", "is flair by its name"), ("AX_T1_SE_POST", "is t1ce by its name"),
+        ("p_brain_mask", "is a mask by its name"), ("Segmentation", "is a mask by its name"),
+    ],
+)  # fmt: skip
+def test_single_file_that_is_something_else_by_its_name(tmp_path, name, problem):
+    file = save(tmp_path / f"{name}.nii.gz", IMAGES["t1"])
+    with pytest.raises(DataError, match=rf"{name}\.nii\.gz: {problem}, and the model needs t1; give"):
+        read_inputs(file, ("t1",))
+
+
+def test_single_file_of_another_channel_by_dataset_json(tmp_path):
+    write_numbered(tmp_path / "imagesTs", ["a"], ("flair", "t1"))
+    describe(tmp_path, ("FLAIR", "T1"))
+    assert found(tmp_path / "imagesTs" / "a_0001.nii.gz", ("t1",)) == {"a_0001": ["t1 0"]}
+    with pytest.raises(DataError, match=r"a_0000\.nii\.gz: is flair by dataset\.json, and the model needs t1"):
+        read_inputs(tmp_path / "imagesTs" / "a_0000.nii.gz", ("t1",))
+    describe(tmp_path, ("MRI",))  # which may be any
+    assert found(tmp_path / "imagesTs" / "a_0000.nii.gz", ("flair",)) == {"a_0000": ["flair 0"]}
+
+
+def test_scans_as_dcm2niix_names_them(tmp_path):
+    names = ("AX_T1", "AX_T1_POST", "AX_T2", "AX_T2_FLAIR")
+    for name, modality in zip(names, MODALITIES, strict=True):
+        save(tmp_path / f"{name}.nii.gz", IMAGES[modality])
+    assert found(tmp_path) == {"AX": of(0)}
+    assert found(tmp_path, ("t1",)) == {"AX": ["t1 0"]}
+    assert found(tmp_path, ("flair",)) == {"AX": ["flair 0"]}
+
+
+def test_scan_after_a_contrast_agent_is_not_one_before(tmp_path):
+    for name in ("a_t1_gd", "b_T1_+C"):
+        save(tmp_path / f"{name}.nii.gz", IMAGES["t1ce"])
+    with pytest.raises(DataError, match="no case has all of t1, which the model needs; a has t1ce"):
+        read_inputs(tmp_path, ("t1",))
+    assert found(tmp_path, ("t1ce",)) == {"a": ["t1ce 0"], "b": ["t1ce 0"]}
+    save(tmp_path / "c_T1_pre_contrast.nii.gz", IMAGES["t1"])
+    assert found(tmp_path / "c_T1_pre_contrast.nii.gz", ("t1",)) == {"c_T1_pre_contrast": ["t1 0"]}
+
+
+@pytest.mark.parametrize(
+    "mask",
+    ["p_t1_seg", "p_t1_brain_mask", "p_t1_lesion", "p_t1-Segmentation", "masks/p_t1_mask", "masks/p_t1_probability_wt",
+     "labelsTr/p_t1", "sub/p_t1_anomaly"],
+)  # fmt: skip
+@pytest.mark.parametrize("image", ["p_t1", "p"])
+def test_masks_of_the_scans_are_no_scans(tmp_path, image, mask):
+    save(tmp_path / f"{image}.nii.gz", IMAGES["t1"])
+    save(tmp_path / f"{mask.replace('p_t1', image)}.nii.gz", brain(0)[1])
+    assert found(tmp_path, ("t1",)) == {"p": ["t1 0"]}
+
+
+def test_channels_by_number_are_no_cases_of_one_modality(tmp_path):
+    write_numbered(tmp_path, ["a", "b"], ("flair", "t1"))
+    with pytest.raises(DataError, match=r"a_0000\.nii\.gz: is one of 2 channels by its number, and no dataset\.json"):
+        read_inputs(tmp_path, ("t1",))
+    for name in ("b_0000", "b_0001"):  # what is left counts cases
+        (tmp_path / f"{name}.nii.gz").unlink()
+    assert list(found(tmp_path, ("t1",))) == ["a_0000", "a_0001"]
+
+
+def test_cases_of_the_decathlon_may_end_in_four_digits(tmp_path):
+    tests = tmp_path / "imagesTs"
+    for patient in range(3):
+        save(tests / f"lung_{patient:04d}.nii.gz", brain(patient)[0]["t1"])
+    description = {"modality": {"0": "T1"}, "labels": {"0": "background", "1": "tumour"}, "training": []}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    assert found(tests, ("t1",)) == {f"lung_{n:04d}": [f"t1 {n}"] for n in range(3)}
+    for patient in range(3):
+        images = brain(patient)[0]
+        save(tests / f"lung_{patient:04d}.nii.gz", np.stack([images[m] for m in ("flair", "t1")], -1))
+    (tmp_path / "dataset.json").write_text(json.dumps({**description, "modality": {"0": "FLAIR", "1": "T1"}}))
+    assert found(tests, ("t1",)) == {f"lung_{n:04d}": [f"t1 {n}"] for n in range(3)}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"channel_names": {"0": "T1", "1": "T1ce",}}', "is not readable JSON"),
+        ('{"channel_names": ["T1", "T1ce"]}', "channel_names does not map numbers to names"),
+    ],
+)
+def test_dataset_json_that_cannot_be_read_is_named_not_missed(tmp_path, text, problem):
+    write_numbered(tmp_path / "imagesTs", ["a"], ("t1", "t1ce"))
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(DataError, match=rf"dataset\.json: {problem}"):
+        read_inputs(tmp_path / "imagesTs", ("t1", "t1ce"))

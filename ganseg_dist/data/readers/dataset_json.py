@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,9 @@ from ganseg_dist.data.readers.base import canonical_modality
 from ganseg_dist.errors import DataError
 
 NAME = "dataset.json"
+
+CHANNEL_FIELDS = ("channel_names", "modality")
+"""nnU-Net's, and the Decathlon's."""
 
 ABBREVIATIONS = {
     1: ("ncr", "net", "netc", "ncrnet", "ncrnetc", "nec", "cc"),
@@ -64,11 +66,14 @@ class Description:
 
     @classmethod
     def of_images(cls, folder: Path) -> Description | None:
-        """The one that names the channels of a folder's images, in it or one level up; None where none does so."""
+        """The one that names the channels of a folder's images, in it or one level up; None where none does so.
+
+        Raises DataError naming one that cannot be read, or whose channels cannot.
+        """
         for place in (folder, folder.resolve().parent):
-            with suppress(DataError):  # of something else, one level up
-                if (description := cls.beside(place)) is not None and description.channels:
-                    return description
+            description = cls.beside(place)
+            if description is not None and any(field in description.content for field in CHANNEL_FIELDS):
+                return description if description.channels else None
         return None
 
     @property
@@ -92,7 +97,7 @@ class Description:
     @property
     def channels(self) -> dict[int, str]:
         """Channel number to modality. Raises DataError."""
-        field = next((field for field in ("channel_names", "modality") if field in self.content), None)
+        field = next((field for field in CHANNEL_FIELDS if field in self.content), None)
         if field is None:
             raise DataError(f"{self.file}: has neither channel_names (nnU-Net) nor modality (Decathlon); add them")
         return self._channels(field)

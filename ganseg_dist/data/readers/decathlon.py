@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.formats import is_image, is_nifti, without_suffix
 from ganseg_dist.data.labels import UNSTATED, LabelScheme
 from ganseg_dist.data.listing import data_files
+from ganseg_dist.data.nifti import nifti_channels
 from ganseg_dist.data.readers.candidates import by_stem
 from ganseg_dist.data.readers.dataset_json import NAME, Description
 from ganseg_dist.errors import DataError
@@ -46,14 +48,27 @@ class DecathlonReader:
 def cases_in(folder: Path, description: Description) -> tuple[Case, ...]:
     """The cases of a folder of images alone, such as imagesTs: a file a channel, or one of all channels."""
     images = by_stem(_of_format(folder, description), "the image")
-    numbered = any(CHANNEL_FILE.fullmatch(stem) for stem in images)
-    if numbered and (len(description.channels) > 1 or all(CHANNEL_FILE.fullmatch(stem) for stem in images)):
+    if _is_file_a_channel(images, description):
         return tuple(
             _case(case, sources, None, UNSTATED) for case, sources in _by_channel(images, description.channels).items()
         )
     return tuple(
         _case(stem, _channels_of(image, description.channels), None, UNSTATED) for stem, image in sorted(images.items())
     )
+
+
+def _is_file_a_channel(images: Mapping[str, Path], description: Description) -> bool:
+    """Whether the numbers in names count channels, as nnU-Net has it, and not the Decathlon's cases: `lung_0001`."""
+    numbers = [int(match["channel"]) for stem in images if (match := CHANNEL_FILE.fullmatch(stem))]
+    several = len(description.channels) > 1
+    if not numbers or not (several or len(numbers) == len(images)):
+        return False
+    if "channel_names" in description.content:
+        return True
+    with suppress(DataError):  # loading it says what is wrong
+        if several and is_nifti(image := next(iter(images.values()))) and nifti_channels(image) > 1:
+            return False
+    return set(numbers) <= set(description.channels)
 
 
 def _decathlon_cases(root: Path, description: Description, scheme: LabelScheme) -> tuple[Case, ...]:
