@@ -55,7 +55,9 @@ class LabelScheme:
     """The value of voxels that nobody has labelled: neither learnt from nor scored."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError when values repeat, none is background, or a region has a label that there is not."""
+        """Raises ValueError when values repeat, none is background, or a region has a label that there is not, or
+        that the region around it lacks.
+        """
         values = [*self.labels.values(), *([] if self.ignore is None else [self.ignore])]
         if len(set(values)) < len(values):
             raise ValueError("labels: a value has two names; give every label its own value")
@@ -65,6 +67,11 @@ class LabelScheme:
             unknown = [name for name in names if name not in self.labels or name == BACKGROUND_LABEL]
             if unknown:
                 raise ValueError(f"regions: {region} has {unknown[0]}, which is none of the labels but background")
+        for inner, outer in (("et", "tc"), ("et", "wt"), ("tc", "wt")):
+            names, held = self.regions.get(inner, ()), self.regions.get(outer)
+            beside = [name for name in names if held is not None and name not in held]
+            if beside:
+                raise ValueError(f"regions: {inner} has {beside[0]}, which {outer} around it lacks; add it there")
 
     @classmethod
     def of_lesion(cls, name: str, values: Iterable[int] = (1,), *, where: str = "labels") -> LabelScheme:

@@ -12,7 +12,7 @@ from ganseg_dist.data.cohort import MODALITIES, UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.formats import is_nifti
 from ganseg_dist.data.listing import data_files, data_folders
 from ganseg_dist.data.nifti import nifti_channels
-from ganseg_dist.data.readers.base import canonical_modality
+from ganseg_dist.data.readers.base import canonical_modality, is_mask_name
 from ganseg_dist.data.readers.candidates import by_stem, one_of
 from ganseg_dist.data.readers.decathlon import CHANNEL_FILE
 from ganseg_dist.errors import DataError
@@ -29,12 +29,8 @@ AFTER_CONTRAST = frozenset(("gd", "gado", "gadolinium", "ce", "post", "postcontr
 BEFORE_CONTRAST = frozenset(("pre", "precontrast", "no", "non", "without", "wo", "native"))
 """The same before it: `T1_pre_contrast`."""
 
-MASK = re.compile(
-    r"(.+[_.-])?(seg(m|mentation)?s?|(brain|lesion)?_?masks?|labels?|lesions?|rois?|gtv?|probability[_-].+|anomaly|"
-    r"healthy[_-].+)",
-    re.IGNORECASE,
-)
-"""How a mask is called, or what else is written of a prediction."""
+OUTPUT = re.compile(r".+_(probability[_-].+|anomaly|healthy[_-].+)", re.IGNORECASE)
+"""What else than masks is written of a prediction."""
 
 MASK_FOLDER = re.compile(r"labels?(tr|ts)?|masks?|seg(mentation)?s?", re.IGNORECASE)
 
@@ -70,11 +66,6 @@ def plain_scans(folder: Path, modalities: Sequence[str], in_file: Sequence[str])
     return tuple(sorted(_told_apart(folder, cases), key=lambda case: case.id))
 
 
-def is_mask_name(stem: str) -> bool:
-    """Whether a file that is called so, without its suffix, holds no scan by its name."""
-    return MASK.fullmatch(stem) is not None
-
-
 def _without_masks(root: Path) -> Mapping[Path, Mapping[str, Path]]:
     """NIfTI files by folder and by their names without suffix, less folders of masks and masks of the other files."""
     places = [root, *data_folders(root, DEEPEST)]
@@ -83,12 +74,16 @@ def _without_masks(root: Path) -> Mapping[Path, Mapping[str, Path]]:
         for place in places
         if place == root or not any(MASK_FOLDER.fullmatch(part) for part in place.relative_to(root).parts)
     }
-    images = {stem for files in found.values() for stem in files if not is_mask_name(stem)}
+    images = {stem for files in found.values() for stem in files if not _is_made_of_another(stem)}
     kept = {
-        place: {stem: file for stem, file in files.items() if not (is_mask_name(stem) and _is_of(stem, images))}
+        place: {stem: file for stem, file in files.items() if not (_is_made_of_another(stem) and _is_of(stem, images))}
         for place, files in found.items()
     }
     return {place: files for place, files in kept.items() if files}
+
+
+def _is_made_of_another(stem: str) -> bool:
+    return is_mask_name(stem) or OUTPUT.fullmatch(stem) is not None
 
 
 def _is_of(mask: str, images: Collection[str]) -> bool:

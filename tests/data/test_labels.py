@@ -79,6 +79,8 @@ def test_most_cases_decide_the_scheme_and_ties_do_not_depend_on_order():
         ({"labels": {"background": 0, "a": -1}}, "labels.a"),
         ({"labels": {"background": 0, "a": 1}, "regions": {"wt": ["b"]}}, "wt has b, which is none of the labels"),
         ({"labels": {"background": 0, "a": 1}, "regions": {"wt": ["background"]}}, "wt has background"),
+        ({"labels": {"background": 0, "a": 1, "b": 2}, "regions": {"wt": ["a"], "tc": ["b"]}}, "tc has b, which wt"),
+        ({"labels": {"background": 0, "a": 1, "b": 2}, "regions": {"wt": ["a"], "et": ["b"]}}, "et has b, which wt"),
         ({"ignore": 1}, "a value has two names"),
         ({"colour": "red"}, "colour"),
     ],

@@ -66,8 +66,12 @@ def test_the_class_may_stand_in_the_name_with_the_patient(tmp_path):
 
 @pytest.mark.parametrize(
     "folders",
-    [{"pictures": 2}, {"images/deep": 1}, {"a_folder/deep": 1, "b_folder/deep": 1}, {"masks": 1, "images_old": 1}],
-)
+    [
+        {"pictures": 2}, {"images/deep": 1}, {"a_folder/deep": 1, "b_folder/deep": 1}, {"masks": 1, "images_old": 1},
+        {"image": 1, "mask": 1}, {"img": 1, "label": 1}, {"pictures": 1, "ground_truth": 1},
+        {"training/images": 1, "training/masks": 1, "test/images": 1, "test/masks": 1},
+    ],
+)  # fmt: skip
 def test_other_folders_of_pictures_are_not_taken_for_classes(tmp_path, folders):
     write_classes(tmp_path, folders)
     with pytest.raises(DataError, match="no known layout recognised"):

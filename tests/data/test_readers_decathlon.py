@@ -8,7 +8,7 @@ from ganseg_dist.data.labels import BINARY_REGIONS, BRATS_REGIONS
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import DataError
-from tests.data.cohorts import brain, save, voxels, write_decathlon, write_nnunet
+from tests.data.cohorts import brain, save, save_picture, tissue, voxels, write_decathlon, write_nnunet
 
 
 def test_decathlon_channels_and_tissues(tmp_path):
@@ -256,3 +256,40 @@ def test_a_case_that_is_listed_twice(tmp_path):
     file.write_text(json.dumps(described))
     with pytest.raises(DataError, match="training lists a twice, with other files; leave one of the two"):
         read_cohort(tmp_path)
+
+
+def described(root, **change):
+    file = root / "dataset.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    return read_cohort(root)
+
+
+@pytest.mark.parametrize("names", [("noNorm", "noNorm"), ("T1", "T1w")])
+def test_channels_that_are_called_alike_are_two(tmp_path, names):
+    cohort = described(write_nnunet(tmp_path, ["a"]), channel_names=dict(zip("01", names, strict=True)))
+    images, _ = brain(0)
+    name = names[0].lower()
+    assert cohort.modalities == (f"{name}_0", f"{name}_1")
+    np.testing.assert_array_equal(load_scan(cohort.cases[0]).image, np.stack([images["t1"], images["t1ce"]]))
+
+
+def test_nnunet_pictures_in_colour_are_one_file_of_three_channels(tmp_path):
+    picture, nuclei = tissue(0)
+    save_picture(tmp_path / "imagesTr" / "road_0000.png", picture)
+    save_picture(tmp_path / "labelsTr" / "road.png", nuclei.astype(np.uint8))
+    named = {"channel_names": {"0": "R", "1": "G", "2": "B"}, "labels": {"background": 0, "road": 1}}
+    (tmp_path / "dataset.json").write_text(json.dumps({**named, "file_ending": ".png"}))
+    scan = load_scan(read_cohort(tmp_path, "decathlon").cases[0], ("red", "green", "blue"))
+    np.testing.assert_array_equal(scan.image[..., 0], np.moveaxis(picture, -1, 0))
+    np.testing.assert_array_equal(scan.labels[..., 0], nuclei)
+
+
+def test_fewer_names_than_channels_are_not_guessed(tmp_path):
+    with pytest.raises(DataError, match=r"dataset\.json: names 2 channels, and a\.nii\.gz has 4; name each of them"):
+        described(write_decathlon(tmp_path, ["a"]), modality={"0": "T1", "1": "T1gd"})
+
+
+def test_listed_files_that_are_no_data_are_left_out(tmp_path):
+    write_decathlon(tmp_path, ["a"])
+    pairs = [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in ("._a", "a")]
+    assert [case.id for case in described(tmp_path, training=pairs).cases] == ["a"]

@@ -240,3 +240,10 @@ def test_scheme_file_that_cannot_be_used_is_named(tmp_path, text, problem):
     rows = [{"case": "a", "patient": "a", "t1": "a.nii", "labels": "ours.json"}]
     with pytest.raises(DataError, match=rf"ours\.json: {problem}"):
         read_cohort(write_rows(tmp_path / "list.csv", rows))
+
+
+@pytest.mark.parametrize("column", ["seg", "Label", "segmentation", "lesion_mask"])
+def test_a_column_of_masks_is_no_modality(tmp_path, column):
+    row = {"case": "a", "patient": "a", "t1": "a.nii", column: "m.nii"}
+    with pytest.raises(DataError, match=f"csv:1: column {column.lower()} would be a modality, .*; call it mask"):
+        read_cohort(write_rows(tmp_path / "list.csv", [row]))

@@ -23,6 +23,12 @@ MODALITY_NAMES = {
 }
 """Our modality names and what data sets call them, in lower case without punctuation."""
 
+MASK_NAME = re.compile(
+    r"(.+[_.-])?"
+    r"(seg(m|mentation)?s?|(brain|lesion)?_?masks?|labels?|annotations?|ground[_ -]?truth|lesions?|rois?|gtv?)",
+    re.IGNORECASE,
+)
+
 _OURS = {theirs: ours for ours, names in MODALITY_NAMES.items() for theirs in names}
 
 
@@ -56,6 +62,11 @@ def canonical_modality(name: str) -> str:
     """`T1w` or `t1n` to `t1`, `T1-Gd` to `t1ce`; a name not known to be one of ours is kept in lower case."""
     bare = re.sub(r"[^a-z0-9]", "", name.lower())
     return _OURS.get(bare, name.strip().lower())
+
+
+def is_mask_name(name: str) -> bool:
+    """Whether what is called so, a file without its suffix, a folder or a column, holds no image but masks."""
+    return MASK_NAME.fullmatch(name) is not None
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Literal
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Case
 from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.data.listing import data_folders
+from ganseg_dist.data.readers.base import is_mask_name
 from ganseg_dist.data.readers.candidates import by_stem
 from ganseg_dist.data.readers.pictures import MASK, Patient, Patients, in_colour, pictures_in, sources
 from ganseg_dist.errors import DataError
@@ -28,8 +29,8 @@ PARTS: Mapping[str, Part] = {
 }
 """What the authors' parts are called. Their validation pictures join the training ones, of which ours are drawn."""
 
-NO_CLASSES = ("images", "masks")
-"""Folders of pictures that other layouts know."""
+IMAGES = re.compile(r"(image|img)s?", re.IGNORECASE)
+"""A folder of pictures that other layouts know; beside one of masks no folder is a class."""
 
 NAMED = re.compile(r"(?P<class>.+?)___.+")
 """`Viable___Case-4-C21-25306-21689_120.jpg`."""
@@ -84,15 +85,17 @@ def _labelled(root: Path) -> Iterator[Labelled]:
     for folder in parts:
         yield from _in_classes(_folders(folder), PARTS[folder.name.lower()])
     if not parts:
-        yield from _in_classes([folder for folder in _folders(root) if folder.name.lower() not in NO_CLASSES], None)
+        yield from _in_classes(_folders(root), None)
     for file in pictures_in(root):
         if named := NAMED.fullmatch(file.stem):
             yield Labelled(file, named["class"])
 
 
 def _in_classes(folders: Sequence[Path], part: Part | None) -> Iterator[Labelled]:
+    if any(is_mask_name(folder.name) for folder in folders):
+        return
     for folder in folders:
-        for file in pictures_in(folder):
+        for file in pictures_in(folder) if not IMAGES.fullmatch(folder.name) else ():
             yield Labelled(file, folder.name, part)
 
 

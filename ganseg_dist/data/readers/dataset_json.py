@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ganseg_dist.data.cohort import COLOURS
 from ganseg_dist.data.formats import NIFTI_SUFFIXES, PICTURE_SUFFIXES
 from ganseg_dist.data.labels import BACKGROUND_LABEL, REGION_LABELS, LabelScheme
 from ganseg_dist.data.listing import file_called, read_json
@@ -18,6 +20,9 @@ NAME = "dataset.json"
 
 CHANNEL_FIELDS = ("channel_names", "modality")
 """nnU-Net's, and the Decathlon's."""
+
+COLOUR_LETTERS = dict(zip("rgb", COLOURS, strict=True))
+"""What nnU-Net's own example in colour calls its channels."""
 
 ABBREVIATIONS = {
     1: ("ncr", "net", "netc", "ncrnet", "ncrnetc", "nec", "cc"),
@@ -96,7 +101,10 @@ class Description:
 
     @property
     def channels(self) -> dict[int, str]:
-        """Channel number to modality. Raises DataError."""
+        """Channel number to modality, each once: of two that are called alike, the number is part of the name.
+
+        Raises DataError.
+        """
         field = next((field for field in CHANNEL_FIELDS if field in self.content), None)
         if field is None:
             raise DataError(f"{self.file}: has neither channel_names (nnU-Net) nor modality (Decathlon); add them")
@@ -126,8 +134,11 @@ class Description:
         return _scheme(self.file, labels)
 
     def _channels(self, field: str) -> dict[int, str]:
-        names = self._numbered_names(field)
-        return {channel: canonical_modality(name) for channel, name in names.items()}
+        names = {channel: canonical_modality(name) for channel, name in self._numbered_names(field).items()}
+        if set(names.values()) == set(COLOUR_LETTERS):
+            return {channel: COLOUR_LETTERS[name] for channel, name in names.items()}
+        counts = Counter(names.values())
+        return {channel: name if counts[name] == 1 else f"{name}_{channel}" for channel, name in names.items()}
 
     def _numbered_names(self, field: str) -> dict[int, str]:
         names = self.content[field]

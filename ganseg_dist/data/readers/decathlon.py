@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
-from ganseg_dist.data.formats import is_image, is_nifti, without_suffix
+from ganseg_dist.data.cohort import COLOURS, UNKNOWN_SITE, Case, Source
+from ganseg_dist.data.formats import is_image, is_nifti, is_picture, without_suffix
 from ganseg_dist.data.labels import UNSTATED, LabelScheme
-from ganseg_dist.data.listing import data_files
+from ganseg_dist.data.listing import data_files, is_data_name
 from ganseg_dist.data.nifti import nifti_channels
 from ganseg_dist.data.readers.candidates import by_stem
 from ganseg_dist.data.readers.dataset_json import NAME, Description
@@ -52,6 +52,7 @@ def cases_in(folder: Path, description: Description) -> tuple[Case, ...]:
         return tuple(
             _case(case, sources, None, UNSTATED) for case, sources in _by_channel(images, description.channels).items()
         )
+    _check_channels(images.values(), description)
     return tuple(
         _case(stem, _channels_of(image, description.channels), None, UNSTATED) for stem, image in sorted(images.items())
     )
@@ -83,6 +84,8 @@ def _decathlon_cases(root: Path, description: Description, scheme: LabelScheme) 
             listed = entry["image"], entry["label"]
         except (KeyError, TypeError):
             raise DataError(f"{file}: training entry {entry!r} needs an image and a label; complete it") from None
+        if not all(is_data_name(Path(path).name) for path in listed if isinstance(path, str)):
+            continue  # by whoever listed the folder: AppleDouble's ._*
         image, label = (confined(root, path, f"{file}: training", OUTSIDE, follow_links=True) for path in listed)
         case = without_suffix(image.name)
         images, labels = (_listed(folder, folders) for folder in (image.parent, label.parent))
@@ -95,7 +98,21 @@ def _decathlon_cases(root: Path, description: Description, scheme: LabelScheme) 
         found = _case(case, sources, mask, scheme)
         if cases.setdefault(case, found) != found:
             raise DataError(f"{file}: training lists {case} twice, with other files; leave one of the two")
+    _check_channels((next(iter(case.images.values())).files[0] for case in cases.values()), description)
     return tuple(cases[case] for case in sorted(cases))
+
+
+def _check_channels(images: Iterable[Path], description: Description) -> None:
+    """Raises DataError where the first image that can be read has more channels than are named: which are meant?"""
+    named = len(description.channels)
+    for image in images:
+        with suppress(DataError):  # loading it says what is wrong
+            held = nifti_channels(image)
+            break
+    else:
+        return
+    if 1 < named < held:
+        raise DataError(f"{description.file}: names {named} channels, and {image.name} has {held}; name each of them")
 
 
 def _nnunet_cases(root: Path, description: Description, scheme: LabelScheme) -> tuple[Case, ...]:
@@ -132,14 +149,21 @@ def _by_channel(images: Mapping[str, Path], channels: Mapping[int, str]) -> dict
     """Each case, by name, with the files of its channels."""
     matches = (CHANNEL_FILE.fullmatch(stem) for stem in images)
     cases = sorted({match["case"] for match in matches if match})
-    return {
-        case: {
-            name: Source((images[f"{case}_{number:04d}"],))
-            for number, name in channels.items()
-            if f"{case}_{number:04d}" in images
-        }
+    files = {
+        case: {number: file for number in channels if (file := images.get(f"{case}_{number:04d}")) is not None}
         for case in cases
     }
+    return {
+        case: _channels_of(found[0], channels)
+        if _is_in_colour(found, channels)
+        else {channels[number]: Source((file,)) for number, file in found.items()}
+        for case, found in files.items()
+    }
+
+
+def _is_in_colour(files: Mapping[int, Path], channels: Mapping[int, str]) -> bool:
+    """Whether a case is one picture whose colours are its channels, as nnU-Net has it."""
+    return set(channels.values()) == set(COLOURS) and files.keys() == {0} and is_picture(files[0])
 
 
 def _channels_of(image: Path, channels: Mapping[int, str]) -> dict[str, Source]:

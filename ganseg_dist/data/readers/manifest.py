@@ -12,7 +12,7 @@ from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.formats import is_nifti
 from ganseg_dist.data.labels import BINARY, SCHEMES, UNSTATED, LabelScheme, is_scheme_file, read_scheme
 from ganseg_dist.data.listing import data_files, file_called, is_data_name
-from ganseg_dist.data.readers.base import canonical_modality, in_numeric_order, reading_csv
+from ganseg_dist.data.readers.base import canonical_modality, in_numeric_order, is_mask_name, reading_csv
 from ganseg_dist.data.readers.candidates import by_stem
 from ganseg_dist.errors import DataError
 from ganseg_dist.paths import confined
@@ -92,6 +92,10 @@ def _columns(file: Path, header: list[str]) -> list[str]:
             raise DataError(f"{file}:1: has no column {required} (found: {found}); add it, separated by commas")
     if set(columns) <= set(OTHER_COLUMNS):
         raise DataError(f"{file}:1: has no modality column (found: {found}); add one per modality, such as t1 or flair")
+    of_masks = next((name for name in columns if name not in OTHER_COLUMNS and is_mask_name(name)), None)
+    if of_masks is not None:
+        problem = f"column {of_masks} would be a modality, and holds masks by its name"
+        raise DataError(f"{file}:1: {problem}; call it mask, remove it, or rename it if it holds images")
     twice = next((name for name in columns if columns.count(name) > 1 or not name), None)
     if twice is not None:
         raise DataError(f"{file}:1: column {twice or 'without a name'} stands there twice or is empty; name each once")
