@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import Iterator
@@ -91,6 +92,20 @@ def check_file(file: Path) -> None:
         raise DataError(f"{file}: no such file; check the name or leave the case out") from None
     except OSError as error:
         raise DataError(f"{file}: cannot be opened ({error.strerror}); give a regular file that may be read") from None
+
+
+def composed(name: str) -> str:
+    """A name with each accented letter as one character: macOS and its archives store `é` as `e` and an accent."""
+    return unicodedata.normalize("NFC", name)
+
+
+def found_path(path: Path) -> Path:
+    """A path as its folders store it, where that differs in how accents are stored alone; else the path itself."""
+    if str(path).isascii() or os.path.lexists(path):
+        return path
+    parent = found_path(path.parent)
+    alike = sorted(entry.name for entry in _entries(parent) if composed(entry.name) == composed(path.name))
+    return parent / (alike[0] if alike else path.name)
 
 
 def read_json(file: Path, remedy: str = "export it again") -> Any:

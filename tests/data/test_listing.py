@@ -1,9 +1,18 @@
 import os
 import socket
+import unicodedata
 
 import pytest
 
-from ganseg_dist.data.listing import check_file, data_files, data_folders, file_called, is_data_name, read_json
+from ganseg_dist.data.listing import (
+    check_file,
+    data_files,
+    data_folders,
+    file_called,
+    found_path,
+    is_data_name,
+    read_json,
+)
 from ganseg_dist.errors import DataError
 
 NO_DATA = (
@@ -109,3 +118,11 @@ def test_json_of_windows_and_json_that_is_none(tmp_path):
 def test_names_of_data():
     assert all(map(is_data_name, ("scan.nii.gz", "Part 1.png", "tmp.nii", "a.partial.nii")))
     assert not any(map(is_data_name, (*NO_DATA, *NO_FOLDERS)))
+
+
+def test_path_is_found_however_its_accents_are_stored(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "Müller/é 1.nii") for form in ("NFC", "NFD"))
+    (tmp_path / decomposed).parent.mkdir()
+    (tmp_path / decomposed).touch()
+    assert found_path(tmp_path / composed) == found_path(tmp_path / decomposed) == tmp_path / decomposed
+    assert found_path(tmp_path / "ü" / "x.nii") == tmp_path / "ü" / "x.nii"

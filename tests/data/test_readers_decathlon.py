@@ -1,4 +1,5 @@
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -293,3 +294,14 @@ def test_listed_files_that_are_no_data_are_left_out(tmp_path):
     write_decathlon(tmp_path, ["a"])
     pairs = [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in ("._a", "a")]
     assert [case.id for case in described(tmp_path, training=pairs).cases] == ["a"]
+
+
+@pytest.mark.parametrize("write", [write_nnunet, write_decathlon])
+def test_images_and_masks_belong_together_however_accents_are_stored(tmp_path, write):
+    composed, decomposed = (unicodedata.normalize(form, "Zoé") for form in ("NFC", "NFD"))
+    write(tmp_path, [composed])
+    mask = tmp_path / "labelsTr" / f"{composed}.nii.gz"
+    mask.rename(mask.with_name(f"{decomposed}.nii.gz"))
+    (case,) = read_cohort(tmp_path).cases
+    assert case.id == composed
+    np.testing.assert_array_equal(load_scan(case).labels, brain(0)[1])

@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -304,3 +305,13 @@ def test_the_real_spine(shared_data, tmp_path):
     one = {"class_1": RED, "others": GREEN, "a": BLUE, "b": (255, 255, 0), "c": (255, 0, 255), "d": (0, 255, 255)}
     (tmp_path / "labels.json").write_text(json.dumps(one | {"e": 128, "structure": "class_1"}))
     assert labels_of(tmp_path).sum() == 2134
+
+
+def test_names_are_one_however_their_accents_are_stored(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "Zoé") for form in ("NFC", "NFD"))
+    write_pictures(tmp_path, [composed])
+    (tmp_path / "masks" / f"{composed}.png").rename(tmp_path / "masks" / f"{decomposed}_mask.png")
+    write_rows(tmp_path / "patients.csv", [{"file": f"{decomposed}.png", "patient": decomposed}])
+    (case,) = read_cohort(tmp_path).cases
+    assert (case.id, case.patient) == (composed, composed)
+    np.testing.assert_array_equal(labels_of(tmp_path), tissue(0)[1])

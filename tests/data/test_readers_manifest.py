@@ -1,5 +1,6 @@
 import json
 import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -247,3 +248,16 @@ def test_a_column_of_masks_is_no_modality(tmp_path, column):
     row = {"case": "a", "patient": "a", "t1": "a.nii", column: "m.nii"}
     with pytest.raises(DataError, match=f"csv:1: column {column.lower()} would be a modality, .*; call it mask"):
         read_cohort(write_rows(tmp_path / "list.csv", [row]))
+
+
+@pytest.mark.parametrize(("listed", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+@pytest.mark.parametrize("cell", ["Müller/{}.nii", "Müller/{}*.nii"])
+def test_files_and_patients_are_found_however_accents_are_stored(tmp_path, listed, stored, cell):
+    voxels = brain(0)[0]["t1"]
+    save(tmp_path / unicodedata.normalize(stored, "Müller/é.nii"), voxels)
+    patients = [unicodedata.normalize(form, "Müller") for form in (listed, stored)]
+    image = unicodedata.normalize(listed, cell.format("é"))
+    rows = [{"case": f"{n}", "patient": patient, "t1": image} for n, patient in enumerate(patients)]
+    cohort = read_cohort(write_rows(tmp_path / "list.csv", rows))
+    assert cohort.patients == (unicodedata.normalize("NFC", "Müller"),)
+    np.testing.assert_array_equal(load_scan(cohort.cases[0]).image[0], voxels)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ganseg_dist.data.formats import is_nifti, without_suffix
+from ganseg_dist.data.listing import composed
 from ganseg_dist.data.nifti import same_volumes
 from ganseg_dist.data.picture import load_picture
 from ganseg_dist.errors import DataError
@@ -28,10 +29,11 @@ def one_of(files: Sequence[Path], what: str) -> Path:
 
 
 def by_stem(files: Iterable[Path], what: str, stem_of: Callable[[Path], str] | None = None) -> Mapping[str, Path]:
-    """Files by their names without suffix, or by another stem; raises as `one_of` does where two have one."""
+    """Files by their names without suffix, or another stem, `composed`; raises as `one_of` does where two have one."""
     named: dict[str, list[Path]] = {}
     for file in files:
-        named.setdefault(without_suffix(file.name) if stem_of is None else stem_of(file), []).append(file)
+        stem = without_suffix(file.name) if stem_of is None else stem_of(file)
+        named.setdefault(composed(stem), []).append(file)
     return {stem: one_of(several, f"{what} {Path(stem).name}") for stem, several in named.items()}
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Case
 from ganseg_dist.data.labels import LabelScheme
-from ganseg_dist.data.listing import data_folders
+from ganseg_dist.data.listing import composed, data_folders
 from ganseg_dist.data.readers.base import is_mask_name
 from ganseg_dist.data.readers.candidates import by_stem
 from ganseg_dist.data.readers.pictures import MASK, Patient, Patients, in_colour, pictures_in, sources
@@ -96,7 +96,7 @@ def _in_classes(folders: Sequence[Path], part: Part | None) -> Iterator[Labelled
         return
     for folder in folders:
         for file in pictures_in(folder) if not IMAGES.fullmatch(folder.name) else ():
-            yield Labelled(file, folder.name, part)
+            yield Labelled(file, composed(folder.name), part)
 
 
 def _folders(root: Path) -> list[Path]:
@@ -115,7 +115,7 @@ def _check_classes(pictures: Iterable[Labelled]) -> None:
 
 def _case(root: Path, picture: Labelled, patients: Patients, colour: bool) -> Case:
     place = picture.file.relative_to(root).with_suffix("")
-    case = "_".join(place.parts)  # every class may count its pictures from 1
+    case = composed("_".join(place.parts))  # every class may count its pictures from 1
     patient = patients.of(picture.file) or _patient_in_name(picture.file)
     return Case(
         id=case,

@@ -10,7 +10,7 @@ from pathlib import Path
 from ganseg_dist.data.cohort import COLOURS, UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.formats import is_image, is_nifti, is_picture, without_suffix
 from ganseg_dist.data.labels import UNSTATED, LabelScheme
-from ganseg_dist.data.listing import data_files, is_data_name
+from ganseg_dist.data.listing import composed, data_files, found_path, is_data_name
 from ganseg_dist.data.nifti import nifti_channels
 from ganseg_dist.data.readers.candidates import by_stem
 from ganseg_dist.data.readers.dataset_json import NAME, Description
@@ -86,10 +86,12 @@ def _decathlon_cases(root: Path, description: Description, scheme: LabelScheme) 
             raise DataError(f"{file}: training entry {entry!r} needs an image and a label; complete it") from None
         if not all(is_data_name(Path(path).name) for path in listed if isinstance(path, str)):
             continue  # by whoever listed the folder: AppleDouble's ._*
-        image, label = (confined(root, path, f"{file}: training", OUTSIDE, follow_links=True) for path in listed)
-        case = without_suffix(image.name)
+        image, label = (
+            found_path(confined(root, path, f"{file}: training", OUTSIDE, follow_links=True)) for path in listed
+        )
+        case = composed(without_suffix(image.name))
         images, labels = (_listed(folder, folders) for folder in (image.parent, label.parent))
-        mask = labels.get(without_suffix(label.name), label)
+        mask = labels.get(composed(without_suffix(label.name)), label)
         parts = {number: images.get(f"{case}_{number:04d}") for number in channels}
         if case not in images and any(parts.values()):  # as nnU-Net's first version has it
             sources = {name: Source((part,)) for number, name in channels.items() if (part := parts[number])}

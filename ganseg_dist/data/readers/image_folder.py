@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.colours import colour_code
 from ganseg_dist.data.labels import BINARY, LabelScheme
-from ganseg_dist.data.listing import file_called, read_json
+from ganseg_dist.data.listing import composed, file_called, read_json
 from ganseg_dist.data.readers.candidates import by_stem
 from ganseg_dist.data.readers.pictures import Patients, distinct_pictures, in_colour, pictures_in, sources, without_mask
 from ganseg_dist.errors import DataError
@@ -57,14 +57,14 @@ class ImageFolderReader:
         colours = _colours(root)
         patients = Patients(root)
         colour = in_colour(images)
-        return tuple(_case(image, masks.get(image.stem), colours, patients, colour) for image in images)
+        return tuple(_case(image, masks.get(composed(image.stem)), colours, patients, colour) for image in images)
 
 
 def _case(image: Path, mask: Path | None, colours: Colours, patients: Patients, colour: bool) -> Case:
     patient = patients.of(image)
     return Case(
-        id=image.stem,
-        patient=image.stem if patient is None else patient.name,
+        id=(name := composed(image.stem)),
+        patient=name if patient is None else patient.name,
         site=UNKNOWN_SITE if patient is None else patient.site,
         images=sources(image, colour=colour),
         mask=None if mask is None else Source((mask,), reads=colours.reads),

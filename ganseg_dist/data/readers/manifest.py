@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,7 @@ from typing import Literal
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.formats import is_nifti
 from ganseg_dist.data.labels import BINARY, SCHEMES, UNSTATED, LabelScheme, is_scheme_file, read_scheme
-from ganseg_dist.data.listing import data_files, file_called, is_data_name
+from ganseg_dist.data.listing import composed, data_files, file_called, found_path, is_data_name
 from ganseg_dist.data.readers.base import canonical_modality, in_numeric_order, is_mask_name, reading_csv
 from ganseg_dist.data.readers.candidates import by_stem
 from ganseg_dist.errors import DataError
@@ -68,11 +69,11 @@ class ManifestReader:
 
 
 def _lines(file: Path) -> list[tuple[int, dict[str, str]]]:
-    """Numbered lines by column, cells stripped; empty lines are left out."""
+    """Numbered lines by column, cells stripped and `composed`; empty lines are left out."""
     with reading_csv(file), file.open(newline="", encoding="utf-8-sig") as text:
         reader = csv.reader(text)
         columns = _columns(file, next(reader, []))
-        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+        lines = [(reader.line_num, [composed(cell).strip() for cell in cells]) for cells in reader]
     numbered = []
     for number, cells in lines:
         if not any(cells):
@@ -135,22 +136,22 @@ def _scheme(file: Path, number: int, stated: str) -> LabelScheme:
         raise DataError(
             f"{file}:{number}: labels {stated} is not known; write one of {', '.join(SCHEMES)}, or a JSON file's name"
         )
-    scheme_file = confined(file.parent, stated, f"{file}:{number}", OUTSIDE, follow_links=True)
-    return read_scheme(scheme_file)
+    return read_scheme(found_path(confined(file.parent, stated, f"{file}:{number}", OUTSIDE, follow_links=True)))
 
 
 def _source(file: Path, number: int, cell: str) -> Source:
     """`scan.nii.gz`, `scan.nii.gz#1` or `slices/*_flair.png`."""
     name = CHANNEL.sub("", cell)
     channel = int(cell.rpartition("#")[2]) if name != cell else None
-    path = confined(file.parent, name, f"{file}:{number}", OUTSIDE, follow_links=True)
+    path = found_path(confined(file.parent, name, f"{file}:{number}", OUTSIDE, follow_links=True))
     if "*" not in path.name:
         return Source((path,), channel)
     try:
-        found = [one for one in path.parent.glob(path.name) if is_data_name(one.name)]
+        patterns = {path.name, unicodedata.normalize("NFD", path.name)}
+        found = [one for pattern in patterns for one in path.parent.glob(pattern) if is_data_name(one.name)]
     except ValueError as error:
         raise DataError(f"{file}:{number}: {name} is no pattern ({error}); write one * for what varies") from None
-    files = in_numeric_order(by_stem(found, "the slice").values())
+    files = in_numeric_order(by_stem(sorted(set(found)), "the slice").values())
     if not files:
         raise DataError(f"{file}:{number}: no file matches {name}; correct the pattern")
     if len(files) > 1 and any(is_nifti(one) for one in files):

@@ -11,7 +11,7 @@ from pathlib import Path
 from ganseg_dist.data.cohort import COLOURS, GREY, UNKNOWN_SITE, Source
 from ganseg_dist.data.colours import shows_colour
 from ganseg_dist.data.formats import is_picture
-from ganseg_dist.data.listing import data_files, file_called
+from ganseg_dist.data.listing import composed, data_files, file_called
 from ganseg_dist.data.readers.base import reading_csv
 from ganseg_dist.data.readers.candidates import by_stem
 from ganseg_dist.errors import DataError
@@ -86,7 +86,7 @@ class Patients:
         if self._listed is None:
             tcga = TCGA.match(picture.name)
             return Patient(tcga["patient"], tcga["site"]) if tcga else None
-        names = (picture.relative_to(self._root).as_posix(), picture.name, picture.stem)
+        names = tuple(map(composed, (picture.relative_to(self._root).as_posix(), picture.name, picture.stem)))
         listed = {name: self._listed[name] for name in names if name in self._listed}
         if not listed:
             raise DataError(f"{self._file}: does not list {names[0]}; add a line for it")
@@ -107,7 +107,7 @@ def _listed(file: Path) -> Mapping[str, Patient]:
             raise DataError(f"{file}:1: needs the columns file,patient (and site, where known); add them")
         reader.fieldnames = columns
         for line in reader:
-            cells = {column: (line[column] or "").strip() for column in columns}
+            cells = {column: composed(line[column] or "").strip() for column in columns}
             if not cells["file"] or not cells["patient"]:
                 raise DataError(f"{file}:{reader.line_num}: file or patient is empty; fill it in or remove the line")
             confined(file.parent, cells["file"], f"{file}:{reader.line_num}", OUTSIDE, follow_links=True)
