@@ -101,6 +101,9 @@ def grid_flaw(grid: Grid, reference: Grid) -> Flaw | None:
     if reference.sides_known and not grid.sides_known:
         problem = "has neither sform nor qform, so it has no place among the other files"
         return Flaw("affine", problem, "copy both from another file if its voxels lie on theirs, or export it again")
+    if grid.sides_known and not reference.sides_known:
+        problem = "lies elsewhere than the other files, which have neither sform nor qform"
+        return Flaw("affine", problem, "copy both to them from this file if its voxels lie on theirs")
     return Flaw("affine", f"affine places it up to {apart_mm:.1f} mm from the other files", remedy)
 
 

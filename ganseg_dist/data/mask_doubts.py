@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from ganseg_dist.data.foreground import Mask
+from ganseg_dist.data.formats import Volume
 from ganseg_dist.data.grid import Flaw
 
 MOST_OF_PICTURE = 0.8
@@ -18,6 +20,12 @@ MOST_OUTSIDE = 0.5
 
 MOST_OF_BORDER = 0.9
 """Share of the outermost pixels of a mask that is not inverted: a lesion ends somewhere."""
+
+FEWEST_SHADES = 3
+"""Grey levels between black and white of a soft edge; a drawing has one a structure."""
+
+MOST_FLAT_SHADES = 0.01
+"""Share of their pixels whose neighbours are alike: of structures, all but their edges."""
 
 NEARLY_ALL = 0.999
 """Share of a picture that leaves no lesion to be inverted."""
@@ -48,6 +56,15 @@ def mask_doubt(drawn: Mask, body: Mask | None, *, is_picture: bool) -> Flaw | No
     if share > (MOST_OF_PICTURE if is_picture else MOST_OF_BODY):
         return Flaw("large-mask", f"the mask covers {share:.0%} of the {where}", "check that it marks the lesion alone")
     return None
+
+
+def has_soft_edges(values: Volume) -> bool:
+    """Whether a mask (X, Y, Z), drawn slice by slice along Z, fades out: shades below its brightest, at edges alone."""
+    between = (values > 0) & (values < values.max(initial=0))
+    if len(np.unique(values[between])) < FEWEST_SHADES:
+        return False
+    reach = ndimage.maximum_filter(values, (3, 3, 1)) - ndimage.minimum_filter(values, (3, 3, 1))
+    return bool((reach[between] == 0).mean() < MOST_FLAT_SHADES)
 
 
 def share_outside(drawn: Mask, body: Mask | None) -> float:

@@ -17,20 +17,8 @@ WHITE = (2**8 - 1, 2**16 - 1)
 """What a picture in black and white of 8 or 16 bits stores for 1."""
 
 
-def label_flaw(strange: Sequence[float], case: Case) -> Flaw | None:
-    """Stored values that `translate_labels` did not know."""
-    if not strange:
-        return None
-    in_colour = case.mask is not None and case.mask.reads == "colour code"
-    written = _as_rgb if in_colour else "{:.0f}".format
-    values = ", ".join(written(value) for value in strange[:5]) + (", ..." if len(strange) > 5 else "")
-    problem = f"unknown label values {values}; known are {', '.join(written(value) for value in case.labels)}"
-    remedy = "add these colours to labels.json" if in_colour else "recode the mask, or state its scheme with --labels"
-    return Flaw("labels", problem, remedy)
-
-
-def translate_labels(raw: Volume, case: Case) -> tuple[Labels, tuple[float, ...]]:
-    """A mask as stored to our label values, and the stored values that the case's labels do not know."""
+def translate_labels(raw: Volume, case: Case) -> tuple[Labels, Flaw | None]:
+    """A mask as stored to our label values, and the stored values that have no meaning there."""
     meanings = case.labels
     if case.mask is not None and _is_black_and_white(case, raw):
         meanings = {0: 0, **dict.fromkeys(WHITE, 1)}
@@ -42,13 +30,24 @@ def translate_labels(raw: Volume, case: Case) -> tuple[Labels, tuple[float, ...]
         here = raw == stored
         labels[here] = ours
         known |= here
-    return labels, tuple(float(value) for value in np.unique(raw[~known]))
+    return labels, _flaw(np.unique(raw[~known]).tolist(), tuple(meanings), case)
+
+
+def _flaw(strange: Sequence[float], known: Sequence[int], case: Case) -> Flaw | None:
+    if not strange:
+        return None
+    in_colour = case.mask is not None and case.mask.reads == "colour code"
+    written = _as_rgb if in_colour else "{:.0f}".format
+    values = ", ".join(written(value) for value in strange[:5]) + (", ..." if len(strange) > 5 else "")
+    problem = f"unknown label values {values}; known are {', '.join(written(value) for value in known)}"
+    remedy = "add these colours to labels.json" if in_colour else "recode the mask, or state its scheme with --labels"
+    return Flaw("labels", problem, remedy)
 
 
 def _is_black_and_white(case: Case, raw: Volume) -> bool:
     """Whether a binary mask is a picture that writes white for 1."""
     is_picture = case.mask is not None and not is_nifti(case.mask.files[0])
-    return is_picture and set(case.labels) == {0, 1} and bool(raw.max(initial=0) > 1)
+    return is_picture and set(case.labels) == {0, 1} and bool(np.isin(WHITE, raw).any())
 
 
 def _nearest_code(codes: Volume, known: Sequence[int]) -> Volume:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ganseg_dist.data.formats import decoding, quiet
+from ganseg_dist.data.formats import decoding, is_picture, quiet
 from ganseg_dist.errors import DataError
 from ganseg_dist.files import open_regular
 
@@ -27,6 +27,9 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 
 LOSSY_COMPRESSIONS = ("jpeg", "tiff_jpeg", "webp")
 """What Pillow calls compressions of a TIFF that change its values."""
+
+WITHOUT_FRAMES = ("MPO", "TIFF")
+"""Of further pictures in these, a JPEG's are variants of the first, and a TIFF's pages are counted elsewhere."""
 
 ALPHA = {tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA}
 
@@ -97,8 +100,10 @@ def _displayed(path: Path, *, by_value: bool, is_mask: bool) -> Pixels:
             return deep
         # From a stream: of a named file Pillow maps uncompressed TIFFs to memory and scrambles those that it turns.
         with open_regular(path) as stream:
-            _verify(stream)
+            _verify(path, stream)
             with Image.open(stream) as stored:
+                if stored.format not in WITHOUT_FRAMES and getattr(stored, "is_animated", False):
+                    raise DataError(f"{path}: is animated; save the frame that is meant as a picture")
                 picture = ImageOps.exif_transpose(stored)
         if picture.mode == "La":  # its greys are multiplied by its alpha; Pillow converts it to nothing else
             picture = picture.convert("LA")
@@ -114,11 +119,19 @@ def _displayed(path: Path, *, by_value: bool, is_mask: bool) -> Pixels:
         return np.asarray(shown)
 
 
-def _verify(stream: BufferedReader) -> None:
-    """Compare a PNG's checksums, which Pillow does not do where it decodes. Raises SyntaxError."""
-    with Image.open(stream) as stored:
-        if stored.format == "PNG":
-            stored.verify()
+def _verify(path: Path, stream: BufferedReader) -> None:
+    """Compare a PNG's checksums, which Pillow does not do where it decodes.
+
+    Raises SyntaxError for other ones, ValueError for what is no picture, and DataError where its name says so too.
+    """
+    try:
+        with Image.open(stream) as stored:
+            if stored.format == "PNG":
+                stored.verify()
+    except UnidentifiedImageError:
+        if not is_picture(path):
+            raise DataError(f"{path}: is neither NIfTI (.nii, .nii.gz) nor a picture; convert it to one") from None
+        raise ValueError("it begins as no picture does") from None
     stream.seek(0)
 
 

@@ -22,7 +22,7 @@ from ganseg_dist.data.grid import Flaw, Grid, distinct_notes, grid_flaw, referen
 from ganseg_dist.data.labels import BRATS_2024_GLI, Labels
 from ganseg_dist.data.levels import LEAST_BRIGHT
 from ganseg_dist.data.listing import data_files, data_folders
-from ganseg_dist.data.mask_doubts import MOST_OUTSIDE, mask_doubt, share_outside
+from ganseg_dist.data.mask_doubts import MOST_OUTSIDE, has_soft_edges, mask_doubt, share_outside
 from ganseg_dist.data.picture import is_lossy, is_partly_transparent, load_picture, orientation
 from ganseg_dist.data.preprocess import from_picture_axes, to_picture_axes
 from ganseg_dist.data.scan import LoadedMask, load_mask, load_mask_values, load_volume, voxel_flaw
@@ -415,10 +415,16 @@ def _blurred_mask(case: Case, mask: Source) -> Iterator[Finding]:
     file = mask.files[0]
     if mask.reads != "not black" or is_lossy(file):
         return
-    levels = len(np.unique(load_mask_values(replace(mask, reads=None))[0]))
+    values, _ = load_mask_values(replace(mask, reads=None))
+    levels = len(np.unique(values))
     if levels > MOST_MASK_LEVELS:
         problem = f"the mask has {levels} grey levels, and all but black is taken for the structure"
         yield Finding(case.id, str(file), "blurred-mask", "warning", problem, "save it in black and white")
+    elif has_soft_edges(values):
+        problem = (
+            f"the mask has soft edges in {levels - 2} shades of grey, and all but black is taken for the structure"
+        )
+        yield Finding(case.id, str(file), "blurred-mask", "warning", problem, "save it without anti-aliasing")
 
 
 def _unnamed_colours(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from ganseg_dist.data.formats import Volume, is_nifti
 from ganseg_dist.data.grid import Flaw, Grid, distinct_notes, grid_flaw, reference_grid, reorient, shape_of
 from ganseg_dist.data.labels import Labels
 from ganseg_dist.data.levels import whole_numbers
-from ganseg_dist.data.mask_values import label_flaw, translate_labels
+from ganseg_dist.data.mask_values import translate_labels
 from ganseg_dist.data.nifti import load_nifti
 from ganseg_dist.data.picture import BRIGHTEST, Pixels, load_drawing, load_picture
 from ganseg_dist.errors import DataError
@@ -85,8 +85,8 @@ def load_volume(source: Source) -> tuple[Volume, Grid]:
 def load_mask(case: Case, mask: Source) -> LoadedMask:
     """A case's mask as stored. Raises DataError naming the file that cannot be read, or holds no whole numbers."""
     values, grid = load_mask_values(mask)
-    labels, unknown = translate_labels(values, case)
-    return LoadedMask(labels, grid, label_flaw(unknown, case))
+    labels, flaw = translate_labels(values, case)
+    return LoadedMask(labels, grid, flaw)
 
 
 def load_mask_values(mask: Source) -> tuple[Volume, Grid]:

@@ -79,6 +79,10 @@ def test_a_file_without_a_place_is_said_to_have_none():
     assert flaw is not None
     assert flaw.problem == "has neither sform nor qform, so it has no place among the other files"
     assert grid_flaw(nowhere, nowhere) is None
+    flaw = grid_flaw(placed, nowhere)  # resampling to a place that nobody knows could mirror it
+    assert flaw is not None
+    assert flaw.problem == "lies elsewhere than the other files, which have neither sform nor qform"
+    assert flaw.remedy == "copy both to them from this file if its voxels lie on theirs"
 
 
 def test_the_reference_is_the_grid_of_most_files_in_whatever_order_of_axes():

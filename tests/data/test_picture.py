@@ -337,3 +337,31 @@ def test_a_png_whose_pixels_do_not_fit_its_checksum_is_not_read(tmp_path):
     file.write_bytes(content)
     with pytest.raises(DataError, match="is not a readable picture"):
         load_picture(file)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.gif"])
+def test_an_animation_is_no_picture(tmp_path, name):
+    first, second = (Image.fromarray(slice_of_head(number)) for number in range(2))
+    first.save(tmp_path / name, save_all=True, append_images=[second])
+    with pytest.raises(DataError, match=rf"{name}: is animated; save the frame that is meant as a picture"):
+        load_picture(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.mha", "a.nrrd", "a.hdr", "a.dcm"])
+def test_a_file_of_another_format_is_to_be_converted(tmp_path, name):
+    (tmp_path / name).write_bytes(b"ObjectType = Image" * 40)
+    with pytest.raises(DataError, match=rf"{name}: is neither NIfTI \(\.nii, \.nii\.gz\) nor a picture; convert it"):
+        load_picture(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [((0, 1, 2), "unknown label values 2; known are 0, 1"), ((0, 1, 255), "values 1; known are 0, 255, 65535")],
+)
+def test_unknown_values_of_a_binary_picture_mask_are_not_among_the_known(tmp_path, values, problem):
+    image = save_picture(tmp_path / "image.png", slice_of_head(0, TRUTH.shape))
+    drawn = np.where(TRUTH, values[1], 0).astype(np.uint8)
+    drawn[0, 0] = values[2]
+    mask = save_picture(tmp_path / "m.png", drawn)
+    with pytest.raises(DataError, match=problem):
+        load_scan(Case("a", "a", "s", {"grey": Source((image,))}, Source((mask,))))

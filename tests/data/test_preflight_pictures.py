@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from scipy import ndimage
 
 from ganseg_dist.data.preflight import COHORT, CaseReport, check_case, check_cohort, expected_modalities
 from ganseg_dist.data.readers import read_cohort
@@ -115,6 +116,20 @@ def test_a_mask_that_was_once_a_jpeg(pictures):
     assert "is a JPEG mask of several grey levels, such as " in finding.problem
     save_picture(file.with_suffix(".jpg"), tissue(0)[1])
     assert findings(pictures) == (), "a JPEG is known to be blurred and is cut at half"
+
+
+def test_a_mask_with_soft_edges(pictures):
+    file = pictures / "masks" / f"{NAMES[0]}.png"
+    drawn = tissue(0)[1].astype(np.float32)
+    save_picture(file, (240 * ndimage.uniform_filter(drawn, 3)).round(-1).astype(np.uint8))
+    finding = only_finding(pictures)
+    assert (finding.check, finding.severity, finding.file) == ("blurred-mask", "warning", str(file))
+    assert "soft edges in " in finding.problem
+    structures = np.zeros((40, 56), np.uint8)
+    for number in range(4):  # of several grey levels
+        structures[4:20, 4 + 12 * number : 14 + 12 * number] = 60 * (number + 1)
+    save_picture(file, structures)
+    assert findings(pictures) == ()
 
 
 def test_an_unknown_colour_of_a_mask(pictures):

@@ -261,3 +261,15 @@ def test_a_link_to_a_scan_that_is_not_there_is_named(tmp_path):
     file.symlink_to("../annex/1b2c")
     with pytest.raises(DataError, match=r"_t2\.nii\.gz: is a link to \.\./annex/1b2c, which is not there"):
         load_scan(read_cohort(tmp_path).cases[0])
+
+
+def test_the_names_of_upenn_gbm(tmp_path):
+    case = "UPENN-GBM-00001_11"
+    images, labels = brain(0)
+    for name, modality in (("T1", "t1"), ("T1GD", "t1ce"), ("T2", "t2"), ("FLAIR", "flair")):
+        save(tmp_path / case / f"{case}_{name}.nii.gz", images[modality])
+    save(tmp_path / case / f"{case}_segm.nii.gz", np.array([0, 1, 2, 4], np.uint8)[labels])
+    scan = load_scan(read_cohort(tmp_path, labels="brats").cases[0])
+    assert scan.modalities == ("t1", "t1ce", "t2", "flair")
+    np.testing.assert_array_equal(scan.image[1], images["t1ce"])
+    np.testing.assert_array_equal(scan.labels, labels)

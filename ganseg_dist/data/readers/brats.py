@@ -22,6 +22,9 @@ OLD_NAMES = ("t1", "t1ce", "t2", "flair")
 NEW_NAMES = ("t1n", "t1c", "t2w", "t2f")
 """2023 on: `BraTS-GLI-00000-000/BraTS-GLI-00000-000-t1c.nii.gz`."""
 
+OTHER_NAMES = ("t1gd",)
+"""UPENN-GBM: `UPENN-GBM-00001_11/UPENN-GBM-00001_11_T1GD.nii.gz`."""
+
 MASK_NAMES = ("seg", "gtv")
 """The set for radiotherapy has a gross tumour volume: `BraTS-MEN-RT-0000-1/BraTS-MEN-RT-0000-1_gtv.nii.gz`."""
 
@@ -86,7 +89,7 @@ def _named_scans(folder: Path) -> Mapping[str, list[Path]]:
     """A folder's scans by the modalities that they name."""
     found: dict[str, list[Path]] = {}
     for file in _scans(folder):
-        if (name := _after_case(file)[1:].lower()) in (*OLD_NAMES, *NEW_NAMES):
+        if (name := _after_case(file)[1:].lower()) in (*OLD_NAMES, *NEW_NAMES, *OTHER_NAMES):
             found.setdefault(name, []).append(file)
     return found
 
