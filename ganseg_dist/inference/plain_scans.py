@@ -12,7 +12,7 @@ from ganseg_dist.data.cohort import MODALITIES, UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.formats import is_nifti
 from ganseg_dist.data.listing import data_files, data_folders
 from ganseg_dist.data.nifti import nifti_channels
-from ganseg_dist.data.readers.base import canonical_modality, is_mask_name
+from ganseg_dist.data.readers.base import canonical_modality, is_mask_folder, is_mask_name
 from ganseg_dist.data.readers.candidates import by_stem, one_of
 from ganseg_dist.data.readers.decathlon import CHANNEL_FILE
 from ganseg_dist.errors import DataError
@@ -29,10 +29,8 @@ AFTER_CONTRAST = frozenset(("gd", "gado", "gadolinium", "ce", "post", "postcontr
 BEFORE_CONTRAST = frozenset(("pre", "precontrast", "no", "non", "without", "wo", "native"))
 """The same before it: `T1_pre_contrast`."""
 
-OUTPUT = re.compile(r".+_(probability[_-].+|anomaly|healthy[_-].+)", re.IGNORECASE)
-"""What else than masks is written of a prediction."""
-
-MASK_FOLDER = re.compile(r"labels?(tr|ts)?|masks?|seg(mentation)?s?", re.IGNORECASE)
+MADE_OF_ANOTHER = re.compile(r".+_(lesions?|rois?|probability[_-].+|anomaly|healthy[_-].+)", re.IGNORECASE)
+"""What else may lie beside a scan that it was made of: drawings, and what `ganseg predict` writes."""
 
 Scans = Mapping[str, list[Path]]
 """Files by modality."""
@@ -72,7 +70,7 @@ def _without_masks(root: Path) -> Mapping[Path, Mapping[str, Path]]:
     found = {
         place: by_stem((file for file in data_files(place) if is_nifti(file)), "the image")
         for place in places
-        if place == root or not any(MASK_FOLDER.fullmatch(part) for part in place.relative_to(root).parts)
+        if place == root or not any(is_mask_folder(part) for part in place.relative_to(root).parts)
     }
     images = {stem for files in found.values() for stem in files if not _is_made_of_another(stem)}
     kept = {
@@ -83,7 +81,7 @@ def _without_masks(root: Path) -> Mapping[Path, Mapping[str, Path]]:
 
 
 def _is_made_of_another(stem: str) -> bool:
-    return is_mask_name(stem) or OUTPUT.fullmatch(stem) is not None
+    return is_mask_name(stem) or MADE_OF_ANOTHER.fullmatch(stem) is not None
 
 
 def _is_of(mask: str, images: Collection[str]) -> bool:

@@ -29,6 +29,12 @@ def test_folders_are_classes_and_their_parents_parts(tmp_path, training, testing
     np.testing.assert_array_equal(load_scan(tested).image[0, ..., 0], slice_of_head(3))
 
 
+@pytest.mark.parametrize("classes", [("lesion", "no lesion"), ("with_mask", "without_mask")])
+def test_classes_whose_names_are_nearly_those_of_masks(tmp_path, classes):
+    write_classes(tmp_path, dict.fromkeys(classes, 1))
+    assert read_cohort(tmp_path).classes == classes
+
+
 def test_without_parts_there_are_none(tmp_path):
     cohort = read_cohort(write_classes(tmp_path, {"glioma": 2, "none": 2}))
     assert [(case.id, case.class_name, case.part) for case in cohort.cases] == [

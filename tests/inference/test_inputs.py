@@ -235,6 +235,8 @@ def test_single_file_of_another_channel_by_dataset_json(tmp_path):
         read_inputs(tmp_path / "imagesTs" / "a_0000.nii.gz", ("t1",))
     describe(tmp_path, ("MRI",))  # which may be any
     assert found(tmp_path / "imagesTs" / "a_0000.nii.gz", ("flair",)) == {"a_0000": ["flair 0"]}
+    file = save(tmp_path / "patient_with_lesion.nii.gz", IMAGES["t1"])
+    assert found(file, ("t1",)) == {"patient_with_lesion": ["t1 0"]}
 
 
 def test_scans_as_dcm2niix_names_them(tmp_path):

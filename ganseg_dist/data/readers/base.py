@@ -23,11 +23,9 @@ MODALITY_NAMES = {
 }
 """Our modality names and what data sets call them, in lower case without punctuation."""
 
-MASK_NAME = re.compile(
-    r"(.+[_.-])?"
-    r"(seg(m|mentation)?s?|(brain|lesion)?_?masks?|labels?|annotations?|ground[_ -]?truth|lesions?|rois?|gtv?)",
-    re.IGNORECASE,
-)
+_MASK = r"(seg(m|mentation)?s?|(brain|lesion)?_?masks?|labels?(tr|ts)?|annotations?|ground[_ -]?truth|gtv?)"
+MASK_FOLDER = re.compile(_MASK, re.IGNORECASE)
+MASK_NAME = re.compile(rf"(.+[_.-])?{_MASK}", re.IGNORECASE)
 
 _OURS = {theirs: ours for ours, names in MODALITY_NAMES.items() for theirs in names}
 
@@ -65,8 +63,13 @@ def canonical_modality(name: str) -> str:
 
 
 def is_mask_name(name: str) -> bool:
-    """Whether what is called so, a file without its suffix, a folder or a column, holds no image but masks."""
+    """Whether what is called so, a file without its suffix or a column, is a mask and no image."""
     return MASK_NAME.fullmatch(name) is not None
+
+
+def is_mask_folder(name: str) -> bool:
+    """Whether a folder is called as those of masks are; `with_mask` and `lesion` may well be classes."""
+    return MASK_FOLDER.fullmatch(name) is not None
 
 
 @contextmanager

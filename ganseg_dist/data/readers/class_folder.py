@@ -11,7 +11,7 @@ from typing import Literal
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Case
 from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.data.listing import composed, data_folders
-from ganseg_dist.data.readers.base import is_mask_name
+from ganseg_dist.data.readers.base import is_mask_folder
 from ganseg_dist.data.readers.candidates import by_stem
 from ganseg_dist.data.readers.pictures import MASK, Patient, Patients, in_colour, pictures_in, sources
 from ganseg_dist.errors import DataError
@@ -92,7 +92,7 @@ def _labelled(root: Path) -> Iterator[Labelled]:
 
 
 def _in_classes(folders: Sequence[Path], part: Part | None) -> Iterator[Labelled]:
-    if any(is_mask_name(folder.name) for folder in folders):
+    if any(is_mask_folder(folder.name) for folder in folders):
         return
     for folder in folders:
         for file in pictures_in(folder) if not IMAGES.fullmatch(folder.name) else ():

@@ -93,7 +93,9 @@ def _columns(file: Path, header: list[str]) -> list[str]:
             raise DataError(f"{file}:1: has no column {required} (found: {found}); add it, separated by commas")
     if set(columns) <= set(OTHER_COLUMNS):
         raise DataError(f"{file}:1: has no modality column (found: {found}); add one per modality, such as t1 or flair")
-    of_masks = next((name for name in columns if name not in OTHER_COLUMNS and is_mask_name(name)), None)
+    of_masks = next(
+        (name for name in columns if name not in OTHER_COLUMNS and (is_mask_name(name) or name == "lesion")), None
+    )
     if of_masks is not None:
         problem = f"column {of_masks} would be a modality, and holds masks by its name"
         raise DataError(f"{file}:1: {problem}; call it mask, remove it, or rename it if it holds images")
