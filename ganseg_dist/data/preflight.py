@@ -168,6 +168,7 @@ def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
         if not flaws:
             sound[modality] = volume
     findings += _missing_slices(case)
+    findings += _unlike_numbers(case)
     digests = {
         # An image stored with other axes is the same image.
         modality: _digest(to_picture_axes(volume, grids[modality]))
@@ -687,8 +688,8 @@ def _mask_colours(case: Case) -> tuple[tuple[int, int, int], ...]:
 def _missing_slices(case: Case) -> Iterator[Finding]:
     """A gap in the numbers of a stack's slices: what lies on its two sides is then taken for neighbours."""
     for files in {source.files for source in case.images.values() if len(source.files) > 1}:
-        numbers = [int(found[-1]) for file in files if (found := re.findall(r"\d+", file.stem))]
-        if len(numbers) != len(files):
+        numbers = _slice_numbers(files)
+        if not numbers:
             continue
         missing = sorted(set(range(min(numbers), max(numbers))) - set(numbers))
         if missing:
@@ -696,6 +697,25 @@ def _missing_slices(case: Case) -> Iterator[Finding]:
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
             remedy = "add the file, or leave the case out"
             yield Finding(case.id, str(files[0].parent), "missing-slice", "error", problem + more, remedy)
+
+
+def _unlike_numbers(case: Case) -> Iterator[Finding]:
+    """A mask's slices whose numbers are not the image's: the first then lies on the first, whatever they say."""
+    image = next(iter(case.images.values()))
+    of_image, of_mask = (_slice_numbers(source.files) if source else [] for source in (image, case.mask))
+    if case.mask is not None and of_image and len(of_image) == len(of_mask) and sorted(of_image) != sorted(of_mask):
+        ranges = [f"{min(numbers)} to {max(numbers)}" for numbers in (of_mask, of_image)]
+        problem = (
+            f"the mask's slices are numbered {ranges[0]}, the image's {ranges[1]}; each lies on the one in its place"
+        )
+        remedy = "look whether they belong together, and number them alike"
+        yield Finding(case.id, str(case.mask.files[0]), "slice-numbers", "warning", problem, remedy)
+
+
+def _slice_numbers(files: Sequence[Path]) -> list[int]:
+    """The last number in each name; none unless each of several has one."""
+    numbers = [int(found[-1]) for file in files if (found := re.findall(r"\d+", file.stem))]
+    return numbers if len(numbers) == len(files) > 1 else []
 
 
 def _missing_masks(cohort: Cohort) -> Iterator[Finding]:

@@ -444,3 +444,17 @@ def test_a_float_mask(pictures):
     assert finding.remedy == "round or recode it"
     tifffile.imwrite(mask.with_suffix(".tif"), np.linspace(0, 1, 40 * 56, dtype=np.float32).reshape(40, 56))
     assert only_finding(pictures).problem.startswith("holds probabilities of 0.00134 to 0.999")
+
+
+@pytest.mark.parametrize(("first", "expected"), [(1, []), (2, ["slice-numbers"])])
+def test_slices_of_image_and_mask_that_are_numbered_differently(tmp_path, first, expected):
+    lesion = np.zeros((48, 48), bool)
+    lesion[20:28, 20:28] = True
+    for number in range(3):
+        save_picture(tmp_path / "scan" / f"s_{number + 1}.png", slice_of_head(number))
+        save_picture(tmp_path / "lesion" / f"s_{number + first}.png", lesion)
+    row = {"case": "a", "patient": "a", "t1": "scan/*.png", "mask": "lesion/*.png"}
+    found = findings(write_rows(tmp_path / "list.csv", [row]))
+    assert [finding.check for finding in found] == expected
+    if expected:
+        assert found[0].problem.startswith("the mask's slices are numbered 2 to 4, the image's 1 to 3")

@@ -273,3 +273,10 @@ def test_the_names_of_upenn_gbm(tmp_path):
     assert scan.modalities == ("t1", "t1ce", "t2", "flair")
     np.testing.assert_array_equal(scan.image[1], images["t1ce"])
     np.testing.assert_array_equal(scan.labels, labels)
+
+
+def test_sites_of_a_mapping_with_semicolons(tmp_path):
+    write_brats(tmp_path, ["BraTS20_Training_001", "BraTS20_Training_002"])
+    rows = ["Grade;id;Site No", "HGG;BraTS20_Training_001;3", "LGG;BraTS20_Training_002;7"]
+    (tmp_path / "name_mapping.csv").write_text("\r\n".join(rows), encoding="utf-8-sig")
+    assert [case.site for case in read_cohort(tmp_path).cases] == ["3", "7"]

@@ -120,9 +120,13 @@ def test_two_pictures_of_one_name_are_named_both(tmp_path):
     )
 
 
-def test_classes_that_differ_in_case_alone(tmp_path):
-    write_classes(tmp_path, {"train/glioma": 1, "train/none": 1, "Testing/Glioma": 1})
-    with pytest.raises(DataError, match="train/glioma: is class glioma, and another is Glioma; name them alike"):
+@pytest.mark.parametrize(
+    ("in_training", "in_test"), [("glioma", "Glioma"), ("no_tumor", "notumor"), ("No Tumor", "no_tumor"), ("a", "a ")]
+)
+def test_classes_that_differ_in_case_or_punctuation_alone(tmp_path, in_training, in_test):
+    write_classes(tmp_path, {f"train/{in_training}": 1, "train/other": 1, f"Testing/{in_test}": 1})
+    problem = f"train/{in_training}: is class {in_training}, and another is {in_test}; name them alike"
+    with pytest.raises(DataError, match=problem):
         read_cohort(tmp_path)
 
 

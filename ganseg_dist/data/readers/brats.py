@@ -172,7 +172,9 @@ def _mapped_sites(root: Path, cases: Collection[str]) -> Mapping[str, str]:
     places: dict[str, str] = {}
     for file in _mappings(root):
         with reading_csv(file), file.open(newline="", encoding="utf-8-sig", errors="replace") as text:
-            rows = csv.DictReader(text)
+            head = text.readline()
+            text.seek(0)
+            rows = csv.DictReader(text, delimiter=";" if head.count(";") > head.count(",") else ",")
             for row in rows:
                 cells = {(column or "").strip().lower(): str(value).strip() for column, value in row.items()}
                 site, place = _site_of_row(cells), f"{file}:{rows.line_num}"

@@ -69,7 +69,8 @@ class ClassFolderReader:
     def cases(self, root: Path, scheme: LabelScheme | None = None) -> tuple[Case, ...]:
         """In order of part, class and name.
 
-        Raises DataError naming two pictures of one name that differ, or two classes that differ in case alone.
+        Raises DataError naming two pictures of one name that differ, or two classes, such as `no_tumor` and `NoTumor`,
+        that differ in case, spaces or punctuation alone.
         """
         found = {picture.file: picture for picture in _labelled(root)}
         _check_classes(found.values())
@@ -106,7 +107,8 @@ def _folders(root: Path) -> list[Path]:
 def _check_classes(pictures: Iterable[Labelled]) -> None:
     spelt: dict[str, str] = {}
     for picture in pictures:
-        other = spelt.setdefault(picture.class_name.lower(), picture.class_name)
+        letters = re.sub(r"[\W_]", "", picture.class_name.casefold())
+        other = spelt.setdefault(letters, picture.class_name)
         if other != picture.class_name:
             raise DataError(
                 f"{picture.file.parent}: is class {picture.class_name}, and another is {other}; name them alike"
