@@ -30,6 +30,7 @@ from pydantic import ValidationError
 from ganseg_dist.atomic import write_json
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
+from ganseg_dist.digests import Damaged, read_sealed, sealed
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.files import read_json
@@ -40,6 +41,19 @@ LONGEST = 100
 """Characters of a run's name."""
 LONGEST_MADE = 90
 """Of a made-up one."""
+SEALED = frozenset(
+    {
+        "run.json",
+        "split.json",
+        "data.json",
+        "federation.json",
+        "experiment.json",
+        "sweep.json",
+        "trials.json",
+        "best.json",
+    }
+)
+"""Records that carry their own digest: nobody writes them by hand, and numbers and names are believed as they stand."""
 RUN_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST - 1}}}")
 
 
@@ -104,10 +118,8 @@ class Run:
             raise RunError(f"{self.folder / 'federation.json'}: {field}: {problem['msg']}; restore it") from None
 
     def description(self) -> dict[str, Any]:
-        """run.json. Raises RunError when it is not an object."""
-        described = self.read("run.json")
-        if not isinstance(described, dict):
-            raise RunError(f"{self.folder / 'run.json'}: is not a JSON object; restore it")
+        """run.json. Raises RunError when it is missing or damaged."""
+        described: dict[str, Any] = self.read("run.json")
         return described
 
     @property
@@ -121,20 +133,21 @@ class Run:
         return (self.description().get("mlflow") or {}).get("run_id")
 
     def read(self, name: str) -> Any:
-        """A JSON file of the folder. Raises RunError naming it."""
+        """A JSON file of the folder. Raises RunError naming it where it is missing, or not what was written."""
         path = self.folder / name
+        remedy = "restore it, or begin again under another --run-name"
+        if not path.exists():
+            raise RunError(f"{path}: is missing; is {self.name} a finished run?")
         try:
-            return read_json(path)
-        except FileNotFoundError:
-            raise RunError(f"{path}: is missing; is {self.name} a finished run?") from None
+            return read_sealed(path) if name in SEALED else read_json(path)
+        except Damaged as damage:
+            raise RunError(f"{damage}; {remedy}") from None
         except (OSError, ValueError) as error:
-            raise RunError(
-                f"{path}: is not readable JSON ({error}); restore it, or train under another --run-name"
-            ) from None
+            raise RunError(f"{path}: is not readable JSON ({error}); {remedy}") from None
 
     def write(self, name: str, value: Any) -> None:
-        """Replace a JSON file of the folder."""
-        write_json(self.folder / name, value)
+        """Replace a JSON file of the folder; what is `SEALED` is an object, and gets its digest."""
+        write_json(self.folder / name, sealed(value) if name in SEALED else value)
 
     def describe(self, **changes: Any) -> None:
         """Update fields of run.json."""

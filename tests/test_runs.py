@@ -175,3 +175,25 @@ def test_a_run_to_train_in_needs_a_place_that_can_be_written(root, tmp_path, mon
     monkeypatch.setenv("GANSEG_RUNS_URI", (tmp_path / "file" / "runs").as_uri())
     with pytest.raises(ConfigError, match=r"^GANSEG_RUNS_URI .*: cannot be written"):
         training_run("one")
+
+
+def test_a_record_that_was_changed_is_damaged():
+    """A patient who was trained on would be tested on, and a score that was none would choose the best trial."""
+    run = made("one")
+    run.write("split.json", Split(("p1", "p2"), ("p3",), ("p4",)).to_dict())
+    run.write("trials.json", {"trials": [{"scores": {"val/dice_wt": 0.61}}]})
+    assert run.split() == Split(("p1", "p2"), ("p3",), ("p4",))
+    for name, old, new in (("split.json", '"p4"', '"p1"'), ("trials.json", "0.61", "0.91")):
+        file = run.folder / name
+        file.write_text(file.read_text().replace(old, new))
+        with pytest.raises(RunError, match=rf"{name}: is damaged \(its digest differs\); restore it") as caught:
+            run.read(name)
+        assert "\n" not in str(caught.value)
+
+
+def test_what_is_added_to_a_run_keeps_what_was_there():
+    run = made("one")
+    before = run.description()
+    run.describe(seconds=3.5)
+    assert run.description() == before | {"seconds": 3.5}
+    assert "digest" in json.loads((run.folder / "run.json").read_text())

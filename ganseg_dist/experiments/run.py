@@ -9,6 +9,7 @@ runs/NAME.TRIAL/             the trial's own run, like any other
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,11 +19,11 @@ from typing import Any, Protocol
 from ganseg_dist.atomic import write_json
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.digests import Damaged, read_sealed, sealed
 from ganseg_dist.display import Convention, display_convention
 from ganseg_dist.errors import GansegError, RunError
 from ganseg_dist.experiments.scoring import score_run
 from ganseg_dist.experiments.trials import Trial
-from ganseg_dist.files import read_json
 from ganseg_dist.inference.evaluation import CaseRow
 from ganseg_dist.runners.plan import first_difference
 from ganseg_dist.runners.prepare import Mapper, map_here
@@ -30,6 +31,8 @@ from ganseg_dist.runners.session import TrainingRequest, train_session
 from ganseg_dist.runs import Run, name_of_trial, named_run, runs_root
 from ganseg_dist.storage.keeper import keeping
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
+
+logger = logging.getLogger(__name__)
 
 
 class Named(Protocol):
@@ -124,7 +127,7 @@ def run_experiment(
         )
         for trial in trials
     ]  # fmt: skip
-    unfinished = [job for job in jobs if not job.outcome.exists()]
+    unfinished = [job for job in jobs if not _is_kept(job.outcome)]
     done = len(jobs) - len(unfinished)
     advance(done, len(jobs))
     problems = []
@@ -158,10 +161,12 @@ def _begin(experiment: Run, kind: str, trials: Sequence[Named], data: Path, labe
     if not file.exists():
         if experiment.folder.exists() and any(experiment.folder.iterdir()):
             raise RunError(f"{experiment.folder}: is a run, not an experiment; choose another --run-name")
-        write_json(file, asked)
+        experiment.write("experiment.json", asked)
     elif experiment.read("experiment.json") != json.loads(json.dumps(asked)):
         if not any((experiment.folder / "trials").glob("*.json")) and not _trained(experiment, trials):
-            write_json(file, asked)  # whoever was refused before anything was trained has not used up the name
+            experiment.write(
+                "experiment.json", asked
+            )  # whoever was refused before anything was trained has not used up the name
             return
         said = _told_apart(experiment.read("experiment.json"), asked)
         raise RunError(f"{experiment.name}: was begun with other trials or data ({said}); choose another --run-name")
@@ -190,13 +195,29 @@ def _do(job: Job) -> str | None:
     """Do one trial; what a person must mend is returned, so that the other trials go on."""
     os.environ["GANSEG_RUNS"] = str(job.runs)
     try:
-        write_json(job.outcome, asdict(job.work(job)))
+        write_json(job.outcome, sealed(asdict(job.work(job))))
     except GansegError as error:
         return f"{job.run_name}: {error}"
     return None
 
 
+def _is_kept(file: Path) -> bool:
+    """Whether a trial was scored; of one whose outcome is damaged a warning says that it is scored again."""
+    if not file.exists():
+        return False
+    try:
+        read_sealed(file)
+    except Damaged as damage:
+        logger.warning("%s; the trial is scored again", damage)
+        return False
+    return True
+
+
 def _read(file: Path) -> Outcome:
-    said = read_json(file)
+    """Raises RunError where it is not as it was written."""
+    try:
+        said = read_sealed(file)
+    except Damaged as damage:
+        raise RunError(f"{damage}; start the same command again to score the trial again") from None
     rows = tuple(CaseRow(**row) for row in said["rows"])
     return Outcome(said["labels"], said["seconds"], rows, said.get("patients_known", True))

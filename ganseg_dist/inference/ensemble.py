@@ -15,13 +15,13 @@ from ganseg_dist import __version__
 from ganseg_dist.atomic import write_json
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.labels import LabelScheme
+from ganseg_dist.digests import Damaged, read_sealed, sealed
 from ganseg_dist.errors import RunError
-from ganseg_dist.files import read_json
 from ganseg_dist.inference.model_folder import Model, Thresholds, load_model
 from ganseg_dist.paths import confined
 from ganseg_dist.systems.base import Prediction, Ratio, Stage, System
 
-FORMAT = 1
+FORMAT = 2
 INDEX = "ensemble.json"
 AVERAGED = ("probability", "anomaly", "score", "classes")
 """Parts of a prediction that are probabilities of the same pixels, slices or images in every member."""
@@ -114,23 +114,26 @@ def is_ensemble_folder(folder: Path) -> bool:
 
 def write_index(folder: Path, members: Sequence[str]) -> None:
     """Say which folders of this one are the members' model folders."""
-    write_json(folder / INDEX, {"format": FORMAT, "ganseg": __version__, "members": list(members)})
+    write_json(folder / INDEX, sealed({"format": FORMAT, "ganseg": __version__, "members": list(members)}))
 
 
 def member_folders(folder: Path) -> dict[str, Path]:
     """The members' model folders, by name.
 
-    Raises RunError when the index does not list them, and for one that lies elsewhere.
+    Raises RunError when the index is damaged or of another version, and for a member that is listed twice or lies
+    elsewhere.
     """
     file, remedy = folder / INDEX, "export the experiment again"
     try:
-        index = read_json(file)
-        names = list(index["members"]) if index["format"] == FORMAT else []
-    except (OSError, ValueError, TypeError, KeyError):
-        names = []
-    if not names:
+        index = read_sealed(file)
+    except Damaged as damage:
+        raise RunError(f"{damage}; {remedy}") from None
+    names = index.get("members")
+    if index.get("format") != FORMAT or not isinstance(names, list) or not names:
         raise RunError(f"{file}: lists no members that this version can read; {remedy}")
     folders = [confined(folder, name, file, remedy, error=RunError) for name in names]
+    if len({place.resolve() for place in folders}) < len(folders):
+        raise RunError(f"{file}: lists a member twice, which would count twice; {remedy}")
     return dict(zip(names, folders, strict=True))
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ganseg_dist.atomic import write_csv, write_file, write_json
+from ganseg_dist.atomic import write_csv, write_file
 from ganseg_dist.drawing import save_png
 from ganseg_dist.errors import RunError
 from ganseg_dist.inference.model_folder import weights_digest
@@ -22,7 +22,7 @@ def save_sweep(sweep: Sweep) -> tuple[Path, ...]:
     """Write them; returns their paths. Raises RunError when no trial was scored."""
     folder, best, front = sweep.run.folder, sweep.best, front_of(sweep)
     told = {"chosen": chosen_by(sweep), **_told(best), "front": [_told(trial) for trial in front]}
-    write_json(folder / "best.json", told)
+    sweep.run.write("best.json", told)
     names = _fields(sweep)
     write_csv(folder / "table.csv", [_row(trial, front, names) for trial in sweep.ranked])
     pictures = []

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from ganseg_dist.atomic import write_json
 from ganseg_dist.errors import RunError
 from ganseg_dist.runs import Run
 from ganseg_dist.sweeps.metric import Metric
@@ -61,10 +60,15 @@ class TrialRecord:
         return cls(**{**said, "curve": tuple((epoch, score) for epoch, score in said["curve"])})
 
 
+def write_trials(found: Run, trials: Sequence[TrialRecord]) -> None:
+    """trials.json, with which a sweep has ended."""
+    found.write("trials.json", {"trials": [asdict(trial) for trial in trials]})
+
+
 def begin_sweep(found: Run, said: Mapping[str, Any]) -> None:
     """Write down what was asked for. Raises as `refuse_taken` does."""
     refuse_taken(found, said)
-    write_json(found.folder / "sweep.json", dict(said))
+    found.write("sweep.json", said)
 
 
 def refuse_taken(found: Run, said: Mapping[str, Any]) -> None:
@@ -96,7 +100,7 @@ class Sweep:
             raise RunError(f"{run.name}: has not ended; go on with: ganseg tune --resume {run.name}")
         try:
             metrics = tuple(Metric(**metric) for metric in said["metrics"])
-            return cls(run, said["space"], metrics, tuple(map(TrialRecord.of, run.read("trials.json"))))
+            return cls(run, said["space"], metrics, tuple(map(TrialRecord.of, run.read("trials.json")["trials"])))
         except (KeyError, TypeError, ValueError):
             raise RunError(f"{run.folder}: its sweep.json and trials.json cannot be read; restore them") from None
 

@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ganseg_dist.atomic import write_json
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split, split_as_configured
 from ganseg_dist.data.preflight import Finding
@@ -47,7 +46,7 @@ from ganseg_dist.runs import Run, named_run, runs_root
 from ganseg_dist.storage.keeper import keeping
 from ganseg_dist.sweeps.metric import Metric, metrics_of
 from ganseg_dist.sweeps.privacy import budget_told, charged
-from ganseg_dist.sweeps.record import Ending, Sweep, TrialRecord, begin_sweep, refuse_taken
+from ganseg_dist.sweeps.record import Ending, Sweep, TrialRecord, begin_sweep, refuse_taken, write_trials
 from ganseg_dist.sweeps.space import Space
 from ganseg_dist.sweeps.trial import ENDS, Trainer, TrainsAlone, TrialJob
 from ganseg_dist.systems import build_system
@@ -146,7 +145,7 @@ def sweep(
         with keeping(found.folder, lambda: _tune_state(found.folder / "tune")):
             ends = run_trials(_tune_plan(asked, plan.config, metrics, first), job.train, found.folder, told)
     trials = tuple(_closed(_record(end, job)) for end in sorted(ends, key=lambda end: end.number))
-    write_json(found.folder / "trials.json", [asdict(trial) for trial in trials])
+    write_trials(found, trials)
     return Sweep(found, asked.space.name, metrics, trials), parent
 
 

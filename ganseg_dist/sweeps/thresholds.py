@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ganseg_dist.atomic import write_json
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.nesting import Masks, Rows, regions_at
 from ganseg_dist.errors import ConfigError, DataError
@@ -35,7 +34,7 @@ from ganseg_dist.runners.session import Bar, no_bar
 from ganseg_dist.runners.visibility import Place, require_sight
 from ganseg_dist.runs import Run, named_run
 from ganseg_dist.sweeps.metric import ON_WHOLE_SCANS, Metric, score_of_scan
-from ganseg_dist.sweeps.record import Ending, Sweep, TrialRecord, begin_sweep
+from ganseg_dist.sweeps.record import Ending, Sweep, TrialRecord, begin_sweep, write_trials
 from ganseg_dist.sweeps.space import Asks
 from ganseg_dist.tracking.contents import data_tags
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
@@ -169,7 +168,7 @@ def search_thresholds(
         job = ThresholdJob(kept, predictor.regions, predictor.inside, predictor.thresholds, metrics)
         ends = run_trials(plan, job.train, found.folder, told)
     trials = tuple(_record(end, found, metrics) for end in sorted(ends, key=lambda end: end.number))
-    write_json(found.folder / "trials.json", [asdict(trial) for trial in trials])
+    write_trials(found, trials)
     return Sweep(found, SPACE, metrics, trials), parent
 
 

@@ -12,6 +12,7 @@ from ganseg_dist.atomic import write_json
 from ganseg_dist.data.cohort import split_as_configured
 from ganseg_dist.data.perturb import kinds_for
 from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.digests import read_sealed, sealed
 from ganseg_dist.inference.model_folder import read_thresholds, write_thresholds
 from ganseg_dist.recipes import recipe
 from tests.cli.conftest import assert_refused, drawn_run, write_colour_case
@@ -135,7 +136,7 @@ def test_robustness_scores_the_test_patients_and_trains_nothing(ganseg, kaggle_r
     assert (folder / "figure.png").exists()
     outcomes = folder / "trials"
     kept, redone = outcomes / "as-they-are.json", outcomes / "gaussian-noise-20.0.json"
-    write_json(kept, json.loads(kept.read_text()) | {"seconds": 123.0})
+    write_json(kept, sealed(read_sealed(kept) | {"seconds": 123.0}))
     before = json.loads(redone.read_text())["rows"]
     redone.unlink()
     assert ganseg("experiment", "robustness", run.name, "--data", kaggle, "--local").code == 0

@@ -9,6 +9,7 @@ import pytest
 
 from ganseg_dist.atomic import write_json
 from ganseg_dist.config import override
+from ganseg_dist.digests import read_sealed, sealed
 from ganseg_dist.inference.model_folder import WEIGHTS, Thresholds, load_model, write_model, write_thresholds
 from tests.cli.conftest import Result, assert_refused, run_command, snapshot
 from tests.cli.test_bad_input import CASE
@@ -154,18 +155,17 @@ def test_a_fold_of_another_config_is_named(ganseg, runs, phantom, tmp_path):
 @pytest.mark.parametrize("trial", ["../../other", "/models/other", "a/b", ""])
 def test_a_fold_that_is_a_path_is_not_looked_for(ganseg, runs, phantom, tmp_path, trial):
     file = runs / "cv" / "experiment.json"
-    asked = json.loads(file.read_text())
-    write_json(file, asked | {"trials": asked["trials"] | {trial: {}}})
+    asked = read_sealed(file)
+    write_json(file, sealed(asked | {"trials": asked["trials"] | {trial: {}}}))
     refused = ganseg("predict", "cv", phantom, "--out", tmp_path / "m")
     assert_refused(refused, 1, f"{file}: trial {trial!r} names no file; restore it")
 
 
 def test_only_folds_make_an_ensemble(ganseg, runs, phantom, tmp_path):
     file = runs / "cv" / "experiment.json"
-    asked = json.loads(file.read_text())
-    write_json(file, asked | {"kind": "fractions"})
+    write_json(file, sealed(read_sealed(file) | {"kind": "fractions"}))
     for refused in (ganseg("predict", "cv", phantom, "--out", tmp_path / "m"), ganseg("export", "cv", tmp_path / "m")):
         assert_refused(refused, 1, "cv: is an experiment of fractions, and only folds make an ensemble")
     assert_refused(ganseg("evaluate", "cv", "--data", phantom), 1, "cv: is an experiment of fractions", "cv.fold1")
-    write_json(file, {"kind": "folds"})
+    write_json(file, sealed({"kind": "folds"}))
     assert_refused(ganseg("predict", "cv", phantom, "--out", tmp_path / "m"), 1, file, "restore it")

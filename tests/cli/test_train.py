@@ -141,13 +141,13 @@ def test_killed_between_the_last_epoch_and_the_model_it_still_gets_its_model(gan
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("run.json", "{", "run.json: is not readable JSON"),
-        ("run.json", "[]", "run.json: is not a JSON object"),
-        ("run.json", "{}", "run.json: does not say what was asked for"),
+        ("run.json", "{", "run.json: is damaged (it is no JSON)"),
+        ("run.json", "[]", "run.json: is damaged"),
+        ("run.json", "{}", "run.json: is damaged (its digest differs)"),
         ("config.json", "\xff\xfe", "config.json: "),
         ("config.json", '{"recipe": "x", "colour": 3}', "config.json: colour: "),
-        ("split.json", "{}", "split.json: lists no train"),
-        ("data.json", "", "data.json: is not readable JSON"),
+        ("split.json", "{}", "split.json: is damaged"),
+        ("data.json", "", "data.json: is damaged"),
     ],
 )
 def test_a_damaged_run_is_named(ganseg, trained, tmp_path, name, content, said):

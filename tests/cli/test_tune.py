@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from ganseg_dist.runs import Run
 from tests.cli.conftest import assert_refused
 
 
@@ -39,8 +40,7 @@ def test_resuming_what_was_never_begun_is_told(ganseg):
 
 def test_a_sweep_is_no_run_and_its_winner_can_be_trained(ganseg, phantom, tmp_path):
     folder = tmp_path / "runs" / "done"
-    folder.mkdir(parents=True)
-    (folder / "sweep.json").write_text("{}")
+    Run(folder).write("sweep.json", {})
     assert_refused(ganseg("evaluate", "done", "--data", phantom), 1, "done: is a sweep")
     words = (
         "train",
@@ -54,17 +54,16 @@ def test_a_sweep_is_no_run_and_its_winner_can_be_trained(ganseg, phantom, tmp_pa
         "done",
     )
     assert_refused(ganseg(*words), 1, "ganseg tune --resume done")
-    (folder / "best.json").write_text(json.dumps({"values": {"train.learning_rate": 0.0123}}))
+    Run(folder).write("best.json", {"values": {"train.learning_rate": 0.0123}})
     assert '"learning_rate": 0.0123' in ganseg(*words).out
     assert '"learning_rate": 0.5' in ganseg(*words, "--set", "train.learning_rate=0.5").out, "--set comes after"
 
 
 def test_thresholds_of_a_sweep_become_the_models(ganseg, run, tmp_path):
     folder = tmp_path / "runs" / "thr"
-    folder.mkdir(parents=True)
     weights = json.loads((run.model / "model.json").read_text())["weights"]
-    (folder / "sweep.json").write_text(json.dumps({"run": run.name, "weights": weights, "patients": 3}))
-    (folder / "best.json").write_text(json.dumps({"values": {"threshold.wt": 0.37}}))
+    Run(folder).write("sweep.json", {"run": run.name, "weights": weights, "patients": 3})
+    Run(folder).write("best.json", {"values": {"threshold.wt": 0.37}})
     assert "wt: threshold 0.37, of thr" in ganseg("calibrate", run.name, "--from-sweep", "thr").out
     kept = json.loads((run.model / "thresholds.json").read_text())
     assert (kept["regions"]["wt"], kept["calibrated_on"]) == (0.37, 3)

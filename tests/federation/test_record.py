@@ -1,7 +1,5 @@
 """What is read of federation.json."""
 
-import json
-
 import pytest
 
 from ganseg_dist.errors import RunError
@@ -43,6 +41,6 @@ def test_a_run_has_it_or_has_none_and_damage_is_named(tmp_path):
     assert run.federation() == FederationRecord.model_validate(told())
     broken = told()
     del broken["rounds"][1]["sites"]["north"]["weight"]
-    (tmp_path / "federation.json").write_text(json.dumps(broken))
+    run.write("federation.json", broken)
     with pytest.raises(RunError, match=r"federation\.json: rounds\.1\.sites\.north\.weight: Field required"):
         run.federation()

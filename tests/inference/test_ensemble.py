@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from ganseg_dist.atomic import write_json
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.labels import UNSTATED, LabelScheme
+from ganseg_dist.digests import sealed
 from ganseg_dist.errors import RunError
 from ganseg_dist.inference.classification import classify
 from ganseg_dist.inference.ensemble import (
@@ -176,10 +178,33 @@ def test_an_exported_folder_lists_its_members(tmp_path):
         load_together(member_folders(folder))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1, "members": []}', '{"format": 2, "members": ["a"]}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2, "members": ["a"]}'])
 def test_a_damaged_index_is_one_line(tmp_path, text):
     (tmp_path / "ensemble.json").write_text(text)
+    with pytest.raises(RunError, match=r"ensemble\.json: is damaged .*; export the experiment again"):
+        member_folders(tmp_path)
+
+
+def test_an_index_that_lost_a_member_is_damaged(tmp_path):
+    """Two folds of three would predict other masks."""
+    write_index(tmp_path, ["fold1", "fold2", "fold3"])
+    file = tmp_path / "ensemble.json"
+    file.write_text(file.read_text().replace('"fold2",', ""))
+    with pytest.raises(RunError, match=r"ensemble\.json: is damaged \(its digest differs\)"):
+        member_folders(tmp_path)
+
+
+@pytest.mark.parametrize("index", [{"format": 1, "members": ["a"]}, {"format": 2, "members": []}, {"format": 2}])
+def test_an_index_without_members_that_this_version_reads_is_one_line(tmp_path, index):
+    write_json(tmp_path / "ensemble.json", sealed(index))
     with pytest.raises(RunError, match=r"ensemble\.json: lists no members"):
+        member_folders(tmp_path)
+
+
+@pytest.mark.parametrize("members", [["fold1", "fold1"], ["fold1", "./fold1"]])
+def test_a_member_that_is_listed_twice_does_not_count_twice(tmp_path, members):
+    write_index(tmp_path, members)
+    with pytest.raises(RunError, match=r"ensemble\.json: lists a member twice"):
         member_folders(tmp_path)
 
 
@@ -213,4 +238,4 @@ def test_a_model_folder_with_a_link_to_elsewhere_is_not_loaded(tmp_path, name):
 
 def test_an_index_names_no_patient_and_no_path(tmp_path):
     write_index(tmp_path, ["fold1"])
-    assert json.loads((tmp_path / "ensemble.json").read_text()).keys() == {"format", "ganseg", "members"}
+    assert json.loads((tmp_path / "ensemble.json").read_text()).keys() == {"format", "ganseg", "members", "digest"}

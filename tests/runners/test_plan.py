@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from ganseg_dist.atomic import write_json
 from ganseg_dist.config import override, parse_assignments
 from ganseg_dist.data.cohort import Case, Cohort
 from ganseg_dist.data.labels import BRATS, BRATS_2023
@@ -20,6 +19,7 @@ from ganseg_dist.runners.plan import fingerprint, open_run, planned_run
 from ganseg_dist.runners.prepare import Preflight
 from ganseg_dist.runners.resolve import negative_first, order_told, resolve
 from ganseg_dist.runners.session import TrainingRequest, plan_training, train_session
+from ganseg_dist.runs import Run
 from ganseg_dist.systems.base import Monitor
 from tests.inference.untrained import model_folder
 
@@ -51,7 +51,7 @@ def test_two_processes_do_not_train_one_run(phantom):
 def test_no_run_is_begun_in_an_experiments_folder(phantom, tmp_path):
     plan = plan_training(request(phantom))
     folder = tmp_path / "runs" / "cv"
-    write_json(folder / "experiment.json", {"kind": "folds", "trials": {}})
+    Run(folder).write("experiment.json", {"kind": "folds", "trials": {}})
     with pytest.raises(RunError, match=r"runs/cv: is an experiment, not a run; choose another --run-name"):
         open_run("cv", plan.config, plan.fingerprint, plan.cohort)
     assert [file.name for file in folder.iterdir()] == ["experiment.json"]

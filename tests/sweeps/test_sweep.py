@@ -1,6 +1,5 @@
 """Sweeps on Ray: a trial is the run that its values alone would make, and one that fails does not end the others."""
 
-import json
 import os
 import signal
 import subprocess
@@ -186,7 +185,7 @@ def test_a_killed_sweep_goes_on_with_the_trials_that_are_left(phantom, tmp_path,
         assert not (named_run("k").folder / "trials.json").exists(), "it has not ended"
     made = finished.stat().st_mtime
     subprocess.run(command, check=True, timeout=250, capture_output=True)
-    trials = json.loads((named_run("k").folder / "trials.json").read_text())
+    trials = named_run("k").read("trials.json")["trials"]
     assert sorted(trial["name"] for trial in trials) == [f"k.{number:03d}" for number in (1, 2, 3, 4)]
     assert all(trial["ending"] == "finished" for trial in trials)
     assert finished.stat().st_mtime == made, "what was finished is not trained again"

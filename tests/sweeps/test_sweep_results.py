@@ -13,7 +13,7 @@ from ganseg_dist.runs import Run
 from ganseg_dist.sweeps.figures import figures
 from ganseg_dist.sweeps.metric import Metric
 from ganseg_dist.sweeps.publish import best_values, save_sweep, table_of
-from ganseg_dist.sweeps.record import Sweep, TrialRecord
+from ganseg_dist.sweeps.record import Sweep, TrialRecord, write_trials
 from ganseg_dist.sweeps.study import importances, pareto_front
 
 DICE = Metric("val/dice_wt", "max", every_epoch=True)
@@ -26,10 +26,9 @@ def trial(number: int, dice: float, distance: float = 10.0, ending: str = "finis
 
 
 def sweep(tmp_path: Path, *trials: TrialRecord, metrics=(DICE,)) -> Sweep:
-    folder = tmp_path / "s"
-    folder.mkdir()
-    (folder / "sweep.json").write_text('{"split": {"validation": ["a", "b"]}}')
-    return Sweep(Run(folder), "ganet_seg", metrics, trials)
+    run = Run(tmp_path / "s")
+    run.write("sweep.json", {"split": {"validation": ["a", "b"]}})
+    return Sweep(run, "ganet_seg", metrics, trials)
 
 
 def test_the_best_is_of_those_that_came_to_a_score(tmp_path):
@@ -113,7 +112,7 @@ def test_values_of_one_trial_of_a_front_are_asked_for_by_its_name(tmp_path, monk
     )  # fmt: skip
     said = {"metrics": [asdict(metric) for metric in found.metrics], "space": "ganet_seg", "split": {"validation": "a"}}
     found.run.write("sweep.json", said)
-    found.run.write("trials.json", [asdict(trial) for trial in found.trials])
+    write_trials(found.run, found.trials)
     save_sweep(found)
     best = found.run.read("best.json")
     assert best["chosen"].startswith("largest val/dice_wt of the trials that were finished; others of the front")
@@ -128,7 +127,6 @@ def test_a_winner_is_asked_for_by_the_name_of_a_sweep_that_has_ended(tmp_path, m
     monkeypatch.setenv("GANSEG_RUNS", str(tmp_path))
     with pytest.raises(RunError, match="is no sweep"):
         best_values("nothing")
-    (tmp_path / "begun").mkdir()
-    (tmp_path / "begun" / "sweep.json").write_text("{}")
+    Run(tmp_path / "begun").write("sweep.json", {})
     with pytest.raises(RunError, match="has not ended; go on with: ganseg tune --resume begun"):
         best_values("begun")
