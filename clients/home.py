@@ -38,7 +38,7 @@ from ganseg_dist.federation.measure import fingerprint
 from ganseg_dist.federation.order import Order
 from ganseg_dist.federation.privacy import keeps_numbers_home, refuse_less_than, spent_before
 from ganseg_dist.federation.schedule import rounds_of
-from ganseg_dist.files import read_text
+from ganseg_dist.files import open_regular, read_text
 from ganseg_dist.printable import printable
 from ganseg_dist.runners.plan import Prepared, by_part, write_records
 from ganseg_dist.runners.plan import fingerprint as learnt_from
@@ -214,7 +214,7 @@ class Home:
 
     def _begun(self, run: str) -> datetime.datetime:
         """When the first message of this run left; now, where the manifest cannot tell."""
-        with suppress(OSError, ValueError), self.manifest.open("rb") as lines:
+        with suppress(OSError, ValueError), open_regular(self.manifest) as lines:
             for entry in map(manifest.read, lines):
                 if entry.run == run:
                     return datetime.datetime.fromisoformat(entry.time)

@@ -92,11 +92,12 @@ def _verified(file: Path, summary: Summary, head: str | None) -> Verdict:
     """Raises ConfigError for a file that is no manifest and for a --head that is no hash."""
     from ganseg_dist.errors import ConfigError
     from ganseg_dist.federation.manifest import Fault, verify
+    from ganseg_dist.files import open_regular
 
     if head is not None and not HASH.fullmatch(head):
         raise ConfigError("--head: is no hash; give the 64 characters that ganseg audit prints as head")
     try:
-        with file.open("rb") as lines:
+        with open_regular(file) as lines:
             verdict = verify(lines, summary.add, head)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror or error}); check the path") from None

@@ -1,6 +1,7 @@
 """`ganseg audit`: a person's way to see what left a hospital."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -197,6 +198,13 @@ def test_what_is_no_manifest_is_one_line(ganseg, tmp_path, place):
     (tmp_path / "image.nii").write_bytes(b"\n\0\x80" * 2000 + b"\0")
     assert_refused(ganseg("audit", tmp_path / place), 2, tmp_path / place)
     assert_refused(ganseg("audit", tmp_path / place, "--json"), 2, tmp_path / place)
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_or_device_is_neither_waited_for_nor_read_to_its_end(ganseg, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", "/dev/zero"):
+        assert_refused(ganseg("audit", place), 2, f"{place}: cannot be read", "is not a regular file")
 
 
 @pytest.mark.parametrize("head", ["", "abc", "G" * 64, "0" * 63])
