@@ -123,8 +123,9 @@ def load_model(folder: Path) -> Model:
                 f"{folder / WEIGHTS}: its {name} does not fit config.json; {MEND}, with the version that made it"
             ) from None
         network.eval().requires_grad_(False)
-    channels, absent = tuple(description.get("channels") or ()), frozenset(description.get("absent") or ())
-    return Model(config, system, read_thresholds(folder), channels, _scheme(folder, description, config), absent)
+    channels, absent = (_names(folder, description, field) for field in ("channels", "absent"))
+    scheme = _scheme(folder, description, config)
+    return Model(config, system, read_thresholds(folder), channels, scheme, frozenset(absent))
 
 
 def read_weights(folder: Path, digest: str | None) -> dict[str, Tensor]:
@@ -160,7 +161,7 @@ def read_thresholds(folder: Path) -> Thresholds:
         thresholds = Thresholds(**_read(file))
         valid = all(0 <= value <= 1 for value in thresholds.regions.values()) and thresholds.calibrated_on >= 0
         valid = valid and (thresholds.realism is None or math.isfinite(thresholds.realism))
-    except (TypeError, AttributeError):
+    except (TypeError, AttributeError, OverflowError):
         valid = False
     if not valid:
         raise RunError(f"{file}: holds no thresholds in [0, 1]; run ganseg calibrate, or {MEND}")
@@ -195,6 +196,14 @@ def _self_contained(config: RunConfig) -> RunConfig:
     if getattr(config.system, "pretrained", None) is None:
         return config
     return override(config, {"system.pretrained": None})
+
+
+def _names(folder: Path, description: Mapping[str, Any], field: str) -> tuple[str, ...]:
+    """A list of names in model.json; empty where there is none. Raises RunError for anything else."""
+    names = description.get(field, [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RunError(f"{folder / 'model.json'}: {field}: is no list of names; {MEND}")
+    return tuple(names)
 
 
 def _scheme(folder: Path, description: Mapping[str, Any], config: RunConfig) -> LabelScheme:

@@ -128,7 +128,7 @@ def open_parent(
 
     uri = _store()
     note = folder / "mlflow.json"
-    earlier = read_json(note).get("run_id") if note.exists() else None
+    earlier = _noted(note)
     try:
         with _only_one(uri):
             client = connect(uri)
@@ -149,6 +149,17 @@ def open_parent(
         logger.warning("%s cannot be used (%s); the trials go on without a parent run", tracked.shown, reason(error))
         return tracked
     return TrackedRun(uri, earlier, experiment_id)
+
+
+def _noted(note: Path) -> str | None:
+    """The id of a parent run that was begun; with a warning none where the note is damaged: another is begun."""
+    if not note.exists():
+        return None
+    try:
+        return str(read_json(note)["run_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        logger.warning("%s: is damaged; MLflow gets a new run for these trials", note)
+        return None
 
 
 def page_of(uri: str, name: str) -> str | None:

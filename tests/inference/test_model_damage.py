@@ -110,3 +110,17 @@ def test_thresholds_come_back(folder):
 def test_a_model_is_known_by_its_weights(folder):
     assert weights_digest(folder) == sha256(folder / "networks.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in load_file(folder / "networks.safetensors").values())
+
+
+@pytest.mark.parametrize("field", ["channels", "absent"])
+@pytest.mark.parametrize("value", [5, True, "t1", [None], [["t1"]], {"t1": 0}])
+def test_a_model_of_others_whose_names_are_none_is_one_line(folder, field, value):
+    """Whoever makes a model.json makes its digest, too."""
+    write_json(folder / "model.json", sealed(read_sealed(folder / "model.json") | {field: value}))
+    assert error_of(load_model, folder).startswith(f"{folder / 'model.json'}: {field}: is no list of names; ")
+
+
+@pytest.mark.parametrize("realism", [10**400, "high", [0.5]])
+def test_a_realism_that_is_no_number_is_one_line(folder, realism):
+    write_json(folder / "thresholds.json", sealed({"regions": {}, "realism": realism, "calibrated_on": 1}))
+    assert "holds no thresholds in [0, 1]" in error_of(read_thresholds, folder)

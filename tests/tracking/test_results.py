@@ -61,3 +61,14 @@ def test_away_mlflow_is_said_once_and_stops_nothing(experiment, caplog, monkeypa
     assert "the run's table could not be written" in record.message
     log_experiment(TrackedRun("http://127.0.0.1:9"), {"wt/dice/both": 0.5}, "", [])
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("note", ["", "{", "[]", "{}", "[" * 100_000])
+def test_a_damaged_note_of_a_parent_run_begins_another(note, run, caplog):
+    experiment = run.folder.with_name("cv")
+    experiment.mkdir()
+    (experiment / "mlflow.json").write_text(note)
+    parent = open_parent(experiment, "folds", {})
+    assert f"{experiment / 'mlflow.json'}: is damaged; MLflow gets a new run" in caplog.text
+    assert open_parent(experiment, "folds", {}) == parent
+    assert parent.run_id is not None
