@@ -35,6 +35,8 @@ Change = dict[str, npt.NDArray[np.float64]]
 STRATEGIES = ("fedavg", "fedprox", "fedadam", "fedyogi")
 """Those that see the sites' updates through their noised mean alone."""
 
+LEDGER = "ledger.json"
+RELEASES = "round-*.safetensors"
 KEPT = 2
 """Releases that are kept: as many as the engine keeps checkpoints, from the older of which a server may go on."""
 
@@ -218,10 +220,10 @@ class Releases:
         Args:
             shares: of the members, were this the beginning; once something was released, those of then hold.
 
-        Raises FederationError where the folder was begun under other terms, or cannot be read.
+        Raises FederationError where the folder was begun under other terms, or its ledger is missing or damaged.
         """
-        file = folder / "ledger.json"
-        if not file.exists():
+        file = folder / LEDGER
+        if not _is_begun(folder):
             return cls(folder, terms, dict(shares or {}), [], {})
         said = _read(file)
         if said["terms"] != (terms and asdict(terms)):
@@ -257,12 +259,14 @@ class Releases:
         self._refuse_beyond_budget(round)
         made = dict(make())
         file = self._file(round)
+        if not self.rounds:  # a release without a ledger beside it is then one whose ledger was lost
+            write_json(self.folder / LEDGER, sealed(self.to_dict()))
         write_file(file, lambda unfinished: save_file(made, unfinished))
         self.rounds.append(round)
-        dropped = sorted(self.folder.glob("round-*.safetensors"))[:-KEPT]
+        dropped = sorted(self.folder.glob(RELEASES))[:-KEPT]
         kept = {name: digest for name, digest in self.digests.items() if self.folder / name not in dropped}
         self.digests = {**kept, file.name: sha256(file)}
-        write_json(self.folder / "ledger.json", sealed(self.to_dict()))
+        write_json(self.folder / LEDGER, sealed(self.to_dict()))
         for old in dropped:
             old.unlink()
         return made
@@ -299,8 +303,13 @@ class Releases:
 
 def spent_before(folders: Iterable[Path]) -> float:
     """mu^2 of all that the ledgers in these folders released; those of several federations add up."""
-    ledgers = [_read(folder / "ledger.json") for folder in folders if (folder / "ledger.json").exists()]
+    ledgers = [_read(folder / LEDGER) for folder in folders if _is_begun(folder)]
     return math.fsum(len(said["rounds"]) / said["terms"]["noise_multiplier"] ** 2 for said in ledgers if said["terms"])
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether anything was released, which a ledger that is gone does not undo: its releases lie beside it."""
+    return os.path.lexists(folder / LEDGER) or any(folder.glob(RELEASES))
 
 
 def _read(file: Path) -> dict[str, Any]:

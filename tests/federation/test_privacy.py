@@ -325,6 +325,20 @@ def test_a_release_whose_ledger_was_not_written_is_made_anew(tmp_path, monkeypat
     assert flat(again.once(1, made(2, 0, 0))) == pytest.approx([3, 2, 3])
 
 
+@pytest.mark.parametrize("place", ["removed", "link"])
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_a_ledger_that_is_gone_does_not_give_the_budget_back(tmp_path, rounds, place):
+    releases = Releases.open(tmp_path, terms())
+    for round in range(1, rounds + 1):
+        releases.once(round, made(round, 0, 0))
+    (tmp_path / "ledger.json").unlink()
+    if place == "link":
+        (tmp_path / "ledger.json").symlink_to("nowhere")
+    for opened in (lambda: Releases.open(tmp_path, terms()), lambda: spent_before([tmp_path])):
+        with pytest.raises(FederationError, match=r"ledger\.json: is missing, and without it nobody knows"):
+            opened()
+
+
 def test_the_newest_two_are_kept_and_an_older_round_is_refused(tmp_path):
     releases = Releases.open(tmp_path, terms())
     for round in (1, 2, 3):
