@@ -6,14 +6,18 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
+from clients.egress import EgressManifest
+from ganseg_dist.atomic import write_json
+from ganseg_dist.cli.audit import Summary, _verified
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.labels import BINARY
@@ -21,16 +25,29 @@ from ganseg_dist.data.preflight import check_case, check_cohort, expected_modali
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.data.store import PreparedCase, content_hash, prepare_case
+from ganseg_dist.digests import sealed
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, load_checkpoint, save_checkpoint
 from ganseg_dist.errors import DataError
+from ganseg_dist.experiments.run import Outcome as Scored
+from ganseg_dist.experiments.run import _is_kept
+from ganseg_dist.experiments.run import _read as _read_outcome
+from ganseg_dist.federation.privacy import Releases
+from ganseg_dist.files import sha256
+from ganseg_dist.inference.ensemble import load_together, member_folders, write_index
+from ganseg_dist.inference.evaluation import CaseRow
 from ganseg_dist.inference.model_folder import Thresholds, load_model, write_model
+from ganseg_dist.inference.probabilities import KeptCase, _arrays, _file, read_probabilities
 from ganseg_dist.recipes import recipe
 from ganseg_dist.report import write_report
 from ganseg_dist.runs import Run
 from ganseg_dist.storage.address import Address, kept_at
 from ganseg_dist.storage.copies import fetch, send
+from ganseg_dist.sweeps.metric import Metric
+from ganseg_dist.sweeps.publish import best_values
+from ganseg_dist.sweeps.record import Sweep, TrialRecord, write_trials
 from tests.data import cohorts
 from tests.engine import toys
+from tests.inference.untrained import model_folder
 from tests.report import made_runs
 
 
@@ -242,6 +259,103 @@ def _kept_in(bucket: Path) -> Iterator[Address]:
         yield address
 
 
+DICE = Metric("val/dice_wt", "max", every_epoch=True)
+
+
+def _sweep(root: Path) -> None:
+    found = Run(root / "s")
+    metrics = [asdict(DICE)]
+    found.write("sweep.json", {"metrics": metrics, "space": "ganet_seg", "split": {"validation": ["a", "b"]}})
+    scores = enumerate((0.5, 0.7, 0.6), start=1)
+    write_trials(
+        found, [TrialRecord(f"s.{n:03d}", {"train.seed": n}, {DICE.name: dice}, 3, "finished") for n, dice in scores]
+    )
+    best = Sweep.of(found).best
+    found.write("best.json", {"values": dict(best.values)})
+
+
+def _read_sweep(root: Path) -> Outcome:
+    """As `--from-sweep` and `ganseg report` do."""
+    found = Sweep.of(Run(root / "s"))
+    return Outcome([found.metrics, found.patients, found.ranked, best_values(str(root / "s"))])
+
+
+def _outcomes(root: Path) -> None:
+    for name, dice in (("fold1", 0.5), ("fold2", 0.7)):
+        rows = (CaseRow("c", "p", "x", {"wt/dice": dice}),)
+        write_json(root / f"{name}.json", sealed(asdict(Scored({"fold": name}, 1.0, rows))))
+
+
+def _read_outcomes(root: Path) -> Outcome:
+    """As an experiment goes on: what it does not know it scores again."""
+    known = [name for name in ("fold1", "fold2") if _is_kept(root / f"{name}.json")]
+    scored_again = () if len(known) == 2 else ("scored again",)
+    return Outcome([_read_outcome(root / f"{name}.json") for name in known], scored_again)
+
+
+def _ledger(root: Path) -> None:
+    opened = Releases.open(root, None)
+    for round in (1, 2):
+        opened.once(round, lambda round=round: {"w": np.full(3, round, np.float32)})  # type: ignore[misc]
+
+
+def _read_ledger(root: Path) -> Outcome:
+    """As an end of a federation that begins again."""
+    opened = Releases.open(root, None)
+    released = [opened.of(round) for round in opened.rounds]
+    return Outcome([opened.to_dict(), [digest(*parts.values()) for parts in released if parts is not None]])
+
+
+EGRESS = "egress.jsonl"
+
+
+def _egress(root: Path) -> None:
+    for round in (1, 2, 3):
+        sent = {"networks.segmenter.weight": np.full(3, round, np.float32)}
+        entry = EgressManifest(root / EGRESS).record("train", "lgg", round, sent, {"loss": 0.5})
+    (root / "head").write_text(entry.hash)
+
+
+def _read_egress(root: Path) -> Outcome:
+    """As `ganseg audit --head` does, and then the hospital's client."""
+    summary = Summary()
+    verdict = _verified(root / EGRESS, summary, (root / "head").read_text())
+    EgressManifest(root / EGRESS)
+    return Outcome(str(summary.to_dict()), tuple(fault.problem for fault in verdict.faults))
+
+
+def _probabilities(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    digests = []
+    for number in (0, 1):
+        probability, truth = rng.random((1, 3, 4, 2), np.float32), rng.random((1, 3, 4, 2)) > 0.5
+        slices = (probability[0, 0, 0], truth[0, 0, 0])
+        kept = KeptCase(f"c{number}", "p", (1.0, 1.0, 2.0), (8, 8, 4), (1, 2, 0), probability, truth, *slices)
+        save_file(_arrays(kept), root / _file(number))
+        digests.append(sha256(root / _file(number)))
+    cases = [{"case": f"c{number}", "patient": "p"} for number in (0, 1)]
+    write_json(root / "index.json", sealed({"weights": "a", "regions": ["wt"], "cases": cases, "digests": digests}))
+
+
+def _read_probabilities(root: Path) -> Outcome:
+    cases = read_probabilities(root)
+    described = [(case.case, case.patient, case.spacing_mm, case.shape, case.corner) for case in cases]
+    return Outcome([described, [digest(case.probability, case.truth, case.score, case.abnormal) for case in cases]])
+
+
+def _ensemble(root: Path) -> None:
+    for name in ("fold1", "fold2"):
+        model_folder(root / name, ("t1",), ("wt",), thresholds=Thresholds({"wt": 0.4}, 0.2, 3))
+        (root / f"{name}.drawn").unlink()
+    write_index(root, ["fold1", "fold2"])
+
+
+def _read_ensemble(root: Path) -> Outcome:
+    model = load_together(member_folders(root))
+    weights = [value.numpy() for network in model.system.networks.values() for value in network.state_dict().values()]
+    return Outcome([model.config.to_json(), str(model.thresholds), model.scheme.described(), digest(*weights)])
+
+
 def _run(root: Path) -> None:
     made_runs.finished_run(root)
 
@@ -273,4 +387,10 @@ TARGETS = (
     Target("checkpoints", _checkpoints, _read_checkpoints, "checkpoints/*/*", lambda file: True),
     Target("bucket", _bucket, _fetch_bucket, "bucket/**/*", lambda file: file.name != "contents.json"),
     Target("run", _run, _read_run),
+    Target("sweep", _sweep, _read_sweep, is_checked=lambda file: True),
+    Target("outcomes of an experiment", _outcomes, _read_outcomes, is_checked=lambda file: True),
+    Target("ledger of releases", _ledger, _read_ledger, is_checked=lambda file: True),
+    Target("egress manifest", _egress, _read_egress, EGRESS, lambda file: True),
+    Target("kept probabilities", _probabilities, _read_probabilities, is_checked=lambda file: True),
+    Target("ensemble", _ensemble, _read_ensemble, is_checked=lambda file: file.suffix != ".md"),
 )
