@@ -6,6 +6,7 @@ window's title), what turns a line's direction, or line ends that forge lines.
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 
@@ -31,6 +32,11 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """The same of text whose lines are meant."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def printable_markdown(text: str) -> str:
+    """The text in one line of Markdown, none of which is taken for HTML."""
+    return html.escape(printable(text), quote=False)
 
 
 def printable_log(text: str) -> str:

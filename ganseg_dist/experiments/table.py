@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from ganseg_dist.experiments.measures import Measure, RowSets
 from ganseg_dist.experiments.run import Outcome
 from ganseg_dist.experiments.wording import WHOLE, row_title, setting, worded
 from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON, Interval, PairedComparison
-from ganseg_dist.printable import printable
+from ganseg_dist.printable import printable_markdown
 from ganseg_dist.report.labels import in_a_sentence, score_label
 
 REPEATED = ("seed", "fold")
@@ -195,7 +194,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _in_markdown(text: str) -> str:
-    return html.escape(printable(text), quote=False).replace("|", r"\|")
+    return printable_markdown(text).replace("|", r"\|")
 
 
 def save_table(folder: Path, rows: Sequence[Row], figure: Figure) -> tuple[Path, Path, Path]:

@@ -12,6 +12,7 @@ from ganseg_dist.data.labels import LESION_IN_PICTURES, LabelScheme
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.inference.federation_card import federation_lines
 from ganseg_dist.plural import counted
+from ganseg_dist.printable import printable_markdown
 
 LAYOUTS_OF_PICTURES = ("image_folder", "class_folder")
 """Those that may not say whose a picture is; a case is then named as its own patient."""
@@ -70,7 +71,7 @@ def model_card(
         f"Scores on held-out {'images' if _unknown(data) else 'patients'}, with intervals, are in the run's "
         "evaluation, not here.",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable_markdown, lines)) + "\n"  # names are as the data and the sites have them
 
 
 def _label_lines(data: Mapping[str, Any], config: RunConfig) -> list[str]:

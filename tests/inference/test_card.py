@@ -73,3 +73,12 @@ def test_a_detector_without_generated_images_is_called_a_control():
     assert "the control of GAN detector (no GAN), recipe" in card(gan=False)
     for augmentation in ("gan", "both"):
         assert "\nGAN detector, recipe" in card(augmentation=augmentation)
+
+
+def test_a_name_adds_no_line_and_no_html_to_the_card():
+    """A card goes with the model, and is shown as Markdown."""
+    site, name = "north\n\n## Scores\n- Dice 0.99", "<img src=x onerror=alert(1)>\u202e"
+    lines = card({**DATA, "cases": [{"id": "p", "patient": "p", "site": site}]}, {"data.classes": ["none", name]})
+    assert "- Cases per site: north\\n\\n## Scores\\n- Dice 0.99 1\n" in lines
+    assert "- Classes, in order: none, &lt;img src=x onerror=alert(1)&gt;\\u202e\n" in lines
+    assert "\n## Scores" not in lines
