@@ -56,6 +56,9 @@ SEALED = frozenset(
 """Records that carry their own digest: nobody writes them by hand, and numbers and names are believed as they stand."""
 RUN_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST - 1}}}")
 
+OF_MLFLOW = re.compile(r"mlartifacts|mlflow\.db.*", re.IGNORECASE)
+"""What stands in the runs folder and is no run: MLflow's database with its lock and journals, and its files."""
+
 
 def runs_root() -> Path:
     """The folder of runs: `GANSEG_RUNS`, or `runs` in the working folder; absolute."""
@@ -177,6 +180,8 @@ def named_run(name: str) -> Run:
     """
     if not RUN_NAME.fullmatch(name):
         raise ConfigError(f"--run-name {name!r}: use up to {LONGEST} letters, digits, dots, dashes and underscores")
+    if OF_MLFLOW.fullmatch(name):
+        raise ConfigError(f"--run-name {name}: is where MLflow keeps its own beside the runs; choose another")
     return Run(as_kept(runs_root() / name))
 
 
@@ -191,6 +196,16 @@ def training_run(name: str) -> Run:
     if run.is_experiment:
         raise RunError(f"{run.folder}: is an experiment, not a run; choose another --run-name")
     return run
+
+
+def check_room_for_trials(sweep: Run, trials: int) -> None:
+    """Raises ConfigError where the runs of a sweep's trials, NAME.001 and so on, would have too long a name."""
+    longest = LONGEST - len(f".{trials:03d}")
+    if len(sweep.name) > longest:
+        raise ConfigError(
+            f"--run-name {sweep.name}: has {len(sweep.name)} characters, and its trials' numbers come after it; use up "
+            f"to {longest}"
+        )
 
 
 def all_runs() -> Iterator[Run]:

@@ -10,6 +10,7 @@ from ganseg_dist.experiments.record import find_experiment
 from ganseg_dist.recipes import recipe
 from ganseg_dist.runs import (
     all_runs,
+    check_room_for_trials,
     find_run,
     find_sweep,
     made_name,
@@ -46,6 +47,20 @@ def test_runs_are_kept_where_the_environment_says(root, monkeypatch, tmp_path):
 def test_a_name_that_is_no_folder_name_is_refused(name):
     with pytest.raises(ConfigError, match="letters, digits, dots, dashes and underscores"):
         named_run(name)
+
+
+@pytest.mark.parametrize("name", ["mlartifacts", "mlflow.db", "MLflow.db", "mlflow.db.lock", "mlflow.db-wal"])
+def test_a_name_that_is_mlflows_own_is_refused(name):
+    with pytest.raises(ConfigError, match=rf"--run-name {name}: is where MLflow keeps its own"):
+        named_run(name)
+    assert named_run(f"a-{name}").name == f"a-{name}"
+
+
+def test_a_sweeps_name_leaves_room_for_its_trials():
+    check_room_for_trials(named_run("x" * 96), trials=999)
+    for length, trials in ((97, 20), (96, 1000)):
+        with pytest.raises(ConfigError, match=rf"has {length} characters, .* use up to {length - 1}"):
+            check_room_for_trials(named_run("x" * length), trials)
 
 
 def test_a_made_up_name_is_a_runs_whatever_it_is_made_of():

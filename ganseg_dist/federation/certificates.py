@@ -51,10 +51,10 @@ def make_certificates(folder: Path, hosts: Sequence[str], nodes: Sequence[str], 
     if hosts:
         files |= _server_files(hosts, days)
     for node in nodes:
-        if not NODE_NAME.fullmatch(node) or f"{node}.key" in files:
+        if not NODE_NAME.fullmatch(node) or f"{node}.key".lower() in map(str.lower, files):
             raise ConfigError(
-                f"--node {node}: take letters, digits, dashes and underscores, at most 40, each name once, "
-                "and neither ca nor server"
+                f"--node {node}: take letters, digits, dashes and underscores, at most 40, each name once "
+                "whatever the case of its letters, and neither ca nor server"
             )
         files |= _node_files(node)
     for name in files:

@@ -42,7 +42,7 @@ from ganseg_dist.runners.session import (
 )
 from ganseg_dist.runners.session import Plan as TrainingPlan
 from ganseg_dist.runners.visibility import cluster_seeing, require_sight, training_places
-from ganseg_dist.runs import Run, named_run, runs_root
+from ganseg_dist.runs import Run, check_room_for_trials, named_run, runs_root
 from ganseg_dist.storage.keeper import keeping
 from ganseg_dist.sweeps.metric import Metric, metrics_of
 from ganseg_dist.sweeps.privacy import budget_told, charged
@@ -108,6 +108,7 @@ def sweep(
     training = replace(asked.training, data=asked.training.data.absolute())  # trials work in folders of their own
     asked = replace(asked, training=training)
     found = named_run(training.name())
+    check_room_for_trials(found, asked.trials)
     first = asked.space.first(training.config, asked.fixed)
     metrics, split = _settled(asked, trainer)
     with ExitStack() as stack:

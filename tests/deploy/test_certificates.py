@@ -81,6 +81,7 @@ def test_nothing_is_replaced_and_nothing_is_begun_that_would_be(made):
         (("--host", "a", "--node", "ca"), "--node ca"),
         (("--node", "two words"), "--node two words"),
         (("--node", "twice", "--node", "twice"), "--node twice"),
+        (("--node", "north", "--node", "North"), "--node North: "),
     ],
 )
 def test_what_cannot_be_a_name_is_refused(tmp_path, words, said):
