@@ -127,6 +127,17 @@ def copy_files(folder: Path, to: Path) -> None:
         shutil.copyfile(file, to / file.name)
 
 
+def with_modes_of_new(folder: Path) -> None:
+    """Give all below a folder the modes that the umask leaves to new files and folders: copies have their sources'."""
+    with tempfile.TemporaryDirectory(dir=folder) as beside:
+        new_file, new_folder = Path(beside) / "file", Path(beside) / "folder"
+        new_file.touch()
+        new_folder.mkdir()
+        file_mode, folder_mode = new_file.stat().st_mode, new_folder.stat().st_mode
+    for path in folder.rglob("*"):
+        path.chmod(stat.S_IMODE(folder_mode if path.is_dir() else file_mode))
+
+
 def private_folder(folder: Path) -> None:
     """Make a folder that nobody but its owner may enter, whatever the umask is; one that is there becomes so.
 

@@ -18,6 +18,7 @@ from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.tracking.pyfunc import ModelUpload, pack
 from ganseg_dist.tracking.results import log_calibration
 from ganseg_dist.tracking.tracked_run import open_tracking
+from tests.modes import odd_modes
 
 SHAPE = (24, 20, 5)
 
@@ -90,6 +91,12 @@ def test_a_packed_model_holds_no_pickle_and_its_own_code(run, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("halving")
+def test_a_packed_model_has_the_modes_that_the_umask_gives(umask, run, tmp_path):
+    """The artifact store keeps them, and the code's own are those of its installation."""
+    pack(run.model, tmp_path / "packed")
+    assert odd_modes(tmp_path / "packed", umask) == {}
+
+
 def test_a_logged_model_loads_in_another_process_by_model_and_by_run(run, scan_file, tmp_path):
     tracked = open_tracking(run)
     tracked.log_results(run)
