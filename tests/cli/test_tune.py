@@ -19,6 +19,7 @@ from tests.cli.conftest import assert_refused
         (("tune", "gan_osmosis_debug", "--space", "ganet_seg"), 2, "--space ganet_seg: is of ganet_seg"),
         (("tune", "ganet_seg_debug", "--set", "train.epoch=3"), 2, "did you mean train.epochs"),
         (("tune", "ganet_seg_debug", "--skew", "fets"), 2, "--skew: is of made-up hospitals; give --sites N"),
+        (("tune", "ganet_seg_debug", "--run-name", "x" * 97), 2, "has 97 characters, and its trials' numbers"),
         (("tune", "ganet_seg_debug", "--sites", "two"), 2, "--sites two"),
         (("tune", "nothing", "--space", "thresholds"), 1, "nothing: no such run"),
         (("tune", "nothing", "--space", "thresholds", "--scheduler", "asha"), 2, "--scheduler: is of training"),

@@ -124,3 +124,12 @@ def test_a_model_of_others_whose_names_are_none_is_one_line(folder, field, value
 def test_a_realism_that_is_no_number_is_one_line(folder, realism):
     write_json(folder / "thresholds.json", sealed({"regions": {}, "realism": realism, "calibrated_on": 1}))
     assert "holds no thresholds in [0, 1]" in error_of(read_thresholds, folder)
+
+
+def test_a_weight_that_is_not_finite_is_named_in_eight_bits_too(folder):
+    file = folder / "networks.safetensors"
+    tensors = spoiled(file, math.nan)
+    tensors[TENSOR] = tensors[TENSOR].to(torch.float8_e4m3fn)
+    save_file(tensors, file)
+    write_json(folder / "model.json", sealed(read_sealed(folder / "model.json") | {"weights": sha256(file)}))
+    assert f"{file}: {TENSOR} holds NaN or infinity" in error_of(load_model, folder)
