@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+TESTERS ?= 2
 READY  := $(VENV)/.ready
 
 export DO_NOT_TRACK = true
@@ -26,11 +27,11 @@ venv: $(READY)   ## the environment in .venv, pinned by constraints.txt
 demo: $(READY)   ## phantom cohort, training on two Ray workers, evaluation, prediction, report (under 5 minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh
 
-test: $(READY)   ## the suite
-	$(BIN)/pytest -m 'not slow'
+test: $(READY)   ## the suite, on TESTERS processes (2)
+	$(BIN)/pytest -m 'not slow' --numprocesses $(TESTERS) --dist loadfile
 
-test-all: $(READY)  ## the suite with its many kills and servers
-	$(BIN)/pytest
+test-all: test   ## and its many kills and servers, one after the other
+	$(BIN)/pytest -m slow
 
 check: $(READY)  ## format, lint, types, import contract
 	$(BIN)/ruff format --check .
