@@ -38,6 +38,9 @@ MOST_MASK_LEVELS = 64
 
 MOST_COLOURS_NAMED = 5
 
+FEWEST_OF_ONE_LABEL = 3
+"""Masks with one and the same label that are no chance."""
+
 FEWEST_IN_AIR, MOST_IN_AIR = 3, 0.1
 """Masks outside the head, and their share of those that mark something, that are no mistakes of single cases."""
 
@@ -109,6 +112,8 @@ class CaseReport:
     """Modalities whose voxels look like CT's, in Hounsfield units."""
     mask_values: tuple[int, ...] = ()
     """Of a mask whose scheme has labels of no region: which of all its labels are there."""
+    labels: tuple[int, ...] = ()
+    """Our labels in the mask, background apart; empty where it cannot be used."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -120,8 +125,9 @@ class CaseReport:
         findings = tuple(Finding(**finding) for finding in report["findings"])
         colours = tuple((red, green, blue) for red, green, blue in report["mask_colours"])
         hounsfield, values = tuple(report["hounsfield"]), tuple(report["mask_values"])
+        labels = tuple(report["labels"])
         known = (report["mask_digest"], report["skull_stripped"], report["coloured"])
-        return cls(findings, dict(report["digests"]), *known, colours, hounsfield, values)
+        return cls(findings, dict(report["digests"]), *known, colours, hounsfield, values, labels)
 
 
 def expected_modalities(cohort: Cohort) -> tuple[str, ...]:
@@ -183,8 +189,9 @@ def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
             mask = load_mask(case, case.mask)
         except DataError as error:
             findings.append(_unreadable(case, case.mask, error))
-    of_mask = None
+    of_mask, labels = None, tuple[int, ...]()
     if mask is not None and not mask.flaw and mask.labels.any():
+        labels = tuple(int(label) for label in np.unique(mask.labels) if label)
         of_mask = _digest(to_picture_axes(mask.labels, mask.grid))
     findings += _doubts(case, grids, mask.grid if mask is not None else None)
     if reference is not None:
@@ -196,13 +203,13 @@ def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
     findings += _copied_modalities(case, digests)
     hounsfield = tuple(modality for modality, volume in sound.items() if _in_hounsfield(volume))
     if not sound or reference is None:
-        return CaseReport((*findings, *_mask_findings(case, mask, reference, None)), digests, of_mask)
+        return CaseReport((*findings, *_mask_findings(case, mask, reference, None)), digests, of_mask, labels=labels)
     findings += _unregistered(case, sound)
     image = _on_picture_axes(sound, reference)
     body = foreground(image)
     findings += _mask_findings(case, mask, reference, from_picture_axes(body, reference))
     stripped = is_skull_stripped(image, body, reference.spacing_mm)
-    return CaseReport(tuple(findings), digests, of_mask, stripped, hounsfield=hounsfield)
+    return CaseReport(tuple(findings), digests, of_mask, stripped, hounsfield=hounsfield, labels=labels)
 
 
 def check_cohort(
@@ -226,6 +233,7 @@ def check_cohort(
         *_hardly_heads(cohort, reports),
         *_outside_regions(cohort, reports),
         *_doubtful_labels(cohort, reports),
+        *_single_label(cohort, reports),
         *_unnamed_colours(cohort, reports),
         *(() if cohort.synthetic else _shared_masks(cohort, reports)),
         *_computed_tomography(cohort, reports),
@@ -655,6 +663,23 @@ def _doubtful_labels(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[
         problem = "masks hold 4 and never 3: a 4 is the resection cavity in BraTS 2024, the enhancing tumour to 2021"
         remedy = "say which it is, with --labels brats2024-gli or --labels brats"
         yield Finding(COHORT, str(cohort.root), "doubtful-labels", "error", problem, remedy)
+
+
+def _single_label(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
+    """Masks of black and white that are read by a scheme of several tumour tissues: all lesion becomes one of them."""
+    schemes = {case.scheme.described(): case.scheme for case in cohort.cases}
+    for scheme in schemes.values():
+        masks = [
+            report.labels
+            for case, report in zip(cohort.cases, reports, strict=True)
+            if case.scheme == scheme and report.labels
+        ]
+        several = len(set(scheme.ours.values()) - {0}) > 1
+        if several and len(masks) >= FEWEST_OF_ONE_LABEL and len(set(masks)) == len(masks[0]) == 1:
+            named = [f"{value} ({name})" for name, value in scheme.labels.items() if scheme.ours[value] == masks[0][0]]
+            problem = f"all {len(masks)} masks that mark something hold {' or '.join(named)} alone"
+            remedy = "state --labels binary if it marks lesion of any kind"
+            yield Finding(COHORT, str(cohort.root), "single-label", "warning", problem, remedy)
 
 
 def _mask_values(case: Case) -> tuple[int, ...]:

@@ -264,6 +264,16 @@ def test_the_same_images_listed_twice(cohort):
     assert "case ada of the same patient" in finding.problem
 
 
+def test_masks_of_one_tissue_are_doubted_where_a_scheme_has_several(tmp_path):
+    root = write_brats(tmp_path, ["BraTS20_Training_001", "BraTS20_Training_002", "BraTS20_Training_003"])
+    assert "single-label" not in {finding.check for finding in findings(root)}
+    for file in root.glob("*/*_seg.nii.gz"):
+        change(file, lambda mask: (mask > 0).astype(np.uint8))
+    (doubt,) = (finding for finding in findings(root) if finding.check == "single-label")
+    assert (doubt.case, doubt.severity) == (COHORT, "warning")
+    assert doubt.problem == "all 3 masks that mark something hold 1 (necrotic core) alone"
+
+
 def test_a_mask_outside_the_brain(cohort):
     change(cohort / "ben" / "lesion.nii.gz", lambda mask: np.roll(mask, (-12, 22), (0, 1)))
     finding = only_finding(cohort)
