@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
     from ganseg_dist.runners.prepare import Preflight
+
+MANY = 10
+"""Findings of which the summary counts the kinds too."""
 
 
 def check(
@@ -83,6 +87,9 @@ def check(
             *([f"classes {', '.join(cohort.classes)}"] if cohort.classes else []),
             f"{counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}",
         ]
+        if len(findings) > MANY:
+            kinds = Counter(finding.check for finding in findings).most_common()
+            told.append(f"of them {', '.join(f'{count} {kind}' for kind, count in kinds)}")
         show.echo("; ".join(told))
         for reason, recipes in _by_reason(unfit).items():
             show.err.print(f"note: it cannot train {', '.join(recipes)}: {reason}")

@@ -112,7 +112,10 @@ def _findings(config: RunConfig, cohort: Cohort, train: Shown, validation: Shown
         remedy = "raise data.validation_fraction, or draw other patients with another seed"
         yield _of(cohort, UNSCORABLE, "warning", problem, remedy)
     if not train.tumour_free and any(map(_learns_from_tumour_free, build_system(config).stages)):
-        problem = f"every slice of the {train.cases} training cases shows a lesion, and the GAN learns from others"
+        problem = (
+            f"no slice of the {train.cases} training cases is without a lesion and has enough body in it, and the GAN "
+            "learns from such"
+        )
         remedy = "add images without a lesion, give healthy subjects by --healthy DATA, or --set system.gan=false"
         yield _of(cohort, "no-tumour-free", "error", problem, remedy)
 

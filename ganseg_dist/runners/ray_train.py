@@ -32,6 +32,8 @@ PLACEMENT_SECONDS = 20.0
 PATIENCE_SECONDS = 1800.0
 """That a training waits for room, after a node was lost: Ray itself would wait for ever."""
 POLL_SECONDS = 0.3
+LOW_ON_MEMORY = "node running low on memory"
+"""In what Ray's raylet says of a worker that it has killed, before half a page of advice."""
 
 logger = logging.getLogger(__name__)
 
@@ -289,5 +291,10 @@ def _mendable(error: Exception, workers: int) -> GansegError:
         return raised
     if isinstance(raised, WorkerGroupStartupTimeoutError):
         return RunError(no_room(workers, PATIENCE_SECONDS))
+    if LOW_ON_MEMORY in str(error):
+        return RunError(
+            "training on Ray failed: a worker was killed, for its node ran out of memory; start the same command again "
+            "with fewer --workers, a smaller train.batch_size, or more memory"
+        )
     last_line = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
     return RunError(f"training on Ray failed: {last_line}")

@@ -20,3 +20,10 @@ def test_training_goes_on_until_it_was_once_too_often():
     ]
     with pytest.raises(DataError, match="mend me"):
         told.after_exception(None, {0: DataError("mend me")})
+
+
+def test_a_worker_killed_for_memory_is_one_line_without_rays_advice():
+    error = RuntimeError("1 worker(s) were killed due to the node running low on memory. \nRefer to the documentation")
+    message = str(_mendable(error, workers=1))
+    assert message.startswith("training on Ray failed: a worker was killed, for its node ran out of memory; ")
+    assert "Refer to" not in message
