@@ -31,8 +31,9 @@ def read_inputs(
     """The cases under a path; a case that lacks a modality is among them, for `load_scan` to name.
 
     A folder may be a cohort, a data set's folder of images alone (imagesTs), or NIfTI files that `plain_scans` tells
-    apart by their names. For a model of pictures, in colour or grey, a folder that is no cohort gives a case a picture,
-    and pictures are read in its modalities whichever way they look (`colours_told`).
+    apart by their names. For a model of pictures, in colour or grey, or whose modalities are a picture's channels, a
+    folder that is no cohort gives a case a picture, and pictures are read in its modalities whichever way they look
+    (`colours_told`).
 
     Args:
         modalities: what the model needs, in its order.
@@ -79,6 +80,8 @@ def _cases(place: Path, modalities: tuple[str, ...], layout: str | None, in_file
             return [_picture(file, modalities) for file in pictures]
     elif scans := plain_scans(place, modalities, in_file):
         return scans
+    elif pictures := _pictures_of_channels(place, in_file):
+        return [_single_file(file, modalities, in_file) for file in pictures]
     return read_cohort(place, with_masks=False).cases  # which says what can be read
 
 
@@ -136,6 +139,12 @@ def _plain_pictures(folder: Path) -> list[Path]:
     files = distinct_pictures(folder)
     stems = {file.stem for file in files}
     return [file for file in files if (image := without_mask(file.stem)) == file.stem or image not in stems]
+
+
+def _pictures_of_channels(folder: Path, in_file: tuple[str, ...]) -> list[Path]:
+    """The pictures of a folder whose colours are a model's modalities, as in `kaggle_3m`; none where they are not."""
+    pictures = _plain_pictures(folder) if len(in_file) > 1 else []
+    return pictures if pictures and _picture_channels(pictures[0]) == len(in_file) else []
 
 
 def _differs(file: Path, in_colour: bool) -> bool:

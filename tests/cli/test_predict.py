@@ -210,6 +210,19 @@ def test_a_single_colour_picture_has_the_channels_of_the_training_files(ganseg, 
         assert np.array_equal(alone, as_case)
 
 
+def test_a_folder_of_pictures_whose_channels_are_the_models_modalities(ganseg, kaggle_run, tmp_path, masks):
+    folder = write_colour_case(tmp_path / "one" / "TCGA_CS_4999_20000101", 3, slices=2)
+    (tmp_path / "plain").mkdir()
+    slices = sorted(file for file in folder.iterdir() if not file.stem.endswith("_mask"))
+    for file, name in zip(slices, ("a", "b"), strict=True):
+        Image.fromarray(tifffile.imread(file)).save(tmp_path / "plain" / f"{name}.png")
+    whole = ganseg("predict", "pictures", tmp_path / "plain", "--out", masks / "whole")
+    assert whole.code == 0, whole.err
+    assert ganseg("predict", "pictures", tmp_path / "plain" / "b.png", "--out", masks / "one").code == 0
+    assert {file.name for file in (masks / "whole").iterdir()} == {"a_mask.png", "b_mask.png"}
+    assert (masks / "whole" / "b_mask.png").read_bytes() == (masks / "one" / "b_mask.png").read_bytes()
+
+
 def test_pictures_that_do_not_fit(ganseg, kaggle_run, tmp_path, masks):
     plane = np.full(KAGGLE_SHAPE, 7, np.uint8)
     Image.fromarray(plane).save(tmp_path / "grey.png")

@@ -281,3 +281,16 @@ def test_the_configured_split_is_the_one_of_its_fractions_and_seed():
     config = override(recipe("ganet_seg_debug"), fields)
     assert split_as_configured(cohort, config) == drawn(cohort, validation=0.3, test=0.1, seed=5)
     assert split_as_configured(cohort, override(config, {"seed": 6})) != split_as_configured(cohort, config)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [("1.dcm", b"", "DICOM"), ("IM0001", bytes(128) + b"DICM", "DICOM"), ("scan.nrrd", b"NRRD0004", "NRRD")],
+)
+def test_files_of_a_format_that_is_not_read_are_named_with_what_to_do(tmp_path, name, content, kind):
+    (tmp_path / "series").mkdir()
+    (tmp_path / "series" / name).write_bytes(content)
+    with pytest.raises(DataError) as refused:
+        read_cohort(tmp_path)
+    expected = f"{tmp_path}: holds {kind} files (series/{name}), which are not read; convert them to .nii.gz"
+    assert str(refused.value).startswith(expected)

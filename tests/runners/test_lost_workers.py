@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from ganseg_dist.errors import DataError
-from ganseg_dist.runners.ray_train import RESTARTS, _end_what_a_person_must_mend
+from ganseg_dist.runners.ray_train import RESTARTS, _end_what_a_person_must_mend, _mendable
 
 
 def test_training_goes_on_until_it_was_once_too_often():

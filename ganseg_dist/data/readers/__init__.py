@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from ganseg_dist.data.cohort import Case, Cohort
+from ganseg_dist.data.formats import is_image
 from ganseg_dist.data.labels import BINARY, SCHEMES, UNSTATED, LabelScheme, is_scheme_file, read_scheme
 from ganseg_dist.data.listing import check_file, data_files, data_folders
 from ganseg_dist.data.readers.base import Reader
@@ -16,6 +18,7 @@ from ganseg_dist.data.readers.image_folder import ImageFolderReader
 from ganseg_dist.data.readers.kaggle_lgg import KaggleLggReader
 from ganseg_dist.data.readers.manifest import ManifestReader
 from ganseg_dist.errors import ConfigError, DataError
+from ganseg_dist.files import open_regular
 from ganseg_dist.suggestion import suggestion
 
 READERS: tuple[Reader, ...] = (
@@ -28,6 +31,21 @@ READERS: tuple[Reader, ...] = (
 )
 """In the order they are tried: a manifest is written on purpose, so it outranks what lies around it, and what
 looks like classes may be much else."""
+
+
+UNREAD_FORMATS = {
+    ".dcm": "DICOM",
+    ".ima": "DICOM",
+    ".mha": "MetaImage",
+    ".mhd": "MetaImage",
+    ".nrrd": "NRRD",
+    ".mgh": "FreeSurfer",
+    ".mgz": "FreeSurfer",
+    ".hdr": "Analyze",
+}
+"""By suffix, for whoever has a folder of them."""
+
+MOST_LOOKED_AT = 5000
 
 
 def read_cohort(root: Path, layout: str | None = None, labels: str | None = None, *, with_masks: bool = True) -> Cohort:
@@ -46,6 +64,10 @@ def read_cohort(root: Path, layout: str | None = None, labels: str | None = None
     fitting = [candidate for candidate in READERS if candidate.recognises(root)] if reader is None else []
     reader = reader or next(iter(fitting), None)
     if reader is None:
+        if unread := _of_unread_format(root):
+            raise DataError(
+                f"{root}: holds {unread}, which are not read; convert them to .nii.gz and give their folder"
+            )
         raise DataError(
             f"{root}: no known layout recognised ({_names()}); list the files in a CSV manifest "
             "with the columns case,patient,site,<one per modality>,mask and give that instead"
@@ -89,6 +111,28 @@ def _check_place(root: Path) -> None:
         check_file(root)
     elif not any(data_files(root)) and not any(data_folders(root)):
         raise DataError(f"{root}: is an empty folder; {remedy}")
+
+
+def _of_unread_format(root: Path) -> str | None:
+    """What a folder holds where it holds no image that is read, such as `DICOM files (scan/1.dcm)`."""
+    if not root.is_dir():
+        return None
+    found: dict[str, Path] = {}
+    for file in sorted(islice(root.rglob("*"), MOST_LOOKED_AT)):
+        if is_image(file):
+            return None
+        if (kind := UNREAD_FORMATS.get(file.suffix.lower(), "DICOM" if _starts_as_dicom(file) else None)) is not None:
+            found.setdefault(kind, file)
+    return " and ".join(f"{kind} files ({file.relative_to(root)})" for kind, file in found.items()) or None
+
+
+def _starts_as_dicom(file: Path) -> bool:
+    """By the mark behind its preamble; series are often stored without a suffix."""
+    try:
+        with open_regular(file) as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def _check_stated(root: Path, cases: Sequence[Case]) -> None:
