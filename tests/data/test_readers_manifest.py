@@ -250,6 +250,14 @@ def test_a_column_of_masks_is_no_modality(tmp_path, column):
         read_cohort(write_rows(tmp_path / "list.csv", [row]))
 
 
+def test_a_misspelt_mask_column_is_no_modality(tmp_path):
+    row = {"case": "a", "patient": "a", "t1": "a.nii", "maks": "m.nii"}
+    with pytest.raises(DataError, match=r"csv:1: column maks would be a modality; did you mean mask\?"):
+        read_cohort(write_rows(tmp_path / "list.csv", [row]))
+    row |= {"mask": "m.nii"}
+    assert read_cohort(write_rows(tmp_path / "list.csv", [row])).modalities == ("t1", "maks")
+
+
 @pytest.mark.parametrize(("listed", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
 @pytest.mark.parametrize("cell", ["Müller/{}.nii", "Müller/{}*.nii"])
 def test_files_and_patients_are_found_however_accents_are_stored(tmp_path, listed, stored, cell):

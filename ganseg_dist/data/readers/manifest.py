@@ -17,6 +17,7 @@ from ganseg_dist.data.readers.base import canonical_modality, in_numeric_order, 
 from ganseg_dist.data.readers.candidates import by_stem
 from ganseg_dist.errors import DataError
 from ganseg_dist.paths import confined
+from ganseg_dist.suggestion import similar
 
 FILE_NAME = "manifest.csv"
 
@@ -99,6 +100,9 @@ def _columns(file: Path, header: list[str]) -> list[str]:
     if of_masks is not None:
         problem = f"column {of_masks} would be a modality, and holds masks by its name"
         raise DataError(f"{file}:1: {problem}; call it mask, remove it, or rename it if it holds images")
+    misspelt = next((name for name in columns if name not in OTHER_COLUMNS and similar(name, ["mask"])), None)
+    if misspelt is not None and "mask" not in columns:
+        raise DataError(f"{file}:1: column {misspelt} would be a modality; did you mean mask? rename it in any case")
     twice = next((name for name in columns if columns.count(name) > 1 or not name), None)
     if twice is not None:
         raise DataError(f"{file}:1: column {twice or 'without a name'} stands there twice or is empty; name each once")
