@@ -51,9 +51,7 @@ def read_sealed(file: Path) -> dict[str, Any]:
         raise _unreadable(file, error) from None
     except ValueError:
         raise Damaged(f"{file}: is damaged (it is no JSON)") from None
-    if not isinstance(record, dict) or DIGEST not in record:
-        raise Damaged(f"{file}: is damaged, or of another version (it carries no digest)")
-    if record.pop(DIGEST) != _json_digest(record):
+    if not isinstance(record, dict) or record.pop(DIGEST, None) != _json_digest(record):
         raise Damaged(f"{file}: is damaged (its digest differs)")
     return record
 
