@@ -22,7 +22,7 @@ def run(name, *options):
     [
         ("lesionwise", 1, []),
         ("engine_step", 4, []),  # supervised, adversarial, generator, discriminator
-        ("monai_loop", 2, ["monai", "nilearn"]),
+        pytest.param("monai_loop", 2, ["monai", "nilearn"], marks=pytest.mark.slow),
         pytest.param("two_workers", 1, [], marks=pytest.mark.slow),
         pytest.param("federated_round", 2, ["nilearn"], marks=pytest.mark.slow),
         pytest.param("sweep_overhead", 1, ["nilearn"], marks=pytest.mark.slow),

@@ -86,6 +86,7 @@ def test_a_server_that_was_killed_goes_on_to_the_same_weights(phantom):
         assert_same(sites_own(resumed, site), sites_own(undisturbed, site))
 
 
+@pytest.mark.slow
 def test_a_server_whose_newest_checkpoint_is_damaged_goes_on_to_the_same_weights(phantom):
     config = override(recipe("ganet_seg_debug"), SHORT | {"train.epochs": 3, "system.gan": False})
     undisturbed = rehearsed(phantom, config, "calm", "2")
@@ -117,6 +118,7 @@ def test_a_site_whose_newest_state_is_damaged_goes_on_as_one_that_missed_a_round
     assert [list(record["sites"]) for record in rounds] == [["site1", "site2"]] * 3
 
 
+@pytest.mark.slow
 def test_a_server_that_was_killed_at_the_very_end_gives_every_site_the_same_model_again(phantom):
     config = override(recipe("ganet_seg_debug"), SHORT)
     folder = rehearsed(phantom, config, "end", "2")

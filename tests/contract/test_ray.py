@@ -93,7 +93,6 @@ def history(folder: Path) -> list[dict]:
     return json.loads((newest / "state.json").read_text())["position"]["history"]
 
 
-@pytest.mark.slow
 def test_one_worker_gives_the_weights_of_a_local_run(cluster, config, prepared, undisturbed, tmp_path):
     weights, epochs, shown = on_ray(tmp_path, config, prepared)
     assert members.differing(weights, members.final_weights(undisturbed)) == []
@@ -101,12 +100,14 @@ def test_one_worker_gives_the_weights_of_a_local_run(cluster, config, prepared, 
     assert len(shown) == len(EPOCHS)
 
 
+@pytest.mark.slow
 def test_one_worker_gives_the_weights_of_a_local_run_of_every_other_system(cluster, other, tmp_path):
     config, prepared, undisturbed = other
     weights, _, _ = on_ray(tmp_path, config, prepared)
     assert members.differing(weights, members.final_weights(undisturbed)) == []
 
 
+@pytest.mark.slow
 def test_a_killed_worker_goes_on_from_the_last_checkpoint(cluster, config, prepared, undisturbed, tmp_path):
     weights, epochs, _ = on_ray(tmp_path, config, prepared, number=3, happens=die)
     assert epochs == [*EPOCHS[:4], *EPOCHS[3:]]
@@ -126,12 +127,14 @@ def test_two_workers_train_as_a_local_one_with_the_whole_batch(cluster, config, 
         assert two["scores"] == pytest.approx(one["scores"], abs=RUN_TOLERANCE)
 
 
+@pytest.mark.slow
 def test_what_a_person_must_mend_on_one_of_two_ranks_ends_training_at_once(cluster, config, prepared, tmp_path):
     with pytest.raises(DataError, match=r"^case 7: its file is gone; restore it$"):
         on_ray(tmp_path, config, prepared, number=1, happens=complain, workers=2)
     assert (tmp_path / "epochs.txt").read_text().splitlines() == EPOCHS[:2], "it was tried again"
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over_by_all_ranks_and_without_a_whole_one_training_ends(
     cluster, config, prepared, undisturbed, tmp_path
 ):

@@ -57,6 +57,7 @@ def test_a_damaged_state_of_tune_is_an_error_that_says_what_to_delete(tmp_path, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_population_takes_over_weights_and_its_numbers_stay_in_range(tmp_path):
     from optuna.trial import FixedTrial
 

@@ -90,7 +90,14 @@ def test_too_few_sites_are_a_quorum_missed(phantom):
         rehearsed(phantom, lambda message, reply: changed(reply, nan), **{"federation.quorum": 1.0})
 
 
-@pytest.mark.parametrize("strategy", ["fedprox", "fedadam", "fedyogi", "fedmedian", "trimmed"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "fedprox",
+        "fedadam",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("fedyogi", "fedmedian", "trimmed")),
+    ],
+)
 def test_every_strategy_moves_the_weights(phantom, strategy):
     run = rehearsed(phantom, **{"federation.strategy": strategy, "federation.trimmed_share": 0.34})
     told = json.loads((run.folder / "federation.json").read_text())
@@ -98,7 +105,7 @@ def test_every_strategy_moves_the_weights(phantom, strategy):
     assert all(np.isfinite(array).all() for array in weights(run).values())
 
 
-@pytest.mark.parametrize("encoding", ["fp16", "int8", "topk"])
+@pytest.mark.parametrize("encoding", [pytest.param("fp16", marks=pytest.mark.slow), "int8", "topk"])
 def test_coarse_updates_are_smaller_and_near(phantom, encoding, tmp_path, monkeypatch):
     """Of the smallest networks much of a message is the heads of its arrays, which no encoding shrinks."""
     whole = rehearsed(phantom)

@@ -42,6 +42,7 @@ def run_sweep(asked):
     return sweep(asked, trainer=TrainsAtSites(HOSPITALS, app))[0]
 
 
+@pytest.mark.slow
 def test_a_trial_is_the_federation_that_its_values_alone_would_make(phantom):
     done = run_sweep(request(phantom))
     first, second = done.trials

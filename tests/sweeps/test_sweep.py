@@ -100,6 +100,7 @@ def test_a_trial_is_the_run_that_its_values_alone_would_make(phantom, monkeypatc
         sweep(request(phantom, trials=9))
 
 
+@pytest.mark.slow
 def test_trials_that_fail_alike_end_the_sweep_which_goes_on_when_that_is_mended(phantom, tmp_path):
     full = tmp_path / "full"
     full.touch()
@@ -112,6 +113,7 @@ def test_trials_that_fail_alike_end_the_sweep_which_goes_on_when_that_is_mended(
     assert [trial.name for trial in done.trials] == [f"s.{number:03d}" for number in (1, 2, 3, 4)]
 
 
+@pytest.mark.slow
 def test_of_a_sweep_that_has_ended_what_failed_is_tried_again(phantom, tmp_path):
     full = tmp_path / "full"
     full.touch()
