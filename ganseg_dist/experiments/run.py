@@ -164,9 +164,8 @@ def _begin(experiment: Run, kind: str, trials: Sequence[Named], data: Path, labe
         experiment.write("experiment.json", asked)
     elif experiment.read("experiment.json") != json.loads(json.dumps(asked)):
         if not any((experiment.folder / "trials").glob("*.json")) and not _trained(experiment, trials):
-            experiment.write(
-                "experiment.json", asked
-            )  # whoever was refused before anything was trained has not used up the name
+            # Whoever was refused before anything was trained has not used up the name.
+            experiment.write("experiment.json", asked)
             return
         said = _told_apart(experiment.read("experiment.json"), asked)
         raise RunError(f"{experiment.name}: was begun with other trials or data ({said}); choose another --run-name")
