@@ -339,6 +339,20 @@ def test_a_png_whose_pixels_do_not_fit_its_checksum_is_not_read(tmp_path):
         load_picture(file)
 
 
+@pytest.mark.parametrize("predictor", [False, True])
+def test_a_deflated_tiff_whose_pixels_do_not_fit_its_checksum_is_not_read(tmp_path, predictor):
+    file = tmp_path / "a.tif"
+    tifffile.imwrite(file, slice_of_head(0), compression="zlib", predictor=predictor)
+    np.testing.assert_array_equal(load_picture(file), slice_of_head(0))
+    content = bytearray(file.read_bytes())
+    with tifffile.TiffFile(file) as tiff:
+        last = tiff.pages[0].dataoffsets[0] + tiff.pages[0].databytecounts[0] - 1
+    content[last] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="is not a readable picture"):
+        load_picture(file)
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.gif"])
 def test_an_animation_is_no_picture(tmp_path, name):
     first, second = (Image.fromarray(slice_of_head(number)) for number in range(2))

@@ -250,6 +250,13 @@ def test_a_column_of_masks_is_no_modality(tmp_path, column):
         read_cohort(write_rows(tmp_path / "list.csv", [row]))
 
 
+@pytest.mark.parametrize(("text", "line"), [('"case\nx",patient,t1\n', 2), ('case,patient,t1\na,a,"a\nb.nii"\n', 3)])
+def test_a_cell_of_several_lines_is_named(tmp_path, text, line):
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(DataError, match=rf"list.csv:{line}: a cell runs over several lines; close its quotes"):
+        read_cohort(tmp_path / "list.csv")
+
+
 def test_a_misspelt_mask_column_is_no_modality(tmp_path):
     row = {"case": "a", "patient": "a", "t1": "a.nii", "maks": "m.nii"}
     with pytest.raises(DataError, match=r"csv:1: column maks would be a modality; did you mean mask\?"):

@@ -73,8 +73,13 @@ def _lines(file: Path) -> list[tuple[int, dict[str, str]]]:
     """Numbered lines by column, cells stripped and `composed`; empty lines are left out."""
     with reading_csv(file), file.open(newline="", encoding="utf-8-sig") as text:
         reader = csv.reader(text)
-        columns = _columns(file, next(reader, []))
-        lines = [(reader.line_num, [composed(cell).strip() for cell in cells]) for cells in reader]
+        header, *lines = [(reader.line_num, [composed(cell).strip() for cell in cells]) for cells in reader] or [
+            (1, [])
+        ]
+    for number, cells in (header, *lines):
+        if any(len(cell.splitlines()) > 1 for cell in cells):
+            raise DataError(f"{file}:{number}: a cell runs over several lines; close its quotes, or take the break out")
+    columns = _columns(file, header[1])
     numbered = []
     for number, cells in lines:
         if not any(cells):
