@@ -8,6 +8,7 @@ import unicodedata
 from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,11 @@ def data_folders(root: Path, depth: int = 1) -> Iterator[Path]:
             if (identity := _identity(below)) not in above:
                 waiting.append((below, (*above, identity)))
                 yield below
+
+
+def files_below(root: Path, depth: int) -> Iterator[Path]:
+    """The `data_files` of a folder and of the folders below it down to a depth, the nearest first."""
+    return chain.from_iterable(map(data_files, chain([root], data_folders(root, depth))))
 
 
 def file_called(folder: Path, name: str) -> Path | None:

@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +20,7 @@ from ganseg_dist.data.formats import Volume, is_image, is_nifti, reason
 from ganseg_dist.data.grid import Flaw, Grid, distinct_notes, grid_flaw, reference_grid, reorient
 from ganseg_dist.data.labels import BRATS_2024_GLI, Labels
 from ganseg_dist.data.levels import LEAST_BRIGHT
-from ganseg_dist.data.listing import data_files, data_folders
+from ganseg_dist.data.listing import data_files, data_folders, files_below
 from ganseg_dist.data.mask_doubts import MOST_OUTSIDE, has_soft_edges, mask_doubt, share_outside
 from ganseg_dist.data.picture import is_lossy, is_partly_transparent, load_picture, orientation
 from ganseg_dist.data.preprocess import from_picture_axes, to_picture_axes
@@ -583,11 +582,11 @@ def _unread_folders(cohort: Cohort) -> Iterator[Finding]:
     for folder in data_folders(cohort.root):
         if folder in homes or folder.resolve() in homes or _is_of_tests(cohort, folder):
             continue
-        image = next((file for file in _files_below(folder) if is_image(file)), None)
+        image = next((file for file in files_below(folder, DEEPEST_UNREAD) if is_image(file)), None)
         if image is not None:
             problem = f"holds images, such as {image.name}, that layout {cohort.layout} does not read"
             yield Finding(folder.name, str(folder), "unread", "warning", problem, "name folder and files as the others")
-        elif not any(_files_below(folder)):
+        elif not any(files_below(folder, DEEPEST_UNREAD)):
             yield Finding(folder.name, str(folder), "unread", "warning", "is an empty folder", "fill it or remove it")
 
 
@@ -603,10 +602,6 @@ def _unread_files(cohort: Cohort) -> Iterator[Finding]:
         problem = f"{many} beside the cases' own without being read, such as {beside[0]}"
         remedy = "check that no image is missing or misnamed"
         yield Finding(COHORT, str(cohort.root), "unread", "warning", problem, remedy)
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    return chain.from_iterable(map(data_files, chain([folder], data_folders(folder, DEEPEST_UNREAD))))
 
 
 def _is_of_tests(cohort: Cohort, folder: Path) -> bool:

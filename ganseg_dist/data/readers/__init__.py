@@ -9,7 +9,7 @@ from pathlib import Path
 from ganseg_dist.data.cohort import Case, Cohort
 from ganseg_dist.data.formats import is_image
 from ganseg_dist.data.labels import BINARY, SCHEMES, UNSTATED, LabelScheme, is_scheme_file, read_scheme
-from ganseg_dist.data.listing import check_file, data_files, data_folders
+from ganseg_dist.data.listing import check_file, data_files, data_folders, files_below
 from ganseg_dist.data.readers.base import Reader
 from ganseg_dist.data.readers.brats import BratsReader
 from ganseg_dist.data.readers.class_folder import ClassFolderReader
@@ -45,7 +45,8 @@ UNREAD_FORMATS = {
 }
 """By suffix, for whoever has a folder of them."""
 
-MOST_LOOKED_AT = 5000
+DEEPEST_LOOKED_AT, MOST_LOOKED_AT = 6, 5000
+"""Folders below each other, and files, in which such a format is looked for."""
 
 
 def read_cohort(root: Path, layout: str | None = None, labels: str | None = None, *, with_masks: bool = True) -> Cohort:
@@ -118,7 +119,7 @@ def _of_unread_format(root: Path) -> str | None:
     if not root.is_dir():
         return None
     found: dict[str, Path] = {}
-    for file in sorted(islice(root.rglob("*"), MOST_LOOKED_AT)):
+    for file in islice(files_below(root, DEEPEST_LOOKED_AT), MOST_LOOKED_AT):
         if is_image(file):
             return None
         if (kind := UNREAD_FORMATS.get(file.suffix.lower(), "DICOM" if _starts_as_dicom(file) else None)) is not None:

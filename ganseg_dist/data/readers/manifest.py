@@ -73,15 +73,13 @@ def _lines(file: Path) -> list[tuple[int, dict[str, str]]]:
     """Numbered lines by column, cells stripped and `composed`; empty lines are left out."""
     with reading_csv(file), file.open(newline="", encoding="utf-8-sig") as text:
         reader = csv.reader(text)
-        header, *lines = [(reader.line_num, [composed(cell).strip() for cell in cells]) for cells in reader] or [
-            (1, [])
-        ]
-    for number, cells in (header, *lines):
+        lines = [(reader.line_num, [composed(cell).strip() for cell in cells]) for cells in reader]
+    for number, cells in lines:
         if any(len(cell.splitlines()) > 1 for cell in cells):
             raise DataError(f"{file}:{number}: a cell runs over several lines; close its quotes, or take the break out")
-    columns = _columns(file, header[1])
+    columns = _columns(file, lines[0][1] if lines else [])
     numbered = []
-    for number, cells in lines:
+    for number, cells in lines[1:]:
         if not any(cells):
             continue
         if len(cells) != len(columns):
@@ -91,7 +89,7 @@ def _lines(file: Path) -> list[tuple[int, dict[str, str]]]:
 
 
 def _columns(file: Path, header: list[str]) -> list[str]:
-    columns = [name.strip().lower() for name in header]
+    columns = [name.lower() for name in header]
     columns = [name if name in OTHER_COLUMNS else canonical_modality(name) for name in columns]
     found = ", ".join(header) or "none"
     for required in ("case", "patient"):
