@@ -13,22 +13,22 @@ from ganseg_dist.cli import show
 from tests.cli.conftest import drawn_run
 from tests.data.cohorts import read_rows, save_picture, slice_of_head, write_rows
 
-EMPTY = "d\nerror: forged"
-"""The case without a lesion."""
+EMPTY = "d\x85error: forged"
+"""The case without a lesion. `\\x85` begins a line on a terminal, as `\\u2028` does in a page; no cell holds `\\n`."""
 ORDINARY = "Spital Ü 東京 😀"
 HOSTILE = {
     "\x1b[31mRED\x1b[0m": r"\x1b[31mRED\x1b[0m",
     "[bold]b": "[bold]b",
     "c[/]x": "c[/]x",
-    EMPTY: r"d\nerror: forged",
+    EMPTY: r"d\x85error: forged",
     r"$\foo$": r"$\foo$",
     "f$unmatched": "f$unmatched",
-    "g\rover": r"g\rover",
+    "g\x0bover": r"g\x0bover",
     "h\u202etxt": r"h\u202etxt",
     "=1+1": "=1+1",
     ORDINARY: ORDINARY,
 }
-SITES = ("\x1b]0;title\x07", "[/red] $\\frac$\nWard")
+SITES = ("\x1b]0;title\x07", "[/red] $\\frac$\u2028Ward")
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_findings_are_one_line_each_and_json_holds_the_names(ganseg, hostile):
     assert checked.code == 0, checked
     assert_plain(checked.out + checked.err)
     (empty,) = [line for line in checked.out.splitlines() if "the mask is empty" in line]
-    assert empty.startswith(r"warning: d\nerror: forged: ")
+    assert empty.startswith(r"warning: d\x85error: forged: ")
     assert not [line for line in checked.out.splitlines() if line.startswith("error: ")]
     found = json.loads(ganseg("check", hostile, "--json").out)
     assert found["sites"] == sorted(SITES)
@@ -105,7 +105,7 @@ def test_on_a_terminal_no_name_is_obeyed(hostile, tmp_path):
     assert "\x1b[31mRED" not in said
     assert "\x1b]0;" not in said
     assert r"[bold]\x1b[31mRED" in said
-    assert r"warning: d\nerror: forged: " in said
+    assert r"warning: d\x85error: forged: " in said
 
 
 def read(descriptor):

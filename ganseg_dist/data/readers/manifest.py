@@ -75,7 +75,7 @@ def _lines(file: Path) -> list[tuple[int, dict[str, str]]]:
         reader = csv.reader(text)
         lines = [(reader.line_num, [composed(cell).strip() for cell in cells]) for cells in reader]
     for number, cells in lines:
-        if any(len(cell.splitlines()) > 1 for cell in cells):
+        if any("\n" in cell or "\r" in cell for cell in cells):
             raise DataError(f"{file}:{number}: a cell runs over several lines; close its quotes, or take the break out")
     columns = _columns(file, lines[0][1] if lines else [])
     numbered = []
