@@ -17,8 +17,11 @@ WHITE = (2**8 - 1, 2**16 - 1)
 """What a picture in black and white of 8 or 16 bits stores for 1."""
 
 
-def translate_labels(raw: Volume, case: Case) -> tuple[Labels, Flaw | None]:
-    """A mask as stored to our label values, and the stored values that have no meaning there."""
+def translate_labels(raw: Volume, case: Case) -> tuple[Labels, tuple[int, ...], Flaw | None]:
+    """A mask as stored to our label values; which stored values it holds; and those that have no meaning there.
+
+    Of the first, background is left out, in the order of the case's labels.
+    """
     meanings = case.labels
     if case.mask is not None and _is_black_and_white(case, raw):
         meanings = {0: 0, **dict.fromkeys(WHITE, 1)}
@@ -26,11 +29,14 @@ def translate_labels(raw: Volume, case: Case) -> tuple[Labels, Flaw | None]:
         raw = _nearest_code(raw, tuple(meanings))
     labels = np.zeros(raw.shape, np.uint8)
     known = np.zeros(raw.shape, bool)
+    held = []
     for stored, ours in meanings.items():
         here = raw == stored
         labels[here] = ours
         known |= here
-    return labels, _flaw(np.unique(raw[~known]).tolist(), tuple(meanings), case)
+        if stored and here.any():
+            held.append(stored)
+    return labels, tuple(held), _flaw(np.unique(raw[~known]).tolist(), tuple(meanings), case)
 
 
 def _flaw(strange: Sequence[float], known: Sequence[int], case: Case) -> Flaw | None:

@@ -110,9 +110,7 @@ class CaseReport:
     hounsfield: tuple[str, ...] = ()
     """Modalities whose voxels look like CT's, in Hounsfield units."""
     mask_values: tuple[int, ...] = ()
-    """Of a mask whose scheme has labels of no region: which of all its labels are there."""
-    labels: tuple[int, ...] = ()
-    """Our labels in the mask, background apart; empty where it cannot be used."""
+    """The stored values that the mask holds and the case's labels know, background apart."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -124,9 +122,8 @@ class CaseReport:
         findings = tuple(Finding(**finding) for finding in report["findings"])
         colours = tuple((red, green, blue) for red, green, blue in report["mask_colours"])
         hounsfield, values = tuple(report["hounsfield"]), tuple(report["mask_values"])
-        labels = tuple(report["labels"])
         known = (report["mask_digest"], report["skull_stripped"], report["coloured"])
-        return cls(findings, dict(report["digests"]), *known, colours, hounsfield, values, labels)
+        return cls(findings, dict(report["digests"]), *known, colours, hounsfield, values)
 
 
 def expected_modalities(cohort: Cohort) -> tuple[str, ...]:
@@ -149,7 +146,7 @@ def check_case(case: Case, *, expected_modalities: Sequence[str] = ()) -> CaseRe
         problem = f"cannot be checked ({reason(error)})"
         remedy = "look at its images; leave the case out if they are no scans"
         return CaseReport((Finding(case.id, str(_folder(case)), "unchecked", "error", problem, remedy),))
-    return replace(report, findings=tuple(dict.fromkeys(report.findings)), mask_values=_mask_values(case))
+    return replace(report, findings=tuple(dict.fromkeys(report.findings)))
 
 
 def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
@@ -188,27 +185,28 @@ def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
             mask = load_mask(case, case.mask)
         except DataError as error:
             findings.append(_unreadable(case, case.mask, error))
-    of_mask, labels = None, tuple[int, ...]()
-    if mask is not None and not mask.flaw and mask.labels.any():
-        labels = tuple(int(label) for label in np.unique(mask.labels) if label)
-        of_mask = _digest(to_picture_axes(mask.labels, mask.grid))
+    usable = mask is not None and not mask.flaw and mask.labels.any()
+    of_mask = _digest(to_picture_axes(mask.labels, mask.grid)) if mask is not None and usable else None
+    values = mask.values if mask is not None else ()
     findings += _doubts(case, grids, mask.grid if mask is not None else None)
     if reference is not None:
         sound = {modality: reorient(volume, grids[modality], reference) for modality, volume in sound.items()}
     if _is_picture(case):
         findings += _mask_findings(case, mask, reference, _body_of_picture(case, sound, reference))
         coloured = _seen_in_colour(case, sound)
-        return CaseReport(tuple(findings), digests, of_mask, coloured=coloured, mask_colours=_mask_colours(case))
+        colours = _mask_colours(case)
+        return CaseReport(tuple(findings), digests, of_mask, None, coloured, colours, mask_values=values)
     findings += _copied_modalities(case, digests)
     hounsfield = tuple(modality for modality, volume in sound.items() if _in_hounsfield(volume))
     if not sound or reference is None:
-        return CaseReport((*findings, *_mask_findings(case, mask, reference, None)), digests, of_mask, labels=labels)
+        findings += _mask_findings(case, mask, reference, None)
+        return CaseReport(tuple(findings), digests, of_mask, mask_values=values)
     findings += _unregistered(case, sound)
     image = _on_picture_axes(sound, reference)
     body = foreground(image)
     findings += _mask_findings(case, mask, reference, from_picture_axes(body, reference))
     stripped = is_skull_stripped(image, body, reference.spacing_mm)
-    return CaseReport(tuple(findings), digests, of_mask, stripped, hounsfield=hounsfield, labels=labels)
+    return CaseReport(tuple(findings), digests, of_mask, stripped, hounsfield=hounsfield, mask_values=values)
 
 
 def check_cohort(
@@ -665,26 +663,18 @@ def _single_label(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Fin
     schemes = {case.scheme.described(): case.scheme for case in cohort.cases}
     for scheme in schemes.values():
         masks = [
-            report.labels
+            {case.labels[value] for value in report.mask_values if value in case.labels} - {0}
             for case, report in zip(cohort.cases, reports, strict=True)
-            if case.scheme == scheme and report.labels
+            if case.scheme == scheme
         ]
+        masks = [labels for labels in masks if labels]
         several = len(set(scheme.ours.values()) - {0}) > 1
-        if several and len(masks) >= FEWEST_OF_ONE_LABEL and len(set(masks)) == len(masks[0]) == 1:
-            named = [f"{value} ({name})" for name, value in scheme.labels.items() if scheme.ours[value] == masks[0][0]]
+        if several and len(masks) >= FEWEST_OF_ONE_LABEL and len(set.union(*masks)) == 1:
+            (only,) = masks[0]
+            named = [f"{value} ({name})" for name, value in scheme.labels.items() if scheme.ours[value] == only]
             problem = f"all {len(masks)} masks that mark something hold {' or '.join(named)} alone"
             remedy = "state --labels binary if it marks lesion of any kind"
             yield Finding(COHORT, str(cohort.root), "single-label", "warning", problem, remedy)
-
-
-def _mask_values(case: Case) -> tuple[int, ...]:
-    if case.mask is None or not case.scheme.outside_regions:
-        return ()
-    try:
-        found = np.unique(load_mask_values(case.mask)[0])
-    except DataError:
-        return ()  # other findings say why
-    return tuple(value for value in case.scheme.labels.values() if value and value in found)
 
 
 def _sources(case: Case) -> tuple[Source, ...]:

@@ -44,6 +44,8 @@ class LoadedMask:
 
     labels: Labels
     """(X, Y, Z) in our label values."""
+    values: tuple[int, ...]
+    """The stored values that it holds and the case's labels know, background apart."""
     grid: Grid
     flaw: Flaw | None
     """Values that the case's labels do not know."""
@@ -85,8 +87,8 @@ def load_volume(source: Source) -> tuple[Volume, Grid]:
 def load_mask(case: Case, mask: Source) -> LoadedMask:
     """A case's mask as stored. Raises DataError naming the file that cannot be read, or holds no whole numbers."""
     values, grid = load_mask_values(mask)
-    labels, flaw = translate_labels(values, case)
-    return LoadedMask(labels, grid, flaw)
+    labels, held, flaw = translate_labels(values, case)
+    return LoadedMask(labels, held, grid, flaw)
 
 
 def load_mask_values(mask: Source) -> tuple[Volume, Grid]:

@@ -22,7 +22,7 @@ from ganseg_dist.digests import Damaged, read_sealed, sealed
 from ganseg_dist.errors import DataError, GansegError
 from ganseg_dist.runs import runs_root
 
-REPORT_FORMAT = 8
+REPORT_FORMAT = 9
 
 logger = logging.getLogger(__name__)
 
