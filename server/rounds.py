@@ -39,7 +39,7 @@ from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import System
 from server.firewall import AcceptedNorms, Firewall, Quarantined, Update
 from server.sites import Sites
-from server.strategies import Aggregator, refuse_unfit
+from server.strategies import Aggregator, least_answers, refuse_unfit
 from server.weighting import site_weights
 
 TRIES = 3
@@ -225,7 +225,7 @@ class Federation:
             if self.releases is None:  # with privacy, shares are fixed: who comes late has none
                 self.enrol(1)
             members = self.sites.members
-            needed = max(1, math.ceil(quorum * len(members)))
+            needed = max(least_answers(self.config.federation), math.ceil(quorum * len(members)))
             asked = [node for node in members if node not in refusing]
             self.sites.say(f"{self._called(part)}: asking {len(asked)} sites to train")
             replies = self.sites.ask("train", order, sent, asked, heard=partial(self._heard, part))
@@ -242,9 +242,12 @@ class Federation:
                 self.ledger.quarantined.append(record.to_dict())
             if len(kept) >= needed:
                 return sorted(kept, key=lambda update: update.site)  # sums differ in the last bit between orders
+        strategy = self.config.federation.strategy
+        asker = f"federation.strategy={strategy}" if needed == least_answers(self.config.federation) > 1 else ""
         raise FederationError(
-            f"round {part.number}: {len(kept)} sites answered of the {needed} that federation.quorum={quorum:g} "
-            f"needs, {TRIES} times; see why above, then start the same command again"
+            f"round {part.number}: {len(kept)} sites answered of the {needed} that "
+            f"{asker or f'federation.quorum={quorum:g}'} needs, {TRIES} times; see why above, then start the same "
+            "command again"
         )
 
     def _refusal(self, sites: list[str]) -> str:

@@ -90,6 +90,21 @@ def test_too_few_sites_are_a_quorum_missed(phantom):
         rehearsed(phantom, lambda message, reply: changed(reply, nan), **{"federation.quorum": 1.0})
 
 
+def test_a_round_with_fewer_answers_than_a_robust_strategy_needs_is_repeated_and_not_merged(phantom):
+    """The median of two sites would be their mean, and one of them may lie."""
+    tried = []
+
+    def spoil(message, reply):
+        tried.append(message.metadata.message_type)
+        return changed(reply, nan)
+
+    with pytest.raises(
+        FederationError, match=r"2 sites answered of the 3 that federation\.strategy=fedmedian needs, 3 times"
+    ):
+        rehearsed(phantom, spoil, **{"federation.strategy": "fedmedian"})
+    assert len(tried) == 3
+
+
 @pytest.mark.parametrize(
     "strategy",
     [

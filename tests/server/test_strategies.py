@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from ganseg_dist.config import override
+from ganseg_dist.errors import ConfigError
 from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.grids import InProcessGrid
-from server.strategies import Aggregator
+from server.strategies import Aggregator, least_answers, refuse_unfit
 
 SENT = {"w": np.zeros(4, np.float32)}
 HONEST = {f"site{number}": {"w": np.full(4, 0.1 * number, np.float32)} for number in range(1, 5)}
@@ -31,3 +32,66 @@ def test_a_liar_among_five_moves_them_no_further_than_the_honest_differ(strategy
 
 def test_plain_averaging_is_moved_by_one_liar():
     assert np.abs(merged("fedavg")).max() > 1
+
+
+def test_multi_krum_leaves_out_a_reversed_update_of_large_float32_weights():
+    """Squared distances between weights of norm 73 and updates of norm 0.1 are below float32's noise."""
+    rng = np.random.default_rng(0)
+    size = 100_000
+    sent = rng.normal(size=size).astype(np.float32)
+    sent *= np.float32(73 / np.linalg.norm(sent))
+    update = rng.normal(size=size)
+    update *= 0.1 / np.linalg.norm(update)
+
+    def moved(by, seed):
+        noise = np.random.default_rng(seed).normal(size=size)
+        return {"w": (sent + by * update + 0.05 * noise / np.linalg.norm(noise)).astype(np.float32)}
+
+    updates = {f"site{seed}": moved(1.0, seed) for seed in range(1, 7)} | {"a liar": moved(-1.0, 7)}
+    config = override(recipe("ganet_seg_debug"), {"federation.strategy": "krum"})
+    InProcessGrid(lambda message, context: message, {})
+    merged = Aggregator(config.federation).merge({"w": sent}, updates, dict.fromkeys(updates, 1 / 7))["w"]
+    honest = np.mean([updates[f"site{seed}"]["w"].astype(np.float64) for seed in range(1, 7)], axis=0)
+    np.testing.assert_allclose(merged, honest, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "least"),
+    [
+        ({"strategy": "fedavg"}, 1),
+        ({"strategy": "fedadam"}, 1),
+        ({"strategy": "fedmedian"}, 3),
+        ({"strategy": "krum", "suspected_sites": 1}, 5),
+        ({"strategy": "krum", "suspected_sites": 2}, 7),
+        ({"strategy": "trimmed", "trimmed_share": 0.2}, 5),
+        ({"strategy": "trimmed", "trimmed_share": 0.3}, 4),
+        ({"strategy": "trimmed", "trimmed_share": 0.45}, 3),
+        ({"strategy": "trimmed", "trimmed_share": 0.01}, 100),
+    ],
+)
+def test_a_robust_strategy_needs_answers_of_which_it_can_leave_some_out(fields, least):
+    config = override(recipe("ganet_seg_debug"), {f"federation.{name}": value for name, value in fields.items()})
+    assert least_answers(config.federation) == least
+    refuse_unfit(config, least)
+    if least > 1:
+        with pytest.raises(ConfigError, match=rf"{fields['strategy']} needs {least} sites.* and there are {least - 1}"):
+            refuse_unfit(config, least - 1)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.07, 0.1, 0.15, 0.2, 0.29, 0.3, 0.33, 0.34, 0.49])
+def test_a_trimmed_mean_of_the_fewest_answers_leaves_out_one_liar(share):
+    fields = {"federation.strategy": "trimmed", "federation.trimmed_share": share}
+    config = override(recipe("ganet_seg_debug"), fields)
+    least = least_answers(config.federation)
+    InProcessGrid(lambda message, context: message, {})
+    updates = {f"site{number}": {"w": np.full(2, 0.1, np.float32)} for number in range(least - 1)}
+    updates["liar"] = {"w": np.array([1e6, -1e6], np.float32)}
+    sent = {"w": np.zeros(2, np.float32)}
+    merged = Aggregator(config.federation).merge(sent, updates, dict.fromkeys(updates, 1 / least))["w"]
+    np.testing.assert_allclose(merged, 0.1, atol=1e-6)
+
+
+def test_a_trimmed_share_of_0_is_an_error():
+    fields = {"federation.strategy": "trimmed", "federation.trimmed_share": 0}
+    with pytest.raises(ConfigError, match=r"federation\.trimmed_share: 0 trims nothing"):
+        refuse_unfit(override(recipe("ganet_seg_debug"), fields), 50)
