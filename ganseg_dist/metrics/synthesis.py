@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import skimage.metrics
 import torch
 from sklearn.metrics import pairwise_distances_chunked
-from torchmetrics.functional.image import structural_similarity_index_measure
 from torchmetrics.image.kid import poly_mmd
 
 from ganseg_dist.errors import DataError
@@ -110,8 +110,8 @@ def kernel_distance(synthetic: Features, real: Features, *, seed: int = 0) -> Ke
 def structural_similarity(synthetic: Images, real: Images, patients: Sequence[str] | None = None) -> Interval:
     """Mean SSIM of pairs of images (N, C, H, W) in [-1, 1], data range 2, with its 95% interval over patients.
 
-    Gaussian window of 11 pixels, sigma 1.5 (Wang et al. 2004). A pair is a painting and the real image whose mask
-    it was painted from.
+    Gaussian window of 11 pixels, sigma 1.5 (Wang et al. 2004), where it lies within the image: no padding is compared.
+    A pair is a painting and the real image whose mask it was painted from.
 
     Raises DataError when the shapes differ, a side is shorter than the window or an intensity lies outside [-1, 1].
     """
@@ -125,19 +125,14 @@ def structural_similarity(synthetic: Images, real: Images, patients: Sequence[st
         # Written so that NaN fails too.
         if not (images.min() >= -1 and images.max() <= 1):
             raise DataError(f"SSIM: {name} images have intensities outside [-1, 1]; scale them as prepared images are")
-    values = [
-        float(
-            torch.as_tensor(
-                structural_similarity_index_measure(
-                    torch.from_numpy(np.asarray(ours, np.float64))[None],
-                    torch.from_numpy(np.asarray(theirs, np.float64))[None],
-                    data_range=2.0,
-                )
-            )
-        )
-        for ours, theirs in zip(synthetic, real, strict=True)
-    ]
-    return bootstrap_mean(values, patients)
+    return bootstrap_mean([ssim(ours, theirs) for ours, theirs in zip(synthetic, real, strict=True)], patients)
+
+
+def ssim(image: Images, other: Images) -> float:
+    """SSIM of two images (C, H, W) in [-1, 1], the mean over channels, as `structural_similarity` describes it."""
+    wide = (np.asarray(of, np.float64) for of in (image, other))
+    of_wang = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    return float(skimage.metrics.structural_similarity(*wide, data_range=2.0, channel_axis=0, **of_wang))
 
 
 def diversity(synthetic: Features | Images, real: Features | Images) -> Diversity:
