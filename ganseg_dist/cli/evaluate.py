@@ -143,19 +143,24 @@ def _controlled(run: Run) -> RunConfig:
 
 def _print(summary: dict[str, Any]) -> None:
     from ganseg_dist.inference.plausibility import KINDS
+    from ganseg_dist.metrics.registry import score_called
     from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON
+    from ganseg_dist.report.labels import direction, score_label
 
     unit = summary["distance_unit"]
     regions = sorted({name.split("/")[0] for name in summary["rows"][0]["scores"]}, key=["wt", "tc", "et"].index)
     for region in regions:
         names = ["dice", f"hd95_{unit}", "lesion_dice", "sensitivity"]
         rows = [
-            [row["name"], *(show.interval(row["scores"].get(f"{region}/{name}")) for name in names)]
+            [
+                row["name"],
+                *(show.interval(row["scores"].get(f"{region}/{name}"), score_called(name).decimals) for name in names),
+            ]
             for row in summary["rows"]
             if f"{region}/dice" in row["scores"]
         ]
         title = f"{region.upper()} on {summary['n_patients']} {summary['part']} patients (mean, 95% interval)"
-        show.table(title, ["", *names], rows)
+        show.table(title, ["", *(f"{score_label(name)} {direction(name)}" for name in names)], rows)
         if region in summary["absent"]:
             show.echo(
                 f"no {summary['part']} patient has {region.upper()}: sensitivity is undefined, and Dice is 1 where "

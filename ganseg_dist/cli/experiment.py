@@ -259,7 +259,8 @@ def thresholds(
         title = f"thresholds: {found.name} on {called(cohort)}"
         figure = table_1.draw(judged, calibrated, areas["auroc"], title)
         publish(experiment, parent, rows, figure, title, table_1.save_areas(experiment.folder, judged, areas))
-        show.echo(f"{len(judged.rows)} slices: AUROC {shown(areas['auroc'])}, AUPRC {shown(areas['auprc'])}")
+        auroc, auprc = (f"{name.upper()} {shown(areas[name], name)}" for name in ("auroc", "auprc"))
+        show.echo(f"{len(judged.rows)} slices: {auroc}, {auprc}")
         if calibrated is None:
             show.err.print(
                 f"note: {found.name} has no threshold of its own; choose it first with: ganseg calibrate {found.name}"

@@ -77,12 +77,12 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> N
         PlainConsole(width=max(width, len(printable(title)))).print(shown)
 
 
-def interval(value: Mapping[str, float] | None) -> str:
+def interval(value: Mapping[str, float] | None, decimals: int = 3) -> str:
     """A mean with its interval; a dash where there is none, and for the interval of a single patient."""
     if value is None:
         return "–"
-    spread = f"[{value['low']:.3f}, {value['high']:.3f}]" if value.get("n", 2) > 1 else "–"
-    return f"{value['mean']:.3f} {spread}"
+    spread = f"[{value['low']:.{decimals}f}, {value['high']:.{decimals}f}]" if value.get("n", 2) > 1 else "–"
+    return f"{value['mean']:.{decimals}f} {spread}"
 
 
 def _as_blocks(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

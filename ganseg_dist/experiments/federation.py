@@ -22,6 +22,7 @@ from ganseg_dist.experiments.table import (
 )
 from ganseg_dist.experiments.trials import Trial
 from ganseg_dist.federation.at_sites import config_at_sites
+from ganseg_dist.metrics.registry import score_called
 from ganseg_dist.metrics.statistics import Interval, PairedComparison
 from ganseg_dist.names import LONGEST_PART, folder_names
 
@@ -117,15 +118,18 @@ class Comparison:
 
     @property
     def percent_of_pooled(self) -> float | None:
-        """100 federated / pooled; None where pooled has nothing."""
-        return 100 * self.federated.mean / self.pooled.mean if self.pooled.mean else None
+        """100 federated / pooled; None where pooled has nothing, and of a score that is better small."""
+        if score_called(self.score).mode != "max" or not self.pooled.mean:
+            return None
+        return 100 * self.federated.mean / self.pooled.mean
 
     @property
     def worst_site(self) -> str | None:
         """Where the federated model does worst; None where fewer than two sites were asked."""
         if len(self.at_sites) < 2:
             return None
-        return min(self.at_sites, key=lambda site: self.at_sites[site][FEDERATED].mean, default=None)
+        worst = max if score_called(self.score).mode == "min" else min
+        return worst(self.at_sites, key=lambda site: self.at_sites[site][FEDERATED].mean)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -160,8 +164,8 @@ def compare(outcomes: Sequence[Outcome], by_site: Sequence[Row], measures: Seque
 def comparison_table(comparisons: Sequence[Comparison]) -> tuple[list[str], list[list[str]]]:
     """Header and cells for a terminal: a line a question, a column a score."""
     questions = {
-        f"{FEDERATED} less {POOLED}": lambda of: difference_shown(of.less_pooled),
-        f"{FEDERATED} less the {ALONE}": lambda of: difference_shown(of.less_alone),
+        f"{FEDERATED} less {POOLED}": lambda of: difference_shown(of.less_pooled, of.score),
+        f"{FEDERATED} less the {ALONE}": lambda of: difference_shown(of.less_alone, of.score),
         f"{FEDERATED} in % of {POOLED}": lambda of: _percent(of.percent_of_pooled),
         f"{FEDERATED}, at the site where it is worst": _worst_shown,
     }
@@ -211,7 +215,7 @@ def _worst_shown(comparison: Comparison) -> str:
     if site is None:
         return NOTHING
     found = comparison.at_sites[site][FEDERATED]
-    return f"{site}: {shown(found)}, n = {found.n}"
+    return f"{site}: {shown(found, comparison.score)}, n = {found.n}"
 
 
 def _percent(share: float | None) -> str:

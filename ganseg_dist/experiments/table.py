@@ -16,6 +16,7 @@ from ganseg_dist.errors import DataError
 from ganseg_dist.experiments.measures import Measure, RowSets
 from ganseg_dist.experiments.run import Outcome
 from ganseg_dist.experiments.wording import WHOLE, row_title, setting, worded
+from ganseg_dist.metrics.registry import score_called
 from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON, Interval, PairedComparison
 from ganseg_dist.printable import printable_markdown
 from ganseg_dist.report.labels import in_a_sentence, score_label
@@ -152,8 +153,8 @@ def header_and_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
                 *(worded(row.labels, name) for name in labels),
                 str(row.runs),
                 str(row.scores[scores[0]].n),
-                *(shown(row.scores[score]) for score in scores),
-                *([difference_shown(row.against.get(scores[0]))] if references else []),
+                *(shown(row.scores[score], score) for score in scores),
+                *([difference_shown(row.against.get(scores[0]), scores[0])] if references else []),
                 *(f"{row.published[name]:.4g}" if name in row.published else NOTHING for name in published),
             ]
         )
@@ -209,10 +210,11 @@ def save_table(folder: Path, rows: Sequence[Row], figure: Figure) -> tuple[Path,
     return table, data, drawn
 
 
-def shown(interval: Interval) -> str:
-    """A mean with its interval; of one patient there is none."""
-    bounds = f"[{interval.low:.3f}, {interval.high:.3f}]" if has_interval(interval) else NOTHING
-    return f"{interval.mean:.3f} {bounds}"
+def shown(interval: Interval, score: str) -> str:
+    """A mean with its interval, with the score's decimals; of one patient there is none."""
+    decimals = score_called(score).decimals
+    bounds = f"[{interval.low:.{decimals}f}, {interval.high:.{decimals}f}]" if has_interval(interval) else NOTHING
+    return f"{interval.mean:.{decimals}f} {bounds}"
 
 
 def has_interval(interval: Interval) -> bool:
@@ -239,16 +241,16 @@ def ends(interval: Interval) -> dict[str, float | None]:
     return {"mean": interval.mean, "low": low, "high": high}
 
 
-def difference_shown(comparison: PairedComparison | None) -> str:
+def difference_shown(comparison: PairedComparison | None, score: str) -> str:
     """A difference with its interval and whether it is one; empty where nothing is compared."""
     if comparison is None:
         return ""
-    interval = comparison.difference
-    bounds = f"[{interval.low:+.3f}, {interval.high:+.3f}]" if has_interval(interval) else NOTHING
+    interval, decimals = comparison.difference, score_called(score).decimals
+    bounds = f"[{interval.low:+.{decimals}f}, {interval.high:+.{decimals}f}]" if has_interval(interval) else NOTHING
     verdict = "" if comparison.differs else " (none shown)"
     if not enough(comparison):
         verdict = " (too few patients)"
-    return f"{interval.mean:+.3f} {bounds}{verdict}"
+    return f"{interval.mean:+.{decimals}f} {bounds}{verdict}"
 
 
 def enough(comparison: PairedComparison) -> bool:

@@ -14,15 +14,16 @@ from ganseg_dist.federation.exchange import Exchange
 from ganseg_dist.federation.fingerprint import Fingerprint, together
 from ganseg_dist.federation.record import FederationRecord, LeftOut, SiteCounts
 from ganseg_dist.inference.federation_card import privacy_told, settings_told, stayed_told
+from ganseg_dist.metrics.registry import score_called
 from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON
 from ganseg_dist.plural import counted
 from ganseg_dist.report.compared import Compared, Comparison
 from ganseg_dist.report.figures import MOST_NAMED, Bar, grouped_chart, round_chart
 from ganseg_dist.report.fingerprint import fingerprint_charts
 from ganseg_dist.report.labels import (
+    better_in_words,
     between,
     byte_size,
-    direction,
     joined,
     number,
     score_label,
@@ -186,25 +187,25 @@ def _withheld_told(described: Description, rehearsal: Sequence[RehearsedSite]) -
 
 def _verdicts(main: Compared) -> Iterator[str]:
     """Against pooled data, against the sites alone, and where it does worst."""
-    yield f"{main.title} against all data pooled: {_difference_told(main.less_pooled.difference)}."
+    yield f"{main.title} against all data pooled: {_difference_told(main.less_pooled.difference, main.score)}."
     if main.percent_of_pooled is not None:
         yield f"It reaches {main.percent_of_pooled:.1f}% of what all data pooled do."
-    yield f"{main.title} against the {OTHERS}: {_difference_told(main.less_alone.difference)}."
+    yield f"{main.title} against the {OTHERS}: {_difference_told(main.less_alone.difference, main.score)}."
     if main.worst_site is not None and len(main.at_sites) > 1:
         worst = main.at_sites[main.worst_site]["federated"]
-        bounds = f"{between(worst)}, " if worst.known else ""
-        yield f"It is worst at {main.worst_site}: {number(worst.mean)} ({bounds}n = {worst.n})."
+        bounds = f"{between(worst, main.score)}, " if worst.known else ""
+        yield f"It is worst at {main.worst_site}: {number(worst.mean, main.score)} ({bounds}n = {worst.n})."
 
 
-def _difference_told(gap: Interval) -> str:
+def _difference_told(gap: Interval, score: str) -> str:
     """A verdict and what it rests on; of few there is none."""
     if gap.n < FEWEST_FOR_WILCOXON:
         verdict = "too few to tell"
     elif gap.low <= 0 <= gap.high:
         verdict = "no difference shown"
     else:
-        verdict = "better" if gap.mean > 0 else "worse"
-    return f"{verdict}, {signed_number(gap.mean)} ({between(gap, signed=True)}, n = {gap.n})"
+        verdict = "better" if (gap.mean > 0) == (score_called(score).mode == "max") else "worse"
+    return f"{verdict}, {signed_number(gap.mean, score)} ({between(gap, score, signed=True)}, n = {gap.n})"
 
 
 def _comparison_chart(main: Compared, patients: str) -> Chart:
@@ -252,7 +253,7 @@ def _score_charts(record: FederationRecord, best_of: Mapping[str, str]) -> Itera
         mean = [(kept.round, kept.scores[score]) for kept in rounds if score in kept.scores]
         if not lines or not mean:
             continue
-        label, better = score_label(score), {"↑": "higher is better", "↓": "lower is better"}.get(direction(score), "")
+        label, better = score_label(score), better_in_words(score)
         ends = joined([f"{site} {line[-1][1]:.3g}" for site, line in lines.items()])
         yield Chart(
             f"{label} in validation, stage {stage}",

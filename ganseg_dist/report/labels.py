@@ -1,4 +1,4 @@
-"""What scores, regions and losses are called on the page, which way is better, and how many digits mean something."""
+"""How scores, regions, losses and numbers are written on a page."""
 
 from __future__ import annotations
 
@@ -7,43 +7,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from ganseg_dist.data.cohort import COLOURS, GREY, MODALITIES
+from ganseg_dist.metrics.registry import SCORES, score_called
 from ganseg_dist.report.reading import Interval
 
 REGIONS = {"wt": "Whole tumour", "tc": "Tumour core", "et": "Enhancing tumour"}
-
-SCORES = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "hd95_mm": "HD95, mm",
-    "hd95_px": "HD95, px",
-    "lesion_dice": "Lesion-wise Dice",
-    "lesion_hd95_mm": "Lesion-wise HD95, mm",
-    "lesion_hd95_px": "Lesion-wise HD95, px",
-    "lesion_sensitivity": "Lesion-wise sensitivity",
-    "lesion_specificity": "Lesion-wise specificity",
-    "lesion_f1": "Lesion F1",
-    "lesions_true": "Lesions, true",
-    "lesions_predicted": "Lesions, predicted",
-    "lesions_missed": "Lesions, missed",
-    "lesions_false_positive": "Lesions, false positive",
-    "paper_lesion_dice": "Lesion-wise Dice, GANet-Seg protocol",
-    "hole_l1": "L1 in the holes",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "precision": "Precision",
-    "recall": "Recall",
-    "f1": "F1",
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "youden_j": "Youden's J",
-    "cross_entropy": "Cross-entropy",
-    "l1": "L1 to the real one",
-    "diversity": "Diversity",
-    "relative_diversity": "Relative diversity",
-    "presence": "Presence in the mask",
-}
 
 NOTHING = "–"
 """In place of a number that there is not."""
@@ -53,8 +20,6 @@ MAIN_SCORES = ("dice", "hd95_mm", "hd95_px", "sensitivity", "specificity", "lesi
 
 CASE_SCORES = ("dice", "hd95_mm", "hd95_px", "lesion_f1")
 """Columns of the table of cases, which must still fit a screen for three regions."""
-
-NEITHER_BETTER = ("lesions_true", "lesions_predicted", "diversity", "relative_diversity", "presence")
 
 
 def region_label(region: str, regions: Sequence[str], modalities: Sequence[str]) -> str:
@@ -78,9 +43,15 @@ def modality_label(modality: str) -> str:
 
 
 def score_label(score: str) -> str:
-    """`wt/hd95_mm`, `dice_wt` or `hole_l1` in words; the region is left out."""
-    name = _bare(score)
-    return SCORES.get(name, name.replace("_", " "))
+    """`wt/hd95_mm`, `dice_wt` or `hole_l1` in words, without the region. Raises ConfigError for an unknown score."""
+    known = score_called(score)
+    unit = next((unit for unit in known.units if score.endswith(f"_{unit}")), "")
+    return f"{known.label}, {unit}" if unit else known.label
+
+
+def term_label(term: str) -> str:
+    """A loss term in words; one that is a score too, such as cross-entropy, as the score is called."""
+    return SCORES[term].label if term in SCORES else term.replace("_", " ")
 
 
 def score_in_words(score: str, region: str) -> str:
@@ -103,26 +74,21 @@ def in_a_sentence(label: str) -> str:
     )
 
 
-def lower_is_better(score: str) -> bool:
-    """Distances, errors, misses, false positives and a classifier's loss."""
-    name = _bare(score)
-    return (
-        "hd95" in name or name.endswith("l1") or name in ("lesions_missed", "lesions_false_positive", "cross_entropy")
-    )
-
-
 def direction(score: str) -> str:
-    """An arrow towards better; empty where neither is."""
-    if _bare(score) in NEITHER_BETTER:
-        return ""
-    return "↓" if lower_is_better(score) else "↑"
+    """An arrow towards better; empty where neither is. Raises ConfigError for an unknown score."""
+    return {"max": "↑", "min": "↓", None: ""}[score_called(score).mode]
+
+
+def better_in_words(score: str) -> str:
+    """`higher is better`; empty where neither is."""
+    return {"max": "higher is better", "min": "lower is better", None: ""}[score_called(score).mode]
 
 
 def number(value: float | None, score: str = "") -> str:
-    """Three decimals for shares, one for distances and counts, a dash for nothing."""
+    """With the decimals of the score, three where none is named; a dash for nothing."""
     if value is None or not math.isfinite(value):
         return NOTHING
-    decimals = 1 if "hd95" in score or "lesions_" in score else 3
+    decimals = score_called(score).decimals if score else 3
     rounded = round(value, decimals) or 0.0  # no minus before a zero
     return f"{rounded:.{decimals}f}".replace("-", "−")
 
@@ -184,8 +150,3 @@ def joined(names: Sequence[str]) -> str:
     """`a, b and c`."""
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last
-
-
-def _bare(score: str) -> str:
-    name = score.rpartition("/")[2]
-    return "dice" if name.startswith("dice_") else name

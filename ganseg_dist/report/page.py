@@ -16,6 +16,7 @@ from markupsafe import Markup
 from ganseg_dist.atomic import write_text
 from ganseg_dist.config import RunConfig
 from ganseg_dist.display import Convention, display_convention
+from ganseg_dist.metrics.registry import score_called
 from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON
 from ganseg_dist.plural import counted
 from ganseg_dist.recipes import RECIPES
@@ -234,7 +235,7 @@ def difference_told(paired: Paired) -> str:
     if paired.difference.low <= 0 <= paired.difference.high:
         return "no difference shown"
     higher = paired.difference.mean > 0
-    return "better" if higher != labels.lower_is_better(paired.score) else "worse"
+    return "better" if higher == (score_called(paired.score).mode == "max") else "worse"
 
 
 def holes_told(healthy: Healthy) -> str:

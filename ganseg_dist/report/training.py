@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from ganseg_dist.federation.record import RoundRecord
+from ganseg_dist.metrics.registry import score_called
 from ganseg_dist.plural import counted
 from ganseg_dist.report.figures import Span, line_chart
-from ganseg_dist.report.labels import capitalised, direction, in_a_sentence, joined, score_label
+from ganseg_dist.report.labels import better_in_words, capitalised, in_a_sentence, joined, score_label, term_label
 from ganseg_dist.report.records import Epoch, Kept
 
 Lines = dict[str, list[tuple[int, float]]]
@@ -122,12 +123,14 @@ def _score_charts(
     told = _told(kept, rounds) if kept is not None else ""
     kinds = _scores(epochs, region_label)
     for kind, lines in kinds.items():
-        label, towards = score_label(kind), direction(kind)
-        better = {"↑": "; higher is better", "↓": "; lower is better"}.get(towards, "")
+        label, better = score_label(kind), better_in_words(kind)
         described = _described(f"Validation {label}", lines, within)
-        figure = line_chart(lines, spans=spans, marked=best, description=described, shares=towards == "↑")
+        rises_to_1 = score_called(kind).mode == "max"
+        figure = line_chart(lines, spans=spans, marked=best, description=described, shares=rises_to_1)
         title = capitalised(label)
-        yield Chart(f"{title} in validation", figure, f"{title} on the validation part{better}.{told}")
+        yield Chart(
+            f"{title} in validation", figure, f"{title} on the validation part{f'; {better}' if better else ''}.{told}"
+        )
 
 
 def _told(kept: Kept, rounds: Sequence[RoundRecord]) -> str:
@@ -156,9 +159,9 @@ def _terms(epochs: Sequence[Epoch], *, weights: bool) -> Lines:
     for term, phases in by_phase.items():
         joint = sorted(point for line in phases.values() for point in line)
         if len({number for number, _ in joint}) == len(joint):
-            lines[score_label(term)] = joint
+            lines[term_label(term)] = joint
         else:
-            lines |= {f"{phase}: {score_label(term)}": line for phase, line in phases.items()}
+            lines |= {f"{phase}: {term_label(term)}": line for phase, line in phases.items()}
     return lines
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.errors import ConfigError
+from ganseg_dist.metrics.registry import REGISTERED, Mode, common_mode, score_called
 from ganseg_dist.runners.attempt import epochs_kept
 from ganseg_dist.suggestion import suggestion
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Monitor
 
-SMALLER_IS_BETTER = ("hd95", "lesion_hd95", "hole_l1", "kid")
-ON_WHOLE_SCANS = ("dice", "iou", "sensitivity", "specificity", "hd95", "lesion_dice", "lesion_hd95", "lesion_f1")
+ON_WHOLE_SCANS = tuple(score.name for score in REGISTERED if score.of_scan and score.mode is not None)
 """Scores that `ganseg evaluate` has of whole scans; too slow for every epoch, they are computed after the last."""
 
 
@@ -25,24 +25,24 @@ class Metric:
 
     name: str
     """As a person writes it: `val/dice_wt`."""
-    mode: Literal["max", "min"]
     every_epoch: bool
     """Whether the last stage scores it after every epoch."""
-
-    @classmethod
-    def named(cls, name: str, *, every_epoch: bool) -> Metric:
-        """Of this name, by which it is known whether small is good."""
-        smaller = name.removeprefix("val/").startswith(SMALLER_IS_BETTER)
-        return cls(name, "min" if smaller else "max", every_epoch)
 
     @property
     def score(self) -> str:
         """Its name among a stage's scores."""
         return self.name.removeprefix("val/")
 
-    def told(self, value: float) -> str:
-        """With as many decimals as mean something: a distance in mm is not known to its fourth."""
-        return f"{value:.{2 if 'hd95' in self.score else 4}f}"
+    @property
+    def mode(self) -> Mode:
+        """Which values are better. Raises ConfigError where neither are."""
+        mode = common_mode([self.score])
+        assert mode is not None
+        return mode
+
+    def shown(self, value: float) -> str:
+        """With as many decimals as mean something."""
+        return f"{value:.{score_called(self.score).decimals}f}"
 
     def of_scan(self, scores: Mapping[str, float]) -> float:
         """Out of the scores of one scan, which have a region and a unit: `hd95_wt` is `wt/hd95_mm`."""
@@ -66,7 +66,8 @@ def metrics_of(asked: Sequence[str], config: RunConfig, *, told_by_epoch: bool =
     Raises ConfigError for a name that trials of this recipe do not have.
     """
     stage = build_system(config).stages[-1]
-    by_epoch = [f"val/{name}" for name in dict.fromkeys((*stage.monitor.scores, *stage.scores))]
+    scores = dict.fromkeys((*stage.monitor.scores, *stage.scores))
+    by_epoch = [f"val/{name}" for name in scores if score_called(name).mode is not None]
     every_epoch = by_epoch if told_by_epoch else []
     regions = config.data.regions or ()
     on_scans = [f"val/{score}_{region}" for region in regions for score in ON_WHOLE_SCANS]
@@ -81,7 +82,7 @@ def metrics_of(asked: Sequence[str], config: RunConfig, *, told_by_epoch: bool =
         if name not in (*every_epoch, *whole):
             choice = _choice(name, every_epoch, regions)
             raise ConfigError(f"--metric {name}: no such score of {config.recipe}; {choice}")
-        found.append(Metric.named(name, every_epoch=name in every_epoch))
+        found.append(Metric(name, every_epoch=name in every_epoch))
     if len(set(asked)) < len(asked):
         raise ConfigError(f"--metric {', '.join(asked)}: names one twice; name each once")
     return tuple(found)

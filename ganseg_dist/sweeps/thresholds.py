@@ -190,7 +190,7 @@ def threshold_metrics(asked: Sequence[str], regions: Sequence[str]) -> tuple[Met
         raise ConfigError(
             f"--metric {', '.join(named)}: no threshold is of volumes and of slices; search them one after the other"
         )
-    return tuple(Metric.named(name, every_epoch=False) for name in named)
+    return tuple(Metric(name, every_epoch=False) for name in named)
 
 
 def scores_at(values: Mapping[str, float], cases: Sequence[KeptCase], job: ThresholdJob) -> dict[str, float]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from ganseg_dist.data.batch import Batch
+from ganseg_dist.metrics.registry import Mode, common_mode, score_called
 
 BEGINNERS_EPOCHS = 10
 """Of a stage; in them nothing is alarming yet: a fresh generator's small weights make all its images alike."""
@@ -59,11 +60,19 @@ class Monitor:
 
     scores: tuple[str, ...]
     """Names of the scores whose mean is watched, as far as a validation case counts in them."""
-    mode: Literal["max", "min"]
     patience: int | None = None
     """Epochs without improvement before the stage stops; none: never."""
     since: int = 0
     """First epoch that may be the best: earlier ones belong to a phase whose weights are not wanted."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for scores that are not registered, or whose mean is better neither large nor small."""
+        common_mode(self.scores)
+
+    @property
+    def mode(self) -> Mode | None:
+        """Which values are better; None where no score is watched."""
+        return common_mode(self.scores)
 
     def value(self, scores: Mapping[str, float]) -> float | None:
         """The watched mean; none when there is nothing to watch."""
@@ -72,7 +81,7 @@ class Monitor:
 
     def better(self, new: float, old: float | None) -> bool:
         """Whether `new` improves on `old`."""
-        return old is None or (new > old if self.mode == "max" else new < old)
+        return old is None or (new < old if self.mode == "min" else new > old)
 
     def best_epoch(self, epochs: Mapping[int, Mapping[str, float]]) -> int | None:
         """Of a stage's epochs, by their scores, the first of the best; none where there is nothing to watch.
@@ -82,7 +91,7 @@ class Monitor:
         """
         values = {epoch: self.value(scores) for epoch, scores in epochs.items() if epoch >= self.since}
         watched = {epoch: value for epoch, value in values.items() if value is not None}
-        best = max if self.mode == "max" else min
+        best = min if self.mode == "min" else max
         return best(watched, key=lambda epoch: watched[epoch]) if watched else None
 
 
@@ -122,6 +131,11 @@ class Stage:
     """Whether its examples are flipped, turned and the rest of `data.augment`."""
     alarms: tuple[Alarm, ...] = ()
     """What a person is warned of, such as a generator that collapses."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a score that is not registered."""
+        for score in (*self.scores, *(alarm.score for alarm in self.alarms)):
+            score_called(score)
 
     @property
     def networks(self) -> tuple[str, ...]:

@@ -219,7 +219,7 @@ def _features_stage(config: RunConfig, system: DLGANCNNConfig, paper: bool) -> S
         epochs=system.features_epochs,
         learning_rate=config.train.learning_rate,
         scores=("l1", "presence"),
-        monitor=Monitor((), "max"),
+        monitor=Monitor(()),
         alarms=(
             Alarm(
                 "presence",
@@ -238,5 +238,5 @@ def _classify_stage(config: RunConfig, system: DLGANCNNConfig) -> Stage:
         epochs=config.train.epochs,
         learning_rate=system.vgg_learning_rate if system.classifier == "vgg16" else config.train.learning_rate,
         scores=("accuracy", "cross_entropy"),
-        monitor=Monitor(("cross_entropy",), "min"),
+        monitor=Monitor(("cross_entropy",)),
     )

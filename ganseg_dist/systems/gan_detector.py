@@ -214,7 +214,7 @@ def _synthesis_stage(config: RunConfig, system: GANDetectorConfig) -> Stage:
         epochs=system.synthesis_epochs,
         learning_rate=system.synthesis_learning_rate or config.train.learning_rate,
         scores=("diversity", "relative_diversity"),
-        monitor=Monitor((), "max"),
+        monitor=Monitor(()),
         augmented=False,
         alarms=(
             Alarm(
@@ -236,6 +236,6 @@ def _detect_stage(config: RunConfig, system: GANDetectorConfig) -> Stage:
         epochs=config.train.epochs,
         learning_rate=config.train.learning_rate,
         scores=("accuracy", "cross_entropy"),
-        monitor=Monitor(("cross_entropy",), "min"),
+        monitor=Monitor(("cross_entropy",)),
         augmented=system.transforms,
     )

@@ -211,7 +211,7 @@ def _joint_stage(config: RunConfig, system: GANOsmosisConfig) -> Stage:
         epochs=system.joint_epochs,
         learning_rate=system.joint_learning_rate or config.train.learning_rate,
         scores=(*dice_names(config.data.regions or ()), "l1", "diversity"),
-        monitor=Monitor((), "max"),
+        monitor=Monitor(()),
         alarms=(
             Alarm(
                 "diversity",
@@ -231,5 +231,5 @@ def _segment_stage(config: RunConfig) -> Stage:
         epochs=config.train.epochs,
         learning_rate=config.train.learning_rate,
         scores=scores,
-        monitor=Monitor(scores, "max"),
+        monitor=Monitor(scores),
     )

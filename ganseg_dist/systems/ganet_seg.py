@@ -237,7 +237,7 @@ def _healthy_stage(config: RunConfig, system: GANetSegConfig) -> Stage:
         epochs=system.healthy_epochs,
         learning_rate=system.healthy_learning_rate or config.train.learning_rate,
         scores=("hole_l1",),
-        monitor=Monitor(("hole_l1",), "min", patience=system.healthy_patience),
+        monitor=Monitor(("hole_l1",), patience=system.healthy_patience),
         examples="tumour_free",
         source="healthy" if system.healthy_cohort else "cohort",
         modalities=system.healthy_modalities,
@@ -287,7 +287,7 @@ def _segment_stage(config: RunConfig, system: GANetSegConfig) -> Stage:
         learning_rate=config.train.learning_rate,
         scores=scores,
         # An epoch before the adversary came is the plain arm's, whatever it scores.
-        monitor=Monitor(scores, "max", since=supervised),
+        monitor=Monitor(scores, since=supervised),
     )
 
 

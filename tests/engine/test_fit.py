@@ -158,18 +158,18 @@ def test_the_learning_rate_of_a_network_that_the_stage_does_not_train_stays():
 # Epochs and stages
 
 
-def finish(state, definition, value, weight):
+def finish(state, definition, value, weight, score="accuracy"):
     state.networks["first"].value.data.fill_(weight)
-    finish_epoch(state, definition, {}, {"score": value})
+    finish_epoch(state, definition, {}, {score: value})
 
 
-@pytest.mark.parametrize(("mode", "kept"), [("max", 20.0), ("min", 30.0)])
-def test_the_best_epochs_weights_are_handed_on(mode, kept):
-    definition = stage(monitor=Monitor(("score",), mode))
+@pytest.mark.parametrize(("score", "kept"), [("accuracy", 20.0), ("cross_entropy", 30.0)])
+def test_the_best_epochs_weights_are_handed_on(score, kept):
+    definition = stage(scores=(score,), monitor=Monitor((score,)))
     system = Toy(definition)
     state = state_of(system)
     for value, weight in ((0.5, 10.0), (0.9, 20.0), (0.2, 30.0), (0.6, 40.0)):
-        finish(state, definition, value, weight)
+        finish(state, definition, value, weight, score)
     end_stage(state, definition, config())
     assert system.networks["first"].value.item() == kept
     position = state.position
@@ -211,7 +211,7 @@ def test_without_validation_the_last_weights_are_handed_on_averaged_where_they_a
 
 
 def test_epochs_before_the_first_wanted_one_are_not_the_best():
-    definition = stage(monitor=Monitor(("score",), "max", since=1))
+    definition = stage(monitor=Monitor(("accuracy",), since=1))
     system = Toy(definition)
     state = state_of(system)
     for value, weight in ((0.9, 10.0), (0.3, 20.0), (0.2, 30.0)):
@@ -221,11 +221,11 @@ def test_epochs_before_the_first_wanted_one_are_not_the_best():
 
 
 def test_a_stage_stops_after_its_patience():
-    definition = stage(epochs=100, monitor=Monitor(("score",), "min", patience=3))
+    definition = stage(epochs=100, monitor=Monitor(("cross_entropy",), patience=3))
     state = state_of(Toy(definition))
     stopped = []
     for value in (0.5, 0.4, 0.6, 0.39, 0.7, 0.39, 0.5):
-        finish(state, definition, value, 0.0)
+        finish(state, definition, value, 0.0, "cross_entropy")
         stopped.append(state.position.stopped)
     assert stopped == [False, False, False, False, False, False, True]
     assert state.position.best_epoch == 3
@@ -235,7 +235,7 @@ def test_the_record_of_an_epoch():
     definition = stage()
     state = state_of(Toy(definition))
     state.position.step = 12
-    finish_epoch(state, definition, {"first/product": 2.0}, {"score": 0.5})
+    finish_epoch(state, definition, {"first/product": 2.0}, {"accuracy": 0.5})
     assert state.position.history == [
         {
             "stage": "toy",
@@ -243,7 +243,7 @@ def test_the_record_of_an_epoch():
             "step": 12,
             "workers": 1,
             "losses": {"first/product": 2.0},
-            "scores": {"score": 0.5},
+            "scores": {"accuracy": 0.5},
         }
     ]
 
@@ -264,7 +264,7 @@ def test_phases_step_as_often_as_they_are_due_and_the_tracker_hears_of_it(data):
     assert [math.isnan(value) for value in values["second/product"]] == [bool(index % 2) for index in range(length)]
     assert heard.places == [(epoch, done + 1, length) for epoch in (0, 1) for done in range(length)]
     assert [step for step, _ in heard.scores] == [length, 2 * length]
-    assert heard.scores[0][1].keys() >= {"toy/score", "toy/first/product", "toy/second/product"}
+    assert heard.scores[0][1].keys() >= {"toy/accuracy", "toy/first/product", "toy/second/product"}
     assert state.position.step == 2 * length
 
 
@@ -281,7 +281,7 @@ def test_a_stage_cut_in_two_ends_like_one_in_a_piece(data):
 
 
 def test_a_stopped_stage_trains_no_more_and_the_next_begins(data):
-    patient = stage(epochs=50, monitor=Monitor(("score",), "max", patience=2))  # `first` only ever falls
+    patient = stage(epochs=50, monitor=Monitor(("accuracy",), patience=2))  # `first` only ever falls
     system = Toy(patient, stage(name="next", epochs=1))
     state = train(
         system, {"cohort": data}, config(**{"train.batch_size": 8}),
@@ -321,9 +321,9 @@ def test_a_score_that_is_nan_is_named(data):
     class Scoreless(Toy):
         def validate(self, stage, batch):
             ones = torch.ones(len(batch.image), dtype=torch.float64)
-            return {"score": Ratio(ones * math.nan, ones, ones)}
+            return {"accuracy": Ratio(ones * math.nan, ones, ones)}
 
-    with pytest.raises(TrainingDiverged, match=r"stage toy, epoch 0: the score score became nan; lower"):
+    with pytest.raises(TrainingDiverged, match=r"stage toy, epoch 0: the score accuracy became nan; lower"):
         run(Scoreless(), data, state_of(Toy()), config(**{"train.batch_size": 4}))
 
 

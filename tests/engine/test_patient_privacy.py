@@ -263,7 +263,7 @@ def test_a_gan_is_refused_with_the_way_out(debug_config):
 def test_what_patients_scores_decide_is_refused(debug_config):
     settings = private(debug_config, **{"train.keep": "best"})
     assert refusal(settings, build_system(settings)).startswith("train.keep: best is chosen by scores")
-    early = Toy(stage(phases=(PLAIN,), monitor=Monitor(("score",), "max", patience=3)))
+    early = Toy(stage(phases=(PLAIN,), monitor=Monitor(("accuracy",), patience=3)))
     assert "stop early" in refusal(private(debug_config), early)
     balanced = replace(PLAIN, balance=Balance("first.value", reference="slope"))
     assert "gradient norms" in refusal(private(debug_config), Toy(stage(phases=(balanced,))))

@@ -41,7 +41,7 @@ class Toy:
 
     def validate(self, stage, batch):
         ones = torch.ones(len(batch.image), dtype=torch.float64)
-        return {"score": Ratio(ones * self.networks["first"]().double(), ones, ones)}
+        return {"accuracy": Ratio(ones * self.networks["first"]().double(), ones, ones)}
 
     def predict(self, batch):
         return Prediction(probability=batch.regions * 0.5)
@@ -58,8 +58,8 @@ def stage(**changes) -> Stage:
             phases=(FIRST, SECOND),
             epochs=4,
             learning_rate=0.1,
-            scores=("score",),
-            monitor=Monitor(("score",), "max"),
+            scores=("accuracy",),
+            monitor=Monitor(("accuracy",)),
         ),
         **changes,
     )

@@ -259,7 +259,7 @@ def _kept_in(bucket: Path) -> Iterator[Address]:
         yield address
 
 
-DICE = Metric("val/dice_wt", "max", every_epoch=True)
+DICE = Metric("val/dice_wt", every_epoch=True)
 
 
 def _sweep(root: Path) -> None:

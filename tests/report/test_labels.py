@@ -24,7 +24,6 @@ def test_arrows_point_to_better(score, arrow):
 def test_names_are_the_fields():
     assert labels.score_label("wt/hd95_mm") == "HD95, mm"
     assert labels.score_label("dice_et") == "Dice"
-    assert labels.score_label("wt/new_score") == "new score"
     assert labels.region_label("wt", ["wt"], ["t1", "flair"]) == "Tumour"
     assert labels.region_label("wt", ["wt", "tc"], ["t1"]) == "Whole tumour"
     assert {labels.region_label("wt", ["wt"], of) for of in (["grey"], ["red", "green", "blue"])} == {"Foreground"}

@@ -193,7 +193,7 @@ def test_the_order_that_is_asked_for_stays():
 
 
 def test_a_run_says_which_epochs_it_kept():
-    monitors = {"joint": Monitor((), "max"), "segment": Monitor(("dice_wt",), "max")}
+    monitors = {"joint": Monitor(()), "segment": Monitor(("dice_wt",))}
     dice = {"joint": (0.9, 0.1), "segment": (0.5, 0.7, 0.6)}
     history = [
         {"stage": stage, "epoch": epoch, "scores": {"dice_wt": value}}

@@ -28,7 +28,8 @@ def so_far(*values: float, **fields) -> dict:
 def test_a_recipe_is_judged_by_what_it_chooses_its_epoch_by():
     (metric,) = metrics_of((), CONFIG)
     assert (metric.name, metric.mode, metric.every_epoch) == ("val/dice_wt", "max", True)
-    assert metrics_of((), CLASSES)[0].every_epoch
+    (loss,) = metrics_of((), CLASSES)
+    assert (loss.name, loss.mode, loss.every_epoch) == ("val/cross_entropy", "min", True)
 
 
 def test_what_is_of_whole_scans_is_unscored_until_the_end():

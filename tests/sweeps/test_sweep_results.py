@@ -16,8 +16,8 @@ from ganseg_dist.sweeps.publish import best_values, save_sweep, table_of
 from ganseg_dist.sweeps.record import Sweep, TrialRecord, write_trials
 from ganseg_dist.sweeps.study import importances, pareto_front
 
-DICE = Metric("val/dice_wt", "max", every_epoch=True)
-DISTANCE = Metric("val/hd95_wt", "min", every_epoch=False)
+DICE = Metric("val/dice_wt", every_epoch=True)
+DISTANCE = Metric("val/hd95_wt", every_epoch=False)
 
 
 def trial(number: int, dice: float, distance: float = 10.0, ending: str = "finished", **values) -> TrialRecord:
@@ -99,7 +99,7 @@ def test_fields_of_every_kind_and_gaps_can_be_drawn_and_saved(tmp_path, monkeypa
     assert [row["trial"] for row in rows][:2] == ["s.008", "s.007"]
     header, cells = table_of(found)
     assert header == ["trial", "ending", "epochs", "val/dice_wt", "val/hd95_wt", "Pareto", "gan", "learning_rate", "n"]
-    assert cells[0][:6] == ["s.008", "finished", "3", "0.8000", "12.00", "front"]
+    assert cells[0][:6] == ["s.008", "finished", "3", "0.800", "12.0", "front"]
     assert [row[5] for row in cells[1:]] == [""] * 8, "no other is as good in either"
     assert [row["front"] for row in rows] == ["True", *["False"] * 8]
 

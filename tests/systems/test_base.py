@@ -1,5 +1,6 @@
 import pytest
 
+from ganseg_dist.errors import ConfigError
 from ganseg_dist.systems.base import Monitor, Phase, Stage
 
 
@@ -16,13 +17,13 @@ def test_a_phase_keeps_to_its_epochs():
 
 def test_a_stage_trains_each_network_once():
     phases = (Phase("one", ("b", "a"), {}), Phase("two", ("a", "c"), {}))
-    stage = Stage("stage", phases, epochs=1, learning_rate=1, scores=(), monitor=Monitor(("x",), "max"))
+    stage = Stage("stage", phases, epochs=1, learning_rate=1, scores=(), monitor=Monitor(("dice",)))
     assert stage.networks == ("b", "a", "c")
 
 
-@pytest.mark.parametrize(("mode", "better", "worse"), [("max", 0.6, 0.4), ("min", 0.4, 0.6)])
-def test_a_monitor_compares_its_way_and_a_tie_is_no_improvement(mode, better, worse):
-    monitor = Monitor(("x",), mode)
+@pytest.mark.parametrize(("score", "better", "worse"), [("dice", 0.6, 0.4), ("hole_l1", 0.4, 0.6)])
+def test_a_monitor_compares_in_the_direction_of_its_score_and_a_tie_is_no_improvement(score, better, worse):
+    monitor = Monitor((score,))
     assert monitor.better(better, 0.5)
     assert not monitor.better(worse, 0.5)
     assert not monitor.better(0.5, 0.5)
@@ -30,23 +31,45 @@ def test_a_monitor_compares_its_way_and_a_tie_is_no_improvement(mode, better, wo
 
 
 def test_a_monitor_watches_the_mean_of_its_scores():
-    assert Monitor(("a", "b"), "max").value({"a": 0.2, "b": 0.6, "c": 9.0}) == pytest.approx(0.4)
+    assert Monitor(("dice_wt", "dice_tc")).value({"dice_wt": 0.2, "dice_tc": 0.6, "iou_wt": 9.0}) == pytest.approx(0.4)
 
 
 def test_a_monitor_passes_over_scores_that_no_case_counts_in():
-    assert Monitor(("a", "b"), "max").value({"a": 0.2}) == pytest.approx(0.2)
-    assert Monitor(("a", "b"), "max").value({"c": 1.0}) is None
+    assert Monitor(("dice_wt", "dice_tc")).value({"dice_wt": 0.2}) == pytest.approx(0.2)
+    assert Monitor(("dice_wt", "dice_tc")).value({"iou_wt": 1.0}) is None
 
 
 def test_the_best_epoch_is_the_first_of_the_best_since_it_may_be():
-    by_epoch = dict(enumerate([{"x": 0.9}, {"x": 0.4}, {}, {"x": 0.6}, {"x": 0.6}, {"x": 0.5}]))
-    assert Monitor(("x",), "max", since=1).best_epoch(by_epoch) == 3
-    assert Monitor(("x",), "min").best_epoch(by_epoch) == 1
-    assert Monitor((), "max").best_epoch(by_epoch) is None
-    assert Monitor(("y",), "max").best_epoch(by_epoch) is None
+    by_epoch = dict(enumerate([{"dice": 0.9}, {"dice": 0.4}, {}, {"dice": 0.6}, {"dice": 0.6}, {"dice": 0.5}]))
+    assert Monitor(("dice",), since=1).best_epoch(by_epoch) == 3
+    assert Monitor(()).best_epoch(by_epoch) is None
+    assert Monitor(("iou",)).best_epoch(by_epoch) is None
+
+
+def test_the_best_epoch_of_a_loss_is_that_of_the_smallest():
+    by_epoch = dict(enumerate([{"hole_l1": 0.9}, {"hole_l1": 0.4}, {}, {"hole_l1": 0.6}]))
+    assert Monitor(("hole_l1",)).best_epoch(by_epoch) == 1
+
+
+@pytest.mark.parametrize(
+    ("scores", "problem"),
+    [
+        (("dcie_wt",), r"dcie_wt: is no score; did you mean dice"),
+        (("dice_wt", "cross_entropy"), "some are better large, others small"),
+        (("lesions_true_wt",), "lesions_true_wt: is better neither large nor small"),
+    ],
+)
+def test_a_monitor_of_scores_that_say_nothing_together_is_an_error(scores, problem):
+    with pytest.raises(ConfigError, match=problem):
+        Monitor(scores)
+
+
+def test_a_stage_of_an_unknown_score_is_an_error():
+    with pytest.raises(ConfigError, match=r"dcie: is no score"):
+        Stage("stage", (), epochs=1, learning_rate=1, scores=("dcie",), monitor=Monitor(()))
 
 
 def test_the_best_epoch_is_found_where_not_every_epoch_was_scored():
-    by_epoch = {3: {"x": 0.9}, 7: {"x": 0.4}, 11: {"x": 0.6}}
-    assert Monitor(("x",), "max").best_epoch(by_epoch) == 3
-    assert Monitor(("x",), "max", since=5).best_epoch(by_epoch) == 11
+    by_epoch = {3: {"dice": 0.9}, 7: {"dice": 0.4}, 11: {"dice": 0.6}}
+    assert Monitor(("dice",)).best_epoch(by_epoch) == 3
+    assert Monitor(("dice",), since=5).best_epoch(by_epoch) == 11

@@ -1,0 +1,95 @@
+"""Every score that anything here measures is registered once, with its direction."""
+
+import numpy as np
+import pytest
+
+from ganseg_dist.config import override
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.metrics.registry import REGISTERED, SCORES, common_mode, score_called
+from ganseg_dist.metrics.segmentation import case_scores
+from ganseg_dist.recipes import RECIPES, recipe
+from ganseg_dist.report.labels import direction, score_label
+from ganseg_dist.sweeps.metric import metrics_of
+from ganseg_dist.systems import build_system
+
+COHORT = {
+    "segmentation": {"data.modalities": ["t1", "flair"], "data.regions": ["wt", "tc", "et"]},
+    "classification": {"data.modalities": ["t1"], "data.classes": ["healthy", "tumour"]},
+}
+
+
+def stages():
+    for name in RECIPES:
+        config = recipe(name)
+        for stage in build_system(override(config, COHORT[config.system.task])).stages:
+            yield pytest.param(stage, id=f"{name}-{stage.name}")
+
+
+@pytest.mark.parametrize("stage", stages())
+def test_every_score_of_every_stage_is_registered(stage):
+    for score in (*stage.scores, *stage.monitor.scores, *(alarm.score for alarm in stage.alarms)):
+        assert score_label(score)
+    assert common_mode(stage.monitor.scores) == stage.monitor.mode
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_sweep_ranks_by_the_score_that_chooses_epochs_in_its_direction(name):
+    config = override(recipe(name), COHORT[recipe(name).system.task])
+    (metric,) = metrics_of((), config)
+    monitor = build_system(config).stages[-1].monitor
+    assert metric.score in monitor.scores
+    assert metric.mode == monitor.mode == {"dice_wt": "max", "cross_entropy": "min"}[metric.score]
+
+
+@pytest.mark.parametrize("spacing_mm", [None, (1.0, 1.0, 2.0)])
+def test_every_score_of_a_scan_is_registered_with_its_unit(spacing_mm):
+    masks = np.zeros((1, 4, 4, 4), bool)
+    scores = case_scores(masks, masks, ["wt"], spacing_mm)
+    assert {score_called(name).name for name in scores} == {score.name for score in REGISTERED if score.of_scan}
+    distances = {score_label(name) for name in scores if score_called(name).units}
+    unit = "px" if spacing_mm is None else "mm"
+    assert distances == {f"HD95, {unit}", f"Lesion-wise HD95, {unit}"}
+
+
+@pytest.mark.parametrize(
+    ("name", "score"),
+    [
+        ("dice", "dice"),
+        ("val/dice_wt", "dice"),
+        ("dice_liver_tumour", "dice"),
+        ("test/wt/dice", "dice"),
+        ("et/hd95_px", "hd95"),
+        ("val/hd95_wt", "hd95"),
+        ("wt/lesion_hd95_mm", "lesion_hd95"),
+        ("lesion_f1_et", "lesion_f1"),
+        ("hole_l1", "hole_l1"),
+        ("l1", "l1"),
+    ],
+)
+def test_a_score_is_found_whatever_its_region_unit_or_part(name, score):
+    assert score_called(name) is SCORES[score]
+
+
+@pytest.mark.parametrize("name", ["dcie", "dice_", "f1_wt", "accuracy_mm", "wt/", "", "val/loss"])
+def test_an_unknown_score_is_an_error(name):
+    with pytest.raises(ConfigError, match=rf"^{name}: is no score"):
+        score_called(name)
+
+
+def test_directions_are_those_of_the_definitions():
+    smaller = {score.name for score in REGISTERED if direction(score.name) == "↓"}
+    assert smaller == {
+        "hd95", "lesion_hd95", "lesions_missed", "lesions_false_positive", "cross_entropy", "hole_l1", "l1", "epsilon",
+    }  # fmt: skip
+    neither = {score.name for score in REGISTERED if direction(score.name) == ""}
+    assert neither == {"lesions_true", "lesions_predicted", "diversity", "relative_diversity", "presence"}
+
+
+def test_no_score_of_scans_begins_like_another_with_a_region():
+    """dice_surface of the region wt would be taken for dice of the region surface_wt."""
+    of_scan = [score.name for score in REGISTERED if score.of_scan]
+    assert not [name for name in SCORES for other in of_scan if name.startswith(f"{other}_")]
+
+
+def test_labels_tell_scores_apart():
+    assert len({score.label for score in REGISTERED}) == len(SCORES) == len(REGISTERED)
