@@ -144,6 +144,7 @@ def test_what_differs_from_a_federation_that_was_begun_is_named(ganseg, words, t
     assert_refused(other, 1, "federation.rounds was 9, is 1")
 
 
+@pytest.mark.slow
 def test_the_servers_model_maps_no_anomalies_and_a_sites_own_does(ganseg, phantom, tmp_path):
     words = ("federate", "ganet_seg_debug", "--data", phantom, "--local", "--run-name", "both", "--sites", "2")
     assert ganseg(*words, "--set", "train.epochs=2", "--set", "system.healthy_epochs=1").code == 0

@@ -104,6 +104,7 @@ def test_a_server_whose_newest_checkpoint_is_damaged_goes_on_to_the_same_weights
         assert_same(sites_own(resumed, site), sites_own(undisturbed, site))
 
 
+@pytest.mark.slow
 def test_a_site_whose_newest_state_is_damaged_goes_on_as_one_that_missed_a_round(phantom, caplog):
     config = override(recipe("ganet_seg_debug"), SHORT | {"train.epochs": 3, "system.gan": False})
     assert members.ended(members.federate_until_save, phantom, config, "hurt", 2) == -signal.SIGKILL

@@ -114,6 +114,7 @@ def test_a_killed_worker_goes_on_from_the_last_checkpoint(cluster, config, prepa
     assert members.differing(weights, members.final_weights(undisturbed)) == []
 
 
+@pytest.mark.slow
 def test_two_workers_train_as_a_local_one_with_the_whole_batch(cluster, config, prepared, undisturbed, tmp_path):
     _, epochs, shown = on_ray(tmp_path, config, prepared, workers=2)
     assert epochs == EPOCHS

@@ -65,6 +65,7 @@ def test_a_segmenter_needs_a_mask_that_holds_something(own, name):
     assert "all 8 masks are empty" in refusal(name, own, system__gan=False)
 
 
+@pytest.mark.slow
 def test_validation_patients_without_a_lesion_are_told_and_nothing_is_searched_by_them(own):
     config = override(recipe("ganet_seg_debug"), {"system.gan": False, "train.epochs": 1})
     asked = TrainingRequest(config, own, local=True, run_name="mine")

@@ -89,6 +89,7 @@ def report_once(values) -> None:
     tune.report({"score": values["rate"], "epoch": 1})
 
 
+@pytest.mark.slow
 def test_a_lost_list_of_trials_is_an_error_and_no_smaller_sweep(tmp_path):
     """Ray Tune would say that all trials are done, and know those alone that it began since."""
     plan = Plan(asks, [], {}, trials=2, scheduler="none", search="random", metrics={"score": "max"}, epochs=1, seed=0,

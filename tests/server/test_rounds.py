@@ -65,8 +65,16 @@ def weights(run: Run) -> dict[str, np.ndarray]:
     [
         (lambda message, reply: changed(reply, nan), "not finite"),
         (lambda message, reply: changed(reply, lambda array: (array * 1000).astype(np.float32)), "times the usual one"),
-        (lambda message, reply: changed(reply, lambda array: array.astype(np.float64)), "message"),
-        (lambda message, reply: Message(Error(2000, "the site's process died"), reply_to=message), "died"),
+        pytest.param(
+            lambda message, reply: changed(reply, lambda array: array.astype(np.float64)),
+            "message",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            lambda message, reply: Message(Error(2000, "the site's process died"), reply_to=message),
+            "died",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["nan", "a thousand times", "another type", "dead"],
 )
@@ -120,7 +128,9 @@ def test_every_strategy_moves_the_weights(phantom, strategy):
     assert all(np.isfinite(array).all() for array in weights(run).values())
 
 
-@pytest.mark.parametrize("encoding", [pytest.param("fp16", marks=pytest.mark.slow), "int8", "topk"])
+@pytest.mark.parametrize(
+    "encoding", ["int8", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fp16", "topk"))]
+)
 def test_coarse_updates_are_smaller_and_near(phantom, encoding, tmp_path, monkeypatch):
     """Of the smallest networks much of a message is the heads of its arrays, which no encoding shrinks."""
     whole = rehearsed(phantom)

@@ -59,6 +59,7 @@ class Breaks(TrainsAlone):
         super().train(values, job)
 
 
+@pytest.mark.slow
 def test_a_trial_is_the_run_that_its_values_alone_would_make(phantom, monkeypatch):
     monkeypatch.chdir(phantom.parent)
     asked = request(Path(phantom.name))
@@ -128,6 +129,7 @@ def test_of_a_sweep_that_has_ended_what_failed_is_tried_again(phantom, tmp_path)
     assert not done.to_try_again
 
 
+@pytest.mark.slow
 def test_trials_whose_processes_were_ended_with_the_sweep_say_so(phantom, monkeypatch):
     def interrupted(plan, trial, folder, ended):
         open_one = named_run("s.001")
