@@ -144,8 +144,9 @@ def _controlled(run: Run) -> RunConfig:
 def _print(summary: dict[str, Any]) -> None:
     from ganseg_dist.inference.plausibility import KINDS
     from ganseg_dist.metrics.registry import score_called
-    from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON
+    from ganseg_dist.report.feedback import feedback_sentences
     from ganseg_dist.report.labels import direction, score_label
+    from ganseg_dist.report.records import Feedback
 
     unit = summary["distance_unit"]
     regions = sorted({name.split("/")[0] for name in summary["rows"][0]["scores"]}, key=["wt", "tc", "et"].index)
@@ -170,9 +171,7 @@ def _print(summary: dict[str, Any]) -> None:
         show.echo(f"{counted(count, 'case')} of {summary['n_cases']} with a lesion {KINDS[kind]}: look at their masks")
     for pair in summary["paired"]:
         difference = pair["difference"]
-        verdict = "" if difference["low"] > 0 or difference["high"] < 0 else "; no difference beyond its interval"
-        if difference["n"] < FEWEST_FOR_WILCOXON:
-            verdict = "; too few patients to tell"
+        verdict = {True: "", False: "; no difference shown", None: "; too few patients to tell"}[pair["differs"]]
         show.echo(
             f"{pair['a']} less {pair['b']}, {pair['score']}: {difference['mean']:+.3f} "
             f"[{difference['low']:+.3f}, {difference['high']:+.3f}], n {difference['n']}{verdict}"
@@ -189,6 +188,6 @@ def _print(summary: dict[str, Any]) -> None:
             f"smooth guess {healthy['guess_l1']:.4f}"
         )
         if "feedback" in healthy:
-            shown = ", ".join(f"{name} {value:.3f}" for name, value in healthy["feedback"].items() if name != "n")
-            says = {True: "carries a signal", False: "carries no clear signal", None: "is of too few patients to judge"}
-            show.echo(f"adversarial feedback {says[healthy['signal']]}: L_adv of masks {shown}")
+            show.echo("adversarial feedback:")
+            for sentence in feedback_sentences(Feedback.model_validate(healthy["feedback"])):
+                show.echo(f"  {sentence}")

@@ -19,6 +19,7 @@ from ganseg_dist.experiments.table import (
     ends,
     shown,
     tabulate,
+    test_results,
 )
 from ganseg_dist.experiments.trials import Trial
 from ganseg_dist.federation.at_sites import config_at_sites
@@ -61,13 +62,10 @@ def federation_trials(config: RunConfig, split: Split, sites: Mapping[str, Seque
 
 
 def with_mean_of_sites(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Pooled, which the others are held against, federated, the mean of the sites alone, and each of them.
-
-    The mean is that of one model which was trained over and over.
-    """
+    """Pooled, which the others are held against, federated, the mean of the sites alone, and each of them."""
     pooled, federated, sites = _parted(outcomes)
     repeated = [
-        Outcome({"arm": ALONE, "seed": number}, outcome.seconds, outcome.rows, outcome.patients_known)
+        Outcome({"arm": ALONE, "site model": number}, outcome.seconds, outcome.rows, outcome.patients_known)
         for number, outcome in enumerate(sites)
     ]
     return [pooled, federated, *repeated, *sites]
@@ -228,7 +226,9 @@ def _flat(comparison: Comparison) -> dict[str, Any]:
         flat |= {f"{name}_{end}": value for end, value in ends(getattr(comparison, name)).items()}
     for name in ("less_pooled", "less_alone"):
         pair: PairedComparison = getattr(comparison, name)
-        flat |= {f"{name}_{end}": value for end, value in ends(pair.difference).items()} | {f"{name}_p": pair.p_value}
+        flat |= {f"{name}_{end}": value for end, value in ends(pair.difference).items()} | {
+            f"{name}_{test}": value for test, value in test_results(pair).items()
+        }
     flat |= {"percent_of_pooled": comparison.percent_of_pooled, "worst_site": comparison.worst_site}
     worst = comparison.at_sites.get(comparison.worst_site or "", {}).get(FEDERATED)
     told = {"mean": None, "low": None, "high": None} if worst is None else ends(worst)

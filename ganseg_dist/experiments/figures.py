@@ -19,9 +19,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from ganseg_dist.experiments.table import Row, enough, has_interval
+from ganseg_dist.experiments.table import Row, has_interval
 from ganseg_dist.experiments.wording import row_title, subjects_told, worded
-from ganseg_dist.metrics.statistics import Interval, PairedComparison
+from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.plural import counted
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -144,7 +144,7 @@ def _difference_panel(
         gap = pair.difference
         if has_interval(gap):
             axes.plot([gap.low, gap.high], [place, place], color=colour, linewidth=1.8)
-        face = colour if _is_shown(pair) else "white"
+        face = colour if pair.differs else "white"
         axes.plot([gap.mean], [place], "o", color=colour, markerfacecolor=face, markersize=6)
     _x_axis(axes, _less(rows, score))
 
@@ -270,10 +270,6 @@ def _ends(interval: Interval) -> tuple[float, ...]:
     return (interval.low, interval.mean, interval.high) if has_interval(interval) else (interval.mean,)
 
 
-def _is_shown(pair: PairedComparison) -> bool:
-    return pair.differs and enough(pair)
-
-
 def _less(rows: Sequence[Row], score: str) -> str:
     references = dict.fromkeys(row.reference for row in rows if row.reference)
     return f"{rows[0].titles[score]} less {' or '.join(references)}"
@@ -309,10 +305,14 @@ def _meanings(rows: Sequence[Row], *, differ: bool) -> Iterator[Artist]:
     if any(row.fold for row in rows):
         yield _mark("-o", "a fold by itself", MUTED, size=4)
     pairs = [pair for row in rows for pair in list(row.against.values())[:1]] if differ else []
-    if any(_is_shown(pair) for pair in pairs):
-        yield _mark("o", "difference shown: its interval leaves 0 out", COLOURS[0] if not coloured else INK)
-    if any(not _is_shown(pair) for pair in pairs):
-        few = "" if all(map(enough, pairs)) else ", or too few patients to tell"
+    if any(pair.differs for pair in pairs):
+        yield _mark(
+            "o",
+            "difference shown: its interval leaves 0 out, and sign flips agree",
+            COLOURS[0] if not coloured else INK,
+        )
+    if not all(pair.differs for pair in pairs):
+        few = ", or too few patients to tell" if any(pair.differs is None for pair in pairs) else ""
         yield _mark("o", f"no difference shown{few}", COLOURS[0] if not coloured else INK, face="white")
     if any(row.published for row in rows):
         yield _mark("D", "published, of other images; a triangle: beyond the axis", MUTED, face="none")

@@ -1,15 +1,15 @@
 """Scores of a table: of scored cases their mean, of classified images what only a whole set of them has.
 
-A row is one case or one image with its numbers by name. Rows come in sets, one for each repetition with another seed: a
-score is that of the repetitions on average, with a 95% interval over patients, each of whom is drawn in all sets at
-once. So are two arms paired: the same patients are drawn for both.
+A row is one case or one image with its numbers by name. Rows come in sets, one for each repetition with another seed. A
+score is that of the repetitions on average, with a 95% interval for other patients and other seeds; two arms are paired
+by patient, and by seed where both have as many.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -20,13 +20,13 @@ from ganseg_dist.inference.evaluation import CaseRow
 from ganseg_dist.metrics.image_sets import (
     Owners,
     Statistic,
-    Values,
-    bootstrap,
     confusion_counts,
     confusion_rates,
     curve_areas,
+    patients_values,
 )
-from ganseg_dist.metrics.statistics import Interval, PairedComparison, bootstrap_mean, compare_paired
+from ganseg_dist.metrics.registry import score_called
+from ganseg_dist.metrics.statistics import Interval, PairedComparison, Values, compare, interval_of, pseudo_values
 from ganseg_dist.report.labels import region_label, score_in_words, score_label
 
 RowSets = Sequence[Sequence[CaseRow]]
@@ -34,38 +34,60 @@ Maker = Callable[[Mapping[str, Values], Owners, int], Statistic]
 """Of a set of images: of their numbers (N,) by name, their owners and P; one of its scores has the column's name."""
 
 
-class Measure(Protocol):
+@dataclass(frozen=True, slots=True)
+class Measure(ABC):
     """A score of sets of rows."""
 
-    @property
-    def name(self) -> str:
-        """The table's column."""
-        ...
+    name: str
+    """The table's column."""
 
     @property
+    @abstractmethod
     def title(self) -> str:
         """The same in words, as tables on a screen and figures have it."""
-        ...
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    @abstractmethod
+    def needed(self) -> tuple[str, ...]:
         """Names of a row's numbers that it is made of; without them in every row there is no such score."""
-        ...
 
-    def interval(self, sets: RowSets) -> Interval:
-        """The score and its interval; n counts patients."""
-        ...
+    @abstractmethod
+    def of_patients(self, rows: Sequence[CaseRow]) -> Values:
+        """(P,) what each patient, in the order of their names, makes of the rows' score, which is their mean."""
+
+    def interval(self, sets: RowSets, *, drawn: bool = True) -> Interval:
+        """The score and its interval; n counts patients.
+
+        Args:
+            drawn: whether the sets are of a few seeds of many; models of given sites are all that there are.
+
+        Raises DataError when the sets have other patients, or lack a class that the score needs.
+        """
+        _, values = self._of(sets)
+        bounds = score_called(self.name).bounds
+        return interval_of(values if drawn else values.mean(axis=0, keepdims=True), bounds=bounds)
 
     def difference(self, sets: RowSets, reference: RowSets) -> PairedComparison:
         """Less the reference's score. Raises DataError when the patients are not the same."""
-        ...
+        (patients, first), (others, second) = self._of(sets), self._of(reference)
+        if patients != others:
+            raise DataError(f"{self.name}: the arms have other patients; compare arms over the same")
+        if len(first) != len(second):
+            first, second = (values.mean(axis=0, keepdims=True) for values in (first, second))
+        return compare(first - second)
+
+    def _of(self, sets: RowSets) -> tuple[list[str], Values]:
+        """The patients, and (S, P) what each makes of each set's score."""
+        patients = [sorted({row.patient for row in part}) for part in sets]
+        if any(others != patients[0] for others in patients):
+            raise DataError(f"{self.name}: repetitions have other patients; repeat with the same split")
+        return patients[0], np.stack([self.of_patients(part) for part in sets])
 
 
 @dataclass(frozen=True, slots=True)
-class MeanOf:
+class MeanOf(Measure):
     """The mean of a number of every row."""
 
-    name: str
     of: str = ""
     """The number's name; none: the column's."""
     region: str = ""
@@ -77,68 +99,41 @@ class MeanOf:
         return score_in_words(self.name, self.region)
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def needed(self) -> tuple[str, ...]:
         """The number."""
         return (self.of or self.name,)
 
-    def interval(self, sets: RowSets) -> Interval:
-        """Over all rows: repetitions have the same ones."""
-        rows = [row for part in sets for row in part]
-        return bootstrap_mean([row.scores[self.needs[0]] for row in rows], [row.patient for row in rows])
-
-    def difference(self, sets: RowSets, reference: RowSets) -> PairedComparison:
-        """Of patients' means, with Wilcoxon's p."""
-        return compare_paired(self._by_patient(sets), self._by_patient(reference))
-
-    def _by_patient(self, sets: RowSets) -> dict[str, float]:
-        """Each patient's mean over cases and seeds."""
-        values: dict[str, list[float]] = {}
-        for part in sets:
-            for row in part:
-                values.setdefault(row.patient, []).append(row.scores[self.needs[0]])
-        return {patient: float(np.mean(scores)) for patient, scores in values.items()}
+    def of_patients(self, rows: Sequence[CaseRow]) -> Values:
+        """Each patient's mean where all have as many rows."""
+        numbers = np.array([row.scores[self.needed[0]] for row in rows], np.float64)
+        return np.asarray(pseudo_values(numbers, np.array([row.patient for row in rows]))[0])
 
 
 @dataclass(frozen=True, slots=True)
-class OfImages:
+class OfImages(Measure):
     """What only a set of images has, such as an area under a curve."""
 
-    name: str
-    needs: tuple[str, ...]
+    numbers: tuple[str, ...]
     statistic: Maker
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The numbers that the statistic is made of."""
+        return self.numbers
 
     @property
     def title(self) -> str:
         """Of a score that each class has, the mean over the classes."""
         return score_label(self.name) + (" (macro)" if self.name in MACRO else "")
 
-    def interval(self, sets: RowSets) -> Interval:
-        """Raises DataError when the images lack a class that the score needs."""
-        patients, statistic = self._of(sets)
-        return self._interval(statistic, len(patients))
-
-    def difference(self, sets: RowSets, reference: RowSets) -> PairedComparison:
-        """Without a p: a patient alone has no such score."""
-        (patients, first), (others, second) = self._of(sets), self._of(reference)
-        if patients != others:
-            raise DataError(f"{self.name}: the arms have other patients; compare arms over the same")
-        return PairedComparison(self._interval(lambda drawn: first(drawn) - second(drawn), len(patients)), None)
-
-    def _of(self, sets: RowSets) -> tuple[list[str], Callable[[Values], Values]]:
-        """The sets' patients, and the average of the sets' scores, given how often each patient is drawn."""
-        patients = sorted({row.patient for part in sets for row in part})
-        parts = []
-        for part in sets:
-            numbers = {name: np.array([row.scores[name] for row in part]) for name in self.needs}
-            owner = np.searchsorted(patients, [row.patient for row in part])
-            parts.append(self.statistic(numbers, owner, len(patients)))
-        return patients, lambda drawn: np.mean([statistic(drawn)[self.name] for statistic in parts], axis=0)
-
-    def _interval(self, score: Callable[[Values], Values], patients: int) -> Interval:
-        interval = bootstrap(lambda drawn: {self.name: score(drawn)}, patients)[self.name]
-        if interval is None:
+    def of_patients(self, rows: Sequence[CaseRow]) -> Values:
+        """Jackknife pseudo-values. Raises DataError when the images lack a class that the score needs."""
+        patients, owner = np.unique([row.patient for row in rows], return_inverse=True)
+        numbers = {name: np.array([row.scores[name] for row in rows]) for name in self.numbers}
+        values = patients_values(self.statistic(numbers, owner, len(patients)), len(patients))[self.name]
+        if np.isnan(values).any():
             raise DataError("test patients: their images are all of one class; give a cohort or a split with two")
-        return interval
+        return values
 
 
 def measures_of(config: RunConfig) -> tuple[Measure, ...]:

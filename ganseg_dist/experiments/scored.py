@@ -53,7 +53,7 @@ def log_child(job: Job, outcome: Outcome, measures: Sequence[Measure]) -> None:
     scores = {
         measure.name: asdict(measure.interval([outcome.rows]))
         for measure in measures
-        if names.issuperset(measure.needs)
+        if names.issuperset(measure.needed)
     }
 
     def send(client: MlflowClient) -> None:

@@ -17,14 +17,12 @@ from ganseg_dist.experiments.measures import Measure, RowSets
 from ganseg_dist.experiments.run import Outcome
 from ganseg_dist.experiments.wording import WHOLE, row_title, setting, worded
 from ganseg_dist.metrics.registry import score_called
-from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON, Interval, PairedComparison
+from ganseg_dist.metrics.statistics import Interval, PairedComparison
 from ganseg_dist.printable import printable_markdown
 from ganseg_dist.report.labels import in_a_sentence, score_label
 
-REPEATED = ("seed", "fold")
+REPEATED = ("seed", "site model", "fold")
 """Labels that repeat a row rather than tell it from others."""
-FEWEST_FOR_INTERVAL = 2
-"""One patient drawn again and again is always the same."""
 NOTHING = "–"
 
 
@@ -77,7 +75,7 @@ def tabulate(
     """
     numbers = [row.scores.keys() for outcome in outcomes for row in outcome.rows]
     there = set(numbers[0]).intersection(*numbers[1:]) if numbers else set()
-    known = [measure for measure in measures if there.issuperset(measure.needs)]
+    known = [measure for measure in measures if there.issuperset(measure.needed)]
     if not known:
         wanted = ", ".join(measure.name for measure in measures)
         raise DataError(f"test patients: have no {wanted} in common; give cases with the same labels")
@@ -108,7 +106,7 @@ def _row(labels: dict[str, Any], members: Sequence[Outcome], known: Sequence[Mea
     return Row(
         labels,
         len(members),
-        {measure.name: measure.interval(sets) for measure in known},
+        {measure.name: measure.interval(sets, drawn="site model" not in members[0].labels) for measure in known},
         float(np.mean([member.seconds for member in members])),
         titles={measure.name: measure.title for measure in known},
         patients_known=all(member.patients_known for member in members),
@@ -129,7 +127,7 @@ def _by_seed(members: Sequence[Outcome]) -> RowSets:
     """The rows of each repetition; folds have other patients, and are one set together."""
     sets: dict[Any, list[Any]] = {}
     for member in members:
-        sets.setdefault(member.labels.get("seed"), []).extend(member.rows)
+        sets.setdefault((member.labels.get("seed"), member.labels.get("site model")), []).extend(member.rows)
     return list(sets.values())
 
 
@@ -218,8 +216,8 @@ def shown(interval: Interval, score: str) -> str:
 
 
 def has_interval(interval: Interval) -> bool:
-    """Whether it says how sure the mean is."""
-    return interval.n >= FEWEST_FOR_INTERVAL
+    """Whether it says how sure the mean is: of one patient, and of equal ones, there is nothing to say it by."""
+    return interval.low < interval.high
 
 
 def _flat(row: Row) -> dict[str, Any]:
@@ -229,7 +227,7 @@ def _flat(row: Row) -> dict[str, Any]:
         flat |= {f"{score}_{end}": value for end, value in ends(interval).items()} | {f"{score}_n": interval.n}
     for score, comparison in row.against.items():
         flat |= {f"{score}_less_first_{end}": value for end, value in ends(comparison.difference).items()}
-        flat[f"{score}_less_first_p"] = comparison.p_value
+        flat |= {f"{score}_less_first_{name}": value for name, value in test_results(comparison).items()}
     if not row.patients_known:
         flat["n_counts"] = "images"
     return flat | {f"published_{name}": value for name, value in row.published.items()}
@@ -247,12 +245,10 @@ def difference_shown(comparison: PairedComparison | None, score: str) -> str:
         return ""
     interval, decimals = comparison.difference, score_called(score).decimals
     bounds = f"[{interval.low:+.{decimals}f}, {interval.high:+.{decimals}f}]" if has_interval(interval) else NOTHING
-    verdict = "" if comparison.differs else " (none shown)"
-    if not enough(comparison):
-        verdict = " (too few patients)"
+    verdict = {True: "", False: " (none shown)", None: " (too few patients)"}[comparison.differs]
     return f"{interval.mean:+.{decimals}f} {bounds}{verdict}"
 
 
-def enough(comparison: PairedComparison) -> bool:
-    """Whether it rests on enough patients for a verdict: resamples of few are hardly ever on both sides of 0."""
-    return comparison.difference.n >= FEWEST_FOR_WILCOXON
+def test_results(comparison: PairedComparison) -> dict[str, Any]:
+    """Whether it differs, and the p of each test."""
+    return {name: getattr(comparison, name) for name in ("differs", "p_t", "p_sign_flip", "p_wilcoxon")}

@@ -20,12 +20,14 @@ from ganseg_dist.data.labels import REGION_LABELS, Labels
 from ganseg_dist.data.nesting import regions_at
 from ganseg_dist.data.scan import Scan, load_scan
 from ganseg_dist.inference.arms import Arm, ModelArm
-from ganseg_dist.inference.healthy import feedback_evidence, hole_evidence
+from ganseg_dist.inference.feedback import feedback_evidence
+from ganseg_dist.inference.healthy import hole_evidence
 from ganseg_dist.inference.plausibility import implausible
 from ganseg_dist.inference.predictor import CasePrediction, Predictor
 from ganseg_dist.metrics.detection import auprc, auroc, threshold_table
+from ganseg_dist.metrics.registry import score_called
 from ganseg_dist.metrics.segmentation import case_scores
-from ganseg_dist.metrics.statistics import bootstrap_mean, compare_paired
+from ganseg_dist.metrics.statistics import compare_paired, mean_interval
 from ganseg_dist.names import folder_names
 from ganseg_dist.systems.ganet_seg import GANetSeg
 
@@ -137,7 +139,7 @@ def summarise(result: Evaluation, predictor: Predictor) -> dict[str, Any]:
     for arm, cases in result.rows.items():
         patients = [row.patient for row in cases]
         scores = {
-            name: asdict(bootstrap_mean([row.scores[name] for row in cases], patients))
+            name: asdict(mean_interval([row.scores[name] for row in cases], patients, bounds=score_called(name).bounds))
             for name in cases[0].scores
             if name not in undefined
         }
@@ -203,13 +205,7 @@ def _paired(result: Evaluation, first: str, second: str) -> dict[str, Any]:
     """Whole-tumour (first shared region) Dice by patient."""
     score = next(name for name in result.rows[second][0].scores if name in result.rows[first][0].scores)
     comparison = compare_paired(_by_patient(result.rows[first], score), _by_patient(result.rows[second], score))
-    return {
-        "score": score,
-        "a": first,
-        "b": second,
-        "difference": asdict(comparison.difference),
-        "p": comparison.p_value,
-    }
+    return {"score": score, "a": first, "b": second, **asdict(comparison)}
 
 
 def _by_patient(rows: Sequence[CaseRow], score: str) -> dict[str, float]:
@@ -253,6 +249,7 @@ def _healthy(result: Evaluation, predictor: Predictor) -> dict[str, Any] | None:
         "hole_l1_interval": asdict(holes.hole_l1),
         "biharmonic_l1_interval": asdict(holes.biharmonic_l1),
         "guess_l1_interval": asdict(holes.guess_l1),
+        "less_biharmonic": asdict(holes.less_biharmonic),
         "n_holes": holes.n_holes,
         "psnr": holes.psnr,
         "ssim": holes.ssim,
@@ -262,12 +259,7 @@ def _healthy(result: Evaluation, predictor: Predictor) -> dict[str, Any] | None:
         image = np.stack([plane for _, plane, _ in result.lesion_slices])
         feedback = feedback_evidence(system, image, np.stack([mask for _, _, mask in result.lesion_slices]), owners)
         if feedback is not None:
-            evidence |= {
-                "feedback": {name: value.mean for name, value in feedback.losses.items()}
-                | {"n": feedback.losses["true"].n},
-                "margins": {name: asdict(margin) for name, margin in feedback.margins.items()},
-                "signal": feedback.signal,
-            }
+            evidence["feedback"] = asdict(feedback)
     return evidence
 
 

@@ -1,4 +1,4 @@
-"""Evidence that the healthy model has learnt anatomy, and that its feedback carries a signal."""
+"""Evidence of what the healthy model has learnt of anatomy: how well it fills holes in held-out slices."""
 
 from __future__ import annotations
 
@@ -7,25 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.ndimage import binary_erosion
 from skimage.restoration import inpaint_biharmonic
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from ganseg_dist.data.batch import BACKGROUND
 from ganseg_dist.data.formats import Volume
 from ganseg_dist.data.holes import cut_holes, draw_holes
-from ganseg_dist.data.labels import Labels
-from ganseg_dist.metrics.statistics import Interval, bootstrap_mean
+from ganseg_dist.metrics.statistics import Interval, PairedComparison, compare, mean_interval, pseudo_values
 from ganseg_dist.metrics.synthesis import ssim
 from ganseg_dist.models.inpainting import smooth_fill
-from ganseg_dist.systems.ganet_seg import WHOLE_TUMOUR, GANetSeg
+from ganseg_dist.systems.ganet_seg import GANetSeg
 
 MOST_SLICES = 48
-EROSION = 3
-SHIFT = 8
-FEWEST_PATIENTS = 3
-SMALLEST_LESION = 80
-"""Pixels; a smaller one vanishes when eroded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +28,8 @@ class HoleEvidence:
     hole_l1: Interval
     biharmonic_l1: Interval
     """scikit-image's biharmonic inpainting of the same holes."""
+    less_biharmonic: PairedComparison
+    """The generator's less the biharmonic, slice by slice: below 0 where it knows more than smoothness."""
     guess_l1: Interval
     """The smooth guess that the generator starts from: what is below it has been learnt."""
     n_holes: int
@@ -43,33 +38,13 @@ class HoleEvidence:
     ssim: float
 
 
-@dataclass(frozen=True, slots=True)
-class FeedbackEvidence:
-    """L_adv of the true mask and of wrong ones, on held-out slices with a lesion."""
-
-    losses: dict[str, Interval]
-    """true, eroded, shifted, empty (scored on the true mask's edge)."""
-    margins: dict[str, Interval]
-    """Wrong less true, slice by slice: above 0 where the feedback points to the truth."""
-
-    @property
-    def signal(self) -> bool | None:
-        """Whether the true mask is preferred to every wrong one, by intervals that exclude 0; none: too few patients.
-
-        An interval over one or two patients is hardly wider than its mean.
-        """
-        if self.losses["true"].n < FEWEST_PATIENTS:
-            return None
-        return all(margin.low > 0 for margin in self.margins.values())
-
-
 def hole_evidence(system: GANetSeg, seed: int, image: Volume, owners: list[str]) -> HoleEvidence:
     """Fill drawn holes in tumour-free slices (N, C', size, size) and compare with biharmonic inpainting.
 
     Args:
-        owners: each slice's patient; intervals resample patients.
+        owners: each slice's patient; intervals are over patients.
     """
-    chosen = _spread(len(image))
+    chosen = spread(len(image))
     planes = torch.from_numpy(np.ascontiguousarray(image[chosen]))
     drawn = [draw_holes(system.config.holes, np.random.default_rng([seed, 3, index])) for index in chosen]
     body = (planes > BACKGROUND).any(dim=1, keepdim=True)
@@ -83,52 +58,14 @@ def hole_evidence(system: GANetSeg, seed: int, image: Volume, owners: list[str])
     guess = _hole_error(smooth_fill(planes * (1 - holes), 1 - holes), planes, holes)
     patients = [owners[index] for index in chosen]
     return HoleEvidence(
-        bootstrap_mean(ours, patients),
-        bootstrap_mean(theirs, patients),
-        bootstrap_mean(guess, patients),
+        mean_interval(ours, patients),
+        mean_interval(theirs, patients),
+        compare(pseudo_values(np.subtract(ours, theirs), np.array(patients))),
+        mean_interval(guess, patients),
         len(chosen) * system.config.holes.count,
         float(peak_signal_noise_ratio(filled, planes, data_range=2.0)),
         float(np.mean([ssim(*pair) for pair in zip(filled.numpy(), planes.numpy(), strict=True)])),
     )
-
-
-def feedback_evidence(system: GANetSeg, image: Volume, masks: Labels, owners: list[str]) -> FeedbackEvidence | None:
-    """L_adv on slices (N, C, size, size) with masks (N, R, size, size); none where no lesion is large enough."""
-    truth = masks[:, WHOLE_TUMOUR] > 0
-    eroded = np.stack([binary_erosion(mask, iterations=EROSION) for mask in truth]) if len(truth) else truth
-    large = np.flatnonzero((truth.sum(axis=(1, 2)) >= SMALLEST_LESION) & eroded.any(axis=(1, 2)))
-    if len(large) == 0:
-        return None
-    chosen = large[_spread(len(large))]
-    candidates = {
-        "true": truth[chosen],
-        "eroded": eroded[chosen],
-        "shifted": np.roll(truth[chosen], SHIFT, axis=2),
-        "empty": np.zeros_like(truth[chosen]),
-    }
-    losses = {name: _feedback(system, image[chosen], mask, truth[chosen]) for name, mask in candidates.items()}
-    patients = [owners[index] for index in chosen]
-    margins = {
-        name: bootstrap_mean([wrong - right for wrong, right in zip(values, losses["true"], strict=True)], patients)
-        for name, values in losses.items()
-        if name != "true"
-    }
-    return FeedbackEvidence({name: bootstrap_mean(values, patients) for name, values in losses.items()}, margins)
-
-
-def _feedback(
-    system: GANetSeg, image: Volume, mask: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]
-) -> list[float]:
-    device = next(system.networks["generator"].parameters()).device
-    values = []
-    with torch.inference_mode():
-        for plane, here, edge in zip(image, mask, truth, strict=True):
-            shown = torch.from_numpy(plane[system.gan_channels])[None].to(device)
-            as_mask = torch.from_numpy(here)[None, None].float().to(device)
-            as_edge = torch.from_numpy(edge)[None, None].float().to(device)
-            edges_of = as_edge if not here.any() else None
-            values.append(float(system.feedback(shown, as_mask, edges_of)))
-    return values
 
 
 def _hole_error(filled: torch.Tensor, planes: torch.Tensor, holes: torch.Tensor) -> list[float]:
@@ -141,6 +78,6 @@ def _biharmonic(plane: torch.Tensor, hole: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.clip(filled, -1, 1)).float()
 
 
-def _spread(count: int) -> npt.NDArray[np.intp]:
+def spread(count: int) -> npt.NDArray[np.intp]:
     """Up to MOST_SLICES indices, evenly spread."""
     return np.unique(np.linspace(0, count - 1, min(count, MOST_SLICES)).astype(np.intp))

@@ -1,6 +1,6 @@
 """How well images are classified: class by class, over classes and as probabilities, with intervals. Never NaN.
 
-Every interval is that of `metrics/image_sets.py: bootstrap` over patients, each drawn with all its images. A score that
+Every interval is that of `metrics/image_sets.py: intervals` over patients, each with all its images. A score that
 needs a class which is not there is None.
 """
 
@@ -17,13 +17,13 @@ from ganseg_dist.errors import DataError
 from ganseg_dist.metrics.image_sets import (
     Owners,
     Statistic,
-    bootstrap,
     confusion_counts,
     confusion_rates,
     curve_areas,
+    intervals,
     ratio,
 )
-from ganseg_dist.metrics.statistics import Interval, bootstrap_mean
+from ganseg_dist.metrics.statistics import Interval, mean_interval
 
 Labels = npt.NDArray[np.integer]
 Probabilities = npt.NDArray[np.floating]
@@ -105,7 +105,7 @@ class OperatingPoint:
 
 
 def classification_scores(
-    truth: Labels, probability: Probabilities, patients: Sequence[str], classes: Sequence[str], *, seed: int = 0
+    truth: Labels, probability: Probabilities, patients: Sequence[str], classes: Sequence[str]
 ) -> ClassificationScores:
     """Score images whose class is known.
 
@@ -124,19 +124,19 @@ def classification_scores(
     predicted, n = probability.argmax(axis=1), len(names)
     counts = confusion_counts(truth, predicted, owner, n, len(classes))
     confusion = counts.sum(axis=0)
-    rates = bootstrap(confusion_rates(counts), n, seed=seed)
+    rates = intervals(confusion_rates(counts), n)
     macro = {name: _known(rates[name]) for name in ("precision", "recall", "f1")}
     confidence, correct = probability.max(axis=1).astype(np.float64), predicted == truth
     bins = _bin_sums(confidence, correct, owner)
-    calibration = bootstrap(_calibration_error(bins), n, seed=seed)
+    calibration = intervals(_calibration_error(bins), n)
     areas: dict[str, Interval | None] = {"auroc": None, "auprc": None}
     if len(classes) == 2 and 0 < truth.sum() < len(truth):
-        areas = bootstrap(curve_areas(truth == 1, probability[:, 1].astype(np.float64), owner), n, seed=seed)
+        areas = intervals(curve_areas(truth == 1, probability[:, 1].astype(np.float64), owner), n)
     return ClassificationScores(
-        accuracy=bootstrap_mean(correct.astype(np.float64).tolist(), patients, seed=seed),
+        accuracy=mean_interval(correct.astype(np.float64).tolist(), patients, bounds=(0, 1)),
         balanced_accuracy=macro["recall"],
         **macro,
-        expected_calibration_error=_known(calibration["error"]),
+        expected_calibration_error=_known(calibration["expected_calibration_error"]),
         auroc=areas["auroc"],
         auprc=areas["auprc"],
         classes={
@@ -179,9 +179,7 @@ def threshold_at_specificity(scores: Scores, positive: Flags, specificity: float
     return halfway if below < halfway < math.inf else math.nextafter(below, math.inf)
 
 
-def operating_point(
-    scores: Scores, positive: Flags, patients: Sequence[str], threshold: float, *, seed: int = 0
-) -> OperatingPoint:
+def operating_point(scores: Scores, positive: Flags, patients: Sequence[str], threshold: float) -> OperatingPoint:
     """Sensitivity and specificity of test images at a threshold that validation chose.
 
     `scores` (N,), `positive` (N,) boolean and each image's patient.
@@ -196,18 +194,18 @@ def operating_point(
         raise DataError(f"patients: {len(owners)} names for {len(scores)} scores; name each image's patient")
     _, owner = np.unique(owners, return_inverse=True)
     (tn, fp), (fn, tp) = confusion_counts(positive, called, owner, int(owner.max()) + 1, 2).sum(axis=0).tolist()
-    sensitivity, specificity = (_rate(called, positive, owners, of, seed) for of in (True, False))
+    sensitivity, specificity = (_rate(called, positive, owners, of) for of in (True, False))
     return OperatingPoint(threshold, sensitivity, specificity, tp, fn, fp, tn)
 
 
-def _rate(called: Flags, positive: Flags, patients: npt.NDArray[np.str_], of: bool, seed: int) -> Interval | None:
+def _rate(called: Flags, positive: Flags, patients: npt.NDArray[np.str_], of: bool) -> Interval | None:
     """The share called right of the positive or the negative images, over the patients who have such."""
     among = positive == of
     names, owner = np.unique(patients[among], return_inverse=True)
     if not len(names):
         return None
     counts = confusion_counts(positive[among], called[among], owner, len(names), 2)
-    return bootstrap(confusion_rates(counts), len(names), seed=seed)[f"recall/{of:d}"]
+    return intervals(confusion_rates(counts), len(names))[f"recall/{of:d}"]
 
 
 def _bin_sums(confidence: Scores, correct: Flags, owner: Owners) -> Scores:
@@ -223,7 +221,7 @@ def _calibration_error(sums: Scores) -> Statistic:
 
     def statistic(drawn: Scores) -> dict[str, Scores]:
         count, confidence, correct = np.moveaxis(np.tensordot(drawn, sums, axes=1), -1, 0)
-        return {"error": ratio(np.abs(correct - confidence).sum(axis=-1), count.sum(axis=-1))}
+        return {"expected_calibration_error": ratio(np.abs(correct - confidence).sum(axis=-1), count.sum(axis=-1))}
 
     return statistic
 

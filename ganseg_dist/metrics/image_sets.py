@@ -1,43 +1,55 @@
 """Scores that only a set of images has, such as an area under a curve, and their intervals over patients.
 
-A statistic takes how often each patient is drawn. So one formula gives the score itself, every patient drawn once, its
-bootstrap, in which a patient is drawn with all its images, and what is paired over the same draws.
+A statistic takes how much each patient counts. So one formula gives the score itself, every patient once, and what
+each patient adds to it, with all its images.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
-from ganseg_dist.metrics.statistics import RESAMPLES, Interval
+from ganseg_dist.metrics.registry import SCORES
+from ganseg_dist.metrics.statistics import UNBOUNDED, Interval, Values, interval_of
 
-DRAWN_AT_ONCE = 100
-"""Keeps some ten thousand images within a few tens of MB."""
+LEFT_OUT = 0.5
+"""Of a patient at a time: of one with all images of a class, as in a set of two, a half still knows both classes."""
 
-Values = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.integer] | npt.NDArray[np.bool_]
 Owners = npt.NDArray[np.intp]
 """(N,) index of each image's patient."""
 Statistic = Callable[[Values], Mapping[str, Values]]
-"""(K,) of each score by name, given how often each of P patients is drawn (K, P); NaN where those lack a class."""
+"""(K,) of each score by name, given how much each of P patients counts (K, P); NaN where those lack a class."""
 
 
-def bootstrap(statistic: Statistic, patients: int, *, seed: int = 0) -> dict[str, Interval | None]:
-    """Each score with its 95% percentile interval from 10 000 seeded resamples, by the draws of `bootstrap_mean`.
+def intervals(statistic: Statistic, patients: int) -> dict[str, Interval | None]:
+    """Each score with its 95% interval over patients; one that needs a class which is not there is None."""
+    found: dict[str, Interval | None] = {}
+    for name, values in patients_values(statistic, patients).items():
+        score = SCORES.get(name.partition("/")[0])
+        known = not np.isnan(values).any()
+        found[name] = interval_of(values[None], bounds=score.bounds if score else UNBOUNDED) if known else None
+    return found
 
-    A score that needs a class which is not there is None, and a resample without that class does not count. Areas
-    under curves of ten thousand images take four seconds.
+
+def patients_values(statistic: Statistic, patients: int) -> dict[str, Values]:
+    """(P,) of each score: what each patient makes of it, whose mean is the score but for its bias in small sets.
+
+    Jackknife pseudo-values with a share h = LEFT_OUT of a patient left out in place of all of it,
+
+        s + (P - h) (s - s_p) / h,
+
+    which are a mean's own values (Tukey 1958; Efron, The jackknife, the bootstrap and other resampling plans, 1982,
+    chapters 3 and 6). They are moved so that their mean is the score s itself.
     """
-    rng = np.random.default_rng(seed)
-    point = statistic(np.ones((1, patients)))
-    blocks = [statistic(_draws(rng, patients)) for _ in range(RESAMPLES // DRAWN_AT_ONCE)]
-    return {
-        name: _interval(float(value[0]), np.concatenate([block[name] for block in blocks]), patients)
-        for name, value in point.items()
-    }
+    weights = np.vstack([np.ones(patients), 1 - LEFT_OUT * np.eye(patients)])
+    values = {}
+    for name, found in statistic(weights).items():
+        of_patients = (patients - LEFT_OUT) * (found[0] - found[1:]) / LEFT_OUT
+        values[name] = found[0] + of_patients - of_patients.mean()
+    return values
 
 
 def confusion_counts(truth: Labels, called: Labels, owner: Owners, patients: int, classes: int) -> npt.NDArray[np.intp]:
@@ -61,7 +73,7 @@ def confusion_rates(counts: npt.NDArray[np.integer]) -> Statistic:
         hits = np.diagonal(confusion, axis1=1, axis2=2)
         true, called = confusion.sum(axis=2), confusion.sum(axis=1)
         of_classes = {  # (K, classes)
-            "precision": np.where(true > 0, hits / np.maximum(called, 1), np.nan),
+            "precision": np.where(true > 0, np.nan_to_num(ratio(hits, called)), np.nan),
             "recall": ratio(hits, true),
             "f1": ratio(2 * hits, np.where(true > 0, true + called, 0)),
         }
@@ -88,8 +100,8 @@ def curve_areas(positive: npt.NDArray[np.bool_], score: npt.NDArray[np.floating]
         )
         alarms = called - hits
         positives, negatives = hits[:, -1], alarms[:, -1]
-        # The first images in order may not be drawn; their step of recall is 0 then.
-        precision = hits[:, 1:] / np.maximum(called[:, 1:], 1)
+        # The first images in order may not count; their step of recall is 0 then.
+        precision = np.nan_to_num(ratio(hits[:, 1:], called[:, 1:]))
         return {
             "auroc": ratio(np.asarray(np.trapezoid(hits, alarms, axis=1)), positives * negatives),
             "auprc": ratio((np.diff(hits, axis=1) * precision).sum(axis=1), np.where(negatives > 0, positives, 0)),
@@ -102,16 +114,3 @@ def ratio(numerator: npt.NDArray[np.number], denominator: npt.NDArray[np.number]
     """NaN where there is nothing to divide by."""
     none = denominator == 0
     return np.where(none, np.nan, numerator / np.where(none, 1, denominator))
-
-
-def _draws(rng: np.random.Generator, patients: int) -> Values:
-    """(DRAWN_AT_ONCE, P): how often each patient is drawn."""
-    drawn = rng.integers(patients, size=(DRAWN_AT_ONCE, patients)) + patients * np.arange(DRAWN_AT_ONCE)[:, None]
-    return np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float64)
-
-
-def _interval(point: float, resampled: Values, patients: int) -> Interval | None:
-    if math.isnan(point):
-        return None
-    low, high = np.nanpercentile(resampled, (2.5, 97.5))
-    return Interval(point, float(low), float(high), patients)

@@ -6,6 +6,7 @@ asks here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -25,6 +26,8 @@ class Score:
     mode: Mode | None = "max"
     """Which values are better, in Ray Tune's words; None where neither are, as for counts of what is there."""
     decimals: int = 3
+    bounds: tuple[float, float] = (0.0, 1.0)
+    """Least and largest value, beyond which no interval reaches."""
     units: tuple[str, ...] = ()
     """A distance is in `mm`, or `px` where pixels have no known size; its name in a row of results ends in the unit."""
     of_scan: bool = False
@@ -32,28 +35,37 @@ class Score:
     results, `dice_wt` among the scores of an epoch."""
 
 
-def _of_scan(name: str, label: str, mode: Mode | None = "max", decimals: int = 3, units: tuple[str, ...] = ()) -> Score:
-    return Score(name, label, mode, decimals, units, of_scan=True)
+ABOVE_0 = (0.0, math.inf)
 
 
-LENGTHS = ("mm", "px")
+def _share(name: str, label: str) -> Score:
+    return Score(name, label, of_scan=True)
+
+
+def _distance(name: str, label: str) -> Score:
+    return Score(name, label, "min", 1, ABOVE_0, ("mm", "px"), of_scan=True)
+
+
+def _count(name: str, label: str, mode: Mode | None) -> Score:
+    return Score(name, label, mode, 1, ABOVE_0, of_scan=True)
+
 
 REGISTERED = (
-    _of_scan("dice", "Dice"),
-    _of_scan("iou", "IoU"),
-    _of_scan("sensitivity", "Sensitivity"),
-    _of_scan("specificity", "Specificity"),
-    _of_scan("hd95", "HD95", "min", 1, LENGTHS),
-    _of_scan("lesion_dice", "Lesion-wise Dice"),
-    _of_scan("lesion_hd95", "Lesion-wise HD95", "min", 1, LENGTHS),
-    _of_scan("lesion_sensitivity", "Lesion-wise sensitivity"),
-    _of_scan("lesion_specificity", "Lesion-wise specificity"),
-    _of_scan("lesion_f1", "Lesion F1"),
-    _of_scan("lesions_true", "Lesions, true", None, 1),
-    _of_scan("lesions_predicted", "Lesions, predicted", None, 1),
-    _of_scan("lesions_missed", "Lesions, missed", "min", 1),
-    _of_scan("lesions_false_positive", "Lesions, false positive", "min", 1),
-    _of_scan("paper_lesion_dice", "Lesion-wise Dice, GANet-Seg protocol"),
+    _share("dice", "Dice"),
+    _share("iou", "IoU"),
+    _share("sensitivity", "Sensitivity"),
+    _share("specificity", "Specificity"),
+    _distance("hd95", "HD95"),
+    _share("lesion_dice", "Lesion-wise Dice"),
+    _distance("lesion_hd95", "Lesion-wise HD95"),
+    _share("lesion_sensitivity", "Lesion-wise sensitivity"),
+    _share("lesion_specificity", "Lesion-wise specificity"),
+    _share("lesion_f1", "Lesion F1"),
+    _count("lesions_true", "Lesions, true", None),
+    _count("lesions_predicted", "Lesions, predicted", None),
+    _count("lesions_missed", "Lesions, missed", "min"),
+    _count("lesions_false_positive", "Lesions, false positive", "min"),
+    _share("paper_lesion_dice", "Lesion-wise Dice, GANet-Seg protocol"),
     Score("accuracy", "Accuracy"),
     Score("balanced_accuracy", "Balanced accuracy"),
     Score("precision", "Precision"),
@@ -61,14 +73,16 @@ REGISTERED = (
     Score("f1", "F1"),
     Score("auroc", "AUROC"),
     Score("auprc", "AUPRC"),
-    Score("youden_j", "Youden's J"),
-    Score("cross_entropy", "Cross-entropy", "min"),
-    Score("hole_l1", "L1 in the holes", "min", 4),
-    Score("l1", "L1 to the real one", "min", 4),
-    Score("diversity", "Diversity", None),
-    Score("relative_diversity", "Relative diversity", None),
-    Score("presence", "Presence in the mask", None),
-    Score("epsilon", "Privacy spent, ε", "min"),
+    Score("youden_j", "Youden's J", bounds=(-1.0, 1.0)),
+    Score("expected_calibration_error", "Expected calibration error", "min"),
+    Score("cross_entropy", "Cross-entropy", "min", bounds=ABOVE_0),
+    Score("hole_l1", "L1 in the holes", "min", 4, ABOVE_0),
+    Score("l1", "L1 to the real one", "min", 4, ABOVE_0),
+    Score("ssim", "SSIM", bounds=(-1.0, 1.0)),
+    Score("diversity", "Diversity", None, bounds=ABOVE_0),
+    Score("relative_diversity", "Relative diversity", None, bounds=ABOVE_0),
+    Score("presence", "Presence in the mask", None, bounds=ABOVE_0),
+    Score("epsilon", "Privacy spent, ε", "min", bounds=ABOVE_0),
 )
 """Images are called as a whole (`accuracy` and what follows), generated ones compared with real ones (`l1` and what
 follows); `epsilon` is what differential privacy has promised by then."""

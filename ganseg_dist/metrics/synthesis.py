@@ -16,7 +16,8 @@ from sklearn.metrics import pairwise_distances_chunked
 from torchmetrics.image.kid import poly_mmd
 
 from ganseg_dist.errors import DataError
-from ganseg_dist.metrics.statistics import Interval, bootstrap_mean
+from ganseg_dist.metrics.registry import SCORES
+from ganseg_dist.metrics.statistics import Interval, mean_interval
 
 Features = npt.NDArray[np.floating]
 Images = npt.NDArray[np.floating]
@@ -125,7 +126,8 @@ def structural_similarity(synthetic: Images, real: Images, patients: Sequence[st
         # Written so that NaN fails too.
         if not (images.min() >= -1 and images.max() <= 1):
             raise DataError(f"SSIM: {name} images have intensities outside [-1, 1]; scale them as prepared images are")
-    return bootstrap_mean([ssim(ours, theirs) for ours, theirs in zip(synthetic, real, strict=True)], patients)
+    values = [ssim(ours, theirs) for ours, theirs in zip(synthetic, real, strict=True)]
+    return mean_interval(values, patients, bounds=SCORES["ssim"].bounds)
 
 
 def ssim(image: Images, other: Images) -> float:

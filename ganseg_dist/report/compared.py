@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from pydantic import TypeAdapter
 
-from ganseg_dist.report.reading import Interval, Record, read_record
+from ganseg_dist.report.reading import Difference, Interval, Record, read_record
 from ganseg_dist.runs import Run
-
-
-class Difference(Record):
-    """One arm less another over the same patients."""
-
-    difference: Interval
 
 
 class Compared(Record):

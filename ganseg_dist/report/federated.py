@@ -15,7 +15,6 @@ from ganseg_dist.federation.fingerprint import Fingerprint, together
 from ganseg_dist.federation.record import FederationRecord, LeftOut, SiteCounts
 from ganseg_dist.inference.federation_card import privacy_told, settings_told, stayed_told
 from ganseg_dist.metrics.registry import score_called
-from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON
 from ganseg_dist.plural import counted
 from ganseg_dist.report.compared import Compared, Comparison
 from ganseg_dist.report.figures import MOST_NAMED, Bar, grouped_chart, round_chart
@@ -29,7 +28,7 @@ from ganseg_dist.report.labels import (
     score_label,
     signed_number,
 )
-from ganseg_dist.report.reading import Interval
+from ganseg_dist.report.reading import Difference, Interval
 from ganseg_dist.report.records import Description
 from ganseg_dist.report.rehearsed import RehearsedSite
 from ganseg_dist.report.training import Chart
@@ -187,21 +186,22 @@ def _withheld_told(described: Description, rehearsal: Sequence[RehearsedSite]) -
 
 def _verdicts(main: Compared) -> Iterator[str]:
     """Against pooled data, against the sites alone, and where it does worst."""
-    yield f"{main.title} against all data pooled: {_difference_told(main.less_pooled.difference, main.score)}."
+    yield f"{main.title} against all data pooled: {_difference_told(main.less_pooled, main.score)}."
     if main.percent_of_pooled is not None:
         yield f"It reaches {main.percent_of_pooled:.1f}% of what all data pooled do."
-    yield f"{main.title} against the {OTHERS}: {_difference_told(main.less_alone.difference, main.score)}."
+    yield f"{main.title} against the {OTHERS}: {_difference_told(main.less_alone, main.score)}."
     if main.worst_site is not None and len(main.at_sites) > 1:
         worst = main.at_sites[main.worst_site]["federated"]
         bounds = f"{between(worst, main.score)}, " if worst.known else ""
         yield f"It is worst at {main.worst_site}: {number(worst.mean, main.score)} ({bounds}n = {worst.n})."
 
 
-def _difference_told(gap: Interval, score: str) -> str:
+def _difference_told(compared: Difference, score: str) -> str:
     """A verdict and what it rests on; of few there is none."""
-    if gap.n < FEWEST_FOR_WILCOXON:
+    gap = compared.difference
+    if compared.differs is None:
         verdict = "too few to tell"
-    elif gap.low <= 0 <= gap.high:
+    elif not compared.differs:
         verdict = "no difference shown"
     else:
         verdict = "better" if (gap.mean > 0) == (score_called(score).mode == "max") else "worse"

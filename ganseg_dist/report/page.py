@@ -17,13 +17,13 @@ from ganseg_dist.atomic import write_text
 from ganseg_dist.config import RunConfig
 from ganseg_dist.display import Convention, display_convention
 from ganseg_dist.metrics.registry import score_called
-from ganseg_dist.metrics.statistics import FEWEST_FOR_WILCOXON
 from ganseg_dist.plural import counted
 from ganseg_dist.recipes import RECIPES
 from ganseg_dist.report import labels, pictures
 from ganseg_dist.report.classes import class_view
 from ganseg_dist.report.environment import page_environment
 from ganseg_dist.report.federated import FederationView, federation_view
+from ganseg_dist.report.feedback import feedback_sentences
 from ganseg_dist.report.figures import Bar, interval_chart, roc_chart, strip_chart
 from ganseg_dist.report.generated import generated_view
 from ganseg_dist.report.reading import Interval
@@ -229,10 +229,10 @@ def measured_on(summary: Summary, region: str) -> list[tuple[Method, int]]:
 
 
 def difference_told(paired: Paired) -> str:
-    """What a difference means; one inside its interval is reported as none."""
-    if paired.difference.n < FEWEST_FOR_WILCOXON:
+    """What a difference means; one that may be none is reported as none."""
+    if paired.differs is None:
         return TOO_FEW
-    if paired.difference.low <= 0 <= paired.difference.high:
+    if not paired.differs:
         return "no difference shown"
     higher = paired.difference.mean > 0
     return "better" if higher == (score_called(paired.score).mode == "max") else "worse"
@@ -240,17 +240,15 @@ def difference_told(paired: Paired) -> str:
 
 def holes_told(healthy: Healthy) -> str:
     """Whether the generator knows more of healthy tissue than smooth interpolation does."""
-    ours, theirs = healthy.hole_l1_interval, healthy.biharmonic_l1_interval
-    if ours is None or theirs is None:
+    less = healthy.less_biharmonic
+    if less is None:
         told = "lower is better"
-    elif ours.n < FEWEST_FOR_WILCOXON:
+    elif less.differs is None:
         told = TOO_FEW
-    elif ours.high < theirs.low:
-        told = "the generator is better, beyond the intervals"
-    elif theirs.high < ours.low:
-        told = "the generator is worse, beyond the intervals"
+    elif not less.differs:
+        told = "no difference shown"
     else:
-        told = "the intervals overlap"
+        told = f"the generator is {'better' if less.difference.mean < 0 else 'worse'}"
     levels = f"{healthy.hole_l1:.4f} by the generator, {healthy.biharmonic_l1:.4f} by biharmonic interpolation"
     return f"Holes in healthy tissue are filled with an L1 of {levels}: {told}."
 
@@ -437,7 +435,7 @@ def _healthy_charts(healthy: Healthy | None, lesion_free: str) -> Iterator[Chart
         "anatomy: a generator that has learnt healthy tissue lies below it.",
     )
     if healthy.feedback is not None:
-        yield _feedback_chart(healthy.feedback, healthy)
+        yield _feedback_chart(healthy.feedback)
 
 
 def _bar(label: str, mean: float, interval: Interval | None, *, emphasised: bool = False) -> Bar:
@@ -446,33 +444,16 @@ def _bar(label: str, mean: float, interval: Interval | None, *, emphasised: bool
     return Bar(label, mean, interval.low, interval.high, emphasised)
 
 
-def _feedback_chart(feedback: Feedback, healthy: Healthy) -> Chart:
-    masks: tuple[tuple[str, float], ...] = (
-        ("true mask", feedback.true),
-        ("eroded", feedback.eroded),
-        ("shifted", feedback.shifted),
-        ("empty", feedback.empty),
-    )
-    told = ", ".join(f"{name} {value:.3f}" for name, value in masks)
-    says = {
-        True: "The true mask is preferred to every wrong one, beyond the intervals: the feedback carries a signal.",
-        False: "The true mask is not preferred to every wrong one beyond the intervals: no signal is shown.",
-        None: "Too few patients to tell whether the feedback carries a signal.",
-    }[healthy.signal]
-    margins = ", ".join(
-        f"{name} {labels.signed_number(margin.mean)} ({labels.between(margin, signed=True)})"
-        for name, margin in healthy.margins.items()
-    )
-    if margins:
-        says = f"Against the true mask: {margins}. {says}"
+def _feedback_chart(feedback: Feedback) -> Chart:
+    told = ", ".join(f"{name} {value.mean:.3f}" for name, value in feedback.losses.items())
     return Chart(
         "Adversarial feedback, L_adv",
         interval_chart(
-            [Bar(name, value, emphasised=name == "true mask") for name, value in masks],
+            [_bar(name, value.mean, value, emphasised=name == "true") for name, value in feedback.losses.items()],
             axis="L_adv",
             description=f"Mean adversarial feedback by mask: {told}.",
         ),
-        f"Mean over {counted(feedback.n, 'patient')}; lower: more like healthy tissue at the mask's edge. {says}",
+        f"Lower: more like healthy tissue at the mask's edge. {' '.join(feedback_sentences(feedback))}",
     )
 
 

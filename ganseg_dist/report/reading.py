@@ -29,8 +29,18 @@ class Interval(Record):
 
     @property
     def known(self) -> bool:
-        """Whether there is an interval at all: one subject drawn again and again is always the same."""
-        return self.n > 1
+        """Whether there is an interval at all: of one subject, and of equal ones, there is nothing to say it by."""
+        return self.low < self.high
+
+
+class Difference(Record):
+    """One arm less another over the same subjects."""
+
+    difference: Interval
+    differs: bool | None
+    """None: too few subjects to tell."""
+    p_sign_flip: float | None = None
+    p_wilcoxon: float | None = None
 
 
 def read_record(run: Run, name: str, adapter: TypeAdapter[Parsed]) -> Parsed | None:

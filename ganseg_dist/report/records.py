@@ -23,7 +23,7 @@ from ganseg_dist.files import parse_json, read_bytes, read_csv
 from ganseg_dist.inference.card import unknown_patients
 from ganseg_dist.report.classified import Classification, read_classification
 from ganseg_dist.report.compared import Comparison, read_comparison
-from ganseg_dist.report.reading import Interval, Record, finite, read_record
+from ganseg_dist.report.reading import Difference, Interval, Record, finite, read_record
 from ganseg_dist.report.rehearsed import RehearsedSite, read_rehearsal
 from ganseg_dist.report.sheets import Sheet, newest_sheet, shows_generated
 from ganseg_dist.runs import Run
@@ -125,14 +125,12 @@ class Method(Record):
     scores: dict[str, Interval]
 
 
-class Paired(Record):
+class Paired(Difference):
     """Method a less method b over the same subjects."""
 
     score: str
     a: str
     b: str
-    difference: Interval
-    p: float | None = None
 
 
 class ThresholdRow(Record):
@@ -164,13 +162,13 @@ class Detection(Record):
 
 
 class Feedback(Record):
-    """Mean L_adv on n slices for the true mask and for three wrong ones."""
+    """What L_adv tells true and wrong masks, as `inference.feedback` measured it."""
 
-    true: float
-    eroded: float
-    shifted: float
-    empty: float
-    n: int
+    losses: dict[str, Interval]
+    margins: dict[str, Difference]
+    cosine: Interval | None
+    grown: Interval
+    shrunk: Interval
 
 
 class Healthy(Record):
@@ -183,14 +181,11 @@ class Healthy(Record):
     hole_l1_interval: Interval | None = None
     guess_l1_interval: Interval | None = None
     biharmonic_l1_interval: Interval | None = None
+    less_biharmonic: Difference | None = None
     n_holes: int
     psnr: float | None = None
     ssim: float | None = None
     feedback: Feedback | None = None
-    margins: dict[str, Interval] = Field(default_factory=dict)
-    """By how much each wrong mask's L_adv exceeds the true one's."""
-    signal: bool | None = None
-    """Whether the true mask is preferred to every wrong one, by intervals of the slices' differences."""
 
 
 class Summary(Record):

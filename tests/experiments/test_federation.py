@@ -74,7 +74,9 @@ def test_differences_are_paired_with_pooled_and_with_the_sites_mean_of_each_pati
     assert comparison.pooled.mean == pytest.approx(0.8)
     assert comparison.alone.mean == pytest.approx(1 / 3)
     assert comparison.less_pooled.difference.mean == pytest.approx(-0.1)
-    assert comparison.less_pooled.difference.low == pytest.approx(-0.2), "of three patients: all drawn the third"
+    student = 4.3027 * 0.1 / 3**0.5  # of three patients with a standard deviation of 0.1
+    assert comparison.less_pooled.difference.low == pytest.approx(-0.1 - student, abs=1e-5)
+    assert comparison.less_pooled.differs is None, "three are too few"
     assert comparison.less_alone.difference.mean == pytest.approx(0.7 - 1 / 3)
     assert comparison.less_alone.difference.n == 3, "patients, not patients of every site"
     assert comparison.percent_of_pooled == pytest.approx(87.5)
@@ -110,7 +112,7 @@ def test_it_is_told_in_words_numbers_and_a_file(comparison, tmp_path):
     header, cells = comparison_table([comparison])
     assert header == ["", "Dice"]
     told = {line[0]: line[1] for line in cells}
-    assert told["federated less pooled"].startswith("-0.100 [-0.200, +0.000]")
+    assert told["federated less pooled"] == "-0.100 [-0.348, +0.148] (too few patients)"
     assert told["federated in % of pooled"] == "87.5%"
     assert told["federated, at the site where it is worst"] == "south: 0.500 –, n = 1"
     assert comparison_metrics([comparison])["dice/federated at the worst site"] == pytest.approx(0.5)

@@ -46,7 +46,12 @@ def test_panels_are_named_in_words_and_the_difference_stands_beside_the_first_sc
     ]  # fmt: skip
     said = written(figure)
     assert "augmentation Mean and 95% interval over 7 test patients" in said
-    assert {"none", "GAN", "mean and 95% interval", "difference shown: its interval leaves 0 out"} <= set(said)
+    assert {
+        "none",
+        "GAN",
+        "mean and 95% interval",
+        "difference shown: its interval leaves 0 out, and sign flips agree",
+    } <= set(said)
     assert not any("/" in text for text in said)
     (gap,) = dots(figure.axes[1])
     assert gap.get_xdata()[0] == pytest.approx(0.1)

@@ -116,4 +116,4 @@ def test_each_task_has_its_scores():
     assert [measure.name for measure in measures_of(recipe("dl_gan_cnn_debug"))] == [
         "accuracy", "precision", "recall", "f1",
     ]  # fmt: skip
-    assert MeanOf("wt/dice").needs == ("wt/dice",)
+    assert MeanOf("wt/dice").needed == ("wt/dice",)

@@ -3,25 +3,8 @@
 import numpy as np
 import pytest
 
-from ganseg_dist.inference.healthy import FEWEST_PATIENTS, MOST_SLICES, FeedbackEvidence, hole_evidence
-from ganseg_dist.metrics.statistics import bootstrap_mean
+from ganseg_dist.inference.healthy import MOST_SLICES, hole_evidence
 from tests.inference.untrained import predictor
-
-
-def evidence(patients, margins):
-    owners = [f"p{index % patients}" for index in range(len(margins))]
-    interval = bootstrap_mean(margins, owners)
-    return FeedbackEvidence({"true": interval}, {"eroded": interval, "empty": interval})
-
-
-def test_the_feedback_carries_a_signal_when_every_margin_excludes_zero():
-    assert evidence(4, [0.5, 0.4, 0.6, 0.5]).signal is True
-    assert evidence(4, [0.5, -0.4, 0.6, -0.5]).signal is False
-
-
-@pytest.mark.parametrize("patients", range(1, FEWEST_PATIENTS))
-def test_an_interval_over_one_or_two_patients_proves_nothing(patients):
-    assert evidence(patients, [0.5, 0.4, 0.6, 0.5]).signal is None
 
 
 def test_flat_tissue_is_filled_exactly_by_the_guess_and_by_biharmonic_inpainting(tmp_path):
@@ -34,4 +17,6 @@ def test_flat_tissue_is_filled_exactly_by_the_guess_and_by_biharmonic_inpainting
     assert found.hole_l1.n == 5
     assert found.hole_l1.mean > 0.02  # untrained
     assert found.guess_l1.mean < found.hole_l1.mean
+    assert found.less_biharmonic.difference.mean == pytest.approx(found.hole_l1.mean - found.biharmonic_l1.mean)
+    assert found.less_biharmonic.differs is None, "five patients are too few"
     assert 0 < found.ssim <= 1

@@ -13,7 +13,7 @@ from ganseg_dist.metrics.classification import (
     operating_point,
     threshold_at_specificity,
 )
-from ganseg_dist.metrics.statistics import bootstrap_mean
+from ganseg_dist.metrics.statistics import mean_interval
 
 THREE = ("glioma", "meningioma", "none")
 
@@ -103,11 +103,11 @@ def test_a_patients_images_are_drawn_together():
     assert alone.accuracy.high - alone.accuracy.low > 0.1
 
 
-def test_intervals_are_those_of_the_bootstrap_of_a_mean():
+def test_the_interval_of_accuracy_is_that_of_a_mean():
     # Where every image is of the class, its recall is the mean of being right.
     right = np.random.default_rng(3).random(200) < 0.7
     scores = classification_scores(np.zeros(200, int), certain(np.where(right, 0, 1), 2), patients(200), ("a", "b"))
-    expected = bootstrap_mean(right.astype(float).tolist(), patients(200))
+    expected = mean_interval(right.astype(float).tolist(), patients(200), bounds=(0, 1))
     recall = scores.classes["a"].recall
     assert recall.mean == scores.accuracy.mean == expected.mean
     assert (recall.low, recall.high) == pytest.approx((expected.low, expected.high))

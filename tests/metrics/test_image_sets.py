@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from ganseg_dist.metrics.image_sets import bootstrap, confusion_counts, confusion_rates, curve_areas
-from ganseg_dist.metrics.statistics import bootstrap_mean
+from ganseg_dist.metrics.image_sets import confusion_counts, confusion_rates, curve_areas, intervals, patients_values
+from ganseg_dist.metrics.statistics import mean_interval
 
 TRUTH = np.array([0, 0, 1, 1])
 CALLED = np.array([0, 1, 1, 1])
@@ -26,26 +26,49 @@ def test_rates_by_hand():
 def test_areas_are_those_of_scikit_learn_with_weights():
     rng = np.random.default_rng(0)
     positive, score, owner = rng.random(60) < 0.4, rng.random(60).round(1), np.arange(60) // 5
-    drawn = rng.integers(3, size=(4, 12)).astype(float)
+    drawn = np.vstack([rng.integers(3, size=(4, 12)), rng.random((4, 12))])
     found = curve_areas(positive, score, owner)(drawn)
     for weights, auroc, auprc in zip(drawn[:, owner], found["auroc"], found["auprc"], strict=True):
         assert auroc == pytest.approx(roc_auc_score(positive, score, sample_weight=weights))
         assert auprc == pytest.approx(average_precision_score(positive, score, sample_weight=weights))
 
 
-def test_areas_of_one_class_alone_are_none_and_a_draw_of_it_does_not_count():
+def test_areas_of_one_class_alone_are_none_and_two_patients_of_a_class_each_have_one():
     areas = curve_areas(np.array([True, False]), np.array([0.9, 0.1]), np.array([0, 1]))
     assert np.isnan(areas(np.array([[1.0, 0], [0, 1]]))["auprc"]).all()
-    perfect = bootstrap(areas, 2)["auroc"]
+    perfect = intervals(areas, 2)["auroc"]
     assert (perfect.mean, perfect.low, perfect.high, perfect.n) == (1, 1, 1, 2)
-    alone = bootstrap(curve_areas(np.ones(2, bool), np.array([0.9, 0.1]), np.array([0, 1])), 2)
+    alone = intervals(curve_areas(np.ones(2, bool), np.array([0.9, 0.1]), np.array([0, 1])), 2)
     assert alone == {"auroc": None, "auprc": None}
 
 
-def test_a_mean_has_the_interval_of_the_bootstrap_of_a_mean():
+def test_a_mean_has_the_interval_of_its_own_values():
+    """Half of a patient left out gives back what it adds, to the last digits."""
     right, owner = np.random.default_rng(1).random(90) < 0.7, np.arange(90) // 3
     rates = confusion_rates(confusion_counts(np.ones(90, int), right.astype(int), owner, 30, 2))
-    found, expected = bootstrap(rates, 30)["recall/1"], bootstrap_mean(right.astype(float).tolist(), owner.tolist())
+    found, expected = intervals(rates, 30)["recall/1"], mean_interval(right.astype(float).tolist(), owner.tolist())
     assert (found.mean, found.low, found.high, found.n) == pytest.approx(
         (expected.mean, expected.low, expected.high, 30)
     )
+    values = patients_values(rates, 30)["recall/1"]
+    assert values == pytest.approx(right.reshape(30, 3).mean(axis=1))
+
+
+@pytest.mark.parametrize("patients", [8, 20])
+def test_intervals_of_an_area_hold_the_truth_about_as_often_as_they_say(patients):
+    """Slices of a patient are alike; the true area is that of very many patients."""
+    rng = np.random.default_rng(0)
+
+    def drawn(n):
+        positive = rng.random((n, 6)) < 0.4
+        score = rng.normal(size=(n, 1)) * 0.7 + rng.normal(size=(n, 6)) + positive
+        return positive.ravel(), score.ravel(), np.repeat(np.arange(n), 6)
+
+    positive, score, _ = drawn(20_000)
+    truth = roc_auc_score(positive, score)
+    holds = []
+    for _ in range(400):
+        positive, score, owner = drawn(patients)
+        found = intervals(curve_areas(positive, score, owner), patients)["auroc"]
+        holds.append(found.low <= truth <= found.high)
+    assert 0.92 <= np.mean(holds) <= 0.99

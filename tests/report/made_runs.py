@@ -102,8 +102,8 @@ def federated_run(root: Path, sites: int = 3) -> Run:
         "score": "wt/dice",
         "title": "Dice of the tumour",
         **{name: _around(level, 0.03) for name, level in (("federated", 0.81), ("pooled", 0.83), ("alone", 0.7))},
-        "less_pooled": {"difference": _around(-0.02, 0.03), "p_value": None},
-        "less_alone": {"difference": _around(0.11, 0.04), "p_value": 0.001},
+        "less_pooled": {"difference": _around(-0.02, 0.03), "differs": False, "p_sign_flip": 0.31},
+        "less_alone": {"difference": _around(0.11, 0.04), "differs": True, "p_sign_flip": 0.001},
         "percent_of_pooled": 97.6,
         "worst_site": names[min(4, sites - 1)],
         "at_sites": at_sites,
@@ -324,7 +324,9 @@ def _evaluate(run: Run, part: str, regions: list[str], *, channels: int, unit: s
             "a": methods[0][0],
             "b": name,
             "difference": _around(scale * -worse, abs(scale) * 0.03),
-            "p": 0.0004 if worse < -0.1 else None,
+            "differs": worse < -0.1,
+            "p_sign_flip": 0.0004 if worse < -0.1 else 0.21,
+            "p_wilcoxon": 0.0004 if worse < -0.1 else None,
         }
         for name, _, worse in methods[1:]
         for score, scale in (("dice", 1), (f"hd95_{unit}", -40))
@@ -393,7 +395,18 @@ def _detection() -> dict[str, Any]:
 
 
 def _healthy() -> dict[str, Any]:
-    feedback = {"true": 0.41, "eroded": 0.66, "shifted": 0.83, "empty": 1.12, "n": 160}
+    losses = {"true": 0.41, "eroded": 0.66, "dilated": 0.38, "shifted": 0.83, "whole body": 0.44, "empty": 1.12}
+    margins = {name: loss - losses["true"] for name, loss in losses.items() if name != "true"}
+    feedback = {
+        "losses": {name: _around(loss, 0.1) for name, loss in losses.items()},
+        "margins": {
+            name: {"difference": _around(margin, 0.02), "differs": abs(margin) > 0.02}
+            for name, margin in margins.items()
+        },
+        "cosine": _around(0.01, 0.02),
+        "grown": _around(0.33, 0.05),
+        "shrunk": _around(0.71, 0.05),
+    }
     return {
         "hole_l1_interval": _around(0.071, 0.008),
         "biharmonic_l1_interval": _around(0.094, 0.011),
@@ -404,9 +417,8 @@ def _healthy() -> dict[str, Any]:
         "n_holes": 240,
         "psnr": 24.31,
         "ssim": 0.871,
+        "less_biharmonic": {"difference": _around(-0.023, 0.004), "differs": True},
         "feedback": feedback,
-        "margins": {name: _around(feedback[name] - feedback["true"], 0.1) for name in ("eroded", "shifted", "empty")},
-        "signal": True,
     }
 
 

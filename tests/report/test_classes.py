@@ -55,7 +55,8 @@ def test_a_classifiers_page_shows_what_was_measured(tmp_path):
     page, view = write_report(run).read_text(), viewed(run)
     assert [key.name for key in view.key_scores] == ["Accuracy", "Balanced accuracy", "Macro F1"]
     scores = view.summary.scores
-    for value in (scores.accuracy, scores.expected_calibration_error, scores.classes["glioma"].recall):
+    for value in (scores.accuracy, scores.expected_calibration_error, scores.classes["glioma"].precision):
+        assert value.low < value.high
         assert f"{value.mean:.3f}" in page
         assert f"{value.low:.3f} to {value.high:.3f}" in page
     for shown in ("60 images of 6 patients", "accuracy of 0.400", "k = 3, chosen", "Cross-entropy", "Dotted: epoch 3"):

@@ -1,0 +1,1 @@
+"""Checks of every number that a conclusion rests on, against packages written by others: see docs/verification.md."""
