@@ -39,10 +39,17 @@ check: $(READY)  ## format, lint, types, import contract
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" lint-imports
 
+verify:          ## every number against other packages, in an environment of its own; false alarms of the statistics
+	@test -x .venv-verify/bin/pip || $(PYTHON) -m venv .venv-verify
+	@grep -v '^attrs==' constraints.txt > .venv-verify/constraints.txt
+	.venv-verify/bin/pip install --quiet --disable-pip-version-check --constraint .venv-verify/constraints.txt \
+		--editable '.[verify]'
+	.venv-verify/bin/python -m verification
+
 bench: $(READY)  ## every benchmark; ratios measured side by side
 	$(BIN)/python -m benchmarks
 
 clean:           ## remove what the demo made
 	rm -rf demo
 
-.PHONY: help venv demo test test-all check bench clean
+.PHONY: help venv demo test test-all check verify bench clean

@@ -79,7 +79,7 @@ class PatientPrivacy:
 
     def spent(self, stage: int, epochs: int) -> float:
         """Epsilon at delta after all stages before this one and so many epochs of it."""
-        return _epsilon_of(
+        return epsilon_of_steps(
             self.noise_multiplier, self.rate, self.steps * (sum(self.epochs[:stage]) + epochs), self.delta
         )
 
@@ -210,7 +210,8 @@ def _steps_of_epoch(asked: PatientPrivacyConfig, patients: int) -> int:
     return max(1, round(patients / asked.patients_per_step))
 
 
-def _epsilon_of(noise_multiplier: float, rate: float, steps: int, delta: float) -> float:
+def epsilon_of_steps(noise_multiplier: float, rate: float, steps: int, delta: float) -> float:
+    """What so many steps spend of a patient who is drawn with this probability in each, by Renyi's divergences."""
     accountant = _opacus().RDPAccountant()
     accountant.history = [(noise_multiplier, rate, steps)]
     with _without_advice():

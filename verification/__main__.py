@@ -1,0 +1,15 @@
+"""Every check in turn, as tables of Markdown: python -m verification [--quick]. 1 where two packages disagree."""
+
+from __future__ import annotations
+
+import sys
+
+from verification import agreement, false_alarms
+
+if __name__ == "__main__":
+    quick = sys.argv[1:] == ["--quick"]
+    sys.argv[1:] = ["--quick"] if quick else []
+    code = agreement.main()
+    sys.argv[1:] = ["--repeats", "20"] if quick else []
+    print()
+    raise SystemExit(max(code, false_alarms.main()))
