@@ -57,11 +57,23 @@ class Contents:
     def at(cls, address: Address, name: str) -> Contents | None:
         """Of the folder that is kept under this name; none where there is none.
 
+        A list that is replaced while it is read may come in the length of the one before: it is read again until two
+        readings are the same.
+
         Raises RunError when it cannot be understood, and for a path that leads out of the folder.
         """
-        content = address.read(f"{name}/{LIST}")
-        if content is None:
-            return None
+        content, before = address.read(f"{name}/{LIST}"), None
+        while content is not None:
+            try:
+                return cls._parsed(content, address, name)
+            except RunError:
+                if content == before:
+                    raise
+            before, content = content, address.read(f"{name}/{LIST}")
+        return None
+
+    @classmethod
+    def _parsed(cls, content: bytes, address: Address, name: str) -> Contents:
         listed, remedy = f"{address.shown}/{name}/{LIST}", f"restore it, or delete {name} there"
         try:
             stated = parse_json(content)["format"]

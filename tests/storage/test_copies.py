@@ -334,3 +334,21 @@ def test_the_record_of_a_copy_stays_here(folder, address):
     send(folder, address)
     assert "first/000001/.kept.json" not in address.list_files("first")
     assert json.loads((folder / ".kept.json").read_text())["address"] == address.identity
+
+
+def test_a_list_that_is_replaced_while_it_is_read_is_read_again(folder, address, monkeypatch):
+    """An object's reader asks for its length first, and may get as much of the next one."""
+    send(folder, address)
+    whole = address.read("first/contents.json")
+    readings = [whole[:-9], whole[:-5], whole]
+    monkeypatch.setattr(Address, "read", lambda self, path: readings.pop(0))
+    assert Contents.at(address, "first").revision == 1
+    assert readings == []
+
+
+def test_a_list_that_stays_cut_off_is_damaged(folder, address, monkeypatch):
+    send(folder, address)
+    cut = address.read("first/contents.json")[:-9]
+    monkeypatch.setattr(Address, "read", lambda self, path: cut)
+    with pytest.raises(RunError, match=r"contents\.json: is damaged"):
+        Contents.at(address, "first")
