@@ -132,6 +132,12 @@ def _changes(arrays: Arrays, sent: Arrays) -> dict[str, npt.NDArray[np.float64]]
 
 
 def _strategy(config: FederationConfig) -> FedAvg:
+    """Flower's.
+
+    Its FedAdam takes eta sqrt(1 - beta_2^t) / (1 - beta_1^t) in round t, Adam's correction of the moments' bias, where
+    Algorithm 2 of Reddi et al. (Adaptive federated optimization, ICLR 2021) and FedYogi take eta: with betas of 0.9 and
+    0.99 less than half of it in the tenth round.
+    """
     eta, betas = config.server_learning_rate, config.server_betas
     match config.strategy:
         case "fedavg" | "fedprox":  # what fedprox adds, the sites do (train.proximal_weight)

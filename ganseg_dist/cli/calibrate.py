@@ -66,6 +66,7 @@ def calibrate(
         )
     if thresholds.realism is not None:
         show.echo(f"slice realism: abnormal below {thresholds.realism:.3f}")
+    _warn_of_few(thresholds.calibrated_on)
 
 
 def _take(run: Run, sweep: str) -> None:
@@ -78,3 +79,11 @@ def _take(run: Run, sweep: str) -> None:
     write_thresholds(run.model, applied(read_thresholds(run.model), values, patients))
     for name, value in values.items():
         show.echo(f"{name.removeprefix('threshold.')}: threshold {value:.2f}, of {sweep}")
+    _warn_of_few(patients)
+
+
+def _warn_of_few(patients: int) -> None:
+    from ganseg_dist.metrics.threshold import few_patients
+
+    if (doubt := few_patients(patients)) is not None:
+        show.warn(f"thresholds: {doubt}")

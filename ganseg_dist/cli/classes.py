@@ -118,6 +118,8 @@ def _refuse_other_table(file: Path) -> None:
 
 
 def _print(run: Run, part: str, summary: dict[str, Any]) -> None:
+    from ganseg_dist.metrics.threshold import few_patients
+
     scores = summary["scores"]
     header = ["class", "images", "precision", "recall", "F1"]
     measures = ("precision", "recall", "f1")
@@ -137,3 +139,5 @@ def _print(run: Run, part: str, summary: dict[str, Any]) -> None:
             f"at the threshold of {point['validated_specificity']:.0%} specificity on validation patients: "
             f"sensitivity {show.interval(point['sensitivity'])}, specificity {show.interval(point['specificity'])}"
         )
+        if (doubt := few_patients(point["calibrated_on"])) is not None:
+            show.warn(f"threshold: {doubt}")

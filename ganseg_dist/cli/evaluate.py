@@ -48,6 +48,7 @@ def evaluate(
     from ganseg_dist.inference.evaluation import evaluate as score
     from ganseg_dist.inference.evaluation import save_evaluation
     from ganseg_dist.inference.predictor import Predictor
+    from ganseg_dist.metrics.threshold import few_patients
     from ganseg_dist.tracking.results import log_evaluation
 
     if part not in ("test", "validation", "all"):
@@ -81,6 +82,8 @@ def evaluate(
         show.err.print(
             f"note: {found.name} is at its default thresholds; choose them first with: ganseg calibrate {found.name}"
         )
+    elif (doubt := few_patients(predictor.thresholds.calibrated_on)) is not None:
+        show.warn(f"thresholds: {doubt}")
     summary = save_evaluation(found.evaluation(part), result, predictor)
     log_evaluation(found, part, summary["rows"][0]["scores"])
     _print(summary)

@@ -14,10 +14,12 @@ import numpy.typing as npt
 from sklearn.metrics import roc_curve
 
 from ganseg_dist.atomic import whole_folder, write_csv, write_json
-from ganseg_dist.data.cohort import Case
+from ganseg_dist.data.cohort import COLOURS, Case
+from ganseg_dist.data.foreground import foreground
 from ganseg_dist.data.formats import Volume
 from ganseg_dist.data.labels import REGION_LABELS, Labels
 from ganseg_dist.data.nesting import regions_at
+from ganseg_dist.data.preprocess import from_picture_axes, to_picture_axes
 from ganseg_dist.data.scan import Scan, load_scan
 from ganseg_dist.inference.arms import Arm, ModelArm
 from ganseg_dist.inference.feedback import feedback_evidence
@@ -25,6 +27,7 @@ from ganseg_dist.inference.healthy import hole_evidence
 from ganseg_dist.inference.plausibility import implausible
 from ganseg_dist.inference.predictor import CasePrediction, Predictor
 from ganseg_dist.metrics.detection import auprc, auroc, threshold_table
+from ganseg_dist.metrics.masks import Mask
 from ganseg_dist.metrics.registry import score_called
 from ganseg_dist.metrics.segmentation import case_scores
 from ganseg_dist.metrics.statistics import compare_paired, mean_interval
@@ -100,6 +103,7 @@ def evaluate(
     kinds = {arm.name: arm.kind for arm in arms}
     scored = tuple(region for region in known if any(region in arm.regions for arm in arms))
     result = Evaluation(part, {arm.name: [] for arm in arms}, kinds, scored)
+    body: Mask | None = None
     for index, case in enumerate(cases):
         for position, arm in enumerate(arms):
             scan = load_scan(case, arm.modalities)
@@ -110,7 +114,8 @@ def evaluate(
             predicted = predicted[[arm.regions.index(region) for region in regions]]
             truth = region_masks(scan, regions)
             result.present |= {region for region, mask in zip(regions, truth, strict=True) if mask.any()}
-            scores = case_scores(predicted, truth, regions, scan.grid.spacing_mm)
+            body = _body(case, scan) if position == 0 else body
+            scores = case_scores(predicted, truth, regions, scan.grid.spacing_mm, body=body)
             result.rows[arm.name].append(CaseRow(case.id, case.patient, case.site, scores))
             if position == 0 and said is not None:
                 if isinstance(arm, ModelArm) and (flaw := implausible(said, arm.predictor.config.data)) is not None:
@@ -119,6 +124,14 @@ def evaluate(
                 _keep_slices(result, case, said, scores[f"{arm.regions[0]}/dice"])
         advance(index + 1, len(cases))
     return result
+
+
+def _body(case: Case, scan: Scan) -> Mask:
+    """(X, Y, Z): the head or brain; of a picture in colour all of it."""
+    if set(COLOURS).issuperset(case.images):
+        return np.ones(scan.image.shape[1:], bool)
+    image = np.stack([to_picture_axes(volume, scan.grid) for volume in scan.image])
+    return from_picture_axes(foreground(image), scan.grid)
 
 
 def region_masks(scan: Scan, regions: Sequence[str]) -> npt.NDArray[np.bool_]:

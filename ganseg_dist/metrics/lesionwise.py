@@ -61,6 +61,9 @@ def lesionwise_scores(prediction: Mask, truth: Mask, spacing_mm: Sequence[float]
     (no lesions at all: 1 and 0). Sensitivity and specificity are GANet-Seg's Eq. 19 for (P_i, T_i), a missed
     lesion 0, averaged over true lesions; without any they are 1, or 0 beside a false positive.
 
+    HD95 is that of `surface.hd95`, which counts surface voxels; the challenge's own code weighs surface elements by
+    their area, so that its distances differ from these by a fraction of a voxel (docs/verification.md).
+
     True lesions of 50 mm3 or less leave the score after matching: a component that touches only such a lesion
     has found something real and is no false positive. There is no floor on the size of a false positive.
 

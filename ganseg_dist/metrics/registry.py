@@ -55,6 +55,7 @@ REGISTERED = (
     _share("iou", "IoU"),
     _share("sensitivity", "Sensitivity"),
     _share("specificity", "Specificity"),
+    _share("body_specificity", "Specificity within the body"),
     _distance("hd95", "HD95"),
     _share("lesion_dice", "Lesion-wise Dice"),
     _distance("lesion_hd95", "Lesion-wise HD95"),

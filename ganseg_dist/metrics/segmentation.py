@@ -12,11 +12,17 @@ from ganseg_dist.metrics.surface import hd95
 
 
 def case_scores(
-    prediction: Mask, truth: Mask, regions: Sequence[str], spacing_mm: Sequence[float] | None = None
+    prediction: Mask,
+    truth: Mask,
+    regions: Sequence[str],
+    spacing_mm: Sequence[float] | None = None,
+    *,
+    body: Mask | None = None,
 ) -> dict[str, float]:
     """Score (R, X, Y, Z) boolean masks region by region; keys are `region/score`, as in `wt/dice`.
 
-    Scores: `dice`, `iou`, `sensitivity`, `specificity`, `hd95_mm`; by the lesion-wise protocol of BraTS 2023
+    Scores: `dice`, `iou`, `sensitivity`, `specificity`, and within a (X, Y, Z) body `body_specificity`: over all
+    background specificity is near 1 whatever is predicted; `hd95_mm`; by the lesion-wise protocol of BraTS 2023
     `lesion_dice`, `lesion_hd95_mm`, `lesion_sensitivity`, `lesion_specificity`, `lesion_f1` and the counts
     `lesions_true`, `lesions_predicted`, `lesions_missed`, `lesions_false_positive`; by GANet-Seg's own
     `paper_lesion_dice`. Without `spacing_mm` distances are in pixels, and end in `_px`. Never NaN.
@@ -26,11 +32,13 @@ def case_scores(
     for name, masks in (("prediction", prediction), ("truth", truth)):
         if len(masks) != len(regions):
             raise DataError(f"{name}: {len(masks)} masks for regions {', '.join(regions)}; give one a region")
-    return {
-        f"{region}/{score}": value
-        for region, predicted, true in zip(regions, prediction, truth, strict=True)
-        for score, value in _region_scores(predicted, true, spacing_mm).items()
-    }
+    scores: dict[str, float] = {}
+    for region, predicted, true in zip(regions, prediction, truth, strict=True):
+        of_region = _region_scores(predicted, true, spacing_mm)
+        if body is not None:
+            of_region["body_specificity"] = specificity(predicted[body], true[body])
+        scores |= {f"{region}/{score}": value for score, value in of_region.items()}
+    return scores
 
 
 def _region_scores(prediction: Mask, truth: Mask, spacing_mm: Sequence[float] | None) -> dict[str, float]:

@@ -19,8 +19,10 @@ def hd95(prediction: Mask, truth: Mask, spacing_mm: Sequence[float] | None = Non
 
     HD95(P, T) = max(q95{d(p, ∂T) : p in ∂P}, q95{d(t, ∂P) : t in ∂T}), Euclidean between voxel centres;
     GANet-Seg Eq. 20 with q95, linearly interpolated, for its suprema. The surface ∂ is the mask less its
-    erosion by the 6-connected (in 2-D the 4-connected) element, the outside of the image being background:
-    the convention of MONAI and medpy.
+    erosion by the 6-connected (in 2-D the 4-connected) element, the outside of the image being background.
+
+    So does MONAI. medpy has the same surface, and takes one percentile of both directions' distances together, as a
+    rule a smaller one; surface-distance weighs each surface element by its area in place of counting voxels.
 
     In mm with `spacing_mm`, one size an axis; in pixels without: name the column `hd95_px` then.
     Both empty 0; one empty the image's diagonal (373.13 for 240x240x155 at 1 mm). Never NaN.

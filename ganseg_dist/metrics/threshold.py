@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ganseg_dist.errors import DataError
+from ganseg_dist.plural import counted
 
 Probabilities = npt.NDArray[np.floating]
 Masks = npt.NDArray[np.bool_]
@@ -17,6 +18,9 @@ Counts = npt.NDArray[np.int64]
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """0.05, 0.10 .. 0.95."""
 DEFAULT = 0.5
+FEWEST_PATIENTS = 10
+"""On fewer, the best threshold follows single patients: three gave LGG slices one that found 98% of the test patients'
+lesions and called half of the healthy slices, where validation had promised both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,14 @@ class BestThreshold:
     threshold: float
     dice: float
     n: int
+
+
+def few_patients(patients: int) -> str | None:
+    """What is doubtful of a threshold that was chosen on so few; None where nothing is, and where none was chosen."""
+    if not 0 < patients < FEWEST_PATIENTS:
+        return None
+    of = counted(patients, "validation patient")
+    return f"chosen on {of}, too few to hold on others; validate on {FEWEST_PATIENTS} or more"
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ganseg_dist.config import RunConfig
+from ganseg_dist.metrics.threshold import few_patients
 from ganseg_dist.plural import counted
 from ganseg_dist.report import labels
 from ganseg_dist.report.classified import Classification, ClassifiedImage, ClassSummary, OperatingPoint, Scores
@@ -148,7 +149,7 @@ def _told(point: OperatingPoint, classes: Sequence[str], subject: str) -> str:
         f"Called {sought} from a probability of {labels.number(point.threshold)} on, the lowest that kept "
         f"{point.validated_specificity:.0%} specificity on {chosen_on}: "
         f"here {rates}; of {sought} {point.tp} found and {point.fn} missed, of {other} {point.fp} called {sought} "
-        f"and {point.tn} not."
+        f"and {point.tn} not.{f' The threshold was {doubt}.' if (doubt := few_patients(point.calibrated_on)) else ''}"
     )
 
 

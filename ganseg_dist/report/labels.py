@@ -15,7 +15,7 @@ REGIONS = {"wt": "Whole tumour", "tc": "Tumour core", "et": "Enhancing tumour"}
 NOTHING = "–"
 """In place of a number that there is not."""
 
-MAIN_SCORES = ("dice", "hd95_mm", "hd95_px", "sensitivity", "specificity", "lesion_dice", "lesion_f1")
+MAIN_SCORES = ("dice", "hd95_mm", "hd95_px", "sensitivity", "body_specificity", "lesion_dice", "lesion_f1")
 """What a reader looks for first; the rest is one click away."""
 
 CASE_SCORES = ("dice", "hd95_mm", "hd95_px", "lesion_f1")

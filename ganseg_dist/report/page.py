@@ -17,6 +17,7 @@ from ganseg_dist.atomic import write_text
 from ganseg_dist.config import RunConfig
 from ganseg_dist.display import Convention, display_convention
 from ganseg_dist.metrics.registry import score_called
+from ganseg_dist.metrics.threshold import few_patients
 from ganseg_dist.plural import counted
 from ganseg_dist.recipes import RECIPES
 from ganseg_dist.report import labels, pictures
@@ -79,7 +80,7 @@ def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -
         for name in (
             "score_label", "direction", "number", "between", "interval_told", "p_value", "duration", "joined",
         )
-    } | {"counted": counted}  # fmt: skip
+    } | {"counted": counted, "few_patients": few_patients}  # fmt: skip
     environment.filters |= {
         "svg": Markup,
         "told": difference_told,

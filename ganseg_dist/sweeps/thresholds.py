@@ -47,6 +47,8 @@ REALISM = "threshold.realism"
 """Of a slice's realism, below which it is called abnormal."""
 OF_SLICES = ("youden_j", "accuracy")
 """Scores of slices that are called abnormal or not (GANet-Seg, Table 1)."""
+OF_MASKS = tuple(score for score in ON_WHOLE_SCANS if score != "body_specificity")
+"""Scores that need no image: kept probabilities come without any."""
 OF_A_BOX = {"dice": dice_score, "iou": iou_score, "sensitivity": sensitivity}
 """Scores that need no more than the box around the masks, and no search for surfaces or lesions."""
 
@@ -177,13 +179,13 @@ def threshold_metrics(asked: Sequence[str], regions: Sequence[str]) -> tuple[Met
 
     Raises ConfigError for a name that there is not, and for slices and volumes at once: no threshold is of both.
     """
-    volumes = [f"val/{score}{of}" for score in ON_WHOLE_SCANS for of in ("", *(f"_{region}" for region in regions))]
+    volumes = [f"val/{score}{of}" for score in OF_MASKS for of in ("", *(f"_{region}" for region in regions))]
     slices = [f"val/{score}" for score in OF_SLICES]
     named = tuple(dict.fromkeys(asked)) or ("val/dice",)
     for name in named:
         if name not in (*volumes, *slices):
             raise ConfigError(
-                f"--metric {name}: thresholds are searched by {', '.join(f'val/{score}' for score in ON_WHOLE_SCANS)}, "
+                f"--metric {name}: thresholds are searched by {', '.join(f'val/{score}' for score in OF_MASKS)}, "
                 f"each also of one region, as in val/dice_{regions[0]}, and of slices by {', '.join(slices)}"
             )
     if len({name in slices for name in named}) > 1:
@@ -236,7 +238,7 @@ def _score(score: str, case: KeptCase, predicted: Masks, region: str, row: int) 
 
 def _score_and_regions(metric: Metric, regions: Sequence[str]) -> tuple[str, Sequence[str]]:
     """`dice_wt` is dice of wt, `dice` is dice of all."""
-    if metric.score in ON_WHOLE_SCANS:
+    if metric.score in OF_MASKS:
         return metric.score, regions
     score, _, region = metric.score.rpartition("_")
     return score, [region]

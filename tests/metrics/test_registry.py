@@ -44,7 +44,7 @@ def test_a_sweep_ranks_by_the_score_that_chooses_epochs_in_its_direction(name):
 @pytest.mark.parametrize("spacing_mm", [None, (1.0, 1.0, 2.0)])
 def test_every_score_of_a_scan_is_registered_with_its_unit(spacing_mm):
     masks = np.zeros((1, 4, 4, 4), bool)
-    scores = case_scores(masks, masks, ["wt"], spacing_mm)
+    scores = case_scores(masks, masks, ["wt"], spacing_mm, body=np.ones((4, 4, 4), bool))
     assert {score_called(name).name for name in scores} == {score.name for score in REGISTERED if score.of_scan}
     distances = {score_label(name) for name in scores if score_called(name).units}
     unit = "px" if spacing_mm is None else "mm"
@@ -80,6 +80,7 @@ def test_directions_are_those_of_the_definitions():
     smaller = {score.name for score in REGISTERED if direction(score.name) == "↓"}
     assert smaller == {
         "hd95", "lesion_hd95", "lesions_missed", "lesions_false_positive", "cross_entropy", "hole_l1", "l1", "epsilon",
+        "expected_calibration_error",
     }  # fmt: skip
     neither = {score.name for score in REGISTERED if direction(score.name) == ""}
     assert neither == {"lesions_true", "lesions_predicted", "diversity", "relative_diversity", "presence"}

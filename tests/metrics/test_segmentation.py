@@ -28,6 +28,16 @@ def test_one_flat_dict_with_units_in_the_names():
     assert all(math.isfinite(value) for value in scores.values())
 
 
+def test_specificity_within_the_body_leaves_the_air_out():
+    truth, prediction, body = (np.zeros((10, 10, 2), bool) for _ in range(3))
+    body[:5, :, 0] = True
+    truth[:2, :5, 0] = True
+    prediction[:4, :5, 0] = True
+    scores = case_scores(prediction[None], truth[None], ["wt"], body=body)
+    assert scores["wt/body_specificity"] == pytest.approx(1 - 10 / 40)  # 40 of the body's 50 pixels are healthy
+    assert scores["wt/specificity"] == pytest.approx(1 - 10 / 190)
+
+
 def test_pictures_are_measured_in_pixels():
     prediction, truth = two_regions()
     scores = case_scores(prediction, truth, ("wt", "et"))

@@ -4,7 +4,7 @@ import pytest
 from ganseg_dist.data.nesting import regions_at
 from ganseg_dist.errors import DataError
 from ganseg_dist.metrics.overlap import dice_score
-from ganseg_dist.metrics.threshold import THRESHOLDS, BestThreshold, ThresholdScan
+from ganseg_dist.metrics.threshold import FEWEST_PATIENTS, THRESHOLDS, BestThreshold, ThresholdScan, few_patients
 
 
 def test_dice_by_hand():
@@ -121,3 +121,9 @@ def test_errors_say_what_to_mend():
         scan.add("a", np.array([[0.5]]), np.array([[1]]))
     with pytest.raises(DataError, match="ascending values"):
         ThresholdScan(thresholds=(0.5, 0.5))
+
+
+def test_thresholds_of_few_patients_are_doubted():
+    assert few_patients(3).startswith("chosen on 3 validation patients, too few to hold on others")
+    assert few_patients(1).startswith("chosen on 1 validation patient,")
+    assert [few_patients(patients) for patients in (0, FEWEST_PATIENTS, 40)] == [None] * 3
