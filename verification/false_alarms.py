@@ -1,6 +1,6 @@
 """How often a difference is declared where there is none, and where there is one.
 
-    python -m verification.false_alarms [--repeats 10000]
+    python -m verification.false_alarms [--repeats 2000]
 
 Patients' differences are drawn with a mean of 0, or of one standard deviation, and compared as every table here
 compares them; beside it stand a percentile bootstrap, paired t, sign flips and Wilcoxon by themselves.
@@ -111,7 +111,7 @@ def seed_table(repeats: int) -> str:
 def main() -> int:
     """Print both tables."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--repeats", type=int, default=10_000, help="sets of differences a cell (10000)")
+    options.add_argument("--repeats", type=int, default=2000, help="sets of differences a cell (2000)")
     repeats = options.parse_args().repeats
     print(f"False alarms at 5%, and power; {repeats} sets a cell\n")
     print(table(repeats))

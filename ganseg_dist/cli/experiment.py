@@ -86,6 +86,7 @@ def folds(
     New images are then for all the folds together: ganseg predict NAME.
     """
     from ganseg_dist.experiments.folds import fold_trials, require_folds
+    from ganseg_dist.experiments.wording import SHARED_TRAINING
 
     require_folds(folds)
 
@@ -93,6 +94,7 @@ def folds(
         return fold_trials(config, cohort, folds=folds)
 
     found = _run("folds", recipe, data, layout, labels, run_name, assignments, local, trials)
+    show.err.print(f"note: {SHARED_TRAINING}")
     show.echo(f"next: ganseg predict {found.name} INPUT --out DIR")
 
 

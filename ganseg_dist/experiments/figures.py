@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ganseg_dist.experiments.table import Row, has_interval
-from ganseg_dist.experiments.wording import row_title, subjects_told, worded
+from ganseg_dist.experiments.wording import SHARED_TRAINING, row_title, subjects_told, worded
 from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.plural import counted
 
@@ -290,7 +290,8 @@ def _head(figure: Figure, rows: Sequence[Row], title: str) -> None:
     folds = any(row.fold for row in rows)
     seeds = f"; {counted(min(runs), 'seed')}" if len(runs) == 1 and not folds and min(runs) > 1 else ""
     what = "Mean and 95% interval over" if counts[-1] > 1 else "Mean of"
-    figure.suptitle(f"{title}\n{what} {over}{seeds}", x=0.01, ha="left", fontsize=10)
+    shared = f"; {SHARED_TRAINING}" if folds else ""
+    figure.suptitle(f"{title}\n{what} {over}{seeds}{shared}", x=0.01, ha="left", fontsize=10)
 
 
 def _meanings(rows: Sequence[Row], *, differ: bool) -> Iterator[Artist]:

@@ -14,6 +14,7 @@ SETTINGS = {"percentage": "% of training patients", "patients": "patients traine
 """Headers of labels whose own name does not say enough."""
 ARM_NAMES = {"gan": "GAN"}
 UNCHANGED = {"as they are": "images as they are"}
+SHARED_TRAINING = "folds share training data, which the interval does not count"
 WHOLE = "all"
 """What stands for a fold's number in the row of all folds together."""
 

@@ -7,6 +7,7 @@ from ganseg_dist.experiments.figures import COLOURS, LEAST_SPAN, MUTED, curves, 
 from ganseg_dist.experiments.measures import MeanOf
 from ganseg_dist.experiments.run import Outcome
 from ganseg_dist.experiments.table import tabulate
+from ganseg_dist.experiments.wording import SHARED_TRAINING
 from ganseg_dist.inference.evaluation import CaseRow
 
 DICE, IOU = MeanOf("wt/dice", region="Whole tumour"), MeanOf("wt/iou", region="Whole tumour")
@@ -102,7 +103,10 @@ def test_folds_are_small_marks_below_the_whole():
     whole, *folds = dots(figure.axes[0])
     assert (whole.get_color(), {fold.get_color() for fold in folds}) == (COLOURS[0], {MUTED})
     assert all(fold.get_markersize() < whole.get_markersize() for fold in folds)
-    assert {"all folds (n = 6)", "fold 1 (n = 3)", "all folds together", "a fold by itself"} <= set(written(figure))
+    said = f"folds Mean and 95% interval over 6 test patients; {SHARED_TRAINING}"
+    assert {said, "all folds (n = 6)", "fold 1 (n = 3)", "all folds together", "a fold by itself"} <= set(
+        written(figure)
+    )
 
 
 def test_fractions_tell_patients_trained_and_tested_and_keep_the_published_aside():
