@@ -290,7 +290,7 @@ def _head(figure: Figure, rows: Sequence[Row], title: str) -> None:
     folds = any(row.fold for row in rows)
     seeds = f"; {counted(min(runs), 'seed')}" if len(runs) == 1 and not folds and min(runs) > 1 else ""
     what = "Mean and 95% interval over" if counts[-1] > 1 else "Mean of"
-    shared = f"; {SHARED_TRAINING}" if folds else ""
+    shared = f"\n{SHARED_TRAINING}" if folds else ""
     figure.suptitle(f"{title}\n{what} {over}{seeds}{shared}", x=0.01, ha="left", fontsize=10)
 
 

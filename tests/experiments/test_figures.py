@@ -103,7 +103,7 @@ def test_folds_are_small_marks_below_the_whole():
     whole, *folds = dots(figure.axes[0])
     assert (whole.get_color(), {fold.get_color() for fold in folds}) == (COLOURS[0], {MUTED})
     assert all(fold.get_markersize() < whole.get_markersize() for fold in folds)
-    said = f"folds Mean and 95% interval over 6 test patients; {SHARED_TRAINING}"
+    said = f"folds Mean and 95% interval over 6 test patients {SHARED_TRAINING}"
     assert {said, "all folds (n = 6)", "fold 1 (n = 3)", "all folds together", "a fold by itself"} <= set(
         written(figure)
     )
