@@ -203,8 +203,11 @@ def _skewness(values: Values) -> float:
 
 
 def _hall_inverse(y: float, a: float) -> float:
-    """The T of g(T) = y, see `interval_of`: g is a cubic that only rises."""
-    return y if abs(a) < 1e-9 else 3 / a * (math.cbrt(1 + a * (y - a / 6)) - 1)
+    """The T of g(T) = y, see `interval_of`: g is a cubic that only rises.
+
+    No further than where it is flat, T = -3 / a: beyond, a single far value would stretch the interval without end.
+    """
+    return y if abs(a) < 1e-9 else 3 / a * (math.cbrt(max(1 + a * (y - a / 6), 0.0)) - 1)
 
 
 def _finite(values: Sequence[float]) -> Values:

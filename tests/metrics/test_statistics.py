@@ -35,13 +35,21 @@ def test_the_interval_of_symmetric_values_is_students():
 
 
 def test_the_interval_of_skewed_values_reaches_to_where_halls_transformation_is_t():
-    values = np.random.default_rng(0).exponential(size=12)
+    values = np.random.default_rng(0).gamma(4, size=12)
     found = mean_interval(values.tolist())
     error, a = stats.sem(values), stats.skew(values, bias=False) / np.sqrt(12)
     at = (values.mean() - found.high) / error
     assert at + a * at**2 / 3 + a**2 * at**3 / 27 + a / 6 == pytest.approx(-stats.t.ppf(0.975, 11))
     assert found.high > values.mean() + stats.t.ppf(0.975, 11) * error  # longer towards the tail
     assert found.low == pytest.approx(values.mean() - stats.t.ppf(0.975, 11) * error)
+
+
+def test_one_far_value_stretches_the_interval_to_three_errors_over_the_skewness_and_no_further():
+    values = np.array([0.35, *np.linspace(0.7, 0.87, 11)])
+    found, error = mean_interval(values.tolist()), stats.sem(values)
+    a = stats.skew(values, bias=False) / np.sqrt(12)
+    assert found.low == pytest.approx(values.mean() - 3 / abs(a) * error)
+    assert found.high == pytest.approx(values.mean() + stats.t.ppf(0.975, 11) * error)
 
 
 def test_sessions_of_a_subject_count_as_one():
