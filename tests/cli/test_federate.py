@@ -107,7 +107,7 @@ def test_a_classifiers_sites_are_compared_by_what_few_images_have(ganseg, phanto
     with (tmp_path / "runs" / "lesions" / "comparison.csv").open() as file:
         scores = {line["score"]: line for line in csv.DictReader(file)}
     assert scores["accuracy"]["worst_site"]
-    assert (scores["auroc"]["worst_site"], scores["auroc"]["less_pooled_p"]) == ("", "")
+    assert (scores["auroc"]["worst_site"], scores["auroc"]["less_pooled_differs"]) == ("", "")
 
 
 @pytest.mark.parametrize(
