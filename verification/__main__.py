@@ -8,8 +8,6 @@ from verification import agreement, false_alarms
 
 if __name__ == "__main__":
     quick = sys.argv[1:] == ["--quick"]
-    sys.argv[1:] = ["--quick"] if quick else []
-    code = agreement.main()
-    sys.argv[1:] = ["--repeats", "20"] if quick else []
+    code = agreement.main(["--quick"] if quick else [])
     print()
-    raise SystemExit(max(code, false_alarms.main()))
+    raise SystemExit(max(code, false_alarms.main(["--repeats", "20"] if quick else [])))

@@ -338,11 +338,11 @@ SECTIONS: dict[str, Callable[[int], Iterator[Agreement]]] = {
 }
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; 1 where two packages disagree."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--quick", action="store_true", help="a few of each: shows that all run")
-    count = 8 if options.parse_args().quick else 300
+    count = 8 if options.parse_args(arguments).quick else 300
     warnings.simplefilter("ignore")  # of packages about their own next versions
     logging.getLogger("absl").setLevel(logging.ERROR)  # orders that dp-accounting leaves out
     wrong = 0

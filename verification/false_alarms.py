@@ -14,10 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
-from ganseg_dist.metrics.statistics import LEVEL, PairedComparison, compare
+from ganseg_dist.metrics.statistics import LEVEL, interval_of, sign_flips
 
 Values = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Values]
 
 DIFFERENCES: Mapping[str, Draw] = {
@@ -47,38 +49,46 @@ class Rates:
     wilcoxon: float
 
 
-def rates(draw: Draw, patients: int, *, shift: float, repeats: int, seed: int = 0) -> Rates:
-    """Of `repeats` sets of differences with this mean."""
-    rng = np.random.default_rng([seed, patients])
-    found = [_declared(draw(rng, (patients,)) + shift, rng) for _ in range(repeats)]
-    return Rates(*np.mean(found, axis=0).tolist())
+def verdicts(differences: Values) -> Flags:
+    """What `compare` calls a difference, of (K, P) sets of differences at once: sign flips are drawn once for all."""
+    return excludes_0(differences[:, None]) & (sign_flips(differences) <= LEVEL)
 
 
-def our_rate(draw: Draw, patients: int, *, shift: float, repeats: int, seed: int = 0) -> float:
-    """Ours alone: the same draws whatever else is computed."""
-    rng = np.random.default_rng([seed, patients])
-    return float(np.mean([compare(draw(rng, (1, patients)) + shift).differs or False for _ in range(repeats)]))
+def excludes_0(values: Values) -> Flags:
+    """Whether the interval of each of (K, S, P) sets leaves 0 out."""
+    intervals = map(interval_of, values)
+    return np.array([interval.low > 0 or interval.high < 0 for interval in intervals])
 
 
-def rates_over_seeds(patients: int, seeds: int, *, shift: float, repeats: int) -> tuple[float, float]:
-    """Ours, and ours of means over the seeds as if these were all: trainings with other seeds differ by as much as
-    patients do.
+def drawn(draw: Draw, patients: int, *, shift: float, repeats: int) -> Values:
+    """(K, P) differences of this mean; the same ones whenever they are asked for."""
+    return draw(np.random.default_rng([0, patients]), (repeats, patients)) + shift
+
+
+def false_alarms(differences: Values) -> Rates:
+    """Of (K, P) sets whose mean is 0."""
+    rng = np.random.default_rng(0)
+    n = differences.shape[1]
+    bootstrap = []
+    for of_set in differences:
+        means = of_set[rng.integers(n, size=(RESAMPLES, n))].mean(axis=1)
+        low, high = np.percentile(means, (2.5, 97.5))
+        bootstrap.append(low > 0 or high < 0)
+    t = stats.ttest_1samp(differences, 0, axis=1).pvalue <= LEVEL
+    changed = [of_set[of_set != 0] for of_set in differences]
+    ranks = [len(of_set) > 0 and stats.wilcoxon(of_set).pvalue <= LEVEL for of_set in changed]
+    declared = (verdicts(differences), bootstrap, t, sign_flips(differences) <= LEVEL, ranks)
+    return Rates(*(float(np.mean(alarms)) for alarms in declared))
+
+
+def alarms_over_seeds(patients: int, seeds: int, *, repeats: int) -> tuple[float, float]:
+    """Intervals that leave 0 out where trainings with other seeds differ by as much as patients do: ours, and those of
+    means over the seeds as if these were all.
     """
     rng = np.random.default_rng([1, patients, seeds])
-    ours, of_means = [], []
-    for _ in range(repeats):
-        drawn = rng.normal(size=(1, patients)) + rng.normal(size=(seeds, 1)) + rng.normal(size=(seeds, patients))
-        ours.append(bool(compare(drawn + shift).differs))
-        of_means.append(bool(compare(drawn.mean(axis=0, keepdims=True) + shift).differs))
-    return float(np.mean(ours)), float(np.mean(of_means))
-
-
-def _declared(differences: Values, rng: np.random.Generator) -> tuple[bool, ...]:
-    found: PairedComparison = compare(differences[None])
-    means = differences[rng.integers(len(differences), size=(RESAMPLES, len(differences)))].mean(axis=1)
-    low, high = np.percentile(means, (2.5, 97.5))
-    tests = (found.p_t, found.p_sign_flip, found.p_wilcoxon)
-    return bool(found.differs), bool(low > 0 or high < 0), *(p is not None and p <= LEVEL for p in tests)
+    parts = (rng.normal(size=(repeats, *shape)) for shape in ((1, patients), (seeds, 1), (seeds, patients)))
+    values = np.asarray(sum(parts))
+    return float(excludes_0(values).mean()), float(excludes_0(values.mean(axis=1, keepdims=True)).mean())
 
 
 def table(repeats: int, patients: Sequence[int] = PATIENTS) -> str:
@@ -89,8 +99,8 @@ def table(repeats: int, patients: Sequence[int] = PATIENTS) -> str:
     ]
     for name, draw in DIFFERENCES.items():
         for n in patients:
-            none = rates(draw, n, shift=0.0, repeats=repeats)
-            power = our_rate(draw, n, shift=1.0, repeats=repeats)
+            none = false_alarms(drawn(draw, n, shift=0.0, repeats=repeats))
+            power = float(verdicts(drawn(draw, n, shift=1.0, repeats=repeats)).mean())
             alarms = (none.ours, none.bootstrap, none.t, none.sign_flip, none.wilcoxon)
             cells = [f"{100 * rate:.1f}%" for rate in (*alarms, power)]
             if n < min(PATIENTS[1:]):
@@ -103,16 +113,16 @@ def seed_table(repeats: int) -> str:
     """Markdown: several seeds, counted as drawn and not."""
     lines = ["| patients | seeds | ours | over means of the seeds |", "|---|---|---|---|"]
     for n, seeds in ((8, 2), (8, 3), (20, 2), (20, 5)):
-        ours, of_means = rates_over_seeds(n, seeds, shift=0.0, repeats=repeats)
+        ours, of_means = alarms_over_seeds(n, seeds, repeats=repeats)
         lines.append(f"| {n} | {seeds} | {100 * ours:.1f}% | {100 * of_means:.1f}% |")
     return "\n".join(lines)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print both tables."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--repeats", type=int, default=2000, help="sets of differences a cell (2000)")
-    repeats = options.parse_args().repeats
+    repeats = options.parse_args(arguments).repeats
     print(f"False alarms at 5%, and power; {repeats} sets a cell\n")
     print(table(repeats))
     print(f"\nFalse alarms where seeds differ as much as patients; {repeats} sets a cell\n")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ganseg_dist.metrics.statistics import LEVEL, compare, interval_of, sign_flips
-from verification.false_alarms import DIFFERENCES, HELD
+from ganseg_dist.metrics.statistics import compare
+from verification.false_alarms import DIFFERENCES, HELD, alarms_over_seeds, drawn, verdicts
 
 PATIENTS = (6, 8, 12, 20, 40)
 REPEATS = 2000
@@ -12,15 +12,11 @@ REPEATS = 2000
 
 def declared(name, patients, shift):
     """(REPEATS,) verdicts, as `compare` gives them; sign flips of all repetitions at once."""
-    rng = np.random.default_rng([7, patients])
-    drawn = DIFFERENCES[name](rng, (REPEATS, patients)) + shift
-    intervals = [interval_of(differences[None]) for differences in drawn]
-    excluded = np.array([interval.low > 0 or interval.high < 0 for interval in intervals])
-    verdicts = excluded.copy()
-    verdicts[excluded] = sign_flips(drawn[excluded]) <= LEVEL
+    differences = drawn(DIFFERENCES[name], patients, shift=shift, repeats=REPEATS)
+    found = verdicts(differences)
     for index in range(20):
-        assert compare(drawn[index : index + 1]).differs == verdicts[index]
-    return verdicts
+        assert compare(differences[index : index + 1]).differs == found[index]
+    return found
 
 
 @pytest.mark.parametrize("name", HELD)
@@ -49,11 +45,6 @@ def test_a_percentile_bootstrap_calls_more_of_them_real():
 @pytest.mark.parametrize("patients", [8, 20])
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_seeds_that_differ_as_much_as_patients_raise_no_more_alarms(seeds, patients):
-    rng = np.random.default_rng(seeds)
-    alarms, over_means = [], []
-    for _ in range(REPEATS):
-        drawn = rng.normal(size=(1, patients)) + rng.normal(size=(seeds, 1)) + rng.normal(size=(seeds, patients))
-        for interval, found in ((interval_of(drawn), alarms), (interval_of(drawn.mean(axis=0)[None]), over_means)):
-            found.append(interval.low > 0 or interval.high < 0)
-    assert np.mean(alarms) <= 0.06
-    assert np.mean(over_means) > 0.1, "what the seeds are counted for"
+    alarms, over_means = alarms_over_seeds(patients, seeds, repeats=REPEATS)
+    assert alarms <= 0.06
+    assert over_means > 0.1, "what the seeds are counted for"
