@@ -23,7 +23,7 @@ from ganseg_dist.data.levels import LEAST_BRIGHT
 from ganseg_dist.data.listing import data_files, data_folders, files_below
 from ganseg_dist.data.mask_doubts import MOST_OUTSIDE, has_soft_edges, mask_doubt, share_outside
 from ganseg_dist.data.picture import is_lossy, is_partly_transparent, load_picture, orientation
-from ganseg_dist.data.preprocess import from_picture_axes, to_picture_axes
+from ganseg_dist.data.preprocess import from_picture_axes, native_foreground, to_picture_axes
 from ganseg_dist.data.scan import LoadedMask, load_mask, load_mask_values, load_volume, voxel_flaw
 from ganseg_dist.errors import DataError
 from ganseg_dist.plural import counted
@@ -307,7 +307,7 @@ def _body_of_picture(case: Case, sound: Mapping[str, Volume], reference: Grid | 
     """What a grey picture's intensities are judged by; a picture in colour is body all over."""
     if _is_coloured(case) or not sound or reference is None:
         return None
-    return from_picture_axes(foreground(_on_picture_axes(sound, reference)), reference)
+    return native_foreground(sound.values(), reference)
 
 
 def _on_picture_axes(volumes: Mapping[str, Volume], grid: Grid) -> Volume:

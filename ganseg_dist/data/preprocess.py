@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -19,7 +19,7 @@ from ganseg_dist.data.clusters import clustered_channel, initial_mask
 from ganseg_dist.data.cohort import COLOURS
 from ganseg_dist.data.enhance import enhance
 from ganseg_dist.data.equalise import equalise
-from ganseg_dist.data.foreground import foreground
+from ganseg_dist.data.foreground import Mask, foreground
 from ganseg_dist.data.formats import Volume
 from ganseg_dist.data.grid import Grid
 from ganseg_dist.data.labels import REGION_LABELS, Labels
@@ -171,6 +171,11 @@ def from_picture_axes(volume: npt.NDArray[Voxel], grid: Grid) -> npt.NDArray[Vox
     native = nib.io_orientation(grid.affine)
     back = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt(PICTURE_AXES), native)
     return np.asarray(nib.orientations.apply_orientation(volume, back))
+
+
+def native_foreground(volumes: Iterable[Volume], grid: Grid) -> Mask:
+    """The `foreground` of modalities (X, Y, Z) on one grid, on that grid: holes are filled in its axial slices."""
+    return from_picture_axes(foreground(np.stack([to_picture_axes(volume, grid) for volume in volumes])), grid)
 
 
 def picture_shape(grid: Grid) -> tuple[int, int, int]:

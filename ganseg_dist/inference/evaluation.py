@@ -15,11 +15,10 @@ from sklearn.metrics import roc_curve
 
 from ganseg_dist.atomic import whole_folder, write_csv, write_json
 from ganseg_dist.data.cohort import COLOURS, Case
-from ganseg_dist.data.foreground import foreground
 from ganseg_dist.data.formats import Volume
 from ganseg_dist.data.labels import REGION_LABELS, Labels
 from ganseg_dist.data.nesting import regions_at
-from ganseg_dist.data.preprocess import from_picture_axes, to_picture_axes
+from ganseg_dist.data.preprocess import native_foreground
 from ganseg_dist.data.scan import Scan, load_scan
 from ganseg_dist.inference.arms import Arm, ModelArm
 from ganseg_dist.inference.feedback import feedback_evidence
@@ -130,8 +129,7 @@ def _body(case: Case, scan: Scan) -> Mask:
     """(X, Y, Z): the head or brain; of a picture in colour all of it."""
     if set(COLOURS).issuperset(case.images):
         return np.ones(scan.image.shape[1:], bool)
-    image = np.stack([to_picture_axes(volume, scan.grid) for volume in scan.image])
-    return from_picture_axes(foreground(image), scan.grid)
+    return native_foreground(scan.image, scan.grid)
 
 
 def region_masks(scan: Scan, regions: Sequence[str]) -> npt.NDArray[np.bool_]:

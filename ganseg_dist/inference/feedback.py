@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.ndimage import binary_dilation, binary_erosion
 from torch import Tensor
@@ -15,6 +14,7 @@ from ganseg_dist.data.batch import BACKGROUND
 from ganseg_dist.data.formats import Volume
 from ganseg_dist.data.labels import Labels
 from ganseg_dist.inference.healthy import spread
+from ganseg_dist.metrics.masks import Mask
 from ganseg_dist.metrics.statistics import Interval, PairedComparison, compare, mean_interval, pseudo_values
 from ganseg_dist.systems.ganet_seg import WHOLE_TUMOUR, GANetSeg
 from ganseg_dist.systems.regions import region_probability, segmentation_loss
@@ -25,8 +25,6 @@ RING = 2
 """Pixels on either side of the boundary in which the gradient is looked at."""
 SMALLEST_LESION = 80
 """Pixels; a smaller one vanishes when eroded."""
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from ganseg_dist.federation.exchange import Exchange
 from ganseg_dist.federation.fingerprint import Fingerprint, together
 from ganseg_dist.federation.record import FederationRecord, LeftOut, SiteCounts
 from ganseg_dist.inference.federation_card import privacy_told, settings_told, stayed_told
-from ganseg_dist.metrics.registry import score_called
 from ganseg_dist.plural import counted
 from ganseg_dist.report.compared import Compared, Comparison
 from ganseg_dist.report.figures import MOST_NAMED, Bar, grouped_chart, round_chart
@@ -27,6 +26,7 @@ from ganseg_dist.report.labels import (
     number,
     score_label,
     signed_number,
+    verdict,
 )
 from ganseg_dist.report.reading import Difference, Interval
 from ganseg_dist.report.records import Description
@@ -199,13 +199,8 @@ def _verdicts(main: Compared) -> Iterator[str]:
 def _difference_told(compared: Difference, score: str) -> str:
     """A verdict and what it rests on; of few there is none."""
     gap = compared.difference
-    if compared.differs is None:
-        verdict = "too few to tell"
-    elif not compared.differs:
-        verdict = "no difference shown"
-    else:
-        verdict = "better" if (gap.mean > 0) == (score_called(score).mode == "max") else "worse"
-    return f"{verdict}, {signed_number(gap.mean, score)} ({between(gap, score, signed=True)}, n = {gap.n})"
+    told = verdict(compared, score) or "too few to tell"
+    return f"{told}, {signed_number(gap.mean, score)} ({between(gap, score, signed=True)}, n = {gap.n})"
 
 
 def _comparison_chart(main: Compared, patients: str) -> Chart:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from ganseg_dist.data.cohort import COLOURS, GREY, MODALITIES
 from ganseg_dist.metrics.registry import SCORES, score_called
-from ganseg_dist.report.reading import Interval
+from ganseg_dist.report.reading import Difference, Interval
 
 REGIONS = {"wt": "Whole tumour", "tc": "Tumour core", "et": "Enhancing tumour"}
 
@@ -82,6 +82,13 @@ def direction(score: str) -> str:
 def better_in_words(score: str) -> str:
     """`higher is better`; empty where neither is."""
     return {"max": "higher is better", "min": "lower is better", None: ""}[score_called(score).mode]
+
+
+def verdict(compared: Difference, score: str) -> str | None:
+    """`better`, `worse` or `no difference shown`, by the direction of the score; None of too few subjects to tell."""
+    if not compared.differs:
+        return None if compared.differs is None else "no difference shown"
+    return "better" if (compared.difference.mean > 0) == (score_called(score).mode == "max") else "worse"
 
 
 def number(value: float | None, score: str = "") -> str:

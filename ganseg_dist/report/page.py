@@ -16,7 +16,6 @@ from markupsafe import Markup
 from ganseg_dist.atomic import write_text
 from ganseg_dist.config import RunConfig
 from ganseg_dist.display import Convention, display_convention
-from ganseg_dist.metrics.registry import score_called
 from ganseg_dist.metrics.threshold import few_patients
 from ganseg_dist.plural import counted
 from ganseg_dist.recipes import RECIPES
@@ -231,12 +230,7 @@ def measured_on(summary: Summary, region: str) -> list[tuple[Method, int]]:
 
 def difference_told(paired: Paired) -> str:
     """What a difference means; one that may be none is reported as none."""
-    if paired.differs is None:
-        return TOO_FEW
-    if not paired.differs:
-        return "no difference shown"
-    higher = paired.difference.mean > 0
-    return "better" if higher == (score_called(paired.score).mode == "max") else "worse"
+    return labels.verdict(paired, paired.score) or TOO_FEW
 
 
 def holes_told(healthy: Healthy) -> str:
@@ -244,12 +238,9 @@ def holes_told(healthy: Healthy) -> str:
     less = healthy.less_biharmonic
     if less is None:
         told = "lower is better"
-    elif less.differs is None:
-        told = TOO_FEW
-    elif not less.differs:
-        told = "no difference shown"
     else:
-        told = f"the generator is {'better' if less.difference.mean < 0 else 'worse'}"
+        told = labels.verdict(less, "hole_l1") or TOO_FEW
+        told = f"the generator is {told}" if less.differs else told
     levels = f"{healthy.hole_l1:.4f} by the generator, {healthy.biharmonic_l1:.4f} by biharmonic interpolation"
     return f"Holes in healthy tissue are filled with an L1 of {levels}: {told}."
 
