@@ -1,7 +1,7 @@
 """How sure a mean is, and a difference between two arms, over few subjects.
 
-Percentile bootstraps call one null difference in five real at n = 4, and one in twelve at n = 19. What is used here
-keeps to 5% from n = 6 on, for skewed and for heavy-tailed differences too: `python -m verification.false_alarms`.
+Percentile bootstraps call one null difference in five real at n = 4, and one in eight at n = 6. What is used here keeps
+to 6% from n = 6 on, for skewed and for heavy-tailed differences too: `python -m verification.false_alarms`.
 """
 
 from __future__ import annotations
