@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ganseg_dist.metrics.registry import Mode, score_called
 from ganseg_dist.runs import Run
 from ganseg_dist.tracking.contents import LONGEST_VALUE, metric_name
 from ganseg_dist.tracking.pyfunc import ModelUpload
@@ -15,7 +16,7 @@ from ganseg_dist.tracking.tracked_run import TrackedRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, RunTag
 
 ENDS = ("mean", "low", "high")
 DESCRIPTION = "mlflow.note.content"
@@ -23,13 +24,15 @@ DESCRIPTION = "mlflow.note.content"
 
 
 def log_evaluation(run: Run, part: str, scores: Mapping[str, Any]) -> None:
-    """The mean and interval of each score that has one, and the files; says so when MLflow is away."""
+    """The mean and interval of each score that has one, which way it is better, and the files; says so when MLflow is
+    away.
+    """
     page = tracked(run)
     if page.run_id is None:
         return
 
     def send(client: MlflowClient) -> None:
-        client.log_batch(page.run_id, metrics=score_metrics(part, scores))
+        client.log_batch(page.run_id, metrics=score_metrics(part, scores), tags=direction_tags(part, scores))
         for file in sorted(run.evaluation(part).iterdir()):
             client.log_artifact(page.run_id, str(file), f"evaluation/{part}")
 
@@ -38,12 +41,31 @@ def log_evaluation(run: Run, part: str, scores: Mapping[str, Any]) -> None:
 
 def score_metrics(part: str, scores: Mapping[str, Any]) -> list[Metric]:
     """PART/SCORE/mean, low and high of each score that is an interval."""
-    return metrics({
-        f"{part}/{score}/{end}": interval[end]
-        for score, interval in scores.items()
-        if isinstance(interval, Mapping) and {*ENDS} <= interval.keys()
-        for end in ENDS
-    })  # fmt: skip
+    return metrics({f"{part}/{score}/{end}": scores[score][end] for score in _intervals(scores) for end in ENDS})
+
+
+def direction_tags(part: str, scores: Mapping[str, Any]) -> list[RunTag]:
+    """Two tags that name the scores of PART that are better when larger, and those that are better when smaller.
+
+    MLflow's metrics have no direction of their own. Raises ConfigError for a score that is not registered.
+    """
+    from mlflow.entities import RunTag
+
+    better: dict[Mode, list[str]] = {"max": [], "min": []}
+    for score in _intervals(scores):
+        if (mode := score_called(score).mode) is not None:
+            better[mode].append(score)
+    words: dict[Mode, str] = {"max": "larger_is_better", "min": "smaller_is_better"}
+    return [
+        RunTag(f"ganseg.{part}.{words[mode]}", ", ".join(names)[:LONGEST_VALUE])
+        for mode, names in better.items()
+        if names
+    ]
+
+
+def _intervals(scores: Mapping[str, Any]) -> list[str]:
+    """The names of those that have a mean and an interval."""
+    return [name for name, value in scores.items() if isinstance(value, Mapping) and {*ENDS} <= value.keys()]
 
 
 def metrics(values: Mapping[str, float]) -> list[Metric]:

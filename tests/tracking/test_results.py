@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 
 from ganseg_dist.runs import named_run
 from ganseg_dist.tracking import tracked_run
-from ganseg_dist.tracking.results import log_evaluation, log_experiment
+from ganseg_dist.tracking.results import ENDS, log_evaluation, log_experiment
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent, open_tracking
 
 INTERVAL = {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 4}
@@ -45,10 +45,16 @@ def test_an_evaluations_intervals_are_metrics_and_other_results_are_not(run):
     run.describe(mlflow=tracked.to_dict())
     run.evaluation("test").mkdir(parents=True)
     (run.evaluation("test") / "summary.json").write_text("{}")
-    log_evaluation(run, "test", {"wt/dice": INTERVAL, "n_images": 7, "classes": {"lesion": INTERVAL}, "auroc": None})
+    intervals = {"wt/dice": INTERVAL, "wt/hd95_mm": INTERVAL, "wt/lesions_true": INTERVAL}
+    log_evaluation(run, "test", {**intervals, "n_images": 7, "classes": {"lesion": INTERVAL}, "auroc": None})
     client = MlflowClient(tracked.uri)
-    ends = {f"test/wt/dice/{end}": INTERVAL[end] for end in ("mean", "low", "high")}
-    assert client.get_run(tracked.run_id).data.metrics == ends
+    logged = client.get_run(tracked.run_id).data
+    assert logged.metrics == {f"test/{score}/{end}": INTERVAL[end] for score in intervals for end in ENDS}
+    directions = {name: value for name, value in logged.tags.items() if name.endswith("_is_better")}
+    assert directions == {
+        "ganseg.test.larger_is_better": "wt/dice",
+        "ganseg.test.smaller_is_better": "wt/hd95_mm",
+    }
     assert [file.path for file in client.list_artifacts(tracked.run_id, "evaluation/test")] == [
         "evaluation/test/summary.json"
     ]
