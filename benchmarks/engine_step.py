@@ -25,8 +25,7 @@ from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.slices import LESION_CLASSES
 from ganseg_dist.engine.fit import StageData, only_training, precision, seeded
 from ganseg_dist.engine.world import World
-from ganseg_dist.recipes import recipe
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import build_system, recipe
 from ganseg_dist.systems.base import Phase, Stage
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ganseg_dist.config import RunConfig, override, parse_assignments
 from ganseg_dist.data.cohort import Split
-from ganseg_dist.recipes import recipe
+from ganseg_dist.systems import recipe
 
 RECIPE = "ganet_seg_small"
 # Coarse slices and a small network: an arm takes a minute or two.

@@ -32,8 +32,7 @@ from ganseg_dist.config import AugmentConfig, RunConfig, override
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.engine.fit import StageData, precision, seeded
 from ganseg_dist.engine.world import World
-from ganseg_dist.recipes import recipe
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import build_system, recipe
 
 KEYS = ("image", "label")
 

@@ -37,8 +37,7 @@ from ganseg_dist.data.slices import LESION_CLASSES
 from ganseg_dist.engine.fit import StageData, prepare_state, seeded, train_step
 from ganseg_dist.engine.loader import StageBatches
 from ganseg_dist.engine.world import World
-from ganseg_dist.recipes import recipe
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import build_system, recipe
 from ganseg_dist.systems.base import Phase, Stage, System
 
 MESSAGES = tuple(4**power * 1024 for power in range(1, 9))

@@ -27,13 +27,13 @@ from ganseg_dist.config import RunConfig, override
 from ganseg_dist.engine.checkpoint import NoCheckpoints
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.engine.world import World
-from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.local import train_member
 from ganseg_dist.runners.plan import Prepared
 from ganseg_dist.runners.ray_tune import run_trials
 from ganseg_dist.runners.session import TrainingRequest
 from ganseg_dist.sweeps.sweep import SweepRequest, sweep
 from ganseg_dist.sweeps.trial import TrialJob
+from ganseg_dist.systems import recipe
 from tune_spaces import SPACES
 
 LIMIT = 2.5

@@ -37,9 +37,9 @@ from ganseg_dist.inference.evaluation import evaluate, summarise
 from ganseg_dist.inference.model_folder import Model, Thresholds
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.plural import counted
-from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.prepare import store_root
-from ganseg_dist.systems.ganet_seg import GANetSeg
+from ganseg_dist.systems import recipe
+from ganseg_dist.systems.ganet_seg.system import GANetSeg
 
 NAME = "SwinUNETR"
 FEATURES = 12

@@ -24,9 +24,8 @@ from ganseg_dist.config import RunConfig, override
 from ganseg_dist.engine.fit import StageData, seeded
 from ganseg_dist.engine.tracker import NullTracker, Progress
 from ganseg_dist.engine.world import World
-from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.cluster import ray_cluster, require_resources
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import build_system, recipe
 
 EPOCHS = 3
 

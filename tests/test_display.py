@@ -28,12 +28,12 @@ from ganseg_dist.inference.evaluation import evaluate, save_evaluation
 from ganseg_dist.inference.neighbours import painting_figure
 from ganseg_dist.inference.painting import Paintings
 from ganseg_dist.inference.predictor import CasePrediction, PreparedPrediction
-from ganseg_dist.recipes import recipe
 from ganseg_dist.report.overlay import MARGIN_INCHES, write_overlay
 from ganseg_dist.report.page import render
 from ganseg_dist.report.records import Records
 from ganseg_dist.runners.session import TrainingRequest
 from ganseg_dist.runs import Run
+from ganseg_dist.systems import recipe
 from ganseg_dist.tracking.overlay import CAPTION_HEIGHT, TITLE_HEIGHT, examples_png
 
 CONFIG = DataConfig(size=64, spacing_mm=4.0)

@@ -7,7 +7,6 @@ import pytest
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.experiments.record import find_experiment
-from ganseg_dist.recipes import recipe
 from ganseg_dist.runs import (
     all_runs,
     check_room_for_trials,
@@ -20,6 +19,7 @@ from ganseg_dist.runs import (
     training_run,
 )
 from ganseg_dist.storage.opened import kept_at_end
+from ganseg_dist.systems import recipe
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ import pytest
 
 from ganseg_dist.config import override
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.recipes import recipe
 from ganseg_dist.suggestion import similar, suggestion
+from ganseg_dist.systems import recipe
 
 DEBUG = recipe("ganet_seg_debug")
 

@@ -5,24 +5,28 @@ A federation's fields are any system's, and so are thresholds, which are searche
 
 from __future__ import annotations
 
-from ganseg_dist.errors import ConfigError
-from ganseg_dist.sweeps.space import Space
-from tune_spaces import dl_gan_cnn, federation, gan_detector, gan_osmosis, ganet_seg
+from functools import cache
 
-SPACES: dict[str, Space] = {
-    space.name: space
-    for file in (ganet_seg, gan_osmosis, dl_gan_cnn, gan_detector, federation)
-    for space in file.SPACES
-}
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.registry import load, registered
+from ganseg_dist.sweeps.space import Space
+from tune_spaces import federation
+
+
+@cache
+def spaces() -> dict[str, Space]:
+    """Every system's by name, then those of a federation."""
+    of_systems = (space for entry in registered().values() if entry.spaces is not None for space in load(entry.spaces))
+    return {space.name: space for space in (*of_systems, *federation.SPACES)}
 
 
 def space_of(system: str, name: str | None) -> Space:
     """The named space; none named: the system's first. Raises ConfigError listing those of the system."""
-    own = [space for space in SPACES.values() if space.system in (system, None)]
+    own = [space for space in spaces().values() if space.system in (system, None)]
     if name is None:
         return own[0]
-    if name not in SPACES:
+    if name not in spaces():
         raise ConfigError(
             f"--space {name}: no such space; choose among {', '.join(space.name for space in own)}, thresholds"
         )
-    return SPACES[name]
+    return spaces()[name]

@@ -43,11 +43,11 @@ def check(
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.errors import ConfigError
-    from ganseg_dist.recipes import recipe as named
     from ganseg_dist.runners.cluster import map_on_cluster
     from ganseg_dist.runners.prepare import map_here, preflight
     from ganseg_dist.runners.session import plan_findings
     from ganseg_dist.runners.visibility import cluster_seeing
+    from ganseg_dist.systems import recipe as named
 
     if assignments and recipe is None:
         raise ConfigError("--set: is of a recipe; give --recipe too")
@@ -101,10 +101,10 @@ def check(
 
 def _unfit(found: Preflight) -> dict[str, str]:
     """The systems' recipes, in the published size, that would not be trained on the cohort, and why."""
-    from ganseg_dist.recipes import RECIPES
     from ganseg_dist.runners.session import plan_findings
+    from ganseg_dist.systems import recipes
 
-    configs = {make().system.name: make() for make in reversed(RECIPES.values())}
+    configs = {make().system.name: make() for make in reversed([*recipes().values()])}
     unfit: dict[str, str] = {}
     for name, config in reversed(configs.items()):
         reasons = [finding.message for finding in plan_findings(found, config) if finding.severity == "error"]

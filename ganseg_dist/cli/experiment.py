@@ -304,12 +304,12 @@ def _run(
     from ganseg_dist.experiments.run import run_experiment
     from ganseg_dist.experiments.scoring import refuse_one_class
     from ganseg_dist.experiments.table import tabulate
-    from ganseg_dist.recipes import recipe as named
     from ganseg_dist.runners.cluster import map_on_cluster
     from ganseg_dist.runners.prepare import map_here
     from ganseg_dist.runners.session import TrainingRequest, check_plan, plan_training
     from ganseg_dist.runners.visibility import cluster_seeing
     from ganseg_dist.runs import made_name
+    from ganseg_dist.systems import recipe as named
 
     config = override(named(recipe), parse_assignments(assignments))
     require(config)

@@ -67,13 +67,13 @@ def federate(
     from ganseg_dist.experiments.run import run_experiment
     from ganseg_dist.federation.partition import BY_HOSPITAL, require_sites, validate_site_names
     from ganseg_dist.federation.schedule import rounds_of
-    from ganseg_dist.recipes import recipe as named
     from ganseg_dist.runners.cluster import map_on_cluster
     from ganseg_dist.runners.prepare import map_here
     from ganseg_dist.runners.session import TrainingRequest, check_plan, plan_training
     from ganseg_dist.runners.visibility import cluster_seeing
     from ganseg_dist.runs import name_of_trial, named_run
     from ganseg_dist.sweeps.publish import best_values
+    from ganseg_dist.systems import recipe as named
     from server.simulation import Rehearsal, refuse_unfit_sites
 
     asked: dict[str, Any] = {"federation.rounds": rounds, "federation.strategy": strategy}

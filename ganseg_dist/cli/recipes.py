@@ -22,7 +22,8 @@ def recipes(
 
     Any field can be set: [bold]ganseg train RECIPE --data DATA --set train.epochs=5[/bold]
     """
-    from ganseg_dist.recipes import RECIPES, recipe
+    from ganseg_dist.systems import recipe
+    from ganseg_dist.systems import recipes as known_recipes
 
     if name is not None:
         config = recipe(name)
@@ -31,9 +32,9 @@ def recipes(
         else:
             _print([(field, value, meaning) for field, value, meaning in _fields(config)])
     elif as_json:
-        show.echo_json(list(RECIPES))
+        show.echo_json(list(known_recipes()))
     else:
-        _print([(known, (inspect.getdoc(make) or "").split("\n\n")[0]) for known, make in RECIPES.items()])
+        _print([(known, (inspect.getdoc(make) or "").split("\n\n")[0]) for known, make in known_recipes().items()])
 
 
 def _print(rows: list[tuple[str, ...]]) -> None:

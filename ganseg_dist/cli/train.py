@@ -76,10 +76,10 @@ def train(
 
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.errors import ConfigError
-    from ganseg_dist.recipes import recipe as named
     from ganseg_dist.runners.session import TrainingRequest, plan_training, refuse_missing_gpu, resumed, train_session
     from ganseg_dist.runs import named_run
     from ganseg_dist.sweeps.publish import best_values
+    from ganseg_dist.systems import recipe as named
     from ganseg_dist.tracking.progress import RichProgress
 
     if show_config and not dry_run:
@@ -217,10 +217,10 @@ def _describe(plan: Plan, request: TrainingRequest) -> None:
 
 def _changes(config: RunConfig) -> str:
     """The recipe and the fields that a person set; what the data decide has lines of its own."""
-    from ganseg_dist.recipes import RECIPES
+    from ganseg_dist.systems import recipes
 
     now = config.flat()
-    own = RECIPES[config.recipe]().flat() if config.recipe in RECIPES else now
+    own = recipes()[config.recipe]().flat() if config.recipe in recipes() else now
     changed = [name for name in config.fields() if now[name] != own.get(name) and name not in BY_DATA]
     named = [f"{name}={_value(now[name])}" for name in changed[:MOST_CHANGES]]
     if len(changed) > len(named):

@@ -132,14 +132,14 @@ def _resume(sweep: str) -> None:
     from ganseg_dist.errors import RunError
     from ganseg_dist.runs import find_sweep, runs_root
     from ganseg_dist.sweeps.sweep import resumed_sweep
-    from tune_spaces import SPACES
+    from tune_spaces import spaces
 
     found = find_sweep(sweep)
     if found is None:
         raise RunError(f"{sweep}: is no sweep in {runs_root()}; begin one: ganseg tune RECIPE --data DATA")
     said = found.read("sweep.json")
     if "run" not in said:
-        _tune_fields(resumed_sweep(found.name, SPACES))
+        _tune_fields(resumed_sweep(found.name, spaces()))
         return
     names = tuple(metric["name"] for metric in said["metrics"])
     _tune_thresholds(said["run"], None, said["trials"], said["search"], names, found.name)
@@ -166,10 +166,10 @@ def _asked(
 ) -> SweepRequest:
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.federation.partition import require_sites
-    from ganseg_dist.recipes import recipe as named
     from ganseg_dist.runners.session import TrainingRequest
     from ganseg_dist.runs import made_name
     from ganseg_dist.sweeps.sweep import Hospitals, SweepRequest
+    from ganseg_dist.systems import recipe as named
     from tune_spaces import space_of
 
     changes = parse_assignments(assignments)

@@ -24,6 +24,8 @@ class SystemConfig(Frozen):
     of_control: ClassVar[tuple[str, ...]] = ("reading", "widths")
     """Fields that the control arm heeds too."""
 
+    name: str
+    """By which the system is registered; its own class narrows it to that one."""
     reading: Literal["sound", "paper"] = "sound"
     """paper takes the text's equations literally where they contradict themselves (docs/decisions)."""
     gan: bool = True

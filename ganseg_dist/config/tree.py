@@ -7,26 +7,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, StrictInt, ValidationError, model_validator
+from pydantic import ConfigDict, Field, GetCoreSchemaHandler, StrictInt, ValidationError, model_validator
+from pydantic_core import CoreSchema
 
 from ganseg_dist.config.data import DataConfig
-from ganseg_dist.config.dl_gan_cnn import DLGANCNNConfig
 from ganseg_dist.config.federation import FederationConfig
 from ganseg_dist.config.fields import Frozen
-from ganseg_dist.config.gan_detector import GANDetectorConfig
-from ganseg_dist.config.gan_osmosis import GANOsmosisConfig
-from ganseg_dist.config.ganet_seg import GANetSegConfig
+from ganseg_dist.config.system import SystemConfig
 from ganseg_dist.config.train import TrainConfig
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.files import read_text
+from ganseg_dist.registry import load, registered
 from ganseg_dist.suggestion import suggestion
 
-AnySystemConfig = Annotated[
-    GANetSegConfig | GANOsmosisConfig | GANDetectorConfig | DLGANCNNConfig, Field(discriminator="name")
-]
+
+class _OfRegisteredSystem:
+    """A field that holds the config of whichever registered system its `name` tells."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        union: Any = reduce(or_, (load(entry.config) for entry in registered().values()))
+        return handler.generate_schema(Annotated[union, Field(discriminator="name")])
+
+
+AnySystemConfig = Annotated[SystemConfig, _OfRegisteredSystem()]
 
 FIXED = ("recipe", "system.name")
 """Fields that say which recipe it is; no other value fits the rest."""
@@ -35,11 +43,14 @@ FIXED = ("recipe", "system.name")
 class RunConfig(Frozen):
     """Everything that decides a run's weights."""
 
+    # The systems' classes import this package: they are looked up when the first config is made.
+    model_config = ConfigDict(defer_build=True)
+
     recipe: str
     seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0
     """Of the split, the weights, the order of the data and every random transform."""
     data: DataConfig = DataConfig()
-    system: AnySystemConfig = GANetSegConfig()
+    system: AnySystemConfig
     train: TrainConfig = TrainConfig()
     federation: FederationConfig = FederationConfig()
 
@@ -168,8 +179,9 @@ def _first_problem(error: ValidationError) -> str:
 
 def _no_such_field(place: tuple[int | str, ...]) -> str:
     """Of a field that the tree does not have, where pydantic met it."""
-    tree: dict[str, Any] = {"recipe": ""}
+    system = next(iter(registered()))
     if place[:1] == ("system",):
-        tree, place = tree | {"system": {"name": place[1]}}, (*place[:1], *place[2:])
+        system, place = str(place[1]), (*place[:1], *place[2:])
+    tree = {"recipe": "", "system": {"name": system}}
     field, known = ".".join(map(str, place)), RunConfig.model_validate(tree).fields()
     return f"{field}: no such field; {suggestion(field, known, 'take it out')}"

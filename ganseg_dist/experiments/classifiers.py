@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ganseg_dist.config import DLGANCNNConfig, RunConfig, override
+from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.experiments.trials import Trial
+from ganseg_dist.systems.dl_gan_cnn.config import DLGANCNNConfig
 
 ARMS: tuple[Mapping[str, object], ...] = (
     {"system.gan": True, "system.classifier": "cnn"},

@@ -21,8 +21,6 @@ from ganseg_dist.data.nesting import regions_at
 from ganseg_dist.data.preprocess import native_foreground
 from ganseg_dist.data.scan import Scan, load_scan
 from ganseg_dist.inference.arms import Arm, ModelArm
-from ganseg_dist.inference.feedback import feedback_evidence
-from ganseg_dist.inference.healthy import hole_evidence
 from ganseg_dist.inference.plausibility import implausible
 from ganseg_dist.inference.predictor import CasePrediction, Predictor
 from ganseg_dist.metrics.detection import auprc, auroc, threshold_table
@@ -31,7 +29,9 @@ from ganseg_dist.metrics.registry import score_called
 from ganseg_dist.metrics.segmentation import case_scores
 from ganseg_dist.metrics.statistics import compare_paired, mean_interval
 from ganseg_dist.names import folder_names
-from ganseg_dist.systems.ganet_seg import GANetSeg
+from ganseg_dist.systems.ganet_seg.feedback_evidence import feedback_evidence
+from ganseg_dist.systems.ganet_seg.hole_evidence import hole_evidence
+from ganseg_dist.systems.ganet_seg.system import GANetSeg
 
 TABLE_THRESHOLDS = (0.1, 0.2, 0.3, 0.4)
 """The rows of GANet-Seg's Table 1; the calibrated threshold is added."""

@@ -12,7 +12,7 @@ import torch
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.inference.generators import require_generator
 from ganseg_dist.inference.predictor import SLICES_AT_ONCE, Predictor, check_finite
-from ganseg_dist.systems.gan_detector import LESION, GANDetector
+from ganseg_dist.systems.gan_detector.system import LESION, GANDetector
 
 GENERATION = 5
 """The stream of randomness that generated images draw from, beside PAINTING and those of training."""

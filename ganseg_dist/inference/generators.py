@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ganseg_dist.config import GANDetectorConfig, RunConfig
+from ganseg_dist.config import RunConfig
 from ganseg_dist.errors import RunError
+from ganseg_dist.systems.gan_detector.config import GANDetectorConfig
 
 OTHERS: Mapping[str, str] = {
     "ganet_seg": "fills holes in an image with healthy tissue, which ganseg predict --reconstruction writes",

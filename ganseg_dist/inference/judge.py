@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ganseg_dist.config import GANDetectorConfig, RunConfig
+from ganseg_dist.config import RunConfig
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.inference.classification import class_probabilities
 from ganseg_dist.inference.predictor import Predictor, check_finite
 from ganseg_dist.metrics.synthesis import Images
+from ganseg_dist.systems.gan_detector.config import GANDetectorConfig
 
 NO_JUDGE = (
     "the run's own detector learnt from generated images; give --judge a gan_detector run of the same split with "

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from ganseg_dist.errors import MissingDependency, RunError
 from ganseg_dist.inference.predictor import Predictor
-from ganseg_dist.systems.gan_osmosis import GANOsmosis
-from ganseg_dist.systems.ganet_seg import GANetSeg
+from ganseg_dist.systems.gan_osmosis.system import GANOsmosis
+from ganseg_dist.systems.ganet_seg.system import GANetSeg
 from ganseg_dist.systems.regions import Head, region_probability
 
 TOLERANCE = 1e-4

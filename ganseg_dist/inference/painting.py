@@ -17,7 +17,7 @@ from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.errors import RunError
 from ganseg_dist.inference.generators import require_generator
 from ganseg_dist.inference.predictor import SLICES_AT_ONCE, Predictor, check_finite
-from ganseg_dist.systems.gan_osmosis import GANOsmosis
+from ganseg_dist.systems.gan_osmosis.system import GANOsmosis
 
 PAINTING = 4
 """The stream of randomness that paintings draw from, beside those of training (engine/loader.py)."""

@@ -16,8 +16,8 @@ from ganseg_dist.inference.generation import Generated, learnt_classes
 from ganseg_dist.inference.painting import Paintings
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.metrics.synthesis import FEWEST_IMAGES, Images, diversity, structural_similarity
-from ganseg_dist.systems.gan_detector import GANDetector
-from ganseg_dist.systems.gan_osmosis import GANOsmosis
+from ganseg_dist.systems.gan_detector.system import GANDetector
+from ganseg_dist.systems.gan_osmosis.system import GANOsmosis
 
 MOST_IMAGES = 4000
 """About a gigabyte of four modalities."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ganseg_dist.inference.feedback import RING
 from ganseg_dist.plural import counted
 from ganseg_dist.report.labels import between, joined, signed_number
 from ganseg_dist.report.reading import Interval
 from ganseg_dist.report.records import Feedback
+from ganseg_dist.systems.ganet_seg.feedback_evidence import RING
 
 
 def feedback_sentences(feedback: Feedback) -> Iterator[str]:

@@ -18,7 +18,6 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.display import Convention, display_convention
 from ganseg_dist.metrics.threshold import few_patients
 from ganseg_dist.plural import counted
-from ganseg_dist.recipes import RECIPES
 from ganseg_dist.report import labels, pictures
 from ganseg_dist.report.classes import class_view
 from ganseg_dist.report.environment import page_environment
@@ -43,6 +42,7 @@ from ganseg_dist.report.records import (
 from ganseg_dist.report.sheets import shows_generated
 from ganseg_dist.report.training import Chart, stage_curves
 from ganseg_dist.runs import Run
+from ganseg_dist.systems import recipes
 
 CHANGED = "+"
 """Ends the commit of a checkout that held changes of its own."""
@@ -284,7 +284,7 @@ def config_fields(config: RunConfig | None) -> list[ConfigField]:
     if config is None:
         return []
     tree = _written(config)
-    recipe = RECIPES.get(config.recipe)
+    recipe = recipes().get(config.recipe)
     plain = _written(recipe()) if recipe is not None else tree
     return [
         ConfigField(name, value, plain.get(name) if plain.get(name) != value else None) for name, value in tree.items()

@@ -7,12 +7,13 @@ import re
 import shlex
 from typing import Any
 
-from ganseg_dist.config import GANetSegConfig, RunConfig, SystemConfig, override
+from ganseg_dist.config import DataConfig, RunConfig, SystemConfig, TrainConfig, override
 from ganseg_dist.data.cohort import Cohort
 from ganseg_dist.data.slices import LESION_CLASSES
 from ganseg_dist.errors import ConfigError, DataError
+from ganseg_dist.systems.ganet_seg.config import GANetSegConfig
 
-DEFAULTS = RunConfig(recipe="")
+DEFAULTS = {"data": DataConfig(), "train": TrainConfig()}
 
 NOT = ("no", "non", "not", "without")
 """A class's first word."""
@@ -126,4 +127,4 @@ def refuse_overlap(cohort: Cohort, healthy: Cohort) -> None:
 
 def _untouched(config: RunConfig, field: str) -> bool:
     section, name = field.split(".")
-    return bool(getattr(getattr(config, section), name) == getattr(getattr(DEFAULTS, section), name))
+    return bool(getattr(getattr(config, section), name) == getattr(DEFAULTS[section], name))

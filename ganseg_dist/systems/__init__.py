@@ -1,24 +1,37 @@
-"""The published systems, one file each."""
+"""The systems and their recipes by name. Importing this loads no torch; building a system does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from ganseg_dist.config import RunConfig
-from ganseg_dist.systems.base import System
-from ganseg_dist.systems.dl_gan_cnn import DLGANCNN
-from ganseg_dist.systems.gan_detector import GANDetector
-from ganseg_dist.systems.gan_osmosis import GANOsmosis
-from ganseg_dist.systems.ganet_seg import GANetSeg
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.registry import load, registered
+from ganseg_dist.suggestion import suggestion
 
-SYSTEMS: dict[str, Callable[[RunConfig], System]] = {
-    "ganet_seg": GANetSeg,
-    "gan_osmosis": GANOsmosis,
-    "gan_detector": GANDetector,
-    "dl_gan_cnn": DLGANCNN,
-}
+if TYPE_CHECKING:
+    from ganseg_dist.systems.base import System
+
+Recipe = Callable[[], RunConfig]
+"""A function that returns a config. A variant edits its base, so what differs is what is written."""
 
 
 def build_system(config: RunConfig) -> System:
-    """The system a resolved config names."""
-    return SYSTEMS[config.system.name](config)
+    """The system that a resolved config names, its networks untrained."""
+    system: System = load(registered()[config.system.name].system)(config)
+    return system
+
+
+def recipes() -> Mapping[str, Recipe]:
+    """Every system's recipes by their names, the published one of each first."""
+    return {recipe.__name__: recipe for entry in registered().values() for recipe in load(entry.recipes)}
+
+
+def recipe(name: str) -> RunConfig:
+    """The named recipe's config. Raises ConfigError listing the known ones."""
+    known = recipes()
+    if name not in known:
+        all_names = f"known recipes: {', '.join(known)}"
+        raise ConfigError(f"{name}: no such recipe; {suggestion(name, known, all_names)}")
+    return known[name]()

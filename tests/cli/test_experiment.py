@@ -14,7 +14,7 @@ from ganseg_dist.data.perturb import kinds_for
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.digests import read_sealed, sealed
 from ganseg_dist.inference.model_folder import read_thresholds, write_thresholds
-from ganseg_dist.recipes import recipe
+from ganseg_dist.systems import recipe
 from tests.cli.conftest import assert_refused, drawn_run, write_colour_case
 from tests.data.cohorts import write_pictures
 

@@ -4,17 +4,17 @@ import pytest
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.config.tree import FIXED
-from ganseg_dist.recipes import RECIPES, recipe
+from ganseg_dist.systems import recipe, recipes
 
 
 def test_every_recipe_is_listed_with_its_purpose(ganseg):
     lines = ganseg("recipes").out.splitlines()
-    assert [line.split()[0] for line in lines] == list(RECIPES)
+    assert [line.split()[0] for line in lines] == list(recipes())
     assert all(len(line.split()) > 4 for line in lines)
-    assert json.loads(ganseg("recipes", "--json").out) == list(RECIPES)
+    assert json.loads(ganseg("recipes", "--json").out) == list(recipes())
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", recipes())
 def test_every_field_is_shown_with_its_value_and_meaning(ganseg, name):
     def leaves(node, prefix=""):
         for key, value in node.items():

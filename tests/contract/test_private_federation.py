@@ -11,8 +11,8 @@ import server.rounds
 import server.simulation
 from ganseg_dist.config import override
 from ganseg_dist.errors import ConfigError, FederationError
-from ganseg_dist.recipes import recipe
 from ganseg_dist.runs import training_run
+from ganseg_dist.systems import recipe
 from tests.contract.conftest import SHORT
 from tests.contract.test_federation import rehearsed
 

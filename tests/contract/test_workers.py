@@ -21,10 +21,9 @@ from ganseg_dist.engine.fit import prepare_state, seeded, train_step, validate
 from ganseg_dist.engine.loader import StageBatches
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.engine.world import World
-from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.local import train_member
 from ganseg_dist.runners.plan import Prepared
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import build_system, recipe
 from tests.contract import members
 from tests.contract.conftest import OTHER_SYSTEMS, SHORT
 from tests.tiny import prepare, resolved

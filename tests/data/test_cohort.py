@@ -9,7 +9,7 @@ from ganseg_dist.data.cohort import Case, Cohort, Source, Split, split_as_config
 from ganseg_dist.data.labels import BRATS
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.errors import DataError
-from ganseg_dist.recipes import recipe
+from ganseg_dist.systems import recipe
 
 
 def cohort_of(*patients: tuple[str, str], cases_each: int = 1) -> Cohort:

@@ -9,7 +9,7 @@ from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.slices import LESION_CLASSES as CLASSES
 from ganseg_dist.data.slices import SliceSet, slice_classes
 from ganseg_dist.data.store import content_hash, prepare_case
-from ganseg_dist.recipes import recipe
+from ganseg_dist.systems import recipe
 from tests.data.cohorts import write_classes
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.recipes import recipe
+from ganseg_dist.systems import recipe
 from server.app import Asked, assignments
 
 ROOT = Path(__file__).parents[2]

@@ -23,8 +23,8 @@ from ray.scripts.symmetric_run import curate_and_validate_ray_start_args
 
 from ganseg_dist.cli.main import app
 from ganseg_dist.config import override, parse_assignments
-from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.cluster import AUTOSCALES
+from ganseg_dist.systems import recipe
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "ray"

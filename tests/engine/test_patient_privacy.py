@@ -14,8 +14,7 @@ from ganseg_dist.engine.patient_privacy import PatientBatches, PatientPrivacy, r
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.recipes import recipe
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import build_system, recipe
 from ganseg_dist.systems.base import Balance, Monitor, Phase
 from tests.engine.toys import Toy, config, stage, state_of
 

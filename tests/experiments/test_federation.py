@@ -20,7 +20,7 @@ from ganseg_dist.experiments.measures import AUROC, MeanOf
 from ganseg_dist.experiments.run import Outcome
 from ganseg_dist.experiments.table import tabulate
 from ganseg_dist.inference.evaluation import CaseRow
-from ganseg_dist.recipes import recipe
+from ganseg_dist.systems import recipe
 
 DICE = MeanOf("dice")
 SITES = {"north": ("p0", "p1", "p9"), "south": ("p2",), "east": ("p8",)}

@@ -18,7 +18,7 @@ from ganseg_dist.experiments.measures import (
 )
 from ganseg_dist.inference.classification import ImageRow
 from ganseg_dist.metrics.classification import classification_scores, operating_point
-from ganseg_dist.recipes import recipe
+from ganseg_dist.systems import recipe
 
 CLASSES = ("none", "lesion")
 

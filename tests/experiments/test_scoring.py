@@ -8,7 +8,7 @@ from ganseg_dist.data.cohort import Split
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.errors import DataError
 from ganseg_dist.experiments.scoring import refuse_one_class
-from ganseg_dist.recipes import recipe
+from ganseg_dist.systems import recipe
 from tests.tiny import resolved
 
 

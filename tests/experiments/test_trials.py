@@ -13,9 +13,8 @@ from ganseg_dist.experiments.fractions import fraction_trials, nested
 from ganseg_dist.experiments.robustness import robustness_trials
 from ganseg_dist.experiments.transfer import transfer_trials
 from ganseg_dist.names import SAFE
-from ganseg_dist.recipes import recipe
 from ganseg_dist.runs import Run
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import build_system, recipe
 
 SPLIT = Split(tuple("abcdefghij"), ("k", "l"), ("m", "n"))
 CONFIG = recipe("gan_osmosis_debug")

@@ -22,7 +22,7 @@ from ganseg_dist.federation.privacy import (
     refuse_unfit_privacy,
     spent_before,
 )
-from ganseg_dist.recipes import recipe
+from ganseg_dist.systems import recipe
 
 SENT = {"a": np.array([1.0, 2.0], np.float32), "b": np.array([[3.0]], np.float32)}
 SHARES = {"north": 0.5, "south": 0.3, "west": 0.2}

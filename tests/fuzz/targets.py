@@ -37,7 +37,6 @@ from ganseg_dist.inference.ensemble import load_together, member_folders, write_
 from ganseg_dist.inference.evaluation import CaseRow
 from ganseg_dist.inference.model_folder import Thresholds, load_model, write_model
 from ganseg_dist.inference.probabilities import KeptCase, _arrays, _file, read_probabilities
-from ganseg_dist.recipes import recipe
 from ganseg_dist.report import write_report
 from ganseg_dist.runs import Run
 from ganseg_dist.storage.address import Address, kept_at
@@ -45,6 +44,7 @@ from ganseg_dist.storage.copies import fetch, send
 from ganseg_dist.sweeps.metric import Metric
 from ganseg_dist.sweeps.publish import best_values
 from ganseg_dist.sweeps.record import Sweep, TrialRecord, write_trials
+from ganseg_dist.systems import recipe
 from tests.data import cohorts
 from tests.engine import toys
 from tests.inference.untrained import model_folder

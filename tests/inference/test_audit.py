@@ -17,8 +17,7 @@ from ganseg_dist.inference.encoder import (
 )
 from ganseg_dist.models.classifier import Classifier
 from ganseg_dist.models.unet import UNet
-from ganseg_dist.recipes import recipe
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import build_system, recipe
 from tests.inference.untrained import predictor
 
 

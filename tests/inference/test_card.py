@@ -4,7 +4,7 @@ from ganseg_dist.config import override
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.data.labels import BRATS
 from ganseg_dist.inference.card import model_card
-from ganseg_dist.recipes import recipe
+from ganseg_dist.systems import recipe
 
 DATA = {
     "layout": "brats",

@@ -23,7 +23,7 @@ from ganseg_dist.inference.evaluation import evaluate
 from ganseg_dist.inference.model_folder import Model, Thresholds
 from ganseg_dist.inference.outputs import Extras, write_case
 from ganseg_dist.inference.predictor import Predictor
-from ganseg_dist.recipes import recipe
+from ganseg_dist.systems import recipe
 from ganseg_dist.systems.base import Prediction
 
 SHAPE = (22, 25, 3)

@@ -9,7 +9,7 @@ import torch
 from ganseg_dist.config import override
 from ganseg_dist.errors import ConfigError, DataError
 from ganseg_dist.inference.judge import SAME, Judge, judged, require_judge
-from ganseg_dist.recipes import recipe
+from ganseg_dist.systems import recipe
 from ganseg_dist.systems.base import Prediction
 
 GENERATOR = override(recipe("gan_detector_debug"), {"data.modalities": ["grey"], "data.classes": ["bar", "disc"]})

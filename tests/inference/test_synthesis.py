@@ -22,8 +22,7 @@ from ganseg_dist.inference.synthesis import (
     painting_quality,
     training_images,
 )
-from ganseg_dist.recipes import recipe
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import build_system, recipe
 
 CLASSES = ("bar", "disc")
 

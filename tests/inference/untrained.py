@@ -11,8 +11,7 @@ from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.labels import BRATS, LabelScheme
 from ganseg_dist.inference.model_folder import Thresholds, write_model
 from ganseg_dist.inference.predictor import Predictor
-from ganseg_dist.recipes import recipe
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import build_system, recipe
 
 
 def untrained_weights(config: RunConfig, file: Path) -> Path:

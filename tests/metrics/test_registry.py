@@ -7,10 +7,9 @@ from ganseg_dist.config import override
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.metrics.registry import REGISTERED, SCORES, common_mode, score_called
 from ganseg_dist.metrics.segmentation import case_scores
-from ganseg_dist.recipes import RECIPES, recipe
 from ganseg_dist.report.labels import direction, score_label
 from ganseg_dist.sweeps.metric import metrics_of
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import build_system, recipe, recipes
 
 COHORT = {
     "segmentation": {"data.modalities": ["t1", "flair"], "data.regions": ["wt", "tc", "et"]},
@@ -19,7 +18,7 @@ COHORT = {
 
 
 def stages():
-    for name in RECIPES:
+    for name in recipes():
         config = recipe(name)
         for stage in build_system(override(config, COHORT[config.system.task])).stages:
             yield pytest.param(stage, id=f"{name}-{stage.name}")
@@ -32,7 +31,7 @@ def test_every_score_of_every_stage_is_registered(stage):
     assert common_mode(stage.monitor.scores) == stage.monitor.mode
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", recipes())
 def test_a_sweep_ranks_by_the_score_that_chooses_epochs_in_its_direction(name):
     config = override(recipe(name), COHORT[recipe(name).system.task])
     (metric,) = metrics_of((), config)

@@ -17,8 +17,8 @@ from scipy.ndimage import binary_dilation, gaussian_filter, shift
 from ganseg_dist.config import override
 from ganseg_dist.display import PNG_TEXT
 from ganseg_dist.inference.classification import ImageRow, save_classification
-from ganseg_dist.recipes import recipe
 from ganseg_dist.runs import Run
+from ganseg_dist.systems import recipe
 
 MRI = ["t1", "t1ce", "t2", "flair"]
 SITES = {"Bergen": 9, "Leuven": 7, "Ulm": 5}

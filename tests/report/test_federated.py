@@ -11,12 +11,12 @@ from ganseg_dist.config import override
 from ganseg_dist.errors import RunError
 from ganseg_dist.federation.fingerprint import Fingerprint, axes
 from ganseg_dist.federation.record import FederationRecord
-from ganseg_dist.recipes import recipe
 from ganseg_dist.report import write_report
 from ganseg_dist.report.compared import read_comparison
 from ganseg_dist.report.federated import federation_view, raw_bytes, site_row, traffic_told
 from ganseg_dist.report.records import Description, Records
 from ganseg_dist.runs import Run
+from ganseg_dist.systems import recipe
 from tests.federation.record import told
 from tests.report.made_runs import SITES, federated_run, finished_run, rehearse
 

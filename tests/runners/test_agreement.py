@@ -11,9 +11,9 @@ from ganseg_dist.data.labels import BRATS as TISSUES
 from ganseg_dist.data.slices import LESION_CLASSES
 from ganseg_dist.errors import ConfigError, DataError, FederationError
 from ganseg_dist.federation.joining import Joining
-from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.agreement import agree, agree_again, agreed_scheme
 from ganseg_dist.runners.resolve import resolve
+from ganseg_dist.systems import recipe
 
 SEGMENTS = recipe("ganet_seg_debug")
 CLASSIFIES = recipe("dl_gan_cnn_debug")

@@ -12,13 +12,13 @@ from ganseg_dist.data.cohort import split_as_configured
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.errors import DataError
-from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.prepare import preflight
 from ganseg_dist.runners.session import TrainingRequest, plan_training, train_session
 from ganseg_dist.runs import named_run
 from ganseg_dist.sweeps.sweep import SweepRequest, sweep
+from ganseg_dist.systems import recipe
 from tests.data.cohorts import save_picture, slice_of_head, write_classes, write_rows
-from tune_spaces import SPACES
+from tune_spaces import spaces
 
 
 class Warned(NullTracker):
@@ -80,7 +80,7 @@ def test_validation_patients_without_a_lesion_are_told_and_nothing_is_searched_b
     train_session(asked, shown=Warned(warned))
     assert sum(told in warning for warning in warned) == 1
     with pytest.raises(DataError, match=told):
-        sweep(SweepRequest(replace(asked, run_name="swept"), SPACES["ganet_seg"], 2))
+        sweep(SweepRequest(replace(asked, run_name="swept"), spaces()["ganet_seg"], 2))
     assert not named_run("swept").folder.exists(), "the name is still free"
 
 

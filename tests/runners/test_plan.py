@@ -13,13 +13,13 @@ from ganseg_dist.data.labels import BRATS, BRATS_2023
 from ganseg_dist.data.store import PreparedCase, content_hash, prepare_case
 from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.inference.predictor import Predictor
-from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.attempt import epochs_kept, only_trainer
 from ganseg_dist.runners.plan import fingerprint, open_run, planned_run
 from ganseg_dist.runners.prepare import Preflight
 from ganseg_dist.runners.resolve import negative_first, order_told, resolve
 from ganseg_dist.runners.session import TrainingRequest, plan_training, train_session
 from ganseg_dist.runs import Run
+from ganseg_dist.systems import recipe
 from ganseg_dist.systems.base import Monitor
 from tests.inference.untrained import model_folder
 

@@ -11,8 +11,8 @@ from ganseg_dist.data.labels import BRATS
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.errors import ConfigError, FederationError
-from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.grids import InProcessGrid
+from ganseg_dist.systems import recipe
 from server import sites as module
 from server.deployment import Deployment, deploy
 

@@ -15,14 +15,14 @@ from ganseg_dist.data.cohort import split_as_configured
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.federation.privacy import keeps_numbers_home
-from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.session import TrainingRequest
 from ganseg_dist.runs import named_run
 from ganseg_dist.sweeps.metric import metrics_of
 from ganseg_dist.sweeps.sweep import Hospitals, SweepRequest, refuse_unfit_search, resumed_sweep, sweep
+from ganseg_dist.systems import recipe
 from server.simulation import Rehearsal, rehearse
 from server.trial import TrainsAtSites
-from tune_spaces import SPACES, space_of
+from tune_spaces import space_of, spaces
 
 pytestmark = pytest.mark.usefixtures("own_runs")
 
@@ -54,7 +54,7 @@ def test_a_trial_is_the_federation_that_its_values_alone_would_make(phantom):
     alone = rehearse(Rehearsal(TrainingRequest(config, phantom, run_name="alone", local=True), "2"), app)
     ours, theirs = (load_file(run.model / "networks.safetensors") for run in (named_run(second.name), alone))
     assert all(ours[name].equal(theirs[name]) for name in theirs)
-    assert resumed_sweep("s", SPACES).hospitals == HOSPITALS
+    assert resumed_sweep("s", spaces()).hospitals == HOSPITALS
     assert done.goes_on.startswith("ganseg federate ganet_seg_debug --data")
 
 

@@ -6,9 +6,8 @@ import pytest
 
 from ganseg_dist.config import override
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.recipes import recipe
 from ganseg_dist.sweeps.metric import metrics_of, scores_so_far
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import build_system, recipe
 
 CONFIG = override(recipe("ganet_seg_debug"), {"data.modalities": ["t1", "flair"], "data.regions": ["wt"]})
 CLASSES = override(recipe("gan_detector_debug"), {"data.modalities": ["t1"], "data.classes": ["no", "yes"]})

@@ -7,8 +7,8 @@ from ganseg_dist.errors import ConfigError
 from ganseg_dist.federation.accountant import epsilon_of
 from ganseg_dist.federation.privacy import Terms
 from ganseg_dist.federation.schedule import rounds_of
-from ganseg_dist.recipes import recipe
 from ganseg_dist.sweeps.privacy import budget_told, charged
+from ganseg_dist.systems import recipe
 
 RESOLVED = {"data.modalities": ["t1"], "data.regions": ["wt"], "system.gan": False, "train.epochs": 6}
 

@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 
 from ganseg_dist.config import override
 from ganseg_dist.errors import ConfigError, RunError
-from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.plan import command_line
 from ganseg_dist.runners.session import TrainingRequest, train_session
 from ganseg_dist.runs import named_run
@@ -22,7 +21,8 @@ from ganseg_dist.sweeps.record import Sweep
 from ganseg_dist.sweeps.space import Space
 from ganseg_dist.sweeps.sweep import SweepRequest, resumed_sweep, sweep
 from ganseg_dist.sweeps.trial import TrainsAlone
-from tune_spaces import SPACES
+from ganseg_dist.systems import recipe
+from tune_spaces import spaces
 
 pytestmark = pytest.mark.usefixtures("own_runs")
 
@@ -156,7 +156,7 @@ def test_trials_whose_processes_were_ended_with_the_sweep_say_so(phantom, monkey
         ({"scheduler": "asha", "metrics": ("val/hd95_wt",)}, "is of whole scans, after the last"),
         ({"metrics": ("val/dice",)}, r"did you mean val/dice_wt or val/dice_tc or val/dice_et\?"),
         ({"scheduler": "pbt", "space": SWITCH}, "--scheduler pbt: changes numbers, and --space switch searches none"),
-        ({"space": SPACES["gan_osmosis"]}, "--space gan_osmosis: is of gan_osmosis"),
+        ({"space": spaces()["gan_osmosis"]}, "--space gan_osmosis: is of gan_osmosis"),
     ],
 )
 def test_what_cannot_be_searched_is_told_before_ray_is_started(phantom, monkeypatch, changes, message):

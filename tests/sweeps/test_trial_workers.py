@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 import ganseg_dist.sweeps.sweep as sweeps
 from ganseg_dist.config import override
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
-from ganseg_dist.recipes import recipe
 from ganseg_dist.runners.ray_tune import EPOCH, Plan, run_trials
 from ganseg_dist.runners.session import TrainingRequest
 from ganseg_dist.runs import named_run
 from ganseg_dist.sweeps.space import Space
 from ganseg_dist.sweeps.sweep import SweepRequest, sweep
+from ganseg_dist.systems import recipe
 from tests.contract.members import differing
 
 pytestmark = pytest.mark.usefixtures("own_runs")

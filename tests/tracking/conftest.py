@@ -8,9 +8,8 @@ from safetensors.torch import save_file
 from ganseg_dist.config import override
 from ganseg_dist.data.labels import BRATS
 from ganseg_dist.inference.model_folder import Thresholds, write_model
-from ganseg_dist.recipes import recipe
 from ganseg_dist.runs import Run, named_run
-from ganseg_dist.systems import build_system
+from ganseg_dist.systems import build_system, recipe
 from ganseg_dist.tracking.connection import connect
 
 SMALL = {

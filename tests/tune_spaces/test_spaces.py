@@ -5,10 +5,9 @@ import pytest
 
 from ganseg_dist.config import override
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.recipes import RECIPES, recipe
 from ganseg_dist.sweeps.space import Space
-from ganseg_dist.systems import build_system
-from tune_spaces import SPACES, space_of
+from ganseg_dist.systems import build_system, recipe, recipes
+from tune_spaces import space_of, spaces
 
 RESOLVED = {"data.modalities": ["t1", "flair"], "data.regions": ["wt"]}
 RESOLVED_CLASSES = {"data.modalities": ["t1", "flair"], "data.classes": ["no", "yes"]}
@@ -19,7 +18,7 @@ def resolved(name: str):
     return override(config, RESOLVED if config.system.task == "segmentation" else RESOLVED_CLASSES)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", recipes())
 def test_every_recipe_has_a_space_that_begins_at_its_own_or_published_values(name):
     config = recipe(name)
     space = space_of(config.system.name, None)
@@ -29,7 +28,7 @@ def test_every_recipe_has_a_space_that_begins_at_its_own_or_published_values(nam
         assert value == space.published.get(field, config.flat()[field])
 
 
-@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+@pytest.mark.parametrize("space", spaces().values(), ids=spaces())
 def test_whatever_a_space_draws_can_be_built(space):
     config = resolved(f"{space.system or 'ganet_seg'}_debug")
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -61,7 +60,7 @@ def test_a_space_of_another_system_is_refused():
     with pytest.raises(
         ConfigError, match=r"--space gan_osmosis: is of gan_osmosis, and ganet_seg_debug is a recipe of"
     ):
-        SPACES["gan_osmosis"].first(recipe("ganet_seg_debug"))
+        spaces()["gan_osmosis"].first(recipe("ganet_seg_debug"))
 
 
 def test_an_unknown_space_names_those_of_the_system():
@@ -86,4 +85,4 @@ def test_a_field_that_does_not_exist_is_told_before_any_trial():
 def test_a_sweep_begins_inside_its_ranges():
     config = override(recipe("ganet_seg_debug"), {"system.adversarial_weight": 50.0})
     with pytest.raises(ConfigError, match=r"--space ganet_seg_feedback: cannot begin .*50.*change them with --set"):
-        SPACES["ganet_seg_feedback"].first(config)
+        spaces()["ganet_seg_feedback"].first(config)

@@ -1,0 +1,86 @@
+"""Every system by name: the published four, and those that installed packages add.
+
+A package adds its own with an entry point of the group `ganseg.systems`, which names a `SystemEntry`:
+
+    [project.entry-points."ganseg.systems"]
+    toy = "toy_package:ENTRY"
+
+An entry holds import paths and not classes, so that a look at the names loads neither torch nor optuna.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from ganseg_dist.errors import ConfigError
+
+GROUP = "ganseg.systems"
+
+
+@dataclass(frozen=True, slots=True)
+class SystemEntry:
+    """Where the parts of one system are, each as `module:name`."""
+
+    config: str
+    """The subclass of `SystemConfig` with its fields; imports no torch."""
+    system: str
+    """What makes the `System` of a resolved RunConfig, usually its class."""
+    recipes: str
+    """A tuple of functions that return a RunConfig, the published one first; imports no torch."""
+    spaces: str | None = None
+    """A tuple of `Space`, what `ganseg tune` may change; the first is taken where none is named."""
+
+
+def _published(name: str, system: str, config: str) -> SystemEntry:
+    package = f"ganseg_dist.systems.{name}"
+    return SystemEntry(
+        f"{package}.config:{config}",
+        f"{package}.system:{system}",
+        f"{package}.recipes:RECIPES",
+        f"tune_spaces.{name}:SPACES",
+    )
+
+
+PUBLISHED: Mapping[str, SystemEntry] = {
+    "ganet_seg": _published("ganet_seg", "GANetSeg", "GANetSegConfig"),
+    "gan_osmosis": _published("gan_osmosis", "GANOsmosis", "GANOsmosisConfig"),
+    "gan_detector": _published("gan_detector", "GANDetector", "GANDetectorConfig"),
+    "dl_gan_cnn": _published("dl_gan_cnn", "DLGANCNN", "DLGANCNNConfig"),
+}
+"""Not entry points themselves: code that a cluster was sent is not installed there."""
+
+
+@cache
+def registered() -> Mapping[str, SystemEntry]:
+    """The systems by name, the published ones first.
+
+    Raises ConfigError for an entry point that cannot be loaded, is no SystemEntry or takes a name that is taken.
+    """
+    entries = dict(PUBLISHED)
+    for point in entry_points(group=GROUP):
+        owner = f"{point.dist.name}: " if point.dist is not None else ""
+        place = f"{owner}the entry point {point.name} of {GROUP}"
+        if point.name in entries:
+            raise ConfigError(f"{place} takes a name that another system has; rename it")
+        try:
+            entry = point.load()
+        except Exception as error:
+            raise ConfigError(f"{place} cannot be loaded ({error}); mend or uninstall the package") from error
+        if not isinstance(entry, SystemEntry):
+            raise ConfigError(f"{place} is no ganseg_dist.registry.SystemEntry; mend or uninstall the package")
+        entries[point.name] = entry
+    return entries
+
+
+def load(path: str) -> Any:
+    """What `module:name` names. Raises ConfigError where it is not there."""
+    module, _, name = path.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{path}: cannot be loaded ({error}); mend or uninstall the package") from error

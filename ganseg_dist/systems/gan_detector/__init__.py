@@ -1,0 +1,1 @@
+"""GAN augmentation for a lesion detector (docs/decisions)."""

@@ -1,0 +1,1 @@
+"""GAN-OSMOSIS: one network that paints images from masks and segments them (docs/decisions)."""

@@ -1,0 +1,236 @@
+"""GAN-OSMOSIS: a generator paints images from masks, and a segmenter learns from real and painted images alike
+("GAN-OSMOSIS: A Generative Adversarial Network-Based Framework for Optimized Osteosarcoma Segmentation and Multimetric
+Evaluation Using Synthetic Imaging Support").
+
+The sound reading is the default; `reading="paper"` takes the printed algorithm. What differs, and why, is in
+docs/decisions/0004-gan-osmosis-readings.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.data.batch import BACKGROUND, Batch
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.losses.adversarial import discriminator_loss, generator_loss
+from ganseg_dist.losses.synthesis import diversity_loss
+from ganseg_dist.models.initialise import small_initialise
+from ganseg_dist.models.patch_discriminator import PatchDiscriminator
+from ganseg_dist.models.unet import UNet
+from ganseg_dist.systems.base import Alarm, Monitor, Phase, Prediction, Ratio, Stage
+from ganseg_dist.systems.gan_osmosis.config import GANOsmosisConfig
+from ganseg_dist.systems.gan_osmosis.networks import Painter, noise_size
+from ganseg_dist.systems.regions import Head, dice_names, dice_ratios, region_probability, segmentation_loss
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseDraws:
+    """`System.draw`: z, a second z to compare with, and whether X_aug holds a painting of this example."""
+
+    size: int
+    dropout: float | None
+    """Share of features dropped; none: z is a normal vector."""
+    synthetic_share: float
+
+    def __call__(self, stage: str, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
+        """One example's noise; none for a plain segmenter."""
+        if not self.size:
+            return {}
+        drawn = {"z": self._noise(rng), "painted": np.array(rng.random() < self.synthetic_share, np.float32)}
+        return drawn | {"other_z": self._noise(rng)} if stage == "joint" else drawn
+
+    def _noise(self, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        if self.dropout is None:
+            return rng.standard_normal(self.size, np.float32)
+        return ((rng.random(self.size) >= self.dropout) / (1 - self.dropout)).astype(np.float32)
+
+
+class GANOsmosis:
+    """Networks `segmenter`, and with the GAN `generator` and `discriminator`; stages `joint` and `segment`.
+
+    X_aug never touches the disk: the segmenter's every step paints its batch's masks anew.
+    """
+
+    head: Head = "sigmoid"
+
+    def __init__(self, config: RunConfig) -> None:
+        if config.data.modalities is None or config.data.regions is None:
+            raise ConfigError("data.modalities and data.regions must be resolved from a cohort first")
+        assert isinstance(config.system, GANOsmosisConfig)
+        self.config = system = config.system
+        paper = system.reading == "paper"
+        noise = "vector" if paper else system.noise
+        self.shows_body = system.body_condition and not paper
+        self.regions = config.data.regions
+        if system.gan and not _generator_weights(system):
+            raise ConfigError(
+                "system.segmentation_weight, adversarial_weight, reconstruction_weight and diversity_weight: are all "
+                "0, so that the generator learns nothing; raise one, or set system.gan=false"
+            )
+        channels, regions = len(config.data.modalities), len(self.regions)
+        networks: dict[str, nn.Module] = {"segmenter": UNet(channels, regions, system.widths)}
+        size = 0
+        if system.gan:
+            conditions = regions + self.shows_body
+            networks["generator"] = Painter(
+                channels,
+                conditions,
+                regions,
+                system.generator_widths,
+                shared=system.shared,
+                noise=noise,
+                vector_size=system.vector_size,
+            )
+            networks["discriminator"] = PatchDiscriminator(channels + conditions, system.discriminator_widths)
+            small_initialise(networks["discriminator"])
+            size = system.vector_size if noise == "vector" else noise_size(system.generator_widths)
+        self.networks: Mapping[str, nn.Module] = networks
+        self.draw = NoiseDraws(size, None if noise == "vector" else system.dropout, system.synthetic_share)
+        self.stages: tuple[Stage, ...] = (_segment_stage(config),)
+        if system.gan:
+            self.stages = (_joint_stage(config, system), *self.stages)
+
+    def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
+        """Raw terms of `discriminator`, `generator` and `segmenter`."""
+        match phase:
+            case "discriminator":
+                return self._discriminator_losses(batch)
+            case "generator":
+                return self._generator_losses(batch)
+            case "segmenter":
+                return self._segmenter_losses(batch)
+        raise ValueError(f"GAN-OSMOSIS has no phase {phase!r}")
+
+    def validate(self, stage: str, batch: Batch) -> dict[str, Ratio]:
+        """Dice of G(x), L1 and diversity of G(z|y); or the segmenter's Dice on real images."""
+        if stage == "segment":
+            return dice_ratios(self._probability(batch.image), batch.regions, self.regions)
+        outlined = self._outlined(batch.image)
+        first, second = (self.paint(batch, batch.draws[z]) for z in ("z", "other_z"))
+        size = torch.full_like(batch.case, batch.image[0].numel(), dtype=torch.float64)
+        return dice_ratios(outlined, batch.regions, self.regions) | {
+            name: Ratio((one - other).abs().flatten(1).sum(1), size, size)
+            for name, one, other in (("l1", first, batch.image), ("diversity", first, second))
+        }
+
+    def predict(self, batch: Batch) -> Prediction:
+        """Region probabilities of the segmenter; and a painting, where the batch has masks and noise for one.
+
+        A batch of the joint stage shows what the generator outlines: the segmenter has not begun to learn.
+        """
+        synthetic = self.paint(batch, batch.draws["z"]) if "z" in batch.draws else None
+        probability = self._outlined(batch.image) if "other_z" in batch.draws else self._probability(batch.image)
+        return Prediction(probability, synthetic=synthetic)
+
+    def condition(self, batch: Batch) -> Tensor:
+        """y: the regions, with the body's outline where the generator is shown it; (B, R or R + 1, H, W)."""
+        return torch.cat([batch.regions, batch.body.float()], dim=1) if self.shows_body else batch.regions
+
+    def paint(self, batch: Batch, z: Tensor) -> Tensor:
+        """G(z | y) in (-1, 1), background exactly -1 where the body's outline is known; (B, C, H, W)."""
+        painted = self._painter.paint(self.condition(batch), z)
+        return torch.where(batch.body, painted, torch.full_like(painted, BACKGROUND)) if self.shows_body else painted
+
+    def _discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
+        with torch.no_grad():
+            painted = self.paint(batch, batch.draws["z"])
+        real, fake = self._judged(batch.image, batch), self._judged(painted, batch)
+        return {"discriminator": discriminator_loss(real, fake, torch.ones_like(fake))}
+
+    def _generator_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The terms that have a weight; nothing is judged, outlined or painted again for the others."""
+        z, other_z = batch.draws["z"], batch.draws["other_z"]
+        painted = self.paint(batch, z)
+        terms: dict[str, Callable[[], Tensor]] = {
+            "segmentation": lambda: segmentation_loss(self._painter.outline(batch.image), batch.regions, self.head),
+            "adversarial": lambda: self._feedback_loss(painted, batch),
+            "reconstruction": lambda: (painted.float() - batch.image).abs().mean(),
+            "diversity": lambda: diversity_loss(painted, self.paint(batch, other_z), z, other_z),
+        }
+        return {name: terms[name]() for name in _generator_weights(self.config)}
+
+    def _feedback_loss(self, painted: Tensor, batch: Batch) -> Tensor:
+        logits = self._judged(painted, batch)
+        return generator_loss(logits, torch.ones_like(logits))
+
+    def _segmenter_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """X_aug's share of each example: its image, and beside it the painting of its mask or its image again."""
+        image, truth = batch.image, batch.regions
+        if self.config.gan:
+            with torch.no_grad():
+                painted = self.paint(batch, batch.draws["z"]).to(image.dtype)
+            chosen = batch.draws["painted"][:, None, None, None] > 0
+            image, truth = torch.cat([image, torch.where(chosen, painted, image)]), torch.cat([truth, truth])
+        return {"segmentation": segmentation_loss(self.networks["segmenter"](image), truth, self.head)}
+
+    @property
+    def _painter(self) -> Painter:
+        generator = self.networks["generator"]
+        assert isinstance(generator, Painter)
+        return generator
+
+    def _judged(self, image: Tensor, batch: Batch) -> Tensor:
+        logits: Tensor = self.networks["discriminator"](torch.cat([image, self.condition(batch)], dim=1))
+        return logits
+
+    def _outlined(self, image: Tensor) -> Tensor:
+        return region_probability(self._painter.outline(image), self.head)
+
+    def _probability(self, image: Tensor) -> Tensor:
+        return region_probability(self.networks["segmenter"](image), self.head)
+
+
+def _generator_weights(system: GANOsmosisConfig) -> dict[str, float]:
+    """Of the terms that are on."""
+    weights = {
+        "segmentation": system.segmentation_weight,
+        "adversarial": system.adversarial_weight,
+        "reconstruction": system.reconstruction_weight,
+        "diversity": system.diversity_weight,
+    }
+    return {name: weight for name, weight in weights.items() if weight}
+
+
+def _joint_stage(config: RunConfig, system: GANOsmosisConfig) -> Stage:
+    """Lines 5-19. The last epoch is kept: no score of a GAN says which of its epochs paints best.
+
+    Where the generator does not hear the discriminator, none is trained.
+    """
+    weights = _generator_weights(system)
+    judge = Phase("discriminator", ("discriminator",), {"discriminator": 1.0})
+    painter = Phase("generator", ("generator",), weights)
+    return Stage(
+        name="joint",
+        phases=(judge, painter) if "adversarial" in weights else (painter,),
+        epochs=system.joint_epochs,
+        learning_rate=system.joint_learning_rate or config.train.learning_rate,
+        scores=(*dice_names(config.data.regions or ()), "l1", "diversity"),
+        monitor=Monitor(()),
+        alarms=(
+            Alarm(
+                "diversity",
+                system.least_diversity,
+                "two images of one mask are the same: the generator ignores z; raise system.diversity_weight",
+            ),
+        ),
+    )
+
+
+def _segment_stage(config: RunConfig) -> Stage:
+    """Line 20."""
+    scores = dice_names(config.data.regions or ())
+    return Stage(
+        name="segment",
+        phases=(Phase("segmenter", ("segmenter",), {"segmentation": 1.0}),),
+        epochs=config.train.epochs,
+        learning_rate=config.train.learning_rate,
+        scores=scores,
+        monitor=Monitor(scores),
+    )

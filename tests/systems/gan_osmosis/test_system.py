@@ -1,0 +1,227 @@
+"""What GAN-OSMOSIS paints and learns, on slices of two discs."""
+
+import numpy as np
+import pytest
+import torch
+
+from ganseg_dist.config import override
+from ganseg_dist.data.batch import BACKGROUND, Batch
+from ganseg_dist.engine.fit import new_alarms, only_training
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.systems import build_system, recipe
+from ganseg_dist.systems.base import BEGINNERS_EPOCHS
+from ganseg_dist.systems.gan_osmosis.networks import Painter, noise_size
+
+SIDE, EXAMPLES = 32, 4
+SEEN = {"data.modalities": ["t1", "flair"], "data.regions": ["wt", "tc"]}
+
+
+def made(**changes):
+    torch.manual_seed(0)
+    return build_system(override(recipe("gan_osmosis_debug"), SEEN | {f"system.{k}": v for k, v in changes.items()}))
+
+
+def head(system, *, stage="joint", examples=EXAMPLES, seed=0):
+    """Heads with a disc of tumour, and noise drawn for each."""
+    rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+    body, tumour, core = (np.hypot(rows, columns) < radius for radius in (13, 6, 3))
+    image = np.where(body, -0.4 + 0.8 * tumour, BACKGROUND).astype(np.float32)
+    drawn = [system.draw(stage, np.random.default_rng([seed, example])) for example in range(examples)]
+    draws = {name: torch.from_numpy(np.stack([one[name] for one in drawn])) for name in drawn[0]}
+    return Batch(
+        torch.from_numpy(np.broadcast_to(image, (examples, 2, SIDE, SIDE)).copy()),
+        torch.from_numpy(np.broadcast_to(np.stack([tumour, core]), (examples, 2, SIDE, SIDE)).astype(np.float32)),
+        torch.arange(examples),
+        torch.full((examples,), -1),
+        draws,
+    )
+
+
+def test_what_paints_may_learn_at_a_rate_of_its_own():
+    slower = made(joint_learning_rate=3e-5)
+    assert [stage.learning_rate for stage in slower.stages] == [3e-5, recipe("gan_osmosis_debug").train.learning_rate]
+
+
+@torch.no_grad()
+def practise(system):
+    """Give the generator's layers the gain that training gives them: a fresh one paints all grey."""
+    generator = system.networks["generator"]
+    for stem in (generator.condition_stem, generator.trunk.head, generator.image_head):
+        stem.weight *= 20
+
+
+@pytest.mark.parametrize("noise", ["dropout", "vector"])
+def test_two_draws_paint_two_images_and_one_draw_one(noise):
+    system = made(noise=noise)
+    batch = head(system)
+    practise(system)
+    first, again = (system.paint(batch, batch.draws["z"]) for _ in range(2))
+    other = system.paint(batch, batch.draws["other_z"])
+    assert torch.equal(first, again)
+    assert (first - other).abs().mean() > 1e-4
+    assert first.shape == batch.image.shape
+    assert first.abs().max() <= 1
+
+
+@torch.no_grad()
+def test_the_joint_stage_shows_what_the_generator_outlines_and_the_next_what_the_segmenter_does():
+    system = made()
+    shown = head(system)
+    outlined = torch.sigmoid(system.networks["generator"].outline(shown.image))
+    torch.testing.assert_close(system.predict(shown).probability, outlined)
+    segmented = torch.sigmoid(system.networks["segmenter"](shown.image))
+    torch.testing.assert_close(system.predict(head(system, stage="segment")).probability, segmented)
+
+
+def test_nothing_is_painted_outside_a_known_body():
+    system = made()
+    batch = head(system)
+    painted = system.paint(batch, batch.draws["z"])
+    assert (painted[~batch.body.expand_as(painted)] == BACKGROUND).all()
+    blind = made(body_condition=False)
+    painted = blind.paint(batch, batch.draws["z"])
+    assert (painted[~batch.body.expand_as(painted)] != BACKGROUND).any()
+
+
+def test_dropped_features_are_the_drawn_ones():
+    """A factor of 1 everywhere is no dropout; of 0 everywhere, the way up sees the skips alone."""
+    torch.manual_seed(0)
+    painter = Painter(1, 1, 1, (4, 8, 8))
+    condition = torch.rand(2, 1, 16, 16).round()
+    size = noise_size((4, 8, 8))
+    assert size == 16
+    kept = painter.paint(condition, torch.ones(2, size))
+    plain = torch.tanh(painter.image_head(torch.relu(painter.trunk(painter.condition_stem(condition)))))
+    assert torch.equal(kept, plain)
+    coarse = painter.trunk.encoder[-1]
+    for weight in coarse.parameters():
+        torch.nn.init.constant_(weight, 0.3)
+    assert torch.equal(painter.paint(condition, torch.zeros(2, size)), painter.paint(condition, torch.zeros(2, size)))
+    assert not torch.equal(painter.paint(condition, torch.ones(2, size)), kept)
+
+
+def test_the_share_of_features_dropped_is_the_set_one():
+    system = made(dropout=0.25)
+    z = head(system, examples=400).draws["z"]
+    assert z.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
+    assert (z == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
+
+
+@pytest.mark.parametrize(("phase", "trained"), [("discriminator", "discriminator"), ("generator", "generator")])
+def test_a_phase_moves_its_network_alone(phase, trained):
+    system = made(diversity_weight=1.0)
+    batch = head(system)
+    with only_training(system.networks, (trained,)):
+        torch.stack(list(system.losses(phase, batch).values())).sum().backward()
+    for name, network in system.networks.items():
+        moved = [weight.grad is not None and bool(weight.grad.abs().sum() > 0) for weight in network.parameters()]
+        assert any(moved) == (name == trained), name
+
+
+@pytest.mark.parametrize("off", ["segmentation", "adversarial", "reconstruction", None])
+def test_a_term_without_weight_is_not_computed(off, monkeypatch):
+    system = made() if off is None else made(**{f"{off}_weight": 0})
+    terms = {"segmentation", "adversarial", "reconstruction"} - {off}
+    *judge, painter = system.stages[0].phases
+    assert painter.weights.keys() == terms
+    assert bool(judge) == ("adversarial" in terms), "nobody judges what is not heard"
+    asked = []
+    for owner, name in ((system.networks["generator"], "outline"), (system.networks["discriminator"], "forward")):
+        computed = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *seen, name=name, of=computed: asked.append(name) or of(*seen))
+    assert system.losses("generator", head(system)).keys() == terms
+    assert asked == ["outline"] * ("segmentation" in terms) + ["forward"] * ("adversarial" in terms)
+
+
+def test_a_generator_without_any_term_is_refused():
+    off = {f"{name}_weight": 0 for name in ("segmentation", "adversarial", "reconstruction")}
+    with pytest.raises(ConfigError, match=r"diversity_weight: are all 0, .*system\.gan=false"):
+        made(**off)
+    assert made(**off, gan=False)
+    assert made(**off, diversity_weight=1.0).stages[0].phases[-1].weights == {"diversity": 1.0}
+
+
+def test_the_trunk_learns_from_both_answers_when_it_is_shared():
+    for shared in (True, False):
+        system = made(shared=shared)
+        batch = head(system)
+        system.losses("generator", batch)["segmentation"].backward()
+        painter = system.networks["generator"]
+        learns = any(weight.grad is not None for weight in painter.trunk.parameters())
+        assert learns == shared
+
+
+def test_the_segmenter_learns_from_as_many_paintings_as_images():
+    """With every painting chosen the loss is the mean of both halves; with none, the images' own."""
+    for share, halves in ((1.0, True), (0.0, False)):
+        system = made(synthetic_share=share)
+        batch = head(system, stage="segment")
+        loss = system.losses("segmenter", batch)["segmentation"].item()
+        plain = made(gan=False)
+        plain.networks["segmenter"].load_state_dict(system.networks["segmenter"].state_dict())
+        real = plain.losses("segmenter", batch)["segmentation"].item()
+        shown = Batch(system.paint(batch, batch.draws["z"]), batch.regions, batch.case, batch.label)
+        painted = plain.losses("segmenter", shown)["segmentation"].item()
+        assert loss == pytest.approx((real + painted) / 2 if halves else real, rel=1e-5)
+        assert abs(real - painted) > 1e-4
+
+
+def test_about_the_set_share_of_examples_is_painted():
+    system = made(synthetic_share=0.3)
+    assert head(system, examples=1000).draws["painted"].mean().item() == pytest.approx(0.3, abs=0.04)
+
+
+def test_the_paper_takes_a_random_vector_and_masks_alone():
+    system = made(reading="paper")
+    batch = head(system)
+    assert system.condition(batch).shape[1] == 2
+    assert batch.draws["z"].shape == (EXAMPLES, system.config.vector_size)
+    assert not set(batch.draws["z"].unique().tolist()) <= {0.0, 2.0}
+
+
+def test_the_control_is_a_segmenter_that_draws_nothing():
+    system = made(gan=False)
+    assert list(system.networks) == ["segmenter"]
+    assert system.draw("segment", np.random.default_rng(0)) == {}
+
+
+@torch.no_grad()
+def test_a_generator_that_ignores_its_noise_raises_the_alarm_once():
+    system = made()
+    batch = head(system)
+    stage = system.stages[0]
+
+    def record():
+        scores = system.validate("joint", batch)
+        return {
+            "stage": "joint",
+            "scores": {n: float(r.numerator.sum() / r.denominator.sum()) for n, r in scores.items()},
+        }
+
+    practise(system)
+    lively = [record()] * BEGINNERS_EPOCHS
+    assert new_alarms(stage, [*lively, lively[-1]]) == []
+    system.networks["generator"].image_head.weight.zero_()  # the same grey whatever z is
+    collapsed = record()
+    assert collapsed["scores"]["diversity"] == 0
+    assert [alarm.score for alarm in new_alarms(stage, [*lively, collapsed])] == ["diversity"]
+    assert new_alarms(stage, [*lively, collapsed, collapsed]) == [], "it was said already"
+    assert new_alarms(stage, [collapsed] * BEGINNERS_EPOCHS) == [], "a beginner may"
+
+
+@torch.no_grad()
+def test_diversity_is_the_mean_difference_of_two_paintings():
+    system = made()
+    batch = head(system)
+    ratio = system.validate("joint", batch)["diversity"]
+    one, other = (system.paint(batch, batch.draws[z]) for z in ("z", "other_z"))
+    assert (ratio.numerator / ratio.denominator).numpy() == pytest.approx(
+        (one - other).abs().flatten(1).mean(1).numpy(), rel=1e-5
+    )
+
+
+def test_validation_pictures_show_a_painting():
+    system = made()
+    assert system.predict(head(system)).synthetic is not None
+    batch = head(system)
+    assert system.predict(Batch(batch.image, batch.regions, batch.case, batch.label)).synthetic is None
