@@ -20,20 +20,20 @@ from unittest.mock import patch
 
 import torch
 
-import ganseg_dist.sweeps.sweep
+import ganseg_dist.studies.sweeps.sweep
 from benchmarks.cohorts import phantom_cohort
 from benchmarks.measure import compare_seconds, machine, parser, report, seconds_of
+from ganseg_dist.cluster.tune import run_trials
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.engine.checkpoint import NoCheckpoints
+from ganseg_dist.engine.fit import train_member
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.engine.world import World
-from ganseg_dist.runners.local import train_member
-from ganseg_dist.runners.plan import Prepared
-from ganseg_dist.runners.ray_tune import run_trials
-from ganseg_dist.runners.session import TrainingRequest
-from ganseg_dist.sweeps.sweep import SweepRequest, sweep
-from ganseg_dist.sweeps.trial import TrialJob
+from ganseg_dist.planning.plan import Prepared
+from ganseg_dist.studies.sweeps.sweep import SweepRequest, sweep
+from ganseg_dist.studies.sweeps.trial import TrialJob
 from ganseg_dist.systems import recipe
+from ganseg_dist.training.session import TrainingRequest
 from tune_spaces import SPACES
 
 LIMIT = 2.5
@@ -63,7 +63,7 @@ def bare(config: RunConfig, prepared: Prepared, values: Sequence[Mapping[str, An
     device = torch.device("cpu")
 
     def train(of: Mapping[str, Any]) -> None:
-        train_member(override(config, of), prepared, World(device=device), NullTracker(), NoCheckpoints())
+        train_member(override(config, of), prepared.open(config), World(device=device), NullTracker(), NoCheckpoints())
 
     train(values[0])
     return mean(seconds_of(lambda of=of: train(of), device) for of in values)
@@ -81,7 +81,7 @@ def main() -> None:
     with (
         TemporaryDirectory(prefix="ganseg-sweep-") as folder,
         patch.dict("os.environ", {"GANSEG_RUNS": folder, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}),
-        patch.object(ganseg_dist.sweeps.sweep, "run_trials", watched.run),
+        patch.object(ganseg_dist.studies.sweeps.sweep, "run_trials", watched.run),
     ):
         training = TrainingRequest(config, cohort.root, run_name="sweep")
         sweep(SweepRequest(training, SPACES["ganet_seg_feedback"], trials, scheduler="none"))

@@ -31,13 +31,13 @@ from ganseg_dist.data.labels import BRATS
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.fit import StageData, end_stage, seeded
 from ganseg_dist.engine.world import World
-from ganseg_dist.inference.arms import Arm, ModelArm
-from ganseg_dist.inference.calibration import calibrate
-from ganseg_dist.inference.evaluation import evaluate, summarise
+from ganseg_dist.evaluation.arms import Arm, ModelArm
+from ganseg_dist.evaluation.calibration import calibrate
+from ganseg_dist.evaluation.segmentation import evaluate, summarise
 from ganseg_dist.inference.model_folder import Model, Thresholds
 from ganseg_dist.inference.predictor import Predictor
+from ganseg_dist.planning.prepare import store_root
 from ganseg_dist.plural import counted
-from ganseg_dist.runners.prepare import store_root
 from ganseg_dist.systems import recipe
 from ganseg_dist.systems.ganet_seg.system import GANetSeg
 

@@ -20,11 +20,11 @@ import torch
 from benchmarks.engine import Engine
 from benchmarks.made_slices import made_stage_data
 from benchmarks.measure import compare_seconds, machine, parser, report, side_by_side
+from ganseg_dist.cluster.ray_cluster import ray_cluster, require_resources
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.engine.fit import StageData, seeded
 from ganseg_dist.engine.tracker import NullTracker, Progress
 from ganseg_dist.engine.world import World
-from ganseg_dist.runners.cluster import ray_cluster, require_resources
 from ganseg_dist.systems import build_system, recipe
 
 EPOCHS = 3

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from clients.egress import EgressManifest
 from clients.home import Home
 from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegError, RunError, TrainingDiverged
+from ganseg_dist.federation.flower import CONFIG_REFUSED, arrays_of, order_of, telling
 from ganseg_dist.federation.order import Order, Scores
-from ganseg_dist.runners.messages import CONFIG_REFUSED, arrays_of, order_of, telling
 from ganseg_dist.runs import named_run
 
 REASONS: Mapping[type[Exception], tuple[int, str]] = {

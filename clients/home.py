@@ -39,10 +39,10 @@ from ganseg_dist.federation.order import Order
 from ganseg_dist.federation.privacy import keeps_numbers_home, refuse_less_than, spent_before
 from ganseg_dist.federation.schedule import rounds_of
 from ganseg_dist.files import open_regular, read_text
+from ganseg_dist.planning.plan import Prepared, by_part, write_records
+from ganseg_dist.planning.plan import fingerprint as learnt_from
+from ganseg_dist.planning.prepare import Preflight, labelled, preflight, prepare_cohort, usable_cohort
 from ganseg_dist.printable import printable
-from ganseg_dist.runners.plan import Prepared, by_part, write_records
-from ganseg_dist.runners.plan import fingerprint as learnt_from
-from ganseg_dist.runners.prepare import Preflight, labelled, preflight, prepare_cohort, usable_cohort
 from ganseg_dist.runs import Run
 from ganseg_dist.suggestion import suggestion
 

@@ -37,7 +37,7 @@ from ganseg_dist.federation.order import Order, Scores
 from ganseg_dist.federation.privacy import Releases, Terms, keeps_numbers_home, private_update
 from ganseg_dist.federation.schedule import rounds_of
 from ganseg_dist.inference.model_folder import Thresholds, write_model
-from ganseg_dist.runners.plan import Prepared
+from ganseg_dist.planning.plan import Prepared
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Stage, System
 

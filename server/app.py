@@ -23,10 +23,10 @@ from ganseg_dist.config import RunConfig, override, parse_assignments
 from ganseg_dist.console import PlainConsole
 from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import ConfigError, GansegError
-from ganseg_dist.runners.session import TrainingRequest
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
 from ganseg_dist.tracking.progress import RichProgress
+from ganseg_dist.training.session import TrainingRequest
 from server.deployment import Deployment, deploy
 from server.simulation import Rehearsal, rehearse_on
 

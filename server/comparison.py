@@ -8,8 +8,8 @@ from typing import Any
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.differences import differences
 from ganseg_dist.federation.fingerprint import Fingerprint, axes
+from ganseg_dist.federation.flower import arrays_of
 from ganseg_dist.federation.order import Order
-from ganseg_dist.runners.messages import arrays_of
 from server.rounds import Federation
 
 

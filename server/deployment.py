@@ -17,12 +17,12 @@ from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.federation.at_sites import config_at_sites
 from ganseg_dist.federation.joining import Joining
 from ganseg_dist.federation.order import Order
-from ganseg_dist.runners.agreement import agree, agree_again, agreed_scheme
-from ganseg_dist.runners.attempt import carry_out, only_trainer
-from ganseg_dist.runners.plan import open_run
+from ganseg_dist.planning.plan import open_run
 from ganseg_dist.runs import Run, training_run
 from ganseg_dist.systems import build_system
 from ganseg_dist.tracking.tracked_run import TrackedRun
+from ganseg_dist.training.attempt import carry_out, only_trainer
+from server.agreement import agree, agree_again, agreed_scheme
 from server.session import train_federation
 from server.sites import Sites, nobody_hears
 

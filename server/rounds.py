@@ -30,11 +30,11 @@ from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.at_sites import config_at_sites
 from ganseg_dist.federation.encoding import decode
 from ganseg_dist.federation.exchange import Arrays, Exchange
+from ganseg_dist.federation.flower import CONFIG_REFUSED, arrays_of, numbers_of
 from ganseg_dist.federation.order import Order
 from ganseg_dist.federation.privacy import Releases, Terms, keeps_numbers_home, private_mean, refuse_unfit_privacy
 from ganseg_dist.federation.schedule import Round, schedule
 from ganseg_dist.files import read_json
-from ganseg_dist.runners.messages import CONFIG_REFUSED, arrays_of, numbers_of
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import System
 from server.firewall import AcceptedNorms, Firewall, Quarantined, Update

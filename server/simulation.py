@@ -12,25 +12,25 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from ganseg_dist.atomic import private_folder, write_json
+from ganseg_dist.cluster.ray_cluster import ray_cluster
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.engine.tracker import NullTracker, Tracker
 from ganseg_dist.errors import DataError
-from ganseg_dist.experiments.scoring import refuse_one_class
 from ganseg_dist.federation.exchange import staying
 from ganseg_dist.federation.partition import BY_HOSPITAL, partition
 from ganseg_dist.federation.privacy import refuse_unfit_privacy
 from ganseg_dist.federation.schedule import rounds_of
 from ganseg_dist.names import LONGEST_PART, folder_names
-from ganseg_dist.runners.attempt import carry_out, only_trainer
-from ganseg_dist.runners.cluster import ray_cluster
-from ganseg_dist.runners.grids import Answer, InProcessGrid, RayGrid
-from ganseg_dist.runners.plan import open_run
-from ganseg_dist.runners.prepare import map_here
-from ganseg_dist.runners.session import Bar, TrainingRequest, check_plan, no_bar, plan_training
+from ganseg_dist.planning.plan import open_run
+from ganseg_dist.planning.prepare import map_here
 from ganseg_dist.runs import Run
+from ganseg_dist.studies.experiments.scoring import refuse_one_class
 from ganseg_dist.systems import build_system
 from ganseg_dist.tracking.tracked_run import TrackedRun
+from ganseg_dist.training.attempt import carry_out, only_trainer
+from ganseg_dist.training.session import Bar, TrainingRequest, check_plan, no_bar, plan_training
+from server.grids import Answer, InProcessGrid, RayGrid
 from server.session import train_federation
 from server.sites import Sites, nobody_hears
 from server.strategies import refuse_unfit

@@ -14,10 +14,10 @@ from flwr.serverapp import Grid
 
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.exchange import Arrays
+from ganseg_dist.federation.flower import SITES_ERRORS, UNREADABLE, arrays_of, asking, numbers_of
 from ganseg_dist.federation.joining import Joining
 from ganseg_dist.federation.order import Order
 from ganseg_dist.plural import counted
-from ganseg_dist.runners.messages import SITES_ERRORS, UNREADABLE, arrays_of, asking, numbers_of
 
 POLL_SECONDS = 0.2
 ASK_AGAIN_SECONDS = 30.0

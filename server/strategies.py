@@ -15,7 +15,7 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.config.federation import FederationConfig
 from ganseg_dist.errors import ConfigError, FederationError
 from ganseg_dist.federation.exchange import Arrays
-from ganseg_dist.runners.messages import telling
+from ganseg_dist.federation.flower import telling
 
 MOMENTS = ("m_t", "v_t")
 """What FedAdam and FedYogi carry from round to round."""

@@ -23,18 +23,18 @@ from ganseg_dist.data.store import content_hash, prepare_case
 from ganseg_dist.display import PNG_TEXT, Convention, View, display_convention, shared_caption
 from ganseg_dist.drawing import REGION_COLOURS
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.inference.audit import audit
-from ganseg_dist.inference.evaluation import evaluate, save_evaluation
-from ganseg_dist.inference.neighbours import painting_figure
-from ganseg_dist.inference.painting import Paintings
+from ganseg_dist.evaluation.segmentation import evaluate, save_evaluation
 from ganseg_dist.inference.predictor import CasePrediction, PreparedPrediction
 from ganseg_dist.report.overlay import MARGIN_INCHES, write_overlay
 from ganseg_dist.report.page import render
 from ganseg_dist.report.records import Records
-from ganseg_dist.runners.session import TrainingRequest
 from ganseg_dist.runs import Run
+from ganseg_dist.synthesis.audit import audit
+from ganseg_dist.synthesis.from_masks import Paintings
+from ganseg_dist.synthesis.neighbours import painting_figure
 from ganseg_dist.systems import recipe
 from ganseg_dist.tracking.overlay import CAPTION_HEIGHT, TITLE_HEIGHT, examples_png
+from ganseg_dist.training.session import TrainingRequest
 
 CONFIG = DataConfig(size=64, spacing_mm=4.0)
 CAPTIONS = {

@@ -6,7 +6,6 @@ import pytest
 
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.errors import ConfigError, RunError
-from ganseg_dist.experiments.record import find_experiment
 from ganseg_dist.runs import (
     all_runs,
     check_room_for_trials,
@@ -19,6 +18,7 @@ from ganseg_dist.runs import (
     training_run,
 )
 from ganseg_dist.storage.opened import kept_at_end
+from ganseg_dist.studies.experiments.record import find_experiment
 from ganseg_dist.systems import recipe
 
 

@@ -9,7 +9,7 @@ from functools import cache
 
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.registry import load, registered
-from ganseg_dist.sweeps.space import Space
+from ganseg_dist.studies.sweeps.space import Space
 from tune_spaces import federation
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from optuna.trial import BaseTrial
 
 from ganseg_dist.config import RunConfig
-from ganseg_dist.sweeps.space import Space
+from ganseg_dist.studies.sweeps.space import Space
 
 
 def dl_gan_cnn(trial: BaseTrial, config: RunConfig) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from optuna.trial import BaseTrial
 
-from ganseg_dist.sweeps.thresholds import REALISM, ThresholdSpace
+from ganseg_dist.studies.sweeps.thresholds import REALISM, ThresholdSpace
 
 
 def thresholds(trial: BaseTrial, names: Sequence[str]) -> None:

@@ -35,7 +35,7 @@ def calibrate(
     """
     from ganseg_dist.cli.models import segmenting_run, validation_cases
     from ganseg_dist.errors import ConfigError
-    from ganseg_dist.inference.calibration import calibrate as choose
+    from ganseg_dist.evaluation.calibration import calibrate as choose
     from ganseg_dist.inference.model_folder import write_thresholds
     from ganseg_dist.inference.predictor import Predictor
     from ganseg_dist.tracking.results import log_calibration
@@ -72,8 +72,8 @@ def calibrate(
 def _take(run: Run, sweep: str) -> None:
     """A sweep's best thresholds into the model."""
     from ganseg_dist.inference.model_folder import read_thresholds, write_thresholds
-    from ganseg_dist.sweeps.publish import best_thresholds
-    from ganseg_dist.sweeps.thresholds import applied
+    from ganseg_dist.studies.sweeps.publish import best_thresholds
+    from ganseg_dist.studies.sweeps.thresholds import applied
 
     values, patients = best_thresholds(sweep, run)
     write_thresholds(run.model, applied(read_thresholds(run.model), values, patients))

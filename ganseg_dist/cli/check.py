@@ -13,7 +13,7 @@ from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, SET_HELP
 from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
-    from ganseg_dist.runners.prepare import Preflight
+    from ganseg_dist.planning.prepare import Preflight
 
 MANY = 10
 """Findings of which the summary counts the kinds too."""
@@ -40,14 +40,14 @@ def check(
     """
     from contextlib import nullcontext
 
+    from ganseg_dist.cluster.ray_cluster import map_on_cluster
+    from ganseg_dist.cluster.shared_paths import cluster_seeing
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.errors import ConfigError
-    from ganseg_dist.runners.cluster import map_on_cluster
-    from ganseg_dist.runners.prepare import map_here, preflight
-    from ganseg_dist.runners.session import plan_findings
-    from ganseg_dist.runners.visibility import cluster_seeing
+    from ganseg_dist.planning.prepare import map_here, preflight
     from ganseg_dist.systems import recipe as named
+    from ganseg_dist.training.session import plan_findings
 
     if assignments and recipe is None:
         raise ConfigError("--set: is of a recipe; give --recipe too")
@@ -101,8 +101,8 @@ def check(
 
 def _unfit(found: Preflight) -> dict[str, str]:
     """The systems' recipes, in the published size, that would not be trained on the cohort, and why."""
-    from ganseg_dist.runners.session import plan_findings
     from ganseg_dist.systems import recipes
+    from ganseg_dist.training.session import plan_findings
 
     configs = {make().system.name: make() for make in reversed([*recipes().values()])}
     unfit: dict[str, str] = {}

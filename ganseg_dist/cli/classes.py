@@ -18,7 +18,7 @@ from ganseg_dist.data.cohort import Case, Cohort
 from ganseg_dist.data.preprocess import prepare_scan
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import DataError
-from ganseg_dist.inference.classification import ImageRow, classify, classify_prepared, save_classification, table
+from ganseg_dist.evaluation.classification import ImageRow, classify, classify_prepared, save_classification, table
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.runs import Run
 from ganseg_dist.tracking.results import log_evaluation

@@ -44,9 +44,9 @@ def evaluate(
     from ganseg_dist.cli.models import cases_of_part, finished_run, refuse_leak, stated_labels
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.errors import ConfigError
-    from ganseg_dist.inference.arms import Arm, FlairThreshold, ModelArm
-    from ganseg_dist.inference.evaluation import evaluate as score
-    from ganseg_dist.inference.evaluation import save_evaluation
+    from ganseg_dist.evaluation.arms import Arm, FlairThreshold, ModelArm
+    from ganseg_dist.evaluation.segmentation import evaluate as score
+    from ganseg_dist.evaluation.segmentation import save_evaluation
     from ganseg_dist.inference.predictor import Predictor
     from ganseg_dist.metrics.threshold import few_patients
     from ganseg_dist.tracking.results import log_evaluation
@@ -106,7 +106,7 @@ def _segmenter(reference: str, run: Run) -> Run:
 def _refuse_folds(reference: str) -> None:
     """Raises RunError for folds, which together have no patient left to be scored on."""
     from ganseg_dist.errors import RunError
-    from ganseg_dist.experiments.record import find_experiment, fold_models
+    from ganseg_dist.studies.experiments.record import find_experiment, fold_models
 
     experiment = find_experiment(reference)
     if experiment is not None and experiment.kind == "folds":
@@ -145,7 +145,7 @@ def _controlled(run: Run) -> RunConfig:
 
 
 def _print(summary: dict[str, Any]) -> None:
-    from ganseg_dist.inference.plausibility import KINDS
+    from ganseg_dist.evaluation.plausibility import KINDS
     from ganseg_dist.metrics.registry import score_called
     from ganseg_dist.report.feedback import feedback_sentences
     from ganseg_dist.report.labels import direction, score_label

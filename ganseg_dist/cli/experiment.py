@@ -16,9 +16,9 @@ from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, RUN_HELP, SET_
 if TYPE_CHECKING:
     from ganseg_dist.config import RunConfig
     from ganseg_dist.data.cohort import Case, Cohort, Split
-    from ganseg_dist.experiments.measures import Measure
-    from ganseg_dist.experiments.trials import Trial
     from ganseg_dist.runs import Run
+    from ganseg_dist.studies.experiments.measures import Measure
+    from ganseg_dist.studies.experiments.trials import Trial
 
 experiment = typer.Typer(no_args_is_help=True, help="Repeat an experiment of the papers: many runs, one table.")
 
@@ -56,8 +56,8 @@ def fractions(
     Patients are nested; validation and test patients stay. GAN-OSMOSIS, Tables 2 to 5, as a measurement: its
     published figures stand in columns of their own, of other images.
     """
-    from ganseg_dist.experiments.fractions import PUBLISHED, fraction_trials, require_percentages
-    from ganseg_dist.experiments.trials import arms as configs
+    from ganseg_dist.studies.experiments.fractions import PUBLISHED, fraction_trials, require_percentages
+    from ganseg_dist.studies.experiments.trials import arms as configs
 
     percentages, names = _whole_numbers("--fractions", fractions), _words(arms)
     require_percentages(percentages)
@@ -85,8 +85,8 @@ def folds(
 
     New images are then for all the folds together: ganseg predict NAME.
     """
-    from ganseg_dist.experiments.folds import fold_trials, require_folds
-    from ganseg_dist.experiments.wording import SHARED_TRAINING
+    from ganseg_dist.studies.experiments.folds import fold_trials, require_folds
+    from ganseg_dist.studies.experiments.wording import SHARED_TRAINING
 
     require_folds(folds)
 
@@ -109,8 +109,8 @@ def transfer(
     local: bool = LOCAL,
 ) -> None:
     """Leave one hospital out: train on the others, test on its patients."""
-    from ganseg_dist.experiments.transfer import transfer_trials
-    from ganseg_dist.experiments.trials import arms as configs
+    from ganseg_dist.studies.experiments.transfer import transfer_trials
+    from ganseg_dist.studies.experiments.trials import arms as configs
 
     names = _words(arms)
 
@@ -132,7 +132,7 @@ def ablation(
     local: bool = LOCAL,
 ) -> None:
     """Each loss term off in turn, the paper's printed reading, and the control without a GAN."""
-    from ganseg_dist.experiments.ablation import ablation_trials, require_terms
+    from ganseg_dist.studies.experiments.ablation import ablation_trials, require_terms
 
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return ablation_trials(config, split, seeds=seeds)
@@ -155,7 +155,7 @@ def augmentation(
     AUROC, AUPRC, sensitivity at a threshold that keeps 90% specificity on validation patients, the specificity it
     has on the test patients, accuracy; differences to none over the same patients are in table.csv for each.
     """
-    from ganseg_dist.experiments.augmentation import MEASURES, augmentation_trials, require_detector
+    from ganseg_dist.studies.experiments.augmentation import MEASURES, augmentation_trials, require_detector
 
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return augmentation_trials(config, cohort, split, seeds=seeds)
@@ -179,8 +179,8 @@ def classifiers(
     Accuracy, and macro precision, recall and F1: Tables 1 to 4 as a measurement. The published figures stand in
     columns of their own, of other images.
     """
-    from ganseg_dist.experiments.classifiers import PUBLISHED, classifier_trials, require_baselines
-    from ganseg_dist.experiments.measures import CLASSIFICATION
+    from ganseg_dist.studies.experiments.classifiers import PUBLISHED, classifier_trials, require_baselines
+    from ganseg_dist.studies.experiments.measures import CLASSIFICATION
 
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return classifier_trials(config, split, seeds=seeds)
@@ -203,15 +203,15 @@ def robustness(
     Images as they are, under noise, a bias field and another contrast, at three strengths each, and without each
     of their modalities. Scans are changed on their own grids, before anything is prepared of them.
     """
-    from ganseg_dist.experiments.figures import intervals
-    from ganseg_dist.experiments.measures import measures_of
-    from ganseg_dist.experiments.robustness import robustness_trials, score_changed
-    from ganseg_dist.experiments.run import run_experiment
-    from ganseg_dist.experiments.table import tabulate
-    from ganseg_dist.runners.cluster import map_on_cluster
-    from ganseg_dist.runners.prepare import map_here
-    from ganseg_dist.runners.visibility import cluster_seeing
+    from ganseg_dist.cluster.ray_cluster import map_on_cluster
+    from ganseg_dist.cluster.shared_paths import cluster_seeing
+    from ganseg_dist.planning.prepare import map_here
     from ganseg_dist.runs import made_name
+    from ganseg_dist.studies.experiments.figures import intervals
+    from ganseg_dist.studies.experiments.measures import measures_of
+    from ganseg_dist.studies.experiments.robustness import robustness_trials, score_changed
+    from ganseg_dist.studies.experiments.run import run_experiment
+    from ganseg_dist.studies.experiments.table import tabulate
 
     found, cohort, cases = _test_cases(run, data, layout, labels)
     trials = robustness_trials(found, cases, found.config().data.modalities or (), seed=seed)
@@ -238,11 +238,11 @@ def thresholds(
     GANet-Seg's Table 1 as a measurement on the run's test patients, with specificity, AUROC, AUPRC and the
     threshold that ganseg calibrate chose; the published figures stand in columns of their own, of other images.
     """
-    from ganseg_dist.experiments import thresholds as table_1
-    from ganseg_dist.experiments.run import run_experiment
-    from ganseg_dist.experiments.table import shown, tabulate
     from ganseg_dist.inference.model_folder import read_thresholds
     from ganseg_dist.runs import made_name
+    from ganseg_dist.studies.experiments import thresholds as table_1
+    from ganseg_dist.studies.experiments.run import run_experiment
+    from ganseg_dist.studies.experiments.table import shown, tabulate
 
     found, cohort, cases = _test_cases(run, data, layout, labels)
     trial = table_1.threshold_trial(found, cases)
@@ -296,20 +296,20 @@ def _run(
         require: refuses a config that the experiment is not for, before anything is read.
         measures: what the table shows; none: what is usual for the system's task.
     """
+    from ganseg_dist.cluster.ray_cluster import map_on_cluster
+    from ganseg_dist.cluster.shared_paths import cluster_seeing
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.data.cohort import split_as_configured
     from ganseg_dist.data.readers import read_cohort
-    from ganseg_dist.experiments.figures import curves, intervals
-    from ganseg_dist.experiments.measures import measures_of
-    from ganseg_dist.experiments.run import run_experiment
-    from ganseg_dist.experiments.scoring import refuse_one_class
-    from ganseg_dist.experiments.table import tabulate
-    from ganseg_dist.runners.cluster import map_on_cluster
-    from ganseg_dist.runners.prepare import map_here
-    from ganseg_dist.runners.session import TrainingRequest, check_plan, plan_training
-    from ganseg_dist.runners.visibility import cluster_seeing
+    from ganseg_dist.planning.prepare import map_here
     from ganseg_dist.runs import made_name
+    from ganseg_dist.studies.experiments.figures import curves, intervals
+    from ganseg_dist.studies.experiments.measures import measures_of
+    from ganseg_dist.studies.experiments.run import run_experiment
+    from ganseg_dist.studies.experiments.scoring import refuse_one_class
+    from ganseg_dist.studies.experiments.table import tabulate
     from ganseg_dist.systems import recipe as named
+    from ganseg_dist.training.session import TrainingRequest, check_plan, plan_training
 
     config = override(named(recipe), parse_assignments(assignments))
     require(config)

@@ -14,10 +14,10 @@ from ganseg_dist.cli.publish import called, ending, heading, publish
 from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, SET_HELP
 
 if TYPE_CHECKING:
-    from ganseg_dist.experiments.measures import Measure
-    from ganseg_dist.experiments.run import Job, Outcome
-    from ganseg_dist.runners.prepare import Mapper
+    from ganseg_dist.planning.prepare import Mapper
     from ganseg_dist.runs import Run
+    from ganseg_dist.studies.experiments.measures import Measure
+    from ganseg_dist.studies.experiments.run import Job, Outcome
     from ganseg_dist.tracking.tracked_run import TrackedRun
     from server.simulation import Rehearsal
 
@@ -58,22 +58,22 @@ def federate(
 
     [bold]ganseg federate ganet_seg_small --data kaggle_3m[/bold]
     """
+    from ganseg_dist.cluster.ray_cluster import map_on_cluster
+    from ganseg_dist.cluster.shared_paths import cluster_seeing
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.data.cohort import split_as_configured
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.errors import ConfigError
-    from ganseg_dist.experiments.federation import FEDERATED, federation_trials
-    from ganseg_dist.experiments.measures import measures_of
-    from ganseg_dist.experiments.run import run_experiment
     from ganseg_dist.federation.partition import BY_HOSPITAL, require_sites, validate_site_names
     from ganseg_dist.federation.schedule import rounds_of
-    from ganseg_dist.runners.cluster import map_on_cluster
-    from ganseg_dist.runners.prepare import map_here
-    from ganseg_dist.runners.session import TrainingRequest, check_plan, plan_training
-    from ganseg_dist.runners.visibility import cluster_seeing
+    from ganseg_dist.planning.prepare import map_here
     from ganseg_dist.runs import name_of_trial, named_run
-    from ganseg_dist.sweeps.publish import best_values
+    from ganseg_dist.studies.experiments.federation import FEDERATED, federation_trials
+    from ganseg_dist.studies.experiments.measures import measures_of
+    from ganseg_dist.studies.experiments.run import run_experiment
+    from ganseg_dist.studies.sweeps.publish import best_values
     from ganseg_dist.systems import recipe as named
+    from ganseg_dist.training.session import TrainingRequest, check_plan, plan_training
     from server.simulation import Rehearsal, refuse_unfit_sites
 
     asked: dict[str, Any] = {"federation.rounds": rounds, "federation.strategy": strategy}
@@ -134,7 +134,9 @@ def _compare(
     title: str,
 ) -> None:
     """What the federation is worth: over all test patients, by whose they are, and in bytes."""
-    from ganseg_dist.experiments.federation import (
+    from ganseg_dist.report.federated import traffic_told
+    from ganseg_dist.runs import name_of_trial, named_run
+    from ganseg_dist.studies.experiments.federation import (
         FEDERATED,
         TESTED_AT,
         compare,
@@ -144,10 +146,8 @@ def _compare(
         tabulate_by_site,
         with_mean_of_sites,
     )
-    from ganseg_dist.experiments.figures import intervals
-    from ganseg_dist.experiments.table import header_and_cells, save_table, tabulate
-    from ganseg_dist.report.federated import traffic_told
-    from ganseg_dist.runs import name_of_trial, named_run
+    from ganseg_dist.studies.experiments.figures import intervals
+    from ganseg_dist.studies.experiments.table import header_and_cells, save_table, tabulate
 
     everybody = with_mean_of_sites(outcomes)
     rows = tabulate(everybody, measures)
@@ -180,7 +180,7 @@ def _federation_first(asked: Rehearsal, others: Mapper) -> Mapper:
     from dataclasses import replace
 
     from clients.app import app
-    from ganseg_dist.experiments.federation import FEDERATED
+    from ganseg_dist.studies.experiments.federation import FEDERATED
     from ganseg_dist.tracking.progress import RichProgress
     from server.simulation import rehearse
 

@@ -13,11 +13,11 @@ from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.data.store import content_hash
 from ganseg_dist.errors import ConfigError, DataError, RunError
-from ganseg_dist.experiments.record import find_experiment, fold_models
 from ganseg_dist.inference.ensemble import is_ensemble_folder, member_folders
 from ganseg_dist.inference.model_folder import is_model_folder
-from ganseg_dist.runners.prepare import prepared_slices
+from ganseg_dist.planning.prepare import prepared_slices
 from ganseg_dist.runs import Run, experiment_command, find_run
+from ganseg_dist.studies.experiments.record import find_experiment, fold_models
 
 
 def model_folders(reference: str) -> dict[str, Path]:

@@ -59,10 +59,10 @@ def predict(
     from ganseg_dist.data.scan import load_scan
     from ganseg_dist.display import display_convention
     from ganseg_dist.errors import ConfigError, DataError
+    from ganseg_dist.evaluation.plausibility import implausible
     from ganseg_dist.inference.ensemble import load_together
     from ganseg_dist.inference.inputs import colours_told, read_inputs, unread_test_images
     from ganseg_dist.inference.outputs import Extras, write_case
-    from ganseg_dist.inference.plausibility import implausible
     from ganseg_dist.inference.predictor import Predictor
     from ganseg_dist.names import folder_names
     from ganseg_dist.plural import counted

@@ -26,12 +26,12 @@ def prepare(
     on another machine, or once for many runs. Cases that are there already are left as they are, so that an
     interrupted preparation, started again, goes on. The store is in the runs folder, or where GANSEG_STORE says.
     """
+    from ganseg_dist.cluster.ray_cluster import map_on_cluster
+    from ganseg_dist.cluster.shared_paths import cluster_seeing
     from ganseg_dist.config import override, parse_assignments
-    from ganseg_dist.runners.cluster import map_on_cluster
-    from ganseg_dist.runners.prepare import map_here, prepare_cohort, store_root
-    from ganseg_dist.runners.session import TrainingRequest, plan_training, warn_of_cohorts
-    from ganseg_dist.runners.visibility import cluster_seeing
+    from ganseg_dist.planning.prepare import map_here, prepare_cohort, store_root
     from ganseg_dist.systems import recipe as named
+    from ganseg_dist.training.session import TrainingRequest, plan_training, warn_of_cohorts
 
     config = override(named(recipe), parse_assignments(assignments))
     request = TrainingRequest(config, data, layout, local=local, exclude_bad=exclude_bad, labels=labels)

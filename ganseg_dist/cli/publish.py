@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ganseg_dist.data.cohort import Cohort
-    from ganseg_dist.experiments.table import Row
     from ganseg_dist.runs import Run
+    from ganseg_dist.studies.experiments.table import Row
     from ganseg_dist.tracking.tracked_run import TrackedRun
 
 
@@ -50,7 +50,7 @@ def publish(
         more: files that belong to it, and are there.
         metrics: what MLflow is told beside the rows' means.
     """
-    from ganseg_dist.experiments.table import header_and_cells, markdown, means, save_table
+    from ganseg_dist.studies.experiments.table import header_and_cells, markdown, means, save_table
     from ganseg_dist.tracking.results import log_experiment
 
     files = (*save_table(found.folder, rows, figure), *more)
@@ -62,6 +62,6 @@ def publish(
 
 def heading(title: str, rows: Sequence[Row]) -> str:
     """What stands above a table."""
-    from ganseg_dist.experiments.wording import averaged_over
+    from ganseg_dist.studies.experiments.wording import averaged_over
 
     return f"{title} ({averaged_over(patients_known=all(row.patients_known for row in rows))})"

@@ -20,8 +20,8 @@ def report(run: str = typer.Argument(metavar="RUN", help=RUN_HELP)) -> None:
     from ganseg_dist.cli.models import refuse_experiment
     from ganseg_dist.report import write_report
     from ganseg_dist.runs import find_run, find_sweep
-    from ganseg_dist.sweeps.page import write_page
-    from ganseg_dist.sweeps.record import Sweep
+    from ganseg_dist.studies.sweeps.page import write_page
+    from ganseg_dist.studies.sweeps.record import Sweep
     from ganseg_dist.tracking.results import log_report
 
     refuse_experiment(run)

@@ -13,7 +13,7 @@ from ganseg_dist.cli import show
 from ganseg_dist.printable import printable_log
 
 if TYPE_CHECKING:
-    from ganseg_dist.runners.ray_jobs import Submission
+    from ganseg_dist.cluster.jobs import Submission
 
 SUBMITTED = ("train", "tune", "federate", "prepare", "experiment")
 PASSED = ("GANSEG_RUNS", "GANSEG_RUNS_URI", "GANSEG_STORE", "GANSEG_DISPLAY", "MLFLOW_TRACKING_URI")
@@ -43,8 +43,8 @@ def submit(
 
     [bold]ganseg submit --address http://head:8265 -- train ganet_seg --data /data/BraTS2020 --run-name first[/bold]
     """
-    from ganseg_dist.runners.ray_jobs import STOPPED, Submission, connect, follow, words_of
-    from ganseg_dist.runners.ray_jobs import submit as send
+    from ganseg_dist.cluster.jobs import STOPPED, Submission, connect, follow, words_of
+    from ganseg_dist.cluster.jobs import submit as send
 
     asked = Submission(words_of(words, SUBMITTED), _environment(env), working_dir)
     client = connect(address)

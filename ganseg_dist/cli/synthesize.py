@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from ganseg_dist.data.cohort import Cohort
     from ganseg_dist.data.slices import SliceSet
     from ganseg_dist.display import Convention
-    from ganseg_dist.inference.audit import Audit
-    from ganseg_dist.inference.encoder import Encoder
-    from ganseg_dist.inference.generation import Generated
-    from ganseg_dist.inference.judge import Judge
-    from ganseg_dist.inference.painting import Paintings
     from ganseg_dist.inference.predictor import Predictor
-    from ganseg_dist.inference.synthesis import HeldOut, RealImages
     from ganseg_dist.runs import Run
+    from ganseg_dist.synthesis.audit import Audit
+    from ganseg_dist.synthesis.encoder import Encoder
+    from ganseg_dist.synthesis.from_classes import Generated
+    from ganseg_dist.synthesis.from_masks import Paintings
+    from ganseg_dist.synthesis.judge import Judge
+    from ganseg_dist.synthesis.references import HeldOut, RealImages
 
 COUNTERPARTS = {"--count": "--copies", "--copies": "--count"}
 """How many of each, class or mask: the option of the other kind of generator."""
@@ -80,14 +80,14 @@ def synthesize(
     """
     from ganseg_dist.cli.models import finished_run
     from ganseg_dist.display import display_convention
-    from ganseg_dist.inference.audit import Limits, audit
-    from ganseg_dist.inference.encoder import load_inception, own_encoder
-    from ganseg_dist.inference.generation import COUNT, generate
-    from ganseg_dist.inference.generators import require_generator
-    from ganseg_dist.inference.painting import paint
     from ganseg_dist.inference.predictor import Predictor
-    from ganseg_dist.inference.synthesis import training_images
-    from ganseg_dist.inference.synthetic_folder import refuse_other_folder
+    from ganseg_dist.synthesis.audit import Limits, audit
+    from ganseg_dist.synthesis.encoder import load_inception, own_encoder
+    from ganseg_dist.synthesis.folder import refuse_other_folder
+    from ganseg_dist.synthesis.from_classes import COUNT, generate
+    from ganseg_dist.synthesis.from_masks import paint
+    from ganseg_dist.synthesis.generators import require_generator
+    from ganseg_dist.synthesis.references import training_images
 
     convention = display_convention()
     found = finished_run(run)
@@ -148,8 +148,8 @@ def _judge(reference: str, run: Run, predictor: Predictor) -> Judge:
     """Raises ConfigError when it may have seen generated images, or learnt from other images or patients."""
     from ganseg_dist.cli.models import finished_run
     from ganseg_dist.errors import ConfigError
-    from ganseg_dist.inference.judge import Judge, require_judge
     from ganseg_dist.inference.predictor import Predictor
+    from ganseg_dist.synthesis.judge import Judge, require_judge
 
     judging = finished_run(reference)
     require_judge(judging.name, judging.config(), predictor.config)
@@ -196,7 +196,7 @@ def _held_out(run: Run, cohort: Cohort, predictor: Predictor) -> HeldOut:
     """
     from ganseg_dist.cli.models import cases_of_part, read_slices
     from ganseg_dist.errors import DataError
-    from ganseg_dist.inference.synthesis import held_out_images
+    from ganseg_dist.synthesis.references import held_out_images
 
     split = run.split()
     parts = [part for part, patients in (("validation", split.validation), ("test", split.test)) if patients]
@@ -249,9 +249,9 @@ def _measure(
     judge: Judge | None,
 ) -> dict[str, Any]:
     """What quality.json says."""
-    from ganseg_dist.inference.judge import NO_JUDGE, judged
-    from ganseg_dist.inference.painting import Paintings
-    from ganseg_dist.inference.synthesis import class_quality, painting_quality
+    from ganseg_dist.synthesis.from_masks import Paintings
+    from ganseg_dist.synthesis.judge import NO_JUDGE, judged
+    from ganseg_dist.synthesis.references import class_quality, painting_quality
 
     audit = {"median_percentile": audited.median_percentile}
     if isinstance(made, Paintings):
@@ -276,9 +276,9 @@ def _write(
 ) -> None:
     from ganseg_dist.data.preprocess import intensities_of
     from ganseg_dist.display import View
-    from ganseg_dist.inference.neighbours import generated_figure, painting_figure
-    from ganseg_dist.inference.painting import Paintings
-    from ganseg_dist.inference.synthetic_folder import Evidence, write_classes, write_pairs
+    from ganseg_dist.synthesis.folder import Evidence, write_classes, write_pairs
+    from ganseg_dist.synthesis.from_masks import Paintings
+    from ganseg_dist.synthesis.neighbours import generated_figure, painting_figure
 
     modalities, regions = predictor.modalities, predictor.regions
     if isinstance(made, Paintings):

@@ -14,8 +14,8 @@ from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
     from ganseg_dist.config import RunConfig
-    from ganseg_dist.runners.session import Plan, TrainingRequest
     from ganseg_dist.systems.base import Phase
+    from ganseg_dist.training.session import Plan, TrainingRequest
 
 BY_DATA = ("data.modalities", "data.regions", "data.classes")
 MOST_CHANGES = 8
@@ -76,11 +76,11 @@ def train(
 
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.errors import ConfigError
-    from ganseg_dist.runners.session import TrainingRequest, plan_training, refuse_missing_gpu, resumed, train_session
     from ganseg_dist.runs import named_run
-    from ganseg_dist.sweeps.publish import best_values
+    from ganseg_dist.studies.sweeps.publish import best_values
     from ganseg_dist.systems import recipe as named
     from ganseg_dist.tracking.progress import RichProgress
+    from ganseg_dist.training.session import TrainingRequest, plan_training, refuse_missing_gpu, resumed, train_session
 
     if show_config and not dry_run:
         raise ConfigError("--show-config: belongs to --dry-run; give both")
@@ -157,8 +157,8 @@ def train(
 
 def _refuse_rigid(least: int, most: int, batch_size: int) -> None:
     """Raises ConfigError where only all workers share the batch evenly: none could be lost."""
+    from ganseg_dist.cluster.elastic import sizes_between
     from ganseg_dist.errors import ConfigError
-    from ganseg_dist.runners.elastic import sizes_between
 
     fewer = sizes_between(1, most - 1, batch_size)
     if least < most and fewer[-1] < least:
@@ -170,9 +170,9 @@ def _refuse_rigid(least: int, most: int, batch_size: int) -> None:
 
 def _describe(plan: Plan, request: TrainingRequest) -> None:
     """Warnings, then what a run would do, short enough that a terminal shows all of it."""
-    from ganseg_dist.runners.plan import planned_run
-    from ganseg_dist.runners.session import check_plan
+    from ganseg_dist.planning.plan import planned_run
     from ganseg_dist.systems import build_system
+    from ganseg_dist.training.session import check_plan
 
     config, cohort = plan.config, plan.cohort
     run, split = planned_run(request.name(), config, plan.fingerprint, cohort)

@@ -15,8 +15,8 @@ from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, SET_HELP
 from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
-    from ganseg_dist.sweeps.record import Sweep, TrialRecord
-    from ganseg_dist.sweeps.sweep import SweepRequest
+    from ganseg_dist.studies.sweeps.record import Sweep, TrialRecord
+    from ganseg_dist.studies.sweeps.sweep import SweepRequest
     from ganseg_dist.tracking.tracked_run import TrackedRun
 
 
@@ -91,7 +91,7 @@ def tune(
     [bold]ganseg tune RUN --space thresholds --metric val/dice --metric val/hd95 --trials 60[/bold]
     """
     from ganseg_dist.errors import ConfigError
-    from ganseg_dist.sweeps.thresholds import SPACE
+    from ganseg_dist.studies.sweeps.thresholds import SPACE
 
     of_training = {
         "--set": assignments, "--layout": layout, "--labels": labels, "--sites": sites, "--skew": skew,
@@ -131,7 +131,7 @@ def _resume(sweep: str) -> None:
     """Go on with a sweep, by its name or its folder."""
     from ganseg_dist.errors import RunError
     from ganseg_dist.runs import find_sweep, runs_root
-    from ganseg_dist.sweeps.sweep import resumed_sweep
+    from ganseg_dist.studies.sweeps.sweep import resumed_sweep
     from tune_spaces import spaces
 
     found = find_sweep(sweep)
@@ -166,10 +166,10 @@ def _asked(
 ) -> SweepRequest:
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.federation.partition import require_sites
-    from ganseg_dist.runners.session import TrainingRequest
     from ganseg_dist.runs import made_name
-    from ganseg_dist.sweeps.sweep import Hospitals, SweepRequest
+    from ganseg_dist.studies.sweeps.sweep import Hospitals, SweepRequest
     from ganseg_dist.systems import recipe as named
+    from ganseg_dist.training.session import TrainingRequest
     from tune_spaces import space_of
 
     changes = parse_assignments(assignments)
@@ -185,7 +185,7 @@ def _asked(
 
 
 def _tune_fields(request: SweepRequest) -> None:
-    from ganseg_dist.sweeps.sweep import sweep
+    from ganseg_dist.studies.sweeps.sweep import sweep
 
     trainer = None
     if request.hospitals is not None:
@@ -211,7 +211,7 @@ def _tune_thresholds(
     gpu: bool = False,
 ) -> None:
     from ganseg_dist.cli.models import segmenting_run, validation_cases
-    from ganseg_dist.sweeps.thresholds import ThresholdRequest, search_thresholds
+    from ganseg_dist.studies.sweeps.thresholds import ThresholdRequest, search_thresholds
     from tune_spaces.thresholds import THRESHOLDS
 
     run = segmenting_run(name)
@@ -226,7 +226,7 @@ def _tune_thresholds(
 
 def _note_if_ended(name: str) -> None:
     from ganseg_dist.runs import named_run
-    from ganseg_dist.sweeps.record import Sweep
+    from ganseg_dist.studies.sweeps.record import Sweep
 
     found = named_run(name)
     if (found.folder / "trials.json").exists():
@@ -266,9 +266,9 @@ def _told(trial: TrialRecord) -> str:
 
 def _publish(done: Sweep, parent: TrackedRun) -> None:
     """Tables, figures and the best values: to the folder, to MLflow and to the terminal."""
-    from ganseg_dist.experiments.table import markdown_table
-    from ganseg_dist.sweeps.page import write_page
-    from ganseg_dist.sweeps.publish import chosen_by, save_sweep, table_of
+    from ganseg_dist.studies.experiments.table import markdown_table
+    from ganseg_dist.studies.sweeps.page import write_page
+    from ganseg_dist.studies.sweeps.publish import chosen_by, save_sweep, table_of
     from ganseg_dist.tracking.results import log_experiment
 
     files = (*save_sweep(done), write_page(done))
@@ -292,7 +292,7 @@ def _publish(done: Sweep, parent: TrackedRun) -> None:
 
 
 def _values(values: Mapping[str, Any]) -> str:
-    from ganseg_dist.sweeps.record import as_set
+    from ganseg_dist.studies.sweeps.record import as_set
 
     return " ".join(
         f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={as_set(value)}"

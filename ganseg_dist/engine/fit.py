@@ -25,6 +25,7 @@ from ganseg_dist.engine.tracker import Progress, Tracker
 from ganseg_dist.engine.validate import mean_over_cases
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import TrainingDiverged
+from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Alarm, Phase, Stage, System
 
 EXAMPLES_SHOWN = 4
@@ -63,6 +64,18 @@ def train(
         end_stage(state, stage, config)
         checkpoints.save({}, partial(save_checkpoint, state=state))
     return state
+
+
+def train_member(
+    config: RunConfig, data: Mapping[str, StageData], world: World, tracker: Tracker, checkpoints: Checkpoints
+) -> State:
+    """One member of a training world: what a local process and every Ray worker run. Seeds, builds and trains.
+
+    Args:
+        data: by `Stage.source`.
+    """
+    seeded(config, world.device)
+    return train(build_system(config), data, config, world=world, tracker=tracker, checkpoints=checkpoints)
 
 
 def seeded(config: RunConfig, device: torch.device | None = None) -> None:

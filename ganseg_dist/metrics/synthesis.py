@@ -1,6 +1,6 @@
 """How near synthetic images are to real ones: as distributions of features, pair by pair, and in how much they differ.
 
-Whose features they are decides what a distance is called: see `inference/encoder.py`.
+Whose features they are decides what a distance is called: see `synthesis/encoder.py`.
 """
 
 from __future__ import annotations

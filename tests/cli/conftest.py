@@ -17,10 +17,10 @@ import tifffile
 from ganseg_dist.cli.main import main
 from ganseg_dist.config import override
 from ganseg_dist.inference.model_folder import Thresholds, write_model
-from ganseg_dist.runners.plan import open_run
-from ganseg_dist.runners.session import TrainingRequest, plan_training
+from ganseg_dist.planning.plan import open_run
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
+from ganseg_dist.training.session import TrainingRequest, plan_training
 from tests.inference.untrained import untrained_weights
 
 QUICK = ("--set", "train.epochs=1", "--set", "system.healthy_epochs=1")

@@ -50,7 +50,7 @@ def test_fractions_end_with_a_table_and_go_on_where_they_were(fractions, tmp_pat
     assert scored["labels"]["percentage"] == 50
     assert 0 <= scored["rows"][0]["scores"]["wt/dice"] <= 1
     trained = []
-    monkeypatch.setattr("ganseg_dist.experiments.run.train_session", lambda request: trained.append(request))
+    monkeypatch.setattr("ganseg_dist.studies.experiments.run.train_session", lambda request: trained.append(request))
     assert fractions().code == 0
     assert trained == [], "what is finished is not done again"
     monkeypatch.undo()
@@ -82,7 +82,7 @@ def test_wrong_words_are_refused_before_anything_is_read(ganseg, tmp_path, words
 
 
 def test_too_few_patients_or_sites_are_seen_before_an_image_is_checked(ganseg, phantom, tmp_path, monkeypatch):
-    monkeypatch.setattr("ganseg_dist.runners.session.plan_training", None)  # a call would be a traceback
+    monkeypatch.setattr("ganseg_dist.training.session.plan_training", None)  # a call would be a traceback
     refused = ganseg("experiment", "folds", "gan_osmosis_debug", "--data", phantom, "--folds", 20, "--local")
     assert_refused(refused, 2, "cannot fill 20 folds")
     pictures = write_pictures(tmp_path / "pictures", [str(number) for number in range(6)])
@@ -108,8 +108,10 @@ def test_unusable_words_are_refused_before_anything_trains(ganseg, phantom, tmp_
 @pytest.fixture
 def few_changes(monkeypatch):
     """Noise at two strengths, and no other change but a missing modality."""
-    monkeypatch.setattr("ganseg_dist.experiments.robustness.kinds_for", lambda modalities: kinds_for(modalities)[:1])
-    monkeypatch.setattr("ganseg_dist.experiments.robustness.STRENGTHS", {"Gaussian noise": (0.1, 20.0)})
+    monkeypatch.setattr(
+        "ganseg_dist.studies.experiments.robustness.kinds_for", lambda modalities: kinds_for(modalities)[:1]
+    )
+    monkeypatch.setattr("ganseg_dist.studies.experiments.robustness.STRENGTHS", {"Gaussian noise": (0.1, 20.0)})
 
 
 def test_robustness_scores_the_test_patients_and_trains_nothing(ganseg, kaggle_run, kaggle, few_changes):
@@ -260,7 +262,7 @@ def test_augmentation_compares_the_arms_of_a_detector(ganseg, kaggle, tmp_path, 
     )
     assert "AUROC less none" in result.out
     trained = []
-    monkeypatch.setattr("ganseg_dist.experiments.run.train_session", lambda request: trained.append(request))
+    monkeypatch.setattr("ganseg_dist.studies.experiments.run.train_session", lambda request: trained.append(request))
     assert ganseg(*words).code == 0
     assert trained == [], "what is finished is not done again"
 

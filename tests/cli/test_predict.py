@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from ganseg_dist.display import PNG_TEXT
-from ganseg_dist.inference.plausibility import REMEDY
+from ganseg_dist.evaluation.plausibility import REMEDY
 from ganseg_dist.tracking.tracked_run import TrackedRun
 from tests.cli.conftest import KAGGLE_SHAPE, assert_refused, drawn_run, snapshot, write_colour_case
 from tests.cli.test_bad_input import CASE, spoil

@@ -8,11 +8,12 @@ from PIL import Image
 from ganseg_dist.config import override
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
-from ganseg_dist.inference import generation, painting
 from ganseg_dist.names import folder_name
-from ganseg_dist.runners.prepare import prepared_slices
-from ganseg_dist.runners.session import TrainingRequest, plan_training
+from ganseg_dist.planning.prepare import prepared_slices
+from ganseg_dist.synthesis import from_classes as generation
+from ganseg_dist.synthesis import from_masks as painting
 from ganseg_dist.systems import recipe
+from ganseg_dist.training.session import TrainingRequest, plan_training
 from tests.cli.conftest import assert_refused, drawn_run, snapshot
 from tests.data.cohorts import write_classes, write_pictures
 

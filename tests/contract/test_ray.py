@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from ganseg_dist.cluster.ray_cluster import ray_cluster
+from ganseg_dist.cluster.train import train_on_ray
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import NullTracker, Progress
 from ganseg_dist.errors import DataError, RunError
-from ganseg_dist.runners.cluster import ray_cluster
-from ganseg_dist.runners.ray_train import train_on_ray
 from ganseg_dist.runs import Run
 from tests.contract import members
 from tests.contract.test_workers import LOSS_TOLERANCE, RUN_TOLERANCE

@@ -17,12 +17,11 @@ from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.augment import augment
 from ganseg_dist.data.cohort import Cohort
 from ganseg_dist.engine.checkpoint import NoCheckpoints
-from ganseg_dist.engine.fit import prepare_state, seeded, train_step, validate
+from ganseg_dist.engine.fit import prepare_state, seeded, train_member, train_step, validate
 from ganseg_dist.engine.loader import StageBatches
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.engine.world import World
-from ganseg_dist.runners.local import train_member
-from ganseg_dist.runners.plan import Prepared
+from ganseg_dist.planning.plan import Prepared
 from ganseg_dist.systems import build_system, recipe
 from tests.contract import members
 from tests.contract.conftest import OTHER_SYSTEMS, SHORT
@@ -87,7 +86,7 @@ def measure(out: Path, config: RunConfig, prepared: Prepared) -> None:
         found["scores"][stage.name] = validate(
             system, stage, data[stage.source].validation, batches, config, state, world
         )
-    final = train_member(config, prepared, world, NullTracker(), NoCheckpoints())
+    final = train_member(config, prepared.open(config), world, NullTracker(), NoCheckpoints())
     found["history"] = final.position.history
     found["weights"] = {
         f"{name}.{key}": value for name, net in final.networks.items() for key, value in net.state_dict().items()

@@ -22,8 +22,8 @@ from ray.scripts.scripts import start as ray_start
 from ray.scripts.symmetric_run import curate_and_validate_ray_start_args
 
 from ganseg_dist.cli.main import app
+from ganseg_dist.cluster.ray_cluster import AUTOSCALES
 from ganseg_dist.config import override, parse_assignments
-from ganseg_dist.runners.cluster import AUTOSCALES
 from ganseg_dist.systems import recipe
 
 ROOT = Path(__file__).parents[2]

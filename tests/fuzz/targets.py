@@ -28,22 +28,22 @@ from ganseg_dist.data.store import PreparedCase, content_hash, prepare_case
 from ganseg_dist.digests import sealed
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, load_checkpoint, save_checkpoint
 from ganseg_dist.errors import DataError
-from ganseg_dist.experiments.run import Outcome as Scored
-from ganseg_dist.experiments.run import _is_kept
-from ganseg_dist.experiments.run import _read as _read_outcome
+from ganseg_dist.evaluation.probabilities import KeptCase, _arrays, _file, read_probabilities
+from ganseg_dist.evaluation.segmentation import CaseRow
 from ganseg_dist.federation.privacy import Releases
 from ganseg_dist.files import sha256
 from ganseg_dist.inference.ensemble import load_together, member_folders, write_index
-from ganseg_dist.inference.evaluation import CaseRow
 from ganseg_dist.inference.model_folder import Thresholds, load_model, write_model
-from ganseg_dist.inference.probabilities import KeptCase, _arrays, _file, read_probabilities
 from ganseg_dist.report import write_report
 from ganseg_dist.runs import Run
 from ganseg_dist.storage.address import Address, kept_at
 from ganseg_dist.storage.copies import fetch, send
-from ganseg_dist.sweeps.metric import Metric
-from ganseg_dist.sweeps.publish import best_values
-from ganseg_dist.sweeps.record import Sweep, TrialRecord, write_trials
+from ganseg_dist.studies.experiments.run import Outcome as Scored
+from ganseg_dist.studies.experiments.run import _is_kept
+from ganseg_dist.studies.experiments.run import _read as _read_outcome
+from ganseg_dist.studies.sweeps.metric import Metric
+from ganseg_dist.studies.sweeps.publish import best_values
+from ganseg_dist.studies.sweeps.record import Sweep, TrialRecord, write_trials
 from ganseg_dist.systems import recipe
 from tests.data import cohorts
 from tests.engine import toys

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.ray_head import OURS
 from tests.guide.pages import ROOT, Page, pages, pattern
-from tests.runners.ray_head import OURS
 
 BIN = Path(sys.executable).parent
 MARK = "::: block "

@@ -12,7 +12,7 @@ from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.labels import UNSTATED, LabelScheme
 from ganseg_dist.digests import sealed
 from ganseg_dist.errors import RunError
-from ganseg_dist.inference.classification import classify
+from ganseg_dist.evaluation.classification import classify
 from ganseg_dist.inference.ensemble import (
     Ensemble,
     is_ensemble_folder,
@@ -25,7 +25,7 @@ from ganseg_dist.inference.ensemble import (
 from ganseg_dist.inference.model_folder import Thresholds, load_model
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.systems.base import Prediction
-from tests.inference.test_classification import CLASSES, slices
+from tests.evaluation.test_classification import CLASSES, slices
 from tests.inference.untrained import model_folder
 
 PLANE = torch.ones(1, 1, 2, 2)

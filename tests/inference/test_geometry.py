@@ -18,8 +18,8 @@ from ganseg_dist.data.labels import BINARY
 from ganseg_dist.data.nifti import load_nifti
 from ganseg_dist.data.preprocess import picture_spacing
 from ganseg_dist.data.scan import Scan, load_scan
-from ganseg_dist.inference.arms import ModelArm
-from ganseg_dist.inference.evaluation import evaluate
+from ganseg_dist.evaluation.arms import ModelArm
+from ganseg_dist.evaluation.segmentation import evaluate
 from ganseg_dist.inference.model_folder import Model, Thresholds
 from ganseg_dist.inference.outputs import Extras, write_case
 from ganseg_dist.inference.predictor import Predictor

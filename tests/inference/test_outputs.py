@@ -12,9 +12,9 @@ from PIL.PngImagePlugin import PngInfo
 from ganseg_dist.data.labels import BRATS, REGION_LABELS, LabelScheme
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
-from ganseg_dist.inference.arms import ModelArm
-from ganseg_dist.inference.calibration import calibrate
-from ganseg_dist.inference.evaluation import evaluate, region_masks
+from ganseg_dist.evaluation.arms import ModelArm
+from ganseg_dist.evaluation.calibration import calibrate
+from ganseg_dist.evaluation.segmentation import evaluate, region_masks
 from ganseg_dist.inference.model_folder import Thresholds
 from ganseg_dist.inference.outputs import Extras, write_case
 from ganseg_dist.metrics.overlap import dice_score

@@ -10,13 +10,13 @@ from safetensors.torch import load_file, save_file
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import DataError, RunError
-from ganseg_dist.inference.arms import ModelArm
-from ganseg_dist.inference.calibration import calibrate
+from ganseg_dist.evaluation.arms import ModelArm
+from ganseg_dist.evaluation.calibration import calibrate
+from ganseg_dist.evaluation.probabilities import keep_probabilities
+from ganseg_dist.evaluation.segmentation import evaluate
 from ganseg_dist.inference.ensemble import load_together
-from ganseg_dist.inference.evaluation import evaluate
 from ganseg_dist.inference.model_folder import Thresholds, load_model, write_model
 from ganseg_dist.inference.predictor import Predictor, check_finite
-from ganseg_dist.inference.probabilities import keep_probabilities
 from tests.cli.conftest import run_command
 from tests.data.cohorts import slice_of_head, write_rows
 from tests.inference.untrained import model_folder

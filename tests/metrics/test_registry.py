@@ -8,7 +8,7 @@ from ganseg_dist.errors import ConfigError
 from ganseg_dist.metrics.registry import REGISTERED, SCORES, common_mode, score_called
 from ganseg_dist.metrics.segmentation import case_scores
 from ganseg_dist.report.labels import direction, score_label
-from ganseg_dist.sweeps.metric import metrics_of
+from ganseg_dist.studies.sweeps.metric import metrics_of
 from ganseg_dist.systems import build_system, recipe, recipes
 
 COHORT = {

@@ -16,7 +16,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter, shift
 
 from ganseg_dist.config import override
 from ganseg_dist.display import PNG_TEXT
-from ganseg_dist.inference.classification import ImageRow, save_classification
+from ganseg_dist.evaluation.classification import ImageRow, save_classification
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
 

@@ -11,10 +11,10 @@ from ganseg_dist.data.labels import BRATS
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.errors import ConfigError, FederationError
-from ganseg_dist.runners.grids import InProcessGrid
 from ganseg_dist.systems import recipe
 from server import sites as module
 from server.deployment import Deployment, deploy
+from server.grids import InProcessGrid
 
 pytestmark = pytest.mark.usefixtures("own_runs")
 

@@ -11,8 +11,8 @@ from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDic
 from ganseg_dist.data.labels import BINARY
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.order import Order
-from ganseg_dist.runners.grids import Answer, InProcessGrid
 from server import sites as module
+from server.grids import Answer, InProcessGrid
 from server.sites import Sites, nobody_hears
 
 ORDER = Order("f", 1, 0, 0, 1)

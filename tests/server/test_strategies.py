@@ -5,8 +5,8 @@ import pytest
 
 from ganseg_dist.config import override
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.runners.grids import InProcessGrid
 from ganseg_dist.systems import recipe
+from server.grids import InProcessGrid
 from server.strategies import Aggregator, least_answers, refuse_unfit
 
 SENT = {"w": np.zeros(4, np.float32)}

@@ -5,7 +5,7 @@ import pytest
 
 from ganseg_dist.config import override
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.sweeps.space import Space
+from ganseg_dist.studies.sweeps.space import Space
 from ganseg_dist.systems import build_system, recipe, recipes
 from tune_spaces import space_of, spaces
 

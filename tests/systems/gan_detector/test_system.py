@@ -12,12 +12,11 @@ from torch import nn
 from ganseg_dist.config import override
 from ganseg_dist.data.batch import BACKGROUND, Batch
 from ganseg_dist.engine.checkpoint import NoCheckpoints
-from ganseg_dist.engine.fit import new_alarms, prepare_state, train_step
+from ganseg_dist.engine.fit import new_alarms, prepare_state, train_member, train_step
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.engine.validate import mean_over_cases
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.runners.local import train_member
 from ganseg_dist.systems import build_system, recipe
 from ganseg_dist.systems.base import BEGINNERS_EPOCHS
 from ganseg_dist.systems.gan_detector.system import cross_entropies
@@ -380,7 +379,7 @@ def test_every_stage_trains_on_the_phantom(kind, cohort, store):
     )
     assert config.data.classes == ("no lesion", "lesion")
     heard = Warnings()
-    state = train_member(config, prepare(cohort, config, store), World(), heard, NoCheckpoints())
+    state = train_member(config, prepare(cohort, config, store).open(config), World(), heard, NoCheckpoints())
     history = state.position.history
     assert [record["stage"] for record in history] == ["synthesis"] * 2 + ["detect"] * 2
     assert heard.said == []

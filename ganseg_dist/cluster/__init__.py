@@ -1,0 +1,1 @@
+"""Ray: clusters, distributed training, trials and jobs."""

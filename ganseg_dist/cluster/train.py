@@ -1,0 +1,301 @@
+"""Training on Ray Train: one TorchTrainer whose workers all call the engine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ganseg_dist.cluster.ray_cluster import no_room, require_resources
+from ganseg_dist.cluster.shared_paths import refuse_blind_worker, require_sight, training_places
+from ganseg_dist.config import RunConfig
+from ganseg_dist.engine.checkpoint import FolderCheckpoints, Warn
+from ganseg_dist.engine.tracker import ClosableTracker, NullTracker, Progress, Tracker, Trackers
+from ganseg_dist.errors import GansegError, RunError
+from ganseg_dist.planning.plan import Prepared
+from ganseg_dist.runs import Run
+
+if TYPE_CHECKING:
+    from ray.train import UserCallback
+
+RESTARTS = 3
+"""Times Ray may restart dead workers from the last checkpoint before the run fails."""
+PLACEMENT_SECONDS = 20.0
+"""That Ray looks for room for all workers, before it looks again for what room there is by then."""
+PATIENCE_SECONDS = 1800.0
+"""That a training waits for room, after a node was lost: Ray itself would wait for ever."""
+POLL_SECONDS = 0.3
+LOW_ON_MEMORY = "node running low on memory"
+"""In what Ray's raylet says of a worker that it has killed, before half a page of advice."""
+
+logger = logging.getLogger(__name__)
+
+
+def train_on_ray(
+    run: Run,
+    config: RunConfig,
+    prepared: Prepared,
+    *,
+    workers: int,
+    gpus: bool,
+    tracker: Tracker,
+    worker_tracker: Callable[[], ClosableTracker] = NullTracker,
+    least_workers: int | None = None,
+) -> Path:
+    """Train to the end over Ray workers; returns the last checkpoint's folder.
+
+    Ray restarts killed workers from the newest checkpoint, and the same run started again goes on from it too.
+
+    Args:
+        tracker: shown the progress, here in the driver.
+        worker_tracker: makes the tracker that rank 0 uses, and closes.
+        least_workers: to go on with when there is no room for all of them; none: exactly `workers`.
+
+    Raises RunError before anything starts when a node that may host a worker does not see the run's folder or the
+    prepared slices; and the GansegError of any worker as soon as it is raised there: what a person must mend is not
+    tried again.
+    """
+    import ray
+    from ray.train import FailureConfig, ScalingConfig
+    from ray.train import RunConfig as RayRunConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")  # a death is noticed this late
+    placement = float(os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PLACEMENT_SECONDS)))
+    elastic = least_workers is not None and least_workers < workers
+    require_resources(workers=least_workers or workers, threads=config.train.threads, gpus=gpus)
+    resources = {"CPU": config.train.threads, **({"GPU": 1} if gpus else {})}
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    places = training_places(run, prepared)
+    require_sight(places, resources, partial(tracker.warn, 0))
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    relay = ray.remote(num_cpus=0, scheduling_strategy=here)(ProgressRelay).remote()
+    trainer = (_elastic_trainer(config, run) if elastic else TorchTrainer)(
+        _worker,
+        train_loop_config={
+            "config": config.to_json(),
+            "prepared": prepared,
+            "places": places,
+            "checkpoints": run.checkpoints,
+            "relay": relay,
+            "worker_tracker": worker_tracker,
+        },
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=(least_workers, workers) if elastic else workers,
+            use_gpu=gpus,
+            resources_per_worker=resources,
+            elastic_resize_monitor_interval_s=0.0,
+        ),
+        run_config=RayRunConfig(
+            name="ray",
+            storage_path=str(run.checkpoints),
+            failure_config=FailureConfig(
+                max_failures=RESTARTS, controller_failure_limit=max(1, int(PATIENCE_SECONDS / max(placement, 1.0)))
+            ),
+            callbacks=[_end_what_a_person_must_mend(relay)],
+        ),
+    )
+    with _shown(relay, tracker):
+        try:
+            trainer.fit()
+        except SystemExit:  # how Ray Train ends its driver on Ctrl-C
+            raise KeyboardInterrupt from None
+        except Exception as error:
+            raise _mendable(error, workers) from error
+    return FolderCheckpoints(run.checkpoints).last()
+
+
+def _elastic_trainer(config: RunConfig, run: Run) -> Callable[..., Any]:
+    from ganseg_dist.cluster.elastic import ElasticTrainer
+
+    return partial(
+        ElasticTrainer,
+        batch_size=config.train.batch_size,
+        checkpoints=run.checkpoints,
+        patience=PATIENCE_SECONDS,
+    )
+
+
+def _worker(settings: dict[str, Any]) -> None:
+    import ray.train.torch
+
+    from ganseg_dist.engine.fit import train_member
+    from ganseg_dist.engine.world import World
+
+    refuse_blind_worker(settings["places"])
+    world = World.joined(ray.train.torch.get_device())
+    config = RunConfig.from_json(settings["config"])
+    data = settings["prepared"].open(config)
+    checkpoints = RayCheckpoints(settings["checkpoints"], writes=world.leads)
+    if not world.leads:
+        train_member(config, data, world, NullTracker(), checkpoints)
+        return
+    with closing(settings["worker_tracker"]()) as logged:
+        tracker = Trackers(RelayedProgress(settings["relay"]), logged)
+        train_member(config, data, world, tracker, checkpoints)
+
+
+class RayCheckpoints(FolderCheckpoints):
+    """The run's own folder, on storage that all nodes share, as a local run has it.
+
+    Ray's storage would refuse a run from which a damaged checkpoint was deleted, and loses the epoch whose report
+    its controller had not yet registered when a worker died.
+    """
+
+    def latest(self, warn: Warn = logger.warning) -> Path | None:
+        """Rank 0's newest, on every rank: shared storage may show another node an older list. So is rank 0's error."""
+        from ray.train.collective import broadcast_from_rank_zero
+
+        found: Path | RunError | None = None
+        if self.writes:
+            try:
+                found = super().latest(warn)
+            except RunError as error:
+                found = error
+        found = broadcast_from_rank_zero(found)
+        if isinstance(found, RunError):
+            raise found
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a driver has not heard yet."""
+
+    newest: Progress | None
+    epochs: list[tuple[Progress | None, int, dict[str, float]]]
+    """Each with its last progress."""
+    warnings: list[tuple[int, str]]
+
+
+class ProgressRelay:
+    """An actor between rank 0 and the driver, on whatever nodes they are: the newest progress, every epoch's scores."""
+
+    def __init__(self) -> None:
+        self.newest: Progress | None = None
+        self.epochs: list[tuple[Progress | None, int, dict[str, float]]] = []
+        self.warnings: list[tuple[int, str]] = []
+
+    def put(self, progress: Progress) -> None:
+        """From rank 0."""
+        self.newest = progress
+
+    def put_epoch(self, step: int, scores: dict[str, float]) -> None:
+        """From rank 0, after the epoch's last progress."""
+        self.epochs.append((self.newest, step, scores))
+
+    def put_warning(self, step: int, warning: str) -> None:
+        """From rank 0."""
+        self.warnings.append((step, warning))
+
+    def get(self, epochs_known: int, warnings_known: int) -> News:
+        """From the driver: what it does not know yet."""
+        return News(self.newest, self.epochs[epochs_known:], self.warnings[warnings_known:])
+
+
+class RelayedProgress(NullTracker):
+    """Rank 0's end of the relay: says where training stands, a few times a second."""
+
+    def __init__(self, relay: Any) -> None:
+        self.relay = relay
+        self.said = 0.0
+
+    def progress(self, progress: Progress) -> None:
+        """Fire and forget; the last batch of an epoch is always said."""
+        now = time.monotonic()
+        if now - self.said > POLL_SECONDS or progress.batch == progress.batches:
+            self.said = now
+            self.relay.put.remote(progress)
+
+    def epoch(self, step: int, scores: Mapping[str, float]) -> None:
+        """Every epoch arrives."""
+        self.relay.put_epoch.remote(step, dict(scores))
+
+    def warn(self, step: int, warning: str) -> None:
+        """Every warning arrives."""
+        self.relay.put_warning.remote(step, warning)
+
+
+@contextmanager
+def _shown(relay: Any, tracker: Tracker) -> Iterator[None]:
+    """Polls the relay in a thread and shows the driver's tracker what is new."""
+    done = threading.Event()
+    thread = threading.Thread(target=_poll, args=(relay, tracker, done), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(timeout=5)
+
+
+def _poll(relay: Any, tracker: Tracker, done: threading.Event) -> None:
+    import ray
+
+    last: Progress | None = None
+    epochs_known = warnings_known = 0
+    finished = False
+    while not finished:
+        finished = done.wait(POLL_SECONDS)  # and once more after the end: the last epoch is news too
+        try:
+            news: News = ray.get(relay.get.remote(epochs_known, warnings_known), timeout=5)
+        except Exception:  # the relay is a convenience: training does not depend on it
+            continue
+        for place, step, scores in news.epochs:
+            if place is not None:
+                tracker.progress(place)
+            tracker.epoch(step, scores)
+        for step, warning in news.warnings:
+            tracker.warn(step, warning)
+        epochs_known += len(news.epochs)
+        warnings_known += len(news.warnings)
+        if news.newest is not None and news.newest != last:
+            tracker.progress(news.newest)
+            last = news.newest
+
+
+def _end_what_a_person_must_mend(relay: Any) -> UserCallback:
+    """Ray restarts workers whatever error they end with, and ends training when a callback raises one."""
+    from ray.train import UserCallback
+
+    class EndWhatAPersonMustMend(UserCallback):
+        def __init__(self) -> None:
+            self.losses = 0
+
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+            for error in worker_exceptions.values():
+                if isinstance(error, GansegError):
+                    raise error
+            self.losses += 1
+            ranks = ", ".join(map(str, sorted(worker_exceptions)))
+            then = "training goes on from the last checkpoint" if self.losses <= RESTARTS else "it was once too often"
+            relay.put_warning.remote(0, f"lost worker(s) {ranks}; {then}")
+
+    return EndWhatAPersonMustMend()
+
+
+def _mendable(error: Exception, workers: int) -> GansegError:
+    """The worker's own one-line error, else the failure in one line."""
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+
+    raised = getattr(error, "controller_failure", None)
+    if isinstance(raised, GansegError):
+        return raised
+    if isinstance(raised, WorkerGroupStartupTimeoutError):
+        return RunError(no_room(workers, PATIENCE_SECONDS))
+    if LOW_ON_MEMORY in str(error):
+        return RunError(
+            "training on Ray failed: a worker was killed, for its node ran out of memory; start the same command again "
+            "with fewer --workers, a smaller train.batch_size, or more memory"
+        )
+    last_line = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    return RunError(f"training on Ray failed: {last_line}")

@@ -1,0 +1,1 @@
+"""How well models do on patients: scores, operating points, and what is scored side by side."""

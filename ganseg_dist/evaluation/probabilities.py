@@ -1,0 +1,172 @@
+"""What a model says of scans, kept: thresholds are then tried in seconds, without predicting again.
+
+FOLDER/index.json           the weights that said so, and each case with its file
+FOLDER/0003.safetensors     a case, inside the box that the masks or any threshold can reach
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file, save_file
+
+from ganseg_dist.atomic import save_new, whole_folder, write_json
+from ganseg_dist.data.cohort import Case
+from ganseg_dist.data.formats import Volume
+from ganseg_dist.data.scan import load_scan
+from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file
+from ganseg_dist.errors import RunError
+from ganseg_dist.evaluation.segmentation import region_masks
+from ganseg_dist.files import sha256
+from ganseg_dist.inference.predictor import Predictor
+from ganseg_dist.metrics.masks import Mask
+
+LOWEST = 0.02
+"""No lower threshold can be tried: outside the box every probability is lower than this."""
+INDEX = "index.json"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptCase:
+    """What the model says of one scan, and what its mask does."""
+
+    case: str
+    patient: str
+    spacing_mm: tuple[float, ...] | None
+    """None where it is not known; distances are then in pixels."""
+    shape: tuple[int, int, int]
+    """(X, Y, Z) of the scan."""
+    corner: tuple[int, int, int]
+    """Where the box begins in it."""
+    probability: Volume
+    """(R, x, y, z) in [0, 1], inside the box."""
+    truth: Mask
+    """(R, x, y, z), inside the box."""
+    score: npt.NDArray[np.float32]
+    """(S,) realism of its usable slices; empty where the model has no discriminator."""
+    abnormal: npt.NDArray[np.bool_]
+    """(S,) whether they hold tumour."""
+
+    def whole(self, boxed: Mask) -> Mask:
+        """(X, Y, Z) of a mask (x, y, z) inside the box."""
+        mask = np.zeros(self.shape, bool)
+        mask[tuple(slice(low, low + size) for low, size in zip(self.corner, boxed.shape, strict=True))] = boxed
+        return mask
+
+
+def keep_probabilities(
+    folder: Path,
+    predictor: Predictor,
+    weights: str | None,
+    cases: Sequence[Case],
+    *,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Fill the folder with the model's word on these cases, where it does not hold just that, or is damaged.
+
+    Args:
+        weights: the model's digest, by which another model's word is told apart.
+        cases: with masks.
+
+    Raises DataError when a case cannot be read, GansegError when the disk refuses.
+    """
+    said = {
+        "weights": weights,
+        "regions": list(predictor.regions),
+        "cases": [{"case": case.id, "patient": case.patient} for case in cases],
+    }
+    if (folder / INDEX).exists():
+        try:
+            index = _verified_index(folder)
+            if all(index.get(name) == value for name, value in said.items()):
+                return
+        except Damaged as damage:
+            logger.warning("%s; the cases are predicted again", damage)
+    with whole_folder(folder) as unfinished:
+        digests = []
+        for number, case in enumerate(cases):
+            file = unfinished / _file(number)
+            save_new(file, partial(save_file, _arrays(_predicted(predictor, case))))
+            digests.append(sha256(file))
+            advance(number + 1, len(cases))
+        write_json(unfinished / INDEX, sealed(said | {"digests": digests}))
+
+
+def read_probabilities(folder: Path) -> tuple[KeptCase, ...]:
+    """What `keep_probabilities` kept. Raises RunError naming the file that is missing or damaged."""
+    try:
+        cases = _verified_index(folder)["cases"]
+    except Damaged as damage:
+        raise RunError(f"{damage}; delete {folder} and search again") from None
+    return tuple(_read(folder / _file(number), **case) for number, case in enumerate(cases))
+
+
+def _predicted(predictor: Predictor, case: Case) -> KeptCase:
+    scan = load_scan(case, predictor.modalities)
+    said = predictor.predict_scan(scan)
+    truth = region_masks(scan, predictor.regions)
+    corner, box = _box_of(np.any((said.probability >= LOWEST) | truth, axis=0))
+    score, usable = said.on_prepared.score, said.prepared.usable
+    return KeptCase(
+        case.id,
+        case.patient,
+        scan.grid.spacing_mm,
+        said.probability.shape[1:],
+        corner,
+        said.probability[:, *box],
+        truth[:, *box],
+        np.zeros(0, np.float32) if score is None else score[usable],
+        np.zeros(0, bool) if score is None else said.prepared.lesion[usable] > 0,
+    )
+
+
+def _box_of(reached: Mask) -> tuple[tuple[int, int, int], tuple[slice, ...]]:
+    """The smallest box around what is reached: its corner, and itself. Of nothing it is a single voxel."""
+    spans = [np.flatnonzero(reached.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    ends = [(int(span[0]), int(span[-1]) + 1) if len(span) else (0, 1) for span in spans]
+    return (ends[0][0], ends[1][0], ends[2][0]), tuple(slice(*span) for span in ends)
+
+
+def _arrays(kept: KeptCase) -> dict[str, npt.NDArray[Any]]:
+    arrays = {
+        "probability": kept.probability.astype(np.float32, copy=False),
+        "truth": kept.truth,
+        "score": kept.score.astype(np.float32, copy=False),
+        "abnormal": kept.abnormal,
+        "shape": np.array(kept.shape),
+        "corner": np.array(kept.corner),
+        "spacing_mm": np.array(kept.spacing_mm or (), np.float64),
+    }
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+def _read(file: Path, case: str, patient: str) -> KeptCase:
+    arrays = load_file(file)
+    x, y, z = (int(size) for size in arrays["shape"])
+    i, j, k = (int(place) for place in arrays["corner"])
+    spacing = tuple(float(size) for size in arrays["spacing_mm"]) or None
+    return KeptCase(
+        case, patient, spacing, (x, y, z), (i, j, k),
+        arrays["probability"], arrays["truth"], arrays["score"], arrays["abnormal"],
+    )  # fmt: skip
+
+
+def _verified_index(folder: Path) -> dict[str, Any]:
+    """Raises Damaged where it, or the file of a case, is not as it was written."""
+    index = read_sealed(folder / INDEX)
+    for number, digest in enumerate(index.get("digests", ())):
+        verify_file(folder / _file(number), digest)
+    return index
+
+
+def _file(number: int) -> str:
+    return f"{number:04d}.safetensors"

@@ -1,0 +1,303 @@
+"""Scores of arms on full volumes, case by case, with intervals, and what the discriminator says of each slice."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import roc_curve
+
+from ganseg_dist.atomic import whole_folder, write_csv, write_json
+from ganseg_dist.data.cohort import COLOURS, Case
+from ganseg_dist.data.formats import Volume
+from ganseg_dist.data.labels import REGION_LABELS, Labels
+from ganseg_dist.data.nesting import regions_at
+from ganseg_dist.data.preprocess import native_foreground
+from ganseg_dist.data.scan import Scan, load_scan
+from ganseg_dist.evaluation.arms import Arm, ModelArm
+from ganseg_dist.evaluation.plausibility import implausible
+from ganseg_dist.inference.predictor import CasePrediction, Predictor
+from ganseg_dist.metrics.detection import auprc, auroc, threshold_table
+from ganseg_dist.metrics.masks import Mask
+from ganseg_dist.metrics.registry import score_called
+from ganseg_dist.metrics.segmentation import case_scores
+from ganseg_dist.metrics.statistics import compare_paired, mean_interval
+from ganseg_dist.names import folder_names
+from ganseg_dist.systems.ganet_seg.feedback_evidence import feedback_evidence
+from ganseg_dist.systems.ganet_seg.hole_evidence import hole_evidence
+from ganseg_dist.systems.ganet_seg.system import GANetSeg
+
+TABLE_THRESHOLDS = (0.1, 0.2, 0.3, 0.4)
+"""The rows of GANet-Seg's Table 1; the calibrated threshold is added."""
+
+HELD_FOR_EVIDENCE = 12
+"""Slices of each kind that a case gives to the healthy model's evidence."""
+
+
+@dataclass(slots=True)
+class CaseRow:
+    """One case under one arm."""
+
+    case: str
+    patient: str
+    site: str
+    scores: dict[str, float]
+
+
+@dataclass(slots=True)
+class Picture:
+    """A case's slice with the most lesion (of a healthy case, with the most body), for the gallery."""
+
+    case: str
+    slice: int
+    dice: float
+    sides_known: bool
+    """Whether columns run from the patient's left to right."""
+    arrays: dict[str, npt.NDArray[Any]]
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """Everything measured on one part of a cohort."""
+
+    part: str
+    rows: dict[str, list[CaseRow]] = field(default_factory=dict)
+    """By arm."""
+    kinds: dict[str, str] = field(default_factory=dict)
+    regions: tuple[str, ...] = ()
+    """Those that were scored."""
+    implausible: Counter[str] = field(default_factory=Counter)
+    """Cases by what is implausible of the first arm's lesion."""
+    present: set[str] = field(default_factory=set)
+    """Regions that some case's mask holds."""
+    slice_scores: list[float] = field(default_factory=list)
+    slice_abnormal: list[bool] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    healthy_slices: list[tuple[str, Volume]] = field(default_factory=list)
+    lesion_slices: list[tuple[str, Volume, Labels]] = field(default_factory=list)
+
+
+def evaluate(
+    arms: Sequence[Arm],
+    cases: Sequence[Case],
+    part: str,
+    *,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+    warn: Callable[[str], None] = lambda message: None,
+) -> Evaluation:
+    """Score every arm on every case; the first arm is the one whose slices and pictures are kept.
+
+    Only regions that the labels of every case can tell apart are scored. `warn` gets what is doubtful of a scan's
+    geometry, and so of its distances, and which predictions are implausible.
+
+    Raises DataError when a case cannot be read or has no mask.
+    """
+    known = [region for region in REGION_LABELS if all(region in case.regions for case in cases)]
+    kinds = {arm.name: arm.kind for arm in arms}
+    scored = tuple(region for region in known if any(region in arm.regions for arm in arms))
+    result = Evaluation(part, {arm.name: [] for arm in arms}, kinds, scored)
+    body: Mask | None = None
+    for index, case in enumerate(cases):
+        for position, arm in enumerate(arms):
+            scan = load_scan(case, arm.modalities)
+            for doubt in scan.warnings if position == 0 else ():
+                warn(f"{case.id}: {doubt}")
+            predicted, said = arm.segment(scan)
+            regions = [region for region in arm.regions if region in known]
+            predicted = predicted[[arm.regions.index(region) for region in regions]]
+            truth = region_masks(scan, regions)
+            result.present |= {region for region, mask in zip(regions, truth, strict=True) if mask.any()}
+            body = _body(case, scan) if position == 0 else body
+            scores = case_scores(predicted, truth, regions, scan.grid.spacing_mm, body=body)
+            result.rows[arm.name].append(CaseRow(case.id, case.patient, case.site, scores))
+            if position == 0 and said is not None:
+                if isinstance(arm, ModelArm) and (flaw := implausible(said, arm.predictor.config.data)) is not None:
+                    warn(f"{case.id}: {flaw.problem}; {flaw.remedy}")
+                    result.implausible[flaw.check] += 1
+                _keep_slices(result, case, said, scores[f"{arm.regions[0]}/dice"])
+        advance(index + 1, len(cases))
+    return result
+
+
+def _body(case: Case, scan: Scan) -> Mask:
+    """(X, Y, Z): the head or brain; of a picture in colour all of it."""
+    if set(COLOURS).issuperset(case.images):
+        return np.ones(scan.image.shape[1:], bool)
+    return native_foreground(scan.image, scan.grid)
+
+
+def region_masks(scan: Scan, regions: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """(R, X, Y, Z) of the scan's labels."""
+    assert scan.labels is not None, "evaluation is for cases with a mask"
+    return np.stack([np.isin(scan.labels, REGION_LABELS[region]) for region in regions])
+
+
+def summarise(result: Evaluation, predictor: Predictor) -> dict[str, Any]:
+    """The JSON that reports and tables are made of; every mean with its interval and n patients.
+
+    Of a region that no case has there is no sensitivity, TP / (TP + FN): `absent` names such regions.
+    """
+    main = next(iter(result.rows))
+    absent = [region for region in result.regions if region not in result.present]
+    undefined = {f"{region}/{score}" for region in absent for score in ("sensitivity", "lesion_sensitivity")}
+    rows = []
+    for arm, cases in result.rows.items():
+        patients = [row.patient for row in cases]
+        scores = {
+            name: asdict(mean_interval([row.scores[name] for row in cases], patients, bounds=score_called(name).bounds))
+            for name in cases[0].scores
+            if name not in undefined
+        }
+        rows.append({"name": arm, "kind": result.kinds[arm], "n": len(cases), "scores": scores})
+    return {
+        "part": result.part,
+        "n_cases": len(result.rows[main]),
+        "n_patients": len({row.patient for row in result.rows[main]}),
+        "distance_unit": "px" if any(name.endswith("_px") for name in result.rows[main][0].scores) else "mm",
+        "absent": absent,
+        "implausible": dict(result.implausible),
+        "rows": rows,
+        "paired": [_paired(result, main, other) for other in result.rows if other != main],
+        "detection": _detection(result, predictor),
+        "healthy": _healthy(result, predictor),
+        "thresholds": {region: predictor.thresholds.of(region) for region in predictor.regions},
+        "calibrated_on": predictor.thresholds.calibrated_on,
+    }
+
+
+def save_evaluation(folder: Path, result: Evaluation, predictor: Predictor) -> dict[str, Any]:
+    """Write cases.csv, summary.json, thresholds.csv and gallery.npz in place of earlier ones; returns the summary.
+
+    Raises GansegError when the disk refuses, and leaves the earlier ones.
+    """
+    summary = summarise(result, predictor)
+    main = next(iter(result.rows))
+    with whole_folder(folder) as unfinished:
+        write_csv(unfinished / "cases.csv", [_flat(row) for row in result.rows[main]])
+        for arm, called in folder_names(arm for arm in result.rows if arm != main).items():
+            write_csv(unfinished / f"cases-{called.lower()}.csv", [_flat(row) for row in result.rows[arm]])
+        if summary["detection"] is not None:
+            write_csv(unfinished / "thresholds.csv", summary["detection"]["rows"])
+        _save_gallery(unfinished / "gallery.npz", result.pictures)
+        write_json(unfinished / "summary.json", summary)
+    return summary
+
+
+def _keep_slices(result: Evaluation, case: Case, said: CasePrediction, dice: float) -> None:
+    prepared, on_prepared = said.prepared, said.on_prepared
+    assert prepared.masks is not None
+    lesion, body, usable = prepared.lesion, prepared.body, prepared.usable
+    if on_prepared.score is not None:
+        result.slice_scores += on_prepared.score[usable].tolist()
+        result.slice_abnormal += (lesion[usable] > 0).tolist()
+        for index in _spread(np.flatnonzero(usable & (lesion == 0))):
+            result.healthy_slices.append((case.patient, prepared.image[index]))
+        for index in _spread(np.flatnonzero(lesion > 0)):
+            result.lesion_slices.append((case.patient, prepared.image[index], prepared.masks[index]))
+    shown = int((lesion if lesion.any() else body).argmax())
+    predicted = regions_at(on_prepared.probability[shown], said.thresholds, said.inside).astype(np.uint8)
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "image": prepared.image[shown],
+        "truth": prepared.masks[shown],
+        "predicted": predicted,
+    }
+    if on_prepared.anomaly is not None and on_prepared.reconstruction is not None:
+        arrays |= {"anomaly": on_prepared.anomaly[shown], "reconstruction": on_prepared.reconstruction[shown]}
+    result.pictures.append(Picture(case.id, shown, dice, said.grid.sides_known, arrays))
+
+
+def _paired(result: Evaluation, first: str, second: str) -> dict[str, Any]:
+    """Whole-tumour (first shared region) Dice by patient."""
+    score = next(name for name in result.rows[second][0].scores if name in result.rows[first][0].scores)
+    comparison = compare_paired(_by_patient(result.rows[first], score), _by_patient(result.rows[second], score))
+    return {"score": score, "a": first, "b": second, **asdict(comparison)}
+
+
+def _by_patient(rows: Sequence[CaseRow], score: str) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        values.setdefault(row.patient, []).append(row.scores[score])
+    return {patient: float(np.mean(scores)) for patient, scores in values.items()}
+
+
+def _detection(result: Evaluation, predictor: Predictor) -> dict[str, Any] | None:
+    if not result.slice_scores or not isinstance(predictor.system, GANetSeg):
+        return None
+    scores, abnormal = np.asarray(result.slice_scores), np.asarray(result.slice_abnormal)
+    chosen = predictor.thresholds.realism
+    thresholds = sorted({*TABLE_THRESHOLDS, *([chosen] if chosen is not None else [])})
+    both = bool(abnormal.any() and not abnormal.all())
+    curve = np.stack(roc_curve(abnormal, -scores)[:2], axis=1).round(5).tolist() if both else []
+    return {
+        "auroc": auroc(scores, abnormal),
+        "auprc": auprc(scores, abnormal),
+        "n_slices": len(scores),
+        "n_abnormal": int(abnormal.sum()),
+        "score": predictor.system.config.score,
+        "chosen": chosen,
+        "rows": [asdict(row) for row in threshold_table(scores, abnormal, thresholds)],
+        "roc": curve,
+    }
+
+
+def _healthy(result: Evaluation, predictor: Predictor) -> dict[str, Any] | None:
+    system = predictor.system
+    if not isinstance(system, GANetSeg) or not system.config.gan or not result.healthy_slices:
+        return None
+    owners = [patient for patient, _ in result.healthy_slices]
+    image = np.stack([plane for _, plane in result.healthy_slices])[:, system.gan_channels]
+    holes = hole_evidence(system, predictor.config.seed, image, owners)
+    evidence: dict[str, Any] = {
+        "hole_l1": holes.hole_l1.mean,
+        "biharmonic_l1": holes.biharmonic_l1.mean,
+        "guess_l1": holes.guess_l1.mean,
+        "hole_l1_interval": asdict(holes.hole_l1),
+        "biharmonic_l1_interval": asdict(holes.biharmonic_l1),
+        "guess_l1_interval": asdict(holes.guess_l1),
+        "less_biharmonic": asdict(holes.less_biharmonic),
+        "n_holes": holes.n_holes,
+        "psnr": holes.psnr,
+        "ssim": holes.ssim,
+    }
+    if result.lesion_slices:
+        owners = [patient for patient, _, _ in result.lesion_slices]
+        image = np.stack([plane for _, plane, _ in result.lesion_slices])
+        feedback = feedback_evidence(system, image, np.stack([mask for _, _, mask in result.lesion_slices]), owners)
+        if feedback is not None:
+            evidence["feedback"] = asdict(feedback)
+    return evidence
+
+
+def _save_gallery(file: Path, pictures: Sequence[Picture]) -> None:
+    """Best, median and worst case, one slice each."""
+    ranked = sorted(pictures, key=lambda picture: picture.dice, reverse=True)
+    wanted = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    index = []
+    for k, (rank, position) in enumerate(wanted.items()):
+        picture = ranked[position]
+        arrays |= {f"{k}/{name}": values for name, values in picture.arrays.items()}
+        index.append({
+            "k": k, "case": picture.case, "rank": rank, "slice": picture.slice, "dice": picture.dice,
+            "sides_known": picture.sides_known,
+        })  # fmt: skip
+    arrays["index"] = np.array(json.dumps(index))
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def _flat(row: CaseRow) -> dict[str, Any]:
+    scores = {name: round(value, 6) for name, value in row.scores.items()}
+    return {"case": row.case, "patient": row.patient, "site": row.site, **scores}
+
+
+def _spread(indices: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """A few of them, evenly spread."""
+    if len(indices) <= HELD_FOR_EVIDENCE:
+        return indices
+    return indices[np.linspace(0, len(indices) - 1, HELD_FOR_EVIDENCE).astype(np.intp)]

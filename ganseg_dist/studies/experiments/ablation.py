@@ -1,0 +1,68 @@
+"""Each loss term off in turn, and the sound against the printed reading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ganseg_dist.config import RunConfig, override
+from ganseg_dist.data.cohort import Split
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.names import folder_name
+from ganseg_dist.studies.experiments.trials import Trial
+
+TERMS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
+    "ganet_seg": {
+        "no adversarial term": {"system.adversarial_weight": 0.0},
+        "no size term": {"system.size_weight": 0.0},
+        "no sparsity term": {"system.sparsity_weight": 0.0},
+        "no synthetic lesions": {"system.synthetic_lesion_weight": 0.0},
+        "no hole L1": {"system.hole_l1_weight": 0.0},
+    },
+    "gan_osmosis": {
+        "no segmentation term": {"system.segmentation_weight": 0.0},
+        "no adversarial term": {"system.adversarial_weight": 0.0},
+        "no reconstruction term": {"system.reconstruction_weight": 0.0},
+        "two networks": {"system.shared": False},
+        "mask alone": {"system.body_condition": False},
+    },
+}
+"""What is changed for each row, by system."""
+
+
+def ablation_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Trial]:
+    """The whole system, each of its terms off, its printed reading and its control; each for every seed.
+
+    A row of what the config has switched off already is left out: it would be the whole again.
+
+    Raises ConfigError for a system without terms to switch off, and for a config that is itself the control or the
+    printed reading, which knows not all of the terms.
+    """
+    require_terms(config)
+    changing = {
+        row: changes for row, changes in TERMS[config.system.name].items() if override(config, changes) != config
+    }
+    rows: dict[str, Mapping[str, object]] = {
+        "whole": {},
+        **changing,
+        "paper reading": {"system.reading": "paper"},
+        "control, no GAN": {"system.gan": False},
+    }
+    return [
+        Trial(
+            f"{folder_name(row)}-seed{seed}",
+            {"arm": row, "seed": seed},
+            override(config, {**changes, "seed": seed}),
+            split,
+        )
+        for row, changes in rows.items()
+        for seed in range(seeds)
+    ]
+
+
+def require_terms(config: RunConfig) -> None:
+    """Raises ConfigError for what has no terms to switch off, or has them off already."""
+    if config.system.name not in TERMS:
+        raise ConfigError(f"{config.recipe}: has no loss terms to switch off; choose a recipe of {', '.join(TERMS)}")
+    for field, given in (("gan", config.system.gan is False), ("reading", config.system.reading == "paper")):
+        if given:
+            raise ConfigError(f"system.{field}: is set to one of the ablation's own rows; leave it out")

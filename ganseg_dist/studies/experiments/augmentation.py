@@ -1,0 +1,44 @@
+"""What a detector gains by a GAN's images: none, classical, gan and both, by several seeds (the review's claim)."""
+
+from __future__ import annotations
+
+from ganseg_dist.config import RunConfig, override
+from ganseg_dist.data.cohort import Cohort, Split
+from ganseg_dist.data.slices import LESION_CLASSES
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.studies.experiments.measures import ACCURACY, AREAS, SENSITIVITY, SPECIFICITY, Measure
+from ganseg_dist.studies.experiments.trials import Trial
+
+ARMS = ("none", "classical", "gan", "both")
+"""`system.augmentation`; the others are compared with the first."""
+
+MEASURES: tuple[Measure, ...] = (*AREAS, SENSITIVITY, SPECIFICITY, ACCURACY)
+"""Sensitivity is at the threshold that keeps a specificity on validation patients; what that comes to on the test
+patients stands beside it, and the areas, which need no threshold, before both."""
+
+
+def augmentation_trials(config: RunConfig, cohort: Cohort, split: Split, *, seeds: int) -> list[Trial]:
+    """Each arm for every seed, all on the same patients.
+
+    Raises ConfigError for a system that is not the detector, and for more classes than it detects one of.
+    """
+    require_detector(config)
+    classes = config.data.classes or cohort.classes or LESION_CLASSES
+    if len(classes) > 2:
+        raise ConfigError(f"data.classes: are {', '.join(classes)}; name two, the one to be found last")
+    return [
+        Trial(
+            f"{arm}-seed{seed}",
+            {"arm": arm, "seed": seed},
+            override(config, {"system.augmentation": arm, "seed": seed}),
+            split,
+        )
+        for arm in ARMS
+        for seed in range(seeds)
+    ]
+
+
+def require_detector(config: RunConfig) -> None:
+    """Raises ConfigError for another system's recipe."""
+    if config.system.name != "gan_detector":
+        raise ConfigError(f"{config.recipe}: is no detector with arms of augmentation; choose a recipe of gan_detector")

@@ -1,0 +1,50 @@
+"""K-fold cross-validation by patient: every patient is tested once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.data.cohort import Cohort, Split
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.studies.experiments.trials import Trial
+
+
+def fold_trials(config: RunConfig, cohort: Cohort, *, folds: int) -> list[Trial]:
+    """A trial for each fold: its patients are the test, the next fold's choose the epoch, the rest train.
+
+    Patients are dealt to the folds site after site, so that each fold has its share of every site.
+
+    Raises ConfigError for fewer than three folds, or more than there are patients.
+    """
+    require_folds(folds)
+    if len(cohort.patients) < folds:
+        raise ConfigError(
+            f"--folds: {len(cohort.patients)} patients of {cohort.root} cannot fill {folds} folds; lower it"
+        )
+    dealt = deal(cohort, folds, config.seed)
+    trials = []
+    for fold in range(folds):
+        test, validation = dealt[fold], dealt[(fold + 1) % folds]
+        train = [patient for patient in cohort.patients if patient not in {*test, *validation}]
+        split = Split(tuple(train), tuple(sorted(validation)), tuple(sorted(test)))
+        trials.append(Trial(f"fold{fold + 1}", {"fold": fold + 1}, config, split))
+    return trials
+
+
+def require_folds(folds: int) -> None:
+    """Raises ConfigError where test and validation would leave no fold to train on."""
+    if folds < 3:
+        raise ConfigError(f"--folds {folds}: leaves none to train on; give 3 or more")
+
+
+def deal(cohort: Cohort, folds: int, seed: int) -> list[list[str]]:
+    """Patients of each fold, spread over the sites."""
+    rng = np.random.default_rng(seed)
+    home = {case.patient: case.site for case in sorted(cohort.cases, key=lambda case: (case.patient, case.site))}
+    order = [
+        str(patient)
+        for site in sorted(set(home.values()))
+        for patient in rng.permutation(sorted(patient for patient in home if home[patient] == site))
+    ]
+    return [order[fold::folds] for fold in range(folds)]

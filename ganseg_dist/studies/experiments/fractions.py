@@ -1,0 +1,68 @@
+"""How much data: the same test patients, and more and more of the training patients (GAN-OSMOSIS, Tables 2-5)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ganseg_dist.config import RunConfig, override
+from ganseg_dist.data.cohort import Split
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.studies.experiments.trials import Trial, arms
+
+PUBLISHED = {
+    10: {"dice": 0.70, "iou": 0.63, "sensitivity": 0.72},
+    20: {"dice": 0.74, "iou": 0.68, "sensitivity": 0.76},
+    30: {"dice": 0.77, "iou": 0.72, "sensitivity": 0.80},
+    40: {"dice": 0.79, "iou": 0.75, "sensitivity": 0.83},
+    50: {"dice": 0.80, "iou": 0.77, "sensitivity": 0.85},
+    60: {"dice": 0.81, "iou": 0.78, "sensitivity": 0.86},
+    70: {"dice": 0.82, "iou": 0.79, "sensitivity": 0.87},
+    80: {"dice": 0.83, "iou": 0.80, "sensitivity": 0.88},
+    90: {"dice": 0.84, "iou": 0.81, "sensitivity": 0.89},
+    100: {"dice": 0.84, "iou": 0.81, "sensitivity": 0.89},
+}
+"""GAN-OSMOSIS at each percentage of its own data, Tables 2, 3 and 5: of other images, and no target."""
+
+
+def fraction_trials(
+    config: RunConfig, split: Split, *, percentages: Sequence[int], arm_names: Sequence[str], seeds: int
+) -> list[Trial]:
+    """A trial for each percentage, arm and seed.
+
+    Patients are nested: those of 10% are among those of 20%. Another seed takes other patients, weights and noise;
+    validation and test patients stay. All trials take as many steps as their patients give in as many epochs.
+
+    Raises ConfigError for a percentage outside 1 to 100.
+    """
+    require_percentages(percentages)
+    configs = arms(arm_names, config)
+    return [
+        Trial(
+            f"{percentage:03d}-{arm}-seed{seed}",
+            {"percentage": percentage, "arm": arm, "seed": seed, "patients": len(part.train)},
+            override(configs[arm], {"seed": seed}),
+            part,
+        )
+        for percentage in sorted(set(percentages))
+        for seed in range(seeds)
+        for part in [nested(split, percentage, seed)]
+        for arm in arm_names
+    ]
+
+
+def require_percentages(percentages: Sequence[int]) -> None:
+    """Raises ConfigError for one outside 1 to 100, or none."""
+    strange = [percentage for percentage in percentages if not 1 <= percentage <= 100]
+    if strange or not percentages:
+        given = strange[0] if strange else "(none)"
+        raise ConfigError(f"--fractions {given}: is no percentage from 1 to 100; as in --fractions 10,50,100")
+
+
+def nested(split: Split, percentage: int, seed: int) -> Split:
+    """The split with this percentage of its training patients, at least one."""
+    order = np.random.default_rng(seed).permutation(split.train).tolist()
+    kept = order[: math.ceil(percentage * len(order) / 100)]
+    return Split(tuple(sorted(kept)), split.validation, split.test)

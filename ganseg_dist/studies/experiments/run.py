@@ -1,0 +1,222 @@
+"""Runs an experiment's trials, side by side on a cluster or one after the other, and goes on where it was.
+
+runs/NAME/experiment.json    what was asked: the kind, the data, what makes each trial
+runs/NAME/trials/TRIAL.json  what a finished trial scored on its test patients
+runs/NAME/table.csv, table.json, figure.png
+runs/NAME.TRIAL/             the trial's own run, like any other
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ganseg_dist.atomic import write_json
+from ganseg_dist.config import RunConfig
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.digests import Damaged, read_sealed, sealed
+from ganseg_dist.display import Convention, display_convention
+from ganseg_dist.errors import GansegError, RunError
+from ganseg_dist.evaluation.segmentation import CaseRow
+from ganseg_dist.planning.plan import first_difference
+from ganseg_dist.planning.prepare import Mapper, map_here
+from ganseg_dist.runs import Run, name_of_trial, named_run, runs_root
+from ganseg_dist.storage.keeper import keeping
+from ganseg_dist.studies.experiments.scoring import score_run
+from ganseg_dist.studies.experiments.trials import Trial
+from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
+from ganseg_dist.training.session import TrainingRequest, train_session
+
+logger = logging.getLogger(__name__)
+
+
+class Named(Protocol):
+    """One part of an experiment: a training run, or a way of scoring a run that there is."""
+
+    @property
+    def name(self) -> str:
+        """Unique within the experiment, fit for a file."""
+        ...
+
+    @property
+    def labels(self) -> Mapping[str, str | int | float]:
+        """What tells it from the others, as columns of the table."""
+        ...
+
+    def asked(self) -> dict[str, Any]:
+        """What experiment.json keeps of it, as JSON."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a trial scored."""
+
+    labels: dict[str, Any]
+    seconds: float
+    rows: tuple[CaseRow, ...]
+    """Its test cases, or of a classifier their images."""
+    patients_known: bool = True
+    """False where some of them are taken for a patient each, for want of a better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that a trial's process is sent."""
+
+    runs: Path
+    run_name: str
+    outcome: Path
+    trial: Any
+    """What `work` knows how to do."""
+    work: Callable[[Job], Outcome]
+    data: Path
+    layout: str | None
+    labels: str | None
+    parent: TrackedRun
+    convention: Convention
+    """Of example pictures."""
+
+
+def train_and_score(job: Job) -> Outcome:
+    """A trial that is a run of its own."""
+    trial: Trial = job.trial
+    tags = {f"ganseg.{name}": str(value) for name, value in trial.labels.items()}
+    if job.parent.run_id is not None:
+        tags["mlflow.parentRunId"] = job.parent.run_id
+    request = TrainingRequest(
+        trial.config, job.data, job.layout, run_name=job.run_name, local=True, split=trial.split, tags=tags,
+        labels=job.labels, convention=job.convention,
+    )  # fmt: skip
+    run = train_session(request)
+    cohort = read_cohort(job.data, job.layout, job.labels)
+    rows = score_run(run, cohort, trial.split)
+    known = all(case.patient_known for case in cohort.of_patients(trial.split.test))
+    return Outcome(dict(trial.labels), float(run.description().get("seconds") or 0.0), tuple(rows), known)
+
+
+def run_experiment(
+    name: str,
+    kind: str,
+    trials: Sequence[Named],
+    data: Path,
+    layout: str | None = None,
+    labels: str | None = None,
+    *,
+    work: Callable[[Job], Outcome] = train_and_score,
+    mapper: Mapper = map_here,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Run, list[Outcome], TrackedRun]:
+    """Run what is not finished yet; the outcomes are in the order of the trials.
+
+    Raises RunError when the name stands for other trials, and the first trial's GansegError: the finished ones stay.
+    """
+    convention = display_convention()
+    experiment = named_run(name)
+    _begin(experiment, kind, trials, data, labels)
+    parent = open_parent(experiment.folder, kind, _common(kind, trials))
+    jobs = [
+        Job(
+            runs_root(), name_of_trial(name, trial.name), experiment.folder / "trials" / f"{trial.name}.json",
+            trial, work, data.absolute(), layout, labels, parent, convention,
+        )
+        for trial in trials
+    ]  # fmt: skip
+    unfinished = [job for job in jobs if not _is_kept(job.outcome)]
+    done = len(jobs) - len(unfinished)
+    advance(done, len(jobs))
+    problems = []
+    with keeping(experiment.folder, lambda: sorted((experiment.folder / "trials").glob("*.json"))):
+        for _, problem in mapper(_do, unfinished):
+            done += 1
+            advance(done, len(jobs))
+            if problem is not None:
+                problems.append(problem)
+    if problems:
+        parent.end("FAILED")
+        raise RunError(f"{problems[0]} ({len(problems)} of {len(jobs)} trials failed; the others are kept)")
+    return experiment, [_read(job.outcome) for job in jobs], parent
+
+
+def _common(kind: str, trials: Sequence[Named]) -> dict[str, str]:
+    """What all trials share, for the experiment's page: the recipe that they vary, or the run that they score."""
+    asked = trials[0].asked()
+    of = {"recipe": asked["config"]["recipe"]} if "config" in asked else {"run": asked["run"]}
+    return {"experiment": kind, **of, "trials": str(len(trials))}
+
+
+def _begin(experiment: Run, kind: str, trials: Sequence[Named], data: Path, labels: str | None) -> None:
+    asked = {
+        "kind": kind,
+        "data": str(data.absolute()),
+        "labels": labels,
+        "trials": {trial.name: trial.asked() for trial in trials},
+    }
+    file = experiment.folder / "experiment.json"
+    if not file.exists():
+        if experiment.folder.exists() and any(experiment.folder.iterdir()):
+            raise RunError(f"{experiment.folder}: is a run, not an experiment; choose another --run-name")
+        experiment.write("experiment.json", asked)
+    elif experiment.read("experiment.json") != json.loads(json.dumps(asked)):
+        if not any((experiment.folder / "trials").glob("*.json")) and not _trained(experiment, trials):
+            # Whoever was refused before anything was trained has not used up the name.
+            experiment.write("experiment.json", asked)
+            return
+        said = _told_apart(experiment.read("experiment.json"), asked)
+        raise RunError(f"{experiment.name}: was begun with other trials or data ({said}); choose another --run-name")
+
+
+def _trained(experiment: Run, trials: Sequence[Named]) -> bool:
+    return any((named_run(name_of_trial(experiment.name, trial.name)).folder / "run.json").exists() for trial in trials)
+
+
+def _told_apart(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The first thing that differs between two experiment.json."""
+    for name in ("kind", "data", "labels"):
+        if before.get(name) != now[name]:
+            return f"{name} was {before.get(name)}, is {now[name]}"
+    earlier, later = before["trials"], now["trials"]
+    for name in (*earlier, *later):
+        if name not in later or name not in earlier:
+            return f"trial {name} is {'no longer' if name in earlier else 'new'} among them"
+        if "config" in later[name] and earlier[name]["config"] != later[name]["config"]:
+            configs = (RunConfig.from_json(json.dumps(one[name]["config"])) for one in (earlier, later))
+            return first_difference(*configs)
+    return "other patients"
+
+
+def _do(job: Job) -> str | None:
+    """Do one trial; what a person must mend is returned, so that the other trials go on."""
+    os.environ["GANSEG_RUNS"] = str(job.runs)
+    try:
+        write_json(job.outcome, sealed(asdict(job.work(job))))
+    except GansegError as error:
+        return f"{job.run_name}: {error}"
+    return None
+
+
+def _is_kept(file: Path) -> bool:
+    """Whether a trial was scored; of one whose outcome is damaged a warning says that it is scored again."""
+    if not file.exists():
+        return False
+    try:
+        read_sealed(file)
+    except Damaged as damage:
+        logger.warning("%s; the trial is scored again", damage)
+        return False
+    return True
+
+
+def _read(file: Path) -> Outcome:
+    """Raises RunError where it is not as it was written."""
+    try:
+        said = read_sealed(file)
+    except Damaged as damage:
+        raise RunError(f"{damage}; start the same command again to score the trial again") from None
+    rows = tuple(CaseRow(**row) for row in said["rows"])
+    return Outcome(said["labels"], said["seconds"], rows, said.get("patients_known", True))

@@ -1,0 +1,254 @@
+"""An experiment's outcomes as a table with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ganseg_dist.atomic import write_csv, write_file, write_json
+from ganseg_dist.drawing import save_png
+from ganseg_dist.errors import DataError
+from ganseg_dist.metrics.registry import score_called
+from ganseg_dist.metrics.statistics import Interval, PairedComparison
+from ganseg_dist.printable import printable_markdown
+from ganseg_dist.report.labels import in_a_sentence, score_label
+from ganseg_dist.studies.experiments.measures import Measure, RowSets
+from ganseg_dist.studies.experiments.run import Outcome
+from ganseg_dist.studies.experiments.wording import WHOLE, row_title, setting, worded
+
+REPEATED = ("seed", "site model", "fold")
+"""Labels that repeat a row rather than tell it from others."""
+NOTHING = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Outcomes that differ in their seed or fold alone."""
+
+    labels: dict[str, Any]
+    runs: int
+    scores: dict[str, Interval]
+    """95% intervals over test patients; n counts patients."""
+    seconds: float
+    """Mean wall time of a run."""
+    reference: str = ""
+    """The row of the same setting that stands first; empty for itself."""
+    against: Mapping[str, PairedComparison] = field(default_factory=dict)
+    """Each score less the reference's, over the same patients."""
+    published: Mapping[str, float] = field(default_factory=dict)
+    """What the paper prints for this setting, of its own images."""
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """The scores in words."""
+    patients_known: bool = True
+    """False: n counts images, each of which is taken for a patient."""
+    fold: bool = False
+    """One fold, whose patients are among those of the row before it that has all."""
+
+    @property
+    def title(self) -> str:
+        """Its labels in a line."""
+        return row_title(self.labels)
+
+
+def tabulate(
+    outcomes: Sequence[Outcome],
+    measures: Sequence[Measure],
+    published: Mapping[Any, Mapping[str, float]] | None = None,
+    *,
+    published_by: str = "",
+    compared: Sequence[str] = ("arm",),
+) -> list[Row]:
+    """Rows in the order in which they first appear.
+
+    Args:
+        measures: those that some row of the outcomes lacks the numbers for are left out.
+        published: by the value of the label `published_by`.
+        compared: labels that may differ between a row and the first that it is compared with; the others are the
+            setting that both share.
+
+    Raises DataError when the outcomes have numbers for none of the measures.
+    """
+    numbers = [row.scores.keys() for outcome in outcomes for row in outcome.rows]
+    there = set(numbers[0]).intersection(*numbers[1:]) if numbers else set()
+    known = [measure for measure in measures if there.issuperset(measure.needed)]
+    if not known:
+        wanted = ", ".join(measure.name for measure in measures)
+        raise DataError(f"test patients: have no {wanted} in common; give cases with the same labels")
+    groups: dict[tuple[Any, ...], list[Outcome]] = {}
+    for outcome in outcomes:
+        key = tuple((name, value) for name, value in outcome.labels.items() if name not in REPEATED)
+        groups.setdefault(key, []).append(outcome)
+    first_of: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    told = published or {}
+    rows: list[Row] = []
+    for key, members in groups.items():
+        first = first_of.setdefault(tuple(pair for pair in key if pair[0] not in compared), key)
+        row = replace(_row(dict(key), members, known), published=told.get(dict(key).get(published_by), {}))
+        if first != key:
+            sets, others = _by_seed(members), _by_seed(groups[first])
+            row = replace(
+                row,
+                reference=row_title({name: value for name, value in first if name in compared}),
+                against={measure.name: measure.difference(sets, others) for measure in known},
+            )
+        rows += _with_folds(row, members, known)
+    return rows
+
+
+def _row(labels: dict[str, Any], members: Sequence[Outcome], known: Sequence[Measure]) -> Row:
+    """A row by itself, compared with none."""
+    sets = _by_seed(members)
+    return Row(
+        labels,
+        len(members),
+        {measure.name: measure.interval(sets, drawn="site model" not in members[0].labels) for measure in known},
+        float(np.mean([member.seconds for member in members])),
+        titles={measure.name: measure.title for measure in known},
+        patients_known=all(member.patients_known for member in members),
+    )
+
+
+def _with_folds(row: Row, members: Sequence[Outcome], known: Sequence[Measure]) -> list[Row]:
+    """A row and, where it is of folds, each of them below it."""
+    if not all("fold" in member.labels for member in members):
+        return [row]
+    folds = [
+        replace(_row({"fold": member.labels["fold"], **row.labels}, [member], known), fold=True) for member in members
+    ]
+    return [replace(row, labels={"fold": WHOLE, **row.labels}), *folds]
+
+
+def _by_seed(members: Sequence[Outcome]) -> RowSets:
+    """The rows of each repetition; folds have other patients, and are one set together."""
+    sets: dict[Any, list[Any]] = {}
+    for member in members:
+        sets.setdefault((member.labels.get("seed"), member.labels.get("site model")), []).extend(member.rows)
+    return list(sets.values())
+
+
+def header_and_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """For a terminal; of the differences the first score's alone."""
+    labels, scores, titles = list(rows[0].labels), list(rows[0].scores), rows[0].titles
+    published = list(dict.fromkeys(name for row in rows for name in row.published))
+    references = list(dict.fromkeys(row.reference for row in rows if row.reference))
+    header = [
+        *map(setting, labels),
+        "runs",
+        "n" if all(row.patients_known for row in rows) else "images, patients unknown",
+        *(titles[score] for score in scores),
+        *([f"{titles[scores[0]]} less {references[0]}"] if references else []),
+        *(f"published {in_a_sentence(score_label(name))}" for name in published),
+    ]
+    cells = []
+    for row in rows:
+        cells.append(
+            [
+                *(worded(row.labels, name) for name in labels),
+                str(row.runs),
+                str(row.scores[scores[0]].n),
+                *(shown(row.scores[score], score) for score in scores),
+                *([difference_shown(row.against.get(scores[0]), scores[0])] if references else []),
+                *(f"{row.published[name]:.4g}" if name in row.published else NOTHING for name in published),
+            ]
+        )
+    return header, cells
+
+
+def means(rows: Sequence[Row]) -> dict[str, float]:
+    """Each score's mean by score and row, as `wt/dice/fraction 50 both`, in names without commas.
+
+    A row is called by as few of its labels, from the first, as tell all rows apart.
+    """
+    labels = list(rows[0].labels)
+    enough = next(n for n in range(1, len(labels) + 1) if len({_called(row, labels[:n]) for row in rows}) == len(rows))
+    return {
+        f"{score}/{_called(row, labels[:enough])}": interval.mean
+        for score in rows[0].scores
+        for row in rows
+        for interval in [row.scores[score]]
+    }
+
+
+def _called(row: Row, labels: Sequence[str]) -> str:
+    """Words by themselves, numbers with what they count."""
+    said = {name: row.labels[name] for name in labels if row.labels[name] != ""}
+    words = (value if isinstance(value, str) else f"{name} {value}" for name, value in said.items())
+    return " ".join(words).replace(",", "")
+
+
+def markdown(title: str, rows: Sequence[Row]) -> str:
+    """The table under its title, as Markdown."""
+    return f"{_in_markdown(title)}\n\n{markdown_table(*header_and_cells(rows))}"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """What stands in a cell neither ends it nor is taken for HTML."""
+    lines = [[*map(_in_markdown, header)], ["---"] * len(header), *([*map(_in_markdown, row)] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _in_markdown(text: str) -> str:
+    return printable_markdown(text).replace("|", r"\|")
+
+
+def save_table(folder: Path, rows: Sequence[Row], figure: Figure) -> tuple[Path, Path, Path]:
+    """Write table.csv, table.json and figure.png; returns their paths.
+
+    Raises GansegError when the disk refuses.
+    """
+    table, data, drawn = (folder / name for name in ("table.csv", "table.json", "figure.png"))
+    write_csv(table, [_flat(row) for row in rows])
+    write_json(data, [asdict(row) for row in rows])
+    write_file(drawn, lambda unfinished: save_png(figure, unfinished))
+    return table, data, drawn
+
+
+def shown(interval: Interval, score: str) -> str:
+    """A mean with its interval, with the score's decimals; of one patient there is none."""
+    decimals = score_called(score).decimals
+    bounds = f"[{interval.low:.{decimals}f}, {interval.high:.{decimals}f}]" if has_interval(interval) else NOTHING
+    return f"{interval.mean:.{decimals}f} {bounds}"
+
+
+def has_interval(interval: Interval) -> bool:
+    """Whether it says how sure the mean is: of one patient, and of equal ones, there is nothing to say it by."""
+    return interval.low < interval.high
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    """A line of table.csv."""
+    flat: dict[str, Any] = {**row.labels, "runs": row.runs, "seconds": round(row.seconds, 1)}
+    for score, interval in row.scores.items():
+        flat |= {f"{score}_{end}": value for end, value in ends(interval).items()} | {f"{score}_n": interval.n}
+    for score, comparison in row.against.items():
+        flat |= {f"{score}_less_first_{end}": value for end, value in ends(comparison.difference).items()}
+        flat |= {f"{score}_less_first_{name}": value for name, value in test_results(comparison).items()}
+    if not row.patients_known:
+        flat["n_counts"] = "images"
+    return flat | {f"published_{name}": value for name, value in row.published.items()}
+
+
+def ends(interval: Interval) -> dict[str, float | None]:
+    """Mean, low and high; the last two are left empty where there is no interval."""
+    low, high = (interval.low, interval.high) if has_interval(interval) else (None, None)
+    return {"mean": interval.mean, "low": low, "high": high}
+
+
+def difference_shown(comparison: PairedComparison | None, score: str) -> str:
+    """A difference with its interval and whether it is one; empty where nothing is compared."""
+    if comparison is None:
+        return ""
+    interval, decimals = comparison.difference, score_called(score).decimals
+    bounds = f"[{interval.low:+.{decimals}f}, {interval.high:+.{decimals}f}]" if has_interval(interval) else NOTHING
+    verdict = {True: "", False: " (none shown)", None: " (too few patients)"}[comparison.differs]
+    return f"{interval.mean:+.{decimals}f} {bounds}{verdict}"
+
+
+def test_results(comparison: PairedComparison) -> dict[str, Any]:
+    """Whether it differs, and the p of each test."""
+    return {name: getattr(comparison, name) for name in ("differs", "p_t", "p_sign_flip", "p_wilcoxon")}

@@ -1,0 +1,37 @@
+"""Leave one hospital out: does what is learnt at some hospitals hold at another?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.data.cohort import UNKNOWN_SITE, Cohort, Split, split_by_patient
+from ganseg_dist.errors import DataError
+from ganseg_dist.names import LONGEST_PART, folder_names
+from ganseg_dist.studies.experiments.trials import Trial, arms
+
+
+def transfer_trials(config: RunConfig, cohort: Cohort, *, arm_names: Sequence[str]) -> list[Trial]:
+    """A trial for each site and arm: that site's patients are the test, the other sites' train and validate.
+
+    Raises DataError when fewer than two sites are known.
+    """
+    sites = sorted({case.site for case in cohort.cases} - {UNKNOWN_SITE})
+    if len(sites) < 2:
+        known = ", ".join(sites) or "none"
+        raise DataError(
+            f"{cohort.root}: sites known: {known}; leaving one out needs two, name them in a column site, of the "
+            "patients.csv beside pictures or of a CSV manifest"
+        )
+    trials = []
+    folders = folder_names(sites, longest=LONGEST_PART)
+    for site in sites:
+        visitors = {case.patient for case in cohort.cases if case.site == site}
+        others = cohort.without(case.id for case in cohort.cases if case.patient in visitors)
+        inside = split_by_patient(others, validation=config.data.validation_fraction, test=0.0, seed=config.seed)
+        split = Split(inside.train, inside.validation, tuple(sorted(visitors)))
+        trials += [
+            Trial(f"without-{folders[site]}-{arm}", {"site": site, "arm": arm}, arm_config, split)
+            for arm, arm_config in arms(arm_names, config).items()
+        ]
+    return trials

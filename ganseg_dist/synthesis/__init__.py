@@ -1,0 +1,1 @@
+"""Synthetic images: made, compared with real ones, and audited for copies of training images."""

@@ -1,0 +1,118 @@
+"""Images painted from masks by GAN-OSMOSIS's generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ganseg_dist.data.augment import augment, draw_augmentation
+from ganseg_dist.data.batch import Batch
+from ganseg_dist.data.slices import SliceSet
+from ganseg_dist.errors import RunError
+from ganseg_dist.inference.predictor import SLICES_AT_ONCE, Predictor, check_finite
+from ganseg_dist.synthesis.generators import require_generator
+from ganseg_dist.systems.gan_osmosis.system import GANOsmosis
+
+PAINTING = 4
+"""The stream of randomness that paintings draw from, beside those of training (engine/loader.py)."""
+
+DRAWS = 20
+"""Transforms that are drawn for a mask before it is painted as it is: one that is large and scaled up, or a few pixels
+at the edge of the body, may leave the frame by many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paintings:
+    """Synthetic images with the masks that they were painted from."""
+
+    image: npt.NDArray[np.float32]
+    """(N, C, size, size) in [-1, 1]."""
+    regions: npt.NDArray[np.uint8]
+    """(N, R, size, size) in {0, 1}."""
+    real: npt.NDArray[np.float32]
+    """(N, C, size, size), the real image of each mask, turned as the mask was."""
+    patients: tuple[str, ...]
+    """(N,) whose mask each was painted from."""
+    sides_known: bool = False
+    """Whether the columns of all run from the patient's left to right: not where some may be mirrored."""
+
+
+def paint(
+    predictor: Predictor,
+    slices: SliceSet,
+    *,
+    copies: int = 1,
+    deformed: bool = True,
+    seed: int = 0,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> Paintings:
+    """Paint every slice with a lesion `copies` times.
+
+    What is drawn depends on the seed, the slice's place and the copy alone.
+
+    Args:
+        deformed: turn, scale and flip each mask with its body as training does, so that no painting has a patient's
+            own outline. A transform that takes all of the lesion out of the frame is drawn again.
+
+    Raises RunError when the model has no generator of images from masks, or no slice holds a lesion, and DataError
+    where it paints NaN.
+    """
+    require_generator(predictor.config)
+    system = predictor.system
+    if not isinstance(system, GANOsmosis):
+        raise RunError(f"{predictor.config.system.title}: its generator takes no masks; generate images of its classes")
+    chosen = np.flatnonzero(slices.has_lesion)
+    if not len(chosen):
+        raise RunError("masks: none of them holds a lesion to paint; give the cohort whose masks shall be painted")
+    wanted = [(copy, index) for copy in range(copies) for index in chosen.tolist()]
+    parts: list[tuple[npt.NDArray[Any], ...]] = []
+    for start in range(0, len(wanted), SLICES_AT_ONCE):
+        batch = _batch(predictor, slices, wanted[start : start + SLICES_AT_ONCE], deformed, seed)
+        there = batch.to(predictor.device)
+        with torch.inference_mode():
+            painted = system.paint(there, there.draws["z"]).float().cpu().numpy()
+        parts.append((painted, batch.regions.numpy().astype(np.uint8), batch.image.numpy()))
+        advance(min(start + SLICES_AT_ONCE, len(wanted)), len(wanted))
+    image, regions, real = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
+    check_finite("paintings", "image", image)
+    patients = tuple(slices.cases[slices.case_of[index]].patient for _, index in wanted)
+    mirrored = deformed and predictor.config.data.augment.flip > 0
+    return Paintings(image, regions, real, patients, bool(slices.sides_known[chosen].all()) and not mirrored)
+
+
+def _batch(predictor: Predictor, slices: SliceSet, some: Sequence[tuple[int, int]], deformed: bool, seed: int) -> Batch:
+    parts = [_example(predictor, slices, copy, index, deformed, seed) for copy, index in some]
+    return Batch(
+        torch.cat([part.image for part in parts]),
+        torch.cat([part.regions for part in parts]),
+        torch.cat([part.case for part in parts]),
+        torch.cat([part.label for part in parts]),
+        {name: torch.cat([part.draws[name] for part in parts]) for name in parts[0].draws},
+    )
+
+
+def _example(predictor: Predictor, slices: SliceSet, copy: int, index: int, deformed: bool, seed: int) -> Batch:
+    """One slice, transformed or not, with its noise."""
+    chosen = np.array([index])
+    image, regions = slices.read(chosen)
+    rng = np.random.default_rng([seed, PAINTING, copy, index])
+    noise = _as_draws(predictor.system.draw("segment", rng))
+    known = torch.from_numpy(slices.case_of[chosen]), torch.from_numpy(slices.label[chosen])
+    untouched = Batch(torch.from_numpy(image), torch.from_numpy(regions), *known, noise)
+    for _ in range(DRAWS if deformed else 0):
+        transform = _as_draws(draw_augmentation(predictor.config.data.augment, len(slices.modalities), rng))
+        moved = replace(augment(replace(untouched, draws=transform)), draws=noise)
+        if moved.regions.any():
+            return moved
+    return untouched
+
+
+def _as_draws(drawn: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Tensor]:
+    """Those of a batch of one."""
+    return {name: torch.from_numpy(np.asarray(value)[None]) for name, value in drawn.items()}

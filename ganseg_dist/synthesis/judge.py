@@ -1,0 +1,80 @@
+"""Whether generated images show the classes that they were made for, by a detector that never saw a generated one.
+
+The detector that was trained with a generator cannot say: it was taught that whatever is made for a class is of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.evaluation.classification import class_probabilities
+from ganseg_dist.inference.predictor import Predictor, check_finite
+from ganseg_dist.metrics.synthesis import Images
+from ganseg_dist.systems.gan_detector.config import GANDetectorConfig
+
+NO_JUDGE = (
+    "the run's own detector learnt from generated images; give --judge a gan_detector run of the same split with "
+    "system.augmentation=none or classical"
+)
+"""Why nothing is judged where no judge is given."""
+
+SAME = (
+    "modalities", "classes", "size", "spacing_mm", "intensities", "enhance", "equalise", "clusters", "cluster_by",
+)  # fmt: skip
+"""Fields of the data's config that decide what a detector sees and what it says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A run's detector that never saw a generated image."""
+
+    run: str
+    predictor: Predictor
+
+
+def require_judge(name: str, judge: RunConfig, generator: RunConfig) -> None:
+    """Raises ConfigError when the run of this name may have seen generated images, or sees others than are made."""
+    system = judge.system
+    if not isinstance(system, GANDetectorConfig) or system.synthesises or system.pretrained is not None:
+        raise ConfigError(
+            f"--judge {name}: may have seen generated images; give a gan_detector run with system.augmentation=none or "
+            "classical that started from no weights"
+        )
+    for field in SAME:
+        theirs, ours = (getattr(config.data, field) for config in (judge, generator))
+        if theirs != ours:
+            raise ConfigError(f"--judge {name}: its data.{field} is {theirs}, not {ours}; give one trained alike")
+
+
+def judged(judge: Judge, images: Images, classes: Sequence[str | None]) -> dict[str, Any]:
+    """The share of images (N, C, H, W) that the judge calls what they are, of all and of each class, each with its n.
+
+    Images whose class is not known do not count; a share of none is None.
+    """
+    said = _called(judge.predictor, images)
+    right = {
+        name: [call == name for call, own in zip(said, classes, strict=True) if own == name]
+        for name in judge.predictor.config.data.classes or ()
+    }
+    of_all = _share([*chain.from_iterable(right.values())])
+    return of_all | {"classes": {name: _share(each) for name, each in right.items()}}
+
+
+def _called(judge: Predictor, images: Images) -> list[str]:
+    classes, every = judge.config.data.classes or (), np.arange(len(images))
+    batches = class_probabilities(judge.system, lambda some: images[some], every, classes, judge.device)
+    said = {index: probability for batch in batches for index, probability in batch.items()}
+    for index, probability in said.items():
+        check_finite(f"image {index + 1}", "class probability", probability)
+    return [classes[int(np.argmax(probability))] for probability in said.values()]
+
+
+def _share(right: Sequence[bool]) -> dict[str, Any]:
+    return {"accuracy": float(np.mean(right)) if right else None, "n": len(right)}

@@ -1,0 +1,173 @@
+"""What synthetic images are measured against: the images that their generator learnt from, the floor that held-out
+real images are, and two controls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ganseg_dist.data.slices import SliceSet
+from ganseg_dist.inference.predictor import Predictor
+from ganseg_dist.metrics.synthesis import FEWEST_IMAGES, Images, diversity, structural_similarity
+from ganseg_dist.synthesis.encoder import Encoder, distribution_distances
+from ganseg_dist.synthesis.from_classes import Generated, learnt_classes
+from ganseg_dist.synthesis.from_masks import Paintings
+from ganseg_dist.systems.gan_detector.system import GANDetector
+from ganseg_dist.systems.gan_osmosis.system import GANOsmosis
+
+MOST_IMAGES = 4000
+"""About a gigabyte of four modalities."""
+
+HELD_OUT = "held-out real images"
+"""What real images of patients that the generator did not learn from are called beside synthetic ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class RealImages:
+    """Real slices, such as a generator may have memorised."""
+
+    image: npt.NDArray[np.float32]
+    """(M, C, size, size) in [-1, 1]; where training flips its images, their flipped copies stand behind them."""
+    patients: tuple[str, ...]
+    """(M,)"""
+    classes: tuple[str | None, ...]
+    """(M,) where the system tells classes apart."""
+    flipped: bool = False
+    """Whether half of them are flipped copies."""
+    sides_known: bool = False
+    """Whether the columns of all run from the patient's left to right."""
+
+    def where(self, chosen: npt.NDArray[np.int64]) -> RealImages:
+        """Those at these places."""
+        patients, classes = ([values[index] for index in chosen] for values in (self.patients, self.classes))
+        return RealImages(self.image[chosen], tuple(patients), tuple(classes), self.flipped, self.sides_known)
+
+    def of_class(self, name: str) -> RealImages:
+        """Those of a class."""
+        return self.where(np.flatnonzero([own == name for own in self.classes]))
+
+
+HeldOut = RealImages | str
+"""Held-out real images, or why there are none."""
+
+
+def training_images(predictor: Predictor, slices: SliceSet, *, most: int = MOST_IMAGES) -> RealImages:
+    """The slices that the generator learnt from, at most `most`, evenly spread.
+
+    Training that flips its images makes a flipped copy a copy.
+    """
+    system, config = predictor.system, predictor.config
+    learnt = np.arange(len(slices)) if isinstance(system, GANOsmosis) else _of_learnt_classes(predictor, slices)
+    real = _read(predictor, slices, learnt, most)
+    augmented = any(stage.augmented for stage in system.stages if "generator" in stage.networks)
+    if not augmented or not config.data.augment.flip:
+        return real
+    both = np.concatenate([real.image, real.image[..., ::-1]])
+    return RealImages(both, real.patients * 2, real.classes * 2, flipped=True)
+
+
+def held_out_images(predictor: Predictor, slices: SliceSet, *, most: int = MOST_IMAGES) -> RealImages:
+    """Of slices that the generator did not learn from those of the kind that it makes, at most `most`, evenly spread.
+
+    With a lesion where it paints masks, else of the classes that it has learnt.
+    """
+    painted = isinstance(predictor.system, GANOsmosis)
+    kind = np.flatnonzero(slices.has_lesion) if painted else _of_learnt_classes(predictor, slices)
+    return _read(predictor, slices, kind, most)
+
+
+def painting_quality(
+    paintings: Paintings, training: RealImages, held_out: HeldOut, encoder: Encoder, seed: int = 0
+) -> dict[str, Any]:
+    """How near the paintings are to the training images; SSIM is with the real image of each one's mask."""
+    return {
+        "flipped": training.flipped,
+        **_beside_floor_and_controls("paintings", paintings.image, training.image, held_out, encoder, seed),
+        "ssim": asdict(structural_similarity(paintings.image, paintings.real, paintings.patients)),
+    }
+
+
+def class_quality(
+    generated: Generated, training: RealImages, held_out: HeldOut, encoder: Encoder, seed: int = 0
+) -> dict[str, Any]:
+    """How near each class's generated images are to its training images; None where either are too few."""
+    said: dict[str, Any] = {}
+    for name in dict.fromkeys(generated.classes):
+        ours = generated.image[[own == name for own in generated.classes]]
+        theirs = training.of_class(name).image
+        floor = held_out if isinstance(held_out, str) else held_out.of_class(name)
+        enough = min(len(ours), len(theirs)) >= FEWEST_IMAGES
+        said[name] = {"n_synthetic": len(ours), "n_real": len(theirs)} | (
+            _beside_floor_and_controls("generated", ours, theirs, floor, encoder, seed)
+            if enough
+            else {"distances": None, "held_out": None, "diversity": None}
+        )
+    return {"flipped": training.flipped, "classes": said}
+
+
+def _of_learnt_classes(predictor: Predictor, slices: SliceSet) -> npt.NDArray[np.int64]:
+    assert isinstance(predictor.system, GANDetector)
+    learnt = learnt_classes(predictor.system)
+    return np.flatnonzero([name in learnt for name in _classes(predictor, slices)])
+
+
+def _classes(predictor: Predictor, slices: SliceSet) -> list[str | None]:
+    names = predictor.config.data.classes or ()
+    return [names[label] if names and label >= 0 else None for label in slices.label]
+
+
+def _read(predictor: Predictor, slices: SliceSet, some: npt.NDArray[np.int64], most: int) -> RealImages:
+    chosen = some[_spread(len(some), most)]
+    image, _ = slices.read(chosen)
+    classes = _classes(predictor, slices)
+    patients = tuple(slices.cases[slices.case_of[index]].patient for index in chosen)
+    known = bool(slices.sides_known[chosen].all())
+    return RealImages(image, patients, tuple(classes[index] for index in chosen), sides_known=known)
+
+
+def _spread(count: int, most: int) -> npt.NDArray[np.int64]:
+    """At most so many places of `count`, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
+
+
+def _beside_floor_and_controls(
+    name: str, synthetic: Images, real: Images, held_out: HeldOut, encoder: Encoder, seed: int
+) -> dict[str, Any]:
+    """Distances of distributions, each with its n, and diversity; `name` is what the synthetic images are called.
+
+    The floor is how far real images of other patients are: none can be expected to come nearer. Two controls that any
+    generator must beat are uniform noise, and the mean real image (with a thousandth of noise, for a distribution of
+    one image has no covariance), as many of each.
+    """
+    rng = np.random.default_rng(seed)
+    mean = np.broadcast_to(real.mean(axis=0), synthetic.shape) + 1e-3 * rng.standard_normal(synthetic.shape)
+    floor, told = _floor(held_out, len(synthetic))
+    candidates = {
+        name: synthetic,
+        **({} if floor is None else {HELD_OUT: floor}),
+        "control: noise": rng.uniform(-1, 1, synthetic.shape).astype(np.float32),
+        "control: mean image": mean.clip(-1, 1).astype(np.float32),
+    }
+    return {
+        "distances": {each: distribution_distances(encoder, images, real) for each, images in candidates.items()},
+        "held_out": told,
+        "diversity": asdict(diversity(synthetic, real)),
+    }
+
+
+def _floor(held_out: HeldOut, most: int) -> tuple[Images | None, dict[str, Any]]:
+    """The held-out images that are measured, and how many of how many patients, or why none is.
+
+    No more than there are synthetic images: Frechet distances compare at equal n alone.
+    """
+    if isinstance(held_out, str):
+        return None, {"n": 0, "patients": 0, "left_out": held_out}
+    some = held_out.where(_spread(len(held_out.image), most))
+    told = {"n": len(some.image), "patients": len(set(some.patients)), "left_out": None}
+    if len(some.image) < FEWEST_IMAGES:
+        return None, told | {"left_out": f"too few for a distance, which needs {FEWEST_IMAGES}"}
+    return some.image, told

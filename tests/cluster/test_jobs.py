@@ -1,0 +1,229 @@
+"""Jobs: what a command is called there, what is uploaded, and whose exit code is told."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import ganseg_dist.cluster.jobs as ray_jobs
+from ganseg_dist.cluster.jobs import (
+    Submission,
+    connect,
+    exit_code,
+    follow,
+    refuse_large,
+    refuse_lost_runs,
+    submit,
+    words_of,
+)
+from ganseg_dist.errors import ConfigError, RunError
+from ganseg_dist.runs import Run
+from tests.cluster.ray_head import ray_head
+
+TRAIN = ("train", "ganet_seg_debug", "--data", "/data/a b", "--run-name", "first")
+
+
+class Cluster:
+    """Takes jobs and runs none."""
+
+    def __init__(self, jobs: dict[str, str] | None = None, words=None, env=None) -> None:
+        self.jobs, self.asked = dict(jobs or {}), {}
+        self.begun = Submission(words or TRAIN, env or {})
+
+    def list_jobs(self):
+        facts = {"entrypoint": self.begun.entrypoint, "runtime_env": self.begun.runtime_env()}
+        return [SimpleNamespace(submission_id=name, status=status, **facts) for name, status in self.jobs.items()]
+
+    def submit_job(self, *, entrypoint, submission_id, runtime_env):
+        self.asked = {"entrypoint": entrypoint, "runtime_env": runtime_env}
+        self.jobs[submission_id] = "PENDING"
+        return submission_id
+
+
+def test_a_command_is_the_same_there():
+    cluster = Cluster()
+    assert submit(cluster, Submission(TRAIN, {"GANSEG_RUNS": "/runs"})) == ("train-first", True)
+    assert cluster.asked["entrypoint"] == (
+        "python -m ganseg_dist train ganet_seg_debug --data '/data/a b' --run-name first"
+    )
+    assert cluster.asked["runtime_env"] == {"env_vars": {"GANSEG_RUNS": "/runs"}}
+
+
+def test_what_runs_already_is_followed_and_what_has_ended_is_begun_again():
+    asked = Submission(TRAIN)
+    assert submit(Cluster({"train-first": "RUNNING", "train-firstborn": "RUNNING"}), asked) == ("train-first", False)
+    assert submit(Cluster({"train-first": "FAILED"}), asked) == ("train-first-2", True)
+    assert submit(Cluster({"train-first": "STOPPED", "train-first-2": "SUCCEEDED"}), asked) == ("train-first-3", True)
+
+
+def test_other_words_for_a_run_that_is_being_made_are_refused():
+    running = Cluster({"train-first": "RUNNING"})
+    with pytest.raises(RunError, match="first: is being made by job train-first, with other words"):
+        submit(running, Submission((*TRAIN, "--set", "train.epochs=9")))
+    assert submit(running, Submission(TRAIN, {"GANSEG_RUNS": "/mine"})) == ("train-first-2", True), "another's runs"
+    unnamed = ("train", "ganet_seg_debug", "--data", "/data")
+    cluster = Cluster({"train-ganet_seg_debug": "RUNNING"}, unnamed)
+    other = Submission((*unnamed, "--set", "train.seed=5"))
+    assert submit(cluster, other) == ("train-ganet_seg_debug-2", True), "its run has a name of its own"
+
+
+def test_a_folder_without_the_code_is_not_uploaded(tmp_path):
+    with pytest.raises(RunError, match="holds no ganseg_dist; give the folder of the code"):
+        submit(Cluster(), Submission(TRAIN, working_dir=tmp_path))
+
+
+def test_what_follows_the_command_is_the_commands_own(monkeypatch):
+    from typer.testing import CliRunner
+
+    from ganseg_dist.cli.main import app
+
+    asked = []
+    monkeypatch.setattr(ray_jobs, "connect", lambda address: Cluster())
+    monkeypatch.setattr(ray_jobs, "submit", lambda client, job: asked.append(job.words) or ("job", True))
+    for dashes in (["--"], []):
+        result = CliRunner().invoke(app, ["submit", "--detach", *dashes, *TRAIN])
+        assert result.exit_code == 0, result.output
+    assert asked == [TRAIN, TRAIN]
+
+
+def test_data_on_the_cluster_are_named_whole():
+    for option, path in (("--data", "cohort"), ("--labels", "own.json")):
+        with pytest.raises(ConfigError, match=f"{option} {path}: is relative to this folder"):
+            words_of(("train", "ganet_seg", option, path), ("train",))
+    assert words_of(("train", "ganet_seg", "--labels", "brats2023"), ("train",))
+
+
+def test_a_job_without_a_runs_name_is_called_by_its_first_words():
+    assert Submission(("experiment", "folds", "ganet_seg", "--data", "x")).name == "experiment-folds-ganet_seg"
+    assert Submission(("train", "--resume", "first")).name == "train-first"
+    assert Submission(("train", "--run-name=first", "ganet_seg")).name == "train-first"
+    assert Submission(("train", "ganet_seg", "--run-name")).run_name is None, "which the command itself refuses"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "told"),
+    [
+        ("SUCCEEDED", 0, 0),
+        ("FAILED", 2, 2),
+        ("FAILED", None, 1),
+        ("STOPPED", None, 130),
+        ("JobStatus.STOPPED", -15, 130),
+    ],
+)
+def test_the_exit_code_is_the_commands_own(status, code, told):
+    assert exit_code(SimpleNamespace(status=status, driver_exit_code=code)) == told
+
+
+def test_a_log_is_written_once_and_to_its_end(monkeypatch):
+    monkeypatch.setattr(ray_jobs, "POLL_SECONDS", 0.0)
+    steps = iter([("PENDING", ""), ("RUNNING", "epoch 1\n"), ("RUNNING", "epoch 1\n"), ("SUCCEEDED", "epoch 1\nend\n")])
+    now = {}
+
+    def info(job):
+        now["status"], now["log"] = next(steps)
+        return SimpleNamespace(status=now["status"], driver_exit_code=0)
+
+    written = []
+    client = SimpleNamespace(get_job_info=info, get_job_logs=lambda job: now["log"])
+    assert follow(client, "job", written.append) == 0
+    assert "".join(written) == "epoch 1\nend\n"
+
+
+def test_what_is_too_much_to_upload_is_told_before_it_is_sent(tmp_path, monkeypatch):
+    (tmp_path / "ganseg_dist").mkdir()
+    (tmp_path / "ganseg_dist" / "__init__.py").write_text("pass\n")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "scan.nii").write_bytes(os.urandom(3 * 2**20))
+    assert 3 * 2**20 < refuse_large(tmp_path) < 4 * 2**20
+    monkeypatch.setattr(ray_jobs, "MOST_BYTES", 2 * 2**20)
+    with pytest.raises(RunError, match=r"is 3 MiB, and a job may upload 2; .* the largest being images \(3 MiB\)"):
+        submit(Cluster(), Submission(TRAIN, working_dir=tmp_path))
+    (tmp_path / ".rayignore").write_text("/images/\n")
+    assert refuse_large(tmp_path) < 10_000
+
+
+def test_gitignore_counts_unless_ray_is_told_that_it_does_not(tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "scan.nii").write_bytes(bytes(5000))
+    (tmp_path / ".gitignore").write_text("images/\n")
+    assert refuse_large(tmp_path) < 1000
+    monkeypatch.setenv("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "1")
+    assert refuse_large(tmp_path) > 5000
+
+
+def test_runs_are_not_written_where_ray_deletes_them(tmp_path, monkeypatch):
+    monkeypatch.delenv("GANSEG_RUNS_URI", raising=False)
+    refuse_lost_runs(tmp_path / "runs")
+    uploaded = tmp_path / "runtime_resources" / "working_dir_files" / "_ray_pkg_5e1f" / "runs"
+    with pytest.raises(ConfigError, match="GANSEG_RUNS: this job's runs would lie in the uploaded code"):
+        refuse_lost_runs(uploaded)
+    monkeypatch.setenv("GANSEG_RUNS_URI", "s3://bucket/runs")
+    refuse_lost_runs(uploaded)
+
+
+def test_what_is_no_job_is_told():
+    with pytest.raises(ConfigError, match="submit: predict is no command to submit; give one of train"):
+        words_of(["predict"], ("train",))
+    with pytest.raises(RunError, match=r"--address http://127.0.0.1:9: no Ray cluster takes jobs there"):
+        connect("http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("name", ["RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"])
+def test_the_address_that_is_given_is_asked_and_no_other(name, monkeypatch):
+    monkeypatch.setenv(name, "http://127.0.0.1:7")
+    asked = []
+    monkeypatch.setattr("ray.dashboard.modules.job.sdk.JobSubmissionClient._check_connection_and_version",
+                        lambda self, *args, **kwargs: asked.append(self.get_address()))  # fmt: skip
+    connect("http://127.0.0.1:9")
+    assert set(asked) == {"http://127.0.0.1:9"}
+    assert os.environ[name] == "http://127.0.0.1:7"
+
+
+@pytest.fixture
+def head(monkeypatch):
+    """A head node's dashboard."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with ray_head() as address:
+        yield address
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_runs")
+def test_a_job_is_followed_stopped_and_gone_on_with(head, phantom, tmp_path):
+    root = Path(__file__).parents[2]
+
+    def ganseg(*words: str, run: str) -> subprocess.CompletedProcess[str]:
+        command = [
+            sys.executable, "-m", "ganseg_dist", "submit", "--address", head, *words, "--", "train", "ganet_seg_debug",
+            "--data", str(phantom), "--run-name", run,
+        ]  # fmt: skip
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=250)
+
+    done = ganseg(run="first")
+    assert done.returncode == 0, done.stderr
+    assert f"finished: {tmp_path / 'runs' / 'first'}" in done.stdout
+    assert "submitted: train-first" in done.stderr
+
+    wrong = ganseg("--env", "GANSEG_STORE=/proc/nowhere", run="bad/name")
+    assert wrong.returncode == 2, "the command's own exit code"
+    assert "--run-name 'bad/name'" in wrong.stdout
+
+    begun = ganseg("--detach", run="stopped")
+    assert begun.returncode == 0, begun.stderr
+    run = Run(tmp_path / "runs" / "stopped")
+    deadline = time.monotonic() + 150
+    while not list(run.checkpoints.glob("step-*")):
+        assert time.monotonic() < deadline, "no epoch was trained"
+        time.sleep(0.2)
+    client = connect(head)
+    client.stop_job("train-stopped")
+    while not str(client.get_job_status("train-stopped")).endswith(("STOPPED", "SUCCEEDED")):
+        assert time.monotonic() < deadline + 60, "the job does not stop"
+        time.sleep(0.5)
+    again = ganseg(run="stopped")
+    assert again.returncode == 0, again.stderr
+    assert run.finished

@@ -1,0 +1,291 @@
+"""Nodes that do not see what the driver sees: said in one line, before anything is trained."""
+
+import http.server
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import ray
+
+from ganseg_dist.cluster import shared_paths as visibility
+from ganseg_dist.cluster.ray_cluster import ray_cluster
+from ganseg_dist.cluster.shared_paths import Place, data_places, look, require_sight, silence, training_places
+from ganseg_dist.cluster.train import train_on_ray
+from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.errors import RunError
+from ganseg_dist.planning.plan import Prepared
+from ganseg_dist.runs import Run
+from ganseg_dist.training.session import TrainingRequest, train_session
+from tests.cluster.ray_head import BIN, stock_environment
+from tests.deploy.processes import free_port
+
+BLIND = "127.0.0.2"
+"""The address of the node that does not see a folder."""
+
+
+def test_what_is_there_is_no_problem_and_nothing_stays_of_the_look(tmp_path):
+    (tmp_path / "cases" / "a").mkdir(parents=True)
+    places = [Place("GANSEG_STORE", tmp_path, ("cases/a",)), Place("GANSEG_RUNS", tmp_path, written=True)]
+    assert look(places, None) == visibility.Look(None, None)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "cases"]
+
+
+def test_a_folder_that_is_not_there_is_named_with_what_sets_it(tmp_path):
+    store = tmp_path / "store"
+    assert look([Place("GANSEG_STORE", store)], None).problem == (
+        f"does not see GANSEG_STORE {store}; put it on storage that all nodes share (GANSEG_STORE)"
+    )
+
+
+def test_a_folder_of_the_same_name_that_lacks_a_case_is_another_one(tmp_path):
+    (tmp_path / "cases" / "a").mkdir(parents=True)
+    assert look([Place("GANSEG_STORE", tmp_path, ("cases/a", "cases/b"))], None).problem == (
+        f"sees another GANSEG_STORE {tmp_path}, without the driver's cases/b; "
+        "put it on storage that all nodes share (GANSEG_STORE)"
+    )
+
+
+def test_the_first_problem_is_told(tmp_path):
+    places = [Place("GANSEG_RUNS", tmp_path), Place("--data", tmp_path / "x"), Place("GANSEG_STORE", tmp_path / "y")]
+    assert look(places, None).problem.startswith(f"does not see --data {tmp_path / 'x'}")
+
+
+def test_a_folder_that_takes_no_folders_is_refused():
+    assert look([Place("GANSEG_RUNS", Path("/proc/self"), written=True)], None).problem == (
+        "cannot write in GANSEG_RUNS /proc/self; let the user that Ray runs as there write in it"
+    )
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """Lets nobody in."""
+
+    def do_GET(self) -> None:
+        self.send_error(401)
+
+    def log_message(self, *words: object) -> None: ...
+
+
+def test_a_server_that_refuses_answers_and_one_that_is_not_there_does_not():
+    with http.server.HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert silence(f"http://somebody:secret@127.0.0.1:{server.server_port}/mlflow") is None
+        server.shutdown()
+    assert silence("http://127.0.0.1:9") == "[Errno 111] Connection refused"
+
+
+def test_a_training_reads_cases_of_the_store_and_writes_its_run(tmp_path):
+    store = tmp_path / "store"
+    prepared = Prepared(
+        {"train": [f"{store}/cases/a", f"{store}/cases/b"], "validation": [f"{store}/cases/c"]},
+        {"train": [f"{store}/cases/d"], "validation": []},
+    )
+    assert training_places(Run(tmp_path / "runs" / "first"), prepared) == [
+        Place("GANSEG_RUNS", tmp_path / "runs" / "first", written=True),
+        Place("GANSEG_STORE", store, ("cases/a", "cases/b", "cases/c", "cases/d")),
+    ]
+
+
+def test_preparing_reads_the_cohorts_and_writes_the_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("GANSEG_STORE", str(tmp_path / "store"))
+    (tmp_path / "cohort" / "case").mkdir(parents=True)
+    (tmp_path / "list.csv").touch()
+    assert data_places([tmp_path / "cohort", tmp_path / "list.csv", None, tmp_path / "gone"]) == [
+        Place("--data", tmp_path / "cohort", ("case",)),
+        Place("--data", tmp_path / "list.csv"),
+        Place("GANSEG_RUNS", tmp_path / "runs", written=True),
+        Place("GANSEG_STORE", tmp_path / "store", written=True),
+    ]
+
+
+def test_only_other_living_nodes_that_are_large_enough_are_asked(monkeypatch):
+    def node(name, *, alive=True, **resources):
+        return {"NodeID": name, "NodeManagerAddress": f"10.0.0.{name}", "Alive": alive, "Resources": resources}
+
+    listed = [node("1", CPU=8), node("2", CPU=8), node("3", CPU=8, alive=False), node("4"), node("5", CPU=2, GPU=1)]
+    monkeypatch.setattr(ray, "nodes", lambda: listed)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "1"))
+    assert visibility._other_nodes({"CPU": 2}) == {"2": "10.0.0.2", "5": "10.0.0.5"}
+    assert visibility._other_nodes({"CPU": 2, "GPU": 1}) == {"5": "10.0.0.5"}
+    assert visibility._other_nodes({"CPU": 9}) == {}
+
+
+def test_one_machine_is_not_asked_and_loses_no_time(monkeypatch, tmp_path):
+    monkeypatch.setattr(ray, "nodes", lambda: [{"NodeID": "1", "Alive": True, "Resources": {"CPU": 2}}])
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "1"))
+    started = time.monotonic()
+    require_sight([Place("GANSEG_RUNS", tmp_path / "runs", written=True)], {"CPU": 1})
+    assert time.monotonic() - started < 0.1
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Two other nodes, whose answers the test sets; what they were asked."""
+    answers, questions = [], []
+    monkeypatch.setattr(visibility, "_other_nodes", lambda needs: {"2": "10.0.0.2", "3": "10.0.0.3"})
+
+    def ask(nodes, places, server):
+        questions.append((places, server))
+        return list(zip(nodes.values(), answers, strict=True))
+
+    monkeypatch.setattr(visibility, "_ask", ask)
+    return SimpleNamespace(answers=answers, questions=questions)
+
+
+def test_the_first_blind_node_is_named_and_the_others_are_counted(asked, tmp_path):
+    asked.answers += [visibility.Look("does not see X", None)] * 2
+    with pytest.raises(RunError, match=r"^node 10\.0\.0\.2: does not see X \(and 1 more\)$"):
+        require_sight([Place("X", tmp_path)], {"CPU": 1})
+
+
+def test_a_place_to_write_in_is_known_by_a_mark_that_is_taken_away_again(asked, tmp_path):
+    asked.answers += [visibility.Look(None, None)] * 2
+    require_sight([Place("GANSEG_RUNS", tmp_path, written=True)], {"CPU": 1})
+    [([place], _)] = asked.questions
+    assert place.holds[0].startswith(".unfinished-mark-")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_is_not_heard_stops_nothing(asked, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@mlflow:5000")
+    asked.answers += [visibility.Look(None, None), visibility.Look(None, "Connection refused")]
+    warnings = []
+    require_sight([Place("GANSEG_RUNS", tmp_path)], {"CPU": 1}, warnings.append)
+    assert asked.questions[0][1] == "http://me:secret@mlflow:5000"
+    assert warnings == [
+        "node 10.0.0.3: no answer from MLFLOW_TRACKING_URI http://mlflow:5000 there (Connection refused); "
+        "metrics wait if rank 0 runs on it"
+    ]
+
+
+def test_a_file_of_this_machine_is_no_server(asked, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    asked.answers += [visibility.Look(None, None)] * 2
+    require_sight([Place("GANSEG_RUNS", tmp_path)], {"CPU": 1})
+    assert asked.questions[0][1] is None
+
+
+@pytest.fixture(scope="module")
+def hidden() -> Iterator[Path]:
+    """A folder in which the second of two real nodes of a Ray cluster sees an empty one; the driver is on the first."""
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("this user may not make a mount namespace (unshare --mount), and a blind node needs one")
+    temporary = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # short: the paths of sockets are limited
+    folder = temporary / "hidden"
+    folder.mkdir()
+    port = free_port()
+    start = f"{BIN}/ray start --block --disable-usage-stats --num-cpus=2"
+    head = f"{start} --head --port={port} --node-ip-address=127.0.0.1 --include-dashboard=false --temp-dir={temporary}"
+    joins = f"mount -t tmpfs none {folder} && exec {start} --address=127.0.0.1:{port} --node-ip-address={BLIND}"
+    nodes = [node(head.split()), node(["unshare", "--mount", "bash", "-c", joins])]
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+            patch.setenv("RAY_AUTH_MODE", "disabled")
+            wait_until_answering(port)
+            with ray_cluster():
+                wait_for_nodes(2)
+                yield folder
+    finally:
+        for process in reversed(nodes):
+            process.terminate()
+            process.wait(timeout=60)
+        subprocess.run(["rm", "-rf", str(temporary)], check=False)
+
+
+def node(command: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, env=stock_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_until_answering(port: int) -> None:
+    import socket
+
+    deadline = time.monotonic() + 60
+    while True:
+        with socket.socket() as asking:
+            if asking.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert time.monotonic() < deadline, "the head does not answer"
+        time.sleep(0.5)
+
+
+def wait_for_nodes(count: int) -> None:
+    deadline = time.monotonic() + 60
+    while sum(node["Alive"] for node in ray.nodes()) < count:
+        assert time.monotonic() < deadline, "a node does not come"
+        time.sleep(0.5)
+
+
+@pytest.fixture
+def elsewhere(hidden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs and store that both nodes see, and the folder that only one sees."""
+    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("GANSEG_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    return hidden
+
+
+def train_request(config, data: Path) -> TrainingRequest:
+    return TrainingRequest(config, data, run_name="first", workers=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variable", ["GANSEG_RUNS", "GANSEG_STORE"])
+def test_a_session_ends_before_it_reads_when_a_node_does_not_see_a_folder(
+    elsewhere, phantom, debug_config, monkeypatch, variable
+):
+    blind = elsewhere / variable.lower()
+    monkeypatch.setenv(variable, str(blind))
+    with pytest.raises(RunError) as caught:
+        train_session(train_request(debug_config, phantom))
+    assert str(caught.value) == (
+        f"node {BLIND}: does not see {variable} {blind}; put it on storage that all nodes share ({variable})"
+    )
+    assert not list(Path(os.environ["GANSEG_RUNS"]).glob("first")), "the name is taken"
+
+
+@pytest.mark.slow
+def test_a_session_ends_when_a_node_has_an_empty_folder_where_the_data_is(elsewhere, phantom, debug_config):
+    for entry in phantom.iterdir():
+        (elsewhere / entry.name).symlink_to(entry)
+    with pytest.raises(RunError, match=rf"^node {BLIND}: sees another --data {elsewhere}, without the driver's "):
+        train_session(train_request(debug_config, elsewhere))
+
+
+@pytest.mark.slow
+def test_training_ends_before_it_begins_when_a_node_lacks_prepared_cases(
+    elsewhere, prepared, store, debug_config, tmp_path
+):
+    subprocess.run(["cp", "-r", str(store), str(elsewhere / "store")], check=True)
+    parts = {
+        part: [folder.replace(str(store), str(elsewhere / "store")) for folder in folders]
+        for part, folders in prepared.cohort.items()
+    }
+    with pytest.raises(RunError) as caught:
+        train_on_ray(
+            Run(tmp_path / "first"), debug_config, Prepared(parts), workers=2, gpus=False, tracker=NullTracker()
+        )
+    assert str(caught.value) == (
+        f"node {BLIND}: does not see GANSEG_STORE {elsewhere / 'store'}; "
+        "put it on storage that all nodes share (GANSEG_STORE)"
+    )
+    assert list((tmp_path / "first" / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_nodes_that_see_everything_are_let_train_and_a_deaf_one_is_told(elsewhere, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    warnings = []
+    require_sight([Place("GANSEG_RUNS", tmp_path, written=True)], {"CPU": 1}, warnings.append)
+    assert warnings == [
+        f"node {BLIND}: no answer from MLFLOW_TRACKING_URI http://127.0.0.1:9 there "
+        "([Errno 111] Connection refused); metrics wait if rank 0 runs on it"
+    ]
+    assert list(tmp_path.glob(".unfinished-*")) == []

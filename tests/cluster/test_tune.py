@@ -1,0 +1,102 @@
+"""A population on Ray Tune: who falls behind goes on from another's checkpoint, with numbers that stay in range."""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ganseg_dist.cluster.ray_cluster import ray_cluster
+from ganseg_dist.cluster.tune import Plan, population, run_trials
+from ganseg_dist.errors import RunError
+
+LOW, HIGH = 0.1, 1.0
+EPOCHS = 10
+
+
+def asks(trial) -> None:
+    trial.suggest_float("rate", LOW, HIGH, log=True)
+    trial.suggest_int("every", 1, 4)
+    trial.suggest_categorical("gan", [True, False])
+
+
+@dataclass
+class Climb:
+    """Whose score is its rate; each epoch is noted in the checkpoint with who trained it and by what."""
+
+    began: Path
+
+    def train(self, values) -> None:
+        from ray import tune
+
+        name, checkpoint, epochs = tune.get_context().get_trial_name(), tune.get_checkpoint(), []
+        if checkpoint is None:
+            (self.began / f"{name}.json").write_text(json.dumps(values))
+        else:
+            with checkpoint.as_directory() as folder:
+                epochs = json.loads((Path(folder) / "epochs.json").read_text())
+        while len(epochs) < EPOCHS:
+            epochs.append([name, values])
+            with tempfile.TemporaryDirectory() as folder:
+                (Path(folder) / "epochs.json").write_text(json.dumps(epochs))
+                report = {"score": values["rate"], "epoch": len(epochs), "trained": epochs}
+                tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x05cut"])
+def test_a_damaged_state_of_tune_is_an_error_that_says_what_to_delete(tmp_path, content):
+    """Nothing of it is run: Tune's own file is a pickle."""
+    plan = Plan(asks, [], {}, trials=1, scheduler="none", search="random", metrics={"score": "max"}, epochs=1, seed=0,
+                cpus=0.1, gpus=0)  # fmt: skip
+    (tmp_path / "tune").mkdir()
+    (tmp_path / "tune" / "tuner.pkl").write_bytes(content)
+    with pytest.raises(RunError) as caught:
+        run_trials(plan, Climb(tmp_path).train, tmp_path, lambda end: pytest.fail("a trial ended"))
+    assert str(caught.value).startswith(f"{tmp_path / 'tune'}: Ray Tune's own state cannot be read (")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_population_takes_over_weights_and_its_numbers_stay_in_range(tmp_path):
+    from optuna.trial import FixedTrial
+
+    first = {"rate": 0.2, "every": 2, "gan": True}
+    begun = FixedTrial(first)
+    asks(begun)
+    plan = Plan(
+        asks, [first], begun.distributions, trials=4, scheduler="pbt", search="optuna", metrics={"score": "max"},
+        epochs=EPOCHS, seed=0, cpus=0.1, gpus=0,
+    )  # fmt: skip
+    assert set(population(plan.distributions)) == {"rate", "every"}, "a switch makes another network"
+    with ray_cluster():
+        ends = run_trials(plan, Climb(tmp_path).train, tmp_path, lambda end: None)
+    assert sorted(end.number for end in ends) == ["001", "002", "003", "004"]
+    assert not any(end.failed for end in ends)
+    assert json.loads((tmp_path / "001.json").read_text()) == {"rate": 0.2, "every": 2}, "the values that it is given"
+    trained = {end.number: end.scores["trained"] for end in ends}
+    assert any(name != number for number, epochs in trained.items() for name, _ in epochs), "none took over"
+    for epochs in trained.values():
+        assert len(epochs) == EPOCHS
+        for _, values in epochs:
+            assert LOW <= values["rate"] <= HIGH
+            assert values["every"] in (1, 2, 3, 4)
+
+
+def report_once(values) -> None:
+    from ray import tune
+
+    tune.report({"score": values["rate"], "epoch": 1})
+
+
+@pytest.mark.slow
+def test_a_lost_list_of_trials_is_an_error_and_no_smaller_sweep(tmp_path):
+    """Ray Tune would say that all trials are done, and know those alone that it began since."""
+    plan = Plan(asks, [], {}, trials=2, scheduler="none", search="random", metrics={"score": "max"}, epochs=1, seed=0,
+                cpus=0.1, gpus=0)  # fmt: skip
+    with ray_cluster():
+        assert len(run_trials(plan, report_once, tmp_path, lambda end: None)) == 2
+        (state,) = (tmp_path / "tune").glob("experiment_state-*.json")
+        state.write_bytes(state.read_bytes()[:100])
+        with pytest.raises(RunError, match=r"tune: Ray Tune's own state knows \d of 2 trials; delete it and start the"):
+            run_trials(plan, report_once, tmp_path, lambda end: None)

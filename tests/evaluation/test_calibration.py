@@ -1,0 +1,68 @@
+"""Operating points: what is chosen, and what cannot be."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.errors import DataError
+from ganseg_dist.evaluation.arms import FlairThreshold, ModelArm
+from ganseg_dist.evaluation.calibration import calibrate
+from ganseg_dist.evaluation.segmentation import evaluate, summarise
+from tests.data.cohorts import slice_of_head, write_rows
+from tests.inference.untrained import predictor
+
+
+@pytest.fixture
+def cases(tmp_path):
+    """Two grey pictures: a head with whole tumour alone, and one without any."""
+    rows = []
+    for number, label in enumerate((2, 0)):
+        mask = np.zeros((48, 48), np.uint8)
+        mask[20:26, 20:26] = label
+        Image.fromarray(slice_of_head(number)).save(tmp_path / f"{number}.png")
+        Image.fromarray(mask).save(tmp_path / f"{number}_mask.png")
+        rows.append({"case": f"c{number}", "patient": f"p{number}", "flair": f"{number}.png",
+                     "mask": f"{number}_mask.png", "labels": "brats"})  # fmt: skip
+    return read_cohort(write_rows(tmp_path / "list.csv", rows)).cases
+
+
+@pytest.fixture
+def model(tmp_path):
+    return predictor(tmp_path / "model", ("flair",), ("wt", "et"))
+
+
+def test_a_region_that_no_case_has_keeps_its_default(model, cases):
+    thresholds, best = calibrate(model, cases)
+    assert set(best) == set(thresholds.regions) == {"wt"}
+    assert best["wt"].n == 1
+    assert thresholds.of("et") == 0.5
+    assert thresholds.calibrated_on == 2
+
+
+def test_no_case_no_threshold(model, cases):
+    with pytest.raises(DataError, match="calibrate: the masks of all 1 validation cases are empty"):
+        calibrate(model, cases[1:])
+
+
+def test_no_threshold_on_flair_without_a_lesion(model, cases):
+    assert FlairThreshold.fitted(cases, model.config.data).fitted_on == 2
+    assert FlairThreshold.fitted(cases[1:], model.config.data) is None
+
+
+def test_sensitivity_to_what_no_case_has_is_undefined(model, cases):
+    arm = ModelArm("m", "model", model)
+    both, healthy = (summarise(evaluate([arm], some, "test"), model) for some in (cases, cases[1:]))
+    assert both["absent"] == ["et"]
+    assert "wt/sensitivity" in both["rows"][0]["scores"]
+    assert healthy["absent"] == ["wt", "et"]
+    scores = healthy["rows"][0]["scores"]
+    assert not [name for name in scores if name.endswith("sensitivity")]
+    assert {"wt/dice", "et/dice", "wt/specificity"} <= set(scores)
+
+
+def test_a_case_without_a_mask_is_not_calibrated_on(model, cases):
+    with pytest.raises(DataError, match="no validation case with a mask"):
+        calibrate(model, [replace(case, mask=None) for case in cases])

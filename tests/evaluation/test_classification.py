@@ -1,0 +1,116 @@
+import csv
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from ganseg_dist.data.slices import SliceSet
+from ganseg_dist.errors import DataError, RunError
+from ganseg_dist.evaluation.classification import ImageRow, classify, save_classification, summarise_classes
+
+CLASSES = ("no lesion", "lesion")
+
+
+def slices(brightness, labels, patients):
+    """One case a patient and one flat slice a brightness."""
+    names = sorted(set(patients))
+    cases = []
+    for name in names:
+        own = [value for value, patient in zip(brightness, patients, strict=True) if patient == name]
+        image = np.broadcast_to(np.array(own, np.float16)[:, None, None, None], (len(own), 1, 4, 4))
+        cases.append(
+            SimpleNamespace(
+                id=f"{name}_t0", patient=name, site="s", modalities=("t1",), regions=(), image=image, size=4
+            )
+        )
+    case_of = np.array([names.index(patient) for patient in patients])
+    slice_of = np.array([patients[:index].count(patient) for index, patient in enumerate(patients)])
+    return SliceSet(tuple(cases), ("t1",), (), case_of, slice_of, np.zeros(len(labels), bool), np.array(labels))
+
+
+class Brightness:
+    """The brighter, the more a lesion."""
+
+    def predict(self, batch):
+        assert batch.regions.shape[1] == 0
+        assert (batch.label == -1).all()
+        lesion = (batch.image.mean(dim=(1, 2, 3)) + 1) / 2
+        return SimpleNamespace(classes=torch.stack([1 - lesion, lesion], dim=1))
+
+
+def test_every_slice_has_its_row_and_its_truth():
+    rows = classify(Brightness(), slices([-0.5, 0.5, 1.0], [0, 1, -1], ["a", "b", "a"]), CLASSES)
+    assert rows == (
+        ImageRow("a_t0", "a", "s", 0, "no lesion", "no lesion", (0.75, 0.25)),
+        ImageRow("b_t0", "b", "s", 0, "lesion", "lesion", (0.25, 0.75)),
+        ImageRow("a_t0", "a", "s", 1, None, "lesion", (0.0, 1.0)),
+    )
+
+
+def test_more_slices_than_are_read_at_once_stay_in_order():
+    brightness = np.linspace(-1, 1, 41).tolist()
+    told = []
+    rows = classify(
+        Brightness(),
+        slices(brightness, [0] * 41, ["a"] * 41),
+        CLASSES,
+        advance=lambda done, total: told.append((done, total)),
+    )
+    assert [row.slice for row in rows] == list(range(41))
+    assert [row.probability[1] for row in rows] == pytest.approx([(value + 1) / 2 for value in brightness], abs=1e-3)
+    assert told[-1] == (41, 41)
+
+
+def test_a_probability_that_is_nan_is_an_error_that_names_the_slice():
+    with pytest.raises(DataError, match=r"^b_t0, slice 1: the model's class probability is NaN or infinite in 2 of 2 "):
+        classify(Brightness(), slices([-0.5, np.nan, 1.0], [0, 1, -1], ["a", "b", "a"]), CLASSES)
+
+
+def row(patient, truth, lesion):
+    return ImageRow(patient, patient, "s", 0, truth, CLASSES[lesion > 0.5], (1 - lesion, lesion))
+
+
+def test_summary_scores_known_rows_at_the_threshold_of_validation():
+    rows = [row("a", "no lesion", 0.1), row("b", "no lesion", 0.7), row("c", "lesion", 0.8), row("d", None, 0.9)]
+    validation = [row("v", "no lesion", 0.5), row("w", "lesion", 0.7), row("w", None, 0.0)]
+    summary = summarise_classes(rows, CLASSES, validation)
+    assert (summary["n_images"], summary["n_known"], summary["scores"]["n_patients"]) == (4, 3, 3)
+    assert summary["scores"]["accuracy"]["mean"] == pytest.approx(2 / 3)
+    assert summary["scores"]["auroc"]["mean"] == 1
+    point = summary["operating_point"]
+    assert (point["threshold"], point["calibrated_on"], point["validated_specificity"]) == (pytest.approx(0.6), 2, 0.9)
+    assert (point["tp"], point["fn"], point["fp"], point["tn"]) == (1, 0, 1, 1)
+    assert summarise_classes(rows, CLASSES)["operating_point"] is None
+    assert summarise_classes(rows[3:], CLASSES, validation)["scores"] is None
+
+
+def test_both_files_replace_the_earlier_ones(tmp_path):
+    folder = tmp_path / "classes"
+    folder.mkdir()
+    (folder / "earlier").touch()
+    rows = [row("a", "no lesion", 0.25), row("b", None, 0.75)]
+    summary = save_classification(folder, rows, CLASSES)
+    assert {file.name for file in folder.iterdir()} == {"images.csv", "summary.json"}
+    assert json.loads((folder / "summary.json").read_text())["scores"]["accuracy"]["mean"] == 1
+    assert summary["scores"]["auroc"] is None
+    with (folder / "images.csv").open() as text:
+        first, second = csv.DictReader(text)
+    assert (first["patient"], first["truth"], first["p(no lesion)"], first["p(lesion)"]) == (
+        "a",
+        "no lesion",
+        "0.75",
+        "0.25",
+    )
+    assert (second["truth"], second["predicted"]) == ("", "lesion")
+
+
+def test_errors_say_what_to_mend():
+    some = slices([0.0], [0], ["a"])
+    with pytest.raises(RunError, match="no probabilities of glioma, meningioma, none"):
+        classify(Brightness(), some, ("glioma", "meningioma", "none"))
+    with pytest.raises(RunError, match="no probabilities"):
+        classify(SimpleNamespace(predict=lambda batch: SimpleNamespace(classes=None)), some, CLASSES)
+    with pytest.raises(RunError, match="no slice"):
+        classify(Brightness(), slices([], [], []), CLASSES)

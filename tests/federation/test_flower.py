@@ -1,0 +1,42 @@
+"""What the two ends of a federation write is read back; what is not of this version is told in one line."""
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+
+from ganseg_dist.errors import FederationError
+from ganseg_dist.federation.flower import arrays_of, asking, numbers_of, order_of, telling
+from ganseg_dist.federation.order import Order
+
+ORDER = Order("run", 1, 0, 0, 2, config="{}")
+WEIGHTS = {"segmenter/w": np.arange(6, dtype=np.float32).reshape(2, 3)}
+
+
+def test_what_a_server_asks_is_read_by_a_site():
+    content = asking(ORDER, WEIGHTS)
+    assert order_of(content) == ORDER
+    np.testing.assert_array_equal(arrays_of(content)["segmenter/w"], WEIGHTS["segmenter/w"])
+
+
+def test_what_a_site_tells_is_read_by_a_server():
+    content = telling(WEIGHTS, {"num-examples": 3, "loss": 0.5})
+    assert numbers_of(content) == {"num-examples": 3, "loss": 0.5}
+    np.testing.assert_array_equal(arrays_of(content)["segmenter/w"], WEIGHTS["segmenter/w"])
+
+
+@pytest.mark.parametrize(
+    ("read", "content"),
+    [
+        (order_of, RecordDict()),
+        (arrays_of, RecordDict()),
+        (numbers_of, RecordDict()),
+        (numbers_of, RecordDict({"metrics": MetricRecord({"num-examples": [1, 2]})})),
+        (arrays_of, RecordDict({"arrays": ArrayRecord({"w": Array("float32", (1,), "numpy.ndarray", b"\x80\x04N.")})})),
+        (arrays_of, RecordDict({"arrays": ArrayRecord({"w": Array("float32", (1,), "numpy.ndarray", b"")})})),
+        (arrays_of, RecordDict({"arrays": ArrayRecord({"w": Array("float32", (1,), "another", b"")})})),
+    ],
+    ids=["no order", "no arrays", "no numbers", "lists", "a pickle", "no bytes", "another kind"],
+)
+def test_what_is_not_of_this_version_is_told(read, content):
+    with pytest.raises(FederationError, match="cannot be read"):
+        read(content)

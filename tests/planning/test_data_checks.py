@@ -1,0 +1,166 @@
+"""Whether there is something to learn from, before anything trains."""
+
+import shutil
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from ganseg_dist.config import override
+from ganseg_dist.data.cohort import split_as_configured
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.errors import DataError
+from ganseg_dist.planning.prepare import preflight
+from ganseg_dist.runs import named_run
+from ganseg_dist.studies.sweeps.sweep import SweepRequest, sweep
+from ganseg_dist.systems import recipe
+from ganseg_dist.training.session import TrainingRequest, plan_training, train_session
+from tests.data.cohorts import save_picture, slice_of_head, write_classes, write_rows
+from tune_spaces import spaces
+
+
+class Warned(NullTracker):
+    def __init__(self, warned: list[str]) -> None:
+        self.warned = warned
+
+    def warn(self, step: int, warning: str) -> None:
+        self.warned.append(warning)
+
+
+@pytest.fixture(autouse=True)
+def _own_places(tmp_path, monkeypatch):
+    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("GANSEG_STORE", str(tmp_path / "store"))
+
+
+@pytest.fixture
+def own(phantom, tmp_path):
+    return shutil.copytree(phantom, tmp_path / "own")
+
+
+def refusal(name, data, **changes):
+    """Why nothing is trained, in one line; the run's name is still free."""
+    config = override(recipe(name), {field.replace("__", "."): value for field, value in changes.items()})
+    with pytest.raises(DataError) as caught:
+        train_session(TrainingRequest(config, data, local=True, run_name="mine"))
+    runs = data.parent / "runs"
+    assert not (runs / "mine").exists()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def emptied(root, *, but=()):
+    for file in root.glob("*/*_seg.nii.gz"):
+        if file.parent.name not in but:
+            mask = nib.load(file)
+            nib.save(nib.Nifti1Image(np.zeros(mask.shape, np.uint8), mask.affine), file)
+    return root
+
+
+@pytest.mark.parametrize("name", ["ganet_seg_debug", "gan_osmosis_debug"])
+def test_a_segmenter_needs_a_mask_that_holds_something(own, name):
+    assert "all 8 masks are empty: there is nothing to segment" in refusal(name, emptied(own))
+    assert "all 8 masks are empty" in refusal(name, own, system__gan=False)
+
+
+@pytest.mark.slow
+def test_validation_patients_without_a_lesion_are_told_and_nothing_is_searched_by_them(own):
+    config = override(recipe("ganet_seg_debug"), {"system.gan": False, "train.epochs": 1})
+    asked = TrainingRequest(config, own, local=True, run_name="mine")
+    plan = plan_training(asked)
+    split = split_as_configured(plan.cohort, plan.config)
+    trained = [case.id for case in plan.cohort.cases if case.patient not in split.validation]
+    emptied(own, but=trained)
+    told = (
+        "none of the 1 validation cases shows a lesion, so that no epoch can be scored; raise data.validation_fraction"
+    )
+    warned = []
+    train_session(asked, shown=Warned(warned))
+    assert sum(told in warning for warning in warned) == 1
+    with pytest.raises(DataError, match=told):
+        sweep(SweepRequest(replace(asked, run_name="swept"), spaces()["ganet_seg"], 2))
+    assert not named_run("swept").folder.exists(), "the name is still free"
+
+
+@pytest.mark.parametrize("name", ["ganet_seg_debug", "gan_osmosis_debug"])
+def test_a_segmenter_needs_a_lesion_in_a_training_patient(own, name):
+    plan = plan_training(TrainingRequest(recipe(name), own, local=True))
+    tested = "BraTS20_Training_005"
+    emptied(own, but=[tested])
+    rows = []
+    for case in plan.cohort.cases:
+        files = {name: source.files[0] for name, source in case.images.items()} | {"mask": case.mask.files[0]}
+        files = {name: file.relative_to(own.parent) for name, file in files.items()}
+        rows.append({"case": case.id, "patient": case.patient, **files, "labels": "brats",
+                     "part": "test" if case.id == tested else "train"})  # fmt: skip
+    listed = write_rows(own.parent / "list.csv", rows)
+    said = refusal(name, listed)
+    assert said.startswith(f"{listed}: none of the ")
+    assert "training cases shows a lesion; check the masks, and what their values mean, or add patients" in said
+
+
+@pytest.mark.parametrize("name", ["gan_detector_debug", "dl_gan_cnn_debug"])
+def test_a_classifier_of_masks_needs_slices_of_both_classes(own, name):
+    said = refusal(name, emptied(own))
+    assert "the training patients' images are all of one class, no lesion; add patients with images of lesion" in said
+
+
+def test_a_classifier_needs_two_classes_in_its_training_patients(tmp_path):
+    root = write_classes(tmp_path / "made", {"Training/glioma": 6, "Testing/glioma": 2, "Testing/none": 2})
+    said = refusal("gan_detector_debug", root)
+    alike = "the training patients' images are all of one class, glioma; add patients with images of none"
+    assert said == f"{root}: {alike}"
+
+
+def test_classes_that_nobody_knows(tmp_path, monkeypatch):
+    root = write_classes(tmp_path / "made", {"glioma": 6, "none": 6})
+    monkeypatch.setattr("ganseg_dist.data.slices.slice_classes", lambda name, lesion, slices, classes: [None] * slices)
+    said = refusal("gan_detector_debug", root, system__gan=False)
+    unknown = "the training patients' images are of no known class; add patients with images of none, glioma"
+    assert said == f"{root}: {unknown}"
+
+
+def test_a_detector_learns_from_class_folders_that_are_called_like_what_masks_say(tmp_path):
+    root = write_classes(tmp_path / "made", {"lesion": 10, "no lesion": 10})
+    config = override(recipe("gan_detector_debug"), {"train.epochs": 1, "system.synthesis_epochs": 1})
+    run = train_session(TrainingRequest(config, root, local=True, run_name="mine"))
+    (detect,) = [record for record in run.read("history.json") if record["stage"] == "detect"]
+    assert "accuracy" in detect["scores"]
+    assert any(value > 0 for name, value in detect["losses"].items() if "real" in name)
+
+
+def test_a_case_with_a_class_and_no_mask_teaches_a_classifier(tmp_path):
+    rows = []
+    for number in range(4):
+        save_picture(tmp_path / f"{number}.png", slice_of_head(number))
+        rows.append({"case": str(number), "patient": str(number), "grey": f"{number}.png", "mask": "",
+                     "class": ("glioma", "none")[number % 2]})  # fmt: skip
+    save_picture(tmp_path / "mask.png", slice_of_head(0) > 150)
+    rows[0]["mask"] = "mask.png"
+    file = write_rows(tmp_path / "list.csv", rows)
+    plans = [
+        plan_training(TrainingRequest(recipe(name), file, local=True))
+        for name in ("gan_detector_debug", "gan_osmosis_debug")
+    ]
+    assert [len(plan.cohort.cases) for plan in plans] == [4, 1]
+
+
+def test_one_class_is_not_to_be_excluded(tmp_path):
+    root = write_classes(tmp_path / "made", {"Training/glioma": 6, "Testing/glioma": 2})
+    for exclude_bad in (False, True):
+        with pytest.raises(DataError) as caught:
+            plan_training(TrainingRequest(recipe("gan_detector_debug"), root, local=True, exclude_bad=exclude_bad))
+        assert "every picture is of one class, glioma" in str(caught.value)
+        assert "--exclude-bad" not in str(caught.value)
+
+
+def test_synthetic_images_are_not_asked_to_be_registered(own):
+    for flair in own.glob("*/*_flair.nii.gz"):
+        image = nib.load(flair)
+        nib.save(nib.Nifti1Image(np.roll(np.asarray(image.dataobj), 4, 1), image.affine), flair)
+    checks = {finding.check for finding in preflight(read_cohort(own)).findings}
+    assert "unregistered" in checks
+    (own / "SYNTHETIC.json").write_text("{}")
+    assert "unregistered" not in {finding.check for finding in preflight(read_cohort(own)).findings}

@@ -1,0 +1,174 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ganseg_dist.config import RunConfig, override
+from ganseg_dist.data.cohort import Case, Cohort, Source
+from ganseg_dist.data.labels import BINARY, BRATS_2023, LabelScheme
+from ganseg_dist.data.labels import BRATS as TISSUES
+from ganseg_dist.data.slices import LESION_CLASSES
+from ganseg_dist.errors import ConfigError, DataError, FederationError
+from ganseg_dist.federation.joining import Joining
+from ganseg_dist.planning.resolve import resolve
+from ganseg_dist.systems import recipe
+from server.agreement import agree, agree_again, agreed_scheme
+
+SEGMENTS = recipe("ganet_seg_debug")
+CLASSIFIES = recipe("dl_gan_cnn_debug")
+FOUR = ("t1", "t1ce", "t2", "flair")
+BRATS = ("wt", "tc", "et")
+
+
+def site(name: str, modalities=FOUR, regions=BRATS, classes=(), labels=None) -> Joining:
+    labels = TISSUES.of_regions(tuple(regions)) if labels is None else labels
+    return Joining(name, 10, 10, 100, tuple(modalities), tuple(regions), tuple(classes), labels)
+
+
+def cohort_of(images=FOUR, regions=BRATS, classes=(None,)) -> Cohort:
+    nothing = Source((Path("somewhere"),))
+    cases = (
+        Case(f"c{i}", f"p{i}", "a", dict.fromkeys(images, nothing), nothing if regions else None,
+             scheme=TISSUES.of_regions(tuple(regions)), class_name=name)
+        for i, name in enumerate(classes)
+    )  # fmt: skip
+    return Cohort(Path("somewhere"), "manifest", tuple(cases))
+
+
+def test_open_fields_become_what_all_sites_have_in_a_cohorts_order():
+    sites = [site("b", ("flair", "swi", "t1"), ("wt",)), site("a", ("swi", "t2", "t1", "flair"))]
+    for order in (sites, sites[::-1]):
+        agreed = agree(SEGMENTS, order).data
+        assert agreed.modalities == ("t1", "flair", "swi")
+        assert agreed.regions == ("wt",)
+        assert agreed.classes is None
+
+
+@pytest.mark.parametrize(
+    ("config", "cohort"),
+    [
+        (SEGMENTS, cohort_of()),
+        (recipe("gan_osmosis_debug"), cohort_of(("t2", "flair"), ("wt",))),
+        (CLASSIFIES, cohort_of(classes=("notumor", "glioma"), regions=())),
+        (CLASSIFIES, cohort_of(classes=("glioma", "meningioma", "healthy"), regions=())),
+        (CLASSIFIES, cohort_of(("flair",), ("wt",))),
+        (override(SEGMENTS, {"system.reading": "paper"}), cohort_of()),
+        (override(SEGMENTS, {"data.modalities": ["flair", "t1"], "data.regions": ["tc", "wt"]}), cohort_of()),
+    ],
+)
+def test_one_site_agrees_on_what_its_cohort_decides_at_home(config: RunConfig, cohort: Cohort):
+    classes = cohort.classes or (LESION_CLASSES if cohort.regions else ())
+    alone = site("a", cohort.modalities, cohort.regions, classes if config.system.task == "classification" else ())
+    assert agree(config, [alone]) == resolve(config, cohort)
+
+
+def test_an_agreed_config_is_agreed_on_again():
+    sites = [site("a"), site("b", ("t1", "t2"))]
+    agreed = agree(SEGMENTS, sites)
+    assert agree(agreed, sites) == agreed
+
+
+@pytest.mark.parametrize(
+    ("changes", "lacking", "told"),
+    [
+        ({"data.modalities": ["t1", "flair"]}, site("b", ("t1", "t2")), "b: has no flair, which data.modalities names"),
+        ({"data.regions": ["wt", "et"]}, site("b", regions=("wt",)), "b: has no et, which data.regions names"),
+        ({}, site("b", ("swi",)), "b: has swi and no t2, which 2 of 3 sites have"),
+        ({}, site("b", regions=()), "b: has no masks, which ganet_seg_debug learns from"),
+        ({}, site("b", ()), "b: has nothing and no t2"),
+    ],
+)
+def test_a_site_that_lacks_something_is_named_with_what_it_lacks(changes, lacking, told):
+    with pytest.raises(FederationError) as refusal:
+        agree(override(SEGMENTS, changes), [site("c"), lacking, site("a")])
+    assert str(refusal.value).startswith(told)
+    assert "\n" not in str(refusal.value)
+
+
+def test_classes_are_those_of_any_site_with_the_negative_first_of_two():
+    sites = [site("a", regions=(), classes=("glioma",)), site("b", regions=(), classes=("glioma", "no tumour"))]
+    assert agree(CLASSIFIES, sites).data.classes == ("no tumour", "glioma")
+    assert agree(CLASSIFIES, sites).data.regions is None
+
+
+@pytest.mark.parametrize(
+    ("other", "asked", "told"),
+    [
+        (site("b", regions=(), classes=("cat", "dog")), None, "b: has cat, dog, none of them among"),
+        (site("b", regions=("wt",)), None, "b: has lesion, no lesion, none of them among"),
+        (site("b", regions=()), None, "b: has neither classes nor masks"),
+        (site("b", regions=(), classes=("x", "y")), ["healthy", "glioma"], "b: has x, y, none of them among data.clas"),
+    ],
+)
+def test_a_site_of_another_kind_is_refused_by_name(other, asked, told):
+    named = site("c", regions=(), classes=("healthy", "glioma"))
+    config = CLASSIFIES if asked is None else override(CLASSIFIES, {"data.classes": asked})
+    with pytest.raises(FederationError) as refusal:
+        agree(config, [named, site("a", regions=(), classes=("glioma",)), other])
+    assert str(refusal.value).startswith(told)
+
+
+def test_what_all_sites_together_lack_is_refused_as_at_home():
+    named = [site("a", regions=(), classes=("healthy", "glioma"))]
+    with pytest.raises(ConfigError, match=r"data.classes: metastasis is not in the federation"):
+        agree(override(CLASSIFIES, {"data.classes": ["glioma", "metastasis"]}), named)
+    with pytest.raises(DataError, match="the federation: has one class"):
+        agree(CLASSIFIES, [site("a", regions=(), classes=("glioma",))])
+    with pytest.raises(FederationError, match="no site has joined"):
+        agree(SEGMENTS, [])
+
+
+@pytest.mark.parametrize(
+    ("config", "sites"),
+    [
+        (SEGMENTS, [site("a"), site("b", ("t1", "flair"))]),
+        (
+            CLASSIFIES,
+            [site("a", regions=(), classes=("glioma",)), site("b", regions=(), classes=("glioma", "no tumour"))],
+        ),
+    ],
+)
+def test_a_run_goes_on_with_what_was_agreed_whoever_has_joined_by_now(config, sites):
+    agreed = agree(config, sites)
+    assert agree_again(config, agreed) == agreed
+    assert agree_again(agreed, agreed) == agreed
+
+
+def test_what_was_not_agreed_on_cannot_be_asked_for_later():
+    agreed = agree(SEGMENTS, [site("a", ("t1", "flair"))])
+    with pytest.raises(ConfigError, match="t2 is not in"):
+        agree_again(override(SEGMENTS, {"data.modalities": ["t2"]}), agreed)
+
+
+def test_label_scheme_is_the_sites_where_all_agree():
+    new = [site("a", labels=BRATS_2023), site("b", labels=BRATS_2023)]
+    assert agreed_scheme(agree(SEGMENTS, new), new) == (BRATS_2023, 0)
+
+
+def test_sites_that_differ_get_the_canonical_scheme():
+    apart = [site("a", labels=BRATS_2023), site("b", labels=TISSUES), site("c", labels=BRATS_2023)]
+    assert agreed_scheme(agree(SEGMENTS, apart), apart) == (TISSUES, 2)
+
+
+def test_sites_of_one_lesion_that_differ_get_the_binary_scheme():
+    apart = [site(name, regions=("wt",), labels=LabelScheme.of_lesion(name)) for name in ("stroke", "tumour")]
+    assert agreed_scheme(agree(SEGMENTS, apart), apart) == (BINARY, 2)
+
+
+def test_only_the_labels_of_the_common_regions_must_agree():
+    some = [site("a", regions=("wt",), labels=TISSUES.of_regions(("wt",))), site("b", labels=BRATS_2023)]
+    assert agreed_scheme(agree(SEGMENTS, some), some) == (TISSUES.of_regions(("wt",)), 0)
+
+
+def test_classifying_sites_without_masks_have_no_labels():
+    named = [site("a", regions=(), classes=("glioma", "none"))]
+    assert agreed_scheme(agree(CLASSIFIES, named), named)[0].regions == {}
+
+
+def test_joining_survives_its_message_and_a_region_without_labels_does_not():
+    sent = site("a", labels=BRATS_2023)
+    assert Joining.read(sent.counts(), sent.words()) == sent
+    words = json.loads(sent.words().tobytes()) | {"regions": ["wt", "vessel"]}
+    with pytest.raises(FederationError, match="not one of this version"):
+        Joining.read(sent.counts(), np.frombuffer(json.dumps(words).encode(), np.uint8))

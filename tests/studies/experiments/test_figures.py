@@ -1,0 +1,136 @@
+"""What an experiment's figure shows, read off its artists."""
+
+import numpy as np
+import pytest
+
+from ganseg_dist.evaluation.segmentation import CaseRow
+from ganseg_dist.studies.experiments.figures import COLOURS, LEAST_SPAN, MUTED, curves, intervals
+from ganseg_dist.studies.experiments.measures import MeanOf
+from ganseg_dist.studies.experiments.run import Outcome
+from ganseg_dist.studies.experiments.table import tabulate
+from ganseg_dist.studies.experiments.wording import SHARED_TRAINING
+
+DICE, IOU = MeanOf("wt/dice", region="Whole tumour"), MeanOf("wt/iou", region="Whole tumour")
+
+
+def outcome(dice, first=0, **labels):
+    rows = tuple(CaseRow(f"c{n}", f"p{n}", "x", {"wt/dice": d, "wt/iou": d / 2}) for n, d in enumerate(dice, first))
+    return Outcome(labels, 1.0, rows)
+
+
+def arms(**dice):
+    return [outcome(values, arm=arm, seed=0) for arm, values in dice.items()]
+
+
+def written(figure):
+    """Every visible text of a figure."""
+    figure.draw_without_rendering()
+    texts = [figure.get_suptitle()]
+    texts += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    for axes in figure.axes:
+        texts += [axes.get_xlabel(), axes.get_ylabel(), axes.get_title(loc="right")]
+        texts += [label.get_text() for label in axes.get_yticklabels() + axes.get_xticklabels()]
+    return [text.replace("\n", " ") for text in texts if text]
+
+
+def dots(axes, marker="o"):
+    return [line for line in axes.lines if line.get_marker() == marker and len(line.get_xdata()) == 1]
+
+
+SEVEN = np.linspace(0.5, 0.7, 7)
+
+
+def test_panels_are_named_in_words_and_the_difference_stands_beside_the_first_score():
+    figure = intervals(tabulate(arms(none=SEVEN, gan=SEVEN + 0.1), [DICE, IOU]), "augmentation")
+    assert [axes.get_xlabel().replace("\n", " ") for axes in figure.axes] == [
+        "Dice of the whole tumour", "Dice of the whole tumour less none", "IoU of the whole tumour",
+    ]  # fmt: skip
+    said = written(figure)
+    assert "augmentation Mean and 95% interval over 7 test patients" in said
+    assert {
+        "none",
+        "GAN",
+        "mean and 95% interval",
+        "difference shown: its interval leaves 0 out, and sign flips agree",
+    } <= set(said)
+    assert not any("/" in text for text in said)
+    (gap,) = dots(figure.axes[1])
+    assert gap.get_xdata()[0] == pytest.approx(0.1)
+    assert gap.get_markerfacecolor() == COLOURS[0]
+
+
+def test_a_difference_of_few_patients_is_hollow():
+    figure = intervals(tabulate(arms(none=SEVEN[:5], gan=SEVEN[:5] + 0.1), [DICE]), "few")
+    assert [dot.get_markerfacecolor() for dot in dots(figure.axes[1])] == ["white"]
+    assert "no difference shown, or too few patients to tell" in written(figure)
+
+
+@pytest.mark.parametrize("values", [[0.5] * 7, [0.0] * 7, [1.0] * 7])
+def test_equal_values_are_not_zoomed_in_on(values):
+    figure = intervals(tabulate(arms(none=values, gan=values), [DICE]), "equal")
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        assert high - low >= LEAST_SPAN
+        assert all(low < dot.get_xdata()[0] < high for dot in dots(axes))
+
+
+@pytest.mark.parametrize(("printed", "marker"), [(0.6, "D"), (0.99, ">"), (0.1, "<")])
+def test_a_published_figure_does_not_squeeze_what_was_measured(printed, marker):
+    measured = arms(none=SEVEN, gan=SEVEN)
+    plain = intervals(tabulate(measured, [DICE]), "t").axes[0].get_xlim()
+    figure = intervals(tabulate(measured, [DICE], {"gan": {"dice": printed}}, published_by="arm"), "t")
+    (mark,) = dots(figure.axes[0], marker)
+    assert mark.get_fillstyle() == "none"
+    assert figure.axes[0].get_xlim() == pytest.approx(plain)
+    assert any(text.startswith("published, of other images") for text in written(figure))
+
+
+def test_hospitals_are_groups_and_arms_are_colours():
+    trials = [outcome(SEVEN, site=site, arm=arm) for site in ("Bergen", "Ulm") for arm in ("classical", "both")]
+    figure = intervals(tabulate(trials, [DICE]), "transfer")
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["Bergen", "Ulm"]
+    drawn = dots(axes)
+    assert [dot.get_color() for dot in drawn] == [COLOURS[0], COLOURS[1]] * 2
+    heights = [float(dot.get_ydata()[0]) for dot in drawn]
+    assert heights[2] - heights[1] > heights[1] - heights[0]
+    assert {"classical", "both"} <= set(written(figure))
+
+
+def test_folds_are_small_marks_below_the_whole():
+    trials = [outcome(SEVEN[3 * n : 3 * n + 3], first=3 * n, fold=n + 1) for n in range(2)]
+    figure = intervals(tabulate(trials, [DICE]), "folds")
+    whole, *folds = dots(figure.axes[0])
+    assert (whole.get_color(), {fold.get_color() for fold in folds}) == (COLOURS[0], {MUTED})
+    assert all(fold.get_markersize() < whole.get_markersize() for fold in folds)
+    said = f"folds Mean and 95% interval over 6 test patients {SHARED_TRAINING}"
+    assert {said, "all folds (n = 6)", "fold 1 (n = 3)", "all folds together", "a fold by itself"} <= set(
+        written(figure)
+    )
+
+
+def test_fractions_tell_patients_trained_and_tested_and_keep_the_published_aside():
+    trials = [
+        outcome(SEVEN - 0.1 + at / 1000, percentage=at, arm=arm, seed=0, patients=at // 10)
+        for at in (10, 100) for arm in ("real", "both")
+    ]  # fmt: skip
+    published = {10: {"dice": 0.97}, 100: {"dice": 0.99}}
+    figure = curves(tabulate(trials, [DICE], published, published_by="percentage"), "percentage", "fractions")
+    said = written(figure)
+    assert {"10% (1)", "100% (10)", "real", "both", "published: 0.97 to 0.99, beyond the axis"} <= set(said)
+    assert "fractions Mean and 95% interval over 7 test patients" in said
+    assert figure.axes[0].get_ylim()[1] < 0.97
+    assert figure.axes[1].get_ylabel() == "Dice of the whole tumour less real"
+
+
+def test_images_of_unknown_patients_are_not_called_patients():
+    images = [Outcome(one.labels, one.seconds, one.rows, patients_known=False) for one in arms(none=SEVEN, gan=SEVEN)]
+    assert "t Mean and 95% interval over 7 test images, patients unknown" in written(
+        intervals(tabulate(images, [DICE]), "t")
+    )
+
+
+def test_one_patient_has_a_mean_and_no_interval():
+    figure = intervals(tabulate(arms(none=[0.5], gan=[0.6]), [DICE]), "t")
+    assert "t Mean of 1 test patient" in written(figure)
+    assert not [line for line in figure.axes[0].lines if len(set(line.get_xdata())) == 2]

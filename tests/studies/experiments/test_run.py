@@ -1,0 +1,71 @@
+"""What a trial leaves behind for its table."""
+
+from dataclasses import asdict, dataclass
+
+import pytest
+
+from ganseg_dist.atomic import write_json
+from ganseg_dist.digests import sealed
+from ganseg_dist.errors import RunError
+from ganseg_dist.evaluation.segmentation import CaseRow
+from ganseg_dist.runs import named_run
+from ganseg_dist.studies.experiments.run import Outcome, _begin, _read, run_experiment
+from ganseg_dist.tracking.tracked_run import TrackedRun
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_outcome_is_read_as_it_was_written(known, tmp_path):
+    kept = Outcome({"arm": "cnn", "seed": 0}, 2.0, (CaseRow("c", "p", "x", {"correct": 1.0}),), known)
+    file = tmp_path / "trial.json"
+    write_json(file, sealed(asdict(kept)))
+    assert _read(file) == kept
+
+
+def test_an_outcome_that_says_nothing_of_its_patients_is_of_known_ones(tmp_path):
+    file = tmp_path / "trial.json"
+    write_json(file, sealed({"labels": {}, "seconds": 1.0, "rows": []}))
+    assert _read(file).patients_known
+
+
+def test_an_experiment_is_of_one_label_scheme(tmp_path, own_runs):
+    found = named_run("e")
+    _begin(found, "folds", [], tmp_path, "brats")
+    write_json(found.folder / "trials" / "first.json", {})
+    _begin(found, "folds", [], tmp_path, "brats")
+    with pytest.raises(RunError, match="labels was brats, is brats2023"):
+        _begin(found, "folds", [], tmp_path, "brats2023")
+
+
+def _scored(job):
+    done.append(job.run_name)
+    return Outcome({"arm": job.trial.name}, 1.0, (CaseRow("c", "p", "x", {"wt/dice": 0.61}),))
+
+
+done: list[str] = []
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str
+    labels: tuple[()] = ()
+
+    def asked(self):
+        return {"run": "r"}
+
+
+@pytest.mark.parametrize("damage", ["0.91", "", None])
+def test_a_trial_whose_outcome_is_damaged_is_scored_again(damage, tmp_path, own_runs, monkeypatch, caplog):
+    monkeypatch.setattr("ganseg_dist.studies.experiments.run.open_parent", lambda *about: TrackedRun("nowhere"))
+    parts = (Part("one"), Part("two"))
+    done.clear()
+    _, first, _ = run_experiment("e", "robustness", parts, tmp_path, work=_scored)
+    file = named_run("e").folder / "trials" / "one.json"
+    if damage is None:
+        file.unlink()
+        file.symlink_to(file)
+    else:
+        file.write_text(file.read_text().replace("0.61", damage) if damage else "")
+    _, again, _ = run_experiment("e", "robustness", parts, tmp_path, work=_scored)
+    assert again == first, "0.61, as it was scored"
+    assert done == ["e.one", "e.two", "e.one"], "and the other one is kept"
+    assert damage is None or f"{file}: is damaged" in caplog.text

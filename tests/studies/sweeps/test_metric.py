@@ -1,0 +1,76 @@
+"""What a trial is judged by: the epoch that it would keep, and scores of whole scans where those are asked for."""
+
+import math
+
+import pytest
+
+from ganseg_dist.config import override
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.studies.sweeps.metric import metrics_of, scores_so_far
+from ganseg_dist.systems import build_system, recipe
+
+CONFIG = override(recipe("ganet_seg_debug"), {"data.modalities": ["t1", "flair"], "data.regions": ["wt"]})
+CLASSES = override(recipe("gan_detector_debug"), {"data.modalities": ["t1"], "data.classes": ["no", "yes"]})
+
+
+def history(*values: float, stage: str = "segment") -> list[dict]:
+    return [{"stage": stage, "epoch": epoch, "scores": {"dice_wt": value}} for epoch, value in enumerate(values)]
+
+
+def so_far(*values: float, **fields) -> dict:
+    config = override(CONFIG, fields)
+    monitors = {stage.name: stage.monitor for stage in build_system(config).stages}
+    healthy = history(0.5, stage="healthy")
+    return scores_so_far([*healthy, *history(*values)], metrics_of((), config), monitors, config)
+
+
+def test_a_recipe_is_judged_by_what_it_chooses_its_epoch_by():
+    (metric,) = metrics_of((), CONFIG)
+    assert (metric.name, metric.mode, metric.every_epoch) == ("val/dice_wt", "max", True)
+    (loss,) = metrics_of((), CLASSES)
+    assert (loss.name, loss.mode, loss.every_epoch) == ("val/cross_entropy", "min", True)
+
+
+def test_what_is_of_whole_scans_is_unscored_until_the_end():
+    metrics = metrics_of(("val/dice_wt", "val/hd95_wt"), CONFIG)
+    monitors = {stage.name: stage.monitor for stage in build_system(CONFIG).stages}
+    found = scores_so_far(history(0.5), metrics, monitors, CONFIG)
+    assert (found["epoch"], found["val/dice_wt"]) == (1, 0.5)
+    assert math.isnan(found["val/hd95_wt"])
+
+
+def test_distances_are_made_small_and_are_of_whole_scans():
+    dice, distance = metrics_of(("val/dice_wt", "val/hd95_wt"), CONFIG)
+    assert (distance.mode, distance.every_epoch) == ("min", False)
+    assert distance.of_scan({"wt/hd95_mm": 7.0, "wt/dice": 0.5}) == 7.0
+    assert distance.of_scan({"wt/hd95_px": 3.0}) == 3.0
+    assert math.isnan(distance.of_scan({"wt/dice": 0.5}))
+    assert dice.of_scan({"wt/dice": 0.5}) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ("val/dice_et",),
+            r"--metric val/dice_et: no such score of ganet_seg_debug; did you mean val/dice_wt?",
+        ),
+        (("dice_wt",), r"--metric dice_wt: no such score"),
+        (("val/dice_wt", "val/dice_wt"), "names one twice"),
+    ],
+)
+def test_unknown_metrics_are_refused(names, message):
+    with pytest.raises(ConfigError, match=message):
+        metrics_of(names, CONFIG)
+
+
+def test_a_trial_is_worth_the_epoch_that_it_would_keep():
+    later = {"system.supervised_epochs": 0}
+    assert so_far(0.2, 0.6, 0.4, **later) == {"epoch": 3, "val/dice_wt": 0.6}
+    assert so_far(0.2, 0.6, 0.4, **later, **{"train.keep": "last"}) == {"epoch": 3, "val/dice_wt": 0.4}
+
+
+def test_earlier_stages_have_no_score_and_no_epoch():
+    told = so_far()
+    assert "epoch" not in told
+    assert math.isnan(told["val/dice_wt"])

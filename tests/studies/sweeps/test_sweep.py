@@ -1,0 +1,197 @@
+"""Sweeps on Ray: a trial is the run that its values alone would make, and one that fails does not end the others."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from ganseg_dist.config import override
+from ganseg_dist.errors import ConfigError, RunError
+from ganseg_dist.planning.plan import command_line
+from ganseg_dist.runs import named_run
+from ganseg_dist.studies.sweeps.page import write_page
+from ganseg_dist.studies.sweeps.publish import save_sweep
+from ganseg_dist.studies.sweeps.record import Sweep
+from ganseg_dist.studies.sweeps.space import Space
+from ganseg_dist.studies.sweeps.sweep import SweepRequest, resumed_sweep, sweep
+from ganseg_dist.studies.sweeps.trial import TrainsAlone
+from ganseg_dist.systems import recipe
+from ganseg_dist.training.session import TrainingRequest, train_session
+from tune_spaces import spaces
+
+pytestmark = pytest.mark.usefixtures("own_runs")
+
+SHORT = {"system.gan": False, "train.epochs": 2, "system.supervised_epochs": 2}
+TOO_LARGE = 1e30
+
+
+def rates(trial, config) -> None:
+    trial.suggest_categorical("train.learning_rate", [0.001, 0.002, TOO_LARGE])
+
+
+def switch(trial, config) -> None:
+    trial.suggest_categorical("system.gan", [True, False])
+
+
+SPACE, SWITCH = Space("rates", "ganet_seg", rates), Space("switch", "ganet_seg", switch)
+
+
+def request(phantom: Path, name: str = "s", space: Space = SPACE, **changes) -> SweepRequest:
+    config = override(recipe("ganet_seg_debug"), SHORT | {"train.learning_rate": 0.001})
+    defaults = {"trials": 4, "scheduler": "none", "search": "random"}
+    return SweepRequest(TrainingRequest(config, phantom, run_name=name), space, **defaults | changes)
+
+
+class Breaks(TrainsAlone):
+    """Whose trials find the disk full as long as a file is there."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def train(self, values, job) -> None:
+        if self.file.exists():
+            raise OSError("No space left on device")
+        super().train(values, job)
+
+
+@pytest.mark.slow
+def test_a_trial_is_the_run_that_its_values_alone_would_make(phantom, monkeypatch):
+    monkeypatch.chdir(phantom.parent)
+    asked = request(Path(phantom.name))
+    seen, warned = [], []
+    done, _ = sweep(asked, watch=lambda trial, number: seen.append((trial.name, number)), warn=warned.append)
+    assert [warning for warning in warned if "the mask is empty" in warning] == warned[:1], "of the healthy subject"
+    assert sorted(name for name, _ in seen) == [f"s.{number:03d}" for number in (1, 2, 3, 4)]
+    first = next(trial for trial in done.trials if trial.name == "s.001")
+    assert first.values == {"train.learning_rate": 0.001}
+    assert (first.ending, first.epochs, len(first.curve)) == ("finished", 2, 2)
+
+    diverged = [trial for trial in done.trials if trial.values["train.learning_rate"] == TOO_LARGE]
+    assert diverged, "the seed draws one"
+    for trial in diverged:
+        assert trial.ending == "diverged"
+        assert "lower train.learning_rate" in trial.reason
+        assert not trial.scores
+    assert done.best.ending == "finished"
+
+    save_sweep(done)
+    page = write_page(Sweep.of(done.run)).read_text()
+    assert done.best.name in page
+    assert "Synthetic phantom" in page
+    assert "became nan; lower train.learning_rate" in page
+
+    config = override(asked.training.config, first.values)
+    alone = train_session(TrainingRequest(config, phantom, run_name="alone", local=True))
+    ours, theirs = (load_file(run.model / "networks.safetensors") for run in (named_run("s.001"), alone))
+    assert all(ours[name].equal(theirs[name]) for name in theirs)
+    assert named_run("s.001").split() == alone.split()
+    said = named_run("s.001").description()
+    assert said["request"]["data"] == str(phantom)
+    assert said["command"] == command_line(), "not that of Ray's worker"
+    assert first.kept == said["kept"]["segment"]["epoch"] + 1
+
+    again, _ = sweep(resumed_sweep("s", {"rates": SPACE}), watch=lambda trial, number: pytest.fail("trained again"))
+    assert [str(trial) for trial in again.trials] == [str(trial) for trial in done.trials]
+    with pytest.raises(RunError, match="s: was begun with another trials; choose another --run-name"):
+        sweep(request(phantom, trials=9))
+
+
+@pytest.mark.slow
+def test_trials_that_fail_alike_end_the_sweep_which_goes_on_when_that_is_mended(phantom, tmp_path):
+    full = tmp_path / "full"
+    full.touch()
+    asked, trainer = request(phantom), Breaks(full)
+    with pytest.raises(RunError, match=r"s: 3 trials, .* ended by the same error: .*No space left on device; mend it"):
+        sweep(asked, trainer=trainer)
+    full.unlink()
+    done, _ = sweep(asked, trainer=trainer)
+    assert {trial.ending for trial in done.trials} <= {"finished", "diverged"}
+    assert [trial.name for trial in done.trials] == [f"s.{number:03d}" for number in (1, 2, 3, 4)]
+
+
+@pytest.mark.slow
+def test_of_a_sweep_that_has_ended_what_failed_is_tried_again(phantom, tmp_path):
+    full = tmp_path / "full"
+    full.touch()
+    asked, trainer = request(phantom, trials=2), Breaks(full)
+    failed, _ = sweep(asked, trainer=trainer)
+    assert [trial.ending for trial in failed.trials] == ["failed", "failed"]
+    with pytest.raises(RunError, match=r"none of its 2 trials came to a score: .*No space left on device; mend it"):
+        save_sweep(failed)
+    full.unlink()
+    done, _ = sweep(asked, trainer=trainer)
+    assert done.trials[0].ending == "finished"
+    assert not done.to_try_again
+
+
+@pytest.mark.slow
+def test_trials_whose_processes_were_ended_with_the_sweep_say_so(phantom, monkeypatch):
+    def interrupted(plan, trial, folder, ended):
+        open_one = named_run("s.001")
+        open_one.folder.mkdir()
+        open_one.write("run.json", {"status": "training", "sweep": "s"})
+        with pytest.raises(RunError, match="s: is being trained by another process"):
+            sweep(request(phantom))
+        assert named_run("s.001").description()["status"] == "training", "this one's trials go on"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ganseg_dist.studies.sweeps.sweep.run_trials", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(request(phantom))
+    assert named_run("s.001").description()["status"] == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"scheduler": "asha", "metrics": ("val/dice_wt", "val/hd95_wt")},
+            "--scheduler asha: compares trials in training by one",
+        ),
+        ({"scheduler": "asha", "metrics": ("val/hd95_wt",)}, "is of whole scans, after the last"),
+        ({"metrics": ("val/dice",)}, r"did you mean val/dice_wt or val/dice_tc or val/dice_et\?"),
+        ({"scheduler": "pbt", "space": SWITCH}, "--scheduler pbt: changes numbers, and --space switch searches none"),
+        ({"space": spaces()["gan_osmosis"]}, "--space gan_osmosis: is of gan_osmosis"),
+    ],
+)
+def test_what_cannot_be_searched_is_told_before_ray_is_started(phantom, monkeypatch, changes, message):
+    monkeypatch.setattr(
+        "ganseg_dist.studies.sweeps.sweep.cluster_seeing", lambda *args, **kwargs: pytest.fail("started")
+    )
+    with pytest.raises(ConfigError, match=message):
+        sweep(request(phantom, **changes))
+    assert not (named_run("s").folder).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_sweep_goes_on_with_the_trials_that_are_left(phantom, tmp_path, number):
+    command = [
+        sys.executable, "-m", "ganseg_dist", "tune", "ganet_seg_debug", "--data", str(phantom), "--trials", "4",
+        "--scheduler", "none", "--run-name", "k", "--space", "ganet_seg_feedback",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    finished = named_run("k.001").folder / "model" / "model.json"
+    deadline = time.monotonic() + 200
+    while not finished.exists():
+        assert time.monotonic() < deadline, "no trial finished"
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.5)
+    if number == signal.SIGKILL:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    else:
+        process.send_signal(number)
+        assert process.wait(timeout=60) == 130
+        assert not (named_run("k").folder / "trials.json").exists(), "it has not ended"
+    made = finished.stat().st_mtime
+    subprocess.run(command, check=True, timeout=250, capture_output=True)
+    trials = named_run("k").read("trials.json")["trials"]
+    assert sorted(trial["name"] for trial in trials) == [f"k.{number:03d}" for number in (1, 2, 3, 4)]
+    assert all(trial["ending"] == "finished" for trial in trials)
+    assert finished.stat().st_mtime == made, "what was finished is not trained again"

@@ -1,0 +1,132 @@
+"""What is made of trials that have ended: the best, the front, importance, tables and figures."""
+
+import csv
+import json
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from ganseg_dist.errors import RunError
+from ganseg_dist.runs import Run
+from ganseg_dist.studies.sweeps.figures import figures
+from ganseg_dist.studies.sweeps.metric import Metric
+from ganseg_dist.studies.sweeps.publish import best_values, save_sweep, table_of
+from ganseg_dist.studies.sweeps.record import Sweep, TrialRecord, write_trials
+from ganseg_dist.studies.sweeps.study import importances, pareto_front
+
+DICE = Metric("val/dice_wt", every_epoch=True)
+DISTANCE = Metric("val/hd95_wt", every_epoch=False)
+
+
+def trial(number: int, dice: float, distance: float = 10.0, ending: str = "finished", **values) -> TrialRecord:
+    scores = {} if math.isnan(dice) else {DICE.name: dice, DISTANCE.name: distance}
+    return TrialRecord(f"s.{number:03d}", values, scores, 3, ending, curve=((1, dice / 2), (2, dice)))
+
+
+def sweep(tmp_path: Path, *trials: TrialRecord, metrics=(DICE,)) -> Sweep:
+    run = Run(tmp_path / "s")
+    run.write("sweep.json", {"split": {"validation": ["a", "b"]}})
+    return Sweep(run, "ganet_seg", metrics, trials)
+
+
+def test_the_best_is_of_those_that_came_to_a_score(tmp_path):
+    found = sweep(
+        tmp_path, trial(1, 0.5), trial(2, math.nan, ending="diverged"), trial(3, 0.9, ending="failed"), trial(4, 0.7)
+    )
+    assert found.best.name == "s.004"
+    assert [record.name for record in found.ranked] == ["s.004", "s.001", "s.002", "s.003"]
+    smaller = replace(found, metrics=(DISTANCE,), trials=(trial(1, 0.5, 9.0), trial(2, 0.5, 4.0)))
+    assert smaller.best.name == "s.002"
+
+
+def test_a_trial_that_was_stopped_is_the_best_only_where_none_was_finished(tmp_path):
+    found = sweep(tmp_path, trial(1, 0.9, ending="stopped"), trial(2, 0.5), trial(3, 0.7))
+    assert [record.name for record in found.ranked] == ["s.003", "s.002", "s.001"]
+    assert found.best.name == "s.003"
+    assert replace(found, trials=found.trials[:1]).best.name == "s.001"
+
+
+def test_without_any_score_the_reason_of_the_first_is_told(tmp_path):
+    diverged = replace(trial(1, math.nan, ending="diverged"), reason="the loss became nan")
+    with pytest.raises(RunError, match=r"s: none of its 1 trials came to a score: the loss became nan"):
+        _ = sweep(tmp_path, diverged).best
+
+
+def test_the_front_holds_what_nothing_betters_in_both(tmp_path):
+    found = sweep(
+        tmp_path, trial(1, 0.5, 4.0, a=1.0), trial(2, 0.7, 9.0, a=2.0), trial(3, 0.4, 5.0, a=3.0),
+        trial(4, 0.6, 6.0, a=4.0), metrics=(DICE, DISTANCE),
+    )  # fmt: skip
+    assert {record.name for record in pareto_front(found)} == {"s.001", "s.002", "s.004"}
+
+
+def test_the_field_that_decides_is_the_important_one(tmp_path):
+    values = [(x / 10, ((x * 7) % 10 + 1) / 10) for x in range(1, 21)]
+    found = sweep(tmp_path, *(trial(n, a, decides=a, idle=b) for n, (a, b) in enumerate(values)))
+    shares = importances(found)
+    assert next(iter(shares)) == "decides"
+    assert shares["decides"] > 0.8
+
+
+def test_of_few_trials_no_importance_is_told(tmp_path):
+    found = sweep(tmp_path, *(trial(n, n / 10, a=float(n)) for n in range(1, 5)))
+    assert importances(found) == {}
+    assert set(figures(found)) == {"curves", "parallel"}
+
+
+def test_of_whole_scans_alone_there_are_no_curves_and_nothing_to_slice(tmp_path):
+    trials = [replace(trial(n, 0.1 * n, **({"a": 0.5} if n % 2 else {})), curve=()) for n in range(1, 4)]
+    assert set(figures(sweep(tmp_path, *trials))) == {"parallel"}
+
+
+def test_fields_of_every_kind_and_gaps_can_be_drawn_and_saved(tmp_path, monkeypatch):
+    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path))
+    trials = [
+        trial(n, 0.1 * n, 20.0 - n, **{"system.gan": bool(n % 2), "train.learning_rate": 10.0**-n, "n": n % 3})
+        for n in range(1, 9)
+    ]
+    lacking = replace(trials[0], name="s.009", values={"system.gan": False})
+    found = sweep(tmp_path, *trials, lacking, metrics=(DICE, DISTANCE))
+    files = save_sweep(found)
+    assert {file.name for file in files} == {
+        "best.json", "table.csv", "curves.png", "parallel.png", "importance.png", "pareto.png",
+    }  # fmt: skip
+    assert all(file.stat().st_size for file in files)
+    assert json.loads((found.run.folder / "best.json").read_text())["trial"] == "s.008"
+    rows = list(csv.DictReader((found.run.folder / "table.csv").open()))
+    assert [row["trial"] for row in rows][:2] == ["s.008", "s.007"]
+    header, cells = table_of(found)
+    assert header == ["trial", "ending", "epochs", "val/dice_wt", "val/hd95_wt", "Pareto", "gan", "learning_rate", "n"]
+    assert cells[0][:6] == ["s.008", "finished", "3", "0.800", "12.0", "front"]
+    assert [row[5] for row in cells[1:]] == [""] * 8, "no other is as good in either"
+    assert [row["front"] for row in rows] == ["True", *["False"] * 8]
+
+
+def test_values_of_one_trial_of_a_front_are_asked_for_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path))
+    found = sweep(
+        tmp_path, trial(1, 0.5, 4.0, a=1.0), trial(2, 0.7, 9.0, a=2.0), trial(3, 0.4, 5.0, a=3.0),
+        trial(4, 0.0, ending="diverged", a=4.0), metrics=(DICE, DISTANCE),
+    )  # fmt: skip
+    said = {"metrics": [asdict(metric) for metric in found.metrics], "space": "ganet_seg", "split": {"validation": "a"}}
+    found.run.write("sweep.json", said)
+    write_trials(found.run, found.trials)
+    save_sweep(found)
+    best = found.run.read("best.json")
+    assert best["chosen"].startswith("largest val/dice_wt of the trials that were finished; others of the front")
+    assert [told["trial"] for told in best["front"]] == ["s.002", "s.001"]
+    assert best_values("s") == {"a": 2.0}
+    assert best_values("s.001") == {"a": 1.0}
+    with pytest.raises(RunError, match=r"s\.004: is no trial of s that came to a score"):
+        best_values("s.004")
+
+
+def test_a_winner_is_asked_for_by_the_name_of_a_sweep_that_has_ended(tmp_path, monkeypatch):
+    monkeypatch.setenv("GANSEG_RUNS", str(tmp_path))
+    with pytest.raises(RunError, match="is no sweep"):
+        best_values("nothing")
+    Run(tmp_path / "begun").write("sweep.json", {})
+    with pytest.raises(RunError, match="has not ended; go on with: ganseg tune --resume begun"):
+        best_values("begun")

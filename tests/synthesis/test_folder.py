@@ -1,0 +1,155 @@
+import json
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ganseg_dist.data.foreground import foreground
+from ganseg_dist.data.labels import BINARY, BRATS, LabelScheme
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.data.scan import load_scan
+from ganseg_dist.errors import DataError
+from ganseg_dist.synthesis.audit import audit
+from ganseg_dist.synthesis.folder import Evidence, refuse_other_folder, write_classes, write_pairs
+from ganseg_dist.synthesis.from_classes import Generated
+from ganseg_dist.synthesis.from_masks import Paintings
+from tests.data.cohorts import read_rows
+
+NNUNET = LabelScheme(
+    {"background": 0, "edema": 1, "NCR": 2, "ET": 3},
+    {"wt": ("edema", "NCR", "ET"), "tc": ("NCR", "ET"), "et": ("ET",)},
+)
+
+
+def written(folder, channels, classes, modalities):
+    rng = np.random.default_rng(0)
+    image = rng.uniform(-1, 1, (len(classes), channels, 16, 16)).astype(np.float32)
+    training = rng.uniform(-1, 1, (9, channels, 16, 16)).astype(np.float32)
+    evidence = Evidence(audit(image, training), {"classes": {}}, Figure(), {"run": "r"})
+    write_classes(folder, Generated(image, classes), modalities, evidence)
+    return image
+
+
+@pytest.mark.parametrize(
+    ("modalities", "file"),
+    [
+        (("grey",), "glioma/synthetic_00001.png"),
+        (("red", "green", "blue"), "glioma/synthetic_00001.png"),
+        (("t1", "flair"), "glioma/synthetic_00001_flair.png"),
+    ],
+)
+def test_every_kind_of_image_has_a_file_in_its_class(tmp_path, modalities, file):
+    image = written(tmp_path / "out", len(modalities), ("glioma", "none"), modalities)
+    pixels = np.asarray(Image.open(tmp_path / "out" / file), float) / 127.5 - 1
+    stored = pixels if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+    assert stored == pytest.approx(image[0] if pixels.ndim == 3 else image[0, -1], abs=0.01)
+    cohort = read_cohort(tmp_path / "out")
+    assert set(cohort.modalities) == set(modalities)
+    assert [(case.id, case.class_name) for case in cohort.cases] == [
+        ("synthetic_00001", "glioma"),
+        ("synthetic_00002", "none"),
+    ]
+    if "t1" not in modalities:
+        assert read_cohort(tmp_path / "out", "class_folder").classes == ("glioma", "none")
+    assert json.loads((tmp_path / "out" / "SYNTHETIC.json").read_text()) == {"synthetic": True, "n": 2, "run": "r"}
+
+
+def test_a_class_that_no_folder_can_be_called_after_stays_inside_and_keeps_its_name(tmp_path):
+    classes = ("../up", "a/b", "..", "grade II, IDH*")
+    written(tmp_path / "deep" / "out", 1, classes, ("grey",))
+    assert {path.name for path in (tmp_path / "deep").iterdir()} == {"out"}
+    cohort = read_cohort(tmp_path / "deep" / "out")
+    assert tuple(case.class_name for case in cohort.cases) == classes
+    assert all(source.files[0].is_file() for case in cohort.cases for source in case.images.values())
+
+
+def test_classes_that_meet_on_a_disk_have_folders_of_their_own(tmp_path):
+    classes = ("grade II?", "grade II!", "Grade-II", "manifest.csv", "t1/post")
+    written(tmp_path / "out", 2, classes, ("a/b", "a b"))
+    cohort = read_cohort(tmp_path / "out")
+    assert tuple(case.class_name for case in cohort.cases) == classes
+    assert set(cohort.modalities) == {"a/b", "a b"}
+    files = [source.files[0] for case in cohort.cases for source in case.images.values()]
+    assert len({str(file).lower() for file in files}) == 10
+    assert len({file.parent.name.lower() for file in files}) == 5
+    assert all(file.is_file() for file in files)
+
+
+@pytest.mark.parametrize("left", ["thesis.txt", "audit.json", "manifest.csv", "images/p1.png"])
+def test_a_folder_that_is_no_earlier_synthesis_is_left_alone(tmp_path, left):
+    precious = tmp_path / "out" / left
+    precious.parent.mkdir(parents=True)
+    precious.write_text("precious")
+    with pytest.raises(DataError, match=f"{tmp_path}/out: exists and is no earlier synthesis; give a new folder"):
+        written(tmp_path / "out", 1, ("glioma",) * 4, ("grey",))
+    assert precious.read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_earlier_synthesis_is_replaced_unless_something_else_was_put_into_it(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    written(out, 1, ("glioma",) * 5, ("grey",))
+    written(out, 1, ("none",) * 4, ("grey",))
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {"none"}
+    (out / "none" / "thesis.txt").write_text("precious")
+    with pytest.raises(DataError, match=r"out: holds none/thesis\.txt, which no synthesis wrote"):
+        written(out, 1, ("glioma",) * 5, ("grey",))
+    assert (out / "none" / "thesis.txt").read_text() == "precious"
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "out").write_text("precious")
+    with pytest.raises(DataError, match="out: is a file"):
+        refuse_other_folder(tmp_path / "out")
+
+
+@pytest.mark.parametrize("on_background", [True, False])
+def test_a_body_that_fills_its_frame_is_found_again(tmp_path, on_background):
+    """Turned and scaled, heads reach beyond the frame: its border is tissue then, and a corner the only background."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:32, :32]
+    body = np.hypot(rows - 20, columns - 12) < 22
+    image = np.where(body, rng.uniform(0.2, 0.3, (6, 1, 32, 32)), -1).astype(np.float32)
+    mask = np.broadcast_to(np.hypot(rows - 8, columns - 9) < 4, image.shape).astype(np.uint8)
+    evidence = Evidence(audit(image, image + 1), {}, Figure(), {})
+    paintings = Paintings(image, mask, image, tuple("aabbcc"))
+    write_pairs(tmp_path / "out", paintings, ("flair",), ("wt",), BINARY, evidence, on_background=on_background)
+    scan = load_scan(read_cohort(tmp_path / "out").cases[0])
+    margin = 4 if on_background else 0
+    assert scan.image.shape == (1, 32 + 2 * margin, 32 + 2 * margin, 1)
+    inside = np.pad(body, margin)[..., None]
+    assert np.array_equal(scan.labels, np.pad(mask[0, 0], margin)[..., None])
+    found = foreground(scan.image)
+    if on_background:
+        assert (found & inside).sum() > 0.95 * inside.sum()
+        assert not (found & ~inside).any()
+    else:
+        assert (found & inside).sum() < 0.1 * inside.sum(), "why there is a margin"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "named", "stored"),
+    [
+        (BRATS, "brats", {0, 1, 2, 4}),
+        (NNUNET, "label_scheme.json", {0, 1, 2, 3}),
+        (LabelScheme.of_lesion("stroke", (2,)), "label_scheme.json", {0, 255}),
+        (BINARY, "binary", {0, 255}),
+    ],
+)
+def test_masks_have_the_models_values_and_are_read_back(tmp_path, scheme, named, stored):
+    image = np.full((6, 1, 32, 32), 0.2, np.float32)
+    columns = np.arange(32)[None].repeat(32, axis=0)
+    depth = np.select([columns < 8, columns < 16, columns < 24], [0, 1, 2], 3)
+    regions = tuple(scheme.regions)
+    mask = np.broadcast_to(np.stack([depth > row for row in range(len(regions))]), (6, len(regions), 32, 32))
+    paintings = Paintings(image, mask.astype(np.uint8), image, tuple("aabbcc"))
+    evidence = Evidence(audit(image, image + 1), {}, Figure(), {})
+    write_pairs(tmp_path / "out", paintings, ("flair",), regions, scheme, evidence, on_background=False)
+    assert set(np.unique(np.asarray(Image.open(tmp_path / "out/masks/synthetic_00001.png")))) == stored
+    case = read_cohort(tmp_path / "out").cases[0]
+    assert read_rows(tmp_path / "out" / "manifest.csv")[0]["labels"] == named
+    assert set(case.scheme.labels) == set(scheme.labels)
+    ours = np.array([0, 2, 1, 3] if len(regions) == 3 else [0, 1, 1, 1])[depth]
+    assert np.array_equal(load_scan(case).labels[..., 0], ours)
