@@ -40,7 +40,7 @@ from ganseg_dist.studies.experiments.run import Job, Outcome, run_experiment
 from ganseg_dist.studies.experiments.scoring import score_run
 from ganseg_dist.studies.experiments.table import markdown, tabulate
 from ganseg_dist.training.session import TrainingRequest
-from server.simulation import Rehearsal, rehearse
+from server.simulation import Simulation, simulate
 
 SERVERS: Mapping[str, Mapping[str, object]] = {
     "undefended": {"federation.firewall": False, "federation.strategy": "fedavg"},
@@ -104,7 +104,7 @@ def federated(job: Job) -> Outcome:
     data = _only(job.data, everyone)
     request = TrainingRequest(arm.config, data, run_name=job.run_name, split=arm.split)
     try:
-        run = rehearse(Rehearsal(request, BY_HOSPITAL), _answer(arm))
+        run = simulate(Simulation(request, BY_HOSPITAL), _answer(arm))
     except FederationError as error:
         print(f"{arm.name}: the federation ends: {error}")
         return Outcome(dict(arm.labels), 0.0, ())

@@ -24,7 +24,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
-import clients.site
+import clients.training
 from benchmarks.cohorts import phantom_cohort
 from benchmarks.measure import Comparison, compare_seconds, machine, parser, report
 from clients.app import app
@@ -33,7 +33,7 @@ from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.runs import Run, named_run
 from ganseg_dist.systems import recipe
 from ganseg_dist.training.session import TrainingRequest
-from server.simulation import Rehearsal, rehearse, rehearse_on
+from server.simulation import Simulation, simulate, simulate_on
 
 
 class RoundClock(NullTracker):
@@ -55,34 +55,34 @@ class RoundClock(NullTracker):
 @contextmanager
 def timed_training(seconds: list[float]) -> Any:
     """Within, the seconds of every site's `fit` are appended."""
-    fit = clients.site.fit
+    fit = clients.training.fit
 
     def timed(*arguments: Any, **named: Any) -> None:
         start = time.perf_counter()
         fit(*arguments, **named)
         seconds.append(time.perf_counter() - start)
 
-    with patch.object(clients.site, "fit", timed):
+    with patch.object(clients.training, "fit", timed):
         yield
 
 
-def one_after_the_other(asked: Rehearsal) -> tuple[list[float], list[float]]:
+def one_after_the_other(asked: Simulation) -> tuple[list[float], list[float]]:
     """Seconds of each round in this process, and of its training."""
     clock, trained = RoundClock(), list[float]()
     with timed_training(trained):
-        rehearse(asked, app, shown=clock)
+        simulate(asked, app, shown=clock)
     sites = len(trained) // len(clock.ends)
     return clock.seconds, [sum(trained[start : start + sites]) for start in range(sites, len(trained), sites)]
 
 
-def on_ray(asked: Rehearsal) -> list[float]:
+def on_ray(asked: Simulation) -> list[float]:
     """Seconds of each round, with the sites as Ray tasks."""
     clock = RoundClock()
-    rehearse(asked, app, shown=clock)
+    simulate(asked, app, shown=clock)
     return clock.seconds
 
 
-def by_flower(asked: Rehearsal, sites: int) -> list[float]:
+def by_flower(asked: Simulation, sites: int) -> list[float]:
     """Seconds of each round of the same federation in Flower's simulation."""
     clock, name = RoundClock(), asked.request.name()
     federation = ServerApp()
@@ -92,7 +92,7 @@ def by_flower(asked: Rehearsal, sites: int) -> list[float]:
         def connect(homes: Sequence[Path]) -> Grid:
             return grid
 
-        rehearse_on(asked, connect, shown=clock)
+        simulate_on(asked, connect, shown=clock)
 
     run_simulation(
         federation, _at_home(name), num_supernodes=sites, backend_config={"client_resources": {"num_cpus": asked.cpus}}
@@ -125,12 +125,12 @@ def bytes_told(run: Run, config: RunConfig) -> str:
 def _networks(run: Run, config: RunConfig) -> Mapping[str, Any]:
     from ganseg_dist.engine.fit import prepare_state
     from ganseg_dist.engine.world import World
-    from ganseg_dist.federation.exchange import Exchange
+    from ganseg_dist.federation.shared_parameters import SharedParameters
     from ganseg_dist.systems import build_system
 
     system = build_system(run.config())
     state = prepare_state(system, run.config(), World())
-    return Exchange.of(state, system, config, 0).take(state)
+    return SharedParameters.of(state, system, config, 0).take(state)
 
 
 def main() -> None:
@@ -155,8 +155,8 @@ def main() -> None:
         patch.dict("os.environ", {"GANSEG_RUNS": folder, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}),
     ):
 
-        def request(name: str, *, local: bool) -> Rehearsal:
-            return Rehearsal(TrainingRequest(config, cohort.root, run_name=name, local=local), str(asked.sites))
+        def request(name: str, *, local: bool) -> Simulation:
+            return Simulation(TrainingRequest(config, cohort.root, run_name=name, local=local), str(asked.sites))
 
         walls, training = one_after_the_other(request("here", local=True))
         ours, flowers = on_ray(request("ray", local=False)), by_flower(request("flower", local=True), asked.sites)

@@ -27,7 +27,7 @@ from ganseg_dist.studies.experiments.run import Job, Outcome, run_experiment
 from ganseg_dist.studies.experiments.scoring import score_run
 from ganseg_dist.studies.experiments.table import Row, markdown, tabulate
 from ganseg_dist.training.session import TrainingRequest
-from server.simulation import Rehearsal, rehearse
+from server.simulation import Simulation, simulate
 
 EPSILONS = (100_000, 10_000, 1_000, 100, 8)
 ARMS: Mapping[str, Mapping[str, object]] = {
@@ -47,7 +47,7 @@ def federated(job: Job) -> Outcome:
     """Train one federation, and score it."""
     arm: Arm = job.trial
     request = TrainingRequest(arm.config, job.data, run_name=job.run_name, split=arm.split, local=True)
-    run = rehearse(Rehearsal(request), app)
+    run = simulate(Simulation(request), app)
     rows = score_run(run, read_cohort(job.data), arm.split)
     return Outcome(dict(arm.labels), float(run.description()["seconds"]), tuple(rows))
 

@@ -20,7 +20,7 @@ import torch
 from benchmarks.engine import Engine
 from benchmarks.made_slices import made_stage_data
 from benchmarks.measure import compare_seconds, machine, parser, report, side_by_side
-from ganseg_dist.cluster.ray_cluster import ray_cluster, require_resources
+from ganseg_dist.cluster.ray_cluster import check_resources, ray_cluster
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.engine.fit import StageData, seeded
 from ganseg_dist.engine.tracker import NullTracker, Progress
@@ -67,7 +67,7 @@ def measured(config: RunConfig, data: StageData, storage: Path, *, workers: int,
     from ray.train import ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    require_resources(workers=workers, threads=threads, gpus=False)
+    check_resources(workers=workers, threads=threads, gpus=False)
     threaded = override(config, {"train.threads": threads})
     name = f"{workers}-workers-{time.monotonic_ns()}"
     answer = storage / f"{name}.txt"  # Ray hands on the metrics of checkpoints alone, and none is kept here

@@ -1,6 +1,6 @@
 """The hospital's Flower app: message to `Site` and back. Nothing leaves that the manifest does not hold first.
 
-`home` in the node's config names the hospital's folder (`clients.home`).
+`node` in the node's config names the hospital's folder (`clients.node`).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from flwr.common.constant import PARTITION_ID_KEY
 from numpy.typing import NDArray
 
 from clients.egress import EgressManifest
-from clients.home import Home
+from clients.node import SiteNode
 from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegError, RunError, TrainingDiverged
-from ganseg_dist.federation.flower import CONFIG_REFUSED, arrays_of, order_of, telling
-from ganseg_dist.federation.order import Order, Scores
+from ganseg_dist.federation.flower import CONFIG_REFUSED, arrays_of, pack_reply, unpack_instruction
+from ganseg_dist.federation.round_instruction import RoundInstruction, Scores
 from ganseg_dist.runs import named_run
 
 REASONS: Mapping[type[Exception], tuple[int, str]] = {
@@ -49,82 +49,82 @@ app = ClientApp()
 def preflight(message: Message, context: Context) -> Message:
     """Yes with counts, or no with one of REASONS."""
 
-    def answer(home: Home, order: Order) -> Message:
-        joining = home.join(order.run, order.settings)
-        return _reply(message, home, order, {"words": joining.words()}, joining.counts())
+    def answer(node: SiteNode, instruction: RoundInstruction) -> Message:
+        info = node.join(instruction.run, instruction.settings)
+        return _reply(message, node, instruction, {"words": info.words()}, info.counts())
 
-    return _answered(message, context, answer)
+    return _handle(message, context, answer)
 
 
 @app.query("fingerprint")
 def fingerprint(message: Message, context: Context) -> Message:
     """How the site's patients spread over coarse bins."""
 
-    def answer(home: Home, order: Order) -> Message:
-        return _reply(message, home, order, home.fingerprint(order.settings).to_arrays(), {})
+    def answer(node: SiteNode, instruction: RoundInstruction) -> Message:
+        return _reply(message, node, instruction, node.fingerprint(instruction.settings).to_arrays(), {})
 
-    return _answered(message, context, answer)
+    return _handle(message, context, answer)
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """One round at the site."""
 
-    def answer(home: Home, order: Order) -> Message:
-        arrays, scores = home.site(order.run, order.settings).train(order, arrays_of(message.content))
-        return _reply(message, home, order, arrays, _metrics(scores))
+    def answer(node: SiteNode, instruction: RoundInstruction) -> Message:
+        arrays, scores = node.site(instruction.run, instruction.settings).train(instruction, arrays_of(message.content))
+        return _reply(message, node, instruction, arrays, _metrics(scores))
 
-    return _answered(message, context, answer)
+    return _handle(message, context, answer)
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Validation scores of the server's weights."""
 
-    def answer(home: Home, order: Order) -> Message:
-        scores = home.site(order.run, order.settings).evaluate(order, arrays_of(message.content))
-        return _reply(message, home, order, {}, _metrics(scores))
+    def answer(node: SiteNode, instruction: RoundInstruction) -> Message:
+        scores = node.site(instruction.run, instruction.settings).evaluate(instruction, arrays_of(message.content))
+        return _reply(message, node, instruction, {}, _metrics(scores))
 
-    return _answered(message, context, answer)
+    return _handle(message, context, answer)
 
 
 @app.train("finish")
 def finish(message: Message, context: Context) -> Message:
     """The federation is over: the site keeps a run and a model of its own."""
 
-    def answer(home: Home, order: Order) -> Message:
-        home.finish(order, arrays_of(message.content))
-        return _reply(message, home, order, {}, {"finished": 1})
+    def answer(node: SiteNode, instruction: RoundInstruction) -> Message:
+        node.finish(instruction, arrays_of(message.content))
+        return _reply(message, node, instruction, {}, {"finished": 1})
 
-    return _answered(message, context, answer)
+    return _handle(message, context, answer)
 
 
-def _answered(message: Message, context: Context, answer: Callable[[Home, Order], Message]) -> Message:
+def _handle(message: Message, context: Context, answer: Callable[[SiteNode, RoundInstruction], Message]) -> Message:
     """The answer, or an error that says no more than REASONS; the whole of it stays in the site's log."""
-    home = _home(context)
-    order = None
+    node = _node_of(context)
+    instruction = None
     try:
-        home.make_private()
-        order = order_of(message.content)
-        return answer(home, order)
+        node.make_private()
+        instruction = unpack_instruction(message.content)
+        return answer(node, instruction)
     except Exception as error:
-        _log(home, error)
+        _log(node, error)
         code, reason = next((said for kind, said in REASONS.items() if isinstance(error, kind)), UNKNOWN)
-        run, number = (order.run, order.round) if order else ("unknown", 0)
+        run, number = (instruction.run, instruction.round) if instruction else ("unknown", 0)
         with suppress(GansegError):  # a full disk: of the two, the server's waiting for nothing is worse
-            EgressManifest(home.manifest).record("error", run, number, {}, {"code": code})
+            EgressManifest(node.manifest).record("error", run, number, {}, {"code": code})
         return Message(Error(code, reason), reply_to=message)
 
 
-def _home(context: Context) -> Home:
+def _node_of(context: Context) -> SiteNode:
     """The folder that the node names; of a node that Flower simulates, the one that the rehearsal made for it."""
     named, place = context.node_config.get("home"), context.node_config.get(PARTITION_ID_KEY)
     if named is not None:
-        return Home(Path(str(named)))
+        return SiteNode(Path(str(named)))
     if place is None:
         raise ConfigError("home: the node's config names none; start it with --node-config \"home='FOLDER'\"")
-    rehearsal = named_run(str(context.run_config["run-name"]))
-    return Home(sorted((rehearsal.folder / "sites").iterdir())[int(place)])
+    simulation = named_run(str(context.run_config["run-name"]))
+    return SiteNode(sorted((simulation.folder / "sites").iterdir())[int(place)])
 
 
 def _metrics(scores: Scores) -> dict[str, float]:
@@ -133,21 +133,21 @@ def _metrics(scores: Scores) -> dict[str, float]:
 
 def _reply(
     message: Message,
-    home: Home,
-    order: Order,
+    node: SiteNode,
+    instruction: RoundInstruction,
     arrays: Mapping[str, NDArray[Any]],
     metrics: Mapping[str, float],
 ) -> Message:
     """What leaves, written into the manifest before it does."""
     kind = message.metadata.message_type.rpartition(".")[2]
-    EgressManifest(home.manifest).record(kind, order.run, order.round, arrays, metrics)
-    return Message(telling(arrays, metrics), reply_to=message)
+    EgressManifest(node.manifest).record(kind, instruction.run, instruction.round, arrays, metrics)
+    return Message(pack_reply(arrays, metrics), reply_to=message)
 
 
-def _log(home: Home, error: Exception) -> None:
-    home.folder.mkdir(parents=True, exist_ok=True)
+def _log(node: SiteNode, error: Exception) -> None:
+    node.folder.mkdir(parents=True, exist_ok=True)
     mendable = isinstance(error, GansegError)
     told = str(error) if mendable else "".join(traceback.format_exception(error))
-    SAID.info("error: %s", error if mendable else f"{type(error).__name__}; see {home.folder / 'site.log'}")
-    with (home.folder / "site.log").open("a", encoding="utf-8") as log:
+    SAID.info("error: %s", error if mendable else f"{type(error).__name__}; see {node.folder / 'site.log'}")
+    with (node.folder / "site.log").open("a", encoding="utf-8") as log:
         log.write(f"{datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')} {told}\n")

@@ -26,7 +26,7 @@ HARMLESS = {"pyproject.toml", "README.md", ".info/CONTENT"}
 """What a bundle of ours holds. Nothing else may lie where Python looks for modules."""
 
 
-def refuse_foreign(bundle: bytes) -> None:
+def check_bundle(bundle: bytes) -> None:
     """Raises FederationError for a bundle with files of its own, of another app or of another version."""
     try:
         with zipfile.ZipFile(io.BytesIO(bundle)) as files:
@@ -47,7 +47,7 @@ def main() -> None:
     unpack = names["install_from_fab"]
 
     def checked(bundle: bytes, **options: Any) -> Path:
-        refuse_foreign(bundle)
+        check_bundle(bundle)
         unpacked: Path = unpack(bundle, **options)
         return unpacked
 

@@ -35,7 +35,7 @@ from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.files import read_json
 from ganseg_dist.names import folder_name
-from ganseg_dist.storage.opened import as_kept, require_place
+from ganseg_dist.storage.opened import as_kept, check_location
 
 LONGEST = 100
 """Characters of a run's name."""
@@ -191,7 +191,7 @@ def training_run(name: str) -> Run:
     Raises RunError also when the name is an experiment's, whose folder is not a run's, and ConfigError when
     GANSEG_RUNS_URI cannot be written.
     """
-    require_place()
+    check_location()
     run = named_run(name)
     if run.is_experiment:
         raise RunError(f"{run.folder}: is an experiment, not a run; choose another --run-name")

@@ -11,7 +11,7 @@ from ganseg_dist.data.cohort import Case, Cohort, Source
 from ganseg_dist.data.labels import BINARY, BINARY_REGIONS, BRATS, BRATS_REGIONS, LabelScheme
 from ganseg_dist.data.slices import LESION_CLASSES
 from ganseg_dist.errors import FederationError
-from ganseg_dist.federation.joining import Joining
+from ganseg_dist.federation.site_info import SiteInfo
 from ganseg_dist.planning.resolve import resolve
 
 EVERYWHERE = Path("the federation")
@@ -20,7 +20,7 @@ EVERYWHERE = Path("the federation")
 NO_FILE = Source(())
 
 
-def agree(config: RunConfig, sites: Iterable[Joining]) -> RunConfig:
+def agree(config: RunConfig, sites: Iterable[SiteInfo]) -> RunConfig:
     """The config that all sites can train by, resolved as `resolve` does it for one cohort that held all of theirs.
 
     Channels and regions are those that every site has, in a cohort's order; classes are those of any site, as a class
@@ -41,14 +41,14 @@ def agree(config: RunConfig, sites: Iterable[Joining]) -> RunConfig:
     of_masks = {site.name: site.regions for site in joined if site.regions}
     classes: frozenset[str] = frozenset()
     if config.system.task == "segmentation":
-        _refuse_without_masks(joined, config)
+        _check_masks(joined, config)
     else:
         classes = _classes(joined, config.data.classes)
     regions = _common("regions", of_masks, config.data.regions) if of_masks else frozenset()
     return resolve(config, _cohort(modalities, regions, classes))
 
 
-def agreed_scheme(config: RunConfig, sites: Iterable[Joining]) -> tuple[LabelScheme, int]:
+def agreed_scheme(config: RunConfig, sites: Iterable[SiteInfo]) -> tuple[LabelScheme, int]:
     """What the values of the model's masks mean, and how many sites mean otherwise by theirs.
 
     Where all sites agree on the labels of the config's regions, theirs; else the canonical ones, which are no site's
@@ -105,13 +105,13 @@ def _common(field: str, by_site: dict[str, tuple[str, ...]], asked: Sequence[str
     return common
 
 
-def _refuse_without_masks(sites: Iterable[Joining], config: RunConfig) -> None:
+def _check_masks(sites: Iterable[SiteInfo], config: RunConfig) -> None:
     for site in sites:
         if not site.regions:
             raise FederationError(f"{site.name}: has no masks, which {config.recipe} learns from; leave it out")
 
 
-def _classes(sites: Sequence[Joining], asked: Sequence[str] | None) -> frozenset[str]:
+def _classes(sites: Sequence[SiteInfo], asked: Sequence[str] | None) -> frozenset[str]:
     """What any site has. Raises FederationError naming a site that shares none with the config or the other sites: it
     tells apart something else.
     """

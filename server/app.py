@@ -28,7 +28,7 @@ from ganseg_dist.systems import recipe
 from ganseg_dist.tracking.progress import RichProgress
 from ganseg_dist.training.session import TrainingRequest
 from server.deployment import Deployment, deploy
-from server.simulation import Rehearsal, rehearse_on
+from server.simulation import Simulation, simulate_on
 
 LINE = 160
 """Characters of a line of the log: Flower's has no terminal to measure."""
@@ -127,7 +127,7 @@ def _rehearsed(grid: Grid, asked: Asked, shown: Tracker, say: Callable[[str], No
     request = TrainingRequest(
         asked.config, data, asked.layout, run_name=asked.run_name, local=True, labels=asked.labels
     )
-    return rehearse_on(Rehearsal(request, asked.sites, asked.skew, command=COMMAND), connect, shown=shown, say=say)
+    return simulate_on(Simulation(request, asked.sites, asked.skew, command=COMMAND), connect, shown=shown, say=say)
 
 
 def _deployed(grid: Grid, asked: Asked, shown: Tracker, say: Callable[[str], None]) -> Run:

@@ -9,7 +9,7 @@ from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.differences import differences
 from ganseg_dist.federation.fingerprint import Fingerprint, axes
 from ganseg_dist.federation.flower import arrays_of
-from ganseg_dist.federation.order import Order
+from ganseg_dist.federation.round_instruction import RoundInstruction
 from server.rounds import Federation
 
 
@@ -20,10 +20,10 @@ def compare_data(federation: Federation) -> dict[str, Any]:
     """
     told: dict[str, Fingerprint] = {}
     known = axes(federation.config.data)
-    order = Order(federation.name, 0, 0, 0, 0, config=federation.sites_config)
+    instruction = RoundInstruction(federation.name, 0, 0, 0, 0, config=federation.sites_config)
     members = federation.sites.members
     federation.sites.say(f"asking {len(members)} sites how their data are spread (fingerprints)")
-    for node, reply in sorted(federation.sites.ask("query.fingerprint", order, {}).items()):
+    for node, reply in sorted(federation.sites.ask("query.fingerprint", instruction, {}).items()):
         site = members[node].name
         try:
             if reply.has_error():

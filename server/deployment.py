@@ -15,13 +15,13 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.federation.at_sites import config_at_sites
-from ganseg_dist.federation.joining import Joining
-from ganseg_dist.federation.order import Order
+from ganseg_dist.federation.round_instruction import RoundInstruction
+from ganseg_dist.federation.site_info import SiteInfo
 from ganseg_dist.planning.plan import open_run
 from ganseg_dist.runs import Run, training_run
 from ganseg_dist.systems import build_system
 from ganseg_dist.tracking.tracked_run import TrackedRun
-from ganseg_dist.training.attempt import carry_out, only_trainer
+from ganseg_dist.training.run_training import only_trainer, run_training
 from server.agreement import agree, agree_again, agreed_scheme
 from server.session import train_federation
 from server.sites import Sites, nobody_hears
@@ -74,14 +74,14 @@ def deploy(asked: Deployment, grid: Grid, *, shown: Tracker, say: Callable[[str]
             return train_federation(run, config, sites, tracked, shown=shown, least_sites=asked.least_sites)
 
         monitors = {stage.name: stage.monitor for stage in build_system(config).stages}
-        carry_out(run, train, monitors=monitors, tags={}, started=started)
+        run_training(run, train, monitors=monitors, tags={}, started=started)
     return run
 
 
-def _joined(asked: Deployment, sites: Sites, warn: Callable[[str], None]) -> list[Joining]:
+def _joined(asked: Deployment, sites: Sites, warn: Callable[[str], None]) -> list[SiteInfo]:
     """What the hospitals have; asked again, with what they have agreed on, they make their data ready."""
     sites_config = config_at_sites(asked.config, asked.least_sites).to_json()
-    sites.enrol(Order(asked.run_name, 0, 0, 0, 0, config=sites_config), asked.least_sites, warn)
+    sites.enrol(RoundInstruction(asked.run_name, 0, 0, 0, 0, config=sites_config), asked.least_sites, warn)
     joined = list(sites.members.values())
     sites.members.clear()
     return joined
@@ -91,7 +91,7 @@ def _listed(words: tuple[str, ...] | None) -> str:
     return ", ".join(words or ()) or "none"
 
 
-def _learnt_from(config: RunConfig, joined: list[Joining]) -> dict[str, Any]:
+def _learnt_from(config: RunConfig, joined: list[SiteInfo]) -> dict[str, Any]:
     """What data.json holds of data that stay where they are."""
     origins = {site.origin for site in joined}
     scheme, otherwise = agreed_scheme(config, joined)

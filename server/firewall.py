@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ganseg_dist.federation.exchange import Arrays
+from ganseg_dist.federation.shared_parameters import Arrays
 
 WINDOW = 5
 """Rounds for which an accepted norm is remembered: enough that a round of few answers is judged by all sites, few

@@ -29,17 +29,17 @@ from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.at_sites import config_at_sites
 from ganseg_dist.federation.encoding import decode
-from ganseg_dist.federation.exchange import Arrays, Exchange
 from ganseg_dist.federation.flower import CONFIG_REFUSED, arrays_of, numbers_of
-from ganseg_dist.federation.order import Order
-from ganseg_dist.federation.privacy import Releases, Terms, keeps_numbers_home, private_mean, refuse_unfit_privacy
+from ganseg_dist.federation.privacy import Releases, Terms, keeps_numbers_home, private_mean, validate_privacy
+from ganseg_dist.federation.round_instruction import RoundInstruction
 from ganseg_dist.federation.schedule import Round, schedule
+from ganseg_dist.federation.shared_parameters import Arrays, SharedParameters
 from ganseg_dist.files import read_json
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import System
 from server.firewall import AcceptedNorms, Firewall, Quarantined, Update
 from server.sites import Sites
-from server.strategies import Aggregator, least_answers, refuse_unfit
+from server.strategies import Aggregator, least_answers, validate_setup
 from server.weighting import site_weights
 
 TRIES = 3
@@ -105,9 +105,9 @@ class Federation:
             done = position.stage == len(stages)
             at = "after the last round" if done else f"from {self._called(planned[position.stage, position.epoch])}"
             self.sites.say(f"{self.name}: goes on {at}")
-        refuse_unfit_privacy(self.config, len(planned))
+        validate_privacy(self.config, len(planned))
         self.enrol(self.least_sites)
-        refuse_unfit(self.config, len(self.sites.members))
+        validate_setup(self.config, len(self.sites.members))
         self.releases = self._opened_releases(len(planned))
         while position.stage < len(stages):
             part = planned[position.stage, position.epoch]
@@ -123,14 +123,14 @@ class Federation:
 
     def _round(self, part: Round) -> None:
         stage, position = self.system.stages[part.stage], self.state.position
-        exchange = Exchange.of(self.state, self.system, self.config, part.stage)
-        trained = exchange.trained(self.system, part.stage)
+        shared = SharedParameters.of(self.state, self.system, self.config, part.stage)
+        trained = shared.trained(self.system, part.stage)
         if not trained.shapes:
             raise FederationError(
                 f"federation.local: stage {stage.name} trains no shared network; share one of "
                 f"{', '.join(stage.networks)}"
             )
-        sent = exchange.take(self.state)
+        sent = shared.take(self.state)
         begun = {name: sent[name] for name in trained.shapes}
         updates = self._updates(part, sent, begun)
         weights = self._weights(updates)
@@ -139,7 +139,7 @@ class Federation:
         trained.put(merged, self.state)
         losses = _weighted({update.site: update.metrics for update in updates}, weights)
         site_scores, scores = (
-            ({}, {}) if keeps_numbers_home(self.config) else self._scores(part, exchange.take(self.state))
+            ({}, {}) if keeps_numbers_home(self.config) else self._scores(part, shared.take(self.state))
         )
         position.step += part.until - part.first
         position.epoch = part.until - 1
@@ -217,7 +217,7 @@ class Federation:
             begun: of it, what the stage trains: what they send back.
         """
         quorum = self.config.federation.quorum
-        order = Order(
+        instruction = RoundInstruction(
             self.name, part.number, part.stage, part.first, part.until, self.ledger.was_best, self.sites_config
         )
         refusing: dict[int, str] = {}
@@ -228,7 +228,7 @@ class Federation:
             needed = max(least_answers(self.config.federation), math.ceil(quorum * len(members)))
             asked = [node for node in members if node not in refusing]
             self.sites.say(f"{self._called(part)}: asking {len(asked)} sites to train")
-            replies = self.sites.ask("train", order, sent, asked, heard=partial(self._heard, part))
+            replies = self.sites.ask("train", instruction, sent, asked, heard=partial(self._heard, part))
             failed = {node: reply.error for node, reply in replies.items() if reply.has_error()}
             refusing |= {node: members[node].name for node, error in failed.items() if error.code == CONFIG_REFUSED}
             if len(members) - len(refusing) < needed:  # nothing changes by asking again
@@ -290,10 +290,12 @@ class Federation:
 
     def _scores(self, part: Round, merged: Arrays) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
         """Each site's validation scores of the new weights, and their means over the sites' cases."""
-        order = Order(self.name, part.number, part.stage, part.until, part.until, config=self.sites_config)
+        instruction = RoundInstruction(
+            self.name, part.number, part.stage, part.until, part.until, config=self.sites_config
+        )
         self.sites.say(f"{self._called(part)}: asking {len(self.sites.members)} sites to score")
         said = {}
-        for node, reply in self.sites.ask("evaluate", order, merged).items():
+        for node, reply in self.sites.ask("evaluate", instruction, merged).items():
             if not reply.has_error():
                 with suppress(FederationError):  # who cannot be understood does not score
                     said[self.sites.members[node].name] = numbers_of(reply.content)
@@ -307,17 +309,19 @@ class Federation:
     def _finish(self) -> None:
         """Every site gets the last weights, for a model of its own."""
         stages = len(self.system.stages)
-        order = Order(self.name, len(self.ledger.rounds), stages, 0, 0, self.ledger.was_best, self.sites_config)
-        arrays = Exchange.of(self.state, self.system, self.config, stages - 1).take(self.state)
+        instruction = RoundInstruction(
+            self.name, len(self.ledger.rounds), stages, 0, 0, self.ledger.was_best, self.sites_config
+        )
+        arrays = SharedParameters.of(self.state, self.system, self.config, stages - 1).take(self.state)
         self.sites.say(f"asking {len(self.sites.members)} sites to keep a model of their own")
-        for node, reply in self.sites.ask("train.finish", order, arrays).items():
+        for node, reply in self.sites.ask("train.finish", instruction, arrays).items():
             if reply.has_error():
                 site = self.sites.members[node].name
                 self.warn(f"{site}: has no model of its own: {self.sites.why(site, reply.error)}")
 
     def enrol(self, least: int) -> None:
         """Take in who is there. Raises FederationError when fewer than `least` have said yes by the deadline."""
-        self.sites.enrol(Order(self.name, 0, 0, 0, 0, config=self.sites_config), least, self.warn)
+        self.sites.enrol(RoundInstruction(self.name, 0, 0, 0, 0, config=self.sites_config), least, self.warn)
 
     def _called(self, part: Round) -> str:
         return f"round {part.number} of {len(self.planned)}"

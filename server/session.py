@@ -9,8 +9,8 @@ from ganseg_dist.atomic import write_json
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import Tracker, Trackers
-from ganseg_dist.federation.exchange import staying
 from ganseg_dist.federation.privacy import keeps_numbers_home
+from ganseg_dist.federation.shared_parameters import local_networks
 from ganseg_dist.runs import Run
 from ganseg_dist.tracking.federation import log_sites
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
@@ -41,7 +41,7 @@ def train_federation(
         ledger = federation.run()
     members = {member.name: member.counts() for member in sites.members.values()}
     run.write("federation.json", {"rounds": ledger.rounds, "quarantined": ledger.quarantined, "sites": members})
-    run.describe(absent=sorted(staying(federation.system, config)))
+    run.describe(absent=sorted(local_networks(federation.system, config)))
     log_sites(run)
     return checkpoints.last()
 

@@ -17,27 +17,27 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.engine.tracker import NullTracker, Tracker
 from ganseg_dist.errors import DataError
-from ganseg_dist.federation.exchange import staying
 from ganseg_dist.federation.partition import BY_HOSPITAL, partition
-from ganseg_dist.federation.privacy import refuse_unfit_privacy
+from ganseg_dist.federation.privacy import validate_privacy
 from ganseg_dist.federation.schedule import rounds_of
+from ganseg_dist.federation.shared_parameters import local_networks
 from ganseg_dist.names import LONGEST_PART, folder_names
 from ganseg_dist.planning.plan import open_run
 from ganseg_dist.planning.prepare import map_here
 from ganseg_dist.runs import Run
-from ganseg_dist.studies.experiments.scoring import refuse_one_class
+from ganseg_dist.studies.experiments.scoring import check_classes
 from ganseg_dist.systems import build_system
 from ganseg_dist.tracking.tracked_run import TrackedRun
-from ganseg_dist.training.attempt import carry_out, only_trainer
+from ganseg_dist.training.run_training import only_trainer, run_training
 from ganseg_dist.training.session import Bar, TrainingRequest, check_plan, no_bar, plan_training
 from server.grids import Answer, InProcessGrid, RayGrid
 from server.session import train_federation
 from server.sites import Sites, nobody_hears
-from server.strategies import refuse_unfit
+from server.strategies import validate_setup
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsal:
+class Simulation:
     """A federation of hospitals that are simulated."""
 
     request: TrainingRequest
@@ -52,7 +52,7 @@ class Rehearsal:
     """Whose trial it is."""
 
 
-def rehearse(asked: Rehearsal, answer: Answer, *, shown: Tracker | None = None, bar: Bar = no_bar) -> Run:
+def simulate(asked: Simulation, answer: Answer, *, shown: Tracker | None = None, bar: Bar = no_bar) -> Run:
     """Train until the federation's run is finished, over a grid of our own; called again, it goes on.
 
     Args:
@@ -70,11 +70,11 @@ def rehearse(asked: Rehearsal, answer: Answer, *, shown: Tracker | None = None, 
         if not request.local:
             with bar("Starting Ray"):
                 stack.enter_context(ray_cluster())
-        return rehearse_on(asked, connect, shown=shown, bar=bar)
+        return simulate_on(asked, connect, shown=shown, bar=bar)
 
 
-def rehearse_on(
-    asked: Rehearsal,
+def simulate_on(
+    asked: Simulation,
     connect: Callable[[Sequence[Path]], Grid],
     *,
     shown: Tracker | None = None,
@@ -108,11 +108,11 @@ def rehearse_on(
         def train(tracked: TrackedRun) -> Path:
             return train_federation(run, plan.config, sites, tracked, shown=shown, least_sites=len(homes))
 
-        carry_out(run, train, monitors=plan.monitors, tags=request.tags, started=started)
+        run_training(run, train, monitors=plan.monitors, tags=request.tags, started=started)
     return run
 
 
-def refuse_unfit_sites(
+def validate_sites(
     config: RunConfig, cohort: Cohort, split: Split, sites: str, skew: str | None
 ) -> dict[str, tuple[str, ...]]:
     """Each hospital's patients, where they could train this recipe together.
@@ -124,10 +124,10 @@ def refuse_unfit_sites(
     """
     members = partition(cohort, sites, skew=skew, seed=config.seed)
     if config.system.task == "classification":
-        refuse_one_class(config, cohort, split)
-    staying(build_system(config), config)  # refuses networks that there are not
-    refuse_unfit(config, len(members))
-    refuse_unfit_privacy(config, rounds_of(config))
+        check_classes(config, cohort, split)
+    local_networks(build_system(config), config)  # refuses networks that there are not
+    validate_setup(config, len(members))
+    validate_privacy(config, rounds_of(config))
     return members
 
 

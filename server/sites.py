@@ -13,10 +13,10 @@ from flwr.app import Error, Message
 from flwr.serverapp import Grid
 
 from ganseg_dist.errors import FederationError
-from ganseg_dist.federation.exchange import Arrays
-from ganseg_dist.federation.flower import SITES_ERRORS, UNREADABLE, arrays_of, asking, numbers_of
-from ganseg_dist.federation.joining import Joining
-from ganseg_dist.federation.order import Order
+from ganseg_dist.federation.flower import SITES_ERRORS, UNREADABLE, arrays_of, numbers_of, pack_instruction
+from ganseg_dist.federation.round_instruction import RoundInstruction
+from ganseg_dist.federation.shared_parameters import Arrays
+from ganseg_dist.federation.site_info import SiteInfo
 from ganseg_dist.plural import counted
 
 POLL_SECONDS = 0.2
@@ -44,7 +44,7 @@ class Sites:
     """Tells whoever waits what is asked, in a line; nobody, where a bar shows it."""
     homes: Mapping[str, Path] = field(default_factory=dict)
     """Of a rehearsal every site's folder by name, whose log says why it refused; a real one's stays where it is."""
-    members: dict[int, Joining] = field(default_factory=dict)
+    members: dict[int, SiteInfo] = field(default_factory=dict)
     """Sites that said yes, by node."""
     refused: dict[int, str] = field(default_factory=dict)
     """Nodes that said no, and why."""
@@ -53,7 +53,7 @@ class Sites:
     bytes_out: int = 0
     bytes_in: int = 0
 
-    def enrol(self, order: Order, least: int, warn: Callable[[str], None]) -> None:
+    def enrol(self, instruction: RoundInstruction, least: int, warn: Callable[[str], None]) -> None:
         """Ask every node that is there and no member; wait for `least` members, up to the deadline.
 
         While there are fewer, who said no is asked again every ASK_AGAIN_SECONDS: a hospital may have mended what was
@@ -72,7 +72,7 @@ class Sites:
             new = [node for node in self.grid.get_node_ids() if node not in known]
             if new:
                 self.say(f"asking {counted(len(new), 'node')} whether to take part")
-            waiting |= self._push(JOIN, order, {}, [*new, *again - set(waiting.values())], end)
+            waiting |= self._push(JOIN, instruction, {}, [*new, *again - set(waiting.values())], end)
             for node, reply in self._pull(waiting):
                 self._take_in(node, reply, warn)
             short, again = len(self.members) < least, set()
@@ -82,15 +82,15 @@ class Sites:
                 break
             if short and time.monotonic() >= due:
                 due, again = time.monotonic() + ASK_AGAIN_SECONDS, set(self.refused)
-                self.say(f"{self._standing(least)}; waiting {_lasting(end - time.monotonic())} more at most")
+                self.say(f"{self._membership(least)}; waiting {_lasting(end - time.monotonic())} more at most")
             time.sleep(POLL_SECONDS)
         if short:
-            raise FederationError(f"federation: {self._standing(least)}{self._refusals()}")
+            raise FederationError(f"federation: {self._membership(least)}{self._refusals()}")
 
     def ask(
         self,
         kind: str,
-        order: Order,
+        instruction: RoundInstruction,
         arrays: Arrays,
         nodes: Sequence[int] | None = None,
         *,
@@ -107,7 +107,7 @@ class Sites:
         if not asked:
             return {}
         end = time.monotonic() + self.deadline_seconds
-        waiting = self._push(kind, order, arrays, asked, end)
+        waiting = self._push(kind, instruction, arrays, asked, end)
         replies: dict[int, Message] = {}
         while waiting:
             for node, reply in self._pull(waiting):
@@ -128,7 +128,9 @@ class Sites:
         told = self.last_words(site) if error.code in SITES_ERRORS else None
         return reason if told is None else f"{reason}: {told}"
 
-    def _push(self, kind: str, order: Order, arrays: Arrays, nodes: Sequence[int], end: float) -> dict[str, int]:
+    def _push(
+        self, kind: str, instruction: RoundInstruction, arrays: Arrays, nodes: Sequence[int], end: float
+    ) -> dict[str, int]:
         """Ask them; the nodes by the message that each was sent.
 
         Args:
@@ -136,7 +138,7 @@ class Sites:
         """
         if not nodes:
             return {}
-        content = asking(order, arrays)
+        content = pack_instruction(instruction, arrays)
         ttl = max(1.0, end - time.monotonic())
         messages = [Message(content, dst_node_id=node, message_type=kind, ttl=ttl) for node in nodes]
         self.bytes_out += len(nodes) * sum(array.nbytes for array in arrays.values())
@@ -159,8 +161,8 @@ class Sites:
         try:
             if reply.has_error():
                 raise FederationError(reply.error.reason or "the site failed")
-            joining = _joining(reply)
-            if any(joining.name == member.name for member in self.members.values()):
+            info = _site_info(reply)
+            if any(info.name == member.name for member in self.members.values()):
                 raise FederationError("another site has its name; change name in its site.json")
         except FederationError as error:
             if self.refused.get(node) != str(error):
@@ -168,10 +170,10 @@ class Sites:
             self.refused[node] = str(error)
             return
         self.refused.pop(node, None)
-        self.members = dict(sorted({**self.members, node: joining}.items()))  # the first to answer is not the first
-        self.say(f"{joining.name} takes part, with {counted(joining.patients, 'patient')}")
+        self.members = dict(sorted({**self.members, node: info}.items()))  # the first to answer is not the first
+        self.say(f"{info.name} takes part, with {counted(info.patients, 'patient')}")
 
-    def _standing(self, least: int) -> str:
+    def _membership(self, least: int) -> str:
         names = ", ".join(member.name for member in self.members.values())
         said = f"{counted(len(self.members), 'site')} said yes of the {least} that are needed"
         return f"{said} ({names})" if names else said
@@ -191,11 +193,11 @@ class Sites:
         return None
 
 
-def _joining(reply: Message) -> Joining:
+def _site_info(reply: Message) -> SiteInfo:
     words = arrays_of(reply.content).get("words")
     if words is None:
         raise FederationError(UNREADABLE)
-    return Joining.read(numbers_of(reply.content), words)
+    return SiteInfo.read(numbers_of(reply.content), words)
 
 
 def _size(reply: Message) -> int:

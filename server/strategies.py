@@ -14,8 +14,8 @@ from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, FedTrimmedAvg, F
 from ganseg_dist.config import RunConfig
 from ganseg_dist.config.federation import FederationConfig
 from ganseg_dist.errors import ConfigError, FederationError
-from ganseg_dist.federation.exchange import Arrays
-from ganseg_dist.federation.flower import telling
+from ganseg_dist.federation.flower import pack_reply
+from ganseg_dist.federation.shared_parameters import Arrays
 
 MOMENTS = ("m_t", "v_t")
 """What FedAdam and FedYogi carry from round to round."""
@@ -38,7 +38,7 @@ def least_answers(federation: FederationConfig) -> int:
     return 1
 
 
-def refuse_unfit(config: RunConfig, sites: int) -> None:
+def validate_setup(config: RunConfig, sites: int) -> None:
     """Raises ConfigError for a strategy that this many sites, or this recipe, cannot carry."""
     federation = config.federation
     if federation.strategy == "trimmed" and not federation.trimmed_share:
@@ -87,7 +87,7 @@ class Aggregator:
             self.strategy.num_nodes_to_select = max(1, len(updates) - self.config.suspected_sites)
         replies = [
             Message(
-                telling(arrays, {"num-examples": weights[site]}),
+                pack_reply(arrays, {"num-examples": weights[site]}),
                 dst_node_id=0,
                 message_type=MessageType.TRAIN,
             )

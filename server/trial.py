@@ -16,7 +16,7 @@ from ganseg_dist.studies.sweeps.sweep import Hospitals
 from ganseg_dist.studies.sweeps.trial import Monitors, TrialJob
 from ganseg_dist.systems import build_system
 from server.grids import Answer
-from server.simulation import Rehearsal, refuse_unfit_sites, rehearse
+from server.simulation import Simulation, simulate, validate_sites
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class TrainsAtSites:
     answer: Answer
     """The hospitals' app."""
 
-    def refuse_unfit(self, config: RunConfig, cohort: Cohort, split: Split) -> None:
-        """Raises ConfigError or DataError as `refuse_unfit_sites` does."""
-        refuse_unfit_sites(config, cohort, split, self.hospitals.sites, self.hospitals.skew)
+    def validate_setup(self, config: RunConfig, cohort: Cohort, split: Split) -> None:
+        """Raises ConfigError or DataError as `validate_sites` does."""
+        validate_sites(config, cohort, split, self.hospitals.sites, self.hospitals.skew)
 
     def train(self, values: dict[str, object], job: TrialJob) -> None:
         """From the last round that the run's own folder knows. A federation that cannot go on ends without a score."""
@@ -41,8 +41,8 @@ class TrainsAtSites:
         )
         rounds = ReportedRounds(FolderCheckpoints(run.checkpoints), config, monitors, job)
         try:
-            asked = Rehearsal(request, self.hospitals.sites, self.hospitals.skew, command=job.command, sweep=job.sweep)
-            rehearse(asked, self.answer, shown=rounds)
+            asked = Simulation(request, self.hospitals.sites, self.hospitals.skew, command=job.command, sweep=job.sweep)
+            simulate(asked, self.answer, shown=rounds)
         except FederationError:
             job.report_without_score()
             return

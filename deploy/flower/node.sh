@@ -34,7 +34,7 @@ export FLWR_HOME=$home/flower FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK
 export GANSEG_STORE=${GANSEG_STORE:-$home/store} DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true
 
 cd "$home"
-python -m clients.home "$home"  # ends it where site.json cannot be used
+python -m clients.node "$home"  # ends it where site.json cannot be used
 exec flower-supernode \
     --superlink "$4" --root-certificates "$authority" --auth-supernode-private-key "$key" \
     --node-config "home='$home'" --port "$port"

@@ -37,7 +37,7 @@ STEPS = {
 """What each kind of message is called, in the order in which a federation comes to it."""
 NO_NETWORK = "no network"
 WORDS = "words"
-"""The tensor of a joining site's names (`ganseg_dist.federation.joining`)."""
+"""The tensor of a joining site's names (`ganseg_dist.federation.site_info`)."""
 
 
 def audit(

@@ -82,7 +82,7 @@ def predict_classes(predictor: Predictor, cases: tuple[Case, ...], out: Path) ->
 
     Raises DataError where such a file is there and is none of ours.
     """
-    _refuse_other_table(out / "classes.csv")
+    _check_table(out / "classes.csv")
     classes = predictor.config.data.classes or ()
     rows: list[ImageRow] = []
     problems = []
@@ -108,7 +108,7 @@ def predict_classes(predictor: Predictor, cases: tuple[Case, ...], out: Path) ->
     return problems
 
 
-def _refuse_other_table(file: Path) -> None:
+def _check_table(file: Path) -> None:
     if not file.is_file():
         return
     with file.open(encoding="utf-8", errors="replace") as text:

@@ -41,7 +41,7 @@ def evaluate(
     Replaces RUN/evaluation/PART: cases.csv, summary.json, thresholds.csv and a gallery for ganseg report.
     """
     from ganseg_dist.cli.classes import evaluate_classes
-    from ganseg_dist.cli.models import cases_of_part, finished_run, refuse_leak, stated_labels
+    from ganseg_dist.cli.models import cases_of_part, check_no_leak, finished_run, stated_labels
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.errors import ConfigError
     from ganseg_dist.evaluation.arms import Arm, FlairThreshold, ModelArm
@@ -53,7 +53,7 @@ def evaluate(
 
     if part not in ("test", "validation", "all"):
         raise ConfigError(f"--part {part}: expected test, validation or all")
-    _refuse_folds(run)
+    _check_not_folds(run)
     found = finished_run(run)
     cohort = read_cohort(data, layout, labels or (None if part == "all" else stated_labels(found)))
     if found.config().system.task == "classification":
@@ -70,7 +70,7 @@ def evaluate(
     if len(set(names)) < len(names):
         raise ConfigError(f"--beside {', '.join(beside)}: two runs have one name; name each run once")
     for other in others:
-        refuse_leak(other, cases, f"compare runs of one split{'' if part == 'test' else ', with --part test'}")
+        check_no_leak(other, cases, f"compare runs of one split{'' if part == 'test' else ', with --part test'}")
     for other in others or _plain_arms(found):
         arms.append(ModelArm(other.name, "comparison", Predictor.load(other.model, device)))
     flair = FlairThreshold.fitted(cohort.of_patients(found.split().train), predictor.config.data)
@@ -103,7 +103,7 @@ def _segmenter(reference: str, run: Run) -> Run:
     return other
 
 
-def _refuse_folds(reference: str) -> None:
+def _check_not_folds(reference: str) -> None:
     """Raises RunError for folds, which together have no patient left to be scored on."""
     from ganseg_dist.errors import RunError
     from ganseg_dist.studies.experiments.record import find_experiment, fold_models

@@ -56,11 +56,11 @@ def fractions(
     Patients are nested; validation and test patients stay. GAN-OSMOSIS, Tables 2 to 5, as a measurement: its
     published figures stand in columns of their own, of other images.
     """
-    from ganseg_dist.studies.experiments.fractions import PUBLISHED, fraction_trials, require_percentages
+    from ganseg_dist.studies.experiments.fractions import PUBLISHED, check_percentages, fraction_trials
     from ganseg_dist.studies.experiments.trials import arms as configs
 
     percentages, names = _whole_numbers("--fractions", fractions), _words(arms)
-    require_percentages(percentages)
+    check_percentages(percentages)
 
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return fraction_trials(config, split, percentages=percentages, arm_names=names, seeds=seeds)
@@ -85,10 +85,10 @@ def folds(
 
     New images are then for all the folds together: ganseg predict NAME.
     """
-    from ganseg_dist.studies.experiments.folds import fold_trials, require_folds
+    from ganseg_dist.studies.experiments.folds import check_folds, fold_trials
     from ganseg_dist.studies.experiments.wording import SHARED_TRAINING
 
-    require_folds(folds)
+    check_folds(folds)
 
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return fold_trials(config, cohort, folds=folds)
@@ -132,12 +132,12 @@ def ablation(
     local: bool = LOCAL,
 ) -> None:
     """Each loss term off in turn, the paper's printed reading, and the control without a GAN."""
-    from ganseg_dist.studies.experiments.ablation import ablation_trials, require_terms
+    from ganseg_dist.studies.experiments.ablation import ablation_trials, check_loss_terms
 
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return ablation_trials(config, split, seeds=seeds)
 
-    _run("ablation", recipe, data, layout, labels, run_name, assignments, local, trials, require=require_terms)
+    _run("ablation", recipe, data, layout, labels, run_name, assignments, local, trials, require=check_loss_terms)
 
 
 def augmentation(
@@ -155,13 +155,13 @@ def augmentation(
     AUROC, AUPRC, sensitivity at a threshold that keeps 90% specificity on validation patients, the specificity it
     has on the test patients, accuracy; differences to none over the same patients are in table.csv for each.
     """
-    from ganseg_dist.studies.experiments.augmentation import MEASURES, augmentation_trials, require_detector
+    from ganseg_dist.studies.experiments.augmentation import MEASURES, augmentation_trials, check_detector
 
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return augmentation_trials(config, cohort, split, seeds=seeds)
 
     _run("augmentation", recipe, data, layout, labels, run_name, assignments, local, trials,
-         require=require_detector, measures=MEASURES)  # fmt: skip
+         require=check_detector, measures=MEASURES)  # fmt: skip
 
 
 def classifiers(
@@ -179,14 +179,14 @@ def classifiers(
     Accuracy, and macro precision, recall and F1: Tables 1 to 4 as a measurement. The published figures stand in
     columns of their own, of other images.
     """
-    from ganseg_dist.studies.experiments.classifiers import PUBLISHED, classifier_trials, require_baselines
+    from ganseg_dist.studies.experiments.classifiers import PUBLISHED, check_baselines, classifier_trials
     from ganseg_dist.studies.experiments.measures import CLASSIFICATION
 
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return classifier_trials(config, split, seeds=seeds)
 
     _run("classifiers", recipe, data, layout, labels, run_name, assignments, local, trials,
-         require=require_baselines, measures=CLASSIFICATION, published=PUBLISHED, published_by="arm")  # fmt: skip
+         require=check_baselines, measures=CLASSIFICATION, published=PUBLISHED, published_by="arm")  # fmt: skip
 
 
 def robustness(
@@ -306,7 +306,7 @@ def _run(
     from ganseg_dist.studies.experiments.figures import curves, intervals
     from ganseg_dist.studies.experiments.measures import measures_of
     from ganseg_dist.studies.experiments.run import run_experiment
-    from ganseg_dist.studies.experiments.scoring import refuse_one_class
+    from ganseg_dist.studies.experiments.scoring import check_classes
     from ganseg_dist.studies.experiments.table import tabulate
     from ganseg_dist.systems import recipe as named
     from ganseg_dist.training.session import TrainingRequest, check_plan, plan_training
@@ -325,7 +325,7 @@ def _run(
     if plan.config.system.task == "classification":
         with show.bar("Reading classes") as advance:
             for done, part in enumerate(splits := sorted({trial.split for trial in trials}, key=repr), start=1):
-                refuse_one_class(plan.config, plan.cohort, part)
+                check_classes(plan.config, plan.cohort, part)
                 advance(done, len(splits))
     name = run_name or made_name(kind, recipe, data.resolve().stem)
     with nullcontext() if local else cluster_seeing(data), show.bar(f"{kind}: trials") as advance:

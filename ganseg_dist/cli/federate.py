@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ganseg_dist.studies.experiments.measures import Measure
     from ganseg_dist.studies.experiments.run import Job, Outcome
     from ganseg_dist.tracking.tracked_run import TrackedRun
-    from server.simulation import Rehearsal
+    from server.simulation import Simulation
 
 
 def federate(
@@ -64,7 +64,7 @@ def federate(
     from ganseg_dist.data.cohort import split_as_configured
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.errors import ConfigError
-    from ganseg_dist.federation.partition import BY_HOSPITAL, require_sites, validate_site_names
+    from ganseg_dist.federation.partition import BY_HOSPITAL, check_sites, validate_site_names
     from ganseg_dist.federation.schedule import rounds_of
     from ganseg_dist.planning.prepare import map_here
     from ganseg_dist.runs import name_of_trial, named_run
@@ -74,13 +74,13 @@ def federate(
     from ganseg_dist.studies.sweeps.publish import best_values
     from ganseg_dist.systems import recipe as named
     from ganseg_dist.training.session import TrainingRequest, check_plan, plan_training
-    from server.simulation import Rehearsal, refuse_unfit_sites
+    from server.simulation import Simulation, validate_sites
 
     asked: dict[str, Any] = {"federation.rounds": rounds, "federation.strategy": strategy}
     changes = {field: value for field, value in asked.items() if value is not None}
     best = {} if from_sweep is None else best_values(from_sweep)
     config = override(named(recipe), best | changes | parse_assignments(assignments))
-    require_sites(sites, skew)
+    check_sites(sites, skew)
     if sites == BY_HOSPITAL:
         validate_site_names(read_cohort(data, layout, labels))
     if local and (cpus != 1 or gpus):
@@ -90,7 +90,7 @@ def federate(
     alone = TrainingRequest(config, data, layout, local=True, labels=labels)
     plan = plan_training(alone, bar=show.bar)
     split = split_as_configured(plan.cohort, config)
-    members = refuse_unfit_sites(plan.config, plan.cohort, split, sites, skew)
+    members = validate_sites(plan.config, plan.cohort, split, sites, skew)
     _note_what_is_odd(rounds, rounds_of(plan.config), members)
     trials = federation_trials(config, split, members)
     check_plan(plan, alone, {trial.name: trial.split for trial in trials}, show.warn)
@@ -99,7 +99,7 @@ def federate(
         request = TrainingRequest(
             config, data, layout, run_name=name_of_trial(name, FEDERATED), local=local, split=split, labels=labels
         )
-        mapper = _federation_first(Rehearsal(request, sites, skew, cpus, gpus), others)
+        mapper = _federation_first(Simulation(request, sites, skew, cpus, gpus), others)
         found, outcomes, parent = run_experiment(name, "federation", trials, data, layout, labels, mapper=mapper)
     with ending(parent):
         title = f"federation: {recipe} on {called(plan.cohort)}"
@@ -174,7 +174,7 @@ def _compare(
     show.echo(f"next: ganseg report {federated.name}")
 
 
-def _federation_first(asked: Rehearsal, others: Mapper) -> Mapper:
+def _federation_first(asked: Simulation, others: Mapper) -> Mapper:
     """Trains the federation here, with its progress shown, then the other trials as `others` does."""
     from contextlib import closing
     from dataclasses import replace
@@ -182,7 +182,7 @@ def _federation_first(asked: Rehearsal, others: Mapper) -> Mapper:
     from clients.app import app
     from ganseg_dist.studies.experiments.federation import FEDERATED
     from ganseg_dist.tracking.progress import RichProgress
-    from server.simulation import rehearse
+    from server.simulation import simulate
 
     def mapped(function: Callable[[Any], Any], items: list[Any]) -> Iterator[tuple[int, Any]]:
         jobs: list[Job] = items
@@ -192,7 +192,7 @@ def _federation_first(asked: Rehearsal, others: Mapper) -> Mapper:
             try:
                 with closing(RichProgress(show.err)) as shown:
                     request = replace(asked.request, tags=tags)
-                    rehearse(replace(asked, request=request), app, shown=shown, bar=show.bar)
+                    simulate(replace(asked, request=request), app, shown=shown, bar=show.bar)
             except BaseException:
                 job.parent.end("FAILED")
                 raise

@@ -101,10 +101,10 @@ def _top(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
 ) -> None:
     if context.invoked_subcommand in submit.SUBMITTED:
-        from ganseg_dist.cluster.jobs import refuse_lost_runs
+        from ganseg_dist.cluster.jobs import check_runs_folder
         from ganseg_dist.runs import runs_root
 
-        refuse_lost_runs(runs_root())
+        check_runs_folder(runs_root())
 
 
 def main() -> None:

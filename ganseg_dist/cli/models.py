@@ -39,7 +39,7 @@ def model_folders(reference: str) -> dict[str, Path]:
 
 def finished_run(reference: str) -> Run:
     """A run that has a model. Raises RunError when it has not finished, or is an experiment of many."""
-    refuse_experiment(reference)
+    check_not_experiment(reference)
     run = find_run(reference)
     if not is_model_folder(run.model):
         how = "train again under another --run-name" if run.finished else f"finish it: ganseg train --resume {run.name}"
@@ -85,7 +85,7 @@ def validation_cases(
     return cases_of_part(run, cohort, "validation")
 
 
-def refuse_experiment(reference: str) -> None:
+def check_not_experiment(reference: str) -> None:
     """Raises RunError where one run is needed and an experiment of many is given, saying where its results are."""
     experiment = find_experiment(reference)
     if experiment is None:
@@ -107,11 +107,11 @@ def cases_of_part(run: Run, cohort: Cohort, part: str) -> tuple[Case, ...]:
     """
     if part == "all":
         cases = cohort.cases
-        refuse_leak(run, cases, "score it with --part test")
+        check_no_leak(run, cases, "score it with --part test")
     else:
         listed = {case["id"] for case in run.read("data.json")["cases"]}  # less what was excluded from it
         cases = tuple(case for case in cohort.of_patients(getattr(run.split(), part)) if case.id in listed)
-        _refuse_strangers(run, cases, cohort)
+        _check_known_cases(run, cases, cohort)
     config = run.config()
     classes = config.data.classes or () if config.system.task == "classification" else ()
     known = tuple(case for case in cases if case.mask is not None or case.class_name in classes)
@@ -126,7 +126,7 @@ def cases_of_part(run: Run, cohort: Cohort, part: str) -> tuple[Case, ...]:
     return known
 
 
-def refuse_leak(run: Run, cases: Sequence[Case], mend: str) -> None:
+def check_no_leak(run: Run, cases: Sequence[Case], mend: str) -> None:
     """Raises DataError, with what to do, when the run learnt from some of these patients, by name."""
     healthy = run.read("data.json").get("healthy")
     subjects = {case["patient"] for case in healthy["cases"]} if healthy else set()
@@ -138,7 +138,7 @@ def refuse_leak(run: Run, cases: Sequence[Case], mend: str) -> None:
         )
 
 
-def _refuse_strangers(run: Run, cases: Sequence[Case], cohort: Cohort) -> None:
+def _check_known_cases(run: Run, cases: Sequence[Case], cohort: Cohort) -> None:
     contents = {case["id"]: case["content"] for case in run.read("data.json")["cases"]}
     for case in cases:
         try:

@@ -17,14 +17,14 @@ def report(run: str = typer.Argument(metavar="RUN", help=RUN_HELP)) -> None:
     Pictures show the patient's left on the right (radiological), or with GANSEG_DISPLAY=neurological on the left; each
     names its convention.
     """
-    from ganseg_dist.cli.models import refuse_experiment
+    from ganseg_dist.cli.models import check_not_experiment
     from ganseg_dist.report import write_report
     from ganseg_dist.runs import find_run, find_sweep
     from ganseg_dist.studies.sweeps.page import write_page
     from ganseg_dist.studies.sweeps.record import Sweep
     from ganseg_dist.tracking.results import log_report
 
-    refuse_experiment(run)
+    check_not_experiment(run)
     sweep = find_sweep(run)
     if sweep is not None:
         show.echo(str(write_page(Sweep.of(sweep))))

@@ -83,17 +83,17 @@ def synthesize(
     from ganseg_dist.inference.predictor import Predictor
     from ganseg_dist.synthesis.audit import Limits, audit
     from ganseg_dist.synthesis.encoder import load_inception, own_encoder
-    from ganseg_dist.synthesis.folder import refuse_other_folder
+    from ganseg_dist.synthesis.folder import check_synthetic_folder
     from ganseg_dist.synthesis.from_classes import COUNT, generate
     from ganseg_dist.synthesis.from_masks import paint
-    from ganseg_dist.synthesis.generators import require_generator
+    from ganseg_dist.synthesis.generators import check_generator
     from ganseg_dist.synthesis.references import training_images
 
     convention = display_convention()
     found = finished_run(run)
-    refuse_other_folder(out)
+    check_synthetic_folder(out)
     predictor = Predictor.load(found.model, "cuda" if gpu else "cpu")
-    require_generator(predictor.config)
+    check_generator(predictor.config)
     of_paintings = {
         "--masks": masks, "--copies": copies, "--as-they-are": as_they_are, "--layout": layout, "--labels": labels,
     }  # fmt: skip
@@ -109,7 +109,7 @@ def synthesize(
             made = generate(predictor, classes=classes, count=count or COUNT, seed=seed, advance=advance)
         cohort = _cohort(found)
         training = _training_slices(found, cohort, predictor)
-        _refuse_unseen(found, made, training)
+        _check_learnt_classes(found, made, training)
     else:
         _refuse(of_classes, f"{found.name} paints masks")
         cohort = _cohort(found)
@@ -123,7 +123,7 @@ def synthesize(
     with show.bar("Comparing with the training images"):
         limits = Limits(share=most_memorised)
         audited = audit(made.image, real.image, patients=real.patients, encoder=encoder, limits=limits)
-    _refuse_copies(found, audited)
+    _check_no_copies(found, audited)
     held_out = _held_out(found, cohort, predictor)
     with show.bar("Measuring"):
         measured = _measure(made, real, held_out, audited, encoder, judging)
@@ -149,10 +149,10 @@ def _judge(reference: str, run: Run, predictor: Predictor) -> Judge:
     from ganseg_dist.cli.models import finished_run
     from ganseg_dist.errors import ConfigError
     from ganseg_dist.inference.predictor import Predictor
-    from ganseg_dist.synthesis.judge import Judge, require_judge
+    from ganseg_dist.synthesis.judge import Judge, check_judge
 
     judging = finished_run(reference)
-    require_judge(judging.name, judging.config(), predictor.config)
+    check_judge(judging.name, judging.config(), predictor.config)
     if judging.split() != run.split():
         raise ConfigError(f"--judge {judging.name}: its patients are split otherwise than {run.name}'s; give one alike")
     return Judge(judging.name, Predictor.load(judging.model, predictor.device.type))
@@ -176,7 +176,7 @@ def _training_slices(run: Run, cohort: Cohort, predictor: Predictor) -> SliceSet
     return read_slices(cases_of_part(run, cohort, "train"), predictor.config, "Reading the training images")
 
 
-def _refuse_unseen(run: Run, made: Generated, training: SliceSet) -> None:
+def _check_learnt_classes(run: Run, made: Generated, training: SliceSet) -> None:
     """Raises RunError for a class without a training image: what was made for it shows something else."""
     from ganseg_dist.errors import RunError
 
@@ -230,7 +230,7 @@ def _slices_to_paint(run: Run, predictor: Predictor, masks: Path, layout: str | 
     return read_slices(painted, predictor.config, "Reading the masks")
 
 
-def _refuse_copies(run: Run, audited: Audit) -> None:
+def _check_no_copies(run: Run, audited: Audit) -> None:
     from ganseg_dist.errors import RunError
 
     if audited.refused:

@@ -80,7 +80,7 @@ def train(
     from ganseg_dist.studies.sweeps.publish import best_values
     from ganseg_dist.systems import recipe as named
     from ganseg_dist.tracking.progress import RichProgress
-    from ganseg_dist.training.session import TrainingRequest, plan_training, refuse_missing_gpu, resumed, train_session
+    from ganseg_dist.training.session import TrainingRequest, check_gpu, plan_training, resumed, train_session
 
     if show_config and not dry_run:
         raise ConfigError("--show-config: belongs to --dry-run; give both")
@@ -134,10 +134,10 @@ def train(
             "give a multiple, as in --set train.batch_size=N"
         )
     if least_workers is not None:
-        _refuse_rigid(least_workers, request.workers, request.config.train.batch_size)
+        _check_worker_range(least_workers, request.workers, request.config.train.batch_size)
     request.name()  # a bad one is said before anything is read
     if dry_run:
-        refuse_missing_gpu(request)
+        check_gpu(request)
         plan = plan_training(request, bar=show.bar)
         if show_config:
             show.echo_json(plan.config.model_dump(mode="json"))
@@ -155,7 +155,7 @@ def train(
     show.echo(f"next: {evaluates}" if classifies else f"next: ganseg calibrate {run.name}, then: {evaluates}")
 
 
-def _refuse_rigid(least: int, most: int, batch_size: int) -> None:
+def _check_worker_range(least: int, most: int, batch_size: int) -> None:
     """Raises ConfigError where only all workers share the batch evenly: none could be lost."""
     from ganseg_dist.cluster.elastic import sizes_between
     from ganseg_dist.errors import ConfigError

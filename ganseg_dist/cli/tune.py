@@ -165,7 +165,7 @@ def _asked(
     gpu_share: float,
 ) -> SweepRequest:
     from ganseg_dist.config import override, parse_assignments
-    from ganseg_dist.federation.partition import require_sites
+    from ganseg_dist.federation.partition import check_sites
     from ganseg_dist.runs import made_name
     from ganseg_dist.studies.sweeps.sweep import Hospitals, SweepRequest
     from ganseg_dist.systems import recipe as named
@@ -175,7 +175,7 @@ def _asked(
     changes = parse_assignments(assignments)
     config = override(named(recipe), changes)
     if sites is not None:
-        require_sites(sites, skew)
+        check_sites(sites, skew)
     name = run_name or made_name("tune", recipe, data.resolve().stem, *([space] if space else []))
     training = TrainingRequest(config, data, layout, run_name=name, workers=workers, gpus=gpus, labels=labels)
     return SweepRequest(

@@ -106,8 +106,8 @@ def submit(client: JobSubmissionClient, asked: Submission) -> tuple[str, bool]:
                 "it, end it with ray job stop, or choose another --run-name"
             )
     if asked.working_dir is not None:
-        refuse_other_folder(asked.working_dir)
-        refuse_large(asked.working_dir)
+        check_code_folder(asked.working_dir)
+        check_upload_size(asked.working_dir)
     new = asked.name if not names else f"{asked.name}-{len(names) + 1}"
     try:
         return client.submit_job(entrypoint=asked.entrypoint, submission_id=new, runtime_env=asked.runtime_env()), True
@@ -120,13 +120,13 @@ def _runs_of(job: Any) -> Any:
     return ((job.runtime_env or {}).get("env_vars") or {}).get("GANSEG_RUNS")
 
 
-def refuse_other_folder(folder: Path) -> None:
+def check_code_folder(folder: Path) -> None:
     """Raises RunError where a folder is not one of this code: it may be one of images, which nobody means to upload."""
     if not (folder / "ganseg_dist" / "__init__.py").is_file():
         raise RunError(f"--working-dir {folder}: holds no ganseg_dist; give the folder of the code, such as a clone")
 
 
-def refuse_large(folder: Path) -> int:
+def check_upload_size(folder: Path) -> int:
     """Bytes that uploading this folder takes, less what .gitignore and .rayignore name.
 
     Raises RunError when a job may not upload so much, naming the largest of what it holds.
@@ -158,7 +158,7 @@ def _held(folder: Path) -> Counter[str]:
     return held
 
 
-def refuse_lost_runs(root: Path) -> None:
+def check_runs_folder(root: Path) -> None:
     """Raises ConfigError where the folder of runs lies in what a job uploaded: Ray deletes it after the job.
 
     Not where GANSEG_RUNS_URI keeps a copy.

@@ -76,7 +76,7 @@ def cluster_resources() -> Mapping[str, float]:
     return found
 
 
-def require_resources(*, workers: int, threads: int, gpus: bool) -> None:
+def check_resources(*, workers: int, threads: int, gpus: bool) -> None:
     """Raises RunError when the cluster can never hold these workers: Ray itself would wait for ever.
 
     Where GANSEG_AUTOSCALES says that nodes are added when they are asked for, what is missing is said, and waited for.

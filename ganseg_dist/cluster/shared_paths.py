@@ -124,7 +124,7 @@ def training_places(run: Run, prepared: Prepared) -> list[Place]:
     return [Place("GANSEG_RUNS", run.folder, written=True), *stores]
 
 
-def require_sight(
+def check_shared_paths(
     places: Sequence[Place], needs: Mapping[str, float], warn: Callable[[str], None] = lambda warning: None
 ) -> None:
     """Every node that may host what needs so much (`CPU`, `GPU`) is asked whether it sees these places.
@@ -156,7 +156,7 @@ def require_sight(
             )
 
 
-def refuse_blind_worker(places: Sequence[Place]) -> None:
+def check_worker_paths(places: Sequence[Place]) -> None:
     """The same for this process's node alone, which may have joined after the others were asked. Raises RunError."""
     import ray
 
@@ -173,10 +173,10 @@ def cluster_seeing(*data: Path | None, dashboard: bool = False) -> Iterator[None
         data: folders of cohorts.
         dashboard: as of `ray_cluster`.
 
-    Raises RunError as `require_sight` does.
+    Raises RunError as `check_shared_paths` does.
     """
     with ray_cluster(dashboard=dashboard):
-        require_sight(data_places(data), {"CPU": 1})
+        check_shared_paths(data_places(data), {"CPU": 1})
         yield
 
 

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganseg_dist.cluster.ray_cluster import no_room, require_resources
-from ganseg_dist.cluster.shared_paths import refuse_blind_worker, require_sight, training_places
+from ganseg_dist.cluster.ray_cluster import check_resources, no_room
+from ganseg_dist.cluster.shared_paths import check_shared_paths, check_worker_paths, training_places
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, Warn
 from ganseg_dist.engine.tracker import ClosableTracker, NullTracker, Progress, Tracker, Trackers
@@ -71,11 +71,11 @@ def train_on_ray(
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")  # a death is noticed this late
     placement = float(os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PLACEMENT_SECONDS)))
     elastic = least_workers is not None and least_workers < workers
-    require_resources(workers=least_workers or workers, threads=config.train.threads, gpus=gpus)
+    check_resources(workers=least_workers or workers, threads=config.train.threads, gpus=gpus)
     resources = {"CPU": config.train.threads, **({"GPU": 1} if gpus else {})}
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     places = training_places(run, prepared)
-    require_sight(places, resources, partial(tracker.warn, 0))
+    check_shared_paths(places, resources, partial(tracker.warn, 0))
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     relay = ray.remote(num_cpus=0, scheduling_strategy=here)(ProgressRelay).remote()
     trainer = (_elastic_trainer(config, run) if elastic else TorchTrainer)(
@@ -131,7 +131,7 @@ def _worker(settings: dict[str, Any]) -> None:
     from ganseg_dist.engine.fit import train_member
     from ganseg_dist.engine.world import World
 
-    refuse_blind_worker(settings["places"])
+    check_worker_paths(settings["places"])
     world = World.joined(ray.train.torch.get_device())
     config = RunConfig.from_json(settings["config"])
     data = settings["prepared"].open(config)

@@ -129,7 +129,7 @@ def fit(
     )
     last_epoch = stage.epochs if until is None else min(until, stage.epochs)
     if config.train.proximal_weight:
-        state.drop_anchors(stage.networks)
+        state.reset_reference(stage.networks)
     while position.epoch < last_epoch and not position.stopped:
         set_learning_rate(state, stage, config)
         log = StepLog(position.step)
@@ -185,7 +185,7 @@ def train_step(
         parameters = [p for name in phase.trains for p in state.networks[name].parameters()]
         logged = privacy.gradients(batch, parameters, backpropagate)
     for name in phase.trains:
-        state.pull(name, config.train.proximal_weight)
+        state.add_proximal_gradient(name, config.train.proximal_weight)
         parameters = [p for p in state.networks[name].parameters() if p.grad is not None]
         world.average([p.grad for p in parameters if p.grad is not None])
         if config.train.clip_norm is not None:

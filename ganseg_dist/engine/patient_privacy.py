@@ -59,7 +59,7 @@ class PatientPrivacy:
     @classmethod
     def of(cls, config: RunConfig, system: System, slices: SliceSet, world: World) -> PatientPrivacy:
         """Raises ConfigError where the promise could not be kept, and MissingDependency without Opacus."""
-        refuse_unfit_training(config, system, world)
+        validate_patient_privacy(config, system, world)
         asked = config.train.privacy
         names, patient_of = np.unique([case.patient for case in slices.cases], return_inverse=True)
         epochs = tuple(stage.epochs for stage in system.stages)
@@ -148,7 +148,7 @@ class PatientBatches(StageBatches):
         return rng.choice(own, most, replace=False, p=weight / weight.sum())
 
 
-def refuse_unfit_training(config: RunConfig, system: System, world: World) -> None:
+def validate_patient_privacy(config: RunConfig, system: System, world: World) -> None:
     """Raises ConfigError for a run whose weights would tell more of a patient than the steps' noise allows."""
     several = next((stage for stage in system.stages if len(stage.phases) > 1), None)
     if several is not None:

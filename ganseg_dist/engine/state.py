@@ -47,7 +47,7 @@ class State:
     position: Position
     best: dict[str, Tensor]
     """Weights of the stage's best epoch, as `network.parameter`."""
-    anchors: dict[str, list[Tensor]] = field(default_factory=dict)
+    reference: dict[str, list[Tensor]] = field(default_factory=dict)
     """By network, the parameters that `train.proximal_weight` pulls towards; set by `fit`, not kept in checkpoints."""
 
     @classmethod
@@ -83,15 +83,15 @@ class State:
             name: self.averages[name].module if name in self.averages else net for name, net in self.networks.items()
         }
 
-    def drop_anchors(self, names: tuple[str, ...]) -> None:
+    def reset_reference(self, names: tuple[str, ...]) -> None:
         """From here on these networks are pulled back to where they are now."""
-        self.anchors = {name: [p.detach().clone() for p in self.networks[name].parameters()] for name in names}
+        self.reference = {name: [p.detach().clone() for p in self.networks[name].parameters()] for name in names}
 
-    def pull(self, name: str, weight: float) -> None:
+    def add_proximal_gradient(self, name: str, weight: float) -> None:
         """Add d/dw of weight / 2 * |w - w0|^2, which is weight * (w - w0), to the network's gradients."""
-        for parameter, anchor in zip(self.networks[name].parameters(), self.anchors.get(name, ()), strict=False):
+        for parameter, start in zip(self.networks[name].parameters(), self.reference.get(name, ()), strict=False):
             if parameter.grad is not None:
-                parameter.grad.add_(parameter.detach() - anchor, alpha=weight)
+                parameter.grad.add_(parameter.detach() - start, alpha=weight)
 
     def remember_best(self, names: tuple[str, ...]) -> None:
         """Copy the judged weights of these networks as the stage's best."""

@@ -1,4 +1,4 @@
-"""What Flower's messages carry: an order, arrays, numbers. Both ends pack and read them here."""
+"""What Flower's messages carry: an instruction, arrays, numbers. Both ends pack and read them here."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from ganseg_dist.errors import FederationError
-from ganseg_dist.federation.exchange import Arrays
-from ganseg_dist.federation.order import Order
+from ganseg_dist.federation.round_instruction import RoundInstruction
+from ganseg_dist.federation.shared_parameters import Arrays
 
 SITES_ERRORS = range(1000, 1100)
 """Codes of the errors that a site itself answers, when its own log says why; others are Flower's and the grids'."""
@@ -19,23 +19,23 @@ CONFIG_REFUSED = 1002
 UNREADABLE = "the message cannot be read; both ends must run the same version"
 
 
-def asking(order: Order, arrays: Arrays) -> RecordDict:
-    """What a server asks."""
-    return RecordDict({"order": ConfigRecord({"json": order.to_json()}), "arrays": _packed(arrays)})
+def pack_instruction(instruction: RoundInstruction, arrays: Arrays) -> RecordDict:
+    """A server's message to one site."""
+    return RecordDict({"instruction": ConfigRecord({"json": instruction.to_json()}), "arrays": _packed(arrays)})
 
 
-def telling(arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, float]) -> RecordDict:
-    """What a site answers."""
+def pack_reply(arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, float]) -> RecordDict:
+    """A site's answer, with arrays where it sends any."""
     content = RecordDict({"metrics": MetricRecord(dict(numbers))})
     if arrays:
         content["arrays"] = _packed(arrays)
     return content
 
 
-def order_of(content: RecordDict) -> Order:
+def unpack_instruction(content: RecordDict) -> RoundInstruction:
     """Raises FederationError when there is none, or none that can be read."""
     try:
-        return Order.from_json(str(content.config_records["order"]["json"]))
+        return RoundInstruction.from_json(str(content.config_records["instruction"]["json"]))
     except KeyError:
         raise FederationError(UNREADABLE) from None
 

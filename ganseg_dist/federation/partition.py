@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Cohort
 from ganseg_dist.errors import ConfigError, DataError
-from ganseg_dist.federation.joining import validate_site_name
+from ganseg_dist.federation.site_info import validate_site_name
 
 BY_HOSPITAL = "by-hospital"
 FETS = "fets"
@@ -112,7 +112,7 @@ def validate_site_names(cohort: Cohort) -> None:
         validate_site_name(site, cohort.root)
 
 
-def require_sites(sites: str | int, skew: str | None) -> None:
+def check_sites(sites: str | int, skew: str | None) -> None:
     """Raises ConfigError for a `sites` or a `skew` that means nothing, before any image is read."""
     if sites != BY_HOSPITAL:
         _number_of(sites)

@@ -23,7 +23,7 @@ from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file
 from ganseg_dist.engine.noise import Entropy, normal_noise
 from ganseg_dist.errors import ConfigError, FederationError
 from ganseg_dist.federation.accountant import epsilon_at, epsilon_of, noise_multiplier_for, releases_within
-from ganseg_dist.federation.exchange import Arrays
+from ganseg_dist.federation.shared_parameters import Arrays
 from ganseg_dist.files import sha256
 
 Weights = dict[str, npt.NDArray[np.float32]]
@@ -76,7 +76,7 @@ class Terms:
         return epsilon_of(self.noise_multiplier, rounds, self.delta)
 
 
-def refuse_unfit_privacy(config: RunConfig, rounds: int) -> None:
+def validate_privacy(config: RunConfig, rounds: int) -> None:
     """Raises ConfigError for a federation that could not keep its promise. Without a promise it says nothing.
 
     Args:
@@ -117,7 +117,7 @@ def keeps_numbers_home(config: RunConfig) -> bool:
     return config.federation.privacy.on or config.train.privacy.on
 
 
-def refuse_less_than(demanded: PrivacyDemand, offered: PrivacyConfig, rounds: int, spent: float = 0.0) -> None:
+def check_privacy_demand(demanded: PrivacyDemand, offered: PrivacyConfig, rounds: int, spent: float = 0.0) -> None:
     """A hospital's no to a federation that promises less than it asks. Raises FederationError saying what is missing.
 
     Args:
@@ -256,7 +256,7 @@ class Releases:
         released = self.of(round)
         if released is not None:
             return released
-        self._refuse_beyond_budget(round)
+        self._check_budget(round)
         made = dict(make())
         file = self._file(round)
         if not self.rounds:  # a release without a ledger beside it is then one whose ledger was lost
@@ -290,7 +290,7 @@ class Releases:
     def _file(self, round: int) -> Path:
         return self.folder / f"round-{round:06d}.safetensors"
 
-    def _refuse_beyond_budget(self, round: int) -> None:
+    def _check_budget(self, round: int) -> None:
         if self.terms is None or self.terms.epsilon is None:
             return
         spends = self.terms.spent(len(self.rounds) + 1)

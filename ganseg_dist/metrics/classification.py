@@ -119,7 +119,7 @@ def classification_scores(
 
     Raises DataError when there are no images, or truth, probabilities, patients and classes do not fit together.
     """
-    _require_images(truth, probability, patients, classes)
+    _check_images(truth, probability, patients, classes)
     names, owner = np.unique(np.asarray(patients), return_inverse=True)
     predicted, n = probability.argmax(axis=1), len(names)
     counts = confusion_counts(truth, predicted, owner, n, len(classes))
@@ -165,7 +165,7 @@ def threshold_at_specificity(scores: Scores, positive: Flags, specificity: float
     Raises DataError when the scores are no finite (N,) beside boolean (N,), or the specificity is not in (0, 1).
     """
     scores = np.asarray(scores, np.float64)  # of single precision, a threshold between two may be one of them
-    _require_scores(scores, positive)
+    _check_scores(scores, positive)
     if not 0 < specificity < 1:
         raise DataError(f"specificity: {specificity}; give a share between 0 and 1")
     negatives = np.sort(scores[~positive])
@@ -187,7 +187,7 @@ def operating_point(scores: Scores, positive: Flags, patients: Sequence[str], th
     Raises DataError when they do not fit together or a score is not finite.
     """
     scores = np.asarray(scores, np.float64)
-    _require_scores(scores, positive)
+    _check_scores(scores, positive)
     called = scores >= threshold
     owners = np.asarray(patients)
     if len(owners) != len(scores):
@@ -245,7 +245,7 @@ def _known(interval: Interval | None) -> Interval:
     return interval
 
 
-def _require_images(truth: Labels, probability: Probabilities, patients: Sequence[str], classes: Sequence[str]) -> None:
+def _check_images(truth: Labels, probability: Probabilities, patients: Sequence[str], classes: Sequence[str]) -> None:
     if truth.ndim != 1 or not len(truth) or len(classes) < 2 or probability.shape != (len(truth), len(classes)):
         raise DataError(
             f"classification: truth {truth.shape} beside probabilities {probability.shape} of {len(classes)} classes; "
@@ -263,7 +263,7 @@ def _require_images(truth: Labels, probability: Probabilities, patients: Sequenc
         raise DataError("probabilities: not all in [0, 1] with rows that add up to 1; apply the softmax first")
 
 
-def _require_scores(scores: Scores, positive: Flags) -> None:
+def _check_scores(scores: Scores, positive: Flags) -> None:
     if scores.ndim != 1 or scores.shape != positive.shape or not len(scores) or positive.dtype != np.bool_:
         raise DataError(
             f"scores: shape {scores.shape} beside {positive.dtype} labels {positive.shape}; "

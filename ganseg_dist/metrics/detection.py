@@ -47,13 +47,13 @@ def threshold_table(scores: Scores, abnormal: Flags, thresholds: Sequence[float]
 
     Raises DataError when there are no slices, the lengths differ or a score is not finite.
     """
-    _require_slices(scores, abnormal)
+    _check_slices(scores, abnormal)
     return tuple(_row(scores < threshold, abnormal, threshold) for threshold in thresholds)
 
 
 def auroc(scores: Scores, abnormal: Flags) -> float | None:
     """Area under the ROC curve for finding abnormal slices by low scores, [0, 1]; None for one class alone."""
-    _require_slices(scores, abnormal)
+    _check_slices(scores, abnormal)
     if not _has_both_classes(abnormal):
         return None
     return float(binary_auroc(_abnormality(scores), torch.as_tensor(abnormal).long()))
@@ -61,7 +61,7 @@ def auroc(scores: Scores, abnormal: Flags) -> float | None:
 
 def auprc(scores: Scores, abnormal: Flags) -> float | None:
     """Average precision for finding abnormal slices by low scores, [0, 1]; None for one class alone."""
-    _require_slices(scores, abnormal)
+    _check_slices(scores, abnormal)
     if not _has_both_classes(abnormal):
         return None
     return float(binary_average_precision(_abnormality(scores), torch.as_tensor(abnormal).long()))
@@ -73,7 +73,7 @@ def youden_optimal_threshold(scores: Scores, abnormal: Flags) -> float | None:
     It lies halfway between two neighbouring scores. Where no threshold beats chance it is the lowest score,
     by which nothing is abnormal.
     """
-    _require_slices(scores, abnormal)
+    _check_slices(scores, abnormal)
     if not _has_both_classes(abnormal):
         return None
     values, positions = np.unique(scores, return_inverse=True)
@@ -127,7 +127,7 @@ def _has_both_classes(abnormal: Flags) -> bool:
     return bool(abnormal.any() and not abnormal.all())
 
 
-def _require_slices(scores: Scores, abnormal: Flags) -> None:
+def _check_slices(scores: Scores, abnormal: Flags) -> None:
     if scores.ndim != 1 or scores.shape != abnormal.shape or not len(scores):
         raise DataError(
             f"scores: shape {scores.shape} beside {abnormal.shape} labels; give one score and one label a slice"

@@ -52,7 +52,7 @@ def pair_masks(prediction: Mask, truth: Mask, spacing_mm: Sequence[float] | None
 
     Raises DataError when a mask is not boolean, the shapes differ, or the spacing does not fit them.
     """
-    require_masks(prediction, truth)
+    check_masks(prediction, truth)
     spacing = (1.0,) * truth.ndim if spacing_mm is None else tuple(float(step) for step in spacing_mm)
     if len(spacing) != truth.ndim or not all(math.isfinite(step) and step > 0 for step in spacing):
         raise DataError(
@@ -63,7 +63,7 @@ def pair_masks(prediction: Mask, truth: Mask, spacing_mm: Sequence[float] | None
     return MaskPair(prediction.reshape(shape), truth.reshape(shape), tuple(spacing[axis] for axis in kept))
 
 
-def require_masks(prediction: Mask, truth: Mask) -> None:
+def check_masks(prediction: Mask, truth: Mask) -> None:
     """Raise DataError unless both are boolean, of one shape and not without voxels."""
     for name, mask in (("prediction", prediction), ("truth", truth)):
         if mask.dtype != np.bool_:

@@ -74,7 +74,7 @@ def frechet_distance(synthetic: Features, real: Features) -> FrechetDistance:
 
     Raises DataError when a set has fewer, the features are not finite or differ in length.
     """
-    _require_features(synthetic, real, fewest=2, measure="Frechet distance")
+    _check_features(synthetic, real, fewest=2, measure="Frechet distance")
     means, roots = zip(*(_mean_and_root(features) for features in (synthetic, real)), strict=True)
     spread = sum(float((root**2).sum()) for root in roots)
     # C = R'R, so that the eigenvalues of C_s C_r are the squared singular values of R_s R_r'. No matrix root is
@@ -93,7 +93,7 @@ def kernel_distance(synthetic: Features, real: Features, *, seed: int = 0) -> Ke
 
     Raises DataError when a set has fewer than four features, they are not finite or differ in length.
     """
-    _require_features(synthetic, real, fewest=FEWEST_IMAGES, measure="kernel distance")
+    _check_features(synthetic, real, fewest=FEWEST_IMAGES, measure="kernel distance")
     n = min(len(synthetic), len(real))
     size = min(LARGEST_SUBSET, n // 2)
     rng = np.random.default_rng(seed)
@@ -143,7 +143,7 @@ def diversity(synthetic: Features | Images, real: Features | Images) -> Diversit
     Raises DataError when a set has fewer than two images, they are not finite or differ in shape.
     """
     ours, theirs = (np.reshape(images, (len(images), -1)) for images in (synthetic, real))
-    _require_features(ours, theirs, fewest=2, measure="diversity")
+    _check_features(ours, theirs, fewest=2, measure="diversity")
     of_synthetic, of_real = _mean_pairwise_distance(ours), _mean_pairwise_distance(theirs)
     ratio = of_synthetic / of_real if of_real else None
     return Diversity(of_synthetic, of_real, ratio, len(ours), len(theirs))
@@ -163,7 +163,7 @@ def _mean_pairwise_distance(features: Features) -> float:
     return total / (len(features) * (len(features) - 1))
 
 
-def _require_features(synthetic: Features, real: Features, *, fewest: int, measure: str) -> None:
+def _check_features(synthetic: Features, real: Features, *, fewest: int, measure: str) -> None:
     if synthetic.ndim != 2 or real.ndim != 2 or synthetic.shape[1] != real.shape[1] or not real.shape[1]:
         raise DataError(
             f"{measure}: synthetic features {synthetic.shape} beside real ones {real.shape}; give (N, D) and (M, D)"

@@ -115,7 +115,7 @@ def _healthy_fields(system: SystemConfig, modalities: tuple[str, ...], healthy: 
     return {"system.healthy_cohort": True, "system.healthy_modalities": wanted}
 
 
-def refuse_overlap(cohort: Cohort, healthy: Cohort) -> None:
+def check_no_overlap(cohort: Cohort, healthy: Cohort) -> None:
     """Raises DataError when a healthy subject may be a patient: the GAN would learn from who is tested."""
     shared = sorted({case.patient for case in cohort.cases} & {case.patient for case in healthy.cases})
     if shared:

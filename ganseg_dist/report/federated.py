@@ -10,9 +10,9 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.fit import prepare_state
 from ganseg_dist.engine.world import World
 from ganseg_dist.federation.differences import differences
-from ganseg_dist.federation.exchange import Exchange
 from ganseg_dist.federation.fingerprint import Fingerprint, together
 from ganseg_dist.federation.record import FederationRecord, LeftOut, SiteCounts
+from ganseg_dist.federation.shared_parameters import SharedParameters
 from ganseg_dist.inference.federation_card import privacy_told, settings_told, stayed_told
 from ganseg_dist.plural import counted
 from ganseg_dist.report.compared import Compared, Comparison
@@ -30,7 +30,7 @@ from ganseg_dist.report.labels import (
 )
 from ganseg_dist.report.reading import Difference, Interval
 from ganseg_dist.report.records import Description
-from ganseg_dist.report.rehearsed import RehearsedSite
+from ganseg_dist.report.simulated import SimulatedSite
 from ganseg_dist.report.training import Chart
 from ganseg_dist.systems import build_system
 
@@ -59,7 +59,7 @@ class FederationView:
     """The section, ready to be laid out."""
 
     rounds: int
-    rehearsed: bool
+    simulated: bool
     """Whether the data of all sites were in one place, so that it could be compared."""
     weighting: str
     settings: Mapping[str, str]
@@ -91,7 +91,7 @@ def federation_view(
     config: RunConfig,
     described: Description,
     told: Mapping[str, Fingerprint],
-    rehearsal: Sequence[RehearsedSite] = (),
+    simulation: Sequence[SimulatedSite] = (),
 ) -> FederationView:
     """The section of a federation of one round at least.
 
@@ -102,11 +102,11 @@ def federation_view(
     found = differences(told)
     main = comparison.scores[0] if comparison is not None and comparison.scores else None
     patients = "patients" if comparison is None or comparison.patients_known else "images, patients unknown"
-    untested = tuple(site.name for site in rehearsal if not site.split.test)
+    untested = tuple(site.name for site in simulation if not site.split.test)
     best_of = {stage: kept.best_of[0] for stage, kept in described.kept.items() if kept.best_of}
     return FederationView(
         rounds=len(record.rounds),
-        rehearsed=bool(rehearsal or described.sites),
+        simulated=bool(simulation or described.sites),
         weighting=config.federation.weighting,
         settings=settings_told(config),
         sites=tuple(site_row(record, name) for name in record.names),
@@ -119,7 +119,7 @@ def federation_view(
         untested=untested,
         compared=_comparison_chart(main, patients) if main is not None and main.at_sites else None,
         data=tuple(fingerprint_charts(together(told.values()), told, found)) if told else (),
-        withheld=_withheld_told(described, rehearsal),
+        withheld=_withheld_told(described, simulation),
         off=tuple(difference.line() for difference in found if difference.stands_out),
         charts=(
             *_score_charts(record, best_of),
@@ -164,7 +164,7 @@ def raw_bytes(record: FederationRecord, config: RunConfig) -> dict[int, int]:
     state = prepare_state(system, config, World())
     update = {}
     for index, stage in enumerate(system.stages):
-        shapes = Exchange.of(state, system, config, index).trained(system, index).shapes
+        shapes = SharedParameters.of(state, system, config, index).trained(system, index).shapes
         update[stage.name] = 4 * sum(map(math.prod, shapes.values()))
     answers = {
         kept.round: len(kept.sites) + sum(left.round == kept.round for left in record.quarantined)
@@ -173,13 +173,13 @@ def raw_bytes(record: FederationRecord, config: RunConfig) -> dict[int, int]:
     return {kept.round: answers[kept.round] * update.get(kept.stage, 0) for kept in record.rounds}
 
 
-def _withheld_told(described: Description, rehearsal: Sequence[RehearsedSite]) -> str:
+def _withheld_told(described: Description, simulation: Sequence[SimulatedSite]) -> str:
     """A rehearsal's sites are this run's own; what hospitals withhold is theirs to set, and they tell nobody."""
-    if not rehearsal and not described.sites:
+    if not simulation and not described.sites:
         return "Each hospital withholds what stands for fewer patients than its own minimum_group."
-    if not rehearsal:
+    if not simulation:
         return "Rehearsal: the sites' folders, which hold the minimum that was applied, are gone."
-    if all(site.minimum_group <= 1 for site in rehearsal):
+    if all(site.minimum_group <= 1 for site in simulation):
         return "Rehearsal: no minimum was applied."
     return "Rehearsal: each site withholds what stands for fewer patients than its own minimum_group."
 

@@ -313,7 +313,7 @@ def _federation(records: Records) -> FederationView | None:
     if records.federation is None or not records.federation.rounds or records.config is None:
         return None
     return federation_view(
-        records.federation, records.comparison, records.config, records.description, records.told, records.rehearsal
+        records.federation, records.comparison, records.config, records.description, records.told, records.simulation
     )
 
 

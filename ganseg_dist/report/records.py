@@ -24,8 +24,8 @@ from ganseg_dist.inference.card import unknown_patients
 from ganseg_dist.report.classified import Classification, read_classification
 from ganseg_dist.report.compared import Comparison, read_comparison
 from ganseg_dist.report.reading import Difference, Interval, Record, finite, read_record
-from ganseg_dist.report.rehearsed import RehearsedSite, read_rehearsal
 from ganseg_dist.report.sheets import Sheet, newest_sheet, shows_generated
+from ganseg_dist.report.simulated import SimulatedSite, read_simulation
 from ganseg_dist.runs import Run
 
 PARTS = ("train", "validation", "test")
@@ -279,7 +279,7 @@ class Records:
     """What that is worth, where it was compared."""
     told: Mapping[str, Fingerprint] = field(default_factory=dict)
     """By site, what it told of its data before the first round."""
-    rehearsal: tuple[RehearsedSite, ...] = ()
+    simulation: tuple[SimulatedSite, ...] = ()
     """Who stood for the sites of a federation that was rehearsed; a case is then of the site that had it."""
 
     @classmethod
@@ -291,8 +291,8 @@ class Records:
         description = read_record(run, "run.json", TypeAdapter(Description)) or Description()
         tracked = description.mlflow.run_id if description.mlflow is not None else None
         data = read_record(run, "data.json", TypeAdapter(Data))
-        rehearsal = read_rehearsal(run)
-        site_of = {patient: site.name for site in rehearsal for patient in site.patients}
+        simulation = read_simulation(run)
+        site_of = {patient: site.name for site in simulation for patient in site.patients}
         return cls(
             name=run.name,
             description=description,
@@ -306,7 +306,7 @@ class Records:
             federation=run.federation(),
             comparison=read_comparison(run),
             told=_told_by_sites(run, config),
-            rehearsal=rehearsal,
+            simulation=simulation,
         )
 
     @property

@@ -33,7 +33,7 @@ def as_kept(folder: Path) -> Path:
     return folder
 
 
-def require_place() -> None:
+def check_location() -> None:
     """Raises ConfigError when GANSEG_RUNS_URI cannot be written, before anything is trained for it."""
     address = kept_at()
     if address is not None:

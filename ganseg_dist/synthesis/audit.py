@@ -143,7 +143,7 @@ def audit(
     """
     limits = limits or Limits()
     owners = np.arange(len(training)) if patients is None else np.asarray(patients)
-    _require_images(synthetic, training, owners)
+    _check_images(synthetic, training, owners)
     ours, theirs = (images.reshape(len(images), -1) for images in (synthetic, training))
     by_pixels = _neighbours(ours, theirs, owners, limits)
     by_encoder: Sequence[Neighbour | None] = [None] * len(synthetic)
@@ -199,7 +199,7 @@ def _references(count: int) -> npt.NDArray[np.intp]:
     return np.unique(np.linspace(0, count - 1, min(count, MOST_REFERENCES)).astype(np.intp))
 
 
-def _require_images(synthetic: Images, training: Images, owners: npt.NDArray[Any]) -> None:
+def _check_images(synthetic: Images, training: Images, owners: npt.NDArray[Any]) -> None:
     if synthetic.ndim != 4 or synthetic.shape[1:] != training.shape[1:] or not len(synthetic):
         raise DataError(
             f"audit: synthetic images {synthetic.shape} beside training images {training.shape}; "

@@ -54,7 +54,7 @@ class Evidence:
     """Of the run and what was asked of it."""
 
 
-def refuse_other_folder(folder: Path) -> None:
+def check_synthetic_folder(folder: Path) -> None:
     """Raises DataError where writing there would replace anything but an earlier synthesis."""
     if not folder.exists():
         return
@@ -136,7 +136,7 @@ def write_classes(folder: Path, generated: Generated, modalities: Sequence[str],
 
 
 def _write(folder: Path, write_images: Callable[[Path], list[Row]], evidence: Evidence) -> None:
-    refuse_other_folder(folder)
+    check_synthetic_folder(folder)
     with whole_folder(folder) as unfinished:
         rows = write_images(unfinished)
         write_csv(unfinished / "manifest.csv", rows)

@@ -11,7 +11,7 @@ import torch
 
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.inference.predictor import SLICES_AT_ONCE, Predictor, check_finite
-from ganseg_dist.synthesis.generators import require_generator
+from ganseg_dist.synthesis.generators import check_generator
 from ganseg_dist.systems.gan_detector.system import LESION, GANDetector
 
 GENERATION = 5
@@ -54,7 +54,7 @@ def generate(
     Raises RunError when the model has no generator of images of a class, and ConfigError for a class that it has not
     learnt, and DataError where it makes NaN.
     """
-    require_generator(predictor.config)
+    check_generator(predictor.config)
     system = predictor.system
     if not isinstance(system, GANDetector):
         raise RunError(f"{predictor.config.system.title}: its generator knows no classes; paint masks with it")

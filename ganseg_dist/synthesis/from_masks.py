@@ -16,7 +16,7 @@ from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.errors import RunError
 from ganseg_dist.inference.predictor import SLICES_AT_ONCE, Predictor, check_finite
-from ganseg_dist.synthesis.generators import require_generator
+from ganseg_dist.synthesis.generators import check_generator
 from ganseg_dist.systems.gan_osmosis.system import GANOsmosis
 
 PAINTING = 4
@@ -63,7 +63,7 @@ def paint(
     Raises RunError when the model has no generator of images from masks, or no slice holds a lesion, and DataError
     where it paints NaN.
     """
-    require_generator(predictor.config)
+    check_generator(predictor.config)
     system = predictor.system
     if not isinstance(system, GANOsmosis):
         raise RunError(f"{predictor.config.system.title}: its generator takes no masks; generate images of its classes")

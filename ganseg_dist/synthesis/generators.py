@@ -15,7 +15,7 @@ OTHERS: Mapping[str, str] = {
 """What generators do that make no whole images, by the system's name."""
 
 
-def require_generator(config: RunConfig) -> None:
+def check_generator(config: RunConfig) -> None:
     """Raises RunError, naming the field to set, when a run of this config has no generator of whole images."""
     system = config.system
     if system.name in OTHERS:

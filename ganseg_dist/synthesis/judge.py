@@ -39,7 +39,7 @@ class Judge:
     predictor: Predictor
 
 
-def require_judge(name: str, judge: RunConfig, generator: RunConfig) -> None:
+def check_judge(name: str, judge: RunConfig, generator: RunConfig) -> None:
     """Raises ConfigError when the run of this name may have seen generated images, or sees others than are made."""
     system = judge.system
     if not isinstance(system, GANDetectorConfig) or system.synthesises or system.pretrained is not None:

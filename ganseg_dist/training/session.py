@@ -20,7 +20,7 @@ from ganseg_dist.data.preflight import COHORT, Finding
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.display import Convention, display_convention
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
-from ganseg_dist.engine.patient_privacy import refuse_unfit_training
+from ganseg_dist.engine.patient_privacy import validate_patient_privacy
 from ganseg_dist.engine.tracker import NullTracker, Tracker, Trackers
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import GansegError, RunError
@@ -45,14 +45,14 @@ from ganseg_dist.planning.prepare import (
     prepare_cohort,
     usable_cohort,
 )
-from ganseg_dist.planning.resolve import refuse_overlap, resolve
+from ganseg_dist.planning.resolve import check_no_overlap, resolve
 from ganseg_dist.runs import Run, find_run, made_name, named_run, runs_root, training_run
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Monitor
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
 from ganseg_dist.tracking.tracked_run import TrackedRun
-from ganseg_dist.training.attempt import carry_out, only_trainer
 from ganseg_dist.training.local import train_here
+from ganseg_dist.training.run_training import only_trainer, run_training
 
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 """Opens a progress bar with a title; its value is called with (done, total)."""
@@ -158,7 +158,7 @@ def plan_training(request: TrainingRequest, *, mapper: Mapper = map_here, bar: B
     if request.healthy is not None:
         healthy_found = _checked(read_cohort(request.healthy), request.config, mapper, bar)
         healthy = (healthy_found, usable_cohort(healthy_found, exclude_bad=request.exclude_bad))
-        refuse_overlap(cohort, healthy[1])
+        check_no_overlap(cohort, healthy[1])
     return _planned(found, cohort, request.config, healthy)
 
 
@@ -190,12 +190,12 @@ def _planned(
     config = resolve(asked, cohort, healthy[1] if healthy else None)
     system = build_system(config)  # refuses what its phases cannot do, before hours of preparation
     if config.train.privacy.on:
-        refuse_unfit_training(config, system, World())
+        validate_patient_privacy(config, system, World())
     monitors = {stage.name: stage.monitor for stage in system.stages}
     return Plan(config, found, cohort, healthy, monitors, tuple(order_finding(cohort, asked, config)))
 
 
-def refuse_missing_gpu(request: TrainingRequest) -> None:
+def check_gpu(request: TrainingRequest) -> None:
     """Raises RunError when this machine is to train on a GPU and has none; a cluster answers for itself."""
     if request.gpus and "RAY_ADDRESS" not in os.environ:
         usable_device("cuda")
@@ -205,7 +205,7 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
     """Train until the run is finished; interrupted and called again, it goes on. A finished run is left as it is."""
     started = time.monotonic()
     name = request.name()
-    refuse_missing_gpu(request)
+    check_gpu(request)
     with ExitStack() as stack:
         if not request.local:
             with bar("Starting Ray"):
@@ -239,7 +239,7 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
         def train(tracked: TrackedRun) -> Path:
             return _train(run, plan.config, prepared, request, tracked, shown or NullTracker())
 
-        carry_out(run, train, monitors=plan.monitors, tags=request.tags, started=started)
+        run_training(run, train, monitors=plan.monitors, tags=request.tags, started=started)
     return run
 
 

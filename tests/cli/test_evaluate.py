@@ -211,7 +211,7 @@ def test_a_run_that_learnt_from_these_patients_is_sent_to_one_split(ganseg, run,
 
 def test_nobody_with_a_tumour_is_said_and_not_scored(ganseg, run, bad_cohort, monkeypatch):
     """Of test patients without any, sensitivity is undefined; of such validation patients nothing is chosen."""
-    monkeypatch.setattr("ganseg_dist.cli.models._refuse_strangers", lambda *_: None)
+    monkeypatch.setattr("ganseg_dist.cli.models._check_known_cases", lambda *_: None)
     for file in bad_cohort.glob("*/*_seg.nii.gz"):
         mask = nib.load(file)
         empty = nib.Nifti1Image(np.zeros(mask.shape, np.uint8), mask.affine)

@@ -129,7 +129,7 @@ def test_killed_between_the_last_epoch_and_the_model_it_still_gets_its_model(gan
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("ganseg_dist.training.attempt.write_model", press)
+        patch.setattr("ganseg_dist.training.run_training.write_model", press)
         assert ganseg("train", "--resume", "tiny").code == 130
     assert not run.finished
     resumed = ganseg("train", "--resume", "tiny")

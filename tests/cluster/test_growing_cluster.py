@@ -37,16 +37,16 @@ def small(monkeypatch):
 @pytest.mark.usefixtures("small")
 def test_what_the_cluster_will_never_have_is_refused():
     with pytest.raises(RunError, match=r"--workers 4: needs 8 CPU.* has 2; ask for fewer.* set GANSEG_AUTOSCALES=1"):
-        cluster.require_resources(workers=4, threads=2, gpus=False)
+        cluster.check_resources(workers=4, threads=2, gpus=False)
     with pytest.raises(RunError, match=r"needs 1 GPU.* has 0; .*leave out --gpus"):
-        cluster.require_resources(workers=1, threads=2, gpus=True)
+        cluster.check_resources(workers=1, threads=2, gpus=True)
 
 
 @pytest.mark.usefixtures("small")
 def test_what_an_autoscaler_may_bring_is_waited_for_and_said(monkeypatch, caplog):
     monkeypatch.setenv("GANSEG_AUTOSCALES", "1")
     with caplog.at_level(logging.WARNING):
-        cluster.require_resources(workers=2, threads=1, gpus=True)
+        cluster.check_resources(workers=2, threads=1, gpus=True)
     assert caplog.messages == ["--workers 2: needs 2 GPU(s) and the cluster has 0; waiting for it to add nodes"]
 
 
@@ -55,4 +55,4 @@ def test_what_an_autoscaler_may_bring_is_waited_for_and_said(monkeypatch, caplog
 def test_a_switch_that_is_off_is_none(monkeypatch, said):
     monkeypatch.setenv("GANSEG_AUTOSCALES", said)
     with pytest.raises(RunError, match="needs 2 GPU"):
-        cluster.require_resources(workers=2, threads=1, gpus=True)
+        cluster.check_resources(workers=2, threads=1, gpus=True)

@@ -12,11 +12,11 @@ import pytest
 import ganseg_dist.cluster.jobs as ray_jobs
 from ganseg_dist.cluster.jobs import (
     Submission,
+    check_runs_folder,
+    check_upload_size,
     connect,
     exit_code,
     follow,
-    refuse_large,
-    refuse_lost_runs,
     submit,
     words_of,
 )
@@ -138,31 +138,31 @@ def test_what_is_too_much_to_upload_is_told_before_it_is_sent(tmp_path, monkeypa
     (tmp_path / "ganseg_dist" / "__init__.py").write_text("pass\n")
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "scan.nii").write_bytes(os.urandom(3 * 2**20))
-    assert 3 * 2**20 < refuse_large(tmp_path) < 4 * 2**20
+    assert 3 * 2**20 < check_upload_size(tmp_path) < 4 * 2**20
     monkeypatch.setattr(ray_jobs, "MOST_BYTES", 2 * 2**20)
     with pytest.raises(RunError, match=r"is 3 MiB, and a job may upload 2; .* the largest being images \(3 MiB\)"):
         submit(Cluster(), Submission(TRAIN, working_dir=tmp_path))
     (tmp_path / ".rayignore").write_text("/images/\n")
-    assert refuse_large(tmp_path) < 10_000
+    assert check_upload_size(tmp_path) < 10_000
 
 
 def test_gitignore_counts_unless_ray_is_told_that_it_does_not(tmp_path, monkeypatch):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "scan.nii").write_bytes(bytes(5000))
     (tmp_path / ".gitignore").write_text("images/\n")
-    assert refuse_large(tmp_path) < 1000
+    assert check_upload_size(tmp_path) < 1000
     monkeypatch.setenv("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "1")
-    assert refuse_large(tmp_path) > 5000
+    assert check_upload_size(tmp_path) > 5000
 
 
 def test_runs_are_not_written_where_ray_deletes_them(tmp_path, monkeypatch):
     monkeypatch.delenv("GANSEG_RUNS_URI", raising=False)
-    refuse_lost_runs(tmp_path / "runs")
+    check_runs_folder(tmp_path / "runs")
     uploaded = tmp_path / "runtime_resources" / "working_dir_files" / "_ray_pkg_5e1f" / "runs"
     with pytest.raises(ConfigError, match="GANSEG_RUNS: this job's runs would lie in the uploaded code"):
-        refuse_lost_runs(uploaded)
+        check_runs_folder(uploaded)
     monkeypatch.setenv("GANSEG_RUNS_URI", "s3://bucket/runs")
-    refuse_lost_runs(uploaded)
+    check_runs_folder(uploaded)
 
 
 def test_what_is_no_job_is_told():

@@ -15,7 +15,7 @@ import ray
 
 from ganseg_dist.cluster import shared_paths as visibility
 from ganseg_dist.cluster.ray_cluster import ray_cluster
-from ganseg_dist.cluster.shared_paths import Place, data_places, look, require_sight, silence, training_places
+from ganseg_dist.cluster.shared_paths import Place, check_shared_paths, data_places, look, silence, training_places
 from ganseg_dist.cluster.train import train_on_ray
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.errors import RunError
@@ -120,7 +120,7 @@ def test_one_machine_is_not_asked_and_loses_no_time(monkeypatch, tmp_path):
     monkeypatch.setattr(ray, "nodes", lambda: [{"NodeID": "1", "Alive": True, "Resources": {"CPU": 2}}])
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "1"))
     started = time.monotonic()
-    require_sight([Place("GANSEG_RUNS", tmp_path / "runs", written=True)], {"CPU": 1})
+    check_shared_paths([Place("GANSEG_RUNS", tmp_path / "runs", written=True)], {"CPU": 1})
     assert time.monotonic() - started < 0.1
     assert not (tmp_path / "runs").exists()
 
@@ -142,12 +142,12 @@ def asked(monkeypatch):
 def test_the_first_blind_node_is_named_and_the_others_are_counted(asked, tmp_path):
     asked.answers += [visibility.Look("does not see X", None)] * 2
     with pytest.raises(RunError, match=r"^node 10\.0\.0\.2: does not see X \(and 1 more\)$"):
-        require_sight([Place("X", tmp_path)], {"CPU": 1})
+        check_shared_paths([Place("X", tmp_path)], {"CPU": 1})
 
 
 def test_a_place_to_write_in_is_known_by_a_mark_that_is_taken_away_again(asked, tmp_path):
     asked.answers += [visibility.Look(None, None)] * 2
-    require_sight([Place("GANSEG_RUNS", tmp_path, written=True)], {"CPU": 1})
+    check_shared_paths([Place("GANSEG_RUNS", tmp_path, written=True)], {"CPU": 1})
     [([place], _)] = asked.questions
     assert place.holds[0].startswith(".unfinished-mark-")
     assert list(tmp_path.iterdir()) == []
@@ -157,7 +157,7 @@ def test_a_server_that_is_not_heard_stops_nothing(asked, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@mlflow:5000")
     asked.answers += [visibility.Look(None, None), visibility.Look(None, "Connection refused")]
     warnings = []
-    require_sight([Place("GANSEG_RUNS", tmp_path)], {"CPU": 1}, warnings.append)
+    check_shared_paths([Place("GANSEG_RUNS", tmp_path)], {"CPU": 1}, warnings.append)
     assert asked.questions[0][1] == "http://me:secret@mlflow:5000"
     assert warnings == [
         "node 10.0.0.3: no answer from MLFLOW_TRACKING_URI http://mlflow:5000 there (Connection refused); "
@@ -168,7 +168,7 @@ def test_a_server_that_is_not_heard_stops_nothing(asked, tmp_path, monkeypatch):
 def test_a_file_of_this_machine_is_no_server(asked, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     asked.answers += [visibility.Look(None, None)] * 2
-    require_sight([Place("GANSEG_RUNS", tmp_path)], {"CPU": 1})
+    check_shared_paths([Place("GANSEG_RUNS", tmp_path)], {"CPU": 1})
     assert asked.questions[0][1] is None
 
 
@@ -209,8 +209,8 @@ def wait_until_answering(port: int) -> None:
 
     deadline = time.monotonic() + 60
     while True:
-        with socket.socket() as asking:
-            if asking.connect_ex(("127.0.0.1", port)) == 0:
+        with socket.socket() as pack_instruction:
+            if pack_instruction.connect_ex(("127.0.0.1", port)) == 0:
                 return
         assert time.monotonic() < deadline, "the head does not answer"
         time.sleep(0.5)
@@ -283,7 +283,7 @@ def test_training_ends_before_it_begins_when_a_node_lacks_prepared_cases(
 def test_nodes_that_see_everything_are_let_train_and_a_deaf_one_is_told(elsewhere, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     warnings = []
-    require_sight([Place("GANSEG_RUNS", tmp_path, written=True)], {"CPU": 1}, warnings.append)
+    check_shared_paths([Place("GANSEG_RUNS", tmp_path, written=True)], {"CPU": 1}, warnings.append)
     assert warnings == [
         f"node {BLIND}: no answer from MLFLOW_TRACKING_URI http://127.0.0.1:9 there "
         "([Errno 111] Connection refused); metrics wait if rank 0 runs on it"

@@ -13,7 +13,7 @@ from ray._private.runtime_env.packaging import create_package
 from ray._private.runtime_env.validation import parse_and_validate_env_vars, parse_and_validate_excludes
 from ray.runtime_env import RuntimeEnv
 
-from ganseg_dist.cluster.jobs import refuse_large
+from ganseg_dist.cluster.jobs import check_upload_size
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"ganseg_dist", "clients", "server", "tune_spaces"}
@@ -64,7 +64,7 @@ def test_it_is_the_package_and_nothing_beside_it(repository, tmp_path, with_giti
 
 def test_the_size_that_is_told_is_rays(repository, tmp_path):
     uploaded = packed(repository, tmp_path)
-    assert refuse_large(repository) == sum((uploaded / name).stat().st_size for name in names(uploaded))
+    assert check_upload_size(repository) == sum((uploaded / name).stat().st_size for name in names(uploaded))
 
 
 def test_there_it_comes_before_what_is_installed(tmp_path):

@@ -19,7 +19,7 @@ from ganseg_dist.planning.plan import Prepared
 from ganseg_dist.runs import Run, runs_root
 from ganseg_dist.training.local import train_here
 from ganseg_dist.training.session import TrainingRequest
-from server.simulation import Rehearsal, rehearse
+from server.simulation import Simulation, simulate
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([__name__])
@@ -74,7 +74,7 @@ def train_until_save(folder: Path, config: RunConfig, prepared: Prepared, number
 def federate_until_save(data: Path, config: RunConfig, name: str, number: int) -> None:
     """A federation of two hospitals whose server is killed just before its n-th checkpoint gets its name, from 0."""
     kill_before(runs_root() / name / "checkpoints", number, ("os.rename",))
-    rehearse(Rehearsal(TrainingRequest(config, data, run_name=name, local=True), "2"), app)
+    simulate(Simulation(TrainingRequest(config, data, run_name=name, local=True), "2"), app)
 
 
 def kill_before(folder: Path, number: int, events: tuple[str, ...]) -> None:

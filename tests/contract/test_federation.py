@@ -15,7 +15,7 @@ from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.runs import Run, runs_root
 from ganseg_dist.systems import recipe
 from ganseg_dist.training.session import TrainingRequest
-from server.simulation import Rehearsal, rehearse
+from server.simulation import Simulation, simulate
 from tests.contract import members
 from tests.contract.conftest import SHORT
 
@@ -30,10 +30,10 @@ class Warned(NullTracker):
         self.lines.append(warning)
 
 
-def rehearsed(phantom: Path, config: RunConfig, name: str, sites: str = "1", shown: NullTracker | None = None) -> Path:
+def simulated(phantom: Path, config: RunConfig, name: str, sites: str = "1", shown: NullTracker | None = None) -> Path:
     """A federation's run folder."""
     request = TrainingRequest(config, phantom, run_name=name, local=True)
-    return rehearse(Rehearsal(request, sites), app, shown=shown or NullTracker()).folder
+    return simulate(Simulation(request, sites), app, shown=shown or NullTracker()).folder
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -53,19 +53,19 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
 
 def test_one_hospital_trains_ganet_seg_as_at_home(phantom, undisturbed):
     config = override(recipe("ganet_seg_debug"), SHORT)
-    folder = rehearsed(phantom, config, "one")
+    folder = simulated(phantom, config, "one")
     assert_same(sites_own(folder, "site1"), weights(undisturbed))
 
 
 def test_one_hospital_trains_every_other_system_as_at_home(phantom, other):
     config, _, at_home = other
-    folder = rehearsed(phantom, config, "one")
+    folder = simulated(phantom, config, "one")
     assert_same(sites_own(folder, "site1"), weights(at_home))
 
 
 def test_a_discriminator_never_leaves(phantom):
     config = override(recipe("ganet_seg_debug"), SHORT)
-    folder = rehearsed(phantom, config, "two", "2")
+    folder = simulated(phantom, config, "two", "2")
     one, other, server = sites_own(folder, "site1"), sites_own(folder, "site2"), weights(folder)
     for name in server:
         at_home = name.startswith("discriminator")
@@ -78,9 +78,9 @@ def test_a_discriminator_never_leaves(phantom):
 
 def test_a_server_that_was_killed_goes_on_to_the_same_weights(phantom):
     config = override(recipe("ganet_seg_debug"), SHORT)
-    undisturbed = rehearsed(phantom, config, "calm", "2")
+    undisturbed = simulated(phantom, config, "calm", "2")
     assert members.ended(members.federate_until_save, phantom, config, "hurt", 2) == -signal.SIGKILL
-    resumed = rehearsed(phantom, config, "hurt", "2")
+    resumed = simulated(phantom, config, "hurt", "2")
     assert_same(weights(resumed), weights(undisturbed))
     for site in ("site1", "site2"):
         assert_same(sites_own(resumed, site), sites_own(undisturbed, site))
@@ -89,13 +89,13 @@ def test_a_server_that_was_killed_goes_on_to_the_same_weights(phantom):
 @pytest.mark.slow
 def test_a_server_whose_newest_checkpoint_is_damaged_goes_on_to_the_same_weights(phantom):
     config = override(recipe("ganet_seg_debug"), SHORT | {"train.epochs": 3, "system.gan": False})
-    undisturbed = rehearsed(phantom, config, "calm", "2")
+    undisturbed = simulated(phantom, config, "calm", "2")
     assert members.ended(members.federate_until_save, phantom, config, "hurt", 2) == -signal.SIGKILL
     checkpoints = FolderCheckpoints(Run(undisturbed.parent / "hurt").checkpoints)
     first, second = checkpoints.all()[-2:]
     (second / "server.json").write_text("{}")
     shown = Warned()
-    resumed = rehearsed(phantom, config, "hurt", "2", shown)
+    resumed = simulated(phantom, config, "hurt", "2", shown)
     (warning,) = [line for line in shown.lines if "is damaged" in line]
     assert warning.startswith(f"{second / 'server.json'}: is damaged (its digest differs); going on from the check")
     assert warning.endswith(first.name)
@@ -112,7 +112,7 @@ def test_a_site_whose_newest_state_is_damaged_goes_on_as_one_that_missed_a_round
     states = FolderCheckpoints(runs / "site1" / "runs" / "hurt" / "checkpoints").all()
     assert len(states) == 3, "a state that the server may go back to was dropped"
     (states[1] / "residual.safetensors").write_bytes(b"")
-    folder = rehearsed(phantom, config, "hurt", "2")
+    folder = simulated(phantom, config, "hurt", "2")
     told = [line for line in caplog.messages if "is damaged" in line]
     assert [line.split(":")[0] for line in told] == [str(states[1] / "residual.safetensors")]
     rounds = json.loads((folder / "federation.json").read_text())["rounds"]
@@ -122,10 +122,10 @@ def test_a_site_whose_newest_state_is_damaged_goes_on_as_one_that_missed_a_round
 @pytest.mark.slow
 def test_a_server_that_was_killed_at_the_very_end_gives_every_site_the_same_model_again(phantom):
     config = override(recipe("ganet_seg_debug"), SHORT)
-    folder = rehearsed(phantom, config, "end", "2")
+    folder = simulated(phantom, config, "end", "2")
     before = {site: sites_own(folder, site) for site in ("site1", "site2")}
     Run(folder).describe(status="training")
-    rehearsed(phantom, config, "end", "2")
+    simulated(phantom, config, "end", "2")
     for site, kept in before.items():
         assert_same(sites_own(folder, site), kept)
         assert not (folder / "sites" / site / "site.log").exists()

@@ -14,7 +14,7 @@ from ganseg_dist.errors import ConfigError, FederationError
 from ganseg_dist.runs import training_run
 from ganseg_dist.systems import recipe
 from tests.contract.conftest import SHORT
-from tests.contract.test_federation import rehearsed
+from tests.contract.test_federation import simulated
 
 pytestmark = pytest.mark.usefixtures("own_runs")
 
@@ -34,7 +34,7 @@ def private(**changes: object):
 def test_no_number_but_noised_weights_leaves(phantom, where, strategy, encoding):
     changes = {"privacy.where": where, "strategy": strategy, "encoding": encoding}
     config = private(**{f"federation.{name}": value for name, value in changes.items()})
-    folder = rehearsed(phantom, config, "p", "2")
+    folder = simulated(phantom, config, "p", "2")
     told = json.loads((folder / "federation.json").read_text())
     assert told["quarantined"] == []
     assert all(record["scores"] == {} for record in told["rounds"])
@@ -59,7 +59,7 @@ def test_a_server_killed_after_a_release_goes_on_from_that_release(phantom, monk
 
     monkeypatch.setattr(server.rounds, "finish_epoch", killed_in_round_two)
     with pytest.raises(KeyboardInterrupt):
-        rehearsed(phantom, private(), "k", "2")
+        simulated(phantom, private(), "k", "2")
     released = load_file(training_run("k").folder / "privacy" / "round-000002.safetensors")
 
     put: list[dict[str, torch.Tensor]] = []
@@ -69,7 +69,7 @@ def test_a_server_killed_after_a_release_goes_on_from_that_release(phantom, monk
         finish(state, *arguments)
 
     monkeypatch.setattr(server.rounds, "finish_epoch", watched)
-    folder = rehearsed(phantom, private(), "k", "2")
+    folder = simulated(phantom, private(), "k", "2")
     assert all(torch.equal(tensor, released[f"networks.generator.{name}"]) for name, tensor in put[0].items())
     rounds = json.loads((folder / "privacy" / "ledger.json").read_text())["rounds"]
     assert rounds == list(range(1, len(rounds) + 1))
@@ -85,7 +85,7 @@ def test_a_hospital_joins_no_federation_that_promises_less(phantom, monkeypatch)
     monkeypatch.setattr(server.simulation, "write_json", demanding)
     config = private(**{"federation.deadline_seconds": 5.0})
     with pytest.raises(FederationError, match="0 sites said yes of the 2"):
-        rehearsed(phantom, config, "d", "2")
+        simulated(phantom, config, "d", "2")
     logged = (training_run("d").folder / "sites" / "site1" / "site.log").read_text()
     assert "site.json trusts none" in logged
 
@@ -97,7 +97,7 @@ def test_patients_privacy_in_a_federation_needs_no_noise_of_the_server(phantom):
     config = override(
         recipe("ganet_seg_debug"), {**SHORT, **plain, **{f"train.privacy.{k}": v for k, v in patient.items()}}
     )
-    folder = rehearsed(phantom, config, "q", "2")
+    folder = simulated(phantom, config, "q", "2")
     assert len(list((folder / "sites").rglob("privacy/ledger.json"))) == 2
     assert not (folder / "privacy").exists()
 
@@ -105,4 +105,4 @@ def test_patients_privacy_in_a_federation_needs_no_noise_of_the_server(phantom):
 def test_patients_privacy_of_a_gan_is_refused_before_images_are_prepared(phantom):
     config = override(recipe("ganet_seg_debug"), {**SHORT, "train.privacy.epsilon": 8.0})
     with pytest.raises(ConfigError, match=r"system\.gan=false"):
-        rehearsed(phantom, config, "g", "2")
+        simulated(phantom, config, "g", "2")

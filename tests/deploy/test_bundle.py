@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from flwr.cli.build import build_fab_from_disk
 
-from clients.bundle import APP, refuse_foreign
+from clients.bundle import APP, check_bundle
 from ganseg_dist import __version__
 from ganseg_dist.errors import FederationError
 
@@ -26,7 +26,7 @@ def bundle(version: str = __version__, app: str = APP, **files: str) -> bytes:
 
 def test_our_own_bundle_brings_no_code_and_is_taken():
     ours = build_fab_from_disk(ROOT)
-    refuse_foreign(ours)
+    check_bundle(ours)
     assert len(ours) < 100_000
     assert not [name for name in zipfile.ZipFile(io.BytesIO(ours)).namelist() if name.endswith(".py")]
 
@@ -46,8 +46,8 @@ def test_our_own_bundle_brings_no_code_and_is_taken():
 )
 def test_any_other_is_refused(foreign, said):
     with pytest.raises(FederationError, match=said):
-        refuse_foreign(foreign)
+        check_bundle(foreign)
 
 
 def test_the_bundle_that_is_compared_with_is_taken():
-    refuse_foreign(bundle())
+    check_bundle(bundle())

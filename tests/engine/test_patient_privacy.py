@@ -10,7 +10,7 @@ from ganseg_dist.config import override
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.engine.checkpoint import NoCheckpoints
 from ganseg_dist.engine.fit import fit, prepare_state, train_step
-from ganseg_dist.engine.patient_privacy import PatientBatches, PatientPrivacy, refuse_unfit_training
+from ganseg_dist.engine.patient_privacy import PatientBatches, PatientPrivacy, validate_patient_privacy
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import ConfigError
@@ -247,7 +247,7 @@ def test_the_plain_segmenter_trains_and_says_what_it_spent(debug_config, opened)
 
 def refusal(settings, system, world=World()):  # noqa: B008
     with pytest.raises(ConfigError) as refused:
-        refuse_unfit_training(settings, system, world)
+        validate_patient_privacy(settings, system, world)
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
@@ -283,6 +283,6 @@ def test_every_systems_plain_arm_is_taken_and_its_gan_is_not(name):
     asked = {"data.modalities": ["t1"], "data.regions": ["wt"], "data.classes": ["no lesion", "lesion"]}
     asked |= {"train.keep": "last", "train.privacy.noise_multiplier": 1.0}
     plain = override(recipe(name), {**asked, "system": recipe(name).system.control().model_dump(mode="json")})
-    refuse_unfit_training(plain, build_system(plain), World())
+    validate_patient_privacy(plain, build_system(plain), World())
     gan = override(recipe(name), asked)
     assert "system.gan=false" in refusal(gan, build_system(gan))

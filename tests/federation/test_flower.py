@@ -5,21 +5,21 @@ import pytest
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
 from ganseg_dist.errors import FederationError
-from ganseg_dist.federation.flower import arrays_of, asking, numbers_of, order_of, telling
-from ganseg_dist.federation.order import Order
+from ganseg_dist.federation.flower import arrays_of, numbers_of, pack_instruction, pack_reply, unpack_instruction
+from ganseg_dist.federation.round_instruction import RoundInstruction
 
-ORDER = Order("run", 1, 0, 0, 2, config="{}")
+INSTRUCTION = RoundInstruction("run", 1, 0, 0, 2, config="{}")
 WEIGHTS = {"segmenter/w": np.arange(6, dtype=np.float32).reshape(2, 3)}
 
 
 def test_what_a_server_asks_is_read_by_a_site():
-    content = asking(ORDER, WEIGHTS)
-    assert order_of(content) == ORDER
+    content = pack_instruction(INSTRUCTION, WEIGHTS)
+    assert unpack_instruction(content) == INSTRUCTION
     np.testing.assert_array_equal(arrays_of(content)["segmenter/w"], WEIGHTS["segmenter/w"])
 
 
 def test_what_a_site_tells_is_read_by_a_server():
-    content = telling(WEIGHTS, {"num-examples": 3, "loss": 0.5})
+    content = pack_reply(WEIGHTS, {"num-examples": 3, "loss": 0.5})
     assert numbers_of(content) == {"num-examples": 3, "loss": 0.5}
     np.testing.assert_array_equal(arrays_of(content)["segmenter/w"], WEIGHTS["segmenter/w"])
 
@@ -27,7 +27,7 @@ def test_what_a_site_tells_is_read_by_a_server():
 @pytest.mark.parametrize(
     ("read", "content"),
     [
-        (order_of, RecordDict()),
+        (unpack_instruction, RecordDict()),
         (arrays_of, RecordDict()),
         (numbers_of, RecordDict()),
         (numbers_of, RecordDict({"metrics": MetricRecord({"num-examples": [1, 2]})})),

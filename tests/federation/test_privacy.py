@@ -14,13 +14,13 @@ from ganseg_dist.federation.accountant import epsilon_of
 from ganseg_dist.federation.privacy import (
     Releases,
     Terms,
+    check_privacy_demand,
     clipped,
     keeps_numbers_home,
     private_mean,
     private_update,
-    refuse_less_than,
-    refuse_unfit_privacy,
     spent_before,
+    validate_privacy,
 )
 from ganseg_dist.systems import recipe
 
@@ -201,7 +201,7 @@ def with_privacy(**fields):
 
 def test_privacy_is_off_unless_asked_for():
     assert not recipe("ganet_seg_debug").federation.privacy.on
-    refuse_unfit_privacy(with_privacy(strategy="krum", encoding="topk"), 10)
+    validate_privacy(with_privacy(strategy="krum", encoding="topk"), 10)
     assert PrivacyConfig(epsilon=1.0).on
     assert PrivacyConfig(noise_multiplier=1.0).on
 
@@ -210,7 +210,7 @@ def test_a_budget_alone_decides_the_noise():
     chosen = Terms.of(PrivacyConfig(epsilon=8.0), 20)
     assert chosen.spent(20) == pytest.approx(8.0)
     assert chosen.spent(20) <= 8.0 < chosen.spent(21)
-    refuse_unfit_privacy(with_privacy(privacy__epsilon=8.0), 20)
+    validate_privacy(with_privacy(privacy__epsilon=8.0), 20)
 
 
 def test_noise_that_is_named_is_taken():
@@ -220,34 +220,34 @@ def test_noise_that_is_named_is_taken():
 @pytest.mark.parametrize("strategy", ["fedmedian", "trimmed", "krum"])
 def test_strategies_that_look_at_single_updates_are_refused(strategy):
     with pytest.raises(ConfigError, match=rf"federation.strategy: {strategy} .* take one of fedavg, fedprox"):
-        refuse_unfit_privacy(with_privacy(strategy=strategy, privacy__epsilon=8.0), 3)
+        validate_privacy(with_privacy(strategy=strategy, privacy__epsilon=8.0), 3)
 
 
 def test_noise_at_the_site_needs_a_budget_and_sends_more_than_the_largest_values():
     with pytest.raises(ConfigError, match=r"^federation.privacy.epsilon: .* set one$"):
-        refuse_unfit_privacy(with_privacy(privacy__noise_multiplier=1.0, privacy__where="site"), 3)
+        validate_privacy(with_privacy(privacy__noise_multiplier=1.0, privacy__where="site"), 3)
     with pytest.raises(ConfigError, match=r"^federation.encoding: topk"):
-        refuse_unfit_privacy(with_privacy(privacy__epsilon=1.0, privacy__where="site", encoding="topk"), 3)
-    refuse_unfit_privacy(with_privacy(privacy__epsilon=1.0, encoding="topk"), 3)
+        validate_privacy(with_privacy(privacy__epsilon=1.0, privacy__where="site", encoding="topk"), 3)
+    validate_privacy(with_privacy(privacy__epsilon=1.0, encoding="topk"), 3)
 
 
 def test_more_rounds_than_the_budget_holds_are_refused_with_the_ways_out():
     asked = with_privacy(privacy__epsilon=5.0, privacy__noise_multiplier=3.0)
     with pytest.raises(ConfigError) as refusal:
-        refuse_unfit_privacy(asked, 30)
+        validate_privacy(asked, 30)
     said = str(refusal.value)
     assert "\n" not in said
     rounds = int(said.partition("federation.rounds to ")[2].partition(",")[0])
     noise = float(said.partition("raise noise_multiplier to ")[2].partition(",")[0])
-    refuse_unfit_privacy(asked, rounds)
-    refuse_unfit_privacy(with_privacy(privacy__epsilon=5.0, privacy__noise_multiplier=noise), 30)
+    validate_privacy(asked, rounds)
+    validate_privacy(with_privacy(privacy__epsilon=5.0, privacy__noise_multiplier=noise), 30)
     with pytest.raises(ConfigError):
-        refuse_unfit_privacy(asked, rounds + 1)
+        validate_privacy(asked, rounds + 1)
 
 
 def test_a_budget_that_holds_no_round_names_no_number_of_rounds():
     with pytest.raises(ConfigError, match=r"more than 0.1; raise noise_multiplier to"):
-        refuse_unfit_privacy(with_privacy(privacy__epsilon=0.1, privacy__noise_multiplier=0.5), 1)
+        validate_privacy(with_privacy(privacy__epsilon=0.1, privacy__noise_multiplier=0.5), 1)
 
 
 # What a hospital asks for
@@ -255,7 +255,7 @@ def test_a_budget_that_holds_no_round_names_no_number_of_rounds():
 
 def test_a_hospital_refuses_less_than_it_asks():
     demanded = PrivacyDemand(epsilon=4.0)
-    refuse_less_than(demanded, PrivacyConfig(epsilon=4.0, where="site"), 30)
+    check_privacy_demand(demanded, PrivacyConfig(epsilon=4.0, where="site"), 30)
     for offered, said in (
         (PrivacyConfig(), "is off"),
         (PrivacyConfig(epsilon=1.0), "where: is server"),
@@ -263,8 +263,8 @@ def test_a_hospital_refuses_less_than_it_asks():
         (PrivacyConfig(epsilon=4.0, delta=1e-3, where="site"), "site.json allows 4"),
     ):
         with pytest.raises(FederationError, match=said):
-            refuse_less_than(demanded, offered, 30)
-    refuse_less_than(PrivacyDemand(epsilon=4.0, where="server"), PrivacyConfig(epsilon=4.0), 30)
+            check_privacy_demand(demanded, offered, 30)
+    check_privacy_demand(PrivacyDemand(epsilon=4.0, where="server"), PrivacyConfig(epsilon=4.0), 30)
 
 
 def test_what_earlier_federations_had_counts(tmp_path):
@@ -276,9 +276,9 @@ def test_what_earlier_federations_had_counts(tmp_path):
     assert spent == pytest.approx(3 / 4)
     together = epsilon_of(2.0, 7, 1e-5)
     now = PrivacyConfig(epsilon=100.0, noise_multiplier=1.0, where="site")
-    refuse_less_than(PrivacyDemand(epsilon=together * 1.001), now, 1, spent)
+    check_privacy_demand(PrivacyDemand(epsilon=together * 1.001), now, 1, spent)
     with pytest.raises(FederationError, match="would bring what this site has spent"):
-        refuse_less_than(PrivacyDemand(epsilon=together * 0.999), now, 1, spent)
+        check_privacy_demand(PrivacyDemand(epsilon=together * 0.999), now, 1, spent)
 
 
 # What was released

@@ -36,7 +36,7 @@ def check(words: Sequence[str]) -> None:
     if words[:3] == ["python", "-m", "ganseg_dist"]:
         program, rest = "ganseg", list(words[3:])
     for word in words:
-        refuse_missing(word.partition("=")[2] or word)
+        check_command_exists(word.partition("=")[2] or word)
     if program in PARSED:
         parse(PARSED[program], program, rest)
     elif OURS.match(program) is None:
@@ -62,7 +62,7 @@ def parse(group: click.Command, name: str, words: Sequence[str]) -> None:
         check(["ganseg", *inner])
 
 
-def refuse_missing(word: str) -> None:
+def check_command_exists(word: str) -> None:
     """A file of this repository is there, and bash reads it where it is a script."""
     found = OURS.match(word)
     if found is None:

@@ -19,7 +19,7 @@ from ganseg_dist.planning.resolve import negative_first, order_told, resolve
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
 from ganseg_dist.systems.base import Monitor
-from ganseg_dist.training.attempt import epochs_kept, only_trainer
+from ganseg_dist.training.run_training import epochs_kept, only_trainer
 from ganseg_dist.training.session import TrainingRequest, plan_training, train_session
 from tests.inference.untrained import model_folder
 

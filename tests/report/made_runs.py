@@ -112,7 +112,7 @@ def federated_run(root: Path, sites: int = 3) -> Run:
     return run
 
 
-def rehearse(run: Run, tested: Mapping[str, Sequence[str]], *, minimum_group: int = 1) -> None:
+def simulate(run: Run, tested: Mapping[str, Sequence[str]], *, minimum_group: int = 1) -> None:
     """The sites' folders of a rehearsal, each with its test patients alone."""
     for name, patients in tested.items():
         split = {"train": [], "validation": [], "test": list(patients)}

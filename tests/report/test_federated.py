@@ -18,7 +18,7 @@ from ganseg_dist.report.records import Description, Records
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
 from tests.federation.record import told
-from tests.report.made_runs import SITES, federated_run, finished_run, rehearse
+from tests.report.made_runs import SITES, federated_run, finished_run, simulate
 
 RECORD = FederationRecord.model_validate(told())
 CONFIG = override(recipe("ganet_seg_debug"), {"data.modalities": ["t1", "flair"], "data.regions": ["wt"]})
@@ -142,7 +142,7 @@ def test_the_page_shows_what_the_sites_told_of_their_data(tmp_path):
 def test_a_rehearsal_tells_what_its_sites_withheld(tmp_path, minimum, told):
     run = federated_run(tmp_path)
     told_of_data(run, 100.0, 100.0)
-    rehearse(run, {site: [] for site in SITES}, minimum_group=minimum)
+    simulate(run, {site: [] for site in SITES}, minimum_group=minimum)
     run.describe(sites=SITES)
     page = in_words(write_report(run).read_text())
     assert page.count(f"Rehearsal: {told}") == 1
@@ -178,7 +178,7 @@ def test_sites_without_test_patients_are_named_and_the_only_one_tested_is_not_th
     score["at_sites"] = {"Leuven": score["at_sites"]["Leuven"]}
     run.write("comparison.json", kept | {"scores": [score | {"worst_site": "Leuven"}]})
     assert "no test patients" not in write_report(run).read_text(), "nothing says who was where"
-    rehearse(run, {"Bergen": [], "Leuven": ["Ulm-p001"], "Ulm": []})
+    simulate(run, {"Bergen": [], "Leuven": ["Ulm-p001"], "Ulm": []})
     page = in_words(write_report(run).read_text())
     assert "Bergen, Ulm: no test patients." in page
     assert "worst at" not in page
@@ -187,7 +187,7 @@ def test_sites_without_test_patients_are_named_and_the_only_one_tested_is_not_th
 def test_cases_are_of_the_sites_that_they_were_dealt_out_to(tmp_path):
     run = federated_run(tmp_path)
     shutil.copytree(finished_run(tmp_path).folder / "evaluation", run.folder / "evaluation")
-    rehearse(run, {"site1": ["Ulm-p001"], "site2": ["Bergen-p000", "Ulm-p002"]})
+    simulate(run, {"site1": ["Ulm-p001"], "site2": ["Bergen-p000", "Ulm-p002"]})
     records = Records.of(run)
     at = {case.patient: case.site for case in records.data.cases}
     assert (at["Ulm-p001"], at["Bergen-p000"], at["Ulm-p002"]) == ("site1", "site2", "site2")

@@ -10,7 +10,7 @@ from ganseg_dist.data.labels import BINARY, BRATS_2023, LabelScheme
 from ganseg_dist.data.labels import BRATS as TISSUES
 from ganseg_dist.data.slices import LESION_CLASSES
 from ganseg_dist.errors import ConfigError, DataError, FederationError
-from ganseg_dist.federation.joining import Joining
+from ganseg_dist.federation.site_info import SiteInfo
 from ganseg_dist.planning.resolve import resolve
 from ganseg_dist.systems import recipe
 from server.agreement import agree, agree_again, agreed_scheme
@@ -21,9 +21,9 @@ FOUR = ("t1", "t1ce", "t2", "flair")
 BRATS = ("wt", "tc", "et")
 
 
-def site(name: str, modalities=FOUR, regions=BRATS, classes=(), labels=None) -> Joining:
+def site(name: str, modalities=FOUR, regions=BRATS, classes=(), labels=None) -> SiteInfo:
     labels = TISSUES.of_regions(tuple(regions)) if labels is None else labels
-    return Joining(name, 10, 10, 100, tuple(modalities), tuple(regions), tuple(classes), labels)
+    return SiteInfo(name, 10, 10, 100, tuple(modalities), tuple(regions), tuple(classes), labels)
 
 
 def cohort_of(images=FOUR, regions=BRATS, classes=(None,)) -> Cohort:
@@ -38,8 +38,8 @@ def cohort_of(images=FOUR, regions=BRATS, classes=(None,)) -> Cohort:
 
 def test_open_fields_become_what_all_sites_have_in_a_cohorts_order():
     sites = [site("b", ("flair", "swi", "t1"), ("wt",)), site("a", ("swi", "t2", "t1", "flair"))]
-    for order in (sites, sites[::-1]):
-        agreed = agree(SEGMENTS, order).data
+    for instruction in (sites, sites[::-1]):
+        agreed = agree(SEGMENTS, instruction).data
         assert agreed.modalities == ("t1", "flair", "swi")
         assert agreed.regions == ("wt",)
         assert agreed.classes is None
@@ -168,7 +168,7 @@ def test_classifying_sites_without_masks_have_no_labels():
 
 def test_joining_survives_its_message_and_a_region_without_labels_does_not():
     sent = site("a", labels=BRATS_2023)
-    assert Joining.read(sent.counts(), sent.words()) == sent
+    assert SiteInfo.read(sent.counts(), sent.words()) == sent
     words = json.loads(sent.words().tobytes()) | {"regions": ["wt", "vessel"]}
     with pytest.raises(FederationError, match="not one of this version"):
-        Joining.read(sent.counts(), np.frombuffer(json.dumps(words).encode(), np.uint8))
+        SiteInfo.read(sent.counts(), np.frombuffer(json.dumps(words).encode(), np.uint8))

@@ -12,7 +12,7 @@ from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
 from ganseg_dist.training.session import TrainingRequest
-from server.simulation import Rehearsal, rehearse
+from server.simulation import Simulation, simulate
 
 pytestmark = pytest.mark.usefixtures("own_runs")
 
@@ -27,11 +27,11 @@ class Warned(NullTracker):
         self.lines.append(text)
 
 
-def rehearsed(phantom: Path, answer, **changes: object) -> tuple[Run, Warned]:
+def simulated(phantom: Path, answer, **changes: object) -> tuple[Run, Warned]:
     shown = Warned()
     config = override(recipe("ganet_seg_debug"), SHORT | changes)
     request = TrainingRequest(config, phantom, run_name="f", local=True)
-    return rehearse(Rehearsal(request, "3"), answer, shown=shown), shown
+    return simulate(Simulation(request, "3"), answer, shown=shown), shown
 
 
 def kinds_sent(run: Run, site: str) -> set[str]:
@@ -40,7 +40,7 @@ def kinds_sent(run: Run, site: str) -> set[str]:
 
 
 def test_the_server_keeps_what_the_sites_told(phantom):
-    run, _ = rehearsed(phantom, app)
+    run, _ = simulated(phantom, app)
     told = json.loads((run.folder / "fingerprint.json").read_text())
     assert sorted(told["sites"]) == ["site1", "site2", "site3"]
     assert "fingerprint" in kinds_sent(run, "site1")
@@ -58,7 +58,7 @@ def test_a_site_that_tells_nothing_is_not_compared_and_takes_part(phantom):
         return app(message, context)
 
     kept: list[str] = []
-    run, shown = rehearsed(phantom, answer)
+    run, shown = simulated(phantom, answer)
     told = json.loads((run.folder / "fingerprint.json").read_text())
     assert sorted(told["sites"]) == ["site1", "site2"]
     assert [line for line in shown.lines if line.startswith("site3: its data are not compared")]
@@ -67,6 +67,6 @@ def test_a_site_that_tells_nothing_is_not_compared_and_takes_part(phantom):
 
 
 def test_nobody_asks_where_numbers_stay_at_home(phantom):
-    run, _ = rehearsed(phantom, app, **{"train.ema": None, "federation.privacy.epsilon": 5000.0})
+    run, _ = simulated(phantom, app, **{"train.ema": None, "federation.privacy.epsilon": 5000.0})
     assert not (run.folder / "fingerprint.json").exists()
     assert "fingerprint" not in kinds_sent(run, "site1")

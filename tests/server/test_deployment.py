@@ -45,15 +45,15 @@ def test_hospitals_agree_on_what_is_open_and_train(hospitals, tmp_path):
         "2 of 2 sites have answered",
         "asking 2 sites to score",
     ]
-    joining = [
+    info = [
         "asking 2 nodes whether to take part",
         "north takes part, with 4 patients",
         "south takes part, with 4 patients",
     ]
     assert lines == [
-        *joining,
+        *info,
         "agreed on channels t1, t1ce, t2, flair; regions wt, tc, et",
-        *joining,
+        *info,
         "asking 2 sites how their data are spread (fingerprints)",
         *(f"round {number} of 2: {line}" for number in (1, 2) for line in of_a_round),
         "asking 2 sites to keep a model of their own",

@@ -13,7 +13,7 @@ from clients.app import app
 from ganseg_dist.config import override
 from ganseg_dist.systems import recipe
 from ganseg_dist.training.session import TrainingRequest
-from server.simulation import Rehearsal, rehearse
+from server.simulation import Simulation, simulate
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_runs")]
 
@@ -30,7 +30,7 @@ def sites_of_each_round(phantom: Path, misbehave: Callable[[Path], None], **chan
         return app(message, context)
 
     config = override(recipe("ganet_seg_debug"), SHORT | changes)
-    run = rehearse(Rehearsal(TrainingRequest(config, phantom, run_name="f"), "3"), answer)
+    run = simulate(Simulation(TrainingRequest(config, phantom, run_name="f"), "3"), answer)
     return [sorted(record["sites"]) for record in json.loads((run.folder / "federation.json").read_text())["rounds"]]
 
 

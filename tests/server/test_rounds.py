@@ -16,7 +16,7 @@ from ganseg_dist.errors import FederationError
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
 from ganseg_dist.training.session import TrainingRequest
-from server.simulation import Rehearsal, rehearse
+from server.simulation import Simulation, simulate
 
 pytestmark = pytest.mark.usefixtures("own_runs")
 
@@ -33,7 +33,7 @@ class Warned(NullTracker):
         self.lines.append(warning)
 
 
-def rehearsed(phantom: Path, spoil=lambda message, reply: reply, **changes) -> Run:
+def simulated(phantom: Path, spoil=lambda message, reply: reply, **changes) -> Run:
     """Three sites, of which the last has its train replies spoiled."""
 
     def answer(message: Message, context: Context) -> Message:
@@ -41,7 +41,7 @@ def rehearsed(phantom: Path, spoil=lambda message, reply: reply, **changes) -> R
         return spoil(message, reply) if context.node_id == BAD and message.metadata.message_type == "train" else reply
 
     config = override(recipe("ganet_seg_debug"), SHORT | changes)
-    return rehearse(Rehearsal(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer)
+    return simulate(Simulation(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer)
 
 
 def changed(reply: Message, change) -> Message:
@@ -79,7 +79,7 @@ def weights(run: Run) -> dict[str, np.ndarray]:
     ids=["nan", "a thousand times", "another type", "dead"],
 )
 def test_a_bad_site_is_left_out_and_recorded(phantom, spoil, reason):
-    run = rehearsed(phantom, spoil)
+    run = simulated(phantom, spoil)
     told = json.loads((run.folder / "federation.json").read_text())
     assert [list(record["sites"]) for record in told["rounds"]] == [["site1", "site2"]] * 2
     assert [(record["site"], record["round"]) for record in told["quarantined"]] == [("site3", 1), ("site3", 2)]
@@ -90,12 +90,12 @@ def test_a_bad_site_is_left_out_and_recorded(phantom, spoil, reason):
 
 def test_without_the_firewall_one_site_ends_the_federation(phantom):
     with pytest.raises(FederationError, match="not finite"):
-        rehearsed(phantom, lambda message, reply: changed(reply, nan), **{"federation.firewall": False})
+        simulated(phantom, lambda message, reply: changed(reply, nan), **{"federation.firewall": False})
 
 
 def test_too_few_sites_are_a_quorum_missed(phantom):
     with pytest.raises(FederationError, match=r"2 sites answered of the 3 that federation.quorum=1 needs"):
-        rehearsed(phantom, lambda message, reply: changed(reply, nan), **{"federation.quorum": 1.0})
+        simulated(phantom, lambda message, reply: changed(reply, nan), **{"federation.quorum": 1.0})
 
 
 def test_a_round_with_fewer_answers_than_a_robust_strategy_needs_is_repeated_and_not_merged(phantom):
@@ -109,7 +109,7 @@ def test_a_round_with_fewer_answers_than_a_robust_strategy_needs_is_repeated_and
     with pytest.raises(
         FederationError, match=r"2 sites answered of the 3 that federation\.strategy=fedmedian needs, 3 times"
     ):
-        rehearsed(phantom, spoil, **{"federation.strategy": "fedmedian"})
+        simulated(phantom, spoil, **{"federation.strategy": "fedmedian"})
     assert len(tried) == 3
 
 
@@ -122,7 +122,7 @@ def test_a_round_with_fewer_answers_than_a_robust_strategy_needs_is_repeated_and
     ],
 )
 def test_every_strategy_moves_the_weights(phantom, strategy):
-    run = rehearsed(phantom, **{"federation.strategy": strategy, "federation.trimmed_share": 0.34})
+    run = simulated(phantom, **{"federation.strategy": strategy, "federation.trimmed_share": 0.34})
     told = json.loads((run.folder / "federation.json").read_text())
     assert [len(record["sites"]) for record in told["rounds"]] == [3, 3]
     assert all(np.isfinite(array).all() for array in weights(run).values())
@@ -133,9 +133,9 @@ def test_every_strategy_moves_the_weights(phantom, strategy):
 )
 def test_coarse_updates_are_smaller_and_near(phantom, encoding, tmp_path, monkeypatch):
     """Of the smallest networks much of a message is the heads of its arrays, which no encoding shrinks."""
-    whole = rehearsed(phantom)
+    whole = simulated(phantom)
     monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "coarse"))
-    coarse = rehearsed(phantom, **{"federation.encoding": encoding})
+    coarse = simulated(phantom, **{"federation.encoding": encoding})
     sent, coarsely_sent = (
         sum(record["bytes_in"] for record in json.loads((run.folder / "federation.json").read_text())["rounds"])
         for run in (whole, coarse)
@@ -147,7 +147,7 @@ def test_coarse_updates_are_smaller_and_near(phantom, encoding, tmp_path, monkey
 
 
 def test_rounds_of_several_epochs_keep_an_epoch_that_was_scored(phantom):
-    run = rehearsed(phantom, **{"train.epochs": 4, "federation.rounds": 2})
+    run = simulated(phantom, **{"train.epochs": 4, "federation.rounds": 2})
     epochs = [record["epoch"] for record in json.loads((run.folder / "history.json").read_text())]
     assert epochs == [1, 3]
     assert run.description()["kept"]["segment"]["epoch"] in epochs
@@ -175,7 +175,7 @@ def test_a_config_that_all_refuse_ends_it_at_once_and_says_why(phantom, log, tmp
     config = override(recipe("ganet_seg_debug"), SHORT)
     shown = Warned()
     with pytest.raises(FederationError) as ended:
-        rehearse(Rehearsal(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer, shown=shown)
+        simulate(Simulation(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer, shown=shown)
     logged = "site1: batch: too large for site1; site2: batch: too large for site2; site3: batch: too large for site3"
     why = logged if log else "site1, site2, site3; the site.log of each says why"
     assert str(ended.value) == f"round 1: 3 of 3 sites refuse the config: {why}"
@@ -198,7 +198,7 @@ def test_one_that_refuses_the_config_is_not_asked_again_in_the_round(phantom, tm
 
     config = override(recipe("ganet_seg_debug"), SHORT | {"train.epochs": 1, "federation.quorum": 0.6})
     shown = Warned()
-    rehearse(Rehearsal(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer, shown=shown)
+    simulate(Simulation(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer, shown=shown)
     assert (tmp_path / "runs" / "f" / "sites" / "site3" / "asked").read_text() == "x"
     assert len(tried) == 2
     told = "round 1: site3: the site refuses the config: batch: too large for site3; left out"

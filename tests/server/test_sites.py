@@ -10,12 +10,12 @@ from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDic
 
 from ganseg_dist.data.labels import BINARY
 from ganseg_dist.errors import FederationError
-from ganseg_dist.federation.order import Order
+from ganseg_dist.federation.round_instruction import RoundInstruction
 from server import sites as module
 from server.grids import Answer, InProcessGrid
 from server.sites import Sites, nobody_hears
 
-ORDER = Order("f", 1, 0, 0, 1)
+INSTRUCTION = RoundInstruction("f", 1, 0, 0, 1)
 COUNTS = {"patients": 3, "cases": 4, "slices": 50}
 WORDS = {"name": "north", "modalities": ["flair"], "regions": ["wt"], "classes": [], "labels": BINARY.to_json()}
 
@@ -47,26 +47,28 @@ def said(counts: Mapping[str, Any], words: Any) -> RecordDict:
 
 def test_a_site_that_missed_a_deadline_is_asked_and_not_waited_for():
     sites = Sites(SilentGrid(nothing, (1, 2), {("train", 2)}), deadline_seconds=0.5)
-    assert set(sites.ask("train", ORDER, {}, [1, 2])) == {1}
-    assert set(sites.ask("evaluate", ORDER, {}, [1, 2])) == {1, 2}
+    assert set(sites.ask("train", INSTRUCTION, {}, [1, 2])) == {1}
+    assert set(sites.ask("evaluate", INSTRUCTION, {}, [1, 2])) == {1, 2}
     sites.deadline_seconds = 3600.0
-    assert set(sites.ask("train", ORDER, {}, [1, 2])) == {1}, "who cannot train may score, and still is not waited for"
+    assert set(sites.ask("train", INSTRUCTION, {}, [1, 2])) == {1}, (
+        "who cannot train may score, and still is not waited for"
+    )
 
 
 def test_a_site_that_answers_again_is_waited_for_again():
     grid = SilentGrid(nothing, (1, 2), {("train", 2)})
     sites = Sites(grid, deadline_seconds=0.5)
-    sites.ask("train", ORDER, {}, [1, 2])
+    sites.ask("train", INSTRUCTION, {}, [1, 2])
     grid.silent.clear()
-    assert 2 in sites.ask("train", ORDER, {}, [2])
+    assert 2 in sites.ask("train", INSTRUCTION, {}, [2])
     grid.silent.add(("train", 1))
     sites.deadline_seconds = 0.5
-    assert set(sites.ask("train", ORDER, {}, [1, 2])) == {2}
+    assert set(sites.ask("train", INSTRUCTION, {}, [1, 2])) == {2}
 
 
 def test_sites_that_say_yes_are_members():
     sites = Sites(InProcessGrid(lambda message, _: Message(said(COUNTS, WORDS), reply_to=message), {1: {}}), 5.0)
-    sites.enrol(ORDER, 1, nobody_hears)
+    sites.enrol(INSTRUCTION, 1, nobody_hears)
     member = sites.members[1]
     assert (member.name, member.patients, member.cases, member.slices) == ("north", 3, 4, 50)
     assert (member.modalities, member.regions, member.classes) == (("flair",), ("wt",), ())
@@ -75,7 +77,7 @@ def test_sites_that_say_yes_are_members():
 def test_a_second_site_of_a_name_is_refused():
     nodes: dict[int, dict[str, str]] = {1: {}, 2: {}}
     sites = Sites(InProcessGrid(lambda message, _: Message(said(COUNTS, WORDS), reply_to=message), nodes), 5.0)
-    sites.enrol(ORDER, 1, nobody_hears)
+    sites.enrol(INSTRUCTION, 1, nobody_hears)
     assert list(sites.members) == [1]
     assert "another site has its name" in sites.refused[2]
 
@@ -95,7 +97,7 @@ def test_a_second_site_of_a_name_is_refused():
 )
 def test_what_no_site_says_is_not_believed(counts, words):
     sites = Sites(InProcessGrid(lambda message, _: Message(said(counts, words), reply_to=message), {1: {}}), 5.0)
-    sites.enrol(ORDER, 0, nobody_hears)
+    sites.enrol(INSTRUCTION, 0, nobody_hears)
     assert sites.members == {}
     assert "must run the same" in sites.refused[1]
 
@@ -112,7 +114,7 @@ def gone(message: Message, context: object) -> Message:
 
 def test_an_answer_for_a_node_that_is_gone_is_that_nodes():
     sites = Sites(InProcessGrid(gone, {7: {}, 9: {}}), deadline_seconds=5)
-    replies = sites.ask("train", Order("run", 1, 0, 0, 1), {}, [7, 9])
+    replies = sites.ask("train", RoundInstruction("run", 1, 0, 0, 1), {}, [7, 9])
     assert {node: reply.error.reason for node, reply in replies.items()} == dict.fromkeys((7, 9), "Node Unavailable")
 
 
@@ -122,7 +124,7 @@ def test_a_message_that_could_not_be_pushed_is_not_waited_for():
             return [None if place == 0 else name for place, name in enumerate(super().push_messages(messages))]
 
     sites = Sites(Full(gone, {7: {}, 9: {}}), deadline_seconds=5)
-    assert set(sites.ask("train", Order("run", 1, 0, 0, 1), {}, [7, 9])) == {9}
+    assert set(sites.ask("train", RoundInstruction("run", 1, 0, 0, 1), {}, [7, 9])) == {9}
 
 
 def mended(after: int) -> Answer:
@@ -144,7 +146,7 @@ def test_who_refused_is_told_once_and_asked_again_while_too_few_said_yes(monkeyp
     lines: list[str] = []
     warned: list[str] = []
     sites = Sites(InProcessGrid(mended(2), {1: {}, 2: {}}), 3600.0, say=lines.append)
-    sites.enrol(ORDER, 2, warned.append)
+    sites.enrol(INSTRUCTION, 2, warned.append)
     assert [member.name for member in sites.members.values()] == ["north", "south"]
     assert sites.refused == {}
     assert warned == ["node 2: takes no part: the site refuses the config"]
@@ -157,7 +159,7 @@ def test_nobody_is_asked_again_where_enough_said_yes(monkeypatch):
     monkeypatch.setattr(module, "ASK_AGAIN_SECONDS", 0.0)
     sites = Sites(InProcessGrid(mended(1), {1: {}, 2: {}}), 60.0)
     for _ in range(2):
-        sites.enrol(ORDER, 1, nobody_hears)
+        sites.enrol(INSTRUCTION, 1, nobody_hears)
     assert list(sites.members) == [1]
 
 
@@ -165,7 +167,7 @@ def test_too_few_say_who_and_why_at_the_deadline(monkeypatch):
     monkeypatch.setattr(module, "ASK_AGAIN_SECONDS", 0.1)
     sites = Sites(InProcessGrid(mended(1000), {1: {}, 2: {}}), 0.5)
     with pytest.raises(FederationError, match=r"1 site said yes of the 2 .* \(north\); node 2: the site refuses the"):
-        sites.enrol(ORDER, 2, nobody_hears)
+        sites.enrol(INSTRUCTION, 2, nobody_hears)
 
 
 def test_a_rehearsal_in_which_too_few_say_yes_ends_at_once_with_the_sites_own_words(tmp_path):
@@ -175,4 +177,4 @@ def test_a_rehearsal_in_which_too_few_say_yes_ends_at_once_with_the_sites_own_wo
     (homes["south"] / "site.log").write_text("2026-01-01T00:00:00+00:00 old\n2026-01-02T00:00:00+00:00 no T1 here\n")
     sites = Sites(InProcessGrid(mended(1000), {1: {}, 2: {}}), 3600.0, homes=homes)
     with pytest.raises(FederationError, match=r"needed \(north\); south: no T1 here$"):
-        sites.enrol(ORDER, 2, nobody_hears)
+        sites.enrol(INSTRUCTION, 2, nobody_hears)

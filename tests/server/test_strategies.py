@@ -7,7 +7,7 @@ from ganseg_dist.config import override
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.systems import recipe
 from server.grids import InProcessGrid
-from server.strategies import Aggregator, least_answers, refuse_unfit
+from server.strategies import Aggregator, least_answers, validate_setup
 
 SENT = {"w": np.zeros(4, np.float32)}
 HONEST = {f"site{number}": {"w": np.full(4, 0.1 * number, np.float32)} for number in range(1, 5)}
@@ -72,10 +72,10 @@ def test_multi_krum_leaves_out_a_reversed_update_of_large_float32_weights():
 def test_a_robust_strategy_needs_answers_of_which_it_can_leave_some_out(fields, least):
     config = override(recipe("ganet_seg_debug"), {f"federation.{name}": value for name, value in fields.items()})
     assert least_answers(config.federation) == least
-    refuse_unfit(config, least)
+    validate_setup(config, least)
     if least > 1:
         with pytest.raises(ConfigError, match=rf"{fields['strategy']} needs {least} sites.* and there are {least - 1}"):
-            refuse_unfit(config, least - 1)
+            validate_setup(config, least - 1)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.07, 0.1, 0.15, 0.2, 0.29, 0.3, 0.33, 0.34, 0.49])
@@ -94,4 +94,4 @@ def test_a_trimmed_mean_of_the_fewest_answers_leaves_out_one_liar(share):
 def test_a_trimmed_share_of_0_is_an_error():
     fields = {"federation.strategy": "trimmed", "federation.trimmed_share": 0}
     with pytest.raises(ConfigError, match=r"federation\.trimmed_share: 0 trims nothing"):
-        refuse_unfit(override(recipe("ganet_seg_debug"), fields), 50)
+        validate_setup(override(recipe("ganet_seg_debug"), fields), 50)

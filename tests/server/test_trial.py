@@ -17,10 +17,10 @@ from ganseg_dist.errors import ConfigError
 from ganseg_dist.federation.privacy import keeps_numbers_home
 from ganseg_dist.runs import named_run
 from ganseg_dist.studies.sweeps.metric import metrics_of
-from ganseg_dist.studies.sweeps.sweep import Hospitals, SweepRequest, refuse_unfit_search, resumed_sweep, sweep
+from ganseg_dist.studies.sweeps.sweep import Hospitals, SweepRequest, resumed_sweep, sweep, validate_search
 from ganseg_dist.systems import recipe
 from ganseg_dist.training.session import TrainingRequest
-from server.simulation import Rehearsal, rehearse
+from server.simulation import Simulation, simulate
 from server.trial import TrainsAtSites
 from tune_spaces import space_of, spaces
 
@@ -51,7 +51,7 @@ def test_a_trial_is_the_federation_that_its_values_alone_would_make(phantom):
     assert set(first.scores) == {"val/dice_wt"}
     assert len(first.curve) == 2
     config = override(request(phantom).training.config, second.values)
-    alone = rehearse(Rehearsal(TrainingRequest(config, phantom, run_name="alone", local=True), "2"), app)
+    alone = simulate(Simulation(TrainingRequest(config, phantom, run_name="alone", local=True), "2"), app)
     ours, theirs = (load_file(run.model / "networks.safetensors") for run in (named_run(second.name), alone))
     assert all(ours[name].equal(theirs[name]) for name in theirs)
     assert resumed_sweep("s", spaces()).hospitals == HOSPITALS
@@ -88,13 +88,13 @@ def test_what_no_search_over_hospitals_can_do_is_refused(phantom, changes, more,
     config = override(asked.training.config, RESOLVED)
     metrics = metrics_of((), config, told_by_epoch=not keeps_numbers_home(config))
     with pytest.raises(ConfigError, match=message):
-        refuse_unfit_search(asked, metrics, config)
+        validate_search(asked, metrics, config)
 
 
 def test_networks_that_there_are_not_are_refused_before_any_trial(phantom, cohort):
     config = override(request(phantom, changes=SHORT | {"federation.local": ["other"]}).training.config, RESOLVED)
     with pytest.raises(ConfigError, match=r"federation\.local"):
-        TrainsAtSites(HOSPITALS, app).refuse_unfit(config, cohort, split_as_configured(cohort, config))
+        TrainsAtSites(HOSPITALS, app).validate_setup(config, cohort, split_as_configured(cohort, config))
 
 
 @pytest.mark.slow
@@ -118,6 +118,6 @@ def test_a_trial_that_was_killed_between_rounds_goes_on_to_the_same_weights(phan
     subprocess.run(command, check=True, timeout=250, capture_output=True)
     assert second.finished
     training = TrainingRequest(second.config(), phantom, run_name="alone", local=True)
-    alone = rehearse(Rehearsal(training, "2"), app)
+    alone = simulate(Simulation(training, "2"), app)
     ours, theirs = (load_file(run.model / "networks.safetensors") for run in (second, alone))
     assert all(ours[name].equal(theirs[name]) for name in theirs)

@@ -49,9 +49,9 @@ def test_the_order_of_the_answers_changes_no_bit_and_is_kept():
     weights = site_weights(examples, largest_share=0.5)
     rng = np.random.default_rng(0)
     for _ in range(20):
-        order = [str(site) for site in rng.permutation(list(examples))]
-        again = site_weights({site: examples[site] for site in order}, largest_share=0.5)
-        assert list(again) == order
+        instruction = [str(site) for site in rng.permutation(list(examples))]
+        again = site_weights({site: examples[site] for site in instruction}, largest_share=0.5)
+        assert list(again) == instruction
         assert again == weights
 
 

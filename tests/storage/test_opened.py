@@ -9,7 +9,7 @@ from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.storage import opened
 from ganseg_dist.storage.address import VARIABLE, Address
 from ganseg_dist.storage.copies import send
-from ganseg_dist.storage.opened import as_kept, kept_at_end, require_place
+from ganseg_dist.storage.opened import as_kept, check_location, kept_at_end
 
 
 @pytest.fixture(autouse=True)
@@ -76,9 +76,9 @@ def test_a_place_that_cannot_be_written_is_said_until_it_can(tmp_path, monkeypat
     (tmp_path / "file").touch()
     for _ in range(2):
         with pytest.raises(ConfigError, match=f"^{VARIABLE} file://"):
-            require_place()
+            check_location()
     (tmp_path / "file").unlink()
-    require_place()
+    check_location()
     assert list((tmp_path / "file" / "runs").iterdir()) == []
 
 

@@ -11,7 +11,7 @@ from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import DataError
 from ganseg_dist.synthesis.audit import audit
-from ganseg_dist.synthesis.folder import Evidence, refuse_other_folder, write_classes, write_pairs
+from ganseg_dist.synthesis.folder import Evidence, check_synthetic_folder, write_classes, write_pairs
 from ganseg_dist.synthesis.from_classes import Generated
 from ganseg_dist.synthesis.from_masks import Paintings
 from tests.data.cohorts import read_rows
@@ -102,7 +102,7 @@ def test_an_earlier_synthesis_is_replaced_unless_something_else_was_put_into_it(
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "out").write_text("precious")
     with pytest.raises(DataError, match="out: is a file"):
-        refuse_other_folder(tmp_path / "out")
+        check_synthetic_folder(tmp_path / "out")
 
 
 @pytest.mark.parametrize("on_background", [True, False])

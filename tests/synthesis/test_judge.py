@@ -8,7 +8,7 @@ import torch
 
 from ganseg_dist.config import override
 from ganseg_dist.errors import ConfigError, DataError
-from ganseg_dist.synthesis.judge import SAME, Judge, judged, require_judge
+from ganseg_dist.synthesis.judge import SAME, Judge, check_judge, judged
 from ganseg_dist.systems import recipe
 from ganseg_dist.systems.base import Prediction
 
@@ -18,7 +18,7 @@ REAL_ALONE = override(GENERATOR, {"system.augmentation": "classical"})
 
 @pytest.mark.parametrize("changes", [{}, {"system.augmentation": "none"}, {"system.gan": False, "seed": 3}])
 def test_a_detector_of_real_images_may_judge(changes):
-    require_judge("plain", override(REAL_ALONE, changes), GENERATOR)
+    check_judge("plain", override(REAL_ALONE, changes), GENERATOR)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_a_detector_of_real_images_may_judge(changes):
 )
 def test_one_that_may_have_seen_generated_images_may_not(judge):
     with pytest.raises(ConfigError, match="--judge other: may have seen generated images"):
-        require_judge("other", judge, GENERATOR)
+        check_judge("other", judge, GENERATOR)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_one_that_may_have_seen_generated_images_may_not(judge):
 def test_one_that_sees_other_images_may_not(field, value):
     assert field in SAME
     with pytest.raises(ConfigError, match=rf"--judge other: its data\.{field} is .*, not "):
-        require_judge("other", override(REAL_ALONE, {f"data.{field}": value}), GENERATOR)
+        check_judge("other", override(REAL_ALONE, {f"data.{field}": value}), GENERATOR)
 
 
 def test_a_judge_that_says_nan_is_an_error():

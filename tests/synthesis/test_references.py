@@ -13,7 +13,7 @@ from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.synthesis.encoder import own_encoder
 from ganseg_dist.synthesis.from_classes import Generated, generate
 from ganseg_dist.synthesis.from_masks import Paintings, paint
-from ganseg_dist.synthesis.generators import require_generator
+from ganseg_dist.synthesis.generators import check_generator
 from ganseg_dist.synthesis.references import (
     HELD_OUT,
     RealImages,
@@ -99,7 +99,7 @@ def test_unconditional_generators_make_the_second_class(generator):
 )
 def test_runs_without_a_generator_of_images_name_the_field(name, changes, said):
     with pytest.raises(RunError, match=said):
-        require_generator(override(recipe(name), changes))
+        check_generator(override(recipe(name), changes))
 
 
 def with_mask(mask):

@@ -37,7 +37,7 @@ def ablation_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Tria
     Raises ConfigError for a system without terms to switch off, and for a config that is itself the control or the
     printed reading, which knows not all of the terms.
     """
-    require_terms(config)
+    check_loss_terms(config)
     changing = {
         row: changes for row, changes in TERMS[config.system.name].items() if override(config, changes) != config
     }
@@ -59,7 +59,7 @@ def ablation_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Tria
     ]
 
 
-def require_terms(config: RunConfig) -> None:
+def check_loss_terms(config: RunConfig) -> None:
     """Raises ConfigError for what has no terms to switch off, or has them off already."""
     if config.system.name not in TERMS:
         raise ConfigError(f"{config.recipe}: has no loss terms to switch off; choose a recipe of {', '.join(TERMS)}")

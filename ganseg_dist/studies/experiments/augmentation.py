@@ -22,7 +22,7 @@ def augmentation_trials(config: RunConfig, cohort: Cohort, split: Split, *, seed
 
     Raises ConfigError for a system that is not the detector, and for more classes than it detects one of.
     """
-    require_detector(config)
+    check_detector(config)
     classes = config.data.classes or cohort.classes or LESION_CLASSES
     if len(classes) > 2:
         raise ConfigError(f"data.classes: are {', '.join(classes)}; name two, the one to be found last")
@@ -38,7 +38,7 @@ def augmentation_trials(config: RunConfig, cohort: Cohort, split: Split, *, seed
     ]
 
 
-def require_detector(config: RunConfig) -> None:
+def check_detector(config: RunConfig) -> None:
     """Raises ConfigError for another system's recipe."""
     if config.system.name != "gan_detector":
         raise ConfigError(f"{config.recipe}: is no detector with arms of augmentation; choose a recipe of gan_detector")

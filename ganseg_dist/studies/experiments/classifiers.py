@@ -30,7 +30,7 @@ def classifier_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Tr
 
     Raises ConfigError for another system, and for weights to start from: they fit one classifier alone.
     """
-    require_baselines(config)
+    check_baselines(config)
     trials = []
     for changes in ARMS:
         arm = override(config, changes)
@@ -42,7 +42,7 @@ def classifier_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Tr
     return trials
 
 
-def require_baselines(config: RunConfig) -> None:
+def check_baselines(config: RunConfig) -> None:
     """Raises ConfigError for another system's recipe, and for weights to start from."""
     if not isinstance(config.system, DLGANCNNConfig):
         raise ConfigError(f"{config.recipe}: has no such baselines; choose a recipe of dl_gan_cnn")

@@ -17,7 +17,7 @@ def fold_trials(config: RunConfig, cohort: Cohort, *, folds: int) -> list[Trial]
 
     Raises ConfigError for fewer than three folds, or more than there are patients.
     """
-    require_folds(folds)
+    check_folds(folds)
     if len(cohort.patients) < folds:
         raise ConfigError(
             f"--folds: {len(cohort.patients)} patients of {cohort.root} cannot fill {folds} folds; lower it"
@@ -32,7 +32,7 @@ def fold_trials(config: RunConfig, cohort: Cohort, *, folds: int) -> list[Trial]
     return trials
 
 
-def require_folds(folds: int) -> None:
+def check_folds(folds: int) -> None:
     """Raises ConfigError where test and validation would leave no fold to train on."""
     if folds < 3:
         raise ConfigError(f"--folds {folds}: leaves none to train on; give 3 or more")

@@ -37,7 +37,7 @@ def fraction_trials(
 
     Raises ConfigError for a percentage outside 1 to 100.
     """
-    require_percentages(percentages)
+    check_percentages(percentages)
     configs = arms(arm_names, config)
     return [
         Trial(
@@ -53,7 +53,7 @@ def fraction_trials(
     ]
 
 
-def require_percentages(percentages: Sequence[int]) -> None:
+def check_percentages(percentages: Sequence[int]) -> None:
     """Raises ConfigError for one outside 1 to 100, or none."""
     strange = [percentage for percentage in percentages if not 1 <= percentage <= 100]
     if strange or not percentages:

@@ -21,7 +21,7 @@ def score_run(run: Run, cohort: Cohort, split: Split) -> list[CaseRow]:
     return score(run, cohort, split)
 
 
-def refuse_one_class(config: RunConfig, cohort: Cohort, split: Split) -> None:
+def check_classes(config: RunConfig, cohort: Cohort, split: Split) -> None:
     """Prepare validation and test patients: their classes must be there before hours of training.
 
     Args:

@@ -13,7 +13,7 @@ from ganseg_dist.metrics.registry import REGISTERED, Mode, common_mode, score_ca
 from ganseg_dist.suggestion import suggestion
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Monitor
-from ganseg_dist.training.attempt import epochs_kept
+from ganseg_dist.training.run_training import epochs_kept
 
 ON_WHOLE_SCANS = tuple(score.name for score in REGISTERED if score.of_scan and score.mode is not None)
 """Scores that `ganseg evaluate` has of whole scans; too slow for every epoch, they are computed after the last."""

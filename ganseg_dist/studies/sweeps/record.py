@@ -66,12 +66,12 @@ def write_trials(found: Run, trials: Sequence[TrialRecord]) -> None:
 
 
 def begin_sweep(found: Run, said: Mapping[str, Any]) -> None:
-    """Write down what was asked for. Raises as `refuse_taken` does."""
-    refuse_taken(found, said)
+    """Write down what was asked for. Raises as `check_same_study` does."""
+    check_same_study(found, said)
     found.write("sweep.json", said)
 
 
-def refuse_taken(found: Run, said: Mapping[str, Any]) -> None:
+def check_same_study(found: Run, said: Mapping[str, Any]) -> None:
     """Raises RunError when the name stands for something else than this."""
     if not (found.folder / "sweep.json").exists():
         if found.folder.exists() and any(found.folder.iterdir()):

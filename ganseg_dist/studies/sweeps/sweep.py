@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ganseg_dist.cluster.ray_cluster import cluster_resources, map_on_cluster, require_resources
-from ganseg_dist.cluster.shared_paths import cluster_seeing, require_sight, training_places
+from ganseg_dist.cluster.ray_cluster import check_resources, cluster_resources, map_on_cluster
+from ganseg_dist.cluster.shared_paths import check_shared_paths, cluster_seeing, training_places
 from ganseg_dist.cluster.tune import EPOCH, Plan, Scheduler, Search, TrialEnd, population, run_trials
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split, split_as_configured
@@ -35,14 +35,14 @@ from ganseg_dist.runs import Run, check_room_for_trials, named_run, runs_root
 from ganseg_dist.storage.keeper import keeping
 from ganseg_dist.studies.sweeps.metric import Metric, metrics_of
 from ganseg_dist.studies.sweeps.privacy import budget_told, charged
-from ganseg_dist.studies.sweeps.record import Ending, Sweep, TrialRecord, begin_sweep, refuse_taken, write_trials
+from ganseg_dist.studies.sweeps.record import Ending, Sweep, TrialRecord, begin_sweep, check_same_study, write_trials
 from ganseg_dist.studies.sweeps.space import Space
 from ganseg_dist.studies.sweeps.trial import ENDS, Trainer, TrainsAlone, TrialJob
 from ganseg_dist.systems import build_system
 from ganseg_dist.tracking.contents import data_tags
 from ganseg_dist.tracking.results import log_trial, tracked
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
-from ganseg_dist.training.attempt import epochs_kept, only_trainer
+from ganseg_dist.training.run_training import epochs_kept, only_trainer
 from ganseg_dist.training.session import (
     Bar,
     TrainingRequest,
@@ -117,10 +117,10 @@ def sweep(
             stack.enter_context(cluster_seeing(training.data, dashboard=True))
         plan = plan_training(training, mapper=map_on_cluster, bar=bar)
         said = _said(asked, plan, split, metrics, first)
-        refuse_taken(found, said)
+        check_same_study(found, said)
         ended = (found.folder / "trials.json").exists() and not Sweep.of(found).to_try_again
         if not ended:
-            require_resources(workers=training.workers, threads=plan.config.train.threads, gpus=training.gpus)
+            check_resources(workers=training.workers, threads=plan.config.train.threads, gpus=training.gpus)
             _raise_unscorable(plan.split_findings(split))
             warned = check_plan(plan, training, {"": split}, warn)
             prepared = prepare_plan(plan, split, map_on_cluster, bar)
@@ -140,9 +140,9 @@ def sweep(
             records.append(_record(end, job))
             _track(records[-1])
             watch(records[-1], len(records))
-            refuse_failing_alike(found.name, records)
+            check_failures(found.name, records)
 
-        require_sight(training_places(found, prepared), {"CPU": plan.config.train.threads})
+        check_shared_paths(training_places(found, prepared), {"CPU": plan.config.train.threads})
         with keeping(found.folder, lambda: _tune_state(found.folder / "tune")):
             ends = run_trials(_tune_plan(asked, plan.config, metrics, first), job.train, found.folder, told)
     trials = tuple(_closed(_record(end, job)) for end in sorted(ends, key=lambda end: end.number))
@@ -157,9 +157,9 @@ def _settled(asked: SweepRequest, trainer: Trainer) -> tuple[tuple[Metric, ...],
     config = resolve(training.config, cohort)
     told_by_epoch = asked.hospitals is None or not keeps_numbers_home(config)
     metrics = metrics_of(asked.metrics, config, told_by_epoch=told_by_epoch)
-    refuse_unfit_search(asked, metrics, config)
+    validate_search(asked, metrics, config)
     split = split_as_configured(cohort, config)
-    trainer.refuse_unfit(config, cohort, split)
+    trainer.validate_setup(config, cohort, split)
     charged(config, asked.trials, len(split.train))
     return metrics, split
 
@@ -195,7 +195,7 @@ def _open_trials(found: Run) -> Iterator[Run]:
             yield Run(folder)
 
 
-def refuse_failing_alike(name: str, ended: Sequence[TrialRecord]) -> None:
+def check_failures(name: str, ended: Sequence[TrialRecord]) -> None:
     """Raises RunError when the first trials all ended by one error: so would the others."""
     reasons = {trial.reason.replace(trial.name, "a trial") for trial in ended}
     if len(ended) == ALIKE and len(reasons) == 1 and all(trial.ending == "failed" for trial in ended):
@@ -234,7 +234,7 @@ def resumed_sweep(name: str, spaces: Mapping[str, Space]) -> SweepRequest:
         ) from None
 
 
-def refuse_unfit_search(asked: SweepRequest, metrics: Sequence[Metric], config: RunConfig) -> None:
+def validate_search(asked: SweepRequest, metrics: Sequence[Metric], config: RunConfig) -> None:
     """Raises ConfigError for what a scheduler or a search cannot do."""
     if asked.hospitals is not None and (asked.scheduler == "pbt" or asked.training.workers > 1):
         raise ConfigError("--sites: trains a trial in its own process, round by round; leave out --workers and pbt")

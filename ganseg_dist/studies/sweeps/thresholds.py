@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ganseg_dist.cluster.ray_cluster import ray_cluster
-from ganseg_dist.cluster.shared_paths import Place, require_sight
+from ganseg_dist.cluster.shared_paths import Place, check_shared_paths
 from ganseg_dist.cluster.tune import Plan, Search, TrialEnd, run_trials
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.nesting import Masks, Rows, regions_at
@@ -138,7 +138,7 @@ def search_thresholds(
     if not ended:  # first: what cannot be searched uses up no name
         with bar(f"Predicting {len(masked)} validation cases") as advance:
             keep_probabilities(kept, predictor, weights, masked, advance=advance)
-        _refuse_unscored(metrics, read_probabilities(kept), predictor.regions)
+        _check_scored(metrics, read_probabilities(kept), predictor.regions)
     begin_sweep(found, said)
     params = {"run": run.name, "space": SPACE, "trials": str(asked.trials)}
     parent = open_parent(found.folder, "sweep", params, data_tags(run.read("data.json")))
@@ -147,7 +147,7 @@ def search_thresholds(
     with ExitStack() as stack:
         with bar("Starting Ray"):
             stack.enter_context(ray_cluster())
-        require_sight([Place("GANSEG_RUNS", kept, (INDEX,))], {"CPU": 1})
+        check_shared_paths([Place("GANSEG_RUNS", kept, (INDEX,))], {"CPU": 1})
         records: list[TrialRecord] = []
 
         def told(end: TrialEnd) -> None:
@@ -262,7 +262,7 @@ def _begin(searched: Sequence[str], space: ThresholdSpace, now: Thresholds) -> t
     return tuple(distinct.values())
 
 
-def _refuse_unscored(metrics: Sequence[Metric], cases: Sequence[KeptCase], regions: Sequence[str]) -> None:
+def _check_scored(metrics: Sequence[Metric], cases: Sequence[KeptCase], regions: Sequence[str]) -> None:
     """Raises ConfigError or DataError where a metric would have nothing to be taken of."""
     if metrics[0].score in OF_SLICES:
         flags = {bool(flag) for case in cases for flag in case.abnormal}

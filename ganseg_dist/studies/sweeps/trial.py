@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from ganseg_dist.atomic import copy_files, write_text
-from ganseg_dist.cluster.shared_paths import refuse_blind_worker, training_places
+from ganseg_dist.cluster.shared_paths import check_worker_paths, training_places
 from ganseg_dist.cluster.train import train_on_ray
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Cohort, Split
@@ -40,7 +40,7 @@ from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Monitor
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
 from ganseg_dist.tracking.tracked_run import TrackedRun
-from ganseg_dist.training.attempt import carry_out, only_trainer
+from ganseg_dist.training.run_training import only_trainer, run_training
 from ganseg_dist.training.session import TrainingRequest
 
 ENDS: Mapping[str, Ending] = {TrainingDiverged.__name__: "diverged", FederationError.__name__: "abandoned"}
@@ -55,7 +55,7 @@ Monitors = Mapping[str, Monitor]
 class Trainer(Protocol):
     """How a trial is trained: alone, or as hospitals would together."""
 
-    def refuse_unfit(self, config: RunConfig, cohort: Cohort, split: Split) -> None:
+    def validate_setup(self, config: RunConfig, cohort: Cohort, split: Split) -> None:
         """Raises ConfigError or DataError, before any trial, for what could not be trained so."""
 
     def train(self, values: dict[str, Any], job: TrialJob) -> None:
@@ -86,7 +86,7 @@ class TrialJob:
     def train(self, values: dict[str, Any]) -> None:
         """What Tune calls, on a node that may have joined after the others were asked what they see."""
         os.environ["GANSEG_RUNS"] = str(self.runs)
-        refuse_blind_worker(training_places(named_run(self.sweep), self.prepared))
+        check_worker_paths(training_places(named_run(self.sweep), self.prepared))
         self.trainer.train(values, self)
 
     def config_of(self, values: Mapping[str, Any]) -> RunConfig:
@@ -139,7 +139,7 @@ class TrialJob:
 class TrainsAlone:
     """A trial as `ganseg train` trains: in its own process, or on workers of its own."""
 
-    def refuse_unfit(self, config: RunConfig, cohort: Cohort, split: Split) -> None:
+    def validate_setup(self, config: RunConfig, cohort: Cohort, split: Split) -> None:
         """Whatever can be trained can be a trial."""
 
     def train(self, values: dict[str, Any], job: TrialJob) -> None:
@@ -172,7 +172,7 @@ class TrainsAlone:
 
         with only_trainer(run):
             try:
-                carry_out(run, train, monitors=monitors, tags=job.tags, started=started)
+                run_training(run, train, monitors=monitors, tags=job.tags, started=started)
             except TrainingDiverged:
                 job.report_without_score()
                 return

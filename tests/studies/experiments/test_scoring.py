@@ -7,7 +7,7 @@ from PIL import Image
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.errors import DataError
-from ganseg_dist.studies.experiments.scoring import refuse_one_class
+from ganseg_dist.studies.experiments.scoring import check_classes
 from ganseg_dist.systems import recipe
 from tests.tiny import resolved
 
@@ -29,8 +29,8 @@ def test_validation_and_test_need_both_classes(shapes):
     config = resolved(recipe("gan_detector_debug"), shapes)
     bars, discs = ([case.patient for case in shapes.cases if case.class_name == name] for name in ("bar", "disc"))
     both = (bars[0], discs[0])
-    refuse_one_class(config, shapes, Split((), both, (bars[1], discs[1])))
+    check_classes(config, shapes, Split((), both, (bars[1], discs[1])))
     with pytest.raises(DataError, match="its test patients have images of disc alone"):
-        refuse_one_class(config, shapes, Split((), both, (discs[1], discs[2])))
+        check_classes(config, shapes, Split((), both, (discs[1], discs[2])))
     with pytest.raises(DataError, match="its validation patients have no image of a known class"):
-        refuse_one_class(config, shapes, Split((), (), both))
+        check_classes(config, shapes, Split((), (), both))

@@ -12,7 +12,7 @@ import pytest
 from flwr.app import Message, RecordDict
 
 from clients.app import app
-from clients.home import Home, main
+from clients.node import SiteNode, main
 from ganseg_dist.config import override
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.data.readers import read_cohort
@@ -22,7 +22,7 @@ from ganseg_dist.systems import recipe
 from ganseg_dist.training.session import TrainingRequest
 from server import simulation
 from server.grids import InProcessGrid
-from server.simulation import Rehearsal, rehearse
+from server.simulation import Simulation, simulate
 from tests.cli.conftest import run_command
 from tests.modes import mode
 
@@ -30,13 +30,13 @@ SETTINGS = {"name": "north", "minimum_patients": 2}
 CHANGES = {"system.gan": False, "train.epochs": 1, "data.test_fraction": 0.4, "data.validation_fraction": 0.3}
 
 
-def home(folder: Path, **settings: object) -> Home:
+def home(folder: Path, **settings: object) -> SiteNode:
     (folder / "site.json").write_text(json.dumps(SETTINGS | settings))
-    return Home(folder)
+    return SiteNode(folder)
 
 
 def checked(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["clients.home", str(folder)])
+    monkeypatch.setattr(sys, "argv", ["clients.node", str(folder)])
     with pytest.raises(SystemExit) as ended:
         main()
     assert isinstance(ended.value.code, int)
@@ -86,7 +86,7 @@ def test_data_that_are_not_there_are_named(tmp_path, monkeypatch, capsys):
 
 def test_a_home_that_can_be_used_is_told_in_one_line(phantom, tmp_path, monkeypatch, capsys):
     home(tmp_path, data=str(phantom))
-    monkeypatch.setattr(sys, "argv", ["clients.home", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["clients.node", str(tmp_path)])
     main()
     patients = len(read_cohort(phantom).patients)
     assert capsys.readouterr().out == f"north: {patients} patients in {phantom} ({read_cohort(phantom).layout})\n"
@@ -96,7 +96,7 @@ def test_a_home_that_can_be_used_is_told_in_one_line(phantom, tmp_path, monkeypa
 def test_a_home_that_others_may_enter_is_its_owners_alone_from_then_on(phantom, tmp_path, monkeypatch):
     tmp_path.chmod(0o755)
     home(tmp_path, data=str(phantom))
-    monkeypatch.setattr(sys, "argv", ["clients.home", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["clients.node", str(tmp_path)])
     main()
     assert mode(tmp_path) == 0o700
 
@@ -147,12 +147,12 @@ def test_simulated_hospitals_have_folders_in_the_run_and_keep_their_names(phanto
     assert {home.relative_to(tmp_path / "runs" / "f").parts[0] for home in homes.values()} == {"sites"}
     assert (homes["../../x"].name, homes["Spital-U"].name) == ("x", "Spital-U")
     assert len({home.name.lower() for home in homes.values()}) == 3
-    assert {name: Home(home).settings.name for name, home in homes.items()} == {name: name for name in members}
+    assert {name: SiteNode(home).settings.name for name, home in homes.items()} == {name: name for name in members}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
 
 
 @pytest.fixture(scope="module")
-def rehearsed(phantom: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def simulated(phantom: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Two sites' federation; look at it, do not change it."""
     with pytest.MonkeyPatch.context() as patch:
         place = tmp_path_factory.mktemp("rehearsed")
@@ -160,19 +160,19 @@ def rehearsed(phantom: Path, store: Path, tmp_path_factory: pytest.TempPathFacto
         patch.setenv("GANSEG_STORE", str(store))
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'mlflow.db'}")
         config = override(recipe("ganet_seg_debug"), CHANGES)
-        return rehearse(Rehearsal(TrainingRequest(config, phantom, run_name="first", local=True), "2"), app)
+        return simulate(Simulation(TrainingRequest(config, phantom, run_name="first", local=True), "2"), app)
 
 
-def of_site(rehearsed: Run, site: str) -> Run:
-    return Run(rehearsed.folder / "sites" / site / "runs" / "first")
+def of_site(simulated: Run, site: str) -> Run:
+    return Run(simulated.folder / "sites" / site / "runs" / "first")
 
 
-def test_the_homes_of_a_simulated_federation_are_their_owners_alone(rehearsed):
-    assert [mode(home) for home in sorted((rehearsed.folder / "sites").iterdir())] == [0o700, 0o700]
+def test_the_homes_of_a_simulated_federation_are_their_owners_alone(simulated):
+    assert [mode(home) for home in sorted((simulated.folder / "sites").iterdir())] == [0o700, 0o700]
 
 
-def test_a_site_keeps_a_run_of_its_own(rehearsed):
-    run = of_site(rehearsed, "site1")
+def test_a_site_keeps_a_run_of_its_own(simulated):
+    run = of_site(simulated, "site1")
     assert run.finished
     about = run.description()
     assert about.keys() >= {"name", "recipe", "created", "seconds", "version", "commit", "command"}
@@ -182,13 +182,13 @@ def test_a_site_keeps_a_run_of_its_own(rehearsed):
     assert run.split().to_dict() == settings["split"]
     assert {case["patient"] for case in run.read("data.json")["cases"]} == set(settings["patients"])
     assert run.read("model/model.json")["phantom"], "made-up images may not pass for patients"
-    assert run.config().data.modalities == rehearsed.config().data.modalities
+    assert run.config().data.modalities == simulated.config().data.modalities
 
 
 @pytest.mark.parametrize("site", ["site1", "site2"])
-def test_a_site_scores_its_own_test_patients_and_no_others(rehearsed, site, phantom, monkeypatch):
-    monkeypatch.setenv("GANSEG_RUNS", str(rehearsed.folder.parent))
-    run = of_site(rehearsed, site)
+def test_a_site_scores_its_own_test_patients_and_no_others(simulated, site, phantom, monkeypatch):
+    monkeypatch.setenv("GANSEG_RUNS", str(simulated.folder.parent))
+    run = of_site(simulated, site)
     mine = read_cohort(phantom).of_patients(run.split().test)
     done = run_command("evaluate", run.folder, "--data", phantom)
     assert mine
@@ -198,9 +198,9 @@ def test_a_site_scores_its_own_test_patients_and_no_others(rehearsed, site, phan
 
 
 @pytest.mark.parametrize("words", [("calibrate",), ("report",)])
-def test_a_sites_run_is_taken_as_any_other(rehearsed, words, monkeypatch):
-    monkeypatch.setenv("GANSEG_RUNS", str(rehearsed.folder.parent))
-    done = run_command(*words, of_site(rehearsed, "site1").folder)
+def test_a_sites_run_is_taken_as_any_other(simulated, words, monkeypatch):
+    monkeypatch.setenv("GANSEG_RUNS", str(simulated.folder.parent))
+    done = run_command(*words, of_site(simulated, "site1").folder)
     assert done.code == 0, done.err
 
 
@@ -213,7 +213,7 @@ def test_a_site_states_the_labels_of_its_masks(phantom, tmp_path, monkeypatch, c
     code, told = checked(tmp_path, monkeypatch, capsys)
     assert (code, "what the values of its mask mean" in told) == (1, True)
     home(tmp_path, data=str(tmp_path / "data"), labels="brats")
-    assert Home(tmp_path).check().labels == "brats"
+    assert SiteNode(tmp_path).check().labels == "brats"
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from ganseg_dist.systems.base import Monitor
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_tracking
 
 
-def carry_out(
+def run_training(
     run: Run,
     train: Callable[[TrackedRun], Path],
     *,

@@ -32,10 +32,10 @@ from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError, RunError
 from ganseg_dist.federation.encoding import encode
-from ganseg_dist.federation.exchange import Arrays, Exchange
-from ganseg_dist.federation.order import Order, Scores
 from ganseg_dist.federation.privacy import Releases, Terms, keeps_numbers_home, private_update
+from ganseg_dist.federation.round_instruction import RoundInstruction, Scores
 from ganseg_dist.federation.schedule import rounds_of
+from ganseg_dist.federation.shared_parameters import Arrays, SharedParameters
 from ganseg_dist.inference.model_folder import Thresholds, write_model
 from ganseg_dist.planning.plan import Prepared
 from ganseg_dist.systems import build_system
@@ -51,13 +51,13 @@ NOTHING_TOLD = Scores(1.0, {})
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a site stands when it begins what an order asks."""
+class RoundContext:
+    """What a site has when it begins what an instruction asks."""
 
     system: System
     stage: Stage
     state: State
-    exchange: Exchange
+    shared: SharedParameters
     residual: Arrays
     """What its last message of this stage lost."""
 
@@ -71,16 +71,16 @@ class Site:
     prepared: Prepared
     world: World = field(default_factory=World)
 
-    def train(self, order: Order, received: Arrays) -> tuple[Arrays, Scores]:
+    def train(self, instruction: RoundInstruction, received: Arrays) -> tuple[Arrays, Scores]:
         """The round's epochs from the server's weights; the site's new weights, and its losses.
 
         Asked for the same round again, whether its server or the site itself had died, it answers the same.
         """
-        config = order.settings
+        config = instruction.settings
         releases = self._releases(config)
-        if releases is not None and (told := releases.of(order.round)) is not None:
+        if releases is not None and (told := releases.of(instruction.round)) is not None:
             return told, NOTHING_TOLD
-        at = self._at(order, received)
+        at = self._at(instruction, received)
         data = self.prepared.open(config)[at.stage.source]
         losses = LastLosses()
         fit(
@@ -92,9 +92,9 @@ class Site:
             world=self.world,
             tracker=losses,
             checkpoints=NoCheckpoints(),
-            until=order.until,
+            until=instruction.until,
         )
-        trained = at.exchange.trained(at.system, order.stage).take(at.state)
+        trained = at.shared.trained(at.system, instruction.stage).take(at.state)
         if releases is not None and releases.terms is not None:
             trained = private_update(received, trained, releases.terms)
         message, residual = encode(
@@ -106,37 +106,42 @@ class Site:
         )
         self._states.save({}, partial(_save, state=at.state, residual=residual))
         if releases is not None:
-            message = dict(releases.once(order.round, lambda: message))
+            message = dict(releases.once(instruction.round, lambda: message))
         if keeps_numbers_home(config):
             return message, NOTHING_TOLD
         return message, Scores(_examples(config, data.train), losses.values)
 
-    def evaluate(self, order: Order, received: Arrays) -> Scores:
+    def evaluate(self, instruction: RoundInstruction, received: Arrays) -> Scores:
         """Validation scores of the server's weights on this site's validation cases."""
-        config = order.settings
+        config = instruction.settings
         if keeps_numbers_home(config):
-            raise FederationError("order: asks for scores, which stay at home with federation.privacy or train.privacy")
-        at = self._at(order, received)
+            raise FederationError(
+                "instruction: asks for scores, which stay at home with federation.privacy or train.privacy"
+            )
+        at = self._at(instruction, received)
         data = self.prepared.open(config)[at.stage.source]
         batches = StageBatches(config, at.stage, data.train, at.system.draw, self.world)
         scores = validate(at.system, at.stage, data.validation, batches, config, at.state, self.world)
         return Scores(len(data.validation.cases), scores)
 
-    def finish(self, order: Order, received: Arrays, learnt_from: Mapping[str, Any]) -> None:
+    def finish(self, instruction: RoundInstruction, received: Arrays, learnt_from: Mapping[str, Any]) -> None:
         """End the last stage as a run at home does, and keep a model: the server's weights with the site's own.
 
         Args:
             learnt_from: the site's data.json.
         """
-        state = self._at(order, received).state
+        state = self._at(instruction, received).state
         self._states.save({}, partial(_save, state=state, residual={}))
         told = {name: learnt_from[name] for name in ("phantom", "synthetic", "channels")}
-        facts = {"run": order.run, "federated": True, **told}
-        card = f"# {order.run}\n\nThis site's model of a federation: the shared weights with the site's own networks.\n"
+        facts = {"run": instruction.run, "federated": True, **told}
+        what = "This site's model of a federation: the shared weights with the site's own networks."
+        card = f"# {instruction.run}\n\n{what}\n"
         weights = self._states.last() / "networks.safetensors"
-        scheme = LabelScheme.of_model(learnt_from["labels"], order.settings.data.regions or (), "data.json: labels")
+        scheme = LabelScheme.of_model(
+            learnt_from["labels"], instruction.settings.data.regions or (), "data.json: labels"
+        )
         folder = self.folder / "model"
-        write_model(folder, order.settings, weights, scheme, card=card, facts=facts, thresholds=Thresholds())
+        write_model(folder, instruction.settings, weights, scheme, card=card, facts=facts, thresholds=Thresholds())
 
     @property
     def checkpoints(self) -> Path:
@@ -156,43 +161,48 @@ class Site:
             return None
         return Releases.open(self.folder / "privacy", Terms.of(asked, rounds_of(config)) if by_noise else None)
 
-    def _at(self, order: Order, received: Arrays) -> Standing:
-        """The site as it stood before the order, with the server's weights in place of its own."""
-        config = order.settings
+    def _at(self, instruction: RoundInstruction, received: Arrays) -> RoundContext:
+        """The site as it was before the instruction, with the server's weights in place of its own."""
+        config = instruction.settings
         seeded(config, self.world.device)
         system = build_system(config)
-        if order.stage > len(system.stages):
-            raise FederationError(f"order: asks for stage {order.stage} and {config.recipe} has {len(system.stages)}")
+        if instruction.stage > len(system.stages):
+            raise FederationError(
+                f"instruction: asks for stage {instruction.stage} and {config.recipe} has {len(system.stages)}"
+            )
         state = prepare_state(system, config, self.world)
         residual: Arrays = {}
-        newest = self._before(order, len(system.stages))
+        newest = self._before(instruction, len(system.stages))
         if newest is not None:
             load_checkpoint(newest, state)
             residual = load_file(newest / RESIDUAL)
         position = state.position
-        if position.stage < order.stage:
+        if position.stage < instruction.stage:
             residual = {}
-        if order.best and position.epoch:
+        if instruction.best and position.epoch:
             state.remember_best(system.stages[position.stage].networks)
-        while position.stage < order.stage:
+        while position.stage < instruction.stage:
             end_stage(state, system.stages[position.stage], config)
-        position.epoch = order.first
+        position.epoch = instruction.first
         # After the last stage everything has been trained.
-        stage = min(order.stage, len(system.stages) - 1)
-        exchange = Exchange.of(state, system, config, stage)
-        exchange.check(received)
-        exchange.put(received, state, mix=True)
-        return Standing(system, system.stages[stage], state, exchange, residual)
+        stage = min(instruction.stage, len(system.stages) - 1)
+        shared = SharedParameters.of(state, system, config, stage)
+        shared.check(received)
+        shared.put(received, state, mix=True)
+        return RoundContext(system, system.stages[stage], state, shared, residual)
 
-    def _before(self, order: Order, stages: int) -> Path | None:
-        """The newest whole checkpoint of before this order. Those of this order or later, also the last, are dropped.
+    def _before(self, instruction: RoundInstruction, stages: int) -> Path | None:
+        """The newest whole checkpoint of before this instruction. Those of this one or later are dropped.
 
         Where a newer one is damaged, the site goes on as one that missed a round. Raises RunError when all are damaged.
         """
         for folder in self._states.all():
             with suppress(RunError):  # of a damaged one
                 position = read_position(folder)
-                if position.stage >= stages or (position.stage, position.epoch) > (order.stage, order.first):
+                if position.stage >= stages or (position.stage, position.epoch) > (
+                    instruction.stage,
+                    instruction.first,
+                ):
                     shutil.rmtree(folder)
         return self._states.latest(logger.warning)
 

@@ -15,7 +15,7 @@ from ganseg_dist.files import parse_json
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RoundInstruction:
     """Train some epochs of a stage, or score the weights that came with it."""
 
     run: str
@@ -37,18 +37,18 @@ class Order:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Order:
+    def from_json(cls, text: str) -> RoundInstruction:
         """Raises FederationError for what is no order."""
         try:
             said = parse_json(text)
-            order = cls(**said)
-            numbers = [order.round, order.stage, order.first, order.until]
+            instruction = cls(**said)
+            numbers = [instruction.round, instruction.stage, instruction.first, instruction.until]
             if not all(type(number) is int and number >= 0 for number in numbers):
                 raise ValueError
-            TypeAdapter(RunName).validate_python(order.run)  # a site makes a folder of it
+            TypeAdapter(RunName).validate_python(instruction.run)  # a site makes a folder of it
         except (TypeError, ValueError):  # pydantic's is one
             raise FederationError("order: is not one of this version; both ends must run the same") from None
-        return order
+        return instruction
 
     @property
     def settings(self) -> RunConfig:

@@ -1,6 +1,6 @@
 """A hospital's folder: what it says of itself, what it allows, and its data made ready for a federation.
 
-`python -m clients.home HOME` says whether its site.json can be used.
+`python -m clients.node HOME` says whether its site.json can be used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from clients.site import Site
+from clients.training import Site
 from ganseg_dist.atomic import private_folder, write_json
 from ganseg_dist.config import RunConfig
 from ganseg_dist.config.fields import Count, Frozen
@@ -31,13 +31,13 @@ from ganseg_dist.digests import Damaged, read_sealed, sealed
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegError, RunError
 from ganseg_dist.federation import manifest
-from ganseg_dist.federation.exchange import Arrays
 from ganseg_dist.federation.fingerprint import Fingerprint, axes
-from ganseg_dist.federation.joining import Joining, Origin, SiteName
 from ganseg_dist.federation.measure import fingerprint
-from ganseg_dist.federation.order import Order
-from ganseg_dist.federation.privacy import keeps_numbers_home, refuse_less_than, spent_before
+from ganseg_dist.federation.privacy import check_privacy_demand, keeps_numbers_home, spent_before
+from ganseg_dist.federation.round_instruction import RoundInstruction
 from ganseg_dist.federation.schedule import rounds_of
+from ganseg_dist.federation.shared_parameters import Arrays
+from ganseg_dist.federation.site_info import Origin, SiteInfo, SiteName
 from ganseg_dist.files import open_regular, read_text
 from ganseg_dist.planning.plan import Prepared, by_part, write_records
 from ganseg_dist.planning.plan import fingerprint as learnt_from
@@ -76,7 +76,7 @@ class SiteSettings(Frozen):
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class SiteNode:
     """A hospital's folder: site.json, the state of each federation, the manifest of what left it."""
 
     folder: Path
@@ -124,7 +124,7 @@ class Home:
         """What left the hospital."""
         return self.folder / "egress.jsonl"
 
-    def join(self, run: str, config: RunConfig) -> Joining:
+    def join(self, run: str, config: RunConfig) -> SiteInfo:
         """Check the data as `ganseg check` does, make them ready, and say how many there are.
 
         Args:
@@ -135,20 +135,20 @@ class Home:
         training or there are fewer patients than the site allows.
         """
         settings = self.settings
-        self._refuse_less(run, config)
+        self._check_privacy_demand(run, config)
         cohort, found = self._checked(config)
         if len(cohort.patients) < settings.minimum_patients:
             raise DataError(
                 f"{settings.data}: {len(cohort.patients)} patients can be trained on and the site's minimum_patients "
                 f"is {settings.minimum_patients}; lower it in site.json or take no part"
             )
-        _refuse_lacking(cohort, config)
+        _check_cohort(cohort, config)
         slices = 0
         if config.data.modalities is not None:  # agreed: the data are made ready before the first round
             ready = self._made_ready(config, cohort, found)
             slices = len(Prepared(ready["cohort"]).open(config)["cohort"].train)
         classes = cohort.classes or (LESION_CLASSES if cohort.regions else ())
-        return Joining(
+        return SiteInfo(
             settings.name, len(cohort.patients), len(cohort.cases), slices, cohort.modalities, cohort.regions,
             classes if config.system.task == "classification" else (), cohort.scheme, _origin(cohort),
         )  # fmt: skip
@@ -161,7 +161,7 @@ class Home:
         Raises FederationError where its numbers stay at home, and RunError where what it told is damaged.
         """
         if keeps_numbers_home(config):
-            raise FederationError("order: asks for a fingerprint, which stays at home with privacy")
+            raise FederationError("instruction: asks for a fingerprint, which stays at home with privacy")
         minimum = self.settings.minimum_group
         file = self._file(f"fingerprint-of-{minimum}", config)
         if file.exists():
@@ -182,17 +182,17 @@ class Home:
 
     def site(self, run: str, config: RunConfig) -> Site:
         """The site in one federation."""
-        self._refuse_less(run, config)
+        self._check_privacy_demand(run, config)
         device = torch.device("cuda" if self.settings.gpu else "cpu")
         return Site(self.folder / "runs" / run, self.prepare(config), World(device=device))
 
-    def finish(self, order: Order, received: Arrays) -> None:
+    def finish(self, instruction: RoundInstruction, received: Arrays) -> None:
         """The federation is over: the site's folder of it becomes a run's, which `ganseg evaluate` takes."""
-        config, settings = order.settings, self.settings
-        site = self.site(order.run, config)
+        config, settings = instruction.settings, self.settings
+        site = self.site(instruction.run, config)
         ready = self._ready(config)
-        site.finish(order, received, ready["data"])
-        begun, now = self._begun(order.run), datetime.datetime.now(datetime.UTC)
+        site.finish(instruction, received, ready["data"])
+        begun, now = self._begun(instruction.run), datetime.datetime.now(datetime.UTC)
         facts = {
             "status": "finished",
             "created": begun.isoformat(timespec="seconds"),
@@ -205,12 +205,12 @@ class Home:
         }
         write_records(Run(site.folder), config, ready["split"], ready["data"], facts)
 
-    def _refuse_less(self, run: str, config: RunConfig) -> None:
+    def _check_privacy_demand(self, run: str, config: RunConfig) -> None:
         """Raises FederationError for a federation that promises less than site.json asks."""
         demanded = self.settings.privacy
         if demanded is not None:
             others = [folder / "privacy" for folder in (self.folder / "runs").glob("*") if folder.name != run]
-            refuse_less_than(demanded, config.federation.privacy, rounds_of(config), spent_before(others))
+            check_privacy_demand(demanded, config.federation.privacy, rounds_of(config), spent_before(others))
 
     def _begun(self, run: str) -> datetime.datetime:
         """When the first message of this run left; now, where the manifest cannot tell."""
@@ -279,7 +279,7 @@ def _origin(cohort: Cohort) -> Origin:
     return "phantom" if cohort.phantom else "synthetic" if cohort.synthetic else "patients"
 
 
-def _refuse_lacking(cohort: Cohort, config: RunConfig) -> None:
+def _check_cohort(cohort: Cohort, config: RunConfig) -> None:
     """Raises ConfigError for channels or regions that the federation names and the site does not have."""
     for field, named, own in (
         ("modalities", config.data.modalities, cohort.modalities),
@@ -295,7 +295,7 @@ def _refuse_lacking(cohort: Cohort, config: RunConfig) -> None:
 
 def main() -> None:
     """Says in one line whether a node may start with the folder that it is given."""
-    home = Home(Path(sys.argv[1]))
+    home = SiteNode(Path(sys.argv[1]))
     try:
         cohort = home.check()
     except GansegError as error:

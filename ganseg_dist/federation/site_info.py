@@ -26,7 +26,7 @@ Words = Annotated[tuple[Word, ...], Field(max_length=64)]
 
 @with_config(extra="forbid")
 @dataclass(frozen=True, slots=True)
-class Joining:
+class SiteInfo:
     """A site's yes: counts, and the names of its channels, labels and classes."""
 
     name: SiteName
@@ -58,7 +58,7 @@ class Joining:
         return np.frombuffer(json.dumps(rest).encode(), np.uint8)
 
     @classmethod
-    def read(cls, counts: Mapping[str, Any], words: npt.NDArray[Any]) -> Joining:
+    def read(cls, counts: Mapping[str, Any], words: npt.NDArray[Any]) -> SiteInfo:
         """What a message holds. Raises FederationError unless it is as a site of this version says it."""
         try:
             return TypeAdapter(cls).validate_python({**parse_json(words.tobytes()), **counts})

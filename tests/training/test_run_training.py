@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from ganseg_dist.training.attempt import _uninterrupted
+from ganseg_dist.training.run_training import _uninterrupted
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

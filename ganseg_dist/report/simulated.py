@@ -14,7 +14,7 @@ class SitePatients(Record):
     test: tuple[str, ...]
 
 
-class RehearsedSite(Record):
+class SimulatedSite(Record):
     """One site of a rehearsal."""
 
     name: str
@@ -24,8 +24,8 @@ class RehearsedSite(Record):
     split: SitePatients
 
 
-def read_rehearsal(run: Run) -> tuple[RehearsedSite, ...]:
+def read_simulation(run: Run) -> tuple[SimulatedSite, ...]:
     """By name; empty of a deployment, and where the sites' folders were deleted. Raises RunError naming the field."""
     files = sorted(run.folder.glob("sites/*/site.json"))
-    sites = (read_record(run, str(file.relative_to(run.folder)), TypeAdapter(RehearsedSite)) for file in files)
+    sites = (read_record(run, str(file.relative_to(run.folder)), TypeAdapter(SimulatedSite)) for file in files)
     return tuple(sorted((site for site in sites if site is not None), key=lambda site: site.name))

@@ -15,7 +15,7 @@ from ganseg_dist.federation.manifest import verify
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
 from ganseg_dist.training.session import TrainingRequest
-from server.simulation import Rehearsal, rehearse
+from server.simulation import Simulation, simulate
 from tests.deploy.processes import free_port, processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -66,7 +66,7 @@ def test_flowers_simulation_gives_the_weights_of_our_own(flower, phantom, tmp_pa
     monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("GANSEG_STORE", str(store))
     config = override(recipe("ganet_seg_debug"), CHANGES)
-    ours = rehearse(Rehearsal(TrainingRequest(config, phantom, run_name="ours", local=True), "2"), app)
+    ours = simulate(Simulation(TrainingRequest(config, phantom, run_name="ours", local=True), "2"), app)
     assert ours.config() == theirs.config()
     expected, found = load_file(ours.model / WEIGHTS), load_file(theirs.model / WEIGHTS)
     assert expected.keys() == found.keys()

@@ -21,7 +21,7 @@ Arrays = Mapping[str, npt.NDArray[np.float32]]
 NORMS = (nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d, nn.BatchNorm2d)
 
 
-def staying(system: System, config: RunConfig) -> frozenset[str]:
+def local_networks(system: System, config: RunConfig) -> frozenset[str]:
     """Networks that never leave a site.
 
     Raises ConfigError for a network that the system does not have, and when none is left to share.
@@ -40,7 +40,7 @@ def staying(system: System, config: RunConfig) -> frozenset[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class SharedParameters:
     """The tensors that travel while a stage trains, and what they look like."""
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -49,11 +49,11 @@ class Exchange:
     """Of them, those of which a site keeps half of its own."""
 
     @classmethod
-    def of(cls, state: State, system: System, config: RunConfig, stage: int) -> Exchange:
+    def of(cls, state: State, system: System, config: RunConfig, stage: int) -> SharedParameters:
         """What is shared of the networks that this stage or one before it trains; later ones are still as they began,
         alike everywhere.
         """
-        home = staying(system, config)
+        home = local_networks(system, config)
         begun = {name for earlier in system.stages[: stage + 1] for name in earlier.networks}
         norms_stay = config.federation.norm_layers == "local"
         own_norms = {name: _of_norms(network) for name, network in system.networks.items() if norms_stay}
@@ -70,11 +70,11 @@ class Exchange:
                 personalised.add(name)
         return cls(shapes, frozenset(personalised))
 
-    def trained(self, system: System, stage: int) -> Exchange:
+    def trained(self, system: System, stage: int) -> SharedParameters:
         """Of them, those that this stage trains: what a site sends back."""
         networks = system.stages[stage].networks
         shapes = {name: shape for name, shape in self.shapes.items() if name.split(".")[1] in networks}
-        return Exchange(shapes, self.personalised & shapes.keys())
+        return SharedParameters(shapes, self.personalised & shapes.keys())
 
     def check(self, arrays: Arrays) -> None:
         """Raises FederationError unless these are the agreed tensors, all of them finite."""
