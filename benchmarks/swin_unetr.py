@@ -92,7 +92,7 @@ def engine_of(trial: Trial, epochs: int, learning_rate: float, device: str, thre
         trial.config,
         {
             "system.gan": False,
-            "system.reading": "sound",
+            "system.reading": "corrected",
             "train.epochs": epochs,
             "train.learning_rate": learning_rate,
             "train.threads": threads,

@@ -30,12 +30,12 @@ def check_bundle(bundle: bytes) -> None:
     """Raises FederationError for a bundle with files of its own, of another app or of another version."""
     try:
         with zipfile.ZipFile(io.BytesIO(bundle)) as files:
-            strangers = sorted(set(files.namelist()) - HARMLESS)
+            unknown = sorted(set(files.namelist()) - HARMLESS)
             project = tomllib.loads(files.read("pyproject.toml").decode())
         app, version = project["tool"]["flwr"]["app"]["components"]["clientapp"], project["project"]["version"]
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError):
         raise FederationError("bundle: cannot be read") from None
-    if strangers or app != APP:
+    if unknown or app != APP:
         raise FederationError("bundle: brings code of its own, and this site runs what it has installed alone")
     if version != __version__:
         raise FederationError(f"bundle: is of another version than this site's, {__version__}")

@@ -27,6 +27,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ganseg_dist import __version__
 from ganseg_dist.atomic import write_json
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
@@ -35,7 +36,7 @@ from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.files import read_json
 from ganseg_dist.names import folder_name
-from ganseg_dist.storage.opened import as_kept, check_location
+from ganseg_dist.storage.session import check_location, synced
 
 LONGEST = 100
 """Characters of a run's name."""
@@ -54,6 +55,10 @@ SEALED = frozenset(
     }
 )
 """Records that carry their own digest: nobody writes them by hand, and numbers and names are believed as they stand."""
+RUN_FORMAT = 2
+"""Of what a run's folder holds: raised whenever an earlier folder can no longer be read as it was meant."""
+VERSIONED = frozenset({"run.json", "experiment.json", "sweep.json"})
+"""Records that say which format their folder is in."""
 RUN_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST - 1}}}")
 
 OF_MLFLOW = re.compile(r"mlartifacts|mlflow\.db.*", re.IGNORECASE)
@@ -136,20 +141,32 @@ class Run:
         return (self.description().get("mlflow") or {}).get("run_id")
 
     def read(self, name: str) -> Any:
-        """A JSON file of the folder. Raises RunError naming it where it is missing, or not what was written."""
+        """A JSON file of the folder.
+
+        Raises RunError naming it where it is missing, not what was written, or of another version's format.
+        """
         path = self.folder / name
         remedy = "restore it, or begin again under another --run-name"
         if not path.exists():
             raise RunError(f"{path}: is missing; is {self.name} a finished run?")
         try:
-            return read_sealed(path) if name in SEALED else read_json(path)
+            value = read_sealed(path) if name in SEALED else read_json(path)
         except Damaged as damage:
             raise RunError(f"{damage}; {remedy}") from None
         except (OSError, ValueError) as error:
             raise RunError(f"{path}: is not readable JSON ({error}); {remedy}") from None
+        if name in VERSIONED and (found := value.pop("format", 1)) != RUN_FORMAT:
+            writer = value.get("commit") or value.get("version") or "which is unknown"
+            raise RunError(
+                f"{path}: run format {found}, and ganseg-dist {__version__} reads {RUN_FORMAT}; use the version that "
+                f"wrote it, {writer}, or begin again under another --run-name"
+            )
+        return value
 
     def write(self, name: str, value: Any) -> None:
         """Replace a JSON file of the folder; what is `SEALED` is an object, and gets its digest."""
+        if name in VERSIONED:
+            value = {**value, "format": RUN_FORMAT}
         write_json(self.folder / name, sealed(value) if name in SEALED else value)
 
     def describe(self, **changes: Any) -> None:
@@ -182,7 +199,7 @@ def named_run(name: str) -> Run:
         raise ConfigError(f"--run-name {name!r}: use up to {LONGEST} letters, digits, dots, dashes and underscores")
     if OF_MLFLOW.fullmatch(name):
         raise ConfigError(f"--run-name {name}: is where MLflow keeps its own beside the runs; choose another")
-    return Run(as_kept(runs_root() / name))
+    return Run(synced(runs_root() / name))
 
 
 def training_run(name: str) -> Run:
@@ -217,7 +234,7 @@ def all_runs() -> Iterator[Run]:
 def places_of(reference: str) -> tuple[Path, Path]:
     """Where a reference may lie: at this path, or under this name in the runs folder; fetched where it is kept."""
     if RUN_NAME.fullmatch(reference):
-        as_kept(runs_root() / reference)
+        synced(runs_root() / reference)
     return Path(reference), runs_root() / reference
 
 

@@ -47,7 +47,7 @@ def main(grid: Grid, context: Context) -> None:
     def say(text: str) -> None:
         console.print(text, soft_wrap=True)
 
-    train = _rehearsed if isinstance(grid, InMemoryGrid) else _deployed
+    train = _simulated if isinstance(grid, InMemoryGrid) else _deployed
     try:
         asked = Asked.of(context.run_config)
         with closing(RichProgress(console)) as shown:
@@ -106,7 +106,7 @@ def assignments(text: str) -> list[str]:
     return [part for part in re.split(r"\s+(?=[\w.]+=)", text.strip()) if part]
 
 
-def _rehearsed(grid: Grid, asked: Asked, shown: Tracker, say: Callable[[str], None]) -> Run:
+def _simulated(grid: Grid, asked: Asked, shown: Tracker, say: Callable[[str], None]) -> Run:
     data = Path(asked.data)
     if not asked.data or not data.is_absolute():
         raise ConfigError(

@@ -120,7 +120,7 @@ class Firewall:
     def inspect(self, updates: Sequence[Update], sent: Arrays, round: int) -> tuple[list[Update], list[Quarantined]]:
         """The updates to aggregate and those that are left out, each in the order given.
 
-        Of a site's several answers only the first is looked at. A sound update is left out for its size where its
+        Of a site's several answers only the first is looked at. A valid update is left out for its size where its
         change w_i - w_sent has
 
             |w_i - w_sent| > max(largest_norm_ratio * usual, 0.001 |w_sent|)
@@ -138,8 +138,8 @@ class Firewall:
             round: its number, growing by one a round.
         """
         faults = self._faults(updates)
-        sound = [update for update, fault in zip(updates, faults, strict=True) if fault is None]
-        changes = {update.site: _tensor_norms(update.arrays, sent) for update in sound}
+        valid = [update for update, fault in zip(updates, faults, strict=True) if fault is None]
+        changes = {update.site: _tensor_norms(update.arrays, sent) for update in valid}
         excesses = self._excesses(changes, _whole({name: _norm(sent[name]) for name in self.expected}), round)
         self.accepted.note(round, {site: _whole(changes[site]) for site in changes if site not in excesses})
 

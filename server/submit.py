@@ -34,7 +34,7 @@ CONNECTION = "federation"
 """As server.sh calls it."""
 NEEDED = {"recipe": "recipe=ganet_seg_small", "run-name": "run-name=first", "least-sites": "least-sites=3"}
 """What a deployment must be told, with an example of each."""
-REHEARSED = ("data", "layout", "labels", "sites", "skew")
+SIMULATION_ONLY = ("data", "layout", "labels", "sites", "skew")
 """Keys that a deployment has no use for."""
 INTERRUPTED = 130
 
@@ -77,7 +77,7 @@ def keys_of(app: Path, words: Sequence[str]) -> dict[str, Any]:
         if key not in known:
             listed = f"the keys are {', '.join(known)}"
             raise ConfigError(f"{key}: no such key; {suggestion(key, known, listed)}")
-        if key in REHEARSED:
+        if key in SIMULATION_ONLY:
             raise ConfigError(f"{key}: is for a rehearsal; each hospital names its own data in site.json")
         if "'" in value:
             raise ConfigError(f"{key}: {value} holds a ', which Flower cannot read; leave it out")

@@ -65,7 +65,7 @@ def test_text_is_read_as_what_the_field_holds(field, text, value):
         ({"train.learning_rate": -1.0}, "train.learning_rate: Input should be greater than 0 (got -1.0)"),
         ({"train.learning_rate": "NaN"}, "train.learning_rate: Input should be a finite number"),
         ({"data.size": 33}, "data.size: Input should be a multiple of 8 (got 33)"),
-        ({"data.enhance": "loud"}, "data.enhance: Input should be 'off', 'sound' or 'paper' (got 'loud')"),
+        ({"data.enhance": "loud"}, "data.enhance: Input should be 'off', 'corrected' or 'paper' (got 'loud')"),
         ({"system.widths": [8]}, "system.widths: Tuple should have at least 2 items"),
         ({"seed": -1}, "seed: Input should be greater than or equal to 0 (got -1)"),
         ({"train": 5}, "train: "),

@@ -1,12 +1,18 @@
 import json
 import os
+import re
 import shutil
 
 import pytest
 
+from ganseg_dist import __version__
+from ganseg_dist.atomic import write_json
 from ganseg_dist.data.cohort import Split
+from ganseg_dist.digests import sealed
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.runs import (
+    RUN_FORMAT,
+    Run,
     all_runs,
     check_room_for_trials,
     find_run,
@@ -17,7 +23,7 @@ from ganseg_dist.runs import (
     runs_root,
     training_run,
 )
-from ganseg_dist.storage.opened import kept_at_end
+from ganseg_dist.storage.session import session
 from ganseg_dist.studies.experiments.record import find_experiment
 from ganseg_dist.systems import recipe
 
@@ -160,13 +166,13 @@ def test_files_are_json_a_person_can_read():
 def elsewhere(root, tmp_path, monkeypatch):
     """What a machine has whose runs folder is gone: the copies of a run, a sweep and an experiment with its trial."""
     monkeypatch.setenv("GANSEG_RUNS_URI", (tmp_path / "kept").as_uri())
-    with kept_at_end():
+    with session():
         for name in ("one", "cv.fold_1"):
             named_run(name).write("run.json", {"status": "finished"})
         named_run("cv").write("experiment.json", {"kind": "folds", "trials": {"fold_1": {}}})
         named_run("search").write("sweep.json", {})
     shutil.rmtree(root)
-    with kept_at_end():  # another command
+    with session():  # another command
         yield
 
 
@@ -212,3 +218,14 @@ def test_what_is_added_to_a_run_keeps_what_was_there():
     run.describe(seconds=3.5)
     assert run.description() == before | {"seconds": 3.5}
     assert "digest" in json.loads((run.folder / "run.json").read_text())
+
+
+@pytest.mark.parametrize(("name", "writer"), [("run.json", "0123abc"), ("sweep.json", "which is unknown")])
+def test_a_folder_of_another_format_names_the_version_to_use(name, writer, tmp_path):
+    of_earlier = {"status": "finished"} | ({"commit": "0123abc"} if name == "run.json" else {})
+    write_json(tmp_path / name, sealed(of_earlier))
+    message = (
+        f"{tmp_path / name}: run format 1, and ganseg-dist {__version__} reads {RUN_FORMAT}; use the version that "
+    )
+    with pytest.raises(RunError, match=re.escape(f"{message}wrote it, {writer}, or begin again")):
+        Run(tmp_path).read(name)

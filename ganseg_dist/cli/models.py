@@ -102,7 +102,7 @@ def check_not_experiment(reference: str) -> None:
 def cases_of_part(run: Run, cohort: Cohort, part: str) -> tuple[Case, ...]:
     """The cohort's cases of one part of the run's split, with a mask, or for a classifier with a class.
 
-    Raises DataError when there are none: a cohort of strangers is scored with part "all". Also when a case has
+    Raises DataError when there are none: a cohort of other patients is scored with part "all". Also when a case has
     other images than the case of the same name that the run knows.
     """
     if part == "all":

@@ -101,7 +101,7 @@ def train_on_ray(
             failure_config=FailureConfig(
                 max_failures=RESTARTS, controller_failure_limit=max(1, int(PATIENCE_SECONDS / max(placement, 1.0)))
             ),
-            callbacks=[_end_what_a_person_must_mend(relay)],
+            callbacks=[_fail_fast_on_user_error(relay)],
         ),
     )
     with _shown(relay, tracker):
@@ -110,7 +110,7 @@ def train_on_ray(
         except SystemExit:  # how Ray Train ends its driver on Ctrl-C
             raise KeyboardInterrupt from None
         except Exception as error:
-            raise _mendable(error, workers) from error
+            raise as_user_error(error, workers) from error
     return FolderCheckpoints(run.checkpoints).last()
 
 
@@ -263,11 +263,11 @@ def _poll(relay: Any, tracker: Tracker, done: threading.Event) -> None:
             last = news.newest
 
 
-def _end_what_a_person_must_mend(relay: Any) -> UserCallback:
+def _fail_fast_on_user_error(relay: Any) -> UserCallback:
     """Ray restarts workers whatever error they end with, and ends training when a callback raises one."""
     from ray.train import UserCallback
 
-    class EndWhatAPersonMustMend(UserCallback):
+    class FailFastOnUserError(UserCallback):
         def __init__(self) -> None:
             self.losses = 0
 
@@ -280,10 +280,10 @@ def _end_what_a_person_must_mend(relay: Any) -> UserCallback:
             then = "training goes on from the last checkpoint" if self.losses <= RESTARTS else "it was once too often"
             relay.put_warning.remote(0, f"lost worker(s) {ranks}; {then}")
 
-    return EndWhatAPersonMustMend()
+    return FailFastOnUserError()
 
 
-def _mendable(error: Exception, workers: int) -> GansegError:
+def as_user_error(error: Exception, workers: int) -> GansegError:
     """The worker's own one-line error, else the failure in one line."""
     from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 

@@ -41,7 +41,7 @@ class DataConfig(Frozen):
     intensities: Literal["auto", "tissue", "colour"] = "auto"
     """What -1 to 1 means. tissue: the body is found and its middle intensities span the range; colour: 0 to 255
     as displayed, and the whole picture is body. auto: colour where the modalities are red, green and blue."""
-    enhance: Literal["off", "sound", "paper"] = "off"
+    enhance: Literal["off", "corrected", "paper"] = "off"
     """Contrast enhancement of GANet-Seg's Appendix C; paper is Eq. 16 as printed, which inverts contrast."""
     equalise: Literal["off", "global", "clahe"] = "off"
     """Histogram equalisation of DL-GAN-CNN, each channel by itself: over the whole scan, or contrast-limited in

@@ -26,7 +26,7 @@ class SystemConfig(Frozen):
 
     name: str
     """By which the system is registered; its own class narrows it to that one."""
-    reading: Literal["sound", "paper"] = "sound"
+    reading: Literal["corrected", "paper"] = "corrected"
     """paper takes the text's equations literally where they contradict themselves (docs/decisions)."""
     gan: bool = True
     """False is the control that every claim needs: the same schedule without anything a GAN made."""

@@ -160,7 +160,7 @@ def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
             findings.append(_unreadable(case, source, error))
     reference = reference_grid(list(grids.values())) if grids else None
     constant = {modality for modality, volume in volumes.items() if _is_constant(volume)}
-    sound = {}
+    readable = {}
     for modality, volume in volumes.items():
         flaws = list(_volume_findings(case, modality, volume, grids[modality], reference))
         # A picture may well lack one of its colours.
@@ -168,7 +168,7 @@ def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
             flaws.append(_constant(case, modality, volume))
         findings += flaws
         if not flaws:
-            sound[modality] = volume
+            readable[modality] = volume
     findings += _missing_slices(case)
     findings += _unlike_numbers(case)
     digests = {
@@ -190,19 +190,19 @@ def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
     values = mask.values if mask is not None else ()
     findings += _doubts(case, grids, mask.grid if mask is not None else None)
     if reference is not None:
-        sound = {modality: reorient(volume, grids[modality], reference) for modality, volume in sound.items()}
+        readable = {modality: reorient(volume, grids[modality], reference) for modality, volume in readable.items()}
     if _is_picture(case):
-        findings += _mask_findings(case, mask, reference, _body_of_picture(case, sound, reference))
-        coloured = _seen_in_colour(case, sound)
+        findings += _mask_findings(case, mask, reference, _body_of_picture(case, readable, reference))
+        coloured = _seen_in_colour(case, readable)
         colours = _mask_colours(case)
         return CaseReport(tuple(findings), digests, of_mask, None, coloured, colours, mask_values=values)
     findings += _copied_modalities(case, digests)
-    hounsfield = tuple(modality for modality, volume in sound.items() if _in_hounsfield(volume))
-    if not sound or reference is None:
+    hounsfield = tuple(modality for modality, volume in readable.items() if _in_hounsfield(volume))
+    if not readable or reference is None:
         findings += _mask_findings(case, mask, reference, None)
         return CaseReport(tuple(findings), digests, of_mask, mask_values=values)
-    findings += _unregistered(case, sound)
-    image = _on_picture_axes(sound, reference)
+    findings += _unregistered(case, readable)
+    image = _on_picture_axes(readable, reference)
     body = foreground(image)
     findings += _mask_findings(case, mask, reference, from_picture_axes(body, reference))
     stripped = is_skull_stripped(image, body, reference.spacing_mm)
@@ -303,11 +303,11 @@ def _is_picture(case: Case) -> bool:
     return set(case.images) <= {*COLOURS, GREY}
 
 
-def _body_of_picture(case: Case, sound: Mapping[str, Volume], reference: Grid | None) -> Mask | None:
+def _body_of_picture(case: Case, readable: Mapping[str, Volume], reference: Grid | None) -> Mask | None:
     """What a grey picture's intensities are judged by; a picture in colour is body all over."""
-    if _is_coloured(case) or not sound or reference is None:
+    if _is_coloured(case) or not readable or reference is None:
         return None
-    return native_foreground(sound.values(), reference)
+    return native_foreground(readable.values(), reference)
 
 
 def _on_picture_axes(volumes: Mapping[str, Volume], grid: Grid) -> Volume:
@@ -315,9 +315,9 @@ def _on_picture_axes(volumes: Mapping[str, Volume], grid: Grid) -> Volume:
     return np.stack([to_picture_axes(volume, grid) for volume in volumes.values()])
 
 
-def _seen_in_colour(case: Case, sound: Mapping[str, Volume]) -> bool | None:
+def _seen_in_colour(case: Case, readable: Mapping[str, Volume]) -> bool | None:
     file = next(iter(case.images.values())).files[0]
-    return shows_colour(file) if sound and not is_nifti(file) else None
+    return shows_colour(file) if readable and not is_nifti(file) else None
 
 
 def _is_constant(volume: Volume) -> bool:

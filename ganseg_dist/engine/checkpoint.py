@@ -31,7 +31,7 @@ from ganseg_dist.files import sha256
 FORMAT = 2
 KEPT = 2
 """Checkpoints in a folder: where the newest is damaged on disk, the one before it costs an epoch and not the run."""
-PARTS = ("networks", "averages", "best", "optimizers", "rng")
+PARTS = ("networks", "ema", "best", "optimizers", "rng")
 DESCRIPTION = "state.json"
 
 Warn = Callable[[str], object]
@@ -167,7 +167,7 @@ def save_checkpoint(folder: Path, state: State) -> None:
     optimizer_tensors, optimizer_settings = _split_optimizers(state)
     parts: dict[str, dict[str, Tensor]] = {
         "networks": _weights(state.networks),
-        "averages": _weights({name: average.module for name, average in state.averages.items()}),
+        "ema": _weights({name: average.module for name, average in state.ema.items()}),
         "best": dict(state.best),
         "optimizers": optimizer_tensors,
         "rng": _rng_states(),
@@ -180,7 +180,7 @@ def save_checkpoint(folder: Path, state: State) -> None:
         "format": FORMAT,
         "position": asdict(state.position),
         "optimizers": optimizer_settings,
-        "averaged": {name: int(average.n_averaged) for name, average in state.averages.items()},
+        "averaged": {name: int(average.n_averaged) for name, average in state.ema.items()},
         "digests": {file.name: sha256(file) for file in sorted(folder.iterdir()) if file.name != DESCRIPTION},
     }
     (folder / DESCRIPTION).write_text(json.dumps(sealed(described), indent=1), encoding="utf-8")
@@ -194,8 +194,8 @@ def load_checkpoint(folder: Path, state: State) -> None:
     try:
         for name, network in state.networks.items():
             network.load_state_dict(_under(parts["networks"], name))
-        for name, average in state.averages.items():
-            average.module.load_state_dict(_under(parts["averages"], name))
+        for name, average in state.ema.items():
+            average.module.load_state_dict(_under(parts["ema"], name))
             average.n_averaged.fill_(described["averaged"][name])
         for name, optimizer in state.optimizers.items():
             optimizer.load_state_dict(

@@ -192,8 +192,8 @@ def train_step(
             nn.utils.clip_grad_norm_(parameters, config.train.clip_norm)
         state.optimizers[name].step()
         state.optimizers[name].zero_grad(set_to_none=True)
-        if name in state.averages:
-            state.averages[name].update_parameters(state.networks[name])
+        if name in state.ema:
+            state.ema[name].update_parameters(state.networks[name])
     return logged
 
 
@@ -257,9 +257,9 @@ def judging(system: System, state: State) -> Iterator[None]:
     raw: dict[str, dict[str, Tensor]] = {}
     for name, network in system.networks.items():
         network.eval()
-        if name in state.averages:
+        if name in state.ema:
             raw[name] = {key: value.clone() for key, value in network.state_dict().items()}
-            network.load_state_dict(state.averages[name].module.state_dict())
+            network.load_state_dict(state.ema[name].module.state_dict())
     try:
         yield
     finally:
@@ -320,8 +320,8 @@ def end_stage(state: State, stage: Stage, config: RunConfig) -> None:
     else:  # asked for, or nothing was validated
         state.best = {}
         for name in stage.networks:
-            if name in state.averages:
-                state.networks[name].load_state_dict(state.averages[name].module.state_dict())
+            if name in state.ema:
+                state.networks[name].load_state_dict(state.ema[name].module.state_dict())
     position.stage += 1
     position.epoch, position.stopped = 0, False
     position.best_score = position.best_epoch = None

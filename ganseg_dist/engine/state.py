@@ -41,7 +41,7 @@ class State:
 
     networks: Mapping[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
-    averages: dict[str, AveragedModel]
+    ema: dict[str, AveragedModel]
     """EMA copies by network; empty without `train.ema`."""
     balances: dict[str, GradientBalance]
     position: Position
@@ -65,23 +65,21 @@ class State:
             )
             for name, network in system.networks.items()
         }
-        averages: dict[str, AveragedModel] = {}
+        ema: dict[str, AveragedModel] = {}
         if train.ema is not None:
-            follow = partial(_follow, decay=train.ema)
-            averages = {name: AveragedModel(net, multi_avg_fn=follow) for name, net in system.networks.items()}
+            follow = partial(_update_ema, decay=train.ema)
+            ema = {name: AveragedModel(net, multi_avg_fn=follow) for name, net in system.networks.items()}
         balances = {
             phase.name: GradientBalance(phase.balance)
             for stage in system.stages
             for phase in stage.phases
             if phase.balance is not None
         }
-        return cls(system.networks, optimizers, averages, balances, Position(), {})
+        return cls(system.networks, optimizers, ema, balances, Position(), {})
 
     def judged(self) -> Mapping[str, nn.Module]:
         """The networks that are validated and kept: the averaged ones where there are any."""
-        return {
-            name: self.averages[name].module if name in self.averages else net for name, net in self.networks.items()
-        }
+        return {name: self.ema[name].module if name in self.ema else net for name, net in self.networks.items()}
 
     def reset_reference(self, names: tuple[str, ...]) -> None:
         """From here on these networks are pulled back to where they are now."""
@@ -103,24 +101,24 @@ class State:
         }
 
     def restore_best(self) -> None:
-        """Load the remembered weights into networks and averages."""
+        """Load the remembered weights into networks and their moving averages."""
         for name, network in self.networks.items():
             weights = {
                 key.removeprefix(f"{name}."): value for key, value in self.best.items() if key.startswith(f"{name}.")
             }
             if weights:
                 network.load_state_dict(weights)
-                if name in self.averages:
-                    self.averages[name].module.load_state_dict(weights)
+                if name in self.ema:
+                    self.ema[name].module.load_state_dict(weights)
         self.best = {}
 
 
 @torch.no_grad()
-def _follow(averages: list[Tensor], networks: list[Tensor], updates: Tensor, *, decay: float) -> None:
-    """Move the averages: a <- d a + (1 - d) w, with d = min(decay, (1 + n) / (10 + n)) after n updates.
+def _update_ema(ema: list[Tensor], networks: list[Tensor], updates: Tensor, *, decay: float) -> None:
+    """Exponential moving average: a <- d a + (1 - d) w, with d = min(decay, (1 + n) / (10 + n)) after n updates.
 
     A small d at first: with few steps an epoch, the weights that training began with would outlive many epochs.
     """
     known = int(updates)
     share = 1 - min(decay, (1 + known) / (10 + known))
-    torch._foreach_lerp_(averages, networks, share)
+    torch._foreach_lerp_(ema, networks, share)

@@ -16,7 +16,7 @@ from ganseg_dist.errors import ConfigError, FederationError
 from ganseg_dist.systems.base import System
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]
-"""Weights by name, such as networks.segmenter.head.weight; averages.segmenter.head.weight is its running average."""
+"""Weights by name, such as networks.segmenter.head.weight; ema.segmenter.head.weight is its moving average."""
 
 NORMS = (nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d, nn.BatchNorm2d)
 
@@ -28,10 +28,10 @@ def local_networks(system: System, config: RunConfig) -> frozenset[str]:
     """
     federation = config.federation
     for field, named in (("local", federation.local or ()), ("personalised", federation.personalised)):
-        strangers = [name for name in named if name not in system.networks]
-        if strangers:
+        unknown = [name for name in named if name not in system.networks]
+        if unknown:
             known = ", ".join(system.networks)
-            raise ConfigError(f"federation.{field}: {strangers[0]} is no network of {config.recipe}; it has {known}")
+            raise ConfigError(f"federation.{field}: {unknown[0]} is no network of {config.recipe}; it has {known}")
     local = config.system.stays_home if federation.local is None else federation.local
     home = frozenset(local) & system.networks.keys()
     if home == system.networks.keys():
@@ -109,7 +109,7 @@ class SharedParameters:
 
 def _tensors(state: State) -> dict[str, torch.Tensor]:
     """Every weight of a state by its name on the way."""
-    parts = {"networks": dict(state.networks), "averages": {name: a.module for name, a in state.averages.items()}}
+    parts = {"networks": dict(state.networks), "ema": {name: a.module for name, a in state.ema.items()}}
     return {
         f"{part}.{name}.{key}": tensor
         for part, networks in parts.items()

@@ -44,9 +44,9 @@ class SiteInfo:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a region that its labels do not make up."""
-        strangers = [region for region in self.regions if region not in self.labels.regions]
-        if strangers:
-            raise ValueError(f"regions: {strangers[0]} is made up of no labels")
+        unknown = [region for region in self.regions if region not in self.labels.regions]
+        if unknown:
+            raise ValueError(f"regions: {unknown[0]} is made up of no labels")
 
     def counts(self) -> dict[str, int]:
         """What goes as numbers, which the site's manifest shows."""

@@ -25,7 +25,7 @@ from ganseg_dist.paths import confined
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import System
 
-FORMAT = 3
+FORMAT = 4
 WEIGHTS = "networks.safetensors"
 MEND = "export or train the model again"
 

@@ -61,7 +61,7 @@ def laplacian(image: Tensor) -> Tensor:
 
 
 def adversarial_feedback_loss(filled_logits: Tensor, edges: Tensor) -> Tensor:
-    """GANet-Seg Eq. 7 in the sound reading: -sum(E * log D(filled)) / (sum E + eps), mean over examples.
+    """GANet-Seg Eq. 7 in the corrected reading: -sum(E * log D(filled)) / (sum E + eps), mean over examples.
 
     `filled = x * (1 - M) + G(x * (1 - M), M) * M`: a mask that covers the whole tumour leaves an image that
     looks healthy along the mask's edge. (The printed form keeps the tumour and rewards the opposite.)

@@ -32,7 +32,7 @@ def draw_view(rng: np.random.Generator) -> npt.NDArray[np.float32]:
     return rng.uniform(-1, 1, 6).astype(np.float32)
 
 
-def seen(image: Tensor, view: Tensor) -> Tensor:
+def augment(image: Tensor, view: Tensor) -> Tensor:
     """Images (B, C, H, W) in [-1, 1], -1 being background, through their views (B, 6); differentiable."""
     brightness, contrast, down, right, row, column = view.to(image.dtype).T[..., None, None, None]
     mean = image.mean((1, 2, 3), keepdim=True)

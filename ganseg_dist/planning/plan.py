@@ -81,11 +81,6 @@ def planned_run(
     if split is not None and run.split() != split:
         raise RunError(f"{name}: was started with another split; choose another --run-name")
     begun_on = run.read("data.json")
-    if "labels" not in begun_on:
-        version = run.description().get("version", "unknown")
-        raise RunError(
-            f"{name}: was started by another version, ganseg-dist {version}; use that one or choose another --run-name"
-        )
     if _cases(begun_on) != _cases(learnt_from):
         raise RunError(f"{name}: was started on other data; choose another --run-name")
     if begun_on["labels"] != learnt_from["labels"]:

@@ -43,10 +43,10 @@ def resolve(config: RunConfig, cohort: Cohort, healthy: Cohort | None = None) ->
         if len(classes) < 2:
             raise DataError(f"{cohort.root}: has one class, {classes[0]}; a classifier needs two or more")
         changes["data.classes"] = list(classes if data.classes is not None else negative_first(classes))
-    strangers = [name for name in system.gan_modalities or () if name not in modalities]
-    if strangers:
+    unknown = [name for name in system.gan_modalities or () if name not in modalities]
+    if unknown:
         among = ", ".join(modalities)
-        raise ConfigError(f"system.healthy_modalities: {strangers[0]} is not among the run's modalities {among}")
+        raise ConfigError(f"system.healthy_modalities: {unknown[0]} is not among the run's modalities {among}")
     if system.reading == "paper":
         changes |= {field: value for field, value in system.paper_data.items() if _untouched(config, field)}
     return override(config, changes | _healthy_fields(system, modalities, healthy))
@@ -87,9 +87,9 @@ def _chosen(
     """The asked ones, else all that are there."""
     if not there:
         raise DataError(f"{cohort.root}: has no {what}; add the files, or leave out the cases without")
-    strangers = [name for name in asked or () if name not in there]
-    if strangers:
-        raise ConfigError(f"data.{field}: {strangers[0]} is not in {cohort.root}, which has {', '.join(there)}")
+    unknown = [name for name in asked or () if name not in there]
+    if unknown:
+        raise ConfigError(f"data.{field}: {unknown[0]} is not in {cohort.root}, which has {', '.join(there)}")
     if asked is not None and len(set(asked)) < len(asked):
         raise ConfigError(f"data.{field}: {', '.join(asked)} names one twice; name each once")
     return asked or there

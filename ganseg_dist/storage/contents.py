@@ -19,7 +19,7 @@ from pydantic import Field, TypeAdapter
 from ganseg_dist.errors import RunError
 from ganseg_dist.files import parse_json
 from ganseg_dist.paths import why_not_inside
-from ganseg_dist.storage.address import Address
+from ganseg_dist.storage.uri import Address
 
 FORMAT = 1
 LIST = "contents.json"

@@ -60,11 +60,9 @@ def generate(
         raise RunError(f"{predictor.config.system.title}: its generator knows no classes; paint masks with it")
     learnt = learnt_classes(system)
     asked = tuple(dict.fromkeys(classes or learnt))
-    strangers = [name for name in asked if name not in learnt]
-    if strangers:
-        raise ConfigError(
-            f"--class {strangers[0]}: this generator has learnt {', '.join(learnt)}; ask for one of these"
-        )
+    unknown = [name for name in asked if name not in learnt]
+    if unknown:
+        raise ConfigError(f"--class {unknown[0]}: this generator has learnt {', '.join(learnt)}; ask for one of these")
     labels = [system.classes.index(name) for name in asked]
     wanted = [(label, number) for label in labels for number in range(count)]
     parts = []

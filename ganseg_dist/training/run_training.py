@@ -19,7 +19,7 @@ from ganseg_dist.errors import GansegError, RunError
 from ganseg_dist.inference.card import model_card
 from ganseg_dist.inference.model_folder import Thresholds, write_model
 from ganseg_dist.runs import Run
-from ganseg_dist.storage.keeper import keeping
+from ganseg_dist.storage.sync import syncing
 from ganseg_dist.systems.base import Monitor
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_tracking
 
@@ -47,7 +47,7 @@ def run_training(
     def seconds() -> float:
         return earlier + time.monotonic() - started
 
-    with keeping(run.folder, FolderCheckpoints(run.checkpoints).newest):
+    with syncing(run.folder, FolderCheckpoints(run.checkpoints).newest):
         tracked = open_tracking(run, tags=tags)
         run.describe(status="training", mlflow=tracked.to_dict())
         try:

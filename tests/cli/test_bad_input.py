@@ -106,12 +106,12 @@ def test_check_says_it_in_json_too(ganseg, bad_cohort):
 
 
 @pytest.mark.parametrize("command", ["check", "prepare", "train", "predict", "evaluate", "calibrate"])
-@pytest.mark.parametrize("place", ["nowhere", "empty", "notes.txt", "strangers"])
+@pytest.mark.parametrize("place", ["nowhere", "empty", "notes.txt", "unknown"])
 def test_a_place_without_a_cohort(ganseg, run, tmp_path, command, place):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("no images")
-    (tmp_path / "strangers").mkdir()
-    (tmp_path / "strangers" / "notes.txt").write_text("no images")
+    (tmp_path / "unknown").mkdir()
+    (tmp_path / "unknown" / "notes.txt").write_text("no images")
     before = snapshot(run.folder)
     path = tmp_path / place
     words = {

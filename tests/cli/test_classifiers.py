@@ -77,10 +77,10 @@ def assert_elbow(summary, recipe):
 def test_training_images_that_are_not_at_hand_leave_no_elbow(ganseg, classes, tmp_path):
     trained = ganseg("train", "dl_gan_cnn_debug", "--data", classes, "--run-name", "shapes", *SHORT)
     assert trained.code == 0, trained.err
-    shutil.copytree(classes / "Testing", tmp_path / "strangers")
-    for file in (tmp_path / "strangers").rglob("*.png"):
+    shutil.copytree(classes / "Testing", tmp_path / "unknown")
+    for file in (tmp_path / "unknown").rglob("*.png"):
         file.rename(file.with_name(f"other-{file.name}"))
-    scored = ganseg("evaluate", "shapes", "--data", tmp_path / "strangers", "--part", "all")
+    scored = ganseg("evaluate", "shapes", "--data", tmp_path / "unknown", "--part", "all")
     assert scored.code == 0, scored.err
     summary = json.loads((tmp_path / "runs" / "shapes" / "evaluation" / "all" / "summary.json").read_text())
     assert summary["elbow"] == []

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
-from ganseg_dist.storage.address import VARIABLE, kept_at
 from ganseg_dist.storage.contents import Contents
+from ganseg_dist.storage.uri import VARIABLE, kept_at
 from tests.cli.conftest import QUICK, Command, assert_refused
 
 WEIGHTS = "model/networks.safetensors"

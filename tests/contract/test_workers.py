@@ -33,7 +33,7 @@ RUN_TOLERANCE = 2e-2
 
 
 @pytest.fixture(
-    scope="module", params=[("ganet_seg", "sound"), ("ganet_seg", "paper"), *OTHER_SYSTEMS.items()], ids=str
+    scope="module", params=[("ganet_seg", "corrected"), ("ganet_seg", "paper"), *OTHER_SYSTEMS.items()], ids=str
 )
 def measured(request, cohort: Cohort, store: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """What one process finds, then what each rank of two finds."""

@@ -20,14 +20,14 @@ def test_the_paper_reading_inverts_it():
     assert (enhanced[0], enhanced[-1]) == (1, 0)
 
 
-@pytest.mark.parametrize("reading", ["sound", "paper"])
+@pytest.mark.parametrize("reading", ["corrected", "paper"])
 def test_equations_13_to_17_by_hand(reading):
     x = np.array([0.0, 0.3, 1.0])
     image1 = np.log(x + 1) / np.log(2)
     image2 = 1 - np.exp(-x)
     image3 = (image1 + image2) / (2 + image1 * image2)
     inner = 2 * np.arctan(np.exp(image3))
-    image4 = erf(inner - 0.5 * image3) if reading == "sound" else erf(inner) - 0.5 * image3
+    image4 = erf(inner - 0.5 * image3) if reading == "corrected" else erf(inner) - 0.5 * image3
     expected = (image4 - image4.min()) / np.ptp(image4)
     volume = (10 + 5 * x).astype(np.float32).reshape(1, 1, 3)
     assert enhance(volume, np.ones(volume.shape, bool), reading=reading).ravel() == pytest.approx(expected, abs=1e-4)

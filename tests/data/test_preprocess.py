@@ -234,7 +234,7 @@ def test_regions_are_unions_of_labels():
     assert (masks[:, 1] <= masks[:, 0]).all()
 
 
-@pytest.mark.parametrize(("reading", "sign"), [("sound", 1), ("paper", -1)])
+@pytest.mark.parametrize(("reading", "sign"), [("corrected", 1), ("paper", -1)])
 def test_enhancement_keeps_or_inverts_the_contrast_inside_the_body(reading, sign):
     plain = prepare_scan(head_ras(), DataConfig(size=64, spacing_mm=1.0), ("wt",))
     enhanced = prepare_scan(head_ras(), DataConfig(size=64, spacing_mm=1.0, enhance=reading), ("wt",))

@@ -76,7 +76,7 @@ def test_preparing_again_does_nothing(case, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "to"), [("size", 64), ("spacing_mm", 4.0), ("enhance", "sound"), ("intensities", "colour")]
+    ("change", "to"), [("size", 64), ("spacing_mm", 4.0), ("enhance", "corrected"), ("intensities", "colour")]
 )
 def test_a_setting_that_shapes_slices_makes_another_folder(case, tmp_path, change, to):
     other = CONFIG.model_copy(update={change: to})

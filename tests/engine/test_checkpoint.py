@@ -62,7 +62,7 @@ def everything(state):
     tensors = {f"best.{name}": value for name, value in state.best.items()}
     for name, network in state.networks.items():
         tensors |= {f"networks.{name}.{key}": value for key, value in network.state_dict().items()}
-        tensors |= {f"averages.{name}.{key}": value for key, value in state.averages[name].state_dict().items()}
+        tensors |= {f"ema.{name}.{key}": value for key, value in state.ema[name].state_dict().items()}
         for index, moments in state.optimizers[name].state_dict()["state"].items():
             tensors |= {f"optimizers.{name}.{index}.{key}": value for key, value in moments.items()}
     return {name: value.clone() for name, value in tensors.items()}

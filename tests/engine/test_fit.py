@@ -118,14 +118,14 @@ def test_averaged_weights_follow_with_the_decay_and_faster_at_first():
     expected = seen[0]
     for decay, value in zip([2 / 11, 3 / 12, 4 / 13, 0.35, 0.35, 0.35], seen[1:], strict=True):
         expected = decay * expected + (1 - decay) * value
-    assert state.averages["first"].module.value.item() == pytest.approx(expected)
-    assert state.averages["second"].module.value.item() == 2, "a network that no step trained keeps its weights"
+    assert state.ema["first"].module.value.item() == pytest.approx(expected)
+    assert state.ema["second"].module.value.item() == 2, "a network that no step trained keeps its weights"
 
 
 def test_judging_holds_the_averages_and_gives_the_weights_back():
     system = Toy()
     state = state_of(system, **{"train.ema": 0.5})
-    state.averages["first"].module.value.data.fill_(7.0)
+    state.ema["first"].module.value.data.fill_(7.0)
     with judging(system, state):
         assert system.networks["first"].value.item() == 7
         assert not system.networks["first"].training
@@ -193,18 +193,18 @@ def test_averaged_weights_are_what_is_kept(keep):
     definition = stage()
     system = Toy(definition)
     state = state_of(system, **{"train.ema": 0.5})
-    state.averages["first"].module.value.data.fill_(5.0)
+    state.ema["first"].module.value.data.fill_(5.0)
     finish(state, definition, 0.5, 10.0)
     end_stage(state, definition, config(**{"train.ema": 0.5, "train.keep": keep}))
     assert system.networks["first"].value.item() == 5
-    assert state.averages["first"].module.value.item() == 5
+    assert state.ema["first"].module.value.item() == 5
 
 
 def test_without_validation_the_last_weights_are_handed_on_averaged_where_they_are():
     definition = stage()
     system = Toy(definition)
     state = state_of(system, **{"train.ema": 0.5})
-    state.averages["first"].module.value.data.fill_(5.0)
+    state.ema["first"].module.value.data.fill_(5.0)
     finish_epoch(state, definition, {}, {})
     end_stage(state, definition, config(**{"train.ema": 0.5}))
     assert system.networks["first"].value.item() == 5

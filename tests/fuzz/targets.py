@@ -36,8 +36,8 @@ from ganseg_dist.inference.ensemble import load_together, member_folders, write_
 from ganseg_dist.inference.model_folder import Thresholds, load_model, write_model
 from ganseg_dist.report import write_report
 from ganseg_dist.runs import Run
-from ganseg_dist.storage.address import Address, kept_at
-from ganseg_dist.storage.copies import fetch, send
+from ganseg_dist.storage.transfer import fetch, send
+from ganseg_dist.storage.uri import Address, kept_at
 from ganseg_dist.studies.experiments.run import Outcome as Scored
 from ganseg_dist.studies.experiments.run import _is_kept
 from ganseg_dist.studies.experiments.run import _read as _read_outcome

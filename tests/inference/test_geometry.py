@@ -88,7 +88,7 @@ configs = st.builds(
     DataConfig,
     size=st.sampled_from([16, 32]),
     spacing_mm=st.sampled_from([0.7, 1.0, 1.5, 4.0]),
-    enhance=st.sampled_from(["off", "sound"]),
+    enhance=st.sampled_from(["off", "corrected"]),
     equalise=st.sampled_from(["off", "global", "clahe"]),
     clusters=st.sampled_from([None, None, None, 3]),
 )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganseg_dist.losses.diffaugment import draw_view, seen
+from ganseg_dist.losses.diffaugment import augment, draw_view
 
 FAR = 3.0
 """A cutout's centre so far off that nothing is cut."""
@@ -18,24 +18,24 @@ def image():
 
 
 def test_a_view_that_changes_nothing(image):
-    torch.testing.assert_close(seen(image, view()), image, atol=1e-5, rtol=0)
+    torch.testing.assert_close(augment(image, view()), image, atol=1e-5, rtol=0)
 
 
 def test_brightness_is_added_and_contrast_keeps_the_mean(image):
-    torch.testing.assert_close(seen(image, view(brightness=-0.6)), image - 0.3, atol=1e-5, rtol=0)
-    flatter = seen(image, view(contrast=-1))
+    torch.testing.assert_close(augment(image, view(brightness=-0.6)), image - 0.3, atol=1e-5, rtol=0)
+    flatter = augment(image, view(contrast=-1))
     torch.testing.assert_close(flatter - flatter.mean(), (image - image.mean()) / 2, atol=1e-5, rtol=0)
     assert flatter.mean() == pytest.approx(float(image.mean()), abs=1e-5)
 
 
 def test_it_moves_by_whole_pixels_and_lets_background_in(image):
-    moved = seen(image, view(down=1, right=-0.4))  # 0.125 * 16 = 2 down; 0.8, that is 1, to the left
+    moved = augment(image, view(down=1, right=-0.4))  # 0.125 * 16 = 2 down; 0.8, that is 1, to the left
     torch.testing.assert_close(moved[..., 2:, :15], image[..., :14, 1:], atol=1e-5, rtol=0)
     torch.testing.assert_close(moved[..., :2, :], torch.full((1, 2, 2, 16), -1.0), atol=1e-5, rtol=0)
 
 
 def test_a_square_of_half_the_side_is_blanked(image):
-    blanked = seen(image, view(row=0, column=0))
+    blanked = augment(image, view(row=0, column=0))
     assert (blanked[..., 4:12, 4:12] == 0).all()
     outside = torch.ones(16, 16, dtype=torch.bool)
     outside[4:12, 4:12] = False
@@ -44,7 +44,7 @@ def test_a_square_of_half_the_side_is_blanked(image):
 
 def test_each_image_has_its_own_view_and_the_gradient_passes(image):
     pair = torch.cat([image, image]).requires_grad_()
-    looked = seen(pair, torch.cat([view(brightness=1), view()]))
+    looked = augment(pair, torch.cat([view(brightness=1), view()]))
     torch.testing.assert_close(looked[0] - 0.5, looked[1], atol=1e-5, rtol=0)
     looked.sum().backward()
     torch.testing.assert_close(pair.grad, torch.ones_like(pair), atol=1e-4, rtol=0)

@@ -43,7 +43,7 @@ def left_out(wall, answers, round=1):
 
 
 def reason(answer, **settings):
-    """Why the answer is left out of a round with two sound ones, which pass."""
+    """Why the answer is left out of a round with two valid ones, which pass."""
     accepted, quarantined = firewall(**settings).inspect([update("a"), answer, update("b")], SENT, 3)
     assert [entry.site for entry in accepted] == ["a", "b"]
     [entry] = quarantined

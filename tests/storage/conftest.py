@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ganseg_dist.storage.address import VARIABLE, Address, kept_at
+from ganseg_dist.storage.uri import VARIABLE, Address, kept_at
 
 
 @pytest.fixture

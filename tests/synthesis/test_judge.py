@@ -44,7 +44,7 @@ def test_one_that_may_have_seen_generated_images_may_not(judge):
         ("size", 64),
         ("spacing_mm", 1.0),
         ("intensities", "colour"),
-        ("enhance", "sound"),
+        ("enhance", "corrected"),
         ("equalise", "global"),
         ("clusters", 3),
         ("cluster_by", "coordinates"),

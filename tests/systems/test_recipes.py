@@ -21,7 +21,7 @@ EVERY_SYSTEM = {
     "as the paper reads, without the GAN": {"system.reading": "paper", "system.gan": False},
     "on two modalities and the whole tumour": {"data.modalities": ["flair", "t1ce"], "data.regions": ["wt"]},
     "averaged, in bf16, unclipped": {"train.ema": 0.9, "train.precision": "bf16", "train.clip_norm": None},
-    "enhanced, unaugmented": {"data.enhance": "sound", "data.augment.flip": 0, "data.augment.rotation_degrees": 0},
+    "enhanced, unaugmented": {"data.enhance": "corrected", "data.augment.flip": 0, "data.augment.rotation_degrees": 0},
 }
 VARIANTS = {
     "ganet_seg": {"pretrained on T1": {"system.healthy_modalities": ["t1"]}},

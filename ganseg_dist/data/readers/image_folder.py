@@ -116,10 +116,10 @@ def _of_interest(file: Path, said: Any, names: Sequence[str]) -> tuple[str, ...]
         learnt = tuple(name for name in names if name.lower() != "background")
     else:
         learnt = tuple(said) if isinstance(said, list) else (said,)
-    strangers = [name for name in learnt if name not in names]
-    if strangers or not learnt:
+    unknown = [name for name in learnt if name not in names]
+    if unknown or not learnt:
         raise DataError(
-            f"{file}: {OF_INTEREST} names {strangers[0] if strangers else 'nothing'}, "
+            f"{file}: {OF_INTEREST} names {unknown[0] if unknown else 'nothing'}, "
             f"which has no colour; it may name {', '.join(names) or 'what you give one'}"
         )
     return learnt

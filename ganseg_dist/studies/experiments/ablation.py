@@ -1,4 +1,4 @@
-"""Each loss term off in turn, and the sound against the printed reading."""
+"""Each loss term off in turn, and the corrected against the printed reading."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from ganseg_dist.evaluation.segmentation import CaseRow
 from ganseg_dist.planning.plan import first_difference
 from ganseg_dist.planning.prepare import Mapper, map_here
 from ganseg_dist.runs import Run, name_of_trial, named_run, runs_root
-from ganseg_dist.storage.keeper import keeping
+from ganseg_dist.storage.sync import syncing
 from ganseg_dist.studies.experiments.scoring import score_run
 from ganseg_dist.studies.experiments.trials import Trial
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
@@ -131,7 +131,7 @@ def run_experiment(
     done = len(jobs) - len(unfinished)
     advance(done, len(jobs))
     problems = []
-    with keeping(experiment.folder, lambda: sorted((experiment.folder / "trials").glob("*.json"))):
+    with syncing(experiment.folder, lambda: sorted((experiment.folder / "trials").glob("*.json"))):
         for _, problem in mapper(_do, unfinished):
             done += 1
             advance(done, len(jobs))

@@ -45,9 +45,9 @@ class Trial:
 
 def arms(names: Sequence[str], config: RunConfig) -> dict[str, RunConfig]:
     """The config of each named arm. Raises ConfigError for an unknown one, or none."""
-    strangers = [name for name in names if name not in ARMS]
-    if strangers:
-        raise ConfigError(f"--arms {strangers[0]}: no such arm; choose among {', '.join(ARMS)}")
+    unknown = [name for name in names if name not in ARMS]
+    if unknown:
+        raise ConfigError(f"--arms {unknown[0]}: no such arm; choose among {', '.join(ARMS)}")
     if not names:
         raise ConfigError(f"--arms: names none; choose among {', '.join(ARMS)}")
     return {name: override(config, ARMS[name]) for name in names}

@@ -32,7 +32,7 @@ from ganseg_dist.planning.plan import command_line
 from ganseg_dist.planning.prepare import labelled
 from ganseg_dist.planning.resolve import resolve
 from ganseg_dist.runs import Run, check_room_for_trials, named_run, runs_root
-from ganseg_dist.storage.keeper import keeping
+from ganseg_dist.storage.sync import syncing
 from ganseg_dist.studies.sweeps.metric import Metric, metrics_of
 from ganseg_dist.studies.sweeps.privacy import budget_told, charged
 from ganseg_dist.studies.sweeps.record import Ending, Sweep, TrialRecord, begin_sweep, check_same_study, write_trials
@@ -143,7 +143,7 @@ def sweep(
             check_failures(found.name, records)
 
         check_shared_paths(training_places(found, prepared), {"CPU": plan.config.train.threads})
-        with keeping(found.folder, lambda: _tune_state(found.folder / "tune")):
+        with syncing(found.folder, lambda: _tune_state(found.folder / "tune")):
             ends = run_trials(_tune_plan(asked, plan.config, metrics, first), job.train, found.folder, told)
     trials = tuple(_closed(_record(end, job)) for end in sorted(ends, key=lambda end: end.number))
     write_trials(found, trials)

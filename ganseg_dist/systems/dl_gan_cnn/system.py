@@ -2,7 +2,7 @@
 ("Deep Learning-Driven Medical Image Segmentation Using Generative Adversarial Networks and Conditional Neural
 Networks", Al-Ghanimi and Al-Ghanimi 2025).
 
-The sound reading is the default; `reading="paper"` takes the printed equations. What differs, and why, is in
+The corrected reading is the default; `reading="paper"` takes the printed equations. What differs, and why, is in
 docs/decisions/0005-dl-gan-cnn-readings.md.
 """
 

@@ -19,7 +19,7 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.losses.adversarial import discriminator_loss, generator_loss
-from ganseg_dist.losses.diffaugment import draw_view, seen
+from ganseg_dist.losses.diffaugment import augment, draw_view
 from ganseg_dist.losses.wasserstein import critic_feedback_loss, critic_loss, gradient_penalty
 from ganseg_dist.models.classifier import Classifier, load_pretrained
 from ganseg_dist.models.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -132,8 +132,8 @@ class GANDetector:
 
     def _discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
         with torch.no_grad():
-            made = self._seen(self.generate(batch.draws["z"], batch.label), batch, "made_view")
-        image, counts = self._seen(batch.image, batch, "real_view"), self._counts(batch.label)
+            made = self._augmented(self.generate(batch.draws["z"], batch.label), batch, "made_view")
+        image, counts = self._augmented(batch.image, batch, "real_view"), self._counts(batch.label)
         real, fake = self._judged(image, batch.label), self._judged(made, batch.label)
         if self.config.generator != "wgan_gp":
             return {"discriminator": discriminator_loss(_column(real), _column(fake), _column(counts))}
@@ -143,7 +143,7 @@ class GANDetector:
         return {"critic": critic_loss(real, fake, counts), "gradient_penalty": penalty}
 
     def _generator_losses(self, batch: Batch) -> dict[str, Tensor]:
-        made = self._seen(self.generate(batch.draws["z"], batch.label), batch, "feedback_view")
+        made = self._augmented(self.generate(batch.draws["z"], batch.label), batch, "feedback_view")
         fake = self._judged(made, batch.label)
         counts = self._counts(batch.label)
         if self.config.generator == "wgan_gp":
@@ -183,9 +183,9 @@ class GANDetector:
         """
         return (label >= (0 if self.conditional else LESION)).float()
 
-    def _seen(self, image: Tensor, batch: Batch, view: str) -> Tensor:
+    def _augmented(self, image: Tensor, batch: Batch, view: str) -> Tensor:
         """What the discriminator is shown."""
-        return seen(image, batch.draws[view]) if self.config.diffaugment else image
+        return augment(image, batch.draws[view]) if self.config.diffaugment else image
 
     def _judged(self, image: Tensor, label: Tensor) -> Tensor:
         """(B,) logits: is it real, and where the GAN is conditional, is it a real image of its class."""

@@ -2,7 +2,7 @@
 ("GAN-OSMOSIS: A Generative Adversarial Network-Based Framework for Optimized Osteosarcoma Segmentation and Multimetric
 Evaluation Using Synthetic Imaging Support").
 
-The sound reading is the default; `reading="paper"` takes the printed algorithm. What differs, and why, is in
+The corrected reading is the default; `reading="paper"` takes the printed algorithm. What differs, and why, is in
 docs/decisions/0004-gan-osmosis-readings.md.
 """
 

@@ -103,7 +103,7 @@ def _feedback(system: GANetSeg, plane: Volume, mask: Mask, truth: Mask) -> float
     """L_adv; an empty mask has no edge, and is scored on the true one's."""
     with torch.inference_mode():
         edges_of = _tensor(system, truth)[None, None] if not mask.any() else None
-        return float(system.feedback(_seen(system, plane), _tensor(system, mask)[None, None], edges_of))
+        return float(system.feedback(_gan_input(system, plane), _tensor(system, mask)[None, None], edges_of))
 
 
 def _cosine(system: GANetSeg, plane: Volume, regions: Labels) -> float | None:
@@ -114,7 +114,7 @@ def _cosine(system: GANetSeg, plane: Volume, regions: Labels) -> float | None:
     logits.requires_grad_()
     truth = torch.from_numpy(regions)[None].float().to(device)
     mask = region_probability(logits, system.head)[:, [WHOLE_TUMOUR]]
-    adversarial = torch.autograd.grad(system.feedback(_seen(system, plane), mask), logits)[0]
+    adversarial = torch.autograd.grad(system.feedback(_gan_input(system, plane), mask), logits)[0]
     supervised = torch.autograd.grad(segmentation_loss(logits, truth, system.head, reduce=system.reduce), logits)[0]
     norms = float(adversarial.norm() * supervised.norm())
     return float((adversarial * supervised).sum()) / norms if norms > 0 else None
@@ -132,7 +132,7 @@ def _shares(system: GANetSeg, plane: Volume, truth: Mask) -> tuple[float, float]
 def _gradient(system: GANetSeg, plane: Volume, mask: Mask) -> Volume:
     """Of L_adv by the mask, (size, size), as training has it."""
     soft = _tensor(system, mask)[None, None].requires_grad_()
-    return torch.autograd.grad(system.feedback(_seen(system, plane), soft), soft)[0][0, 0].cpu().numpy()
+    return torch.autograd.grad(system.feedback(_gan_input(system, plane), soft), soft)[0][0, 0].cpu().numpy()
 
 
 def _share_above_0(values: Volume) -> float:
@@ -141,7 +141,7 @@ def _share_above_0(values: Volume) -> float:
     return float(values[values > 0].sum() / total) if total > 0 else 0.5
 
 
-def _seen(system: GANetSeg, plane: Volume) -> Tensor:
+def _gan_input(system: GANetSeg, plane: Volume) -> Tensor:
     """(1, C', size, size): the channels that the GAN sees."""
     return torch.from_numpy(plane[system.gan_channels])[None].to(_device(system))
 

@@ -1,7 +1,7 @@
 """GANet-Seg: a GAN learns to fill holes with healthy tissue, then its discriminator tells a U-Net where its mask
 leaves tumour behind ("GANet-Seg: Adversarial Learning for Brain Tumor Segmentation with Hybrid Generative Models").
 
-The sound reading is the default; `reading="paper"` takes the printed equations. What differs, and why, is in
+The corrected reading is the default; `reading="paper"` takes the printed equations. What differs, and why, is in
 docs/decisions/0003-ganet-seg-readings.md.
 """
 
@@ -77,9 +77,9 @@ class GANetSeg:
         self.head: Head = "softmax" if self.paper else "sigmoid"
         modalities, regions = config.data.modalities, config.data.regions
         self.gan_modalities = self.config.healthy_modalities or modalities
-        strangers = [name for name in self.gan_modalities if name not in modalities]
-        if strangers:
-            raise ConfigError(f"system.healthy_modalities: {strangers[0]} is not among {', '.join(modalities)}")
+        unknown = [name for name in self.gan_modalities if name not in modalities]
+        if unknown:
+            raise ConfigError(f"system.healthy_modalities: {unknown[0]} is not among {', '.join(modalities)}")
         self.gan_channels = [modalities.index(name) for name in self.gan_modalities]
         self.reduce = "sum" if self.paper else "mean"
 

@@ -211,8 +211,8 @@ def test_the_discriminator_sees_the_condition_and_in_the_paper_s_reading_does_no
     batch = heads()
     other = replace(batch, image=torch.cat([batch.image[:, :2], -batch.image[:, 2:]], dim=1))
     features = batch.image[:, :2]
-    sound, paper = system(), system(**{"system.reading": "paper"})
-    assert not torch.equal(sound._judged(features, batch), sound._judged(features, other))
+    corrected, paper = system(), system(**{"system.reading": "paper"})
+    assert not torch.equal(corrected._judged(features, batch), corrected._judged(features, other))
     assert torch.equal(paper._judged(features, batch), paper._judged(features, other))
 
 

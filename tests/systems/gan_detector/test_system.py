@@ -31,13 +31,15 @@ UNEVEN = (0, 0, 0, 1, 1, 1, -1, 1)
 """Labels whose halves hold unequal numbers of each kind."""
 
 
-def configured(seen=LESIONS, **changes):
-    return override(recipe("gan_detector_debug"), seen | {f"system.{name}": value for name, value in changes.items()})
+def configured(augment=LESIONS, **changes):
+    return override(
+        recipe("gan_detector_debug"), augment | {f"system.{name}": value for name, value in changes.items()}
+    )
 
 
-def made(seen=LESIONS, **changes):
+def made(augment=LESIONS, **changes):
     torch.manual_seed(0)
-    return build_system(configured(seen, **changes))
+    return build_system(configured(augment, **changes))
 
 
 def images(system, labels=UNEVEN, *, stage="synthesis", seed=0):

@@ -84,23 +84,23 @@ def test_both_arms_start_from_the_same_segmenter():
 
 
 def test_the_paper_reading_differs_where_it_is_said_to():
-    sound, paper = system(), system(**{"system.reading": "paper"})
+    corrected, paper = system(), system(**{"system.reading": "paper"})
     assert paper.networks["segmenter"].head.out_channels == 3  # softmax over background and two classes
-    assert sound.networks["segmenter"].head.out_channels == 2
+    assert corrected.networks["segmenter"].head.out_channels == 2
     assert paper.stages[1].phases[1].balance.rule == "inverse"
     assert paper.stages[0].phases[0].weights == {"adversarial": 1.0, "hole_l1": 0.0}
-    assert sound.stages[0].phases[0].weights == {"adversarial": 1.0, "hole_l1": 100.0}
+    assert corrected.stages[0].phases[0].weights == {"adversarial": 1.0, "hole_l1": 100.0}
     assert paper.stages[0].phases[1].weights["lesion"] == 0.0
-    assert sound.stages[0].phases[1].weights["lesion"] == 1.0
+    assert corrected.stages[0].phases[1].weights["lesion"] == 1.0
     batch = head()
-    one, other = (made.losses("adversarial", batch) for made in (sound, paper))
+    one, other = (made.losses("adversarial", batch) for made in (corrected, paper))
     # The paper's sparsity is a sum over the pixels of a slice.
     mask = torch.softmax(paper.networks["segmenter"](batch.image), 1)[:, 1:].sum(1)
     assert other["sparsity"].item() == pytest.approx(mask.flatten(1).sum(1).mean().item(), rel=1e-4)
     assert one["sparsity"] <= 1
 
 
-@pytest.mark.parametrize("reading", ["sound", "paper"])
+@pytest.mark.parametrize("reading", ["corrected", "paper"])
 @pytest.mark.parametrize("phase", ["generator", "discriminator", "supervised", "adversarial"])
 def test_every_term_is_finite_reaches_what_the_phase_trains_and_has_a_weight(reading, phase):
     made = system(**{"system.reading": reading})

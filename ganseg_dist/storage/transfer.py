@@ -14,9 +14,9 @@ from filelock import FileLock
 
 from ganseg_dist.atomic import private_folder, whole_folder
 from ganseg_dist.errors import RunError
-from ganseg_dist.storage.address import Address
 from ganseg_dist.storage.contents import LIST, Contents, Entry, place
 from ganseg_dist.storage.record import Record, Stamp, stamps
+from ganseg_dist.storage.uri import Address
 
 ASIDE = ".kept"
 """Folder in the runs folder for locks, and for what is being sent."""

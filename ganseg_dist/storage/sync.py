@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ganseg_dist.errors import GansegError
-from ganseg_dist.storage.address import Address, kept_at
-from ganseg_dist.storage.copies import send
+from ganseg_dist.storage.transfer import send
+from ganseg_dist.storage.uri import Address, kept_at
 
 LOOK_SECONDS = 1.0
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def keeping(folder: Path, newest: Callable[[], object]) -> Iterator[None]:
+def syncing(folder: Path, newest: Callable[[], object]) -> Iterator[None]:
     """Inside, the folder is copied at once and whenever there is something newer; and once more at the end.
 
     A copy that takes longer than an epoch is followed by one of the newest epoch then. One that fails is said, and

@@ -9,9 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from ganseg_dist.errors import ConfigError, GansegError, RunError
-from ganseg_dist.storage.address import Address, kept_at
-from ganseg_dist.storage.copies import fetch, send
 from ganseg_dist.storage.record import Record, Stamp, stamps
+from ganseg_dist.storage.transfer import fetch, send
+from ganseg_dist.storage.uri import Address, kept_at
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ _opened: dict[Path, Mapping[str, Stamp]] = {}
 """What of each folder is kept, or need not be: it was there before, and never copied."""
 
 
-def as_kept(folder: Path) -> Path:
+def synced(folder: Path) -> Path:
     """The folder, fetched first where GANSEG_RUNS_URI has a newer one. A command looks once, then it is the newer.
 
     Raises ConfigError when GANSEG_RUNS_URI cannot be read, and RunError as `fetch` does.
@@ -49,7 +49,7 @@ def _probed(uri: str) -> None:
 
 
 @contextmanager
-def kept_at_end() -> Iterator[None]:
+def session() -> Iterator[None]:
     """A command. However it ends, the folders that it opened and changed are copied, and with them their trials'.
 
     Raises RunError when that fails and nothing else did.

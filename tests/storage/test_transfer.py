@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from ganseg_dist.errors import ConfigError, RunError
-from ganseg_dist.storage import copies
-from ganseg_dist.storage.address import Address, kept_at
+from ganseg_dist.storage import transfer as copies
 from ganseg_dist.storage.contents import Contents
-from ganseg_dist.storage.copies import fetch, send
 from ganseg_dist.storage.record import stamps
+from ganseg_dist.storage.transfer import fetch, send
+from ganseg_dist.storage.uri import Address, kept_at
 from tests.modes import mode, odd_modes
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.storage import keeper
-from ganseg_dist.storage.address import VARIABLE, Address
-from ganseg_dist.storage.copies import fetch
-from ganseg_dist.storage.keeper import keeping
+from ganseg_dist.storage import sync as keeper
+from ganseg_dist.storage.sync import syncing
+from ganseg_dist.storage.transfer import fetch
+from ganseg_dist.storage.uri import VARIABLE, Address
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def wait_for(happened) -> None:
 
 def test_a_run_is_kept_when_it_begins_after_each_checkpoint_and_at_its_end(run, address, tmp_path):
     mine = [".kept.json"]
-    with keeping(run, newest(run)):
+    with syncing(run, newest(run)):
         wait_for(lambda: kept(address, tmp_path) == [*mine, "run.json"])
         save(run, 1)
         wait_for(lambda: kept(address, tmp_path) == [*mine, "run.json", "step-1"])
@@ -67,7 +67,7 @@ def test_an_interrupted_run_is_kept_as_it_ended(run, address, tmp_path):
         save(run, 1)
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), keeping(run, newest(run)):
+    with pytest.raises(KeyboardInterrupt), syncing(run, newest(run)):
         train()
     assert kept(address, tmp_path) == [".kept.json", "run.json", "step-1"]
 
@@ -81,7 +81,7 @@ def test_training_does_not_wait_and_a_slow_copy_skips_epochs(run, address, tmp_p
         return whole(self, file, path)
 
     monkeypatch.setattr(Address, "send", slow)
-    with keeping(run, newest(run)):
+    with syncing(run, newest(run)):
         wait_for(lambda: sent)
         for step in range(1, 5):
             save(run, step)
@@ -97,7 +97,7 @@ def test_a_copy_that_fails_is_said_and_stops_no_training(run, address, tmp_path,
     def away(self, file, path):
         raise ConfigError("GANSEG_RUNS_URI s3://bucket/runs: cannot be written (away); mend it")
 
-    with keeping(run, newest(run)):
+    with syncing(run, newest(run)):
         with monkeypatch.context() as patch:
             patch.setattr(Address, "send", away)
             save(run, 1)
@@ -111,6 +111,6 @@ def test_a_copy_that_fails_is_said_and_stops_no_training(run, address, tmp_path,
 
 def test_without_a_place_nothing_is_looked_for(run, monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
-    with keeping(run, lambda: pytest.fail("it was looked for")):
+    with syncing(run, lambda: pytest.fail("it was looked for")):
         assert not [thread for thread in threading.enumerate() if thread.name == "ganseg-keeper"]
     assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "run.json"]

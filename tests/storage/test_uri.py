@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.storage.address import VARIABLE, Address, kept_at
+from ganseg_dist.storage.uri import VARIABLE, Address, kept_at
 
 
 def test_without_the_variable_runs_are_kept_nowhere_else(monkeypatch):

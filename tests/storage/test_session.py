@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from ganseg_dist.errors import ConfigError, RunError
-from ganseg_dist.storage import opened
-from ganseg_dist.storage.address import VARIABLE, Address
-from ganseg_dist.storage.copies import send
-from ganseg_dist.storage.opened import as_kept, check_location, kept_at_end
+from ganseg_dist.storage import session as opened
+from ganseg_dist.storage.session import check_location, session, synced
+from ganseg_dist.storage.transfer import send
+from ganseg_dist.storage.uri import VARIABLE, Address
 
 
 @pytest.fixture(autouse=True)
@@ -31,26 +31,26 @@ def names(shared: Path) -> list[str]:
 
 
 def test_what_a_command_changes_is_kept_and_what_it_reads_is_not(runs, shared, address):
-    with kept_at_end():
-        as_kept(runs / "second")
-        (as_kept(runs / "first") / "report.html").write_text("new")
+    with session():
+        synced(runs / "second")
+        (synced(runs / "first") / "report.html").write_text("new")
     assert names(shared) == ["first"]
 
 
 def test_trials_that_others_wrote_are_kept_with_their_sweep(runs, shared, address):
-    with kept_at_end():
-        as_kept(runs / "sweep")
+    with session():
+        synced(runs / "sweep")
     assert names(shared) == ["sweep.003"]
 
 
 def change_and_raise(folder: Path, error: BaseException) -> None:
-    (as_kept(folder) / "run.json").write_text("changed")
+    (synced(folder) / "run.json").write_text("changed")
     raise error
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RunError])
 def test_what_was_changed_is_kept_however_a_command_ends(runs, shared, address, error):
-    with pytest.raises(error), kept_at_end():
+    with pytest.raises(error), session():
         change_and_raise(runs / "second", error())
     assert names(shared) == ["second"]
 
@@ -58,16 +58,16 @@ def test_what_was_changed_is_kept_however_a_command_ends(runs, shared, address, 
 def test_a_run_that_is_only_kept_is_fetched(runs, address):
     send(runs / "first", address)
     shutil.rmtree(runs / "first")
-    assert (as_kept(runs / "first") / "run.json").read_text() == "1"
+    assert (synced(runs / "first") / "run.json").read_text() == "1"
 
 
 def test_each_command_looks_once_for_a_newer_folder(runs, address, monkeypatch):
     looked = []
     monkeypatch.setattr(opened, "fetch", lambda folder, address: looked.append(folder))
     for _ in range(2):
-        with kept_at_end():
-            as_kept(runs / "second")
-            as_kept(runs / "second")
+        with session():
+            synced(runs / "second")
+            synced(runs / "second")
     assert looked == [runs / "second"] * 2
 
 
@@ -88,8 +88,8 @@ def away(self, file, path):
 
 def test_what_cannot_be_kept_is_an_error_at_the_end(runs, address, monkeypatch):
     monkeypatch.setattr(Address, "send", away)
-    with pytest.raises(RunError) as caught, kept_at_end():
-        (as_kept(runs / "second") / "run.json").write_text("changed")
+    with pytest.raises(RunError) as caught, session():
+        (synced(runs / "second") / "run.json").write_text("changed")
     assert str(caught.value) == (
         f"{runs / 'second'}: is whole here, and not kept: GANSEG_RUNS_URI s3://bucket/runs: cannot be written (away); "
         "mend it"
@@ -98,7 +98,7 @@ def test_what_cannot_be_kept_is_an_error_at_the_end(runs, address, monkeypatch):
 
 def test_what_cannot_be_kept_does_not_hide_why_a_command_failed(runs, address, monkeypatch, caplog):
     monkeypatch.setattr(Address, "send", away)
-    with pytest.raises(RunError, match=r"^mine$"), kept_at_end():
+    with pytest.raises(RunError, match=r"^mine$"), session():
         change_and_raise(runs / "second", RunError("mine"))
     assert len(caplog.messages) == 1
     assert "is whole here, and not kept" in caplog.messages[0]
@@ -107,8 +107,8 @@ def test_what_cannot_be_kept_does_not_hide_why_a_command_failed(runs, address, m
 def test_what_was_not_kept_is_kept_by_the_next_command(runs, shared, address, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Address, "send", away)
-        with pytest.raises(RunError), kept_at_end():
-            (as_kept(runs / "second") / "run.json").write_text("changed")
-    with kept_at_end():
-        as_kept(runs / "second")
+        with pytest.raises(RunError), session():
+            (synced(runs / "second") / "run.json").write_text("changed")
+    with session():
+        synced(runs / "second")
     assert names(shared) == ["second"]
