@@ -40,7 +40,7 @@ Codes are of `messages.SITES_ERRORS`.
 UNKNOWN = (1000, "the site failed; its own log says why")
 
 SAID = logging.getLogger(__name__)
-"""What a node's own output shows (`clients.bundle`); in a rehearsal nobody listens."""
+"""What a node's own output shows (`clients.bundle`); in a simulation nobody listens."""
 
 app = ClientApp()
 
@@ -117,7 +117,7 @@ def _handle(message: Message, context: Context, answer: Callable[[SiteNode, Roun
 
 
 def _node_of(context: Context) -> SiteNode:
-    """The folder that the node names; of a node that Flower simulates, the one that the rehearsal made for it."""
+    """The folder that the node names; of a node that Flower simulates, the one that the simulation made for it."""
     named, place = context.node_config.get("home"), context.node_config.get(PARTITION_ID_KEY)
     if named is not None:
         return SiteNode(Path(str(named)))

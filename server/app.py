@@ -1,6 +1,6 @@
 """The aggregator's Flower app: what `flwr run .` starts on the server.
 
-On nodes that Flower simulates it rehearses what `ganseg federate` does; on real ones, whose hospitals named their own
+On nodes that Flower simulates it does what `ganseg federate` does; on real ones, whose hospitals named their own
 homes, it trains with whoever is registered. The keys of its run config are in pyproject.toml, `[tool.flwr.app.config]`.
 """
 
@@ -132,5 +132,5 @@ def _simulated(grid: Grid, asked: Asked, shown: Tracker, say: Callable[[str], No
 
 def _deployed(grid: Grid, asked: Asked, shown: Tracker, say: Callable[[str], None]) -> Run:
     if asked.data:
-        raise ConfigError("data: is for a rehearsal; a server has none, and each hospital names its own in site.json")
+        raise ConfigError("data: is for a simulation; a server has none, and each hospital names its own in site.json")
     return deploy(Deployment(asked.config, asked.run_name, asked.least_sites), grid, shown=shown, say=say)

@@ -1,4 +1,4 @@
-"""A federation rehearsed on one machine or cluster: hospitals made of one cohort, and the run that they train."""
+"""A federation simulated on one machine or cluster: hospitals made of one cohort, and the run that they train."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def _homes(
             "layout": request.layout,
             "labels": request.labels,
             "minimum_patients": 1,
-            "minimum_group": 1,  # whoever rehearses has all the data already
+            "minimum_group": 1,  # whoever simulates has all the data already
             "gpu": request.gpus,
             "patients": list(members),
             "split": own.to_dict(),

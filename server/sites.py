@@ -43,7 +43,7 @@ class Sites:
     say: Callable[[str], None] = nobody_hears
     """Tells whoever waits what is asked, in a line; nobody, where a bar shows it."""
     homes: Mapping[str, Path] = field(default_factory=dict)
-    """Of a rehearsal every site's folder by name, whose log says why it refused; a real one's stays where it is."""
+    """Of a simulation every site's folder by name, whose log says why it refused; a real one's stays where it is."""
     members: dict[int, SiteInfo] = field(default_factory=dict)
     """Sites that said yes, by node."""
     refused: dict[int, str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Sites:
         """Ask every node that is there and no member; wait for `least` members, up to the deadline.
 
         While there are fewer, who said no is asked again every ASK_AGAIN_SECONDS: a hospital may have mended what was
-        wrong. In a rehearsal nothing would be mended.
+        wrong. In a simulation nothing would be mended.
 
         Args:
             warn: told at once who said no and why.
@@ -123,7 +123,7 @@ class Sites:
         return replies
 
     def why(self, site: str, error: Error) -> str:
-        """What a site said instead of an answer; in a rehearsal with its own log's last words."""
+        """What a site said instead of an answer; in a simulation with its own log's last words."""
         reason = error.reason or "the site failed"
         told = self.last_words(site) if error.code in SITES_ERRORS else None
         return reason if told is None else f"{reason}: {told}"
@@ -179,14 +179,14 @@ class Sites:
         return f"{said} ({names})" if names else said
 
     def _refusals(self) -> str:
-        """Who said no and why; in a rehearsal what the logs of those who are no members say."""
+        """Who said no and why; in a simulation what the logs of those who are no members say."""
         members = {member.name for member in self.members.values()}
         logged = {site: self.last_words(site) for site in self.homes if site not in members}
         told = [f"{site}: {words}" for site, words in logged.items() if words is not None]
         return "".join(f"; {each}" for each in told or (f"node {node}: {why}" for node, why in self.refused.items()))
 
     def last_words(self, site: str) -> str | None:
-        """What a rehearsed site's log says last; none of a real one's, and where there is no log."""
+        """What a simulated site's log says last; none of a real one's, and where there is no log."""
         with suppress(KeyError, OSError, IndexError):
             lines = (self.homes[site] / "site.log").read_text(encoding="utf-8").splitlines()
             return LOGGED_AT.sub("", lines[-1])

@@ -78,7 +78,7 @@ def keys_of(app: Path, words: Sequence[str]) -> dict[str, Any]:
             listed = f"the keys are {', '.join(known)}"
             raise ConfigError(f"{key}: no such key; {suggestion(key, known, listed)}")
         if key in SIMULATION_ONLY:
-            raise ConfigError(f"{key}: is for a rehearsal; each hospital names its own data in site.json")
+            raise ConfigError(f"{key}: is for a simulation; each hospital names its own data in site.json")
         if "'" in value:
             raise ConfigError(f"{key}: {value} holds a ', which Flower cannot read; leave it out")
         keys[key] = int(value) if value.isdecimal() else value

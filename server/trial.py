@@ -1,4 +1,4 @@
-"""A trial of a sweep that hospitals train together: the federation rehearsed, in the trial's own process."""
+"""A trial of a sweep that hospitals train together: the federation simulated, in the trial's own process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ganseg federate`: hospitals that train together, rehearsed on one machine or cluster."""
+"""`ganseg federate`: hospitals that train together, simulated on one machine or cluster."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def federate(
     gpus: float = typer.Option(0.0, min=0.0, metavar="SHARE", help="Of a GPU for each site while it trains."),
     local: bool = typer.Option(False, "--local", help="One site after the other in this process, without Ray."),
 ) -> None:
-    """Rehearse a federation: every hospital trains at home, a server averages.
+    """Simulate a federation: every hospital trains at home, a server averages.
 
     Then the same held-out patients are asked of the federation, of all data in one place, and of each hospital alone.
     Networks, optimizers and discriminators of a hospital stay in runs/NAME.federated/sites/SITE, with a manifest of

@@ -97,7 +97,7 @@ def federation_view(
 
     Args:
         told: by site, what it told of its data.
-        rehearsal: who stood for the sites; empty of a deployment.
+        simulation: who stood for the sites; empty of a deployment.
     """
     found = differences(told)
     main = comparison.scores[0] if comparison is not None and comparison.scores else None
@@ -174,14 +174,14 @@ def raw_bytes(record: FederationRecord, config: RunConfig) -> dict[int, int]:
 
 
 def _withheld_told(described: Description, simulation: Sequence[SimulatedSite]) -> str:
-    """A rehearsal's sites are this run's own; what hospitals withhold is theirs to set, and they tell nobody."""
+    """A simulation's sites are this run's own; what hospitals withhold is theirs to set, and they tell nobody."""
     if not simulation and not described.sites:
         return "Each hospital withholds what stands for fewer patients than its own minimum_group."
     if not simulation:
-        return "Rehearsal: the sites' folders, which hold the minimum that was applied, are gone."
+        return "Simulation: the sites' folders, which hold the minimum that was applied, are gone."
     if all(site.minimum_group <= 1 for site in simulation):
-        return "Rehearsal: no minimum was applied."
-    return "Rehearsal: each site withholds what stands for fewer patients than its own minimum_group."
+        return "Simulation: no minimum was applied."
+    return "Simulation: each site withholds what stands for fewer patients than its own minimum_group."
 
 
 def _verdicts(main: Compared) -> Iterator[str]:

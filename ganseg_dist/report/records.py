@@ -65,7 +65,7 @@ class Description(Record):
     """Why an unfinished run stopped."""
     mlflow: Tracked | None = None
     sites: dict[str, int] = Field(default_factory=dict)
-    """Patients by site, of a rehearsed federation; a deployment's sites say it as they join."""
+    """Patients by site, of a simulated federation; a deployment's sites say it as they join."""
     absent: tuple[str, ...] = ()
     """Networks that stayed at the sites."""
     kept: dict[str, Kept] = Field(default_factory=dict)
@@ -280,7 +280,7 @@ class Records:
     told: Mapping[str, Fingerprint] = field(default_factory=dict)
     """By site, what it told of its data before the first round."""
     simulation: tuple[SimulatedSite, ...] = ()
-    """Who stood for the sites of a federation that was rehearsed; a case is then of the site that had it."""
+    """Who stood for the sites of a federation that was simulated; a case is then of the site that had it."""
 
     @classmethod
     def of(cls, run: Run) -> Records:

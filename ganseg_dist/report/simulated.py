@@ -1,4 +1,4 @@
-"""sites/*/site.json: who stood for the hospitals in a rehearsal; those of a deployment keep theirs to themselves."""
+"""sites/*/site.json: who stood for the hospitals in a simulation; those of a deployment keep theirs to themselves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class SitePatients(Record):
 
 
 class SimulatedSite(Record):
-    """One site of a rehearsal."""
+    """One site of a simulation."""
 
     name: str
     minimum_group: int

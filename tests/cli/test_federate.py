@@ -1,4 +1,4 @@
-"""Rehearsing a federation from the command line."""
+"""Simulating a federation from the command line."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ def words(phantom):
     )  # fmt: skip
 
 
-def test_a_rehearsal_ends_with_a_comparison_and_a_manifest_at_every_site(ganseg, words, tmp_path, monkeypatch):
+def test_a_simulation_ends_with_a_comparison_and_a_manifest_at_every_site(ganseg, words, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     first = ganseg(*words)
     assert first.code == 0, first.err

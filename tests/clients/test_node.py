@@ -155,7 +155,7 @@ def test_simulated_hospitals_have_folders_in_the_run_and_keep_their_names(phanto
 def simulated(phantom: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Two sites' federation; look at it, do not change it."""
     with pytest.MonkeyPatch.context() as patch:
-        place = tmp_path_factory.mktemp("rehearsed")
+        place = tmp_path_factory.mktemp("simulated")
         patch.setenv("GANSEG_RUNS", str(place / "runs"))
         patch.setenv("GANSEG_STORE", str(store))
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'mlflow.db'}")

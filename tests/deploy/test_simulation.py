@@ -1,4 +1,4 @@
-"""`flwr run .` as Flower's users type it: Flower simulates the federation that `ganseg federate` rehearses."""
+"""`flwr run .` as Flower's users type it: the same weights as by `ganseg federate`."""
 
 import json
 import os

@@ -31,7 +31,7 @@ def listed(status: str, sub_status: str = "", number: int = 7) -> SimpleNamespac
         ((*GOOD, "set=train.epoch=3"), "did you mean train.epochs"),
         ((*GOOD, "run-name=../first"), "run-name"),
         ((*GOOD, "least-sites=few"), "least-sites: few"),
-        ((*GOOD, "data=/data"), "data: is for a rehearsal"),
+        ((*GOOD, "data=/data"), "data: is for a simulation"),
         ((*GOOD, "set=data.classes='lesion'"), "which Flower cannot read"),
         (("first",), "first: is no KEY=VALUE"),
     ],

@@ -113,7 +113,7 @@ def federated_run(root: Path, sites: int = 3) -> Run:
 
 
 def simulate(run: Run, tested: Mapping[str, Sequence[str]], *, minimum_group: int = 1) -> None:
-    """The sites' folders of a rehearsal, each with its test patients alone."""
+    """The sites' folders of a simulation, each with its test patients alone."""
     for name, patients in tested.items():
         split = {"train": [], "validation": [], "test": list(patients)}
         settings = {"name": name, "minimum_group": minimum_group, "patients": list(patients), "split": split}

@@ -139,13 +139,13 @@ def test_the_page_shows_what_the_sites_told_of_their_data(tmp_path):
 
 
 @pytest.mark.parametrize(("minimum", "told"), [(1, "no minimum was applied"), (5, "each site withholds what stands")])
-def test_a_rehearsal_tells_what_its_sites_withheld(tmp_path, minimum, told):
+def test_a_simulation_tells_what_its_sites_withheld(tmp_path, minimum, told):
     run = federated_run(tmp_path)
     told_of_data(run, 100.0, 100.0)
     simulate(run, {site: [] for site in SITES}, minimum_group=minimum)
     run.describe(sites=SITES)
     page = in_words(write_report(run).read_text())
-    assert page.count(f"Rehearsal: {told}") == 1
+    assert page.count(f"Simulation: {told}") == 1
     assert "Each hospital" not in page
 
 
@@ -168,7 +168,7 @@ def test_of_a_deployment_and_of_sites_that_are_gone_no_minimum_is_made_up(tmp_pa
     run.describe(sites=SITES)
     page = in_words(write_report(run).read_text())
     assert told not in page
-    assert "Rehearsal: the sites' folders" in page.replace("&#39;", "'")
+    assert "Simulation: the sites' folders" in page.replace("&#39;", "'")
 
 
 def test_sites_without_test_patients_are_named_and_the_only_one_tested_is_not_the_worst(tmp_path):

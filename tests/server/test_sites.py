@@ -170,7 +170,7 @@ def test_too_few_say_who_and_why_at_the_deadline(monkeypatch):
         sites.enrol(INSTRUCTION, 2, nobody_hears)
 
 
-def test_a_rehearsal_in_which_too_few_say_yes_ends_at_once_with_the_sites_own_words(tmp_path):
+def test_a_simulation_in_which_too_few_say_yes_ends_at_once_with_the_sites_own_words(tmp_path):
     homes = {name: tmp_path / name for name in ("north", "south")}
     for home in homes.values():
         home.mkdir()

@@ -60,7 +60,7 @@ ALIKE = 3
 
 @dataclass(frozen=True, slots=True)
 class Hospitals:
-    """The hospitals of a rehearsed federation, as `ganseg federate` is told them."""
+    """The hospitals of a simulated federation, as `ganseg federate` is told them."""
 
     sites: str
     skew: str | None = None
