@@ -7,11 +7,10 @@ import re
 import shlex
 from typing import Any
 
-from ganseg_dist.config import DataConfig, RunConfig, SystemConfig, TrainConfig, override
+from ganseg_dist.config import DataConfig, RunConfig, TrainConfig, override
 from ganseg_dist.data.cohort import Cohort
 from ganseg_dist.data.slices import LESION_CLASSES
 from ganseg_dist.errors import ConfigError, DataError
-from ganseg_dist.systems.ganet_seg.config import GANetSegConfig
 
 DEFAULTS = {"data": DataConfig(), "train": TrainConfig()}
 
@@ -49,7 +48,9 @@ def resolve(config: RunConfig, cohort: Cohort, healthy: Cohort | None = None) ->
         raise ConfigError(f"system.healthy_modalities: {unknown[0]} is not among the run's modalities {among}")
     if system.reading == "paper":
         changes |= {field: value for field, value in system.paper_data.items() if _untouched(config, field)}
-    return override(config, changes | _healthy_fields(system, modalities, healthy))
+    healthy_modalities = None if healthy is None else healthy.modalities
+    of_healthy = system.healthy_fields(modalities, healthy_modalities, str(healthy.root) if healthy else "")
+    return override(config, changes | of_healthy)
 
 
 def negative_first(classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -93,26 +94,6 @@ def _chosen(
     if asked is not None and len(set(asked)) < len(asked):
         raise ConfigError(f"data.{field}: {', '.join(asked)} names one twice; name each once")
     return asked or there
-
-
-def _healthy_fields(system: SystemConfig, modalities: tuple[str, ...], healthy: Cohort | None) -> dict[str, Any]:
-    """What a separate healthy cohort decides."""
-    if not isinstance(system, GANetSegConfig):
-        if healthy is not None:
-            raise ConfigError(f"--healthy: {system.title} learns from one cohort; leave it out")
-        return {}
-    if healthy is None:
-        if system.healthy_cohort:
-            raise ConfigError(
-                "system.healthy_cohort: is true without a healthy cohort; give ganseg train --healthy DATA, or leave "
-                "it out in a federation, whose sites learn from their own tumour-free slices"
-            )
-        return {}
-    wanted = list(system.healthy_modalities or (name for name in modalities if name in healthy.modalities))
-    if not wanted or any(name not in healthy.modalities for name in wanted):
-        has = ", ".join(healthy.modalities) or "none"
-        raise ConfigError(f"system.healthy_modalities: {healthy.root} has {has}; name modalities of both cohorts")
-    return {"system.healthy_cohort": True, "system.healthy_modalities": wanted}
 
 
 def check_no_overlap(cohort: Cohort, healthy: Cohort) -> None:

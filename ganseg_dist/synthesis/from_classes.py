@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import torch
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.inference.predictor import SLICES_AT_ONCE, Predictor, check_finite
 from ganseg_dist.synthesis.generators import check_generator
-from ganseg_dist.systems.gan_detector.system import LESION, GANDetector
+from ganseg_dist.systems.base import GeneratesFromClasses
 
 GENERATION = 5
 """The stream of randomness that generated images draw from, beside PAINTING and those of training."""
@@ -29,11 +30,6 @@ class Generated:
     """(N, C, size, size) in [-1, 1]."""
     classes: tuple[str, ...]
     """(N,)"""
-
-
-def learnt_classes(system: GANDetector) -> tuple[str, ...]:
-    """What its generator can be asked for: every class where it is conditional, else lesions."""
-    return system.classes if system.conditional else (system.classes[LESION],)
 
 
 def generate(
@@ -55,10 +51,10 @@ def generate(
     learnt, and DataError where it makes NaN.
     """
     check_generator(predictor.config)
-    system = predictor.system
-    if not isinstance(system, GANDetector):
+    if predictor.config.system.generates_from != "classes":
         raise RunError(f"{predictor.config.system.title}: its generator knows no classes; paint masks with it")
-    learnt = learnt_classes(system)
+    system = cast("GeneratesFromClasses", predictor.system)
+    learnt = system.generated_classes
     asked = tuple(dict.fromkeys(classes or learnt))
     unknown = [name for name in asked if name not in learnt]
     if unknown:

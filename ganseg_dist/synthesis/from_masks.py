@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.errors import RunError
 from ganseg_dist.inference.predictor import SLICES_AT_ONCE, Predictor, check_finite
 from ganseg_dist.synthesis.generators import check_generator
-from ganseg_dist.systems.gan_osmosis.system import GANOsmosis
+from ganseg_dist.systems.base import GeneratesFromMasks
 
 PAINTING = 4
 """The stream of randomness that paintings draw from, beside those of training (engine/loader.py)."""
@@ -64,9 +64,9 @@ def paint(
     where it paints NaN.
     """
     check_generator(predictor.config)
-    system = predictor.system
-    if not isinstance(system, GANOsmosis):
+    if predictor.config.system.generates_from != "masks":
         raise RunError(f"{predictor.config.system.title}: its generator takes no masks; generate images of its classes")
+    system = cast("GeneratesFromMasks", predictor.system)
     chosen = np.flatnonzero(slices.has_lesion)
     if not len(chosen):
         raise RunError("masks: none of them holds a lesion to paint; give the cohort whose masks shall be painted")
@@ -76,7 +76,7 @@ def paint(
         batch = _batch(predictor, slices, wanted[start : start + SLICES_AT_ONCE], deformed, seed)
         there = batch.to(predictor.device)
         with torch.inference_mode():
-            painted = system.paint(there, there.draws["z"]).float().cpu().numpy()
+            painted = system.generate(there, there.draws["z"]).float().cpu().numpy()
         parts.append((painted, batch.regions.numpy().astype(np.uint8), batch.image.numpy()))
         advance(min(start + SLICES_AT_ONCE, len(wanted)), len(wanted))
     image, regions, real = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))

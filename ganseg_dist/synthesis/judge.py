@@ -17,7 +17,6 @@ from ganseg_dist.errors import ConfigError
 from ganseg_dist.evaluation.classification import class_probabilities
 from ganseg_dist.inference.predictor import Predictor, check_finite
 from ganseg_dist.metrics.synthesis import Images
-from ganseg_dist.systems.gan_detector.config import GANDetectorConfig
 
 NO_JUDGE = (
     "the run's own detector learnt from generated images; give --judge a gan_detector run of the same split with "
@@ -41,8 +40,7 @@ class Judge:
 
 def check_judge(name: str, judge: RunConfig, generator: RunConfig) -> None:
     """Raises ConfigError when the run of this name may have seen generated images, or sees others than are made."""
-    system = judge.system
-    if not isinstance(system, GANDetectorConfig) or system.synthesises or system.pretrained is not None:
+    if judge.system.task != "classification" or not judge.system.sees_only_real_images:
         raise ConfigError(
             f"--judge {name}: may have seen generated images; give a gan_detector run with system.augmentation=none or "
             "classical that started from no weights"

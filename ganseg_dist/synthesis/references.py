@@ -5,7 +5,7 @@ real images are, and two controls.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,9 @@ from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.metrics.synthesis import FEWEST_IMAGES, Images, diversity, structural_similarity
 from ganseg_dist.synthesis.encoder import Encoder, distribution_distances
-from ganseg_dist.synthesis.from_classes import Generated, learnt_classes
+from ganseg_dist.synthesis.from_classes import Generated
 from ganseg_dist.synthesis.from_masks import Paintings
-from ganseg_dist.systems.gan_detector.system import GANDetector
-from ganseg_dist.systems.gan_osmosis.system import GANOsmosis
+from ganseg_dist.systems.base import GeneratesFromClasses
 
 MOST_IMAGES = 4000
 """About a gigabyte of four modalities."""
@@ -61,7 +60,8 @@ def training_images(predictor: Predictor, slices: SliceSet, *, most: int = MOST_
     Training that flips its images makes a flipped copy a copy.
     """
     system, config = predictor.system, predictor.config
-    learnt = np.arange(len(slices)) if isinstance(system, GANOsmosis) else _of_learnt_classes(predictor, slices)
+    from_masks = config.system.generates_from == "masks"
+    learnt = np.arange(len(slices)) if from_masks else _of_learnt_classes(predictor, slices)
     real = _read(predictor, slices, learnt, most)
     augmented = any(stage.augmented for stage in system.stages if "generator" in stage.networks)
     if not augmented or not config.data.augment.flip:
@@ -75,8 +75,8 @@ def held_out_images(predictor: Predictor, slices: SliceSet, *, most: int = MOST_
 
     With a lesion where it paints masks, else of the classes that it has learnt.
     """
-    painted = isinstance(predictor.system, GANOsmosis)
-    kind = np.flatnonzero(slices.has_lesion) if painted else _of_learnt_classes(predictor, slices)
+    from_masks = predictor.config.system.generates_from == "masks"
+    kind = np.flatnonzero(slices.has_lesion) if from_masks else _of_learnt_classes(predictor, slices)
     return _read(predictor, slices, kind, most)
 
 
@@ -110,8 +110,7 @@ def class_quality(
 
 
 def _of_learnt_classes(predictor: Predictor, slices: SliceSet) -> npt.NDArray[np.int64]:
-    assert isinstance(predictor.system, GANDetector)
-    learnt = learnt_classes(predictor.system)
+    learnt = cast("GeneratesFromClasses", predictor.system).generated_classes
     return np.flatnonzero([name in learnt for name in _classes(predictor, slices)])
 
 

@@ -206,3 +206,26 @@ class System(Protocol):
     def predict(self, batch: Batch) -> Prediction:
         """Masks, images and scores: what metrics, exports and synthesis use."""
         ...
+
+
+class GeneratesFromMasks(System, Protocol):
+    """A system whose config has `generates_from = "masks"`."""
+
+    def generate(self, batch: Batch, z: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [-1, 1] of the masks of a batch; z as `draw` gives it for the stage `segment`."""
+        ...
+
+
+class GeneratesFromClasses(System, Protocol):
+    """A system whose config has `generates_from = "classes"`."""
+
+    classes: tuple[str, ...]
+
+    @property
+    def generated_classes(self) -> tuple[str, ...]:
+        """The classes that its generator has learnt."""
+        ...
+
+    def generate(self, z: Tensor, label: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [-1, 1] of the classes `label`, (B,) int64; z as `draw` gives it for `detect`."""
+        ...

@@ -22,6 +22,8 @@ class DLGANCNNConfig(SystemConfig):
         "reading", "classifier", "widths", "vgg_width", "vgg_learning_rate", "pretrained",
     )  # fmt: skip
 
+    generator_makes: ClassVar[str] = "makes feature maps for its classifier, which no command writes"
+
     name: Literal["dl_gan_cnn"] = "dl_gan_cnn"
     classifier: Literal["cnn", "vgg16"] = "cnn"
     """What classifies: the small CNN, or VGG16, which starts from random weights unless `pretrained` is given."""
@@ -45,6 +47,11 @@ class DLGANCNNConfig(SystemConfig):
     """Weight of the generator's adversarial term."""
     reconstruction_weight: NonNegative = 100.0
     """Weight of the L1 between generated and real feature map; the paper's reading has none."""
+
+    @property
+    def sees_only_real_images(self) -> bool:
+        """Whether the classifier never learnt from a feature map, nor started from weights that may have."""
+        return not self.synthesises and self.pretrained is None
 
     @property
     def arm(self) -> str:

@@ -19,6 +19,8 @@ class GANDetectorConfig(SystemConfig):
     task: ClassVar[Literal["segmentation", "classification"]] = "classification"
     of_control: ClassVar[tuple[str, ...]] = ("reading", "widths", "augmentation", "pretrained")
 
+    generates_from: ClassVar[Literal["masks", "classes"] | None] = "classes"
+
     name: Literal["gan_detector"] = "gan_detector"
     generator: Literal["dcgan", "conditional", "wgan_gp"] = "conditional"
     """conditional learns every class. dcgan and wgan_gp learn images with a lesion alone, those of the second of two
@@ -59,6 +61,18 @@ class GANDetectorConfig(SystemConfig):
     def synthesises(self) -> bool:
         """Whether a GAN is trained and its images are learnt from."""
         return self.gan and self.augmentation in ("gan", "both")
+
+    @property
+    def sees_only_real_images(self) -> bool:
+        """Whether the detector never learnt from a generated image, nor started from weights that may have."""
+        return not self.synthesises and self.pretrained is None
+
+    @property
+    def without_generator(self) -> str | None:
+        """Which field leaves the run without a generator, and what to set; None where it has one."""
+        if self.gan and not self.synthesises:
+            return f"system.augmentation is {self.augmentation}; train with system.augmentation=gan or both"
+        return super().without_generator
 
     @property
     def transforms(self) -> bool:

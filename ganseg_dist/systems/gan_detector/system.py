@@ -118,6 +118,11 @@ class GANDetector:
         classes = torch.softmax(self.networks["detector"](batch.image).float(), dim=1)
         return Prediction(classes=classes, synthetic=synthetic)
 
+    @property
+    def generated_classes(self) -> tuple[str, ...]:
+        """Every class where the generator is conditional, else lesions alone."""
+        return self.classes if self.conditional else (self.classes[LESION],)
+
     def generate(self, z: Tensor, label: Tensor) -> Tensor:
         """G(z) or G(z | label), (B, C, H, W) in (-1, 1).
 

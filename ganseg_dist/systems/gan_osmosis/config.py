@@ -14,6 +14,8 @@ class GANOsmosisConfig(SystemConfig):
 
     title: ClassVar[str] = "GAN-OSMOSIS"
 
+    generates_from: ClassVar[Literal["masks", "classes"] | None] = "masks"
+
     name: Literal["gan_osmosis"] = "gan_osmosis"
     widths: Widths = (64, 128, 256, 320)
     """Channels of the final segmenter's levels, finest first."""

@@ -1,4 +1,4 @@
-"""The generator of GAN-OSMOSIS: one U-Net trunk that paints images from masks and masks from images."""
+"""The generator of GAN-OSMOSIS: one U-Net trunk that makes images of masks and masks of images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ganseg_dist.models.initialise import small_initialise, xavier_initialise
 from ganseg_dist.models.unet import UNet
 
 
-class Painter(nn.Module):
+class MaskConditionedGenerator(nn.Module):
     """G(z | y) and G(x) of GAN-OSMOSIS (algorithm, lines 8-9), the paper's one theta_G.
 
     A stem for images, one for conditions, a U-Net that both share, and a head for each of the two answers.
@@ -20,7 +20,7 @@ class Painter(nn.Module):
 
     Args:
         channels: image channels C.
-        conditions: channels of what is painted from: a mask's regions, with the body's outline where it is shown.
+        conditions: channels of what an image is made from: a mask's regions, with the body's outline where it is shown.
         regions: regions R of the mask it answers with.
         widths: channels of the U-Net's levels, finest first.
         noise: "dropout" drops coarse decoder features; "vector" joins z, as constant planes, to the condition.
@@ -48,12 +48,12 @@ class Painter(nn.Module):
         self.mask_trunk = None if shared else UNet(finest, finest, widths, smooth=True)
         self.image_head = nn.Conv2d(finest, channels, 1)
         self.mask_head = nn.Conv2d(finest, regions, 1)
-        for outlining in (self.image_stem, self.mask_head):
-            xavier_initialise(outlining)
-        for painting in (self.condition_stem, self.image_head):
-            small_initialise(painting)
+        for segmenting in (self.image_stem, self.mask_head):
+            xavier_initialise(segmenting)
+        for generating in (self.condition_stem, self.image_head):
+            small_initialise(generating)
 
-    def paint(self, condition: Tensor, z: Tensor) -> Tensor:
+    def generate(self, condition: Tensor, z: Tensor) -> Tensor:
         """G(z | y): an image (B, C, H, W) in (-1, 1).
 
         Args:
@@ -65,7 +65,7 @@ class Painter(nn.Module):
         features = self.trunk(self.condition_stem(condition), z if self.noise == "dropout" else None)
         return torch.tanh(self.image_head(torch.relu(features)).float())
 
-    def outline(self, image: Tensor) -> Tensor:
+    def segment(self, image: Tensor) -> Tensor:
         """G(x): logits of the regions (B, R, H, W)."""
         trunk = self.trunk if self.mask_trunk is None else self.mask_trunk
         logits: Tensor = self.mask_head(torch.relu(trunk(self.image_stem(image))))

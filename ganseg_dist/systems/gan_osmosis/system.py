@@ -26,7 +26,7 @@ from ganseg_dist.models.patch_discriminator import PatchDiscriminator
 from ganseg_dist.models.unet import UNet
 from ganseg_dist.systems.base import Alarm, Monitor, Phase, Prediction, Ratio, Stage
 from ganseg_dist.systems.gan_osmosis.config import GANOsmosisConfig
-from ganseg_dist.systems.gan_osmosis.networks import Painter, noise_size
+from ganseg_dist.systems.gan_osmosis.networks import MaskConditionedGenerator, noise_size
 from ganseg_dist.systems.regions import Head, dice_names, dice_ratios, region_probability, segmentation_loss
 
 
@@ -79,7 +79,7 @@ class GANOsmosis:
         size = 0
         if system.gan:
             conditions = regions + self.shows_body
-            networks["generator"] = Painter(
+            networks["generator"] = MaskConditionedGenerator(
                 channels,
                 conditions,
                 regions,
@@ -112,10 +112,10 @@ class GANOsmosis:
         """Dice of G(x), L1 and diversity of G(z|y); or the segmenter's Dice on real images."""
         if stage == "segment":
             return dice_ratios(self._probability(batch.image), batch.regions, self.regions)
-        outlined = self._outlined(batch.image)
-        first, second = (self.paint(batch, batch.draws[z]) for z in ("z", "other_z"))
+        segmented = self._generator_probability(batch.image)
+        first, second = (self.generate(batch, batch.draws[z]) for z in ("z", "other_z"))
         size = torch.full_like(batch.case, batch.image[0].numel(), dtype=torch.float64)
-        return dice_ratios(outlined, batch.regions, self.regions) | {
+        return dice_ratios(segmented, batch.regions, self.regions) | {
             name: Ratio((one - other).abs().flatten(1).sum(1), size, size)
             for name, one, other in (("l1", first, batch.image), ("diversity", first, second))
         }
@@ -125,34 +125,36 @@ class GANOsmosis:
 
         A batch of the joint stage shows what the generator outlines: the segmenter has not begun to learn.
         """
-        synthetic = self.paint(batch, batch.draws["z"]) if "z" in batch.draws else None
-        probability = self._outlined(batch.image) if "other_z" in batch.draws else self._probability(batch.image)
+        synthetic = self.generate(batch, batch.draws["z"]) if "z" in batch.draws else None
+        probability = (
+            self._generator_probability(batch.image) if "other_z" in batch.draws else self._probability(batch.image)
+        )
         return Prediction(probability, synthetic=synthetic)
 
     def condition(self, batch: Batch) -> Tensor:
         """y: the regions, with the body's outline where the generator is shown it; (B, R or R + 1, H, W)."""
         return torch.cat([batch.regions, batch.body.float()], dim=1) if self.shows_body else batch.regions
 
-    def paint(self, batch: Batch, z: Tensor) -> Tensor:
+    def generate(self, batch: Batch, z: Tensor) -> Tensor:
         """G(z | y) in (-1, 1), background exactly -1 where the body's outline is known; (B, C, H, W)."""
-        painted = self._painter.paint(self.condition(batch), z)
+        painted = self._generator.generate(self.condition(batch), z)
         return torch.where(batch.body, painted, torch.full_like(painted, BACKGROUND)) if self.shows_body else painted
 
     def _discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
         with torch.no_grad():
-            painted = self.paint(batch, batch.draws["z"])
+            painted = self.generate(batch, batch.draws["z"])
         real, fake = self._judged(batch.image, batch), self._judged(painted, batch)
         return {"discriminator": discriminator_loss(real, fake, torch.ones_like(fake))}
 
     def _generator_losses(self, batch: Batch) -> dict[str, Tensor]:
         """The terms that have a weight; nothing is judged, outlined or painted again for the others."""
         z, other_z = batch.draws["z"], batch.draws["other_z"]
-        painted = self.paint(batch, z)
+        painted = self.generate(batch, z)
         terms: dict[str, Callable[[], Tensor]] = {
-            "segmentation": lambda: segmentation_loss(self._painter.outline(batch.image), batch.regions, self.head),
+            "segmentation": lambda: segmentation_loss(self._generator.segment(batch.image), batch.regions, self.head),
             "adversarial": lambda: self._feedback_loss(painted, batch),
             "reconstruction": lambda: (painted.float() - batch.image).abs().mean(),
-            "diversity": lambda: diversity_loss(painted, self.paint(batch, other_z), z, other_z),
+            "diversity": lambda: diversity_loss(painted, self.generate(batch, other_z), z, other_z),
         }
         return {name: terms[name]() for name in _generator_weights(self.config)}
 
@@ -165,23 +167,23 @@ class GANOsmosis:
         image, truth = batch.image, batch.regions
         if self.config.gan:
             with torch.no_grad():
-                painted = self.paint(batch, batch.draws["z"]).to(image.dtype)
+                painted = self.generate(batch, batch.draws["z"]).to(image.dtype)
             chosen = batch.draws["painted"][:, None, None, None] > 0
             image, truth = torch.cat([image, torch.where(chosen, painted, image)]), torch.cat([truth, truth])
         return {"segmentation": segmentation_loss(self.networks["segmenter"](image), truth, self.head)}
 
     @property
-    def _painter(self) -> Painter:
+    def _generator(self) -> MaskConditionedGenerator:
         generator = self.networks["generator"]
-        assert isinstance(generator, Painter)
+        assert isinstance(generator, MaskConditionedGenerator)
         return generator
 
     def _judged(self, image: Tensor, batch: Batch) -> Tensor:
         logits: Tensor = self.networks["discriminator"](torch.cat([image, self.condition(batch)], dim=1))
         return logits
 
-    def _outlined(self, image: Tensor) -> Tensor:
-        return region_probability(self._painter.outline(image), self.head)
+    def _generator_probability(self, image: Tensor) -> Tensor:
+        return region_probability(self._generator.segment(image), self.head)
 
     def _probability(self, image: Tensor) -> Tensor:
         return region_probability(self.networks["segmenter"](image), self.head)

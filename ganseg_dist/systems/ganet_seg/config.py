@@ -9,6 +9,7 @@ from pydantic import Field, StrictInt, model_validator
 
 from ganseg_dist.config.fields import BelowOne, Count, Fraction, Frozen, NonNegative, Positive, Widths
 from ganseg_dist.config.system import SystemConfig
+from ganseg_dist.errors import ConfigError
 
 
 class HoleConfig(Frozen):
@@ -35,6 +36,10 @@ class GANetSegConfig(SystemConfig):
 
     title: ClassVar[str] = "GANet-Seg"
     paper_data: ClassVar[Mapping[str, Any]] = {"data.enhance": "paper", "data.blank_rate": 0.0}
+
+    generator_makes: ClassVar[str] = (
+        "fills holes in an image with healthy tissue, which ganseg predict --reconstruction writes"
+    )
 
     name: Literal["ganet_seg"] = "ganet_seg"
     widths: Widths = (64, 128, 256, 320)
@@ -82,6 +87,23 @@ class GANetSegConfig(SystemConfig):
     def knows_healthy_tissue(self) -> bool:
         """As its GAN does."""
         return self.gan
+
+    def healthy_fields(
+        self, modalities: tuple[str, ...], healthy_modalities: tuple[str, ...] | None, healthy_root: str
+    ) -> dict[str, Any]:
+        """The GAN may learn from healthy subjects, of the channels that both cohorts have."""
+        if healthy_modalities is None:
+            if self.healthy_cohort:
+                raise ConfigError(
+                    "system.healthy_cohort: is true without a healthy cohort; give ganseg train --healthy DATA, or "
+                    "leave it out in a federation, whose sites learn from their own tumour-free slices"
+                )
+            return {}
+        wanted = list(self.healthy_modalities or (name for name in modalities if name in healthy_modalities))
+        if not wanted or any(name not in healthy_modalities for name in wanted):
+            has = ", ".join(healthy_modalities) or "none"
+            raise ConfigError(f"system.healthy_modalities: {healthy_root} has {has}; name modalities of both cohorts")
+        return {"system.healthy_cohort": True, "system.healthy_modalities": wanted}
 
     @property
     def gan_modalities(self) -> tuple[str, ...] | None:

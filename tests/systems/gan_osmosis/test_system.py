@@ -10,7 +10,7 @@ from ganseg_dist.engine.fit import new_alarms, only_training
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.systems import build_system, recipe
 from ganseg_dist.systems.base import BEGINNERS_EPOCHS
-from ganseg_dist.systems.gan_osmosis.networks import Painter, noise_size
+from ganseg_dist.systems.gan_osmosis.networks import MaskConditionedGenerator, noise_size
 
 SIDE, EXAMPLES = 32, 4
 SEEN = {"data.modalities": ["t1", "flair"], "data.regions": ["wt", "tc"]}
@@ -55,8 +55,8 @@ def test_two_draws_paint_two_images_and_one_draw_one(noise):
     system = made(noise=noise)
     batch = head(system)
     practise(system)
-    first, again = (system.paint(batch, batch.draws["z"]) for _ in range(2))
-    other = system.paint(batch, batch.draws["other_z"])
+    first, again = (system.generate(batch, batch.draws["z"]) for _ in range(2))
+    other = system.generate(batch, batch.draws["other_z"])
     assert torch.equal(first, again)
     assert (first - other).abs().mean() > 1e-4
     assert first.shape == batch.image.shape
@@ -64,11 +64,11 @@ def test_two_draws_paint_two_images_and_one_draw_one(noise):
 
 
 @torch.no_grad()
-def test_the_joint_stage_shows_what_the_generator_outlines_and_the_next_what_the_segmenter_does():
+def test_the_joint_stage_shows_what_the_generator_segments_and_the_next_what_the_segmenter_does():
     system = made()
     shown = head(system)
-    outlined = torch.sigmoid(system.networks["generator"].outline(shown.image))
-    torch.testing.assert_close(system.predict(shown).probability, outlined)
+    segmented = torch.sigmoid(system.networks["generator"].segment(shown.image))
+    torch.testing.assert_close(system.predict(shown).probability, segmented)
     segmented = torch.sigmoid(system.networks["segmenter"](shown.image))
     torch.testing.assert_close(system.predict(head(system, stage="segment")).probability, segmented)
 
@@ -76,28 +76,30 @@ def test_the_joint_stage_shows_what_the_generator_outlines_and_the_next_what_the
 def test_nothing_is_painted_outside_a_known_body():
     system = made()
     batch = head(system)
-    painted = system.paint(batch, batch.draws["z"])
+    painted = system.generate(batch, batch.draws["z"])
     assert (painted[~batch.body.expand_as(painted)] == BACKGROUND).all()
     blind = made(body_condition=False)
-    painted = blind.paint(batch, batch.draws["z"])
+    painted = blind.generate(batch, batch.draws["z"])
     assert (painted[~batch.body.expand_as(painted)] != BACKGROUND).any()
 
 
 def test_dropped_features_are_the_drawn_ones():
     """A factor of 1 everywhere is no dropout; of 0 everywhere, the way up sees the skips alone."""
     torch.manual_seed(0)
-    painter = Painter(1, 1, 1, (4, 8, 8))
+    generator = MaskConditionedGenerator(1, 1, 1, (4, 8, 8))
     condition = torch.rand(2, 1, 16, 16).round()
     size = noise_size((4, 8, 8))
     assert size == 16
-    kept = painter.paint(condition, torch.ones(2, size))
-    plain = torch.tanh(painter.image_head(torch.relu(painter.trunk(painter.condition_stem(condition)))))
+    kept = generator.generate(condition, torch.ones(2, size))
+    plain = torch.tanh(generator.image_head(torch.relu(generator.trunk(generator.condition_stem(condition)))))
     assert torch.equal(kept, plain)
-    coarse = painter.trunk.encoder[-1]
+    coarse = generator.trunk.encoder[-1]
     for weight in coarse.parameters():
         torch.nn.init.constant_(weight, 0.3)
-    assert torch.equal(painter.paint(condition, torch.zeros(2, size)), painter.paint(condition, torch.zeros(2, size)))
-    assert not torch.equal(painter.paint(condition, torch.ones(2, size)), kept)
+    assert torch.equal(
+        generator.generate(condition, torch.zeros(2, size)), generator.generate(condition, torch.zeros(2, size))
+    )
+    assert not torch.equal(generator.generate(condition, torch.ones(2, size)), kept)
 
 
 def test_the_share_of_features_dropped_is_the_set_one():
@@ -122,15 +124,15 @@ def test_a_phase_moves_its_network_alone(phase, trained):
 def test_a_term_without_weight_is_not_computed(off, monkeypatch):
     system = made() if off is None else made(**{f"{off}_weight": 0})
     terms = {"segmentation", "adversarial", "reconstruction"} - {off}
-    *judge, painter = system.stages[0].phases
-    assert painter.weights.keys() == terms
+    *judge, generator = system.stages[0].phases
+    assert generator.weights.keys() == terms
     assert bool(judge) == ("adversarial" in terms), "nobody judges what is not heard"
     asked = []
-    for owner, name in ((system.networks["generator"], "outline"), (system.networks["discriminator"], "forward")):
+    for owner, name in ((system.networks["generator"], "segment"), (system.networks["discriminator"], "forward")):
         computed = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *seen, name=name, of=computed: asked.append(name) or of(*seen))
     assert system.losses("generator", head(system)).keys() == terms
-    assert asked == ["outline"] * ("segmentation" in terms) + ["forward"] * ("adversarial" in terms)
+    assert asked == ["segment"] * ("segmentation" in terms) + ["forward"] * ("adversarial" in terms)
 
 
 def test_a_generator_without_any_term_is_refused():
@@ -146,8 +148,8 @@ def test_the_trunk_learns_from_both_answers_when_it_is_shared():
         system = made(shared=shared)
         batch = head(system)
         system.losses("generator", batch)["segmentation"].backward()
-        painter = system.networks["generator"]
-        learns = any(weight.grad is not None for weight in painter.trunk.parameters())
+        generator = system.networks["generator"]
+        learns = any(weight.grad is not None for weight in generator.trunk.parameters())
         assert learns == shared
 
 
@@ -160,7 +162,7 @@ def test_the_segmenter_learns_from_as_many_paintings_as_images():
         plain = made(gan=False)
         plain.networks["segmenter"].load_state_dict(system.networks["segmenter"].state_dict())
         real = plain.losses("segmenter", batch)["segmentation"].item()
-        shown = Batch(system.paint(batch, batch.draws["z"]), batch.regions, batch.case, batch.label)
+        shown = Batch(system.generate(batch, batch.draws["z"]), batch.regions, batch.case, batch.label)
         painted = plain.losses("segmenter", shown)["segmentation"].item()
         assert loss == pytest.approx((real + painted) / 2 if halves else real, rel=1e-5)
         assert abs(real - painted) > 1e-4
@@ -214,7 +216,7 @@ def test_diversity_is_the_mean_difference_of_two_paintings():
     system = made()
     batch = head(system)
     ratio = system.validate("joint", batch)["diversity"]
-    one, other = (system.paint(batch, batch.draws[z]) for z in ("z", "other_z"))
+    one, other = (system.generate(batch, batch.draws[z]) for z in ("z", "other_z"))
     assert (ratio.numerator / ratio.denominator).numpy() == pytest.approx(
         (one - other).abs().flatten(1).mean(1).numpy(), rel=1e-5
     )
