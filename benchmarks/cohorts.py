@@ -12,7 +12,7 @@ from ganseg_dist.data.cohort import Cohort, Split, split_by_patient
 from ganseg_dist.data.phantom import make_phantom
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.store import content_hash, prepare_case
-from ganseg_dist.engine.fit import StageData
+from ganseg_dist.engine.trainer import StageData
 from ganseg_dist.errors import DataError
 from ganseg_dist.planning.plan import Prepared, by_part
 from ganseg_dist.planning.resolve import resolve

@@ -8,11 +8,9 @@ from dataclasses import dataclass, field, replace
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.augment import augment
 from ganseg_dist.data.batch import Batch
-from ganseg_dist.engine.checkpoint import NoCheckpoints
-from ganseg_dist.engine.fit import StageData, fit, prepare_state, validate
-from ganseg_dist.engine.loader import StageBatches
 from ganseg_dist.engine.state import State
 from ganseg_dist.engine.tracker import NullTracker, Tracker
+from ganseg_dist.engine.trainer import StageData, Trainer, prepare_state
 from ganseg_dist.engine.world import World
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Phase, Stage, System
@@ -47,28 +45,16 @@ class Engine:
 
     def epoch(self) -> None:
         """Train the next epoch, and validate where there is something to validate on."""
-        fit(
-            self.system,
-            self.stage,
-            self.data,
-            self.config,
-            self.state,
-            world=self.world,
-            tracker=self.tracker,
-            checkpoints=NoCheckpoints(),
-            until=self.state.position.epoch + 1,
-        )
+        self._trainer().fit(self.state.position.epoch + 1)
 
     def batches(self) -> Iterator[Batch]:
         """What the next epoch trains on, augmented and on the device."""
-        for batch in self._loader().epoch(self.state.position.epoch):
+        for batch in self._trainer().batches.epoch(self.state.position.epoch):
             yield augment(batch.to(self.world.device, channels_last=self.world.device.type == "cuda"))
 
     def scores(self) -> dict[str, float]:
         """Of the weights as they are, on the validation slices."""
-        return validate(
-            self.system, self.stage, self.data.validation, self._loader(), self.config, self.state, self.world
-        )
+        return self._trainer().validate()
 
-    def _loader(self) -> StageBatches:
-        return StageBatches(self.config, self.stage, self.data.train, self.system.draw, self.world)
+    def _trainer(self) -> Trainer:
+        return Trainer(self.system, self.stage, self.data, self.config, self.state, self.world, self.tracker)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.engine_step [--recipe ganet_seg --phase supervised --device cuda --batch 80]
 
-Ours is `fit` without validation and checkpoints: prepared slices read from disk, augmentation, balancing, clipping,
-logging, optimizer. The bare step has its batches in memory already, augmented and on the device, takes the phase's
+Ours is `Trainer.fit` without validation and checkpoints: prepared slices read from disk, augmentation, balancing,
+clipping, logging, optimizer. The bare step has its batches in memory already, augmented and on the device, takes the phase's
 terms with fixed weights, and does nothing else. Above a ratio of 0.95 the loop costs less than a twentieth.
 """
 
@@ -23,7 +23,8 @@ from benchmarks.measure import Comparison, compare_seconds, machine, parser, rep
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.slices import LESION_CLASSES
-from ganseg_dist.engine.fit import StageData, only_training, precision, seeded
+from ganseg_dist.engine.step import only_training, precision
+from ganseg_dist.engine.trainer import StageData, seeded
 from ganseg_dist.engine.world import World
 from ganseg_dist.systems import build_system, recipe
 from ganseg_dist.systems.base import Phase, Stage

@@ -3,8 +3,8 @@
     python -m benchmarks.federated_round [--sites 4 --rounds 5]
 
 A round is asking, training, sending, checking, averaging, scoring and the checkpoint; its training is the engine's
-`fit` at the sites. Flower's simulation starts a Ray of its own, ours uses one that stays; from the second round on
-both have their processes. The first round is not counted.
+`Trainer.fit` at the sites. Flower's simulation starts a Ray of its own, ours uses one that stays; from the second round
+on both have their processes. The first round is not counted.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
-import clients.training
 from benchmarks.cohorts import phantom_cohort
 from benchmarks.measure import Comparison, compare_seconds, machine, parser, report
 from clients.app import app
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.trainer import Trainer
 from ganseg_dist.runs import Run, named_run
 from ganseg_dist.systems import recipe
 from ganseg_dist.training.session import TrainingRequest
@@ -54,15 +54,15 @@ class RoundClock(NullTracker):
 
 @contextmanager
 def timed_training(seconds: list[float]) -> Any:
-    """Within, the seconds of every site's `fit` are appended."""
-    fit = clients.training.fit
+    """Within, the seconds of every site's `Trainer.fit` are appended."""
+    fit = Trainer.fit
 
-    def timed(*arguments: Any, **named: Any) -> None:
+    def timed(trainer: Trainer, until: int | None = None) -> None:
         start = time.perf_counter()
-        fit(*arguments, **named)
+        fit(trainer, until)
         seconds.append(time.perf_counter() - start)
 
-    with patch.object(clients.training, "fit", timed):
+    with patch.object(Trainer, "fit", timed):
         yield
 
 
@@ -123,7 +123,7 @@ def bytes_told(run: Run, config: RunConfig) -> str:
 
 
 def _networks(run: Run, config: RunConfig) -> Mapping[str, Any]:
-    from ganseg_dist.engine.fit import prepare_state
+    from ganseg_dist.engine.trainer import prepare_state
     from ganseg_dist.engine.world import World
     from ganseg_dist.federation.shared_parameters import SharedParameters
     from ganseg_dist.systems import build_system

@@ -12,7 +12,7 @@ import numpy as np
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.data.store import write_prepared
-from ganseg_dist.engine.fit import StageData
+from ganseg_dist.engine.trainer import StageData
 
 SLICES_A_CASE = 40
 

@@ -4,7 +4,7 @@
 
 MONAI's side is what its tutorials write: CacheDataset with everything cached in memory, dictionary transforms
 (flip, one affine for rotation and zoom, intensity scale and shift), DataLoader, DiceCELoss, DiceMetric. Ours is
-`fit` from the prepared store. Both timed epochs include validation; epochs of the two take turns.
+`Trainer.fit` from the prepared store. Both timed epochs include validation; epochs of the two take turns.
 
 After a few epochs Dice still rises steeply, and one seed says little: several seeds, each with its own split and
 weights that both start from, are trained on slices of half the resolution, and one scorer gives both their Dice.
@@ -30,7 +30,8 @@ from benchmarks.engine import Engine
 from benchmarks.measure import Comparison, compare_seconds, machine, parser, report, seconds_of, side_by_side
 from ganseg_dist.config import AugmentConfig, RunConfig, override
 from ganseg_dist.data.slices import SliceSet
-from ganseg_dist.engine.fit import StageData, precision, seeded
+from ganseg_dist.engine.step import precision
+from ganseg_dist.engine.trainer import StageData, seeded
 from ganseg_dist.engine.world import World
 from ganseg_dist.systems import build_system, recipe
 

@@ -34,8 +34,9 @@ from benchmarks.scaling_model import Compute, Link, Step, fitted_line
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.slices import LESION_CLASSES
-from ganseg_dist.engine.fit import StageData, prepare_state, seeded, train_step
 from ganseg_dist.engine.loader import StageBatches
+from ganseg_dist.engine.step import train_step
+from ganseg_dist.engine.trainer import StageData, prepare_state, seeded
 from ganseg_dist.engine.world import World
 from ganseg_dist.systems import build_system, recipe
 from ganseg_dist.systems.base import Phase, Stage, System

@@ -26,8 +26,8 @@ from benchmarks.measure import compare_seconds, machine, parser, report, seconds
 from ganseg_dist.cluster.tune import run_trials
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.engine.checkpoint import NoCheckpoints
-from ganseg_dist.engine.fit import train_member
 from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.trainer import train_member
 from ganseg_dist.engine.world import World
 from ganseg_dist.planning.plan import Prepared
 from ganseg_dist.studies.sweeps.sweep import SweepRequest, sweep

@@ -29,7 +29,8 @@ from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.labels import BRATS
 from ganseg_dist.data.readers import read_cohort
-from ganseg_dist.engine.fit import StageData, end_stage, seeded
+from ganseg_dist.engine.epochs import end_stage
+from ganseg_dist.engine.trainer import StageData, seeded
 from ganseg_dist.engine.world import World
 from ganseg_dist.evaluation.arms import Arm, ModelArm
 from ganseg_dist.evaluation.calibration import calibrate

@@ -2,7 +2,7 @@
 
     python -m benchmarks.two_workers
 
-Both train the same batches with `fit`. The clock stands inside the training function and leaves out its first
+Both train the same batches with `Trainer.fit`. The clock stands inside the training function and leaves out its first
 epoch, so that Ray's start does not count. Above a ratio of 0.9 the sums that cross processes cost less than a tenth.
 """
 
@@ -22,8 +22,8 @@ from benchmarks.made_slices import made_stage_data
 from benchmarks.measure import compare_seconds, machine, parser, report, side_by_side
 from ganseg_dist.cluster.ray_cluster import check_resources, ray_cluster
 from ganseg_dist.config import RunConfig, override
-from ganseg_dist.engine.fit import StageData, seeded
 from ganseg_dist.engine.tracker import NullTracker, Progress
+from ganseg_dist.engine.trainer import StageData, seeded
 from ganseg_dist.engine.world import World
 from ganseg_dist.systems import build_system, recipe
 

@@ -1,6 +1,6 @@
-"""The hospital's Flower app: message to `Site` and back. Nothing leaves that the manifest does not hold first.
+"""The hospital's Flower app: passes each message to `Site` and sends its reply, once the egress manifest records it.
 
-`node` in the node's config names the hospital's folder (`clients.node`).
+`home` in the node's config names the hospital's folder (`clients.node`).
 """
 
 from __future__ import annotations
@@ -33,21 +33,20 @@ REASONS: Mapping[type[Exception], tuple[int, str]] = {
     RunError: (1005, "the site cannot read its own state"),
     GansegError: (1006, "the site cannot write"),
 }
-"""All that a server is told of an error: no text of an exception leaves, which may hold a path, a name or a value.
-
-Codes are of `messages.SITES_ERRORS`.
+"""Code and text that the server gets for each kind of error. The text of an exception never leaves the site: it may
+hold a path, a name or a value. Codes lie in `federation.flower.SITES_ERRORS`.
 """
 UNKNOWN = (1000, "the site failed; its own log says why")
 
-SAID = logging.getLogger(__name__)
-"""What a node's own output shows (`clients.bundle`); in a simulation nobody listens."""
+logger = logging.getLogger(__name__)
+"""Written to a node's own output (`clients.bundle`); a simulation has no handler for it."""
 
 app = ClientApp()
 
 
 @app.query("preflight")
 def preflight(message: Message, context: Context) -> Message:
-    """Yes with counts, or no with one of REASONS."""
+    """The site takes part and sends its counts, or it refuses with one of REASONS."""
 
     def answer(node: SiteNode, instruction: RoundInstruction) -> Message:
         info = node.join(instruction.run, instruction.settings)
@@ -58,7 +57,7 @@ def preflight(message: Message, context: Context) -> Message:
 
 @app.query("fingerprint")
 def fingerprint(message: Message, context: Context) -> Message:
-    """How the site's patients spread over coarse bins."""
+    """Histograms of the site's data over coarse bins."""
 
     def answer(node: SiteNode, instruction: RoundInstruction) -> Message:
         return _reply(message, node, instruction, node.fingerprint(instruction.settings).to_arrays(), {})
@@ -90,7 +89,7 @@ def evaluate(message: Message, context: Context) -> Message:
 
 @app.train("finish")
 def finish(message: Message, context: Context) -> Message:
-    """The federation is over: the site keeps a run and a model of its own."""
+    """After the last round, the site stores its own run and model."""
 
     def answer(node: SiteNode, instruction: RoundInstruction) -> Message:
         node.finish(instruction, arrays_of(message.content))
@@ -100,7 +99,7 @@ def finish(message: Message, context: Context) -> Message:
 
 
 def _handle(message: Message, context: Context, answer: Callable[[SiteNode, RoundInstruction], Message]) -> Message:
-    """The answer, or an error that says no more than REASONS; the whole of it stays in the site's log."""
+    """The reply, or an error with a text of REASONS; the full error is written to the site's log only."""
     node = _node_of(context)
     instruction = None
     try:
@@ -109,22 +108,22 @@ def _handle(message: Message, context: Context, answer: Callable[[SiteNode, Roun
         return answer(node, instruction)
     except Exception as error:
         _log(node, error)
-        code, reason = next((said for kind, said in REASONS.items() if isinstance(error, kind)), UNKNOWN)
+        code, reason = next((refusal for kind, refusal in REASONS.items() if isinstance(error, kind)), UNKNOWN)
         run, number = (instruction.run, instruction.round) if instruction else ("unknown", 0)
-        with suppress(GansegError):  # a full disk: of the two, the server's waiting for nothing is worse
+        with suppress(GansegError):  # full disk: an unrecorded error beats a server that waits in vain
             EgressManifest(node.manifest).record("error", run, number, {}, {"code": code})
         return Message(Error(code, reason), reply_to=message)
 
 
 def _node_of(context: Context) -> SiteNode:
-    """The folder that the node names; of a node that Flower simulates, the one that the simulation made for it."""
-    named, place = context.node_config.get("home"), context.node_config.get(PARTITION_ID_KEY)
-    if named is not None:
-        return SiteNode(Path(str(named)))
-    if place is None:
+    """The folder that the node's config names; for a node that Flower simulates, one that the simulation made."""
+    home, partition_id = context.node_config.get("home"), context.node_config.get(PARTITION_ID_KEY)
+    if home is not None:
+        return SiteNode(Path(str(home)))
+    if partition_id is None:
         raise ConfigError("home: the node's config names none; start it with --node-config \"home='FOLDER'\"")
     simulation = named_run(str(context.run_config["run-name"]))
-    return SiteNode(sorted((simulation.folder / "sites").iterdir())[int(place)])
+    return SiteNode(sorted((simulation.folder / "sites").iterdir())[int(partition_id)])
 
 
 def _metrics(scores: Scores) -> dict[str, float]:
@@ -138,7 +137,7 @@ def _reply(
     arrays: Mapping[str, NDArray[Any]],
     metrics: Mapping[str, float],
 ) -> Message:
-    """What leaves, written into the manifest before it does."""
+    """The reply, recorded in the manifest before it leaves."""
     kind = message.metadata.message_type.rpartition(".")[2]
     EgressManifest(node.manifest).record(kind, instruction.run, instruction.round, arrays, metrics)
     return Message(pack_reply(arrays, metrics), reply_to=message)
@@ -146,8 +145,8 @@ def _reply(
 
 def _log(node: SiteNode, error: Exception) -> None:
     node.folder.mkdir(parents=True, exist_ok=True)
-    mendable = isinstance(error, GansegError)
-    told = str(error) if mendable else "".join(traceback.format_exception(error))
-    SAID.info("error: %s", error if mendable else f"{type(error).__name__}; see {node.folder / 'site.log'}")
+    user_error = isinstance(error, GansegError)
+    text = str(error) if user_error else "".join(traceback.format_exception(error))
+    logger.info("error: %s", error if user_error else f"{type(error).__name__}; see {node.folder / 'site.log'}")
     with (node.folder / "site.log").open("a", encoding="utf-8") as log:
-        log.write(f"{datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')} {told}\n")
+        log.write(f"{datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')} {text}\n")

@@ -1,8 +1,8 @@
-"""Flower's `flwr-clientapp` for a hospital that runs its own code alone: `python -m clients.bundle`.
+"""Flower's `flwr-clientapp` for a hospital that runs only its own installed code: `python -m clients.bundle`.
 
-A Flower run brings a bundle, and a node carries out the Python files in it: whoever may start a run could then read a
-hospital's images, whatever this package promises. Ours brings none. A bundle that does, or that names another app, is
-refused before it is unpacked, so that what runs is what this hospital installed.
+A Flower run brings a bundle, and a node executes the Python files in it: whoever may start a run could then read a
+hospital's images, whatever this package promises. This project's bundles contain no code. A bundle that does, or that
+names another app, is refused before it is unpacked, so that only code that this hospital installed runs.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ganseg_dist.errors import FederationError
 
 APP = "clients.app:app"
 HARMLESS = {"pyproject.toml", "README.md", ".info/CONTENT"}
-"""What a bundle of ours holds. Nothing else may lie where Python looks for modules."""
+"""The only files that a bundle may hold: anything else would lie where Python looks for modules."""
 
 
 def check_bundle(bundle: bytes) -> None:
-    """Raises FederationError for a bundle with files of its own, of another app or of another version."""
+    """Raises FederationError for a bundle with files beyond HARMLESS, of another app or of another version."""
     try:
         with zipfile.ZipFile(io.BytesIO(bundle)) as files:
             unknown = sorted(set(files.namelist()) - HARMLESS)
@@ -42,8 +42,8 @@ def check_bundle(bundle: bytes) -> None:
 
 
 def main() -> None:
-    """Carry out one task of Flower's node."""
-    names = vars(run_clientapp)  # what is private to Flower is touched here and nowhere else
+    """Execute one task of Flower's node."""
+    names = vars(run_clientapp)  # the only place where Flower's private names are used on a node
     unpack = names["install_from_fab"]
 
     def checked(bundle: bytes, **options: Any) -> Path:
@@ -52,11 +52,11 @@ def main() -> None:
         return unpacked
 
     names["install_from_fab"] = checked
-    ours = logging.getLogger("clients")  # what the hospital's own app says, why it refused among it
+    logger = logging.getLogger("clients")  # the messages of the hospital's own app, such as why it refused
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter())
-    ours.addHandler(handler)
-    ours.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     flwr_clientapp()
 
 

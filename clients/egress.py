@@ -1,4 +1,4 @@
-"""The hospital's record of what left it: written, and on the disk, before anything leaves."""
+"""The hospital's record of every message that it sends, flushed to the disk before the message leaves."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from ganseg_dist.federation.manifest import (
 )
 
 LONGEST_WAIT_SECONDS = 60.0
-"""For another process that writes a line; its line takes milliseconds."""
+"""That a process waits for another one that is writing a line, which takes milliseconds."""
 OWNERS_ONLY = 0o600
 
 
 class EgressManifest:
-    """The file that `ganseg audit` verifies; `ganseg_dist.federation.manifest` says what is in it.
+    """The file that `ganseg audit` verifies; `ganseg_dist.federation.manifest` describes its format.
 
-    It holds what a message is called and the digests of what it carries: no values of tensors, no path, no patient.
+    It holds the kind of each message and the digests of its tensors: no values of tensors, no path, no patient.
     Any number of processes may write to one file.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open it, or begin it; a half-written last line, left by a power cut, is moved into `path`.half.
+        """Open or create the file; a half-written last line, left by a power cut, is moved into `path`.half.
 
         Raises RunError when the last line is not as it was written, GansegError when the disk refuses.
         """
         self.path = path
-        with self._opened():
+        with self._locked():
             pass
 
     def record(
@@ -64,29 +64,29 @@ class EgressManifest:
             kind: one of `manifest.KINDS`.
             run: the federation's name.
             round: of the federation; 0 before its first.
-            arrays: as they are sent, encoded.
+            arrays: encoded, as they are sent.
             metrics: finite numbers.
 
         Raises FederationError when the message holds what may not leave, RunError when the last line is not as it was
         written, GansegError when the disk refuses.
         """
         content = Content.of(kind, run, round, arrays, metrics)
-        with self._opened() as (descriptor, last):
+        with self._locked() as (descriptor, last):
             entry = seal(content, digest(last.removesuffix(b"\n")) if last else START)
             ending = b"\n" if last and not last.endswith(b"\n") else b""
             _append(descriptor, ending + written(entry) + b"\n")
         return entry
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[int, bytes]]:
-        """The file's descriptor and its last line, verified; no other process writes meanwhile."""
+    def _locked(self) -> Iterator[tuple[int, bytes]]:
+        """The file's descriptor and its verified last line, while this process holds the file's lock."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self.path}.lock", timeout=LONGEST_WAIT_SECONDS, mode=OWNERS_ONLY):
                 is_new = not self.path.exists()
                 descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, OWNERS_ONLY)
                 try:
-                    os.fchmod(descriptor, OWNERS_ONLY)  # it may have been copied here
+                    os.fchmod(descriptor, OWNERS_ONLY)  # a copied file may have another mode
                     if is_new:
                         _flush_folder(self.path.parent)
                     yield descriptor, self._last_line(descriptor)
@@ -98,7 +98,7 @@ class EgressManifest:
             raise refused(self.path, error) from None
 
     def _last_line(self, descriptor: int) -> bytes:
-        """As it stands, verified; empty where there is none."""
+        """The last line as it stands, verified; empty for an empty file."""
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             start, last = last_line(file)
             while last and is_unfinished(last):
@@ -122,28 +122,28 @@ class EgressManifest:
             )
 
     def _set_aside(self, half: bytes) -> None:
-        beside = os.open(f"{self.path}.half", os.O_WRONLY | os.O_APPEND | os.O_CREAT, OWNERS_ONLY)
+        target = os.open(f"{self.path}.half", os.O_WRONLY | os.O_APPEND | os.O_CREAT, OWNERS_ONLY)
         try:
-            _append(beside, half.removesuffix(b"\n") + b"\n")
+            _append(target, half.removesuffix(b"\n") + b"\n")
         finally:
-            os.close(beside)
+            os.close(target)
 
 
 def _append(descriptor: int, line: bytes) -> None:
-    """In one write, and to the disk; where that fails the file is as it was."""
+    """Append in one write and flush to the disk; if that fails, the file is restored to its earlier size."""
     size = os.fstat(descriptor).st_size
     try:
         if os.write(descriptor, line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(descriptor)
     except BaseException:
-        with suppress(OSError):  # what is left then is a half line, which the next opening moves aside
+        with suppress(OSError):  # a half line then remains, which the next opening moves aside
             os.ftruncate(descriptor, size)
         raise
 
 
 def _flush_folder(folder: Path) -> None:
-    """So that the file's name outlasts a power cut, too."""
+    """Flush a new file's directory entry, so that it survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,6 @@
-"""A hospital's folder: what it says of itself, what it allows, and its data made ready for a federation.
+"""A hospital's folder: its settings and policy (site.json), and its data prepared for a federation.
 
-`python -m clients.node HOME` says whether its site.json can be used.
+`python -m clients.node HOME` checks whether its site.json can be used.
 """
 
 from __future__ import annotations
@@ -40,44 +40,44 @@ from ganseg_dist.federation.shared_parameters import Arrays
 from ganseg_dist.federation.site_info import Origin, SiteInfo, SiteName
 from ganseg_dist.files import open_regular, read_text
 from ganseg_dist.planning.plan import Prepared, by_part, write_records
-from ganseg_dist.planning.plan import fingerprint as learnt_from
+from ganseg_dist.planning.plan import fingerprint as data_record
 from ganseg_dist.planning.prepare import Preflight, labelled, preflight, prepare_cohort, usable_cohort
 from ganseg_dist.printable import printable
 from ganseg_dist.runs import Run
 from ganseg_dist.suggestion import suggestion
 
 COMMAND = "flwr run"
-"""What a site's run says it was started by: the server's. Its own process's words hold a secret of Flower's."""
+"""Recorded as the command of a site's run: the arguments of the site's own process hold a secret of Flower's."""
 
 
 class SiteSettings(Frozen):
-    """site.json, which a hospital writes and nobody else reads."""
+    """site.json, which the hospital writes and which never leaves it."""
 
     name: SiteName
-    """What the other sites may call it; it leaves the hospital."""
+    """The name under which the other sites know it; it leaves the hospital."""
     data: Path
-    """Its images, as `ganseg check` takes them."""
+    """Path of its images, as `ganseg check` takes it."""
     layout: str | None = None
-    """The layout of its images; none: recognised."""
+    """The layout of its images; None: it is recognised."""
     labels: str | None = None
-    """The scheme of its masks' values, as `ganseg check --labels` takes it; none: as names have it."""
+    """The scheme of its masks' values, as `ganseg check --labels` takes it; None: the layout's own."""
     minimum_patients: Count = 3
-    """With fewer that can be trained on it takes no part."""
+    """With fewer usable patients it takes no part."""
     gpu: bool = False
     """Whether it trains on a GPU."""
     patients: tuple[str, ...] | None = None
-    """Its patients, where others' are in the same folder: a simulated hospital."""
+    """Set for a simulated hospital: its patients among all those in the folder."""
     split: Mapping[str, tuple[str, ...]] | None = None
-    """Its patients by train, validation and test; none: drawn from the run's seed and fractions."""
+    """Its patients by train, validation and test; None: sampled by the run's seed and fractions."""
     minimum_group: Count = 5
-    """No number that it tells of its data stands for fewer patients; above its patients it tells nothing."""
+    """Every number that it discloses of its data covers at least so many patients; a site with fewer discloses none."""
     privacy: PrivacyDemand | None = None
-    """What it asks of a federation; none: it takes part without."""
+    """The privacy that it demands of a federation; None: it demands none."""
 
 
 @dataclass(frozen=True, slots=True)
 class SiteNode:
-    """A hospital's folder: site.json, the state of each federation, the manifest of what left it."""
+    """A hospital's folder: site.json, the state of each federation, and the egress manifest."""
 
     folder: Path
 
@@ -95,7 +95,7 @@ class SiteNode:
             raise ConfigError(f"{file}: {_first_problem(error)}") from None
 
     def check(self) -> Cohort:
-        """The images that site.json names, found and not yet opened: what can be known before a server asks.
+        """The cohort that site.json names, listed but not opened: what can be checked before a server sends a config.
 
         Raises ConfigError naming the field, and DataError for data that cannot be read.
         """
@@ -107,9 +107,9 @@ class SiteNode:
             raise DataError(f"{settings.data}: cannot be read ({error.strerror}); mend its permissions") from None
 
     def make_private(self) -> None:
-        """Nobody but its owner may enter it, whatever the umask is: all that it holds is made of patients' images.
+        """Close the folder to everybody but its owner, whatever the umask is: its content comes from patients' images.
 
-        Raises ConfigError where others may, and it is not this process's to change.
+        Raises ConfigError where others may enter it and this process may not change its mode.
         """
         try:
             private_folder(self.folder)
@@ -121,15 +121,15 @@ class SiteNode:
 
     @property
     def manifest(self) -> Path:
-        """What left the hospital."""
+        """Path of the egress manifest."""
         return self.folder / "egress.jsonl"
 
     def join(self, run: str, config: RunConfig) -> SiteInfo:
-        """Check the data as `ganseg check` does, make them ready, and say how many there are.
+        """Check the data as `ganseg check` does, prepare them, and return their counts.
 
         Args:
             run: the federation's name.
-            config: of the federation; what it leaves to the data is answered, what it names must be there.
+            config: of the federation; a field left open is answered from the data, what a field names must exist.
 
         Raises FederationError when it promises less privacy than site.json asks, and DataError when a case would spoil
         training or there are fewer patients than the site allows.
@@ -144,8 +144,8 @@ class SiteNode:
             )
         _check_cohort(cohort, config)
         slices = 0
-        if config.data.modalities is not None:  # agreed: the data are made ready before the first round
-            ready = self._made_ready(config, cohort, found)
+        if config.data.modalities is not None:  # agreed: the data are prepared before the first round
+            ready = self._prepare_data(config, cohort, found)
             slices = len(Prepared(ready["cohort"]).open(config)["cohort"].train)
         classes = cohort.classes or (LESION_CLASSES if cohort.regions else ())
         return SiteInfo(
@@ -154,11 +154,12 @@ class SiteNode:
         )  # fmt: skip
 
     def fingerprint(self, config: RunConfig) -> Fingerprint:
-        """What it tells of the data that it trains on.
+        """The site's disclosed histograms of the data that it trains on.
 
-        Asked again it says the same, whatever was added since, unless site.json asks for larger groups by then.
+        The result is stored and returned again, even if patients were added since: two releases would disclose their
+        difference. It is computed anew only for another minimum_group in site.json.
 
-        Raises FederationError where its numbers stay at home, and RunError where what it told is damaged.
+        Raises FederationError where the config keeps numbers at the site, and RunError where the stored one is damaged.
         """
         if keeps_numbers_home(config):
             raise FederationError("instruction: asks for a fingerprint, which stays at home with privacy")
@@ -172,31 +173,31 @@ class SiteNode:
         cohort, _ = self._checked(config)
         cases = {case.id: case for case in cohort.cases}
         opened = (PreparedCase.open(Path(folder)) for part in self.prepare(config).cohort.values() for folder in part)
-        told = fingerprint(((cases[case.id], case) for case in opened), config.data, minimum)
-        write_json(file, sealed(json.loads(told.to_json())))
-        return told
+        disclosed = fingerprint(((cases[case.id], case) for case in opened), config.data, minimum)
+        write_json(file, sealed(json.loads(disclosed.to_json())))
+        return disclosed
 
     def prepare(self, config: RunConfig) -> Prepared:
-        """The site's slices as this run sees them, from the store where they are there already."""
-        return Prepared(self._ready(config)["cohort"])
+        """The site's slices as this run sees them; cases that the store already holds are reused."""
+        return Prepared(self._prepared_data(config)["cohort"])
 
     def site(self, run: str, config: RunConfig) -> Site:
-        """The site in one federation."""
+        """The site's end of one federation."""
         self._check_privacy_demand(run, config)
         device = torch.device("cuda" if self.settings.gpu else "cpu")
         return Site(self.folder / "runs" / run, self.prepare(config), World(device=device))
 
     def finish(self, instruction: RoundInstruction, received: Arrays) -> None:
-        """The federation is over: the site's folder of it becomes a run's, which `ganseg evaluate` takes."""
+        """After the last round, make the federation's folder that of a finished run, which `ganseg evaluate` takes."""
         config, settings = instruction.settings, self.settings
         site = self.site(instruction.run, config)
-        ready = self._ready(config)
+        ready = self._prepared_data(config)
         site.finish(instruction, received, ready["data"])
-        begun, now = self._begun(instruction.run), datetime.datetime.now(datetime.UTC)
+        started, now = self._started(instruction.run), datetime.datetime.now(datetime.UTC)
         facts = {
             "status": "finished",
-            "created": begun.isoformat(timespec="seconds"),
-            "seconds": (now - begun).total_seconds(),
+            "created": started.isoformat(timespec="seconds"),
+            "seconds": (now - started).total_seconds(),
             "command": COMMAND,
             "federated": True,
             "request": {"data": str(settings.data.absolute()), "layout": settings.layout, "labels": settings.labels},
@@ -212,37 +213,37 @@ class SiteNode:
             others = [folder / "privacy" for folder in (self.folder / "runs").glob("*") if folder.name != run]
             check_privacy_demand(demanded, config.federation.privacy, rounds_of(config), spent_before(others))
 
-    def _begun(self, run: str) -> datetime.datetime:
-        """When the first message of this run left; now, where the manifest cannot tell."""
+    def _started(self, run: str) -> datetime.datetime:
+        """When the first message of this run left the site; now, if the manifest holds none or cannot be read."""
         with suppress(OSError, ValueError), open_regular(self.manifest) as lines:
             for entry in map(manifest.read, lines):
                 if entry.run == run:
                     return datetime.datetime.fromisoformat(entry.time)
         return datetime.datetime.now(datetime.UTC)
 
-    def _ready(self, config: RunConfig) -> dict[str, Any]:
-        """What `_made_ready` made, where all of it is still whole; else it is made now."""
-        with suppress(Damaged):  # or not there yet
+    def _prepared_data(self, config: RunConfig) -> dict[str, Any]:
+        """The stored result of `_prepare_data`, if all its cases are intact; otherwise a new one."""
+        with suppress(Damaged):  # which covers a missing file
             ready = read_sealed(self._file("ready", config))
             folders = [Path(folder) for part in ready["cohort"].values() for folder in part]
             if all(case_damage(folder) is None for folder in folders):
                 return ready
-        return self._made_ready(config, *self._checked(config))
+        return self._prepare_data(config, *self._checked(config))
 
-    def _made_ready(self, config: RunConfig, cohort: Cohort, found: Preflight) -> dict[str, Any]:
-        """The folders of prepared cases by part, and for the run's records the split and what it learns from."""
+    def _prepare_data(self, config: RunConfig, cohort: Cohort, found: Preflight) -> dict[str, Any]:
+        """The folders of prepared cases by part and, for the run's records, the split and the data's fingerprint."""
         split = self._split(cohort, config)
         used = cohort.of_patients((*split.train, *split.validation))
         ready = {
             "cohort": by_part(cohort, split, prepare_cohort(found, used, config.data)),
             "split": split.to_dict(),
-            "data": learnt_from(cohort, found) | {"healthy": None},
+            "data": data_record(cohort, found) | {"healthy": None},
         }
         write_json(self._file("ready", config), sealed(ready))
         return ready
 
     def _file(self, kind: str, config: RunConfig) -> Path:
-        """What is kept for all federations that see the data alike."""
+        """A file shared by all federations with the same data settings and seed."""
         digest = hashlib.sha256(f"{config.data.model_dump_json()}{config.seed}".encode()).hexdigest()[:16]
         return self.folder / f"{kind}-{digest}.json"
 
@@ -250,10 +251,10 @@ class SiteNode:
         settings = self.settings
         cohort = read_cohort(settings.data, settings.layout, settings.labels)
         if settings.patients is not None:
-            own = {case.id for case in cohort.of_patients(settings.patients)}
-            cohort = cohort.without(case.id for case in cohort.cases if case.id not in own)
+            case_ids = {case.id for case in cohort.of_patients(settings.patients)}
+            cohort = cohort.without(case.id for case in cohort.cases if case.id not in case_ids)
         found = preflight(cohort, config)
-        # One class alone is no fault of a site's: others may have the others.
+        # A site may lack classes: others may have them.
         found = replace(found, findings=tuple(finding for finding in found.findings if finding.check != "one-class"))
         return labelled(usable_cohort(found, exclude_bad=False), config), found
 
@@ -263,7 +264,7 @@ class SiteNode:
 
 
 def _first_problem(error: ValidationError) -> str:
-    """The field, and what is wrong with it; of an unknown one, a known one that is close to it."""
+    """The field and its problem; for an unknown field, the known name closest to it."""
     problem = error.errors()[0]
     *parents, last = [str(part) for part in problem["loc"]] or ["file"]
     field = ".".join([*parents, last])
@@ -280,21 +281,21 @@ def _origin(cohort: Cohort) -> Origin:
 
 
 def _check_cohort(cohort: Cohort, config: RunConfig) -> None:
-    """Raises ConfigError for channels or regions that the federation names and the site does not have."""
-    for field, named, own in (
+    """Raises ConfigError for channels or regions that the federation requests and the site does not have."""
+    for field, requested, available in (
         ("modalities", config.data.modalities, cohort.modalities),
         ("regions", config.data.regions, cohort.regions),
     ):
-        missing = [name for name in named or () if name not in own]
+        missing = [name for name in requested or () if name not in available]
         if missing:
             raise ConfigError(
                 f"{cohort.root}: has no {missing[0]}, which the federation's data.{field} names; it has "
-                f"{', '.join(own) or 'none'}; add the files, or take no part"
+                f"{', '.join(available) or 'none'}; add the files, or take no part"
             )
 
 
 def main() -> None:
-    """Says in one line whether a node may start with the folder that it is given."""
+    """Print in one line whether a node can start with the given folder."""
     home = SiteNode(Path(sys.argv[1]))
     try:
         cohort = home.check()

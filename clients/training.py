@@ -1,4 +1,4 @@
-"""A hospital's end, without Flower: its data, its own networks and optimizers, and the engine's `fit`."""
+"""A hospital's end, without Flower: its data, its own networks and optimizers, and the engine's `Trainer`."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.engine.checkpoint import (
     KEPT,
     FolderCheckpoints,
-    NoCheckpoints,
     load_checkpoint,
     read_position,
     save_checkpoint,
 )
-from ganseg_dist.engine.fit import StageData, end_stage, fit, prepare_state, seeded, validate
-from ganseg_dist.engine.loader import StageBatches
+from ganseg_dist.engine.epochs import end_stage
 from ganseg_dist.engine.state import State
 from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.trainer import StageData, Trainer, prepare_state, seeded
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError, RunError
 from ganseg_dist.federation.encoding import encode
@@ -42,73 +41,65 @@ from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Stage, System
 
 RESIDUAL = "residual.safetensors"
-"""What a coarse encoding has not sent yet, beside the engine's files in a checkpoint."""
+"""File in a checkpoint, beside the engine's: what coarse encodings have not sent yet (error feedback)."""
 
 logger = logging.getLogger(__name__)
 
-NOTHING_TOLD = Scores(1.0, {})
-"""Of a site whose numbers stay at home."""
+NO_SCORES = Scores(1.0, {})
+"""Sent by a site that keeps its numbers (`keeps_numbers_home`); examples are 1 for every such site."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoundContext:
-    """What a site has when it begins what an instruction asks."""
+    """What a site needs to execute one instruction."""
 
     system: System
     stage: Stage
     state: State
     shared: SharedParameters
     residual: Arrays
-    """What its last message of this stage lost."""
+    """What the encoding of its last message of this stage lost."""
 
 
 @dataclass(slots=True)
 class Site:
-    """One hospital in one federation. Everything that lasts is in its folder, so that any process can go on."""
+    """One hospital in one federation. All its state lies in its folder, so that any process can resume it."""
 
     folder: Path
-    """The site's own: checkpoints of its networks, optimizers and position."""
+    """Holds checkpoints of its networks, optimizers and position."""
     prepared: Prepared
     world: World = field(default_factory=World)
 
     def train(self, instruction: RoundInstruction, received: Arrays) -> tuple[Arrays, Scores]:
-        """The round's epochs from the server's weights; the site's new weights, and its losses.
+        """Train the round's epochs from the server's weights; returns the site's encoded weights and its losses.
 
-        Asked for the same round again, whether its server or the site itself had died, it answers the same.
+        Repeating a round, after the server or the site itself died, gives the same result.
         """
         config = instruction.settings
         releases = self._releases(config)
-        if releases is not None and (told := releases.of(instruction.round)) is not None:
-            return told, NOTHING_TOLD
-        at = self._at(instruction, received)
-        data = self.prepared.open(config)[at.stage.source]
+        if releases is not None and (released := releases.of(instruction.round)) is not None:
+            return released, NO_SCORES
+        context = self._round_context(instruction, received)
+        data = self.prepared.open(config)[context.stage.source]
         losses = LastLosses()
-        fit(
-            at.system,
-            at.stage,
-            StageData(data.train, _nothing(data)),  # the average is scored, not what goes into it
-            config,
-            at.state,
-            world=self.world,
-            tracker=losses,
-            checkpoints=NoCheckpoints(),
-            until=instruction.until,
-        )
-        trained = at.shared.trained(at.system, instruction.stage).take(at.state)
+        scored_later = StageData(data.train, _no_slices(data))  # only the average is scored, by `evaluate`
+        trainer = Trainer(context.system, context.stage, scored_later, config, context.state, self.world, losses)
+        trainer.fit(instruction.until)
+        trained = context.shared.trained(context.system, instruction.stage).take(context.state)
         if releases is not None and releases.terms is not None:
             trained = private_update(received, trained, releases.terms)
         message, residual = encode(
             trained,
             received,
-            at.residual,
+            context.residual,
             encoding=config.federation.encoding,
             kept_share=config.federation.kept_share,
         )
-        self._states.save({}, partial(_save, state=at.state, residual=residual))
+        self._states.save({}, partial(_save, state=context.state, residual=residual))
         if releases is not None:
             message = dict(releases.once(instruction.round, lambda: message))
         if keeps_numbers_home(config):
-            return message, NOTHING_TOLD
+            return message, NO_SCORES
         return message, Scores(_examples(config, data.train), losses.values)
 
     def evaluate(self, instruction: RoundInstruction, received: Arrays) -> Scores:
@@ -118,51 +109,50 @@ class Site:
             raise FederationError(
                 "instruction: asks for scores, which stay at home with federation.privacy or train.privacy"
             )
-        at = self._at(instruction, received)
-        data = self.prepared.open(config)[at.stage.source]
-        batches = StageBatches(config, at.stage, data.train, at.system.draw, self.world)
-        scores = validate(at.system, at.stage, data.validation, batches, config, at.state, self.world)
+        context = self._round_context(instruction, received)
+        data = self.prepared.open(config)[context.stage.source]
+        scores = Trainer(context.system, context.stage, data, config, context.state, self.world).validate()
         return Scores(len(data.validation.cases), scores)
 
-    def finish(self, instruction: RoundInstruction, received: Arrays, learnt_from: Mapping[str, Any]) -> None:
-        """End the last stage as a run at home does, and keep a model: the server's weights with the site's own.
+    def finish(self, instruction: RoundInstruction, received: Arrays, data_record: Mapping[str, Any]) -> None:
+        """End the last stage as a local run does, and store a model: the server's weights with the site's own networks.
 
         Args:
-            learnt_from: the site's data.json.
+            data_record: the site's data.json.
         """
-        state = self._at(instruction, received).state
+        state = self._round_context(instruction, received).state
         self._states.save({}, partial(_save, state=state, residual={}))
-        told = {name: learnt_from[name] for name in ("phantom", "synthetic", "channels")}
-        facts = {"run": instruction.run, "federated": True, **told}
-        what = "This site's model of a federation: the shared weights with the site's own networks."
-        card = f"# {instruction.run}\n\n{what}\n"
+        origin = {name: data_record[name] for name in ("phantom", "synthetic", "channels")}
+        facts = {"run": instruction.run, "federated": True, **origin}
+        summary = "This site's model of a federation: the shared weights with the site's own networks."
+        card = f"# {instruction.run}\n\n{summary}\n"
         weights = self._states.last() / "networks.safetensors"
         scheme = LabelScheme.of_model(
-            learnt_from["labels"], instruction.settings.data.regions or (), "data.json: labels"
+            data_record["labels"], instruction.settings.data.regions or (), "data.json: labels"
         )
         folder = self.folder / "model"
         write_model(folder, instruction.settings, weights, scheme, card=card, facts=facts, thresholds=Thresholds())
 
     @property
     def checkpoints(self) -> Path:
-        """Where its state between rounds is."""
+        """Folder of the site's state between rounds."""
         return self.folder / "checkpoints"
 
     @property
     def _states(self) -> FolderCheckpoints:
-        """One more than the server keeps: it may ask again for the round before the one that it was killed in."""
+        """One checkpoint more than the server keeps: a killed server may repeat the round before its last."""
         return FolderCheckpoints(self.checkpoints, kept=KEPT + 1)
 
     def _releases(self, config: RunConfig) -> Releases | None:
-        """What left under a promise that this site itself keeps; none where it keeps none."""
-        asked = config.federation.privacy
-        by_noise = asked.on and asked.where == "site"
+        """The releases under a guarantee that this site itself gives (noise of its own, or DP training); else None."""
+        privacy = config.federation.privacy
+        by_noise = privacy.on and privacy.where == "site"
         if not by_noise and not config.train.privacy.on:
             return None
-        return Releases.open(self.folder / "privacy", Terms.of(asked, rounds_of(config)) if by_noise else None)
+        return Releases.open(self.folder / "privacy", Terms.of(privacy, rounds_of(config)) if by_noise else None)
 
-    def _at(self, instruction: RoundInstruction, received: Arrays) -> RoundContext:
-        """The site as it was before the instruction, with the server's weights in place of its own."""
+    def _round_context(self, instruction: RoundInstruction, received: Arrays) -> RoundContext:
+        """The site's state of before the instruction, with the shared weights replaced by the server's."""
         config = instruction.settings
         seeded(config, self.world.device)
         system = build_system(config)
@@ -172,7 +162,7 @@ class Site:
             )
         state = prepare_state(system, config, self.world)
         residual: Arrays = {}
-        newest = self._before(instruction, len(system.stages))
+        newest = self._checkpoint_before(instruction, len(system.stages))
         if newest is not None:
             load_checkpoint(newest, state)
             residual = load_file(newest / RESIDUAL)
@@ -191,13 +181,13 @@ class Site:
         shared.put(received, state, mix=True)
         return RoundContext(system, system.stages[stage], state, shared, residual)
 
-    def _before(self, instruction: RoundInstruction, stages: int) -> Path | None:
-        """The newest whole checkpoint of before this instruction. Those of this one or later are dropped.
+    def _checkpoint_before(self, instruction: RoundInstruction, stages: int) -> Path | None:
+        """The newest intact checkpoint of before this instruction; later ones are deleted.
 
-        Where a newer one is damaged, the site goes on as one that missed a round. Raises RunError when all are damaged.
+        If a newer one is damaged, the site continues as one that missed a round. Raises RunError if all are damaged.
         """
         for folder in self._states.all():
-            with suppress(RunError):  # of a damaged one
+            with suppress(RunError):  # from a damaged checkpoint
                 position = read_position(folder)
                 if position.stage >= stages or (position.stage, position.epoch) > (
                     instruction.stage,
@@ -219,14 +209,14 @@ class LastLosses(NullTracker):
         self.values: Mapping[str, float] = {}
 
     def epoch(self, step: int, scores: Mapping[str, float]) -> None:
-        """The next epoch's replace them."""
+        """Replace the losses by this epoch's."""
         self.values = dict(scores)
 
 
 def _examples(config: RunConfig, slices: SliceSet) -> float:
-    """What the site's update counts by."""
+    """The count by which the server weights this site: cases or slices."""
     return float(len(slices.cases) if config.federation.weighting == "cases" else len(slices))
 
 
-def _nothing(data: StageData) -> SliceSet:
+def _no_slices(data: StageData) -> SliceSet:
     return SliceSet.open((), data.train.modalities, data.train.regions)

@@ -1,4 +1,4 @@
-"""What the sites of a federation decide of its config, on a server that has no data."""
+"""Settles the data fields of a federation's config from what the sites have; the server itself has no data."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from ganseg_dist.federation.site_info import SiteInfo
 from ganseg_dist.planning.resolve import resolve
 
 EVERYWHERE = Path("the federation")
-"""Where messages say that something is missing."""
+"""Stands for a cohort's folder in error messages."""
 
 NO_FILE = Source(())
 
 
 def agree(config: RunConfig, sites: Iterable[SiteInfo]) -> RunConfig:
-    """The config that all sites can train by, resolved as `resolve` does it for one cohort that held all of theirs.
+    """The config by which all sites can train, resolved as `resolve` would for one cohort of all their cases.
 
-    Channels and regions are those that every site has, in a cohort's order; classes are those of any site, as a class
-    may well be missing at one. What the config names is not changed: each site must have all of its channels and
-    regions and one of its classes.
+    Channels and regions are those that every site has, in a cohort's order; classes are those of any site, as a site
+    may lack one. Fields that the config names stay as they are: each site must have all named channels and regions
+    and at least one of the classes.
 
     Args:
         config: of the run, with modalities, regions and classes named or left open.
-        sites: what each site that said yes has.
+        sites: one record for each site that takes part.
 
-    Raises FederationError naming the site and what it lacks; ConfigError or DataError, as `resolve` does, for what all
-    of them together lack.
+    Raises FederationError naming the site and what it lacks; ConfigError or DataError, as `resolve` does, for what
+    all sites together lack.
     """
     joined = sorted(sites, key=lambda site: site.name)
     if not joined:
@@ -49,13 +49,13 @@ def agree(config: RunConfig, sites: Iterable[SiteInfo]) -> RunConfig:
 
 
 def agreed_scheme(config: RunConfig, sites: Iterable[SiteInfo]) -> tuple[LabelScheme, int]:
-    """What the values of the model's masks mean, and how many sites mean otherwise by theirs.
+    """The label scheme of the model's masks, and the number of sites whose own scheme differs from it.
 
-    Where all sites agree on the labels of the config's regions, theirs; else the canonical ones, which are no site's
-    rather than another's.
+    The sites' scheme of the config's regions if all sites agree on it; otherwise the canonical one, which prefers no
+    site.
 
     Args:
-        config: agreed on.
+        config: the agreed one.
     """
     regions = config.data.regions or ()
     schemes = [site.labels.of_regions(regions) for site in sites if set(regions) <= set(site.regions)]
@@ -66,13 +66,13 @@ def agreed_scheme(config: RunConfig, sites: Iterable[SiteInfo]) -> tuple[LabelSc
 
 
 def agree_again(config: RunConfig, earlier: RunConfig) -> RunConfig:
-    """The config that a run goes on with, whoever has joined by now: what was agreed on when it began.
+    """The config with which a run resumes: what was agreed on at its start, whichever sites have joined since.
 
     Args:
-        config: as it is asked for now.
-        earlier: the run's own, in which nothing is open.
+        config: the one requested now.
+        earlier: the run's own, with no field open.
 
-    Raises ConfigError where what is asked names what was not agreed on.
+    Raises ConfigError where the request names a channel, region or class outside the agreement.
     """
     data = earlier.data
     return resolve(
@@ -80,26 +80,26 @@ def agree_again(config: RunConfig, earlier: RunConfig) -> RunConfig:
     )
 
 
-def _common(field: str, by_site: dict[str, tuple[str, ...]], asked: Sequence[str] | None) -> frozenset[str]:
-    """What every site has. Raises FederationError naming the first that lacks what is asked, or what most others have
-    where nothing is left.
+def _common(field: str, by_site: dict[str, tuple[str, ...]], requested: Sequence[str] | None) -> frozenset[str]:
+    """The names that every site has. Raises FederationError naming the first site that lacks a requested one or, if
+    no name is common, one that lacks the most frequent.
     """
-    for site, own in by_site.items():
-        missing = [name for name in asked or () if name not in own]
+    for site, available in by_site.items():
+        missing = [name for name in requested or () if name not in available]
         if missing:
             raise FederationError(
-                f"{site}: has no {', '.join(missing)}, which data.{field} names; it has {_told(own)}; name what all "
-                "sites have, or leave it out"
+                f"{site}: has no {', '.join(missing)}, which data.{field} names; it has {_listed(available)}; name what "
+                "all sites have, or leave it out"
             )
     common = frozenset.intersection(*map(frozenset, by_site.values()))
     if not common:
-        sites_with = Counter(name for own in by_site.values() for name in set(own))
+        sites_with = Counter(name for available in by_site.values() for name in set(available))
         if not sites_with:
             raise FederationError(f"{next(iter(by_site))}: has no {field}; look at its data, or leave it out")
         usual, number = max(sites_with.items(), key=lambda counted: (counted[1], counted[0]))
-        site = next(site for site, own in by_site.items() if usual not in own)
+        site = next(site for site, available in by_site.items() if usual not in available)
         raise FederationError(
-            f"{site}: has {_told(by_site[site])} and no {usual}, which {number} of {len(by_site)} sites have; no "
+            f"{site}: has {_listed(by_site[site])} and no {usual}, which {number} of {len(by_site)} sites have; no "
             f"{field} are left that all have; leave it out"
         )
     return common
@@ -111,27 +111,27 @@ def _check_masks(sites: Iterable[SiteInfo], config: RunConfig) -> None:
             raise FederationError(f"{site.name}: has no masks, which {config.recipe} learns from; leave it out")
 
 
-def _classes(sites: Sequence[SiteInfo], asked: Sequence[str] | None) -> frozenset[str]:
-    """What any site has. Raises FederationError naming a site that shares none with the config or the other sites: it
-    tells apart something else.
+def _classes(sites: Sequence[SiteInfo], requested: Sequence[str] | None) -> frozenset[str]:
+    """The classes of all sites. Raises FederationError naming a site that shares none with the config or the other
+    sites: its labels then mean something else.
     """
     by_site = {site.name: frozenset(site.classes or (LESION_CLASSES if site.regions else ())) for site in sites}
-    for site, own in by_site.items():
-        if not own:
+    for site, classes in by_site.items():
+        if not classes:
             raise FederationError(f"{site}: has neither classes nor masks to learn from; leave it out")
-        others = [theirs for other, theirs in by_site.items() if other != site]
-        wanted = frozenset(asked) if asked is not None else frozenset().union(*others)
-        if not own & wanted and (asked is not None or others):
-            among = "data.classes" if asked is not None else "the other sites' classes"
+        others = [other_classes for other, other_classes in by_site.items() if other != site]
+        wanted = frozenset(requested) if requested is not None else frozenset().union(*others)
+        if not classes & wanted and (requested is not None or others):
+            among = "data.classes" if requested is not None else "the other sites' classes"
             raise FederationError(
-                f"{site}: has {_told(own)}, none of them among {among} {_told(wanted)}; name its classes as the others "
-                "do, or leave it out"
+                f"{site}: has {_listed(classes)}, none of them among {among} {_listed(wanted)}; name its classes "
+                "as the others do, or leave it out"
             )
     return frozenset().union(*by_site.values())
 
 
 def _cohort(modalities: frozenset[str], regions: frozenset[str], classes: frozenset[str]) -> Cohort:
-    """One without images that has what the sites have together: a case a class."""
+    """A cohort without images that has these channels, regions and classes: one case for each class."""
     images = dict.fromkeys(modalities, NO_FILE)
     mask = NO_FILE if regions else None
     scheme = BRATS.of_regions([region for region in BRATS_REGIONS if region in regions])
@@ -142,5 +142,5 @@ def _cohort(modalities: frozenset[str], regions: frozenset[str], classes: frozen
     return Cohort(EVERYWHERE, "", tuple(cases))
 
 
-def _told(names: Iterable[str]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "nothing"

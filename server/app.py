@@ -1,7 +1,7 @@
 """The aggregator's Flower app: what `flwr run .` starts on the server.
 
-On nodes that Flower simulates it does what `ganseg federate` does; on real ones, whose hospitals named their own
-homes, it trains with whoever is registered. The keys of its run config are in pyproject.toml, `[tool.flwr.app.config]`.
+On nodes that Flower simulates it does what `ganseg federate` does; on real nodes, whose hospitals name their own
+folders, it trains with the registered ones. The keys of its run config are in pyproject.toml, `[tool.flwr.app.config]`.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from server.deployment import Deployment, deploy
 from server.simulation import Simulation, simulate_on
 
 LINE = 160
-"""Characters of a line of the log: Flower's has no terminal to measure."""
+"""Characters of a line of Flower's log, which has no terminal width."""
 
 COMMAND = "flwr run"
-"""What the run says it was started by: this process's own command line holds a secret of Flower's."""
+"""Recorded as the run's command: this process's own command line holds a secret of Flower's."""
 
 app = ServerApp()
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Train a federation to the end; run again under its name, one that was interrupted goes on."""
+    """Train a federation to the end; an interrupted one resumes when it is started again under its name."""
     console = PlainConsole(file=sys.stdout, width=LINE, force_terminal=False)
 
     def say(text: str) -> None:
@@ -49,24 +49,24 @@ def main(grid: Grid, context: Context) -> None:
 
     train = _simulated if isinstance(grid, InMemoryGrid) else _deployed
     try:
-        asked = Asked.of(context.run_config)
-        with closing(RichProgress(console)) as shown:
-            run = train(grid, asked, shown, say)
+        request = Asked.of(context.run_config)
+        with closing(RichProgress(console)) as progress:
+            run = train(grid, request, progress, say)
     except GansegError as error:
         say(f"error: {error}")
-        logging.getLogger("flwr").addFilter(_has_no_told_error)
-        raise  # Flower calls a run that ends otherwise completed
+        logging.getLogger("flwr").addFilter(_is_not_reported_error)
+        raise  # Flower marks a run as completed unless its app raises
     say(f"finished: {run.folder}")
 
 
-def _has_no_told_error(record: logging.LogRecord) -> bool:
-    """Whether a line of Flower's log is no traceback of an error that has been told in one line."""
+def _is_not_reported_error(record: logging.LogRecord) -> bool:
+    """Log filter: drops Flower's traceback of an error that was already printed in one line."""
     return not (record.exc_info and isinstance(record.exc_info[1], GansegError))
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a person asked for by `flwr run --run-config`."""
+    """The request that `flwr run --run-config` makes."""
 
     config: RunConfig
     run_name: str
@@ -79,16 +79,16 @@ class Asked:
 
     @classmethod
     def of(cls, keys: Mapping[str, Any]) -> Asked:
-        """Of a Flower run's config, in which an empty word and 0 stand for nothing said.
+        """From a Flower run's config, in which an empty string and 0 mean that the key is not set.
 
         Raises ConfigError naming the key or field.
         """
-        named = {"federation.rounds": keys["rounds"], "federation.strategy": keys["strategy"]}
-        changes = {field: value for field, value in named.items() if value}
+        settings = {"federation.rounds": keys["rounds"], "federation.strategy": keys["strategy"]}
+        changes = {field: value for field, value in settings.items() if value}
         config = override(recipe(str(keys["recipe"])), changes | parse_assignments(assignments(str(keys["set"]))))
-        least = keys["least-sites"]
-        if type(least) is not int or least < 1:
-            raise ConfigError(f"least-sites: {least} is no number of sites; give 1 or more")
+        least_sites = keys["least-sites"]
+        if type(least_sites) is not int or least_sites < 1:
+            raise ConfigError(f"least-sites: {least_sites} is no number of sites; give 1 or more")
         return cls(
             config,
             str(keys["run-name"]),
@@ -97,20 +97,20 @@ class Asked:
             str(keys["labels"]) or None,
             str(keys["sites"]),
             str(keys["skew"]) or None,
-            least,
+            least_sites,
         )
 
 
 def assignments(text: str) -> list[str]:
-    """`"train.epochs=2 data.classes=no lesion,lesion"` apart: a space begins another where FIELD= follows."""
+    """Split `"train.epochs=2 data.classes=no lesion,lesion"` at each space that FIELD= follows."""
     return [part for part in re.split(r"\s+(?=[\w.]+=)", text.strip()) if part]
 
 
-def _simulated(grid: Grid, asked: Asked, shown: Tracker, say: Callable[[str], None]) -> Run:
-    data = Path(asked.data)
-    if not asked.data or not data.is_absolute():
+def _simulated(grid: Grid, request: Asked, tracker: Tracker, say: Callable[[str], None]) -> Run:
+    data = Path(request.data)
+    if not request.data or not data.is_absolute():
         raise ConfigError(
-            f"data: {asked.data or 'nothing'} is no absolute path, and Flower's server works in a folder of its own; "
+            f"data: {request.data or 'nothing'} is no absolute path, and Flower's server works in a folder of its own; "
             "give --run-config 'data=\"/path/to/cohort\"'"
         )
 
@@ -123,14 +123,16 @@ def _simulated(grid: Grid, asked: Asked, shown: Tracker, say: Callable[[str], No
             )
         return grid
 
-    # Flower has begun a Ray of its own for the sites; what the server does it does in its own process.
-    request = TrainingRequest(
-        asked.config, data, asked.layout, run_name=asked.run_name, local=True, labels=asked.labels
+    # Flower has started its own Ray for the sites; the server works in this process.
+    training_request = TrainingRequest(
+        request.config, data, request.layout, run_name=request.run_name, local=True, labels=request.labels
     )
-    return simulate_on(Simulation(request, asked.sites, asked.skew, command=COMMAND), connect, shown=shown, say=say)
+    return simulate_on(
+        Simulation(training_request, request.sites, request.skew, command=COMMAND), connect, shown=tracker, say=say
+    )
 
 
-def _deployed(grid: Grid, asked: Asked, shown: Tracker, say: Callable[[str], None]) -> Run:
-    if asked.data:
+def _deployed(grid: Grid, request: Asked, tracker: Tracker, say: Callable[[str], None]) -> Run:
+    if request.data:
         raise ConfigError("data: is for a simulation; a server has none, and each hospital names its own in site.json")
-    return deploy(Deployment(asked.config, asked.run_name, asked.least_sites), grid, shown=shown, say=say)
+    return deploy(Deployment(request.config, request.run_name, request.least_sites), grid, shown=tracker, say=say)

@@ -1,4 +1,4 @@
-"""Before the first round: do the sites' data fit together?"""
+"""Compares the data of the sites before the first round, by their disclosed histograms."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from server.rounds import Federation
 
 
 def compare_data(federation: Federation) -> dict[str, Any]:
-    """What each member tells of its data, with a warning for each that lies far from most others; for JSON.
+    """Every member's fingerprint and its differences from the others', for JSON; warns of each one that stands out.
 
-    Nothing is refused: whether a site that differs may teach is for people to decide.
+    No site is excluded: whether one that differs may take part is for people to decide.
     """
-    told: dict[str, Fingerprint] = {}
-    known = axes(federation.config.data)
+    fingerprints: dict[str, Fingerprint] = {}
+    expected_axes = axes(federation.config.data)
     instruction = RoundInstruction(federation.name, 0, 0, 0, 0, config=federation.sites_config)
     members = federation.sites.members
     federation.sites.say(f"asking {len(members)} sites how their data are spread (fingerprints)")
@@ -28,14 +28,14 @@ def compare_data(federation: Federation) -> dict[str, Any]:
         try:
             if reply.has_error():
                 raise FederationError(reply.error.reason or "the site failed")
-            told[site] = Fingerprint.from_arrays(arrays_of(reply.content), known)
+            fingerprints[site] = Fingerprint.from_arrays(arrays_of(reply.content), expected_axes)
         except FederationError as error:
             federation.warn(f"{site}: its data are not compared with the others: {error}")
-    found = differences(told)
-    for difference in found:
+    compared = differences(fingerprints)
+    for difference in compared:
         if difference.stands_out:
             federation.warn(difference.line())
     return {
-        "sites": {site: json.loads(fingerprint.to_json()) for site, fingerprint in told.items()},
-        "differences": [difference.to_dict() for difference in found],
+        "sites": {site: json.loads(fingerprint.to_json()) for site, fingerprint in fingerprints.items()},
+        "differences": [difference.to_dict() for difference in compared],
     }

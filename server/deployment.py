@@ -27,42 +27,43 @@ from server.session import train_federation
 from server.sites import Sites, nobody_hears
 
 ELSEWHERE = Cohort(Path("federation"), "federation", ())
-"""What stands in the place of data that the server never sees."""
+"""Stands for the cohort, which the server never sees."""
 NOBODY = Split((), (), ())
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What a person asks of a server."""
+    """The request for a federation of real hospitals."""
 
     config: RunConfig
     run_name: str
     least_sites: int
-    """That must say yes before the first round."""
+    """That must agree to take part before the first round."""
 
 
-def deploy(asked: Deployment, grid: Grid, *, shown: Tracker, say: Callable[[str], None] = nobody_hears) -> Run:
-    """Train until the federation's run is finished; interrupted and called again, it goes on.
+def deploy(request: Deployment, grid: Grid, *, shown: Tracker, say: Callable[[str], None] = nobody_hears) -> Run:
+    """Train until the federation's run is finished; a second call resumes an interrupted one.
 
-    What the config leaves to the data, the hospitals that are there at the start agree on.
+    Fields that the config leaves to the data are agreed on among the hospitals that take part at the start.
 
     Args:
-        say: told in lines what is asked of the hospitals.
+        shown: shows the rounds.
+        say: receives a line for each request to the hospitals.
 
-    Raises FederationError naming the hospital where nothing common is left, and where too few have said yes.
+    Raises FederationError naming the hospital that leaves nothing in common, and when too few take part.
     """
     started = time.monotonic()
-    sites = Sites(grid, asked.config.federation.deadline_seconds, say)
-    begun = training_run(asked.run_name)
-    if (begun.folder / "config.json").exists():
-        config, data = agree_again(asked.config, begun.config()), begun.read("data.json")
+    sites = Sites(grid, request.config.federation.deadline_seconds, say)
+    existing = training_run(request.run_name)
+    if (existing.folder / "config.json").exists():
+        config, data = agree_again(request.config, existing.config()), existing.read("data.json")
     else:
-        joined = _joined(asked, sites, partial(shown.warn, 0))
-        config = agree(asked.config, joined)
+        joined = _joined(request, sites, partial(shown.warn, 0))
+        config = agree(request.config, joined)
         say(f"agreed on channels {_listed(config.data.modalities)}; regions {_listed(config.data.regions)}")
-        data = _learnt_from(config, joined)
+        data = _data_record(config, joined)
     run, _ = open_run(
-        asked.run_name, config, data, ELSEWHERE, split=NOBODY,
+        request.run_name, config, data, ELSEWHERE, split=NOBODY,
         command="flwr run", workers=1, device="cpu",  # Flower's own command line holds a secret of the run
         sites={},
     )  # fmt: skip
@@ -71,30 +72,30 @@ def deploy(asked: Deployment, grid: Grid, *, shown: Tracker, say: Callable[[str]
             return run
 
         def train(tracked: TrackedRun) -> Path:
-            return train_federation(run, config, sites, tracked, shown=shown, least_sites=asked.least_sites)
+            return train_federation(run, config, sites, tracked, tracker=shown, least_sites=request.least_sites)
 
         monitors = {stage.name: stage.monitor for stage in build_system(config).stages}
         run_training(run, train, monitors=monitors, tags={}, started=started)
     return run
 
 
-def _joined(asked: Deployment, sites: Sites, warn: Callable[[str], None]) -> list[SiteInfo]:
-    """What the hospitals have; asked again, with what they have agreed on, they make their data ready."""
-    sites_config = config_at_sites(asked.config, asked.least_sites).to_json()
-    sites.enrol(RoundInstruction(asked.run_name, 0, 0, 0, 0, config=sites_config), asked.least_sites, warn)
+def _joined(request: Deployment, sites: Sites, warn: Callable[[str], None]) -> list[SiteInfo]:
+    """The hospitals' records. Members are then cleared: they enrol again and prepare their data by the agreed config."""
+    sites_config = config_at_sites(request.config, request.least_sites).to_json()
+    sites.enrol(RoundInstruction(request.run_name, 0, 0, 0, 0, config=sites_config), request.least_sites, warn)
     joined = list(sites.members.values())
     sites.members.clear()
     return joined
 
 
-def _listed(words: tuple[str, ...] | None) -> str:
-    return ", ".join(words or ()) or "none"
+def _listed(names: tuple[str, ...] | None) -> str:
+    return ", ".join(names or ()) or "none"
 
 
-def _learnt_from(config: RunConfig, joined: list[SiteInfo]) -> dict[str, Any]:
-    """What data.json holds of data that stay where they are."""
+def _data_record(config: RunConfig, joined: list[SiteInfo]) -> dict[str, Any]:
+    """data.json of a run whose data stay at the hospitals."""
     origins = {site.origin for site in joined}
-    scheme, otherwise = agreed_scheme(config, joined)
+    scheme, differing = agreed_scheme(config, joined)
     return {
         "root": str(ELSEWHERE.root),
         "layout": ELSEWHERE.layout,
@@ -104,7 +105,7 @@ def _learnt_from(config: RunConfig, joined: list[SiteInfo]) -> dict[str, Any]:
         "regions": list(config.data.regions or ()),
         "channels": [],
         "labels": scheme.to_json(),
-        "otherwise_labelled": otherwise,
+        "otherwise_labelled": differing,
         "cases": [],
         "excluded": [],
         "healthy": None,

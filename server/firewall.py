@@ -1,4 +1,4 @@
-"""Which updates the server lets in. A site is trusted with its share of a round, never with the whole of it."""
+"""Decides which updates the server accepts. A site is trusted with its share of a round, never with all of it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ NEGLIGIBLE = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What one site answered in one round. Nothing of it has been checked."""
+    """One site's reply in one round. Nothing of it has been checked."""
 
     site: str
     arrays: Arrays
     """The site's weights after its training, not their change."""
     examples: float
-    """As the site reports it."""
+    """The count that the site reports."""
     metrics: Mapping[str, float]
 
 
@@ -49,15 +49,15 @@ class Quarantined:
 
 @dataclass(slots=True)
 class AcceptedNorms:
-    """Norms of the changes that were accepted, by round and site: all that a firewall remembers.
+    """Norms of the accepted changes, by round and site: all that a firewall remembers.
 
-    One stage's: another stage trains other networks, and its changes are of another size.
+    They are those of one stage: another stage trains other networks, with changes of another size.
     """
 
     rounds: dict[int, dict[str, float]] = field(default_factory=dict)
 
     def note(self, round: int, norms: Mapping[str, float]) -> None:
-        """Remember a round's accepted norms in place of what it or a later one left, if it is done again."""
+        """Remember a round's accepted norms; those of an earlier try of it and of later rounds are dropped."""
         self.rounds = {**self._before(round), round: _votes(norms)}
 
     def usual(self, round: int, norms: Mapping[str, float]) -> float | None:
@@ -65,18 +65,18 @@ class AcceptedNorms:
 
         The larger of two lower medians over the sites:
 
-        - of what each does *now*: its norm in this round or, where it has not answered, its last accepted one. So
-          that when every site's changes grow at once, as when an adversarial loss sets in, nobody is left out for it;
-        - of what each did *before*: the lower median of its own accepted norms in the window. So that a site that
+        - of the sites' norms *now*: a site's norm in this round or, if it did not answer, its last accepted one. So
+          no site is left out when every site's changes grow at once, as when an adversarial loss sets in;
+        - of the sites' norms *before*: the lower median of a site's accepted norms in the window. So a site that
           still learns is not left out in the round in which the others have converged.
 
-        Every site has one vote in either, however often it answers: a bad one that never misses a round does not
-        outvote good ones that do. A norm of 0 is no vote: a site that had nothing to train on says nothing about size.
-        The median is the *lower* one, the smaller of two: neither can then lift it above what the other does. Of
-        two, that may leave out the good one when the bad one is tiny; the opposite mistake would spoil the model.
+        Every site has one vote in each median, however often it answers: a bad site that never misses a round does not
+        outvote good ones that do. A norm of 0 is no vote: a site without training data says nothing about size.
+        The median is the *lower* one, of two the smaller, so that neither can raise it above the other's norm. Of
+        two, this may leave out the good site when the bad one's norm is tiny; the opposite error spoils the model.
 
         As long as no more than half of the voters are bad, the result is no larger than some good site's norm.
-        None where neither has two voters: a site is not compared with itself.
+        None if neither median has two voters: a site is not compared with itself.
         """
         past = self._before(round)
         last = {site: norm for number in sorted(past) for site, norm in past[number].items()}
@@ -85,7 +85,7 @@ class AcceptedNorms:
         return max((_lower_median(votes.values()) for votes in (now, before) if len(votes) > 1), default=None)
 
     def _before(self, round: int) -> dict[int, dict[str, float]]:
-        """The window's rounds that come before this one."""
+        """The rounds of the window that ends before this round."""
         return {number: norms for number, norms in self.rounds.items() if round - WINDOW <= number < round}
 
     def to_dict(self) -> dict[str, dict[str, float]]:
@@ -94,16 +94,16 @@ class AcceptedNorms:
 
     @classmethod
     def from_dict(cls, rounds: Mapping[str, Mapping[str, float]]) -> AcceptedNorms:
-        """The inverse of `to_dict`: a server that was killed judges as before."""
+        """The inverse of `to_dict`, for a server that resumes."""
         return cls({int(number): dict(norms) for number, norms in rounds.items()})
 
 
 @dataclass(frozen=True, slots=True)
 class Firewall:
-    """Lets in what could be an honest site's update, one stage long.
+    """Accepts the updates of one stage that could be an honest site's.
 
-    It stops what is broken and what is far too large. A site that lies within the size of the others' changes
-    passes: that is for a robust strategy (median, trimmed mean, Krum) and for the largest share that a site may have.
+    It rejects malformed and far too large updates. A malicious update of the size of the others' passes: against it
+    stand a robust strategy (median, trimmed mean, Krum) and the largest share that a site may have.
     """
 
     expected: Arrays
@@ -114,23 +114,23 @@ class Firewall:
     """By site, the count that it stated before training, in the unit of `Update.examples`: it may report fewer (a
     stage may train on some slices only), never more."""
     largest_examples: float = 1e7
-    """No site has more, whatever it stated."""
+    """Upper bound of any site's count, whatever it stated."""
     accepted: AcceptedNorms = field(default_factory=AcceptedNorms)
 
     def inspect(self, updates: Sequence[Update], sent: Arrays, round: int) -> tuple[list[Update], list[Quarantined]]:
         """The updates to aggregate and those that are left out, each in the order given.
 
-        Of a site's several answers only the first is looked at. A valid update is left out for its size where its
+        Of several answers of one site only the first is inspected. A valid update is left out for its size if its
         change w_i - w_sent has
 
             |w_i - w_sent| > max(largest_norm_ratio * usual, 0.001 |w_sent|)
 
-        with `usual` of `AcceptedNorms.usual` or, where there is nobody to compare a site with (it is alone, or the
-        only one that changed anything), |w_sent|: a change that is several times the weights themselves is no
-        training. The second bound is for the end of training, when the usual change is next to nothing.
+        with `usual` from `AcceptedNorms.usual` or, if a site has no peer (it is alone, or the only one that changed
+        anything), |w_sent|: training does not change weights by several times their norm. The second bound is for
+        the end of training, when the usual change is close to 0.
 
-        A norm that is left out is not remembered. The norms that are replace those of an earlier call for the round,
-        as when a round is asked for again.
+        Rejected norms are not remembered. Accepted ones replace those of an earlier call for the same round, which
+        a repeated round makes.
 
         Args:
             updates: all answers of one round.
@@ -151,27 +151,25 @@ class Firewall:
         )
 
     def _faults(self, updates: Sequence[Update]) -> list[str | None]:
-        """What is wrong with each update by itself; None where nothing is."""
+        """The fault of each update by itself; None for a valid one."""
         answered: set[str] = set()
         faults: list[str | None] = []
         for update in updates:
             if update.site in answered:
                 faults.append("answers a second time in one round")
             else:
-                faults.append(
-                    self._strange_names(update) or self._strange_tensor(update) or self._strange_numbers(update)
-                )
+                faults.append(self._name_fault(update) or self._tensor_fault(update) or self._number_fault(update))
             answered.add(update.site)
         return faults
 
-    def _strange_names(self, update: Update) -> str | None:
+    def _name_fault(self, update: Update) -> str | None:
         missing = [name for name in self.expected if name not in update.arrays]
         if missing:
             return f"{missing[0]}: is missing ({len(missing)} of {len(self.expected)} tensors are)"
         unasked = len(update.arrays) - len(self.expected)
         return f"holds tensors that were not asked for ({unasked})" if unasked else None
 
-    def _strange_tensor(self, update: Update) -> str | None:
+    def _tensor_fault(self, update: Update) -> str | None:
         for name, wanted in self.expected.items():
             array = update.arrays[name]
             if array.dtype != wanted.dtype:
@@ -182,7 +180,7 @@ class Firewall:
                 return f"{name}: holds values that are not finite"
         return None
 
-    def _strange_numbers(self, update: Update) -> str | None:
+    def _number_fault(self, update: Update) -> str | None:
         examples = update.examples
         if not _is_finite(examples) or examples <= 0 or examples != int(examples):
             return "examples: the count is not a whole number above 0"
@@ -190,16 +188,16 @@ class Firewall:
             return "examples: the count is more than the site stated before training"
         if examples > self.largest_examples:
             return f"examples: the count is more than any site's can be ({self.largest_examples:g})"
-        strange = sum(not _is_finite(value) for value in update.metrics.values())
-        return f"metrics: {strange} of {len(update.metrics)} are not finite numbers" if strange else None
+        invalid = sum(not _is_finite(value) for value in update.metrics.values())
+        return f"metrics: {invalid} of {len(update.metrics)} are not finite numbers" if invalid else None
 
     def _excesses(self, changes: Mapping[str, Mapping[str, float]], weights: float, round: int) -> dict[str, str]:
-        """Site to reason, of those whose change is too large in the whole or in one tensor.
+        """Site to reason, for sites whose change is too large as a whole or in one tensor.
 
         `changes` has, by site, each tensor's norm; `weights` is the norm of the weights that were sent.
         """
         wholes = {site: _whole(tensors) for site, tensors in changes.items()}
-        # Weights that are all 0 bound nothing: what is alone with them passes.
+        # All-zero weights give no bound: a site without peers then passes.
         usual = self.accepted.usual(round, wholes) or weights or math.inf
         ratio = self.largest_norm_ratio
         excesses = {
@@ -211,11 +209,11 @@ class Firewall:
         return excesses | self._lopsided(within, max(usual, NEGLIGIBLE * weights))
 
     def _lopsided(self, changes: Mapping[str, Mapping[str, float]], usual: float) -> dict[str, str]:
-        """Site to reason, of those that spend the slack that the whole norm leaves on one tensor.
+        """Site to reason, for sites whose change is within the norm's bound but concentrated on one tensor.
 
-        A tensor is too large when its change alone is larger than a whole model's usually is, and the part of the
-        site's change that it makes, |d_t| / |d|, is more than largest_norm_ratio times what it is at the sites (lower
-        median). Parts do not depend on how much a site has learnt, and a model of few tensors cannot break the rule.
+        A tensor t is too large if its change alone exceeds the usual change of a whole model, and its part of the
+        site's change, |d_t| / |d|, exceeds largest_norm_ratio times the lower median of this part over the sites.
+        Parts do not depend on how much a site has learnt, and a model of few tensors cannot break the rule.
         """
         if len(changes) < 2:
             return {}
@@ -232,17 +230,17 @@ class Firewall:
 
 
 def _is_finite(value: object) -> bool:
-    """Whether it is a number at all, and one that is neither NaN nor infinite. Messages can hold lists and text."""
+    """Whether a value is a number, neither NaN nor infinite. Messages can also hold lists and text."""
     return isinstance(value, int | float | np.integer | np.floating) and bool(-math.inf < value < math.inf)
 
 
 def _votes(norms: Mapping[str, float]) -> dict[str, float]:
-    """The norms of those that changed anything."""
+    """The norms above 0."""
     return {site: norm for site, norm in norms.items() if norm > 0}
 
 
 def _tensor_norms(arrays: Arrays, sent: Arrays) -> dict[str, float]:
-    """|w_t - w_sent,t| of each tensor. In float64, in which no square of a float32 overflows."""
+    """|w_t - w_sent,t| of each tensor, in float64, in which no square of a float32 overflows."""
     return {name: _norm(np.subtract(array, sent[name], dtype=np.float64)) for name, array in arrays.items()}
 
 

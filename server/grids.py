@@ -1,7 +1,7 @@
-"""Flower's grid without Flower's processes: messages to sites in this process, or in Ray tasks on a cluster that stays.
+"""Flower's grid without Flower's processes: sites run in this process, or in Ray tasks on a running cluster.
 
-Flower's own simulation starts and stops a Ray of its own and takes all its cores. The message API does not: an
-unmodified ClientApp runs behind either grid. What is private to Flower is touched here and nowhere else.
+Flower's own simulation starts and stops its own Ray and takes all its cores. The message API does not: an unmodified
+ClientApp runs behind either grid. Private names of Flower that the server needs are used only in this module.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Answer = Callable[[Message, Context], Message]
 
 
 class InProcessGrid(Grid):
-    """Sites one after the other in this process."""
+    """Runs the sites one after the other in this process."""
 
     def __init__(self, answer: Answer, nodes: Mapping[int, Mapping[str, str]]) -> None:
         """Args:
         nodes: each site's node config by its id, which is above 0.
         """
-        logging.getLogger("flwr").setLevel(logging.WARNING)  # the rounds are shown as any training is
-        # A SuperLink would tell this process who it is; a message cannot be made without.
+        logging.getLogger("flwr").setLevel(logging.WARNING)  # progress is shown as for any training
+        # Messages need these ids, which a SuperLink would set.
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN, 0, 0
         self.answer = answer
         self.nodes = nodes
@@ -50,15 +50,15 @@ class InProcessGrid(Grid):
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
     ) -> Message:
-        """As Flower's."""
+        """Flower's message with these fields."""
         return Message(content, dst_node_id, message_type, group_id=group_id, ttl=ttl)
 
     def get_node_ids(self) -> Iterable[int]:
-        """All of them, always."""
+        """Every node: none of them ever leaves."""
         return list(self.nodes)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Number each message; it is answered when its reply is asked for."""
+        """Number each message; its site runs when the reply is pulled."""
         ids = []
         for message in messages:
             self.sent += 1
@@ -68,7 +68,7 @@ class InProcessGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """The next reply."""
+        """The reply to the first of these messages that has none yet."""
         for message_id in message_ids:
             message = self.waiting.pop(message_id, None)
             if message is not None:
@@ -76,7 +76,7 @@ class InProcessGrid(Grid):
         return []
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Every reply that comes in time."""
+        """Every reply that arrives within `timeout` seconds."""
         end = None if timeout is None else time.monotonic() + timeout
         waiting = set(self.push_messages(messages))
         replies: list[Message] = []
@@ -92,24 +92,24 @@ class InProcessGrid(Grid):
 
 
 class RayGrid(InProcessGrid):
-    """Sites as Ray tasks. A site that has not answered when its message's time is over is killed."""
+    """Runs the sites as Ray tasks. A site that has not answered by its message's time-to-live is killed."""
 
     def __init__(
         self, answer: Answer, nodes: Mapping[int, Mapping[str, str]], *, cpus: float = 1, gpus: float = 0
     ) -> None:
         """Args:
-        cpus, gpus: what each site's task is given; fractions share one.
+        cpus, gpus: of each site's task; with fractions, tasks share a device.
         """
         import ray
 
         super().__init__(answer, nodes)
-        # A dead site is the federation's to judge: it may answer the next round.
+        # The federation handles a dead site, which may answer the next round.
         self.task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_answer)
         self.running: dict[str, tuple[Any, Message, float]] = {}
-        """By message: its task, itself, and when its time is over."""
+        """By message id: the task's reference, the message, and its deadline on the monotonic clock."""
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Start a task for each."""
+        """Start a task for each message."""
         ids = list(super().push_messages(messages))
         for message_id in ids:
             message = self.waiting.pop(message_id)
@@ -118,7 +118,7 @@ class RayGrid(InProcessGrid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """What has been answered since; a task that died is an error, one that takes too long is killed."""
+        """The replies since the last call; a dead task is answered by an error, an overdue one is killed."""
         import ray
 
         wanted = {self.running[message_id][0]: message_id for message_id in message_ids if message_id in self.running}
@@ -139,5 +139,5 @@ class RayGrid(InProcessGrid):
 
 
 def _answer(answer: Answer, message: Message, context: Context) -> Message:
-    """On a worker."""
+    """Runs on a Ray worker."""
     return answer(message, context)

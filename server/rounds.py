@@ -1,8 +1,8 @@
 """The federation's rounds: the engine's state on the server, with the sites' training in place of its own steps.
 
-The server holds the same `State` as a run on one machine. A round replaces the shared weights by what is made of the
-sites' weights; then the engine's own rules record the epochs, remember the best and end the stage, and its own
-checkpoint is written, with the federation's beside it. So a killed server goes on like a killed run.
+The server holds the same `State` as a run on one machine. A round replaces the shared weights by the
+aggregate of the sites' weights; then the engine's own rules record the epochs, remember the best and end the stage, and
+its checkpoint is written, with the federation's beside it. So a killed server resumes like a killed run.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from safetensors.numpy import load_file, save_file
 from ganseg_dist.atomic import save_new
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, load_checkpoint, save_checkpoint
-from ganseg_dist.engine.fit import end_stage, finish_epoch, prepare_state, seeded
+from ganseg_dist.engine.epochs import end_stage, finish_epoch
 from ganseg_dist.engine.state import State
 from ganseg_dist.engine.tracker import Progress, Tracker
+from ganseg_dist.engine.trainer import prepare_state, seeded
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.at_sites import config_at_sites
@@ -43,18 +44,18 @@ from server.strategies import Aggregator, least_answers, validate_setup
 from server.weighting import site_weights
 
 TRIES = 3
-"""Times a round is asked for again that too few sites answered."""
+"""Attempts at a round that too few sites answer."""
 
 
 @dataclass(slots=True)
 class Ledger:
-    """What the server remembers besides the engine's state; all of it is JSON."""
+    """The server's state besides the engine's; all of it is JSON."""
 
     rounds: list[dict[str, Any]] = field(default_factory=list)
     """One record a round: stage, epochs, and by site its examples, weight, losses and scores."""
     quarantined: list[dict[str, Any]] = field(default_factory=list)
     accepted_norms: dict[str, dict[str, float]] = field(default_factory=dict)
-    """What the firewall compares with, of this stage."""
+    """The firewall's `AcceptedNorms` of this stage."""
     rounds_of_stage: int = 0
     was_best: bool = False
     """Whether the last round's weights are the best of its stage so far."""
@@ -62,7 +63,7 @@ class Ledger:
 
 @dataclass(slots=True)
 class Federation:
-    """A run that several sites train together: the engine's state, and what the server remembers besides."""
+    """A run that several sites train together: the engine's state and the server's ledger."""
 
     name: str
     config: RunConfig
@@ -70,17 +71,17 @@ class Federation:
     checkpoints: FolderCheckpoints
     tracker: Tracker
     least_sites: int = 1
-    """Sites that must have said yes before the first round, among which the batch is shared out."""
+    """Sites that must take part before the first round; each trains with its fraction of the batch."""
     system: System = field(init=False)
     state: State = field(init=False)
     ledger: Ledger = field(init=False)
     aggregator: Aggregator = field(init=False)
     releases: Releases | None = field(init=False, default=None)
-    """What was released under `federation.privacy`; none where nothing is promised."""
+    """The releases under `federation.privacy`; None if it is off."""
     sites_config: str = field(init=False)
-    """What the sites train by, as JSON."""
+    """The config by which the sites train, as JSON."""
     planned: tuple[Round, ...] = field(init=False)
-    """Every round, early stops apart."""
+    """Every round, as if no stage stopped early."""
 
     def __post_init__(self) -> None:
         seeded(self.config)
@@ -91,7 +92,7 @@ class Federation:
         self.planned = schedule(self.system.stages, self.config.federation.rounds)
 
     def run(self) -> Ledger:
-        """Every round of every stage, from the newest whole checkpoint or from the start.
+        """Train every round of every stage, from the newest intact checkpoint or from the start.
 
         Raises FederationError when too few sites take part.
         """
@@ -103,12 +104,12 @@ class Federation:
         planned = {(part.stage, part.first): part for part in self.planned}
         if newest is not None:
             done = position.stage == len(stages)
-            at = "after the last round" if done else f"from {self._called(planned[position.stage, position.epoch])}"
+            at = "after the last round" if done else f"from {self._round_text(planned[position.stage, position.epoch])}"
             self.sites.say(f"{self.name}: goes on {at}")
         validate_privacy(self.config, len(planned))
         self.enrol(self.least_sites)
         validate_setup(self.config, len(self.sites.members))
-        self.releases = self._opened_releases(len(planned))
+        self.releases = self._open_releases(len(planned))
         while position.stage < len(stages):
             part = planned[position.stage, position.epoch]
             self._round(part)
@@ -131,10 +132,10 @@ class Federation:
                 f"{', '.join(stage.networks)}"
             )
         sent = shared.take(self.state)
-        begun = {name: sent[name] for name in trained.shapes}
-        updates = self._updates(part, sent, begun)
+        initial = {name: sent[name] for name in trained.shapes}
+        updates = self._updates(part, sent, initial)
         weights = self._weights(updates)
-        merged = self._merged(part, begun, {update.site: update.arrays for update in updates}, weights)
+        merged = self._merged(part, initial, {update.site: update.arrays for update in updates}, weights)
         trained.check(merged)
         trained.put(merged, self.state)
         losses = _weighted({update.site: update.metrics for update in updates}, weights)
@@ -169,52 +170,54 @@ class Federation:
         self.sites.bytes_out = self.sites.bytes_in = 0
         self.tracker.epoch(position.step, {f"{stage.name}/{name}": value for name, value in scores.items()} | losses)
 
-    def _opened_releases(self, rounds: int) -> Releases | None:
-        """Those of this run, with the shares that its first release fixed."""
+    def _open_releases(self, rounds: int) -> Releases | None:
+        """The run's releases, with the shares that its first release fixed; None without `federation.privacy`."""
         federation = self.config.federation
         if not federation.privacy.on:
             return None
-        shares = site_weights(self._stated(), federation.largest_share)
+        shares = site_weights(self._stated_examples(), federation.largest_share)
         return Releases.open(self.checkpoints.folder.parent / "privacy", Terms.of(federation.privacy, rounds), shares)
 
     def _spent(self) -> dict[str, float]:
-        """Epsilon and delta of all rounds so far, where anything is promised."""
+        """Epsilon and delta of all rounds so far; empty without `federation.privacy`."""
         if self.releases is None or self.releases.terms is None:
             return {}
         return {"epsilon": self.releases.epsilon[-1], "delta": self.releases.terms.delta}
 
-    def _stated(self) -> dict[str, float]:
-        """By member, the examples that it stated when it joined."""
+    def _stated_examples(self) -> dict[str, float]:
+        """By member, the number of examples that it stated when it joined."""
         by_slices = self.config.federation.weighting == "slices"
         return {
             member.name: float(member.slices if by_slices else member.cases) for member in self.sites.members.values()
         }
 
     def _weights(self, updates: list[Update]) -> Mapping[str, float]:
-        """What each update counts by: under a promise of privacy nothing that a site says in a round."""
+        """The share of each update. With privacy, shares do not depend on what a site reports in a round."""
         if self.releases is not None:
             return {update.site: self.releases.shares.get(update.site, 0.0) for update in updates}
-        stated = self._stated() if keeps_numbers_home(self.config) else {}
+        stated = self._stated_examples() if keeps_numbers_home(self.config) else {}
         examples = {update.site: stated.get(update.site, update.examples) for update in updates}
         return site_weights(examples, self.config.federation.largest_share)
 
     def _merged(
-        self, part: Round, begun: Arrays, updates: Mapping[str, Arrays], weights: Mapping[str, float]
+        self, part: Round, initial: Arrays, updates: Mapping[str, Arrays], weights: Mapping[str, float]
     ) -> Arrays:
-        """One model of the sites'; under `federation.privacy` the strategy sees their noised mean alone."""
+        """The aggregate of the sites' models; with `federation.privacy` the strategy sees only their noised mean."""
         releases = self.releases
         if releases is None:
-            return self.aggregator.merge(begun, updates, weights)
+            return self.aggregator.merge(initial, updates, weights)
         assert releases.terms is not None
-        mean = releases.once(part.number, partial(private_mean, begun, updates, releases.shares, releases.terms))
-        return self.aggregator.merge(begun, {"mean": mean}, {"mean": 1.0})
+        mean = releases.once(part.number, partial(private_mean, initial, updates, releases.shares, releases.terms))
+        return self.aggregator.merge(initial, {"mean": mean}, {"mean": 1.0})
 
-    def _updates(self, part: Round, sent: Arrays, begun: Arrays) -> list[Update]:
-        """What the firewall lets through of the sites' weights; asked for again while it is too little.
+    def _updates(self, part: Round, sent: Arrays, initial: Arrays) -> list[Update]:
+        """The updates that the firewall accepts; the round is requested again while they are too few.
 
         Args:
-            sent: all that the sites get.
-            begun: of it, what the stage trains: what they send back.
+            sent: the weights that the sites get.
+            initial: of `sent`, those that the stage trains and the sites send back.
+
+        Raises FederationError when too few sites answer in every attempt, or too many refuse the config.
         """
         quorum = self.config.federation.quorum
         instruction = RoundInstruction(
@@ -222,20 +225,20 @@ class Federation:
         )
         refusing: dict[int, str] = {}
         for _ in range(TRIES):
-            if self.releases is None:  # with privacy, shares are fixed: who comes late has none
+            if self.releases is None:  # with privacy, shares are fixed: a late site has none
                 self.enrol(1)
             members = self.sites.members
             needed = max(least_answers(self.config.federation), math.ceil(quorum * len(members)))
-            asked = [node for node in members if node not in refusing]
-            self.sites.say(f"{self._called(part)}: asking {len(asked)} sites to train")
-            replies = self.sites.ask("train", instruction, sent, asked, heard=partial(self._heard, part))
+            nodes = [node for node in members if node not in refusing]
+            self.sites.say(f"{self._round_text(part)}: asking {len(nodes)} sites to train")
+            replies = self.sites.ask("train", instruction, sent, nodes, on_reply=partial(self._show_replies, part))
             failed = {node: reply.error for node, reply in replies.items() if reply.has_error()}
             refusing |= {node: members[node].name for node, error in failed.items() if error.code == CONFIG_REFUSED}
-            if len(members) - len(refusing) < needed:  # nothing changes by asking again
+            if len(members) - len(refusing) < needed:  # asking again would change nothing
                 raise FederationError(f"round {part.number}: {self._refusal(list(refusing.values()))}")
-            why = {members[node].name: self.sites.why(members[node].name, error) for node, error in failed.items()}
-            updates, unread = self._read(replies, begun, part)
-            kept, left_out = self._inspect(updates, begun, part)
+            why = {members[node].name: self.sites.failure(members[node].name, error) for node, error in failed.items()}
+            updates, unread = self._read(replies, initial, part)
+            kept, left_out = self._inspect(updates, initial, part)
             for record in (*unread, *left_out):
                 reason = why.get(record.site, record.reason)
                 self.warn(f"round {part.number}: {record.site}: {reason}; left out")
@@ -243,23 +246,23 @@ class Federation:
             if len(kept) >= needed:
                 return sorted(kept, key=lambda update: update.site)  # sums differ in the last bit between orders
         strategy = self.config.federation.strategy
-        asker = f"federation.strategy={strategy}" if needed == least_answers(self.config.federation) > 1 else ""
+        setting = f"federation.strategy={strategy}" if needed == least_answers(self.config.federation) > 1 else ""
         raise FederationError(
             f"round {part.number}: {len(kept)} sites answered of the {needed} that "
-            f"{asker or f'federation.quorum={quorum:g}'} needs, {TRIES} times; see why above, then start the same "
+            f"{setting or f'federation.quorum={quorum:g}'} needs, {TRIES} times; see why above, then start the same "
             "command again"
         )
 
     def _refusal(self, sites: list[str]) -> str:
-        """That too many refuse the config, and why, where the server may know it."""
-        told = [f"{site}: {words}" for site in sites if (words := self.sites.last_words(site)) is not None]
-        why = "; ".join(told) or f"{', '.join(sites)}; the site.log of each says why"
+        """Text: how many sites refuse the config and, in a simulation, why."""
+        reasons = [f"{site}: {line}" for site in sites if (line := self.sites.last_log_line(site)) is not None]
+        why = "; ".join(reasons) or f"{', '.join(sites)}; the site.log of each says why"
         return f"{len(sites)} of {len(self.sites.members)} sites refuse the config: {why}"
 
     def _read(
-        self, replies: Mapping[int, Message], begun: Arrays, part: Round
+        self, replies: Mapping[int, Message], initial: Arrays, part: Round
     ) -> tuple[list[Update], list[Quarantined]]:
-        """The sites' weights out of their messages, and whose could not be read."""
+        """Decodes the sites' messages; returns their updates, and a record of each that could not be read."""
         federation = self.config.federation
         updates, unread = [], []
         for node, reply in replies.items():
@@ -268,23 +271,23 @@ class Federation:
                 unread.append(Quarantined(site, part.number, reply.error.reason or "the site failed"))
                 continue
             try:
-                message, said = arrays_of(reply.content), numbers_of(reply.content)
-                arrays = decode(message, begun, encoding=federation.encoding, kept_share=federation.kept_share)
-                updates.append(Update(site, arrays, said.pop("num-examples", 0), said))
+                message, metrics = arrays_of(reply.content), numbers_of(reply.content)
+                arrays = decode(message, initial, encoding=federation.encoding, kept_share=federation.kept_share)
+                updates.append(Update(site, arrays, metrics.pop("num-examples", 0), metrics))
             except FederationError as error:
                 unread.append(Quarantined(site, part.number, str(error)))
         return updates, unread
 
-    def _inspect(self, updates: list[Update], begun: Arrays, part: Round) -> tuple[list[Update], list[Quarantined]]:
+    def _inspect(self, updates: list[Update], initial: Arrays, part: Round) -> tuple[list[Update], list[Quarantined]]:
         federation = self.config.federation
         if not federation.firewall:
             return updates, []
-        # Clipping bounds a private update's size, and to compare norms would be to look at single ones.
+        # Clipping bounds a private update's size, and comparing norms would use single updates.
         ratio = math.inf if federation.privacy.on else federation.largest_norm_ratio
-        known = self._stated()
+        stated = self._stated_examples()
         accepted = AcceptedNorms.from_dict(self.ledger.accepted_norms)
-        firewall = Firewall(begun, ratio, known, accepted=accepted)
-        kept, quarantined = firewall.inspect(updates, begun, part.number)
+        firewall = Firewall(initial, ratio, stated, accepted=accepted)
+        kept, quarantined = firewall.inspect(updates, initial, part.number)
         self.ledger.accepted_norms = accepted.to_dict()
         return kept, quarantined
 
@@ -293,21 +296,21 @@ class Federation:
         instruction = RoundInstruction(
             self.name, part.number, part.stage, part.until, part.until, config=self.sites_config
         )
-        self.sites.say(f"{self._called(part)}: asking {len(self.sites.members)} sites to score")
-        said = {}
+        self.sites.say(f"{self._round_text(part)}: asking {len(self.sites.members)} sites to score")
+        scores_by_site = {}
         for node, reply in self.sites.ask("evaluate", instruction, merged).items():
             if not reply.has_error():
-                with suppress(FederationError):  # who cannot be understood does not score
-                    said[self.sites.members[node].name] = numbers_of(reply.content)
-        cases = {site: scores.pop("num-examples", 0) for site, scores in said.items()}
+                with suppress(FederationError):  # an unreadable reply has no scores
+                    scores_by_site[self.sites.members[node].name] = numbers_of(reply.content)
+        cases = {site: scores.pop("num-examples", 0) for site, scores in scores_by_site.items()}
         finite = {
             site: {name: value for name, value in scores.items() if math.isfinite(value)}
-            for site, scores in said.items()
+            for site, scores in scores_by_site.items()
         }
         return finite, _weighted(finite, cases)
 
     def _finish(self) -> None:
-        """Every site gets the last weights, for a model of its own."""
+        """Send every site the last weights, from which it stores its own model."""
         stages = len(self.system.stages)
         instruction = RoundInstruction(
             self.name, len(self.ledger.rounds), stages, 0, 0, self.ledger.was_best, self.sites_config
@@ -317,27 +320,27 @@ class Federation:
         for node, reply in self.sites.ask("train.finish", instruction, arrays).items():
             if reply.has_error():
                 site = self.sites.members[node].name
-                self.warn(f"{site}: has no model of its own: {self.sites.why(site, reply.error)}")
+                self.warn(f"{site}: has no model of its own: {self.sites.failure(site, reply.error)}")
 
     def enrol(self, least: int) -> None:
-        """Take in who is there. Raises FederationError when fewer than `least` have said yes by the deadline."""
+        """Enrol the available nodes. Raises FederationError when fewer than `least` take part by the deadline."""
         self.sites.enrol(RoundInstruction(self.name, 0, 0, 0, 0, config=self.sites_config), least, self.warn)
 
-    def _called(self, part: Round) -> str:
+    def _round_text(self, part: Round) -> str:
         return f"round {part.number} of {len(self.planned)}"
 
-    def _heard(self, part: Round, answered: int, asked: int) -> None:
-        self.sites.say(f"{self._called(part)}: {answered} of {asked} sites have answered")
+    def _show_replies(self, part: Round, replies: int, requests: int) -> None:
+        self.sites.say(f"{self._round_text(part)}: {replies} of {requests} sites have answered")
         stage, history = self.system.stages[part.stage], self.state.position.history
         scores = history[-1]["scores"] if history else {}
-        self.tracker.progress(Progress(stage.name, part.until - 1, stage.epochs, answered, asked, scores))
+        self.tracker.progress(Progress(stage.name, part.until - 1, stage.epochs, replies, requests, scores))
 
     def warn(self, text: str) -> None:
-        """A line to whoever watches."""
+        """Send a warning to the tracker, at the current step."""
         self.tracker.warn(self.state.position.step, text)
 
     def _save(self, folder: Path) -> None:
-        """The engine's checkpoint, and the federation's in the same folder."""
+        """Write the engine's checkpoint, and the federation's into the same folder."""
         self.ledger.rounds_of_stage = self.aggregator.rounds
         save_new(folder / "server.safetensors", partial(save_file, self.aggregator.tensors()))
         (folder / "server.json").write_text(json.dumps(asdict(self.ledger), indent=1))
@@ -345,19 +348,19 @@ class Federation:
 
 
 def _weighted(values: Mapping[str, Mapping[str, float]], weights: Mapping[str, float]) -> dict[str, float]:
-    """Each name's mean over the sites that have it, by their weights."""
+    """By name, the weighted mean over the sites that have a value of it."""
     names = dict.fromkeys(name for of_site in values.values() for name in of_site)
     means = {}
     for name in names:
-        having = {site: of_site[name] for site, of_site in values.items() if name in of_site and weights[site] > 0}
-        total = sum(weights[site] for site in having)
+        with_value = {site: of_site[name] for site, of_site in values.items() if name in of_site and weights[site] > 0}
+        total = sum(weights[site] for site in with_value)
         if total > 0:
-            means[name] = sum(weights[site] / total * value for site, value in having.items())
+            means[name] = sum(weights[site] / total * value for site, value in with_value.items())
     return means
 
 
 def _load(folder: Path, aggregator: Aggregator) -> Ledger:
-    """What `_save` put into a checkpoint that is whole."""
+    """Restore the federation's part of an intact checkpoint, as `_save` wrote it."""
     try:
         ledger = Ledger(**read_json(folder / "server.json"))
         aggregator.restore(ledger.rounds_of_stage, load_file(folder / "server.safetensors"))

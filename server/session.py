@@ -1,4 +1,4 @@
-"""A federation's run: its rounds to the end, and what its run folder keeps of them."""
+"""A federation's run: trains all its rounds and writes their records to the run's folder."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from server.sites import Sites
 
 
 def train_federation(
-    run: Run, config: RunConfig, sites: Sites, tracked: TrackedRun, *, shown: Tracker, least_sites: int
+    run: Run, config: RunConfig, sites: Sites, tracked: TrackedRun, *, tracker: Tracker, least_sites: int
 ) -> Path:
-    """Every round that is left; the last checkpoint's folder.
+    """Train every remaining round; returns the last checkpoint's folder.
 
     Args:
-        config: with everything agreed that a recipe leaves to the data.
-        shown: shows the rounds.
-        least_sites: that must say yes before the first round.
+        config: resolved: with every field agreed that a recipe leaves to the data.
+        tracker: shows the rounds.
+        least_sites: that must take part before the first round.
 
     Raises FederationError when too few sites take part or answer.
     """
     checkpoints = FolderCheckpoints(run.checkpoints)
-    with closing(MLflowTracker.of(tracked)) as logged:
-        federation = Federation(run.name, config, sites, checkpoints, Trackers(shown, logged), least_sites)
+    with closing(MLflowTracker.of(tracked)) as mlflow:
+        federation = Federation(run.name, config, sites, checkpoints, Trackers(tracker, mlflow), least_sites)
         federation.enrol(least_sites)
-        if config.federation.fingerprint and not keeps_numbers_home(config) and not _compared(run).exists():
-            write_json(_compared(run), compare_data(federation))
+        if config.federation.fingerprint and not keeps_numbers_home(config) and not _fingerprint_file(run).exists():
+            write_json(_fingerprint_file(run), compare_data(federation))
         ledger = federation.run()
     members = {member.name: member.counts() for member in sites.members.values()}
     run.write("federation.json", {"rounds": ledger.rounds, "quarantined": ledger.quarantined, "sites": members})
@@ -46,5 +46,5 @@ def train_federation(
     return checkpoints.last()
 
 
-def _compared(run: Run) -> Path:
+def _fingerprint_file(run: Run) -> Path:
     return run.folder / "fingerprint.json"

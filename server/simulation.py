@@ -1,4 +1,4 @@
-"""A federation simulated on one machine or cluster: hospitals made of one cohort, and the run that they train."""
+"""A federation simulated on one machine or cluster: hospitals made from one cohort, and the run that they train."""
 
 from __future__ import annotations
 
@@ -38,65 +38,67 @@ from server.strategies import validate_setup
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """A federation of hospitals that are simulated."""
+    """The request for a simulated federation."""
 
     request: TrainingRequest
     sites: str = BY_HOSPITAL
     skew: str | None = None
     cpus: float = 1
-    """Of a cluster, for each site while it answers."""
+    """That each site's task gets on a cluster; GPUs likewise."""
     gpus: float = 0
     command: str | None = None
-    """That started it; none: this process's own."""
+    """That the run records; None: this process's own."""
     sweep: str | None = None
-    """Whose trial it is."""
+    """Name of the sweep of which it is a trial."""
 
 
-def simulate(asked: Simulation, answer: Answer, *, shown: Tracker | None = None, bar: Bar = no_bar) -> Run:
-    """Train until the federation's run is finished, over a grid of our own; called again, it goes on.
+def simulate(simulation: Simulation, answer: Answer, *, shown: Tracker | None = None, bar: Bar = no_bar) -> Run:
+    """Train until the federation's run is finished, over a grid of this package; a second call resumes it.
 
     Args:
         answer: the hospitals' app.
+        shown: shows the rounds.
     """
-    request = asked.request
+    request = simulation.request
 
     def connect(homes: Sequence[Path]) -> Grid:
         nodes = {number: {"home": str(home)} for number, home in enumerate(homes, start=1)}
         if request.local:
             return InProcessGrid(answer, nodes)
-        return RayGrid(answer, nodes, cpus=asked.cpus, gpus=asked.gpus)
+        return RayGrid(answer, nodes, cpus=simulation.cpus, gpus=simulation.gpus)
 
     with ExitStack() as stack:
         if not request.local:
             with bar("Starting Ray"):
                 stack.enter_context(ray_cluster())
-        return simulate_on(asked, connect, shown=shown, bar=bar)
+        return simulate_on(simulation, connect, shown=shown, bar=bar)
 
 
 def simulate_on(
-    asked: Simulation,
+    simulation: Simulation,
     connect: Callable[[Sequence[Path]], Grid],
     *,
     shown: Tracker | None = None,
     bar: Bar = no_bar,
     say: Callable[[str], None] = nobody_hears,
 ) -> Run:
-    """Train until the federation's run is finished, over any grid; called again, it goes on.
+    """Train until the federation's run is finished, over any grid; a second call resumes it.
 
     Args:
-        connect: gives the grid, told the hospitals' folders in the order of its nodes.
-        say: told in lines what is asked of the hospitals, and what their data warn of.
+        connect: returns the grid for the hospitals' folders, given in the order of its nodes.
+        shown: shows the rounds.
+        say: receives a line for each request to the hospitals and each warning about their data.
     """
-    request, shown = asked.request, shown or NullTracker()
+    request, shown = simulation.request, shown or NullTracker()
     started = time.monotonic()
     plan = plan_training(request, mapper=map_here, bar=bar)
-    patients = partition(plan.cohort, asked.sites, skew=asked.skew, seed=plan.config.seed)
+    patients = partition(plan.cohort, simulation.sites, skew=simulation.skew, seed=plan.config.seed)
     run, split = open_run(
         request.name(), plan.config, plan.fingerprint, plan.cohort, split=request.split,
         request=request.to_dict(), sites={name: len(members) for name, members in patients.items()},
         workers=1, device="cuda" if request.gpus else "cpu",
-        **({} if asked.command is None else {"command": asked.command}),
-        **({} if asked.sweep is None else {"sweep": asked.sweep}),
+        **({} if simulation.command is None else {"command": simulation.command}),
+        **({} if simulation.sweep is None else {"sweep": simulation.sweep}),
     )  # fmt: skip
     with only_trainer(run):
         if run.finished:
@@ -106,7 +108,7 @@ def simulate_on(
         sites = Sites(connect(list(homes.values())), plan.config.federation.deadline_seconds, say, homes)
 
         def train(tracked: TrackedRun) -> Path:
-            return train_federation(run, plan.config, sites, tracked, shown=shown, least_sites=len(homes))
+            return train_federation(run, plan.config, sites, tracked, tracker=shown, least_sites=len(homes))
 
         run_training(run, train, monitors=plan.monitors, tags=request.tags, started=started)
     return run
@@ -115,17 +117,17 @@ def simulate_on(
 def validate_sites(
     config: RunConfig, cohort: Cohort, split: Split, sites: str, skew: str | None
 ) -> dict[str, tuple[str, ...]]:
-    """Each hospital's patients, where they could train this recipe together.
+    """Each hospital's patients, after checking that the hospitals can train this recipe together.
 
     Args:
         config: resolved.
 
-    Raises ConfigError or DataError, before any of them is asked, where they could not.
+    Raises ConfigError or DataError where they cannot.
     """
     members = partition(cohort, sites, skew=skew, seed=config.seed)
     if config.system.task == "classification":
         check_classes(config, cohort, split)
-    local_networks(build_system(config), config)  # refuses networks that there are not
+    local_networks(build_system(config), config)  # raises for unknown networks
     validate_setup(config, len(members))
     validate_privacy(config, rounds_of(config))
     return members
@@ -134,15 +136,15 @@ def validate_sites(
 def _homes(
     run: Run, request: TrainingRequest, patients: Mapping[str, tuple[str, ...]], split: Split
 ) -> dict[str, Path]:
-    """A folder a site, with its site.json, by the site's name.
+    """Creates a folder with a site.json for every site; returns them by the site's name.
 
-    Raises DataError for a site without anybody to learn from.
+    Raises DataError for a site without training patients.
     """
     homes = {}
     folders = folder_names(patients, longest=LONGEST_PART)
     for name, members in patients.items():
-        own = split.of(members)
-        if not own.train:
+        site_split = split.of(members)
+        if not site_split.train:
             raise DataError(
                 f"--sites: {name} has {len(members)} patients, none of them to learn from; ask for fewer sites, or "
                 "lower data.test_fraction and data.validation_fraction"
@@ -158,7 +160,7 @@ def _homes(
             "minimum_group": 1,  # whoever simulates has all the data already
             "gpu": request.gpus,
             "patients": list(members),
-            "split": own.to_dict(),
+            "split": site_split.to_dict(),
         }
         write_json(home / "site.json", settings)
         homes[name] = home

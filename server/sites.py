@@ -1,4 +1,4 @@
-"""The sites as a server sees them: who is there, who said yes, and asking them with a deadline."""
+"""The sites as the server sees them: available nodes, members, and requests with a deadline."""
 
 from __future__ import annotations
 
@@ -21,48 +21,48 @@ from ganseg_dist.plural import counted
 
 POLL_SECONDS = 0.2
 ASK_AGAIN_SECONDS = 30.0
-"""While too few have said yes: until who said no is asked again, and until the next line on how it stands."""
+"""While members are too few: seconds until nodes that refused are asked again, and between lines on the state."""
 JOIN = "query.preflight"
 LOGGED_AT = re.compile(r"^\d{4}-\d\d-\d\dT\S+ ")
-"""How a line of a site's log begins."""
+"""The timestamp at the start of a line of a site's log."""
 
 
 def nobody_hears(text: str) -> None:
-    """Says nothing."""
+    """Ignores a line."""
 
 
 @dataclass(slots=True)
 class Sites:
-    """Asks sites through Flower's grid.
+    """Sends requests to sites through Flower's grid.
 
-    A site that missed a deadline is asked again in the next round and no longer waited for, until it answers one.
+    A site that missed a deadline still gets requests, but is not waited for until it has answered one of them.
     """
 
     grid: Grid
     deadline_seconds: float
     say: Callable[[str], None] = nobody_hears
-    """Tells whoever waits what is asked, in a line; nobody, where a bar shows it."""
+    """Receives a line for each request; ignored by default, where a progress bar shows them."""
     homes: Mapping[str, Path] = field(default_factory=dict)
-    """Of a simulation every site's folder by name, whose log says why it refused; a real one's stays where it is."""
+    """In a simulation, every site's folder by name, whose log says why it refused; empty in a real federation."""
     members: dict[int, SiteInfo] = field(default_factory=dict)
-    """Sites that said yes, by node."""
+    """Sites that take part, by node."""
     refused: dict[int, str] = field(default_factory=dict)
-    """Nodes that said no, and why."""
+    """Reasons of the nodes that refused."""
     away: set[tuple[str, int]] = field(default_factory=set)
-    """Kinds of message and the nodes that missed the last deadline of one: who cannot train may still score."""
+    """Kind of message and node, for nodes that missed its last deadline: a site that cannot train may still score."""
     bytes_out: int = 0
     bytes_in: int = 0
 
     def enrol(self, instruction: RoundInstruction, least: int, warn: Callable[[str], None]) -> None:
-        """Ask every node that is there and no member; wait for `least` members, up to the deadline.
+        """Ask every available node that is not a member; wait for `least` members, up to the deadline.
 
-        While there are fewer, who said no is asked again every ASK_AGAIN_SECONDS: a hospital may have mended what was
-        wrong. In a simulation nothing would be mended.
+        While there are fewer, nodes that refused are asked again every ASK_AGAIN_SECONDS: a hospital may have corrected
+        its data or settings. A simulation does not wait for that.
 
         Args:
-            warn: told at once who said no and why.
+            warn: receives each refusal at once.
 
-        Raises FederationError, saying who refused and why, when fewer have said yes by then.
+        Raises FederationError, with the refusals, when fewer take part by then.
         """
         end, due = time.monotonic() + self.deadline_seconds, time.monotonic() + ASK_AGAIN_SECONDS
         waiting: dict[str, int] = {}
@@ -82,7 +82,7 @@ class Sites:
                 break
             if short and time.monotonic() >= due:
                 due, again = time.monotonic() + ASK_AGAIN_SECONDS, set(self.refused)
-                self.say(f"{self._membership(least)}; waiting {_lasting(end - time.monotonic())} more at most")
+                self.say(f"{self._membership(least)}; waiting {_duration(end - time.monotonic())} more at most")
             time.sleep(POLL_SECONDS)
         if short:
             raise FederationError(f"federation: {self._membership(least)}{self._refusals()}")
@@ -94,47 +94,47 @@ class Sites:
         arrays: Arrays,
         nodes: Sequence[int] | None = None,
         *,
-        heard: Callable[[int, int], None] = lambda answered, asked: None,
+        on_reply: Callable[[int, int], None] = lambda replies, requests: None,
     ) -> Mapping[int, Message]:
-        """The replies that came before the deadline, by node.
+        """The replies that arrive before the deadline, by node.
 
         Args:
             kind: Flower's message type.
-            nodes: whom to ask; none: every member.
-            heard: told how many have answered.
+            nodes: to which the request is sent; None: every member.
+            on_reply: called after each reply with the numbers of replies and of requests.
         """
-        asked = list(self.members) if nodes is None else list(nodes)
-        if not asked:
+        recipients = list(self.members) if nodes is None else list(nodes)
+        if not recipients:
             return {}
         end = time.monotonic() + self.deadline_seconds
-        waiting = self._push(kind, instruction, arrays, asked, end)
+        waiting = self._push(kind, instruction, arrays, recipients, end)
         replies: dict[int, Message] = {}
         while waiting:
             for node, reply in self._pull(waiting):
                 replies[node] = reply
-                heard(len(replies), len(asked))
-            present = [node for node in asked if (kind, node) not in self.away]
+                on_reply(len(replies), len(recipients))
+            present = [node for node in recipients if (kind, node) not in self.away]
             if time.monotonic() > end or (present and all(node in replies for node in present)):
                 break
             if waiting:
                 time.sleep(POLL_SECONDS)
-        self.away |= {(kind, node) for node in asked}
+        self.away |= {(kind, node) for node in recipients}
         self.away -= {(kind, node) for node in replies}
         return replies
 
-    def why(self, site: str, error: Error) -> str:
-        """What a site said instead of an answer; in a simulation with its own log's last words."""
+    def failure(self, site: str, error: Error) -> str:
+        """The reason of a site's error reply; in a simulation followed by the last line of its log."""
         reason = error.reason or "the site failed"
-        told = self.last_words(site) if error.code in SITES_ERRORS else None
-        return reason if told is None else f"{reason}: {told}"
+        line = self.last_log_line(site) if error.code in SITES_ERRORS else None
+        return reason if line is None else f"{reason}: {line}"
 
     def _push(
         self, kind: str, instruction: RoundInstruction, arrays: Arrays, nodes: Sequence[int], end: float
     ) -> dict[str, int]:
-        """Ask them; the nodes by the message that each was sent.
+        """Send a request to each node; returns the node by message id.
 
         Args:
-            end: on the monotonic clock, when an answer comes too late.
+            end: the deadline, on the monotonic clock.
         """
         if not nodes:
             return {}
@@ -142,22 +142,22 @@ class Sites:
         ttl = max(1.0, end - time.monotonic())
         messages = [Message(content, dst_node_id=node, message_type=kind, ttl=ttl) for node in nodes]
         self.bytes_out += len(nodes) * sum(array.nbytes for array in arrays.values())
-        # A message without an id could not be pushed.
+        # A message that could not be pushed has no id.
         pushed = zip(self.grid.push_messages(messages), nodes, strict=False)
         return {message_id: node for message_id, node in pushed if message_id}
 
     def _pull(self, waiting: dict[str, int]) -> list[tuple[int, Message]]:
-        """What has been answered since, and by which node; it is waited for no longer."""
+        """The replies since the last call, with their nodes; their messages are removed from `waiting`."""
         if not waiting:
             return []
-        # What the server's own link answers for a node that is gone comes from no node: replies are told apart by what
-        # they answer.
+        # The SuperLink's own reply for a lost node comes from no node, so replies are matched by the message that they
+        # answer.
         replies = list(self.grid.pull_messages(list(waiting)))
         self.bytes_in += sum(map(_size, replies))
         return [(waiting.pop(reply.metadata.reply_to_message_id), reply) for reply in replies]
 
     def _take_in(self, node: int, reply: Message, warn: Callable[[str], None]) -> None:
-        """A member more, or a refusal."""
+        """Record a reply to the preflight as a new member or as a refusal."""
         try:
             if reply.has_error():
                 raise FederationError(reply.error.reason or "the site failed")
@@ -170,23 +170,23 @@ class Sites:
             self.refused[node] = str(error)
             return
         self.refused.pop(node, None)
-        self.members = dict(sorted({**self.members, node: info}.items()))  # the first to answer is not the first
+        self.members = dict(sorted({**self.members, node: info}.items()))  # by node, whichever answers first
         self.say(f"{info.name} takes part, with {counted(info.patients, 'patient')}")
 
     def _membership(self, least: int) -> str:
         names = ", ".join(member.name for member in self.members.values())
-        said = f"{counted(len(self.members), 'site')} said yes of the {least} that are needed"
-        return f"{said} ({names})" if names else said
+        summary = f"{counted(len(self.members), 'site')} said yes of the {least} that are needed"
+        return f"{summary} ({names})" if names else summary
 
     def _refusals(self) -> str:
-        """Who said no and why; in a simulation what the logs of those who are no members say."""
+        """Text: the refusals with their reasons; in a simulation the last log lines of sites that are not members."""
         members = {member.name for member in self.members.values()}
-        logged = {site: self.last_words(site) for site in self.homes if site not in members}
-        told = [f"{site}: {words}" for site, words in logged.items() if words is not None]
-        return "".join(f"; {each}" for each in told or (f"node {node}: {why}" for node, why in self.refused.items()))
+        lines = {site: self.last_log_line(site) for site in self.homes if site not in members}
+        reasons = [f"{site}: {line}" for site, line in lines.items() if line is not None]
+        return "".join(f"; {each}" for each in reasons or (f"node {node}: {why}" for node, why in self.refused.items()))
 
-    def last_words(self, site: str) -> str | None:
-        """What a simulated site's log says last; none of a real one's, and where there is no log."""
+    def last_log_line(self, site: str) -> str | None:
+        """The last line of a simulated site's log, without its time; None for a real site and without a log."""
         with suppress(KeyError, OSError, IndexError):
             lines = (self.homes[site] / "site.log").read_text(encoding="utf-8").splitlines()
             return LOGGED_AT.sub("", lines[-1])
@@ -206,5 +206,5 @@ def _size(reply: Message) -> int:
     return sum(len(array.data) for record in reply.content.array_records.values() for array in record.values())
 
 
-def _lasting(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{max(seconds, 0):.0f} s"

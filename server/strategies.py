@@ -1,4 +1,4 @@
-"""How one model is made of the sites' models: Flower's strategies, given what the firewall let through."""
+"""Aggregates the sites' models into one: Flower's strategies, applied to the updates that the firewall accepts."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ganseg_dist.federation.flower import pack_reply
 from ganseg_dist.federation.shared_parameters import Arrays
 
 MOMENTS = ("m_t", "v_t")
-"""What FedAdam and FedYogi carry from round to round."""
+"""Attributes of FedAdam and FedYogi that last from round to round."""
 
 
 def least_answers(federation: FederationConfig) -> int:
-    """Sites without whose answers a round's strategy bounds nobody's influence: of fewer, one liar decides.
+    """The fewest answers with which a round's strategy bounds a site's influence: with fewer, one liar decides.
 
     Krum is proven for n >= 2 f + 3 (Blanchard et al., Machine learning with adversaries, NeurIPS 2017, Prop. 4.2). The
-    median of two is their mean. A trimmed mean leaves out floor(share n) at either end, which must be one at least.
+    median of two is their mean. A trimmed mean leaves out floor(share n) at either end, which must be at least one.
     """
     match federation.strategy:
         case "krum":
@@ -39,7 +39,7 @@ def least_answers(federation: FederationConfig) -> int:
 
 
 def validate_setup(config: RunConfig, sites: int) -> None:
-    """Raises ConfigError for a strategy that this many sites, or this recipe, cannot carry."""
+    """Raises ConfigError for a strategy that does not work with this many sites or with this recipe."""
     federation = config.federation
     if federation.strategy == "trimmed" and not federation.trimmed_share:
         raise ConfigError("federation.trimmed_share: 0 trims nothing; raise it, or take fedavg")
@@ -68,22 +68,22 @@ class Aggregator:
         self.begin()
 
     def begin(self) -> None:
-        """A new stage: other tensors, no moments."""
+        """Start a new stage, with other tensors and without moments."""
         self.rounds = 0
         self.strategy = _strategy(self.config)
 
     def merge(self, sent: Arrays, updates: Mapping[str, Arrays], weights: Mapping[str, float]) -> Arrays:
-        """One model of the sites' models.
+        """The aggregate of the sites' models, as float32.
 
         Args:
-            sent: what the round began with.
+            sent: the weights that the round began with.
             updates: each site's tensors, all under the same names.
             weights: each site's share; they sum to 1.
         """
-        given: Mapping[str, Mapping[str, npt.NDArray[Any]]] = updates
+        inputs: Mapping[str, Mapping[str, npt.NDArray[Any]]] = updates
         if isinstance(self.strategy, MultiKrum):
-            given = {site: _changes(arrays, sent) for site, arrays in updates.items()}
-            # Of one hospital's model alone the others would learn nothing.
+            inputs = {site: _changes(arrays, sent) for site, arrays in updates.items()}
+            # With only one model selected, nothing of the other hospitals' would be learnt.
             self.strategy.num_nodes_to_select = max(1, len(updates) - self.config.suspected_sites)
         replies = [
             Message(
@@ -91,7 +91,7 @@ class Aggregator:
                 dst_node_id=0,
                 message_type=MessageType.TRAIN,
             )
-            for site, arrays in given.items()
+            for site, arrays in inputs.items()
         ]
         if isinstance(self.strategy, FedAdam | FedYogi):
             self.strategy.current_arrays = dict(sent)
@@ -109,30 +109,30 @@ class Aggregator:
         moments = {kind: getattr(self.strategy, kind, None) or {} for kind in MOMENTS}
         return {
             f"{kind}.{name}": np.asarray(value, np.float32)
-            for kind, of in moments.items()
-            for name, value in of.items()
+            for kind, values in moments.items()
+            for name, value in values.items()
         }
 
     def restore(self, rounds: int, tensors: Arrays) -> None:
-        """The inverse of `tensors`, with the rounds of the stage that are done."""
+        """The inverse of `tensors`, after `rounds` completed rounds of the stage."""
         self.rounds = rounds
         for kind in MOMENTS:
-            under = {name.removeprefix(f"{kind}."): value for name, value in tensors.items() if name.startswith(kind)}
-            if under:
-                setattr(self.strategy, kind, under)
+            moments = {name.removeprefix(f"{kind}."): value for name, value in tensors.items() if name.startswith(kind)}
+            if moments:
+                setattr(self.strategy, kind, moments)
 
 
 def _changes(arrays: Arrays, sent: Arrays) -> dict[str, npt.NDArray[np.float64]]:
-    """What a site changed, in float64.
+    """A site's change of each tensor, in float64.
 
-    Flower's Krum compares sites by ||a - b||^2 = ||a||^2 + ||b||^2 - 2 a.b. Of whole float32 weights that differ by a
-    thousandth of their norm, this cancels to noise, below 0 even, and a site with a reversed update is not noticed.
+    Flower's Krum compares sites by ||a - b||^2 = ||a||^2 + ||b||^2 - 2 a.b. For whole float32 weights that differ by a
+    thousandth of their norm, this cancels to noise, even below 0, and a site with a reversed update goes unnoticed.
     """
     return {name: values.astype(np.float64) - sent[name] for name, values in arrays.items()}
 
 
 def _strategy(config: FederationConfig) -> FedAvg:
-    """Flower's.
+    """Flower's strategy for this config.
 
     Its FedAdam takes eta sqrt(1 - beta_2^t) / (1 - beta_1^t) in round t, Adam's correction of the moments' bias, where
     Algorithm 2 of Reddi et al. (Adaptive federated optimization, ICLR 2021) and FedYogi take eta: with betas of 0.9 and
@@ -140,7 +140,7 @@ def _strategy(config: FederationConfig) -> FedAvg:
     """
     eta, betas = config.server_learning_rate, config.server_betas
     match config.strategy:
-        case "fedavg" | "fedprox":  # what fedprox adds, the sites do (train.proximal_weight)
+        case "fedavg" | "fedprox":  # the sites add the proximal term (train.proximal_weight)
             return FedAvg()
         case "fedadam":
             return FedAdam(eta=eta, beta_1=betas[0], beta_2=betas[1])

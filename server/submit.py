@@ -1,4 +1,4 @@
-"""What `deploy/flower/run.sh` does: checks what is asked, starts the run, shows its log and says how it ended.
+"""Behind `deploy/flower/run.sh`: checks the settings, starts the run, shows its log and reports how it ended.
 
     python -m server.submit APP KEY=VALUE ...
 
@@ -31,26 +31,30 @@ from ganseg_dist.suggestion import suggestion
 from server.app import Asked
 
 CONNECTION = "federation"
-"""As server.sh calls it."""
+"""Name of the SuperLink connection that server.sh defines."""
 NEEDED = {"recipe": "recipe=ganet_seg_small", "run-name": "run-name=first", "least-sites": "least-sites=3"}
-"""What a deployment must be told, with an example of each."""
+"""Keys that a deployment requires, each with an example."""
 SIMULATION_ONLY = ("data", "layout", "labels", "sites", "skew")
-"""Keys that a deployment has no use for."""
+"""Keys that only a simulation uses."""
 INTERRUPTED = 130
 
 
 def submit(app: Path, words: Sequence[str]) -> None:
     """Train to the end.
 
-    Raises ConfigError for words that mean nothing, RunError for a run that is being trained, FederationError when the
-    run does not complete.
+    Args:
+        app: folder of pyproject.toml.
+        words: `KEY=VALUE` settings.
+
+    Raises ConfigError for invalid settings, RunError for a run that is being trained, FederationError when the run does
+    not complete.
     """
     keys = keys_of(app, words)
     name = str(keys["run-name"])
-    going = [run for run in runs_called(name) if run.status.status != Status.FINISHED]
-    if going:
+    running = [run for run in runs_called(name) if run.status.status != Status.FINISHED]
+    if running:
         raise RunError(
-            f"run-name: {name} is being trained; wait for it or end it: {_flower('stop', going[0].run_id)} (what a "
+            f"run-name: {name} is being trained; wait for it or end it: {_flower('stop', running[0].run_id)} (what a "
             "killed server left ends by itself in a minute)"
         )
     command = ["flwr", "run", str(app), CONNECTION, "--stream", "--run-config", as_toml(keys)]
@@ -58,12 +62,12 @@ def submit(app: Path, words: Sequence[str]) -> None:
         raise FederationError(f"{name}: was not started; Flower says why above")
     run = runs_called(name)[0]
     if (run.status.status, run.status.sub_status) != (Status.FINISHED, SubStatus.COMPLETED):
-        how = run.status.sub_status or f"still {run.status.status}"
-        raise FederationError(f"{name}: run {run.run_id} is not completed, it is {how}")
+        outcome = run.status.sub_status or f"still {run.status.status}"
+        raise FederationError(f"{name}: run {run.run_id} is not completed, it is {outcome}")
 
 
 def keys_of(app: Path, words: Sequence[str]) -> dict[str, Any]:
-    """`KEY=VALUE` words as a run's config has them, all of which mean something.
+    """A Flower run's config from `KEY=VALUE` words, after checking every value.
 
     Raises ConfigError naming the key or the field.
     """
@@ -91,7 +95,7 @@ def keys_of(app: Path, words: Sequence[str]) -> dict[str, Any]:
 
 
 def as_toml(keys: Mapping[str, Any]) -> str:
-    """As `flwr run --run-config` takes them."""
+    """The keys as TOML, as `flwr run --run-config` takes them."""
     return " ".join(f"{key}={value}" if isinstance(value, int) else f"{key}='{value}'" for key, value in keys.items())
 
 
@@ -112,12 +116,12 @@ def runs_called(name: str) -> list[Run]:
 
 
 def _flower(*words: object) -> str:
-    """A command to type."""
+    """A `flwr` command line for an error message."""
     return " ".join([f"FLWR_HOME={os.environ['FLWR_HOME']} flwr", *map(str, words)])
 
 
 def main() -> None:
-    """Exits with 0 when the run has completed."""
+    """Submit from the command line. Exits with 0 when the run completed, with an error's code otherwise."""
     try:
         submit(Path(sys.argv[1]), sys.argv[2:])
     except GansegError as error:

@@ -1,8 +1,8 @@
-"""Flower's SuperLink, of which hospitals reach what a node needs and nothing else: `python -m server.superlink`.
+"""Flower's SuperLink with only the nodes' endpoints open to other machines: `python -m server.superlink`.
 
-Flower 1.41 answers everything on one port, and asks nobody but nodes who they are. Whoever reaches the port may
-register a node's key, start a run, which is code that nodes carry out, and take the server's own tasks (`/v1/control`,
-`/v1/runtime`). Here those answer the server's own machine alone. Takes the options of `flower-superlink`.
+Flower 1.41 serves everything on one port and authenticates only nodes. Whoever reaches the port may register a node's
+key, start a run, which is code that nodes execute, and take the server's own tasks (`/v1/control`, `/v1/runtime`).
+Here these endpoints answer only the server's own machine. Takes the options of `flower-superlink`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 OPEN_TO_ALL = "/v1/fleet/"
-"""Where nodes go; Flower verifies their signature there."""
+"""Path of the nodes' endpoints, where Flower verifies their signatures."""
 
 
 class OwnMachineAlone:
-    """Refuses requests from elsewhere, but for those of nodes."""
+    """Refuses requests from other machines, except at the nodes' endpoints."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
+        """Handle one ASGI connection: answer with 403, or pass it on."""
         if scope["type"] == "lifespan" or scope["path"].startswith(OPEN_TO_ALL) or _is_own_machine(scope):
             await self.app(scope, receive, send)
         else:
@@ -34,7 +34,7 @@ class OwnMachineAlone:
 
 
 def _is_own_machine(scope: Scope) -> bool:
-    """Whether the connection comes over the loopback interface. A proxy on this machine would hide where from."""
+    """Whether the connection comes over the loopback interface. A proxy on this machine would hide its origin."""
     client = scope.get("client")
     if client is None:
         return False
@@ -44,7 +44,7 @@ def _is_own_machine(scope: Scope) -> bool:
 
 
 def main() -> None:
-    """Start it."""
+    """Start the SuperLink."""
     others = extensions.get_middleware()
     extensions.get_middleware = lambda: (Middleware(OwnMachineAlone), *others)  # outermost: before anything is parsed
     flower_superlink()

@@ -1,4 +1,4 @@
-"""A trial of a sweep that hospitals train together: the federation simulated, in the trial's own process."""
+"""A sweep's trial that hospitals train together: a simulated federation in the trial's own process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from server.simulation import Simulation, simulate, validate_sites
 
 @dataclass(frozen=True, slots=True)
 class TrainsAtSites:
-    """A trial as `ganseg federate --local` trains its federated arm, one site after the other."""
+    """Trains a trial as `ganseg federate --local` trains its federated arm, one site after the other."""
 
     hospitals: Hospitals
     answer: Answer
@@ -32,7 +32,7 @@ class TrainsAtSites:
         validate_sites(config, cohort, split, self.hospitals.sites, self.hospitals.skew)
 
     def train(self, values: dict[str, object], job: TrialJob) -> None:
-        """From the last round that the run's own folder knows. A federation that cannot go on ends without a score."""
+        """Resume after the last round in the run's folder. A federation that cannot continue ends without a score."""
         config = job.config_of(values)
         run = job.run_of(str(tune.get_context().get_trial_name()))
         monitors = {stage.name: stage.monitor for stage in build_system(config).stages}
@@ -41,8 +41,8 @@ class TrainsAtSites:
         )
         rounds = ReportedRounds(FolderCheckpoints(run.checkpoints), config, monitors, job)
         try:
-            asked = Simulation(request, self.hospitals.sites, self.hospitals.skew, command=job.command, sweep=job.sweep)
-            simulate(asked, self.answer, shown=rounds)
+            trial = Simulation(request, self.hospitals.sites, self.hospitals.skew, command=job.command, sweep=job.sweep)
+            simulate(trial, self.answer, shown=rounds)
         except FederationError:
             job.report_without_score()
             return
@@ -50,13 +50,13 @@ class TrainsAtSites:
 
 
 class ReportedRounds(NullTracker):
-    """Reports every round to Tune, when the next one is told: a round's checkpoint is written after it was told."""
+    """Reports each round to Tune when the next one ends, as a round's checkpoint is written after its tracker call."""
 
     def __init__(self, checkpoints: FolderCheckpoints, config: RunConfig, monitors: Monitors, job: TrialJob) -> None:
         self.checkpoints, self.config, self.monitors, self.job = checkpoints, config, monitors, job
 
     def epoch(self, step: int, scores: Mapping[str, float]) -> None:
-        """The round before this one; Tune needs no checkpoint, as the run's folder has all that goes on."""
+        """Report the round before this one. Tune gets no checkpoint: the run's folder holds what resuming needs."""
         newest = self.checkpoints.newest()
         if newest is not None:
             self.job.report_epoch(newest, self.config, self.monitors, keep=False)

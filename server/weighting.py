@@ -1,4 +1,4 @@
-"""What each site's update counts by."""
+"""The share of each site's update in the average."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Mapping
 def site_weights(examples: Mapping[str, float], largest_share: float) -> dict[str, float]:
     """Shares in proportion to the examples, none above the largest; they sum to 1, and one site's is 1.0.
 
-    With n sites of e_i > 0 examples and the cap c = max(largest_share, 1/n), below which nothing sums to 1:
+    With n sites of e_i > 0 examples and the cap c = max(largest_share, 1/n), as below 1/n no shares sum to 1:
 
         w_i = min(c, lambda e_i),   lambda such that sum_i w_i = 1
 
-    so what is cut off one site goes to those below the cap in proportion to their examples (water-filling). From the
-    largest site on, each takes its proportion of what is left to it and the smaller ones, or c where that is less: the
-    first site that is not cut has found lambda.
+    so what is cut from one site goes to those below the cap in proportion to their examples (water-filling). In the
+    order of ordered e_i, each site takes its proportion of what remains for it and the smaller ones, or c if that is
+    less: the first site that is not cut determines lambda.
 
     The order in which sites answered changes no bit of the result.
 
@@ -24,11 +24,11 @@ def site_weights(examples: Mapping[str, float], largest_share: float) -> dict[st
         largest_share: in (0, 1].
     """
     cap = max(largest_share, 1 / len(examples))
-    falling = sorted(examples, key=lambda site: (-examples[site], site))
+    ordered = sorted(examples, key=lambda site: (-examples[site], site))
     shares: dict[str, float] = {}
-    left = 1.0
-    for place, site in enumerate(falling):
-        proportion = examples[site] / math.fsum(examples[other] for other in falling[place:])
-        shares[site] = min(cap, left * proportion)
-        left -= shares[site]
+    remaining = 1.0
+    for place, site in enumerate(ordered):
+        proportion = examples[site] / math.fsum(examples[other] for other in ordered[place:])
+        shares[site] = min(cap, remaining * proportion)
+        remaining -= shares[site]
     return {site: shares[site] for site in examples}

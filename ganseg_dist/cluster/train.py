@@ -128,7 +128,7 @@ def _elastic_trainer(config: RunConfig, run: Run) -> Callable[..., Any]:
 def _worker(settings: dict[str, Any]) -> None:
     import ray.train.torch
 
-    from ganseg_dist.engine.fit import train_member
+    from ganseg_dist.engine.trainer import train_member
     from ganseg_dist.engine.world import World
 
     check_worker_paths(settings["places"])

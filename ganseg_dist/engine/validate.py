@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from ganseg_dist.data.batch import Batch
+from ganseg_dist.engine.state import State
 from ganseg_dist.engine.world import World
-from ganseg_dist.systems.base import Ratio
+from ganseg_dist.systems.base import Ratio, System
 
 
 def mean_over_cases(
@@ -35,3 +38,19 @@ def mean_over_cases(
         if counts.any():
             scores[name] = (numerator[counts] / denominator[counts]).mean().item()
     return scores
+
+
+@contextmanager
+def judging(system: System, state: State) -> Iterator[None]:
+    """Networks in evaluation mode, holding their averaged weights where there are any."""
+    raw: dict[str, dict[str, Tensor]] = {}
+    for name, network in system.networks.items():
+        network.eval()
+        if name in state.ema:
+            raw[name] = {key: value.clone() for key, value in network.state_dict().items()}
+            network.load_state_dict(state.ema[name].module.state_dict())
+    try:
+        yield
+    finally:
+        for name, weights in raw.items():
+            system.networks[name].load_state_dict(weights)

@@ -16,7 +16,7 @@ from ganseg_dist.data.cohort import Case, Cohort, Split
 from ganseg_dist.data.formats import is_nifti
 from ganseg_dist.data.preflight import COHORT, Finding, Severity
 from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
-from ganseg_dist.engine.fit import StageData
+from ganseg_dist.engine.trainer import StageData
 from ganseg_dist.errors import DataError, GansegError
 from ganseg_dist.planning.prepare import Preflight
 from ganseg_dist.planning.resolve import order_told

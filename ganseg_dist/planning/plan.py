@@ -16,7 +16,7 @@ from ganseg_dist.atomic import write_text
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort, Split, split_as_configured
 from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
-from ganseg_dist.engine.fit import StageData
+from ganseg_dist.engine.trainer import StageData
 from ganseg_dist.errors import RunError
 from ganseg_dist.planning.prepare import Preflight
 from ganseg_dist.runs import Run, training_run

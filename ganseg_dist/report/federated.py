@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ganseg_dist.config import RunConfig
-from ganseg_dist.engine.fit import prepare_state
+from ganseg_dist.engine.trainer import prepare_state
 from ganseg_dist.engine.world import World
 from ganseg_dist.federation.differences import differences
 from ganseg_dist.federation.fingerprint import Fingerprint, together

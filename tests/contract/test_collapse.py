@@ -3,8 +3,8 @@
 import pytest
 
 from ganseg_dist.engine.checkpoint import NoCheckpoints
-from ganseg_dist.engine.fit import train_member
 from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.trainer import train_member
 from ganseg_dist.engine.world import World
 from ganseg_dist.systems import recipe
 from ganseg_dist.systems.base import BEGINNERS_EPOCHS

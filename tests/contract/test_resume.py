@@ -15,7 +15,7 @@ import torch
 
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, load_checkpoint
-from ganseg_dist.engine.fit import prepare_state, seeded
+from ganseg_dist.engine.trainer import prepare_state, seeded
 from ganseg_dist.engine.world import World
 from ganseg_dist.planning.plan import Prepared
 from ganseg_dist.runs import Run

@@ -17,9 +17,10 @@ from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.augment import augment
 from ganseg_dist.data.cohort import Cohort
 from ganseg_dist.engine.checkpoint import NoCheckpoints
-from ganseg_dist.engine.fit import prepare_state, seeded, train_member, train_step, validate
 from ganseg_dist.engine.loader import StageBatches
+from ganseg_dist.engine.step import train_step
 from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.trainer import Trainer, prepare_state, seeded, train_member
 from ganseg_dist.engine.world import World
 from ganseg_dist.planning.plan import Prepared
 from ganseg_dist.systems import build_system, recipe
@@ -83,9 +84,7 @@ def measure(out: Path, config: RunConfig, prepared: Prepared) -> None:
                 "balanced": phase.balance is not None,
                 "norms": dict(state.balances[phase.name].norms) if phase.balance else {},
             }
-        found["scores"][stage.name] = validate(
-            system, stage, data[stage.source].validation, batches, config, state, world
-        )
+        found["scores"][stage.name] = Trainer(system, stage, data[stage.source], config, state, world).validate()
     final = train_member(config, prepared.open(config), world, NullTracker(), NoCheckpoints())
     found["history"] = final.position.history
     found["weights"] = {

@@ -9,8 +9,9 @@ import torch
 from ganseg_dist.config import override
 from ganseg_dist.digests import read_sealed, sealed
 from ganseg_dist.engine.checkpoint import FORMAT, PARTS, FolderCheckpoints, load_checkpoint, save_checkpoint
-from ganseg_dist.engine.fit import prepare_state, seeded, train_step
 from ganseg_dist.engine.loader import StageBatches
+from ganseg_dist.engine.step import train_step
+from ganseg_dist.engine.trainer import prepare_state, seeded
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import RunError
 from ganseg_dist.systems import build_system

@@ -8,10 +8,9 @@ from torch import nn
 
 from ganseg_dist.config import override
 from ganseg_dist.data.batch import Batch
-from ganseg_dist.engine.checkpoint import NoCheckpoints
-from ganseg_dist.engine.fit import fit, prepare_state, train_step
 from ganseg_dist.engine.patient_privacy import PatientBatches, PatientPrivacy, validate_patient_privacy
-from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.step import train_step
+from ganseg_dist.engine.trainer import Trainer, prepare_state
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.systems import build_system, recipe
@@ -231,10 +230,7 @@ def test_the_plain_segmenter_trains_and_says_what_it_spent(debug_config, opened)
     system = build_system(settings)
     state = prepare_state(system, settings, World())
     before = {name: value.clone() for name, value in system.networks["segmenter"].state_dict().items()}
-    fit(
-        system, system.stages[0], opened, settings, state,
-        world=World(), tracker=NullTracker(), checkpoints=NoCheckpoints(),
-    )  # fmt: skip
+    Trainer(system, system.stages[0], opened, settings, state).fit()
     epsilons = [record["scores"]["epsilon"] for record in state.position.history]
     _, asked = batches_of(settings, opened)
     assert epsilons == [asked.spent(0, 1), asked.spent(0, 2)]

@@ -8,7 +8,7 @@ from torch import nn
 
 from ganseg_dist.config import override
 from ganseg_dist.data.batch import Batch
-from ganseg_dist.engine.fit import prepare_state
+from ganseg_dist.engine.trainer import prepare_state
 from ganseg_dist.engine.world import World
 from ganseg_dist.systems import recipe
 from ganseg_dist.systems.base import Monitor, Phase, Prediction, Ratio, Stage

@@ -7,8 +7,8 @@ import torch
 
 from ganseg_dist.config import override
 from ganseg_dist.engine.checkpoint import NoCheckpoints
-from ganseg_dist.engine.fit import train_member
 from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.trainer import train_member
 from ganseg_dist.engine.world import World
 from ganseg_dist.systems import build_system, recipe, recipes
 from tests.tiny import prepare, resolved

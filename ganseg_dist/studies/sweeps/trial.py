@@ -24,8 +24,8 @@ from ganseg_dist.cluster.train import train_on_ray
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, checkpoint_damage, read_position
-from ganseg_dist.engine.fit import train_member
 from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.trainer import train_member
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError, TrainingDiverged
 from ganseg_dist.evaluation.arms import ModelArm

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from ganseg_dist.config import override
 from ganseg_dist.data.batch import BACKGROUND, Batch
-from ganseg_dist.engine.fit import prepare_state, train_step
+from ganseg_dist.engine.step import train_step
+from ganseg_dist.engine.trainer import prepare_state
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.models.vgg16 import VGG16

@@ -12,8 +12,10 @@ from torch import nn
 from ganseg_dist.config import override
 from ganseg_dist.data.batch import BACKGROUND, Batch
 from ganseg_dist.engine.checkpoint import NoCheckpoints
-from ganseg_dist.engine.fit import new_alarms, prepare_state, train_member, train_step
+from ganseg_dist.engine.epochs import new_alarms
+from ganseg_dist.engine.step import train_step
 from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.trainer import prepare_state, train_member
 from ganseg_dist.engine.validate import mean_over_cases
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import ConfigError

@@ -6,7 +6,8 @@ import torch
 
 from ganseg_dist.config import override
 from ganseg_dist.data.batch import BACKGROUND, Batch
-from ganseg_dist.engine.fit import new_alarms, only_training
+from ganseg_dist.engine.epochs import new_alarms
+from ganseg_dist.engine.step import only_training
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.systems import build_system, recipe
 from ganseg_dist.systems.base import BEGINNERS_EPOCHS

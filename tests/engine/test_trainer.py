@@ -6,19 +6,11 @@ import torch
 
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.engine.checkpoint import NoCheckpoints
-from ganseg_dist.engine.fit import (
-    StageData,
-    StepLog,
-    end_stage,
-    finish_epoch,
-    fit,
-    judging,
-    only_training,
-    set_learning_rate,
-    train,
-    train_step,
-)
+from ganseg_dist.engine.epochs import end_stage, finish_epoch, set_learning_rate
+from ganseg_dist.engine.step import StepLog, only_training, train_step
 from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.trainer import StageData, Trainer, train
+from ganseg_dist.engine.validate import judging
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import TrainingDiverged
 from ganseg_dist.systems.base import Balance, Monitor, Phase, Ratio
@@ -50,10 +42,8 @@ def data(prepared, debug_config):
 
 
 def run(system, data, state, settings, **changes):
-    fit(
-        system, system.stages[0], data, settings, state,
-        world=World(), tracker=changes.pop("tracker", NullTracker()), checkpoints=NoCheckpoints(), **changes,
-    )  # fmt: skip
+    tracker = changes.pop("tracker", NullTracker())
+    Trainer(system, system.stages[0], data, settings, state, tracker=tracker).fit(**changes)
 
 
 # One step

@@ -1,0 +1,125 @@
+"""One step: the gradient of a phase's weighted terms, averaged over the ranks, and the update of its networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.data.batch import Batch
+from ganseg_dist.engine.patient_privacy import PatientPrivacy
+from ganseg_dist.engine.state import State
+from ganseg_dist.engine.world import World
+from ganseg_dist.errors import TrainingDiverged
+from ganseg_dist.systems.base import Phase, System
+
+
+def train_step(
+    system: System,
+    phase: Phase,
+    batch: Batch,
+    config: RunConfig,
+    state: State,
+    world: World,
+    privacy: PatientPrivacy | None = None,
+) -> dict[str, Tensor]:
+    """One update of the phase's networks; returns its raw terms and any dynamic weights.
+
+    Args:
+        privacy: of the patients; none: the gradient is the batch's own.
+    """
+    backpropagate = partial(_backpropagate, system, phase, config=config, state=state, world=world)
+    if privacy is None:
+        logged = backpropagate(batch)
+    else:
+        parameters = [p for name in phase.trains for p in state.networks[name].parameters()]
+        logged = privacy.gradients(batch, parameters, backpropagate)
+    for name in phase.trains:
+        state.add_proximal_gradient(name, config.train.proximal_weight)
+        parameters = [p for p in state.networks[name].parameters() if p.grad is not None]
+        world.average([p.grad for p in parameters if p.grad is not None])
+        if config.train.clip_norm is not None:
+            nn.utils.clip_grad_norm_(parameters, config.train.clip_norm)
+        state.optimizers[name].step()
+        state.optimizers[name].zero_grad(set_to_none=True)
+        if name in state.ema:
+            state.ema[name].update_parameters(state.networks[name])
+    return logged
+
+
+def _backpropagate(
+    system: System, phase: Phase, batch: Batch, *, config: RunConfig, state: State, world: World
+) -> dict[str, Tensor]:
+    """Add the gradient of the phase's weighted terms to its networks' parameters."""
+    with only_training(state.networks, phase.trains), precision(config, world):
+        # A term of weight 0 is off: it has no curve either, and no gradient to balance the others by.
+        terms = {name: term for name, term in system.losses(phase.name, batch).items() if phase.weights[name]}
+        weights = {name: phase.weights[name] for name in terms}
+        logged = {f"{phase.name}/{name}": term.detach() for name, term in terms.items()}
+        balance = state.balances.get(phase.name)
+        if balance is not None:
+            if not balance.norms or state.position.step % config.train.balance_every == 0:
+                balance.read(terms, state.networks, world)
+            weights = balance.weights(weights)
+            logged |= {f"{phase.name}/weight_{name}": torch.tensor(weight) for name, weight in weights.items()}
+        total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+    total.backward()
+    return logged
+
+
+@contextmanager
+def only_training(networks: Mapping[str, nn.Module], names: tuple[str, ...]) -> Iterator[None]:
+    """These networks train; the others are frozen, yet let gradients through to what is before them."""
+    for name, network in networks.items():
+        trains = name in names
+        network.train(trains)
+        network.requires_grad_(trains)
+    yield
+
+
+def precision(config: RunConfig, world: World) -> torch.autocast:
+    """bf16 autocast where the config asks for it, and by default on a GPU."""
+    wanted = config.train.precision
+    enabled = wanted == "bf16" or (wanted == "auto" and world.device.type == "cuda")
+    return torch.autocast(world.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+class StepLog:
+    """Per-step values by name, kept on the device so that no step waits for a number to print."""
+
+    def __init__(self, first_step: int) -> None:
+        self.first_step = first_step
+        self.records: dict[str, dict[int, Tensor]] = {}
+        self.values: dict[str, list[float]] = {}
+
+    def add(self, index: int, values: Mapping[str, Tensor]) -> None:
+        """The values of one phase's step at this batch."""
+        for name, value in values.items():
+            self.records.setdefault(name, {})[index] = value
+
+    def close(self, stage: str, epoch: int, world: World) -> dict[str, float]:
+        """Average over the ranks, fill `values`, and return each name's mean over the epoch.
+
+        Raises TrainingDiverged naming the first term that is not finite.
+        """
+        means: dict[str, float] = {}
+        length = 1 + max((max(steps) for steps in self.records.values()), default=-1)
+        for name, steps in self.records.items():
+            values = torch.stack([value.float().to(world.device) for value in steps.values()])
+            world.average([values])
+            series = [math.nan] * length
+            for index, value in zip(steps, values.tolist(), strict=True):
+                series[index] = value
+                if not math.isfinite(value):
+                    raise TrainingDiverged(
+                        f"stage {stage}, epoch {epoch}: the loss {name} became {value}; "
+                        "lower train.learning_rate or that term's weight"
+                    )
+            self.values[name] = series
+            means[name] = values.mean().item()
+        return means
