@@ -3,8 +3,8 @@
     python -m benchmarks.engine_step [--recipe ganet_seg --phase supervised --device cuda --batch 80]
 
 Ours is `Trainer.fit` without validation and checkpoints: prepared slices read from disk, augmentation, balancing,
-clipping, logging, optimizer. The bare step has its batches in memory already, augmented and on the device, takes the phase's
-terms with fixed weights, and does nothing else. Above a ratio of 0.95 the loop costs less than a twentieth.
+clipping, logging, optimizer. The bare step has its batches in memory already, augmented and on the device, takes the
+phase's terms with fixed weights, and does nothing else. Above a ratio of 0.95 the loop costs less than a twentieth.
 """
 
 from __future__ import annotations

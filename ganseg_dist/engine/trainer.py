@@ -23,6 +23,7 @@ from ganseg_dist.engine.step import StepLog, precision, train_step
 from ganseg_dist.engine.tracker import NullTracker, Progress, Tracker
 from ganseg_dist.engine.validate import judging, mean_over_cases
 from ganseg_dist.engine.world import World
+from ganseg_dist.sampling import evenly_spaced
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Stage, System
 
@@ -204,7 +205,7 @@ class Trainer:
         shown = lesions if len(lesions) or self.stage.examples == "tumour_free" else np.arange(len(slices))
         if len(shown) == 0 or self.stage.modalities is not None:
             return
-        chosen = shown[torch.linspace(0, len(shown) - 1, min(EXAMPLES_SHOWN, len(shown))).long().numpy()]
+        chosen = shown[evenly_spaced(len(shown), EXAMPLES_SHOWN)]
         batch = self._on_device(self.batches.examples(slices, chosen))
         with judging(self.system, self.state), torch.inference_mode(), precision(self.config, self.world):
             prediction = self.system.predict(batch)

@@ -16,6 +16,7 @@ from sklearn.metrics import pairwise_distances_chunked
 
 from ganseg_dist.errors import DataError
 from ganseg_dist.metrics.synthesis import Features, Images
+from ganseg_dist.sampling import evenly_spaced
 from ganseg_dist.synthesis.encoder import Encoder, features
 
 MOST_REFERENCES = 1000
@@ -158,7 +159,7 @@ def _neighbours(
 ) -> tuple[Neighbour, ...]:
     synthetic, training = np.asarray(synthetic, np.float32), np.asarray(training, np.float32)
     nearest, distance = _nearest(synthetic, training)
-    references = _references(len(training))
+    references = evenly_spaced(len(training), MOST_REFERENCES)
     # The neighbours that were found are asked for their own distance too: the fraction is of that one.
     asked, place = np.unique(np.concatenate([references, nearest]), return_inverse=True)
     _, own_of_asked = _nearest(training[asked], training, excluded=owners[asked][:, None] == owners)
@@ -192,11 +193,6 @@ def _nearest(
         float(np.linalg.norm(image.astype(np.float64) - among[near])) for image, near in zip(images, index, strict=True)
     ]
     return index, np.array(distance)
-
-
-def _references(count: int) -> npt.NDArray[np.intp]:
-    """Up to MOST_REFERENCES indices, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, MOST_REFERENCES)).astype(np.intp))
 
 
 def _check_images(synthetic: Images, training: Images, owners: npt.NDArray[Any]) -> None:

@@ -13,6 +13,7 @@ from ganseg_dist.data.cohort import COLOURS
 from ganseg_dist.display import View
 from ganseg_dist.drawing import REGION_COLOURS, Mask, Pixels, Plane, grey, rgb
 from ganseg_dist.metrics.synthesis import Images
+from ganseg_dist.sampling import evenly_spaced
 from ganseg_dist.synthesis.audit import Audit
 from ganseg_dist.synthesis.from_classes import Generated
 from ganseg_dist.synthesis.from_masks import Paintings
@@ -106,7 +107,7 @@ def generated_figure(
 def _spread(audit: Audit, indices: Sequence[int], count: int) -> list[int]:
     """Some of these images, evenly from the nearest to a training image to the farthest."""
     ranked = sorted(indices, key=lambda index: audit.images[index].pixels.percentile)
-    return [ranked[place] for place in np.unique(np.linspace(0, len(ranked) - 1, count).round().astype(int))]
+    return [ranked[place] for place in evenly_spaced(len(ranked), count)]
 
 
 def _share_shown(chosen: Sequence[int], audit: Audit) -> str:

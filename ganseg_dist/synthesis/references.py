@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.metrics.synthesis import FEWEST_IMAGES, Images, diversity, structural_similarity
+from ganseg_dist.sampling import evenly_spaced
 from ganseg_dist.synthesis.encoder import Encoder, distribution_distances
 from ganseg_dist.synthesis.from_classes import Generated
 from ganseg_dist.synthesis.from_masks import Paintings
@@ -120,17 +121,12 @@ def _classes(predictor: Predictor, slices: SliceSet) -> list[str | None]:
 
 
 def _read(predictor: Predictor, slices: SliceSet, some: npt.NDArray[np.int64], most: int) -> RealImages:
-    chosen = some[_spread(len(some), most)]
+    chosen = some[evenly_spaced(len(some), most)]
     image, _ = slices.read(chosen)
     classes = _classes(predictor, slices)
     patients = tuple(slices.cases[slices.case_of[index]].patient for index in chosen)
     known = bool(slices.sides_known[chosen].all())
     return RealImages(image, patients, tuple(classes[index] for index in chosen), sides_known=known)
-
-
-def _spread(count: int, most: int) -> npt.NDArray[np.int64]:
-    """At most so many places of `count`, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 
 def _beside_floor_and_controls(
@@ -165,7 +161,7 @@ def _floor(held_out: HeldOut, most: int) -> tuple[Images | None, dict[str, Any]]
     """
     if isinstance(held_out, str):
         return None, {"n": 0, "patients": 0, "left_out": held_out}
-    some = held_out.where(_spread(len(held_out.image), most))
+    some = held_out.where(evenly_spaced(len(held_out.image), most))
     told = {"n": len(some.image), "patients": len(set(some.patients)), "left_out": None}
     if len(some.image) < FEWEST_IMAGES:
         return None, told | {"left_out": f"too few for a distance, which needs {FEWEST_IMAGES}"}

@@ -15,7 +15,8 @@ from ganseg_dist.data.formats import Volume
 from ganseg_dist.data.labels import Labels
 from ganseg_dist.metrics.masks import Mask
 from ganseg_dist.metrics.statistics import Interval, PairedComparison, compare, mean_interval, pseudo_values
-from ganseg_dist.systems.ganet_seg.hole_evidence import spread
+from ganseg_dist.sampling import evenly_spaced
+from ganseg_dist.systems.ganet_seg.hole_evidence import MOST_SLICES
 from ganseg_dist.systems.ganet_seg.system import WHOLE_TUMOUR, GANetSeg
 from ganseg_dist.systems.regions import region_probability, segmentation_loss
 
@@ -60,7 +61,7 @@ def feedback_evidence(system: GANetSeg, image: Volume, masks: Labels, owners: li
     ]
     if not large:
         return None
-    chosen = np.array(large)[spread(len(large))]
+    chosen = np.array(large)[evenly_spaced(len(large), MOST_SLICES)]
     image, masks, truth = image[chosen], masks[chosen], truth[chosen]
     patients = [owners[index] for index in chosen]
     losses = {

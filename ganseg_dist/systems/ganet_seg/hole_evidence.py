@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from skimage.restoration import inpaint_biharmonic
 from torchmetrics.functional.image import peak_signal_noise_ratio
@@ -14,6 +13,7 @@ from ganseg_dist.data.batch import BACKGROUND
 from ganseg_dist.data.formats import Volume
 from ganseg_dist.metrics.statistics import Interval, PairedComparison, compare, mean_interval, pseudo_values
 from ganseg_dist.metrics.synthesis import ssim
+from ganseg_dist.sampling import evenly_spaced
 from ganseg_dist.systems.ganet_seg.holes import cut_holes, draw_holes
 from ganseg_dist.systems.ganet_seg.networks import smooth_fill
 from ganseg_dist.systems.ganet_seg.system import GANetSeg
@@ -44,7 +44,7 @@ def hole_evidence(system: GANetSeg, seed: int, image: Volume, owners: list[str])
     Args:
         owners: each slice's patient; intervals are over patients.
     """
-    chosen = spread(len(image))
+    chosen = evenly_spaced(len(image), MOST_SLICES)
     planes = torch.from_numpy(np.ascontiguousarray(image[chosen]))
     drawn = [draw_holes(system.config.holes, np.random.default_rng([seed, 3, index])) for index in chosen]
     body = (planes > BACKGROUND).any(dim=1, keepdim=True)
@@ -76,8 +76,3 @@ def _hole_error(filled: torch.Tensor, planes: torch.Tensor, holes: torch.Tensor)
 def _biharmonic(plane: torch.Tensor, hole: torch.Tensor) -> torch.Tensor:
     filled = inpaint_biharmonic(plane.numpy().astype(np.float64), hole.numpy() > 0, channel_axis=0)
     return torch.from_numpy(np.clip(filled, -1, 1)).float()
-
-
-def spread(count: int) -> npt.NDArray[np.intp]:
-    """Up to MOST_SLICES indices, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, MOST_SLICES)).astype(np.intp))
