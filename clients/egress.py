@@ -12,7 +12,7 @@ from typing import Any
 import numpy.typing as npt
 from filelock import FileLock, Timeout
 
-from ganseg_dist.atomic import refused
+from ganseg_dist.atomic import write_error
 from ganseg_dist.errors import GansegError, RunError
 from ganseg_dist.federation.manifest import (
     START,
@@ -95,7 +95,7 @@ class EgressManifest:
         except Timeout:
             raise GansegError(f"{self.path}: another process has been writing to it for a minute; end it") from None
         except OSError as error:
-            raise refused(self.path, error) from None
+            raise write_error(self.path, error) from None
 
     def _last_line(self, descriptor: int) -> bytes:
         """The last line as it stands, verified; empty for an empty file."""

@@ -1,4 +1,4 @@
-"""Files and folders that are either there whole or not there: written beside, then renamed. Modes follow the umask."""
+"""Atomic writes: files and folders are written under a temporary name, then renamed. Modes follow the umask."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from typing import Any
 from ganseg_dist.errors import GansegError
 
 UNFINISHED = ".unfinished-"
-"""How the names of what is being written begin."""
+"""Prefix of the names of files and folders that are being written."""
 OWNERS_ALONE = 0o700
-"""Mode of a folder that nobody else may enter."""
+"""Mode of a folder that only its owner may enter."""
 
 
-def refused(path: Path, error: OSError) -> GansegError:
-    """What to raise when the disk refuses a file or folder, called by where it would have been in the end."""
+def write_error(path: Path, error: OSError) -> GansegError:
+    """The error to raise when the disk refuses a file or folder; it names the final path, not the temporary one."""
     path = Path(*(part for part in path.parts if not part.startswith(UNFINISHED)))
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    mend = "free space" if full else "mend its permissions"
-    return GansegError(f"{path}: cannot be written ({error.strerror or error}); {mend} or choose another folder")
+    remedy = "free space" if full else "mend its permissions"
+    return GansegError(f"{path}: cannot be written ({error.strerror or error}); {remedy} or choose another folder")
 
 
 def write_file(path: Path, save: Callable[[Path], object]) -> None:
-    """Replace a file by what `save` writes to the path it is given, which ends in the same suffixes.
+    """Replace a file by the one that `save` writes to a temporary path with the same suffixes.
 
     Raises GansegError naming the file when the disk refuses.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Two suffixes, because .nii.gz tells nibabel more than .gz does.
+        # Two suffixes, as nibabel needs all of .nii.gz.
         suffix = "".join(path.suffixes[-2:])
         unfinished = path.parent / f"{UNFINISHED}{secrets.token_hex(8)}{suffix}"
         try:
@@ -50,16 +50,16 @@ def write_file(path: Path, save: Callable[[Path], object]) -> None:
             unfinished.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise refused(path, error) from None
+        raise write_error(path, error) from None
 
 
 def save_new(path: Path, save: Callable[[Path], object]) -> None:
-    """Let `save` write a new file, whose mode is what the umask leaves of 0666.
+    """Let `save` write a new file, whose mode is 0666 less the umask.
 
-    For whatever sets a mode of its own, as safetensors does (0600). The mode is taken from the new file: to ask for
-    the umask is to change it, for all threads.
+    For writers that set a mode of their own, as safetensors does (0600). The mode is read from the new file, because
+    the umask can only be read by changing it, for all threads.
 
-    Raises FileExistsError when there is a file already.
+    Raises FileExistsError when the file exists.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
@@ -71,13 +71,13 @@ def save_new(path: Path, save: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Replace a file's text. Raises GansegError naming the file when the disk refuses.
 
-    Bytes of a file's name that are no UTF-8, which Python keeps as surrogates, are written as escapes.
+    Lone surrogates, with which Python keeps bytes of file names that are no UTF-8, are written as escapes.
     """
     write_file(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Replace a CSV file; columns in the order in which they first appear, empty where a row has none."""
+    """Replace a CSV file; columns are in order of first appearance, with empty cells for missing values."""
     lines = _Lines()
     writer = csv.DictWriter(lines, list(dict.fromkeys(name for row in rows for name in row)))
     writer.writeheader()
@@ -86,7 +86,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 class _Lines(list[str]):
-    """What a CSV writer writes, a row at a time. It quotes a carriage return only where lines end in one."""
+    """Collects a CSV writer's rows. The writer ends lines in CR LF, as it quotes carriage returns only then."""
 
     def write(self, line: str) -> None:
         self.append(line.removesuffix("\r\n") + "\n")
@@ -99,38 +99,38 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder to fill, which takes the place of `folder` when everything in it has been written.
+    """An empty folder to fill, which replaces `folder` when the context ends without an error.
 
-    Raises GansegError naming the folder when the disk refuses; what was there before is then still there. After a
-    kill between the two renames it is there again from the next call on.
+    Raises GansegError naming the folder when the disk refuses; the earlier folder then remains. After a kill between
+    the two renames, the next call restores it.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _put_back(folder)
-        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder.parent) as beside:
-            unfinished = Path(beside) / folder.name
+        _restore(folder)
+        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder.parent) as temporary:
+            unfinished = Path(temporary) / folder.name
             unfinished.mkdir()
             yield unfinished
             try:
                 if folder.exists():
-                    folder.rename(Path(beside) / f"earlier-{folder.name}")
+                    folder.rename(Path(temporary) / f"earlier-{folder.name}")
                 unfinished.rename(folder)
             finally:
-                _put_back(folder)
+                _restore(folder)
     except OSError as error:
-        raise refused(folder, error) from None
+        raise write_error(folder, error) from None
 
 
 def copy_files(folder: Path, to: Path) -> None:
-    """Copy a folder's own files into another folder, as new files: without their modes and without links."""
+    """Copy the files directly in a folder into another folder, with default modes and links resolved."""
     for file in folder.iterdir():
         shutil.copyfile(file, to / file.name)
 
 
 def with_modes_of_new(folder: Path) -> None:
-    """Give all below a folder the modes that the umask leaves to new files and folders: copies have their sources'."""
-    with tempfile.TemporaryDirectory(dir=folder) as beside:
-        new_file, new_folder = Path(beside) / "file", Path(beside) / "folder"
+    """Set everything below a folder to the default modes under the umask: copies keep the modes of their sources."""
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        new_file, new_folder = Path(temporary) / "file", Path(temporary) / "folder"
         new_file.touch()
         new_folder.mkdir()
         file_mode, folder_mode = new_file.stat().st_mode, new_folder.stat().st_mode
@@ -139,23 +139,23 @@ def with_modes_of_new(folder: Path) -> None:
 
 
 def private_folder(folder: Path) -> None:
-    """Make a folder that nobody but its owner may enter, whatever the umask is; one that is there becomes so.
+    """Create a folder with access for its owner only, whatever the umask is, or restrict an existing one.
 
-    Raises OSError where it is somebody else's.
+    Raises OSError for a folder of another owner.
     """
     folder.mkdir(mode=OWNERS_ALONE, parents=True, exist_ok=True)
     if folder.stat().st_mode & 0o077:
         folder.chmod(OWNERS_ALONE)
 
 
-def _put_back(folder: Path) -> None:
-    """The earlier folder, where a writer moved it aside and put nothing in its place."""
+def _restore(folder: Path) -> None:
+    """Restore the earlier folder if a writer moved it aside and did not replace it."""
     aside = folder.parent.glob(f"{UNFINISHED}*/earlier-{glob.escape(folder.name)}")
     if not folder.exists() and (earlier := next(aside, None)):
         earlier.rename(folder)
 
 
 def _flush(path: Path) -> None:
-    """To the disk, before the rename makes it the file."""
+    """Flush a file to the disk, before the rename."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())

@@ -1,4 +1,4 @@
-"""What is written to a terminal beside plain lines: a console and a progress bar's column that obey no file's text."""
+"""A console, a progress column and a log formatter that never interpret files' text as markup or control codes."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ from ganseg_dist.printable import printable, printable_lines
 
 
 class PlainConsole(Console):
-    """Writes every string as it is, each in one line: no markup, no emoji codes, control characters made visible."""
+    """Writes every string as it is, in one line: no markup, no emoji codes, visible control characters."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **settings)
 
-    def render_str(self, text: str, **how: Any) -> Text:
-        """Of whatever string is printed, a table's cells among them."""
-        return super().render_str(printable(text), **how)
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Called by Rich for every printed string, including a table's cells."""
+        return super().render_str(printable(text), **options)
 
 
 class PlainColumn(TextColumn):
-    """The same for a progress bar."""
+    """A progress bar's text column without markup or control characters."""
 
     def render(self, task: Task) -> Text:
-        """The task's text; Rich's own takes it for markup."""
+        """The task's text, which Rich's own column would parse as markup."""
         return Text(printable(self.text_format.format(task=task)), style=self.style, justify=self.justify)
 
 
 class PlainFormatter(logging.Formatter):
-    """A log's record with the control characters of what it quotes made visible."""
+    """Formats log records with visible control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """A traceback keeps its lines."""
+        """The record's text; a traceback keeps its lines."""
         return printable_lines(super().format(record))
 
 
 def make_output_printable() -> None:
-    """Of this process: what libraries log and warn of, and streams that cannot write every letter.
+    """Make libraries' log records and warnings printable in this process, and its streams accept every character.
 
-    Python writes the records of loggers that nobody configured by its last resort.
+    Python's last-resort handler writes the records of loggers without configuration.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(PlainFormatter())
-    warnings.formatwarning = _formatted
+    warnings.formatwarning = _format_warning
 
 
-_of_python = warnings.formatwarning
+_python_format = warnings.formatwarning
 
 
-def _formatted(*about: Any, **more: Any) -> str:
-    return printable_lines(_of_python(*about, **more))
+def _format_warning(*args: Any, **kwargs: Any) -> str:
+    return printable_lines(_python_format(*args, **kwargs))

@@ -1,4 +1,4 @@
-"""Digests: a file, or a JSON record that carries its own, is what was written, or it is `Damaged`."""
+"""Digests of files, and of JSON records that carry their own: a mismatch raises `Damaged`."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ DIGEST = "digest"
 
 
 class Damaged(Exception):
-    """A file is missing, unreadable or not what was written. The message names it; the caller adds what to do."""
+    """A file is missing, unreadable or differs from its digest. The message names it; the caller adds a remedy."""
 
 
 def verify_file(file: Path, digest: str | None) -> None:
-    """Raises Damaged when the file's digest is another one."""
+    """Raises Damaged unless the file has this SHA-256."""
     try:
-        found = sha256(file)
+        actual = sha256(file)
     except OSError as error:
         raise _unreadable(file, error) from None
-    if found != digest:
+    if actual != digest:
         raise Damaged(f"{file}: is damaged (its digest differs)")
 
 
 def verify_listed(record: Path, digests: Mapping[str, str], verify: Callable[[Path, str], None] = verify_file) -> None:
-    """Raises Damaged for the first of a record's files that is not as it lists it, or that lies elsewhere."""
+    """Raises Damaged for the first file that differs from the record's digest of it, or lies outside its folder."""
     for name, digest in digests.items():
         problem = why_not_inside(name)
         if problem is not None:
@@ -39,14 +39,14 @@ def verify_listed(record: Path, digests: Mapping[str, str], verify: Callable[[Pa
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record for JSON, with its digest."""
+    """The record with its digest, for JSON."""
     return {**record, DIGEST: _json_digest(record)}
 
 
 def read_sealed(file: Path) -> dict[str, Any]:
-    """The record in a JSON file, less its digest. Raises Damaged when it is not as `sealed` left it."""
+    """The record in a JSON file, without its digest. Raises Damaged unless it is as `sealed` made it."""
     try:
-        record = read_json(file, finite=False)  # the digest tells what was written
+        record = read_json(file, finite=False)  # the digest verifies the numbers
     except OSError as error:
         raise _unreadable(file, error) from None
     except ValueError:
@@ -57,7 +57,7 @@ def read_sealed(file: Path) -> dict[str, Any]:
 
 
 def _json_digest(record: Mapping[str, Any]) -> str:
-    """Of the value and not of its text: JSON brings back every number to the bit, and the order of the keys."""
+    """Digest of the value, not of its text: JSON restores every number to the bit, and the order of the keys."""
     return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
 

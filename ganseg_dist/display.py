@@ -1,4 +1,4 @@
-"""Left and right on pictures of patients: one convention for all of them, chosen by GANSEG_DISPLAY.
+"""Left and right in pictures of patients: one convention for all pictures, chosen by GANSEG_DISPLAY.
 
 Prepared planes have anterior at the top and the patient's left on the left. Only pictures of them are mirrored: nothing
 that is learnt, scored, stored or written as a mask depends on the convention.
@@ -31,7 +31,7 @@ PNG_TEXT = "Orientation"
 LETTER_SHARE = 1 / 16
 """Height of the letters L and R, as a share of their picture's."""
 SMALLEST_LETTER = 9
-"""Pixels, below which a letter is no longer legible."""
+"""Pixels below which a letter is illegible."""
 
 
 class Convention(StrEnum):
@@ -59,14 +59,14 @@ def display_convention() -> Convention:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How the planes of one image are shown: the image, its masks and its maps alike."""
+    """How the planes of one image, its masks and its maps are shown."""
 
     convention: Convention | None
-    """None where nothing says which side is the patient's left: planes are shown as stored, without letters."""
+    """None if the patient's left is not known: planes are then shown as stored, without letters."""
 
     @classmethod
     def of(cls, convention: Convention, *, sides_known: bool) -> View:
-        """The convention's, of an image whose left and right are known."""
+        """The view in this convention; without one if the image's left and right are not known."""
         return cls(convention if sides_known else None)
 
     @property
@@ -119,8 +119,8 @@ class View:
 
 
 def shared_caption(views: Sequence[View]) -> str:
-    """One caption for pictures that stand together, of some of which the sides may not be known."""
-    known = [view.caption for view in views if view.caption]
-    if not known:
+    """One caption for pictures shown together, some of which may have unknown sides."""
+    captions = [view.caption for view in views if view.caption]
+    if not captions:
         return ""
-    return known[0] if len(known) == len(views) else f"{known[0]}, where L and R are marked"
+    return captions[0] if len(captions) == len(views) else f"{captions[0]}, where L and R are marked"

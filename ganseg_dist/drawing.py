@@ -25,13 +25,13 @@ Mask = npt.NDArray[np.uint8] | npt.NDArray[np.bool_]
 Pixels = npt.NDArray[np.uint8]
 
 REGION_COLOURS = {"wt": "#56b4e9", "tc": "#e69f00", "et": "#f0e442"}
-"""Sky blue, orange and yellow of Okabe and Ito: apart for every kind of colour vision, and bright on grey."""
+"""Sky blue, orange and yellow of Okabe and Ito: distinct for every kind of colour vision, and bright on grey."""
 
 
 def outlines(mask: Mask) -> list[npt.NDArray[np.float64]]:
     """Closed outlines of a mask (H, W) as (N, 2) points x, y in pixels, 0 being the centre of the first pixel.
 
-    What touches the border is closed along it.
+    Outlines that touch the border are closed along it.
     """
     padded = np.pad(np.asarray(mask, np.float64), 1)
     return [np.asarray(contour[:, ::-1] - 1, np.float64) for contour in find_contours(padded, 0.5)]
@@ -67,23 +67,23 @@ def png(pixels: Pixels) -> bytes:
 
 
 def save_png(figure: Figure, file: Path, **settings: Any) -> None:
-    """Save a figure whatever its text quotes."""
+    """Save a figure with its text shown literally (`plain_text`)."""
     with plain_text(figure):
         figure.savefig(file, format="png", **settings)
 
 
 @contextmanager
 def plain_text(figure: Figure) -> Iterator[None]:
-    """Save a figure in this: no `$` of a name begins a formula, and control characters are visible.
+    """Context for saving a figure: `$` in a name starts no formula, and control characters are visible.
 
-    Letters that the font lacks are boxes, of which nobody is warned.
+    Characters that the font lacks are drawn as boxes, without warnings.
     """
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
         text.set_parse_math(False)
         text.set_text(printable_lines(text.get_text()))
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-        if isinstance(axis.get_major_locator(), FixedLocator):  # drawing sets these labels anew
+        if isinstance(axis.get_major_locator(), FixedLocator):  # drawing would set these labels again
             places = axis.get_majorticklocs()
             labels = axis.get_major_formatter().format_ticks(list(places))
             plain = [printable_lines(label) for label in labels]

@@ -1,4 +1,4 @@
-"""Environment variables that hold for a while: how some libraries alone can be told what to do."""
+"""Temporary environment variables, for settings that some libraries take in no other way."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def environment(changes: Mapping[str, str | None]) -> Iterator[None]:
-    """Inside, these variables have these values; None: they are not there. Afterwards they are as they were."""
+    """Inside, these variables have these values, or are unset for None. Afterwards they are restored."""
     before = {name: os.environ.get(name) for name in changes}
     _set(changes)
     try:

@@ -1,4 +1,4 @@
-"""The errors a person can mend. The command line prints each as one line and exits with its code."""
+"""The errors that a user can correct. The command line prints each as one line and exits with its code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import ClassVar
 
 
 class GansegError(Exception):
-    """Something a person can mend: the message names the file or field, what is wrong and what to do."""
+    """An error that a user can correct: the message names the file or field, the problem and the remedy."""
 
     exit_code: ClassVar[int] = 1
 
@@ -34,4 +34,4 @@ class MissingDependency(GansegError):
 
 
 class FederationError(GansegError):
-    """A message between hospital and server that breaks what both agreed on, or a federation that cannot go on."""
+    """A message between hospital and server that breaks their agreement, or a federation that cannot continue."""

@@ -1,4 +1,4 @@
-"""Reading files that others wrote: only regular files are opened, and JSON is strict."""
+"""Reads files that others wrote: only regular files are opened, and JSON is strict."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import Any, NoReturn
 
 
 def check_regular(path: Path) -> None:
-    """Raises OSError where a path is no regular file: a pipe would be waited for, and a device never ends.
+    """Raises OSError for a path that is no regular file: a pipe would block, and a device may never end.
 
-    FileNotFoundError where there is nothing.
+    The error is FileNotFoundError for a missing path.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         kind = "is a folder" if path.is_dir() else "is not a regular file"
@@ -28,9 +28,9 @@ def check_regular(path: Path) -> None:
 
 @contextmanager
 def open_regular(path: Path) -> Iterator[BufferedReader]:
-    """A regular file, to be read. Raises OSError."""
+    """A regular file, opened for reading. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(descriptor, "rb") as stream:  # opened first and looked at then: what lies there cannot be exchanged
+    with os.fdopen(descriptor, "rb") as stream:  # checked after opening: the file cannot be exchanged in between
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "is not a regular file", str(path))
         yield stream
@@ -72,10 +72,10 @@ def read_json(path: Path, *, finite: bool = True) -> Any:
 
 
 def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
-    """JSON as RFC 8259 has it. Raises ValueError also where it nests too deep to be read.
+    """Parse JSON. Raises ValueError for invalid JSON and for one that is nested too deeply.
 
     Args:
-        finite: reject NaN and Infinity, which Python reads and writes and the standard does not know.
+        finite: reject NaN and Infinity, which Python reads and writes and RFC 8259 does not allow.
     """
     try:
         return json.loads(text, parse_constant=_reject_constant if finite else None)

@@ -1,4 +1,4 @@
-"""Paths out of files and messages: whatever they say, they stay in the folder that they are relative to."""
+"""Validates paths from files and messages: they must stay in the folder to which they are relative."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ganseg_dist.errors import DataError, GansegError
 
 
 def why_not_inside(relative: object) -> str | None:
-    """Why something is not the path of a file below the folder that it is relative to; None where it is.
+    """Why a value is not the relative path of a file inside a folder; None if it is.
 
-    What Windows takes for a drive or for a way up is one here too: a file is carried from one system to the other.
+    Windows' drives and separators are recognised on every system, as files move between systems.
     """
     if not isinstance(relative, str):
         return "is no text"
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in relative):
         return "holds a character that no path may have"
-    path = PureWindowsPath(relative)  # whose separators are both
+    path = PureWindowsPath(relative)  # recognises both separators
     if path.drive or path.root:
         return "is not relative"
     depth = 0
@@ -38,13 +38,13 @@ def confined(
     error: type[GansegError] = DataError,
     follow_links: bool = False,
 ) -> Path:
-    """The path below `root` that a file or a message names; nothing needs to be there.
+    """The path below `root` that a file or a message names; it need not exist.
 
     Args:
-        source: what holds the path, a file and perhaps its line, for the message.
-        remedy: what to do where the path leads outside, for the message.
-        error: what is raised then.
-        follow_links: whether a symbolic link may lead outside, as in folders that are the user's own.
+        source: what holds the path, such as a file and its line, for the error's message.
+        remedy: what to do about a path that leads outside, for the error's message.
+        error: the class to raise for one.
+        follow_links: whether a symbolic link may lead outside, as in the user's own folders.
     """
     problem = why_not_inside(relative)
     if problem is not None:
@@ -56,7 +56,7 @@ def confined(
 
 
 def _resolved(path: Path) -> Path:
-    """Of links that lead in a circle, the file system's root, which is inside of nothing."""
+    """The resolved path; for circular links the file system's root, which lies inside no folder."""
     try:
         return path.resolve()
     except (OSError, RuntimeError):

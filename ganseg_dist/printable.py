@@ -1,7 +1,7 @@
-"""Text out of files, made fit for a terminal, a log and a page.
+"""Makes text from files safe for a terminal, a log and a page.
 
-A file's name, a case, a site, a message of another party may hold what a terminal obeys (colours, the cursor, the
-window's title), what turns a line's direction, or line ends that forge lines.
+A file's name, a case, a site or a message of another party may hold control codes of terminals (colours, the cursor,
+the window's title), characters that reverse a line's direction, or line ends that forge lines.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import html
 import re
 import unicodedata
 
-OBEYED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+CONTROL_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode's categories of control and format characters, lone surrogates, and ends of lines and paragraphs."""
 
 JOINERS = "\u200c\u200d"
@@ -24,33 +24,33 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        _visible(character) if _is_obeyed(character, before) else character
+        _visible(character) if _is_control(character, before) else character
         for before, character in zip(" " + text, text, strict=False)
     )
 
 
 def printable_lines(text: str) -> str:
-    """The same of text whose lines are meant."""
+    """`printable` for each line of a text."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def printable_markdown(text: str) -> str:
-    """The text in one line of Markdown, none of which is taken for HTML."""
+    """The text in one line of Markdown, with HTML escaped."""
     return html.escape(printable(text), quote=False)
 
 
 def printable_log(text: str) -> str:
-    """The same of another process's log, without its colours."""
+    """Another process's log, printable line by line with its tabs kept and its colours removed."""
     plain = COLOUR.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
     return "\n".join("\t".join(map(printable, line.split("\t"))) for line in plain.split("\n"))
 
 
-def _is_obeyed(character: str, before: str) -> bool:
-    if unicodedata.category(character) not in OBEYED:
+def _is_control(character: str, before: str) -> bool:
+    if unicodedata.category(character) not in CONTROL_CATEGORIES:
         return False
     return character not in JOINERS or before.isascii()
 
 
 def _visible(character: str) -> str:
-    r"""As Python writes it: `\n`, `\x1b`, `\u202e`."""
+    r"""The character as a Python escape: `\n`, `\x1b`, `\u202e`."""
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -1,11 +1,11 @@
-"""Every system by name: the published four, and those that installed packages add.
+"""Every system by name: the four published ones, and those that installed packages add.
 
-A package adds its own with an entry point of the group `ganseg.systems`, which names a `SystemEntry`:
+A package adds its own by an entry point of the group `ganseg.systems`, which names a `SystemEntry`:
 
     [project.entry-points."ganseg.systems"]
     toy = "toy_package:ENTRY"
 
-An entry holds import paths and not classes, so that a look at the names loads neither torch nor optuna.
+An entry holds import paths and not classes, so that listing the names loads neither torch nor optuna.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ GROUP = "ganseg.systems"
 
 @dataclass(frozen=True, slots=True)
 class SystemEntry:
-    """Where the parts of one system are, each as `module:name`."""
+    """Import paths of one system's parts, each as `module:name`."""
 
     config: str
     """The subclass of `SystemConfig` with its fields; imports no torch."""
     system: str
-    """What makes the `System` of a resolved RunConfig, usually its class."""
+    """Callable that makes the `System` from a resolved RunConfig, usually its class."""
     recipes: str
     """A tuple of functions that return a RunConfig, the published one first; imports no torch."""
     spaces: str | None = None
-    """A tuple of `Space`, what `ganseg tune` may change; the first is taken where none is named."""
+    """A tuple of `Space`, which `ganseg tune` searches; the first is the default."""
 
 
 def _published(name: str, system: str, config: str) -> SystemEntry:
@@ -52,14 +52,14 @@ PUBLISHED: Mapping[str, SystemEntry] = {
     "gan_detector": _published("gan_detector", "GANDetector", "GANDetectorConfig"),
     "dl_gan_cnn": _published("dl_gan_cnn", "DLGANCNN", "DLGANCNNConfig"),
 }
-"""Not entry points themselves: code that a cluster was sent is not installed there."""
+"""No entry points, as code that is uploaded to a cluster is not installed there."""
 
 
 @cache
 def registered() -> Mapping[str, SystemEntry]:
     """The systems by name, the published ones first.
 
-    Raises ConfigError for an entry point that cannot be loaded, is no SystemEntry or takes a name that is taken.
+    Raises ConfigError for an entry point that cannot be loaded, is no SystemEntry or has another system's name.
     """
     entries = dict(PUBLISHED)
     for point in entry_points(group=GROUP):
@@ -78,7 +78,7 @@ def registered() -> Mapping[str, SystemEntry]:
 
 
 def load(path: str) -> Any:
-    """What `module:name` names. Raises ConfigError where it is not there."""
+    """Import the object at `module:name`. Raises ConfigError if it does not exist."""
     module, _, name = path.partition(":")
     try:
         return getattr(import_module(module), name)

@@ -1,17 +1,17 @@
-"""A run's folder: everything about it that other commands need, as JSON and safetensors.
+"""A run's folder, with everything that other commands need of the run, as JSON and safetensors.
 
 runs/NAME/config.json       the resolved config
 runs/NAME/split.json        patients by part
 runs/NAME/data.json         the cohort's fingerprint: layout, cases with content hashes, what was excluded
 runs/NAME/run.json          status, code version, workers, times, MLflow ids, the epoch that each stage kept
-runs/NAME/checkpoints/      the two newest whole checkpoints; beside them Ray's own notes
+runs/NAME/checkpoints/      the two newest intact checkpoints; beside them Ray's own state
 runs/NAME/history.json      losses and scores of every epoch
-runs/NAME/federation.json   of a federation: each round, with what each site was and scored
+runs/NAME/federation.json   of a federation: each round, with every site's weight, losses and scores
 runs/NAME/model/            what `ganseg export` copies: weights, config, thresholds, card
-runs/NAME/probabilities/    what the model says of validation scans, once thresholds were searched
+runs/NAME/probabilities/    the model's probabilities of validation scans, once thresholds were searched
 runs/NAME/evaluation/PART/  summary.json; cases.csv, thresholds.csv, gallery.npz, or of a classifier images.csv
 runs/NAME/report.html
-runs/NAME/.kept.json        with GANSEG_RUNS_URI: how far it was copied there
+runs/NAME/.kept.json        with GANSEG_RUNS_URI: the state of its copy there
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from ganseg_dist.storage.session import check_location, synced
 LONGEST = 100
 """Characters of a run's name."""
 LONGEST_MADE = 90
-"""Of a made-up one."""
+"""Characters of a generated name."""
 SEALED = frozenset(
     {
         "run.json",
@@ -54,19 +54,19 @@ SEALED = frozenset(
         "best.json",
     }
 )
-"""Records that carry their own digest: nobody writes them by hand, and numbers and names are believed as they stand."""
+"""Records that carry their own digest: nobody writes them by hand, and their content is not validated further."""
 RUN_FORMAT = 2
-"""Of what a run's folder holds: raised whenever an earlier folder can no longer be read as it was meant."""
+"""Format of a run's folder, incremented whenever earlier folders can no longer be read correctly."""
 VERSIONED = frozenset({"run.json", "experiment.json", "sweep.json"})
-"""Records that say which format their folder is in."""
+"""Records with the format of their folder."""
 RUN_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST - 1}}}")
 
 OF_MLFLOW = re.compile(r"mlartifacts|mlflow\.db.*", re.IGNORECASE)
-"""What stands in the runs folder and is no run: MLflow's database with its lock and journals, and its files."""
+"""Names in the runs folder that are no runs: MLflow's database with its lock and journals, and its files."""
 
 
 def runs_root() -> Path:
-    """The folder of runs: `GANSEG_RUNS`, or `runs` in the working folder; absolute."""
+    """The folder of runs as an absolute path: `GANSEG_RUNS`, or `runs` in the working folder."""
     return Path(os.environ.get("GANSEG_RUNS", "runs")).absolute()
 
 
@@ -83,12 +83,12 @@ class Run:
 
     @property
     def model(self) -> Path:
-        """The model folder, there once training has finished."""
+        """The model folder, which exists once training has finished."""
         return self.folder / "model"
 
     @property
     def checkpoints(self) -> Path:
-        """Where checkpoints are kept."""
+        """The folder of checkpoints."""
         return self.folder / "checkpoints"
 
     def evaluation(self, part: str) -> Path:
@@ -103,7 +103,7 @@ class Run:
             raise RunError(f"{error}; restore the file, or train again under another --run-name") from None
 
     def split(self) -> Split:
-        """The patients by part. Raises RunError when the file does not tell them."""
+        """The patients by part. Raises RunError when the file does not list them."""
         try:
             return Split.from_dict(self.read("split.json"))
         except (KeyError, TypeError):
@@ -112,9 +112,9 @@ class Run:
             ) from None
 
     def federation(self) -> FederationRecord | None:
-        """The rounds of a run that sites trained together; none of any other run, and before the last round.
+        """The rounds of a federation's run; None for any other run and before the last round.
 
-        Raises RunError naming the field when the file is not what the rounds leave.
+        Raises RunError naming the field of an invalid file.
         """
         if not (self.folder / "federation.json").exists():
             return None
@@ -127,23 +127,23 @@ class Run:
 
     def description(self) -> dict[str, Any]:
         """run.json. Raises RunError when it is missing or damaged."""
-        described: dict[str, Any] = self.read("run.json")
-        return described
+        content: dict[str, Any] = self.read("run.json")
+        return content
 
     @property
     def is_experiment(self) -> bool:
-        """Whether the folder is that of an experiment, which has many runs beside it."""
+        """Whether the folder is an experiment's, whose runs lie beside it."""
         return (self.folder / "experiment.json").is_file() and not (self.folder / "run.json").is_file()
 
     @property
     def mlflow_id(self) -> str | None:
-        """The id of its page in MLflow, where it has one."""
+        """The id of its MLflow run; None if it has none."""
         return (self.description().get("mlflow") or {}).get("run_id")
 
     def read(self, name: str) -> Any:
         """A JSON file of the folder.
 
-        Raises RunError naming it where it is missing, not what was written, or of another version's format.
+        Raises RunError naming it if it is missing, damaged, or of another version's format.
         """
         path = self.folder / name
         remedy = "restore it, or begin again under another --run-name"
@@ -155,16 +155,16 @@ class Run:
             raise RunError(f"{damage}; {remedy}") from None
         except (OSError, ValueError) as error:
             raise RunError(f"{path}: is not readable JSON ({error}); {remedy}") from None
-        if name in VERSIONED and (found := value.pop("format", 1)) != RUN_FORMAT:
+        if name in VERSIONED and (stated := value.pop("format", 1)) != RUN_FORMAT:
             writer = value.get("commit") or value.get("version") or "which is unknown"
             raise RunError(
-                f"{path}: run format {found}, and ganseg-dist {__version__} reads {RUN_FORMAT}; use the version that "
+                f"{path}: run format {stated}, and ganseg-dist {__version__} reads {RUN_FORMAT}; use the version that "
                 f"wrote it, {writer}, or begin again under another --run-name"
             )
         return value
 
     def write(self, name: str, value: Any) -> None:
-        """Replace a JSON file of the folder; what is `SEALED` is an object, and gets its digest."""
+        """Replace a JSON file of the folder; a `SEALED` one, which is an object, gets its digest."""
         if name in VERSIONED:
             value = {**value, "format": RUN_FORMAT}
         write_json(self.folder / name, sealed(value) if name in SEALED else value)
@@ -181,19 +181,19 @@ class Run:
 
 
 def made_name(*words: str) -> str:
-    """A usable name of these words, short enough for a number after it."""
+    """A valid run name made of these words, short enough to append a number."""
     return folder_name("-".join(words), longest=LONGEST_MADE)
 
 
 def name_of_trial(experiment: str, trial: str) -> str:
-    """What the run is called that an experiment's trial makes: `EXPERIMENT.TRIAL`, cut where it is too long."""
+    """The run name of an experiment's trial: `EXPERIMENT.TRIAL`, shortened if it is too long."""
     return folder_name(f"{experiment}.{trial}", longest=LONGEST)
 
 
 def named_run(name: str) -> Run:
-    """The run of this name under the runs folder, whether or not it exists; fetched where GANSEG_RUNS_URI has a newer.
+    """The run of this name, whether or not it exists; fetched if GANSEG_RUNS_URI has a newer copy.
 
-    Raises ConfigError on an unusable name.
+    Raises ConfigError for an invalid name.
     """
     if not RUN_NAME.fullmatch(name):
         raise ConfigError(f"--run-name {name!r}: use up to {LONGEST} letters, digits, dots, dashes and underscores")
@@ -203,10 +203,10 @@ def named_run(name: str) -> Run:
 
 
 def training_run(name: str) -> Run:
-    """The same, to train in.
+    """The `named_run` in which to train.
 
-    Raises RunError also when the name is an experiment's, whose folder is not a run's, and ConfigError when
-    GANSEG_RUNS_URI cannot be written.
+    Raises RunError for the name of an experiment, whose folder is not a run's, and ConfigError for an invalid name and
+    when GANSEG_RUNS_URI cannot be written.
     """
     check_location()
     run = named_run(name)
@@ -216,7 +216,7 @@ def training_run(name: str) -> Run:
 
 
 def check_room_for_trials(sweep: Run, trials: int) -> None:
-    """Raises ConfigError where the runs of a sweep's trials, NAME.001 and so on, would have too long a name."""
+    """Raises ConfigError if the names of a sweep's trials, NAME.001 and so on, would be too long."""
     longest = LONGEST - len(f".{trials:03d}")
     if len(sweep.name) > longest:
         raise ConfigError(
@@ -232,7 +232,7 @@ def all_runs() -> Iterator[Run]:
 
 
 def places_of(reference: str) -> tuple[Path, Path]:
-    """Where a reference may lie: at this path, or under this name in the runs folder; fetched where it is kept."""
+    """Candidate folders of a reference: this path, and this name in the runs folder, fetched if a copy is newer."""
     if RUN_NAME.fullmatch(reference):
         synced(runs_root() / reference)
     return Path(reference), runs_root() / reference
@@ -244,7 +244,7 @@ def experiment_command(kind: str) -> str:
 
 
 def find_sweep(reference: str) -> Run | None:
-    """The folder of a sweep by its name or its path; none where there is no such sweep."""
+    """A sweep's folder by its name or its path; None if there is no such sweep."""
     return next((Run(folder.resolve()) for folder in places_of(reference) if (folder / "sweep.json").is_file()), None)
 
 
@@ -261,7 +261,7 @@ def find_run(reference: str) -> Run:
                 "experiment by the command that began it"
             )
     for run in all_runs():
-        with suppress(RunError):  # another run's damage is not this one's
+        with suppress(RunError):  # skip damaged runs
             if run.mlflow_id == reference:
                 return run
     known = ", ".join(run.name for run, _ in zip(all_runs(), range(5), strict=False))

@@ -1,4 +1,4 @@
-"""What a misspelt name may have meant."""
+"""Suggests known names for a misspelt one."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 
 CUTOFF = 0.6
-"""Share of letters, in their order, that a part of a name has in common with a part that is close to it."""
+"""Least `SequenceMatcher` ratio of two parts of names that count as close."""
 
 MOST = 3
-"""Names that are as close as each other and are all suggested; of more, none is."""
+"""Most equally close names that are suggested; if there are more, none is."""
 
 
 def suggestion(wrong: str, known: Iterable[str], otherwise: str) -> str:
-    """`did you mean train.epochs?`, or `otherwise` where no known name is close."""
+    """`did you mean train.epochs?`, or `otherwise` if no known name is close."""
     near = similar(wrong, known)
     return f"did you mean {' or '.join(near)}?" if near else otherwise
 
 
 def similar(wrong: str, known: Iterable[str]) -> list[str]:
-    """The known names that are closest to a misspelt one, in their order; empty where none is close.
+    """The known names that are closest to a misspelt one, in their order; empty if none is close.
 
-    Names are compared part by part between dots and slashes, and every part must be close: what two fields share, such
-    as `federation.`, does not make them alike. A name without its first parts is compared with the last parts of a
-    known one, and one that goes on below a field with that field. Failing that, a field of the same name elsewhere is
-    meant, as in `data.epochs`.
+    Names are compared part by part, split at dots and slashes, and every part must be close: a shared prefix such as
+    `federation.` does not make two fields similar. A name with fewer parts is compared with the last parts of a known
+    one, and a name with more parts with the field that it continues. If none is close, fields with the same last part
+    are returned, as for `data.epochs`.
     """
     names = list(dict.fromkeys(known))
     parts = {name: _parts(name) for name in names}
@@ -42,7 +42,7 @@ def _parts(name: str) -> list[str]:
 
 
 def _closeness(wrong: Sequence[str], known: Sequence[str]) -> tuple[float, int]:
-    """How close the least alike of their parts are, 0 to 1; the fewer parts only one of them has, the larger."""
-    of_known = known[len(known) - len(wrong) :] if len(wrong) <= len(known) else known
-    ratios = [SequenceMatcher(None, *pair).ratio() for pair in zip(wrong, of_known, strict=False)]
+    """The ratio of the least similar parts, 0 to 1, and minus the difference in the numbers of parts."""
+    tail = known[len(known) - len(wrong) :] if len(wrong) <= len(known) else known
+    ratios = [SequenceMatcher(None, *pair).ratio() for pair in zip(wrong, tail, strict=False)]
     return min(ratios), -abs(len(wrong) - len(known))

@@ -88,8 +88,8 @@ def _common(field: str, by_site: dict[str, tuple[str, ...]], requested: Sequence
         missing = [name for name in requested or () if name not in available]
         if missing:
             raise FederationError(
-                f"{site}: has no {', '.join(missing)}, which data.{field} names; it has {_listed(available)}; name what "
-                "all sites have, or leave it out"
+                f"{site}: has no {', '.join(missing)}, which data.{field} names; it has {_listed(available)}; name "
+                "what all sites have, or leave it out"
             )
     common = frozenset.intersection(*map(frozenset, by_site.values()))
     if not common:

@@ -80,7 +80,7 @@ def deploy(request: Deployment, grid: Grid, *, shown: Tracker, say: Callable[[st
 
 
 def _joined(request: Deployment, sites: Sites, warn: Callable[[str], None]) -> list[SiteInfo]:
-    """The hospitals' records. Members are then cleared: they enrol again and prepare their data by the agreed config."""
+    """The hospitals' records. Members are then cleared: they enrol again and prepare data by the agreed config."""
     sites_config = config_at_sites(request.config, request.least_sites).to_json()
     sites.enrol(RoundInstruction(request.run_name, 0, 0, 0, 0, config=sites_config), request.least_sites, warn)
     joined = list(sites.members.values())

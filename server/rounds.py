@@ -1,8 +1,8 @@
 """The federation's rounds: the engine's state on the server, with the sites' training in place of its own steps.
 
-The server holds the same `State` as a run on one machine. A round replaces the shared weights by the
-aggregate of the sites' weights; then the engine's own rules record the epochs, remember the best and end the stage, and
-its checkpoint is written, with the federation's beside it. So a killed server resumes like a killed run.
+The server holds the same `State` as a run on one machine. A round replaces the shared weights by the aggregate
+of the sites' weights; then the engine's own rules record the epochs, remember the best and end the stage, and its
+checkpoint is written, with the federation's beside it. So a killed server resumes like a killed run.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ def site_weights(examples: Mapping[str, float], largest_share: float) -> dict[st
         w_i = min(c, lambda e_i),   lambda such that sum_i w_i = 1
 
     so what is cut from one site goes to those below the cap in proportion to their examples (water-filling). In the
-    order of ordered e_i, each site takes its proportion of what remains for it and the smaller ones, or c if that is
+    order of falling e_i, each site takes its proportion of what remains for it and the smaller ones, or c if that is
     less: the first site that is not cut determines lambda.
 
     The order in which sites answered changes no bit of the result.

@@ -1,9 +1,9 @@
-"""Training with as many workers as there is room for, between a least and a most.
+"""Elastic training: as many workers as the cluster has room for, between a least and a most number.
 
-Ray Train starts its workers again in a smaller number when a node is lost, and in a larger one later. Two rules are
-added here: only a number that divides the batch is taken, so that every step learns from the same examples whoever
-shares them out, and workers are added only after a checkpoint, so that no epoch is trained twice. Ray has no public
-place for such rules: this file alone uses the private one, of the Ray that is pinned.
+Ray Train restarts its workers in a smaller number when a node is lost, and in a larger one later. This module adds two
+rules: only a number that divides the batch is taken, so that every step learns from the same examples however they are
+shared out, and workers are added only after a checkpoint, so that no epoch is trained twice. Ray has no public
+interface for such rules: this module alone uses the private one, of the pinned Ray version.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import RunError
 
 PAUSE_SECONDS = 0.5
-"""Between two looks for room: Ray's controller takes none of its own."""
+"""Between two checks for room: Ray's controller itself does not pause."""
 
 
 def sizes_between(least: int, most: int, batch_size: int) -> tuple[int, ...]:
-    """The numbers of workers that share a batch evenly, rising."""
+    """The numbers of workers in [least, most] that divide the batch, ascending."""
     return tuple(size for size in range(least, most + 1) if batch_size % size == 0)
 
 
 def unused() -> Mapping[str, float]:
-    """What nobody uses of the cluster."""
+    """The unused resources of the cluster."""
     import ray
 
-    found: Mapping[str, float] = ray.available_resources()
-    return found
+    resources: Mapping[str, float] = ray.available_resources()
+    return resources
 
 
 def held(group: Any) -> int:
-    """The workers that a placement group holds room for, on nodes that live; 0 of one that was given back."""
+    """The number of workers for which a placement group reserves room on living nodes; 0 for a removed group."""
     from ray.util import placement_group_table
 
-    found = placement_group_table(group)
-    return 0 if found["state"] == "REMOVED" else sum(bool(node) for node in found["bundles_to_node_id"].values())
+    table = placement_group_table(group)
+    return 0 if table["state"] == "REMOVED" else sum(bool(node) for node in table["bundles_to_node_id"].values())
 
 
 class ElasticTrainer(TorchTrainer):
@@ -52,8 +52,8 @@ class ElasticTrainer(TorchTrainer):
         """
         Args:
             batch_size: of all workers together; at least one number of workers must divide it.
-            checkpoints: the run's; a new one in it is when workers may be added.
-            patience: seconds to wait for room for the least, after which `fit` raises RunError.
+            checkpoints: the run's folder of them; workers may be added when a new one appears.
+            patience: seconds to wait for room for the least number, after which `fit` raises RunError.
         """
         super().__init__(*arguments, **more)
         scaling = self.scaling_config
@@ -65,7 +65,7 @@ class ElasticTrainer(TorchTrainer):
 
 
 class EpochwisePolicy(ElasticScalingPolicy):
-    """What Ray's controller asks before it starts workers, and again and again while they train."""
+    """Ray's controller calls it before it starts workers, and repeatedly while they train."""
 
     def __init__(self, scaling_config: Any, sizes: Sequence[int], checkpoints: Path, patience: float) -> None:
         super().__init__(scaling_config)
@@ -73,42 +73,42 @@ class EpochwisePolicy(ElasticScalingPolicy):
         self.checkpoints = FolderCheckpoints(checkpoints, writes=False)
         self.newest: Path | None = None
         self.group: Any = None
-        """The newest group's place in the cluster: Ray asks for a decision before it gives back what a lost one has."""
-        self.waits_since: float | None = None
+        """The newest placement group: Ray asks for a decision before it releases the resources of a lost one."""
+        self.waiting_since: float | None = None
 
     def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
-        """Start with what there is room for, or wait. Raises RunError when patience is over."""
+        """Start as many workers as there is room for, or wait. Raises RunError after `patience` seconds of waiting."""
         decision = super().make_decision_for_non_running_worker_group()
         if isinstance(decision, NoopDecision):
             self._wait()
         else:
-            self.waits_since, self.newest = None, self.checkpoints.newest()
+            self.waiting_since, self.newest = None, self.checkpoints.newest()
         return decision
 
     def make_decision_for_running_worker_group(
         self, worker_group_state: Any, worker_group_status: Any
     ) -> ScalingDecision:
-        """Take in the workers that there is room for, when the epoch's checkpoint has just been written."""
+        """Add the workers that there is room for, when the epoch's checkpoint has just been written."""
         self.group = worker_group_state.placement_group_handle.placement_group
         newest = self.checkpoints.newest()
         if newest == self.newest:
-            self._maybe_send_resource_request()  # or Ray forgets after some minutes what this run asks for
+            self._maybe_send_resource_request()  # Ray drops this run's request after some minutes otherwise
             return NoopDecision()
         self.newest = newest
         return super().make_decision_for_running_worker_group(worker_group_state, worker_group_status)
 
     def _count_possible_workers(self, reserved_resources: Any) -> int:
-        """Ray counts what its nodes have, less what other trainings asked for; it forgets others' tasks and actors."""
+        """Ray counts its nodes' resources less other trainings' requests; this subtracts other tasks and actors too."""
         needs = {kind: amount for kind, amount in self.scaling_config._resources_per_worker_not_none.items() if amount}
         free = unused()
         more = min(int(free.get(kind, 0.0) // amount) for kind, amount in needs.items())
-        own = 0 if self.group is None else held(self.group)
-        room = min(super()._count_possible_workers(reserved_resources), own + more)
+        current = 0 if self.group is None else held(self.group)
+        room = min(super()._count_possible_workers(reserved_resources), current + more)
         return max((size for size in self.sizes if size <= room), default=0)
 
     def _wait(self) -> None:
         now = time.monotonic()
-        self.waits_since = self.waits_since or now
-        if now - self.waits_since > self.patience:
+        self.waiting_since = self.waiting_since or now
+        if now - self.waiting_since > self.patience:
             raise RunError(no_room(self.sizes[0], self.patience))
         time.sleep(PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""Joining a Ray cluster, or starting one on this machine, and mapping pure functions over it."""
+"""Joins a Ray cluster or starts one on this machine, and maps pure functions over it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ray_cluster(*, workers_log: bool = False, dashboard: bool = False) -> Iterat
     """The cluster that RAY_ADDRESS names, or one started on this machine and stopped again.
 
     Args:
-        dashboard: of a cluster on this machine; Ray Tune never gives back what a stopped trial held without it.
+        dashboard: of a cluster on this machine; without it Ray Tune never releases a stopped trial's resources.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -49,7 +49,7 @@ def ray_cluster(*, workers_log: bool = False, dashboard: bool = False) -> Iterat
     except ConnectionError as error:
         raise RunError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({error})") from None
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends the process with an abort
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler aborts the process
     try:
         yield
     finally:
@@ -69,45 +69,45 @@ def map_on_cluster(function: Callable[[Any], Any], items: list[Any]) -> Iterator
 
 
 def cluster_resources() -> Mapping[str, float]:
-    """What the cluster has in all: `CPU`, and `GPU` where there are any."""
+    """The cluster's total resources: `CPU`, and `GPU` if there are any."""
     import ray
 
-    found: Mapping[str, float] = ray.cluster_resources()
-    return found
+    resources: Mapping[str, float] = ray.cluster_resources()
+    return resources
 
 
 def check_resources(*, workers: int, threads: int, gpus: bool) -> None:
     """Raises RunError when the cluster can never hold these workers: Ray itself would wait for ever.
 
-    Where GANSEG_AUTOSCALES says that nodes are added when they are asked for, what is missing is said, and waited for.
+    If GANSEG_AUTOSCALES says that the cluster adds nodes on request, what is missing is logged and waited for.
     """
     total = cluster_resources()
     needed = {"CPU": workers * threads, **({"GPU": workers} if gpus else {})}
     for kind, amount in needed.items():
-        there = total.get(kind, 0)
-        if there >= amount:
+        available = total.get(kind, 0)
+        if available >= amount:
             continue
         if autoscales():
             logger.warning(
                 "--workers %d: needs %d %s(s) and the cluster has %g; waiting for it to add nodes",
-                workers, amount, kind, there,
+                workers, amount, kind, available,
             )  # fmt: skip
             return
-        mend = "leave out --gpus, or add GPU nodes" if kind == "GPU" else "lower train.threads, or add nodes"
-        grows = f"; where nodes are added when asked for, set {AUTOSCALES}=1" if "RAY_ADDRESS" in os.environ else ""
+        remedy = "leave out --gpus, or add GPU nodes" if kind == "GPU" else "lower train.threads, or add nodes"
+        hint = f"; where nodes are added when asked for, set {AUTOSCALES}=1" if "RAY_ADDRESS" in os.environ else ""
         raise RunError(
-            f"--workers {workers}: needs {amount} {kind}(s) and the cluster has {there:g}; ask for fewer workers, "
-            f"{mend}{grows}"
+            f"--workers {workers}: needs {amount} {kind}(s) and the cluster has {available:g}; ask for fewer workers, "
+            f"{remedy}{hint}"
         )
 
 
 def autoscales() -> bool:
-    """Whether the cluster adds nodes when they are asked for. Ray cannot say so; whoever set it up can."""
+    """Whether the cluster adds nodes on request, by AUTOSCALES: Ray itself does not tell."""
     return os.environ.get(AUTOSCALES, "0") not in ("", "0")
 
 
 def no_room(workers: int, seconds: float) -> str:
-    """What a person is told of workers that lost their nodes, when none came back for so long."""
+    """Error message for workers that lost their nodes and found no others for so many seconds."""
     return (
         f"--workers: the cluster had no room for {workers} worker(s) for {seconds / 60:.0f} minutes; wait for what "
         "uses it, bring lost nodes back, or ask for fewer workers: the same command goes on from the last checkpoint"

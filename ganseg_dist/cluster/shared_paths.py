@@ -1,6 +1,6 @@
-"""Whether every node that may host a worker sees what training reads and writes, asked before training begins.
+"""Checks, before training, that every node that may host a worker sees the paths that training reads and writes.
 
-A node that sees another folder, or none, fails late or, worse, goes on alone: an empty mount point is a folder too.
+A node that sees another folder, or none, fails late or, worse, continues alone: an empty mount point is a folder too.
 """
 
 from __future__ import annotations
@@ -28,37 +28,38 @@ from ganseg_dist.runs import Run, runs_root
 from ganseg_dist.tracking.connection import reason, without_password
 
 ANSWER_SECONDS = 120.0
-"""A node whose mount hangs never answers; one that begins its first Python process takes some seconds."""
+"""For a node's answer: one with a hanging mount never answers, one that starts its first Python process takes some
+seconds."""
 SERVER_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A folder, or a file, that every node must see as the driver does."""
+    """A folder or file that every node must see as the driver does."""
 
     setting: str
-    """What a person sets it by, such as GANSEG_STORE."""
+    """The variable or option that sets it, such as GANSEG_STORE."""
     path: Path
     holds: tuple[str, ...] = ()
-    """Some of what the driver sees in it: a folder without them is another one of the same name."""
+    """Some entries that the driver sees in it: a folder without them is another one of the same path."""
     written: bool = False
-    """Whether workers write in it."""
+    """Whether workers write to it."""
 
     def problem(self) -> str | None:
-        """What is wrong with the place on this node, to be said after the node's name; none where nothing is."""
-        mend = f"put it on storage that all nodes share ({self.setting})"
+        """The problem of this path on this node, to follow the node's name in a message; None if there is none."""
+        remedy = f"put it on storage that all nodes share ({self.setting})"
         try:
             if not self.path.exists():
-                return f"does not see {self.setting} {self.path}; {mend}"
+                return f"does not see {self.setting} {self.path}; {remedy}"
             for name in self.holds:
                 if not (self.path / name).exists():
-                    return f"sees another {self.setting} {self.path}, without the driver's {name}; {mend}"
+                    return f"sees another {self.setting} {self.path}, without the driver's {name}; {remedy}"
         except OSError as error:
             return f"cannot look into {self.setting} {self.path} ({error.strerror or error}); mend its mount there"
-        return self._refusal() if self.written else None
+        return self._write_problem() if self.written else None
 
-    def _refusal(self) -> str | None:
-        """Why a folder cannot be written and renamed in it, which is what writing a checkpoint comes to."""
+    def _write_problem(self) -> str | None:
+        """Why no folder can be created and renamed in it, as writing a checkpoint does; None if it can."""
         probe = self.path / f"{UNFINISHED}probe-{uuid.uuid4().hex}"
         try:
             with whole_folder(probe) as folder:
@@ -71,24 +72,24 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one node has to say."""
+    """Result of one node's check."""
 
     problem: str | None
-    """The first with a place."""
+    """The first problem with a path."""
     silence: str | None
-    """Why the tracking server does not answer there."""
+    """Why the tracking server cannot be reached from there."""
 
 
 def look(places: Sequence[Place], server: str | None) -> Look:
-    """What each node is asked."""
+    """Check paths and the tracking server from this node; runs on each node."""
     problem = next((problem for place in places if (problem := place.problem()) is not None), None)
     return Look(problem, None if server is None else silence(server))
 
 
 def silence(server: str) -> str | None:
-    """Why nothing answers at this address; none when something does, though it were a refusal.
+    """Why no server answers at this address; None if one does, even with an HTTP error.
 
-    Nothing secret is sent, so whoever answers need not prove who it is.
+    No secret is sent, so the server's certificate is not verified.
     """
     unverified = ssl.create_default_context()
     unverified.check_hostname = False
@@ -98,12 +99,12 @@ def silence(server: str) -> str | None:
             return None
     except HTTPError:
         return None
-    except (OSError, HTTPException, ValueError) as error:  # also of what is no address, and no server
+    except (OSError, HTTPException, ValueError) as error:  # includes malformed addresses and servers without HTTP
         return reason(error)
 
 
 def data_places(folders: Iterable[Path | None]) -> list[Place]:
-    """What preparing slices reads and writes. A cohort's folder is known again by one of its entries."""
+    """The paths that preparing slices reads and writes. A cohort's folder is recognised by one of its entries."""
     cohorts = [folder.absolute() for folder in folders if folder is not None and folder.exists()]
     entries = [next(folder.iterdir(), None) if folder.is_dir() else None for folder in cohorts]
     read = [
@@ -114,7 +115,7 @@ def data_places(folders: Iterable[Path | None]) -> list[Place]:
 
 
 def training_places(run: Run, prepared: Prepared) -> list[Place]:
-    """What a worker reads and writes: the run's folder, and each prepared case in its store."""
+    """The paths that a worker reads and writes: the run's folder, and each prepared case in its store."""
     cases: dict[Path, list[str]] = defaultdict(list)
     for part in (*prepared.cohort.values(), *(prepared.healthy or {}).values()):
         for folder in map(Path, part):
@@ -127,15 +128,15 @@ def training_places(run: Run, prepared: Prepared) -> list[Place]:
 def check_shared_paths(
     places: Sequence[Place], needs: Mapping[str, float], warn: Callable[[str], None] = lambda warning: None
 ) -> None:
-    """Every node that may host what needs so much (`CPU`, `GPU`) is asked whether it sees these places.
+    """Check these paths on every node that has the resources `needs` (`CPU`, `GPU`).
 
-    The driver's own node is not asked, so on one machine this costs nothing. A node that goes away meanwhile hosts
-    nothing, and is no problem. Of several that see badly the first is named, and the others counted.
+    The driver's own node is left out, so on one machine this costs nothing. A node that is lost meanwhile hosts
+    nothing, and is no problem. The error names the first node with a problem and counts the others.
 
     Args:
-        warn: told of each node where the server at MLFLOW_TRACKING_URI does not answer, which stops no training.
+        warn: called for each node that cannot reach the server at MLFLOW_TRACKING_URI, which stops no training.
 
-    Raises RunError naming the node, the place, and what to do.
+    Raises RunError naming the node, the path, and what to do.
     """
     nodes = _other_nodes(needs)
     if not nodes:
@@ -144,20 +145,20 @@ def check_shared_paths(
     server = tracking if tracking.startswith(("http://", "https://")) else None
     with ExitStack() as stack:
         marked = [stack.enter_context(_marked(place)) for place in places]
-        looks = _ask(nodes, marked, server)
-    problems = [f"node {address}: {seen.problem}" for address, seen in looks if seen.problem is not None]
+        results = _ask(nodes, marked, server)
+    problems = [f"node {address}: {result.problem}" for address, result in results if result.problem is not None]
     if problems:
         raise RunError(problems[0] + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
-    for address, seen in looks:
-        if seen.silence is not None:
+    for address, result in results:
+        if result.silence is not None:
             warn(
                 f"node {address}: no answer from MLFLOW_TRACKING_URI {without_password(tracking)} there "
-                f"({seen.silence}); metrics wait if rank 0 runs on it"
+                f"({result.silence}); metrics wait if rank 0 runs on it"
             )
 
 
 def check_worker_paths(places: Sequence[Place]) -> None:
-    """The same for this process's node alone, which may have joined after the others were asked. Raises RunError."""
+    """Check these paths on this process's node, which may have joined after the driver's check. Raises RunError."""
     import ray
 
     problem = look(places, None).problem
@@ -167,11 +168,11 @@ def check_worker_paths(places: Sequence[Place]) -> None:
 
 @contextmanager
 def cluster_seeing(*data: Path | None, dashboard: bool = False) -> Iterator[None]:
-    """A `ray_cluster` on which every node that may prepare slices sees the data and the places for what is made of it.
+    """A `ray_cluster` on which every node that may prepare slices sees the data, the store and the runs.
 
     Args:
         data: folders of cohorts.
-        dashboard: as of `ray_cluster`.
+        dashboard: passed to `ray_cluster`.
 
     Raises RunError as `check_shared_paths` does.
     """
@@ -182,7 +183,7 @@ def cluster_seeing(*data: Path | None, dashboard: bool = False) -> Iterator[None
 
 @contextmanager
 def _marked(place: Place) -> Iterator[Place]:
-    """A place to write in holds, as long as the others are asked, a file that no other folder has."""
+    """While the nodes are asked, put a unique file into a folder to write in, and expect it on every node."""
     if not place.written:
         yield place
         return
@@ -196,7 +197,7 @@ def _marked(place: Place) -> Iterator[Place]:
 
 
 def _other_nodes(needs: Mapping[str, float]) -> dict[str, str]:
-    """Addresses of the nodes that are large enough, by their ids, less the driver's."""
+    """By id, the addresses of the living nodes with the resources `needs`, without the driver's own."""
     import ray
 
     own = ray.get_runtime_context().get_node_id()
@@ -210,32 +211,34 @@ def _other_nodes(needs: Mapping[str, float]) -> dict[str, str]:
 
 
 def _ask(nodes: Mapping[str, str], places: Sequence[Place], server: str | None) -> list[tuple[str, Look]]:
-    """What each node says, with its address."""
+    """Each node's address and result. Raises RunError for a node that does not answer in ANSWER_SECONDS."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     task = ray.remote(num_cpus=0, max_retries=0)(look)
-    asked: dict[Any, str] = {}
+    addresses: dict[Any, str] = {}
     for node, address in nodes.items():
         pinned = task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
-        asked[pinned.remote(list(places), server)] = address
-    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
+        addresses[pinned.remote(list(places), server)] = address
+    answered, silent = ray.wait(list(addresses), num_returns=len(addresses), timeout=ANSWER_SECONDS)
     if silent:
         raise RunError(
-            f"node {asked[silent[0]]}: does not say within {ANSWER_SECONDS:.0f} s whether it sees "
+            f"node {addresses[silent[0]]}: does not say within {ANSWER_SECONDS:.0f} s whether it sees "
             f"{', '.join(f'{place.setting} {place.path}' for place in places)}; look for a mount that hangs there"
         )
-    return [(asked[reference], seen) for reference in answered if (seen := _said(reference, asked[reference]))]
+    return [
+        (addresses[reference], result) for reference in answered if (result := _result(reference, addresses[reference]))
+    ]
 
 
-def _said(reference: Any, address: str) -> Look | None:
-    """A node's answer; none when it went away."""
+def _result(reference: Any, address: str) -> Look | None:
+    """A node's result; None for a lost node."""
     import ray
     from ray.exceptions import NodeDiedError, RayError, TaskUnschedulableError
 
     try:
-        seen: Look = ray.get(reference)
-        return seen
+        result: Look = ray.get(reference)
+        return result
     except (NodeDiedError, TaskUnschedulableError):
         return None
     except RayError as error:

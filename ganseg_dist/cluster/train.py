@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from ray.train import UserCallback
 
 RESTARTS = 3
-"""Times Ray may restart dead workers from the last checkpoint before the run fails."""
+"""Times that Ray may restart dead workers from the last checkpoint before the run fails."""
 PLACEMENT_SECONDS = 20.0
-"""That Ray looks for room for all workers, before it looks again for what room there is by then."""
+"""That Ray waits for room for all workers, before it counts the room again."""
 PATIENCE_SECONDS = 1800.0
-"""That a training waits for room, after a node was lost: Ray itself would wait for ever."""
+"""That training waits for room after a node was lost: Ray itself would wait for ever."""
 POLL_SECONDS = 0.3
 LOW_ON_MEMORY = "node running low on memory"
-"""In what Ray's raylet says of a worker that it has killed, before half a page of advice."""
+"""Part of the message of Ray's raylet about a worker that it killed, which half a page of advice follows."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,16 +51,16 @@ def train_on_ray(
 ) -> Path:
     """Train to the end over Ray workers; returns the last checkpoint's folder.
 
-    Ray restarts killed workers from the newest checkpoint, and the same run started again goes on from it too.
+    Ray restarts killed workers from the newest checkpoint, from which a second call of the same run resumes too.
 
     Args:
-        tracker: shown the progress, here in the driver.
-        worker_tracker: makes the tracker that rank 0 uses, and closes.
-        least_workers: to go on with when there is no room for all of them; none: exactly `workers`.
+        tracker: receives the progress, in the driver.
+        worker_tracker: makes the tracker that rank 0 uses and closes.
+        least_workers: with which training continues when there is no room for all; None: exactly `workers`.
 
     Raises RunError before anything starts when a node that may host a worker does not see the run's folder or the
-    prepared slices; and the GansegError of any worker as soon as it is raised there: what a person must mend is not
-    tried again.
+    prepared slices; and any worker's GansegError as soon as it is raised there: an error that a user must correct is
+    not retried.
     """
     import ray
     from ray.train import FailureConfig, ScalingConfig
@@ -68,7 +68,7 @@ def train_on_ray(
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")  # a death is noticed this late
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")  # delay until a death is noticed
     placement = float(os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PLACEMENT_SECONDS)))
     elastic = least_workers is not None and least_workers < workers
     check_resources(workers=least_workers or workers, threads=config.train.threads, gpus=gpus)
@@ -104,7 +104,7 @@ def train_on_ray(
             callbacks=[_fail_fast_on_user_error(relay)],
         ),
     )
-    with _shown(relay, tracker):
+    with _show_progress(relay, tracker):
         try:
             trainer.fit()
         except SystemExit:  # how Ray Train ends its driver on Ctrl-C
@@ -145,40 +145,40 @@ def _worker(settings: dict[str, Any]) -> None:
 
 
 class RayCheckpoints(FolderCheckpoints):
-    """The run's own folder, on storage that all nodes share, as a local run has it.
+    """Checkpoints in the run's folder, on storage that all nodes share, as in a local run.
 
-    Ray's storage would refuse a run from which a damaged checkpoint was deleted, and loses the epoch whose report
-    its controller had not yet registered when a worker died.
+    Ray's own storage refuses a run from which a damaged checkpoint was deleted, and loses an epoch whose report its
+    controller has not registered when a worker dies.
     """
 
     def latest(self, warn: Warn = logger.warning) -> Path | None:
-        """Rank 0's newest, on every rank: shared storage may show another node an older list. So is rank 0's error."""
+        """Rank 0's newest, or its error, on every rank: shared storage may show another node an older list."""
         from ray.train.collective import broadcast_from_rank_zero
 
-        found: Path | RunError | None = None
+        newest: Path | RunError | None = None
         if self.writes:
             try:
-                found = super().latest(warn)
+                newest = super().latest(warn)
             except RunError as error:
-                found = error
-        found = broadcast_from_rank_zero(found)
-        if isinstance(found, RunError):
-            raise found
-        return found
+                newest = error
+        newest = broadcast_from_rank_zero(newest)
+        if isinstance(newest, RunError):
+            raise newest
+        return newest
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """What a driver has not heard yet."""
+class RelayUpdate:
+    """Progress, epochs and warnings that the driver has not received yet."""
 
     newest: Progress | None
     epochs: list[tuple[Progress | None, int, dict[str, float]]]
-    """Each with its last progress."""
+    """Last progress, step and scores of each epoch."""
     warnings: list[tuple[int, str]]
 
 
 class ProgressRelay:
-    """An actor between rank 0 and the driver, on whatever nodes they are: the newest progress, every epoch's scores."""
+    """Ray actor between rank 0 and the driver, on any nodes: holds the newest progress, every epoch and warning."""
 
     def __init__(self) -> None:
         self.newest: Progress | None = None
@@ -186,48 +186,48 @@ class ProgressRelay:
         self.warnings: list[tuple[int, str]] = []
 
     def put(self, progress: Progress) -> None:
-        """From rank 0."""
+        """Called by rank 0 with the newest progress."""
         self.newest = progress
 
     def put_epoch(self, step: int, scores: dict[str, float]) -> None:
-        """From rank 0, after the epoch's last progress."""
+        """Called by rank 0 after the epoch's last progress."""
         self.epochs.append((self.newest, step, scores))
 
     def put_warning(self, step: int, warning: str) -> None:
-        """From rank 0."""
+        """Called by rank 0 with a warning."""
         self.warnings.append((step, warning))
 
-    def get(self, epochs_known: int, warnings_known: int) -> News:
-        """From the driver: what it does not know yet."""
-        return News(self.newest, self.epochs[epochs_known:], self.warnings[warnings_known:])
+    def get(self, epochs_seen: int, warnings_seen: int) -> RelayUpdate:
+        """Called by the driver: what is new since the given numbers of epochs and warnings."""
+        return RelayUpdate(self.newest, self.epochs[epochs_seen:], self.warnings[warnings_seen:])
 
 
 class RelayedProgress(NullTracker):
-    """Rank 0's end of the relay: says where training stands, a few times a second."""
+    """Rank 0's end of the relay: sends progress a few times a second."""
 
     def __init__(self, relay: Any) -> None:
         self.relay = relay
-        self.said = 0.0
+        self.sent_at = 0.0
 
     def progress(self, progress: Progress) -> None:
-        """Fire and forget; the last batch of an epoch is always said."""
+        """Send without waiting, at most every POLL_SECONDS; the last batch of an epoch is always sent."""
         now = time.monotonic()
-        if now - self.said > POLL_SECONDS or progress.batch == progress.batches:
-            self.said = now
+        if now - self.sent_at > POLL_SECONDS or progress.batch == progress.batches:
+            self.sent_at = now
             self.relay.put.remote(progress)
 
     def epoch(self, step: int, scores: Mapping[str, float]) -> None:
-        """Every epoch arrives."""
+        """Send every epoch."""
         self.relay.put_epoch.remote(step, dict(scores))
 
     def warn(self, step: int, warning: str) -> None:
-        """Every warning arrives."""
+        """Send every warning."""
         self.relay.put_warning.remote(step, warning)
 
 
 @contextmanager
-def _shown(relay: Any, tracker: Tracker) -> Iterator[None]:
-    """Polls the relay in a thread and shows the driver's tracker what is new."""
+def _show_progress(relay: Any, tracker: Tracker) -> Iterator[None]:
+    """Poll the relay in a thread and pass new progress, epochs and warnings to the driver's tracker."""
     done = threading.Event()
     thread = threading.Thread(target=_poll, args=(relay, tracker, done), daemon=True)
     thread.start()
@@ -242,29 +242,29 @@ def _poll(relay: Any, tracker: Tracker, done: threading.Event) -> None:
     import ray
 
     last: Progress | None = None
-    epochs_known = warnings_known = 0
+    epochs_seen = warnings_seen = 0
     finished = False
     while not finished:
-        finished = done.wait(POLL_SECONDS)  # and once more after the end: the last epoch is news too
+        finished = done.wait(POLL_SECONDS)  # polls once more after the end, for the last epoch
         try:
-            news: News = ray.get(relay.get.remote(epochs_known, warnings_known), timeout=5)
-        except Exception:  # the relay is a convenience: training does not depend on it
+            update: RelayUpdate = ray.get(relay.get.remote(epochs_seen, warnings_seen), timeout=5)
+        except Exception:  # training does not depend on the relay
             continue
-        for place, step, scores in news.epochs:
-            if place is not None:
-                tracker.progress(place)
+        for last_progress, step, scores in update.epochs:
+            if last_progress is not None:
+                tracker.progress(last_progress)
             tracker.epoch(step, scores)
-        for step, warning in news.warnings:
+        for step, warning in update.warnings:
             tracker.warn(step, warning)
-        epochs_known += len(news.epochs)
-        warnings_known += len(news.warnings)
-        if news.newest is not None and news.newest != last:
-            tracker.progress(news.newest)
-            last = news.newest
+        epochs_seen += len(update.epochs)
+        warnings_seen += len(update.warnings)
+        if update.newest is not None and update.newest != last:
+            tracker.progress(update.newest)
+            last = update.newest
 
 
 def _fail_fast_on_user_error(relay: Any) -> UserCallback:
-    """Ray restarts workers whatever error they end with, and ends training when a callback raises one."""
+    """A callback that raises a worker's GansegError: Ray would restart workers after any error of theirs."""
     from ray.train import UserCallback
 
     class FailFastOnUserError(UserCallback):
@@ -277,14 +277,14 @@ def _fail_fast_on_user_error(relay: Any) -> UserCallback:
                     raise error
             self.losses += 1
             ranks = ", ".join(map(str, sorted(worker_exceptions)))
-            then = "training goes on from the last checkpoint" if self.losses <= RESTARTS else "it was once too often"
-            relay.put_warning.remote(0, f"lost worker(s) {ranks}; {then}")
+            result = "training goes on from the last checkpoint" if self.losses <= RESTARTS else "it was once too often"
+            relay.put_warning.remote(0, f"lost worker(s) {ranks}; {result}")
 
     return FailFastOnUserError()
 
 
 def as_user_error(error: Exception, workers: int) -> GansegError:
-    """The worker's own one-line error, else the failure in one line."""
+    """A worker's own GansegError if there is one, else a RunError that describes the failure in one line."""
     from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
     raised = getattr(error, "controller_failure", None)

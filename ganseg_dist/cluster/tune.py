@@ -1,4 +1,4 @@
-"""Trials on Ray Tune: which values are tried, which trials are stopped, and going on after a kill."""
+"""Trials on Ray Tune: samples values, stops bad trials, and resumes after a kill."""
 
 from __future__ import annotations
 
@@ -21,85 +21,85 @@ Scheduler = Literal["asha", "pbt", "none"]
 Search = Literal["optuna", "random"]
 
 EPOCH = "epoch"
-"""What a trial reports how far its last stage has come by."""
+"""Metric with which a trial reports the epoch of its last stage."""
 A_BYTE = 1
 RETRIES = 2
-"""Times a trial whose process died goes on from its last checkpoint."""
+"""Times that a trial whose process died resumes from its last checkpoint."""
 REDUCTION = 3
-"""Of ASHA: one trial in so many goes on past each rung."""
+"""Of ASHA: one in this many trials continues past each rung."""
 PERTURBATIONS = 5
-"""Of PBT: times in a training that the worse trials take over a better one's weights."""
+"""Of PBT: times in a training that worse trials take over a better one's weights."""
 
 ENVIRONMENT: Mapping[str, str | None] = {
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # with it an interrupted sweep would look like one that has ended
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial's earlier stages do not have the metric
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the trials' runs hold what Tune would write again
-    "RAY_AIR_NEW_OUTPUT": "0",  # its table of settings is printed at any verbosity
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # with the handler an interrupted sweep looks finished
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial's earlier stages lack the metric
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the trials' runs already hold what Tune would log
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints a table of settings at any verbosity
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a sweep goes through its space."""
+    """How a sweep searches its space."""
 
     ask: Callable[[BaseTrial], None]
     begin: Sequence[Mapping[str, Any]]
-    """Values of the first trials."""
+    """Values of the first trials, by field."""
     distributions: Mapping[str, BaseDistribution]
-    """With their ranges; PBT changes the numbers among them."""
+    """By field, with ranges; PBT changes those of numbers."""
     trials: int
     scheduler: Scheduler
     search: Search
     metrics: Mapping[str, Literal["max", "min"]]
     epochs: int
-    """Of the last stage, at most."""
+    """Most epochs of the last stage."""
     seed: int
     cpus: float
     gpus: float
-    """Of a trial."""
+    """Of each trial, like `cpus`."""
     at_once: int | None = None
-    """Trials that may run together; none: as many as the cluster has room for."""
+    """Most trials that run at the same time; None: as many as the cluster has room for."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialEnd:
-    """How a trial stands when it has ended."""
+    """Result of an ended trial."""
 
     number: str
     values: Mapping[str, Any]
-    """Of the space's fields; under PBT those of its end."""
+    """Of the space's fields; under PBT the final ones."""
     scores: Mapping[str, Any]
-    """What it reported last; empty where it did not come so far."""
+    """Its last report; empty if it made none."""
     failed: bool
     reason: str = ""
     """Why it failed, in one line."""
 
 
 def run_trials(
-    plan: Plan, trial: Callable[[dict[str, Any]], None], folder: Path, ended: Callable[[TrialEnd], None]
+    plan: Plan, trial: Callable[[dict[str, Any]], None], folder: Path, on_end: Callable[[TrialEnd], None]
 ) -> list[TrialEnd]:
-    """Every trial to its end, from where an earlier call was interrupted. A trial that fails does not end the others.
+    """Run every trial to its end, or resume an interrupted call. A failed trial does not end the others.
 
     Args:
-        trial: trains with these values of fields, and reports to Tune.
+        trial: trains with given values of fields, and reports to Tune.
         folder: of the sweep; Tune keeps its own state in it, which is read again as it was written, by this user.
-        ended: told each trial that ends; what it raises ends the sweep.
+        on_end: called with each trial that ends; an exception of it ends the sweep.
 
     Raises RunError where Tune's own state is damaged.
     """
     from ray import tune
 
-    watcher = _watcher(ended)
+    watcher = _watcher(on_end)
 
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # why a trial failed is in its run
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's run records why it failed
     state = folder / "tune"
-    # A trial that only waits for its own workers takes none of their CPUs, and Tune starts none that asks for nothing.
+    # A trial that only waits for its own workers needs no CPU, but Tune does not start a trial without any resource.
     trainable = tune.with_resources(trial, {"cpu": plan.cpus, "gpu": plan.gpus, "memory": A_BYTE})
     with environment(ENVIRONMENT):
         if tune.Tuner.can_restore(str(state)):
             tuner = _restored(state, trainable)
-            # What watches is not kept, and the one before is of another process.
+            # Tune does not store the callback, and the earlier one belongs to another process.
             tuner._local_tuner.get_run_config().callbacks = [watcher]
         else:
             tuner = tune.Tuner(
@@ -118,10 +118,10 @@ def run_trials(
         try:
             results = tuner.fit()
         except Exception:
-            if watcher.raised is not None:  # which Tune has wrapped in its own
+            if watcher.raised is not None:  # which Tune has wrapped in its own error
                 raise watcher.raised from None
             raise
-        if len(results) < plan.trials:  # where its list of trials is damaged, Tune goes on without a word
+        if len(results) < plan.trials:  # with a damaged list of trials Tune continues silently
             raise _damaged(state, f"knows {len(results)} of {plan.trials} trials")
         return [
             TrialEnd(
@@ -136,7 +136,7 @@ def run_trials(
 
 
 def _restored(state: Path, trainable: Any) -> Any:
-    """Raises RunError where what Tune keeps is damaged: of whatever kind its error, or pickle's, is."""
+    """A tuner from Tune's stored state. Raises RunError if it is damaged, whichever error Tune or pickle raises."""
     from ray import tune
 
     try:
@@ -153,7 +153,7 @@ def _damaged(state: Path, problem: str) -> RunError:
 
 
 def _reason(error: Any) -> str:
-    """The last line of what a trial's process raised; of one that was lost, that it died."""
+    """Last line of the error of a trial's process, up to 300 characters; `its process died` for a lost one."""
     from ray.exceptions import RayActorError
 
     if error is None or isinstance(error, RayActorError):
@@ -180,22 +180,22 @@ def _tune_config(plan: Plan) -> Any:
 
 
 def _number(trial: Any, *, counted_from: int) -> str:
-    """`003` of the third, by the tag that Tune gives it, which a generator without a searcher counts from 0.
+    """`003` for the third trial, from Tune's tag, such as `3_train.learning_rate=0.001`.
 
-    Such as `3_train.learning_rate=0.001`.
+    A generator without a searcher counts tags from 0.
     """
-    counted = re.match(r"\d+", str(trial.experiment_tag))
-    assert counted is not None
-    return f"{int(counted[0]) + 1 - counted_from:03d}"
+    match = re.match(r"\d+", str(trial.experiment_tag))
+    assert match is not None
+    return f"{int(match[0]) + 1 - counted_from:03d}"
 
 
-def _watcher(ended: Callable[[TrialEnd], None]) -> Any:
+def _watcher(on_end: Callable[[TrialEnd], None]) -> Any:
     from ray.tune import Callback
 
-    def tell(trial: Any, *, failed: bool) -> None:
+    def report(trial: Any, *, failed: bool) -> None:
         reason = _reason(trial.get_error()) if failed else ""
         try:
-            ended(TrialEnd(str(trial), trial.config, trial.last_result or {}, failed, reason))
+            on_end(TrialEnd(str(trial), trial.config, trial.last_result or {}, failed, reason))
         except Exception as error:
             watcher.raised = error
             raise
@@ -204,25 +204,25 @@ def _watcher(ended: Callable[[TrialEnd], None]) -> Any:
         raised: Exception | None = None
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            tell(trial, failed=False)
+            report(trial, failed=False)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            tell(trial, failed=True)
+            report(trial, failed=True)
 
     watcher = Watcher()
     return watcher
 
 
 def _searcher(plan: Plan) -> Any:
-    """Optuna's samplers: they alone know spaces in which a field depends on another."""
+    """Optuna's samplers, which alone support spaces in which a field depends on another; for PBT Tune's generator."""
     import optuna
     from optuna.samplers import RandomSampler, TPESampler
     from ray.tune.search.basic_variant import BasicVariantGenerator
     from ray.tune.search.optuna import OptunaSearch
 
     if plan.scheduler == "pbt":
-        begin = [{name: values[name] for name in population(plan.distributions)} for values in plan.begin]
-        return BasicVariantGenerator(points_to_evaluate=begin, random_state=plan.seed)
+        first = [{name: values[name] for name in population(plan.distributions)} for values in plan.begin]
+        return BasicVariantGenerator(points_to_evaluate=first, random_state=plan.seed)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = TPESampler(seed=plan.seed) if plan.search == "optuna" else RandomSampler(seed=plan.seed)
     metrics, modes = list(plan.metrics), list(plan.metrics.values())
@@ -242,7 +242,7 @@ def _scheduler(plan: Plan) -> Any:
         case "asha":
             return ASHAScheduler(
                 EPOCH,
-                max_t=max(1, plan.epochs - 1),  # none is stopped at its last epoch: who comes so far writes a model
+                max_t=max(1, plan.epochs - 1),  # no trial is stopped at its last epoch, so that it writes a model
                 grace_period=max(1, plan.epochs // REDUCTION**2),
                 reduction_factor=REDUCTION,
                 stop_last_trials=False,
@@ -260,15 +260,15 @@ def _scheduler(plan: Plan) -> Any:
 
 
 def _within(values: dict[str, Any], *, ranges: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers that PBT made by multiplying others, none beyond its range."""
+    """The values with PBT's multiplied numbers clipped to their ranges."""
     ends = {name: (ranges[name].low, ranges[name].high) for name in values if hasattr(ranges.get(name), "low")}
     return values | {name: min(max(values[name], low), high) for name, (low, high) in ends.items()}
 
 
 def population(distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-    """The ranges of numbers as Tune has them, for PBT draws and perturbs them itself.
+    """The ranges of numbers as Tune's domains, as PBT samples and perturbs numbers itself.
 
-    Words and switches stay as the config has them: weights do not fit a network that another of them makes.
+    Categorical fields keep the config's values: weights would not fit a network of another value.
     """
     domains = {name: _domain(distribution) for name, distribution in distributions.items()}
     return {name: domain for name, domain in domains.items() if domain is not None}

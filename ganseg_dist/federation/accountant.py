@@ -1,15 +1,15 @@
-"""What rounds of Gaussian noise spend of privacy, exactly.
+"""The exact privacy loss of rounds of Gaussian noise.
 
 One release is a sum to which a hospital adds a vector of norm at most D, plus normal noise of standard deviation z D in
-every coordinate; z is the noise multiplier. Whatever the earlier ones led to, k releases are together as telling as a
-single one of multiplier z / sqrt(k) (Dong, Roth and Su, "Gaussian Differential Privacy", JRSS B 2022, Corollary 3.3):
-they are mu-GDP with mu = sqrt(k) / z, and for that delta is known in closed form (Balle and Wang, "Improving the
-Gaussian Mechanism for Differential Privacy", ICML 2018, Theorem 8):
+every coordinate; z is the noise multiplier. k releases, even if each depends on the earlier ones, together disclose as
+much as a single one of multiplier z / sqrt(k) (Dong, Roth and Su, "Gaussian Differential Privacy", JRSS B 2022,
+Corollary 3.3): they are mu-GDP with mu = sqrt(k) / z, and for that delta is known in closed form (Balle and Wang,
+"Improving the Gaussian Mechanism for Differential Privacy", ICML 2018, Theorem 8):
 
     delta(epsilon) = Phi(mu / 2 - epsilon / mu) - exp(epsilon) Phi(-mu / 2 - epsilon / mu)
 
-No bound is involved, as every hospital is in every round: there is no subsampling to account for. Numbers are worked
-in logarithms, so that neither a large epsilon nor a small delta under- or overflows.
+No bound is involved, as every hospital is in every round: there is no subsampling to account for. Computations
+use logarithms, so that neither a large epsilon nor a small delta under- or overflows.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from scipy.optimize import brentq
 from scipy.special import log_ndtr
 
 ROUNDED_UP = 1 + 1e-9
-"""A noise multiplier is found to 12 digits or so, and moved this far to the private side: what it then spends is never
-above what it was found for."""
+"""Factor on a noise multiplier, which is solved for to about 12 digits: the epsilon that it then spends is never above
+the one that it was solved for."""
 SMALLEST, LARGEST = 1e-9, 1e6
-"""Between which mu is sought."""
+"""Bounds of the search for mu."""
 
 
 def delta_of(epsilon: float, mu: float) -> float:
@@ -43,7 +43,7 @@ def epsilon_of(noise_multiplier: float, releases: int, delta: float) -> float:
 
     Args:
         noise_multiplier: z of each release, above 0.
-        releases: how many, each made with knowledge of those before.
+        releases: their number; each may depend on the earlier ones.
         delta: in (0, 1).
     """
     return epsilon_at(math.sqrt(releases) / noise_multiplier, delta)
@@ -57,8 +57,8 @@ def epsilon_at(mu: float, delta: float) -> float:
     if mu == 0 or delta_of(0.0, mu) <= delta:
         return 0.0
     # delta <= Phi(mu / 2 - epsilon / mu), which is below delta at this epsilon: Phi(-t) <= exp(-t^2 / 2).
-    enough = mu * (mu / 2 + math.sqrt(2 * math.log(1 / delta)))
-    return float(brentq(lambda epsilon: delta_of(epsilon, mu) - delta, 0.0, enough, xtol=1e-12))
+    upper = mu * (mu / 2 + math.sqrt(2 * math.log(1 / delta)))
+    return float(brentq(lambda epsilon: delta_of(epsilon, mu) - delta, 0.0, upper, xtol=1e-12))
 
 
 def noise_multiplier_for(epsilon: float, delta: float, releases: int) -> float:
@@ -74,6 +74,6 @@ def noise_multiplier_for(epsilon: float, delta: float, releases: int) -> float:
 
 
 def releases_within(epsilon: float, delta: float, noise_multiplier: float) -> int:
-    """How many releases of this z stay within epsilon at delta."""
+    """The number of releases of this z that together stay within epsilon at delta."""
     whole = math.floor((noise_multiplier / noise_multiplier_for(epsilon, delta, 1)) ** 2)
     return whole + (epsilon_of(noise_multiplier, whole + 1, delta) <= epsilon)

@@ -1,4 +1,4 @@
-"""What the sites train by: the run's config, with what being one of several changes."""
+"""The config by which each site trains: the run's, adapted to a site being one of several."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ def config_at_sites(config: RunConfig, sites: int) -> RunConfig:
     """The config that a server of this many sites sends.
 
     A step of the federation is a step at every site, so that its batch is what all of them see: like workers of one
-    run, n sites take an n-th of `train.batch_size` each. With whole batches they would make an n-th of the steps that
-    the same data make in one place, and average models that have hardly moved.
+    run, n sites take an n-th of `train.batch_size` each. With whole batches they would take an n-th of the steps that
+    the same data give in one place, and average models that have hardly changed.
 
-    Of one site it is the run's own, but for what fedprox adds.
+    For one site it is the run's config, apart from the proximal weight of fedprox.
     """
     federation = config.federation
     changes: dict[str, object] = {

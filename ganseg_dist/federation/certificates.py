@@ -18,33 +18,33 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ganseg_dist.atomic import OWNERS_ALONE, refused
+from ganseg_dist.atomic import OWNERS_ALONE, write_error
 from ganseg_dist.errors import ConfigError
 
 CURVE = ec.SECP384R1()
 AUTHORITY_DAYS = 3650
 CLOCK_SKEW = datetime.timedelta(hours=1)
-"""A certificate begins that much earlier, for machines whose clocks are behind."""
+"""How much earlier a certificate becomes valid, for machines whose clocks are behind."""
 HERE = ("localhost", "127.0.0.1", "::1")
-"""The server's own processes reach it by these."""
+"""Names by which the server's own processes reach it."""
 HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.(?!-)[A-Za-z0-9-]{1,63})*")
 NODE_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 OWNERS_ONLY, EVERYBODY = 0o600, 0o644
 
 Files = dict[str, tuple[bytes, int]]
-"""By name: content and mode."""
+"""Content and mode of each file, by name."""
 
 
 def make_certificates(folder: Path, hosts: Sequence[str], nodes: Sequence[str], *, days: int) -> list[Path]:
     """Write ca.crt, ca.key, server.crt and server.key for the hosts, NODE.key and NODE.pub for each node.
 
     Args:
-        folder: made for its owner alone where it is missing; what others put into it is left alone.
-        hosts: names and addresses that nodes reach the server by; none: no authority and no server certificate.
-        nodes: what each node's files are called, and what the server's operator registers it as.
-        days: that the server's certificate is valid.
+        folder: created with access for its owner only; an existing one, and its files, stay as they are.
+        hosts: names and addresses by which nodes reach the server; empty: no authority and no server certificate.
+        nodes: each one's name, for its files and for the server's operator who registers it.
+        days: validity of the server's certificate.
 
-    Raises ConfigError for a name that cannot be one and for a file that is there already, before anything is written;
+    Raises ConfigError for an invalid name and for an existing file, before anything is written;
     GansegError when the disk refuses.
     """
     files: Files = {}
@@ -95,7 +95,7 @@ def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
         key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
     )  # fmt: skip
     return (
-        _begun(name, name, key.public_key(), AUTHORITY_DAYS)
+        _base(name, name, key.public_key(), AUTHORITY_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -113,7 +113,7 @@ def _server_certificate(
     reached_by = [_general_name(host) for host in dict.fromkeys((*hosts, *HERE))]
     issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
     return (
-        _begun(_name(hosts[0][:64]), authority.subject, key, days)
+        _base(_name(hosts[0][:64]), authority.subject, key, days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName(reached_by), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -123,7 +123,7 @@ def _server_certificate(
     )
 
 
-def _begun(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int) -> x509.CertificateBuilder:
+def _base(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
@@ -156,10 +156,10 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _write(file: Path, content: bytes, mode: int) -> None:
-    """A new file, its mode set before there is anything in it."""
+    """Create a new file, with its mode set before it has any content."""
     try:
         file.parent.mkdir(mode=OWNERS_ALONE, parents=True, exist_ok=True)
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as opened:
             opened.write(content)
     except OSError as error:
-        raise refused(file, error) from None
+        raise write_error(file, error) from None

@@ -1,4 +1,4 @@
-"""Whether the sites' data fit together: how far each site's histograms lie from the other sites'."""
+"""Compares the sites' data: how far each site's histograms lie from the other sites'."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ganseg_dist.federation.disclosure import Points
 from ganseg_dist.federation.fingerprint import Axis, Fingerprint
 
 LARGEST_EXCHANGE = 0.5
-"""Share of the patients that would have to stand in another group, such as `no mask` or a class."""
+"""Largest unremarkable share of patients that would have to change group, such as `no mask` or a class."""
 
-LEAST_TOLD = 0.5
-"""Share of a histogram; where a site tells less of it, it is not compared."""
+LEAST_DISCLOSED = 0.5
+"""Least disclosed share of a histogram for a site to be compared."""
 
 UNITS = {
     "deviations": "deviations",
@@ -30,13 +30,13 @@ UNITS = {
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is said of a kind of histogram."""
+    """How differences of one kind of histogram are described and judged."""
 
     subject: str
-    """What it is of; {} is the channel or region."""
+    """Noun phrase; {} stands for the channel or region."""
     remedy: str
     allowed: float | None = None
-    """The largest distance on its scale that is not worth a look; none: every one is allowed."""
+    """The largest unremarkable distance on its scale; None: every distance is."""
 
 
 KINDS: Mapping[str, Kind] = {
@@ -52,12 +52,12 @@ KINDS: Mapping[str, Kind] = {
 
 seen: four hospitals of TCGA-LGG with 4 or 5 patients each and phantoms of four unlike scanners with 7 lie up to 0.17
 from most others, and T2 in the place of T1 0.4 to 0.7. T1 in the place of contrast-enhanced T1 lies as near as another
-hospital, and so do some inversions of contrast: as medians and quartiles are made equal, only the shape is left to see.
-raw: scanners scale as they like, and networks never see it; tenfold is another unit, or 8 bits of 12.
-in_plane: slices are resampled, so that finer ones lose little; but twice as coarse ones never had the detail.
-thickness: nothing resamples it. Volumetric and clinical scans differ more than in-plane.
-side: it only matters where nothing is known of millimetres, and pictures of many sizes are usual.
-lesion: patients of hospitals do not differ tenfold in volume; a wrong unit of length is a thousandfold.
+hospital, and so do some inversions of contrast: normalisation equalises medians and quartiles, so only shapes differ.
+raw: scanners scale freely, and networks never see raw values; a factor of ten is another unit, or 8 bits of 12.
+in_plane: slices are resampled, so that finer ones lose little; but slices of twice the spacing lack the detail.
+thickness: it is not resampled. Volumetric and clinical scans differ more than in-plane.
+side: it only matters where millimetres are unknown, and pictures of many sizes are usual.
+lesion: lesion volumes of hospitals do not differ tenfold; a wrong unit of length is a thousandfold.
 """
 
 
@@ -70,14 +70,14 @@ class Difference:
     amount: float
     """Earth mover's distance along the scale, or total variation distance of the groups, from 0 to 1."""
     unit: str
-    """Of the amount: `share` for groups."""
+    """Unit of the amount: `share` for groups."""
     stands_out: bool
-    """Whether it is worth a look."""
+    """Whether the amount is above the allowed one."""
     told: str
-    """In words, with what to look at."""
+    """Description and remedy, in words."""
 
     def line(self) -> str:
-        """For a terminal or a log."""
+        """The site and the description, for a terminal or a log."""
         return f"{self.site}: {self.told}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,56 +86,56 @@ class Difference:
 
 
 def differences(sites: Mapping[str, Fingerprint]) -> list[Difference]:
-    """Every site against the other sites, histogram by histogram; nothing of fewer than two sites.
+    """Differences of every site from the other sites, by histogram; empty for fewer than two sites.
 
-    A site is held against each of the others, and the median of the distances counts, the lower one of two. So a site
-    that lies off makes no other stand out, however large it is, as long as most agree. Of two sites, or of halves, all
-    stand out: nobody can say which lies off.
+    A site's amount is the lower median of its distances to the others. So a deviating site makes no other stand out,
+    however large it is, as long as most agree. Of two sites, or two halves, all stand out: the data do not tell which
+    deviates.
     """
     axes = next(iter(sites.values())).axes if sites else {}
-    found = []
+    result = []
     for name, axis in axes.items():
-        told = {site: of.told(name) for site, of in sites.items() if of.withheld(name) <= 1 - LEAST_TOLD}
-        for site, points in told.items():
-            others = [of_other for other, of_other in told.items() if other != site]
+        disclosed = {site: own.told(name) for site, own in sites.items() if own.withheld(name) <= 1 - LEAST_DISCLOSED}
+        for site, points in disclosed.items():
+            others = [other_points for other, other_points in disclosed.items() if other != site]
             if others:
-                found += _along_scale(site, name, axis, points, others) + _between_groups(
+                result += _along_scale(site, name, axis, points, others) + _between_groups(
                     site, name, axis, points, others
                 )
-    return found
+    return result
 
 
-def _along_scale(site: str, name: str, axis: Axis, mine: Points, others: Sequence[Points]) -> list[Difference]:
-    """Where both have something on the scale."""
+def _along_scale(site: str, name: str, axis: Axis, points: Points, others: Sequence[Points]) -> list[Difference]:
+    """The distance on the scale, for sites with points on it; at most one difference."""
     if axis.scale is None:
         return []
     first, places = len(axis.apart), axis.scale.centres
-    theirs = [points[first:] for points in others if points[first:].any()]
-    if not theirs or not mine[first:].any():
+    other_scales = [other[first:] for other in others if other[first:].any()]
+    if not other_scales or not points[first:].any():
         return []
-    distances = [float(wasserstein_distance(places, places, mine[first:], points)) for points in theirs]
+    distances = [float(wasserstein_distance(places, places, points[first:], other)) for other in other_scales]
     amount, unit = median_low(distances), UNITS[axis.scale.measure]
-    middle = median_low([float(np.average(places, weights=points)) for points in theirs])
-    side = "above" if np.average(places, weights=mine[first:]) >= middle else "below"
+    middle = median_low([float(np.average(places, weights=other)) for other in other_scales])
+    side = "above" if np.average(places, weights=points[first:]) >= middle else "below"
     kind = _kind(name)
-    told = f"{subject(name)} lies {amount:.1f} {unit} {side} most other sites'; {kind.remedy}"
-    if axis.scale.measure == "deviations":  # medians are at 0 everywhere, so it is not the level that differs
-        told = f"{subject(name)} lies {amount:.2f} {unit} from most other sites'; {kind.remedy}"
-    return [Difference(site, name, amount, unit, kind.allowed is not None and amount > kind.allowed, told)]
+    description = f"{subject(name)} lies {amount:.1f} {unit} {side} most other sites'; {kind.remedy}"
+    if axis.scale.measure == "deviations":  # all medians are 0, so the level does not differ
+        description = f"{subject(name)} lies {amount:.2f} {unit} from most other sites'; {kind.remedy}"
+    return [Difference(site, name, amount, unit, kind.allowed is not None and amount > kind.allowed, description)]
 
 
-def _between_groups(site: str, name: str, axis: Axis, mine: Points, others: Sequence[Points]) -> list[Difference]:
-    """Of the bins apart, and the scale as one; where there is any."""
-    own, theirs = _groups(axis, mine), np.stack([_groups(axis, points) for points in others])
-    amount = median_low([float(np.abs(own - shares).sum() / 2) for shares in theirs])
+def _between_groups(site: str, name: str, axis: Axis, points: Points, others: Sequence[Points]) -> list[Difference]:
+    """The distance between groups (the bins apart, and the scale as one group); at most one difference."""
+    shares, other_shares = _groups(axis, points), np.stack([_groups(axis, other) for other in others])
+    amount = median_low([float(np.abs(shares - row).sum() / 2) for row in other_shares])
     if amount == 0:
         return []
-    usual = np.median(theirs, axis=0)
-    group = int(np.abs(own - usual).argmax())
-    named = (*axis.apart, "measured")[group]
+    usual = np.median(other_shares, axis=0)
+    group = int(np.abs(shares - usual).argmax())
+    label = (*axis.apart, "measured")[group]
     kind = _kind(name)
-    told = f"{subject(name)}: {named} for {own[group]:.0%} of its patients, {usual[group]:.0%} at most other sites"
-    return [Difference(site, name, amount, "share", amount > LARGEST_EXCHANGE, f"{told}; {kind.remedy}")]
+    text = f"{subject(name)}: {label} for {shares[group]:.0%} of its patients, {usual[group]:.0%} at most other sites"
+    return [Difference(site, name, amount, "share", amount > LARGEST_EXCHANGE, f"{text}; {kind.remedy}")]
 
 
 def _groups(axis: Axis, points: Points) -> npt.NDArray[np.float64]:
@@ -145,9 +145,9 @@ def _groups(axis: Axis, points: Points) -> npt.NDArray[np.float64]:
 
 
 def subject(name: str) -> str:
-    """What a histogram is of, in words."""
-    first, _, what = name.partition("/")
-    return KINDS[first].subject.format(what)
+    """A histogram's subject in words, such as `channel flair as exported`."""
+    first, _, item = name.partition("/")
+    return KINDS[first].subject.format(item)
 
 
 def _kind(name: str) -> Kind:

@@ -1,4 +1,4 @@
-"""How a site's weights travel to the server: whole, or as a coarse difference to what the server sent."""
+"""Encodes a site's weights for the server: whole, or as a coarse difference from the weights that the server sent."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ganseg_dist.errors import FederationError, TrainingDiverged
 
 Weights = npt.NDArray[np.float32]
 Parts = Mapping[str, npt.NDArray[Any]]
-"""A message's arrays by name, of whatever types its encoding makes."""
+"""A message's arrays by name; their types depend on the encoding."""
 Shape = tuple[int, ...]
 Layout = Mapping[str, tuple[type[np.generic], Shape]]
 """Type and shape of each array, by name."""
 
 SAME, SCALE, INDICES, VALUES = "", "#scale", "#indices", "#values"
-"""What follows a tensor's name in the names of a message's arrays; nothing where the array has the tensor's shape."""
+"""Suffixes of a tensor's name in the names of a message's arrays; SAME is the array with the tensor's shape."""
 
 LARGEST_HALF = float(np.finfo(np.float16).max)
 LARGEST_LEVEL = 127
@@ -35,11 +35,11 @@ def encode(
     encoding: Encoding,
     kept_share: float,
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Weights]]:
-    """The site's side: the message to the server, and what the site keeps for its next one.
+    """The site's side: the message to the server, and the residual that the site keeps for its next one.
 
-    `fp32` sends the weights themselves, as a + (b - a) is not b in floating point: a federation of one site is then
-    training at home, to the bit. The others send the difference to what the server sent, with error feedback: what
-    an encoding lost is added to the next difference, so that it arrives late instead of never.
+    `fp32` sends the weights themselves, as a + (b - a) is not b in floating point: a federation of one site then equals
+    local training to the bit. The others send the difference from the server's weights, with error feedback: what
+    an encoding lost is added to the next difference, so that it arrives later.
 
         wanted_t = trained_t - sent_t + residual_(t-1)
         residual_t = wanted_t - decoded_t
@@ -50,18 +50,18 @@ def encode(
 
     Args:
         trained: by name, after the site's epochs.
-        sent: what the server sent: the same names and shapes, or more.
-        residual: as this returned it a round before; what is missing counts as zeros. It ends with the stage, as
-            what later stages train begins elsewhere.
-        encoding: what is sent of each difference: `fp16`, halves; `int8`, 255 levels (`_Levels`); `topk`, the largest
+        sent: the server's weights, with the same names and shapes, or more.
+        residual: as returned in the round before; missing names count as zeros. It ends with the stage, as later
+            stages train other weights.
+        encoding: of each difference: `fp16`, half precision; `int8`, 255 levels (`_Levels`); `topk`, the largest
             values (`_Largest`).
         kept_share: the share of a tensor's values that `topk` sends, in (0, 1].
 
     Returns:
-        Arrays by name, those of `fp32` being `trained`'s own, and the residual of each tensor, of none for `fp32`.
+        Arrays by name (for `fp32` those of `trained`), and the residual of each tensor (empty for `fp32`).
 
-    Raises TrainingDiverged where a difference is not finite: error feedback would keep it for ever. `fp32` keeps
-    nothing and does not look.
+    Raises TrainingDiverged where a difference is not finite: error feedback would keep it for ever. `fp32`, which
+    keeps no residual, does not check.
     """
     if encoding == "fp32":
         return dict(trained), {}
@@ -81,13 +81,13 @@ def encode(
 def decode(message: Parts, sent: Mapping[str, Weights], *, encoding: Encoding, kept_share: float) -> dict[str, Weights]:
     """The server's side: a site's weights by name, in the order of `sent`.
 
-    Nothing in a message is believed. Names, types and shapes must be those that `sent` and the encoding lead to,
-    so none makes the server allocate more than the tensors it expects. Whether the weights are finite and of a
-    sensible size is a question to every encoding alike, for whoever averages them.
+    A message is not trusted. Names, types and shapes must be those that follow from `sent` and the encoding, so no
+    message makes the server allocate more than the tensors that it expects. Whether the weights are finite and of a
+    plausible size is for the caller to check, for every encoding alike.
 
     Args:
         message: arrays by name, such as `encode` makes.
-        sent: what the server sent, of the tensors that it expects back.
+        sent: the server's weights, for the tensors that it expects back.
         encoding: the site's.
         kept_share: the site's.
 
@@ -118,20 +118,20 @@ def message_bytes(message: Parts) -> int:
 
 
 class _Code(Protocol):
-    """What of a tensor is sent; every array is named by what follows the tensor's name."""
+    """One encoding of a tensor; arrays are named by their suffixes of the tensor's name."""
 
     def layout(self, shape: Shape) -> Layout:
         """The arrays of a tensor of this shape."""
         ...
 
     def pack(self, difference: Weights) -> dict[str, npt.NDArray[Any]]:
-        """The arrays of a finite difference, laid out as `layout` has it."""
+        """The arrays of a finite difference, with the types and shapes of `layout`."""
         ...
 
     def unpack(self, parts: Parts, shape: Shape) -> Weights:
-        """The difference that was packed, as far as it survived; of arrays laid out as `layout` has it.
+        """The decoded difference, from arrays with the types and shapes of `layout`.
 
-        Raises ValueError for a scale or indices that cannot be.
+        Raises ValueError for an invalid scale or invalid indices.
         """
         ...
 
@@ -147,7 +147,7 @@ def _code(encoding: Literal["fp16", "int8", "topk"], kept_share: float) -> _Code
 
 
 class _Halves:
-    """float16, 2 bytes a value. What is beyond its range arrives as its largest number.
+    """float16, 2 bytes a value. Values beyond its range are clipped to it.
 
     A value is off by at most 2^-11 of itself or, where halves are subnormal, by 2^-25.
     """
@@ -175,9 +175,9 @@ class _Levels:
 
     def pack(self, difference: Weights) -> dict[str, npt.NDArray[Any]]:
         scale = np.float32(np.abs(difference).max(initial=0) / LARGEST_LEVEL)
-        if scale == 0:  # all zeros, or so small that 1/127 of it is no float
+        if scale == 0:  # all zeros, or 1/127 of the maximum underflows
             levels = np.zeros(difference.shape, np.float32)
-        else:  # a scale that lost digits below the normal floats would lead beyond the levels
+        else:  # a subnormal scale has lost digits, and would give levels beyond 127
             levels = np.clip(np.rint(difference / scale), -LARGEST_LEVEL, LARGEST_LEVEL)
         return {SAME: np.asarray(levels, np.int8), SCALE: np.asarray(scale)}
 
@@ -190,13 +190,12 @@ class _Levels:
 
 @dataclass(frozen=True, slots=True)
 class _Largest:
-    """The values of largest magnitude and where they stand, 8 bytes each: above a share of 1/2 more than all of them.
+    """The values of largest magnitude with their indices, 8 bytes each: more than fp32 for a share above 1/2.
 
-    They are chosen in each tensor by itself, k = ceil(kept_share * n) of its n values. Chosen over all tensors at
-    once they would be nearer to the difference as a whole, but the networks of a GAN differ in learning rate and so
-    in the size of their differences: the slower one would hardly ever be sent, and the balance between the two that
-    the site trained with would not be the one that the server averages. It also tells the server every array's length
-    beforehand.
+    They are chosen in each tensor by itself, k = ceil(kept_share * n) of its n values. A choice over all tensors at
+    once would approximate the whole difference better, but the networks of a GAN differ in learning rate and so in
+    the size of their differences: the slower one would hardly ever be sent, and the server would not average the
+    balance between the two that the site trained with. This way the server also knows every array's length.
     """
 
     kept_share: float
@@ -225,7 +224,7 @@ class _Largest:
 
 
 def _largest_first_of_ties(magnitudes: Weights, kept: int) -> npt.NDArray[np.int64]:
-    """Where the `kept` largest stand, ascending; of equal ones the first, so that every machine chooses alike."""
+    """Ascending indices of the `kept` largest; of equal values the first, so that all machines choose the same."""
     if kept == 0:
         return np.zeros(0, np.int64)
     least = np.partition(magnitudes, magnitudes.size - kept)[magnitudes.size - kept]
@@ -235,7 +234,7 @@ def _largest_first_of_ties(magnitudes: Weights, kept: int) -> npt.NDArray[np.int
 
 
 def _check(message: Parts, expected: Layout) -> None:
-    """Raises FederationError unless the message has just these arrays. Names of a stranger's choice are cut short."""
+    """Raises FederationError unless the message has exactly these arrays. Unknown names are cut short in the error."""
     remedy = "both ends must run the same version, recipe and federation.encoding"
     missing, strange = expected.keys() - message.keys(), message.keys() - expected.keys()
     if missing or strange:

@@ -1,8 +1,8 @@
-"""What a site tells of its data before the first round: how its patients spread over bins that were fixed beforehand.
+"""The histograms that a site discloses of its data before the first round, over bins fixed in advance.
 
-In every histogram every patient is worth 100 points, however many scans, slices and voxels there are of them. So no
-patient weighs more than another, histograms of sites add up to that of the federation, and all that a patient can
-change of any of them is 100 points.
+In every histogram each patient has 100 points, whatever their number of scans, slices and voxels. So all patients weigh
+the same, histograms of sites add up to that of the federation, and a patient can change any histogram by at most 100
+points.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from ganseg_dist.federation.disclosure import Points
 from ganseg_dist.files import parse_json
 
 POINTS = 100
-"""Of a patient: shares are told to the percent."""
+"""Points of a patient: shares are disclosed to the percent."""
 
 MOST_PATIENTS = 10**7
-"""At one site; with more, sums over sites could leave the range of whole numbers."""
+"""At one site; with more, sums over sites could overflow int64."""
 
 SMALLEST = 2.0
-"""Decades below 1 at which the signed logarithm begins: what is nearer to 0 than 0.01 counts as 0."""
+"""Decades below 1 at which the signed logarithm begins: magnitudes below 0.01 count as 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Bins of equal width on a linear or logarithmic scale, and an open one at each end."""
+    """Bins of equal width on a linear or logarithmic scale, with an open bin at each end."""
 
     measure: Literal["deviations", "octaves", "decades", "signed decades"]
-    """What a place on it counts, 1 being one deviation, a factor of two or a factor of ten."""
+    """Unit of a place on the scale: one deviation, a factor of two or a factor of ten."""
     first: float
-    """The place where the first inner bin begins."""
+    """Place of the lower edge of the first inner bin."""
     width: float
     inner: int
-    """Bins between the open ones."""
+    """Number of bins between the open ones."""
     unit: str = ""
-    """Of the values."""
+    """Unit of the values."""
 
     @property
     def centres(self) -> npt.NDArray[np.float64]:
-        """(inner + 2,) places; an open bin counts as one of the same width."""
+        """(inner + 2,) places of the bins' centres; an open bin counts as one of the same width."""
         return np.asarray(self.first + self.width * (np.arange(self.inner + 2) - 0.5), np.float64)
 
     def bins(self, values: npt.ArrayLike) -> npt.NDArray[np.int64]:
@@ -56,7 +56,7 @@ class Scale:
         return np.asarray(np.clip(inner + 1, 0, self.inner + 1), np.int64)
 
     def value(self, place: float) -> float:
-        """What stands there: the inverse of a value's place."""
+        """The value at a place: the inverse of `_places`."""
         match self.measure:
             case "deviations":
                 return place
@@ -68,7 +68,7 @@ class Scale:
                 return float(np.sign(place) * 10.0 ** (abs(place) - SMALLEST)) if place else 0.0
 
     def _places(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        with np.errstate(divide="ignore"):  # of 0, which is far below any scale
+        with np.errstate(divide="ignore"):  # the logarithm of 0, which falls into the lower open bin
             match self.measure:
                 case "deviations":
                     return values
@@ -82,10 +82,10 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A histogram's bins: those apart, then those of the scale if it has one."""
+    """A histogram's bins: those apart (on no scale), then those of the scale if it has one."""
 
     apart: tuple[str, ...] = ()
-    """Names of bins that stand on no scale, such as `no mask`."""
+    """Names of the bins on no scale, such as `no mask`."""
     scale: Scale | None = None
 
     def __len__(self) -> int:
@@ -100,14 +100,14 @@ class Axis:
         ends = [f"{self.scale.value(edge):.3g}" for edge in edges]
         inner = [f"{low} to {high}" for low, high in pairwise(ends)]
         unit = f" {self.scale.unit}" if self.scale.unit else ""
-        return (*self.apart, *(f"{told}{unit}" for told in (f"below {ends[0]}", *inner, f"from {ends[-1]}")))
+        return (*self.apart, *(f"{bounds}{unit}" for bounds in (f"below {ends[0]}", *inner, f"from {ends[-1]}")))
 
 
 SEEN = Axis(("nothing",), Scale("deviations", -4.0, 0.25, 32, "robust deviations"))
-"""A channel as the networks see it; whatever the normalisation, its range from -1 to 1 counts as -4 to 4, which it is
-where tissue is normalised (`data.preprocess`). What was clipped stands in the upper open bin and the lowest inner."""
+"""A channel as the networks see it; its range from -1 to 1 counts as -4 to 4 deviations, which is exact where tissue is
+normalised (`data.preprocess`). Clipped values fall into the upper open bin and the lowest inner one."""
 RAW = Axis(("nothing",), Scale("signed decades", -7.0, 0.5, 28))
-"""A channel as it was exported, inside the body; from -100000 to 100000, half a decade a bin."""
+"""A channel's exported values inside the body; from -100000 to 100000, half a decade a bin."""
 SPACING = Axis(("not known",), Scale("octaves", -1.75, 0.5, 10, "mm"))
 """Edges lie between the usual 0.5, 0.7, 1, 1.4, 2, ... mm."""
 SIDE = Axis((), Scale("octaves", 5.75, 0.5, 9, "pixels"))
@@ -118,9 +118,9 @@ UNNAMED = "not known"
 
 
 def axes(data: DataConfig) -> dict[str, Axis]:
-    """The histograms of a resolved config's data, by name: `seen/flair`, `raw/flair`, `lesion/wt`, `classes`, ...
+    """Axes of the histograms of a resolved config's data, by name: `seen/flair`, `raw/flair`, `lesion/wt`, `classes`.
 
-    Their names and shapes are all that a fingerprint's message may hold.
+    A fingerprint's message may hold only arrays of these names and shapes.
     """
     modalities = data.modalities or ()
     return {
@@ -136,41 +136,41 @@ def axes(data: DataConfig) -> dict[str, Axis]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Fingerprint:
-    """Points in every bin, of one site or of several together."""
+    """Points in every bin, of one site or summed over several."""
 
     axes: Mapping[str, Axis]
     points: Mapping[str, Points]
-    """(bins + 1,) each, in the order of the axes; behind the last bin what is withheld."""
+    """(bins + 1,) each, in the order of the axes; the last number is the withheld points."""
 
     @property
     def patients(self) -> int:
-        """That it was made of."""
+        """Number of patients that it covers."""
         return int(next(iter(self.points.values())).sum()) // POINTS
 
     @property
     def tells_nothing(self) -> bool:
-        """Whether it is of too few patients for any histogram."""
+        """Whether all histograms are withheld, as for too few patients."""
         return all(self.withheld(name) == 1 for name in self.axes)
 
     def told(self, name: str) -> Points:
-        """(bins,) of a histogram."""
+        """(bins,) disclosed points of a histogram."""
         return self.points[name][:-1]
 
     def withheld(self, name: str) -> float:
-        """The share of a histogram that is not told, 0 to 1."""
+        """The share of a histogram that is withheld, 0 to 1."""
         points = self.points[name]
         return float(points[-1] / points.sum())
 
     def to_arrays(self) -> dict[str, Points]:
-        """As it travels: int64, (bins + 1,) each."""
+        """The arrays of a message: int64, (bins + 1,) each."""
         return dict(self.points)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], axes: Mapping[str, Axis]) -> Self:
-        """What a message holds. Nothing of it is believed but that the site counted right.
+        """From a message, of which everything is checked but the site's counting.
 
         Raises FederationError for an array that is missing, not expected, or of another type or shape; for a number
-        below 0 or beyond what `MOST_PATIENTS` come to; and unless every histogram is of the same whole patients.
+        below 0 or above the points of `MOST_PATIENTS`; and unless all histograms have the same number of patients.
         """
         missing, strange = axes.keys() - arrays.keys(), arrays.keys() - axes.keys()
         if missing or strange:
@@ -189,17 +189,17 @@ class Fingerprint:
         return cls(axes, {name: arrays[name] for name in axes})
 
     def to_json(self) -> str:
-        """For a run's folder, with each bin in words."""
+        """JSON for a run's folder, with the bins' names."""
         histograms = {
             name: {"bins": self.axes[name].names, "points": points[:-1].tolist(), "withheld": int(points[-1])}
             for name, points in self.points.items()
         }
-        told = {"patients": self.patients, "points_of_a_patient": POINTS, "histograms": histograms}
-        return json.dumps(told, indent=1, ensure_ascii=False)
+        record = {"patients": self.patients, "points_of_a_patient": POINTS, "histograms": histograms}
+        return json.dumps(record, indent=1, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str, axes: Mapping[str, Axis]) -> Self:
-        """The inverse of `to_json`. Raises FederationError for what is none of these axes."""
+        """The inverse of `to_json`. Raises FederationError for text that is no fingerprint with these axes."""
         try:
             histograms = parse_json(text)["histograms"]
             arrays = {

@@ -1,4 +1,4 @@
-"""What Flower's messages carry: an instruction, arrays, numbers. Both ends pack and read them here."""
+"""The content of Flower's messages (an instruction, arrays, numbers), which both ends pack and read here."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ganseg_dist.federation.round_instruction import RoundInstruction
 from ganseg_dist.federation.shared_parameters import Arrays
 
 SITES_ERRORS = range(1000, 1100)
-"""Codes of the errors that a site itself answers, when its own log says why; others are Flower's and the grids'."""
+"""Codes of errors that a site itself sends and explains in its log; other codes are Flower's and the grids'."""
 CONFIG_REFUSED = 1002
-"""Of them, the one that asking again does not change."""
+"""The one of SITES_ERRORS that persists when the server asks again."""
 UNREADABLE = "the message cannot be read; both ends must run the same version"
 
 
@@ -25,7 +25,7 @@ def pack_instruction(instruction: RoundInstruction, arrays: Arrays) -> RecordDic
 
 
 def pack_reply(arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, float]) -> RecordDict:
-    """A site's answer, with arrays where it sends any."""
+    """A site's reply; the arrays' record is omitted if there are none."""
     content = RecordDict({"metrics": MetricRecord(dict(numbers))})
     if arrays:
         content["arrays"] = _packed(arrays)
@@ -33,7 +33,7 @@ def pack_reply(arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, float])
 
 
 def unpack_instruction(content: RecordDict) -> RoundInstruction:
-    """Raises FederationError when there is none, or none that can be read."""
+    """The instruction of a message. Raises FederationError when it is missing or cannot be read."""
     try:
         return RoundInstruction.from_json(str(content.config_records["instruction"]["json"]))
     except KeyError:
@@ -41,7 +41,7 @@ def unpack_instruction(content: RecordDict) -> RoundInstruction:
 
 
 def arrays_of(content: RecordDict) -> Arrays:
-    """Name to array; nothing is unpickled. Raises FederationError when they cannot be read."""
+    """Arrays by name; nothing is unpickled. Raises FederationError when they cannot be read."""
     try:
         return {name: array.numpy() for name, array in content.array_records["arrays"].items()}
     except (KeyError, TypeError, ValueError, EOFError, OSError):
@@ -49,7 +49,7 @@ def arrays_of(content: RecordDict) -> Arrays:
 
 
 def numbers_of(content: RecordDict) -> dict[str, float]:
-    """Name to number. Raises FederationError for lists and for an answer without numbers."""
+    """Numbers by name. Raises FederationError for lists and for a reply without numbers."""
     metrics = content.metric_records.get("metrics")
     if metrics is None or any(isinstance(value, list) for value in metrics.values()):
         raise FederationError(UNREADABLE)

@@ -1,4 +1,4 @@
-r"""The egress manifest: a line for each message that left a hospital, and each line seals the one before it.
+r"""The egress manifest: one line for each message that left a hospital, chained by hashes.
 
 A line is a JSON object in canonical form (keys sorted, no spaces, ASCII, neither NaN nor infinity) and a line feed:
 
@@ -15,9 +15,9 @@ time      UTC, ISO 8601
 So it can be verified without this program: `sed -n 4p FILE | tr -d '\n' | sha256sum` is what line 5 calls `previous`,
 and the same after `sed 's/"hash":"[0-9a-f]*",//'` is line 4's `hash`.
 
-The chain shows lines that were altered, removed, inserted or reordered. It cannot show that whole lines are missing at
-its end, nor that somebody who may write the file wrote all of it anew: for that the head, which is the last line's
-`hash`, is noted where the file's writers cannot reach, and compared.
+The chain reveals lines that were altered, removed, inserted or reordered. It cannot reveal that whole lines are missing
+at its end, nor that somebody with write access rewrote the whole file: against that, note the head, which is the last
+line's `hash`, where the file's writers cannot reach it, and compare.
 """
 
 from __future__ import annotations
@@ -40,28 +40,28 @@ from ganseg_dist.errors import FederationError
 Kind = Literal["train", "evaluate", "preflight", "fingerprint", "error", "finish"]
 KINDS: tuple[str, ...] = get_args(Kind)
 START = "0" * 64
-"""What the first line has for the hash of the line before it, and the head of a manifest without lines."""
+"""`previous` of the first line, and the head of a manifest without lines."""
 
 NUMBERS = "biuf"
-"""Kinds of dtype that a tensor may have: truth values, whole numbers and floats."""
+"""Allowed `dtype.kind` of a tensor: booleans, integers and floats."""
 BLOCK = 2**20
 """Bytes read at a time from a file's end."""
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Name = Annotated[str, Field(pattern=r"^[^/~.\\\x00-\x1f][^\\\x00-\x1f]{0,199}$")]
-"""Of a tensor or a metric, as the recipe has it; what begins as a path does is none."""
+"""Name of a tensor or a metric; it must not begin like a path."""
 Size = Annotated[int, Field(ge=0)]
 
 
 class Fields(BaseModel):
-    """Validated strictly and immutable: a line holds what is named here and nothing else."""
+    """Base of a line's parts: immutable, strictly validated, without other fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Tensor(Fields):
-    """What is kept of a tensor: enough to recognise it, nothing to make it from."""
+    """Record of a tensor: enough to recognise it, too little to reconstruct it."""
 
     name: Name
     dtype: str = Field(pattern=r"^[a-z0-9<>]{1,12}$")
@@ -71,7 +71,7 @@ class Tensor(Fields):
 
 
 class Content(Fields):
-    """What a message holds."""
+    """Record of one message's content."""
 
     kind: Kind
     run: RunName
@@ -89,10 +89,10 @@ class Content(Fields):
         arrays: Mapping[str, npt.NDArray[Any]],
         metrics: Mapping[str, float],
     ) -> Content:
-        """Of a message about to be sent; its arguments are those of `EgressManifest.record`.
+        """Record of a message about to be sent; its arguments are those of `EgressManifest.record`.
 
-        Raises FederationError naming what may not leave: an array or a metric that is no number, NaN for a metric, a
-        path for a name.
+        Raises FederationError naming what must not leave: an array or a metric that is not numeric, NaN for a metric,
+        a path for a name.
         """
         try:
             return cls.model_validate(
@@ -100,7 +100,7 @@ class Content(Fields):
                     "kind": kind,
                     "run": run,
                     "round": round,
-                    "tensors": tuple(_described(name, array) for name, array in arrays.items()),
+                    "tensors": tuple(_tensor_fields(name, array) for name, array in arrays.items()),
                     "metrics": {name: _number(name, value) for name, value in metrics.items()},
                     "bytes": sum(array.nbytes for array in arrays.values()),
                 }
@@ -124,7 +124,7 @@ class Entry(Content):
 
 
 def seal(content: Content, previous: str) -> Entry:
-    """The line of a message that leaves now.
+    """The entry of a message that is sent now.
 
     Args:
         previous: `digest` of the line before; START for the first.
@@ -135,12 +135,12 @@ def seal(content: Content, previous: str) -> Entry:
 
 
 def canonical(value: Mapping[str, Any]) -> bytes:
-    """JSON of which there is one way to write it."""
+    """Canonical JSON: equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def digest(data: bytes) -> str:
-    """Its sha256, hexadecimal."""
+    """Hexadecimal sha256."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -150,7 +150,7 @@ def written(entry: Entry) -> bytes:
 
 
 def read(line: bytes) -> Entry:
-    """The entry of a line, whether it is as it was sealed or not. Raises ValueError saying why it is none."""
+    """Parse a line without verifying its hash. Raises ValueError saying why it is no entry."""
     try:
         return Entry.model_validate_json(line)
     except ValidationError as error:
@@ -158,15 +158,15 @@ def read(line: bytes) -> Entry:
 
 
 def is_intact(entry: Entry, line: bytes) -> bool:
-    """Whether a line without its line feed is what was sealed, to the byte."""
+    """Whether a line, given without its line feed, is byte for byte as `seal` made it."""
     sealed = {name: value for name, value in entry.model_dump().items() if name != "hash"}
     return line == written(entry) and entry.hash == digest(canonical(sealed))
 
 
 def is_unfinished(line: bytes) -> bool:
-    """Whether a file's last line, as it stands, is one that a power cut left half written, not one that was altered.
+    """Whether a file's last line was left half written by a power cut, and not altered.
 
-    It has no line feed, or zeros where its bytes never reached the disk, and is no JSON.
+    Such a line is no JSON, and it has no line feed, or zeros where its bytes never reached the disk.
     """
     try:
         json.loads(line)
@@ -176,7 +176,7 @@ def is_unfinished(line: bytes) -> bool:
 
 
 def last_line(file: BinaryIO) -> tuple[int, bytes]:
-    """Where the last line begins, and the line as it stands; reads little more of the file than that."""
+    """Offset and bytes of the last line; reads little more than that from the file's end."""
     start, tail = file.seek(0, os.SEEK_END), b""
     while start > 0:
         size = min(BLOCK, start)
@@ -191,23 +191,23 @@ def last_line(file: BinaryIO) -> tuple[int, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong at a line, counted from 1; of a manifest without lines at 0."""
+    """A fault at a line, counted from 1, or at 0 for a manifest without lines."""
 
     line: int
     kind: Literal["altered", "removed", "inserted", "reordered", "unfinished", "head", "empty"]
-    """Verification calls no manifest empty: who asks knows whether nothing should have left."""
+    """`verify` never returns `empty`: the caller knows whether messages should have left."""
     problem: str
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What verification found."""
+    """Result of `verify`."""
 
     lines: int
     entries: int
-    """Lines that are entries by their form, altered or not."""
+    """Lines that parse as entries, altered or not."""
     head: str
-    """The hash of the last line that is as it was written."""
+    """The hash of the last intact line."""
     faults: tuple[Fault, ...]
 
 
@@ -216,11 +216,11 @@ class Link:
     """A line's place in the chain."""
 
     digest: str
-    """Of the line as it stands."""
+    """Digest of the line as it stands."""
     entry: bool
-    """Whether it is an entry by its form."""
+    """Whether it parses as an entry."""
     previous: str | None
-    """What the line says it follows; none where what it says is not to be believed."""
+    """The line's `previous`; None, as is `hash`, for a line that is not intact."""
     hash: str | None
 
 
@@ -228,8 +228,8 @@ def verify(lines: Iterable[bytes], each: Callable[[Entry], None], head: str | No
     """Check the chain from the first line to the last.
 
     Args:
-        lines: as a binary file gives them, with their line feeds.
-        each: is given every intact entry.
+        lines: of a binary file, with their line feeds.
+        each: called with every intact entry.
         head: the hash that the last line must have.
     """
     links: list[Link] = []
@@ -258,7 +258,7 @@ _HALF = (
 
 
 def _read_link(line: bytes, each: Callable[[Entry], None]) -> tuple[Link, str | None]:
-    """A line's place in the chain, and what is wrong with the line itself."""
+    """A line's place in the chain, and the line's own problem if it has one."""
     text = line.removesuffix(b"\n")
     try:
         entry = read(text)
@@ -274,21 +274,23 @@ def _broken_links(links: list[Link]) -> list[Fault]:
     """A fault for each intact line that does not follow the line before it."""
     place = {START: 0} | {link.digest: number for number, link in enumerate(links, start=1)}
     follows = [None if link.previous is None else place.get(link.previous) for link in links]
-    # Lines that were only removed or inserted leave each line after the one it follows.
-    reordered = any(found is not None and found > number for number, found in enumerate(follows, start=1))
+    # If lines were only removed or inserted, each line still comes after the one it follows.
+    reordered = any(
+        predecessor is not None and predecessor > number for number, predecessor in enumerate(follows, start=1)
+    )
     faults = []
     for number, link in enumerate(links, start=1):
         before = links[number - 2] if number > 1 else None
         if link.previous is None or link.previous == (before.digest if before else START):
             continue
-        found = follows[number - 1]
-        if found is None:
-            if before is None or before.previous is not None:  # after an altered line that line is the fault
+        predecessor = follows[number - 1]
+        if predecessor is None:
+            if before is None or before.previous is not None:  # behind an altered line, only that line is at fault
                 faults.append(Fault(number, "removed", _removed(number)))
         elif reordered:
-            faults.append(Fault(number, "reordered", f"reordered: {_belongs(found)}"))
+            faults.append(Fault(number, "reordered", f"reordered: {_belongs(predecessor)}"))
         else:
-            faults.append(Fault(number, "inserted", _inserted(found, number)))
+            faults.append(Fault(number, "inserted", _inserted(predecessor, number)))
     return faults
 
 
@@ -298,13 +300,13 @@ def _removed(number: int) -> str:
     return f"removed: the line it follows is gone; lines were removed before it, or line {number - 1} took their place"
 
 
-def _inserted(found: int, number: int) -> str:
-    between = f"line {number - 1} was" if found == number - 2 else f"lines {found + 1} to {number - 1} were"
-    return f"inserted: {_belongs(found)}; {between} put in before it"
+def _inserted(predecessor: int, number: int) -> str:
+    between = f"line {number - 1} was" if predecessor == number - 2 else f"lines {predecessor + 1} to {number - 1} were"
+    return f"inserted: {_belongs(predecessor)}; {between} put in before it"
 
 
-def _belongs(found: int) -> str:
-    return f"it belongs after line {found}" if found else "it belongs first"
+def _belongs(predecessor: int) -> str:
+    return f"it belongs after line {predecessor}" if predecessor else "it belongs first"
 
 
 def _wrong_head(head: str, links: list[Link]) -> str:
@@ -314,8 +316,8 @@ def _wrong_head(head: str, links: list[Link]) -> str:
     return "head: no line has the hash given; lines were cut off the end, or the file was written anew"
 
 
-def _described(name: str, array: npt.NDArray[Any]) -> dict[str, Any]:
-    """Fields of its Tensor. Raises FederationError when its values are no numbers."""
+def _tensor_fields(name: str, array: npt.NDArray[Any]) -> dict[str, Any]:
+    """Fields of an array's `Tensor`. Raises FederationError when its values are no numbers."""
     if array.dtype.kind not in NUMBERS:
         raise FederationError(f"{name}: is of {array.dtype}; only numbers leave a hospital")
     values = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
@@ -324,7 +326,7 @@ def _described(name: str, array: npt.NDArray[Any]) -> dict[str, Any]:
 
 
 def _number(name: str, value: Any) -> int | float:
-    """As Python has it. Raises FederationError for what is none."""
+    """The metric as a Python number. Raises FederationError unless it is finite."""
     plain = value.item() if isinstance(value, np.generic) else value
     if isinstance(plain, bool) or not isinstance(plain, int | float) or not math.isfinite(plain):
         raise FederationError(f"{name}: is not a finite number; of metrics only finite numbers leave a hospital")
@@ -332,7 +334,7 @@ def _number(name: str, value: Any) -> int | float:
 
 
 def _first_problem(error: ValidationError) -> str:
-    """Where and what, on one line, without the value, which may be what must not be told."""
+    """Field and problem in one line, without the value, which might be confidential."""
     problem = error.errors(include_input=False, include_url=False)[0]
     place = ".".join(str(part) for part in problem["loc"])
     return " ".join(f"{place}: {problem['msg']}".removeprefix(": ").split())

@@ -1,4 +1,4 @@
-"""A site's fingerprint from its scans: each case's shares, each patient's points, and what of their sum may leave."""
+"""Computes a site's fingerprint from its scans: each case's shares, each patient's points, their disclosed sum."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Shares = npt.NDArray[np.float64]
 
 MM3_PER_ML = 1000.0
 FULL_RANGE = 4.0
-"""What 1 of a prepared slice counts as on the scale of `SEEN`."""
+"""Deviations on the scale of `SEEN` for an intensity of 1 in a prepared slice."""
 
 IN_PLANE = np.ones((1, 3, 3), bool)
 RIM_PIXELS = 2
@@ -45,31 +45,33 @@ RIM_PIXELS = 2
 
 
 def fingerprint(cases: Iterable[tuple[Case, PreparedCase]], data: DataConfig, minimum: int) -> Fingerprint:
-    """What the site tells of these cases.
+    """The disclosed fingerprint of these cases.
 
     Args:
-        cases: as they were exported and as they were prepared under `data`; one at least.
+        cases: at least one, each as exported and as prepared under `data`.
         data: of the agreed config, resolved.
-        minimum: patients that stand behind every number that is told (`disclosure.disclose`).
+        minimum: least number of patients behind every disclosed number (`disclosure.disclose`).
 
     Raises DataError when a scan cannot be read.
     """
     by_patient: dict[str, list[Mapping[str, Shares]]] = {}
     for case, prepared in cases:
         by_patient.setdefault(case.patient, []).append(case_shares(case, prepared, data))
-    wanted = axes(data)
+    layout = axes(data)
     points = {
-        name: np.stack([patient_points([case[name] for case in own]) for own in by_patient.values()]) for name in wanted
+        name: np.stack([patient_points([case[name] for case in shares]) for shares in by_patient.values()])
+        for name in layout
     }
     return Fingerprint(
-        wanted, {name: disclose(points[name], len(axis.apart), minimum) for name, axis in wanted.items()}
+        layout, {name: disclose(points[name], len(axis.apart), minimum) for name, axis in layout.items()}
     )
 
 
 def patient_points(cases: list[Shares]) -> Points:
-    """(bins,) whole points of a patient, whose cases count alike: the cumulative share rounded to the percent.
+    """(bins,) whole points of a patient, from the mean of the cases' shares.
 
-    So they always sum to `POINTS`, and no quantile moves by more than half a percent.
+    The cumulative share is rounded to the percent: points always sum to `POINTS`, and no quantile moves by more than
+    half a percent.
     """
     cumulative = np.rint(POINTS * np.cumsum(np.mean(cases, axis=0)))
     return np.asarray(np.diff(cumulative, prepend=0), np.int64)
@@ -78,7 +80,7 @@ def patient_points(cases: list[Shares]) -> Points:
 def case_shares(case: Case, prepared: PreparedCase, data: DataConfig) -> dict[str, Shares]:
     """One case's share in every bin of `axes`.
 
-    The scan is read once more: preparing it keeps neither its units nor millimetres.
+    The scan is read again, as prepared cases keep neither its units nor its millimetres.
     """
     scan = load_scan(case, data.modalities)
     inner = _inner_body(prepared)
@@ -86,16 +88,16 @@ def case_shares(case: Case, prepared: PreparedCase, data: DataConfig) -> dict[st
         **{f"seen/{name}": _seen(prepared, name, inner) for name in data.channels},
         **_raw(scan, data),
         **_grid(scan),
-        **{f"lesion/{region}": _one(VOLUME, _volume(scan, region)) for region in data.regions or ()},
+        **{f"lesion/{region}": _single_bin(VOLUME, _volume(scan, region)) for region in data.regions or ()},
         **({"classes": _class(case, scan, data.classes)} if data.classes else {}),
     }
 
 
 def _inner_body(prepared: PreparedCase) -> npt.NDArray[np.bool_]:
-    """(S, size, size) what is body, less its rim of two pixels.
+    """(S, size, size) mask of the body without its rim of two pixels.
 
-    There, resampling mixed tissue with the background, the more the finer the scan was; its scale would be all that
-    such a histogram tells.
+    In the rim, resampling mixes tissue with background, the more the finer the scan is; the histogram would show the
+    scan's resolution instead of its tissue.
     """
     body = (np.asarray(prepared.image) > BACKGROUND).any(axis=1)
     return np.asarray(ndimage.binary_erosion(body, IN_PLANE, iterations=RIM_PIXELS, border_value=1))
@@ -103,14 +105,14 @@ def _inner_body(prepared: PreparedCase) -> npt.NDArray[np.bool_]:
 
 def _seen(prepared: PreparedCase, channel: str, inner: npt.NDArray[np.bool_]) -> Shares:
     values = np.asarray(prepared.image[:, prepared.modalities.index(channel)])
-    return _spread(SEEN, FULL_RANGE * values[inner])
+    return _shares(SEEN, FULL_RANGE * values[inner])
 
 
 def _raw(scan: Scan, data: DataConfig) -> dict[str, Shares]:
     image = np.stack([to_picture_axes(volume, scan.grid) for volume in scan.image])
     in_colour = intensities_of(scan.modalities, data) == "colour"
     body = np.ones(image.shape[1:], bool) if in_colour else foreground(image)
-    return {f"raw/{name}": _spread(RAW, volume[body]) for name, volume in zip(scan.modalities, image, strict=True)}
+    return {f"raw/{name}": _shares(RAW, volume[body]) for name, volume in zip(scan.modalities, image, strict=True)}
 
 
 def _grid(scan: Scan) -> dict[str, Shares]:
@@ -118,14 +120,14 @@ def _grid(scan: Scan) -> dict[str, Shares]:
     height, width, thickness = picture_spacing(scan.grid)
     known = scan.grid.spacing_mm is not None
     return {
-        "in_plane": _one(SPACING, math.sqrt(height * width) if known else "not known"),
-        "thickness": _one(SPACING, thickness if known else "not known"),
-        "side": _one(SIDE, max(rows, columns)),
+        "in_plane": _single_bin(SPACING, math.sqrt(height * width) if known else "not known"),
+        "thickness": _single_bin(SPACING, thickness if known else "not known"),
+        "side": _single_bin(SIDE, max(rows, columns)),
     }
 
 
 def _volume(scan: Scan, region: str) -> float | str:
-    """In ml, or the bin apart that says why not."""
+    """Volume in ml, or the name of the bin apart if it is unknown or there is no lesion."""
     if scan.labels is None:
         return "no mask"
     voxels = int(np.isin(scan.labels, REGION_LABELS[region]).sum())
@@ -139,20 +141,20 @@ def _volume(scan: Scan, region: str) -> float | str:
 def _class(case: Case, scan: Scan, classes: tuple[str, ...]) -> Shares:
     lesion = None if scan.labels is None else np.array([np.count_nonzero(scan.labels)])
     (name,) = slice_classes(case.class_name, lesion, 1, classes)
-    return _one(Axis((UNNAMED, *classes)), name or UNNAMED)
+    return _single_bin(Axis((UNNAMED, *classes)), name or UNNAMED)
 
 
-def _spread(axis: Axis, values: npt.NDArray[np.floating]) -> Shares:
-    """Shares of values on an axis with a scale; of none, all in its first bin."""
+def _shares(axis: Axis, values: npt.NDArray[np.floating]) -> Shares:
+    """Shares of values on an axis with a scale; without values, all in the axis's first bin."""
     assert axis.scale is not None
     if values.size == 0:
-        return _one(axis, axis.apart[0])
+        return _single_bin(axis, axis.apart[0])
     counts = np.bincount(axis.scale.bins(values), minlength=axis.scale.inner + 2)
     return np.concatenate([np.zeros(len(axis.apart)), counts / values.size])
 
 
-def _one(axis: Axis, value: float | str) -> Shares:
-    """All in the bin of this value, or in the bin apart of this name."""
+def _single_bin(axis: Axis, value: float | str) -> Shares:
+    """The share 1 in the bin of this value, or in the bin apart of this name."""
     shares = np.zeros(len(axis))
     if isinstance(value, str):
         shares[axis.apart.index(value)] = 1

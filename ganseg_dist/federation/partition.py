@@ -1,4 +1,4 @@
-"""Which patients belong to which site of a federation that is simulated from one cohort."""
+"""Distributes the patients of one cohort over the sites of a simulated federation."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ FETS = "fets"
 DIRICHLET = "dirichlet:"
 
 LARGEST_ALPHA = 1e6
-"""Shares are as good as equal long before; far beyond it their sum leaves the range of floats."""
+"""Shares are practically equal long before; far above it, sums overflow."""
 
 LEAST_PATIENTS = 2
-"""One to learn from and one to validate with."""
+"""One to train with and one to validate with."""
 
 FETS_SIZES = (511, 382, 47, 35, 35, 34, 33, 30, 22, 15, 14, 13, 12, 11, 9, 8, 8, 7, 6, 6, 5, 4, 4)
 """Patients of the 23 institutions of the FeTS 2022 challenge's training data, largest first: its natural partition,
@@ -27,7 +27,7 @@ partitioning_1.csv (Zenk et al., Towards fair decentralized benchmarking of heal
 Tumor Segmentation challenge, Nature Communications 2025, Table 3: 1251 patients)."""
 
 Sites = dict[str, tuple[str, ...]]
-"""Site name to its patients, sorted; every patient of the cohort stands in exactly one."""
+"""Sorted patients by site name; every patient of the cohort belongs to exactly one site."""
 
 
 def partition(
@@ -39,26 +39,25 @@ def partition(
     least: int = LEAST_PATIENTS,
     lesion_of: Mapping[str, bool] | None = None,
 ) -> Sites:
-    """Patients by site; a patient's cases are never torn apart.
+    """Patients by site; all cases of a patient go to one site.
 
     Args:
-        cohort: its cases' `site` are the hospitals.
-        sites: `by-hospital`, each hospital as it is, however small; or the number N of made-up sites, `site1` to
+        cohort: its cases name their hospital in `site`.
+        sites: `by-hospital`, each hospital as it is, however small; or the number N of artificial sites, `site1` to
             `siteN`.
-        skew: how unlike each other made-up sites are. None: the same number of patients, or one apart.
-            `dirichlet:ALPHA`: each stratum's patients are shared out by its own draw of Dirichlet(ALPHA) over the
+        skew: heterogeneity of artificial sites. None: sizes differ by at most one patient.
+            `dirichlet:ALPHA`: each stratum's patients are shared out by its own sample of Dirichlet(ALPHA) over the
             sites (Hsu et al., Measuring the effects of non-identical data distribution, 2019); the smaller ALPHA, the
-            less alike. Strata are the patients with a lesion and those without, by `lesion_of`; where it does not
-            tell two kinds apart, the patients' classes; where the layout names none, everybody is one stratum and
-            the skew is of sizes alone.
+            more heterogeneous. Strata are the patients with a lesion and those without, by `lesion_of`; if it does
+            not hold both kinds, the patients' classes; if the layout names none, all patients are one stratum and
+            only the sizes are skewed.
             `fets`: sizes as uneven as those of FeTS 2022's institutions, `site1` the largest (`_fets_shares`).
-        seed: decides with the patients' names alone; the order of cases does not.
-        least: a made-up site that was dealt fewer patients is given some, drawn one by one from the site that then
-            has most.
-        lesion_of: by patient, whether there is a lesion: a cohort does not know before its masks are read. Patients
-            that are not in it are a stratum of their own.
+        seed: determines the result together with the patients' names; the order of cases does not matter.
+        least: an artificial site with fewer patients gets more, sampled one by one from the then largest site.
+        lesion_of: by patient, whether there is a lesion, which a cohort does not know before its masks are read.
+            Patients that are not in it are a stratum of their own.
 
-    Raises ConfigError for a `sites` or a `skew` that means nothing; DataError where the cohort has too few patients,
+    Raises ConfigError for an invalid `sites` or `skew`; DataError where the cohort has too few patients,
     fewer than two hospitals, patients of unknown hospitals, or a hospital whose name cannot be shown.
     """
     if sites == BY_HOSPITAL:
@@ -74,36 +73,36 @@ def partition(
     rng = np.random.default_rng(seed)
     alpha = _alpha_of(skew)
     strata = [list(cohort.patients)] if alpha is None else _strata(cohort, lesion_of or {})
-    dealt: list[list[str]] = [[] for _ in range(number)]
+    assigned: list[list[str]] = [[] for _ in range(number)]
     for patients in strata:
         ends = np.cumsum(_apportioned(_shares(number, skew, alpha, rng), len(patients)))
-        for site, part in zip(dealt, np.split(rng.permutation(patients), ends[:-1]), strict=True):
+        for site, part in zip(assigned, np.split(rng.permutation(patients), ends[:-1]), strict=True):
             site += part.tolist()
-    _top_up(dealt, least, rng)
-    return {f"site{index}": tuple(sorted(patients)) for index, patients in enumerate(dealt, start=1)}
+    _top_up(assigned, least, rng)
+    return {f"site{index}": tuple(sorted(patients)) for index, patients in enumerate(assigned, start=1)}
 
 
 def _by_hospital(cohort: Cohort) -> Sites:
-    """The hospitals in name order; a patient seen at two of them counts at the first, as in `split_by_patient`."""
+    """The hospitals in name order; a patient of two hospitals counts at the first, as in `split_by_patient`."""
     hospitals: dict[str, set[str]] = {patient: set() for patient in cohort.patients}
     for case in cohort.cases:
         hospitals[case.patient] |= {case.site} - {UNKNOWN_SITE}
-    known = {patient: min(names) for patient, names in hospitals.items() if names}
+    hospital_of = {patient: min(names) for patient, names in hospitals.items() if names}
     remedy = "name every patient's in the site column of a CSV manifest, or give --sites a number"
-    if len(known) < len(hospitals):
-        nameless = len(hospitals) - len(known)
+    if len(hospital_of) < len(hospitals):
+        unknown = len(hospitals) - len(hospital_of)
         raise DataError(
-            f"--sites {BY_HOSPITAL}: the hospital of {nameless} of {len(hospitals)} patients of {cohort.root} is "
+            f"--sites {BY_HOSPITAL}: the hospital of {unknown} of {len(hospitals)} patients of {cohort.root} is "
             f"unknown; {remedy}"
         )
-    sites = sorted(set(known.values()))
+    sites = sorted(set(hospital_of.values()))
     if len(sites) < 2:
         raise DataError(
             f"--sites {BY_HOSPITAL}: all patients of {cohort.root} are of 1 hospital ({', '.join(sites)}), and a "
             f"federation needs two; {remedy}"
         )
     validate_site_names(cohort)
-    return {site: tuple(patient for patient in cohort.patients if known[patient] == site) for site in sites}
+    return {site: tuple(patient for patient in cohort.patients if hospital_of[patient] == site) for site in sites}
 
 
 def validate_site_names(cohort: Cohort) -> None:
@@ -113,7 +112,7 @@ def validate_site_names(cohort: Cohort) -> None:
 
 
 def check_sites(sites: str | int, skew: str | None) -> None:
-    """Raises ConfigError for a `sites` or a `skew` that means nothing, before any image is read."""
+    """Raises ConfigError for an invalid `sites` or `skew`, before any image is read."""
     if sites != BY_HOSPITAL:
         _number_of(sites)
         _alpha_of(skew)
@@ -130,7 +129,7 @@ def _number_of(sites: str | int) -> int:
 
 
 def _alpha_of(skew: str | None) -> float | None:
-    """The Dirichlet's parameter; None where the skew is another or none."""
+    """The Dirichlet's parameter; None for another skew or none."""
     if skew is None or skew == FETS:
         return None
     if not skew.startswith(DIRICHLET):
@@ -148,7 +147,7 @@ def _alpha_of(skew: str | None) -> float | None:
 
 
 def _strata(cohort: Cohort, lesion_of: Mapping[str, bool]) -> list[list[str]]:
-    """Sorted patients of each stratum; one of everybody where nothing tells them apart."""
+    """Sorted patients of each stratum; a single stratum if neither lesions nor classes distinguish patients."""
     kinds: dict[str, set[str]] = {patient: set() for patient in cohort.patients}
     if len({lesion_of[patient] for patient in kinds if patient in lesion_of}) == 2:
         for patient, kind in kinds.items():
@@ -169,11 +168,11 @@ def _shares(number: int, skew: str | None, alpha: float | None, rng: np.random.G
 
 
 def _fets_shares(number: int) -> npt.NDArray[np.float64]:
-    """(number,) shares of all patients that have the tail of `FETS_SIZES`, largest first.
+    """(number,) shares of all patients, distributed like `FETS_SIZES`, largest first.
 
-    The i-th share is what the i-th N-th of the 23 institutions, in order of size, have together: the rise of their
-    Lorenz curve over it. With 23 sites these are the institutions' own shares; with fewer, neighbours in size are
-    pooled, and the sites are nearly as uneven as the institutions are.
+    The i-th share is that of the i-th N-th of the 23 institutions, in order of size: the increase of their Lorenz
+    curve over it. With 23 sites these are the institutions' own shares; with fewer, neighbours in size are pooled,
+    and the sites are nearly as uneven as the institutions.
     """
     institutions = len(FETS_SIZES)
     lorenz = np.cumsum([0, *FETS_SIZES]) / sum(FETS_SIZES)
@@ -189,9 +188,9 @@ def _apportioned(shares: npt.NDArray[np.float64], total: int) -> npt.NDArray[np.
     return counts
 
 
-def _top_up(dealt: Sequence[list[str]], least: int, rng: np.random.Generator) -> None:
+def _top_up(assigned: Sequence[list[str]], least: int, rng: np.random.Generator) -> None:
     """Move random patients of the largest site to sites with fewer than `least`, until there are none."""
-    for site in dealt:
+    for site in assigned:
         while len(site) < least:
-            largest = max(dealt, key=len)
+            largest = max(assigned, key=len)
             site.append(largest.pop(int(rng.integers(len(largest)))))

@@ -1,6 +1,6 @@
-"""Differential privacy of a hospital in a federation: what a round bounds and adds, and what has been released.
+"""Differential privacy of a hospital in a federation: clipping and noise of a round, and the record of releases.
 
-What it hides and what not, why the weights are fixed, and what it costs: docs/decisions/0008-differential-privacy.md.
+docs/decisions/0008-differential-privacy.md says what it hides and what not, why weights are fixed, and what it costs.
 """
 
 from __future__ import annotations
@@ -28,42 +28,42 @@ from ganseg_dist.files import sha256
 
 Weights = dict[str, npt.NDArray[np.float32]]
 Released = Mapping[str, npt.NDArray[Any]]
-"""Arrays by name, as they left."""
+"""Arrays by name, as released."""
 Change = dict[str, npt.NDArray[np.float64]]
-"""A difference of weights, by name; in float64, in which no square of a float32 overflows."""
+"""A difference of weights, by name, in float64, in which no square of a float32 overflows."""
 
 STRATEGIES = ("fedavg", "fedprox", "fedadam", "fedyogi")
-"""Those that see the sites' updates through their noised mean alone."""
+"""Strategies that use only the mean of the sites' updates, which is noised."""
 
 LEDGER = "ledger.json"
 RELEASES = "round-*.safetensors"
 KEPT = 2
-"""Releases that are kept: as many as the engine keeps checkpoints, from the older of which a server may go on."""
+"""Number of stored releases: that of the engine's checkpoints, from the older of which a server may resume."""
 
 FAR = 6.0
-"""How far above its usual the norm of a site's noise may lie, in deviations of one value: one in 10^7 honest updates
-lies further (the norm of D normal values exceeds sqrt(D) + t with probability exp(-t^2 / 2) at most)."""
+"""Bound t on the norm of a site's noise above its usual sqrt(D), in standard deviations of one value; one in 10^7
+honest updates exceeds it (the norm of D normal values exceeds sqrt(D) + t with probability at most exp(-t^2 / 2))."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is promised; the same from a federation's first round to its last."""
+    """The privacy guarantee, constant from a federation's first round to its last."""
 
     where: Where
     clip_norm: float
-    """S."""
+    """S, the largest norm of an update."""
     noise_multiplier: float
-    """z."""
+    """z, the noise's standard deviation in units of S."""
     delta: float
     epsilon: float | None
-    """The budget; none: no round is refused."""
+    """The budget; None: unlimited."""
 
     @classmethod
     def of(cls, config: PrivacyConfig, rounds: int) -> Terms:
-        """Of a config that promises anything.
+        """From a config with privacy on.
 
         Args:
-            rounds: planned, over all stages; where only epsilon is given, the noise is what spends it over them.
+            rounds: planned, over all stages; if the config gives only epsilon, the noise spends it over these rounds.
         """
         z = config.noise_multiplier
         if z is None:
@@ -72,12 +72,12 @@ class Terms:
         return cls(config.where, config.clip_norm, z, config.delta, config.epsilon)
 
     def spent(self, rounds: int) -> float:
-        """Epsilon at delta after so many rounds."""
+        """Epsilon at delta after this number of rounds."""
         return epsilon_of(self.noise_multiplier, rounds, self.delta)
 
 
 def validate_privacy(config: RunConfig, rounds: int) -> None:
-    """Raises ConfigError for a federation that could not keep its promise. Without a promise it says nothing.
+    """Raises ConfigError for a federation that could not keep its guarantee; passes if privacy is off.
 
     Args:
         rounds: planned, over all stages.
@@ -118,11 +118,11 @@ def keeps_numbers_home(config: RunConfig) -> bool:
 
 
 def check_privacy_demand(demanded: PrivacyDemand, offered: PrivacyConfig, rounds: int, spent: float = 0.0) -> None:
-    """A hospital's no to a federation that promises less than it asks. Raises FederationError saying what is missing.
+    """Raises FederationError, saying what is missing, for a federation that offers less than a hospital demands.
 
     Args:
         rounds: planned, over all stages.
-        spent: mu^2 of what the hospital has released to others (`spent_before`); it counts where nobody is trusted.
+        spent: mu^2 of what the hospital has released to others (`spent_before`); it counts where no server is trusted.
     """
     if not offered.on:
         raise FederationError("federation.privacy: is off, and site.json asks for it; the federation must set it")
@@ -130,16 +130,16 @@ def check_privacy_demand(demanded: PrivacyDemand, offered: PrivacyConfig, rounds
         raise FederationError("federation.privacy.where: is server, and site.json trusts none; it must be site")
     terms = Terms.of(offered, rounds)
     mu = math.sqrt(rounds / terms.noise_multiplier**2 + (spent if offered.where == "site" else 0.0))
-    asked = epsilon_at(mu, demanded.delta)
-    if asked > demanded.epsilon:
+    epsilon = epsilon_at(mu, demanded.delta)
+    if epsilon > demanded.epsilon:
         raise FederationError(
-            f"federation.privacy: would bring what this site has spent to an epsilon of {asked:.3g} at "
+            f"federation.privacy: would bring what this site has spent to an epsilon of {epsilon:.3g} at "
             f"{demanded.delta:g}, and site.json allows {demanded.epsilon:g}; the federation must take less"
         )
 
 
 def clipped(change: Change, norm: float) -> Change:
-    """Scaled down to the norm, d * min(1, norm / |d|), all tensors as one vector; what is not finite is no change."""
+    """The change scaled to d * min(1, norm / |d|), all tensors as one vector; zeros if it is not finite."""
     size = math.sqrt(sum(float(np.vdot(part, part)) for part in change.values()))
     if not math.isfinite(size):
         return {name: np.zeros_like(part) for name, part in change.items()}
@@ -148,9 +148,9 @@ def clipped(change: Change, norm: float) -> Change:
 
 
 def private_update(sent: Arrays, trained: Arrays, terms: Terms, entropy: Entropy = os.urandom) -> Weights:
-    """What a site lets out where it trusts no server: w_sent + clip(w_trained - w_sent, S) + N(0, (z S)^2).
+    """The update of a site that trusts no server: w_sent + clip(w_trained - w_sent, S) + N(0, (z S)^2).
 
-    Whoever sees it, the server first of all, learns of the hospital what one release of multiplier z tells.
+    To everybody, the server included, it discloses of the hospital what one release of multiplier z does.
 
     Args:
         sent: the server's weights, as the site received them.
@@ -168,19 +168,19 @@ def private_mean(
     terms: Terms,
     entropy: Entropy = os.urandom,
 ) -> Weights:
-    """What the server makes of a round, and all that anybody else ever sees of it.
+    """The server's mean of a round, and all that anybody else sees of the round.
 
         w_sent + sum_i p_i clip(w_i - w_sent, S) + N(0, (z S max_i p_i)^2)
 
-    The shares p_i are those of all members, whoever has answered: one that has not counts as no change, and its share
-    goes to nobody. So the most that a hospital can change the sum is S p_i, and the noise is z times that or more.
-    Where the sites have added the noise, the server adds none; it bounds an update by what the noise of an honest one
-    can be, so that one bad site moves the mean no further than the noise of a good one.
+    The shares p_i are those of all members: one that did not answer counts as no change, and its share is not
+    redistributed. So a hospital changes the sum by at most S p_i, and the noise is at least z times that. If the sites
+    add the noise (`where` is site), the server adds none; it clips an update to the largest norm that noise gives an
+    honest one, so that a bad site moves the mean no further than the noise of a good one.
 
     Args:
         sent: the weights that the round began with.
-        updates: by site, its weights after training, decoded; a site without a share counts nothing.
-        shares: by site, fixed before the first round; they sum to 1 at most.
+        updates: by site, its weights after training, decoded; a site without a share is ignored.
+        shares: by site, fixed before the first round; they sum to at most 1.
     """
     size = sum(part.size for part in sent.values())
     usual = 1 + terms.noise_multiplier * (math.sqrt(size) + FAR) if terms.where == "site" else 1
@@ -196,46 +196,46 @@ def private_mean(
 
 @dataclass(slots=True)
 class Releases:
-    """What one end has let out: of each round once, and none past the budget.
+    """One end's record of its releases: one for each round, within the budget.
 
-    Two releases of one round would be catastrophic with the same noise, as their difference has none, and cost a round
-    more with another. So what is released is written down before it is, and a round that comes again, as after a kill,
-    is answered from there, whatever the sites say the second time.
+    A second release of a round would be catastrophic with the same noise, as the difference of both has none, and would
+    spend another round's budget with new noise. So a release is stored before it leaves, and a repeated round, as after
+    a kill, is answered by the stored one, whatever the sites answer the second time.
     """
 
     folder: Path
     terms: Terms | None
-    """None where each release is private by itself, and is only kept from being made twice."""
+    """None if each release is private by itself and must only not be made twice."""
     shares: Mapping[str, float]
     """By site, its share of the mean; empty at a site."""
     rounds: list[int]
-    """That were released, in order."""
+    """Numbers of the released rounds, in order."""
     digests: Mapping[str, str]
-    """Of the releases that are still kept, by file."""
+    """Digests of the stored releases, by file name."""
 
     @classmethod
     def open(cls, folder: Path, terms: Terms | None, shares: Mapping[str, float] | None = None) -> Releases:
-        """Those in this folder, or none yet.
+        """The releases in a folder, which may be empty or missing.
 
         Args:
-            shares: of the members, were this the beginning; once something was released, those of then hold.
+            shares: of the members; used before the first release, afterwards the stored ones hold.
 
-        Raises FederationError where the folder was begun under other terms, or its ledger is missing or damaged.
+        Raises FederationError if the stored terms differ, or the ledger is missing or damaged.
         """
         file = folder / LEDGER
-        if not _is_begun(folder):
+        if not _has_releases(folder):
             return cls(folder, terms, dict(shares or {}), [], {})
-        said = _read(file)
-        if said["terms"] != (terms and asdict(terms)):
+        ledger = _read(file)
+        if ledger["terms"] != (terms and asdict(terms)):
             raise FederationError(
                 f"{file}: was begun under other terms of federation.privacy; take them again, or another run name"
             )
-        return cls(folder, terms, said["shares"], said["rounds"], said["digests"])
+        return cls(folder, terms, ledger["shares"], ledger["rounds"], ledger["digests"])
 
     def of(self, round: int) -> Released | None:
-        """What was released of a round; none where nothing was.
+        """A round's stored release; None if the round was not released.
 
-        Raises FederationError where it is no longer kept.
+        Raises FederationError if it is damaged or no longer stored.
         """
         if round not in self.rounds:
             return None
@@ -249,36 +249,36 @@ class Releases:
         return load_file(file)
 
     def once(self, round: int, make: Callable[[], Released]) -> Released:
-        """The round's release: made now and written down, or what was released of it before.
+        """The round's stored release, or a new one that is stored first.
 
-        Raises FederationError when it would pass the budget, and for a round whose release is no longer kept.
+        Raises FederationError when a new one would exceed the budget, and for a release that is no longer stored.
         """
         released = self.of(round)
         if released is not None:
             return released
         self._check_budget(round)
-        made = dict(make())
+        new = dict(make())
         file = self._file(round)
-        if not self.rounds:  # a release without a ledger beside it is then one whose ledger was lost
+        if not self.rounds:  # a release without a ledger then means that the ledger was lost
             write_json(self.folder / LEDGER, sealed(self.to_dict()))
-        write_file(file, lambda unfinished: save_file(made, unfinished))
+        write_file(file, lambda unfinished: save_file(new, unfinished))
         self.rounds.append(round)
-        dropped = sorted(self.folder.glob(RELEASES))[:-KEPT]
-        kept = {name: digest for name, digest in self.digests.items() if self.folder / name not in dropped}
+        expired = sorted(self.folder.glob(RELEASES))[:-KEPT]
+        kept = {name: digest for name, digest in self.digests.items() if self.folder / name not in expired}
         self.digests = {**kept, file.name: sha256(file)}
         write_json(self.folder / LEDGER, sealed(self.to_dict()))
-        for old in dropped:
+        for old in expired:
             old.unlink()
-        return made
+        return new
 
     @property
     def epsilon(self) -> list[float]:
-        """Spent after each round, at the terms' delta."""
+        """Epsilon spent after each round, at the terms' delta; empty without terms."""
         terms = self.terms
         return [] if terms is None else [terms.spent(done) for done in range(1, len(self.rounds) + 1)]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: terms, shares, the rounds, and what was spent after each."""
+        """For JSON: terms, shares, rounds, epsilon after each, and digests."""
         return {
             "terms": self.terms and asdict(self.terms),
             "shares": dict(self.shares),
@@ -293,22 +293,24 @@ class Releases:
     def _check_budget(self, round: int) -> None:
         if self.terms is None or self.terms.epsilon is None:
             return
-        spends = self.terms.spent(len(self.rounds) + 1)
-        if spends > self.terms.epsilon:
+        total = self.terms.spent(len(self.rounds) + 1)
+        if total > self.terms.epsilon:
             raise FederationError(
-                f"round {round}: would spend an epsilon of {spends:.3g} in all, and federation.privacy.epsilon is "
+                f"round {round}: would spend an epsilon of {total:.3g} in all, and federation.privacy.epsilon is "
                 f"{self.terms.epsilon:g}; the federation ends here"
             )
 
 
 def spent_before(folders: Iterable[Path]) -> float:
-    """mu^2 of all that the ledgers in these folders released; those of several federations add up."""
-    ledgers = [_read(folder / LEDGER) for folder in folders if _is_begun(folder)]
-    return math.fsum(len(said["rounds"]) / said["terms"]["noise_multiplier"] ** 2 for said in ledgers if said["terms"])
+    """Sum of mu^2 over all releases in these folders' ledgers, of one or several federations."""
+    records = [_read(folder / LEDGER) for folder in folders if _has_releases(folder)]
+    return math.fsum(
+        len(record["rounds"]) / record["terms"]["noise_multiplier"] ** 2 for record in records if record["terms"]
+    )
 
 
-def _is_begun(folder: Path) -> bool:
-    """Whether anything was released, which a ledger that is gone does not undo: its releases lie beside it."""
+def _has_releases(folder: Path) -> bool:
+    """Whether the folder holds a ledger or, if the ledger was lost, any release."""
     return os.path.lexists(folder / LEDGER) or any(folder.glob(RELEASES))
 
 

@@ -1,4 +1,4 @@
-"""What a run keeps of its federation, federation.json: who took part in each round, with what weight and result."""
+"""federation.json, a run's record of its federation: each round's sites, with their weights and results."""
 
 from __future__ import annotations
 
@@ -7,95 +7,95 @@ from itertools import accumulate
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Kept(BaseModel):
-    """A node of federation.json; what a newer version adds is let through."""
+class RecordModel(BaseModel):
+    """Base of the objects in federation.json; fields that a newer version adds are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class SiteRound(Kept):
-    """What one site's update was in one round."""
+class SiteRound(RecordModel):
+    """One site's update in one round."""
 
     examples: float
-    """That it counts by: slices or cases, as the federation weighs."""
+    """Slices or cases, by `federation.weighting`."""
     weight: float
     """Its share of the round, in [0, 1]."""
     losses: dict[str, float] = Field(default_factory=dict)
     """By `stage/phase/term`."""
     scores: dict[str, float] = Field(default_factory=dict)
-    """Of the round's new weights on the site's validation cases; empty where it did not say."""
+    """Of the round's new weights on the site's validation cases; empty if it sent none."""
 
 
-class RoundRecord(Kept):
-    """One exchange."""
+class RoundRecord(RecordModel):
+    """One round of training and aggregation."""
 
     round: int
     stage: str
     first: int
-    """Epoch of the stage at which it began."""
+    """First epoch of the stage that it trained."""
     until: int
     """Epoch of the stage before which it ended."""
     scores: dict[str, float] = Field(default_factory=dict)
     """Means over the sites' validation cases."""
     sites: dict[str, SiteRound]
-    """Those whose updates were taken, by name."""
+    """Sites whose updates were accepted, by name."""
     bytes_out: int = 0
-    """Of tensors, from the server to all sites."""
+    """Bytes of tensors from the server to all sites."""
     bytes_in: int = 0
     epsilon: float | None = None
-    """Spent by the end of the round, at the config's delta; none: nothing is promised."""
+    """Spent by the end of the round, at the config's delta; None without `federation.privacy`."""
 
 
-class LeftOut(Kept):
-    """An update that was not taken, and why."""
+class LeftOut(RecordModel):
+    """An update that was not accepted, and why."""
 
     site: str
     round: int
     reason: str
 
 
-class SiteCounts(Kept):
-    """What a site said that it has."""
+class SiteCounts(RecordModel):
+    """The counts that a site stated when it joined."""
 
     patients: int
     cases: int | None = None
     slices: int | None = None
-    """That it trains on."""
+    """Number of slices that it trains on."""
 
 
-class FederationRecord(Kept):
-    """federation.json."""
+class FederationRecord(RecordModel):
+    """The content of federation.json."""
 
     rounds: tuple[RoundRecord, ...]
     quarantined: tuple[LeftOut, ...] = ()
     sites: dict[str, SiteCounts] = Field(default_factory=dict)
-    """What the sites said as they joined; empty where it was not kept."""
+    """By name; empty in files without it."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every site that joined, answered or was left out, in name order."""
-        named = {*self.sites, *(left.site for left in self.quarantined)}
+        named = {*self.sites, *(update.site for update in self.quarantined)}
         return tuple(sorted(named.union(*(record.sites for record in self.rounds))))
 
     @property
     def epochs_done(self) -> tuple[int, ...]:
-        """By the end of each round, over all stages: the steps at which the run's own curves have their points."""
+        """Epochs by the end of each round, over all stages: the steps of the run's own curves."""
         return tuple(accumulate(record.until - record.first for record in self.rounds))
 
     def of_site(self, name: str) -> dict[int, SiteRound]:
-        """A site's part of each round that took its update, by the round's number."""
+        """A site's part of each round that accepted its update, by the round's number."""
         return {record.round: record.sites[name] for record in self.rounds if name in record.sites}
 
     def left_out(self, name: str) -> tuple[LeftOut, ...]:
-        """A site's updates that were not taken."""
+        """A site's updates that were not accepted."""
         return tuple(left for left in self.quarantined if left.site == name)
 
     @property
     def epsilon(self) -> float | None:
-        """Spent in all; none: nothing is promised."""
+        """Spent in all; None without `federation.privacy`."""
         return next((record.epsilon for record in reversed(self.rounds) if record.epsilon is not None), None)
 
     @property
     def bytes_moved(self) -> int:
-        """Of tensors, both ways, over all rounds; what is handed out after the last round is not in it."""
+        """Bytes of tensors, both ways, over all rounds; without the weights sent after the last round."""
         return sum(record.bytes_out + record.bytes_in for record in self.rounds)

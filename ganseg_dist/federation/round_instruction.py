@@ -1,4 +1,4 @@
-"""What the server asks of a site, and what a site answers, apart from the weights."""
+"""The server's instruction to a site, and the numbers of a site's reply; weights travel beside them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganseg_dist.files import parse_json
 
 @dataclass(frozen=True, slots=True)
 class RoundInstruction:
-    """Train some epochs of a stage, or score the weights that came with it."""
+    """Instruction to train some epochs of a stage, or to score the weights that come with it."""
 
     run: str
     """The federation's name: a site keeps one state for each."""
@@ -27,7 +27,7 @@ class RoundInstruction:
     until: int
     """Epoch of the stage before which it ends."""
     best: bool = False
-    """Whether the weights of the round before were the stage's best so far: a site remembers its own networks of
+    """Whether the weights of the round before were the stage's best so far: a site then remembers its own networks of
     that round."""
     config: str = ""
     """The run's resolved config, as JSON."""
@@ -38,15 +38,15 @@ class RoundInstruction:
 
     @classmethod
     def from_json(cls, text: str) -> RoundInstruction:
-        """Raises FederationError for what is no order."""
+        """The inverse of `to_json`. Raises FederationError for text that is no valid instruction."""
         try:
-            said = parse_json(text)
-            instruction = cls(**said)
+            fields = parse_json(text)
+            instruction = cls(**fields)
             numbers = [instruction.round, instruction.stage, instruction.first, instruction.until]
             if not all(type(number) is int and number >= 0 for number in numbers):
                 raise ValueError
-            TypeAdapter(RunName).validate_python(instruction.run)  # a site makes a folder of it
-        except (TypeError, ValueError):  # pydantic's is one
+            TypeAdapter(RunName).validate_python(instruction.run)  # a site names a folder by it
+        except (TypeError, ValueError):  # pydantic's ValidationError is a ValueError
             raise FederationError("order: is not one of this version; both ends must run the same") from None
         return instruction
 
@@ -58,9 +58,9 @@ class RoundInstruction:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a site says beside weights: numbers under names that the recipe knows."""
+    """A site's numbers beside the weights, under names that the recipe defines."""
 
     examples: float
-    """Slices or cases, as the federation weighs."""
+    """Slices or cases, by `federation.weighting`."""
     values: Mapping[str, float]
     """Losses of the last epoch after training, validation scores after scoring."""

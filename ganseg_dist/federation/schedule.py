@@ -1,4 +1,4 @@
-"""Which epochs of which stage each round trains."""
+"""Assigns the epochs of each stage to rounds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ganseg_dist.systems.base import Stage
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One exchange: every site trains these epochs of this stage, and the server makes one model of them."""
+    """One round: every site trains these epochs of this stage, and the server aggregates the sites' models."""
 
     number: int
     """From 1."""
@@ -26,21 +26,21 @@ class Round:
 def schedule(stages: Sequence[Stage], rounds: int | None) -> tuple[Round, ...]:
     """The rounds of a run in order.
 
-    Stages share the rounds by their epochs, each at least one and none more than its epochs; a stage's epochs are
-    spread over its rounds as evenly as whole numbers can.
+    Stages share the rounds in proportion to their epochs, each with at least one and at most its number of epochs; a
+    stage's epochs are spread over its rounds as evenly as integers allow.
 
     Args:
-        rounds: how many in all; none: one an epoch.
+        rounds: their total number; None: one for each epoch.
     """
     epochs = [stage.epochs for stage in stages]
-    shares = epochs if rounds is None else [min(own, max(1, round(rounds * own / sum(epochs)))) for own in epochs]
+    shares = epochs if rounds is None else [min(total, max(1, round(rounds * total / sum(epochs)))) for total in epochs]
     planned: list[Round] = []
-    for stage, (own, share) in enumerate(zip(epochs, shares, strict=True)):
+    for stage, (total, share) in enumerate(zip(epochs, shares, strict=True)):
         for part in range(share):
-            planned.append(Round(len(planned) + 1, stage, own * part // share, own * (part + 1) // share))
+            planned.append(Round(len(planned) + 1, stage, total * part // share, total * (part + 1) // share))
     return tuple(planned)
 
 
 def rounds_of(config: RunConfig) -> int:
-    """How many rounds a run of this config plans."""
+    """The number of rounds that a run of this config plans."""
     return len(schedule(build_system(config).stages, config.federation.rounds))

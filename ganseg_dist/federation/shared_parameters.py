@@ -1,4 +1,4 @@
-"""Which weights cross a hospital's wall, by name: the policy that both ends enforce."""
+"""Which weights travel between sites and server, by name: the policy that both ends enforce."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ NORMS = (nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d, nn.BatchNorm2d)
 def local_networks(system: System, config: RunConfig) -> frozenset[str]:
     """Networks that never leave a site.
 
-    Raises ConfigError for a network that the system does not have, and when none is left to share.
+    Raises ConfigError for a network that the system does not have, and when no network is shared.
     """
     federation = config.federation
-    for field, named in (("local", federation.local or ()), ("personalised", federation.personalised)):
-        unknown = [name for name in named if name not in system.networks]
+    for field, names in (("local", federation.local or ()), ("personalised", federation.personalised)):
+        unknown = [name for name in names if name not in system.networks]
         if unknown:
             known = ", ".join(system.networks)
             raise ConfigError(f"federation.{field}: {unknown[0]} is no network of {config.recipe}; it has {known}")
@@ -41,27 +41,27 @@ def local_networks(system: System, config: RunConfig) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class SharedParameters:
-    """The tensors that travel while a stage trains, and what they look like."""
+    """Names and shapes of the tensors that travel while a stage trains."""
 
     shapes: Mapping[str, tuple[int, ...]]
     """By name, in the order of the networks."""
     personalised: frozenset[str]
-    """Of them, those of which a site keeps half of its own."""
+    """Names of the tensors that a site averages with its own."""
 
     @classmethod
     def of(cls, state: State, system: System, config: RunConfig, stage: int) -> SharedParameters:
-        """What is shared of the networks that this stage or one before it trains; later ones are still as they began,
-        alike everywhere.
+        """The shared tensors of the networks that this stage or an earlier one trains. Networks of later stages still
+        have their initial weights, which are equal everywhere.
         """
         home = local_networks(system, config)
-        begun = {name for earlier in system.stages[: stage + 1] for name in earlier.networks}
+        trained = {name for earlier in system.stages[: stage + 1] for name in earlier.networks}
         norms_stay = config.federation.norm_layers == "local"
         own_norms = {name: _of_norms(network) for name, network in system.networks.items() if norms_stay}
         shapes: dict[str, tuple[int, ...]] = {}
         personalised = set()
         for name, tensor in _tensors(state).items():
             network = name.split(".")[1]
-            if network not in begun or network in home:
+            if network not in trained or network in home:
                 continue
             if name.split(".", 2)[2] in own_norms.get(network, ()):
                 continue
@@ -71,7 +71,7 @@ class SharedParameters:
         return cls(shapes, frozenset(personalised))
 
     def trained(self, system: System, stage: int) -> SharedParameters:
-        """Of them, those that this stage trains: what a site sends back."""
+        """The tensors that this stage trains, which a site sends back."""
         networks = system.stages[stage].networks
         shapes = {name: shape for name, shape in self.shapes.items() if name.split(".")[1] in networks}
         return SharedParameters(shapes, self.personalised & shapes.keys())
@@ -90,25 +90,25 @@ class SharedParameters:
                 raise FederationError(f"{name}: holds values that are not finite")
 
     def take(self, state: State) -> dict[str, npt.NDArray[np.float32]]:
-        """Copies of the state's own."""
+        """Copies of these tensors from a state."""
         tensors = _tensors(state)
         return {name: tensors[name].detach().cpu().numpy().copy() for name in self.shapes}
 
     def put(self, arrays: Arrays, state: State, *, mix: bool = False) -> None:
-        """Overwrite the state's by these.
+        """Overwrite a state's tensors by these arrays.
 
         Args:
-            mix: personalised ones become the mean of these and the state's own.
+            mix: set personalised tensors to the mean of the array and the state's own value.
         """
         tensors = _tensors(state)
         with torch.no_grad():
             for name in self.shapes:
-                given = torch.from_numpy(np.ascontiguousarray(arrays[name])).to(tensors[name].device)
-                tensors[name].copy_((given + tensors[name]) / 2 if mix and name in self.personalised else given)
+                received = torch.from_numpy(np.ascontiguousarray(arrays[name])).to(tensors[name].device)
+                tensors[name].copy_((received + tensors[name]) / 2 if mix and name in self.personalised else received)
 
 
 def _tensors(state: State) -> dict[str, torch.Tensor]:
-    """Every weight of a state by its name on the way."""
+    """Every tensor of a state by its name in messages."""
     parts = {"networks": dict(state.networks), "ema": {name: a.module for name, a in state.ema.items()}}
     return {
         f"{part}.{name}.{key}": tensor

@@ -1,4 +1,4 @@
-"""What a site says of itself when it joins: all that a server knows of it besides its updates."""
+"""A site's record of itself when it joins: all that a server knows of it besides its updates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganseg_dist.errors import DataError, FederationError
 from ganseg_dist.files import parse_json
 
 SiteName = Annotated[str, Field(pattern=r"^[^\p{C}\p{Z}](?:[^\p{C}\p{Zl}\p{Zp}]{0,58}[^\p{C}\p{Z}])?$")]
-"""As people call a hospital: up to 60 characters that can be printed. Nothing is ever called by it on a disk."""
+"""A hospital's name for people: up to 60 printable characters. No file or folder is named by it."""
 
 Stated = Annotated[StrictInt, Field(ge=0)]
 Word = Annotated[str, Field(pattern=r"^[\w .+-]{1,40}$")]
@@ -27,39 +27,39 @@ Words = Annotated[tuple[Word, ...], Field(max_length=64)]
 @with_config(extra="forbid")
 @dataclass(frozen=True, slots=True)
 class SiteInfo:
-    """A site's yes: counts, and the names of its channels, labels and classes."""
+    """A site that takes part: counts, and the names of its channels, labels and classes."""
 
     name: SiteName
     patients: Stated
     cases: Stated
     slices: Stated
-    """That it trains on; 0 while channels and classes are not agreed."""
+    """Number of slices that it trains on; 0 while channels and classes are not agreed on."""
     modalities: Words
     regions: Words
     classes: Words
     labels: LabelScheme = UNSTATED
-    """What its masks' values mean."""
+    """Meaning of its masks' values."""
     origin: Origin = "patients"
-    """What its images are of: nothing that is made up may pass for patients."""
+    """Kind of its images, so that artificial ones are never taken for patients."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a region that its labels do not make up."""
+        """Raises ValueError for a region that consists of none of its labels."""
         unknown = [region for region in self.regions if region not in self.labels.regions]
         if unknown:
             raise ValueError(f"regions: {unknown[0]} is made up of no labels")
 
     def counts(self) -> dict[str, int]:
-        """What goes as numbers, which the site's manifest shows."""
+        """The fields sent as numbers, which the site's manifest shows."""
         return {name: value for name, value in asdict(self).items() if isinstance(value, int)}
 
     def words(self) -> npt.NDArray[np.uint8]:
-        """The rest, as JSON in an array, so that the site's manifest holds its digest."""
-        rest = {name: value for name, value in asdict(self).items() if not isinstance(value, int)}
-        return np.frombuffer(json.dumps(rest).encode(), np.uint8)
+        """The other fields as JSON in an array, so that the site's manifest holds its digest."""
+        others = {name: value for name, value in asdict(self).items() if not isinstance(value, int)}
+        return np.frombuffer(json.dumps(others).encode(), np.uint8)
 
     @classmethod
     def read(cls, counts: Mapping[str, Any], words: npt.NDArray[Any]) -> SiteInfo:
-        """What a message holds. Raises FederationError unless it is as a site of this version says it."""
+        """From a message's numbers and array. Raises FederationError unless a site of this version could send it."""
         try:
             return TypeAdapter(cls).validate_python({**parse_json(words.tobytes()), **counts})
         except (ValidationError, ValueError, TypeError):
@@ -67,7 +67,11 @@ class SiteInfo:
 
 
 def validate_site_name(name: str, source: object) -> None:
-    """Raises DataError for a name that cannot be a site's, naming where it stands."""
+    """Raises DataError for an invalid site name.
+
+    Args:
+        source: the file or folder with the name, for the message.
+    """
     try:
         TypeAdapter(SiteName).validate_python(name)
     except ValidationError:

@@ -1,10 +1,10 @@
-"""What a kept run consists of: one small object lists its files, and whatever it does not list is not there.
+"""The format of a run's remote copy: one small object lists its files, and unlisted files do not count.
 
-URI/NAME/contents.json     who wrote it, its revision, and each file's size, digest and revision
+URI/NAME/contents.json     its writer, its revision, and each file's size, digest and revision
 URI/NAME/000017/...        the files that changed with revision 17, under their own names
 
-A revision never touches the files of one before. contents.json is replaced in one step when all of a revision's files
-are there, and only then is what it no longer lists deleted: a copy that was cut off changed nothing.
+A revision never overwrites files of an earlier one. contents.json is replaced atomically once all files of a revision
+are uploaded, and only then are unlisted files deleted: an interrupted copy changes nothing.
 """
 
 from __future__ import annotations
@@ -28,39 +28,39 @@ Natural = Annotated[int, Field(ge=0, lt=2**63)]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file."""
+    """Record of one file."""
 
     size: Natural
     mtime_ns: Natural
     digest: str
     """SHA-256."""
     revision: Natural
-    """With which it was sent."""
+    """The revision with which it was sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """One revision of a kept folder."""
+    """One revision of a folder's copy."""
 
     writer: str
-    """Of the working folder that it is the copy of."""
+    """Id of the working folder that it copies."""
     revision: Natural
     files: Mapping[str, Entry]
-    """By path in the folder."""
+    """By path in the folder, with slashes."""
 
     @property
     def identity(self) -> tuple[str, int]:
-        """Two copies of one identity are the same."""
+        """Two copies with the same identity are equal."""
         return self.writer, self.revision
 
     @classmethod
     def at(cls, address: Address, name: str) -> Contents | None:
-        """Of the folder that is kept under this name; none where there is none.
+        """Read the contents of the folder with this name; None if it has no copy.
 
-        A list that is replaced while it is read may come in the length of the one before: it is read again until two
-        readings are the same.
+        A list that is replaced while it is read may be cut at the length of the earlier one: an unreadable list is read
+        again until two readings are equal.
 
-        Raises RunError when it cannot be understood, and for a path that leads out of the folder.
+        Raises RunError when it is damaged, and for a path that leads out of the folder.
         """
         content, before = address.read(f"{name}/{LIST}"), None
         while content is not None:
@@ -89,15 +89,15 @@ class Contents:
         return contents
 
     def put(self, address: Address, name: str) -> None:
-        """From now on, what is kept under this name."""
-        said = {"format": FORMAT, **asdict(self)}
-        address.replace(f"{name}/{LIST}", json.dumps(said, indent=1).encode())
+        """Replace the list of the folder with this name."""
+        record = {"format": FORMAT, **asdict(self)}
+        address.replace(f"{name}/{LIST}", json.dumps(record, indent=1).encode())
 
     def place(self, name: str, path: str) -> str:
-        """Where a file lies."""
+        """Path of a listed file below the URI."""
         return place(name, self.files[path].revision, path)
 
 
 def place(name: str, revision: int, path: str) -> str:
-    """Where a file lies that was sent with this revision."""
+    """Path below the URI of a file that was sent with this revision."""
     return f"{name}/{revision:06d}/{path}"

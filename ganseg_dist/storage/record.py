@@ -1,4 +1,4 @@
-"""What a working folder knows of its kept copy: NAME/.kept.json, which is not copied itself."""
+"""A working folder's record of its remote copy: NAME/.kept.json, which is not copied itself."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from ganseg_dist.paths import why_not_inside
 FILE = ".kept.json"
 LOCKS = "*.lock"
 RAYS_OWN = "checkpoints/ray"
-"""Notes of the Ray cluster that trained last, which another one does not need."""
+"""State of the Ray cluster that trained last, which another cluster does not need."""
 
 Stamp = tuple[int, int]
-"""A file's size and when it was changed, in nanoseconds."""
+"""A file's size in bytes and its modification time in nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """How far a working folder was copied."""
+    """The state of a working folder when it was last equal to its copy."""
 
     address: str
-    """Its identity."""
+    """Identity of the copy's address."""
     writer: str = field(default_factory=lambda: uuid.uuid4().hex)
-    """This working folder's own name: a copy that it wrote is never newer than itself."""
+    """Id of this working folder: a copy that it wrote is never newer than itself."""
     known: tuple[str, int] | None = None
-    """Identity of the copy that it was equal to last."""
+    """Identity of the copy to which it was last equal."""
     files: Mapping[str, Stamp] = field(default_factory=dict)
-    """As they were then."""
+    """Stamps of its files at that time."""
 
     @classmethod
     def of(cls, folder: Path, address: str) -> Record | None:
-        """None where the folder was never copied. Of a copy somewhere else, only who wrote it counts."""
+        """A folder's record; None if it was never copied. Of a record for another address only the writer is kept."""
         try:
-            said = read_json(folder / FILE)
-            known = None if said["known"] is None else (said["known"][0], said["known"][1])
-            files = {path: (stamp[0], stamp[1]) for path, stamp in said["files"].items()}
-            record = cls(said["address"], said["writer"], known, files)
+            fields = read_json(folder / FILE)
+            known = None if fields["known"] is None else (fields["known"][0], fields["known"][1])
+            files = {path: (stamp[0], stamp[1]) for path, stamp in fields["files"].items()}
+            record = cls(fields["address"], fields["writer"], known, files)
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return record if record.address == address else replace(record, address=address, known=None, files={})
@@ -53,22 +53,22 @@ class Record:
 
 
 def stamps(folder: Path) -> dict[str, Stamp]:
-    """Every file that is copied, by its path in the folder, with slashes; none where there is no folder."""
-    found = {}
-    for place, folders, files in os.walk(folder):  # which goes past what vanishes meanwhile, as checkpoints do
+    """Stamps of every file that is copied, by its path with slashes; empty for a missing folder."""
+    result = {}
+    for place, folders, files in os.walk(folder):  # os.walk skips folders that vanish meanwhile, as checkpoints do
         folders[:] = sorted(name for name in folders if not name.startswith(UNFINISHED))
         for name in sorted(files):
             file = Path(place, name)
             path = file.relative_to(folder)
             with suppress(FileNotFoundError):
-                told = file.stat()
+                stat = file.stat()
                 if _is_copied(path):
-                    found[path.as_posix()] = (told.st_size, told.st_mtime_ns)
-    return found
+                    result[path.as_posix()] = (stat.st_size, stat.st_mtime_ns)
+    return result
 
 
 def _is_copied(path: Path) -> bool:
-    """Not what is being written, nor locks, nor what Ray notes for itself, nor what could not be fetched."""
+    """Excludes unfinished files, locks, Ray's own state, and paths that could not be fetched again."""
     return not (
         path.as_posix() == FILE
         or why_not_inside(path.as_posix()) is not None

@@ -1,4 +1,4 @@
-"""The folders that a command works with: each is as new as its kept copy when opened, and kept when changed."""
+"""The folders that a command works with: fetched from their copies when opened, and copied when changed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from ganseg_dist.storage.uri import Address, kept_at
 logger = logging.getLogger(__name__)
 
 _opened: dict[Path, Mapping[str, Stamp]] = {}
-"""What of each folder is kept, or need not be: it was there before, and never copied."""
+"""By folder, the stamps that need no copying: those already copied or, for a folder without a copy, those found at
+opening."""
 
 
 def synced(folder: Path) -> Path:
-    """The folder, fetched first where GANSEG_RUNS_URI has a newer one. A command looks once, then it is the newer.
+    """The folder, fetched first if GANSEG_RUNS_URI has a newer copy. Later calls of one command do not check again.
 
     Raises ConfigError when GANSEG_RUNS_URI cannot be read, and RunError as `fetch` does.
     """
@@ -34,7 +35,7 @@ def synced(folder: Path) -> Path:
 
 
 def check_location() -> None:
-    """Raises ConfigError when GANSEG_RUNS_URI cannot be written, before anything is trained for it."""
+    """Raises ConfigError when GANSEG_RUNS_URI cannot be written, before any training."""
     address = kept_at()
     if address is not None:
         _probed(address.uri)
@@ -42,7 +43,7 @@ def check_location() -> None:
 
 @lru_cache(maxsize=1)
 def _probed(uri: str) -> None:
-    """Once in a process is enough; what failed is tried again."""
+    """Test writing once in a process; a failure is not cached, so the next call tries again."""
     address = kept_at()
     assert address is not None
     address.probe()
@@ -50,24 +51,25 @@ def _probed(uri: str) -> None:
 
 @contextmanager
 def session() -> Iterator[None]:
-    """A command. However it ends, the folders that it opened and changed are copied, and with them their trials'.
+    """Context of a command. When it ends, with or without an error, the folders that it opened and changed are copied,
+    and those of their trials.
 
-    Raises RunError when that fails and nothing else did.
+    Raises RunError when copying fails and the command did not.
     """
     _opened.clear()
     try:
         yield
     except BaseException:
-        for problem in _keep():
+        for problem in _copy_changed():
             logger.warning(problem)
         raise
-    problems = _keep()
+    problems = _copy_changed()
     if problems:
         raise RunError(problems[0])
 
 
-def _keep() -> list[str]:
-    """Copies what changed; what went wrong."""
+def _copy_changed() -> list[str]:
+    """Copy changed folders; returns a message for each that failed."""
     address = kept_at() if _opened else None
     problems: list[str] = []
     if address is None:
@@ -79,13 +81,13 @@ def _keep() -> list[str]:
                 _opened[folder] = stamps(folder)
             except (GansegError, OSError) as error:
                 problems.append(f"{folder}: is whole here, and not kept: {error}")
-                if isinstance(error, ConfigError):  # the others would wait as long, for the same
+                if isinstance(error, ConfigError):  # it concerns the address, so the others would fail too
                     break
     return problems
 
 
 def _with_trials(address: Address) -> list[Path]:
-    """The opened folders, and those of trials that other processes opened for them: NAME.TRIAL, of what is no run."""
+    """The opened folders, and for each that is no run those of its trials, NAME.TRIAL, which other processes opened."""
     for folder in [folder for folder in _opened if not (folder / "run.json").exists()]:
         for trial in folder.parent.glob(f"{folder.name}.*"):
             if trial.is_dir() and trial not in _opened:

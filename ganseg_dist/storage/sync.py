@@ -1,4 +1,4 @@
-"""Keeps a run while it trains: its copy follows it in the background, and training never waits."""
+"""Copies a run while it trains: in the background, so that training never waits."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def syncing(folder: Path, newest: Callable[[], object]) -> Iterator[None]:
-    """Inside, the folder is copied at once and whenever there is something newer; and once more at the end.
+    """Context in which the folder is copied at the start, at every new checkpoint, and once more at the end.
 
-    A copy that takes longer than an epoch is followed by one of the newest epoch then. One that fails is said, and
+    A copy that takes longer than an epoch is followed by one of the then newest epoch. A failed one is logged, and
     tried again with the next.
 
     Args:
-        newest: changes with every checkpoint.
+        newest: returns a value that changes with every checkpoint.
     """
     address = kept_at()
     if address is None:
@@ -41,24 +41,24 @@ def syncing(folder: Path, newest: Callable[[], object]) -> Iterator[None]:
     finally:
         ending.set()
         copying.join()
-        with _said(folder):
+        with _warn_of_failure(folder):
             send(folder, address)
 
 
 def _follow(folder: Path, address: Address, newest: Callable[[], object], ending: threading.Event) -> None:
-    copied: object = folder  # nothing that it could be
+    copied: object = folder  # differs from every value of newest()
     while not ending.is_set():
-        with _said(folder):
-            found = newest()
-            if found != copied:
-                copied = found
+        with _warn_of_failure(folder):
+            current = newest()
+            if current != copied:
+                copied = current
                 send(folder, address)
         ending.wait(LOOK_SECONDS)
 
 
 @contextmanager
-def _said(folder: Path) -> Iterator[None]:
-    """What fails inside is a warning, and is tried again with the next checkpoint."""
+def _warn_of_failure(folder: Path) -> Iterator[None]:
+    """Turn an error inside into a warning; the copy is tried again with the next checkpoint."""
     try:
         yield
     except (GansegError, OSError) as error:

@@ -1,4 +1,4 @@
-"""A folder's copy: sent as far as it changed, fetched whole or not at all."""
+"""Sends a folder's changed files to its copy, and fetches a copy as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from ganseg_dist.storage.record import Record, Stamp, stamps
 from ganseg_dist.storage.uri import Address
 
 ASIDE = ".kept"
-"""Folder in the runs folder for locks, and for what is being sent."""
+"""Folder in the runs folder for locks and for the files that are being sent."""
 
 HOMES = "sites/*"
-"""Of a simulated federation's run, each hospital's folder, which others may not enter."""
+"""The hospitals' folders in a simulated federation's run, which only their owner may enter."""
 
 logger = logging.getLogger(__name__)
 
 
 def send(folder: Path, address: Address) -> None:
-    """Make the copy of a folder what the folder is now; what did not change is not sent again.
+    """Update a folder's copy; unchanged files are not sent again.
 
-    Raises ConfigError when the address fails, and RunError when another folder was copied there meanwhile. What is
-    there is then what was there before.
+    Raises ConfigError when the address fails, and RunError when another folder was copied there meanwhile. The copy is
+    then unchanged.
     """
     name = folder.name
-    with _alone(folder):
+    with _lock(folder):
         record = Record.of(folder, address.identity)
         if record is None:
             record = Record(address.identity)
-            record.write(folder)  # before the first copy: a kill after it leaves the copy known as this folder's
-        there = Contents.at(address, name)
-        if there is not None and _is_another(there, record):
-            raise _parted(folder, address)
-        before: Mapping[str, Entry] = {} if there is None else there.files
+            record.write(folder)  # before the first copy, which is then known as this folder's even after a kill
+        copy = Contents.at(address, name)
+        if copy is not None and _is_foreign(copy, record):
+            raise _conflict(folder, address)
+        before: Mapping[str, Entry] = {} if copy is None else copy.files
         with _pinned(folder, before, record) as (now, changed, pins):
-            if there is not None and not changed and now.keys() == before.keys():
-                _delete_unlisted(address, name, there)  # an earlier copy may have been cut off before it
+            if copy is not None and not changed and now.keys() == before.keys():
+                _delete_unlisted(address, name, copy)  # an earlier call may have been interrupted before it
                 return
-            revision = 1 if there is None else there.revision + 1
+            revision = 1 if copy is None else copy.revision + 1
             sent = {
                 path: Entry(*now[path], address.send(pins / path, place(name, revision, path)), revision)
                 for path in changed
@@ -59,36 +59,36 @@ def send(folder: Path, address: Address) -> None:
 
 
 def fetch(folder: Path, address: Address) -> None:
-    """Put the kept copy in the folder's place where the folder is missing, or is what the copy was earlier.
+    """Replace the folder by its copy if the folder is missing or equals an earlier revision of the copy.
 
-    Raises RunError when the folder was changed since, or when the copy is damaged; the folder is then as it was.
+    Raises RunError when the folder was changed since, or when the copy is damaged; the folder is then unchanged.
     """
-    with _alone(folder):
-        there = Contents.at(address, folder.name)
-        if there is None:
+    with _lock(folder):
+        copy = Contents.at(address, folder.name)
+        if copy is None:
             return
-        here = stamps(folder)
-        record = Record.of(folder, address.identity) if here else None
-        if here and (record is None or _is_another(there, record)):
-            if record is None or here != record.files:
-                raise _parted(folder, address)
-        elif here:
+        local = stamps(folder)
+        record = Record.of(folder, address.identity) if local else None
+        if local and (record is None or _is_foreign(copy, record)):
+            if record is None or local != record.files:
+                raise _conflict(folder, address)
+        elif local:
             return
         with whole_folder(folder) as unfinished:
-            for path, entry in there.files.items():
-                _fetch_file(address, there.place(folder.name, path), entry, unfinished / path)
+            for path, entry in copy.files.items():
+                _fetch_file(address, copy.place(folder.name, path), entry, unfinished / path)
             for home in unfinished.glob(HOMES):
                 private_folder(home)
-            Record(address.identity, known=there.identity, files=stamps(unfinished)).write(unfinished)
+            Record(address.identity, known=copy.identity, files=stamps(unfinished)).write(unfinished)
     logger.warning("%s: fetched from %s", folder.name, address.shown)
 
 
-def _is_another(there: Contents, record: Record) -> bool:
-    """Whether a copy is of another working folder, and not the one that this folder was fetched from."""
-    return there.writer != record.writer and there.identity != record.known
+def _is_foreign(copy: Contents, record: Record) -> bool:
+    """Whether a copy is of another working folder, and is not the one from which this folder was fetched."""
+    return copy.writer != record.writer and copy.identity != record.known
 
 
-def _parted(folder: Path, address: Address) -> RunError:
+def _conflict(folder: Path, address: Address) -> RunError:
     return RunError(
         f"{folder}: is another than {address.shown}/{folder.name}, which was copied there from elsewhere; move away "
         "the one that is not wanted and start again"
@@ -99,10 +99,10 @@ def _fetch_file(address: Address, place: str, entry: Entry, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     digest = address.fetch(place, file)
     if digest != entry.digest:
-        what = "is missing" if digest is None else "is damaged (its digest differs)"
+        problem = "is missing" if digest is None else "is damaged (its digest differs)"
         run, list_of = place.partition("/")[0], f"{place.partition('/')[0]}/{LIST}"
         raise RunError(
-            f"{address.shown}/{place}: {what}, and {list_of} lists it; start again if the run is being copied just "
+            f"{address.shown}/{place}: {problem}, and {list_of} lists it; start again if the run is being copied just "
             f"now, else restore it, or delete {run} there to begin anew"
         )
     os.utime(file, ns=(entry.mtime_ns, entry.mtime_ns))
@@ -112,20 +112,20 @@ def _fetch_file(address: Address, place: str, entry: Entry, file: Path) -> None:
 def _pinned(
     folder: Path, before: Mapping[str, Entry], record: Record
 ) -> Iterator[tuple[dict[str, Stamp], list[str], Path]]:
-    """All files' stamps, which of them changed, and a folder with these as they are at this moment.
+    """All files' stamps, the paths of the changed ones, and a folder with hard links to these.
 
-    Sending takes longer than an epoch may, and training deletes its old checkpoints: it is sent from links.
+    Sending may take longer than an epoch, and training deletes old checkpoints meanwhile: files are sent from links.
     """
     pins = _aside(folder) / f"{folder.name}.sending"
     try:
         while True:
-            shutil.rmtree(pins, ignore_errors=True)  # of this try before, or of a process that was killed
-            private_folder(pins)  # a federation's run holds what its hospitals keep to themselves
+            shutil.rmtree(pins, ignore_errors=True)  # left by an earlier try or by a killed process
+            private_folder(pins)  # a simulated federation's run holds the hospitals' private folders
             now = stamps(folder)
             changed = [path for path in now if path not in before or record.files.get(path) != now[path]]
             try:
                 _link(folder, changed, pins)
-            except FileNotFoundError:  # deleted between looking and linking
+            except FileNotFoundError:  # deleted between stamping and linking
                 continue
             break
         yield now, changed, pins
@@ -146,20 +146,20 @@ def _link(folder: Path, paths: Iterable[str], pins: Path) -> None:
 
 
 def _delete_unlisted(address: Address, name: str, contents: Contents) -> None:
-    """What earlier revisions had, and what was left of copies that were cut off."""
+    """Delete files of earlier revisions and of interrupted copies."""
     listed = {contents.place(name, path) for path in contents.files}
     used = {_revision_folder(path) for path in listed}
-    lying = {path for path in address.list_files(name) if _revision_folder(path) is not None} - listed
-    for unused in {_revision_folder(path) for path in lying} - used:
+    unlisted = {path for path in address.list_files(name) if _revision_folder(path) is not None} - listed
+    for unused in {_revision_folder(path) for path in unlisted} - used:
         assert unused is not None
         address.delete_folder(unused)
-    for path in lying:
+    for path in unlisted:
         if _revision_folder(path) in used:
             address.delete_file(path)
 
 
 def _revision_folder(path: str) -> str | None:
-    """`first/000017` of `first/000017/model/card.md`; none of what lies beside the revisions."""
+    """`first/000017` for `first/000017/model/card.md`; None for a file beside the revisions."""
     parts = path.split("/")
     return "/".join(parts[:2]) if len(parts) > 2 else None
 
@@ -170,6 +170,6 @@ def _aside(folder: Path) -> Path:
     return aside
 
 
-def _alone(folder: Path) -> FileLock:
-    """Holds off other processes that copy the same folder."""
+def _lock(folder: Path) -> FileLock:
+    """A lock against other processes that copy the same folder."""
     return FileLock(_aside(folder) / f"{folder.name}.lock")

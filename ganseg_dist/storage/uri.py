@@ -1,4 +1,4 @@
-"""GANSEG_RUNS_URI: a folder on shared storage or in an object store, wherever pyarrow's file systems reach."""
+"""GANSEG_RUNS_URI: a folder on shared storage or in an object store, through pyarrow's file systems."""
 
 from __future__ import annotations
 
@@ -22,50 +22,50 @@ CHUNK_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The opened place. Whatever fails there raises a ConfigError that names it, why, and what to do.
+    """The folder of a URI. Every failure there raises a ConfigError that names the URI, the reason and a remedy.
 
-    Paths are relative to it, with slashes.
+    Paths are relative to the folder, with slashes.
     """
 
     uri: str
     files: Any
-    """A `pyarrow.fs.FileSystem` of this place alone."""
+    """A `pyarrow.fs.FileSystem` of this folder alone."""
 
     @property
     def shown(self) -> str:
-        """The URI as it may be printed: without a key's secret and without options."""
+        """The URI for messages: without credentials and without options."""
         parts = urlsplit(self.uri)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl().rstrip("/")
 
     @property
     def identity(self) -> str:
-        """As it may be written down: tells addresses apart that differ in what is not shown."""
+        """An id for files: `shown` with a digest that distinguishes addresses with other credentials or options."""
         return f"{self.shown}#{hashlib.sha256(self.uri.encode()).hexdigest()[:16]}"
 
     def probe(self) -> None:
-        """Write and delete a small object, as all the others will be."""
+        """Write and delete a small object in the same way as all others, to find errors early."""
         folder = f".probe-{uuid.uuid4().hex}"
         self.replace(f"{folder}/probe", b"ganseg")
         self.delete_folder(folder)
 
     def read(self, path: str) -> bytes | None:
-        """A small object; none where there is no such one."""
+        """A small object's content; None if it does not exist."""
         try:
             return b"".join(self._chunks(path))
         except FileNotFoundError:
             return None
 
     def replace(self, path: str, content: bytes) -> None:
-        """Put a small object in the place of another in one step: who reads meanwhile sees the one or the other."""
-        beside = f"{path}.{uuid.uuid4().hex}"
+        """Replace a small object atomically: a reader sees either the old one or the new one."""
+        temporary = f"{path}.{uuid.uuid4().hex}"
         with self._trying("written"):
             self._make_parent(path)
-            with self.files.open_output_stream(beside) as stream:
+            with self.files.open_output_stream(temporary) as stream:
                 stream.write(content)
-            self.files.move(beside, path)
+            self.files.move(temporary, path)
 
     def send(self, file: Path, path: str) -> str:
-        """Copy a file there; the SHA-256 of what was sent."""
+        """Copy a file to `path`; returns the SHA-256 of the sent bytes."""
         digest = hashlib.sha256()
         with file.open("rb") as source, self._trying("written"):
             self._make_parent(path)
@@ -76,7 +76,7 @@ class Address:
         return digest.hexdigest()
 
     def fetch(self, path: str, file: Path) -> str | None:
-        """Copy an object here; the SHA-256 of what came, or none where there is no such object."""
+        """Copy an object into a file; returns the SHA-256 of the received bytes, or None if it does not exist."""
         digest = hashlib.sha256()
         try:
             with file.open("wb") as target:
@@ -88,7 +88,7 @@ class Address:
         return digest.hexdigest()
 
     def _chunks(self, path: str) -> Iterator[bytes]:
-        """What a reader does with them, such as filling its own disk, is no failure of the place."""
+        """An object's bytes. Errors of the consumer, such as a full local disk, are not reported as the address's."""
         with self._trying("read"):
             self._check_regular(path)
         with self._trying("read"), self.files.open_input_stream(path) as stream:
@@ -96,30 +96,30 @@ class Address:
                 yield chunk
 
     def _check_regular(self, path: str) -> None:
-        """Raises OSError for a pipe or device on a shared folder, which would be waited for; FileNotFoundError."""
+        """Raises OSError for a pipe or device on a shared folder, which would block; FileNotFoundError for no file."""
         if urlsplit(self.uri).scheme == "file" and self.files.get_file_info(path).type.name == "Unknown":
             raise OSError(f"{path} is not a regular file")
 
     def list_files(self, folder: str) -> list[str]:
-        """Everything below a folder."""
+        """Paths of all files below a folder; empty if it does not exist."""
         from pyarrow.fs import FileSelector, FileType
 
         with self._trying("read"):
-            found = self.files.get_file_info(FileSelector(folder, recursive=True, allow_not_found=True))
-        return [info.path for info in found if info.type == FileType.File]
+            infos = self.files.get_file_info(FileSelector(folder, recursive=True, allow_not_found=True))
+        return [info.path for info in infos if info.type == FileType.File]
 
     def delete_file(self, path: str) -> None:
-        """Remove one object."""
+        """Delete one object."""
         with self._trying("written"):
             self.files.delete_file(path)
 
     def delete_folder(self, path: str) -> None:
-        """Remove all below a folder."""
+        """Delete a folder and everything below it."""
         with self._trying("written"):
             self.files.delete_dir(path)
 
     def _make_parent(self, path: str) -> None:
-        """Folders are made where there are any: an object store would keep an empty object of each."""
+        """Create parent folders on a file system; in an object store each would be an empty object."""
         if urlsplit(self.uri).scheme == "file":
             self.files.create_dir(path.rpartition("/")[0], recursive=True)
 
@@ -129,9 +129,9 @@ class Address:
             yield
         except FileNotFoundError:
             if done == "read":
-                raise  # which a reader understands
+                raise  # handled by the readers
             raise self._failed(done, "no such folder") from None
-        except OSError as error:  # what pyarrow raises for all that an object store may answer
+        except OSError as error:  # pyarrow raises it for every error of an object store
             raise self._failed(done, reason(error)) from None
 
     def _failed(self, done: str, why: str) -> ConfigError:
@@ -142,16 +142,16 @@ class Address:
 
 
 def kept_at() -> Address | None:
-    """Where runs are kept; none where GANSEG_RUNS_URI is not set. Raises ConfigError when it is no such place."""
+    """The address of the runs' copies; None without GANSEG_RUNS_URI. Raises ConfigError for an unusable URI."""
     uri = os.environ.get(VARIABLE)
     if not uri:
         return None
-    return _opened(Path(uri).as_uri() if uri.startswith("/") else uri)
+    return _open(Path(uri).as_uri() if uri.startswith("/") else uri)
 
 
 @lru_cache(maxsize=4)
-def _opened(uri: str) -> Address:
-    """Opening finds a bucket's region, which takes a request."""
+def _open(uri: str) -> Address:
+    """Cached, as opening looks up a bucket's region by a request."""
     from pyarrow.fs import FileSystem, SubTreeFileSystem
 
     example = "give one such as s3://bucket/runs or file:///shared/runs"
@@ -166,7 +166,7 @@ def _opened(uri: str) -> Address:
 
 
 def reason(error: BaseException) -> str:
-    """Why, in a few words: `AWS Error NO_SUCH_BUCKET during ...: The specified bucket does not exist`."""
-    told = " ".join(str(error).split())
-    told = re.sub(r"^.*?(?=AWS Error)", "", told)
-    return re.sub(r" \(Request ID: .*?\)", "", told)[:300]
+    """An error's text, shortened: `AWS Error NO_SUCH_BUCKET during ...: The specified bucket does not exist`."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"^.*?(?=AWS Error)", "", text)
+    return re.sub(r" \(Request ID: .*?\)", "", text)[:300]
