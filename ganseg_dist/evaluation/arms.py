@@ -1,4 +1,4 @@
-"""What is scored side by side on the same cases: models, and a threshold on FLAIR as the floor."""
+"""The methods that are scored side by side on the same cases: models, and a threshold on FLAIR as the baseline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Arm(Protocol):
 
     @property
     def name(self) -> str:
-        """How tables call it."""
+        """Its name in tables."""
         ...
 
     @property
@@ -44,7 +44,7 @@ class Arm(Protocol):
         ...
 
     def segment(self, scan: Scan) -> tuple[npt.NDArray[np.bool_], CasePrediction | None]:
-        """(R, X, Y, Z) on the scan's grid, and all the model said where it is one."""
+        """Masks (R, X, Y, Z) on the scan's grid; a model also gives its whole prediction, a baseline None."""
         ...
 
 
@@ -67,14 +67,14 @@ class ModelArm:
         return self.predictor.regions
 
     def segment(self, scan: Scan) -> tuple[npt.NDArray[np.bool_], CasePrediction | None]:
-        """The model's regions."""
+        """The model's masks at its thresholds, and its whole prediction."""
         prediction = self.predictor.predict_scan(scan)
         return prediction.regions, prediction
 
 
 @dataclass(frozen=True, slots=True)
 class FlairThreshold:
-    """Whole tumour is whatever is bright on FLAIR: the baseline every learnt method must beat."""
+    """Takes whatever is bright on FLAIR for whole tumour: the baseline that every learnt method must beat."""
 
     threshold: float
     """On FLAIR scaled from [-1, 1] to [0, 1]."""
@@ -102,7 +102,7 @@ class FlairThreshold:
     def segment(self, scan: Scan) -> tuple[npt.NDArray[np.bool_], CasePrediction | None]:
         """FLAIR at or above the threshold."""
         flair = scan.modalities.index("flair")
-        alone = Scan(("flair",), scan.image[[flair]], None, scan.grid, case=scan.case)
-        prepared = prepare_scan(alone, self.config, ("wt",))
+        flair_scan = Scan(("flair",), scan.image[[flair]], None, scan.grid, case=scan.case)
+        prepared = prepare_scan(flair_scan, self.config, ("wt",))
         brightness = restore(((prepared.image + 1) / 2).astype(np.float32), prepared.placement)
         return brightness >= self.threshold, None

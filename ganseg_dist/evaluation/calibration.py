@@ -1,4 +1,4 @@
-"""Operating points chosen on validation patients, never on test."""
+"""Chooses operating points on validation patients, never on test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def calibrate(
     *,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Thresholds, dict[str, BestThreshold]]:
-    """Each region's threshold by mean Dice on full volumes, and the slice threshold by Youden's J.
+    """Choose each region's threshold by mean Dice on full volumes, and the slice threshold by Youden's J.
 
     The Dice is that of the masks that `predict` writes, in which an inner region's voxels belong to the outer ones.
     A region that no case has keeps its default: there is no Dice to choose a threshold by.
@@ -33,19 +33,21 @@ def calibrate(
     masked = [case for case in cases if case.mask is not None]
     if not masked:
         raise DataError("calibrate: no validation case with a mask; raise data.validation_fraction and train again")
-    counted = ThresholdScan(predictor.inside)
+    dice_scan = ThresholdScan(predictor.inside)
     scores: list[float] = []
     abnormal: list[bool] = []
     for index, case in enumerate(masked):
         scan = load_scan(case, predictor.modalities)
-        said = predictor.predict_scan(scan)
-        counted.add(case.id, said.probability, region_masks(scan, predictor.regions))
-        if said.on_prepared.score is not None:
-            usable = said.prepared.usable
-            scores += said.on_prepared.score[usable].tolist()
-            abnormal += (said.prepared.lesion[usable] > 0).tolist()
+        prediction = predictor.predict_scan(scan)
+        dice_scan.add(case.id, prediction.probability, region_masks(scan, predictor.regions))
+        if prediction.on_prepared.score is not None:
+            usable = prediction.prepared.usable
+            scores += prediction.on_prepared.score[usable].tolist()
+            abnormal += (prediction.prepared.lesion[usable] > 0).tolist()
         advance(index + 1, len(masked))
-    best = {region: one for region, one in zip(predictor.regions, counted.best(), strict=True) if one is not None}
+    best = {
+        region: chosen for region, chosen in zip(predictor.regions, dice_scan.best(), strict=True) if chosen is not None
+    }
     if not best:
         raise DataError(
             f"calibrate: the masks of all {len(masked)} validation cases are empty, so that no threshold is better "

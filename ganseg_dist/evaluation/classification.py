@@ -1,4 +1,4 @@
-"""Prepared slices classified one by one, and how well, with intervals over patients."""
+"""Classifies prepared slices one by one, and scores the classes with intervals over patients."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Indices = npt.NDArray[np.int64]
 
 IMAGES_AT_ONCE = 16
 SPECIFICITY = 0.9
-"""At which the sensitivity of two classes is reported."""
+"""Specificity at which the sensitivity of two classes is reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
-    """One slice and what the system calls it."""
+    """One slice with its true and its predicted class."""
 
     case: str
     patient: str
@@ -52,7 +52,7 @@ def classify(
     device: torch.device | None = None,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[ImageRow, ...]:
-    """Every slice's class probabilities; neither its regions nor its label are shown to the system.
+    """Every slice's class probabilities; the system sees neither its regions nor its label.
 
     Args:
         classes: names, in the order of the system's outputs and of `slices.label`.
@@ -64,10 +64,10 @@ def classify(
     if not len(slices):
         raise RunError("classify: no slice with enough body in it; choose other cases")
     rows: list[ImageRow] = []
-    for said in class_probabilities(
-        system, lambda some: slices.read(some)[0], np.arange(len(slices)), classes, device or torch.device("cpu")
+    for probabilities in class_probabilities(
+        system, lambda indices: slices.read(indices)[0], np.arange(len(slices)), classes, device or torch.device("cpu")
     ):
-        for index, probability in said.items():
+        for index, probability in probabilities.items():
             case, label = slices.cases[slices.case_of[index]], int(slices.label[index])
             truth = classes[label] if label >= 0 else None
             rows.append(_row(case, int(slices.slice_of[index]), truth, classes, probability))
@@ -76,7 +76,7 @@ def classify(
 
 
 def classify_prepared(predictor: Predictor, case: Case, prepared: PreparedScan) -> list[ImageRow]:
-    """A scan's slices that have a body in them; their class is not known.
+    """Classify the slices of a scan that have a body in them; their class is not known.
 
     Raises DataError when no slice has one, and where a probability is NaN.
     """
@@ -85,9 +85,9 @@ def classify_prepared(predictor: Predictor, case: Case, prepared: PreparedScan) 
         raise DataError(f"{case.id}: no slice with enough body in it; check the image")
     classes = predictor.config.data.classes or ()
     batches = class_probabilities(
-        predictor.system, lambda some: prepared.image[some], usable, classes, predictor.device
+        predictor.system, lambda indices: prepared.image[indices], usable, classes, predictor.device
     )
-    return [_row(case, index, None, classes, each) for said in batches for index, each in said.items()]
+    return [_row(case, index, None, classes, each) for batch in batches for index, each in batch.items()]
 
 
 def summarise_classes(
@@ -112,7 +112,7 @@ def summarise_classes(
 def save_classification(
     folder: Path, rows: Sequence[ImageRow], classes: Sequence[str], validation: Sequence[ImageRow] = (), **more: Any
 ) -> dict[str, Any]:
-    """Write images.csv and summary.json, with whatever `more` is known, in place of earlier ones; returns the summary.
+    """Write images.csv and summary.json, with the fields of `more`, in place of earlier ones; returns the summary.
 
     Raises GansegError when the disk refuses, and leaves the earlier ones.
     """
@@ -135,12 +135,13 @@ def class_probabilities(
     Raises RunError when the system gives none of these classes.
     """
     for start in range(0, len(indices), IMAGES_AT_ONCE):
-        some = indices[start : start + IMAGES_AT_ONCE]
+        batch_indices = indices[start : start + IMAGES_AT_ONCE]
         with torch.inference_mode():
-            said = system.predict(_unlabelled(planes(some)).to(device)).classes
-        if said is None or said.shape[1] != len(classes):
+            probability = system.predict(_unlabelled(planes(batch_indices)).to(device)).classes
+        if probability is None or probability.shape[1] != len(classes):
             raise RunError(f"classify: this model gives no probabilities of {', '.join(classes)}; choose another")
-        yield {int(index): tuple(each) for index, each in zip(some, said.float().tolist(), strict=True)}
+        rows = probability.float().tolist()
+        yield {int(index): tuple(row) for index, row in zip(batch_indices, rows, strict=True)}
 
 
 def _unlabelled(image: npt.NDArray[np.floating]) -> Batch:
@@ -160,7 +161,7 @@ def _row(
 def _operating_point(
     rows: Sequence[ImageRow], classes: Sequence[str], validation: Sequence[ImageRow]
 ) -> dict[str, Any] | None:
-    """Of two classes, the second being the positive one."""
+    """For two classes, with the second as the positive one; else None."""
     calibrating = [row for row in validation if row.truth is not None]
     if len(classes) != 2 or not calibrating:
         return None
@@ -175,7 +176,7 @@ def _operating_point(
 def _second_class(
     rows: Sequence[ImageRow], classes: Sequence[str]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Its probability (N,), and whether it is the truth (N,)."""
+    """The second class's probability (N,), and whether it is the truth (N,)."""
     return np.array([row.probability[1] for row in rows]), np.array([row.truth == classes[1] for row in rows])
 
 

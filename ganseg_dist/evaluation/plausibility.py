@@ -1,4 +1,4 @@
-"""Predictions that no lesion can be: most of it beside the body, or most of the body."""
+"""Finds predictions that cannot be a lesion: most of it outside the body, or over most of the body."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ganseg_dist.data.preprocess import intensities_of
 from ganseg_dist.inference.predictor import CasePrediction
 
 LARGEST_SHARE = 0.5
-"""Of the predicted lesion outside the body, and of the body that is predicted to be lesion."""
+"""Largest plausible share of the predicted lesion outside the body, and of the body inside the predicted lesion."""
 
 OUTSIDE, OVERALL = "lesion-outside-body", "lesion-over-body"
 REMEDY = "look at the mask, and check that the image is of the kind that the model learnt from"
@@ -25,7 +25,7 @@ KINDS: Mapping[str, str] = MappingProxyType({OUTSIDE: "mostly outside the body",
 def implausible(prediction: CasePrediction, config: DataConfig) -> Flaw | None:
     """What is wrong with a case's predicted lesion, judged on the prepared slices; None where nothing is.
 
-    A picture in colour is body all over: none of it is outside, and what it shows may well be most of it.
+    In a colour picture every pixel is body: nothing is outside, and a lesion may well cover most of it.
     """
     image, probability = prediction.prepared.image, prediction.on_prepared.probability
     if intensities_of(config.modalities or (), config) == "colour":

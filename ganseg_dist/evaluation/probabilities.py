@@ -1,6 +1,6 @@
-"""What a model says of scans, kept: thresholds are then tried in seconds, without predicting again.
+"""Keeps a model's predictions of scans, so that thresholds are tried in seconds, without predicting again.
 
-FOLDER/index.json           the weights that said so, and each case with its file
+FOLDER/index.json           the digest of the weights, and each case with its file
 FOLDER/0003.safetensors     a case, inside the box that the masks or any threshold can reach
 """
 
@@ -29,7 +29,7 @@ from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.metrics.masks import Mask
 
 LOWEST = 0.02
-"""No lower threshold can be tried: outside the box every probability is lower than this."""
+"""The lowest threshold that can be tried: outside the box every probability is lower."""
 INDEX = "index.json"
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class KeptCase:
-    """What the model says of one scan, and what its mask does."""
+    """The model's prediction of one scan, and its true mask."""
 
     case: str
     patient: str
@@ -71,15 +71,15 @@ def keep_probabilities(
     *,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Fill the folder with the model's word on these cases, where it does not hold just that, or is damaged.
+    """Predict these cases into the folder, unless it holds these very predictions undamaged.
 
     Args:
-        weights: the model's digest, by which another model's word is told apart.
+        weights: the model's digest, which identifies its predictions.
         cases: with masks.
 
     Raises DataError when a case cannot be read, GansegError when the disk refuses.
     """
-    said = {
+    contents = {
         "weights": weights,
         "regions": list(predictor.regions),
         "cases": [{"case": case.id, "patient": case.patient} for case in cases],
@@ -87,7 +87,7 @@ def keep_probabilities(
     if (folder / INDEX).exists():
         try:
             index = _verified_index(folder)
-            if all(index.get(name) == value for name, value in said.items()):
+            if all(index.get(name) == value for name, value in contents.items()):
                 return
         except Damaged as damage:
             logger.warning("%s; the cases are predicted again", damage)
@@ -95,14 +95,14 @@ def keep_probabilities(
         digests = []
         for number, case in enumerate(cases):
             file = unfinished / _file(number)
-            save_new(file, partial(save_file, _arrays(_predicted(predictor, case))))
+            save_new(file, partial(save_file, _arrays(_predict_case(predictor, case))))
             digests.append(sha256(file))
             advance(number + 1, len(cases))
-        write_json(unfinished / INDEX, sealed(said | {"digests": digests}))
+        write_json(unfinished / INDEX, sealed(contents | {"digests": digests}))
 
 
 def read_probabilities(folder: Path) -> tuple[KeptCase, ...]:
-    """What `keep_probabilities` kept. Raises RunError naming the file that is missing or damaged."""
+    """The cases that `keep_probabilities` kept. Raises RunError naming the file that is missing or damaged."""
     try:
         cases = _verified_index(folder)["cases"]
     except Damaged as damage:
@@ -110,27 +110,27 @@ def read_probabilities(folder: Path) -> tuple[KeptCase, ...]:
     return tuple(_read(folder / _file(number), **case) for number, case in enumerate(cases))
 
 
-def _predicted(predictor: Predictor, case: Case) -> KeptCase:
+def _predict_case(predictor: Predictor, case: Case) -> KeptCase:
     scan = load_scan(case, predictor.modalities)
-    said = predictor.predict_scan(scan)
+    prediction = predictor.predict_scan(scan)
     truth = region_masks(scan, predictor.regions)
-    corner, box = _box_of(np.any((said.probability >= LOWEST) | truth, axis=0))
-    score, usable = said.on_prepared.score, said.prepared.usable
+    corner, box = _box_of(np.any((prediction.probability >= LOWEST) | truth, axis=0))
+    score, usable = prediction.on_prepared.score, prediction.prepared.usable
     return KeptCase(
         case.id,
         case.patient,
         scan.grid.spacing_mm,
-        said.probability.shape[1:],
+        prediction.probability.shape[1:],
         corner,
-        said.probability[:, *box],
+        prediction.probability[:, *box],
         truth[:, *box],
         np.zeros(0, np.float32) if score is None else score[usable],
-        np.zeros(0, bool) if score is None else said.prepared.lesion[usable] > 0,
+        np.zeros(0, bool) if score is None else prediction.prepared.lesion[usable] > 0,
     )
 
 
 def _box_of(reached: Mask) -> tuple[tuple[int, int, int], tuple[slice, ...]]:
-    """The smallest box around what is reached: its corner, and itself. Of nothing it is a single voxel."""
+    """The corner and the slices of the smallest box around the voxels; without any it is a single voxel."""
     spans = [np.flatnonzero(reached.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     ends = [(int(span[0]), int(span[-1]) + 1) if len(span) else (0, 1) for span in spans]
     return (ends[0][0], ends[1][0], ends[2][0]), tuple(slice(*span) for span in ends)
@@ -161,7 +161,7 @@ def _read(file: Path, case: str, patient: str) -> KeptCase:
 
 
 def _verified_index(folder: Path) -> dict[str, Any]:
-    """Raises Damaged where it, or the file of a case, is not as it was written."""
+    """Read the index. Raises Damaged where it, or the file of a case, is not as it was written."""
     index = read_sealed(folder / INDEX)
     for number, digest in enumerate(index.get("digests", ())):
         verify_file(folder / _file(number), digest)

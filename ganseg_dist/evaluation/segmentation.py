@@ -1,4 +1,4 @@
-"""Scores of arms on full volumes, case by case, with intervals, and what the discriminator says of each slice."""
+"""Scores arms on full volumes, case by case, with intervals, and the discriminator slice by slice."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ HELD_FOR_EVIDENCE = 12
 
 @dataclass(slots=True)
 class CaseRow:
-    """One case under one arm."""
+    """The scores of one arm on one case."""
 
     case: str
     patient: str
@@ -71,9 +71,9 @@ class Evaluation:
     """By arm."""
     kinds: dict[str, str] = field(default_factory=dict)
     regions: tuple[str, ...] = ()
-    """Those that were scored."""
+    """The regions that were scored."""
     implausible: Counter[str] = field(default_factory=Counter)
-    """Cases by what is implausible of the first arm's lesion."""
+    """Number of cases by why the first arm's predicted lesion is implausible."""
     present: set[str] = field(default_factory=set)
     """Regions that some case's mask holds."""
     slice_scores: list[float] = field(default_factory=list)
@@ -93,39 +93,40 @@ def evaluate(
 ) -> Evaluation:
     """Score every arm on every case; the first arm is the one whose slices and pictures are kept.
 
-    Only regions that the labels of every case can tell apart are scored. `warn` gets what is doubtful of a scan's
-    geometry, and so of its distances, and which predictions are implausible.
+    Only regions that the labels of every case can tell apart are scored. `warn` receives doubts about a
+    scan's geometry, and so about its distances, and which predictions are implausible.
 
     Raises DataError when a case cannot be read or has no mask.
     """
-    known = [region for region in REGION_LABELS if all(region in case.regions for case in cases)]
+    labelled = [region for region in REGION_LABELS if all(region in case.regions for case in cases)]
     kinds = {arm.name: arm.kind for arm in arms}
-    scored = tuple(region for region in known if any(region in arm.regions for arm in arms))
+    scored = tuple(region for region in labelled if any(region in arm.regions for arm in arms))
     result = Evaluation(part, {arm.name: [] for arm in arms}, kinds, scored)
-    body: Mask | None = None
+    foreground: Mask | None = None
     for index, case in enumerate(cases):
         for position, arm in enumerate(arms):
             scan = load_scan(case, arm.modalities)
             for doubt in scan.warnings if position == 0 else ():
                 warn(f"{case.id}: {doubt}")
-            predicted, said = arm.segment(scan)
-            regions = [region for region in arm.regions if region in known]
+            predicted, prediction = arm.segment(scan)
+            regions = [region for region in arm.regions if region in labelled]
             predicted = predicted[[arm.regions.index(region) for region in regions]]
             truth = region_masks(scan, regions)
             result.present |= {region for region, mask in zip(regions, truth, strict=True) if mask.any()}
-            body = _body(case, scan) if position == 0 else body
-            scores = case_scores(predicted, truth, regions, scan.grid.spacing_mm, body=body)
+            foreground = _foreground(case, scan) if position == 0 else foreground
+            scores = case_scores(predicted, truth, regions, scan.grid.spacing_mm, body=foreground)
             result.rows[arm.name].append(CaseRow(case.id, case.patient, case.site, scores))
-            if position == 0 and said is not None:
-                if isinstance(arm, ModelArm) and (flaw := implausible(said, arm.predictor.config.data)) is not None:
+            if position == 0 and prediction is not None:
+                flaw = implausible(prediction, arm.predictor.config.data) if isinstance(arm, ModelArm) else None
+                if flaw is not None:
                     warn(f"{case.id}: {flaw.problem}; {flaw.remedy}")
                     result.implausible[flaw.check] += 1
-                _keep_slices(result, case, said, scores[f"{arm.regions[0]}/dice"])
+                _keep_slices(result, case, prediction, scores[f"{arm.regions[0]}/dice"])
         advance(index + 1, len(cases))
     return result
 
 
-def _body(case: Case, scan: Scan) -> Mask:
+def _foreground(case: Case, scan: Scan) -> Mask:
     """(X, Y, Z): the head or brain; of a picture in colour all of it."""
     if set(COLOURS).issuperset(case.images):
         return np.ones(scan.image.shape[1:], bool)
@@ -139,9 +140,9 @@ def region_masks(scan: Scan, regions: Sequence[str]) -> npt.NDArray[np.bool_]:
 
 
 def summarise(result: Evaluation, predictor: Predictor) -> dict[str, Any]:
-    """The JSON that reports and tables are made of; every mean with its interval and n patients.
+    """The summary for JSON, from which reports and tables are made; every mean has its interval and n patients.
 
-    Of a region that no case has there is no sensitivity, TP / (TP + FN): `absent` names such regions.
+    A region that no case has is in `absent` and has no sensitivity, TP / (TP + FN).
     """
     main = next(iter(result.rows))
     absent = [region for region in result.regions if region not in result.present]
@@ -180,8 +181,8 @@ def save_evaluation(folder: Path, result: Evaluation, predictor: Predictor) -> d
     main = next(iter(result.rows))
     with whole_folder(folder) as unfinished:
         write_csv(unfinished / "cases.csv", [_flat(row) for row in result.rows[main]])
-        for arm, called in folder_names(arm for arm in result.rows if arm != main).items():
-            write_csv(unfinished / f"cases-{called.lower()}.csv", [_flat(row) for row in result.rows[arm]])
+        for arm, name in folder_names(arm for arm in result.rows if arm != main).items():
+            write_csv(unfinished / f"cases-{name.lower()}.csv", [_flat(row) for row in result.rows[arm]])
         if summary["detection"] is not None:
             write_csv(unfinished / "thresholds.csv", summary["detection"]["rows"])
         _save_gallery(unfinished / "gallery.npz", result.pictures)
@@ -189,8 +190,8 @@ def save_evaluation(folder: Path, result: Evaluation, predictor: Predictor) -> d
     return summary
 
 
-def _keep_slices(result: Evaluation, case: Case, said: CasePrediction, dice: float) -> None:
-    prepared, on_prepared = said.prepared, said.on_prepared
+def _keep_slices(result: Evaluation, case: Case, prediction: CasePrediction, dice: float) -> None:
+    prepared, on_prepared = prediction.prepared, prediction.on_prepared
     assert prepared.masks is not None
     lesion, body, usable = prepared.lesion, prepared.body, prepared.usable
     if on_prepared.score is not None:
@@ -200,20 +201,20 @@ def _keep_slices(result: Evaluation, case: Case, said: CasePrediction, dice: flo
             result.healthy_slices.append((case.patient, prepared.image[index]))
         for index in _spread(np.flatnonzero(lesion > 0)):
             result.lesion_slices.append((case.patient, prepared.image[index], prepared.masks[index]))
-    shown = int((lesion if lesion.any() else body).argmax())
-    predicted = regions_at(on_prepared.probability[shown], said.thresholds, said.inside).astype(np.uint8)
+    kept = int((lesion if lesion.any() else body).argmax())
+    predicted = regions_at(on_prepared.probability[kept], prediction.thresholds, prediction.inside).astype(np.uint8)
     arrays: dict[str, npt.NDArray[Any]] = {
-        "image": prepared.image[shown],
-        "truth": prepared.masks[shown],
+        "image": prepared.image[kept],
+        "truth": prepared.masks[kept],
         "predicted": predicted,
     }
     if on_prepared.anomaly is not None and on_prepared.reconstruction is not None:
-        arrays |= {"anomaly": on_prepared.anomaly[shown], "reconstruction": on_prepared.reconstruction[shown]}
-    result.pictures.append(Picture(case.id, shown, dice, said.grid.sides_known, arrays))
+        arrays |= {"anomaly": on_prepared.anomaly[kept], "reconstruction": on_prepared.reconstruction[kept]}
+    result.pictures.append(Picture(case.id, kept, dice, prediction.grid.sides_known, arrays))
 
 
 def _paired(result: Evaluation, first: str, second: str) -> dict[str, Any]:
-    """Whole-tumour (first shared region) Dice by patient."""
+    """Compare the Dice of the first shared region (whole tumour) by patient."""
     score = next(name for name in result.rows[second][0].scores if name in result.rows[first][0].scores)
     comparison = compare_paired(_by_patient(result.rows[first], score), _by_patient(result.rows[second], score))
     return {"score": score, "a": first, "b": second, **asdict(comparison)}
@@ -275,7 +276,7 @@ def _healthy(result: Evaluation, predictor: Predictor) -> dict[str, Any] | None:
 
 
 def _save_gallery(file: Path, pictures: Sequence[Picture]) -> None:
-    """Best, median and worst case, one slice each."""
+    """Write one slice each of the best, the median and the worst case."""
     ranked = sorted(pictures, key=lambda picture: picture.dice, reverse=True)
     wanted = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
     arrays: dict[str, npt.NDArray[Any]] = {}
@@ -297,7 +298,7 @@ def _flat(row: CaseRow) -> dict[str, Any]:
 
 
 def _spread(indices: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """A few of them, evenly spread."""
+    """At most HELD_FOR_EVIDENCE of the indices, evenly spread."""
     if len(indices) <= HELD_FOR_EVIDENCE:
         return indices
     return indices[np.linspace(0, len(indices) - 1, HELD_FOR_EVIDENCE).astype(np.intp)]

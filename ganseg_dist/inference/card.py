@@ -15,11 +15,11 @@ from ganseg_dist.plural import counted
 from ganseg_dist.printable import printable_markdown
 
 LAYOUTS_OF_PICTURES = ("image_folder", "class_folder")
-"""Those that may not say whose a picture is; a case is then named as its own patient."""
+"""Layouts that may not name a picture's patient; the case then has its own id as its patient."""
 
 
 def unknown_patients(layout: str, cases: Iterable[tuple[str, str]]) -> int:
-    """How many of the cases (id, patient) count as a patient each for want of a name, as data.json tells it."""
+    """Number of cases (id, patient) in data.json that count as one patient each because their patient is unknown."""
     return sum(case == patient for case, patient in cases) if layout in LAYOUTS_OF_PICTURES else 0
 
 
@@ -31,14 +31,14 @@ def model_card(
     run: Mapping[str, Any],
     federation: FederationRecord | None = None,
 ) -> str:
-    """Markdown from a run's records. Counts alone: no patient or path is named.
+    """Write Markdown from a run's records. It has counts alone and names no patient or path.
 
     Args:
-        federation: of a run that sites trained together.
+        federation: the record of a run that sites trained together.
     """
     scores = _scores_kept(history, run["kept"]) if history else {}
-    together = federation if federation is not None and federation.rounds else None
-    epochs = together.epochs_done[-1] if together else len(history)  # of a round, history has the last alone
+    record = federation if federation is not None and federation.rounds else None
+    epochs = record.epochs_done[-1] if record else len(history)  # history has only the last epoch of a round
     kind = config.system.title if config.system.synthesises else f"the control of {config.system.title} (no GAN)"
     lines = [
         f"# {run['name']}",
@@ -67,15 +67,15 @@ def model_card(
         f"- Validation scores of the epoch kept: {', '.join(f'{k} {v:.3f}' for k, v in scores.items()) or 'none'}",
         f"- Code {run['version']}, commit {run['commit'] or 'unknown'}",
         "",
-        *([*federation_lines(together, config, run), ""] if together else []),
+        *([*federation_lines(record, config, run), ""] if record else []),
         f"Scores on held-out {'images' if _unknown(data) else 'patients'}, with intervals, are in the run's "
         "evaluation, not here.",
     ]
-    return "\n".join(map(printable_markdown, lines)) + "\n"  # names are as the data and the sites have them
+    return "\n".join(map(printable_markdown, lines)) + "\n"  # names come from the data and the sites
 
 
 def _label_lines(data: Mapping[str, Any], config: RunConfig) -> list[str]:
-    """What a mask's values mean, and how many masks (of a federation, sites) mean otherwise."""
+    """What a mask's values mean, and how many masks (in a federation, sites) use others."""
     regions = config.data.regions or ()
     if not regions:
         return []
@@ -92,14 +92,14 @@ def _label_lines(data: Mapping[str, Any], config: RunConfig) -> list[str]:
 
 
 def _cohort_lines(data: Mapping[str, Any], split: Split) -> list[str]:
-    """Cases and patients by part; where pictures' patients are not known, that a split cannot keep them apart."""
+    """Cases and patients by part; for pictures of unknown patients, a warning that a split cannot separate them."""
     cases, unknown = len(data["cases"]), _unknown(data)
     sizes = [len(part) for part in (split.train, split.validation, split.test)]
     if not unknown:
         patients = len({case["patient"] for case in data["cases"]})
         of = f"{counted(cases, 'case')} of {counted(patients, 'patient')}"
-        told = [f"- {of}; {counted(sizes[0], 'patient')} trained, {sizes[1]} validated, {sizes[2]} held out"]
-        return [*told, *_sources(data)]
+        lines = [f"- {of}; {counted(sizes[0], 'patient')} trained, {sizes[1]} validated, {sizes[2]} held out"]
+        return [*lines, *_sources(data)]
     whose = "patients unknown" if unknown == cases else f"the patients of {unknown} unknown"
     return [
         f"- {counted(cases, 'image')}; {whose}; {sizes[0]} trained, {sizes[1]} validated, {sizes[2]} held out",
@@ -109,7 +109,7 @@ def _cohort_lines(data: Mapping[str, Any], split: Split) -> list[str]:
 
 
 def _sources(data: Mapping[str, Any]) -> list[str]:
-    """Where the cases are from, and how many were left out."""
+    """Cases per site, and the number of cases that preflight excluded."""
     sites = Counter(case["site"] for case in data["cases"])
     return [
         f"- Cases per site: {', '.join(f'{site} {count}' for site, count in sorted(sites.items()))}",

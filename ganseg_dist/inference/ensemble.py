@@ -1,4 +1,4 @@
-"""Models that predict together: the mean of what each says, as nnU-Net does with the folds of a cross-validation."""
+"""Models that predict together: the mean of their probabilities, as nnU-Net does with cross-validation folds."""
 
 from __future__ import annotations
 
@@ -41,27 +41,27 @@ class Ensemble:
     def predict(self, batch: Batch) -> Prediction:
         """The mean of the members' probabilities of regions and classes, anomaly maps and realism.
 
-        A reconstruction it has none: each member fills what its own mask calls lesion, and where the masks differ
-        a mean would show lesion half filled, which is no member's idea of healthy tissue.
+        There is no reconstruction: each member fills the lesion of its own mask, and where the masks differ
+        a mean would show a half-filled lesion, which no member takes for healthy tissue.
         """
-        said = [member.predict(batch) for member in self.members.values()]
-        return Prediction(**{name: _mean([getattr(each, name) for each in said]) for name in AVERAGED})
+        predictions = [member.predict(batch) for member in self.members.values()]
+        return Prediction(**{name: _mean([getattr(each, name) for each in predictions]) for name in AVERAGED})
 
     def draw(self, stage: str, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
-        """Raises ValueError: it does not learn."""
+        """Raises ValueError: an ensemble does not learn."""
         raise ValueError(f"an ensemble has no stage {stage!r}")
 
     def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
-        """Raises ValueError: it does not learn."""
+        """Raises ValueError: an ensemble does not learn."""
         raise ValueError(f"an ensemble has no phase {phase!r}")
 
     def validate(self, stage: str, batch: Batch) -> dict[str, Ratio]:
-        """Raises ValueError: it does not learn."""
+        """Raises ValueError: an ensemble does not learn."""
         raise ValueError(f"an ensemble has no stage {stage!r}")
 
 
 def together(members: Mapping[str, Model]) -> Model:
-    """One model that says what its members say on average; a single member is itself.
+    """One model that predicts the mean of its members' predictions; a single member is returned as it is.
 
     Folds differ in their patients and so in their weights and thresholds, and in nothing else.
 
@@ -76,8 +76,8 @@ def together(members: Mapping[str, Model]) -> Model:
         for field in expected | settings:
             if settings.get(field) != expected.get(field):
                 raise RunError(
-                    f"{name}: has {field} {_told(settings.get(field))}, and {first_name} "
-                    f"{_told(expected.get(field))}; members of an ensemble are folds of one experiment"
+                    f"{name}: has {field} {_setting_text(settings.get(field))}, and {first_name} "
+                    f"{_setting_text(expected.get(field))}; members of an ensemble are folds of one experiment"
                 )
     system = Ensemble({name: model.system for name, model in members.items()})
     thresholds = mean_thresholds([model.thresholds for model in members.values()], first.config.data.regions or ())
@@ -113,7 +113,7 @@ def is_ensemble_folder(folder: Path) -> bool:
 
 
 def write_index(folder: Path, members: Sequence[str]) -> None:
-    """Say which folders of this one are the members' model folders."""
+    """Write the index, which lists the folders of this one that are the members' model folders."""
     write_json(folder / INDEX, sealed({"format": FORMAT, "ganseg": __version__, "members": list(members)}))
 
 
@@ -138,19 +138,19 @@ def member_folders(folder: Path) -> dict[str, Path]:
 
 
 def _mean(parts: Sequence[Tensor | None]) -> Tensor | None:
-    """None unless every member says something."""
+    """The mean over the members; None unless every member predicts this part."""
     given = [part for part in parts if part is not None]
     return torch.stack(given).mean(dim=0) if len(given) == len(parts) else None
 
 
 def _settings(model: Model) -> dict[str, Any]:
-    """All that members have in common, by field: what they read first, then how they learnt."""
+    """All that members must have in common, by field: their inputs first, then their training."""
     config = model.config
     fields = {f"{part}.{name}": value for part in ("data", "system", "train") for name, value in getattr(config, part)}
     return {"channels": model.channels, **fields, "labels": model.scheme, "recipe": config.recipe, "seed": config.seed}
 
 
-def _told(value: Any) -> str:
+def _setting_text(value: Any) -> str:
     if isinstance(value, LabelScheme):
         return value.described()
     return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)

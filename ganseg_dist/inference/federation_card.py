@@ -1,4 +1,4 @@
-"""What a model card says of a federation: who trained it together, by which rules, and what nobody has measured."""
+"""The federation section of a model card: the sites, the rules, and what nobody has measured."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def federation_lines(record: FederationRecord, config: RunConfig, run: Mapping[s
     """
     return [
         "## Federation",
-        f"- Sites: {', '.join(f'{name}{_counts_told(record.sites.get(name))}' for name in record.names)}",
+        f"- Sites: {', '.join(f'{name}{_describe_counts(record.sites.get(name))}' for name in record.names)}",
         f"- {counted(len(record.rounds), 'round')}, {counted(record.epochs_done[-1], 'epoch')} over all stages",
-        *(f"- {name}: {told}" for name, told in settings_told(config).items()),
-        f"- Stayed at the sites: {stayed_told(run.get('absent', ()))}",
-        f"- Validation at the sites, of the epoch kept: {_scores_told(kept_round(record.rounds, run['kept']))}",
-        f"- Updates left out: {_left_out_told(record)}",
-        f"- Privacy: {privacy_told(record, config)}",
+        *(f"- {name}: {text}" for name, text in describe_settings(config).items()),
+        f"- Stayed at the sites: {describe_local_data(run.get('absent', ()))}",
+        f"- Validation at the sites, of the epoch kept: {_describe_scores(kept_round(record.rounds, run['kept']))}",
+        f"- Updates left out: {_describe_left_out(record)}",
+        f"- Privacy: {describe_privacy(record, config)}",
         *([f"- Memorisation: {MEMORISATION}"] if config.system.synthesises else []),
     ]
 
@@ -36,8 +36,8 @@ MEMORISATION = (
 )
 
 
-def stayed_told(absent: Sequence[str]) -> str:
-    """What no site ever sent.
+def describe_local_data(absent: Sequence[str]) -> str:
+    """List what no site ever sent.
 
     Args:
         absent: networks that were not shared.
@@ -45,12 +45,12 @@ def stayed_told(absent: Sequence[str]) -> str:
     return ", ".join(["images, masks, optimizer states", *(f"the {name}" for name in absent)])
 
 
-def settings_told(config: RunConfig) -> dict[str, str]:
+def describe_settings(config: RunConfig) -> dict[str, str]:
     """The rules of a federation that decide what its model is, in words."""
     federation = config.federation
     largest = f"no site above {federation.largest_share:.0%} or an equal share"
-    told = {
-        "Strategy": _strategy_told(config),
+    settings = {
+        "Strategy": _describe_strategy(config),
         "Weights": f"by {federation.weighting}, {largest}",
         "Updates": federation.encoding
         + (f", {federation.kept_share:.0%} of the values" if federation.encoding == "topk" else ""),
@@ -59,19 +59,19 @@ def settings_told(config: RunConfig) -> dict[str, str]:
         else "off",
     }
     if federation.norm_layers == "local":
-        told["Normalisation layers"] = "each site's own"
+        settings["Normalisation layers"] = "each site's own"
     if federation.personalised:
-        told["Personalised"] = ", ".join(federation.personalised)
-    return told
+        settings["Personalised"] = ", ".join(federation.personalised)
+    return settings
 
 
-def privacy_told(record: FederationRecord, config: RunConfig) -> str:
-    """What is promised to a site and to a patient, or that nothing is."""
-    told = [*_site_privacy_told(record, config), *_patient_privacy_told(config)]
-    return "; ".join(told) or "none promised to a site or a patient; weights are not anonymous"
+def describe_privacy(record: FederationRecord, config: RunConfig) -> str:
+    """State the privacy guarantee of a site and of a patient, or that there is none."""
+    guarantees = [*_describe_site_privacy(record, config), *_describe_patient_privacy(config)]
+    return "; ".join(guarantees) or "none promised to a site or a patient; weights are not anonymous"
 
 
-def _site_privacy_told(record: FederationRecord, config: RunConfig) -> list[str]:
+def _describe_site_privacy(record: FederationRecord, config: RunConfig) -> list[str]:
     if record.epsilon is None:
         return []
     privacy = config.federation.privacy
@@ -81,23 +81,23 @@ def _site_privacy_told(record: FederationRecord, config: RunConfig) -> list[str]
     ]
 
 
-def _patient_privacy_told(config: RunConfig) -> list[str]:
-    """Sites add this noise in their own steps and keep the account: the server knows what was asked of them."""
+def _describe_patient_privacy(config: RunConfig) -> list[str]:
+    """Sites add this noise in their own steps and keep the account: the server knows the settings that it requested."""
     privacy = config.train.privacy
     if not privacy.on:
         return []
     if privacy.noise_multiplier is None:
-        asked = f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g}"
+        budget = f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g}"
     else:
-        asked = f"noise multiplier {privacy.noise_multiplier:g}, from which each site's own epsilon follows,"
-    return [f"{asked} for any one patient of a site, in its own steps, gradients clipped to {privacy.clip_norm:g}"]
+        budget = f"noise multiplier {privacy.noise_multiplier:g}, from which each site's own epsilon follows,"
+    return [f"{budget} for any one patient of a site, in its own steps, gradients clipped to {privacy.clip_norm:g}"]
 
 
 def kept_round(rounds: Sequence[RoundRecord], kept: Mapping[str, Any]) -> RoundRecord:
     """The last stage's round that ended with the epoch which was kept, or its last where none did.
 
     Args:
-        kept: by stage, as run.json has it.
+        kept: the kept epoch by stage, as in run.json.
     """
     stage = rounds[-1].stage
     of_stage = [record for record in rounds if record.stage == stage]
@@ -105,7 +105,7 @@ def kept_round(rounds: Sequence[RoundRecord], kept: Mapping[str, Any]) -> RoundR
     return next((record for record in of_stage if record.until - 1 == epoch), of_stage[-1])
 
 
-def _strategy_told(config: RunConfig) -> str:
+def _describe_strategy(config: RunConfig) -> str:
     federation = config.federation
     rate, betas = federation.server_learning_rate, " and ".join(f"{beta:g}" for beta in federation.server_betas)
     adaptive = f" (learning rate {rate:g}, betas {betas})"
@@ -119,7 +119,7 @@ def _strategy_told(config: RunConfig) -> str:
     return f"{federation.strategy}{more.get(federation.strategy, '')}"
 
 
-def _counts_told(counts: SiteCounts | None) -> str:
+def _describe_counts(counts: SiteCounts | None) -> str:
     if counts is None:
         return ""
     if counts.cases is None:
@@ -127,18 +127,18 @@ def _counts_told(counts: SiteCounts | None) -> str:
     return f" ({counted(counts.cases, 'case')})"
 
 
-def _scores_told(record: RoundRecord) -> str:
+def _describe_scores(record: RoundRecord) -> str:
     """`north dice_wt 0.812; south dice_wt 0.743`."""
-    told = (
+    scores = (
         f"{site} {', '.join(f'{name} {value:.3f}' for name, value in part.scores.items())}"
         for site, part in sorted(record.sites.items())
         if part.scores
     )
-    return "; ".join(told) or "none"
+    return "; ".join(scores) or "none"
 
 
-def _left_out_told(record: FederationRecord) -> str:
-    """How many by site and why, or none."""
+def _describe_left_out(record: FederationRecord) -> str:
+    """Number of updates left out by site and reason, or `none`."""
     reasons = Counter((left.site, left.reason) for left in record.quarantined)
-    told = (f"{count} of {site} ({reason})" for (site, reason), count in sorted(reasons.items()))
-    return "; ".join(told) or "none"
+    counts = (f"{count} of {site} ({reason})" for (site, reason), count in sorted(reasons.items()))
+    return "; ".join(counts) or "none"

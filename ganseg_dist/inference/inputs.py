@@ -1,4 +1,4 @@
-"""What `ganseg predict` accepts: any cohort layout, folders of images alone, files with a channel for each modality."""
+"""Reads what `ganseg predict` accepts: any cohort layout, folders of images alone, files with a channel a modality."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ TEST_IMAGES = "imagesTs"
 def read_inputs(
     path: Path, modalities: tuple[str, ...], layout: str | None = None, channels: tuple[str, ...] = ()
 ) -> tuple[Case, ...]:
-    """The cases under a path; a case that lacks a modality is among them, for `load_scan` to name.
+    """The cases under a path, with those that lack a modality: `load_scan` raises the error for these.
 
-    A folder may be a cohort, a data set's folder of images alone (imagesTs), or NIfTI files that `plain_scans` tells
-    apart by their names. For a model of pictures, in colour or grey, or whose modalities are a picture's channels, a
-    folder that is no cohort gives a case a picture, and pictures are read in its modalities whichever way they look
-    (`colours_told`).
+    A folder may be a cohort, a data set's folder of images alone (imagesTs), or NIfTI files that `plain_scans`
+    distinguishes by their names. For a model of pictures, in colour or grey, or whose modalities are a picture's
+    channels, each picture of a folder that is no cohort is a case, and pictures are read in the model's modalities,
+    whether they are grey or in colour (`colours_told`).
 
     Args:
         modalities: what the model needs, in its order.
@@ -44,29 +44,31 @@ def read_inputs(
     in_file = channels or modalities
     if not path.is_dir() and path.suffix.lower() != ".csv" and path.exists():
         return (_single_file(path, modalities, in_file),)
-    # The BraTS reader knows a case folder by its name, which `.` and `..` hide.
+    # The BraTS reader recognises a case folder by its name, which `.` and `..` hide.
     place = path if path.name not in ("", "..") else path.resolve()
-    cases = tuple(_seen_alike(case, modalities) for case in _cases(place, modalities, layout, in_file))
+    cases = tuple(_match_colours(case, modalities) for case in _cases(place, modalities, layout, in_file))
     if not any(set(modalities) <= set(case.images) for case in cases):
         raise DataError(
             f"{path}: no case has all of {', '.join(modalities)}, which the model needs; "
             f"{cases[0].id} has {', '.join(cases[0].images)}"
         )
-    twice = [name for name, count in Counter(case.id for case in cases).items() if count > 1]
-    if twice:
-        raise DataError(f"{path}: holds two cases called {twice[0]}; rename one, or predict their folders one by one")
+    duplicates = [name for name, count in Counter(case.id for case in cases).items() if count > 1]
+    if duplicates:
+        raise DataError(
+            f"{path}: holds two cases called {duplicates[0]}; rename one, or predict their folders one by one"
+        )
     return cases
 
 
 def unread_test_images(path: Path, cases: Sequence[Case]) -> Path | None:
-    """The imagesTs of a data set whose training cases are given; None where there is none, or it is what is read."""
+    """The imagesTs of a data set whose training cases are given; None where there is none, or it is what was read."""
     tests = path / TEST_IMAGES
     read = {file.parent for case in cases for source in case.images.values() for file in source.files}
     return tests if tests not in read and any(is_image(file) for file in data_files(tests)) else None
 
 
 def _cases(place: Path, modalities: tuple[str, ...], layout: str | None, in_file: tuple[str, ...]) -> Sequence[Case]:
-    """The first way of reading a place that finds cases."""
+    """The cases that the first way of reading a place finds."""
     if layout is not None or not place.is_dir():
         return read_cohort(place, layout, with_masks=False).cases
     if cases := _described_images(place, modalities):
@@ -75,27 +77,28 @@ def _cases(place: Path, modalities: tuple[str, ...], layout: str | None, in_file
         if (tests := _described_images(place / TEST_IMAGES, modalities)) and not any(data_files(place / "imagesTr")):
             return tests
         return read_cohort(place, with_masks=False).cases
-    if _sees_pictures(modalities):
+    if _takes_pictures(modalities):
         if pictures := _plain_pictures(place):
             return [_picture(file, modalities) for file in pictures]
     elif scans := plain_scans(place, modalities, in_file):
         return scans
     elif pictures := _pictures_of_channels(place, in_file):
         return [_single_file(file, modalities, in_file) for file in pictures]
-    return read_cohort(place, with_masks=False).cases  # which says what can be read
+    return read_cohort(place, with_masks=False).cases  # whose error says what can be read
 
 
 def _described_images(folder: Path, modalities: tuple[str, ...]) -> tuple[Case, ...]:
     """The cases of a folder of images alone whose channels a dataset.json names, there or one level up.
 
-    None where it is of something else: it does not name the model's, and files do not count its channels.
+    No cases where the dataset.json is not about these images: it does not name the model's modalities, and the files'
+    names have no channel numbers.
     """
     images = [file for file in data_files(folder) if is_image(file)]
     description = Description.of_images(folder) if images else None
     if description is None:
         return ()
-    counted = any(CHANNEL_FILE.fullmatch(without_suffix(file.name)) for file in images)
-    if not counted and not set(modalities) <= set(description.channels.values()):
+    numbered = any(CHANNEL_FILE.fullmatch(without_suffix(file.name)) for file in images)
+    if not numbered and not set(modalities) <= set(description.channels.values()):
         return ()
     if folder.name.lower().startswith("labels"):
         raise DataError(f"{folder}: holds masks; give the folder of their images, such as {TEST_IMAGES}")
@@ -103,39 +106,40 @@ def _described_images(folder: Path, modalities: tuple[str, ...]) -> tuple[Case, 
 
 
 def colours_told(cases: Sequence[Case], modalities: tuple[str, ...]) -> str | None:
-    """How many pictures are grey for a model of colours, or in colour for one of grey ones, and what is read of them.
+    """Say how many pictures are grey for a model of colours, or in colour for one of grey, and how they are read.
 
-    None where all are as the model's were. A picture that cannot be read is left to `load_scan`.
+    None where all match the model. A picture that cannot be read is left to `load_scan`.
     """
-    if not _sees_pictures(modalities):
+    if not _takes_pictures(modalities):
         return None
     in_colour = GREY not in modalities
     first = [case.images[modalities[0]] for case in cases if modalities[0] in case.images]
-    others = [file for source in first for file in source.files if _differs(file, in_colour)]
-    if not others:
+    mismatched = [file for source in first for file in source.files if _differs(file, in_colour)]
+    if not mismatched:
         return None
-    many = f"{others[0]} is" if len(others) == 1 else f"{len(others)} pictures, such as {others[0]}, are"
+    count = len(mismatched)
+    subject = f"{mismatched[0]} is" if count == 1 else f"{count} pictures, such as {mismatched[0]}, are"
     if in_colour:
-        return f"{many} grey, and the model learnt from colour: the grey level is read as red, green and blue"
-    return f"{many} in colour, and the model learnt from grey: the luminance is read"
+        return f"{subject} grey, and the model learnt from colour: the grey level is read as red, green and blue"
+    return f"{subject} in colour, and the model learnt from grey: the luminance is read"
 
 
-def _sees_pictures(modalities: tuple[str, ...]) -> bool:
+def _takes_pictures(modalities: tuple[str, ...]) -> bool:
     return set(modalities) <= {*COLOURS, GREY}
 
 
-def _seen_alike(case: Case, modalities: tuple[str, ...]) -> Case:
-    """A picture of a grey cohort as a model of colours needs it, and the other way round."""
+def _match_colours(case: Case, modalities: tuple[str, ...]) -> Case:
+    """A grey cohort's picture in a colour model's modalities, and the other way round; other cases as they are."""
     files = {source.files for source in case.images.values()}
-    if set(modalities) <= set(case.images) or not (_sees_pictures(modalities) and _sees_pictures(tuple(case.images))):
+    if set(modalities) <= set(case.images) or not (_takes_pictures(modalities) and _takes_pictures(tuple(case.images))):
         return case
-    if len(files) > 1 or len(one := files.pop()) > 1 or is_nifti(one[0]):
+    if len(files) > 1 or len(pictures := files.pop()) > 1 or is_nifti(pictures[0]):
         return case
-    return replace(case, images=_picture(one[0], modalities).images)
+    return replace(case, images=_picture(pictures[0], modalities).images)
 
 
 def _plain_pictures(folder: Path) -> list[Path]:
-    """The pictures of a folder, less masks that lie beside their images."""
+    """The pictures of a folder, without masks that lie beside their images."""
     files = distinct_pictures(folder)
     stems = {file.stem for file in files}
     return [file for file in files if (image := without_mask(file.stem)) == file.stem or image not in stems]
@@ -169,7 +173,7 @@ def _single_file(path: Path, modalities: tuple[str, ...], in_file: tuple[str, ..
     """
     check_file(path)
     name = without_suffix(path.name)
-    if _sees_pictures(modalities):
+    if _takes_pictures(modalities):
         _picture_channels(path)
         return _picture(path, modalities)
     if is_nifti(path):
@@ -199,7 +203,7 @@ def _single_file(path: Path, modalities: tuple[str, ...], in_file: tuple[str, ..
 
 
 def _check_modality(path: Path, needed: str, described: Description | None) -> None:
-    """Raises DataError where a volume is a mask, or of another modality that we know, by what is written of it."""
+    """Raises DataError where a volume is a mask by its name, or of another known modality by name or dataset.json."""
     stem = without_suffix(path.name)
     if is_mask_name(stem):
         raise DataError(f"{path}: is a mask by its name, and the model needs {needed}; give the image, or rename it")

@@ -1,4 +1,4 @@
-"""The model folder: weights, config, thresholds and card. All that `ganseg predict` needs, and nothing to unpickle."""
+"""The model folder: weights, config, thresholds and card. It is all that `ganseg predict` needs, without a pickle."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ganseg_dist.systems.base import System
 
 FORMAT = 4
 WEIGHTS = "networks.safetensors"
-MEND = "export or train the model again"
+REMEDY = "export or train the model again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,9 @@ def write_model(
 
     Args:
         weights: the checkpoint's networks.safetensors.
-        scheme: of the regions that it segments.
+        scheme: labels of the regions that the model segments.
         card: the model card's Markdown.
-        facts: what the card's numbers come from, for programs: phantom or not, cohort, versions.
+        facts: the facts behind the card, for programs: phantom or not, cohort, versions.
 
     Raises RunError naming a tensor that is not finite.
     """
@@ -95,7 +95,7 @@ class Model:
     scheme: LabelScheme
     """What the values of the masks that it writes mean."""
     absent: frozenset[str] = frozenset()
-    """Networks that stayed at the sites of a federation: here they are as they began, and say nothing."""
+    """Networks that stayed at the sites of a federation: here they have their initial weights, and predict nothing."""
 
 
 def load_model(folder: Path) -> Model:
@@ -109,18 +109,18 @@ def load_model(folder: Path) -> Model:
     if description.get("format") != FORMAT:
         raise RunError(
             f"{folder / 'model.json'}: model format {description.get('format')}, and ganseg-dist {__version__} reads "
-            f"{FORMAT}; use the version that wrote it, {description.get('ganseg', 'which is unknown')}, or {MEND}"
+            f"{FORMAT}; use the version that wrote it, {description.get('ganseg', 'which is unknown')}, or {REMEDY}"
         )
     config = _read_config(folder / "config.json", description.get("config"))
     system = build_system(_self_contained(config))
     weights = read_weights(folder, description.get("weights"))
     for name, network in system.networks.items():
-        own = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
+        tensors = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
         try:
-            network.load_state_dict(own)
+            network.load_state_dict(tensors)
         except RuntimeError:
             raise RunError(
-                f"{folder / WEIGHTS}: its {name} does not fit config.json; {MEND}, with the version that made it"
+                f"{folder / WEIGHTS}: its {name} does not fit config.json; {REMEDY}, with the version that made it"
             ) from None
         network.eval().requires_grad_(False)
     channels, absent = (_names(folder, description, field) for field in ("channels", "absent"))
@@ -135,9 +135,9 @@ def read_weights(folder: Path, digest: str | None) -> dict[str, Tensor]:
         verify_file(file, digest)
         weights = load_file(file)
     except Damaged as damage:
-        raise RunError(f"{damage}; {MEND}") from None
+        raise RunError(f"{damage}; {REMEDY}") from None
     except SafetensorError as error:
-        raise RunError(f"{file}: is no safetensors file ({error}); {MEND}") from None
+        raise RunError(f"{file}: is no safetensors file ({error}); {REMEDY}") from None
     _check_finite(weights, file, "train the model again with a lower train.learning_rate")
     return weights
 
@@ -151,7 +151,7 @@ def _check_finite(weights: Mapping[str, Tensor], file: Path, remedy: str) -> Non
 
 
 def write_thresholds(folder: Path, thresholds: Thresholds) -> None:
-    """Put operating points into a model folder, in place of those that are there."""
+    """Write operating points to a model folder, in place of earlier ones."""
     write_json(folder / "thresholds.json", sealed(asdict(thresholds)))
 
 
@@ -165,23 +165,23 @@ def read_thresholds(folder: Path) -> Thresholds:
     except (TypeError, AttributeError, OverflowError):
         valid = False
     if not valid:
-        raise RunError(f"{file}: holds no thresholds in [0, 1]; run ganseg calibrate, or {MEND}")
+        raise RunError(f"{file}: holds no thresholds in [0, 1]; run ganseg calibrate, or {REMEDY}")
     return thresholds
 
 
 def weights_digest(folder: Path) -> str | None:
-    """By which a model is known again. Raises RunError when model.json is missing or damaged."""
+    """SHA-256 of the weights, which identifies the model. Raises RunError when model.json is missing or damaged."""
     return _read(folder / "model.json").get("weights")
 
 
 def read_scheme(folder: Path) -> LabelScheme:
-    """What the values of the model's masks mean. Raises RunError when model.json does not say it."""
+    """What the values of the model's masks mean. Raises RunError when model.json lacks them."""
     description = _read(folder / "model.json")
     return _scheme(folder, description, _read_config(folder / "config.json", description.get("config")))
 
 
 def model_files(folder: Path) -> tuple[Path, ...]:
-    """All of a model. Raises RunError for a link that leads out of the folder, which somebody else may have made."""
+    """All files of a model. Raises RunError for a link out of the folder, which somebody else may have made."""
     files = sorted(path for path in folder.iterdir() if not path.is_dir())
     remedy = "put the file itself there, or export the model again"
     return tuple(confined(folder, file.name, folder, remedy, error=RunError) for file in files)
@@ -193,7 +193,7 @@ def is_model_folder(folder: Path) -> bool:
 
 
 def _self_contained(config: RunConfig) -> RunConfig:
-    """Less the file that training began from: everything is in the model's own weights, wherever it is carried."""
+    """The config without `system.pretrained`: the model has all weights, and that file may not exist here."""
     if getattr(config.system, "pretrained", None) is None:
         return config
     return override(config, {"system.pretrained": None})
@@ -203,17 +203,17 @@ def _names(folder: Path, description: Mapping[str, Any], field: str) -> tuple[st
     """A list of names in model.json; empty where there is none. Raises RunError for anything else."""
     names = description.get(field, [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise RunError(f"{folder / 'model.json'}: {field}: is no list of names; {MEND}")
+        raise RunError(f"{folder / 'model.json'}: {field}: is no list of names; {REMEDY}")
     return tuple(names)
 
 
 def _scheme(folder: Path, description: Mapping[str, Any], config: RunConfig) -> LabelScheme:
-    """What model.json says of the labels. Raises RunError where they are not those of the config's regions."""
+    """The label scheme in model.json. Raises RunError where they are not those of the config's regions."""
     where = f"{folder / 'model.json'}: labels"
     try:
         return LabelScheme.of_model(description.get("labels"), config.data.regions or (), where)
     except DataError as error:
-        raise RunError(f"{error}; {MEND}") from None
+        raise RunError(f"{error}; {REMEDY}") from None
 
 
 def _read_config(file: Path, digest: str | None) -> RunConfig:
@@ -221,11 +221,11 @@ def _read_config(file: Path, digest: str | None) -> RunConfig:
         verify_file(file, digest)
         return RunConfig.load(file)
     except (ConfigError, Damaged) as error:
-        raise RunError(f"{error}; {MEND}") from None
+        raise RunError(f"{error}; {REMEDY}") from None
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
         return read_sealed(file)
     except Damaged as damage:
-        raise RunError(f"{damage}; {MEND}") from None
+        raise RunError(f"{damage}; {REMEDY}") from None

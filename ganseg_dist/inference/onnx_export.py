@@ -1,4 +1,4 @@
-"""The segmenter as ONNX, checked against PyTorch before it is kept."""
+"""Exports a segmenter as ONNX, and checks it against PyTorch before the file is kept."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class _Segmenter(nn.Module):
 
 
 @contextmanager
-def _without_the_exporters_remarks() -> Iterator[None]:
-    """About torchvision, which is not needed, and PyTorch's own deprecations."""
+def _quiet_exporter() -> Iterator[None]:
+    """Silence the exporter's remarks on torchvision, which is not needed, and on PyTorch's own deprecations."""
     exporter = logging.getLogger("torch.onnx")
     before = exporter.level
     exporter.setLevel(logging.ERROR)
@@ -68,7 +68,7 @@ def export_onnx(predictor: Predictor, file: Path) -> float:
     rng = np.random.default_rng(0)
     example = torch.from_numpy(rng.uniform(-1, 1, (3, len(predictor.modalities), size, size)).astype(np.float32))
     batch = torch.export.Dim("batch", min=1, max=4096)
-    with _without_the_exporters_remarks():
+    with _quiet_exporter():
         program = torch.onnx.export(
             segmenter,
             (example,),
@@ -92,9 +92,9 @@ def export_onnx(predictor: Predictor, file: Path) -> float:
     differences = []
     with torch.inference_mode():
         for count in (1, 3):
-            ours = segmenter(example[:count]).numpy()
-            theirs = session.run(None, {"image": example[:count].numpy()})[0]
-            differences.append(np.abs(ours - theirs).max())
+            expected = segmenter(example[:count]).numpy()
+            exported = session.run(None, {"image": example[:count].numpy()})[0]
+            differences.append(np.abs(expected - exported).max())
     difference = float(np.max(differences))  # NaN where any is
     if not difference <= TOLERANCE:
         file.unlink()

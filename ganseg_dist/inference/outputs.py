@@ -1,4 +1,4 @@
-"""Predictions on disk: on the source's own grid, with nothing else of its header; pictures as pictures."""
+"""Writes predictions on the source's own grid, with nothing else of its header; for pictures, as pictures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ganseg_dist.names import folder_name, folder_names
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What is written besides the mask."""
+    """Which parts of a prediction are written besides the mask."""
 
     probability: bool = False
     anomaly: bool = False
@@ -44,33 +44,33 @@ def write_case(
 
     NIfTI in, NIfTI out on the grid of the model's first modality. A single picture gives a PNG; a stack of pictures
     gives a folder of PNGs named as the slices; both lie on the pictures as displayed, upright and without EXIF. Raises
-    DataError for a case whose own images' or mask's folder `out` is.
+    DataError where `out` is the folder of the case's own images or mask.
 
     Args:
-        name: what the case's files are called, fit for a file; none: as `folder_name` calls it alone.
+        name: begins the names of the case's files and must be a valid file name; none: `folder_name` of the case's id.
     """
     name = folder_name(case.id) if name is None else name
     source = case.images[predictor.modalities[0]].files  # whose grid the prediction is on
     folder = out if len(source) == 1 else out / name
-    own = {"images": source, "mask": case.mask.files if case.mask is not None else ()}
-    for what, files in own.items():
+    inputs = {"images": source, "mask": case.mask.files if case.mask is not None else ()}
+    for what, files in inputs.items():
         if folder.resolve() in {file.parent.resolve() for file in files}:
             raise DataError(
                 f"{case.id}: {folder} holds its own {what}; choose another --out, so that none is overwritten"
             )
-    said = prediction.on_prepared
+    on_prepared = prediction.on_prepared
     volumes: dict[str, npt.NDArray[Any]] = {"mask": label_map(prediction, predictor)}
     if extras.probability:
         for region, volume in zip(predictor.regions, prediction.probability, strict=True):
             volumes[f"probability_{region}"] = volume
     placement = prediction.prepared.placement
-    if extras.anomaly and said.anomaly is not None:
-        volumes["anomaly"] = restore(said.anomaly, placement)[0]
-    if extras.reconstruction and said.reconstruction is not None:
-        channels = restore(said.reconstruction, placement, outside=-1.0)
-        shown = predictor.config.system.gan_modalities or predictor.modalities
-        volumes |= {f"healthy_{modality}": channel for modality, channel in zip(shown, channels, strict=True)}
-    kinds = folder_names(volumes)  # regions and modalities are called as the data set has it
+    if extras.anomaly and on_prepared.anomaly is not None:
+        volumes["anomaly"] = restore(on_prepared.anomaly, placement)[0]
+    if extras.reconstruction and on_prepared.reconstruction is not None:
+        channels = restore(on_prepared.reconstruction, placement, outside=-1.0)
+        modalities = predictor.config.system.gan_modalities or predictor.modalities
+        volumes |= {f"healthy_{modality}": channel for modality, channel in zip(modalities, channels, strict=True)}
+    kinds = folder_names(volumes)  # regions and modalities have the data set's names, which a file may not have
     if is_nifti(source[0]):
         written = {out / f"{name}_{kinds[kind]}.nii.gz": kind for kind in volumes}
         for file, kind in written.items():

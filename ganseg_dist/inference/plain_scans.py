@@ -1,4 +1,4 @@
-"""NIfTI files in no layout, as cases: what each is, its name tells."""
+"""Reads NIfTI files in no known layout as cases, by the modalities in their names."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ AFTER_CONTRAST = frozenset(("gd", "gado", "gadolinium", "ce", "post", "postcontr
 """What follows T1 in the name of a scan after a contrast agent: `AX_T1_SE_POST`."""
 
 BEFORE_CONTRAST = frozenset(("pre", "precontrast", "no", "non", "without", "wo", "native"))
-"""The same before it: `T1_pre_contrast`."""
+"""What follows T1 in the name of a scan before the contrast agent: `T1_pre_contrast`."""
 
-MADE_OF_ANOTHER = re.compile(r".+_(lesions?|rois?|probability[_-].+|anomaly|healthy[_-].+)", re.IGNORECASE)
-"""What else may lie beside a scan that it was made of: drawings, and what `ganseg predict` writes."""
+DERIVED = re.compile(r".+_(lesions?|rois?|probability[_-].+|anomaly|healthy[_-].+)", re.IGNORECASE)
+"""Names of files that were derived from a scan beside them: drawn lesions, and what `ganseg predict` writes."""
 
 Scans = Mapping[str, list[Path]]
 """Files by modality."""
@@ -52,7 +52,7 @@ def plain_scans(folder: Path, modalities: Sequence[str], in_file: Sequence[str])
     """
     folders = _without_masks(folder)
     known = {*modalities, *MODALITIES} if set(modalities) <= set(MODALITIES) else set(modalities)
-    named = any(_named(stem, known) is not None for files in folders.values() for stem in files)
+    named = any(_parse_name(stem, known) is not None for files in folders.values() for stem in files)
     cases: list[Case] = []
     for place, files in folders.items():
         if named:
@@ -61,71 +61,71 @@ def plain_scans(folder: Path, modalities: Sequence[str], in_file: Sequence[str])
             cases += _volume_cases(files, modalities[0])
         else:
             cases += _multichannel_cases(files, modalities, in_file)
-    return tuple(sorted(_told_apart(folder, cases), key=lambda case: case.id))
+    return tuple(sorted(_with_unique_ids(folder, cases), key=lambda case: case.id))
 
 
 def _without_masks(root: Path) -> Mapping[Path, Mapping[str, Path]]:
-    """NIfTI files by folder and by their names without suffix, less folders of masks and masks of the other files."""
+    """NIfTI files by folder and by name without suffix, without folders of masks and without masks of other files."""
     places = [root, *data_folders(root, DEEPEST)]
-    found = {
+    by_folder = {
         place: by_stem((file for file in data_files(place) if is_nifti(file)), "the image")
         for place in places
         if place == root or not any(is_mask_folder(part) for part in place.relative_to(root).parts)
     }
-    images = {stem for files in found.values() for stem in files if not _is_made_of_another(stem)}
+    images = {stem for files in by_folder.values() for stem in files if not _is_derived(stem)}
     kept = {
-        place: {stem: file for stem, file in files.items() if not (_is_made_of_another(stem) and _is_of(stem, images))}
-        for place, files in found.items()
+        place: {stem: file for stem, file in files.items() if not (_is_derived(stem) and _extends_a_name(stem, images))}
+        for place, files in by_folder.items()
     }
     return {place: files for place, files in kept.items() if files}
 
 
-def _is_made_of_another(stem: str) -> bool:
-    return is_mask_name(stem) or MADE_OF_ANOTHER.fullmatch(stem) is not None
+def _is_derived(stem: str) -> bool:
+    return is_mask_name(stem) or DERIVED.fullmatch(stem) is not None
 
 
-def _is_of(mask: str, images: Collection[str]) -> bool:
-    """Whether a mask's name is an image's and more: `p1_t1_brain_mask` is of `p1_t1`."""
+def _extends_a_name(mask: str, images: Collection[str]) -> bool:
+    """Whether a mask's name extends an image's: `p1_t1_brain_mask` extends `p1_t1`."""
     return any(mask[:end] in images for end in range(1, len(mask)) if mask[end] in "_-.")
 
 
 @dataclass(frozen=True, slots=True)
-class _Named:
-    """What a file's name says."""
+class _ParsedName:
+    """The parts of a file's name."""
 
     modality: str
     case: str
-    """The name without the modality."""
+    """The name without the modality and the mark of a contrast agent."""
     begins: bool
-    """Whether it begins with the modality."""
+    """Whether the name begins with the modality."""
 
 
 def named_modality(stem: str, known: Collection[str]) -> str | None:
-    """The modality that a name without suffix tells; None where it tells none, or several."""
-    found = _named(stem, known)
-    return None if found is None else found.modality
+    """The modality in a name without suffix; None where there is none, or several."""
+    parsed = _parse_name(stem, known)
+    return None if parsed is None else parsed.modality
 
 
-def _named(stem: str, known: Collection[str]) -> _Named | None:
-    """None where no part of a name is a modality, or where several are: which it is is not guessed."""
+def _parse_name(stem: str, known: Collection[str]) -> _ParsedName | None:
+    """Parse a name without suffix; None where no part of it is a modality, or where several are."""
     for separator in "_-":
         parts = _joined(stem.split(separator))
-        found = [place for place, part in enumerate(parts) if canonical_modality(part) in known]
-        if len(found) == 1:
-            modality, later = canonical_modality(parts[found[0]]), parts[found[0] + 1 :]
-            case = separator.join([*parts[: found[0]], *later])
+        matches = [place for place, part in enumerate(parts) if canonical_modality(part) in known]
+        if len(matches) == 1:
+            modality, later = canonical_modality(parts[matches[0]]), parts[matches[0] + 1 :]
+            case = separator.join([*parts[: matches[0]], *later])
             if modality == "t1" and (CONTRAST.search(stem) or _is_after_contrast(later)):
                 modality = "t1ce"
                 case = separator.join(part for part in case.split(separator) if part.lower() not in AFTER_CONTRAST)
-            return _Named(modality, CONTRAST.sub(r"\1", case).strip("_-"), found[0] == 0)
-        if found:
+            return _ParsedName(modality, CONTRAST.sub(r"\1", case).strip("_-"), matches[0] == 0)
+        if matches:
             return None
     return None
 
 
 def _is_after_contrast(words: Iterable[str]) -> bool:
-    found = {word.lower() for word in words}
-    return bool(found & AFTER_CONTRAST) and not found & BEFORE_CONTRAST
+    lowered = {word.lower() for word in words}
+    return bool(lowered & AFTER_CONTRAST) and not lowered & BEFORE_CONTRAST
 
 
 def _joined(parts: list[str]) -> list[str]:
@@ -142,17 +142,17 @@ def _joined(parts: list[str]) -> list[str]:
 def _named_cases(
     root: Path, folder: Path, files: Mapping[str, Path], known: Collection[str], modalities: Sequence[str]
 ) -> Iterator[Case]:
-    """Cases by their names without modality; or the folder as one case, where each modality is there once."""
-    named = {file: found for stem, file in files.items() if (found := _named(stem, known)) is not None}
+    """Cases by their names without modality; or the folder as one case, where each modality occurs once."""
+    named = {file: parsed for stem, file in files.items() if (parsed := _parse_name(stem, known)) is not None}
     whole: dict[str, list[Path]] = {}
     apart: dict[str, dict[str, list[Path]]] = {}
-    for file, found in named.items():
-        whole.setdefault(found.modality, []).append(file)
-        apart.setdefault(found.case or folder.name, {}).setdefault(found.modality, []).append(file)
+    for file, parsed in named.items():
+        whole.setdefault(parsed.modality, []).append(file)
+        apart.setdefault(parsed.case or folder.name, {}).setdefault(parsed.modality, []).append(file)
     needed = set(modalities)
     are_apart = any(needed <= set(scans) for scans in apart.values()) or not needed <= set(whole)
     is_one = all(len(several) == 1 for several in whole.values())
-    begin = all(found.begins for found in named.values())
+    begin = all(parsed.begins for parsed in named.values())
     if whole and is_one and (folder != root or begin or not are_apart):
         yield _case(folder.name, whole)
     elif are_apart:
@@ -167,7 +167,7 @@ def _case(name: str, scans: Scans) -> Case:
 
 
 def _volume_cases(files: Mapping[str, Path], modality: str) -> Iterator[Case]:
-    """A case a file; of `CASE_0000` the case's name is CASE, as nnU-Net has it."""
+    """A case a file; the case of `CASE_0000` is CASE, as in nnU-Net."""
     matches = {stem: CHANNEL_FILE.fullmatch(stem) for stem in files}
     _check_channels(files, modality)
     by_number = all(match is not None and match["channel"] == "0000" for match in matches.values())
@@ -177,7 +177,7 @@ def _volume_cases(files: Mapping[str, Path], modality: str) -> Iterator[Case]:
 
 
 def _check_channels(files: Mapping[str, Path], modality: str) -> None:
-    """Raises DataError where several cases have channels of the same numbers each, of which one is the model's."""
+    """Raises DataError where several cases have the same several channel numbers, and nothing says which is needed."""
     numbers: dict[str, list[str]] = {}
     for stem in files:
         if match := CHANNEL_FILE.fullmatch(stem):
@@ -195,7 +195,7 @@ def _multichannel_cases(files: Mapping[str, Path], modalities: Sequence[str], in
         try:
             channels = nifti_channels(file)
         except DataError:
-            channels = len(in_file)  # loading it says what is wrong
+            channels = len(in_file)  # loading the file raises the error that names the problem
         if channels == 1 and CHANNEL_FILE.fullmatch(stem):
             raise DataError(
                 f"{file}: says the number of its channel, and no dataset.json beside it or one level up which of "
@@ -209,8 +209,8 @@ def _multichannel_cases(files: Mapping[str, Path], modalities: Sequence[str], in
         yield Case(stem, stem, UNKNOWN_SITE, {name: Source((file,), in_file.index(name)) for name in modalities})
 
 
-def _told_apart(root: Path, cases: Sequence[Case]) -> Iterator[Case]:
-    """Cases of one name, such as every `anat` of BIDS, are called by the folders that they lie in too."""
+def _with_unique_ids(root: Path, cases: Sequence[Case]) -> Iterator[Case]:
+    """Cases that share an id, such as every `anat` of BIDS, get the names of the folders above them too."""
     counts = Counter(case.id for case in cases)
     for case in cases:
         if counts[case.id] == 1:

@@ -25,7 +25,7 @@ SLICES_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class PreparedPrediction:
-    """What the model says of a prepared scan, on the prepared grid."""
+    """The model's prediction of a prepared scan, on the prepared grid."""
 
     probability: Volume
     """(S, R, size, size) in [0, 1]."""
@@ -37,7 +37,7 @@ class PreparedPrediction:
     """(S,) realism; low is abnormal."""
 
     def named_parts(self) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-        """Those that there are, with their names."""
+        """The name and the values of each part that the model gives."""
         for part in fields(self):
             values = getattr(self, part.name)
             if values is not None:
@@ -46,7 +46,7 @@ class PreparedPrediction:
 
 @dataclass(frozen=True, slots=True)
 class CasePrediction:
-    """What the model says of a scan, on the scan's own grid."""
+    """The model's prediction of a scan, on the scan's own grid."""
 
     grid: Grid
     probability: Volume
@@ -54,7 +54,7 @@ class CasePrediction:
     regions: Masks
     """(R, X, Y, Z), at the thresholds and nested."""
     thresholds: tuple[float, ...]
-    """(R,) the model's own."""
+    """(R,) probabilities, the model's own thresholds."""
     inside: Rows
     """Of each region, its own row and those of the regions inside it."""
     prepared: PreparedScan
@@ -69,17 +69,17 @@ def usable_device(name: str) -> torch.device:
 
 
 def check_finite(name: str, part: str, values: npt.ArrayLike) -> None:
-    """Raises DataError where some of what a model gives is NaN or infinite.
+    """Raises DataError where a model's output holds NaN or infinity.
 
     Args:
-        name: of the case, or of what else the values are of.
+        name: names the case, or whatever the values belong to.
         part: what the values are, such as probability.
     """
     finite = np.isfinite(values)
     if not finite.all():
-        strange = finite.size - int(finite.sum())
+        n_bad = finite.size - int(finite.sum())
         raise DataError(
-            f"{name}: the model's {part} is NaN or infinite in {strange} of {finite.size} values; use another model, "
+            f"{name}: the model's {part} is NaN or infinite in {n_bad} of {finite.size} values; use another model, "
             "or leave the case out"
         )
 
@@ -97,7 +97,7 @@ class Predictor:
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Predictor:
-        """From a model folder, or an exported ensemble's. Raises RunError when it is incomplete or damaged."""
+        """Load a model folder, or an exported ensemble. Raises RunError when it is incomplete or damaged."""
         model = load_together(member_folders(folder)) if is_ensemble_folder(folder) else load_model(folder)
         return cls(model, device)
 
@@ -117,22 +117,22 @@ class Predictor:
         return self.scheme.rows_inside(self.regions)
 
     def predict_scan(self, scan: Scan) -> CasePrediction:
-        """Regions of one scan; its modalities must be `self.modalities` in order.
+        """Segment one scan; its modalities must be `self.modalities` in order.
 
         Raises DataError naming the case where the model gives NaN or infinity: a comparison with NaN is false, and so
         would read as no tumour.
         """
         prepared = prepare_scan(scan, self.config.data, self.regions)
-        said = self.predict_prepared(prepared.image)
-        for part, values in said.named_parts():
+        on_prepared = self.predict_prepared(prepared.image)
+        for part, values in on_prepared.named_parts():
             check_finite(scan.case, part, values)
-        probability = restore(said.probability, prepared.placement)
+        probability = restore(on_prepared.probability, prepared.placement)
         thresholds = tuple(self.thresholds.of(region) for region in self.regions)
         regions = regions_at(probability, thresholds, self.inside)
-        return CasePrediction(scan.grid, probability, regions, thresholds, self.inside, prepared, said)
+        return CasePrediction(scan.grid, probability, regions, thresholds, self.inside, prepared, on_prepared)
 
     def predict_prepared(self, image: Volume) -> PreparedPrediction:
-        """Slices (S, C, size, size) in [-1, 1], a few at a time."""
+        """Predict slices (S, C, size, size) in [-1, 1], SLICES_AT_ONCE at a time."""
         parts: dict[str, list[Volume]] = {}
         with torch.inference_mode():
             for start in range(0, len(image), SLICES_AT_ONCE):

@@ -1,4 +1,4 @@
-"""A finished or half-finished run as one HTML page that opens anywhere."""
+"""Writes a finished or unfinished run as one self-contained HTML page."""
 
 from ganseg_dist.report.page import write_report
 

@@ -1,4 +1,4 @@
-"""One part's results of a classifier, ready to be laid out."""
+"""A classifier's results on one part of the data, in the fields that classes.html.j2 lays out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_MISTAKES = 10
 
 @dataclass(frozen=True, slots=True)
 class KeyScore:
-    """A number to be seen first."""
+    """A score shown at the top of the section."""
 
     name: str
     value: Interval
@@ -27,18 +27,18 @@ class KeyScore:
 
 @dataclass(frozen=True, slots=True)
 class ConfusionCell:
-    """Images of one class that were called one class."""
+    """How many images of one true class got one predicted class."""
 
     called: str
     n_images: int
     share: float | None
-    """Of the true class's images; None where it has none."""
+    """Fraction of the true class's images; None where the class has no images."""
     right: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ConfusionRow:
-    """One true class."""
+    """The images of one true class, by predicted class."""
 
     truth: str
     cells: tuple[ConfusionCell, ...]
@@ -47,13 +47,13 @@ class ConfusionRow:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """An image that was called the wrong class."""
+    """An image with a wrong predicted class."""
 
     image: ClassifiedImage
     of_predicted: float
-    """Probability of what it was called."""
+    """Probability of the predicted class."""
     of_truth: float
-    """Probability of what it is."""
+    """Probability of the true class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ class ClassView:
     summary: ClassSummary
     key_scores: tuple[KeyScore, ...]
     most_frequent: float
-    """Share of the class with most images: in how many an answer that never looks would be right."""
+    """Share of the largest class, which is the accuracy of always predicting it."""
     operating_point: str | None
-    """In one sentence."""
+    """One sentence; None without an operating point."""
     confusion: tuple[ConfusionRow, ...]
     calibration: Chart
     n_mistakes: int
@@ -75,27 +75,29 @@ class ClassView:
     elbow: Chart | None
 
 
-def class_view(found: Classification, config: RunConfig | None, *, patients_known: bool = True) -> ClassView:
-    """What the page shows of one part.
+def class_view(classification: Classification, config: RunConfig | None, *, patients_known: bool = True) -> ClassView:
+    """Build the view of one part.
 
     Args:
         patients_known: False where each image counts as a patient of its own.
     """
-    summary, scores = found.summary, found.summary.scores
-    wrong = mistakes(found.images)
+    summary, scores = classification.summary, classification.summary.scores
+    wrong = mistakes(classification.images)
     return ClassView(
-        part=found.part,
+        part=classification.part,
         summary=summary,
         key_scores=tuple(_key_scores(summary)),
         most_frequent=max(each.n_images for each in scores.classes.values()) / scores.n_images,
-        operating_point=_told(summary.operating_point, summary.classes, "patient" if patients_known else "image")
+        operating_point=_describe_operating_point(
+            summary.operating_point, summary.classes, "patient" if patients_known else "image"
+        )
         if summary.operating_point
         else None,
         confusion=confusion_rows(summary),
         calibration=_calibration(scores),
         n_mistakes=len(wrong),
         worst_mistakes=tuple(wrong[:MOST_MISTAKES]),
-        images_kept=bool(found.images),
+        images_kept=bool(classification.images),
         elbow=_elbow(summary.elbow, config) if summary.elbow else None,
     )
 
@@ -116,7 +118,7 @@ def confusion_rows(summary: ClassSummary) -> tuple[ConfusionRow, ...]:
 
 
 def mistakes(images: Sequence[ClassifiedImage]) -> list[Mistake]:
-    """Images that were called a wrong class, the surest first; equals by case and slice."""
+    """Wrongly classified images, by falling probability of the predicted class, then by case and slice."""
     wrong = [
         Mistake(image, image.probability[image.predicted], image.probability[image.truth])
         for image in images
@@ -136,9 +138,9 @@ def _key_scores(summary: ClassSummary) -> Iterator[KeyScore]:
         yield KeyScore(f"Sensitivity at {point.validated_specificity:.0%} specificity", point.sensitivity)
 
 
-def _told(point: OperatingPoint, classes: Sequence[str], subject: str) -> str:
-    """The rule, where it comes from and what it does here."""
-    other, sought = classes
+def _describe_operating_point(point: OperatingPoint, classes: Sequence[str], subject: str) -> str:
+    """The threshold, the patients it was chosen on, and the sensitivity and specificity that it gives here."""
+    negative, positive = classes
     rates = " and ".join(
         f"{name} {labels.number(rate.mean)} ({labels.between(rate)}, n = {rate.n})"
         for name, rate in (("sensitivity", point.sensitivity), ("specificity", point.specificity))
@@ -146,10 +148,11 @@ def _told(point: OperatingPoint, classes: Sequence[str], subject: str) -> str:
     )
     chosen_on = counted(point.calibrated_on, f"validation {subject}")
     return (
-        f"Called {sought} from a probability of {labels.number(point.threshold)} on, the lowest that kept "
+        f"Called {positive} from a probability of {labels.number(point.threshold)} on, the lowest that kept "
         f"{point.validated_specificity:.0%} specificity on {chosen_on}: "
-        f"here {rates}; of {sought} {point.tp} found and {point.fn} missed, of {other} {point.fp} called {sought} "
-        f"and {point.tn} not.{f' The threshold was {doubt}.' if (doubt := few_patients(point.calibrated_on)) else ''}"
+        f"here {rates}; of {positive} {point.tp} found and {point.fn} missed, "
+        f"of {negative} {point.fp} called {positive} and {point.tn} not."
+        f"{f' The threshold was {doubt}.' if (doubt := few_patients(point.calibrated_on)) else ''}"
     )
 
 
@@ -160,13 +163,13 @@ def _calibration(scores: Scores) -> Chart:
         if each.confidence is not None and each.accuracy is not None
     ]
     error = scores.expected_calibration_error
-    told = "; ".join(f"{dot.x:.2f} and {dot.y:.2f} of {counted(dot.weight, 'image')}" for dot in dots)
+    bins = "; ".join(f"{dot.x:.2f} and {dot.y:.2f} of {counted(dot.weight, 'image')}" for dot in dots)
     return Chart(
         "Calibration",
         calibration_chart(
             dots,
             noted=f"ECE {labels.number(error.mean)}",
-            description=f"Confidence and accuracy by bin of confidence: {told}.",
+            description=f"Confidence and accuracy by bin of confidence: {bins}.",
         ),
         f"A dot a bin of confidence, its area by images; on the dashed line, confidence is accuracy, and below it the "
         f"model is too sure. Expected calibration error (ECE) {labels.number(error.mean)} "
@@ -176,14 +179,16 @@ def _calibration(scores: Scores) -> Chart:
 
 def _elbow(points: Sequence[tuple[int, float]], config: RunConfig | None) -> Chart:
     chosen = config.data.clusters if config is not None else None
-    told = ", ".join(f"{value:.4g} for {k}" for k, value in points)
-    says = "Of the intensities of training images; where the line bends, further clusters explain little more."
+    values = ", ".join(f"{value:.4g} for {k}" for k, value in points)
+    caption = "Of the intensities of training images; where the line bends, further clusters explain little more."
     if chosen is not None:
-        says += f" This run's data.clusters is {chosen}."
+        caption += f" This run's data.clusters is {chosen}."
     if config is not None and config.data.cluster_by == "coordinates":
-        says += " Its clusters are of places in the plane (data.cluster_by), which this line says nothing of."
+        caption += " Its clusters are of places in the plane (data.cluster_by), which this line says nothing of."
     return Chart(
         "Number of clusters",
-        elbow_chart(points, chosen=chosen, description=f"Within-cluster sum of squares by number of clusters: {told}."),
-        says,
+        elbow_chart(
+            points, chosen=chosen, description=f"Within-cluster sum of squares by number of clusters: {values}."
+        ),
+        caption,
     )

@@ -1,4 +1,4 @@
-"""What a classifier's evaluation tells its report: summary.json and images.csv."""
+"""Reads a classifier's evaluation for the report: summary.json and images.csv."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ganseg_dist.runs import Run
 
 
 class ClassScores(Record):
-    """One class against the others; without images of the class, no scores."""
+    """Scores of one class against all others; a class without images has none."""
 
     precision: Interval | None
     recall: Interval | None
@@ -40,12 +40,12 @@ class Scores(Record):
     accuracy: Interval
     balanced_accuracy: Interval
     precision: Interval
-    """Macro, as are recall and f1."""
+    """Macro-averaged, as are recall and f1."""
     recall: Interval
     f1: Interval
     expected_calibration_error: Interval
     auroc: Interval | None
-    """Of two classes, for finding the second; as is auprc."""
+    """For two classes only, with the second as the positive one; likewise auprc."""
     auprc: Interval | None
     classes: dict[str, ClassScores]
     confusion: tuple[tuple[int, ...], ...]
@@ -56,11 +56,11 @@ class Scores(Record):
 
 
 class OperatingPoint(Record):
-    """What the second of two classes is called by a threshold that validation patients chose."""
+    """Detection of the second of two classes at a threshold that was chosen on validation patients."""
 
     validated_specificity: float
     calibrated_on: int
-    """Validation patients."""
+    """Number of validation patients."""
     threshold: float
     sensitivity: Interval | None
     specificity: Interval | None
@@ -76,7 +76,7 @@ class ClassSummary(Record):
     classes: tuple[str, ...]
     n_images: int
     n_known: int
-    """Images whose class is known, which are those that are scored."""
+    """Images whose class is known; only these are scored."""
     scores: Scores
     operating_point: OperatingPoint | None = None
     elbow: tuple[tuple[int, float], ...] = ()
@@ -106,7 +106,7 @@ class ClassifiedImage:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """Everything known of one part that was classified."""
+    """The results of a classifier on one part of the data."""
 
     part: str
     summary: ClassSummary
@@ -114,7 +114,7 @@ class Classification:
 
 
 def read_classification(run: Run, part: str) -> Classification:
-    """Raises RunError naming the file and the field that cannot be used."""
+    """Read a part's files. Raises RunError naming the file and the field that cannot be used."""
     summary = read_record(run, f"evaluation/{part}/summary.json", TypeAdapter(ClassSummary))
     if summary is None:
         raise RunError(f"{run.evaluation(part)}: has lost its summary.json; evaluate again")
@@ -129,8 +129,8 @@ def _images(path: Path, classes: tuple[str, ...]) -> tuple[ClassifiedImage, ...]
             ClassifiedImage(
                 line["case"],
                 int(line["slice"]),
-                _one_of(classes, line["truth"]) if line["truth"] else None,
-                _one_of(classes, line["predicted"]),
+                _class_name(classes, line["truth"]) if line["truth"] else None,
+                _class_name(classes, line["predicted"]),
                 {name: finite(line[f"p({name})"]) for name in classes},
             )
             for line in read_csv(path)
@@ -139,7 +139,7 @@ def _images(path: Path, classes: tuple[str, ...]) -> tuple[ClassifiedImage, ...]
         raise RunError(f"{path}: cannot be read ({error}); evaluate again") from None
 
 
-def _one_of(classes: tuple[str, ...], name: str) -> str:
+def _class_name(classes: tuple[str, ...], name: str) -> str:
     if name not in classes:
         raise ValueError(f"{name!r} is not among its classes")
     return name

@@ -1,4 +1,4 @@
-"""comparison.json: what `ganseg federate` found the federation to be worth on held-out patients."""
+"""comparison.json: the federated scores on held-out patients beside those of pooled data and of each site alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Compared(Record):
     federated: Interval
     pooled: Interval
     alone: Interval
-    """Mean of the sites alone."""
+    """Mean over the models that each site trained alone."""
     less_pooled: Difference
     less_alone: Difference
     percent_of_pooled: float | None
@@ -26,12 +26,12 @@ class Compared(Record):
 
 
 class Comparison(Record):
-    """comparison.json: what `ganseg federate` measured at its end."""
+    """comparison.json, which `ganseg federate` writes at its end."""
 
     patients_known: bool = True
     scores: tuple[Compared, ...]
 
 
 def read_comparison(run: Run) -> Comparison | None:
-    """None where the federation was not compared with anything. Raises RunError naming the field that is wrong."""
+    """None for a federation without a comparison. Raises RunError naming the field that is wrong."""
     return read_record(run, "comparison.json", TypeAdapter(Comparison))

@@ -1,4 +1,4 @@
-"""How a page's template takes what it shows: escaped, with control characters visible."""
+"""The Jinja environment of HTML pages: it escapes values and makes control characters visible."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ganseg_dist.printable import printable_lines
 
 
 def page_environment(*folders: str) -> Environment:
-    """For the templates in these folders of the package."""
+    """An environment for the templates in these folders of the package; an undefined name is an error."""
     return Environment(
         loader=ChoiceLoader([PackageLoader("ganseg_dist", folder) for folder in folders]),
         autoescape=True,
@@ -22,5 +22,5 @@ def page_environment(*folders: str) -> Environment:
 
 
 def _visible(value: Any) -> Any:
-    """Of text alone; markup is a figure, or what a template made."""
+    """Make the control characters of plain `str` visible; `Markup`, from figures and templates, passes unchanged."""
     return printable_lines(value) if type(value) is str else value

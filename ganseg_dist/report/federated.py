@@ -1,4 +1,4 @@
-"""What a run's page says of a federation: its sites, its rounds, what it cost, and what it is worth at each site."""
+"""The federation section of a run's page: sites, rounds, traffic, privacy, and the comparison at each site."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ganseg_dist.federation.differences import differences
 from ganseg_dist.federation.fingerprint import Fingerprint, together
 from ganseg_dist.federation.record import FederationRecord, LeftOut, SiteCounts
 from ganseg_dist.federation.shared_parameters import SharedParameters
-from ganseg_dist.inference.federation_card import privacy_told, settings_told, stayed_told
+from ganseg_dist.inference.federation_card import describe_local_data, describe_privacy, describe_settings
 from ganseg_dist.plural import counted
 from ganseg_dist.report.compared import Compared, Comparison
 from ganseg_dist.report.figures import MOST_NAMED, Bar, grouped_chart, round_chart
@@ -35,21 +35,21 @@ from ganseg_dist.report.training import Chart
 from ganseg_dist.systems import build_system
 
 MEGA = 1e6
-OTHERS = "mean of the sites alone"
-OWN = "the site alone"
-EVERYBODY = "all sites"
+MEAN_OF_SITES = "mean of the sites alone"
+SITE_ALONE = "the site alone"
+ALL_SITES = "all sites"
 
 
 @dataclass(frozen=True, slots=True)
 class SiteRow:
-    """A line of the table of sites."""
+    """One row of the table of sites."""
 
     name: str
     counts: SiteCounts | None
     examples: float | None
-    """That it counted by, in the last round that took its update."""
+    """Its number of examples in the last round that used its update."""
     weight: float | None
-    """Mean over those rounds."""
+    """Mean over the rounds that used its update."""
     rounds: int
     left_out: int
 
@@ -67,21 +67,21 @@ class FederationView:
     left_out: tuple[LeftOut, ...]
     traffic: str
     stayed: str
-    """At the sites."""
+    """What never leaves the sites."""
     privacy: str
     verdicts: tuple[str, ...]
-    """What the comparison says of the first score, a sentence each."""
+    """Sentences on the first score of the comparison."""
     patients: str
-    """What its n counts."""
+    """The unit of n in the comparison: patients, or images where patients are unknown."""
     untested: tuple[str, ...]
-    """Sites that have nobody in the test part."""
+    """Sites without a test patient."""
     compared: Chart | None
     data: tuple[Chart, ...]
-    """What the sites told of their data; empty where nobody was asked."""
+    """A chart for each histogram of the sites' fingerprints; empty where there are no fingerprints."""
     withheld: str
-    """Of what they told, for fewer than how many patients nothing stands."""
+    """The rule by which sites withhold numbers that stand for too few patients."""
     off: tuple[str, ...]
-    """Whose data lie far from most others', and how."""
+    """Sites whose data differ most from the others', one line each."""
     charts: tuple[Chart, ...]
 
 
@@ -90,16 +90,16 @@ def federation_view(
     comparison: Comparison | None,
     config: RunConfig,
     described: Description,
-    told: Mapping[str, Fingerprint],
+    fingerprints: Mapping[str, Fingerprint],
     simulation: Sequence[SimulatedSite] = (),
 ) -> FederationView:
-    """The section of a federation of one round at least.
+    """Build the section; the record must have at least one round.
 
     Args:
-        told: by site, what it told of its data.
-        simulation: who stood for the sites; empty of a deployment.
+        fingerprints: by site, the fingerprint of its data.
+        simulation: the simulated sites; empty for a deployment.
     """
-    found = differences(told)
+    site_differences = differences(fingerprints)
     main = comparison.scores[0] if comparison is not None and comparison.scores else None
     patients = "patients" if comparison is None or comparison.patients_known else "images, patients unknown"
     untested = tuple(site.name for site in simulation if not site.split.test)
@@ -108,19 +108,21 @@ def federation_view(
         rounds=len(record.rounds),
         simulated=bool(simulation or described.sites),
         weighting=config.federation.weighting,
-        settings=settings_told(config),
+        settings=describe_settings(config),
         sites=tuple(site_row(record, name) for name in record.names),
         left_out=tuple(sorted(record.quarantined, key=lambda left: (left.round, left.site))),
         traffic=traffic_told(record),
-        stayed=stayed_told(described.absent),
-        privacy=privacy_told(record, config),
+        stayed=describe_local_data(described.absent),
+        privacy=describe_privacy(record, config),
         verdicts=tuple(_verdicts(main)) if main is not None else (),
         patients=patients,
         untested=untested,
         compared=_comparison_chart(main, patients) if main is not None and main.at_sites else None,
-        data=tuple(fingerprint_charts(together(told.values()), told, found)) if told else (),
-        withheld=_withheld_told(described, simulation),
-        off=tuple(difference.line() for difference in found if difference.stands_out),
+        data=tuple(fingerprint_charts(together(fingerprints.values()), fingerprints, site_differences))
+        if fingerprints
+        else (),
+        withheld=_describe_withholding(described, simulation),
+        off=tuple(difference.line() for difference in site_differences if difference.stands_out),
         charts=(
             *_score_charts(record, best_of),
             _weight_chart(record),
@@ -143,7 +145,7 @@ def traffic_told(record: FederationRecord) -> str:
 
 
 def site_row(record: FederationRecord, name: str) -> SiteRow:
-    """What a site was over all rounds."""
+    """Summarise a site over all rounds."""
     parts = list(record.of_site(name).values())
     return SiteRow(
         name,
@@ -156,9 +158,9 @@ def site_row(record: FederationRecord, name: str) -> SiteRow:
 
 
 def raw_bytes(record: FederationRecord, config: RunConfig) -> dict[int, int]:
-    """By round, what its answers would have been as plain float32.
+    """By round, the bytes that the sites' replies would take as float32.
 
-    A site answers with the shared networks that the stage trains, whatever becomes of its update.
+    A site replies with the shared networks that the stage trains, whatever becomes of its update.
     """
     system = build_system(config)
     state = prepare_state(system, config, World())
@@ -166,15 +168,15 @@ def raw_bytes(record: FederationRecord, config: RunConfig) -> dict[int, int]:
     for index, stage in enumerate(system.stages):
         shapes = SharedParameters.of(state, system, config, index).trained(system, index).shapes
         update[stage.name] = 4 * sum(map(math.prod, shapes.values()))
-    answers = {
+    replies = {
         kept.round: len(kept.sites) + sum(left.round == kept.round for left in record.quarantined)
         for kept in record.rounds
     }
-    return {kept.round: answers[kept.round] * update.get(kept.stage, 0) for kept in record.rounds}
+    return {kept.round: replies[kept.round] * update.get(kept.stage, 0) for kept in record.rounds}
 
 
-def _withheld_told(described: Description, simulation: Sequence[SimulatedSite]) -> str:
-    """A simulation's sites are this run's own; what hospitals withhold is theirs to set, and they tell nobody."""
+def _describe_withholding(described: Description, simulation: Sequence[SimulatedSite]) -> str:
+    """Say what sites withhold. A simulation records its sites' minimum_group; hospitals keep theirs to themselves."""
     if not simulation and not described.sites:
         return "Each hospital withholds what stands for fewer patients than its own minimum_group."
     if not simulation:
@@ -185,37 +187,37 @@ def _withheld_told(described: Description, simulation: Sequence[SimulatedSite]) 
 
 
 def _verdicts(main: Compared) -> Iterator[str]:
-    """Against pooled data, against the sites alone, and where it does worst."""
-    yield f"{main.title} against all data pooled: {_difference_told(main.less_pooled, main.score)}."
+    """Compare the federated model with pooled data and with the sites alone, and name its worst site."""
+    yield f"{main.title} against all data pooled: {_describe_difference(main.less_pooled, main.score)}."
     if main.percent_of_pooled is not None:
         yield f"It reaches {main.percent_of_pooled:.1f}% of what all data pooled do."
-    yield f"{main.title} against the {OTHERS}: {_difference_told(main.less_alone, main.score)}."
+    yield f"{main.title} against the {MEAN_OF_SITES}: {_describe_difference(main.less_alone, main.score)}."
     if main.worst_site is not None and len(main.at_sites) > 1:
         worst = main.at_sites[main.worst_site]["federated"]
         bounds = f"{between(worst, main.score)}, " if worst.known else ""
         yield f"It is worst at {main.worst_site}: {number(worst.mean, main.score)} ({bounds}n = {worst.n})."
 
 
-def _difference_told(compared: Difference, score: str) -> str:
-    """A verdict and what it rests on; of few there is none."""
+def _describe_difference(compared: Difference, score: str) -> str:
+    """The verdict with the mean difference, its interval and n; with too few patients there is no verdict."""
     gap = compared.difference
-    told = verdict(compared, score) or "too few to tell"
-    return f"{told}, {signed_number(gap.mean, score)} ({between(gap, score, signed=True)}, n = {gap.n})"
+    outcome = verdict(compared, score) or "too few to tell"
+    return f"{outcome}, {signed_number(gap.mean, score)} ({between(gap, score, signed=True)}, n = {gap.n})"
 
 
 def _comparison_chart(main: Compared, patients: str) -> Chart:
     """All test patients, then each site's: federated, pooled, and what the site reaches alone."""
-    groups = {f"{EVERYBODY} ({main.federated.n})": _bars(main.federated, main.pooled, main.alone)}
+    groups = {f"{ALL_SITES} ({main.federated.n})": _bars(main.federated, main.pooled, main.alone)}
     for site, arms in main.at_sites.items():
-        groups[f"{site} ({arms['federated'].n})"] = _bars(arms["federated"], arms["pooled"], arms.get(OWN))
-    told = "; ".join(
+        groups[f"{site} ({arms['federated'].n})"] = _bars(arms["federated"], arms["pooled"], arms.get(SITE_ALONE))
+    means = "; ".join(
         f"{group}: {', '.join(f'{bar.label} {bar.mean:.3f}' for bar in bars)}" for group, bars in groups.items()
     )
     return Chart(
         f"{main.title}, by whose test {patients.split(',')[0]} they are",
-        grouped_chart(groups, axis=main.title, description=f"{main.title} with 95% intervals. {told}."),
+        grouped_chart(groups, axis=main.title, description=f"{main.title} with 95% intervals. {means}."),
         f"Means with 95% intervals; in brackets how many {patients}. Alone: at a site, the model of its own data; of "
-        f"{EVERYBODY}, the mean over the sites' models.",
+        f"{ALL_SITES}, the mean over the sites' models.",
     )
 
 
@@ -229,7 +231,7 @@ def _bars(federated: Interval, pooled: Interval, alone: Interval | None) -> list
 
 
 def _score_charts(record: FederationRecord, best_of: Mapping[str, str]) -> Iterator[Chart]:
-    """A stage's score that chooses its epoch, or its first, at each site."""
+    """For each stage, the score that selects its epoch (else its first score) at each site."""
     for stage in dict.fromkeys(kept.stage for kept in record.rounds):
         rounds = [kept for kept in record.rounds if kept.stage == stage]
         scores = list(dict.fromkeys(score for kept in rounds for score in kept.scores))
@@ -259,7 +261,7 @@ def _score_charts(record: FederationRecord, best_of: Mapping[str, str]) -> Itera
                 description=f"Validation {label} at each site over the rounds of stage {stage}. At the end: {ends}.",
             ),
             f"Of each round's new weights on the site's own validation cases; bold: the mean over all sites' cases"
-            f"{f'; {better}' if better else ''}.{_named_told(lines)}",
+            f"{f'; {better}' if better else ''}.{_naming_note(lines)}",
         )
 
 
@@ -269,21 +271,21 @@ def _weight_chart(record: FederationRecord) -> Chart:
         for site in record.names
         if (parts := record.of_site(site))
     }
-    told = joined([f"{site} {line[-1][1]:.2f}" for site, line in lines.items()])
+    weights = joined([f"{site} {line[-1][1]:.2f}" for site, line in lines.items()])
     return Chart(
         "Weights",
-        round_chart(lines, axis="share", from_zero=True, description=f"Weight of each site by round. Last: {told}."),
-        f"What share of a round each site's update had; a gap where none of its was taken.{_named_told(lines)}",
+        round_chart(lines, axis="share", from_zero=True, description=f"Weight of each site by round. Last: {weights}."),
+        f"What share of a round each site's update had; a gap where none of its was taken.{_naming_note(lines)}",
     )
 
 
-def _named_told(lines: Mapping[str, object]) -> str:
-    """Of many sites, which are named."""
+def _naming_note(lines: Mapping[str, object]) -> str:
+    """The caption's note on which sites are named when there are many."""
     return "" if len(lines) <= MOST_NAMED else " The sites that end highest and lowest are named."
 
 
 def _bytes_chart(record: FederationRecord, config: RunConfig) -> Chart:
-    """Both ways, beside what a coarser encoding has saved."""
+    """Bytes in both directions, and the size as float32 where the encoding is coarser."""
     lines = {
         "to the sites": [(kept.round, kept.bytes_out / MEGA) for kept in record.rounds],
         "from the sites": [(kept.round, kept.bytes_in / MEGA) for kept in record.rounds],

@@ -1,4 +1,4 @@
-"""What the adversarial feedback tells a mask, in sentences."""
+"""The report's sentences on the adversarial feedback L_adv."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def feedback_sentences(feedback: Feedback) -> Iterator[str]:
 
 
 def _preferences(feedback: Feedback) -> Iterator[str]:
-    """Lower is preferred: the segmenter is trained to lower it."""
+    """A mask with a lower L_adv is preferred, because the segmenter is trained to lower it."""
     n = feedback.losses["true"].n
     margins = {
         name: f"{name} {signed_number(margin.difference.mean)} ({_bounds(margin.difference)})"
@@ -38,13 +38,13 @@ def _preferences(feedback: Feedback) -> Iterator[str]:
     groups: dict[str, list[str]] = {}
     for name, margin in feedback.margins.items():
         groups.setdefault(_preferred(margin.differs, margin.difference.mean), []).append(name)
-    said = {
+    sentences = {
         "true": "The true mask is preferred to: {}.",
         "wrong": "Preferred to the true mask, so that training is led away from it: {}.",
         "none": "No preference is shown between the true mask and: {}.",
         "few": "Too few patients to tell which mask is preferred.",
     }
-    for kind, sentence in said.items():
+    for kind, sentence in sentences.items():
         if kind in groups:
             yield sentence.format(joined(groups[kind]))
 

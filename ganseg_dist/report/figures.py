@@ -1,4 +1,4 @@
-"""Figures: data in, SVG text out.
+"""Draws figures: data in, SVG text out.
 
 An SVG takes its colours from the page (`--figure-*` of report.css), so that the same figure serves light, dark and
 print; its letters stay text. One user unit is one CSS pixel.
@@ -39,16 +39,16 @@ LEAST_CHANGE = 0.05
 """Half of a linear axis' span, as a share of the values' level."""
 
 LONGEST_LINE = 30
-"""Letters beside a row."""
+"""Characters in each of the two lines of a row's label."""
 
 MOST_NAMED = 8
-"""Lines beyond so many are too close for a name at each one's end."""
+"""With more lines than this, the names at their ends would overlap."""
 
 LONGEST_NAME = 18
-"""Letters at a line's end."""
+"""Characters of the name at a line's end."""
 
 LARGEST_DOT, SMALLEST_DOT = 18.0, 3.0
-"""Diameters in pixels of dots whose area means something; the smallest can still be seen."""
+"""Diameters in pixels of dots whose area encodes a weight; the smallest is still visible."""
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -96,7 +96,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """A point whose area tells how much stands behind it."""
+    """A point whose area is proportional to its weight."""
 
     x: float
     y: float
@@ -167,12 +167,12 @@ def round_chart(
 ) -> str:
     """Lines over a federation's rounds, each named at its end, with a gap where a round is missing.
 
-    More than `MOST_NAMED` are drawn alike, and those that end highest and lowest alone are named.
+    More than `MOST_NAMED` lines are drawn alike, and only those that end highest and lowest are named.
 
     Args:
         lines: (round, value) in order, by name; one at least.
-        mean: what they make together, drawn bold.
-        from_zero: amounts, whose axis begins at 0.
+        mean: (round, value) of the mean over all lines, drawn bold.
+        from_zero: the values are amounts, whose axis begins at 0.
     """
     names = {name: shortened(name) for name in lines}
     few = len(lines) <= MOST_NAMED
@@ -213,7 +213,7 @@ def round_chart(
 def grouped_chart(
     groups: Mapping[str, Sequence[Bar]], *, axis: str, description: str, limits: tuple[float, float] = (0.0, 1.0)
 ) -> str:
-    """Rows in groups, the group's name beside them: a colour a label, told above; means with 95% intervals."""
+    """Means with 95% intervals as rows in named groups, a colour for each label with the legend above."""
     labels = list(dict.fromkeys(bar.label for bars in groups.values() for bar in bars))
     colours = {label: SERIES[index % len(SERIES)] for index, label in enumerate(labels)}
     names = [_in_two_lines(name) for name in groups]
@@ -314,7 +314,7 @@ def roc_chart(
 
 
 def calibration_chart(dots: Sequence[Dot], *, noted: str, description: str) -> str:
-    """Accuracy against confidence, both in [0, 1], the dashed diagonal where they agree, and one thing noted."""
+    """Accuracy against confidence, both in [0, 1], the dashed diagonal where they agree, and the text `noted`."""
     with mpl.rc_context(STYLE):
         figure, axes = canvas(330, 330, left=50, right=12, bottom=44, top=10)
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, dashes=(4, 3))
@@ -377,16 +377,16 @@ def _in_two_lines(label: str) -> str:
     """Broken between words, else after punctuation, else anywhere; what two lines cannot hold is left out."""
     if len(label) <= LONGEST_LINE:
         return label
-    found = re.match(rf"(.{{1,{LONGEST_LINE}}})(?<=[ ,._-])(.+)", label)
-    first, rest = found.groups() if found else (label[:LONGEST_LINE], label[LONGEST_LINE:])
+    match = re.match(rf"(.{{1,{LONGEST_LINE}}})(?<=[ ,._-])(.+)", label)
+    first, rest = match.groups() if match else (label[:LONGEST_LINE], label[LONGEST_LINE:])
     return f"{first.rstrip()}\n{rest if len(rest) <= LONGEST_LINE else rest[: LONGEST_LINE - 1] + '…'}"
 
 
 def _room(values: npt.NDArray[np.float64], least: float) -> tuple[float, float]:
-    """The axis around the values: so wide that what hardly changes is drawn so, and not below 0 without need.
+    """Limits of the axis: wide enough that small changes look small, and not below 0 without need.
 
     Args:
-        least: half of it at least, beside the share of the values' level that it has at least.
+        least: lower bound of half the span, beside LEAST_CHANGE of the values' level.
     """
     low, high = float(values.min()), float(values.max())
     middle = (low + high) / 2
@@ -409,11 +409,11 @@ def _shade(axes: Axes, spans: Sequence[Span]) -> None:
         )
 
 
-def _over_rounds(axes: Axes, line: Sequence[tuple[int, float]], rounds: range, **drawn: Any) -> None:
-    """A line that breaks where a round is missing, with dots where it would not show without."""
+def _over_rounds(axes: Axes, line: Sequence[tuple[int, float]], rounds: range, **style: Any) -> None:
+    """Plot a line that breaks where a round is missing, with dots where the line alone would be invisible."""
     values = dict(line)
     marker = "o" if len(rounds) < 3 or len(values) < len(rounds) else ""
-    axes.plot(rounds, [values.get(number, np.nan) for number in rounds], marker=marker, markersize=4, **drawn)
+    axes.plot(rounds, [values.get(number, np.nan) for number in rounds], marker=marker, markersize=4, **style)
 
 
 def _name_ends(axes: Axes, ends: Sequence[tuple[str, str, float]]) -> None:
@@ -429,7 +429,7 @@ def _name_ends(axes: Axes, ends: Sequence[tuple[str, str, float]]) -> None:
 
 
 def shortened(name: str) -> str:
-    """A name that has to fit beside a line."""
+    """The name cut to LONGEST_NAME characters, with an ellipsis."""
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
@@ -446,7 +446,7 @@ def _apart(heights: Sequence[float], least: float) -> list[float]:
 
 
 def svg(figure: Figure, description: str) -> str:
-    """The figure as an `<svg>` element in the page's colours, whose ids clash with no other's."""
+    """The figure as an `<svg>` element in the page's colours, with ids that are unique on the page."""
     stream = io.StringIO()
     with plain_text(figure), mpl.rc_context({"svg.hashsalt": description}):
         figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
@@ -456,9 +456,9 @@ def svg(figure: Figure, description: str) -> str:
     for stand_in, name in COLOUR_NAMES.items():
         text = text.replace(stand_in, f"var(--figure-{name})")
     text = re.sub(r"(font: [^;\"]*?px) [^;\"]*", r"\1 var(--sans)", text)
-    own = "f" + hashlib.blake2b((description + text).encode(), digest_size=4).hexdigest()
-    text = re.sub(r"\bid=\"", f'id="{own}-', text)
-    text = re.sub(r"(url\(#|href=\"#)", rf"\1{own}-", text)
+    prefix = "f" + hashlib.blake2b((description + text).encode(), digest_size=4).hexdigest()
+    text = re.sub(r"\bid=\"", f'id="{prefix}-', text)
+    text = re.sub(r"(url\(#|href=\"#)", rf"\1{prefix}-", text)
     width, height = (round(figure.get_size_inches()[side] * 72) for side in (0, 1))
     head = (
         f'<svg viewBox="0 0 {width} {height}" style="width: {width}px" class="figure" role="img" '

@@ -1,4 +1,4 @@
-"""What a federation's sites told of their data before the first round: a figure a histogram."""
+"""Figures of the fingerprints that sites send of their data before the first round, one for each histogram."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from ganseg_dist.report.labels import capitalised, joined
 from ganseg_dist.report.training import Chart
 
 SLOT = 0.13
-"""Width of a bin apart, as a share of the scale's."""
+"""Width of a bin apart from the scale, as a share of the scale's width."""
 
 MOST_TICKS = 7
 WIDTH, HEIGHT = 460.0, 250.0
 LETTER, ROW = 6.9, 17.0
-"""Pixels of a letter's width and of a line of names."""
+"""Width of a letter and height of a line of names, in pixels."""
 
 TOGETHER = "all sites"
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What one site tells, or all do."""
+    """The histogram of one site, or of all sites together."""
 
     name: str
     points: Points
@@ -42,23 +42,23 @@ class Line:
 
 
 def fingerprint_charts(
-    total: Fingerprint, sites: Mapping[str, Fingerprint], found: Sequence[Difference] = ()
+    total: Fingerprint, sites: Mapping[str, Fingerprint], site_differences: Sequence[Difference] = ()
 ) -> list[Chart]:
-    """A chart a histogram: a thin line a site, all of them together in bold, as shares of what each tells.
+    """One chart for each histogram: a thin line a site and a bold one for all together, in percent of each line's sum.
 
-    Every patient counts alike. Of many sites only those that stand out are named. Histograms on whose scale nobody
-    stands, such as millimetres of pictures, are left out.
+    Every patient counts alike. Of many sites only those that stand out are named. A histogram without a patient on its
+    scale, such as millimetres of pictures, is left out.
 
     Args:
-        total: of all sites.
-        sites: each site's own, where they may be seen; else none.
-        found: how they differ.
+        total: the fingerprint of all sites together.
+        sites: each site's own fingerprint, where it may be shown; else none.
+        site_differences: how the sites differ.
     """
     charts = []
     for name, axis in total.axes.items():
         if axis.scale is not None and not total.told(name)[len(axis.apart) :].any():
             continue
-        off = [difference for difference in found if difference.histogram == name and difference.stands_out]
+        off = [difference for difference in site_differences if difference.histogram == name and difference.stands_out]
         lines = _lines(name, total, sites, {difference.site for difference in off})
         if not lines:
             continue
@@ -69,30 +69,30 @@ def fingerprint_charts(
 
 
 def _lines(name: str, total: Fingerprint, sites: Mapping[str, Fingerprint], off: set[str]) -> list[Line]:
-    """Of whoever tells something, the sum last and so on top."""
+    """The lines of the sites with data in this histogram; the sum comes last and so lies on top."""
     few = len(sites) <= MOST_NAMED
     lines = []
-    for index, (site, own) in enumerate(sites.items()):
+    for index, (site, fingerprint) in enumerate(sites.items()):
         named = few or site in off
         colour = SERIES[index % len(SERIES)] if named else MUTED
         dashes = DASHES[index // len(SERIES) % len(DASHES)]
-        if own.told(name).any():
-            lines.append(Line(site, own.told(name), colour, dashes, 1.6 if named else 0.8, named))
+        if fingerprint.told(name).any():
+            lines.append(Line(site, fingerprint.told(name), colour, dashes, 1.6 if named else 0.8, named))
     if total.told(name).any():
         lines.append(Line(TOGETHER, total.told(name), INK, (), 3.2, named=True))
     return lines
 
 
 def _caption(name: str, sites: Mapping[str, Fingerprint], off: Sequence[Difference]) -> str:
-    silent = [site for site, own in sites.items() if not own.told(name).any()]
-    told = [f"{joined(silent)} {'tells' if len(silent) == 1 else 'tell'} nothing here."] if silent else []
-    told += [f"Stands out: {difference.line()}." for difference in off]
-    return " ".join(told)
+    silent = [site for site, fingerprint in sites.items() if not fingerprint.told(name).any()]
+    notes = [f"{joined(silent)} {'tells' if len(silent) == 1 else 'tell'} nothing here."] if silent else []
+    notes += [f"Stands out: {difference.line()}." for difference in off]
+    return " ".join(notes)
 
 
 def _histogram(axis: Axis, lines: Sequence[Line], *, per_patient: bool, description: str) -> str:
-    """Bins apart to the left, each in a slot of its own, then the scale."""
-    apart, (first, last) = _shown_apart(axis, lines), _shown_inner(axis, lines)
+    """Draw the bins apart from the scale on the left, each in a slot of its own, then the scale."""
+    apart, (first, last) = _filled_apart(axis, lines), _filled_inner(axis, lines)
     slot = max(1.0, SLOT * (last - first))
     start = slot * len(apart) + (0.4 * slot if apart and last > first else 0)
     ticks = [(slot * (place + 0.5), axis.apart[bin_].replace(" ", "\n", 1)) for place, bin_ in enumerate(apart)]
@@ -125,14 +125,14 @@ def _histogram(axis: Axis, lines: Sequence[Line], *, per_patient: bool, descript
         return svg(figure, description)
 
 
-def _shown_apart(axis: Axis, lines: Sequence[Line]) -> list[int]:
-    """Bins apart in which anybody stands; all of them where there is no scale."""
+def _filled_apart(axis: Axis, lines: Sequence[Line]) -> list[int]:
+    """Indices of the non-empty bins apart from the scale; all of them where there is no scale."""
     stands = np.any([line.points[: len(axis.apart)] > 0 for line in lines], axis=0)
     return [bin_ for bin_ in range(len(axis.apart)) if stands[bin_] or axis.scale is None]
 
 
-def _shown_inner(axis: Axis, lines: Sequence[Line]) -> tuple[int, int]:
-    """The scale's bins from the first in which anybody stands to the last, and one more at either end."""
+def _filled_inner(axis: Axis, lines: Sequence[Line]) -> tuple[int, int]:
+    """The range of the scale's non-empty bins, widened by one bin at either end; (0, 0) where there are none."""
     filled = np.flatnonzero(np.any([line.points[len(axis.apart) :] > 0 for line in lines], axis=0))
     if axis.scale is None or not filled.size:
         return 0, 0
@@ -140,12 +140,12 @@ def _shown_inner(axis: Axis, lines: Sequence[Line]) -> tuple[int, int]:
 
 
 def _scale_ticks(scale: Scale, first: int, last: int) -> list[tuple[float, str]]:
-    """Whole places between the edges of the shown bins, in bins from the first one's edge."""
+    """Labels at whole steps of the scale, with their distance in bins from the first shown bin's edge."""
     low, high = (scale.first + scale.width * (bin_ - 1) for bin_ in (first, last))
     whole = np.arange(np.ceil(low), np.floor(high) + 1)
     step = -(-len(whole) // MOST_TICKS)
-    shown: npt.NDArray[np.float64] = whole[whole % step == 0]
-    return [(float((place - low) / scale.width), f"{scale.value(float(place)):g}") for place in shown]
+    places: npt.NDArray[np.float64] = whole[whole % step == 0]
+    return [(float((place - low) / scale.width), f"{scale.value(float(place)):g}") for place in places]
 
 
 def _legend_rows(lines: Sequence[Line]) -> list[list[Line]]:

@@ -1,7 +1,7 @@
-"""What a run's GAN makes, beside what is real: a sheet of examples cut into tiles with words of their own.
+"""Generated images beside real ones: cuts a sheet of examples into tiles, each with its own caption.
 
 On a sheet an example is a row of squares of one size, all under a line of titles: first the image, then the same with
-its mask, and last what the GAN made.
+its mask, and last the image from the generator.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from ganseg_dist.display import View
 from ganseg_dist.report.pictures import Tile, picture_tile
 from ganseg_dist.report.sheets import Sheet
 
-AS_DRAWN = View(None)
-"""Sheets are laid out and marked already."""
+UNCHANGED = View(None)
+"""A sheet is already laid out and marked, so its tiles are not laid out again."""
 
 ENLARGED = 2
 """Screen pixels of a sheet per image pixel."""
 
-MADE = {
+GENERATED = {
     "gan_osmosis": (
         "painted from the mask",
         "Validation images, and what the generator paints from their masks: another image with the same mask. How "
@@ -36,12 +36,12 @@ MADE = {
         "classifier sees.",
     ),
 }
-"""What the last picture of a row is called, and where it comes from, by system."""
+"""By system, the caption of a row's last picture and a text on where it comes from."""
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratedView:
-    """Generated beside real, ready to be laid out."""
+    """The section of generated images, in the fields that report.html.j2 lays out."""
 
     stage: str
     step: int
@@ -49,7 +49,7 @@ class GeneratedView:
     caption: str
     """Which side of the patient is on the left; empty where it is not known."""
     rows: tuple[tuple[Tile, ...], ...]
-    """An example each."""
+    """One example a row."""
 
 
 def generated_view(sheet: Sheet, config: RunConfig) -> GeneratedView | None:
@@ -59,8 +59,8 @@ def generated_view(sheet: Sheet, config: RunConfig) -> GeneratedView | None:
     columns, title = width // cell, height % cell
     if width % cell or columns < 2 or height < cell:
         return None
-    made, explained = MADE[config.system.name]
-    shown = {"real image": 0, **({"its mask": 1} if config.data.regions else {}), made: columns - 1}
+    generated_caption, explained = GENERATED[config.system.name]
+    column_of = {"real image": 0, **({"its mask": 1} if config.data.regions else {}), generated_caption: columns - 1}
     rows = tuple(
         tuple(
             picture_tile(
@@ -68,9 +68,9 @@ def generated_view(sheet: Sheet, config: RunConfig) -> GeneratedView | None:
                 f"{name}, example {number + 1} of stage {sheet.stage}"
                 + (f"; {sheet.caption}" if sheet.caption else ""),
                 sheet.pixels[top : top + cell, column * cell : (column + 1) * cell],
-                AS_DRAWN,
+                UNCHANGED,
             )
-            for name, column in shown.items()
+            for name, column in column_of.items()
         )
         for number, top in enumerate(range(title, height, cell))
     )

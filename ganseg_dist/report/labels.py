@@ -13,19 +13,20 @@ from ganseg_dist.report.reading import Difference, Interval
 REGIONS = {"wt": "Whole tumour", "tc": "Tumour core", "et": "Enhancing tumour"}
 
 NOTHING = "–"
-"""In place of a number that there is not."""
+"""Stands for a missing number."""
 
 MAIN_SCORES = ("dice", "hd95_mm", "hd95_px", "sensitivity", "body_specificity", "lesion_dice", "lesion_f1")
-"""What a reader looks for first; the rest is one click away."""
+"""Scores shown at once; the others are one click away."""
 
 CASE_SCORES = ("dice", "hd95_mm", "hd95_px", "lesion_f1")
 """Columns of the table of cases, which must still fit a screen for three regions."""
 
 
 def region_label(region: str, regions: Sequence[str], modalities: Sequence[str]) -> str:
-    """A cohort whose labels tell only foreground from background has no part of a tumour to tell from the whole.
+    """The region's name on a page.
 
-    What the foreground of pictures is, their layout does not say.
+    With `wt` as the only region there are no parts of a tumour, so it is called Tumour; for pictures it is called
+    Foreground, because their layout does not say what the foreground is.
     """
     if tuple(regions) == ("wt",):
         return "Foreground" if modalities and {*COLOURS, GREY}.issuperset(modalities) else "Tumour"
@@ -33,20 +34,20 @@ def region_label(region: str, regions: Sequence[str], modalities: Sequence[str])
 
 
 def lesion_free(regions: Sequence[str], modalities: Sequence[str]) -> str:
-    """What slices without a lesion are called: free of what the cohort's region is called."""
+    """The word for slices without a lesion, from the region's label: `tumour-free`."""
     return f"{region_label('wt', regions, modalities).removeprefix('Whole ').lower()}-free"
 
 
 def modality_label(modality: str) -> str:
-    """The field's spelling of our own names; a manifest's names as they are."""
+    """The field's spelling of a modality that ganseg knows; other names, from a manifest, are unchanged."""
     return "T1ce" if modality == "t1ce" else modality.upper() if modality in MODALITIES else modality
 
 
 def score_label(score: str) -> str:
     """`wt/hd95_mm`, `dice_wt` or `hole_l1` in words, without the region. Raises ConfigError for an unknown score."""
-    known = score_called(score)
-    unit = next((unit for unit in known.units if score.endswith(f"_{unit}")), "")
-    return f"{known.label}, {unit}" if unit else known.label
+    spec = score_called(score)
+    unit = next((unit for unit in spec.units if score.endswith(f"_{unit}")), "")
+    return f"{spec.label}, {unit}" if unit else spec.label
 
 
 def term_label(term: str) -> str:
@@ -61,12 +62,12 @@ def score_in_words(score: str, region: str) -> str:
 
 
 def capitalised(name: str) -> str:
-    """With its first letter large, and the others as they are."""
+    """With an upper-case first letter, and the others unchanged."""
     return f"{name[:1].upper()}{name[1:]}"
 
 
 def in_a_sentence(label: str) -> str:
-    """A label in the middle of a sentence: Dice and Youden were persons, and abbreviations stay as they are."""
+    """A label inside a sentence: its first letter is lower case, except in names (Dice, Youden) and abbreviations."""
     return (
         label
         if label == "Dice" or label[1:] != label[1:].lower() or label[1:2].isdigit()
@@ -75,12 +76,12 @@ def in_a_sentence(label: str) -> str:
 
 
 def direction(score: str) -> str:
-    """An arrow towards better; empty where neither is. Raises ConfigError for an unknown score."""
+    """An arrow towards better values; empty where neither is better. Raises ConfigError for an unknown score."""
     return {"max": "↑", "min": "↓", None: ""}[score_called(score).mode]
 
 
 def better_in_words(score: str) -> str:
-    """`higher is better`; empty where neither is."""
+    """`higher is better` or `lower is better`; empty where neither direction is better."""
     return {"max": "higher is better", "min": "lower is better", None: ""}[score_called(score).mode]
 
 
@@ -92,7 +93,7 @@ def verdict(compared: Difference, score: str) -> str | None:
 
 
 def number(value: float | None, score: str = "") -> str:
-    """With the decimals of the score, three where none is named; a dash for nothing."""
+    """With the decimals of the score, three without a score; a dash for None, NaN and infinity."""
     if value is None or not math.isfinite(value):
         return NOTHING
     decimals = score_called(score).decimals if score else 3
@@ -101,7 +102,7 @@ def number(value: float | None, score: str = "") -> str:
 
 
 def between(value: Interval, score: str = "", *, signed: bool = False) -> str:
-    """An interval's ends, `0.701 to 0.812`; a dash where one patient gives none."""
+    """An interval's ends, `0.701 to 0.812`; a dash where there is no interval, as with one patient."""
     if not value.known:
         return NOTHING
     return " to ".join(signed_number(end, score) if signed else number(end, score) for end in (value.low, value.high))
@@ -118,14 +119,14 @@ def interval_told(value: Interval, score: str = "") -> str:
 
 
 def p_value(p: float | None) -> str:
-    """Three decimals, never 0."""
+    """Three decimals, `< 0.001` below that; a dash for None."""
     if p is None:
         return NOTHING
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def duration(seconds: float | None) -> str:
-    """The two largest units: `1 h 12 min`."""
+    """Seconds in their two largest units: `1 h 12 min`; a dash for None."""
     if seconds is None:
         return NOTHING
     whole = round(seconds)

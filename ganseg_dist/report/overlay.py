@@ -1,4 +1,4 @@
-"""A predicted case at a glance: its slice with the most lesion, alone and outlined, on the scan's own grid."""
+"""Draws a predicted case: its slice with the most lesion, alone and outlined, on the scan's own grid."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MARGIN_INCHES = 0.3
 """For the title above and the legend below."""
 DPI = 120
 WINDOW = (1.0, 99.8)
-"""Percentiles of what is not background that are drawn black and white."""
+"""Percentiles of the foreground's intensities that are drawn black and white."""
 
 
 def write_overlay(
@@ -39,31 +39,32 @@ def write_overlay(
 ) -> Path:
     """Write the axial slice with the most predicted lesion as a PNG; returns its path.
 
-    Left the slice alone, right with every region's outline in its colour, named after the model's labels. The last
-    modality is shown, or a picture in its colours. Where nothing is predicted it is the middle slice, without outlines.
+    The slice is drawn alone on the left, and on the right with each region's outline in its colour; the legend names
+    regions after the model's labels. The last modality is shown, or a picture in its colours. Without a predicted
+    lesion it is the middle slice, without outlines.
 
     Raises GansegError when the file cannot be written.
     """
     view = View.of(convention, sides_known=scan.grid.sides_known)
     masks = view.lay_out(np.stack([to_picture_axes(mask, scan.grid) for mask in prediction.regions]), columns=2)
-    name, volume = _shown(scan)
+    name, volume = _display_volume(scan)
     volume = view.lay_out(volume, columns=1)
     sizes = masks.any(axis=0).sum(axis=(0, 1))
-    shown = int(sizes.argmax()) if sizes.any() else len(sizes) // 2
+    slice_index = int(sizes.argmax()) if sizes.any() else len(sizes) // 2
     row, column, _ = picture_spacing(scan.grid)
     tall = PANEL_INCHES * volume.shape[0] * row / (volume.shape[1] * column)
     whole = tall + 2 * MARGIN_INCHES
     figure = Figure(figsize=(2 * PANEL_INCHES, whole), dpi=DPI, facecolor="black")
     slice_axes = [figure.add_axes((left, MARGIN_INCHES / whole, 0.5, tall / whole)) for left in (0.0, 0.5)]
     for axes in slice_axes:
-        axes.imshow(volume[:, :, shown], cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
+        axes.imshow(volume[:, :, slice_index], cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
         axes.set_axis_off()
         view.mark_axes(axes)
-    for region, mask in zip(regions, masks[..., shown], strict=True):
+    for region, mask in zip(regions, masks[..., slice_index], strict=True):
         for contour in outlines(mask):
             slice_axes[1].plot(contour[:, 0], contour[:, 1], color=REGION_COLOURS[region], linewidth=1.4)
     slice_axes[1].set(xlim=slice_axes[0].get_xlim(), ylim=slice_axes[0].get_ylim())
-    title = f"{case}   {name}, slice {shown + 1} of {len(sizes)}"
+    title = f"{case}   {name}, slice {slice_index + 1} of {len(sizes)}"
     figure.text(0.01, 0.985, title, color="white", va="top", fontsize=9)
     figure.text(0.99, 0.985, view.caption, color="white", va="top", ha="right", fontsize=9)
     figure.legend(
@@ -82,8 +83,8 @@ def write_overlay(
     return file
 
 
-def _shown(scan: Scan) -> tuple[str, Volume]:
-    """What is drawn and its name: (rows, columns, slices) or (rows, columns, slices, 3) in [0, 1]."""
+def _display_volume(scan: Scan) -> tuple[str, Volume]:
+    """Name and intensities of what is drawn: (rows, columns, slices) or (rows, columns, slices, 3) in [0, 1]."""
     if set(COLOURS) <= set(scan.modalities):
         channels = [to_picture_axes(scan.image[scan.modalities.index(colour)], scan.grid) for colour in COLOURS]
         return "colour", (np.stack(channels, axis=-1) / BRIGHTEST).astype(np.float32)

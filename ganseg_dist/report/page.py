@@ -1,4 +1,4 @@
-"""`runs/NAME/report.html`: everything a run's folder knows, on one page without a single outside request."""
+"""Writes `runs/NAME/report.html`: all records of a run's folder, on one page without a single outside request."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipes
 
 CHANGED = "+"
-"""Ends the commit of a checkout that held changes of its own."""
+"""Ends the commit of a checkout with uncommitted changes."""
 
 TOO_FEW = "too few patients to tell"
 
 STOPPED = {"KeyboardInterrupt": "by hand, with Ctrl-C"}
-"""What an exception's name means to a person."""
+"""An exception's name in words."""
 
 MOST_SITES = 30
-"""Beyond so many, one row a site is no longer a figure that anybody reads."""
+"""With more sites than this, a figure with one row a site is unreadable."""
 
 RegionLabel = Callable[[str], str]
-"""What a region is called on this page."""
+"""A region's name on this page."""
 
 
 def write_report(run: Run) -> Path:
-    """Write the run's page and return its path. What the folder lacks is said on the page.
+    """Write the run's page and return its path. The page says what the folder lacks.
 
-    Raises ConfigError for a display convention that there is not, and RunError naming the file and field when something
+    Raises ConfigError for an unknown display convention, and RunError naming the file and field when something
     in the folder cannot be read.
     """
     convention = display_convention()
@@ -108,13 +108,13 @@ def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -
         gan=records.config is None or records.config.system.synthesises,
         makes_images=shows_generated(records.config),
         generated=generated_view(records.sheet, records.config) if records.sheet and records.config else None,
-        unfinished=unfinished_told(records),
+        unfinished=describe_unfinished(records),
         resume=resume_command(records),
         classes=(records.config.data.classes if records.config is not None else None) or (),
         evaluations=[evaluation_view(evaluation, records, convention) for evaluation in records.evaluations],
         classifications=[
-            class_view(found, records.config, patients_known=records.patients_known(found.part))
-            for found in records.classifications
+            class_view(classification, records.config, patients_known=records.patients_known(classification.part))
+            for classification in records.classifications
         ],
         federation=_federation(records),
         stages=stage_curves(
@@ -132,7 +132,7 @@ def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -
 
 @dataclass(frozen=True, slots=True)
 class KeyFigure:
-    """A number to be seen first."""
+    """A number shown at the top of the section."""
 
     region: str
     score: str
@@ -141,7 +141,7 @@ class KeyFigure:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationView:
-    """One part's results, ready to be laid out."""
+    """A segmenter's results on one part of the data, in the fields that report.html.j2 lays out."""
 
     part: str
     summary: Summary
@@ -196,14 +196,14 @@ def evaluation_view(evaluation: Evaluation, records: Records, convention: Conven
 
 
 def subjects(records: Records, part: str, n: int, n_patients: int, thing: str = "case") -> str:
-    """`9 cases of 7 patients`; where patients are unknown, that."""
+    """`9 cases of 7 patients`, or `9 images, patients unknown`."""
     if records.patients_known(part):
         return f"{counted(n, thing)} of {counted(n_patients, 'patient')}"
     return f"{counted(n, 'image')}, patients unknown"
 
 
-def unfinished_told(records: Records) -> str | None:
-    """What became of a training that did not come to its end; what to do then is `resume_command`."""
+def describe_unfinished(records: Records) -> str | None:
+    """The state of an unfinished training, to be followed by `resume_command`; None for a finished one."""
     described = records.description
     if described.status == "finished":
         return None
@@ -214,7 +214,7 @@ def unfinished_told(records: Records) -> str | None:
 
 
 def resume_command(records: Records) -> str:
-    """A federation goes on by the command that began it: this run alone would train in one place."""
+    """A federation resumes with the command that started it: `ganseg train --resume` would train in one place."""
     command = records.description.command or ""
     return command if command.startswith("ganseg federate") else f"ganseg train --resume {records.name}"
 
@@ -229,20 +229,20 @@ def measured_on(summary: Summary, region: str) -> list[tuple[Method, int]]:
 
 
 def difference_told(paired: Paired) -> str:
-    """What a difference means; one that may be none is reported as none."""
+    """The verdict on a difference: `better`, `worse`, `no difference shown`, or TOO_FEW."""
     return labels.verdict(paired, paired.score) or TOO_FEW
 
 
 def holes_told(healthy: Healthy) -> str:
-    """Whether the generator knows more of healthy tissue than smooth interpolation does."""
+    """Compare the generator's L1 in holes of healthy tissue with that of biharmonic interpolation."""
     less = healthy.less_biharmonic
     if less is None:
-        told = "lower is better"
+        outcome = "lower is better"
     else:
-        told = labels.verdict(less, "hole_l1") or TOO_FEW
-        told = f"the generator is {told}" if less.differs else told
+        outcome = labels.verdict(less, "hole_l1") or TOO_FEW
+        outcome = f"the generator is {outcome}" if less.differs else outcome
     levels = f"{healthy.hole_l1:.4f} by the generator, {healthy.biharmonic_l1:.4f} by biharmonic interpolation"
-    return f"Holes in healthy tissue are filled with an L1 of {levels}: {told}."
+    return f"Holes in healthy tissue are filled with an L1 of {levels}: {outcome}."
 
 
 def site_table(records: Records) -> list[tuple[str, Counter[str]]]:
@@ -271,7 +271,7 @@ def fingerprint(data: Data | None) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class ConfigField:
-    """One dotted field, beside what the recipe alone would give."""
+    """One dotted field, beside the value that the recipe alone gives."""
 
     name: str
     value: str
@@ -292,7 +292,7 @@ def config_fields(config: RunConfig | None) -> list[ConfigField]:
 
 
 def commands(records: Records) -> list[str]:
-    """What to type to get this run again; empty when the folder does not say."""
+    """The commands that reproduce this run; empty when the folder does not record its command."""
     description = records.description
     if description.command is None:
         return []
@@ -301,19 +301,24 @@ def commands(records: Records) -> list[str]:
     typed.append(description.command)
     if any(evaluation.summary.calibrated_on for evaluation in records.evaluations):
         typed.append(f"ganseg calibrate {records.name} --data {root}")
-    evaluated = [found.part for found in records.evaluations] + [found.part for found in records.classifications]
-    for part in evaluated:
+    parts = [result.part for result in records.evaluations] + [result.part for result in records.classifications]
+    for part in parts:
         source = root if part in PARTS else "OTHER_DATA"
         typed.append(f"ganseg evaluate {records.name} --data {source}" + ("" if part == "test" else f" --part {part}"))
     return typed
 
 
 def _federation(records: Records) -> FederationView | None:
-    """None of a run that was trained in one place, or of which no round is recorded."""
+    """None for a run that was trained in one place, or without a recorded round."""
     if records.federation is None or not records.federation.rounds or records.config is None:
         return None
     return federation_view(
-        records.federation, records.comparison, records.config, records.description, records.told, records.simulation
+        records.federation,
+        records.comparison,
+        records.config,
+        records.description,
+        records.fingerprints,
+        records.simulation,
     )
 
 
@@ -341,15 +346,15 @@ def _key_figures(summary: Summary, region_label: RegionLabel) -> Iterator[KeyFig
 
 
 def _verdicts(summary: Summary, region_label: RegionLabel) -> Iterator[str]:
-    """One sentence a paired comparison of the first region's Dice that the run takes part in."""
+    """One sentence for each paired comparison of the run with another method by the first region's Dice."""
     model = summary.model
     for paired in summary.paired:
         if model is None or paired.score != f"{summary.regions[0]}/dice" or model.name != paired.a:
             continue
-        told, gap = difference_told(paired), paired.difference
+        outcome, gap = difference_told(paired), paired.difference
         region = region_label(summary.regions[0])
         size = f"{labels.signed_number(gap.mean)} ({labels.between(gap, signed=True)}, n = {gap.n})"
-        yield f"{region} Dice against {paired.b}: {told}, {size}."
+        yield f"{region} Dice against {paired.b}: {outcome}, {size}."
 
 
 def _method_charts(summary: Summary, region_label: RegionLabel) -> Iterator[Chart]:
@@ -361,7 +366,7 @@ def _method_charts(summary: Summary, region_label: RegionLabel) -> Iterator[Char
             if (value := row.scores.get(f"{region}/dice")) is not None
         ]
         if bars:
-            told = "; ".join(
+            means = "; ".join(
                 f"{bar.label} {bar.mean:.3f}, {bar.low:.3f} to {bar.high:.3f}"
                 for bar in bars
                 if bar.low is not None and bar.high is not None
@@ -370,11 +375,11 @@ def _method_charts(summary: Summary, region_label: RegionLabel) -> Iterator[Char
                 bars,
                 axis="Dice",
                 limits=(0, 1),
-                description=f"Mean Dice of the {label.lower()} with 95% intervals: {told}.",
+                description=f"Mean Dice of the {label.lower()} with 95% intervals: {means}.",
             )
             counts = sorted({n for _, n in measured_on(summary, region)})
-            told_n = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-            yield Chart(label, figure, f"Mean Dice and 95% interval, n = {told_n}; higher is better.")
+            n_range = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+            yield Chart(label, figure, f"Mean Dice and 95% interval, n = {n_range}; higher is better.")
 
 
 def _case_charts(evaluation: Evaluation, region_label: RegionLabel) -> Iterator[Chart]:
@@ -402,8 +407,8 @@ def _case_charts(evaluation: Evaluation, region_label: RegionLabel) -> Iterator[
 
 
 def _medians(groups: dict[str, list[float]]) -> str:
-    told = (f"{name} {sorted(values)[len(values) // 2]:.2f} of {len(values)}" for name, values in groups.items())
-    return f"Medians: {'; '.join(told)}."
+    medians = (f"{name} {sorted(values)[len(values) // 2]:.2f} of {len(values)}" for name, values in groups.items())
+    return f"Medians: {'; '.join(medians)}."
 
 
 def _healthy_charts(healthy: Healthy | None, lesion_free: str) -> Iterator[Chart]:
@@ -437,13 +442,13 @@ def _bar(label: str, mean: float, interval: Interval | None, *, emphasised: bool
 
 
 def _feedback_chart(feedback: Feedback) -> Chart:
-    told = ", ".join(f"{name} {value.mean:.3f}" for name, value in feedback.losses.items())
+    means = ", ".join(f"{name} {value.mean:.3f}" for name, value in feedback.losses.items())
     return Chart(
         "Adversarial feedback, L_adv",
         interval_chart(
             [_bar(name, value.mean, value, emphasised=name == "true") for name, value in feedback.losses.items()],
             axis="L_adv",
-            description=f"Mean adversarial feedback by mask: {told}.",
+            description=f"Mean adversarial feedback by mask: {means}.",
         ),
         f"Lower: more like healthy tissue at the mask's edge. {' '.join(feedback_sentences(feedback))}",
     )

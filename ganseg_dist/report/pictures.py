@@ -1,4 +1,4 @@
-"""Examples as tiles: a picture as a data URI, and outlines as paths over it that a reader can switch off."""
+"""Draws examples as tiles: a picture as a data URI, with outlines as paths over it that a reader can switch off."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Tile:
 
     caption: str
     description: str
-    """Text in the picture's stead."""
+    """The picture's alternative text."""
     uri: str
     width: int
     height: int
@@ -51,16 +51,16 @@ class Strip:
 
 @dataclass(frozen=True, slots=True)
 class AnomalyScale:
-    """What the darkest and the brightest colour of all anomaly maps stand for."""
+    """Values of the darkest and the brightest colour, the same for all anomaly maps."""
 
     low: float
     high: float
     bar: str
-    """Data URI, dark to bright."""
+    """The colour bar as a data URI, dark to bright."""
 
 
 def distinct(examples: Sequence[Example]) -> list[Example]:
-    """Each slice once: of few cases the same one can be the median and the worst."""
+    """Each slice once, with all its ranks: with few cases the same one can be the median and the worst."""
     ranks: dict[tuple[str, int], list[str]] = {}
     for example in examples:
         ranks.setdefault((example.case, example.slice), []).append(example.rank)
@@ -87,18 +87,18 @@ def healthy_strips(
     scale: AnomalyScale | None,
     convention: Convention,
 ) -> list[Strip]:
-    """Each example that the GAN spoke of: the slice, the same with its lesion filled, and how abnormal it looks."""
-    spoken_of = [example for example in examples if example.anomaly is not None or example.reconstruction is not None]
+    """Each example with an anomaly map or a reconstruction: the slice, its lesion filled, and the anomaly map."""
+    with_gan = [example for example in examples if example.anomaly is not None or example.reconstruction is not None]
     return [
         _strip(example, _healthy_tiles(example, modalities, gan_modalities, regions, scale, view), view)
-        for example in spoken_of
+        for example in with_gan
         for view in [_view(example, convention)]
     ]
 
 
 def anomaly_scale(examples: Sequence[Example]) -> AnomalyScale | None:
-    """One scale for all maps, so that they can be compared; none without maps."""
-    inside = [example.anomaly[0][_body(example)] for example in examples if example.anomaly is not None]
+    """One scale for all anomaly maps, so that they can be compared; None without maps."""
+    inside = [example.anomaly[0][_foreground(example)] for example in examples if example.anomaly is not None]
     levels = np.concatenate(inside) if inside else np.zeros(0)
     if not levels.size:
         return None
@@ -117,21 +117,21 @@ def _view(example: Example, convention: Convention) -> View:
 def _overlay_tiles(example: Example, modalities: Sequence[str], regions: Sequence[str], view: View) -> list[Tile]:
     names = _channel_names(modalities, len(example.image))
     where = f"slice {example.slice + 1} of case {example.case}"
-    plain, shown = _background(example, names, regions[0] if regions else "wt")
+    plain, modality = _background(example, names, regions[0] if regions else "wt")
     tiles = [
         picture_tile(
-            f"{modality_label(shown)} alone", f"{modality_label(shown)}, {where}, without outlines", plain, view
+            f"{modality_label(modality)} alone", f"{modality_label(modality)}, {where}, without outlines", plain, view
         )
     ]
     for region, truth, predicted in zip(regions, example.truth, example.predicted, strict=False):
-        background, shown = _background(example, names, region)
+        background, modality = _background(example, names, region)
         label = region_label(region, regions, modalities)
         description = (
-            f"{modality_label(shown)}, {where}, with the outlines of the {label.lower()}: "
+            f"{modality_label(modality)}, {where}, with the outlines of the {label.lower()}: "
             f"true {int(truth.sum())} pixels, predicted {int(predicted.sum())}, "
             f"shared {int(np.logical_and(truth, predicted).sum())}"
         )
-        caption = f"{label} on {modality_label(shown)}"
+        caption = f"{label} on {modality_label(modality)}"
         tiles.append(picture_tile(caption, description, background, view, truth=truth, predicted=predicted))
     return tiles
 
@@ -149,36 +149,36 @@ def _healthy_tiles(
     region = regions[0] if regions else "wt"
     tiles = []
     if example.reconstruction is not None:
-        own = _channel_names(gan_modalities, len(example.reconstruction))
-        shown = _best_shown(own, region)
-        before = example.image[names.index(shown) if shown in names else 0]
-        after = example.reconstruction[own.index(shown)]
+        gan_names = _channel_names(gan_modalities, len(example.reconstruction))
+        modality = _best_modality(gan_names, region)
+        before = example.image[names.index(modality) if modality in names else 0]
+        after = example.reconstruction[gan_names.index(modality)]
         tiles += [
             picture_tile(
-                f"{modality_label(shown)}, as scanned",
-                f"{modality_label(shown)}, {where}, as scanned",
+                f"{modality_label(modality)}, as scanned",
+                f"{modality_label(modality)}, {where}, as scanned",
                 grey(before),
                 view,
             ),
             picture_tile(
                 "Predicted lesion filled",
-                f"{modality_label(shown)}, {where}, its predicted lesion filled with healthy tissue",
+                f"{modality_label(modality)}, {where}, its predicted lesion filled with healthy tissue",
                 grey(after, like=before),
                 view,
                 predicted=example.predicted[0],
             ),
         ]
     if example.anomaly is not None and scale is not None:
-        anomaly, body = example.anomaly[0], _body(example)
-        inside = anomaly[body] if body.any() else anomaly
-        lesion = (example.truth[0] > 0) & body
-        told = f"mean {float(inside.mean()):.2f} over the body"
+        anomaly, foreground = example.anomaly[0], _foreground(example)
+        inside = anomaly[foreground] if foreground.any() else anomaly
+        lesion = (example.truth[0] > 0) & foreground
+        levels = f"mean {float(inside.mean()):.2f} over the body"
         if lesion.any():
-            told += f", {float(anomaly[lesion].mean()):.2f} in the true lesion"
-        painted = heat(anomaly, scale.low, scale.high)
-        painted[~body] = 0
-        description = f"Anomaly map of {where}: {told}"
-        tiles.append(picture_tile(f"Anomaly: {told}", description, painted, view, truth=example.truth[0]))
+            levels += f", {float(anomaly[lesion].mean()):.2f} in the true lesion"
+        colours = heat(anomaly, scale.low, scale.high)
+        colours[~foreground] = 0
+        description = f"Anomaly map of {where}: {levels}"
+        tiles.append(picture_tile(f"Anomaly: {levels}", description, colours, view, truth=example.truth[0]))
     return tiles
 
 
@@ -201,15 +201,15 @@ def picture_tile(
 
 
 def _background(example: Example, names: Sequence[str], region: str) -> tuple[Pixels, str]:
-    """What the region is shown on and its name: the whole picture in colour, or one modality in grey."""
+    """The pixels behind a region's outlines and their name: a whole picture in colour, or one modality in grey."""
     if set(names) == COLOUR_CHANNELS:
         order = [names.index(name) for name in ("red", "green", "blue")]
         return rgb(example.image[order]), "colour"
-    shown = _best_shown(names, region)
-    return grey(example.image[names.index(shown)]), shown
+    modality = _best_modality(names, region)
+    return grey(example.image[names.index(modality)]), modality
 
 
-def _best_shown(names: Sequence[str], region: str) -> str:
+def _best_modality(names: Sequence[str], region: str) -> str:
     return next((name for name in SHOWN_ON.get(region, ()) if name in names), names[-1])
 
 
@@ -217,7 +217,7 @@ def _channel_names(modalities: Sequence[str], channels: int) -> list[str]:
     return list(modalities) if len(modalities) == channels else [f"channel {index + 1}" for index in range(channels)]
 
 
-def _body(example: Example) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+def _foreground(example: Example) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     """Pixels that are not background in every channel, (H, W)."""
     return np.asarray((example.image > -0.999).any(axis=0))
 

@@ -1,4 +1,4 @@
-"""A run's JSON files as typed records, whichever command wrote them."""
+"""Reads a run's JSON files as typed records, whichever command wrote them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Parsed = TypeVar("Parsed")
 
 
 class Record(BaseModel):
-    """A node of a run's JSON files; fields that the report does not show are let through."""
+    """A node of a run's JSON files; fields that the report does not use are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -29,12 +29,12 @@ class Interval(Record):
 
     @property
     def known(self) -> bool:
-        """Whether there is an interval at all: of one subject, and of equal ones, there is nothing to say it by."""
+        """Whether the interval has a width: with one subject, or with equal values, it has none."""
         return self.low < self.high
 
 
 class Difference(Record):
-    """One arm less another over the same subjects."""
+    """One arm minus another over the same subjects."""
 
     difference: Interval
     differs: bool | None
@@ -44,7 +44,7 @@ class Difference(Record):
 
 
 def read_record(run: Run, name: str, adapter: TypeAdapter[Parsed]) -> Parsed | None:
-    """A file of the run's folder; None where it is missing. Raises RunError naming the file and the field."""
+    """Read a JSON file of the run's folder; None where it is missing. Raises RunError naming the file and the field."""
     path = run.folder / name
     if not path.exists():
         return None
@@ -58,7 +58,7 @@ def read_record(run: Run, name: str, adapter: TypeAdapter[Parsed]) -> Parsed | N
 
 
 def finite(text: str) -> float:
-    """The number. Raises ValueError for what is none, NaN or infinite."""
+    """The text as a number. Raises ValueError when it is none, or is NaN or infinite."""
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"{text} is not a finite number")

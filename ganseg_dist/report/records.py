@@ -1,4 +1,4 @@
-"""What a run's folder tells its report. Every part but the folder itself may be missing; what is there is validated."""
+"""Reads a run's folder for its report. Every file may be missing; those that exist are validated."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Kept(Record):
 
     epoch: int
     best_of: tuple[str, ...]
-    """The scores that it has the best mean of; none: it is the last."""
+    """The scores whose mean is best in this epoch; none: it is the last epoch."""
 
 
 class Description(Record):
@@ -65,7 +65,7 @@ class Description(Record):
     """Why an unfinished run stopped."""
     mlflow: Tracked | None = None
     sites: dict[str, int] = Field(default_factory=dict)
-    """Patients by site, of a simulated federation; a deployment's sites say it as they join."""
+    """Patients by site, of a simulated federation; a deployment's sites report theirs as they join."""
     absent: tuple[str, ...] = ()
     """Networks that stayed at the sites."""
     kept: dict[str, Kept] = Field(default_factory=dict)
@@ -112,12 +112,12 @@ class Data(Record):
 
     @property
     def unknown_patients(self) -> int:
-        """Cases that count as a patient each because nothing says whose they are."""
+        """Number of cases that count as one patient each because their patient is unknown."""
         return unknown_patients(self.layout, ((case.id, case.patient) for case in self.cases))
 
 
 class Method(Record):
-    """One row of the scores table: the run itself or what it is held against."""
+    """One row of the scores table: the run itself or a method that it is compared with."""
 
     name: str
     kind: Literal["model", "baseline", "comparison"]
@@ -126,7 +126,7 @@ class Method(Record):
 
 
 class Paired(Difference):
-    """Method a less method b over the same subjects."""
+    """Method a minus method b over the same subjects."""
 
     score: str
     a: str
@@ -134,7 +134,7 @@ class Paired(Difference):
 
 
 class ThresholdRow(Record):
-    """What one threshold on the discriminator's slice score does."""
+    """Detection of abnormal slices at one threshold on the discriminator's score."""
 
     threshold: float
     accuracy: float
@@ -148,7 +148,7 @@ class ThresholdRow(Record):
 
 
 class Detection(Record):
-    """Slices told abnormal by the discriminator: abnormal if score < threshold."""
+    """Detection of abnormal slices by the discriminator: a slice is abnormal if score < threshold."""
 
     auroc: float | None
     auprc: float | None
@@ -162,7 +162,7 @@ class Detection(Record):
 
 
 class Feedback(Record):
-    """What L_adv tells true and wrong masks, as `inference.feedback` measured it."""
+    """L_adv of true and wrong masks, as `systems.ganet_seg.feedback_evidence` measures it."""
 
     losses: dict[str, Interval]
     margins: dict[str, Difference]
@@ -172,7 +172,7 @@ class Feedback(Record):
 
 
 class Healthy(Record):
-    """What the generator knows of healthy tissue."""
+    """How well the generator fills holes in healthy tissue."""
 
     hole_l1: float
     biharmonic_l1: float
@@ -249,7 +249,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Everything known of one part."""
+    """The results of a segmenter on one part of the data."""
 
     part: str
     summary: Summary
@@ -259,7 +259,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """A run's folder, read."""
+    """All records of a run's folder."""
 
     name: str
     description: Description
@@ -270,21 +270,21 @@ class Records:
     evaluations: tuple[Evaluation, ...]
     """Test first, then by name; none of a classifier."""
     classifications: tuple[Classification, ...]
-    """Likewise of a classifier."""
+    """The same for a classifier; none of a segmenter."""
     sheet: Sheet | None
     """The newest examples of a system that makes images."""
     federation: FederationRecord | None = None
-    """Of a run that sites trained together."""
+    """For a run that sites trained together."""
     comparison: Comparison | None = None
-    """What that is worth, where it was compared."""
-    told: Mapping[str, Fingerprint] = field(default_factory=dict)
-    """By site, what it told of its data before the first round."""
+    """The federation beside pooled data and each site alone, where they were compared."""
+    fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)
+    """By site, the fingerprint of its data from before the first round."""
     simulation: tuple[SimulatedSite, ...] = ()
-    """Who stood for the sites of a federation that was simulated; a case is then of the site that had it."""
+    """The sites of a simulated federation; a case's site is then the one that it was dealt to."""
 
     @classmethod
     def of(cls, run: Run) -> Records:
-        """Raises RunError naming the file and the field that cannot be used."""
+        """Read the run's folder. Raises RunError naming the file and the field that cannot be used."""
         folder = run.folder
         config = run.config() if (folder / "config.json").exists() else None
         parts, classifies = _evaluated_parts(run), _classifies(config)
@@ -305,22 +305,22 @@ class Records:
             sheet=newest_sheet(run, tracked) if shows_generated(config) else None,
             federation=run.federation(),
             comparison=read_comparison(run),
-            told=_told_by_sites(run, config),
+            fingerprints=_fingerprints(run, config),
             simulation=simulation,
         )
 
     @property
     def classifies(self) -> bool:
-        """Whether the run's predictions are of whole images."""
+        """Whether the run's system classifies whole images."""
         return _classifies(self.config)
 
     def patients_known(self, part: str) -> bool:
-        """Whether n counts patients there; of another cohort than the run's own nothing else is known."""
+        """Whether n counts patients in this part; of a cohort other than the run's own it is assumed."""
         return part not in PARTS or self.data is None or not self.data.unknown_patients
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names of the image channels; empty when nothing says."""
+        """Names of the image channels; empty when unknown."""
         if self.config is not None and self.config.data.modalities is not None:
             return self.config.data.modalities
         return self.data.modalities if self.data is not None else ()
@@ -331,7 +331,7 @@ def _classifies(config: RunConfig | None) -> bool:
 
 
 def _history(run: Run) -> tuple[Epoch, ...]:
-    """Of a run that is still training, or was interrupted, what its newest checkpoint knows."""
+    """history.json; for a run that is still training, or was interrupted, the history of its newest checkpoint."""
     epochs = TypeAdapter(tuple[Epoch, ...])
     finished = read_record(run, "history.json", epochs)
     if finished is not None:
@@ -340,7 +340,7 @@ def _history(run: Run) -> tuple[Epoch, ...]:
 
 
 def _data_at(site_of: Mapping[str, str], data: Data) -> Data:
-    """A cohort's own sites may not be those that it was dealt out to."""
+    """Replace each case's site by the federation's, which may differ from the cohort's own."""
     cases = (case.model_copy(update={"site": site_of.get(case.patient, case.site)}) for case in data.cases)
     return data.model_copy(update={"cases": tuple(cases)})
 
@@ -408,13 +408,13 @@ def _example(entry: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Exam
     )
 
 
-def _told_by_sites(run: Run, config: RunConfig | None) -> dict[str, Fingerprint]:
-    """What fingerprint.json holds; nothing of a run that was trained in one place, or where nobody was asked."""
+def _fingerprints(run: Run, config: RunConfig | None) -> dict[str, Fingerprint]:
+    """The sites' fingerprints in fingerprint.json; none for a run in one place, or where none were requested."""
     if config is None or not (run.folder / "fingerprint.json").exists():
         return {}
     try:
         sites = run.read("fingerprint.json")["sites"]
-        return {site: Fingerprint.from_json(json.dumps(told), axes(config.data)) for site, told in sites.items()}
+        return {site: Fingerprint.from_json(json.dumps(values), axes(config.data)) for site, values in sites.items()}
     except (AttributeError, FederationError, KeyError, TypeError):
         raise RunError(
             f"{run.folder / 'fingerprint.json'}: is damaged; delete it, and the report goes without"

@@ -1,6 +1,6 @@
-"""The newest example pictures that training drew: a sheet of them, where MLflow's files lie beside the runs.
+"""Finds the newest sheet of example pictures from training, where MLflow's files lie beside the runs.
 
-Trackers send a sheet every few epochs to MLflow, whose own folder is beside the runs where there is no server:
+Trackers send a sheet every few epochs to MLflow. Without a server, MLflow keeps its files beside the runs:
 mlartifacts/RUN_ID/artifacts/examples/STAGE/step-N.png.
 """
 
@@ -35,14 +35,14 @@ class Sheet:
 
 
 def shows_generated(config: RunConfig | None) -> bool:
-    """Whether the system makes images to learn from; GANet-Seg's fill lesions, and stand with the healthy model."""
+    """Whether the system generates images to learn from; GANet-Seg's filled lesions stand with its healthy model."""
     return config is not None and config.system.synthesises and not config.system.knows_healthy_tissue
 
 
 def newest_sheet(run: Run, run_id: str | None) -> Sheet | None:
-    """None where MLflow's files do not lie beside the runs, or nothing was drawn yet.
+    """None where MLflow's files do not lie beside the runs, or hold no sheet yet.
 
-    Raises RunError when the picture cannot be read, and for an id that is a path to elsewhere.
+    Raises RunError when the picture cannot be read, and for a run id that is a path out of MLflow's folder.
     """
     if run_id is None:
         return None

@@ -1,4 +1,4 @@
-"""sites/*/site.json: who stood for the hospitals in a simulation; those of a deployment keep theirs to themselves."""
+"""Reads sites/*/site.json, the sites of a simulated federation; those of a deployment keep their files at home."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ganseg_dist.runs import Run
 
 
 class SitePatients(Record):
-    """Who of a site's patients serves for what."""
+    """A site's patients by part of its split."""
 
     test: tuple[str, ...]
 
@@ -19,13 +19,13 @@ class SimulatedSite(Record):
 
     name: str
     minimum_group: int
-    """Patients that a number which it tells of its data stands for at least; 1: it withholds nothing."""
+    """Fewest patients that a number in the site's fingerprint may stand for; 1: it withholds nothing."""
     patients: tuple[str, ...]
     split: SitePatients
 
 
 def read_simulation(run: Run) -> tuple[SimulatedSite, ...]:
-    """By name; empty of a deployment, and where the sites' folders were deleted. Raises RunError naming the field."""
+    """By name; empty for a deployment, and where the sites' folders were deleted. Raises RunError naming the field."""
     files = sorted(run.folder.glob("sites/*/site.json"))
     sites = (read_record(run, str(file.relative_to(run.folder)), TypeAdapter(SimulatedSite)) for file in files)
     return tuple(sorted((site for site in sites if site is not None), key=lambda site: site.name))

@@ -1,4 +1,4 @@
-"""Training curves: what history.json says of each stage, as charts."""
+"""Training curves: charts of each stage's records in history.json."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class StageCurves:
 
     name: str
     rounds: int
-    """Of a federation; 0: it was trained in one place."""
+    """Rounds of a federation; 0: the run was trained in one place."""
     epochs: int
     phases: tuple[str, ...]
     charts: tuple[Chart, ...]
@@ -49,9 +49,9 @@ def stage_curves(
     """Losses, validation scores and dynamic weights of every stage, in the order they were trained.
 
     Args:
-        history: of a federation, the last epoch of each round.
-        kept: the epoch that each stage handed on; of a stage without one, nothing is said of it.
-        rounds: of a federation, all of them.
+        history: all epochs; of a federation, the last epoch of each round.
+        kept: by stage, the epoch whose weights it handed on; without one the captions leave it out.
+        rounds: all rounds of a federation.
     """
     stages = dict.fromkeys(epoch.stage for epoch in history)
     return [
@@ -67,9 +67,9 @@ def stage_curves(
 
 
 def phase_spans(epochs: Sequence[Epoch]) -> list[Span]:
-    """Runs of epochs in which the same phases learnt; none where nothing changed.
+    """Spans of epochs in which the same phases learnt; none where the phases never changed.
 
-    Epochs of which there is no record are those of a round before its last: they go with the next that there is.
+    A federation records only the last epoch of a round: the round's earlier epochs belong to that record's span.
     """
     runs = [
         (phases, max(epoch.epoch + 1 for epoch in members))
@@ -94,18 +94,18 @@ def _stage(
     within = f"in stage {name}, over {counted(done, 'epoch')}"
     charts = []
     if losses:
-        figure = line_chart(losses, spans=spans, description=_described("Training losses", losses, within))
-        charts.append(Chart("Losses", figure, f"{_meant('Mean', rounds)}, before weighting."))
+        figure = line_chart(losses, spans=spans, description=_describe_lines("Training losses", losses, within))
+        charts.append(Chart("Losses", figure, f"{_averaged_over('Mean', rounds)}, before weighting."))
     charts += _score_charts(epochs, region_label, spans, kept, within, rounds)
     if weights:
-        figure = line_chart(weights, spans=spans, description=_described("Dynamic loss weights", weights, within))
-        caption = f"What each loss term was multiplied by; {_meant('mean', rounds)}."
+        figure = line_chart(weights, spans=spans, description=_describe_lines("Dynamic loss weights", weights, within))
+        caption = f"What each loss term was multiplied by; {_averaged_over('mean', rounds)}."
         charts.append(Chart("Dynamic weights", figure, caption))
     return StageCurves(name, len(rounds), done, _phases(epochs), tuple(charts))
 
 
-def _meant(mean: str, rounds: Sequence[RoundRecord]) -> str:
-    """What a loss is the mean of: in a federation, a site tells its last epoch's."""
+def _averaged_over(mean: str, rounds: Sequence[RoundRecord]) -> str:
+    """What a loss is the mean over: in a federation, a site reports the losses of its last epoch only."""
     steps = "the sites and the steps of each round's last epoch" if rounds else "each epoch's steps"
     return f"{mean} over {steps}"
 
@@ -118,22 +118,22 @@ def _score_charts(
     within: str,
     rounds: Sequence[RoundRecord],
 ) -> Iterator[Chart]:
-    """A chart a kind of score, with a line a region, in which the best epoch is marked where it is kept."""
+    """One chart for each kind of score with a line for each region; the best epoch is marked where it is kept."""
     best = kept.epoch + 1 if kept is not None and kept.best_of else None
-    told = _told(kept, rounds) if kept is not None else ""
+    note = _kept_note(kept, rounds) if kept is not None else ""
     kinds = _scores(epochs, region_label)
     for kind, lines in kinds.items():
         label, better = score_label(kind), better_in_words(kind)
-        described = _described(f"Validation {label}", lines, within)
+        description = _describe_lines(f"Validation {label}", lines, within)
         rises_to_1 = score_called(kind).mode == "max"
-        figure = line_chart(lines, spans=spans, marked=best, description=described, shares=rises_to_1)
+        figure = line_chart(lines, spans=spans, marked=best, description=description, shares=rises_to_1)
         title = capitalised(label)
         yield Chart(
-            f"{title} in validation", figure, f"{title} on the validation part{f'; {better}' if better else ''}.{told}"
+            f"{title} in validation", figure, f"{title} on the validation part{f'; {better}' if better else ''}.{note}"
         )
 
 
-def _told(kept: Kept, rounds: Sequence[RoundRecord]) -> str:
+def _kept_note(kept: Kept, rounds: Sequence[RoundRecord]) -> str:
     """Which epoch's weights the stage hands on, as the end of a caption."""
     if not kept.best_of:
         return " The last epoch is kept."
@@ -176,6 +176,6 @@ def _scores(epochs: Sequence[Epoch], region_label: Callable[[str], str]) -> dict
     return kinds
 
 
-def _described(what: str, lines: Mapping[str, Sequence[tuple[int, float]]], within: str) -> str:
+def _describe_lines(what: str, lines: Mapping[str, Sequence[tuple[int, float]]], within: str) -> str:
     ends = joined([f"{name} from {line[0][1]:.3g} to {line[-1][1]:.3g}" for name, line in lines.items()])
     return f"{what} {within}: {ends}."

@@ -1,4 +1,4 @@
-"""What a run tells the world: MLflow, and a progress bar for the person who waits."""
+"""Where a run reports its progress: MLflow, and a progress bar on the terminal."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""How MLflow is reached: patient enough for a busy server, never so patient that a run waits for a dead one."""
+"""Connects to MLflow, with timeouts that allow for a busy server and do not let a run wait for a dead one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 REQUEST_SECONDS = 5
 UPLOAD_SECONDS = 120
-"""A server that passes a model on to an object store answers only when it is through."""
+"""A server that forwards a model to an object store responds only when the whole model is there."""
 SQLITE = "sqlite:///"
 DRIVER = "pysqlite"
 """Python's own module for SQLite, as SQLAlchemy calls it."""
@@ -24,11 +24,11 @@ TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of the store or server. It keeps no active run, and what fails is raised and not printed too.
+    """A client of the store or server. It keeps no active run; errors are raised and not printed too.
 
-    MLflow's defaults would hold a caller for minutes: seven retries of 120 s each. We retry ourselves. Files go through
-    the server, who alone holds the keys of what keeps them: by default it would send a client on to an S3 that the
-    client may not reach.
+    MLflow's defaults would hold a caller for minutes: seven retries of 120 s each. Our callers retry instead. Files go
+    through the server, which alone holds the credentials of the artifact store: by default it would redirect a client
+    to an S3 that the client may not reach.
     """
     os.environ.setdefault(TIMEOUT, str(REQUEST_SECONDS))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -43,12 +43,12 @@ def connect(uri: str) -> MlflowClient:
 
 
 def long_requests() -> AbstractContextManager[None]:
-    """Inside, a request may take as long as an upload does."""
+    """A context in which a request may take UPLOAD_SECONDS, or longer where the environment allows it."""
     return environment({TIMEOUT: str(max(UPLOAD_SECONDS, int(os.environ.get(TIMEOUT) or 0)))})
 
 
 def sqlite_uri(database: Path) -> str:
-    """The URI of a store in this file, whatever the path holds: `?` begins a URI's options, and `%` a quoted letter."""
+    """The URI of a store in this file, whatever the path holds: `?` begins a URI's options, `%` a quoted letter."""
     from sqlalchemy import URL
 
     url = URL.create("sqlite", database=str(database))
@@ -60,7 +60,7 @@ def sqlite_uri(database: Path) -> str:
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file that a store of this URI is kept in; none of any other store."""
+    """The file of an SQLite store; None for a store in memory, and for any other store."""
     if not uri.startswith((SQLITE, f"sqlite+{DRIVER}:")):
         return None
     from sqlalchemy import make_url
@@ -70,12 +70,12 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def without_password(uri: str) -> str:
-    """The URI as it may be printed and saved."""
+    """The URI without its user and password, to be printed and saved."""
     return re.sub(r"(?<=://)[^@/]*@", "", uri)
 
 
 def reason(error: BaseException) -> str:
-    """Why, in a few words: the last line of the error at the root, as `[Errno 111] Connection refused`."""
+    """The last line of the root cause's message, such as `[Errno 111] Connection refused`, at most 200 characters."""
     while (deeper := error.__cause__ or error.__context__) is not None:
         error = deeper
     lines = str(error).strip().splitlines()

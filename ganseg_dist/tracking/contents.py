@@ -1,4 +1,4 @@
-"""What MLflow is told of a run before it trains, from the run's folder."""
+"""What MLflow receives of a run before it trains, from the run's folder."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PLACES = ("root", "file")
 
 
 def metric_name(name: str) -> str:
-    """The name as MLflow takes it: for one odd name, or one that reads as a path with `..`, it rejects a whole call."""
+    """The name as MLflow accepts it: one invalid name, or one that reads as a path with `..`, fails a whole call."""
     parts = re.sub(r"[^\w\-. :/]", "_", name)[:LONGEST_NAME].split("/")
     return "/".join("_" if part in ("", ".", "..") else part for part in parts)
 
 
 def run_params(config: RunConfig) -> dict[str, str]:
-    """The resolved config as dotted parameters, as a person writes them; what is unset is left out."""
+    """The resolved config as dotted parameters, as a person writes them; None is left out."""
     return {
         name[:LONGEST_NAME]: _written(value)[:LONGEST_VALUE]
         for name, value in config.flat().items()
@@ -41,7 +41,7 @@ def _written(value: Any) -> str:
 
 
 def run_document(run: Run, name: str) -> Any:
-    """One of DOCUMENTS as MLflow gets it: without paths."""
+    """One of DOCUMENTS without its paths, as MLflow receives it."""
 
     def without_places(node: Any) -> Any:
         if isinstance(node, dict):
@@ -53,15 +53,15 @@ def run_document(run: Run, name: str) -> Any:
 
 def run_tags(run: Run) -> dict[str, str]:
     """Data and code: a fingerprint of the cases' contents, whether they are synthetic, version and commit."""
-    data, about = run.read("data.json"), run.read("run.json")
+    data, description = run.read("data.json"), run.read("run.json")
     tags = {
         "ganseg.run": run.name,
         "ganseg.recipe": run.config().recipe,
         **data_tags(data),
-        "ganseg.version": about["version"],
+        "ganseg.version": description["version"],
         "mlflow.source.name": f"ganseg train {run.config().recipe}",
     }
-    commit = about.get("commit")
+    commit = description.get("commit")
     if commit is not None:
         tags["mlflow.source.git.commit"] = commit.rstrip("+")
         tags["ganseg.dirty"] = json.dumps(commit.endswith("+"))
@@ -69,7 +69,7 @@ def run_tags(run: Run) -> dict[str, str]:
 
 
 def data_tags(data: Mapping[str, Any]) -> dict[str, str]:
-    """What a cohort is known by, of what data.json says of it."""
+    """Tags that identify a cohort, from its data.json."""
     return {
         "ganseg.data": _fingerprint(data["cases"]),
         "ganseg.phantom": json.dumps(bool(data["phantom"])),

@@ -1,4 +1,4 @@
-"""A federation's sites in MLflow: a run each beneath the federation's own, with curves that lie over its curves."""
+"""Logs a federation's sites to MLflow: a child run for each, with curves that lie over the federation's own."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ SITE = "ganseg.site"
 
 
 def log_sites(run: Run) -> None:
-    """A child run a site, from federation.json: what it has, and by round its weight, losses and scores.
+    """Log a child run a site from federation.json: its counts, and by round its weight, losses and scores.
 
-    Metrics have the names and steps of the federation's own, so that MLflow draws them in one chart. Logged again,
-    they are the same points in the same children. Says so when MLflow is away; without a federation.json does nothing.
+    Metrics have the names and steps of the federation's own, so that MLflow draws them in one chart. Logging them again
+    writes the same points to the same children. Warns when MLflow is unreachable; does nothing without federation.json.
     """
-    place, record = tracked(run), run.federation()
-    if place.run_id is None or record is None:
+    page, record = tracked(run), run.federation()
+    if page.run_id is None or record is None:
         return
 
     def send(client: MlflowClient) -> None:
-        _log_points(client, str(place.run_id), own_points(record))
-        parent = client.get_run(place.run_id)
+        _log_points(client, str(page.run_id), federation_points(record))
+        parent = client.get_run(page.run_id)
         children = client.search_runs(
-            [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{place.run_id}'", max_results=1000
+            [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{page.run_id}'", max_results=1000
         )
         earlier = {child.data.tags.get(SITE): child.info.run_id for child in children}
         for site in record.names:
-            child = earlier.get(site) or _begin(client, parent.info.experiment_id, str(place.run_id), run, site)
+            child = earlier.get(site) or _create_child(client, parent.info.experiment_id, str(page.run_id), run, site)
             _describe(client, child, record, site)
 
-    place.persist("sites", send)
+    page.persist("sites", send)
 
 
-def _begin(client: MlflowClient, experiment_id: str, parent_id: str, run: Run, site: str) -> str:
+def _create_child(client: MlflowClient, experiment_id: str, parent_id: str, run: Run, site: str) -> str:
     tags = {"mlflow.parentRunId": parent_id, SITE: site, "ganseg.run": run.name}
     return str(client.create_run(experiment_id, run_name=f"{run.name}.{site}", tags=tags).info.run_id)
 
 
 def _describe(client: MlflowClient, child: str, record: FederationRecord, site: str) -> None:
-    """Counts, outcome and curves; a child is finished, as the federation was when its record was written."""
+    """Log counts, outcome and curves, and finish the child: federation.json is written when the federation ends."""
     from mlflow.entities import Param
 
     client.log_batch(child, params=[Param(name, value) for name, value in site_params(record, site).items()])
@@ -65,7 +65,7 @@ def _log_points(client: MlflowClient, run_id: str, points: Iterable[Point]) -> N
 
 
 def site_params(record: FederationRecord, site: str) -> dict[str, str]:
-    """What the site said that it has, and how many of the rounds took its update."""
+    """The counts that the site reported, and how many rounds used its update or left it out."""
     counts = record.sites[site].model_dump(exclude_none=True) if site in record.sites else {}
     rounds = {"rounds": len(record.of_site(site)), "left_out": len(record.left_out(site))}
     return {"site": site} | {name: str(count) for name, count in (counts | rounds).items()}
@@ -76,13 +76,13 @@ def site_points(record: FederationRecord, site: str) -> Iterator[Point]:
     steps = {kept.round: (step, kept.stage) for kept, step in zip(record.rounds, record.epochs_done, strict=True)}
     for number, part in record.of_site(site).items():
         step, stage = steps[number]
-        told = {"weight": part.weight, "examples": part.examples, **part.losses}
-        told |= {f"{stage}/{name}": score for name, score in part.scores.items()}
-        yield from ((name, value, step) for name, value in told.items())
+        values = {"weight": part.weight, "examples": part.examples, **part.losses}
+        values |= {f"{stage}/{name}": score for name, score in part.scores.items()}
+        yield from ((name, value, step) for name, value in values.items())
 
 
-def own_points(record: FederationRecord) -> Iterator[Point]:
-    """What the federation's own curves lack: bytes on the way in each round, and the privacy spent by its end."""
+def federation_points(record: FederationRecord) -> Iterator[Point]:
+    """Points that the training curves lack: bytes transferred in each round, and epsilon spent by its end."""
     for kept, step in zip(record.rounds, record.epochs_done, strict=True):
         yield "federation/bytes_to_sites", float(kept.bytes_out), step
         yield "federation/bytes_from_sites", float(kept.bytes_in), step

@@ -1,4 +1,4 @@
-"""The tracker that writes to MLflow, from rank 0, wherever that runs."""
+"""The tracker that writes to MLflow from rank 0, wherever that runs."""
 
 from __future__ import annotations
 
@@ -35,41 +35,43 @@ logger = logging.getLogger(__name__)
 
 
 class MLflowTracker:
-    """Writes to an existing run. Training never waits: all sending is the outbox's."""
+    """Writes to an existing run. Training never waits: the outbox sends in its own thread."""
 
-    def __init__(self, uri: str, run_id: str, shown: str, convention: Convention = Convention.RADIOLOGICAL) -> None:
+    def __init__(
+        self, uri: str, run_id: str, destination: str, convention: Convention = Convention.RADIOLOGICAL
+    ) -> None:
         self._uri, self._run_id, self._convention = uri, run_id, convention
-        self._outbox = Outbox(shown, self._answers)
+        self._outbox = Outbox(destination, self._is_reachable)
         self._system = SystemMetrics(self._post_system)
 
     @classmethod
     def of(cls, tracked: TrackedRun, convention: Convention = Convention.RADIOLOGICAL) -> MLflowTracker | NullTracker:
-        """The tracker of a run that `open_tracking` opened; of one that MLflow does not know, the null tracker.
+        """The tracker of a run from `open_tracking`; the null tracker where the run is untracked.
 
         Args:
             convention: of example pictures, where training sends any.
         """
         if tracked.run_id is None:
             return NullTracker()
-        return cls(tracked.uri, tracked.run_id, tracked.shown, convention)
+        return cls(tracked.uri, tracked.run_id, tracked.destination, convention)
 
     def progress(self, progress: Progress) -> None:
-        """Nothing: the steps and epochs tell it all."""
+        """Ignore it: steps and epochs are logged."""
 
     def steps(self, first_step: int, values: Mapping[str, list[float]]) -> None:
-        """Per-step losses by name; a phase that did not step leaves no point."""
+        """Log per-step losses by name; a phase that did not step leaves no point."""
         self._post(
             (name, value, first_step + index) for name, series in values.items() for index, value in enumerate(series)
         )
 
     def epoch(self, step: int, scores: Mapping[str, float]) -> None:
-        """An epoch's scores, at the step after its last."""
+        """Log an epoch's scores, at the step after its last."""
         self._post((name, value, step) for name, value in scores.items())
 
     def examples(
         self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]], sides_known: npt.NDArray[np.bool_]
     ) -> None:
-        """Overlays as `examples/STAGE/step-N.png`."""
+        """Log overlays as `examples/STAGE/step-N.png`."""
         try:
             png = examples_png(pictures, sides_known, self._convention)
         except (KeyError, ValueError) as error:
@@ -79,12 +81,12 @@ class MLflowTracker:
         self._outbox.put(Parcel("pictures", 1, partial(self._send_file, file, png)))
 
     def warn(self, step: int, warning: str) -> None:
-        """As a tag, so that it is seen in the list of runs; the newest stands."""
+        """Set a tag, which the list of runs shows, to the newest warning."""
         text = f"step {step}: {warning}"[:LONGEST_TAG]
         self._outbox.put(Parcel("warnings", 1, partial(self._send_tag, "warning", text)))
 
     def close(self) -> None:
-        """Send what waits, for a bounded time, and say what was lost."""
+        """Send what waits, for a bounded time, and log what was lost."""
         self._system.close()
         self._outbox.close()
 
@@ -93,7 +95,7 @@ class MLflowTracker:
         """Made in the outbox's thread: opening a store takes seconds, and may fail."""
         return connect(self._uri)
 
-    def _answers(self) -> bool:
+    def _is_reachable(self) -> bool:
         try:
             self._client.get_run(self._run_id)
         except Exception:
@@ -102,16 +104,16 @@ class MLflowTracker:
 
     @cached_property
     def _run_began(self) -> int:
-        """When the run first began, milliseconds; before any resumption."""
+        """The run's first start in milliseconds, before any resumption."""
         return int(self._client.get_run(self._run_id).info.start_time)
 
     def _post(self, points: Iterable[Point]) -> None:
-        """Queue the finite points. They are stamped here, so that a call repeated after a lost answer adds nothing."""
+        """Queue the finite points. They get their time here: a call repeated after a lost reply then adds nothing."""
         now = int(time.time() * 1000)
         finite = [point for point in points if math.isfinite(point[1])]
         for start in range(0, len(finite), POINTS_A_CALL):
-            some = finite[start : start + POINTS_A_CALL]
-            self._outbox.put(Parcel("metrics", len(some), partial(self._send_points, some, now)))
+            batch = finite[start : start + POINTS_A_CALL]
+            self._outbox.put(Parcel("metrics", len(batch), partial(self._send_points, batch, now)))
 
     def _post_system(self, sample: Mapping[str, float]) -> None:
         now = int(time.time() * 1000)

@@ -1,4 +1,4 @@
-"""Sending in the background: in order, over outages, and without ever holding the sender."""
+"""Sends in the background: in order, across outages, and without ever blocking the caller."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """Something to send. Sending it twice must do no harm: an answer may get lost after the work was done."""
+    """Something to send. Sending it twice must do no harm: a reply may get lost after the work was done."""
 
     what: str
     """Plural noun, for the count of what could not be sent."""
@@ -33,21 +33,21 @@ class Parcel:
 class Outbox:
     """A queue with one thread that empties it.
 
-    A parcel that fails while the destination answers is tried a few times and then given up, so that a
-    broken part of a server (its artifact store, say) does not hold up the rest. While the destination does not
-    answer, everything waits in memory, in order.
+    A parcel that fails while the destination is reachable is tried MOST_REFUSALS times and then given up, so that a
+    broken part of a server (its artifact store, say) does not hold up the rest. While the destination is unreachable,
+    everything waits in memory, in order.
     """
 
-    def __init__(self, destination: str, answers: Callable[[], bool]) -> None:
-        """`answers` asks the destination something cheap; both it and every `send` run in the outbox's thread."""
-        self._destination, self._answers = destination, answers
+    def __init__(self, destination: str, is_reachable: Callable[[], bool]) -> None:
+        """`is_reachable` makes a cheap request; both it and every `send` run in the outbox's thread."""
+        self._destination, self._is_reachable = destination, is_reachable
         self._waiting: deque[Parcel] = deque()
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._given_up = threading.Event()
         self._lost: Counter[str] = Counter()
         self._reason = ""
-        self._away = False
+        self._unreachable = False
         self._thread = threading.Thread(target=self._work, name="ganseg-outbox", daemon=True)
         self._thread.start()
 
@@ -58,7 +58,7 @@ class Outbox:
             self._changed.notify_all()
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Send what waits, give up once nothing got through for `seconds`, and say what was lost."""
+        """Send what waits, give up once nothing got through for `seconds`, and log what was lost."""
         if self._closing.is_set():
             return
         with self._changed:
@@ -95,23 +95,23 @@ class Outbox:
             return self._waiting[0] if self._waiting else None
 
     def _deliver(self, parcel: Parcel) -> bool:
-        """Whether it was sent; not, when it was refused too often or the outbox was given up."""
+        """Whether the parcel was sent; False when it was refused too often or the outbox has given up."""
         refusals = 0
         while not self._given_up.is_set():
             try:
                 parcel.send()
             except Exception as error:  # whatever a server, a database or a disk may raise
                 self._reason = reason(error)
-                if self._answers():
-                    self._away = False
+                if self._is_reachable():
+                    self._unreachable = False
                     refusals += 1
                 else:
-                    self._say_away()
+                    self._warn_unreachable()
             else:
-                self._away = False
+                self._unreachable = False
                 return True
             if refusals == MOST_REFUSALS:
-                self._say_refused(parcel)
+                self._warn_refused(parcel)
                 return False
             self._pause()
         return False
@@ -120,11 +120,11 @@ class Outbox:
         if self._closing.wait(PAUSE_SECONDS):
             time.sleep(HURRIED_PAUSE_SECONDS)
 
-    def _say_away(self) -> None:
-        if not self._away:
-            self._away = True
+    def _warn_unreachable(self) -> None:
+        if not self._unreachable:
+            self._unreachable = True
             logger.warning("%s is not answering (%s); training goes on, metrics wait", self._destination, self._reason)
 
-    def _say_refused(self, parcel: Parcel) -> None:
+    def _warn_refused(self, parcel: Parcel) -> None:
         if parcel.what not in self._lost:
             logger.warning("%s refuses %s (%s); training goes on", self._destination, parcel.what, self._reason)

@@ -1,4 +1,4 @@
-"""Validation examples as one picture: what is there, what the system drew, and what it thinks of it."""
+"""Draws validation examples as one picture: image, truth, prediction, anomaly map and reconstruction."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ ENLARGED = 2
 """Screen pixels per image pixel: outlines one screen pixel wide hide little of the image."""
 TITLE_HEIGHT = 18
 CAPTION_HEIGHT = 13
-"""Of the line under the titles that names the convention. With the titles it is lower than the smallest cell: reports
-find the cells by that."""
+"""Height of the line under the titles that names the convention. Both together are lower than the smallest cell, which
+is how reports find the cells."""
 COLOURS = tuple(ImageColor.getrgb(colour) for colour in REGION_COLOURS.values())
 """Region outlines in order: whole tumour, core, enhancing."""
-DRAWN_FROM = 0.5
+PROBABILITY_THRESHOLD = 0.5
 
 
 def examples_png(
     pictures: Mapping[str, npt.NDArray[Any]], sides_known: npt.NDArray[np.bool_], convention: Convention
 ) -> bytes:
-    """What `draw_examples` draws as a PNG that carries its caption."""
+    """The picture of `draw_examples` as a PNG that carries its caption."""
     text, stream = PngInfo(), io.BytesIO()
     text.add_text(PNG_TEXT, shared_caption(_views(sides_known, convention)))
     draw_examples(pictures, sides_known, convention).save(stream, "PNG", pnginfo=text)
@@ -42,7 +42,7 @@ def draw_examples(
 ) -> Image.Image:
     """One row an example; columns image, truth, prediction, anomaly and reconstruction, as far as they are given.
 
-    What shows a patient whose sides are known has L and R in its corners.
+    A cell of a patient whose sides are known has L and R in its corners.
 
     Args:
         pictures: `image` (B, C, H, W) in [-1, 1] and `regions` (B, R, H, W) in {0, 1}; of the rest those the
@@ -56,14 +56,14 @@ def draw_examples(
         name: np.stack([view.lay_out(planes) for view, planes in zip(views, parts, strict=True)])
         for name, parts in pictures.items()
     }
-    grey = [_grey(image[-1]) for image in pictures["image"]]
+    plain = [_grey(image[-1]) for image in pictures["image"]]
     columns = {
-        "image": grey,
-        "truth": [_outlined(*pair) for pair in zip(grey, pictures["regions"] > 0, strict=True)],
+        "image": plain,
+        "truth": [_outlined(*pair) for pair in zip(plain, pictures["regions"] > 0, strict=True)],
     }
     if "probability" in pictures:
-        predicted = [_as_likely_as_not(probability) for probability in pictures["probability"]]
-        columns["prediction"] = [_outlined(*pair) for pair in zip(grey, predicted, strict=True)]
+        predicted = [_region_masks(probability) for probability in pictures["probability"]]
+        columns["prediction"] = [_outlined(*pair) for pair in zip(plain, predicted, strict=True)]
     if "anomaly" in pictures:
         columns["anomaly"] = [_enlarge(heat(np.nan_to_num(anomaly[0]), 0, 1)) for anomaly in pictures["anomaly"]]
     if "reconstruction" in pictures:
@@ -86,18 +86,18 @@ def _grey(plane: npt.NDArray[Any]) -> Pixels:
     return np.repeat(_enlarge(grey(np.nan_to_num(plane)))[..., None], 3, axis=-1)
 
 
-def _as_likely_as_not(probability: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """(R, H, W) masks of regions that are given outermost first."""
+def _region_masks(probability: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Masks (R, H, W) at PROBABILITY_THRESHOLD; the regions are given outermost first."""
     count = len(probability)
-    return regions_at(probability, [DRAWN_FROM] * count, [range(row, count) for row in range(count)])
+    return regions_at(probability, [PROBABILITY_THRESHOLD] * count, [range(row, count) for row in range(count)])
 
 
-def _outlined(grey: Pixels, regions: npt.NDArray[np.bool_]) -> Pixels:
+def _outlined(plain: Pixels, regions: npt.NDArray[np.bool_]) -> Pixels:
     """The regions' inner boundaries over the image; later regions lie inside earlier ones and are drawn on top."""
-    drawn = grey.copy()
+    outlined = plain.copy()
     for region, colour in zip(regions, COLOURS, strict=False):
-        drawn[find_boundaries(_enlarge(region), mode="inner")] = colour
-    return drawn
+        outlined[find_boundaries(_enlarge(region), mode="inner")] = colour
+    return outlined
 
 
 def _enlarge(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -1,4 +1,4 @@
-"""The progress of a run for the person who waits: a bar on a terminal, a line an epoch anywhere else."""
+"""Shows the progress of a run: a bar on a terminal, a line an epoch anywhere else."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class RichProgress:
         """Move the bar; a bar counts the batches of a whole stage."""
         previous, self.last = self.last, progress
         if not self.bar.disable:
-            self._draw(progress, new_stage=previous is None or previous.stage != progress.stage)
+            self._update_bar(progress, new_stage=previous is None or previous.stage != progress.stage)
 
     def steps(self, first_step: int, values: Mapping[str, list[float]]) -> None:
-        """Nothing: an epoch's means tell enough."""
+        """Ignore them: the epoch's means are shown."""
 
     def epoch(self, step: int, scores: Mapping[str, float]) -> None:
         """Write the finished epoch's line, where there is no bar."""
@@ -57,18 +57,18 @@ class RichProgress:
     def examples(
         self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]], sides_known: npt.NDArray[np.bool_]
     ) -> None:
-        """Nothing."""
+        """Ignore them: a terminal shows no pictures."""
 
     def warn(self, step: int, warning: str) -> None:
-        """A line of its own, above the bar where there is one."""
+        """Write the warning on a line of its own, above the bar where there is one."""
         self.console.print(f"warning: {warning}", soft_wrap=True)
 
     def close(self) -> None:
         """Leave the terminal as it was."""
         self.bar.stop()
 
-    def _draw(self, progress: Progress, *, new_stage: bool) -> None:
-        """Rich reckons the time left from what is done since the task began: a resumed stage begins part way."""
+    def _update_bar(self, progress: Progress, *, new_stage: bool) -> None:
+        """Rich estimates the time left from the progress since the task began, so a resumed stage begins part way."""
         done = progress.epoch * progress.batches + progress.batch
         if new_stage:
             for task in self.bar.task_ids:

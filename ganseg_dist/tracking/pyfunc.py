@@ -20,13 +20,13 @@ REQUIREMENTS = (
     "mlflow", "nibabel", "numpy", "pandas", "pillow", "pydantic", "safetensors", "scikit-image", "scipy",
     "tifffile", "torch", "torchmetrics",
 )  # fmt: skip
-"""What prediction imports; named here because MLflow would find out by loading the model in a new process."""
+"""What prediction imports; listed here because MLflow would infer it by loading the model in a new process."""
 
 
 class ModelUpload:
-    """Logs a model folder with its run, in place of what the run has: calibration changes a model that is there.
+    """Logs a model folder with its run, in place of the model that the run has: calibration changes a logged model.
 
-    Tried again after a failure, it goes on with the entry it has made.
+    A retry after a failure continues with the entry that the failed attempt created.
     """
 
     def __init__(self, run_id: str, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Results of a finished run, added to its page in MLflow."""
+"""Adds the results of a finished run to its page in MLflow."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ DESCRIPTION = "mlflow.note.content"
 
 
 def log_evaluation(run: Run, part: str, scores: Mapping[str, Any]) -> None:
-    """The mean and interval of each score that has one, which way it is better, and the files; says so when MLflow is
-    away.
+    """Log the mean and interval of each score that has one, its better direction, and the files.
+
+    Warns when MLflow is unreachable.
     """
     page = tracked(run)
     if page.run_id is None:
@@ -64,27 +65,27 @@ def direction_tags(part: str, scores: Mapping[str, Any]) -> list[RunTag]:
 
 
 def _intervals(scores: Mapping[str, Any]) -> list[str]:
-    """The names of those that have a mean and an interval."""
+    """Names of the scores that have a mean and an interval."""
     return [name for name, value in scores.items() if isinstance(value, Mapping) and {*ENDS} <= value.keys()]
 
 
 def metrics(values: Mapping[str, float]) -> list[Metric]:
-    """The finite values by name, as MLflow takes them; logged again they are the same points, not more."""
+    """The finite values as metrics at time and step 0, so that logging them again adds no points."""
     from mlflow.entities import Metric
 
     return [Metric(metric_name(name), value, 0, 0) for name, value in values.items() if math.isfinite(value)]
 
 
 def log_trial(trial: TrackedRun, scores: Mapping[str, float], tags: Mapping[str, str]) -> None:
-    """What a sweep makes of one of its trials, on the trial's own run: by these names trials can be sorted."""
+    """Log a sweep's scores of a trial and its tags to the trial's own run, so that MLflow can sort trials by them."""
     if trial.run_id is None:
         return
 
     def send(client: MlflowClient) -> None:
         from mlflow.entities import RunTag
 
-        told = [RunTag(name, value[:LONGEST_VALUE]) for name, value in tags.items() if value]
-        client.log_batch(trial.run_id, metrics=metrics(scores), tags=told)
+        run_tags = [RunTag(name, value[:LONGEST_VALUE]) for name, value in tags.items() if value]
+        client.log_batch(trial.run_id, metrics=metrics(scores), tags=run_tags)
 
     trial.persist("scores", send)
 
@@ -96,7 +97,7 @@ def log_experiment(
     files: Sequence[Path],
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """An experiment's table on its own run: means as metrics, a page of Markdown as its description, and the files."""
+    """Log an experiment's table to its own run: means as metrics, a Markdown page as its description, and the files."""
     if parent.run_id is None:
         return
 
@@ -112,21 +113,21 @@ def log_experiment(
 
 
 def log_calibration(run: Run) -> None:
-    """The model with its new thresholds, in place of the one that training logged."""
+    """Log the model with its new thresholds, in place of the one that training logged."""
     page = tracked(run)
     if page.run_id is not None:
         page.persist("calibrated model", ModelUpload(page.run_id, run.model).send)
 
 
 def log_report(run: Run, report: Path) -> None:
-    """The HTML page as an artifact."""
+    """Log the HTML page as an artifact."""
     page = tracked(run)
     if page.run_id is not None:
         page.persist("report", lambda client: client.log_artifact(page.run_id, str(report)))
 
 
 def tracked(run: Run) -> TrackedRun:
-    """Where the run's page is."""
-    known = run.read("run.json").get("mlflow") or {}
+    """The run's place in MLflow, as run.json has it."""
+    stored = run.read("run.json").get("mlflow") or {}
     # The saved URI has no password; the environment's has.
-    return TrackedRun(os.environ.get("MLFLOW_TRACKING_URI") or known.get("uri", ""), known.get("run_id"))
+    return TrackedRun(os.environ.get("MLFLOW_TRACKING_URI") or stored.get("uri", ""), stored.get("run_id"))

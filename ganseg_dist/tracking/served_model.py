@@ -33,11 +33,11 @@ class SegmentationModel(PythonModel):
             context: MLflow's; not used after loading.
             model_input: a data frame whose column `path` names a file or a case folder in each row, or an array
                 (N, C, H, W) of one case's slices, intensities as scanned, channels in the model's order.
-            params: none are known.
+            params: ignored.
 
         Returns:
             For a data frame, one with a row a case: `path`, `case`, `regions` (their names), `mask` (R, X, Y, Z)
-            bool on the image's own grid, and `labels` (X, Y, Z), the same in the values that the model learnt from,
+            bool on the image's own grid, and `labels` (X, Y, Z), the same in the values of the training masks,
             which the model's metadata name. For an array, (N, R, H, W) bool.
 
         Raises DataError when an input cannot be used.

@@ -1,4 +1,4 @@
-"""How busy the machine is while it trains: MLflow's own monitors, sampled into the run."""
+"""Samples how busy the machine is while it trains, with MLflow's own monitors."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ SAMPLE_SECONDS = 10.0
 class SystemMetrics:
     """Samples processor, memory and GPU every few seconds, and once more when it is closed.
 
-    MLflow's SystemMetricsMonitor itself ends at the first request that fails; here samples go where the run's
-    other metrics go, and outlive an outage with them.
+    MLflow's SystemMetricsMonitor itself ends at the first request that fails; here samples take the way of the
+    run's other metrics, and survive an outage with them.
     """
 
     def __init__(self, post: Callable[[Mapping[str, float]], None], seconds: float = SAMPLE_SECONDS) -> None:

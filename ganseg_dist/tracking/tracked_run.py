@@ -1,4 +1,4 @@
-"""A run's place in MLflow: opened once by the driver, before any worker writes to it by its id."""
+"""A run in MLflow: the driver opens it once, before any worker writes to it by its id."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class TrackedRun:
 
     uri: str
     run_id: str | None = None
-    """None: MLflow could not be used when the run began, and it goes untracked."""
+    """None: MLflow could not be used when the run began, and the run is untracked."""
     experiment_id: str | None = None
 
     @property
-    def shown(self) -> str:
-        """The place in messages."""
+    def destination(self) -> str:
+        """The store or server as log lines name it, without a password."""
         return f"MLflow at {without_password(self.uri)}"
 
     def to_dict(self) -> dict[str, str | None]:
@@ -70,7 +70,7 @@ class TrackedRun:
             self.persist("status", lambda client: client.set_terminated(self.run_id, status))
 
     def persist(self, what: str, send: Callable[[MlflowClient], object]) -> None:
-        """Send with a client, trying for a while; a failure is said and does not undo the training."""
+        """Send with a client, retrying for PERSIST_SECONDS; a failure is logged and does not fail the run."""
         deadline = time.monotonic() + PERSIST_SECONDS
         while True:
             try:
@@ -78,7 +78,7 @@ class TrackedRun:
                 return
             except Exception as error:
                 if time.monotonic() > deadline:
-                    logger.warning("%s: the run's %s could not be written (%s)", self.shown, what, reason(error))
+                    logger.warning("%s: the run's %s could not be written (%s)", self.destination, what, reason(error))
                     return
             time.sleep(1)
 
@@ -86,14 +86,14 @@ class TrackedRun:
 def open_tracking(
     run: Run, *, uri: str | None = None, experiment: str = EXPERIMENT, tags: Mapping[str, str] | None = None
 ) -> TrackedRun:
-    """Find or begin the run in MLflow and describe it there; never fails, but says so and goes untracked.
+    """Find or create the run in MLflow and describe it there; a failure is logged, and the run is untracked.
 
-    Workers find a store that is set up and a run that exists: several first users at once spoil a new store.
-    A resumed run goes on under its id, and does so even when MLflow does not answer yet.
+    Workers then find a store that is set up and a run that exists: several first users at once corrupt a new store.
+    A resumed run keeps its id, even when MLflow is unreachable at first.
 
     Args:
         uri: server or store; none: MLFLOW_TRACKING_URI, else an SQLite file in the runs folder.
-        tags: more than the run's folder tells, such as `mlflow.parentRunId` for a trial.
+        tags: added to those of the run's folder, such as `mlflow.parentRunId` for a trial.
     """
     uri = uri or _store()
     earlier = (run.read("run.json").get("mlflow") or {}).get("run_id")
@@ -103,21 +103,21 @@ def open_tracking(
             experiment_id = _experiment(client, uri, experiment)
         if earlier is not None and _resumed(client, earlier):
             return TrackedRun(uri, earlier, experiment_id)
-        begun = client.create_run(experiment_id, run_name=run.name, tags={**run_tags(run), **(tags or {})})
+        created = client.create_run(experiment_id, run_name=run.name, tags={**run_tags(run), **(tags or {})})
     except Exception as error:
         tracked = TrackedRun(uri, earlier)
         goes_on = "untracked" if earlier is None else "metrics wait"
-        logger.warning("%s cannot be used (%s); training goes on, %s", tracked.shown, reason(error), goes_on)
+        logger.warning("%s cannot be used (%s); training goes on, %s", tracked.destination, reason(error), goes_on)
         return tracked
-    tracked = TrackedRun(uri, begun.info.run_id, experiment_id)
-    tracked.persist("description", lambda client: _describe(client, begun.info.run_id, run))
+    tracked = TrackedRun(uri, created.info.run_id, experiment_id)
+    tracked.persist("description", lambda client: _describe(client, created.info.run_id, run))
     return tracked
 
 
 def open_parent(
     folder: Path, kind: str, params: Mapping[str, str], tags: Mapping[str, str] | None = None
 ) -> TrackedRun:
-    """Find or begin the run in MLflow that an experiment's trials are children of; its id is kept in the folder.
+    """Find or create the parent run of an experiment's trials in MLflow; its id is kept in the folder.
 
     Args:
         kind: the subcommand of ganseg experiment, or federation.
@@ -128,31 +128,33 @@ def open_parent(
 
     uri = _store()
     note = folder / "mlflow.json"
-    earlier = _noted(note)
+    earlier = _read_parent_id(note)
     try:
         with _only_one(uri):
             client = connect(uri)
             experiment_id = _experiment(client, uri, EXPERIMENT)
         if earlier is None or not _resumed(client, earlier):
-            told = {
+            parent_tags = {
                 "ganseg.run": folder.name,
                 "ganseg.experiment": kind,
                 "ganseg.version": __version__,
                 "mlflow.source.name": experiment_command(kind),
                 **(tags or {}),
             }
-            earlier = client.create_run(experiment_id, run_name=folder.name, tags=told).info.run_id
+            earlier = client.create_run(experiment_id, run_name=folder.name, tags=parent_tags).info.run_id
             write_json(note, {"run_id": earlier})
             client.log_batch(earlier, params=[Param(name, value) for name, value in params.items()])
     except Exception as error:
         tracked = TrackedRun(uri)
-        logger.warning("%s cannot be used (%s); the trials go on without a parent run", tracked.shown, reason(error))
+        logger.warning(
+            "%s cannot be used (%s); the trials go on without a parent run", tracked.destination, reason(error)
+        )
         return tracked
     return TrackedRun(uri, earlier, experiment_id)
 
 
-def _noted(note: Path) -> str | None:
-    """The id of a parent run that was begun; with a warning none where the note is damaged: another is begun."""
+def _read_parent_id(note: Path) -> str | None:
+    """The id of the parent run; None without a file, and with a warning for a damaged one: a new run is created."""
     if not note.exists():
         return None
     try:
@@ -163,7 +165,7 @@ def _noted(note: Path) -> str | None:
 
 
 def page_of(uri: str, name: str) -> str | None:
-    """The address of a run's newest page on a server; none where it has none, or the server does not answer."""
+    """The URL of a run's newest page on a server; None where there is none, or the server is unreachable."""
     try:
         client = connect(uri)
         experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
@@ -174,12 +176,12 @@ def page_of(uri: str, name: str) -> str | None:
 
 
 def _store() -> str:
-    """Where runs are tracked when nobody says where."""
+    """The default store: MLFLOW_TRACKING_URI, else an SQLite file in the runs folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(runs_root() / "mlflow.db")
 
 
 def _only_one(uri: str) -> AbstractContextManager[Any]:
-    """Holds other processes off while a local store is set up; its file is there from then on."""
+    """Keep other processes out while a local store is set up; the store's file exists from then on."""
     database = sqlite_file(uri)
     if database is None:
         return nullcontext()
@@ -189,25 +191,25 @@ def _only_one(uri: str) -> AbstractContextManager[Any]:
 
 
 def _experiment(client: MlflowClient, uri: str, name: str) -> str:
-    """Its id. Without a server the artifacts' place must be given: MLflow's default is the caller's folder."""
+    """The experiment's id. Without a server its artifact location is given: MLflow's default is the working folder."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        beside = None if uri.startswith(("http://", "https://")) else (runs_root() / "mlartifacts").as_uri()
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        location = None if uri.startswith(("http://", "https://")) else (runs_root() / "mlartifacts").as_uri()
         try:
-            return str(client.create_experiment(name, artifact_location=beside, tags=KIND))
+            return str(client.create_experiment(name, artifact_location=location, tags=KIND))
         except MlflowException:  # another first user was faster
-            found = client.get_experiment_by_name(name)
-            if found is None:
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
                 raise
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    return str(found.experiment_id)
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    return str(experiment.experiment_id)
 
 
 def _resumed(client: MlflowClient, run_id: str) -> bool:
-    """Whether the run was there to be set running again; another store does not know it."""
+    """Set the run's status to RUNNING; False where the store does not have the run, such as another store."""
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
