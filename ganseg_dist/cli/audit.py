@@ -1,4 +1,4 @@
-"""`ganseg audit`: what left a hospital, and whether the record of it is whole."""
+"""`ganseg audit`: what left a hospital, and whether its record is intact."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 HASH = re.compile("[0-9a-f]{64}")
 
 MOST_FAULTS = 20
-"""Beyond so many a person learns nothing from one more."""
+"""Largest number of faults printed; --json has all."""
 MOST_NAMED = 6
-"""Numbers of a message that are told by name without --verbose."""
+"""Largest number of metrics of a kind of message that are listed by name without --verbose."""
 
 EMPTY = "empty: nothing has left yet, or the file was emptied; --head tells which: 64 zeros while nothing has left"
 
@@ -34,10 +34,10 @@ STEPS = {
     "finish": "end",
     "error": "errors",
 }
-"""What each kind of message is called, in the order in which a federation comes to it."""
+"""Name of each kind of message, in the order of a federation's steps."""
 NO_NETWORK = "no network"
 WORDS = "words"
-"""The tensor of a joining site's names (`ganseg_dist.federation.site_info`)."""
+"""Name of the tensor with a joining site's names (`ganseg_dist.federation.site_info`)."""
 
 
 def audit(
@@ -64,16 +64,16 @@ def audit(
     summary = Summary()
     verdict = _verified(file, summary, head)
     if as_json:
-        told = {
+        report = {
             "file": str(file),
             "lines": verdict.lines,
             "head": verdict.head,
             "faults": [asdict(fault) for fault in verdict.faults],
             "summary": None if verdict.faults else summary.to_dict(),
         }
-        show.echo_json(told)
+        show.echo_json(report)
     elif verdict.faults:
-        for line in _faults_told(verdict):
+        for line in _describe_faults(verdict):
             show.echo(line)
         show.echo(f"{file}: {counted(verdict.lines, 'line')}, {counted(len(verdict.faults), 'fault')}")
     else:
@@ -89,7 +89,7 @@ def audit(
 
 
 def _verified(file: Path, summary: Summary, head: str | None) -> Verdict:
-    """Raises ConfigError for a file that is no manifest and for a --head that is no hash."""
+    """Verify the file, adding entries to summary. Raises ConfigError for no manifest, or a --head that is no hash."""
     from ganseg_dist.errors import ConfigError
     from ganseg_dist.federation.manifest import Fault, verify
     from ganseg_dist.files import open_regular
@@ -109,8 +109,8 @@ def _verified(file: Path, summary: Summary, head: str | None) -> Verdict:
     return verdict
 
 
-def _faults_told(verdict: Verdict) -> Iterator[str]:
-    """A line a fault, the first ones alone where there are many; what is of no line is of the file."""
+def _describe_faults(verdict: Verdict) -> Iterator[str]:
+    """A line per fault, at most `MOST_FAULTS`; a fault without a line number is one of the whole file."""
     for fault in verdict.faults[:MOST_FAULTS]:
         place = f"line {fault.line}: " if fault.line else ""
         yield f"error: {place}{fault.problem}"
@@ -120,13 +120,13 @@ def _faults_told(verdict: Verdict) -> Iterator[str]:
 
 @dataclass(slots=True)
 class Sent:
-    """What left in the messages of one kind."""
+    """Content of the messages of one kind."""
 
     messages: int = 0
     rounds: set[int] = field(default_factory=set)
-    """0 is before the first."""
+    """0 is before the first round."""
     tensors: Counter[str] = field(default_factory=Counter)
-    """How often each was sent."""
+    """How often each tensor was sent."""
     metrics: set[str] = field(default_factory=set)
 
     def add(self, entry: Entry) -> None:
@@ -139,12 +139,12 @@ class Sent:
 
 @dataclass(slots=True)
 class Summary:
-    """What left, counted."""
+    """Counts of what left."""
 
     sent: defaultdict[str, defaultdict[str, Sent]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(Sent))
     )
-    """By run and kind."""
+    """By run and kind of message."""
     first: str | None = None
     last: str | None = None
     bytes: int = 0
@@ -157,7 +157,7 @@ class Summary:
         self.bytes += entry.bytes
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The counts of all runs together, for JSON."""
         messages: Counter[str] = Counter()
         tensors: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for kinds in self.sent.values():
@@ -166,7 +166,7 @@ class Summary:
                 for tensor, count in sent.tensors.items():
                     network, name = _network_and_name(tensor)
                     tensors[network][name] += count
-        every = [sent for kinds in self.sent.values() for sent in kinds.values()]
+        all_sent = [sent for kinds in self.sent.values() for sent in kinds.values()]
         return {
             "messages": dict(messages),
             "rounds": {
@@ -176,11 +176,11 @@ class Summary:
             "last": self.last,
             "bytes": self.bytes,
             "tensors": {network: dict(counts) for network, counts in tensors.items()},
-            "metrics": sorted(set().union(*(sent.metrics for sent in every))),
+            "metrics": sorted(set().union(*(sent.metrics for sent in all_sent))),
         }
 
     def rows(self, *, verbose: bool) -> list[tuple[str, str]]:
-        """For a person, a line a kind of message; nothing of what never left."""
+        """Labels and texts for a terminal, a row per kind of message that was sent; empty if nothing left."""
         if self.first is None:
             return []
         rows = []
@@ -189,61 +189,66 @@ class Summary:
             for kind, step in STEPS.items():
                 if kind in kinds:
                     sent = kinds[kind]
-                    told = "; ".join(_told(kind, sent, verbose=verbose)) or "nothing in it"
-                    rows.append((f"{step} ({_when(sent.rounds)})", f"{counted(sent.messages, 'message')}: {told}"))
+                    description = "; ".join(_describe_messages(kind, sent, verbose=verbose)) or "nothing in it"
+                    rows.append(
+                        (
+                            f"{step} ({_describe_rounds(sent.rounds)})",
+                            f"{counted(sent.messages, 'message')}: {description}",
+                        )
+                    )
         return [*rows, ("time", f"{self.first} to {self.last}"), ("bytes in tensors", f"{self.bytes:,}")]
 
 
-def _told(kind: str, sent: Sent, *, verbose: bool) -> Iterator[str]:
-    """What the messages of a kind hold; a tensor that is not of that kind is told by its name."""
+def _describe_messages(kind: str, sent: Sent, *, verbose: bool) -> Iterator[str]:
+    """Texts on the metrics and tensors in messages of one kind; tensors unusual for the kind are listed by name."""
     losses = {name for name in sent.metrics if kind == "train" and "/" in name}  # stage/phase/term
     for names, noun, nouns in ((losses, "loss", "losses and their weights"), (sent.metrics - losses, "number", None)):
         if names:
-            named = f" ({', '.join(sorted(names))})" if verbose or len(names) <= MOST_NAMED else ""
-            yield f"{counted(len(names), noun, nouns)}{named}"
+            listed = f" ({', '.join(sorted(names))})" if verbose or len(names) <= MOST_NAMED else ""
+            yield f"{counted(len(names), noun, nouns)}{listed}"
     networks: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for tensor, count in sent.tensors.items():
         network, name = _network_and_name(tensor)
         networks[network][name] = count
-    apart = networks.pop(NO_NETWORK, Counter())
-    if kind == "preflight" and apart.pop(WORDS, 0):
+    other_tensors = networks.pop(NO_NETWORK, Counter())
+    if kind == "preflight" and other_tensors.pop(WORDS, 0):
         yield "names of the site, its channels, regions and classes"
-    if apart:
+    if other_tensors:
         noun = "histogram" if kind == "fingerprint" else "other tensor"
-        yield _tensors_told(apart, noun, verbose=verbose or kind != "fingerprint")
+        yield _describe_tensors(other_tensors, noun, verbose=verbose or kind != "fingerprint")
     for network, counts in networks.items():
-        yield f"{network}: {_tensors_told(counts, 'tensor', verbose=verbose)}"
+        yield f"{network}: {_describe_tensors(counts, 'tensor', verbose=verbose)}"
 
 
-def _tensors_told(counts: Counter[str], noun: str, *, verbose: bool) -> str:
-    """`36 tensors, sent twice`; those that were sent equally often, together."""
-    often = defaultdict(list)
+def _describe_tensors(counts: Counter[str], noun: str, *, verbose: bool) -> str:
+    """Such as `36 tensors sent twice`; tensors that were sent equally often are counted together."""
+    names_by_count = defaultdict(list)
     for name, count in counts.items():
-        often[count].append(name)
-    told = []
-    for count, names in sorted(often.items(), reverse=True):
-        named = f" ({', '.join(names)})" if verbose else ""
-        told.append(f"{counted(len(names), noun)} sent {_times(count)}{named}")
-    return ", ".join(told)
+        names_by_count[count].append(name)
+    parts = []
+    for count, names in sorted(names_by_count.items(), reverse=True):
+        listed = f" ({', '.join(names)})" if verbose else ""
+        parts.append(f"{counted(len(names), noun)} sent {_times(count)}{listed}")
+    return ", ".join(parts)
 
 
 def _network_and_name(tensor: str) -> tuple[str, str]:
-    """`networks.segmenter.encoder.0.weight` is `encoder.0.weight` of `networks.segmenter`."""
+    """Split a name: `networks.segmenter.encoder.0.weight` is `encoder.0.weight` of `networks.segmenter`."""
     parts = tensor.split(".", maxsplit=2)
     return (f"{parts[0]}.{parts[1]}", parts[2]) if len(parts) == 3 else (NO_NETWORK, tensor)
 
 
-def _when(rounds: set[int]) -> str:
-    """`before the first round`, `round 3` or `rounds 1-4, 6`."""
+def _describe_rounds(rounds: set[int]) -> str:
+    """Such as `before the first round`, `round 3` or `rounds 1-4, 6`."""
     later = sorted(rounds - {0})
-    told = ["before the first round"] if 0 in rounds else []
+    parts = ["before the first round"] if 0 in rounds else []
     if later:
-        told.append(f"{'round' if len(later) == 1 else 'rounds'} {_ranges(later)}")
-    return " and ".join(told)
+        parts.append(f"{'round' if len(later) == 1 else 'rounds'} {_ranges(later)}")
+    return " and ".join(parts)
 
 
 def _ranges(numbers: Iterable[int]) -> str:
-    """Whole numbers in order, neighbours as first-last."""
+    """Whole numbers in order, consecutive ones as first-last."""
     ranges: list[list[int]] = []
     for number in sorted(numbers):
         if ranges and ranges[-1][-1] == number - 1:

@@ -40,21 +40,21 @@ def calibrate(
     from ganseg_dist.inference.predictor import Predictor
     from ganseg_dist.tracking.results import log_calibration
 
-    found = segmenting_run(run)
+    trained = segmenting_run(run)
     if from_sweep is not None:
         if data or layout or labels or gpu:
             raise ConfigError(
                 "--from-sweep: takes everything from the sweep; leave out --data, --layout, --labels and --gpu"
             )
-        _take(found, from_sweep)
-        log_calibration(found)
+        _apply_sweep(trained, from_sweep)
+        log_calibration(trained)
         return
-    cases = validation_cases(found, data, layout, labels)
-    predictor = Predictor.load(found.model, "cuda" if gpu else "cpu")
+    cases = validation_cases(trained, data, layout, labels)
+    predictor = Predictor.load(trained.model, "cuda" if gpu else "cpu")
     with show.bar(f"Calibrating on {len(cases)} validation cases") as advance:
         thresholds, best = choose(predictor, cases, advance=advance)
-    write_thresholds(found.model, thresholds)
-    log_calibration(found)
+    write_thresholds(trained.model, thresholds)
+    log_calibration(trained)
     for region in predictor.regions:
         if region not in best:
             show.echo(f"{region}: no validation case has it, so its threshold stays at {thresholds.of(region):.2f}")
@@ -69,8 +69,8 @@ def calibrate(
     _warn_of_few(thresholds.calibrated_on)
 
 
-def _take(run: Run, sweep: str) -> None:
-    """A sweep's best thresholds into the model."""
+def _apply_sweep(run: Run, sweep: str) -> None:
+    """Write a sweep's best thresholds into the model."""
     from ganseg_dist.inference.model_folder import read_thresholds, write_thresholds
     from ganseg_dist.studies.sweeps.publish import best_thresholds
     from ganseg_dist.studies.sweeps.thresholds import applied
@@ -85,5 +85,5 @@ def _take(run: Run, sweep: str) -> None:
 def _warn_of_few(patients: int) -> None:
     from ganseg_dist.metrics.threshold import few_patients
 
-    if (doubt := few_patients(patients)) is not None:
-        show.warn(f"thresholds: {doubt}")
+    if (warning := few_patients(patients)) is not None:
+        show.warn(f"thresholds: {warning}")

@@ -1,4 +1,4 @@
-"""`ganseg certificates`: keys and certificates with which a federation's server and nodes know each other."""
+"""`ganseg certificates`: keys and certificates that authenticate a federation's server and nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ganseg check`: look for what would spoil training, before anything trains."""
+"""`ganseg check`: find problems in the data before training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ganseg_dist.planning.prepare import Preflight
 
 MANY = 10
-"""Findings of which the summary counts the kinds too."""
+"""Number of findings above which the summary also counts them by kind."""
 
 
 def check(
@@ -55,9 +55,9 @@ def check(
     mapper = map_here if local else map_on_cluster
     cohort = read_cohort(data, layout, labels)
     with nullcontext() if local else cluster_seeing(data), show.bar("Checking") as advance:
-        found = preflight(cohort, config, mapper=mapper, advance=advance)
-    findings = found.findings if config is None else (*found.findings, *plan_findings(found, config))
-    unfit = _unfit(found) if config is None else {}
+        preflighted = preflight(cohort, config, mapper=mapper, advance=advance)
+    findings = preflighted.findings if config is None else (*preflighted.findings, *plan_findings(preflighted, config))
+    unfit = _unfit_recipes(preflighted) if config is None else {}
     errors = sum(finding.severity == "error" for finding in findings)
     if as_json:
         summary = {
@@ -79,7 +79,7 @@ def check(
             show.echo(finding.line())
         sites = {case.site for case in cohort.cases}
         counts = (len(cohort.cases), "case"), (len(cohort.patients), "patient"), (len(sites), "site")
-        told = [
+        parts = [
             f"{cohort.layout}: {', '.join(counted(n, noun) for n, noun in counts)}",
             f"modalities {', '.join(cohort.modalities) or 'none shared'}",
             f"regions {', '.join(cohort.regions) or 'none'}",
@@ -89,9 +89,9 @@ def check(
         ]
         if len(findings) > MANY:
             kinds = Counter(finding.check for finding in findings).most_common()
-            told.append(f"of them {', '.join(f'{count} {kind}' for kind, count in kinds)}")
-        show.echo("; ".join(told))
-        for reason, recipes in _by_reason(unfit).items():
+            parts.append(f"of them {', '.join(f'{count} {kind}' for kind, count in kinds)}")
+        show.echo("; ".join(parts))
+        for reason, recipes in _recipes_by_reason(unfit).items():
             show.err.print(f"note: it cannot train {', '.join(recipes)}: {reason}")
         if recipe is None:
             show.err.print("note: --recipe RECIPE also checks what a recipe needs, such as skull-stripped scans")
@@ -99,21 +99,21 @@ def check(
         raise typer.Exit(1)
 
 
-def _unfit(found: Preflight) -> dict[str, str]:
-    """The systems' recipes, in the published size, that would not be trained on the cohort, and why."""
+def _unfit_recipes(preflighted: Preflight) -> dict[str, str]:
+    """Recipes in the published size that cannot be trained on the cohort, with the first reason."""
     from ganseg_dist.systems import recipes
     from ganseg_dist.training.session import plan_findings
 
     configs = {make().system.name: make() for make in reversed([*recipes().values()])}
     unfit: dict[str, str] = {}
     for name, config in reversed(configs.items()):
-        reasons = [finding.message for finding in plan_findings(found, config) if finding.severity == "error"]
+        reasons = [finding.message for finding in plan_findings(preflighted, config) if finding.severity == "error"]
         if reasons:
             unfit[name] = reasons[0]
     return unfit
 
 
-def _by_reason(unfit: dict[str, str]) -> dict[str, list[str]]:
+def _recipes_by_reason(unfit: dict[str, str]) -> dict[str, list[str]]:
     recipes: dict[str, list[str]] = {}
     for name, reason in unfit.items():
         recipes.setdefault(reason, []).append(name)

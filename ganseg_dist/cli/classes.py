@@ -1,4 +1,4 @@
-"""What `ganseg evaluate` and `ganseg predict` do with a classifier."""
+"""`ganseg evaluate` and `ganseg predict` for a classifier."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from ganseg_dist.runs import Run
 from ganseg_dist.tracking.results import log_evaluation
 
 ELBOW_IMAGES = 24
-"""Training slices that the elbow is of: it bends where it does from a few on."""
+"""Training slices for the elbow curve, whose bend a few slices already show."""
 LINES_SHOWN = 20
 HEADER = "case,patient,site,slice,truth,predicted"
-"""How a classes.csv begins."""
+"""First line of a classes.csv, up to the columns of probabilities."""
 
 
 def evaluate_classes(run: Run, predictor: Predictor, cohort: Cohort, part: str) -> None:
     """Score a classifier on one part of its split and print what it scored.
 
-    Two classes get a threshold of fixed specificity on the validation patients, and its sensitivity here. What starts
-    from k-means gets its elbow, of the training images.
+    With two classes also the sensitivity at a threshold of fixed specificity on the validation patients. A system that
+    starts from k-means also gets the elbow curve of its training images.
 
     Raises DataError when no image's class is known.
     """
     classes, config = predictor.config.data.classes or (), predictor.config
     cases = cases_of_part(run, cohort, part)
 
-    def called(some: tuple[Case, ...], title: str) -> tuple[ImageRow, ...]:
-        slices = read_slices(some, config, f"Reading the {title}")
+    def classify_cases(cases_to_classify: tuple[Case, ...], title: str) -> tuple[ImageRow, ...]:
+        slices = read_slices(cases_to_classify, config, f"Reading the {title}")
         with show.bar(f"Classifying the {title}") as advance:
             return classify(predictor.system, slices, classes, device=predictor.device, advance=advance)
 
     validation: tuple[ImageRow, ...] = ()
     if part == "test" and len(classes) == 2 and run.split().validation:
-        validation = called(cases_of_part(run, cohort, "validation"), "validation cases")
-    rows = called(cases, f"{part} cases")
+        validation = classify_cases(cases_of_part(run, cohort, "validation"), "validation cases")
+    rows = classify_cases(cases, f"{part} cases")
     if all(row.truth is None for row in rows):
         raise DataError(f"{cohort.root}: has none of {run.name}'s classes, {', '.join(classes)}; give data that does")
     elbow_of = {} if config.data.clusters is None else {"elbow": _elbow(run, cohort, config)}
@@ -60,27 +60,29 @@ def evaluate_classes(run: Run, predictor: Predictor, cohort: Cohort, part: str) 
 
 
 def _elbow(run: Run, cohort: Cohort, config: RunConfig) -> list[tuple[int, float]]:
-    """(k, within-cluster sum of squares) of some training images; nothing where the cohort holds none."""
+    """(k, within-cluster sum of squares) of some training images; empty where the cohort holds none."""
     used = {case["id"] for case in run.read("data.json")["cases"]}
-    there = [case for case in cohort.of_patients(run.split().train) if case.id in used]
-    if not there:
+    available = [case for case in cohort.of_patients(run.split().train) if case.id in used]
+    if not available:
         return []
-    slices = read_slices([there[index] for index in _spread(len(there))], config, "Reading training images")
+    slices = read_slices(
+        [available[index] for index in _evenly_spaced(len(available))], config, "Reading training images"
+    )
     modalities = config.data.modalities or ()
-    image, _ = slices.of_modalities(modalities).read(_spread(len(slices)))
-    body = np.asarray((image > BACKGROUND).any(axis=1))
-    return list(enumerate(elbow(list(clustered_channel(image, modalities)), list(body)), start=1))
+    image, _ = slices.of_modalities(modalities).read(_evenly_spaced(len(slices)))
+    foreground = np.asarray((image > BACKGROUND).any(axis=1))
+    return list(enumerate(elbow(list(clustered_channel(image, modalities)), list(foreground)), start=1))
 
 
-def _spread(n: int) -> npt.NDArray[np.int64]:
+def _evenly_spaced(n: int) -> npt.NDArray[np.int64]:
     """At most ELBOW_IMAGES of n indices, evenly from first to last."""
     return np.linspace(0, n - 1, min(n, ELBOW_IMAGES)).round().astype(np.int64)
 
 
 def predict_classes(predictor: Predictor, cases: tuple[Case, ...], out: Path) -> list[str]:
-    """Write OUT/classes.csv, a line a slice with body in it; returns what could not be read, a line a case.
+    """Write OUT/classes.csv, a line per slice with foreground; returns a message for each case that cannot be read.
 
-    Raises DataError where such a file is there and is none of ours.
+    Raises DataError where classes.csv exists and is no earlier prediction.
     """
     _check_table(out / "classes.csv")
     classes = predictor.config.data.classes or ()
@@ -90,8 +92,8 @@ def predict_classes(predictor: Predictor, cases: tuple[Case, ...], out: Path) ->
         for index, case in enumerate(cases):
             try:
                 scan = load_scan(case, predictor.modalities, with_mask=False)
-                for doubt in scan.warnings:
-                    show.warn(f"{case.id}: {doubt}")
+                for warning in scan.warnings:
+                    show.warn(f"{case.id}: {warning}")
                 prepared = prepare_scan(scan, predictor.config.data, ())
                 rows += classify_prepared(predictor, case, prepared)
             except DataError as error:
@@ -112,8 +114,8 @@ def _check_table(file: Path) -> None:
     if not file.is_file():
         return
     with file.open(encoding="utf-8", errors="replace") as text:
-        ours = text.readline().startswith(HEADER)
-    if not ours:
+        is_prediction = text.readline().startswith(HEADER)
+    if not is_prediction:
         raise DataError(f"{file}: exists and is no earlier prediction; choose another --out")
 
 
@@ -139,5 +141,5 @@ def _print(run: Run, part: str, summary: dict[str, Any]) -> None:
             f"at the threshold of {point['validated_specificity']:.0%} specificity on validation patients: "
             f"sensitivity {show.interval(point['sensitivity'])}, specificity {show.interval(point['specificity'])}"
         )
-        if (doubt := few_patients(point["calibrated_on"])) is not None:
-            show.warn(f"threshold: {doubt}")
+        if (warning := few_patients(point["calibrated_on"])) is not None:
+            show.warn(f"threshold: {warning}")

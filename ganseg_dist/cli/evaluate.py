@@ -1,4 +1,4 @@
-"""`ganseg evaluate`: scores on held-out patients, beside baselines."""
+"""`ganseg evaluate`: scores on held-out patients, compared with baselines."""
 
 from __future__ import annotations
 
@@ -54,44 +54,45 @@ def evaluate(
     if part not in ("test", "validation", "all"):
         raise ConfigError(f"--part {part}: expected test, validation or all")
     _check_not_folds(run)
-    found = finished_run(run)
-    cohort = read_cohort(data, layout, labels or (None if part == "all" else stated_labels(found)))
-    if found.config().system.task == "classification":
+    trained = finished_run(run)
+    cohort = read_cohort(data, layout, labels or (None if part == "all" else stated_labels(trained)))
+    if trained.config().system.task == "classification":
         if beside:
             raise ConfigError("--beside: classifiers are compared by ganseg experiment; leave it out")
-        evaluate_classes(found, Predictor.load(found.model, "cuda" if gpu else "cpu"), cohort, part)
+        evaluate_classes(trained, Predictor.load(trained.model, "cuda" if gpu else "cpu"), cohort, part)
         return
-    others = [_segmenter(name, found) for name in beside]
-    cases = cases_of_part(found, cohort, part)
+    others = [_segmenter(name, trained) for name in beside]
+    cases = cases_of_part(trained, cohort, part)
     device = "cuda" if gpu else "cpu"
-    predictor = Predictor.load(found.model, device)
-    arms: list[Arm] = [ModelArm(found.name, "model", predictor)]
-    names = [found.name, *(other.name for other in others)]
+    predictor = Predictor.load(trained.model, device)
+    arms: list[Arm] = [ModelArm(trained.name, "model", predictor)]
+    names = [trained.name, *(other.name for other in others)]
     if len(set(names)) < len(names):
         raise ConfigError(f"--beside {', '.join(beside)}: two runs have one name; name each run once")
     for other in others:
         check_no_leak(other, cases, f"compare runs of one split{'' if part == 'test' else ', with --part test'}")
-    for other in others or _plain_arms(found):
+    for other in others or _plain_arms(trained):
         arms.append(ModelArm(other.name, "comparison", Predictor.load(other.model, device)))
-    flair = FlairThreshold.fitted(cohort.of_patients(found.split().train), predictor.config.data)
+    flair = FlairThreshold.fitted(cohort.of_patients(trained.split().train), predictor.config.data)
     if flair is not None and "flair" in cohort.modalities:
         arms.append(flair)
     with show.bar(f"Scoring {len(cases)} {part} cases") as advance:
         result = score(arms, cases, part, advance=advance, warn=show.warn)
     if not predictor.thresholds.calibrated_on:
         show.err.print(
-            f"note: {found.name} is at its default thresholds; choose them first with: ganseg calibrate {found.name}"
+            f"note: {trained.name} is at its default thresholds; choose them first with: "
+            f"ganseg calibrate {trained.name}"
         )
-    elif (doubt := few_patients(predictor.thresholds.calibrated_on)) is not None:
-        show.warn(f"thresholds: {doubt}")
-    summary = save_evaluation(found.evaluation(part), result, predictor)
-    log_evaluation(found, part, summary["rows"][0]["scores"])
+    elif (warning := few_patients(predictor.thresholds.calibrated_on)) is not None:
+        show.warn(f"thresholds: {warning}")
+    summary = save_evaluation(trained.evaluation(part), result, predictor)
+    log_evaluation(trained, part, summary["rows"][0]["scores"])
     _print(summary)
-    show.echo(f"written: {found.evaluation(part)}")
+    show.echo(f"written: {trained.evaluation(part)}")
 
 
 def _segmenter(reference: str, run: Run) -> Run:
-    """Raises ConfigError for a classifier: its scores are of whole images, and have no place beside Dice."""
+    """The finished run to compare with. Raises ConfigError for a classifier, which has no Dice to compare."""
     from ganseg_dist.cli.models import finished_run
     from ganseg_dist.errors import ConfigError
 
@@ -104,16 +105,16 @@ def _segmenter(reference: str, run: Run) -> Run:
 
 
 def _check_not_folds(reference: str) -> None:
-    """Raises RunError for folds, which together have no patient left to be scored on."""
+    """Raises RunError for folds, which together have no held-out patient."""
     from ganseg_dist.errors import RunError
     from ganseg_dist.studies.experiments.record import find_experiment, fold_models
 
     experiment = find_experiment(reference)
     if experiment is not None and experiment.kind == "folds":
-        fold_models(experiment)  # what is unfinished has no table yet
+        fold_models(experiment)  # raises where a fold is unfinished, as there is no table yet
         raise RunError(
             f"{experiment.name}: every patient of its cohort was some fold's training patient; the scores of each on "
-            f"those it never saw are in {experiment.table}, and for another cohort {experiment.give_a_run}"
+            f"those it never saw are in {experiment.table}, and for another cohort {experiment.run_hint}"
         )
 
 
@@ -126,7 +127,7 @@ def _plain_arms(run: Run) -> list[Run]:
         return []
     cases, split, control = run.read("data.json")["cases"], run.split(), _controlled(run)
     for other in all_runs():
-        with suppress(RunError):  # a run that is damaged is no comparison
+        with suppress(RunError):  # skip damaged runs
             if (
                 other.finished
                 and not other.config().system.synthesises

@@ -1,4 +1,4 @@
-"""`ganseg experiment`: the experiments that the papers claim, each one command."""
+"""`ganseg experiment`: the papers' experiments, one command each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.publish import called, ending, publish
+from ganseg_dist.cli.publish import cohort_title, ending, publish
 from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, RUN_HELP, SET_HELP, paragraphs
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def fractions(
     from ganseg_dist.studies.experiments.fractions import PUBLISHED, check_percentages, fraction_trials
     from ganseg_dist.studies.experiments.trials import arms as configs
 
-    percentages, names = _whole_numbers("--fractions", fractions), _words(arms)
+    percentages, names = _whole_numbers("--fractions", fractions), _split_names(arms)
     check_percentages(percentages)
 
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
@@ -67,7 +67,7 @@ def fractions(
 
     published = PUBLISHED if recipe.startswith("gan_osmosis") else None
     _run("fractions", recipe, data, layout, labels, run_name, assignments, local, trials,
-         require=lambda config: configs(names, config),
+         validate=lambda config: configs(names, config),
          x="percentage", published=published, published_by="percentage")  # fmt: skip
 
 
@@ -112,13 +112,13 @@ def transfer(
     from ganseg_dist.studies.experiments.transfer import transfer_trials
     from ganseg_dist.studies.experiments.trials import arms as configs
 
-    names = _words(arms)
+    names = _split_names(arms)
 
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return transfer_trials(config, cohort, arm_names=names)
 
     _run("transfer", recipe, data, layout, labels, run_name, assignments, local, trials,
-         require=lambda config: configs(names, config))  # fmt: skip
+         validate=lambda config: configs(names, config))  # fmt: skip
 
 
 def ablation(
@@ -137,7 +137,7 @@ def ablation(
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return ablation_trials(config, split, seeds=seeds)
 
-    _run("ablation", recipe, data, layout, labels, run_name, assignments, local, trials, require=check_loss_terms)
+    _run("ablation", recipe, data, layout, labels, run_name, assignments, local, trials, validate=check_loss_terms)
 
 
 def augmentation(
@@ -161,7 +161,7 @@ def augmentation(
         return augmentation_trials(config, cohort, split, seeds=seeds)
 
     _run("augmentation", recipe, data, layout, labels, run_name, assignments, local, trials,
-         require=check_detector, measures=MEASURES)  # fmt: skip
+         validate=check_detector, measures=MEASURES)  # fmt: skip
 
 
 def classifiers(
@@ -186,7 +186,7 @@ def classifiers(
         return classifier_trials(config, split, seeds=seeds)
 
     _run("classifiers", recipe, data, layout, labels, run_name, assignments, local, trials,
-         require=check_baselines, measures=CLASSIFICATION, published=PUBLISHED, published_by="arm")  # fmt: skip
+         validate=check_baselines, measures=CLASSIFICATION, published=PUBLISHED, published_by="arm")  # fmt: skip
 
 
 def robustness(
@@ -213,16 +213,16 @@ def robustness(
     from ganseg_dist.studies.experiments.run import run_experiment
     from ganseg_dist.studies.experiments.table import tabulate
 
-    found, cohort, cases = _test_cases(run, data, layout, labels)
-    trials = robustness_trials(found, cases, found.config().data.modalities or (), seed=seed)
+    trained, cohort, cases = _test_cases(run, data, layout, labels)
+    trials = robustness_trials(trained, cases, trained.config().data.modalities or (), seed=seed)
     with nullcontext() if local else cluster_seeing(data), show.bar("robustness: trials") as advance:
         experiment, outcomes, parent = run_experiment(
-            run_name or made_name("robustness", found.name), "robustness", trials, data, layout, cohort.labels,
+            run_name or made_name("robustness", trained.name), "robustness", trials, data, layout, cohort.labels,
             work=score_changed, mapper=map_here if local else map_on_cluster, advance=advance,
         )  # fmt: skip
     with ending(parent):
-        rows = tabulate(outcomes, measures_of(found.config()), compared=("perturbation", "strength"))
-        title = f"robustness: {found.name} on {called(cohort)}"
+        rows = tabulate(outcomes, measures_of(trained.config()), compared=("perturbation", "strength"))
+        title = f"robustness: {trained.name} on {cohort_title(cohort)}"
         publish(experiment, parent, rows, intervals(rows, title), title)
 
 
@@ -242,30 +242,31 @@ def thresholds(
     from ganseg_dist.runs import made_name
     from ganseg_dist.studies.experiments import thresholds as table_1
     from ganseg_dist.studies.experiments.run import run_experiment
-    from ganseg_dist.studies.experiments.table import shown, tabulate
+    from ganseg_dist.studies.experiments.table import interval_text, tabulate
 
-    found, cohort, cases = _test_cases(run, data, layout, labels)
-    trial = table_1.threshold_trial(found, cases)
-    calibrated = read_thresholds(found.model).realism
-    name = run_name or made_name("thresholds", found.name)
+    trained, cohort, cases = _test_cases(run, data, layout, labels)
+    trial = table_1.threshold_trial(trained, cases)
+    calibrated = read_thresholds(trained.model).realism
+    name = run_name or made_name("thresholds", trained.name)
     with show.bar("thresholds: scoring slices") as advance:
-        experiment, (judged,), parent = run_experiment(
-            name, "thresholds", [trial], data, layout, cohort.labels, work=table_1.judge_slices, advance=advance
+        experiment, (outcome,), parent = run_experiment(
+            name, "thresholds", [trial], data, layout, cohort.labels, work=table_1.score_slices, advance=advance
         )
     with ending(parent):
-        areas = table_1.areas(judged)
+        areas = table_1.areas(outcome)
         rows = tabulate(
-            table_1.at_thresholds(judged, calibrated), table_1.MEASURES, table_1.PUBLISHED,
+            table_1.at_thresholds(outcome, calibrated), table_1.MEASURES, table_1.PUBLISHED,
             published_by="threshold", compared=(),
         )  # fmt: skip
-        title = f"thresholds: {found.name} on {called(cohort)}"
-        figure = table_1.draw(judged, calibrated, areas["auroc"], title)
-        publish(experiment, parent, rows, figure, title, table_1.save_areas(experiment.folder, judged, areas))
-        auroc, auprc = (f"{name.upper()} {shown(areas[name], name)}" for name in ("auroc", "auprc"))
-        show.echo(f"{len(judged.rows)} slices: {auroc}, {auprc}")
+        title = f"thresholds: {trained.name} on {cohort_title(cohort)}"
+        figure = table_1.draw(outcome, calibrated, areas["auroc"], title)
+        publish(experiment, parent, rows, figure, title, table_1.save_areas(experiment.folder, outcome, areas))
+        auroc, auprc = (f"{name.upper()} {interval_text(areas[name], name)}" for name in ("auroc", "auprc"))
+        show.echo(f"{len(outcome.rows)} slices: {auroc}, {auprc}")
         if calibrated is None:
             show.err.print(
-                f"note: {found.name} has no threshold of its own; choose it first with: ganseg calibrate {found.name}"
+                f"note: {trained.name} has no threshold of its own; choose it first with: "
+                f"ganseg calibrate {trained.name}"
             )
 
 
@@ -284,17 +285,17 @@ def _run(
     local: bool,
     trials_of: Callable[[RunConfig, Cohort, Split], list[Trial]],
     *,
-    require: Callable[[RunConfig], object] = lambda config: None,
+    validate: Callable[[RunConfig], object] = lambda config: None,
     x: str | None = None,
     measures: Sequence[Measure] | None = None,
     published: Any = None,
     published_by: str = "",
 ) -> Run:
-    """Check the cohort once, make the trials, run them, show the table; returns the experiment's folder.
+    """Check the cohort once, make the trials, run them, show the table; returns the experiment's run folder.
 
     Args:
-        require: refuses a config that the experiment is not for, before anything is read.
-        measures: what the table shows; none: what is usual for the system's task.
+        validate: raises ConfigError for a config that the experiment does not support, before anything is read.
+        measures: measures of the table; None: the usual ones of the system's task.
     """
     from ganseg_dist.cluster.ray_cluster import map_on_cluster
     from ganseg_dist.cluster.shared_paths import cluster_seeing
@@ -312,12 +313,12 @@ def _run(
     from ganseg_dist.training.session import TrainingRequest, check_plan, plan_training
 
     config = override(named(recipe), parse_assignments(assignments))
-    require(config)
+    validate(config)
 
     def trials_on(cohort: Cohort) -> list[Trial]:
         return trials_of(config, cohort, split_as_configured(cohort, config))
 
-    trials_on(read_cohort(data, layout, labels))  # too few patients or sites are seen without checking an image
+    trials_on(read_cohort(data, layout, labels))  # fails early on too few patients or sites, before images are checked
     request = TrainingRequest(config, data, layout, local=True, labels=labels)
     plan = plan_training(request, bar=show.bar)
     trials = trials_on(plan.cohort)
@@ -329,15 +330,15 @@ def _run(
                 advance(done, len(splits))
     name = run_name or made_name(kind, recipe, data.resolve().stem)
     with nullcontext() if local else cluster_seeing(data), show.bar(f"{kind}: trials") as advance:
-        found, outcomes, parent = run_experiment(
+        run, outcomes, parent = run_experiment(
             name, kind, trials, data, layout, labels, mapper=map_here if local else map_on_cluster, advance=advance
         )
     with ending(parent):
-        wanted = measures or measures_of(plan.config)
-        rows = tabulate(outcomes, wanted, published, published_by=published_by)
-        title = f"{kind}: {recipe} on {called(plan.cohort)}"
-        publish(found, parent, rows, curves(rows, x, title) if x is not None else intervals(rows, title), title)
-    return found
+        shown_measures = measures or measures_of(plan.config)
+        rows = tabulate(outcomes, shown_measures, published, published_by=published_by)
+        title = f"{kind}: {recipe} on {cohort_title(plan.cohort)}"
+        publish(run, parent, rows, curves(rows, x, title) if x is not None else intervals(rows, title), title)
+    return run
 
 
 def _test_cases(run: str, data: Path, layout: str | None, labels: str | None) -> tuple[Run, Cohort, Sequence[Case]]:
@@ -345,12 +346,12 @@ def _test_cases(run: str, data: Path, layout: str | None, labels: str | None) ->
     from ganseg_dist.cli.models import cases_of_part, finished_run, stated_labels
     from ganseg_dist.data.readers import read_cohort
 
-    found = finished_run(run)
-    cohort = read_cohort(data, layout, labels or stated_labels(found))
-    return found, cohort, cases_of_part(found, cohort, "test")
+    trained = finished_run(run)
+    cohort = read_cohort(data, layout, labels or stated_labels(trained))
+    return trained, cohort, cases_of_part(trained, cohort, "test")
 
 
-def _words(text: str) -> Sequence[str]:
+def _split_names(text: str) -> Sequence[str]:
     return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
@@ -358,6 +359,6 @@ def _whole_numbers(option: str, text: str) -> list[int]:
     from ganseg_dist.errors import ConfigError
 
     try:
-        return [int(word) for word in _words(text)]
+        return [int(word) for word in _split_names(text)]
     except ValueError:
         raise ConfigError(f"{option} {text}: expected whole numbers, as in {option} 10,50,100") from None

@@ -1,4 +1,4 @@
-"""`ganseg export`: a model to carry elsewhere."""
+"""`ganseg export`: copy a model into a self-contained folder."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def export(
     members = model_folders(run)
     if out.exists():
         raise RunError(f"{out}: exists already; choose another folder or remove it")
-    one, *others = members.values()
+    first, *others = members.values()
     if onnx and others:
         raise ConfigError(
-            f"--onnx: writes one segmenter, and {run} has {len(members)}; export one of them, such as {one}"
+            f"--onnx: writes one segmenter, and {run} has {len(members)}; export one of them, such as {first}"
         )
     predictor = Predictor(load_together(members))
     difference = None
     with whole_folder(out) as unfinished:
         for name, folder in members.items():
-            place = unfinished / name if others else unfinished
-            place.mkdir(exist_ok=True)
+            target = unfinished / name if others else unfinished
+            target.mkdir(exist_ok=True)
             for file in model_files(folder):
-                shutil.copyfile(file, place / file.name)
+                shutil.copyfile(file, target / file.name)
         if others:
             write_index(unfinished, list(members))
         if onnx:

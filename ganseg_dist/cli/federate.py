@@ -1,4 +1,4 @@
-"""`ganseg federate`: hospitals that train together, simulated on one machine or cluster."""
+"""`ganseg federate`: simulate a federation of hospitals on one machine or cluster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ganseg_dist.cli import show
-from ganseg_dist.cli.publish import called, ending, heading, publish
+from ganseg_dist.cli.publish import cohort_title, ending, heading, publish
 from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, SET_HELP
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def federate(
     from ganseg_dist.training.session import TrainingRequest, check_plan, plan_training
     from server.simulation import Simulation, validate_sites
 
-    asked: dict[str, Any] = {"federation.rounds": rounds, "federation.strategy": strategy}
-    changes = {field: value for field, value in asked.items() if value is not None}
+    options: dict[str, Any] = {"federation.rounds": rounds, "federation.strategy": strategy}
+    changes = {field: value for field, value in options.items() if value is not None}
     best = {} if from_sweep is None else best_values(from_sweep)
     config = override(named(recipe), best | changes | parse_assignments(assignments))
     check_sites(sites, skew)
@@ -91,7 +91,7 @@ def federate(
     plan = plan_training(alone, bar=show.bar)
     split = split_as_configured(plan.cohort, config)
     members = validate_sites(plan.config, plan.cohort, split, sites, skew)
-    _note_what_is_odd(rounds, rounds_of(plan.config), members)
+    _print_notes(rounds, rounds_of(plan.config), members)
     trials = federation_trials(config, split, members)
     check_plan(plan, alone, {trial.name: trial.split for trial in trials}, show.warn)
     with nullcontext() if local else cluster_seeing(data):
@@ -100,23 +100,23 @@ def federate(
             config, data, layout, run_name=name_of_trial(name, FEDERATED), local=local, split=split, labels=labels
         )
         mapper = _federation_first(Simulation(request, sites, skew, cpus, gpus), others)
-        found, outcomes, parent = run_experiment(name, "federation", trials, data, layout, labels, mapper=mapper)
+        experiment, outcomes, parent = run_experiment(name, "federation", trials, data, layout, labels, mapper=mapper)
     with ending(parent):
-        title = f"federation: {recipe} on {called(plan.cohort)}"
-        _compare(found, parent, outcomes, members, measures_of(plan.config), title)
+        title = f"federation: {recipe} on {cohort_title(plan.cohort)}"
+        _compare(experiment, parent, outcomes, members, measures_of(plan.config), title)
 
 
 def _made_name(recipe: str, data: Path, sites: str, skew: str | None, changes: Mapping[str, Any]) -> str:
-    """One for each way to ask, so that another question does not meet the name of the one before."""
+    """A name that differs for different options, so that they do not collide with an earlier experiment."""
     from ganseg_dist.runs import made_name
 
-    asked = [sites] if sites != "by-hospital" else []
-    asked += [skew] if skew else []
-    asked += [str(value) for value in changes.values()]
-    return made_name("federation", recipe, data.resolve().stem, *asked)
+    parts = [sites] if sites != "by-hospital" else []
+    parts += [skew] if skew else []
+    parts += [str(value) for value in changes.values()]
+    return made_name("federation", recipe, data.resolve().stem, *parts)
 
 
-def _note_what_is_odd(rounds: int | None, planned: int, members: Mapping[str, Sequence[str]]) -> None:
+def _print_notes(rounds: int | None, planned: int, members: Mapping[str, Sequence[str]]) -> None:
     if rounds is not None and rounds != planned:
         show.err.print(
             f"note: {planned} rounds and not {rounds}: each stage has one at least, and one an epoch at most"
@@ -126,14 +126,14 @@ def _note_what_is_odd(rounds: int | None, planned: int, members: Mapping[str, Se
 
 
 def _compare(
-    found: Run,
+    experiment: Run,
     parent: TrackedRun,
     outcomes: Sequence[Outcome],
     members: Mapping[str, Sequence[str]],
     measures: Sequence[Measure],
     title: str,
 ) -> None:
-    """What the federation is worth: over all test patients, by whose they are, and in bytes."""
+    """Compare the federation over all test patients and by site, and print the bytes that it sent."""
     from ganseg_dist.report.federated import traffic_told
     from ganseg_dist.runs import name_of_trial, named_run
     from ganseg_dist.studies.experiments.federation import (
@@ -149,24 +149,27 @@ def _compare(
     from ganseg_dist.studies.experiments.figures import intervals
     from ganseg_dist.studies.experiments.table import header_and_cells, save_table, tabulate
 
-    everybody = with_mean_of_sites(outcomes)
-    rows = tabulate(everybody, measures)
-    by_site = tabulate_by_site(everybody, members, measures)
+    all_outcomes = with_mean_of_sites(outcomes)
+    rows = tabulate(all_outcomes, measures)
+    by_site = tabulate_by_site(all_outcomes, members, measures)
     comparisons = compare(outcomes, by_site, [measure for measure in measures if measure.name in rows[0].scores])
-    federated = named_run(name_of_trial(found.name, FEDERATED))
-    known = all(row.patients_known for row in rows)
-    told = {"patients_known": known, "scores": [comparison.to_dict() for comparison in comparisons]}
-    federated.write("comparison.json", told)
-    saved = save_comparison(found.folder / "comparison.csv", comparisons)
-    publish(found, parent, rows, intervals(rows, title), title, saved, metrics=comparison_metrics(comparisons))
+    federated = named_run(name_of_trial(experiment.name, FEDERATED))
+    patients_known = all(row.patients_known for row in rows)
+    comparison_record = {
+        "patients_known": patients_known,
+        "scores": [comparison.to_dict() for comparison in comparisons],
+    }
+    federated.write("comparison.json", comparison_record)
+    saved = save_comparison(experiment.folder / "comparison.csv", comparisons)
+    publish(experiment, parent, rows, intervals(rows, title), title, saved, metrics=comparison_metrics(comparisons))
     tested = {str(row.labels[TESTED_AT]) for row in by_site}
     untested = [site for site in members if site not in tested]
     at_sites = f"{title}, by the site of those tested"
-    more = save_table(found.folder / "by_site", by_site, intervals(by_site, at_sites))
+    site_files = save_table(experiment.folder / "by_site", by_site, intervals(by_site, at_sites))
     show.table(heading(at_sites, by_site), *header_and_cells(by_site))
     if untested:
         show.echo(f"no test patients: {', '.join(untested)}")
-    show.echo(f"written: {', '.join(map(str, more))}")
+    show.echo(f"written: {', '.join(map(str, site_files))}")
     show.table(heading("what the federation is worth", rows), *comparison_table(comparisons))
     record = federated.federation()
     if record is not None:
@@ -174,8 +177,8 @@ def _compare(
     show.echo(f"next: ganseg report {federated.name}")
 
 
-def _federation_first(asked: Simulation, others: Mapper) -> Mapper:
-    """Trains the federation here, with its progress shown, then the other trials as `others` does."""
+def _federation_first(simulation: Simulation, others: Mapper) -> Mapper:
+    """A mapper that trains the federation here, with a progress display, then maps the rest with `others`."""
     from contextlib import closing
     from dataclasses import replace
 
@@ -184,23 +187,23 @@ def _federation_first(asked: Simulation, others: Mapper) -> Mapper:
     from ganseg_dist.tracking.progress import RichProgress
     from server.simulation import simulate
 
-    def mapped(function: Callable[[Any], Any], items: list[Any]) -> Iterator[tuple[int, Any]]:
+    def map_trials(function: Callable[[Any], Any], items: list[Any]) -> Iterator[tuple[int, Any]]:
         jobs: list[Job] = items
         first = [job for job in jobs if job.trial.name == FEDERATED]
         for job in first:
             tags = {} if job.parent.run_id is None else {"mlflow.parentRunId": job.parent.run_id}
             try:
-                with closing(RichProgress(show.err)) as shown:
-                    request = replace(asked.request, tags=tags)
-                    simulate(replace(asked, request=request), app, shown=shown, bar=show.bar)
+                with closing(RichProgress(show.err)) as tracker:
+                    request = replace(simulation.request, tags=tags)
+                    simulate(replace(simulation, request=request), app, shown=tracker, bar=show.bar)
             except BaseException:
                 job.parent.end("FAILED")
                 raise
-            yield 0, function(job)  # it is finished, and only scored
+            yield 0, function(job)  # the run is finished, so this only scores it
         rest = [job for job in jobs if job.trial.name != FEDERATED]
         with show.bar("pooled, and each site alone") as advance:
             for done, (index, outcome) in enumerate(others(function, rest), start=1):
                 advance(done, len(rest))
                 yield len(first) + index, outcome
 
-    return mapped
+    return map_trials

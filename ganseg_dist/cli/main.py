@@ -80,17 +80,17 @@ for command in (
     submit,
     certificates,
     audit,
-):  # as they are met
+):  # in the order of a first project
     name = command.__name__.rsplit(".", 1)[-1]
     function = getattr(command, name)
-    # What a job's command is told is not submit's, with or without -- before it.
+    # Options after the job's command belong to that command, with or without -- before it.
     settings = {"allow_interspersed_args": False} if name == "submit" else {}
     app.command(name, help=paragraphs(function.__doc__), context_settings=settings)(function)
 app.add_typer(experiment.experiment, name="experiment")
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         show.echo(f"ganseg {__version__}")
         raise typer.Exit
 
@@ -108,7 +108,7 @@ def _top(
 
 
 def main() -> None:
-    """Run the command line; a person's mistakes end in one line, never in a traceback."""
+    """Run the command line; user errors end in one line on stderr, never in a traceback."""
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     signal.signal(signal.SIGTERM, _interrupt)
@@ -133,7 +133,7 @@ def main() -> None:
     except MemoryError:
         _fail("memory: this machine has too little for these images; use a larger one or smaller files", 1)
     except OSError as error:
-        _fail(_of_the_machine(error), 1)
+        _fail(_os_error_message(error), 1)
     except RuntimeError as error:
         if not _is_out_of_memory(error):
             raise
@@ -144,12 +144,12 @@ def main() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """What a scheduler sends ends a command as Ctrl-C does."""
+    """Treat a scheduler's SIGTERM as Ctrl-C."""
     raise KeyboardInterrupt
 
 
-def _of_the_machine(error: OSError) -> str:
-    """One line for what the operating system refused."""
+def _os_error_message(error: OSError) -> str:
+    """One line for an error of the operating system."""
     place, why = error.filename or "this machine", error.strerror or error
     if error.errno in REFUSED_WRITES:
         return f"{place}: cannot be written or read ({why}); free space, mend its permissions or choose another folder"
@@ -157,13 +157,13 @@ def _of_the_machine(error: OSError) -> str:
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    """PyTorch's way of saying so: a class of its own on a GPU, a sentence on a CPU."""
+    """Whether PyTorch ran out of memory: it raises its own class on a GPU, a plain RuntimeError on a CPU."""
     torch = sys.modules.get("torch")  # not loaded, it cannot have failed
     on_gpu = torch is not None and isinstance(error, torch.OutOfMemoryError)
     return on_gpu or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 def _fail(message: str, code: int) -> None:
-    """A library's message may have several lines; the names that it quotes are shown as they are."""
+    """Print the message on one line, as a library's may have several, and exit with the code."""
     sys.stderr.write(f"error: {printable(' '.join(message.split()))}\n")
     sys.exit(code)

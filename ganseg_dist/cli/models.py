@@ -1,4 +1,4 @@
-"""How commands find a model: a run's name, its folder, its MLflow id, an experiment of folds, or an exported folder."""
+"""Find a model by a run's name, its folder, its MLflow id, an experiment of folds, or an exported folder."""
 
 from __future__ import annotations
 
@@ -42,8 +42,10 @@ def finished_run(reference: str) -> Run:
     check_not_experiment(reference)
     run = find_run(reference)
     if not is_model_folder(run.model):
-        how = "train again under another --run-name" if run.finished else f"finish it: ganseg train --resume {run.name}"
-        raise RunError(f"{run.name}: has no model in {run.model}; {how}")
+        remedy = (
+            "train again under another --run-name" if run.finished else f"finish it: ganseg train --resume {run.name}"
+        )
+        raise RunError(f"{run.name}: has no model in {run.model}; {remedy}")
     return run
 
 
@@ -56,14 +58,14 @@ def segmenting_run(reference: str) -> Run:
     data = run.description().get("request", {}).get("data")
     command = f"ganseg evaluate {run.name} --data {'DATA' if data is None else shlex.quote(data)}"
     if len(config.data.classes or ()) == 2:
-        how = f"{command} chooses its operating point on validation patients"
+        remedy = f"{command} chooses its operating point on validation patients"
     else:
-        how = f"of several classes the likeliest is said: {command}"
-    raise ConfigError(f"{run.name}: classifies, and a classifier has no threshold to choose; {how}")
+        remedy = f"of several classes the likeliest is said: {command}"
+    raise ConfigError(f"{run.name}: classifies, and a classifier has no threshold to choose; {remedy}")
 
 
 def stated_labels(run: Run) -> str | None:
-    """The label scheme that was stated when the run was trained: its cohort's masks are read by it from then on."""
+    """The label scheme that the run was trained with, by which its cohort's masks are read; None if none was given."""
     labels = run.description().get("request", {}).get("labels")
     return labels if isinstance(labels, str) else None
 
@@ -74,14 +76,14 @@ def validation_cases(
     """The cases of the run's validation patients, of its own cohort.
 
     Args:
-        data: where that has moved; none: where the run knows it was.
+        data: the cohort's new place if it has moved; None: the place that the run recorded.
 
-    Raises ConfigError when the run does not know, and what `cases_of_part` does.
+    Raises ConfigError when the run recorded none, and DataError as `cases_of_part` does.
     """
-    asked = run.description().get("request", {})
-    if data is None and "data" not in asked:
+    request = run.description().get("request", {})
+    if data is None and "data" not in request:
         raise ConfigError(f"{run.name}: does not say where its data was; give --data DATA")
-    cohort = read_cohort(data or Path(asked["data"]), layout or asked.get("layout"), labels or stated_labels(run))
+    cohort = read_cohort(data or Path(request["data"]), layout or request.get("layout"), labels or stated_labels(run))
     return cases_of_part(run, cohort, "validation")
 
 
@@ -94,7 +96,7 @@ def check_not_experiment(reference: str) -> None:
     if not experiment.table.is_file():
         results = f"it is unfinished, start the same {experiment_command(experiment.kind)} command again"
     raise RunError(
-        f"{experiment.name}: is an experiment of {experiment.kind}, and one run is needed; {experiment.give_a_run}; "
+        f"{experiment.name}: is an experiment of {experiment.kind}, and one run is needed; {experiment.run_hint}; "
         f"{results}"
     )
 
@@ -103,7 +105,7 @@ def cases_of_part(run: Run, cohort: Cohort, part: str) -> tuple[Case, ...]:
     """The cohort's cases of one part of the run's split, with a mask, or for a classifier with a class.
 
     Raises DataError when there are none: a cohort of other patients is scored with part "all". Also when a case has
-    other images than the case of the same name that the run knows.
+    other images than the run's case of the same name.
     """
     if part == "all":
         cases = cohort.cases
@@ -114,16 +116,16 @@ def cases_of_part(run: Run, cohort: Cohort, part: str) -> tuple[Case, ...]:
         _check_known_cases(run, cases, cohort)
     config = run.config()
     classes = config.data.classes or () if config.system.task == "classification" else ()
-    known = tuple(case for case in cases if case.mask is not None or case.class_name in classes)
-    if not known and part == "all":
-        lacking = f"a class of {run.name}'s, {', '.join(classes)}" if classes else "a mask"
-        raise DataError(f"{cohort.root}: no case has {lacking}, to score it by; give a cohort that has")
-    if not known:
+    scorable = tuple(case for case in cases if case.mask is not None or case.class_name in classes)
+    if not scorable and part == "all":
+        missing = f"a class of {run.name}'s, {', '.join(classes)}" if classes else "a mask"
+        raise DataError(f"{cohort.root}: no case has {missing}, to score it by; give a cohort that has")
+    if not scorable:
         raise DataError(
             f"{cohort.root}: holds no case with a {'class' if classes else 'mask'} of {run.name}'s {part} patients; "
             "give the data it was trained on, or evaluate another cohort with --part all"
         )
-    return known
+    return scorable
 
 
 def check_no_leak(run: Run, cases: Sequence[Case], mend: str) -> None:

@@ -1,4 +1,4 @@
-"""`ganseg phantom`: a synthetic cohort to try everything on."""
+"""`ganseg phantom`: make a synthetic cohort for tests and examples."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def phantom(
         make_phantom(
             out, patients=patients, sites=sites, seed=seed, healthy=healthy, spacing_mm=spacing_mm, progress=advance
         )
-    made = f"{counted(patients, 'patient')} with a tumour, {counted(healthy, 'healthy subject')}"
-    show.echo(f"{out}: phantom cohort at {counted(sites, 'site')}: {made} (synthetic, no real people)")
+    cohort = f"{counted(patients, 'patient')} with a tumour, {counted(healthy, 'healthy subject')}"
+    show.echo(f"{out}: phantom cohort at {counted(sites, 'site')}: {cohort} (synthetic, no real people)")

@@ -12,7 +12,7 @@ from ganseg_dist.cli import show
 from ganseg_dist.cli.words import DISPLAY_HELP, LAYOUT_HELP
 
 MOST_FILES_NAMED = 20
-"""Of one folder; of more only their number is told."""
+"""Largest number of files of one folder that are listed; of more only the count is printed."""
 
 
 def predict(
@@ -91,13 +91,13 @@ def predict(
     if system.task == "classification" and (probability or overlays):
         raise ConfigError(f"--probability, --overlays: {run} is a classifier; its probabilities are in classes.csv")
     cases = read_inputs(source, predictor.modalities, layout, predictor.channels)
-    tests = unread_test_images(source, cases)
-    if tests is not None:
-        command = shlex.join(["ganseg", "predict", run, str(tests), "--out", "DIR"])
-        show.err.print(f"note: the test images in {tests} are not among them; predict them with: {command}")
-    told = colours_told(cases, predictor.modalities)
-    if told is not None:
-        show.warn(told)
+    test_images = unread_test_images(source, cases)
+    if test_images is not None:
+        command = shlex.join(["ganseg", "predict", run, str(test_images), "--out", "DIR"])
+        show.err.print(f"note: the test images in {test_images} are not among them; predict them with: {command}")
+    warning = colours_told(cases, predictor.modalities)
+    if warning is not None:
+        show.warn(warning)
     if system.task == "classification":
         _report_problems(predict_classes(predictor, cases, out))
         return
@@ -114,8 +114,8 @@ def predict(
         for index, case in enumerate(cases):
             try:
                 scan = load_scan(case, predictor.modalities, with_mask=False)
-                for doubt in scan.warnings:
-                    show.warn(f"{case.id}: {doubt}")
+                for scan_warning in scan.warnings:
+                    show.warn(f"{case.id}: {scan_warning}")
                 prediction = predictor.predict_scan(scan)
                 if (flaw := implausible(prediction, predictor.config.data)) is not None:
                     show.warn(f"{case.id}: {flaw.problem}; {flaw.remedy}")
@@ -127,15 +127,15 @@ def predict(
             except DataError as error:
                 failed.append(str(error))
             advance(index + 1, len(cases))
-    for line in _told(written):
+    for line in _describe_files(written):
         show.echo(line)
     if failed:
         show.echo(f"{len(failed)} of {len(cases)} cases left out", err=True)
     _report_problems(failed)
 
 
-def _told(files: list[Path]) -> list[str]:
-    """One line a file; a folder of many pictures is one line."""
+def _describe_files(files: list[Path]) -> list[str]:
+    """A line per file, or one line with the count for a folder of many files."""
     by_folder = Counter(file.parent for file in files)
     lines = [
         str(file) if by_folder[file.parent] <= MOST_FILES_NAMED else f"{file.parent}: {by_folder[file.parent]} files"

@@ -1,4 +1,4 @@
-"""How an experiment's table is published: to its folder, to MLflow and to the terminal."""
+"""Publish an experiment's table to its folder, to MLflow and to the terminal."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from ganseg_dist.tracking.tracked_run import TrackedRun
 
 
-def called(cohort: Cohort) -> str:
-    """The cohort's name, and that it is of no patients where it is not."""
+def cohort_title(cohort: Cohort) -> str:
+    """The cohort's name, marked where it is a phantom or synthetic."""
     kind = " (phantom)" if cohort.phantom else " (synthetic)" if cohort.synthetic else ""
     return f"{cohort.root.name}{kind}"
 
 
 @contextmanager
 def ending(parent: TrackedRun) -> Iterator[None]:
-    """The experiment's run in MLflow ends as its table does."""
+    """End the experiment's parent run in MLflow as FINISHED, or as FAILED when the block raises."""
     try:
         yield
     except BaseException:
@@ -36,7 +36,7 @@ def ending(parent: TrackedRun) -> Iterator[None]:
 
 
 def publish(
-    found: Run,
+    run: Run,
     parent: TrackedRun,
     rows: Sequence[Row],
     figure: Figure,
@@ -44,24 +44,24 @@ def publish(
     *more: Path,
     metrics: Mapping[str, float] | None = None,
 ) -> None:
-    """Table and figure to the folder, to MLflow and to the terminal.
+    """Write table and figure to the folder, to MLflow and to the terminal.
 
     Args:
-        more: files that belong to it, and are there.
-        metrics: what MLflow is told beside the rows' means.
+        more: further files of the experiment, which exist already.
+        metrics: logged to MLflow besides the rows' means.
     """
     from ganseg_dist.studies.experiments.table import header_and_cells, markdown, means, save_table
     from ganseg_dist.tracking.results import log_experiment
 
-    files = (*save_table(found.folder, rows, figure), *more)
-    told = heading(title, rows)
-    log_experiment(parent, means(rows) | dict(metrics or {}), markdown(told, rows), files)
-    show.table(told, *header_and_cells(rows))
+    files = (*save_table(run.folder, rows, figure), *more)
+    caption = heading(title, rows)
+    log_experiment(parent, means(rows) | dict(metrics or {}), markdown(caption, rows), files)
+    show.table(caption, *header_and_cells(rows))
     show.echo(f"written: {', '.join(map(str, files))}")
 
 
 def heading(title: str, rows: Sequence[Row]) -> str:
-    """What stands above a table."""
+    """A table's title with what its numbers are."""
     from ganseg_dist.studies.experiments.wording import averaged_over
 
     return f"{title} ({averaged_over(patients_known=all(row.patients_known for row in rows))})"

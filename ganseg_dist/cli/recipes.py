@@ -1,4 +1,4 @@
-"""`ganseg recipes`: what can be trained, and what can be set."""
+"""`ganseg recipes`: list the recipes and their fields."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def recipes(
     elif as_json:
         show.echo_json(list(known_recipes()))
     else:
-        _print([(known, (inspect.getdoc(make) or "").split("\n\n")[0]) for known, make in known_recipes().items()])
+        _print([(key, (inspect.getdoc(make) or "").split("\n\n")[0]) for key, make in known_recipes().items()])
 
 
 def _print(rows: list[tuple[str, ...]]) -> None:
@@ -43,13 +43,13 @@ def _print(rows: list[tuple[str, ...]]) -> None:
         table.add_column(no_wrap=index == 0)
     for row in rows:
         table.add_row(*(" ".join(cell.split()) for cell in row))
-    # A file has no width to wrap at.
+    # A file has no terminal width to wrap at.
     console = show.out if show.out.is_terminal else PlainConsole(width=show.WIDEST)
     console.print(table, soft_wrap=False)
 
 
 def _fields(node: BaseModel, prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """Field, value and meaning of every leaf that `--set` takes."""
+    """Field, value and meaning of every field that `--set` accepts."""
     from ganseg_dist.config.tree import FIXED
 
     for name, field in type(node).model_fields.items():

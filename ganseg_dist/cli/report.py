@@ -1,4 +1,4 @@
-"""`ganseg report`: one page to look at."""
+"""`ganseg report`: the HTML report of a run or a sweep."""
 
 from __future__ import annotations
 

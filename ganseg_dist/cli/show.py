@@ -1,4 +1,4 @@
-"""What commands show: progress bars on stderr, tables on stdout."""
+"""Output of commands: progress bars on stderr, tables on stdout."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ err = PlainConsole(stderr=True, soft_wrap=True)
 
 
 def echo(line: str = "", *, err: bool = False) -> None:
-    """A line on stdout, or on stderr, whatever stands in it."""
+    """Write a line to stdout, or to stderr, with control characters made printable."""
     typer.echo(printable(line), err=err)
 
 
 def echo_json(value: Any) -> None:
-    """A value on stdout; JSON of ASCII alone, so that nothing in it is obeyed."""
+    """Write a value to stdout as ASCII JSON, so that a terminal obeys no control character in it."""
     typer.echo(json.dumps(value, indent=1))
 
 
 def warn(message: str) -> None:
-    """A line on stderr, above the bar where there is one."""
+    """Write a warning to stderr, above a running progress bar."""
     err.print(f"warning: {message}")
 
 
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar; without a terminal, a line when it is done, with the count where there was one."""
+    """A progress bar; without a terminal, one line at the end, with the count if there was one."""
     if not err.is_terminal:
         last = (0, 0)
 
@@ -60,25 +60,25 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout: first column left, the others right. No figure is ever cut off.
+    """Write a table to stdout: first column left, the others right. No cell is ever cut off.
 
-    A terminal too narrow for it gets a block of lines a row instead.
+    On a terminal that is too narrow each row becomes a block of lines.
     """
-    shown = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    rich_table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(header):
-        shown.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
+        rich_table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
-        shown.add_row(*row)
-    width = Measurement.get(out, out.options.update(max_width=WIDEST), shown).maximum
+        rich_table.add_row(*row)
+    width = Measurement.get(out, out.options.update(max_width=WIDEST), rich_table).maximum
     if out.is_terminal and width > out.width:
         _as_blocks(title, header, rows)
     else:
         # A console's own width is the limit of what it prints: 80 for a file.
-        PlainConsole(width=max(width, len(printable(title)))).print(shown)
+        PlainConsole(width=max(width, len(printable(title)))).print(rich_table)
 
 
 def interval(value: Mapping[str, float] | None, decimals: int = 3) -> str:
-    """A mean with its interval; a dash where there is none, and for the interval of a single patient."""
+    """A mean with its interval; a dash for a missing value, and for the interval of a single patient."""
     if value is None:
         return "–"
     spread = f"[{value['low']:.{decimals}f}, {value['high']:.{decimals}f}]" if value.get("n", 2) > 1 else "–"

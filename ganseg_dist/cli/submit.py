@@ -1,4 +1,4 @@
-"""`ganseg submit`: a command as a job on a Ray cluster."""
+"""`ganseg submit`: run a command as a job on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SUBMITTED = ("train", "tune", "federate", "prepare", "experiment")
 PASSED = ("GANSEG_RUNS", "GANSEG_RUNS_URI", "GANSEG_STORE", "GANSEG_DISPLAY", "MLFLOW_TRACKING_URI")
-"""Environment variables that go with a job, where they are set here."""
+"""Environment variables that are passed to a job if they are set here."""
 
 
 def submit(
@@ -46,9 +46,9 @@ def submit(
     from ganseg_dist.cluster.jobs import STOPPED, Submission, connect, follow, words_of
     from ganseg_dist.cluster.jobs import submit as send
 
-    asked = Submission(words_of(words, SUBMITTED), _environment(env), working_dir)
+    submission = Submission(words_of(words, SUBMITTED), _environment(env), working_dir)
     client = connect(address)
-    job, new = send(client, asked)
+    job, new = send(client, submission)
     show.echo(f"{'submitted' if new else 'is running already'}: {job}", err=True)
     if detach:
         return
@@ -57,29 +57,29 @@ def submit(
     except KeyboardInterrupt:
         show.echo(f"left running: {job}; to end it: ray job stop {job} --address {address}", err=True)
         sys.exit(STOPPED)
-    page = _mlflow_page(asked)
+    page = _mlflow_page(submission)
     if page is not None:
         show.echo(f"MLflow: {page}", err=True)
-    sys.exit(code)  # at once: of an interrupted command the log has said all there is to say
+    sys.exit(code)  # without another message: the log already shows how the command ended
 
 
-def _environment(given: list[str]) -> dict[str, str]:
+def _environment(assignments: list[str]) -> dict[str, str]:
     from ganseg_dist.errors import ConfigError
     from ganseg_dist.tracking.connection import without_password
 
-    found = {name: os.environ[name] for name in PASSED if name in os.environ}
-    for assignment in given:
+    variables = {name: os.environ[name] for name in PASSED if name in os.environ}
+    for assignment in assignments:
         name, equals, value = assignment.partition("=")
         if not equals or not name:
             raise ConfigError(f"--env {assignment}: expected NAME=VALUE, such as GANSEG_RUNS=/runs")
-        found[name] = value
-    for name, value in found.items():
+        variables[name] = value
+    for name, value in variables.items():
         if without_password(value) != value:
             raise ConfigError(
                 f"{name}: holds a password, and whoever sees the cluster's dashboard sees a job's environment; set it "
                 "on the cluster, and unset it here"
             )
-    return found
+    return variables
 
 
 def _write(text: str) -> None:
@@ -87,10 +87,10 @@ def _write(text: str) -> None:
     sys.stdout.flush()
 
 
-def _mlflow_page(asked: Submission) -> str | None:
-    """The run's page, where a server is known that tells."""
+def _mlflow_page(submission: Submission) -> str | None:
+    """URL of the run's page; None without a run name or a tracking server that is reached by HTTP."""
     from ganseg_dist.tracking.tracked_run import page_of
 
-    uri = asked.env.get("MLFLOW_TRACKING_URI", "")
-    known = asked.run_name is not None and uri.startswith(("http://", "https://"))
-    return page_of(uri, str(asked.run_name)) if known else None
+    uri = submission.env.get("MLFLOW_TRACKING_URI", "")
+    has_page = submission.run_name is not None and uri.startswith(("http://", "https://"))
+    return page_of(uri, str(submission.run_name)) if has_page else None

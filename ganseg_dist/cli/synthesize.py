@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ganseg_dist.synthesis.references import HeldOut, RealImages
 
 COUNTERPARTS = {"--count": "--copies", "--copies": "--count"}
-"""How many of each, class or mask: the option of the other kind of generator."""
+"""For an option of one kind of generator, the corresponding option of the other kind."""
 
 
 def synthesize(
@@ -90,52 +90,54 @@ def synthesize(
     from ganseg_dist.synthesis.references import training_images
 
     convention = display_convention()
-    found = finished_run(run)
+    trained = finished_run(run)
     check_synthetic_folder(out)
-    predictor = Predictor.load(found.model, "cuda" if gpu else "cpu")
+    predictor = Predictor.load(trained.model, "cuda" if gpu else "cpu")
     check_generator(predictor.config)
-    of_paintings = {
+    painting_options = {
         "--masks": masks, "--copies": copies, "--as-they-are": as_they_are, "--layout": layout, "--labels": labels,
     }  # fmt: skip
-    of_classes = {"--count": count, "--class": classes, "--judge": judge}
+    class_options = {"--count": count, "--class": classes, "--judge": judge}
     encoder = own_encoder(predictor.system) if inception is None else load_inception(inception)
-    facts: dict[str, Any] = {"run": found.name, "recipe": predictor.config.recipe, "seed": seed}
-    made: Paintings | Generated
-    judging = None
+    facts: dict[str, Any] = {"run": trained.name, "recipe": predictor.config.recipe, "seed": seed}
+    generated: Paintings | Generated
+    image_judge = None
     if predictor.config.system.task == "classification":
-        _refuse(of_paintings, f"{found.name} generates from noise")
-        judging = None if judge is None else _judge(judge, found, predictor)
+        _check_unused(painting_options, f"{trained.name} generates from noise")
+        image_judge = None if judge is None else _judge(judge, trained, predictor)
         with show.bar("Generating") as advance:
-            made = generate(predictor, classes=classes, count=count or COUNT, seed=seed, advance=advance)
-        cohort = _cohort(found)
-        training = _training_slices(found, cohort, predictor)
-        _check_learnt_classes(found, made, training)
+            generated = generate(predictor, classes=classes, count=count or COUNT, seed=seed, advance=advance)
+        cohort = _training_cohort(trained)
+        training = _training_slices(trained, cohort, predictor)
+        _check_learnt_classes(trained, generated, training)
     else:
-        _refuse(of_classes, f"{found.name} paints masks")
-        cohort = _cohort(found)
-        training = _training_slices(found, cohort, predictor)
-        shown = training if masks is None else _slices_to_paint(found, predictor, masks, layout, labels)
+        _check_unused(class_options, f"{trained.name} paints masks")
+        cohort = _training_cohort(trained)
+        training = _training_slices(trained, cohort, predictor)
+        slices = training if masks is None else _slices_to_paint(trained, predictor, masks, layout, labels)
         with show.bar("Painting") as advance:
-            made = paint(predictor, shown, copies=copies or 1, deformed=not as_they_are, seed=seed, advance=advance)
+            generated = paint(
+                predictor, slices, copies=copies or 1, deformed=not as_they_are, seed=seed, advance=advance
+            )
         facts["deformed"] = not as_they_are
     facts["phantom"] = cohort.phantom
     real = training_images(predictor, training)
     with show.bar("Comparing with the training images"):
         limits = Limits(share=most_memorised)
-        audited = audit(made.image, real.image, patients=real.patients, encoder=encoder, limits=limits)
-    _check_no_copies(found, audited)
-    held_out = _held_out(found, cohort, predictor)
+        audited = audit(generated.image, real.image, patients=real.patients, encoder=encoder, limits=limits)
+    _check_no_copies(trained, audited)
+    held_out = _held_out(trained, cohort, predictor)
     with show.bar("Measuring"):
-        measured = _measure(made, real, held_out, audited, encoder, judging)
-        _write(out, made, real, audited, predictor, measured, facts, convention)
+        measured = _measure(generated, real, held_out, audited, encoder, image_judge)
+        _write(out, generated, real, audited, predictor, measured, facts, convention)
     if cohort.phantom:
         show.echo("learnt from a phantom: what is called real below is a phantom's, and no patient's")
-    _tell(measured, audited, real)
-    show.echo(f"written: {out} ({len(made.image)} synthetic {'pairs' if 'ssim' in measured else 'images'})")
+    _report(measured, audited, real)
+    show.echo(f"written: {out} ({len(generated.image)} synthetic {'pairs' if 'ssim' in measured else 'images'})")
 
 
-def _refuse(options: Mapping[str, object], kind: str) -> None:
-    """Raises ConfigError for an option that is given and means nothing to this kind of generator."""
+def _check_unused(options: Mapping[str, object], kind: str) -> None:
+    """Raises ConfigError for a given option that does not apply to this kind of generator."""
     from ganseg_dist.errors import ConfigError
 
     for name, value in options.items():
@@ -145,29 +147,31 @@ def _refuse(options: Mapping[str, object], kind: str) -> None:
 
 
 def _judge(reference: str, run: Run, predictor: Predictor) -> Judge:
-    """Raises ConfigError when it may have seen generated images, or learnt from other images or patients."""
+    """The judge of this run. Raises ConfigError when it may have seen generated images, or learnt from other data."""
     from ganseg_dist.cli.models import finished_run
     from ganseg_dist.errors import ConfigError
     from ganseg_dist.inference.predictor import Predictor
     from ganseg_dist.synthesis.judge import Judge, check_judge
 
-    judging = finished_run(reference)
-    check_judge(judging.name, judging.config(), predictor.config)
-    if judging.split() != run.split():
-        raise ConfigError(f"--judge {judging.name}: its patients are split otherwise than {run.name}'s; give one alike")
-    return Judge(judging.name, Predictor.load(judging.model, predictor.device.type))
+    judge_run = finished_run(reference)
+    check_judge(judge_run.name, judge_run.config(), predictor.config)
+    if judge_run.split() != run.split():
+        raise ConfigError(
+            f"--judge {judge_run.name}: its patients are split otherwise than {run.name}'s; give one alike"
+        )
+    return Judge(judge_run.name, Predictor.load(judge_run.model, predictor.device.type))
 
 
-def _cohort(run: Run) -> Cohort:
-    """What the run was trained on, as it lies there now."""
+def _training_cohort(run: Run) -> Cohort:
+    """The cohort that the run was trained on, as read now from its folder."""
     from ganseg_dist.cli.models import stated_labels
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.errors import ConfigError
 
-    asked = run.description().get("request", {})
-    if "data" not in asked:
+    request = run.description().get("request", {})
+    if "data" not in request:
         raise ConfigError(f"{run.name}: does not say where its data was; train it again to synthesize from it")
-    return read_cohort(Path(asked["data"]), asked.get("layout"), stated_labels(run))
+    return read_cohort(Path(request["data"]), request.get("layout"), stated_labels(run))
 
 
 def _training_slices(run: Run, cohort: Cohort, predictor: Predictor) -> SliceSet:
@@ -176,23 +180,23 @@ def _training_slices(run: Run, cohort: Cohort, predictor: Predictor) -> SliceSet
     return read_slices(cases_of_part(run, cohort, "train"), predictor.config, "Reading the training images")
 
 
-def _check_learnt_classes(run: Run, made: Generated, training: SliceSet) -> None:
-    """Raises RunError for a class without a training image: what was made for it shows something else."""
+def _check_learnt_classes(run: Run, generated: Generated, training: SliceSet) -> None:
+    """Raises RunError for a class without a training image, as generated images cannot show it."""
     from ganseg_dist.errors import RunError
 
     names = run.config().data.classes or ()
-    unseen = [name for name in dict.fromkeys(made.classes) if not (training.label == names.index(name)).any()]
-    if unseen:
+    unlearnt = [name for name in dict.fromkeys(generated.classes) if not (training.label == names.index(name)).any()]
+    if unlearnt:
         raise RunError(
-            f"{run.name}: its generator saw no training image of {unseen[0]}; ask for other classes with --class, or "
+            f"{run.name}: its generator saw no training image of {unlearnt[0]}; ask for other classes with --class, or "
             "train again with patients who have it"
         )
 
 
 def _held_out(run: Run, cohort: Cohort, predictor: Predictor) -> HeldOut:
-    """Images of its validation and test patients, or why there are none: nothing is made of them.
+    """Images of its validation and test patients, for comparison only, or the reason why there are none.
 
-    What is wrong with them is said on the terminal alone: it may name a patient, and what is written is to name none.
+    A problem with them is reported only on the terminal: it may name a patient, and the written files must not.
     """
     from ganseg_dist.cli.models import cases_of_part, read_slices
     from ganseg_dist.errors import DataError
@@ -211,23 +215,23 @@ def _held_out(run: Run, cohort: Cohort, predictor: Predictor) -> HeldOut:
 
 
 def _slices_to_paint(run: Run, predictor: Predictor, masks: Path, layout: str | None, labels: str | None) -> SliceSet:
-    """Those with a mask, less the run's validation and test patients. Raises DataError when there are none."""
+    """Slices with a mask, without the run's validation and test patients. Raises DataError when there are none."""
     from ganseg_dist.cli.models import read_slices
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.errors import DataError
 
     cohort, split = read_cohort(masks, layout, labels), run.split()
     held_out = {*split.validation, *split.test}
-    painted = [case for case in cohort.cases if case.mask is not None and case.patient not in held_out]
-    if not painted:
+    paintable = [case for case in cohort.cases if case.mask is not None and case.patient not in held_out]
+    if not paintable:
         raise DataError(f"{masks}: holds no mask of a patient that {run.name} may paint; give other --masks")
-    lacking = [name for name in predictor.modalities if name not in cohort.modalities]
-    if lacking:
+    missing = [name for name in predictor.modalities if name not in cohort.modalities]
+    if missing:
         raise DataError(
-            f"{masks}: its images have no {', '.join(lacking)}; masks are painted within the body that their own "
+            f"{masks}: its images have no {', '.join(missing)}; masks are painted within the body that their own "
             f"images show: give masks with images of {', '.join(predictor.modalities)}"
         )
-    return read_slices(painted, predictor.config, "Reading the masks")
+    return read_slices(paintable, predictor.config, "Reading the masks")
 
 
 def _check_no_copies(run: Run, audited: Audit) -> None:
@@ -241,32 +245,36 @@ def _check_no_copies(run: Run, audited: Audit) -> None:
 
 
 def _measure(
-    made: Paintings | Generated,
+    generated: Paintings | Generated,
     real: RealImages,
     held_out: HeldOut,
     audited: Audit,
     encoder: Encoder,
     judge: Judge | None,
 ) -> dict[str, Any]:
-    """What quality.json says."""
+    """Contents of quality.json."""
     from ganseg_dist.synthesis.from_masks import Paintings
     from ganseg_dist.synthesis.judge import NO_JUDGE, judged
     from ganseg_dist.synthesis.references import class_quality, painting_quality
 
-    audit = {"median_percentile": audited.median_percentile}
-    if isinstance(made, Paintings):
-        return audit | painting_quality(made, real, held_out, encoder)
-    said: dict[str, Any] = {"left_out": NO_JUDGE}
+    record = {"median_percentile": audited.median_percentile}
+    if isinstance(generated, Paintings):
+        return record | painting_quality(generated, real, held_out, encoder)
+    judge_record: dict[str, Any] = {"left_out": NO_JUDGE}
     if judge is not None:
-        said = {"run": judge.run, "generated": judged(judge, made.image, made.classes), "held_out": None}
+        judge_record = {
+            "run": judge.run,
+            "generated": judged(judge, generated.image, generated.classes),
+            "held_out": None,
+        }
         if not isinstance(held_out, str):
-            said["held_out"] = judged(judge, held_out.image, held_out.classes)
-    return audit | class_quality(made, real, held_out, encoder) | {"judge": said}
+            judge_record["held_out"] = judged(judge, held_out.image, held_out.classes)
+    return record | class_quality(generated, real, held_out, encoder) | {"judge": judge_record}
 
 
 def _write(
     out: Path,
-    made: Paintings | Generated,
+    generated: Paintings | Generated,
     real: RealImages,
     audited: Audit,
     predictor: Predictor,
@@ -281,33 +289,40 @@ def _write(
     from ganseg_dist.synthesis.neighbours import generated_figure, painting_figure
 
     modalities, regions = predictor.modalities, predictor.regions
-    if isinstance(made, Paintings):
-        view = View.of(convention, sides_known=real.sides_known and made.sides_known)
+    if isinstance(generated, Paintings):
+        view = View.of(convention, sides_known=real.sides_known and generated.sides_known)
         figure = painting_figure(
-            made, audited, real.image, modalities, regions, phantom=facts["phantom"], view=view, flipped=real.flipped
+            generated,
+            audited,
+            real.image,
+            modalities,
+            regions,
+            phantom=facts["phantom"],
+            view=view,
+            flipped=real.flipped,
         )
         on_background = intensities_of(modalities, predictor.config.data) == "tissue"
         evidence = Evidence(audited, measured, figure, facts)
-        write_pairs(out, made, modalities, regions, predictor.scheme, evidence, on_background=on_background)
+        write_pairs(out, generated, modalities, regions, predictor.scheme, evidence, on_background=on_background)
     else:
         view = View.of(convention, sides_known=real.sides_known)
         figure = generated_figure(
-            made, audited, real.image, modalities, phantom=facts["phantom"], view=view, flipped=real.flipped
+            generated, audited, real.image, modalities, phantom=facts["phantom"], view=view, flipped=real.flipped
         )
-        write_classes(out, made, modalities, Evidence(audited, measured, figure, facts))
+        write_classes(out, generated, modalities, Evidence(audited, measured, figure, facts))
 
 
-def _tell(measured: Mapping[str, Any], audited: Audit, real: RealImages) -> None:
+def _report(measured: Mapping[str, Any], audited: Audit, real: RealImages) -> None:
     count, of_each = len(audited.images), measured.get("classes", {"": measured})
     for name, of_class in of_each.items():
-        _tell_distances(name, of_class)
+        _report_distances(name, of_class)
     if any(_floor_of_fewer(of_class) for of_class in of_each.values()):
         show.echo("note: fewer images make a Frechet distance larger, not a kernel distance: compare by the kernel's")
     if "generated" in measured.get("judge", {}):
-        _tell_judged(measured["judge"])
+        _report_judge(measured["judge"])
     if "ssim" in measured:
-        said, patients = show.interval(measured["ssim"]), measured["ssim"]["n"]
-        show.echo(f"SSIM with the real image of the mask: {said} (n = {count}, {patients} patients)")
+        ssim, patients = show.interval(measured["ssim"]), measured["ssim"]["n"]
+        show.echo(f"SSIM with the real image of the mask: {ssim} (n = {count}, {patients} patients)")
     show.echo(
         f"{len(audited.memorised)} of {count} synthetic images are nearer to one of {audited.n_training} training "
         f"images{' (flipped copies included)' if real.flipped else ''} than such images are to each other"
@@ -318,7 +333,7 @@ def _tell(measured: Mapping[str, Any], audited: Audit, real: RealImages) -> None
     )
 
 
-def _tell_distances(class_name: str, measured: Mapping[str, Any]) -> None:
+def _report_distances(class_name: str, measured: Mapping[str, Any]) -> None:
     if measured["distances"] is None:
         show.echo(
             f"{class_name}: {measured['n_synthetic']} synthetic and {measured['n_real']} training images are too few "
@@ -344,14 +359,14 @@ def _floor_of_fewer(measured: Mapping[str, Any]) -> bool:
     return bool(floor and floor["left_out"] is None and floor["n"] < measured["diversity"]["n_synthetic"])
 
 
-def _tell_judged(said: Mapping[str, Any]) -> None:
-    """How many images the judge calls by their class: generated ones, and real ones of patients new to it."""
-    for name, of_images in (("generated images", said["generated"]), ("held-out real images", said["held_out"])):
+def _report_judge(record: Mapping[str, Any]) -> None:
+    """Print the share of images that the judge classifies correctly: generated, and held-out real ones."""
+    for name, of_images in (("generated images", record["generated"]), ("held-out real images", record["held_out"])):
         if of_images is None or not of_images["n"]:
             show.echo(f"judge: no {name}")
             continue
         each = ", ".join(
-            f"{one} {of['accuracy']:.1%} of {of['n']}" if of["n"] else f"{one} none"
-            for one, of in of_images["classes"].items()
+            f"{class_name} {of['accuracy']:.1%} of {of['n']}" if of["n"] else f"{class_name} none"
+            for class_name, of in of_images["classes"].items()
         )
         show.echo(f"judge: {of_images['accuracy']:.1%} of {of_images['n']} {name} called by their class ({each})")

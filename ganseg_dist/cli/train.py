@@ -1,4 +1,4 @@
-"""`ganseg train`: from images to a finished run."""
+"""`ganseg train`: train a recipe on a cohort."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 BY_DATA = ("data.modalities", "data.regions", "data.classes")
 MOST_CHANGES = 8
-"""Fields that a dry run names; --show-config shows all."""
+"""Largest number of changed fields that a dry run lists; --show-config shows all."""
 
 
 def train(
@@ -105,8 +105,8 @@ def train(
     elif recipe is None or data is None:
         raise ConfigError("train: give a recipe and --data DATA, or --resume RUN; see: ganseg train --help")
     else:
-        found_best = {} if from_sweep is None else best_values(from_sweep)
-        config = override(named(recipe), found_best | parse_assignments(assignments))
+        best = {} if from_sweep is None else best_values(from_sweep)
+        config = override(named(recipe), best | parse_assignments(assignments))
         request = TrainingRequest(
             config,
             data,
@@ -135,7 +135,7 @@ def train(
         )
     if least_workers is not None:
         _check_worker_range(least_workers, request.workers, request.config.train.batch_size)
-    request.name()  # a bad one is said before anything is read
+    request.name()  # raises for a bad name before anything is read
     if dry_run:
         check_gpu(request)
         plan = plan_training(request, bar=show.bar)
@@ -145,18 +145,20 @@ def train(
         _describe(plan, request)
         return
     was_finished = named_run(request.name()).finished
-    with closing(RichProgress(show.err)) as shown:
-        run = train_session(request, shown=shown, bar=show.bar)
+    with closing(RichProgress(show.err)) as tracker:
+        run = train_session(request, shown=tracker, bar=show.bar)
     if was_finished:
         show.err.print(f"note: {run.name} was finished before and nothing was trained; a new run needs another name")
     show.echo(f"finished: {run.folder}")
-    evaluates = f"ganseg evaluate {run.name} --data {request.data}"
-    classifies = request.config.system.task == "classification"  # which leaves no threshold to choose
-    show.echo(f"next: {evaluates}" if classifies else f"next: ganseg calibrate {run.name}, then: {evaluates}")
+    evaluate_command = f"ganseg evaluate {run.name} --data {request.data}"
+    is_classifier = request.config.system.task == "classification"  # a classifier has no threshold to choose
+    show.echo(
+        f"next: {evaluate_command}" if is_classifier else f"next: ganseg calibrate {run.name}, then: {evaluate_command}"
+    )
 
 
 def _check_worker_range(least: int, most: int, batch_size: int) -> None:
-    """Raises ConfigError where only all workers share the batch evenly: none could be lost."""
+    """Raises ConfigError where no allowed smaller number of workers divides the batch, so that none could be lost."""
     from ganseg_dist.cluster.elastic import sizes_between
     from ganseg_dist.errors import ConfigError
 
@@ -169,7 +171,7 @@ def _check_worker_range(least: int, most: int, batch_size: int) -> None:
 
 
 def _describe(plan: Plan, request: TrainingRequest) -> None:
-    """Warnings, then what a run would do, short enough that a terminal shows all of it."""
+    """Print warnings, then what a run would do, short enough for one terminal screen."""
     from ganseg_dist.planning.plan import planned_run
     from ganseg_dist.systems import build_system
     from ganseg_dist.training.session import check_plan
@@ -200,8 +202,8 @@ def _describe(plan: Plan, request: TrainingRequest) -> None:
         lines["healthy"] = f"{plan.healthy[1].root}: {counted(len(plan.healthy[1].cases), 'case')}"
     for part, patients in split.to_dict().items():
         cases = cohort.of_patients(patients)
-        told = (len(patients), "patient"), (len(cases), "case"), (len({case.site for case in cases}), "site")
-        lines[part] = ", ".join(counted(n, noun) for n, noun in told)
+        counts = (len(patients), "patient"), (len(cases), "case"), (len({case.site for case in cases}), "site")
+        lines[part] = ", ".join(counted(n, noun) for n, noun in counts)
     weights = {name: sum(each.numel() for each in network.parameters()) for name, network in system.networks.items()}
     lines["parameters"] = ", ".join(f"{name} {count:,}" for name, count in weights.items())
     for stage in system.stages:
@@ -216,16 +218,16 @@ def _describe(plan: Plan, request: TrainingRequest) -> None:
 
 
 def _changes(config: RunConfig) -> str:
-    """The recipe and the fields that a person set; what the data decide has lines of its own."""
+    """The recipe and the changed fields; fields set by the data have lines of their own."""
     from ganseg_dist.systems import recipes
 
-    now = config.flat()
-    own = recipes()[config.recipe]().flat() if config.recipe in recipes() else now
-    changed = [name for name in config.fields() if now[name] != own.get(name) and name not in BY_DATA]
-    named = [f"{name}={_value(now[name])}" for name in changed[:MOST_CHANGES]]
-    if len(changed) > len(named):
-        named.append(f"and {len(changed) - len(named)} more")
-    changes = f" with {', '.join(named)}" if named else ""
+    values = config.flat()
+    defaults = recipes()[config.recipe]().flat() if config.recipe in recipes() else values
+    changed = [name for name in config.fields() if values[name] != defaults.get(name) and name not in BY_DATA]
+    assignments = [f"{name}={_value(values[name])}" for name in changed[:MOST_CHANGES]]
+    if len(changed) > len(assignments):
+        assignments.append(f"and {len(changed) - len(assignments)} more")
+    changes = f" with {', '.join(assignments)}" if assignments else ""
     return f"{config.recipe}{changes} (all fields: --show-config)"
 
 
@@ -234,7 +236,7 @@ def _value(value: object) -> str:
 
 
 def _describe_phase(phase: Phase) -> str:
-    """Epochs counted from 1, as the progress line does."""
+    """A phase with its epochs, counted from 1 as in the progress line, and its cadence."""
     if phase.epochs is not None and not phase.epochs:
         return f"{phase.name} never"
     epochs = "" if phase.epochs is None else f" in epochs {phase.epochs.start + 1} to {phase.epochs.stop}"

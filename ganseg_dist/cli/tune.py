@@ -1,4 +1,4 @@
-"""`ganseg tune`: many trials of one recipe, and the fields that do best on validation patients."""
+"""`ganseg tune`: search the fields of a recipe that do best on validation patients."""
 
 from __future__ import annotations
 
@@ -98,12 +98,12 @@ def tune(
         "--scheduler": scheduler, "--workers": workers > 1, "--gpu-share": gpu_share,
     }  # fmt: skip
     if resume is not None:
-        beside = [subject, data, space, trials, search, metrics, run_name, gpus, *of_training.values()]
-        if any(beside):
+        others = [subject, data, space, trials, search, metrics, run_name, gpus, *of_training.values()]
+        if any(others):
             raise ConfigError(f"--resume {resume}: takes everything from the sweep; give nothing beside it")
         _resume(resume)
         return
-    trials, searched = trials or 20, _one_of("--search", search or "optuna", ("optuna", "random"))
+    trials, searched = trials or 20, _validate_choice("--search", search or "optuna", ("optuna", "random"))
     if subject is None:
         raise ConfigError("tune: give a recipe and --data DATA, or --resume SWEEP; see: ganseg tune --help")
     if space == SPACE:
@@ -118,9 +118,9 @@ def tune(
         sites = "by-hospital"
     if skew is not None and sites is None:
         raise ConfigError("--skew: is of made-up hospitals; give --sites N")
-    scheduled = _one_of("--scheduler", scheduler or "asha", ("asha", "pbt", "none"))
+    scheduled = _validate_choice("--scheduler", scheduler or "asha", ("asha", "pbt", "none"))
     _tune_fields(
-        _asked(
+        _sweep_request(
             subject, data, space, trials, scheduled, searched, tuple(metrics), run_name, assignments, sites, skew,
             layout, labels, workers=workers, gpus=gpus, gpu_share=gpu_share or 1.0,
         )
@@ -128,24 +128,24 @@ def tune(
 
 
 def _resume(sweep: str) -> None:
-    """Go on with a sweep, by its name or its folder."""
+    """Resume a sweep, by its name or its folder."""
     from ganseg_dist.errors import RunError
     from ganseg_dist.runs import find_sweep, runs_root
     from ganseg_dist.studies.sweeps.sweep import resumed_sweep
     from tune_spaces import spaces
 
-    found = find_sweep(sweep)
-    if found is None:
+    run = find_sweep(sweep)
+    if run is None:
         raise RunError(f"{sweep}: is no sweep in {runs_root()}; begin one: ganseg tune RECIPE --data DATA")
-    said = found.read("sweep.json")
-    if "run" not in said:
-        _tune_fields(resumed_sweep(found.name, spaces()))
+    description = run.read("sweep.json")
+    if "run" not in description:
+        _tune_fields(resumed_sweep(run.name, spaces()))
         return
-    names = tuple(metric["name"] for metric in said["metrics"])
-    _tune_thresholds(said["run"], None, said["trials"], said["search"], names, found.name)
+    names = tuple(metric["name"] for metric in description["metrics"])
+    _tune_thresholds(description["run"], None, description["trials"], description["search"], names, run.name)
 
 
-def _asked(
+def _sweep_request(
     recipe: str,
     data: Path,
     space: str | None,
@@ -194,7 +194,7 @@ def _tune_fields(request: SweepRequest) -> None:
 
         trainer = TrainsAtSites(request.hospitals, app)
     _note_if_ended(request.training.name())
-    with _watching(request.trials) as watch:
+    with _trial_progress(request.trials) as watch:
         done, parent = sweep(request, trainer=trainer, watch=watch, bar=show.bar, warn=show.warn)
     with ending(parent):
         _publish(done, parent)
@@ -218,7 +218,7 @@ def _tune_thresholds(
     cases = validation_cases(run, data)
     request = ThresholdRequest(run, THRESHOLDS, trials, search, metrics, run_name or f"{run.name}-thresholds")
     _note_if_ended(request.name)
-    with _watching(trials) as watch:
+    with _trial_progress(trials) as watch:
         done, parent = search_thresholds(request, cases, gpu=gpu, watch=watch, bar=show.bar)
     with ending(parent):
         _publish(done, parent)
@@ -228,36 +228,36 @@ def _note_if_ended(name: str) -> None:
     from ganseg_dist.runs import named_run
     from ganseg_dist.studies.sweeps.record import Sweep
 
-    found = named_run(name)
-    if (found.folder / "trials.json").exists():
-        failed = len(Sweep.of(found).to_try_again)
+    run = named_run(name)
+    if (run.folder / "trials.json").exists():
+        failed = len(Sweep.of(run).to_try_again)
         left = f"{counted(failed, 'trial')} that failed will be tried again" if failed else "no trial is left"
         show.err.print(f"note: {name} had ended before, and {left}; another sweep needs another name")
 
 
-def _one_of(option: str, value: str, known: tuple[str, ...]) -> Any:
+def _validate_choice(option: str, value: str, choices: tuple[str, ...]) -> Any:
     from ganseg_dist.errors import ConfigError
 
-    if value not in known:
-        raise ConfigError(f"{option} {value}: is not known; choose among {', '.join(known)}")
+    if value not in choices:
+        raise ConfigError(f"{option} {value}: is not known; choose among {', '.join(choices)}")
     return value
 
 
 @contextmanager
-def _watching(trials: int) -> Iterator[Any]:
-    """A bar over the trials, and a line for each that ends."""
+def _trial_progress(trials: int) -> Iterator[Any]:
+    """A progress bar over the trials, and a line for each that ends."""
     with show.bar("trials") as advance:
         advance(0, trials)
 
         def watch(trial: TrialRecord, done: int) -> None:
-            show.err.print(f"{trial.name}  {_told(trial)}")
+            show.err.print(f"{trial.name}  {_describe_trial(trial)}")
             advance(done, trials)
 
         yield watch
 
 
-def _told(trial: TrialRecord) -> str:
-    """`val/dice_wt 0.712 after 12 epochs, stopped: others were ahead of it`."""
+def _describe_trial(trial: TrialRecord) -> str:
+    """Such as `val/dice_wt 0.712 after 12 epochs, stopped: others were ahead of it`."""
     scores = "  ".join(f"{name} {value:.4g}" for name, value in trial.scores.items()) or "no score"
     reason = f": {trial.reason}" if trial.reason else ""
     epochs = f" after {counted(trial.epochs, 'epoch')}" if trial.epochs else ""
@@ -265,7 +265,7 @@ def _told(trial: TrialRecord) -> str:
 
 
 def _publish(done: Sweep, parent: TrackedRun) -> None:
-    """Tables, figures and the best values: to the folder, to MLflow and to the terminal."""
+    """Write tables, figures and the best values to the folder, to MLflow and to the terminal."""
     from ganseg_dist.studies.experiments.table import markdown_table
     from ganseg_dist.studies.sweeps.page import write_page
     from ganseg_dist.studies.sweeps.publish import chosen_by, save_sweep, table_of
@@ -276,14 +276,14 @@ def _publish(done: Sweep, parent: TrackedRun) -> None:
     best = done.best
     scores = {f"best/{name}": value for name, value in best.scores.items()}
     log_experiment(parent, scores, markdown_table(header, rows), files, {"ganseg.best": best.name})
-    of = counted(done.patients, "validation patient")
-    show.table(f"{done.run.name}: scores of {of}, best first", header, rows)
-    show.echo(f"best: {best.name}, {_values(best.values)}")
+    patients = counted(done.patients, "validation patient")
+    show.table(f"{done.run.name}: scores of {patients}, best first", header, rows)
+    show.echo(f"best: {best.name}, {_values_text(best.values)}")
     if len(done.metrics) > 1:
         show.echo(f"chosen: {chosen_by(done)}")
-    ended = [trial.ending for trial in done.trials]
-    told = ", ".join(f"{ended.count(kind)} {kind}" for kind in dict.fromkeys(ended))
-    show.echo(f"trials: {told}")
+    endings = [trial.ending for trial in done.trials]
+    counts = ", ".join(f"{endings.count(kind)} {kind}" for kind in dict.fromkeys(endings))
+    show.echo(f"trials: {counts}")
     show.echo(f"written: {', '.join(map(str, files))}")
     privacy = done.run.read("sweep.json").get("privacy")
     if privacy:
@@ -291,10 +291,10 @@ def _publish(done: Sweep, parent: TrackedRun) -> None:
     show.echo(f"next: {done.goes_on}")
 
 
-def _values(values: Mapping[str, Any]) -> str:
-    from ganseg_dist.studies.sweeps.record import as_set
+def _values_text(values: Mapping[str, Any]) -> str:
+    from ganseg_dist.studies.sweeps.record import setting_text
 
     return " ".join(
-        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={as_set(value)}"
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={setting_text(value)}"
         for name, value in values.items()
     )

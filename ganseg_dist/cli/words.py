@@ -25,8 +25,8 @@ LABELS_HELP = (
 RUN_HELP = "A run's name, its folder or its MLflow id."
 
 
-def _from_anywhere(labels: str | None) -> str | None:
-    """The path of a scheme's file is remembered with a run, which may go on from another folder."""
+def _absolute_scheme(labels: str | None) -> str | None:
+    """Make the path of a scheme's file absolute: a run stores it and may resume from another folder."""
     if labels is None:
         return None
     from ganseg_dist.data.labels import is_scheme_file
@@ -34,10 +34,10 @@ def _from_anywhere(labels: str | None) -> str | None:
     return str(Path(labels).absolute()) if is_scheme_file(labels) else labels
 
 
-LABELS = typer.Option(None, metavar="SCHEME", help=LABELS_HELP, callback=_from_anywhere)
+LABELS = typer.Option(None, metavar="SCHEME", help=LABELS_HELP, callback=_absolute_scheme)
 SET_HELP = "A field of the config, as in train.epochs=5; repeatable. ganseg recipes RECIPE lists them."
 
 
 def paragraphs(text: str) -> str:
-    """Each paragraph as one line, for the terminal to wrap at its own width."""
+    """Join each paragraph into one line, which the terminal wraps at its own width."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text).split("\n\n"))

@@ -26,24 +26,24 @@ TERMS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
         "mask alone": {"system.body_condition": False},
     },
 }
-"""What is changed for each row, by system."""
+"""Changed fields of each row, by system."""
 
 
 def ablation_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Trial]:
     """The whole system, each of its terms off, its printed reading and its control; each for every seed.
 
-    A row of what the config has switched off already is left out: it would be the whole again.
+    A row whose changes the config already has is left out, as it would repeat the whole system.
 
     Raises ConfigError for a system without terms to switch off, and for a config that is itself the control or the
-    printed reading, which knows not all of the terms.
+    printed reading, which lacks some of the terms.
     """
     check_loss_terms(config)
-    changing = {
+    active_terms = {
         row: changes for row, changes in TERMS[config.system.name].items() if override(config, changes) != config
     }
     rows: dict[str, Mapping[str, object]] = {
         "whole": {},
-        **changing,
+        **active_terms,
         "paper reading": {"system.reading": "paper"},
         "control, no GAN": {"system.gan": False},
     }
@@ -60,7 +60,7 @@ def ablation_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Tria
 
 
 def check_loss_terms(config: RunConfig) -> None:
-    """Raises ConfigError for what has no terms to switch off, or has them off already."""
+    """Raises ConfigError for a system without loss terms, and for a config that is one of the ablation's own rows."""
     if config.system.name not in TERMS:
         raise ConfigError(f"{config.recipe}: has no loss terms to switch off; choose a recipe of {', '.join(TERMS)}")
     for field, given in (("gan", config.system.gan is False), ("reading", config.system.reading == "paper")):

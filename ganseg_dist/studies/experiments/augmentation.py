@@ -1,4 +1,4 @@
-"""What a detector gains by a GAN's images: none, classical, gan and both, by several seeds (the review's claim)."""
+"""The gain of a detector by a GAN's images: none, classical, gan and both, over several seeds (the review's claim)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ganseg_dist.studies.experiments.measures import ACCURACY, AREAS, SENSITIVIT
 from ganseg_dist.studies.experiments.trials import Trial
 
 ARMS = ("none", "classical", "gan", "both")
-"""`system.augmentation`; the others are compared with the first."""
+"""Values of `system.augmentation`; the others are compared with the first."""
 
 MEASURES: tuple[Measure, ...] = (*AREAS, SENSITIVITY, SPECIFICITY, ACCURACY)
-"""Sensitivity is at the threshold that keeps a specificity on validation patients; what that comes to on the test
-patients stands beside it, and the areas, which need no threshold, before both."""
+"""Sensitivity is at the threshold that reaches a fixed specificity on validation patients; beside it the specificity on
+the test patients, and before both the areas, which need no threshold."""
 
 
 def augmentation_trials(config: RunConfig, cohort: Cohort, split: Split, *, seeds: int) -> list[Trial]:
     """Each arm for every seed, all on the same patients.
 
-    Raises ConfigError for a system that is not the detector, and for more classes than it detects one of.
+    Raises ConfigError for a system that is not the detector, and for more than two classes.
     """
     check_detector(config)
     classes = config.data.classes or cohort.classes or LESION_CLASSES

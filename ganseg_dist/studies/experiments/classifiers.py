@@ -15,20 +15,20 @@ ARMS: tuple[Mapping[str, object], ...] = (
     {"system.gan": False, "system.classifier": "cnn"},
     {"system.gan": False, "system.classifier": "vgg16"},
 )
-"""The system, and its two baselines."""
+"""Changed fields of the system and of its two baselines."""
 
 PUBLISHED = {
     "DL-GAN-CNN (CNN)": {"accuracy": 0.9926, "precision": 0.9926, "recall": 0.9842, "f1": 0.9936},
     "CNN": {"accuracy": 0.9539, "precision": 0.91, "recall": 0.95, "f1": 0.93},
     "VGG16, random initialisation": {"accuracy": 0.9369, "precision": 0.92, "recall": 0.921, "f1": 0.6708},
 }
-"""Tables 1 to 4, of other images, and no target: some contradict each other (docs/decisions/0005)."""
+"""Tables 1 to 4; of other images, and no target: some contradict each other (docs/decisions/0005)."""
 
 
 def classifier_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Trial]:
     """Each arm for every seed, all on the same patients.
 
-    Raises ConfigError for another system, and for weights to start from: they fit one classifier alone.
+    Raises ConfigError for another system, and for pretrained weights, which fit only one of the classifiers.
     """
     check_baselines(config)
     trials = []
@@ -43,7 +43,7 @@ def classifier_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Tr
 
 
 def check_baselines(config: RunConfig) -> None:
-    """Raises ConfigError for another system's recipe, and for weights to start from."""
+    """Raises ConfigError for another system's recipe, and for pretrained weights."""
     if not isinstance(config.system, DLGANCNNConfig):
         raise ConfigError(f"{config.recipe}: has no such baselines; choose a recipe of dl_gan_cnn")
     if config.system.pretrained is not None:

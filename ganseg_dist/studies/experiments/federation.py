@@ -1,4 +1,4 @@
-"""What a federation is worth: the same held-out patients asked of it, of each site alone, and of all data pooled."""
+"""Compare a federation with each site alone and with all data pooled, on the same held-out patients."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ganseg_dist.studies.experiments.run import Outcome
 from ganseg_dist.studies.experiments.table import (
     NOTHING,
     Row,
-    difference_shown,
+    difference_text,
     ends,
-    shown,
+    interval_text,
     tabulate,
     test_results,
 )
@@ -31,39 +31,44 @@ POOLED = "pooled"
 FEDERATED = "federated"
 ALONE = "mean of the sites alone"
 OWN = "the site alone"
-"""What a site's model is called on its own test patients."""
+"""Arm of a site's model on the site's own test patients."""
 TESTED_AT = "tested at"
 
 
 def alone(site: str) -> str:
-    """What the model is called that a site trained of its own data."""
+    """Arm of the model that a site trained on its own data alone."""
     return f"{site} alone"
 
 
 def federation_trials(config: RunConfig, split: Split, sites: Mapping[str, Sequence[str]]) -> list[Trial]:
-    """The federation, the pooled data, and each site alone: as many epochs, the same seed, the same test patients.
+    """The federation, the pooled data, and each site alone: the same epochs, seed and test patients.
 
-    A site alone takes the steps that it takes in the federation: of as many examples, and as many an epoch.
+    A site alone has the same batch size and the same steps per epoch as in the federation.
 
     Args:
-        sites: each site's patients, of every part.
+        sites: each site's patients, of all parts of the split.
     """
     at_site = override(config, {"train.batch_size": config_at_sites(config, len(sites)).train.batch_size})
-    homes = {site: split.of(patients) for site, patients in sites.items()}
+    site_splits = {site: split.of(patients) for site, patients in sites.items()}
     folders = folder_names(sites, longest=LONGEST_PART)
     return [
         Trial(FEDERATED, {"arm": FEDERATED}, config, split),
         Trial(POOLED, {"arm": POOLED}, config, split),
         *(
-            Trial(f"alone-{folders[site]}", {"arm": alone(site)}, at_site, Split(own.train, own.validation, split.test))
-            for site, own in homes.items()
+            Trial(
+                f"alone-{folders[site]}",
+                {"arm": alone(site)},
+                at_site,
+                Split(site_split.train, site_split.validation, split.test),
+            )
+            for site, site_split in site_splits.items()
         ),
     ]
 
 
 def with_mean_of_sites(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Pooled, which the others are held against, federated, the mean of the sites alone, and each of them."""
-    pooled, federated, sites = _parted(outcomes)
+    """Outcomes in the table's order: pooled (the reference), federated, mean of the sites alone, each site alone."""
+    pooled, federated, sites = _split_by_arm(outcomes)
     repeated = [
         Outcome({"arm": ALONE, "site model": number}, outcome.seconds, outcome.rows, outcome.patients_known)
         for number, outcome in enumerate(sites)
@@ -74,35 +79,35 @@ def with_mean_of_sites(outcomes: Sequence[Outcome]) -> list[Outcome]:
 def tabulate_by_site(
     outcomes: Sequence[Outcome], sites: Mapping[str, Sequence[str]], measures: Sequence[Measure]
 ) -> list[Row]:
-    """Pooled, federated, the sites' mean and its own on each site's test patients; no row of a site without any.
+    """Rows on each site's test patients: pooled, federated, the mean of the sites and its own; none without patients.
 
-    Only means over rows: a site's few images may lack a class, without which a set of them has no other score.
+    Only means over rows are shown: a site's few images may lack a class, which the other scores need.
     """
     means = [measure for measure in measures if isinstance(measure, MeanOf)]
     return tabulate(at_each_site(outcomes, sites), means)
 
 
 def at_each_site(outcomes: Sequence[Outcome], sites: Mapping[str, Sequence[str]]) -> list[Outcome]:
-    """Outcomes once for every site's test patients, labelled by whose they are; of the sites alone, its own."""
-    found = []
+    """Outcomes restricted to each site's test patients and labelled by site; of the sites alone, only its own model."""
+    at_sites = []
     for site, patients in sites.items():
-        own, others = set(patients), {alone(other) for other in sites if other != site}
+        site_patients, other_arms = set(patients), {alone(other) for other in sites if other != site}
         for outcome in outcomes:
-            rows = tuple(row for row in outcome.rows if row.patient in own)
+            rows = tuple(row for row in outcome.rows if row.patient in site_patients)
             arm = outcome.labels["arm"]
-            if rows and arm not in others:
+            if rows and arm not in other_arms:
                 labels = {TESTED_AT: site, **outcome.labels, "arm": OWN if arm == alone(site) else arm}
-                found.append(Outcome(labels, outcome.seconds, rows, outcome.patients_known))
-    return found
+                at_sites.append(Outcome(labels, outcome.seconds, rows, outcome.patients_known))
+    return at_sites
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What the federation is worth in one score."""
+    """The federation against pooled and separate training in one score."""
 
     score: str
     title: str
-    """The score in words."""
+    """The score's name in a table."""
     federated: Interval
     pooled: Interval
     alone: Interval
@@ -110,20 +115,20 @@ class Comparison:
     less_pooled: PairedComparison
     """Federated less pooled, over the same patients."""
     less_alone: PairedComparison
-    """Federated less the mean of the sites alone: of each patient, the mean over the sites' models."""
+    """Federated less the mean of the sites alone, which for each patient is the mean over the sites' models."""
     at_sites: Mapping[str, Mapping[str, Interval]]
-    """By site, whose test patients they are, and arm; empty where the score is not a mean over them."""
+    """By site of the test patients, then by arm; empty where the score is not a mean over rows."""
 
     @property
     def percent_of_pooled(self) -> float | None:
-        """100 federated / pooled; None where pooled has nothing, and of a score that is better small."""
+        """100 federated / pooled; None where pooled is 0, and for a score that is better small."""
         if score_called(self.score).mode != "max" or not self.pooled.mean:
             return None
         return 100 * self.federated.mean / self.pooled.mean
 
     @property
     def worst_site(self) -> str | None:
-        """Where the federated model does worst; None where fewer than two sites were asked."""
+        """The site where the federated model is worst; None with fewer than two sites."""
         if len(self.at_sites) < 2:
             return None
         worst = max if score_called(self.score).mode == "min" else min
@@ -135,24 +140,24 @@ class Comparison:
 
 
 def compare(outcomes: Sequence[Outcome], by_site: Sequence[Row], measures: Sequence[Measure]) -> list[Comparison]:
-    """A comparison a measure.
+    """One comparison per measure.
 
     Args:
-        outcomes: of the trials.
-        by_site: as `tabulate_by_site` gives them, with the mean of the sites.
-        measures: which all outcomes have the numbers for.
+        outcomes: outcomes of the trials.
+        by_site: rows of `tabulate_by_site`, with the mean of the sites.
+        measures: measures whose numbers all outcomes have.
     """
-    pooled, federated, sites = _parted(outcomes)
-    apart = [outcome.rows for outcome in sites]
+    pooled, federated, sites = _split_by_arm(outcomes)
+    site_rows = [outcome.rows for outcome in sites]
     return [
         Comparison(
             measure.name,
             measure.title,
             federated=measure.interval([federated.rows]),
             pooled=measure.interval([pooled.rows]),
-            alone=measure.interval(apart),
+            alone=measure.interval(site_rows),
             less_pooled=measure.difference([federated.rows], [pooled.rows]),
-            less_alone=measure.difference([federated.rows], apart),
+            less_alone=measure.difference([federated.rows], site_rows),
             at_sites=_at_sites(by_site, measure.name),
         )
         for measure in measures
@@ -160,76 +165,76 @@ def compare(outcomes: Sequence[Outcome], by_site: Sequence[Row], measures: Seque
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> tuple[list[str], list[list[str]]]:
-    """Header and cells for a terminal: a line a question, a column a score."""
-    questions = {
-        f"{FEDERATED} less {POOLED}": lambda of: difference_shown(of.less_pooled, of.score),
-        f"{FEDERATED} less the {ALONE}": lambda of: difference_shown(of.less_alone, of.score),
-        f"{FEDERATED} in % of {POOLED}": lambda of: _percent(of.percent_of_pooled),
-        f"{FEDERATED}, at the site where it is worst": _worst_shown,
+    """Header and cells for a terminal: a line per comparison, a column per score."""
+    rows = {
+        f"{FEDERATED} less {POOLED}": lambda comparison: difference_text(comparison.less_pooled, comparison.score),
+        f"{FEDERATED} less the {ALONE}": lambda comparison: difference_text(comparison.less_alone, comparison.score),
+        f"{FEDERATED} in % of {POOLED}": lambda comparison: _percent_text(comparison.percent_of_pooled),
+        f"{FEDERATED}, at the site where it is worst": _worst_site_text,
     }
-    cells = [[question, *map(answer, comparisons)] for question, answer in questions.items()]
+    cells = [[label, *map(cell, comparisons)] for label, cell in rows.items()]
     return ["", *(comparison.title for comparison in comparisons)], cells
 
 
 def comparison_metrics(comparisons: Sequence[Comparison]) -> dict[str, float]:
-    """For MLflow: `wt/dice/federated less pooled` and the like."""
-    told: dict[str, float] = {}
+    """Metrics for MLflow, named as `wt/dice/federated less pooled`."""
+    metrics: dict[str, float] = {}
     for comparison in comparisons:
-        told |= {
+        metrics |= {
             f"{comparison.score}/{FEDERATED} less {POOLED}": comparison.less_pooled.difference.mean,
             f"{comparison.score}/{FEDERATED} less {ALONE}": comparison.less_alone.difference.mean,
         }
         if comparison.percent_of_pooled is not None:
-            told[f"{comparison.score}/percent of {POOLED}"] = comparison.percent_of_pooled
+            metrics[f"{comparison.score}/percent of {POOLED}"] = comparison.percent_of_pooled
         if comparison.worst_site is not None:
             worst = comparison.at_sites[comparison.worst_site][FEDERATED]
-            told[f"{comparison.score}/{FEDERATED} at the worst site"] = worst.mean
-    return told
+            metrics[f"{comparison.score}/{FEDERATED} at the worst site"] = worst.mean
+    return metrics
 
 
 def save_comparison(file: Path, comparisons: Sequence[Comparison]) -> Path:
-    """comparison.csv, a line a score; returns the path. Raises GansegError when the disk refuses."""
-    write_csv(file, [_flat(comparison) for comparison in comparisons])
+    """Write comparison.csv, a line per score; returns the path. Raises GansegError when it cannot be written."""
+    write_csv(file, [_csv_row(comparison) for comparison in comparisons])
     return file
 
 
-def _parted(outcomes: Sequence[Outcome]) -> tuple[Outcome, Outcome, list[Outcome]]:
-    """Pooled, federated, and those of the sites alone."""
+def _split_by_arm(outcomes: Sequence[Outcome]) -> tuple[Outcome, Outcome, list[Outcome]]:
+    """Split the outcomes into pooled, federated and those of the sites alone."""
     by_arm = {outcome.labels["arm"]: outcome for outcome in outcomes}
     pooled, federated = by_arm.pop(POOLED), by_arm.pop(FEDERATED)
     return pooled, federated, list(by_arm.values())
 
 
 def _at_sites(by_site: Sequence[Row], score: str) -> dict[str, dict[str, Interval]]:
-    found: dict[str, dict[str, Interval]] = {}
+    intervals: dict[str, dict[str, Interval]] = {}
     for row in by_site:
         if score in row.scores:
-            found.setdefault(row.labels[TESTED_AT], {})[row.labels["arm"]] = row.scores[score]
-    return found
+            intervals.setdefault(row.labels[TESTED_AT], {})[row.labels["arm"]] = row.scores[score]
+    return intervals
 
 
-def _worst_shown(comparison: Comparison) -> str:
+def _worst_site_text(comparison: Comparison) -> str:
     site = comparison.worst_site
     if site is None:
         return NOTHING
-    found = comparison.at_sites[site][FEDERATED]
-    return f"{site}: {shown(found, comparison.score)}, n = {found.n}"
+    interval = comparison.at_sites[site][FEDERATED]
+    return f"{site}: {interval_text(interval, comparison.score)}, n = {interval.n}"
 
 
-def _percent(share: float | None) -> str:
+def _percent_text(share: float | None) -> str:
     return NOTHING if share is None else f"{share:.1f}%"
 
 
-def _flat(comparison: Comparison) -> dict[str, Any]:
-    flat: dict[str, Any] = {"score": comparison.score, "n": comparison.federated.n}
+def _csv_row(comparison: Comparison) -> dict[str, Any]:
+    row: dict[str, Any] = {"score": comparison.score, "n": comparison.federated.n}
     for name in ("federated", "pooled", "alone"):
-        flat |= {f"{name}_{end}": value for end, value in ends(getattr(comparison, name)).items()}
+        row |= {f"{name}_{end}": value for end, value in ends(getattr(comparison, name)).items()}
     for name in ("less_pooled", "less_alone"):
         pair: PairedComparison = getattr(comparison, name)
-        flat |= {f"{name}_{end}": value for end, value in ends(pair.difference).items()} | {
+        row |= {f"{name}_{end}": value for end, value in ends(pair.difference).items()} | {
             f"{name}_{test}": value for test, value in test_results(pair).items()
         }
-    flat |= {"percent_of_pooled": comparison.percent_of_pooled, "worst_site": comparison.worst_site}
+    row |= {"percent_of_pooled": comparison.percent_of_pooled, "worst_site": comparison.worst_site}
     worst = comparison.at_sites.get(comparison.worst_site or "", {}).get(FEDERATED)
-    told = {"mean": None, "low": None, "high": None} if worst is None else ends(worst)
-    return flat | {f"worst_{end}": value for end, value in told.items()} | {"worst_n": worst.n if worst else None}
+    interval = {"mean": None, "low": None, "high": None} if worst is None else ends(worst)
+    return row | {f"worst_{end}": value for end, value in interval.items()} | {"worst_n": worst.n if worst else None}

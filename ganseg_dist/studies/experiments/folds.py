@@ -11,9 +11,9 @@ from ganseg_dist.studies.experiments.trials import Trial
 
 
 def fold_trials(config: RunConfig, cohort: Cohort, *, folds: int) -> list[Trial]:
-    """A trial for each fold: its patients are the test, the next fold's choose the epoch, the rest train.
+    """A trial for each fold: its patients are the test set, the next fold's the validation set, the rest train.
 
-    Patients are dealt to the folds site after site, so that each fold has its share of every site.
+    Patients are assigned to the folds site after site, so that each fold has its share of every site.
 
     Raises ConfigError for fewer than three folds, or more than there are patients.
     """
@@ -39,12 +39,12 @@ def check_folds(folds: int) -> None:
 
 
 def deal(cohort: Cohort, folds: int, seed: int) -> list[list[str]]:
-    """Patients of each fold, spread over the sites."""
+    """Patients of each fold, with every site spread over the folds."""
     rng = np.random.default_rng(seed)
-    home = {case.patient: case.site for case in sorted(cohort.cases, key=lambda case: (case.patient, case.site))}
+    site_of = {case.patient: case.site for case in sorted(cohort.cases, key=lambda case: (case.patient, case.site))}
     order = [
         str(patient)
-        for site in sorted(set(home.values()))
-        for patient in rng.permutation(sorted(patient for patient in home if home[patient] == site))
+        for site in sorted(set(site_of.values()))
+        for patient in rng.permutation(sorted(patient for patient in site_of if site_of[patient] == site))
     ]
     return [order[fold::folds] for fold in range(folds)]

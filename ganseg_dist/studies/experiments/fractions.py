@@ -1,4 +1,4 @@
-"""How much data: the same test patients, and more and more of the training patients (GAN-OSMOSIS, Tables 2-5)."""
+"""Scores against the share of the training patients, on the same test patients (GAN-OSMOSIS, Tables 2-5)."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def fraction_trials(
 ) -> list[Trial]:
     """A trial for each percentage, arm and seed.
 
-    Patients are nested: those of 10% are among those of 20%. Another seed takes other patients, weights and noise;
-    validation and test patients stay. All trials take as many steps as their patients give in as many epochs.
+    Patients are nested: those of 10% are among those of 20%. Another seed means other patients, weights and noise;
+    validation and test patients stay the same. All trials train the same epochs, with fewer steps for fewer patients.
 
     Raises ConfigError for a percentage outside 1 to 100.
     """
@@ -54,7 +54,7 @@ def fraction_trials(
 
 
 def check_percentages(percentages: Sequence[int]) -> None:
-    """Raises ConfigError for one outside 1 to 100, or none."""
+    """Raises ConfigError for a percentage outside 1 to 100, or an empty list."""
     strange = [percentage for percentage in percentages if not 1 <= percentage <= 100]
     if strange or not percentages:
         given = strange[0] if strange else "(none)"

@@ -1,8 +1,8 @@
-"""Scores of a table: of scored cases their mean, of classified images what only a whole set of them has.
+"""Scores of a table: means over scored cases, and scores that only a whole set of classified images has.
 
 A row is one case or one image with its numbers by name. Rows come in sets, one for each repetition with another seed. A
-score is that of the repetitions on average, with a 95% interval for other patients and other seeds; two arms are paired
-by patient, and by seed where both have as many.
+score is the average over the repetitions, with a 95% interval over patients and seeds; two arms are paired by patient,
+and by seed where both have the same number of seeds.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from ganseg_dist.metrics.statistics import Interval, PairedComparison, Values, c
 from ganseg_dist.report.labels import region_label, score_in_words, score_label
 
 RowSets = Sequence[Sequence[CaseRow]]
-Maker = Callable[[Mapping[str, Values], Owners, int], Statistic]
-"""Of a set of images: of their numbers (N,) by name, their owners and P; one of its scores has the column's name."""
+StatisticFactory = Callable[[Mapping[str, Values], Owners, int], Statistic]
+"""Makes the statistic of N images from their numbers (N,) by name, the index of each image's patient (N,) and the
+number of patients P; one of the statistic's scores has the column's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,40 +45,40 @@ class Measure(ABC):
     @property
     @abstractmethod
     def title(self) -> str:
-        """The same in words, as tables on a screen and figures have it."""
+        """The column's name in words, for tables on a screen and figures."""
 
     @property
     @abstractmethod
     def needed(self) -> tuple[str, ...]:
-        """Names of a row's numbers that it is made of; without them in every row there is no such score."""
+        """Names of the numbers that every row must have for this score."""
 
     @abstractmethod
     def of_patients(self, rows: Sequence[CaseRow]) -> Values:
-        """(P,) what each patient, in the order of their names, makes of the rows' score, which is their mean."""
+        """(P,) value of each patient, in the order of their names; the mean of the values is the rows' score."""
 
-    def interval(self, sets: RowSets, *, drawn: bool = True) -> Interval:
+    def interval(self, sets: RowSets, *, sampled_seeds: bool = True) -> Interval:
         """The score and its interval; n counts patients.
 
         Args:
-            drawn: whether the sets are of a few seeds of many; models of given sites are all that there are.
+            sampled_seeds: whether the sets are a sample of many seeds; the models of given sites are no sample.
 
-        Raises DataError when the sets have other patients, or lack a class that the score needs.
+        Raises DataError when the sets have different patients, or lack a class that the score needs.
         """
-        _, values = self._of(sets)
+        _, values = self._patients_and_values(sets)
         bounds = score_called(self.name).bounds
-        return interval_of(values if drawn else values.mean(axis=0, keepdims=True), bounds=bounds)
+        return interval_of(values if sampled_seeds else values.mean(axis=0, keepdims=True), bounds=bounds)
 
     def difference(self, sets: RowSets, reference: RowSets) -> PairedComparison:
-        """Less the reference's score. Raises DataError when the patients are not the same."""
-        (patients, first), (others, second) = self._of(sets), self._of(reference)
+        """The score less the reference's. Raises DataError when the patients are not the same."""
+        (patients, first), (others, second) = self._patients_and_values(sets), self._patients_and_values(reference)
         if patients != others:
             raise DataError(f"{self.name}: the arms have other patients; compare arms over the same")
         if len(first) != len(second):
             first, second = (values.mean(axis=0, keepdims=True) for values in (first, second))
         return compare(first - second)
 
-    def _of(self, sets: RowSets) -> tuple[list[str], Values]:
-        """The patients, and (S, P) what each makes of each set's score."""
+    def _patients_and_values(self, sets: RowSets) -> tuple[list[str], Values]:
+        """The patients, and (S, P) the value of each patient in each of the S sets."""
         patients = [sorted({row.patient for row in part}) for part in sets]
         if any(others != patients[0] for others in patients):
             raise DataError(f"{self.name}: repetitions have other patients; repeat with the same split")
@@ -86,44 +87,44 @@ class Measure(ABC):
 
 @dataclass(frozen=True, slots=True)
 class MeanOf(Measure):
-    """The mean of a number of every row."""
+    """The mean of one number over the rows."""
 
     of: str = ""
-    """The number's name; none: the column's."""
+    """The number's name; empty: the column's name."""
     region: str = ""
-    """What the region of a `region/score` is called in its cohort, such as Tumour."""
+    """Label of the region of a `region/score` in its cohort, such as Tumour."""
 
     @property
     def title(self) -> str:
-        """Dice of the tumour."""
+        """Such as "Dice of the tumour"."""
         return score_in_words(self.name, self.region)
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """The number."""
+        """Name of the number."""
         return (self.of or self.name,)
 
     def of_patients(self, rows: Sequence[CaseRow]) -> Values:
-        """Each patient's mean where all have as many rows."""
+        """Each patient's value; its mean number where all patients have equally many rows."""
         numbers = np.array([row.scores[self.needed[0]] for row in rows], np.float64)
         return np.asarray(pseudo_values(numbers, np.array([row.patient for row in rows]))[0])
 
 
 @dataclass(frozen=True, slots=True)
 class OfImages(Measure):
-    """What only a set of images has, such as an area under a curve."""
+    """A score that only a set of images has, such as an area under a curve."""
 
     numbers: tuple[str, ...]
-    statistic: Maker
+    statistic: StatisticFactory
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """The numbers that the statistic is made of."""
+        """Names of the numbers that the statistic is made of."""
         return self.numbers
 
     @property
     def title(self) -> str:
-        """Of a score that each class has, the mean over the classes."""
+        """The score's label; (macro) marks the mean over the classes."""
         return score_label(self.name) + (" (macro)" if self.name in MACRO else "")
 
     def of_patients(self, rows: Sequence[CaseRow]) -> Values:
@@ -137,10 +138,10 @@ class OfImages(Measure):
 
 
 def measures_of(config: RunConfig) -> tuple[Measure, ...]:
-    """What tables show of a run with this (resolved) config."""
+    """The usual measures of a run with this (resolved) config."""
     if config.system.task == "classification":
-        two = len(config.data.classes or ()) == 2
-        return CLASSIFICATION + (AREAS if two else ())
+        binary = len(config.data.classes or ()) == 2
+        return CLASSIFICATION + (AREAS if binary else ())
     regions = config.data.regions or ("wt",)
     label = region_label(regions[0], regions, config.data.modalities or ())
     return tuple(MeanOf(f"{regions[0]}/{score}", region=label) for score in ("dice", "iou", "sensitivity"))
@@ -149,8 +150,8 @@ def measures_of(config: RunConfig) -> tuple[Measure, ...]:
 def image_rows(rows: Sequence[ImageRow], classes: Sequence[str], threshold: float | None = None) -> list[CaseRow]:
     """Images of known class as rows, for the measures below.
 
-    Numbers are `true` and `said`, indices of classes; `correct`; of two classes also `p`, the probability of the
-    second, and with a threshold `called`, whether p reaches it.
+    Numbers are `true` and `said`, the indices of the true and the predicted class, and `correct`; with two classes also
+    `p`, the probability of the second, and with a threshold `called`, whether p reaches it.
     """
     return [
         CaseRow(row.case, row.patient, row.site, _numbers(row, row.truth, classes, threshold))
@@ -173,9 +174,9 @@ def _numbers(row: ImageRow, truth: str, classes: Sequence[str], threshold: float
 
 
 def _rates(numbers: Mapping[str, Values], owner: Owners, patients: int) -> Statistic:
-    true, said = (numbers[name].astype(int) for name in ("true", "said"))
-    classes = int(max(true.max(), said.max())) + 1
-    return confusion_rates(confusion_counts(true, said, owner, patients, classes))
+    true, predicted = (numbers[name].astype(int) for name in ("true", "said"))
+    classes = int(max(true.max(), predicted.max())) + 1
+    return confusion_rates(confusion_counts(true, predicted, owner, patients, classes))
 
 
 def _areas(numbers: Mapping[str, Values], owner: Owners, patients: int) -> Statistic:
@@ -186,8 +187,8 @@ def _at_threshold(numbers: Mapping[str, Values], owner: Owners, patients: int) -
     true, called = (numbers[name].astype(int) for name in ("true", "called"))
     rates = confusion_rates(confusion_counts(true, called, owner, patients, 2))
 
-    def statistic(drawn: Values) -> dict[str, Values]:
-        of = rates(drawn)
+    def statistic(weights: Values) -> dict[str, Values]:
+        of = rates(weights)
         sensitivity, specificity = of["recall/1"], of["recall/0"]
         return {"sensitivity": sensitivity, "specificity": specificity, "youden_j": sensitivity + specificity - 1}
 
@@ -195,7 +196,7 @@ def _at_threshold(numbers: Mapping[str, Values], owner: Owners, patients: int) -
 
 
 MACRO = ("precision", "recall", "f1")
-"""Each class weighs the same."""
+"""Scores averaged over the classes, each with the same weight."""
 ACCURACY = MeanOf("accuracy", "correct")
 CLASSIFICATION: tuple[Measure, ...] = (
     ACCURACY,
@@ -204,7 +205,7 @@ CLASSIFICATION: tuple[Measure, ...] = (
 AUROC = OfImages("auroc", ("true", "p"), _areas)
 AUPRC = OfImages("auprc", ("true", "p"), _areas)
 AREAS: tuple[Measure, ...] = (AUROC, AUPRC)
-"""For finding the second of two classes."""
+"""Areas for detecting the second of two classes."""
 SENSITIVITY = OfImages("sensitivity", ("true", "called"), _at_threshold)
 SPECIFICITY = OfImages("specificity", ("true", "called"), _at_threshold)
 """At the threshold by which images were `called`."""

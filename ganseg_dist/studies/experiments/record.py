@@ -1,4 +1,4 @@
-"""An experiment as other commands find it: its kind, its trials, and the models of its folds."""
+"""A finished or unfinished experiment in its folder: its kind, its trials, and the models of its folds."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ class Experiment:
 
     @property
     def table(self) -> Path:
-        """What its finished trials scored."""
+        """The table of the finished trials' scores."""
         return self.folder / "table.csv"
 
     @property
     def figure(self) -> Path:
-        """The same, drawn."""
+        """The table's figure."""
         return self.folder / "figure.png"
 
     def outcome(self, trial: str) -> Path:
-        """What a trial scored, there once it is finished."""
+        """The file of a trial's scores, which exists once the trial is finished."""
         return self.folder / "trials" / f"{trial}.json"
 
     def run(self, trial: str) -> Run:
-        """The trial's own run, of those that train one."""
+        """The run of a trial that trains one."""
         name = name_of_trial(self.name, trial)
         return named_run(name) if self.folder.parent == runs_root().resolve() else Run(self.folder.parent / name)
 
     @property
-    def give_a_run(self) -> str:
-        """What to do where one run is needed, with an example if it has trained one."""
+    def run_hint(self) -> str:
+        """Advice for a command that needs one run, with a trained run of this experiment, if any, as an example."""
         trained = (run.name for run in map(self.run, self.trials) if is_model_folder(run.model))
         return "give a run" + "".join(f", such as {name}" for name in islice(trained, 1))
 
 
 def find_experiment(reference: str) -> Experiment | None:
-    """An experiment by its name or its folder; none where that is not one's.
+    """The experiment of this name or in this folder; None if there is none.
 
     Raises RunError when its record is damaged.
     """
@@ -66,13 +66,13 @@ def find_experiment(reference: str) -> Experiment | None:
 def fold_models(experiment: Experiment) -> dict[str, Path]:
     """The model folder of each fold, by the fold's name.
 
-    Raises RunError when a fold is missing, or when the trials are no folds: those of other experiments learn from
-    too few patients, or by another recipe, on purpose.
+    Raises RunError when a fold is missing, or when the experiment is of another kind: its trials deliberately differ in
+    their patients or their recipe.
     """
     name = experiment.name
     if experiment.kind != "folds":
         raise RunError(
-            f"{name}: is an experiment of {experiment.kind}, and only folds make an ensemble; {experiment.give_a_run}"
+            f"{name}: is an experiment of {experiment.kind}, and only folds make an ensemble; {experiment.run_hint}"
         )
     missing = [trial for trial in experiment.trials if not experiment.outcome(trial).is_file()]
     if missing:
@@ -91,9 +91,9 @@ def fold_models(experiment: Experiment) -> dict[str, Path]:
 
 
 def _read(folder: Path) -> Experiment:
-    file, asked = folder / "experiment.json", Run(folder).read("experiment.json")
+    file, description = folder / "experiment.json", Run(folder).read("experiment.json")
     try:
-        kind, trials = asked["kind"], tuple(asked["trials"])
+        kind, trials = description["kind"], tuple(description["trials"])
     except (KeyError, TypeError):
         raise RunError(f"{file}: tells no kind and no trials; restore it") from None
     for trial in trials:

@@ -1,4 +1,4 @@
-"""A run's test patients as other scanners might have seen them: noise, bias field, contrast, a sequence missing."""
+"""Score a run on changed images of its test patients: noise, bias field, contrast, a missing sequence."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ STRENGTHS: Mapping[str, tuple[float, ...]] = {
 
 
 def robustness_trials(run: Run, cases: Sequence[Case], modalities: tuple[str, ...], *, seed: int) -> list[ScoredTrial]:
-    """The images as they are, then each change at each strength, then without each of several modalities.
+    """The unchanged images, then each change at each strength, then without each of several modalities.
 
-    A colour is not missing from a picture by itself.
+    Colour channels of a picture are not left out, as they are never missing one by one.
     """
     changes: list[tuple[str, float | str]] = [(UNCHANGED, "")]
     changes += [(kind, strength) for kind in kinds_for(modalities) for strength in STRENGTHS[kind]]
@@ -47,27 +47,27 @@ def robustness_trials(run: Run, cases: Sequence[Case], modalities: tuple[str, ..
     ids = tuple(case.id for case in cases)
     names = folder_names((f"{kind} {strength}".strip() for kind, strength in changes), longest=LONGEST_PART)
     return [
-        ScoredTrial(called.lower(), {"perturbation": kind, "strength": strength}, run, ids, seed)
-        for called, (kind, strength) in zip(names.values(), changes, strict=True)
+        ScoredTrial(slug.lower(), {"perturbation": kind, "strength": strength}, run, ids, seed)
+        for slug, (kind, strength) in zip(names.values(), changes, strict=True)
     ]
 
 
 def score_changed(job: Job) -> Outcome:
-    """The test cases with their images changed; their masks and classes stay."""
+    """Score the test cases with changed images and unchanged masks and classes."""
     trial: ScoredTrial = job.trial
     started = time.monotonic()
     predictor = Predictor.load(trial.run.model)
     score = {"segmentation": _score_case, "classification": _score_images}[predictor.config.system.task]
     cases = trial.find_cases(job)
     rows = [row for case in cases for row in score(predictor, case, _change(trial, case))]
-    known = all(case.patient_known for case in cases)
-    outcome = Outcome(dict(trial.labels), time.monotonic() - started, tuple(rows), known)
+    patients_known = all(case.patient_known for case in cases)
+    outcome = Outcome(dict(trial.labels), time.monotonic() - started, tuple(rows), patients_known)
     log_child(job, outcome, measures_of(predictor.config))
     return outcome
 
 
 def _change(trial: ScoredTrial, case: Case) -> Callable[[Scan], Scan]:
-    """What happens to this case's scan: drawn for the case, the kind and the seed, and the same at every strength."""
+    """The change of this case's scan: sampled by case, kind and seed, and the same sample at every strength."""
     kind, strength = str(trial.labels["perturbation"]), trial.labels["strength"]
     if kind == UNCHANGED:
         return lambda scan: scan
@@ -80,7 +80,7 @@ def _change(trial: ScoredTrial, case: Case) -> Callable[[Scan], Scan]:
 
 @dataclass(frozen=True, slots=True)
 class ChangedArm(ModelArm):
-    """A model that is shown changed scans."""
+    """A model that segments changed scans."""
 
     change: Callable[[Scan], Scan]
 
@@ -103,6 +103,6 @@ def _score_images(predictor: Predictor, case: Case, change: Callable[[Scan], Sca
 
 
 def _truth(case: Case, prepared: PreparedScan, classes: Sequence[str]) -> list[str | None]:
-    """Each slice's class, where it is known."""
+    """The class of each slice; None where it is unknown."""
     lesion = None if prepared.masks is None else prepared.lesion
     return slice_classes(case.class_name, lesion, len(prepared.image), classes)

@@ -1,7 +1,7 @@
-"""Runs an experiment's trials, side by side on a cluster or one after the other, and goes on where it was.
+"""Run an experiment's trials, in parallel on a cluster or one after the other, and resume an interrupted one.
 
-runs/NAME/experiment.json    what was asked: the kind, the data, what makes each trial
-runs/NAME/trials/TRIAL.json  what a finished trial scored on its test patients
+runs/NAME/experiment.json    the kind, the data, and the description of each trial
+runs/NAME/trials/TRIAL.json  scores of a finished trial on its test patients
 runs/NAME/table.csv, table.json, figure.png
 runs/NAME.TRIAL/             the trial's own run, like any other
 """
@@ -35,8 +35,8 @@ from ganseg_dist.training.session import TrainingRequest, train_session
 logger = logging.getLogger(__name__)
 
 
-class Named(Protocol):
-    """One part of an experiment: a training run, or a way of scoring a run that there is."""
+class TrialDescription(Protocol):
+    """One trial of an experiment: a training run, or a way of scoring an existing run."""
 
     @property
     def name(self) -> str:
@@ -45,46 +45,46 @@ class Named(Protocol):
 
     @property
     def labels(self) -> Mapping[str, str | int | float]:
-        """What tells it from the others, as columns of the table."""
+        """What distinguishes it from the other trials, as columns of the table."""
         ...
 
     def asked(self) -> dict[str, Any]:
-        """What experiment.json keeps of it, as JSON."""
+        """Its description in experiment.json, as JSON."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a trial scored."""
+    """The result of a trial."""
 
     labels: dict[str, Any]
     seconds: float
     rows: tuple[CaseRow, ...]
-    """Its test cases, or of a classifier their images."""
+    """Scores of its test cases, or for a classifier of their images."""
     patients_known: bool = True
-    """False where some of them are taken for a patient each, for want of a better."""
+    """False where images of unknown patients each count as a patient."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """All that a trial's process is sent."""
+    """Inputs of a trial's process."""
 
     runs: Path
     run_name: str
     outcome: Path
     trial: Any
-    """What `work` knows how to do."""
+    """Argument of `work`."""
     work: Callable[[Job], Outcome]
     data: Path
     layout: str | None
     labels: str | None
     parent: TrackedRun
     convention: Convention
-    """Of example pictures."""
+    """Orientation of example pictures."""
 
 
 def train_and_score(job: Job) -> Outcome:
-    """A trial that is a run of its own."""
+    """Train the trial's own run and score it on the test patients."""
     trial: Trial = job.trial
     tags = {f"ganseg.{name}": str(value) for name, value in trial.labels.items()}
     if job.parent.run_id is not None:
@@ -96,14 +96,14 @@ def train_and_score(job: Job) -> Outcome:
     run = train_session(request)
     cohort = read_cohort(job.data, job.layout, job.labels)
     rows = score_run(run, cohort, trial.split)
-    known = all(case.patient_known for case in cohort.of_patients(trial.split.test))
-    return Outcome(dict(trial.labels), float(run.description().get("seconds") or 0.0), tuple(rows), known)
+    patients_known = all(case.patient_known for case in cohort.of_patients(trial.split.test))
+    return Outcome(dict(trial.labels), float(run.description().get("seconds") or 0.0), tuple(rows), patients_known)
 
 
 def run_experiment(
     name: str,
     kind: str,
-    trials: Sequence[Named],
+    trials: Sequence[TrialDescription],
     data: Path,
     layout: str | None = None,
     labels: str | None = None,
@@ -112,14 +112,15 @@ def run_experiment(
     mapper: Mapper = map_here,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Run, list[Outcome], TrackedRun]:
-    """Run what is not finished yet; the outcomes are in the order of the trials.
+    """Run the trials that are not finished yet; the outcomes are in the order of the trials.
 
-    Raises RunError when the name stands for other trials, and the first trial's GansegError: the finished ones stay.
+    Raises RunError when the name belongs to other trials, or a trial fails, with the message of the first failure;
+    outcomes of finished trials are kept.
     """
     convention = display_convention()
     experiment = named_run(name)
     _begin(experiment, kind, trials, data, labels)
-    parent = open_parent(experiment.folder, kind, _common(kind, trials))
+    parent = open_parent(experiment.folder, kind, _common_params(kind, trials))
     jobs = [
         Job(
             runs_root(), name_of_trial(name, trial.name), experiment.folder / "trials" / f"{trial.name}.json",
@@ -132,7 +133,7 @@ def run_experiment(
     advance(done, len(jobs))
     problems = []
     with syncing(experiment.folder, lambda: sorted((experiment.folder / "trials").glob("*.json"))):
-        for _, problem in mapper(_do, unfinished):
+        for _, problem in mapper(_run_trial, unfinished):
             done += 1
             advance(done, len(jobs))
             if problem is not None:
@@ -143,15 +144,15 @@ def run_experiment(
     return experiment, [_read(job.outcome) for job in jobs], parent
 
 
-def _common(kind: str, trials: Sequence[Named]) -> dict[str, str]:
-    """What all trials share, for the experiment's page: the recipe that they vary, or the run that they score."""
-    asked = trials[0].asked()
-    of = {"recipe": asked["config"]["recipe"]} if "config" in asked else {"run": asked["run"]}
-    return {"experiment": kind, **of, "trials": str(len(trials))}
+def _common_params(kind: str, trials: Sequence[TrialDescription]) -> dict[str, str]:
+    """Parameters of the experiment's parent run in MLflow: the recipe that trials vary, or the run that they score."""
+    description = trials[0].asked()
+    subject = {"recipe": description["config"]["recipe"]} if "config" in description else {"run": description["run"]}
+    return {"experiment": kind, **subject, "trials": str(len(trials))}
 
 
-def _begin(experiment: Run, kind: str, trials: Sequence[Named], data: Path, labels: str | None) -> None:
-    asked = {
+def _begin(experiment: Run, kind: str, trials: Sequence[TrialDescription], data: Path, labels: str | None) -> None:
+    description = {
         "kind": kind,
         "data": str(data.absolute()),
         "labels": labels,
@@ -161,22 +162,24 @@ def _begin(experiment: Run, kind: str, trials: Sequence[Named], data: Path, labe
     if not file.exists():
         if experiment.folder.exists() and any(experiment.folder.iterdir()):
             raise RunError(f"{experiment.folder}: is a run, not an experiment; choose another --run-name")
-        experiment.write("experiment.json", asked)
-    elif experiment.read("experiment.json") != json.loads(json.dumps(asked)):
+        experiment.write("experiment.json", description)
+    elif experiment.read("experiment.json") != json.loads(json.dumps(description)):
         if not any((experiment.folder / "trials").glob("*.json")) and not _trained(experiment, trials):
-            # Whoever was refused before anything was trained has not used up the name.
-            experiment.write("experiment.json", asked)
+            # An experiment that failed before it trained anything does not reserve its name.
+            experiment.write("experiment.json", description)
             return
-        said = _told_apart(experiment.read("experiment.json"), asked)
-        raise RunError(f"{experiment.name}: was begun with other trials or data ({said}); choose another --run-name")
+        difference = _describe_difference(experiment.read("experiment.json"), description)
+        raise RunError(
+            f"{experiment.name}: was begun with other trials or data ({difference}); choose another --run-name"
+        )
 
 
-def _trained(experiment: Run, trials: Sequence[Named]) -> bool:
+def _trained(experiment: Run, trials: Sequence[TrialDescription]) -> bool:
     return any((named_run(name_of_trial(experiment.name, trial.name)).folder / "run.json").exists() for trial in trials)
 
 
-def _told_apart(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The first thing that differs between two experiment.json."""
+def _describe_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The first difference between two experiment.json, in words."""
     for name in ("kind", "data", "labels"):
         if before.get(name) != now[name]:
             return f"{name} was {before.get(name)}, is {now[name]}"
@@ -185,13 +188,13 @@ def _told_apart(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         if name not in later or name not in earlier:
             return f"trial {name} is {'no longer' if name in earlier else 'new'} among them"
         if "config" in later[name] and earlier[name]["config"] != later[name]["config"]:
-            configs = (RunConfig.from_json(json.dumps(one[name]["config"])) for one in (earlier, later))
+            configs = (RunConfig.from_json(json.dumps(experiment[name]["config"])) for experiment in (earlier, later))
             return first_difference(*configs)
     return "other patients"
 
 
-def _do(job: Job) -> str | None:
-    """Do one trial; what a person must mend is returned, so that the other trials go on."""
+def _run_trial(job: Job) -> str | None:
+    """Run one trial; a GansegError is returned as a message, so that the other trials go on."""
     os.environ["GANSEG_RUNS"] = str(job.runs)
     try:
         write_json(job.outcome, sealed(asdict(job.work(job))))
@@ -201,7 +204,7 @@ def _do(job: Job) -> str | None:
 
 
 def _is_kept(file: Path) -> bool:
-    """Whether a trial was scored; of one whose outcome is damaged a warning says that it is scored again."""
+    """Whether a trial was scored; a damaged outcome is logged as a warning and counts as not scored."""
     if not file.exists():
         return False
     try:
@@ -213,10 +216,10 @@ def _is_kept(file: Path) -> bool:
 
 
 def _read(file: Path) -> Outcome:
-    """Raises RunError where it is not as it was written."""
+    """Read a trial's outcome. Raises RunError when the file is damaged."""
     try:
-        said = read_sealed(file)
+        record = read_sealed(file)
     except Damaged as damage:
         raise RunError(f"{damage}; start the same command again to score the trial again") from None
-    rows = tuple(CaseRow(**row) for row in said["rows"])
-    return Outcome(said["labels"], said["seconds"], rows, said.get("patients_known", True))
+    rows = tuple(CaseRow(**row) for row in record["rows"])
+    return Outcome(record["labels"], record["seconds"], rows, record.get("patients_known", True))

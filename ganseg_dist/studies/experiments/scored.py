@@ -1,4 +1,4 @@
-"""Trials that train nothing: a finished run scored in other ways, each a child of the experiment in MLflow."""
+"""Trials that train nothing: each scores a finished run in another way and is a child of the experiment in MLflow."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class ScoredTrial:
     labels: Mapping[str, str | int | float]
     run: Run
     cases: tuple[str, ...]
-    """Their ids."""
+    """Ids of the test cases."""
     seed: int = 0
-    """Of what is drawn, with the case."""
+    """Seed of the random changes, combined with the case."""
 
     def asked(self) -> dict[str, Any]:
-        """What experiment.json keeps of it: a run that was calibrated anew since is another one."""
+        """Its description in experiment.json, with the thresholds: a run calibrated again counts as another."""
         return {
             "labels": dict(self.labels),
             "run": self.run.name,
@@ -46,7 +46,7 @@ class ScoredTrial:
 
 
 def log_child(job: Job, outcome: Outcome, measures: Sequence[Measure]) -> None:
-    """A run in MLflow beneath the experiment's, with labels and scores; says so when MLflow is away."""
+    """Log a child run of the experiment in MLflow, with labels and scores; queued when MLflow cannot be reached."""
     if job.parent.run_id is None:
         return
     names = {name for row in outcome.rows for name in row.scores}

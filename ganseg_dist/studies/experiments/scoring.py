@@ -1,4 +1,4 @@
-"""A trained run's test patients as the rows of a table, whatever it was trained to say."""
+"""Score a trained run, a segmenter or a classifier, on its test patients as rows of a table."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ganseg_dist.tracking.results import log_evaluation
 
 
 def score_run(run: Run, cohort: Cohort, split: Split) -> list[CaseRow]:
-    """A row a case on its own grid, or of a classifier a row a slice; saved as `ganseg evaluate` does too."""
+    """A row per case on its own grid, or for a classifier a row per slice; saved as by `ganseg evaluate`."""
     score = {"segmentation": _score_cases, "classification": _score_images}[run.config().system.task]
     return score(run, cohort, split)
 
 
 def check_classes(config: RunConfig, cohort: Cohort, split: Split) -> None:
-    """Prepare validation and test patients: their classes must be there before hours of training.
+    """Prepare validation and test patients, so that missing classes are noticed before hours of training.
 
     Args:
         config: resolved.
@@ -32,11 +32,12 @@ def check_classes(config: RunConfig, cohort: Cohort, split: Split) -> None:
     classes = config.data.classes or ()
     for part in ("validation", "test"):
         labels = prepared_slices(cohort.of_patients(getattr(split, part)), config).label
-        there = [name for index, name in enumerate(classes) if (labels == index).any()]
-        if len(there) < 2:
-            alone = f"images of {there[0]} alone" if there else "no image of a known class"
+        present = [name for index, name in enumerate(classes) if (labels == index).any()]
+        if len(present) < 2:
+            content = f"images of {present[0]} alone" if present else "no image of a known class"
             raise DataError(
-                f"{cohort.root}: its {part} patients have {alone}; give more patients, or a larger data.{part}_fraction"
+                f"{cohort.root}: its {part} patients have {content}; give more patients, "
+                f"or a larger data.{part}_fraction"
             )
 
 
@@ -50,7 +51,7 @@ def _score_cases(run: Run, cohort: Cohort, split: Split) -> list[CaseRow]:
 
 
 def _score_images(run: Run, cohort: Cohort, split: Split) -> list[CaseRow]:
-    """Two classes are also called by the threshold that keeps the usual specificity on validation patients."""
+    """A row per slice; two classes are also called at the threshold of the usual validation specificity."""
     predictor = Predictor.load(run.model)
     config, classes = predictor.config, predictor.config.data.classes or ()
     validation, test = (

@@ -22,13 +22,13 @@ from ganseg_dist.studies.experiments.run import Outcome
 from ganseg_dist.studies.experiments.wording import WHOLE, row_title, setting, worded
 
 REPEATED = ("seed", "site model", "fold")
-"""Labels that repeat a row rather than tell it from others."""
+"""Labels that number the repetitions of a row rather than distinguish rows."""
 NOTHING = "–"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Outcomes that differ in their seed or fold alone."""
+    """A row of the table: outcomes that differ only in the labels of `REPEATED`."""
 
     labels: dict[str, Any]
     runs: int
@@ -37,17 +37,17 @@ class Row:
     seconds: float
     """Mean wall time of a run."""
     reference: str = ""
-    """The row of the same setting that stands first; empty for itself."""
+    """Title of the first row of the same setting; empty for that row itself."""
     against: Mapping[str, PairedComparison] = field(default_factory=dict)
     """Each score less the reference's, over the same patients."""
     published: Mapping[str, float] = field(default_factory=dict)
-    """What the paper prints for this setting, of its own images."""
+    """Scores that the paper prints for this setting, on its own images."""
     titles: Mapping[str, str] = field(default_factory=dict)
-    """The scores in words."""
+    """The scores' names in words."""
     patients_known: bool = True
-    """False: n counts images, each of which is taken for a patient."""
+    """False where n counts images, each of which counts as a patient."""
     fold: bool = False
-    """One fold, whose patients are among those of the row before it that has all."""
+    """Whether this is one fold, whose patients are part of an earlier row of all folds."""
 
     @property
     def title(self) -> str:
@@ -66,65 +66,71 @@ def tabulate(
     """Rows in the order in which they first appear.
 
     Args:
-        measures: those that some row of the outcomes lacks the numbers for are left out.
-        published: by the value of the label `published_by`.
+        measures: measures whose numbers some row lacks are left out.
+        published: published scores by the value of the label `published_by`.
         compared: labels that may differ between a row and the first that it is compared with; the others are the
             setting that both share.
 
     Raises DataError when the outcomes have numbers for none of the measures.
     """
     numbers = [row.scores.keys() for outcome in outcomes for row in outcome.rows]
-    there = set(numbers[0]).intersection(*numbers[1:]) if numbers else set()
-    known = [measure for measure in measures if there.issuperset(measure.needed)]
-    if not known:
-        wanted = ", ".join(measure.name for measure in measures)
-        raise DataError(f"test patients: have no {wanted} in common; give cases with the same labels")
+    available = set(numbers[0]).intersection(*numbers[1:]) if numbers else set()
+    scorable = [measure for measure in measures if available.issuperset(measure.needed)]
+    if not scorable:
+        names = ", ".join(measure.name for measure in measures)
+        raise DataError(f"test patients: have no {names} in common; give cases with the same labels")
     groups: dict[tuple[Any, ...], list[Outcome]] = {}
     for outcome in outcomes:
         key = tuple((name, value) for name, value in outcome.labels.items() if name not in REPEATED)
         groups.setdefault(key, []).append(outcome)
     first_of: dict[tuple[Any, ...], tuple[Any, ...]] = {}
-    told = published or {}
+    published_scores = published or {}
     rows: list[Row] = []
     for key, members in groups.items():
         first = first_of.setdefault(tuple(pair for pair in key if pair[0] not in compared), key)
-        row = replace(_row(dict(key), members, known), published=told.get(dict(key).get(published_by), {}))
+        row = replace(
+            _row(dict(key), members, scorable), published=published_scores.get(dict(key).get(published_by), {})
+        )
         if first != key:
             sets, others = _by_seed(members), _by_seed(groups[first])
             row = replace(
                 row,
                 reference=row_title({name: value for name, value in first if name in compared}),
-                against={measure.name: measure.difference(sets, others) for measure in known},
+                against={measure.name: measure.difference(sets, others) for measure in scorable},
             )
-        rows += _with_folds(row, members, known)
+        rows += _with_folds(row, members, scorable)
     return rows
 
 
-def _row(labels: dict[str, Any], members: Sequence[Outcome], known: Sequence[Measure]) -> Row:
-    """A row by itself, compared with none."""
+def _row(labels: dict[str, Any], members: Sequence[Outcome], measures: Sequence[Measure]) -> Row:
+    """A row without a comparison."""
     sets = _by_seed(members)
     return Row(
         labels,
         len(members),
-        {measure.name: measure.interval(sets, drawn="site model" not in members[0].labels) for measure in known},
+        {
+            measure.name: measure.interval(sets, sampled_seeds="site model" not in members[0].labels)
+            for measure in measures
+        },
         float(np.mean([member.seconds for member in members])),
-        titles={measure.name: measure.title for measure in known},
+        titles={measure.name: measure.title for measure in measures},
         patients_known=all(member.patients_known for member in members),
     )
 
 
-def _with_folds(row: Row, members: Sequence[Outcome], known: Sequence[Measure]) -> list[Row]:
-    """A row and, where it is of folds, each of them below it."""
+def _with_folds(row: Row, members: Sequence[Outcome], measures: Sequence[Measure]) -> list[Row]:
+    """A row, followed by a row per fold where its members are folds."""
     if not all("fold" in member.labels for member in members):
         return [row]
     folds = [
-        replace(_row({"fold": member.labels["fold"], **row.labels}, [member], known), fold=True) for member in members
+        replace(_row({"fold": member.labels["fold"], **row.labels}, [member], measures), fold=True)
+        for member in members
     ]
     return [replace(row, labels={"fold": WHOLE, **row.labels}), *folds]
 
 
 def _by_seed(members: Sequence[Outcome]) -> RowSets:
-    """The rows of each repetition; folds have other patients, and are one set together."""
+    """The rows of each repetition; folds have different patients and together form one set."""
     sets: dict[Any, list[Any]] = {}
     for member in members:
         sets.setdefault((member.labels.get("seed"), member.labels.get("site model")), []).extend(member.rows)
@@ -132,7 +138,7 @@ def _by_seed(members: Sequence[Outcome]) -> RowSets:
 
 
 def header_and_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """For a terminal; of the differences the first score's alone."""
+    """Header and cells for a terminal; differences only of the first score."""
     labels, scores, titles = list(rows[0].labels), list(rows[0].scores), rows[0].titles
     published = list(dict.fromkeys(name for row in rows for name in row.published))
     references = list(dict.fromkeys(row.reference for row in rows if row.reference))
@@ -151,8 +157,8 @@ def header_and_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
                 *(worded(row.labels, name) for name in labels),
                 str(row.runs),
                 str(row.scores[scores[0]].n),
-                *(shown(row.scores[score], score) for score in scores),
-                *([difference_shown(row.against.get(scores[0]), scores[0])] if references else []),
+                *(interval_text(row.scores[score], score) for score in scores),
+                *([difference_text(row.against.get(scores[0]), scores[0])] if references else []),
                 *(f"{row.published[name]:.4g}" if name in row.published else NOTHING for name in published),
             ]
         )
@@ -162,22 +168,24 @@ def header_and_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 def means(rows: Sequence[Row]) -> dict[str, float]:
     """Each score's mean by score and row, as `wt/dice/fraction 50 both`, in names without commas.
 
-    A row is called by as few of its labels, from the first, as tell all rows apart.
+    A row's name has as few of its labels, from the first, as make all names unique.
     """
     labels = list(rows[0].labels)
-    enough = next(n for n in range(1, len(labels) + 1) if len({_called(row, labels[:n]) for row in rows}) == len(rows))
+    enough = next(
+        n for n in range(1, len(labels) + 1) if len({_row_name(row, labels[:n]) for row in rows}) == len(rows)
+    )
     return {
-        f"{score}/{_called(row, labels[:enough])}": interval.mean
+        f"{score}/{_row_name(row, labels[:enough])}": interval.mean
         for score in rows[0].scores
         for row in rows
         for interval in [row.scores[score]]
     }
 
 
-def _called(row: Row, labels: Sequence[str]) -> str:
-    """Words by themselves, numbers with what they count."""
-    said = {name: row.labels[name] for name in labels if row.labels[name] != ""}
-    words = (value if isinstance(value, str) else f"{name} {value}" for name, value in said.items())
+def _row_name(row: Row, labels: Sequence[str]) -> str:
+    """A row's name: labels that are words, and numbers after the label's name."""
+    values = {name: row.labels[name] for name in labels if row.labels[name] != ""}
+    words = (value if isinstance(value, str) else f"{name} {value}" for name, value in values.items())
     return " ".join(words).replace(",", "")
 
 
@@ -187,7 +195,7 @@ def markdown(title: str, rows: Sequence[Row]) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """What stands in a cell neither ends it nor is taken for HTML."""
+    """A Markdown table; text of cells is escaped, so that it neither ends a cell nor is HTML."""
     lines = [[*map(_in_markdown, header)], ["---"] * len(header), *([*map(_in_markdown, row)] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -199,48 +207,48 @@ def _in_markdown(text: str) -> str:
 def save_table(folder: Path, rows: Sequence[Row], figure: Figure) -> tuple[Path, Path, Path]:
     """Write table.csv, table.json and figure.png; returns their paths.
 
-    Raises GansegError when the disk refuses.
+    Raises GansegError when they cannot be written.
     """
-    table, data, drawn = (folder / name for name in ("table.csv", "table.json", "figure.png"))
-    write_csv(table, [_flat(row) for row in rows])
+    table, data, picture = (folder / name for name in ("table.csv", "table.json", "figure.png"))
+    write_csv(table, [_csv_row(row) for row in rows])
     write_json(data, [asdict(row) for row in rows])
-    write_file(drawn, lambda unfinished: save_png(figure, unfinished))
-    return table, data, drawn
+    write_file(picture, lambda unfinished: save_png(figure, unfinished))
+    return table, data, picture
 
 
-def shown(interval: Interval, score: str) -> str:
-    """A mean with its interval, with the score's decimals; of one patient there is none."""
+def interval_text(interval: Interval, score: str) -> str:
+    """A mean with its interval, with the score's decimals; a dash where there is no interval."""
     decimals = score_called(score).decimals
     bounds = f"[{interval.low:.{decimals}f}, {interval.high:.{decimals}f}]" if has_interval(interval) else NOTHING
     return f"{interval.mean:.{decimals}f} {bounds}"
 
 
 def has_interval(interval: Interval) -> bool:
-    """Whether it says how sure the mean is: of one patient, and of equal ones, there is nothing to say it by."""
+    """Whether the interval has a width; it has none for one patient and for equal values."""
     return interval.low < interval.high
 
 
-def _flat(row: Row) -> dict[str, Any]:
+def _csv_row(row: Row) -> dict[str, Any]:
     """A line of table.csv."""
-    flat: dict[str, Any] = {**row.labels, "runs": row.runs, "seconds": round(row.seconds, 1)}
+    line: dict[str, Any] = {**row.labels, "runs": row.runs, "seconds": round(row.seconds, 1)}
     for score, interval in row.scores.items():
-        flat |= {f"{score}_{end}": value for end, value in ends(interval).items()} | {f"{score}_n": interval.n}
+        line |= {f"{score}_{end}": value for end, value in ends(interval).items()} | {f"{score}_n": interval.n}
     for score, comparison in row.against.items():
-        flat |= {f"{score}_less_first_{end}": value for end, value in ends(comparison.difference).items()}
-        flat |= {f"{score}_less_first_{name}": value for name, value in test_results(comparison).items()}
+        line |= {f"{score}_less_first_{end}": value for end, value in ends(comparison.difference).items()}
+        line |= {f"{score}_less_first_{name}": value for name, value in test_results(comparison).items()}
     if not row.patients_known:
-        flat["n_counts"] = "images"
-    return flat | {f"published_{name}": value for name, value in row.published.items()}
+        line["n_counts"] = "images"
+    return line | {f"published_{name}": value for name, value in row.published.items()}
 
 
 def ends(interval: Interval) -> dict[str, float | None]:
-    """Mean, low and high; the last two are left empty where there is no interval."""
+    """Mean, low and high; low and high are None where there is no interval."""
     low, high = (interval.low, interval.high) if has_interval(interval) else (None, None)
     return {"mean": interval.mean, "low": low, "high": high}
 
 
-def difference_shown(comparison: PairedComparison | None, score: str) -> str:
-    """A difference with its interval and whether it is one; empty where nothing is compared."""
+def difference_text(comparison: PairedComparison | None, score: str) -> str:
+    """A difference with its interval and whether it is shown; empty where nothing is compared."""
     if comparison is None:
         return ""
     interval, decimals = comparison.difference, score_called(score).decimals
@@ -250,5 +258,5 @@ def difference_shown(comparison: PairedComparison | None, score: str) -> str:
 
 
 def test_results(comparison: PairedComparison) -> dict[str, Any]:
-    """Whether it differs, and the p of each test."""
+    """Whether the rows differ, and the p value of each test."""
     return {name: getattr(comparison, name) for name in ("differs", "p_t", "p_sign_flip", "p_wilcoxon")}

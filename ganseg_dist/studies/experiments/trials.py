@@ -1,4 +1,4 @@
-"""What an experiment is made of: runs that differ in their config, their patients or their seed, and nothing else."""
+"""Trials of an experiment: runs that differ only in their config, their patients or their seed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ARMS: Mapping[str, Mapping[str, object]] = {
     "gan": {"system.gan": True, **UNAUGMENTED},
     "both": {"system.gan": True},
 }
-"""What a segmenter learns from: real images, turned and scaled ones, what a GAN made of them, or all of it."""
+"""Training images of a segmenter: real ones, augmented ones, ones from a GAN, or all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +33,18 @@ class Trial:
     name: str
     """Unique within the experiment, fit for a folder."""
     labels: Mapping[str, str | int | float]
-    """What tells it from the others, as columns of the table."""
+    """What distinguishes it from the other trials, as columns of the table."""
     config: RunConfig
     split: Split
 
     def asked(self) -> dict[str, Any]:
-        """What experiment.json keeps of it: an experiment goes on only where it is the same."""
+        """Its description in experiment.json; an experiment resumes only where this is the same."""
         config = self.config.model_dump(mode="json")
         return {"labels": dict(self.labels), "config": config, "split": self.split.to_dict()}
 
 
 def arms(names: Sequence[str], config: RunConfig) -> dict[str, RunConfig]:
-    """The config of each named arm. Raises ConfigError for an unknown one, or none."""
+    """The config of each named arm. Raises ConfigError for an unknown name, or no names."""
     unknown = [name for name in names if name not in ARMS]
     if unknown:
         raise ConfigError(f"--arms {unknown[0]}: no such arm; choose among {', '.join(ARMS)}")

@@ -1,4 +1,4 @@
-"""What rows, settings and test patients of an experiment are called in its table and its figure."""
+"""Names of rows, labels and test patients in an experiment's table and figure."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ganseg_dist.plural import counted
 from ganseg_dist.report.labels import modality_label
 
 SETTINGS = {"percentage": "% of training patients", "patients": "patients trained", "perturbation": "change"}
-"""Headers of labels whose own name does not say enough."""
+"""Headers of labels whose own name is not clear enough."""
 ARM_NAMES = {"gan": "GAN"}
 UNCHANGED = {"as they are": "images as they are"}
 SHARED_TRAINING = "folds share training data, which the interval does not count"
 WHOLE = "all"
-"""What stands for a fold's number in the row of all folds together."""
+"""Value of the fold label in the row of all folds together."""
 
 
 def setting(name: str) -> str:
-    """A label's header."""
+    """A label's header in the table."""
     return SETTINGS.get(name, name)
 
 
 def worded(labels: Mapping[str, Any], name: str) -> str:
-    """One label's value, with its unit; empty where it says nothing."""
+    """One label's value, with its unit; empty where the label has none."""
     value = labels[name]
     match name:
         case "strength" if value != "":
@@ -39,24 +39,24 @@ def worded(labels: Mapping[str, Any], name: str) -> str:
 
 
 def row_title(labels: Mapping[str, Any]) -> str:
-    """A row's labels in a line; those that say nothing are left out."""
+    """A row's labels in a line; empty ones are left out."""
     if "fold" in labels:
         return "all folds" if labels["fold"] == WHOLE else f"fold {labels['fold']}"
-    return ", ".join(said for name in labels if (said := worded(labels, name)))
+    return ", ".join(text for name in labels if (text := worded(labels, name)))
 
 
 def subjects_told(n: int, *, patients_known: bool) -> str:
-    """Whom n counts: patients, or images where nobody knows whose they are."""
+    """Count of test patients, or of test images where their patients are unknown."""
     return counted(n, "test patient") if patients_known else f"{counted(n, 'test image')}, patients unknown"
 
 
 def averaged_over(*, patients_known: bool) -> str:
-    """What the numbers of a table are."""
+    """Caption of a table's numbers: a mean with an interval over patients or images."""
     return f"mean, 95% interval over {'test patients' if patients_known else 'test images, patients unknown'}"
 
 
 def _strength(kind: str, strength: float) -> str:
-    """Noise as a share of the tissue's range; of a bias field the largest gain; of gamma its two exponents."""
+    """Strength in words: a bias field's largest gain, gamma's two exponents, noise as a share of the range."""
     factor = math.exp(strength)
     match kind:
         case "bias field":

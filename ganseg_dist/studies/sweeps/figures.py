@@ -1,4 +1,4 @@
-"""A sweep as figures: how its trials learnt, which values were good, which fields matter, what trades against what."""
+"""Figures of a sweep: learning curves, values against scores, importance of the fields, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from ganseg_dist.studies.sweeps.record import Sweep, TrialRecord
 from ganseg_dist.studies.sweeps.study import importances, pareto_front, spans_decades
 
 BEST, FIRST = COLOURS[1], COLOURS[0]
-MAP = "viridis_r"
-"""Dark is good: light lines would vanish on white."""
+COLOUR_MAP = "viridis_r"
+"""Dark is better, as light lines would vanish on white."""
 
 
 def figures(sweep: Sweep) -> dict[str, Figure]:
-    """By file name; curves where something was trained, importance of enough trials, the front of several metrics."""
+    """Figures by file name: curves where trials trained, importance with enough trials, a front of several metrics."""
     with mpl.rc_context(STYLE):
-        drawn = {"curves": _curves(sweep)} if any(trial.curve for trial in sweep.trials) else {}
-        if not any(trial.epochs for trial in sweep.trials):  # of thresholds, which all trials have
-            drawn["slices"] = _slices(sweep)
-        drawn["parallel"] = _parallel(sweep)
+        plots = {"curves": _curves(sweep)} if any(trial.curve for trial in sweep.trials) else {}
+        if not any(trial.epochs for trial in sweep.trials):  # a search of thresholds, which every trial sets
+            plots["slices"] = _slices(sweep)
+        plots["parallel"] = _parallel(sweep)
         shares = importances(sweep)
         if shares:
-            drawn["importance"] = _importance(sweep, shares)
+            plots["importance"] = _importance(sweep, shares)
         if len(sweep.metrics) > 1:
-            drawn["pareto"] = _pareto(sweep)
-    return drawn
+            plots["pareto"] = _pareto(sweep)
+    return plots
 
 
 def _curves(sweep: Sweep) -> Figure:
-    """The first metric after each epoch: all trials grey, the first and the best in colour; a dot at what is kept."""
+    """The first metric after each epoch: trials in grey, the first and the best in colour; a dot at the kept epoch."""
     figure = Figure(figsize=(6.4, 3.6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     first, best = sweep.trials[0], sweep.best
@@ -52,11 +52,11 @@ def _curves(sweep: Sweep) -> Figure:
             axes.plot(epochs[-1:], scores[-1:], "x", markersize=5, color=MUTED if colour == RULE else colour)
         elif trial.kept is not None and trial.kept in epochs:
             axes.plot([trial.kept], [scores[epochs.index(trial.kept)]], "o", markersize=5, color=colour)
-    begun = f"first trial, {first.number}: published values or the recipe's"
+    label = f"first trial, {first.number}: published values or the recipe's"
     if best == first:
-        axes.plot([], [], color=BEST, label=f"{begun}; also the best")
+        axes.plot([], [], color=BEST, label=f"{label}; also the best")
     else:
-        axes.plot([], [], color=FIRST, label=begun)
+        axes.plot([], [], color=FIRST, label=label)
         axes.plot([], [], color=BEST, label=f"best trial, {best.number}")
     axes.plot([], [], "o", markersize=5, color=MUTED, label="epoch that is kept, whose score counts")
     if any(trial.curve and trial.ending != "finished" for trial in sweep.trials):
@@ -69,7 +69,7 @@ def _curves(sweep: Sweep) -> Figure:
 
 
 def _slices(sweep: Sweep) -> Figure:
-    """The first metric over each threshold, a dot a trial, the first and the best in colour."""
+    """The first metric over each threshold: a dot per trial, the first and the best in colour."""
     names = list(dict.fromkeys(name for trial in sweep.scored for name in trial.values))
     figure = Figure(figsize=(max(4.2, 2.6 * len(names)), 3.2), dpi=DPI, layout="constrained")
     metric, first, best = sweep.metrics[0].name, sweep.trials[0], sweep.best
@@ -84,9 +84,9 @@ def _slices(sweep: Sweep) -> Figure:
 
 
 def _parallel(sweep: Sweep) -> Figure:
-    """An axis a field that varies and one a metric, a line a trial, darker the better, the best in colour.
+    """An axis per field that varies and per metric, a line per trial: darker is better, the best in colour.
 
-    Where a trial lacks a field is a gap.
+    A line has a gap where the trial lacks the field.
     """
     of_metrics = {metric.name for metric in sweep.metrics}
     rows = [{**trial.values, **{name: trial.scores[name] for name in of_metrics}} for trial in sweep.scored]
@@ -100,7 +100,7 @@ def _parallel(sweep: Sweep) -> Figure:
     low, high = float(scores.min()), float(scores.max())
     ends = (low, high if high > low else low + 1)
     norm = mpl.colors.Normalize(*(ends if metric.mode == "max" else ends[::-1]))
-    colours = mpl.colormaps[MAP]
+    colours = mpl.colormaps[COLOUR_MAP]
     scales = [_Scale([row[name] for row in rows if name in row]) for name in names]
     order = np.argsort(scores if metric.mode == "max" else -scores)  # the best lie on top
     for index in order.tolist():
@@ -114,7 +114,7 @@ def _parallel(sweep: Sweep) -> Figure:
             range(len(heights)), heights, color=BEST if is_best else colours(norm(scores[index])),
             linewidth=2.4 if is_best else 1.0, alpha=1.0 if is_best else 0.75, marker="o", markersize=3,
         )  # fmt: skip
-    _scales(axes, names, scales)
+    _draw_axes(axes, names, scales)
     axes.set_title(_title(sweep), loc="left", fontsize=9)
     return figure
 
@@ -131,55 +131,57 @@ def _importance(sweep: Sweep, shares: Mapping[str, float]) -> Figure:
 
 
 def _pareto(sweep: Sweep) -> Figure:
-    """The first two metrics; trials that no other betters in both are joined."""
-    one, other = sweep.metrics[:2]
+    """The first two metrics; the trials of the Pareto front are joined by a line."""
+    x_metric, y_metric = sweep.metrics[:2]
     figure = Figure(figsize=(5.2, 4.0), dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    front = sorted(pareto_front(sweep), key=lambda trial: trial.scores[one.name])
-    axes.plot(*_places(sweep.scored, one, other), "o", color=RULE, markersize=5, label="bettered in both")
-    axes.plot(*_places(front, one, other), "-o", color=BEST, markersize=6, label="not bettered in both: the front")
+    front = sorted(pareto_front(sweep), key=lambda trial: trial.scores[x_metric.name])
+    axes.plot(*_points(sweep.scored, x_metric, y_metric), "o", color=RULE, markersize=5, label="bettered in both")
+    axes.plot(
+        *_points(front, x_metric, y_metric), "-o", color=BEST, markersize=6, label="not bettered in both: the front"
+    )
     for trial in front:
         axes.annotate(
-            trial.number, (trial.scores[one.name], trial.scores[other.name]), xytext=(4, 4),
+            trial.number, (trial.scores[x_metric.name], trial.scores[y_metric.name]), xytext=(4, 4),
             textcoords="offset points", fontsize=8, color=INK,
         )  # fmt: skip
-    axes.set(xlabel=_directed(one), ylabel=_directed(other))
+    axes.set(xlabel=_axis_label(x_metric), ylabel=_axis_label(y_metric))
     axes.legend(loc="best")
     axes.set_title(_title(sweep), loc="left", fontsize=9)
     return figure
 
 
 class _Scale:
-    """One field's axis, from 0 to 1: logarithmic where its values span decades, a place a word where they are words."""
+    """One field's axis from 0 to 1: logarithmic where its values span decades, evenly spaced for categories."""
 
     def __init__(self, values: Sequence[Any]) -> None:
-        self.words = None if all(type(value) in (int, float) for value in values) else list(dict.fromkeys(values))
-        numbers = [] if self.words is not None else [float(value) for value in values]
+        self.categories = None if all(type(value) in (int, float) for value in values) else list(dict.fromkeys(values))
+        numbers = [] if self.categories is not None else [float(value) for value in values]
         self.log = bool(numbers) and spans_decades(numbers)
         ends = [self._number(value) for value in values]
         self.low, self.high = min(ends), max(ends)
 
     def height(self, value: Any) -> float:
-        """Where it stands."""
+        """Position of a value on the axis, from 0 to 1; 0.5 where all values are equal."""
         return (self._number(value) - self.low) / (self.high - self.low) if self.high > self.low else 0.5
 
     def marks(self) -> list[tuple[float, str]]:
-        """Height and words of the axis's ends, or of every word."""
-        if self.words is not None:
-            return [(self.height(word), "none" if word is None else str(word)) for word in self.words]
+        """Height and label of both ends of the axis, or of every category."""
+        if self.categories is not None:
+            return [(self.height(word), "none" if word is None else str(word)) for word in self.categories]
         ends = (self.low, self.high) if self.high > self.low else (self.low,)
-        return [(self.height(self._back(end)), f"{self._back(end):.3g}") for end in ends]
+        return [(self.height(self._from_number(end)), f"{self._from_number(end):.3g}") for end in ends]
 
     def _number(self, value: Any) -> float:
-        if self.words is not None:
-            return float(self.words.index(value))
+        if self.categories is not None:
+            return float(self.categories.index(value))
         return float(np.log10(value)) if self.log else float(value)
 
-    def _back(self, number: float) -> float:
+    def _from_number(self, number: float) -> float:
         return float(10**number) if self.log else number
 
 
-def _scales(axes: Axes, names: Sequence[str], scales: Sequence[_Scale]) -> None:
+def _draw_axes(axes: Axes, names: Sequence[str], scales: Sequence[_Scale]) -> None:
     axes.set_xlim(-0.3, len(names) - 0.5)
     axes.set_ylim(-0.08, 1.08)
     for place, scale in enumerate(scales):
@@ -196,11 +198,11 @@ def _scales(axes: Axes, names: Sequence[str], scales: Sequence[_Scale]) -> None:
         spine.set_visible(False)
 
 
-def _places(trials: Sequence[TrialRecord], one: Metric, other: Metric) -> tuple[list[float], list[float]]:
-    return [trial.scores[one.name] for trial in trials], [trial.scores[other.name] for trial in trials]
+def _points(trials: Sequence[TrialRecord], x_metric: Metric, y_metric: Metric) -> tuple[list[float], list[float]]:
+    return [trial.scores[x_metric.name] for trial in trials], [trial.scores[y_metric.name] for trial in trials]
 
 
-def _directed(metric: Metric) -> str:
+def _axis_label(metric: Metric) -> str:
     return f"{metric.name} ({'higher' if metric.mode == 'max' else 'lower'} is better)"
 
 

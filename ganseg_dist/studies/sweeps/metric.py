@@ -1,4 +1,4 @@
-"""What a sweep makes large or small: validation scores of its trials."""
+"""Objectives of a sweep: validation scores of its trials."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganseg_dist.systems.base import Monitor
 from ganseg_dist.training.run_training import epochs_kept
 
 ON_WHOLE_SCANS = tuple(score.name for score in REGISTERED if score.of_scan and score.mode is not None)
-"""Scores that `ganseg evaluate` has of whole scans; too slow for every epoch, they are computed after the last."""
+"""Scores of whole scans, as in `ganseg evaluate`; too slow for every epoch, they are computed after the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Metric:
     """One objective."""
 
     name: str
-    """As a person writes it: `val/dice_wt`."""
+    """As in --metric, such as `val/dice_wt`."""
     every_epoch: bool
     """Whether the last stage scores it after every epoch."""
 
@@ -35,33 +35,33 @@ class Metric:
 
     @property
     def mode(self) -> Mode:
-        """Which values are better. Raises ConfigError where neither are."""
+        """Whether large or small values are better. Raises ConfigError where neither are."""
         mode = common_mode([self.score])
         assert mode is not None
         return mode
 
     def shown(self, value: float) -> str:
-        """With as many decimals as mean something."""
+        """A value as text, with as many decimals as the score has."""
         return f"{value:.{score_called(self.score).decimals}f}"
 
     def of_scan(self, scores: Mapping[str, float]) -> float:
-        """Out of the scores of one scan, which have a region and a unit: `hd95_wt` is `wt/hd95_mm`."""
+        """The metric in the scores of one scan, whose names have a region and a unit: `hd95_wt` is `wt/hd95_mm`."""
         score, _, region = self.score.rpartition("_")
         return score_of_scan(scores, score, region)
 
 
 def score_of_scan(scores: Mapping[str, float], score: str, region: str) -> float:
-    """A region's score in the row of a scan, whatever its unit; NaN where it is not there."""
+    """A region's score in the row of a scan, whatever its unit; NaN where the row lacks it."""
     names = (f"{region}/{score}{unit}" for unit in ("", "_mm", "_px"))
     return next((scores[name] for name in names if name in scores), math.nan)
 
 
-def metrics_of(asked: Sequence[str], config: RunConfig, *, told_by_epoch: bool = True) -> tuple[Metric, ...]:
-    """The metrics by their names; none named: what the recipe's last stage chooses its epoch by.
+def metrics_of(requested: Sequence[str], config: RunConfig, *, told_by_epoch: bool = True) -> tuple[Metric, ...]:
+    """The metrics of these names; without any, the score by which the recipe's last stage chooses its epoch.
 
     Args:
         config: resolved.
-        told_by_epoch: whether epochs are scored at all; hospitals whose patients are promised privacy tell nothing.
+        told_by_epoch: whether epochs are scored; with differential privacy hospitals send no scores.
 
     Raises ConfigError for a name that trials of this recipe do not have.
     """
@@ -71,31 +71,31 @@ def metrics_of(asked: Sequence[str], config: RunConfig, *, told_by_epoch: bool =
     every_epoch = by_epoch if told_by_epoch else []
     regions = config.data.regions or ()
     on_scans = [f"val/{score}_{region}" for region in regions for score in ON_WHOLE_SCANS]
-    whole = [name for name in on_scans if name not in every_epoch]
-    if not (every_epoch or whole):
+    scan_names = [name for name in on_scans if name not in every_epoch]
+    if not (every_epoch or scan_names):
         raise ConfigError(
             f"--metric: with privacy sites tell no scores, and {config.recipe} has none of whole scans; nothing can be "
             "searched by"
         )
-    found = []
-    for name in asked or (every_epoch or whole)[:1]:
-        if name not in (*every_epoch, *whole):
-            choice = _choice(name, every_epoch, regions)
-            raise ConfigError(f"--metric {name}: no such score of {config.recipe}; {choice}")
-        found.append(Metric(name, every_epoch=name in every_epoch))
-    if len(set(asked)) < len(asked):
-        raise ConfigError(f"--metric {', '.join(asked)}: names one twice; name each once")
-    return tuple(found)
+    metrics = []
+    for name in requested or (every_epoch or scan_names)[:1]:
+        if name not in (*every_epoch, *scan_names):
+            hint = _suggest_metric(name, every_epoch, regions)
+            raise ConfigError(f"--metric {name}: no such score of {config.recipe}; {hint}")
+        metrics.append(Metric(name, every_epoch=name in every_epoch))
+    if len(set(requested)) < len(requested):
+        raise ConfigError(f"--metric {', '.join(requested)}: names one twice; name each once")
+    return tuple(metrics)
 
 
-def _choice(wrong: str, every_epoch: Sequence[str], regions: Sequence[str]) -> str:
-    """A name that is close to a wrong one, else what there is."""
+def _suggest_metric(name: str, every_epoch: Sequence[str], regions: Sequence[str]) -> str:
+    """A hint for an unknown name: a name close to it, else all that can be chosen."""
     on_scans = [f"val/{score}_{region}" for region in regions for score in ON_WHOLE_SCANS]
     kinds = [f"of every epoch {', '.join(every_epoch)}"] if every_epoch else []
     if regions:
         scores, of = ", ".join(ON_WHOLE_SCANS), ", ".join(regions)
         kinds.append(f"of whole scans val/SCORE_REGION, with one of {scores} and of {of}")
-    return suggestion(wrong, [*every_epoch, *on_scans], f"choose {'; or '.join(kinds)}")
+    return suggestion(name, [*every_epoch, *on_scans], f"choose {'; or '.join(kinds)}")
 
 
 def scores_so_far(
@@ -103,12 +103,12 @@ def scores_so_far(
 ) -> dict[str, Any]:
     """The metrics of the epoch that would be kept if training ended here, and `epoch`, of the last stage.
 
-    Metrics of whole scans are NaN, as they come after the last epoch. Before the last stage has an epoch all are, and
-    `epoch` is not there, so that no trial is stopped for what its earlier stages do.
+    Metrics of whole scans are NaN, as they come after the last epoch. Before the last stage has an epoch all metrics
+    are NaN and `epoch` is absent, so that no trial is stopped for the scores of its earlier stages.
 
     Args:
-        history: as the engine keeps it.
-        monitors: what chooses each stage's epoch, by stage in order.
+        history: the engine's records of the epochs.
+        monitors: by stage in order, the monitor that chooses its epoch.
     """
     last = list(monitors)[-1]
     of_stage = {record["epoch"]: record["scores"] for record in history if record["stage"] == last}

@@ -1,4 +1,4 @@
-"""A sweep as one HTML page to look at."""
+"""The HTML report of a sweep."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ TITLES = {
 
 
 def write_page(sweep: Sweep) -> Path:
-    """report.html in the sweep's folder, self-contained, of the figures that are there. Raises RunError when no trial
-    was scored.
+    """Write report.html, self-contained, into the sweep's folder, with the figures that exist there.
+
+    Raises RunError when no trial was scored.
     """
-    folder, said = sweep.run.folder, sweep.run.read("sweep.json")
+    folder, description = sweep.run.folder, sweep.run.read("sweep.json")
     pictures = [
         (title, base64.b64encode((folder / f"{name}.png").read_bytes()).decode())
         for name, title in TITLES.items()
@@ -41,12 +42,12 @@ def write_page(sweep: Sweep) -> Path:
             patients=counted(sweep.patients, "validation patient"),
             chosen=chosen_by(sweep),
             metrics=sweep.metrics,
-            recipe=said["config"]["recipe"],
+            recipe=description["config"]["recipe"],
             space=sweep.space,
-            phantom=said["phantom"],
-            of_run=said.get("run"),
+            phantom=description["phantom"],
+            of_run=description.get("run"),
             goes_on=sweep.goes_on,
-            privacy=said.get("privacy"),
+            privacy=description.get("privacy"),
             endings=[(count, ending) for ending, count in Counter(trial.ending for trial in sweep.trials).items()],
             trials=sweep.trials,
             first=sweep.trials[0],

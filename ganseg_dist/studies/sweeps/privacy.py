@@ -1,8 +1,8 @@
-"""What a sweep spends of a privacy budget: all its trials learn from the same patients at the same hospitals.
+"""The privacy budget of a sweep, all of whose trials learn from the same patients at the same hospitals.
 
-So epsilon, of hospitals (federation.privacy) as of patients (train.privacy), is what all trials together may spend, and
-each adds the noise that this takes. Of k releases a trial, n trials make n k: Gaussian releases compose alike whether
-they are of one model or of many. The run that follows with the best values is one more, with a budget of its own.
+Epsilon, of hospitals (federation.privacy) and of patients (train.privacy), is the budget of all trials together, and
+each trial adds the noise that this needs. With k releases per trial, n trials make n k: Gaussian releases compose alike
+whether they are of one model or of many. The final run with the best values comes on top, with a budget of its own.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from ganseg_dist.systems import build_system
 
 
 def charged(config: RunConfig, trials: int, patients: int) -> RunConfig:
-    """The config of one of so many trials; without a budget it is as it was.
+    """The config of one of this many trials, with the noise that keeps all within the budget; unchanged without one.
 
-    With `train.privacy` a noise multiplier stands in the place of epsilon, as in a single run, and nothing is charged.
+    A noise multiplier given in `train.privacy` takes precedence over epsilon, as in a single run, and is not changed.
 
     Args:
         config: resolved.
-        patients: that a trial learns from.
+        patients: number of patients that a trial learns from.
 
-    Raises ConfigError where noise is given with which the trials would spend more than a federation's epsilon.
+    Raises ConfigError where the given noise multiplier makes the trials exceed the federation's epsilon.
     """
     changes: dict[str, float] = {}
     hospital, patient = config.federation.privacy, config.train.privacy
@@ -46,10 +46,10 @@ def charged(config: RunConfig, trials: int, patients: int) -> RunConfig:
 
 
 def budget_told(config: RunConfig, trials: int, *, hospitals: bool) -> str | None:
-    """What all trials together spend at most, in words; none where no budget is given.
+    """The most that all trials together spend, in words; None where no budget is given.
 
     Args:
-        hospitals: whether there are any; `federation.privacy` promises nothing to a run in one place.
+        hospitals: whether trials are federations; `federation.privacy` does not apply to others.
     """
     hospital, patient = config.federation.privacy, config.train.privacy
     spent = []

@@ -1,4 +1,4 @@
-"""What a sweep leaves in its folder: best.json, table.csv and figures."""
+"""Write a sweep's results to its folder: best.json, table.csv and figures."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ganseg_dist.inference.model_folder import weights_digest
 from ganseg_dist.runs import Run, find_sweep, runs_root
 from ganseg_dist.studies.sweeps.figures import figures
 from ganseg_dist.studies.sweeps.metric import Metric
-from ganseg_dist.studies.sweeps.record import Sweep, TrialRecord, as_set
+from ganseg_dist.studies.sweeps.record import Sweep, TrialRecord, setting_text
 from ganseg_dist.studies.sweeps.study import pareto_front
 
 
 def save_sweep(sweep: Sweep) -> tuple[Path, ...]:
-    """Write them; returns their paths. Raises RunError when no trial was scored."""
+    """Write best.json, table.csv and the figures; returns their paths. Raises RunError when no trial was scored."""
     folder, best, front = sweep.run.folder, sweep.best, front_of(sweep)
-    told = {"chosen": chosen_by(sweep), **_told(best), "front": [_told(trial) for trial in front]}
-    sweep.run.write("best.json", told)
+    record = {"chosen": chosen_by(sweep), **_trial_summary(best), "front": [_trial_summary(trial) for trial in front]}
+    sweep.run.write("best.json", record)
     names = _fields(sweep)
     write_csv(folder / "table.csv", [_row(trial, front, names) for trial in sweep.ranked])
     pictures = []
@@ -34,7 +34,7 @@ def save_sweep(sweep: Sweep) -> tuple[Path, ...]:
 
 
 def _row(trial: TrialRecord, front: Sequence[TrialRecord], names: Sequence[str]) -> dict[str, Any]:
-    """Of table.csv."""
+    """A row of table.csv."""
     return {
         "trial": trial.name,
         **trial.scores,
@@ -48,13 +48,13 @@ def _row(trial: TrialRecord, front: Sequence[TrialRecord], names: Sequence[str])
 
 
 def front_of(sweep: Sweep) -> tuple[TrialRecord, ...]:
-    """Trials of the Pareto front, the best in the first metric first; of one metric there is none."""
+    """Trials of the Pareto front, best in the first metric first; empty with a single metric."""
     front = pareto_front(sweep) if len(sweep.metrics) > 1 else ()
     return tuple(trial for trial in sweep.ranked if trial in front)
 
 
 def chosen_by(sweep: Sweep) -> str:
-    """How the best trial is told from the others, in words."""
+    """The rule by which the best trial is chosen, in words."""
     first = sweep.metrics[0]
     extreme = "largest" if first.mode == "max" else "smallest"
     chosen = f"{extreme} {first.name} of the trials that were finished"
@@ -67,55 +67,55 @@ def chosen_by(sweep: Sweep) -> str:
 
 
 def best_values(name: str) -> dict[str, Any]:
-    """Fields of the config by their best values in a sweep, or by those of one trial that is named: `sweep.003`.
+    """The best values of a sweep by field of the config, or the values of one trial that is named: `sweep.003`.
 
     Raises RunError when there is no sweep of this name, it has not ended, or it is of thresholds.
     """
-    said, best = _ended(name)
-    if "run" in said:
+    description, best = _description_and_best(name)
+    if "run" in description:
         raise RunError(
             f"{name}: is a sweep of thresholds, which a trained model takes: "
-            f"ganseg calibrate {said['run']} --from-sweep {name}"
+            f"ganseg calibrate {description['run']} --from-sweep {name}"
         )
     return best
 
 
 def best_thresholds(name: str, run: Run) -> tuple[dict[str, float], int]:
-    """The best thresholds of a run's model, and of how many validation patients they are.
+    """The best thresholds of a run's model, and the number of validation patients they were chosen on.
 
     Raises RunError when there is no sweep of this name, it has not ended, or it is not of this model's thresholds.
     """
-    said, best = _ended(name)
-    if said.get("run") != run.name:
-        other = f"the thresholds of {said['run']}" if "run" in said else "fields of a recipe"
+    description, best = _description_and_best(name)
+    if description.get("run") != run.name:
+        other = f"the thresholds of {description['run']}" if "run" in description else "fields of a recipe"
         raise RunError(f"{name}: is a sweep of {other}; search: ganseg tune {run.name} --space thresholds")
-    if said["weights"] != weights_digest(run.model):
+    if description["weights"] != weights_digest(run.model):
         raise RunError(f"{name}: is of an earlier model of {run.name}; search again under another --run-name")
-    return best, said["patients"]
+    return best, description["patients"]
 
 
-def _ended(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What was asked of a sweep, and its best values."""
-    found = find_sweep(name)
-    if found is None:
-        found, trial = _trial_of(name)
-        return found.read("sweep.json"), dict(trial.values)
-    known = (found.folder / "best.json").exists()
-    return found.read("sweep.json"), found.read("best.json")["values"] if known else dict(Sweep.of(found).best.values)
+def _description_and_best(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A sweep's description (sweep.json) and its best values, or those of the one trial that is named."""
+    run = find_sweep(name)
+    if run is None:
+        run, trial = _find_trial(name)
+        return run.read("sweep.json"), dict(trial.values)
+    stored = (run.folder / "best.json").exists()
+    return run.read("sweep.json"), run.read("best.json")["values"] if stored else dict(Sweep.of(run).best.values)
 
 
-def _trial_of(name: str) -> tuple[Run, TrialRecord]:
-    """The sweep of a trial, and the trial."""
-    found = find_sweep(name.rpartition(".")[0])
-    if found is None:
+def _find_trial(name: str) -> tuple[Run, TrialRecord]:
+    """The sweep's run and the trial of a name such as `sweep.003`. Raises RunError when either is missing."""
+    run = find_sweep(name.rpartition(".")[0])
+    if run is None:
         raise RunError(f"{name}: is no sweep in {runs_root()}; give the name of one, as ganseg tune --run-name has it")
-    of_name = [trial for trial in Sweep.of(found).scored if trial.number == name.rpartition(".")[2]]
-    if not of_name:
-        raise RunError(f"{name}: is no trial of {found.name} that came to a score; see: ganseg report {found.name}")
-    return found, of_name[0]
+    matches = [trial for trial in Sweep.of(run).scored if trial.number == name.rpartition(".")[2]]
+    if not matches:
+        raise RunError(f"{name}: is no trial of {run.name} that came to a score; see: ganseg report {run.name}")
+    return run, matches[0]
 
 
-def _told(trial: TrialRecord) -> dict[str, Any]:
+def _trial_summary(trial: TrialRecord) -> dict[str, Any]:
     return {"trial": trial.name, "values": dict(trial.values), "scores": dict(trial.scores), "epochs": trial.epochs}
 
 
@@ -129,9 +129,9 @@ def table_of(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
             trial.name,
             trial.ending,
             *([str(trial.epochs)] if trained else []),
-            *(_score(trial, metric) for metric in sweep.metrics),
+            *(_score_cell(trial, metric) for metric in sweep.metrics),
             *(["front" if trial in front else ""] if front else []),
-            *(_cell(trial.values.get(name, "")) for name in names),
+            *(_value_cell(trial.values.get(name, "")) for name in names),
         ]
         for trial in sweep.ranked
     ]
@@ -140,7 +140,7 @@ def table_of(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def _score(trial: TrialRecord, metric: Metric) -> str:
+def _score_cell(trial: TrialRecord, metric: Metric) -> str:
     return metric.shown(trial.scores[metric.name]) if metric.name in trial.scores else "–"
 
 
@@ -148,5 +148,5 @@ def _fields(sweep: Sweep) -> list[str]:
     return list(dict.fromkeys(name for trial in sweep.trials for name in trial.values))
 
 
-def _cell(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else as_set(value)
+def _value_cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else setting_text(value)

@@ -1,4 +1,4 @@
-"""What a sweep has come to: its trials, and which is the best."""
+"""The result of a sweep: its trials, and which is the best."""
 
 from __future__ import annotations
 
@@ -13,79 +13,79 @@ from ganseg_dist.runs import Run
 from ganseg_dist.studies.sweeps.metric import Metric
 
 
-def as_set(value: Any) -> str:
-    """A field's value as --set takes it."""
+def setting_text(value: Any) -> str:
+    """A field's value in the syntax of --set."""
     if isinstance(value, list):
         return json.dumps(value)
     return "none" if value is None else str(value)
 
 
 Ending = Literal["finished", "stopped", "diverged", "abandoned", "failed"]
-"""Trained to the end; behind the others; its loss became infinite; its federation could not go on; an error, after
-which it is tried again when the sweep is called again.
+"""finished: trained to the end. stopped: by the scheduler, behind the others. diverged: its loss became infinite.
+abandoned: its federation could not continue. failed: by an error; the trial runs again when the sweep is resumed.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class TrialRecord:
-    """What a trial came to."""
+    """The result of one trial."""
 
     name: str
-    """Of its run, where it trained one."""
+    """Name of its run, where it trained one."""
     values: Mapping[str, Any]
-    """Of the space's fields, at its end."""
+    """Values of the space's fields at the trial's end."""
     scores: Mapping[str, float]
-    """By metric; one is missing where the trial did not come so far."""
+    """By metric; a metric is missing where the trial ended before it was scored."""
     epochs: int
-    """Of the last stage."""
+    """Epochs of the last stage."""
     ending: Ending
     reason: str = ""
     seconds: float = 0.0
     curve: Sequence[tuple[int, float]] = field(default_factory=tuple)
-    """The first metric after epochs of the last stage, counted from 1, as far as it is scored there."""
+    """(epoch, first metric) for the epochs of the last stage, counted from 1, that score it."""
     kept: int | None = None
-    """The epoch of the last stage, counted from 1, whose weights are kept and whose scores these are."""
+    """The epoch of the last stage, counted from 1, whose weights are kept and whose scores are in `scores`."""
 
     @property
     def number(self) -> str:
-        """`003` of the third."""
+        """The last part of the name: `003` for the third trial."""
         return self.name.rpartition(".")[2]
 
     @classmethod
-    def of(cls, said: Mapping[str, Any]) -> TrialRecord:
-        """As trials.json says it, whose lists are tuples here.
+    def of(cls, entry: Mapping[str, Any]) -> TrialRecord:
+        """From an entry of trials.json, whose lists become tuples.
 
-        Raises KeyError, TypeError or ValueError where it was not written so.
+        Raises KeyError, TypeError or ValueError where the entry has another form.
         """
-        return cls(**{**said, "curve": tuple((epoch, score) for epoch, score in said["curve"])})
+        return cls(**{**entry, "curve": tuple((epoch, score) for epoch, score in entry["curve"])})
 
 
-def write_trials(found: Run, trials: Sequence[TrialRecord]) -> None:
-    """trials.json, with which a sweep has ended."""
-    found.write("trials.json", {"trials": [asdict(trial) for trial in trials]})
+def write_trials(run: Run, trials: Sequence[TrialRecord]) -> None:
+    """Write trials.json, whose presence marks a sweep as ended."""
+    run.write("trials.json", {"trials": [asdict(trial) for trial in trials]})
 
 
-def begin_sweep(found: Run, said: Mapping[str, Any]) -> None:
-    """Write down what was asked for. Raises as `check_same_study` does."""
-    check_same_study(found, said)
-    found.write("sweep.json", said)
+def begin_sweep(run: Run, description: Mapping[str, Any]) -> None:
+    """Write sweep.json. Raises RunError as `check_same_study` does."""
+    check_same_study(run, description)
+    run.write("sweep.json", description)
 
 
-def check_same_study(found: Run, said: Mapping[str, Any]) -> None:
-    """Raises RunError when the name stands for something else than this."""
-    if not (found.folder / "sweep.json").exists():
-        if found.folder.exists() and any(found.folder.iterdir()):
-            raise RunError(f"{found.folder}: is there already and is no sweep; choose another --run-name")
+def check_same_study(run: Run, description: Mapping[str, Any]) -> None:
+    """Raises RunError when the run's name belongs to a sweep with another description, or to no sweep."""
+    if not (run.folder / "sweep.json").exists():
+        if run.folder.exists() and any(run.folder.iterdir()):
+            raise RunError(f"{run.folder}: is there already and is no sweep; choose another --run-name")
         return
-    before = found.read("sweep.json")
-    for name, value in json.loads(json.dumps(said)).items():
+    before = run.read("sweep.json")
+    for name, value in json.loads(json.dumps(description)).items():
         if before.get(name) != value:
-            raise RunError(f"{found.name}: was begun with another {name}; choose another --run-name")
+            raise RunError(f"{run.name}: was begun with another {name}; choose another --run-name")
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """A sweep that has come to its end."""
+    """A sweep that has ended."""
 
     run: Run
     space: str
@@ -94,35 +94,37 @@ class Sweep:
 
     @classmethod
     def of(cls, run: Run) -> Sweep:
-        """Of its folder. Raises RunError when it has not ended, or its files are not as they were written."""
-        said = run.read("sweep.json")
+        """Read a sweep from its folder. Raises RunError when it has not ended, or its files are damaged."""
+        description = run.read("sweep.json")
         if not (run.folder / "trials.json").exists():
             raise RunError(f"{run.name}: has not ended; go on with: ganseg tune --resume {run.name}")
         try:
-            metrics = tuple(Metric(**metric) for metric in said["metrics"])
-            return cls(run, said["space"], metrics, tuple(map(TrialRecord.of, run.read("trials.json")["trials"])))
+            metrics = tuple(Metric(**metric) for metric in description["metrics"])
+            return cls(
+                run, description["space"], metrics, tuple(map(TrialRecord.of, run.read("trials.json")["trials"]))
+            )
         except (KeyError, TypeError, ValueError):
             raise RunError(f"{run.folder}: its sweep.json and trials.json cannot be read; restore them") from None
 
     @property
     def patients(self) -> int:
-        """Validation patients, of whom the scores are."""
-        said = self.run.read("sweep.json")
-        return int(said["patients"]) if "patients" in said else len(said["split"]["validation"])
+        """Number of validation patients that the trials are scored on."""
+        description = self.run.read("sweep.json")
+        return int(description["patients"]) if "patients" in description else len(description["split"]["validation"])
 
     @property
     def to_try_again(self) -> tuple[TrialRecord, ...]:
-        """Trials that ended by an error, which may be mended by now."""
+        """Trials that ended by an error, whose cause may be removed by now."""
         return tuple(trial for trial in self.trials if trial.ending == "failed")
 
     @property
     def goes_on(self) -> str:
-        """The command that does what the sweep has found to be best."""
-        said = self.run.read("sweep.json")
-        if "run" in said:
-            return f"ganseg calibrate {said['run']} --from-sweep {self.run.name}"
-        request, hospitals = said["request"], said["hospitals"]
-        words = ["ganseg", "train" if hospitals is None else "federate", said["config"]["recipe"]]
+        """The command that applies the sweep's best values."""
+        description = self.run.read("sweep.json")
+        if "run" in description:
+            return f"ganseg calibrate {description['run']} --from-sweep {self.run.name}"
+        request, hospitals = description["request"], description["hospitals"]
+        command = ["ganseg", "train" if hospitals is None else "federate", description["config"]["recipe"]]
         options = {
             "--data": request["data"],
             "--layout": request["layout"],
@@ -130,10 +132,10 @@ class Sweep:
             **{f"--{k}": v for k, v in (hospitals or {}).items()},
         }
         for option, value in options.items():
-            words += [] if value is None else [option, value]
-        for field_, value in said["fixed"].items():
-            words += ["--set", f"{field_}={as_set(value)}"]
-        return shlex.join([*words, "--from-sweep", self.run.name])
+            command += [] if value is None else [option, value]
+        for field_, value in description["fixed"].items():
+            command += ["--set", f"{field_}={setting_text(value)}"]
+        return shlex.join([*command, "--from-sweep", self.run.name])
 
     @property
     def scored(self) -> tuple[TrialRecord, ...]:
@@ -146,7 +148,7 @@ class Sweep:
 
     @property
     def best(self) -> TrialRecord:
-        """Best in the first metric of those that were trained to the end; of those alike, the earlier.
+        """Best in the first metric of those that were trained to the end; of equal ones, the earlier.
 
         A trial that was stopped is the best only where none was finished: it may have been scored before the epochs
         that count, such as those without the adversary.
@@ -161,7 +163,7 @@ class Sweep:
 
     @property
     def ranked(self) -> tuple[TrialRecord, ...]:
-        """Finished trials from the best, then those stopped from the best, then those without a score as they came."""
+        """Finished trials, best first, then stopped ones, best first, then those without a score in their order."""
         first = self.metrics[0]
         sign = -1 if first.mode == "max" else 1
         scored = sorted(self.scored, key=lambda trial: (trial.ending != "finished", sign * trial.scores[first.name]))

@@ -1,4 +1,4 @@
-"""What a sweep's trials teach: as an Optuna study, which knows importance and Pareto fronts."""
+"""A sweep as an Optuna study, for the importance of its fields and its Pareto front."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
 ENOUGH_FOR_IMPORTANCE = 8
-"""Scored trials below which importance is noise."""
+"""Number of scored trials below which importance is noise."""
 
 
 def study_of(sweep: Sweep) -> Study:
-    """The scored trials, in order."""
+    """An Optuna study of the scored trials, in order."""
     import optuna
     from optuna.study import StudyDirection
 
@@ -38,7 +38,7 @@ def study_of(sweep: Sweep) -> Study:
 
 
 def pareto_front(sweep: Sweep) -> tuple[TrialRecord, ...]:
-    """Trials than which no other is as good in every metric and better in one."""
+    """Trials that no other trial dominates: none is as good in every metric and better in one."""
     front = {trial.number for trial in study_of(sweep).best_trials}
     return tuple(trial for number, trial in enumerate(sweep.scored) if number in front)
 
@@ -62,7 +62,7 @@ def importances(sweep: Sweep) -> Mapping[str, float]:
 
 
 def _ranges(trials: Sequence[TrialRecord]) -> dict[str, BaseDistribution]:
-    """Of each field, as wide as what was tried: what a study needs to know, and a forest only sees that."""
+    """The range of the tried values of each field: a study needs one, and the forest sees no other values."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     tried: dict[str, list[Any]] = {}
@@ -81,5 +81,5 @@ def _ranges(trials: Sequence[TrialRecord]) -> dict[str, BaseDistribution]:
 
 
 def spans_decades(values: Sequence[float]) -> bool:
-    """Whether an axis of these is better logarithmic."""
+    """Whether all values are positive and span more than one decade, so that a logarithmic axis is better."""
     return min(values) > 0 and max(values) / min(values) > 10

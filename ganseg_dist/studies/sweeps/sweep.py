@@ -1,8 +1,8 @@
-"""A sweep: trials that differ in the fields of a space, and what each came to.
+"""A sweep: trials that differ in the fields of a space, and the scores of each.
 
-runs/SWEEP/sweep.json     what was asked: the config, the space, the metrics, the split
-runs/SWEEP/tune/          Ray Tune's own state, from which a killed sweep goes on
-runs/SWEEP/trials.json    each trial's values, scores, epochs and how it ended
+runs/SWEEP/sweep.json     the request: the config, the space, the metrics, the split
+runs/SWEEP/tune/          Ray Tune's own state, from which a killed sweep resumes
+runs/SWEEP/trials.json    each trial's values, scores, epochs and ending
 runs/SWEEP/best.json      the best trial's values
 runs/SWEEP.003/           a trial's own run, like any other
 """
@@ -54,13 +54,13 @@ from ganseg_dist.training.session import (
 )
 from ganseg_dist.training.session import Plan as TrainingPlan
 
-ALIKE = 3
-"""Trials that end by one error, none having ended otherwise, by which it is known that all would."""
+SAME_ERRORS = 3
+"""Number of first trials that must all fail with one error for the sweep to be abandoned."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hospitals:
-    """The hospitals of a simulated federation, as `ganseg federate` is told them."""
+    """The hospitals of a simulated federation, as in the options of `ganseg federate`."""
 
     sites: str
     skew: str | None = None
@@ -68,253 +68,255 @@ class Hospitals:
 
 @dataclass(frozen=True, slots=True)
 class SweepRequest:
-    """What a person asks for."""
+    """The arguments of a sweep."""
 
     training: TrainingRequest
-    """The recipe, the data, and what a trial gets."""
+    """The recipe, the data, and the workers and GPUs of a trial."""
     space: Space
     trials: int
     scheduler: Scheduler = "asha"
     search: Search = "optuna"
     metrics: tuple[str, ...] = ()
     gpu_share: float = 1.0
-    """Of a GPU, for a trial of one worker."""
+    """Share of a GPU for a trial of one worker."""
     hospitals: Hospitals | None = None
-    """That train each trial together; none: it is trained on all data in one place."""
+    """Hospitals that train each trial as a federation; None trains it on all data in one place."""
     fixed: tuple[str, ...] = ()
-    """Fields of the space that are not searched, but stay at the config's values."""
+    """Fields of the space that are not searched and stay at the config's values."""
 
 
 def sweep(
-    asked: SweepRequest,
+    request: SweepRequest,
     *,
     trainer: Trainer | None = None,
     watch: Callable[[TrialRecord, int], None] = lambda trial, done: None,
     bar: Bar = no_bar,
     warn: Callable[[str], object] = lambda warning: None,
 ) -> tuple[Sweep, TrackedRun]:
-    """Every trial to its end; interrupted and called again, it goes on. With it, the sweep's place in MLflow.
+    """Run every trial to its end; an interrupted sweep resumes. Returns the sweep and its parent run in MLflow.
 
-    Trials that ended by an error are tried again too.
+    Trials that failed are run again too.
 
     Args:
-        trainer: of the trials; none: each alone.
-        watch: told each trial that ends, and how many have.
-        warn: called with what does not stop the sweep but should be known of its data, in one line each.
+        trainer: trains the trials; None trains each without a federation.
+        watch: called with each trial that ends and the number that have ended.
+        warn: called with each one-line warning about the data that does not stop the sweep.
 
-    Raises RunError when the name stands for another sweep, or the first trials all end by the same error.
+    Raises RunError when the name belongs to another sweep, or the first trials all fail with the same error.
     """
     trainer = trainer or TrainsAlone()
-    training = replace(asked.training, data=asked.training.data.absolute())  # trials work in folders of their own
-    asked = replace(asked, training=training)
-    found = named_run(training.name())
-    check_room_for_trials(found, asked.trials)
-    first = asked.space.first(training.config, asked.fixed)
-    metrics, split = _settled(asked, trainer)
+    training = replace(request.training, data=request.training.data.absolute())  # trials have other working folders
+    request = replace(request, training=training)
+    sweep_run = named_run(training.name())
+    check_room_for_trials(sweep_run, request.trials)
+    first = request.space.first(training.config, request.fixed)
+    metrics, split = _metrics_and_split(request, trainer)
     with ExitStack() as stack:
-        stack.enter_context(_open_trials_told(found))
+        stack.enter_context(_mark_interrupted_trials(sweep_run))
         with bar("Starting Ray"):
             stack.enter_context(cluster_seeing(training.data, dashboard=True))
         plan = plan_training(training, mapper=map_on_cluster, bar=bar)
-        said = _said(asked, plan, split, metrics, first)
-        check_same_study(found, said)
-        ended = (found.folder / "trials.json").exists() and not Sweep.of(found).to_try_again
+        description = _describe_sweep(request, plan, split, metrics, first)
+        check_same_study(sweep_run, description)
+        ended = (sweep_run.folder / "trials.json").exists() and not Sweep.of(sweep_run).to_try_again
         if not ended:
             check_resources(workers=training.workers, threads=plan.config.train.threads, gpus=training.gpus)
             _raise_unscorable(plan.split_findings(split))
             warned = check_plan(plan, training, {"": split}, warn)
             prepared = prepare_plan(plan, split, map_on_cluster, bar)
             _raise_unscorable(check_slices(plan, prepared, warned, lambda warning: None))
-        begin_sweep(found, said)  # what cannot be searched uses up no name
-        stack.enter_context(only_trainer(found))
-        parent = open_parent(found.folder, "sweep", _told_in_common(said), data_tags(plan.fingerprint))
+        begin_sweep(sweep_run, description)  # after the checks: a refused sweep must not reserve its name
+        stack.enter_context(only_trainer(sweep_run))
+        parent = open_parent(sweep_run.folder, "sweep", _common_params(description), data_tags(plan.fingerprint))
         if ended:
-            return Sweep.of(found), parent
+            return Sweep.of(sweep_run), parent
         job = TrialJob(
-            runs_root(), found.name, plan.config, plan.fingerprint, plan.cohort, split, prepared, metrics,
-            training, parent, asked.trials, command_line(), trainer,
+            runs_root(), sweep_run.name, plan.config, plan.fingerprint, plan.cohort, split, prepared, metrics,
+            training, parent, request.trials, command_line(), trainer,
         )  # fmt: skip
         records: list[TrialRecord] = []
 
-        def told(end: TrialEnd) -> None:
-            records.append(_record(end, job))
-            _track(records[-1])
+        def on_trial_end(end: TrialEnd) -> None:
+            records.append(_trial_record(end, job))
+            _log_to_mlflow(records[-1])
             watch(records[-1], len(records))
-            check_failures(found.name, records)
+            check_failures(sweep_run.name, records)
 
-        check_shared_paths(training_places(found, prepared), {"CPU": plan.config.train.threads})
-        with syncing(found.folder, lambda: _tune_state(found.folder / "tune")):
-            ends = run_trials(_tune_plan(asked, plan.config, metrics, first), job.train, found.folder, told)
-    trials = tuple(_closed(_record(end, job)) for end in sorted(ends, key=lambda end: end.number))
-    write_trials(found, trials)
-    return Sweep(found, asked.space.name, metrics, trials), parent
+        check_shared_paths(training_places(sweep_run, prepared), {"CPU": plan.config.train.threads})
+        with syncing(sweep_run.folder, lambda: _tune_state(sweep_run.folder / "tune")):
+            ends = run_trials(
+                _tune_plan(request, plan.config, metrics, first), job.train, sweep_run.folder, on_trial_end
+            )
+    trials = tuple(_mark_if_stopped(_trial_record(end, job)) for end in sorted(ends, key=lambda end: end.number))
+    write_trials(sweep_run, trials)
+    return Sweep(sweep_run, request.space.name, metrics, trials), parent
 
 
-def _settled(asked: SweepRequest, trainer: Trainer) -> tuple[tuple[Metric, ...], Split]:
-    """What trials are scored by, and the patients by part: all that can be refused before Ray is waited for."""
-    training = asked.training
+def _metrics_and_split(request: SweepRequest, trainer: Trainer) -> tuple[tuple[Metric, ...], Split]:
+    """Metrics of the trials and the split, after all checks that can fail before Ray starts."""
+    training = request.training
     cohort = labelled(read_cohort(training.data, training.layout, training.labels), training.config)
     config = resolve(training.config, cohort)
-    told_by_epoch = asked.hospitals is None or not keeps_numbers_home(config)
-    metrics = metrics_of(asked.metrics, config, told_by_epoch=told_by_epoch)
-    validate_search(asked, metrics, config)
+    scored_by_epoch = request.hospitals is None or not keeps_numbers_home(config)
+    metrics = metrics_of(request.metrics, config, told_by_epoch=scored_by_epoch)
+    validate_search(request, metrics, config)
     split = split_as_configured(cohort, config)
     trainer.validate_setup(config, cohort, split)
-    charged(config, asked.trials, len(split.train))
+    charged(config, request.trials, len(split.train))
     return metrics, split
 
 
 def _raise_unscorable(findings: Iterable[Finding]) -> None:
-    """Raises DataError where no trial could be told from another."""
+    """Raises DataError where the validation patients can score no trial."""
     for finding in findings:
         if finding.check == UNSCORABLE:
             raise DataError(finding.message)
 
 
 @contextmanager
-def _open_trials_told(found: Run) -> Iterator[None]:
-    """A sweep that is interrupted has trials whose processes were ended before they could say so.
+def _mark_interrupted_trials(sweep_run: Run) -> Iterator[None]:
+    """Mark running trials as interrupted when the sweep ends early: their processes are killed before they can.
 
-    Not where it is refused because another process makes it: those trials go on.
+    Leaves them alone where another process runs this sweep: its trials are still being trained.
     """
     try:
         yield
     except BaseException:
-        if (found.folder / "sweep.json").exists():
-            with suppress(RunError), only_trainer(found):
-                for trial in _open_trials(found):
-                    _told_in_its_place(trial, "interrupted")
+        if (sweep_run.folder / "sweep.json").exists():
+            with suppress(RunError), only_trainer(sweep_run):
+                for trial in _open_trials(sweep_run):
+                    _record_ending(trial, "interrupted")
         raise
 
 
-def _open_trials(found: Run) -> Iterator[Run]:
-    """Its trials' runs that say they are being trained."""
-    for folder in sorted(found.folder.parent.glob(f"{found.name}.[0-9]*")):
-        said = Run(folder).description() if (folder / "run.json").exists() else {}
-        if said.get("sweep") == found.name and said.get("status") in ("started", "training"):
+def _open_trials(sweep_run: Run) -> Iterator[Run]:
+    """Runs of its trials whose recorded status is started or training."""
+    for folder in sorted(sweep_run.folder.parent.glob(f"{sweep_run.name}.[0-9]*")):
+        description = Run(folder).description() if (folder / "run.json").exists() else {}
+        if description.get("sweep") == sweep_run.name and description.get("status") in ("started", "training"):
             yield Run(folder)
 
 
 def check_failures(name: str, ended: Sequence[TrialRecord]) -> None:
-    """Raises RunError when the first trials all ended by one error: so would the others."""
+    """Raises RunError when the first trials all ended by one error, as the others would too."""
     reasons = {trial.reason.replace(trial.name, "a trial") for trial in ended}
-    if len(ended) == ALIKE and len(reasons) == 1 and all(trial.ending == "failed" for trial in ended):
+    if len(ended) == SAME_ERRORS and len(reasons) == 1 and all(trial.ending == "failed" for trial in ended):
         raise RunError(
-            f"{name}: {ALIKE} trials, one after the other, ended by the same error: {ended[0].reason}; mend it, and go "
-            f"on with: ganseg tune --resume {name}"
+            f"{name}: {SAME_ERRORS} trials, one after the other, ended by the same error: {ended[0].reason}; mend it, "
+            f"and go on with: ganseg tune --resume {name}"
         )
 
 
 def _tune_state(folder: Path) -> list[Any]:
-    """What changes with every checkpoint of a trial, and whenever Tune notes how the trials stand."""
+    """A value that changes with every checkpoint of a trial and every write of Tune's own state."""
     notes = [(file.name, file.stat().st_mtime_ns) for file in sorted(folder.glob("*.json"))]
     return [*notes, *sorted(folder.glob("*/checkpoint_*"))]
 
 
 def resumed_sweep(name: str, spaces: Mapping[str, Space]) -> SweepRequest:
-    """The request of a sweep to go on with. Raises RunError when there is none of this name."""
-    found = named_run(name)
-    said = found.read("sweep.json")
+    """The stored request of the sweep to resume. Raises RunError when there is none of this name."""
+    sweep_run = named_run(name)
+    description = sweep_run.read("sweep.json")
     try:
-        request = said["request"]
+        request = description["request"]
         training = TrainingRequest(
-            RunConfig.from_json(json.dumps(said["config"]), str(found.folder / "sweep.json")),
+            RunConfig.from_json(json.dumps(description["config"]), str(sweep_run.folder / "sweep.json")),
             Path(request["data"]), request["layout"], run_name=name, workers=request["workers"], gpus=request["gpus"],
             labels=request["labels"],
         )  # fmt: skip
-        metrics = tuple(metric["name"] for metric in said["metrics"])
-        hospitals = None if said["hospitals"] is None else Hospitals(**said["hospitals"])
+        metrics = tuple(metric["name"] for metric in description["metrics"])
+        hospitals = None if description["hospitals"] is None else Hospitals(**description["hospitals"])
         return SweepRequest(
-            training, spaces[said["space"]], said["trials"], said["scheduler"], said["search"], metrics,
-            said["gpu_share"], hospitals, tuple(said["fixed"]),
+            training, spaces[description["space"]], description["trials"], description["scheduler"],
+            description["search"], metrics, description["gpu_share"], hospitals, tuple(description["fixed"]),
         )  # fmt: skip
     except (KeyError, TypeError):
         raise RunError(
-            f"{found.folder / 'sweep.json'}: does not say what was asked for; start the sweep's command again"
+            f"{sweep_run.folder / 'sweep.json'}: does not say what was asked for; start the sweep's command again"
         ) from None
 
 
-def validate_search(asked: SweepRequest, metrics: Sequence[Metric], config: RunConfig) -> None:
-    """Raises ConfigError for what a scheduler or a search cannot do."""
-    if asked.hospitals is not None and (asked.scheduler == "pbt" or asked.training.workers > 1):
+def validate_search(request: SweepRequest, metrics: Sequence[Metric], config: RunConfig) -> None:
+    """Raises ConfigError for a combination that the scheduler or the search does not support."""
+    if request.hospitals is not None and (request.scheduler == "pbt" or request.training.workers > 1):
         raise ConfigError("--sites: trains a trial in its own process, round by round; leave out --workers and pbt")
-    if asked.hospitals is not None and config.train.privacy.on and config.train.privacy.noise_multiplier is None:
+    if request.hospitals is not None and config.train.privacy.on and config.train.privacy.noise_multiplier is None:
         raise ConfigError(
             "train.privacy.epsilon: every site would need noise of its own for all trials; give "
             "train.privacy.noise_multiplier in a sweep of federations"
         )
-    if asked.scheduler == "pbt" and keeps_numbers_home(config):
+    if request.scheduler == "pbt" and keeps_numbers_home(config):
         raise ConfigError("--scheduler pbt: trains epochs again, which no privacy budget counts; take asha or none")
-    if asked.scheduler != "none" and len(metrics) > 1:
+    if request.scheduler != "none" and len(metrics) > 1:
         raise ConfigError(
-            f"--scheduler {asked.scheduler}: compares trials in training by one metric; give one, or --scheduler none"
+            f"--scheduler {request.scheduler}: compares trials in training by one metric; give one, or --scheduler none"
         )
-    if asked.scheduler != "none" and not metrics[0].every_epoch:
+    if request.scheduler != "none" and not metrics[0].every_epoch:
         raise ConfigError(
-            f"--scheduler {asked.scheduler}: compares trials in training by what every epoch scores, and "
+            f"--scheduler {request.scheduler}: compares trials in training by what every epoch scores, and "
             f"{metrics[0].name} is of whole scans, after the last; give --scheduler none"
         )
-    if asked.scheduler == "pbt" and not population(asked.space.distributions(config, asked.fixed)):
+    if request.scheduler == "pbt" and not population(request.space.distributions(config, request.fixed)):
         raise ConfigError(
-            f"--scheduler pbt: changes numbers, and --space {asked.space.name} searches none; take asha or none"
+            f"--scheduler pbt: changes numbers, and --space {request.space.name} searches none; take asha or none"
         )
-    if asked.scheduler == "pbt" and asked.training.workers > 1:
+    if request.scheduler == "pbt" and request.training.workers > 1:
         raise ConfigError("--scheduler pbt: moves weights between trials of one worker; leave out --workers")
 
 
-def _said(
-    asked: SweepRequest, plan: TrainingPlan, split: Split, metrics: Sequence[Metric], first: Mapping[str, Any]
+def _describe_sweep(
+    request: SweepRequest, plan: TrainingPlan, split: Split, metrics: Sequence[Metric], first: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """sweep.json."""
+    """Contents of sweep.json."""
     return {
         "config": plan.config.model_dump(mode="json"),
-        "space": asked.space.name,
+        "space": request.space.name,
         "first": dict(first),
-        "trials": asked.trials,
-        "scheduler": asked.scheduler,
-        "search": asked.search,
-        "gpu_share": asked.gpu_share,
-        "fixed": {name: plan.config.flat()[name] for name in sorted(asked.fixed)},
-        "hospitals": None if asked.hospitals is None else asdict(asked.hospitals),
+        "trials": request.trials,
+        "scheduler": request.scheduler,
+        "search": request.search,
+        "gpu_share": request.gpu_share,
+        "fixed": {name: plan.config.flat()[name] for name in sorted(request.fixed)},
+        "hospitals": None if request.hospitals is None else asdict(request.hospitals),
         "metrics": [asdict(metric) for metric in metrics],
         "split": split.to_dict(),
-        "request": asked.training.to_dict(),
+        "request": request.training.to_dict(),
         "phantom": plan.cohort.phantom,
-        "privacy": budget_told(plan.config, asked.trials, hospitals=asked.hospitals is not None),
+        "privacy": budget_told(plan.config, request.trials, hospitals=request.hospitals is not None),
     }
 
 
-def _told_in_common(said: Mapping[str, Any]) -> dict[str, str]:
-    """What the sweep's page in MLflow says of all trials."""
+def _common_params(description: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters of the sweep's parent run in MLflow, which all trials share."""
     return {
-        "recipe": said["config"]["recipe"],
-        "seed": str(said["config"]["seed"]),
-        "metric": ", ".join(metric["name"] for metric in said["metrics"]),
-        **{name: str(said[name]) for name in ("space", "trials", "scheduler", "search")},
+        "recipe": description["config"]["recipe"],
+        "seed": str(description["config"]["seed"]),
+        "metric": ", ".join(metric["name"] for metric in description["metrics"]),
+        **{name: str(description[name]) for name in ("space", "trials", "scheduler", "search")},
     }
 
 
-def _tune_plan(asked: SweepRequest, config: RunConfig, metrics: Sequence[Metric], first: Mapping[str, Any]) -> Plan:
-    threads, workers = config.train.threads, asked.training.workers
-    several = workers > 1  # they are beside the trial, which waits for them
+def _tune_plan(request: SweepRequest, config: RunConfig, metrics: Sequence[Metric], first: Mapping[str, Any]) -> Plan:
+    threads, workers = config.train.threads, request.training.workers
+    several_workers = workers > 1  # they hold the CPUs and GPUs; the trial's own process only waits
     return Plan(
-        ask=asked.space.asks(config, asked.fixed),
+        ask=request.space.asks(config, request.fixed),
         begin=(first,),
-        distributions=asked.space.distributions(config, asked.fixed),
-        trials=asked.trials,
-        scheduler=asked.scheduler,
-        search=asked.search,
+        distributions=request.space.distributions(config, request.fixed),
+        trials=request.trials,
+        scheduler=request.scheduler,
+        search=request.search,
         metrics={metric.name: metric.mode for metric in metrics},
         epochs=build_system(config).stages[-1].epochs,
         seed=config.seed,
-        cpus=0.0 if several else threads,
-        gpus=asked.gpu_share if asked.training.gpus and not several else 0.0,
-        at_once=_that_fit(workers, threads, gpus=asked.training.gpus) if several else None,
+        cpus=0.0 if several_workers else threads,
+        gpus=request.gpu_share if request.training.gpus and not several_workers else 0.0,
+        at_once=_concurrent_trials(workers, threads, gpus=request.training.gpus) if several_workers else None,
     )
 
 
-def _that_fit(workers: int, threads: int, *, gpus: bool) -> int:
-    """Trials of several workers that the cluster holds at once: more would wait for each other for ever."""
+def _concurrent_trials(workers: int, threads: int, *, gpus: bool) -> int:
+    """Number of multi-worker trials that fit into the cluster at once; more would deadlock."""
     total = cluster_resources()
     room = total.get("CPU", 0) // (workers * threads)
     if gpus:
@@ -322,23 +324,23 @@ def _that_fit(workers: int, threads: int, *, gpus: bool) -> int:
     return max(1, int(room))
 
 
-def _record(end: TrialEnd, job: TrialJob) -> TrialRecord:
+def _trial_record(end: TrialEnd, job: TrialJob) -> TrialRecord:
     run = job.run_of(end.number)
-    begun = (run.folder / "run.json").exists()
-    said = run.description() if begun else {}
+    started = (run.folder / "run.json").exists()
+    description = run.description() if started else {}
     ending: Ending = "finished"
     reason = ""
-    kind, _, told = str(said.get("error")).partition(": ")
+    kind, _, message = str(description.get("error")).partition(": ")
     if kind in ENDS:
-        ending, reason = ENDS[kind], told
+        ending, reason = ENDS[kind], message
     elif end.failed:
-        ending, reason = "failed", str(said.get("error") or end.reason)
-    elif not (begun and run.finished):
+        ending, reason = "failed", str(description.get("error") or end.reason)
+    elif not (started and run.finished):
         ending, reason = "stopped", "others were ahead of it"
     return TrialRecord(
         run.name,
         dict(end.values),
-        {name: value for name, value in _reported(end, job) if math.isfinite(value)},
+        {name: value for name, value in _reported_scores(end, job) if math.isfinite(value)},
         int(end.scores.get(EPOCH, 0)),
         ending,
         reason,
@@ -347,12 +349,12 @@ def _record(end: TrialEnd, job: TrialJob) -> TrialRecord:
     )
 
 
-def _reported(end: TrialEnd, job: TrialJob) -> Iterator[tuple[str, float]]:
+def _reported_scores(end: TrialEnd, job: TrialJob) -> Iterator[tuple[str, float]]:
     return ((metric.name, float(end.scores.get(metric.name, math.nan))) for metric in job.metrics)
 
 
 def _curve(run: Run, job: TrialJob) -> tuple[tuple[tuple[int, float], ...], int | None]:
-    """The first metric by epoch of the last stage, and which of its epochs is kept."""
+    """(epoch, first metric) over the last stage, epochs counted from 1, and the epoch that is kept."""
     history = FolderCheckpoints(run.checkpoints).history()
     if not history:
         return (), None
@@ -366,25 +368,25 @@ def _curve(run: Run, job: TrialJob) -> tuple[tuple[tuple[int, float], ...], int 
     return curve, epochs_kept(history, {last.name: last.monitor}, config)[last.name]["epoch"] + 1
 
 
-def _closed(trial: TrialRecord) -> TrialRecord:
-    """A trial that was stopped could not say so itself."""
+def _mark_if_stopped(trial: TrialRecord) -> TrialRecord:
+    """Record the ending of a trial that the scheduler stopped, whose process could not do so."""
     run = named_run(trial.name)
     if trial.ending == "stopped" and (run.folder / "run.json").exists():
-        _told_in_its_place(run, "stopped")
+        _record_ending(run, "stopped")
     return trial
 
 
-def _track(trial: TrialRecord) -> None:
-    """What came of it, in MLflow."""
+def _log_to_mlflow(trial: TrialRecord) -> None:
+    """Log the trial's scores, ending and reason to MLflow."""
     run = named_run(trial.name)
     if (run.folder / "run.json").exists():
-        # An error's words may hold paths and patients, which are not for a server.
+        # An error message may hold paths and patients, which must not reach a server.
         reason = trial.reason if trial.ending in ("stopped", "diverged") else ""
         tags = {"ganseg.ending": trial.ending, "ganseg.reason": reason}
         log_trial(tracked(run), trial.scores, tags)
 
 
-def _told_in_its_place(trial: Run, status: str) -> None:
-    """How it ended, in its folder and in MLflow."""
+def _record_ending(trial: Run, status: str) -> None:
+    """Write a trial's final status to its folder and to MLflow, in place of its own process."""
     trial.describe(status=status, error=None)
     tracked(trial).end("KILLED")

@@ -1,10 +1,10 @@
-"""Thresholds searched on Ray Tune over kept probabilities of validation patients: seconds, and nothing is trained.
+"""Search thresholds on Ray Tune over stored probabilities of validation patients: takes seconds, trains nothing.
 
-`ganseg calibrate` takes each region's best threshold by Dice from a grid, exactly. This is for what a grid over one
-number cannot do: scores of whole masks, such as HD95 and those by lesion, several regions at once, and fronts.
+`ganseg calibrate` takes each region's best threshold by Dice from a grid, exactly. This search covers what a grid over
+one number cannot: scores of whole masks, such as HD95 and those by lesion, several regions at once, and fronts.
 
-runs/SWEEP/sweep.json     what was asked, of which run and which weights
-runs/RUN/probabilities/   what the run's model says of the validation scans, for all such sweeps of it
+runs/SWEEP/sweep.json     the request, with the run and the digest of its weights
+runs/RUN/probabilities/   the model's probabilities of the validation scans, shared by all such sweeps of the run
 """
 
 from __future__ import annotations
@@ -44,227 +44,229 @@ if TYPE_CHECKING:
 
 SPACE = "thresholds"
 REALISM = "threshold.realism"
-"""Of a slice's realism, below which it is called abnormal."""
-OF_SLICES = ("youden_j", "accuracy")
-"""Scores of slices that are called abnormal or not (GANet-Seg, Table 1)."""
-OF_MASKS = tuple(score for score in ON_WHOLE_SCANS if score != "body_specificity")
-"""Scores that need no image: kept probabilities come without any."""
-OF_A_BOX = {"dice": dice_score, "iou": iou_score, "sensitivity": sensitivity}
-"""Scores that need no more than the box around the masks, and no search for surfaces or lesions."""
+"""Name of the threshold of realism, below which a slice is called abnormal."""
+SLICE_SCORES = ("youden_j", "accuracy")
+"""Scores of classifying slices as abnormal (GANet-Seg, Table 1)."""
+MASK_SCORES = tuple(score for score in ON_WHOLE_SCANS if score != "body_specificity")
+"""Scores of masks that need no image, as none is stored with the probabilities."""
+BOX_SCORES = {"dice": dice_score, "iou": iou_score, "sensitivity": sensitivity}
+"""Scores that need only the box around the masks, and no surfaces or lesions."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThresholdSpace:
-    """What is asked of a trial about each threshold, and with what the search begins."""
+    """The ranges of the thresholds, and the values that the search begins with."""
 
     ask: Callable[[BaseTrial, Sequence[str]], None]
-    """Told the names of the thresholds: threshold.wt, threshold.realism."""
+    """Called with a trial and the names of the thresholds, such as threshold.wt and threshold.realism."""
     published: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """By name, the values that a paper gives; they are tried first, after 0.5."""
+    """By name, the values that a paper gives; tried first, after 0.5."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThresholdRequest:
-    """What a person asks for."""
+    """The arguments of a threshold search."""
 
     run: Run
-    """Finished, and segmenting."""
+    """A finished run of a segmenter."""
     space: ThresholdSpace
     trials: int
     search: Search = "optuna"
     metrics: tuple[str, ...] = ()
     name: str = ""
-    """Of the sweep."""
+    """Name of the sweep."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThresholdJob:
-    """All that a trial's process is sent beside its thresholds."""
+    """Inputs of a trial's process besides its thresholds."""
 
     folder: Path
     regions: tuple[str, ...]
     inside: Rows
-    """Of each region, its own row and those of the regions inside it."""
-    own: Thresholds
-    """The model's, for the regions that are not searched."""
+    """For each region, the indices of its own row and of the regions inside it."""
+    model_thresholds: Thresholds
+    """Used for the regions that are not searched."""
     metrics: tuple[Metric, ...]
 
     def train(self, values: dict[str, float]) -> None:
-        """What Tune calls."""
+        """Report the metrics at these thresholds to Tune, which calls this."""
         from ray import tune
 
-        tune.report(scores_at(values, _kept(self.folder), self))
+        tune.report(scores_at(values, _stored_cases(self.folder), self))
 
 
 def search_thresholds(
-    asked: ThresholdRequest,
+    request: ThresholdRequest,
     cases: Sequence[Case],
     *,
     gpu: bool = False,
     watch: Callable[[TrialRecord, int], None] = lambda trial, done: None,
     bar: Bar = no_bar,
 ) -> tuple[Sweep, TrackedRun]:
-    """Every trial to its end; interrupted and called again, it goes on. With it, the sweep's place in MLflow.
+    """Run every trial to its end; an interrupted search resumes. Returns the sweep and its parent run in MLflow.
 
     Args:
-        cases: of the run's validation patients.
-        watch: told each trial that ends, and how many have.
+        cases: cases of the run's validation patients.
+        watch: called with each trial that ends and the number that have ended.
 
-    Raises RunError when the name stands for another sweep, ConfigError for a metric that the run does not have, and
+    Raises RunError when the name belongs to another sweep, ConfigError for a metric that the run does not have, and
     DataError when no case has a mask.
     """
-    found, run = named_run(asked.name), asked.run
+    sweep_run, run = named_run(request.name), request.run
     masked = [case for case in cases if case.mask is not None]
     if not masked:
         raise DataError(f"{run.name}: no validation case has a mask to choose a threshold by")
     predictor = Predictor.load(run.model, "cuda" if gpu else "cpu")
-    metrics = threshold_metrics(asked.metrics, predictor.regions)
-    searched = _searched(metrics, predictor.regions)
-    begin = _begin(searched, asked.space, predictor.thresholds)
+    metrics = threshold_metrics(request.metrics, predictor.regions)
+    searched = _searched_thresholds(metrics, predictor.regions)
+    begin = _first_values(searched, request.space, predictor.thresholds)
     weights = weights_digest(run.model)
-    said = {
+    description = {
         "config": predictor.config.model_dump(mode="json"),
         "space": SPACE,
         "run": run.name,
         "weights": weights,
         "patients": len({case.patient for case in masked}),
-        "trials": asked.trials,
-        "search": asked.search,
+        "trials": request.trials,
+        "search": request.search,
         "metrics": [asdict(metric) for metric in metrics],
         "phantom": run.read("data.json")["phantom"],
     }
-    kept = run.folder / "probabilities"
-    ended = (found.folder / "trials.json").exists()
-    if not ended:  # first: what cannot be searched uses up no name
+    probabilities = run.folder / "probabilities"
+    ended = (sweep_run.folder / "trials.json").exists()
+    if not ended:  # before begin_sweep: a refused sweep must not reserve its name
         with bar(f"Predicting {len(masked)} validation cases") as advance:
-            keep_probabilities(kept, predictor, weights, masked, advance=advance)
-        _check_scored(metrics, read_probabilities(kept), predictor.regions)
-    begin_sweep(found, said)
-    params = {"run": run.name, "space": SPACE, "trials": str(asked.trials)}
-    parent = open_parent(found.folder, "sweep", params, data_tags(run.read("data.json")))
+            keep_probabilities(probabilities, predictor, weights, masked, advance=advance)
+        _check_scorable(metrics, read_probabilities(probabilities), predictor.regions)
+    begin_sweep(sweep_run, description)
+    params = {"run": run.name, "space": SPACE, "trials": str(request.trials)}
+    parent = open_parent(sweep_run.folder, "sweep", params, data_tags(run.read("data.json")))
     if ended:
-        return Sweep.of(found), parent
+        return Sweep.of(sweep_run), parent
     with ExitStack() as stack:
         with bar("Starting Ray"):
             stack.enter_context(ray_cluster())
-        check_shared_paths([Place("GANSEG_RUNS", kept, (INDEX,))], {"CPU": 1})
+        check_shared_paths([Place("GANSEG_RUNS", probabilities, (INDEX,))], {"CPU": 1})
         records: list[TrialRecord] = []
 
-        def told(end: TrialEnd) -> None:
-            records.append(_record(end, found, metrics))
+        def on_trial_end(end: TrialEnd) -> None:
+            records.append(_trial_record(end, sweep_run, metrics))
             watch(records[-1], len(records))
 
         plan = Plan(
-            ask=Asks(asked.space.ask, searched),
-            begin=begin[: asked.trials],
+            ask=Asks(request.space.ask, searched),
+            begin=begin[: request.trials],
             distributions={},
-            trials=asked.trials,
+            trials=request.trials,
             scheduler="none",
-            search=asked.search,
+            search=request.search,
             metrics={metric.name: metric.mode for metric in metrics},
             epochs=1,
             seed=predictor.config.seed,
             cpus=1,
             gpus=0,
         )
-        job = ThresholdJob(kept, predictor.regions, predictor.inside, predictor.thresholds, metrics)
-        ends = run_trials(plan, job.train, found.folder, told)
-    trials = tuple(_record(end, found, metrics) for end in sorted(ends, key=lambda end: end.number))
-    write_trials(found, trials)
-    return Sweep(found, SPACE, metrics, trials), parent
+        job = ThresholdJob(probabilities, predictor.regions, predictor.inside, predictor.thresholds, metrics)
+        ends = run_trials(plan, job.train, sweep_run.folder, on_trial_end)
+    trials = tuple(_trial_record(end, sweep_run, metrics) for end in sorted(ends, key=lambda end: end.number))
+    write_trials(sweep_run, trials)
+    return Sweep(sweep_run, SPACE, metrics, trials), parent
 
 
-def threshold_metrics(asked: Sequence[str], regions: Sequence[str]) -> tuple[Metric, ...]:
-    """The metrics by their names; none named: val/dice, the mean over the regions.
+def threshold_metrics(requested: Sequence[str], regions: Sequence[str]) -> tuple[Metric, ...]:
+    """The metrics of these names; without any, val/dice, the mean over the regions.
 
-    Raises ConfigError for a name that there is not, and for slices and volumes at once: no threshold is of both.
+    Raises ConfigError for an unknown name, and for scores of slices and of volumes together: no threshold affects both.
     """
-    volumes = [f"val/{score}{of}" for score in OF_MASKS for of in ("", *(f"_{region}" for region in regions))]
-    slices = [f"val/{score}" for score in OF_SLICES]
-    named = tuple(dict.fromkeys(asked)) or ("val/dice",)
-    for name in named:
+    volumes = [f"val/{score}{of}" for score in MASK_SCORES for of in ("", *(f"_{region}" for region in regions))]
+    slices = [f"val/{score}" for score in SLICE_SCORES]
+    names = tuple(dict.fromkeys(requested)) or ("val/dice",)
+    for name in names:
         if name not in (*volumes, *slices):
             raise ConfigError(
-                f"--metric {name}: thresholds are searched by {', '.join(f'val/{score}' for score in OF_MASKS)}, "
+                f"--metric {name}: thresholds are searched by {', '.join(f'val/{score}' for score in MASK_SCORES)}, "
                 f"each also of one region, as in val/dice_{regions[0]}, and of slices by {', '.join(slices)}"
             )
-    if len({name in slices for name in named}) > 1:
+    if len({name in slices for name in names}) > 1:
         raise ConfigError(
-            f"--metric {', '.join(named)}: no threshold is of volumes and of slices; search them one after the other"
+            f"--metric {', '.join(names)}: no threshold is of volumes and of slices; search them one after the other"
         )
-    return tuple(Metric(name, every_epoch=False) for name in named)
+    return tuple(Metric(name, every_epoch=False) for name in names)
 
 
 def scores_at(values: Mapping[str, float], cases: Sequence[KeptCase], job: ThresholdJob) -> dict[str, float]:
-    """The metrics at these thresholds: means over the cases that hold the region, as `ganseg calibrate` takes them."""
+    """The metrics at these thresholds: means over the cases that hold the region, as in `ganseg calibrate`."""
     if REALISM in values:
         score, abnormal = (np.concatenate([getattr(case, name) for case in cases]) for name in ("score", "abnormal"))
         row = threshold_table(score.astype(np.float64), abnormal, [values[REALISM]])[0]
         return {metric.name: float(getattr(row, metric.score)) for metric in job.metrics}
-    cut = [values.get(f"threshold.{region}", job.own.of(region)) for region in job.regions]
+    cut = [values.get(f"threshold.{region}", job.model_thresholds.of(region)) for region in job.regions]
     predicted = [regions_at(case.probability, cut, job.inside) for case in cases]
     scores: dict[str, float] = {}
     for metric in job.metrics:
         name, of = _score_and_regions(metric, job.regions)
-        means = [_mean(name, cases, predicted, region, job.regions.index(region)) for region in of]
+        means = [_mean_score(name, cases, predicted, region, job.regions.index(region)) for region in of]
         scores[metric.name] = float(np.mean([mean for mean in means if mean is not None]))
     return scores
 
 
 def applied(earlier: Thresholds, values: Mapping[str, float], patients: int) -> Thresholds:
-    """A model's thresholds with those that a search has found in place of its own."""
-    found = {name.removeprefix("threshold."): value for name, value in values.items()}
-    realism = found.pop(REALISM.removeprefix("threshold."), earlier.realism)
-    return Thresholds({**earlier.regions, **found}, realism, patients)
+    """A model's thresholds, with the searched ones replaced by the values of a search over this many patients."""
+    thresholds = {name.removeprefix("threshold."): value for name, value in values.items()}
+    realism = thresholds.pop(REALISM.removeprefix("threshold."), earlier.realism)
+    return Thresholds({**earlier.regions, **thresholds}, realism, patients)
 
 
-def _mean(score: str, cases: Sequence[KeptCase], predicted: Sequence[Masks], region: str, row: int) -> float | None:
-    """Of the cases that hold the region; None where none does."""
-    held = [
+def _mean_score(
+    score: str, cases: Sequence[KeptCase], predicted: Sequence[Masks], region: str, row: int
+) -> float | None:
+    """Mean over the cases that hold the region; None where none does."""
+    scores = [
         _score(score, case, masks[row], region, row)
         for case, masks in zip(cases, predicted, strict=True)
         if case.truth[row].any()
     ]
-    return float(np.mean(held)) if held else None
+    return float(np.mean(scores)) if scores else None
 
 
 def _score(score: str, case: KeptCase, predicted: Masks, region: str, row: int) -> float:
     truth = case.truth[row]
-    if score in OF_A_BOX:
-        return OF_A_BOX[score](predicted, truth)
+    if score in BOX_SCORES:
+        return BOX_SCORES[score](predicted, truth)
     whole = case_scores(case.whole(predicted)[None], case.whole(truth)[None], [region], case.spacing_mm)
     return score_of_scan(whole, score, region)
 
 
 def _score_and_regions(metric: Metric, regions: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """`dice_wt` is dice of wt, `dice` is dice of all."""
-    if metric.score in OF_MASKS:
+    """Split a metric: `dice_wt` is dice of wt, `dice` is dice of all regions."""
+    if metric.score in MASK_SCORES:
         return metric.score, regions
     score, _, region = metric.score.rpartition("_")
     return score, [region]
 
 
-def _searched(metrics: Sequence[Metric], regions: Sequence[str]) -> tuple[str, ...]:
+def _searched_thresholds(metrics: Sequence[Metric], regions: Sequence[str]) -> tuple[str, ...]:
     """The thresholds on which a metric depends; the model keeps its own for the others."""
-    if metrics[0].score in OF_SLICES:
+    if metrics[0].score in SLICE_SCORES:
         return (REALISM,)
     of = {region for metric in metrics for region in _score_and_regions(metric, regions)[1]}
     return tuple(f"threshold.{region}" for region in regions if region in of)
 
 
-def _begin(searched: Sequence[str], space: ThresholdSpace, now: Thresholds) -> tuple[dict[str, float], ...]:
-    """0.5 for all, then what is published, then the regions' own of now, in hundredths; each once."""
+def _first_values(searched: Sequence[str], space: ThresholdSpace, current: Thresholds) -> tuple[dict[str, float], ...]:
+    """Distinct values of the first trials: 0.5 for all, the published, the model's current to two decimals."""
     values = [dict.fromkeys(searched, 0.5)]
     for name in searched:
         values += [values[0] | {name: value} for value in space.published.get(name, ())]
-    values.append({name: round(now.of(name.removeprefix("threshold.")), 2) for name in searched if name != REALISM})
+    values.append({name: round(current.of(name.removeprefix("threshold.")), 2) for name in searched if name != REALISM})
     distinct = {json.dumps(trial, sort_keys=True): trial for trial in values if trial}
     return tuple(distinct.values())
 
 
-def _check_scored(metrics: Sequence[Metric], cases: Sequence[KeptCase], regions: Sequence[str]) -> None:
-    """Raises ConfigError or DataError where a metric would have nothing to be taken of."""
-    if metrics[0].score in OF_SLICES:
+def _check_scorable(metrics: Sequence[Metric], cases: Sequence[KeptCase], regions: Sequence[str]) -> None:
+    """Raises ConfigError or DataError where the data or the model lack what a metric needs."""
+    if metrics[0].score in SLICE_SCORES:
         flags = {bool(flag) for case in cases for flag in case.abnormal}
         if not flags:
             raise ConfigError(f"--metric {metrics[0].name}: is of a discriminator's scores, and the model has none")
@@ -278,17 +280,17 @@ def _check_scored(metrics: Sequence[Metric], cases: Sequence[KeptCase], regions:
             raise DataError(f"--metric {metric.name}: no validation case holds {', '.join(of)}")
 
 
-def _record(end: TrialEnd, found: Run, metrics: Sequence[Metric]) -> TrialRecord:
+def _trial_record(end: TrialEnd, sweep_run: Run, metrics: Sequence[Metric]) -> TrialRecord:
     scores = {metric.name: float(end.scores[metric.name]) for metric in metrics if metric.name in end.scores}
     ending: Ending = "failed" if end.failed else "finished"
     seconds = float(end.scores.get("time_total_s", 0.0))
     values = {
         name: round(value, 6) for name, value in end.values.items()
-    }  # 0.43, where steps come to 0.43000000000000005
-    return TrialRecord(f"{found.name}.{end.number}", values, scores, 0, ending, end.reason, seconds)
+    }  # undoes float steps such as 0.43000000000000005
+    return TrialRecord(f"{sweep_run.name}.{end.number}", values, scores, 0, ending, end.reason, seconds)
 
 
 @lru_cache(maxsize=1)
-def _kept(folder: Path) -> tuple[KeptCase, ...]:
-    """Read once by each process, which tries many thresholds."""
+def _stored_cases(folder: Path) -> tuple[KeptCase, ...]:
+    """The stored cases, read once by each process, which runs many trials."""
     return read_probabilities(folder)

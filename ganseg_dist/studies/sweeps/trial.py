@@ -1,4 +1,4 @@
-"""One trial of a sweep: a run like any other, whose epochs are reported to Ray Tune as they end."""
+"""One trial of a sweep: a run like any other that reports each epoch to Ray Tune as it ends."""
 
 from __future__ import annotations
 
@@ -44,33 +44,33 @@ from ganseg_dist.training.run_training import only_trainer, run_training
 from ganseg_dist.training.session import TrainingRequest
 
 ENDS: Mapping[str, Ending] = {TrainingDiverged.__name__: "diverged", FederationError.__name__: "abandoned"}
-"""Errors with which a trial ends for good, and what its ending is called."""
+"""Endings by the name of the error: with these errors a trial ends for good and is not run again."""
 
 logger = logging.getLogger(__name__)
 
 Monitors = Mapping[str, Monitor]
-"""What chooses each stage's epoch, by stage."""
+"""By stage, the monitor that chooses the epoch to keep."""
 
 
 class Trainer(Protocol):
-    """How a trial is trained: alone, or as hospitals would together."""
+    """How a trial is trained: without a federation, or as one."""
 
     def validate_setup(self, config: RunConfig, cohort: Cohort, split: Split) -> None:
-        """Raises ConfigError or DataError, before any trial, for what could not be trained so."""
+        """Raises ConfigError or DataError, before any trial, for a setup that this trainer cannot train."""
 
     def train(self, values: dict[str, Any], job: TrialJob) -> None:
-        """Train with these values of the space's fields, reporting to Tune; called by Tune in the trial's process."""
+        """Train with these values of the space's fields and report to Tune; runs in the trial's process."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialJob:
-    """All that a trial's process is sent beside its values."""
+    """Inputs of a trial's process besides its values."""
 
     runs: Path
     sweep: str
     config: RunConfig
-    """Resolved; a trial changes the fields of the space."""
-    learnt_from: Mapping[str, Any]
+    """Resolved; each trial overrides the fields of the space."""
+    fingerprint: Mapping[str, Any]
     cohort: Cohort
     split: Split
     prepared: Prepared
@@ -78,19 +78,19 @@ class TrialJob:
     request: TrainingRequest
     parent: TrackedRun
     trials: int
-    """Of the sweep, in all."""
+    """Number of trials in the sweep."""
     command: str
-    """What a trial's run says it was made by; its process has a command line of Ray's."""
+    """Command that a trial's run records; the process itself has a command line of Ray's."""
     trainer: Trainer
 
     def train(self, values: dict[str, Any]) -> None:
-        """What Tune calls, on a node that may have joined after the others were asked what they see."""
+        """Train one trial. Checks the shared paths, as the node may have joined after the sweep checked the others."""
         os.environ["GANSEG_RUNS"] = str(self.runs)
         check_worker_paths(training_places(named_run(self.sweep), self.prepared))
         self.trainer.train(values, self)
 
     def config_of(self, values: Mapping[str, Any]) -> RunConfig:
-        """A trial's own."""
+        """The config of a trial with these values, its share of the privacy budget included."""
         return charged(override(self.config, values), self.trials, len(self.split.train))
 
     def run_of(self, number: str) -> Run:
@@ -99,15 +99,15 @@ class TrialJob:
 
     @property
     def tags(self) -> dict[str, str]:
-        """For MLflow, where the trial's run lies under the sweep's."""
+        """MLflow tags that place the trial's run under the sweep's."""
         parent = {} if self.parent.run_id is None else {"mlflow.parentRunId": self.parent.run_id}
         return {"ganseg.sweep": self.sweep, **parent}
 
     def report_epoch(self, checkpoint: Path, config: RunConfig, monitors: Monitors, *, keep: bool) -> None:
-        """To Tune: how training stands by this checkpoint; nothing before the first epoch.
+        """Report the scores as of this checkpoint to Tune; nothing before the first epoch.
 
         Args:
-            keep: whether Tune may go on from the checkpoint, or hand it to another trial.
+            keep: whether Tune may resume from the checkpoint, or give it to another trial.
         """
         from ray import tune
 
@@ -117,48 +117,50 @@ class TrialJob:
             tune.report(scores, checkpoint=tune.Checkpoint.from_directory(checkpoint) if keep else None)
 
     def report_end(self, run: Run, config: RunConfig, monitors: Monitors) -> None:
-        """To Tune: what a finished run came to, with the metrics of whole validation scans."""
+        """Report a finished run's scores to Tune, with the metrics of whole validation scans."""
         from ray import tune
 
         scores = scores_so_far(run.read("history.json"), self.metrics, monitors, config)
-        whole = [metric for metric in self.metrics if not metric.every_epoch]
-        if whole:
+        scan_metrics = [metric for metric in self.metrics if not metric.every_epoch]
+        if scan_metrics:
             cases = [case for case in self.cohort.of_patients(self.split.validation) if case.mask is not None]
             arm = ModelArm(run.name, "model", Predictor.load(run.model, "cuda" if self.request.gpus else "cpu"))
             rows = evaluate([arm], cases, "validation").rows[run.name]
-            scores |= {metric.name: float(np.mean([metric.of_scan(row.scores) for row in rows])) for metric in whole}
+            scores |= {
+                metric.name: float(np.mean([metric.of_scan(row.scores) for row in rows])) for metric in scan_metrics
+            }
         tune.report(scores)
 
     def report_without_score(self) -> None:
-        """To Tune: the trial ends here. The reason is in its run; to try the same again would be the same again."""
+        """Report NaN for every metric, so that Tune ends the trial without a retry. The reason is in its run."""
         from ray import tune
 
         tune.report(dict.fromkeys((metric.name for metric in self.metrics), math.nan))
 
 
 class TrainsAlone:
-    """A trial as `ganseg train` trains: in its own process, or on workers of its own."""
+    """Trains a trial as `ganseg train` does: in its own process, or on workers of its own."""
 
     def validate_setup(self, config: RunConfig, cohort: Cohort, split: Split) -> None:
-        """Whatever can be trained can be a trial."""
+        """Accept every setup: whatever can be trained can be a trial."""
 
     def train(self, values: dict[str, Any], job: TrialJob) -> None:
-        """From the checkpoint that Tune gives, where it gives one. A loss that becomes infinite ends the trial."""
+        """Train, from Tune's checkpoint if there is one. An infinite loss ends the trial without a score."""
         from ray import tune
 
         started = time.monotonic()
         config = job.config_of(values)
         run = job.run_of(str(tune.get_context().get_trial_name()))
         monitors = {stage.name: stage.monitor for stage in build_system(config).stages}
-        if run.finished and run.config() == config:  # and killed before Tune had written so
+        if run.finished and run.config() == config:  # and killed before Tune recorded it
             job.report_end(run, config, monitors)
             return
-        _begin_from(tune.get_checkpoint(), run)
-        if (run.folder / "run.json").exists() and run.config() != config:  # PBT goes on with other values
+        _restore_checkpoint(tune.get_checkpoint(), run)
+        if (run.folder / "run.json").exists() and run.config() != config:  # PBT continues with other values
             write_text(run.folder / "config.json", config.to_json())
         request = job.request
         run, _ = open_run(
-            run.name, config, dict(job.learnt_from), job.cohort, split=job.split, request=request.to_dict(),
+            run.name, config, dict(job.fingerprint), job.cohort, split=job.split, request=request.to_dict(),
             workers=request.workers, device="cuda" if request.gpus else "cpu", sweep=job.sweep,
             command=job.command,
         )  # fmt: skip
@@ -167,8 +169,8 @@ class TrainsAlone:
             job.report_epoch(checkpoint, config, monitors, keep=True)
 
         def train(tracked: TrackedRun) -> Path:
-            train_reporting = _train_on_workers if request.workers > 1 else _train_here
-            return train_reporting(run, config, job, tracked, report)
+            train_trial = _train_on_workers if request.workers > 1 else _train_in_process
+            return train_trial(run, config, job, tracked, report)
 
         with only_trainer(run):
             try:
@@ -180,8 +182,8 @@ class TrainsAlone:
             job.report_end(run, config, monitors)
 
 
-def _begin_from(checkpoint: Any, run: Run) -> None:
-    """Tune's checkpoint in place of whatever the run had: it may be another trial's, or an earlier one."""
+def _restore_checkpoint(checkpoint: Any, run: Run) -> None:
+    """Replace the run's checkpoints by Tune's, which may be another trial's, or an earlier one of this trial."""
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
@@ -192,13 +194,13 @@ def _begin_from(checkpoint: Any, run: Run) -> None:
                 logger.warning("%s; the trial %s is trained from its start", damage, run.name)
 
 
-def _train_here(
+def _train_in_process(
     run: Run, config: RunConfig, job: TrialJob, tracked: TrackedRun, report: Callable[[Path], None]
 ) -> Path:
     checkpoints = ReportedCheckpoints(run.checkpoints, report)
     world = World(device=torch.device("cuda" if job.request.gpus else "cpu"))
-    with closing(MLflowTracker.of(tracked, job.request.convention)) as logged:
-        train_member(config, job.prepared.open(config), world, logged, checkpoints)
+    with closing(MLflowTracker.of(tracked, job.request.convention)) as tracker:
+        train_member(config, job.prepared.open(config), world, tracker, checkpoints)
     return checkpoints.last()
 
 
@@ -206,7 +208,7 @@ def _train_on_workers(
     run: Run, config: RunConfig, job: TrialJob, tracked: TrackedRun, report: Callable[[Path], None]
 ) -> Path:
     reports = ReportedEpochs(FolderCheckpoints(run.checkpoints), report)
-    logged = partial(MLflowTracker.of, tracked, job.request.convention)
+    worker_tracker = partial(MLflowTracker.of, tracked, job.request.convention)
     last = train_on_ray(
         run,
         config,
@@ -214,14 +216,14 @@ def _train_on_workers(
         workers=job.request.workers,
         gpus=job.request.gpus,
         tracker=reports,
-        worker_tracker=logged,
+        worker_tracker=worker_tracker,
     )
     reports.report_newest()
     return last
 
 
 class ReportedCheckpoints(FolderCheckpoints):
-    """Each epoch's checkpoint is reported as it is written; the end of a stage is no epoch."""
+    """Reports each epoch's checkpoint once it is written, but not a stage's last one, which comes without scores."""
 
     def __init__(self, folder: Path, report: Callable[[Path], None]) -> None:
         super().__init__(folder)
@@ -235,27 +237,27 @@ class ReportedCheckpoints(FolderCheckpoints):
 
 
 class ReportedEpochs(NullTracker):
-    """Reports what workers on other processes have written by the time that the driver hears of an epoch."""
+    """Reports the newest checkpoint that workers in other processes have written when the driver learns of an epoch."""
 
     def __init__(self, checkpoints: FolderCheckpoints, report: Callable[[Path], None]) -> None:
         self.checkpoints, self.report = checkpoints, report
         self.reported: str | None = None
 
     def epoch(self, step: int, scores: Mapping[str, float]) -> None:
-        """The newest checkpoint, which may be the epoch before."""
+        """Report the newest checkpoint, which may be of the epoch before."""
         self.report_newest()
 
     def report_newest(self) -> None:
-        """Unless it was reported: the end of a stage is no epoch. A copy, for the workers drop what is older."""
+        """Report the newest checkpoint once per step, as a copy: workers delete older ones meanwhile."""
         newest = self.checkpoints.newest()
         step = None if newest is None else newest.name.partition("-stage-")[0]
         if newest is None or step == self.reported:
             return
-        with tempfile.TemporaryDirectory(prefix="ganseg-") as held:
+        with tempfile.TemporaryDirectory(prefix="ganseg-") as copy:
             try:
-                copy_files(newest, Path(held))
-            except FileNotFoundError:  # dropped in this moment: there is a newer one
+                copy_files(newest, Path(copy))
+            except FileNotFoundError:  # a worker deleted it just now, so a newer one exists
                 self.report_newest()
                 return
-            self.report(Path(held))
+            self.report(Path(copy))
         self.reported = step
