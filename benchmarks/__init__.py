@@ -1,1 +1,1 @@
-"""Ratios measured side by side: ours and another way of doing the same work, in turn, in one run."""
+"""Benchmarks that measure two ways of doing the same work in turn, in one run, and report the ratio."""

@@ -15,18 +15,18 @@ from pathlib import Path
 from benchmarks.measure import Comparison
 
 NAMES = ("lesionwise", "engine_step", "monai_loop", "two_workers", "federated_round", "sweep_overhead", "scaling")
-"""Not among them: swin_unetr, which needs a finished run to stand beside; bad_sites and federated_settings, which are
-given a phantom, and measure Dice."""
+"""Not included: swin_unetr, which needs a finished run to compare with; bad_sites and federated_settings, which need a
+phantom and measure Dice."""
 
 
 def run(name: str, *, quick: bool) -> list[Comparison] | None:
-    """What it measured; none when it failed, which it says itself."""
+    """The benchmark's comparisons; None when it failed, in which case it has printed the error."""
     with tempfile.TemporaryDirectory(prefix="ganseg-benchmark-") as folder:
-        answer = Path(folder) / "comparisons.json"
-        command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(answer), *(["--quick"] if quick else [])]
+        output = Path(folder) / "comparisons.json"
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(output), *(["--quick"] if quick else [])]
         if subprocess.run(command, cwd=Path(__file__).resolve().parents[1]).returncode:
             return None
-        return [Comparison(**comparison) for comparison in json.loads(answer.read_text())]
+        return [Comparison(**comparison) for comparison in json.loads(output.read_text())]
 
 
 def main() -> int:

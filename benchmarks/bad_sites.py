@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, Context, Message
 
-from benchmarks.federations import Arm, asked_config, options
+from benchmarks.federations import Arm, config_from, options
 from benchmarks.measure import machine
 from clients.app import app
 from ganseg_dist.config import override
@@ -49,45 +49,45 @@ SERVERS: Mapping[str, Mapping[str, object]] = {
     "firewall, Multi-Krum": {"federation.firewall": True, "federation.strategy": "krum"},
 }
 EVERY_ATTACK = ("undefended", "firewall, trimmed mean")
-"""The other attacks end at the firewall, whatever strategy stands behind it."""
+"""Servers that face every attack; others face flipped labels alone, as the firewall stops the rest for any strategy."""
 LABEL = 4
 """Enhancing tumour, part of every region."""
 
-Spoil = Callable[[Message, Context], Message]
+Attack = Callable[[Message, Context], Message]
 
 
 def not_a_number(message: Message, context: Context) -> Message:
-    """Every weight is NaN."""
+    """The site sends NaN for every weight."""
     return _changed(app(message, context), lambda array: np.full_like(array, np.nan))
 
 
 def a_thousand_times(message: Message, context: Context) -> Message:
-    """Its weights, times 1000."""
+    """The site sends its weights times 1000."""
     return _changed(app(message, context), lambda array: (array * 1000).astype(np.float32))
 
 
 def flipped_labels(message: Message, context: Context) -> Message:
-    """It calls healthy brain a tumour, and the tumour healthy."""
+    """The site trains on masks in which healthy brain is tumour, and tumour healthy."""
     file = Path(str(context.node_config["home"])) / "site.json"
-    said = json.loads(file.read_text())
-    if not said["data"].endswith("-flipped"):
-        said["data"] = str(_flipped(Path(said["data"]), said["patients"]))
-        file.write_text(json.dumps(said))
+    site = json.loads(file.read_text())
+    if not site["data"].endswith("-flipped"):
+        site["data"] = str(_flipped(Path(site["data"]), site["patients"]))
+        file.write_text(json.dumps(site))
     return app(message, context)
 
 
 def dying(message: Message, context: Context) -> Message:
-    """Its process ends in the middle of the round."""
+    """The site's process ends in the middle of the round."""
     os._exit(1)
 
 
 def hanging(message: Message, context: Context) -> Message:
-    """It never answers."""
+    """The site never replies."""
     time.sleep(10**6)
     raise AssertionError
 
 
-ATTACKS: Mapping[str, Spoil] = {
+ATTACKS: Mapping[str, Attack] = {
     "sends NaN": not_a_number,
     "weights times 1000": a_thousand_times,
     "labels flipped": flipped_labels,
@@ -100,11 +100,11 @@ NOBODY = "none: it has no part"
 def federated(job: Job) -> Outcome:
     """Train one arm's federation, and score it."""
     arm: Arm = job.trial
-    everyone = {patient for part in arm.split.to_dict().values() for patient in part}
-    data = _only(job.data, everyone)
+    patients = {patient for part in arm.split.to_dict().values() for patient in part}
+    data = _only(job.data, patients)
     request = TrainingRequest(arm.config, data, run_name=job.run_name, split=arm.split)
     try:
-        run = simulate(Simulation(request, BY_HOSPITAL), _answer(arm))
+        run = simulate(Simulation(request, BY_HOSPITAL), _app_of(arm))
     except FederationError as error:
         print(f"{arm.name}: the federation ends: {error}")
         return Outcome(dict(arm.labels), 0.0, ())
@@ -112,17 +112,17 @@ def federated(job: Job) -> Outcome:
     return Outcome(dict(arm.labels), float(run.description()["seconds"]), tuple(rows))
 
 
-def _answer(arm: Arm) -> Spoil:
-    """The hospitals' app, of which the last is bad: it tells the truth in preflight, and lies in training."""
-    spoil = ATTACKS.get(arm.labels["bad site"])
+def _app_of(arm: Arm) -> Attack:
+    """The hospitals' app. The last hospital attacks in training, or with flipped labels in every message."""
+    attack = ATTACKS.get(arm.labels["bad site"])
 
-    def answer(message: Message, context: Context) -> Message:
+    def respond(message: Message, context: Context) -> Message:
         home = Path(str(context.node_config["home"]))
-        bad = spoil is not None and home.name == max(folder.name for folder in home.parent.iterdir())
-        lies = message.metadata.message_type == "train" or spoil is flipped_labels
-        return spoil(message, context) if bad and lies and spoil is not None else app(message, context)
+        bad = attack is not None and home.name == max(folder.name for folder in home.parent.iterdir())
+        misbehaves = message.metadata.message_type == "train" or attack is flipped_labels
+        return attack(message, context) if bad and misbehaves and attack is not None else app(message, context)
 
-    return answer
+    return respond
 
 
 def _changed(reply: Message, change: Callable[[np.ndarray], np.ndarray]) -> Message:
@@ -132,19 +132,19 @@ def _changed(reply: Message, change: Callable[[np.ndarray], np.ndarray]) -> Mess
 
 
 def _only(cohort: Path, patients: set[str]) -> Path:
-    """These patients alone, as links."""
-    own = read_cohort(cohort).of_patients(patients)
-    folder = runs_root() / f"{cohort.name}-{len(own)}"
+    """A folder of links to these patients' cases and the cohort's files."""
+    cases = read_cohort(cohort).of_patients(patients)
+    folder = runs_root() / f"{cohort.name}-{len(cases)}"
     folder.mkdir(parents=True, exist_ok=True)
-    kept = {source.files[0].parent for case in own for source in case.images.values()}
-    for found in (*kept, *(file for file in cohort.iterdir() if file.is_file())):
+    kept = {source.files[0].parent for case in cases for source in case.images.values()}
+    for item in (*kept, *(file for file in cohort.iterdir() if file.is_file())):
         with suppress(FileExistsError):
-            (folder / found.name).symlink_to(found.absolute())
+            (folder / item.name).symlink_to(item.absolute())
     return folder
 
 
 def _flipped(cohort: Path, patients: list[str]) -> Path:
-    """A copy of these patients in which tumour is healthy and the rest of the brain a tumour."""
+    """A copy of these patients' cases in which tumour is healthy and the rest of the brain is tumour."""
     folder = runs_root() / f"{cohort.name}-flipped"
     for file in cohort.iterdir():
         if file.is_file():
@@ -165,10 +165,10 @@ def _flipped(cohort: Path, patients: list[str]) -> Path:
 
 
 def main() -> None:
-    """Every arm, then the tables."""
-    asked = options(__doc__, "bad-sites").parse_args()
-    config = asked_config(asked)
-    cohort = read_cohort(asked.data)
+    """Run every arm, then print the table."""
+    args = options(__doc__, "bad-sites").parse_args()
+    config = config_from(args)
+    cohort = read_cohort(args.data)
     members = partition(cohort, BY_HOSPITAL, skew=None, seed=config.seed)
     split = split_as_configured(cohort, config)
     bad = set(members[max(members)])
@@ -180,7 +180,7 @@ def main() -> None:
         for attack in (NOBODY, *ATTACKS)
         if server in EVERY_ATTACK or attack in (NOBODY, "labels flipped")
     ]
-    _, outcomes, parent = run_experiment(asked.run_name, "bad-sites", arms, asked.data, work=federated)
+    _, outcomes, parent = run_experiment(args.run_name, "bad-sites", arms, args.data, work=federated)
     parent.end("FINISHED")
     rows = tabulate([outcome for outcome in outcomes if outcome.rows], measures_of(config), compared=("bad site",))
     print(machine(torch.device("cpu")))

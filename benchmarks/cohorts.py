@@ -1,4 +1,4 @@
-"""Image cohorts for benchmarks that need something to learn: a cached phantom, or real images where there are some."""
+"""Image cohorts for benchmarks that train: a cached phantom, or real images where they are available."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CACHE = Path(tempfile.gettempdir()) / "ganseg-benchmarks"
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is learnt, and from whom."""
+    """A config with its cohort, split and prepared data."""
 
     config: RunConfig
     """Resolved."""
@@ -32,7 +32,7 @@ class Task:
 
 
 def phantom_cohort(*, patients: int, spacing_mm: float) -> Cohort:
-    """Made once, then found again in the system's temporary folder."""
+    """A phantom, cached in the system's temporary folder."""
     folder = CACHE / f"phantom-{patients}-{spacing_mm:g}mm"
     folder.parent.mkdir(parents=True, exist_ok=True)
     make_phantom(folder, patients=patients, sites=3, seed=1, healthy=0, spacing_mm=spacing_mm)
@@ -48,7 +48,7 @@ def lgg_cohort() -> Cohort:
 
 
 def task(cohort: Cohort, config: RunConfig) -> Task:
-    """Split by patient as a run would, and prepared in the cache."""
+    """Resolve the config, split by patient as a run would, and prepare the slices in the cache."""
     resolved = resolve(config, cohort)
     data = resolved.data
     split = split_by_patient(cohort, validation=data.validation_fraction, test=data.test_fraction, seed=resolved.seed)

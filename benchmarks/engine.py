@@ -1,4 +1,4 @@
-"""The engine an epoch at a time, without checkpoints: the side that every benchmark of training measures."""
+"""The engine, epoch by epoch and without checkpoints, for the benchmarks of training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Phase, Stage, System
 
 ENDLESS = 10_000
-"""Epochs of a stage that is only timed: its learning rate hardly falls."""
+"""Epochs of a stage that is only timed; so many that its learning rate hardly falls."""
 
 
 @dataclass(slots=True)
@@ -33,27 +33,27 @@ class Engine:
 
     @classmethod
     def of(cls, system: System, data: StageData, config: RunConfig, world: World) -> Engine:
-        """The system's last stage, as it is."""
+        """The system's last stage, unchanged."""
         return cls(system, system.stages[-1], data, config, prepare_state(system, config, world), world)
 
     @classmethod
     def of_phase(cls, stage: Stage, phase: Phase, data: StageData, config: RunConfig, world: World) -> Engine:
-        """A fresh system that runs this phase alone, on every batch."""
+        """A new system that runs this phase alone, on every batch."""
         engine = cls.of(build_system(config), data, config, world)
         engine.stage = replace(stage, phases=(replace(phase, every=1, epochs=None),), epochs=ENDLESS)
         return engine
 
     def epoch(self) -> None:
-        """Train the next epoch, and validate where there is something to validate on."""
+        """Train the next epoch, and validate where there are validation slices."""
         self._trainer().fit(self.state.position.epoch + 1)
 
     def batches(self) -> Iterator[Batch]:
-        """What the next epoch trains on, augmented and on the device."""
+        """The next epoch's batches, augmented and on the device."""
         for batch in self._trainer().batches.epoch(self.state.position.epoch):
             yield augment(batch.to(self.world.device, channels_last=self.world.device.type == "cuda"))
 
     def scores(self) -> dict[str, float]:
-        """Of the weights as they are, on the validation slices."""
+        """Scores of the current weights on the validation slices."""
         return self._trainer().validate()
 
     def _trainer(self) -> Trainer:

@@ -31,7 +31,7 @@ from ganseg_dist.systems.base import Phase, Stage
 
 
 def bare_epoch(engine: Engine, batches: list[Batch]) -> None:
-    """Forward, backward and step: what nobody can leave out."""
+    """Forward, backward and optimizer step, and nothing else."""
     phase = engine.stage.phases[0]
     optimizers = [engine.state.optimizers[name] for name in phase.trains]
     with only_training(engine.state.networks, phase.trains):
@@ -48,17 +48,17 @@ def bare_epoch(engine: Engine, batches: list[Batch]) -> None:
 def measure_phase(
     stage: Stage, phase: Phase, data: StageData, config: RunConfig, world: World, repeats: int
 ) -> Comparison:
-    """One phase; both sides train the same number of images."""
+    """Compare the engine with the bare step on one phase; both train the same number of images."""
     ours, bare = (Engine.of_phase(stage, phase, data, config, world) for _ in range(2))
-    held = list(bare.batches())
-    images = sum(len(batch.image) for batch in held)
+    batches = list(bare.batches())
+    images = sum(len(batch.image) for batch in batches)
     engine_seconds, bare_seconds = side_by_side(
         lambda: seconds_of(ours.epoch, world.device),
-        lambda: seconds_of(lambda: bare_epoch(bare, held), world.device),
+        lambda: seconds_of(lambda: bare_epoch(bare, batches), world.device),
         repeats,
     )
     if world.device.type == "cuda":
-        waits = [waiting_share(work) for work in (ours.epoch, lambda: bare_epoch(bare, held))]
+        waits = [waiting_share(work) for work in (ours.epoch, lambda: bare_epoch(bare, batches))]
         note = f"the GPU waits for data {waits[0]:.1%} of the time (bare {waits[1]:.1%})"
     else:
         reading = seconds_of(lambda: list(bare.batches()), world.device)
@@ -69,7 +69,7 @@ def measure_phase(
 
 
 def waiting_share(work: Callable[[], None]) -> float:
-    """The share of time between a GPU's first and last kernel that it stood still around a copy from the host."""
+    """Share of the time between a GPU's first and last kernel in which it is idle while a copy from the host starts."""
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         work()
         torch.cuda.synchronize()
@@ -79,7 +79,7 @@ def waiting_share(work: Callable[[], None]) -> float:
 
 
 def waiting_of_spans(spans: list[tuple[bool, float, float]]) -> float:
-    """Each span is (is a copy from the host, start, end); a gap between kernels counts when such a copy lies in it."""
+    """Each span is (is a copy from the host, start, end); a gap between kernels counts if such a copy starts in it."""
     kernels = sorted((start, end) for is_copy, start, end in spans if not is_copy)
     copies = [start for is_copy, start, _ in spans if is_copy]
     if not kernels:
@@ -101,32 +101,32 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=10, help="steps an epoch, a multiple of train.balance_every")
     options.add_argument("--repeats", type=int, default=2, help="epochs of each that are measured")
     options.add_argument("--loaders", type=int, default=0, help="loader processes of the engine")
-    asked = options.parse_args()
-    if asked.quick:
-        asked.recipe, asked.batch, asked.steps, asked.repeats = "ganet_seg_debug", 4, 2, 1
+    args = options.parse_args()
+    if args.quick:
+        args.recipe, args.batch, args.steps, args.repeats = "ganet_seg_debug", 4, 2, 1
     config = override(
-        recipe(asked.recipe),
+        recipe(args.recipe),
         {
             "data.modalities": ["t1", "t1ce", "t2", "flair"],
             "data.regions": ["wt", "tc", "et"],
             "data.classes": list(LESION_CLASSES),
-            "data.blank_rate": 0.0,  # an epoch of the second stage is then as long as one of the first
-            "train.batch_size": asked.batch,
-            "train.loaders": asked.loaders,
+            "data.blank_rate": 0.0,  # makes an epoch of the second stage as long as one of the first
+            "train.batch_size": args.batch,
+            "train.loaders": args.loaders,
         },
     )
     seeded(config)
-    world = World(device=torch.device(asked.device))
-    print(f"engine_step: {machine(world.device)}, {asked.steps} steps an epoch", flush=True)
+    world = World(device=torch.device(args.device))
+    print(f"engine_step: {machine(world.device)}, {args.steps} steps an epoch", flush=True)
     with tempfile.TemporaryDirectory(prefix="ganseg-benchmark-") as folder:
-        data = made_stage_data(Path(folder), config, asked.steps * asked.batch)
+        data = made_stage_data(Path(folder), config, args.steps * args.batch)
         phases = [
             (stage, phase)
             for stage in reversed(build_system(config).stages)
             for phase in stage.phases
-            if asked.phase in (None, phase.name)
+            if args.phase in (None, phase.name)
         ]
-        report([measure_phase(*phase, data, config, world, asked.repeats) for phase in phases], asked)
+        report([measure_phase(*phase, data, config, world, args.repeats) for phase in phases], args)
 
 
 if __name__ == "__main__":

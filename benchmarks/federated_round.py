@@ -37,24 +37,24 @@ from server.simulation import Simulation, simulate, simulate_on
 
 
 class RoundClock(NullTracker):
-    """When each round ended."""
+    """Records when each round ends."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
 
     def epoch(self, step: int, scores: Mapping[str, float]) -> None:
-        """A round is over."""
+        """Record the end of a round."""
         self.ends.append(time.perf_counter())
 
     @property
     def seconds(self) -> list[float]:
-        """Of each round but the first."""
+        """Seconds of each round but the first."""
         return [after - before for before, after in pairwise(self.ends)]
 
 
 @contextmanager
 def timed_training(seconds: list[float]) -> Any:
-    """Within, the seconds of every site's `Trainer.fit` are appended."""
+    """Within the block, append the seconds of every site's `Trainer.fit`."""
     fit = Trainer.fit
 
     def timed(trainer: Trainer, until: int | None = None) -> None:
@@ -66,25 +66,25 @@ def timed_training(seconds: list[float]) -> Any:
         yield
 
 
-def one_after_the_other(asked: Simulation) -> tuple[list[float], list[float]]:
+def one_after_the_other(simulation: Simulation) -> tuple[list[float], list[float]]:
     """Seconds of each round in this process, and of its training."""
     clock, trained = RoundClock(), list[float]()
     with timed_training(trained):
-        simulate(asked, app, shown=clock)
+        simulate(simulation, app, shown=clock)
     sites = len(trained) // len(clock.ends)
     return clock.seconds, [sum(trained[start : start + sites]) for start in range(sites, len(trained), sites)]
 
 
-def on_ray(asked: Simulation) -> list[float]:
+def on_ray(simulation: Simulation) -> list[float]:
     """Seconds of each round, with the sites as Ray tasks."""
     clock = RoundClock()
-    simulate(asked, app, shown=clock)
+    simulate(simulation, app, shown=clock)
     return clock.seconds
 
 
-def by_flower(asked: Simulation, sites: int) -> list[float]:
+def by_flower(simulation: Simulation, sites: int) -> list[float]:
     """Seconds of each round of the same federation in Flower's simulation."""
-    clock, name = RoundClock(), asked.request.name()
+    clock, name = RoundClock(), simulation.request.name()
     federation = ServerApp()
 
     @federation.main()
@@ -92,28 +92,31 @@ def by_flower(asked: Simulation, sites: int) -> list[float]:
         def connect(homes: Sequence[Path]) -> Grid:
             return grid
 
-        simulate_on(asked, connect, shown=clock)
+        simulate_on(simulation, connect, shown=clock)
 
     run_simulation(
-        federation, _at_home(name), num_supernodes=sites, backend_config={"client_resources": {"num_cpus": asked.cpus}}
+        federation,
+        _app_with_home(name),
+        num_supernodes=sites,
+        backend_config={"client_resources": {"num_cpus": simulation.cpus}},
     )
     return clock.seconds
 
 
-def _at_home(name: str) -> ClientApp:
-    """The hospitals' app, told its folder by the number that Flower's simulation gives a node."""
+def _app_with_home(name: str) -> ClientApp:
+    """The hospitals' app; the number that Flower's simulation gives a node selects its folder."""
 
-    class AtHome(ClientApp):
+    class AppWithHome(ClientApp):
         def __call__(self, message: Message, context: Context) -> Message:
             homes = sorted((named_run(name).folder / "sites").iterdir())
             context.node_config["home"] = str(homes[int(context.node_config["partition-id"])])
             return app(message, context)
 
-    return AtHome()
+    return AppWithHome()
 
 
-def bytes_told(run: Run, config: RunConfig) -> str:
-    """What a site sends in a round, against its networks in full precision."""
+def describe_bytes(run: Run, config: RunConfig) -> str:
+    """Bytes that a site sends in a round, and their ratio to its networks in full precision."""
     record = run.federation()
     assert record is not None
     last = record.rounds[-1]
@@ -138,8 +141,8 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--sites", type=int, default=4)
     options.add_argument("--rounds", type=int, default=5, help="that are counted")
-    asked = options.parse_args()
-    rounds = 2 if asked.quick else asked.rounds + 1
+    args = options.parse_args()
+    rounds = 2 if args.quick else args.rounds + 1
     changes: dict[str, object] = {
         "system.gan": False,
         "train.ema": None,
@@ -148,21 +151,21 @@ def main() -> None:
         "data.validation_fraction": 0.25,
         "federation.fingerprint": False,
     }
-    config = override(recipe("ganet_seg_debug" if asked.quick else "ganet_seg_small"), changes)
-    cohort = phantom_cohort(patients=2 * asked.sites, spacing_mm=6 if asked.quick else 4)
+    config = override(recipe("ganet_seg_debug" if args.quick else "ganet_seg_small"), changes)
+    cohort = phantom_cohort(patients=2 * args.sites, spacing_mm=6 if args.quick else 4)
     with (
         TemporaryDirectory(prefix="ganseg-rounds-") as folder,
         patch.dict("os.environ", {"GANSEG_RUNS": folder, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}),
     ):
 
         def request(name: str, *, local: bool) -> Simulation:
-            return Simulation(TrainingRequest(config, cohort.root, run_name=name, local=local), str(asked.sites))
+            return Simulation(TrainingRequest(config, cohort.root, run_name=name, local=local), str(args.sites))
 
         walls, training = one_after_the_other(request("here", local=True))
-        ours, flowers = on_ray(request("ray", local=False)), by_flower(request("flower", local=True), asked.sites)
+        ours, flowers = on_ray(request("ray", local=False)), by_flower(request("flower", local=True), args.sites)
         print(machine(torch.device("cpu")))
-        print(bytes_told(named_run("here"), config))
-        report(_compared(walls, training, ours, flowers), asked)
+        print(describe_bytes(named_run("here"), config))
+        report(_compared(walls, training, ours, flowers), args)
 
 
 def _compared(*seconds: Sequence[float]) -> list[Comparison]:

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from benchmarks.federations import Arm, asked_config, options
+from benchmarks.federations import Arm, config_from, options
 from benchmarks.measure import machine
 from clients.app import app
 from ganseg_dist.config import override
@@ -52,10 +52,10 @@ def federated(job: Job) -> Outcome:
     return Outcome(dict(arm.labels), float(run.description()["seconds"]), tuple(rows))
 
 
-def draw(rows: Sequence[Row], file: Path) -> None:
-    """Dice against epsilon, with the band of the same federation without privacy."""
-    found = {str(row.labels["arm"]): row.scores["wt/dice"] for row in rows}
-    plain, private = found["fp32"], [found[f"epsilon {epsilon:g}"] for epsilon in EPSILONS]
+def plot(rows: Sequence[Row], file: Path) -> None:
+    """Plot Dice against epsilon, with a band for the same federation without privacy."""
+    scores = {str(row.labels["arm"]): row.scores["wt/dice"] for row in rows}
+    plain, private = scores["fp32"], [scores[f"epsilon {epsilon:g}"] for epsilon in EPSILONS]
     figure, axes = plt.subplots(figsize=(5.2, 3.2), layout="constrained")
     axes.axhspan(plain.low, plain.high, color="#0072b2", alpha=0.15, lw=0)
     axes.axhline(plain.mean, color="#0072b2", label="without privacy")
@@ -69,23 +69,21 @@ def draw(rows: Sequence[Row], file: Path) -> None:
 
 
 def main() -> None:
-    """Every arm, then the table."""
-    asked = options(__doc__, "federated-settings").parse_args()
-    # A running average would take its part of the clipping and of the noise.
-    config = asked_config(asked, **{"train.ema": None})
-    split = split_as_configured(read_cohort(asked.data), config)
+    """Run every arm, then print the table."""
+    args = options(__doc__, "federated-settings").parse_args()
+    # Averaged weights would take a share of the clipping and of the noise.
+    config = config_from(args, **{"train.ema": None})
+    split = split_as_configured(read_cohort(args.data), config)
     arms = [Arm({"arm": name}, override(config, changes), split) for name, changes in ARMS.items()]
-    experiment, outcomes, parent = run_experiment(
-        asked.run_name, "federated-settings", arms, asked.data, work=federated
-    )
+    experiment, outcomes, parent = run_experiment(args.run_name, "federated-settings", arms, args.data, work=federated)
     parent.end("FINISHED")
     print(machine(torch.device("cpu")))
     rows = tabulate(outcomes, measures_of(config))
     print(markdown("What coarse updates and privacy cost", rows))
-    draw(rows, experiment.folder / "privacy.png")
+    plot(rows, experiment.folder / "privacy.png")
     print("\n| arm | bytes from the sites in all, MB |\n|---|---|")
     for arm in arms:
-        record = named_run(f"{asked.run_name}.{arm.name}").federation()
+        record = named_run(f"{args.run_name}.{arm.name}").federation()
         assert record is not None
         print(f"| {arm.labels['arm']} | {sum(part.bytes_in for part in record.rounds) / 1e6:.2f} |")
 

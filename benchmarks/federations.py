@@ -1,4 +1,4 @@
-"""Small federations that differ in one thing, for the benchmarks that compare what it costs."""
+"""Small federations that differ in one setting, for the benchmarks that compare its cost."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class Arm:
     """One federation."""
 
     labels: Mapping[str, str]
-    """What tells it from the others."""
+    """The settings in which it differs from the others."""
     config: RunConfig
     split: Split
 
     @property
     def name(self) -> str:
-        """Fit for a folder."""
+        """The labels as a folder name."""
         return "-".join(re.findall(r"[a-z0-9]+", " ".join(self.labels.values()).lower()))
 
     def asked(self) -> dict[str, Any]:
-        """What experiment.json keeps of it."""
+        """The arm's entry in experiment.json."""
         return {
             "labels": dict(self.labels),
             "config": self.config.model_dump(mode="json"),
@@ -50,7 +50,7 @@ class Arm:
 
 
 def options(doc: str | None, run_name: str) -> argparse.ArgumentParser:
-    """The options of them all."""
+    """The options that these benchmarks share."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--run-name", default=run_name)
@@ -58,6 +58,6 @@ def options(doc: str | None, run_name: str) -> argparse.ArgumentParser:
     return parser
 
 
-def asked_config(asked: argparse.Namespace, **more: object) -> RunConfig:
-    """The plain U-Net of a small recipe, with what a person changes."""
-    return override(recipe(RECIPE), {**SETTINGS, **more, **parse_assignments(asked.assignments)})
+def config_from(args: argparse.Namespace, **changes: object) -> RunConfig:
+    """The plain U-Net of a small recipe with SETTINGS, these changes, and the user's assignments."""
+    return override(recipe(RECIPE), {**SETTINGS, **changes, **parse_assignments(args.assignments)})

@@ -35,46 +35,46 @@ def ball(centre: tuple[int, int, int], radius: float) -> np.ndarray:
 
 
 def one_tumour() -> tuple[np.ndarray, np.ndarray]:
-    """One large tumour, found a little off its place."""
+    """One large tumour, predicted slightly displaced."""
     return ball((123, 111, 80), 29), ball((120, 110, 80), 30)
 
 
 def several_lesions() -> tuple[np.ndarray, np.ndarray]:
-    """A large, a middling, a missed and a small lesion, with two false positives at the far ends."""
+    """A large, a medium, a missed and a small lesion, with two false positives far away."""
     truth = ball((90, 100, 70), 24) | ball((150, 150, 90), 12) | ball((160, 80, 60), 8) | ball((60, 150, 100), 5)
     prediction = ball((92, 99, 71), 23) | ball((151, 148, 90), 13) | ball((61, 149, 100), 5)
     return prediction | ball((170, 180, 120), 6) | ball((60, 60, 30), 4), truth
 
 
 def compare(what: str, prediction: np.ndarray, truth: np.ndarray, repeats: int) -> Comparison:
-    """One case, scored by both."""
-    answers = {}
+    """Score one case by both, and compare their times and scores."""
+    results = {}
 
     def timed(name: str, score: Callable[..., object]) -> float:
         def work() -> None:
-            answers[name] = score(prediction, truth, SPACING_MM)
+            results[name] = score(prediction, truth, SPACING_MM)
 
         return seconds_of(work, torch.device("cpu"))
 
     seconds = side_by_side(
         lambda: timed("ours", lesionwise_scores), lambda: timed("plain", plain_lesionwise), repeats, warm_ups=0
     )
-    scores = answers["ours"]
-    got = (scores.dice, scores.hd95, scores.sensitivity, scores.specificity)
-    got += (scores.n_truth, scores.n_predicted, scores.n_missed, scores.n_false_positive)
-    difference = max(abs(a - b) for a, b in zip(got, answers["plain"], strict=True))
+    scores = results["ours"]
+    ours = (scores.dice, scores.hd95, scores.sensitivity, scores.specificity)
+    ours += (scores.n_truth, scores.n_predicted, scores.n_missed, scores.n_false_positive)
+    difference = max(abs(a - b) for a, b in zip(ours, results["plain"], strict=True))
     return compare_seconds(what, *seconds, note=f"largest difference of any score {difference:.1e}")
 
 
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--repeats", type=int, default=3, help="of each, of which the median counts")
-    asked = options.parse_args()
+    args = options.parse_args()
     cases = {"one tumour": one_tumour, "several lesions": several_lesions}
-    if asked.quick:
-        asked.repeats, cases = 1, {"one tumour": one_tumour}
+    if args.quick:
+        args.repeats, cases = 1, {"one tumour": one_tumour}
     size = "x".join(map(str, SHAPE))
-    report([compare(f"{name}, {size}", *case(), asked.repeats) for name, case in cases.items()], asked)
+    report([compare(f"{name}, {size}", *case(), args.repeats) for name, case in cases.items()], args)
 
 
 ROUGHNESS = 40 * gaussian_filter(np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32), 3)

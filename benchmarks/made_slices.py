@@ -1,6 +1,6 @@
-"""Prepared slices made of noise, in the prepared store's own layout: what a step costs does not depend on what it sees.
+"""Prepared slices of noise in the layout of the prepared store: the cost of a step does not depend on the images.
 
-Needs neither images nor the readers of any.
+No images and no readers are needed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SLICES_A_CASE = 40
 
 
 def made_stage_data(folder: Path, config: RunConfig, slices: int) -> StageData:
-    """As many slices with a lesion as without, on disk below `folder`; nothing to validate on."""
+    """`slices` slices with a lesion and as many without, on disk below `folder`; no validation slices."""
     rng = np.random.default_rng(0)
     modalities, regions = config.data.channels, config.data.regions or ()
     cases = []
@@ -29,7 +29,7 @@ def made_stage_data(folder: Path, config: RunConfig, slices: int) -> StageData:
 
 
 def _write_case(folder: Path, config: RunConfig, lesion: np.ndarray, rng: np.random.Generator) -> Path:
-    """A round head of grey noise; the slices of `lesion` hold a disc that all regions share."""
+    """Write a round head of grey noise; slices where `lesion` is True hold a disc that all regions share."""
     size, regions = config.data.size, config.data.regions or ()
     modalities = config.data.channels
     rows, columns = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]

@@ -1,6 +1,6 @@
-"""How every benchmark measures and reports: two ways of doing the same work take turns, and the ratio is what counts.
+"""Measuring and reporting for all benchmarks: two ways of doing the same work take turns, and their ratio is reported.
 
-A machine's speed drifts with its load; a pair of neighbouring measurements sees the same machine.
+A machine's speed drifts with its load; two consecutive measurements share the same conditions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Ours against another. Above 1 ours is the faster, or the better."""
+    """Ours against another. A ratio above 1 means that ours is faster, or better."""
 
     what: str
     ratio: float
@@ -28,12 +28,12 @@ class Comparison:
     """The spread: smallest and largest ratio of any pair of repetitions."""
     ours: str
     other: str
-    """What each measured, with its unit."""
+    """The measured values with their units."""
     repeats: int
     note: str = ""
 
     def line(self) -> str:
-        """For a person."""
+        """The comparison as one line of text."""
         spread = f" ({self.low:.3f} to {self.high:.3f} over {self.repeats})" if self.repeats > 1 else ""
         note = f"; {self.note}" if self.note else ""
         return f"{self.what}: ratio {self.ratio:.3f}{spread}, {self.ours} against {self.other}{note}"
@@ -42,7 +42,7 @@ class Comparison:
 def side_by_side(
     ours: Callable[[], float], other: Callable[[], float], repeats: int, *, warm_ups: int = 1
 ) -> tuple[list[float], list[float]]:
-    """Seconds of each, measured A B A B; each returns the seconds it took. The warm-up pairs are dropped."""
+    """Seconds of each, measured in the order A B A B; each function returns its seconds. Warm-up pairs are dropped."""
     pairs = [(ours(), other()) for _ in range(warm_ups + repeats)][warm_ups:]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
@@ -50,19 +50,19 @@ def side_by_side(
 def compare_seconds(
     what: str, ours: Sequence[float], other: Sequence[float], *, amount: float = 1.0, unit: str = "s", note: str = ""
 ) -> Comparison:
-    """The ratio of median times, with each side shown in seconds, or as `amount` units of work a second."""
-    pairs = [theirs / mine for mine, theirs in zip(ours, other, strict=True)]
+    """The ratio of median times; each side's text is in seconds, or in `amount` units of work per second."""
+    pairs = [b / a for a, b in zip(ours, other, strict=True)]
 
-    def shown(seconds: Sequence[float]) -> str:
+    def text(seconds: Sequence[float]) -> str:
         rate = amount / median(seconds)
         return f"{median(seconds):.2f} s" if unit == "s" else f"{rate:.{1 if rate >= 10 else 3}f} {unit}/s"
 
     ratio = median(other) / median(ours)
-    return Comparison(what, ratio, min(pairs), max(pairs), shown(ours), shown(other), len(pairs), note)
+    return Comparison(what, ratio, min(pairs), max(pairs), text(ours), text(other), len(pairs), note)
 
 
 def seconds_of(work: Callable[[], object], device: torch.device) -> float:
-    """Wall seconds, with the device's queue empty at both ends."""
+    """Wall seconds of the work, including all that it queues on the device."""
     _finish(device)
     start = time.perf_counter()
     work()
@@ -71,7 +71,7 @@ def seconds_of(work: Callable[[], object], device: torch.device) -> float:
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """Every benchmark's options; each adds its own."""
+    """The options that all benchmarks share; each adds its own."""
     options = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--quick", action="store_true", help="seconds only: shows that it runs, measures nothing")
     options.add_argument("--json", type=Path, metavar="FILE", help="write the comparisons there too")
@@ -79,7 +79,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 def report(comparisons: Sequence[Comparison], options: argparse.Namespace) -> None:
-    """Print, and write JSON where asked."""
+    """Print the comparisons, and write them as JSON if `options.json` is set."""
     for comparison in comparisons:
         print(comparison.line(), flush=True)
     if options.json is not None:
@@ -87,7 +87,7 @@ def report(comparisons: Sequence[Comparison], options: argparse.Namespace) -> No
 
 
 def machine(device: torch.device) -> str:
-    """What it was measured on."""
+    """The device, its threads and torch's version."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 

@@ -78,20 +78,20 @@ class MonaiLoop:
         return batch["image"].to(self.world.device), batch["label"].to(self.world.device)
 
     def _loader(self, slices: SliceSet, transform: Callable[[Any], Any], *, shuffle: bool) -> DataLoader:
-        every = torch.arange(len(slices)).numpy()
-        items = [{"image": image, "label": label} for image, label in zip(*slices.read(every), strict=True)]
+        indices = torch.arange(len(slices)).numpy()
+        items = [{"image": image, "label": label} for image, label in zip(*slices.read(indices), strict=True)]
         return DataLoader(
             CacheDataset(items, transform, progress=False),
             batch_size=self.config.train.batch_size,
             shuffle=shuffle,
-            drop_last=shuffle,  # as ours
+            drop_last=shuffle,  # as the engine does
             num_workers=self.config.train.loaders,
             pin_memory=self.world.device.type == "cuda",
         )
 
 
 def _training_transforms(config: AugmentConfig) -> Compose:
-    """The ranges of ours."""
+    """MONAI transforms with the ranges of the engine's augmentation."""
     return Compose(
         [
             EnsureTyped(keys=KEYS),
@@ -110,54 +110,54 @@ def _training_transforms(config: AugmentConfig) -> Compose:
     )
 
 
-def compare_times(given: Task, world: World) -> Comparison:
-    """Seconds of an epoch."""
-    ours, _, loop = both(given, world)
-    config, epochs = given.config, given.config.train.epochs
+def compare_times(prepared: Task, world: World) -> Comparison:
+    """Compare the seconds of an epoch."""
+    ours, _, loop = both(prepared, world)
+    config, epochs = prepared.config, prepared.config.train.epochs
     seconds = side_by_side(
         lambda: seconds_of(ours.epoch, world.device), lambda: seconds_of(loop.epoch, world.device), epochs, warm_ups=0
     )
     steps = ours.state.position.step // epochs
     return compare_seconds(
-        f"an epoch against MONAI's, {described(given)}",
-        *(part[1:] for part in seconds),  # the first warms up
-        note=f"{steps} steps of {config.train.batch_size} and {len(given.data.validation)} slices to validate",
+        f"an epoch against MONAI's, {describe(prepared)}",
+        *(part[1:] for part in seconds),  # the first epoch is a warm-up
+        note=f"{steps} steps of {config.train.batch_size} and {len(prepared.data.validation)} slices to validate",
     )
 
 
 def compare_dice(tasks: list[Task], world: World) -> Comparison:
-    """Validation Dice after equal epochs, a task a seed."""
+    """Compare validation Dice after equal numbers of epochs; one task per seed."""
     pairs: list[tuple[float, float]] = []
-    for given in tasks:
-        ours, theirs, loop = both(given, world)
-        for _ in range(given.config.train.epochs):
+    for prepared in tasks:
+        ours, monai_engine, loop = both(prepared, world)
+        for _ in range(prepared.config.train.epochs):
             ours.epoch()
             loop.epoch()
-        pairs.append((ours.scores()["dice_wt"], theirs.scores()["dice_wt"]))
-    mine, other = (mean(pair[side] for pair in pairs) for side in (0, 1))
-    ratios = [one / two if two > 0 else math.inf for one, two in pairs]
+        pairs.append((ours.scores()["dice_wt"], monai_engine.scores()["dice_wt"]))
+    ours_mean, monai_mean = (mean(pair[side] for pair in pairs) for side in (0, 1))
+    ratios = [a / b if b > 0 else math.inf for a, b in pairs]
     return Comparison(
-        f"validation Dice after {tasks[0].config.train.epochs} epochs against MONAI's, {described(tasks[0])}",
-        mine / other if other > 0 else math.inf,
-        min(ratios), max(ratios), f"{mine:.3f}", f"{other:.3f}", len(pairs), "mean over seeds",
+        f"validation Dice after {tasks[0].config.train.epochs} epochs against MONAI's, {describe(tasks[0])}",
+        ours_mean / monai_mean if monai_mean > 0 else math.inf,
+        min(ratios), max(ratios), f"{ours_mean:.3f}", f"{monai_mean:.3f}", len(pairs), "mean over seeds",
     )  # fmt: skip
 
 
-def described(given: Task) -> str:
-    """Cohort and sizes."""
-    config = given.config
-    return f"{given.cohort.root.name}, {config.data.size}x{config.data.size}, {config.train.loaders} loaders"
+def describe(prepared: Task) -> str:
+    """The cohort's name, the size of slices and the number of loaders."""
+    config = prepared.config
+    return f"{prepared.cohort.root.name}, {config.data.size}x{config.data.size}, {config.train.loaders} loaders"
 
 
-def both(given: Task, world: World) -> tuple[Engine, Engine, MonaiLoop]:
-    """Ours, theirs, and the loop that trains theirs; from the same weights."""
-    config = given.config
+def both(prepared: Task, world: World) -> tuple[Engine, Engine, MonaiLoop]:
+    """Our engine, an engine that scores MONAI's network, and the MONAI loop that trains it; from the same weights."""
+    config = prepared.config
     seeded(config)
     monai.utils.set_determinism(config.seed)
-    ours = Engine.of(build_system(config), given.data, config, world)
-    theirs = Engine.of(build_system(config), given.data, config, world)
-    theirs.system.networks["segmenter"].load_state_dict(ours.system.networks["segmenter"].state_dict())
-    return ours, theirs, MonaiLoop(theirs.system.networks["segmenter"], given.data, config, world)
+    ours = Engine.of(build_system(config), prepared.data, config, world)
+    monai_engine = Engine.of(build_system(config), prepared.data, config, world)
+    monai_engine.system.networks["segmenter"].load_state_dict(ours.system.networks["segmenter"].state_dict())
+    return ours, monai_engine, MonaiLoop(monai_engine.system.networks["segmenter"], prepared.data, config, world)
 
 
 def main() -> None:
@@ -167,30 +167,30 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=4, help="of the comparison of Dice")
     options.add_argument("--loaders", type=int, default=0, help="loader processes of each side")
     options.add_argument("--device", default="cpu", help="cpu or cuda")
-    asked = options.parse_args()
+    args = options.parse_args()
     changes: dict[str, Any] = {
         "system.gan": False,
         "data.regions": ["wt"],  # DiceCELoss takes overlapping regions for classes
         "data.blank_rate": 1.0,  # so that both sides see the same slices in every epoch
         "data.validation_fraction": 0.25,
-        "train.epochs": asked.epochs,
-        "train.loaders": asked.loaders,
+        "train.epochs": args.epochs,
+        "train.loaders": args.loaders,
     }
-    base = recipe("ganet_seg_debug" if asked.quick else "ganet_seg_small")
-    if asked.quick:
+    base = recipe("ganet_seg_debug" if args.quick else "ganet_seg_small")
+    if args.quick:
         changes |= {"train.epochs": 2, "train.batch_size": 16}
-        asked.seeds = 1
+        args.seeds = 1
         cohort = phantom_cohort(patients=6, spacing_mm=8.0)
     else:
-        cohort = lgg_cohort() if asked.data == "lgg" else phantom_cohort(patients=12, spacing_mm=3.0)
-    world = World(device=torch.device(asked.device))
+        cohort = lgg_cohort() if args.data == "lgg" else phantom_cohort(patients=12, spacing_mm=3.0)
+    world = World(device=torch.device(args.device))
     config = override(base, changes)
     coarse = override(config, {"data.size": config.data.size // 2, "data.spacing_mm": 2 * config.data.spacing_mm})
-    given = task(cohort, config)
+    prepared = task(cohort, config)
     seeded(config)
     print(f"monai_loop: {machine(world.device)}, monai {monai.__version__}", flush=True)
-    seeds = [task(cohort, override(coarse, {"seed": seed})) for seed in range(asked.seeds)]
-    report([compare_times(given, world), compare_dice(seeds, world)], asked)
+    seeds = [task(cohort, override(coarse, {"seed": seed})) for seed in range(args.seeds)]
+    report([compare_times(prepared, world), compare_dice(seeds, world)], args)
 
 
 if __name__ == "__main__":

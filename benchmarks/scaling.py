@@ -44,16 +44,16 @@ from ganseg_dist.systems.base import Phase, Stage, System
 MESSAGES = tuple(4**power * 1024 for power in range(1, 9))
 """Bytes: 4 KiB to 64 MiB."""
 STEPS = {"ganet_seg": ("segment", ("adversarial",)), "gan_osmosis": ("joint", ("discriminator", "generator"))}
-"""Of each system the stage and phases that take most of its time: what a step is, here."""
+"""System to the stage and phases that take most of its time; a step here consists of these phases."""
 
 PEAK = 989e12
 """Floating-point operations a second of an H100 SXM in bf16 without sparsity: NVIDIA's data sheet."""
 UTILISATION = 0.2
-"""Of the peak, that a convolutional network of these widths is assumed to reach."""
+"""Share of the peak that a convolutional network of these widths is assumed to reach."""
 OPERATOR_SECONDS = 6e-6
-"""That Python is assumed to take to hand a GPU one operator."""
+"""Assumed seconds in which Python launches one operator on a GPU."""
 GPU_LOADERS = 4
-"""Processes that read beside each GPU: an assumption, train.loaders."""
+"""Assumed number of loader processes per GPU (train.loaders)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,12 @@ class Cluster:
 
     name: str
     gpus: int
-    """A machine."""
+    """GPUs per machine."""
     inside: Link
     between: Link
 
     def link(self, workers: int) -> Link:
-        """The narrowest that a message of all workers passes."""
+        """The slowest link that a message of all workers passes."""
         return self.inside if workers <= self.gpus else self.between
 
 
@@ -80,7 +80,7 @@ CLUSTERS = (
 
 
 def settled(name: str, changes: Mapping[str, Any] | None = None) -> RunConfig:
-    """A recipe with what a cohort of four modalities decides."""
+    """A recipe resolved for a cohort of four modalities."""
     cohort = {
         "data.modalities": ["t1", "t1ce", "t2", "flair"],
         "data.regions": ["wt", "tc", "et"],
@@ -91,7 +91,7 @@ def settled(name: str, changes: Mapping[str, Any] | None = None) -> RunConfig:
 
 
 def stage_of(system: System, config: RunConfig) -> Stage:
-    """The stage that STEPS names, with those phases alone, due in every epoch."""
+    """The stage that STEPS names, with only its phases there, which run in every epoch."""
     name, phases = STEPS[config.system.name]
     stage = next(stage for stage in system.stages if stage.name == name)
     due = tuple(replace(phase, epochs=None) for phase in stage.phases if phase.name in phases)
@@ -99,7 +99,7 @@ def stage_of(system: System, config: RunConfig) -> Stage:
 
 
 def messages_of(system: System, phases: Sequence[Phase]) -> tuple[float, ...]:
-    """Bytes that a step averages, a network each: float32, whatever the precision of the forward pass."""
+    """Bytes that a step averages, one message per network: float32, whatever the precision of the forward pass."""
     return tuple(
         4 * sum(weights.numel() for weights in system.networks[name].parameters())
         for phase in phases
@@ -107,15 +107,15 @@ def messages_of(system: System, phases: Sequence[Phase]) -> tuple[float, ...]:
     )
 
 
-# Measured in processes of their own.
+# Measurements in separate processes.
 
 Work = Callable[..., Any]
 
 
-def together(workers: int, work: Work, *arguments: Any) -> Any:
-    """What rank 0 of so many local processes finds; each has one thread.
+def run_processes(workers: int, work: Work, *arguments: Any) -> Any:
+    """The result of rank 0 of `workers` local processes of one thread each.
 
-    They are forked, and so have all modules loaded already: this process itself must not compute gradients.
+    They are forked, so that all modules are loaded already; this process itself must not compute gradients.
     """
     with tempfile.TemporaryDirectory(prefix="ganseg-scaling-") as folder:
         settings = (workers, Path(folder), work, arguments)
@@ -127,60 +127,60 @@ def _member(rank: int, workers: int, folder: Path, work: Work, arguments: tuple[
     torch.set_num_threads(1)
     if workers > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=workers)
-    found = work(World.joined(), *arguments)
+    result = work(World.joined(), *arguments)
     if rank == 0:
-        (folder / "answer.json").write_text(json.dumps(found))
+        (folder / "answer.json").write_text(json.dumps(result))
     if workers > 1:
         dist.destroy_process_group()
 
 
-def averaging(world: World, sizes: Sequence[int], repeats: int) -> list[list[float]]:
+def time_averaging(world: World, sizes: Sequence[int], repeats: int) -> list[list[float]]:
     """Seconds of each repetition, for each size in bytes."""
-    found = []
+    all_seconds = []
     for size in sizes:
         tensor = torch.ones(size // 4)
         seconds = []
         for _ in range(repeats + 1):
-            world.sum(torch.zeros(1))  # all begin together
-            began = time.perf_counter()
+            world.sum(torch.zeros(1))  # synchronises the workers
+            start = time.perf_counter()
             world.average([tensor])
-            seconds.append(time.perf_counter() - began)
-        found.append(seconds[1:])
-    return found
+            seconds.append(time.perf_counter() - start)
+        all_seconds.append(seconds[1:])
+    return all_seconds
 
 
-def stepping(world: World, config: str, data: Mapping[int, StageData], repeats: int) -> list[dict[str, list[float]]]:
-    """For each batch size, with its slices: seconds of a step without reading, and of reading for it, repeatedly."""
-    return [_stepping(world, RunConfig.from_json(config), batch, data[batch], repeats) for batch in data]
+def time_steps(world: World, config: str, data: Mapping[int, StageData], repeats: int) -> list[dict[str, list[float]]]:
+    """For each batch size: seconds of a step without reading, and of reading its slices, one per repetition."""
+    return [_time_steps(world, RunConfig.from_json(config), batch, data[batch], repeats) for batch in data]
 
 
-def _stepping(world: World, config: RunConfig, batch: int, data: StageData, repeats: int) -> dict[str, list[float]]:
+def _time_steps(world: World, config: RunConfig, batch: int, data: StageData, repeats: int) -> dict[str, list[float]]:
     config = override(config, {"train.batch_size": batch})
     seeded(config)
     engine = engine_of(config, data, world)
     batches = StageBatches(config, engine.stage, data.train, engine.system.draw, world)
     computing, reading = [], []
     for repetition in range(repeats + 1):
-        began = time.perf_counter()
-        exhaust(batches.epoch(engine.state.position.epoch))
-        read = time.perf_counter()
+        start = time.perf_counter()
+        consume(batches.epoch(engine.state.position.epoch))
+        after_reading = time.perf_counter()
         engine.epoch()
-        ended = time.perf_counter()
+        end = time.perf_counter()
         if repetition > 0:
-            reading.append((read - began) / batches.steps)
-            computing.append((ended - read) / batches.steps - reading[-1])
+            reading.append((after_reading - start) / batches.steps)
+            computing.append((end - after_reading) / batches.steps - reading[-1])
     return {"computing": computing, "reading": reading}
 
 
 def reading_rate(world: World, config: str, data: StageData) -> float:
-    """Slices a second that one process reads; the first time, which finds them on disk, is not counted."""
+    """Slices per second that one process reads; the first pass, which reads from disk, is not counted."""
     settled_config = RunConfig.from_json(config)
     engine = engine_of(settled_config, data, world)
     batches = StageBatches(settled_config, engine.stage, data.train, engine.system.draw, world)
-    exhaust(batches.epoch(0))
-    began = time.perf_counter()
-    exhaust(batches.epoch(1))
-    return batches.steps * batches.batch_size / (time.perf_counter() - began)
+    consume(batches.epoch(0))
+    start = time.perf_counter()
+    consume(batches.epoch(1))
+    return batches.steps * batches.batch_size / (time.perf_counter() - start)
 
 
 def engine_of(config: RunConfig, data: StageData, world: World) -> Engine:
@@ -188,28 +188,28 @@ def engine_of(config: RunConfig, data: StageData, world: World) -> Engine:
     return Engine(system, stage_of(system, config), data, config, prepare_state(system, config, world), world)
 
 
-def exhaust(batches: Iterator[Batch]) -> None:
+def consume(batches: Iterator[Batch]) -> None:
     for _ in batches:
         pass
 
 
-# Counted, for machines that are not here.
+# Counts, for machines that are not available.
 
 
 class Operators(TorchDispatchMode):
-    """Counts what PyTorch is asked to do."""
+    """Counts the operators that PyTorch runs."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen = 0
+        self.count = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.seen += 1
+        self.count += 1
         return function(*args, **(kwargs or {}))
 
 
-def counted(world: World, config: str, data: StageData) -> tuple[float, int]:
-    """Floating-point operations and operators of a step over one example, after a first one that reads balances."""
+def count_operations(world: World, config: str, data: StageData) -> tuple[float, int]:
+    """Floating-point operations and operators of a step over one example, after a first step that measures balances."""
     alone = override(RunConfig.from_json(config), {"train.batch_size": 1})
     seeded(alone)
     engine = engine_of(alone, data, world)
@@ -223,29 +223,29 @@ def counted(world: World, config: str, data: StageData) -> tuple[float, int]:
     step()
     with FlopCounterMode(display=False) as flops, Operators() as operators:
         step()
-    return float(flops.get_total_flops()), operators.seen
+    return float(flops.get_total_flops()), operators.count
 
 
 @dataclass(frozen=True, slots=True)
 class OnGpus:
-    """A recipe's step, by its counts and the assumptions above."""
+    """A recipe's step on GPUs, from its counts and the assumptions above."""
 
     messages: tuple[float, ...]
     flops: float
-    """Floating-point operations an example."""
+    """Floating-point operations per example."""
     operators: int
     reading: float
-    """Slices a second that a process of this machine reads."""
+    """Slices per second that a process of this machine reads."""
     batch: int
     """The recipe's own."""
 
     @classmethod
     def of(cls, config: RunConfig, data: StageData) -> OnGpus:
         system = build_system(config)
-        flops, operators = together(1, counted, config.to_json(), data)
-        read = together(1, reading_rate, config.to_json(), data)
+        flops, operators = run_processes(1, count_operations, config.to_json(), data)
+        reading = run_processes(1, reading_rate, config.to_json(), data)
         messages = messages_of(system, stage_of(system, config).phases)
-        return cls(messages, flops, operators, read, config.train.batch_size)
+        return cls(messages, flops, operators, reading, config.train.batch_size)
 
     def __str__(self) -> str:
         megabytes = " + ".join(f"{message / 1e6:.2f}" for message in self.messages)
@@ -259,15 +259,15 @@ class OnGpus:
         return Step(compute, self.messages, cluster.link(workers), self.reading, GPU_LOADERS)
 
     def speedup(self, cluster: Cluster, workers: int, *, weak: bool) -> float:
-        """Over one GPU, with the recipe's batch for all of them, or for each where `weak`."""
+        """Speed-up over one GPU, with the recipe's batch for all GPUs together, or for each where `weak`."""
         return self.step(cluster, workers).speedup(workers, self.batch, weak=weak)
 
-    def sharing(self, most: int) -> list[int]:
+    def sharing(self, largest: int) -> list[int]:
         """Numbers of workers that share the recipe's batch evenly."""
-        return [workers for workers in range(1, most + 1) if self.batch % workers == 0]
+        return [workers for workers in range(1, largest + 1) if self.batch % workers == 0]
 
     def rows(self, name: str) -> Iterator[list[str]]:
-        """Of the table: the recipe's batch shared by 8 and by as many as can, then as much for each of 8 and of 64."""
+        """Table rows: the recipe's batch shared by 8 and by the most workers, then for each of 8 and 64."""
         for cluster in CLUSTERS:
             for workers in (8, self.sharing(64)[-1]):
                 yield self._row(name, cluster, workers, weak=False)
@@ -281,42 +281,42 @@ class OnGpus:
         return [name, cluster.name, str(workers), str(whole), *milliseconds, speedup, step.limit(workers, whole)]
 
 
-# Said.
+# Models and output.
 
 
 def fitted_link(sizes: Sequence[int], seconds: Sequence[Sequence[float]]) -> Link:
-    """Of two workers: a round there and one back, and each byte once."""
-    fixed, per_byte = fitted_line({size: median(found) for size, found in zip(sizes, seconds, strict=True)})
+    """The link of a two-worker allreduce: two rounds, and each byte sent once."""
+    fixed, per_byte = fitted_line({size: median(times) for size, times in zip(sizes, seconds, strict=True)})
     return Link(1 / per_byte, fixed / 2)
 
 
-def fitted_step(config: RunConfig, batches: Sequence[int], found: Sequence[Mapping[str, list]], link: Link) -> Step:
-    """Of one worker."""
+def fitted_step(config: RunConfig, batches: Sequence[int], measured: Sequence[Mapping[str, list]], link: Link) -> Step:
+    """The model of a step, from measurements of one worker."""
     fixed, per_example = fitted_line(
-        {batch: median(seconds["computing"]) for batch, seconds in zip(batches, found, strict=True)}
+        {batch: median(seconds["computing"]) for batch, seconds in zip(batches, measured, strict=True)}
     )
-    rates = [batch / median(seconds["reading"]) for batch, seconds in zip(batches, found, strict=True)]
+    rates = [batch / median(seconds["reading"]) for batch, seconds in zip(batches, measured, strict=True)]
     system = build_system(config)
     messages = messages_of(system, stage_of(system, config).phases)
     return Step(Compute(per_example, fixed), messages, link, median(rates))
 
 
-def checked(
+def check_model(
     config: RunConfig, data: Mapping[int, StageData], link: Link, repeats: int
 ) -> tuple[Step, list[Comparison]]:
-    """The model of this recipe on this machine, and one and two workers beside it.
+    """The model of this recipe on this machine, and comparisons with measurements of one and two workers.
 
     Args:
-        data: slices of an epoch by the batch that is taken of them, rising; two workers share the largest two.
+        data: batch size to slices of an epoch, ascending; the largest two are for two workers.
     """
-    *of_one, _ = data
+    *single_batches, _ = data
     *_, half, whole = data
-    alone = together(1, stepping, config.to_json(), {batch: data[batch] for batch in of_one}, repeats)
-    pairs = together(2, stepping, config.to_json(), {batch: data[batch] for batch in (half, whole)}, repeats)
-    step = fitted_step(config, of_one, alone, link)
+    alone = run_processes(1, time_steps, config.to_json(), {batch: data[batch] for batch in single_batches}, repeats)
+    pairs = run_processes(2, time_steps, config.to_json(), {batch: data[batch] for batch in (half, whole)}, repeats)
+    step = fitted_step(config, single_batches, alone, link)
     rows = []
-    for workers, batch, found in ((1, half, alone[-1]), (2, half, pairs[0]), (2, whole, pairs[1])):
-        seconds = [compute + read for compute, read in zip(found["computing"], found["reading"], strict=True)]
+    for workers, batch, times in ((1, half, alone[-1]), (2, half, pairs[0]), (2, whole, pairs[1])):
+        seconds = [compute + read for compute, read in zip(times["computing"], times["reading"], strict=True)]
         what = f"a step of {config.recipe}, {workers} worker(s), batch {batch}: the model against what was measured"
         rows.append(
             compare_seconds(what, seconds, [step.seconds(workers, batch)] * len(seconds), amount=1, unit="steps")
@@ -324,8 +324,8 @@ def checked(
     return step, rows
 
 
-def described(step: Step) -> str:
-    """One worker's constants."""
+def describe(step: Step) -> str:
+    """The model's constants for one worker."""
     compute = step.compute
     return (
         f"{1000 * compute.fixed:.0f} ms a step and {1000 * compute.per_example:.1f} ms an image, "
@@ -334,14 +334,16 @@ def described(step: Step) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Markdown."""
+    """Print a Markdown table."""
     for line in (header, ["---"] * len(header), *rows):
         print(f"| {' | '.join(line)} |")
     print(flush=True)
 
 
-def draw(file: Path, sizes: Sequence[int], measured: Sequence[float], link: Link, gpus: Mapping[str, OnGpus]) -> None:
-    """Averaging as measured, in ms, with its line; and what GPUs would do."""
+def plot_scaling(
+    file: Path, sizes: Sequence[int], measured: Sequence[float], link: Link, gpus: Mapping[str, OnGpus]
+) -> None:
+    """Plot measured averaging times in ms with the model's line, and the modelled speed-ups on GPUs."""
     mpl.use("Agg")
     import matplotlib.pyplot as plt
     from matplotlib.ticker import ScalarFormatter
@@ -369,7 +371,7 @@ def draw(file: Path, sizes: Sequence[int], measured: Sequence[float], link: Link
 
 
 class DataMaker:
-    """Slices of noise, each lot in a folder of its own."""
+    """Makes slices of noise, each set in its own folder."""
 
     def __init__(self, folder: Path) -> None:
         self.places = (folder / str(number) for number in count())
@@ -385,38 +387,38 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=10, help="steps an epoch, a multiple of train.balance_every")
     options.add_argument("--repeats", type=int, default=3, help="epochs of each that are measured")
     options.add_argument("--figure", type=Path, metavar="FILE", help="draw there")
-    asked = options.parse_args()
-    size, paper, batches, sizes, many = "_small", "", (4, 8, 16, 32), MESSAGES, 20
-    if asked.quick:
-        size, paper, batches, sizes, many = "_debug", "_debug", (2, 4, 8), MESSAGES[:3], 2
-        asked.steps, asked.repeats = 2, 1
+    args = options.parse_args()
+    size, paper, batches, sizes, averaging_repeats = "_small", "", (4, 8, 16, 32), MESSAGES, 20
+    if args.quick:
+        size, paper, batches, sizes, averaging_repeats = "_debug", "_debug", (2, 4, 8), MESSAGES[:3], 2
+        args.steps, args.repeats = 2, 1
     torch.set_num_threads(1)
     print(f"scaling: {machine(torch.device('cpu'))} a worker", flush=True)
     comparisons: list[Comparison] = []
     gpus: dict[str, OnGpus] = {}
     with tempfile.TemporaryDirectory(prefix="ganseg-benchmark-") as folder:
         data = DataMaker(Path(folder))
-        seconds = together(2, averaging, sizes, many)
+        seconds = run_processes(2, time_averaging, sizes, averaging_repeats)
         link = fitted_link(sizes, seconds)
         print(f"averaging over two processes: {link.bandwidth / 1e9:.2f} GB/s, {1e6 * link.latency:.0f} us a round")
-        measured = [1000 * median(found) for found in seconds]
+        measured = [1000 * median(times) for times in seconds]
         table(["KiB", "ms"], [[f"{s / 1024:g}", f"{ms:.3f}"] for s, ms in zip(sizes, measured, strict=True)])
         for name in STEPS:
             config = settled(f"{name}{size}")
-            slices = {batch: data.of(config, batch * asked.steps) for batch in batches}
-            step, checks = checked(config, slices, link, asked.repeats)
+            slices = {batch: data.of(config, batch * args.steps) for batch in batches}
+            step, checks = check_model(config, slices, link, args.repeats)
             comparisons += checks
-            print(f"{config.recipe}: {described(step)}", flush=True)
+            print(f"{config.recipe}: {describe(step)}", flush=True)
         for name in STEPS:
             config = settled(f"{name}{paper}")
             gpus[name] = OnGpus.of(config, data.of(config, 3 * config.train.batch_size))
             print(f"{config.recipe}: {gpus[name]}", flush=True)
-    report(comparisons, asked)
+    report(comparisons, args)
     parts = ["compute ms", "network ms", "reading ms"]
     header = ["recipe", "H100s", "workers", "batch of all", *parts, "speed-up", "limit"]
     table(header, [row for name, recipe_on_gpus in gpus.items() for row in recipe_on_gpus.rows(name)])
-    if asked.figure is not None:
-        draw(asked.figure, sizes, measured, link, gpus)
+    if args.figure is not None:
+        plot_scaling(args.figure, sizes, measured, link, gpus)
 
 
 if __name__ == "__main__":

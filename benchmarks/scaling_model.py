@@ -1,12 +1,12 @@
-"""How long a training step takes with n workers, by what was measured of its parts.
+"""Duration of a training step with n workers, modelled from measurements of its parts.
 
-    t(n) = compute(b / n) + sum of allreduce(n, s) + reading(b / n)             read where the step is computed
-    t(n) = max(compute(b / n) + sum of allreduce(n, s), reading(b / n) / l)     read by l processes beside it
+    t(n) = compute(b / n) + sum of allreduce(n, s) + reading(b / n)             the worker reads
+    t(n) = max(compute(b / n) + sum of allreduce(n, s), reading(b / n) / l)     l loader processes per worker read
 
-b is the batch that all workers share out, s the gradient of a network in bytes: the engine sends one message a phase
+b is the batch that all workers share, s the gradient of a network in bytes: the engine sends one message a phase
 and network when the backward pass is over, and none of it overlaps (docs/decisions/0001). An allreduce sends
-2 (n - 1) / n of the message over each worker's link in 2 log2 n rounds: Rabenseifner's algorithm, as Thakur,
-Rabenseifner and Gropp have it ("Optimization of collective communication operations in MPICH", 2005), without the
+2 (n - 1) / n of the message over each worker's link in 2 log2 n rounds: Rabenseifner's algorithm, as described by
+Thakur, Rabenseifner and Gropp ("Optimization of collective communication operations in MPICH", 2005), without the
 cost of adding.
 """
 
@@ -19,12 +19,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What joins the workers."""
+    """The network between workers."""
 
     bandwidth: float
-    """Bytes a second, out of one worker."""
+    """Bytes per second that one worker sends."""
     latency: float
-    """Seconds a round."""
+    """Seconds per round."""
 
     def allreduce(self, workers: int, size: float) -> float:
         """Seconds in which `size` bytes of every worker become their sum."""
@@ -39,14 +39,14 @@ class Compute:
     """One worker's forward, backward and update."""
 
     per_example: float
-    """Seconds."""
+    """Seconds per example."""
     fixed: float = 0.0
-    """Seconds of a step, whatever its examples."""
+    """Seconds per step, independent of its examples."""
     floor: float = 0.0
-    """Seconds below which no step goes: a GPU waits for Python, which hands it one operator after the other."""
+    """Least seconds of a step: a GPU waits for Python, which launches one operator after the other."""
 
     def seconds(self, examples: float) -> float:
-        """Of a step over so many examples."""
+        """Seconds of a step over `examples` examples."""
         return max(self.floor, self.fixed + self.per_example * examples)
 
 
@@ -56,15 +56,15 @@ class Step:
 
     compute: Compute
     messages: tuple[float, ...]
-    """Bytes of the gradients that a step averages, a network each."""
+    """Bytes of the gradients that a step averages, one per network."""
     link: Link
     reading: float
-    """Examples a second that a process reads."""
+    """Examples per second that a process reads."""
     loaders: int = 0
-    """Processes that read beside each worker; 0: the worker reads, and waits for it."""
+    """Loader processes per worker; 0: the worker itself reads."""
 
     def parts(self, workers: int, batch: float) -> dict[str, float]:
-        """Seconds of each part, for a batch that all workers share out."""
+        """Seconds of each part, for a batch that all workers share."""
         share = batch / workers
         return {
             "compute": self.compute.seconds(share),
@@ -73,22 +73,22 @@ class Step:
         }
 
     def seconds(self, workers: int, batch: float) -> float:
-        """Of a step."""
+        """Seconds of a step."""
         parts = self.parts(workers, batch)
         training = parts["compute"] + parts["network"]
         return max(training, parts["reading"]) if self.loaders else training + parts["reading"]
 
     def speedup(self, workers: int, batch: float, *, weak: bool = False) -> float:
-        """How many times the examples a second of one worker.
+        """Examples per second relative to one worker.
 
         Args:
-            batch: that all workers share out, as `train.batch_size` is; of each worker, where `weak`.
+            batch: shared by all workers, as `train.batch_size` is; of each worker where `weak`.
         """
         of_all = batch * workers if weak else batch
         return of_all / self.seconds(workers, of_all) / (batch / self.seconds(1, batch))
 
     def limit(self, workers: int, batch: float) -> str:
-        """What most of a step goes to: `compute`, `network`, `reading`, or `floor` where a share is too small."""
+        """The longest part of a step: `compute`, `network`, `reading`, or `floor` where a share is too small."""
         parts = self.parts(workers, batch)
         longest = max(parts, key=parts.__getitem__)
         at_floor = longest == "compute" and parts["compute"] == self.compute.floor > 0
@@ -98,7 +98,7 @@ class Step:
 def fitted_line(points: Mapping[float, float]) -> tuple[float, float]:
     """Intercept and slope of seconds over size, by least squares of the relative error.
 
-    Small sizes so count as much as large ones. The intercept is not negative: nothing takes less than no time.
+    Small sizes thus count as much as large ones. The intercept is at least 0, as no time is negative.
     """
     weights = {x: 1 / y**2 for x, y in points.items()}
     total = sum(weights.values())

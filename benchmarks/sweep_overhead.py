@@ -42,14 +42,14 @@ LIMIT = 2.5
 
 @dataclass(slots=True)
 class Watched:
-    """The sweep's trials, timed from outside."""
+    """Wraps `run_trials` to time a sweep's trials and keep their values."""
 
     seconds: float = 0.0
     job: TrialJob | None = None
     values: list[Mapping[str, Any]] = field(default_factory=list)
 
     def run(self, plan: Any, trial: Any, folder: Any, ended: Any) -> Any:
-        """In the place of `run_trials`."""
+        """Replaces `run_trials`, and records the job, the seconds and the trials' values."""
         self.job = trial.__self__
         start = time.perf_counter()
         ends = run_trials(plan, trial, folder, ended)
@@ -59,22 +59,24 @@ class Watched:
 
 
 def bare(config: RunConfig, prepared: Prepared, values: Sequence[Mapping[str, Any]]) -> float:
-    """Mean seconds of the same trainings in this process; the first is done twice, and once not counted."""
+    """Mean seconds of the same trainings in this process, after a warm-up with the first."""
     device = torch.device("cpu")
 
-    def train(of: Mapping[str, Any]) -> None:
-        train_member(override(config, of), prepared.open(config), World(device=device), NullTracker(), NoCheckpoints())
+    def train(trial_values: Mapping[str, Any]) -> None:
+        train_member(
+            override(config, trial_values), prepared.open(config), World(device=device), NullTracker(), NoCheckpoints()
+        )
 
     train(values[0])
-    return mean(seconds_of(lambda of=of: train(of), device) for of in values)
+    return mean(seconds_of(lambda one=one: train(one), device) for one in values)
 
 
 def main() -> None:
     """Measure and report."""
     options = parser(__doc__)
     options.add_argument("--trials", type=int, default=8)
-    asked = options.parse_args()
-    trials = 2 if asked.quick else asked.trials
+    args = options.parse_args()
+    trials = 2 if args.quick else args.trials
     config = override(recipe("ganet_seg_debug"), {"train.threads": os.cpu_count() or 1})
     cohort = phantom_cohort(patients=7, spacing_mm=6)
     watched = Watched()
@@ -90,7 +92,7 @@ def main() -> None:
     each = watched.seconds / trials
     print(machine(torch.device("cpu")))
     print(f"beyond its training a trial costs {each - alone:.2f} s, mean of {trials} (to stay under {LIMIT} s)")
-    report([compare_seconds("a trial, against its training bare", [each], [alone])], asked)
+    report([compare_seconds("a trial, against its training bare", [each], [alone])], args)
 
 
 if __name__ == "__main__":

@@ -44,30 +44,30 @@ from ganseg_dist.systems.ganet_seg.system import GANetSeg
 
 NAME = "SwinUNETR"
 FEATURES = 12
-"""Of MONAI's smallest published size 24; half of it has 1.6 million weights in 2-D."""
-SHOWN = ("dice", "lesion_dice", "sensitivity", "hd95_mm", "hd95_px")
+"""Half of MONAI's smallest published size, 24; it has 1.6 million weights in 2-D."""
+PRINTED_SCORES = ("dice", "lesion_dice", "sensitivity", "hd95_mm", "hd95_px")
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What the comparator learns from and is scored on, and beside what."""
+    """Data that the comparator is trained and scored on, and the run that it is compared with."""
 
     config: RunConfig
     data: StageData
     validation: tuple[Case, ...]
     test: tuple[Case, ...]
     beside: ModelArm | None
-    """The run's own model."""
+    """The model of the run."""
     seconds: float | None
-    """What the run took."""
+    """Duration of the run."""
 
 
 def trial_of_run(name: str, device: str) -> Trial:
-    """The run's config, patients and model. Raises GansegError when the run or its data is not there."""
+    """The run's config, patients and model. Raises GansegError when the run or its data is missing."""
     run = finished_run(name)
-    described, config = run.description(), run.config()
-    asked = described["request"]
-    cohort = read_cohort(Path(asked["data"]), asked["layout"], asked["labels"])
+    description, config = run.description(), run.config()
+    request = description["request"]
+    cohort = read_cohort(Path(request["data"]), request["layout"], request["labels"])
     used = {case["id"] for case in run.read("data.json")["cases"]}
     cohort = cohort.without({case.id for case in cohort.cases} - used)
     return Trial(
@@ -76,19 +76,19 @@ def trial_of_run(name: str, device: str) -> Trial:
         cases_of_part(run, cohort, "validation"),
         cases_of_part(run, cohort, "test"),
         ModelArm(run.name, "model", Predictor.load(run.model, device)),
-        described["seconds"],
+        description["seconds"],
     )
 
 
 def quick_trial() -> Trial:
-    """A phantom, and nothing to be beside."""
-    given = task(phantom_cohort(patients=6, spacing_mm=8.0), override(recipe("ganet_seg_debug"), {"data.size": 64}))
-    parts = (given.cohort.of_patients(part) for part in (given.split.validation, given.split.test))
-    return Trial(given.config, given.data, *parts, None, None)
+    """A phantom, without a run to compare with."""
+    prepared = task(phantom_cohort(patients=6, spacing_mm=8.0), override(recipe("ganet_seg_debug"), {"data.size": 64}))
+    parts = (prepared.cohort.of_patients(part) for part in (prepared.split.validation, prepared.split.test))
+    return Trial(prepared.config, prepared.data, *parts, None, None)
 
 
 def engine_of(trial: Trial, epochs: int, learning_rate: float, device: str, threads: int) -> Engine:
-    """The plain U-Net arm with SwinUNETR for its segmenter."""
+    """The plain U-Net arm with SwinUNETR as its segmenter."""
     config = override(
         trial.config,
         {
@@ -107,12 +107,12 @@ def engine_of(trial: Trial, epochs: int, learning_rate: float, device: str, thre
     return Engine.of(system, trial.data, config, World(device=torch.device(device)))
 
 
-def trained(trial: Trial, asked: argparse.Namespace) -> Engine:
-    """As many epochs as the minutes allow, judged by one that is thrown away."""
-    attempt = engine_of(trial, 1, asked.learning_rate, asked.device, asked.threads)
-    seconds = seconds_of(attempt.epoch, attempt.world.device)
-    epochs = 1 if asked.quick else max(1, round(60 * asked.minutes / seconds))
-    engine = engine_of(trial, epochs, asked.learning_rate, asked.device, asked.threads)
+def trained(trial: Trial, args: argparse.Namespace) -> Engine:
+    """Train as many epochs as the minutes allow, estimated from one epoch of a discarded engine."""
+    probe = engine_of(trial, 1, args.learning_rate, args.device, args.threads)
+    seconds = seconds_of(probe.epoch, probe.world.device)
+    epochs = 1 if args.quick else max(1, round(60 * args.minutes / seconds))
+    engine = engine_of(trial, epochs, args.learning_rate, args.device, args.threads)
     print(f"{machine(engine.world.device)}: {epochs} epochs of about {seconds:.0f} s", flush=True)
     for epoch in range(epochs):
         engine.epoch()
@@ -122,7 +122,7 @@ def trained(trial: Trial, asked: argparse.Namespace) -> Engine:
 
 
 def scored(trial: Trial, engine: Engine) -> dict[str, Any]:
-    """The comparator's rows as `ganseg evaluate` has them, and what it is."""
+    """The comparator's settings, and its rows as in `ganseg evaluate`."""
     position = engine.state.position
     facts = {
         "epochs": position.epoch,
@@ -144,17 +144,17 @@ def scored(trial: Trial, engine: Engine) -> dict[str, Any]:
     if trial.beside is not None:
         arms.append(trial.beside)
     summary = summarise(evaluate(arms, trial.test, "test"), predictor)
-    kept = ("part", "n_cases", "n_patients", "rows", "paired")
-    return {**facts, "thresholds": asdict(thresholds), **{name: summary[name] for name in kept}}
+    fields = ("part", "n_cases", "n_patients", "rows", "paired")
+    return {**facts, "thresholds": asdict(thresholds), **{name: summary[name] for name in fields}}
 
 
 def show(result: dict[str, Any]) -> None:
-    """A row an arm, then the paired difference."""
+    """Print one row per arm, then the paired difference."""
     for row in result["rows"]:
         cells = [
             f"{name} {value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
             for name, value in row["scores"].items()
-            if name.split("/")[1] in SHOWN
+            if name.split("/")[1] in PRINTED_SCORES
         ]
         print(f"{row['name']} on {counted(result['n_patients'], 'test patient')}: " + "; ".join(cells))
     for pair in result["paired"]:
@@ -171,22 +171,22 @@ def main() -> None:
     options.add_argument("--learning-rate", type=float, default=5e-4)
     options.add_argument("--device", default="cpu", help="cpu or cuda")
     options.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads")
-    asked = options.parse_args()
-    if not asked.quick and asked.run is None:
+    args = options.parse_args()
+    if not args.quick and args.run is None:
         options.error("--run NAME: name a finished run, or give --quick")
-    if asked.quick:
-        asked.threads = 1
-    trial = quick_trial() if asked.quick else trial_of_run(asked.run, asked.device)
+    if args.quick:
+        args.threads = 1
+    trial = quick_trial() if args.quick else trial_of_run(args.run, args.device)
     started = time.perf_counter()
-    engine = trained(trial, asked)
-    took = time.perf_counter() - started
-    result = {"name": NAME, "run": asked.run, "seconds": took, "run_seconds": trial.seconds, **scored(trial, engine)}
+    engine = trained(trial, args)
+    seconds = time.perf_counter() - started
+    result = {"name": NAME, "run": args.run, "seconds": seconds, "run_seconds": trial.seconds, **scored(trial, engine)}
     show(result)
-    if asked.json is None and not asked.quick:
-        asked.json = finished_run(asked.run).folder / "swin_unetr.json"
-    if asked.json is not None:
-        write_json(asked.json, result)
-        print(f"written: {asked.json}")
+    if args.json is None and not args.quick:
+        args.json = finished_run(args.run).folder / "swin_unetr.json"
+    if args.json is not None:
+        write_json(args.json, result)
+        print(f"written: {args.json}")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ EPOCHS = 3
 
 
 class StepClock(NullTracker):
-    """Notes when each step ended."""
+    """Records when each step ends."""
 
     def __init__(self) -> None:
         self.ends: list[tuple[int, float]] = []
@@ -40,13 +40,13 @@ class StepClock(NullTracker):
         self.ends.append((progress.epoch, time.perf_counter()))
 
     def seconds(self) -> float:
-        """From the end of the first epoch's last step to the very last."""
+        """Seconds from the end of the first epoch to the end of the last step."""
         warm = [end for epoch, end in self.ends if epoch == 0]
         return self.ends[-1][1] - warm[-1]
 
 
 def train_member(settings: dict[str, Any]) -> None:
-    """What each Ray worker runs."""
+    """The training function of each Ray worker."""
     import ray.train.torch
 
     config = RunConfig.from_json(settings["config"])
@@ -62,7 +62,7 @@ def train_member(settings: dict[str, Any]) -> None:
 
 
 def measured(config: RunConfig, data: StageData, storage: Path, *, workers: int, threads: int) -> float:
-    """Steady seconds of all epochs but the first."""
+    """Seconds of all epochs but the first."""
     from ray.train import RunConfig as RayRunConfig
     from ray.train import ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -70,16 +70,16 @@ def measured(config: RunConfig, data: StageData, storage: Path, *, workers: int,
     check_resources(workers=workers, threads=threads, gpus=False)
     threaded = override(config, {"train.threads": threads})
     name = f"{workers}-workers-{time.monotonic_ns()}"
-    answer = storage / f"{name}.txt"  # Ray hands on the metrics of checkpoints alone, and none is kept here
+    result_file = storage / f"{name}.txt"  # Ray returns only the metrics of checkpoints, and none is kept here
     trainer = TorchTrainer(
         train_member,
-        train_loop_config={"config": threaded.to_json(), "data": data, "answer": answer},
+        train_loop_config={"config": threaded.to_json(), "data": data, "answer": result_file},
         torch_config=TorchConfig(backend="gloo"),
         scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": threads}),
         run_config=RayRunConfig(name=name, storage_path=str(storage)),
     )
     trainer.fit()
-    return float(answer.read_text())
+    return float(result_file.read_text())
 
 
 def main() -> None:
@@ -87,11 +87,11 @@ def main() -> None:
     options.add_argument("--recipe", default="ganet_seg_small", help="whose network sizes are measured")
     options.add_argument("--steps", type=int, default=16, help="steps an epoch; two epochs are measured")
     options.add_argument("--repeats", type=int, default=3, help="runs of each that are measured")
-    asked = options.parse_args()
-    if asked.quick:
-        asked.recipe, asked.steps, asked.repeats = "ganet_seg_debug", 2, 1
+    args = options.parse_args()
+    if args.quick:
+        args.recipe, args.steps, args.repeats = "ganet_seg_debug", 2, 1
     config = override(
-        recipe(asked.recipe),
+        recipe(args.recipe),
         {
             "system.gan": False,
             "data.modalities": ["t1", "t1ce", "t2", "flair"],
@@ -104,16 +104,16 @@ def main() -> None:
     batch, size = config.train.batch_size, config.data.size
     with tempfile.TemporaryDirectory(prefix="ganseg-benchmark-") as folder, ray_cluster():
         print(f"two_workers: {machine(torch.device('cpu'))}", flush=True)
-        data = made_stage_data(Path(folder), config, asked.steps * batch)
+        data = made_stage_data(Path(folder), config, args.steps * batch)
         run = partial(measured, config, data, Path(folder) / "ray")
-        both, one = side_by_side(
-            lambda: run(workers=2, threads=1), lambda: run(workers=1, threads=2), asked.repeats, warm_ups=0
+        two_workers, one_worker = side_by_side(
+            lambda: run(workers=2, threads=1), lambda: run(workers=1, threads=2), args.repeats, warm_ups=0
         )
     comparison = compare_seconds(
-        f"two workers of 1 thread against one of 2, U-Net of {asked.recipe}, {size}x{size}, batch {batch}",
-        both, one, amount=(EPOCHS - 1) * asked.steps, unit="steps",
+        f"two workers of 1 thread against one of 2, U-Net of {args.recipe}, {size}x{size}, batch {batch}",
+        two_workers, one_worker, amount=(EPOCHS - 1) * args.steps, unit="steps",
     )  # fmt: skip
-    report([comparison], asked)
+    report([comparison], args)
 
 
 if __name__ == "__main__":

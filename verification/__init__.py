@@ -1,1 +1,1 @@
-"""Checks of every number that a conclusion rests on, against packages written by others: see docs/verification.md."""
+"""Checks of every number that conclusions rest on against independent packages: see docs/verification.md."""

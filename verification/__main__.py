@@ -1,4 +1,4 @@
-"""Every check in turn, as tables of Markdown: python -m verification [--quick]. 1 where two packages disagree."""
+"""Run every check and print Markdown tables: python -m verification [--quick]. Exits with 1 where packages disagree."""
 
 from __future__ import annotations
 

@@ -35,30 +35,30 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "metrics"
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """One row."""
+    """One row of the table: a quantity computed by us and by another package."""
 
     what: str
     other: str
     n: int
     largest: float
-    """Difference, absolute."""
+    """Largest absolute difference."""
     bound: float
-    """What rounding allows; beyond it the row is an error."""
+    """Largest difference that rounding allows; a larger one is an error."""
 
     @property
     def holds(self) -> bool:
-        """Whether the two are the same number."""
+        """Whether both numbers agree within `bound`."""
         return self.largest <= self.bound
 
 
 def compared(what: str, other: str, pairs: Sequence[tuple[float, float]], bound: float) -> Agreement:
-    """Of the same number computed twice, over and over."""
-    ours, theirs = np.array(pairs, np.float64).T
-    return Agreement(what, other, len(pairs), float(np.abs(ours - theirs).max()), bound)
+    """The row of pairs (ours, reference), each one number computed twice."""
+    ours, reference = np.array(pairs, np.float64).T
+    return Agreement(what, other, len(pairs), float(np.abs(ours - reference).max()), bound)
 
 
-def drawn_masks(count: int) -> Iterator[tuple[np.ndarray, np.ndarray, tuple[float, ...]]]:
-    """Two blobs, or several, and what is predicted of them: shifted, grown, shrunk, with specks; 2-D and 3-D."""
+def sampled_masks(count: int) -> Iterator[tuple[np.ndarray, np.ndarray, tuple[float, ...]]]:
+    """Random 2-D and 3-D predictions, truths and voxel sizes; predictions are shifted, grown, shrunk or have specks."""
     for seed in range(count):
         rng = np.random.default_rng(seed)
         shape = (24, 30, 18) if seed % 2 else (48, 40)
@@ -70,14 +70,14 @@ def drawn_masks(count: int) -> Iterator[tuple[np.ndarray, np.ndarray, tuple[floa
 
 
 def masks(count: int) -> Iterator[Agreement]:
-    """Overlap, surfaces, lesions."""
+    """Compare overlap, surface and lesion scores."""
     import medpy.metric.binary as medpy
     import surface_distance
     from monai.metrics import compute_hausdorff_distance
     from plain_lesionwise import plain_lesionwise
     from sklearn.metrics import jaccard_score, recall_score
 
-    cases = list(drawn_masks(count))
+    cases = list(sampled_masks(count))
     yield compared(
         "Dice",
         "surface-distance, compute_dice_coefficient",
@@ -92,8 +92,8 @@ def masks(count: int) -> Iterator[Agreement]:
         [(overlap.iou_score(p, t), jaccard_score(t, p)) for p, t in flat],
         1e-12,
     )
-    for name, ours, of in (("sensitivity", overlap.sensitivity, 1), ("specificity", overlap.specificity, 0)):
-        pairs = [(ours(p, t), recall_score(t, p, pos_label=of)) for p, t in flat]
+    for name, ours, label in (("sensitivity", overlap.sensitivity, 1), ("specificity", overlap.specificity, 0)):
+        pairs = [(ours(p, t), recall_score(t, p, pos_label=label)) for p, t in flat]
         yield compared(name.capitalize(), "scikit-learn, recall_score", pairs, 1e-12)
 
     def by_monai(predicted: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -> float:
@@ -127,14 +127,19 @@ def masks(count: int) -> Iterator[Agreement]:
 
 
 def _pooled_hd95(predicted: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -> float:
-    """medpy's: the 95th percentile of all distances together, where ours is the larger of two percentiles."""
-    ours, theirs = (surface.points_of(surface.surface_voxels(mask), spacing) for mask in (predicted, truth))
-    distances = [np.linalg.norm(a[:, None] - b, axis=2).min(axis=1) for a, b in ((ours, theirs), (theirs, ours))]
+    """HD95 as in medpy: the 95th percentile of all distances together, where ours is the larger of two percentiles."""
+    predicted_points, truth_points = (
+        surface.points_of(surface.surface_voxels(mask), spacing) for mask in (predicted, truth)
+    )
+    distances = [
+        np.linalg.norm(a[:, None] - b, axis=2).min(axis=1)
+        for a, b in ((predicted_points, truth_points), (truth_points, predicted_points))
+    ]
     return float(np.percentile(np.hstack(distances), 95))
 
 
 def classification(count: int) -> Iterator[Agreement]:
-    """Rates, areas and thresholds."""
+    """Compare rates, areas and thresholds."""
     from sklearn.metrics import (
         accuracy_score,
         average_precision_score,
@@ -154,24 +159,26 @@ def classification(count: int) -> Iterator[Agreement]:
         weights = rng.random((len(truth), 2)) + 0.3 * np.eye(2)[truth]
         probability = (weights / weights.sum(axis=1, keepdims=True)).round(rng.integers(1, 6))
         probability[:, 0] = 1 - probability[:, 1]
-        called = probability.argmax(axis=1)
-        found = classification_scores(truth, probability, [f"p{i // 2}" for i in range(len(truth))], ("a", "b"))
-        known: dict[str, tuple[Any, float]] = {
-            "Accuracy": (found.accuracy, accuracy_score(truth, called)),
-            "Balanced accuracy": (found.balanced_accuracy, balanced_accuracy_score(truth, called)),
-            "Macro precision": (found.precision, precision_score(truth, called, average="macro", zero_division=0)),
-            "Macro recall": (found.recall, recall_score(truth, called, average="macro")),
-            "Macro F1": (found.f1, f1_score(truth, called, average="macro")),
-            "AUROC": (found.auroc, roc_auc_score(truth, probability[:, 1])),
-            "AUPRC": (found.auprc, average_precision_score(truth, probability[:, 1])),
+        predicted = probability.argmax(axis=1)
+        scores = classification_scores(truth, probability, [f"p{i // 2}" for i in range(len(truth))], ("a", "b"))
+        pairs_by_name: dict[str, tuple[Any, float]] = {
+            "Accuracy": (scores.accuracy, accuracy_score(truth, predicted)),
+            "Balanced accuracy": (scores.balanced_accuracy, balanced_accuracy_score(truth, predicted)),
+            "Macro precision": (scores.precision, precision_score(truth, predicted, average="macro", zero_division=0)),
+            "Macro recall": (scores.recall, recall_score(truth, predicted, average="macro")),
+            "Macro F1": (scores.f1, f1_score(truth, predicted, average="macro")),
+            "AUROC": (scores.auroc, roc_auc_score(truth, probability[:, 1])),
+            "AUPRC": (scores.auprc, average_precision_score(truth, probability[:, 1])),
         }
-        for name, (ours, theirs) in known.items():
-            rows.setdefault(name, []).append((ours.mean, float(theirs)))
-        # Of confidences that lie on no bin's edge: there, ours counts them below, torchmetrics above.
-        sure = weights / weights.sum(axis=1, keepdims=True)
-        ours = classification_scores(truth, sure, list(map(str, range(len(truth)))), ("a", "b"))
-        of_bins = multiclass_calibration_error(torch.from_numpy(sure), torch.from_numpy(truth), 2, CALIBRATION_BINS)
-        rows.setdefault(CALIBRATION, []).append((ours.expected_calibration_error.mean, float(of_bins)))
+        for name, (ours, reference) in pairs_by_name.items():
+            rows.setdefault(name, []).append((ours.mean, float(reference)))
+        # Confidences off the bins' edges: on an edge, ours counts in the lower bin, torchmetrics in the upper.
+        unrounded = weights / weights.sum(axis=1, keepdims=True)
+        ours = classification_scores(truth, unrounded, list(map(str, range(len(truth)))), ("a", "b"))
+        reference_error = multiclass_calibration_error(
+            torch.from_numpy(unrounded), torch.from_numpy(truth), 2, CALIBRATION_BINS
+        )
+        rows.setdefault(CALIBRATION, []).append((ours.expected_calibration_error.mean, float(reference_error)))
         score, abnormal = probability[:, 0], truth == 1
         rows.setdefault(BY_LOW_SCORES, []).append(
             (detection.auroc(score, abnormal) or 0.0, float(roc_auc_score(abnormal, -score)))
@@ -188,7 +195,7 @@ def classification(count: int) -> Iterator[Agreement]:
     for name, pairs in rows.items():
         if name == CALIBRATION:
             yield compared(name, "torchmetrics, float32", pairs, 1e-6)
-        else:  # slices' areas are torchmetrics' own, in float32
+        else:  # our areas of slices are computed by torchmetrics in float32
             yield compared(name, "scikit-learn", pairs, 1e-6 if name == BY_LOW_SCORES else 1e-9)
 
 
@@ -197,7 +204,7 @@ BY_LOW_SCORES = "AUROC of slices by low scores"
 
 
 def images(count: int) -> Iterator[Agreement]:
-    """Similarity of images and of sets of features."""
+    """Compare similarities of images and of sets of features."""
     from scipy.linalg import sqrtm
     from scipy.spatial.distance import pdist
     from sklearn.metrics.pairwise import polynomial_kernel
@@ -209,20 +216,20 @@ def images(count: int) -> Iterator[Agreement]:
         rng = np.random.default_rng(seed)
         real = np.clip(ndimage.gaussian_filter(rng.normal(size=(2, 40, 32)), (0, 2, 2)) * 3, -1, 1)
         other = np.clip(real + 0.2 * rng.normal(size=real.shape), -1, 1)
-        pair = [torch.from_numpy(of)[None] for of in (other, real)]
+        pair = [torch.from_numpy(array)[None] for array in (other, real)]
         _, full = structural_similarity_index_measure(*pair, data_range=2.0, return_full_image=True)
         ssim.append((synthesis.ssim(other, real), float(full[..., 5:-5, 5:-5].mean())))
-        ours, theirs = rng.normal(size=(60, 8)), rng.normal(size=(50, 8)) @ rng.normal(size=(8, 8))
-        spread = [np.cov(features.T) for features in (ours, theirs)]
-        apart = ((ours.mean(axis=0) - theirs.mean(axis=0)) ** 2).sum()
+        first, second = rng.normal(size=(60, 8)), rng.normal(size=(50, 8)) @ rng.normal(size=(8, 8))
+        spread = [np.cov(features.T) for features in (first, second)]
+        apart = ((first.mean(axis=0) - second.mean(axis=0)) ** 2).sum()
         plain = apart + np.trace(spread[0] + spread[1] - 2 * np.real(sqrtm(spread[0] @ spread[1])))
-        frechet.append((synthesis.frechet_distance(ours, theirs).value, float(plain)))
-        same = ours[:50], theirs
-        within = [polynomial_kernel(features, degree=3, gamma=1 / 8, coef0=1) for features in same]
-        between = polynomial_kernel(*same, degree=3, gamma=1 / 8, coef0=1).mean()
+        frechet.append((synthesis.frechet_distance(first, second).value, float(plain)))
+        subsets = first[:50], second
+        within = [polynomial_kernel(features, degree=3, gamma=1 / 8, coef0=1) for features in subsets]
+        between = polynomial_kernel(*subsets, degree=3, gamma=1 / 8, coef0=1).mean()
         plain = sum((k.sum() - np.trace(k)) / (50 * 49) for k in within) - 2 * between
-        kernel.append((float(poly_mmd(*map(torch.from_numpy, same))), float(plain)))
-        apart_within.append((synthesis.diversity(ours, theirs).synthetic, float(pdist(ours).mean())))
+        kernel.append((float(poly_mmd(*map(torch.from_numpy, subsets))), float(plain)))
+        apart_within.append((synthesis.diversity(first, second).synthetic, float(pdist(first).mean())))
     yield compared("SSIM", "torchmetrics, windows within the image", ssim, 1e-9)
     yield compared("Frechet distance", "scipy, sqrtm of the covariances", frechet, 1e-7)
     yield compared("Kernel distance of a subset", "scikit-learn, polynomial_kernel", kernel, 1e-7)
@@ -230,7 +237,7 @@ def images(count: int) -> Iterator[Agreement]:
 
 
 def losses(count: int) -> Iterator[Agreement]:
-    """Losses and the operators in them; float32."""
+    """Compare losses and their operators, in float32."""
     from monai.losses import DiceLoss, PatchAdversarialLoss
     from torch.nn import functional as F
 
@@ -273,23 +280,23 @@ def losses(count: int) -> Iterator[Agreement]:
         penalty = gradient_penalty(
             lambda x, weight=weight: x.flatten(1) @ weight, pair[0], pair[1], torch.rand(4), torch.ones(4)
         )
-        known = (weight.norm() - 1) ** 2  # of a linear critic, whose slope is its weight
-        add("Gradient penalty", "a linear critic's slope", penalty, known)
+        expected = (weight.norm() - 1) ** 2  # the gradient of a linear critic is its weight
+        add("Gradient penalty", "a linear critic's slope", penalty, expected)
     for (what, other), pairs in rows.items():
         yield compared(what, other, pairs, 2e-5)
 
 
 def tests(count: int) -> Iterator[Agreement]:
-    """Statistics of differences."""
+    """Compare statistics of differences."""
     t, flips, ranks, interval = [], [], [], []
     for seed in range(count):
         rng = np.random.default_rng(seed)
         differences = rng.normal(rng.normal(), 1, rng.integers(6, 12))
-        found = statistics.compare(differences[None])
-        t.append((found.p_t or 0.0, float(stats.ttest_1samp(differences, 0).pvalue)))
-        ranks.append((found.p_wilcoxon or 0.0, float(stats.wilcoxon(differences).pvalue)))
-        known = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=9999)
-        flips.append((found.p_sign_flip or 0.0, float(known.pvalue)))
+        result = statistics.compare(differences[None])
+        t.append((result.p_t or 0.0, float(stats.ttest_1samp(differences, 0).pvalue)))
+        ranks.append((result.p_wilcoxon or 0.0, float(stats.wilcoxon(differences).pvalue)))
+        permutation = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=9999)
+        flips.append((result.p_sign_flip or 0.0, float(permutation.pvalue)))
         even = np.r_[differences, -differences]
         low, high = stats.t.interval(0.95, len(even) - 1, loc=even.mean(), scale=stats.sem(even))
         ours = statistics.mean_interval(even.tolist())
@@ -301,7 +308,7 @@ def tests(count: int) -> Iterator[Agreement]:
 
 
 def accountants(count: int) -> Iterator[Agreement]:
-    """What noise spends of privacy."""
+    """Compare privacy accountants."""
     from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
     from dp_accounting.pld import PLDAccountant
     from dp_accounting.rdp import RdpAccountant
@@ -326,7 +333,7 @@ def accountants(count: int) -> Iterator[Agreement]:
 
 
 RDP_ORDERS = [1 + x / 10.0 for x in range(1, 100)] + list(range(12, 64))
-"""Those of Opacus: an epsilon by Renyi's divergences is the least over the orders asked for."""
+"""The orders of Opacus: an epsilon from Renyi divergences is the minimum over the given orders."""
 
 SECTIONS: dict[str, Callable[[int], Iterator[Agreement]]] = {
     "Masks": masks,
@@ -339,12 +346,12 @@ SECTIONS: dict[str, Callable[[int], Iterator[Agreement]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; 1 where two packages disagree."""
+    """Print the table. Returns 1 where two packages disagree."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--quick", action="store_true", help="a few of each: shows that all run")
     count = 8 if options.parse_args(arguments).quick else 300
-    warnings.simplefilter("ignore")  # of packages about their own next versions
-    logging.getLogger("absl").setLevel(logging.ERROR)  # orders that dp-accounting leaves out
+    warnings.simplefilter("ignore")  # deprecation warnings of other packages
+    logging.getLogger("absl").setLevel(logging.ERROR)  # dp-accounting logs the orders that it skips
     wrong = 0
     print("| what | against | n | largest difference | |\n|---|---|---|---|---|")
     for title, section in SECTIONS.items():

@@ -20,9 +20,9 @@ from ganseg_dist.metrics.statistics import LEVEL, interval_of, sign_flips
 
 Values = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
-Draw = Callable[[np.random.Generator, tuple[int, ...]], Values]
+Sampler = Callable[[np.random.Generator, tuple[int, ...]], Values]
 
-DIFFERENCES: Mapping[str, Draw] = {
+DIFFERENCES: Mapping[str, Sampler] = {
     "normal": lambda rng, shape: rng.normal(size=shape),
     "skewed (exponential)": lambda rng, shape: rng.exponential(size=shape) - 1,
     "heavy-tailed (t, 3 degrees of freedom)": lambda rng, shape: rng.standard_t(3, shape) / np.sqrt(3),
@@ -31,9 +31,9 @@ DIFFERENCES: Mapping[str, Draw] = {
         (rng.lognormal(size=shape) - np.exp(0.5)) / np.sqrt((np.e - 1) * np.e)
     ),
 }
-"""All of mean 0 and variance 1."""
+"""Samplers of differences, all with mean 0 and variance 1."""
 HELD = ("normal", "skewed (exponential)", "heavy-tailed (t, 3 degrees of freedom)")
-"""Of which at most 6% may be false alarms."""
+"""Distributions for which at most 6% false alarms are allowed."""
 PATIENTS = (4, 6, 8, 12, 20, 40)
 RESAMPLES = 1000
 
@@ -50,40 +50,40 @@ class Rates:
 
 
 def verdicts(differences: Values) -> Flags:
-    """What `compare` calls a difference, of (K, P) sets of differences at once: sign flips are drawn once for all."""
+    """Whether `compare` declares a difference, for (K, P) sets of differences; sign flips are sampled once for all."""
     return excludes_0(differences[:, None]) & (sign_flips(differences) <= LEVEL)
 
 
 def excludes_0(values: Values) -> Flags:
-    """Whether the interval of each of (K, S, P) sets leaves 0 out."""
+    """(K,) whether the interval of each of (K, S, P) sets excludes 0."""
     intervals = map(interval_of, values)
     return np.array([interval.low > 0 or interval.high < 0 for interval in intervals])
 
 
-def drawn(draw: Draw, patients: int, *, shift: float, repeats: int) -> Values:
-    """(K, P) differences of this mean; the same ones whenever they are asked for."""
+def drawn(draw: Sampler, patients: int, *, shift: float, repeats: int) -> Values:
+    """(K, P) differences with mean `shift`; the same in every call."""
     return draw(np.random.default_rng([0, patients]), (repeats, patients)) + shift
 
 
 def false_alarms(differences: Values) -> Rates:
-    """Of (K, P) sets whose mean is 0."""
+    """The rates of false alarms on (K, P) sets whose mean is 0."""
     rng = np.random.default_rng(0)
     n = differences.shape[1]
     bootstrap = []
-    for of_set in differences:
-        means = of_set[rng.integers(n, size=(RESAMPLES, n))].mean(axis=1)
+    for sample in differences:
+        means = sample[rng.integers(n, size=(RESAMPLES, n))].mean(axis=1)
         low, high = np.percentile(means, (2.5, 97.5))
         bootstrap.append(low > 0 or high < 0)
     t = stats.ttest_1samp(differences, 0, axis=1).pvalue <= LEVEL
-    changed = [of_set[of_set != 0] for of_set in differences]
-    ranks = [len(of_set) > 0 and stats.wilcoxon(of_set).pvalue <= LEVEL for of_set in changed]
+    changed = [sample[sample != 0] for sample in differences]
+    ranks = [len(sample) > 0 and stats.wilcoxon(sample).pvalue <= LEVEL for sample in changed]
     declared = (verdicts(differences), bootstrap, t, sign_flips(differences) <= LEVEL, ranks)
     return Rates(*(float(np.mean(alarms)) for alarms in declared))
 
 
 def alarms_over_seeds(patients: int, seeds: int, *, repeats: int) -> tuple[float, float]:
-    """Intervals that leave 0 out where trainings with other seeds differ by as much as patients do: ours, and those of
-    means over the seeds as if these were all.
+    """Shares of intervals that exclude 0 where seeds differ by as much as patients do: ours, and those of means over
+    the seeds, as if there were no others.
     """
     rng = np.random.default_rng([1, patients, seeds])
     parts = (rng.normal(size=(repeats, *shape)) for shape in ((1, patients), (seeds, 1), (seeds, patients)))
@@ -92,16 +92,16 @@ def alarms_over_seeds(patients: int, seeds: int, *, repeats: int) -> tuple[float
 
 
 def table(repeats: int, patients: Sequence[int] = PATIENTS) -> str:
-    """Markdown: a row a distribution and n."""
+    """A Markdown table with one row per distribution and n."""
     lines = [
         "| differences | n | ours | bootstrap | paired t | sign flips | Wilcoxon | ours, of a mean of 1 SD |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name, draw in DIFFERENCES.items():
+    for name, sampler in DIFFERENCES.items():
         for n in patients:
-            none = false_alarms(drawn(draw, n, shift=0.0, repeats=repeats))
-            power = float(verdicts(drawn(draw, n, shift=1.0, repeats=repeats)).mean())
-            alarms = (none.ours, none.bootstrap, none.t, none.sign_flip, none.wilcoxon)
+            rates = false_alarms(drawn(sampler, n, shift=0.0, repeats=repeats))
+            power = float(verdicts(drawn(sampler, n, shift=1.0, repeats=repeats)).mean())
+            alarms = (rates.ours, rates.bootstrap, rates.t, rates.sign_flip, rates.wilcoxon)
             cells = [f"{100 * rate:.1f}%" for rate in (*alarms, power)]
             if n < min(PATIENTS[1:]):
                 cells[0] = cells[-1] = "no verdict"
@@ -110,11 +110,11 @@ def table(repeats: int, patients: Sequence[int] = PATIENTS) -> str:
 
 
 def seed_table(repeats: int) -> str:
-    """Markdown: several seeds, counted as drawn and not."""
+    """A Markdown table for several seeds, treated as a random sample and not."""
     lines = ["| patients | seeds | ours | over means of the seeds |", "|---|---|---|---|"]
     for n, seeds in ((8, 2), (8, 3), (20, 2), (20, 5)):
-        ours, of_means = alarms_over_seeds(n, seeds, repeats=repeats)
-        lines.append(f"| {n} | {seeds} | {100 * ours:.1f}% | {100 * of_means:.1f}% |")
+        ours, over_means = alarms_over_seeds(n, seeds, repeats=repeats)
+        lines.append(f"| {n} | {seeds} | {100 * ours:.1f}% | {100 * over_means:.1f}% |")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Typed, frozen, validated config. Nothing heavy is imported: `--help`, `--dry-run` and a sweep's driver stay fast."""
+"""Typed, frozen, validated config. It imports nothing heavy: `--help`, `--dry-run` and sweep drivers stay fast."""
 
 from ganseg_dist.config.data import AugmentConfig, DataConfig
 from ganseg_dist.config.federation import FederationConfig

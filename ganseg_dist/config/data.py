@@ -1,4 +1,4 @@
-"""What is read, and how it is shown to a system."""
+"""Fields of the data: what is read, how it is prepared and how it is split."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ganseg_dist.config.fields import BelowOne, Fraction, Frozen, Positive
 
 
 class AugmentConfig(Frozen):
-    """Ranges that the training transforms draw from; all zero switches augmentation off."""
+    """Ranges of the random training transforms; all zero switches augmentation off."""
 
     flip: Fraction = 0.5
     """Probability of a left-right flip."""
@@ -25,7 +25,7 @@ class AugmentConfig(Frozen):
 
 
 class DataConfig(Frozen):
-    """What is read, how it is brought to one grid and who is in which split."""
+    """What is read, how it is prepared, and how patients are split."""
 
     modalities: tuple[str, ...] | None = None
     """Input channels in order; none named: every modality that all cases have."""
@@ -70,7 +70,7 @@ class DataConfig(Frozen):
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """What a prepared slice of a resolved config holds: the modalities, then what preparation made of them."""
+        """Channels of a prepared slice under a resolved config: the modalities, then `made_channels`."""
         return (*(self.modalities or ()), *self.made_channels)
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Fields of a federation: what hospitals and server agree on beside the recipe."""
+"""Fields of a federation, on which hospitals and server agree in addition to the recipe."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ganseg_dist.config.fields import BelowOne, Count, Fraction, Frozen, NonNega
 from ganseg_dist.config.privacy import PrivacyConfig
 
 Encoding = Literal["fp32", "fp16", "int8", "topk"]
-"""How updates travel."""
+"""Encoding of the updates that sites send."""
 
 
 class FederationConfig(Frozen):
-    """How hospitals train together; `ganseg federate` alone reads it.
+    """How hospitals train together; only `ganseg federate` reads it.
 
     The reasons for the defaults are in docs/decisions/0007-what-stays-home.md.
     """

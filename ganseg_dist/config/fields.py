@@ -11,11 +11,11 @@ Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[StrictInt, Field(ge=1)]
-"""Strict, as every whole number here: a lax one takes true for 1."""
+"""Strict, as every integer in the config: lax validation accepts true as 1."""
 Widths = Annotated[tuple[Count, ...], Field(min_length=2, max_length=6)]
 
 
 class Frozen(BaseModel):
-    """A validated, immutable node of the tree; unknown fields are refused."""
+    """A validated, immutable node of the config tree; unknown fields raise an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)

@@ -1,5 +1,5 @@
-"""Fields of differential privacy: what a federation promises a hospital, what a hospital asks of one, and what training
-promises a patient.
+"""Fields of differential privacy: a federation's guarantee to hospitals, a hospital's demand of a federation, and the
+guarantee of training to patients.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Where = Literal["server", "site"]
 class PrivacyConfig(Frozen):
     """Privacy of a hospital in a federation; off unless `epsilon` or `noise_multiplier` is given.
 
-    What it hides, what it costs, and what it does not hide are in docs/decisions/0008-differential-privacy.md.
+    What it hides, what it costs and what it does not hide are in docs/decisions/0008-differential-privacy.md.
     """
 
     epsilon: Positive | None = None
@@ -33,12 +33,12 @@ class PrivacyConfig(Frozen):
 
     @property
     def on(self) -> bool:
-        """Whether anything is promised."""
+        """Whether differential privacy is on."""
         return self.epsilon is not None or self.noise_multiplier is not None
 
 
 class PrivacyDemand(Frozen):
-    """The least that a hospital asks of a federation before it takes part."""
+    """The least privacy that a hospital demands of a federation before it takes part."""
 
     epsilon: Positive
     """What the federation may spend at most, at `delta`; with `where: site`, together with all earlier ones."""
@@ -70,5 +70,5 @@ class PatientPrivacyConfig(Frozen):
 
     @property
     def on(self) -> bool:
-        """Whether anything is promised."""
+        """Whether differential privacy is on."""
         return self.epsilon is not None or self.noise_multiplier is not None

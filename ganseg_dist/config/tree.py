@@ -1,6 +1,6 @@
 """The one typed config tree. A recipe returns one, `override` edits it, every run saves it.
 
-It imports nothing heavy, so `--help`, `--dry-run` and a sweep's driver stay fast.
+It imports nothing heavy, so that `--help`, `--dry-run` and sweep drivers are fast.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ganseg_dist.suggestion import suggestion
 
 
 class _OfRegisteredSystem:
-    """A field that holds the config of whichever registered system its `name` tells."""
+    """Validates a field as the config of the registered system that its `name` gives."""
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         union: Any = reduce(or_, (load(entry.config) for entry in registered().values()))
@@ -37,13 +37,13 @@ class _OfRegisteredSystem:
 AnySystemConfig = Annotated[SystemConfig, _OfRegisteredSystem()]
 
 FIXED = ("recipe", "system.name")
-"""Fields that say which recipe it is; no other value fits the rest."""
+"""Fields that identify the recipe and cannot be changed: another value would not fit the rest."""
 
 
 class RunConfig(Frozen):
     """Everything that decides a run's weights."""
 
-    # The systems' classes import this package: they are looked up when the first config is made.
+    # The systems' classes import this package, so they are looked up when the first config is made.
     model_config = ConfigDict(defer_build=True)
 
     recipe: str
@@ -77,23 +77,23 @@ class RunConfig(Frozen):
         return self.model_dump_json(indent=2)
 
     def flat(self) -> dict[str, Any]:
-        """Every field's value, fit for JSON, by its dotted name, as `override` takes them."""
+        """Every field's value as a JSON type, by dotted name, as `override` takes them."""
 
         def fields(node: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-            found: dict[str, Any] = {}
+            values: dict[str, Any] = {}
             for name, value in node.items():
-                found |= fields(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-            return found
+                values |= fields(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+            return values
 
         return fields(self.model_dump(mode="json"), "")
 
     def fields(self) -> list[str]:
-        """The dotted names of what can be set."""
+        """The dotted names of the fields that can be set."""
         return [name for name in self.flat() if name not in FIXED]
 
     @classmethod
     def from_json(cls, text: str, source: str = "config.json") -> RunConfig:
-        """Raises ConfigError naming the source and the field."""
+        """A config from its JSON text. Raises ConfigError naming the source and the field."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
@@ -101,7 +101,7 @@ class RunConfig(Frozen):
 
     @classmethod
     def load(cls, path: Path) -> RunConfig:
-        """Read a saved config."""
+        """Read a saved config. Raises ConfigError naming the file."""
         try:
             return cls.from_json(read_text(path), str(path))
         except OSError as error:
@@ -113,8 +113,8 @@ class RunConfig(Frozen):
 def override(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     """Replace dotted fields, as in `{"train.epochs": 5}`; text values are read as JSON where they parse.
 
-    The one way to vary a config: `--set`, a sweep and a federated run all come through here.
-    Raises ConfigError naming the field, the value and, for an unknown field, a known one that is close to it.
+    `--set`, sweeps and federated runs all change a config here.
+    Raises ConfigError naming the field, the value and, for an unknown field, a similar known one.
     """
     tree = config.model_dump(mode="json")
     for field, value in changes.items():
@@ -139,14 +139,14 @@ def parse_assignments(assignments: list[str]) -> dict[str, str]:
 
 
 def _assign(tree: dict[str, Any], field: str, value: Any) -> bool:
-    """Whether the tree has the field."""
+    """Set a dotted field in the tree. Returns whether the tree has it."""
     *parents, last = field.split(".")
     node: Any = tree
     for name in parents:
         node = node.get(name) if isinstance(node, dict) else None
     if not isinstance(node, dict) or last not in node:
         return False
-    # Where the field holds no word, none is nothing.
+    # The word none means null, unless the field holds text.
     node[last] = None if value == "none" and not isinstance(node[last], str) else value
     return True
 
@@ -166,19 +166,19 @@ def _first_problem(error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         return _no_such_field(place)
     if place[:1] == ("system",):
-        place = (*place[:1], *place[2:])  # less the name of the system, which pydantic puts between
+        place = (*place[:1], *place[2:])  # without the system's name, which pydantic inserts
     field = ".".join(str(part) for part in place)
-    given = problem.get("input")
-    shown = "" if isinstance(given, dict) else f" (got {given!r})"
+    value = problem.get("input")
+    value_text = "" if isinstance(value, dict) else f" (got {value!r})"
     if problem["type"] == "tuple_type":
-        return f'{field}: is a list; write it as ["a", "b"]{shown}'
+        return f'{field}: is a list; write it as ["a", "b"]{value_text}'
     if problem["type"] == "value_error" and not field:
-        return problem["msg"].removeprefix("Value error, ")  # it relates fields of two nodes, and names them
-    return f"{field or 'config'}: {problem['msg'].removeprefix('Value error, ')}{shown}"
+        return problem["msg"].removeprefix("Value error, ")  # it relates fields of two nodes and names them itself
+    return f"{field or 'config'}: {problem['msg'].removeprefix('Value error, ')}{value_text}"
 
 
 def _no_such_field(place: tuple[int | str, ...]) -> str:
-    """Of a field that the tree does not have, where pydantic met it."""
+    """Message for an unknown field at the given place of pydantic's error."""
     system = next(iter(registered()))
     if place[:1] == ("system",):
         system, place = str(place[1]), (*place[:1], *place[2:])

@@ -19,7 +19,7 @@ TURN_DEGREES = 12.0
 
 CLEARLY_BETTER = 1.1
 """How much more information a moved modality must share. On registered scans no move shares more than the
-scan as it lies does; shifts and turns of a few blocks, and flips, share 1.15 times as much and more."""
+unmoved scan does; shifts and turns of a few blocks, and flips, share 1.15 times as much and more."""
 
 Coarse = npt.NDArray[np.float32]
 Levels = npt.NDArray[np.int64]
@@ -29,9 +29,9 @@ def better_moves(volumes: Mapping[str, Volume]) -> dict[str, str]:
     """The modalities that do not lie on the others, and the move that would bring each clearly closer.
 
     volumes: modality to (X, Y, Z), all on one grid, none constant. The modality that shares most information
-    with the others is held to lie well. The moves tried are shifts along an axis, flips, and turns about an
-    axis: coarse, but the test compares a scan with itself, so that contrast, noise and lesions, which decide
-    any absolute measure, do not set it off.
+    with the others is the fixed one. The moves tried are shifts along an axis, flips, and turns about an axis.
+    They are coarse, but each compares a scan with itself, so that contrast, noise and lesions, which decide
+    any absolute measure, do not raise an alarm.
     """
     coarse = {name: _coarse(volume) for name, volume in volumes.items()}
     levels = {name: _levels(volume) for name, volume in coarse.items()}
@@ -43,18 +43,18 @@ def better_moves(volumes: Mapping[str, Volume]) -> dict[str, str]:
 
 
 def _better_move(fixed: Levels, moving: Coarse) -> str | None:
-    as_it_lies = _shared_information(fixed, _levels(moving))
-    # A volume too small for any move says nothing.
+    unmoved = _shared_information(fixed, _levels(moving))
+    # A volume that is too small for any move is not judged.
     best, move = max(((_shared_information(*pair), name) for name, *pair in _moves(fixed, moving)), default=(0.0, ""))
-    return move if best > CLEARLY_BETTER * as_it_lies else None
+    return move if best > CLEARLY_BETTER * unmoved else None
 
 
 def _moves(fixed: Levels, moving: Coarse) -> Iterator[tuple[str, Levels, Levels]]:
-    """Each move by name, with the parts of both volumes that it lays over each other."""
+    """Each move by name, with the parts of both volumes that overlap after it."""
     levels = _levels(moving)
     for axis, length in enumerate(fixed.shape):
         if length < 2 * max(SHIFTS):
-            continue  # a few slices say nothing about moves across them
+            continue  # a few slices cannot show a move across them
         for shift in SHIFTS:
             front, back = _ends(axis, shift)
             yield f"a shift along axis {axis}", fixed[front], levels[back]
@@ -75,7 +75,7 @@ def _ends(axis: int, shift: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
 
 
 def _coarse(volume: Volume) -> Coarse:
-    """Block means, at most COARSE_SIDE blocks an axis; a rest that fills no block is cut off."""
+    """Block means, at most COARSE_SIDE blocks an axis; a remainder that fills no block is cut off."""
     blocks = [-(-length // COARSE_SIDE) for length in volume.shape]
     counts = [length // block for length, block in zip(volume.shape, blocks, strict=True)]
     whole = volume[tuple(slice(count * block) for count, block in zip(counts, blocks, strict=True))]
@@ -91,9 +91,9 @@ def _levels(volume: Coarse) -> Levels:
     return np.asarray(np.clip((volume - low) * (BINS / (high - low)), 0, BINS - 1), dtype=np.int64)
 
 
-def _shared_information(one: Levels, other: Levels) -> float:
+def _shared_information(first: Levels, second: Levels) -> float:
     """(H(A) + H(B)) / H(A, B) - 1, in [0, 1]: normalised mutual information (Studholme et al. 1999), less its floor."""
-    joint = np.bincount((one * BINS + other).ravel(), minlength=BINS**2).reshape(BINS, BINS)
+    joint = np.bincount((first * BINS + second).ravel(), minlength=BINS**2).reshape(BINS, BINS)
     together = _entropy(joint)
     return (_entropy(joint.sum(0)) + _entropy(joint.sum(1))) / together - 1 if together > 0 else 1.0
 

@@ -1,4 +1,4 @@
-"""Training transforms: parameters are drawn for an example, then applied to the batch deterministically."""
+"""Training transforms: parameters are sampled per example, then applied to the batch deterministically."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ganseg_dist.config import AugmentConfig
 from ganseg_dist.data.batch import BACKGROUND, Batch
 
 DARKEST = BACKGROUND + 1e-3
-"""The darkest that tissue gets: only background is exactly -1."""
+"""Lowest intensity of tissue: only background is exactly -1."""
 
 
 def draw_augmentation(
     config: AugmentConfig, channels: int, rng: np.random.Generator
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """One example's transform: an affine matrix (2, 3) in grid_sample's frame, gain and shift (C,) each."""
+    """Sample one example's transform: an affine matrix (2, 3) in grid_sample's frame, gain and shift (C,) each."""
     turn = math.radians(config.rotation_degrees) * rng.uniform(-1, 1)
     zoom = 1 + config.scale * rng.uniform(-1, 1)
     mirror = -1.0 if rng.uniform() < config.flip else 1.0
@@ -34,7 +34,7 @@ def draw_augmentation(
 
 
 def augment(batch: Batch) -> Batch:
-    """Apply the batch's drawn transforms to image and regions; unchanged where none were drawn.
+    """Apply the batch's sampled transforms to image and regions; a batch without any is returned unchanged.
 
     Intensities change inside the body only, are clipped to [-1, 1], and the background stays exactly -1.
     """

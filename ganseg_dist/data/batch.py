@@ -1,4 +1,4 @@
-"""What a training step sees."""
+"""The batch of a training step."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ BACKGROUND = -1.0
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Examples with their truth and their own random draws."""
+    """Examples with their truth and the random parameters that were sampled for each."""
 
     image: Tensor
     """(B, C, H, W) float32 in [-1, 1], background exactly -1."""
     regions: Tensor
-    """(B, R, H, W) float32 in {0, 1}; R is 0 where no mask is known."""
+    """(B, R, H, W) float32 in {0, 1}; R is 0 without masks."""
     case: Tensor
     """(B,) int64, index of each example's case."""
     label: Tensor
-    """(B,) int64, index of each example's class; -1 where it is not known."""
+    """(B,) int64, index of each example's class; -1 where the class is unknown."""
     draws: Mapping[str, Tensor] = field(default_factory=dict)
     """Random parameters, (B, ...) each, keyed by seed, epoch and example."""
 
@@ -45,7 +45,7 @@ class Batch:
         return Batch(image, move(self.regions), move(self.case), move(self.label), draws)
 
     def of(self, rows: Tensor) -> Batch:
-        """Some of the examples.
+        """The examples at the given rows.
 
         Args:
             rows: (n,) int64, or (B,) bool.

@@ -21,19 +21,19 @@ LESION_BRIGHT = ("flair", "t2")
 """Modalities on which lesions are bright, the clearest first."""
 
 MOST_POINTS = 20_000
-"""Pixels that the centroids are found on; the rest are assigned to them."""
+"""Most pixels that centroids are fitted to; all pixels are then assigned to the centroids."""
 
 STARTS = 4
 """K-means++ starts, of which the best is kept."""
 
 SEED = 0
-"""Fixed: a scan's clusters belong to the scan, not to a run."""
+"""Fixed, so that a scan's clusters do not depend on the run's seed."""
 
 
 def initial_mask(volume: Volume, body: Mask, k: int, *, by: Literal["intensity", "coordinates"] = "intensity") -> Mask:
     """The brightest of k clusters, in the shape of `body`; empty where tissue has fewer than k intensities.
 
-    The text's generator takes a binary mask, and k = 3 clusters are none: the brightest stands for it.
+    The paper's generator takes a binary mask, and k = 3 clusters are not binary: the brightest one is used.
     """
     return np.asarray(clusters(volume, body, k, by=by) == k)
 
@@ -43,13 +43,13 @@ def clusters(
 ) -> npt.NDArray[np.int64]:
     """Tissue in k clusters (Eq. 5), numbered from the dimmest, 1, to the brightest, k; 0 outside the body.
 
-    The same whatever the machine's threads. All 0 where there are fewer than k different points.
+    The result does not depend on the number of threads. All 0 where there are fewer than k different points.
 
     Args:
-        volume: (H, W) or a stack (S, H, W), which is clustered as one: what is bright is so in the whole scan.
+        volume: (H, W) or a stack (S, H, W), which is clustered as one, so that bright means bright in the whole scan.
         body: the same shape.
-        by: what is near what. "intensity", the text's, compares values; "coordinates", Eq. 4 as printed, compares
-            places in the plane, and cuts the body into k parts.
+        by: what k-means compares. "intensity", as the paper's text says, compares values; "coordinates", Eq. 4 as
+            printed, compares positions in the plane, and cuts the body into k parts.
     """
     labels = np.zeros(body.shape, np.int64)
     intensities = _intensities(volume, body)
@@ -57,19 +57,19 @@ def clusters(
     sample = _sample(points, MOST_POINTS)
     if len(np.unique(sample, axis=0)) < k:
         return labels
-    with threadpool_limits(limits=1, user_api="openmp"):  # threads add up in any order
-        found = _kmeans(k).fit(sample).predict(points)
-    brightness = np.bincount(found, intensities[:, 0], k) / np.maximum(np.bincount(found, minlength=k), 1)
+    with threadpool_limits(limits=1, user_api="openmp"):  # the order in which threads add up varies
+        assigned = _kmeans(k).fit(sample).predict(points)
+    brightness = np.bincount(assigned, intensities[:, 0], k) / np.maximum(np.bincount(assigned, minlength=k), 1)
     rank = np.empty(k, np.int64)
     rank[np.argsort(brightness, kind="stable")] = np.arange(1, k + 1)
-    labels[body] = rank[found]
+    labels[body] = rank[assigned]
     return labels
 
 
 def elbow(volumes: Sequence[Volume], bodies: Sequence[Mask], *, largest: int = 8) -> tuple[float, ...]:
-    """Within-cluster sum of squares of these scans' intensities for k = 1 to `largest`: where it bends, k is chosen.
+    """Within-cluster sum of squares of these scans' intensities for k = 1 to `largest`; choose k where the curve bends.
 
-    A diagnostic: k is a setting, so that a scan is prepared alike whoever else is in its cohort.
+    A diagnostic only: k is a setting, so that the preparation of a scan does not depend on the rest of its cohort.
     """
     share = MOST_POINTS // max(len(volumes), 1)
     samples = [_sample(_intensities(volume, body), share) for volume, body in zip(volumes, bodies, strict=True)]
@@ -78,9 +78,9 @@ def elbow(volumes: Sequence[Volume], bodies: Sequence[Mask], *, largest: int = 8
 
 
 def clustered_channel(image: Volume, modalities: Sequence[str]) -> Volume:
-    """What k-means looks at: the first of `LESION_BRIGHT` that is there, else the channels' mean.
+    """The channel that k-means clusters: the first of `LESION_BRIGHT` that is available, else the channels' mean.
 
-    A mean over MRI sequences is no brightness: where FLAIR is bright, T1 is dark.
+    A mean over MRI sequences is a poor measure of brightness: where FLAIR is bright, T1 is dark.
 
     Args:
         image: (S, C, H, W), its channels in the order of `modalities`.
@@ -95,7 +95,7 @@ def clustered_channel(image: Volume, modalities: Sequence[str]) -> Volume:
 
 
 def _intensities(volume: Volume, body: Mask) -> Points:
-    """(N, 1), of the N body pixels."""
+    """(N, 1) intensities of the N body pixels."""
     return volume[body].astype(np.float64)[:, None]
 
 
@@ -105,8 +105,8 @@ def _kmeans(k: int) -> KMeans:
     return KMeans(k, init="k-means++", n_init=STARTS, random_state=SEED)
 
 
-def _sample(points: Points, most: int) -> Points:
-    """At most so many of the points, the same ones each time."""
-    if len(points) <= most:
+def _sample(points: Points, limit: int) -> Points:
+    """At most `limit` of the points, the same ones in every call."""
+    if len(points) <= limit:
         return points
-    return points[np.random.default_rng(SEED).choice(len(points), most, replace=False)]
+    return points[np.random.default_rng(SEED).choice(len(points), limit, replace=False)]

@@ -1,4 +1,4 @@
-"""Cases, sites, patients, and the split by patient that everything that learns must respect."""
+"""Cases, sites, patients, and the split by patient that all training must respect."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from ganseg_dist.data.labels import BINARY, BRATS_REGIONS, LabelScheme, most_com
 from ganseg_dist.errors import DataError
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
-"""The names readers translate to, in the order channels are stacked; a manifest may add others."""
+"""The names that readers translate to, in the order in which channels are stacked; a manifest may add others."""
 
 COLOURS = ("red", "green", "blue")
 """The modalities of a picture in colour."""
 
 GREY = "grey"
-"""The modality of a picture in shades of grey: of what, its layout does not say."""
+"""The modality of a picture in shades of grey; its layout does not say which kind of image it is."""
 
 UNKNOWN_SITE = "unknown"
 
 SYNTHETIC_TAG = "SYNTHETIC.json"
-"""The file that says of a folder that nothing in it is a patient."""
+"""The file that marks a folder whose images are all synthetic."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where one volume's voxels are: one 3-D or 4-D file, or a stack of 2-D files in slice order."""
+    """The files of one volume: one 3-D or 4-D file, or a stack of 2-D files in slice order."""
 
     files: tuple[Path, ...]
     channel: int | None = None
-    """Which channel of multi-channel files; none: they have one."""
+    """Channel of multi-channel files; None where they have one channel."""
     reads: Literal["not black", "colour code"] | None = None
-    """What is read of a mask's colours where no channel is named: 1 where there is any, or 0xRRGGBB, which tells its
-    structures apart. None: the values as stored; of an image in colour, how bright it looks."""
+    """How a mask's colours are read where no channel is named: as 1 wherever a pixel is not black, or as 0xRRGGBB,
+    which tells structures apart. None: the values as stored; of an image in colour, its luminance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,13 @@ class Case:
     scheme: LabelScheme = BINARY
     """What the values in its mask mean. A binary picture mask may write 255 for 1."""
     colours: Mapping[int, int] | None = None
-    """Of a mask in colours, 0xRRGGBB to our labels."""
+    """For a mask in colours: 0xRRGGBB to our labels."""
     class_name: str | None = None
-    """What the whole image is, where the layout says so, such as glioma."""
+    """Class of the whole image, such as glioma, where the layout names one."""
     part: Literal["train", "test"] | None = None
-    """The part that the data set's authors put it in, where they did."""
+    """The part to which the data set's authors assigned it, if they did."""
     patient_known: bool = True
-    """False where `patient` is the case's own name for want of a better."""
+    """False where the patient is unknown and `patient` is the case's own name."""
 
     @property
     def labels(self) -> Mapping[int, int]:
@@ -68,7 +68,7 @@ class Case:
 
     @property
     def regions(self) -> tuple[str, ...]:
-        """The regions that its labels can tell apart."""
+        """The regions that its labels distinguish."""
         return tuple(self.scheme.regions)
 
 
@@ -80,9 +80,9 @@ class Cohort:
     layout: str
     cases: tuple[Case, ...]
     other_layouts: tuple[str, ...] = ()
-    """Which else the files look like, where nobody has named one."""
+    """Further layouts that the files match, where the user has named none."""
     labels: str | None = None
-    """The label scheme that somebody stated, whatever the files' names say."""
+    """The label scheme that the user stated, which overrides the files' names."""
 
     @property
     def phantom(self) -> bool:
@@ -91,7 +91,7 @@ class Cohort:
 
     @property
     def synthetic(self) -> bool:
-        """Whether its images were painted by a generator, as `ganseg synthesize` writes them."""
+        """Whether a generator made its images, as `ganseg synthesize` writes them."""
         return (self.root / SYNTHETIC_TAG).exists()
 
     @property
@@ -101,7 +101,7 @@ class Cohort:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Modalities that every case has, in canonical order, then the manifest's own in name order."""
+        """Modalities that every case has: the known ones in canonical order, then a manifest's others in name order."""
         if not self.cases:
             return ()
         shared = set.intersection(*(set(case.images) for case in self.cases))
@@ -110,7 +110,7 @@ class Cohort:
 
     @property
     def regions(self) -> tuple[str, ...]:
-        """Regions that every masked case's labels can tell apart."""
+        """Regions that the labels of every case with a mask distinguish."""
         masked = [case.regions for case in self.cases if case.mask is not None]
         if not masked:
             return ()
@@ -118,13 +118,13 @@ class Cohort:
 
     @property
     def schemes(self) -> tuple[LabelScheme, ...]:
-        """What the labels of the cohort's regions are in every mask, in order."""
+        """The label scheme of each case with a mask, reduced to the cohort's regions; in case order."""
         regions = self.regions
         return tuple(case.scheme.of_regions(regions) for case in self.cases if case.mask is not None)
 
     @property
     def scheme(self) -> LabelScheme:
-        """What a model of these cases writes by: the scheme of most of their masks."""
+        """The scheme by which a model of these cases writes masks: that of most of their masks."""
         return most_common_scheme(self.schemes)
 
     @property
@@ -133,32 +133,32 @@ class Cohort:
         return tuple(sorted({case.class_name for case in self.cases if case.class_name is not None}))
 
     def without(self, case_ids: Iterable[str]) -> Cohort:
-        """The cohort less these cases."""
+        """The cohort without these cases."""
         dropped = set(case_ids)
         return replace(self, cases=tuple(case for case in self.cases if case.id not in dropped))
 
     @property
     def unlabelled(self) -> tuple[str, ...]:
-        """Cases without a mask: nobody knows which of their slices are healthy."""
+        """Ids of the cases without a mask, whose healthy slices are unknown."""
         return tuple(case.id for case in self.cases if case.mask is None)
 
     def of_patients(self, patients: Iterable[str]) -> tuple[Case, ...]:
         """These patients' cases, in cohort order."""
-        wanted = set(patients)
-        return tuple(case for case in self.cases if case.patient in wanted)
+        selected = set(patients)
+        return tuple(case for case in self.cases if case.patient in selected)
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Patients by what they are used for; no patient stands in two parts."""
+    """Patients by part. No patient is in two parts: raises DataError otherwise."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        everyone = (*self.train, *self.validation, *self.test)
-        if len(set(everyone)) != len(everyone):
+        all_patients = (*self.train, *self.validation, *self.test)
+        if len(set(all_patients)) != len(all_patients):
             raise DataError("split: a patient stands in two parts; split by patient before anything learns")
 
     def to_dict(self) -> dict[str, list[str]]:
@@ -171,13 +171,13 @@ class Split:
         return cls(*(tuple(parts[name]) for name in ("train", "validation", "test")))
 
     def of(self, patients: Iterable[str]) -> Split:
-        """The same split of these patients alone, such as a site's own."""
-        own = set(patients)
-        return Split(*(tuple(p for p in part if p in own) for part in (self.train, self.validation, self.test)))
+        """The split restricted to these patients, such as those of one site."""
+        selected = set(patients)
+        return Split(*(tuple(p for p in part if p in selected) for part in (self.train, self.validation, self.test)))
 
 
 def split_as_configured(cohort: Cohort, config: RunConfig) -> Split:
-    """The split that a run of this config draws: by patient, from its seed and fractions. Raises as that does."""
+    """The split of a run of this config, from its seed and fractions. Raises as `split_by_patient` does."""
     fractions = config.data
     return split_by_patient(
         cohort, validation=fractions.validation_fraction, test=fractions.test_fraction, seed=config.seed
@@ -185,26 +185,30 @@ def split_as_configured(cohort: Cohort, config: RunConfig) -> Split:
 
 
 def split_by_patient(cohort: Cohort, *, validation: float, test: float, seed: int) -> Split:
-    """Draw validation and test patients, each part spread over the sites, and over the classes where they are known.
+    """Sample validation and test patients, each part spread over the sites, and over the classes where they are known.
 
-    Patients are shuffled within their site and dealt out so that after every patient the parts' sizes are
-    as near as they can be to their fractions, site after site: a part smaller than the number of sites
-    still takes its patients from different ones. With classes this is done class by class (`_dealt_by_class`).
+    Patients are shuffled within their site and assigned one by one, site after site, so that after each the parts'
+    sizes are as near to their fractions as possible: a part with fewer patients than there are sites still
+    takes them from different sites. With classes this is done class by class (`_assign_by_class`).
 
     Where the data set's authors named test cases, their patients are the test patients whatever `test` is, and
     `validation` is a share of the others.
 
     Raises DataError when a part with a fraction above 0 would stay empty.
     """
-    named = {case.patient for case in cohort.cases if case.part == "test"}
+    test_patients = {case.patient for case in cohort.cases if case.part == "test"}
     fractions = {"train": 1 - validation - test, "validation": validation, "test": test}
-    if named:
+    if test_patients:
         fractions = {"train": 1 - validation, "validation": validation, "test": 0.0}
-    home = {case.patient: case.site for case in sorted(cohort.cases, key=lambda case: (case.patient, case.site))}
-    drawn = {patient: site for patient, site in home.items() if patient not in named}
+    site_of = {case.patient: case.site for case in sorted(cohort.cases, key=lambda case: (case.patient, case.site))}
+    remaining = {patient: site for patient, site in site_of.items() if patient not in test_patients}
     rng = np.random.default_rng(seed)
-    parts = _dealt_by_class(cohort, drawn, fractions, rng) if cohort.classes else _dealt(drawn, fractions, rng)
-    parts["test"] += sorted(named)
+    parts = (
+        _assign_by_class(cohort, remaining, fractions, rng)
+        if cohort.classes
+        else _assign_parts(remaining, fractions, rng)
+    )
+    parts["test"] += sorted(test_patients)
     for name, fraction in fractions.items():
         if fraction > 0 and not parts[name]:
             raise DataError(
@@ -214,68 +218,70 @@ def split_by_patient(cohort: Cohort, *, validation: float, test: float, seed: in
     return Split(*(tuple(sorted(parts[name])) for name in ("train", "validation", "test")))
 
 
-def _dealt(home: Mapping[str, str], fractions: Mapping[str, float], rng: np.random.Generator) -> dict[str, list[str]]:
-    """Patients, given with their sites, by part."""
+def _assign_parts(
+    site_of: Mapping[str, str], fractions: Mapping[str, float], rng: np.random.Generator
+) -> dict[str, list[str]]:
+    """Assign patients, given with their sites, to parts: the names of each part's patients."""
     parts: dict[str, list[str]] = {name: [] for name in fractions}
     dealt = 0
-    for patients in _by_site(home).values():
-        here = dict.fromkeys(parts, 0)
+    for patients in _by_site(site_of).values():
+        of_site = dict.fromkeys(parts, 0)
         for patient in rng.permutation(patients):
             dealt += 1
-            due = {
-                name: (fraction * dealt - len(parts[name])) - here[name] * 1e-3
+            deficit = {
+                name: (fraction * dealt - len(parts[name])) - of_site[name] * 1e-3
                 for name, fraction in fractions.items()
                 if fraction > 0
             }
-            chosen = max(due, key=lambda name: due[name])
+            chosen = max(deficit, key=lambda name: deficit[name])
             parts[chosen].append(str(patient))
-            here[chosen] += 1
+            of_site[chosen] += 1
     return parts
 
 
-def _dealt_by_class(
-    cohort: Cohort, home: Mapping[str, str], fractions: Mapping[str, float], rng: np.random.Generator
+def _assign_by_class(
+    cohort: Cohort, site_of: Mapping[str, str], fractions: Mapping[str, float], rng: np.random.Generator
 ) -> dict[str, list[str]]:
-    """Patients by part, the rarest class first, as a patient of several classes counts for each of them.
+    """The names of each part's patients. The rarest class comes first, as a patient may count for several classes.
 
     A class with as many patients as there are parts has at least one in each part: see `_quotas`.
     """
     members: dict[str, set[str]] = {name: set() for name in cohort.classes}
     for case in cohort.cases:
-        if case.class_name is not None and case.patient in home:
+        if case.class_name is not None and case.patient in site_of:
             members[case.class_name].add(case.patient)
-    classless = set(home).difference(*members.values())
+    classless = set(site_of).difference(*members.values())
     parts: dict[str, list[str]] = {name: [] for name in fractions}
     for group in (*sorted(members.values(), key=lambda patients: (len(patients), sorted(patients))), classless):
         placed = {name: len(group.intersection(part)) for name, part in parts.items()}
-        left = {patient: home[patient] for patient in sorted(group.difference(*parts.values()))}
-        owed = {name: max(quota - placed[name], 0) for name, quota in _quotas(len(group), fractions).items()}
-        given = dict.fromkeys(owed, 0)
-        shuffled = [str(patient) for patients in _by_site(left).values() for patient in rng.permutation(patients)]
+        unplaced = {patient: site_of[patient] for patient in sorted(group.difference(*parts.values()))}
+        missing = {name: max(quota - placed[name], 0) for name, quota in _quotas(len(group), fractions).items()}
+        added = dict.fromkeys(missing, 0)
+        shuffled = [str(patient) for patients in _by_site(unplaced).values() for patient in rng.permutation(patients)]
         for number, patient in enumerate(shuffled, start=1):
-            due = {name: number * owed[name] / sum(owed.values()) - given[name] for name in owed}
-            chosen = max(due, key=lambda name: (due[name], -len(parts[name]) / fractions[name]))
+            deficit = {name: number * missing[name] / sum(missing.values()) - added[name] for name in missing}
+            chosen = max(deficit, key=lambda name: (deficit[name], -len(parts[name]) / fractions[name]))
             parts[chosen].append(patient)
-            given[chosen] += 1
+            added[chosen] += 1
     return parts
 
 
 def _quotas(patients: int, fractions: Mapping[str, float]) -> dict[str, int]:
-    """How many of a class's patients each part with a fraction takes, at least one each; training the rest.
+    """How many of a class's patients each part takes: at least one for a part with a fraction; training takes the rest.
 
-    Of a class with fewer patients than parts, training has the first, test the second.
+    Where a class has fewer patients than parts, training gets the first and test the second.
     """
-    wanted = [name for name in ("test", "validation") if fractions[name] > 0]
+    held_out = [name for name in ("test", "validation") if fractions[name] > 0]
     quotas = {"train": patients}
-    for name in wanted:
+    for name in held_out:
         quotas[name] = min(max(round(fractions[name] * patients), 1), quotas["train"] - 1) if quotas["train"] > 1 else 0
         quotas["train"] -= quotas[name]
     return quotas
 
 
-def _by_site(home: Mapping[str, str]) -> dict[str, list[str]]:
+def _by_site(site_of: Mapping[str, str]) -> dict[str, list[str]]:
     """Sorted patients of each site, sites in name order; a patient seen at two sites counts at one."""
     sites: dict[str, list[str]] = {}
-    for patient, site in home.items():
+    for patient, site in site_of.items():
         sites.setdefault(site, []).append(patient)
     return {site: sorted(sites[site]) for site in sorted(sites)}

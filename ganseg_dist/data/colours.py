@@ -1,4 +1,4 @@
-"""What is read of a picture's colours: a channel, how bright they look, or what they stand for in a mask."""
+"""How a picture's colours are read: as one channel, as luminance, or as the structures of a mask."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ COLOURFUL_SHARE = 0.05
 
 
 def shows_colour(path: Path) -> bool:
-    """Whether a picture is seen in colour: many are stored as red, green and blue and are grey all the same.
+    """Whether a picture looks coloured: many are stored as red, green and blue and yet are grey.
 
     Raises DataError when it cannot be read.
     """
-    plane = load_picture(path)[::2, ::2]  # enough pixels to see it by
+    plane = load_picture(path)[::2, ::2]  # a quarter of the pixels is enough to judge by
     if plane.ndim == 2:
         return False
     reach = np.ptp(np.stack(_colours(path, plane)).astype(np.float32), axis=0)
@@ -43,7 +43,7 @@ def colour_channels(code: int) -> tuple[int, int, int]:
 
 
 def image_plane(file: Path, pixels: Pixels, source: Source) -> Volume:
-    """(rows, columns): the channel that the source names; without one, how bright the picture looks."""
+    """(rows, columns): the channel that the source names, or the luminance where it names none."""
     with decoding(file, "picture"):
         if source.channel is not None or pixels.ndim == 2:
             return _channel(file, pixels, source.channel or 0)
@@ -54,13 +54,13 @@ def image_plane(file: Path, pixels: Pixels, source: Source) -> Volume:
 
 
 def mask_plane(file: Path, pixels: Pixels, source: Source) -> Volume:
-    """(rows, columns): 1 where a mask is not black, 0xRRGGBB of its colours, or its values, whichever the source reads.
+    """(rows, columns): 1 where a mask is not black, its colours as 0xRRGGBB, or its values, as `source.reads` says.
 
-    Of a JPEG, 255 where it is bright, unless its colours count. Raises DataError for values that are no whole numbers.
+    A JPEG's bright half is 255, unless its colours count. Raises DataError for values that are no whole numbers.
     """
     with decoding(file, "picture"):
         pixels = whole_numbers(file, pixels)
-        if source.reads == "colour code":  # of whole planes: float32 holds its 24 bits exactly
+        if source.reads == "colour code":  # on whole planes at once; float32 holds 24 bits exactly
             red, green, blue = _colours(file, pixels)
             return np.asarray(red * np.float32(1 << 16) + green * np.float32(1 << 8) + blue, np.float32)
         if source.channel is not None:
@@ -73,7 +73,7 @@ def mask_plane(file: Path, pixels: Pixels, source: Source) -> Volume:
 
 
 def _channel(file: Path, pixels: Pixels, channel: int) -> Volume:
-    """A picture in shades of grey has one channel, of any number."""
+    """One channel. A picture in shades of grey is returned whatever the channel's number."""
     if pixels.ndim == 2:
         return as_float(pixels)
     if channel < pixels.shape[2]:
@@ -82,7 +82,7 @@ def _channel(file: Path, pixels: Pixels, channel: int) -> Volume:
 
 
 def _colours(file: Path, pixels: Pixels) -> tuple[Pixels, Pixels, Pixels]:
-    """Red, green and blue, each (rows, columns); the same three times where there are shades of grey."""
+    """Red, green and blue, each (rows, columns); three times the same plane for a picture in shades of grey."""
     if pixels.ndim == 2:
         return pixels, pixels, pixels
     if pixels.shape[2] != 3:

@@ -17,13 +17,13 @@ LEVELS = 256
 def equalise(volume: Volume, body: npt.NDArray[np.bool_], *, method: Literal["global", "clahe"] = "global") -> Volume:
     """One channel's contrast spread over [0, 1], 0 outside the body. Any intensity range; flat tissue stays as it is.
 
-    The background takes no part: it is most of a slice, and its one level would push all tissue to the bright end.
+    The background is left out: it is most of a slice, and its one level would push all tissue to the bright end.
 
     Args:
         volume: (S, H, W) or one plane (H, W).
         body: the same shape.
         method: "global" is Eqs. 1-3 over all the planes' tissue at once, so that slices stay comparable; "clahe"
-            equalises each plane's neighbourhoods under a limit on contrast, and compares within a plane alone.
+            equalises each plane's neighbourhoods under a limit on contrast, so that only values within a plane compare.
     """
     equalised = np.zeros(volume.shape, np.float32)
     tissue = volume[body].astype(np.float64)
@@ -42,7 +42,7 @@ def equalise(volume: Volume, body: npt.NDArray[np.bool_], *, method: Literal["gl
 
 
 def _clahe(volume: Volume, body: npt.NDArray[np.bool_]) -> Volume:
-    """Contrast-limited adaptive equalisation of each plane that has body; volume in [0, 1]."""
+    """Contrast-limited adaptive equalisation of each plane that is not constant; volume in [0, 1]."""
     rows, columns = volume.shape[-2:]
     planes, bodies = volume.reshape(-1, rows, columns), body.reshape(-1, rows, columns)
     equalised = [exposure.equalize_adapthist(plane, nbins=LEVELS) if np.ptp(plane) > 0 else plane for plane in planes]

@@ -1,7 +1,7 @@
-"""Where the head or brain is: what differs from the background, whichever way the background looks.
+"""The mask of the head or brain: all that differs from the background, whatever the background looks like.
 
-Two kinds of scan meet here. A skull-stripped one has a background of one exact value; a full head has
-noise around it, or a grey level left by a scanner's offset. Both are told apart by their voxels alone.
+There are two kinds of scan. A skull-stripped one has a background of one exact value; a full head has noise
+around it, or a grey level left by a scanner's offset. The voxels alone decide which kind a scan is.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ CONSTANT_SHARE = 0.2
 
 NOISE_SHARE = 0.12
 """Scanner noise fills more of the rest than this with values near the background; a brain's darkest
-fluid does not. It tells a zero-padded head from a stripped brain."""
+fluid does not. This distinguishes a zero-padded head from a stripped brain."""
 
 NOISE_LEVEL = 0.05
 """Values up to this share of the bright end count as near the background."""
 
 LARGEST_BRAIN_ML = 2400.0
-"""Beyond any intracranial volume: more than that is a head, however clean its background."""
+"""Beyond any intracranial volume: a larger foreground is a head, however clean its background."""
 
 SPECK = np.ones((3, 3, 1), bool)
 """Noise and flow artefacts are thinner than this in-plane; skin, nose and ears are not."""
@@ -63,8 +63,8 @@ def foreground(image: Volume) -> Mask:
 def is_skull_stripped(image: Volume, body: Mask, spacing_mm: tuple[float, float, float] | None) -> bool:
     """Whether every modality has a background of one exact value and the body can be a brain.
 
-    image: (C, X, Y, Z); body: its `foreground`, (X, Y, Z). spacing_mm tells a whole head whose background was
-    zeroed by its volume; none: that is not looked at.
+    image: (C, X, Y, Z); body: its `foreground`, (X, Y, Z). With spacing_mm, a whole head whose
+    background was zeroed is recognised by its volume; without, the volume is not checked.
     """
     backgrounds = (_deviation(volume) for volume in image)
     if not all(bright > 0 and _has_clean_background(deviation, bright) for deviation, bright in backgrounds):
@@ -73,7 +73,7 @@ def is_skull_stripped(image: Volume, body: Mask, spacing_mm: tuple[float, float,
 
 
 def _deviation(volume: Volume) -> tuple[Volume, float]:
-    """Distance from the background value, and its bright end (a high quantile, not an outlier)."""
+    """Distance of each voxel from the background value, and the bright end of these distances (their 99% quantile)."""
     deviation = np.abs(volume - np.float32(_background_value(volume)))
     sample = _sample(deviation)
     positive = sample[sample > 0]

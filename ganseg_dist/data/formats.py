@@ -1,4 +1,4 @@
-"""Which files are images, by their names, and one line for whatever a decoder makes of one."""
+"""Which files are images, by their names, and one-line errors for files that a decoder cannot read."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Volume = npt.NDArray[np.float32]
 
 
 def is_nifti(path: Path) -> bool:
-    """By name: the content is checked on reading."""
+    """Whether the name is that of a NIfTI file; the content is checked on reading."""
     return path.name.lower().endswith(NIFTI_SUFFIXES)
 
 
 def is_picture(path: Path) -> bool:
-    """By name: the content is checked on reading."""
+    """Whether the name is that of a picture; the content is checked on reading."""
     return path.suffix.lower() in PICTURE_SUFFIXES
 
 
 def is_image(path: Path) -> bool:
-    """By name: NIfTI or a picture."""
+    """Whether the name is that of a NIfTI file or of a picture; the content is checked on reading."""
     return is_nifti(path) or is_picture(path)
 
 
@@ -44,7 +44,7 @@ def without_suffix(name: str) -> str:
 
 @contextmanager
 def decoding(file: Path, kind: str) -> Iterator[None]:
-    """One line for whatever a decoder makes of a file: on damaged bytes each raises errors of a dozen classes."""
+    """Turn any error of a decoder into a one-line DataError: on damaged bytes each raises a dozen classes of errors."""
     try:
         check_file(file)
         yield
@@ -58,7 +58,7 @@ def decoding(file: Path, kind: str) -> Iterator[None]:
 
 @contextmanager
 def quiet(name: str) -> Iterator[None]:
-    """A library's logger kept silent: it logs, without the file's name, what is then raised or returned here."""
+    """Silence a library's logger in the block: it logs, without the file's name, what is raised or returned anyway."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.CRITICAL + 1)
@@ -69,11 +69,11 @@ def quiet(name: str) -> Iterator[None]:
 
 
 def as_float(voxels: npt.NDArray[Any]) -> Volume:
-    """Same kind only: a cast that would drop a colour or an imaginary part raises TypeError."""
+    """Cast to float32, of the same kind only: dropping a colour or an imaginary part raises TypeError."""
     return voxels.astype(np.float32, order="C", casting="same_kind", subok=False, copy=False)
 
 
 def reason(error: Exception) -> str:
-    """A library's error in at most a line."""
+    """A library's error in one line of at most 120 characters."""
     text = str(error).strip().splitlines()
     return text[0][:120] if text else type(error).__name__

@@ -23,19 +23,19 @@ Affine = npt.NDArray[np.float64]
 Voxel = TypeVar("Voxel", bound=np.generic)
 
 FLOAT32_NOISE = 2.5e-7
-"""Relative: what a voxel size loses as the length of a float32 column, or times a float32 rotation."""
+"""Relative rounding error of a voxel size that is the length of a float32 column, or was multiplied by a rotation."""
 DECIMALS = 5
 LARGEST_MATRIX = 1024
 
 NO_SIDES = "no-orientation"
-"""The check of the flaw of a file in whose header no side is the patient's left."""
+"""`Flaw.check` of a file whose header does not say which side is the patient's left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
     """Why a file that can be read cannot be used, or a doubt about how it is read.
 
-    Preflight lists it, and loading gives it in the same words: as an error, or as a warning (`Grid.notes`).
+    Preflight lists it, and loading reports it in the same words: as an error, or as a warning (`Grid.notes`).
     """
 
     check: str
@@ -51,11 +51,11 @@ class Grid:
     shape: tuple[int, int, int]
     affine: Affine | None
     notes: tuple[Flaw, ...] = ()
-    """What in the file's header contradicts itself or is missing, and what was taken."""
+    """What the file's header contradicts or leaves out, and which of its values is used."""
 
     @property
     def spacing_mm(self) -> tuple[float, float, float] | None:
-        """Voxel size along each axis, rounded; none for pictures, whose distances are in pixels."""
+        """Voxel size along each axis, rounded; None for pictures, whose distances are in pixels."""
         if self.affine is None:
             return None
         x, y, z = voxel_sizes(self.affine)
@@ -63,15 +63,15 @@ class Grid:
 
     @property
     def sides_known(self) -> bool:
-        """Whether it is known which side is the patient's left; of pictures it is not."""
+        """Whether it is known which side is the patient's left; for pictures it is not."""
         return self.affine is not None and all(note.check != NO_SIDES for note in self.notes)
 
 
 def rounded_mm(size: float) -> float:
-    """The voxel size that a header's float32 numbers stand for: the same for all the ways to store it.
+    """The voxel size that a header's float32 numbers stand for, the same however it is stored.
 
-    A decimal of five digits, or else a field of view over its matrix (250 / 256), where one is as near as float32 can
-    tell; else seven digits. Rounding to decimals alone would leave 0.9765625 halfway between two.
+    The nearest decimal of at most five digits, or else a field of view over its matrix (250 / 256), where that is
+    within float32's precision; else seven digits. Rounding to decimals would put 0.9765625 halfway.
     """
     for digits in range(DECIMALS + 1):
         if abs((decimal := round(float(size), digits)) - size) <= FLOAT32_NOISE * size:
@@ -81,12 +81,12 @@ def rounded_mm(size: float) -> float:
 
 
 def reference_grid(grids: Sequence[Grid]) -> Grid:
-    """The grid that most of a case's files share; of two, the first."""
+    """The grid that most of a case's files share; the first where several are shared equally often."""
     return max(grids, key=lambda grid: sum(grid_flaw(other, grid) is None for other in grids))
 
 
 def grid_flaw(grid: Grid, reference: Grid) -> Flaw | None:
-    """How a grid differs: in shape, or by more than half a voxel at some corner. The order of the axes is no matter."""
+    """How a grid differs: in shape, or by more than half a voxel at a corner. The order of the axes does not matter."""
     grid = _reoriented(grid, _orientation(grid, reference))
     remedy = "resample the case's files to one grid"
     if grid.shape != reference.shape:
@@ -107,14 +107,14 @@ def grid_flaw(grid: Grid, reference: Grid) -> Flaw | None:
     return Flaw("affine", f"affine places it up to {apart_mm:.1f} mm from the other files", remedy)
 
 
-def farthest_corner(one: Affine, other: Affine, shape: Sequence[int]) -> float:
+def farthest_corner(first: Affine, second: Affine, shape: Sequence[int]) -> float:
     """The largest distance in mm, over the corners of a volume, between where two affines place it."""
     corners = np.array([(*corner, 1) for corner in product(*((0, length - 1) for length in shape))])
-    return float(np.linalg.norm((corners @ (one - other).T)[:, :3], axis=1).max())
+    return float(np.linalg.norm((corners @ (first - second).T)[:, :3], axis=1).max())
 
 
 def reorient(volume: npt.NDArray[Voxel], grid: Grid, reference: Grid) -> npt.NDArray[Voxel]:
-    """A volume (X, Y, Z) with its axes in the order and direction of the reference's, whatever way it is stored."""
+    """A volume (X, Y, Z) with its axes in the order and direction of the reference's."""
     orientation = _orientation(grid, reference)
     if orientation is None:
         return volume
@@ -122,7 +122,7 @@ def reorient(volume: npt.NDArray[Voxel], grid: Grid, reference: Grid) -> npt.NDA
 
 
 def distinct_notes(grids: Iterable[tuple[Path, Grid]]) -> list[tuple[Path, Flaw]]:
-    """The notes on a case's files, each with the first file that it is true of."""
+    """The notes on a case's files, each once, with the first file that has it."""
     first: dict[Flaw, Path] = {}
     for file, grid in grids:
         for note in grid.notes:
@@ -131,7 +131,7 @@ def distinct_notes(grids: Iterable[tuple[Path, Grid]]) -> list[tuple[Path, Flaw]
 
 
 def shape_of(file: Path, volume: Volume) -> tuple[int, int, int]:
-    """(X, Y, Z). Raises DataError naming the file where there is nothing to lay out."""
+    """(X, Y, Z). Raises DataError naming a file that is not 3-D or has no voxels."""
     if volume.ndim != 3:
         raise DataError(f"{file}: is {volume.ndim}-D; export it as a 3-D volume")
     if volume.size == 0:
@@ -140,10 +140,10 @@ def shape_of(file: Path, volume: Volume) -> tuple[int, int, int]:
 
 
 def _orientation(grid: Grid, reference: Grid) -> npt.NDArray[np.float64] | None:
-    """For each axis, the reference's axis that is closest and its direction; None where they are alike."""
+    """For each axis, the closest axis of the reference and its direction; None where they agree."""
     if grid.affine is None or reference.affine is None:
         return None
-    # Against each other, not against the patient's axes: two files of one oblique volume turn alike.
+    # Relative to each other, not to the patient's axes: two files of one oblique volume get the same orientation.
     orientation = np.asarray(nib.io_orientation(np.linalg.inv(reference.affine) @ grid.affine))
     return None if np.array_equal(orientation, [[0, 1], [1, 1], [2, 1]]) else orientation
 

@@ -1,4 +1,4 @@
-"""What a mask's values mean: label schemes, our own label values, and the regions that they form."""
+"""Label schemes: the meaning of a mask's values, our own label values, and the regions that they form."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Value = Annotated[StrictInt, Field(ge=0, le=LARGEST_VALUE)]
 class LabelScheme:
     """The contract between a data set, the model that learns from it and the masks that the model writes.
 
-    A mask holds the values of `labels` as they stand here. In a picture (PNG), the mask of a scheme with one region
+    A mask holds the values of `labels`. In a picture (PNG), the mask of a scheme with one region
     is black and white: LESION_IN_PICTURES stands for the lesion.
     """
 
@@ -48,15 +48,15 @@ class LabelScheme:
     regions: Annotated[
         Mapping[Name, Annotated[tuple[Name, ...], Field(min_length=1, max_length=256)]], Field(max_length=256)
     ]
-    """Region to the names of the labels that it is made up of. Regions may be single labels, or overlap."""
+    """Region to the names of its labels. Regions may be single labels, or overlap."""
     nested: bool = True
-    """Whether a region whose labels are all another one's lies inside it: its voxels then belong to both."""
+    """Whether a region lies inside another that has all of its labels: its voxels then belong to both."""
     ignore: Value | None = None
-    """The value of voxels that nobody has labelled: neither learnt from nor scored."""
+    """The value of unlabelled voxels, which are neither trained on nor scored."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError when values repeat, none is background, or a region has a label that there is not, or
-        that the region around it lacks.
+        """Raises ValueError when values repeat, background is not 0, or a region has a label that is not in `labels`
+        or that the region around it lacks.
         """
         values = [*self.labels.values(), *([] if self.ignore is None else [self.ignore])]
         if len(set(values)) < len(values):
@@ -68,14 +68,14 @@ class LabelScheme:
             if unknown:
                 raise ValueError(f"regions: {region} has {unknown[0]}, which is none of the labels but background")
         for inner, outer in (("et", "tc"), ("et", "wt"), ("tc", "wt")):
-            names, held = self.regions.get(inner, ()), self.regions.get(outer)
-            beside = [name for name in names if held is not None and name not in held]
-            if beside:
-                raise ValueError(f"regions: {inner} has {beside[0]}, which {outer} around it lacks; add it there")
+            names, outer_labels = self.regions.get(inner, ()), self.regions.get(outer)
+            missing = [name for name in names if outer_labels is not None and name not in outer_labels]
+            if missing:
+                raise ValueError(f"regions: {inner} has {missing[0]}, which {outer} around it lacks; add it there")
 
     @classmethod
     def of_lesion(cls, name: str, values: Iterable[int] = (1,), *, where: str = "labels") -> LabelScheme:
-        """One lesion, of one value or several that stand for the same. Raises DataError beginning with `where`."""
+        """The scheme of one lesion, of one or several values. Raises DataError beginning with `where`."""
         several = sorted(values)
         names = {name: several[0]} if len(several) == 1 else {f"{name} {value}": value for value in several}
         return cls.from_json({"labels": {BACKGROUND_LABEL: 0} | names, "regions": {"wt": list(names)}}, where)
@@ -92,7 +92,7 @@ class LabelScheme:
             raise DataError(f"{where}: is no label scheme ({field_name}: {problem})") from None
 
     def to_json(self) -> dict[str, Any]:
-        """For JSON, field by field."""
+        """The fields as JSON types."""
         return {
             "labels": dict(self.labels),
             "regions": {region: list(names) for region, names in self.regions.items()},
@@ -102,10 +102,10 @@ class LabelScheme:
 
     @property
     def ours(self) -> dict[int, int]:
-        """Values in a mask to our label values, which are those of the same regions; labels of no region are 0."""
+        """Values in a mask to our label values of the same regions; labels of no region map to 0."""
         known = REGION_LABELS.keys() & self.regions.keys()
         by_regions = {
-            frozenset(region for region in known if ours in REGION_LABELS[region]): ours for ours in (3, 2, 1, 0)
+            frozenset(region for region in known if label in REGION_LABELS[region]): label for label in (3, 2, 1, 0)
         }
         return {
             value: by_regions[frozenset(region for region in known if name in self.regions[region])]
@@ -114,9 +114,9 @@ class LabelScheme:
 
     @classmethod
     def of_model(cls, stored: Any, regions: Sequence[str], where: str) -> LabelScheme:
-        """The scheme by which a model of these regions writes, of its cohort's as JSON.
+        """The scheme by which a model of these regions writes masks, from its cohort's scheme as JSON.
 
-        Raises DataError beginning with `where` when that is no scheme of these regions.
+        Raises DataError beginning with `where` when that scheme lacks one of the regions.
         """
         scheme = cls.from_json(stored, where)
         missing = [region for region in regions if region not in scheme.regions]
@@ -125,13 +125,13 @@ class LabelScheme:
         return scheme.of_regions(regions)
 
     def rows_inside(self, regions: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-        """Of each region, its own row and those of the regions inside it."""
+        """For each region, its own row and those of the regions inside it."""
         return rows_inside(regions, self.regions) if self.nested else tuple((row,) for row in range(len(regions)))
 
     def of_regions(self, regions: Sequence[str]) -> LabelScheme:
-        """The scheme of a model that knows these regions alone: labels that it cannot tell apart become one.
+        """The scheme of a model of these regions alone: labels that they do not distinguish are merged into one.
 
-        It has the lowest of their values, and the region's name. Labels of none of the regions are left out.
+        A merged label has the lowest of their values, and the region's name. Labels of no region are left out.
         """
         if set(regions) == set(self.regions):
             return replace(
@@ -144,7 +144,7 @@ class LabelScheme:
         merged: dict[frozenset[str], tuple[str, int]] = {}
         for group, names in groups.items():
             innermost = min(group, key=lambda region: len(self.regions[region]))
-            value, title = min(self.labels[each] for each in names), REGION_NAMES.get(innermost, innermost)
+            value, title = min(self.labels[label] for label in names), REGION_NAMES.get(innermost, innermost)
             title = f"{title} {value}" if title in self.labels else title
             merged[group] = names[0] if len(names) == 1 else title, value
         return LabelScheme(
@@ -155,14 +155,14 @@ class LabelScheme:
         )
 
     def written(self, region: str) -> int:
-        """The value of a voxel of a region and of none inside it: the first of its labels that none inside has."""
-        own, regions = self.regions[region], list(self.regions)
+        """The value written for a voxel of a region and of none inside it: its first label that no inner region has."""
+        names, regions = self.regions[region], list(self.regions)
         rows = self.rows_inside(regions)[regions.index(region)]
         inner = {name for row in rows if regions[row] != region for name in self.regions[regions[row]]}
-        return self.labels[next((name for name in own if name not in inner), own[0])]
+        return self.labels[next((name for name in names if name not in inner), names[0])]
 
     def label_map(self, masks: npt.NDArray[np.bool_], regions: Sequence[str]) -> npt.NDArray[np.uint8 | np.uint16]:
-        """(R, ...) masks of regions to values: an inner region is written over those that it lies in."""
+        """Values (...) of (R, ...) masks of regions: an inner region is written over those around it."""
         labels = np.zeros(masks.shape[1:], np.uint8 if max(self.labels.values()) < 256 else np.uint16)
         outermost_first = sorted(range(len(regions)), key=lambda row: -len(self.regions[regions[row]]))
         for row in outermost_first:
@@ -176,9 +176,9 @@ class LabelScheme:
         return {name: value for name, value in self.labels.items() if value and name not in inside}
 
     def title(self, region: str) -> str:
-        """What a region is called: as its label where it is one alone, else as the field calls it."""
-        own = self.regions[region]
-        return own[0] if len(own) == 1 else REGION_NAMES.get(region, region)
+        """A region's name in print: its label's where it has one label, else the usual name of the region."""
+        names = self.regions[region]
+        return names[0] if len(names) == 1 else REGION_NAMES.get(region, region)
 
     def described(self) -> str:
         """`0 background, 1 lesion`, in the order of the values."""
@@ -186,12 +186,12 @@ class LabelScheme:
 
 
 def is_scheme_file(stated: str) -> bool:
-    """Whether what somebody states, in a manifest or by `--labels`, is a file and no scheme's name."""
+    """Whether a value of `--labels`, or of a manifest's labels column, is a file and not a scheme's name."""
     return stated.lower().endswith(".json")
 
 
 def read_scheme(file: Path) -> LabelScheme:
-    """The scheme that somebody wrote. Raises DataError naming the file, also where nothing here learns its regions."""
+    """A user's scheme. Raises DataError naming the file, also where a region cannot be trained on."""
     try:
         stored = read_json(file)
     except (OSError, ValueError) as error:
@@ -204,14 +204,14 @@ def read_scheme(file: Path) -> LabelScheme:
 
 
 def most_common_scheme(schemes: Iterable[LabelScheme]) -> LabelScheme:
-    """Which scheme most have; of equals, the first in the order of their JSON texts. Of none UNSTATED."""
-    counted: dict[str, tuple[int, LabelScheme]] = {}
+    """The most frequent scheme; of equals, the first in the order of their JSON texts; UNSTATED without any."""
+    counts: dict[str, tuple[int, LabelScheme]] = {}
     for scheme in schemes:
         text = json.dumps(scheme.to_json())
-        counted[text] = counted.get(text, (0, scheme))[0] + 1, scheme
-    if not counted:
+        counts[text] = counts.get(text, (0, scheme))[0] + 1, scheme
+    if not counts:
         return UNSTATED
-    return counted[min(counted, key=lambda text: (-counted[text][0], text))][1]
+    return counts[min(counts, key=lambda text: (-counts[text][0], text))][1]
 
 
 REGION_LABELS: Mapping[str, tuple[int, ...]] = {"wt": (1, 2, 3), "tc": (1, 3), "et": (3,)}
@@ -257,7 +257,7 @@ SCHEMES: Mapping[str, LabelScheme] = {
     "brats2024-gli": BRATS_2024_GLI,
     "brats2024-ped": BRATS_2024_PED,
 }
-"""By the name that a manifest or `--labels` states."""
+"""By the name that a manifest or `--labels` gives."""
 
 UNSTATED = LabelScheme({BACKGROUND_LABEL: 0}, {})
-"""Of a mask whose values mean what neither its data set nor anybody has said, and where nothing is segmented."""
+"""For masks whose values neither the data set nor the user explains, and where nothing is segmented."""

@@ -1,4 +1,4 @@
-"""The values that stand in a mask file: whole numbers, or of a JPEG its bright half."""
+"""The values of a mask file: whole numbers, or the bright half of a JPEG."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ganseg_dist.data.formats import Volume
 from ganseg_dist.errors import DataError
 
 ROUNDING = 1e-3
-"""How far a value may lie from the whole number that it stands for: scaling and resampling leave as much."""
+"""How far a value may lie from the whole number that it stands for: scaling and resampling cause such errors."""
 
 FEWEST_PROBABILITIES = 10
 """Fractions between 0 and 1 of a probability map; a drawn mask with a few blurred values has fewer."""
@@ -32,28 +32,28 @@ MOST_FLAT = 0.05
 
 
 def whole_numbers(file: Path, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A mask's values, those within `ROUNDING` of a whole number as that. Raises DataError naming others."""
+    """A mask's values, rounded where they lie within `ROUNDING` of a whole number. Raises DataError naming others."""
     if not np.issubdtype(values.dtype, np.floating):
         return values
-    strange = int((~np.isfinite(values)).sum())
-    if strange:
-        raise DataError(f"{file}: the mask has {strange} voxels that are NaN or infinite; export it again")
+    not_finite = int((~np.isfinite(values)).sum())
+    if not_finite:
+        raise DataError(f"{file}: the mask has {not_finite} voxels that are NaN or infinite; export it again")
     whole: npt.NDArray[Any] = np.rint(values)
     fractions = np.unique(values[np.abs(values - whole) > ROUNDING])
     if not fractions.size:
         return whole
     if values.min() >= 0 and values.max() <= 1 and fractions.size >= FEWEST_PROBABILITIES:
-        reach = f"{fractions[0]:.3g} to {fractions[-1]:.3g}"
-        raise DataError(f"{file}: holds probabilities of {reach}, no labels; cut them at a threshold, such as 0.5")
-    few = ", ".join(str(value) for value in fractions[:5]) + (", ..." if fractions.size > 5 else "")
-    raise DataError(f"{file}: the mask has values that are no whole numbers, {few}; round or recode it")
+        span = f"{fractions[0]:.3g} to {fractions[-1]:.3g}"
+        raise DataError(f"{file}: holds probabilities of {span}, no labels; cut them at a threshold, such as 0.5")
+    examples = ", ".join(str(value) for value in fractions[:5]) + (", ..." if fractions.size > 5 else "")
+    raise DataError(f"{file}: the mask has values that are no whole numbers, {examples}; round or recode it")
 
 
 def bright_half(file: Path, levels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """(rows, columns): what is at least half as bright as the brightest pixel of a JPEG mask.
+    """(rows, columns): True where a JPEG mask is at least half as bright as its brightest pixel.
 
-    Nothing where that is below `LEAST_BRIGHT`. Raises DataError where a flat part is about half as bright or less,
-    of which no threshold says whether it counts.
+    All False where that pixel is below `LEAST_BRIGHT`. Raises DataError where a flat part is about half as bright
+    or less, so that no threshold can decide whether it counts.
     """
     levels = levels.astype(np.float32)
     brightest = float(levels.max(initial=0))
@@ -70,6 +70,6 @@ def bright_half(file: Path, levels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 def _flat_between(levels: Volume, brightest: float) -> Volume:
     """The values of flat parts between `LEVELS`."""
     lowest, highest = (share * brightest for share in LEVELS)
-    reach = ndimage.maximum_filter(levels, 3) - ndimage.minimum_filter(levels, 3)
-    values: Volume = levels[(levels > lowest) & (levels < highest) & (reach < FLATNESS * brightest)]
+    contrast = ndimage.maximum_filter(levels, 3) - ndimage.minimum_filter(levels, 3)
+    values: Volume = levels[(levels > lowest) & (levels < highest) & (contrast < FLATNESS * brightest)]
     return values

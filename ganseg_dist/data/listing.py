@@ -1,4 +1,4 @@
-"""Which files of a folder are data, and one line for one that cannot be opened."""
+"""Which files of a folder are data, and one-line errors for files that cannot be opened."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from ganseg_dist.errors import DataError
 from ganseg_dist.files import check_regular, parse_json, read_bytes
 
-OF_SYSTEMS = (
+SYSTEM_NAMES = (
     "thumbs.db",
     "desktop.ini",
     "__macosx",
@@ -25,23 +25,23 @@ OF_SYSTEMS = (
     "system volume information",
     "lost+found",
 )
-"""What Windows, macOS, Synology and ext4 leave in folders, in lower case."""
+"""Names that Windows, macOS, Synology and ext4 leave in folders, in lower case."""
 
 UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".filepart", ".aria2", ".tmp")
-"""How a name ends while its file, or Safari's folder of it, is still being downloaded."""
+"""Endings of a name while its file, or Safari's folder of it, is being downloaded."""
 
 
 def is_data_name(name: str) -> bool:
     """False for hidden names (AppleDouble's `._*` among them), a system's own and unfinished downloads."""
     lower = name.lower()
-    return not lower.startswith((".", "~$")) and lower not in OF_SYSTEMS and not lower.endswith(UNFINISHED)
+    return not lower.startswith((".", "~$")) and lower not in SYSTEM_NAMES and not lower.endswith(UNFINISHED)
 
 
 def data_files(folder: Path) -> tuple[Path, ...]:
     """The files that lie directly in a folder, by name; none where there is no such folder.
 
-    Left out is what `is_data_name` leaves out, and what cannot be a file: pipes, sockets, devices. A link that leads
-    nowhere stays: whoever opens it says so.
+    Left out are the names that `is_data_name` excludes, and pipes, sockets and devices. A broken link is listed, so
+    that opening it raises an error.
 
     Raises DataError naming a folder that may not be listed.
     """
@@ -51,7 +51,7 @@ def data_files(folder: Path) -> tuple[Path, ...]:
 def data_folders(root: Path, depth: int = 1) -> Iterator[Path]:
     """The folders below a folder down to a depth, the nearest first, then by name.
 
-    Links are followed, but for one that leads back to a folder it lies in.
+    Links are followed, except one that leads back to a folder that contains it.
 
     Raises DataError naming a folder that may not be listed.
     """
@@ -73,17 +73,17 @@ def files_below(root: Path, depth: int) -> Iterator[Path]:
 
 
 def file_called(folder: Path, name: str) -> Path | None:
-    """The file of this name, whose case does not matter; None where there is none.
+    """The file of this name in any case; None where there is none.
 
-    Raises DataError where there are two, or where what is called so is no file.
+    Raises DataError where there are two, or where the entry is not a file.
     """
-    found = sorted(entry.name for entry in _entries(folder) if entry.name.lower() == name.lower())
-    if len(found) > 1:
-        raise DataError(f"{folder / found[0]}: stands beside {found[1]}; leave one of the two")
-    if not found:
+    matches = sorted(entry.name for entry in _entries(folder) if entry.name.lower() == name.lower())
+    if len(matches) > 1:
+        raise DataError(f"{folder / matches[0]}: stands beside {matches[1]}; leave one of the two")
+    if not matches:
         return None
-    check_file(folder / found[0])
-    return folder / found[0]
+    check_file(folder / matches[0])
+    return folder / matches[0]
 
 
 def check_file(file: Path) -> None:
@@ -106,16 +106,16 @@ def composed(name: str) -> str:
 
 
 def found_path(path: Path) -> Path:
-    """A path as its folders store it, where that differs in how accents are stored alone; else the path itself."""
+    """A path as its folders store it where the two differ only in how accents are stored; else the path itself."""
     if str(path).isascii() or os.path.lexists(path):
         return path
     parent = found_path(path.parent)
-    alike = sorted(entry.name for entry in _entries(parent) if composed(entry.name) == composed(path.name))
-    return parent / (alike[0] if alike else path.name)
+    matches = sorted(entry.name for entry in _entries(parent) if composed(entry.name) == composed(path.name))
+    return parent / (matches[0] if matches else path.name)
 
 
 def read_json(file: Path, remedy: str = "export it again") -> Any:
-    """What a JSON file holds. Raises DataError naming it."""
+    """The content of a JSON file. Raises DataError naming it."""
     check_file(file)
     try:
         return parse_json(read_bytes(file).removeprefix(BOM_UTF8))
@@ -151,9 +151,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    """Of the folder that a path leads to."""
+    """Device and inode of the folder that a path leads to."""
     try:
-        found = folder.stat()
+        status = folder.stat()
     except OSError as error:
         raise DataError(f"{folder}: cannot be opened ({error.strerror}); check its links and permissions") from None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino

@@ -14,13 +14,13 @@ from ganseg_dist.data.labels import Labels
 from ganseg_dist.data.picture import is_lossy
 
 WHITE = (2**8 - 1, 2**16 - 1)
-"""What a picture in black and white of 8 or 16 bits stores for 1."""
+"""What a black-and-white picture of 8 or 16 bits stores for 1."""
 
 
 def translate_labels(raw: Volume, case: Case) -> tuple[Labels, tuple[int, ...], Flaw | None]:
-    """A mask as stored to our label values; which stored values it holds; and those that have no meaning there.
+    """Our label values of a mask as stored; the known stored values that it holds; and a flaw that lists unknown ones.
 
-    Of the first, background is left out, in the order of the case's labels.
+    The stored values are in the order of the case's labels, without background.
     """
     meanings = case.labels
     if case.mask is not None and _is_black_and_white(case, raw):
@@ -29,23 +29,23 @@ def translate_labels(raw: Volume, case: Case) -> tuple[Labels, tuple[int, ...], 
         raw = _nearest_code(raw, tuple(meanings))
     labels = np.zeros(raw.shape, np.uint8)
     known = np.zeros(raw.shape, bool)
-    held = []
-    for stored, ours in meanings.items():
-        here = raw == stored
-        labels[here] = ours
-        known |= here
-        if stored and here.any():
-            held.append(stored)
-    return labels, tuple(held), _flaw(np.unique(raw[~known]).tolist(), tuple(meanings), case)
+    present = []
+    for stored, label in meanings.items():
+        matches = raw == stored
+        labels[matches] = label
+        known |= matches
+        if stored and matches.any():
+            present.append(stored)
+    return labels, tuple(present), _flaw(np.unique(raw[~known]).tolist(), tuple(meanings), case)
 
 
-def _flaw(strange: Sequence[float], known: Sequence[int], case: Case) -> Flaw | None:
-    if not strange:
+def _flaw(unknown: Sequence[float], known: Sequence[int], case: Case) -> Flaw | None:
+    if not unknown:
         return None
     in_colour = case.mask is not None and case.mask.reads == "colour code"
-    written = _as_rgb if in_colour else "{:.0f}".format
-    values = ", ".join(written(value) for value in strange[:5]) + (", ..." if len(strange) > 5 else "")
-    problem = f"unknown label values {values}; known are {', '.join(written(value) for value in known)}"
+    text_of = _as_rgb if in_colour else "{:.0f}".format
+    values = ", ".join(text_of(value) for value in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+    problem = f"unknown label values {values}; known are {', '.join(text_of(value) for value in known)}"
     remedy = "add these colours to labels.json" if in_colour else "recode the mask, or state its scheme with --labels"
     return Flaw("labels", problem, remedy)
 
@@ -59,10 +59,10 @@ def _is_black_and_white(case: Case, raw: Volume) -> bool:
 def _nearest_code(codes: Volume, known: Sequence[int]) -> Volume:
     """Each pixel's nearest known colour, by the distance between their channels."""
     palette = np.array([colour_channels(code) for code in known])
-    found, where = np.unique(codes, return_inverse=True)
-    apart = np.linalg.norm(np.array([colour_channels(int(code)) for code in found])[:, None] - palette, axis=2)
-    nearest = np.array(known, np.float32)[apart.argmin(axis=1)]
-    return np.asarray(nearest[where].reshape(codes.shape))
+    distinct, inverse = np.unique(codes, return_inverse=True)
+    distances = np.linalg.norm(np.array([colour_channels(int(code)) for code in distinct])[:, None] - palette, axis=2)
+    nearest = np.array(known, np.float32)[distances.argmin(axis=1)]
+    return np.asarray(nearest[inverse].reshape(codes.shape))
 
 
 def _as_rgb(code: float) -> str:

@@ -9,14 +9,15 @@ import numpy.typing as npt
 
 Masks = npt.NDArray[np.bool_]
 Rows = Sequence[Sequence[int]]
-"""Of each region, its own row and those of the regions inside it."""
+"""For each region, its own row and those of the regions inside it."""
 
 
 def rows_inside(regions: Sequence[str], labels: Mapping[str, Collection[object]]) -> tuple[tuple[int, ...], ...]:
     """`Rows` of regions by their labels: a region lies inside another that has all of its labels and more."""
-    held = [set(labels[region]) for region in regions]
+    label_sets = [set(labels[region]) for region in regions]
     return tuple(
-        tuple(row for row, inner in enumerate(held) if row == own or inner < outer) for own, outer in enumerate(held)
+        tuple(row for row, inner in enumerate(label_sets) if row == region_row or inner < outer)
+        for region_row, outer in enumerate(label_sets)
     )
 
 
@@ -28,8 +29,8 @@ def nested(masks: Masks, rows: Rows) -> Masks:
 def regions_at(probability: npt.NDArray[np.floating], thresholds: Sequence[float], rows: Rows) -> Masks:
     """(R, ...) masks of (R, ...) probabilities at or above each region's threshold, nested.
 
-    A voxel of an inner region belongs to the outer ones, whatever their own thresholds make of it: a label map can
-    hold nothing else.
+    A voxel of an inner region belongs to the outer ones, whatever their own thresholds say: a label map cannot
+    express anything else.
     """
     cut = np.asarray(thresholds, probability.dtype).reshape(-1, *[1] * (probability.ndim - 1))
     return nested(probability >= cut, rows)

@@ -22,30 +22,30 @@ TRANSFORMS = (
     "qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",
     "sform_code", "srow_x", "srow_y", "srow_z",
 )  # fmt: skip
-"""Header fields that say where the voxels are, beside their sizes."""
+"""Header fields that place the voxels, apart from their sizes."""
 LABEL_INTENT = 1002
-"""NIFTI_INTENT_LABEL: values are of labels."""
+"""NIFTI_INTENT_LABEL: voxels hold label values."""
 
 
 @contextmanager
 def open_nifti(path: Path) -> Iterator[tuple[Any, ImageOpener]]:
     """The class of image that a file holds, NIfTI-1 or 2, and its stream, at the beginning.
 
-    By what the file begins with: a name may end in .Nii, of which nibabel makes .nii. Raises DataError naming a file
-    that cannot be read, also where it proves so later in the block.
+    The class is read from the file's header and not from its name, as nibabel changes .Nii to .nii. Raises DataError
+    naming a file that cannot be read, also where reading fails later in the block.
     """
     with decoding(path, "NIfTI file"), quiet("nibabel.global"), ImageOpener(path) as stream:
-        begins = stream.read(nib.Nifti2Header.sizeof_hdr)
+        header = stream.read(nib.Nifti2Header.sizeof_hdr)
         stream.seek(0)
         for kind in (nib.Nifti1Image, nib.Nifti2Image):
-            if kind.header_class.may_contain_header(begins):
+            if kind.header_class.may_contain_header(header):
                 yield kind, stream
                 return
         raise ValueError("it does not begin with a NIfTI header")
 
 
 def nifti_channels(path: Path) -> int:
-    """How many volumes a file holds. Raises DataError naming it."""
+    """How many volumes a file holds. Raises DataError naming a file that cannot be read."""
     with open_nifti(path) as (kind, stream):
         return _channels(path, kind.header_class.from_fileobj(stream).get_data_shape())
 
@@ -64,13 +64,13 @@ def load_nifti(path: Path, channel: int | None) -> tuple[Volume, Grid]:
 
 
 def laid_as(path: Path, volume: npt.NDArray[Any], *, is_mask: bool) -> Any:
-    """An image (X, Y, Z) that lies where a file's volumes do, to be saved.
+    """An image (X, Y, Z) with the geometry of a file, to be saved.
 
-    Its header has the file's geometry, bit for bit and whatever is wrong with it, and nothing else of the file's: text,
-    extensions, intents and times may name a patient or a date. Raises DataError naming the file.
+    Its header has the file's geometry, bit for bit and with whatever is wrong in it, and nothing else of the file:
+    text, extensions, intents and times may name a patient or a date. Raises DataError naming the file.
     """
     with open_nifti(path) as (kind, stream):
-        stored = kind.header_class.from_fileobj(stream, check=False)  # which would correct it
+        stored = kind.header_class.from_fileobj(stream, check=False)  # a check would correct it
     header = kind.header_class()
     header.set_data_dtype(volume.dtype)
     header.set_data_shape(volume.shape)
@@ -79,25 +79,25 @@ def laid_as(path: Path, volume: npt.NDArray[Any], *, is_mask: bool) -> Any:
     for field in TRANSFORMS:
         header[field] = stored[field]
     header["intent_code"] = LABEL_INTENT if is_mask else 0
-    return kind(volume, None, header)  # an affine of its own would be written in place of the file's
+    return kind(volume, None, header)  # without an affine, the header's own geometry is written
 
 
-def same_volumes(one: Path, other: Path) -> bool:
+def same_volumes(path: Path, other: Path) -> bool:
     """Whether two files hold the same voxels, of all channels, in the same place. Raises DataError naming one."""
-    with open_nifti(one) as (kind, stream), open_nifti(other) as (other_kind, other_stream):
+    with open_nifti(path) as (kind, stream), open_nifti(other) as (other_kind, other_stream):
         first = kind.from_file_map({"image": FileHolder(fileobj=stream)})
         second = other_kind.from_file_map({"image": FileHolder(fileobj=other_stream)})
-        in_one_place = first.shape == second.shape and np.array_equal(first.affine, second.affine)
+        same_place = first.shape == second.shape and np.array_equal(first.affine, second.affine)
         volumes = np.asanyarray(first.dataobj), np.asanyarray(second.dataobj)
-        return in_one_place and bool(np.array_equal(*volumes, equal_nan=True))
+        return same_place and bool(np.array_equal(*volumes, equal_nan=True))
 
 
 def _channels(path: Path, shape: tuple[int, ...]) -> int:
-    """Of (X, Y, Z), (X, Y, Z, C) and (X, Y, Z, 1, C), as vector images have it, with or without further axes of 1."""
-    longer = [length for length in shape[3:] if length != 1]
-    if len(longer) > 1:
+    """Channels of (X, Y, Z), (X, Y, Z, C) and vector images' (X, Y, Z, 1, C), with or without further axes of 1."""
+    lengths = [length for length in shape[3:] if length != 1]
+    if len(lengths) > 1:
         raise DataError(f"{path}: is an array of {shape}; export it as (X, Y, Z) or (X, Y, Z, channels)")
-    return int(longer[0]) if longer else 1
+    return int(lengths[0]) if lengths else 1
 
 
 def _channel_index(path: Path, shape: tuple[int, ...], channel: int | None) -> tuple[slice | int, ...]:

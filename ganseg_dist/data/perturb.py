@@ -1,8 +1,8 @@
-"""What a scanner does to a scan: noise, an uneven coil, another contrast, a sequence left out.
+"""Perturbations that a scanner causes: noise, an uneven coil, another contrast, a missing sequence.
 
-A scan is changed on its native grid, before anything is prepared of it. A background of one exact value stays as it is:
-it was put there after the scanner, by whoever took the skull off. All is drawn from the generator that is given, in
-the order of the modalities; strength 0 changes nothing.
+A scan is changed on its native grid, before preparation. A background of one exact value is unchanged, as
+skull-stripping sets it after the scan. All random numbers come from the given generator, in the order of the
+modalities; strength 0 changes nothing.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ Signal = npt.NDArray[np.float64]
 """(X, Y, Z) intensities before they are rounded."""
 
 BIAS_DEGREE = 3
-"""Of the polynomial that the logarithm of a coil's sensitivity is."""
+"""Degree of the polynomial that models the logarithm of a coil's sensitivity."""
 
 
 def perturb(scan: Scan, kind: str, strength: float, rng: np.random.Generator) -> Scan:
-    """The scan as it might have been: every modality changed by itself, grid and labels the same.
+    """A perturbed scan: every modality is changed independently; grid and labels stay.
 
     Args:
         kind: one of `KINDS`.
-        strength: 0 or more; what it measures is said where the kind is.
+        strength: 0 or more; the kind's function says what it measures.
     """
     body = foreground(scan.image)
     if not body.any():
@@ -48,9 +48,9 @@ def perturb(scan: Scan, kind: str, strength: float, rng: np.random.Generator) ->
 
 
 def without(scan: Scan, modality: str) -> Scan:
-    """The scan with an empty file in the place of one modality: one value everywhere, its darkest.
+    """The scan with one modality missing: constant at its darkest value.
 
-    Preparation, which knows the body by the other modalities, makes the grey of median tissue of it there.
+    Preparation finds the body in the other modalities and turns the constant into the grey of median tissue.
     """
     image = scan.image.copy()
     missing = scan.modalities.index(modality)
@@ -59,14 +59,14 @@ def without(scan: Scan, modality: str) -> Scan:
 
 
 def gaussian_noise(signal: Signal, body: Mask, strength: float, rng: np.random.Generator) -> Signal:
-    """X + sigma n; sigma is `strength` times the range of the tissue."""
+    """Return x + sigma n, n standard normal; sigma is `strength` times the range of the tissue."""
     return signal + strength * _range(signal[body]) * rng.standard_normal(signal.shape)
 
 
 def rician_noise(signal: Signal, body: Mask, strength: float, rng: np.random.Generator) -> Signal:
-    """|x + sigma (n1 + i n2)|: noise of a magnitude image (Gudbjartsson and Patz 1995), which brightens what is dark.
+    """|x + sigma (n1 + i n2)|: noise of a magnitude image (Gudbjartsson and Patz 1995), which brightens dark voxels.
 
-    The darkest voxel stands for no signal; sigma is `strength` times the range of the tissue.
+    The darkest voxel is taken as no signal; sigma is `strength` times the range of the tissue.
     """
     dark = float(signal.min())
     real, imaginary = strength * _range(signal[body]) * rng.standard_normal((2, *signal.shape))
@@ -75,9 +75,9 @@ def rician_noise(signal: Signal, body: Mask, strength: float, rng: np.random.Gen
 
 
 def bias_field(signal: Signal, body: Mask, strength: float, rng: np.random.Generator) -> Signal:
-    """X exp(strength f), f a random polynomial of the third degree with its largest |f| in the body at 1.
+    """Return x exp(strength f), f a random polynomial of the third degree with max |f| = 1 in the body.
 
-    The darkest voxel stands for no signal.
+    The darkest voxel is taken as no signal.
     """
     dark = float(signal.min())
     field = _smooth_field(signal.shape, rng)
@@ -86,7 +86,7 @@ def bias_field(signal: Signal, body: Mask, strength: float, rng: np.random.Gener
 
 
 def gamma(signal: Signal, body: Mask, strength: float, rng: np.random.Generator) -> Signal:
-    """Another contrast: x^exp(strength) or x^exp(-strength), as is drawn, of intensities scaled to [0, 1] and back."""
+    """Another contrast: x^exp(strength) or x^exp(-strength), equally likely, x scaled to [0, 1] and back."""
     dark, reach = float(signal.min()), float(np.ptp(signal))
     exponent = math.exp(strength * rng.choice((-1, 1)))
     return signal if reach == 0 else dark + reach * ((signal - dark) / reach) ** exponent
@@ -98,17 +98,17 @@ KINDS: Mapping[str, Callable[[Signal, Mask, float, np.random.Generator], Signal]
     "bias field": bias_field,
     "gamma": gamma,
 }
-"""Each gives one modality's new intensities."""
+"""Kind of perturbation to the function that returns one modality's new intensities."""
 
 
 def kinds_for(modalities: tuple[str, ...]) -> tuple[str, ...]:
-    """The kinds that such images can have: noise is Rician in MRI alone."""
+    """The kinds that apply to these modalities: only MRI has Rician noise."""
     magnetic = set(modalities) <= set(MODALITIES)
     return tuple(kind for kind in KINDS if magnetic or kind != "Rician noise")
 
 
 def _range(tissue: npt.NDArray[np.float64]) -> float:
-    """From the 1st to the 99th percentile: an outlier must not decide how strong a noise is."""
+    """Distance of the 1st and the 99th percentile: an outlier must not decide how strong the noise is."""
     low, high = np.percentile(tissue, (1, 99))
     return float(high - low)
 

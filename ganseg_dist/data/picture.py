@@ -27,10 +27,10 @@ BRIGHTEST = 255
 TIFF_SUFFIXES = (".tif", ".tiff")
 
 LOSSY_COMPRESSIONS = ("jpeg", "tiff_jpeg", "webp")
-"""What Pillow calls compressions of a TIFF that change its values."""
+"""Pillow's names for compressions of a TIFF that change its values."""
 
 WITHOUT_FRAMES = ("MPO", "TIFF")
-"""Of further pictures in these, a JPEG's are variants of the first, and a TIFF's pages are counted elsewhere."""
+"""Formats whose further pictures are no animation: variants in a JPEG, and pages in a TIFF (see `_deep_tiff`)."""
 
 DEFLATE = {tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE}
 ALPHA = {tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA}
@@ -46,46 +46,46 @@ def load_picture(path: Path) -> Pixels:
 
     Values are as stored, in 8 bits or more. Raises DataError naming a file that is no readable picture, or several.
     """
-    return _displayed(path, by_value=False, is_mask=False)
+    return _load_displayed(path, by_value=False, is_mask=False)
 
 
 def load_drawing(path: Path, *, by_value: bool) -> Pixels:
-    """A mask, of the same shapes: 0 wherever it is less than half opaque.
+    """A mask, of the shapes of `load_picture`: 0 wherever it is less than half opaque.
 
     Args:
-        by_value: in one channel the values that a palette of colours numbers, and 0 and 1 for one bit; else the
-            colours that they stand for.
+        by_value: return the numbers of a palette's colours, and 0 and 1 for one bit, in one channel; else the
+            colours that these stand for.
 
     Raises DataError naming a file that is no readable picture, or several.
     """
-    return _displayed(path, by_value=by_value, is_mask=True)
+    return _load_displayed(path, by_value=by_value, is_mask=True)
 
 
 def is_lossy(path: Path) -> bool:
-    """Whether its compression blurs edges, whatever its name ends in. Raises DataError."""
-    with _opened(path) as picture:
+    """Whether the file's compression blurs edges, whatever its suffix. Raises DataError."""
+    with _opened_header(path) as picture:
         return picture is not None and (
             picture.format in ("JPEG", "MPO") or picture.info.get("compression") in LOSSY_COMPRESSIONS
         )
 
 
 def is_partly_transparent(path: Path) -> bool:
-    """Whether some of it is less than half opaque. Raises DataError."""
-    with _opened(path) as picture:
+    """Whether some pixels are less than half opaque. Raises DataError."""
+    with _opened_header(path) as picture:
         if picture is None or not picture.has_transparency_data:
             return False
         return bool((np.asarray(picture.convert("RGBA").getchannel("A")) < HALF_OPAQUE).any())
 
 
 def orientation(path: Path) -> int:
-    """The number, 1 to 8, of how its stored pixels are turned and mirrored for display. Raises DataError."""
-    with _opened(path) as picture:
+    """EXIF orientation, 1 to 8: how the stored pixels are turned and mirrored for display. Raises DataError."""
+    with _opened_header(path) as picture:
         return 1 if picture is None else int(picture.getexif().get(ORIENTATION, 1))
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image | None]:
-    """A file of which a header is asked for; None: a TIFF that Pillow has no mode for."""
+def _opened_header(path: Path) -> Iterator[Image.Image | None]:
+    """A picture whose header is read; None for a TIFF that Pillow has no mode for."""
     with decoding(path, "picture"), _quiet():
         try:
             picture = Image.open(path)
@@ -96,35 +96,36 @@ def _opened(path: Path) -> Iterator[Image.Image | None]:
             yield picture
 
 
-def _displayed(path: Path, *, by_value: bool, is_mask: bool) -> Pixels:
+def _load_displayed(path: Path, *, by_value: bool, is_mask: bool) -> Pixels:
     with decoding(path, "picture"), _quiet():
         if path.suffix.lower() in TIFF_SUFFIXES and (deep := _deep_tiff(path)) is not None:
             return deep
-        # From a stream: of a named file Pillow maps uncompressed TIFFs to memory and scrambles those that it turns.
+        # From a stream: given a name, Pillow memory-maps uncompressed TIFFs and scrambles those that it turns.
         with open_regular(path) as stream:
             _verify(path, stream)
             with Image.open(stream) as stored:
                 if stored.format not in WITHOUT_FRAMES and getattr(stored, "is_animated", False):
                     raise DataError(f"{path}: is animated; save the frame that is meant as a picture")
                 picture = ImageOps.exif_transpose(stored)
-        if picture.mode == "La":  # its greys are multiplied by its alpha; Pillow converts it to nothing else
+        if picture.mode == "La":  # greys multiplied by alpha; Pillow converts them to LA alone
             picture = picture.convert("LA")
-        shown = _by_value(picture) if by_value else _in_colours(picture)
-        if shown.mode.startswith("I;16"):
-            pixels, key = np.asarray(shown), picture.info.get("transparency")
-            return pixels if key is None else np.where(pixels == key, 0, pixels)
+        displayed = _by_value(picture) if by_value else _in_colours(picture)
+        if displayed.mode.startswith("I;16"):
+            pixels, transparent_value = np.asarray(displayed), picture.info.get("transparency")
+            return pixels if transparent_value is None else np.where(pixels == transparent_value, 0, pixels)
         if picture.has_transparency_data:
             alpha = picture.convert("RGBA").getchannel("A")
             if is_mask:
                 alpha = alpha.point([BRIGHTEST * (level >= HALF_OPAQUE) for level in range(BRIGHTEST + 1)])
-            shown = Image.composite(shown, Image.new(shown.mode, shown.size), alpha)
-        return np.asarray(shown)
+            displayed = Image.composite(displayed, Image.new(displayed.mode, displayed.size), alpha)
+        return np.asarray(displayed)
 
 
 def _verify(path: Path, stream: BufferedReader) -> None:
-    """Compare a PNG's checksums, which Pillow does not do where it decodes.
+    """Compare a PNG's checksums, which Pillow does not do while decoding.
 
-    Raises SyntaxError for other ones, ValueError for what is no picture, and DataError where its name says so too.
+    Raises SyntaxError where they differ, ValueError where the content is no picture, DataError where the name is not
+    a picture's either.
     """
     try:
         with Image.open(stream) as stored:
@@ -138,7 +139,7 @@ def _verify(path: Path, stream: BufferedReader) -> None:
 
 
 def _in_colours(picture: Image.Image) -> Image.Image:
-    """What a palette, inks or one bit stand for; without alpha."""
+    """Colours or greys of a palette, inks or one bit; without alpha."""
     if picture.mode in ("1", "LA"):
         return picture.convert("L")
     if picture.mode in ("P", "PA"):
@@ -147,7 +148,7 @@ def _in_colours(picture: Image.Image) -> Image.Image:
 
 
 def _by_value(picture: Image.Image) -> Image.Image:
-    """The numbers of a palette, unless it holds nothing but greys, which are then the values; without alpha."""
+    """The numbers of a palette, or its greys where it holds greys alone; without alpha."""
     if picture.mode == "1":
         return picture
     if picture.mode in ("P", "PA") and not _is_palette_grey(picture):
@@ -161,9 +162,9 @@ def _is_palette_grey(picture: Image.Image) -> bool:
 
 
 def _deep_tiff(path: Path) -> Pixels | None:
-    """The pixels of a TIFF whose values Pillow would cut to 8 bits, or has no mode for; None: it reads the file well.
+    """The pixels of a TIFF whose values Pillow would cut to 8 bits, or has no mode for; None where Pillow reads it.
 
-    Raises DataError for several pages, and for what makes such a TIFF hard to display.
+    Raises DataError for several pages, and for such a TIFF that is turned or transparent.
     """
     with tifffile.TiffFile(path) as tiff:
         if not len(tiff.pages):
@@ -185,7 +186,7 @@ def _deep_tiff(path: Path) -> Pixels | None:
 
 
 def _verify_strips(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
-    """Compare the checksums of deflated strips, which Pillow does not. Raises zlib.error for another one."""
+    """Compare the checksums of deflated strips, which Pillow does not. Raises zlib.error where one differs."""
     if page.compression in DEFLATE:
         for offset, length in zip(page.dataoffsets, page.databytecounts, strict=False):
             tiff.filehandle.seek(offset)
@@ -203,7 +204,7 @@ def _suits_pillow(page: tifffile.TiffPage) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the lines that tifffile logs of what it then raises, and Pillow's about tags that are of no use here."""
+    """Silence tifffile's log of errors that it also raises, and Pillow's warnings about tags that are not used here."""
     with quiet("tifffile"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

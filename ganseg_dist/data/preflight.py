@@ -33,34 +33,34 @@ Severity = Literal["error", "warning"]
 STRIPPERS = "HD-BET or SynthStrip"
 
 MOST_MASK_LEVELS = 64
-"""Grey levels of a drawn mask, structures and all; one that was blurred or once a JPEG has more."""
+"""Most grey levels of a mask that is not blurred; one that was blurred or once a JPEG has more."""
 
 MOST_COLOURS_NAMED = 5
 
 FEWEST_OF_ONE_LABEL = 3
-"""Masks with one and the same label that are no chance."""
+"""Least number of masks with one and the same label that is no coincidence."""
 
 FEWEST_IN_AIR, MOST_IN_AIR = 3, 0.1
-"""Masks outside the head, and their share of those that mark something, that are no mistakes of single cases."""
+"""Least number of masks outside the head, and their share of those that are not empty, that are no single mistakes."""
 
 CT_NAME = re.compile(r"(?<![a-z0-9])(ct|cta|ctp|ncct|cect|cbct|ldct)(?![a-z0-9])|computed.?tomography", re.IGNORECASE)
-"""As a word: t1ct and cT1 are MRI with contrast."""
+"""Matches whole words: t1ct and cT1 are MRI with contrast."""
 AIR_HU, SOFT_HU = (-1100, -900), (-200, 300)
 LOWEST_PADDING = 4096
-"""Below zero, what scanners fill in around what they have seen."""
+"""Lowest plausible value, negated: scanners pad the area outside their field of view with such values."""
 LEAST_OF_CT = 0.01
-"""Share of the voxels that must be air, and soft tissue; fewer may lie between air and padding."""
+"""Least share of the voxels that is air, and soft tissue, in CT; a smaller share lies between air and padding."""
 MOST_SAMPLED = 128
-"""Along an axis, voxels that are looked at for it."""
+"""Most voxels along an axis that are examined for it."""
 
 COHORT = ""
-"""The case of a finding that is about no single one."""
+"""`Finding.case` of a finding about the whole cohort."""
 
 DEEPEST_UNREAD = 6
-"""Folders below one beside the cases that are looked into for images."""
+"""Depth to which a folder beside the cases is searched for images."""
 
 MOST_SHARING = 3
-"""Cases that may have one mask: the sequences of one patient are often outlined once."""
+"""Least number of further cases with the same mask that is reported: a patient's sequences often share one mask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +68,17 @@ class Finding:
     """One problem of one case, or of the cohort."""
 
     case: str
-    """`COHORT` where it is of no single one."""
+    """`COHORT` where it concerns the whole cohort."""
     file: str
     check: str
     """A short stable name, such as `labels` or `duplicate-image`."""
     severity: Severity
-    """An error spoils what is learnt or measured; a warning asks for a look."""
+    """An error spoils training or scores; a warning asks the user to look."""
     problem: str
     remedy: str
 
     def line(self) -> str:
-        """For a terminal or a log."""
+        """One line for a terminal or a log."""
         return f"{self.severity}: {self.message}"
 
     @property
@@ -94,23 +94,23 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class CaseReport:
-    """What reading one case told: enough to compare cases without reading them again."""
+    """Findings of one case, and what is needed to compare cases without reading them again."""
 
     findings: tuple[Finding, ...]
     digests: Mapping[str, str] = field(default_factory=dict)
     """Modality to a hash of its shape and voxels; constant volumes have none."""
     mask_digest: str | None = None
-    """A hash of what the mask marks; None where it is empty or cannot be used."""
+    """A hash of the mask's labels; None where it is empty or cannot be used."""
     skull_stripped: bool | None = None
-    """None where no modality could be used, or the layout does not say that it is a head."""
+    """None where no modality could be used, or the case is a picture."""
     coloured: bool | None = None
-    """Whether a picture, red, green and blue or grey, is seen in colour; None for other scans."""
+    """Whether a picture, stored in colour or grey, looks coloured; None for other scans."""
     mask_colours: tuple[tuple[int, int, int], ...] = ()
-    """Of a drawn mask in which whatever is not black counts: what is not black."""
+    """Colours other than black of a mask in which every pixel that is not black counts."""
     hounsfield: tuple[str, ...] = ()
     """Modalities whose voxels look like CT's, in Hounsfield units."""
     mask_values: tuple[int, ...] = ()
-    """The stored values that the mask holds and the case's labels know, background apart."""
+    """The stored values in the mask that the case's labels define, without background."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -122,8 +122,8 @@ class CaseReport:
         findings = tuple(Finding(**finding) for finding in report["findings"])
         colours = tuple((red, green, blue) for red, green, blue in report["mask_colours"])
         hounsfield, values = tuple(report["hounsfield"]), tuple(report["mask_values"])
-        known = (report["mask_digest"], report["skull_stripped"], report["coloured"])
-        return cls(findings, dict(report["digests"]), *known, colours, hounsfield, values)
+        optional = (report["mask_digest"], report["skull_stripped"], report["coloured"])
+        return cls(findings, dict(report["digests"]), *optional, colours, hounsfield, values)
 
 
 def expected_modalities(cohort: Cohort) -> tuple[str, ...]:
@@ -133,23 +133,23 @@ def expected_modalities(cohort: Cohort) -> tuple[str, ...]:
 
 
 def check_case(case: Case, *, expected_modalities: Sequence[str] = ()) -> CaseReport:
-    """Read one case and look at its files, grids, voxels and mask. Never raises on bad data.
+    """Read one case and check its files, grids, voxels and mask. Never raises on bad data.
 
-    A modality or mask found broken is left out of the later checks, so that one defect gives one finding; so do
-    the channels of one file.
+    A defective modality or mask is left out of the later checks, and equal findings of one file's channels are
+    merged, so that one defect gives one finding.
     """
     try:
-        report = _examined(case, expected_modalities)
+        report = _examine(case, expected_modalities)
     except MemoryError:
-        raise  # the machine's, not the case's
-    except Exception as error:  # voxels like no scan's must not stop the check of a hundred other cases
+        raise  # a limit of the machine, not a defect of the case
+    except Exception as error:  # unusual voxels must not stop the check of the other cases
         problem = f"cannot be checked ({reason(error)})"
         remedy = "look at its images; leave the case out if they are no scans"
         return CaseReport((Finding(case.id, str(_folder(case)), "unchecked", "error", problem, remedy),))
     return replace(report, findings=tuple(dict.fromkeys(report.findings)))
 
 
-def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
+def _examine(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
     findings = list(_missing_modalities(case, expected_modalities))
     volumes: dict[str, Volume] = {}
     grids: dict[str, Grid] = {}
@@ -163,16 +163,16 @@ def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
     readable = {}
     for modality, volume in volumes.items():
         flaws = list(_volume_findings(case, modality, volume, grids[modality], reference))
-        # A picture may well lack one of its colours.
+        # One colour of a picture may be constant.
         if not flaws and modality in constant and not (_is_coloured(case) and constant < set(volumes)):
             flaws.append(_constant(case, modality, volume))
         findings += flaws
         if not flaws:
             readable[modality] = volume
     findings += _missing_slices(case)
-    findings += _unlike_numbers(case)
+    findings += _mismatched_slice_numbers(case)
     digests = {
-        # An image stored with other axes is the same image.
+        # On common axes, an image that is stored with other axes has the same digest.
         modality: _digest(to_picture_axes(volume, grids[modality]))
         for modality, volume in volumes.items()
         if modality not in constant
@@ -186,35 +186,35 @@ def _examined(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
         except DataError as error:
             findings.append(_unreadable(case, case.mask, error))
     usable = mask is not None and not mask.flaw and mask.labels.any()
-    of_mask = _digest(to_picture_axes(mask.labels, mask.grid)) if mask is not None and usable else None
+    mask_digest = _digest(to_picture_axes(mask.labels, mask.grid)) if mask is not None and usable else None
     values = mask.values if mask is not None else ()
-    findings += _doubts(case, grids, mask.grid if mask is not None else None)
+    findings += _header_notes(case, grids, mask.grid if mask is not None else None)
     if reference is not None:
         readable = {modality: reorient(volume, grids[modality], reference) for modality, volume in readable.items()}
     if _is_picture(case):
         findings += _mask_findings(case, mask, reference, _body_of_picture(case, readable, reference))
-        coloured = _seen_in_colour(case, readable)
+        coloured = _is_seen_in_colour(case, readable)
         colours = _mask_colours(case)
-        return CaseReport(tuple(findings), digests, of_mask, None, coloured, colours, mask_values=values)
+        return CaseReport(tuple(findings), digests, mask_digest, None, coloured, colours, mask_values=values)
     findings += _copied_modalities(case, digests)
     hounsfield = tuple(modality for modality, volume in readable.items() if _in_hounsfield(volume))
     if not readable or reference is None:
         findings += _mask_findings(case, mask, reference, None)
-        return CaseReport(tuple(findings), digests, of_mask, mask_values=values)
+        return CaseReport(tuple(findings), digests, mask_digest, mask_values=values)
     findings += _unregistered(case, readable)
     image = _on_picture_axes(readable, reference)
     body = foreground(image)
     findings += _mask_findings(case, mask, reference, from_picture_axes(body, reference))
     stripped = is_skull_stripped(image, body, reference.spacing_mm)
-    return CaseReport(tuple(findings), digests, of_mask, stripped, hounsfield=hounsfield, mask_values=values)
+    return CaseReport(tuple(findings), digests, mask_digest, stripped, hounsfield=hounsfield, mask_values=values)
 
 
 def check_cohort(
     cohort: Cohort, reports: Sequence[CaseReport], *, needs_skull_stripping: bool = False
 ) -> tuple[Finding, ...]:
-    """What only shows between cases. `reports` are those of `cohort.cases`, in their order.
+    """Findings that only comparing cases shows. `reports` are those of `cohort.cases`, in their order.
 
-    What a generator painted has no skull to strip, and may be painted around one mask many times.
+    Synthetic images are not checked for skulls and shared masks: a generator makes several images from one mask.
     """
     return (
         *_duplicates(cohort, reports),
@@ -222,12 +222,12 @@ def check_cohort(
         *_only_class(cohort),
         *_missing_masks(cohort),
         *_rare_modalities(cohort),
-        *_strays(cohort, reports),
+        *_colour_mismatches(cohort, reports),
         *_unknown_patients(cohort),
         *_unread_folders(cohort),
         *_unread_files(cohort),
         *_other_layouts(cohort),
-        *_hardly_heads(cohort, reports),
+        *_not_heads(cohort, reports),
         *_outside_regions(cohort, reports),
         *_doubtful_labels(cohort, reports),
         *_single_label(cohort, reports),
@@ -252,7 +252,7 @@ def _missing_modalities(case: Case, expected: Sequence[str]) -> Iterator[Finding
 
 
 def _unreadable(case: Case, source: Source, error: DataError) -> Finding:
-    """The loader's line already says `file: problem; remedy`, and which file of a stack it is."""
+    """A finding from the loader's error, which reads `file: problem; remedy` and names the file of a stack."""
     message = str(error)
     file = next((str(file) for file in source.files if message.startswith(f"{file}: ")), str(source.files[0]))
     problem, _, remedy = message.removeprefix(f"{file}: ").rpartition("; ")
@@ -277,18 +277,18 @@ def _grid_findings(case: Case, file: str, grid: Grid, reference: Grid | None) ->
         yield _flaw_finding(case, file, flaw)
 
 
-def _doubts(case: Case, grids: Mapping[str, Grid], of_mask: Grid | None) -> Iterator[Finding]:
-    """What contradicts itself in the headers, once where several files of the case say the same."""
+def _header_notes(case: Case, grids: Mapping[str, Grid], mask_grid: Grid | None) -> Iterator[Finding]:
+    """Contradictions and gaps in the files' headers, each once per case."""
     files = [(Path(_file(case, modality)), grid) for modality, grid in grids.items()]
-    if case.mask is not None and of_mask is not None:
-        files.append((case.mask.files[0], of_mask))
+    if case.mask is not None and mask_grid is not None:
+        files.append((case.mask.files[0], mask_grid))
     for file, note in distinct_notes(files):
         yield Finding(case.id, str(file), note.check, "warning", note.problem, note.remedy)
 
 
 def _constant(case: Case, modality: str, volume: Volume) -> Finding:
-    what = "is of a single colour" if _is_coloured(case) else f"{modality} is constant ({volume.flat[0]:g})"
-    problem = f"{what}, so it shows nothing"
+    subject = "is of a single colour" if _is_coloured(case) else f"{modality} is constant ({volume.flat[0]:g})"
+    problem = f"{subject}, so it shows nothing"
     return Finding(
         case.id, _file(case, modality), "constant", "error", problem, "export it again or leave the case out"
     )
@@ -299,23 +299,23 @@ def _is_coloured(case: Case) -> bool:
 
 
 def _is_picture(case: Case) -> bool:
-    """Whether nothing says that it is a head: brains, registration and copied modalities are no matter then."""
+    """Whether the case is a picture, which need not show a head: brain, registration and copy checks do not apply."""
     return set(case.images) <= {*COLOURS, GREY}
 
 
 def _body_of_picture(case: Case, readable: Mapping[str, Volume], reference: Grid | None) -> Mask | None:
-    """What a grey picture's intensities are judged by; a picture in colour is body all over."""
+    """Foreground of a grey picture; None for a picture in colour, which is body everywhere."""
     if _is_coloured(case) or not readable or reference is None:
         return None
     return native_foreground(readable.values(), reference)
 
 
 def _on_picture_axes(volumes: Mapping[str, Volume], grid: Grid) -> Volume:
-    """(C, rows, columns, slices), as preparation looks at them."""
+    """(C, rows, columns, slices), the axes of preparation."""
     return np.stack([to_picture_axes(volume, grid) for volume in volumes.values()])
 
 
-def _seen_in_colour(case: Case, readable: Mapping[str, Volume]) -> bool | None:
+def _is_seen_in_colour(case: Case, readable: Mapping[str, Volume]) -> bool | None:
     file = next(iter(case.images.values())).files[0]
     return shows_colour(file) if readable and not is_nifti(file) else None
 
@@ -331,13 +331,13 @@ def _digest(volume: Volume | Labels) -> str:
 
 
 def _copied_modalities(case: Case, digests: Mapping[str, str]) -> Iterator[Finding]:
-    seen: dict[str, str] = {}
+    first_with: dict[str, str] = {}
     for modality, digest in digests.items():
-        if digest in seen:
-            problem = f"{modality} is a copy of {seen[digest]}"
+        if digest in first_with:
+            problem = f"{modality} is a copy of {first_with[digest]}"
             remedy = "replace it, or train without it if it was never acquired"
             yield Finding(case.id, _file(case, modality), "copied-modality", "warning", problem, remedy)
-        seen.setdefault(digest, modality)
+        first_with.setdefault(digest, modality)
 
 
 def _unregistered(case: Case, volumes: Mapping[str, Volume]) -> Iterator[Finding]:
@@ -348,12 +348,12 @@ def _unregistered(case: Case, volumes: Mapping[str, Volume]) -> Iterator[Finding
 
 
 def _copy_of_image(case: Case, mask: Source, digests: Mapping[str, str]) -> Finding | None:
-    """Where the mask's file, read as the first image is, gives the voxels of an image."""
+    """A finding where the mask's file, read as the first image is, holds the voxels of an image."""
     image = next(iter(case.images.values()))
     try:
         volume, grid = load_volume(replace(image, files=mask.files))
     except DataError:
-        return None  # it has no such channel
+        return None  # the mask has no such channel
     if _digest(to_picture_axes(volume, grid)) not in digests.values():
         return None
     return Finding(
@@ -362,62 +362,68 @@ def _copy_of_image(case: Case, mask: Source, digests: Mapping[str, str]) -> Find
 
 
 def _mask_findings(case: Case, mask: LoadedMask | None, reference: Grid | None, body: Mask | None) -> Iterator[Finding]:
-    """Of a mask that can be read, what is wrong with it."""
+    """Findings about a mask that can be read."""
     if case.mask is None or mask is None:
         return
     file = str(case.mask.files[0])
-    of_grid = list(_grid_findings(case, file, mask.grid, reference))
-    yield from of_grid
+    grid_findings = list(_grid_findings(case, file, mask.grid, reference))
+    yield from grid_findings
     if mask.flaw is not None:
         yield _flaw_finding(case, file, mask.flaw)
     elif not mask.labels.any():
         yield _empty_mask(case, case.mask)
     elif blurred := list(_blurred_mask(case, case.mask)):
         yield from blurred
-    elif reference is not None and not of_grid:
+    elif reference is not None and not grid_findings:
         yield from _doubtful_mask(case, file, reorient(mask.labels, mask.grid, reference) > 0, body)
         yield from _turned_mask(case, case.mask)
 
 
 def _empty_mask(case: Case, mask: Source) -> Finding:
-    """With the reason, where something is drawn that does not count."""
-    file, why = mask.files[0], ""
+    """An empty-mask finding, with the reason where pixels are marked that do not count."""
+    file, reason_text = mask.files[0], ""
     if not is_nifti(file):
         brightest = load_volume(Source(mask.files, mask.channel))[0].max()
         if brightest > 0 and is_lossy(file):
-            why = f": its brightest value is {brightest:.0f}, and a JPEG below {LEAST_BRIGHT} shows nothing but noise"
+            reason_text = (
+                f": its brightest value is {brightest:.0f}, and a JPEG below {LEAST_BRIGHT} shows nothing but noise"
+            )
         elif any(is_partly_transparent(file) for file in mask.files):
-            why = ": what is not transparent in it is black"
+            reason_text = ": what is not transparent in it is black"
     remedy = "check that this case has no lesion"
-    return Finding(case.id, str(file), "empty-mask", "warning", f"the mask is empty{why}", remedy)
+    return Finding(case.id, str(file), "empty-mask", "warning", f"the mask is empty{reason_text}", remedy)
 
 
-def _doubtful_mask(case: Case, file: str, drawn: Mask, body: Mask | None) -> Iterator[Finding]:
-    """In pictures a warning: nothing says what they show. An error where most of a scan's mask lies in the air."""
+def _doubtful_mask(case: Case, file: str, marked: Mask, body: Mask | None) -> Iterator[Finding]:
+    """A warning for pictures, which may show anything; an error where most of a scan's mask lies in the air."""
     is_picture = _is_picture(case)
-    if flaw := mask_doubt(drawn, body, is_picture=is_picture):
-        in_air = not is_picture and share_outside(drawn, body) > MOST_OUTSIDE
+    if flaw := mask_doubt(marked, body, is_picture=is_picture):
+        in_air = not is_picture and share_outside(marked, body) > MOST_OUTSIDE
         severity: Severity = "error" if in_air else "warning"
         yield Finding(case.id, file, flaw.check, severity, flaw.problem, flaw.remedy)
 
 
 def _turned_mask(case: Case, mask: Source) -> Iterator[Finding]:
-    """Image and mask that EXIF turns differently, although they have one size either way."""
+    """Image and mask with different EXIF orientations that do not show in their sizes."""
     image = next(iter(case.images.values()))
-    for file, drawn in zip(image.files, mask.files, strict=False):
-        if is_nifti(file) or is_nifti(drawn) or (turn := orientation(file)) == (mask_turn := orientation(drawn)):
+    for file, mask_file in zip(image.files, mask.files, strict=False):
+        if (
+            is_nifti(file)
+            or is_nifti(mask_file)
+            or (turn := orientation(file)) == (mask_turn := orientation(mask_file))
+        ):
             continue
         rows, columns = load_picture(file).shape[:2]
         if rows != columns and (turn > 4) != (mask_turn > 4):
             continue
         problem = f"its image is displayed by EXIF orientation {turn}, the mask by {mask_turn}"
         remedy = "look whether they lie on each other, and save both upright"
-        yield Finding(case.id, str(drawn), "turned-mask", "warning", problem, remedy)
+        yield Finding(case.id, str(mask_file), "turned-mask", "warning", problem, remedy)
         return
 
 
 def _blurred_mask(case: Case, mask: Source) -> Iterator[Finding]:
-    """Where all but black is structure, the dark rim that blurring leaves is so too."""
+    """Where every pixel that is not black counts, so does the dark rim that blurring leaves."""
     file = mask.files[0]
     if mask.reads != "not black" or is_lossy(file):
         return
@@ -434,61 +440,61 @@ def _blurred_mask(case: Case, mask: Source) -> Iterator[Finding]:
 
 
 def _unnamed_colours(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
-    """Masks in several colours that no labels.json names: all are one structure then."""
-    found = sorted({colour for report in reports for colour in report.mask_colours})
-    if len(found) < 2 or all(len(set(colour)) == 1 for colour in found):
+    """Masks in several colours without a labels.json, all of which are then read as one structure."""
+    colours = sorted({colour for report in reports for colour in report.mask_colours})
+    if len(colours) < 2 or all(len(set(colour)) == 1 for colour in colours):
         return
     masks = sum(bool(report.mask_colours) for report in reports)
-    named = ", ".join(map(str, found[:MOST_COLOURS_NAMED])) + (", ..." if len(found) > MOST_COLOURS_NAMED else "")
-    problem = f"{masks} masks hold {len(found)} colours ({named}), and all are read as one structure"
+    listed = ", ".join(map(str, colours[:MOST_COLOURS_NAMED])) + (", ..." if len(colours) > MOST_COLOURS_NAMED else "")
+    problem = f"{masks} masks hold {len(colours)} colours ({listed}), and all are read as one structure"
     remedy = "name the colours, and which counts, in masks/labels.json"
     yield Finding(COHORT, str(cohort.root), "unnamed-colours", "warning", problem, remedy)
 
 
 def _shared_masks(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
-    """One mask for many images that differ."""
+    """One mask shared by many different images."""
     owners: dict[str, list[tuple[Case, CaseReport]]] = {}
     for case, report in zip(cohort.cases, reports, strict=True):
         if report.mask_digest is not None:
             owners.setdefault(report.mask_digest, []).append((case, report))
-    for (first, of_first), *others in owners.values():
-        alike = [case for case, report in others if report.digests != of_first.digests]
-        if len(alike) >= MOST_SHARING and first.mask is not None:
-            problem = f"the mask is that of {alike[0].id} and {len(alike) - 1} more cases too, whose images differ"
+    for (first, first_report), *others in owners.values():
+        sharing = [case for case, report in others if report.digests != first_report.digests]
+        if len(sharing) >= MOST_SHARING and first.mask is not None:
+            problem = f"the mask is that of {sharing[0].id} and {len(sharing) - 1} more cases too, whose images differ"
             remedy = "check which image it belongs to"
             yield Finding(first.id, str(first.mask.files[0]), "shared-mask", "warning", problem, remedy)
 
 
 def _computed_tomography(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
-    """Preparation scales every volume by its own body's middle intensities: of CT, the Hounsfield units are lost."""
+    """CT images: preparation scales every volume by its own intensities, so that Hounsfield units are lost."""
     named = {modality for case in cohort.cases for modality in case.images if CT_NAME.search(modality)}
-    held = Counter(modality for report in reports for modality in report.hounsfield if modality not in named)
-    seen = [
+    counts = Counter(modality for report in reports for modality in report.hounsfield if modality not in named)
+    evidence = [
         *([f"{', '.join(sorted(named))} is CT by its name"] if named else []),
-        *(f"{modality} looks like CT, in Hounsfield units, in {n} cases" for modality, n in sorted(held.items())),
+        *(f"{modality} looks like CT, in Hounsfield units, in {n} cases" for modality, n in sorted(counts.items())),
     ]
-    if seen:
-        problem = f"{' and '.join(seen)}; training scales every channel as MRI, which has no units"
+    if evidence:
+        problem = f"{' and '.join(evidence)}; training scales every channel as MRI, which has no units"
         remedy = "clip it to a window of the tissue of interest first, and compare with a method for CT"
         yield Finding(COHORT, str(cohort.root), "ct", "warning", problem, remedy)
 
 
 def _in_hounsfield(volume: Volume) -> bool:
-    """Whether these are whole numbers with air around -1000, soft tissue around 0, and below air padding alone."""
+    """Whether these are whole numbers with air around -1000, soft tissue around 0, and only padding below air."""
     if not -LOWEST_PADDING <= (lowest := float(volume.min())) <= max(AIR_HU):
         return False
-    some = volume[tuple(slice(None, None, 1 + side // MOST_SAMPLED) for side in volume.shape)]
-    if not np.array_equal(some, np.rint(some)):
+    sample = volume[tuple(slice(None, None, 1 + side // MOST_SAMPLED) for side in volume.shape)]
+    if not np.array_equal(sample, np.rint(sample)):
         return False
-    air, soft = (float(((some >= low) & (some <= high)).mean()) for low, high in (AIR_HU, SOFT_HU))
-    below = float(((some < min(AIR_HU)) & (some > lowest)).mean())
+    air, soft = (float(((sample >= low) & (sample <= high)).mean()) for low, high in (AIR_HU, SOFT_HU))
+    below = float(((sample < min(AIR_HU)) & (sample > lowest)).mean())
     return min(air, soft) >= LEAST_OF_CT and below < LEAST_OF_CT
 
 
 def _duplicates(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
-    """Each case against the earlier ones: the same id, else the same voxels in any modality.
+    """Compare each case with the earlier ones: the same id, else the same voxels in any modality.
 
-    Test cases come first, so that of an image in both parts it is the training copy that is left out.
+    Test cases come first, so that for an image in both parts the training copy is left out.
     """
     ids: set[str] = set()
     owners: dict[str, Case] = {}
@@ -507,19 +513,19 @@ def _duplicates(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Findi
 
 def _duplicate_image(case: Case, modality: str, owner: Case) -> Finding:
     file = _file(case, modality)
-    what = "is" if _is_picture(case) else f"{modality} is"
+    subject = "is" if _is_picture(case) else f"{modality} is"
     if owner.part == "test" != case.part:
-        problem = f"{what} the same image as the test case {owner.id}{_other_class(case, owner)}"
+        problem = f"{subject} the same image as the test case {owner.id}{_other_class(case, owner)}"
         remedy = "leave it out of training, as --exclude-bad does"
         return Finding(case.id, file, "duplicate-image", "error", problem, remedy)
     if not case.patient_known:
-        problem = f"{what} the same image as {owner.id}{_other_class(case, owner)}"
+        problem = f"{subject} the same image as {owner.id}{_other_class(case, owner)}"
         remedy = "leave one out, as --exclude-bad does: they could stand in training and test at once"
         return Finding(case.id, file, "duplicate-image", "error", problem, remedy)
     if case.patient == owner.patient:
-        problem = f"{what} the same image as in case {owner.id} of the same patient"
+        problem = f"{subject} the same image as in case {owner.id} of the same patient"
         return Finding(case.id, file, "duplicate-case", "error", problem, "leave one of the two cases out")
-    problem = f"{what} the same image as in case {owner.id} of patient {owner.patient}"
+    problem = f"{subject} the same image as in case {owner.id} of patient {owner.patient}"
     remedy = "leave one out, or name one patient: it could stand in training and test at once"
     return Finding(case.id, file, "duplicate-image", "error", problem, remedy)
 
@@ -529,10 +535,10 @@ def _other_class(case: Case, owner: Case) -> str:
 
 
 def _in_both_parts(cohort: Cohort) -> Iterator[Finding]:
-    """Training cases of patients who stand in the authors' test part too."""
-    tested = {case.patient for case in cohort.cases if case.part == "test"}
+    """Training cases of patients who are in the authors' test part too."""
+    test_patients = {case.patient for case in cohort.cases if case.part == "test"}
     for case in cohort.cases:
-        if case.part == "train" and case.patient in tested:
+        if case.part == "train" and case.patient in test_patients:
             problem = f"is a training case of patient {case.patient}, who is tested on too"
             remedy = "leave it out of training, as --exclude-bad does"
             yield Finding(case.id, str(_folder(case)), "patient-in-both-parts", "error", problem, remedy)
@@ -545,8 +551,8 @@ def _only_class(cohort: Cohort) -> Iterator[Finding]:
         yield Finding(COHORT, str(cohort.root), "one-class", "error", problem, remedy)
 
 
-def _strays(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
-    """Grey pictures in a cohort in colour, and the other way round: readers give both the same modalities."""
+def _colour_mismatches(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
+    """Grey pictures in a cohort in colour, and coloured ones in a grey cohort, which are read alike."""
     for case, report in zip(cohort.cases, reports, strict=True):
         if report.coloured is None or report.coloured == _is_coloured(case):
             continue
@@ -572,13 +578,13 @@ def _unknown_patients(cohort: Cohort) -> Iterator[Finding]:
 
 
 def _unread_folders(cohort: Cohort) -> Iterator[Finding]:
-    """Folders beside the cases that hold images which no case has: misnamed ones vanish without a word else."""
+    """Folders beside the cases with images that no case uses: misnamed ones would be ignored silently."""
     if not cohort.root.is_dir():
         return
-    read = {file for case in cohort.cases for source in _sources(case) for file in source.files}
-    homes = {parent for file in read for parent in file.parents}
+    used = {file for case in cohort.cases for source in _sources(case) for file in source.files}
+    used_folders = {parent for file in used for parent in file.parents}
     for folder in data_folders(cohort.root):
-        if folder in homes or folder.resolve() in homes or _is_of_tests(cohort, folder):
+        if folder in used_folders or folder.resolve() in used_folders or _is_test_folder(cohort, folder):
             continue
         image = next((file for file in files_below(folder, DEEPEST_UNREAD) if is_image(file)), None)
         if image is not None:
@@ -589,21 +595,21 @@ def _unread_folders(cohort: Cohort) -> Iterator[Finding]:
 
 
 def _unread_files(cohort: Cohort) -> Iterator[Finding]:
-    """Images beside those that are read: a mask whose image is missing or misnamed vanishes without a word else."""
+    """Images beside those that are read: a mask whose image is missing or misnamed would be ignored silently."""
     if not cohort.root.is_dir() or cohort.layout == "manifest":  # a manifest leaves out what it does not list
         return
-    read = {file for case in cohort.cases for source in _sources(case) for file in source.files}
-    folders = sorted({file.parent for file in read})
-    beside = [file for folder in folders for file in data_files(folder) if is_image(file) and file not in read]
+    used = {file for case in cohort.cases for source in _sources(case) for file in source.files}
+    folders = sorted({file.parent for file in used})
+    beside = [file for folder in folders for file in data_files(folder) if is_image(file) and file not in used]
     if beside:
-        many = counted(len(beside), "file lies", "files lie")
-        problem = f"{many} beside the cases' own without being read, such as {beside[0]}"
+        count_text = counted(len(beside), "file lies", "files lie")
+        problem = f"{count_text} beside the cases' own without being read, such as {beside[0]}"
         remedy = "check that no image is missing or misnamed"
         yield Finding(COHORT, str(cohort.root), "unread", "warning", problem, remedy)
 
 
-def _is_of_tests(cohort: Cohort, folder: Path) -> bool:
-    """Whether a dataset.json's own test cases lie there, which are for `ganseg predict`."""
+def _is_test_folder(cohort: Cohort, folder: Path) -> bool:
+    """Whether the folder holds a dataset.json's test cases, which are for `ganseg predict`."""
     return cohort.layout == "decathlon" and folder.name.lower() in ("imagests", "labelsts")
 
 
@@ -615,16 +621,16 @@ def _other_layouts(cohort: Cohort) -> Iterator[Finding]:
         yield Finding(COHORT, str(cohort.root), "two-layouts", "warning", problem, remedy)
 
 
-def _hardly_heads(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
-    """Lungs, or crops without a background: it is the images then that are of another kind, and not the masks wrong.
+def _not_heads(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
+    """Images of lungs, or crops without a background: then the images are of another kind, and the masks are right.
 
-    To leave out those cases alone would keep the ones without a lesion.
+    Leaving out those cases alone would keep the ones without a lesion.
     """
     outside = sum(any(_lies_in_air(finding) for finding in report.findings) for report in reports)
-    drawn = sum(report.mask_digest is not None for report in reports)
-    if outside >= FEWEST_IN_AIR and outside > MOST_IN_AIR * drawn:
+    masks = sum(report.mask_digest is not None for report in reports)
+    if outside >= FEWEST_IN_AIR and outside > MOST_IN_AIR * masks:
         problem = (
-            f"{outside} of {drawn} masks lie outside what is taken for the head or brain, and nothing is learnt there: "
+            f"{outside} of {masks} masks lie outside what is taken for the head or brain, and nothing is learnt there: "
             "these are hardly whole heads or brains"
         )
         yield Finding(COHORT, str(cohort.root), "no-heads", "error", problem, "train on scans of whole heads or brains")
@@ -635,21 +641,21 @@ def _lies_in_air(finding: Finding) -> bool:
 
 
 def _outside_regions(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
-    """Labels of no region, such as a resection cavity: who does not expect them must know that nothing learns them."""
-    held = Counter(
+    """Labels of no region, such as a resection cavity: the user must know that no model learns them."""
+    counts = Counter(
         (value, name)
         for case, report in zip(cohort.cases, reports, strict=True)
         for name, value in case.scheme.outside_regions.items()
         if value in report.mask_values
     )
-    for (value, name), masks in held.items():
+    for (value, name), masks in counts.items():
         problem = f"{masks} mask(s) hold {value} ({name}), which is read as background"
         remedy = "state another scheme with --labels if it means something else"
         yield Finding(COHORT, str(cohort.root), "read-as-background", "warning", problem, remedy)
 
 
 def _doubtful_labels(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
-    """Masks of gliomas by BraTS 2024's names that could be of 2021: both have a 4, and the 3 is of 2024 alone."""
+    """Masks of gliomas with BraTS 2024's names that could be of 2021: both have a 4, but only 2024 has a 3."""
     values = {value for report in reports for value in report.mask_values}
     by_name = cohort.labels is None and any(case.scheme == BRATS_2024_GLI for case in cohort.cases)
     if by_name and 4 in values and 3 not in values:
@@ -659,7 +665,7 @@ def _doubtful_labels(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[
 
 
 def _single_label(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
-    """Masks of black and white that are read by a scheme of several tumour tissues: all lesion becomes one of them."""
+    """Black-and-white masks read by a scheme of several tumour tissues, by which all lesion becomes one of them."""
     schemes = {case.scheme.described(): case.scheme for case in cohort.cases}
     for scheme in schemes.values():
         masks = [
@@ -671,8 +677,8 @@ def _single_label(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Fin
         several = len(set(scheme.ours.values()) - {0}) > 1
         if several and len(masks) >= FEWEST_OF_ONE_LABEL and len(set.union(*masks)) == 1:
             (only,) = masks[0]
-            named = [f"{value} ({name})" for name, value in scheme.labels.items() if scheme.ours[value] == only]
-            problem = f"all {len(masks)} masks that mark something hold {' or '.join(named)} alone"
+            meanings = [f"{value} ({name})" for name, value in scheme.labels.items() if scheme.ours[value] == only]
+            problem = f"all {len(masks)} masks that mark something hold {' or '.join(meanings)} alone"
             remedy = "state --labels binary if it marks lesion of any kind"
             yield Finding(COHORT, str(cohort.root), "single-label", "warning", problem, remedy)
 
@@ -682,7 +688,7 @@ def _sources(case: Case) -> tuple[Source, ...]:
 
 
 def _mask_colours(case: Case) -> tuple[tuple[int, int, int], ...]:
-    """None of a mask that cannot be read or is blurred, which other findings say."""
+    """Colours of the first mask; empty where it cannot be read or is blurred, which other findings report."""
     if case.mask is None or case.mask.reads != "not black":
         return ()
     try:
@@ -691,12 +697,12 @@ def _mask_colours(case: Case) -> tuple[tuple[int, int, int], ...]:
         codes = np.unique(load_mask_values(replace(case.mask, reads="colour code"))[0])
     except DataError:
         return ()
-    drawn = codes[codes > 0]
-    return tuple(colour_channels(int(code)) for code in drawn) if len(drawn) < MOST_MASK_LEVELS else ()
+    marked = codes[codes > 0]
+    return tuple(colour_channels(int(code)) for code in marked) if len(marked) < MOST_MASK_LEVELS else ()
 
 
 def _missing_slices(case: Case) -> Iterator[Finding]:
-    """A gap in the numbers of a stack's slices: what lies on its two sides is then taken for neighbours."""
+    """A gap in the numbers of a stack's slices, across which two slices would be taken for neighbours."""
     for files in {source.files for source in case.images.values() if len(source.files) > 1}:
         numbers = _slice_numbers(files)
         if not numbers:
@@ -709,12 +715,17 @@ def _missing_slices(case: Case) -> Iterator[Finding]:
             yield Finding(case.id, str(files[0].parent), "missing-slice", "error", problem + more, remedy)
 
 
-def _unlike_numbers(case: Case) -> Iterator[Finding]:
-    """A mask's slices whose numbers are not the image's: the first then lies on the first, whatever they say."""
+def _mismatched_slice_numbers(case: Case) -> Iterator[Finding]:
+    """A mask whose slice numbers differ from the image's: slices are paired by their order, not by their numbers."""
     image = next(iter(case.images.values()))
-    of_image, of_mask = (_slice_numbers(source.files) if source else [] for source in (image, case.mask))
-    if case.mask is not None and of_image and len(of_image) == len(of_mask) and sorted(of_image) != sorted(of_mask):
-        ranges = [f"{min(numbers)} to {max(numbers)}" for numbers in (of_mask, of_image)]
+    image_numbers, mask_numbers = (_slice_numbers(source.files) if source else [] for source in (image, case.mask))
+    if (
+        case.mask is not None
+        and image_numbers
+        and len(image_numbers) == len(mask_numbers)
+        and sorted(image_numbers) != sorted(mask_numbers)
+    ):
+        ranges = [f"{min(numbers)} to {max(numbers)}" for numbers in (mask_numbers, image_numbers)]
         problem = (
             f"the mask's slices are numbered {ranges[0]}, the image's {ranges[1]}; each lies on the one in its place"
         )
@@ -723,13 +734,13 @@ def _unlike_numbers(case: Case) -> Iterator[Finding]:
 
 
 def _slice_numbers(files: Sequence[Path]) -> list[int]:
-    """The last number in each name; none unless each of several has one."""
-    numbers = [int(found[-1]) for file in files if (found := re.findall(r"\d+", file.stem))]
+    """The last number in each name; empty unless there are several files and each has one."""
+    numbers = [int(digits[-1]) for file in files if (digits := re.findall(r"\d+", file.stem))]
     return numbers if len(numbers) == len(files) > 1 else []
 
 
 def _missing_masks(cohort: Cohort) -> Iterator[Finding]:
-    """Where some cases have a mask, those without one are worth a word; where none has, that is intended."""
+    """Cases without a mask, where others have one; where none has, that is intended."""
     if all(case.mask is None for case in cohort.cases):
         return
     for case in cohort.cases:
@@ -740,7 +751,7 @@ def _missing_masks(cohort: Cohort) -> Iterator[Finding]:
 
 
 def _rare_modalities(cohort: Cohort) -> Iterator[Finding]:
-    """Those that less than half of the cases have; what more of them have is expected of each."""
+    """Modalities that less than half of the cases have; a modality of more cases is expected in each."""
     counts = Counter(modality for case in cohort.cases for modality in case.images)
     for modality, count in counts.items():
         if 2 * count < len(cohort.cases):
@@ -750,7 +761,7 @@ def _rare_modalities(cohort: Cohort) -> Iterator[Finding]:
 
 
 def _unstripped(cohort: Cohort, reports: Sequence[CaseReport], needed: bool) -> Iterator[Finding]:
-    """Full heads, where brains are needed or where other cases are brains: a network tells such sites apart."""
+    """Full heads, where brains are needed or other cases are brains: a network learns to distinguish such sites."""
     mixed = any(report.skull_stripped for report in reports)
     if not (needed or mixed):
         return

@@ -33,23 +33,23 @@ PICTURE_AXES = ("P", "R", "S")
 """RAS axes laid out as pictures: rows run from anterior to posterior, columns from left to right, slices upward."""
 
 ROBUST_RANGE = 4.0
-"""Tissue within median +- 4 robust standard deviations spans the range (-1, 1)."""
+"""Tissue within median +- 4 robust standard deviations is mapped to (-1, 1)."""
 
 DARKEST = BACKGROUND + 1e-3
 
 LEAST_DEVIATION = 1e-18
-"""Of tissue without any contrast: `LARGEST_INTENSITY` divided by it is still a float32."""
+"""Least deviation of tissue without contrast: `LARGEST_INTENSITY` divided by it is still a float32."""
 
 LEAST_VOXEL = 1e-3
-"""A window that reaches less than this share of a voxel farther has no voxel more: spacing is not known so well."""
+"""A window that exceeds whole voxels by less than this share gets no further voxel: spacing is not that exact."""
 
 LEAST_BODY = 0.02
-"""Slices with less body than this share of the window are neither trained on nor judged."""
+"""Slices with less body than this share of the window are neither trained on nor evaluated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where prepared slices lie in the native volume: enough to put a prediction back."""
+    """Place of the prepared slices in the native volume, by which `restore` returns a prediction to it."""
 
     grid: Grid
     """The native grid."""
@@ -61,10 +61,10 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class PreparedScan:
-    """A scan as the networks see it."""
+    """A prepared scan: the input of networks."""
 
     image: Volume
-    """(S, C, size, size) in [-1, 1], background exactly -1; behind the modalities stand `config.made_channels`."""
+    """(S, C, size, size) in [-1, 1], background exactly -1; the modalities, then `config.made_channels`."""
     masks: Labels | None
     """(S, R, size, size) in {0, 1}."""
     placement: Placement
@@ -83,17 +83,17 @@ class PreparedScan:
 
     @property
     def usable(self) -> npt.NDArray[np.bool_]:
-        """(S,) slices worth learning from and judging."""
-        return worth_using(self.body, self.lesion)
+        """(S,) slices to train on and to evaluate."""
+        return usable_slices(self.body, self.lesion)
 
 
-def worth_using(body: npt.NDArray[np.float64], lesion: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Slices with enough body, and all with a lesion."""
+def usable_slices(body: npt.NDArray[np.float64], lesion: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """(S,) slices with enough body, and all with a lesion; from shares of body and lesion pixels, (S,) each."""
     return (body >= LEAST_BODY) | (lesion > 0)
 
 
 def intensities_of(modalities: Sequence[str], config: DataConfig) -> Literal["tissue", "colour"]:
-    """What `config.intensities` comes to for these channels."""
+    """`config.intensities` with auto resolved for these channels."""
     if config.intensities != "auto":
         return config.intensities
     return "colour" if set(modalities) <= set(COLOURS) else "tissue"
@@ -103,11 +103,11 @@ def prepare_scan(scan: Scan, config: DataConfig, regions: tuple[str, ...]) -> Pr
     """Reorient, normalise over the body, crop to it, (enhance,) resample in-plane, slice, (equalise, cluster).
 
     The window is the body's bounding square at `config.spacing_mm`, or at coarser pixels where the body does
-    not fit: nothing of it is ever cut off. Slices keep their own spacing: the networks are 2-D.
-    With colour intensities the whole picture is body, and background only what makes it a square.
+    not fit, so that none of it is cut off. Slices keep their own spacing, as the networks are 2-D.
+    With colour intensities the whole picture is body, and only the padding to a square is background.
 
-    Raises DataError when colour intensities are asked for and the scan's are no colours, and when an intensity of the
-    slices is NaN or infinite.
+    Raises DataError when the config sets colour intensities and the scan's lie outside 0..255, and when an intensity
+    of the slices is NaN or infinite.
     """
     image = np.stack([to_picture_axes(volume, scan.grid) for volume in scan.image])
     if intensities_of(scan.modalities, config) == "colour":
@@ -122,13 +122,13 @@ def prepare_scan(scan: Scan, config: DataConfig, regions: tuple[str, ...]) -> Pr
         normalised = np.where(body, np.maximum(enhanced, DARKEST), BACKGROUND).astype(np.float32)
     # Shifted by one while resampling, so that the zeros outside the window are background.
     planes = np.moveaxis(normalised, -1, 0) - BACKGROUND  # (S, C, rows, columns)
-    slices = (_resample(planes, placement, config.size) + BACKGROUND).clip(-1, 1)  # its weights sum to 1 + 1e-7
+    slices = (_resample(planes, placement, config.size) + BACKGROUND).clip(-1, 1)  # weights sum to up to 1 + 1e-7
     inside = np.asarray((slices > BACKGROUND).any(axis=1))
     if config.equalise != "off":
         slices = _equalised(slices, inside, config.equalise)
     if config.clusters is not None:
-        looked_at = clustered_channel(slices, scan.modalities)
-        mask = initial_mask(looked_at, inside, config.clusters, by=config.cluster_by)
+        clustered = clustered_channel(slices, scan.modalities)
+        mask = initial_mask(clustered, inside, config.clusters, by=config.cluster_by)
         slices = np.concatenate([slices, np.where(mask, 1, BACKGROUND)[:, None].astype(np.float32)], axis=1)
     if not np.isfinite(slices).all():
         raise DataError(f"{scan.case}: intensities became NaN or infinite in preparation; export the images again")
@@ -143,14 +143,14 @@ def prepare_scan(scan: Scan, config: DataConfig, regions: tuple[str, ...]) -> Pr
 
 
 def restore(planes: Volume, placement: Placement, *, outside: float = 0.0) -> Volume:
-    """Slices (S, K, size, size) back on the native grid, (K, X, Y, Z); `outside` fills what the window left out."""
+    """Slices (S, K, size, size) back on the native grid, (K, X, Y, Z); `outside` is the value outside the window."""
     rows, columns, slices = picture_shape(placement.grid)
     at_sides = F.interpolate(
         torch.from_numpy(planes), size=placement.sides, mode="bilinear", align_corners=False
     ).numpy()
     volume = np.full((planes.shape[1], rows, columns, slices), outside, np.float32)
     inside, window = _overlap(placement, (rows, columns))
-    # Bilinear weights sum to 1 + 1e-7 in places: a probability must not leave [0, 1] by it.
+    # Bilinear weights sum to up to 1 + 1e-7: a probability must stay in [0, 1].
     volume[:, inside[0], inside[1]] = np.moveaxis(at_sides[:, :, window[0], window[1]], 0, -1).clip(
         planes.min(), planes.max()
     )
@@ -158,7 +158,7 @@ def restore(planes: Volume, placement: Placement, *, outside: float = 0.0) -> Vo
 
 
 def to_picture_axes(volume: npt.NDArray[Voxel], grid: Grid) -> npt.NDArray[Voxel]:
-    """(X, Y, Z) in native axes to (rows, columns, slices); pictures are already so."""
+    """(X, Y, Z) in native axes to (rows, columns, slices); pictures are returned as they are."""
     if grid.affine is None:
         return volume
     return np.asarray(nib.orientations.apply_orientation(volume, _to_picture(grid.affine)))
@@ -187,7 +187,7 @@ def picture_shape(grid: Grid) -> tuple[int, int, int]:
 
 
 def picture_spacing(grid: Grid) -> tuple[float, float, float]:
-    """A voxel's height, width and thickness in mm in picture axes; 1, in pixels, where nothing is known of mm."""
+    """A voxel's height, width and thickness in mm in picture axes; 1 (pixels) where the size in mm is unknown."""
     if grid.affine is None or grid.spacing_mm is None:
         return 1.0, 1.0, 1.0
     row, column, thickness = (grid.spacing_mm[axis] for axis in _native_axes(grid.affine))
@@ -195,12 +195,12 @@ def picture_spacing(grid: Grid) -> tuple[float, float, float]:
 
 
 def _to_picture(affine: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    wanted = nib.orientations.axcodes2ornt(PICTURE_AXES)
-    return np.asarray(nib.orientations.ornt_transform(nib.io_orientation(affine), wanted))
+    target = nib.orientations.axcodes2ornt(PICTURE_AXES)
+    return np.asarray(nib.orientations.ornt_transform(nib.io_orientation(affine), target))
 
 
 def _native_axes(affine: npt.NDArray[np.float64]) -> list[int]:
-    """For each picture axis, the native axis it comes from."""
+    """For each picture axis, the corresponding native axis."""
     targets = _to_picture(affine)[:, 0].astype(int).tolist()
     return [targets.index(axis) for axis in range(3)]
 
@@ -224,25 +224,25 @@ def _equalised(slices: Volume, body: npt.NDArray[np.bool_], method: Literal["glo
 
 
 def _extent(occupied: npt.ArrayLike) -> tuple[int, int]:
-    """First and one past the last occupied index; the whole axis when nothing is."""
+    """First and one past the last occupied index; the whole axis where none is occupied."""
     where = np.flatnonzero(occupied)
     return (int(where[0]), int(where[-1]) + 1) if len(where) else (0, np.size(occupied))
 
 
 def _normalise(volume: Volume, body: npt.NDArray[np.bool_]) -> Volume:
-    """Median and interquartile range of the body to (-1, 1): a large lesion hardly moves either of them."""
+    """Scale by the body's median and interquartile range to (-1, 1): a large lesion hardly moves either."""
     tissue = volume[body]
     if tissue.size == 0:
         return np.full(volume.shape, BACKGROUND, np.float32)
     lower, median, upper = np.percentile(tissue, (25, 50, 75))
     deviation = (upper - lower) / 1.349  # the IQR of a unit normal
-    deviation = max(deviation, 1e-6 * abs(float(median)), LEAST_DEVIATION)  # rounding is no contrast
+    deviation = max(deviation, 1e-6 * abs(float(median)), LEAST_DEVIATION)  # rounding errors are no contrast
     scaled = np.clip((volume - median) / (ROBUST_RANGE * deviation), DARKEST, 1.0)
     return np.where(body, scaled, BACKGROUND).astype(np.float32)
 
 
 def _as_displayed(image: Volume) -> Volume:
-    """0..255 to [-1, 1]; black is a hair above the background, as it is body."""
+    """0..255 to [-1, 1]; black is `DARKEST`, as it is body. Raises DataError for values outside 0..255."""
     if image.min() < 0 or image.max() > BRIGHTEST:
         raise DataError(
             f"data.intensities: colour needs values of 0 to {BRIGHTEST}, an image here goes from {image.min():g} to "

@@ -1,4 +1,4 @@
-"""A case in memory: its voxels on their native grid, and where that grid lies in the world."""
+"""A case in memory: its voxels on their native grid, and that grid's place in the world."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Scan:
     labels: Labels | None
     """(X, Y, Z): 0 background, 1 necrotic core (or any lesion in binary sets), 2 oedema, 3 enhancing."""
     grid: Grid
-    """Of the first modality's file, on whose axes the others are brought."""
+    """Grid of the first modality's file; the other files are brought on its axes."""
     warnings: tuple[str, ...] = ()
     """Doubts about its files' geometry, each `FILE: what is wrong; what was done`."""
     case: str = "scan"
-    """What messages call it."""
+    """The case's name in messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +45,17 @@ class LoadedMask:
     labels: Labels
     """(X, Y, Z) in our label values."""
     values: tuple[int, ...]
-    """The stored values that it holds and the case's labels know, background apart."""
+    """The stored values in it that the case's labels define, without background."""
     grid: Grid
     flaw: Flaw | None
-    """Values that the case's labels do not know."""
+    """Lists values that the case's labels do not define."""
 
 
 def load_scan(case: Case, modalities: Sequence[str] | None = None, *, with_mask: bool = True) -> Scan:
-    """Read a case's modalities, and its mask if it has one. Files whose axes run in other orders are one grid.
+    """Read a case's modalities, and its mask if it has one. Files may differ in the order and direction of axes.
 
     Raises DataError naming the file when one cannot be read, lies on another grid than the rest, has voxels
-    that are not finite, or labels that the layout does not know.
+    that are not finite, or has labels that the case's scheme does not define.
     """
     names = tuple(modalities if modalities is not None else case.images)
     missing = [name for name in names if name not in case.images]
@@ -64,35 +64,35 @@ def load_scan(case: Case, modalities: Sequence[str] | None = None, *, with_mask:
     volumes, grids = zip(*(load_volume(case.images[name]) for name in names), strict=True)
     reference = reference_grid(grids)
     for name, volume, grid in zip(names, volumes, grids, strict=True):
-        _refuse(case.images[name], grid_flaw(grid, reference) or voxel_flaw(name, volume))
+        _check_flaw(case.images[name], grid_flaw(grid, reference) or voxel_flaw(name, volume))
     labels = None
-    read = [(case.images[name].files[0], grid) for name, grid in zip(names, grids, strict=True)]
+    files = [(case.images[name].files[0], grid) for name, grid in zip(names, grids, strict=True)]
     if with_mask and case.mask is not None:
         mask = load_mask(case, case.mask)
-        _refuse(case.mask, grid_flaw(mask.grid, reference) or mask.flaw)
+        _check_flaw(case.mask, grid_flaw(mask.grid, reference) or mask.flaw)
         labels = reorient(mask.labels, mask.grid, grids[0])
-        read.append((case.mask.files[0], mask.grid))
+        files.append((case.mask.files[0], mask.grid))
     image = np.stack([reorient(volume, grid, grids[0]) for volume, grid in zip(volumes, grids, strict=True)])
-    warnings = tuple(f"{file}: {note.problem}; {note.remedy}" for file, note in distinct_notes(read))
+    warnings = tuple(f"{file}: {note.problem}; {note.remedy}" for file, note in distinct_notes(files))
     return Scan(names, image.astype(np.float32, copy=False), labels, grids[0], warnings, case.id)
 
 
 def load_volume(source: Source) -> tuple[Volume, Grid]:
-    """One modality as (X, Y, Z) float32, with its grid. Raises DataError naming the file."""
+    """One modality as (X, Y, Z) float32, and its grid. Raises DataError naming the file."""
     if is_nifti(source.files[0]):
         return load_nifti(source.files[0], source.channel)
     return _stack(source, load_picture, image_plane)
 
 
 def load_mask(case: Case, mask: Source) -> LoadedMask:
-    """A case's mask as stored. Raises DataError naming the file that cannot be read, or holds no whole numbers."""
+    """A case's mask in our label values. Raises DataError naming a file that is unreadable or not of whole numbers."""
     values, grid = load_mask_values(mask)
-    labels, held, flaw = translate_labels(values, case)
-    return LoadedMask(labels, held, grid, flaw)
+    labels, present, flaw = translate_labels(values, case)
+    return LoadedMask(labels, present, grid, flaw)
 
 
 def load_mask_values(mask: Source) -> tuple[Volume, Grid]:
-    """What its source reads of a mask, (X, Y, Z) float32 of whole numbers. Raises DataError naming the file."""
+    """A mask's values as its source reads them: (X, Y, Z) whole numbers, float32. Raises DataError naming the file."""
     if is_nifti(mask.files[0]):
         values, grid = load_nifti(mask.files[0], mask.channel)
         return whole_numbers(mask.files[0], values), grid
@@ -115,16 +115,16 @@ def _stack(
 
 
 LARGEST_INTENSITY = 1e15
-"""The sum of a volume's squares is then still a float32."""
+"""Up to here the sum of a volume's squares is still a float32."""
 
 
 def voxel_flaw(modality: str, volume: Volume) -> Flaw | None:
-    """NaN or infinity, one of which would spread over the whole prepared volume; what no arithmetic holds; a colour
-    beyond what is displayed.
+    """What makes a volume unusable: NaN or infinity, which would spread over the whole prepared volume; intensities too
+    large for float32 arithmetic; a colour outside 0..255.
     """
-    strange = volume.size - int(np.isfinite(volume).sum())
-    if strange:
-        problem = f"{modality} has {strange} voxels that are NaN or infinite"
+    not_finite = volume.size - int(np.isfinite(volume).sum())
+    if not_finite:
+        problem = f"{modality} has {not_finite} voxels that are NaN or infinite"
         return Flaw("non-finite", problem, "export it again or leave the case out")
     if max(-volume.min(), volume.max()) > LARGEST_INTENSITY:
         problem = f"{modality} goes from {volume.min():g} to {volume.max():g}, beyond {LARGEST_INTENSITY:g}"
@@ -135,6 +135,6 @@ def voxel_flaw(modality: str, volume: Volume) -> Flaw | None:
     return None
 
 
-def _refuse(source: Source, flaw: Flaw | None) -> None:
+def _check_flaw(source: Source, flaw: Flaw | None) -> None:
     if flaw is not None:
         raise DataError(f"{source.files[0]}: {flaw.problem}; {flaw.remedy}")

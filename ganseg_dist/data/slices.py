@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ganseg_dist.data.store import PreparedCase
 
 LESION_CLASSES = ("no lesion", "lesion")
-"""What a slice with a mask is, where no class is named: without and with lesion. Folders may be called so too."""
+"""Classes of a slice with a mask where the case has no class. Class folders may have these names too."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class SliceSet:
     has_lesion: npt.NDArray[np.bool_]
     """(N,)"""
     label: npt.NDArray[np.int64]
-    """(N,) index of each slice's class, -1 where it is not known."""
+    """(N,) index of each slice's class, -1 where the class is unknown."""
 
     @classmethod
     def open(
@@ -39,26 +39,26 @@ class SliceSet:
         regions: Sequence[str],
         classes: Sequence[str] = LESION_CLASSES,
     ) -> SliceSet:
-        """The slices with enough body in them of the prepared cases in these folders.
+        """The usable slices of the prepared cases in these folders.
 
         Args:
-            classes: names whose positions are the labels. Where they are `LESION_CLASSES`, in whatever order, a slice
-                of a case of no such class is what its mask says.
+            classes: names whose positions are the labels. Where they are `LESION_CLASSES`, in any order, a slice of a
+                case without such a class is labelled by its mask.
         """
         cases = tuple(PreparedCase.open(folder) for folder in folders)
-        wanted = [np.flatnonzero(case.usable) for case in cases]
-        none = np.zeros(0, np.int64)
+        usable = [np.flatnonzero(case.usable) for case in cases]
+        empty = np.zeros(0, np.int64)
         return cls(
             cases,
             tuple(modalities),
             tuple(regions),
-            np.concatenate([none, *(np.full(len(slices), index) for index, slices in enumerate(wanted))]),
-            np.concatenate([none, *wanted]),
+            np.concatenate([empty, *(np.full(len(slices), index) for index, slices in enumerate(usable))]),
+            np.concatenate([empty, *usable]),
             np.concatenate(
-                [none.astype(bool), *(case.has_lesion[slices] for case, slices in zip(cases, wanted, strict=True))]
+                [empty.astype(bool), *(case.has_lesion[slices] for case, slices in zip(cases, usable, strict=True))]
             ),
             np.concatenate(
-                [none, *(_labels(case, tuple(classes))[slices] for case, slices in zip(cases, wanted, strict=True))]
+                [empty, *(_labels(case, tuple(classes))[slices] for case, slices in zip(cases, usable, strict=True))]
             ),
         )
 
@@ -92,10 +92,10 @@ class SliceSet:
 def slice_classes(
     class_name: str | None, lesion: npt.NDArray[np.int64] | None, slices: int, classes: Sequence[str]
 ) -> list[str | None]:
-    """Each slice's class, None where it is not known.
+    """Each slice's class, None where it is unknown.
 
     Args:
-        class_name: what the whole image is called, which comes first.
+        class_name: of the whole image; it takes precedence over the mask.
         lesion: (S,) lesion pixels of each slice; None without a mask.
     """
     if class_name in classes:
@@ -106,7 +106,7 @@ def slice_classes(
 
 
 def _labels(case: PreparedCase, classes: tuple[str, ...]) -> npt.NDArray[np.int64]:
-    """(S,) each slice's class."""
+    """(S,) index of each slice's class, -1 where it is unknown."""
     lesion = case.lesion if case.regions else None
     named = slice_classes(case.class_name, lesion, len(case.lesion), classes)
     return np.array([-1 if name is None else classes.index(name) for name in named], np.int64)

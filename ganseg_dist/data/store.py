@@ -1,8 +1,8 @@
 """The prepared store: one folder a case, named by the hash of its content and of the settings that shaped it.
 
-Preparing again what is there does nothing, a changed image or setting makes a new folder, and an interrupted
-preparation leaves no half-written one. A case's arrays and its description carry digests: what is damaged on disk is
-prepared again, or is an error where it is read.
+A case that is already prepared is skipped, a changed image or setting makes a new folder, and an interrupted
+preparation leaves no partial one. A case's arrays and its description carry digests: a damaged case is prepared
+again, or raises an error where it is read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy.typing as npt
 from ganseg_dist.atomic import UNFINISHED
 from ganseg_dist.config import DataConfig
 from ganseg_dist.data.cohort import Case
-from ganseg_dist.data.preprocess import intensities_of, prepare_scan, worth_using
+from ganseg_dist.data.preprocess import intensities_of, prepare_scan, usable_slices
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file, verify_listed
 from ganseg_dist.errors import DataError
@@ -35,7 +35,7 @@ FORMAT = 3
 """Raised whenever preparation changes what it writes."""
 
 SETTINGS = {"size", "spacing_mm", "enhance", "equalise", "clusters", "cluster_by"}
-"""Fields of the data's config that shape a prepared case; its modalities do too, as far as it has them."""
+"""Fields of DataConfig that a prepared case depends on, besides its modalities."""
 
 MAPPED_FROM_BYTES = 2**20
 """Smaller arrays are read whole: each memory map holds a file open, and a cohort of pictures has thousands."""
@@ -47,10 +47,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """A prepared case on disk; voxels are read when first asked for: large arrays memory-mapped, small ones whole.
+    """A prepared case on disk; voxels are read on first access: large arrays memory-mapped, small ones whole.
 
-    The first reading in a process compares their digest. A case that is sent to another process of this machine is
-    verified before, and trusted there: data loaders begin anew in every epoch.
+    The first access in a process compares their digest. A case that is pickled for another process of this machine
+    is verified before, and trusted there, because data loaders start new processes in every epoch.
     """
 
     folder: Path
@@ -68,15 +68,15 @@ class PreparedCase:
     sides_known: bool
     """Whether columns run from the patient's left to right."""
     digests: Mapping[str, str]
-    """Of the arrays' files, by name."""
+    """File name of an array to its SHA-256 digest."""
     class_name: str | None = None
-    """What the whole image is, where that is known."""
+    """Class of the whole image, where it is known."""
     trusted: bool = False
     """Whether another process has verified it."""
 
     @classmethod
     def open(cls, folder: Path, *, trusted: bool = False) -> PreparedCase:
-        """Read the case's description; the voxels wait. Raises DataError when it is missing or damaged."""
+        """Read the case's description, but not its voxels. Raises DataError when it is missing or damaged."""
         try:
             meta = read_sealed(folder / DESCRIPTION)
         except Damaged as damage:
@@ -108,8 +108,8 @@ class PreparedCase:
 
     @property
     def usable(self) -> npt.NDArray[np.bool_]:
-        """(S,) slices worth training on."""
-        return worth_using(self.body, self.lesion)
+        """(S,) slices to train on."""
+        return usable_slices(self.body, self.lesion)
 
     @property
     def has_lesion(self) -> npt.NDArray[np.bool_]:
@@ -149,7 +149,7 @@ def _prepare_again(damage: Damaged, folder: Path) -> DataError:
 
 
 def _verify_once(file: Path, digest: str) -> None:
-    """Raises Damaged. A file that does not change is read for it once in a process."""
+    """Raises Damaged. An unchanged file is read once per process."""
     try:
         status = file.stat()
     except OSError:
@@ -164,19 +164,19 @@ def _verified(file: Path, digest: str, size: int, changed_ns: int) -> None:
 
 
 def content_hash(case: Case) -> str:
-    """Hash of the bytes of a case's files and of what its reader says of them."""
+    """Hash of the bytes of a case's files and of the reader's description of them."""
     digest = hashlib.blake2b(digest_size=16)
     sources = [*sorted(case.images.items()), *([("mask", case.mask)] if case.mask is not None else [])]
-    seen: set[Path] = set()
+    hashed: set[Path] = set()
     for name, source in sources:
         digest.update(f"{name}:{source.channel}:{len(source.files)};".encode())
         digest.update((source.reads or "").encode())
         for file in source.files:
-            if file not in seen:  # the channels of a colour stack share its files
-                seen.add(file)
+            if file not in hashed:  # channels of a colour stack share its files
+                hashed.add(file)
                 digest.update(read_bytes(file))
-    said = [case.id, case.patient, case.site, sorted(case.labels.items()), case.regions]
-    digest.update(json.dumps([*said, case.class_name] if case.class_name is not None else said).encode())
+    description = [case.id, case.patient, case.site, sorted(case.labels.items()), case.regions]
+    digest.update(json.dumps([*description, case.class_name] if case.class_name is not None else description).encode())
     return digest.hexdigest()
 
 
@@ -184,14 +184,14 @@ def prepared_folder(store: Path, case: Case, config: DataConfig, content: str) -
     """Where a case with this content belongs under these settings."""
     settings = config.model_dump(mode="json", include=SETTINGS)
     modalities = _modalities(case, config)
-    settings["modalities"] = list(modalities)  # the body, and so the window, is their union
+    settings["modalities"] = list(modalities)  # the body, and so the window, is the union over them
     settings["intensities"] = intensities_of(modalities, config)
     key = hashlib.blake2b(json.dumps([FORMAT, content, settings], sort_keys=True).encode(), digest_size=12)
     return store / "cases" / key.hexdigest()
 
 
 def _modalities(case: Case, config: DataConfig) -> tuple[str, ...]:
-    """The channels a model of this config will see; without a choice, all of the case's."""
+    """The config's modalities; all of the case's where the config names none."""
     return config.modalities or tuple(case.images)
 
 
@@ -203,11 +203,11 @@ def prepare_case(
     *,
     warn: Callable[[str], object] = logger.warning,
 ) -> Path:
-    """Prepare one case unless it is there whole; returns its folder. Pure but for that folder: fit to map over a
-    cluster.
+    """Prepare one case unless it is complete already; returns its folder. It changes nothing but that folder, so that
+    it can be mapped over a cluster.
 
     Args:
-        warn: is given a line where the folder is there and damaged, before the case is prepared again.
+        warn: called with a line where the folder is damaged, before the case is prepared again.
 
     Raises DataError when the case cannot be read, and leaves nothing behind.
     """
@@ -240,7 +240,7 @@ def prepare_case(
         unfinished.replace(folder)
     except OSError:
         shutil.rmtree(unfinished, ignore_errors=True)
-        if not folder.exists():  # else another worker prepared the same case first
+        if not folder.exists():  # otherwise another worker prepared the same case first
             raise
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -254,7 +254,7 @@ def write_prepared(
     image: npt.NDArray[np.float16],
     masks: npt.NDArray[np.uint8] | None,
 ) -> None:
-    """Fill a folder with a prepared case; its description, fit for JSON, is given the arrays' digests and its own."""
+    """Write a prepared case into a folder. Its description (JSON types) gets the arrays' digests and a seal."""
     arrays: dict[str, npt.NDArray[Any]] = {IMAGE: image} if masks is None else {IMAGE: image, MASKS: masks}
     for name, array in arrays.items():
         np.save(folder / name, array)
@@ -263,7 +263,7 @@ def write_prepared(
 
 
 def case_damage(folder: Path) -> Damaged | None:
-    """The first thing in a prepared case that is not as it was written."""
+    """The first damage found in a prepared case; None where it is complete."""
     try:
         verify_listed(folder / DESCRIPTION, read_sealed(folder / DESCRIPTION)["digests"], _verify_once)
     except Damaged as damage:
@@ -272,7 +272,7 @@ def case_damage(folder: Path) -> Damaged | None:
 
 
 def _discard(folder: Path) -> None:
-    """Delete a folder that others may be about to open: as a whole first."""
+    """Delete a folder that other processes may open: it is renamed first, so that it vanishes as a whole."""
     aside = folder.parent / f"{UNFINISHED}{secrets.token_hex(8)}"
     with suppress(FileNotFoundError):  # another worker was first
         folder.rename(aside)

@@ -1,4 +1,4 @@
-"""GAN losses on patch logits, and the feedback that a frozen discriminator gives a mask."""
+"""GAN losses on patch logits, and the feedback of a frozen discriminator on a mask."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, touched: Tensor
     """GANet-Seg Eq. 1: -E[log D(x)] - E[log(1 - D(G(z)))].
 
     Args:
-        real_logits, fake_logits: (B, 1, h, w) patch logits of an image and of the same image, changed.
+        real_logits, fake_logits: (B, 1, h, w) patch logits of an image and of its changed copy.
         touched: (B, 1, h, w) in [0, 1], patches that contain changed pixels. The rest of the fake is the real
-            image: calling it fake would teach nothing but noise. And both terms count the same patches: if
-            the real one counted all, the share of fakes among a place's patches would tell how likely it is
-            fake, and the slices of a small head, where most of it is hole, would score low for being small.
+            image, and to call it fake would add noise alone. Both terms use the same patches: if the real term
+            used all, the share of fakes at a position would reveal how likely a patch is fake, and slices of a
+            small head, which is mostly hole, would score low for being small.
     """
     real = _weighted_mean(-F.logsigmoid(real_logits.float()), touched)
     fake = _weighted_mean(-F.logsigmoid(-fake_logits.float()), touched)
@@ -30,7 +30,7 @@ def generator_loss(fake_logits: Tensor, touched: Tensor) -> Tensor:
 
 
 def hole_l1_loss(reconstruction: Tensor, image: Tensor, holes: Tensor) -> Tensor:
-    """|x - G(x)|_1 over the holes; image (B, C, H, W), holes (B, 1, H, W). Eqs. 1-2 need it to stop early by."""
+    """|x - G(x)|_1 over the holes; image (B, C, H, W), holes (B, 1, H, W). Early stopping of Eqs. 1-2 uses it."""
     return _weighted_mean((reconstruction.float() - image.float()).abs(), holes.expand_as(image))
 
 
@@ -42,14 +42,14 @@ def edge_map(mask: Tensor, grid: tuple[int, int]) -> Tensor:
         grid: the discriminator's output sides.
 
     Returns:
-        (B, 1, *grid), detached: with a gradient through the weights a flat mask would win.
+        (B, 1, *grid), detached: with a gradient through the weights, a flat mask would minimise the loss.
     """
     expanded = F.max_pool2d(mask.detach().float(), 5, stride=1, padding=2)
     return F.adaptive_max_pool2d(laplacian(expanded).abs(), grid)
 
 
 def edge_map_paper(mask: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Section 4.1.3 instead of Appendix B: the Laplacian first, then a 5x5 max-pool of stride 5."""
+    """The edge map of Section 4.1.3 instead of Appendix B: the Laplacian, then a 5x5 max-pool of stride 5."""
     edges = F.max_pool2d(laplacian(mask.detach().float()).abs(), 5, stride=5)
     return F.interpolate(edges, size=grid, mode="nearest")
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 DICE_SMOOTHING = 1.0
-"""Pixels added to both sides of the ratio, so that an empty slice has a loss that can be lowered."""
+"""Pixels added to numerator and denominator, so that the loss of an empty slice can be lowered."""
 
 
 def binary_cross_entropy_loss(logits: Tensor, truth: Tensor, *, reduce: str = "mean") -> Tensor:
@@ -48,7 +48,7 @@ def sparsity_penalty(mask: Tensor, *, reduce: str = "mean") -> Tensor:
 def size_consistency_loss(mask: Tensor, truth: Tensor, *, floor: float = 0.01) -> Tensor:
     """GANet-Seg Eq. 6: |sum M - S| / max(S, floor * H * W) for each example, then the mean.
 
-    The floor is ours: the printed form divides by zero on an empty slice. `floor=0` takes the printed form
+    The floor is our addition: the printed form divides by zero on an empty slice. `floor=0` is the printed form
     on slices with a lesion; those without count as 0.
     """
     predicted, size = mask.float().flatten(1).sum(1), truth.float().flatten(1).sum(1)

@@ -1,4 +1,4 @@
-"""Losses of generators that paint whole images."""
+"""Losses of generators of whole images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def diversity_loss(one: Tensor, other: Tensor, z: Tensor, other_z: Tensor) -> Te
 
     Args:
         one, other: (B, C, H, W) images of one condition.
-        z, other_z: (B, K) the noise that made them.
+        z, other_z: (B, K) noise that `one` and `other` were generated from.
     """
     images = (one.float() - other.float()).abs().flatten(1).mean(1)
     noises = (z.float() - other_z.float()).abs().flatten(1).mean(1)

@@ -1,8 +1,8 @@
 """WGAN-GP: the critic's distance and its gradient penalty (Gulrajani et al. 2017).
 
-Every function takes `counts`, (B,) in [0, 1]: how much each example counts. The mean is over all B examples, those
-that do not count being 0 in it. Divided by their number instead, two workers whose halves of a batch hold unequal
-numbers of them would average to something else than one worker with the whole batch.
+Every function takes `counts`, (B,) in [0, 1], the weight of each example. The mean is over all B examples, and one
+of weight 0 contributes 0. If the sum were divided by the weights' sum instead, two workers whose halves of a batch
+differ in it would average to another value than one worker with the whole batch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def critic_loss(real: Tensor, fake: Tensor, counts: Tensor) -> Tensor:
 
 
 def critic_feedback_loss(fake: Tensor, counts: Tensor) -> Tensor:
-    """The generator's: -E[D(G(z))]; critic values (B,)."""
+    """The generator's loss: -E[D(G(z))]; critic values (B,)."""
     return -(counts * fake.float()).mean()
 
 
@@ -28,17 +28,17 @@ def gradient_penalty(
 ) -> Tensor:
     """Eq. 3, last term: E[(|grad D(x^)|_2 - 1)^2] at x^ = mix * x + (1 - mix) * G(z).
 
-    In float32 even under mixed precision: bf16 knows no number between 1 and 1.0078.
+    In float32 even under mixed precision: bf16 has no number between 1 and 1.0078.
 
     Args:
         critic: (B, C, H, W) to (B,), each value from its own image alone.
         real, fake: (B, C, H, W).
-        mix: (B,) in [0, 1], drawn uniformly.
+        mix: (B,) in [0, 1], sampled uniformly.
     """
     share = mix.float()[:, None, None, None]
     between = (share * real.float() + (1 - share) * fake.detach().float()).requires_grad_()
     with torch.autocast(real.device.type, enabled=False):
-        # Of the sum: each image's gradient is its own value's, as no value depends on another image.
+        # The gradient of the sum is each image's own gradient, as no value depends on another image.
         (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     excess = slope.flatten(1).norm(dim=1) - 1
     return torch.mean(counts * excess**2)

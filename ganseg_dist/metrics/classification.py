@@ -1,7 +1,7 @@
-"""How well images are classified: class by class, over classes and as probabilities, with intervals. Never NaN.
+"""Classification scores: per class, over classes and of the probabilities, with intervals. Never NaN.
 
 Every interval is that of `metrics/image_sets.py: intervals` over patients, each with all its images. A score that
-needs a class which is not there is None.
+needs a class without images is None.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Flags = npt.NDArray[np.bool_]
 
 CALIBRATION_BINS = 10
 SUM_TOLERANCE = 1e-2
-"""Half-precision probabilities of many classes add up to 1 no better."""
+"""Largest deviation of a row's sum from 1: that of half-precision probabilities of many classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class ClassScores:
     """One class against the others."""
 
     precision: Interval | None
-    """TP / (TP + FP); 0 where nothing was called this class. None without images of the class, as are the others."""
+    """TP / (TP + FP); 0 where no image is predicted as the class. None, like the others, without its images."""
     recall: Interval | None
     """TP / (TP + FN)."""
     f1: Interval | None
@@ -58,13 +58,13 @@ class CalibrationBin:
     confidence: float | None
     """Mean highest probability; None in an empty bin."""
     accuracy: float | None
-    """Share that was right; None in an empty bin."""
+    """Share of correct predictions; None in an empty bin."""
     n_images: int
 
 
 @dataclass(frozen=True, slots=True)
 class ClassificationScores:
-    """Everything measured on a set of classified images."""
+    """All scores of a set of classified images."""
 
     accuracy: Interval
     balanced_accuracy: Interval
@@ -72,15 +72,15 @@ class ClassificationScores:
     precision: Interval
     """Macro: the mean over the classes that have images, each weighing the same."""
     recall: Interval
-    """Macro; the balanced accuracy by its other name."""
+    """Macro; equal to the balanced accuracy."""
     f1: Interval
     """Macro."""
     expected_calibration_error: Interval
     """Sum over the bins of |accuracy - confidence|, weighted by their images (Guo et al. 2017, Eq. 3)."""
     auroc: Interval | None
-    """Of two classes, for finding the second; None for more, or for one class alone."""
+    """For two classes, the second being positive; None for more classes, or where only one has images."""
     auprc: Interval | None
-    """Average precision, likewise."""
+    """Average precision, under the same conditions."""
     classes: dict[str, ClassScores]
     confusion: tuple[tuple[int, ...], ...]
     """A row for each true class, a column for each predicted one."""
@@ -91,7 +91,7 @@ class ClassificationScores:
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """What the rule "positive if score >= threshold" does to a set of images."""
+    """Scores of the rule "positive if score >= threshold" on a set of images."""
 
     threshold: float
     sensitivity: Interval | None
@@ -109,7 +109,7 @@ def classification_scores(
 ) -> ClassificationScores:
     """Score images whose class is known.
 
-    An image is called the class of its highest probability, the first of equals.
+    An image is predicted as the class of its highest probability, the first of equals.
 
     Args:
         truth: (N,) index of each image's class.
@@ -125,7 +125,7 @@ def classification_scores(
     counts = confusion_counts(truth, predicted, owner, n, len(classes))
     confusion = counts.sum(axis=0)
     rates = intervals(confusion_rates(counts), n)
-    macro = {name: _known(rates[name]) for name in ("precision", "recall", "f1")}
+    macro = {name: _not_none(rates[name]) for name in ("precision", "recall", "f1")}
     confidence, correct = probability.max(axis=1).astype(np.float64), predicted == truth
     bins = _bin_sums(confidence, correct, owner)
     calibration = intervals(_calibration_error(bins), n)
@@ -136,7 +136,7 @@ def classification_scores(
         accuracy=mean_interval(correct.astype(np.float64).tolist(), patients, bounds=(0, 1)),
         balanced_accuracy=macro["recall"],
         **macro,
-        expected_calibration_error=_known(calibration["expected_calibration_error"]),
+        expected_calibration_error=_not_none(calibration["expected_calibration_error"]),
         auroc=areas["auroc"],
         auprc=areas["auprc"],
         classes={
@@ -157,21 +157,21 @@ def classification_scores(
 
 
 def threshold_at_specificity(scores: Scores, positive: Flags, specificity: float) -> float | None:
-    """The lowest threshold by which at least this share of the negative images is called negative.
+    """The lowest threshold that classifies at least this share of the negative images as negative.
 
-    For scores (N,) of validation images: a threshold chosen on the images it is then judged by flatters itself. It
+    For scores (N,) of validation images: evaluated on the images it was chosen on, a threshold looks too good. It
     lies halfway to the next score. None without negative images.
 
-    Raises DataError when the scores are no finite (N,) beside boolean (N,), or the specificity is not in (0, 1).
+    Raises DataError when the scores are not finite (N,) with boolean (N,) labels, or the specificity is not in (0, 1).
     """
-    scores = np.asarray(scores, np.float64)  # of single precision, a threshold between two may be one of them
+    scores = np.asarray(scores, np.float64)  # in single precision, a threshold between two scores may equal one of them
     _check_scores(scores, positive)
     if not 0 < specificity < 1:
         raise DataError(f"specificity: {specificity}; give a share between 0 and 1")
     negatives = np.sort(scores[~positive])
     if not len(negatives):
         return None
-    # Rounded, for 0.07 * 100 is a little more than 7.
+    # Rounded, because 0.07 * 100 is a little more than 7.
     below = float(negatives[math.ceil(round(specificity * len(negatives), 9)) - 1])
     higher = scores[scores > below]
     above = float(higher.min()) if len(higher) else math.inf
@@ -180,7 +180,7 @@ def threshold_at_specificity(scores: Scores, positive: Flags, specificity: float
 
 
 def operating_point(scores: Scores, positive: Flags, patients: Sequence[str], threshold: float) -> OperatingPoint:
-    """Sensitivity and specificity of test images at a threshold that validation chose.
+    """Sensitivity and specificity of test images at a threshold chosen on validation.
 
     `scores` (N,), `positive` (N,) boolean and each image's patient.
 
@@ -188,28 +188,28 @@ def operating_point(scores: Scores, positive: Flags, patients: Sequence[str], th
     """
     scores = np.asarray(scores, np.float64)
     _check_scores(scores, positive)
-    called = scores >= threshold
+    predicted = scores >= threshold
     owners = np.asarray(patients)
     if len(owners) != len(scores):
         raise DataError(f"patients: {len(owners)} names for {len(scores)} scores; name each image's patient")
     _, owner = np.unique(owners, return_inverse=True)
-    (tn, fp), (fn, tp) = confusion_counts(positive, called, owner, int(owner.max()) + 1, 2).sum(axis=0).tolist()
-    sensitivity, specificity = (_rate(called, positive, owners, of) for of in (True, False))
+    (tn, fp), (fn, tp) = confusion_counts(positive, predicted, owner, int(owner.max()) + 1, 2).sum(axis=0).tolist()
+    sensitivity, specificity = (_rate(predicted, positive, owners, of_positives) for of_positives in (True, False))
     return OperatingPoint(threshold, sensitivity, specificity, tp, fn, fp, tn)
 
 
-def _rate(called: Flags, positive: Flags, patients: npt.NDArray[np.str_], of: bool) -> Interval | None:
-    """The share called right of the positive or the negative images, over the patients who have such."""
-    among = positive == of
-    names, owner = np.unique(patients[among], return_inverse=True)
+def _rate(predicted: Flags, positive: Flags, patients: npt.NDArray[np.str_], of_positives: bool) -> Interval | None:
+    """The share of correct predictions of the positive or the negative images, over the patients who have any."""
+    chosen = positive == of_positives
+    names, owner = np.unique(patients[chosen], return_inverse=True)
     if not len(names):
         return None
-    counts = confusion_counts(positive[among], called[among], owner, len(names), 2)
-    return intervals(confusion_rates(counts), len(names))[f"recall/{of:d}"]
+    counts = confusion_counts(positive[chosen], predicted[chosen], owner, len(names), 2)
+    return intervals(confusion_rates(counts), len(names))[f"recall/{of_positives:d}"]
 
 
 def _bin_sums(confidence: Scores, correct: Flags, owner: Owners) -> Scores:
-    """(P, CALIBRATION_BINS, 3): images, sum of confidences and right ones of each patient in each bin."""
+    """(P, CALIBRATION_BINS, 3): images, sum of confidences and correct images, of each patient in each bin."""
     bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
     sums = np.zeros((int(owner.max()) + 1, CALIBRATION_BINS, 3))
     np.add.at(sums, (owner, bins), np.stack([np.ones_like(confidence), confidence, correct], axis=1))
@@ -217,10 +217,10 @@ def _bin_sums(confidence: Scores, correct: Flags, owner: Owners) -> Scores:
 
 
 def _calibration_error(sums: Scores) -> Statistic:
-    """Of `_bin_sums`."""
+    """The statistic that `intervals` takes, from `_bin_sums`."""
 
-    def statistic(drawn: Scores) -> dict[str, Scores]:
-        count, confidence, correct = np.moveaxis(np.tensordot(drawn, sums, axes=1), -1, 0)
+    def statistic(weights: Scores) -> dict[str, Scores]:
+        count, confidence, correct = np.moveaxis(np.tensordot(weights, sums, axes=1), -1, 0)
         return {"expected_calibration_error": ratio(np.abs(correct - confidence).sum(axis=-1), count.sum(axis=-1))}
 
     return statistic
@@ -239,8 +239,8 @@ def _calibration_curve(sums: Scores) -> tuple[CalibrationBin, ...]:
     )
 
 
-def _known(interval: Interval | None) -> Interval:
-    """Of a score that every set of images has."""
+def _not_none(interval: Interval | None) -> Interval:
+    """The interval of a score that exists for every set of images."""
     assert interval is not None
     return interval
 

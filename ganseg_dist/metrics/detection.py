@@ -1,7 +1,7 @@
-"""Slices called abnormal by a discriminator's score: GANet-Seg's Table 1, and what it leaves out.
+"""Slices classified as abnormal by a discriminator's score: GANet-Seg's Table 1, and what it leaves out.
 
 The rule is "abnormal if score < threshold" throughout: a discriminator gives healthy tissue the high scores.
-A quantity that needs a class which is not there is None, never NaN.
+A quantity that needs a class without slices is None, never NaN.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class ThresholdRow:
-    """What one threshold does to a set of slices."""
+    """Scores of one threshold on a set of slices."""
 
     threshold: float
     accuracy: float
@@ -32,7 +32,7 @@ class ThresholdRow:
     specificity: float | None
     """TN / (TN + FP); None without normal slices."""
     youden_j: float | None
-    """Sensitivity + specificity - 1; None unless both classes are there."""
+    """Sensitivity + specificity - 1; None unless both classes have slices."""
     tp: int
     fn: int
     fp: int
@@ -40,9 +40,9 @@ class ThresholdRow:
 
 
 def threshold_table(scores: Scores, abnormal: Flags, thresholds: Sequence[float]) -> tuple[ThresholdRow, ...]:
-    """GANet-Seg Table 1 with specificity, Youden's J and true negatives: one row a threshold.
+    """GANet-Seg Table 1 with specificity, Youden's J and true negatives: one row per threshold.
 
-    `scores` (N,) and `abnormal` (N,) boolean, one a slice. Calibrate the threshold on validation
+    `scores` (N,) and `abnormal` (N,) boolean, one per slice. Calibrate the threshold on validation
     (`youden_optimal_threshold`), report this table on test.
 
     Raises DataError when there are no slices, the lengths differ or a score is not finite.
@@ -70,19 +70,19 @@ def auprc(scores: Scores, abnormal: Flags) -> float | None:
 def youden_optimal_threshold(scores: Scores, abnormal: Flags) -> float | None:
     """The threshold of the largest J = sensitivity + specificity - 1; the lowest of several; None for one class alone.
 
-    It lies halfway between two neighbouring scores. Where no threshold beats chance it is the lowest score,
-    by which nothing is abnormal.
+    It lies halfway between two neighbouring scores. Where no threshold beats chance it is the lowest score, so that
+    no slice is abnormal.
     """
     _check_slices(scores, abnormal)
     if not _has_both_classes(abnormal):
         return None
     values, positions = np.unique(scores, return_inverse=True)
-    # Below threshold k lie the slices of the k lowest values; the last threshold calls every slice abnormal.
+    # Below threshold k lie the slices of the k lowest values; by the last threshold every slice is abnormal.
     flagged_abnormal, flagged_normal = (
         np.concatenate([[0], np.cumsum(np.bincount(positions[chosen], minlength=len(values)))])
         for chosen in (abnormal, ~abnormal)
     )
-    # J times both class sizes, in whole numbers: rounding must not choose among equals.
+    # J times both class sizes, in integers, so that rounding does not choose among equals.
     scaled_j = flagged_abnormal * flagged_normal[-1] - flagged_normal * flagged_abnormal[-1]
     best = int(np.argmax(scaled_j))
     if best == 0:

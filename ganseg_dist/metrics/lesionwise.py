@@ -1,6 +1,6 @@
 """Lesion-wise scores, in which a small lesion counts as much as a large one.
 
-Two protocols stand side by side, each under its name: that of BraTS 2023 (`lesionwise_scores`) and GANet-Seg's
+There are two protocols: that of BraTS 2023 (`lesionwise_scores`) and GANet-Seg's
 own (`paper_lesionwise_dice`).
 """
 
@@ -29,19 +29,19 @@ class LesionScores:
     """One case's lesion-wise scores."""
 
     dice: float
-    """[0, 1]: a false positive and a miss count 0 each."""
+    """[0, 1]: a false positive and a missed lesion count 0 each."""
     hd95: float
-    """mm, or pixels in pictures: a false positive and a miss count 374 each."""
+    """mm, or pixels in pictures: a false positive and a missed lesion count 374 each."""
     sensitivity: float
     """[0, 1]: mean over true lesions, a missed one 0."""
     specificity: float
     """[0, 1]: mean over true lesions, a missed one 0."""
     detection_f1: float
-    """[0, 1]: of lesions found, missed and made up."""
+    """[0, 1]: 2 hits / (2 hits + missed + false positives)."""
     n_truth: int
     """True lesions above the floor."""
     n_predicted: int
-    """Predicted components, whatever they touch."""
+    """Predicted components."""
     n_missed: int
     """True lesions above the floor that no predicted component touches."""
     n_false_positive: int
@@ -62,10 +62,10 @@ def lesionwise_scores(prediction: Mask, truth: Mask, spacing_mm: Sequence[float]
     lesion 0, averaged over true lesions; without any they are 1, or 0 beside a false positive.
 
     HD95 is that of `surface.hd95`, which counts surface voxels; the challenge's own code weighs surface elements by
-    their area, so that its distances differ from these by a fraction of a voxel (docs/verification.md).
+    their area, so its distances differ from these by a fraction of a voxel (docs/verification.md).
 
-    True lesions of 50 mm3 or less leave the score after matching: a component that touches only such a lesion
-    has found something real and is no false positive. There is no floor on the size of a false positive.
+    True lesions of 50 mm3 or less are dropped after matching: a component that touches only such a lesion is no
+    false positive. False positives have no minimum size.
 
     Without `spacing_mm` (pictures) the floor is 50 voxels and distances, the penalty of 374 too, are in pixels.
     In one slice the structures are the plane sections of the 3-D ones.
@@ -78,23 +78,23 @@ def lesionwise_scores(prediction: Mask, truth: Mask, spacing_mm: Sequence[float]
     pair = whole.cropped()
     matching = _match(pair)
 
-    # Rounded, for an affine's rounding error must not carry a lesion over the floor.
+    # Rounded, because an affine's rounding error must not lift a lesion over the floor.
     scored = np.round(matching.truth_voxels * pair.voxel_volume, 3) > SMALLEST_LESION
-    found = scored & matching.touches.any(axis=1)
+    detected = scored & matching.touches.any(axis=1)
     n_truth = int(scored.sum())
-    n_missed = n_truth - int(found.sum())
+    n_missed = n_truth - int(detected.sum())
     n_false_positive = int((~matching.touches.any(axis=0)).sum())
     n_wrong = n_missed + n_false_positive
     n_scored = n_truth + n_false_positive
 
     hits, lesion, predicted = (
-        voxels[found] for voxels in (matching.shared_voxels, matching.truth_voxels, matching.predicted_voxels)
+        voxels[detected] for voxels in (matching.shared_voxels, matching.truth_voxels, matching.predicted_voxels)
     )
     outside = whole.truth.size - lesion
     true_negatives = outside - (predicted - hits)
-    # A lesion that fills the image leaves nothing outside to get wrong.
+    # Where a lesion fills the image there is no background, and specificity is 1.
     specificities = np.where(outside > 0, true_negatives / np.maximum(outside, 1), 1.0)
-    distances = _distances(pair, matching, np.flatnonzero(found))
+    distances = _distances(pair, matching, np.flatnonzero(detected))
     without_lesions = float(n_false_positive == 0)
     return LesionScores(
         dice=float((2 * hits / (lesion + predicted)).sum()) / n_scored if n_scored else 1.0,
@@ -115,7 +115,7 @@ def paper_lesionwise_dice(prediction: Mask, truth: Mask) -> float:
     Dice(P_i, T_i) = |P_i ∩ T_i| / ((|P_i| + |T_i|) / 2), the mean over all lesions of the truth. T_i is a
     26-connected component of the truth, neither dilated nor dropped for its size; P_i is the union of the
     predicted components that overlap it, and a lesion that none overlaps scores 0. Predictions away from
-    every lesion do not enter: the paper measures them by its specificity (Eq. 19). No lesion in the truth: 1
+    every lesion are ignored: the paper measures them by its specificity (Eq. 19). No lesion in the truth: 1
     if the prediction is empty too, else 0.
 
     Raises DataError when the masks are not boolean or differ in shape.
@@ -141,19 +141,19 @@ class _Matching:
     truth_voxels: npt.NDArray[np.int64]
     """(N,): |T_i|."""
     predicted_voxels: npt.NDArray[np.int64]
-    """(N,): |P_i|, the components that touch it together."""
+    """(N,): |P_i|, of all components that touch the lesion."""
     shared_voxels: npt.NDArray[np.int64]
     """(N,): |P_i ∩ T_i|."""
 
 
 def _match(pair: MaskPair, dilation: int = DILATION) -> _Matching:
-    """Name lesions and components, and count every overlap in one pass over the voxels."""
+    """Number lesions and components, and count every overlap in one pass over the voxels."""
     ndim = pair.truth.ndim
     everywhere = generate_binary_structure(ndim, ndim)
     extent = pair.truth
     if dilation:
         extent = binary_dilation(pair.truth, generate_binary_structure(ndim, 2), iterations=dilation)
-    # A component of the dilation is exactly the dilation of the true voxels in it: no lesion is dilated again.
+    # A component of the dilation is exactly the dilation of its true voxels: lesions need no dilation of their own.
     lesion_of, n_lesions = label(extent, everywhere)
     component_of, n_components = label(pair.prediction, everywhere)
 
@@ -167,7 +167,7 @@ def _match(pair: MaskPair, dilation: int = DILATION) -> _Matching:
         touches,
         truth_voxels=np.bincount(lesion_of[pair.truth], minlength=n_lesions + 1)[1:],
         predicted_voxels=touches @ component_voxels,
-        # What lies on a true voxel lies in its dilation, so it belongs to a component that matches.
+        # A predicted voxel on a true voxel lies in its dilation, so it belongs to a matching component.
         shared_voxels=np.bincount(lesion_of[pair.truth & pair.prediction], minlength=n_lesions + 1)[1:],
     )
 
@@ -175,8 +175,8 @@ def _match(pair: MaskPair, dilation: int = DILATION) -> _Matching:
 def _distances(pair: MaskPair, matching: _Matching, lesions: npt.NDArray[np.intp]) -> list[float]:
     """HD95 of (P_i, T_i) for these lesions, counted from 0.
 
-    Components never touch each other, nor do lesions, so the surface of each is its share of the whole
-    mask's surface, which is found once.
+    Neither components nor lesions touch each other, so the surface of each is its part of the whole mask's
+    surface, which is computed once.
     """
     if not len(lesions):
         return []

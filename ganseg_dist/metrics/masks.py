@@ -1,4 +1,4 @@
-"""Two masks on one grid: what every segmentation score takes, checked once and cut to where there is something."""
+"""Two masks on one grid, the input of every segmentation score: checked once, and cropped to their union."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ class MaskPair:
     def cropped(self) -> MaskPair:
         """Both masks cut to the bounding box of their union, which must not be empty.
 
-        Distances, surfaces and dilations inside are those of the whole image, for everything outside is
-        background. The components of a dilation are too: whatever it joins outside the box it also joins at
-        the nearest voxels inside, which lie no farther, along any axis, from the mask.
+        Distances, surfaces and dilations inside are those of the whole image, because everything outside is
+        background. So are the components of a dilation: two parts that it joins outside the box are also joined
+        at the nearest voxels inside, which are no farther, along any axis, from the mask.
         """
         box = _bounding_box(self.prediction | self.truth)
         return MaskPair(np.ascontiguousarray(self.prediction[box]), np.ascontiguousarray(self.truth[box]), self.spacing)
 
 
 def pair_masks(prediction: Mask, truth: Mask, spacing_mm: Sequence[float] | None = None) -> MaskPair:
-    """Check two boolean masks and bring them on one grid.
+    """Check two boolean masks and drop their axes of length 1.
 
-    Axes of length 1 are dropped: a picture stored as (X, Y, 1) is measured as the 2-D image it is, not as
-    a slab whose every voxel lies on its surface.
+    A picture stored as (X, Y, 1) is thus measured as a 2-D image, not as a slab whose every voxel lies on its
+    surface.
 
     Raises DataError when a mask is not boolean, the shapes differ, or the spacing does not fit them.
     """
@@ -64,7 +64,7 @@ def pair_masks(prediction: Mask, truth: Mask, spacing_mm: Sequence[float] | None
 
 
 def check_masks(prediction: Mask, truth: Mask) -> None:
-    """Raise DataError unless both are boolean, of one shape and not without voxels."""
+    """Raises DataError unless both are boolean, of one shape and not empty arrays."""
     for name, mask in (("prediction", prediction), ("truth", truth)):
         if mask.dtype != np.bool_:
             raise DataError(f"{name}: is {mask.dtype}, not boolean; threshold or compare it first")
@@ -83,6 +83,6 @@ def _bounding_box(mask: Mask) -> tuple[slice, ...]:
         others = tuple(other for other in range(mask.ndim) if other != axis)
         occupied = np.flatnonzero(mask.any(axis=others))
         box.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
-        # The axes still to come need only look inside what was found so far.
+        # The remaining axes are searched only inside the box found so far.
         mask = mask[(slice(None),) * axis + (box[axis],)]
     return tuple(box)

@@ -1,4 +1,4 @@
-"""How much of two masks overlaps: Dice, IoU, sensitivity, specificity. Never NaN."""
+"""Overlap of two masks: Dice, IoU, sensitivity, specificity. Never NaN."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def iou_score(prediction: Mask, truth: Mask) -> float:
 def sensitivity(prediction: Mask, truth: Mask) -> float:
     """TP / (TP + FN) of two boolean arrays of one shape, in [0, 1].
 
-    Where the truth is empty the ratio has no value; as with Dice, an empty prediction then scores 1 and
-    any other 0, so that an average over cases never rewards a false alarm.
+    Where the truth is empty the ratio is undefined; as with Dice, an empty prediction then scores 1 and any
+    other 0, so that an average over cases never rewards a false alarm.
     """
     check_masks(prediction, truth)
     positives = _count(truth)

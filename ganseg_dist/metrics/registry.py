@@ -1,7 +1,7 @@
-"""Every score once: its label, its unit, which way is better, and how many of its decimals mean something.
+"""Registry of all scores: label, unit, direction of better values, and meaningful decimals.
 
-A new score is a line of REGISTERED. What measures it returns it by its name; what chooses, sorts, prints or draws it
-asks here.
+A new score is a line of REGISTERED. Code that measures a score returns it by its name; code that chooses, sorts,
+prints or plots scores looks them up here.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ Mode = Literal["max", "min"]
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One quantity that is measured of a model, whichever region, part of the split or epoch it is measured on."""
+    """One quantity measured of a model, for any region, part of the split or epoch."""
 
     name: str
     label: str
     mode: Mode | None = "max"
-    """Which values are better, in Ray Tune's words; None where neither are, as for counts of what is there."""
+    """Direction of better values, in Ray Tune's terms; None where there is none, as for numbers of lesions."""
     decimals: int = 3
     bounds: tuple[float, float] = (0.0, 1.0)
-    """Least and largest value, beyond which no interval reaches."""
+    """Least and largest value, to which intervals are clipped."""
     units: tuple[str, ...] = ()
-    """A distance is in `mm`, or `px` where pixels have no known size; its name in a row of results ends in the unit."""
+    """A distance is in `mm`, or `px` where pixel sizes are unknown; its name in a row of results ends in the unit."""
     of_scan: bool = False
-    """Whether it is of one region of a whole scan, by `metrics.segmentation.case_scores`: `wt/dice` in a row of
-    results, `dice_wt` among the scores of an epoch."""
+    """Whether it is measured on one region of a whole scan by `metrics.segmentation.case_scores`: `wt/dice` in a row
+    of results, `dice_wt` among the scores of an epoch."""
 
 
 ABOVE_0 = (0.0, math.inf)
@@ -85,15 +85,15 @@ REGISTERED = (
     Score("presence", "Presence in the mask", None, bounds=ABOVE_0),
     Score("epsilon", "Privacy spent, ε", "min", bounds=ABOVE_0),
 )
-"""Images are called as a whole (`accuracy` and what follows), generated ones compared with real ones (`l1` and what
-follows); `epsilon` is what differential privacy has promised by then."""
+"""From `accuracy` on, scores are of classified images; from `l1` on, of generated images compared with real ones;
+`epsilon` is the privacy spent so far."""
 
 SCORES = {score.name: score for score in REGISTERED}
 
 
 def score_called(name: str) -> Score:
-    """Of `dice`, `wt/dice`, `val/dice_wt`, `wt/hd95_mm`: what stands before a slash, and units, are left out, and of
-    scores of scans a region at the end.
+    """The score of a name such as `dice`, `wt/dice`, `val/dice_wt` or `wt/hd95_mm`: a prefix up to a slash, a unit, and
+    a scan score's region at the end are ignored.
 
     Raises ConfigError for a name that is not registered.
     """
@@ -104,15 +104,15 @@ def score_called(name: str) -> Score:
         region_or_unit = bare.removeprefix(f"{score.name}_")
         if region_or_unit not in (bare, "") and (score.of_scan or region_or_unit in score.units):
             return score
-    region, known = bare.rpartition("_")[2], f"the scores are {', '.join(SCORES)}"
+    region, listed = bare.rpartition("_")[2], f"the scores are {', '.join(SCORES)}"
     names = [*SCORES, *(f"{score.name}_{region}" for score in REGISTERED if score.of_scan)]
-    raise ConfigError(f"{name}: is no score; {suggestion(bare, names, known)}")
+    raise ConfigError(f"{name}: is no score; {suggestion(bare, names, listed)}")
 
 
 def common_mode(names: Iterable[str]) -> Mode | None:
-    """Which way is better for several scores at once, such as those whose mean chooses an epoch; None for none.
+    """The common direction of several scores, such as those whose mean selects an epoch; None for no scores.
 
-    Raises ConfigError where one is not registered, is better neither way, or is better the other way.
+    Raises ConfigError where a score is not registered or has no direction, or where directions differ.
     """
     modes = {name: score_called(name).mode for name in names}
     if None in modes.values():

@@ -1,4 +1,4 @@
-"""Every segmentation score of one case in one flat dict: a row of a results table."""
+"""All segmentation scores of one case in one flat dict, a row of a results table."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def case_scores(
 ) -> dict[str, float]:
     """Score (R, X, Y, Z) boolean masks region by region; keys are `region/score`, as in `wt/dice`.
 
-    Scores: `dice`, `iou`, `sensitivity`, `specificity`, and within a (X, Y, Z) body `body_specificity`: over all
-    background specificity is near 1 whatever is predicted; `hd95_mm`; by the lesion-wise protocol of BraTS 2023
+    Scores: `dice`, `iou`, `sensitivity`, `specificity`; `body_specificity` within a (X, Y, Z) body, because
+    over all background specificity is near 1 for any prediction; `hd95_mm`; by the lesion-wise protocol of BraTS 2023
     `lesion_dice`, `lesion_hd95_mm`, `lesion_sensitivity`, `lesion_specificity`, `lesion_f1` and the counts
     `lesions_true`, `lesions_predicted`, `lesions_missed`, `lesions_false_positive`; by GANet-Seg's own
     `paper_lesion_dice`. Without `spacing_mm` distances are in pixels, and end in `_px`. Never NaN.
@@ -34,10 +34,10 @@ def case_scores(
             raise DataError(f"{name}: {len(masks)} masks for regions {', '.join(regions)}; give one a region")
     scores: dict[str, float] = {}
     for region, predicted, true in zip(regions, prediction, truth, strict=True):
-        of_region = _region_scores(predicted, true, spacing_mm)
+        region_scores = _region_scores(predicted, true, spacing_mm)
         if body is not None:
-            of_region["body_specificity"] = specificity(predicted[body], true[body])
-        scores |= {f"{region}/{score}": value for score, value in of_region.items()}
+            region_scores["body_specificity"] = specificity(predicted[body], true[body])
+        scores |= {f"{region}/{score}": value for score, value in region_scores.items()}
     return scores
 
 

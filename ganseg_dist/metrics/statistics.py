@@ -1,7 +1,7 @@
-"""How sure a mean is, and a difference between two arms, over few subjects.
+"""Confidence intervals of a mean, and tests of a difference between two arms, over few subjects.
 
-Percentile bootstraps call one null difference in five real at n = 4, and one in eight at n = 6. What is used here keeps
-to 6% from n = 6 on, for skewed and for heavy-tailed differences too: `python -m verification.false_alarms`.
+Percentile bootstraps declare one null difference in five at n = 4, and one in eight at n = 6. The methods here keep to
+6% from n = 6 on, for skewed and for heavy-tailed differences too: `python -m verification.false_alarms`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Values = npt.NDArray[np.float64]
 Bounds = tuple[float, float]
 
 LEVEL = 0.05
-"""Of tests, two-sided; intervals are of 1 - LEVEL."""
+"""Two-sided level of tests; intervals have a coverage of 1 - LEVEL."""
 FEWEST_FOR_VERDICT = 6
-"""With five pairs the smallest two-sided p of sign flips and of Wilcoxon is 2/2^5 = 0.06: no test could speak."""
+"""With five pairs the smallest two-sided p of sign flips and of Wilcoxon is 2/2^5 = 0.06: no test can reject."""
 MOST_FOR_ALL_SIGNS = 13
 FLIPS, FLIPS_AT_ONCE = 10_000, 1000
 UNBOUNDED: Bounds = (-math.inf, math.inf)
@@ -33,7 +33,7 @@ UNBOUNDED: Bounds = (-math.inf, math.inf)
 class Interval:
     """A mean, its 95% interval and how many subjects it rests on.
 
-    Of one subject, and of equal ones, there is no interval: both ends are the mean.
+    For one subject, and for equal values, both ends are the mean.
     """
 
     mean: float
@@ -49,11 +49,11 @@ class PairedComparison:
     difference: Interval
     """First arm less second; `difference.n` is the number of pairs."""
     differs: bool | None
-    """Whether the interval excludes 0 and the sign flips agree (p <= 0.05); None: too few subjects to tell."""
+    """Whether the interval excludes 0 and the sign flips agree (p <= 0.05); None with too few subjects."""
     p_t: float | None = None
-    """Paired t, two-sided; None where all differences are equal, and of several seeds."""
+    """Paired t, two-sided; None where all differences are equal, and for several seeds."""
     p_sign_flip: float | None = None
-    """Of the mean, over changes of the differences' signs, two-sided; None for one subject."""
+    """Of the mean, over sign flips of the differences, two-sided; None for one subject."""
     p_wilcoxon: float | None = None
     """Signed ranks, two-sided; None with fewer than six subjects whose values differ."""
 
@@ -64,9 +64,9 @@ def mean_interval(
     """Mean of the values with the interval of `interval_of`.
 
     Args:
-        subjects: each value's subject, where some have several (sessions, slices): n counts subjects, and the mean,
-            over all values, weighs a subject by how many it has.
-        bounds: what the mean cannot go beyond.
+        subjects: each value's subject, where some have several values (sessions, slices): n counts subjects, and the
+            mean, over all values, weighs a subject by its number of values.
+        bounds: least and largest possible mean.
 
     Raises DataError when there are no values, one is not finite or the lengths differ.
     """
@@ -78,7 +78,7 @@ def mean_interval(
 
 
 def pseudo_values(scores: Values, subjects: npt.NDArray[np.generic]) -> Values:
-    """(1, P), a value a subject, whose mean is that of all scores and whose spread is that of the ratio of sums.
+    """(1, P), one value per subject, whose mean is that of all scores and whose spread is that of the ratio of sums.
 
     With a subject's sum y_p and count c_p: m + (y_p - m c_p) / mean(c), m = sum y / sum c (Cochran, Sampling
     techniques, 1977, section 6.4).
@@ -90,9 +90,9 @@ def pseudo_values(scores: Values, subjects: npt.NDArray[np.generic]) -> Values:
 
 
 def interval_of(values: Values, *, bounds: Bounds = UNBOUNDED) -> Interval:
-    """The mean m of (S, P) values, one a seed and a subject, with a 95% interval that holds its level at small P.
+    """The mean m of (S, P) values, one per seed and subject, with a 95% interval that keeps its level at small P.
 
-    Of one seed it is the hull of Student's, m +- t e, and of Hall's, which solves
+    For one seed it is the hull of Student's, m +- t e, and of Hall's, which solves
 
         t = g(T),  g(T) = T + a T^2 / 3 + a^2 T^3 / 27 + a / 6,  T = (m - mu) / e,  a = skewness / sqrt(P)
 
@@ -100,21 +100,21 @@ def interval_of(values: Values, *, bounds: Bounds = UNBOUNDED) -> Interval:
     e = s / sqrt(P) and the skewness sqrt(P (P - 1)) / (P - 2) m_3 / m_2^1.5 of central moments. Student's alone is too
     short for skewed values, Hall's for heavy tails.
 
-    Of several seeds, subjects and seeds are both drawn from many: to the square of each half is added that of the
-    seeds, t_(S-1)^2 max(MS_s - MS_r, 0) / (S P), with the mean squares of seeds and of what subjects and seeds leave
+    For several seeds, both subjects and seeds are random samples: to the square of each half is added that of the
+    seeds, t_(S-1)^2 max(MS_s - MS_r, 0) / (S P), with the mean squares of seeds and of residuals
     (Graybill and Wang, Confidence intervals on nonnegative linear combinations of variances, J. Am. Stat. Assoc. 75,
-    1980). Two seeds hardly tell how seeds differ; take three.
+    1980). Two seeds are too few to estimate how seeds differ; use three.
     """
     seeds, n = values.shape
-    of_subjects = values.mean(axis=0)
-    mean = float(of_subjects.mean())
+    subject_means = values.mean(axis=0)
+    mean = float(subject_means.mean())
     if n == 1:
         return Interval(mean, mean, mean, n)
-    error = float(of_subjects.std(ddof=1)) / math.sqrt(n)
+    error = float(subject_means.std(ddof=1)) / math.sqrt(n)
     below = above = _seeds_half(values) if seeds > 1 else 0.0
-    if error > abs(mean) * 1e-12:  # not equal up to rounding
+    if error > abs(mean) * 1e-12:  # values are not equal up to rounding
         t = float(stdtrit(n - 1, 1 - LEVEL / 2))
-        a = _skewness(of_subjects) / math.sqrt(n)
+        a = _skewness(subject_means) / math.sqrt(n)
         below = math.hypot(below, error * max(t, _hall_inverse(t, a)))
         above = math.hypot(above, error * max(t, -_hall_inverse(-t, a)))
     return Interval(mean, min(max(mean - below, bounds[0]), mean), max(min(mean + above, bounds[1]), mean), n)
@@ -123,7 +123,7 @@ def interval_of(values: Values, *, bounds: Bounds = UNBOUNDED) -> Interval:
 def compare_paired(first: Mapping[str, float], second: Mapping[str, float]) -> PairedComparison:
     """Compare two arms over the same subjects.
 
-    Each arm maps a subject to its one value (average a subject's cases first).
+    Each arm maps a subject to one value: average a subject's cases first.
 
     Raises DataError when the arms have different subjects, none, or a value that is not finite.
     """
@@ -136,36 +136,36 @@ def compare_paired(first: Mapping[str, float], second: Mapping[str, float]) -> P
 
 
 def compare(differences: Values) -> PairedComparison:
-    """Whether (S, P) differences, one a seed and a subject, are 0 on average: for these subjects, and for others and
-    other seeds.
+    """Test whether (S, P) differences, one per seed and subject, are 0 on average over the populations of subjects and
+    seeds.
     """
     difference = interval_of(differences)
     seeds, n = differences.shape
     if n == 1:
         return PairedComparison(difference, None)
-    of_subjects = differences.mean(axis=0)
-    p_sign_flip = float(sign_flips(of_subjects))
+    subject_means = differences.mean(axis=0)
+    p_sign_flip = float(sign_flips(subject_means))
     excluded = difference.low > 0 or difference.high < 0
-    changed = of_subjects[of_subjects != 0]
+    changed = subject_means[subject_means != 0]
     return PairedComparison(
         difference,
         differs=excluded and p_sign_flip <= LEVEL if n >= FEWEST_FOR_VERDICT else None,
-        p_t=float(ttest_1samp(of_subjects, 0).pvalue) if seeds == 1 and np.ptp(of_subjects) > 0 else None,
+        p_t=float(ttest_1samp(subject_means, 0).pvalue) if seeds == 1 and np.ptp(subject_means) > 0 else None,
         p_sign_flip=p_sign_flip,
         p_wilcoxon=float(wilcoxon(changed).pvalue) if len(changed) >= FEWEST_FOR_VERDICT else None,
     )
 
 
 def sign_flips(differences: Values) -> Values:
-    """Two-sided p that the mean of (..., P) differences is 0, over changes of their signs: all 2^P up to P = 13, beyond
-    that FLIPS that are drawn, the differences as they are among them.
+    """Two-sided p (...) that the mean of (..., P) differences is 0, over flips of their signs: all 2^P up to P = 13,
+    beyond that FLIPS random ones, which include the identity.
 
-    It is `scipy.stats.permutation_test` for paired samples, many times faster: tables have many.
+    Equal to `scipy.stats.permutation_test` for paired samples, and many times faster, because tables need many.
     """
-    found = np.abs(differences.sum(axis=-1, keepdims=True))
-    # Rounding must not tell equal sums apart.
-    found = found - 1e-12 * np.abs(differences).sum(axis=-1, keepdims=True)
-    as_large = [np.abs(differences @ signs.T) >= found for signs in _signs(differences.shape[-1])]
+    observed = np.abs(differences.sum(axis=-1, keepdims=True))
+    # Rounding must not separate equal sums.
+    observed = observed - 1e-12 * np.abs(differences).sum(axis=-1, keepdims=True)
+    as_large = [np.abs(differences @ signs.T) >= observed for signs in _signs(differences.shape[-1])]
     return np.asarray(np.concatenate(as_large, axis=-1).mean(axis=-1))
 
 
@@ -182,17 +182,17 @@ def _signs(n: int) -> Iterator[Values]:
 
 
 def _seeds_half(values: Values) -> float:
-    """What seeds add to an interval's half, see `interval_of`: nothing where they differ no more than chance has it."""
+    """The seeds' part of an interval's half, see `interval_of`: 0 where seeds differ no more than by chance."""
     seeds, subjects = values.shape
-    of_seeds = values.mean(axis=1, keepdims=True)
-    rest = values - values.mean(axis=0) - of_seeds + values.mean()
-    left = float((rest**2).sum()) / ((seeds - 1) * (subjects - 1))
-    beyond = max(subjects * float(of_seeds.var(ddof=1)) - left, 0.0)
-    return float(stdtrit(seeds - 1, 1 - LEVEL / 2)) * math.sqrt(beyond / values.size)
+    seed_means = values.mean(axis=1, keepdims=True)
+    residuals = values - values.mean(axis=0) - seed_means + values.mean()
+    residual = float((residuals**2).sum()) / ((seeds - 1) * (subjects - 1))
+    excess = max(subjects * float(seed_means.var(ddof=1)) - residual, 0.0)
+    return float(stdtrit(seeds - 1, 1 - LEVEL / 2)) * math.sqrt(excess / values.size)
 
 
 def _skewness(values: Values) -> float:
-    """0 of two values."""
+    """Sample skewness, bias-corrected as `interval_of` says; 0 for fewer than three values."""
     n, deviations = len(values), values - values.mean()
     if n < 3:
         return 0.0
@@ -201,9 +201,9 @@ def _skewness(values: Values) -> float:
 
 
 def _hall_inverse(y: float, a: float) -> float:
-    """The T of g(T) = y, see `interval_of`: g is a cubic that only rises.
+    """The T of g(T) = y, see `interval_of`; g is a monotonic cubic.
 
-    No further than where it is flat, T = -3 / a: beyond, a single far value would stretch the interval without end.
+    T stops where g is flat, T = -3 / a: beyond, a single outlier would stretch the interval without bound.
     """
     return y if abs(a) < 1e-9 else 3 / a * (math.cbrt(max(1 + a * (y - a / 6), 0.0)) - 1)
 

@@ -1,6 +1,6 @@
-"""How near synthetic images are to real ones: as distributions of features, pair by pair, and in how much they differ.
+"""Similarity of synthetic and real images: of feature distributions, of pairs, and of their diversity.
 
-Whose features they are decides what a distance is called: see `synthesis/encoder.py`.
+The name of a distance depends on the encoder of its features: see `synthesis/encoder.py`.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ Features = npt.NDArray[np.floating]
 Images = npt.NDArray[np.floating]
 
 LARGEST_SUBSET = 1000
-"""Features in a subset of the kernel distance at most (Bińkowski et al. 2018)."""
+"""Most features in a subset of the kernel distance (Bińkowski et al. 2018)."""
 SUBSETS = 100
 FEWEST_IMAGES = 4
-"""In each set, for a kernel distance: two in a subset that is half of them."""
+"""Fewest images per set for a kernel distance, whose subsets are half of a set and need two."""
 SSIM_WINDOW = 11
 CHUNK_MB = 256
 
 
 @dataclass(frozen=True, slots=True)
 class FrechetDistance:
-    """The distance and what it rests on. It is biased upwards by few images: compare it at equal n alone."""
+    """The distance and the sizes of its sets. Few images bias it upwards: compare only at equal n."""
 
     value: float
     """At least 0."""
     n_synthetic: int
     n_real: int
     dimensions: int
-    """Of a feature. With no more images than this a covariance is singular, and the bias large."""
+    """Length of a feature. With no more images than this a covariance is singular, and the bias large."""
 
 
 @dataclass(frozen=True, slots=True)
 class KernelDistance:
-    """The mean over subsets, its standard error and what they rest on."""
+    """The mean over subsets, its standard error and the sizes of sets and subsets."""
 
     mean: float
-    """Unbiased, and so below 0 by chance where the distributions are the same."""
+    """Unbiased, so it can be below 0 where the distributions are the same."""
     standard_error: float
     n_synthetic: int
     n_real: int
@@ -77,8 +77,8 @@ def frechet_distance(synthetic: Features, real: Features) -> FrechetDistance:
     _check_features(synthetic, real, fewest=2, measure="Frechet distance")
     means, roots = zip(*(_mean_and_root(features) for features in (synthetic, real)), strict=True)
     spread = sum(float((root**2).sum()) for root in roots)
-    # C = R'R, so that the eigenvalues of C_s C_r are the squared singular values of R_s R_r'. No matrix root is
-    # taken: of singular covariances, which few images have, it would be complex or fail.
+    # C = R'R, so the eigenvalues of C_s C_r are the squared singular values of R_s R_r'. A matrix root is avoided:
+    # for the singular covariances of few images it would be complex or fail.
     shared = float(np.linalg.norm(roots[0] @ roots[1].T, "nuc"))
     distance = float(((means[0] - means[1]) ** 2).sum()) + spread - 2 * shared
     return FrechetDistance(max(distance, 0.0), len(synthetic), len(real), synthetic.shape[1])
@@ -87,9 +87,9 @@ def frechet_distance(synthetic: Features, real: Features) -> FrechetDistance:
 def kernel_distance(synthetic: Features, real: Features, *, seed: int = 0) -> KernelDistance:
     """KID: unbiased squared MMD of features (N, D), (M, D), kernel (x'y / D + 1)^3 (Bińkowski et al. 2018, Sec. 4).
 
-    The mean over 100 subsets, each of m = min(1000, half the smaller set) features of either set, drawn without
+    The mean over 100 subsets, each of m = min(1000, half the smaller set) features of either set, sampled without
     replacement. The standard error is that of the whole set of n, not of the mean over overlapping subsets: a
-    statistic of m of n has the variance s^2 (1/m - 1/n) over the draws, where that of all n has s^2 / n.
+    statistic of m of n has the variance s^2 (1/m - 1/n) over the samples, where that of all n has s^2 / n.
 
     Raises DataError when a set has fewer than four features, they are not finite or differ in length.
     """
@@ -97,13 +97,15 @@ def kernel_distance(synthetic: Features, real: Features, *, seed: int = 0) -> Ke
     n = min(len(synthetic), len(real))
     size = min(LARGEST_SUBSET, n // 2)
     rng = np.random.default_rng(seed)
-    ours, theirs = (torch.from_numpy(np.asarray(features, np.float64)) for features in (synthetic, real))
+    synthetic_features, real_features = (
+        torch.from_numpy(np.asarray(features, np.float64)) for features in (synthetic, real)
+    )
     values = []
     for _ in range(SUBSETS):
-        of_synthetic, of_real = (
-            features[rng.choice(len(features), size, replace=False)] for features in (ours, theirs)
+        synthetic_subset, real_subset = (
+            features[rng.choice(len(features), size, replace=False)] for features in (synthetic_features, real_features)
         )
-        values.append(float(poly_mmd(of_real, of_synthetic)))
+        values.append(float(poly_mmd(real_subset, synthetic_subset)))
     error = float(np.std(values, ddof=1)) * (size / (n - size)) ** 0.5
     return KernelDistance(float(np.mean(values)), error, len(synthetic), len(real), size)
 
@@ -111,8 +113,8 @@ def kernel_distance(synthetic: Features, real: Features, *, seed: int = 0) -> Ke
 def structural_similarity(synthetic: Images, real: Images, patients: Sequence[str] | None = None) -> Interval:
     """Mean SSIM of pairs of images (N, C, H, W) in [-1, 1], data range 2, with its 95% interval over patients.
 
-    Gaussian window of 11 pixels, sigma 1.5 (Wang et al. 2004), where it lies within the image: no padding is compared.
-    A pair is a painting and the real image whose mask it was painted from.
+    Gaussian window of 11 pixels, sigma 1.5 (Wang et al. 2004), only where it lies within the image, without padding.
+    A pair is a generated image and the real image whose mask it was generated from.
 
     Raises DataError when the shapes differ, a side is shorter than the window or an intensity lies outside [-1, 1].
     """
@@ -126,15 +128,15 @@ def structural_similarity(synthetic: Images, real: Images, patients: Sequence[st
         # Written so that NaN fails too.
         if not (images.min() >= -1 and images.max() <= 1):
             raise DataError(f"SSIM: {name} images have intensities outside [-1, 1]; scale them as prepared images are")
-    values = [ssim(ours, theirs) for ours, theirs in zip(synthetic, real, strict=True)]
+    values = [ssim(image, other) for image, other in zip(synthetic, real, strict=True)]
     return mean_interval(values, patients, bounds=SCORES["ssim"].bounds)
 
 
 def ssim(image: Images, other: Images) -> float:
     """SSIM of two images (C, H, W) in [-1, 1], the mean over channels, as `structural_similarity` describes it."""
-    wide = (np.asarray(of, np.float64) for of in (image, other))
-    of_wang = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    return float(skimage.metrics.structural_similarity(*wide, data_range=2.0, channel_axis=0, **of_wang))
+    arrays = (np.asarray(array, np.float64) for array in (image, other))
+    wang_settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    return float(skimage.metrics.structural_similarity(*arrays, data_range=2.0, channel_axis=0, **wang_settings))
 
 
 def diversity(synthetic: Features | Images, real: Features | Images) -> Diversity:
@@ -142,11 +144,14 @@ def diversity(synthetic: Features | Images, real: Features | Images) -> Diversit
 
     Raises DataError when a set has fewer than two images, they are not finite or differ in shape.
     """
-    ours, theirs = (np.reshape(images, (len(images), -1)) for images in (synthetic, real))
-    _check_features(ours, theirs, fewest=2, measure="diversity")
-    of_synthetic, of_real = _mean_pairwise_distance(ours), _mean_pairwise_distance(theirs)
-    ratio = of_synthetic / of_real if of_real else None
-    return Diversity(of_synthetic, of_real, ratio, len(ours), len(theirs))
+    synthetic_vectors, real_vectors = (np.reshape(images, (len(images), -1)) for images in (synthetic, real))
+    _check_features(synthetic_vectors, real_vectors, fewest=2, measure="diversity")
+    synthetic_distance, real_distance = (
+        _mean_pairwise_distance(synthetic_vectors),
+        _mean_pairwise_distance(real_vectors),
+    )
+    ratio = synthetic_distance / real_distance if real_distance else None
+    return Diversity(synthetic_distance, real_distance, ratio, len(synthetic_vectors), len(real_vectors))
 
 
 def _mean_and_root(features: Features) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -157,7 +162,7 @@ def _mean_and_root(features: Features) -> tuple[npt.NDArray[np.float64], npt.NDA
 
 
 def _mean_pairwise_distance(features: Features) -> float:
-    # Of differences: by products, as "euclidean", equal images would differ by what rounding leaves.
+    # From differences: "euclidean" uses products, by whose rounding errors equal images would differ.
     chunks = pairwise_distances_chunked(features, metric="minkowski", working_memory=CHUNK_MB)
     total = sum(float(chunk.sum(dtype=np.float64)) for chunk in chunks)
     return total / (len(features) * (len(features) - 1))

@@ -16,7 +16,7 @@ from ganseg_dist.errors import ConfigError
 from ganseg_dist.models.initialise import xavier_initialise
 
 GROUP = 8
-"""Channels that are normalised together."""
+"""Channels per normalisation group."""
 PREFIXES = ("detector.", "classifier.")
 """Names under which a file of weights may hold a `Classifier`."""
 
@@ -24,8 +24,8 @@ PREFIXES = ("detector.", "classifier.")
 def group_norm(channels: int) -> nn.Module:
     """GroupNorm over about eight channels a group, for networks between an image and one vector.
 
-    Instance norm gives each feature the same mean in every image: what a global mean would read, or z would set, is
-    gone. Within a group the features keep their sizes relative to each other.
+    Instance norm gives each feature the same mean in every image, which removes what a global mean would read or z
+    would set. Within a group the features keep their relative sizes.
     """
     return nn.GroupNorm(math.gcd(channels, max(1, channels // GROUP)), channels)
 
@@ -53,37 +53,37 @@ class Classifier(nn.Module):
         return logits
 
     def features(self, image: Tensor) -> Tensor:
-        """What the head reads, (B, 2 * widths[-1]): the mean sees what is all over, the maximum a small lesion."""
+        """The head's input, (B, 2 * widths[-1]): global means for diffuse features, maxima for small lesions."""
         for index, block in enumerate(self.blocks):
             image = block(F.max_pool2d(image, 2) if index else image)
         return torch.cat([image.mean((2, 3)), image.amax((2, 3))], dim=1)
 
 
 def load_pretrained(classifier: Classifier, file: Path) -> None:
-    """Start from the `detector.*` or `classifier.*` tensors of a safetensors file.
+    """Load the `detector.*` or `classifier.*` tensors of a safetensors file.
 
-    A head of another number of classes stays as it is. Raises ConfigError naming what does not fit.
+    The head keeps its weights where the file's has another shape. Raises ConfigError naming what does not fit.
     """
     try:
         tensors = load_file(file)
     except (OSError, SafetensorError):
         raise ConfigError(f"system.pretrained: {file} is missing or no safetensors file; give one") from None
-    found = {
+    stored = {
         name.removeprefix(prefix): tensor
         for prefix in PREFIXES
         for name, tensor in tensors.items()
         if name.startswith(prefix)
     }
-    if not found:
+    if not stored:
         raise ConfigError(f"system.pretrained: {file} has no detector.* or classifier.* weights; give another file")
     weights = classifier.state_dict()
-    for name, own in weights.items():
-        if name in found and found[name].shape == own.shape:
-            weights[name] = found[name]
+    for name, current in weights.items():
+        if name in stored and stored[name].shape == current.shape:
+            weights[name] = stored[name]
         elif not name.startswith("head."):
-            has = f"of shape {tuple(found[name].shape)}" if name in found else "missing"
+            status = f"of shape {tuple(stored[name].shape)}" if name in stored else "missing"
             raise ConfigError(
-                f"system.pretrained: {file}: {name} is {has} and not of shape {tuple(own.shape)}; "
+                f"system.pretrained: {file}: {name} is {status} and not of shape {tuple(current.shape)}; "
                 "take the system.widths and data.modalities that it was trained with"
             )
         if not weights[name].isfinite().all():

@@ -1,9 +1,9 @@
 """DCGAN: images from noise alone, and a realism logit for a whole image (Radford et al. 2016).
 
-Two departures. Normalisation is GroupNorm and not over the batch, whose statistics would depend on the number of
-workers and for which the gradient penalty of WGAN-GP is not defined (Gulrajani et al. 2017, Section 4). And the
-generator enlarges by nearest neighbours before a convolution: a transposed convolution's kernels overlap unevenly,
-which paints checkerboards (Odena et al. 2016).
+There are two departures. Normalisation is GroupNorm instead of batch norm, whose statistics would depend on the
+number of workers and for which the gradient penalty of WGAN-GP is not defined (Gulrajani et al. 2017, Section 4).
+The generator upsamples by nearest neighbours before a convolution: a transposed convolution's kernels overlap
+unevenly, which causes checkerboard artefacts (Odena et al. 2016).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ganseg_dist.models.initialise import small_initialise
 
 
 class DCGANGenerator(nn.Module):
-    """G(z): projected onto a coarse grid, then enlarged level by level.
+    """G(z): projected onto a coarse grid, then upsampled level by level.
 
     Args:
-        latent_size: length of z, a condition's included.
+        latent_size: length of z, including a condition's part.
         channels: image channels C.
         size: side of the images, a multiple of 2 ** (len(widths) - 1).
         widths: channels of the levels, finest first.
@@ -53,14 +53,14 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(nn.Sequential):
-    """Strided 4x4 convolutions with LeakyReLU 0.2, then one convolution over all that is left of the image.
+    """Strided 4x4 convolutions with LeakyReLU 0.2, then one convolution over the whole remaining map.
 
-    (B, channels_in, size, size) to logits (B, judgements); positive is real. Without a sigmoid it is WGAN-GP's critic
-    too.
+    (B, channels_in, size, size) to logits (B, judgements); positive is real. Without a sigmoid, so that it
+    serves as WGAN-GP's critic too.
 
     Args:
-        judgements: 1, or one for each class that an image may claim to be of: what a projection discriminator says of
-            an image and a class, with the class's own weights over the last features (Miyato and Koyama 2018, Eq. 3).
+        judgements: number of logits: 1, or one per class, as in a projection discriminator of image and class, with
+            the class's own weights over the last features (Miyato and Koyama 2018, Eq. 3).
     """
 
     def __init__(self, channels_in: int, size: int, widths: Sequence[int], judgements: int = 1) -> None:
@@ -71,7 +71,7 @@ class DCGANDiscriminator(nn.Sequential):
             if not first:  # normalising the first layer would hide the image's own intensities
                 layers.append(group_norm(here))
             layers.append(nn.LeakyReLU(0.2, inplace=True))
-        # Without a bias: a critic's offset cancels in its loss, and Adam would walk it along the rounding.
+        # Without a bias: a critic's offset cancels in its loss, and Adam would drift along rounding errors.
         layers += [nn.Conv2d(widths[-1], judgements, size // 2 ** len(widths), bias=False), nn.Flatten()]
         super().__init__(*layers)
         small_initialise(self)

@@ -1,11 +1,11 @@
-"""What weights start from."""
+"""Weight initialisation."""
 
 from __future__ import annotations
 
 from torch import nn
 
 SMALL = 0.02
-"""Standard deviation of a GAN's first weights (Radford et al. 2016, Section 4; Isola et al. 2017, Appendix 6.2)."""
+"""Standard deviation of a GAN's initial weights (Radford et al. 2016, Section 4; Isola et al. 2017, Appendix 6.2)."""
 
 
 def xavier_initialise(network: nn.Module) -> None:
@@ -18,10 +18,10 @@ def xavier_initialise(network: nn.Module) -> None:
 
 
 def small_initialise(network: nn.Module) -> None:
-    """N(0, 0.02) with zero biases, for networks that make whole images and those that judge them.
+    """N(0, 0.02) with zero biases, for generators of whole images and their discriminators.
 
-    From Xavier's larger weights the first images are full of edges, and what training leaves of them is a weave over
-    everything.
+    With Xavier's larger weights the first images are full of edges, and training leaves a woven texture over the
+    images.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):

@@ -11,10 +11,10 @@ from ganseg_dist.models.unet import instance_norm
 
 
 class PatchDiscriminator(nn.Sequential):
-    """Strided 4x4 convolutions with LeakyReLU 0.2, then a logit a patch (GANet-Seg, Section 4.1.1).
+    """Strided 4x4 convolutions with LeakyReLU 0.2, then a logit per patch (GANet-Seg, Section 4.1.1).
 
     (B, channels_in, H, W) to (B, 1, H / 2**n, W / 2**n) for n = len(widths); positive is real. The paper ends
-    in a sigmoid; losses here take the logits, because a sigmoid under mixed precision overflows.
+    in a sigmoid; losses here take logits, because a sigmoid under mixed precision overflows.
     """
 
     def __init__(self, channels_in: int, widths: Sequence[int]) -> None:

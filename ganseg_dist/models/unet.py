@@ -11,7 +11,7 @@ from ganseg_dist.models.initialise import xavier_initialise
 
 
 def instance_norm(channels: int) -> nn.Module:
-    """InstanceNorm2d with affine weights, computed as GroupNorm of one channel a group: the same numbers, faster."""
+    """InstanceNorm2d with affine weights, computed as GroupNorm of one channel per group: the same result, faster."""
     return nn.GroupNorm(channels, channels)
 
 
@@ -36,8 +36,8 @@ class UNet(nn.Module):
         channels_in: input channels.
         channels_out: output channels.
         widths: channels at each resolution, finest first; the side is halved len(widths) - 1 times.
-        smooth: enlarge by repeating pixels and a 3x3 convolution instead of a transposed one, whose pattern shows
-            as a checkerboard in what a network paints.
+        smooth: upsample by repeating pixels and a 3x3 convolution instead of a transposed one, which causes
+            checkerboard artefacts in generated images.
     """
 
     def __init__(self, channels_in: int, channels_out: int, widths: Sequence[int], *, smooth: bool = False) -> None:
@@ -57,8 +57,8 @@ class UNet(nn.Module):
         """(B, channels_in, H, W), sides divisible by `downsampling`, to (B, channels_out, H, W).
 
         Args:
-            kept: (B, sum(widths[1:])), a factor for each feature on its way up, coarsest first: 0 drops it. The
-                caller draws it, so that dropout too follows from seed, epoch and example.
+            kept: (B, sum(widths[1:])), a dropout factor for each feature of the decoder, coarsest first: 0 drops it.
+                The caller samples it, so that dropout depends on seed, epoch and example alone.
         """
         skips: list[Tensor] = []
         for block in self.encoder:

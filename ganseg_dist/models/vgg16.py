@@ -16,7 +16,7 @@ BLOCKS = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))
 """Configuration D of Simonyan and Zisserman 2015: each block's width, in multiples of the first, and its layers."""
 
 POOLED = 7
-"""Side of the map that the fully connected layers see, whatever the image's."""
+"""Side of the map that the fully connected layers take, for any image size."""
 
 FIRST, LAST = "features.0.weight", "classifier.6"
 """Names of the layers that depend on the number of channels and of classes."""
@@ -28,7 +28,7 @@ class VGG16(nn.Module):
     Args:
         channels_in: input channels.
         classes: classes K.
-        width: channels of the first block; 64 is the published network, less is a smaller one of its shape.
+        width: channels of the first block; 64 is the published network, fewer give a smaller one of the same structure.
     """
 
     def __init__(self, channels_in: int, classes: int, width: int = 64) -> None:
@@ -39,7 +39,7 @@ class VGG16(nn.Module):
             for _ in range(depth):
                 layers += [nn.Conv2d(below, multiple * width, 3, padding=1), nn.ReLU(inplace=True)]
                 below = multiple * width
-            layers.append(nn.MaxPool2d(2, ceil_mode=True))  # an image of 16 pixels can be halved five times too
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))  # so that an image of 16 pixels can be halved five times
         self.features = nn.Sequential(*layers)
         hidden = hidden_units(width)
         self.classifier = nn.ModuleDict(
@@ -58,8 +58,8 @@ class VGG16(nn.Module):
         """(B, channels_in, H, W) to logits (B, K).
 
         Args:
-            kept: (B, 2 * hidden_units(width)), dropout's factor for each unit of the two hidden layers. The caller
-                draws it, so that dropout follows from seed, epoch and example.
+            kept: (B, 2 * hidden_units(width)), a dropout factor for each unit of the two hidden layers. The
+                caller samples it, so that dropout depends on seed, epoch and example alone.
         """
         units = F.adaptive_avg_pool2d(self.features(x), POOLED).flatten(1)
         for layer, factors in zip(("0", "3"), (None, None) if kept is None else kept.chunk(2, dim=1), strict=True):
@@ -70,10 +70,10 @@ class VGG16(nn.Module):
         return logits
 
     def load_pretrained(self, file: Path) -> None:
-        """Start from weights named as torchvision names them; the last layer, made for other classes, stays random.
+        """Load weights named as torchvision names them; the last layer, which is for other classes, stays random.
 
-        Kernels for three colours serve other channels as their mean, scaled so that the layer's output keeps its
-        size. Raises ConfigError when the file is no safetensors file of a VGG16 of this width.
+        For other numbers of channels, the kernels of three colours are averaged and scaled so that the layer's
+        output keeps its size. Raises ConfigError when the file is no safetensors file of a VGG16 of this width.
         """
         try:
             weights = load_file(file)
@@ -81,23 +81,23 @@ class VGG16(nn.Module):
             raise ConfigError(
                 f"system.pretrained: {file}: cannot be read as safetensors; convert the weights to that format"
             ) from None
-        wanted = self.state_dict()
+        expected = self.state_dict()
         colours = weights.get(FIRST)
-        if colours is not None and colours.ndim == 4 and colours.shape[1] != wanted[FIRST].shape[1]:
-            channels = wanted[FIRST].shape[1]
+        if colours is not None and colours.ndim == 4 and colours.shape[1] != expected[FIRST].shape[1]:
+            channels = expected[FIRST].shape[1]
             mean = colours.mean(dim=1, keepdim=True)
             weights[FIRST] = mean.expand(-1, channels, -1, -1) * (colours.shape[1] / channels)
-        for name, own in wanted.items():
+        for name, tensor in expected.items():
             if name.startswith(LAST):
-                weights[name] = own
-            elif name not in weights or weights[name].shape != own.shape:
+                weights[name] = tensor
+            elif name not in weights or weights[name].shape != tensor.shape:
                 raise ConfigError(
-                    f"system.pretrained: {file}: {name} is missing or of another size than {tuple(own.shape)}; "
+                    f"system.pretrained: {file}: {name} is missing or of another size than {tuple(tensor.shape)}; "
                     "give the weights of a VGG16 without batch normalisation, and leave system.vgg_width at 64"
                 )
             elif not weights[name].isfinite().all():
                 raise ConfigError(f"system.pretrained: {file}: {name} holds NaN or infinity; give other weights")
-        self.load_state_dict({name: weights[name] for name in wanted})
+        self.load_state_dict({name: weights[name] for name in expected})
 
 
 def hidden_units(width: int) -> int:

@@ -1,4 +1,4 @@
-"""A synthetic cohort, made on the spot: real average anatomy, drawn tumours, and sites that differ."""
+"""A synthetic cohort: real average anatomy, random tumours, and sites with different scanners."""
 
 from ganseg_dist.data.phantom.folder import make_phantom
 

@@ -1,6 +1,6 @@
-"""A phantom's brain: the MNI152 average anatomy, bent into a shape no one has.
+"""A phantom's brain: the MNI152 average anatomy, randomly deformed.
 
-Fields are drawn on lattices fixed in the world, so a phantom keeps its anatomy when its voxel size changes.
+Random fields lie on lattices fixed in the world, so that a phantom keeps its anatomy when its voxel size changes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ganseg_dist.errors import MissingDependency
 CENTRE_MM = (0.0, -17.0, 5.0)
 """The middle of the MNI152 brain, and of every phantom's grid, in MNI coordinates."""
 FIELD_OF_VIEW_MM = (176.0, 208.0, 176.0)
-"""Holds the template (145 x 180 x 154 mm) after any deformation drawn here."""
+"""Holds the template (145 x 180 x 154 mm) after any deformation sampled here."""
 
 ATLAS_SPACING_MM = 1
 SCALE_SPREAD = 0.02
@@ -28,7 +28,7 @@ ROTATION_SPREAD_DEGREES = 2.5
 BEND_MM = 2.0
 BEND_SCALE_MM = 32.0
 TISSUE_CONTRAST = 2.0
-"""Exponent that undoes part of the blur which averaging 152 brains leaves in the tissue maps."""
+"""Exponent that reverses part of the blur that averaging 152 brains leaves in the tissue maps."""
 
 Points = npt.NDArray[np.float32]
 """(3, X, Y, Z) world coordinates in mm."""
@@ -55,7 +55,7 @@ class Brain:
     fluid: Volume
     """Tissue fractions in [0, 1] that sum to 1; outside the brain all is fluid."""
     texture: Volume
-    """T1 of the template less what its tissue fractions explain; 0 outside."""
+    """T1 of the template minus what its tissue fractions explain; 0 outside."""
     depth_mm: Volume
     """Distance to the surface of the brain; 0 outside."""
 
@@ -84,7 +84,7 @@ def smooth_noise(rng: np.random.Generator, grid: Grid, scale_mm: float) -> Volum
         first_mm = CENTRE_MM[axis] - FIELD_OF_VIEW_MM[axis] / 2 - 3 * scale_mm
         knots_mm = first_mm + scale_mm * np.arange(counts[axis] + 4)
         along = BSpline(knots_mm, field, 3)(origin[axis] + spacing * np.arange(grid.shape[axis]))
-        field = np.moveaxis(along, 0, -1)  # after three turns the axes stand in order again
+        field = np.moveaxis(along, 0, -1)  # after three rotations the axes are in order again
     # The squares of the cubic B-spline's weights sum to 0.48 along an axis, averaged over positions.
     return np.ascontiguousarray(field / 0.48**1.5, dtype=np.float32)
 
@@ -102,7 +102,7 @@ def load_atlas(spacing_mm: float) -> Atlas:
     t1 = np.asarray(template.dataobj, dtype=np.float32)
     grey = np.asarray(datasets.load_mni152_gm_template(resolution=ATLAS_SPACING_MM).dataobj, dtype=np.float32)
     white = np.asarray(datasets.load_mni152_wm_template(resolution=ATLAS_SPACING_MM).dataobj, dtype=np.float32)
-    # Against aliasing: a Gaussian about as wide as the voxels that will sample it.
+    # Against aliasing: a Gaussian about as wide as the voxels of the phantom.
     sigma = 0.4 * max(0.0, spacing_mm - ATLAS_SPACING_MM) / ATLAS_SPACING_MM
     inside = (t1 > 0).astype(np.float32)
     t1, grey, white, inside = (ndimage.gaussian_filter(m, sigma) for m in (t1, grey, white, inside))
@@ -110,7 +110,7 @@ def load_atlas(spacing_mm: float) -> Atlas:
 
 
 def draw_deformation(rng: np.random.Generator, grid: Grid) -> Points:
-    """For every voxel of `grid`, the atlas point it shows: a small affine map and a smooth bend."""
+    """Sample the atlas point of every voxel of `grid`: a small affine map and a smooth deformation."""
     angles = rng.normal(0, ROTATION_SPREAD_DEGREES, 3)
     scale = 1 + rng.normal(0, SCALE_SPREAD, 3).clip(-2 * SCALE_SPREAD, 2 * SCALE_SPREAD)
     linear = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() * scale
@@ -121,7 +121,7 @@ def draw_deformation(rng: np.random.Generator, grid: Grid) -> Points:
 
 
 def sample_brain(atlas: Atlas, points: Points, spacing_mm: float) -> Brain:
-    """The anatomy seen at `points` of the atlas."""
+    """The anatomy at `points` of the atlas."""
     inside = _sample(atlas.inside, atlas, points) > 0.75
     t1, grey, white = (_sample(m, atlas, points) * inside for m in (atlas.t1, atlas.grey, atlas.white))
     fluid = np.clip(1 - grey - white, 0, 1)

@@ -1,4 +1,4 @@
-"""Phantoms on disk: a cohort in the layout of BraTS 2020, which says of itself that it is synthetic."""
+"""Phantoms on disk: a cohort in the layout of BraTS 2020, marked as synthetic."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from ganseg_dist.errors import ConfigError, DataError
 from ganseg_dist.files import read_json
 
 GENERATOR_VERSION = 1
-"""Raised whenever the same settings would give other voxels."""
+"""Incremented whenever the same settings would give different voxels."""
 NOTICE = (
     "Synthetic: a phantom made from the MNI152 average anatomy with drawn tumours. "
     "No patient was scanned; figures measured here say nothing about patients."
 )
 ABOUT = "PHANTOM.json"
 NAMES = "name_mapping.csv"
-IN_THE_MAKING = f"{UNFINISHED}cases"
+UNFINISHED_CASES = f"{UNFINISHED}cases"
 SPACING_MM = (0.5, 8.0)
 HIGH_GRADE_SHARE = 0.75
 
@@ -39,14 +39,14 @@ Voxels = npt.NDArray[np.int16]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One phantom, before it is made."""
+    """The description of one phantom."""
 
     id: str
     grade: str
     """HGG: enhances. LGG: little or not at all. NA: healthy."""
     site: scanner.Site
     key: tuple[int, int, int]
-    """Seed, kind (0 patient, 1 healthy) and number in its kind: all that its anatomy depends on."""
+    """Seed, kind (0 patient, 1 healthy) and number within the kind; they determine its anatomy."""
 
 
 def make_phantom(
@@ -62,14 +62,14 @@ def make_phantom(
     """Write a synthetic cohort, a phantom, in the layout of BraTS 2020.
 
     The patients are followed by `healthy` subjects (by default a quarter as many) with empty masks. Subjects
-    take the sites in turn. Patient k is the same however many patients, healthy subjects and sites there are,
-    up to the site that scans it; the same arguments give the same bytes.
+    are assigned to the sites in turn. Patient k is the same for any number of patients, healthy subjects and
+    sites, except for the site that scans it; the same arguments give the same bytes.
 
-    Cases appear whole or not at all: after an interruption the same call adds what is missing. `progress` is
-    told (cases done, cases in all) after each case, those kept included.
+    Each case is written as a whole: after an interruption the same call adds the missing ones. `progress` is
+    called with (cases done, all cases) after each case, those already there included.
 
     Raises ConfigError on an argument out of range, MissingDependency without nilearn, DataError when `out` holds
-    something other than a phantom of these settings, and GansegError naming the file when the disk refuses.
+    something other than a phantom of these settings, and GansegError naming a file that cannot be written.
     """
     healthy = patients // 4 if healthy is None else healthy
     _check_arguments(patients, sites, seed, healthy, spacing_mm)
@@ -86,21 +86,21 @@ def make_phantom(
             _write_case(out, subject, atlas, spacing_mm)
         if progress is not None:
             progress(done, len(subjects))
-    shutil.rmtree(out / IN_THE_MAKING, ignore_errors=True)
+    shutil.rmtree(out / UNFINISHED_CASES, ignore_errors=True)
 
 
 def make_subject(subject: Subject, atlas: anatomy.Atlas, spacing_mm: float) -> tuple[dict[str, Voxels], Labels, Grid]:
     """One phantom's four modalities, its labels (0, 1, 2, 4), each (X, Y, Z), and their grid."""
-    # One stream of random numbers a step: more draws in one leave the others as they are.
+    # One stream of random numbers per step: more samples in one do not change the others.
     shape_rng, lesion_rng, growth_rng, scan_rng = np.random.default_rng(subject.key).spawn(4)
     grid = anatomy.phantom_grid(spacing_mm)
     points = anatomy.draw_deformation(shape_rng, grid)
     brain = anatomy.sample_brain(atlas, points, spacing_mm)
     lesions = tumour.no_tumour(grid)
     if subject.grade != "NA":
-        drawn = tumour.draw_lesions(lesion_rng, brain, grid)
-        brain = anatomy.sample_brain(atlas, tumour.push_aside(points, drawn, brain, grid), spacing_mm)
-        lesions = tumour.grow_tumour(growth_rng, drawn, brain, grid, enhances=subject.grade == "HGG")
+        sampled = tumour.sample_lesions(lesion_rng, brain, grid)
+        brain = anatomy.sample_brain(atlas, tumour.push_aside(points, sampled, brain, grid), spacing_mm)
+        lesions = tumour.grow_tumour(growth_rng, sampled, brain, grid, enhances=subject.grade == "HGG")
     images = scanner.acquire(scan_rng, subject.site, brain, lesions, grid, spacing_mm)
     return images, lesions.labels, grid
 
@@ -134,25 +134,29 @@ def _check_arguments(patients: int, sites: int, seed: int, healthy: int, spacing
 
 
 def _check_folder(out: Path, settings: dict[str, Any]) -> None:
-    """Only a new or empty folder, or a phantom of these settings, is written to."""
+    """Raises DataError unless `out` is new or empty, or holds a phantom of these settings."""
     about = out / ABOUT
     if not about.exists():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise DataError(f"{out}: exists and is no phantom; give a new folder")
         return
     try:
-        made = read_json(about)
-        found = {**made["settings"], "generator_version": made["generator_version"]}
+        stored = read_json(about)
+        stored_settings = {**stored["settings"], "generator_version": stored["generator_version"]}
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(f"{about}: cannot be read; delete the folder or give a new one") from None
-    wanted = {**settings, "generator_version": GENERATOR_VERSION}
-    differing = [f"{name} {found.get(name)}, not {value}" for name, value in wanted.items() if found.get(name) != value]
+    expected = {**settings, "generator_version": GENERATOR_VERSION}
+    differing = [
+        f"{name} {stored_settings.get(name)}, not {value}"
+        for name, value in expected.items()
+        if stored_settings.get(name) != value
+    ]
     if differing:
         raise DataError(f"{out}: holds a phantom with {'; '.join(differing)}: give a new folder or delete this one")
 
 
 def _describe(out: Path, settings: dict[str, Any], subjects: list[Subject]) -> None:
-    """The notice and the site of every case, written before the first image."""
+    """Write the notice and the site of every case, before the first image."""
     about = {
         "phantom": True,
         "notice": NOTICE,
@@ -162,7 +166,7 @@ def _describe(out: Path, settings: dict[str, Any], subjects: list[Subject]) -> N
         "sites": {subject.site.name: asdict(subject.site) for subject in subjects},
         "healthy": [subject.id for subject in subjects if subject.grade == "NA"],
     }
-    write_text(out / ABOUT, json.dumps(about, indent=2) + "\n")  # first: it is what the folder is known by
+    write_text(out / ABOUT, json.dumps(about, indent=2) + "\n")  # first: it identifies the folder as a phantom
     rows = [
         {"Grade": subject.grade, "BraTS_2020_subject_ID": subject.id, "site": subject.site.name} for subject in subjects
     ]
@@ -171,7 +175,7 @@ def _describe(out: Path, settings: dict[str, Any], subjects: list[Subject]) -> N
 
 def _write_case(out: Path, subject: Subject, atlas: anatomy.Atlas, spacing_mm: float) -> None:
     images, labels, grid = make_subject(subject, atlas, spacing_mm)
-    unfinished, finished = out / IN_THE_MAKING / subject.id, out / subject.id
+    unfinished, finished = out / UNFINISHED_CASES / subject.id, out / subject.id
     for leftover in (unfinished, finished):
         shutil.rmtree(leftover, ignore_errors=True)
     unfinished.mkdir(parents=True)

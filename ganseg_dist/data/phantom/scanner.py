@@ -1,4 +1,4 @@
-"""What a phantom's scanners see: tissue contrasts, and the ways in which one site's images differ."""
+"""A phantom's scanners: tissue contrasts, and how sites' images differ."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CONTRASTS: Mapping[str, Mapping[str, float]] = {
 """Signal of each pure tissue, in units of the brightest healthy one or so. Gliosis: the bright white-matter
 spots and periventricular caps of healthy ageing."""
 TEXTURE: Mapping[str, float] = {"t1": 1.0, "t1ce": 1.0, "t2": -0.7, "flair": -0.5}
-"""How much of the template's own T1 texture shows; fluid-weighted contrasts show it reversed."""
+"""Factor of the template's own T1 texture; negative in fluid-weighted contrasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +41,20 @@ class Site:
     gain: Mapping[str, float]
     """Stored units per unit of signal, by modality."""
     tissue: Mapping[str, Mapping[str, float]]
-    """Signal of each tissue, by modality: what this site's echo and repetition times make of `CONTRASTS`."""
+    """Signal of each tissue, by modality: `CONTRASTS` as this site's echo and repetition times change them."""
     gamma: float
     noise: float
-    """Deviation of the Rician noise, in units of signal."""
+    """Standard deviation of the Rician noise, in units of signal."""
     bias: float
-    """Deviation of the logarithm of the coil's shading."""
+    """Standard deviation of the logarithm of the coil's shading."""
     slice_mm: float
-    """Thickness of axial slices, seen as blur along z."""
+    """Thickness of axial slices, simulated as blur along z."""
     lesion_contrast: float
-    """How strongly tumours stand out, as a share of the tissue table."""
+    """Strength of the tumours' contrast, as a share of the tissue table's."""
 
 
 def draw_site(seed: int, index: int) -> Site:
-    """The settings of one site; neighbours in the sequence lie far apart, and no site depends on how many."""
+    """Sample the settings of one site. Consecutive sites lie far apart, and none depends on the number of sites."""
     # A Halton sequence fills the box of settings evenly with any number of points.
     gamma, noise, bias, slice_mm, lesion = qmc.Halton(5, seed=seed).random(index + 1)[index]
     rng = np.random.default_rng([seed, 2, index])
@@ -85,9 +85,9 @@ def acquire(
         signal = sum((table[name] * share for name, share in tissues.items()), np.zeros(grid.shape, np.float32))
         healthy = tissues["grey"] + tissues["white"]
         signal = signal * (1 + grain) + TEXTURE[modality] * brain.texture * healthy
-        seen = _scan(rng, site, np.clip(signal, 0, None), grid, spacing_mm)
+        scanned = _scan(rng, site, np.clip(signal, 0, None), grid, spacing_mm)
         gain = site.gain[modality] * np.exp(rng.normal(0, 0.1))
-        stored = np.clip(np.rint(gain * seen), 1, np.iinfo(np.int16).max)
+        stored = np.clip(np.rint(gain * scanned), 1, np.iinfo(np.int16).max)
         images[modality] = np.where(brain.inside, stored, 0).astype(np.int16)
     return images
 
@@ -95,7 +95,7 @@ def acquire(
 def _tissue_shares(
     rng: np.random.Generator, brain: Brain, tumour: Tumour, grid: Grid, lesion_contrast: float
 ) -> dict[str, Volume]:
-    """What each voxel's signal is made of, summing to 1; tumours shine through by their contrast."""
+    """Share of each tissue in a voxel's signal, summing to 1; tumours are weighted by their contrast."""
     gliosis = _gliosis(rng, brain, grid)
     vessel = _vessels(rng, brain, grid)
     shares = {
@@ -113,8 +113,8 @@ def _tissue_shares(
         "oedema": lesion_contrast * rng.uniform(0.62, 1) * patchy,
     }
     lesions = {name: np.clip(share * strength[name], 0, 1) for name, share in tumour.shares.items()}
-    left = 1 - np.clip(sum(lesions.values()), 0, 1)
-    return {name: share * left for name, share in shares.items()} | lesions
+    healthy_share = 1 - np.clip(sum(lesions.values()), 0, 1)
+    return {name: share * healthy_share for name, share in shares.items()} | lesions
 
 
 def _gliosis(rng: np.random.Generator, brain: Brain, grid: Grid) -> Volume:
@@ -139,7 +139,7 @@ def _scan(
     rng: np.random.Generator, site: Site, signal: Volume, grid: Grid, spacing_mm: float
 ) -> npt.NDArray[np.float64]:
     """Thick slices, display curve, coil shading and Rician noise."""
-    # Standard deviation of a box of slice_mm, less that of the box a voxel already is.
+    # Standard deviation of a box of slice_mm, minus that of the voxel's own box (in variance).
     blur_mm = np.sqrt(max(0.0, site.slice_mm**2 - spacing_mm**2) / 12)
     blurred = ndimage.gaussian_filter1d(signal, blur_mm / spacing_mm, axis=2) if blur_mm > 0 else signal
     shaded = blurred**site.gamma * np.exp(site.bias * smooth_noise(rng, grid, 90))

@@ -29,17 +29,17 @@ MASS_EFFECT = 0.25
 GREY_OEDEMA = 0.3
 """How far oedema reaches in grey matter, as a share of its reach in white."""
 EDGE_MM = 0.6
-"""Softness of the border between a tumour's tissue and its neighbour's."""
+"""Width of the soft border between a tumour's tissue and its neighbour's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lesion:
-    """One lesion before it is laid into a brain."""
+    """One lesion's shape, independent of the brain around it."""
 
     centre_mm: npt.NDArray[np.float64]
     """(3,) world coordinates."""
     to_ball: npt.NDArray[np.float64]
-    """(3, 3): turns offsets from the centre, in mm, into a frame where the core is a ball of `radius_mm`."""
+    """(3, 3): maps offsets from the centre, in mm, to a frame where the core is a ball of `radius_mm`."""
     radius_mm: float
     oedema_mm: float
     rim_mm: float
@@ -53,11 +53,11 @@ class Tumour:
     """(X, Y, Z): 0, 1 necrotic core, 2 oedema, 4 enhancing tumour."""
     shares: Mapping[str, Volume]
     """Necrosis, solid, enhancing and oedema: each (X, Y, Z), its share in [0, 1] of a voxel's signal, softer
-    than the labels. What they leave shows the brain; a healthy phantom has none."""
+    than the labels. The rest of the signal is the brain's; a healthy phantom has no entries."""
 
 
-def draw_lesions(rng: np.random.Generator, brain: Brain, grid: Grid) -> tuple[Lesion, ...]:
-    """One lesion, sometimes a smaller second, with centres in grey or white matter below the surface."""
+def sample_lesions(rng: np.random.Generator, brain: Brain, grid: Grid) -> tuple[Lesion, ...]:
+    """Sample one lesion, sometimes a smaller second, with centres in grey or white matter below the surface."""
     count = 1 + int(rng.random() < SECOND_LESION_CHANCE)
     lesions = []
     for index in range(count):
@@ -67,7 +67,7 @@ def draw_lesions(rng: np.random.Generator, brain: Brain, grid: Grid) -> tuple[Le
         turn = Rotation.from_rotvec(rng.normal(0, 1, 3)).as_matrix()
         lesions.append(
             Lesion(
-                centre_mm=_draw_centre(rng, brain, grid, radius),
+                centre_mm=_sample_centre(rng, brain, grid, radius),
                 to_ball=np.diag(axes) @ turn,
                 radius_mm=radius,
                 oedema_mm=shrink * rng.uniform(*OEDEMA_WIDTH_MM),
@@ -78,27 +78,27 @@ def draw_lesions(rng: np.random.Generator, brain: Brain, grid: Grid) -> tuple[Le
 
 
 def push_aside(points: Points, lesions: tuple[Lesion, ...], brain: Brain, grid: Grid) -> Points:
-    """Mass effect: atlas points drawn towards each centre, so that tissue bulges; the skull does not give."""
-    held = np.clip(brain.depth_mm / 20, 0, 1)
+    """Mass effect: atlas points move towards each centre, so that tissue bulges; those at the skull stay."""
+    mobility = np.clip(brain.depth_mm / 20, 0, 1)
     world = grid_points(grid)
     pushed = points
     for lesion in lesions:
         offset = world - lesion.centre_mm.astype(np.float32)[:, None, None, None]
         reach = lesion.radius_mm + 0.5 * lesion.oedema_mm
-        share = MASS_EFFECT * held * np.exp(-0.5 * (offset**2).sum(axis=0) / reach**2)
+        share = MASS_EFFECT * mobility * np.exp(-0.5 * (offset**2).sum(axis=0) / reach**2)
         pushed = pushed - share * offset
     return pushed
 
 
 def no_tumour(grid: Grid) -> Tumour:
-    """What a healthy phantom has."""
+    """The tumour of a healthy phantom: no labels and no shares."""
     return Tumour(np.zeros(grid.shape, np.uint8), {})
 
 
 def grow_tumour(
     rng: np.random.Generator, lesions: tuple[Lesion, ...], brain: Brain, grid: Grid, *, enhances: bool
 ) -> Tumour:
-    """Lay the lesions into the brain.
+    """Grow the lesions in the brain.
 
     A tumour that enhances has an unbroken rim around a necrotic core. One that does not is a solid core,
     labelled 1 as BraTS labels it, in half the patients with specks of enhancement.
@@ -136,12 +136,12 @@ def _fronts(rng: np.random.Generator, lesion: Lesion, brain: Brain, grid: Grid) 
     return core_mm, core_mm + rim_mm, core_mm - width_mm
 
 
-def _draw_centre(rng: np.random.Generator, brain: Brain, grid: Grid, radius_mm: float) -> npt.NDArray[np.float64]:
+def _sample_centre(rng: np.random.Generator, brain: Brain, grid: Grid, radius_mm: float) -> npt.NDArray[np.float64]:
     """A point in tissue, deep enough that most of the core fits below the surface."""
     assert grid.affine is not None
     extent = np.array(grid.shape)
     while True:
         voxel = rng.random(3) * extent
-        here = tuple(voxel.astype(int))
-        if brain.depth_mm[here] > 0.7 * radius_mm and brain.fluid[here] < 0.3:
+        index = tuple(voxel.astype(int))
+        if brain.depth_mm[index] > 0.7 * radius_mm and brain.fluid[index] < 0.3:
             return np.asarray(grid.affine[:3, :3] @ (voxel - 0.5) + grid.affine[:3, 3])

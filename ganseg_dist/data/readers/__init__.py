@@ -29,8 +29,8 @@ READERS: tuple[Reader, ...] = (
     ImageFolderReader(),
     ClassFolderReader(),
 )
-"""In the order they are tried: a manifest is written on purpose, so it outranks what lies around it, and what
-looks like classes may be much else."""
+"""In the order in which they are tried: a manifest is written on purpose, so it comes first, and many other folders
+look like class folders, so they come last."""
 
 
 UNREAD_FORMATS = {
@@ -43,29 +43,29 @@ UNREAD_FORMATS = {
     ".mgz": "FreeSurfer",
     ".hdr": "Analyze",
 }
-"""By suffix, for whoever has a folder of them."""
+"""Suffix to the name of a format that is not read, for the error message."""
 
-DEEPEST_LOOKED_AT, MOST_LOOKED_AT = 6, 5000
-"""Folders below each other, and files, in which such a format is looked for."""
+UNREAD_DEPTH, UNREAD_FILES = 6, 5000
+"""Depth of folders, and number of files, that are searched for such a format."""
 
 
 def read_cohort(root: Path, layout: str | None = None, labels: str | None = None, *, with_masks: bool = True) -> Cohort:
-    """Every case under `root`, still on disk. No layout named: the first that recognises it.
+    """Every case under `root`, still on disk; without a layout, by the first reader that recognises `root`.
 
     Args:
-        labels: one of SCHEMES or a JSON file, of all masks, whatever names say; None: as the layout has it.
-        with_masks: whether their masks will be read, and so it must be known what their values mean.
+        labels: one of SCHEMES or a JSON file, for all masks, whatever file names say; None: as the layout says.
+        with_masks: whether masks will be read, so that their label schemes must be known.
 
-    Raises DataError where nothing can be read there, saying what would be, and for a mask whose values mean what
-    nobody has said.
+    Raises ConfigError for an unknown layout or scheme, and DataError where nothing can be read there, or where a
+    mask's label scheme is unknown.
     """
-    reader = _named(layout) if layout is not None else None
-    scheme = None if labels is None else stated_scheme(labels)
+    reader = _reader_named(layout) if layout is not None else None
+    scheme = None if labels is None else resolve_scheme(labels)
     _check_place(root)
-    fitting = [candidate for candidate in READERS if candidate.recognises(root)] if reader is None else []
-    reader = reader or next(iter(fitting), None)
+    matching = [candidate for candidate in READERS if candidate.recognises(root)] if reader is None else []
+    reader = reader or next(iter(matching), None)
     if reader is None:
-        if unread := _of_unread_format(root):
+        if unread := _describe_unread_format(root):
             raise DataError(
                 f"{root}: holds {unread}, which are not read; convert them to .nii.gz and give their folder"
             )
@@ -79,27 +79,27 @@ def read_cohort(root: Path, layout: str | None = None, labels: str | None = None
     if not cases:
         raise DataError(f"{root}: holds no cases in layout {reader.name} ({reader.describes}); check the path")
     if with_masks:
-        _check_stated(root, cases)
-    return Cohort(root, reader.name, cases, tuple(other.name for other in fitting[1:]), labels)
+        _check_schemes_known(root, cases)
+    return Cohort(root, reader.name, cases, tuple(other.name for other in matching[1:]), labels)
 
 
-def stated_scheme(stated: str) -> LabelScheme:
-    """The scheme of that name, or in that JSON file. Raises ConfigError or DataError where there is none."""
-    if is_scheme_file(stated):
-        return read_scheme(Path(stated))
-    if stated not in SCHEMES:
-        listed = f"choose one of {', '.join(SCHEMES)}, or give a JSON file"
-        raise ConfigError(f"--labels {stated}: no such label scheme; {suggestion(stated, SCHEMES, listed)}")
-    return SCHEMES[stated]
+def resolve_scheme(labels: str) -> LabelScheme:
+    """The scheme of this name, or in this JSON file. Raises ConfigError or DataError where there is none."""
+    if is_scheme_file(labels):
+        return read_scheme(Path(labels))
+    if labels not in SCHEMES:
+        choices = f"choose one of {', '.join(SCHEMES)}, or give a JSON file"
+        raise ConfigError(f"--labels {labels}: no such label scheme; {suggestion(labels, SCHEMES, choices)}")
+    return SCHEMES[labels]
 
 
 def recognised(root: Path) -> Reader | None:
-    """The first layout that these files look like; none where they look like none."""
+    """The first reader that recognises these files; None where none does."""
     return next((candidate for candidate in READERS if candidate.recognises(root)), None)
 
 
 def _check_place(root: Path) -> None:
-    """Raises DataError where there is nothing to read, or what is there cannot be listed or opened."""
+    """Raises DataError where `root` is missing or empty, or cannot be listed or opened."""
     remedy = "give the folder that holds the cohort, or a CSV manifest"
     try:
         is_folder = root.is_dir()
@@ -114,21 +114,21 @@ def _check_place(root: Path) -> None:
         raise DataError(f"{root}: is an empty folder; {remedy}")
 
 
-def _of_unread_format(root: Path) -> str | None:
-    """What a folder holds where it holds no image that is read, such as `DICOM files (scan/1.dcm)`."""
+def _describe_unread_format(root: Path) -> str | None:
+    """The unread formats in a folder without readable images, such as `DICOM files (scan/1.dcm)`; else None."""
     if not root.is_dir():
         return None
-    found: dict[str, Path] = {}
-    for file in islice(files_below(root, DEEPEST_LOOKED_AT), MOST_LOOKED_AT):
+    examples: dict[str, Path] = {}
+    for file in islice(files_below(root, UNREAD_DEPTH), UNREAD_FILES):
         if is_image(file):
             return None
         if (kind := UNREAD_FORMATS.get(file.suffix.lower(), "DICOM" if _starts_as_dicom(file) else None)) is not None:
-            found.setdefault(kind, file)
-    return " and ".join(f"{kind} files ({file.relative_to(root)})" for kind, file in found.items()) or None
+            examples.setdefault(kind, file)
+    return " and ".join(f"{kind} files ({file.relative_to(root)})" for kind, file in examples.items()) or None
 
 
 def _starts_as_dicom(file: Path) -> bool:
-    """By the mark behind its preamble; series are often stored without a suffix."""
+    """Whether DICM follows the preamble of 128 bytes; series are often stored without a suffix."""
     try:
         with open_regular(file) as stream:
             return stream.read(132)[128:] == b"DICM"
@@ -136,7 +136,7 @@ def _starts_as_dicom(file: Path) -> bool:
         return False
 
 
-def _check_stated(root: Path, cases: Sequence[Case]) -> None:
+def _check_schemes_known(root: Path, cases: Sequence[Case]) -> None:
     unstated = [case for case in cases if case.mask is not None and case.scheme == UNSTATED]
     if unstated:
         schemes = "; ".join(f"{name} ({scheme.described()})" for name, scheme in SCHEMES.items())
@@ -146,7 +146,7 @@ def _check_stated(root: Path, cases: Sequence[Case]) -> None:
         )
 
 
-def _named(layout: str) -> Reader:
+def _reader_named(layout: str) -> Reader:
     for reader in READERS:
         if reader.name == layout:
             return reader

@@ -1,4 +1,4 @@
-"""What a layout reader is, and the names that layouts share."""
+"""The interface of layout readers, and the names that layouts share."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MODALITY_NAMES = {
     "t2": ("t2", "t2w"),
     "flair": ("flair", "t2f", "t2flair"),
 }
-"""Our modality names and what data sets call them, in lower case without punctuation."""
+"""Our modality names to those of data sets, in lower case without punctuation."""
 
 _MASK = r"(seg(m|mentation)?s?|(brain|lesion)?_?masks?|labels?(tr|ts)?|annotations?|ground[_ -]?truth|gtv?)"
 MASK_FOLDER = re.compile(_MASK, re.IGNORECASE)
 MASK_NAME = re.compile(rf"(.+[_.-])?{_MASK}", re.IGNORECASE)
 
-_OURS = {theirs: ours for ours, names in MODALITY_NAMES.items() for theirs in names}
+_CANONICAL = {alias: modality for modality, aliases in MODALITY_NAMES.items() for alias in aliases}
 
 
 class Reader(Protocol):
@@ -35,7 +35,7 @@ class Reader(Protocol):
 
     @property
     def name(self) -> str:
-        """What `--layout` calls it."""
+        """Its name for `--layout`."""
 
     @property
     def describes(self) -> str:
@@ -43,38 +43,38 @@ class Reader(Protocol):
 
     @property
     def takes_labels(self) -> bool:
-        """Whether its masks hold label values, of which `--labels` may say what they mean."""
+        """Whether its masks hold label values, whose scheme `--labels` may set."""
 
     def recognises(self, root: Path) -> bool:
-        """Whether these files look like this layout; reads names, never voxels."""
+        """Whether these files look like this layout, by their names alone."""
 
     def cases(self, root: Path, scheme: LabelScheme | None = None) -> tuple[Case, ...]:
         """Every case under a recognised root, in name order. Raises DataError.
 
         Args:
-            scheme: of all masks, whatever files and names say; None: as these say, UNSTATED where they do not.
+            scheme: for all masks, whatever files and names say; None: as these say, else UNSTATED.
         """
 
 
 def canonical_modality(name: str) -> str:
-    """`T1w` or `t1n` to `t1`, `T1-Gd` to `t1ce`; a name not known to be one of ours is kept in lower case."""
+    """`T1w` or `t1n` to `t1`, `T1-Gd` to `t1ce`; any other name is kept, in lower case."""
     bare = re.sub(r"[^a-z0-9]", "", name.lower())
-    return _OURS.get(bare, name.strip().lower())
+    return _CANONICAL.get(bare, name.strip().lower())
 
 
 def is_mask_name(name: str) -> bool:
-    """Whether what is called so, a file without its suffix or a column, is a mask and no image."""
+    """Whether a file of this name without suffix, or a column of this name, is a mask and not an image."""
     return MASK_NAME.fullmatch(name) is not None
 
 
 def is_mask_folder(name: str) -> bool:
-    """Whether a folder is called as those of masks are; `with_mask` and `lesion` may well be classes."""
+    """Whether the name is that of a folder of masks; `with_mask` and `lesion` may be classes."""
     return MASK_FOLDER.fullmatch(name) is not None
 
 
 @contextmanager
 def reading_csv(file: Path) -> Iterator[None]:
-    """One line naming the file for whatever stops the reading of a CSV."""
+    """Turn errors while a CSV is read into a one-line DataError that names the file."""
     check_file(file)
     try:
         yield

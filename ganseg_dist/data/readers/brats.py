@@ -1,4 +1,4 @@
-"""BraTS as released: a folder a case, a NIfTI file a modality."""
+"""BraTS as released: one folder per case, one NIfTI file per modality."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ OTHER_NAMES = ("t1gd",)
 """UPENN-GBM: `UPENN-GBM-00001_11/UPENN-GBM-00001_11_T1GD.nii.gz`."""
 
 MASK_NAMES = ("seg", "gtv")
-"""The set for radiotherapy has a gross tumour volume: `BraTS-MEN-RT-0000-1/BraTS-MEN-RT-0000-1_gtv.nii.gz`."""
+"""The radiotherapy set has a gross tumour volume: `BraTS-MEN-RT-0000-1/BraTS-MEN-RT-0000-1_gtv.nii.gz`."""
 
 OLD_ID = re.compile(r"brats1[789]_(?P<site>2013|CBICA|TCIA\d*|TMC)_(?P<patient>.+)_\d+", re.IGNORECASE)
 """2017 to 2019 name the institution; the last number counts the patient's scans."""
 
 NEW_ID = re.compile(r"(?P<patient>brats-[a-z-]+-\d{4,5})-\d{1,3}", re.IGNORECASE)
-"""2023 on ends in the timepoint."""
+"""Names from 2023 on end in the timepoint."""
 
 SCHEMES_BY_NAME: tuple[tuple[re.Pattern[str], frozenset[str], LabelScheme], ...] = (
     (re.compile(r"(brats(1[789]|20|2021)|fets\d*)_.+", re.IGNORECASE), frozenset(OLD_NAMES), BRATS),
@@ -40,38 +40,38 @@ SCHEMES_BY_NAME: tuple[tuple[re.Pattern[str], frozenset[str], LabelScheme], ...]
     (re.compile(r"brats-gli-.+", re.IGNORECASE), frozenset(NEW_NAMES), BRATS_2024_GLI),
     (re.compile(r"brats-(ssa|men(?!-rt)|met|goat)-.+", re.IGNORECASE), frozenset(NEW_NAMES), BRATS_2023),
 )
-"""What a mask's values mean, where the case's name and those of its modalities tell; the first that fits.
+"""Pattern of a case's name, its modality names, and the label scheme that these imply; the first match counts.
 
-The children's sets of 2023 and of 2024 share their names and differ in all values, so BraTS-PED is not among them.
+The children's sets of 2023 and of 2024 share names and differ in all values, so BraTS-PED is not included.
 """
 
 DEEPEST = 4
-"""Folders between the root and a case: releases nest themselves, and HGG/ and LGG/ inside."""
+"""Most folders between the root and a case: releases are nested, and hold HGG/ and LGG/."""
 
 TCGA_ID = re.compile(r"(?P<site>TCGA-\w{2})-\w{4}")
 
 
 class BratsReader:
-    """BraTS 2017 to 2021 and 2023 on, told apart by how cases and files are called."""
+    """BraTS 2017 to 2021 and 2023 on, distinguished by the names of cases and files."""
 
     name = "brats"
     describes = "BraTS 2017 on: one folder a case with <case>_t1ce.nii.gz or <case>-t1c.nii.gz beside its seg file"
     takes_labels = True
 
     def recognises(self, root: Path) -> bool:
-        """Whether some folder holds modalities that carry the folder's name."""
+        """Whether a folder holds modalities whose names begin with the folder's."""
         return root.is_dir() and any(_named_scans(folder) for folder in chain([root], data_folders(root, DEEPEST)))
 
     def cases(self, root: Path, scheme: LabelScheme | None = None) -> tuple[Case, ...]:
         """A modality that has no file is left out of its case; a case without a seg file has no mask.
 
-        Raises DataError naming two files, or two folders, that could be one and differ.
+        Raises DataError naming two files of one modality, or two folders of one case, that differ.
         """
         folders: dict[str, Path] = {}
         images: dict[str, Mapping[str, Path]] = {}
-        for folder, found in _case_folders(root):
+        for folder, named in _case_folders(root):
             if (first := folders.setdefault(folder.name, folder)) == folder:
-                images[folder.name] = found
+                images[folder.name] = named
             elif not _is_copy(first, folder):
                 raise DataError(f"{first}: holds another case of the name {folder.name} than {folder}; rename one")
         sites = _mapped_sites(root, folders)
@@ -86,12 +86,12 @@ def _case_folders(root: Path) -> Iterator[tuple[Path, Mapping[str, Path]]]:
 
 
 def _named_scans(folder: Path) -> Mapping[str, list[Path]]:
-    """A folder's scans by the modalities that they name."""
-    found: dict[str, list[Path]] = {}
+    """A folder's scans by the modality in their names."""
+    scans: dict[str, list[Path]] = {}
     for file in _scans(folder):
         if (name := _after_case(file)[1:].lower()) in (*OLD_NAMES, *NEW_NAMES, *OTHER_NAMES):
-            found.setdefault(name, []).append(file)
-    return found
+            scans.setdefault(name, []).append(file)
+    return scans
 
 
 def _scans(folder: Path) -> list[Path]:
@@ -120,16 +120,16 @@ def _case(folder: Path, named: Mapping[str, Path], sites: Mapping[str, str], sch
 
 
 def _by_modality(folder: Path, named: Mapping[str, Path]) -> Mapping[str, Path]:
-    """`t1c` and `t1ce` are one modality: of both, either."""
-    found: dict[str, list[Path]] = {}
+    """The folder's files by our modality names; `t1c` and `t1ce` are the same modality."""
+    candidates: dict[str, list[Path]] = {}
     for name, file in named.items():
-        found.setdefault(canonical_modality(name), []).append(file)
-    return {modality: one_of(files, f"{modality} of {folder.name}") for modality, files in found.items()}
+        candidates.setdefault(canonical_modality(name), []).append(file)
+    return {modality: one_of(files, f"{modality} of {folder.name}") for modality, files in candidates.items()}
 
 
 def _scheme(case: str, images: Collection[str]) -> LabelScheme:
-    fitting = (scheme for name, style, scheme in SCHEMES_BY_NAME if name.fullmatch(case) and style.issuperset(images))
-    return next(fitting, UNSTATED)
+    matching = (scheme for name, style, scheme in SCHEMES_BY_NAME if name.fullmatch(case) and style.issuperset(images))
+    return next(matching, UNSTATED)
 
 
 def _mask_file(folder: Path, images: Collection[Path]) -> Path | None:
@@ -150,9 +150,9 @@ def _mask_file(folder: Path, images: Collection[Path]) -> Path | None:
     return one_of(candidates, f"the mask of {folder.name}") if candidates else None
 
 
-def _is_copy(one: Path, other: Path) -> bool:
+def _is_copy(first: Path, second: Path) -> bool:
     """Whether two folders hold the same scans under the same names."""
-    scans, copies = ({file.name: file for file in _scans(folder)} for folder in (one, other))
+    scans, copies = ({file.name: file for file in _scans(folder)} for folder in (first, second))
     return scans.keys() == copies.keys() and all(same_image(scans[name], copies[name]) for name in scans)
 
 
@@ -164,12 +164,12 @@ def _patient_and_site(case: str) -> tuple[str, str]:
 
 
 def _mapped_sites(root: Path, cases: Collection[str]) -> Mapping[str, str]:
-    """Case to site from `name_mapping.csv`, each row of which lists a case's ids through the years.
+    """Case to site from `name_mapping.csv`, each row of which lists a case's ids in several years' releases.
 
     Raises DataError naming two rows that give one case two sites.
     """
     sites: dict[str, str] = {}
-    places: dict[str, str] = {}
+    lines: dict[str, str] = {}
     for file in _mappings(root):
         with reading_csv(file), file.open(newline="", encoding="utf-8-sig", errors="replace") as text:
             head = text.readline()
@@ -177,13 +177,11 @@ def _mapped_sites(root: Path, cases: Collection[str]) -> Mapping[str, str]:
             rows = csv.DictReader(text, delimiter=";" if head.count(";") > head.count(",") else ",")
             for row in rows:
                 cells = {(column or "").strip().lower(): str(value).strip() for column, value in row.items()}
-                site, place = _site_of_row(cells), f"{file}:{rows.line_num}"
+                site, line = _site_of_row(cells), f"{file}:{rows.line_num}"
                 for case in set(cells.values()).intersection(cases) if site is not None else ():
                     if sites.setdefault(case, site or "") != site:
-                        raise DataError(
-                            f"{place}: {case} is of {site}, by {places[case]} of {sites[case]}; correct one"
-                        )
-                    places.setdefault(case, place)
+                        raise DataError(f"{line}: {case} is of {site}, by {lines[case]} of {sites[case]}; correct one")
+                    lines.setdefault(case, line)
     return sites
 
 
@@ -195,7 +193,7 @@ def _mappings(root: Path) -> Iterator[Path]:
 
 
 def _site_of_row(cells: Mapping[str, str]) -> str | None:
-    """The `site` column; else the institution of a TCGA id; else the one that the ids of 2017 to 2019 name."""
+    """The `site` column; else the institution in a TCGA id; else the one in an id of 2017 to 2019."""
     stated = next((value for column, value in cells.items() if column.startswith("site") and value), None)
     if stated is not None:
         return stated

@@ -1,4 +1,4 @@
-"""One of several files that could be meant: copies of one image are one, others are an error that names both."""
+"""Choose among several candidate files: copies of one image are interchangeable, others are an error naming both."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ganseg_dist.errors import DataError
 
 
 def one_of(files: Sequence[Path], what: str) -> Path:
-    """The first of some files that all hold the same image.
+    """The first of several files that all hold the same image; `what` is their role in messages.
 
-    Raises DataError naming two that do not: whichever was taken, nobody would notice.
+    Raises DataError naming two that differ, as a silent choice could be the wrong one.
     """
     first, *others = files
     for other in others:
@@ -29,7 +29,7 @@ def one_of(files: Sequence[Path], what: str) -> Path:
 
 
 def by_stem(files: Iterable[Path], what: str, stem_of: Callable[[Path], str] | None = None) -> Mapping[str, Path]:
-    """Files by their names without suffix, or another stem, `composed`; raises as `one_of` does where two have one."""
+    """Files by their `composed` names without suffix, or by `stem_of`. Raises DataError where two of a stem differ."""
     named: dict[str, list[Path]] = {}
     for file in files:
         stem = without_suffix(file.name) if stem_of is None else stem_of(file)
@@ -37,15 +37,15 @@ def by_stem(files: Iterable[Path], what: str, stem_of: Callable[[Path], str] | N
     return {stem: one_of(several, f"{what} {Path(stem).name}") for stem, several in named.items()}
 
 
-def same_image(one: Path, other: Path) -> bool:
+def same_image(file: Path, other: Path) -> bool:
     """Whether two files hold the same pixels, or the same voxels in the same place; False where one is unreadable."""
     try:
-        if filecmp.cmp(one, other, shallow=False):
+        if filecmp.cmp(file, other, shallow=False):
             return True
-        if is_nifti(one) and is_nifti(other):
-            return same_volumes(one, other)
-        if is_nifti(one) or is_nifti(other):
+        if is_nifti(file) and is_nifti(other):
+            return same_volumes(file, other)
+        if is_nifti(file) or is_nifti(other):
             return False
-        return np.array_equal(load_picture(one), load_picture(other))
+        return np.array_equal(load_picture(file), load_picture(other))
     except (OSError, DataError):
         return False

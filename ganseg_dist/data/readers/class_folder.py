@@ -1,4 +1,4 @@
-"""Pictures whose class is the folder they lie in, or stands in their names."""
+"""Pictures whose class is the name of their folder, or is part of their names."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ PARTS: Mapping[str, Part] = {
     "testing": "test",
     "test": "test",
 }
-"""What the authors' parts are called. Their validation pictures join the training ones, of which ours are drawn."""
+"""Folder names of the authors' parts. Their validation pictures join the training ones, from which we split ours."""
 
 IMAGES = re.compile(r"(image|img)s?", re.IGNORECASE)
-"""A folder of pictures that other layouts know; beside one of masks no folder is a class."""
+"""A folder of pictures in other layouts, never a class; beside a folder of masks no folder is a class."""
 
 NAMED = re.compile(r"(?P<class>.+?)___.+")
 """`Viable___Case-4-C21-25306-21689_120.jpg`."""
 
 PATIENT = re.compile(r"___(?P<patient>Case-\d+|P\d+)(?!\d)")
-"""The osteosarcoma tiles begin with the patient, by one of two schemes of names."""
+"""Names of osteosarcoma tiles begin with the patient, in one of two forms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A picture, its class, and the part that its authors put it in."""
+    """A picture, its class, and the part to which its authors assigned it."""
 
     file: Path
     class_name: str
@@ -56,15 +56,15 @@ class ClassFolderReader:
     takes_labels = False
 
     def recognises(self, root: Path) -> bool:
-        """By a folder of a part that holds folders of pictures, two such folders without parts, or `___` in names."""
+        """By a part's folder that holds folders of pictures, by two folders of pictures, or by `___` in names."""
         if not root.is_dir():
             return False
-        found = list(_labelled(root))
-        has_parts = any(picture.part is not None for picture in found)
-        is_masked = any(picture.file.stem.lower().endswith(MASK) for picture in found)
-        in_folders = any(picture.file.parent != root for picture in found)
-        several = len({picture.class_name for picture in found}) > 1
-        return bool(found) and not is_masked and (has_parts or several or not in_folders)
+        pictures = list(_labelled(root))
+        has_parts = any(picture.part is not None for picture in pictures)
+        is_masked = any(picture.file.stem.lower().endswith(MASK) for picture in pictures)
+        in_folders = any(picture.file.parent != root for picture in pictures)
+        several = len({picture.class_name for picture in pictures}) > 1
+        return bool(pictures) and not is_masked and (has_parts or several or not in_folders)
 
     def cases(self, root: Path, scheme: LabelScheme | None = None) -> tuple[Case, ...]:
         """In order of part, class and name.
@@ -72,10 +72,10 @@ class ClassFolderReader:
         Raises DataError naming two pictures of one name that differ, or two classes, such as `no_tumor` and `NoTumor`,
         that differ in case, spaces or punctuation alone.
         """
-        found = {picture.file: picture for picture in _labelled(root)}
-        _check_classes(found.values())
-        distinct = by_stem(found, "the picture", lambda file: str(file.with_suffix("")))
-        pictures = [found[file] for file in distinct.values()]
+        labelled = {picture.file: picture for picture in _labelled(root)}
+        _check_classes(labelled.values())
+        distinct = by_stem(labelled, "the picture", lambda file: str(file.with_suffix("")))
+        pictures = [labelled[file] for file in distinct.values()]
         patients = Patients(root)
         colour = in_colour([picture.file for picture in pictures])
         return tuple(_case(root, picture, patients, colour) for picture in pictures)
@@ -105,10 +105,10 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _check_classes(pictures: Iterable[Labelled]) -> None:
-    spelt: dict[str, str] = {}
+    spellings: dict[str, str] = {}
     for picture in pictures:
         letters = re.sub(r"[\W_]", "", picture.class_name.casefold())
-        other = spelt.setdefault(letters, picture.class_name)
+        other = spellings.setdefault(letters, picture.class_name)
         if other != picture.class_name:
             raise DataError(
                 f"{picture.file.parent}: is class {picture.class_name}, and another is {other}; name them alike"
@@ -131,5 +131,5 @@ def _case(root: Path, picture: Labelled, patients: Patients, colour: bool) -> Ca
 
 
 def _patient_in_name(file: Path) -> Patient | None:
-    found = PATIENT.search(file.stem)
-    return Patient(found["patient"]) if found else None
+    match = PATIENT.search(file.stem)
+    return Patient(match["patient"]) if match else None

@@ -1,4 +1,4 @@
-"""What a `dataset.json` says, by the Decathlon's convention or by nnU-Net's: channels, labels, training cases."""
+"""Channels, labels and training cases of a `dataset.json`, by the Decathlon's convention or by nnU-Net's."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ CHANNEL_FIELDS = ("channel_names", "modality")
 """nnU-Net's, and the Decathlon's."""
 
 COLOUR_LETTERS = dict(zip("rgb", COLOURS, strict=True))
-"""What nnU-Net's own example in colour calls its channels."""
+"""Channel names of nnU-Net's own example in colour, to our modalities."""
 
 ABBREVIATIONS = {
     1: ("ncr", "net", "netc", "ncrnet", "ncrnetc", "nec", "cc"),
     2: ("ed", "snfh"),
     3: ("et", "at"),
 }
-"""Our label of a tissue that is called by its letters alone, such as NCR/NET or ED."""
+"""Our label of a tissue to its abbreviations, such as NCR/NET or ED, without punctuation."""
 
 ENHANCING = r"((gd|gadolinium|contrast) )?enhanc(ing|ed)( (tumou?r|tissue|core|lesion|region))*"
 
@@ -38,7 +38,7 @@ PHRASES = (
     (1, re.compile(r".*(\bnecro|\bcystic|\bnon ?(contrast )?enhanc).*")),
     (3, re.compile(rf"(et )?({ENHANCING}|active tumou?r)( et)?")),
 )
-"""The same where it is called by words; the first that fits."""
+"""Our label of a tissue and a pattern of its name in words; the first match counts."""
 
 CAVITY = re.compile(r"rc|resection cavity( rc)?")
 """Belongs to no region of the tumour, in BraTS 2024."""
@@ -48,7 +48,7 @@ REGIONS = (
     ("tc", re.compile(r"(tc )?(tumou?r ?)?core( region)?( tc)?|tc")),
     ("et", re.compile(rf"(et )?{ENHANCING}( et)?|et")),
 )
-"""Nested regions, by their whole names: nnU-Net writes them as lists of label values."""
+"""Nested regions and patterns of their names: nnU-Net writes them as lists of label values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Description:
 
     @classmethod
     def beside(cls, folder: Path) -> Description | None:
-        """The one in a folder; None where there is none. Raises DataError naming one that cannot be read."""
+        """The `dataset.json` in a folder, or None. Raises DataError naming one that cannot be read."""
         file = file_called(folder, NAME)
         if file is None:
             return None
@@ -71,9 +71,9 @@ class Description:
 
     @classmethod
     def of_images(cls, folder: Path) -> Description | None:
-        """The one that names the channels of a folder's images, in it or one level up; None where none does so.
+        """The `dataset.json` that names the channels of a folder's images, in it or one level up; None without one.
 
-        Raises DataError naming one that cannot be read, or whose channels cannot.
+        Raises DataError naming one that cannot be read, or whose channels are not valid.
         """
         for place in (folder, folder.resolve().parent):
             description = cls.beside(place)
@@ -83,27 +83,27 @@ class Description:
 
     @property
     def is_nnunet(self) -> bool:
-        """Whether its names and labels are as nnU-Net's second version has them.
+        """Whether channels and labels are in the form of nnU-Net's second version.
 
-        Raises DataError where it is of neither convention, or of both and these name other channels.
+        Raises DataError where the file has neither form, or has both and they name different channels.
         """
-        new, old = "channel_names" in self.content, "modality" in self.content
-        if new and old and self._channels("channel_names") != self._channels("modality"):
+        has_channel_names, has_modality = "channel_names" in self.content, "modality" in self.content
+        if has_channel_names and has_modality and self._channels("channel_names") != self._channels("modality"):
             raise DataError(f"{self.file}: channel_names and modality name other channels; keep the one that is right")
-        if new and old and "training" in self.content:
+        if has_channel_names and has_modality and "training" in self.content:
             labels = self.content.get("labels")
             return not (isinstance(labels, dict) and all(name.isdecimal() for name in labels))
-        if not new and not (old and "training" in self.content):
+        if not has_channel_names and not (has_modality and "training" in self.content):
             raise DataError(
                 f"{self.file}: has neither channel_names (nnU-Net) nor modality, training (Decathlon); add them"
             )
-        return new
+        return has_channel_names
 
     @property
     def channels(self) -> dict[int, str]:
-        """Channel number to modality, each once: of two that are called alike, the number is part of the name.
+        """Channel number to modality, each once: channels of the same name get their number appended.
 
-        Raises DataError.
+        Raises DataError where the channels are missing or not valid.
         """
         field = next((field for field in CHANNEL_FIELDS if field in self.content), None)
         if field is None:
@@ -112,7 +112,7 @@ class Description:
 
     @property
     def ending(self) -> str:
-        """What the names of nnU-Net's files end in. Raises DataError for a format that is not read."""
+        """Suffix of nnU-Net's files. Raises DataError for a format that is not supported."""
         ending = str(self.content.get("file_ending", ".nii.gz"))
         if not ending.lower().endswith((*NIFTI_SUFFIXES, *PICTURE_SUFFIXES)) or Path(ending).name != ending:
             raise DataError(f"{self.file}: file_ending {ending} is not supported; convert the images to .nii.gz")
@@ -120,7 +120,7 @@ class Description:
 
     @property
     def scheme(self) -> LabelScheme:
-        """What the values in its masks mean. Raises DataError for labels that cannot be learnt."""
+        """The label scheme of its masks. Raises DataError for labels that are not supported."""
         if not isinstance(self.content.get("labels"), dict):
             raise DataError(f"{self.file}: has no labels; name the label values there")
         if self.is_nnunet:
@@ -154,7 +154,7 @@ class Description:
 
 def _is_value(value: Any) -> bool:
     """A label's value or, for a region, its list of values."""
-    return all(isinstance(one, int) for one in (value if isinstance(value, list) else [value]))
+    return all(isinstance(number, int) for number in (value if isinstance(value, list) else [value]))
 
 
 def _scheme(file: Path, labels: Mapping[str, int | list[int]]) -> LabelScheme:
@@ -163,9 +163,9 @@ def _scheme(file: Path, labels: Mapping[str, int | list[int]]) -> LabelScheme:
     if len(lesions) == 1:
         ((name, value),) = lesions.items()
         return LabelScheme.of_lesion(name, _values(value), where=str(file))
-    by_list = any(isinstance(value, list) for value in lesions.values())
-    regions, names = _by_region(lesions) if by_list else _by_tissue(lesions)
-    if not regions and not by_list:
+    has_lists = any(isinstance(value, list) for value in lesions.values())
+    regions, names = _by_region(lesions) if has_lists else _by_tissue(lesions)
+    if not regions and not has_lists:
         regions, names = _by_innermost_region(lesions)
     if not regions:
         raise DataError(
@@ -175,22 +175,22 @@ def _scheme(file: Path, labels: Mapping[str, int | list[int]]) -> LabelScheme:
     return LabelScheme.from_json({"labels": {BACKGROUND_LABEL: 0, **names}, "regions": regions}, str(file))
 
 
-Found = tuple[Mapping[str, list[str]], Mapping[str, Any]]
-"""Region to the names of its labels, and these names' values; empty of labels that are something else."""
+RegionLabels = tuple[Mapping[str, list[str]], Mapping[str, Any]]
+"""Region to the names of its labels, and names to values; both empty where the labels are of another kind."""
 
 
-def _by_tissue(lesions: Mapping[str, Any]) -> Found:
+def _by_tissue(lesions: Mapping[str, Any]) -> RegionLabels:
     tissues = {name: _tissue(name) for name in lesions if not CAVITY.fullmatch(_words(name))}
     if set(tissues.values()) != {1, 2, 3}:
         return {}, {}
     regions = {
-        region: [name for name, ours in tissues.items() if ours in held] for region, held in REGION_LABELS.items()
+        region: [name for name, label in tissues.items() if label in labels] for region, labels in REGION_LABELS.items()
     }
     return regions, lesions
 
 
-def _by_innermost_region(lesions: Mapping[str, Any]) -> Found:
-    """Of `whole`, `core` and `enhancing` as values: a voxel has that of the innermost region it lies in."""
+def _by_innermost_region(lesions: Mapping[str, Any]) -> RegionLabels:
+    """For values named whole, core and enhancing: a voxel has the value of its innermost region."""
     named = {_region(name): name for name in lesions}
     if len(lesions) != 3 or set(named) != {"wt", "tc", "et"}:
         return {}, {}
@@ -198,25 +198,25 @@ def _by_innermost_region(lesions: Mapping[str, Any]) -> Found:
     return {"wt": [whole, core, enhancing], "tc": [core, enhancing], "et": [enhancing]}, lesions
 
 
-def _by_region(lesions: Mapping[str, int | list[int]]) -> Found:
-    """Of nested lists of values, whose tissues have no names of their own: oedema is WT without TC, necrotic core
-    TC without ET.
+def _by_region(lesions: Mapping[str, int | list[int]]) -> RegionLabels:
+    """For nested lists of values, whose tissues are not named: oedema is WT without TC, and necrotic core TC without
+    ET.
     """
-    held = {_region(name): _values(value) for name, value in lesions.items()}
-    if len(lesions) != 3 or set(held) != {"wt", "tc", "et"}:
+    region_values = {_region(name): _values(value) for name, value in lesions.items()}
+    if len(lesions) != 3 or set(region_values) != {"wt", "tc", "et"}:
         return {}, {}
-    whole, core, enhancing = held["wt"], held["tc"], held["et"]
+    whole, core, enhancing = region_values["wt"], region_values["tc"], region_values["et"]
     if not enhancing < core < whole:
         return {}, {}
     tissues = {"necrotic core": core - enhancing, "oedema": whole - core, "enhancing tumour": enhancing}
     values = {
-        (tissue if len(of_tissue) == 1 else f"{tissue} {value}"): value
-        for tissue, of_tissue in tissues.items()
-        for value in sorted(of_tissue)
+        (tissue if len(tissue_values) == 1 else f"{tissue} {value}"): value
+        for tissue, tissue_values in tissues.items()
+        for value in sorted(tissue_values)
     }
     regions = {
-        region: [name for name, value in values.items() if value in of_region]
-        for region, of_region in (("wt", whole), ("tc", core), ("et", enhancing))
+        region: [name for name, value in values.items() if value in inside]
+        for region, inside in (("wt", whole), ("tc", core), ("et", enhancing))
     }
     return regions, values
 
@@ -231,11 +231,11 @@ def _tissue(name: str) -> int | None:
 
 
 def _region(name: str) -> str | None:
-    return next((region for region, called in REGIONS if called.fullmatch(_words(name))), None)
+    return next((region for region, pattern in REGIONS if pattern.fullmatch(_words(name))), None)
 
 
 def _words(name: str) -> str:
-    """In lower case, with spaces between words: `GD-enhancing_tumor` is `gd enhancing tumor`, `NCR/NET` `ncr net`."""
+    """Lower case, with spaces between words: `GD-enhancing_tumor` is `gd enhancing tumor`, `NCR/NET` `ncr net`."""
     return " ".join(re.sub(r"[^a-z]", " ", name.lower()).split())
 
 

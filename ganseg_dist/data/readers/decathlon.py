@@ -1,4 +1,4 @@
-"""Medical Segmentation Decathlon and nnU-Net: a `dataset.json` that says what the files hold."""
+"""Medical Segmentation Decathlon and nnU-Net: images described by a `dataset.json`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OUTSIDE = "write paths relative to this file, below its folder"
 
 
 class DecathlonReader:
-    """The Decathlon's 4-D images and nnU-Net's one file a channel, versions 1 and 2."""
+    """The Decathlon's 4-D images and nnU-Net's one file per channel, versions 1 and 2."""
 
     name = "decathlon"
     describes = "Medical Segmentation Decathlon or nnU-Net: dataset.json beside imagesTr/ and labelsTr/"
@@ -35,18 +35,18 @@ class DecathlonReader:
         return root.is_dir() and any(file.name.lower() == NAME for file in data_files(root))
 
     def cases(self, root: Path, scheme: LabelScheme | None = None) -> tuple[Case, ...]:
-        """The training cases; neither convention names hospitals or says which cases share a patient."""
+        """The training cases. Neither convention names hospitals or patients, so each case is its own patient."""
         description = Description.beside(root)
         if description is None:
             return ()
-        stated = description.scheme if scheme is None else scheme
+        mask_scheme = description.scheme if scheme is None else scheme
         if description.is_nnunet:
-            return _nnunet_cases(root, description, stated)
-        return _decathlon_cases(root, description, stated)
+            return _nnunet_cases(root, description, mask_scheme)
+        return _decathlon_cases(root, description, mask_scheme)
 
 
 def cases_in(folder: Path, description: Description) -> tuple[Case, ...]:
-    """The cases of a folder of images alone, such as imagesTs: a file a channel, or one of all channels."""
+    """The cases of a folder of images without masks, such as imagesTs: one file per channel, or one of all channels."""
     images = by_stem(_of_format(folder, description), "the image")
     if _is_file_a_channel(images, description):
         return tuple(
@@ -59,14 +59,14 @@ def cases_in(folder: Path, description: Description) -> tuple[Case, ...]:
 
 
 def _is_file_a_channel(images: Mapping[str, Path], description: Description) -> bool:
-    """Whether the numbers in names count channels, as nnU-Net has it, and not the Decathlon's cases: `lung_0001`."""
+    """Whether the numbers in names count channels, as in nnU-Net, and not cases, as in the Decathlon's `lung_0001`."""
     numbers = [int(match["channel"]) for stem in images if (match := CHANNEL_FILE.fullmatch(stem))]
     several = len(description.channels) > 1
     if not numbers or not (several or len(numbers) == len(images)):
         return False
     if "channel_names" in description.content:
         return True
-    with suppress(DataError):  # loading it says what is wrong
+    with suppress(DataError):  # loading the image later reports the error
         if several and is_nifti(image := next(iter(images.values()))) and nifti_channels(image) > 1:
             return False
     return set(numbers) <= set(description.channels)
@@ -85,7 +85,7 @@ def _decathlon_cases(root: Path, description: Description, scheme: LabelScheme) 
         except (KeyError, TypeError):
             raise DataError(f"{file}: training entry {entry!r} needs an image and a label; complete it") from None
         if not all(is_data_name(Path(path).name) for path in listed if isinstance(path, str)):
-            continue  # by whoever listed the folder: AppleDouble's ._*
+            continue  # a listing made from the folder may hold AppleDouble's ._*
         image, label = (
             found_path(confined(root, path, f"{file}: training", OUTSIDE, follow_links=True)) for path in listed
         )
@@ -93,28 +93,30 @@ def _decathlon_cases(root: Path, description: Description, scheme: LabelScheme) 
         images, labels = (_listed(folder, folders) for folder in (image.parent, label.parent))
         mask = labels.get(composed(without_suffix(label.name)), label)
         parts = {number: images.get(f"{case}_{number:04d}") for number in channels}
-        if case not in images and any(parts.values()):  # as nnU-Net's first version has it
+        if case not in images and any(parts.values()):  # nnU-Net's first version
             sources = {name: Source((part,)) for number, name in channels.items() if (part := parts[number])}
         else:
             sources = _channels_of(images.get(case, image), channels)
-        found = _case(case, sources, mask, scheme)
-        if cases.setdefault(case, found) != found:
+        found_case = _case(case, sources, mask, scheme)
+        if cases.setdefault(case, found_case) != found_case:
             raise DataError(f"{file}: training lists {case} twice, with other files; leave one of the two")
     _check_channels((next(iter(case.images.values())).files[0] for case in cases.values()), description)
     return tuple(cases[case] for case in sorted(cases))
 
 
 def _check_channels(images: Iterable[Path], description: Description) -> None:
-    """Raises DataError where the first image that can be read has more channels than are named: which are meant?"""
-    named = len(description.channels)
+    """Raises DataError where the first readable image has more channels than are named: the choice is unclear."""
+    n_named = len(description.channels)
     for image in images:
-        with suppress(DataError):  # loading it says what is wrong
-            held = nifti_channels(image)
+        with suppress(DataError):  # loading the image later reports the error
+            n_stored = nifti_channels(image)
             break
     else:
         return
-    if 1 < named < held:
-        raise DataError(f"{description.file}: names {named} channels, and {image.name} has {held}; name each of them")
+    if 1 < n_named < n_stored:
+        raise DataError(
+            f"{description.file}: names {n_named} channels, and {image.name} has {n_stored}; name each of them"
+        )
 
 
 def _nnunet_cases(root: Path, description: Description, scheme: LabelScheme) -> tuple[Case, ...]:
@@ -133,18 +135,18 @@ def _nnunet_cases(root: Path, description: Description, scheme: LabelScheme) -> 
 
 
 def _of_format(folder: Path, description: Description) -> list[Path]:
-    """The folder's images of the described format; NIfTI may be compressed or not."""
+    """The folder's images of the format that the description names; NIfTI may be compressed or not."""
     ending = description.ending.lower()
     if is_nifti(Path(ending)):
         return [file for file in data_files(folder) if is_nifti(file)]
     return [file for file in data_files(folder) if file.name.lower().endswith(ending)]
 
 
-def _listed(folder: Path, seen: dict[Path, Mapping[str, Path]]) -> Mapping[str, Path]:
+def _listed(folder: Path, listings: dict[Path, Mapping[str, Path]]) -> Mapping[str, Path]:
     """The folder's images by their names without suffix; each folder is listed once."""
-    if folder not in seen:
-        seen[folder] = by_stem((file for file in data_files(folder) if is_image(file)), "the file")
-    return seen[folder]
+    if folder not in listings:
+        listings[folder] = by_stem((file for file in data_files(folder) if is_image(file)), "the file")
+    return listings[folder]
 
 
 def _by_channel(images: Mapping[str, Path], channels: Mapping[int, str]) -> dict[str, dict[str, Source]]:
@@ -156,15 +158,15 @@ def _by_channel(images: Mapping[str, Path], channels: Mapping[int, str]) -> dict
         for case in cases
     }
     return {
-        case: _channels_of(found[0], channels)
-        if _is_in_colour(found, channels)
-        else {channels[number]: Source((file,)) for number, file in found.items()}
-        for case, found in files.items()
+        case: _channels_of(channel_files[0], channels)
+        if _is_in_colour(channel_files, channels)
+        else {channels[number]: Source((file,)) for number, file in channel_files.items()}
+        for case, channel_files in files.items()
     }
 
 
 def _is_in_colour(files: Mapping[int, Path], channels: Mapping[int, str]) -> bool:
-    """Whether a case is one picture whose colours are its channels, as nnU-Net has it."""
+    """Whether a case is one picture whose colours are its channels, as in nnU-Net."""
     return set(channels.values()) == set(COLOURS) and files.keys() == {0} and is_picture(files[0])
 
 

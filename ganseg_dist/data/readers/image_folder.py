@@ -17,15 +17,15 @@ from ganseg_dist.errors import DataError
 
 LABELS_FILE = "labels.json"
 
-OF_INTEREST = "structure"
-"""The key of `labels.json` that names the structure, or the list of structures, that is learnt."""
+STRUCTURE_KEY = "structure"
+"""The key of `labels.json` that names the structure, or the list of structures, to segment."""
 
 EXAMPLE = '{"vertebra": [255, 0, 0], "disc": [0, 255, 0], "structure": "vertebra"}'
 
 
 @dataclass(frozen=True, slots=True)
 class Colours:
-    """What the masks' colours mean."""
+    """The meaning of the masks' colours."""
 
     reads: Literal["not black", "colour code"]
     scheme: LabelScheme
@@ -34,12 +34,12 @@ class Colours:
 
 
 class ImageFolderReader:
-    """A mask has its image's name, or that and `_mask`; their file types may differ.
+    """A mask has its image's name, optionally followed by `_mask`; their file types may differ.
 
-    Without a `labels.json`, in `masks/` or beside it, whatever is not black is the structure; in a JPEG mask, whose
-    compression blurs, what is at least half as bright as its brightest pixel. With one, its colours are the
-    structures; which of them count is named under "structure", else all do but one called background. JPEG masks are
-    then taken to the nearest of those colours.
+    Without a `labels.json`, in `masks/` or beside it, every pixel that is not black is the structure; in a JPEG mask,
+    whose compression blurs, every pixel at least half as bright as its brightest one. With a `labels.json`, its
+    colours are the structures; "structure" names those to segment, by default all but background. Pixels of a JPEG
+    mask are then assigned to the nearest of those colours.
     """
 
     name = "image_folder"
@@ -47,11 +47,11 @@ class ImageFolderReader:
     takes_labels = False
 
     def recognises(self, root: Path) -> bool:
-        """By the two folders; pictures without any masks need an `images/` alone."""
+        """By a folder `images/` that holds pictures; `masks/` is optional."""
         return (root / "images").is_dir() and bool(pictures_in(root / "images"))
 
     def cases(self, root: Path, scheme: LabelScheme | None = None) -> tuple[Case, ...]:
-        """In name order. An image without a mask stays listed without; a mask without an image is left out."""
+        """In name order. An image without a mask gives a case without a mask; a mask without an image is ignored."""
         images = distinct_pictures(root / "images")
         masks = _masks(root / "masks")
         colours = _colours(root)
@@ -90,16 +90,16 @@ def _colours(root: Path) -> Colours:
     if not files:
         return Colours("not black", BINARY)
     file, *others = files
-    said = read_json(file, f"write it as in {EXAMPLE}")
-    if any(read_json(other) != said for other in others):
+    stored = read_json(file, f"write it as in {EXAMPLE}")
+    if any(read_json(other) != stored for other in others):
         raise DataError(f"{file}: says otherwise than {others[0]}; keep one of them")
-    if not isinstance(said, dict):
+    if not isinstance(stored, dict):
         raise DataError(f"{file}: does not map names to colours; write it as in {EXAMPLE}")
-    codes = {name: _code(file, name, colour) for name, colour in said.items() if name != OF_INTEREST}
-    learnt = _of_interest(file, said.get(OF_INTEREST), tuple(codes))
-    name = learnt[0] if len(learnt) == 1 else f"{learnt[0]} and {len(learnt) - 1} more"
+    codes = {name: _code(file, name, colour) for name, colour in stored.items() if name != STRUCTURE_KEY}
+    structures = _structures(file, stored.get(STRUCTURE_KEY), tuple(codes))
+    name = structures[0] if len(structures) == 1 else f"{structures[0]} and {len(structures) - 1} more"
     scheme = LabelScheme.of_lesion(name, where=str(file))
-    return Colours("colour code", scheme, {0: 0, **{code: int(name in learnt) for name, code in codes.items()}})
+    return Colours("colour code", scheme, {0: 0, **{code: int(name in structures) for name, code in codes.items()}})
 
 
 def _code(file: Path, name: str, colour: Any) -> int:
@@ -111,15 +111,15 @@ def _code(file: Path, name: str, colour: Any) -> int:
     return colour_code(*levels)
 
 
-def _of_interest(file: Path, said: Any, names: Sequence[str]) -> tuple[str, ...]:
-    if said is None:
-        learnt = tuple(name for name in names if name.lower() != "background")
+def _structures(file: Path, stored: Any, names: Sequence[str]) -> tuple[str, ...]:
+    if stored is None:
+        structures = tuple(name for name in names if name.lower() != "background")
     else:
-        learnt = tuple(said) if isinstance(said, list) else (said,)
-    unknown = [name for name in learnt if name not in names]
-    if unknown or not learnt:
+        structures = tuple(stored) if isinstance(stored, list) else (stored,)
+    unknown = [name for name in structures if name not in names]
+    if unknown or not structures:
         raise DataError(
-            f"{file}: {OF_INTEREST} names {unknown[0] if unknown else 'nothing'}, "
+            f"{file}: {STRUCTURE_KEY} names {unknown[0] if unknown else 'nothing'}, "
             f"which has no colour; it may name {', '.join(names) or 'what you give one'}"
         )
-    return learnt
+    return structures

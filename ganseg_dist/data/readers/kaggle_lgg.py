@@ -1,4 +1,4 @@
-"""The public `kaggle_3m` set of lower-grade gliomas: a folder a patient, an RGB picture and a mask a slice."""
+"""The public `kaggle_3m` set of lower-grade gliomas: one folder per patient, an RGB picture and a mask per slice."""
 
 from __future__ import annotations
 
@@ -21,57 +21,58 @@ CHANNELS = {"t1": 0, "flair": 1, "t1ce": 2}
 MASK = "_mask"
 
 DEEPEST = 3
-"""Folders between the root and a patient's: the download nests `kaggle_3m` once or twice."""
+"""Most folders between the root and a patient's: the download nests `kaggle_3m` once or twice."""
 
 
 class KaggleLggReader:
-    """Sites are the tissue source sites in the TCGA ids, so hospitals are known."""
+    """Sites are the tissue source sites in the TCGA ids."""
 
     name = "kaggle_lgg"
     describes = "kaggle_3m: TCGA_<site>_<patient>_<date>/<case>_<slice>.tif with <case>_<slice>_mask.tif beside it"
     takes_labels = False
 
     def recognises(self, root: Path) -> bool:
-        """Whether some patient folder, here or a few levels down, holds slices."""
+        """Whether a patient's folder, at most `DEEPEST` levels down, holds slices."""
         return root.is_dir() and any(_pictures(folder) for folder in _folders(root))
 
     def cases(self, root: Path, scheme: LabelScheme | None = None) -> tuple[Case, ...]:
-        """A slice without its mask stays listed, so that the missing file is reported.
+        """A slice without a mask stays listed, so that the missing file is reported.
 
-        Raises DataError naming two folders of one patient that differ: the download holds the whole set twice.
+        The download holds the whole set twice: raises DataError naming two folders of one patient that differ.
         """
-        found: dict[str, Path] = {}
+        folders: dict[str, Path] = {}
         for folder in _folders(root):
-            first = found.setdefault(folder.name, folder)
+            first = folders.setdefault(folder.name, folder)
             if first != folder and not _is_copy(first, folder):
                 raise DataError(f"{first}: holds other pictures than {folder}; keep one of the two")
-        return tuple(case for name in sorted(found) if (case := _case(found[name])) is not None)
+        return tuple(case for name in sorted(folders) if (case := _case(folders[name])) is not None)
 
 
 def _folders(root: Path) -> list[Path]:
-    """`root` where it is a patient's, else those below it."""
+    """`root` where it is a patient's folder, else the patients' folders below it."""
     if FOLDER.fullmatch(root.resolve().name):
         return [root.resolve()]
     return [folder for folder in data_folders(root, DEEPEST) if FOLDER.fullmatch(folder.name)]
 
 
 def _pictures(folder: Path) -> list[Path]:
-    """The patient's, masks too."""
-    begins = f"{folder.name}_".lower()
+    """The patient's pictures, masks included."""
+    prefix = f"{folder.name}_".lower()
     return [
         file
         for file in data_files(folder)
-        if file.suffix.lower() in (".tif", ".tiff") and file.name.lower().startswith(begins)
+        if file.suffix.lower() in (".tif", ".tiff") and file.name.lower().startswith(prefix)
     ]
 
 
-def _is_copy(one: Path, other: Path) -> bool:
+def _is_copy(folder: Path, other: Path) -> bool:
     """Whether two folders hold the same pictures.
 
-    Files of one size and one time of change are taken for copies unread: every command would read the set twice.
+    Files of equal size and modification time are taken for copies without reading them, as every command checks the
+    whole set.
     """
-    names = [file.name for file in _pictures(one)]
-    same, _, _ = filecmp.cmpfiles(one, other, names)
+    names = [file.name for file in _pictures(folder)]
+    same, _, _ = filecmp.cmpfiles(folder, other, names)
     return names == [file.name for file in _pictures(other)] == same
 
 

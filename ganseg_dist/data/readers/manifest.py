@@ -1,4 +1,4 @@
-"""A CSV manifest: the way in for files in any arrangement."""
+"""A CSV manifest, for files in any arrangement."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ CHANNEL = re.compile(r"#\d+$")
 
 
 class ManifestReader:
-    """A row a case; paths are relative to the CSV and stay below its folder.
+    """One row per case; paths are relative to the CSV and stay below its folder.
 
-    A cell names one file, or with `*` the slices of a stack in numeric order; `#1` after it picks the second
-    channel. An empty mask means that none is known, an empty site that it is unknown; without a `labels`
-    column masks are binary; it names a known scheme, or a JSON file with one. A `class` says what the whole image
-    is; a `part`, train or test, where the data set's authors put it.
+    A cell names one file, or with `*` the slices of a stack in numeric order; a trailing `#1` picks the second
+    channel. An empty mask means no mask, an empty site that it is unknown. `labels` names a known label scheme, or a
+    JSON file with one; without that column masks are binary. `class` is the class of the whole image; `part`, train or
+    test, is the part to which the data set's authors assigned it.
     """
 
     name = "manifest"
@@ -70,7 +70,7 @@ class ManifestReader:
 
 
 def _lines(file: Path) -> list[tuple[int, dict[str, str]]]:
-    """Numbered lines by column, cells stripped and `composed`; empty lines are left out."""
+    """Line number and cells by column, stripped and `composed`; empty lines are left out."""
     with reading_csv(file), file.open(newline="", encoding="utf-8-sig") as text:
         reader = csv.reader(text)
         lines = [(reader.line_num, [composed(cell).strip() for cell in cells]) for cells in reader]
@@ -91,24 +91,28 @@ def _lines(file: Path) -> list[tuple[int, dict[str, str]]]:
 def _columns(file: Path, header: list[str]) -> list[str]:
     columns = [name.lower() for name in header]
     columns = [name if name in OTHER_COLUMNS else canonical_modality(name) for name in columns]
-    found = ", ".join(header) or "none"
+    header_text = ", ".join(header) or "none"
     for required in ("case", "patient"):
         if required not in columns:
-            raise DataError(f"{file}:1: has no column {required} (found: {found}); add it, separated by commas")
+            raise DataError(f"{file}:1: has no column {required} (found: {header_text}); add it, separated by commas")
     if set(columns) <= set(OTHER_COLUMNS):
-        raise DataError(f"{file}:1: has no modality column (found: {found}); add one per modality, such as t1 or flair")
-    of_masks = next(
+        raise DataError(
+            f"{file}:1: has no modality column (found: {header_text}); add one per modality, such as t1 or flair"
+        )
+    mask_like = next(
         (name for name in columns if name not in OTHER_COLUMNS and (is_mask_name(name) or name == "lesion")), None
     )
-    if of_masks is not None:
-        problem = f"column {of_masks} would be a modality, and holds masks by its name"
+    if mask_like is not None:
+        problem = f"column {mask_like} would be a modality, and holds masks by its name"
         raise DataError(f"{file}:1: {problem}; call it mask, remove it, or rename it if it holds images")
     misspelt = next((name for name in columns if name not in OTHER_COLUMNS and similar(name, ["mask"])), None)
     if misspelt is not None and "mask" not in columns:
         raise DataError(f"{file}:1: column {misspelt} would be a modality; did you mean mask? rename it in any case")
-    twice = next((name for name in columns if columns.count(name) > 1 or not name), None)
-    if twice is not None:
-        raise DataError(f"{file}:1: column {twice or 'without a name'} stands there twice or is empty; name each once")
+    repeated = next((name for name in columns if columns.count(name) > 1 or not name), None)
+    if repeated is not None:
+        raise DataError(
+            f"{file}:1: column {repeated or 'without a name'} stands there twice or is empty; name each once"
+        )
     return columns
 
 
@@ -138,7 +142,7 @@ def _case(file: Path, number: int, line: Mapping[str, str], stated: LabelScheme 
 
 
 def _scheme(file: Path, number: int, stated: str) -> LabelScheme:
-    """One that has a name, or one in a JSON file. Raises DataError naming the line or that file."""
+    """The scheme of this name, or in this JSON file. Raises DataError naming the line or that file."""
     if stated in SCHEMES:
         return SCHEMES[stated]
     if not is_scheme_file(stated):
@@ -157,13 +161,13 @@ def _source(file: Path, number: int, cell: str) -> Source:
         return Source((path,), channel)
     try:
         patterns = {path.name, unicodedata.normalize("NFD", path.name)}
-        found = [one for pattern in patterns for one in path.parent.glob(pattern) if is_data_name(one.name)]
+        matches = [match for pattern in patterns for match in path.parent.glob(pattern) if is_data_name(match.name)]
     except ValueError as error:
         raise DataError(f"{file}:{number}: {name} is no pattern ({error}); write one * for what varies") from None
-    files = in_numeric_order(by_stem(sorted(set(found)), "the slice").values())
+    files = in_numeric_order(by_stem(sorted(set(matches)), "the slice").values())
     if not files:
         raise DataError(f"{file}:{number}: no file matches {name}; correct the pattern")
-    if len(files) > 1 and any(is_nifti(one) for one in files):
+    if len(files) > 1 and any(is_nifti(match) for match in files):
         raise DataError(
             f"{file}:{number}: {name} matches {len(files)} files, {files[0].name} and {files[1].name} among them, "
             "which are no slices; name the one"

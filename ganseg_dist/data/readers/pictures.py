@@ -1,4 +1,4 @@
-"""What the layouts of single pictures share: grey or colour, and whose picture each is."""
+"""Shared by the layouts of single pictures: grey or colour, and each picture's patient."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ PATIENTS_FILE = "patients.csv"
 OUTSIDE = "write the picture's name, or its path below the folder of the CSV"
 
 MASK = "_mask"
-"""What may end a mask's name after its image's."""
+"""Optional ending of a mask's name after its image's."""
 
 TCGA = re.compile(r"(?P<patient>TCGA-(?P<site>[A-Z0-9]{2})-[A-Z0-9]{4})(?![A-Z0-9])")
 """The ids of The Cancer Genome Atlas begin with the tissue source site and the participant."""
 
-LOOKED_AT = 15
+SAMPLED_PICTURES = 15
 """Pictures, evenly spaced, that decide whether a cohort is in colour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """Whose picture it is, and where it was taken."""
+    """A picture's patient and site."""
 
     name: str
     site: str = UNKNOWN_SITE
@@ -44,22 +44,22 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def distinct_pictures(folder: Path) -> list[Path]:
-    """The same, less copies in another format. Raises DataError where two of one name differ."""
+    """The pictures in a folder without copies in another format. Raises DataError where two of one name differ."""
     return list(by_stem(pictures_in(folder), "the picture").values())
 
 
 def without_mask(stem: str) -> str:
-    """A mask's name as its image's: without `_mask`, in whatever case."""
+    """The name of a mask's image: without `_mask`, in any case."""
     return stem[: -len(MASK)] if stem.lower().endswith(MASK) else stem
 
 
 def in_colour(files: Sequence[Path]) -> bool:
-    """Whether most of a cohort's pictures are seen in colour, judged by some of them.
+    """Whether most of a cohort's pictures look coloured, judged by up to `SAMPLED_PICTURES` of them.
 
-    One cohort has the same modalities throughout: in one in colour a grey picture gives its grey level as red,
-    green and blue; in a grey one a picture in colour gives its luminance. Preflight names such pictures.
+    All pictures of a cohort have the same modalities: in a cohort in colour a grey picture's level is read as red,
+    green and blue; in a grey cohort a coloured picture's luminance is read. Preflight names such pictures.
     """
-    step = max(1, -(-len(files) // LOOKED_AT))
+    step = max(1, -(-len(files) // SAMPLED_PICTURES))
     votes = [vote for file in files[::step] if (vote := _shows_colour(file)) is not None]
     return 2 * sum(votes) > len(votes)
 
@@ -72,30 +72,30 @@ def sources(file: Path, *, colour: bool) -> dict[str, Source]:
 
 
 class Patients:
-    """Whose each picture is, by `patients.csv` (columns file,patient and, where known, site), else by TCGA names."""
+    """Each picture's patient, from `patients.csv` (columns file,patient and optionally site), else from TCGA names."""
 
     def __init__(self, root: Path) -> None:
         """Raises DataError naming the line of a `patients.csv` that cannot be used."""
         self._root = root
-        found = file_called(root, PATIENTS_FILE)
-        self._file = found or root / PATIENTS_FILE
-        self._listed = None if found is None else _listed(found)
+        csv_file = file_called(root, PATIENTS_FILE)
+        self._file = csv_file or root / PATIENTS_FILE
+        self._listed = None if csv_file is None else _listed(csv_file)
 
     def of(self, picture: Path) -> Patient | None:
-        """None where nothing tells. Raises DataError for a picture that an existing `patients.csv` leaves out."""
+        """The picture's patient; None where it is unknown. Raises DataError for a picture that `patients.csv` lacks."""
         if self._listed is None:
             tcga = TCGA.match(picture.name)
             return Patient(tcga["patient"], tcga["site"]) if tcga else None
         names = tuple(map(composed, (picture.relative_to(self._root).as_posix(), picture.name, picture.stem)))
-        listed = {name: self._listed[name] for name in names if name in self._listed}
-        if not listed:
+        matches = {name: self._listed[name] for name in names if name in self._listed}
+        if not matches:
             raise DataError(f"{self._file}: does not list {names[0]}; add a line for it")
-        if len(set(listed.values())) > 1:
+        if len(set(matches.values())) > 1:
             raise DataError(
-                f"{self._file}: lists {names[0]} as {' and as '.join(listed)}, of different patients or sites; "
+                f"{self._file}: lists {names[0]} as {' and as '.join(matches)}, of different patients or sites; "
                 "list each picture once"
             )
-        return next(iter(listed.values()))
+        return next(iter(matches.values()))
 
 
 def _listed(file: Path) -> Mapping[str, Patient]:
@@ -121,4 +121,4 @@ def _shows_colour(file: Path) -> bool | None:
     try:
         return shows_colour(file)
     except DataError:
-        return None  # preflight says why
+        return None  # preflight reports the error
