@@ -34,20 +34,24 @@ class SystemEntry:
     """A tuple of functions that return a RunConfig, the published one first; imports no torch."""
     spaces: str | None = None
     """A tuple of `Space`, which `ganseg tune` searches; the first is the default."""
+    evidence: str | None = None
+    """A function of (system, seed, healthy slices, lesion slices) that returns what `ganseg evaluate` records of the
+    GAN, fit for JSON, or None; see `systems.ganet_seg.evidence`."""
 
 
-def _published(name: str, system: str, config: str) -> SystemEntry:
+def _published(name: str, system: str, config: str, evidence: str | None = None) -> SystemEntry:
     package = f"ganseg_dist.systems.{name}"
     return SystemEntry(
         f"{package}.config:{config}",
         f"{package}.system:{system}",
         f"{package}.recipes:RECIPES",
         f"tune_spaces.{name}:SPACES",
+        evidence and f"{package}.{evidence}",
     )
 
 
 PUBLISHED: Mapping[str, SystemEntry] = {
-    "ganet_seg": _published("ganet_seg", "GANetSeg", "GANetSegConfig"),
+    "ganet_seg": _published("ganet_seg", "GANetSeg", "GANetSegConfig", "evidence:evidence"),
     "gan_osmosis": _published("gan_osmosis", "GANOsmosis", "GANOsmosisConfig"),
     "gan_detector": _published("gan_detector", "GANDetector", "GANDetectorConfig"),
     "dl_gan_cnn": _published("dl_gan_cnn", "DLGANCNN", "DLGANCNNConfig"),

@@ -56,8 +56,9 @@ def fractions(
     Patients are nested; validation and test patients stay. GAN-OSMOSIS, Tables 2 to 5, as a measurement: its
     published figures stand in columns of their own, of other images.
     """
-    from ganseg_dist.studies.experiments.fractions import PUBLISHED, check_percentages, fraction_trials
+    from ganseg_dist.studies.experiments.fractions import check_percentages, fraction_trials
     from ganseg_dist.studies.experiments.trials import arms as configs
+    from ganseg_dist.systems import recipe as named
 
     percentages, names = _whole_numbers("--fractions", fractions), _split_names(arms)
     check_percentages(percentages)
@@ -65,7 +66,7 @@ def fractions(
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return fraction_trials(config, split, percentages=percentages, arm_names=names, seeds=seeds)
 
-    published = PUBLISHED if recipe.startswith("gan_osmosis") else None
+    published = named(recipe).system.published.get("fractions")
     _run("fractions", recipe, data, layout, labels, run_name, assignments, local, trials,
          validate=lambda config: configs(names, config),
          x="percentage", published=published, published_by="percentage")  # fmt: skip
@@ -179,14 +180,16 @@ def classifiers(
     Accuracy, and macro precision, recall and F1: Tables 1 to 4 as a measurement. The published figures stand in
     columns of their own, of other images.
     """
-    from ganseg_dist.studies.experiments.classifiers import PUBLISHED, check_baselines, classifier_trials
+    from ganseg_dist.studies.experiments.classifiers import check_baselines, classifier_trials
     from ganseg_dist.studies.experiments.measures import CLASSIFICATION
+    from ganseg_dist.systems import recipe as named
 
     def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
         return classifier_trials(config, split, seeds=seeds)
 
     _run("classifiers", recipe, data, layout, labels, run_name, assignments, local, trials,
-         validate=check_baselines, measures=CLASSIFICATION, published=PUBLISHED, published_by="arm")  # fmt: skip
+         validate=check_baselines, measures=CLASSIFICATION,
+         published=named(recipe).system.published.get("classifiers"), published_by="arm")  # fmt: skip
 
 
 def robustness(
@@ -255,7 +258,8 @@ def thresholds(
     with ending(parent):
         areas = table_1.areas(outcome)
         rows = tabulate(
-            table_1.at_thresholds(outcome, calibrated), table_1.MEASURES, table_1.PUBLISHED,
+            table_1.at_thresholds(outcome, calibrated), table_1.MEASURES,
+            trained.config().system.published.get("thresholds", {}),
             published_by="threshold", compared=(),
         )  # fmt: skip
         title = f"thresholds: {trained.name} on {cohort_title(cohort)}"

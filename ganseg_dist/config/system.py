@@ -1,4 +1,4 @@
-"""What the fields of every system have in common."""
+"""Config fields that all systems share."""
 
 from __future__ import annotations
 
@@ -10,26 +10,38 @@ from ganseg_dist.errors import ConfigError
 
 
 class SystemConfig(Frozen):
-    """A published system's fields. Its own class adds `name`, which tells the systems apart in a saved config."""
+    """Fields of a published system. A subclass narrows `name`, which identifies the system in a saved config."""
 
     title: ClassVar[str]
     """The system's name in print."""
     task: ClassVar[Literal["segmentation", "classification"]] = "segmentation"
-    """What its predictions are of: pixels or whole images."""
+    """Whether it predicts for pixels or for whole images."""
     paper_data: ClassVar[Mapping[str, Any]] = {}
-    """Data settings that the paper's reading implies where they stand at their defaults."""
+    """Data settings that the paper's reading implies where they are left at their defaults."""
 
     generates_from: ClassVar[Literal["masks", "classes"] | None] = None
-    """What its generator makes whole images from, by `generate` of its System: the masks of a batch, or classes.
-    None: it makes none."""
+    """What `generate` of its System makes whole images from: the masks of a batch, or classes. None: it makes none."""
+    example_label: ClassVar[str] = "generated"
+    """What the generated picture in a row of example pictures is called."""
+    example_note: ClassVar[str] = "Validation images, and what the generator makes of them."
+    """Where that picture comes from, in sentences."""
     generator_makes: ClassVar[str] = "makes no images"
     """What a generator that makes no whole images does instead, as the predicate of a sentence."""
 
+    ablations: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    """Rows of `ganseg experiment ablation`: the fields that switch one term off."""
+    baselines: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    """Arms of `ganseg experiment classifiers`, the system first: the fields of each, by a name fit for a folder."""
+    augmentation_arms: ClassVar[tuple[str, ...]] = ()
+    """Values of its field `augmentation`, the arms of `ganseg experiment augmentation`; the first is the reference."""
+    published: ClassVar[Mapping[str, Mapping[Any, Mapping[str, float]]]] = {}
+    """The paper's figures by experiment and row: of other images, and no target."""
+
     stays_home: ClassVar[tuple[str, ...]] = ("discriminator",)
-    """Networks that never leave a hospital unless `federation.local` says so: a discriminator is what tells best
+    """Networks that never leave a hospital unless `federation.local` overrides it: a discriminator reveals most about
     who was in the training set (docs/decisions/0007-what-stays-home.md)."""
     of_control: ClassVar[tuple[str, ...]] = ("reading", "widths")
-    """Fields that the control arm heeds too."""
+    """Fields that the control arm uses too."""
 
     name: str
     """By which the system is registered; its own class narrows it to that one."""
@@ -39,40 +51,50 @@ class SystemConfig(Frozen):
     """False is the control that every claim needs: the same schedule without anything a GAN made."""
 
     def control(self) -> Self:
-        """The control arm's fields: what only the GAN heeds stands at its default."""
+        """The control arm's config: fields that only the GAN uses are at their defaults."""
         return type(self)(gan=False, **{name: getattr(self, name) for name in self.of_control})
 
     @property
+    def arm(self) -> str:
+        """What tables call a run of these fields."""
+        return self.title
+
+    @property
     def knows_healthy_tissue(self) -> bool:
-        """Whether it scores how real a slice is, maps what is unlike healthy tissue, and fills lesions with it."""
+        """Whether it scores a slice's realism, maps deviations from healthy tissue, and fills lesions with it."""
         return False
 
     @property
     def synthesises(self) -> bool:
-        """Whether a GAN is trained and what it makes is learnt from: what a run is called by."""
+        """Whether a GAN is trained and its images are trained on; reports name a run by it."""
         return self.gan
 
     @property
     def sees_only_real_images(self) -> bool:
-        """Whether what it trains to predict with never learnt from a generated image, nor from unknown weights."""
+        """Whether its predictor is trained on real images alone, and not from weights of unknown origin."""
         return not self.synthesises
 
     @property
+    def slice_score(self) -> str | None:
+        """By which rule it scores how real a slice is; None where it does not."""
+        return None
+
+    @property
     def without_generator(self) -> str | None:
-        """Which field leaves the run without a generator, and what to set; None where it has one."""
+        """The field that leaves the run without a generator, and what to set; None where it has one."""
         return None if self.gan else "system.gan is false; train with system.gan=true"
 
     def healthy_fields(
         self, modalities: tuple[str, ...], healthy_modalities: tuple[str, ...] | None, healthy_root: str
     ) -> dict[str, Any]:
-        """The fields that a separate cohort of healthy subjects decides, by dotted name.
+        """Values of the fields that a separate cohort of healthy subjects determines, by dotted name.
 
         Args:
             modalities: the run's own.
-            healthy_modalities: of the healthy cohort; None where none is given.
-            healthy_root: where that cohort lies, for messages.
+            healthy_modalities: of the healthy cohort; None without one.
+            healthy_root: path of that cohort, for messages.
 
-        Raises ConfigError where a cohort is given that the system cannot use, or none where the config needs one.
+        Raises ConfigError for a cohort that the system cannot use, or without one that the config needs.
         """
         if healthy_modalities is not None:
             raise ConfigError(f"--healthy: {self.title} learns from one cohort; leave it out")
@@ -80,7 +102,7 @@ class SystemConfig(Frozen):
 
     @property
     def gan_modalities(self) -> tuple[str, ...] | None:
-        """Channels the GAN sees; none: all."""
+        """Channels of the GAN's images; None: all."""
         return None
 
     @property

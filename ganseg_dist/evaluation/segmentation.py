@@ -29,9 +29,8 @@ from ganseg_dist.metrics.registry import score_called
 from ganseg_dist.metrics.segmentation import case_scores
 from ganseg_dist.metrics.statistics import compare_paired, mean_interval
 from ganseg_dist.names import folder_names
-from ganseg_dist.systems.ganet_seg.feedback_evidence import feedback_evidence
-from ganseg_dist.systems.ganet_seg.hole_evidence import hole_evidence
-from ganseg_dist.systems.ganet_seg.system import GANetSeg
+from ganseg_dist.registry import load, registered
+from ganseg_dist.sampling import evenly_spaced
 
 TABLE_THRESHOLDS = (0.1, 0.2, 0.3, 0.4)
 """The rows of GANet-Seg's Table 1; the calibrated threshold is added."""
@@ -166,7 +165,7 @@ def summarise(result: Evaluation, predictor: Predictor) -> dict[str, Any]:
         "rows": rows,
         "paired": [_paired(result, main, other) for other in result.rows if other != main],
         "detection": _detection(result, predictor),
-        "healthy": _healthy(result, predictor),
+        "healthy": _gan_evidence(result, predictor),
         "thresholds": {region: predictor.thresholds.of(region) for region in predictor.regions},
         "calibrated_on": predictor.thresholds.calibrated_on,
     }
@@ -197,9 +196,9 @@ def _keep_slices(result: Evaluation, case: Case, prediction: CasePrediction, dic
     if on_prepared.score is not None:
         result.slice_scores += on_prepared.score[usable].tolist()
         result.slice_abnormal += (lesion[usable] > 0).tolist()
-        for index in _spread(np.flatnonzero(usable & (lesion == 0))):
+        for index in _some(np.flatnonzero(usable & (lesion == 0))):
             result.healthy_slices.append((case.patient, prepared.image[index]))
-        for index in _spread(np.flatnonzero(lesion > 0)):
+        for index in _some(np.flatnonzero(lesion > 0)):
             result.lesion_slices.append((case.patient, prepared.image[index], prepared.masks[index]))
     kept = int((lesion if lesion.any() else body).argmax())
     predicted = regions_at(on_prepared.probability[kept], prediction.thresholds, prediction.inside).astype(np.uint8)
@@ -228,7 +227,7 @@ def _by_patient(rows: Sequence[CaseRow], score: str) -> dict[str, float]:
 
 
 def _detection(result: Evaluation, predictor: Predictor) -> dict[str, Any] | None:
-    if not result.slice_scores or not isinstance(predictor.system, GANetSeg):
+    if not result.slice_scores:
         return None
     scores, abnormal = np.asarray(result.slice_scores), np.asarray(result.slice_abnormal)
     chosen = predictor.thresholds.realism
@@ -240,39 +239,22 @@ def _detection(result: Evaluation, predictor: Predictor) -> dict[str, Any] | Non
         "auprc": auprc(scores, abnormal),
         "n_slices": len(scores),
         "n_abnormal": int(abnormal.sum()),
-        "score": predictor.system.config.score,
+        "score": predictor.config.system.slice_score,
         "chosen": chosen,
         "rows": [asdict(row) for row in threshold_table(scores, abnormal, thresholds)],
         "roc": curve,
     }
 
 
-def _healthy(result: Evaluation, predictor: Predictor) -> dict[str, Any] | None:
-    system = predictor.system
-    if not isinstance(system, GANetSeg) or not system.config.gan or not result.healthy_slices:
+def _gan_evidence(result: Evaluation, predictor: Predictor) -> dict[str, Any] | None:
+    """What the system itself shows of its GAN on these slices; None where it has nothing to show."""
+    function = registered()[predictor.config.system.name].evidence
+    if function is None:
         return None
-    owners = [patient for patient, _ in result.healthy_slices]
-    image = np.stack([plane for _, plane in result.healthy_slices])[:, system.gan_channels]
-    holes = hole_evidence(system, predictor.config.seed, image, owners)
-    evidence: dict[str, Any] = {
-        "hole_l1": holes.hole_l1.mean,
-        "biharmonic_l1": holes.biharmonic_l1.mean,
-        "guess_l1": holes.guess_l1.mean,
-        "hole_l1_interval": asdict(holes.hole_l1),
-        "biharmonic_l1_interval": asdict(holes.biharmonic_l1),
-        "guess_l1_interval": asdict(holes.guess_l1),
-        "less_biharmonic": asdict(holes.less_biharmonic),
-        "n_holes": holes.n_holes,
-        "psnr": holes.psnr,
-        "ssim": holes.ssim,
-    }
-    if result.lesion_slices:
-        owners = [patient for patient, _, _ in result.lesion_slices]
-        image = np.stack([plane for _, plane, _ in result.lesion_slices])
-        feedback = feedback_evidence(system, image, np.stack([mask for _, _, mask in result.lesion_slices]), owners)
-        if feedback is not None:
-            evidence["feedback"] = asdict(feedback)
-    return evidence
+    found: dict[str, Any] | None = load(function)(
+        predictor.system, predictor.config.seed, result.healthy_slices, result.lesion_slices
+    )
+    return found
 
 
 def _save_gallery(file: Path, pictures: Sequence[Picture]) -> None:
@@ -297,8 +279,6 @@ def _flat(row: CaseRow) -> dict[str, Any]:
     return {"case": row.case, "patient": row.patient, "site": row.site, **scores}
 
 
-def _spread(indices: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """At most HELD_FOR_EVIDENCE of the indices, evenly spread."""
-    if len(indices) <= HELD_FOR_EVIDENCE:
-        return indices
-    return indices[np.linspace(0, len(indices) - 1, HELD_FOR_EVIDENCE).astype(np.intp)]
+def _some(indices: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """HELD_FOR_EVIDENCE of them at most, evenly spaced."""
+    return indices[evenly_spaced(len(indices), HELD_FOR_EVIDENCE)]

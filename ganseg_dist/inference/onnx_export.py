@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,8 +16,7 @@ from torch import Tensor, nn
 
 from ganseg_dist.errors import MissingDependency, RunError
 from ganseg_dist.inference.predictor import Predictor
-from ganseg_dist.systems.gan_osmosis.system import GANOsmosis
-from ganseg_dist.systems.ganet_seg.system import GANetSeg
+from ganseg_dist.systems.base import Segments
 from ganseg_dist.systems.regions import Head, region_probability
 
 TOLERANCE = 1e-4
@@ -60,8 +60,8 @@ def export_onnx(predictor: Predictor, file: Path) -> float:
         from onnxscript.ir.passes.common import ClearMetadataAndDocStringPass
     except ImportError:
         raise MissingDependency("--onnx: needs the onnx extra: pip install 'ganseg-dist[onnx]'") from None
-    system = predictor.system
-    if not isinstance(system, GANetSeg | GANOsmosis):
+    system = cast("Segments", predictor.system)
+    if predictor.config.system.task != "segmentation":
         raise RunError(f"--onnx: writes segmenters, and {predictor.config.system.title} is none; leave it out")
     segmenter = _Segmenter(system.networks["segmenter"], system.head).eval()
     size = predictor.config.data.size

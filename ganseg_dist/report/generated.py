@@ -19,25 +19,6 @@ UNCHANGED = View(None)
 ENLARGED = 2
 """Screen pixels of a sheet per image pixel."""
 
-GENERATED = {
-    "gan_osmosis": (
-        "painted from the mask",
-        "Validation images, and what the generator paints from their masks: another image with the same mask. How "
-        "near paintings are to real images is measured by ganseg synthesize.",
-    ),
-    "gan_detector": (
-        "generated, of the same class",
-        "Validation images, and what the generator makes of noise for their class: it has not seen them. How near "
-        "such images are to real ones is measured by ganseg synthesize.",
-    ),
-    "dl_gan_cnn": (
-        "feature map",
-        "Validation images, and the feature maps that the generator makes of them and of their clusters: what the "
-        "classifier sees.",
-    ),
-}
-"""By system, the caption of a row's last picture and a text on where it comes from."""
-
 
 @dataclass(frozen=True, slots=True)
 class GeneratedView:
@@ -59,7 +40,7 @@ def generated_view(sheet: Sheet, config: RunConfig) -> GeneratedView | None:
     columns, title = width // cell, height % cell
     if width % cell or columns < 2 or height < cell:
         return None
-    generated_caption, explained = GENERATED[config.system.name]
+    generated_caption, explained = config.system.example_label, config.system.example_note
     column_of = {"real image": 0, **({"its mask": 1} if config.data.regions else {}), generated_caption: columns - 1}
     rows = tuple(
         tuple(

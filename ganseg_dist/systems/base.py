@@ -208,6 +208,13 @@ class System(Protocol):
         ...
 
 
+class Segments(System, Protocol):
+    """A system whose config has `task = "segmentation"`: its network `segmenter` gives the logits of its regions."""
+
+    head: Literal["sigmoid", "softmax"]
+    """How logits become probabilities (`systems.regions.region_probability`)."""
+
+
 class GeneratesFromMasks(System, Protocol):
     """A system whose config has `generates_from = "masks"`."""
 

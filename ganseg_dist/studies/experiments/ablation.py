@@ -8,25 +8,8 @@ from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.names import folder_name
+from ganseg_dist.registry import load, registered
 from ganseg_dist.studies.experiments.trials import Trial
-
-TERMS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
-    "ganet_seg": {
-        "no adversarial term": {"system.adversarial_weight": 0.0},
-        "no size term": {"system.size_weight": 0.0},
-        "no sparsity term": {"system.sparsity_weight": 0.0},
-        "no synthetic lesions": {"system.synthetic_lesion_weight": 0.0},
-        "no hole L1": {"system.hole_l1_weight": 0.0},
-    },
-    "gan_osmosis": {
-        "no segmentation term": {"system.segmentation_weight": 0.0},
-        "no adversarial term": {"system.adversarial_weight": 0.0},
-        "no reconstruction term": {"system.reconstruction_weight": 0.0},
-        "two networks": {"system.shared": False},
-        "mask alone": {"system.body_condition": False},
-    },
-}
-"""Changed fields of each row, by system."""
 
 
 def ablation_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Trial]:
@@ -39,7 +22,7 @@ def ablation_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Tria
     """
     check_loss_terms(config)
     active_terms = {
-        row: changes for row, changes in TERMS[config.system.name].items() if override(config, changes) != config
+        row: changes for row, changes in config.system.ablations.items() if override(config, changes) != config
     }
     rows: dict[str, Mapping[str, object]] = {
         "whole": {},
@@ -61,8 +44,9 @@ def ablation_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Tria
 
 def check_loss_terms(config: RunConfig) -> None:
     """Raises ConfigError for a system without loss terms, and for a config that is one of the ablation's own rows."""
-    if config.system.name not in TERMS:
-        raise ConfigError(f"{config.recipe}: has no loss terms to switch off; choose a recipe of {', '.join(TERMS)}")
+    if not config.system.ablations:
+        others = [name for name, entry in registered().items() if load(entry.config).ablations]
+        raise ConfigError(f"{config.recipe}: has no loss terms to switch off; choose a recipe of {', '.join(others)}")
     for field, given in (("gan", config.system.gan is False), ("reading", config.system.reading == "paper")):
         if given:
             raise ConfigError(f"system.{field}: is set to one of the ablation's own rows; leave it out")

@@ -6,11 +6,9 @@ from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.data.slices import LESION_CLASSES
 from ganseg_dist.errors import ConfigError
+from ganseg_dist.registry import load, registered
 from ganseg_dist.studies.experiments.measures import ACCURACY, AREAS, SENSITIVITY, SPECIFICITY, Measure
 from ganseg_dist.studies.experiments.trials import Trial
-
-ARMS = ("none", "classical", "gan", "both")
-"""Values of `system.augmentation`; the others are compared with the first."""
 
 MEASURES: tuple[Measure, ...] = (*AREAS, SENSITIVITY, SPECIFICITY, ACCURACY)
 """Sensitivity is at the threshold that reaches a fixed specificity on validation patients; beside it the specificity on
@@ -33,12 +31,13 @@ def augmentation_trials(config: RunConfig, cohort: Cohort, split: Split, *, seed
             override(config, {"system.augmentation": arm, "seed": seed}),
             split,
         )
-        for arm in ARMS
+        for arm in config.system.augmentation_arms
         for seed in range(seeds)
     ]
 
 
 def check_detector(config: RunConfig) -> None:
     """Raises ConfigError for another system's recipe."""
-    if config.system.name != "gan_detector":
-        raise ConfigError(f"{config.recipe}: is no detector with arms of augmentation; choose a recipe of gan_detector")
+    if not config.system.augmentation_arms:
+        others = ", ".join(name for name, entry in registered().items() if load(entry.config).augmentation_arms)
+        raise ConfigError(f"{config.recipe}: is no detector with arms of augmentation; choose a recipe of {others}")

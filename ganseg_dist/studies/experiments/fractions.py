@@ -12,20 +12,6 @@ from ganseg_dist.data.cohort import Split
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.studies.experiments.trials import Trial, arms
 
-PUBLISHED = {
-    10: {"dice": 0.70, "iou": 0.63, "sensitivity": 0.72},
-    20: {"dice": 0.74, "iou": 0.68, "sensitivity": 0.76},
-    30: {"dice": 0.77, "iou": 0.72, "sensitivity": 0.80},
-    40: {"dice": 0.79, "iou": 0.75, "sensitivity": 0.83},
-    50: {"dice": 0.80, "iou": 0.77, "sensitivity": 0.85},
-    60: {"dice": 0.81, "iou": 0.78, "sensitivity": 0.86},
-    70: {"dice": 0.82, "iou": 0.79, "sensitivity": 0.87},
-    80: {"dice": 0.83, "iou": 0.80, "sensitivity": 0.88},
-    90: {"dice": 0.84, "iou": 0.81, "sensitivity": 0.89},
-    100: {"dice": 0.84, "iou": 0.81, "sensitivity": 0.89},
-}
-"""GAN-OSMOSIS at each percentage of its own data, Tables 2, 3 and 5: of other images, and no target."""
-
 
 def fraction_trials(
     config: RunConfig, split: Split, *, percentages: Sequence[int], arm_names: Sequence[str], seeds: int

@@ -35,14 +35,6 @@ Flags = npt.NDArray[np.bool_]
 
 MEASURES: tuple[Measure, ...] = (ACCURACY, SENSITIVITY, SPECIFICITY, YOUDEN_J)
 
-PUBLISHED = {
-    0.1: {"accuracy": 0.7507, "sensitivity": 0.5124},
-    0.2: {"accuracy": 0.7953, "sensitivity": 0.8852},
-    0.3: {"accuracy": 0.7640, "sensitivity": 0.9500},
-    0.4: {"accuracy": 0.7292, "sensitivity": 0.9811},
-}
-"""Table 1 of GANet-Seg, of other images, and no target: a threshold has a meaning only for its own discriminator."""
-
 
 def threshold_trial(run: Run, cases: Sequence[Case]) -> ScoredTrial:
     """The single trial, which scores all slices. Raises RunError when the run has no discriminator of slices."""

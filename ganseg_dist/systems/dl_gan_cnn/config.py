@@ -22,6 +22,23 @@ class DLGANCNNConfig(SystemConfig):
         "reading", "classifier", "widths", "vgg_width", "vgg_learning_rate", "pretrained",
     )  # fmt: skip
 
+    baselines: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "gan-cnn": {"system.gan": True, "system.classifier": "cnn"},
+        "cnn": {"system.gan": False, "system.classifier": "cnn"},
+        "vgg16": {"system.gan": False, "system.classifier": "vgg16"},
+    }
+    published: ClassVar[Mapping[str, Mapping[Any, Mapping[str, float]]]] = {
+        "classifiers": {  # Tables 1 to 4, some of which contradict each other (docs/decisions/0005)
+            "DL-GAN-CNN (CNN)": {"accuracy": 0.9926, "precision": 0.9926, "recall": 0.9842, "f1": 0.9936},
+            "CNN": {"accuracy": 0.9539, "precision": 0.91, "recall": 0.95, "f1": 0.93},
+            "VGG16, random initialisation": {"accuracy": 0.9369, "precision": 0.92, "recall": 0.921, "f1": 0.6708},
+        }
+    }
+    example_label: ClassVar[str] = "feature map"
+    example_note: ClassVar[str] = (
+        "Validation images, and the feature maps that the generator makes of them and of their clusters: what the "
+        "classifier sees."
+    )
     generator_makes: ClassVar[str] = "makes feature maps for its classifier, which no command writes"
 
     name: Literal["dl_gan_cnn"] = "dl_gan_cnn"

@@ -20,6 +20,12 @@ class GANDetectorConfig(SystemConfig):
     of_control: ClassVar[tuple[str, ...]] = ("reading", "widths", "augmentation", "pretrained")
 
     generates_from: ClassVar[Literal["masks", "classes"] | None] = "classes"
+    augmentation_arms: ClassVar[tuple[str, ...]] = ("none", "classical", "gan", "both")
+    example_label: ClassVar[str] = "generated, of the same class"
+    example_note: ClassVar[str] = (
+        "Validation images, and what the generator makes of noise for their class: it has not seen them. How near "
+        "such images are to real ones is measured by ganseg synthesize."
+    )
 
     name: Literal["gan_detector"] = "gan_detector"
     generator: Literal["dcgan", "conditional", "wgan_gp"] = "conditional"

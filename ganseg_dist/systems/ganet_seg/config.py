@@ -37,6 +37,21 @@ class GANetSegConfig(SystemConfig):
     title: ClassVar[str] = "GANet-Seg"
     paper_data: ClassVar[Mapping[str, Any]] = {"data.enhance": "paper", "data.blank_rate": 0.0}
 
+    ablations: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "no adversarial term": {"system.adversarial_weight": 0.0},
+        "no size term": {"system.size_weight": 0.0},
+        "no sparsity term": {"system.sparsity_weight": 0.0},
+        "no synthetic lesions": {"system.synthetic_lesion_weight": 0.0},
+        "no hole L1": {"system.hole_l1_weight": 0.0},
+    }
+    published: ClassVar[Mapping[str, Mapping[Any, Mapping[str, float]]]] = {
+        "thresholds": {  # Table 1; a threshold has a meaning only for its own discriminator
+            0.1: {"accuracy": 0.7507, "sensitivity": 0.5124},
+            0.2: {"accuracy": 0.7953, "sensitivity": 0.8852},
+            0.3: {"accuracy": 0.7640, "sensitivity": 0.9500},
+            0.4: {"accuracy": 0.7292, "sensitivity": 0.9811},
+        }
+    }
     generator_makes: ClassVar[str] = (
         "fills holes in an image with healthy tissue, which ganseg predict --reconstruction writes"
     )
@@ -87,6 +102,11 @@ class GANetSegConfig(SystemConfig):
     def knows_healthy_tissue(self) -> bool:
         """As its GAN does."""
         return self.gan
+
+    @property
+    def slice_score(self) -> str | None:
+        """How patch realism becomes one score a slice."""
+        return self.score
 
     def healthy_fields(
         self, modalities: tuple[str, ...], healthy_modalities: tuple[str, ...] | None, healthy_root: str
