@@ -163,7 +163,8 @@ def page_of(tmp_path):
 
     def write(case, convention):
         thresholds = SimpleNamespace(of=lambda region: 0.5, calibrated_on=0)
-        predictor = SimpleNamespace(thresholds=thresholds, regions=("wt",), system=None)
+        config = SimpleNamespace(system=SimpleNamespace(name="gan_osmosis"))
+        predictor = SimpleNamespace(thresholds=thresholds, regions=("wt",), system=None, config=config)
         run = Run(tmp_path / "run")
         save_evaluation(run.evaluation("all"), evaluate([Told()], [case], "all"), predictor)
         return render(Records.of(run), Convention(convention))

@@ -11,6 +11,7 @@ from ganseg_dist.atomic import write_json
 from ganseg_dist.config import override
 from ganseg_dist.digests import read_sealed, sealed
 from ganseg_dist.inference.model_folder import WEIGHTS, Thresholds, load_model, write_model, write_thresholds
+from ganseg_dist.runs import RUN_FORMAT
 from tests.cli.conftest import Result, assert_refused, run_command, snapshot
 from tests.cli.test_bad_input import CASE
 
@@ -167,5 +168,5 @@ def test_only_folds_make_an_ensemble(ganseg, runs, phantom, tmp_path):
     for refused in (ganseg("predict", "cv", phantom, "--out", tmp_path / "m"), ganseg("export", "cv", tmp_path / "m")):
         assert_refused(refused, 1, "cv: is an experiment of fractions, and only folds make an ensemble")
     assert_refused(ganseg("evaluate", "cv", "--data", phantom), 1, "cv: is an experiment of fractions", "cv.fold1")
-    write_json(file, sealed({"kind": "folds"}))
+    write_json(file, sealed({"kind": "folds", "format": RUN_FORMAT}))
     assert_refused(ganseg("predict", "cv", phantom, "--out", tmp_path / "m"), 1, file, "restore it")

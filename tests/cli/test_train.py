@@ -145,7 +145,7 @@ def test_killed_between_the_last_epoch_and_the_model_it_still_gets_its_model(gan
         ("run.json", "[]", "run.json: is damaged"),
         ("run.json", "{}", "run.json: is damaged (its digest differs)"),
         ("config.json", "\xff\xfe", "config.json: "),
-        ("config.json", '{"recipe": "x", "colour": 3}', "config.json: colour: "),
+        ("config.json", '{"recipe": "x", "colour": 3, "system": {"name": "ganet_seg"}}', "config.json: colour: "),
         ("split.json", "{}", "split.json: is damaged"),
         ("data.json", "", "data.json: is damaged"),
     ],
