@@ -81,6 +81,11 @@ def registered() -> Mapping[str, SystemEntry]:
     return entries
 
 
+def systems_with(setting: str) -> list[str]:
+    """Names of the systems whose config class has something other than nothing as this class variable."""
+    return [name for name, entry in registered().items() if getattr(load(entry.config), setting)]
+
+
 def load(path: str) -> Any:
     """Import the object at `module:name`. Raises ConfigError if it does not exist."""
     module, _, name = path.partition(":")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.errors import RunError
-from ganseg_dist.registry import load, registered
+from ganseg_dist.registry import systems_with
 
 
 def check_generator(config: RunConfig) -> None:
     """Raises RunError, naming the field to set, when a run of this config has no generator of whole images."""
     system = config.system
     if system.generates_from is None:
-        others = [name for name, entry in registered().items() if load(entry.config).generates_from is not None]
+        others = systems_with("generates_from")
         raise RunError(
             f"{system.title}: its generator {system.generator_makes}; train {' or '.join(others)} to have images"
         )

@@ -8,7 +8,7 @@ from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.names import folder_name
-from ganseg_dist.registry import load, registered
+from ganseg_dist.registry import systems_with
 from ganseg_dist.studies.experiments.trials import Trial
 
 
@@ -45,7 +45,7 @@ def ablation_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Tria
 def check_loss_terms(config: RunConfig) -> None:
     """Raises ConfigError for a system without loss terms, and for a config that is one of the ablation's own rows."""
     if not config.system.ablations:
-        others = [name for name, entry in registered().items() if load(entry.config).ablations]
+        others = systems_with("ablations")
         raise ConfigError(f"{config.recipe}: has no loss terms to switch off; choose a recipe of {', '.join(others)}")
     for field, given in (("gan", config.system.gan is False), ("reading", config.system.reading == "paper")):
         if given:

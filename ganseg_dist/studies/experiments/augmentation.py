@@ -6,7 +6,7 @@ from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.data.slices import LESION_CLASSES
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.registry import load, registered
+from ganseg_dist.registry import systems_with
 from ganseg_dist.studies.experiments.measures import ACCURACY, AREAS, SENSITIVITY, SPECIFICITY, Measure
 from ganseg_dist.studies.experiments.trials import Trial
 
@@ -39,5 +39,5 @@ def augmentation_trials(config: RunConfig, cohort: Cohort, split: Split, *, seed
 def check_detector(config: RunConfig) -> None:
     """Raises ConfigError for another system's recipe."""
     if not config.system.augmentation_arms:
-        others = ", ".join(name for name, entry in registered().items() if load(entry.config).augmentation_arms)
+        others = ", ".join(systems_with("augmentation_arms"))
         raise ConfigError(f"{config.recipe}: is no detector with arms of augmentation; choose a recipe of {others}")

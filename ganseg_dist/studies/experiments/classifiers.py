@@ -5,7 +5,7 @@ from __future__ import annotations
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.registry import load, registered
+from ganseg_dist.registry import systems_with
 from ganseg_dist.studies.experiments.trials import Trial
 
 
@@ -27,7 +27,7 @@ def classifier_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Tr
 def check_baselines(config: RunConfig) -> None:
     """Raises ConfigError for another system's recipe, and for pretrained weights."""
     if not config.system.baselines:
-        others = [name for name, entry in registered().items() if load(entry.config).baselines]
+        others = systems_with("baselines")
         raise ConfigError(f"{config.recipe}: has no such baselines; choose a recipe of {', '.join(others)}")
     if getattr(config.system, "pretrained", None) is not None:
         raise ConfigError("system.pretrained: fits one of two classifiers; leave it out, all arms start at random")
