@@ -1,6 +1,6 @@
 """Flower's SuperLink with only the nodes' endpoints open to other machines: `python -m server.superlink`.
 
-Flower 1.41 serves everything on one port and authenticates only nodes. Whoever reaches the port may register a node's
+Flower 1.42 serves everything on one port and authenticates only nodes. Whoever reaches the port may register a node's
 key, start a run, which is code that nodes execute, and take the server's own tasks (`/v1/control`, `/v1/runtime`).
 Here these endpoints answer only the server's own machine. Takes the options of `flower-superlink`.
 """
