@@ -70,7 +70,7 @@ def one_after_the_other(simulation: Simulation) -> tuple[list[float], list[float
     """Seconds of each round in this process, and of its training."""
     clock, trained = RoundClock(), list[float]()
     with timed_training(trained):
-        simulate(simulation, app, shown=clock)
+        simulate(simulation, app, tracker=clock)
     sites = len(trained) // len(clock.ends)
     return clock.seconds, [sum(trained[start : start + sites]) for start in range(sites, len(trained), sites)]
 
@@ -78,7 +78,7 @@ def one_after_the_other(simulation: Simulation) -> tuple[list[float], list[float
 def on_ray(simulation: Simulation) -> list[float]:
     """Seconds of each round, with the sites as Ray tasks."""
     clock = RoundClock()
-    simulate(simulation, app, shown=clock)
+    simulate(simulation, app, tracker=clock)
     return clock.seconds
 
 
@@ -92,7 +92,7 @@ def by_flower(simulation: Simulation, sites: int) -> list[float]:
         def connect(homes: Sequence[Path]) -> Grid:
             return grid
 
-        simulate_on(simulation, connect, shown=clock)
+        simulate_on(simulation, connect, tracker=clock)
 
     run_simulation(
         federation,

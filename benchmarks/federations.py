@@ -40,7 +40,7 @@ class Arm:
         """The labels as a folder name."""
         return "-".join(re.findall(r"[a-z0-9]+", " ".join(self.labels.values()).lower()))
 
-    def asked(self) -> dict[str, Any]:
+    def description(self) -> dict[str, Any]:
         """The arm's entry in experiment.json."""
         return {
             "labels": dict(self.labels),

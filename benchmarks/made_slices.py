@@ -33,7 +33,7 @@ def _write_case(folder: Path, config: RunConfig, lesion: np.ndarray, rng: np.ran
     size, regions = config.data.size, config.data.regions or ()
     modalities = config.data.channels
     rows, columns = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
-    body, disc = np.hypot(rows, columns) < 0.8, np.hypot(rows - 0.2, columns + 0.1) < 0.25
+    foreground, disc = np.hypot(rows, columns) < 0.8, np.hypot(rows - 0.2, columns + 0.1) < 0.25
     image = rng.normal(0, 0.3, (len(lesion), len(modalities), size, size)).clip(-0.99, 1)
     masks = np.zeros((len(lesion), len(regions), size, size), np.uint8)
     masks[lesion] = disc
@@ -47,8 +47,8 @@ def _write_case(folder: Path, config: RunConfig, lesion: np.ndarray, rng: np.ran
         "size": size,
         "sides_known": False,
         "class": None,
-        "body": [float(body.mean())] * len(lesion),
+        "foreground": [float(foreground.mean())] * len(lesion),
         "lesion": (masks.any(axis=1).sum(axis=(1, 2))).tolist(),
     }
-    write_prepared(folder, description, np.where(body, image, -1).astype(np.float16), masks)
+    write_prepared(folder, description, np.where(foreground, image, -1).astype(np.float16), masks)
     return folder

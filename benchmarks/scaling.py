@@ -158,7 +158,7 @@ def _time_steps(world: World, config: RunConfig, batch: int, data: StageData, re
     config = override(config, {"train.batch_size": batch})
     seeded(config)
     engine = engine_of(config, data, world)
-    batches = StageBatches(config, engine.stage, data.train, engine.system.draw, world)
+    batches = StageBatches(config, engine.stage, data.train, engine.system.sample, world)
     computing, reading = [], []
     for repetition in range(repeats + 1):
         start = time.perf_counter()
@@ -176,7 +176,7 @@ def reading_rate(world: World, config: str, data: StageData) -> float:
     """Slices per second that one process reads; the first pass, which reads from disk, is not counted."""
     settled_config = RunConfig.from_json(config)
     engine = engine_of(settled_config, data, world)
-    batches = StageBatches(settled_config, engine.stage, data.train, engine.system.draw, world)
+    batches = StageBatches(settled_config, engine.stage, data.train, engine.system.sample, world)
     consume(batches.epoch(0))
     start = time.perf_counter()
     consume(batches.epoch(1))

@@ -24,7 +24,7 @@ from ganseg_dist.federation.manifest import (
     last_line,
     read,
     seal,
-    written,
+    to_line,
 )
 
 LONGEST_WAIT_SECONDS = 60.0
@@ -74,7 +74,7 @@ class EgressManifest:
         with self._locked() as (descriptor, last):
             entry = seal(content, digest(last.removesuffix(b"\n")) if last else START)
             ending = b"\n" if last and not last.endswith(b"\n") else b""
-            _append(descriptor, ending + written(entry) + b"\n")
+            _append(descriptor, ending + to_line(entry) + b"\n")
         return entry
 
     @contextmanager

@@ -33,7 +33,7 @@ from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegEr
 from ganseg_dist.federation import manifest
 from ganseg_dist.federation.fingerprint import Fingerprint, axes
 from ganseg_dist.federation.measure import fingerprint
-from ganseg_dist.federation.privacy import check_privacy_demand, keeps_numbers_home, spent_before
+from ganseg_dist.federation.privacy import check_privacy_demand, spent_before, withholds_scores
 from ganseg_dist.federation.round_instruction import RoundInstruction
 from ganseg_dist.federation.schedule import rounds_of
 from ganseg_dist.federation.shared_parameters import Arrays
@@ -161,7 +161,7 @@ class SiteNode:
 
         Raises FederationError where the config keeps numbers at the site, and RunError where the stored one is damaged.
         """
-        if keeps_numbers_home(config):
+        if withholds_scores(config):
             raise FederationError("instruction: asks for a fingerprint, which stays at home with privacy")
         minimum = self.settings.minimum_group
         file = self._file(f"fingerprint-of-{minimum}", config)

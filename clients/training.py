@@ -31,7 +31,7 @@ from ganseg_dist.engine.trainer import StageData, Trainer, prepare_state, seeded
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError, RunError
 from ganseg_dist.federation.encoding import encode
-from ganseg_dist.federation.privacy import Releases, Terms, keeps_numbers_home, private_update
+from ganseg_dist.federation.privacy import Releases, Terms, private_update, withholds_scores
 from ganseg_dist.federation.round_instruction import RoundInstruction, Scores
 from ganseg_dist.federation.schedule import rounds_of
 from ganseg_dist.federation.shared_parameters import Arrays, SharedParameters
@@ -46,7 +46,7 @@ RESIDUAL = "residual.safetensors"
 logger = logging.getLogger(__name__)
 
 NO_SCORES = Scores(1.0, {})
-"""Sent by a site that keeps its numbers (`keeps_numbers_home`); examples are 1 for every such site."""
+"""Sent by a site that keeps its numbers (`withholds_scores`); examples are 1 for every such site."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +98,14 @@ class Site:
         self._states.save({}, partial(_save, state=context.state, residual=residual))
         if releases is not None:
             message = dict(releases.once(instruction.round, lambda: message))
-        if keeps_numbers_home(config):
+        if withholds_scores(config):
             return message, NO_SCORES
         return message, Scores(_examples(config, data.train), losses.values)
 
     def evaluate(self, instruction: RoundInstruction, received: Arrays) -> Scores:
         """Validation scores of the server's weights on this site's validation cases."""
         config = instruction.settings
-        if keeps_numbers_home(config):
+        if withholds_scores(config):
             raise FederationError(
                 "instruction: asks for scores, which stay at home with federation.privacy or train.privacy"
             )

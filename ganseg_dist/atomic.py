@@ -127,7 +127,7 @@ def copy_files(folder: Path, to: Path) -> None:
         shutil.copyfile(file, to / file.name)
 
 
-def with_modes_of_new(folder: Path) -> None:
+def set_default_modes(folder: Path) -> None:
     """Set everything below a folder to the default modes under the umask: copies keep the modes of their sources."""
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         new_file, new_folder = Path(temporary) / "file", Path(temporary) / "folder"

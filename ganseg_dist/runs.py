@@ -180,7 +180,7 @@ class Run:
         return (self.folder / "run.json").exists() and self.description().get("status") == "finished"
 
 
-def made_name(*words: str) -> str:
+def generated_name(*words: str) -> str:
     """A valid run name made of these words, short enough to append a number."""
     return folder_name("-".join(words), longest=LONGEST_MADE)
 
@@ -231,7 +231,7 @@ def all_runs() -> Iterator[Run]:
     return (Run(path.parent) for path in described)
 
 
-def places_of(reference: str) -> tuple[Path, Path]:
+def candidate_folders(reference: str) -> tuple[Path, Path]:
     """Candidate folders of a reference: this path, and this name in the runs folder, fetched if a copy is newer."""
     if RUN_NAME.fullmatch(reference):
         synced(runs_root() / reference)
@@ -245,12 +245,14 @@ def experiment_command(kind: str) -> str:
 
 def find_sweep(reference: str) -> Run | None:
     """A sweep's folder by its name or its path; None if there is no such sweep."""
-    return next((Run(folder.resolve()) for folder in places_of(reference) if (folder / "sweep.json").is_file()), None)
+    return next(
+        (Run(folder.resolve()) for folder in candidate_folders(reference) if (folder / "sweep.json").is_file()), None
+    )
 
 
 def find_run(reference: str) -> Run:
     """A run by its name, its folder or its MLflow id. Raises RunError listing the newest runs."""
-    for folder in places_of(reference):
+    for folder in candidate_folders(reference):
         if (folder / "run.json").is_file():
             return Run(folder.resolve())
         if (folder / "sweep.json").is_file():

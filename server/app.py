@@ -49,7 +49,7 @@ def main(grid: Grid, context: Context) -> None:
 
     train = _simulated if isinstance(grid, InMemoryGrid) else _deployed
     try:
-        request = Asked.of(context.run_config)
+        request = FlowerRunRequest.of(context.run_config)
         with closing(RichProgress(console)) as progress:
             run = train(grid, request, progress, say)
     except GansegError as error:
@@ -65,7 +65,7 @@ def _is_not_reported_error(record: logging.LogRecord) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class FlowerRunRequest:
     """The request that `flwr run --run-config` makes."""
 
     config: RunConfig
@@ -78,7 +78,7 @@ class Asked:
     least_sites: int
 
     @classmethod
-    def of(cls, keys: Mapping[str, Any]) -> Asked:
+    def of(cls, keys: Mapping[str, Any]) -> FlowerRunRequest:
         """From a Flower run's config, in which an empty string and 0 mean that the key is not set.
 
         Raises ConfigError naming the key or field.
@@ -106,7 +106,7 @@ def assignments(text: str) -> list[str]:
     return [part for part in re.split(r"\s+(?=[\w.]+=)", text.strip()) if part]
 
 
-def _simulated(grid: Grid, request: Asked, tracker: Tracker, say: Callable[[str], None]) -> Run:
+def _simulated(grid: Grid, request: FlowerRunRequest, tracker: Tracker, write_line: Callable[[str], None]) -> Run:
     data = Path(request.data)
     if not request.data or not data.is_absolute():
         raise ConfigError(
@@ -128,11 +128,16 @@ def _simulated(grid: Grid, request: Asked, tracker: Tracker, say: Callable[[str]
         request.config, data, request.layout, run_name=request.run_name, local=True, labels=request.labels
     )
     return simulate_on(
-        Simulation(training_request, request.sites, request.skew, command=COMMAND), connect, shown=tracker, say=say
+        Simulation(training_request, request.sites, request.skew, command=COMMAND),
+        connect,
+        tracker=tracker,
+        write_line=write_line,
     )
 
 
-def _deployed(grid: Grid, request: Asked, tracker: Tracker, say: Callable[[str], None]) -> Run:
+def _deployed(grid: Grid, request: FlowerRunRequest, tracker: Tracker, write_line: Callable[[str], None]) -> Run:
     if request.data:
         raise ConfigError("data: is for a simulation; a server has none, and each hospital names its own in site.json")
-    return deploy(Deployment(request.config, request.run_name, request.least_sites), grid, shown=tracker, say=say)
+    return deploy(
+        Deployment(request.config, request.run_name, request.least_sites), grid, tracker=tracker, write_line=write_line
+    )

@@ -22,7 +22,7 @@ def compare_data(federation: Federation) -> dict[str, Any]:
     expected_axes = axes(federation.config.data)
     instruction = RoundInstruction(federation.name, 0, 0, 0, 0, config=federation.sites_config)
     members = federation.sites.members
-    federation.sites.say(f"asking {len(members)} sites how their data are spread (fingerprints)")
+    federation.sites.write_line(f"asking {len(members)} sites how their data are spread (fingerprints)")
     for node, reply in sorted(federation.sites.ask("query.fingerprint", instruction, {}).items()):
         site = members[node].name
         try:

@@ -24,7 +24,7 @@ from ganseg_dist.tracking.tracked_run import TrackedRun
 from ganseg_dist.training.run_training import only_trainer, run_training
 from server.agreement import agree, agree_again, agreed_scheme
 from server.session import train_federation
-from server.sites import Sites, nobody_hears
+from server.sites import Sites, ignore_line
 
 ELSEWHERE = Cohort(Path("federation"), "federation", ())
 """Stands for the cohort, which the server never sees."""
@@ -41,7 +41,9 @@ class Deployment:
     """That must agree to take part before the first round."""
 
 
-def deploy(request: Deployment, grid: Grid, *, shown: Tracker, say: Callable[[str], None] = nobody_hears) -> Run:
+def deploy(
+    request: Deployment, grid: Grid, *, tracker: Tracker, write_line: Callable[[str], None] = ignore_line
+) -> Run:
     """Train until the federation's run is finished; a second call resumes an interrupted one.
 
     Fields that the config leaves to the data are agreed on among the hospitals that take part at the start.
@@ -53,14 +55,14 @@ def deploy(request: Deployment, grid: Grid, *, shown: Tracker, say: Callable[[st
     Raises FederationError naming the hospital that leaves nothing in common, and when too few take part.
     """
     started = time.monotonic()
-    sites = Sites(grid, request.config.federation.deadline_seconds, say)
+    sites = Sites(grid, request.config.federation.deadline_seconds, write_line)
     existing = training_run(request.run_name)
     if (existing.folder / "config.json").exists():
         config, data = agree_again(request.config, existing.config()), existing.read("data.json")
     else:
-        joined = _joined(request, sites, partial(shown.warn, 0))
+        joined = _joined(request, sites, partial(tracker.warn, 0))
         config = agree(request.config, joined)
-        say(f"agreed on channels {_listed(config.data.modalities)}; regions {_listed(config.data.regions)}")
+        write_line(f"agreed on channels {_listed(config.data.modalities)}; regions {_listed(config.data.regions)}")
         data = _data_record(config, joined)
     run, _ = open_run(
         request.run_name, config, data, ELSEWHERE, split=NOBODY,
@@ -72,7 +74,7 @@ def deploy(request: Deployment, grid: Grid, *, shown: Tracker, say: Callable[[st
             return run
 
         def train(tracked: TrackedRun) -> Path:
-            return train_federation(run, config, sites, tracked, tracker=shown, least_sites=request.least_sites)
+            return train_federation(run, config, sites, tracked, tracker=tracker, least_sites=request.least_sites)
 
         monitors = {stage.name: stage.monitor for stage in build_system(config).stages}
         run_training(run, train, monitors=monitors, tags={}, started=started)

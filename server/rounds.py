@@ -31,7 +31,7 @@ from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.at_sites import config_at_sites
 from ganseg_dist.federation.encoding import decode
 from ganseg_dist.federation.flower import CONFIG_REFUSED, arrays_of, numbers_of
-from ganseg_dist.federation.privacy import Releases, Terms, keeps_numbers_home, private_mean, validate_privacy
+from ganseg_dist.federation.privacy import Releases, Terms, private_mean, validate_privacy, withholds_scores
 from ganseg_dist.federation.round_instruction import RoundInstruction
 from ganseg_dist.federation.schedule import Round, schedule
 from ganseg_dist.federation.shared_parameters import Arrays, SharedParameters
@@ -105,7 +105,7 @@ class Federation:
         if newest is not None:
             done = position.stage == len(stages)
             at = "after the last round" if done else f"from {self._round_text(planned[position.stage, position.epoch])}"
-            self.sites.say(f"{self.name}: goes on {at}")
+            self.sites.write_line(f"{self.name}: goes on {at}")
         validate_privacy(self.config, len(planned))
         self.enrol(self.least_sites)
         validate_setup(self.config, len(self.sites.members))
@@ -139,9 +139,7 @@ class Federation:
         trained.check(merged)
         trained.put(merged, self.state)
         losses = _weighted({update.site: update.metrics for update in updates}, weights)
-        site_scores, scores = (
-            ({}, {}) if keeps_numbers_home(self.config) else self._scores(part, shared.take(self.state))
-        )
+        site_scores, scores = ({}, {}) if withholds_scores(self.config) else self._scores(part, shared.take(self.state))
         position.step += part.until - part.first
         position.epoch = part.until - 1
         finish_epoch(self.state, stage, {name.partition("/")[2]: value for name, value in losses.items()}, scores)
@@ -195,7 +193,7 @@ class Federation:
         """The share of each update. With privacy, shares do not depend on what a site reports in a round."""
         if self.releases is not None:
             return {update.site: self.releases.shares.get(update.site, 0.0) for update in updates}
-        stated = self._stated_examples() if keeps_numbers_home(self.config) else {}
+        stated = self._stated_examples() if withholds_scores(self.config) else {}
         examples = {update.site: stated.get(update.site, update.examples) for update in updates}
         return site_weights(examples, self.config.federation.largest_share)
 
@@ -230,7 +228,7 @@ class Federation:
             members = self.sites.members
             needed = max(least_answers(self.config.federation), math.ceil(quorum * len(members)))
             nodes = [node for node in members if node not in refusing]
-            self.sites.say(f"{self._round_text(part)}: asking {len(nodes)} sites to train")
+            self.sites.write_line(f"{self._round_text(part)}: asking {len(nodes)} sites to train")
             replies = self.sites.ask("train", instruction, sent, nodes, on_reply=partial(self._show_replies, part))
             failed = {node: reply.error for node, reply in replies.items() if reply.has_error()}
             refusing |= {node: members[node].name for node, error in failed.items() if error.code == CONFIG_REFUSED}
@@ -296,7 +294,7 @@ class Federation:
         instruction = RoundInstruction(
             self.name, part.number, part.stage, part.until, part.until, config=self.sites_config
         )
-        self.sites.say(f"{self._round_text(part)}: asking {len(self.sites.members)} sites to score")
+        self.sites.write_line(f"{self._round_text(part)}: asking {len(self.sites.members)} sites to score")
         scores_by_site = {}
         for node, reply in self.sites.ask("evaluate", instruction, merged).items():
             if not reply.has_error():
@@ -316,7 +314,7 @@ class Federation:
             self.name, len(self.ledger.rounds), stages, 0, 0, self.ledger.was_best, self.sites_config
         )
         arrays = SharedParameters.of(self.state, self.system, self.config, stages - 1).take(self.state)
-        self.sites.say(f"asking {len(self.sites.members)} sites to keep a model of their own")
+        self.sites.write_line(f"asking {len(self.sites.members)} sites to keep a model of their own")
         for node, reply in self.sites.ask("train.finish", instruction, arrays).items():
             if reply.has_error():
                 site = self.sites.members[node].name
@@ -330,7 +328,7 @@ class Federation:
         return f"round {part.number} of {len(self.planned)}"
 
     def _show_replies(self, part: Round, replies: int, requests: int) -> None:
-        self.sites.say(f"{self._round_text(part)}: {replies} of {requests} sites have answered")
+        self.sites.write_line(f"{self._round_text(part)}: {replies} of {requests} sites have answered")
         stage, history = self.system.stages[part.stage], self.state.position.history
         scores = history[-1]["scores"] if history else {}
         self.tracker.progress(Progress(stage.name, part.until - 1, stage.epochs, replies, requests, scores))

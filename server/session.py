@@ -9,7 +9,7 @@ from ganseg_dist.atomic import write_json
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import Tracker, Trackers
-from ganseg_dist.federation.privacy import keeps_numbers_home
+from ganseg_dist.federation.privacy import withholds_scores
 from ganseg_dist.federation.shared_parameters import local_networks
 from ganseg_dist.runs import Run
 from ganseg_dist.tracking.federation import log_sites
@@ -36,7 +36,7 @@ def train_federation(
     with closing(MLflowTracker.of(tracked)) as mlflow:
         federation = Federation(run.name, config, sites, checkpoints, Trackers(tracker, mlflow), least_sites)
         federation.enrol(least_sites)
-        if config.federation.fingerprint and not keeps_numbers_home(config) and not _fingerprint_file(run).exists():
+        if config.federation.fingerprint and not withholds_scores(config) and not _fingerprint_file(run).exists():
             write_json(_fingerprint_file(run), compare_data(federation))
         ledger = federation.run()
     members = {member.name: member.counts() for member in sites.members.values()}

@@ -32,7 +32,7 @@ from ganseg_dist.training.run_training import only_trainer, run_training
 from ganseg_dist.training.session import Bar, TrainingRequest, check_plan, no_bar, plan_training
 from server.grids import Answer, InProcessGrid, RayGrid
 from server.session import train_federation
-from server.sites import Sites, nobody_hears
+from server.sites import Sites, ignore_line
 from server.strategies import validate_setup
 
 
@@ -52,7 +52,7 @@ class Simulation:
     """Name of the sweep of which it is a trial."""
 
 
-def simulate(simulation: Simulation, answer: Answer, *, shown: Tracker | None = None, bar: Bar = no_bar) -> Run:
+def simulate(simulation: Simulation, answer: Answer, *, tracker: Tracker | None = None, bar: Bar = no_bar) -> Run:
     """Train until the federation's run is finished, over a grid of this package; a second call resumes it.
 
     Args:
@@ -71,16 +71,16 @@ def simulate(simulation: Simulation, answer: Answer, *, shown: Tracker | None = 
         if not request.local:
             with bar("Starting Ray"):
                 stack.enter_context(ray_cluster())
-        return simulate_on(simulation, connect, shown=shown, bar=bar)
+        return simulate_on(simulation, connect, tracker=tracker, bar=bar)
 
 
 def simulate_on(
     simulation: Simulation,
     connect: Callable[[Sequence[Path]], Grid],
     *,
-    shown: Tracker | None = None,
+    tracker: Tracker | None = None,
     bar: Bar = no_bar,
-    say: Callable[[str], None] = nobody_hears,
+    write_line: Callable[[str], None] = ignore_line,
 ) -> Run:
     """Train until the federation's run is finished, over any grid; a second call resumes it.
 
@@ -89,7 +89,7 @@ def simulate_on(
         shown: shows the rounds.
         say: receives a line for each request to the hospitals and each warning about their data.
     """
-    request, shown = simulation.request, shown or NullTracker()
+    request, tracker = simulation.request, tracker or NullTracker()
     started = time.monotonic()
     plan = plan_training(request, mapper=map_here, bar=bar)
     patients = partition(plan.cohort, simulation.sites, skew=simulation.skew, seed=plan.config.seed)
@@ -103,12 +103,12 @@ def simulate_on(
     with only_trainer(run):
         if run.finished:
             return run
-        check_plan(plan, request, {"": split}, lambda warning: say(f"warning: {warning}"))
-        homes = _homes(run, request, patients, split)
-        sites = Sites(connect(list(homes.values())), plan.config.federation.deadline_seconds, say, homes)
+        check_plan(plan, request, {"": split}, lambda warning: write_line(f"warning: {warning}"))
+        homes = _create_site_folders(run, request, patients, split)
+        sites = Sites(connect(list(homes.values())), plan.config.federation.deadline_seconds, write_line, homes)
 
         def train(tracked: TrackedRun) -> Path:
-            return train_federation(run, plan.config, sites, tracked, tracker=shown, least_sites=len(homes))
+            return train_federation(run, plan.config, sites, tracked, tracker=tracker, least_sites=len(homes))
 
         run_training(run, train, monitors=plan.monitors, tags=request.tags, started=started)
     return run
@@ -133,7 +133,7 @@ def validate_sites(
     return members
 
 
-def _homes(
+def _create_site_folders(
     run: Run, request: TrainingRequest, patients: Mapping[str, tuple[str, ...]], split: Split
 ) -> dict[str, Path]:
     """Creates a folder with a site.json for every site; returns them by the site's name.

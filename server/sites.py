@@ -27,7 +27,7 @@ LOGGED_AT = re.compile(r"^\d{4}-\d\d-\d\dT\S+ ")
 """The timestamp at the start of a line of a site's log."""
 
 
-def nobody_hears(text: str) -> None:
+def ignore_line(text: str) -> None:
     """Ignores a line."""
 
 
@@ -40,7 +40,7 @@ class Sites:
 
     grid: Grid
     deadline_seconds: float
-    say: Callable[[str], None] = nobody_hears
+    write_line: Callable[[str], None] = ignore_line
     """Receives a line for each request; ignored by default, where a progress bar shows them."""
     homes: Mapping[str, Path] = field(default_factory=dict)
     """In a simulation, every site's folder by name, whose log says why it refused; empty in a real federation."""
@@ -71,7 +71,7 @@ class Sites:
             known = {*self.members, *waiting.values(), *self.refused}
             new = [node for node in self.grid.get_node_ids() if node not in known]
             if new:
-                self.say(f"asking {counted(len(new), 'node')} whether to take part")
+                self.write_line(f"asking {counted(len(new), 'node')} whether to take part")
             waiting |= self._push(JOIN, instruction, {}, [*new, *again - set(waiting.values())], end)
             for node, reply in self._pull(waiting):
                 self._take_in(node, reply, warn)
@@ -82,7 +82,7 @@ class Sites:
                 break
             if short and time.monotonic() >= due:
                 due, again = time.monotonic() + ASK_AGAIN_SECONDS, set(self.refused)
-                self.say(f"{self._membership(least)}; waiting {_duration(end - time.monotonic())} more at most")
+                self.write_line(f"{self._membership(least)}; waiting {_duration(end - time.monotonic())} more at most")
             time.sleep(POLL_SECONDS)
         if short:
             raise FederationError(f"federation: {self._membership(least)}{self._refusals()}")
@@ -171,7 +171,7 @@ class Sites:
             return
         self.refused.pop(node, None)
         self.members = dict(sorted({**self.members, node: info}.items()))  # by node, whichever answers first
-        self.say(f"{info.name} takes part, with {counted(info.patients, 'patient')}")
+        self.write_line(f"{info.name} takes part, with {counted(info.patients, 'patient')}")
 
     def _membership(self, least: int) -> str:
         names = ", ".join(member.name for member in self.members.values())

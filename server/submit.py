@@ -28,7 +28,7 @@ from ganseg_dist.errors import ConfigError, FederationError, GansegError, RunErr
 from ganseg_dist.printable import printable
 from ganseg_dist.runs import named_run
 from ganseg_dist.suggestion import suggestion
-from server.app import Asked
+from server.app import FlowerRunRequest
 
 CONNECTION = "federation"
 """Name of the SuperLink connection that server.sh defines."""
@@ -49,9 +49,9 @@ def submit(app: Path, words: Sequence[str]) -> None:
     Raises ConfigError for invalid settings, RunError for a run that is being trained, FederationError when the run does
     not complete.
     """
-    keys = keys_of(app, words)
+    keys = run_config_of(app, words)
     name = str(keys["run-name"])
-    running = [run for run in runs_called(name) if run.status.status != Status.FINISHED]
+    running = [run for run in runs_named(name) if run.status.status != Status.FINISHED]
     if running:
         raise RunError(
             f"run-name: {name} is being trained; wait for it or end it: {_flower('stop', running[0].run_id)} (what a "
@@ -60,13 +60,13 @@ def submit(app: Path, words: Sequence[str]) -> None:
     command = ["flwr", "run", str(app), CONNECTION, "--stream", "--run-config", as_toml(keys)]
     if subprocess.run(command, check=False).returncode != 0:
         raise FederationError(f"{name}: was not started; Flower says why above")
-    run = runs_called(name)[0]
+    run = runs_named(name)[0]
     if (run.status.status, run.status.sub_status) != (Status.FINISHED, SubStatus.COMPLETED):
         outcome = run.status.sub_status or f"still {run.status.status}"
         raise FederationError(f"{name}: run {run.run_id} is not completed, it is {outcome}")
 
 
-def keys_of(app: Path, words: Sequence[str]) -> dict[str, Any]:
+def run_config_of(app: Path, words: Sequence[str]) -> dict[str, Any]:
     """A Flower run's config from `KEY=VALUE` words, after checking every value.
 
     Raises ConfigError naming the key or the field.
@@ -89,7 +89,7 @@ def keys_of(app: Path, words: Sequence[str]) -> dict[str, Any]:
     for key, example in NEEDED.items():
         if key not in keys:
             raise ConfigError(f"{key}: is not given; add it, such as {example}")
-    Asked.of(known | keys)
+    FlowerRunRequest.of(known | keys)
     named_run(str(keys["run-name"]))
     return keys
 
@@ -99,7 +99,7 @@ def as_toml(keys: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={value}" if isinstance(value, int) else f"{key}='{value}'" for key, value in keys.items())
 
 
-def runs_called(name: str) -> list[Run]:
+def runs_named(name: str) -> list[Run]:
     """Flower's runs of this run-name, newest first. Raises RunError when the server does not answer."""
     try:
         client = init_http_client_from_connection(read_superlink_connection(CONNECTION))

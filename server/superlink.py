@@ -19,7 +19,7 @@ OPEN_TO_ALL = "/v1/fleet/"
 """Path of the nodes' endpoints, where Flower verifies their signatures."""
 
 
-class OwnMachineAlone:
+class LoopbackOnly:
     """Refuses requests from other machines, except at the nodes' endpoints."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -46,7 +46,7 @@ def _is_own_machine(scope: Scope) -> bool:
 def main() -> None:
     """Start the SuperLink."""
     others = extensions.get_middleware()
-    extensions.get_middleware = lambda: (Middleware(OwnMachineAlone), *others)  # outermost: before anything is parsed
+    extensions.get_middleware = lambda: (Middleware(LoopbackOnly), *others)  # outermost: before anything is parsed
     flower_superlink()
 
 

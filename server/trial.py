@@ -20,7 +20,7 @@ from server.simulation import Simulation, simulate, validate_sites
 
 
 @dataclass(frozen=True, slots=True)
-class TrainsAtSites:
+class FederatedTrialTrainer:
     """Trains a trial as `ganseg federate --local` trains its federated arm, one site after the other."""
 
     hospitals: Hospitals
@@ -42,7 +42,7 @@ class TrainsAtSites:
         rounds = ReportedRounds(FolderCheckpoints(run.checkpoints), config, monitors, job)
         try:
             trial = Simulation(request, self.hospitals.sites, self.hospitals.skew, command=job.command, sweep=job.sweep)
-            simulate(trial, self.answer, shown=rounds)
+            simulate(trial, self.answer, tracker=rounds)
         except FederationError:
             job.report_without_score()
             return

@@ -30,8 +30,8 @@ from ganseg_dist.report.page import render
 from ganseg_dist.report.records import Records
 from ganseg_dist.runs import Run
 from ganseg_dist.synthesis.audit import audit
-from ganseg_dist.synthesis.from_masks import Paintings
-from ganseg_dist.synthesis.neighbours import painting_figure
+from ganseg_dist.synthesis.from_masks import GeneratedSlices
+from ganseg_dist.synthesis.neighbours import mask_conditioned_figure
 from ganseg_dist.systems import recipe
 from ganseg_dist.tracking.overlay import CAPTION_HEIGHT, TITLE_HEIGHT, examples_png
 from ganseg_dist.training.session import TrainingRequest
@@ -49,7 +49,7 @@ conventions = pytest.mark.parametrize(("name", "on_left", "on_right", "left_is_r
 
 @pytest.fixture(params=["RAS", "LAS", "LPS", "SRA"])
 def marked(request, tmp_path):
-    """A case with a body in the middle and a bright lesion in the patient's left, in one storage order."""
+    """A case with a foreground in the middle and a bright lesion in the patient's left, in one storage order."""
     image, mask = np.zeros((40, 48, 6), np.float32), np.zeros((40, 48, 6), np.uint8)
     image[6:34, 4:44], mask[9:14, 20:30] = 100, 1  # the first axis grows towards the patient's right
     image[mask > 0] = 300
@@ -240,11 +240,11 @@ def test_examples_of_both_kinds_say_where_the_caption_holds():
 def test_neighbours_are_mirrored_and_marked_where_their_sides_are_known(name, on_left, on_right, left_is_right):
     image = np.full((3, 1, 16, 16), -1, np.float32)
     image[:, :, 4:12, 1:4] = 1
-    paintings = Paintings(image, (image > 0).astype(np.uint8), image, ("p",) * 3)
+    paintings = GeneratedSlices(image, (image > 0).astype(np.uint8), image, ("p",) * 3)
     found = audit(image, image)
     for known in (False, True):
         view = View.of(Convention(name), sides_known=known)
-        figure = painting_figure(paintings, found, image, ("flair",), ("wt",), view=view)
+        figure = mask_conditioned_figure(paintings, found, image, ("flair",), ("wt",), view=view)
         rows = np.array(figure.axes, object).reshape(4, -1)
         for row, label in enumerate(("mask", "synthetic", "real", "nearest")):
             pixels = np.asarray(rows[row, 0].get_images()[0].get_array())
@@ -253,7 +253,7 @@ def test_neighbours_are_mirrored_and_marked_where_their_sides_are_known(name, on
             drawn = "".join(text.get_text() for text in rows[row, 0].texts)
             assert drawn == (on_left + on_right if known and label != "synthetic" else ""), label
         assert (CAPTIONS[name].capitalize() in figure.get_supxlabel()) == known
-    figure = painting_figure(paintings, found, image, ("flair",), ("wt",), flipped=True)
+    figure = mask_conditioned_figure(paintings, found, image, ("flair",), ("wt",), flipped=True)
     assert "Without L and R: training mirrors its images" in figure.get_supxlabel()
 
 

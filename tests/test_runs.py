@@ -17,7 +17,7 @@ from ganseg_dist.runs import (
     check_room_for_trials,
     find_run,
     find_sweep,
-    made_name,
+    generated_name,
     name_of_trial,
     named_run,
     runs_root,
@@ -70,10 +70,10 @@ def test_a_sweeps_name_leaves_room_for_its_trials():
 
 
 def test_a_made_up_name_is_a_runs_whatever_it_is_made_of():
-    assert made_name("ganet_seg", "Köln, Haus 7", "dirichlet:0.5") == "ganet_seg-Koln-Haus-7-dirichlet-0.5"
-    assert len(made_name("ganet_seg", "x" * 300)) == 90
-    assert made_name("a", "x" * 300) != made_name("a", "x" * 301)
-    assert named_run(made_name("-", "..", "x")).name == "x"
+    assert generated_name("ganet_seg", "Köln, Haus 7", "dirichlet:0.5") == "ganet_seg-Koln-Haus-7-dirichlet-0.5"
+    assert len(generated_name("ganet_seg", "x" * 300)) == 90
+    assert generated_name("a", "x" * 300) != generated_name("a", "x" * 301)
+    assert named_run(generated_name("-", "..", "x")).name == "x"
 
 
 def test_the_run_of_a_trial_is_called_by_both_and_is_never_too_long():

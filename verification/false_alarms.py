@@ -60,9 +60,9 @@ def excludes_0(values: Values) -> Flags:
     return np.array([interval.low > 0 or interval.high < 0 for interval in intervals])
 
 
-def drawn(draw: Sampler, patients: int, *, shift: float, repeats: int) -> Values:
+def sample_differences(sampler: Sampler, patients: int, *, shift: float, repeats: int) -> Values:
     """(K, P) differences with mean `shift`; the same in every call."""
-    return draw(np.random.default_rng([0, patients]), (repeats, patients)) + shift
+    return sampler(np.random.default_rng([0, patients]), (repeats, patients)) + shift
 
 
 def false_alarms(differences: Values) -> Rates:
@@ -99,8 +99,8 @@ def table(repeats: int, patients: Sequence[int] = PATIENTS) -> str:
     ]
     for name, sampler in DIFFERENCES.items():
         for n in patients:
-            rates = false_alarms(drawn(sampler, n, shift=0.0, repeats=repeats))
-            power = float(verdicts(drawn(sampler, n, shift=1.0, repeats=repeats)).mean())
+            rates = false_alarms(sample_differences(sampler, n, shift=0.0, repeats=repeats))
+            power = float(verdicts(sample_differences(sampler, n, shift=1.0, repeats=repeats)).mean())
             alarms = (rates.ours, rates.bootstrap, rates.t, rates.sign_flip, rates.wilcoxon)
             cells = [f"{100 * rate:.1f}%" for rate in (*alarms, power)]
             if n < min(PATIENTS[1:]):

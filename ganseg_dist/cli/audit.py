@@ -62,7 +62,7 @@ def audit(
     when the file cannot be read or is no such record.
     """
     summary = Summary()
-    verdict = _verified(file, summary, head)
+    verdict = _verify_manifest(file, summary, head)
     if as_json:
         report = {
             "file": str(file),
@@ -88,7 +88,7 @@ def audit(
         raise typer.Exit(1)
 
 
-def _verified(file: Path, summary: Summary, head: str | None) -> Verdict:
+def _verify_manifest(file: Path, summary: Summary, head: str | None) -> Verdict:
     """Verify the file, adding entries to summary. Raises ConfigError for no manifest, or a --head that is no hash."""
     from ganseg_dist.errors import ConfigError
     from ganseg_dist.federation.manifest import Fault, verify

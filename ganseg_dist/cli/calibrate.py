@@ -73,17 +73,17 @@ def _apply_sweep(run: Run, sweep: str) -> None:
     """Write a sweep's best thresholds into the model."""
     from ganseg_dist.inference.model_folder import read_thresholds, write_thresholds
     from ganseg_dist.studies.sweeps.publish import best_thresholds
-    from ganseg_dist.studies.sweeps.thresholds import applied
+    from ganseg_dist.studies.sweeps.thresholds import with_thresholds
 
     values, patients = best_thresholds(sweep, run)
-    write_thresholds(run.model, applied(read_thresholds(run.model), values, patients))
+    write_thresholds(run.model, with_thresholds(read_thresholds(run.model), values, patients))
     for name, value in values.items():
         show.echo(f"{name.removeprefix('threshold.')}: threshold {value:.2f}, of {sweep}")
     _warn_of_few(patients)
 
 
 def _warn_of_few(patients: int) -> None:
-    from ganseg_dist.metrics.threshold import few_patients
+    from ganseg_dist.metrics.threshold import few_patients_warning
 
-    if (warning := few_patients(patients)) is not None:
+    if (warning := few_patients_warning(patients)) is not None:
         show.warn(f"thresholds: {warning}")

@@ -41,7 +41,7 @@ def check(
     from contextlib import nullcontext
 
     from ganseg_dist.cluster.ray_cluster import map_on_cluster
-    from ganseg_dist.cluster.shared_paths import cluster_seeing
+    from ganseg_dist.cluster.shared_paths import cluster_with_shared_paths
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.errors import ConfigError
@@ -54,7 +54,7 @@ def check(
     config = None if recipe is None else override(named(recipe), parse_assignments(assignments))
     mapper = map_here if local else map_on_cluster
     cohort = read_cohort(data, layout, labels)
-    with nullcontext() if local else cluster_seeing(data), show.bar("Checking") as advance:
+    with nullcontext() if local else cluster_with_shared_paths(data), show.bar("Checking") as advance:
         preflighted = preflight(cohort, config, mapper=mapper, advance=advance)
     findings = preflighted.findings if config is None else (*preflighted.findings, *plan_findings(preflighted, config))
     unfit = _unfit_recipes(preflighted) if config is None else {}
@@ -83,7 +83,7 @@ def check(
             f"{cohort.layout}: {', '.join(counted(n, noun) for n, noun in counts)}",
             f"modalities {', '.join(cohort.modalities) or 'none shared'}",
             f"regions {', '.join(cohort.regions) or 'none'}",
-            *([f"labels {cohort.scheme.described()}"] if cohort.schemes else []),
+            *([f"labels {cohort.scheme.describe()}"] if cohort.schemes else []),
             *([f"classes {', '.join(cohort.classes)}"] if cohort.classes else []),
             f"{counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}",
         ]

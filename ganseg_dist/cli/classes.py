@@ -120,7 +120,7 @@ def _check_table(file: Path) -> None:
 
 
 def _print(run: Run, part: str, summary: dict[str, Any]) -> None:
-    from ganseg_dist.metrics.threshold import few_patients
+    from ganseg_dist.metrics.threshold import few_patients_warning
 
     scores = summary["scores"]
     header = ["class", "images", "precision", "recall", "F1"]
@@ -141,5 +141,5 @@ def _print(run: Run, part: str, summary: dict[str, Any]) -> None:
             f"at the threshold of {point['validated_specificity']:.0%} specificity on validation patients: "
             f"sensitivity {show.interval(point['sensitivity'])}, specificity {show.interval(point['specificity'])}"
         )
-        if (warning := few_patients(point["calibrated_on"])) is not None:
+        if (warning := few_patients_warning(point["calibrated_on"])) is not None:
             show.warn(f"threshold: {warning}")

@@ -48,7 +48,7 @@ def evaluate(
     from ganseg_dist.evaluation.segmentation import evaluate as score
     from ganseg_dist.evaluation.segmentation import save_evaluation
     from ganseg_dist.inference.predictor import Predictor
-    from ganseg_dist.metrics.threshold import few_patients
+    from ganseg_dist.metrics.threshold import few_patients_warning
     from ganseg_dist.tracking.results import log_evaluation
 
     if part not in ("test", "validation", "all"):
@@ -83,7 +83,7 @@ def evaluate(
             f"note: {trained.name} is at its default thresholds; choose them first with: "
             f"ganseg calibrate {trained.name}"
         )
-    elif (warning := few_patients(predictor.thresholds.calibrated_on)) is not None:
+    elif (warning := few_patients_warning(predictor.thresholds.calibrated_on)) is not None:
         show.warn(f"thresholds: {warning}")
     summary = save_evaluation(trained.evaluation(part), result, predictor)
     log_evaluation(trained, part, summary["rows"][0]["scores"])
@@ -147,7 +147,7 @@ def _controlled(run: Run) -> RunConfig:
 
 def _print(summary: dict[str, Any]) -> None:
     from ganseg_dist.evaluation.plausibility import KINDS
-    from ganseg_dist.metrics.registry import score_called
+    from ganseg_dist.metrics.registry import find_score
     from ganseg_dist.report.feedback import feedback_sentences
     from ganseg_dist.report.labels import direction, score_label
     from ganseg_dist.report.records import Feedback
@@ -159,7 +159,7 @@ def _print(summary: dict[str, Any]) -> None:
         rows = [
             [
                 row["name"],
-                *(show.interval(row["scores"].get(f"{region}/{name}"), score_called(name).decimals) for name in names),
+                *(show.interval(row["scores"].get(f"{region}/{name}"), find_score(name).decimals) for name in names),
             ]
             for row in summary["rows"]
             if f"{region}/dice" in row["scores"]

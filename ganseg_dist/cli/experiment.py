@@ -207,9 +207,9 @@ def robustness(
     of their modalities. Scans are changed on their own grids, before anything is prepared of them.
     """
     from ganseg_dist.cluster.ray_cluster import map_on_cluster
-    from ganseg_dist.cluster.shared_paths import cluster_seeing
+    from ganseg_dist.cluster.shared_paths import cluster_with_shared_paths
     from ganseg_dist.planning.prepare import map_here
-    from ganseg_dist.runs import made_name
+    from ganseg_dist.runs import generated_name
     from ganseg_dist.studies.experiments.figures import intervals
     from ganseg_dist.studies.experiments.measures import measures_of
     from ganseg_dist.studies.experiments.robustness import robustness_trials, score_changed
@@ -218,9 +218,9 @@ def robustness(
 
     trained, cohort, cases = _test_cases(run, data, layout, labels)
     trials = robustness_trials(trained, cases, trained.config().data.modalities or (), seed=seed)
-    with nullcontext() if local else cluster_seeing(data), show.bar("robustness: trials") as advance:
+    with nullcontext() if local else cluster_with_shared_paths(data), show.bar("robustness: trials") as advance:
         experiment, outcomes, parent = run_experiment(
-            run_name or made_name("robustness", trained.name), "robustness", trials, data, layout, cohort.labels,
+            run_name or generated_name("robustness", trained.name), "robustness", trials, data, layout, cohort.labels,
             work=score_changed, mapper=map_here if local else map_on_cluster, advance=advance,
         )  # fmt: skip
     with ending(parent):
@@ -242,7 +242,7 @@ def thresholds(
     threshold that ganseg calibrate chose; the published figures stand in columns of their own, of other images.
     """
     from ganseg_dist.inference.model_folder import read_thresholds
-    from ganseg_dist.runs import made_name
+    from ganseg_dist.runs import generated_name
     from ganseg_dist.studies.experiments import thresholds as table_1
     from ganseg_dist.studies.experiments.run import run_experiment
     from ganseg_dist.studies.experiments.table import interval_text, tabulate
@@ -250,7 +250,7 @@ def thresholds(
     trained, cohort, cases = _test_cases(run, data, layout, labels)
     trial = table_1.threshold_trial(trained, cases)
     calibrated = read_thresholds(trained.model).realism
-    name = run_name or made_name("thresholds", trained.name)
+    name = run_name or generated_name("thresholds", trained.name)
     with show.bar("thresholds: scoring slices") as advance:
         experiment, (outcome,), parent = run_experiment(
             name, "thresholds", [trial], data, layout, cohort.labels, work=table_1.score_slices, advance=advance
@@ -263,7 +263,7 @@ def thresholds(
             published_by="threshold", compared=(),
         )  # fmt: skip
         title = f"thresholds: {trained.name} on {cohort_title(cohort)}"
-        figure = table_1.draw(outcome, calibrated, areas["auroc"], title)
+        figure = table_1.calibration_figure(outcome, calibrated, areas["auroc"], title)
         publish(experiment, parent, rows, figure, title, table_1.save_areas(experiment.folder, outcome, areas))
         auroc, auprc = (f"{name.upper()} {interval_text(areas[name], name)}" for name in ("auroc", "auprc"))
         show.echo(f"{len(outcome.rows)} slices: {auroc}, {auprc}")
@@ -302,12 +302,12 @@ def _run(
         measures: measures of the table; None: the usual ones of the system's task.
     """
     from ganseg_dist.cluster.ray_cluster import map_on_cluster
-    from ganseg_dist.cluster.shared_paths import cluster_seeing
+    from ganseg_dist.cluster.shared_paths import cluster_with_shared_paths
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.data.cohort import split_as_configured
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.planning.prepare import map_here
-    from ganseg_dist.runs import made_name
+    from ganseg_dist.runs import generated_name
     from ganseg_dist.studies.experiments.figures import curves, intervals
     from ganseg_dist.studies.experiments.measures import measures_of
     from ganseg_dist.studies.experiments.run import run_experiment
@@ -332,8 +332,8 @@ def _run(
             for done, part in enumerate(splits := sorted({trial.split for trial in trials}, key=repr), start=1):
                 check_classes(plan.config, plan.cohort, part)
                 advance(done, len(splits))
-    name = run_name or made_name(kind, recipe, data.resolve().stem)
-    with nullcontext() if local else cluster_seeing(data), show.bar(f"{kind}: trials") as advance:
+    name = run_name or generated_name(kind, recipe, data.resolve().stem)
+    with nullcontext() if local else cluster_with_shared_paths(data), show.bar(f"{kind}: trials") as advance:
         run, outcomes, parent = run_experiment(
             name, kind, trials, data, layout, labels, mapper=map_here if local else map_on_cluster, advance=advance
         )

@@ -59,7 +59,7 @@ def federate(
     [bold]ganseg federate ganet_seg_small --data kaggle_3m[/bold]
     """
     from ganseg_dist.cluster.ray_cluster import map_on_cluster
-    from ganseg_dist.cluster.shared_paths import cluster_seeing
+    from ganseg_dist.cluster.shared_paths import cluster_with_shared_paths
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.data.cohort import split_as_configured
     from ganseg_dist.data.readers import read_cohort
@@ -94,7 +94,7 @@ def federate(
     _print_notes(rounds, rounds_of(plan.config), members)
     trials = federation_trials(config, split, members)
     check_plan(plan, alone, {trial.name: trial.split for trial in trials}, show.warn)
-    with nullcontext() if local else cluster_seeing(data):
+    with nullcontext() if local else cluster_with_shared_paths(data):
         others = map_here if local else map_on_cluster
         request = TrainingRequest(
             config, data, layout, run_name=name_of_trial(name, FEDERATED), local=local, split=split, labels=labels
@@ -108,12 +108,12 @@ def federate(
 
 def _made_name(recipe: str, data: Path, sites: str, skew: str | None, changes: Mapping[str, Any]) -> str:
     """A name that differs for different options, so that they do not collide with an earlier experiment."""
-    from ganseg_dist.runs import made_name
+    from ganseg_dist.runs import generated_name
 
     parts = [sites] if sites != "by-hospital" else []
     parts += [skew] if skew else []
     parts += [str(value) for value in changes.values()]
-    return made_name("federation", recipe, data.resolve().stem, *parts)
+    return generated_name("federation", recipe, data.resolve().stem, *parts)
 
 
 def _print_notes(rounds: int | None, planned: int, members: Mapping[str, Sequence[str]]) -> None:
@@ -134,7 +134,7 @@ def _compare(
     title: str,
 ) -> None:
     """Compare the federation over all test patients and by site, and print the bytes that it sent."""
-    from ganseg_dist.report.federated import traffic_told
+    from ganseg_dist.report.federated import describe_traffic
     from ganseg_dist.runs import name_of_trial, named_run
     from ganseg_dist.studies.experiments.federation import (
         FEDERATED,
@@ -173,7 +173,7 @@ def _compare(
     show.table(heading("what the federation is worth", rows), *comparison_table(comparisons))
     record = federated.federation()
     if record is not None:
-        show.echo(f"sent: {traffic_told(record)}")
+        show.echo(f"sent: {describe_traffic(record)}")
     show.echo(f"next: ganseg report {federated.name}")
 
 
@@ -195,7 +195,7 @@ def _federation_first(simulation: Simulation, others: Mapper) -> Mapper:
             try:
                 with closing(RichProgress(show.err)) as tracker:
                     request = replace(simulation.request, tags=tags)
-                    simulate(replace(simulation, request=request), app, shown=tracker, bar=show.bar)
+                    simulate(replace(simulation, request=request), app, tracker=tracker, bar=show.bar)
             except BaseException:
                 job.parent.end("FAILED")
                 raise

@@ -48,8 +48,8 @@ def predict(
     from; pictures give PNG of their size, black and white where there is one label; a classifier writes
     DIR/classes.csv, a line a slice. A file's channels are in the order of the files the model learnt from; where those
     had one channel each, in the order of the modalities on the model card. Images need no mask; one that is there is
-    not read. A lesion that lies outside the body, or over most of it, is warned of. A case that cannot be read is named
-    and left out; the exit code is then 1.
+    not read. A lesion that lies outside the foreground, or over most of it, is warned of. A case that cannot be read is
+    named and left out; the exit code is then 1.
 
     With the name of a ganseg experiment folds as RUN, its folds predict together: the mean of their probabilities,
     at the mean of their thresholds.
@@ -61,7 +61,7 @@ def predict(
     from ganseg_dist.errors import ConfigError, DataError
     from ganseg_dist.evaluation.plausibility import implausible
     from ganseg_dist.inference.ensemble import load_together
-    from ganseg_dist.inference.inputs import colours_told, read_inputs, unread_test_images
+    from ganseg_dist.inference.inputs import colour_mismatch_message, read_inputs, unread_test_images
     from ganseg_dist.inference.outputs import Extras, write_case
     from ganseg_dist.inference.predictor import Predictor
     from ganseg_dist.names import folder_names
@@ -95,7 +95,7 @@ def predict(
     if test_images is not None:
         command = shlex.join(["ganseg", "predict", run, str(test_images), "--out", "DIR"])
         show.err.print(f"note: the test images in {test_images} are not among them; predict them with: {command}")
-    warning = colours_told(cases, predictor.modalities)
+    warning = colour_mismatch_message(cases, predictor.modalities)
     if warning is not None:
         show.warn(warning)
     if system.task == "classification":

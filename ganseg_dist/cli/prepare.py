@@ -27,7 +27,7 @@ def prepare(
     interrupted preparation, started again, goes on. The store is in the runs folder, or where GANSEG_STORE says.
     """
     from ganseg_dist.cluster.ray_cluster import map_on_cluster
-    from ganseg_dist.cluster.shared_paths import cluster_seeing
+    from ganseg_dist.cluster.shared_paths import cluster_with_shared_paths
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.planning.prepare import map_here, prepare_cohort, store_root
     from ganseg_dist.systems import recipe as named
@@ -35,7 +35,7 @@ def prepare(
 
     config = override(named(recipe), parse_assignments(assignments))
     request = TrainingRequest(config, data, layout, local=local, exclude_bad=exclude_bad, labels=labels)
-    with nullcontext() if local else cluster_seeing(data):
+    with nullcontext() if local else cluster_with_shared_paths(data):
         mapper = map_here if local else map_on_cluster
         plan = plan_training(request, mapper=mapper, bar=show.bar)
         warn_of_cohorts(plan, request, show.warn)

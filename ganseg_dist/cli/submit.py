@@ -43,10 +43,10 @@ def submit(
 
     [bold]ganseg submit --address http://head:8265 -- train ganet_seg --data /data/BraTS2020 --run-name first[/bold]
     """
-    from ganseg_dist.cluster.jobs import STOPPED, Submission, connect, follow, words_of
+    from ganseg_dist.cluster.jobs import STOPPED, Submission, connect, follow, job_arguments
     from ganseg_dist.cluster.jobs import submit as send
 
-    submission = Submission(words_of(words, SUBMITTED), _environment(env), working_dir)
+    submission = Submission(job_arguments(words, SUBMITTED), _environment(env), working_dir)
     client = connect(address)
     job, new = send(client, submission)
     show.echo(f"{'submitted' if new else 'is running already'}: {job}", err=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ganseg_dist.synthesis.audit import Audit
     from ganseg_dist.synthesis.encoder import Encoder
     from ganseg_dist.synthesis.from_classes import Generated
-    from ganseg_dist.synthesis.from_masks import Paintings
+    from ganseg_dist.synthesis.from_masks import GeneratedSlices
     from ganseg_dist.synthesis.judge import Judge
     from ganseg_dist.synthesis.references import HeldOut, RealImages
 
@@ -85,7 +85,7 @@ def synthesize(
     from ganseg_dist.synthesis.encoder import load_inception, own_encoder
     from ganseg_dist.synthesis.folder import check_synthetic_folder
     from ganseg_dist.synthesis.from_classes import COUNT, generate
-    from ganseg_dist.synthesis.from_masks import paint
+    from ganseg_dist.synthesis.from_masks import generate_from_masks
     from ganseg_dist.synthesis.generators import check_generator
     from ganseg_dist.synthesis.references import training_images
 
@@ -100,7 +100,7 @@ def synthesize(
     class_options = {"--count": count, "--class": classes, "--judge": judge}
     encoder = own_encoder(predictor.system) if inception is None else load_inception(inception)
     facts: dict[str, Any] = {"run": trained.name, "recipe": predictor.config.recipe, "seed": seed}
-    generated: Paintings | Generated
+    generated: GeneratedSlices | Generated
     image_judge = None
     if predictor.config.system.task == "classification":
         _check_unused(painting_options, f"{trained.name} generates from noise")
@@ -116,7 +116,7 @@ def synthesize(
         training = _training_slices(trained, cohort, predictor)
         slices = training if masks is None else _slices_to_paint(trained, predictor, masks, layout, labels)
         with show.bar("Painting") as advance:
-            generated = paint(
+            generated = generate_from_masks(
                 predictor, slices, copies=copies or 1, deformed=not as_they_are, seed=seed, advance=advance
             )
         facts["deformed"] = not as_they_are
@@ -228,7 +228,7 @@ def _slices_to_paint(run: Run, predictor: Predictor, masks: Path, layout: str | 
     missing = [name for name in predictor.modalities if name not in cohort.modalities]
     if missing:
         raise DataError(
-            f"{masks}: its images have no {', '.join(missing)}; masks are painted within the body that their own "
+            f"{masks}: its images have no {', '.join(missing)}; masks are painted within the foreground that their own "
             f"images show: give masks with images of {', '.join(predictor.modalities)}"
         )
     return read_slices(paintable, predictor.config, "Reading the masks")
@@ -245,7 +245,7 @@ def _check_no_copies(run: Run, audited: Audit) -> None:
 
 
 def _measure(
-    generated: Paintings | Generated,
+    generated: GeneratedSlices | Generated,
     real: RealImages,
     held_out: HeldOut,
     audited: Audit,
@@ -253,13 +253,13 @@ def _measure(
     judge: Judge | None,
 ) -> dict[str, Any]:
     """Contents of quality.json."""
-    from ganseg_dist.synthesis.from_masks import Paintings
+    from ganseg_dist.synthesis.from_masks import GeneratedSlices
     from ganseg_dist.synthesis.judge import NO_JUDGE, judged
-    from ganseg_dist.synthesis.references import class_quality, painting_quality
+    from ganseg_dist.synthesis.references import class_quality, generated_quality
 
     record = {"median_percentile": audited.median_percentile}
-    if isinstance(generated, Paintings):
-        return record | painting_quality(generated, real, held_out, encoder)
+    if isinstance(generated, GeneratedSlices):
+        return record | generated_quality(generated, real, held_out, encoder)
     judge_record: dict[str, Any] = {"left_out": NO_JUDGE}
     if judge is not None:
         judge_record = {
@@ -274,7 +274,7 @@ def _measure(
 
 def _write(
     out: Path,
-    generated: Paintings | Generated,
+    generated: GeneratedSlices | Generated,
     real: RealImages,
     audited: Audit,
     predictor: Predictor,
@@ -285,13 +285,13 @@ def _write(
     from ganseg_dist.data.preprocess import intensities_of
     from ganseg_dist.display import View
     from ganseg_dist.synthesis.folder import Evidence, write_classes, write_pairs
-    from ganseg_dist.synthesis.from_masks import Paintings
-    from ganseg_dist.synthesis.neighbours import generated_figure, painting_figure
+    from ganseg_dist.synthesis.from_masks import GeneratedSlices
+    from ganseg_dist.synthesis.neighbours import class_conditioned_figure, mask_conditioned_figure
 
     modalities, regions = predictor.modalities, predictor.regions
-    if isinstance(generated, Paintings):
+    if isinstance(generated, GeneratedSlices):
         view = View.of(convention, sides_known=real.sides_known and generated.sides_known)
-        figure = painting_figure(
+        figure = mask_conditioned_figure(
             generated,
             audited,
             real.image,
@@ -306,7 +306,7 @@ def _write(
         write_pairs(out, generated, modalities, regions, predictor.scheme, evidence, on_background=on_background)
     else:
         view = View.of(convention, sides_known=real.sides_known)
-        figure = generated_figure(
+        figure = class_conditioned_figure(
             generated, audited, real.image, modalities, phantom=facts["phantom"], view=view, flipped=real.flipped
         )
         write_classes(out, generated, modalities, Evidence(audited, measured, figure, facts))

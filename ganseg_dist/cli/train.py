@@ -146,7 +146,7 @@ def train(
         return
     was_finished = named_run(request.name()).finished
     with closing(RichProgress(show.err)) as tracker:
-        run = train_session(request, shown=tracker, bar=show.bar)
+        run = train_session(request, tracker=tracker, bar=show.bar)
     if was_finished:
         show.err.print(f"note: {run.name} was finished before and nothing was trained; a new run needs another name")
     show.echo(f"finished: {run.folder}")

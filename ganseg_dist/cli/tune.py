@@ -166,7 +166,7 @@ def _sweep_request(
 ) -> SweepRequest:
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.federation.partition import check_sites
-    from ganseg_dist.runs import made_name
+    from ganseg_dist.runs import generated_name
     from ganseg_dist.studies.sweeps.sweep import Hospitals, SweepRequest
     from ganseg_dist.systems import recipe as named
     from ganseg_dist.training.session import TrainingRequest
@@ -176,7 +176,7 @@ def _sweep_request(
     config = override(named(recipe), changes)
     if sites is not None:
         check_sites(sites, skew)
-    name = run_name or made_name("tune", recipe, data.resolve().stem, *([space] if space else []))
+    name = run_name or generated_name("tune", recipe, data.resolve().stem, *([space] if space else []))
     training = TrainingRequest(config, data, layout, run_name=name, workers=workers, gpus=gpus, labels=labels)
     return SweepRequest(
         training, space_of(config.system.name, space), trials, scheduler, search, metrics, gpu_share,
@@ -190,9 +190,9 @@ def _tune_fields(request: SweepRequest) -> None:
     trainer = None
     if request.hospitals is not None:
         from clients.app import app
-        from server.trial import TrainsAtSites
+        from server.trial import FederatedTrialTrainer
 
-        trainer = TrainsAtSites(request.hospitals, app)
+        trainer = FederatedTrialTrainer(request.hospitals, app)
     _note_if_ended(request.training.name())
     with _trial_progress(request.trials) as watch:
         done, parent = sweep(request, trainer=trainer, watch=watch, bar=show.bar, warn=show.warn)
@@ -230,7 +230,7 @@ def _note_if_ended(name: str) -> None:
 
     run = named_run(name)
     if (run.folder / "trials.json").exists():
-        failed = len(Sweep.of(run).to_try_again)
+        failed = len(Sweep.of(run).failed_trials)
         left = f"{counted(failed, 'trial')} that failed will be tried again" if failed else "no trial is left"
         show.err.print(f"note: {name} had ended before, and {left}; another sweep needs another name")
 
@@ -288,7 +288,7 @@ def _publish(done: Sweep, parent: TrackedRun) -> None:
     privacy = done.run.read("sweep.json").get("privacy")
     if privacy:
         show.echo(f"privacy: {privacy}")
-    show.echo(f"next: {done.goes_on}")
+    show.echo(f"next: {done.next_command}")
 
 
 def _values_text(values: Mapping[str, Any]) -> str:

@@ -29,9 +29,9 @@ def _absolute_scheme(labels: str | None) -> str | None:
     """Make the path of a scheme's file absolute: a run stores it and may resume from another folder."""
     if labels is None:
         return None
-    from ganseg_dist.data.labels import is_scheme_file
+    from ganseg_dist.data.labels import is_scheme_path
 
-    return str(Path(labels).absolute()) if is_scheme_file(labels) else labels
+    return str(Path(labels).absolute()) if is_scheme_path(labels) else labels
 
 
 LABELS = typer.Option(None, metavar="SCHEME", help=LABELS_HELP, callback=_absolute_scheme)

@@ -29,7 +29,7 @@ def sizes_between(least: int, most: int, batch_size: int) -> tuple[int, ...]:
     return tuple(size for size in range(least, most + 1) if batch_size % size == 0)
 
 
-def unused() -> Mapping[str, float]:
+def unused_resources() -> Mapping[str, float]:
     """The unused resources of the cluster."""
     import ray
 
@@ -37,7 +37,7 @@ def unused() -> Mapping[str, float]:
     return resources
 
 
-def held(group: Any) -> int:
+def held_workers(group: Any) -> int:
     """The number of workers for which a placement group reserves room on living nodes; 0 for a removed group."""
     from ray.util import placement_group_table
 
@@ -100,9 +100,9 @@ class EpochwisePolicy(ElasticScalingPolicy):
     def _count_possible_workers(self, reserved_resources: Any) -> int:
         """Ray counts its nodes' resources less other trainings' requests; this subtracts other tasks and actors too."""
         needs = {kind: amount for kind, amount in self.scaling_config._resources_per_worker_not_none.items() if amount}
-        free = unused()
+        free = unused_resources()
         more = min(int(free.get(kind, 0.0) // amount) for kind, amount in needs.items())
-        current = 0 if self.group is None else held(self.group)
+        current = 0 if self.group is None else held_workers(self.group)
         room = min(super()._count_possible_workers(reserved_resources), current + more)
         return max((size for size in self.sizes if size <= room), default=0)
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganseg_dist.data.labels import is_scheme_file
+from ganseg_dist.data.labels import is_scheme_path
 from ganseg_dist.environment import environment
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.names import folder_name
@@ -40,7 +40,7 @@ ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 class Submission:
     """The request for a job."""
 
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     """Arguments of the command, after `ganseg`."""
     env: Mapping[str, str] = field(default_factory=dict)
     working_dir: Path | None = None
@@ -49,19 +49,19 @@ class Submission:
     @property
     def entrypoint(self) -> str:
         """The job's command line."""
-        return shlex.join(["python", "-m", "ganseg_dist", *self.words])
+        return shlex.join(["python", "-m", "ganseg_dist", *self.arguments])
 
     @property
     def run_name(self) -> str | None:
         """Name of the run that the command starts or resumes; None if the arguments do not name it."""
-        names = (value for option, value in options_of(self.words) if option in ("--run-name", "--resume"))
+        names = (value for option, value in options_of(self.arguments) if option in ("--run-name", "--resume"))
         return next(names, None) or None
 
     @property
     def name(self) -> str:
         """The job's name: its command with its run's name, or else its first arguments."""
         run = self.run_name
-        words = [self.words[0], run] if run else [word for word in self.words[:3] if not word.startswith("-")]
+        words = [self.arguments[0], run] if run else [word for word in self.arguments[:3] if not word.startswith("-")]
         return folder_name("-".join(words), longest=80)
 
     def runtime_env(self) -> dict[str, Any]:
@@ -194,13 +194,13 @@ def exit_code(details: Any) -> int:
     return 0 if status.endswith("SUCCEEDED") else 1
 
 
-def words_of(arguments: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+def job_arguments(arguments: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     """The arguments of a job. Raises ConfigError for an unknown command and for data given by a relative path."""
     if not arguments or arguments[0] not in known:
         given = arguments[0] if arguments else "nothing"
         raise ConfigError(f"submit: {given} is no command to submit; give one of {', '.join(known)}, after --")
     for option, value in options_of(arguments):
-        is_path = option in FOLDERS or (option == "--labels" and is_scheme_file(value))
+        is_path = option in FOLDERS or (option == "--labels" and is_scheme_path(value))
         if is_path and not Path(value).is_absolute():
             raise ConfigError(
                 f"{option} {value}: is relative to this folder, and the job runs in another; give it whole"

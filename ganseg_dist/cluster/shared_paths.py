@@ -34,7 +34,7 @@ SERVER_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SharedPath:
     """A folder or file that every node must see as the driver does."""
 
     setting: str
@@ -71,22 +71,22 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class NodeCheck:
     """Result of one node's check."""
 
     problem: str | None
     """The first problem with a path."""
-    silence: str | None
+    connection_problem: str | None
     """Why the tracking server cannot be reached from there."""
 
 
-def look(places: Sequence[Place], server: str | None) -> Look:
+def check_node(places: Sequence[SharedPath], server: str | None) -> NodeCheck:
     """Check paths and the tracking server from this node; runs on each node."""
     problem = next((problem for place in places if (problem := place.problem()) is not None), None)
-    return Look(problem, None if server is None else silence(server))
+    return NodeCheck(problem, None if server is None else connection_problem(server))
 
 
-def silence(server: str) -> str | None:
+def connection_problem(server: str) -> str | None:
     """Why no server answers at this address; None if one does, even with an HTTP error.
 
     No secret is sent, so the server's certificate is not verified.
@@ -103,30 +103,34 @@ def silence(server: str) -> str | None:
         return reason(error)
 
 
-def data_places(folders: Iterable[Path | None]) -> list[Place]:
+def data_paths(folders: Iterable[Path | None]) -> list[SharedPath]:
     """The paths that preparing slices reads and writes. A cohort's folder is recognised by one of its entries."""
     cohorts = [folder.absolute() for folder in folders if folder is not None and folder.exists()]
     entries = [next(folder.iterdir(), None) if folder.is_dir() else None for folder in cohorts]
     read = [
-        Place("--data", folder, () if entry is None else (entry.name,))
+        SharedPath("--data", folder, () if entry is None else (entry.name,))
         for folder, entry in zip(cohorts, entries, strict=True)
     ]
-    return [*read, Place("GANSEG_RUNS", runs_root(), written=True), Place("GANSEG_STORE", store_root(), written=True)]
+    return [
+        *read,
+        SharedPath("GANSEG_RUNS", runs_root(), written=True),
+        SharedPath("GANSEG_STORE", store_root(), written=True),
+    ]
 
 
-def training_places(run: Run, prepared: Prepared) -> list[Place]:
+def training_paths(run: Run, prepared: Prepared) -> list[SharedPath]:
     """The paths that a worker reads and writes: the run's folder, and each prepared case in its store."""
     cases: dict[Path, list[str]] = defaultdict(list)
     for part in (*prepared.cohort.values(), *(prepared.healthy or {}).values()):
         for folder in map(Path, part):
             store = folder.parents[1]
             cases[store].append(str(folder.relative_to(store)))
-    stores = [Place("GANSEG_STORE", store, tuple(names)) for store, names in cases.items()]
-    return [Place("GANSEG_RUNS", run.folder, written=True), *stores]
+    stores = [SharedPath("GANSEG_STORE", store, tuple(names)) for store, names in cases.items()]
+    return [SharedPath("GANSEG_RUNS", run.folder, written=True), *stores]
 
 
 def check_shared_paths(
-    places: Sequence[Place], needs: Mapping[str, float], warn: Callable[[str], None] = lambda warning: None
+    places: Sequence[SharedPath], needs: Mapping[str, float], warn: Callable[[str], None] = lambda warning: None
 ) -> None:
     """Check these paths on every node that has the resources `needs` (`CPU`, `GPU`).
 
@@ -145,29 +149,29 @@ def check_shared_paths(
     server = tracking if tracking.startswith(("http://", "https://")) else None
     with ExitStack() as stack:
         marked = [stack.enter_context(_marked(place)) for place in places]
-        results = _ask(nodes, marked, server)
+        results = _check_nodes(nodes, marked, server)
     problems = [f"node {address}: {result.problem}" for address, result in results if result.problem is not None]
     if problems:
         raise RunError(problems[0] + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
     for address, result in results:
-        if result.silence is not None:
+        if result.connection_problem is not None:
             warn(
                 f"node {address}: no answer from MLFLOW_TRACKING_URI {without_password(tracking)} there "
-                f"({result.silence}); metrics wait if rank 0 runs on it"
+                f"({result.connection_problem}); metrics wait if rank 0 runs on it"
             )
 
 
-def check_worker_paths(places: Sequence[Place]) -> None:
+def check_worker_paths(places: Sequence[SharedPath]) -> None:
     """Check these paths on this process's node, which may have joined after the driver's check. Raises RunError."""
     import ray
 
-    problem = look(places, None).problem
+    problem = check_node(places, None).problem
     if problem is not None:
         raise RunError(f"node {ray.util.get_node_ip_address()}: {problem}")
 
 
 @contextmanager
-def cluster_seeing(*data: Path | None, dashboard: bool = False) -> Iterator[None]:
+def cluster_with_shared_paths(*data: Path | None, dashboard: bool = False) -> Iterator[None]:
     """A `ray_cluster` on which every node that may prepare slices sees the data, the store and the runs.
 
     Args:
@@ -177,12 +181,12 @@ def cluster_seeing(*data: Path | None, dashboard: bool = False) -> Iterator[None
     Raises RunError as `check_shared_paths` does.
     """
     with ray_cluster(dashboard=dashboard):
-        check_shared_paths(data_places(data), {"CPU": 1})
+        check_shared_paths(data_paths(data), {"CPU": 1})
         yield
 
 
 @contextmanager
-def _marked(place: Place) -> Iterator[Place]:
+def _marked(place: SharedPath) -> Iterator[SharedPath]:
     """While the nodes are asked, put a unique file into a folder to write in, and expect it on every node."""
     if not place.written:
         yield place
@@ -210,12 +214,14 @@ def _other_nodes(needs: Mapping[str, float]) -> dict[str, str]:
     }
 
 
-def _ask(nodes: Mapping[str, str], places: Sequence[Place], server: str | None) -> list[tuple[str, Look]]:
+def _check_nodes(
+    nodes: Mapping[str, str], places: Sequence[SharedPath], server: str | None
+) -> list[tuple[str, NodeCheck]]:
     """Each node's address and result. Raises RunError for a node that does not answer in ANSWER_SECONDS."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    task = ray.remote(num_cpus=0, max_retries=0)(look)
+    task = ray.remote(num_cpus=0, max_retries=0)(check_node)
     addresses: dict[Any, str] = {}
     for node, address in nodes.items():
         pinned = task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
@@ -231,13 +237,13 @@ def _ask(nodes: Mapping[str, str], places: Sequence[Place], server: str | None) 
     ]
 
 
-def _result(reference: Any, address: str) -> Look | None:
+def _result(reference: Any, address: str) -> NodeCheck | None:
     """A node's result; None for a lost node."""
     import ray
     from ray.exceptions import NodeDiedError, RayError, TaskUnschedulableError
 
     try:
-        result: Look = ray.get(reference)
+        result: NodeCheck = ray.get(reference)
         return result
     except (NodeDiedError, TaskUnschedulableError):
         return None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganseg_dist.cluster.ray_cluster import check_resources, no_room
-from ganseg_dist.cluster.shared_paths import check_shared_paths, check_worker_paths, training_places
+from ganseg_dist.cluster.shared_paths import check_shared_paths, check_worker_paths, training_paths
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, Warn
 from ganseg_dist.engine.tracker import ClosableTracker, NullTracker, Progress, Tracker, Trackers
@@ -74,7 +74,7 @@ def train_on_ray(
     check_resources(workers=least_workers or workers, threads=config.train.threads, gpus=gpus)
     resources = {"CPU": config.train.threads, **({"GPU": 1} if gpus else {})}
     run.checkpoints.mkdir(parents=True, exist_ok=True)
-    places = training_places(run, prepared)
+    places = training_paths(run, prepared)
     check_shared_paths(places, resources, partial(tracker.warn, 0))
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     relay = ray.remote(num_cpus=0, scheduling_strategy=here)(ProgressRelay).remote()

@@ -40,11 +40,11 @@ ENVIRONMENT: Mapping[str, str | None] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TunePlan:
     """How a sweep searches its space."""
 
-    ask: Callable[[BaseTrial], None]
-    begin: Sequence[Mapping[str, Any]]
+    sample: Callable[[BaseTrial], None]
+    first_values: Sequence[Mapping[str, Any]]
     """Values of the first trials, by field."""
     distributions: Mapping[str, BaseDistribution]
     """By field, with ranges; PBT changes those of numbers."""
@@ -58,12 +58,12 @@ class Plan:
     cpus: float
     gpus: float
     """Of each trial, like `cpus`."""
-    at_once: int | None = None
+    max_concurrent: int | None = None
     """Most trials that run at the same time; None: as many as the cluster has room for."""
 
 
 @dataclass(frozen=True, slots=True)
-class TrialEnd:
+class TrialResult:
     """Result of an ended trial."""
 
     number: str
@@ -77,8 +77,8 @@ class TrialEnd:
 
 
 def run_trials(
-    plan: Plan, trial: Callable[[dict[str, Any]], None], folder: Path, on_end: Callable[[TrialEnd], None]
-) -> list[TrialEnd]:
+    plan: TunePlan, trial: Callable[[dict[str, Any]], None], folder: Path, on_end: Callable[[TrialResult], None]
+) -> list[TrialResult]:
     """Run every trial to its end, or resume an interrupted call. A failed trial does not end the others.
 
     Args:
@@ -124,7 +124,7 @@ def run_trials(
         if len(results) < plan.trials:  # with a damaged list of trials Tune continues silently
             raise _damaged(state, f"knows {len(results)} of {plan.trials} trials")
         return [
-            TrialEnd(
+            TrialResult(
                 Path(result.path).name,
                 result.config or {},
                 result.metrics or {},
@@ -162,7 +162,7 @@ def _reason(error: Any) -> str:
     return lines[-1][:300] if lines else type(error).__name__
 
 
-def _tune_config(plan: Plan) -> Any:
+def _tune_config(plan: TunePlan) -> Any:
     from ray import tune
 
     single = next(iter(plan.metrics.items())) if len(plan.metrics) == 1 else (None, None)
@@ -172,7 +172,7 @@ def _tune_config(plan: Plan) -> Any:
         num_samples=plan.trials,
         search_alg=_searcher(plan),
         scheduler=_scheduler(plan),
-        max_concurrent_trials=plan.at_once,
+        max_concurrent_trials=plan.max_concurrent,
         reuse_actors=True,
         trial_name_creator=partial(_number, counted_from=0 if plan.scheduler == "pbt" else 1),
         trial_dirname_creator=str,  # its name
@@ -189,13 +189,13 @@ def _number(trial: Any, *, counted_from: int) -> str:
     return f"{int(match[0]) + 1 - counted_from:03d}"
 
 
-def _watcher(on_end: Callable[[TrialEnd], None]) -> Any:
+def _watcher(on_end: Callable[[TrialResult], None]) -> Any:
     from ray.tune import Callback
 
     def report(trial: Any, *, failed: bool) -> None:
         reason = _reason(trial.get_error()) if failed else ""
         try:
-            on_end(TrialEnd(str(trial), trial.config, trial.last_result or {}, failed, reason))
+            on_end(TrialResult(str(trial), trial.config, trial.last_result or {}, failed, reason))
         except Exception as error:
             watcher.raised = error
             raise
@@ -213,7 +213,7 @@ def _watcher(on_end: Callable[[TrialEnd], None]) -> Any:
     return watcher
 
 
-def _searcher(plan: Plan) -> Any:
+def _searcher(plan: TunePlan) -> Any:
     """Optuna's samplers, which alone support spaces in which a field depends on another; for PBT Tune's generator."""
     import optuna
     from optuna.samplers import RandomSampler, TPESampler
@@ -221,21 +221,21 @@ def _searcher(plan: Plan) -> Any:
     from ray.tune.search.optuna import OptunaSearch
 
     if plan.scheduler == "pbt":
-        first = [{name: values[name] for name in population(plan.distributions)} for values in plan.begin]
+        first = [{name: values[name] for name in population(plan.distributions)} for values in plan.first_values]
         return BasicVariantGenerator(points_to_evaluate=first, random_state=plan.seed)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = TPESampler(seed=plan.seed) if plan.search == "optuna" else RandomSampler(seed=plan.seed)
     metrics, modes = list(plan.metrics), list(plan.metrics.values())
     return OptunaSearch(
-        space=plan.ask,
+        space=plan.sample,
         metric=metrics[0] if len(metrics) == 1 else metrics,
         mode=modes[0] if len(modes) == 1 else modes,
-        points_to_evaluate=[dict(values) for values in plan.begin],
+        points_to_evaluate=[dict(values) for values in plan.first_values],
         sampler=sampler,
     )
 
 
-def _scheduler(plan: Plan) -> Any:
+def _scheduler(plan: TunePlan) -> Any:
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining
 
     match plan.scheduler:

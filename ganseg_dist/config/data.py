@@ -39,8 +39,8 @@ class DataConfig(Frozen):
     spacing_mm: Positive = 1.5
     """In-plane pixel size; a head too large for the window is given coarser pixels rather than cut."""
     intensities: Literal["auto", "tissue", "colour"] = "auto"
-    """What -1 to 1 means. tissue: the body is found and its middle intensities span the range; colour: 0 to 255
-    as displayed, and the whole picture is body. auto: colour where the modalities are red, green and blue."""
+    """What -1 to 1 means. tissue: the foreground is found and its middle intensities span the range; colour: 0 to 255
+    as displayed, and the whole picture is foreground. auto: colour where the modalities are red, green and blue."""
     enhance: Literal["off", "corrected", "paper"] = "off"
     """Contrast enhancement of GANet-Seg's Appendix C; paper is Eq. 16 as printed, which inverts contrast."""
     equalise: Literal["off", "global", "clahe"] = "off"

@@ -37,7 +37,7 @@ class SystemConfig(Frozen):
     published: ClassVar[Mapping[str, Mapping[Any, Mapping[str, float]]]] = {}
     """The paper's figures by experiment and row: of other images, and no target."""
 
-    stays_home: ClassVar[tuple[str, ...]] = ("discriminator",)
+    local_networks: ClassVar[tuple[str, ...]] = ("discriminator",)
     """Networks that never leave a hospital unless `federation.local` overrides it: a discriminator reveals most about
     who was in the training set (docs/decisions/0007-what-stays-home.md)."""
     of_control: ClassVar[tuple[str, ...]] = ("reading", "widths")

@@ -17,7 +17,7 @@ DARKEST = BACKGROUND + 1e-3
 """Lowest intensity of tissue: only background is exactly -1."""
 
 
-def draw_augmentation(
+def sample_augmentation(
     config: AugmentConfig, channels: int, rng: np.random.Generator
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Sample one example's transform: an affine matrix (2, 3) in grid_sample's frame, gain and shift (C,) each."""
@@ -36,11 +36,11 @@ def draw_augmentation(
 def augment(batch: Batch) -> Batch:
     """Apply the batch's sampled transforms to image and regions; a batch without any is returned unchanged.
 
-    Intensities change inside the body only, are clipped to [-1, 1], and the background stays exactly -1.
+    Intensities change inside the foreground only, are clipped to [-1, 1], and the background stays exactly -1.
     """
-    if "affine" not in batch.draws:
+    if "affine" not in batch.samples:
         return batch
-    affine, gain, shift = (batch.draws[name] for name in ("affine", "gain", "shift"))
+    affine, gain, shift = (batch.samples[name] for name in ("affine", "gain", "shift"))
     grid = F.affine_grid(affine, list(batch.image.shape), align_corners=False)
     # Shifted so that padding with zeros pads with background.
     image = F.grid_sample(batch.image - BACKGROUND, grid, align_corners=False) + BACKGROUND

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 BACKGROUND = -1.0
-"""Intensity of everything outside the body, exactly; prepared images lie in [-1, 1]."""
+"""Intensity of everything outside the foreground, exactly; prepared images lie in [-1, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,11 @@ class Batch:
     """(B,) int64, index of each example's case."""
     label: Tensor
     """(B,) int64, index of each example's class; -1 where the class is unknown."""
-    draws: Mapping[str, Tensor] = field(default_factory=dict)
+    samples: Mapping[str, Tensor] = field(default_factory=dict)
     """Random parameters, (B, ...) each, keyed by seed, epoch and example."""
 
     @property
-    def body(self) -> Tensor:
+    def foreground(self) -> Tensor:
         """(B, 1, H, W) bool: pixels where any channel is not background."""
         return (self.image > BACKGROUND).any(dim=1, keepdim=True)
 
@@ -41,8 +41,8 @@ class Batch:
         image = move(self.image)
         if channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
-        draws = {name: move(value) for name, value in self.draws.items()}
-        return Batch(image, move(self.regions), move(self.case), move(self.label), draws)
+        samples = {name: move(value) for name, value in self.samples.items()}
+        return Batch(image, move(self.regions), move(self.case), move(self.label), samples)
 
     def of(self, rows: Tensor) -> Batch:
         """The examples at the given rows.
@@ -50,11 +50,11 @@ class Batch:
         Args:
             rows: (n,) int64, or (B,) bool.
         """
-        draws = {name: value[rows] for name, value in self.draws.items()}
-        return Batch(self.image[rows], self.regions[rows], self.case[rows], self.label[rows], draws)
+        samples = {name: value[rows] for name, value in self.samples.items()}
+        return Batch(self.image[rows], self.regions[rows], self.case[rows], self.label[rows], samples)
 
     def pin(self) -> Batch:
         """The batch in page-locked memory."""
-        draws = {name: value.pin_memory() for name, value in self.draws.items()}
+        samples = {name: value.pin_memory() for name, value in self.samples.items()}
         image, regions, case, label = (part.pin_memory() for part in (self.image, self.regions, self.case, self.label))
-        return Batch(image, regions, case, label, draws)
+        return Batch(image, regions, case, label, samples)

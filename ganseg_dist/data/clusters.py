@@ -30,30 +30,32 @@ SEED = 0
 """Fixed, so that a scan's clusters do not depend on the run's seed."""
 
 
-def initial_mask(volume: Volume, body: Mask, k: int, *, by: Literal["intensity", "coordinates"] = "intensity") -> Mask:
-    """The brightest of k clusters, in the shape of `body`; empty where tissue has fewer than k intensities.
+def initial_mask(
+    volume: Volume, foreground: Mask, k: int, *, by: Literal["intensity", "coordinates"] = "intensity"
+) -> Mask:
+    """The brightest of k clusters, in the shape of `foreground`; empty where tissue has fewer than k intensities.
 
     The paper's generator takes a binary mask, and k = 3 clusters are not binary: the brightest one is used.
     """
-    return np.asarray(clusters(volume, body, k, by=by) == k)
+    return np.asarray(clusters(volume, foreground, k, by=by) == k)
 
 
 def clusters(
-    volume: Volume, body: Mask, k: int, *, by: Literal["intensity", "coordinates"] = "intensity"
+    volume: Volume, foreground: Mask, k: int, *, by: Literal["intensity", "coordinates"] = "intensity"
 ) -> npt.NDArray[np.int64]:
-    """Tissue in k clusters (Eq. 5), numbered from the dimmest, 1, to the brightest, k; 0 outside the body.
+    """Tissue in k clusters (Eq. 5), numbered from the dimmest, 1, to the brightest, k; 0 outside the foreground.
 
     The result does not depend on the number of threads. All 0 where there are fewer than k different points.
 
     Args:
         volume: (H, W) or a stack (S, H, W), which is clustered as one, so that bright means bright in the whole scan.
-        body: the same shape.
+        foreground: the same shape.
         by: what k-means compares. "intensity", as the paper's text says, compares values; "coordinates", Eq. 4 as
-            printed, compares positions in the plane, and cuts the body into k parts.
+            printed, compares positions in the plane, and cuts the foreground into k parts.
     """
-    labels = np.zeros(body.shape, np.int64)
-    intensities = _intensities(volume, body)
-    points = intensities if by == "intensity" else np.argwhere(body)[:, -2:].astype(np.float64)
+    labels = np.zeros(foreground.shape, np.int64)
+    intensities = _intensities(volume, foreground)
+    points = intensities if by == "intensity" else np.argwhere(foreground)[:, -2:].astype(np.float64)
     sample = _sample(points, MOST_POINTS)
     if len(np.unique(sample, axis=0)) < k:
         return labels
@@ -62,17 +64,20 @@ def clusters(
     brightness = np.bincount(assigned, intensities[:, 0], k) / np.maximum(np.bincount(assigned, minlength=k), 1)
     rank = np.empty(k, np.int64)
     rank[np.argsort(brightness, kind="stable")] = np.arange(1, k + 1)
-    labels[body] = rank[assigned]
+    labels[foreground] = rank[assigned]
     return labels
 
 
-def elbow(volumes: Sequence[Volume], bodies: Sequence[Mask], *, largest: int = 8) -> tuple[float, ...]:
+def elbow(volumes: Sequence[Volume], foregrounds: Sequence[Mask], *, largest: int = 8) -> tuple[float, ...]:
     """Within-cluster sum of squares of these scans' intensities for k = 1 to `largest`; choose k where the curve bends.
 
     A diagnostic only: k is a setting, so that the preparation of a scan does not depend on the rest of its cohort.
     """
     share = MOST_POINTS // max(len(volumes), 1)
-    samples = [_sample(_intensities(volume, body), share) for volume, body in zip(volumes, bodies, strict=True)]
+    samples = [
+        _sample(_intensities(volume, foreground), share)
+        for volume, foreground in zip(volumes, foregrounds, strict=True)
+    ]
     with threadpool_limits(limits=1, user_api="openmp"):
         return tuple(float(_kmeans(k).fit(np.concatenate(samples)).inertia_) for k in range(1, largest + 1))
 
@@ -94,9 +99,9 @@ def clustered_channel(image: Volume, modalities: Sequence[str]) -> Volume:
     return np.asarray(image.mean(axis=1))
 
 
-def _intensities(volume: Volume, body: Mask) -> Points:
-    """(N, 1) intensities of the N body pixels."""
-    return volume[body].astype(np.float64)[:, None]
+def _intensities(volume: Volume, foreground: Mask) -> Points:
+    """(N, 1) intensities of the N foreground pixels."""
+    return volume[foreground].astype(np.float64)[:, None]
 
 
 def _kmeans(k: int) -> KMeans:

@@ -64,7 +64,7 @@ class Case:
     @property
     def labels(self) -> Mapping[int, int]:
         """Values in the mask file to our labels."""
-        return self.scheme.ours if self.colours is None else self.colours
+        return self.scheme.to_our_labels if self.colours is None else self.colours
 
     @property
     def regions(self) -> tuple[str, ...]:

@@ -38,38 +38,38 @@ SPECK = np.ones((3, 3, 1), bool)
 """Noise and flow artefacts are thinner than this in-plane; skin, nose and ears are not."""
 
 
-def foreground(image: Volume) -> Mask:
-    """The head, or the brain of a skull-stripped scan, as one body without holes.
+def foreground_mask(image: Volume) -> Mask:
+    """The head, or the brain of a skull-stripped scan, as one foreground without holes.
 
     image: (C, X, Y, Z), any intensity range. Returns (X, Y, Z) bool: the union over modalities of what
     differs from the background, holes filled slice by slice along Z, its largest connected part.
     All False when every modality is constant.
     """
-    body = np.zeros(image.shape[1:], bool)
+    foreground = np.zeros(image.shape[1:], bool)
     noisy = False
     for volume in image:
         deviation, bright = _deviation(volume)
         if bright > 0:
             clean = _has_clean_background(deviation, bright)
-            body |= deviation > (DUST * bright if clean else _noise_threshold(deviation, bright))
+            foreground |= deviation > (DUST * bright if clean else _noise_threshold(deviation, bright))
             noisy |= not clean
     # Holes first: a dark skull parts the brain from the skin around it, and the larger of them is not the head.
-    body = _without_holes(body)
+    foreground = _without_holes(foreground)
     if noisy:  # bright specks touch each other and so the head
-        body = ndimage.binary_opening(body, SPECK)
-    return _largest_part(body)
+        foreground = ndimage.binary_opening(foreground, SPECK)
+    return _largest_part(foreground)
 
 
-def is_skull_stripped(image: Volume, body: Mask, spacing_mm: tuple[float, float, float] | None) -> bool:
-    """Whether every modality has a background of one exact value and the body can be a brain.
+def is_skull_stripped(image: Volume, foreground: Mask, spacing_mm: tuple[float, float, float] | None) -> bool:
+    """Whether every modality has a background of one exact value and the foreground can be a brain.
 
-    image: (C, X, Y, Z); body: its `foreground`, (X, Y, Z). With spacing_mm, a whole head whose
+    image: (C, X, Y, Z); foreground: its `foreground`, (X, Y, Z). With spacing_mm, a whole head whose
     background was zeroed is recognised by its volume; without, the volume is not checked.
     """
     backgrounds = (_deviation(volume) for volume in image)
     if not all(bright > 0 and _has_clean_background(deviation, bright) for deviation, bright in backgrounds):
         return False
-    return spacing_mm is None or float(body.sum()) * math.prod(spacing_mm) / 1000 <= LARGEST_BRAIN_ML
+    return spacing_mm is None or float(foreground.sum()) * math.prod(spacing_mm) / 1000 <= LARGEST_BRAIN_ML
 
 
 def _deviation(volume: Volume) -> tuple[Volume, float]:
@@ -110,20 +110,20 @@ def _sample(volume: Volume) -> Volume:
     return volume[strides]
 
 
-def _largest_part(body: Mask) -> Mask:
-    parts, count = ndimage.label(body)
+def _largest_part(foreground: Mask) -> Mask:
+    parts, count = ndimage.label(foreground)
     if count <= 1:
-        return body
+        return foreground
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     return np.asarray(parts == sizes.argmax())
 
 
-def _without_holes(body: Mask) -> Mask:
+def _without_holes(foreground: Mask) -> Mask:
     """Background that cannot reach its slice's border becomes foreground."""
     in_plane = np.zeros((3, 3, 3), bool)
     in_plane[:, 1, 1] = in_plane[1, :, 1] = True
-    gaps, count = ndimage.label(~body, structure=in_plane)
+    gaps, count = ndimage.label(~foreground, structure=in_plane)
     open_gaps = np.zeros(count + 1, bool)
     for border in (gaps[0], gaps[-1], gaps[:, 0], gaps[:, -1]):
         open_gaps[np.unique(border)] = True

@@ -101,7 +101,7 @@ class LabelScheme:
         }
 
     @property
-    def ours(self) -> dict[int, int]:
+    def to_our_labels(self) -> dict[int, int]:
         """Values in a mask to our label values of the same regions; labels of no region map to 0."""
         known = REGION_LABELS.keys() & self.regions.keys()
         by_regions = {
@@ -180,12 +180,12 @@ class LabelScheme:
         names = self.regions[region]
         return names[0] if len(names) == 1 else REGION_NAMES.get(region, region)
 
-    def described(self) -> str:
+    def describe(self) -> str:
         """`0 background, 1 lesion`, in the order of the values."""
         return ", ".join(f"{value} {name}" for name, value in sorted(self.labels.items(), key=lambda item: item[1]))
 
 
-def is_scheme_file(stated: str) -> bool:
+def is_scheme_path(stated: str) -> bool:
     """Whether a value of `--labels`, or of a manifest's labels column, is a file and not a scheme's name."""
     return stated.lower().endswith(".json")
 

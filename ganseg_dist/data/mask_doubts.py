@@ -13,7 +13,7 @@ MOST_OF_PICTURE = 0.8
 """Share of a picture; dense nuclei cover half of one, a skin lesion up to three quarters."""
 
 MOST_OF_BODY = 0.5
-"""Share of a scan's body, of which a lesion is a small part."""
+"""Share of a scan's foreground, of which a lesion is a small part."""
 
 MOST_OUTSIDE = 0.5
 """Share of a mask that may lie in the background."""
@@ -31,12 +31,12 @@ NEARLY_ALL = 0.999
 """A mask that covers more than this share is not called inverted: it leaves no lesion."""
 
 
-def mask_doubt(mask: Mask, body: Mask | None, *, is_picture: bool) -> Flaw | None:
+def mask_doubt(mask: Mask, foreground: Mask | None, *, is_picture: bool) -> Flaw | None:
     """What is implausible about the place of a mask that is not empty; None where nothing is.
 
     Args:
         mask: (X, Y, Z).
-        body: (X, Y, Z), what is not background in the image; None where that is everything, or unknown.
+        foreground: (X, Y, Z), what is not background in the image; None where that is everything, or unknown.
         is_picture: whether the image may show something other than a head.
     """
     share = float(mask.mean())
@@ -44,15 +44,15 @@ def mask_doubt(mask: Mask, body: Mask | None, *, is_picture: bool) -> Flaw | Non
     if 0.5 < share < NEARLY_ALL and _border(mask) > MOST_OF_BORDER:
         problem = f"the mask looks inverted: it covers {share:.0%} of the {where} and all along its border"
         return Flaw("inverted-mask", problem, "invert it if the lesion is black on white")
-    outside = share_outside(mask, body)
+    outside = share_outside(mask, foreground)
     if outside > MOST_OUTSIDE and is_picture:
         remedy = "check that the mask belongs to this image; data.intensities=colour takes in the whole picture"
         return Flaw("mask-outside", f"{outside:.0%} of the mask lies in what looks like background", remedy)
     if outside > MOST_OUTSIDE:
         problem = f"{outside:.0%} of the mask lies outside the head or brain"
         return Flaw("mask-outside", problem, "check that the mask belongs to this case")
-    if not is_picture and body is not None:
-        share, where = float(mask[body].mean()), "head or brain"
+    if not is_picture and foreground is not None:
+        share, where = float(mask[foreground].mean()), "head or brain"
     if share > (MOST_OF_PICTURE if is_picture else MOST_OF_BODY):
         return Flaw("large-mask", f"the mask covers {share:.0%} of the {where}", "check that it marks the lesion alone")
     return None
@@ -67,9 +67,9 @@ def has_soft_edges(values: Volume) -> bool:
     return bool((contrast[between] == 0).mean() < MOST_FLAT_SHADES)
 
 
-def share_outside(mask: Mask, body: Mask | None) -> float:
+def share_outside(mask: Mask, foreground: Mask | None) -> float:
     """Share of a mask's voxels that are background in the image."""
-    return float((~body)[mask].mean()) if body is not None else 0.0
+    return float((~foreground)[mask].mean()) if foreground is not None else 0.0
 
 
 def _border(mask: Mask) -> float:

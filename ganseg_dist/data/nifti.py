@@ -63,7 +63,7 @@ def load_nifti(path: Path, channel: int | None) -> tuple[Volume, Grid]:
         return data, Grid(shape, *affine_of(path, image.header, stored_sizes, shape))
 
 
-def laid_as(path: Path, volume: npt.NDArray[Any], *, is_mask: bool) -> Any:
+def image_like(path: Path, volume: npt.NDArray[Any], *, is_mask: bool) -> Any:
     """An image (X, Y, Z) with the geometry of a file, to be saved.
 
     Its header has the file's geometry, bit for bit and with whatever is wrong in it, and nothing else of the file:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from numpy.polynomial.legendre import leggrid3d
 
 from ganseg_dist.data.cohort import COLOURS, MODALITIES
-from ganseg_dist.data.foreground import Mask, foreground, is_skull_stripped
+from ganseg_dist.data.foreground import Mask, foreground_mask, is_skull_stripped
 from ganseg_dist.data.picture import BRIGHTEST
 from ganseg_dist.data.scan import Scan
 
@@ -34,13 +34,13 @@ def perturb(scan: Scan, kind: str, strength: float, rng: np.random.Generator) ->
         kind: one of `KINDS`.
         strength: 0 or more; the kind's function says what it measures.
     """
-    body = foreground(scan.image)
-    if not body.any():
+    foreground = foreground_mask(scan.image)
+    if not foreground.any():
         return scan
-    scanned = body if is_skull_stripped(scan.image, body, None) else np.ones_like(body)
+    scanned = foreground if is_skull_stripped(scan.image, foreground, None) else np.ones_like(foreground)
     changed = []
     for name, volume in zip(scan.modalities, scan.image, strict=True):
-        signal = KINDS[kind](volume.astype(np.float64), body, strength, rng)
+        signal = KINDS[kind](volume.astype(np.float64), foreground, strength, rng)
         if name in COLOURS:
             signal = signal.clip(0, BRIGHTEST)
         changed.append(np.where(scanned, signal, volume).astype(np.float32))
@@ -50,7 +50,7 @@ def perturb(scan: Scan, kind: str, strength: float, rng: np.random.Generator) ->
 def without(scan: Scan, modality: str) -> Scan:
     """The scan with one modality missing: constant at its darkest value.
 
-    Preparation finds the body in the other modalities and turns the constant into the grey of median tissue.
+    Preparation finds the foreground in the other modalities and turns the constant into the grey of median tissue.
     """
     image = scan.image.copy()
     missing = scan.modalities.index(modality)
@@ -58,34 +58,34 @@ def without(scan: Scan, modality: str) -> Scan:
     return replace(scan, image=image)
 
 
-def gaussian_noise(signal: Signal, body: Mask, strength: float, rng: np.random.Generator) -> Signal:
+def gaussian_noise(signal: Signal, foreground: Mask, strength: float, rng: np.random.Generator) -> Signal:
     """Return x + sigma n, n standard normal; sigma is `strength` times the range of the tissue."""
-    return signal + strength * _range(signal[body]) * rng.standard_normal(signal.shape)
+    return signal + strength * _range(signal[foreground]) * rng.standard_normal(signal.shape)
 
 
-def rician_noise(signal: Signal, body: Mask, strength: float, rng: np.random.Generator) -> Signal:
+def rician_noise(signal: Signal, foreground: Mask, strength: float, rng: np.random.Generator) -> Signal:
     """|x + sigma (n1 + i n2)|: noise of a magnitude image (Gudbjartsson and Patz 1995), which brightens dark voxels.
 
     The darkest voxel is taken as no signal; sigma is `strength` times the range of the tissue.
     """
     dark = float(signal.min())
-    real, imaginary = strength * _range(signal[body]) * rng.standard_normal((2, *signal.shape))
+    real, imaginary = strength * _range(signal[foreground]) * rng.standard_normal((2, *signal.shape))
     magnitude: Signal = np.hypot(signal - dark + real, imaginary)
     return dark + magnitude
 
 
-def bias_field(signal: Signal, body: Mask, strength: float, rng: np.random.Generator) -> Signal:
-    """Return x exp(strength f), f a random polynomial of the third degree with max |f| = 1 in the body.
+def bias_field(signal: Signal, foreground: Mask, strength: float, rng: np.random.Generator) -> Signal:
+    """Return x exp(strength f), f a random polynomial of the third degree with max |f| = 1 in the foreground.
 
     The darkest voxel is taken as no signal.
     """
     dark = float(signal.min())
     field = _smooth_field(signal.shape, rng)
-    gain: Signal = np.exp(strength * field / np.abs(field[body]).max())
+    gain: Signal = np.exp(strength * field / np.abs(field[foreground]).max())
     return dark + (signal - dark) * gain
 
 
-def gamma(signal: Signal, body: Mask, strength: float, rng: np.random.Generator) -> Signal:
+def gamma(signal: Signal, foreground: Mask, strength: float, rng: np.random.Generator) -> Signal:
     """Another contrast: x^exp(strength) or x^exp(-strength), equally likely, x scaled to [0, 1] and back."""
     dark, reach = float(signal.min()), float(np.ptp(signal))
     exponent = math.exp(strength * rng.choice((-1, 1)))

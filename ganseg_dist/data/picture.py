@@ -49,7 +49,7 @@ def load_picture(path: Path) -> Pixels:
     return _load_displayed(path, by_value=False, is_mask=False)
 
 
-def load_drawing(path: Path, *, by_value: bool) -> Pixels:
+def load_mask_picture(path: Path, *, by_value: bool) -> Pixels:
     """A mask, of the shapes of `load_picture`: 0 wherever it is less than half opaque.
 
     Args:

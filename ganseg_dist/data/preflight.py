@@ -15,7 +15,7 @@ import numpy as np
 from ganseg_dist.data.alignment import better_moves
 from ganseg_dist.data.cohort import COLOURS, GREY, Case, Cohort, Source
 from ganseg_dist.data.colours import colour_channels, shows_colour
-from ganseg_dist.data.foreground import Mask, foreground, is_skull_stripped
+from ganseg_dist.data.foreground import Mask, foreground_mask, is_skull_stripped
 from ganseg_dist.data.formats import Volume, is_image, is_nifti, reason
 from ganseg_dist.data.grid import Flaw, Grid, distinct_notes, grid_flaw, reference_grid, reorient
 from ganseg_dist.data.labels import BRATS_2024_GLI, Labels
@@ -192,7 +192,7 @@ def _examine(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
     if reference is not None:
         readable = {modality: reorient(volume, grids[modality], reference) for modality, volume in readable.items()}
     if _is_picture(case):
-        findings += _mask_findings(case, mask, reference, _body_of_picture(case, readable, reference))
+        findings += _mask_findings(case, mask, reference, _foreground_of_picture(case, readable, reference))
         coloured = _is_seen_in_colour(case, readable)
         colours = _mask_colours(case)
         return CaseReport(tuple(findings), digests, mask_digest, None, coloured, colours, mask_values=values)
@@ -203,9 +203,9 @@ def _examine(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
         return CaseReport(tuple(findings), digests, mask_digest, mask_values=values)
     findings += _unregistered(case, readable)
     image = _on_picture_axes(readable, reference)
-    body = foreground(image)
-    findings += _mask_findings(case, mask, reference, from_picture_axes(body, reference))
-    stripped = is_skull_stripped(image, body, reference.spacing_mm)
+    foreground = foreground_mask(image)
+    findings += _mask_findings(case, mask, reference, from_picture_axes(foreground, reference))
+    stripped = is_skull_stripped(image, foreground, reference.spacing_mm)
     return CaseReport(tuple(findings), digests, mask_digest, stripped, hounsfield=hounsfield, mask_values=values)
 
 
@@ -303,8 +303,8 @@ def _is_picture(case: Case) -> bool:
     return set(case.images) <= {*COLOURS, GREY}
 
 
-def _body_of_picture(case: Case, readable: Mapping[str, Volume], reference: Grid | None) -> Mask | None:
-    """Foreground of a grey picture; None for a picture in colour, which is body everywhere."""
+def _foreground_of_picture(case: Case, readable: Mapping[str, Volume], reference: Grid | None) -> Mask | None:
+    """Foreground of a grey picture; None for a picture in colour, which is foreground everywhere."""
     if _is_coloured(case) or not readable or reference is None:
         return None
     return native_foreground(readable.values(), reference)
@@ -361,7 +361,9 @@ def _copy_of_image(case: Case, mask: Source, digests: Mapping[str, str]) -> Find
     )
 
 
-def _mask_findings(case: Case, mask: LoadedMask | None, reference: Grid | None, body: Mask | None) -> Iterator[Finding]:
+def _mask_findings(
+    case: Case, mask: LoadedMask | None, reference: Grid | None, foreground: Mask | None
+) -> Iterator[Finding]:
     """Findings about a mask that can be read."""
     if case.mask is None or mask is None:
         return
@@ -375,7 +377,7 @@ def _mask_findings(case: Case, mask: LoadedMask | None, reference: Grid | None, 
     elif blurred := list(_blurred_mask(case, case.mask)):
         yield from blurred
     elif reference is not None and not grid_findings:
-        yield from _doubtful_mask(case, file, reorient(mask.labels, mask.grid, reference) > 0, body)
+        yield from _doubtful_mask(case, file, reorient(mask.labels, mask.grid, reference) > 0, foreground)
         yield from _turned_mask(case, case.mask)
 
 
@@ -394,11 +396,11 @@ def _empty_mask(case: Case, mask: Source) -> Finding:
     return Finding(case.id, str(file), "empty-mask", "warning", f"the mask is empty{reason_text}", remedy)
 
 
-def _doubtful_mask(case: Case, file: str, marked: Mask, body: Mask | None) -> Iterator[Finding]:
+def _doubtful_mask(case: Case, file: str, marked: Mask, foreground: Mask | None) -> Iterator[Finding]:
     """A warning for pictures, which may show anything; an error where most of a scan's mask lies in the air."""
     is_picture = _is_picture(case)
-    if flaw := mask_doubt(marked, body, is_picture=is_picture):
-        in_air = not is_picture and share_outside(marked, body) > MOST_OUTSIDE
+    if flaw := mask_doubt(marked, foreground, is_picture=is_picture):
+        in_air = not is_picture and share_outside(marked, foreground) > MOST_OUTSIDE
         severity: Severity = "error" if in_air else "warning"
         yield Finding(case.id, file, flaw.check, severity, flaw.problem, flaw.remedy)
 
@@ -666,7 +668,7 @@ def _doubtful_labels(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[
 
 def _single_label(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
     """Black-and-white masks read by a scheme of several tumour tissues, by which all lesion becomes one of them."""
-    schemes = {case.scheme.described(): case.scheme for case in cohort.cases}
+    schemes = {case.scheme.describe(): case.scheme for case in cohort.cases}
     for scheme in schemes.values():
         masks = [
             {case.labels[value] for value in report.mask_values if value in case.labels} - {0}
@@ -674,10 +676,12 @@ def _single_label(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Fin
             if case.scheme == scheme
         ]
         masks = [labels for labels in masks if labels]
-        several = len(set(scheme.ours.values()) - {0}) > 1
+        several = len(set(scheme.to_our_labels.values()) - {0}) > 1
         if several and len(masks) >= FEWEST_OF_ONE_LABEL and len(set.union(*masks)) == 1:
             (only,) = masks[0]
-            meanings = [f"{value} ({name})" for name, value in scheme.labels.items() if scheme.ours[value] == only]
+            meanings = [
+                f"{value} ({name})" for name, value in scheme.labels.items() if scheme.to_our_labels[value] == only
+            ]
             problem = f"all {len(masks)} masks that mark something hold {' or '.join(meanings)} alone"
             remedy = "state --labels binary if it marks lesion of any kind"
             yield Finding(COHORT, str(cohort.root), "single-label", "warning", problem, remedy)

@@ -19,7 +19,7 @@ from ganseg_dist.data.clusters import clustered_channel, initial_mask
 from ganseg_dist.data.cohort import COLOURS
 from ganseg_dist.data.enhance import enhance
 from ganseg_dist.data.equalise import equalise
-from ganseg_dist.data.foreground import Mask, foreground
+from ganseg_dist.data.foreground import Mask, foreground_mask
 from ganseg_dist.data.formats import Volume
 from ganseg_dist.data.grid import Grid
 from ganseg_dist.data.labels import REGION_LABELS, Labels
@@ -43,8 +43,8 @@ LEAST_DEVIATION = 1e-18
 LEAST_VOXEL = 1e-3
 """A window that exceeds whole voxels by less than this share gets no further voxel: spacing is not that exact."""
 
-LEAST_BODY = 0.02
-"""Slices with less body than this share of the window are neither trained on nor evaluated."""
+LEAST_FOREGROUND = 0.02
+"""Slices with less foreground than this share of the window are neither trained on nor evaluated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,8 @@ class PreparedScan:
     placement: Placement
 
     @property
-    def body(self) -> npt.NDArray[np.float64]:
-        """(S,) share of each slice that is body."""
+    def foreground(self) -> npt.NDArray[np.float64]:
+        """(S,) share of each slice that is foreground."""
         return np.asarray((self.image > BACKGROUND).any(axis=1).mean(axis=(1, 2)))
 
     @property
@@ -84,12 +84,14 @@ class PreparedScan:
     @property
     def usable(self) -> npt.NDArray[np.bool_]:
         """(S,) slices to train on and to evaluate."""
-        return usable_slices(self.body, self.lesion)
+        return usable_slices(self.foreground, self.lesion)
 
 
-def usable_slices(body: npt.NDArray[np.float64], lesion: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """(S,) slices with enough body, and all with a lesion; from shares of body and lesion pixels, (S,) each."""
-    return (body >= LEAST_BODY) | (lesion > 0)
+def usable_slices(foreground: npt.NDArray[np.float64], lesion: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """(S,) slices with enough foreground, and all with a lesion; from shares of foreground and lesion pixels, (S,)
+    each.
+    """
+    return (foreground >= LEAST_FOREGROUND) | (lesion > 0)
 
 
 def intensities_of(modalities: Sequence[str], config: DataConfig) -> Literal["tissue", "colour"]:
@@ -100,26 +102,26 @@ def intensities_of(modalities: Sequence[str], config: DataConfig) -> Literal["ti
 
 
 def prepare_scan(scan: Scan, config: DataConfig, regions: tuple[str, ...]) -> PreparedScan:
-    """Reorient, normalise over the body, crop to it, (enhance,) resample in-plane, slice, (equalise, cluster).
+    """Reorient, normalise over the foreground, crop to it, (enhance,) resample in-plane, slice, (equalise, cluster).
 
-    The window is the body's bounding square at `config.spacing_mm`, or at coarser pixels where the body does
-    not fit, so that none of it is cut off. Slices keep their own spacing, as the networks are 2-D.
-    With colour intensities the whole picture is body, and only the padding to a square is background.
+    The window is the foreground's bounding square at `config.spacing_mm`, or at coarser pixels where the foreground
+    does not fit, so that none of it is cut off. Slices keep their own spacing, as the networks are 2-D.
+    With colour intensities the whole picture is foreground, and only the padding to a square is background.
 
     Raises DataError when the config sets colour intensities and the scan's lie outside 0..255, and when an intensity
     of the slices is NaN or infinite.
     """
     image = np.stack([to_picture_axes(volume, scan.grid) for volume in scan.image])
     if intensities_of(scan.modalities, config) == "colour":
-        body = np.ones(image.shape[1:], bool)
+        foreground = np.ones(image.shape[1:], bool)
         normalised = _as_displayed(image)
     else:
-        body = foreground(image)
-        normalised = np.stack([_normalise(volume, body) for volume in image])
-    placement = _window(body, scan.grid, config)
+        foreground = foreground_mask(image)
+        normalised = np.stack([_normalise(volume, foreground) for volume in image])
+    placement = _window(foreground, scan.grid, config)
     if config.enhance != "off":
-        enhanced = [2 * enhance(volume, body, reading=config.enhance) - 1 for volume in normalised]
-        normalised = np.where(body, np.maximum(enhanced, DARKEST), BACKGROUND).astype(np.float32)
+        enhanced = [2 * enhance(volume, foreground, reading=config.enhance) - 1 for volume in normalised]
+        normalised = np.where(foreground, np.maximum(enhanced, DARKEST), BACKGROUND).astype(np.float32)
     # Shifted by one while resampling, so that the zeros outside the window are background.
     planes = np.moveaxis(normalised, -1, 0) - BACKGROUND  # (S, C, rows, columns)
     slices = (_resample(planes, placement, config.size) + BACKGROUND).clip(-1, 1)  # weights sum to up to 1 + 1e-7
@@ -175,7 +177,7 @@ def from_picture_axes(volume: npt.NDArray[Voxel], grid: Grid) -> npt.NDArray[Vox
 
 def native_foreground(volumes: Iterable[Volume], grid: Grid) -> Mask:
     """The `foreground` of modalities (X, Y, Z) on one grid, on that grid: holes are filled in its axial slices."""
-    return from_picture_axes(foreground(np.stack([to_picture_axes(volume, grid) for volume in volumes])), grid)
+    return from_picture_axes(foreground_mask(np.stack([to_picture_axes(volume, grid) for volume in volumes])), grid)
 
 
 def picture_shape(grid: Grid) -> tuple[int, int, int]:
@@ -205,22 +207,22 @@ def _native_axes(affine: npt.NDArray[np.float64]) -> list[int]:
     return [targets.index(axis) for axis in range(3)]
 
 
-def _window(body: npt.NDArray[np.bool_], grid: Grid, config: DataConfig) -> Placement:
-    """The square (in mm, or in pixels without spacing) around the body."""
+def _window(foreground: npt.NDArray[np.bool_], grid: Grid, config: DataConfig) -> Placement:
+    """The square (in mm, or in pixels without spacing) around the foreground."""
     row_mm, column_mm, _ = picture_spacing(grid)
     # A picture without mm may be enlarged, but not more than twofold.
     smallest = config.size * (0.5 if grid.affine is None else config.spacing_mm)
-    rows, columns = _extent(body.any(axis=(1, 2))), _extent(body.any(axis=(0, 2)))
+    rows, columns = _extent(foreground.any(axis=(1, 2))), _extent(foreground.any(axis=(0, 2)))
     side = max((rows[1] - rows[0]) * row_mm, (columns[1] - columns[0]) * column_mm, smallest)
     sides = (math.ceil(side / row_mm - LEAST_VOXEL), math.ceil(side / column_mm - LEAST_VOXEL))
     origin = (sum(rows) // 2 - sides[0] // 2, sum(columns) // 2 - sides[1] // 2)
     return Placement(grid, origin, sides)
 
 
-def _equalised(slices: Volume, body: npt.NDArray[np.bool_], method: Literal["global", "clahe"]) -> Volume:
+def _equalised(slices: Volume, foreground: npt.NDArray[np.bool_], method: Literal["global", "clahe"]) -> Volume:
     """Each channel's contrast spread over (-1, 1]; (S, C, size, size)."""
-    channels = [2 * equalise(slices[:, channel], body, method=method) - 1 for channel in range(slices.shape[1])]
-    return np.where(body[:, None], np.maximum(np.stack(channels, axis=1), DARKEST), BACKGROUND).astype(np.float32)
+    channels = [2 * equalise(slices[:, channel], foreground, method=method) - 1 for channel in range(slices.shape[1])]
+    return np.where(foreground[:, None], np.maximum(np.stack(channels, axis=1), DARKEST), BACKGROUND).astype(np.float32)
 
 
 def _extent(occupied: npt.ArrayLike) -> tuple[int, int]:
@@ -229,20 +231,20 @@ def _extent(occupied: npt.ArrayLike) -> tuple[int, int]:
     return (int(where[0]), int(where[-1]) + 1) if len(where) else (0, np.size(occupied))
 
 
-def _normalise(volume: Volume, body: npt.NDArray[np.bool_]) -> Volume:
-    """Scale by the body's median and interquartile range to (-1, 1): a large lesion hardly moves either."""
-    tissue = volume[body]
+def _normalise(volume: Volume, foreground: npt.NDArray[np.bool_]) -> Volume:
+    """Scale by the foreground's median and interquartile range to (-1, 1): a large lesion hardly moves either."""
+    tissue = volume[foreground]
     if tissue.size == 0:
         return np.full(volume.shape, BACKGROUND, np.float32)
     lower, median, upper = np.percentile(tissue, (25, 50, 75))
     deviation = (upper - lower) / 1.349  # the IQR of a unit normal
     deviation = max(deviation, 1e-6 * abs(float(median)), LEAST_DEVIATION)  # rounding errors are no contrast
     scaled = np.clip((volume - median) / (ROBUST_RANGE * deviation), DARKEST, 1.0)
-    return np.where(body, scaled, BACKGROUND).astype(np.float32)
+    return np.where(foreground, scaled, BACKGROUND).astype(np.float32)
 
 
 def _as_displayed(image: Volume) -> Volume:
-    """0..255 to [-1, 1]; black is `DARKEST`, as it is body. Raises DataError for values outside 0..255."""
+    """0..255 to [-1, 1]; black is `DARKEST`, as it is foreground. Raises DataError for values outside 0..255."""
     if image.min() < 0 or image.max() > BRIGHTEST:
         raise DataError(
             f"data.intensities: colour needs values of 0 to {BRIGHTEST}, an image here goes from {image.min():g} to "

@@ -17,7 +17,7 @@ from ganseg_dist.data.labels import Labels
 from ganseg_dist.data.levels import whole_numbers
 from ganseg_dist.data.mask_values import translate_labels
 from ganseg_dist.data.nifti import load_nifti
-from ganseg_dist.data.picture import BRIGHTEST, Pixels, load_drawing, load_picture
+from ganseg_dist.data.picture import BRIGHTEST, Pixels, load_mask_picture, load_picture
 from ganseg_dist.errors import DataError
 
 
@@ -97,7 +97,7 @@ def load_mask_values(mask: Source) -> tuple[Volume, Grid]:
         values, grid = load_nifti(mask.files[0], mask.channel)
         return whole_numbers(mask.files[0], values), grid
     by_value = mask.reads is None and mask.channel is None
-    return _stack(mask, partial(load_drawing, by_value=by_value), mask_plane)
+    return _stack(mask, partial(load_mask_picture, by_value=by_value), mask_plane)
 
 
 def _stack(

@@ -31,7 +31,7 @@ from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file, verif
 from ganseg_dist.errors import DataError
 from ganseg_dist.files import read_bytes, sha256
 
-FORMAT = 3
+FORMAT = 4
 """Raised whenever preparation changes what it writes."""
 
 SETTINGS = {"size", "spacing_mm", "enhance", "equalise", "clusters", "cluster_by"}
@@ -60,8 +60,8 @@ class PreparedCase:
     modalities: tuple[str, ...]
     regions: tuple[str, ...]
     """Empty when the case has no mask."""
-    body: npt.NDArray[np.float64]
-    """(S,) share of each slice that is body."""
+    foreground: npt.NDArray[np.float64]
+    """(S,) share of each slice that is foreground."""
     lesion: npt.NDArray[np.int64]
     """(S,) lesion pixels of each slice."""
     size: int
@@ -88,7 +88,7 @@ class PreparedCase:
             meta["site"],
             tuple(meta["modalities"]),
             tuple(meta["regions"]),
-            np.asarray(meta["body"], np.float64),
+            np.asarray(meta["foreground"], np.float64),
             np.asarray(meta["lesion"], np.int64),
             meta["size"],
             meta["sides_known"],
@@ -109,7 +109,7 @@ class PreparedCase:
     @property
     def usable(self) -> npt.NDArray[np.bool_]:
         """(S,) slices to train on."""
-        return usable_slices(self.body, self.lesion)
+        return usable_slices(self.foreground, self.lesion)
 
     @property
     def has_lesion(self) -> npt.NDArray[np.bool_]:
@@ -184,7 +184,7 @@ def prepared_folder(store: Path, case: Case, config: DataConfig, content: str) -
     """Where a case with this content belongs under these settings."""
     settings = config.model_dump(mode="json", include=SETTINGS)
     modalities = _modalities(case, config)
-    settings["modalities"] = list(modalities)  # the body, and so the window, is the union over them
+    settings["modalities"] = list(modalities)  # the foreground, and so the window, is the union over them
     settings["intensities"] = intensities_of(modalities, config)
     key = hashlib.blake2b(json.dumps([FORMAT, content, settings], sort_keys=True).encode(), digest_size=12)
     return store / "cases" / key.hexdigest()
@@ -233,7 +233,7 @@ def prepare_case(
             "size": config.size,
             "sides_known": prepared.placement.grid.sides_known,
             "class": case.class_name,
-            "body": [round(float(share), 4) for share in prepared.body],
+            "foreground": [round(float(share), 4) for share in prepared.foreground],
             "lesion": prepared.lesion.tolist(),
         }
         write_prepared(unfinished, description, prepared.image.astype(np.float16), prepared.masks)

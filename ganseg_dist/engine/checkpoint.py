@@ -271,7 +271,7 @@ def _joined_optimizer(tensors: Mapping[str, Tensor], groups: Any) -> dict[str, A
 
 
 def _rng_states() -> dict[str, Tensor]:
-    """Torch's generators. The engine's own draws are keyed by seed, epoch and example and need none."""
+    """Torch's generators. The engine's own samples are keyed by seed, epoch and example and need none."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()

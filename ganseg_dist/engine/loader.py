@@ -1,4 +1,4 @@
-"""Batches in an order, and with random draws, that depend on seed, epoch and example alone.
+"""Batches in an order, and with random samples, that depend on seed, epoch and example alone.
 
 However many workers share an epoch, together they see the same batches with the same holes and transforms.
 """
@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ganseg_dist.config import RunConfig
-from ganseg_dist.data.augment import draw_augmentation
+from ganseg_dist.data.augment import sample_augmentation
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.engine.world import World
@@ -22,7 +22,7 @@ from ganseg_dist.errors import DataError
 from ganseg_dist.systems.base import Stage
 
 Indices = npt.NDArray[np.int64]
-Draw = Callable[[str, np.random.Generator], dict[str, npt.NDArray[np.float32]]]
+Sampler = Callable[[str, np.random.Generator], dict[str, npt.NDArray[np.float32]]]
 
 ORDER, EXAMPLE, VALIDATION = range(3)
 """Streams of randomness: which examples in what order, what happens to one, and the same for validation."""
@@ -31,11 +31,11 @@ ORDER, EXAMPLE, VALIDATION = range(3)
 class StageBatches:
     """The batches of one stage for one rank."""
 
-    def __init__(self, config: RunConfig, stage: Stage, slices: SliceSet, draw: Draw, world: World) -> None:
+    def __init__(self, config: RunConfig, stage: Stage, slices: SliceSet, sampler: Sampler, world: World) -> None:
         """Raises DataError when the stage has nothing to learn from."""
         self.config, self.stage, self.world = config, stage, world
         self.slices = slices if stage.modalities is None else slices.of_modalities(stage.modalities)
-        self.draw = draw
+        self.sampler = sampler
         blank = np.flatnonzero(~self.slices.has_lesion)
         lesion = np.flatnonzero(self.slices.has_lesion)
         kept_blank = round(config.data.blank_rate * len(blank))
@@ -76,13 +76,13 @@ class StageBatches:
 
     def examples(self, slices: SliceSet, chosen: Indices) -> Batch:
         """These validation slices as one batch, without augmentation, the same each time."""
-        return _Batches(slices, [chosen], [self.config.seed, VALIDATION], self._system_draws)[0]
+        return _Batches(slices, [chosen], [self.config.seed, VALIDATION], self._system_samples)[0]
 
     def _load(
         self, batches: list[Indices], keys: list[int], *, augmented: bool, slices: SliceSet | None = None
     ) -> Iterator[Batch]:
         shown = self.slices if slices is None else slices
-        dataset = _Batches(shown, batches, keys, self._draws if augmented else self._system_draws)
+        dataset = _Batches(shown, batches, keys, self._samples if augmented else self._system_samples)
         loaders = self.config.train.loaders
         read = iter(
             DataLoader(
@@ -96,12 +96,12 @@ class StageBatches:
         # From page-locked memory the copy to a GPU does not wait for the step before it.
         return (batch.pin() for batch in read) if self.world.device.type == "cuda" else read
 
-    def _draws(self, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
-        transform = draw_augmentation(self.config.data.augment, len(self.slices.modalities), rng)
-        return {**self._system_draws(rng), **transform}
+    def _samples(self, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
+        transform = sample_augmentation(self.config.data.augment, len(self.slices.modalities), rng)
+        return {**self._system_samples(rng), **transform}
 
-    def _system_draws(self, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
-        return self.draw(self.stage.name, rng)
+    def _system_samples(self, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
+        return self.sampler(self.stage.name, rng)
 
 
 class _Batches(Dataset[Batch]):
@@ -112,9 +112,9 @@ class _Batches(Dataset[Batch]):
         slices: SliceSet,
         batches: list[Indices],
         keys: list[int],
-        draws: Callable[[np.random.Generator], dict[str, npt.NDArray[np.float32]]],
+        sample: Callable[[np.random.Generator], dict[str, npt.NDArray[np.float32]]],
     ) -> None:
-        self.slices, self.batches, self.keys, self.draws = slices, batches, keys, draws
+        self.slices, self.batches, self.keys, self.sample = slices, batches, keys, sample
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -123,13 +123,15 @@ class _Batches(Dataset[Batch]):
         chosen = self.batches[index]
         image, regions = self.slices.read(chosen)
         drawn: list[dict[str, Any]] = [
-            self.draws(np.random.default_rng([*self.keys, int(example)])) for example in chosen
+            self.sample(np.random.default_rng([*self.keys, int(example)])) for example in chosen
         ]
-        draws = {name: torch.from_numpy(np.stack([one[name] for one in drawn])) for name in (drawn[0] if drawn else ())}
+        samples = {
+            name: torch.from_numpy(np.stack([one[name] for one in drawn])) for name in (drawn[0] if drawn else ())
+        }
         return Batch(
             torch.from_numpy(image),
             torch.from_numpy(regions),
             torch.from_numpy(self.slices.case_of[chosen]),
             torch.from_numpy(self.slices.label[chosen]),
-            draws,
+            samples,
         )

@@ -29,7 +29,7 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.config.privacy import PatientPrivacyConfig
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.slices import SliceSet
-from ganseg_dist.engine.loader import EXAMPLE, ORDER, Draw, Indices, StageBatches
+from ganseg_dist.engine.loader import EXAMPLE, ORDER, Indices, Sampler, StageBatches
 from ganseg_dist.engine.noise import Entropy, chosen, normal_noise, secret_key
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import ConfigError, MissingDependency
@@ -113,13 +113,13 @@ class PatientBatches(StageBatches):
     """Batches of patients: each is drawn in each step with the same probability, and shows some of its slices.
 
     Nothing of it follows from the run's seed, which everybody knows: that nobody knows who was drawn is part of the
-    promise. A run that was killed draws anew, and no weights of the steps that are lost were ever kept.
+    promise. A run that was killed samples anew, and no weights of the steps that are lost were ever kept.
     """
 
     def __init__(
-        self, config: RunConfig, stage: Stage, slices: SliceSet, draw: Draw, world: World, privacy: PatientPrivacy
+        self, config: RunConfig, stage: Stage, slices: SliceSet, sampler: Sampler, world: World, privacy: PatientPrivacy
     ) -> None:
-        super().__init__(config, stage, slices, draw, world)
+        super().__init__(config, stage, slices, sampler, world)
         self.privacy, self.steps = privacy, privacy.steps
         weight = np.where(self.slices.has_lesion, 1.0, config.data.blank_rate)
         if stage.examples == "tumour_free":
@@ -185,7 +185,7 @@ def _add_clipped(sums: Sequence[Tensor], parameters: Sequence[nn.Parameter], nor
         parameter.grad = None
 
 
-def noise_multiplier_of_runs(asked: PatientPrivacyConfig, patients: int, epochs: int, *, runs: int = 1) -> float:
+def noise_multiplier_of_runs(config: PatientPrivacyConfig, patients: int, epochs: int, *, runs: int = 1) -> float:
     """The smallest z with which so many runs over the same patients spend `asked.epsilon` together.
 
     Args:
@@ -195,19 +195,19 @@ def noise_multiplier_of_runs(asked: PatientPrivacyConfig, patients: int, epochs:
 
     Raises ConfigError where no noise is enough, and MissingDependency without Opacus.
     """
-    assert asked.epsilon is not None
-    steps = _steps_of_epoch(asked, patients) * epochs * runs
-    return _noise_multiplier_for(asked.epsilon, asked.delta, asked.patients_per_step / patients, steps)
+    assert config.epsilon is not None
+    steps = _steps_of_epoch(config, patients) * epochs * runs
+    return _noise_multiplier_for(config.epsilon, config.delta, config.patients_per_step / patients, steps)
 
 
-def _steps_of_epoch(asked: PatientPrivacyConfig, patients: int) -> int:
+def _steps_of_epoch(config: PatientPrivacyConfig, patients: int) -> int:
     """As many as show each patient once on average."""
-    if asked.patients_per_step > patients:
+    if config.patients_per_step > patients:
         raise ConfigError(
-            f"train.privacy.patients_per_step: {asked.patients_per_step:g} of {patients} patients cannot be drawn; "
+            f"train.privacy.patients_per_step: {config.patients_per_step:g} of {patients} patients cannot be drawn; "
             f"lower it to {patients} or less"
         )
-    return max(1, round(patients / asked.patients_per_step))
+    return max(1, round(patients / config.patients_per_step))
 
 
 def epsilon_of_steps(noise_multiplier: float, rate: float, steps: int, delta: float) -> float:

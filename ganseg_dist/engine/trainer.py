@@ -127,7 +127,7 @@ class Trainer:
     @cached_property
     def batches(self) -> StageBatches:
         """This rank's share. Raises DataError where the stage has nothing to learn from."""
-        of_stage = (self.config, self.stage, self.data.train, self.system.draw, self.world)
+        of_stage = (self.config, self.stage, self.data.train, self.system.sample, self.world)
         # Who is drawn under differential privacy must not follow from the seed, which everybody knows.
         return StageBatches(*of_stage) if self.privacy is None else PatientBatches(*of_stage, self.privacy)
 

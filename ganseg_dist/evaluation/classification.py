@@ -62,7 +62,7 @@ def classify(
     naming the slice where one is NaN.
     """
     if not len(slices):
-        raise RunError("classify: no slice with enough body in it; choose other cases")
+        raise RunError("classify: no slice with enough foreground in it; choose other cases")
     rows: list[ImageRow] = []
     for probabilities in class_probabilities(
         system, lambda indices: slices.read(indices)[0], np.arange(len(slices)), classes, device or torch.device("cpu")
@@ -76,13 +76,13 @@ def classify(
 
 
 def classify_prepared(predictor: Predictor, case: Case, prepared: PreparedScan) -> list[ImageRow]:
-    """Classify the slices of a scan that have a body in them; their class is not known.
+    """Classify the slices of a scan that have a foreground in them; their class is not known.
 
     Raises DataError when no slice has one, and where a probability is NaN.
     """
     usable = np.flatnonzero(prepared.usable)
     if not len(usable):
-        raise DataError(f"{case.id}: no slice with enough body in it; check the image")
+        raise DataError(f"{case.id}: no slice with enough foreground in it; check the image")
     classes = predictor.config.data.classes or ()
     batches = class_probabilities(
         predictor.system, lambda indices: prepared.image[indices], usable, classes, predictor.device

@@ -1,4 +1,4 @@
-"""Finds predictions that cannot be a lesion: most of it outside the body, or over most of the body."""
+"""Finds predictions that cannot be a lesion: most of it outside the foreground, or over most of the foreground."""
 
 from __future__ import annotations
 
@@ -15,27 +15,30 @@ from ganseg_dist.data.preprocess import intensities_of
 from ganseg_dist.inference.predictor import CasePrediction
 
 LARGEST_SHARE = 0.5
-"""Largest plausible share of the predicted lesion outside the body, and of the body inside the predicted lesion."""
+"""Largest plausible share of the predicted lesion outside the foreground, and of the foreground inside the predicted
+lesion."""
 
-OUTSIDE, OVERALL = "lesion-outside-body", "lesion-over-body"
+OUTSIDE, OVERALL = "lesion-outside-foreground", "lesion-over-foreground"
 REMEDY = "look at the mask, and check that the image is of the kind that the model learnt from"
-KINDS: Mapping[str, str] = MappingProxyType({OUTSIDE: "mostly outside the body", OVERALL: "over most of the body"})
+KINDS: Mapping[str, str] = MappingProxyType(
+    {OUTSIDE: "mostly outside the foreground", OVERALL: "over most of the foreground"}
+)
 
 
 def implausible(prediction: CasePrediction, config: DataConfig) -> Flaw | None:
     """What is wrong with a case's predicted lesion, judged on the prepared slices; None where nothing is.
 
-    In a colour picture every pixel is body: nothing is outside, and a lesion may well cover most of it.
+    In a colour picture every pixel is foreground: nothing is outside, and a lesion may well cover most of it.
     """
     image, probability = prediction.prepared.image, prediction.on_prepared.probability
     if intensities_of(config.modalities or (), config) == "colour":
         return None
     masks = regions_at(np.moveaxis(probability, 1, 0), prediction.thresholds, prediction.inside)
-    lesion, body = np.asarray(masks.any(axis=0)), np.asarray((image > BACKGROUND).any(axis=1))
+    lesion, foreground = np.asarray(masks.any(axis=0)), np.asarray((image > BACKGROUND).any(axis=1))
     if not lesion.any():
         return None
-    if (outside := float((~body)[lesion].mean())) > LARGEST_SHARE:
-        return Flaw(OUTSIDE, f"{outside:.0%} of the predicted lesion lies outside the body", REMEDY)
-    if (covered := float(lesion[body].mean())) > LARGEST_SHARE:
-        return Flaw(OVERALL, f"the predicted lesion is {covered:.0%} of the body", REMEDY)
+    if (outside := float((~foreground)[lesion].mean())) > LARGEST_SHARE:
+        return Flaw(OUTSIDE, f"{outside:.0%} of the predicted lesion lies outside the foreground", REMEDY)
+    if (covered := float(lesion[foreground].mean())) > LARGEST_SHARE:
+        return Flaw(OVERALL, f"the predicted lesion is {covered:.0%} of the foreground", REMEDY)
     return None

@@ -25,7 +25,7 @@ from ganseg_dist.evaluation.plausibility import implausible
 from ganseg_dist.inference.predictor import CasePrediction, Predictor
 from ganseg_dist.metrics.detection import auprc, auroc, threshold_table
 from ganseg_dist.metrics.masks import Mask
-from ganseg_dist.metrics.registry import score_called
+from ganseg_dist.metrics.registry import find_score
 from ganseg_dist.metrics.segmentation import case_scores
 from ganseg_dist.metrics.statistics import compare_paired, mean_interval
 from ganseg_dist.names import folder_names
@@ -51,7 +51,7 @@ class CaseRow:
 
 @dataclass(slots=True)
 class Picture:
-    """A case's slice with the most lesion (of a healthy case, with the most body), for the gallery."""
+    """A case's slice with the most lesion (of a healthy case, with the most foreground), for the gallery."""
 
     case: str
     slice: int
@@ -113,7 +113,7 @@ def evaluate(
             truth = region_masks(scan, regions)
             result.present |= {region for region, mask in zip(regions, truth, strict=True) if mask.any()}
             foreground = _foreground(case, scan) if position == 0 else foreground
-            scores = case_scores(predicted, truth, regions, scan.grid.spacing_mm, body=foreground)
+            scores = case_scores(predicted, truth, regions, scan.grid.spacing_mm, foreground=foreground)
             result.rows[arm.name].append(CaseRow(case.id, case.patient, case.site, scores))
             if position == 0 and prediction is not None:
                 flaw = implausible(prediction, arm.predictor.config.data) if isinstance(arm, ModelArm) else None
@@ -150,7 +150,7 @@ def summarise(result: Evaluation, predictor: Predictor) -> dict[str, Any]:
     for arm, cases in result.rows.items():
         patients = [row.patient for row in cases]
         scores = {
-            name: asdict(mean_interval([row.scores[name] for row in cases], patients, bounds=score_called(name).bounds))
+            name: asdict(mean_interval([row.scores[name] for row in cases], patients, bounds=find_score(name).bounds))
             for name in cases[0].scores
             if name not in undefined
         }
@@ -192,7 +192,7 @@ def save_evaluation(folder: Path, result: Evaluation, predictor: Predictor) -> d
 def _keep_slices(result: Evaluation, case: Case, prediction: CasePrediction, dice: float) -> None:
     prepared, on_prepared = prediction.prepared, prediction.on_prepared
     assert prepared.masks is not None
-    lesion, body, usable = prepared.lesion, prepared.body, prepared.usable
+    lesion, foreground, usable = prepared.lesion, prepared.foreground, prepared.usable
     if on_prepared.score is not None:
         result.slice_scores += on_prepared.score[usable].tolist()
         result.slice_abnormal += (lesion[usable] > 0).tolist()
@@ -200,7 +200,7 @@ def _keep_slices(result: Evaluation, case: Case, prediction: CasePrediction, dic
             result.healthy_slices.append((case.patient, prepared.image[index]))
         for index in _some(np.flatnonzero(lesion > 0)):
             result.lesion_slices.append((case.patient, prepared.image[index], prepared.masks[index]))
-    kept = int((lesion if lesion.any() else body).argmax())
+    kept = int((lesion if lesion.any() else foreground).argmax())
     predicted = regions_at(on_prepared.probability[kept], prediction.thresholds, prediction.inside).astype(np.uint8)
     arrays: dict[str, npt.NDArray[Any]] = {
         "image": prepared.image[kept],

@@ -95,7 +95,9 @@ def differences(sites: Mapping[str, Fingerprint]) -> list[Difference]:
     axes = next(iter(sites.values())).axes if sites else {}
     result = []
     for name, axis in axes.items():
-        disclosed = {site: own.told(name) for site, own in sites.items() if own.withheld(name) <= 1 - LEAST_DISCLOSED}
+        disclosed = {
+            site: own.disclosed(name) for site, own in sites.items() if own.withheld(name) <= 1 - LEAST_DISCLOSED
+        }
         for site, points in disclosed.items():
             others = [other_points for other, other_points in disclosed.items() if other != site]
             if others:

@@ -107,7 +107,7 @@ SEEN = Axis(("nothing",), Scale("deviations", -4.0, 0.25, 32, "robust deviations
 """A channel as the networks see it; its range from -1 to 1 counts as -4 to 4 deviations, which is exact where tissue is
 normalised (`data.preprocess`). Clipped values fall into the upper open bin and the lowest inner one."""
 RAW = Axis(("nothing",), Scale("signed decades", -7.0, 0.5, 28))
-"""A channel's exported values inside the body; from -100000 to 100000, half a decade a bin."""
+"""A channel's exported values inside the foreground; from -100000 to 100000, half a decade a bin."""
 SPACING = Axis(("not known",), Scale("octaves", -1.75, 0.5, 10, "mm"))
 """Edges lie between the usual 0.5, 0.7, 1, 1.4, 2, ... mm."""
 SIDE = Axis((), Scale("octaves", 5.75, 0.5, 9, "pixels"))
@@ -148,11 +148,11 @@ class Fingerprint:
         return int(next(iter(self.points.values())).sum()) // POINTS
 
     @property
-    def tells_nothing(self) -> bool:
+    def all_withheld(self) -> bool:
         """Whether all histograms are withheld, as for too few patients."""
         return all(self.withheld(name) == 1 for name in self.axes)
 
-    def told(self, name: str) -> Points:
+    def disclosed(self, name: str) -> Points:
         """(bins,) disclosed points of a histogram."""
         return self.points[name][:-1]
 
@@ -211,7 +211,7 @@ class Fingerprint:
         return cls.from_arrays(arrays, axes)
 
 
-def together(fingerprints: Iterable[Fingerprint]) -> Fingerprint:
+def sum_fingerprints(fingerprints: Iterable[Fingerprint]) -> Fingerprint:
     """The sum over one or more sites, all of the same axes."""
     several = list(fingerprints)
     axes = several[0].axes

@@ -144,7 +144,7 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def written(entry: Entry) -> bytes:
+def to_line(entry: Entry) -> bytes:
     """The entry's line without its line feed."""
     return canonical(entry.model_dump())
 
@@ -160,7 +160,7 @@ def read(line: bytes) -> Entry:
 def is_intact(entry: Entry, line: bytes) -> bool:
     """Whether a line, given without its line feed, is byte for byte as `seal` made it."""
     sealed = {name: value for name, value in entry.model_dump().items() if name != "hash"}
-    return line == written(entry) and entry.hash == digest(canonical(sealed))
+    return line == to_line(entry) and entry.hash == digest(canonical(sealed))
 
 
 def is_unfinished(line: bytes) -> bool:

@@ -12,7 +12,7 @@ from scipy import ndimage
 from ganseg_dist.config import DataConfig
 from ganseg_dist.data.batch import BACKGROUND
 from ganseg_dist.data.cohort import Case
-from ganseg_dist.data.foreground import foreground
+from ganseg_dist.data.foreground import foreground_mask
 from ganseg_dist.data.labels import REGION_LABELS
 from ganseg_dist.data.preprocess import intensities_of, picture_shape, picture_spacing, to_picture_axes
 from ganseg_dist.data.scan import Scan, load_scan
@@ -83,9 +83,9 @@ def case_shares(case: Case, prepared: PreparedCase, data: DataConfig) -> dict[st
     The scan is read again, as prepared cases keep neither its units nor its millimetres.
     """
     scan = load_scan(case, data.modalities)
-    inner = _inner_body(prepared)
+    inner = _inner_foreground(prepared)
     return {
-        **{f"seen/{name}": _seen(prepared, name, inner) for name in data.channels},
+        **{f"seen/{name}": _shares_after_preparation(prepared, name, inner) for name in data.channels},
         **_raw(scan, data),
         **_grid(scan),
         **{f"lesion/{region}": _single_bin(VOLUME, _volume(scan, region)) for region in data.regions or ()},
@@ -93,17 +93,17 @@ def case_shares(case: Case, prepared: PreparedCase, data: DataConfig) -> dict[st
     }
 
 
-def _inner_body(prepared: PreparedCase) -> npt.NDArray[np.bool_]:
-    """(S, size, size) mask of the body without its rim of two pixels.
+def _inner_foreground(prepared: PreparedCase) -> npt.NDArray[np.bool_]:
+    """(S, size, size) mask of the foreground without its rim of two pixels.
 
     In the rim, resampling mixes tissue with background, the more the finer the scan is; the histogram would show the
     scan's resolution instead of its tissue.
     """
-    body = (np.asarray(prepared.image) > BACKGROUND).any(axis=1)
-    return np.asarray(ndimage.binary_erosion(body, IN_PLANE, iterations=RIM_PIXELS, border_value=1))
+    foreground = (np.asarray(prepared.image) > BACKGROUND).any(axis=1)
+    return np.asarray(ndimage.binary_erosion(foreground, IN_PLANE, iterations=RIM_PIXELS, border_value=1))
 
 
-def _seen(prepared: PreparedCase, channel: str, inner: npt.NDArray[np.bool_]) -> Shares:
+def _shares_after_preparation(prepared: PreparedCase, channel: str, inner: npt.NDArray[np.bool_]) -> Shares:
     values = np.asarray(prepared.image[:, prepared.modalities.index(channel)])
     return _shares(SEEN, FULL_RANGE * values[inner])
 
@@ -111,8 +111,10 @@ def _seen(prepared: PreparedCase, channel: str, inner: npt.NDArray[np.bool_]) ->
 def _raw(scan: Scan, data: DataConfig) -> dict[str, Shares]:
     image = np.stack([to_picture_axes(volume, scan.grid) for volume in scan.image])
     in_colour = intensities_of(scan.modalities, data) == "colour"
-    body = np.ones(image.shape[1:], bool) if in_colour else foreground(image)
-    return {f"raw/{name}": _shares(RAW, volume[body]) for name, volume in zip(scan.modalities, image, strict=True)}
+    foreground = np.ones(image.shape[1:], bool) if in_colour else foreground_mask(image)
+    return {
+        f"raw/{name}": _shares(RAW, volume[foreground]) for name, volume in zip(scan.modalities, image, strict=True)
+    }
 
 
 def _grid(scan: Scan) -> dict[str, Shares]:

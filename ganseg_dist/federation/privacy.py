@@ -112,7 +112,7 @@ def validate_privacy(config: RunConfig, rounds: int) -> None:
         )
 
 
-def keeps_numbers_home(config: RunConfig) -> bool:
+def withholds_scores(config: RunConfig) -> bool:
     """Whether losses, scores and counts must stay at a site: they are of its patients, and no noise covers them."""
     return config.federation.privacy.on or config.train.privacy.on
 

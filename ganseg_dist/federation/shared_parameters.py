@@ -32,7 +32,7 @@ def local_networks(system: System, config: RunConfig) -> frozenset[str]:
         if unknown:
             known = ", ".join(system.networks)
             raise ConfigError(f"federation.{field}: {unknown[0]} is no network of {config.recipe}; it has {known}")
-    local = config.system.stays_home if federation.local is None else federation.local
+    local = config.system.local_networks if federation.local is None else federation.local
     home = frozenset(local) & system.networks.keys()
     if home == system.networks.keys():
         raise ConfigError("federation.local: holds every network, so that nothing is learnt together; share one")

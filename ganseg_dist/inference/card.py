@@ -80,7 +80,7 @@ def _label_lines(data: Mapping[str, Any], config: RunConfig) -> list[str]:
     if not regions:
         return []
     scheme = LabelScheme.of_model(data["labels"], regions, "data.json: labels")
-    lines = [f"- Values of a mask: {scheme.described()}"]
+    lines = [f"- Values of a mask: {scheme.describe()}"]
     if len(regions) == 1:
         lines = [f"{lines[0]}; in a picture {LESION_IN_PICTURES} stands for the lesion"]
     others = data["otherwise_labelled"]

@@ -47,7 +47,7 @@ class Ensemble:
         predictions = [member.predict(batch) for member in self.members.values()]
         return Prediction(**{name: _mean([getattr(each, name) for each in predictions]) for name in AVERAGED})
 
-    def draw(self, stage: str, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
+    def sample(self, stage: str, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
         """Raises ValueError: an ensemble does not learn."""
         raise ValueError(f"an ensemble has no stage {stage!r}")
 
@@ -60,7 +60,7 @@ class Ensemble:
         raise ValueError(f"an ensemble has no stage {stage!r}")
 
 
-def together(members: Mapping[str, Model]) -> Model:
+def average_members(members: Mapping[str, Model]) -> Model:
     """One model that predicts the mean of its members' predictions; a single member is returned as it is.
 
     Folds differ in their patients and so in their weights and thresholds, and in nothing else.
@@ -104,7 +104,7 @@ def load_together(folders: Mapping[str, Path]) -> Model:
 
     Raises RunError when one is incomplete or damaged, or is no fold of the same experiment as the first.
     """
-    return together({name: load_model(folder) for name, folder in folders.items()})
+    return average_members({name: load_model(folder) for name, folder in folders.items()})
 
 
 def is_ensemble_folder(folder: Path) -> bool:
@@ -152,5 +152,5 @@ def _settings(model: Model) -> dict[str, Any]:
 
 def _setting_text(value: Any) -> str:
     if isinstance(value, LabelScheme):
-        return value.described()
+        return value.describe()
     return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)

@@ -33,7 +33,7 @@ def read_inputs(
     A folder may be a cohort, a data set's folder of images alone (imagesTs), or NIfTI files that `plain_scans`
     distinguishes by their names. For a model of pictures, in colour or grey, or whose modalities are a picture's
     channels, each picture of a folder that is no cohort is a case, and pictures are read in the model's modalities,
-    whether they are grey or in colour (`colours_told`).
+    whether they are grey or in colour (`colour_mismatch_message`).
 
     Args:
         modalities: what the model needs, in its order.
@@ -105,7 +105,7 @@ def _described_images(folder: Path, modalities: tuple[str, ...]) -> tuple[Case, 
     return cases_in(folder, description)
 
 
-def colours_told(cases: Sequence[Case], modalities: tuple[str, ...]) -> str | None:
+def colour_mismatch_message(cases: Sequence[Case], modalities: tuple[str, ...]) -> str | None:
     """Say how many pictures are grey for a model of colours, or in colour for one of grey, and how they are read.
 
     None where all match the model. A picture that cannot be read is left to `load_scan`.

@@ -16,7 +16,7 @@ from ganseg_dist.atomic import write_file
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.formats import is_nifti
 from ganseg_dist.data.labels import LESION_IN_PICTURES
-from ganseg_dist.data.nifti import laid_as
+from ganseg_dist.data.nifti import image_like
 from ganseg_dist.data.preprocess import restore
 from ganseg_dist.errors import DataError
 from ganseg_dist.inference.predictor import CasePrediction, Predictor
@@ -74,7 +74,7 @@ def write_case(
     if is_nifti(source[0]):
         written = {out / f"{name}_{kinds[kind]}.nii.gz": kind for kind in volumes}
         for file, kind in written.items():
-            image = laid_as(source[0], volumes[kind], is_mask=kind == "mask")
+            image = image_like(source[0], volumes[kind], is_mask=kind == "mask")
             write_file(file, partial(nib.save, image))
         return tuple(written)
     if len(predictor.regions) == 1:

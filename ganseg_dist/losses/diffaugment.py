@@ -24,7 +24,7 @@ CUTOUT = 0.5
 """Side of the blanked square, as a share of the image's."""
 
 
-def draw_view(rng: np.random.Generator) -> npt.NDArray[np.float32]:
+def sample_view(rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """Sample one image's view, (6,): brightness, contrast, translation down and right, cutout centre down and right.
 
     Each in [-1, 1), in the units above; the unit of the centre is half the side.

@@ -55,7 +55,7 @@ REGISTERED = (
     _share("iou", "IoU"),
     _share("sensitivity", "Sensitivity"),
     _share("specificity", "Specificity"),
-    _share("body_specificity", "Specificity within the body"),
+    _share("foreground_specificity", "Specificity within the foreground"),
     _distance("hd95", "HD95"),
     _share("lesion_dice", "Lesion-wise Dice"),
     _distance("lesion_hd95", "Lesion-wise HD95"),
@@ -91,7 +91,7 @@ REGISTERED = (
 SCORES = {score.name: score for score in REGISTERED}
 
 
-def score_called(name: str) -> Score:
+def find_score(name: str) -> Score:
     """The score of a name such as `dice`, `wt/dice`, `val/dice_wt` or `wt/hd95_mm`: a prefix up to a slash, a unit, and
     a scan score's region at the end are ignored.
 
@@ -114,7 +114,7 @@ def common_mode(names: Iterable[str]) -> Mode | None:
 
     Raises ConfigError where a score is not registered or has no direction, or where directions differ.
     """
-    modes = {name: score_called(name).mode for name in names}
+    modes = {name: find_score(name).mode for name in names}
     if None in modes.values():
         neither = next(name for name, mode in modes.items() if mode is None)
         raise ConfigError(f"{neither}: is better neither large nor small; choose by another score")

@@ -17,11 +17,11 @@ def case_scores(
     regions: Sequence[str],
     spacing_mm: Sequence[float] | None = None,
     *,
-    body: Mask | None = None,
+    foreground: Mask | None = None,
 ) -> dict[str, float]:
     """Score (R, X, Y, Z) boolean masks region by region; keys are `region/score`, as in `wt/dice`.
 
-    Scores: `dice`, `iou`, `sensitivity`, `specificity`; `body_specificity` within a (X, Y, Z) body, because
+    Scores: `dice`, `iou`, `sensitivity`, `specificity`; `foreground_specificity` within a (X, Y, Z) foreground, because
     over all background specificity is near 1 for any prediction; `hd95_mm`; by the lesion-wise protocol of BraTS 2023
     `lesion_dice`, `lesion_hd95_mm`, `lesion_sensitivity`, `lesion_specificity`, `lesion_f1` and the counts
     `lesions_true`, `lesions_predicted`, `lesions_missed`, `lesions_false_positive`; by GANet-Seg's own
@@ -35,8 +35,8 @@ def case_scores(
     scores: dict[str, float] = {}
     for region, predicted, true in zip(regions, prediction, truth, strict=True):
         region_scores = _region_scores(predicted, true, spacing_mm)
-        if body is not None:
-            region_scores["body_specificity"] = specificity(predicted[body], true[body])
+        if foreground is not None:
+            region_scores["foreground_specificity"] = specificity(predicted[foreground], true[foreground])
         scores |= {f"{region}/{score}": value for score, value in region_scores.items()}
     return scores
 

@@ -32,7 +32,7 @@ class BestThreshold:
     n: int
 
 
-def few_patients(patients: int) -> str | None:
+def few_patients_warning(patients: int) -> str | None:
     """A doubt about a threshold chosen on so few patients; None for enough patients, and for 0 (not calibrated)."""
     if not 0 < patients < FEWEST_PATIENTS:
         return None

@@ -63,7 +63,7 @@ class DCGANDiscriminator(nn.Sequential):
             the class's own weights over the last features (Miyato and Koyama 2018, Eq. 3).
     """
 
-    def __init__(self, channels_in: int, size: int, widths: Sequence[int], judgements: int = 1) -> None:
+    def __init__(self, channels_in: int, size: int, widths: Sequence[int], outputs: int = 1) -> None:
         layers: list[nn.Module] = []
         for index, (below, here) in enumerate(zip([channels_in, *widths[:-1]], widths, strict=True)):
             first = index == 0
@@ -72,6 +72,6 @@ class DCGANDiscriminator(nn.Sequential):
                 layers.append(group_norm(here))
             layers.append(nn.LeakyReLU(0.2, inplace=True))
         # Without a bias: a critic's offset cancels in its loss, and Adam would drift along rounding errors.
-        layers += [nn.Conv2d(widths[-1], judgements, size // 2 ** len(widths), bias=False), nn.Flatten()]
+        layers += [nn.Conv2d(widths[-1], outputs, size // 2 ** len(widths), bias=False), nn.Flatten()]
         super().__init__(*layers)
         small_initialise(self)

@@ -19,7 +19,7 @@ from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
 from ganseg_dist.engine.trainer import StageData
 from ganseg_dist.errors import DataError, GansegError
 from ganseg_dist.planning.prepare import Preflight
-from ganseg_dist.planning.resolve import order_told
+from ganseg_dist.planning.resolve import order_message
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Stage
 
@@ -113,7 +113,7 @@ def _findings(config: RunConfig, cohort: Cohort, train: Shown, validation: Shown
         yield _of(cohort, UNSCORABLE, "warning", problem, remedy)
     if not train.tumour_free and any(map(_learns_from_tumour_free, build_system(config).stages)):
         problem = (
-            f"no slice of the {train.cases} training cases is without a lesion and has enough body in it, and the GAN "
+            f"no slice of the {train.cases} training cases is without a lesion and has enough foreground, and the GAN "
             "learns from such"
         )
         remedy = "add images without a lesion, give healthy subjects by --healthy DATA, or --set system.gan=false"
@@ -143,9 +143,9 @@ def _of(cohort: Cohort, check: str, severity: Severity, problem: str, remedy: st
     return Finding(COHORT, str(cohort.root), check, severity, problem, remedy)
 
 
-def order_finding(cohort: Cohort, asked: RunConfig, resolved: RunConfig) -> Iterator[Finding]:
+def order_finding(cohort: Cohort, request: RunConfig, resolved: RunConfig) -> Iterator[Finding]:
     """A warning where neither a person nor two classes' names decided which of them is sought."""
-    order = order_told(asked, resolved)
+    order = order_message(request, resolved)
     if order is not None:
         problem, _, remedy = order.partition("; ")
         yield _of(cohort, "class-order", "warning", problem, remedy)

@@ -56,8 +56,8 @@ def resolve(config: RunConfig, cohort: Cohort, healthy: Cohort | None = None) ->
 def negative_first(classes: tuple[str, ...]) -> tuple[str, ...]:
     """Two classes with the one that reads as nothing found before the other, in any case: what is second is sought.
 
-    Where neither reads so, or both do, the order stays as it is (`order_told`). Benign is no such word: what is benign
-    was found, and beside malignant the alphabet puts it first.
+    Where neither reads so, or both do, the order stays as it is (`order_message`). Benign is no such word: what is
+    benign was found, and beside malignant the alphabet puts it first.
     """
     return tuple(sorted(classes, key=reads_negative, reverse=True)) if len(classes) == 2 else classes
 
@@ -70,10 +70,10 @@ def reads_negative(name: str) -> bool:
     )
 
 
-def order_told(asked: RunConfig, resolved: RunConfig) -> str | None:
+def order_message(request: RunConfig, resolved: RunConfig) -> str | None:
     """Which of two classes is sought and how to swap them, where neither a person nor their names decided it."""
     classes = resolved.data.classes or ()
-    if resolved.system.task != "classification" or asked.data.classes is not None or len(classes) != 2:
+    if resolved.system.task != "classification" or request.data.classes is not None or len(classes) != 2:
         return None
     other, sought = classes
     if reads_negative(other) != reads_negative(sought):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ganseg_dist.config import RunConfig
-from ganseg_dist.metrics.threshold import few_patients
+from ganseg_dist.metrics.threshold import few_patients_warning
 from ganseg_dist.plural import counted
 from ganseg_dist.report import labels
 from ganseg_dist.report.classified import Classification, ClassifiedImage, ClassSummary, OperatingPoint, Scores
@@ -29,7 +29,7 @@ class KeyScore:
 class ConfusionCell:
     """How many images of one true class got one predicted class."""
 
-    called: str
+    predicted: str
     n_images: int
     share: float | None
     """Fraction of the true class's images; None where the class has no images."""
@@ -152,7 +152,7 @@ def _describe_operating_point(point: OperatingPoint, classes: Sequence[str], sub
         f"{point.validated_specificity:.0%} specificity on {chosen_on}: "
         f"here {rates}; of {positive} {point.tp} found and {point.fn} missed, "
         f"of {negative} {point.fp} called {positive} and {point.tn} not."
-        f"{f' The threshold was {doubt}.' if (doubt := few_patients(point.calibrated_on)) else ''}"
+        f"{f' The threshold was {doubt}.' if (doubt := few_patients_warning(point.calibrated_on)) else ''}"
     )
 
 
@@ -168,7 +168,7 @@ def _calibration(scores: Scores) -> Chart:
         "Calibration",
         calibration_chart(
             dots,
-            noted=f"ECE {labels.number(error.mean)}",
+            note=f"ECE {labels.number(error.mean)}",
             description=f"Confidence and accuracy by bin of confidence: {bins}.",
         ),
         f"A dot a bin of confidence, its area by images; on the dashed line, confidence is accuracy, and below it the "

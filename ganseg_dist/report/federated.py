@@ -10,7 +10,7 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.trainer import prepare_state
 from ganseg_dist.engine.world import World
 from ganseg_dist.federation.differences import differences
-from ganseg_dist.federation.fingerprint import Fingerprint, together
+from ganseg_dist.federation.fingerprint import Fingerprint, sum_fingerprints
 from ganseg_dist.federation.record import FederationRecord, LeftOut, SiteCounts
 from ganseg_dist.federation.shared_parameters import SharedParameters
 from ganseg_dist.inference.federation_card import describe_local_data, describe_privacy, describe_settings
@@ -66,7 +66,7 @@ class FederationView:
     sites: tuple[SiteRow, ...]
     left_out: tuple[LeftOut, ...]
     traffic: str
-    stayed: str
+    local_data: str
     """What never leaves the sites."""
     privacy: str
     verdicts: tuple[str, ...]
@@ -80,7 +80,7 @@ class FederationView:
     """A chart for each histogram of the sites' fingerprints; empty where there are no fingerprints."""
     withheld: str
     """The rule by which sites withhold numbers that stand for too few patients."""
-    off: tuple[str, ...]
+    outliers: tuple[str, ...]
     """Sites whose data differ most from the others', one line each."""
     charts: tuple[Chart, ...]
 
@@ -111,18 +111,18 @@ def federation_view(
         settings=describe_settings(config),
         sites=tuple(site_row(record, name) for name in record.names),
         left_out=tuple(sorted(record.quarantined, key=lambda left: (left.round, left.site))),
-        traffic=traffic_told(record),
-        stayed=describe_local_data(described.absent),
+        traffic=describe_traffic(record),
+        local_data=describe_local_data(described.absent),
         privacy=describe_privacy(record, config),
         verdicts=tuple(_verdicts(main)) if main is not None else (),
         patients=patients,
         untested=untested,
         compared=_comparison_chart(main, patients) if main is not None and main.at_sites else None,
-        data=tuple(fingerprint_charts(together(fingerprints.values()), fingerprints, site_differences))
+        data=tuple(fingerprint_charts(sum_fingerprints(fingerprints.values()), fingerprints, site_differences))
         if fingerprints
         else (),
         withheld=_describe_withholding(described, simulation),
-        off=tuple(difference.line() for difference in site_differences if difference.stands_out),
+        outliers=tuple(difference.line() for difference in site_differences if difference.stands_out),
         charts=(
             *_score_charts(record, best_of),
             _weight_chart(record),
@@ -132,7 +132,7 @@ def federation_view(
     )
 
 
-def traffic_told(record: FederationRecord) -> str:
+def describe_traffic(record: FederationRecord) -> str:
     """`12 MB in 6 rounds, 2 MB a round: 1.2 MB to the sites, 0.8 MB from them`."""
     rounds = len(record.rounds)
     out, back = (
@@ -299,7 +299,7 @@ def _bytes_chart(record: FederationRecord, config: RunConfig) -> Chart:
     return Chart(
         "Bytes on the way",
         round_chart(
-            lines, axis="MB", from_zero=True, description=f"Megabytes of tensors by round. {traffic_told(record)}."
+            lines, axis="MB", from_zero=True, description=f"Megabytes of tensors by round. {describe_traffic(record)}."
         ),
         f"Tensors alone, all sites together; training and scoring.{share}",
     )

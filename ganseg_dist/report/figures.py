@@ -313,7 +313,7 @@ def roc_chart(
         return svg(figure, description)
 
 
-def calibration_chart(dots: Sequence[Dot], *, noted: str, description: str) -> str:
+def calibration_chart(dots: Sequence[Dot], *, note: str, description: str) -> str:
     """Accuracy against confidence, both in [0, 1], the dashed diagonal where they agree, and the text `noted`."""
     with mpl.rc_context(STYLE):
         figure, axes = canvas(330, 330, left=50, right=12, bottom=44, top=10)
@@ -324,7 +324,7 @@ def calibration_chart(dots: Sequence[Dot], *, noted: str, description: str) -> s
             axes.plot(
                 [dot.x], [dot.y], "o", color=ACCENT, alpha=0.75, markersize=diameter, markeredgewidth=0, clip_on=False
             )
-        axes.annotate(noted, (0.03, 0.93), xycoords="axes fraction", color=INK)
+        axes.annotate(note, (0.03, 0.93), xycoords="axes fraction", color=INK)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.set_xlabel("confidence (highest probability)")
         axes.set_ylabel("accuracy (share that is right)")

@@ -56,7 +56,7 @@ def fingerprint_charts(
     """
     charts = []
     for name, axis in total.axes.items():
-        if axis.scale is not None and not total.told(name)[len(axis.apart) :].any():
+        if axis.scale is not None and not total.disclosed(name)[len(axis.apart) :].any():
             continue
         off = [difference for difference in site_differences if difference.histogram == name and difference.stands_out]
         lines = _lines(name, total, sites, {difference.site for difference in off})
@@ -76,15 +76,15 @@ def _lines(name: str, total: Fingerprint, sites: Mapping[str, Fingerprint], off:
         named = few or site in off
         colour = SERIES[index % len(SERIES)] if named else MUTED
         dashes = DASHES[index // len(SERIES) % len(DASHES)]
-        if fingerprint.told(name).any():
-            lines.append(Line(site, fingerprint.told(name), colour, dashes, 1.6 if named else 0.8, named))
-    if total.told(name).any():
-        lines.append(Line(TOGETHER, total.told(name), INK, (), 3.2, named=True))
+        if fingerprint.disclosed(name).any():
+            lines.append(Line(site, fingerprint.disclosed(name), colour, dashes, 1.6 if named else 0.8, named))
+    if total.disclosed(name).any():
+        lines.append(Line(TOGETHER, total.disclosed(name), INK, (), 3.2, named=True))
     return lines
 
 
 def _caption(name: str, sites: Mapping[str, Fingerprint], off: Sequence[Difference]) -> str:
-    silent = [site for site, fingerprint in sites.items() if not fingerprint.told(name).any()]
+    silent = [site for site, fingerprint in sites.items() if not fingerprint.disclosed(name).any()]
     notes = [f"{joined(silent)} {'tells' if len(silent) == 1 else 'tell'} nothing here."] if silent else []
     notes += [f"Stands out: {difference.line()}." for difference in off]
     return " ".join(notes)
@@ -118,7 +118,7 @@ def _histogram(axis: Axis, lines: Sequence[Line], *, per_patient: bool, descript
         axes.set_ylim(bottom=0)
         axes.set_xticks([across for across, _ in ticks], [label for _, label in ticks])
         axes.set_xlabel((axis.scale.unit or "exported value") if axis.scale is not None else "")
-        axes.set_ylabel("share of the patients (%)" if per_patient else "share of the body (%)")
+        axes.set_ylabel("share of the patients (%)" if per_patient else "share of the foreground (%)")
         axes.grid(axis="y", alpha=0.6)
         axes.set_axisbelow(True)
         _legend(axes, rows)

@@ -26,7 +26,7 @@ class GeneratedView:
 
     stage: str
     step: int
-    explained: str
+    explanation: str
     caption: str
     """Which side of the patient is on the left; empty where it is not known."""
     rows: tuple[tuple[Tile, ...], ...]

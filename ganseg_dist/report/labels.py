@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from ganseg_dist.data.cohort import COLOURS, GREY, MODALITIES
-from ganseg_dist.metrics.registry import SCORES, score_called
+from ganseg_dist.metrics.registry import SCORES, find_score
 from ganseg_dist.report.reading import Difference, Interval
 
 REGIONS = {"wt": "Whole tumour", "tc": "Tumour core", "et": "Enhancing tumour"}
@@ -15,7 +15,7 @@ REGIONS = {"wt": "Whole tumour", "tc": "Tumour core", "et": "Enhancing tumour"}
 NOTHING = "–"
 """Stands for a missing number."""
 
-MAIN_SCORES = ("dice", "hd95_mm", "hd95_px", "sensitivity", "body_specificity", "lesion_dice", "lesion_f1")
+MAIN_SCORES = ("dice", "hd95_mm", "hd95_px", "sensitivity", "foreground_specificity", "lesion_dice", "lesion_f1")
 """Scores shown at once; the others are one click away."""
 
 CASE_SCORES = ("dice", "hd95_mm", "hd95_px", "lesion_f1")
@@ -45,7 +45,7 @@ def modality_label(modality: str) -> str:
 
 def score_label(score: str) -> str:
     """`wt/hd95_mm`, `dice_wt` or `hole_l1` in words, without the region. Raises ConfigError for an unknown score."""
-    spec = score_called(score)
+    spec = find_score(score)
     unit = next((unit for unit in spec.units if score.endswith(f"_{unit}")), "")
     return f"{spec.label}, {unit}" if unit else spec.label
 
@@ -77,26 +77,26 @@ def in_a_sentence(label: str) -> str:
 
 def direction(score: str) -> str:
     """An arrow towards better values; empty where neither is better. Raises ConfigError for an unknown score."""
-    return {"max": "↑", "min": "↓", None: ""}[score_called(score).mode]
+    return {"max": "↑", "min": "↓", None: ""}[find_score(score).mode]
 
 
 def better_in_words(score: str) -> str:
     """`higher is better` or `lower is better`; empty where neither direction is better."""
-    return {"max": "higher is better", "min": "lower is better", None: ""}[score_called(score).mode]
+    return {"max": "higher is better", "min": "lower is better", None: ""}[find_score(score).mode]
 
 
 def verdict(compared: Difference, score: str) -> str | None:
     """`better`, `worse` or `no difference shown`, by the direction of the score; None of too few subjects to tell."""
     if not compared.differs:
         return None if compared.differs is None else "no difference shown"
-    return "better" if (compared.difference.mean > 0) == (score_called(score).mode == "max") else "worse"
+    return "better" if (compared.difference.mean > 0) == (find_score(score).mode == "max") else "worse"
 
 
 def number(value: float | None, score: str = "") -> str:
     """With the decimals of the score, three without a score; a dash for None, NaN and infinity."""
     if value is None or not math.isfinite(value):
         return NOTHING
-    decimals = score_called(score).decimals if score else 3
+    decimals = find_score(score).decimals if score else 3
     rounded = round(value, decimals) or 0.0  # no minus before a zero
     return f"{rounded:.{decimals}f}".replace("-", "−")
 
@@ -113,7 +113,7 @@ def signed_number(value: float, score: str = "") -> str:
     return ("+" if value > 0 else "") + number(value, score)
 
 
-def interval_told(value: Interval, score: str = "") -> str:
+def interval_text(value: Interval, score: str = "") -> str:
     """`95% 0.701 to 0.812, n = 9`."""
     return f"95% {between(value, score)}, n = {value.n}"
 

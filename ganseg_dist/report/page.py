@@ -16,7 +16,7 @@ from markupsafe import Markup
 from ganseg_dist.atomic import write_text
 from ganseg_dist.config import RunConfig
 from ganseg_dist.display import Convention, display_convention
-from ganseg_dist.metrics.threshold import few_patients
+from ganseg_dist.metrics.threshold import few_patients_warning
 from ganseg_dist.plural import counted
 from ganseg_dist.report import labels, pictures
 from ganseg_dist.report.classes import class_view
@@ -77,15 +77,15 @@ def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -
     environment.globals |= {
         name: getattr(labels, name)
         for name in (
-            "score_label", "direction", "number", "between", "interval_told", "p_value", "duration", "joined",
+            "score_label", "direction", "number", "between", "interval_text", "p_value", "duration", "joined",
         )
-    } | {"counted": counted, "few_patients": few_patients}  # fmt: skip
+    } | {"counted": counted, "few_patients_warning": few_patients_warning}  # fmt: skip
     environment.filters |= {
         "svg": Markup,
-        "told": difference_told,
+        "describe_difference": describe_difference,
         "modality": labels.modality_label,
         "measured_on": measured_on,
-        "holes_told": holes_told,
+        "describe_holes": describe_holes,
     }
     regions = _regions(records)
     region_label = partial(labels.region_label, modalities=records.modalities)
@@ -228,12 +228,12 @@ def measured_on(summary: Summary, region: str) -> list[tuple[Method, int]]:
     return [(row, n) for row, n in patients if n]
 
 
-def difference_told(paired: Paired) -> str:
+def describe_difference(paired: Paired) -> str:
     """The verdict on a difference: `better`, `worse`, `no difference shown`, or TOO_FEW."""
     return labels.verdict(paired, paired.score) or TOO_FEW
 
 
-def holes_told(healthy: Healthy) -> str:
+def describe_holes(healthy: Healthy) -> str:
     """Compare the generator's L1 in holes of healthy tissue with that of biharmonic interpolation."""
     less = healthy.less_biharmonic
     if less is None:
@@ -351,7 +351,7 @@ def _verdicts(summary: Summary, region_label: RegionLabel) -> Iterator[str]:
     for paired in summary.paired:
         if model is None or paired.score != f"{summary.regions[0]}/dice" or model.name != paired.a:
             continue
-        outcome, gap = difference_told(paired), paired.difference
+        outcome, gap = describe_difference(paired), paired.difference
         region = region_label(summary.regions[0])
         size = f"{labels.signed_number(gap.mean)} ({labels.between(gap, signed=True)}, n = {gap.n})"
         yield f"{region} Dice against {paired.b}: {outcome}, {size}."

@@ -172,7 +172,7 @@ def _healthy_tiles(
         anomaly, foreground = example.anomaly[0], _foreground(example)
         inside = anomaly[foreground] if foreground.any() else anomaly
         lesion = (example.truth[0] > 0) & foreground
-        levels = f"mean {float(inside.mean()):.2f} over the body"
+        levels = f"mean {float(inside.mean()):.2f} over the foreground"
         if lesion.any():
             levels += f", {float(anomaly[lesion].mean()):.2f} in the true lesion"
         colours = heat(anomaly, scale.low, scale.high)

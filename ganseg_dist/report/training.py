@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from ganseg_dist.federation.record import RoundRecord
-from ganseg_dist.metrics.registry import score_called
+from ganseg_dist.metrics.registry import find_score
 from ganseg_dist.plural import counted
 from ganseg_dist.report.figures import Span, line_chart
 from ganseg_dist.report.labels import better_in_words, capitalised, in_a_sentence, joined, score_label, term_label
@@ -125,7 +125,7 @@ def _score_charts(
     for kind, lines in kinds.items():
         label, better = score_label(kind), better_in_words(kind)
         description = _describe_lines(f"Validation {label}", lines, within)
-        rises_to_1 = score_called(kind).mode == "max"
+        rises_to_1 = find_score(kind).mode == "max"
         figure = line_chart(lines, spans=spans, marked=best, description=description, shares=rises_to_1)
         title = capitalised(label)
         yield Chart(

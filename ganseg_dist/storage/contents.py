@@ -19,7 +19,7 @@ from pydantic import Field, TypeAdapter
 from ganseg_dist.errors import RunError
 from ganseg_dist.files import parse_json
 from ganseg_dist.paths import why_not_inside
-from ganseg_dist.storage.uri import Address
+from ganseg_dist.storage.uri import RemoteFolder
 
 FORMAT = 1
 LIST = "contents.json"
@@ -54,7 +54,7 @@ class Contents:
         return self.writer, self.revision
 
     @classmethod
-    def at(cls, address: Address, name: str) -> Contents | None:
+    def at(cls, address: RemoteFolder, name: str) -> Contents | None:
         """Read the contents of the folder with this name; None if it has no copy.
 
         A list that is replaced while it is read may be cut at the length of the earlier one: an unreadable list is read
@@ -73,8 +73,8 @@ class Contents:
         return None
 
     @classmethod
-    def _parsed(cls, content: bytes, address: Address, name: str) -> Contents:
-        listed, remedy = f"{address.shown}/{name}/{LIST}", f"restore it, or delete {name} there"
+    def _parsed(cls, content: bytes, address: RemoteFolder, name: str) -> Contents:
+        listed, remedy = f"{address.display_uri}/{name}/{LIST}", f"restore it, or delete {name} there"
         try:
             stated = parse_json(content)["format"]
             if stated != FORMAT:
@@ -88,7 +88,7 @@ class Contents:
                 raise RunError(f"{listed}: path {path!r} {problem}; {remedy}")
         return contents
 
-    def put(self, address: Address, name: str) -> None:
+    def put(self, address: RemoteFolder, name: str) -> None:
         """Replace the list of the folder with this name."""
         record = {"format": FORMAT, **asdict(self)}
         address.replace(f"{name}/{LIST}", json.dumps(record, indent=1).encode())

@@ -11,11 +11,11 @@ from pathlib import Path
 from ganseg_dist.errors import ConfigError, GansegError, RunError
 from ganseg_dist.storage.record import Record, Stamp, stamps
 from ganseg_dist.storage.transfer import fetch, send
-from ganseg_dist.storage.uri import Address, kept_at
+from ganseg_dist.storage.uri import RemoteFolder, remote_folder
 
 logger = logging.getLogger(__name__)
 
-_opened: dict[Path, Mapping[str, Stamp]] = {}
+_folders: dict[Path, Mapping[str, Stamp]] = {}
 """By folder, the stamps that need no copying: those already copied or, for a folder without a copy, those found at
 opening."""
 
@@ -25,18 +25,18 @@ def synced(folder: Path) -> Path:
 
     Raises ConfigError when GANSEG_RUNS_URI cannot be read, and RunError as `fetch` does.
     """
-    address = kept_at()
-    if address is None or folder in _opened:
+    address = remote_folder()
+    if address is None or folder in _folders:
         return folder
     fetch(folder, address)
     record = Record.of(folder, address.identity)
-    _opened[folder] = stamps(folder) if record is None else record.files
+    _folders[folder] = stamps(folder) if record is None else record.files
     return folder
 
 
 def check_location() -> None:
     """Raises ConfigError when GANSEG_RUNS_URI cannot be written, before any training."""
-    address = kept_at()
+    address = remote_folder()
     if address is not None:
         _probed(address.uri)
 
@@ -44,7 +44,7 @@ def check_location() -> None:
 @lru_cache(maxsize=1)
 def _probed(uri: str) -> None:
     """Test writing once in a process; a failure is not cached, so the next call tries again."""
-    address = kept_at()
+    address = remote_folder()
     assert address is not None
     address.probe()
 
@@ -56,7 +56,7 @@ def session() -> Iterator[None]:
 
     Raises RunError when copying fails and the command did not.
     """
-    _opened.clear()
+    _folders.clear()
     try:
         yield
     except BaseException:
@@ -70,15 +70,15 @@ def session() -> Iterator[None]:
 
 def _copy_changed() -> list[str]:
     """Copy changed folders; returns a message for each that failed."""
-    address = kept_at() if _opened else None
+    address = remote_folder() if _folders else None
     problems: list[str] = []
     if address is None:
         return problems
     for folder in _with_trials(address):
-        if stamps(folder) != _opened[folder]:
+        if stamps(folder) != _folders[folder]:
             try:
                 send(folder, address)
-                _opened[folder] = stamps(folder)
+                _folders[folder] = stamps(folder)
             except (GansegError, OSError) as error:
                 problems.append(f"{folder}: is whole here, and not kept: {error}")
                 if isinstance(error, ConfigError):  # it concerns the address, so the others would fail too
@@ -86,11 +86,11 @@ def _copy_changed() -> list[str]:
     return problems
 
 
-def _with_trials(address: Address) -> list[Path]:
+def _with_trials(address: RemoteFolder) -> list[Path]:
     """The opened folders, and for each that is no run those of its trials, NAME.TRIAL, which other processes opened."""
-    for folder in [folder for folder in _opened if not (folder / "run.json").exists()]:
+    for folder in [folder for folder in _folders if not (folder / "run.json").exists()]:
         for trial in folder.parent.glob(f"{folder.name}.*"):
-            if trial.is_dir() and trial not in _opened:
+            if trial.is_dir() and trial not in _folders:
                 record = Record.of(trial, address.identity)
-                _opened[trial] = {} if record is None else record.files
-    return [folder for folder in _opened if folder.is_dir()]
+                _folders[trial] = {} if record is None else record.files
+    return [folder for folder in _folders if folder.is_dir()]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ganseg_dist.errors import GansegError
 from ganseg_dist.storage.transfer import send
-from ganseg_dist.storage.uri import Address, kept_at
+from ganseg_dist.storage.uri import RemoteFolder, remote_folder
 
 LOOK_SECONDS = 1.0
 
@@ -27,7 +27,7 @@ def syncing(folder: Path, newest: Callable[[], object]) -> Iterator[None]:
     Args:
         newest: returns a value that changes with every checkpoint.
     """
-    address = kept_at()
+    address = remote_folder()
     if address is None:
         yield
         return
@@ -45,7 +45,7 @@ def syncing(folder: Path, newest: Callable[[], object]) -> Iterator[None]:
             send(folder, address)
 
 
-def _follow(folder: Path, address: Address, newest: Callable[[], object], ending: threading.Event) -> None:
+def _follow(folder: Path, address: RemoteFolder, newest: Callable[[], object], ending: threading.Event) -> None:
     copied: object = folder  # differs from every value of newest()
     while not ending.is_set():
         with _warn_of_failure(folder):

@@ -16,7 +16,7 @@ from ganseg_dist.atomic import private_folder, whole_folder
 from ganseg_dist.errors import RunError
 from ganseg_dist.storage.contents import LIST, Contents, Entry, place
 from ganseg_dist.storage.record import Record, Stamp, stamps
-from ganseg_dist.storage.uri import Address
+from ganseg_dist.storage.uri import RemoteFolder
 
 ASIDE = ".kept"
 """Folder in the runs folder for locks and for the files that are being sent."""
@@ -27,7 +27,7 @@ HOMES = "sites/*"
 logger = logging.getLogger(__name__)
 
 
-def send(folder: Path, address: Address) -> None:
+def send(folder: Path, address: RemoteFolder) -> None:
     """Update a folder's copy; unchanged files are not sent again.
 
     Raises ConfigError when the address fails, and RunError when another folder was copied there meanwhile. The copy is
@@ -58,7 +58,7 @@ def send(folder: Path, address: Address) -> None:
         _delete_unlisted(address, name, contents)
 
 
-def fetch(folder: Path, address: Address) -> None:
+def fetch(folder: Path, address: RemoteFolder) -> None:
     """Replace the folder by its copy if the folder is missing or equals an earlier revision of the copy.
 
     Raises RunError when the folder was changed since, or when the copy is damaged; the folder is then unchanged.
@@ -80,7 +80,7 @@ def fetch(folder: Path, address: Address) -> None:
             for home in unfinished.glob(HOMES):
                 private_folder(home)
             Record(address.identity, known=copy.identity, files=stamps(unfinished)).write(unfinished)
-    logger.warning("%s: fetched from %s", folder.name, address.shown)
+    logger.warning("%s: fetched from %s", folder.name, address.display_uri)
 
 
 def _is_foreign(copy: Contents, record: Record) -> bool:
@@ -88,22 +88,22 @@ def _is_foreign(copy: Contents, record: Record) -> bool:
     return copy.writer != record.writer and copy.identity != record.known
 
 
-def _conflict(folder: Path, address: Address) -> RunError:
+def _conflict(folder: Path, address: RemoteFolder) -> RunError:
     return RunError(
-        f"{folder}: is another than {address.shown}/{folder.name}, which was copied there from elsewhere; move away "
-        "the one that is not wanted and start again"
+        f"{folder}: is another than {address.display_uri}/{folder.name}, which was copied there from elsewhere; move "
+        "away the one that is not wanted and start again"
     )
 
 
-def _fetch_file(address: Address, place: str, entry: Entry, file: Path) -> None:
+def _fetch_file(address: RemoteFolder, place: str, entry: Entry, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     digest = address.fetch(place, file)
     if digest != entry.digest:
         problem = "is missing" if digest is None else "is damaged (its digest differs)"
         run, list_of = place.partition("/")[0], f"{place.partition('/')[0]}/{LIST}"
         raise RunError(
-            f"{address.shown}/{place}: {problem}, and {list_of} lists it; start again if the run is being copied just "
-            f"now, else restore it, or delete {run} there to begin anew"
+            f"{address.display_uri}/{place}: {problem}, and {list_of} lists it; start again if the run is being copied "
+            f"just now, else restore it, or delete {run} there to begin anew"
         )
     os.utime(file, ns=(entry.mtime_ns, entry.mtime_ns))
 
@@ -145,7 +145,7 @@ def _link(folder: Path, paths: Iterable[str], pins: Path) -> None:
             shutil.copy2(folder / path, pin)
 
 
-def _delete_unlisted(address: Address, name: str, contents: Contents) -> None:
+def _delete_unlisted(address: RemoteFolder, name: str, contents: Contents) -> None:
     """Delete files of earlier revisions and of interrupted copies."""
     listed = {contents.place(name, path) for path in contents.files}
     used = {_revision_folder(path) for path in listed}

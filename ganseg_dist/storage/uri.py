@@ -21,7 +21,7 @@ CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class RemoteFolder:
     """The folder of a URI. Every failure there raises a ConfigError that names the URI, the reason and a remedy.
 
     Paths are relative to the folder, with slashes.
@@ -32,7 +32,7 @@ class Address:
     """A `pyarrow.fs.FileSystem` of this folder alone."""
 
     @property
-    def shown(self) -> str:
+    def display_uri(self) -> str:
         """The URI for messages: without credentials and without options."""
         parts = urlsplit(self.uri)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl().rstrip("/")
@@ -40,7 +40,7 @@ class Address:
     @property
     def identity(self) -> str:
         """An id for files: `shown` with a digest that distinguishes addresses with other credentials or options."""
-        return f"{self.shown}#{hashlib.sha256(self.uri.encode()).hexdigest()[:16]}"
+        return f"{self.display_uri}#{hashlib.sha256(self.uri.encode()).hexdigest()[:16]}"
 
     def probe(self) -> None:
         """Write and delete a small object in the same way as all others, to find errors early."""
@@ -136,12 +136,12 @@ class Address:
 
     def _failed(self, done: str, why: str) -> ConfigError:
         return ConfigError(
-            f"{VARIABLE} {self.shown}: cannot be {done} ({why}); mend the address, its credentials or its "
+            f"{VARIABLE} {self.display_uri}: cannot be {done} ({why}); mend the address, its credentials or its "
             f"permissions, or unset {VARIABLE}"
         )
 
 
-def kept_at() -> Address | None:
+def remote_folder() -> RemoteFolder | None:
     """The address of the runs' copies; None without GANSEG_RUNS_URI. Raises ConfigError for an unusable URI."""
     uri = os.environ.get(VARIABLE)
     if not uri:
@@ -150,19 +150,19 @@ def kept_at() -> Address | None:
 
 
 @lru_cache(maxsize=4)
-def _open(uri: str) -> Address:
+def _open(uri: str) -> RemoteFolder:
     """Cached, as opening looks up a bucket's region by a request."""
     from pyarrow.fs import FileSystem, SubTreeFileSystem
 
     example = "give one such as s3://bucket/runs or file:///shared/runs"
-    shown = Address(uri, None).shown
+    shown = RemoteFolder(uri, None).display_uri
     try:
         files, base = FileSystem.from_uri(uri)
     except (ValueError, OSError) as error:
         raise ConfigError(f"{VARIABLE} {shown}: cannot be used ({reason(error)}); {example}") from None
     if not base.strip("/"):
         raise ConfigError(f"{VARIABLE} {shown}: names no folder; {example}")
-    return Address(uri, SubTreeFileSystem(base, files))
+    return RemoteFolder(uri, SubTreeFileSystem(base, files))
 
 
 def reason(error: BaseException) -> str:

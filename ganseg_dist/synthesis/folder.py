@@ -22,7 +22,7 @@ from ganseg_dist.errors import DataError
 from ganseg_dist.names import folder_names
 from ganseg_dist.synthesis.audit import Audit
 from ganseg_dist.synthesis.from_classes import Generated
-from ganseg_dist.synthesis.from_masks import Paintings
+from ganseg_dist.synthesis.from_masks import GeneratedSlices
 
 Voxel = TypeVar("Voxel", bound=np.generic)
 
@@ -36,8 +36,8 @@ SCHEME_FILE = "label_scheme.json"
 BESIDE = frozenset({SYNTHETIC_TAG, SCHEME_FILE, "manifest.csv", "audit.json", "quality.json", "neighbours.png"})
 
 MARGIN = 1 / 8
-"""Share of an image's side that is added around it as background. A prepared slice ends where the body does, and turned
-and scaled it may fill its frame: what the background is, readers tell by the frame's border."""
+"""Share of an image's side that is added around it as background. A prepared slice ends where the foreground does, and
+turned and scaled it may fill its frame: what the background is, readers tell by the frame's border."""
 
 Row = dict[str, str]
 """A line of manifest.csv."""
@@ -70,7 +70,7 @@ def check_synthetic_folder(folder: Path) -> None:
 
 def write_pairs(
     folder: Path,
-    paintings: Paintings,
+    paintings: GeneratedSlices,
     modalities: Sequence[str],
     regions: Sequence[str],
     scheme: LabelScheme,
@@ -84,8 +84,8 @@ def write_pairs(
 
     Args:
         scheme: the model's; what manifest.csv cannot name stands beside it.
-        on_background: whether a body in front of a background is shown, which gets a margin all around; what is body
-            all over, as a picture in colour is, has none.
+        on_background: whether a foreground in front of a background is shown, which gets a margin all around; what is
+            foreground all over, as a picture in colour is, has none.
 
     Raises DataError where something else than an earlier synthesis is there, and GansegError when the disk refuses;
     what was there stays as it was.

@@ -64,7 +64,7 @@ def generate(
     parts = []
     for start in range(0, len(wanted), SLICES_AT_ONCE):
         some = wanted[start : start + SLICES_AT_ONCE]
-        drawn = [system.draw("detect", np.random.default_rng([seed, GENERATION, *each]))["z"] for each in some]
+        drawn = [system.sample("detect", np.random.default_rng([seed, GENERATION, *each]))["z"] for each in some]
         z, label = torch.from_numpy(np.stack(drawn)), torch.tensor([label for label, _ in some])
         with torch.inference_mode():
             made = system.generate(z.to(predictor.device), label.to(predictor.device))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ganseg_dist.data.augment import augment, draw_augmentation
+from ganseg_dist.data.augment import augment, sample_augmentation
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.errors import RunError
@@ -24,11 +24,11 @@ PAINTING = 4
 
 DRAWS = 20
 """Transforms that are drawn for a mask before it is painted as it is: one that is large and scaled up, or a few pixels
-at the edge of the body, may leave the frame by many."""
+at the edge of the foreground, may leave the frame by many."""
 
 
 @dataclass(frozen=True, slots=True)
-class Paintings:
+class GeneratedSlices:
     """Synthetic images with the masks that they were painted from."""
 
     image: npt.NDArray[np.float32]
@@ -43,7 +43,7 @@ class Paintings:
     """Whether the columns of all run from the patient's left to right: not where some may be mirrored."""
 
 
-def paint(
+def generate_from_masks(
     predictor: Predictor,
     slices: SliceSet,
     *,
@@ -51,14 +51,14 @@ def paint(
     deformed: bool = True,
     seed: int = 0,
     advance: Callable[[int, int], None] = lambda done, total: None,
-) -> Paintings:
+) -> GeneratedSlices:
     """Paint every slice with a lesion `copies` times.
 
     What is drawn depends on the seed, the slice's place and the copy alone.
 
     Args:
-        deformed: turn, scale and flip each mask with its body as training does, so that no painting has a patient's
-            own outline. A transform that takes all of the lesion out of the frame is drawn again.
+        deformed: turn, scale and flip each mask with its foreground as training does, so that no painting has a
+            patient's own outline. A transform that takes all of the lesion out of the frame is drawn again.
 
     Raises RunError when the model has no generator of images from masks, or no slice holds a lesion, and DataError
     where it paints NaN.
@@ -76,14 +76,14 @@ def paint(
         batch = _batch(predictor, slices, wanted[start : start + SLICES_AT_ONCE], deformed, seed)
         there = batch.to(predictor.device)
         with torch.inference_mode():
-            painted = system.generate(there, there.draws["z"]).float().cpu().numpy()
+            painted = system.generate(there, there.samples["z"]).float().cpu().numpy()
         parts.append((painted, batch.regions.numpy().astype(np.uint8), batch.image.numpy()))
         advance(min(start + SLICES_AT_ONCE, len(wanted)), len(wanted))
     image, regions, real = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
     check_finite("paintings", "image", image)
     patients = tuple(slices.cases[slices.case_of[index]].patient for _, index in wanted)
     mirrored = deformed and predictor.config.data.augment.flip > 0
-    return Paintings(image, regions, real, patients, bool(slices.sides_known[chosen].all()) and not mirrored)
+    return GeneratedSlices(image, regions, real, patients, bool(slices.sides_known[chosen].all()) and not mirrored)
 
 
 def _batch(predictor: Predictor, slices: SliceSet, some: Sequence[tuple[int, int]], deformed: bool, seed: int) -> Batch:
@@ -93,7 +93,7 @@ def _batch(predictor: Predictor, slices: SliceSet, some: Sequence[tuple[int, int
         torch.cat([part.regions for part in parts]),
         torch.cat([part.case for part in parts]),
         torch.cat([part.label for part in parts]),
-        {name: torch.cat([part.draws[name] for part in parts]) for name in parts[0].draws},
+        {name: torch.cat([part.samples[name] for part in parts]) for name in parts[0].samples},
     )
 
 
@@ -102,17 +102,17 @@ def _example(predictor: Predictor, slices: SliceSet, copy: int, index: int, defo
     chosen = np.array([index])
     image, regions = slices.read(chosen)
     rng = np.random.default_rng([seed, PAINTING, copy, index])
-    noise = _as_draws(predictor.system.draw("segment", rng))
+    noise = _as_samples(predictor.system.sample("segment", rng))
     known = torch.from_numpy(slices.case_of[chosen]), torch.from_numpy(slices.label[chosen])
     untouched = Batch(torch.from_numpy(image), torch.from_numpy(regions), *known, noise)
     for _ in range(DRAWS if deformed else 0):
-        transform = _as_draws(draw_augmentation(predictor.config.data.augment, len(slices.modalities), rng))
-        moved = replace(augment(replace(untouched, draws=transform)), draws=noise)
+        transform = _as_samples(sample_augmentation(predictor.config.data.augment, len(slices.modalities), rng))
+        moved = replace(augment(replace(untouched, samples=transform)), samples=noise)
         if moved.regions.any():
             return moved
     return untouched
 
 
-def _as_draws(drawn: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Tensor]:
+def _as_samples(drawn: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Tensor]:
     """Those of a batch of one."""
     return {name: torch.from_numpy(np.asarray(value)[None]) for name, value in drawn.items()}

@@ -16,7 +16,7 @@ from ganseg_dist.metrics.synthesis import Images
 from ganseg_dist.sampling import evenly_spaced
 from ganseg_dist.synthesis.audit import Audit
 from ganseg_dist.synthesis.from_classes import Generated
-from ganseg_dist.synthesis.from_masks import Paintings
+from ganseg_dist.synthesis.from_masks import GeneratedSlices
 
 COLUMNS = 10
 SYNTHETIC = "synthetic"
@@ -35,8 +35,8 @@ FEWEST_COLUMNS = 6
 """Whose width the title needs."""
 
 
-def painting_figure(
-    paintings: Paintings,
+def mask_conditioned_figure(
+    paintings: GeneratedSlices,
     audit: Audit,
     training: Images,
     modalities: Sequence[str],
@@ -68,7 +68,7 @@ def painting_figure(
     )
 
 
-def generated_figure(
+def class_conditioned_figure(
     generated: Generated,
     audit: Audit,
     training: Images,

@@ -16,7 +16,7 @@ from ganseg_dist.metrics.synthesis import FEWEST_IMAGES, Images, diversity, stru
 from ganseg_dist.sampling import evenly_spaced
 from ganseg_dist.synthesis.encoder import Encoder, distribution_distances
 from ganseg_dist.synthesis.from_classes import Generated
-from ganseg_dist.synthesis.from_masks import Paintings
+from ganseg_dist.synthesis.from_masks import GeneratedSlices
 from ganseg_dist.systems.base import GeneratesFromClasses
 
 MOST_IMAGES = 4000
@@ -81,8 +81,8 @@ def held_out_images(predictor: Predictor, slices: SliceSet, *, most: int = MOST_
     return _read(predictor, slices, kind, most)
 
 
-def painting_quality(
-    paintings: Paintings, training: RealImages, held_out: HeldOut, encoder: Encoder, seed: int = 0
+def generated_quality(
+    paintings: GeneratedSlices, training: RealImages, held_out: HeldOut, encoder: Encoder, seed: int = 0
 ) -> dict[str, Any]:
     """How near the paintings are to the training images; SSIM is with the real image of each one's mask."""
     return {

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from ganseg_dist.data.batch import Batch
-from ganseg_dist.metrics.registry import Mode, common_mode, score_called
+from ganseg_dist.metrics.registry import Mode, common_mode, find_score
 
 BEGINNERS_EPOCHS = 10
 """Of a stage; in them nothing is alarming yet: a fresh generator's small weights make all its images alike."""
@@ -135,7 +135,7 @@ class Stage:
     def __post_init__(self) -> None:
         """Raises ConfigError for a score that is not registered."""
         for score in (*self.scores, *(alarm.score for alarm in self.alarms)):
-            score_called(score)
+            find_score(score)
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -188,7 +188,7 @@ class System(Protocol):
     networks: Mapping[str, nn.Module]
     stages: tuple[Stage, ...]
 
-    def draw(self, stage: str, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
+    def sample(self, stage: str, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
         """One example's random parameters (holes, noise); the engine keys `rng` by seed, epoch and example."""
         ...
 
@@ -219,7 +219,7 @@ class GeneratesFromMasks(System, Protocol):
     """A system whose config has `generates_from = "masks"`."""
 
     def generate(self, batch: Batch, z: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [-1, 1] of the masks of a batch; z as `draw` gives it for the stage `segment`."""
+        """Images (B, C, H, W) in [-1, 1] of the masks of a batch; z as `sample` gives it for the stage `segment`."""
         ...
 
 
@@ -234,5 +234,5 @@ class GeneratesFromClasses(System, Protocol):
         ...
 
     def generate(self, z: Tensor, label: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [-1, 1] of the classes `label`, (B,) int64; z as `draw` gives it for `detect`."""
+        """Images (B, C, H, W) in [-1, 1] of the classes `label`, (B,) int64; z as `sample` gives it for `detect`."""
         ...

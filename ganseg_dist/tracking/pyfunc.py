@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ganseg_dist
-from ganseg_dist.atomic import with_modes_of_new
+from ganseg_dist.atomic import set_default_modes
 from ganseg_dist.inference.model_folder import read_scheme
 from ganseg_dist.tracking.connection import long_requests
 
@@ -72,4 +72,4 @@ def pack(folder: Path, target: Path, *, run_id: str | None = None, model_id: str
         metadata={"labels": read_scheme(folder).to_json()},
         mlflow_model=Model(run_id=run_id, model_id=model_id, model_uuid=model_id),
     )
-    with_modes_of_new(target)  # the artifact store keeps them
+    set_default_modes(target)  # the artifact store keeps them

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganseg_dist.metrics.registry import Mode, score_called
+from ganseg_dist.metrics.registry import Mode, find_score
 from ganseg_dist.runs import Run
 from ganseg_dist.tracking.contents import LONGEST_VALUE, metric_name
 from ganseg_dist.tracking.pyfunc import ModelUpload
@@ -54,7 +54,7 @@ def direction_tags(part: str, scores: Mapping[str, Any]) -> list[RunTag]:
 
     better: dict[Mode, list[str]] = {"max": [], "min": []}
     for score in _intervals(scores):
-        if (mode := score_called(score).mode) is not None:
+        if (mode := find_score(score).mode) is not None:
             better[mode].append(score)
     words: dict[Mode, str] = {"max": "larger_is_better", "min": "smaller_is_better"}
     return [

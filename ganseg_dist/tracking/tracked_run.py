@@ -98,7 +98,7 @@ def open_tracking(
     uri = uri or _store()
     earlier = (run.read("run.json").get("mlflow") or {}).get("run_id")
     try:
-        with _only_one(uri):
+        with _store_lock(uri):
             client = connect(uri)
             experiment_id = _experiment(client, uri, experiment)
         if earlier is not None and _resumed(client, earlier):
@@ -130,7 +130,7 @@ def open_parent(
     note = folder / "mlflow.json"
     earlier = _read_parent_id(note)
     try:
-        with _only_one(uri):
+        with _store_lock(uri):
             client = connect(uri)
             experiment_id = _experiment(client, uri, EXPERIMENT)
         if earlier is None or not _resumed(client, earlier):
@@ -180,7 +180,7 @@ def _store() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(runs_root() / "mlflow.db")
 
 
-def _only_one(uri: str) -> AbstractContextManager[Any]:
+def _store_lock(uri: str) -> AbstractContextManager[Any]:
     """Keep other processes out while a local store is set up; the store's file exists from then on."""
     database = sqlite_file(uri)
     if database is None:

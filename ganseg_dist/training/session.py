@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ganseg_dist.cluster.ray_cluster import map_on_cluster
-from ganseg_dist.cluster.shared_paths import cluster_seeing
+from ganseg_dist.cluster.shared_paths import cluster_with_shared_paths
 from ganseg_dist.cluster.train import train_on_ray
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Cohort, Split, split_as_configured, split_by_patient
@@ -46,7 +46,7 @@ from ganseg_dist.planning.prepare import (
     usable_cohort,
 )
 from ganseg_dist.planning.resolve import check_no_overlap, resolve
-from ganseg_dist.runs import Run, find_run, made_name, named_run, runs_root, training_run
+from ganseg_dist.runs import Run, find_run, generated_name, named_run, runs_root, training_run
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Monitor
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
@@ -120,7 +120,7 @@ class TrainingRequest:
             return training_run(self.run_name).name
         place = self.data.resolve()
         stem = place.stem if place.suffix.lower() == ".csv" else place.name
-        base = made_name(self.config.recipe, stem)
+        base = generated_name(self.config.recipe, stem)
         names = (base if count == 1 else f"{base}-{count}" for count in range(1, 10_000))
         return next(name for name in names if not named_run(name).finished)
 
@@ -201,7 +201,7 @@ def check_gpu(request: TrainingRequest) -> None:
         usable_device("cuda")
 
 
-def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar: Bar = no_bar) -> Run:
+def train_session(request: TrainingRequest, *, tracker: Tracker | None = None, bar: Bar = no_bar) -> Run:
     """Train until the run is finished; interrupted and called again, it goes on. A finished run is left as it is."""
     started = time.monotonic()
     name = request.name()
@@ -209,13 +209,13 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
     with ExitStack() as stack:
         if not request.local:
             with bar("Starting Ray"):
-                stack.enter_context(cluster_seeing(request.data, request.healthy))
+                stack.enter_context(cluster_with_shared_paths(request.data, request.healthy))
         mapper = map_here if request.local else map_on_cluster
         plan = plan_training(request, mapper=mapper, bar=bar)
         learnt_from = plan.fingerprint
         run, split = planned_run(name, plan.config, learnt_from, plan.cohort, request.split)
         if not run.finished:
-            warn = partial((shown or NullTracker()).warn, 0)
+            warn = partial((tracker or NullTracker()).warn, 0)
             warned = check_plan(plan, request, {"": split}, warn)
             prepared = prepare_plan(plan, split, mapper, bar)
             check_slices(plan, prepared, warned, warn)  # before the name is taken
@@ -237,7 +237,7 @@ def train_session(request: TrainingRequest, *, shown: Tracker | None = None, bar
                 pass
 
         def train(tracked: TrackedRun) -> Path:
-            return _train(run, plan.config, prepared, request, tracked, shown or NullTracker())
+            return _train(run, plan.config, prepared, request, tracked, tracker or NullTracker())
 
         run_training(run, train, monitors=plan.monitors, tags=request.tags, started=started)
     return run
@@ -289,7 +289,7 @@ def check_slices(
 
 
 def _train(
-    run: Run, config: RunConfig, prepared: Prepared, request: TrainingRequest, tracked: TrackedRun, shown: Tracker
+    run: Run, config: RunConfig, prepared: Prepared, request: TrainingRequest, tracked: TrackedRun, tracker: Tracker
 ) -> Path:
     if not request.local:
         return train_on_ray(
@@ -299,12 +299,12 @@ def _train(
             workers=request.workers,
             least_workers=request.least_workers,
             gpus=request.gpus,
-            tracker=shown,
+            tracker=tracker,
             worker_tracker=partial(MLflowTracker.of, tracked, request.convention),
         )
     logged = MLflowTracker.of(tracked, request.convention)
     try:
-        train_here(run, config, prepared, Trackers(shown, logged), gpu=request.gpus)
+        train_here(run, config, prepared, Trackers(tracker, logged), gpu=request.gpus)
     finally:
         logged.close()
     return FolderCheckpoints(run.checkpoints).last()

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from ganseg_dist.federation.manifest import START, Content, digest, seal, written
+from ganseg_dist.federation.manifest import START, Content, digest, seal, to_line
 from tests.cli.conftest import assert_refused
 
 WEIGHTS = {
@@ -30,7 +30,7 @@ def write(file, messages):
     lines = []
     for kind, round, arrays, metrics in messages:
         content = Content.of(kind, "lgg", round, arrays, metrics)
-        lines.append(written(seal(content, digest(lines[-1]) if lines else START)))
+        lines.append(to_line(seal(content, digest(lines[-1]) if lines else START)))
     file.write_bytes(b"".join(line + b"\n" for line in lines))
 
 
@@ -84,7 +84,7 @@ def test_what_left_is_told_apart_by_federation_and_errors_by_their_round(ganseg,
     write(file, [("error", 0, {}, {"code": 1002}), ("error", 3, {}, {"code": 1004})])
     lines = file.read_bytes().splitlines()
     other = seal(Content.of("finish", "hgg", 7, {}, {}), digest(lines[-1]))
-    file.write_bytes(file.read_bytes() + written(other) + b"\n")
+    file.write_bytes(file.read_bytes() + to_line(other) + b"\n")
     assert ganseg("audit", file).out.splitlines()[1:5] == [
         "federation: lgg",
         "errors (before the first round and round 3): 2 messages: 1 number (code)",

@@ -82,7 +82,11 @@ def pictures_with_lesions(root, tmp_path):
         (no_lesion_in_training, "ganet_seg_debug", "none of the 6 training cases shows a lesion"),
         (one_class_in_training, "dl_gan_cnn_debug", "images are all of one class, glioma"),
         (one_class, "dl_gan_cnn_debug", "every picture is of one class, glioma"),
-        (pictures_with_lesions, "ganet_seg_debug", "training cases is without a lesion and has enough body in it"),
+        (
+            pictures_with_lesions,
+            "ganet_seg_debug",
+            "training cases is without a lesion and has enough foreground",
+        ),
     ],
 )
 def test_check_reports_what_training_rejects_in_the_same_words(ganseg, bad_cohort, tmp_path, spoil, recipe, message):

@@ -10,7 +10,7 @@ import pytest
 
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.storage.contents import Contents
-from ganseg_dist.storage.uri import VARIABLE, kept_at
+from ganseg_dist.storage.uri import VARIABLE, remote_folder
 from tests.cli.conftest import QUICK, Command, assert_refused
 
 WEIGHTS = "model/networks.safetensors"
@@ -66,12 +66,12 @@ def test_an_interrupted_run_goes_on_where_its_folder_is_gone(
     assert done.code == 0, done.err
     assert saves.count == 4, "an epoch and an end of each of two stages, each saved once"
     assert (runs / "first" / WEIGHTS).read_bytes() == whole
-    listed = Contents.at(kept_at(), "first")
+    listed = Contents.at(remote_folder(), "first")
     assert WEIGHTS in listed.files
     assert "report.html" not in listed.files
     shutil.rmtree(runs / "first")
     assert ganseg("report", "first").code == 0
-    assert "report.html" in Contents.at(kept_at(), "first").files
+    assert "report.html" in Contents.at(remote_folder(), "first").files
 
 
 @pytest.mark.slow
@@ -105,7 +105,7 @@ def checkpoints_kept(process: subprocess.Popen[bytes]) -> set[str]:
     while True:
         assert process.poll() is None, "it ended by itself"
         assert time.monotonic() < end, "it keeps nothing"
-        listed = Contents.at(kept_at(), "first")
+        listed = Contents.at(remote_folder(), "first")
         kept = {path.split("/")[1] for path in (listed.files if listed else ()) if path.startswith("checkpoints/")}
         if kept:
             return kept

@@ -71,7 +71,7 @@ def test_a_generator_that_repeats_its_training_images_is_refused(ganseg, painter
         chosen = np.flatnonzero(slices.has_lesion)
         image, regions = slices.read(chosen)
         patients = tuple(slices.cases[slices.case_of[index]].patient for index in chosen)
-        return painting.Paintings(image, regions.astype(np.uint8), image, patients)
+        return painting.GeneratedSlices(image, regions.astype(np.uint8), image, patients)
 
     monkeypatch.setattr(painting, "paint", repeat)
     out = tmp_path / "out"

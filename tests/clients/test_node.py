@@ -143,7 +143,7 @@ def test_simulated_hospitals_have_folders_in_the_run_and_keep_their_names(phanto
     split = Split(patients[:4], patients[4:6], patients[6:])
     members = {"../../x": patients[:2], "Spital Ü": patients[2:3], "Spital-U": patients[3:]}
     request = TrainingRequest(recipe("ganet_seg_debug"), phantom)
-    homes = simulation._homes(Run(tmp_path / "runs" / "f"), request, members, split)
+    homes = simulation._create_site_folders(Run(tmp_path / "runs" / "f"), request, members, split)
     assert {home.relative_to(tmp_path / "runs" / "f").parts[0] for home in homes.values()} == {"sites"}
     assert (homes["../../x"].name, homes["Spital-U"].name) == ("x", "Spital-U")
     assert len({home.name.lower() for home in homes.values()}) == 3

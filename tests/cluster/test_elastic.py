@@ -26,9 +26,9 @@ def policy(tmp_path, monkeypatch):
     monkeypatch.setattr(policy, "_maybe_send_resource_request", lambda: None)
     monkeypatch.setattr(policy, "_get_reserved_resources", lambda: policy.nodes)
     monkeypatch.setattr(elastic, "PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(elastic, "held", lambda group: group)
+    monkeypatch.setattr(elastic, "held_workers", lambda group: group)
     policy.unused = {"CPU": 8.0}
-    monkeypatch.setattr(elastic, "unused", lambda: policy.unused)
+    monkeypatch.setattr(elastic, "unused_resources", lambda: policy.unused)
     return policy
 
 
@@ -67,9 +67,9 @@ def test_what_a_lost_group_still_holds_is_room(policy, tmp_path):
 def test_a_group_holds_its_places_on_nodes_that_live_until_it_is_given_back(monkeypatch):
     table = {"state": "RESCHEDULING", "bundles_to_node_id": {0: "", 1: "9592a7", 2: "fffe01"}}
     monkeypatch.setattr("ray.util.placement_group_table", lambda group: table)
-    assert elastic.held(None) == 2
+    assert elastic.held_workers(None) == 2
     table["state"] = "REMOVED"
-    assert elastic.held(None) == 0
+    assert elastic.held_workers(None) == 0
 
 
 def test_workers_are_added_when_a_checkpoint_was_written_and_not_before(policy, tmp_path):

@@ -17,8 +17,8 @@ from ganseg_dist.cluster.jobs import (
     connect,
     exit_code,
     follow,
+    job_arguments,
     submit,
-    words_of,
 )
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.runs import Run
@@ -93,8 +93,8 @@ def test_what_follows_the_command_is_the_commands_own(monkeypatch):
 def test_data_on_the_cluster_are_named_whole():
     for option, path in (("--data", "cohort"), ("--labels", "own.json")):
         with pytest.raises(ConfigError, match=f"{option} {path}: is relative to this folder"):
-            words_of(("train", "ganet_seg", option, path), ("train",))
-    assert words_of(("train", "ganet_seg", "--labels", "brats2023"), ("train",))
+            job_arguments(("train", "ganet_seg", option, path), ("train",))
+    assert job_arguments(("train", "ganet_seg", "--labels", "brats2023"), ("train",))
 
 
 def test_a_job_without_a_runs_name_is_called_by_its_first_words():
@@ -167,7 +167,7 @@ def test_runs_are_not_written_where_ray_deletes_them(tmp_path, monkeypatch):
 
 def test_what_is_no_job_is_told():
     with pytest.raises(ConfigError, match="submit: predict is no command to submit; give one of train"):
-        words_of(["predict"], ("train",))
+        job_arguments(["predict"], ("train",))
     with pytest.raises(RunError, match=r"--address http://127.0.0.1:9: no Ray cluster takes jobs there"):
         connect("http://127.0.0.1:9")
 

@@ -15,7 +15,14 @@ import ray
 
 from ganseg_dist.cluster import shared_paths as visibility
 from ganseg_dist.cluster.ray_cluster import ray_cluster
-from ganseg_dist.cluster.shared_paths import Place, check_shared_paths, data_places, look, silence, training_places
+from ganseg_dist.cluster.shared_paths import (
+    SharedPath,
+    check_node,
+    check_shared_paths,
+    connection_problem,
+    data_paths,
+    training_paths,
+)
 from ganseg_dist.cluster.train import train_on_ray
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.errors import RunError
@@ -31,33 +38,37 @@ BLIND = "127.0.0.2"
 
 def test_what_is_there_is_no_problem_and_nothing_stays_of_the_look(tmp_path):
     (tmp_path / "cases" / "a").mkdir(parents=True)
-    places = [Place("GANSEG_STORE", tmp_path, ("cases/a",)), Place("GANSEG_RUNS", tmp_path, written=True)]
-    assert look(places, None) == visibility.Look(None, None)
+    places = [SharedPath("GANSEG_STORE", tmp_path, ("cases/a",)), SharedPath("GANSEG_RUNS", tmp_path, written=True)]
+    assert check_node(places, None) == visibility.NodeCheck(None, None)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "cases"]
 
 
 def test_a_folder_that_is_not_there_is_named_with_what_sets_it(tmp_path):
     store = tmp_path / "store"
-    assert look([Place("GANSEG_STORE", store)], None).problem == (
+    assert check_node([SharedPath("GANSEG_STORE", store)], None).problem == (
         f"does not see GANSEG_STORE {store}; put it on storage that all nodes share (GANSEG_STORE)"
     )
 
 
 def test_a_folder_of_the_same_name_that_lacks_a_case_is_another_one(tmp_path):
     (tmp_path / "cases" / "a").mkdir(parents=True)
-    assert look([Place("GANSEG_STORE", tmp_path, ("cases/a", "cases/b"))], None).problem == (
+    assert check_node([SharedPath("GANSEG_STORE", tmp_path, ("cases/a", "cases/b"))], None).problem == (
         f"sees another GANSEG_STORE {tmp_path}, without the driver's cases/b; "
         "put it on storage that all nodes share (GANSEG_STORE)"
     )
 
 
 def test_the_first_problem_is_told(tmp_path):
-    places = [Place("GANSEG_RUNS", tmp_path), Place("--data", tmp_path / "x"), Place("GANSEG_STORE", tmp_path / "y")]
-    assert look(places, None).problem.startswith(f"does not see --data {tmp_path / 'x'}")
+    places = [
+        SharedPath("GANSEG_RUNS", tmp_path),
+        SharedPath("--data", tmp_path / "x"),
+        SharedPath("GANSEG_STORE", tmp_path / "y"),
+    ]
+    assert check_node(places, None).problem.startswith(f"does not see --data {tmp_path / 'x'}")
 
 
 def test_a_folder_that_takes_no_folders_is_refused():
-    assert look([Place("GANSEG_RUNS", Path("/proc/self"), written=True)], None).problem == (
+    assert check_node([SharedPath("GANSEG_RUNS", Path("/proc/self"), written=True)], None).problem == (
         "cannot write in GANSEG_RUNS /proc/self; let the user that Ray runs as there write in it"
     )
 
@@ -74,9 +85,9 @@ class Refusing(http.server.BaseHTTPRequestHandler):
 def test_a_server_that_refuses_answers_and_one_that_is_not_there_does_not():
     with http.server.HTTPServer(("127.0.0.1", 0), Refusing) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        assert silence(f"http://somebody:secret@127.0.0.1:{server.server_port}/mlflow") is None
+        assert connection_problem(f"http://somebody:secret@127.0.0.1:{server.server_port}/mlflow") is None
         server.shutdown()
-    assert silence("http://127.0.0.1:9") == "[Errno 111] Connection refused"
+    assert connection_problem("http://127.0.0.1:9") == "[Errno 111] Connection refused"
 
 
 def test_a_training_reads_cases_of_the_store_and_writes_its_run(tmp_path):
@@ -85,9 +96,9 @@ def test_a_training_reads_cases_of_the_store_and_writes_its_run(tmp_path):
         {"train": [f"{store}/cases/a", f"{store}/cases/b"], "validation": [f"{store}/cases/c"]},
         {"train": [f"{store}/cases/d"], "validation": []},
     )
-    assert training_places(Run(tmp_path / "runs" / "first"), prepared) == [
-        Place("GANSEG_RUNS", tmp_path / "runs" / "first", written=True),
-        Place("GANSEG_STORE", store, ("cases/a", "cases/b", "cases/c", "cases/d")),
+    assert training_paths(Run(tmp_path / "runs" / "first"), prepared) == [
+        SharedPath("GANSEG_RUNS", tmp_path / "runs" / "first", written=True),
+        SharedPath("GANSEG_STORE", store, ("cases/a", "cases/b", "cases/c", "cases/d")),
     ]
 
 
@@ -96,11 +107,11 @@ def test_preparing_reads_the_cohorts_and_writes_the_store(tmp_path, monkeypatch)
     monkeypatch.setenv("GANSEG_STORE", str(tmp_path / "store"))
     (tmp_path / "cohort" / "case").mkdir(parents=True)
     (tmp_path / "list.csv").touch()
-    assert data_places([tmp_path / "cohort", tmp_path / "list.csv", None, tmp_path / "gone"]) == [
-        Place("--data", tmp_path / "cohort", ("case",)),
-        Place("--data", tmp_path / "list.csv"),
-        Place("GANSEG_RUNS", tmp_path / "runs", written=True),
-        Place("GANSEG_STORE", tmp_path / "store", written=True),
+    assert data_paths([tmp_path / "cohort", tmp_path / "list.csv", None, tmp_path / "gone"]) == [
+        SharedPath("--data", tmp_path / "cohort", ("case",)),
+        SharedPath("--data", tmp_path / "list.csv"),
+        SharedPath("GANSEG_RUNS", tmp_path / "runs", written=True),
+        SharedPath("GANSEG_STORE", tmp_path / "store", written=True),
     ]
 
 
@@ -120,7 +131,7 @@ def test_one_machine_is_not_asked_and_loses_no_time(monkeypatch, tmp_path):
     monkeypatch.setattr(ray, "nodes", lambda: [{"NodeID": "1", "Alive": True, "Resources": {"CPU": 2}}])
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "1"))
     started = time.monotonic()
-    check_shared_paths([Place("GANSEG_RUNS", tmp_path / "runs", written=True)], {"CPU": 1})
+    check_shared_paths([SharedPath("GANSEG_RUNS", tmp_path / "runs", written=True)], {"CPU": 1})
     assert time.monotonic() - started < 0.1
     assert not (tmp_path / "runs").exists()
 
@@ -135,19 +146,19 @@ def asked(monkeypatch):
         questions.append((places, server))
         return list(zip(nodes.values(), answers, strict=True))
 
-    monkeypatch.setattr(visibility, "_ask", ask)
+    monkeypatch.setattr(visibility, "_check_nodes", ask)
     return SimpleNamespace(answers=answers, questions=questions)
 
 
 def test_the_first_blind_node_is_named_and_the_others_are_counted(asked, tmp_path):
-    asked.answers += [visibility.Look("does not see X", None)] * 2
+    asked.answers += [visibility.NodeCheck("does not see X", None)] * 2
     with pytest.raises(RunError, match=r"^node 10\.0\.0\.2: does not see X \(and 1 more\)$"):
-        check_shared_paths([Place("X", tmp_path)], {"CPU": 1})
+        check_shared_paths([SharedPath("X", tmp_path)], {"CPU": 1})
 
 
 def test_a_place_to_write_in_is_known_by_a_mark_that_is_taken_away_again(asked, tmp_path):
-    asked.answers += [visibility.Look(None, None)] * 2
-    check_shared_paths([Place("GANSEG_RUNS", tmp_path, written=True)], {"CPU": 1})
+    asked.answers += [visibility.NodeCheck(None, None)] * 2
+    check_shared_paths([SharedPath("GANSEG_RUNS", tmp_path, written=True)], {"CPU": 1})
     [([place], _)] = asked.questions
     assert place.holds[0].startswith(".unfinished-mark-")
     assert list(tmp_path.iterdir()) == []
@@ -155,9 +166,9 @@ def test_a_place_to_write_in_is_known_by_a_mark_that_is_taken_away_again(asked, 
 
 def test_a_server_that_is_not_heard_stops_nothing(asked, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@mlflow:5000")
-    asked.answers += [visibility.Look(None, None), visibility.Look(None, "Connection refused")]
+    asked.answers += [visibility.NodeCheck(None, None), visibility.NodeCheck(None, "Connection refused")]
     warnings = []
-    check_shared_paths([Place("GANSEG_RUNS", tmp_path)], {"CPU": 1}, warnings.append)
+    check_shared_paths([SharedPath("GANSEG_RUNS", tmp_path)], {"CPU": 1}, warnings.append)
     assert asked.questions[0][1] == "http://me:secret@mlflow:5000"
     assert warnings == [
         "node 10.0.0.3: no answer from MLFLOW_TRACKING_URI http://mlflow:5000 there (Connection refused); "
@@ -167,8 +178,8 @@ def test_a_server_that_is_not_heard_stops_nothing(asked, tmp_path, monkeypatch):
 
 def test_a_file_of_this_machine_is_no_server(asked, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    asked.answers += [visibility.Look(None, None)] * 2
-    check_shared_paths([Place("GANSEG_RUNS", tmp_path)], {"CPU": 1})
+    asked.answers += [visibility.NodeCheck(None, None)] * 2
+    check_shared_paths([SharedPath("GANSEG_RUNS", tmp_path)], {"CPU": 1})
     assert asked.questions[0][1] is None
 
 
@@ -283,7 +294,7 @@ def test_training_ends_before_it_begins_when_a_node_lacks_prepared_cases(
 def test_nodes_that_see_everything_are_let_train_and_a_deaf_one_is_told(elsewhere, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     warnings = []
-    check_shared_paths([Place("GANSEG_RUNS", tmp_path, written=True)], {"CPU": 1}, warnings.append)
+    check_shared_paths([SharedPath("GANSEG_RUNS", tmp_path, written=True)], {"CPU": 1}, warnings.append)
     assert warnings == [
         f"node {BLIND}: no answer from MLFLOW_TRACKING_URI http://127.0.0.1:9 there "
         "([Errno 111] Connection refused); metrics wait if rank 0 runs on it"

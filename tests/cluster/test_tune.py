@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ganseg_dist.cluster.ray_cluster import ray_cluster
-from ganseg_dist.cluster.tune import Plan, population, run_trials
+from ganseg_dist.cluster.tune import TunePlan, population, run_trials
 from ganseg_dist.errors import RunError
 
 LOW, HIGH = 0.1, 1.0
@@ -47,8 +47,8 @@ class Climb:
 @pytest.mark.parametrize("content", [b"", b"\x80\x05cut"])
 def test_a_damaged_state_of_tune_is_an_error_that_says_what_to_delete(tmp_path, content):
     """Nothing of it is run: Tune's own file is a pickle."""
-    plan = Plan(asks, [], {}, trials=1, scheduler="none", search="random", metrics={"score": "max"}, epochs=1, seed=0,
-                cpus=0.1, gpus=0)  # fmt: skip
+    plan = TunePlan(asks, [], {}, trials=1, scheduler="none", search="random", metrics={"score": "max"}, epochs=1,
+                seed=0, cpus=0.1, gpus=0)  # fmt: skip
     (tmp_path / "tune").mkdir()
     (tmp_path / "tune" / "tuner.pkl").write_bytes(content)
     with pytest.raises(RunError) as caught:
@@ -64,7 +64,7 @@ def test_a_population_takes_over_weights_and_its_numbers_stay_in_range(tmp_path)
     first = {"rate": 0.2, "every": 2, "gan": True}
     begun = FixedTrial(first)
     asks(begun)
-    plan = Plan(
+    plan = TunePlan(
         asks, [first], begun.distributions, trials=4, scheduler="pbt", search="optuna", metrics={"score": "max"},
         epochs=EPOCHS, seed=0, cpus=0.1, gpus=0,
     )  # fmt: skip
@@ -92,8 +92,8 @@ def report_once(values) -> None:
 @pytest.mark.slow
 def test_a_lost_list_of_trials_is_an_error_and_no_smaller_sweep(tmp_path):
     """Ray Tune would say that all trials are done, and know those alone that it began since."""
-    plan = Plan(asks, [], {}, trials=2, scheduler="none", search="random", metrics={"score": "max"}, epochs=1, seed=0,
-                cpus=0.1, gpus=0)  # fmt: skip
+    plan = TunePlan(asks, [], {}, trials=2, scheduler="none", search="random", metrics={"score": "max"}, epochs=1,
+                seed=0, cpus=0.1, gpus=0)  # fmt: skip
     with ray_cluster():
         assert len(run_trials(plan, report_once, tmp_path, lambda end: None)) == 2
         (state,) = (tmp_path / "tune").glob("experiment_state-*.json")

@@ -115,7 +115,7 @@ def test_without_room_it_ends_with_a_word_and_goes_on_with_fewer_workers(phantom
     run = named_run("fixed")
     shown = LosesTheSecond(nodes, run)
     with pytest.raises(RunError, match="no room for 2 worker"):
-        train_session(TrainingRequest(config, phantom, run_name="fixed", workers=2), shown=shown)
+        train_session(TrainingRequest(config, phantom, run_name="fixed", workers=2), tracker=shown)
     assert time.monotonic() - shown.lost_at < 120, "it waited long past its patience"
     assert any("goes on from the last checkpoint" in warning for warning in shown.warnings)
     before = workers(run)

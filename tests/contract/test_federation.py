@@ -33,7 +33,7 @@ class Warned(NullTracker):
 def simulated(phantom: Path, config: RunConfig, name: str, sites: str = "1", shown: NullTracker | None = None) -> Path:
     """A federation's run folder."""
     request = TrainingRequest(config, phantom, run_name=name, local=True)
-    return simulate(Simulation(request, sites), app, shown=shown or NullTracker()).folder
+    return simulate(Simulation(request, sites), app, tracker=shown or NullTracker()).folder
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

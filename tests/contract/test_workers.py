@@ -72,7 +72,7 @@ def measure(out: Path, config: RunConfig, prepared: Prepared) -> None:
             seeded(config)
             system = build_system(config)
             state = prepare_state(system, config, world)
-            batches = StageBatches(config, stage, data[stage.source].train, system.draw, world)
+            batches = StageBatches(config, stage, data[stage.source].train, system.sample, world)
             batch = augment(next(batches.epoch(0)))
             terms = train_step(system, phase, batch, override(config, {"train.clip_norm": None}), state, world)
             values = torch.stack([term.float() for term in terms.values()])

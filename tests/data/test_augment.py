@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from ganseg_dist.config import AugmentConfig
-from ganseg_dist.data.augment import augment, draw_augmentation
+from ganseg_dist.data.augment import augment, sample_augmentation
 from ganseg_dist.data.batch import BACKGROUND, Batch
 
 OFF = AugmentConfig(flip=0, rotation_degrees=0, scale=0, gain=0, shift=0)
@@ -13,9 +13,9 @@ SIDE = 32
 def head(examples=1, channels=2):
     """A round head with a tumour left of its middle, whose image is brightest where the tumour is."""
     rows, columns = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
-    body = ((rows - 15.5) ** 2 + (columns - 15.5) ** 2).sqrt() < 11
+    foreground = ((rows - 15.5) ** 2 + (columns - 15.5) ** 2).sqrt() < 11
     tumour = ((rows - 14) ** 2 + (columns - 9) ** 2).sqrt() < 3.5
-    image = torch.where(body, -0.2, BACKGROUND) + tumour * 0.9
+    image = torch.where(foreground, -0.2, BACKGROUND) + tumour * 0.9
     return Batch(
         image.expand(examples, channels, SIDE, SIDE).clone(),
         tumour.float().expand(examples, 1, SIDE, SIDE).clone(),
@@ -25,7 +25,7 @@ def head(examples=1, channels=2):
 
 def augmented(batch, config, key=0):
     drawn = [
-        draw_augmentation(config, batch.image.shape[1], np.random.default_rng([key, row]))
+        sample_augmentation(config, batch.image.shape[1], np.random.default_rng([key, row]))
         for row in range(len(batch.image))
     ]
     draws = {name: torch.from_numpy(np.stack([one[name] for one in drawn])) for name in drawn[0]}
@@ -73,8 +73,8 @@ def test_background_stays_exactly_minus_one_and_tissue_never_is():
     assert moved.image.min() == BACKGROUND
     assert moved.image.max() <= 1
     only_brighter = augmented(batch, OFF.model_copy(update={"gain": 0.9, "shift": 0.9}))
-    assert torch.equal(only_brighter.body, batch.body)
-    assert (only_brighter.image[~batch.body.expand_as(batch.image)] == BACKGROUND).all()
+    assert torch.equal(only_brighter.foreground, batch.foreground)
+    assert (only_brighter.image[~batch.foreground.expand_as(batch.image)] == BACKGROUND).all()
 
 
 def test_gain_and_shift_change_each_channel_by_what_was_drawn():
@@ -85,14 +85,16 @@ def test_gain_and_shift_change_each_channel_by_what_was_drawn():
         "shift": torch.tensor([[0.1, -0.2]]),
     }
     changed = augment(Batch(batch.image, batch.regions, batch.case, batch.label, draws))
-    body = batch.body[0, 0]
-    assert torch.allclose(changed.image[0, 0][body], (batch.image[0, 0][body] * 1.5 + 0.1).clamp(max=1), atol=1e-5)
-    assert torch.allclose(changed.image[0, 1][body], batch.image[0, 1][body] - 0.2, atol=1e-5)
+    foreground = batch.foreground[0, 0]
+    assert torch.allclose(
+        changed.image[0, 0][foreground], (batch.image[0, 0][foreground] * 1.5 + 0.1).clamp(max=1), atol=1e-5
+    )
+    assert torch.allclose(changed.image[0, 1][foreground], batch.image[0, 1][foreground] - 0.2, atol=1e-5)
 
 
 def test_draws_stay_in_their_ranges_and_fill_them():
     config = AugmentConfig(flip=0.5, rotation_degrees=30, scale=0.2, gain=0.1, shift=0.3)
-    drawn = [draw_augmentation(config, 3, np.random.default_rng(key)) for key in range(300)]
+    drawn = [sample_augmentation(config, 3, np.random.default_rng(key)) for key in range(300)]
     gains, shifts = (np.stack([one[name] for one in drawn]) for name in ("gain", "shift"))
     for values, low, high in ((gains, 0.9, 1.1), (shifts, -0.3, 0.3)):
         assert values.shape == (300, 3)

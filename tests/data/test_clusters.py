@@ -31,11 +31,11 @@ def test_the_initial_mask_is_the_brightest():
 
 
 def test_the_background_is_in_no_cluster():
-    body = BODY.copy()
-    body[:, 8:10] = False
-    labels = clusters(STRIPES, body, 3)
-    assert (labels[~body] == 0).all()
-    assert set(np.unique(labels[body])) == {1, 2, 3}
+    foreground = BODY.copy()
+    foreground[:, 8:10] = False
+    labels = clusters(STRIPES, foreground, 3)
+    assert (labels[~foreground] == 0).all()
+    assert set(np.unique(labels[foreground])) == {1, 2, 3}
 
 
 def test_a_stack_is_clustered_as_one():
@@ -47,14 +47,14 @@ def test_a_stack_is_clustered_as_one():
 
 
 def test_equation_4_clusters_places():
-    # A body of three far blobs: k-means of coordinates finds them whatever their intensities.
-    body = np.zeros((24, 24), bool)
+    # A foreground of three far blobs: k-means of coordinates finds them whatever their intensities.
+    foreground = np.zeros((24, 24), bool)
     image = np.full((24, 24), -1.0, np.float32)
     for number, (row, column) in enumerate([(2, 2), (2, 18), (18, 10)]):
         place = np.s_[row : row + 4, column : column + 4]
-        body[place] = True
+        foreground[place] = True
         image[place] = [-0.5, 0.9, 0.2][number] + np.linspace(-0.3, 0.3, 16).reshape(4, 4)
-    labels = clusters(image, body, 3, by="coordinates")
+    labels = clusters(image, foreground, 3, by="coordinates")
     assert [set(labels[place].ravel()) for place in (np.s_[2:6, 2:6], np.s_[2:6, 18:22], np.s_[18:22, 10:14])] == [
         {1},
         {3},
@@ -64,17 +64,17 @@ def test_equation_4_clusters_places():
 
 def test_the_same_scan_has_the_same_clusters():
     image = np.random.default_rng(0).normal(size=(3, 100, 100)).astype(np.float32)
-    body = np.ones((3, 100, 100), bool)
-    assert body.sum() > MOST_POINTS  # so that sampling is part of it
-    first = clusters(image, body, 3)
+    foreground = np.ones((3, 100, 100), bool)
+    assert foreground.sum() > MOST_POINTS  # so that sampling is part of it
+    first = clusters(image, foreground, 3)
     np.random.default_rng(9).random(5)
     np.random.seed(7)  # noqa: NPY002  no global state has a say
-    assert np.array_equal(clusters(image, body, 3), first)
+    assert np.array_equal(clusters(image, foreground, 3), first)
 
 
-@pytest.mark.parametrize("body", [BODY, np.zeros_like(BODY)], ids=["flat tissue", "no tissue"])
-def test_without_contrast_there_is_no_cluster(body):
-    assert not initial_mask(np.full((24, 24), 0.3, np.float32), body, 3).any()
+@pytest.mark.parametrize("foreground", [BODY, np.zeros_like(BODY)], ids=["flat tissue", "no tissue"])
+def test_without_contrast_there_is_no_cluster(foreground):
+    assert not initial_mask(np.full((24, 24), 0.3, np.float32), foreground, 3).any()
 
 
 def test_the_elbow_bends_where_the_clusters_are():
@@ -121,7 +121,7 @@ def test_a_prepared_scan_holds_the_initial_mask_behind_its_modalities():
     middle = np.hypot(*(np.mgrid[:32, :32] - 15.5)) < 4
     assert (mask[:, middle] == 1).all()
     assert 0.05 < (mask == 1).mean() < 0.5
-    assert np.array_equal(clustered.body, plain.body)
+    assert np.array_equal(clustered.foreground, plain.foreground)
 
 
 @pytest.mark.parametrize("method", ["global", "clahe"])

@@ -35,9 +35,9 @@ def test_equations_13_to_17_by_hand(reading):
 
 def test_outside_the_body_is_zero_and_plays_no_part():
     volume = np.concatenate([LEVELS, np.full((1, 1, 3), 50.0, np.float32)], axis=2)
-    body = np.concatenate([BODY, np.zeros((1, 1, 3), bool)], axis=2)
-    enhanced = enhance(volume, body)
-    assert (enhanced[~body] == 0).all()
+    foreground = np.concatenate([BODY, np.zeros((1, 1, 3), bool)], axis=2)
+    enhanced = enhance(volume, foreground)
+    assert (enhanced[~foreground] == 0).all()
     assert np.array_equal(enhanced[..., :41], enhance(LEVELS, BODY))
 
 

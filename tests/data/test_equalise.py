@@ -28,10 +28,10 @@ def test_crowded_intensities_are_spread():
 
 def test_the_background_plays_no_part():
     plane = np.array([[0.0, 10.0, 10.0, 30.0, -1.0, 99.0]], np.float32)
-    body = np.array([[True, True, True, True, False, False]])
-    equalised = equalise(plane, body)
-    assert (equalised[~body] == 0).all()
-    assert np.array_equal(equalised[:, :4], equalise(plane[:, :4], body[:, :4]))
+    foreground = np.array([[True, True, True, True, False, False]])
+    equalised = equalise(plane, foreground)
+    assert (equalised[~foreground] == 0).all()
+    assert np.array_equal(equalised[:, :4], equalise(plane[:, :4], foreground[:, :4]))
 
 
 def test_a_stack_has_one_histogram():
@@ -45,13 +45,13 @@ def test_a_stack_has_one_histogram():
 @pytest.mark.parametrize("shape", [(16, 16), (3, 16, 16)])
 def test_either_method_keeps_shape_and_range_and_repeats(method, shape):
     volume = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    body = volume > -1
-    equalised = equalise(volume, body, method=method)
+    foreground = volume > -1
+    equalised = equalise(volume, foreground, method=method)
     assert (equalised.shape, equalised.dtype) == (shape, np.float32)
     assert equalised.min() >= 0
     assert equalised.max() <= 1
-    assert (equalised[~body] == 0).all()
-    assert np.array_equal(equalised, equalise(volume, body, method=method))
+    assert (equalised[~foreground] == 0).all()
+    assert np.array_equal(equalised, equalise(volume, foreground, method=method))
 
 
 def test_clahe_is_local():
@@ -60,8 +60,8 @@ def test_clahe_is_local():
     plane[:, 64:] += 0.6
     among_dark, among_bright = np.s_[28:36, 28:36], np.s_[28:36, 92:100]
     plane[among_dark] = plane[among_bright] = 0.5
-    body = np.ones(plane.shape, bool)
-    everywhere, local = equalise(plane, body), equalise(plane, body, method="clahe")
+    foreground = np.ones(plane.shape, bool)
+    everywhere, local = equalise(plane, foreground), equalise(plane, foreground, method="clahe")
     assert everywhere[among_dark].mean() == everywhere[among_bright].mean()
     assert local[among_dark].mean() > local[among_bright].mean() + 0.1
 
@@ -69,6 +69,6 @@ def test_clahe_is_local():
 @pytest.mark.parametrize("method", ["global", "clahe"])
 def test_flat_tissue_and_an_empty_body(method):
     flat = np.full((2, 8, 8), 3.0, np.float32)
-    body = np.ones(flat.shape, bool)
-    assert (equalise(flat, body, method=method) == 0.5).all()
-    assert (equalise(flat, ~body, method=method) == 0).all()
+    foreground = np.ones(flat.shape, bool)
+    assert (equalise(flat, foreground, method=method) == 0.5).all()
+    assert (equalise(flat, ~foreground, method=method) == 0).all()

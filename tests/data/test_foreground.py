@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from ganseg_dist.data.cohort import Source
-from ganseg_dist.data.foreground import foreground, is_skull_stripped
+from ganseg_dist.data.foreground import foreground_mask, is_skull_stripped
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan, load_volume
 from tests.data.cohorts import MODALITIES, brain
@@ -22,13 +22,13 @@ def dice(one, other):
 
 def test_a_stripped_brain_is_all_that_differs_from_its_background():
     image, _ = stacked(0)
-    np.testing.assert_array_equal(foreground(image), (image != 0).any(0))
-    assert is_skull_stripped(image, foreground(image), (4.0, 4.0, 4.0))
+    np.testing.assert_array_equal(foreground_mask(image), (image != 0).any(0))
+    assert is_skull_stripped(image, foreground_mask(image), (4.0, 4.0, 4.0))
 
 
 def test_any_background_value_will_do():
     image, _ = stacked(0)
-    np.testing.assert_array_equal(foreground(image - 1024), foreground(image))
+    np.testing.assert_array_equal(foreground_mask(image - 1024), foreground_mask(image))
 
 
 def test_ventricles_and_dust_do_not_matter():
@@ -40,7 +40,7 @@ def test_ventricles_and_dust_do_not_matter():
     holed += np.where(brain_only, 0, np.random.default_rng(0).normal(scale=0.1, size=brain_only.shape)).astype(
         np.float32
     )
-    np.testing.assert_array_equal(foreground(holed), brain_only)
+    np.testing.assert_array_equal(foreground_mask(holed), brain_only)
 
 
 @pytest.mark.parametrize("grey", [0, 600])
@@ -49,35 +49,35 @@ def test_a_head_in_noise_is_found_on_any_grey(grey):
     head = (image > 500).any(0)  # the rim and what it encloses
     head = ndimage.binary_fill_holes(head)
     image[0] = grey + image[0] * (-0.5 if grey else 1)  # darker than its background
-    body = foreground(image)
-    assert dice(body, head) > 0.97
-    assert not is_skull_stripped(image, body, (4.0, 4.0, 4.0))
+    foreground = foreground_mask(image)
+    assert dice(foreground, head) > 0.97
+    assert not is_skull_stripped(image, foreground, (4.0, 4.0, 4.0))
 
 
 def test_a_zeroed_background_does_not_make_a_head_a_brain():
     image, _ = stacked(0)
-    body = foreground(image)
-    litres = body.sum() / 1e6
-    assert is_skull_stripped(image, body, (1.0, 1.0, 2.0 / litres))
-    assert not is_skull_stripped(image, body, (1.0, 1.0, 3.0 / litres))
-    assert is_skull_stripped(image, body, None)
+    foreground = foreground_mask(image)
+    litres = foreground.sum() / 1e6
+    assert is_skull_stripped(image, foreground, (1.0, 1.0, 2.0 / litres))
+    assert not is_skull_stripped(image, foreground, (1.0, 1.0, 3.0 / litres))
+    assert is_skull_stripped(image, foreground, None)
 
 
 def test_nothing_is_foreground_in_constant_volumes():
     image = np.full((2, 16, 16, 4), 7, np.float32)
-    assert not foreground(image).any()
-    assert not is_skull_stripped(image, foreground(image), None)
+    assert not foreground_mask(image).any()
+    assert not is_skull_stripped(image, foreground_mask(image), None)
 
 
 def test_real_heads(shared_data):
     cases = read_cohort(shared_data / "lgg").cases
     for case in (*cases[::4], *cases[12:14]):  # with the grey background and the head that fills its frame
         scan = load_scan(case)
-        body = foreground(scan.image)
-        assert body[scan.labels > 0].mean() > 0.99, case.id
-        assert 0.25 < body.mean() < 0.85, case.id
-        assert not is_skull_stripped(scan.image, body, None), case.id
-        middle = body[:, :, body.shape[2] // 2]
+        foreground = foreground_mask(scan.image)
+        assert foreground[scan.labels > 0].mean() > 0.99, case.id
+        assert 0.25 < foreground.mean() < 0.85, case.id
+        assert not is_skull_stripped(scan.image, foreground, None), case.id
+        middle = foreground[:, :, foreground.shape[2] // 2]
         rows, columns = np.nonzero(middle)
         assert middle.sum() > 0.6 * np.ptp(rows) * np.ptp(columns), f"{case.id}: an ellipse fills 0.79 of its box"
 
@@ -87,12 +87,12 @@ def test_real_brains(shared_data):
     volumes, grids = zip(*(load_volume(Source((file,))) for file in files), strict=True)
     image = np.stack(volumes)
     start = time.perf_counter()
-    body = foreground(image)
+    foreground = foreground_mask(image)
     assert time.perf_counter() - start < 3, "0.2 s on an idle machine"
-    assert 1.0 < body.sum() / 1e6 < 1.3, "litres"
-    assert is_skull_stripped(image, body, grids[0].spacing_mm)
+    assert 1.0 < foreground.sum() / 1e6 < 1.3, "litres"
+    assert is_skull_stripped(image, foreground, grids[0].spacing_mm)
     for file in sorted((shared_data / "oasis").glob("*.nii.gz"))[:2]:
         volume, grid = load_volume(Source((file,)))
-        body = foreground(volume[None])
-        assert 1.2 < body.sum() / 1e6 < 1.8
-        assert is_skull_stripped(volume[None], body, grid.spacing_mm)
+        foreground = foreground_mask(volume[None])
+        assert 1.2 < foreground.sum() / 1e6 < 1.8
+        assert is_skull_stripped(volume[None], foreground, grid.spacing_mm)

@@ -21,14 +21,14 @@ def test_scheme_survives_json(scheme):
 
 
 def test_values_of_brats_become_our_labels():
-    assert BRATS.ours == {0: 0, 1: 1, 2: 2, 4: 3}
-    assert BRATS_2023.ours == {0: 0, 1: 1, 2: 2, 3: 3}
-    assert BINARY.ours == {0: 0, 1: 1}
+    assert BRATS.to_our_labels == {0: 0, 1: 1, 2: 2, 4: 3}
+    assert BRATS_2023.to_our_labels == {0: 0, 1: 1, 2: 2, 3: 3}
+    assert BINARY.to_our_labels == {0: 0, 1: 1}
 
 
 def test_label_of_no_region_is_background_to_us():
     resected = replace(BRATS_2023, labels=BRATS_2023.labels | {"resection cavity": 4})
-    assert resected.ours == {0: 0, 1: 1, 2: 2, 3: 3, 4: 0}
+    assert resected.to_our_labels == {0: 0, 1: 1, 2: 2, 3: 3, 4: 0}
 
 
 def test_written_value_is_that_of_the_label_that_no_inner_region_has():
@@ -61,7 +61,7 @@ def test_labels_of_no_region_are_not_the_models():
 def test_lesion_of_several_values_is_written_as_the_lowest():
     stroke = LabelScheme.of_lesion("stroke", (3, 2))
     assert stroke.labels == {"background": 0, "stroke 2": 2, "stroke 3": 3}
-    assert (stroke.ours, stroke.written("wt")) == ({0: 0, 2: 1, 3: 1}, 2)
+    assert (stroke.to_our_labels, stroke.written("wt")) == ({0: 0, 2: 1, 3: 1}, 2)
 
 
 def test_most_cases_decide_the_scheme_and_ties_do_not_depend_on_order():

@@ -8,7 +8,7 @@ import pytest
 from nibabel.nifti1 import Nifti1Extension
 
 from ganseg_dist.data.cohort import Source
-from ganseg_dist.data.nifti import TRANSFORMS, laid_as
+from ganseg_dist.data.nifti import TRANSFORMS, image_like
 from ganseg_dist.data.scan import load_volume
 from ganseg_dist.errors import DataError
 
@@ -83,7 +83,7 @@ def source(file, lay, *, kind=nib.Nifti1Image, shape=SHAPE, order="<"):
 
 def written(file, target, *, is_mask=True):
     mask = np.random.default_rng(1).integers(0, 4, SHAPE).astype(np.uint8 if is_mask else np.float32)
-    nib.save(laid_as(file, mask, is_mask=is_mask), target)
+    nib.save(image_like(file, mask, is_mask=is_mask), target)
     return mask
 
 
@@ -146,4 +146,4 @@ def test_source_that_is_gone_or_damaged_is_one_line(tmp_path):
     (tmp_path / "a.nii").write_bytes(b"no image")
     for name in ("a.nii", "b.nii"):
         with pytest.raises(DataError, match=rf"{name}: "):
-            laid_as(tmp_path / name, np.zeros(SHAPE, np.uint8), is_mask=True)
+            image_like(tmp_path / name, np.zeros(SHAPE, np.uint8), is_mask=True)

@@ -61,7 +61,7 @@ def test_noise_of_another_strength_is_the_same_noise():
 def test_rician_noise_is_of_rayleigh_where_there_is_no_signal():
     scan = ball(1, 1)
     rim = BALL & (sum((axis - 12) ** 2 for axis in np.mgrid[:24, :24, :24]) > 49)
-    cavity = BALL & ~rim & (abs(np.mgrid[:24, :24, :24][2] - 12) < 4)  # what is closed in its slice is body
+    cavity = BALL & ~rim & (abs(np.mgrid[:24, :24, :24][2] - 12) < 4)  # what is closed in its slice is foreground
     scan.image[:] = np.where(BALL & ~cavity, 1000, 0)
     changed, sigma = change(scan, "Rician noise", 0.05).image[0], 0.05 * 1000
     assert changed[cavity].mean() == pytest.approx(sigma * np.sqrt(np.pi / 2), rel=0.05)

@@ -172,13 +172,13 @@ def test_no_flair_threshold_finds_the_tumours(cohort):
 
 def test_sites_scan_one_brain_differently(atlas):
     grid = anatomy.phantom_grid(5.0)
-    points = anatomy.draw_deformation(np.random.default_rng(0), grid)
+    points = anatomy.sample_deformation(np.random.default_rng(0), grid)
     brain = anatomy.sample_brain(atlas, points, 5.0)
 
     def scan(site: int, draw: int) -> np.ndarray:
         """Each modality's intensities in the brain, standardised: what is left when gain is taken away."""
         images = scanner.acquire(
-            np.random.default_rng(draw), scanner.draw_site(0, site), brain, no_tumour(grid), grid, 5.0
+            np.random.default_rng(draw), scanner.sample_site(0, site), brain, no_tumour(grid), grid, 5.0
         )
         inside = np.stack([images[name][brain.inside] for name in MODALITIES]).astype(float)
         standard = (inside - inside.mean(1, keepdims=True)) / inside.std(1, keepdims=True)
@@ -192,10 +192,10 @@ def test_sites_scan_one_brain_differently(atlas):
 
 
 def test_settings_of_a_site_do_not_depend_on_how_many_there_are():
-    sites = [scanner.draw_site(0, index) for index in range(4)]
+    sites = [scanner.sample_site(0, index) for index in range(4)]
     assert len({site.gamma for site in sites}) == len({site.noise for site in sites}) == 4
-    assert scanner.draw_site(0, 2) == sites[2]
-    assert scanner.draw_site(1, 2) != sites[2]
+    assert scanner.sample_site(0, 2) == sites[2]
+    assert scanner.sample_site(1, 2) != sites[2]
 
 
 def test_same_settings_give_the_same_bytes(cohort, tmp_path):

@@ -6,7 +6,7 @@ import tifffile
 from PIL import Image
 
 from ganseg_dist.data.cohort import Case, Source
-from ganseg_dist.data.picture import is_lossy, load_drawing, load_picture, orientation
+from ganseg_dist.data.picture import is_lossy, load_mask_picture, load_picture, orientation
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import DataError
@@ -68,7 +68,7 @@ def test_a_picture_is_turned_as_it_is_displayed(tmp_path, name, dtype, how, numb
     file = turned(tmp_path / name, pixels, number, **how)
     assert orientation(file) == number
     row, column = CORNERS[number]
-    shown = {"image": load_picture(file), "mask": load_drawing(file, by_value=True)}
+    shown = {"image": load_picture(file), "mask": load_mask_picture(file, by_value=True)}
     for what, picture in shown.items():
         flipped = picture[:: 1 if row == 0 else -1, :: 1 if column == 0 else -1]
         stored = flipped if number < 5 else flipped.T

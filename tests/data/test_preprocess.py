@@ -41,12 +41,14 @@ def ellipsoid(shape, centre, radii):
 def head_ras(shape=SHAPE_RAS, mm=MM) -> Scan:
     """An off-centre head in RAS axes, with a lesion to the front left."""
     rng = np.random.default_rng(0)
-    body = ellipsoid(shape, (shape[0] * 0.55, shape[1] * 0.48, shape[2] * 0.5), np.multiply(shape, (0.36, 0.4, 0.45)))
+    foreground = ellipsoid(
+        shape, (shape[0] * 0.55, shape[1] * 0.48, shape[2] * 0.5), np.multiply(shape, (0.36, 0.4, 0.45))
+    )
     lesion = ellipsoid(shape, (shape[0] * 0.4, shape[1] * 0.6, shape[2] * 0.5), np.multiply(shape, (0.13, 0.13, 0.3)))
-    image = np.where(body, 500 + 40 * rng.standard_normal(shape) + 300 * lesion, 0).astype(np.float32)
+    image = np.where(foreground, 500 + 40 * rng.standard_normal(shape) + 300 * lesion, 0).astype(np.float32)
     affine = np.diag([*mm, 1.0])
     affine[:3, 3] = (-40, -60, 11)
-    labels = np.where(lesion & body, 2, 0).astype(np.uint8)
+    labels = np.where(lesion & foreground, 2, 0).astype(np.uint8)
     return Scan(("t1", "flair"), np.stack([image, image**1.1]), labels, Grid(shape, affine))
 
 
@@ -92,10 +94,10 @@ def test_every_orientation_gives_the_same_slices(codes):
 
 def test_pictures_lie_with_the_front_up_and_the_left_of_the_patient_left():
     prepared = prepare_scan(head_ras(), DataConfig(size=64, spacing_mm=1.2), ("wt",))
-    body = np.argwhere(prepared.image[8, 0] > BACKGROUND).mean(0)
+    foreground = np.argwhere(prepared.image[8, 0] > BACKGROUND).mean(0)
     lesion = np.argwhere(prepared.masks[8, 0] > 0).mean(0)
-    assert lesion[0] < body[0], "the front is up"
-    assert lesion[1] < body[1], "the left is left"
+    assert lesion[0] < foreground[0], "the front is up"
+    assert lesion[1] < foreground[1], "the left is left"
     assert PICTURE_AXES == ("P", "R", "S")
 
 
@@ -140,23 +142,23 @@ def test_axes_there_and_back(codes):
 def test_the_window_never_cuts_the_body(corner, size):
     """A head larger than the window is given coarser pixels; one that touches the frame is padded."""
     shape = (90, 70, 4)
-    body = np.zeros(shape, np.float32)
+    foreground = np.zeros(shape, np.float32)
     start = [round(c * (side - length)) for c, side, length in zip(corner, shape, (61, 47), strict=False)]
-    body[start[0] : start[0] + 61, start[1] : start[1] + 47] = 1
-    body[..., 0] = 0  # a slice of background, so that the border is known to be it
+    foreground[start[0] : start[0] + 61, start[1] : start[1] + 47] = 1
+    foreground[..., 0] = 0  # a slice of background, so that the border is known to be it
     rng = np.random.default_rng(0)
-    image = np.where(body > 0, 400 + 20 * rng.standard_normal(shape), 0).astype(np.float32)
-    scan = Scan(("t1",), image[None], body.astype(np.uint8), Grid(shape, np.diag([1.1, 0.9, 3.0, 1.0])))
+    image = np.where(foreground > 0, 400 + 20 * rng.standard_normal(shape), 0).astype(np.float32)
+    scan = Scan(("t1",), image[None], foreground.astype(np.uint8), Grid(shape, np.diag([1.1, 0.9, 3.0, 1.0])))
     prepared = prepare_scan(scan, DataConfig(size=size, spacing_mm=0.5), ("wt",))
     back = restore(prepared.masks.astype(np.float32), prepared.placement)[0]
     for axis in (0, 1):
         found = np.flatnonzero((back > 0.4).any(axis=tuple({0, 1, 2} - {axis})))
-        true = np.flatnonzero(body.any(axis=tuple({0, 1, 2} - {axis})))
+        true = np.flatnonzero(foreground.any(axis=tuple({0, 1, 2} - {axis})))
         reach = prepared.placement.sides[axis] / size  # a pixel of the window, in voxels
         assert abs(int(found[0]) - int(true[0])) <= reach
         assert abs(int(found[-1]) - int(true[-1])) <= reach
     # Rows are native axis 1, from front to back.
-    rows, columns = (np.flatnonzero(body.any(axis=axes)) for axes in ((0, 2), (1, 2)))
+    rows, columns = (np.flatnonzero(foreground.any(axis=axes)) for axes in ((0, 2), (1, 2)))
     first_row = 69 - int(rows[-1])
     origin, sides = prepared.placement.origin, prepared.placement.sides
     assert origin[0] <= first_row
@@ -195,11 +197,11 @@ def test_a_window_of_a_whole_number_of_voxels_has_so_many():
 def test_intensities_by_hand():
     """Median 500, interquartile range 200: 500 + 4 * 200 / 1.349 is the end of the range."""
     shape = (20, 20, 3)
-    body = np.zeros(shape, bool)
-    body[4:16, 4:16, :] = True
-    values = np.resize([400.0, 400.0, 500.0, 600.0, 600.0], body.sum())
+    foreground = np.zeros(shape, bool)
+    foreground[4:16, 4:16, :] = True
+    values = np.resize([400.0, 400.0, 500.0, 600.0, 600.0], foreground.sum())
     image = np.zeros(shape, np.float32)
-    image[body] = values
+    image[foreground] = values
     image[10, 10, 1] = 1e6
     scan = Scan(("t1",), image[None], None, Grid(shape, np.eye(4)))
     prepared = prepare_scan(scan, DataConfig(size=24, spacing_mm=1.0), ())
@@ -247,7 +249,7 @@ def test_enhancement_keeps_or_inverts_the_contrast_inside_the_body(reading, sign
 
 def test_slices_with_little_body_are_not_worth_using_unless_they_hold_a_lesion():
     prepared = prepare_scan(head_ras(), DataConfig(size=64, spacing_mm=1.2), ("wt",))
-    assert prepared.body.shape == prepared.lesion.shape == (17,)
+    assert prepared.foreground.shape == prepared.lesion.shape == (17,)
     assert not prepared.usable[0]
     assert prepared.usable[8]
     assert prepared.lesion[8] == prepared.masks[8, 0].sum() > 0
@@ -294,7 +296,7 @@ def test_colours_are_taken_as_displayed():
     levels = np.stack([np.full((16, 16), level) for level in (0, 51, 255)])
     prepared = prepare_scan(picture(levels), DataConfig(size=16), ("wt",))
     np.testing.assert_allclose(prepared.image[0, :, 8, 8], [-0.999, -0.6, 1.0], atol=1e-6)
-    assert prepared.body.tolist() == [1.0], "the whole picture is body"
+    assert prepared.foreground.tolist() == [1.0], "the whole picture is foreground"
     assert prepared.lesion.tolist() == [16]
 
 
@@ -304,7 +306,7 @@ def test_black_is_body_and_the_border_that_makes_a_square_is_not():
     assert rows.tolist() == [False] * 8 + [True] * 16 + [False] * 8
     assert (prepared.image[:, :, :8] == -1).all()
     assert (prepared.image[:, :, 8:24].astype(np.float16) > -1).all(), "as stored, too"
-    assert prepared.body.tolist() == [0.5]
+    assert prepared.foreground.tolist() == [0.5]
     assert prepared.masks[0, 0].any(axis=1).tolist() == [False] * 8 + [True] + [False] * 23
 
 
@@ -332,7 +334,7 @@ def test_colours_are_told_by_the_modalities_unless_said_otherwise(modalities, in
     assert intensities_of(modalities, config) == ("colour" if colour else "tissue")
     levels = np.zeros((len(modalities), 16, 16))
     levels[:, 4:12, 5:9] = np.arange(32).reshape(8, 4) + 100
-    share = prepare_scan(picture(levels, modalities), config, ("wt",)).body.item()
+    share = prepare_scan(picture(levels, modalities), config, ("wt",)).foreground.item()
     assert share == 1.0 if colour else share < 0.8
 
 

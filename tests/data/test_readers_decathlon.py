@@ -67,7 +67,7 @@ def test_nnunet_regions_give_the_tissues_names(tmp_path):
     enhancing = {"enhancing tumour 3": 3, "enhancing tumour 4": 4}
     assert scheme.labels == {"background": 0, "necrotic core": 2, "oedema": 1, **enhancing}
     assert scheme.regions["et"] == ("enhancing tumour 3", "enhancing tumour 4")
-    assert scheme.ours == {0: 0, 1: 2, 2: 1, 3: 3, 4: 3}
+    assert scheme.to_our_labels == {0: 0, 1: 2, 2: 1, 3: 3, 4: 3}
 
 
 def test_labels_whose_names_differ_by_a_number_are_two(tmp_path):

@@ -9,7 +9,7 @@ from flwr.common.config import parse_config_args
 
 from ganseg_dist.errors import ConfigError, FederationError, RunError
 from server import submit as module
-from server.submit import as_toml, keys_of, submit
+from server.submit import as_toml, run_config_of, submit
 
 ROOT = Path(__file__).parents[2]
 GOOD = ("recipe=ganet_seg_debug", "run-name=first", "least-sites=3")
@@ -38,12 +38,12 @@ def listed(status: str, sub_status: str = "", number: int = 7) -> SimpleNamespac
 )
 def test_what_means_nothing_is_refused_before_anything_starts(words, said):
     with pytest.raises(ConfigError, match=said):
-        keys_of(ROOT, words)
+        run_config_of(ROOT, words)
 
 
 def test_words_reach_flower_as_they_are():
     fields = 'federation.local=["critic"] data.classes=no lesion,lesion'
-    keys = keys_of(ROOT, ("recipe=ganet_seg_debug", "run-name=2026-trial", "least-sites=3", f"set={fields}"))
+    keys = run_config_of(ROOT, ("recipe=ganet_seg_debug", "run-name=2026-trial", "least-sites=3", f"set={fields}"))
     assert keys == {"recipe": "ganet_seg_debug", "run-name": "2026-trial", "least-sites": 3, "set": fields}
     assert parse_config_args([as_toml(keys)]) == keys
 
@@ -56,7 +56,7 @@ def flower(monkeypatch):
     def stands_in(*runs: list[SimpleNamespace], code: int = 0) -> list[list[str]]:
         answers = list(runs)
         monkeypatch.setenv("FLWR_HOME", "state/flower")
-        monkeypatch.setattr(module, "runs_called", lambda name: answers.pop(0))
+        monkeypatch.setattr(module, "runs_named", lambda name: answers.pop(0))
 
         def run(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
             started.append(command)

@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from server.superlink import OwnMachineAlone
+from server.superlink import LoopbackOnly
 
 HERE = ["127.0.0.1", "127.0.0.2", "::1", "::ffff:127.0.0.1"]
 ELSEWHERE = ["192.0.2.7", "10.0.0.1", "::ffff:192.0.2.7", "2001:db8::7"]
@@ -21,7 +21,7 @@ FLOWER = Starlette(routes=[Route("/{rest:path}", lambda request: PlainTextRespon
 
 def answered(path: str, address: str) -> int:
     async def ask() -> int:
-        connection = httpx.ASGITransport(OwnMachineAlone(FLOWER), client=(address, 50000))
+        connection = httpx.ASGITransport(LoopbackOnly(FLOWER), client=(address, 50000))
         async with httpx.AsyncClient(transport=connection, base_url="http://hub") as client:
             return (await client.post(path)).status_code
 

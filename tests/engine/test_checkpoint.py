@@ -33,7 +33,7 @@ def step_all_phases(system, state, config, prepared, steps=2):
     """A few steps of every phase: moments, averages and balances all hold something."""
     data = prepared.open(config)["cohort"]
     for stage in system.stages:
-        batches = StageBatches(config, stage, data.train, system.draw, World()).epoch(0)
+        batches = StageBatches(config, stage, data.train, system.sample, World()).epoch(0)
         for batch, _ in zip(batches, range(steps), strict=False):
             for phase in stage.phases:
                 train_step(system, phase, batch, config, state, World())

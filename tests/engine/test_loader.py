@@ -23,7 +23,7 @@ def batches(opened, debug_config):
         config = override(debug_config, {"data.blank_rate": 0.5, **changes})
         system = build_system(config)
         definition = next(candidate for candidate in system.stages if candidate.name == stage)
-        return StageBatches(config, definition, opened.train if slices is None else slices, system.draw, world)
+        return StageBatches(config, definition, opened.train if slices is None else slices, system.sample, world)
 
     return make
 
@@ -36,7 +36,7 @@ def identified(epoch):
             for row, image in enumerate(batch.image)
         ]
         for batch in epoch
-        for draws in [list(batch.draws.items())]
+        for draws in [list(batch.samples.items())]
     ]
 
 
@@ -141,9 +141,9 @@ def test_validation_is_the_same_each_time_and_not_augmented(batches, opened):
     once, again = (identified(made.validation(opened.validation)) for _ in range(2))
     assert once == again
     (batch, *_) = made.validation(opened.validation)
-    assert "holes" in batch.draws
-    assert "affine" not in batch.draws
-    assert "affine" in next(made.epoch(0)).draws
+    assert "holes" in batch.samples
+    assert "affine" not in batch.samples
+    assert "affine" in next(made.epoch(0)).samples
 
 
 def test_two_workers_validate_every_slice_once(batches, opened):
@@ -167,7 +167,7 @@ def test_loader_processes_change_nothing(batches):
 
 def test_loader_processes_are_sent_no_networks(batches):
     wide = batches("healthy", **{"system.widths": [256, 256]})
-    assert len(pickle.dumps(wide._draws)) < 100_000
+    assert len(pickle.dumps(wide._samples)) < 100_000
 
 
 def test_a_batch_that_does_not_divide_is_refused(batches):

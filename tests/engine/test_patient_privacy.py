@@ -151,7 +151,7 @@ def batches_of(settings, data, entropy=None):
     system = build_system(settings)
     asked = PatientPrivacy.of(settings, system, data.train, World())
     asked = asked if entropy is None else replace(asked, entropy=entropy)
-    return PatientBatches(settings, system.stages[0], data.train, system.draw, World(), asked), asked
+    return PatientBatches(settings, system.stages[0], data.train, system.sample, World(), asked), asked
 
 
 def test_each_patient_is_drawn_by_itself_with_the_same_probability(debug_config, opened):

@@ -16,7 +16,7 @@ def slices(*ratios):
 
 
 def score(batch):
-    return {"dice": Ratio(batch.draws["n"], batch.draws["d"], batch.draws["r"])}
+    return {"dice": Ratio(batch.samples["n"], batch.samples["d"], batch.samples["r"])}
 
 
 def test_slices_add_up_before_the_division_and_cases_are_averaged():

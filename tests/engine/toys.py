@@ -32,7 +32,7 @@ class Toy:
         self.networks = {"first": Scalar(1.0), "second": Scalar(2.0)}
         self.stages = stages or (stage(),)
 
-    def draw(self, stage, rng):
+    def sample(self, stage, rng):
         return {"draw": rng.uniform(size=1).astype(np.float32)}
 
     def losses(self, phase, batch):

@@ -1,4 +1,4 @@
-"""Predicted lesions that cannot be, on prepared slices of a square body: four of eight columns."""
+"""Predicted lesions that cannot be, on prepared slices of a square foreground: four of eight columns."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ CONFIG = DataConfig(modalities=("t1",), regions=("wt", "tc"))
 
 
 def predicted(wt, tc=None, thresholds=(0.5, 0.5)):
-    """Two slices of 8 x 8 of which columns 0 to 3 are body; regions by the columns that they fill."""
+    """Two slices of 8 x 8 of which columns 0 to 3 are foreground; regions by the columns that they fill."""
     image = np.full((2, 1, 8, 8), -1, np.float32)
     image[..., :4] = -0.5
     probability = np.zeros((2, 2, 8, 8), np.float32)
@@ -37,24 +37,24 @@ def test_lesion_of_at_most_half_of_the_body_and_half_inside_is_plausible(columns
 def test_lesion_that_lies_mostly_outside_the_body_is_not():
     flaw = implausible(predicted([3, 4, 5]), CONFIG)
     assert (flaw.check, flaw.problem) == (
-        "lesion-outside-body", "67% of the predicted lesion lies outside the body",
+        "lesion-outside-foreground", "67% of the predicted lesion lies outside the foreground",
     )  # fmt: skip
 
 
 def test_lesion_over_most_of_the_body_is_not():
     flaw = implausible(predicted([0, 1, 2]), CONFIG)
-    assert (flaw.check, flaw.problem) == ("lesion-over-body", "the predicted lesion is 75% of the body")
+    assert (flaw.check, flaw.problem) == ("lesion-over-foreground", "the predicted lesion is 75% of the foreground")
 
 
 def test_inner_regions_count_and_the_models_thresholds_decide():
-    assert implausible(predicted([0], [1, 2]), CONFIG).check == "lesion-over-body"
+    assert implausible(predicted([0], [1, 2]), CONFIG).check == "lesion-over-foreground"
     assert implausible(predicted([0], [1, 2], (0.5, 0.9)), CONFIG) is None
 
 
 def test_image_without_a_body_has_no_place_for_a_lesion():
     nothing = predicted([0])
     nothing.prepared.image[:] = -1
-    assert implausible(nothing, CONFIG).problem == "100% of the predicted lesion lies outside the body"
+    assert implausible(nothing, CONFIG).problem == "100% of the predicted lesion lies outside the foreground"
 
 
 def test_picture_in_colour_is_body_all_over():

@@ -37,7 +37,7 @@ def test_scores_at_a_threshold_are_those_of_predicting_with_it(tmp_path, model, 
         assert case_scores(predicted, truth, REGIONS, case.spacing_mm) == {
             name: value
             for name, value in row.scores.items()
-            if name.split("/")[0] in REGIONS and not name.endswith("body_specificity")
+            if name.split("/")[0] in REGIONS and not name.endswith("foreground_specificity")
         }
         assert len(case.score) == len(case.abnormal) > 0
 

@@ -7,7 +7,7 @@ from ganseg_dist.config import DataConfig, RunConfig
 from ganseg_dist.data.cohort import Case, Cohort
 from ganseg_dist.data.store import PreparedCase, content_hash, prepare_case
 from ganseg_dist.federation.differences import Difference, differences
-from ganseg_dist.federation.fingerprint import Axis, Fingerprint, axes, together
+from ganseg_dist.federation.fingerprint import Axis, Fingerprint, axes, sum_fingerprints
 from ganseg_dist.federation.measure import fingerprint
 
 AXES = axes(DataConfig(modalities=("t1",), regions=("wt",), classes=("healthy", "glioma")))
@@ -115,7 +115,7 @@ def phantoms(cohort: Cohort, debug_config: RunConfig, store: Path) -> list[tuple
 def test_phantoms_whose_channels_are_exchanged_stand_out_from_those_whose_are_not(phantoms, debug_config):
     usual = fingerprint(phantoms, debug_config.data, 1)
     points = {**usual.points, "seen/t1": usual.points["seen/t2"], "seen/t2": usual.points["seen/t1"]}
-    sites = {"a": usual, "b": together([usual, usual]), "exchanged": Fingerprint(usual.axes, points)}
+    sites = {"a": usual, "b": sum_fingerprints([usual, usual]), "exchanged": Fingerprint(usual.axes, points)}
     assert standing_out(differences(sites)) == {("exchanged", "seen/t1"), ("exchanged", "seen/t2")}
 
 

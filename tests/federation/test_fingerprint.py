@@ -15,7 +15,7 @@ from ganseg_dist.federation.fingerprint import (
     Axis,
     Fingerprint,
     axes,
-    together,
+    sum_fingerprints,
 )
 
 AXES = {"side": Axis((), SIDE.scale), "classes": Axis(("not known", "glioma", "healthy"))}
@@ -62,11 +62,11 @@ def test_bins_are_named_in_the_values_units():
 
 
 def test_sites_add_up_to_the_federation():
-    total = together([of_classes(0, 300, 200, 0), of_classes(100, 0, 600, 300, side=2)])
+    total = sum_fingerprints([of_classes(0, 300, 200, 0), of_classes(100, 0, 600, 300, side=2)])
     assert total.points["classes"].tolist() == [100, 300, 800, 300]
     assert total.points["side"][[2, 4]].tolist() == [1000, 500]
     assert total.patients == 15
-    assert total.told("classes").tolist() == [100, 300, 800]
+    assert total.disclosed("classes").tolist() == [100, 300, 800]
     assert total.withheld("classes") == 0.2
 
 

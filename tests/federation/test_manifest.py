@@ -16,8 +16,8 @@ from ganseg_dist.federation.manifest import (
     last_line,
     read,
     seal,
+    to_line,
     verify,
-    written,
 )
 
 LINES = 6
@@ -34,7 +34,7 @@ def content(round=1, loss=0.5, **arrays):
 def chain(contents):
     lines = []
     for each in contents:
-        lines.append(written(seal(each, sha256(lines[-1]) if lines else START)))
+        lines.append(to_line(seal(each, sha256(lines[-1]) if lines else START)))
     return lines
 
 
@@ -79,7 +79,7 @@ def test_hashes_can_be_made_with_sed_and_sha256sum(lines):
 def test_a_line_holds_names_and_digests_and_numbers():
     weights = np.array([[1, 2], [3, 4]], np.uint8)
     made = content(loss=0.25, **{"networks.segmenter.weight": weights}, bias=np.zeros(2, np.float16))
-    line = json.loads(written(seal(made, START)))
+    line = json.loads(to_line(seal(made, START)))
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
     del line["hash"]
     assert line == {
@@ -182,7 +182,7 @@ def loss_changed(line):
 
 
 def forged(lines, after):
-    return written(seal(content(99), sha256(lines[after - 1])))
+    return to_line(seal(content(99), sha256(lines[after - 1])))
 
 
 TAMPERED = {

@@ -87,20 +87,20 @@ def test_every_patient_is_worth_100_points_however_many_scans_there_are(tmp_path
     cases = [block(tmp_path, "p-1", lesion=5), block(tmp_path, "p-2"), block(tmp_path, "q-1")]
     found = fingerprint(with_prepared(cases, DATA, tmp_path), DATA, 1)
     assert found.patients == 2
-    assert named(found.axes["lesion/wt"], found.told("lesion/wt")) == {"no lesion": 150, "0.1 to 0.316 ml": 50}
-    assert named(found.axes["raw/t1"], found.told("raw/t1")) == {"31.6 to 100": 100, "316 to 1e+03": 100}
+    assert named(found.axes["lesion/wt"], found.disclosed("lesion/wt")) == {"no lesion": 150, "0.1 to 0.316 ml": 50}
+    assert named(found.axes["raw/t1"], found.disclosed("raw/t1")) == {"31.6 to 100": 100, "316 to 1e+03": 100}
 
 
 def test_few_patients_stand_behind_no_number_of_a_message(tmp_path: Path):
     cases = [block(tmp_path, f"p{i}", lesion=5 if i < 2 else 0, inside=4e4 if i == 5 else 400) for i in range(6)]
     found = fingerprint(with_prepared(cases, DATA, tmp_path), DATA, 3)
-    assert named(found.axes["raw/t1"], found.told("raw/t1")) == {"31.6 to 100": 250, "316 to 1e+03": 350}
+    assert named(found.axes["raw/t1"], found.disclosed("raw/t1")) == {"31.6 to 100": 250, "316 to 1e+03": 350}
     assert found.withheld("lesion/wt") == 1
     assert found.withheld("lesion/et") == 0
     alone = fingerprint(with_prepared(cases[:2], DATA, tmp_path), DATA, 3)
     assert {name: alone.withheld(name) for name in alone.axes} == dict.fromkeys(alone.axes, 1.0)
-    assert alone.tells_nothing
-    assert not found.tells_nothing
+    assert alone.all_withheld
+    assert not found.all_withheld
     assert alone.patients == 2
 
 
@@ -118,8 +118,8 @@ def test_phantoms_have_a_fingerprint_that_survives_the_message(cohort: Cohort, d
     found = fingerprint(cases, debug_config.data, 5)
     assert found.patients == len({case.patient for case, _ in cases}) >= 5
     read = Fingerprint.from_arrays(found.to_arrays(), axes(debug_config.data))
-    assert read.told("in_plane").max() == 100 * found.patients  # all at 6 mm
+    assert read.disclosed("in_plane").max() == 100 * found.patients  # all at 6 mm
     for channel in debug_config.data.modalities:
-        seen = read.told(f"seen/{channel}")
+        seen = read.disclosed(f"seen/{channel}")
         middle = np.searchsorted(np.cumsum(seen), seen.sum() / 2)
         assert abs(read.axes[f"seen/{channel}"].scale.centres[middle - 1]) < 0.5  # medians are normalised to 0

@@ -16,11 +16,11 @@ from ganseg_dist.federation.privacy import (
     Terms,
     check_privacy_demand,
     clipped,
-    keeps_numbers_home,
     private_mean,
     private_update,
     spent_before,
     validate_privacy,
+    withholds_scores,
 )
 from ganseg_dist.systems import recipe
 
@@ -432,6 +432,6 @@ def test_releases_that_are_private_by_themselves_are_only_kept(tmp_path):
 
 
 def test_numbers_stay_home_with_either_privacy():
-    assert not keeps_numbers_home(with_privacy())
-    assert keeps_numbers_home(with_privacy(privacy__epsilon=1.0))
-    assert keeps_numbers_home(override(recipe("ganet_seg_debug"), {"train.privacy.epsilon": 1.0}))
+    assert not withholds_scores(with_privacy())
+    assert withholds_scores(with_privacy(privacy__epsilon=1.0))
+    assert withholds_scores(override(recipe("ganet_seg_debug"), {"train.privacy.epsilon": 1.0}))

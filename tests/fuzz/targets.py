@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from clients.egress import EgressManifest
 from ganseg_dist.atomic import write_json
-from ganseg_dist.cli.audit import Summary, _verified
+from ganseg_dist.cli.audit import Summary, _verify_manifest
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.labels import BINARY
@@ -37,10 +37,10 @@ from ganseg_dist.inference.model_folder import Thresholds, load_model, write_mod
 from ganseg_dist.report import write_report
 from ganseg_dist.runs import Run
 from ganseg_dist.storage.transfer import fetch, send
-from ganseg_dist.storage.uri import Address, kept_at
+from ganseg_dist.storage.uri import RemoteFolder, remote_folder
 from ganseg_dist.studies.experiments.run import Outcome as Scored
-from ganseg_dist.studies.experiments.run import _is_kept
-from ganseg_dist.studies.experiments.run import _read as _read_outcome
+from ganseg_dist.studies.experiments.run import _is_scored
+from ganseg_dist.studies.experiments.run import _read_outcome as _read_outcome
 from ganseg_dist.studies.sweeps.metric import Metric
 from ganseg_dist.studies.sweeps.publish import best_values
 from ganseg_dist.studies.sweeps.record import Sweep, TrialRecord, write_trials
@@ -175,7 +175,7 @@ def _read_model(root: Path) -> Outcome:
         str(model.thresholds),
         str(model.channels),
         str(model.absent),
-        model.scheme.described(),
+        model.scheme.describe(),
     )
     return Outcome([*described, digest(*weights)])
 
@@ -192,7 +192,7 @@ def _read_store(root: Path) -> Outcome:
     for case in read_cohort(root / "data").cases:
         prepared = PreparedCase.open(prepare_case(root / "store", case, _tiny_config().data, content_hash(case)))
         described = (prepared.id, prepared.patient, prepared.site, prepared.modalities, prepared.regions)
-        arrays = (prepared.image, prepared.masks, prepared.body, prepared.lesion)
+        arrays = (prepared.image, prepared.masks, prepared.foreground, prepared.lesion)
         values.append([str(described), digest(*map(np.asarray, arrays))])
     return Outcome(values)
 
@@ -202,7 +202,7 @@ def _read_store_as_worker(root: Path) -> Outcome:
     values = []
     for folder in sorted((root / "store" / "cases").iterdir()):
         prepared = PreparedCase.open(folder)
-        arrays = (prepared.image, prepared.masks, prepared.body, prepared.lesion)
+        arrays = (prepared.image, prepared.masks, prepared.foreground, prepared.lesion)
         values.append([prepared.id, prepared.patient, digest(*map(np.asarray, arrays))])
     return Outcome(values)
 
@@ -250,11 +250,11 @@ def _fetch_bucket(root: Path) -> Outcome:
 
 
 @contextmanager
-def _kept_in(bucket: Path) -> Iterator[Address]:
+def _kept_in(bucket: Path) -> Iterator[RemoteFolder]:
     bucket.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GANSEG_RUNS_URI", bucket.as_uri())
-        address = kept_at()
+        address = remote_folder()
         assert address is not None
         yield address
 
@@ -288,7 +288,7 @@ def _outcomes(root: Path) -> None:
 
 def _read_outcomes(root: Path) -> Outcome:
     """As an experiment goes on: what it does not know it scores again."""
-    known = [name for name in ("fold1", "fold2") if _is_kept(root / f"{name}.json")]
+    known = [name for name in ("fold1", "fold2") if _is_scored(root / f"{name}.json")]
     scored_again = () if len(known) == 2 else ("scored again",)
     return Outcome([_read_outcome(root / f"{name}.json") for name in known], scored_again)
 
@@ -319,7 +319,7 @@ def _egress(root: Path) -> None:
 def _read_egress(root: Path) -> Outcome:
     """As `ganseg audit --head` does, and then the hospital's client."""
     summary = Summary()
-    verdict = _verified(root / EGRESS, summary, (root / "head").read_text())
+    verdict = _verify_manifest(root / EGRESS, summary, (root / "head").read_text())
     EgressManifest(root / EGRESS)
     return Outcome(str(summary.to_dict()), tuple(fault.problem for fault in verdict.faults))
 
@@ -353,7 +353,7 @@ def _ensemble(root: Path) -> None:
 def _read_ensemble(root: Path) -> Outcome:
     model = load_together(member_folders(root))
     weights = [value.numpy() for network in model.system.networks.values() for value in network.state_dict().values()]
-    return Outcome([model.config.to_json(), str(model.thresholds), model.scheme.described(), digest(*weights)])
+    return Outcome([model.config.to_json(), str(model.thresholds), model.scheme.describe(), digest(*weights)])
 
 
 def _run(root: Path) -> None:

@@ -15,11 +15,11 @@ from ganseg_dist.errors import RunError
 from ganseg_dist.evaluation.classification import classify
 from ganseg_dist.inference.ensemble import (
     Ensemble,
+    average_members,
     is_ensemble_folder,
     load_together,
     mean_thresholds,
     member_folders,
-    together,
     write_index,
 )
 from ganseg_dist.inference.model_folder import Thresholds, load_model
@@ -85,7 +85,7 @@ def test_thresholds_are_means_and_realism_needs_every_member():
 def test_an_ensemble_does_not_learn():
     ensemble = Ensemble({"fold1": Says()})
     assert ensemble.stages == ()
-    for ask in (ensemble.losses, ensemble.validate, ensemble.draw):
+    for ask in (ensemble.losses, ensemble.validate, ensemble.sample):
         with pytest.raises(ValueError, match="an ensemble has no"):
             ask("segment", None)
 
@@ -111,7 +111,7 @@ def fold(folder, factor=1.0, *, modalities=("t1", "flair"), regions=("wt",), thr
 
 def test_a_predictor_takes_an_ensemble_as_it_is(tmp_path):
     members = {"fold1": fold(tmp_path / "1", threshold=0.2), "fold2": fold(tmp_path / "2", -1.0, threshold=0.6)}
-    whole = Predictor(together(members))
+    whole = Predictor(average_members(members))
     image = np.random.default_rng(0).uniform(-1, 1, (3, 2, 32, 32)).astype(np.float32)
     first, second = (Predictor(member).predict_prepared(image) for member in members.values())
     said = whole.predict_prepared(image)
@@ -128,7 +128,7 @@ def test_a_predictor_takes_an_ensemble_as_it_is(tmp_path):
 
 def test_a_single_member_is_itself(tmp_path):
     alone = fold(tmp_path / "1")
-    assert together({"fold1": alone}) is alone
+    assert average_members({"fold1": alone}) is alone
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_single_member_is_itself(tmp_path):
 def test_a_member_that_does_not_belong_is_named(tmp_path, differs, said):
     members = {"fold1": fold(tmp_path / "1"), "fold2": fold(tmp_path / "2"), "fold3": fold(tmp_path / "3", **differs)}
     with pytest.raises(RunError) as refused:
-        together(members)
+        average_members(members)
     assert str(refused.value).startswith(said)
     assert "\n" not in str(refused.value)
 
@@ -160,7 +160,7 @@ def test_a_classifier_of_other_classes_is_named():
         return SimpleNamespace(config=config, channels=(), scheme=UNSTATED)
 
     with pytest.raises(RunError, match=r"^fold2: has data.classes glioma, none, and fold1 glioma, pituitary;"):
-        together({"fold1": model("glioma", "pituitary"), "fold2": model("glioma", "none")})
+        average_members({"fold1": model("glioma", "pituitary"), "fold2": model("glioma", "none")})
 
 
 def test_an_exported_folder_lists_its_members(tmp_path):

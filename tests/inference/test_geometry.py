@@ -51,11 +51,11 @@ def head() -> dict[str, np.ndarray]:
     """Two modalities and a mask, whole numbers of 0 to 255, on RAS axes, without any symmetry."""
     rng = np.random.default_rng(3)
     x, y, z = np.meshgrid(*(np.arange(side) for side in SHAPE), indexing="ij")
-    body = ((x - 11.3) / 8.2) ** 2 + ((y - 11.8) / 10.4) ** 2 + (z - 1) ** 2 / 9 <= 1
-    lesion = body & ((x - 8) ** 2 + (y - 15) ** 2 + 4 * (z - 1) ** 2 <= 11)
+    foreground = ((x - 11.3) / 8.2) ** 2 + ((y - 11.8) / 10.4) ** 2 + (z - 1) ** 2 / 9 <= 1
+    lesion = foreground & ((x - 8) ** 2 + (y - 15) ** 2 + 4 * (z - 1) ** 2 <= 11)
     tissue = ndimage.gaussian_filter(rng.normal(size=SHAPE), 1.0)
-    t1 = np.where(body, 120 + 60 * tissue, 0)
-    flair = np.where(body, 90 - 50 * tissue + 90 * lesion, 0)
+    t1 = np.where(foreground, 120 + 60 * tissue, 0)
+    flair = np.where(foreground, 90 - 50 * tissue + 90 * lesion, 0)
     return {"t1": t1.clip(0, 255).round(), "flair": flair.clip(0, 255).round(), "mask": lesion.astype(float)}
 
 
@@ -200,5 +200,7 @@ def test_evaluation_measures_in_mm_where_the_scale_of_sform_was_lost_and_says_so
     result = evaluate([arm, other], [case], "test", warn=warnings.append)
     assert result.rows["model"][0].scores == right
     assert right["wt/hd95_mm"] > 4
-    of_geometry = [warning for warning in warnings if "sform" in warning]  # all of the body is called lesion here, too
+    of_geometry = [
+        warning for warning in warnings if "sform" in warning
+    ]  # all of the foreground is called lesion here, too
     assert of_geometry == [f"a: {tmp_path}/lost/flair.nii: sform says 1 x 1 x 1 mm, pixdim 4 x 4 x 4; pixdim is used"]

@@ -49,14 +49,14 @@ def test_scores_are_those_of_the_written_masks_under_different_thresholds(tmp_pa
     for case, row in zip(cases, rows, strict=True):
         values = written(model, case, tmp_path / "out")
         assert set(np.unique(values)) == {0, 1, 2, 4}
-        ours = np.vectorize(BRATS.ours.get)(values)
+        ours = np.vectorize(BRATS.to_our_labels.get)(values)
         masks = np.stack([np.isin(ours, REGION_LABELS[region]) for region in REGIONS])
         scan = load_scan(case, model.modalities)
         alone = model.predict_scan(scan)
         separate = alone.probability >= np.array([0.9, 0.5, 0.1], np.float32)[:, None, None, None]
         assert np.array_equal(masks, alone.regions)
         assert (masks[0] != separate[0]).any(), "the whole tumour's own threshold misses voxels of the others"
-        within = {name: score for name, score in row.scores.items() if name.endswith("body_specificity")}
+        within = {name: score for name, score in row.scores.items() if name.endswith("foreground_specificity")}
         assert len(within) == len(REGIONS)
         known = case_scores(masks, region_masks(scan, REGIONS), REGIONS, scan.grid.spacing_mm)
         assert row.scores == known | within
@@ -79,7 +79,7 @@ def test_calibrated_dice_is_that_of_the_written_masks(tmp_path):
     for region, ours in REGION_LABELS.items():
         dice = []
         for case in cases:
-            values = np.vectorize(BRATS.ours.get)(written(model, case, tmp_path / "out"))
+            values = np.vectorize(BRATS.to_our_labels.get)(written(model, case, tmp_path / "out"))
             dice.append(dice_score(np.isin(values, ours), np.isin(load_scan(case).labels, ours)))
         assert best[region].dice == pytest.approx(np.mean(dice), abs=1e-12)
 

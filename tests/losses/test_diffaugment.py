@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganseg_dist.losses.diffaugment import augment, draw_view
+from ganseg_dist.losses.diffaugment import augment, sample_view
 
 FAR = 3.0
 """A cutout's centre so far off that nothing is cut."""
@@ -51,9 +51,9 @@ def test_each_image_has_its_own_view_and_the_gradient_passes(image):
 
 
 def test_views_are_drawn_from_the_generator_and_stay_in_range():
-    views = np.stack([draw_view(np.random.default_rng(seed)) for seed in range(200)])
+    views = np.stack([sample_view(np.random.default_rng(seed)) for seed in range(200)])
     assert views.shape == (200, 6)
     assert views.dtype == np.float32
     assert (np.abs(views) <= 1).all()
     assert (np.abs(views).max(axis=0) > 0.9).all()
-    np.testing.assert_array_equal(draw_view(np.random.default_rng(3)), views[3])
+    np.testing.assert_array_equal(sample_view(np.random.default_rng(3)), views[3])

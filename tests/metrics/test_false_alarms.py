@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ganseg_dist.metrics.statistics import compare
-from verification.false_alarms import DIFFERENCES, HELD, alarms_over_seeds, drawn, verdicts
+from verification.false_alarms import DIFFERENCES, HELD, alarms_over_seeds, sample_differences, verdicts
 
 PATIENTS = (6, 8, 12, 20, 40)
 REPEATS = 2000
@@ -12,7 +12,7 @@ REPEATS = 2000
 
 def declared(name, patients, shift):
     """(REPEATS,) verdicts, as `compare` gives them; sign flips of all repetitions at once."""
-    differences = drawn(DIFFERENCES[name], patients, shift=shift, repeats=REPEATS)
+    differences = sample_differences(DIFFERENCES[name], patients, shift=shift, repeats=REPEATS)
     found = verdicts(differences)
     for index in range(20):
         assert compare(differences[index : index + 1]).differs == found[index]

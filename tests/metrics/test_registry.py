@@ -5,7 +5,7 @@ import pytest
 
 from ganseg_dist.config import override
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.metrics.registry import REGISTERED, SCORES, common_mode, score_called
+from ganseg_dist.metrics.registry import REGISTERED, SCORES, common_mode, find_score
 from ganseg_dist.metrics.segmentation import case_scores
 from ganseg_dist.report.labels import direction, score_label
 from ganseg_dist.studies.sweeps.metric import metrics_of
@@ -43,9 +43,9 @@ def test_a_sweep_ranks_by_the_score_that_chooses_epochs_in_its_direction(name):
 @pytest.mark.parametrize("spacing_mm", [None, (1.0, 1.0, 2.0)])
 def test_every_score_of_a_scan_is_registered_with_its_unit(spacing_mm):
     masks = np.zeros((1, 4, 4, 4), bool)
-    scores = case_scores(masks, masks, ["wt"], spacing_mm, body=np.ones((4, 4, 4), bool))
-    assert {score_called(name).name for name in scores} == {score.name for score in REGISTERED if score.of_scan}
-    distances = {score_label(name) for name in scores if score_called(name).units}
+    scores = case_scores(masks, masks, ["wt"], spacing_mm, foreground=np.ones((4, 4, 4), bool))
+    assert {find_score(name).name for name in scores} == {score.name for score in REGISTERED if score.of_scan}
+    distances = {score_label(name) for name in scores if find_score(name).units}
     unit = "px" if spacing_mm is None else "mm"
     assert distances == {f"HD95, {unit}", f"Lesion-wise HD95, {unit}"}
 
@@ -66,13 +66,13 @@ def test_every_score_of_a_scan_is_registered_with_its_unit(spacing_mm):
     ],
 )
 def test_a_score_is_found_whatever_its_region_unit_or_part(name, score):
-    assert score_called(name) is SCORES[score]
+    assert find_score(name) is SCORES[score]
 
 
 @pytest.mark.parametrize("name", ["dcie", "dice_", "f1_wt", "accuracy_mm", "wt/", "", "val/loss"])
 def test_an_unknown_score_is_an_error(name):
     with pytest.raises(ConfigError, match=rf"^{name}: is no score"):
-        score_called(name)
+        find_score(name)
 
 
 def test_directions_are_those_of_the_definitions():

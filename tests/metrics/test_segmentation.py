@@ -29,12 +29,14 @@ def test_one_flat_dict_with_units_in_the_names():
 
 
 def test_specificity_within_the_body_leaves_the_air_out():
-    truth, prediction, body = (np.zeros((10, 10, 2), bool) for _ in range(3))
-    body[:5, :, 0] = True
+    truth, prediction, foreground = (np.zeros((10, 10, 2), bool) for _ in range(3))
+    foreground[:5, :, 0] = True
     truth[:2, :5, 0] = True
     prediction[:4, :5, 0] = True
-    scores = case_scores(prediction[None], truth[None], ["wt"], body=body)
-    assert scores["wt/body_specificity"] == pytest.approx(1 - 10 / 40)  # 40 of the body's 50 pixels are healthy
+    scores = case_scores(prediction[None], truth[None], ["wt"], foreground=foreground)
+    assert scores["wt/foreground_specificity"] == pytest.approx(
+        1 - 10 / 40
+    )  # 40 of the foreground's 50 pixels are healthy
     assert scores["wt/specificity"] == pytest.approx(1 - 10 / 190)
 
 

@@ -4,7 +4,13 @@ import pytest
 from ganseg_dist.data.nesting import regions_at
 from ganseg_dist.errors import DataError
 from ganseg_dist.metrics.overlap import dice_score
-from ganseg_dist.metrics.threshold import FEWEST_PATIENTS, THRESHOLDS, BestThreshold, ThresholdScan, few_patients
+from ganseg_dist.metrics.threshold import (
+    FEWEST_PATIENTS,
+    THRESHOLDS,
+    BestThreshold,
+    ThresholdScan,
+    few_patients_warning,
+)
 
 
 def test_dice_by_hand():
@@ -124,6 +130,6 @@ def test_errors_say_what_to_mend():
 
 
 def test_thresholds_of_few_patients_are_doubted():
-    assert few_patients(3).startswith("chosen on 3 validation patients, too few to hold on others")
-    assert few_patients(1).startswith("chosen on 1 validation patient,")
-    assert [few_patients(patients) for patients in (0, FEWEST_PATIENTS, 40)] == [None] * 3
+    assert few_patients_warning(3).startswith("chosen on 3 validation patients, too few to hold on others")
+    assert few_patients_warning(1).startswith("chosen on 1 validation patient,")
+    assert [few_patients_warning(patients) for patients in (0, FEWEST_PATIENTS, 40)] == [None] * 3

@@ -23,7 +23,7 @@ def test_images_of_the_size(size, widths):
 def test_a_logit_an_image(size, widths):
     images = torch.randn(3, 2, size, size)
     assert DCGANDiscriminator(2, size, widths)(images).shape == (3, 1)
-    assert DCGANDiscriminator(2, size, widths, judgements=4)(images).shape == (3, 4)
+    assert DCGANDiscriminator(2, size, widths, outputs=4)(images).shape == (3, 4)
 
 
 def test_two_z_make_two_images_and_one_makes_one():

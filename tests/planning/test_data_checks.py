@@ -77,7 +77,7 @@ def test_validation_patients_without_a_lesion_are_told_and_nothing_is_searched_b
         "none of the 1 validation cases shows a lesion, so that no epoch can be scored; raise data.validation_fraction"
     )
     warned = []
-    train_session(asked, shown=Warned(warned))
+    train_session(asked, tracker=Warned(warned))
     assert sum(told in warning for warning in warned) == 1
     with pytest.raises(DataError, match=told):
         sweep(SweepRequest(replace(asked, run_name="swept"), spaces()["ganet_seg"], 2))

@@ -15,7 +15,7 @@ from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.planning.plan import fingerprint, open_run, planned_run
 from ganseg_dist.planning.prepare import Preflight
-from ganseg_dist.planning.resolve import negative_first, order_told, resolve
+from ganseg_dist.planning.resolve import negative_first, order_message, resolve
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
 from ganseg_dist.systems.base import Monitor
@@ -167,21 +167,21 @@ def test_classes_in_no_evident_order_are_told_with_how_to_swap_them():
     cohort = of_classes("meningioma", "glioma")
     settled = resolve(asked, cohort)
     assert settled.data.classes == ("glioma", "meningioma")
-    told = order_told(asked, settled)
+    told = order_message(asked, settled)
     assert told.startswith("meningioma counts as the class to be found and glioma as negative")
     *_, swap = shlex.split(told)
     swapped = override(asked, parse_assignments([swap]))
     assert resolve(swapped, cohort).data.classes == ("meningioma", "glioma")
-    assert order_told(swapped, resolve(swapped, cohort)) is None
-    assert order_told(settled, settled) is None, "a resumed run has been told"
+    assert order_message(swapped, resolve(swapped, cohort)) is None
+    assert order_message(settled, settled) is None, "a resumed run has been told"
 
 
 def test_nothing_is_told_of_classes_that_say_their_order_themselves():
     asked = recipe("gan_detector_debug")
     settled = resolve(asked, of_classes("glioma", "no tumour"))
     assert settled.data.classes == ("no tumour", "glioma")
-    assert order_told(asked, settled) is None
-    assert order_told(asked, resolve(asked, of_classes("glioma", "meningioma", "no tumour"))) is None
+    assert order_message(asked, settled) is None
+    assert order_message(asked, resolve(asked, of_classes("glioma", "meningioma", "no tumour"))) is None
 
 
 def test_the_order_that_is_asked_for_stays():

@@ -395,7 +395,7 @@ def _detection() -> dict[str, Any]:
 
 
 def _healthy() -> dict[str, Any]:
-    losses = {"true": 0.41, "eroded": 0.66, "dilated": 0.38, "shifted": 0.83, "whole body": 0.44, "empty": 1.12}
+    losses = {"true": 0.41, "eroded": 0.66, "dilated": 0.38, "shifted": 0.83, "whole foreground": 0.44, "empty": 1.12}
     margins = {name: loss - losses["true"] for name, loss in losses.items() if name != "true"}
     feedback = {
         "losses": {name: _around(loss, 0.1) for name, loss in losses.items()},
@@ -443,12 +443,12 @@ def _write_gallery(path: Path, channels: int, regions: int, *, gan: bool, sides_
     for k, (rank, away, dice) in enumerate((("best", 1, 0.94), ("median", 4, 0.82), ("worst", 11, 0.31))):
         side = 96
         y, x = np.mgrid[:side, :side]
-        body = ((x - 48) / 38) ** 2 + ((y - 48) / 44) ** 2 < 1
+        foreground = ((x - 48) / 38) ** 2 + ((y - 48) / 44) ** 2 < 1
         texture = gaussian_filter(rng.normal(size=(channels, side, side)), (0, 3, 3)) * 3
         centre = (60 + 3 * k, 40 + 4 * k)
         radius = np.hypot(x - centre[0], y - centre[1]) + 2 * gaussian_filter(rng.normal(size=(side, side)), 4) * 8
-        truth = np.stack([(radius < 15 - 4 * r) & body for r in range(regions)])
-        image = np.where(body, -0.3 + 0.35 * texture + 0.5 * truth[0], -1).clip(-1, 1).astype(np.float32)
+        truth = np.stack([(radius < 15 - 4 * r) & foreground for r in range(regions)])
+        image = np.where(foreground, -0.3 + 0.35 * texture + 0.5 * truth[0], -1).clip(-1, 1).astype(np.float32)
         predicted = np.stack([shift(binary_dilation(t).astype(float), (away / 2, away), order=0) > 0.5 for t in truth])
         arrays |= {
             f"{k}/image": image,

@@ -45,7 +45,7 @@ def test_shares_of_the_confusion_matrix_are_of_the_true_class(tmp_path):
     assert [row.n_images for row in rows] == [20, 16, 24, 0]
     for row in rows[:3]:
         assert sum(cell.share for cell in row.cells) == pytest.approx(1)
-        assert [cell.called for cell in row.cells if cell.right] == [row.truth]
+        assert [cell.predicted for cell in row.cells if cell.right] == [row.truth]
     assert rows[0].cells[0].share == summary.scores.confusion[0][0] / 20
     assert [cell.share for cell in rows[3].cells] == [None] * 4
 

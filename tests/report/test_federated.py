@@ -13,7 +13,7 @@ from ganseg_dist.federation.fingerprint import Fingerprint, axes
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.report import write_report
 from ganseg_dist.report.compared import read_comparison
-from ganseg_dist.report.federated import federation_view, raw_bytes, site_row, traffic_told
+from ganseg_dist.report.federated import describe_traffic, federation_view, raw_bytes, site_row
 from ganseg_dist.report.records import Description, Records
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
@@ -45,7 +45,7 @@ def test_a_site_has_its_mean_weight_and_the_rounds_that_took_it():
 
 
 def test_traffic_is_told_in_all_and_a_round():
-    assert traffic_told(RECORD) == "8.5 kB in 3 rounds, 2.83 kB a round: 2 kB to the sites, 833 bytes from them"
+    assert describe_traffic(RECORD) == "8.5 kB in 3 rounds, 2.83 kB a round: 2 kB to the sites, 833 bytes from them"
 
 
 def test_raw_bytes_are_those_of_the_networks_that_the_stage_trains_and_shares():

@@ -95,7 +95,7 @@ def test_a_roc_curve_marks_the_chosen_threshold():
 
 
 def test_a_dot_of_four_times_the_images_is_twice_as_wide_and_the_note_is_written():
-    svg = calibration_chart([Dot(0.3, 0.2, 100), Dot(0.8, 0.7, 25)], noted="ECE 0.1", description="Calibration")
+    svg = calibration_chart([Dot(0.3, 0.2, 100), Dot(0.8, 0.7, 25)], note="ECE 0.1", description="Calibration")
     assert "ECE 0.1" in texts(svg)
     marks = re.findall(r'<path id="[^"]*" d="M 0 ([\d.]+) ', svg)
     large, small = sorted({float(radius) for radius in marks if float(radius) > 2}, reverse=True)

@@ -5,7 +5,7 @@ import pytest
 
 from ganseg_dist.config import DataConfig
 from ganseg_dist.federation.differences import differences
-from ganseg_dist.federation.fingerprint import Axis, Fingerprint, axes, together
+from ganseg_dist.federation.fingerprint import Axis, Fingerprint, axes, sum_fingerprints
 from ganseg_dist.report.fingerprint import LETTER, TOGETHER, WIDTH, fingerprint_charts
 
 AXES = axes(DataConfig(modalities=("flair",), regions=("wt",), classes=("healthy", "glioma")))
@@ -29,7 +29,7 @@ def _bin(axis: Axis, value) -> int:
 
 
 def drawn(sites: dict[str, Fingerprint]):
-    charts = fingerprint_charts(together(sites.values()), sites, differences(sites))
+    charts = fingerprint_charts(sum_fingerprints(sites.values()), sites, differences(sites))
     return {chart.title: chart for chart in charts}
 
 
@@ -47,7 +47,7 @@ def test_every_histogram_has_a_chart_that_names_sites_bins_and_units():
         charts["Region wt"].figure
     )
     assert {"healthy", "glioma", "not", "known"} <= texts(charts["Classes"].figure)
-    assert {"exported value", "share of the body (%)", "100", "1000"} <= texts(
+    assert {"exported value", "share of the foreground (%)", "100", "1000"} <= texts(
         charts["Channel flair as exported"].figure
     )
     assert 'aria-label="Slice thickness"' in charts["Slice thickness"].figure
@@ -85,7 +85,7 @@ def test_names_of_bins_in_two_lines_leave_room_for_the_unit_below():
 
 
 def test_a_sum_alone_is_drawn_where_nobody_may_see_the_sites():
-    total = together([a_site(), a_site()])
+    total = sum_fingerprints([a_site(), a_site()])
     charts = fingerprint_charts(total, {})
     assert {f"● {TOGETHER}"} == {text for text in texts(charts[0].figure) if text and text.startswith("●")}
     silent = a_site(4, silent=True)

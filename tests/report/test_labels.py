@@ -38,7 +38,7 @@ def test_names_are_the_fields():
 def test_an_interval_of_one_patient_or_of_equal_ones_is_none():
     one, two = (Interval(mean=0.5, low=0.5, high=0.5, n=n) for n in (1, 2))
     assert (labels.between(one), labels.between(two)) == ("–", "–")
-    assert labels.interval_told(one) == "95% –, n = 1"
+    assert labels.interval_text(one) == "95% –, n = 1"
     assert labels.between(Interval(mean=0.1, low=-0.2, high=0.4, n=9), signed=True) == "−0.200 to +0.400"
 
 

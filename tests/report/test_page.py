@@ -18,7 +18,14 @@ from ganseg_dist.engine.checkpoint import FORMAT
 from ganseg_dist.engine.state import Position
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.report import write_report
-from ganseg_dist.report.page import commands, config_fields, difference_told, fingerprint, holes_told, site_table
+from ganseg_dist.report.page import (
+    commands,
+    config_fields,
+    describe_difference,
+    describe_holes,
+    fingerprint,
+    site_table,
+)
 from ganseg_dist.report.reading import Difference, Interval
 from ganseg_dist.report.records import Healthy, Paired, Records
 from tests.report.made_runs import (
@@ -113,7 +120,7 @@ def test_a_finished_run_shows_scores_intervals_and_comparisons(tmp_path):
         "HD95, mm",
         "AUROC 0.800",
         "Enhancing tumour on T1ce",
-        "The true mask is preferred to: eroded, shifted, whole body and empty.",
+        "The true mask is preferred to: eroded, shifted, whole foreground and empty.",
         "Preferred to the true mask, so that training is led away from it: dilated.",
         "have a cosine of +0.010 (95% −0.010 to +0.030)",
         "33% (95% 28 to 38) of the gradient on the missing ring adds to it",
@@ -323,7 +330,7 @@ def test_a_damaged_gallery_or_case_table_is_named(tmp_path):
 )
 def test_a_difference_is_better_or_worse_by_the_direction_of_its_score(score, mean, differs, told):
     gap = Interval(mean=mean, low=mean - 0.01, high=mean + 0.01, n=9)
-    assert difference_told(Paired(score=score, a="one", b="other", difference=gap, differs=differs)) == told
+    assert describe_difference(Paired(score=score, a="one", b="other", difference=gap, differs=differs)) == told
 
 
 def test_a_case_that_is_both_median_and_worst_is_shown_once(tmp_path):
@@ -342,7 +349,7 @@ def test_the_generator_is_called_better_or_worse_by_slices_that_both_filled():
     def told(mean, differs):
         gap = Interval(mean=mean, low=mean - 0.01, high=mean + 0.01, n=7)
         less = Difference(difference=gap, differs=differs)
-        return holes_told(Healthy(hole_l1=0.1, biharmonic_l1=0.1, n_holes=9, less_biharmonic=less))
+        return describe_holes(Healthy(hole_l1=0.1, biharmonic_l1=0.1, n_holes=9, less_biharmonic=less))
 
     assert "the generator is better." in told(-0.05, True)
     assert "the generator is worse." in told(0.05, True)

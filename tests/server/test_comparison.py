@@ -31,7 +31,7 @@ def simulated(phantom: Path, answer, **changes: object) -> tuple[Run, Warned]:
     shown = Warned()
     config = override(recipe("ganet_seg_debug"), SHORT | changes)
     request = TrainingRequest(config, phantom, run_name="f", local=True)
-    return simulate(Simulation(request, "3"), answer, shown=shown), shown
+    return simulate(Simulation(request, "3"), answer, tracker=shown), shown
 
 
 def kinds_sent(run: Run, site: str) -> set[str]:

@@ -38,7 +38,7 @@ def asked(least_sites: int = 2, **changes: object) -> Deployment:
 
 def test_hospitals_agree_on_what_is_open_and_train(hospitals, tmp_path):
     lines: list[str] = []
-    run = deploy(asked(), hospitals, shown=NullTracker(), say=lines.append)
+    run = deploy(asked(), hospitals, tracker=NullTracker(), write_line=lines.append)
     of_a_round = [
         "asking 2 sites to train",
         "1 of 2 sites have answered",
@@ -86,9 +86,9 @@ def test_a_run_goes_on_with_what_was_agreed(hospitals):
             return super().push_messages(wanted)
 
     with pytest.raises(KeyboardInterrupt):
-        deploy(asked(), Killed(app, hospitals.nodes), shown=NullTracker())
+        deploy(asked(), Killed(app, hospitals.nodes), tracker=NullTracker())
     lines: list[str] = []
-    run = deploy(asked(), hospitals, shown=NullTracker(), say=lines.append)
+    run = deploy(asked(), hospitals, tracker=NullTracker(), write_line=lines.append)
     assert "together: goes on from round 2 of 2" in lines
     told = run.federation()
     assert told is not None
@@ -96,23 +96,23 @@ def test_a_run_goes_on_with_what_was_agreed(hospitals):
 
 
 def test_what_was_not_agreed_on_cannot_be_asked_for_when_it_goes_on(hospitals):
-    deploy(asked(**{"data.modalities": ["t1", "flair"]}), hospitals, shown=NullTracker())
+    deploy(asked(**{"data.modalities": ["t1", "flair"]}), hospitals, tracker=NullTracker())
     with pytest.raises(ConfigError, match="t2 is not in"):
-        deploy(asked(**{"data.modalities": ["t2"]}), hospitals, shown=NullTracker())
+        deploy(asked(**{"data.modalities": ["t2"]}), hospitals, tracker=NullTracker())
 
 
 def test_too_few_hospitals_end_it_with_their_reasons(hospitals, tmp_path):
     (tmp_path / "south" / "site.json").write_text("{}")
     why = r"1 site said yes of the 2 that are needed \(north\); node 2: the site refuses"
     with pytest.raises(FederationError, match=why):
-        deploy(asked(**{"federation.deadline_seconds": 1.0}), hospitals, shown=NullTracker())
+        deploy(asked(**{"federation.deadline_seconds": 1.0}), hospitals, tracker=NullTracker())
     assert not (tmp_path / "runs" / "together").exists()
 
 
 def test_a_hospital_without_what_is_named_takes_no_part(hospitals):
     named = {"data.modalities": ["swi"], "federation.deadline_seconds": 1.0}
     with pytest.raises(FederationError, match="0 sites said yes"):
-        deploy(asked(**named), hospitals, shown=NullTracker())
+        deploy(asked(**named), hospitals, tracker=NullTracker())
 
 
 def test_a_hospital_that_mends_its_site_json_is_taken_in(hospitals, tmp_path, monkeypatch):
@@ -129,6 +129,6 @@ def test_a_hospital_that_mends_its_site_json_is_taken_in(hospitals, tmp_path, mo
             warned.append(warning)
             file.write_text(good)
 
-    run = deploy(asked(), hospitals, shown=Engineer())
+    run = deploy(asked(), hospitals, tracker=Engineer())
     assert run.finished
     assert warned == ["node 2: takes no part: the site refuses the config"]

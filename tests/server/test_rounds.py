@@ -175,7 +175,7 @@ def test_a_config_that_all_refuse_ends_it_at_once_and_says_why(phantom, log, tmp
     config = override(recipe("ganet_seg_debug"), SHORT)
     shown = Warned()
     with pytest.raises(FederationError) as ended:
-        simulate(Simulation(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer, shown=shown)
+        simulate(Simulation(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer, tracker=shown)
     logged = "site1: batch: too large for site1; site2: batch: too large for site2; site3: batch: too large for site3"
     why = logged if log else "site1, site2, site3; the site.log of each says why"
     assert str(ended.value) == f"round 1: 3 of 3 sites refuse the config: {why}"
@@ -198,7 +198,7 @@ def test_one_that_refuses_the_config_is_not_asked_again_in_the_round(phantom, tm
 
     config = override(recipe("ganet_seg_debug"), SHORT | {"train.epochs": 1, "federation.quorum": 0.6})
     shown = Warned()
-    simulate(Simulation(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer, shown=shown)
+    simulate(Simulation(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer, tracker=shown)
     assert (tmp_path / "runs" / "f" / "sites" / "site3" / "asked").read_text() == "x"
     assert len(tried) == 2
     told = "round 1: site3: the site refuses the config: batch: too large for site3; left out"

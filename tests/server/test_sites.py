@@ -13,7 +13,7 @@ from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.round_instruction import RoundInstruction
 from server import sites as module
 from server.grids import Answer, InProcessGrid
-from server.sites import Sites, nobody_hears
+from server.sites import Sites, ignore_line
 
 INSTRUCTION = RoundInstruction("f", 1, 0, 0, 1)
 COUNTS = {"patients": 3, "cases": 4, "slices": 50}
@@ -68,7 +68,7 @@ def test_a_site_that_answers_again_is_waited_for_again():
 
 def test_sites_that_say_yes_are_members():
     sites = Sites(InProcessGrid(lambda message, _: Message(said(COUNTS, WORDS), reply_to=message), {1: {}}), 5.0)
-    sites.enrol(INSTRUCTION, 1, nobody_hears)
+    sites.enrol(INSTRUCTION, 1, ignore_line)
     member = sites.members[1]
     assert (member.name, member.patients, member.cases, member.slices) == ("north", 3, 4, 50)
     assert (member.modalities, member.regions, member.classes) == (("flair",), ("wt",), ())
@@ -77,7 +77,7 @@ def test_sites_that_say_yes_are_members():
 def test_a_second_site_of_a_name_is_refused():
     nodes: dict[int, dict[str, str]] = {1: {}, 2: {}}
     sites = Sites(InProcessGrid(lambda message, _: Message(said(COUNTS, WORDS), reply_to=message), nodes), 5.0)
-    sites.enrol(INSTRUCTION, 1, nobody_hears)
+    sites.enrol(INSTRUCTION, 1, ignore_line)
     assert list(sites.members) == [1]
     assert "another site has its name" in sites.refused[2]
 
@@ -97,7 +97,7 @@ def test_a_second_site_of_a_name_is_refused():
 )
 def test_what_no_site_says_is_not_believed(counts, words):
     sites = Sites(InProcessGrid(lambda message, _: Message(said(counts, words), reply_to=message), {1: {}}), 5.0)
-    sites.enrol(INSTRUCTION, 0, nobody_hears)
+    sites.enrol(INSTRUCTION, 0, ignore_line)
     assert sites.members == {}
     assert "must run the same" in sites.refused[1]
 
@@ -145,7 +145,7 @@ def test_who_refused_is_told_once_and_asked_again_while_too_few_said_yes(monkeyp
     monkeypatch.setattr(module, "ASK_AGAIN_SECONDS", 0.3)
     lines: list[str] = []
     warned: list[str] = []
-    sites = Sites(InProcessGrid(mended(2), {1: {}, 2: {}}), 3600.0, say=lines.append)
+    sites = Sites(InProcessGrid(mended(2), {1: {}, 2: {}}), 3600.0, write_line=lines.append)
     sites.enrol(INSTRUCTION, 2, warned.append)
     assert [member.name for member in sites.members.values()] == ["north", "south"]
     assert sites.refused == {}
@@ -159,7 +159,7 @@ def test_nobody_is_asked_again_where_enough_said_yes(monkeypatch):
     monkeypatch.setattr(module, "ASK_AGAIN_SECONDS", 0.0)
     sites = Sites(InProcessGrid(mended(1), {1: {}, 2: {}}), 60.0)
     for _ in range(2):
-        sites.enrol(INSTRUCTION, 1, nobody_hears)
+        sites.enrol(INSTRUCTION, 1, ignore_line)
     assert list(sites.members) == [1]
 
 
@@ -167,7 +167,7 @@ def test_too_few_say_who_and_why_at_the_deadline(monkeypatch):
     monkeypatch.setattr(module, "ASK_AGAIN_SECONDS", 0.1)
     sites = Sites(InProcessGrid(mended(1000), {1: {}, 2: {}}), 0.5)
     with pytest.raises(FederationError, match=r"1 site said yes of the 2 .* \(north\); node 2: the site refuses the"):
-        sites.enrol(INSTRUCTION, 2, nobody_hears)
+        sites.enrol(INSTRUCTION, 2, ignore_line)
 
 
 def test_a_simulation_in_which_too_few_say_yes_ends_at_once_with_the_sites_own_words(tmp_path):
@@ -177,4 +177,4 @@ def test_a_simulation_in_which_too_few_say_yes_ends_at_once_with_the_sites_own_w
     (homes["south"] / "site.log").write_text("2026-01-01T00:00:00+00:00 old\n2026-01-02T00:00:00+00:00 no T1 here\n")
     sites = Sites(InProcessGrid(mended(1000), {1: {}, 2: {}}), 3600.0, homes=homes)
     with pytest.raises(FederationError, match=r"needed \(north\); south: no T1 here$"):
-        sites.enrol(INSTRUCTION, 2, nobody_hears)
+        sites.enrol(INSTRUCTION, 2, ignore_line)

@@ -14,14 +14,14 @@ from ganseg_dist.config import override
 from ganseg_dist.data.cohort import split_as_configured
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.federation.privacy import keeps_numbers_home
+from ganseg_dist.federation.privacy import withholds_scores
 from ganseg_dist.runs import named_run
 from ganseg_dist.studies.sweeps.metric import metrics_of
 from ganseg_dist.studies.sweeps.sweep import Hospitals, SweepRequest, resumed_sweep, sweep, validate_search
 from ganseg_dist.systems import recipe
 from ganseg_dist.training.session import TrainingRequest
 from server.simulation import Simulation, simulate
-from server.trial import TrainsAtSites
+from server.trial import FederatedTrialTrainer
 from tune_spaces import space_of, spaces
 
 pytestmark = pytest.mark.usefixtures("own_runs")
@@ -39,7 +39,7 @@ def request(phantom, space="federation", changes=SHORT, **more) -> SweepRequest:
 
 
 def run_sweep(asked):
-    return sweep(asked, trainer=TrainsAtSites(HOSPITALS, app))[0]
+    return sweep(asked, trainer=FederatedTrialTrainer(HOSPITALS, app))[0]
 
 
 @pytest.mark.slow
@@ -55,7 +55,7 @@ def test_a_trial_is_the_federation_that_its_values_alone_would_make(phantom):
     ours, theirs = (load_file(run.model / "networks.safetensors") for run in (named_run(second.name), alone))
     assert all(ours[name].equal(theirs[name]) for name in theirs)
     assert resumed_sweep("s", spaces()).hospitals == HOSPITALS
-    assert done.goes_on.startswith("ganseg federate ganet_seg_debug --data")
+    assert done.next_command.startswith("ganseg federate ganet_seg_debug --data")
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def test_with_privacy_trials_share_the_budget_and_are_scored_on_whole_scans(phan
 def test_what_no_search_over_hospitals_can_do_is_refused(phantom, changes, more, message):
     asked = request(phantom, changes=SHORT | changes, **more)
     config = override(asked.training.config, RESOLVED)
-    metrics = metrics_of((), config, told_by_epoch=not keeps_numbers_home(config))
+    metrics = metrics_of((), config, scored_by_epoch=not withholds_scores(config))
     with pytest.raises(ConfigError, match=message):
         validate_search(asked, metrics, config)
 
@@ -94,7 +94,7 @@ def test_what_no_search_over_hospitals_can_do_is_refused(phantom, changes, more,
 def test_networks_that_there_are_not_are_refused_before_any_trial(phantom, cohort):
     config = override(request(phantom, changes=SHORT | {"federation.local": ["other"]}).training.config, RESOLVED)
     with pytest.raises(ConfigError, match=r"federation\.local"):
-        TrainsAtSites(HOSPITALS, app).validate_setup(config, cohort, split_as_configured(cohort, config))
+        FederatedTrialTrainer(HOSPITALS, app).validate_setup(config, cohort, split_as_configured(cohort, config))
 
 
 @pytest.mark.slow

@@ -9,12 +9,12 @@ from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.storage import session as opened
 from ganseg_dist.storage.session import check_location, session, synced
 from ganseg_dist.storage.transfer import send
-from ganseg_dist.storage.uri import VARIABLE, Address
+from ganseg_dist.storage.uri import VARIABLE, RemoteFolder
 
 
 @pytest.fixture(autouse=True)
 def _nothing_opened(monkeypatch):
-    monkeypatch.setattr(opened, "_opened", {})
+    monkeypatch.setattr(opened, "_folders", {})
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def away(self, file, path):
 
 
 def test_what_cannot_be_kept_is_an_error_at_the_end(runs, address, monkeypatch):
-    monkeypatch.setattr(Address, "send", away)
+    monkeypatch.setattr(RemoteFolder, "send", away)
     with pytest.raises(RunError) as caught, session():
         (synced(runs / "second") / "run.json").write_text("changed")
     assert str(caught.value) == (
@@ -97,7 +97,7 @@ def test_what_cannot_be_kept_is_an_error_at_the_end(runs, address, monkeypatch):
 
 
 def test_what_cannot_be_kept_does_not_hide_why_a_command_failed(runs, address, monkeypatch, caplog):
-    monkeypatch.setattr(Address, "send", away)
+    monkeypatch.setattr(RemoteFolder, "send", away)
     with pytest.raises(RunError, match=r"^mine$"), session():
         change_and_raise(runs / "second", RunError("mine"))
     assert len(caplog.messages) == 1
@@ -106,7 +106,7 @@ def test_what_cannot_be_kept_does_not_hide_why_a_command_failed(runs, address, m
 
 def test_what_was_not_kept_is_kept_by_the_next_command(runs, shared, address, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(Address, "send", away)
+        patch.setattr(RemoteFolder, "send", away)
         with pytest.raises(RunError), session():
             (synced(runs / "second") / "run.json").write_text("changed")
     with session():

@@ -10,7 +10,7 @@ from ganseg_dist.errors import ConfigError
 from ganseg_dist.storage import sync as keeper
 from ganseg_dist.storage.sync import syncing
 from ganseg_dist.storage.transfer import fetch
-from ganseg_dist.storage.uri import VARIABLE, Address
+from ganseg_dist.storage.uri import VARIABLE, RemoteFolder
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def save(run: Path, step: int) -> None:
     (folder / "state.json").write_text(str(step))
 
 
-def kept(address: Address, tmp_path: Path) -> list[str]:
+def kept(address: RemoteFolder, tmp_path: Path) -> list[str]:
     """Names of what another machine would fetch now."""
     folder = tmp_path / f"seen-{time.monotonic_ns()}" / "first"
     fetch(folder, address)
@@ -73,14 +73,14 @@ def test_an_interrupted_run_is_kept_as_it_ended(run, address, tmp_path):
 
 
 def test_training_does_not_wait_and_a_slow_copy_skips_epochs(run, address, tmp_path, monkeypatch):
-    sent, goes_on, whole = [], threading.Event(), Address.send
+    sent, goes_on, whole = [], threading.Event(), RemoteFolder.send
 
     def slow(self, file, path):
         sent.append(path)
         goes_on.wait(5)
         return whole(self, file, path)
 
-    monkeypatch.setattr(Address, "send", slow)
+    monkeypatch.setattr(RemoteFolder, "send", slow)
     with syncing(run, newest(run)):
         wait_for(lambda: sent)
         for step in range(1, 5):
@@ -99,7 +99,7 @@ def test_a_copy_that_fails_is_said_and_stops_no_training(run, address, tmp_path,
 
     with syncing(run, newest(run)):
         with monkeypatch.context() as patch:
-            patch.setattr(Address, "send", away)
+            patch.setattr(RemoteFolder, "send", away)
             save(run, 1)
             wait_for(lambda: caplog.messages)
         save(run, 2)

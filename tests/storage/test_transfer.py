@@ -11,7 +11,7 @@ from ganseg_dist.storage import transfer as copies
 from ganseg_dist.storage.contents import Contents
 from ganseg_dist.storage.record import stamps
 from ganseg_dist.storage.transfer import fetch, send
-from ganseg_dist.storage.uri import Address, kept_at
+from ganseg_dist.storage.uri import RemoteFolder, remote_folder
 from tests.modes import mode, odd_modes
 
 
@@ -65,13 +65,13 @@ def test_a_fetched_folder_has_the_modes_that_the_umask_gives_and_homes_are_close
 
 def test_what_is_being_sent_is_seen_by_nobody_else(folder, address, monkeypatch):
     seen = []
-    real = Address.send
+    real = RemoteFolder.send
 
-    def looked_at(self: Address, file: Path, path: str) -> str:
+    def looked_at(self: RemoteFolder, file: Path, path: str) -> str:
         seen.append(mode(folder.parent / ".kept" / "first.sending"))
         return real(self, file, path)
 
-    monkeypatch.setattr(Address, "send", looked_at)
+    monkeypatch.setattr(RemoteFolder, "send", looked_at)
     send(folder, address)
     assert set(seen) == {0o700}
 
@@ -92,8 +92,8 @@ def test_locks_and_what_is_being_written_and_rays_notes_stay_here(folder, elsewh
 def test_only_what_changed_is_sent_and_what_was_deleted_is_deleted(folder, elsewhere, shared, address, monkeypatch):
     send(folder, address)
     sent = []
-    whole = Address.send
-    monkeypatch.setattr(Address, "send", lambda self, file, path: sent.append(path) or whole(self, file, path))
+    whole = RemoteFolder.send
+    monkeypatch.setattr(RemoteFolder, "send", lambda self, file, path: sent.append(path) or whole(self, file, path))
     send(folder, address)
     assert sent == []
     next_checkpoint(folder, 2)
@@ -135,8 +135,8 @@ def test_a_folder_that_went_on_in_two_places_is_neither_sent_nor_replaced(folder
         with pytest.raises(RunError) as caught:
             copy(folder, address)
         assert str(caught.value) == (
-            f"{folder}: is another than {address.shown}/first, which was copied there from elsewhere; move away the "
-            "one that is not wanted and start again"
+            f"{folder}: is another than {address.display_uri}/first, which was copied there from elsewhere; move away "
+            "the one that is not wanted and start again"
         )
     assert read(folder)["run.json"] == '{"mine": 1}'
     shutil.rmtree(folder)
@@ -178,7 +178,7 @@ def test_a_copy_that_was_cut_off_changed_nothing_and_is_made_good_by_the_next(
 
     with monkeypatch.context() as patch:
         for name in ("send", "replace", "delete_file", "delete_folder", "list_files"):
-            patch.setattr(Address, name, killing(getattr(Address, name)))
+            patch.setattr(RemoteFolder, name, killing(getattr(RemoteFolder, name)))
         if after < 6:
             with pytest.raises(Killed):
                 send(folder, address)
@@ -201,7 +201,7 @@ def test_a_damaged_copy_is_not_taken(folder, elsewhere, shared, address):
     with pytest.raises(RunError) as caught:
         fetch(elsewhere, address)
     assert str(caught.value) == (
-        f"{address.shown}/first/000001/checkpoints/step-1/rng: is damaged (its digest differs), and "
+        f"{address.display_uri}/first/000001/checkpoints/step-1/rng: is damaged (its digest differs), and "
         "first/contents.json lists it; start again if the run is being copied just now, else restore it, or delete "
         "first there to begin anew"
     )
@@ -235,7 +235,9 @@ def test_a_list_that_names_a_file_elsewhere_fetches_nothing(folder, elsewhere, s
     file.write_text(json.dumps(listed | {"files": listed["files"] | {path: listed["files"]["run.json"]}}))
     with pytest.raises(RunError) as caught:
         fetch(elsewhere, address)
-    assert str(caught.value).startswith(f"{address.shown}/first/contents.json: path {path!r} {problem}; restore it")
+    assert str(caught.value).startswith(
+        f"{address.display_uri}/first/contents.json: path {path!r} {problem}; restore it"
+    )
     assert not elsewhere.exists()
     assert [found.name for found in elsewhere.parent.rglob("*")] in ([], [".kept", "first.lock"])
     with pytest.raises(RunError, match="restore it, or delete first there"):
@@ -268,18 +270,18 @@ def test_a_file_that_could_not_be_fetched_is_not_sent(folder, elsewhere, address
 def test_a_list_that_cannot_be_understood_is_said(folder, elsewhere, shared, address, content):
     send(folder, address)
     (shared / "first" / "contents.json").write_text(content)
-    with pytest.raises(RunError, match=rf"^{address.shown}/first/contents\.json: "):
+    with pytest.raises(RunError, match=rf"^{address.display_uri}/first/contents\.json: "):
         fetch(elsewhere, address)
 
 
 def test_what_is_deleted_while_it_is_sent_is_sent_as_it_was(folder, elsewhere, address, monkeypatch):
-    whole = Address.send
+    whole = RemoteFolder.send
 
     def slow(self, file, path):
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # training has gone two epochs further
         return whole(self, file, path)
 
-    monkeypatch.setattr(Address, "send", slow)
+    monkeypatch.setattr(RemoteFolder, "send", slow)
     send(folder, address)
     fetch(elsewhere, address)
     assert len(read(elsewhere)) == 3
@@ -314,7 +316,7 @@ def away(self, file, path):
 
 def test_a_failed_copy_is_sent_with_the_next(folder, elsewhere, address, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(Address, "send", away)
+        patch.setattr(RemoteFolder, "send", away)
         with pytest.raises(ConfigError):
             send(folder, address)
     send(folder, address)
@@ -325,8 +327,8 @@ def test_a_failed_copy_is_sent_with_the_next(folder, elsewhere, address, monkeyp
 def test_another_uri_gets_a_whole_copy(folder, elsewhere, tmp_path, address, monkeypatch):
     send(folder, address)
     monkeypatch.setenv("GANSEG_RUNS_URI", (tmp_path / "second").as_uri())
-    send(folder, kept_at())
-    fetch(elsewhere, kept_at())
+    send(folder, remote_folder())
+    fetch(elsewhere, remote_folder())
     assert read(elsewhere) == read(folder)
 
 
@@ -341,7 +343,7 @@ def test_a_list_that_is_replaced_while_it_is_read_is_read_again(folder, address,
     send(folder, address)
     whole = address.read("first/contents.json")
     readings = [whole[:-9], whole[:-5], whole]
-    monkeypatch.setattr(Address, "read", lambda self, path: readings.pop(0))
+    monkeypatch.setattr(RemoteFolder, "read", lambda self, path: readings.pop(0))
     assert Contents.at(address, "first").revision == 1
     assert readings == []
 
@@ -349,6 +351,6 @@ def test_a_list_that_is_replaced_while_it_is_read_is_read_again(folder, address,
 def test_a_list_that_stays_cut_off_is_damaged(folder, address, monkeypatch):
     send(folder, address)
     cut = address.read("first/contents.json")[:-9]
-    monkeypatch.setattr(Address, "read", lambda self, path: cut)
+    monkeypatch.setattr(RemoteFolder, "read", lambda self, path: cut)
     with pytest.raises(RunError, match=r"contents\.json: is damaged"):
         Contents.at(address, "first")

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.storage.uri import VARIABLE, Address, kept_at
+from ganseg_dist.storage.uri import VARIABLE, RemoteFolder, remote_folder
 
 
 def test_without_the_variable_runs_are_kept_nowhere_else(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
-    assert kept_at() is None
+    assert remote_folder() is None
 
 
-def told(address: Address) -> None:
+def told(address: RemoteFolder) -> None:
     """What every kind of place does alike."""
     address.probe()
     assert address.list_files("first") == []
@@ -35,19 +35,19 @@ def test_a_folder(address):
 
 def test_a_path_is_a_folder_too(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, str(tmp_path / "with space"))
-    assert kept_at().shown == f"file://{tmp_path}/with%20space"
-    told(kept_at())
+    assert remote_folder().display_uri == f"file://{tmp_path}/with%20space"
+    told(remote_folder())
     assert (tmp_path / "with space").is_dir()
 
 
 def test_an_s3_bucket(bucket):
-    told(kept_at())
+    told(remote_folder())
 
 
 @pytest.mark.parametrize("kind", ["address", "bucket"])
 def test_a_file_goes_there_and_comes_back_with_its_digest(kind, request, tmp_path):
     request.getfixturevalue(kind)
-    address = kept_at()
+    address = remote_folder()
     content = bytes(range(256)) * 10_000  # more than one chunk
     (tmp_path / "sent").write_bytes(content)
     digest = address.send(tmp_path / "sent", "first/1/sent")
@@ -68,7 +68,7 @@ def test_a_file_goes_there_and_comes_back_with_its_digest(kind, request, tmp_pat
 def test_a_uri_that_is_none_is_refused(uri, said, monkeypatch):
     monkeypatch.setenv(VARIABLE, uri)
     with pytest.raises(ConfigError) as caught:
-        kept_at()
+        remote_folder()
     assert str(caught.value).startswith(VARIABLE)
     assert said in str(caught.value)
     assert str(caught.value).endswith("; give one such as s3://bucket/runs or file:///shared/runs")
@@ -77,7 +77,7 @@ def test_a_uri_that_is_none_is_refused(uri, said, monkeypatch):
 def test_a_bucket_that_is_not_there_is_refused_in_one_line(s3, monkeypatch):
     monkeypatch.setenv(VARIABLE, f"s3://key:secret@nowhere/runs?{s3}")
     with pytest.raises(ConfigError) as caught:
-        kept_at().probe()
+        remote_folder().probe()
     assert str(caught.value) == (
         f"{VARIABLE} s3://nowhere/runs: cannot be written (AWS Error NO_SUCH_BUCKET during CreateMultipartUpload "
         "operation: The specified bucket does not exist); mend the address, its credentials or its permissions, or "
@@ -89,7 +89,7 @@ def test_a_folder_where_a_file_is_in_the_way_is_refused(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv(VARIABLE, (tmp_path / "file" / "runs").as_uri())
     with pytest.raises(ConfigError, match=rf"^{VARIABLE} file://{tmp_path}/file/runs: cannot be written \(.*\); mend "):
-        kept_at().probe()
+        remote_folder().probe()
 
 
 def test_a_full_disk_here_is_no_failure_there(address, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ganseg_dist.data.foreground import foreground
+from ganseg_dist.data.foreground import foreground_mask
 from ganseg_dist.data.labels import BINARY, BRATS, LabelScheme
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
@@ -13,7 +13,7 @@ from ganseg_dist.errors import DataError
 from ganseg_dist.synthesis.audit import audit
 from ganseg_dist.synthesis.folder import Evidence, check_synthetic_folder, write_classes, write_pairs
 from ganseg_dist.synthesis.from_classes import Generated
-from ganseg_dist.synthesis.from_masks import Paintings
+from ganseg_dist.synthesis.from_masks import GeneratedSlices
 from tests.data.cohorts import read_rows
 
 NNUNET = LabelScheme(
@@ -110,18 +110,18 @@ def test_a_body_that_fills_its_frame_is_found_again(tmp_path, on_background):
     """Turned and scaled, heads reach beyond the frame: its border is tissue then, and a corner the only background."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:32, :32]
-    body = np.hypot(rows - 20, columns - 12) < 22
-    image = np.where(body, rng.uniform(0.2, 0.3, (6, 1, 32, 32)), -1).astype(np.float32)
+    foreground = np.hypot(rows - 20, columns - 12) < 22
+    image = np.where(foreground, rng.uniform(0.2, 0.3, (6, 1, 32, 32)), -1).astype(np.float32)
     mask = np.broadcast_to(np.hypot(rows - 8, columns - 9) < 4, image.shape).astype(np.uint8)
     evidence = Evidence(audit(image, image + 1), {}, Figure(), {})
-    paintings = Paintings(image, mask, image, tuple("aabbcc"))
+    paintings = GeneratedSlices(image, mask, image, tuple("aabbcc"))
     write_pairs(tmp_path / "out", paintings, ("flair",), ("wt",), BINARY, evidence, on_background=on_background)
     scan = load_scan(read_cohort(tmp_path / "out").cases[0])
     margin = 4 if on_background else 0
     assert scan.image.shape == (1, 32 + 2 * margin, 32 + 2 * margin, 1)
-    inside = np.pad(body, margin)[..., None]
+    inside = np.pad(foreground, margin)[..., None]
     assert np.array_equal(scan.labels, np.pad(mask[0, 0], margin)[..., None])
-    found = foreground(scan.image)
+    found = foreground_mask(scan.image)
     if on_background:
         assert (found & inside).sum() > 0.95 * inside.sum()
         assert not (found & ~inside).any()
@@ -144,7 +144,7 @@ def test_masks_have_the_models_values_and_are_read_back(tmp_path, scheme, named,
     depth = np.select([columns < 8, columns < 16, columns < 24], [0, 1, 2], 3)
     regions = tuple(scheme.regions)
     mask = np.broadcast_to(np.stack([depth > row for row in range(len(regions))]), (6, len(regions), 32, 32))
-    paintings = Paintings(image, mask.astype(np.uint8), image, tuple("aabbcc"))
+    paintings = GeneratedSlices(image, mask.astype(np.uint8), image, tuple("aabbcc"))
     evidence = Evidence(audit(image, image + 1), {}, Figure(), {})
     write_pairs(tmp_path / "out", paintings, ("flair",), regions, scheme, evidence, on_background=False)
     assert set(np.unique(np.asarray(Image.open(tmp_path / "out/masks/synthetic_00001.png")))) == stored

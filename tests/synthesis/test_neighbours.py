@@ -3,8 +3,8 @@ import pytest
 
 from ganseg_dist.synthesis.audit import audit
 from ganseg_dist.synthesis.from_classes import Generated
-from ganseg_dist.synthesis.from_masks import Paintings
-from ganseg_dist.synthesis.neighbours import generated_figure, painting_figure
+from ganseg_dist.synthesis.from_masks import GeneratedSlices
+from ganseg_dist.synthesis.neighbours import class_conditioned_figure, mask_conditioned_figure
 
 
 def images(seed, count, channels):
@@ -24,14 +24,14 @@ def paintings():
     mask = np.zeros((12, 2, 16, 16), np.uint8)
     mask[:, 0, 2:10, 2:10] = 1
     mask[:, 1, 4:6, 4:6] = 1
-    return Paintings(images(0, 12, 2), mask, images(1, 12, 2), ("TCGA-1",) * 12)
+    return GeneratedSlices(images(0, 12, 2), mask, images(1, 12, 2), ("TCGA-1",) * 12)
 
 
 def test_a_painting_stands_over_its_real_image_and_its_nearest(paintings):
     training = images(2, 40, 2)
     training[7] = paintings.image[5]
     found = audit(paintings.image, training)
-    figure = painting_figure(paintings, found, training, ("t1", "flair"), ("wt", "tc"))
+    figure = mask_conditioned_figure(paintings, found, training, ("t1", "flair"), ("wt", "tc"))
     lines = panels(figure, 4)
     assert [line[0].get_ylabel().replace("\n", " ") for line in lines] == [
         "mask",
@@ -56,7 +56,7 @@ def test_images_of_a_phantom_are_not_called_real(paintings):
     training = images(2, 40, 2)
     found = audit(paintings.image, training)
     for phantom in (False, True):
-        figure = painting_figure(paintings, found, training, ("t1", "flair"), ("wt", "tc"), phantom=phantom)
+        figure = mask_conditioned_figure(paintings, found, training, ("t1", "flair"), ("wt", "tc"), phantom=phantom)
         assert ("phantom" in panels(figure, 4)[2, 0].get_ylabel()) == phantom
         assert ("nothing here is a patient" in figure.get_supxlabel()) == phantom
 
@@ -66,7 +66,7 @@ def test_every_class_has_its_columns(classes, columns):
     names = [f"class {number}" for number in range(classes)]
     generated = Generated(images(0, 20 * classes, 3), tuple(np.repeat(names, 20)))
     training = images(1, 40, 3)
-    figure = generated_figure(generated, audit(generated.image, training), training, ("red", "green", "blue"))
+    figure = class_conditioned_figure(generated, audit(generated.image, training), training, ("red", "green", "blue"))
     lines = panels(figure, 2)
     titles = [axes.get_title().splitlines()[0] for axes in lines[0]]
     assert titles == [name for name in names for _ in range(columns // classes)]
@@ -77,6 +77,6 @@ def test_every_class_has_its_columns(classes, columns):
 def test_few_images_are_all_shown_and_grey_has_the_training_images_scale():
     generated = Generated(0.1 * images(0, 3, 1), ("lesion",) * 3)
     training = images(1, 40, 1)
-    lines = panels(generated_figure(generated, audit(generated.image, training), training, ("grey",)), 2)
+    lines = panels(class_conditioned_figure(generated, audit(generated.image, training), training, ("grey",)), 2)
     assert lines.shape == (2, 3)
     assert shown(lines[0, 0]).max() < 150 < 240 < shown(lines[1, 0]).max()

@@ -12,14 +12,14 @@ from ganseg_dist.inference.model_folder import Model, Thresholds
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.synthesis.encoder import own_encoder
 from ganseg_dist.synthesis.from_classes import Generated, generate
-from ganseg_dist.synthesis.from_masks import Paintings, paint
+from ganseg_dist.synthesis.from_masks import GeneratedSlices, generate_from_masks
 from ganseg_dist.synthesis.generators import check_generator
 from ganseg_dist.synthesis.references import (
     HELD_OUT,
     RealImages,
     class_quality,
+    generated_quality,
     held_out_images,
-    painting_quality,
     training_images,
 )
 from ganseg_dist.systems import build_system, recipe
@@ -103,7 +103,7 @@ def test_runs_without_a_generator_of_images_name_the_field(name, changes, said):
 
 
 def with_mask(mask):
-    """A slice all body, and this mask of it."""
+    """A slice all foreground, and this mask of it."""
     case = SimpleNamespace(
         patient="p",
         modalities=("grey",),
@@ -121,13 +121,13 @@ def test_a_lesion_that_would_leave_the_frame_is_moved_again():
     corner = np.zeros((32, 32))
     corner[0, 0] = 1
     osmosis = predictor("gan_osmosis_debug", data__augment__scale=0.4, data__augment__rotation_degrees=45.0)
-    paintings = paint(osmosis, with_mask(corner), copies=40)
+    paintings = generate_from_masks(osmosis, with_mask(corner), copies=40)
     assert paintings.regions.any(axis=(1, 2, 3)).all()
     places = {tuple(np.argwhere(mask[0])[0]) for mask in paintings.regions}
     assert len(places) > 3, "turned and scaled all the same"
-    again = paint(osmosis, with_mask(corner), copies=3)
+    again = generate_from_masks(osmosis, with_mask(corner), copies=3)
     assert np.array_equal(again.regions, paintings.regions[:3])
-    untouched = paint(osmosis, with_mask(corner), deformed=False)
+    untouched = generate_from_masks(osmosis, with_mask(corner), deformed=False)
     assert np.array_equal(untouched.regions[0, 0], corner)
 
 
@@ -135,7 +135,7 @@ def test_a_mask_and_its_body_are_moved_together():
     disc = np.hypot(*np.mgrid[-16:16, -16:16]) < 6
     moved = with_mask(disc)
     moved.cases[0].image[0, 0] = np.where(disc, 0.5, -1)
-    paintings = paint(predictor("gan_osmosis_debug"), moved, copies=5)
+    paintings = generate_from_masks(predictor("gan_osmosis_debug"), moved, copies=5)
     for mask, real in zip(paintings.regions[:, 0], paintings.real[:, 0], strict=True):
         assert not (mask.astype(bool) & (real == -1)).any()
         assert (paintings.image[:, 0][paintings.real[:, 0] == -1] == -1).all()
@@ -143,7 +143,7 @@ def test_a_mask_and_its_body_are_moved_together():
 
 def test_each_generator_has_its_own_way():
     with pytest.raises(RunError, match="takes no masks"):
-        paint(predictor(), slices([0, 1]))
+        generate_from_masks(predictor(), slices([0, 1]))
     with pytest.raises(RunError, match="knows no classes"):
         generate(predictor("gan_osmosis_debug"))
 
@@ -174,7 +174,7 @@ def test_flipped_copies_stand_behind_where_training_flips():
 def test_the_sides_of_paintings_are_known_where_none_is_mirrored(flip, deformed, known):
     disc = np.hypot(*np.mgrid[-16:16, -16:16]) < 6
     model = predictor("gan_osmosis_debug", data__augment__flip=flip)
-    assert paint(model, with_mask(disc), deformed=deformed).sides_known == known
+    assert generate_from_masks(model, with_mask(disc), deformed=deformed).sides_known == known
 
 
 def test_held_out_images_are_of_the_kind_that_is_made():
@@ -225,9 +225,9 @@ def test_the_floor_is_that_of_held_out_images_of_the_class_and_no_more_than_are_
 
 def test_paintings_have_their_floor_too():
     masks = np.zeros((5, 1, 16, 16), np.uint8)
-    paintings = Paintings(pictures(1, 5), masks, pictures(3, 5), ("p",) * 5)
+    paintings = GeneratedSlices(pictures(1, 5), masks, pictures(3, 5), ("p",) * 5)
     training = RealImages(pictures(0, 8), ("p",) * 8, (None,) * 8)
     held_out = RealImages(pictures(2, 4), ("q", "q", "r", "r"), (None,) * 4)
-    found = painting_quality(paintings, training, held_out, own_encoder(predictor().system))
+    found = generated_quality(paintings, training, held_out, own_encoder(predictor().system))
     assert list(found["distances"]) == ["paintings", HELD_OUT, "control: noise", "control: mean image"]
     assert found["held_out"] == {"n": 4, "patients": 2, "left_out": None}

@@ -28,7 +28,7 @@ VARIANTS = {
     "gan_osmosis": {
         "two networks": {"system.shared": False},
         "a random vector, kept alive": {"system.noise": "vector", "system.diversity_weight": 1.0},
-        "from masks alone": {"system.body_condition": False},
+        "from masks alone": {"system.foreground_condition": False},
     },
     "dl_gan_cnn": {
         "VGG16": {"system.classifier": "vgg16"},

@@ -53,7 +53,7 @@ def test_a_runs_folder_of_any_name_holds_its_store_and_artifacts(run, empty_stor
 
 def test_a_new_store_is_a_groups_to_write_where_the_umask_lets_it(umask, tmp_path):
     file = tmp_path / "mlflow.db"
-    with tracked_run._only_one(sqlite_uri(file)):
+    with tracked_run._store_lock(sqlite_uri(file)):
         assert mode(file) == 0o666 & ~umask
 
 

@@ -34,7 +34,7 @@ def test_whatever_a_space_draws_can_be_built(space):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
         trial = study.ask()
-        space.ask(trial, config)
+        space.sample(trial, config)
         build_system(override(config, trial.params))
 
 
@@ -49,7 +49,7 @@ def test_a_field_that_is_set_is_not_searched():
     assert set(space.first(config, ["system.gan"])) == {"train.learning_rate"}
     for _ in range(5):
         trial = optuna.create_study().ask()
-        space.asks(config, ["train.learning_rate", "system.gan"])(trial)
+        space.bind(config, ["train.learning_rate", "system.gan"])(trial)
         assert trial.params == {}
     with pytest.raises(ConfigError, match=r"--space ganet_seg: --set fixes all of its fields"):
         space.first(config, ["train.learning_rate", "system.gan"])

@@ -109,7 +109,7 @@ def load_atlas(spacing_mm: float) -> Atlas:
     return Atlas(t1, grey, white, inside, np.linalg.inv(template.affine))
 
 
-def draw_deformation(rng: np.random.Generator, grid: Grid) -> Points:
+def sample_deformation(rng: np.random.Generator, grid: Grid) -> Points:
     """Sample the atlas point of every voxel of `grid`: a small affine map and a smooth deformation."""
     angles = rng.normal(0, ROTATION_SPREAD_DEGREES, 3)
     scale = 1 + rng.normal(0, SCALE_SPREAD, 3).clip(-2 * SCALE_SPREAD, 2 * SCALE_SPREAD)

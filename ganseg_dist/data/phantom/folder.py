@@ -94,7 +94,7 @@ def make_subject(subject: Subject, atlas: anatomy.Atlas, spacing_mm: float) -> t
     # One stream of random numbers per step: more samples in one do not change the others.
     shape_rng, lesion_rng, growth_rng, scan_rng = np.random.default_rng(subject.key).spawn(4)
     grid = anatomy.phantom_grid(spacing_mm)
-    points = anatomy.draw_deformation(shape_rng, grid)
+    points = anatomy.sample_deformation(shape_rng, grid)
     brain = anatomy.sample_brain(atlas, points, spacing_mm)
     lesions = tumour.no_tumour(grid)
     if subject.grade != "NA":
@@ -106,7 +106,7 @@ def make_subject(subject: Subject, atlas: anatomy.Atlas, spacing_mm: float) -> t
 
 
 def _plan(patients: int, sites: int, seed: int, healthy: int) -> list[Subject]:
-    scanners = [scanner.draw_site(seed, index) for index in range(sites)]
+    scanners = [scanner.sample_site(seed, index) for index in range(sites)]
     keys = [(seed, 0, number) for number in range(patients)] + [(seed, 1, number) for number in range(healthy)]
     return [
         Subject(f"BraTS20_Training_{position:03d}", _grade(key), scanners[key[2] % sites], key)

@@ -53,7 +53,7 @@ class Site:
     """Strength of the tumours' contrast, as a share of the tissue table's."""
 
 
-def draw_site(seed: int, index: int) -> Site:
+def sample_site(seed: int, index: int) -> Site:
     """Sample the settings of one site. Consecutive sites lie far apart, and none depends on the number of sites."""
     # A Halton sequence fills the box of settings evenly with any number of points.
     gamma, noise, bias, slice_mm, lesion = qmc.Halton(5, seed=seed).random(index + 1)[index]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ganseg_dist.data.cohort import Case, Cohort
 from ganseg_dist.data.formats import is_image
-from ganseg_dist.data.labels import BINARY, SCHEMES, UNSTATED, LabelScheme, is_scheme_file, read_scheme
+from ganseg_dist.data.labels import BINARY, SCHEMES, UNSTATED, LabelScheme, is_scheme_path, read_scheme
 from ganseg_dist.data.listing import check_file, data_files, data_folders, files_below
 from ganseg_dist.data.readers.base import Reader
 from ganseg_dist.data.readers.brats import BratsReader
@@ -85,7 +85,7 @@ def read_cohort(root: Path, layout: str | None = None, labels: str | None = None
 
 def resolve_scheme(labels: str) -> LabelScheme:
     """The scheme of this name, or in this JSON file. Raises ConfigError or DataError where there is none."""
-    if is_scheme_file(labels):
+    if is_scheme_path(labels):
         return read_scheme(Path(labels))
     if labels not in SCHEMES:
         choices = f"choose one of {', '.join(SCHEMES)}, or give a JSON file"
@@ -139,7 +139,7 @@ def _starts_as_dicom(file: Path) -> bool:
 def _check_schemes_known(root: Path, cases: Sequence[Case]) -> None:
     unstated = [case for case in cases if case.mask is not None and case.scheme == UNSTATED]
     if unstated:
-        schemes = "; ".join(f"{name} ({scheme.described()})" for name, scheme in SCHEMES.items())
+        schemes = "; ".join(f"{name} ({scheme.describe()})" for name, scheme in SCHEMES.items())
         raise DataError(
             f"{root}: neither the name of {unstated[0].id} nor its files tell what the values of its mask mean; "
             f"state it with --labels SCHEME or FILE.json, or a column labels in a manifest: {schemes}"

@@ -11,7 +11,7 @@ from typing import Literal
 
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.formats import is_nifti
-from ganseg_dist.data.labels import BINARY, SCHEMES, UNSTATED, LabelScheme, is_scheme_file, read_scheme
+from ganseg_dist.data.labels import BINARY, SCHEMES, UNSTATED, LabelScheme, is_scheme_path, read_scheme
 from ganseg_dist.data.listing import composed, data_files, file_called, found_path, is_data_name
 from ganseg_dist.data.readers.base import canonical_modality, in_numeric_order, is_mask_name, reading_csv
 from ganseg_dist.data.readers.candidates import by_stem
@@ -145,7 +145,7 @@ def _scheme(file: Path, number: int, stated: str) -> LabelScheme:
     """The scheme of this name, or in this JSON file. Raises DataError naming the line or that file."""
     if stated in SCHEMES:
         return SCHEMES[stated]
-    if not is_scheme_file(stated):
+    if not is_scheme_path(stated):
         raise DataError(
             f"{file}:{number}: labels {stated} is not known; write one of {', '.join(SCHEMES)}, or a JSON file's name"
         )

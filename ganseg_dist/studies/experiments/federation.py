@@ -11,7 +11,7 @@ from ganseg_dist.atomic import write_csv
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.federation.at_sites import config_at_sites
-from ganseg_dist.metrics.registry import score_called
+from ganseg_dist.metrics.registry import find_score
 from ganseg_dist.metrics.statistics import Interval, PairedComparison
 from ganseg_dist.names import LONGEST_PART, folder_names
 from ganseg_dist.studies.experiments.measures import MeanOf, Measure
@@ -122,7 +122,7 @@ class Comparison:
     @property
     def percent_of_pooled(self) -> float | None:
         """100 federated / pooled; None where pooled is 0, and for a score that is better small."""
-        if score_called(self.score).mode != "max" or not self.pooled.mean:
+        if find_score(self.score).mode != "max" or not self.pooled.mean:
             return None
         return 100 * self.federated.mean / self.pooled.mean
 
@@ -131,7 +131,7 @@ class Comparison:
         """The site where the federated model is worst; None with fewer than two sites."""
         if len(self.at_sites) < 2:
             return None
-        worst = max if score_called(self.score).mode == "min" else min
+        worst = max if find_score(self.score).mode == "min" else min
         return worst(self.at_sites, key=lambda site: self.at_sites[site][FEDERATED].mean)
 
     def to_dict(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.plural import counted
 from ganseg_dist.studies.experiments.table import Row, has_interval
-from ganseg_dist.studies.experiments.wording import SHARED_TRAINING, row_title, subjects_told, worded
+from ganseg_dist.studies.experiments.wording import SHARED_TRAINING, describe_subjects, row_title, worded
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Okabe and Ito's palette, distinct for every kind of colour vision."""
@@ -283,7 +283,7 @@ def _set_title(figure: Figure, rows: Sequence[Row], title: str) -> None:
     score = next(iter(rows[0].scores))
     counts = sorted({row.scores[score].n for row in rows if not row.fold})
     known = all(row.patients_known for row in rows)
-    over = subjects_told(counts[-1], patients_known=known)
+    over = describe_subjects(counts[-1], patients_known=known)
     if len(counts) > 1:
         over = f"{counts[0]} to {over}"
     runs = {row.runs for row in rows if not row.fold}

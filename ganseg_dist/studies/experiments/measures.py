@@ -25,7 +25,7 @@ from ganseg_dist.metrics.image_sets import (
     curve_areas,
     patients_values,
 )
-from ganseg_dist.metrics.registry import score_called
+from ganseg_dist.metrics.registry import find_score
 from ganseg_dist.metrics.statistics import Interval, PairedComparison, Values, compare, interval_of, pseudo_values
 from ganseg_dist.report.labels import region_label, score_in_words, score_label
 
@@ -65,7 +65,7 @@ class Measure(ABC):
         Raises DataError when the sets have different patients, or lack a class that the score needs.
         """
         _, values = self._patients_and_values(sets)
-        bounds = score_called(self.name).bounds
+        bounds = find_score(self.name).bounds
         return interval_of(values if sampled_seeds else values.mean(axis=0, keepdims=True), bounds=bounds)
 
     def difference(self, sets: RowSets, reference: RowSets) -> PairedComparison:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ganseg_dist.errors import RunError
 from ganseg_dist.inference.model_folder import is_model_folder
 from ganseg_dist.names import SAFE
-from ganseg_dist.runs import Run, name_of_trial, named_run, places_of, runs_root
+from ganseg_dist.runs import Run, candidate_folders, name_of_trial, named_run, runs_root
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def find_experiment(reference: str) -> Experiment | None:
 
     Raises RunError when its record is damaged.
     """
-    for folder in places_of(reference):
+    for folder in candidate_folders(reference):
         if Run(folder).is_experiment:
             return _read(folder.resolve())
     return None

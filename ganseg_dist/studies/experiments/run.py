@@ -48,7 +48,7 @@ class TrialDescription(Protocol):
         """What distinguishes it from the other trials, as columns of the table."""
         ...
 
-    def asked(self) -> dict[str, Any]:
+    def description(self) -> dict[str, Any]:
         """Its description in experiment.json, as JSON."""
         ...
 
@@ -119,7 +119,7 @@ def run_experiment(
     """
     convention = display_convention()
     experiment = named_run(name)
-    _begin(experiment, kind, trials, data, labels)
+    _begin_experiment(experiment, kind, trials, data, labels)
     parent = open_parent(experiment.folder, kind, _common_params(kind, trials))
     jobs = [
         Job(
@@ -128,7 +128,7 @@ def run_experiment(
         )
         for trial in trials
     ]  # fmt: skip
-    unfinished = [job for job in jobs if not _is_kept(job.outcome)]
+    unfinished = [job for job in jobs if not _is_scored(job.outcome)]
     done = len(jobs) - len(unfinished)
     advance(done, len(jobs))
     problems = []
@@ -141,22 +141,24 @@ def run_experiment(
     if problems:
         parent.end("FAILED")
         raise RunError(f"{problems[0]} ({len(problems)} of {len(jobs)} trials failed; the others are kept)")
-    return experiment, [_read(job.outcome) for job in jobs], parent
+    return experiment, [_read_outcome(job.outcome) for job in jobs], parent
 
 
 def _common_params(kind: str, trials: Sequence[TrialDescription]) -> dict[str, str]:
     """Parameters of the experiment's parent run in MLflow: the recipe that trials vary, or the run that they score."""
-    description = trials[0].asked()
+    description = trials[0].description()
     subject = {"recipe": description["config"]["recipe"]} if "config" in description else {"run": description["run"]}
     return {"experiment": kind, **subject, "trials": str(len(trials))}
 
 
-def _begin(experiment: Run, kind: str, trials: Sequence[TrialDescription], data: Path, labels: str | None) -> None:
+def _begin_experiment(
+    experiment: Run, kind: str, trials: Sequence[TrialDescription], data: Path, labels: str | None
+) -> None:
     description = {
         "kind": kind,
         "data": str(data.absolute()),
         "labels": labels,
-        "trials": {trial.name: trial.asked() for trial in trials},
+        "trials": {trial.name: trial.description() for trial in trials},
     }
     file = experiment.folder / "experiment.json"
     if not file.exists():
@@ -203,7 +205,7 @@ def _run_trial(job: Job) -> str | None:
     return None
 
 
-def _is_kept(file: Path) -> bool:
+def _is_scored(file: Path) -> bool:
     """Whether a trial was scored; a damaged outcome is logged as a warning and counts as not scored."""
     if not file.exists():
         return False
@@ -215,7 +217,7 @@ def _is_kept(file: Path) -> bool:
     return True
 
 
-def _read(file: Path) -> Outcome:
+def _read_outcome(file: Path) -> Outcome:
     """Read a trial's outcome. Raises RunError when the file is damaged."""
     try:
         record = read_sealed(file)

@@ -29,7 +29,7 @@ class ScoredTrial:
     seed: int = 0
     """Seed of the random changes, combined with the case."""
 
-    def asked(self) -> dict[str, Any]:
+    def description(self) -> dict[str, Any]:
         """Its description in experiment.json, with the thresholds: a run calibrated again counts as another."""
         return {
             "labels": dict(self.labels),

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from ganseg_dist.atomic import write_csv, write_file, write_json
 from ganseg_dist.drawing import save_png
 from ganseg_dist.errors import DataError
-from ganseg_dist.metrics.registry import score_called
+from ganseg_dist.metrics.registry import find_score
 from ganseg_dist.metrics.statistics import Interval, PairedComparison
 from ganseg_dist.printable import printable_markdown
 from ganseg_dist.report.labels import in_a_sentence, score_label
@@ -218,7 +218,7 @@ def save_table(folder: Path, rows: Sequence[Row], figure: Figure) -> tuple[Path,
 
 def interval_text(interval: Interval, score: str) -> str:
     """A mean with its interval, with the score's decimals; a dash where there is no interval."""
-    decimals = score_called(score).decimals
+    decimals = find_score(score).decimals
     bounds = f"[{interval.low:.{decimals}f}, {interval.high:.{decimals}f}]" if has_interval(interval) else NOTHING
     return f"{interval.mean:.{decimals}f} {bounds}"
 
@@ -251,7 +251,7 @@ def difference_text(comparison: PairedComparison | None, score: str) -> str:
     """A difference with its interval and whether it is shown; empty where nothing is compared."""
     if comparison is None:
         return ""
-    interval, decimals = comparison.difference, score_called(score).decimals
+    interval, decimals = comparison.difference, find_score(score).decimals
     bounds = f"[{interval.low:+.{decimals}f}, {interval.high:+.{decimals}f}]" if has_interval(interval) else NOTHING
     verdict = {True: "", False: " (none shown)", None: " (too few patients)"}[comparison.differs]
     return f"{interval.mean:+.{decimals}f} {bounds}{verdict}"

@@ -28,7 +28,7 @@ from ganseg_dist.studies.experiments.measures import ACCURACY, AREAS, SENSITIVIT
 from ganseg_dist.studies.experiments.run import Job, Outcome
 from ganseg_dist.studies.experiments.scored import ScoredTrial, log_child
 from ganseg_dist.studies.experiments.table import ends, interval_text
-from ganseg_dist.studies.experiments.wording import subjects_told
+from ganseg_dist.studies.experiments.wording import describe_subjects
 
 Numbers = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -118,7 +118,7 @@ def save_areas(folder: Path, outcome: Outcome, areas_by_name: dict[str, Interval
     return folder / "areas.csv"
 
 
-def draw(outcome: Outcome, calibrated: float | None, auroc: Interval, title: str) -> Figure:
+def calibration_figure(outcome: Outcome, calibrated: float | None, auroc: Interval, title: str) -> Figure:
     """The ROC curve with the thresholds on it, and histograms of realism of slices with and without lesion."""
     realism, abnormal = _numbers(outcome)
     with mpl.rc_context(STYLE):
@@ -127,7 +127,7 @@ def draw(outcome: Outcome, calibrated: float | None, auroc: Interval, title: str
         _draw_curve(curve, realism, abnormal, calibrated)
         curve.set_title(f"AUROC {interval_text(auroc, 'auroc')}", fontsize=9, loc="left")
         _draw_spread(spread, realism, abnormal, calibrated)
-        over = subjects_told(auroc.n, patients_known=outcome.patients_known)
+        over = describe_subjects(auroc.n, patients_known=outcome.patients_known)
         figure.suptitle(f"{title}\n{len(abnormal)} slices of {over}", x=0.01, ha="left", fontsize=10)
     return figure
 

@@ -37,7 +37,7 @@ class Trial:
     config: RunConfig
     split: Split
 
-    def asked(self) -> dict[str, Any]:
+    def description(self) -> dict[str, Any]:
         """Its description in experiment.json; an experiment resumes only where this is the same."""
         config = self.config.model_dump(mode="json")
         return {"labels": dict(self.labels), "config": config, "split": self.split.to_dict()}

@@ -45,7 +45,7 @@ def row_title(labels: Mapping[str, Any]) -> str:
     return ", ".join(text for name in labels if (text := worded(labels, name)))
 
 
-def subjects_told(n: int, *, patients_known: bool) -> str:
+def describe_subjects(n: int, *, patients_known: bool) -> str:
     """Count of test patients, or of test images where their patients are unknown."""
     return counted(n, "test patient") if patients_known else f"{counted(n, 'test image')}, patients unknown"
 

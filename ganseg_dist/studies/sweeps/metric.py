@@ -9,7 +9,7 @@ from typing import Any
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.metrics.registry import REGISTERED, Mode, common_mode, score_called
+from ganseg_dist.metrics.registry import REGISTERED, Mode, common_mode, find_score
 from ganseg_dist.suggestion import suggestion
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Monitor
@@ -40,9 +40,9 @@ class Metric:
         assert mode is not None
         return mode
 
-    def shown(self, value: float) -> str:
+    def format_value(self, value: float) -> str:
         """A value as text, with as many decimals as the score has."""
-        return f"{value:.{score_called(self.score).decimals}f}"
+        return f"{value:.{find_score(self.score).decimals}f}"
 
     def of_scan(self, scores: Mapping[str, float]) -> float:
         """The metric in the scores of one scan, whose names have a region and a unit: `hd95_wt` is `wt/hd95_mm`."""
@@ -56,19 +56,19 @@ def score_of_scan(scores: Mapping[str, float], score: str, region: str) -> float
     return next((scores[name] for name in names if name in scores), math.nan)
 
 
-def metrics_of(requested: Sequence[str], config: RunConfig, *, told_by_epoch: bool = True) -> tuple[Metric, ...]:
+def metrics_of(requested: Sequence[str], config: RunConfig, *, scored_by_epoch: bool = True) -> tuple[Metric, ...]:
     """The metrics of these names; without any, the score by which the recipe's last stage chooses its epoch.
 
     Args:
         config: resolved.
-        told_by_epoch: whether epochs are scored; with differential privacy hospitals send no scores.
+        scored_by_epoch: whether epochs are scored; with differential privacy hospitals send no scores.
 
     Raises ConfigError for a name that trials of this recipe do not have.
     """
     stage = build_system(config).stages[-1]
     scores = dict.fromkeys((*stage.monitor.scores, *stage.scores))
-    by_epoch = [f"val/{name}" for name in scores if score_called(name).mode is not None]
-    every_epoch = by_epoch if told_by_epoch else []
+    by_epoch = [f"val/{name}" for name in scores if find_score(name).mode is not None]
+    every_epoch = by_epoch if scored_by_epoch else []
     regions = config.data.regions or ()
     on_scans = [f"val/{score}_{region}" for region in regions for score in ON_WHOLE_SCANS]
     scan_names = [name for name in on_scans if name not in every_epoch]

@@ -46,7 +46,7 @@ def write_page(sweep: Sweep) -> Path:
             space=sweep.space,
             phantom=description["phantom"],
             of_run=description.get("run"),
-            goes_on=sweep.goes_on,
+            next_command=sweep.next_command,
             privacy=description.get("privacy"),
             endings=[(count, ending) for ending, count in Counter(trial.ending for trial in sweep.trials).items()],
             trials=sweep.trials,

@@ -15,7 +15,7 @@ from ganseg_dist.federation.schedule import rounds_of
 from ganseg_dist.systems import build_system
 
 
-def charged(config: RunConfig, trials: int, patients: int) -> RunConfig:
+def with_sweep_noise(config: RunConfig, trials: int, patients: int) -> RunConfig:
     """The config of one of this many trials, with the noise that keeps all within the budget; unchanged without one.
 
     A noise multiplier given in `train.privacy` takes precedence over epsilon, as in a single run, and is not changed.
@@ -45,7 +45,7 @@ def charged(config: RunConfig, trials: int, patients: int) -> RunConfig:
     return override(config, changes) if changes else config
 
 
-def budget_told(config: RunConfig, trials: int, *, hospitals: bool) -> str | None:
+def describe_budget(config: RunConfig, trials: int, *, hospitals: bool) -> str | None:
     """The most that all trials together spend, in words; None where no budget is given.
 
     Args:

@@ -141,7 +141,7 @@ def table_of(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
 
 
 def _score_cell(trial: TrialRecord, metric: Metric) -> str:
-    return metric.shown(trial.scores[metric.name]) if metric.name in trial.scores else "–"
+    return metric.format_value(trial.scores[metric.name]) if metric.name in trial.scores else "–"
 
 
 def _fields(sweep: Sweep) -> list[str]:

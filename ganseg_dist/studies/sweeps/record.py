@@ -113,12 +113,12 @@ class Sweep:
         return int(description["patients"]) if "patients" in description else len(description["split"]["validation"])
 
     @property
-    def to_try_again(self) -> tuple[TrialRecord, ...]:
+    def failed_trials(self) -> tuple[TrialRecord, ...]:
         """Trials that ended by an error, whose cause may be removed by now."""
         return tuple(trial for trial in self.trials if trial.ending == "failed")
 
     @property
-    def goes_on(self) -> str:
+    def next_command(self) -> str:
         """The command that applies the sweep's best values."""
         description = self.run.read("sweep.json")
         if "run" in description:
@@ -157,7 +157,7 @@ class Sweep:
         """
         if not self.scored:
             why = next((f": {trial.reason}" for trial in self.trials if trial.reason), "")
-            mend = "mend it and start it again" if self.to_try_again else "change the space, under another --run-name"
+            mend = "mend it and start it again" if self.failed_trials else "change the space, under another --run-name"
             raise RunError(f"{self.run.name}: none of its {len(self.trials)} trials came to a score{why}; {mend}")
         return self.ranked[0]
 

@@ -27,17 +27,17 @@ SAME_SLICES = ("data.blank_rate", "data.augment.")
 
 
 @dataclass(frozen=True, slots=True)
-class Asks(Generic[Argument]):
+class BoundSpace(Generic[Argument]):
     """A space's function with its second argument bound; unlike a closure it can be pickled."""
 
-    ask: Callable[[BaseTrial, Argument], None]
+    sample: Callable[[BaseTrial, Argument], None]
     argument: Argument
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Values of fields that the space asks for but that are not searched."""
 
     def __call__(self, trial: BaseTrial) -> None:
         """Ask the trial for the fields of the space; Optuna and Tune call this."""
-        self.ask(cast("BaseTrial", _PartlyFixedTrial(trial, self.fixed)), self.argument)
+        self.sample(cast("BaseTrial", _PartlyFixedTrial(trial, self.fixed)), self.argument)
 
 
 class _PartlyFixedTrial:
@@ -64,14 +64,14 @@ class Space:
     name: str
     system: str | None
     """Name of the system whose fields it holds; None: fields that every system has."""
-    ask: Callable[[BaseTrial, RunConfig], None]
+    sample: Callable[[BaseTrial, RunConfig], None]
     """Called with a trial and the recipe's config, on which a range may depend."""
     published: Mapping[str, Any] = field(default_factory=dict)
     """Values that the system's paper gives; the first trial uses them, and the recipe's for the other fields."""
 
-    def asks(self, config: RunConfig, fixed: Collection[str] = ()) -> Asks[RunConfig]:
+    def bind(self, config: RunConfig, fixed: Collection[str] = ()) -> BoundSpace[RunConfig]:
         """The space for this config; the fields in `fixed` keep the config's values."""
-        return Asks(self.ask, config, {name: value for name, value in config.flat().items() if name in fixed})
+        return BoundSpace(self.sample, config, {name: value for name, value in config.flat().items() if name in fixed})
 
     def first(self, config: RunConfig, fixed: Collection[str] = ()) -> dict[str, Any]:
         """The first trial's values.
@@ -96,7 +96,7 @@ class Space:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # Optuna only warns of a value outside its range
-                self.asks(config, fixed)(trial)
+                self.bind(config, fixed)(trial)
         except (ValueError, UserWarning) as error:
             raise ConfigError(
                 f"--space {self.name}: cannot begin at the values of {config.recipe} ({error}); change them with --set"

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from ganseg_dist.cluster.ray_cluster import check_resources, cluster_resources, map_on_cluster
-from ganseg_dist.cluster.shared_paths import check_shared_paths, cluster_seeing, training_places
-from ganseg_dist.cluster.tune import EPOCH, Plan, Scheduler, Search, TrialEnd, population, run_trials
+from ganseg_dist.cluster.shared_paths import check_shared_paths, cluster_with_shared_paths, training_paths
+from ganseg_dist.cluster.tune import EPOCH, Scheduler, Search, TrialResult, TunePlan, population, run_trials
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split, split_as_configured
 from ganseg_dist.data.preflight import Finding
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import ConfigError, DataError, RunError
-from ganseg_dist.federation.privacy import keeps_numbers_home
+from ganseg_dist.federation.privacy import withholds_scores
 from ganseg_dist.planning.data_checks import UNSCORABLE
 from ganseg_dist.planning.plan import command_line
 from ganseg_dist.planning.prepare import labelled
@@ -34,10 +34,10 @@ from ganseg_dist.planning.resolve import resolve
 from ganseg_dist.runs import Run, check_room_for_trials, named_run, runs_root
 from ganseg_dist.storage.sync import syncing
 from ganseg_dist.studies.sweeps.metric import Metric, metrics_of
-from ganseg_dist.studies.sweeps.privacy import budget_told, charged
+from ganseg_dist.studies.sweeps.privacy import describe_budget, with_sweep_noise
 from ganseg_dist.studies.sweeps.record import Ending, Sweep, TrialRecord, begin_sweep, check_same_study, write_trials
 from ganseg_dist.studies.sweeps.space import Space
-from ganseg_dist.studies.sweeps.trial import ENDS, Trainer, TrainsAlone, TrialJob
+from ganseg_dist.studies.sweeps.trial import ENDS, PlainTrainer, Trainer, TrialJob
 from ganseg_dist.systems import build_system
 from ganseg_dist.tracking.contents import data_tags
 from ganseg_dist.tracking.results import log_trial, tracked
@@ -104,7 +104,7 @@ def sweep(
 
     Raises RunError when the name belongs to another sweep, or the first trials all fail with the same error.
     """
-    trainer = trainer or TrainsAlone()
+    trainer = trainer or PlainTrainer()
     training = replace(request.training, data=request.training.data.absolute())  # trials have other working folders
     request = replace(request, training=training)
     sweep_run = named_run(training.name())
@@ -114,11 +114,11 @@ def sweep(
     with ExitStack() as stack:
         stack.enter_context(_mark_interrupted_trials(sweep_run))
         with bar("Starting Ray"):
-            stack.enter_context(cluster_seeing(training.data, dashboard=True))
+            stack.enter_context(cluster_with_shared_paths(training.data, dashboard=True))
         plan = plan_training(training, mapper=map_on_cluster, bar=bar)
         description = _describe_sweep(request, plan, split, metrics, first)
         check_same_study(sweep_run, description)
-        ended = (sweep_run.folder / "trials.json").exists() and not Sweep.of(sweep_run).to_try_again
+        ended = (sweep_run.folder / "trials.json").exists() and not Sweep.of(sweep_run).failed_trials
         if not ended:
             check_resources(workers=training.workers, threads=plan.config.train.threads, gpus=training.gpus)
             _raise_unscorable(plan.split_findings(split))
@@ -136,13 +136,13 @@ def sweep(
         )  # fmt: skip
         records: list[TrialRecord] = []
 
-        def on_trial_end(end: TrialEnd) -> None:
+        def on_trial_end(end: TrialResult) -> None:
             records.append(_trial_record(end, job))
             _log_to_mlflow(records[-1])
             watch(records[-1], len(records))
             check_failures(sweep_run.name, records)
 
-        check_shared_paths(training_places(sweep_run, prepared), {"CPU": plan.config.train.threads})
+        check_shared_paths(training_paths(sweep_run, prepared), {"CPU": plan.config.train.threads})
         with syncing(sweep_run.folder, lambda: _tune_state(sweep_run.folder / "tune")):
             ends = run_trials(
                 _tune_plan(request, plan.config, metrics, first), job.train, sweep_run.folder, on_trial_end
@@ -157,12 +157,12 @@ def _metrics_and_split(request: SweepRequest, trainer: Trainer) -> tuple[tuple[M
     training = request.training
     cohort = labelled(read_cohort(training.data, training.layout, training.labels), training.config)
     config = resolve(training.config, cohort)
-    scored_by_epoch = request.hospitals is None or not keeps_numbers_home(config)
-    metrics = metrics_of(request.metrics, config, told_by_epoch=scored_by_epoch)
+    scored_by_epoch = request.hospitals is None or not withholds_scores(config)
+    metrics = metrics_of(request.metrics, config, scored_by_epoch=scored_by_epoch)
     validate_search(request, metrics, config)
     split = split_as_configured(cohort, config)
     trainer.validate_setup(config, cohort, split)
-    charged(config, request.trials, len(split.train))
+    with_sweep_noise(config, request.trials, len(split.train))
     return metrics, split
 
 
@@ -245,7 +245,7 @@ def validate_search(request: SweepRequest, metrics: Sequence[Metric], config: Ru
             "train.privacy.epsilon: every site would need noise of its own for all trials; give "
             "train.privacy.noise_multiplier in a sweep of federations"
         )
-    if request.scheduler == "pbt" and keeps_numbers_home(config):
+    if request.scheduler == "pbt" and withholds_scores(config):
         raise ConfigError("--scheduler pbt: trains epochs again, which no privacy budget counts; take asha or none")
     if request.scheduler != "none" and len(metrics) > 1:
         raise ConfigError(
@@ -282,7 +282,7 @@ def _describe_sweep(
         "split": split.to_dict(),
         "request": request.training.to_dict(),
         "phantom": plan.cohort.phantom,
-        "privacy": budget_told(plan.config, request.trials, hospitals=request.hospitals is not None),
+        "privacy": describe_budget(plan.config, request.trials, hospitals=request.hospitals is not None),
     }
 
 
@@ -296,12 +296,14 @@ def _common_params(description: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _tune_plan(request: SweepRequest, config: RunConfig, metrics: Sequence[Metric], first: Mapping[str, Any]) -> Plan:
+def _tune_plan(
+    request: SweepRequest, config: RunConfig, metrics: Sequence[Metric], first: Mapping[str, Any]
+) -> TunePlan:
     threads, workers = config.train.threads, request.training.workers
     several_workers = workers > 1  # they hold the CPUs and GPUs; the trial's own process only waits
-    return Plan(
-        ask=request.space.asks(config, request.fixed),
-        begin=(first,),
+    return TunePlan(
+        sample=request.space.bind(config, request.fixed),
+        first_values=(first,),
         distributions=request.space.distributions(config, request.fixed),
         trials=request.trials,
         scheduler=request.scheduler,
@@ -311,7 +313,7 @@ def _tune_plan(request: SweepRequest, config: RunConfig, metrics: Sequence[Metri
         seed=config.seed,
         cpus=0.0 if several_workers else threads,
         gpus=request.gpu_share if request.training.gpus and not several_workers else 0.0,
-        at_once=_concurrent_trials(workers, threads, gpus=request.training.gpus) if several_workers else None,
+        max_concurrent=_concurrent_trials(workers, threads, gpus=request.training.gpus) if several_workers else None,
     )
 
 
@@ -324,7 +326,7 @@ def _concurrent_trials(workers: int, threads: int, *, gpus: bool) -> int:
     return max(1, int(room))
 
 
-def _trial_record(end: TrialEnd, job: TrialJob) -> TrialRecord:
+def _trial_record(end: TrialResult, job: TrialJob) -> TrialRecord:
     run = job.run_of(end.number)
     started = (run.folder / "run.json").exists()
     description = run.description() if started else {}
@@ -349,7 +351,7 @@ def _trial_record(end: TrialEnd, job: TrialJob) -> TrialRecord:
     )
 
 
-def _reported_scores(end: TrialEnd, job: TrialJob) -> Iterator[tuple[str, float]]:
+def _reported_scores(end: TrialResult, job: TrialJob) -> Iterator[tuple[str, float]]:
     return ((metric.name, float(end.scores.get(metric.name, math.nan))) for metric in job.metrics)
 
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ganseg_dist.cluster.ray_cluster import ray_cluster
-from ganseg_dist.cluster.shared_paths import Place, check_shared_paths
-from ganseg_dist.cluster.tune import Plan, Search, TrialEnd, run_trials
+from ganseg_dist.cluster.shared_paths import SharedPath, check_shared_paths
+from ganseg_dist.cluster.tune import Search, TrialResult, TunePlan, run_trials
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.nesting import Masks, Rows, regions_at
 from ganseg_dist.errors import ConfigError, DataError
@@ -34,7 +34,7 @@ from ganseg_dist.metrics.segmentation import case_scores
 from ganseg_dist.runs import Run, named_run
 from ganseg_dist.studies.sweeps.metric import ON_WHOLE_SCANS, Metric, score_of_scan
 from ganseg_dist.studies.sweeps.record import Ending, Sweep, TrialRecord, begin_sweep, write_trials
-from ganseg_dist.studies.sweeps.space import Asks
+from ganseg_dist.studies.sweeps.space import BoundSpace
 from ganseg_dist.tracking.contents import data_tags
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
 from ganseg_dist.training.session import Bar, no_bar
@@ -47,7 +47,7 @@ REALISM = "threshold.realism"
 """Name of the threshold of realism, below which a slice is called abnormal."""
 SLICE_SCORES = ("youden_j", "accuracy")
 """Scores of classifying slices as abnormal (GANet-Seg, Table 1)."""
-MASK_SCORES = tuple(score for score in ON_WHOLE_SCANS if score != "body_specificity")
+MASK_SCORES = tuple(score for score in ON_WHOLE_SCANS if score != "foreground_specificity")
 """Scores of masks that need no image, as none is stored with the probabilities."""
 BOX_SCORES = {"dice": dice_score, "iou": iou_score, "sensitivity": sensitivity}
 """Scores that need only the box around the masks, and no surfaces or lesions."""
@@ -57,7 +57,7 @@ BOX_SCORES = {"dice": dice_score, "iou": iou_score, "sensitivity": sensitivity}
 class ThresholdSpace:
     """The ranges of the thresholds, and the values that the search begins with."""
 
-    ask: Callable[[BaseTrial, Sequence[str]], None]
+    sample: Callable[[BaseTrial, Sequence[str]], None]
     """Called with a trial and the names of the thresholds, such as threshold.wt and threshold.realism."""
     published: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """By name, the values that a paper gives; tried first, after 0.5."""
@@ -147,16 +147,16 @@ def search_thresholds(
     with ExitStack() as stack:
         with bar("Starting Ray"):
             stack.enter_context(ray_cluster())
-        check_shared_paths([Place("GANSEG_RUNS", probabilities, (INDEX,))], {"CPU": 1})
+        check_shared_paths([SharedPath("GANSEG_RUNS", probabilities, (INDEX,))], {"CPU": 1})
         records: list[TrialRecord] = []
 
-        def on_trial_end(end: TrialEnd) -> None:
+        def on_trial_end(end: TrialResult) -> None:
             records.append(_trial_record(end, sweep_run, metrics))
             watch(records[-1], len(records))
 
-        plan = Plan(
-            ask=Asks(request.space.ask, searched),
-            begin=begin[: request.trials],
+        plan = TunePlan(
+            sample=BoundSpace(request.space.sample, searched),
+            first_values=begin[: request.trials],
             distributions={},
             trials=request.trials,
             scheduler="none",
@@ -211,7 +211,7 @@ def scores_at(values: Mapping[str, float], cases: Sequence[KeptCase], job: Thres
     return scores
 
 
-def applied(earlier: Thresholds, values: Mapping[str, float], patients: int) -> Thresholds:
+def with_thresholds(earlier: Thresholds, values: Mapping[str, float], patients: int) -> Thresholds:
     """A model's thresholds, with the searched ones replaced by the values of a search over this many patients."""
     thresholds = {name.removeprefix("threshold."): value for name, value in values.items()}
     realism = thresholds.pop(REALISM.removeprefix("threshold."), earlier.realism)
@@ -280,7 +280,7 @@ def _check_scorable(metrics: Sequence[Metric], cases: Sequence[KeptCase], region
             raise DataError(f"--metric {metric.name}: no validation case holds {', '.join(of)}")
 
 
-def _trial_record(end: TrialEnd, sweep_run: Run, metrics: Sequence[Metric]) -> TrialRecord:
+def _trial_record(end: TrialResult, sweep_run: Run, metrics: Sequence[Metric]) -> TrialRecord:
     scores = {metric.name: float(end.scores[metric.name]) for metric in metrics if metric.name in end.scores}
     ending: Ending = "failed" if end.failed else "finished"
     seconds = float(end.scores.get("time_total_s", 0.0))

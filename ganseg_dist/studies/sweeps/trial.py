@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from ganseg_dist.atomic import copy_files, write_text
-from ganseg_dist.cluster.shared_paths import check_worker_paths, training_places
+from ganseg_dist.cluster.shared_paths import check_worker_paths, training_paths
 from ganseg_dist.cluster.train import train_on_ray
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Cohort, Split
@@ -34,7 +34,7 @@ from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.planning.plan import Prepared, open_run
 from ganseg_dist.runs import Run, named_run
 from ganseg_dist.studies.sweeps.metric import Metric, scores_so_far
-from ganseg_dist.studies.sweeps.privacy import charged
+from ganseg_dist.studies.sweeps.privacy import with_sweep_noise
 from ganseg_dist.studies.sweeps.record import Ending
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Monitor
@@ -86,12 +86,12 @@ class TrialJob:
     def train(self, values: dict[str, Any]) -> None:
         """Train one trial. Checks the shared paths, as the node may have joined after the sweep checked the others."""
         os.environ["GANSEG_RUNS"] = str(self.runs)
-        check_worker_paths(training_places(named_run(self.sweep), self.prepared))
+        check_worker_paths(training_paths(named_run(self.sweep), self.prepared))
         self.trainer.train(values, self)
 
     def config_of(self, values: Mapping[str, Any]) -> RunConfig:
         """The config of a trial with these values, its share of the privacy budget included."""
-        return charged(override(self.config, values), self.trials, len(self.split.train))
+        return with_sweep_noise(override(self.config, values), self.trials, len(self.split.train))
 
     def run_of(self, number: str) -> Run:
         """The run of the trial with this number."""
@@ -138,7 +138,7 @@ class TrialJob:
         tune.report(dict.fromkeys((metric.name for metric in self.metrics), math.nan))
 
 
-class TrainsAlone:
+class PlainTrainer:
     """Trains a trial as `ganseg train` does: in its own process, or on workers of its own."""
 
     def validate_setup(self, config: RunConfig, cohort: Cohort, split: Split) -> None:

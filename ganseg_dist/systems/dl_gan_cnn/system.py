@@ -41,8 +41,8 @@ LEAST_PRESENCE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class DropoutDraws:
-    """`System.draw`: what dropout keeps of VGG16's hidden units."""
+class DropoutSampler:
+    """`System.sample`: what dropout keeps of VGG16's hidden units."""
 
     units: int
     """Of both hidden layers; 0: nothing is dropped."""
@@ -83,7 +83,7 @@ class DLGANCNN:
             judged = self.channels if self.paper else self.channels + conditions
             networks["discriminator"] = DCGANDiscriminator(judged, config.data.size, system.judging_widths)
         self.networks: Mapping[str, nn.Module] = networks
-        self.draw = DropoutDraws(2 * hidden_units(system.vgg_width) if system.classifier == "vgg16" else 0)
+        self.sample = DropoutSampler(2 * hidden_units(system.vgg_width) if system.classifier == "vgg16" else 0)
         self.stages: tuple[Stage, ...] = (_classify_stage(config, system),)
         if system.gan:
             self.stages = (_features_stage(config, system, self.paper), *self.stages)
@@ -98,7 +98,7 @@ class DLGANCNN:
             case "classifier":
                 with torch.no_grad():
                     shown = self._shown(batch)
-                return {"cross_entropy": cross_entropies(self._logits(shown, batch.draws), batch.label).mean()}
+                return {"cross_entropy": cross_entropies(self._logits(shown, batch.samples), batch.label).mean()}
         raise ValueError(f"DL-GAN-CNN has no phase {phase!r}")
 
     def validate(self, stage: str, batch: Batch) -> dict[str, Ratio]:
@@ -116,7 +116,7 @@ class DLGANCNN:
     def features(self, batch: Batch) -> Tensor:
         """G(z | c), Eq. 6: the feature map (B, C, H, W) in [-1, 1], background exactly -1."""
         made: Tensor = self.networks["generator"](self.condition(batch))
-        return torch.where(batch.body, made, torch.full_like(made, BACKGROUND))
+        return torch.where(batch.foreground, made, torch.full_like(made, BACKGROUND))
 
     def real_features(self, batch: Batch) -> Tensor:
         """The image inside the expert's mask; without masks, inside the brightest cluster and its rim.
@@ -124,11 +124,11 @@ class DLGANCNN:
         (B, C, H, W) in [-1, 1], all else -1: on intensities from 0, the image times the mask.
         """
         if self.annotated:
-            foreground = batch.regions.amax(dim=1, keepdim=True) > 0
+            shown = batch.regions.amax(dim=1, keepdim=True) > 0
         else:
-            foreground = F.max_pool2d(self._initial_mask(batch), RIM, stride=1, padding=RIM // 2) > 0
+            shown = F.max_pool2d(self._initial_mask(batch), RIM, stride=1, padding=RIM // 2) > 0
         image = self._image(batch)
-        return torch.where(foreground & batch.body, image, torch.full_like(image, BACKGROUND))
+        return torch.where(shown & batch.foreground, image, torch.full_like(image, BACKGROUND))
 
     def condition(self, batch: Batch) -> Tensor:
         """c: the image and its initial mask; (B, C + 1, H, W) in [-1, 1]."""
@@ -151,24 +151,24 @@ class DLGANCNN:
         }
 
     def _likeness(self, batch: Batch) -> dict[str, Ratio]:
-        """`l1` over the body between generated and real map; `presence`, how bright the generated one is inside the
-        real one's foreground, as a share of the real: 0 is an empty map, and slices without foreground do not count.
+        """`l1` over the foreground between generated and real map; `presence`, how bright the generated one is inside
+        what the real one shows, as a share of the real: 0 is an empty map, and slices that show nothing do not count.
         """
         made, real = self.features(batch), self.real_features(batch)
-        body = batch.body.expand_as(real).flatten(1).sum(1).double()
+        pixels = batch.foreground.expand_as(real).flatten(1).sum(1).double()
         difference = (made - real).abs().flatten(1).sum(1).double()
-        foreground = real > BACKGROUND
-        generated, wanted = (((part - BACKGROUND) * foreground).flatten(1).sum(1).double() for part in (made, real))
-        return {"l1": Ratio(difference, body, body), "presence": Ratio(generated, wanted, wanted)}
+        mapped = real > BACKGROUND
+        generated, wanted = (((part - BACKGROUND) * mapped).flatten(1).sum(1).double() for part in (made, real))
+        return {"l1": Ratio(difference, pixels, pixels), "presence": Ratio(generated, wanted, wanted)}
 
     def _shown(self, batch: Batch) -> Tensor:
         """What is classified, (B, C, H, W): feature maps, or the images themselves."""
         return self.features(batch) if self.config.gan else self._image(batch)
 
-    def _logits(self, shown: Tensor, draws: Mapping[str, Tensor] | None = None) -> Tensor:
-        """(B, K). Units are dropped only where draws are given."""
+    def _logits(self, shown: Tensor, samples: Mapping[str, Tensor] | None = None) -> Tensor:
+        """(B, K). Units are dropped only where samples are given."""
         classifier = self.networks["classifier"]
-        dropped = {"kept": draws["kept"]} if draws is not None and "kept" in draws else {}
+        dropped = {"kept": samples["kept"]} if samples is not None and "kept" in samples else {}
         logits: Tensor = classifier(shown, **dropped)
         return logits
 

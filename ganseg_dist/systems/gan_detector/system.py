@@ -19,7 +19,7 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.losses.adversarial import discriminator_loss, generator_loss
-from ganseg_dist.losses.diffaugment import augment, draw_view
+from ganseg_dist.losses.diffaugment import augment, sample_view
 from ganseg_dist.losses.wasserstein import critic_feedback_loss, critic_loss, gradient_penalty
 from ganseg_dist.models.classifier import Classifier, load_pretrained
 from ganseg_dist.models.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -32,8 +32,8 @@ LESION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class LatentDraws:
-    """`System.draw`: z, a second z to compare with, where between real and generated the critic's slope is read, and
+class LatentSampler:
+    """`System.sample`: z, a second z to compare with, where between real and generated the critic's slope is read, and
     the views of a real image, of a generated one, and of that when the generator hears of it.
     """
 
@@ -50,7 +50,7 @@ class LatentDraws:
         if stage == "synthesis":
             drawn |= {"other_z": rng.standard_normal(self.size, np.float32), "mix": np.array(rng.random(), np.float32)}
             if self.diffaugment:
-                drawn |= {view: draw_view(rng) for view in ("real_view", "made_view", "feedback_view")}
+                drawn |= {view: sample_view(rng) for view in ("real_view", "made_view", "feedback_view")}
         return drawn
 
 
@@ -85,10 +85,10 @@ class GANDetector:
                 system.latent_size + conditions, channels, size, system.generator_widths
             )
             networks["discriminator"] = DCGANDiscriminator(
-                channels, size, system.discriminator_widths, judgements=max(1, conditions)
+                channels, size, system.discriminator_widths, outputs=max(1, conditions)
             )
         self.networks: Mapping[str, nn.Module] = networks
-        self.draw = LatentDraws(system.latent_size if system.synthesises else 0, system.diffaugment)
+        self.sample = LatentSampler(system.latent_size if system.synthesises else 0, system.diffaugment)
         self.stages: tuple[Stage, ...] = (_detect_stage(config, system),)
         if system.synthesises:
             self.stages = (_synthesis_stage(config, system), *self.stages)
@@ -114,7 +114,7 @@ class GANDetector:
 
     def predict(self, batch: Batch) -> Prediction:
         """Class probabilities; and a generated image of each example's class, where the batch has noise for one."""
-        synthetic = self.generate(batch.draws["z"], batch.label) if "z" in batch.draws else None
+        synthetic = self.generate(batch.samples["z"], batch.label) if "z" in batch.samples else None
         classes = torch.softmax(self.networks["detector"](batch.image).float(), dim=1)
         return Prediction(classes=classes, synthetic=synthetic)
 
@@ -137,18 +137,18 @@ class GANDetector:
 
     def _discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
         with torch.no_grad():
-            made = self._augmented(self.generate(batch.draws["z"], batch.label), batch, "made_view")
+            made = self._augmented(self.generate(batch.samples["z"], batch.label), batch, "made_view")
         image, counts = self._augmented(batch.image, batch, "real_view"), self._counts(batch.label)
         real, fake = self._judged(image, batch.label), self._judged(made, batch.label)
         if self.config.generator != "wgan_gp":
             return {"discriminator": discriminator_loss(_column(real), _column(fake), _column(counts))}
         penalty = gradient_penalty(
-            lambda between: self._judged(between, batch.label), image, made, batch.draws["mix"], counts
+            lambda between: self._judged(between, batch.label), image, made, batch.samples["mix"], counts
         )
         return {"critic": critic_loss(real, fake, counts), "gradient_penalty": penalty}
 
     def _generator_losses(self, batch: Batch) -> dict[str, Tensor]:
-        made = self._augmented(self.generate(batch.draws["z"], batch.label), batch, "feedback_view")
+        made = self._augmented(self.generate(batch.samples["z"], batch.label), batch, "feedback_view")
         fake = self._judged(made, batch.label)
         counts = self._counts(batch.label)
         if self.config.generator == "wgan_gp":
@@ -161,7 +161,7 @@ class GANDetector:
         terms = {"real": cross_entropies(detector(batch.image), batch.label).mean()}
         if self.config.synthesises:
             with torch.no_grad():
-                made = self.generate(batch.draws["z"], batch.label).to(batch.image.dtype)
+                made = self.generate(batch.samples["z"], batch.label).to(batch.image.dtype)
             label = batch.label if self.conditional else torch.full_like(batch.label, LESION)
             terms["synthetic"] = cross_entropies(detector(made), label).mean()
         return terms
@@ -173,7 +173,7 @@ class GANDetector:
         Rizzo's energy distance would be 0). Pairs of real images would do too, but which ones lie in a batch depends
         on the number of workers.
         """
-        one, other = (self.generate(batch.draws[z], batch.label) for z in ("z", "other_z"))
+        one, other = (self.generate(batch.samples[z], batch.label) for z in ("z", "other_z"))
         counts = self._counts(batch.label).double()
         between = (one - other).abs().flatten(1).mean(1) * counts
         to_real = (one - batch.image).abs().flatten(1).mean(1) * counts
@@ -190,7 +190,7 @@ class GANDetector:
 
     def _augmented(self, image: Tensor, batch: Batch, view: str) -> Tensor:
         """What the discriminator is shown."""
-        return augment(image, batch.draws[view]) if self.config.diffaugment else image
+        return augment(image, batch.samples[view]) if self.config.diffaugment else image
 
     def _judged(self, image: Tensor, label: Tensor) -> Tensor:
         """(B,) logits: is it real, and where the GAN is conditional, is it a real image of its class."""

@@ -20,7 +20,7 @@ class GANOsmosisConfig(SystemConfig):
         "no adversarial term": {"system.adversarial_weight": 0.0},
         "no reconstruction term": {"system.reconstruction_weight": 0.0},
         "two networks": {"system.shared": False},
-        "mask alone": {"system.body_condition": False},
+        "mask alone": {"system.foreground_condition": False},
     }
     published: ClassVar[Mapping[str, Mapping[Any, Mapping[str, float]]]] = {
         "fractions": {  # Tables 2, 3 and 5, at each percentage of its own data
@@ -52,8 +52,8 @@ class GANOsmosisConfig(SystemConfig):
     shared: bool = True
     """One trunk for images and masks, the paper's one theta_G. False is the ablation: two networks that share
     nothing, so that neither learns from the other."""
-    body_condition: bool = True
-    """Show the generator the body's outline beside the mask: a tumour's outline alone says nothing of the head
+    foreground_condition: bool = True
+    """Show the generator the foreground's outline beside the mask: a tumour's outline alone says nothing of the head
     around it. Needs masks that come with images; the paper's reading goes without."""
     joint_epochs: Count = 150
     """Epochs in which generator and discriminator learn together."""

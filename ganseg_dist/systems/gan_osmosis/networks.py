@@ -20,7 +20,8 @@ class MaskConditionedGenerator(nn.Module):
 
     Args:
         channels: image channels C.
-        conditions: channels of what an image is made from: a mask's regions, with the body's outline where it is shown.
+        conditions: channels of what an image is made from: a mask's regions, with the foreground's outline where it is
+        shown.
         regions: regions R of the mask it answers with.
         widths: channels of the U-Net's levels, finest first.
         noise: "dropout" drops coarse decoder features; "vector" joins z, as constant planes, to the condition.

@@ -31,8 +31,8 @@ from ganseg_dist.systems.regions import Head, dice_names, dice_ratios, region_pr
 
 
 @dataclass(frozen=True, slots=True)
-class NoiseDraws:
-    """`System.draw`: z, a second z to compare with, and whether X_aug holds a painting of this example."""
+class NoiseSampler:
+    """`System.sample`: z, a second z to compare with, and whether X_aug holds a painting of this example."""
 
     size: int
     dropout: float | None
@@ -67,7 +67,7 @@ class GANOsmosis:
         self.config = system = config.system
         paper = system.reading == "paper"
         noise = "vector" if paper else system.noise
-        self.shows_body = system.body_condition and not paper
+        self.shows_foreground = system.foreground_condition and not paper
         self.regions = config.data.regions
         if system.gan and not _generator_weights(system):
             raise ConfigError(
@@ -78,7 +78,7 @@ class GANOsmosis:
         networks: dict[str, nn.Module] = {"segmenter": UNet(channels, regions, system.widths)}
         size = 0
         if system.gan:
-            conditions = regions + self.shows_body
+            conditions = regions + self.shows_foreground
             networks["generator"] = MaskConditionedGenerator(
                 channels,
                 conditions,
@@ -92,7 +92,7 @@ class GANOsmosis:
             small_initialise(networks["discriminator"])
             size = system.vector_size if noise == "vector" else noise_size(system.generator_widths)
         self.networks: Mapping[str, nn.Module] = networks
-        self.draw = NoiseDraws(size, None if noise == "vector" else system.dropout, system.synthetic_share)
+        self.sample = NoiseSampler(size, None if noise == "vector" else system.dropout, system.synthetic_share)
         self.stages: tuple[Stage, ...] = (_segment_stage(config),)
         if system.gan:
             self.stages = (_joint_stage(config, system), *self.stages)
@@ -113,7 +113,7 @@ class GANOsmosis:
         if stage == "segment":
             return dice_ratios(self._probability(batch.image), batch.regions, self.regions)
         segmented = self._generator_probability(batch.image)
-        first, second = (self.generate(batch, batch.draws[z]) for z in ("z", "other_z"))
+        first, second = (self.generate(batch, batch.samples[z]) for z in ("z", "other_z"))
         size = torch.full_like(batch.case, batch.image[0].numel(), dtype=torch.float64)
         return dice_ratios(segmented, batch.regions, self.regions) | {
             name: Ratio((one - other).abs().flatten(1).sum(1), size, size)
@@ -125,30 +125,34 @@ class GANOsmosis:
 
         A batch of the joint stage shows what the generator outlines: the segmenter has not begun to learn.
         """
-        synthetic = self.generate(batch, batch.draws["z"]) if "z" in batch.draws else None
+        synthetic = self.generate(batch, batch.samples["z"]) if "z" in batch.samples else None
         probability = (
-            self._generator_probability(batch.image) if "other_z" in batch.draws else self._probability(batch.image)
+            self._generator_probability(batch.image) if "other_z" in batch.samples else self._probability(batch.image)
         )
         return Prediction(probability, synthetic=synthetic)
 
     def condition(self, batch: Batch) -> Tensor:
-        """y: the regions, with the body's outline where the generator is shown it; (B, R or R + 1, H, W)."""
-        return torch.cat([batch.regions, batch.body.float()], dim=1) if self.shows_body else batch.regions
+        """y: the regions, with the foreground's outline where the generator is shown it; (B, R or R + 1, H, W)."""
+        return torch.cat([batch.regions, batch.foreground.float()], dim=1) if self.shows_foreground else batch.regions
 
     def generate(self, batch: Batch, z: Tensor) -> Tensor:
-        """G(z | y) in (-1, 1), background exactly -1 where the body's outline is known; (B, C, H, W)."""
+        """G(z | y) in (-1, 1), background exactly -1 where the foreground's outline is known; (B, C, H, W)."""
         painted = self._generator.generate(self.condition(batch), z)
-        return torch.where(batch.body, painted, torch.full_like(painted, BACKGROUND)) if self.shows_body else painted
+        return (
+            torch.where(batch.foreground, painted, torch.full_like(painted, BACKGROUND))
+            if self.shows_foreground
+            else painted
+        )
 
     def _discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
         with torch.no_grad():
-            painted = self.generate(batch, batch.draws["z"])
+            painted = self.generate(batch, batch.samples["z"])
         real, fake = self._judged(batch.image, batch), self._judged(painted, batch)
         return {"discriminator": discriminator_loss(real, fake, torch.ones_like(fake))}
 
     def _generator_losses(self, batch: Batch) -> dict[str, Tensor]:
         """The terms that have a weight; nothing is judged, outlined or painted again for the others."""
-        z, other_z = batch.draws["z"], batch.draws["other_z"]
+        z, other_z = batch.samples["z"], batch.samples["other_z"]
         painted = self.generate(batch, z)
         terms: dict[str, Callable[[], Tensor]] = {
             "segmentation": lambda: segmentation_loss(self._generator.segment(batch.image), batch.regions, self.head),
@@ -167,8 +171,8 @@ class GANOsmosis:
         image, truth = batch.image, batch.regions
         if self.config.gan:
             with torch.no_grad():
-                painted = self.generate(batch, batch.draws["z"]).to(image.dtype)
-            chosen = batch.draws["painted"][:, None, None, None] > 0
+                painted = self.generate(batch, batch.samples["z"]).to(image.dtype)
+            chosen = batch.samples["painted"][:, None, None, None] > 0
             image, truth = torch.cat([image, torch.where(chosen, painted, image)]), torch.cat([truth, truth])
         return {"segmentation": segmentation_loss(self.networks["segmenter"](image), truth, self.head)}
 

@@ -33,8 +33,8 @@ class FeedbackEvidence:
     """On held-out slices with a lesion; intervals are over patients."""
 
     losses: dict[str, Interval]
-    """L_adv of the true mask and of wrong ones: eroded, dilated, shifted, the whole body, empty (scored on the true
-    mask's edge)."""
+    """L_adv of the true mask and of wrong ones: eroded, dilated, shifted, the whole foreground, empty (scored on the
+    true mask's edge)."""
     margins: dict[str, PairedComparison]
     """Wrong less true, slice by slice: above 0 where L_adv prefers the true mask, below 0 where the wrong one."""
     cosine: Interval | None
@@ -86,18 +86,18 @@ def feedback_evidence(system: GANetSeg, image: Volume, masks: Labels, owners: li
 
 
 def _candidates(image: Volume, truth: Mask) -> Iterator[tuple[str, Mask]]:
-    """True masks and wrong ones, (N, size, size); too large ones stay within the body."""
-    body = np.asarray((image > BACKGROUND).any(axis=1))
+    """True masks and wrong ones, (N, size, size); too large ones stay within the foreground."""
+    foreground = np.asarray((image > BACKGROUND).any(axis=1))
     yield "true", truth
     yield "eroded", np.stack([binary_erosion(mask, iterations=EROSION) for mask in truth])
-    yield "dilated", np.stack([_grown(mask, DILATION, inside) for mask, inside in zip(truth, body, strict=True)])
+    yield "dilated", np.stack([_grown(mask, DILATION, inside) for mask, inside in zip(truth, foreground, strict=True)])
     yield "shifted", np.roll(truth, SHIFT, axis=2)
-    yield "whole body", body
+    yield "whole foreground", foreground
     yield "empty", np.zeros_like(truth)
 
 
-def _grown(mask: Mask, pixels: int, body: Mask) -> Mask:
-    return mask | (np.asarray(binary_dilation(mask, iterations=pixels)) & body)
+def _grown(mask: Mask, pixels: int, foreground: Mask) -> Mask:
+    return mask | (np.asarray(binary_dilation(mask, iterations=pixels)) & foreground)
 
 
 def _feedback(system: GANetSeg, plane: Volume, mask: Mask, truth: Mask) -> float:
@@ -123,8 +123,8 @@ def _cosine(system: GANetSeg, plane: Volume, regions: Labels) -> float | None:
 
 def _shares(system: GANetSeg, plane: Volume, truth: Mask) -> tuple[float, float]:
     """Shares of L_adv's gradient by which a step grows a too small mask, and shrinks a too large one."""
-    body = np.asarray((plane > BACKGROUND).any(axis=0))
-    small, large = np.asarray(binary_erosion(truth, iterations=RING)), _grown(truth, RING, body)
+    foreground = np.asarray((plane > BACKGROUND).any(axis=0))
+    small, large = np.asarray(binary_erosion(truth, iterations=RING)), _grown(truth, RING, foreground)
     # A step goes against the gradient: below 0 it adds to the mask.
     adds, takes = -_gradient(system, plane, small), _gradient(system, plane, large)
     return _share_above_0(adds[truth & ~small]), _share_above_0(takes[large & ~truth])

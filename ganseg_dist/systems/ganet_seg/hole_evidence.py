@@ -14,7 +14,7 @@ from ganseg_dist.data.formats import Volume
 from ganseg_dist.metrics.statistics import Interval, PairedComparison, compare, mean_interval, pseudo_values
 from ganseg_dist.metrics.synthesis import ssim
 from ganseg_dist.sampling import evenly_spaced
-from ganseg_dist.systems.ganet_seg.holes import cut_holes, draw_holes
+from ganseg_dist.systems.ganet_seg.holes import cut_holes, sample_holes
 from ganseg_dist.systems.ganet_seg.networks import smooth_fill
 from ganseg_dist.systems.ganet_seg.system import GANetSeg
 
@@ -46,9 +46,9 @@ def hole_evidence(system: GANetSeg, seed: int, image: Volume, owners: list[str])
     """
     chosen = evenly_spaced(len(image), MOST_SLICES)
     planes = torch.from_numpy(np.ascontiguousarray(image[chosen]))
-    drawn = [draw_holes(system.config.holes, np.random.default_rng([seed, 3, index])) for index in chosen]
-    body = (planes > BACKGROUND).any(dim=1, keepdim=True)
-    holes = cut_holes(torch.from_numpy(np.stack(drawn)), body)
+    drawn = [sample_holes(system.config.holes, np.random.default_rng([seed, 3, index])) for index in chosen]
+    foreground = (planes > BACKGROUND).any(dim=1, keepdim=True)
+    holes = cut_holes(torch.from_numpy(np.stack(drawn)), foreground)
     with torch.inference_mode():
         device = next(system.networks["generator"].parameters()).device
         filled = system.fill(planes.to(device), holes.to(device))[0].cpu()

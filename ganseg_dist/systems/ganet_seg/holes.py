@@ -15,10 +15,10 @@ WOBBLES = 3
 """Harmonics of a hole's outline."""
 
 
-def draw_holes(config: HoleConfig, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+def sample_holes(config: HoleConfig, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """Parameters of `config.count` holes, (count, 4 + 2 * WOBBLES) float32.
 
-    Columns: where in the body (0..1, along its pixels in reading order), two radii as a share of the side,
+    Columns: where in the foreground (0..1, along its pixels in reading order), two radii as a share of the side,
     tilt in radians, then amplitude and angle of each harmonic of the outline.
     """
     count = config.count
@@ -30,21 +30,21 @@ def draw_holes(config: HoleConfig, rng: np.random.Generator) -> npt.NDArray[np.f
     return np.concatenate([place, radii, tilt, amplitude, angle], axis=1).astype(np.float32)
 
 
-def cut_holes(parameters: Tensor, body: Tensor) -> Tensor:
-    """The union of the drawn holes, (B, 1, H, W) float in {0, 1}, within the body.
+def cut_holes(parameters: Tensor, foreground: Tensor) -> Tensor:
+    """The union of the drawn holes, (B, 1, H, W) float in {0, 1}, within the foreground.
 
     Args:
-        parameters: (B, count, 4 + 2 * WOBBLES) from `draw_holes`.
-        body: (B, 1, H, W) bool; an empty body gets no hole.
+        parameters: (B, count, 4 + 2 * WOBBLES) from `sample_holes`.
+        foreground: (B, 1, H, W) bool; an empty foreground gets no hole.
     """
-    height, width = body.shape[-2:]
+    height, width = foreground.shape[-2:]
     place, radii, tilt, amplitude, angle = torch.split(parameters, [1, 2, 1, WOBBLES, WOBBLES], dim=2)
-    # The k-th body pixel in reading order, for each drawn share of the body's pixels.
-    running = body.flatten(1).long().cumsum(1)  # (B, H*W)
+    # The k-th foreground pixel in reading order, for each drawn share of the foreground's pixels.
+    running = foreground.flatten(1).long().cumsum(1)  # (B, H*W)
     wanted = (place[..., 0] * running[:, -1:]).long() + 1
     centre = torch.searchsorted(running, wanted.clamp(max=running[:, -1:])).clamp(max=height * width - 1)
-    rows = torch.arange(height, device=body.device).view(1, 1, height, 1)
-    columns = torch.arange(width, device=body.device).view(1, 1, 1, width)
+    rows = torch.arange(height, device=foreground.device).view(1, 1, height, 1)
+    columns = torch.arange(width, device=foreground.device).view(1, 1, 1, width)
     down = (rows - (centre // width)[..., None, None]).float()
     right = (columns - (centre % width)[..., None, None]).float()
     cosine, sine = tilt.cos()[..., None], tilt.sin()[..., None]
@@ -56,5 +56,5 @@ def cut_holes(parameters: Tensor, body: Tensor) -> Tensor:
         wobble = torch.sin((harmonic + 2) * bearing + angle[..., harmonic, None, None])
         outline = outline + amplitude[..., harmonic, None, None] * wobble
     inside = (along.square() + across.square()).sqrt() <= outline  # (B, count, H, W)
-    holes: Tensor = inside.any(dim=1, keepdim=True) & body
+    holes: Tensor = inside.any(dim=1, keepdim=True) & foreground
     return holes.float()

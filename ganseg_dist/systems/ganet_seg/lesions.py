@@ -14,34 +14,36 @@ from torch.nn import functional as F
 
 from ganseg_dist.data.batch import BACKGROUND
 from ganseg_dist.systems.ganet_seg.config import HoleConfig
-from ganseg_dist.systems.ganet_seg.holes import cut_holes, draw_holes
+from ganseg_dist.systems.ganet_seg.holes import cut_holes, sample_holes
 
 SHAPE = HoleConfig(count=1, smallest_radius=0.05, largest_radius=0.25, roughness=0.5)
 DARKEST = BACKGROUND + 1e-3
 
 
-def draw_lesion(channels: int, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
-    """One example's lesion: outline as `draw_holes`, tone of each channel in [-0.8, 1], opacity in [0.4, 1]."""
+def sample_lesion(channels: int, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
+    """One example's lesion: outline as `sample_holes`, tone of each channel in [-0.8, 1], opacity in [0.4, 1]."""
     return {
-        "lesion_outline": draw_holes(SHAPE, rng),
+        "lesion_outline": sample_holes(SHAPE, rng),
         "lesion_tone": rng.uniform(-0.8, 1.0, channels).astype(np.float32),
         "lesion_opacity": rng.uniform(0.4, 1.0, 1).astype(np.float32),
     }
 
 
-def add_lesion(image: Tensor, body: Tensor, outline: Tensor, tone: Tensor, opacity: Tensor) -> tuple[Tensor, Tensor]:
+def add_lesion(
+    image: Tensor, foreground: Tensor, outline: Tensor, tone: Tensor, opacity: Tensor
+) -> tuple[Tensor, Tensor]:
     """Blend each channel towards a tone of its own inside a soft-edged outline.
 
     Args:
         image: (B, C, H, W) in [-1, 1].
-        body: (B, 1, H, W) bool.
-        outline: (B, 1, 4 + 2 * WOBBLES), tone (B, C), opacity (B, 1): from `draw_lesion`.
+        foreground: (B, 1, H, W) bool.
+        outline: (B, 1, 4 + 2 * WOBBLES), tone (B, C), opacity (B, 1): from `sample_lesion`.
 
     Returns:
         The image, and where it was changed, (B, 1, H, W) in {0, 1}.
     """
-    inside = cut_holes(outline, body)
-    soft = F.avg_pool2d(inside, 5, stride=1, padding=2) * body
+    inside = cut_holes(outline, foreground)
+    soft = F.avg_pool2d(inside, 5, stride=1, padding=2) * foreground
     blend = soft * opacity[..., None, None]
     changed = image * (1 - blend) + tone[..., None, None] * blend
-    return torch.where(body, changed.clamp(DARKEST, 1.0), image), inside
+    return torch.where(foreground, changed.clamp(DARKEST, 1.0), image), inside

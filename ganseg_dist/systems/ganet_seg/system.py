@@ -33,8 +33,8 @@ from ganseg_dist.models.patch_discriminator import PatchDiscriminator
 from ganseg_dist.models.unet import UNet
 from ganseg_dist.systems.base import Balance, Monitor, Phase, Prediction, Ratio, Stage
 from ganseg_dist.systems.ganet_seg.config import GANetSegConfig, HoleConfig
-from ganseg_dist.systems.ganet_seg.holes import cut_holes, draw_holes
-from ganseg_dist.systems.ganet_seg.lesions import add_lesion, draw_lesion
+from ganseg_dist.systems.ganet_seg.holes import cut_holes, sample_holes
+from ganseg_dist.systems.ganet_seg.lesions import add_lesion, sample_lesion
 from ganseg_dist.systems.ganet_seg.networks import InpaintingGenerator
 from ganseg_dist.systems.regions import (
     Head,
@@ -51,8 +51,8 @@ WHOLE_TUMOUR = 0
 
 
 @dataclass(frozen=True, slots=True)
-class HealthyDraws:
-    """`System.draw`: holes and synthetic lesions for pretraining. Loader processes get this, not the networks."""
+class HealthySampler:
+    """`System.sample`: holes and synthetic lesions for pretraining. Loader processes get this, not the networks."""
 
     holes: HoleConfig
     channels: int
@@ -62,7 +62,7 @@ class HealthyDraws:
         """One example's parameters; none outside the pretraining."""
         if stage != "healthy":
             return {}
-        return {"holes": draw_holes(self.holes, rng), **draw_lesion(self.channels, rng)}
+        return {"holes": sample_holes(self.holes, rng), **sample_lesion(self.channels, rng)}
 
 
 class GANetSeg:
@@ -94,7 +94,7 @@ class GANetSeg:
             networks["discriminator"] = PatchDiscriminator(channels, self.config.discriminator_widths)
         self.networks: Mapping[str, nn.Module] = networks
         self.regions = regions
-        self.draw = HealthyDraws(self.config.holes, len(self.gan_channels))
+        self.sample = HealthySampler(self.config.holes, len(self.gan_channels))
         self.stages: tuple[Stage, ...] = (_segment_stage(config, self.config),)
         if self.config.gan:
             self.stages = (_healthy_stage(config, self.config), *self.stages)
@@ -115,7 +115,7 @@ class GANetSeg:
     def validate(self, stage: str, batch: Batch) -> dict[str, Ratio]:
         """`hole_l1` on healthy tissue, or each region's Dice at 0.5 over the cases that have it."""
         if stage == "healthy":
-            holes = cut_holes(batch.draws["holes"], batch.body)
+            holes = cut_holes(batch.samples["holes"], batch.foreground)
             _, reconstruction = self.fill(batch.image, holes)
             error = ((reconstruction - batch.image).abs() * holes).flatten(1).sum(1)
             size = holes.flatten(1).sum(1)
@@ -134,7 +134,7 @@ class GANetSeg:
             probability=probability,
             anomaly=F.interpolate(1 - realism, size=image.shape[-2:], mode="bilinear", align_corners=False),
             reconstruction=filled,
-            score=self._slice_score(realism, batch.body),
+            score=self._slice_score(realism, batch.foreground),
         )
 
     def fill(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,7 +162,7 @@ class GANetSeg:
         )
 
     def _generator_losses(self, batch: Batch) -> dict[str, Tensor]:
-        holes = cut_holes(batch.draws["holes"], batch.body)
+        holes = cut_holes(batch.samples["holes"], batch.foreground)
         filled, reconstruction = self.fill(batch.image, holes)
         logits = self.networks["discriminator"](filled)
         return {
@@ -171,7 +171,7 @@ class GANetSeg:
         }
 
     def _discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
-        holes = cut_holes(batch.draws["holes"], batch.body)
+        holes = cut_holes(batch.samples["holes"], batch.foreground)
         with torch.no_grad():
             filled, _ = self.fill(batch.image, holes)
         discriminator = self.networks["discriminator"]
@@ -179,9 +179,13 @@ class GANetSeg:
         real_logits = discriminator(batch.image)
         terms = {"discriminator": discriminator_loss(real_logits, fake_logits, self._judged(holes, fake_logits))}
         if _lesion_weight(self.config):
-            draws = batch.draws
+            samples = batch.samples
             ill, lesion = add_lesion(
-                batch.image, batch.body, draws["lesion_outline"], draws["lesion_tone"], draws["lesion_opacity"]
+                batch.image,
+                batch.foreground,
+                samples["lesion_outline"],
+                samples["lesion_tone"],
+                samples["lesion_opacity"],
             )
             ill_logits = discriminator(ill)
             terms["lesion"] = discriminator_loss(real_logits, ill_logits, self._judged(lesion, ill_logits))
@@ -211,9 +215,9 @@ class GANetSeg:
             return torch.ones_like(logits)
         return F.adaptive_max_pool2d(changed, (logits.shape[-2], logits.shape[-1]))
 
-    def _slice_score(self, realism: Tensor, body: Tensor) -> Tensor:
-        """Patch realism (B, 1, h, w) to one score a slice, over the patches that hold body; 1 without any."""
-        inside = F.adaptive_max_pool2d(body.float(), (realism.shape[-2], realism.shape[-1])).flatten(1) > 0
+    def _slice_score(self, realism: Tensor, foreground: Tensor) -> Tensor:
+        """Patch realism (B, 1, h, w) to one score a slice, over the patches that hold foreground; 1 without any."""
+        inside = F.adaptive_max_pool2d(foreground.float(), (realism.shape[-2], realism.shape[-1])).flatten(1) > 0
         patches = realism.flatten(1)
         match self.config.score:
             case "mean":

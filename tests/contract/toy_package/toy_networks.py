@@ -40,7 +40,7 @@ class Toy:
             ),
         )
 
-    def draw(self, stage: str, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
+    def sample(self, stage: str, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
         return {}
 
     def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:

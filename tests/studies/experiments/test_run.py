@@ -9,7 +9,7 @@ from ganseg_dist.digests import sealed
 from ganseg_dist.errors import RunError
 from ganseg_dist.evaluation.segmentation import CaseRow
 from ganseg_dist.runs import named_run
-from ganseg_dist.studies.experiments.run import Outcome, _begin, _read, run_experiment
+from ganseg_dist.studies.experiments.run import Outcome, _begin_experiment, _read_outcome, run_experiment
 from ganseg_dist.tracking.tracked_run import TrackedRun
 
 
@@ -18,22 +18,22 @@ def test_an_outcome_is_read_as_it_was_written(known, tmp_path):
     kept = Outcome({"arm": "cnn", "seed": 0}, 2.0, (CaseRow("c", "p", "x", {"correct": 1.0}),), known)
     file = tmp_path / "trial.json"
     write_json(file, sealed(asdict(kept)))
-    assert _read(file) == kept
+    assert _read_outcome(file) == kept
 
 
 def test_an_outcome_that_says_nothing_of_its_patients_is_of_known_ones(tmp_path):
     file = tmp_path / "trial.json"
     write_json(file, sealed({"labels": {}, "seconds": 1.0, "rows": []}))
-    assert _read(file).patients_known
+    assert _read_outcome(file).patients_known
 
 
 def test_an_experiment_is_of_one_label_scheme(tmp_path, own_runs):
     found = named_run("e")
-    _begin(found, "folds", [], tmp_path, "brats")
+    _begin_experiment(found, "folds", [], tmp_path, "brats")
     write_json(found.folder / "trials" / "first.json", {})
-    _begin(found, "folds", [], tmp_path, "brats")
+    _begin_experiment(found, "folds", [], tmp_path, "brats")
     with pytest.raises(RunError, match="labels was brats, is brats2023"):
-        _begin(found, "folds", [], tmp_path, "brats2023")
+        _begin_experiment(found, "folds", [], tmp_path, "brats2023")
 
 
 def _scored(job):

@@ -137,7 +137,7 @@ def test_each_row_builds_another_painter():
             return None
         painter = system.networks["generator"]
         terms = set(system.stages[0].phases[-1].weights)
-        return terms, painter.mask_trunk is None, painter.noise, system.shows_body
+        return terms, painter.mask_trunk is None, painter.noise, system.shows_foreground
 
     every = {"segmentation", "adversarial", "reconstruction"}
     assert {row: shape(system) for row, system in rows.items()} == {

@@ -1,7 +1,7 @@
 import pytest
 
 from ganseg_dist.studies.experiments.robustness import STRENGTHS
-from ganseg_dist.studies.experiments.wording import row_title, subjects_told
+from ganseg_dist.studies.experiments.wording import describe_subjects, row_title
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,6 @@ def test_every_strength_has_a_unit():
 
 
 def test_n_counts_patients_or_images():
-    assert subjects_told(1, patients_known=True) == "1 test patient"
-    assert subjects_told(4, patients_known=True) == "4 test patients"
-    assert subjects_told(200, patients_known=False) == "200 test images, patients unknown"
+    assert describe_subjects(1, patients_known=True) == "1 test patient"
+    assert describe_subjects(4, patients_known=True) == "4 test patients"
+    assert describe_subjects(200, patients_known=False) == "200 test images, patients unknown"

@@ -7,7 +7,7 @@ from ganseg_dist.errors import ConfigError
 from ganseg_dist.federation.accountant import epsilon_of
 from ganseg_dist.federation.privacy import Terms
 from ganseg_dist.federation.schedule import rounds_of
-from ganseg_dist.studies.sweeps.privacy import budget_told, charged
+from ganseg_dist.studies.sweeps.privacy import describe_budget, with_sweep_noise
 from ganseg_dist.systems import recipe
 
 RESOLVED = {"data.modalities": ["t1"], "data.regions": ["wt"], "system.gan": False, "train.epochs": 6}
@@ -18,40 +18,40 @@ def config(**changes):
 
 
 def test_without_a_budget_nothing_changes():
-    assert charged(config(), 20, 30) == config()
+    assert with_sweep_noise(config(), 20, 30) == config()
     unlimited = config(federation__privacy__noise_multiplier=2.0)
-    assert charged(unlimited, 20, 30) == unlimited
-    assert budget_told(unlimited, 20, hospitals=True) is None
+    assert with_sweep_noise(unlimited, 20, 30) == unlimited
+    assert describe_budget(unlimited, 20, hospitals=True) is None
 
 
 @pytest.mark.parametrize("rounds", [2, 6])
 def test_hospitals_spend_epsilon_over_all_trials(rounds):
     asked = config(federation__privacy__epsilon=8.0, federation__rounds=rounds)
-    trial = charged(asked, 10, 30)
+    trial = with_sweep_noise(asked, 10, 30)
     z = trial.federation.privacy.noise_multiplier
     planned = rounds_of(trial)
     assert epsilon_of(z, 10 * planned, 1e-5) == pytest.approx(8.0, rel=1e-6)
     assert Terms.of(trial.federation.privacy, planned).spent(planned) < 8.0 / 2
-    assert "all 10 trials together spend at most an epsilon of 8" in budget_told(asked, 10, hospitals=True)
-    assert budget_told(asked, 10, hospitals=False) is None, "there is no hospital that could be told of"
+    assert "all 10 trials together spend at most an epsilon of 8" in describe_budget(asked, 10, hospitals=True)
+    assert describe_budget(asked, 10, hospitals=False) is None, "there is no hospital that could be told of"
 
 
 def test_noise_that_would_not_do_for_all_trials_is_refused():
-    one = charged(config(federation__privacy__epsilon=8.0), 1, 30).federation.privacy.noise_multiplier
+    one = with_sweep_noise(config(federation__privacy__epsilon=8.0), 1, 30).federation.privacy.noise_multiplier
     asked = config(federation__privacy__epsilon=8.0, federation__privacy__noise_multiplier=one)
-    assert charged(asked, 1, 30) == asked
+    assert with_sweep_noise(asked, 1, 30) == asked
     with pytest.raises(ConfigError, match=r"federation\.privacy\.epsilon: 3 trials, 18 rounds in all, spend 1\d"):
-        charged(asked, 3, 30)
+        with_sweep_noise(asked, 3, 30)
 
 
 def test_patients_spend_epsilon_over_all_trials():
     opacus = pytest.importorskip("opacus.accountants", reason="patients' privacy needs the privacy extra")
-    trial = charged(config(train__privacy__epsilon=8.0), 5, 40)
+    trial = with_sweep_noise(config(train__privacy__epsilon=8.0), 5, 40)
     accountant = opacus.RDPAccountant()
     steps = 10 * 6 * 5  # an epoch shows each of 40 patients once, 4 a step
     accountant.history = [(trial.train.privacy.noise_multiplier, 4 / 40, steps)]
     assert 0.97 * 8 < accountant.get_epsilon(1e-5) <= 8.0
-    assert "of any one patient" in budget_told(config(train__privacy__epsilon=8.0), 5, hospitals=False)
+    assert "of any one patient" in describe_budget(config(train__privacy__epsilon=8.0), 5, hospitals=False)
     given = config(train__privacy__epsilon=8.0, train__privacy__noise_multiplier=0.5)
-    assert charged(given, 5, 40) == given
-    assert budget_told(given, 5, hospitals=False) is None, "the noise was chosen for no budget"
+    assert with_sweep_noise(given, 5, 40) == given
+    assert describe_budget(given, 5, hospitals=False) is None, "the noise was chosen for no budget"

@@ -19,7 +19,7 @@ from ganseg_dist.studies.sweeps.publish import save_sweep
 from ganseg_dist.studies.sweeps.record import Sweep
 from ganseg_dist.studies.sweeps.space import Space
 from ganseg_dist.studies.sweeps.sweep import SweepRequest, resumed_sweep, sweep
-from ganseg_dist.studies.sweeps.trial import TrainsAlone
+from ganseg_dist.studies.sweeps.trial import PlainTrainer
 from ganseg_dist.systems import recipe
 from ganseg_dist.training.session import TrainingRequest, train_session
 from tune_spaces import spaces
@@ -47,7 +47,7 @@ def request(phantom: Path, name: str = "s", space: Space = SPACE, **changes) -> 
     return SweepRequest(TrainingRequest(config, phantom, run_name=name), space, **defaults | changes)
 
 
-class Breaks(TrainsAlone):
+class Breaks(PlainTrainer):
     """Whose trials find the disk full as long as a file is there."""
 
     def __init__(self, file: Path) -> None:
@@ -126,7 +126,7 @@ def test_of_a_sweep_that_has_ended_what_failed_is_tried_again(phantom, tmp_path)
     full.unlink()
     done, _ = sweep(asked, trainer=trainer)
     assert done.trials[0].ending == "finished"
-    assert not done.to_try_again
+    assert not done.failed_trials
 
 
 @pytest.mark.slow
@@ -161,7 +161,7 @@ def test_trials_whose_processes_were_ended_with_the_sweep_say_so(phantom, monkey
 )
 def test_what_cannot_be_searched_is_told_before_ray_is_started(phantom, monkeypatch, changes, message):
     monkeypatch.setattr(
-        "ganseg_dist.studies.sweeps.sweep.cluster_seeing", lambda *args, **kwargs: pytest.fail("started")
+        "ganseg_dist.studies.sweeps.sweep.cluster_with_shared_paths", lambda *args, **kwargs: pytest.fail("started")
     )
     with pytest.raises(ConfigError, match=message):
         sweep(request(phantom, **changes))

@@ -17,10 +17,10 @@ from ganseg_dist.studies.sweeps.record import Sweep
 from ganseg_dist.studies.sweeps.thresholds import (
     ThresholdJob,
     ThresholdRequest,
-    applied,
     scores_at,
     search_thresholds,
     threshold_metrics,
+    with_thresholds,
 )
 from tests.inference.untrained import model_folder
 from tune_spaces.thresholds import THRESHOLDS
@@ -74,8 +74,8 @@ def test_metrics_that_no_one_search_can_have_are_refused():
 
 def test_only_what_was_searched_takes_the_place_of_what_was():
     earlier = Thresholds({"wt": 0.3, "tc": 0.4}, 0.7, 9)
-    assert applied(earlier, {"threshold.tc": 0.6}, 3) == Thresholds({"wt": 0.3, "tc": 0.6}, 0.7, 3)
-    assert applied(earlier, {"threshold.realism": 0.2}, 3) == Thresholds({"wt": 0.3, "tc": 0.4}, 0.2, 3)
+    assert with_thresholds(earlier, {"threshold.tc": 0.6}, 3) == Thresholds({"wt": 0.3, "tc": 0.6}, 0.7, 3)
+    assert with_thresholds(earlier, {"threshold.realism": 0.2}, 3) == Thresholds({"wt": 0.3, "tc": 0.4}, 0.2, 3)
 
 
 @pytest.mark.usefixtures("own_runs")

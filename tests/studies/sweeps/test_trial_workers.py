@@ -12,7 +12,7 @@ import ray
 from safetensors.torch import load_file
 
 import ganseg_dist.studies.sweeps.sweep as sweeps
-from ganseg_dist.cluster.tune import EPOCH, Plan, run_trials
+from ganseg_dist.cluster.tune import EPOCH, TunePlan, run_trials
 from ganseg_dist.config import override
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.runs import named_run
@@ -128,7 +128,7 @@ def test_what_a_trial_asks_of_the_cluster(phantom, monkeypatch, workers, gpus, s
     config = override(wanted.training.config, cohort)
     plan = sweeps._tune_plan(wanted, config, (), {})
     assert (plan.cpus, plan.gpus) == asked
-    assert plan.at_once == at_once
+    assert plan.max_concurrent == at_once
 
 
 @pytest.mark.slow
@@ -144,8 +144,8 @@ def test_trials_that_share_a_gpu_are_granted_their_shares_at_once(cpus, tmp_path
             time.sleep(0.1)
         tune.report({EPOCH: 1, "score": granted.get("GPU", 0), "cpus": granted.get("CPU", 0)})
 
-    plan = Plan(
-        ask=any_x, begin=(), distributions={}, trials=2, scheduler="none", search="random",
+    plan = TunePlan(
+        sample=any_x, first_values=(), distributions={}, trials=2, scheduler="none", search="random",
         metrics={"score": "max"}, epochs=1, seed=0, cpus=1, gpus=0.5,
     )  # fmt: skip
     ends = run_trials(plan, trial, tmp_path, lambda end: None)

@@ -50,12 +50,12 @@ def heads(channels: int = 2, examples: int = 4) -> Batch:
 
 
 def drawn(made: DLGANCNN, batch: Batch, stage: str = "classify") -> Batch:
-    draws = [made.draw(stage, np.random.default_rng(example)) for example in range(len(batch.label))]
-    return replace(batch, draws={name: torch.from_numpy(np.stack([one[name] for one in draws])) for name in draws[0]})
+    draws = [made.sample(stage, np.random.default_rng(example)) for example in range(len(batch.label))]
+    return replace(batch, samples={name: torch.from_numpy(np.stack([one[name] for one in draws])) for name in draws[0]})
 
 
 def part(batch: Batch, rows: slice) -> Batch:
-    draws = {name: value[rows] for name, value in batch.draws.items()}
+    draws = {name: value[rows] for name, value in batch.samples.items()}
     return Batch(batch.image[rows], batch.regions[rows], batch.case[rows], batch.label[rows], draws)
 
 
@@ -232,9 +232,9 @@ def test_validation_of_the_maps_by_hand():
     batch = replace(batch, image=torch.cat([image, batch.image[:, 2:]], dim=1))
     made.features = lambda shown: torch.where(disc(14) > 0, -0.7, BACKGROUND).expand(4, 2, SIDE, SIDE)
     scores = made.validate("features", batch)
-    body, lesion = disc(14).sum().item(), disc(4).sum().item()
+    foreground, lesion = disc(14).sum().item(), disc(4).sum().item()
     l1 = (scores["l1"].numerator / scores["l1"].denominator).tolist()
-    with_lesion = (1.2 * lesion + 0.3 * (body - lesion)) / body
+    with_lesion = (1.2 * lesion + 0.3 * (foreground - lesion)) / foreground
     assert l1 == pytest.approx([0.3, with_lesion] * 2, rel=1e-5)
     presence = scores["presence"]
     assert (presence.relevant > 0).tolist() == [False, True, False, True]
@@ -252,7 +252,7 @@ def test_validation_of_the_classifier_by_hand():
 
 def test_dropout_is_drawn_for_vgg16_s_training_alone():
     made = system(**{"system.gan": False, "system.classifier": "vgg16"})
-    kept = made.draw("classify", np.random.default_rng(0))["kept"]
+    kept = made.sample("classify", np.random.default_rng(0))["kept"]
     assert kept.shape == (2 * 128,)
     assert set(np.unique(kept)) == {0.0, 2.0}
     assert 0.3 < (kept > 0).mean() < 0.7
@@ -261,7 +261,7 @@ def test_dropout_is_drawn_for_vgg16_s_training_alone():
     assert not torch.equal(
         made.losses("classifier", batch)["cross_entropy"], made.losses("classifier", heads())["cross_entropy"]
     )
-    assert system().draw("classify", np.random.default_rng(0)) == {}
+    assert system().sample("classify", np.random.default_rng(0)) == {}
 
 
 def test_a_vgg16_starts_from_the_user_s_weights(tmp_path):

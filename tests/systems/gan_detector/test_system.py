@@ -1,4 +1,4 @@
-"""What the GAN detector generates and learns, on images of a body with and without a bright disc."""
+"""What the GAN detector generates and learns, on images of a foreground with and without a bright disc."""
 
 import math
 from dataclasses import replace
@@ -47,12 +47,12 @@ def made(augment=LESIONS, **changes):
 def images(system, labels=UNEVEN, *, stage="synthesis", seed=0):
     """Bodies with a disc where the label is not 0, each a little different, and noise drawn for each."""
     rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE / 2
-    body, disc = (np.hypot(rows, columns) < radius for radius in (13, 6))
+    foreground, disc = (np.hypot(rows, columns) < radius for radius in (13, 6))
     rng = np.random.default_rng(seed)
     levels = rng.uniform(-0.6, 0.2, (len(labels), 2, 1, 1)) + 0.6 * disc * (np.array(labels) != 0)[:, None, None, None]
-    drawn = [system.draw(stage, np.random.default_rng([seed, example])) for example in range(len(labels))]
+    drawn = [system.sample(stage, np.random.default_rng([seed, example])) for example in range(len(labels))]
     return Batch(
-        torch.from_numpy(np.where(body, levels, BACKGROUND).astype(np.float32)),
+        torch.from_numpy(np.where(foreground, levels, BACKGROUND).astype(np.float32)),
         torch.zeros(len(labels), 0, SIDE, SIDE),
         torch.arange(len(labels)) // 2,
         torch.tensor(labels),
@@ -61,7 +61,7 @@ def images(system, labels=UNEVEN, *, stage="synthesis", seed=0):
 
 
 def part(batch, chosen):
-    draws = {name: value[chosen] for name, value in batch.draws.items()}
+    draws = {name: value[chosen] for name, value in batch.samples.items()}
     return Batch(batch.image[chosen], batch.regions[chosen], batch.case[chosen], batch.label[chosen], draws)
 
 
@@ -105,7 +105,7 @@ def test_each_arm_has_its_halves_of_the_augmentation(changes, synthesises, trans
     assert ("generator" in system.networks) == ("discriminator" in system.networks) == synthesises
     assert detect.augmented == transforms
     assert detect.phases[0].weights.keys() == ({"real", "synthetic"} if synthesises else {"real"})
-    assert system.draw("detect", np.random.default_rng(0)).keys() == ({"z"} if synthesises else set())
+    assert system.sample("detect", np.random.default_rng(0)).keys() == ({"z"} if synthesises else set())
 
 
 def test_the_control_keeps_the_classical_half():
@@ -162,7 +162,7 @@ def test_a_pretrained_detector_is_started_from(tmp_path):
 def test_the_same_draws_give_the_same_images(kind):
     system = made(generator=kind)
     one, again, other = (images(system, seed=seed) for seed in (0, 0, 1))
-    first, same, different = (system.generate(batch.draws["z"], batch.label) for batch in (one, again, other))
+    first, same, different = (system.generate(batch.samples["z"], batch.label) for batch in (one, again, other))
     assert torch.equal(first, same)
     assert first.shape == one.image.shape
     assert (first - different).abs().mean() > 0.05
@@ -171,7 +171,7 @@ def test_the_same_draws_give_the_same_images(kind):
 def test_the_conditional_generator_and_its_discriminator_heed_the_class():
     system = made(TUMOURS, generator="conditional")
     batch = images(system, (0, 1, 2, 2))
-    z = batch.draws["z"][:1].expand(4, -1)
+    z = batch.samples["z"][:1].expand(4, -1)
     none, glioma, meningioma, same = system.generate(z, batch.label)
     assert torch.equal(meningioma, same)
     assert (none - glioma).abs().mean() > 0.01
@@ -311,7 +311,7 @@ def test_a_prediction_holds_probabilities_and_a_picture_where_there_is_noise():
     assert said.classes.sum(1).tolist() == pytest.approx([1] * 4)
     assert said.synthetic.shape == batch.image.shape
     assert {name for name, picture in said.pictures().items() if picture is not None} == {"synthetic"}
-    assert system.predict(replace(batch, draws={})).synthetic is None
+    assert system.predict(replace(batch, samples={})).synthetic is None
 
 
 def synthesis_scores(system, *batches):
@@ -327,7 +327,7 @@ def test_diversity_by_hand():
     batch = replace(
         batch,
         image=torch.full_like(batch.image, -1.0),
-        draws={"z": torch.tensor([[0.2], [0.9]]), "other_z": torch.tensor([[0.5], [-0.9]])},
+        samples={"z": torch.tensor([[0.2], [0.9]]), "other_z": torch.tensor([[0.5], [-0.9]])},
     )
     assert synthesis_scores(system, batch) == pytest.approx({"diversity": 0.3, "relative_diversity": 0.3 / 1.2})
 

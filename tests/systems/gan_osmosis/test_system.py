@@ -25,9 +25,9 @@ def made(**changes):
 def head(system, *, stage="joint", examples=EXAMPLES, seed=0):
     """Heads with a disc of tumour, and noise drawn for each."""
     rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE / 2
-    body, tumour, core = (np.hypot(rows, columns) < radius for radius in (13, 6, 3))
-    image = np.where(body, -0.4 + 0.8 * tumour, BACKGROUND).astype(np.float32)
-    drawn = [system.draw(stage, np.random.default_rng([seed, example])) for example in range(examples)]
+    foreground, tumour, core = (np.hypot(rows, columns) < radius for radius in (13, 6, 3))
+    image = np.where(foreground, -0.4 + 0.8 * tumour, BACKGROUND).astype(np.float32)
+    drawn = [system.sample(stage, np.random.default_rng([seed, example])) for example in range(examples)]
     draws = {name: torch.from_numpy(np.stack([one[name] for one in drawn])) for name in drawn[0]}
     return Batch(
         torch.from_numpy(np.broadcast_to(image, (examples, 2, SIDE, SIDE)).copy()),
@@ -56,8 +56,8 @@ def test_two_draws_paint_two_images_and_one_draw_one(noise):
     system = made(noise=noise)
     batch = head(system)
     practise(system)
-    first, again = (system.generate(batch, batch.draws["z"]) for _ in range(2))
-    other = system.generate(batch, batch.draws["other_z"])
+    first, again = (system.generate(batch, batch.samples["z"]) for _ in range(2))
+    other = system.generate(batch, batch.samples["other_z"])
     assert torch.equal(first, again)
     assert (first - other).abs().mean() > 1e-4
     assert first.shape == batch.image.shape
@@ -77,11 +77,11 @@ def test_the_joint_stage_shows_what_the_generator_segments_and_the_next_what_the
 def test_nothing_is_painted_outside_a_known_body():
     system = made()
     batch = head(system)
-    painted = system.generate(batch, batch.draws["z"])
-    assert (painted[~batch.body.expand_as(painted)] == BACKGROUND).all()
-    blind = made(body_condition=False)
-    painted = blind.generate(batch, batch.draws["z"])
-    assert (painted[~batch.body.expand_as(painted)] != BACKGROUND).any()
+    painted = system.generate(batch, batch.samples["z"])
+    assert (painted[~batch.foreground.expand_as(painted)] == BACKGROUND).all()
+    blind = made(foreground_condition=False)
+    painted = blind.generate(batch, batch.samples["z"])
+    assert (painted[~batch.foreground.expand_as(painted)] != BACKGROUND).any()
 
 
 def test_dropped_features_are_the_drawn_ones():
@@ -105,7 +105,7 @@ def test_dropped_features_are_the_drawn_ones():
 
 def test_the_share_of_features_dropped_is_the_set_one():
     system = made(dropout=0.25)
-    z = head(system, examples=400).draws["z"]
+    z = head(system, examples=400).samples["z"]
     assert z.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
     assert (z == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
 
@@ -163,7 +163,7 @@ def test_the_segmenter_learns_from_as_many_paintings_as_images():
         plain = made(gan=False)
         plain.networks["segmenter"].load_state_dict(system.networks["segmenter"].state_dict())
         real = plain.losses("segmenter", batch)["segmentation"].item()
-        shown = Batch(system.generate(batch, batch.draws["z"]), batch.regions, batch.case, batch.label)
+        shown = Batch(system.generate(batch, batch.samples["z"]), batch.regions, batch.case, batch.label)
         painted = plain.losses("segmenter", shown)["segmentation"].item()
         assert loss == pytest.approx((real + painted) / 2 if halves else real, rel=1e-5)
         assert abs(real - painted) > 1e-4
@@ -171,21 +171,21 @@ def test_the_segmenter_learns_from_as_many_paintings_as_images():
 
 def test_about_the_set_share_of_examples_is_painted():
     system = made(synthetic_share=0.3)
-    assert head(system, examples=1000).draws["painted"].mean().item() == pytest.approx(0.3, abs=0.04)
+    assert head(system, examples=1000).samples["painted"].mean().item() == pytest.approx(0.3, abs=0.04)
 
 
 def test_the_paper_takes_a_random_vector_and_masks_alone():
     system = made(reading="paper")
     batch = head(system)
     assert system.condition(batch).shape[1] == 2
-    assert batch.draws["z"].shape == (EXAMPLES, system.config.vector_size)
-    assert not set(batch.draws["z"].unique().tolist()) <= {0.0, 2.0}
+    assert batch.samples["z"].shape == (EXAMPLES, system.config.vector_size)
+    assert not set(batch.samples["z"].unique().tolist()) <= {0.0, 2.0}
 
 
 def test_the_control_is_a_segmenter_that_draws_nothing():
     system = made(gan=False)
     assert list(system.networks) == ["segmenter"]
-    assert system.draw("segment", np.random.default_rng(0)) == {}
+    assert system.sample("segment", np.random.default_rng(0)) == {}
 
 
 @torch.no_grad()
@@ -217,7 +217,7 @@ def test_diversity_is_the_mean_difference_of_two_paintings():
     system = made()
     batch = head(system)
     ratio = system.validate("joint", batch)["diversity"]
-    one, other = (system.generate(batch, batch.draws[z]) for z in ("z", "other_z"))
+    one, other = (system.generate(batch, batch.samples[z]) for z in ("z", "other_z"))
     assert (ratio.numerator / ratio.denominator).numpy() == pytest.approx(
         (one - other).abs().flatten(1).mean(1).numpy(), rel=1e-5
     )

@@ -37,7 +37,7 @@ def told(system, loss, monkeypatch):
 
 def test_a_feedback_that_knows_the_truth_prefers_it_to_every_wrong_mask(system, monkeypatch):
     found = told(system, lambda mask, truth: ((mask - truth) ** 2).mean(), monkeypatch)
-    assert found.losses.keys() == {"true", "eroded", "dilated", "shifted", "whole body", "empty"}
+    assert found.losses.keys() == {"true", "eroded", "dilated", "shifted", "whole foreground", "empty"}
     assert {name: margin.differs for name, margin in found.margins.items()} == dict.fromkeys(found.margins, True)
     assert all(margin.difference.mean > 0 for margin in found.margins.values())
     assert found.losses["true"].mean == 0
@@ -48,7 +48,7 @@ def test_a_feedback_that_knows_the_truth_prefers_it_to_every_wrong_mask(system, 
 def test_a_feedback_that_likes_large_masks_is_found_out(system, monkeypatch):
     found = told(system, lambda mask, truth: -mask.mean(), monkeypatch)
     sides = {name: (margin.differs, margin.difference.mean > 0) for name, margin in found.margins.items()}
-    assert sides["dilated"] == sides["whole body"] == (True, False)
+    assert sides["dilated"] == sides["whole foreground"] == (True, False)
     assert sides["eroded"] == sides["empty"] == (True, True)
     assert sides["shifted"] == (False, False)
     assert (found.grown.mean, found.shrunk.mean) == (1, 0)
@@ -68,7 +68,7 @@ def test_wrong_masks_are_too_small_too_large_and_beside_the_lesion(system, monke
     assert area["eroded"] == pytest.approx(np.pi * (8 - EROSION) ** 2, rel=0.25)
     assert area["dilated"] == pytest.approx(np.pi * (8 + DILATION) ** 2, rel=0.25)
     assert area["shifted"] == pytest.approx(TRUTH.sum())
-    assert area["whole body"] == pytest.approx(BODY.sum(), rel=1e-4)
+    assert area["whole foreground"] == pytest.approx(BODY.sum(), rel=1e-4)
     assert area["empty"] == 0
     assert (found.grown.mean, found.shrunk.mean) == (0, 1)
 

@@ -10,8 +10,8 @@ from tests.inference.untrained import predictor
 def test_flat_tissue_is_filled_exactly_by_the_guess_and_by_biharmonic_inpainting(tmp_path):
     made = predictor(tmp_path / "model", ("t1", "flair"), ("wt",))
     rows, columns = np.mgrid[:32, :32] - 15.5
-    body = rows**2 + columns**2 < 15**2
-    planes = np.where(body, 0.25, -1.0).astype(np.float32)[None, None].repeat(60, 0).repeat(2, 1)
+    foreground = rows**2 + columns**2 < 15**2
+    planes = np.where(foreground, 0.25, -1.0).astype(np.float32)[None, None].repeat(60, 0).repeat(2, 1)
     found = hole_evidence(made.system, 0, planes, [f"p{index % 5}" for index in range(60)])
     assert found.n_holes == MOST_SLICES * made.config.system.holes.count
     assert found.hole_l1.n == 5

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ganseg_dist.systems.ganet_seg.config import HoleConfig
-from ganseg_dist.systems.ganet_seg.holes import WOBBLES, cut_holes, draw_holes
+from ganseg_dist.systems.ganet_seg.holes import WOBBLES, cut_holes, sample_holes
 
 SIDE = 64
 
@@ -15,7 +15,7 @@ def everywhere(batch=1):
 
 
 def drawn(config, keys):
-    return torch.from_numpy(np.stack([draw_holes(config, np.random.default_rng(key)) for key in keys]))
+    return torch.from_numpy(np.stack([sample_holes(config, np.random.default_rng(key)) for key in keys]))
 
 
 def test_holes_follow_from_the_key_alone():
@@ -31,10 +31,10 @@ def test_parameters_have_their_shape():
 
 
 def test_holes_are_inside_the_body():
-    body = torch.zeros(20, 1, SIDE, SIDE, dtype=torch.bool)
-    body[:, :, 20:40, 10:30] = True
-    holes = cut_holes(drawn(HoleConfig(largest_radius=0.4), range(20)), body)
-    assert (holes[~body] == 0).all()
+    foreground = torch.zeros(20, 1, SIDE, SIDE, dtype=torch.bool)
+    foreground[:, :, 20:40, 10:30] = True
+    holes = cut_holes(drawn(HoleConfig(largest_radius=0.4), range(20)), foreground)
+    assert (holes[~foreground] == 0).all()
     assert (holes.flatten(1).sum(1) > 0).all()
     assert set(holes.unique().tolist()) == {0.0, 1.0}
 
@@ -61,9 +61,9 @@ def test_a_smooth_hole_is_the_ellipse_of_its_radii():
 
 @pytest.mark.parametrize(("place", "pixel"), [(0.0, (20, 10)), (0.999999, (39, 29)), (1.0, (39, 29))])
 def test_a_hole_is_centred_on_the_drawn_pixel_of_the_body_in_reading_order(place, pixel):
-    body = torch.zeros(1, 1, SIDE, SIDE, dtype=torch.bool)
-    body[:, :, 20:40, 10:30] = True
-    hole = cut_holes(by_hand(place, 0.01, 0.01), body)[0, 0]
+    foreground = torch.zeros(1, 1, SIDE, SIDE, dtype=torch.bool)
+    foreground[:, :, 20:40, 10:30] = True
+    hole = cut_holes(by_hand(place, 0.01, 0.01), foreground)[0, 0]
     assert hole.nonzero().tolist() == [list(pixel)]
 
 

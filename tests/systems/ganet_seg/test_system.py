@@ -27,15 +27,15 @@ def disc(radius: float) -> torch.Tensor:
 def head(examples: int = 3) -> Batch:
     """Round heads with a tumour in their middle, but for the last, which has none."""
     torch.manual_seed(1)
-    body = disc(14)
-    image = torch.where(body > 0, torch.rand(examples, 2, SIDE, SIDE) - 0.5, -1.0)
+    foreground = disc(14)
+    image = torch.where(foreground > 0, torch.rand(examples, 2, SIDE, SIDE) - 0.5, -1.0)
     regions = torch.stack([disc(6)[0, 0], disc(3)[0, 0]]).expand(examples, 2, SIDE, SIDE).clone()
     regions[-1] = 0
     return Batch(image, regions, torch.arange(examples), torch.zeros(examples))
 
 
 def with_draws(made: GANetSeg, batch: Batch) -> Batch:
-    drawn = [made.draw("healthy", np.random.default_rng(example)) for example in range(len(batch.image))]
+    drawn = [made.sample("healthy", np.random.default_rng(example)) for example in range(len(batch.image))]
     draws = {name: torch.from_numpy(np.stack([one[name] for one in drawn])) for name in drawn[0]}
     return Batch(batch.image, batch.regions, batch.case, batch.label, draws)
 
@@ -225,12 +225,12 @@ def test_dice_of_each_region_as_sums():
 
 def test_a_slices_score_counts_the_patches_that_hold_body():
     realism = torch.tensor([[0.9, 0.2], [0.6, 0.0]]).view(1, 1, 2, 2)
-    body = torch.ones(1, 1, 4, 4, dtype=torch.bool)
-    body[..., 2:, 2:] = False  # the patch that scored 0
+    foreground = torch.ones(1, 1, 4, 4, dtype=torch.bool)
+    foreground[..., 2:, 2:] = False  # the patch that scored 0
     for score, value in (("mean", 1.7 / 3), ("min", 0.2), ("quantile", 0.4)):
         made = system(**{"system.score": score, "system.score_quantile": 0.25})
-        assert made._slice_score(realism, body).item() == pytest.approx(value)
-        assert made._slice_score(realism, torch.zeros_like(body)).item() == 1
+        assert made._slice_score(realism, foreground).item() == pytest.approx(value)
+        assert made._slice_score(realism, torch.zeros_like(foreground)).item() == 1
 
 
 def test_predictions_have_their_ranges_and_shapes():
@@ -247,10 +247,10 @@ def test_predictions_have_their_ranges_and_shapes():
 
 def test_draws_follow_from_the_generator_and_belong_to_pretraining_alone():
     made = system()
-    one, again, other = (made.draw("healthy", np.random.default_rng(key)) for key in (1, 1, 2))
+    one, again, other = (made.sample("healthy", np.random.default_rng(key)) for key in (1, 1, 2))
     assert all(np.array_equal(one[name], again[name]) for name in one)
     assert not np.array_equal(one["holes"], other["holes"])
-    assert made.draw("segment", np.random.default_rng(1)) == {}
+    assert made.sample("segment", np.random.default_rng(1)) == {}
 
 
 def test_a_third_of_the_epochs_is_supervised_unless_said_otherwise():
