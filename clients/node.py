@@ -31,8 +31,8 @@ from ganseg_dist.digests import Damaged, read_sealed, sealed
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegError, RunError
 from ganseg_dist.federation import manifest
-from ganseg_dist.federation.fingerprint import Fingerprint, axes
-from ganseg_dist.federation.measure import fingerprint
+from ganseg_dist.federation.fingerprint.histograms import Fingerprint, axes
+from ganseg_dist.federation.fingerprint.measure import fingerprint
 from ganseg_dist.federation.privacy import check_privacy_demand, spent_before, withholds_scores
 from ganseg_dist.federation.round_instruction import RoundInstruction
 from ganseg_dist.federation.schedule import rounds_of

@@ -15,7 +15,7 @@ from ganseg_dist.runs import Run
 from ganseg_dist.tracking.federation import log_sites
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
 from ganseg_dist.tracking.tracked_run import TrackedRun
-from server.comparison import compare_data
+from server.fingerprints import compare_data
 from server.rounds import Federation
 from server.sites import Sites
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.trainer import prepare_state
 from ganseg_dist.engine.world import World
-from ganseg_dist.federation.differences import differences
-from ganseg_dist.federation.fingerprint import Fingerprint, sum_fingerprints
+from ganseg_dist.federation.fingerprint.differences import differences
+from ganseg_dist.federation.fingerprint.histograms import Fingerprint, sum_fingerprints
 from ganseg_dist.federation.record import FederationRecord, LeftOut, SiteCounts
 from ganseg_dist.federation.shared_parameters import SharedParameters
 from ganseg_dist.inference.federation_card import describe_local_data, describe_privacy, describe_settings

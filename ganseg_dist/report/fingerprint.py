@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from ganseg_dist.federation.differences import Difference, subject
-from ganseg_dist.federation.disclosure import Points
-from ganseg_dist.federation.fingerprint import Axis, Fingerprint, Scale
+from ganseg_dist.federation.fingerprint.differences import Difference, subject
+from ganseg_dist.federation.fingerprint.disclosure import Points
+from ganseg_dist.federation.fingerprint.histograms import Axis, Fingerprint, Scale
 from ganseg_dist.report.figures import DASHES, INK, MOST_NAMED, MUTED, SERIES, STYLE, canvas, shortened, svg
 from ganseg_dist.report.labels import capitalised, joined
 from ganseg_dist.report.training import Chart

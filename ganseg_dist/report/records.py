@@ -17,7 +17,7 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import FederationError, RunError
-from ganseg_dist.federation.fingerprint import Fingerprint, axes
+from ganseg_dist.federation.fingerprint.histograms import Fingerprint, axes
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.files import parse_json, read_bytes, read_csv
 from ganseg_dist.inference.card import unknown_patients

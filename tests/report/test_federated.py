@@ -9,7 +9,7 @@ import pytest
 
 from ganseg_dist.config import override
 from ganseg_dist.errors import RunError
-from ganseg_dist.federation.fingerprint import Fingerprint, axes
+from ganseg_dist.federation.fingerprint.histograms import Fingerprint, axes
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.report import write_report
 from ganseg_dist.report.compared import read_comparison

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ganseg_dist.config import DataConfig
-from ganseg_dist.federation.differences import differences
-from ganseg_dist.federation.fingerprint import Axis, Fingerprint, axes, sum_fingerprints
+from ganseg_dist.federation.fingerprint.differences import differences
+from ganseg_dist.federation.fingerprint.histograms import Axis, Fingerprint, axes, sum_fingerprints
 from ganseg_dist.report.fingerprint import LETTER, TOGETHER, WIDTH, fingerprint_charts
 
 AXES = axes(DataConfig(modalities=("flair",), regions=("wt",), classes=("healthy", "glioma")))

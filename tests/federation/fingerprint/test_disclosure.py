@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ganseg_dist.federation.disclosure import disclose
+from ganseg_dist.federation.fingerprint.disclosure import disclose
 
 
 def of_patients(*bins: int, width: int) -> np.ndarray:

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from ganseg_dist.errors import FederationError
-from ganseg_dist.federation.differences import differences
-from ganseg_dist.federation.fingerprint import Fingerprint, axes
+from ganseg_dist.federation.fingerprint.differences import differences
+from ganseg_dist.federation.fingerprint.histograms import Fingerprint, axes
 from ganseg_dist.federation.flower import arrays_of
 from ganseg_dist.federation.round_instruction import RoundInstruction
 from server.rounds import Federation

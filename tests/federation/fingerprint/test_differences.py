@@ -6,9 +6,9 @@ import pytest
 from ganseg_dist.config import DataConfig, RunConfig
 from ganseg_dist.data.cohort import Case, Cohort
 from ganseg_dist.data.store import PreparedCase, content_hash, prepare_case
-from ganseg_dist.federation.differences import Difference, differences
-from ganseg_dist.federation.fingerprint import Axis, Fingerprint, axes, sum_fingerprints
-from ganseg_dist.federation.measure import fingerprint
+from ganseg_dist.federation.fingerprint.differences import Difference, differences
+from ganseg_dist.federation.fingerprint.histograms import Axis, Fingerprint, axes, sum_fingerprints
+from ganseg_dist.federation.fingerprint.measure import fingerprint
 
 AXES = axes(DataConfig(modalities=("t1",), regions=("wt",), classes=("healthy", "glioma")))
 USUAL = {"seen/t1": 0.0, "raw/t1": 300.0, "in_plane": 1.0, "thickness": 1.0, "side": 256, "lesion/wt": 20.0}

@@ -5,7 +5,7 @@ import pytest
 
 from ganseg_dist.config import DataConfig
 from ganseg_dist.errors import FederationError
-from ganseg_dist.federation.fingerprint import (
+from ganseg_dist.federation.fingerprint.histograms import (
     MOST_PATIENTS,
     RAW,
     SEEN,

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import wasserstein_distance
 
-from ganseg_dist.federation.disclosure import Points
-from ganseg_dist.federation.fingerprint import Axis, Fingerprint
+from ganseg_dist.federation.fingerprint.disclosure import Points
+from ganseg_dist.federation.fingerprint.histograms import Axis, Fingerprint
 
 LARGEST_EXCHANGE = 0.5
 """Largest unremarkable share of patients that would have to change group, such as `no mask` or a class."""

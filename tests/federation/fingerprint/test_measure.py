@@ -12,8 +12,8 @@ from ganseg_dist.config import DataConfig, RunConfig
 from ganseg_dist.data.cohort import Case, Cohort, Source
 from ganseg_dist.data.labels import BRATS
 from ganseg_dist.data.store import PreparedCase, content_hash, prepare_case
-from ganseg_dist.federation.fingerprint import Axis, Fingerprint, axes
-from ganseg_dist.federation.measure import case_shares, fingerprint, patient_points
+from ganseg_dist.federation.fingerprint.histograms import Axis, Fingerprint, axes
+from ganseg_dist.federation.fingerprint.measure import case_shares, fingerprint, patient_points
 
 LESION_IN_TWO = BRATS.of_regions(("wt", "et"))
 DATA = DataConfig(modalities=("t1",), regions=("wt", "et"), size=16, spacing_mm=2.0)

@@ -18,8 +18,8 @@ from ganseg_dist.data.preprocess import intensities_of, picture_shape, picture_s
 from ganseg_dist.data.scan import Scan, load_scan
 from ganseg_dist.data.slices import slice_classes
 from ganseg_dist.data.store import PreparedCase
-from ganseg_dist.federation.disclosure import Points, disclose
-from ganseg_dist.federation.fingerprint import (
+from ganseg_dist.federation.fingerprint.disclosure import Points, disclose
+from ganseg_dist.federation.fingerprint.histograms import (
     POINTS,
     RAW,
     SEEN,

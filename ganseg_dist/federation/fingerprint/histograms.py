@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ganseg_dist.config import DataConfig
 from ganseg_dist.errors import FederationError
-from ganseg_dist.federation.disclosure import Points
+from ganseg_dist.federation.fingerprint.disclosure import Points
 from ganseg_dist.files import parse_json
 
 POINTS = 100
