@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -29,11 +28,13 @@ from ganseg_dist.data.slices import LESION_CLASSES
 from ganseg_dist.data.store import PreparedCase, case_damage
 from ganseg_dist.digests import Damaged, read_sealed, sealed
 from ganseg_dist.engine.world import World
-from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegError, RunError
+from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegError
 from ganseg_dist.federation import manifest
-from ganseg_dist.federation.fingerprint.histograms import Fingerprint, axes
+from ganseg_dist.federation.fingerprint import is_exchanged
+from ganseg_dist.federation.fingerprint.histograms import Fingerprint
 from ganseg_dist.federation.fingerprint.measure import fingerprint
-from ganseg_dist.federation.privacy import check_privacy_demand, spent_before, withholds_scores
+from ganseg_dist.federation.fingerprint.release import release
+from ganseg_dist.federation.privacy import check_privacy_demand, spent_before
 from ganseg_dist.federation.round_instruction import RoundInstruction
 from ganseg_dist.federation.schedule import rounds_of
 from ganseg_dist.federation.shared_parameters import Arrays
@@ -156,26 +157,22 @@ class SiteNode:
     def fingerprint(self, config: RunConfig) -> Fingerprint:
         """The site's disclosed histograms of the data that it trains on.
 
-        The result is stored and returned again, even if patients were added since: two releases would disclose their
-        difference. It is computed anew only for another minimum_group in site.json.
+        It is measured anew only for another minimum_group in site.json.
 
-        Raises FederationError where the config keeps numbers at the site, and RunError where the stored one is damaged.
+        Raises FederationError where the config has none disclosed, and RunError where the stored one is damaged.
         """
-        if withholds_scores(config):
-            raise FederationError("instruction: asks for a fingerprint, which stays at home with privacy")
+        if not is_exchanged(config):
+            raise FederationError("instruction: asks for a fingerprint, which this config does not have disclosed")
         minimum = self.settings.minimum_group
-        file = self._file(f"fingerprint-of-{minimum}", config)
-        if file.exists():
-            try:
-                return Fingerprint.from_json(json.dumps(read_sealed(file)), axes(config.data))
-            except Damaged as damage:
-                raise RunError(f"{damage}; restore what the site has told, or delete it to tell it anew") from None
-        cohort, _ = self._checked(config)
-        cases = {case.id: case for case in cohort.cases}
-        opened = (PreparedCase.open(Path(folder)) for part in self.prepare(config).cohort.values() for folder in part)
-        disclosed = fingerprint(((cases[case.id], case) for case in opened), config.data, minimum)
-        write_json(file, sealed(json.loads(disclosed.to_json())))
-        return disclosed
+
+        def measure() -> Fingerprint:
+            cohort, _ = self._checked(config)
+            cases = {case.id: case for case in cohort.cases}
+            folders = (Path(folder) for part in self.prepare(config).cohort.values() for folder in part)
+            prepared = map(PreparedCase.open, folders)
+            return fingerprint(((cases[case.id], case) for case in prepared), config.data, minimum)
+
+        return release(self._file(f"fingerprint-of-{minimum}", config), config.data, measure)
 
     def prepare(self, config: RunConfig) -> Prepared:
         """The site's slices as this run sees them; cases that the store already holds are reused."""

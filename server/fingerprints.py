@@ -1,23 +1,35 @@
-"""Compares the data of the sites before the first round, by their disclosed histograms."""
+"""Collects and compares the sites' fingerprints before the first round."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from ganseg_dist.errors import FederationError
+from ganseg_dist.federation.fingerprint import is_exchanged
 from ganseg_dist.federation.fingerprint.differences import differences
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint, axes
+from ganseg_dist.federation.fingerprint.record import FILE, to_record
 from ganseg_dist.federation.flower import arrays_of
 from ganseg_dist.federation.round_instruction import RoundInstruction
+from ganseg_dist.runs import Run
 from server.rounds import Federation
 
 
-def compare_data(federation: Federation) -> dict[str, Any]:
-    """Every member's fingerprint and its differences from the others', for JSON; warns of each one that stands out.
+def write_fingerprints(run: Run, federation: Federation) -> None:
+    """Write every member's fingerprint and how they differ to the run, once; warns of each one that stands out.
 
     No site is excluded: whether one that differs may take part is for people to decide.
     """
+    if not is_exchanged(federation.config) or (run.folder / FILE).exists():
+        return
+    fingerprints = _collect(federation)
+    compared = differences(fingerprints)
+    for difference in compared:
+        if difference.stands_out:
+            federation.warn(difference.line())
+    run.write(FILE, to_record(fingerprints, compared))
+
+
+def _collect(federation: Federation) -> dict[str, Fingerprint]:
+    """Fingerprints by site; warns of each site that sends none."""
     fingerprints: dict[str, Fingerprint] = {}
     expected_axes = axes(federation.config.data)
     instruction = RoundInstruction(federation.name, 0, 0, 0, 0, config=federation.sites_config)
@@ -31,11 +43,4 @@ def compare_data(federation: Federation) -> dict[str, Any]:
             fingerprints[site] = Fingerprint.from_arrays(arrays_of(reply.content), expected_axes)
         except FederationError as error:
             federation.warn(f"{site}: its data are not compared with the others: {error}")
-    compared = differences(fingerprints)
-    for difference in compared:
-        if difference.stands_out:
-            federation.warn(difference.line())
-    return {
-        "sites": {site: json.loads(fingerprint.to_json()) for site, fingerprint in fingerprints.items()},
-        "differences": [difference.to_dict() for difference in compared],
-    }
+    return fingerprints

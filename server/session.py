@@ -5,17 +5,15 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from ganseg_dist.atomic import write_json
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import Tracker, Trackers
-from ganseg_dist.federation.privacy import withholds_scores
 from ganseg_dist.federation.shared_parameters import local_networks
 from ganseg_dist.runs import Run
 from ganseg_dist.tracking.federation import log_sites
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
 from ganseg_dist.tracking.tracked_run import TrackedRun
-from server.fingerprints import compare_data
+from server.fingerprints import write_fingerprints
 from server.rounds import Federation
 from server.sites import Sites
 
@@ -36,15 +34,10 @@ def train_federation(
     with closing(MLflowTracker.of(tracked)) as mlflow:
         federation = Federation(run.name, config, sites, checkpoints, Trackers(tracker, mlflow), least_sites)
         federation.enrol(least_sites)
-        if config.federation.fingerprint and not withholds_scores(config) and not _fingerprint_file(run).exists():
-            write_json(_fingerprint_file(run), compare_data(federation))
+        write_fingerprints(run, federation)
         ledger = federation.run()
     members = {member.name: member.counts() for member in sites.members.values()}
     run.write("federation.json", {"rounds": ledger.rounds, "quarantined": ledger.quarantined, "sites": members})
     run.describe(absent=sorted(local_networks(federation.system, config)))
     log_sites(run)
     return checkpoints.last()
-
-
-def _fingerprint_file(run: Run) -> Path:
-    return run.folder / "fingerprint.json"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,8 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import FederationError, RunError
-from ganseg_dist.federation.fingerprint.histograms import Fingerprint, axes
+from ganseg_dist.federation.fingerprint import record as fingerprint_record
+from ganseg_dist.federation.fingerprint.histograms import Fingerprint
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.files import parse_json, read_bytes, read_csv
 from ganseg_dist.inference.card import unknown_patients
@@ -410,12 +410,10 @@ def _example(entry: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Exam
 
 def _fingerprints(run: Run, config: RunConfig | None) -> dict[str, Fingerprint]:
     """The sites' fingerprints in fingerprint.json; none for a run in one place, or where none were requested."""
-    if config is None or not (run.folder / "fingerprint.json").exists():
+    file = run.folder / fingerprint_record.FILE
+    if config is None or not file.exists():
         return {}
     try:
-        sites = run.read("fingerprint.json")["sites"]
-        return {site: Fingerprint.from_json(json.dumps(values), axes(config.data)) for site, values in sites.items()}
-    except (AttributeError, FederationError, KeyError, TypeError):
-        raise RunError(
-            f"{run.folder / 'fingerprint.json'}: is damaged; delete it, and the report goes without"
-        ) from None
+        return fingerprint_record.read_sites(run.read(file.name), config.data)
+    except FederationError:
+        raise RunError(f"{file}: is damaged; delete it, and the report goes without") from None

@@ -251,7 +251,7 @@ def test_damage_to_what_a_site_keeps_of_its_slices_is_made_good(ready_home, cont
 def test_a_damaged_fingerprint_is_not_told_otherwise(ready_home):
     hospital, config = ready_home
     told = hospital.fingerprint(config)
-    assert hospital.fingerprint(config).to_json() == told.to_json()
+    assert hospital.fingerprint(config).to_dict() == told.to_dict()
     (kept,) = hospital.folder.glob("fingerprint-of-*.json")
     kept.write_text(kept.read_text().replace('"withheld": ', '"withheld": 1'))
     with pytest.raises(RunError, match=r"fingerprint-of-5-.*\.json: is damaged \(its digest differs\); restore"):

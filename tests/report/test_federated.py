@@ -1,6 +1,5 @@
 """The page's section on a federation."""
 
-import json
 import re
 import shutil
 
@@ -123,7 +122,7 @@ def told_of_data(run: Run, *values: float) -> None:
         for name, axis in known.items():
             at = 0 if axis.scale is None else len(axis.apart) + int(axis.scale.bins(value if name == "raw/t1" else 1.0))
             points[name][at] = 1000
-        sites[f"site{place}"] = json.loads(Fingerprint(known, points).to_json())
+        sites[f"site{place}"] = Fingerprint(known, points).to_dict()
     run.write("fingerprint.json", {"sites": sites, "differences": []})
 
 

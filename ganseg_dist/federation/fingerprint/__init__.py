@@ -1,6 +1,14 @@
 """A federation's fingerprint of its data: what sites disclose of their distribution before the first round.
 
-Optional: `federation.fingerprint` switches it on, and no other module of the federation depends on it. A site measures
-(`measure`) histograms over fixed bins (`histograms`) and reduces them to what may leave it (`disclosure`); the server
-and the report compare the sites' histograms (`differences`).
+An optional component, which nothing else in the federation depends on. A site's end measures (`measure`) histograms
+over fixed bins (`histograms`), reduces them to what may leave it (`disclosure`) and releases them once (`release`). The
+server's end compares the sites' histograms (`differences`) and writes what the report reads (`record`).
 """
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.federation.privacy import withholds_scores
+
+
+def is_exchanged(config: RunConfig) -> bool:
+    """Whether sites disclose a fingerprint; both ends ask here."""
+    return config.federation.fingerprint and not withholds_scores(config)

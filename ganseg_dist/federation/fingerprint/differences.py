@@ -73,12 +73,12 @@ class Difference:
     """Unit of the amount: `share` for groups."""
     stands_out: bool
     """Whether the amount is above the allowed one."""
-    told: str
-    """Description and remedy, in words."""
+    description: str
+    """What differs, and the remedy, in words."""
 
     def line(self) -> str:
         """The site and the description, for a terminal or a log."""
-        return f"{self.site}: {self.told}"
+        return f"{self.site}: {self.description}"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

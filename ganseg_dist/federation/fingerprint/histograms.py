@@ -7,7 +7,6 @@ points.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,7 +18,6 @@ import numpy.typing as npt
 from ganseg_dist.config import DataConfig
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.fingerprint.disclosure import Points
-from ganseg_dist.files import parse_json
 
 POINTS = 100
 """Points of a patient: shares are disclosed to the percent."""
@@ -147,11 +145,6 @@ class Fingerprint:
         """Number of patients that it covers."""
         return int(next(iter(self.points.values())).sum()) // POINTS
 
-    @property
-    def all_withheld(self) -> bool:
-        """Whether all histograms are withheld, as for too few patients."""
-        return all(self.withheld(name) == 1 for name in self.axes)
-
     def disclosed(self, name: str) -> Points:
         """(bins,) disclosed points of a histogram."""
         return self.points[name][:-1]
@@ -188,23 +181,21 @@ class Fingerprint:
             raise FederationError("fingerprint: its histograms are not of the same patients")
         return cls(axes, {name: arrays[name] for name in axes})
 
-    def to_json(self) -> str:
-        """JSON for a run's folder, with the bins' names."""
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, with the bins' names."""
         histograms = {
             name: {"bins": self.axes[name].names, "points": points[:-1].tolist(), "withheld": int(points[-1])}
             for name, points in self.points.items()
         }
-        record = {"patients": self.patients, "points_of_a_patient": POINTS, "histograms": histograms}
-        return json.dumps(record, indent=1, ensure_ascii=False)
+        return {"patients": self.patients, "points_of_a_patient": POINTS, "histograms": histograms}
 
     @classmethod
-    def from_json(cls, text: str, axes: Mapping[str, Axis]) -> Self:
-        """The inverse of `to_json`. Raises FederationError for text that is no fingerprint with these axes."""
+    def from_dict(cls, record: Any, axes: Mapping[str, Axis]) -> Self:
+        """The inverse of `to_dict`. Raises FederationError for a record that is no fingerprint with these axes."""
         try:
-            histograms = parse_json(text)["histograms"]
             arrays = {
                 name: np.array([*histogram["points"], histogram["withheld"]], np.int64)
-                for name, histogram in histograms.items()
+                for name, histogram in record["histograms"].items()
             }
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
             raise FederationError("fingerprint: cannot be read; delete it and start the same command again") from None

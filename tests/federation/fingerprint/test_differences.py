@@ -101,7 +101,7 @@ def test_a_site_that_tells_too_little_is_not_compared():
 def test_a_difference_goes_into_json():
     assert of(differences({"a": a_site(), "b": a_site()}), "a", "side").to_dict() == {
         "site": "a", "histogram": "side", "amount": 0.0, "unit": "factors of two", "stands_out": False,
-        "told": "matrix size lies 0.0 factors of two above most other sites'; look at its export",
+        "description": "matrix size lies 0.0 factors of two above most other sites'; look at its export",
     }  # fmt: skip
 
 
