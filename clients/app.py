@@ -15,7 +15,6 @@ from typing import Any
 
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
-from flwr.common.constant import PARTITION_ID_KEY
 from numpy.typing import NDArray
 
 from clients.egress import EgressManifest
@@ -117,7 +116,7 @@ def _handle(message: Message, context: Context, answer: Callable[[SiteNode, Roun
 
 def _node_of(context: Context) -> SiteNode:
     """The folder that the node's config names; for a node that Flower simulates, one that the simulation made."""
-    home, partition_id = context.node_config.get("home"), context.node_config.get(PARTITION_ID_KEY)
+    home, partition_id = context.node_config.get("home"), context.node_config.get("partition-id")
     if home is not None:
         return SiteNode(Path(str(home)))
     if partition_id is None:

@@ -11,13 +11,9 @@ import io
 import logging
 import tomllib
 import zipfile
-from pathlib import Path
-from typing import Any
-
-from flwr.supernode.cli import flwr_clientapp
-from flwr.supernode.runtime import run_clientapp
 
 from ganseg_dist import __version__
+from ganseg_dist.compat.flower import run_clientapp
 from ganseg_dist.console import PlainFormatter
 from ganseg_dist.errors import FederationError
 
@@ -43,21 +39,12 @@ def check_bundle(bundle: bytes) -> None:
 
 def main() -> None:
     """Execute one task of Flower's node."""
-    names = vars(run_clientapp)  # the only place where Flower's private names are used on a node
-    unpack = names["install_from_fab"]
-
-    def checked(bundle: bytes, **options: Any) -> Path:
-        check_bundle(bundle)
-        unpacked: Path = unpack(bundle, **options)
-        return unpacked
-
-    names["install_from_fab"] = checked
     logger = logging.getLogger("clients")  # the messages of the hospital's own app, such as why it refused
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter())
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    flwr_clientapp()
+    run_clientapp(check_bundle)
 
 
 if __name__ == "__main__":

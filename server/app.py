@@ -17,8 +17,8 @@ from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-from flwr.superlink.grid import InMemoryGrid
 
+from ganseg_dist.compat.flower import is_simulated
 from ganseg_dist.config import RunConfig, override, parse_assignments
 from ganseg_dist.console import PlainConsole
 from ganseg_dist.engine.tracker import Tracker
@@ -47,7 +47,7 @@ def main(grid: Grid, context: Context) -> None:
     def say(text: str) -> None:
         console.print(text, soft_wrap=True)
 
-    train = _simulated if isinstance(grid, InMemoryGrid) else _deployed
+    train = _simulated if is_simulated(grid) else _deployed
     try:
         request = FlowerRunRequest.of(context.run_config)
         with closing(RichProgress(console)) as progress:

@@ -1,7 +1,7 @@
 """Flower's grid without Flower's processes: sites run in this process, or in Ray tasks on a running cluster.
 
 Flower's own simulation starts and stops its own Ray and takes all its cores. The message API does not: an unmodified
-ClientApp runs behind either grid. Private names of Flower that the server needs are used only in this module.
+ClientApp runs behind either grid.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 
+from ganseg_dist.compat.flower import identify_server, set_message_id
 from ganseg_dist.errors import GansegError
 
 RUN = 1
@@ -32,8 +32,7 @@ class InProcessGrid(Grid):
         nodes: each site's node config by its id, which is above 0.
         """
         logging.getLogger("flwr").setLevel(logging.WARNING)  # progress is shown as for any training
-        # Messages need these ids, which a SuperLink would set.
-        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN, 0, 0
+        identify_server(RUN)
         self.answer = answer
         self.nodes = nodes
         self.waiting: dict[str, Message] = {}
@@ -62,7 +61,7 @@ class InProcessGrid(Grid):
         ids = []
         for message in messages:
             self.sent += 1
-            message.metadata.__dict__["_message_id"] = str(self.sent)
+            set_message_id(message, str(self.sent))
             self.waiting[str(self.sent)] = message
             ids.append(str(self.sent))
         return ids

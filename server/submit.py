@@ -16,14 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-from flwr.cli.flower_config import read_superlink_connection
-from flwr.cli.utils import flwr_cli_exc_handler, init_http_client_from_connection
-from flwr.common.constant import Status, SubStatus
-from flwr.common.serde import run_from_proto
-from flwr.proto.control_pb2 import ListRunsRequest
-from flwr.supercore.run import Run
-
+from ganseg_dist.compat.flower import FlowerRun, runs_of
 from ganseg_dist.errors import ConfigError, FederationError, GansegError, RunError
 from ganseg_dist.printable import printable
 from ganseg_dist.runs import named_run
@@ -51,19 +44,19 @@ def submit(app: Path, words: Sequence[str]) -> None:
     """
     keys = run_config_of(app, words)
     name = str(keys["run-name"])
-    running = [run for run in runs_named(name) if run.status.status != Status.FINISHED]
+    running = [run for run in runs_named(name) if run.status != "finished"]
     if running:
         raise RunError(
-            f"run-name: {name} is being trained; wait for it or end it: {_flower('stop', running[0].run_id)} (what a "
+            f"run-name: {name} is being trained; wait for it or end it: {_flower('stop', running[0].number)} (what a "
             "killed server left ends by itself in a minute)"
         )
     command = ["flwr", "run", str(app), CONNECTION, "--stream", "--run-config", as_toml(keys)]
     if subprocess.run(command, check=False).returncode != 0:
         raise FederationError(f"{name}: was not started; Flower says why above")
     run = runs_named(name)[0]
-    if (run.status.status, run.status.sub_status) != (Status.FINISHED, SubStatus.COMPLETED):
-        outcome = run.status.sub_status or f"still {run.status.status}"
-        raise FederationError(f"{name}: run {run.run_id} is not completed, it is {outcome}")
+    if (run.status, run.sub_status) != ("finished", "completed"):
+        outcome = run.sub_status or f"still {run.status}"
+        raise FederationError(f"{name}: run {run.number} is not completed, it is {outcome}")
 
 
 def run_config_of(app: Path, words: Sequence[str]) -> dict[str, Any]:
@@ -99,20 +92,14 @@ def as_toml(keys: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={value}" if isinstance(value, int) else f"{key}='{value}'" for key, value in keys.items())
 
 
-def runs_named(name: str) -> list[Run]:
+def runs_named(name: str) -> list[FlowerRun]:
     """Flower's runs of this run-name, newest first. Raises RunError when the server does not answer."""
     try:
-        client = init_http_client_from_connection(read_superlink_connection(CONNECTION))
-        try:
-            with flwr_cli_exc_handler():
-                listed = client.ListRuns(ListRunsRequest())
-        finally:
-            client.close()
-    except click.ClickException as error:
-        raise RunError(f"the server does not answer; is server.sh running? ({error.message.splitlines()[0]})") from None
-    runs = [run_from_proto(run) for run in listed.run_dict.values()]
-    named = [run for run in runs if str(run.override_config.get("run-name")) == name]
-    return sorted(named, key=lambda run: run.pending_at, reverse=True)
+        runs = runs_of(CONNECTION)
+    except ConnectionError as error:
+        raise RunError(f"the server does not answer; is server.sh running? ({str(error).splitlines()[0]})") from None
+    named = [run for run in runs if str(run.settings.get("run-name")) == name]
+    return sorted(named, key=lambda run: run.submitted, reverse=True)
 
 
 def _flower(*words: object) -> str:

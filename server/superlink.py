@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 
-from flwr.superlink import extensions
-from flwr.superlink.cli import flower_superlink
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ganseg_dist.compat.flower import run_superlink
 
 OPEN_TO_ALL = "/v1/fleet/"
 """Path of the nodes' endpoints, where Flower verifies their signatures."""
@@ -45,9 +45,7 @@ def _is_own_machine(scope: Scope) -> bool:
 
 def main() -> None:
     """Start the SuperLink."""
-    others = extensions.get_middleware()
-    extensions.get_middleware = lambda: (Middleware(LoopbackOnly), *others)  # outermost: before anything is parsed
-    flower_superlink()
+    run_superlink(Middleware(LoopbackOnly))
 
 
 if __name__ == "__main__":

@@ -1,27 +1,22 @@
 """Elastic training: as many workers as the cluster has room for, between a least and a most number.
 
-Ray Train restarts its workers in a smaller number when a node is lost, and in a larger one later. This module adds two
-rules: only a number that divides the batch is taken, so that every step learns from the same examples however they are
-shared out, and workers are added only after a checkpoint, so that no epoch is trained twice. Ray has no public
-interface for such rules: this module alone uses the private one, of the pinned Ray version.
+Ray Train restarts its workers in a smaller number when a node is lost, and in a larger one later. Two rules are added:
+only a number that divides the batch is taken, so that every step learns from the same examples however they are shared
+out, and workers are added only after a checkpoint, so that no epoch is trained twice.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from ray.train.torch import TorchTrainer
-from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy, NoopDecision, ScalingDecision
 
 from ganseg_dist.cluster.ray_cluster import no_room
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import RunError
 
 PAUSE_SECONDS = 0.5
-"""Between two checks for room: Ray's controller itself does not pause."""
+"""Between two checks for room."""
 
 
 def sizes_between(least: int, most: int, batch_size: int) -> tuple[int, ...]:
@@ -29,86 +24,38 @@ def sizes_between(least: int, most: int, batch_size: int) -> tuple[int, ...]:
     return tuple(size for size in range(least, most + 1) if batch_size % size == 0)
 
 
-def unused_resources() -> Mapping[str, float]:
-    """The unused resources of the cluster."""
-    import ray
+class EpochwiseRules:
+    """The `WorkerRules` of a training."""
 
-    resources: Mapping[str, float] = ray.available_resources()
-    return resources
-
-
-def held_workers(group: Any) -> int:
-    """The number of workers for which a placement group reserves room on living nodes; 0 for a removed group."""
-    from ray.util import placement_group_table
-
-    table = placement_group_table(group)
-    return 0 if table["state"] == "REMOVED" else sum(bool(node) for node in table["bundles_to_node_id"].values())
-
-
-class ElasticTrainer(TorchTrainer):
-    """A TorchTrainer for a `ScalingConfig` with a least and a most number of workers."""
-
-    def __init__(self, *arguments: Any, batch_size: int, checkpoints: Path, patience: float, **more: Any) -> None:
+    def __init__(self, sizes: Sequence[int], checkpoints: Path, patience: float) -> None:
         """
         Args:
-            batch_size: of all workers together; at least one number of workers must divide it.
+            sizes: the numbers of workers that may be taken, ascending; at least one.
             checkpoints: the run's folder of them; workers may be added when a new one appears.
-            patience: seconds to wait for room for the least number, after which `fit` raises RunError.
+            patience: seconds to wait for room for the least number.
         """
-        super().__init__(*arguments, **more)
-        scaling = self.scaling_config
-        sizes = sizes_between(scaling.min_workers, scaling.max_workers, batch_size)
-        self.policy = EpochwisePolicy(scaling, sizes, checkpoints, patience)
-
-    def _initialize_and_run_controller(self, **settings: Any) -> Any:
-        return super()._initialize_and_run_controller(**{**settings, "scaling_policy": self.policy})
-
-
-class EpochwisePolicy(ElasticScalingPolicy):
-    """Ray's controller calls it before it starts workers, and repeatedly while they train."""
-
-    def __init__(self, scaling_config: Any, sizes: Sequence[int], checkpoints: Path, patience: float) -> None:
-        super().__init__(scaling_config)
         self.sizes, self.patience = tuple(sizes), patience
         self.checkpoints = FolderCheckpoints(checkpoints, writes=False)
         self.newest: Path | None = None
-        self.group: Any = None
-        """The newest placement group: Ray asks for a decision before it releases the resources of a lost one."""
         self.waiting_since: float | None = None
 
-    def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
-        """Start as many workers as there is room for, or wait. Raises RunError after `patience` seconds of waiting."""
-        decision = super().make_decision_for_non_running_worker_group()
-        if isinstance(decision, NoopDecision):
-            self._wait()
-        else:
-            self.waiting_since, self.newest = None, self.checkpoints.newest()
-        return decision
-
-    def make_decision_for_running_worker_group(
-        self, worker_group_state: Any, worker_group_status: Any
-    ) -> ScalingDecision:
-        """Add the workers that there is room for, when the epoch's checkpoint has just been written."""
-        self.group = worker_group_state.placement_group_handle.placement_group
-        newest = self.checkpoints.newest()
-        if newest == self.newest:
-            self._maybe_send_resource_request()  # Ray drops this run's request after some minutes otherwise
-            return NoopDecision()
-        self.newest = newest
-        return super().make_decision_for_running_worker_group(worker_group_state, worker_group_status)
-
-    def _count_possible_workers(self, reserved_resources: Any) -> int:
-        """Ray counts its nodes' resources less other trainings' requests; this subtracts other tasks and actors too."""
-        needs = {kind: amount for kind, amount in self.scaling_config._resources_per_worker_not_none.items() if amount}
-        free = unused_resources()
-        more = min(int(free.get(kind, 0.0) // amount) for kind, amount in needs.items())
-        current = 0 if self.group is None else held_workers(self.group)
-        room = min(super()._count_possible_workers(reserved_resources), current + more)
+    def workers(self, room: int) -> int:
+        """The largest of the sizes for which there is room; 0 if there is none."""
         return max((size for size in self.sizes if size <= room), default=0)
 
-    def _wait(self) -> None:
+    def on_start(self) -> None:
+        """Note the checkpoint with which workers start."""
+        self.waiting_since, self.newest = None, self.checkpoints.newest()
+
+    def on_wait(self) -> None:
+        """Wait a moment for room. Raises RunError after `patience` seconds of it."""
         now = time.monotonic()
         self.waiting_since = self.waiting_since or now
         if now - self.waiting_since > self.patience:
             raise RunError(no_room(self.sizes[0], self.patience))
         time.sleep(PAUSE_SECONDS)
+
+    def may_resize(self) -> bool:
+        """Whether an epoch's checkpoint was written since the last call."""
+        before, self.newest = self.newest, self.checkpoints.newest()
+        return self.newest != before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shlex
@@ -145,17 +144,11 @@ def check_upload_size(folder: Path) -> int:
 
 def _entry_sizes(folder: Path) -> Counter[str]:
     """Bytes that Ray would pack, by the folder's top-level entries; Ray does not compress them."""
-    from ray._private.ray_constants import RAY_RUNTIME_ENV_IGNORE_GITIGNORE
-    from ray._private.runtime_env.packaging import _dir_travel
+    from ganseg_dist.compat.ray import uploaded_files
 
     sizes: Counter[str] = Counter()
-
-    def weigh(path: Path) -> None:
-        if path.is_file():
-            sizes[path.relative_to(folder).parts[0]] += path.stat().st_size
-
-    with_gitignore = os.environ.get(RAY_RUNTIME_ENV_IGNORE_GITIGNORE) != "1"
-    _dir_travel(folder, [], weigh, include_gitignore=with_gitignore, logger=logging.getLogger(__name__))
+    for file in uploaded_files(folder):
+        sizes[file.relative_to(folder).parts[0]] += file.stat().st_size
     return sizes
 
 

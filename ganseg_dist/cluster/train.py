@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ganseg_dist.cluster.elastic import EpochwiseRules, sizes_between
 from ganseg_dist.cluster.ray_cluster import check_resources, no_room
 from ganseg_dist.cluster.shared_paths import check_shared_paths, check_worker_paths, training_paths
 from ganseg_dist.config import RunConfig
@@ -32,8 +33,6 @@ PLACEMENT_SECONDS = 20.0
 PATIENCE_SECONDS = 1800.0
 """That training waits for room after a node was lost: Ray itself would wait for ever."""
 POLL_SECONDS = 0.3
-LOW_ON_MEMORY = "node running low on memory"
-"""Part of the message of Ray's raylet about a worker that it killed, which half a page of advice follows."""
 
 logger = logging.getLogger(__name__)
 
@@ -68,17 +67,24 @@ def train_on_ray(
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    from ganseg_dist.compat.ray import ElasticTrainer
+
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")  # delay until a death is noticed
     placement = float(os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PLACEMENT_SECONDS)))
-    elastic = least_workers is not None and least_workers < workers
-    check_resources(workers=least_workers or workers, threads=config.train.threads, gpus=gpus)
+    least_workers = least_workers or workers
+    elastic = least_workers < workers
+    check_resources(workers=least_workers, threads=config.train.threads, gpus=gpus)
     resources = {"CPU": config.train.threads, **({"GPU": 1} if gpus else {})}
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     places = training_paths(run, prepared)
     check_shared_paths(places, resources, partial(tracker.warn, 0))
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     relay = ray.remote(num_cpus=0, scheduling_strategy=here)(ProgressRelay).remote()
-    trainer = (_elastic_trainer(config, run) if elastic else TorchTrainer)(
+    make_trainer: Callable[..., TorchTrainer] = TorchTrainer
+    if elastic:
+        sizes = sizes_between(least_workers, workers, config.train.batch_size)
+        make_trainer = partial(ElasticTrainer, rules=EpochwiseRules(sizes, run.checkpoints, PATIENCE_SECONDS))
+    trainer = make_trainer(
         _worker,
         train_loop_config={
             "config": config.to_json(),
@@ -112,17 +118,6 @@ def train_on_ray(
         except Exception as error:
             raise as_user_error(error, workers) from error
     return FolderCheckpoints(run.checkpoints).last()
-
-
-def _elastic_trainer(config: RunConfig, run: Run) -> Callable[..., Any]:
-    from ganseg_dist.cluster.elastic import ElasticTrainer
-
-    return partial(
-        ElasticTrainer,
-        batch_size=config.train.batch_size,
-        checkpoints=run.checkpoints,
-        patience=PATIENCE_SECONDS,
-    )
 
 
 def _worker(settings: dict[str, Any]) -> None:
@@ -285,12 +280,12 @@ def _fail_fast_on_user_error(relay: Any) -> UserCallback:
 
 def as_user_error(error: Exception, workers: int) -> GansegError:
     """A worker's own GansegError if there is one, else a RunError that describes the failure in one line."""
-    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+    from ganseg_dist.compat.ray import LOW_ON_MEMORY, is_startup_timeout
 
     raised = getattr(error, "controller_failure", None)
     if isinstance(raised, GansegError):
         return raised
-    if isinstance(raised, WorkerGroupStartupTimeoutError):
+    if is_startup_timeout(raised):
         return RunError(no_room(workers, PATIENCE_SECONDS))
     if LOW_ON_MEMORY in str(error):
         return RunError(

@@ -90,6 +90,8 @@ def run_trials(
     """
     from ray import tune
 
+    from ganseg_dist.compat.ray import set_tuner_callbacks
+
     watcher = _watcher(on_end)
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's run records why it failed
@@ -99,8 +101,7 @@ def run_trials(
     with environment(ENVIRONMENT):
         if tune.Tuner.can_restore(str(state)):
             tuner = _restored(state, trainable)
-            # Tune does not store the callback, and the earlier one belongs to another process.
-            tuner._local_tuner.get_run_config().callbacks = [watcher]
+            set_tuner_callbacks(tuner, [watcher])
         else:
             tuner = tune.Tuner(
                 trainable,

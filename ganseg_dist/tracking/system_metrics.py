@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
+
+from ganseg_dist.compat.mlflow import system_monitors
 
 SAMPLE_SECONDS = 10.0
 
@@ -30,7 +31,7 @@ class SystemMetrics:
         self._thread.join(timeout=self._seconds)
 
     def _work(self) -> None:
-        monitors = available_monitors()
+        monitors = system_monitors()
         self._sample(monitors)  # the first reading only starts the processor's clock: its load counts from here
         over = False
         while not over:
@@ -44,17 +45,3 @@ class SystemMetrics:
             sample |= {f"system/{name}": value for name, value in monitor.aggregate_metrics().items()}
             monitor.clear_metrics()
         return sample
-
-
-def available_monitors() -> list[Any]:
-    """MLflow's monitors that work here: those of a GPU need one, and nvidia-ml-py."""
-    monitors: list[Any] = []
-    with suppress(ImportError):
-        from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-
-        monitors.append(CPUMonitor())
-    with suppress(ImportError, RuntimeError):
-        from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
-
-        monitors.append(GPUMonitor())
-    return monitors

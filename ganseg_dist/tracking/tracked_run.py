@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from ganseg_dist import __version__
 from ganseg_dist.atomic import write_json
+from ganseg_dist.compat.mlflow import EXPERIMENT_KIND, MISSING
 from ganseg_dist.files import read_json
 from ganseg_dist.runs import Run, experiment_command, runs_root
 from ganseg_dist.tracking.connection import connect, reason, sqlite_file, sqlite_uri, without_password
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "ganseg"
-KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Without it MLflow's pages take an experiment for one with language models, and hide the runs."""
 PERSIST_SECONDS = 20.0
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -198,7 +197,7 @@ def _experiment(client: MlflowClient, uri: str, name: str) -> str:
     if experiment is None:
         location = None if uri.startswith(("http://", "https://")) else (runs_root() / "mlartifacts").as_uri()
         try:
-            return str(client.create_experiment(name, artifact_location=location, tags=KIND))
+            return str(client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_KIND))
         except MlflowException:  # another first user was faster
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
@@ -211,12 +210,11 @@ def _experiment(client: MlflowClient, uri: str, name: str) -> str:
 def _resumed(client: MlflowClient, run_id: str) -> bool:
     """Set the run's status to RUNNING; False where the store does not have the run, such as another store."""
     from mlflow.exceptions import MlflowException
-    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
     try:
         client.update_run(run_id, status="RUNNING")
     except MlflowException as error:
-        if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+        if error.error_code == MISSING:
             return False
         raise
     return True

@@ -6,7 +6,8 @@ import pytest
 from ray.train import ScalingConfig
 
 import ganseg_dist.cluster.elastic as elastic
-from ganseg_dist.cluster.elastic import EpochwisePolicy, sizes_between
+from ganseg_dist.cluster.elastic import EpochwiseRules, sizes_between
+from ganseg_dist.compat import ray as compat
 from ganseg_dist.errors import RunError
 
 
@@ -19,16 +20,15 @@ def test_only_numbers_that_share_the_batch_evenly():
 @pytest.fixture
 def policy(tmp_path, monkeypatch):
     """Of one to four workers with a CPU each and a batch of 16, in a cluster whose nodes the test says."""
-    policy = EpochwisePolicy(
-        ScalingConfig(num_workers=(1, 4), elastic_resize_monitor_interval_s=0.0), (1, 2, 4), tmp_path, 60
-    )
+    scaling = ScalingConfig(num_workers=(1, 4), elastic_resize_monitor_interval_s=0.0)
+    policy = compat.ElasticPolicy(scaling, EpochwiseRules((1, 2, 4), tmp_path, 60))
     policy.nodes = {"a": {"CPU": 3.0}}
     monkeypatch.setattr(policy, "_maybe_send_resource_request", lambda: None)
     monkeypatch.setattr(policy, "_get_reserved_resources", lambda: policy.nodes)
     monkeypatch.setattr(elastic, "PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(elastic, "held_workers", lambda group: group)
+    monkeypatch.setattr(compat, "held_workers", lambda group: group)
     policy.unused = {"CPU": 8.0}
-    monkeypatch.setattr(elastic, "unused_resources", lambda: policy.unused)
+    monkeypatch.setattr("ray.available_resources", lambda: policy.unused)
     return policy
 
 
@@ -67,9 +67,9 @@ def test_what_a_lost_group_still_holds_is_room(policy, tmp_path):
 def test_a_group_holds_its_places_on_nodes_that_live_until_it_is_given_back(monkeypatch):
     table = {"state": "RESCHEDULING", "bundles_to_node_id": {0: "", 1: "9592a7", 2: "fffe01"}}
     monkeypatch.setattr("ray.util.placement_group_table", lambda group: table)
-    assert elastic.held_workers(None) == 2
+    assert compat.held_workers(None) == 2
     table["state"] = "REMOVED"
-    assert elastic.held_workers(None) == 0
+    assert compat.held_workers(None) == 0
 
 
 def test_workers_are_added_when_a_checkpoint_was_written_and_not_before(policy, tmp_path):
@@ -91,6 +91,6 @@ def test_workers_are_added_when_a_checkpoint_was_written_and_not_before(policy, 
 def test_without_room_it_waits_and_then_says_so(policy):
     policy.nodes = {}
     policy.make_decision_for_non_running_worker_group()
-    policy.patience = 0.0
+    policy.rules.patience = 0.0
     with pytest.raises(RunError, match="no room for 1 worker"):
         policy.make_decision_for_non_running_worker_group()

@@ -2,11 +2,11 @@
 
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from flwr.common.config import parse_config_args
 
+from ganseg_dist.compat.flower import FlowerRun
 from ganseg_dist.errors import ConfigError, FederationError, RunError
 from server import submit as module
 from server.submit import as_toml, run_config_of, submit
@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 GOOD = ("recipe=ganet_seg_debug", "run-name=first", "least-sites=3")
 
 
-def listed(status: str, sub_status: str = "", number: int = 7) -> SimpleNamespace:
-    return SimpleNamespace(run_id=number, status=SimpleNamespace(status=status, sub_status=sub_status))
+def listed(status: str, sub_status: str = "", number: int = 7) -> FlowerRun:
+    return FlowerRun(number, {}, "", status, sub_status)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def flower(monkeypatch):
     """Flower's runs of the name as they are listed before and after `flwr run`, and that command's exit code."""
     started: list[list[str]] = []
 
-    def stands_in(*runs: list[SimpleNamespace], code: int = 0) -> list[list[str]]:
+    def stands_in(*runs: list[FlowerRun], code: int = 0) -> list[list[str]]:
         answers = list(runs)
         monkeypatch.setenv("FLWR_HOME", "state/flower")
         monkeypatch.setattr(module, "runs_named", lambda name: answers.pop(0))

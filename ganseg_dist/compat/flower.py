@@ -1,0 +1,108 @@
+"""Private parts of Flower, written against Flower 1.42.
+
+Public are `flwr.app`, `flwr.clientapp`, `flwr.serverapp` and `flwr.simulation` alone. Imports stand in the functions:
+a server, a hospital's node and a command each need another part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+from starlette.middleware import Middleware
+
+
+@dataclass(frozen=True, slots=True)
+class FlowerRun:
+    """A run as the SuperLink lists it."""
+
+    number: int
+    """The id by which `flwr stop` and `flwr log` take it."""
+    settings: Mapping[str, Any]
+    """Given by `flwr run --run-config`."""
+    submitted: str
+    """ISO 8601."""
+    status: str
+    """`pending`, `starting`, `running` or `finished`."""
+    sub_status: str
+    """Of a finished run: `completed`, `failed` or `stopped`."""
+
+
+def runs_of(connection: str) -> list[FlowerRun]:
+    """All runs of the SuperLink that this connection in `FLWR_HOME` names: `flwr list` prints a table for people.
+
+    Raises ConnectionError, with Flower's message, when it does not answer.
+    """
+    import click
+    from flwr.cli.flower_config import read_superlink_connection
+    from flwr.cli.utils import flwr_cli_exc_handler, init_http_client_from_connection
+    from flwr.common.serde import run_from_proto
+    from flwr.proto.control_pb2 import ListRunsRequest
+
+    try:
+        client = init_http_client_from_connection(read_superlink_connection(connection))
+        try:
+            with flwr_cli_exc_handler():
+                listed = client.ListRuns(ListRunsRequest())
+        finally:
+            client.close()
+    except click.ClickException as error:
+        raise ConnectionError(error.message) from None
+    runs = map(run_from_proto, listed.run_dict.values())
+    return [
+        FlowerRun(run.run_id, run.override_config, run.pending_at, run.status.status, run.status.sub_status)
+        for run in runs
+    ]
+
+
+def run_superlink(middleware: Middleware) -> None:
+    """Run `flower-superlink` with this ASGI middleware outermost; Flower takes none from outside."""
+    from flwr.superlink import extensions
+    from flwr.superlink.cli import flower_superlink
+
+    others = extensions.get_middleware()
+    extensions.get_middleware = lambda: (middleware, *others)
+    flower_superlink()
+
+
+def run_clientapp(check_bundle: Callable[[bytes], None]) -> None:
+    """Run `flwr-clientapp`, a node's task, with a check of each bundle before it is unpacked.
+
+    Flower has no such check. An exception of it ends the task before any of the bundle's code runs.
+    """
+    from flwr.supernode.cli import flwr_clientapp
+    from flwr.supernode.runtime import run_clientapp as module
+
+    names = vars(module)
+    unpack = names["install_from_fab"]
+
+    def unpack_checked(bundle: bytes, **options: Any) -> Path:
+        check_bundle(bundle)
+        unpacked: Path = unpack(bundle, **options)
+        return unpacked
+
+    names["install_from_fab"] = unpack_checked
+    flwr_clientapp()
+
+
+def is_simulated(grid: Grid) -> bool:
+    """Whether Flower simulates the nodes: only a simulation's server app and its grid share a process."""
+    from flwr.superlink.grid import InMemoryGrid
+
+    return isinstance(grid, InMemoryGrid)
+
+
+def identify_server(run: int) -> None:
+    """Give this process the identity of a run's server, without which Flower makes no messages; a SuperLink sets it."""
+    from flwr.supercore.task_identity import TaskIdentity
+
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run, 0, 0
+
+
+def set_message_id(message: Message, message_id: str) -> None:
+    """Number a message, as a SuperLink does when one is pushed; a reply then names it."""
+    message.metadata.__dict__["_message_id"] = message_id
