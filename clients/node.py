@@ -45,7 +45,7 @@ from ganseg_dist.planning.plan import fingerprint as data_record
 from ganseg_dist.planning.prepare import Preflight, labelled, preflight, prepare_cohort, usable_cohort
 from ganseg_dist.printable import printable
 from ganseg_dist.runs import Run
-from ganseg_dist.suggestion import suggestion
+from ganseg_dist.validation_errors import Problem, first_problem, no_such_field
 
 COMMAND = "flwr run"
 """Recorded as the command of a site's run: the arguments of the site's own process hold a secret of Flower's."""
@@ -262,15 +262,13 @@ class SiteNode:
 
 def _first_problem(error: ValidationError) -> str:
     """The field and its problem; for an unknown field, the known name closest to it."""
-    problem = error.errors()[0]
-    *parents, last = [str(part) for part in problem["loc"]] or ["file"]
-    field = ".".join([*parents, last])
-    if problem["type"] == "extra_forbidden":
+    problem = Problem.first(error)
+    if problem.kind == "extra_forbidden":
+        parents = problem.place[:-1]
         known = PrivacyDemand.model_fields if parents else SiteSettings.model_fields
         names = [".".join([*parents, name]) for name in known]
-        listed = f"the fields are {', '.join(names)}"
-        return f"{field}: no such field; {suggestion(field, names, listed)}"
-    return f"{field}: {'is missing' if problem['type'] == 'missing' else problem['msg']}"
+        return no_such_field(problem.field, names, f"the fields are {', '.join(names)}")
+    return f"{problem.field}: is missing" if problem.kind == "missing" else first_problem(error, "file")
 
 
 def _origin(cohort: Cohort) -> Origin:

@@ -37,6 +37,7 @@ from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.files import read_json
 from ganseg_dist.names import folder_name
 from ganseg_dist.storage.session import check_location, synced
+from ganseg_dist.validation_errors import first_problem
 
 LONGEST = 100
 """Characters of a run's name."""
@@ -121,9 +122,8 @@ class Run:
         try:
             return FederationRecord.model_validate(self.read("federation.json"))
         except ValidationError as error:
-            problem = error.errors()[0]
-            field = ".".join(map(str, problem["loc"])) or "file"
-            raise RunError(f"{self.folder / 'federation.json'}: {field}: {problem['msg']}; restore it") from None
+            path = self.folder / "federation.json"
+            raise RunError(f"{path}: {first_problem(error, 'file')}; restore it") from None
 
     def description(self) -> dict[str, Any]:
         """run.json. Raises RunError when it is missing or damaged."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -23,7 +24,7 @@ from ganseg_dist.config.train import TrainConfig
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.files import read_text
 from ganseg_dist.registry import load, registered
-from ganseg_dist.suggestion import suggestion
+from ganseg_dist.validation_errors import Problem, no_such_field
 
 
 class _OfRegisteredSystem:
@@ -120,7 +121,7 @@ def override(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     for field, value in changes.items():
         if not _assign(tree, field, _parsed(value)):
             lists_them = f"ganseg recipes {config.recipe} lists the fields"
-            raise ConfigError(f"{field}: no such field; {suggestion(field, config.fields(), lists_them)}")
+            raise ConfigError(no_such_field(field, config.fields(), lists_them))
     try:
         return RunConfig.model_validate_json(json.dumps(tree))
     except ValidationError as error:
@@ -161,27 +162,17 @@ def _parsed(value: Any) -> Any:
 
 
 def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    place = problem["loc"]
-    if problem["type"] == "extra_forbidden":
-        return _no_such_field(place)
-    if place[:1] == ("system",):
-        place = (*place[:1], *place[2:])  # without the system's name, which pydantic inserts
-    field = ".".join(str(part) for part in place)
-    value = problem.get("input")
+    problem, system = Problem.first(error), next(iter(registered()))
+    if problem.place[:1] == ("system",):  # pydantic inserts the system's name after it
+        system = "".join(problem.place[1:2])
+        problem = replace(problem, place=(*problem.place[:1], *problem.place[2:]))
+    field, value = problem.field, problem.value
+    if problem.kind == "extra_forbidden":
+        known = RunConfig.model_validate({"recipe": "", "system": {"name": system}}).fields()
+        return no_such_field(field, known, "take it out")
+    if problem.kind == "value_error" and not field:
+        return problem.message  # it relates fields of two nodes and names them itself
     value_text = "" if isinstance(value, dict) else f" (got {value!r})"
-    if problem["type"] == "tuple_type":
+    if problem.kind == "tuple_type":
         return f'{field}: is a list; write it as ["a", "b"]{value_text}'
-    if problem["type"] == "value_error" and not field:
-        return problem["msg"].removeprefix("Value error, ")  # it relates fields of two nodes and names them itself
-    return f"{field or 'config'}: {problem['msg'].removeprefix('Value error, ')}{value_text}"
-
-
-def _no_such_field(place: tuple[int | str, ...]) -> str:
-    """Message for an unknown field at the given place of pydantic's error."""
-    system = next(iter(registered()))
-    if place[:1] == ("system",):
-        system, place = str(place[1]), (*place[:1], *place[2:])
-    tree = {"recipe": "", "system": {"name": system}}
-    field, known = ".".join(map(str, place)), RunConfig.model_validate(tree).fields()
-    return f"{field}: no such field; {suggestion(field, known, 'take it out')}"
+    return f"{field or 'config'}: {problem.message}{value_text}"

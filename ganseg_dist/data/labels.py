@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, StrictInt, TypeAdapter, ValidationEr
 from ganseg_dist.data.nesting import rows_inside
 from ganseg_dist.errors import DataError
 from ganseg_dist.files import read_json
+from ganseg_dist.validation_errors import first_problem
 
 Labels = npt.NDArray[np.uint8]
 
@@ -86,10 +87,7 @@ class LabelScheme:
         try:
             return TypeAdapter(cls).validate_python(stored)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field_name = ".".join(part for part in map(str, first["loc"]) if part.isprintable()) or "scheme"
-            problem = first["msg"].removeprefix("Value error, ")
-            raise DataError(f"{where}: is no label scheme ({field_name}: {problem})") from None
+            raise DataError(f"{where}: is no label scheme ({first_problem(error, 'scheme')})") from None
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON types."""

@@ -36,6 +36,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ganseg_dist.errors import FederationError
+from ganseg_dist.validation_errors import first_problem
 
 Kind = Literal["train", "evaluate", "preflight", "fingerprint", "error", "finish"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -106,7 +107,7 @@ class Content(Fields):
                 }
             )
         except ValidationError as error:
-            raise FederationError(f"a message cannot leave: {_first_problem(error)}") from None
+            raise FederationError(f"a message cannot leave: {first_problem(error)}") from None
 
     @model_validator(mode="after")
     def _sum(self) -> Self:
@@ -154,7 +155,7 @@ def read(line: bytes) -> Entry:
     try:
         return Entry.model_validate_json(line)
     except ValidationError as error:
-        raise ValueError(_first_problem(error)) from None
+        raise ValueError(first_problem(error)) from None
 
 
 def is_intact(entry: Entry, line: bytes) -> bool:
@@ -331,10 +332,3 @@ def _number(name: str, value: Any) -> int | float:
     if isinstance(plain, bool) or not isinstance(plain, int | float) or not math.isfinite(plain):
         raise FederationError(f"{name}: is not a finite number; of metrics only finite numbers leave a hospital")
     return plain
-
-
-def _first_problem(error: ValidationError) -> str:
-    """Field and problem in one line, without the value, which might be confidential."""
-    problem = error.errors(include_input=False, include_url=False)[0]
-    place = ".".join(str(part) for part in problem["loc"])
-    return " ".join(f"{place}: {problem['msg']}".removeprefix(": ").split())

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from ganseg_dist.errors import RunError
 from ganseg_dist.runs import Run
+from ganseg_dist.validation_errors import first_problem
 
 Parsed = TypeVar("Parsed")
 
@@ -51,10 +52,7 @@ def read_record(run: Run, name: str, adapter: TypeAdapter[Parsed]) -> Parsed | N
     try:
         return adapter.validate_python(run.read(name))
     except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(str(step) for step in problem["loc"])
-        what = f"{field}: {problem['msg']}" if field else problem["msg"]
-        raise RunError(f"{path}: {what}; write it again with the command that made it") from None
+        raise RunError(f"{path}: {first_problem(error)}; write it again with the command that made it") from None
 
 
 def finite(text: str) -> float:
