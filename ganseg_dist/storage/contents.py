@@ -19,7 +19,7 @@ from pydantic import Field, TypeAdapter
 from ganseg_dist.errors import RunError
 from ganseg_dist.files import parse_json
 from ganseg_dist.paths import why_not_inside
-from ganseg_dist.storage.uri import RemoteFolder
+from ganseg_dist.storage.remote import RemoteFolder
 
 FORMAT = 1
 LIST = "contents.json"
@@ -54,7 +54,7 @@ class Contents:
         return self.writer, self.revision
 
     @classmethod
-    def at(cls, address: RemoteFolder, name: str) -> Contents | None:
+    def at(cls, remote: RemoteFolder, name: str) -> Contents | None:
         """Read the contents of the folder with this name; None if it has no copy.
 
         A list that is replaced while it is read may be cut at the length of the earlier one: an unreadable list is read
@@ -62,19 +62,19 @@ class Contents:
 
         Raises RunError when it is damaged, and for a path that leads out of the folder.
         """
-        content, before = address.read(f"{name}/{LIST}"), None
+        content, before = remote.read(f"{name}/{LIST}"), None
         while content is not None:
             try:
-                return cls._parsed(content, address, name)
+                return cls._parsed(content, remote, name)
             except RunError:
                 if content == before:
                     raise
-            before, content = content, address.read(f"{name}/{LIST}")
+            before, content = content, remote.read(f"{name}/{LIST}")
         return None
 
     @classmethod
-    def _parsed(cls, content: bytes, address: RemoteFolder, name: str) -> Contents:
-        listed, remedy = f"{address.display_uri}/{name}/{LIST}", f"restore it, or delete {name} there"
+    def _parsed(cls, content: bytes, remote: RemoteFolder, name: str) -> Contents:
+        listed, remedy = f"{remote.display_uri}/{name}/{LIST}", f"restore it, or delete {name} there"
         try:
             stated = parse_json(content)["format"]
             if stated != FORMAT:
@@ -88,10 +88,10 @@ class Contents:
                 raise RunError(f"{listed}: path {path!r} {problem}; {remedy}")
         return contents
 
-    def put(self, address: RemoteFolder, name: str) -> None:
+    def put(self, remote: RemoteFolder, name: str) -> None:
         """Replace the list of the folder with this name."""
         record = {"format": FORMAT, **asdict(self)}
-        address.replace(f"{name}/{LIST}", json.dumps(record, indent=1).encode())
+        remote.replace(f"{name}/{LIST}", json.dumps(record, indent=1).encode())
 
     def place(self, name: str, path: str) -> str:
         """Path of a listed file below the URI."""

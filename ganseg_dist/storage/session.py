@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ganseg_dist.errors import ConfigError, GansegError, RunError
 from ganseg_dist.storage.record import Record, Stamp, stamps
+from ganseg_dist.storage.remote import RemoteFolder, remote_folder
 from ganseg_dist.storage.transfer import fetch, send
-from ganseg_dist.storage.uri import RemoteFolder, remote_folder
 
 logger = logging.getLogger(__name__)
 
@@ -25,28 +25,28 @@ def synced(folder: Path) -> Path:
 
     Raises ConfigError when GANSEG_RUNS_URI cannot be read, and RunError as `fetch` does.
     """
-    address = remote_folder()
-    if address is None or folder in _folders:
+    remote = remote_folder()
+    if remote is None or folder in _folders:
         return folder
-    fetch(folder, address)
-    record = Record.of(folder, address.identity)
+    fetch(folder, remote)
+    record = Record.of(folder, remote.identity)
     _folders[folder] = stamps(folder) if record is None else record.files
     return folder
 
 
 def check_location() -> None:
     """Raises ConfigError when GANSEG_RUNS_URI cannot be written, before any training."""
-    address = remote_folder()
-    if address is not None:
-        _probed(address.uri)
+    remote = remote_folder()
+    if remote is not None:
+        _probed(remote.uri)
 
 
 @lru_cache(maxsize=1)
 def _probed(uri: str) -> None:
     """Test writing once in a process; a failure is not cached, so the next call tries again."""
-    address = remote_folder()
-    assert address is not None
-    address.probe()
+    remote = remote_folder()
+    assert remote is not None
+    remote.probe()
 
 
 @contextmanager
@@ -70,27 +70,27 @@ def session() -> Iterator[None]:
 
 def _copy_changed() -> list[str]:
     """Copy changed folders; returns a message for each that failed."""
-    address = remote_folder() if _folders else None
+    remote = remote_folder() if _folders else None
     problems: list[str] = []
-    if address is None:
+    if remote is None:
         return problems
-    for folder in _with_trials(address):
+    for folder in _with_trials(remote):
         if stamps(folder) != _folders[folder]:
             try:
-                send(folder, address)
+                send(folder, remote)
                 _folders[folder] = stamps(folder)
             except (GansegError, OSError) as error:
                 problems.append(f"{folder}: is whole here, and not kept: {error}")
-                if isinstance(error, ConfigError):  # it concerns the address, so the others would fail too
+                if isinstance(error, ConfigError):  # it concerns the remote folder, so the others would fail too
                     break
     return problems
 
 
-def _with_trials(address: RemoteFolder) -> list[Path]:
+def _with_trials(remote: RemoteFolder) -> list[Path]:
     """The opened folders, and for each that is no run those of its trials, NAME.TRIAL, which other processes opened."""
     for folder in [folder for folder in _folders if not (folder / "run.json").exists()]:
         for trial in folder.parent.glob(f"{folder.name}.*"):
             if trial.is_dir() and trial not in _folders:
-                record = Record.of(trial, address.identity)
+                record = Record.of(trial, remote.identity)
                 _folders[trial] = {} if record is None else record.files
     return [folder for folder in _folders if folder.is_dir()]

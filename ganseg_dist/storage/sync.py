@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ganseg_dist.errors import GansegError
+from ganseg_dist.storage.remote import RemoteFolder, remote_folder
 from ganseg_dist.storage.transfer import send
-from ganseg_dist.storage.uri import RemoteFolder, remote_folder
 
 LOOK_SECONDS = 1.0
 
@@ -27,14 +27,12 @@ def syncing(folder: Path, newest: Callable[[], object]) -> Iterator[None]:
     Args:
         newest: returns a value that changes with every checkpoint.
     """
-    address = remote_folder()
-    if address is None:
+    remote = remote_folder()
+    if remote is None:
         yield
         return
     ending = threading.Event()
-    copying = threading.Thread(
-        target=_follow, args=(folder, address, newest, ending), name="ganseg-keeper", daemon=True
-    )
+    copying = threading.Thread(target=_follow, args=(folder, remote, newest, ending), name="ganseg-keeper", daemon=True)
     copying.start()
     try:
         yield
@@ -42,17 +40,17 @@ def syncing(folder: Path, newest: Callable[[], object]) -> Iterator[None]:
         ending.set()
         copying.join()
         with _warn_of_failure(folder):
-            send(folder, address)
+            send(folder, remote)
 
 
-def _follow(folder: Path, address: RemoteFolder, newest: Callable[[], object], ending: threading.Event) -> None:
+def _follow(folder: Path, remote: RemoteFolder, newest: Callable[[], object], ending: threading.Event) -> None:
     copied: object = folder  # differs from every value of newest()
     while not ending.is_set():
         with _warn_of_failure(folder):
             current = newest()
             if current != copied:
                 copied = current
-                send(folder, address)
+                send(folder, remote)
         ending.wait(LOOK_SECONDS)
 
 

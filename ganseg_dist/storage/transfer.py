@@ -16,7 +16,7 @@ from ganseg_dist.atomic import private_folder, whole_folder
 from ganseg_dist.errors import RunError
 from ganseg_dist.storage.contents import LIST, Contents, Entry, place
 from ganseg_dist.storage.record import Record, Stamp, stamps
-from ganseg_dist.storage.uri import RemoteFolder
+from ganseg_dist.storage.remote import RemoteFolder
 
 ASIDE = ".kept"
 """Folder in the runs folder for locks and for the files that are being sent."""
@@ -27,60 +27,60 @@ HOMES = "sites/*"
 logger = logging.getLogger(__name__)
 
 
-def send(folder: Path, address: RemoteFolder) -> None:
+def send(folder: Path, remote: RemoteFolder) -> None:
     """Update a folder's copy; unchanged files are not sent again.
 
-    Raises ConfigError when the address fails, and RunError when another folder was copied there meanwhile. The copy is
-    then unchanged.
+    Raises ConfigError when the remote folder fails, and RunError when another folder was copied there meanwhile. The
+    copy is then unchanged.
     """
     name = folder.name
     with _lock(folder):
-        record = Record.of(folder, address.identity)
+        record = Record.of(folder, remote.identity)
         if record is None:
-            record = Record(address.identity)
+            record = Record(remote.identity)
             record.write(folder)  # before the first copy, which is then known as this folder's even after a kill
-        copy = Contents.at(address, name)
+        copy = Contents.at(remote, name)
         if copy is not None and _is_foreign(copy, record):
-            raise _conflict(folder, address)
+            raise _conflict(folder, remote)
         before: Mapping[str, Entry] = {} if copy is None else copy.files
         with _pinned(folder, before, record) as (now, changed, pins):
             if copy is not None and not changed and now.keys() == before.keys():
-                _delete_unlisted(address, name, copy)  # an earlier call may have been interrupted before it
+                _delete_unlisted(remote, name, copy)  # an earlier call may have been interrupted before it
                 return
             revision = 1 if copy is None else copy.revision + 1
             sent = {
-                path: Entry(*now[path], address.send(pins / path, place(name, revision, path)), revision)
+                path: Entry(*now[path], remote.send(pins / path, place(name, revision, path)), revision)
                 for path in changed
             }
         contents = Contents(record.writer, revision, {path: sent.get(path) or before[path] for path in now})
-        contents.put(address, name)
+        contents.put(remote, name)
         replace(record, known=contents.identity, files=now).write(folder)
-        _delete_unlisted(address, name, contents)
+        _delete_unlisted(remote, name, contents)
 
 
-def fetch(folder: Path, address: RemoteFolder) -> None:
+def fetch(folder: Path, remote: RemoteFolder) -> None:
     """Replace the folder by its copy if the folder is missing or equals an earlier revision of the copy.
 
     Raises RunError when the folder was changed since, or when the copy is damaged; the folder is then unchanged.
     """
     with _lock(folder):
-        copy = Contents.at(address, folder.name)
+        copy = Contents.at(remote, folder.name)
         if copy is None:
             return
         local = stamps(folder)
-        record = Record.of(folder, address.identity) if local else None
+        record = Record.of(folder, remote.identity) if local else None
         if local and (record is None or _is_foreign(copy, record)):
             if record is None or local != record.files:
-                raise _conflict(folder, address)
+                raise _conflict(folder, remote)
         elif local:
             return
         with whole_folder(folder) as unfinished:
             for path, entry in copy.files.items():
-                _fetch_file(address, copy.place(folder.name, path), entry, unfinished / path)
+                _fetch_file(remote, copy.place(folder.name, path), entry, unfinished / path)
             for home in unfinished.glob(HOMES):
                 private_folder(home)
-            Record(address.identity, known=copy.identity, files=stamps(unfinished)).write(unfinished)
-    logger.warning("%s: fetched from %s", folder.name, address.display_uri)
+            Record(remote.identity, known=copy.identity, files=stamps(unfinished)).write(unfinished)
+    logger.warning("%s: fetched from %s", folder.name, remote.display_uri)
 
 
 def _is_foreign(copy: Contents, record: Record) -> bool:
@@ -88,21 +88,21 @@ def _is_foreign(copy: Contents, record: Record) -> bool:
     return copy.writer != record.writer and copy.identity != record.known
 
 
-def _conflict(folder: Path, address: RemoteFolder) -> RunError:
+def _conflict(folder: Path, remote: RemoteFolder) -> RunError:
     return RunError(
-        f"{folder}: is another than {address.display_uri}/{folder.name}, which was copied there from elsewhere; move "
+        f"{folder}: is another than {remote.display_uri}/{folder.name}, which was copied there from elsewhere; move "
         "away the one that is not wanted and start again"
     )
 
 
-def _fetch_file(address: RemoteFolder, place: str, entry: Entry, file: Path) -> None:
+def _fetch_file(remote: RemoteFolder, place: str, entry: Entry, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    digest = address.fetch(place, file)
+    digest = remote.fetch(place, file)
     if digest != entry.digest:
         problem = "is missing" if digest is None else "is damaged (its digest differs)"
         run, list_of = place.partition("/")[0], f"{place.partition('/')[0]}/{LIST}"
         raise RunError(
-            f"{address.display_uri}/{place}: {problem}, and {list_of} lists it; start again if the run is being copied "
+            f"{remote.display_uri}/{place}: {problem}, and {list_of} lists it; start again if the run is being copied "
             f"just now, else restore it, or delete {run} there to begin anew"
         )
     os.utime(file, ns=(entry.mtime_ns, entry.mtime_ns))
@@ -145,17 +145,17 @@ def _link(folder: Path, paths: Iterable[str], pins: Path) -> None:
             shutil.copy2(folder / path, pin)
 
 
-def _delete_unlisted(address: RemoteFolder, name: str, contents: Contents) -> None:
+def _delete_unlisted(remote: RemoteFolder, name: str, contents: Contents) -> None:
     """Delete files of earlier revisions and of interrupted copies."""
     listed = {contents.place(name, path) for path in contents.files}
     used = {_revision_folder(path) for path in listed}
-    unlisted = {path for path in address.list_files(name) if _revision_folder(path) is not None} - listed
+    unlisted = {path for path in remote.list_files(name) if _revision_folder(path) is not None} - listed
     for unused in {_revision_folder(path) for path in unlisted} - used:
         assert unused is not None
-        address.delete_folder(unused)
+        remote.delete_folder(unused)
     for path in unlisted:
         if _revision_folder(path) in used:
-            address.delete_file(path)
+            remote.delete_file(path)
 
 
 def _revision_folder(path: str) -> str | None:

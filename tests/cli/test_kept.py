@@ -10,7 +10,7 @@ import pytest
 
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.storage.contents import Contents
-from ganseg_dist.storage.uri import VARIABLE, remote_folder
+from ganseg_dist.storage.remote import VARIABLE, remote_folder
 from tests.cli.conftest import QUICK, Command, assert_refused
 
 WEIGHTS = "model/networks.safetensors"

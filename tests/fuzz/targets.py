@@ -36,8 +36,8 @@ from ganseg_dist.inference.ensemble import load_together, member_folders, write_
 from ganseg_dist.inference.model_folder import Thresholds, load_model, write_model
 from ganseg_dist.report import write_report
 from ganseg_dist.runs import Run
+from ganseg_dist.storage.remote import RemoteFolder, remote_folder
 from ganseg_dist.storage.transfer import fetch, send
-from ganseg_dist.storage.uri import RemoteFolder, remote_folder
 from ganseg_dist.studies.experiments.run import Outcome as Scored
 from ganseg_dist.studies.experiments.run import _is_scored
 from ganseg_dist.studies.experiments.run import _read_outcome as _read_outcome
@@ -233,15 +233,15 @@ def _bucket(root: Path) -> None:
     run.mkdir(parents=True)
     for name in ("run.json", "history.json"):
         (run / name).write_text("{}")
-    with _kept_in(root / "bucket") as address:
-        send(run, address)
+    with _kept_in(root / "bucket") as remote:
+        send(run, remote)
     shutil.rmtree(root / "runs")
 
 
 def _fetch_bucket(root: Path) -> Outcome:
     """As a command on another machine does; whatever the bucket lists, only the run's folder is written."""
-    with _kept_in(root / "bucket") as address:
-        fetch(root / "runs" / "first", address)
+    with _kept_in(root / "bucket") as remote:
+        fetch(root / "runs" / "first", remote)
     outside = {path.name for path in root.iterdir()} - {"bucket", "runs"}
     outside |= {path.name for path in (root / "runs").iterdir()} - {"first", ".kept"}
     assert not outside, f"{outside} written outside the run's folder"
@@ -254,9 +254,9 @@ def _kept_in(bucket: Path) -> Iterator[RemoteFolder]:
     bucket.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GANSEG_RUNS_URI", bucket.as_uri())
-        address = remote_folder()
-        assert address is not None
-        yield address
+        remote = remote_folder()
+        assert remote is not None
+        yield remote
 
 
 DICE = Metric("val/dice_wt", every_epoch=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ganseg_dist.storage.uri import VARIABLE, RemoteFolder, remote_folder
+from ganseg_dist.storage.remote import VARIABLE, RemoteFolder, remote_folder
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def address(shared: Path) -> RemoteFolder:
+def remote(shared: Path) -> RemoteFolder:
     found = remote_folder()
     assert found is not None
     return found

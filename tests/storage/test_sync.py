@@ -8,9 +8,9 @@ import pytest
 
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.storage import sync as keeper
+from ganseg_dist.storage.remote import VARIABLE, RemoteFolder
 from ganseg_dist.storage.sync import syncing
 from ganseg_dist.storage.transfer import fetch
-from ganseg_dist.storage.uri import VARIABLE, RemoteFolder
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +36,10 @@ def save(run: Path, step: int) -> None:
     (folder / "state.json").write_text(str(step))
 
 
-def kept(address: RemoteFolder, tmp_path: Path) -> list[str]:
+def kept(remote: RemoteFolder, tmp_path: Path) -> list[str]:
     """Names of what another machine would fetch now."""
     folder = tmp_path / f"seen-{time.monotonic_ns()}" / "first"
-    fetch(folder, address)
+    fetch(folder, remote)
     return sorted(file.name if file.name != "state.json" else file.parent.name for file in folder.rglob("*.json"))
 
 
@@ -50,29 +50,29 @@ def wait_for(happened) -> None:
         time.sleep(0.01)
 
 
-def test_a_run_is_kept_when_it_begins_after_each_checkpoint_and_at_its_end(run, address, tmp_path):
+def test_a_run_is_kept_when_it_begins_after_each_checkpoint_and_at_its_end(run, remote, tmp_path):
     mine = [".kept.json"]
     with syncing(run, newest(run)):
-        wait_for(lambda: kept(address, tmp_path) == [*mine, "run.json"])
+        wait_for(lambda: kept(remote, tmp_path) == [*mine, "run.json"])
         save(run, 1)
-        wait_for(lambda: kept(address, tmp_path) == [*mine, "run.json", "step-1"])
+        wait_for(lambda: kept(remote, tmp_path) == [*mine, "run.json", "step-1"])
         (run / "history.json").write_text("[]")
         time.sleep(0.05)
-        assert kept(address, tmp_path) == [*mine, "run.json", "step-1"], "there is no new checkpoint"
-    assert kept(address, tmp_path) == [*mine, "history.json", "run.json", "step-1"]
+        assert kept(remote, tmp_path) == [*mine, "run.json", "step-1"], "there is no new checkpoint"
+    assert kept(remote, tmp_path) == [*mine, "history.json", "run.json", "step-1"]
 
 
-def test_an_interrupted_run_is_kept_as_it_ended(run, address, tmp_path):
+def test_an_interrupted_run_is_kept_as_it_ended(run, remote, tmp_path):
     def train() -> None:
         save(run, 1)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), syncing(run, newest(run)):
         train()
-    assert kept(address, tmp_path) == [".kept.json", "run.json", "step-1"]
+    assert kept(remote, tmp_path) == [".kept.json", "run.json", "step-1"]
 
 
-def test_training_does_not_wait_and_a_slow_copy_skips_epochs(run, address, tmp_path, monkeypatch):
+def test_training_does_not_wait_and_a_slow_copy_skips_epochs(run, remote, tmp_path, monkeypatch):
     sent, goes_on, whole = [], threading.Event(), RemoteFolder.send
 
     def slow(self, file, path):
@@ -90,10 +90,10 @@ def test_training_does_not_wait_and_a_slow_copy_skips_epochs(run, address, tmp_p
                 (run / "checkpoints" / f"step-{step - 1}").rmdir()
         goes_on.set()
     assert [path.removeprefix("first/") for path in sent] == ["000001/run.json", "000002/checkpoints/step-4/state.json"]
-    assert kept(address, tmp_path) == [".kept.json", "run.json", "step-4"]
+    assert kept(remote, tmp_path) == [".kept.json", "run.json", "step-4"]
 
 
-def test_a_copy_that_fails_is_said_and_stops_no_training(run, address, tmp_path, monkeypatch, caplog):
+def test_a_copy_that_fails_is_said_and_stops_no_training(run, remote, tmp_path, monkeypatch, caplog):
     def away(self, file, path):
         raise ConfigError("GANSEG_RUNS_URI s3://bucket/runs: cannot be written (away); mend it")
 
@@ -106,7 +106,7 @@ def test_a_copy_that_fails_is_said_and_stops_no_training(run, address, tmp_path,
     assert "first: is not kept for now: GANSEG_RUNS_URI s3://bucket/runs: cannot be written (away); mend it" in (
         caplog.messages
     )
-    assert kept(address, tmp_path)[-2:] == ["step-1", "step-2"]
+    assert kept(remote, tmp_path)[-2:] == ["step-1", "step-2"]
 
 
 def test_without_a_place_nothing_is_looked_for(run, monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.storage.uri import VARIABLE, RemoteFolder, remote_folder
+from ganseg_dist.storage.remote import VARIABLE, RemoteFolder, remote_folder
 
 
 def test_without_the_variable_runs_are_kept_nowhere_else(monkeypatch):
@@ -13,24 +13,24 @@ def test_without_the_variable_runs_are_kept_nowhere_else(monkeypatch):
     assert remote_folder() is None
 
 
-def told(address: RemoteFolder) -> None:
+def told(remote: RemoteFolder) -> None:
     """What every kind of place does alike."""
-    address.probe()
-    assert address.list_files("first") == []
-    assert address.read("first/a.json") is None
-    address.replace("first/a.json", b"1")
-    address.replace("first/a.json", b"2")
-    assert address.read("first/a.json") == b"2"
-    address.replace("first/1/b", b"3")
-    assert sorted(address.list_files("first")) == ["first/1/b", "first/a.json"]
-    address.delete_folder("first/1")
-    assert address.list_files("first") == ["first/a.json"]
-    address.delete_file("first/a.json")
-    assert address.list_files("first") == []
+    remote.probe()
+    assert remote.list_files("first") == []
+    assert remote.read("first/a.json") is None
+    remote.replace("first/a.json", b"1")
+    remote.replace("first/a.json", b"2")
+    assert remote.read("first/a.json") == b"2"
+    remote.replace("first/1/b", b"3")
+    assert sorted(remote.list_files("first")) == ["first/1/b", "first/a.json"]
+    remote.delete_folder("first/1")
+    assert remote.list_files("first") == ["first/a.json"]
+    remote.delete_file("first/a.json")
+    assert remote.list_files("first") == []
 
 
-def test_a_folder(address):
-    told(address)
+def test_a_folder(remote):
+    told(remote)
 
 
 def test_a_path_is_a_folder_too(tmp_path, monkeypatch):
@@ -44,16 +44,16 @@ def test_an_s3_bucket(bucket):
     told(remote_folder())
 
 
-@pytest.mark.parametrize("kind", ["address", "bucket"])
+@pytest.mark.parametrize("kind", ["remote", "bucket"])
 def test_a_file_goes_there_and_comes_back_with_its_digest(kind, request, tmp_path):
     request.getfixturevalue(kind)
-    address = remote_folder()
+    remote = remote_folder()
     content = bytes(range(256)) * 10_000  # more than one chunk
     (tmp_path / "sent").write_bytes(content)
-    digest = address.send(tmp_path / "sent", "first/1/sent")
-    assert address.fetch("first/1/sent", tmp_path / "came") == digest
+    digest = remote.send(tmp_path / "sent", "first/1/sent")
+    assert remote.fetch("first/1/sent", tmp_path / "came") == digest
     assert (tmp_path / "came").read_bytes() == content
-    assert address.fetch("first/1/other", tmp_path / "came") is None
+    assert remote.fetch("first/1/other", tmp_path / "came") is None
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_folder_where_a_file_is_in_the_way_is_refused(tmp_path, monkeypatch):
         remote_folder().probe()
 
 
-def test_a_full_disk_here_is_no_failure_there(address, tmp_path):
-    address.replace("first/a", b"1")
+def test_a_full_disk_here_is_no_failure_there(remote, tmp_path):
+    remote.replace("first/a", b"1")
     with pytest.raises(OSError, match="No space left"):
-        address.fetch("first/a", Path("/dev/full"))
+        remote.fetch("first/a", Path("/dev/full"))

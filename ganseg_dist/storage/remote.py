@@ -39,7 +39,7 @@ class RemoteFolder:
 
     @property
     def identity(self) -> str:
-        """An id for files: `shown` with a digest that distinguishes addresses with other credentials or options."""
+        """An id for files: `display_uri` with a digest that distinguishes addresses with other credentials or options."""
         return f"{self.display_uri}#{hashlib.sha256(self.uri.encode()).hexdigest()[:16]}"
 
     def probe(self) -> None:
