@@ -36,7 +36,6 @@ from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.files import read_json
 from ganseg_dist.names import folder_name
-from ganseg_dist.storage.session import check_location, synced
 from ganseg_dist.validation_errors import first_problem
 
 LONGEST = 100
@@ -191,7 +190,7 @@ def name_of_trial(experiment: str, trial: str) -> str:
 
 
 def named_run(name: str) -> Run:
-    """The run of this name, whether or not it exists; fetched if GANSEG_RUNS_URI has a newer copy.
+    """The run of this name, whether or not it exists.
 
     Raises ConfigError for an invalid name.
     """
@@ -199,16 +198,14 @@ def named_run(name: str) -> Run:
         raise ConfigError(f"--run-name {name!r}: use up to {LONGEST} letters, digits, dots, dashes and underscores")
     if OF_MLFLOW.fullmatch(name):
         raise ConfigError(f"--run-name {name}: is where MLflow keeps its own beside the runs; choose another")
-    return Run(synced(runs_root() / name))
+    return Run(runs_root() / name)
 
 
 def training_run(name: str) -> Run:
     """The `named_run` in which to train.
 
-    Raises RunError for the name of an experiment, whose folder is not a run's, and ConfigError for an invalid name and
-    when GANSEG_RUNS_URI cannot be written.
+    Raises RunError for the name of an experiment, whose folder is not a run's, and ConfigError for an invalid name.
     """
-    check_location()
     run = named_run(name)
     if run.is_experiment:
         raise RunError(f"{run.folder}: is an experiment, not a run; choose another --run-name")
@@ -232,9 +229,7 @@ def all_runs() -> Iterator[Run]:
 
 
 def candidate_folders(reference: str) -> tuple[Path, Path]:
-    """Candidate folders of a reference: this path, and this name in the runs folder, fetched if a copy is newer."""
-    if RUN_NAME.fullmatch(reference):
-        synced(runs_root() / reference)
+    """Candidate folders of a reference: this path, and this name in the runs folder."""
     return Path(reference), runs_root() / reference
 
 

@@ -17,13 +17,16 @@ from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+from rich.filesize import decimal
 
 from ganseg_dist.compat.flower import is_simulated
 from ganseg_dist.config import RunConfig, override, parse_assignments
 from ganseg_dist.console import PlainConsole
 from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import ConfigError, GansegError
-from ganseg_dist.runs import Run
+from ganseg_dist.runs import Run, named_run
+from ganseg_dist.storage.remote import remote_folder
+from ganseg_dist.storage.transfer import fetch
 from ganseg_dist.systems import recipe
 from ganseg_dist.tracking.progress import RichProgress
 from ganseg_dist.training.session import TrainingRequest
@@ -50,6 +53,7 @@ def main(grid: Grid, context: Context) -> None:
     train = _simulated if is_simulated(grid) else _deployed
     try:
         request = FlowerRunRequest.of(context.run_config)
+        _fetch_run(request.run_name, say)
         with closing(RichProgress(console)) as progress:
             run = train(grid, request, progress, say)
     except GansegError as error:
@@ -57,6 +61,20 @@ def main(grid: Grid, context: Context) -> None:
         logging.getLogger("flwr").addFilter(_is_not_reported_error)
         raise  # Flower marks a run as completed unless its app raises
     say(f"finished: {run.folder}")
+
+
+def _fetch_run(name: str, write_line: Callable[[str], None]) -> None:
+    """Fetch the run to resume if GANSEG_RUNS_URI has a newer copy, after checking that it can be written there."""
+    remote = remote_folder()
+    if remote is None:
+        return
+    remote.probe()
+
+    def report(done: int, total: int) -> None:
+        if done == 0:
+            write_line(f"Fetching {name} from {remote.display_uri}: {decimal(total)}")
+
+    fetch(named_run(name).folder, remote, report)
 
 
 def _is_not_reported_error(record: logging.LogRecord) -> bool:

@@ -8,6 +8,7 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.planning.plan import Prepared
+from ganseg_dist.storage.remote import RemoteFolder, remote_folder
 from ganseg_dist.systems import recipe
 from tests.tiny import prepare, resolved
 
@@ -96,3 +97,19 @@ def bucket(s3: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequ
     boto3.client("s3", endpoint_url=f"http://{endpoint}").create_bucket(Bucket=name)
     monkeypatch.setenv("GANSEG_RUNS_URI", f"s3://{name}/runs?{s3}")
     return name
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that GANSEG_RUNS_URI names."""
+    folder = tmp_path / "shared" / "runs"
+    monkeypatch.setenv("GANSEG_RUNS_URI", folder.as_uri())
+    return folder
+
+
+@pytest.fixture
+def remote(shared: Path) -> RemoteFolder:
+    """The same, opened."""
+    found = remote_folder()
+    assert found is not None
+    return found

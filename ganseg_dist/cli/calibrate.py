@@ -34,18 +34,21 @@ def calibrate(
     They are stored in the model: evaluate, predict and export use them from then on.
     """
     from ganseg_dist.cli.models import segmenting_run, validation_cases
+    from ganseg_dist.cli.remote_runs import fetch_runs, fetch_sweep
     from ganseg_dist.errors import ConfigError
     from ganseg_dist.evaluation.calibration import calibrate as choose
     from ganseg_dist.inference.model_folder import write_thresholds
     from ganseg_dist.inference.predictor import Predictor
     from ganseg_dist.tracking.results import log_calibration
 
+    fetch_runs(run)
     trained = segmenting_run(run)
     if from_sweep is not None:
         if data or layout or labels or gpu:
             raise ConfigError(
                 "--from-sweep: takes everything from the sweep; leave out --data, --layout, --labels and --gpu"
             )
+        fetch_sweep(from_sweep)
         _apply_sweep(trained, from_sweep)
         log_calibration(trained)
         return

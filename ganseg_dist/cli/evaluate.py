@@ -42,6 +42,7 @@ def evaluate(
     """
     from ganseg_dist.cli.classes import evaluate_classes
     from ganseg_dist.cli.models import cases_of_part, check_no_leak, finished_run, stated_labels
+    from ganseg_dist.cli.remote_runs import fetch_runs
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.errors import ConfigError
     from ganseg_dist.evaluation.arms import Arm, FlairThreshold, ModelArm
@@ -53,6 +54,7 @@ def evaluate(
 
     if part not in ("test", "validation", "all"):
         raise ConfigError(f"--part {part}: expected test, validation or all")
+    fetch_runs(run, *beside)
     _check_not_folds(run)
     trained = finished_run(run)
     cohort = read_cohort(data, layout, labels or (None if part == "all" else stated_labels(trained)))
@@ -107,11 +109,11 @@ def _segmenter(reference: str, run: Run) -> Run:
 def _check_not_folds(reference: str) -> None:
     """Raises RunError for folds, which together have no held-out patient."""
     from ganseg_dist.errors import RunError
-    from ganseg_dist.studies.experiments.record import find_experiment, fold_models
+    from ganseg_dist.studies.experiments.record import check_folds, find_experiment
 
     experiment = find_experiment(reference)
     if experiment is not None and experiment.kind == "folds":
-        fold_models(experiment)  # raises where a fold is unfinished, as there is no table yet
+        check_folds(experiment)  # raises where a fold is unfinished, as there is no table yet
         raise RunError(
             f"{experiment.name}: every patient of its cohort was some fold's training patient; the scores of each on "
             f"those it never saw are in {experiment.table}, and for another cohort {experiment.run_hint}"

@@ -206,6 +206,7 @@ def robustness(
     Images as they are, under noise, a bias field and another contrast, at three strengths each, and without each
     of their modalities. Scans are changed on their own grids, before anything is prepared of them.
     """
+    from ganseg_dist.cli.remote_runs import fetch_runs
     from ganseg_dist.cluster.ray_cluster import map_on_cluster
     from ganseg_dist.cluster.shared_paths import cluster_with_shared_paths
     from ganseg_dist.planning.prepare import map_here
@@ -217,10 +218,12 @@ def robustness(
     from ganseg_dist.studies.experiments.table import tabulate
 
     trained, cohort, cases = _test_cases(run, data, layout, labels)
+    name = run_name or generated_name("robustness", trained.name)
+    fetch_runs(name)
     trials = robustness_trials(trained, cases, trained.config().data.modalities or (), seed=seed)
     with nullcontext() if local else cluster_with_shared_paths(data), show.bar("robustness: trials") as advance:
         experiment, outcomes, parent = run_experiment(
-            run_name or generated_name("robustness", trained.name), "robustness", trials, data, layout, cohort.labels,
+            name, "robustness", trials, data, layout, cohort.labels,
             work=score_changed, mapper=map_here if local else map_on_cluster, advance=advance,
         )  # fmt: skip
     with ending(parent):
@@ -241,6 +244,7 @@ def thresholds(
     GANet-Seg's Table 1 as a measurement on the run's test patients, with specificity, AUROC, AUPRC and the
     threshold that ganseg calibrate chose; the published figures stand in columns of their own, of other images.
     """
+    from ganseg_dist.cli.remote_runs import fetch_runs
     from ganseg_dist.inference.model_folder import read_thresholds
     from ganseg_dist.runs import generated_name
     from ganseg_dist.studies.experiments import thresholds as table_1
@@ -251,6 +255,7 @@ def thresholds(
     trial = table_1.threshold_trial(trained, cases)
     calibrated = read_thresholds(trained.model).realism
     name = run_name or generated_name("thresholds", trained.name)
+    fetch_runs(name)
     with show.bar("thresholds: scoring slices") as advance:
         experiment, (outcome,), parent = run_experiment(
             name, "thresholds", [trial], data, layout, cohort.labels, work=table_1.score_slices, advance=advance
@@ -301,6 +306,7 @@ def _run(
         validate: raises ConfigError for a config that the experiment does not support, before anything is read.
         measures: measures of the table; None: the usual ones of the system's task.
     """
+    from ganseg_dist.cli.remote_runs import fetch_runs, fetch_trials
     from ganseg_dist.cluster.ray_cluster import map_on_cluster
     from ganseg_dist.cluster.shared_paths import cluster_with_shared_paths
     from ganseg_dist.config import override, parse_assignments
@@ -322,6 +328,8 @@ def _run(
     def trials_on(cohort: Cohort) -> list[Trial]:
         return trials_of(config, cohort, split_as_configured(cohort, config))
 
+    name = run_name or generated_name(kind, recipe, data.resolve().stem)
+    fetch_runs(name, writing=True)
     trials_on(read_cohort(data, layout, labels))  # fails early on too few patients or sites, before images are checked
     request = TrainingRequest(config, data, layout, local=True, labels=labels)
     plan = plan_training(request, bar=show.bar)
@@ -332,7 +340,7 @@ def _run(
             for done, part in enumerate(splits := sorted({trial.split for trial in trials}, key=repr), start=1):
                 check_classes(plan.config, plan.cohort, part)
                 advance(done, len(splits))
-    name = run_name or generated_name(kind, recipe, data.resolve().stem)
+    fetch_trials(name, [trial.name for trial in trials])
     with nullcontext() if local else cluster_with_shared_paths(data), show.bar(f"{kind}: trials") as advance:
         run, outcomes, parent = run_experiment(
             name, kind, trials, data, layout, labels, mapper=map_here if local else map_on_cluster, advance=advance
@@ -348,8 +356,10 @@ def _run(
 def _test_cases(run: str, data: Path, layout: str | None, labels: str | None) -> tuple[Run, Cohort, Sequence[Case]]:
     """A finished run, its cohort, and the cases of its test patients."""
     from ganseg_dist.cli.models import cases_of_part, finished_run, stated_labels
+    from ganseg_dist.cli.remote_runs import fetch_runs
     from ganseg_dist.data.readers import read_cohort
 
+    fetch_runs(run)
     trained = finished_run(run)
     cohort = read_cohort(data, layout, labels or stated_labels(trained))
     return trained, cohort, cases_of_part(trained, cohort, "test")

@@ -28,12 +28,13 @@ def export(
     import shutil
 
     from ganseg_dist.atomic import whole_folder
-    from ganseg_dist.cli.models import model_folders
+    from ganseg_dist.cli.models import fetch_models, model_folders
     from ganseg_dist.errors import ConfigError, RunError
     from ganseg_dist.inference.ensemble import load_together, write_index
     from ganseg_dist.inference.model_folder import model_files
     from ganseg_dist.inference.predictor import Predictor
 
+    fetch_models(run)
     members = model_folders(run)
     if out.exists():
         raise RunError(f"{out}: exists already; choose another folder or remove it")

@@ -58,6 +58,7 @@ def federate(
 
     [bold]ganseg federate ganet_seg_small --data kaggle_3m[/bold]
     """
+    from ganseg_dist.cli.remote_runs import fetch_runs, fetch_sweep, fetch_trials
     from ganseg_dist.cluster.ray_cluster import map_on_cluster
     from ganseg_dist.cluster.shared_paths import cluster_with_shared_paths
     from ganseg_dist.config import override, parse_assignments
@@ -78,6 +79,8 @@ def federate(
 
     options: dict[str, Any] = {"federation.rounds": rounds, "federation.strategy": strategy}
     changes = {field: value for field, value in options.items() if value is not None}
+    if from_sweep is not None:
+        fetch_sweep(from_sweep)
     best = {} if from_sweep is None else best_values(from_sweep)
     config = override(named(recipe), best | changes | parse_assignments(assignments))
     check_sites(sites, skew)
@@ -87,6 +90,7 @@ def federate(
         raise ConfigError("--local: is this one process, on the CPU; leave out --cpus and --gpus, or leave out --local")
     swept = {} if from_sweep is None else {"sweep": from_sweep}
     name = named_run(run_name or _made_name(recipe, data, sites, skew, changes | swept)).name
+    fetch_runs(name, name_of_trial(name, FEDERATED), writing=True)
     alone = TrainingRequest(config, data, layout, local=True, labels=labels)
     plan = plan_training(alone, bar=show.bar)
     split = split_as_configured(plan.cohort, config)
@@ -94,6 +98,7 @@ def federate(
     _print_notes(rounds, rounds_of(plan.config), members)
     trials = federation_trials(config, split, members)
     check_plan(plan, alone, {trial.name: trial.split for trial in trials}, show.warn)
+    fetch_trials(name, [trial.name for trial in trials if trial.name != FEDERATED])
     with nullcontext() if local else cluster_with_shared_paths(data):
         others = map_here if local else map_on_cluster
         request = TrainingRequest(

@@ -36,7 +36,6 @@ from ganseg_dist.cli.words import paragraphs
 from ganseg_dist.console import make_output_printable
 from ganseg_dist.errors import GansegError
 from ganseg_dist.printable import printable
-from ganseg_dist.storage.session import session
 
 INTERRUPTED = 130
 REFUSED_WRITES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
@@ -114,8 +113,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     make_output_printable()
     try:
-        with session():
-            code = app(prog_name="ganseg", standalone_mode=False) or 0
+        code = app(prog_name="ganseg", standalone_mode=False) or 0
     except GansegError as error:
         _fail(str(error), error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:

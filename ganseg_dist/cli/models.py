@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ganseg_dist.cli import show
+from ganseg_dist.cli.remote_runs import fetch_runs
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Case, Cohort
 from ganseg_dist.data.readers import read_cohort
@@ -18,6 +19,16 @@ from ganseg_dist.inference.model_folder import is_model_folder
 from ganseg_dist.planning.prepare import prepared_slices
 from ganseg_dist.runs import Run, experiment_command, find_run
 from ganseg_dist.studies.experiments.record import find_experiment, fold_models
+
+
+def fetch_models(reference: str) -> None:
+    """Fetch what `model_folders` needs of a run, or of an experiment and its folds, from GANSEG_RUNS_URI."""
+    if is_model_folder(Path(reference)) or is_ensemble_folder(Path(reference)):
+        return
+    fetch_runs(reference)
+    experiment = find_experiment(reference)
+    if experiment is not None and experiment.kind == "folds":
+        fetch_runs(*(experiment.run(trial).name for trial in experiment.trials))
 
 
 def model_folders(reference: str) -> dict[str, Path]:

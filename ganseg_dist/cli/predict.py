@@ -55,7 +55,7 @@ def predict(
     at the mean of their thresholds.
     """
     from ganseg_dist.cli.classes import predict_classes
-    from ganseg_dist.cli.models import model_folders
+    from ganseg_dist.cli.models import fetch_models, model_folders
     from ganseg_dist.data.scan import load_scan
     from ganseg_dist.display import display_convention
     from ganseg_dist.errors import ConfigError, DataError
@@ -69,6 +69,7 @@ def predict(
     from ganseg_dist.report.overlay import write_overlay
 
     convention = display_convention()
+    fetch_models(run)
     members = model_folders(run)
     predictor = Predictor(load_together(members), "cuda" if gpu else "cpu")
     system = predictor.config.system

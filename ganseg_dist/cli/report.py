@@ -18,12 +18,14 @@ def report(run: str = typer.Argument(metavar="RUN", help=RUN_HELP)) -> None:
     names its convention.
     """
     from ganseg_dist.cli.models import check_not_experiment
+    from ganseg_dist.cli.remote_runs import fetch_runs
     from ganseg_dist.report import write_report
     from ganseg_dist.runs import find_run, find_sweep
     from ganseg_dist.studies.sweeps.page import write_page
     from ganseg_dist.studies.sweeps.record import Sweep
     from ganseg_dist.tracking.results import log_report
 
+    fetch_runs(run)
     check_not_experiment(run)
     sweep = find_sweep(run)
     if sweep is not None:

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import typer
+from rich.filesize import decimal
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 from ganseg_dist.console import PlainColumn, PlainConsole
@@ -55,6 +56,25 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
 
         def advance(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
+
+        yield advance
+
+
+@contextmanager
+def transfer_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar over bytes, with the time left; without a terminal, one line with their number at the beginning.
+
+    Nothing is shown until the bar is advanced, as there may be nothing to transfer.
+    """
+    columns = (PlainColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
+
+        def advance(done: int, total: int) -> None:
+            if not progress.tasks:
+                progress.add_task(title, total=total)
+                if not err.is_terminal:
+                    err.print(f"{title}: {decimal(total)}")
+            progress.update(progress.task_ids[0], completed=done)
 
         yield advance
 

@@ -79,6 +79,7 @@ def synthesize(
     painted. Where too many images repeat training images nothing is written, and the exit code is 1.
     """
     from ganseg_dist.cli.models import finished_run
+    from ganseg_dist.cli.remote_runs import fetch_runs
     from ganseg_dist.display import display_convention
     from ganseg_dist.inference.predictor import Predictor
     from ganseg_dist.synthesis.audit import Limits, audit
@@ -90,6 +91,7 @@ def synthesize(
     from ganseg_dist.synthesis.references import training_images
 
     convention = display_convention()
+    fetch_runs(run, *([] if judge is None else [judge]))
     trained = finished_run(run)
     check_synthetic_folder(out)
     predictor = Predictor.load(trained.model, "cuda" if gpu else "cpu")

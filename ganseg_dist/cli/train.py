@@ -74,6 +74,7 @@ def train(
     """
     from contextlib import closing
 
+    from ganseg_dist.cli.remote_runs import fetch_runs, fetch_sweep
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.errors import ConfigError
     from ganseg_dist.runs import named_run
@@ -101,10 +102,13 @@ def train(
             or from_sweep
         ):
             raise ConfigError(f"--resume {resume}: takes everything from the run; give nothing beside it but --dry-run")
+        fetch_runs(resume, writing=True)
         request = resumed(resume)
     elif recipe is None or data is None:
         raise ConfigError("train: give a recipe and --data DATA, or --resume RUN; see: ganseg train --help")
     else:
+        if from_sweep is not None:
+            fetch_sweep(from_sweep)
         best = {} if from_sweep is None else best_values(from_sweep)
         config = override(named(recipe), best | parse_assignments(assignments))
         request = TrainingRequest(
@@ -135,7 +139,8 @@ def train(
         )
     if least_workers is not None:
         _check_worker_range(least_workers, request.workers, request.config.train.batch_size)
-    request.name()  # raises for a bad name before anything is read
+    if resume is None:
+        _fetch_run_of(request)
     if dry_run:
         check_gpu(request)
         plan = plan_training(request, bar=show.bar)
@@ -155,6 +160,16 @@ def train(
     show.echo(
         f"next: {evaluate_command}" if is_classifier else f"next: ganseg calibrate {run.name}, then: {evaluate_command}"
     )
+
+
+def _fetch_run_of(request: TrainingRequest) -> None:
+    """Fetch the run of this request. Raises ConfigError for a bad name before anything is read."""
+    from ganseg_dist.cli.remote_runs import fetch_runs
+
+    name = None
+    while name != request.name():  # a generated name is another once a finished run that has it was fetched
+        name = request.name()
+        fetch_runs(name, writing=True)
 
 
 def _check_worker_range(least: int, most: int, batch_size: int) -> None:

@@ -90,6 +90,7 @@ def tune(
 
     [bold]ganseg tune RUN --space thresholds --metric val/dice --metric val/hd95 --trials 60[/bold]
     """
+    from ganseg_dist.cli.remote_runs import fetch_runs
     from ganseg_dist.errors import ConfigError
     from ganseg_dist.studies.sweeps.thresholds import SPACE
 
@@ -119,21 +120,23 @@ def tune(
     if skew is not None and sites is None:
         raise ConfigError("--skew: is of made-up hospitals; give --sites N")
     scheduled = _validate_choice("--scheduler", scheduler or "asha", ("asha", "pbt", "none"))
-    _tune_fields(
-        _sweep_request(
-            subject, data, space, trials, scheduled, searched, tuple(metrics), run_name, assignments, sites, skew,
-            layout, labels, workers=workers, gpus=gpus, gpu_share=gpu_share or 1.0,
-        )
+    request = _sweep_request(
+        subject, data, space, trials, scheduled, searched, tuple(metrics), run_name, assignments, sites, skew,
+        layout, labels, workers=workers, gpus=gpus, gpu_share=gpu_share or 1.0,
     )  # fmt: skip
+    fetch_runs(request.training.name(), writing=True)
+    _tune_fields(request)
 
 
 def _resume(sweep: str) -> None:
     """Resume a sweep, by its name or its folder."""
+    from ganseg_dist.cli.remote_runs import fetch_runs
     from ganseg_dist.errors import RunError
     from ganseg_dist.runs import find_sweep, runs_root
     from ganseg_dist.studies.sweeps.sweep import resumed_sweep
     from tune_spaces import spaces
 
+    fetch_runs(sweep, writing=True)
     run = find_sweep(sweep)
     if run is None:
         raise RunError(f"{sweep}: is no sweep in {runs_root()}; begin one: ganseg tune RECIPE --data DATA")
@@ -185,6 +188,7 @@ def _sweep_request(
 
 
 def _tune_fields(request: SweepRequest) -> None:
+    from ganseg_dist.cli.remote_runs import fetch_runs
     from ganseg_dist.studies.sweeps.sweep import sweep
 
     trainer = None
@@ -193,7 +197,9 @@ def _tune_fields(request: SweepRequest) -> None:
         from server.trial import FederatedTrialTrainer
 
         trainer = FederatedTrialTrainer(request.hospitals, app)
-    _note_if_ended(request.training.name())
+    name = request.training.name()
+    if not _note_if_ended(name):
+        fetch_runs(*(f"{name}.{number:03d}" for number in range(1, request.trials + 1)))
     with _trial_progress(request.trials) as watch:
         done, parent = sweep(request, trainer=trainer, watch=watch, bar=show.bar, warn=show.warn)
     with ending(parent):
@@ -211,12 +217,15 @@ def _tune_thresholds(
     gpu: bool = False,
 ) -> None:
     from ganseg_dist.cli.models import segmenting_run, validation_cases
+    from ganseg_dist.cli.remote_runs import fetch_runs
     from ganseg_dist.studies.sweeps.thresholds import ThresholdRequest, search_thresholds
     from tune_spaces.thresholds import THRESHOLDS
 
+    fetch_runs(name)
     run = segmenting_run(name)
     cases = validation_cases(run, data)
     request = ThresholdRequest(run, THRESHOLDS, trials, search, metrics, run_name or f"{run.name}-thresholds")
+    fetch_runs(request.name)
     _note_if_ended(request.name)
     with _trial_progress(trials) as watch:
         done, parent = search_thresholds(request, cases, gpu=gpu, watch=watch, bar=show.bar)
@@ -224,15 +233,18 @@ def _tune_thresholds(
         _publish(done, parent)
 
 
-def _note_if_ended(name: str) -> None:
+def _note_if_ended(name: str) -> bool:
+    """Print a note about a sweep that had ended. Returns whether none of its trials is left to run."""
     from ganseg_dist.runs import named_run
     from ganseg_dist.studies.sweeps.record import Sweep
 
     run = named_run(name)
-    if (run.folder / "trials.json").exists():
-        failed = len(Sweep.of(run).failed_trials)
-        left = f"{counted(failed, 'trial')} that failed will be tried again" if failed else "no trial is left"
-        show.err.print(f"note: {name} had ended before, and {left}; another sweep needs another name")
+    if not (run.folder / "trials.json").exists():
+        return False
+    failed = len(Sweep.of(run).failed_trials)
+    left = f"{counted(failed, 'trial')} that failed will be tried again" if failed else "no trial is left"
+    show.err.print(f"note: {name} had ended before, and {left}; another sweep needs another name")
+    return not failed
 
 
 def _validate_choice(option: str, value: str, choices: tuple[str, ...]) -> Any:

@@ -18,6 +18,8 @@ from ganseg_dist.errors import ConfigError
 
 VARIABLE = "GANSEG_RUNS_URI"
 CHUNK_BYTES = 2**20
+PYARROW_ERRORS = (OSError, ValueError, NotImplementedError)
+"""The bases of what pyarrow raises: of a failing store, of an invalid path or URI, and of what a store cannot do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class RemoteFolder:
 
     @property
     def identity(self) -> str:
-        """An id for files: `display_uri` with a digest that distinguishes addresses with other credentials or options."""
+        """An id for files: `display_uri` with a digest that distinguishes other credentials and options."""
         return f"{self.display_uri}#{hashlib.sha256(self.uri.encode()).hexdigest()[:16]}"
 
     def probe(self) -> None:
@@ -125,20 +127,17 @@ class RemoteFolder:
 
     @contextmanager
     def _trying(self, done: str) -> Iterator[None]:
+        """Turn pyarrow's errors into a ConfigError, but for the FileNotFoundError of a read, which readers handle."""
         try:
             yield
-        except FileNotFoundError:
-            if done == "read":
-                raise  # handled by the readers
-            raise self._failed(done, "no such folder") from None
-        except OSError as error:  # pyarrow raises it for every error of an object store
-            raise self._failed(done, reason(error)) from None
-
-    def _failed(self, done: str, why: str) -> ConfigError:
-        return ConfigError(
-            f"{VARIABLE} {self.display_uri}: cannot be {done} ({why}); mend the address, its credentials or its "
-            f"permissions, or unset {VARIABLE}"
-        )
+        except PYARROW_ERRORS as error:
+            missing = isinstance(error, FileNotFoundError)
+            if missing and done == "read":
+                raise
+            raise ConfigError(
+                f"{VARIABLE} {self.display_uri}: cannot be {done} ({'no such folder' if missing else _reason(error)}); "
+                f"mend the address, its credentials or its permissions, or unset {VARIABLE}"
+            ) from None
 
 
 def remote_folder() -> RemoteFolder | None:
@@ -158,14 +157,14 @@ def _open(uri: str) -> RemoteFolder:
     shown = RemoteFolder(uri, None).display_uri
     try:
         files, base = FileSystem.from_uri(uri)
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"{VARIABLE} {shown}: cannot be used ({reason(error)}); {example}") from None
+    except PYARROW_ERRORS as error:
+        raise ConfigError(f"{VARIABLE} {shown}: cannot be used ({_reason(error)}); {example}") from None
     if not base.strip("/"):
         raise ConfigError(f"{VARIABLE} {shown}: names no folder; {example}")
     return RemoteFolder(uri, SubTreeFileSystem(base, files))
 
 
-def reason(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     """An error's text, shortened: `AWS Error NO_SUCH_BUCKET during ...: The specified bucket does not exist`."""
     text = " ".join(str(error).split())
     text = re.sub(r"^.*?(?=AWS Error)", "", text)

@@ -32,7 +32,7 @@ def syncing(folder: Path, newest: Callable[[], object]) -> Iterator[None]:
         yield
         return
     ending = threading.Event()
-    copying = threading.Thread(target=_follow, args=(folder, remote, newest, ending), name="ganseg-keeper", daemon=True)
+    copying = threading.Thread(target=_follow, args=(folder, remote, newest, ending), name="ganseg-sync", daemon=True)
     copying.start()
     try:
         yield

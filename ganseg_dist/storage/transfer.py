@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +23,13 @@ ASIDE = ".kept"
 HOMES = "sites/*"
 """The hospitals' folders in a simulated federation's run, which only their owner may enter."""
 
-logger = logging.getLogger(__name__)
 
-
-def send(folder: Path, remote: RemoteFolder) -> None:
+def send(folder: Path, remote: RemoteFolder, advance: Callable[[int, int], object] = lambda done, total: None) -> None:
     """Update a folder's copy; unchanged files are not sent again.
+
+    Args:
+        advance: called with the bytes that were sent and all that are to be, before the first file and after each;
+            never when no file changed.
 
     Raises ConfigError when the remote folder fails, and RunError when another folder was copied there meanwhile. The
     copy is then unchanged.
@@ -50,7 +51,7 @@ def send(folder: Path, remote: RemoteFolder) -> None:
             revision = 1 if copy is None else copy.revision + 1
             sent = {
                 path: Entry(*now[path], remote.send(pins / path, place(name, revision, path)), revision)
-                for path in changed
+                for path in _counted({path: now[path][0] for path in changed}, advance)
             }
         contents = Contents(record.writer, revision, {path: sent.get(path) or before[path] for path in now})
         contents.put(remote, name)
@@ -58,8 +59,12 @@ def send(folder: Path, remote: RemoteFolder) -> None:
         _delete_unlisted(remote, name, contents)
 
 
-def fetch(folder: Path, remote: RemoteFolder) -> None:
+def fetch(folder: Path, remote: RemoteFolder, advance: Callable[[int, int], object] = lambda done, total: None) -> None:
     """Replace the folder by its copy if the folder is missing or equals an earlier revision of the copy.
+
+    Args:
+        advance: called with the bytes that were fetched and all that are to be, before the first file and after each;
+            never when the folder is up to date.
 
     Raises RunError when the folder was changed since, or when the copy is damaged; the folder is then unchanged.
     """
@@ -75,12 +80,21 @@ def fetch(folder: Path, remote: RemoteFolder) -> None:
         elif local:
             return
         with whole_folder(folder) as unfinished:
-            for path, entry in copy.files.items():
-                _fetch_file(remote, copy.place(folder.name, path), entry, unfinished / path)
+            for path in _counted({path: entry.size for path, entry in copy.files.items()}, advance):
+                _fetch_file(remote, copy.place(folder.name, path), copy.files[path], unfinished / path)
             for home in unfinished.glob(HOMES):
                 private_folder(home)
             Record(remote.identity, known=copy.identity, files=stamps(unfinished)).write(unfinished)
-    logger.warning("%s: fetched from %s", folder.name, remote.display_uri)
+
+
+def _counted(sizes: Mapping[str, int], advance: Callable[[int, int], object]) -> Iterator[str]:
+    """The paths of these sizes in bytes, one by one, each counted once the caller asks for the next."""
+    done, total = 0, sum(sizes.values())
+    advance(done, total)
+    for path, size in sizes.items():
+        yield path
+        done += size
+        advance(done, total)
 
 
 def _is_foreign(copy: Contents, record: Record) -> bool:

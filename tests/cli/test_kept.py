@@ -64,14 +64,28 @@ def test_an_interrupted_run_goes_on_where_its_folder_is_gone(
     shutil.rmtree(runs / "first")
     done = ganseg(*train(phantom))
     assert done.code == 0, done.err
+    assert f"Fetching first from {remote_folder().display_uri}: " in done.err
+    assert f"Sent while training, to {remote_folder().display_uri}: first" in done.err
     assert saves.count == 4, "an epoch and an end of each of two stages, each saved once"
     assert (runs / "first" / WEIGHTS).read_bytes() == whole
     listed = Contents.at(remote_folder(), "first")
     assert WEIGHTS in listed.files
     assert "report.html" not in listed.files
     shutil.rmtree(runs / "first")
-    assert ganseg("report", "first").code == 0
+    reported = ganseg("report", "first")
+    assert reported.code == 0, reported.err
+    assert f"Sending first to {remote_folder().display_uri}: " in reported.err
     assert "report.html" in Contents.at(remote_folder(), "first").files
+
+
+def test_a_name_is_generated_that_no_finished_run_has_elsewhere(ganseg, phantom, runs, tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, (tmp_path / "shared").as_uri())
+    words = ["train", "ganet_seg_debug", "--data", phantom, "--local", *QUICK]
+    assert ganseg(*words).code == 0
+    shutil.rmtree(runs)
+    planned = ganseg(*words, "--dry-run")
+    assert planned.code == 0, planned.err
+    assert f"begins {runs / 'ganet_seg_debug-cohort-2'}\n" in planned.out
 
 
 @pytest.mark.slow

@@ -112,5 +112,5 @@ def test_a_copy_that_fails_is_said_and_stops_no_training(run, remote, tmp_path, 
 def test_without_a_place_nothing_is_looked_for(run, monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
     with syncing(run, lambda: pytest.fail("it was looked for")):
-        assert not [thread for thread in threading.enumerate() if thread.name == "ganseg-keeper"]
+        assert not [thread for thread in threading.enumerate() if thread.name == "ganseg-sync"]
     assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "run.json"]

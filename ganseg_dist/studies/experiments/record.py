@@ -63,12 +63,8 @@ def find_experiment(reference: str) -> Experiment | None:
     return None
 
 
-def fold_models(experiment: Experiment) -> dict[str, Path]:
-    """The model folder of each fold, by the fold's name.
-
-    Raises RunError when a fold is missing, or when the experiment is of another kind: its trials deliberately differ in
-    their patients or their recipe.
-    """
+def check_folds(experiment: Experiment) -> None:
+    """Raises RunError when a fold is unfinished, or when the experiment is of another kind."""
     name = experiment.name
     if experiment.kind != "folds":
         raise RunError(
@@ -80,11 +76,20 @@ def fold_models(experiment: Experiment) -> dict[str, Path]:
             f"{name}: lacks {', '.join(missing)} of {len(experiment.trials)} folds; start the same ganseg "
             "experiment folds command again, which goes on where it was"
         )
+
+
+def fold_models(experiment: Experiment) -> dict[str, Path]:
+    """The model folder of each fold, by the fold's name.
+
+    Raises RunError when a fold is missing, or when the experiment is of another kind: its trials deliberately differ in
+    their patients or their recipe.
+    """
+    check_folds(experiment)
     for trial in experiment.trials:
         run = experiment.run(trial)
         if not is_model_folder(run.model):
             raise RunError(
-                f"{name}: {trial} has no model in {run.model}; restore it, or remove {run.folder} and "
+                f"{experiment.name}: {trial} has no model in {run.model}; restore it, or remove {run.folder} and "
                 f"{experiment.outcome(trial)} and start the same ganseg experiment folds command again"
             )
     return {trial: experiment.run(trial).model for trial in experiment.trials}
