@@ -35,3 +35,14 @@ class MissingDependency(GansegError):
 
 class FederationError(GansegError):
     """A message between hospital and server that breaks their agreement, or a federation that cannot continue."""
+
+
+def one_line(error: BaseException, *, last: bool = False, longest: int = 300) -> str:
+    """A library's error for a message of ours: the first line of its text, or its type's name if it has none.
+
+    Args:
+        last: take the last line: the text of an error in another process begins with its traceback.
+        longest: most characters.
+    """
+    lines = str(error).strip().splitlines()
+    return lines[-1 if last else 0].strip()[:longest] if lines else type(error).__name__

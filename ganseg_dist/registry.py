@@ -17,7 +17,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from ganseg_dist.errors import ConfigError
+from ganseg_dist.errors import ConfigError, one_line
 
 GROUP = "ganseg.systems"
 
@@ -74,7 +74,7 @@ def registered() -> Mapping[str, SystemEntry]:
         try:
             entry = point.load()
         except Exception as error:
-            raise ConfigError(f"{place} cannot be loaded ({error}); mend or uninstall the package") from error
+            raise ConfigError(f"{place} cannot be loaded ({one_line(error)}); mend or uninstall the package") from error
         if not isinstance(entry, SystemEntry):
             raise ConfigError(f"{place} is no ganseg_dist.registry.SystemEntry; mend or uninstall the package")
         entries[point.name] = entry
@@ -92,4 +92,4 @@ def load(path: str) -> Any:
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{path}: cannot be loaded ({error}); mend or uninstall the package") from error
+        raise ConfigError(f"{path}: cannot be loaded ({one_line(error)}); mend or uninstall the package") from error

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ganseg_dist.compat.flower import FlowerRun, runs_of
-from ganseg_dist.errors import ConfigError, FederationError, GansegError, RunError
+from ganseg_dist.errors import ConfigError, FederationError, GansegError, RunError, one_line
 from ganseg_dist.printable import printable
 from ganseg_dist.runs import named_run
 from ganseg_dist.suggestion import suggestion
@@ -97,7 +97,7 @@ def runs_named(name: str) -> list[FlowerRun]:
     try:
         runs = runs_of(CONNECTION)
     except ConnectionError as error:
-        raise RunError(f"the server does not answer; is server.sh running? ({str(error).splitlines()[0]})") from None
+        raise RunError(f"the server does not answer; is server.sh running? ({one_line(error)})") from None
     named = [run for run in runs if str(run.settings.get("run-name")) == name]
     return sorted(named, key=lambda run: run.submitted, reverse=True)
 

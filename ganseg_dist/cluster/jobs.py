@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ganseg_dist.data.labels import is_scheme_path
 from ganseg_dist.environment import environment
-from ganseg_dist.errors import ConfigError, RunError
+from ganseg_dist.errors import ConfigError, RunError, one_line
 from ganseg_dist.names import folder_name
 
 if TYPE_CHECKING:
@@ -77,10 +77,9 @@ def connect(address: str) -> JobSubmissionClient:
         with environment(dict.fromkeys(ADDRESS_OVERRIDES)):
             return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RunError(
-            f"--address {address}: no Ray cluster takes jobs there ({why}); give its dashboard's address, such as "
-            "http://head:8265"
+            f"--address {address}: no Ray cluster takes jobs there ({one_line(error)}); give its dashboard's "
+            "address, such as http://head:8265"
         ) from None
 
 
@@ -112,7 +111,7 @@ def submit(client: JobSubmissionClient, request: Submission) -> tuple[str, bool]
             entrypoint=request.entrypoint, submission_id=new, runtime_env=request.runtime_env()
         ), True
     except RuntimeError as error:
-        raise RunError(f"{new}: the cluster refuses the job: {str(error).strip().splitlines()[0]}") from None
+        raise RunError(f"{new}: the cluster refuses the job: {one_line(error)}") from None
 
 
 def _runs_of(job: Any) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ganseg_dist.errors import RunError
+from ganseg_dist.errors import RunError, one_line
 
 AUTOSCALES = "GANSEG_AUTOSCALES"
 """Set where the cluster has an autoscaler."""
@@ -47,7 +47,7 @@ def ray_cluster(*, workers_log: bool = False, dashboard: bool = False) -> Iterat
         ray.init(address=address, log_to_driver=workers_log, logging_level=logging.ERROR,
                  include_dashboard=dashboard if address == "local" else None)  # fmt: skip
     except ConnectionError as error:
-        raise RunError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({error})") from None
+        raise RunError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({one_line(error)})") from None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler aborts the process
     try:

@@ -21,7 +21,7 @@ from urllib.request import Request, urlopen
 
 from ganseg_dist.atomic import UNFINISHED, whole_folder
 from ganseg_dist.cluster.ray_cluster import ray_cluster
-from ganseg_dist.errors import GansegError, RunError
+from ganseg_dist.errors import GansegError, RunError, one_line
 from ganseg_dist.planning.plan import Prepared
 from ganseg_dist.planning.prepare import store_root
 from ganseg_dist.runs import Run, runs_root
@@ -248,5 +248,5 @@ def _result(reference: Any, address: str) -> NodeCheck | None:
     except (NodeDiedError, TaskUnschedulableError):
         return None
     except RayError as error:
-        why = str(error).strip().splitlines()[-1]
+        why = one_line(error, last=True)
         raise RunError(f"node {address}: cannot run ganseg ({why}); install the same version of it there") from None

@@ -19,7 +19,7 @@ from ganseg_dist.cluster.shared_paths import check_shared_paths, check_worker_pa
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, Warn
 from ganseg_dist.engine.tracker import ClosableTracker, NullTracker, Progress, Tracker, Trackers
-from ganseg_dist.errors import GansegError, RunError
+from ganseg_dist.errors import GansegError, RunError, one_line
 from ganseg_dist.planning.plan import Prepared
 from ganseg_dist.runs import Run
 
@@ -292,5 +292,4 @@ def as_user_error(error: Exception, workers: int) -> GansegError:
             "training on Ray failed: a worker was killed, for its node ran out of memory; start the same command again "
             "with fewer --workers, a smaller train.batch_size, or more memory"
         )
-    last_line = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-    return RunError(f"training on Ray failed: {last_line}")
+    return RunError(f"training on Ray failed: {one_line(error, last=True)}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ganseg_dist.environment import environment
-from ganseg_dist.errors import RunError
+from ganseg_dist.errors import RunError, one_line
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -159,8 +159,7 @@ def _reason(error: Any) -> str:
 
     if error is None or isinstance(error, RayActorError):
         return "its process died"
-    lines = str(getattr(error, "cause", None) or error).strip().splitlines()
-    return lines[-1][:300] if lines else type(error).__name__
+    return one_line(getattr(error, "cause", None) or error, last=True)
 
 
 def _tune_config(plan: TunePlan) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ganseg_dist.data.listing import check_file
-from ganseg_dist.errors import DataError
+from ganseg_dist.errors import DataError, one_line
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 PICTURE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
@@ -53,7 +53,9 @@ def decoding(file: Path, kind: str) -> Iterator[None]:
     except MemoryError:
         raise DataError(f"{file}: needs more memory than this machine has; use a larger one or smaller files") from None
     except Exception as error:
-        raise DataError(f"{file}: is not a readable {kind} ({reason(error)}); copy or export it again") from None
+        raise DataError(
+            f"{file}: is not a readable {kind} ({one_line(error, longest=120)}); copy or export it again"
+        ) from None
 
 
 @contextmanager
@@ -71,9 +73,3 @@ def quiet(name: str) -> Iterator[None]:
 def as_float(voxels: npt.NDArray[Any]) -> Volume:
     """Cast to float32, of the same kind only: dropping a colour or an imaginary part raises TypeError."""
     return voxels.astype(np.float32, order="C", casting="same_kind", subok=False, copy=False)
-
-
-def reason(error: Exception) -> str:
-    """A library's error in one line of at most 120 characters."""
-    text = str(error).strip().splitlines()
-    return text[0][:120] if text else type(error).__name__

@@ -16,7 +16,7 @@ from ganseg_dist.data.alignment import better_moves
 from ganseg_dist.data.cohort import COLOURS, GREY, Case, Cohort, Source
 from ganseg_dist.data.colours import colour_channels, shows_colour
 from ganseg_dist.data.foreground import Mask, foreground_mask, is_skull_stripped
-from ganseg_dist.data.formats import Volume, is_image, is_nifti, reason
+from ganseg_dist.data.formats import Volume, is_image, is_nifti
 from ganseg_dist.data.grid import Flaw, Grid, distinct_notes, grid_flaw, reference_grid, reorient
 from ganseg_dist.data.labels import BRATS_2024_GLI, Labels
 from ganseg_dist.data.levels import LEAST_BRIGHT
@@ -25,7 +25,7 @@ from ganseg_dist.data.mask_doubts import MOST_OUTSIDE, has_soft_edges, mask_doub
 from ganseg_dist.data.picture import is_lossy, is_partly_transparent, load_picture, orientation
 from ganseg_dist.data.preprocess import from_picture_axes, native_foreground, to_picture_axes
 from ganseg_dist.data.scan import LoadedMask, load_mask, load_mask_values, load_volume, voxel_flaw
-from ganseg_dist.errors import DataError
+from ganseg_dist.errors import DataError, one_line
 from ganseg_dist.plural import counted
 
 Severity = Literal["error", "warning"]
@@ -143,7 +143,7 @@ def check_case(case: Case, *, expected_modalities: Sequence[str] = ()) -> CaseRe
     except MemoryError:
         raise  # a limit of the machine, not a defect of the case
     except Exception as error:  # unusual voxels must not stop the check of the other cases
-        problem = f"cannot be checked ({reason(error)})"
+        problem = f"cannot be checked ({one_line(error, longest=120)})"
         remedy = "look at its images; leave the case out if they are no scans"
         return CaseReport((Finding(case.id, str(_folder(case)), "unchecked", "error", problem, remedy),))
     return replace(report, findings=tuple(dict.fromkeys(report.findings)))

@@ -25,7 +25,7 @@ from torch import Tensor
 from ganseg_dist.atomic import UNFINISHED, save_new
 from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file, verify_listed
 from ganseg_dist.engine.state import Position, State
-from ganseg_dist.errors import RunError
+from ganseg_dist.errors import RunError, one_line
 from ganseg_dist.files import sha256
 
 FORMAT = 2
@@ -204,8 +204,7 @@ def load_checkpoint(folder: Path, state: State) -> None:
         for phase, norms in described["position"]["balances"].items():
             state.balances[phase].norms = dict(norms)
     except (RuntimeError, KeyError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RunError(f"{folder}: holds another model than the config describes ({reason})") from None
+        raise RunError(f"{folder}: holds another model than the config describes ({one_line(error)})") from None
     state.best = parts["best"]
     state.position = Position(**described["position"])
     _restore_rng(parts["rng"])

@@ -19,7 +19,7 @@ from ganseg_dist.atomic import whole_folder, write_json, write_text
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file
-from ganseg_dist.errors import ConfigError, DataError, RunError
+from ganseg_dist.errors import ConfigError, DataError, RunError, one_line
 from ganseg_dist.files import sha256
 from ganseg_dist.paths import confined
 from ganseg_dist.systems import build_system
@@ -137,7 +137,7 @@ def read_weights(folder: Path, digest: str | None) -> dict[str, Tensor]:
     except Damaged as damage:
         raise RunError(f"{damage}; {REMEDY}") from None
     except SafetensorError as error:
-        raise RunError(f"{file}: is no safetensors file ({error}); {REMEDY}") from None
+        raise RunError(f"{file}: is no safetensors file ({one_line(error)}); {REMEDY}") from None
     _check_finite(weights, file, "train the model again with a lower train.learning_rate")
     return weights
 

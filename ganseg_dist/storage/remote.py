@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ganseg_dist.errors import ConfigError
+from ganseg_dist.errors import ConfigError, one_line
 
 VARIABLE = "GANSEG_RUNS_URI"
 CHUNK_BYTES = 2**20
@@ -166,6 +166,5 @@ def _open(uri: str) -> RemoteFolder:
 
 def _reason(error: BaseException) -> str:
     """An error's text, shortened: `AWS Error NO_SUCH_BUCKET during ...: The specified bucket does not exist`."""
-    text = " ".join(str(error).split())
-    text = re.sub(r"^.*?(?=AWS Error)", "", text)
+    text = re.sub(r"^.*?(?=AWS Error)", "", one_line(error, longest=1000))
     return re.sub(r" \(Request ID: .*?\)", "", text)[:300]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ganseg_dist.environment import environment
+from ganseg_dist.errors import one_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -78,5 +79,4 @@ def reason(error: BaseException) -> str:
     """The last line of the root cause's message, such as `[Errno 111] Connection refused`, at most 200 characters."""
     while (deeper := error.__cause__ or error.__context__) is not None:
         error = deeper
-    lines = str(error).strip().splitlines()
-    return without_password(lines[-1][:200]) if lines else type(error).__name__
+    return without_password(one_line(error, last=True, longest=200))

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, read_position
-from ganseg_dist.errors import GansegError, RunError
+from ganseg_dist.errors import GansegError, RunError, one_line
 from ganseg_dist.inference.card import model_card
 from ganseg_dist.inference.model_folder import Thresholds, write_model
 from ganseg_dist.runs import Run
@@ -54,7 +54,7 @@ def run_training(
             checkpoint = train(tracked)
         except BaseException as error:
             with suppress(GansegError):  # a full disk has said enough
-                run.describe(status="interrupted", seconds=seconds(), error=_one_line(error))
+                run.describe(status="interrupted", seconds=seconds(), error=_name_and_text(error))
             tracked.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         with _uninterrupted():
@@ -125,6 +125,6 @@ def epochs_kept(
     return kept
 
 
-def _one_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__
+def _name_and_text(error: BaseException) -> str:
+    name, text = type(error).__name__, one_line(error)
+    return name if text == name else f"{name}: {text}"
