@@ -21,7 +21,7 @@ from ganseg_dist.errors import ConfigError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ganseg_dist.drawing import Pixels
+    from ganseg_dist.plots.pixels import Pixels
 
 VARIABLE = "GANSEG_DISPLAY"
 

@@ -21,10 +21,10 @@ from ganseg_dist.data.scan import load_scan
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.data.store import content_hash, prepare_case
 from ganseg_dist.display import PNG_TEXT, Convention, View, display_convention, shared_caption
-from ganseg_dist.drawing import REGION_COLOURS
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.evaluation.segmentation import evaluate, save_evaluation
 from ganseg_dist.inference.predictor import CasePrediction, PreparedPrediction
+from ganseg_dist.plots.pixels import REGION_COLOURS
 from ganseg_dist.report.overlay import MARGIN_INCHES, write_overlay
 from ganseg_dist.report.page import render
 from ganseg_dist.report.records import Records

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.metrics.threshold import few_patients_warning
+from ganseg_dist.plots.calibration import Dot, calibration_chart
+from ganseg_dist.plots.lines import elbow_chart
+from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
 from ganseg_dist.report import labels
 from ganseg_dist.report.classified import Classification, ClassifiedImage, ClassSummary, OperatingPoint, Scores
-from ganseg_dist.report.figures import Dot, calibration_chart, elbow_chart
 from ganseg_dist.report.reading import Interval
 from ganseg_dist.report.training import Chart
 
@@ -166,10 +168,9 @@ def _calibration(scores: Scores) -> Chart:
     bins = "; ".join(f"{dot.x:.2f} and {dot.y:.2f} of {counted(dot.weight, 'image')}" for dot in dots)
     return Chart(
         "Calibration",
-        calibration_chart(
-            dots,
-            note=f"ECE {labels.number(error.mean)}",
-            description=f"Confidence and accuracy by bin of confidence: {bins}.",
+        svg(
+            calibration_chart(dots, note=f"ECE {labels.number(error.mean)}"),
+            f"Confidence and accuracy by bin of confidence: {bins}.",
         ),
         f"A dot a bin of confidence, its area by images; on the dashed line, confidence is accuracy, and below it the "
         f"model is too sure. Expected calibration error (ECE) {labels.number(error.mean)} "
@@ -187,8 +188,6 @@ def _elbow(points: Sequence[tuple[int, float]], config: RunConfig | None) -> Cha
         caption += " Its clusters are of places in the plane (data.cluster_by), which this line says nothing of."
     return Chart(
         "Number of clusters",
-        elbow_chart(
-            points, chosen=chosen, description=f"Within-cluster sum of squares by number of clusters: {values}."
-        ),
+        svg(elbow_chart(points, chosen=chosen), f"Within-cluster sum of squares by number of clusters: {values}."),
         caption,
     )

@@ -14,9 +14,11 @@ from ganseg_dist.federation.fingerprint.histograms import Fingerprint, sum_finge
 from ganseg_dist.federation.record import FederationRecord, LeftOut, SiteCounts
 from ganseg_dist.federation.shared_parameters import SharedParameters
 from ganseg_dist.inference.federation_card import describe_local_data, describe_privacy, describe_settings
+from ganseg_dist.plots.intervals import Bar, grouped_chart
+from ganseg_dist.plots.lines import MOST_NAMED, round_chart
+from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
 from ganseg_dist.report.compared import Compared, Comparison
-from ganseg_dist.report.figures import MOST_NAMED, Bar, grouped_chart, round_chart
 from ganseg_dist.report.fingerprint import fingerprint_charts
 from ganseg_dist.report.labels import (
     better_in_words,
@@ -215,7 +217,7 @@ def _comparison_chart(main: Compared, patients: str) -> Chart:
     )
     return Chart(
         f"{main.title}, by whose test {patients.split(',')[0]} they are",
-        grouped_chart(groups, axis=main.title, description=f"{main.title} with 95% intervals. {means}."),
+        svg(grouped_chart(groups, axis=main.title), f"{main.title} with 95% intervals. {means}."),
         f"Means with 95% intervals; in brackets how many {patients}. Alone: at a site, the model of its own data; of "
         f"{ALL_SITES}, the mean over the sites' models.",
     )
@@ -254,11 +256,9 @@ def _score_charts(record: FederationRecord, best_of: Mapping[str, str]) -> Itera
         ends = joined([f"{site} {line[-1][1]:.3g}" for site, line in lines.items()])
         yield Chart(
             f"{label} in validation, stage {stage}",
-            round_chart(
-                lines,
-                axis=label,
-                mean=mean,
-                description=f"Validation {label} at each site over the rounds of stage {stage}. At the end: {ends}.",
+            svg(
+                round_chart(lines, axis=label, mean=mean),
+                f"Validation {label} at each site over the rounds of stage {stage}. At the end: {ends}.",
             ),
             f"Of each round's new weights on the site's own validation cases; bold: the mean over all sites' cases"
             f"{f'; {better}' if better else ''}.{_naming_note(lines)}",
@@ -274,7 +274,7 @@ def _weight_chart(record: FederationRecord) -> Chart:
     weights = joined([f"{site} {line[-1][1]:.2f}" for site, line in lines.items()])
     return Chart(
         "Weights",
-        round_chart(lines, axis="share", from_zero=True, description=f"Weight of each site by round. Last: {weights}."),
+        svg(round_chart(lines, axis="share", from_zero=True), f"Weight of each site by round. Last: {weights}."),
         f"What share of a round each site's update had; a gap where none of its was taken.{_naming_note(lines)}",
     )
 
@@ -298,8 +298,9 @@ def _bytes_chart(record: FederationRecord, config: RunConfig) -> Chart:
         share = f" What came from the sites is {100 * sent / plain:.0f}% of what it would be as float32."
     return Chart(
         "Bytes on the way",
-        round_chart(
-            lines, axis="MB", from_zero=True, description=f"Megabytes of tensors by round. {describe_traffic(record)}."
+        svg(
+            round_chart(lines, axis="MB", from_zero=True),
+            f"Megabytes of tensors by round. {describe_traffic(record)}.",
         ),
         f"Tensors alone, all sites together; training and scoring.{share}",
     )
@@ -311,11 +312,9 @@ def _epsilon_chart(record: FederationRecord, config: RunConfig) -> Iterator[Char
         delta = config.federation.privacy.delta
         yield Chart(
             "Privacy spent",
-            round_chart(
-                {"epsilon": line},
-                axis="epsilon",
-                from_zero=True,
-                description=f"Epsilon by round, {line[-1][1]:.3g} in the end.",
+            svg(
+                round_chart({"epsilon": line}, axis="epsilon", from_zero=True),
+                f"Epsilon by round, {line[-1][1]:.3g} in the end.",
             ),
             f"Epsilon by the end of each round, at a delta of {delta:g}; lower is more private.",
         )

@@ -16,8 +16,9 @@ from ganseg_dist.data.picture import BRIGHTEST
 from ganseg_dist.data.preprocess import picture_spacing, to_picture_axes
 from ganseg_dist.data.scan import Scan
 from ganseg_dist.display import Convention, View
-from ganseg_dist.drawing import REGION_COLOURS, outlines, save_png
 from ganseg_dist.inference.predictor import CasePrediction
+from ganseg_dist.plots.pixels import REGION_COLOURS, outlines
+from ganseg_dist.plots.save import save_png
 from ganseg_dist.report.labels import capitalised, modality_label
 
 PANEL_INCHES = 4.5

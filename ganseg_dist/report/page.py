@@ -17,13 +17,16 @@ from ganseg_dist.atomic import write_text
 from ganseg_dist.config import RunConfig
 from ganseg_dist.display import Convention, display_convention
 from ganseg_dist.metrics.threshold import few_patients_warning
+from ganseg_dist.plots.distributions import strip_chart
+from ganseg_dist.plots.intervals import Bar, interval_chart
+from ganseg_dist.plots.roc import roc_chart
+from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
 from ganseg_dist.report import labels, pictures
 from ganseg_dist.report.classes import class_view
 from ganseg_dist.report.environment import page_environment
 from ganseg_dist.report.federated import FederationView, federation_view
 from ganseg_dist.report.feedback import feedback_sentences
-from ganseg_dist.report.figures import Bar, interval_chart, roc_chart, strip_chart
 from ganseg_dist.report.generated import generated_view
 from ganseg_dist.report.reading import Interval
 from ganseg_dist.report.records import (
@@ -371,11 +374,9 @@ def _method_charts(summary: Summary, region_label: RegionLabel) -> Iterator[Char
                 for bar in bars
                 if bar.low is not None and bar.high is not None
             )
-            figure = interval_chart(
-                bars,
-                axis="Dice",
-                limits=(0, 1),
-                description=f"Mean Dice of the {label.lower()} with 95% intervals: {means}.",
+            figure = svg(
+                interval_chart(bars, axis="Dice", limits=(0, 1)),
+                f"Mean Dice of the {label.lower()} with 95% intervals: {means}.",
             )
             counts = sorted({n for _, n in measured_on(summary, region)})
             n_range = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
@@ -392,7 +393,7 @@ def _case_charts(evaluation: Evaluation, region_label: RegionLabel) -> Iterator[
     sites = sorted({case.site for case in evaluation.cases})
     sites_shown = 2 <= len(sites) <= MOST_SITES
     if by_region and not (sites_shown and len(regions) == 1):  # the sites' dots are then the same cases
-        figure = strip_chart(by_region, axis="Dice", description=f"Dice of every case. {_medians(by_region)}")
+        figure = svg(strip_chart(by_region, axis="Dice"), f"Dice of every case. {_medians(by_region)}")
         yield Chart("Every case", figure, "One dot a case; the upright line is the median.")
     if regions and sites_shown:
         score, label = f"{regions[0]}/dice", region_label(regions[0])
@@ -402,7 +403,7 @@ def _case_charts(evaluation: Evaluation, region_label: RegionLabel) -> Iterator[
             if (dice := [c.scores[score] for c in evaluation.cases if c.site == site and score in c.scores])
         }
         if by_site:
-            figure = strip_chart(by_site, axis="Dice", description=f"{label} Dice by site. {_medians(by_site)}")
+            figure = svg(strip_chart(by_site, axis="Dice"), f"{label} Dice by site. {_medians(by_site)}")
             yield Chart(f"{label}, by site", figure, "One dot a case; the upright line is the site's median.")
 
 
@@ -422,10 +423,9 @@ def _healthy_charts(healthy: Healthy | None, lesion_free: str) -> Iterator[Chart
         bars.append(_bar("smooth guess", healthy.guess_l1, healthy.guess_l1_interval))
     yield Chart(
         "Filling holes in healthy tissue",
-        interval_chart(
-            bars,
-            axis="L1 in the holes",
-            description=f"L1 in {healthy.n_holes} holes: generator {healthy.hole_l1:.4f}, "
+        svg(
+            interval_chart(bars, axis="L1 in the holes"),
+            f"L1 in {healthy.n_holes} holes: generator {healthy.hole_l1:.4f}, "
             f"biharmonic interpolation {healthy.biharmonic_l1:.4f}.",
         ),
         f"{counted(healthy.n_holes, 'hole')} in {lesion_free} slices. Biharmonic interpolation knows no "
@@ -443,13 +443,10 @@ def _bar(label: str, mean: float, interval: Interval | None, *, emphasised: bool
 
 def _feedback_chart(feedback: Feedback) -> Chart:
     means = ", ".join(f"{name} {value.mean:.3f}" for name, value in feedback.losses.items())
+    bars = [_bar(name, value.mean, value, emphasised=name == "true") for name, value in feedback.losses.items()]
     return Chart(
         "Adversarial feedback, L_adv",
-        interval_chart(
-            [_bar(name, value.mean, value, emphasised=name == "true") for name, value in feedback.losses.items()],
-            axis="L_adv",
-            description=f"Mean adversarial feedback by mask: {means}.",
-        ),
+        svg(interval_chart(bars, axis="L_adv"), f"Mean adversarial feedback by mask: {means}."),
         f"Lower: more like healthy tissue at the mask's edge. {' '.join(feedback_sentences(feedback))}",
     )
 
@@ -468,10 +465,9 @@ def _roc(detection: Detection | None) -> Chart | None:
     area = labels.number(detection.auroc)
     return Chart(
         "ROC curve",
-        roc_chart(
-            detection.roc,
-            chosen=chosen,
-            description=f"ROC curve of abnormal slices found by the discriminator, area {area}.",
+        svg(
+            roc_chart(detection.roc, chosen=chosen),
+            f"ROC curve of abnormal slices found by the discriminator, area {area}.",
         ),
         f"Area {area} over {counted(detection.n_slices, 'slice')}, "
         f"{detection.n_abnormal} of them abnormal; 0.5 is chance.",

@@ -14,9 +14,9 @@ from PIL import Image
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.display import PNG_TEXT
-from ganseg_dist.drawing import Pixels
 from ganseg_dist.errors import RunError
 from ganseg_dist.paths import confined
+from ganseg_dist.plots.pixels import Pixels
 from ganseg_dist.runs import Run
 
 ARTIFACTS = "mlartifacts"

@@ -8,8 +8,9 @@ from itertools import groupby
 
 from ganseg_dist.federation.record import RoundRecord
 from ganseg_dist.metrics.registry import find_score
+from ganseg_dist.plots.lines import Span, line_chart
+from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
-from ganseg_dist.report.figures import Span, line_chart
 from ganseg_dist.report.labels import better_in_words, capitalised, in_a_sentence, joined, score_label, term_label
 from ganseg_dist.report.records import Epoch, Kept
 
@@ -94,11 +95,11 @@ def _stage(
     within = f"in stage {name}, over {counted(done, 'epoch')}"
     charts = []
     if losses:
-        figure = line_chart(losses, spans=spans, description=_describe_lines("Training losses", losses, within))
+        figure = svg(line_chart(losses, spans=spans), _describe_lines("Training losses", losses, within))
         charts.append(Chart("Losses", figure, f"{_averaged_over('Mean', rounds)}, before weighting."))
     charts += _score_charts(epochs, region_label, spans, kept, within, rounds)
     if weights:
-        figure = line_chart(weights, spans=spans, description=_describe_lines("Dynamic loss weights", weights, within))
+        figure = svg(line_chart(weights, spans=spans), _describe_lines("Dynamic loss weights", weights, within))
         caption = f"What each loss term was multiplied by; {_averaged_over('mean', rounds)}."
         charts.append(Chart("Dynamic weights", figure, caption))
     return StageCurves(name, len(rounds), done, _phases(epochs), tuple(charts))
@@ -126,7 +127,7 @@ def _score_charts(
         label, better = score_label(kind), better_in_words(kind)
         description = _describe_lines(f"Validation {label}", lines, within)
         rises_to_1 = find_score(kind).mode == "max"
-        figure = line_chart(lines, spans=spans, marked=best, description=description, shares=rises_to_1)
+        figure = svg(line_chart(lines, spans=spans, marked=best, shares=rises_to_1), description)
         title = capitalised(label)
         yield Chart(
             f"{title} in validation", figure, f"{title} on the validation part{f'; {better}' if better else ''}.{note}"

@@ -17,9 +17,10 @@ from ganseg_dist.atomic import whole_folder, write_csv, write_json
 from ganseg_dist.data.batch import BACKGROUND
 from ganseg_dist.data.cohort import COLOURS, SYNTHETIC_TAG
 from ganseg_dist.data.labels import LESION_IN_PICTURES, SCHEMES, LabelScheme
-from ganseg_dist.drawing import Pixels, rgb, save_png
 from ganseg_dist.errors import DataError
 from ganseg_dist.names import folder_names
+from ganseg_dist.plots.pixels import Pixels, rgb
+from ganseg_dist.plots.save import save_png
 from ganseg_dist.synthesis.audit import Audit
 from ganseg_dist.synthesis.from_classes import Generated
 from ganseg_dist.synthesis.from_masks import GeneratedSlices

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from ganseg_dist.data.cohort import COLOURS
 from ganseg_dist.display import View
-from ganseg_dist.drawing import REGION_COLOURS, Mask, Pixels, Plane, grey, rgb
 from ganseg_dist.metrics.synthesis import Images
+from ganseg_dist.plots.pixels import REGION_COLOURS, Mask, Pixels, Plane, grey, rgb
 from ganseg_dist.sampling import evenly_spaced
 from ganseg_dist.synthesis.audit import Audit
 from ganseg_dist.synthesis.from_classes import Generated

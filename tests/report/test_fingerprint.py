@@ -6,7 +6,9 @@ import pytest
 from ganseg_dist.config import DataConfig
 from ganseg_dist.federation.fingerprint.differences import differences
 from ganseg_dist.federation.fingerprint.histograms import Axis, Fingerprint, axes, sum_fingerprints
-from ganseg_dist.report.fingerprint import LETTER, TOGETHER, WIDTH, fingerprint_charts
+from ganseg_dist.plots.axes import LETTER
+from ganseg_dist.plots.histograms import WIDTH
+from ganseg_dist.report.fingerprint import TOGETHER, fingerprint_charts
 
 AXES = axes(DataConfig(modalities=("flair",), regions=("wt",), classes=("healthy", "glioma")))
 USUAL = {"seen/flair": 0.0, "raw/flair": 300.0, "thickness": 1.0, "side": 256, "lesion/wt": 20.0, "classes": "glioma"}

@@ -1,5 +1,5 @@
 from ganseg_dist.federation.record import RoundRecord
-from ganseg_dist.report.figures import Span
+from ganseg_dist.plots.lines import Span
 from ganseg_dist.report.records import Epoch, Kept
 from ganseg_dist.report.training import _terms, phase_spans, stage_curves
 

@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ganseg_dist.atomic import write_csv, write_file, write_json
-from ganseg_dist.drawing import save_png
 from ganseg_dist.errors import DataError
 from ganseg_dist.metrics.registry import find_score
 from ganseg_dist.metrics.statistics import Interval, PairedComparison
+from ganseg_dist.plots.save import save_png
 from ganseg_dist.printable import printable_markdown
 from ganseg_dist.report.labels import in_a_sentence, score_label
 from ganseg_dist.studies.experiments.measures import Measure, RowSets

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ganseg_dist.atomic import write_csv, write_file
-from ganseg_dist.drawing import save_png
 from ganseg_dist.errors import RunError
 from ganseg_dist.inference.model_folder import weights_digest
+from ganseg_dist.plots.save import save_png
 from ganseg_dist.runs import Run, find_sweep, runs_root
 from ganseg_dist.studies.sweeps.figures import figures
 from ganseg_dist.studies.sweeps.metric import Metric

@@ -1,40 +1,36 @@
 import warnings
+import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ganseg_dist.drawing import grey, heat, outline_path, outlines, save_png
+from ganseg_dist.plots.distributions import strip_chart
+from ganseg_dist.plots.intervals import Bar, interval_chart
+from ganseg_dist.plots.save import save_png, svg
 from ganseg_dist.printable import printable
 
-SQUARE = np.zeros((8, 8), np.uint8)
-SQUARE[2:5, 3:7] = 1
+
+def test_figures_take_their_colours_from_the_page_and_escape_their_words():
+    bars = [Bar("<model> $a$", 0.8, 0.7, 0.9, emphasised=True), Bar("other", 0.5)]
+    text = svg(interval_chart(bars, axis="Dice", limits=(0, 1)), '"5 < 6"')
+    assert "var(--figure-accent)" in text
+    assert "#0100" not in text
+    assert "<model> $a$" in {element.text for element in ET.fromstring(text).iter()}
+    assert ET.fromstring(text).attrib["aria-label"] == '"5 < 6"'
 
 
-def test_an_outline_runs_between_inside_and_outside_pixels():
-    (contour,) = outlines(SQUARE)
-    assert contour.min(axis=0).tolist() == [2.5, 1.5]
-    assert contour.max(axis=0).tolist() == [6.5, 4.5]
-    assert outline_path(SQUARE).startswith("M")
-    assert outline_path(SQUARE).count("Z") == 1
+def test_equal_data_give_equal_figures_and_ids_of_two_figures_differ():
+    def drawn(values):
+        return svg(strip_chart({"a": values}, axis="Dice"), "Cases")
 
+    def ids(text):
+        return {element.attrib["id"] for element in ET.fromstring(text).iter() if "id" in element.attrib}
 
-def test_a_mask_at_the_border_has_a_closed_outline_and_an_empty_one_none():
-    (contour,) = outlines(np.ones((4, 4), np.uint8))
-    assert contour[0].tolist() == contour[-1].tolist()
-    assert contour.min() == -0.5
-    assert outlines(np.zeros((4, 4), np.uint8)) == []
-    assert outline_path(np.zeros((4, 4), np.uint8)) == ""
-
-
-def test_grey_and_heat_keep_order_and_a_shared_window():
-    plane = np.linspace(-1, 1, 64).reshape(8, 8)
-    assert grey(plane)[0, 0] == 0
-    assert grey(plane)[-1, -1] == 255
-    assert grey(plane - 0.5, like=plane)[-1, -1] < 200
-    brightness = heat(plane, -1, 1).sum(axis=-1, dtype=int).ravel()
-    assert brightness[0] < brightness[32] < brightness[-1]
+    assert drawn([0.1, 0.2]) == drawn([0.1, 0.2])
+    assert ids(drawn([0.1, 0.2]))
+    assert not ids(drawn([0.1, 0.2])) & ids(drawn([0.1, 0.3]))
 
 
 def drawn(*labels: str) -> Figure:

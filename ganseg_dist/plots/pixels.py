@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import io
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
-from matplotlib.text import Text
-from matplotlib.ticker import FixedLocator
 from PIL import Image
 from skimage.measure import find_contours
-
-from ganseg_dist.printable import printable_lines
 
 Plane = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.uint8] | npt.NDArray[np.bool_]
@@ -64,31 +54,3 @@ def png(pixels: Pixels) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG", optimize=True)
     return stream.getvalue()
-
-
-def save_png(figure: Figure, file: Path, **settings: Any) -> None:
-    """Save a figure with its text shown literally (`plain_text`)."""
-    with plain_text(figure):
-        figure.savefig(file, format="png", **settings)
-
-
-@contextmanager
-def plain_text(figure: Figure) -> Iterator[None]:
-    """Context for saving a figure: `$` in a name starts no formula, and control characters are visible.
-
-    Characters that the font lacks are drawn as boxes, without warnings.
-    """
-    for text in figure.findobj(Text):
-        assert isinstance(text, Text)
-        text.set_parse_math(False)
-        text.set_text(printable_lines(text.get_text()))
-    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-        if isinstance(axis.get_major_locator(), FixedLocator):  # drawing would set these labels again
-            places = axis.get_majorticklocs()
-            labels = axis.get_major_formatter().format_ticks(list(places))
-            plain = [printable_lines(label) for label in labels]
-            if plain != labels:
-                axis.set_ticks(places, plain)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
-        yield

@@ -1,0 +1,92 @@
+"""Means with 95% intervals, a row each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ganseg_dist.plots.axes import legend_above, legend_rows, named_rows
+from ganseg_dist.plots.style import PAGE, for_page
+
+BAR, GAP = 16.0, 14.0
+"""Height of a row in a group, and the gap between groups, in pixels."""
+WIDTH = 620.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A mean with its interval, or without one."""
+
+    label: str
+    mean: float
+    low: float | None = None
+    high: float | None = None
+    emphasised: bool = False
+
+    @property
+    def ends(self) -> list[float]:
+        """The interval's ends and the mean, or the mean alone."""
+        return [end for end in (self.low, self.mean, self.high) if end is not None]
+
+
+@for_page
+def interval_chart(bars: Sequence[Bar], *, axis: str, limits: tuple[float, float] | None = None) -> Figure:
+    """One row a method, the first on top; by default the axis begins at 0."""
+    figure, axes = named_rows([bar.label for bar in bars], range(len(bars)), size=(520, 30 * len(bars)))
+    for row, bar in enumerate(bars):
+        colour = PAGE.accent if bar.emphasised else PAGE.muted
+        draw_interval(axes, bar, row, colour, width=2.2 if bar.emphasised else 1.6, size=8 if bar.emphasised else 6)
+    for label, bar in zip(axes.get_yticklabels(), bars, strict=True):
+        label.set_color(PAGE.ink if bar.emphasised else PAGE.muted)
+    ends = [end for bar in bars for end in bar.ends]
+    _scores(axes, axis, limits or (min(0.0, *ends), 1.08 * max(*ends, 1e-9)))
+    axes.set_ylim(len(bars) - 0.5, -0.5)
+    return figure
+
+
+@for_page
+def grouped_chart(
+    groups: Mapping[str, Sequence[Bar]], *, axis: str, limits: tuple[float, float] = (0.0, 1.0)
+) -> Figure:
+    """Rows in named groups, a colour for each label with the legend above."""
+    labels = dict.fromkeys(bar.label for bars in groups.values() for bar in bars)
+    colours = {label: PAGE.series[index % len(PAGE.series)] for index, label in enumerate(labels)}
+    tops = [0.0]
+    for bars in groups.values():
+        tops.append(tops[-1] + BAR * len(bars) + GAP)
+    middles = [top + BAR / 2 * (len(bars) - 1) for top, bars in zip(tops, groups.values(), strict=False)]
+    figure, axes = named_rows(list(groups), middles, size=(WIDTH, tops[-1]), top=40)
+    for top, bars in zip(tops, groups.values(), strict=False):
+        for row, bar in enumerate(bars):
+            draw_interval(axes, bar, top + BAR * row, colours[bar.label], width=2, size=8 if bar.emphasised else 6)
+    for top in tops[1:]:
+        axes.axhline(top - 15, color=PAGE.rule, linewidth=0.6)
+    axes.set_ylim(tops[-1] - 15, -15)
+    _scores(axes, axis, limits)
+    legend_above(axes, legend_rows(list(colours.items()), WIDTH - 32), left=16)
+    return figure
+
+
+def draw_interval(
+    axes: Axes, bar: Bar, place: float, colour: str, *, width: float, size: float, upright: bool = False, **style: Any
+) -> None:
+    """The interval as a line where there is one, and the mean as a dot.
+
+    Args:
+        place: of the row, or of the column where `upright`.
+        style: of the dot.
+    """
+    ends, mean = [bar.low, bar.high], [bar.mean]
+    if bar.low is not None and bar.high is not None:
+        axes.plot(*(([place] * 2, ends) if upright else (ends, [place] * 2)), color=colour, linewidth=width)
+    axes.plot(*(([place], mean) if upright else (mean, [place])), "o", color=colour, markersize=size, **style)
+
+
+def _scores(axes: Axes, label: str, limits: tuple[float, float]) -> None:
+    """A labelled x-axis with a margin around the limits."""
+    margin = 0.02 * (limits[1] - limits[0])
+    axes.set(xlim=(limits[0] - margin, limits[1] + margin), xlabel=label)
