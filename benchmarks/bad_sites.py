@@ -34,12 +34,12 @@ from ganseg_dist.data.cohort import Split, split_as_configured
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.partition import BY_HOSPITAL, partition
+from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import runs_root
 from ganseg_dist.studies.experiments.measures import measures_of
 from ganseg_dist.studies.experiments.run import Job, Outcome, run_experiment
 from ganseg_dist.studies.experiments.scoring import score_run
 from ganseg_dist.studies.experiments.table import markdown, tabulate
-from ganseg_dist.training.session import TrainingRequest
 from server.simulation import Simulation, simulate
 
 SERVERS: Mapping[str, Mapping[str, object]] = {

@@ -14,7 +14,7 @@ from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.store import content_hash, prepare_case
 from ganseg_dist.engine.trainer import StageData
 from ganseg_dist.errors import DataError
-from ganseg_dist.planning.plan import Prepared, by_part
+from ganseg_dist.planning.prepare import Prepared, by_part
 from ganseg_dist.planning.resolve import resolve
 
 CACHE = Path(tempfile.gettempdir()) / "ganseg-benchmarks"

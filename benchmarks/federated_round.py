@@ -30,9 +30,9 @@ from clients.app import app
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.engine.trainer import Trainer
+from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run, named_run
 from ganseg_dist.systems import recipe
-from ganseg_dist.training.session import TrainingRequest
 from server.simulation import Simulation, simulate, simulate_on
 
 

@@ -21,12 +21,12 @@ from clients.app import app
 from ganseg_dist.config import override
 from ganseg_dist.data.cohort import split_as_configured
 from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import named_run
 from ganseg_dist.studies.experiments.measures import measures_of
 from ganseg_dist.studies.experiments.run import Job, Outcome, run_experiment
 from ganseg_dist.studies.experiments.scoring import score_run
 from ganseg_dist.studies.experiments.table import Row, markdown, tabulate
-from ganseg_dist.training.session import TrainingRequest
 from server.simulation import Simulation, simulate
 
 EPSILONS = (100_000, 10_000, 1_000, 100, 8)

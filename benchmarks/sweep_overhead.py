@@ -29,11 +29,11 @@ from ganseg_dist.engine.checkpoint import NoCheckpoints
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.engine.trainer import train_member
 from ganseg_dist.engine.world import World
-from ganseg_dist.planning.plan import Prepared
+from ganseg_dist.planning.prepare import Prepared
+from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.studies.sweeps.sweep import SweepRequest, sweep
 from ganseg_dist.studies.sweeps.trial import TrialJob
 from ganseg_dist.systems import recipe
-from ganseg_dist.training.session import TrainingRequest
 from tune_spaces import SPACES
 
 LIMIT = 2.5

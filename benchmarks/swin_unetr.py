@@ -37,8 +37,8 @@ from ganseg_dist.evaluation.calibration import calibrate
 from ganseg_dist.evaluation.segmentation import evaluate, summarise
 from ganseg_dist.inference.model_folder import Model, Thresholds
 from ganseg_dist.inference.predictor import Predictor
-from ganseg_dist.planning.prepare import store_root
 from ganseg_dist.plural import counted
+from ganseg_dist.runs import store_root
 from ganseg_dist.systems import recipe
 from ganseg_dist.systems.ganet_seg.system import GANetSeg
 

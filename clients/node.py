@@ -40,9 +40,10 @@ from ganseg_dist.federation.schedule import rounds_of
 from ganseg_dist.federation.shared_parameters import Arrays
 from ganseg_dist.federation.site_info import Origin, SiteInfo, SiteName
 from ganseg_dist.files import open_regular, read_text
-from ganseg_dist.planning.plan import Prepared, by_part, write_records
-from ganseg_dist.planning.plan import fingerprint as data_record
-from ganseg_dist.planning.prepare import Preflight, labelled, preflight, prepare_cohort, usable_cohort
+from ganseg_dist.planning.preflight import Preflight, labelled, preflight, usable_cohort
+from ganseg_dist.planning.prepare import Prepared, by_part, prepare_cohort
+from ganseg_dist.planning.run_folder import data_record as data_record
+from ganseg_dist.planning.run_folder import write_records
 from ganseg_dist.printable import printable
 from ganseg_dist.runs import Run
 from ganseg_dist.validation_errors import Problem, first_problem, no_such_field

@@ -36,7 +36,7 @@ from ganseg_dist.federation.round_instruction import RoundInstruction, Scores
 from ganseg_dist.federation.schedule import rounds_of
 from ganseg_dist.federation.shared_parameters import Arrays, SharedParameters
 from ganseg_dist.inference.model_folder import Thresholds, write_model
-from ganseg_dist.planning.plan import Prepared
+from ganseg_dist.planning.prepare import Prepared
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Stage, System
 

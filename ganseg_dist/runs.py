@@ -263,3 +263,8 @@ def find_run(reference: str) -> Run:
                 return run
     known = ", ".join(run.name for run, _ in zip(all_runs(), range(5), strict=False))
     raise RunError(f"{reference}: no such run in {runs_root()}" + (f"; the newest are {known}" if known else ""))
+
+
+def store_root() -> Path:
+    """The prepared store: `GANSEG_STORE`, or `.store` in the runs folder; absolute."""
+    return Path(os.environ.get("GANSEG_STORE", runs_root() / ".store")).absolute()

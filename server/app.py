@@ -24,12 +24,12 @@ from ganseg_dist.config import RunConfig, override, parse_assignments
 from ganseg_dist.console import PlainConsole
 from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import ConfigError, GansegError
+from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run, named_run
 from ganseg_dist.storage.remote import remote_folder
 from ganseg_dist.storage.transfer import fetch
 from ganseg_dist.systems import recipe
 from ganseg_dist.tracking.progress import RichProgress
-from ganseg_dist.training.session import TrainingRequest
 from server.deployment import Deployment, deploy
 from server.simulation import Simulation, simulate_on
 

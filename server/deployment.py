@@ -17,7 +17,7 @@ from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.federation.at_sites import config_at_sites
 from ganseg_dist.federation.round_instruction import RoundInstruction
 from ganseg_dist.federation.site_info import SiteInfo
-from ganseg_dist.planning.plan import open_run
+from ganseg_dist.planning.run_folder import open_run
 from ganseg_dist.runs import Run, training_run
 from ganseg_dist.systems import build_system
 from ganseg_dist.tracking.tracked_run import TrackedRun

@@ -22,14 +22,16 @@ from ganseg_dist.federation.privacy import validate_privacy
 from ganseg_dist.federation.schedule import rounds_of
 from ganseg_dist.federation.shared_parameters import local_networks
 from ganseg_dist.names import LONGEST_PART, folder_names
-from ganseg_dist.planning.plan import open_run
-from ganseg_dist.planning.prepare import map_here
+from ganseg_dist.planning.mapper import map_here
+from ganseg_dist.planning.plan import check_plan, plan_training
+from ganseg_dist.planning.request import TrainingRequest
+from ganseg_dist.planning.run_folder import open_run
+from ganseg_dist.progress import Bar, no_bar
 from ganseg_dist.runs import Run
 from ganseg_dist.studies.experiments.scoring import check_classes
 from ganseg_dist.systems import build_system
 from ganseg_dist.tracking.tracked_run import TrackedRun
 from ganseg_dist.training.run_training import only_trainer, run_training
-from ganseg_dist.training.session import Bar, TrainingRequest, check_plan, no_bar, plan_training
 from server.grids import Answer, InProcessGrid, RayGrid
 from server.session import train_federation
 from server.sites import Sites, ignore_line
@@ -94,7 +96,7 @@ def simulate_on(
     plan = plan_training(request, mapper=map_here, bar=bar)
     patients = partition(plan.cohort, simulation.sites, skew=simulation.skew, seed=plan.config.seed)
     run, split = open_run(
-        request.name(), plan.config, plan.fingerprint, plan.cohort, split=request.split,
+        request.name(), plan.config, plan.data_record, plan.cohort, split=request.split,
         request=request.to_dict(), sites={name: len(members) for name, members in patients.items()},
         workers=1, device="cuda" if request.gpus else "cpu",
         **({} if simulation.command is None else {"command": simulation.command}),

@@ -7,7 +7,7 @@ import pytest
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort
 from ganseg_dist.data.readers import read_cohort
-from ganseg_dist.planning.plan import Prepared
+from ganseg_dist.planning.prepare import Prepared
 from ganseg_dist.storage.remote import RemoteFolder, remote_folder
 from ganseg_dist.systems import recipe
 from tests.tiny import prepare, resolved

@@ -24,6 +24,7 @@ from ganseg_dist.display import PNG_TEXT, Convention, View, display_convention, 
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.evaluation.segmentation import evaluate, save_evaluation
 from ganseg_dist.inference.predictor import CasePrediction, PreparedPrediction
+from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.plots.pixels import REGION_COLOURS
 from ganseg_dist.report.overlay import MARGIN_INCHES, write_overlay
 from ganseg_dist.report.page import render
@@ -34,7 +35,6 @@ from ganseg_dist.synthesis.from_masks import GeneratedSlices
 from ganseg_dist.synthesis.neighbours import mask_conditioned_figure
 from ganseg_dist.systems import recipe
 from ganseg_dist.tracking.overlay import CAPTION_HEIGHT, TITLE_HEIGHT, examples_png
-from ganseg_dist.training.session import TrainingRequest
 
 CONFIG = DataConfig(size=64, spacing_mm=4.0)
 CAPTIONS = {

@@ -7,7 +7,7 @@ from typing import Any
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Cohort, split_by_patient
 from ganseg_dist.data.store import content_hash, prepare_case
-from ganseg_dist.planning.plan import Prepared, by_part
+from ganseg_dist.planning.prepare import Prepared, by_part
 from ganseg_dist.planning.resolve import resolve
 
 

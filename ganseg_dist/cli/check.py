@@ -13,7 +13,7 @@ from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, SET_HELP
 from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
-    from ganseg_dist.planning.prepare import Preflight
+    from ganseg_dist.planning.preflight import Preflight
 
 MANY = 10
 """Number of findings above which the summary also counts them by kind."""
@@ -45,9 +45,10 @@ def check(
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.errors import ConfigError
-    from ganseg_dist.planning.prepare import map_here, preflight
+    from ganseg_dist.planning.mapper import map_here
+    from ganseg_dist.planning.plan import plan_findings
+    from ganseg_dist.planning.preflight import preflight
     from ganseg_dist.systems import recipe as named
-    from ganseg_dist.training.session import plan_findings
 
     if assignments and recipe is None:
         raise ConfigError("--set: is of a recipe; give --recipe too")
@@ -101,8 +102,8 @@ def check(
 
 def _unfit_recipes(preflighted: Preflight) -> dict[str, str]:
     """Recipes in the published size that cannot be trained on the cohort, with the first reason."""
+    from ganseg_dist.planning.plan import plan_findings
     from ganseg_dist.systems import recipes
-    from ganseg_dist.training.session import plan_findings
 
     configs = {make().system.name: make() for make in reversed([*recipes().values()])}
     unfit: dict[str, str] = {}

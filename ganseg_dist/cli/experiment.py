@@ -209,7 +209,7 @@ def robustness(
     from ganseg_dist.cli.remote_runs import fetch_runs
     from ganseg_dist.cluster.ray_cluster import map_on_cluster
     from ganseg_dist.cluster.shared_paths import cluster_with_shared_paths
-    from ganseg_dist.planning.prepare import map_here
+    from ganseg_dist.planning.mapper import map_here
     from ganseg_dist.runs import generated_name
     from ganseg_dist.studies.experiments.figures import intervals
     from ganseg_dist.studies.experiments.measures import measures_of
@@ -312,7 +312,9 @@ def _run(
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.data.cohort import split_as_configured
     from ganseg_dist.data.readers import read_cohort
-    from ganseg_dist.planning.prepare import map_here
+    from ganseg_dist.planning.mapper import map_here
+    from ganseg_dist.planning.plan import check_plan, plan_training
+    from ganseg_dist.planning.request import TrainingRequest
     from ganseg_dist.runs import generated_name
     from ganseg_dist.studies.experiments.figures import curves, intervals
     from ganseg_dist.studies.experiments.measures import measures_of
@@ -320,7 +322,6 @@ def _run(
     from ganseg_dist.studies.experiments.scoring import check_classes
     from ganseg_dist.studies.experiments.table import tabulate
     from ganseg_dist.systems import recipe as named
-    from ganseg_dist.training.session import TrainingRequest, check_plan, plan_training
 
     config = override(named(recipe), parse_assignments(assignments))
     validate(config)

@@ -14,7 +14,7 @@ from ganseg_dist.cli.publish import cohort_title, ending, heading, publish
 from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, SET_HELP
 
 if TYPE_CHECKING:
-    from ganseg_dist.planning.prepare import Mapper
+    from ganseg_dist.planning.mapper import Mapper
     from ganseg_dist.runs import Run
     from ganseg_dist.studies.experiments.measures import Measure
     from ganseg_dist.studies.experiments.run import Job, Outcome
@@ -67,14 +67,15 @@ def federate(
     from ganseg_dist.errors import ConfigError
     from ganseg_dist.federation.partition import BY_HOSPITAL, check_sites, validate_site_names
     from ganseg_dist.federation.schedule import rounds_of
-    from ganseg_dist.planning.prepare import map_here
+    from ganseg_dist.planning.mapper import map_here
+    from ganseg_dist.planning.plan import check_plan, plan_training
+    from ganseg_dist.planning.request import TrainingRequest
     from ganseg_dist.runs import name_of_trial, named_run
     from ganseg_dist.studies.experiments.federation import FEDERATED, federation_trials
     from ganseg_dist.studies.experiments.measures import measures_of
     from ganseg_dist.studies.experiments.run import run_experiment
     from ganseg_dist.studies.sweeps.publish import best_values
     from ganseg_dist.systems import recipe as named
-    from ganseg_dist.training.session import TrainingRequest, check_plan, plan_training
     from server.simulation import Simulation, validate_sites
 
     options: dict[str, Any] = {"federation.rounds": rounds, "federation.strategy": strategy}

@@ -29,9 +29,12 @@ def prepare(
     from ganseg_dist.cluster.ray_cluster import map_on_cluster
     from ganseg_dist.cluster.shared_paths import cluster_with_shared_paths
     from ganseg_dist.config import override, parse_assignments
-    from ganseg_dist.planning.prepare import map_here, prepare_cohort, store_root
+    from ganseg_dist.planning.mapper import map_here
+    from ganseg_dist.planning.plan import plan_training, warn_of_cohorts
+    from ganseg_dist.planning.prepare import prepare_cohort
+    from ganseg_dist.planning.request import TrainingRequest
+    from ganseg_dist.runs import store_root
     from ganseg_dist.systems import recipe as named
-    from ganseg_dist.training.session import TrainingRequest, plan_training, warn_of_cohorts
 
     config = override(named(recipe), parse_assignments(assignments))
     request = TrainingRequest(config, data, layout, local=local, exclude_bad=exclude_bad, labels=labels)

@@ -14,8 +14,9 @@ from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
     from ganseg_dist.config import RunConfig
+    from ganseg_dist.planning.plan import Plan
+    from ganseg_dist.planning.request import TrainingRequest
     from ganseg_dist.systems.base import Phase
-    from ganseg_dist.training.session import Plan, TrainingRequest
 
 BY_DATA = ("data.modalities", "data.regions", "data.classes")
 MOST_CHANGES = 8
@@ -77,11 +78,13 @@ def train(
     from ganseg_dist.cli.remote_runs import fetch_runs, fetch_sweep
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.errors import ConfigError
+    from ganseg_dist.planning.plan import plan_training
+    from ganseg_dist.planning.request import TrainingRequest, resumed
     from ganseg_dist.runs import named_run
     from ganseg_dist.studies.sweeps.publish import best_values
     from ganseg_dist.systems import recipe as named
     from ganseg_dist.tracking.progress import RichProgress
-    from ganseg_dist.training.session import TrainingRequest, check_gpu, plan_training, resumed, train_session
+    from ganseg_dist.training.session import check_gpu, train_session
 
     if show_config and not dry_run:
         raise ConfigError("--show-config: belongs to --dry-run; give both")
@@ -187,12 +190,12 @@ def _check_worker_range(least: int, most: int, batch_size: int) -> None:
 
 def _describe(plan: Plan, request: TrainingRequest) -> None:
     """Print warnings, then what a run would do, short enough for one terminal screen."""
-    from ganseg_dist.planning.plan import planned_run
+    from ganseg_dist.planning.plan import check_plan
+    from ganseg_dist.planning.run_folder import planned_run
     from ganseg_dist.systems import build_system
-    from ganseg_dist.training.session import check_plan
 
     config, cohort = plan.config, plan.cohort
-    run, split = planned_run(request.name(), config, plan.fingerprint, cohort)
+    run, split = planned_run(request.name(), config, plan.data_record, cohort)
     check_plan(plan, request, {"": split}, show.warn)
     system = build_system(config)
     least = "" if request.least_workers is None else f", {request.least_workers} at least"

@@ -169,10 +169,10 @@ def _sweep_request(
 ) -> SweepRequest:
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.federation.partition import check_sites
+    from ganseg_dist.planning.request import TrainingRequest
     from ganseg_dist.runs import generated_name
     from ganseg_dist.studies.sweeps.sweep import Hospitals, SweepRequest
     from ganseg_dist.systems import recipe as named
-    from ganseg_dist.training.session import TrainingRequest
     from tune_spaces import space_of
 
     changes = parse_assignments(assignments)

@@ -22,9 +22,8 @@ from urllib.request import Request, urlopen
 from ganseg_dist.atomic import UNFINISHED, whole_folder
 from ganseg_dist.cluster.ray_cluster import ray_cluster
 from ganseg_dist.errors import GansegError, RunError, one_line
-from ganseg_dist.planning.plan import Prepared
-from ganseg_dist.planning.prepare import store_root
-from ganseg_dist.runs import Run, runs_root
+from ganseg_dist.planning.prepare import Prepared
+from ganseg_dist.runs import Run, runs_root, store_root
 from ganseg_dist.tracking.connection import reason, without_password
 
 ANSWER_SECONDS = 120.0

@@ -20,7 +20,7 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, Warn
 from ganseg_dist.engine.tracker import ClosableTracker, NullTracker, Progress, Tracker, Trackers
 from ganseg_dist.errors import GansegError, RunError, one_line
-from ganseg_dist.planning.plan import Prepared
+from ganseg_dist.planning.prepare import Prepared
 from ganseg_dist.runs import Run
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Whether there is something to learn from: what `ganseg check` reports, and training warns of or rejects.
 
 A stage in which no example counts would train on nothing and finish. Most of it is known of the masks and classes as
-they lie on disk; what resampling takes away shows in the prepared slices, of which the same is asked once more.
+they lie on disk; what resampling takes away shows in the prepared slices, of which the same is checked once more.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ganseg_dist.data.preflight import COHORT, Finding, Severity
 from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
 from ganseg_dist.engine.trainer import StageData
 from ganseg_dist.errors import DataError, GansegError
-from ganseg_dist.planning.prepare import Preflight
+from ganseg_dist.planning.preflight import Preflight
 from ganseg_dist.planning.resolve import order_message
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Stage
@@ -100,7 +100,7 @@ def slice_findings(config: RunConfig, data: Mapping[str, StageData], cohort: Coh
 
 
 def _findings(config: RunConfig, cohort: Cohort, train: Shown, validation: Shown) -> Iterator[Finding]:
-    """Tumour-free slices are asked for where a stage learns from them alone (engine/loader.py)."""
+    """Tumour-free slices are required where a stage learns from them alone (engine/loader.py)."""
     if config.system.task == "classification":
         yield from _one_class(config, cohort, train)
         return

@@ -1,186 +1,140 @@
-"""Everything decided before training: the resolved config, the split, the prepared cases, the run's folder."""
+"""First step of a training: the checked cohort and the resolved config, before any image is prepared."""
 
 from __future__ import annotations
 
-import shlex
-import subprocess
-import sys
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ganseg_dist import __version__
-from ganseg_dist.atomic import write_text
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort, Split, split_as_configured
-from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
-from ganseg_dist.engine.trainer import StageData
-from ganseg_dist.errors import RunError
-from ganseg_dist.planning.prepare import Preflight
-from ganseg_dist.runs import Run, training_run
+from ganseg_dist.data.preflight import COHORT, Finding
+from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.engine.patient_privacy import validate_patient_privacy
+from ganseg_dist.engine.world import World
+from ganseg_dist.errors import GansegError
+from ganseg_dist.planning.data_checks import (
+    check_command,
+    finding_of,
+    mask_findings,
+    order_finding,
+    raise_first,
+    split_findings,
+    warn_of,
+)
+from ganseg_dist.planning.mapper import Mapper, map_here
+from ganseg_dist.planning.preflight import Preflight, labelled, preflight, usable_cohort
+from ganseg_dist.planning.request import TrainingRequest
+from ganseg_dist.planning.resolve import check_no_overlap, resolve
+from ganseg_dist.planning.run_folder import data_record
+from ganseg_dist.progress import Bar, no_bar
+from ganseg_dist.systems import build_system
+from ganseg_dist.systems.base import Monitor
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """Folders of prepared cases by part, for each source a stage may learn from. JSON, so it can be sent anywhere."""
+class Plan:
+    """What would be trained: everything known before an image is prepared."""
 
-    cohort: dict[str, list[str]]
-    healthy: dict[str, list[str]] | None = None
+    config: RunConfig
+    found: Preflight
+    cohort: Cohort
+    healthy: tuple[Preflight, Cohort] | None
+    monitors: Mapping[str, Monitor]
+    """What chooses each stage's epoch, by stage."""
+    class_order: tuple[Finding, ...]
+    """A warning where nobody decided which of two classes is sought."""
 
-    def open(self, config: RunConfig) -> dict[str, StageData]:
-        """The slices by source."""
-        modalities = config.data.channels
-        regions = config.data.regions or ()
-        classes = config.data.classes or LESION_CLASSES
-        data = {"cohort": _stage_data(self.cohort, modalities, regions, classes)}
-        if self.healthy is not None:
-            data["healthy"] = _stage_data(self.healthy, config.system.gan_modalities or modalities, (), classes)
-        return data
+    def split_findings(self, split: Split) -> tuple[Finding, ...]:
+        """What the split leaves to learn from and to score, as far as it is known before slices are prepared."""
+        return split_findings(self.found, self.cohort, self.config, split)
 
-
-def _stage_data(
-    parts: dict[str, list[str]], modalities: tuple[str, ...], regions: tuple[str, ...], classes: tuple[str, ...]
-) -> StageData:
-    opened = {
-        part: SliceSet.open((Path(folder) for folder in folders), modalities, regions, classes)
-        for part, folders in parts.items()
-    }
-    return StageData(opened["train"], opened["validation"])
+    @property
+    def data_record(self) -> dict[str, Any]:
+        """What data.json holds: everything the run learns from."""
+        record = data_record(self.cohort, self.found)
+        record["healthy"] = None if self.healthy is None else data_record(self.healthy[1], self.healthy[0])
+        return record
 
 
-def by_part(cohort: Cohort, split: Split, folders: dict[str, Path]) -> dict[str, list[str]]:
-    """The folders of the patients that train and validate."""
-    return {
-        part: [str(folders[case.id]) for case in cohort.of_patients(patients)]
-        for part, patients in (("train", split.train), ("validation", split.validation))
-    }
+def plan_training(request: TrainingRequest, *, mapper: Mapper = map_here, bar: Bar = no_bar) -> Plan:
+    """Read the cohort, check it, settle the config. Raises GansegError on anything that would spoil training."""
+    found = _checked(read_cohort(request.data, request.layout, request.labels), request.config, mapper, bar)
+    cohort = _trainable(found, request.config, exclude_bad=request.exclude_bad)
+    healthy = None
+    if request.healthy is not None:
+        healthy_found = _checked(read_cohort(request.healthy), request.config, mapper, bar)
+        healthy = (healthy_found, usable_cohort(healthy_found, exclude_bad=request.exclude_bad))
+        check_no_overlap(cohort, healthy[1])
+    return _planned(found, cohort, request.config, healthy)
 
 
-def planned_run(
-    name: str, config: RunConfig, learnt_from: dict[str, Any], cohort: Cohort, split: Split | None = None
-) -> tuple[Run, Split]:
-    """The run that this name, config and data would begin, go on with or have finished; nothing is written.
+def plan_findings(found: Preflight, config: RunConfig) -> tuple[Finding, ...]:
+    """What training of this config on a checked cohort would warn of or reject, beside what the checks found.
+
+    Cases with an error are left out of it; where none is left there is nothing to say.
+    """
+    if any(finding.case == COHORT for finding in found.errors) or len(found.bad_cases) == len(found.cohort.cases):
+        return ()
+    try:
+        plan = _planned(found, _trainable(found, config, exclude_bad=True), config)
+        split = split_as_configured(plan.cohort, plan.config)
+    except GansegError as error:
+        return (finding_of(error),)
+    return (*plan.class_order, *plan.split_findings(split))
+
+
+def _trainable(found: Preflight, config: RunConfig, *, exclude_bad: bool) -> Cohort:
+    cohort = labelled(usable_cohort(found, exclude_bad=exclude_bad), config)
+    if config.system.task == "segmentation":
+        raise_first(mask_findings(found, cohort))
+    return cohort
+
+
+def _planned(
+    found: Preflight, cohort: Cohort, request: RunConfig, healthy: tuple[Preflight, Cohort] | None = None
+) -> Plan:
+    config = resolve(request, cohort, healthy[1] if healthy else None)
+    system = build_system(config)  # refuses what its phases cannot do, before hours of preparation
+    if config.train.privacy.on:
+        validate_patient_privacy(config, system, World())
+    monitors = {stage.name: stage.monitor for stage in system.stages}
+    return Plan(config, found, cohort, healthy, monitors, tuple(order_finding(cohort, request, config)))
+
+
+def _checked(cohort: Cohort, config: RunConfig, mapper: Mapper, bar: Bar) -> Preflight:
+    with bar(f"Checking {cohort.root.name}") as advance:
+        return preflight(cohort, config, mapper=mapper, advance=advance)
+
+
+def check_plan(
+    plan: Plan, request: TrainingRequest, splits: Mapping[str, Split], warn: Callable[[str], object]
+) -> tuple[Finding, ...]:
+    """Warn of what `ganseg check` warns of, before anything is prepared; what was found of the splits.
 
     Args:
-        learnt_from: `Plan.fingerprint`.
-        split: where an experiment decides it; none: drawn by patient from the config's seed and fractions.
+        splits: by the trial that trains on it; a finding on one of several names it.
 
-    Raises RunError when the name stands for another config, other data or an experiment, and DataError when there are
-    too few patients to split.
+    Raises DataError where a split leaves nothing to learn from.
     """
-    run = training_run(name)
-    if not (run.folder / "run.json").exists():
-        return run, split or split_as_configured(cohort, config)
-    if run.config() != config:
-        raise RunError(
-            f"{name}: was started with another config ({first_difference(run.config(), config)}); "
-            "choose another --run-name"
-        )
-    if split is not None and run.split() != split:
-        raise RunError(f"{name}: was started with another split; choose another --run-name")
-    begun_on = run.read("data.json")
-    if _cases(begun_on) != _cases(learnt_from):
-        raise RunError(f"{name}: was started on other data; choose another --run-name")
-    if begun_on["labels"] != learnt_from["labels"]:
-        raise RunError(f"{name}: was started on masks with other labels; choose another --run-name")
-    return run, run.split()
+    trials: dict[Split, list[str]] = {}
+    for name, split in splits.items():
+        trials.setdefault(split, []).append(name)
+    findings = tuple(
+        replace(finding, case=names[0] if len(trials) > 1 else COHORT)
+        for split, names in trials.items()
+        for finding in plan.split_findings(split)
+    )
+    raise_first(findings)
+    warn_of_cohorts(plan, request, warn)
+    warn_of(findings, warn, check_command(request.data, plan.config.recipe, request.layout, request.labels))
+    return findings
 
 
-def open_run(
-    name: str,
-    config: RunConfig,
-    learnt_from: dict[str, Any],
-    cohort: Cohort,
-    *,
-    split: Split | None = None,
-    **facts: Any,
-) -> tuple[Run, Split]:
-    """The planned run, its folder made where it is new. Raises as `planned_run` does."""
-    run, split = planned_run(name, config, learnt_from, cohort, split)
-    if (run.folder / "run.json").exists():
-        return run, split
-    begun = {
-        "status": "started",
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "seconds": 0.0,
-        "command": command_line(),
-    }
-    write_records(run, config, split.to_dict(), learnt_from, begun | facts)
-    return run, split
-
-
-def command_line() -> str:
-    """What this process was called with, to be typed again."""
-    return shlex.join(["ganseg", *sys.argv[1:]])
-
-
-def write_records(
-    run: Run, config: RunConfig, split: Mapping[str, Any], learnt_from: Mapping[str, Any], facts: Mapping[str, Any]
-) -> None:
-    """What a run's folder says of it; run.json last, for a folder that has it is a run."""
-    write_text(run.folder / "config.json", config.to_json())
-    run.write("split.json", dict(split))
-    run.write("data.json", dict(learnt_from))
-    about = {"name": run.name, "recipe": config.recipe, "version": __version__, "commit": code_version()}
-    run.write("run.json", about | dict(facts))
-
-
-def fingerprint(cohort: Cohort, found: Preflight) -> dict[str, Any]:
-    """What the run learnt from: every case with its content hash, what the masks' values mean, and what was left out
-    and why.
-    """
-    excluded = {case.id for case in found.cohort.cases} - {case.id for case in cohort.cases}
-    return {
-        "root": str(cohort.root),
-        "layout": cohort.layout,
-        "phantom": cohort.phantom,
-        "synthetic": cohort.synthetic,
-        "modalities": list(cohort.modalities),
-        "regions": list(cohort.regions),
-        "channels": _channels(cohort),
-        "labels": cohort.scheme.to_json(),
-        "otherwise_labelled": sum(scheme != cohort.scheme for scheme in cohort.schemes),
-        "cases": [
-            {"id": case.id, "patient": case.patient, "site": case.site, "content": found.contents[case.id]}
-            for case in cohort.cases
-        ],
-        "excluded": [finding.to_dict() for finding in found.findings if finding.case in excluded],
-    }
-
-
-def _cases(learnt_from: dict[str, Any]) -> list[Any]:
-    """The cases of both cohorts, with their contents."""
-    healthy = learnt_from.get("healthy")
-    return [learnt_from["cases"], healthy["cases"] if healthy else []]
-
-
-def _channels(cohort: Cohort) -> list[str]:
-    """Modalities in the order of their channels, where a case's files hold several; else none."""
-    first = cohort.cases[0].images
-    if len({source.files for source in first.values()}) > 1 or any(source.channel is None for source in first.values()):
-        return []
-    return sorted(first, key=lambda name: first[name].channel or 0)
-
-
-def code_version() -> str | None:
-    """The commit of a source checkout, with + when files differ from it; none for an installed package."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    try:
-        described = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12"],
-            capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return described.stdout.strip()
-
-
-def first_difference(old: RunConfig, new: RunConfig) -> str:
-    """The first field that differs: `train.epochs was 5, is 6`."""
-    before, after = old.flat(), new.flat()
-    field = next(key for key in sorted({*before, *after}) if before.get(key) != after.get(key))
-    return f"{field} was {before.get(field)}, is {after.get(field)}"
+def warn_of_cohorts(plan: Plan, request: TrainingRequest, warn: Callable[[str], object]) -> None:
+    """What is found of them, however they are split."""
+    recipe = plan.config.recipe
+    of_cohort = (*plan.found.findings, *plan.class_order)
+    warn_of(of_cohort, warn, check_command(request.data, recipe, request.layout, request.labels))
+    if plan.healthy is not None and request.healthy is not None:
+        warn_of(plan.healthy[0].findings, warn, check_command(request.healthy, recipe))

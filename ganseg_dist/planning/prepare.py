@@ -1,147 +1,28 @@
-"""From a folder of images to checked cases in the prepared store, case by case over whatever runs them."""
+"""Second step of a training: the slices of those who train and validate, in the prepared store."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
-from ganseg_dist.atomic import write_json
-from ganseg_dist.config import DataConfig, RunConfig
-from ganseg_dist.data.cohort import Case, Cohort
-from ganseg_dist.data.preflight import COHORT, CaseReport, Finding, check_case, check_cohort, expected_modalities
+from ganseg_dist.config import DataConfig, RunConfig, override
+from ganseg_dist.data.cohort import Case, Cohort, Split, split_by_patient
+from ganseg_dist.data.preflight import Finding
 from ganseg_dist.data.slices import LESION_CLASSES, SliceSet
 from ganseg_dist.data.store import content_hash, prepare_case
-from ganseg_dist.digests import Damaged, read_sealed, sealed
+from ganseg_dist.engine.trainer import StageData
 from ganseg_dist.errors import DataError, GansegError
-from ganseg_dist.runs import runs_root
-
-REPORT_FORMAT = 9
+from ganseg_dist.planning.data_checks import raise_first, slice_findings
+from ganseg_dist.planning.mapper import Mapper, map_here
+from ganseg_dist.planning.plan import Plan, check_plan
+from ganseg_dist.planning.preflight import Preflight
+from ganseg_dist.planning.request import TrainingRequest
+from ganseg_dist.progress import Bar, no_bar
+from ganseg_dist.runs import store_root
 
 logger = logging.getLogger(__name__)
-
-
-class Mapper(Protocol):
-    """Applies a pure function to items, here or over a cluster, and yields results as they come, with their index."""
-
-    def __call__(self, function: Callable[[Any], Any], items: list[Any]) -> Iterator[tuple[int, Any]]:
-        """In any order."""
-        ...
-
-
-def map_here(function: Callable[[Any], Any], items: list[Any]) -> Iterator[tuple[int, Any]]:
-    """In this process, one after the other."""
-    for index, item in enumerate(items):
-        yield index, function(item)
-
-
-def store_root() -> Path:
-    """The prepared store: `GANSEG_STORE`, or `.store` in the runs folder; absolute."""
-    return Path(os.environ.get("GANSEG_STORE", runs_root() / ".store")).absolute()
-
-
-@dataclass(frozen=True, slots=True)
-class Examination:
-    """One case's preflight."""
-
-    content: str
-    """Hash of its files; empty when they cannot be read."""
-    report: CaseReport
-
-
-@dataclass(frozen=True, slots=True)
-class Preflight:
-    """A cohort's preflight: findings of single cases, then of cases together."""
-
-    cohort: Cohort
-    contents: Mapping[str, str]
-    """Case to content hash."""
-    findings: tuple[Finding, ...]
-    empty_masks: frozenset[str] = frozenset()
-    """Cases whose mask is empty, whether or not that is worth a finding."""
-
-    @property
-    def errors(self) -> tuple[Finding, ...]:
-        """What would spoil training."""
-        return tuple(finding for finding in self.findings if finding.severity == "error")
-
-    @property
-    def bad_cases(self) -> tuple[str, ...]:
-        """Cases with an error."""
-        return tuple(sorted({finding.case for finding in self.errors}))
-
-
-def preflight(
-    cohort: Cohort,
-    config: RunConfig | None = None,
-    *,
-    mapper: Mapper = map_here,
-    advance: Callable[[int, int], None] = lambda done, total: None,
-) -> Preflight:
-    """Check every case. A case whose content was checked before is not read again.
-
-    Args:
-        config: what it is checked for. Skull-stripped scans may be needed, and to a classifier a case without a
-            lesion is an example of a class.
-    """
-    expected = expected_modalities(cohort)
-    reports_folder = store_root() / "reports"
-
-    def examine(case: Case) -> Examination:
-        return _examine(case, expected, reports_folder)
-
-    examined: dict[int, Examination] = {}
-    for index, examination in mapper(examine, list(cohort.cases)):
-        examined[index] = examination
-        advance(len(examined), len(cohort.cases))
-    reports = [examined[index].report for index in range(len(cohort.cases))]
-    findings = [finding for report in reports for finding in report.findings]
-    empty = frozenset(finding.case for finding in findings if finding.check == "empty-mask")
-    if config is not None and config.system.task == "classification":
-        findings = [finding for finding in findings if finding.check != "empty-mask"]
-    if cohort.synthetic:  # nothing was scanned that could be registered
-        findings = [finding for finding in findings if finding.check != "unregistered"]
-    needs_skull_stripping = config is not None and config.data.skull_stripped
-    findings += check_cohort(cohort, reports, needs_skull_stripping=needs_skull_stripping)
-    contents = {case.id: examined[index].content for index, case in enumerate(cohort.cases)}
-    return Preflight(cohort, contents, tuple(findings), empty)
-
-
-def usable_cohort(found: Preflight, *, exclude_bad: bool) -> Cohort:
-    """The cohort to train on.
-
-    Raises DataError with the first finding unless bad cases may be excluded, and with one that is of no single case
-    even then.
-    """
-    if not found.errors:
-        return found.cohort
-    if of_all := [finding for finding in found.errors if finding.case == COHORT]:
-        raise DataError(of_all[0].message)
-    if not exclude_bad:
-        more = f" (and {len(found.errors) - 1} more: ganseg check {found.cohort.root})" if len(found.errors) > 1 else ""
-        raise DataError(
-            f"{found.errors[0].message}{more}; take it out, or give ganseg train --exclude-bad to go on without"
-        )
-    left = found.cohort.without(found.bad_cases)
-    if not left.cases:
-        raise DataError(f"{found.cohort.root}: no case is left after excluding the bad ones; see ganseg check")
-    return left
-
-
-def labelled(cohort: Cohort, config: RunConfig) -> Cohort:
-    """The cohort less cases that teach nothing: without a mask, and for a classifier without a class too.
-
-    One in which no case is labelled stays as it is: `resolve` says what it lacks.
-    """
-    named = {case.id for case in cohort.cases if case.class_name is not None}
-    useless = [case for case in cohort.unlabelled if config.system.task == "segmentation" or case not in named]
-    return cohort.without(useless) if len(useless) < len(cohort.cases) else cohort
 
 
 def prepare_cohort(
@@ -191,16 +72,89 @@ def prepared_slices(
     return SliceSet.open(folders, data.channels, data.regions or (), data.classes or LESION_CLASSES)
 
 
-def _examine(case: Case, expected: tuple[str, ...], reports_folder: Path) -> Examination:
-    try:
-        content = content_hash(case)
-    except OSError:  # check_case says which file and why
-        return Examination("", check_case(case, expected_modalities=expected))
-    files = [str(file) for source in case.images.values() for file in source.files]
-    key = hashlib.blake2b(json.dumps([REPORT_FORMAT, content, expected, files]).encode(), digest_size=12).hexdigest()
-    cached = reports_folder / f"{key}.json"
-    with suppress(Damaged):  # or missing: the case is checked again
-        return Examination(content, CaseReport.from_dict(read_sealed(cached)))
-    report = check_case(case, expected_modalities=expected)
-    write_json(cached, sealed(report.to_dict()))
-    return Examination(content, report)
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Folders of prepared cases by part, for each source a stage may learn from. JSON, so it can be sent anywhere."""
+
+    cohort: dict[str, list[str]]
+    healthy: dict[str, list[str]] | None = None
+
+    def open(self, config: RunConfig) -> dict[str, StageData]:
+        """The slices by source."""
+        modalities = config.data.channels
+        regions = config.data.regions or ()
+        classes = config.data.classes or LESION_CLASSES
+        data = {"cohort": _stage_data(self.cohort, modalities, regions, classes)}
+        if self.healthy is not None:
+            data["healthy"] = _stage_data(self.healthy, config.system.gan_modalities or modalities, (), classes)
+        return data
+
+
+def _stage_data(
+    parts: dict[str, list[str]], modalities: tuple[str, ...], regions: tuple[str, ...], classes: tuple[str, ...]
+) -> StageData:
+    opened = {
+        part: SliceSet.open((Path(folder) for folder in folders), modalities, regions, classes)
+        for part, folders in parts.items()
+    }
+    return StageData(opened["train"], opened["validation"])
+
+
+def by_part(cohort: Cohort, split: Split, folders: dict[str, Path]) -> dict[str, list[str]]:
+    """The folders of the patients that train and validate."""
+    return {
+        part: [str(folders[case.id]) for case in cohort.of_patients(patients)]
+        for part, patients in (("train", split.train), ("validation", split.validation))
+    }
+
+
+def prepare_training(
+    plan: Plan,
+    request: TrainingRequest,
+    split: Split,
+    *,
+    warn: Callable[[str], object],
+    mapper: Mapper = map_here,
+    bar: Bar = no_bar,
+) -> Prepared:
+    """The slices of those who train and validate, after warnings of all that would weaken the training.
+
+    Raises DataError where there is nothing to learn from.
+    """
+    warned = check_plan(plan, request, {"": split}, warn)
+    prepared = prepare_plan(plan, split, mapper, bar)
+    check_slices(plan, prepared, warned, warn)
+    return prepared
+
+
+def prepare_plan(plan: Plan, split: Split, mapper: Mapper = map_here, bar: Bar = no_bar) -> Prepared:
+    """The slices of those who train and validate, from the store where they are there already."""
+    used = plan.cohort.of_patients((*split.train, *split.validation))
+    with bar("Preparing slices") as advance:
+        folders = prepare_cohort(plan.found, used, plan.config.data, mapper=mapper, advance=advance)
+    cohort_parts = by_part(plan.cohort, split, folders)
+    if plan.healthy is None:
+        return Prepared(cohort_parts)
+    found, cohort = plan.healthy
+    seen = override(plan.config, {"data.modalities": list(plan.config.system.gan_modalities or ())}).data
+    with bar("Preparing healthy slices") as advance:
+        folders = prepare_cohort(found, cohort.cases, seen, mapper=mapper, advance=advance)
+    return Prepared(cohort_parts, by_part(cohort, healthy_split(cohort, plan.config), folders))
+
+
+def healthy_split(cohort: Cohort, config: RunConfig) -> Split:
+    """A healthy cohort is split for early stopping alone; nobody is tested on it."""
+    validation = max(config.data.validation_fraction, 0.1)
+    return split_by_patient(cohort, validation=validation, test=0.0, seed=config.seed)
+
+
+def check_slices(
+    plan: Plan, prepared: Prepared, warned: Sequence[Finding], warn: Callable[[str], object]
+) -> tuple[Finding, ...]:
+    """Warn of what only the prepared slices show; all that they show. Raises DataError as `check_plan` does."""
+    findings = slice_findings(plan.config, prepared.open(plan.config), plan.cohort)
+    raise_first(findings)
+    for finding in findings:
+        if finding not in warned:
+            warn(finding.message)
+    return findings

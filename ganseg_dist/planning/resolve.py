@@ -30,9 +30,9 @@ def resolve(config: RunConfig, cohort: Cohort, healthy: Cohort | None = None) ->
     modalities = _chosen("modalities", data.modalities, cohort.modalities, cohort, "modality that all cases share")
     changes: dict[str, Any] = {"data.modalities": list(modalities)}
     if system.task == "segmentation" or cohort.regions:
-        asked = _chosen("regions", data.regions, cohort.regions, cohort, "masks to learn from")
-        # Regions are nested and drawn one over the other, outermost first, however they were asked for.
-        regions = [name for name in cohort.regions if name in asked]
+        requested = _chosen("regions", data.regions, cohort.regions, cohort, "masks to learn from")
+        # Regions are nested and drawn one over the other, outermost first, in whatever order they were requested.
+        regions = [name for name in cohort.regions if name in requested]
         if regions[0] != "wt":
             raise ConfigError(f"data.regions: {', '.join(regions)}: lacks wt, which the GAN judges; add it")
         changes["data.regions"] = regions
@@ -83,17 +83,17 @@ def order_message(request: RunConfig, resolved: RunConfig) -> str | None:
 
 
 def _chosen(
-    field: str, asked: tuple[str, ...] | None, there: tuple[str, ...], cohort: Cohort, what: str
+    field: str, requested: tuple[str, ...] | None, there: tuple[str, ...], cohort: Cohort, what: str
 ) -> tuple[str, ...]:
-    """The asked ones, else all that are there."""
+    """The requested names, else all that the cohort has."""
     if not there:
         raise DataError(f"{cohort.root}: has no {what}; add the files, or leave out the cases without")
-    unknown = [name for name in asked or () if name not in there]
+    unknown = [name for name in requested or () if name not in there]
     if unknown:
         raise ConfigError(f"data.{field}: {unknown[0]} is not in {cohort.root}, which has {', '.join(there)}")
-    if asked is not None and len(set(asked)) < len(asked):
-        raise ConfigError(f"data.{field}: {', '.join(asked)} names one twice; name each once")
-    return asked or there
+    if requested is not None and len(set(requested)) < len(requested):
+        raise ConfigError(f"data.{field}: {', '.join(requested)} names one twice; name each once")
+    return requested or there
 
 
 def check_no_overlap(cohort: Cohort, healthy: Cohort) -> None:

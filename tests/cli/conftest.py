@@ -17,10 +17,11 @@ import tifffile
 from ganseg_dist.cli.main import main
 from ganseg_dist.config import override
 from ganseg_dist.inference.model_folder import Thresholds, write_model
-from ganseg_dist.planning.plan import open_run
+from ganseg_dist.planning.plan import plan_training
+from ganseg_dist.planning.request import TrainingRequest
+from ganseg_dist.planning.run_folder import open_run
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
-from ganseg_dist.training.session import TrainingRequest, plan_training
 from tests.inference.untrained import untrained_weights
 
 QUICK = ("--set", "train.epochs=1", "--set", "system.healthy_epochs=1")
@@ -160,7 +161,7 @@ def drawn_run(
     config = override(recipe(name), {"data.validation_fraction": 0.25, "data.test_fraction": 0.25, **(changes or {})})
     request = TrainingRequest(config, kaggle, local=True, labels=labels)
     plan = plan_training(request)
-    run, _ = open_run(run_name, plan.config, plan.fingerprint, plan.cohort, request=request.to_dict())
+    run, _ = open_run(run_name, plan.config, plan.data_record, plan.cohort, request=request.to_dict())
     weights = untrained_weights(plan.config, tmp_path / "drawn.safetensors")
     facts = {"channels": run.read("data.json")["channels"]}
     scheme = plan.cohort.scheme.of_regions(plan.config.data.regions or ())

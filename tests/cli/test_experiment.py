@@ -82,7 +82,7 @@ def test_wrong_words_are_refused_before_anything_is_read(ganseg, tmp_path, words
 
 
 def test_too_few_patients_or_sites_are_seen_before_an_image_is_checked(ganseg, phantom, tmp_path, monkeypatch):
-    monkeypatch.setattr("ganseg_dist.training.session.plan_training", None)  # a call would be a traceback
+    monkeypatch.setattr("ganseg_dist.planning.plan.plan_training", None)  # a call would be a traceback
     refused = ganseg("experiment", "folds", "gan_osmosis_debug", "--data", phantom, "--folds", 20, "--local")
     assert_refused(refused, 2, "cannot fill 20 folds")
     pictures = write_pictures(tmp_path / "pictures", [str(number) for number in range(6)])

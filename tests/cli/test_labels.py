@@ -10,7 +10,7 @@ import pytest
 
 from ganseg_dist.cli.words import LABELS
 from ganseg_dist.data.labels import SCHEMES
-from ganseg_dist.training.session import TrainingRequest
+from ganseg_dist.planning.request import TrainingRequest
 from tests.cli.conftest import assert_refused, drawn_run
 from tests.data.cohorts import FILES_2023
 

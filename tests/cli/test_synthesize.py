@@ -9,11 +9,12 @@ from ganseg_dist.config import override
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.names import folder_name
+from ganseg_dist.planning.plan import plan_training
 from ganseg_dist.planning.prepare import prepared_slices
+from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.synthesis import from_classes as generation
 from ganseg_dist.synthesis import from_masks as painting
 from ganseg_dist.systems import recipe
-from ganseg_dist.training.session import TrainingRequest, plan_training
 from tests.cli.conftest import assert_refused, drawn_run, snapshot
 from tests.data.cohorts import write_classes, write_pictures
 
@@ -62,7 +63,7 @@ def test_synthetic_pairs_train_and_are_said_to_be_synthetic(ganseg, painter_run,
     assert ganseg("synthesize", "pictures", "--out", out).code == 0
     config = override(recipe("ganet_seg_debug"), {"data.test_fraction": 0.3})
     plan = plan_training(TrainingRequest(config, out, local=True))
-    assert plan.fingerprint["synthetic"] is True
+    assert plan.data_record["synthetic"] is True
     assert plan.found.errors == ()
 
 
@@ -180,7 +181,7 @@ def test_synthetic_classes_train_and_are_said_to_be_synthetic(ganseg, detector_r
     out = tmp_path / "out"
     assert ganseg("synthesize", "pictures", "--out", out, "--count", 6).code == 0
     plan = plan_training(TrainingRequest(recipe("gan_detector_debug"), out, local=True))
-    assert plan.fingerprint["synthetic"] is True
+    assert plan.data_record["synthetic"] is True
     assert set(plan.config.data.classes) == {"lesion", "no lesion"}
     assert plan.found.errors == ()
 

@@ -17,9 +17,9 @@ from ganseg_dist.config import override
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.errors import RunError
+from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
-from ganseg_dist.training.session import TrainingRequest
 from server import simulation
 from server.grids import InProcessGrid
 from server.simulation import Simulation, simulate

@@ -26,9 +26,10 @@ from ganseg_dist.cluster.shared_paths import (
 from ganseg_dist.cluster.train import train_on_ray
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.errors import RunError
-from ganseg_dist.planning.plan import Prepared
+from ganseg_dist.planning.prepare import Prepared
+from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run
-from ganseg_dist.training.session import TrainingRequest, train_session
+from ganseg_dist.training.session import train_session
 from tests.cluster.ray_head import BIN, stock_environment
 from tests.deploy.processes import free_port
 

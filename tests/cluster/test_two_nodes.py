@@ -16,9 +16,10 @@ from ganseg_dist.config import override
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.errors import RunError
+from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run, named_run
 from ganseg_dist.systems import recipe
-from ganseg_dist.training.session import TrainingRequest, train_session
+from ganseg_dist.training.session import train_session
 from tests.cluster.two_nodes import TwoNodes, two_nodes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixtures("own_runs")]

@@ -4,7 +4,7 @@ import pytest
 
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Cohort
-from ganseg_dist.planning.plan import Prepared
+from ganseg_dist.planning.prepare import Prepared
 from ganseg_dist.systems import recipe
 from tests.contract import members
 from tests.tiny import prepare, resolved

@@ -15,10 +15,10 @@ from clients.app import app
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import NullTracker
-from ganseg_dist.planning.plan import Prepared
+from ganseg_dist.planning.prepare import Prepared
+from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run, runs_root
 from ganseg_dist.training.local import train_here
-from ganseg_dist.training.session import TrainingRequest
 from server.simulation import Simulation, simulate
 
 PROCESSES = multiprocessing.get_context("forkserver")

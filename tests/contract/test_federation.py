@@ -12,9 +12,9 @@ from clients.app import app
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run, runs_root
 from ganseg_dist.systems import recipe
-from ganseg_dist.training.session import TrainingRequest
 from server.simulation import Simulation, simulate
 from tests.contract import members
 from tests.contract.conftest import SHORT

@@ -17,7 +17,7 @@ from ganseg_dist.config import RunConfig, override
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, load_checkpoint
 from ganseg_dist.engine.trainer import prepare_state, seeded
 from ganseg_dist.engine.world import World
-from ganseg_dist.planning.plan import Prepared
+from ganseg_dist.planning.prepare import Prepared
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import build_system
 from tests.contract import members

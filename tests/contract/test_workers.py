@@ -22,7 +22,7 @@ from ganseg_dist.engine.step import train_step
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.engine.trainer import Trainer, prepare_state, seeded, train_member
 from ganseg_dist.engine.world import World
-from ganseg_dist.planning.plan import Prepared
+from ganseg_dist.planning.prepare import Prepared
 from ganseg_dist.systems import build_system, recipe
 from tests.contract import members
 from tests.contract.conftest import OTHER_SYSTEMS, SHORT

@@ -12,11 +12,13 @@ from ganseg_dist.data.cohort import split_as_configured
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.errors import DataError
-from ganseg_dist.planning.prepare import preflight
+from ganseg_dist.planning.plan import plan_training
+from ganseg_dist.planning.preflight import preflight
+from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import named_run
 from ganseg_dist.studies.sweeps.sweep import SweepRequest, sweep
 from ganseg_dist.systems import recipe
-from ganseg_dist.training.session import TrainingRequest, plan_training, train_session
+from ganseg_dist.training.session import train_session
 from tests.data.cohorts import save_picture, slice_of_head, write_classes, write_rows
 from tune_spaces import spaces
 

@@ -13,14 +13,16 @@ from ganseg_dist.data.labels import BRATS, BRATS_2023
 from ganseg_dist.data.store import PreparedCase, content_hash, prepare_case
 from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.inference.predictor import Predictor
-from ganseg_dist.planning.plan import fingerprint, open_run, planned_run
-from ganseg_dist.planning.prepare import Preflight
+from ganseg_dist.planning.plan import plan_training
+from ganseg_dist.planning.preflight import Preflight
+from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.planning.resolve import negative_first, order_message, resolve
+from ganseg_dist.planning.run_folder import data_record, open_run, planned_run
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
 from ganseg_dist.systems.base import Monitor
 from ganseg_dist.training.run_training import epochs_kept, only_trainer
-from ganseg_dist.training.session import TrainingRequest, plan_training, train_session
+from ganseg_dist.training.session import train_session
 from tests.inference.untrained import model_folder
 
 
@@ -41,7 +43,7 @@ def request(data, **more):
 
 def test_two_processes_do_not_train_one_run(phantom):
     plan = plan_training(request(phantom))
-    run, _ = open_run("mine", plan.config, plan.fingerprint, plan.cohort)
+    run, _ = open_run("mine", plan.config, plan.data_record, plan.cohort)
     with only_trainer(run), pytest.raises(RunError, match="mine: is being trained by another process"):
         train_session(request(phantom, run_name="mine"))
     with only_trainer(run):
@@ -53,7 +55,7 @@ def test_no_run_is_begun_in_an_experiments_folder(phantom, tmp_path):
     folder = tmp_path / "runs" / "cv"
     Run(folder).write("experiment.json", {"kind": "folds", "trials": {}})
     with pytest.raises(RunError, match=r"runs/cv: is an experiment, not a run; choose another --run-name"):
-        open_run("cv", plan.config, plan.fingerprint, plan.cohort)
+        open_run("cv", plan.config, plan.data_record, plan.cohort)
     assert [file.name for file in folder.iterdir()] == ["experiment.json"]
 
 
@@ -61,7 +63,7 @@ def test_a_case_without_a_mask_teaches_nothing_and_is_recorded(own):
     (own / "BraTS20_Training_002/BraTS20_Training_002_seg.nii.gz").unlink()
     plan = plan_training(request(own))
     assert "BraTS20_Training_002" not in {case.id for case in plan.cohort.cases}
-    (left_out,) = plan.fingerprint["excluded"]
+    (left_out,) = plan.data_record["excluded"]
     assert (left_out["case"], left_out["check"]) == ("BraTS20_Training_002", "missing-mask")
 
 
@@ -92,16 +94,16 @@ def test_a_healthy_cohort_must_be_given_where_the_config_says_so(cohort):
 
 def test_run_that_began_on_other_labels_is_not_gone_on_with(phantom):
     plan = plan_training(request(phantom))
-    run, _ = open_run("mine", plan.config, plan.fingerprint, plan.cohort)
+    run, _ = open_run("mine", plan.config, plan.data_record, plan.cohort)
     assert run.read("data.json")["labels"] == BRATS.to_json()
     with pytest.raises(RunError, match="mine: was started on masks with other labels; choose another --run-name"):
-        planned_run("mine", plan.config, plan.fingerprint | {"labels": BRATS_2023.to_json()}, plan.cohort)
+        planned_run("mine", plan.config, plan.data_record | {"labels": BRATS_2023.to_json()}, plan.cohort)
 
 
 def test_most_masks_decide_the_labels_of_a_mixed_cohort(cohort):
     new = [replace(case, scheme=BRATS_2023 if number > 2 else BRATS) for number, case in enumerate(cohort.cases)]
     mixed = replace(cohort, cases=tuple(new))
-    learnt_from = fingerprint(mixed, Preflight(mixed, {case.id: "" for case in new}, ()))
+    learnt_from = data_record(mixed, Preflight(mixed, {case.id: "" for case in new}, ()))
     assert learnt_from["labels"] == BRATS_2023.to_json()
     assert learnt_from["otherwise_labelled"] == 3
 
@@ -118,10 +120,10 @@ def test_another_healthy_cohort_is_other_data(phantom, tmp_path):
         plans.append(plan_training(request(phantom, healthy=subjects)))
     first, second = plans
     asked = request(phantom).to_dict()
-    open_run("mine", first.config, first.fingerprint, first.cohort, request=asked)
-    planned_run("mine", first.config, first.fingerprint, first.cohort)
+    open_run("mine", first.config, first.data_record, first.cohort, request=asked)
+    planned_run("mine", first.config, first.data_record, first.cohort)
     with pytest.raises(RunError, match="other data"):
-        planned_run("mine", first.config, second.fingerprint, first.cohort)
+        planned_run("mine", first.config, second.data_record, first.cohort)
 
 
 def test_a_case_is_prepared_for_training_as_for_prediction(cohort, tmp_path):

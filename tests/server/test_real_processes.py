@@ -11,8 +11,8 @@ from flwr.app import Context, Message
 
 from clients.app import app
 from ganseg_dist.config import override
+from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.systems import recipe
-from ganseg_dist.training.session import TrainingRequest
 from server.simulation import Simulation, simulate
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_runs")]

@@ -13,9 +13,9 @@ from ganseg_dist.config import override
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.errors import FederationError
+from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
-from ganseg_dist.training.session import TrainingRequest
 from server.simulation import Simulation, simulate
 
 pytestmark = pytest.mark.usefixtures("own_runs")

@@ -15,11 +15,11 @@ from ganseg_dist.data.cohort import split_as_configured
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.federation.privacy import withholds_scores
+from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import named_run
 from ganseg_dist.studies.sweeps.metric import metrics_of
 from ganseg_dist.studies.sweeps.sweep import Hospitals, SweepRequest, resumed_sweep, sweep, validate_search
 from ganseg_dist.systems import recipe
-from ganseg_dist.training.session import TrainingRequest
 from server.simulation import Simulation, simulate
 from server.trial import FederatedTrialTrainer
 from tune_spaces import space_of, spaces

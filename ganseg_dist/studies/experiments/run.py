@@ -23,14 +23,15 @@ from ganseg_dist.digests import Damaged, read_sealed, sealed
 from ganseg_dist.display import Convention, display_convention
 from ganseg_dist.errors import GansegError, RunError
 from ganseg_dist.evaluation.segmentation import CaseRow
-from ganseg_dist.planning.plan import first_difference
-from ganseg_dist.planning.prepare import Mapper, map_here
+from ganseg_dist.planning.mapper import Mapper, map_here
+from ganseg_dist.planning.request import TrainingRequest
+from ganseg_dist.planning.run_folder import first_difference
 from ganseg_dist.runs import Run, name_of_trial, named_run, runs_root
 from ganseg_dist.storage.sync import syncing
 from ganseg_dist.studies.experiments.scoring import score_run
 from ganseg_dist.studies.experiments.trials import Trial
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
-from ganseg_dist.training.session import TrainingRequest, train_session
+from ganseg_dist.training.session import train_session
 
 logger = logging.getLogger(__name__)
 

@@ -28,9 +28,14 @@ from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.federation.privacy import withholds_scores
 from ganseg_dist.planning.data_checks import UNSCORABLE
-from ganseg_dist.planning.plan import command_line
-from ganseg_dist.planning.prepare import labelled
+from ganseg_dist.planning.plan import Plan as TrainingPlan
+from ganseg_dist.planning.plan import check_plan, plan_training
+from ganseg_dist.planning.preflight import labelled
+from ganseg_dist.planning.prepare import check_slices, prepare_plan
+from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.planning.resolve import resolve
+from ganseg_dist.planning.run_folder import command_line
+from ganseg_dist.progress import Bar, no_bar
 from ganseg_dist.runs import Run, check_room_for_trials, named_run, runs_root
 from ganseg_dist.storage.sync import syncing
 from ganseg_dist.studies.sweeps.metric import Metric, metrics_of
@@ -43,16 +48,6 @@ from ganseg_dist.tracking.contents import data_tags
 from ganseg_dist.tracking.results import log_trial, tracked
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
 from ganseg_dist.training.run_training import epochs_kept, only_trainer
-from ganseg_dist.training.session import (
-    Bar,
-    TrainingRequest,
-    check_plan,
-    check_slices,
-    no_bar,
-    plan_training,
-    prepare_plan,
-)
-from ganseg_dist.training.session import Plan as TrainingPlan
 
 SAME_ERRORS = 3
 """Number of first trials that must all fail with one error for the sweep to be abandoned."""
@@ -127,11 +122,11 @@ def sweep(
             _raise_unscorable(check_slices(plan, prepared, warned, lambda warning: None))
         begin_sweep(sweep_run, description)  # after the checks: a refused sweep must not reserve its name
         stack.enter_context(only_trainer(sweep_run))
-        parent = open_parent(sweep_run.folder, "sweep", _common_params(description), data_tags(plan.fingerprint))
+        parent = open_parent(sweep_run.folder, "sweep", _common_params(description), data_tags(plan.data_record))
         if ended:
             return Sweep.of(sweep_run), parent
         job = TrialJob(
-            runs_root(), sweep_run.name, plan.config, plan.fingerprint, plan.cohort, split, prepared, metrics,
+            runs_root(), sweep_run.name, plan.config, plan.data_record, plan.cohort, split, prepared, metrics,
             training, parent, request.trials, command_line(), trainer,
         )  # fmt: skip
         records: list[TrialRecord] = []

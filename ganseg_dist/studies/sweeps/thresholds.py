@@ -31,13 +31,13 @@ from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.metrics.detection import threshold_table
 from ganseg_dist.metrics.overlap import dice_score, iou_score, sensitivity
 from ganseg_dist.metrics.segmentation import case_scores
+from ganseg_dist.progress import Bar, no_bar
 from ganseg_dist.runs import Run, named_run
 from ganseg_dist.studies.sweeps.metric import ON_WHOLE_SCANS, Metric, score_of_scan
 from ganseg_dist.studies.sweeps.record import Ending, Sweep, TrialRecord, begin_sweep, write_trials
 from ganseg_dist.studies.sweeps.space import BoundSpace
 from ganseg_dist.tracking.contents import data_tags
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
-from ganseg_dist.training.session import Bar, no_bar
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial

@@ -31,7 +31,9 @@ from ganseg_dist.errors import FederationError, TrainingDiverged
 from ganseg_dist.evaluation.arms import ModelArm
 from ganseg_dist.evaluation.segmentation import evaluate
 from ganseg_dist.inference.predictor import Predictor
-from ganseg_dist.planning.plan import Prepared, open_run
+from ganseg_dist.planning.prepare import Prepared
+from ganseg_dist.planning.request import TrainingRequest
+from ganseg_dist.planning.run_folder import open_run
 from ganseg_dist.runs import Run, named_run
 from ganseg_dist.studies.sweeps.metric import Metric, scores_so_far
 from ganseg_dist.studies.sweeps.privacy import with_sweep_noise
@@ -41,7 +43,6 @@ from ganseg_dist.systems.base import Monitor
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
 from ganseg_dist.tracking.tracked_run import TrackedRun
 from ganseg_dist.training.run_training import only_trainer, run_training
-from ganseg_dist.training.session import TrainingRequest
 
 ENDS: Mapping[str, Ending] = {TrainingDiverged.__name__: "diverged", FederationError.__name__: "abandoned"}
 """Endings by the name of the error: with these errors a trial ends for good and is not run again."""
@@ -70,7 +71,7 @@ class TrialJob:
     sweep: str
     config: RunConfig
     """Resolved; each trial overrides the fields of the space."""
-    fingerprint: Mapping[str, Any]
+    data_record: Mapping[str, Any]
     cohort: Cohort
     split: Split
     prepared: Prepared
@@ -160,7 +161,7 @@ class PlainTrainer:
             write_text(run.folder / "config.json", config.to_json())
         request = job.request
         run, _ = open_run(
-            run.name, config, dict(job.fingerprint), job.cohort, split=job.split, request=request.to_dict(),
+            run.name, config, dict(job.data_record), job.cohort, split=job.split, request=request.to_dict(),
             workers=request.workers, device="cuda" if request.gpus else "cpu", sweep=job.sweep,
             command=job.command,
         )  # fmt: skip

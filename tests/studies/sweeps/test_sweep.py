@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from ganseg_dist.config import override
 from ganseg_dist.errors import ConfigError, RunError
-from ganseg_dist.planning.plan import command_line
+from ganseg_dist.planning.request import TrainingRequest
+from ganseg_dist.planning.run_folder import command_line
 from ganseg_dist.runs import named_run
 from ganseg_dist.studies.sweeps.page import write_page
 from ganseg_dist.studies.sweeps.publish import save_sweep
@@ -21,7 +22,7 @@ from ganseg_dist.studies.sweeps.space import Space
 from ganseg_dist.studies.sweeps.sweep import SweepRequest, resumed_sweep, sweep
 from ganseg_dist.studies.sweeps.trial import PlainTrainer
 from ganseg_dist.systems import recipe
-from ganseg_dist.training.session import TrainingRequest, train_session
+from ganseg_dist.training.session import train_session
 from tune_spaces import spaces
 
 pytestmark = pytest.mark.usefixtures("own_runs")

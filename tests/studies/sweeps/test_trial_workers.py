@@ -15,11 +15,11 @@ import ganseg_dist.studies.sweeps.sweep as sweeps
 from ganseg_dist.cluster.tune import EPOCH, TunePlan, run_trials
 from ganseg_dist.config import override
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
+from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import named_run
 from ganseg_dist.studies.sweeps.space import Space
 from ganseg_dist.studies.sweeps.sweep import SweepRequest, sweep
 from ganseg_dist.systems import recipe
-from ganseg_dist.training.session import TrainingRequest
 from tests.contract.members import differing
 
 pytestmark = pytest.mark.usefixtures("own_runs")

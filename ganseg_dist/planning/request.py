@@ -1,0 +1,89 @@
+"""A request to train, and the one that began an interrupted run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.data.cohort import Split
+from ganseg_dist.display import Convention, display_convention
+from ganseg_dist.errors import RunError
+from ganseg_dist.runs import Run, find_run, generated_name, named_run, runs_root, training_run
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRequest:
+    """What to train on what, and where; a resumed run repeats the request that began it."""
+
+    config: RunConfig
+    data: Path
+    layout: str | None = None
+    healthy: Path | None = None
+    run_name: str | None = None
+    workers: int = 1
+    gpus: bool = False
+    local: bool = False
+    exclude_bad: bool = False
+    split: Split | None = None
+    """Patients by part, where an experiment decides them; the run saves it."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """More for MLflow, such as the run that this one is a trial of."""
+    labels: str | None = None
+    """The scheme of the masks' values, where somebody stated it."""
+    least_workers: int | None = None
+    """To go on with when there is no room for all `workers`; none: all of them or none."""
+    convention: Convention = field(default_factory=display_convention)
+    """Of example pictures: workers and trials on other machines draw as this one's GANSEG_DISPLAY says."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the config, which the run saves resolved, and the convention, which is that of whoever resumes."""
+        return {
+            "data": str(self.data.absolute()),
+            "layout": self.layout,
+            "labels": self.labels,
+            "healthy": None if self.healthy is None else str(self.healthy.absolute()),
+            "workers": self.workers,
+            "least_workers": self.least_workers,
+            "gpus": self.gpus,
+            "local": self.local,
+            "exclude_bad": self.exclude_bad,
+        }
+
+    @classmethod
+    def of_run(cls, run: Run) -> TrainingRequest:
+        """The request that made a run."""
+        try:
+            stored = run.description()["request"]
+            stored["data"] = Path(stored["data"])
+            stored["healthy"] = None if stored["healthy"] is None else Path(stored["healthy"])
+            return cls(run.config(), run_name=run.name, **stored)
+        except (KeyError, TypeError):
+            file = run.folder / "run.json"
+            raise RunError(f"{file}: does not say what was asked for; start the training command again") from None
+
+    def name(self) -> str:
+        """The given name, or one made of recipe and data that is not taken by a finished run."""
+        if self.run_name is not None:
+            return training_run(self.run_name).name
+        place = self.data.resolve()
+        stem = place.stem if place.suffix.lower() == ".csv" else place.name
+        base = generated_name(self.config.recipe, stem)
+        names = (base if count == 1 else f"{base}-{count}" for count in range(1, 10_000))
+        return next(name for name in names if not named_run(name).finished)
+
+
+def resumed(reference: str) -> TrainingRequest:
+    """The request of a run to go on with. Raises RunError when it is finished."""
+    run = find_run(reference)
+    if run.finished:
+        raise RunError(f"{run.name}: is finished already; see it with: ganseg report {run.name}")
+    if "sites" in run.description():
+        raise RunError(
+            f"{run.name}: is a federation; go on with: {run.description().get('command', 'ganseg federate')}"
+        )
+    if run.folder.parent != runs_root().resolve():
+        raise RunError(f"{run.folder}: is not in {runs_root()}; resume it with GANSEG_RUNS={run.folder.parent}")
+    return TrainingRequest.of_run(run)

@@ -1,0 +1,147 @@
+"""A run's folder before training: which run a plan begins or resumes, and the records it starts with."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ganseg_dist import __version__
+from ganseg_dist.atomic import write_text
+from ganseg_dist.config import RunConfig
+from ganseg_dist.data.cohort import Cohort, Split, split_as_configured
+from ganseg_dist.errors import RunError
+from ganseg_dist.planning.preflight import Preflight
+from ganseg_dist.runs import Run, training_run
+
+
+def planned_run(
+    name: str, config: RunConfig, learnt_from: dict[str, Any], cohort: Cohort, split: Split | None = None
+) -> tuple[Run, Split]:
+    """The run that this name, config and data would begin, go on with or have finished; nothing is written.
+
+    Args:
+        learnt_from: `Plan.data_record`.
+        split: where an experiment decides it; none: drawn by patient from the config's seed and fractions.
+
+    Raises RunError when the name stands for another config, other data or an experiment, and DataError when there are
+    too few patients to split.
+    """
+    run = training_run(name)
+    if not (run.folder / "run.json").exists():
+        return run, split or split_as_configured(cohort, config)
+    if run.config() != config:
+        raise RunError(
+            f"{name}: was started with another config ({first_difference(run.config(), config)}); "
+            "choose another --run-name"
+        )
+    if split is not None and run.split() != split:
+        raise RunError(f"{name}: was started with another split; choose another --run-name")
+    begun_on = run.read("data.json")
+    if _cases(begun_on) != _cases(learnt_from):
+        raise RunError(f"{name}: was started on other data; choose another --run-name")
+    if begun_on["labels"] != learnt_from["labels"]:
+        raise RunError(f"{name}: was started on masks with other labels; choose another --run-name")
+    return run, run.split()
+
+
+def open_run(
+    name: str,
+    config: RunConfig,
+    learnt_from: dict[str, Any],
+    cohort: Cohort,
+    *,
+    split: Split | None = None,
+    **facts: Any,
+) -> tuple[Run, Split]:
+    """The planned run, its folder made where it is new. Raises as `planned_run` does."""
+    run, split = planned_run(name, config, learnt_from, cohort, split)
+    if (run.folder / "run.json").exists():
+        return run, split
+    begun = {
+        "status": "started",
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "seconds": 0.0,
+        "command": command_line(),
+    }
+    write_records(run, config, split.to_dict(), learnt_from, begun | facts)
+    return run, split
+
+
+def write_records(
+    run: Run, config: RunConfig, split: Mapping[str, Any], learnt_from: Mapping[str, Any], facts: Mapping[str, Any]
+) -> None:
+    """What a run's folder says of it; run.json last, for a folder that has it is a run."""
+    write_text(run.folder / "config.json", config.to_json())
+    run.write("split.json", dict(split))
+    run.write("data.json", dict(learnt_from))
+    about = {"name": run.name, "recipe": config.recipe, "version": __version__, "commit": code_version()}
+    run.write("run.json", about | dict(facts))
+
+
+def data_record(cohort: Cohort, found: Preflight) -> dict[str, Any]:
+    """What the run learnt from: every case with its content hash, what the masks' values mean, and what was left out
+    and why.
+    """
+    excluded = {case.id for case in found.cohort.cases} - {case.id for case in cohort.cases}
+    return {
+        "root": str(cohort.root),
+        "layout": cohort.layout,
+        "phantom": cohort.phantom,
+        "synthetic": cohort.synthetic,
+        "modalities": list(cohort.modalities),
+        "regions": list(cohort.regions),
+        "channels": _channels(cohort),
+        "labels": cohort.scheme.to_json(),
+        "otherwise_labelled": sum(scheme != cohort.scheme for scheme in cohort.schemes),
+        "cases": [
+            {"id": case.id, "patient": case.patient, "site": case.site, "content": found.contents[case.id]}
+            for case in cohort.cases
+        ],
+        "excluded": [finding.to_dict() for finding in found.findings if finding.case in excluded],
+    }
+
+
+def _cases(learnt_from: dict[str, Any]) -> list[Any]:
+    """The cases of both cohorts, with their contents."""
+    healthy = learnt_from.get("healthy")
+    return [learnt_from["cases"], healthy["cases"] if healthy else []]
+
+
+def _channels(cohort: Cohort) -> list[str]:
+    """Modalities in the order of their channels, where a case's files hold several; else none."""
+    first = cohort.cases[0].images
+    if len({source.files for source in first.values()}) > 1 or any(source.channel is None for source in first.values()):
+        return []
+    return sorted(first, key=lambda name: first[name].channel or 0)
+
+
+def command_line() -> str:
+    """What this process was called with, to be typed again."""
+    return shlex.join(["ganseg", *sys.argv[1:]])
+
+
+def code_version() -> str | None:
+    """The commit of a source checkout, with + when files differ from it; none for an installed package."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip()
+
+
+def first_difference(old: RunConfig, new: RunConfig) -> str:
+    """The first field that differs: `train.epochs was 5, is 6`."""
+    before, after = old.flat(), new.flat()
+    field = next(key for key in sorted({*before, *after}) if before.get(key) != after.get(key))
+    return f"{field} was {before.get(field)}, is {after.get(field)}"
