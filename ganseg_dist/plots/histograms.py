@@ -38,7 +38,7 @@ class Histogram:
         """The line's colour."""
         if self.number is None:
             return PAGE.ink
-        return PAGE.series[self.number % len(PAGE.series)] if self.named else PAGE.muted
+        return PAGE.cycle(self.number) if self.named else PAGE.muted
 
     @property
     def line(self) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def grouped_chart(
 ) -> Figure:
     """Rows in named groups, a colour for each label with the legend above."""
     labels = dict.fromkeys(bar.label for bars in groups.values() for bar in bars)
-    colours = {label: PAGE.series[index % len(PAGE.series)] for index, label in enumerate(labels)}
+    colours = {label: PAGE.cycle(index) for index, label in enumerate(labels)}
     tops = [0.0]
     for bars in groups.values():
         tops.append(tops[-1] + BAR * len(bars) + GAP)

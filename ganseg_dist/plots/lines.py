@@ -57,7 +57,7 @@ def line_chart(
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(*_room(values, LEAST_CHANGE if shares else 0.0))
-    styles = [(PAGE.series[at % len(PAGE.series)], DASHES[at % len(DASHES)]) for at in range(len(lines))]
+    styles = [(PAGE.cycle(at), DASHES[at % len(DASHES)]) for at in range(len(lines))]
     for (colour, dashes), line in zip(styles, lines.values(), strict=True):
         marker = "o" if len(line) < 3 else ""
         axes.plot(*zip(*line, strict=True), color=colour, dashes=dashes, marker=marker, markersize=4.5)
@@ -90,7 +90,7 @@ def round_chart(lines: Mapping[str, Line], *, axis: str, mean: Line = (), from_z
     axes.set_ylim(*((0, 1.1 * max(values) or 1.0) if from_zero else _room(values)))
     ends: list[tuple[str, str, float]] = []
     for index, (name, line) in enumerate(lines.items()):
-        colour = PAGE.series[index % len(PAGE.series)] if few else PAGE.muted
+        colour = PAGE.cycle(index) if few else PAGE.muted
         _over_rounds(
             axes, line, rounds, color=colour, linewidth=1.5 if few else 0.8, alpha=1 if few else 0.7,
             dashes=DASHES[index % len(DASHES)] if few else (),

@@ -1,17 +1,23 @@
-"""ROC curves."""
+"""How well scores tell two groups apart: ROC curves, and histograms of both groups' scores."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ganseg_dist.plots.axes import unit_square
-from ganseg_dist.plots.style import PAGE, for_page
+from ganseg_dist.plots.style import PAGE, PAPER, for_page, for_paper, panels
+
+Point = tuple[float, float]
+Numbers = npt.NDArray[np.float64]
 
 
 @for_page
-def roc_chart(points: Sequence[tuple[float, float]], *, chosen: tuple[float, float] | None = None) -> Figure:
+def roc_chart(points: Sequence[Point], *, chosen: Point | None = None) -> Figure:
     """True against false positive rate, chance as a dashed diagonal, the calibrated threshold as a dot."""
     figure, axes = unit_square("false positive rate (1 − specificity)", "true positive rate (sensitivity)", PAGE.rule)
     axes.plot(*zip(*points, strict=True), color=PAGE.accent, linewidth=2.2)
@@ -20,3 +26,63 @@ def roc_chart(points: Sequence[tuple[float, float]], *, chosen: tuple[float, flo
         side = "left" if chosen[0] < 0.55 else "right"
         axes.annotate("chosen threshold", chosen, xytext=(10, -14), textcoords="offset points", ha=side)
     return figure
+
+
+@for_paper
+def threshold_figure(
+    title: str,
+    area: str,
+    rates: Sequence[Point],
+    groups: Mapping[str, Numbers],
+    thresholds: Mapping[float, Point],
+    calibrated: float | None,
+) -> Figure:
+    """The ROC curve of realism with thresholds on it, and beside it histograms of each group's realism.
+
+    Args:
+        area: the curve's title.
+        rates: (false positive rate, sensitivity) along the curve.
+        groups: realism of the slices of each group, by name.
+        thresholds: where each lies on the curve: those of Table 1 and the calibrated one.
+        calibrated: the threshold that was chosen on validation.
+    """
+    figure, (curve, spread) = panels(9, 4.4, 2)
+    _draw_curve(curve, rates, thresholds, calibrated)
+    curve.set_title(area)
+    _draw_spread(spread, groups, [each for each in thresholds if each != calibrated], calibrated)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    return figure
+
+
+def _draw_curve(
+    axes: Axes, rates: Sequence[Point], thresholds: Mapping[float, Point], calibrated: float | None
+) -> None:
+    axes.plot(*zip(*rates, strict=True), color=PAPER.series[0])
+    axes.plot([0, 1], [0, 1], color=PAPER.rule, linewidth=1, zorder=0, label="chance")
+    places: dict[Point, list[float]] = {}
+    for threshold, place in sorted(thresholds.items()):
+        places.setdefault(place, []).append(threshold)
+    for place, at in places.items():
+        colour = PAPER.series[1 if calibrated in at else 0]
+        axes.plot(*place, "o", color=colour)
+        label = ", ".join(f"{threshold:.2g}" for threshold in at)
+        axes.annotate(label, place, xytext=(6, -12), textcoords="offset points", color=colour)
+    axes.plot([], [], "o", color=PAPER.series[0], label="threshold of Table 1")
+    if calibrated is not None:
+        axes.plot([], [], "o", color=PAPER.series[1], label="threshold chosen on validation")
+    axes.set(xlabel="1 − specificity", ylabel="sensitivity", aspect="equal", ylim=(-0.08, 1.04))
+    axes.legend(loc="lower right")
+
+
+def _draw_spread(axes: Axes, groups: Mapping[str, Numbers], table: Sequence[float], calibrated: float | None) -> None:
+    values = np.concatenate([*groups.values(), table])
+    bins = np.linspace(values.min(), values.max(), 31).tolist()
+    for (name, shares), colour in zip(groups.items(), (PAPER.series[0], PAPER.series[4]), strict=True):
+        axes.hist(shares, bins, density=True, color=colour, alpha=0.5, label=f"{len(shares)} slices {name}")
+    for number, threshold in enumerate(table):
+        label = None if number else "thresholds of Table 1"
+        axes.axvline(threshold, color=PAPER.muted, linewidth=1, linestyle="--", label=label)
+    if calibrated is not None:
+        axes.axvline(calibrated, color=PAPER.series[1], linewidth=1.4, label="chosen on validation")
+    axes.set(xlabel="realism", ylabel="density")
+    axes.legend(frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)

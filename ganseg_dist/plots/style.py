@@ -27,6 +27,10 @@ class Palette:
     accent: str
     series: tuple[str, ...]
 
+    def cycle(self, index: int) -> str:
+        """The colour of a series; beyond the last, colours come again."""
+        return self.series[index % len(self.series)]
+
 
 PAGE = Palette(
     "#0100a1", "#0100a2", "#0100a3", "#0100a4", "#0100a5",

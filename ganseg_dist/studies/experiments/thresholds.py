@@ -7,11 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from ganseg_dist.atomic import write_csv
@@ -22,8 +19,9 @@ from ganseg_dist.evaluation.segmentation import TABLE_THRESHOLDS, CaseRow
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.metrics.detection import ThresholdRow, threshold_table
 from ganseg_dist.metrics.statistics import Interval
+from ganseg_dist.plots import Figure
+from ganseg_dist.plots.roc import threshold_figure
 from ganseg_dist.runs import Run
-from ganseg_dist.studies.experiments.figures import COLOURS, DPI, MUTED, RULE, STYLE
 from ganseg_dist.studies.experiments.measures import ACCURACY, AREAS, SENSITIVITY, SPECIFICITY, YOUDEN_J, Measure
 from ganseg_dist.studies.experiments.run import Job, Outcome
 from ganseg_dist.studies.experiments.scored import ScoredTrial, log_child
@@ -121,51 +119,17 @@ def save_areas(folder: Path, outcome: Outcome, areas_by_name: dict[str, Interval
 def calibration_figure(outcome: Outcome, calibrated: float | None, auroc: Interval, title: str) -> Figure:
     """The ROC curve with the thresholds on it, and histograms of realism of slices with and without lesion."""
     realism, abnormal = _numbers(outcome)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9, 4.4), dpi=DPI, layout="constrained")
-        curve, spread = figure.subplots(1, 2)
-        _draw_curve(curve, realism, abnormal, calibrated)
-        curve.set_title(f"AUROC {interval_text(auroc, 'auroc')}", fontsize=9, loc="left")
-        _draw_spread(spread, realism, abnormal, calibrated)
-        over = describe_subjects(auroc.n, patients_known=outcome.patients_known)
-        figure.suptitle(f"{title}\n{len(abnormal)} slices of {over}", x=0.01, ha="left", fontsize=10)
-    return figure
-
-
-def _draw_curve(axes: Axes, realism: Numbers, abnormal: Flags, calibrated: float | None) -> None:
-    """True against false positive rates, with the thresholds on the curve."""
     false_positive_rates, sensitivities, _ = roc_curve(abnormal, -realism)
-    axes.plot(false_positive_rates, sensitivities, color=COLOURS[0], linewidth=1.8)
-    axes.plot([0, 1], [0, 1], color=RULE, linewidth=1, zorder=0, label="chance")
-    places: dict[tuple[float, float], list[float]] = {}
-    for threshold in sorted({*TABLE_THRESHOLDS, *([] if calibrated is None else [calibrated])}):
-        called = realism < threshold
-        places.setdefault((float(called[~abnormal].mean()), float(called[abnormal].mean())), []).append(threshold)
-    for place, thresholds in places.items():
-        colour = COLOURS[1] if calibrated in thresholds else COLOURS[0]
-        axes.plot(*place, "o", color=colour)
-        label = ", ".join(f"{threshold:.2g}" for threshold in thresholds)
-        axes.annotate(label, place, xytext=(6, -12), textcoords="offset points", color=colour)
-    axes.plot([], [], "o", color=COLOURS[0], label="threshold of Table 1")
-    if calibrated is not None:
-        axes.plot([], [], "o", color=COLOURS[1], label="threshold chosen on validation")
-    axes.set(xlabel="1 − specificity", ylabel="sensitivity", aspect="equal", ylim=(-0.08, 1.04))
-    axes.legend(loc="lower right")
-
-
-def _draw_spread(axes: Axes, realism: Numbers, abnormal: Flags, calibrated: float | None) -> None:
-    """Histograms of realism of slices with and without lesion, with the thresholds."""
-    bins = np.linspace(min(realism.min(), min(TABLE_THRESHOLDS)), max(realism.max(), max(TABLE_THRESHOLDS)), 31)
-    for group, colour, name in ((~abnormal, COLOURS[0], "without lesion"), (abnormal, COLOURS[4], "with lesion")):
-        shares = realism[group]
-        axes.hist(shares, bins.tolist(), density=True, color=colour, alpha=0.5, label=f"{len(shares)} slices {name}")
-    for number, threshold in enumerate(TABLE_THRESHOLDS):
-        label = None if number else "thresholds of Table 1"
-        axes.axvline(threshold, color=MUTED, linewidth=1, linestyle="--", label=label)
-    if calibrated is not None:
-        axes.axvline(calibrated, color=COLOURS[1], linewidth=1.4, label="chosen on validation")
-    axes.set(xlabel="realism", ylabel="density")
-    axes.legend(frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)
+    thresholds = {*TABLE_THRESHOLDS, *([] if calibrated is None else [calibrated])}
+    over = describe_subjects(auroc.n, patients_known=outcome.patients_known)
+    return threshold_figure(
+        f"{title}\n{len(abnormal)} slices of {over}",
+        f"AUROC {interval_text(auroc, 'auroc')}",
+        list(zip(false_positive_rates.tolist(), sensitivities.tolist(), strict=True)),
+        {"without lesion": realism[~abnormal], "with lesion": realism[abnormal]},
+        {at: (float((realism[~abnormal] < at).mean()), float((realism[abnormal] < at).mean())) for at in thresholds},
+        calibrated,
+    )
 
 
 def _numbers(outcome: Outcome) -> tuple[Numbers, Flags]:

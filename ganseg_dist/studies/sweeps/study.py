@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ganseg_dist.plots.parallel import spans_decades
 from ganseg_dist.studies.sweeps.record import Sweep, TrialRecord
 
 if TYPE_CHECKING:
@@ -78,8 +79,3 @@ def _ranges(trials: Sequence[TrialRecord]) -> dict[str, BaseDistribution]:
         else:
             ranges[name] = CategoricalDistribution(tuple(dict.fromkeys(values)))
     return ranges
-
-
-def spans_decades(values: Sequence[float]) -> bool:
-    """Whether all values are positive and span more than one decade, so that a logarithmic axis is better."""
-    return min(values) > 0 and max(values) / min(values) > 10

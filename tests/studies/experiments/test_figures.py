@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from ganseg_dist.evaluation.segmentation import CaseRow
-from ganseg_dist.studies.experiments.figures import COLOURS, LEAST_SPAN, MUTED, curves, intervals
+from ganseg_dist.plots.comparisons import LEAST_SPAN
+from ganseg_dist.plots.style import PAPER
+from ganseg_dist.studies.experiments.figures import curves, intervals
 from ganseg_dist.studies.experiments.measures import MeanOf
 from ganseg_dist.studies.experiments.run import Outcome
 from ganseg_dist.studies.experiments.table import tabulate
@@ -56,7 +58,7 @@ def test_panels_are_named_in_words_and_the_difference_stands_beside_the_first_sc
     assert not any("/" in text for text in said)
     (gap,) = dots(figure.axes[1])
     assert gap.get_xdata()[0] == pytest.approx(0.1)
-    assert gap.get_markerfacecolor() == COLOURS[0]
+    assert gap.get_markerfacecolor() == PAPER.series[0]
 
 
 def test_a_difference_of_few_patients_is_hollow():
@@ -91,7 +93,7 @@ def test_hospitals_are_groups_and_arms_are_colours():
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["Bergen", "Ulm"]
     drawn = dots(axes)
-    assert [dot.get_color() for dot in drawn] == [COLOURS[0], COLOURS[1]] * 2
+    assert [dot.get_color() for dot in drawn] == [PAPER.series[0], PAPER.series[1]] * 2
     heights = [float(dot.get_ydata()[0]) for dot in drawn]
     assert heights[2] - heights[1] > heights[1] - heights[0]
     assert {"classical", "both"} <= set(written(figure))
@@ -101,7 +103,7 @@ def test_folds_are_small_marks_below_the_whole():
     trials = [outcome(SEVEN[3 * n : 3 * n + 3], first=3 * n, fold=n + 1) for n in range(2)]
     figure = intervals(tabulate(trials, [DICE]), "folds")
     whole, *folds = dots(figure.axes[0])
-    assert (whole.get_color(), {fold.get_color() for fold in folds}) == (COLOURS[0], {MUTED})
+    assert (whole.get_color(), {fold.get_color() for fold in folds}) == (PAPER.series[0], {PAPER.muted})
     assert all(fold.get_markersize() < whole.get_markersize() for fold in folds)
     said = f"folds Mean and 95% interval over 6 test patients {SHARED_TRAINING}"
     assert {said, "all folds (n = 6)", "fold 1 (n = 3)", "all folds together", "a fold by itself"} <= set(
