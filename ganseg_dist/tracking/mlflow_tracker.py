@@ -37,11 +37,9 @@ logger = logging.getLogger(__name__)
 class MLflowTracker:
     """Writes to an existing run. Training never waits: the outbox sends in its own thread."""
 
-    def __init__(
-        self, uri: str, run_id: str, destination: str, convention: Convention = Convention.RADIOLOGICAL
-    ) -> None:
-        self._uri, self._run_id, self._convention = uri, run_id, convention
-        self._outbox = Outbox(destination, self._is_reachable)
+    def __init__(self, tracked: TrackedRun, convention: Convention) -> None:
+        self._uri, self._run_id, self._convention = tracked.uri, tracked.run_id, convention
+        self._outbox = Outbox(tracked.destination, self._is_reachable)
         self._system = SystemMetrics(self._post_system)
 
     @classmethod
@@ -51,9 +49,7 @@ class MLflowTracker:
         Args:
             convention: of example pictures, where training sends any.
         """
-        if tracked.run_id is None:
-            return NullTracker()
-        return cls(tracked.uri, tracked.run_id, tracked.destination, convention)
+        return NullTracker() if tracked.run_id is None else cls(tracked, convention)
 
     def progress(self, progress: Progress) -> None:
         """Ignore it: steps and epochs are logged."""

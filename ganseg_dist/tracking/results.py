@@ -29,8 +29,6 @@ def log_evaluation(run: Run, part: str, scores: Mapping[str, Any]) -> None:
     Warns when MLflow is unreachable.
     """
     page = tracked(run)
-    if page.run_id is None:
-        return
 
     def send(client: MlflowClient) -> None:
         client.log_batch(page.run_id, metrics=score_metrics(part, scores), tags=direction_tags(part, scores))
@@ -78,8 +76,6 @@ def metrics(values: Mapping[str, float]) -> list[Metric]:
 
 def log_trial(trial: TrackedRun, scores: Mapping[str, float], tags: Mapping[str, str]) -> None:
     """Log a sweep's scores of a trial and its tags to the trial's own run, so that MLflow can sort trials by them."""
-    if trial.run_id is None:
-        return
 
     def send(client: MlflowClient) -> None:
         from mlflow.entities import RunTag
@@ -98,8 +94,6 @@ def log_experiment(
     tags: Mapping[str, str] | None = None,
 ) -> None:
     """Log an experiment's table to its own run: means as metrics, a Markdown page as its description, and the files."""
-    if parent.run_id is None:
-        return
 
     def send(client: MlflowClient) -> None:
         client.log_batch(parent.run_id, metrics=metrics(means))
@@ -115,15 +109,13 @@ def log_experiment(
 def log_calibration(run: Run) -> None:
     """Log the model with its new thresholds, in place of the one that training logged."""
     page = tracked(run)
-    if page.run_id is not None:
-        page.persist("calibrated model", ModelUpload(page.run_id, run.model).send)
+    page.persist("calibrated model", ModelUpload(str(page.run_id), run.model).send)
 
 
 def log_report(run: Run, report: Path) -> None:
     """Log the HTML page as an artifact."""
     page = tracked(run)
-    if page.run_id is not None:
-        page.persist("report", lambda client: client.log_artifact(page.run_id, str(report)))
+    page.persist("report", lambda client: client.log_artifact(page.run_id, str(report)))
 
 
 def tracked(run: Run) -> TrackedRun:

@@ -57,19 +57,25 @@ class TrackedRun:
         The model of a sweep's trial stays in its folder until it is calibrated: packed with the code that reads it, it
         is some 270 files, and the winner is trained in full.
         """
-        if self.run_id is None:
-            return
         self.persist("history", lambda client: client.log_dict(self.run_id, run.read("history.json"), "history.json"))
         if run.description().get("sweep") is None:
-            self.persist("model", ModelUpload(self.run_id, run.model).send)
+            self.persist("model", ModelUpload(str(self.run_id), run.model).send)
 
     def end(self, status: Status) -> None:
         """Set the run's status; also that of a run whose worker was stopped and cannot do so itself."""
-        if self.run_id is not None:
-            self.persist("status", lambda client: client.set_terminated(self.run_id, status))
+        self.persist("status", lambda client: client.set_terminated(self.run_id, status))
 
     def persist(self, what: str, send: Callable[[MlflowClient], object]) -> None:
-        """Send with a client, retrying for PERSIST_SECONDS; a failure is logged and does not fail the run."""
+        """Send with a client, retrying for PERSIST_SECONDS; a failure is logged and does not fail the run.
+
+        Does nothing for an untracked run, and makes no new store where the run's SQLite file is missing.
+        """
+        if self.run_id is None:
+            return
+        database = sqlite_file(self.uri)
+        if database is not None and not database.exists():
+            logger.warning("%s: the run's %s could not be written (the file is missing)", self.destination, what)
+            return
         deadline = time.monotonic() + PERSIST_SECONDS
         while True:
             try:
@@ -97,19 +103,14 @@ def open_tracking(
     uri = uri or _store()
     earlier = (run.read("run.json").get("mlflow") or {}).get("run_id")
     try:
-        with _store_lock(uri):
-            client = connect(uri)
-            experiment_id = _experiment(client, uri, experiment)
-        if earlier is not None and _resumed(client, earlier):
-            return TrackedRun(uri, earlier, experiment_id)
-        created = client.create_run(experiment_id, run_name=run.name, tags={**run_tags(run), **(tags or {})})
+        tracked = _resume_or_create(uri, experiment, earlier, run.name, {**run_tags(run), **(tags or {})})
     except Exception as error:
         tracked = TrackedRun(uri, earlier)
         goes_on = "untracked" if earlier is None else "metrics wait"
         logger.warning("%s cannot be used (%s); training goes on, %s", tracked.destination, reason(error), goes_on)
         return tracked
-    tracked = TrackedRun(uri, created.info.run_id, experiment_id)
-    tracked.persist("description", lambda client: _describe(client, created.info.run_id, run))
+    if tracked.run_id != earlier:
+        tracked.persist("description", lambda client: _describe(client, str(tracked.run_id), run))
     return tracked
 
 
@@ -128,28 +129,34 @@ def open_parent(
     uri = _store()
     note = folder / "mlflow.json"
     earlier = _read_parent_id(note)
+    parent_tags = {
+        "ganseg.run": folder.name,
+        "ganseg.experiment": kind,
+        "ganseg.version": __version__,
+        "mlflow.source.name": experiment_command(kind),
+        **(tags or {}),
+    }
     try:
-        with _store_lock(uri):
-            client = connect(uri)
-            experiment_id = _experiment(client, uri, EXPERIMENT)
-        if earlier is None or not _resumed(client, earlier):
-            parent_tags = {
-                "ganseg.run": folder.name,
-                "ganseg.experiment": kind,
-                "ganseg.version": __version__,
-                "mlflow.source.name": experiment_command(kind),
-                **(tags or {}),
-            }
-            earlier = client.create_run(experiment_id, run_name=folder.name, tags=parent_tags).info.run_id
-            write_json(note, {"run_id": earlier})
-            client.log_batch(earlier, params=[Param(name, value) for name, value in params.items()])
+        tracked = _resume_or_create(uri, EXPERIMENT, earlier, folder.name, parent_tags)
+        if tracked.run_id != earlier:
+            write_json(note, {"run_id": tracked.run_id})
+            connect(uri).log_batch(tracked.run_id, params=[Param(name, value) for name, value in params.items()])
     except Exception as error:
         tracked = TrackedRun(uri)
         logger.warning(
             "%s cannot be used (%s); the trials go on without a parent run", tracked.destination, reason(error)
         )
-        return tracked
-    return TrackedRun(uri, earlier, experiment_id)
+    return tracked
+
+
+def _resume_or_create(uri: str, experiment: str, earlier: str | None, name: str, tags: Mapping[str, str]) -> TrackedRun:
+    """The earlier run, set to RUNNING, or a new one where the store does not have it."""
+    with _store_lock(uri):
+        client = connect(uri)
+        experiment_id = _find_or_create_experiment(client, uri, experiment)
+    if earlier is not None and _resume(client, earlier):
+        return TrackedRun(uri, earlier, experiment_id)
+    return TrackedRun(uri, client.create_run(experiment_id, run_name=name, tags=tags).info.run_id, experiment_id)
 
 
 def _read_parent_id(note: Path) -> str | None:
@@ -189,7 +196,7 @@ def _store_lock(uri: str) -> AbstractContextManager[Any]:
     return FileLock(f"{database}.lock")
 
 
-def _experiment(client: MlflowClient, uri: str, name: str) -> str:
+def _find_or_create_experiment(client: MlflowClient, uri: str, name: str) -> str:
     """The experiment's id. Without a server its artifact location is given: MLflow's default is the working folder."""
     from mlflow.exceptions import MlflowException
 
@@ -207,7 +214,7 @@ def _experiment(client: MlflowClient, uri: str, name: str) -> str:
     return str(experiment.experiment_id)
 
 
-def _resumed(client: MlflowClient, run_id: str) -> bool:
+def _resume(client: MlflowClient, run_id: str) -> bool:
     """Set the run's status to RUNNING; False where the store does not have the run, such as another store."""
     from mlflow.exceptions import MlflowException
 

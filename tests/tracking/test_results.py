@@ -69,6 +69,15 @@ def test_away_mlflow_is_said_once_and_stops_nothing(experiment, caplog, monkeypa
     assert len(caplog.records) == 1
 
 
+def test_a_lost_sqlite_file_is_reported_and_no_store_is_made_in_its_place(experiment, tmp_path, caplog):
+    tracked = TrackedRun(f"sqlite:///{tmp_path / 'lost.db'}", "abc")
+    log_experiment(tracked, {"wt/dice/both": 0.5}, "", [experiment / "table.csv"])
+    assert [record.message for record in caplog.records] == [
+        f"MLflow at {tracked.uri}: the run's table could not be written (the file is missing)"
+    ]
+    assert not (tmp_path / "lost.db").exists()
+
+
 @pytest.mark.parametrize("note", ["", "{", "[]", "{}", "[" * 100_000])
 def test_a_damaged_note_of_a_parent_run_begins_another(note, run, caplog):
     experiment = run.folder.with_name("cv")
