@@ -19,8 +19,6 @@ from PIL import Image, ImageDraw, ImageFont
 from ganseg_dist.errors import ConfigError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from ganseg_dist.plots.pixels import Pixels
 
 VARIABLE = "GANSEG_DISPLAY"
@@ -108,14 +106,6 @@ class View:
         for letter, x, anchor in zip(self.letters, (2, picture.width - 3), ("lt", "rt"), strict=True):
             pen.text((x, 2), letter, fill="white", font=font, anchor=anchor, stroke_width=1, stroke_fill="black")
         return np.asarray(picture)
-
-    def mark_axes(self, axes: Axes, *, fontsize: float = 9) -> None:
-        """L and R in the upper corners of axes that show a laid-out plane."""
-        from matplotlib.patheffects import withStroke
-
-        for letter, x, anchor in zip(self.letters or (), (0.02, 0.98), ("left", "right"), strict=False):
-            text = axes.text(x, 0.99, letter, transform=axes.transAxes, ha=anchor, va="top", fontsize=fontsize)
-            text.set(color="white", path_effects=[withStroke(linewidth=2, foreground="black")])
 
 
 def shared_caption(views: Sequence[View]) -> str:

@@ -25,8 +25,9 @@ from ganseg_dist.errors import ConfigError
 from ganseg_dist.evaluation.segmentation import evaluate, save_evaluation
 from ganseg_dist.inference.predictor import CasePrediction, PreparedPrediction
 from ganseg_dist.planning.request import TrainingRequest
+from ganseg_dist.plots.images import MARGIN_INCHES
 from ganseg_dist.plots.pixels import REGION_COLOURS
-from ganseg_dist.report.overlay import MARGIN_INCHES, write_overlay
+from ganseg_dist.report.overlay import write_overlay
 from ganseg_dist.report.page import render
 from ganseg_dist.report.records import Records
 from ganseg_dist.runs import Run

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from ganseg_dist.cli import show
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from ganseg_dist.data.cohort import Cohort
+    from ganseg_dist.plots import Figure
     from ganseg_dist.runs import Run
     from ganseg_dist.studies.experiments.table import Row
     from ganseg_dist.tracking.tracked_run import TrackedRun

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from ganseg_dist.atomic import write_file
 from ganseg_dist.data.cohort import COLOURS
@@ -17,14 +15,11 @@ from ganseg_dist.data.preprocess import picture_spacing, to_picture_axes
 from ganseg_dist.data.scan import Scan
 from ganseg_dist.display import Convention, View
 from ganseg_dist.inference.predictor import CasePrediction
-from ganseg_dist.plots.pixels import REGION_COLOURS, outlines
+from ganseg_dist.plots.images import outline_figure
+from ganseg_dist.plots.pixels import REGION_COLOURS
 from ganseg_dist.plots.save import save_png
 from ganseg_dist.report.labels import capitalised, modality_label
 
-PANEL_INCHES = 4.5
-MARGIN_INCHES = 0.3
-"""For the title above and the legend below."""
-DPI = 120
 WINDOW = (1.0, 99.8)
 """Percentiles of the foreground's intensities that are drawn black and white."""
 
@@ -53,32 +48,16 @@ def write_overlay(
     sizes = masks.any(axis=0).sum(axis=(0, 1))
     slice_index = int(sizes.argmax()) if sizes.any() else len(sizes) // 2
     row, column, _ = picture_spacing(scan.grid)
-    tall = PANEL_INCHES * volume.shape[0] * row / (volume.shape[1] * column)
-    whole = tall + 2 * MARGIN_INCHES
-    figure = Figure(figsize=(2 * PANEL_INCHES, whole), dpi=DPI, facecolor="black")
-    slice_axes = [figure.add_axes((left, MARGIN_INCHES / whole, 0.5, tall / whole)) for left in (0.0, 0.5)]
-    for axes in slice_axes:
-        axes.imshow(volume[:, :, slice_index], cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
-        axes.set_axis_off()
-        view.mark_axes(axes)
-    for region, mask in zip(regions, masks[..., slice_index], strict=True):
-        for contour in outlines(mask):
-            slice_axes[1].plot(contour[:, 0], contour[:, 1], color=REGION_COLOURS[region], linewidth=1.4)
-    slice_axes[1].set(xlim=slice_axes[0].get_xlim(), ylim=slice_axes[0].get_ylim())
-    title = f"{case}   {name}, slice {slice_index + 1} of {len(sizes)}"
-    figure.text(0.01, 0.985, title, color="white", va="top", fontsize=9)
-    figure.text(0.99, 0.985, view.caption, color="white", va="top", ha="right", fontsize=9)
-    figure.legend(
-        handles=[
-            Line2D([], [], color=REGION_COLOURS[region], label=f"{capitalised(scheme.title(region))}, predicted")
-            for region in regions
+    figure = outline_figure(
+        f"{case}   {name}, slice {slice_index + 1} of {len(sizes)}",
+        view.caption,
+        volume[:, :, slice_index],
+        [
+            (f"{capitalised(scheme.title(region))}, predicted", REGION_COLOURS[region], mask)
+            for region, mask in zip(regions, masks[..., slice_index], strict=True)
         ],
-        loc="lower center",
-        ncols=len(regions),
-        frameon=False,
-        labelcolor="white",
-        fontsize=9,
-        borderpad=0,
+        view.letters,
+        aspect=volume.shape[0] * row / (volume.shape[1] * column),
     )
     write_file(file, lambda unfinished: save_png(figure, unfinished))
     return file

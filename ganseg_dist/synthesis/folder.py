@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -19,6 +18,7 @@ from ganseg_dist.data.cohort import COLOURS, SYNTHETIC_TAG
 from ganseg_dist.data.labels import LESION_IN_PICTURES, SCHEMES, LabelScheme
 from ganseg_dist.errors import DataError
 from ganseg_dist.names import folder_names
+from ganseg_dist.plots import Figure
 from ganseg_dist.plots.pixels import Pixels, rgb
 from ganseg_dist.plots.save import save_png
 from ganseg_dist.synthesis.audit import Audit

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
+from PIL.ImageColor import getrgb
 
 from ganseg_dist.data.cohort import COLOURS
 from ganseg_dist.display import View
 from ganseg_dist.metrics.synthesis import Images
+from ganseg_dist.plots import Figure
+from ganseg_dist.plots.images import ImageRow, image_grid
 from ganseg_dist.plots.pixels import REGION_COLOURS, Mask, Pixels, Plane, grey, rgb
 from ganseg_dist.sampling import evenly_spaced
 from ganseg_dist.synthesis.audit import Audit
@@ -29,10 +29,7 @@ NOTE = (
 OF_A_PHANTOM = " The training images are of a phantom: nothing here is a patient."
 AS_STORED = View(None)
 MIRRORED = "\nWithout L and R: training mirrors its images, and mirrored copies are among these."
-INCHES = 1.3
-"""Side of a picture."""
-FEWEST_COLUMNS = 6
-"""Whose width the title needs."""
+MEMORISED = "\nmemorised"
 
 
 def mask_conditioned_figure(
@@ -116,7 +113,7 @@ def _share_shown(chosen: Sequence[int], audit: Audit) -> str:
 
 def _column_title(audit: Audit, index: int) -> str:
     image = audit.images[index]
-    return f"percentile {image.pixels.percentile:.1f}" + ("\nmemorised" if image.memorised else "")
+    return f"percentile {image.pixels.percentile:.1f}" + (MEMORISED if image.memorised else "")
 
 
 def _view(modalities: Sequence[str], training: Images) -> tuple[str, Callable[[Plane], Pixels]]:
@@ -134,8 +131,7 @@ def _mask(mask: Mask, regions: Sequence[str]) -> Pixels:
     """(R, H, W) as pixels (H, W, 3): one region white, nested ones in their colours, the innermost on top."""
     pixels = np.zeros((*mask.shape[1:], 3), np.uint8)
     for region, inside in zip(regions, mask, strict=True):
-        colour = to_rgb(REGION_COLOURS[region]) if len(regions) > 1 else (1.0, 1.0, 1.0)
-        pixels[inside > 0] = np.rint(np.multiply(colour, 255))
+        pixels[inside > 0] = getrgb(REGION_COLOURS[region]) if len(regions) > 1 else 255
     return pixels
 
 
@@ -148,21 +144,18 @@ def _figure(
     view: View,
     flipped: bool,
 ) -> Figure:
-    size = (INCHES * max(len(titles), FEWEST_COLUMNS) + 1.2, INCHES * len(rows) + 1.0)
-    figure = Figure(figsize=size, dpi=120, layout="constrained")
-    panels: npt.NDArray[np.object_] = figure.subplots(len(rows), len(titles), squeeze=False)
-    for (name, pictures), line in zip(rows.items(), panels, strict=True):
-        for axes, pixels in zip(line, pictures, strict=True):
-            axes.imshow(view.lay_out(pixels, columns=1), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-            if name != SYNTHETIC:
-                view.mark_axes(axes, fontsize=7)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-    for axes, said in zip(panels[0], titles, strict=True):
-        axes.set_title(said, fontsize=8, color="#d55e00" if "memorised" in said else "black")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     sides = f"\n{view.caption.capitalize()}." if view.caption else MIRRORED if flipped else ""
-    note = NOTE + (OF_A_PHANTOM if phantom else "") + sides
-    figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="0.35")
-    return figure
+    return image_grid(
+        title,
+        titles,
+        [
+            ImageRow(
+                name,
+                [view.lay_out(pixels, columns=1) for pixels in pictures],
+                None if name == SYNTHETIC else view.letters,
+            )
+            for name, pictures in rows.items()
+        ],
+        note=NOTE + (OF_A_PHANTOM if phantom else "") + sides,
+        warned=[column for column in titles if column.endswith(MEMORISED)],
+    )

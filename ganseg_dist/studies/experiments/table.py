@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from ganseg_dist.atomic import write_csv, write_file, write_json
 from ganseg_dist.errors import DataError
 from ganseg_dist.metrics.registry import find_score
 from ganseg_dist.metrics.statistics import Interval, PairedComparison
+from ganseg_dist.plots import Figure
 from ganseg_dist.plots.save import save_png
 from ganseg_dist.printable import printable_markdown
 from ganseg_dist.report.labels import in_a_sentence, score_label
