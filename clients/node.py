@@ -38,8 +38,9 @@ from ganseg_dist.federation.privacy import check_privacy_demand, spent_before
 from ganseg_dist.federation.round_instruction import RoundInstruction
 from ganseg_dist.federation.schedule import rounds_of
 from ganseg_dist.federation.shared_parameters import Arrays
-from ganseg_dist.federation.site_info import Origin, SiteInfo, SiteName
+from ganseg_dist.federation.site_info import Origin, SiteInfo
 from ganseg_dist.files import open_regular, read_text
+from ganseg_dist.names import SiteName
 from ganseg_dist.planning.preflight import Preflight, labelled, preflight, usable_cohort
 from ganseg_dist.planning.prepare import Prepared, by_part, prepare_cohort
 from ganseg_dist.planning.run_folder import data_record as data_record

@@ -12,7 +12,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,29 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
+def unfinished_folder(parent: Path) -> Iterator[Path]:
+    """A new folder inside `parent`, to be renamed when it is whole; at the end it is deleted where it still exists.
+
+    Unlike `tempfile`'s, it has the umask's mode.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = parent / f"{UNFINISHED}{secrets.token_hex(8)}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def discard_folder(folder: Path) -> None:
+    """Delete a folder that other processes may open or delete: it is renamed first, so that it vanishes as a whole."""
+    aside = folder.parent / f"{UNFINISHED}{secrets.token_hex(8)}"
+    with suppress(FileNotFoundError):
+        folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """An empty folder to fill, which replaces `folder` when the context ends without an error.
 
@@ -105,15 +128,14 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     the two renames, the next call restores it.
     """
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _restore(folder)
-        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder.parent) as temporary:
-            unfinished = Path(temporary) / folder.name
+        with unfinished_folder(folder.parent) as temporary:
+            _restore(folder)
+            unfinished = temporary / folder.name
             unfinished.mkdir()
             yield unfinished
             try:
                 if folder.exists():
-                    folder.rename(Path(temporary) / f"earlier-{folder.name}")
+                    folder.rename(temporary / f"earlier-{folder.name}")
                 unfinished.rename(folder)
             finally:
                 _restore(folder)

@@ -1,4 +1,7 @@
-"""Names from data as names of files: readable, valid on any file system, and distinct for distinct names."""
+"""Which names are valid, and names from data as names of files: readable, safe on any file system, and distinct.
+
+`RunName` and the other types validate fields of pydantic models; `is_name` validates one text by such a type.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 LONGEST = 100
-"""Characters of a folder's name, which leaves room for a writer's prefix and suffix."""
+"""Characters of a folder's or run's name, which leaves room for a writer's prefix and suffix."""
 LONGEST_PART = 40
 """Characters of a name that becomes part of a run's name."""
 SAFE = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?")
@@ -23,6 +29,36 @@ NAMELESS = "name"
 """Stands for a name without any plain letter or digit."""
 DIGITS = 8
 """Hexadecimal digits of the digest that distinguishes two names."""
+LONGEST_LABEL = 80
+
+
+def _one_printable_line(name: str) -> str:
+    if not name.isprintable() or not 0 < len(name) <= LONGEST_LABEL:
+        raise ValueError(f"a name is not one printable line of 1 to {LONGEST_LABEL} characters; rename it")
+    return name
+
+
+RunName = Annotated[str, Field(pattern=rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST - 1}}}$")]
+"""A run's name, which is its folder's."""
+SiteName = Annotated[str, Field(pattern=r"^[^\p{C}\p{Z}](?:[^\p{C}\p{Zl}\p{Zp}]{0,58}[^\p{C}\p{Z}])?$")]
+"""A hospital's name for people: up to 60 printable characters. No file or folder is named by it."""
+NodeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
+"""A Flower node's name, which its key files have."""
+LabelName = Annotated[str, AfterValidator(_one_printable_line)]
+"""A mask's label or region."""
+Word = Annotated[str, Field(pattern=r"^[\w .+-]{1,40}$")]
+"""A channel, region or class that a site tells a federation's server."""
+ArrayName = Annotated[str, Field(pattern=r"^[^/~.\\\x00-\x1f][^\\\x00-\x1f]{0,199}$")]
+"""A tensor or metric that leaves a site; it must not begin like a path."""
+
+
+def is_name(name: object, kind: Any) -> bool:
+    """Whether a value is a name of this kind, such as RunName."""
+    try:
+        TypeAdapter(kind).validate_python(name, strict=True)
+    except ValidationError:
+        return False
+    return True
 
 
 def folder_name(name: str, *, longest: int = LONGEST) -> str:

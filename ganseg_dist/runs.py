@@ -35,11 +35,9 @@ from ganseg_dist.digests import Damaged, read_sealed, sealed
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.files import read_json
-from ganseg_dist.names import folder_name
+from ganseg_dist.names import LONGEST, RunName, folder_name, is_name
 from ganseg_dist.validation_errors import first_problem
 
-LONGEST = 100
-"""Characters of a run's name."""
 LONGEST_MADE = 90
 """Characters of a generated name."""
 SEALED = frozenset(
@@ -59,8 +57,6 @@ RUN_FORMAT = 2
 """Format of a run's folder, incremented whenever earlier folders can no longer be read correctly."""
 VERSIONED = frozenset({"run.json", "experiment.json", "sweep.json"})
 """Records with the format of their folder."""
-RUN_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST - 1}}}")
-
 OF_MLFLOW = re.compile(r"mlartifacts|mlflow\.db.*", re.IGNORECASE)
 """Names in the runs folder that are no runs: MLflow's database with its lock and journals, and its files."""
 
@@ -186,7 +182,7 @@ def generated_name(*words: str) -> str:
 
 def name_of_trial(experiment: str, trial: str) -> str:
     """The run name of an experiment's trial: `EXPERIMENT.TRIAL`, shortened if it is too long."""
-    return folder_name(f"{experiment}.{trial}", longest=LONGEST)
+    return folder_name(f"{experiment}.{trial}")
 
 
 def named_run(name: str) -> Run:
@@ -194,7 +190,7 @@ def named_run(name: str) -> Run:
 
     Raises ConfigError for an invalid name.
     """
-    if not RUN_NAME.fullmatch(name):
+    if not is_name(name, RunName):
         raise ConfigError(f"--run-name {name!r}: use up to {LONGEST} letters, digits, dots, dashes and underscores")
     if OF_MLFLOW.fullmatch(name):
         raise ConfigError(f"--run-name {name}: is where MLflow keeps its own beside the runs; choose another")

@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from ganseg_dist.atomic import copy_files, private_folder, save_new, whole_folder, write_csv, write_file, write_json
+from ganseg_dist.atomic import (
+    UNFINISHED,
+    copy_files,
+    discard_folder,
+    private_folder,
+    save_new,
+    unfinished_folder,
+    whole_folder,
+    write_csv,
+    write_file,
+    write_json,
+)  # fmt: skip
 from ganseg_dist.errors import GansegError
 from tests.modes import mode, odd_modes
 
@@ -166,3 +177,21 @@ def test_a_csv_gives_back_whatever_stands_in_its_cells(tmp_path):
 def test_a_name_that_is_no_utf8_is_written_as_an_escape(tmp_path):
     write_csv(tmp_path / "cases.csv", [{"case": "BraTS_\udcff"}])
     assert (tmp_path / "cases.csv").read_text(encoding="utf-8") == "case\nBraTS_\\udcff\n"
+
+
+def test_unfinished_folder_has_the_umasks_mode_and_stays_only_where_renamed(tmp_path, umask):
+    with unfinished_folder(tmp_path / "new") as folder:
+        assert folder.name.startswith(UNFINISHED)
+        assert mode(folder) == 0o777 & ~umask
+        (folder / "file").touch()
+        folder.rename(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt), unfinished_folder(tmp_path / "new") as folder:
+        raise KeyboardInterrupt
+    assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["new", "whole", "file"]
+
+
+def test_discarded_folder_is_gone_whoever_is_first(tmp_path):
+    (tmp_path / "old" / "below").mkdir(parents=True)
+    discard_folder(tmp_path / "old")
+    discard_folder(tmp_path / "old")
+    assert list(tmp_path.iterdir()) == []

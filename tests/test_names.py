@@ -5,7 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganseg_dist.names import DEVICE, LONGEST, SAFE, folder_name, folder_names
+from ganseg_dist.names import (
+    DEVICE,
+    LONGEST,
+    SAFE,
+    ArrayName,
+    LabelName,
+    NodeName,
+    RunName,
+    SiteName,
+    folder_name,
+    folder_names,
+    is_name,
+)  # fmt: skip
 
 PATHLIKE = st.text(alphabet=string.ascii_letters + string.digits + "./\\-_: \0\nÜß北é%#?*'\"", max_size=120)
 
@@ -99,3 +111,18 @@ def test_folder_names_are_safe_and_different_on_every_disk(names):
         assert SAFE.fullmatch(name)
         assert not DEVICE.fullmatch(name)
         assert len(name) <= LONGEST
+
+
+@pytest.mark.parametrize(
+    ("kind", "valid", "invalid"),
+    [
+        (RunName, ["a", "2026-trial.1_b", "a" * 100], ["", ".a", "-a", "a/b", "a b", "a" * 101, "a\n", "ä", 3]),
+        (SiteName, ["Spital Ü", "北", "a" * 60], ["", " a", "a ", "a\nb", "\u202ea", "a" * 61]),
+        (NodeName, ["ward_3-b"], ["", "a.b", "a" * 41, "a\n"]),
+        (LabelName, ["non-enhancing tumour", "a" * 80], ["", "a\tb", "a" * 81]),
+        (ArrayName, ["critic/conv.0.weight"], ["/etc/passwd", "~a", "../a", "a\\b", "a\0", ""]),
+    ],
+)
+def test_is_name_of_each_kind(kind, valid, invalid):
+    assert all(is_name(name, kind) for name in valid)
+    assert not [name for name in invalid if is_name(name, kind)]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ganseg_dist.atomic import write_csv
 from ganseg_dist.cli import show
@@ -21,6 +20,7 @@ from ganseg_dist.errors import DataError
 from ganseg_dist.evaluation.classification import ImageRow, classify, classify_prepared, save_classification, table
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.runs import Run
+from ganseg_dist.sampling import evenly_spaced
 from ganseg_dist.tracking.results import log_evaluation
 
 ELBOW_IMAGES = 24
@@ -66,17 +66,12 @@ def _elbow(run: Run, cohort: Cohort, config: RunConfig) -> list[tuple[int, float
     if not available:
         return []
     slices = read_slices(
-        [available[index] for index in _evenly_spaced(len(available))], config, "Reading training images"
+        [available[index] for index in evenly_spaced(len(available), ELBOW_IMAGES)], config, "Reading training images"
     )
     modalities = config.data.modalities or ()
-    image, _ = slices.of_modalities(modalities).read(_evenly_spaced(len(slices)))
+    image, _ = slices.of_modalities(modalities).read(evenly_spaced(len(slices), ELBOW_IMAGES))
     foreground = np.asarray((image > BACKGROUND).any(axis=1))
     return list(enumerate(elbow(list(clustered_channel(image, modalities)), list(foreground)), start=1))
-
-
-def _evenly_spaced(n: int) -> npt.NDArray[np.int64]:
-    """At most ELBOW_IMAGES of n indices, evenly from first to last."""
-    return np.linspace(0, n - 1, min(n, ELBOW_IMAGES)).round().astype(np.int64)
 
 
 def predict_classes(predictor: Predictor, cases: tuple[Case, ...], out: Path) -> list[str]:

@@ -14,7 +14,8 @@ import click
 
 from ganseg_dist.cli import show
 from ganseg_dist.errors import ConfigError, GansegError, RunError
-from ganseg_dist.runs import RUN_NAME, find_sweep, name_of_trial, runs_root
+from ganseg_dist.names import RunName, is_name
+from ganseg_dist.runs import find_sweep, name_of_trial, runs_root
 from ganseg_dist.storage.record import Record, Stamp, stamps
 from ganseg_dist.storage.remote import RemoteFolder, remote_folder
 from ganseg_dist.storage.transfer import fetch, send
@@ -41,7 +42,7 @@ def fetch_runs(*references: str, writing: bool = False) -> None:
     if __name__ not in context.meta:
         context.meta[__name__] = context.with_resource(_send_changes(remote))
     fetched: dict[Path, Mapping[str, Stamp]] = context.meta[__name__]
-    for folder in [runs_root() / name for name in references if RUN_NAME.fullmatch(name)]:
+    for folder in [runs_root() / name for name in references if is_name(name, RunName)]:
         if folder not in fetched:
             with show.transfer_bar(f"Fetching {folder.name} from {remote.display_uri}") as advance:
                 fetch(folder, remote, advance)

@@ -10,11 +10,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import AfterValidator, Field, StrictInt, TypeAdapter, ValidationError, with_config
+from pydantic import Field, StrictInt, TypeAdapter, ValidationError, with_config
 
 from ganseg_dist.data.nesting import rows_inside
 from ganseg_dist.errors import DataError
 from ganseg_dist.files import read_json
+from ganseg_dist.names import LabelName
 from ganseg_dist.validation_errors import first_problem
 
 Labels = npt.NDArray[np.uint8]
@@ -22,16 +23,6 @@ Labels = npt.NDArray[np.uint8]
 BACKGROUND_LABEL = "background"
 LESION_IN_PICTURES = 255
 LARGEST_VALUE = 2**16 - 1
-LONGEST_NAME = 80
-
-
-def _printable(name: str) -> str:
-    if not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
-        raise ValueError(f"a name is not one printable line of 1 to {LONGEST_NAME} characters; rename it")
-    return name
-
-
-Name = Annotated[str, AfterValidator(_printable)]
 Value = Annotated[StrictInt, Field(ge=0, le=LARGEST_VALUE)]
 
 
@@ -44,10 +35,10 @@ class LabelScheme:
     is black and white: LESION_IN_PICTURES stands for the lesion.
     """
 
-    labels: Annotated[Mapping[Name, Value], Field(min_length=1, max_length=256)]
+    labels: Annotated[Mapping[LabelName, Value], Field(min_length=1, max_length=256)]
     """Name to value in a mask; background is 0."""
     regions: Annotated[
-        Mapping[Name, Annotated[tuple[Name, ...], Field(min_length=1, max_length=256)]], Field(max_length=256)
+        Mapping[LabelName, Annotated[tuple[LabelName, ...], Field(min_length=1, max_length=256)]], Field(max_length=256)
     ]
     """Region to the names of its labels. Regions may be single labels, or overlap."""
     nested: bool = True

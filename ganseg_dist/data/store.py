@@ -10,10 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import secrets
-import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -22,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ganseg_dist.atomic import UNFINISHED
+from ganseg_dist.atomic import discard_folder, unfinished_folder
 from ganseg_dist.config import DataConfig
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.preprocess import intensities_of, prepare_scan, usable_slices
@@ -217,34 +214,28 @@ def prepare_case(
         if damage is None:
             return folder
         warn(f"{damage}; {case.id} is prepared again")
-        _discard(folder)
+        discard_folder(folder)
     modalities = _modalities(case, config)
     prepared = prepare_scan(load_scan(case, modalities), config, case.regions)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.parent / f"{UNFINISHED}{secrets.token_hex(8)}"  # mkdtemp's would be closed to a group for good
-    unfinished.mkdir()
+    description = {
+        "id": case.id,
+        "patient": case.patient,
+        "site": case.site,
+        "modalities": [*modalities, *config.made_channels],
+        "regions": list(case.regions) if prepared.masks is not None else [],
+        "size": config.size,
+        "sides_known": prepared.placement.grid.sides_known,
+        "class": case.class_name,
+        "foreground": [round(float(share), 4) for share in prepared.foreground],
+        "lesion": prepared.lesion.tolist(),
+    }
     try:
-        description = {
-            "id": case.id,
-            "patient": case.patient,
-            "site": case.site,
-            "modalities": [*modalities, *config.made_channels],
-            "regions": list(case.regions) if prepared.masks is not None else [],
-            "size": config.size,
-            "sides_known": prepared.placement.grid.sides_known,
-            "class": case.class_name,
-            "foreground": [round(float(share), 4) for share in prepared.foreground],
-            "lesion": prepared.lesion.tolist(),
-        }
-        write_prepared(unfinished, description, prepared.image.astype(np.float16), prepared.masks)
-        unfinished.replace(folder)
+        with unfinished_folder(folder.parent) as unfinished:
+            write_prepared(unfinished, description, prepared.image.astype(np.float16), prepared.masks)
+            unfinished.rename(folder)
     except OSError:
-        shutil.rmtree(unfinished, ignore_errors=True)
         if not folder.exists():  # otherwise another worker prepared the same case first
             raise
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
     return folder
 
 
@@ -269,11 +260,3 @@ def case_damage(folder: Path) -> Damaged | None:
     except Damaged as damage:
         return damage
     return None
-
-
-def _discard(folder: Path) -> None:
-    """Delete a folder that other processes may open: it is renamed first, so that it vanishes as a whole."""
-    aside = folder.parent / f"{UNFINISHED}{secrets.token_hex(8)}"
-    with suppress(FileNotFoundError):  # another worker was first
-        folder.rename(aside)
-    shutil.rmtree(aside, ignore_errors=True)

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ganseg_dist.atomic import UNFINISHED, save_new
+from ganseg_dist.atomic import UNFINISHED, save_new, unfinished_folder
 from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file, verify_listed
 from ganseg_dist.engine.state import Position, State
 from ganseg_dist.errors import RunError, one_line
@@ -135,15 +135,13 @@ class FolderCheckpoints:
             ) from None
 
     def _add(self, write: Callable[[Path], None]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(f"{UNFINISHED}*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        unfinished = self.folder / f"{UNFINISHED}{os.getpid()}"
-        unfinished.mkdir()
-        write(unfinished)
-        position = read_position(unfinished)
-        # A stage's end has the step of the last epoch before it: the stage makes its name another, and a later one.
-        unfinished.replace(self.folder / f"step-{position.step:09d}-stage-{position.stage}")
+        with unfinished_folder(self.folder) as unfinished:
+            write(unfinished)
+            position = read_position(unfinished)
+            # A stage's end has the step of the last epoch before it: the stage makes its name another, and a later one.
+            unfinished.rename(self.folder / f"step-{position.step:09d}-stage-{position.stage}")
         for oldest in self.all()[: -self.kept]:
             shutil.rmtree(oldest, ignore_errors=True)
 

@@ -20,6 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ganseg_dist.atomic import OWNERS_ALONE, write_error
 from ganseg_dist.errors import ConfigError
+from ganseg_dist.names import NodeName, is_name
 
 CURVE = ec.SECP384R1()
 AUTHORITY_DAYS = 3650
@@ -28,7 +29,6 @@ CLOCK_SKEW = datetime.timedelta(hours=1)
 HERE = ("localhost", "127.0.0.1", "::1")
 """Names by which the server's own processes reach it."""
 HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.(?!-)[A-Za-z0-9-]{1,63})*")
-NODE_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 OWNERS_ONLY, EVERYBODY = 0o600, 0o644
 
 Files = dict[str, tuple[bytes, int]]
@@ -51,7 +51,7 @@ def make_certificates(folder: Path, hosts: Sequence[str], nodes: Sequence[str], 
     if hosts:
         files |= _server_files(hosts, days)
     for node in nodes:
-        if not NODE_NAME.fullmatch(node) or f"{node}.key".lower() in map(str.lower, files):
+        if not is_name(node, NodeName) or f"{node}.key".lower() in map(str.lower, files):
             raise ConfigError(
                 f"--node {node}: take letters, digits, dashes and underscores, at most 40, each name once "
                 "whatever the case of its letters, and neither ca nor server"

@@ -36,6 +36,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ganseg_dist.errors import FederationError
+from ganseg_dist.names import ArrayName, RunName
 from ganseg_dist.validation_errors import first_problem
 
 Kind = Literal["train", "evaluate", "preflight", "fingerprint", "error", "finish"]
@@ -49,9 +50,6 @@ BLOCK = 2**20
 """Bytes read at a time from a file's end."""
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Name = Annotated[str, Field(pattern=r"^[^/~.\\\x00-\x1f][^\\\x00-\x1f]{0,199}$")]
-"""Name of a tensor or a metric; it must not begin like a path."""
 Size = Annotated[int, Field(ge=0)]
 
 
@@ -64,7 +62,7 @@ class Fields(BaseModel):
 class Tensor(Fields):
     """Record of a tensor: enough to recognise it, too little to reconstruct it."""
 
-    name: Name
+    name: ArrayName
     dtype: str = Field(pattern=r"^[a-z0-9<>]{1,12}$")
     shape: tuple[Size, ...]
     bytes: Size
@@ -78,7 +76,7 @@ class Content(Fields):
     run: RunName
     round: Size
     tensors: tuple[Tensor, ...]
-    metrics: Mapping[Name, int | float]
+    metrics: Mapping[ArrayName, int | float]
     bytes: Size
 
     @classmethod

@@ -14,12 +14,9 @@ from pydantic import Field, StrictInt, TypeAdapter, ValidationError, with_config
 from ganseg_dist.data.labels import UNSTATED, LabelScheme
 from ganseg_dist.errors import DataError, FederationError
 from ganseg_dist.files import parse_json
-
-SiteName = Annotated[str, Field(pattern=r"^[^\p{C}\p{Z}](?:[^\p{C}\p{Zl}\p{Zp}]{0,58}[^\p{C}\p{Z}])?$")]
-"""A hospital's name for people: up to 60 printable characters. No file or folder is named by it."""
+from ganseg_dist.names import SiteName, Word, is_name
 
 Stated = Annotated[StrictInt, Field(ge=0)]
-Word = Annotated[str, Field(pattern=r"^[\w .+-]{1,40}$")]
 Origin = Literal["patients", "phantom", "synthetic"]
 Words = Annotated[tuple[Word, ...], Field(max_length=64)]
 
@@ -72,10 +69,8 @@ def validate_site_name(name: str, source: object) -> None:
     Args:
         source: the file or folder with the name, for the message.
     """
-    try:
-        TypeAdapter(SiteName).validate_python(name)
-    except ValidationError:
+    if not is_name(name, SiteName):
         raise DataError(
             f"{source}: site {name!r}: is no name that can be shown; take 1 to 60 characters without line breaks, "
             "control characters or blanks at its ends"
-        ) from None
+        )

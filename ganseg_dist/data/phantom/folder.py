@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from ganseg_dist.atomic import UNFINISHED, write_csv, write_file, write_text
+from ganseg_dist.atomic import UNFINISHED, discard_folder, unfinished_folder, write_csv, write_file, write_text
 from ganseg_dist.data.cohort import MODALITIES
 from ganseg_dist.data.grid import Grid
 from ganseg_dist.data.labels import Labels
@@ -175,14 +175,12 @@ def _describe(out: Path, settings: dict[str, Any], subjects: list[Subject]) -> N
 
 def _write_case(out: Path, subject: Subject, atlas: anatomy.Atlas, spacing_mm: float) -> None:
     images, labels, grid = make_subject(subject, atlas, spacing_mm)
-    unfinished, finished = out / UNFINISHED_CASES / subject.id, out / subject.id
-    for leftover in (unfinished, finished):
-        shutil.rmtree(leftover, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    for modality, voxels in images.items():
-        _save(voxels, grid, unfinished / _file_name(subject, modality))
-    _save(labels, grid, unfinished / _file_name(subject, "seg"))
-    unfinished.replace(finished)
+    with unfinished_folder(out / UNFINISHED_CASES) as unfinished:
+        for modality, voxels in images.items():
+            _save(voxels, grid, unfinished / _file_name(subject, modality))
+        _save(labels, grid, unfinished / _file_name(subject, "seg"))
+        discard_folder(out / subject.id)
+        unfinished.rename(out / subject.id)
 
 
 def _save(voxels: Voxels | Labels, grid: Grid, path: Path) -> None:

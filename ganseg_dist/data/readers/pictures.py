@@ -16,6 +16,7 @@ from ganseg_dist.data.readers.base import reading_csv
 from ganseg_dist.data.readers.candidates import by_stem
 from ganseg_dist.errors import DataError
 from ganseg_dist.paths import confined
+from ganseg_dist.sampling import evenly_spaced
 
 PATIENTS_FILE = "patients.csv"
 OUTSIDE = "write the picture's name, or its path below the folder of the CSV"
@@ -59,8 +60,8 @@ def in_colour(files: Sequence[Path]) -> bool:
     All pictures of a cohort have the same modalities: in a cohort in colour a grey picture's level is read as red,
     green and blue; in a grey cohort a coloured picture's luminance is read. Preflight names such pictures.
     """
-    step = max(1, -(-len(files) // SAMPLED_PICTURES))
-    votes = [vote for file in files[::step] if (vote := _shows_colour(file)) is not None]
+    sample = [files[index] for index in evenly_spaced(len(files), SAMPLED_PICTURES)]
+    votes = [vote for file in sample if (vote := _shows_colour(file)) is not None]
     return 2 * sum(votes) > len(votes)
 
 
