@@ -7,8 +7,8 @@ stands at the edge of the axis where it lies beyond.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -32,11 +32,12 @@ GROUP_GAP = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of all panels; rows of the same label share it."""
+    """A row of all panels, or a point over an amount; those of the same label share it."""
 
     label: str
     group: str
     series: int = 0
+    amount: float = 0.0
     minor: bool = False
     """Small and grey: part of another row."""
 
@@ -47,7 +48,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class RowPanel:
+class Panel:
     """A score, or its difference to a reference, of every row."""
 
     label: str
@@ -59,18 +60,6 @@ class RowPanel:
     """Value at a dashed upright line."""
     difference: bool = False
     """Whether 0 is marked and included."""
-
-
-@dataclass(frozen=True, slots=True)
-class AmountPanel:
-    """A score, or its difference to a reference, over amounts."""
-
-    label: str
-    arms: Sequence[Sequence[tuple[float, Bar]]]
-    """(amount, bar) of each arm."""
-    published: Mapping[float, float] = field(default_factory=dict)
-    difference: bool = False
-    """Whether 0 is marked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +86,7 @@ class Meaning:
 
 
 @for_paper
-def row_figure(title: str, rows: Sequence[Row], scores: Sequence[RowPanel], legend: Sequence[Meaning]) -> Figure:
+def row_figure(title: str, rows: Sequence[Row], scores: Sequence[Panel], legend: Sequence[Meaning]) -> Figure:
     """A panel per score with a line per row; rows of one group stand together."""
     places = _places([row.group for row in rows])
     width = 1.2 + 0.065 * max(len(row.label) for row in rows) + (2.1 if len(scores) < 5 else 1.75) * len(scores)
@@ -117,14 +106,14 @@ def row_figure(title: str, rows: Sequence[Row], scores: Sequence[RowPanel], lege
 
 @for_paper
 def amount_figure(
-    title: str, label: str, ticks: Mapping[float, str], scores: Sequence[AmountPanel], legend: Sequence[Meaning]
+    title: str, label: str, rows: Sequence[Row], scores: Sequence[Panel], legend: Sequence[Meaning]
 ) -> Figure:
-    """A panel per score with a line per arm over amounts, whose axis is called `label` and labelled at `ticks`."""
+    """A panel per score with a line per series over the rows' amounts, an axis that is called `label`."""
     figure, axes = panels(9.2 if len(scores) > 1 else 5.6, 4.0, len(scores))
     for panel, score in zip(axes, scores, strict=True):
-        _draw_arms(panel, score, sorted(ticks))
+        _draw_series(panel, score, rows)
         panel.set(xlabel=label, ylabel=score.label)
-        panel.set_xticks(list(ticks), list(ticks.values()))
+        panel.set_xticks(*zip(*{row.amount: row.label for row in rows}.items(), strict=True))
         panel.grid(axis="y")
     _entitle(figure, title, legend)
     return figure
@@ -139,7 +128,7 @@ def _places(groups: Sequence[str]) -> list[float]:
     return places
 
 
-def _draw_rows(axes: Axes, panel: RowPanel, rows: Sequence[Row], places: Sequence[float]) -> None:
+def _draw_rows(axes: Axes, panel: Panel, rows: Sequence[Row], places: Sequence[float]) -> None:
     ends = [end for bar in panel.bars if bar is not None for end in bar.ends]
     published = [value for value in panel.published if value is not None]
     low, high = _limits([0.0, *ends] if panel.difference else ends, published)
@@ -163,24 +152,30 @@ def _draw_rows(axes: Axes, panel: RowPanel, rows: Sequence[Row], places: Sequenc
     axes.set_xlabel(textwrap.fill(panel.label, LABEL_WIDTH))
 
 
-def _draw_arms(axes: Axes, panel: AmountPanel, amounts: Sequence[float]) -> None:
-    """A line per arm, each with a small horizontal offset so that intervals do not overlap, and what is published."""
+def _draw_series(axes: Axes, panel: Panel, rows: Sequence[Row]) -> None:
+    """A line per series, offset a little so that intervals do not overlap, and the published scores."""
+    amounts, last = sorted({row.amount for row in rows}), max(row.series for row in rows)
     step = 0.014 * max(amounts[-1] - amounts[0], 10.0)
-    for number, arm in enumerate(panel.arms):
-        colour = PAPER.cycle(number)
-        offset = step * (number - (len(panel.arms) - 1) / 2)
-        axes.plot([at + offset for at, _ in arm], [bar.mean for _, bar in arm], color=colour, linewidth=1.4)
-        for at, bar in arm:
-            draw_interval(axes, bar, at + offset, colour, width=1.4, size=5, upright=True)
-    low, high = _limits([end for arm in panel.arms for _, bar in arm for end in bar.ends])
+    for number in range(last + 1):
+        offset, colour = step * (number - last / 2), PAPER.cycle(number)
+        places = [
+            (row.amount + offset, bar)
+            for row, bar in zip(rows, panel.bars, strict=True)
+            if bar is not None and row.series == number
+        ]
+        axes.plot([at for at, _ in places], [bar.mean for _, bar in places], color=colour, linewidth=1.4)
+        for at, bar in places:
+            draw_interval(axes, bar, at, colour, width=1.4, size=5, upright=True)
+    low, high = _limits([end for bar in panel.bars if bar is not None for end in bar.ends])
     axes.set(xlim=(amounts[0] - 5 * step, amounts[-1] + 5 * step), ylim=(low, high))
     axes.yaxis.set_major_locator(MaxNLocator(6))
     if panel.difference:
         axes.axhline(0, color=PAPER.muted, linewidth=1, zorder=0)
-    for at, value in panel.published.items():
+    published = {row.amount: value for row, value in zip(rows, panel.published, strict=False) if value is not None}
+    for at, value in published.items():
         marker, height = _marker_within(value, low, high, upright=True)
         axes.plot([at], [height], marker, color=PAPER.muted, fillstyle="none", markersize=6, clip_on=False)
-    beyond = sorted(value for value in panel.published.values() if not low <= value <= high)
+    beyond = sorted(value for value in published.values() if not low <= value <= high)
     if beyond:
         span = " to ".join(dict.fromkeys(f"{value:.2f}" for value in (beyond[0], beyond[-1])))
         axes.set_title(f"published: {span}, beyond the axis", fontsize=8.5, color=PAPER.muted, loc="right")

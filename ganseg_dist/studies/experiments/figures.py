@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.plots import Figure, comparisons
-from ganseg_dist.plots.comparisons import AmountPanel, Meaning, RowPanel, amount_figure, row_figure
+from ganseg_dist.plots.comparisons import Meaning, Panel, amount_figure, row_figure
 from ganseg_dist.plots.intervals import Bar
 from ganseg_dist.plural import counted
 from ganseg_dist.studies.experiments.table import Row, has_interval
@@ -19,9 +19,15 @@ def intervals(rows: Sequence[Row], title: str) -> Figure:
     Rows that differ in their arm and in other labels are grouped by the latter, with a colour per arm.
     """
     panels = [_score_panel(rows, score) for score in rows[0].scores]
-    if any(row.against for row in rows):
-        panels.insert(1, _difference_panel(rows, next(iter(rows[0].scores))))
-    return row_figure(_title(rows, title), _plotted_rows(rows), panels, list(_legend(rows)))
+    panels[1:1] = _difference_panel(rows)
+    same_n = len({_first(row).n for row in rows}) == 1
+    grouped, names = _is_grouped(rows), _arm_names(rows)
+    plotted = []
+    for row in rows:
+        label = (_group(row) if grouped else row.title) + ("" if same_n else f" (n = {_first(row).n})")
+        series = names.index(row.labels["arm"]) if grouped else 0
+        plotted.append(comparisons.Row(label, _group(row), series, minor=row.fold))
+    return row_figure(_title(rows, title), plotted, panels, list(_legend(rows)))
 
 
 def curves(rows: Sequence[Row], x: str, title: str) -> Figure:
@@ -29,35 +35,20 @@ def curves(rows: Sequence[Row], x: str, title: str) -> Figure:
 
     Beside it the differences to the first arm, where there are several.
     """
-    score = next(iter(rows[0].scores))
-    name = _published_name(score)
-    published = {float(row.labels[x]): row.published[name] for row in rows if name in row.published}
-    panels = [AmountPanel(rows[0].titles[score], _arms(rows, x, lambda row: row.scores[score]), published)]
-    if any(row.against for row in rows):
-        arms = _arms(rows, x, lambda row: row.against[score].difference if row.against else None)
-        panels.append(AmountPanel(_difference_label(rows, score), arms, difference=True))
-    counts = {float(row.labels[x]): row.labels.get("patients") for row in rows}
-    ticks = {at: f"{at:g}%" + ("" if count is None else f"\n({count})") for at, count in counts.items()}
-    label = "share of the training patients" + (" (number)" if "patients" in rows[0].labels else "")
-    return amount_figure(_title(rows, title), label, ticks, panels, list(_legend(rows, differences=False)))
-
-
-def _plotted_rows(rows: Sequence[Row]) -> list[comparisons.Row]:
-    """Labels name rows, or groups of rows, with n where it differs between rows."""
-    score = next(iter(rows[0].scores))
-    same_n = len({row.scores[score].n for row in rows}) == 1
-    grouped, names = _is_grouped(rows), _arm_names(rows)
+    panels = [_score_panel(rows, next(iter(rows[0].scores))), *_difference_panel(rows)]
+    names = _arm_names(rows)
     plotted = []
     for row in rows:
-        label = (_group(row) if grouped else row.title) + ("" if same_n else f" (n = {row.scores[score].n})")
-        series = names.index(row.labels["arm"]) if grouped else 0
-        plotted.append(comparisons.Row(label, _group(row), series, minor=row.fold))
-    return plotted
+        amount, count = float(row.labels[x]), row.labels.get("patients")
+        label = f"{amount:g}%" + ("" if count is None else f"\n({count})")
+        plotted.append(comparisons.Row(label, "", names.index(row.labels["arm"]) if names else 0, amount))
+    label = "share of the training patients" + (" (number)" if "patients" in rows[0].labels else "")
+    return amount_figure(_title(rows, title), label, plotted, panels, list(_legend(rows, differences=False)))
 
 
-def _score_panel(rows: Sequence[Row], score: str) -> RowPanel:
+def _score_panel(rows: Sequence[Row], score: str) -> Panel:
     compared = len(rows) > 1 and sum(not row.reference for row in rows) == 1  # all are compared with the first
-    return RowPanel(
+    return Panel(
         rows[0].titles[score],
         [_bar(row, row.scores[score]) for row in rows],
         published=[row.published.get(_published_name(score)) for row in rows],
@@ -65,14 +56,17 @@ def _score_panel(rows: Sequence[Row], score: str) -> RowPanel:
     )
 
 
-def _difference_panel(rows: Sequence[Row], score: str) -> RowPanel:
-    """Paired differences, emphasised where the rows differ significantly."""
+def _difference_panel(rows: Sequence[Row]) -> Iterator[Panel]:
+    """Paired differences of the first score, if any, emphasised where the rows differ significantly."""
+    score = next(iter(rows[0].scores))
     pairs = [row.against.get(score) for row in rows]
-    bars = [
-        None if pair is None else _bar(row, pair.difference, shown=bool(pair.differs))
-        for row, pair in zip(rows, pairs, strict=True)
-    ]
-    return RowPanel(_difference_label(rows, score), bars, difference=True)
+    if any(pairs):
+        bars = [
+            None if pair is None else _bar(row, pair.difference, shown=bool(pair.differs))
+            for row, pair in zip(rows, pairs, strict=True)
+        ]
+        references = dict.fromkeys(row.reference for row in rows if row.reference)
+        yield Panel(f"{rows[0].titles[score]} less {' or '.join(references)}", bars, difference=True)
 
 
 def _bar(row: Row, interval: Interval, *, shown: bool = True) -> Bar:
@@ -80,14 +74,9 @@ def _bar(row: Row, interval: Interval, *, shown: bool = True) -> Bar:
     return Bar(row.title, interval.mean, low, high, shown)
 
 
-def _arms(rows: Sequence[Row], x: str, value: Callable[[Row], Interval | None]) -> list[list[tuple[float, Bar]]]:
-    """Amounts and values of each arm's rows; rows without a value are left out."""
-    arms: dict[str, list[tuple[float, Bar]]] = {}
-    for row in rows:
-        arm, interval = arms.setdefault(row.labels.get("arm", ""), []), value(row)
-        if interval is not None:
-            arm.append((float(row.labels[x]), _bar(row, interval)))
-    return list(arms.values())
+def _first(row: Row) -> Interval:
+    """The first score."""
+    return next(iter(row.scores.values()))
 
 
 def _group(row: Row) -> str:
@@ -106,15 +95,9 @@ def _arm_names(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row.labels["arm"] for row in rows if "arm" in row.labels))
 
 
-def _difference_label(rows: Sequence[Row], score: str) -> str:
-    references = dict.fromkeys(row.reference for row in rows if row.reference)
-    return f"{rows[0].titles[score]} less {' or '.join(references)}"
-
-
 def _title(rows: Sequence[Row], title: str) -> str:
     """The figure's title: the experiment, the number of test patients, and the seeds per row."""
-    score = next(iter(rows[0].scores))
-    counts = sorted({row.scores[score].n for row in rows if not row.fold})
+    counts = sorted({_first(row).n for row in rows if not row.fold})
     known = all(row.patients_known for row in rows)
     over = describe_subjects(counts[-1], patients_known=known)
     if len(counts) > 1:
