@@ -94,7 +94,7 @@ def _filled_range(filled: npt.NDArray[np.bool_]) -> tuple[int, int]:
 def _scale_ticks(scale: Scale, first: int, last: int) -> list[tuple[float, str]]:
     """Labels at whole steps of the scale, with their distance in bins from the first shown bin's edge."""
     low, high = (scale.first + scale.width * (bin_ - 1) for bin_ in (first, last))
-    whole = np.arange(np.ceil(low), np.floor(high) + 1)
+    whole = np.arange(np.ceil(low), np.floor(high) + 1) + 0.0  # a negative zero would read -0
     step = -(-len(whole) // MOST_TICKS)
     places: npt.NDArray[np.float64] = whole[whole % step == 0]
     return [(float((place - low) / scale.width), f"{scale.value(float(place)):g}") for place in places]

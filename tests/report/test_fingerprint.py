@@ -55,6 +55,12 @@ def test_every_histogram_has_a_chart_that_names_sites_bins_and_units():
     assert 'aria-label="Slice thickness"' in charts["Slice thickness"].figure
 
 
+def test_zero_on_a_scale_has_no_sign():
+    labels = texts(drawn({"north": a_site(), "south": a_site()})["Channel flair after normalisation"].figure)
+    assert "0" in labels
+    assert "-0" not in labels
+
+
 def test_spacing_that_nobody_knows_is_left_out():
     assert "In-plane spacing" not in drawn({"north": a_site(), "south": a_site()})
     assert "In-plane spacing" in drawn({"north": a_site(in_plane=1.0), "south": a_site()})
