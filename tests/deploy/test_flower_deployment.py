@@ -112,23 +112,23 @@ def deployment(phantom, tmp_path_factory):
         yield Deployment(folder, started, port, nodes)
 
 
-def test_two_registered_hospitals_train_and_a_stranger_gets_nowhere(deployment):
+def test_registered_hospitals_train_and_an_unregistered_one_cannot_connect(deployment):
     run = deployment.train("together", **{"train.epochs": 2})
     run.wait_for("finished: ", seconds=ANSWERED)
     assert run.process.wait(STARTED) == 0
     assert "round 2 of 2: asking 2 sites to train" in run.said()
     assert deployment.record("together", "run.json")["status"] == "finished"
-    told = deployment.record("together", "federation.json")
-    assert [sorted(record["sites"]) for record in told["rounds"]] == [["north", "south"]] * 2
-    assert told["quarantined"] == []
+    record = deployment.record("together", "federation.json")
+    assert [sorted(round["sites"]) for round in record["rounds"]] == [["north", "south"]] * 2
+    assert record["quarantined"] == []
     for hospital in ("north", "south"):
         entries = []
         with (deployment.home(hospital) / "egress.jsonl").open("rb") as lines:
             verdict = verify(lines, entries.append)
         assert not verdict.faults
         assert entries[0].kind == "preflight"
-        taught = [entry.kind for entry in entries if entry.kind in ("train", "evaluate", "finish")]
-        assert taught == ["train", "evaluate", "train", "evaluate", "finish"]
+        kinds = [entry.kind for entry in entries if entry.kind in ("train", "evaluate", "finish")]
+        assert kinds == ["train", "evaluate", "train", "evaluate", "finish"]
         assert (deployment.home(hospital) / "runs" / "together" / "model" / "config.json").exists()
         assert json.loads((deployment.home(hospital) / "runs" / "together" / "run.json").read_text())["federated"]
     stranger = deployment.nodes["stranger"]
@@ -137,7 +137,7 @@ def test_two_registered_hospitals_train_and_a_stranger_gets_nowhere(deployment):
     assert {entry.name for entry in deployment.home("stranger").iterdir()} <= {"site.json", "flower"}
 
 
-def test_only_the_servers_own_machine_registers_and_runs(deployment):
+def test_superlink_rejects_registration_and_runs_from_other_machines(deployment):
     addresses = [
         address.address
         for card in psutil.net_if_addrs().values()
@@ -150,14 +150,14 @@ def test_only_the_servers_own_machine_registers_and_runs(deployment):
     trust.check_hostname = False
     with httpx.Client(verify=trust) as client:
         for path in ("control/register-node", "control/start-run", "runtime/acquire-task"):
-            asked = {
+            status = {
                 host: client.post(f"https://{host}:{deployment.port}/v1/{path}").status_code
                 for host in ("127.0.0.1", addresses[0])
             }
-            assert asked == {"127.0.0.1": httpx.codes.UNSUPPORTED_MEDIA_TYPE, addresses[0]: httpx.codes.FORBIDDEN}
+            assert status == {"127.0.0.1": httpx.codes.UNSUPPORTED_MEDIA_TYPE, addresses[0]: httpx.codes.FORBIDDEN}
 
 
-def test_a_bundle_with_code_of_its_own_is_not_carried_out(deployment):
+def test_bundle_with_code_is_not_run_by_hospitals(deployment):
     app = deployment.folder / "spy"
     for name, content in SPY.items():
         (app / name).parent.mkdir(parents=True, exist_ok=True)
@@ -171,7 +171,7 @@ def test_a_bundle_with_code_of_its_own_is_not_carried_out(deployment):
     assert not [deployment.home(hospital) for hospital in HOSPITALS if (deployment.home(hospital) / "spied").exists()]
 
 
-def test_a_refusal_is_told_at_both_ends_and_too_few_end_the_run_as_an_error(deployment):
+def test_run_fails_when_a_site_declines_and_both_ends_log_it(deployment):
     file = deployment.home("south") / "site.json"
     good = file.read_text()
     file.write_text(json.dumps(json.loads(good) | {"minimum_patients": 1000}))
@@ -188,7 +188,7 @@ def test_a_refusal_is_told_at_both_ends_and_too_few_end_the_run_as_an_error(depl
     assert "minimum_patients is 1000" not in run.said()
 
 
-def test_a_round_closes_without_a_hospital_that_dies_in_it(deployment):
+def test_round_closes_without_a_hospital_that_is_killed_in_it(deployment):
     south = deployment.nodes["south"]
     trained = south.said().count("Receiving: train message")
     run = deployment.train("bereft", **{"train.epochs": 1, "federation.deadline_seconds": 90})
@@ -196,7 +196,7 @@ def test_a_round_closes_without_a_hospital_that_dies_in_it(deployment):
     south.wait_for("Receiving: train message", seconds=ANSWERED, times=trained + 1)
     south.kill()
     run.wait_for("finished: ", seconds=ANSWERED)
-    told = deployment.record("bereft", "federation.json")
-    assert [sorted(record["sites"]) for record in told["rounds"]] == [["north"]]
+    record = deployment.record("bereft", "federation.json")
+    assert [sorted(round["sites"]) for round in record["rounds"]] == [["north"]]
     assert (deployment.home("north") / "runs" / "bereft" / "model").exists()
     assert not (deployment.home("south") / "runs" / "bereft" / "model").exists()

@@ -255,8 +255,8 @@ def team(tmp_path_factory, store) -> Iterator[Team]:
             "MLFLOW_HOST": "127.0.0.1",
             "MLFLOW_PORT": str(port),
         }
-        asked = settings_of_compose()
-        assert here.keys() - {"PATH"} < asked.keys()
+        settings = settings_of_compose()
+        assert here.keys() - {"PATH"} < settings.keys()
         clients = {
             "PATH": here["PATH"],
             "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}",
@@ -268,7 +268,7 @@ def team(tmp_path_factory, store) -> Iterator[Team]:
             **KEYLESS,
         }
         admin = {"admin": (secrets / "admin-password").read_text()}
-        team = Team(folder, database, bucket, asked | here, clients, admin, ends)
+        team = Team(folder, database, bucket, settings | here, clients, admin, ends)
         for _ in range(2):  # whenever Compose starts it
             keys = {"AWS_SHARED_CREDENTIALS_FILE": str(secrets / "s3-credentials")}
             with processes(folder, **team.settings, **keys) as setting_up:
@@ -313,7 +313,7 @@ def assert_complete(client: MlflowClient, run_id: str, run: Run) -> None:
         assert [(point.step, point.value) for point in client.get_metric_history(run_id, name)] == points, name
 
 
-def test_all_runs_are_there_in_full_with_trials_under_their_sweep(team, logged):
+def test_server_has_every_score_of_all_runs_with_trials_nested_in_their_sweep(team, logged):
     with team.client("anna") as client:
         runs = {name: run for name, run in runs_of(client).items() if name in logged}
         assert runs.keys() == logged.keys()
@@ -325,7 +325,7 @@ def test_all_runs_are_there_in_full_with_trials_under_their_sweep(team, logged):
             assert_complete(client, runs[name].info.run_id, logged[name])
 
 
-def test_rows_are_in_postgresql(team, logged):
+def test_runs_are_rows_in_postgresql(team, logged):
     kept = dict(team.database.query("select name, status from runs"))
     assert {name: kept.get(name) for name in logged} == dict.fromkeys(logged, "FINISHED")
     nested = "select count(*) from tags where key = 'mlflow.parentRunId'"
@@ -336,7 +336,7 @@ def test_rows_are_in_postgresql(team, logged):
         assert points > len(client.get_run(run_id).data.metrics)
 
 
-def test_files_are_in_the_bucket_and_come_back_without_its_keys(team, logged, tmp_path):
+def test_artifacts_are_in_the_bucket_and_download_without_its_keys(team, logged, tmp_path):
     with pytest.raises(ClientError, match="InvalidAccessKeyId"):
         Bucket(team.bucket.url, "another", "key").names("")
     with team.client("ben") as client:
@@ -354,7 +354,7 @@ def test_files_are_in_the_bucket_and_come_back_without_its_keys(team, logged, tm
     assert team.bucket.read(key) == weights.read_bytes()
 
 
-def test_nobody_is_let_in_without_a_name_or_under_another_host(team):
+def test_server_rejects_requests_without_password_or_for_another_host(team):
     search = f"{team.url}/api/2.0/mlflow/experiments/search?max_results=1"
     assert requests.get(search, timeout=10).status_code == 401
     assert requests.get(search, auth=("anna", "wrong"), timeout=10).status_code == 401
@@ -363,7 +363,7 @@ def test_nobody_is_let_in_without_a_name_or_under_another_host(team):
     assert requests.get(search, auth=known, headers={"Host": "elsewhere.example.org"}, timeout=10).status_code == 403
 
 
-def test_no_secret_is_in_the_servers_words_or_log(team):
+def test_no_secret_is_in_the_servers_arguments_or_log(team):
     secrets = [file.read_text() for file in Path(team.settings["MLFLOW_SECRETS"]).iterdir()]
     server = team.servers[-1]
     assert len(server.family()) > 2, "a supervisor and its workers"
@@ -373,7 +373,7 @@ def test_no_secret_is_in_the_servers_words_or_log(team):
         assert secret.strip() not in server.said()
 
 
-def test_a_training_outlives_the_server_which_keeps_everything(team, logged, phantom):
+def test_training_goes_on_while_the_server_is_stopped_and_logs_everything_after(team, logged, phantom):
     words = ("--run-name", "patient", "--local", *SHORT, "--set", "train.epochs=120")
     training = team.person("anna").start(
         "patient", sys.executable, "-m", "ganseg_dist", "train", "ganet_seg_debug", "--data", phantom, *words
@@ -398,7 +398,7 @@ def test_a_training_outlives_the_server_which_keeps_everything(team, logged, pha
         }
 
 
-def test_a_backup_brings_everything_back(team, logged, tmp_path):
+def test_backup_restores_every_run(team, logged, tmp_path):
     team.database.program("pg_dump", "--format", "custom", "--file", tmp_path / "mlflow.dump", "mlflow")
     team.database.query("create database restored", database="postgres")
     team.database.program("pg_restore", "--exit-on-error", "--dbname", "restored", tmp_path / "mlflow.dump")
@@ -419,7 +419,7 @@ def test_a_backup_brings_everything_back(team, logged, tmp_path):
 # One person's server.
 
 
-def test_one_person_has_the_same_with_sqlite(tmp_path, phantom, store):
+def test_one_persons_server_keeps_runs_in_sqlite_over_a_restart(tmp_path, phantom, store):
     port, state = free_port(), tmp_path / "state"
     url = f"http://127.0.0.1:{port}"
     environment = {
