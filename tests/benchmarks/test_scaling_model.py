@@ -16,11 +16,11 @@ LINK = Link(bandwidth=100.0, latency=1.0)
         (5, 6.0 + 4.8),  # as many rounds as eight need; 2 * 4/5
     ],
 )
-def test_an_allreduce_sends_nearly_twice_the_message(workers, seconds):
+def test_allreduce_takes_its_rounds_latency_and_nearly_twice_the_messages_time(workers, seconds):
     assert LINK.allreduce(workers, 300) == pytest.approx(seconds)
 
 
-def test_a_step_is_the_sum_of_its_parts_where_the_worker_itself_reads():
+def test_step_without_loaders_sums_compute_network_and_reading():
     step = Step(Compute(per_example=2.0, fixed=1.0), (100.0, 300.0), LINK, reading=4.0)
     assert step.parts(2, 8) == pytest.approx({"compute": 9.0, "network": (2 + 1) + (2 + 3), "reading": 1.0})
     assert step.seconds(2, 8) == pytest.approx(18.0)
@@ -30,13 +30,13 @@ def test_a_step_is_the_sum_of_its_parts_where_the_worker_itself_reads():
     assert step.limit(2, 8) == "compute"
 
 
-def test_processes_that_read_beside_it_are_waited_for_only_where_they_are_slower():
+def test_step_with_loaders_waits_only_for_slower_reading():
     slow, fast = (Step(Compute(1.0), (), LINK, reading=rate, loaders=2) for rate in (0.25, 4.0))
     assert (slow.seconds(1, 8), slow.limit(1, 8)) == (16.0, "reading")
     assert (fast.seconds(1, 8), fast.limit(1, 8)) == (8.0, "compute")
 
 
-def test_a_share_too_small_gains_nothing_more():
+def test_floor_of_compute_limits_the_speedup_of_small_shares():
     step = Step(Compute(per_example=1.0, floor=4.0), (), Link(1.0, 0.0), reading=1e9)
     assert step.speedup(2, 8) == pytest.approx(2.0)
     assert step.speedup(8, 8) == pytest.approx(2.0)
@@ -44,18 +44,18 @@ def test_a_share_too_small_gains_nothing_more():
     assert step.speedup(8, 8, weak=True) == pytest.approx(8.0)
 
 
-def test_a_network_that_outlasts_the_work_is_the_limit():
+def test_slow_network_limits_the_speedup():
     step = Step(Compute(1.0), (10_000.0,), LINK, reading=1e9)
     assert step.limit(2, 8) == "network"
     assert step.speedup(2, 8) < 1
 
 
-def test_a_line_is_found_again_and_takes_no_less_than_no_time():
+def test_fitted_line_recovers_a_line_and_has_no_negative_intercept():
     assert fitted_line({1: 5.0, 10: 23.0, 100: 203.0}) == pytest.approx((3.0, 2.0))
     assert fitted_line({1: 1.0, 2: 3.0}) == pytest.approx((0.0, (1 + 2 / 3) / (1 + 4 / 9)))
 
 
-def test_a_steps_messages_are_the_gradients_of_the_networks_it_trains():
+def test_messages_of_a_step_are_the_gradient_bytes_of_the_networks_it_trains():
     from benchmarks.scaling import messages_of, settled, stage_of
     from ganseg_dist.systems import build_system
 

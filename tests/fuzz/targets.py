@@ -74,6 +74,8 @@ class Target:
     """Which files are damaged, as a pattern."""
     is_checked: Callable[[Path], bool] = lambda file: False
     """Whether any change of this file's content must be noticed: it is compressed, or has a digest."""
+    few: int = 40
+    """How often the quick suite damages it; fewer where a read takes long."""
 
 
 BRATS_CASES = ("BraTS20_Training_001", "BraTS20_Training_002")
@@ -109,12 +111,12 @@ def _read_case(case: Case) -> list[str]:
     return [*map(str, described), digest(scan.image, labels, affine)]
 
 
-def _small(builder: Callable[..., object], *words: Any, **more: Any) -> Callable[[Path], None]:
+def _small(builder: Callable[..., object], *words: Any, depth: int = 8, **more: Any) -> Callable[[Path], None]:
     """A cohort of tests/data/cohorts.py, of fewer voxels."""
 
     def build(root: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(cohorts, "SHAPE", (16, 20, 8))
+            patch.setattr(cohorts, "SHAPE", (16, 20, depth))
             builder(root, *words, **more)
 
     return build
@@ -137,7 +139,7 @@ def _patients_and_labels(root: Path) -> None:
 def _compressed_tiff(root: Path) -> None:
     import tifffile
 
-    _small(cohorts.write_kaggle, ("TCGA_CS_4941_19960909",))(root)
+    _small(cohorts.write_kaggle, ("TCGA_CS_4941_19960909",), depth=3)(root)
     for file in root.rglob("*.tif"):
         tifffile.imwrite(file, tifffile.imread(file), compression="zlib")
 
@@ -370,7 +372,7 @@ def _read_run(root: Path) -> Outcome:
 TARGETS = (
     Target("NIfTI, compressed", _small(cohorts.write_brats, BRATS_CASES), read_data, is_checked=lambda file: True),
     Target("NIfTI", _small(cohorts.write_brats, BRATS_CASES[:1], suffix=".nii"), read_data),
-    Target("TIFF", _small(cohorts.write_kaggle, ("TCGA_CS_4941_19960909",)), read_data),
+    Target("TIFF", _small(cohorts.write_kaggle, ("TCGA_CS_4941_19960909",), depth=3), read_data),
     Target("TIFF, compressed", _compressed_tiff, read_data, is_checked=lambda file: True),
     Target("PNG", _pictures(), read_data, is_checked=lambda file: True),
     Target(
@@ -386,7 +388,7 @@ TARGETS = (
     Target("store on a worker", _store, _read_store_as_worker, "store/cases/*/*", lambda file: True),
     Target("checkpoints", _checkpoints, _read_checkpoints, "checkpoints/*/*", lambda file: True),
     Target("bucket", _bucket, _fetch_bucket, "bucket/**/*", lambda file: file.name != "contents.json"),
-    Target("run", _run, _read_run),
+    Target("run", _run, _read_run, few=10),
     Target("sweep", _sweep, _read_sweep, is_checked=lambda file: True),
     Target("outcomes of an experiment", _outcomes, _read_outcomes, is_checked=lambda file: True),
     Target("ledger of releases", _ledger, _read_ledger, is_checked=lambda file: True),
