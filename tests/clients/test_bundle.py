@@ -1,4 +1,4 @@
-"""What a run may bring to a hospital."""
+"""The bundle of an app that a run sends to a hospital's node: it must bring no code."""
 
 import io
 import zipfile
@@ -24,15 +24,15 @@ def bundle(version: str = __version__, app: str = APP, **files: str) -> bytes:
     return written.getvalue()
 
 
-def test_our_own_bundle_brings_no_code_and_is_taken():
-    ours = build_fab_from_disk(ROOT)
-    check_bundle(ours)
-    assert len(ours) < 100_000
-    assert not [name for name in zipfile.ZipFile(io.BytesIO(ours)).namelist() if name.endswith(".py")]
+def test_bundle_of_this_repository_holds_no_code_and_is_accepted():
+    own = build_fab_from_disk(ROOT)
+    check_bundle(own)
+    assert len(own) < 100_000
+    assert not [name for name in zipfile.ZipFile(io.BytesIO(own)).namelist() if name.endswith(".py")]
 
 
 @pytest.mark.parametrize(
-    ("foreign", "said"),
+    ("foreign", "message"),
     [
         (bundle(**{"clients/app.py": "import os"}), "code of its own"),
         (bundle(**{"numpy.so": ""}), "code of its own"),
@@ -44,10 +44,11 @@ def test_our_own_bundle_brings_no_code_and_is_taken():
     ],
     ids=["its own client", "an extension", "compiled", "another app", "another version", "no archive", "no project"],
 )
-def test_any_other_is_refused(foreign, said):
-    with pytest.raises(FederationError, match=said):
+def test_bundle_with_code_or_of_another_version_is_rejected(foreign, message):
+    with pytest.raises(FederationError, match=message):
         check_bundle(foreign)
 
 
-def test_the_bundle_that_is_compared_with_is_taken():
+def test_bundle_without_code_is_accepted():
+    """The one that the rejected bundles differ from."""
     check_bundle(bundle())

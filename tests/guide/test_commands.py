@@ -1,4 +1,4 @@
-"""Commands of the guide that are for other machines are at least commands: with options and files that there are."""
+"""Commands of the guide for other machines and in sentences have existing programs, options and files."""
 
 import re
 import shlex
@@ -21,7 +21,7 @@ OTHERS = {"cd", "docker", "export", "kubectl", "make", "mkdir", "sbatch", "sourc
 """Of which only the files of this repository are looked at."""
 OURS = re.compile(r"^(?:\$GANSEG/|\./)?((?:deploy|docs|scripts|tune_spaces|benchmarks)/[\w./-]*)$")
 
-ELSEWHERE = [
+CONSOLE = [
     pytest.param(words, id=f"{page.path.stem}: {' '.join(words)[:60]}")
     for page in pages()
     for block in page.blocks
@@ -73,13 +73,9 @@ def check_command_exists(word: str) -> None:
         subprocess.run(["bash", "-n", path], check=True, timeout=20)
 
 
-@pytest.mark.parametrize("words", ELSEWHERE)
-def test_what_runs_elsewhere_is_a_command(words):
+@pytest.mark.parametrize("words", CONSOLE)
+def test_command_for_another_machine_parses_and_its_files_exist(words):
     check(words)
-
-
-def test_there_is_something_to_check():
-    assert len(ELSEWHERE) > 10
 
 
 @pytest.mark.parametrize(
@@ -97,7 +93,7 @@ def test_there_is_something_to_check():
         "frobnicate",
     ],
 )
-def test_a_mistake_would_be_found(line):
+def test_check_rejects_a_misspelt_command(line):
     with pytest.raises((click.UsageError, AssertionError)):
         check(shlex.split(line))
 
@@ -110,7 +106,7 @@ INLINE = [
 
 
 @pytest.mark.parametrize("span", INLINE)
-def test_commands_in_sentences_have_these_options(span):
+def test_command_in_a_sentence_has_known_options(span):
     command, (_, *words) = GANSEG, shlex.split(span)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         assert words[0] in command.commands, span

@@ -1,4 +1,4 @@
-"""The guide is true: every command of every page is run, says what the page shows, and leaves what the page names."""
+"""Every command of every guide page is run, prints what the page shows and leaves the files that it names."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.ray_head import OURS
-from tests.guide.pages import ROOT, Page, pages, pattern
+from tests.guide.pages import GUIDE, ROOT, Page, pages, pattern
 
 BIN = Path(sys.executable).parent
 MARK = "::: block "
@@ -35,7 +35,7 @@ def environment() -> dict[str, str]:
 
 
 def run(page: Page, folder: Path) -> list[str]:
-    """All its commands in one bash; what each block said, the first being 1."""
+    """All its commands in one bash; what each block printed, the first being 1."""
     blocks = [block.text for block in page.blocks if block.kind == "sh"]
     script = folder.with_suffix(".sh")
     script.write_text("set -euo pipefail\n" + "".join(f"echo '{MARK}'\n{text}" for text in blocks))
@@ -51,9 +51,9 @@ def run(page: Page, folder: Path) -> list[str]:
             finally:
                 with suppress(ProcessLookupError):  # what a page that failed has left running
                     os.killpg(shell.pid, signal.SIGTERM)
-        said = log.read_text(errors="replace")
-        assert code == 0, said[-5000:]
-        return said.split(f"{MARK}\n")
+        printed = log.read_text(errors="replace")
+        assert code == 0, printed[-5000:]
+        return printed.split(f"{MARK}\n")
     finally:
         script.unlink()
         log.unlink()
@@ -62,12 +62,12 @@ def run(page: Page, folder: Path) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(1600)
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.path.stem)
-def test_a_page_does_what_it_says(page, folder):
-    said = run(page, folder)
+def test_commands_of_a_page_print_what_it_shows_and_leave_its_files(page, folder):
+    printed = run(page, folder)
     for block in page.blocks:
         if block.kind == "text":
             for line in block.lines:
-                assert pattern(line).search(said[block.commands]), f"not said: {line}\n{said[block.commands]}"
+                assert pattern(line).search(printed[block.commands]), f"not printed: {line}\n{printed[block.commands]}"
     for file in page.files:
         assert list(folder.glob(file)), f"{file} is not there"
 
@@ -75,15 +75,13 @@ def test_a_page_does_what_it_says(page, folder):
 # What is fast.
 
 
-def test_every_page_is_here():
-    stems = {page.path.stem for page in pages()}
-    assert stems >= {"README", "train", "tune", "submit", "federate", "review", "deploy"}
-    index = (ROOT / "docs" / "guide" / "README.md").read_text()
-    assert [stem for stem in stems - {"README"} if f"({stem}.md)" not in index] == []
+def test_index_links_to_every_page():
+    index = (GUIDE / "README.md").read_text()
+    assert [page.path.name for page in pages() if f"({page.path.name})" not in index] == ["README.md"]
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.path.stem)
-def test_blocks_are_of_known_kinds_and_shown_after_they_are_run(page):
+def test_blocks_are_of_known_kinds_and_output_follows_its_commands(page):
     kinds = [block.kind for block in page.blocks]
     assert set(kinds) <= {"sh", "text", "console"}
     for before, kind in zip(["", *kinds], kinds, strict=False):
@@ -91,19 +89,19 @@ def test_blocks_are_of_known_kinds_and_shown_after_they_are_run(page):
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.path.stem)
-def test_a_page_with_commands_shows_output_and_says_where_the_files_lie(page):
+def test_page_with_commands_shows_output_and_lists_files(page):
     assert any(block.kind == "text" for block in page.blocks)
     assert page.files
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.path.stem)
-def test_links_lead_somewhere(page):
+def test_links_of_a_page_resolve(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.prose):
         assert target.startswith("https://") or (page.path.parent / target).exists(), target
 
 
 @pytest.mark.parametrize(
-    ("shown", "said", "agrees"),
+    ("shown", "printed", "agrees"),
     [
         ("finished: ...", "finished: /tmp/x/runs/first", True),
         ("segment epoch 3/12  dice_wt 0.53", "segment epoch 3/12   dice_wt 0.611", True),
@@ -116,5 +114,5 @@ def test_links_lead_somewhere(page):
         ("code 1", "code 130", False),
     ],
 )
-def test_numbers_may_differ_and_words_may_not(shown, said, agrees):
-    assert bool(pattern(shown).search(said)) is agrees
+def test_pattern_matches_other_numbers_and_no_other_words(shown, printed, agrees):
+    assert bool(pattern(shown).search(printed)) is agrees

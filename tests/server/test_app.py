@@ -1,4 +1,4 @@
-"""What a person asks of `flwr run`, and what a server that has no data must be told."""
+"""The settings of `flwr run`, as pyproject.toml lists them, and the request that the server makes of them."""
 
 import tomllib
 from pathlib import Path
@@ -13,24 +13,24 @@ ROOT = Path(__file__).parents[2]
 KEYS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
 
 
-def test_the_keys_of_pyproject_ask_for_the_recipe_as_it_is():
-    asked = FlowerRunRequest.of(KEYS)
-    assert asked.config == recipe(KEYS["recipe"])
-    assert (asked.layout, asked.skew, asked.data, asked.sites) == (None, None, "", "by-hospital")
+def test_default_keys_of_pyproject_request_the_recipe_unchanged():
+    request = FlowerRunRequest.of(KEYS)
+    assert request.config == recipe(KEYS["recipe"])
+    assert (request.layout, request.skew, request.data, request.sites) == (None, None, "", "by-hospital")
 
 
-def test_keys_and_fields_change_the_recipe():
+def test_keys_and_assignments_change_the_recipe():
     chosen = {"recipe": "ganet_seg_debug", "rounds": 3, "strategy": "fedmedian", "sites": 4, "set": "train.epochs=7"}
-    asked = FlowerRunRequest.of(KEYS | chosen)
-    assert asked.config.federation.rounds == 3
-    assert asked.config.federation.strategy == "fedmedian"
-    assert asked.config.train.epochs == 7
-    assert asked.sites == "4"
-    assert (asked.labels, FlowerRunRequest.of(KEYS | {"labels": "brats2024-ped"}).labels) == (None, "brats2024-ped")
+    request = FlowerRunRequest.of(KEYS | chosen)
+    assert request.config.federation.rounds == 3
+    assert request.config.federation.strategy == "fedmedian"
+    assert request.config.train.epochs == 7
+    assert request.sites == "4"
+    assert (request.labels, FlowerRunRequest.of(KEYS | {"labels": "brats2024-ped"}).labels) == (None, "brats2024-ped")
 
 
 @pytest.mark.parametrize(
-    ("text", "apart"),
+    ("text", "fields"),
     [
         ("", []),
         ("  train.epochs=2  ", ["train.epochs=2"]),
@@ -39,12 +39,12 @@ def test_keys_and_fields_change_the_recipe():
         ('federation.local=["critic", "painter"] seed=3', ['federation.local=["critic", "painter"]', "seed=3"]),
     ],
 )
-def test_fields_are_told_apart_by_their_names(text, apart):
-    assert assignments(text) == apart
+def test_assignments_are_split_at_field_names(text, fields):
+    assert assignments(text) == fields
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "message"),
     [
         ({"recipe": "no_such"}, "no_such"),
         ({"set": "train.epoch=2"}, "train.epochs"),
@@ -54,6 +54,6 @@ def test_fields_are_told_apart_by_their_names(text, apart):
         ({"least-sites": "two"}, "least-sites: two"),
     ],
 )
-def test_what_means_nothing_is_refused_by_name(keys, said):
-    with pytest.raises(ConfigError, match=said):
+def test_request_rejects_invalid_settings_and_names_them(keys, message):
+    with pytest.raises(ConfigError, match=message):
         FlowerRunRequest.of(KEYS | keys)

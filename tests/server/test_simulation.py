@@ -54,28 +54,28 @@ def run_config(data: Path, name: str) -> str:
     return f"recipe='ganet_seg_debug' run-name='{name}' data='{data}' sites=2 set='{changes}'"
 
 
-def test_flowers_simulation_gives_the_weights_of_our_own(flower, phantom, tmp_path, store, monkeypatch):
+def test_flwr_run_trains_the_same_weights_as_the_in_process_simulation(flower, phantom, tmp_path, store, monkeypatch):
     nodes = "num-supernodes=2 client-resources-num-cpus=1"
     words = ("--stream", "--run-config", run_config(phantom, "flower"), "--federation-config", nodes)
     flower.start("run", "flwr", "run", ROOT, *words).wait_for("finished: ", seconds=ANSWERED)
-    theirs = Run(tmp_path / "runs" / "flower")
-    assert theirs.finished
+    flowers = Run(tmp_path / "runs" / "flower")
+    assert flowers.finished
     for site in ("site1", "site2"):
-        with (theirs.folder / "sites" / site / "egress.jsonl").open("rb") as lines:
+        with (flowers.folder / "sites" / site / "egress.jsonl").open("rb") as lines:
             assert not verify(lines, lambda entry: None).faults
     monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("GANSEG_STORE", str(store))
     config = override(recipe("ganet_seg_debug"), CHANGES)
-    ours = simulate(Simulation(TrainingRequest(config, phantom, run_name="ours", local=True), "2"), app)
-    assert ours.config() == theirs.config()
-    expected, found = load_file(ours.model / WEIGHTS), load_file(theirs.model / WEIGHTS)
+    in_process = simulate(Simulation(TrainingRequest(config, phantom, run_name="ours", local=True), "2"), app)
+    assert in_process.config() == flowers.config()
+    expected, found = load_file(in_process.model / WEIGHTS), load_file(flowers.model / WEIGHTS)
     assert expected.keys() == found.keys()
     assert all(np.array_equal(expected[name], found[name]) for name in expected)
-    told = [json.loads((run.folder / "federation.json").read_text())["rounds"] for run in (ours, theirs)]
-    assert told[0] == told[1]
+    rounds = [json.loads((run.folder / "federation.json").read_text())["rounds"] for run in (in_process, flowers)]
+    assert rounds[0] == rounds[1]
 
 
-def test_another_number_of_nodes_than_of_sites_is_one_line(flower, phantom):
+def test_flwr_run_rejects_another_number_of_nodes_than_of_sites(flower, phantom):
     words = ("--stream", "--run-config", run_config(phantom, "odd"), "--federation-config", "num-supernodes=3")
     run = flower.start("run", "flwr", "run", ROOT, *words)
     run.wait_for("give --federation-config num-supernodes=2", seconds=ANSWERED)

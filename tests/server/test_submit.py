@@ -1,6 +1,7 @@
-"""What an operator asks of run.sh, and how it ends."""
+"""server.submit, which run.sh starts: its settings, how a run ends, and its exit codes."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from flwr.common.config import parse_config_args
 from ganseg_dist.compat.flower import FlowerRun
 from ganseg_dist.errors import ConfigError, FederationError, RunError
 from server import submit as module
-from server.submit import as_toml, run_config_of, submit
+from server.submit import as_toml, main, run_config_of, submit
 
 ROOT = Path(__file__).parents[2]
 GOOD = ("recipe=ganet_seg_debug", "run-name=first", "least-sites=3")
@@ -20,7 +21,7 @@ def listed(status: str, sub_status: str = "", number: int = 7) -> FlowerRun:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ((*GOOD, "rund-name=x"), "rund-name: no such key; did you mean run-name"),
         ((*GOOD, "zzz=x"), "zzz: no such key; the keys are recipe, run-name"),
@@ -36,12 +37,12 @@ def listed(status: str, sub_status: str = "", number: int = 7) -> FlowerRun:
         (("first",), "first: is no KEY=VALUE"),
     ],
 )
-def test_what_means_nothing_is_refused_before_anything_starts(words, said):
-    with pytest.raises(ConfigError, match=said):
+def test_run_config_rejects_invalid_settings_and_names_the_key(words, message):
+    with pytest.raises(ConfigError, match=message):
         run_config_of(ROOT, words)
 
 
-def test_words_reach_flower_as_they_are():
+def test_flower_parses_the_run_config_back_to_the_same_keys():
     fields = 'federation.local=["critic"] data.classes=no lesion,lesion'
     keys = run_config_of(ROOT, ("recipe=ganet_seg_debug", "run-name=2026-trial", "least-sites=3", f"set={fields}"))
     assert keys == {"recipe": "ganet_seg_debug", "run-name": "2026-trial", "least-sites": 3, "set": fields}
@@ -68,7 +69,7 @@ def flower(monkeypatch):
     return stands_in
 
 
-def test_a_run_that_completes_is_good(flower):
+def test_submit_starts_the_run_and_returns_when_it_completes(flower):
     started = flower([listed("finished", "failed", 6)], [listed("finished", "completed")])
     submit(ROOT, GOOD)
     (command,) = started
@@ -76,28 +77,48 @@ def test_a_run_that_completes_is_good(flower):
 
 
 @pytest.mark.parametrize(
-    ("after", "said"),
+    ("after", "message"),
     [
         (listed("finished", "failed"), "first: run 7 is not completed, it is failed"),
         (listed("finished", "stopped"), "it is stopped"),
         (listed("running"), "it is still running"),
     ],
 )
-def test_a_run_that_ends_otherwise_is_an_error(flower, after, said):
+def test_submit_raises_for_a_run_that_does_not_complete(flower, after, message):
     flower([], [after])
-    with pytest.raises(FederationError, match=said):
+    with pytest.raises(FederationError, match=message):
         submit(ROOT, GOOD)
 
 
-def test_a_run_that_flower_does_not_start_is_an_error(flower):
+def test_submit_raises_when_flower_does_not_start_the_run(flower):
     flower([], code=1)
     with pytest.raises(FederationError, match="first: was not started"):
         submit(ROOT, GOOD)
 
 
 @pytest.mark.parametrize("status", ["pending", "starting", "running"])
-def test_two_runs_of_one_name_are_not_trained_at_once(flower, status):
+def test_submit_rejects_a_run_name_that_is_being_trained(flower, status):
     started = flower([listed(status)])
     with pytest.raises(RunError, match="FLWR_HOME=state/flower flwr stop 7"):
         submit(ROOT, GOOD)
     assert started == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (("recipe=ganet_seg_debug", "run-nam=first"), 2, "run-nam: no such key; did you mean run-name?"),
+        (GOOD, 1, "the server does not answer"),
+    ],
+    ids=["a misspelt key", "no server"],
+)
+def test_main_exits_with_one_line_for_an_error(words, code, line, tmp_path, monkeypatch, capsys):
+    (tmp_path / "config.toml").write_text('[superlink.federation]\naddress = "127.0.0.1:9"\n')
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["server.submit", str(ROOT), *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    error = capsys.readouterr().err
+    assert ended.value.code == code
+    assert error.startswith(f"error: {line}")
+    assert len(error.splitlines()) == 1

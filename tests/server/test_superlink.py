@@ -1,4 +1,4 @@
-"""What a hospital reaches of Flower's one port."""
+"""The SuperLink answers nodes from every address and all else from its own machine."""
 
 import asyncio
 
@@ -19,21 +19,21 @@ OTHERS = ["/v1/control/register-node", "/v1/control/start-run", "/v1/runtime/acq
 FLOWER = Starlette(routes=[Route("/{rest:path}", lambda request: PlainTextResponse("done"), methods=["POST"])])
 
 
-def answered(path: str, address: str) -> int:
-    async def ask() -> int:
+def status_of(path: str, address: str) -> int:
+    async def post() -> int:
         connection = httpx.ASGITransport(LoopbackOnly(FLOWER), client=(address, 50000))
         async with httpx.AsyncClient(transport=connection, base_url="http://hub") as client:
             return (await client.post(path)).status_code
 
-    return asyncio.run(ask())
+    return asyncio.run(post())
 
 
 @pytest.mark.parametrize("address", HERE + ELSEWHERE)
-def test_nodes_are_answered_wherever_they_are(address):
-    assert answered(NODES, address) == 200
+def test_superlink_answers_nodes_from_every_address(address):
+    assert status_of(NODES, address) == 200
 
 
 @pytest.mark.parametrize("path", OTHERS)
-def test_the_rest_answers_the_servers_own_machine_alone(path):
-    assert {answered(path, address) for address in HERE} == {200}
-    assert {answered(path, address) for address in ELSEWHERE} == {403}
+def test_superlink_rejects_other_requests_from_other_machines(path):
+    assert {status_of(path, address) for address in HERE} == {200}
+    assert {status_of(path, address) for address in ELSEWHERE} == {403}
