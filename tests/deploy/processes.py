@@ -30,20 +30,20 @@ class Running:
     process: subprocess.Popen[bytes]
     log: Path
 
-    def said(self) -> str:
+    def output(self) -> str:
         return self.log.read_text(errors="replace")
 
     def wait_for(self, words: str, *, seconds: float, times: int = 1) -> None:
-        """Until its log says so; fails with the log when it ends before or takes too long."""
+        """Until its log holds the words; fails with the log when it ends before or takes too long."""
         end = time.monotonic() + seconds
-        while self.said().count(words) < times:
+        while self.output().count(words) < times:
             ended = self.process.poll() is not None
-            assert not ended or self.said().count(words) >= times, f"ended without {words!r}:\n{self.said()}"
-            assert time.monotonic() < end, f"no {words!r} in {seconds} s:\n{self.said()}"
+            assert not ended or self.output().count(words) >= times, f"ended without {words!r}:\n{self.output()}"
+            assert time.monotonic() < end, f"no {words!r} in {seconds} s:\n{self.output()}"
             time.sleep(0.1)
 
     def kill(self) -> None:
-        """As a power cut: it and all that it started, without a word."""
+        """As a power cut: it and all that it started, at once."""
         everything = self.family()
         for one in everything:
             with suppress(psutil.NoSuchProcess):
@@ -80,7 +80,7 @@ class Processes:
         return self.started[-1]
 
     def run(self, *words: object, seconds: float) -> str:
-        """To its end, which must be a good one; what it said."""
+        """To its end, which must be a good one; its standard output."""
         done = subprocess.run(
             [str(word) for word in words],
             cwd=self.folder, env=dict(self.environment), capture_output=True, text=True, timeout=seconds,
@@ -92,12 +92,12 @@ class Processes:
 @contextmanager
 def processes(folder: Path, **environment: str) -> Iterator[Processes]:
     """Ends whatever is still running, children and all, however the test ends."""
-    theirs = Processes(folder, {**os.environ, **environment})
+    group = Processes(folder, {**os.environ, **environment})
     try:
-        yield theirs
+        yield group
     finally:
-        everything = [one for running in theirs.started for one in running.family()]
-        for running in theirs.started:
+        everything = [one for running in group.started for one in running.family()]
+        for running in group.started:
             running.kill()
         _, alive = psutil.wait_procs(everything, timeout=GRACE_SECONDS)
         assert not alive, alive

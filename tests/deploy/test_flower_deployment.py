@@ -116,7 +116,7 @@ def test_registered_hospitals_train_and_an_unregistered_one_cannot_connect(deplo
     run = deployment.train("together", **{"train.epochs": 2})
     run.wait_for("finished: ", seconds=ANSWERED)
     assert run.process.wait(STARTED) == 0
-    assert "round 2 of 2: asking 2 sites to train" in run.said()
+    assert "round 2 of 2: asking 2 sites to train" in run.output()
     assert deployment.record("together", "run.json")["status"] == "finished"
     record = deployment.record("together", "federation.json")
     assert [sorted(round["sites"]) for round in record["rounds"]] == [["north", "south"]] * 2
@@ -133,7 +133,7 @@ def test_registered_hospitals_train_and_an_unregistered_one_cannot_connect(deplo
         assert json.loads((deployment.home(hospital) / "runs" / "together" / "run.json").read_text())["federated"]
     stranger = deployment.nodes["stranger"]
     assert stranger.process.wait(STARTED) != 0
-    assert "Failed to activate SuperNode" in stranger.said()
+    assert "Failed to activate SuperNode" in stranger.output()
     assert {entry.name for entry in deployment.home("stranger").iterdir()} <= {"site.json", "flower"}
 
 
@@ -166,8 +166,8 @@ def test_bundle_with_code_is_not_run_by_hospitals(deployment):
     words = ("env", *(f"{name}={value}" for name, value in home.items()), "flwr", "run", app, "federation", "--stream")
     spy = deployment.started.start("spy", *words)
     spy.wait_for("the spy heard:", seconds=ANSWERED, times=2)
-    assert spy.said().count("this site runs what it has installed alone") >= 2
-    assert "EVERYTHING" not in spy.said()
+    assert spy.output().count("this site runs what it has installed alone") >= 2
+    assert "EVERYTHING" not in spy.output()
     assert not [deployment.home(hospital) for hospital in HOSPITALS if (deployment.home(hospital) / "spied").exists()]
 
 
@@ -182,15 +182,15 @@ def test_run_fails_when_a_site_declines_and_both_ends_log_it(deployment):
         assert run.process.wait(STARTED) != 0
     finally:
         file.write_text(good)
-    assert "Traceback" not in run.said()
-    assert run.said().rstrip().endswith("is not completed, it is failed")
-    assert "the site's minimum_patients is 1000" in deployment.nodes["south"].said()
-    assert "minimum_patients is 1000" not in run.said()
+    assert "Traceback" not in run.output()
+    assert run.output().rstrip().endswith("is not completed, it is failed")
+    assert "the site's minimum_patients is 1000" in deployment.nodes["south"].output()
+    assert "minimum_patients is 1000" not in run.output()
 
 
 def test_round_closes_without_a_hospital_that_is_killed_in_it(deployment):
     south = deployment.nodes["south"]
-    trained = south.said().count("Receiving: train message")
+    trained = south.output().count("Receiving: train message")
     run = deployment.train("bereft", **{"train.epochs": 1, "federation.deadline_seconds": 90})
     run.wait_for("Successfully started run", seconds=STARTED)
     south.wait_for("Receiving: train message", seconds=ANSWERED, times=trained + 1)

@@ -156,8 +156,8 @@ def healthy(url: str) -> bool:
 def wait_until_healthy(url: str, server: Running) -> None:
     end = time.monotonic() + STARTED
     while not healthy(url):
-        assert server.process.poll() is None, server.said()
-        assert time.monotonic() < end, server.said()
+        assert server.process.poll() is None, server.output()
+        assert time.monotonic() < end, server.output()
         time.sleep(0.2)
 
 
@@ -168,8 +168,8 @@ def stop(server: Running) -> None:
 
 
 def ended_well(running: Running) -> str:
-    assert running.process.wait(timeout=TRAINED) == 0, running.said()
-    return running.said()
+    assert running.process.wait(timeout=TRAINED) == 0, running.output()
+    return running.output()
 
 
 def settings_of_compose() -> dict[str, str]:
@@ -370,7 +370,7 @@ def test_no_secret_is_in_the_servers_arguments_or_log(team):
     words = [word for process in server.family() for word in process.cmdline()]
     for secret in (*secrets, team.bucket.secret):
         assert not [word for word in words if secret.strip() in word]
-        assert secret.strip() not in server.said()
+        assert secret.strip() not in server.output()
 
 
 def test_training_goes_on_while_the_server_is_stopped_and_logs_everything_after(team, logged, phantom):
@@ -385,9 +385,9 @@ def test_training_goes_on_while_the_server_is_stopped_and_logs_everything_after(
     team.stop()
     training.wait_for("is not answering", seconds=TRAINED)
     team.start()
-    said = ended_well(training)
-    assert said.count("is not answering") == 1
-    assert "could not be" not in said
+    output = ended_well(training)
+    assert output.count("is not answering") == 1
+    assert "could not be" not in output
     with team.client("anna") as client:
         runs = runs_of(client)
         patient = runs.pop("patient")

@@ -29,7 +29,7 @@ def folder():
 
 
 def environment() -> dict[str, str]:
-    """Of a reader who has made the environment and activated it, and told GANSEG where the repository is."""
+    """Of a reader who has activated the environment and set GANSEG to the repository."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     return plain | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "GANSEG": str(ROOT), "COLUMNS": "200"}
 

@@ -79,5 +79,5 @@ def test_flwr_run_rejects_another_number_of_nodes_than_of_sites(flower, phantom)
     words = ("--stream", "--run-config", run_config(phantom, "odd"), "--federation-config", "num-supernodes=3")
     run = flower.start("run", "flwr", "run", ROOT, *words)
     run.wait_for("give --federation-config num-supernodes=2", seconds=ANSWERED)
-    (line,) = [line for line in run.said().splitlines() if line.startswith("error: ")]
+    (line,) = [line for line in run.output().splitlines() if line.startswith("error: ")]
     assert line.startswith("error: num-supernodes: Flower simulates 3 and the federation has 2 sites")
