@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, Context, Message
 
-from benchmarks.federations import Arm, config_from, options
+from benchmarks.federations import config_from, federation_trial, options
 from benchmarks.measure import machine
 from clients.app import app
 from ganseg_dist.config import override
@@ -37,9 +37,10 @@ from ganseg_dist.federation.partition import BY_HOSPITAL, partition
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import runs_root
 from ganseg_dist.studies.experiments.measures import measures_of
-from ganseg_dist.studies.experiments.run import Job, Outcome, run_experiment
+from ganseg_dist.studies.experiments.run import Job, run_experiment
 from ganseg_dist.studies.experiments.scoring import score_run
 from ganseg_dist.studies.experiments.table import markdown, tabulate
+from ganseg_dist.studies.trial import Trial, TrialResult
 from server.simulation import Simulation, simulate
 
 SERVERS: Mapping[str, Mapping[str, object]] = {
@@ -97,9 +98,9 @@ ATTACKS: Mapping[str, Attack] = {
 NOBODY = "none: it has no part"
 
 
-def federated(job: Job) -> Outcome:
+def federated(job: Job) -> TrialResult:
     """Train one arm's federation, and score it."""
-    arm: Arm = job.trial
+    arm: Trial = job.trial
     patients = {patient for part in arm.split.to_dict().values() for patient in part}
     data = _only(job.data, patients)
     request = TrainingRequest(arm.config, data, run_name=job.run_name, split=arm.split)
@@ -107,14 +108,14 @@ def federated(job: Job) -> Outcome:
         run = simulate(Simulation(request, BY_HOSPITAL), _app_of(arm))
     except FederationError as error:
         print(f"{arm.name}: the federation ends: {error}")
-        return Outcome(dict(arm.labels), 0.0, ())
+        return TrialResult(job.run_name, arm.values, 0.0, ())
     rows = score_run(run, read_cohort(job.data), arm.split)
-    return Outcome(dict(arm.labels), float(run.description()["seconds"]), tuple(rows))
+    return TrialResult(job.run_name, arm.values, float(run.description()["seconds"]), tuple(rows))
 
 
-def _app_of(arm: Arm) -> Attack:
+def _app_of(arm: Trial) -> Attack:
     """The hospitals' app. The last hospital attacks in training, or with flipped labels in every message."""
-    attack = ATTACKS.get(arm.labels["bad site"])
+    attack = ATTACKS.get(arm.values["bad site"])
 
     def respond(message: Message, context: Context) -> Message:
         home = Path(str(context.node_config["home"]))
@@ -175,14 +176,16 @@ def main() -> None:
     good = split.of(case.patient for case in cohort.cases if case.patient not in bad)
     all_teach = Split(good.train + tuple(sorted(bad)), good.validation, good.test)
     arms = [
-        Arm({"server": server, "bad site": attack}, override(config, changes), good if attack == NOBODY else all_teach)
+        federation_trial(
+            {"server": server, "bad site": attack}, override(config, changes), good if attack == NOBODY else all_teach
+        )
         for server, changes in SERVERS.items()
         for attack in (NOBODY, *ATTACKS)
         if server in EVERY_ATTACK or attack in (NOBODY, "labels flipped")
     ]
-    _, outcomes, parent = run_experiment(args.run_name, "bad-sites", arms, args.data, work=federated)
+    _, results, parent = run_experiment(args.run_name, "bad-sites", arms, args.data, work=federated)
     parent.end("FINISHED")
-    rows = tabulate([outcome for outcome in outcomes if outcome.rows], measures_of(config), compared=("bad site",))
+    rows = tabulate([result for result in results if result.rows], measures_of(config), compared=("bad site",))
     print(machine(torch.device("cpu")))
     print(markdown("One bad hospital", rows))
 

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from benchmarks.federations import Arm, config_from, options
+from benchmarks.federations import config_from, federation_trial, options
 from benchmarks.measure import machine
 from clients.app import app
 from ganseg_dist.config import override
@@ -24,9 +24,10 @@ from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import named_run
 from ganseg_dist.studies.experiments.measures import measures_of
-from ganseg_dist.studies.experiments.run import Job, Outcome, run_experiment
+from ganseg_dist.studies.experiments.run import Job, run_experiment
 from ganseg_dist.studies.experiments.scoring import score_run
 from ganseg_dist.studies.experiments.table import Row, markdown, tabulate
+from ganseg_dist.studies.trial import Trial, TrialResult
 from server.simulation import Simulation, simulate
 
 EPSILONS = (100_000, 10_000, 1_000, 100, 8)
@@ -43,13 +44,13 @@ ARMS: Mapping[str, Mapping[str, object]] = {
 }
 
 
-def federated(job: Job) -> Outcome:
+def federated(job: Job) -> TrialResult:
     """Train one federation, and score it."""
-    arm: Arm = job.trial
+    arm: Trial = job.trial
     request = TrainingRequest(arm.config, job.data, run_name=job.run_name, split=arm.split, local=True)
     run = simulate(Simulation(request), app)
     rows = score_run(run, read_cohort(job.data), arm.split)
-    return Outcome(dict(arm.labels), float(run.description()["seconds"]), tuple(rows))
+    return TrialResult(job.run_name, arm.values, float(run.description()["seconds"]), tuple(rows))
 
 
 def plot(rows: Sequence[Row], file: Path) -> None:
@@ -74,18 +75,18 @@ def main() -> None:
     # Averaged weights would take a share of the clipping and of the noise.
     config = config_from(args, **{"train.ema": None})
     split = split_as_configured(read_cohort(args.data), config)
-    arms = [Arm({"arm": name}, override(config, changes), split) for name, changes in ARMS.items()]
-    experiment, outcomes, parent = run_experiment(args.run_name, "federated-settings", arms, args.data, work=federated)
+    arms = [federation_trial({"arm": name}, override(config, changes), split) for name, changes in ARMS.items()]
+    experiment, results, parent = run_experiment(args.run_name, "federated-settings", arms, args.data, work=federated)
     parent.end("FINISHED")
     print(machine(torch.device("cpu")))
-    rows = tabulate(outcomes, measures_of(config))
+    rows = tabulate(results, measures_of(config))
     print(markdown("What coarse updates and privacy cost", rows))
     plot(rows, experiment.folder / "privacy.png")
     print("\n| arm | bytes from the sites in all, MB |\n|---|---|")
     for arm in arms:
         record = named_run(f"{args.run_name}.{arm.name}").federation()
         assert record is not None
-        print(f"| {arm.labels['arm']} | {sum(part.bytes_in for part in record.rounds) / 1e6:.2f} |")
+        print(f"| {arm.values['arm']} | {sum(part.bytes_in for part in record.rounds) / 1e6:.2f} |")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ganseg_dist.config import RunConfig, override, parse_assignments
 from ganseg_dist.data.cohort import Split
+from ganseg_dist.studies.trial import Trial
 from ganseg_dist.systems import recipe
 
 RECIPE = "ganet_seg_small"
@@ -26,27 +25,10 @@ SETTINGS: Mapping[str, object] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Arm:
-    """One federation."""
-
-    labels: Mapping[str, str]
-    """The settings in which it differs from the others."""
-    config: RunConfig
-    split: Split
-
-    @property
-    def name(self) -> str:
-        """The labels as a folder name."""
-        return "-".join(re.findall(r"[a-z0-9]+", " ".join(self.labels.values()).lower()))
-
-    def description(self) -> dict[str, Any]:
-        """The arm's entry in experiment.json."""
-        return {
-            "labels": dict(self.labels),
-            "config": self.config.model_dump(mode="json"),
-            "split": self.split.to_dict(),
-        }
+def federation_trial(values: Mapping[str, str | int | float], config: RunConfig, split: Split) -> Trial:
+    """One federation, named by the settings in which it differs from the others."""
+    name = "-".join(re.findall(r"[a-z0-9]+", " ".join(map(str, values.values())).lower()))
+    return Trial(name, values, config, split)
 
 
 def options(doc: str | None, run_name: str) -> argparse.ArgumentParser:

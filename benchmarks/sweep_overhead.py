@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 import torch
 
-import ganseg_dist.studies.sweeps.sweep
+import ganseg_dist.studies.sweeps.search
 from benchmarks.cohorts import phantom_cohort
 from benchmarks.measure import compare_seconds, machine, parser, report, seconds_of
 from ganseg_dist.cluster.tune import run_trials
@@ -31,8 +31,9 @@ from ganseg_dist.engine.trainer import train_member
 from ganseg_dist.engine.world import World
 from ganseg_dist.planning.prepare import Prepared
 from ganseg_dist.planning.request import TrainingRequest
-from ganseg_dist.studies.sweeps.sweep import SweepRequest, sweep
-from ganseg_dist.studies.sweeps.trial import TrialJob
+from ganseg_dist.studies.sweeps.request import SweepRequest
+from ganseg_dist.studies.sweeps.run import run_sweep
+from ganseg_dist.studies.sweeps.trainers import TrialJob
 from ganseg_dist.systems import recipe
 from tune_spaces import SPACES
 
@@ -83,10 +84,10 @@ def main() -> None:
     with (
         TemporaryDirectory(prefix="ganseg-sweep-") as folder,
         patch.dict("os.environ", {"GANSEG_RUNS": folder, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}),
-        patch.object(ganseg_dist.studies.sweeps.sweep, "run_trials", watched.run),
+        patch.object(ganseg_dist.studies.sweeps.search, "run_trials", watched.run),
     ):
         training = TrainingRequest(config, cohort.root, run_name="sweep")
-        sweep(SweepRequest(training, SPACES["ganet_seg_feedback"], trials, scheduler="none"))
+        run_sweep(SweepRequest(training, SPACES["ganet_seg_feedback"], trials, scheduler="none"))
         assert watched.job is not None
         alone = bare(watched.job.config, watched.job.prepared, watched.values)
     each = watched.seconds / trials

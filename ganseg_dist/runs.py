@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -46,17 +46,17 @@ SEALED = frozenset(
         "split.json",
         "data.json",
         "federation.json",
-        "experiment.json",
-        "sweep.json",
-        "trials.json",
+        "study.json",
         "best.json",
     }
 )
 """Records that carry their own digest: nobody writes them by hand, and their content is not validated further."""
 RUN_FORMAT = 2
 """Format of a run's folder, incremented whenever earlier folders can no longer be read correctly."""
-VERSIONED = frozenset({"run.json", "experiment.json", "sweep.json"})
+VERSIONED = frozenset({"run.json", "study.json"})
 """Records with the format of their folder."""
+SWEEP = "sweep"
+"""Kind of the studies whose trials a search proposes; other kinds are experiments."""
 OF_MLFLOW = re.compile(r"mlartifacts|mlflow\.db.*", re.IGNORECASE)
 """Names in the runs folder that are no runs: MLflow's database with its lock and journals, and its files."""
 
@@ -126,9 +126,14 @@ class Run:
         return content
 
     @property
-    def is_experiment(self) -> bool:
-        """Whether the folder is an experiment's, whose runs lie beside it."""
-        return (self.folder / "experiment.json").is_file() and not (self.folder / "run.json").is_file()
+    def study_kind(self) -> Literal["sweep", "experiment"] | None:
+        """What the folder is if it is a study's, whose runs lie beside it; None if it is not.
+
+        Raises RunError when study.json is damaged.
+        """
+        if not (self.folder / "study.json").is_file() or (self.folder / "run.json").is_file():
+            return None
+        return "sweep" if self.read("study.json").get("kind") == SWEEP else "experiment"
 
     @property
     def mlflow_id(self) -> str | None:
@@ -200,11 +205,12 @@ def named_run(name: str) -> Run:
 def training_run(name: str) -> Run:
     """The `named_run` in which to train.
 
-    Raises RunError for the name of an experiment, whose folder is not a run's, and ConfigError for an invalid name.
+    Raises RunError for the name of a study, whose folder is not a run's, and ConfigError for an invalid name.
     """
     run = named_run(name)
-    if run.is_experiment:
-        raise RunError(f"{run.folder}: is an experiment, not a run; choose another --run-name")
+    if (kind := run.study_kind) is not None:
+        article = "a" if kind == "sweep" else "an"
+        raise RunError(f"{run.folder}: is {article} {kind}, not a run; choose another --run-name")
     return run
 
 
@@ -231,14 +237,7 @@ def candidate_folders(reference: str) -> tuple[Path, Path]:
 
 def experiment_command(kind: str) -> str:
     """The command that runs an experiment of this kind."""
-    return {"federation": "ganseg federate", "sweep": "ganseg tune"}.get(kind, f"ganseg experiment {kind}")
-
-
-def find_sweep(reference: str) -> Run | None:
-    """A sweep's folder by its name or its path; None if there is no such sweep."""
-    return next(
-        (Run(folder.resolve()) for folder in candidate_folders(reference) if (folder / "sweep.json").is_file()), None
-    )
+    return {"federation": "ganseg federate", SWEEP: "ganseg tune"}.get(kind, f"ganseg experiment {kind}")
 
 
 def find_run(reference: str) -> Run:
@@ -246,9 +245,10 @@ def find_run(reference: str) -> Run:
     for folder in candidate_folders(reference):
         if (folder / "run.json").is_file():
             return Run(folder.resolve())
-        if (folder / "sweep.json").is_file():
+        kind = Run(folder).study_kind
+        if kind == "sweep":
             raise RunError(f"{folder.resolve()}: is a sweep, and a run is needed; give one of its trials'")
-        if Run(folder).is_experiment:
+        if kind == "experiment":
             raise RunError(
                 f"{folder.resolve()}: is an experiment, and a run is needed; give one of its runs, or go on with the "
                 "experiment by the command that began it"

@@ -12,8 +12,8 @@ from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.errors import FederationError
-from ganseg_dist.studies.sweeps.sweep import Hospitals
-from ganseg_dist.studies.sweeps.trial import Monitors, TrialJob
+from ganseg_dist.studies.sweeps.request import Hospitals
+from ganseg_dist.studies.sweeps.trainers import Monitors, TrialJob
 from ganseg_dist.systems import build_system
 from server.grids import Answer
 from server.simulation import Simulation, simulate, validate_sites

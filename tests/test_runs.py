@@ -15,14 +15,13 @@ from ganseg_dist.runs import (
     all_runs,
     check_room_for_trials,
     find_run,
-    find_sweep,
     generated_name,
     name_of_trial,
     named_run,
     runs_root,
     training_run,
 )
-from ganseg_dist.studies.experiments.record import find_experiment
+from ganseg_dist.studies.study import find_study
 from ganseg_dist.systems import recipe
 
 
@@ -137,7 +136,7 @@ def test_an_unknown_run_is_answered_with_the_newest():
 def test_an_experiment_is_no_run():
     experiment = named_run("cv")
     assert training_run("cv") == experiment
-    experiment.write("experiment.json", {})
+    experiment.write("study.json", {"kind": "folds", "trials": {}})
     with pytest.raises(RunError, match=r"cv: is an experiment, not a run"):
         training_run("cv")
     with pytest.raises(RunError, match=r"cv: is an experiment, and a run is needed"):
@@ -164,8 +163,8 @@ def test_looking_for_a_run_touches_no_copy(root, monkeypatch):
     """GANSEG_RUNS_URI is unusable, which is an error for whoever opens it."""
     monkeypatch.setenv("GANSEG_RUNS_URI", "ftp://nowhere/runs")
     assert not training_run("one").finished
-    assert find_sweep("one") is None
-    assert find_experiment("one") is None
+    assert find_study("one", "sweep") is None
+    assert find_study("one", "experiment") is None
     with pytest.raises(RunError, match="no such run"):
         find_run("one")
     assert list(all_runs()) == []
@@ -176,9 +175,9 @@ def test_a_record_that_was_changed_is_damaged():
     """A patient who was trained on would be tested on, and a score that was none would choose the best trial."""
     run = made("one")
     run.write("split.json", Split(("p1", "p2"), ("p3",), ("p4",)).to_dict())
-    run.write("trials.json", {"trials": [{"scores": {"val/dice_wt": 0.61}}]})
+    run.write("best.json", {"scores": {"val/dice_wt": 0.61}})
     assert run.split() == Split(("p1", "p2"), ("p3",), ("p4",))
-    for name, old, new in (("split.json", '"p4"', '"p1"'), ("trials.json", "0.61", "0.91")):
+    for name, old, new in (("split.json", '"p4"', '"p1"'), ("best.json", "0.61", "0.91")):
         file = run.folder / name
         file.write_text(file.read_text().replace(old, new))
         with pytest.raises(RunError, match=rf"{name}: is damaged \(its digest differs\); restore it") as caught:
@@ -194,7 +193,7 @@ def test_what_is_added_to_a_run_keeps_what_was_there():
     assert "digest" in json.loads((run.folder / "run.json").read_text())
 
 
-@pytest.mark.parametrize(("name", "writer"), [("run.json", "0123abc"), ("sweep.json", "which is unknown")])
+@pytest.mark.parametrize(("name", "writer"), [("run.json", "0123abc"), ("study.json", "which is unknown")])
 def test_a_folder_of_another_format_names_the_version_to_use(name, writer, tmp_path):
     of_earlier = {"status": "finished"} | ({"commit": "0123abc"} if name == "run.json" else {})
     write_json(tmp_path / name, sealed(of_earlier))

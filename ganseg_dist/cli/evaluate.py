@@ -109,14 +109,15 @@ def _segmenter(reference: str, run: Run) -> Run:
 def _check_not_folds(reference: str) -> None:
     """Raises RunError for folds, which together have no held-out patient."""
     from ganseg_dist.errors import RunError
-    from ganseg_dist.studies.experiments.record import check_folds, find_experiment
+    from ganseg_dist.studies.experiments.folds import check_folds_finished
+    from ganseg_dist.studies.study import find_study
 
-    experiment = find_experiment(reference)
+    experiment = find_study(reference, "experiment")
     if experiment is not None and experiment.kind == "folds":
-        check_folds(experiment)  # raises where a fold is unfinished, as there is no table yet
+        check_folds_finished(experiment)  # raises where a fold is unfinished, as there is no table yet
         raise RunError(
             f"{experiment.name}: every patient of its cohort was some fold's training patient; the scores of each on "
-            f"those it never saw are in {experiment.table}, and for another cohort {experiment.run_hint}"
+            f"those it never saw are in {experiment.folder / 'table.csv'}, and for another cohort {experiment.run_hint}"
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,8 @@ if TYPE_CHECKING:
     from ganseg_dist.data.cohort import Case, Cohort, Split
     from ganseg_dist.runs import Run
     from ganseg_dist.studies.experiments.measures import Measure
-    from ganseg_dist.studies.experiments.trials import Trial
+    from ganseg_dist.studies.study import Study
+    from ganseg_dist.studies.trial import Trial
 
 experiment = typer.Typer(no_args_is_help=True, help="Repeat an experiment of the papers: many runs, one table.")
 
@@ -56,20 +56,18 @@ def fractions(
     Patients are nested; validation and test patients stay. GAN-OSMOSIS, Tables 2 to 5, as a measurement: its
     published figures stand in columns of their own, of other images.
     """
+    from ganseg_dist.studies.experiments.arms import image_arms
     from ganseg_dist.studies.experiments.fractions import check_percentages, fraction_trials
-    from ganseg_dist.studies.experiments.trials import arms as configs
     from ganseg_dist.systems import recipe as named
 
     percentages, names = _whole_numbers("--fractions", fractions), _split_names(arms)
     check_percentages(percentages)
-
-    def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
-        return fraction_trials(config, split, percentages=percentages, arm_names=names, seeds=seeds)
-
-    published = named(recipe).system.published.get("fractions")
-    _run("fractions", recipe, data, layout, labels, run_name, assignments, local, trials,
-         validate=lambda config: configs(names, config),
-         x="percentage", published=published, published_by="percentage")  # fmt: skip
+    _run("fractions", recipe, data, layout, labels, run_name, assignments, local,
+         lambda config, cohort, split: fraction_trials(
+             config, split, percentages=percentages, arm_names=names, seeds=seeds
+         ),
+         validate=lambda config: image_arms(names, config), x="percentage",
+         published=named(recipe).system.published.get("fractions"), published_by="percentage")  # fmt: skip
 
 
 def folds(
@@ -90,11 +88,8 @@ def folds(
     from ganseg_dist.studies.experiments.wording import SHARED_TRAINING
 
     check_folds(folds)
-
-    def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
-        return fold_trials(config, cohort, folds=folds)
-
-    found = _run("folds", recipe, data, layout, labels, run_name, assignments, local, trials)
+    found = _run("folds", recipe, data, layout, labels, run_name, assignments, local,
+                 lambda config, cohort, split: fold_trials(config, cohort, folds=folds))  # fmt: skip
     show.err.print(f"note: {SHARED_TRAINING}")
     show.echo(f"next: ganseg predict {found.name} INPUT --out DIR")
 
@@ -110,16 +105,13 @@ def transfer(
     local: bool = LOCAL,
 ) -> None:
     """Leave one hospital out: train on the others, test on its patients."""
+    from ganseg_dist.studies.experiments.arms import image_arms
     from ganseg_dist.studies.experiments.transfer import transfer_trials
-    from ganseg_dist.studies.experiments.trials import arms as configs
 
     names = _split_names(arms)
-
-    def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
-        return transfer_trials(config, cohort, arm_names=names)
-
-    _run("transfer", recipe, data, layout, labels, run_name, assignments, local, trials,
-         validate=lambda config: configs(names, config))  # fmt: skip
+    _run("transfer", recipe, data, layout, labels, run_name, assignments, local,
+         lambda config, cohort, split: transfer_trials(config, cohort, arm_names=names),
+         validate=lambda config: image_arms(names, config))  # fmt: skip
 
 
 def ablation(
@@ -133,12 +125,11 @@ def ablation(
     local: bool = LOCAL,
 ) -> None:
     """Each loss term off in turn, the paper's printed reading, and the control without a GAN."""
-    from ganseg_dist.studies.experiments.ablation import ablation_trials, check_loss_terms
+    from ganseg_dist.studies.experiments.arms import ablation_trials, check_loss_terms
 
-    def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
-        return ablation_trials(config, split, seeds=seeds)
-
-    _run("ablation", recipe, data, layout, labels, run_name, assignments, local, trials, validate=check_loss_terms)
+    _run("ablation", recipe, data, layout, labels, run_name, assignments, local,
+         lambda config, cohort, split: ablation_trials(config, split, seeds=seeds),
+         validate=check_loss_terms)  # fmt: skip
 
 
 def augmentation(
@@ -156,13 +147,11 @@ def augmentation(
     AUROC, AUPRC, sensitivity at a threshold that keeps 90% specificity on validation patients, the specificity it
     has on the test patients, accuracy; differences to none over the same patients are in table.csv for each.
     """
-    from ganseg_dist.studies.experiments.augmentation import MEASURES, augmentation_trials, check_detector
+    from ganseg_dist.studies.experiments.arms import AUGMENTATION_MEASURES, augmentation_trials, check_detector
 
-    def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
-        return augmentation_trials(config, cohort, split, seeds=seeds)
-
-    _run("augmentation", recipe, data, layout, labels, run_name, assignments, local, trials,
-         validate=check_detector, measures=MEASURES)  # fmt: skip
+    _run("augmentation", recipe, data, layout, labels, run_name, assignments, local,
+         lambda config, cohort, split: augmentation_trials(config, cohort, split, seeds=seeds),
+         validate=check_detector, measures=AUGMENTATION_MEASURES)  # fmt: skip
 
 
 def classifiers(
@@ -180,14 +169,12 @@ def classifiers(
     Accuracy, and macro precision, recall and F1: Tables 1 to 4 as a measurement. The published figures stand in
     columns of their own, of other images.
     """
-    from ganseg_dist.studies.experiments.classifiers import check_baselines, classifier_trials
+    from ganseg_dist.studies.experiments.arms import check_baselines, classifier_trials
     from ganseg_dist.studies.experiments.measures import CLASSIFICATION
     from ganseg_dist.systems import recipe as named
 
-    def trials(config: RunConfig, cohort: Cohort, split: Split) -> list[Trial]:
-        return classifier_trials(config, split, seeds=seeds)
-
-    _run("classifiers", recipe, data, layout, labels, run_name, assignments, local, trials,
+    _run("classifiers", recipe, data, layout, labels, run_name, assignments, local,
+         lambda config, cohort, split: classifier_trials(config, split, seeds=seeds),
          validate=check_baselines, measures=CLASSIFICATION,
          published=named(recipe).system.published.get("classifiers"), published_by="arm")  # fmt: skip
 
@@ -207,9 +194,6 @@ def robustness(
     of their modalities. Scans are changed on their own grids, before anything is prepared of them.
     """
     from ganseg_dist.cli.remote_runs import fetch_runs
-    from ganseg_dist.cluster.ray_cluster import map_on_cluster
-    from ganseg_dist.cluster.shared_paths import cluster_with_shared_paths
-    from ganseg_dist.planning.mapper import map_here
     from ganseg_dist.runs import generated_name
     from ganseg_dist.studies.experiments.figures import intervals
     from ganseg_dist.studies.experiments.measures import measures_of
@@ -221,15 +205,13 @@ def robustness(
     name = run_name or generated_name("robustness", trained.name)
     fetch_runs(name)
     trials = robustness_trials(trained, cases, trained.config().data.modalities or (), seed=seed)
-    with nullcontext() if local else cluster_with_shared_paths(data), show.bar("robustness: trials") as advance:
-        experiment, outcomes, parent = run_experiment(
-            name, "robustness", trials, data, layout, cohort.labels,
-            work=score_changed, mapper=map_here if local else map_on_cluster, advance=advance,
-        )  # fmt: skip
+    study, results, parent = run_experiment(
+        name, "robustness", trials, data, layout, cohort.labels, work=score_changed, local=local, bar=show.bar
+    )
     with ending(parent):
-        rows = tabulate(outcomes, measures_of(trained.config()), compared=("perturbation", "strength"))
+        rows = tabulate(results, measures_of(trained.config()), compared=("perturbation", "strength"))
         title = f"robustness: {trained.name} on {cohort_title(cohort)}"
-        publish(experiment, parent, rows, intervals(rows, title), title)
+        publish(study, parent, rows, intervals(rows, title), title)
 
 
 def thresholds(
@@ -256,22 +238,22 @@ def thresholds(
     calibrated = read_thresholds(trained.model).realism
     name = run_name or generated_name("thresholds", trained.name)
     fetch_runs(name)
-    with show.bar("thresholds: scoring slices") as advance:
-        experiment, (outcome,), parent = run_experiment(
-            name, "thresholds", [trial], data, layout, cohort.labels, work=table_1.score_slices, advance=advance
-        )
+    study, (result,), parent = run_experiment(
+        name, "thresholds", [trial], data, layout, cohort.labels, work=table_1.score_slices, bar=show.bar,
+        task="scoring slices",
+    )  # fmt: skip
     with ending(parent):
-        areas = table_1.areas(outcome)
+        areas = table_1.areas(result)
         rows = tabulate(
-            table_1.at_thresholds(outcome, calibrated), table_1.MEASURES,
+            table_1.at_thresholds(result, calibrated), table_1.MEASURES,
             trained.config().system.published.get("thresholds", {}),
             published_by="threshold", compared=(),
         )  # fmt: skip
         title = f"thresholds: {trained.name} on {cohort_title(cohort)}"
-        figure = table_1.calibration_figure(outcome, calibrated, areas["auroc"], title)
-        publish(experiment, parent, rows, figure, title, table_1.save_areas(experiment.folder, outcome, areas))
+        figure = table_1.calibration_figure(result, calibrated, areas["auroc"], title)
+        publish(study, parent, rows, figure, title, table_1.save_areas(study.folder, result, areas))
         auroc, auprc = (f"{name.upper()} {interval_text(areas[name], name)}" for name in ("auroc", "auprc"))
-        show.echo(f"{len(outcome.rows)} slices: {auroc}, {auprc}")
+        show.echo(f"{len(result.rows)} slices: {auroc}, {auprc}")
         if calibrated is None:
             show.err.print(
                 f"note: {trained.name} has no threshold of its own; choose it first with: "
@@ -299,20 +281,17 @@ def _run(
     measures: Sequence[Measure] | None = None,
     published: Any = None,
     published_by: str = "",
-) -> Run:
-    """Check the cohort once, make the trials, run them, show the table; returns the experiment's run folder.
+) -> Study:
+    """Check the cohort once, make the trials, run them, show the table.
 
     Args:
         validate: raises ConfigError for a config that the experiment does not support, before anything is read.
         measures: measures of the table; None: the usual ones of the system's task.
     """
     from ganseg_dist.cli.remote_runs import fetch_runs, fetch_trials
-    from ganseg_dist.cluster.ray_cluster import map_on_cluster
-    from ganseg_dist.cluster.shared_paths import cluster_with_shared_paths
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.data.cohort import split_as_configured
     from ganseg_dist.data.readers import read_cohort
-    from ganseg_dist.planning.mapper import map_here
     from ganseg_dist.planning.plan import check_plan, plan_training
     from ganseg_dist.planning.request import TrainingRequest
     from ganseg_dist.runs import generated_name
@@ -342,16 +321,13 @@ def _run(
                 check_classes(plan.config, plan.cohort, part)
                 advance(done, len(splits))
     fetch_trials(name, [trial.name for trial in trials])
-    with nullcontext() if local else cluster_with_shared_paths(data), show.bar(f"{kind}: trials") as advance:
-        run, outcomes, parent = run_experiment(
-            name, kind, trials, data, layout, labels, mapper=map_here if local else map_on_cluster, advance=advance
-        )
+    study, results, parent = run_experiment(name, kind, trials, data, layout, labels, local=local, bar=show.bar)
     with ending(parent):
         shown_measures = measures or measures_of(plan.config)
-        rows = tabulate(outcomes, shown_measures, published, published_by=published_by)
+        rows = tabulate(results, shown_measures, published, published_by=published_by)
         title = f"{kind}: {recipe} on {cohort_title(plan.cohort)}"
-        publish(run, parent, rows, curves(rows, x, title) if x is not None else intervals(rows, title), title)
-    return run
+        publish(study, parent, rows, curves(rows, x, title) if x is not None else intervals(rows, title), title)
+    return study
 
 
 def _test_cases(run: str, data: Path, layout: str | None, labels: str | None) -> tuple[Run, Cohort, Sequence[Case]]:

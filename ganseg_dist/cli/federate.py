@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +14,10 @@ from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, SET_HELP
 
 if TYPE_CHECKING:
     from ganseg_dist.planning.mapper import Mapper
-    from ganseg_dist.runs import Run
     from ganseg_dist.studies.experiments.measures import Measure
-    from ganseg_dist.studies.experiments.run import Job, Outcome
+    from ganseg_dist.studies.experiments.run import Job
+    from ganseg_dist.studies.study import Study
+    from ganseg_dist.studies.trial import TrialResult
     from ganseg_dist.tracking.tracked_run import TrackedRun
     from server.simulation import Simulation
 
@@ -60,7 +60,6 @@ def federate(
     """
     from ganseg_dist.cli.remote_runs import fetch_runs, fetch_sweep, fetch_trials
     from ganseg_dist.cluster.ray_cluster import map_on_cluster
-    from ganseg_dist.cluster.shared_paths import cluster_with_shared_paths
     from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.data.cohort import split_as_configured
     from ganseg_dist.data.readers import read_cohort
@@ -100,16 +99,16 @@ def federate(
     trials = federation_trials(config, split, members)
     check_plan(plan, alone, {trial.name: trial.split for trial in trials}, show.warn)
     fetch_trials(name, [trial.name for trial in trials if trial.name != FEDERATED])
-    with nullcontext() if local else cluster_with_shared_paths(data):
-        others = map_here if local else map_on_cluster
-        request = TrainingRequest(
-            config, data, layout, run_name=name_of_trial(name, FEDERATED), local=local, split=split, labels=labels
-        )
-        mapper = _federation_first(Simulation(request, sites, skew, cpus, gpus), others)
-        experiment, outcomes, parent = run_experiment(name, "federation", trials, data, layout, labels, mapper=mapper)
+    request = TrainingRequest(
+        config, data, layout, run_name=name_of_trial(name, FEDERATED), local=local, split=split, labels=labels
+    )
+    mapper = _federation_first(Simulation(request, sites, skew, cpus, gpus), map_here if local else map_on_cluster)
+    experiment, results, parent = run_experiment(
+        name, "federation", trials, data, layout, labels, local=local, mapper=mapper
+    )
     with ending(parent):
         title = f"federation: {recipe} on {cohort_title(plan.cohort)}"
-        _compare(experiment, parent, outcomes, members, measures_of(plan.config), title)
+        _compare(experiment, parent, results, members, measures_of(plan.config), title)
 
 
 def _made_name(recipe: str, data: Path, sites: str, skew: str | None, changes: Mapping[str, Any]) -> str:
@@ -132,9 +131,9 @@ def _print_notes(rounds: int | None, planned: int, members: Mapping[str, Sequenc
 
 
 def _compare(
-    experiment: Run,
+    experiment: Study,
     parent: TrackedRun,
-    outcomes: Sequence[Outcome],
+    results: Sequence[TrialResult],
     members: Mapping[str, Sequence[str]],
     measures: Sequence[Measure],
     title: str,
@@ -155,10 +154,10 @@ def _compare(
     from ganseg_dist.studies.experiments.figures import intervals
     from ganseg_dist.studies.experiments.table import header_and_cells, save_table, tabulate
 
-    all_outcomes = with_mean_of_sites(outcomes)
-    rows = tabulate(all_outcomes, measures)
-    by_site = tabulate_by_site(all_outcomes, members, measures)
-    comparisons = compare(outcomes, by_site, [measure for measure in measures if measure.name in rows[0].scores])
+    all_results = with_mean_of_sites(results)
+    rows = tabulate(all_results, measures)
+    by_site = tabulate_by_site(all_results, members, measures)
+    comparisons = compare(results, by_site, [measure for measure in measures if measure.name in rows[0].scores])
     federated = named_run(name_of_trial(experiment.name, FEDERATED))
     patients_known = all(row.patients_known for row in rows)
     comparison_record = {
@@ -197,10 +196,9 @@ def _federation_first(simulation: Simulation, others: Mapper) -> Mapper:
         jobs: list[Job] = items
         first = [job for job in jobs if job.trial.name == FEDERATED]
         for job in first:
-            tags = {} if job.parent.run_id is None else {"mlflow.parentRunId": job.parent.run_id}
             try:
                 with closing(RichProgress(show.err)) as tracker:
-                    request = replace(simulation.request, tags=tags)
+                    request = replace(simulation.request, tags=job.parent.child_tags)
                     simulate(replace(simulation, request=request), app, tracker=tracker, bar=show.bar)
             except BaseException:
                 job.parent.end("FAILED")

@@ -18,7 +18,8 @@ from ganseg_dist.inference.ensemble import is_ensemble_folder, member_folders
 from ganseg_dist.inference.model_folder import is_model_folder
 from ganseg_dist.planning.prepare import prepared_slices
 from ganseg_dist.runs import Run, experiment_command, find_run
-from ganseg_dist.studies.experiments.record import find_experiment, fold_models
+from ganseg_dist.studies.experiments.folds import fold_models
+from ganseg_dist.studies.study import find_study
 
 
 def fetch_models(reference: str) -> None:
@@ -26,9 +27,9 @@ def fetch_models(reference: str) -> None:
     if is_model_folder(Path(reference)) or is_ensemble_folder(Path(reference)):
         return
     fetch_runs(reference)
-    experiment = find_experiment(reference)
+    experiment = find_study(reference, "experiment")
     if experiment is not None and experiment.kind == "folds":
-        fetch_runs(*(experiment.run(trial).name for trial in experiment.trials))
+        fetch_runs(*(experiment.trial_run(trial).name for trial in experiment.trial_names))
 
 
 def model_folders(reference: str) -> dict[str, Path]:
@@ -41,7 +42,7 @@ def model_folders(reference: str) -> dict[str, Path]:
         return {folder.name: folder}
     if is_ensemble_folder(folder):
         return member_folders(folder)
-    experiment = find_experiment(reference)
+    experiment = find_study(reference, "experiment")
     if experiment is not None:
         return fold_models(experiment)
     run = finished_run(reference)
@@ -100,11 +101,11 @@ def validation_cases(
 
 def check_not_experiment(reference: str) -> None:
     """Raises RunError where one run is needed and an experiment of many is given, saying where its results are."""
-    experiment = find_experiment(reference)
+    experiment = find_study(reference, "experiment")
     if experiment is None:
         return
-    results = f"the results of all are in {experiment.table} and {experiment.figure}"
-    if not experiment.table.is_file():
+    results = f"the results of all are in {experiment.folder / 'table.csv'} and {experiment.folder / 'figure.png'}"
+    if not (experiment.folder / "table.csv").is_file():
         results = f"it is unfinished, start the same {experiment_command(experiment.kind)} command again"
     raise RunError(
         f"{experiment.name}: is an experiment of {experiment.kind}, and one run is needed; {experiment.run_hint}; "

@@ -12,8 +12,8 @@ from ganseg_dist.cli import show
 if TYPE_CHECKING:
     from ganseg_dist.data.cohort import Cohort
     from ganseg_dist.plots import Figure
-    from ganseg_dist.runs import Run
     from ganseg_dist.studies.experiments.table import Row
+    from ganseg_dist.studies.study import Study
     from ganseg_dist.tracking.tracked_run import TrackedRun
 
 
@@ -35,7 +35,7 @@ def ending(parent: TrackedRun) -> Iterator[None]:
 
 
 def publish(
-    run: Run,
+    study: Study,
     parent: TrackedRun,
     rows: Sequence[Row],
     figure: Figure,
@@ -52,7 +52,7 @@ def publish(
     from ganseg_dist.studies.experiments.table import header_and_cells, markdown, means, save_table
     from ganseg_dist.tracking.results import log_experiment
 
-    files = (*save_table(run.folder, rows, figure), *more)
+    files = (*save_table(study.folder, rows, figure), *more)
     caption = heading(title, rows)
     log_experiment(parent, means(rows) | dict(metrics or {}), markdown(caption, rows), files)
     show.table(caption, *header_and_cells(rows))

@@ -15,7 +15,7 @@ import click
 from ganseg_dist.cli import show
 from ganseg_dist.errors import ConfigError, GansegError, RunError
 from ganseg_dist.names import RunName, is_name
-from ganseg_dist.runs import find_sweep, name_of_trial, runs_root
+from ganseg_dist.runs import name_of_trial, runs_root
 from ganseg_dist.storage.record import Record, Stamp, stamps
 from ganseg_dist.storage.remote import RemoteFolder, remote_folder
 from ganseg_dist.storage.transfer import fetch, send
@@ -54,7 +54,7 @@ def fetch_sweep(reference: str) -> None:
     sweep, _, number = reference.rpartition(".")
     if number.isdecimal():
         fetch_runs(sweep)
-    if not number.isdecimal() or find_sweep(sweep) is None:
+    if not number.isdecimal() or not (runs_root() / sweep / "study.json").is_file():
         fetch_runs(reference)
 
 

@@ -20,14 +20,15 @@ def report(run: str = typer.Argument(metavar="RUN", help=RUN_HELP)) -> None:
     from ganseg_dist.cli.models import check_not_experiment
     from ganseg_dist.cli.remote_runs import fetch_runs
     from ganseg_dist.report import write_report
-    from ganseg_dist.runs import find_run, find_sweep
+    from ganseg_dist.runs import find_run
+    from ganseg_dist.studies.study import find_study
     from ganseg_dist.studies.sweeps.page import write_page
-    from ganseg_dist.studies.sweeps.record import Sweep
+    from ganseg_dist.studies.sweeps.sweep import Sweep
     from ganseg_dist.tracking.results import log_report
 
     fetch_runs(run)
     check_not_experiment(run)
-    sweep = find_sweep(run)
+    sweep = find_study(run, "sweep")
     if sweep is not None:
         show.echo(str(write_page(Sweep.of(sweep))))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,9 @@ from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, SET_HELP
 from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
-    from ganseg_dist.studies.sweeps.record import Sweep, TrialRecord
-    from ganseg_dist.studies.sweeps.sweep import SweepRequest
+    from ganseg_dist.studies.sweeps.request import SweepRequest
+    from ganseg_dist.studies.sweeps.sweep import Sweep
+    from ganseg_dist.studies.trial import TrialResult
     from ganseg_dist.tracking.tracked_run import TrackedRun
 
 
@@ -124,7 +126,7 @@ def tune(
         subject, data, space, trials, scheduled, searched, tuple(metrics), run_name, assignments, sites, skew,
         layout, labels, workers=workers, gpus=gpus, gpu_share=gpu_share or 1.0,
     )  # fmt: skip
-    fetch_runs(request.training.name(), writing=True)
+    fetch_runs(request.name, writing=True)
     _tune_fields(request)
 
 
@@ -132,20 +134,21 @@ def _resume(sweep: str) -> None:
     """Resume a sweep, by its name or its folder."""
     from ganseg_dist.cli.remote_runs import fetch_runs
     from ganseg_dist.errors import RunError
-    from ganseg_dist.runs import find_sweep, runs_root
-    from ganseg_dist.studies.sweeps.sweep import resumed_sweep
+    from ganseg_dist.runs import runs_root
+    from ganseg_dist.studies.study import find_study
+    from ganseg_dist.studies.sweeps.request import stored_request
     from tune_spaces import spaces
 
     fetch_runs(sweep, writing=True)
-    run = find_sweep(sweep)
-    if run is None:
+    study = find_study(sweep, "sweep")
+    if study is None:
         raise RunError(f"{sweep}: is no sweep in {runs_root()}; begin one: ganseg tune RECIPE --data DATA")
-    description = run.read("sweep.json")
-    if "run" not in description:
-        _tune_fields(resumed_sweep(run.name, spaces()))
+    request = study.request
+    if "run" not in request:
+        _tune_fields(stored_request(study, spaces()))
         return
-    names = tuple(metric["name"] for metric in description["metrics"])
-    _tune_thresholds(description["run"], None, description["trials"], description["search"], names, run.name)
+    metrics = tuple(metric["name"] for metric in request["metrics"])
+    _tune_thresholds(request["run"], None, request["trials"], request["search"], metrics, study.name)
 
 
 def _sweep_request(
@@ -171,7 +174,7 @@ def _sweep_request(
     from ganseg_dist.federation.partition import check_sites
     from ganseg_dist.planning.request import TrainingRequest
     from ganseg_dist.runs import generated_name
-    from ganseg_dist.studies.sweeps.sweep import Hospitals, SweepRequest
+    from ganseg_dist.studies.sweeps.request import Hospitals, SweepRequest
     from ganseg_dist.systems import recipe as named
     from tune_spaces import space_of
 
@@ -189,7 +192,7 @@ def _sweep_request(
 
 def _tune_fields(request: SweepRequest) -> None:
     from ganseg_dist.cli.remote_runs import fetch_runs
-    from ganseg_dist.studies.sweeps.sweep import sweep
+    from ganseg_dist.studies.sweeps.run import run_sweep
 
     trainer = None
     if request.hospitals is not None:
@@ -197,11 +200,11 @@ def _tune_fields(request: SweepRequest) -> None:
         from server.trial import FederatedTrialTrainer
 
         trainer = FederatedTrialTrainer(request.hospitals, app)
-    name = request.training.name()
+    name = request.name
     if not _note_if_ended(name):
         fetch_runs(*(f"{name}.{number:03d}" for number in range(1, request.trials + 1)))
     with _trial_progress(request.trials) as watch:
-        done, parent = sweep(request, trainer=trainer, watch=watch, bar=show.bar, warn=show.warn)
+        done, parent = run_sweep(request, trainer=trainer, watch=watch, bar=show.bar, warn=show.warn)
     with ending(parent):
         _publish(done, parent)
 
@@ -235,13 +238,12 @@ def _tune_thresholds(
 
 def _note_if_ended(name: str) -> bool:
     """Print a note about a sweep that had ended. Returns whether none of its trials is left to run."""
-    from ganseg_dist.runs import named_run
-    from ganseg_dist.studies.sweeps.record import Sweep
+    from ganseg_dist.studies.study import find_study
 
-    run = named_run(name)
-    if not (run.folder / "trials.json").exists():
+    study = find_study(name, "sweep")
+    if study is None or len(study.results()) < len(study.trial_names):
         return False
-    failed = len(Sweep.of(run).failed_trials)
+    failed = len(study.remaining())
     left = f"{counted(failed, 'trial')} that failed will be tried again" if failed else "no trial is left"
     show.err.print(f"note: {name} had ended before, and {left}; another sweep needs another name")
     return not failed
@@ -261,19 +263,19 @@ def _trial_progress(trials: int) -> Iterator[Any]:
     with show.bar("trials") as advance:
         advance(0, trials)
 
-        def watch(trial: TrialRecord, done: int) -> None:
+        def watch(trial: TrialResult, done: int) -> None:
             show.err.print(f"{trial.name}  {_describe_trial(trial)}")
             advance(done, trials)
 
         yield watch
 
 
-def _describe_trial(trial: TrialRecord) -> str:
+def _describe_trial(trial: TrialResult) -> str:
     """Such as `val/dice_wt 0.712 after 12 epochs, stopped: others were ahead of it`."""
     scores = "  ".join(f"{name} {value:.4g}" for name, value in trial.scores.items()) or "no score"
     reason = f": {trial.reason}" if trial.reason else ""
     epochs = f" after {counted(trial.epochs, 'epoch')}" if trial.epochs else ""
-    return f"{scores}{epochs}, {trial.ending}{reason}"
+    return f"{scores}{epochs}, {trial.state}{reason}"
 
 
 def _publish(done: Sweep, parent: TrackedRun) -> None:
@@ -293,18 +295,17 @@ def _publish(done: Sweep, parent: TrackedRun) -> None:
     show.echo(f"best: {best.name}, {_values_text(best.values)}")
     if len(done.metrics) > 1:
         show.echo(f"chosen: {chosen_by(done)}")
-    endings = [trial.ending for trial in done.trials]
-    counts = ", ".join(f"{endings.count(kind)} {kind}" for kind in dict.fromkeys(endings))
-    show.echo(f"trials: {counts}")
+    states = Counter(trial.state for trial in done.trials)
+    show.echo(f"trials: {', '.join(f'{count} {state}' for state, count in states.items())}")
     show.echo(f"written: {', '.join(map(str, files))}")
-    privacy = done.run.read("sweep.json").get("privacy")
+    privacy = done.request.get("privacy")
     if privacy:
         show.echo(f"privacy: {privacy}")
     show.echo(f"next: {done.next_command}")
 
 
 def _values_text(values: Mapping[str, Any]) -> str:
-    from ganseg_dist.studies.sweeps.record import setting_text
+    from ganseg_dist.studies.sweeps.sweep import setting_text
 
     return " ".join(
         f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={setting_text(value)}"

@@ -63,7 +63,7 @@ class TunePlan:
 
 
 @dataclass(frozen=True, slots=True)
-class TrialResult:
+class TuneResult:
     """Result of an ended trial."""
 
     number: str
@@ -77,8 +77,8 @@ class TrialResult:
 
 
 def run_trials(
-    plan: TunePlan, trial: Callable[[dict[str, Any]], None], folder: Path, on_end: Callable[[TrialResult], None]
-) -> list[TrialResult]:
+    plan: TunePlan, trial: Callable[[dict[str, Any]], None], folder: Path, on_end: Callable[[TuneResult], None]
+) -> list[TuneResult]:
     """Run every trial to its end, or resume an interrupted call. A failed trial does not end the others.
 
     Args:
@@ -125,7 +125,7 @@ def run_trials(
         if len(results) < plan.trials:  # with a damaged list of trials Tune continues silently
             raise _damaged(state, f"knows {len(results)} of {plan.trials} trials")
         return [
-            TrialResult(
+            TuneResult(
                 Path(result.path).name,
                 result.config or {},
                 result.metrics or {},
@@ -189,13 +189,13 @@ def _number(trial: Any, *, counted_from: int) -> str:
     return f"{int(match[0]) + 1 - counted_from:03d}"
 
 
-def _watcher(on_end: Callable[[TrialResult], None]) -> Any:
+def _watcher(on_end: Callable[[TuneResult], None]) -> Any:
     from ray.tune import Callback
 
     def report(trial: Any, *, failed: bool) -> None:
         reason = _reason(trial.get_error()) if failed else ""
         try:
-            on_end(TrialResult(str(trial), trial.config, trial.last_result or {}, failed, reason))
+            on_end(TuneResult(str(trial), trial.config, trial.last_result or {}, failed, reason))
         except Exception as error:
             watcher.raised = error
             raise

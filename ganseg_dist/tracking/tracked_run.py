@@ -47,6 +47,11 @@ class TrackedRun:
         """The store or server as log lines name it, without a password."""
         return f"MLflow at {without_password(self.uri)}"
 
+    @property
+    def child_tags(self) -> dict[str, str]:
+        """The tag that places another run below this one in MLflow; none where this one is untracked."""
+        return {} if self.run_id is None else {"mlflow.parentRunId": self.run_id}
+
     def to_dict(self) -> dict[str, str | None]:
         """For run.json; without any password."""
         return {**asdict(self), "uri": without_password(self.uri)}

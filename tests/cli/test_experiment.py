@@ -47,7 +47,7 @@ def test_fractions_end_with_a_table_and_go_on_where_they_were(fractions, tmp_pat
     assert [file.stem for file in outcomes] == ["050-both-seed0", "050-real-seed0", "100-both-seed0", "100-real-seed0"]
     table = (folder / "table.csv").read_text()
     scored = json.loads(outcomes[0].read_text())
-    assert scored["labels"]["percentage"] == 50
+    assert scored["values"]["percentage"] == 50
     assert 0 <= scored["rows"][0]["scores"]["wt/dice"] <= 1
     trained = []
     monkeypatch.setattr("ganseg_dist.studies.experiments.run.train_session", lambda request: trained.append(request))

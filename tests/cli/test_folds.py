@@ -155,7 +155,7 @@ def test_a_fold_of_another_config_is_named(ganseg, runs, phantom, tmp_path):
 
 @pytest.mark.parametrize("trial", ["../../other", "/models/other", "a/b", ""])
 def test_a_fold_that_is_a_path_is_not_looked_for(ganseg, runs, phantom, tmp_path, trial):
-    file = runs / "cv" / "experiment.json"
+    file = runs / "cv" / "study.json"
     asked = read_sealed(file)
     write_json(file, sealed(asked | {"trials": asked["trials"] | {trial: {}}}))
     refused = ganseg("predict", "cv", phantom, "--out", tmp_path / "m")
@@ -163,7 +163,7 @@ def test_a_fold_that_is_a_path_is_not_looked_for(ganseg, runs, phantom, tmp_path
 
 
 def test_only_folds_make_an_ensemble(ganseg, runs, phantom, tmp_path):
-    file = runs / "cv" / "experiment.json"
+    file = runs / "cv" / "study.json"
     write_json(file, sealed(read_sealed(file) | {"kind": "fractions"}))
     for refused in (ganseg("predict", "cv", phantom, "--out", tmp_path / "m"), ganseg("export", "cv", tmp_path / "m")):
         assert_refused(refused, 1, "cv: is an experiment of fractions, and only folds make an ensemble")

@@ -111,7 +111,7 @@ def test_synthetic_images_stay(ganseg, kaggle, tmp_path, here, on_full_disk, mad
 def test_an_experiment_goes_on_where_there_is_space_again(ganseg, run, phantom, on_full_disk):
     words = ("experiment", "thresholds", "tiny", "--data", phantom)
     folder = run.folder.parent / "thresholds-tiny"
-    for size, named in ((10, "experiment.json"), (1500, "trials")):
+    for size, named in ((10, "study.json"), (1500, "trials")):
         refused = on_full_disk(size, *words)
         assert_refused(refused, 1, folder / named, "cannot be written", "free space")
     assert list((folder / "trials").iterdir()) == []

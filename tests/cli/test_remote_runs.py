@@ -22,7 +22,7 @@ def runs(tmp_path: Path) -> Path:
     """Runs, a sweep and a trial of it, which nobody copied yet."""
     for name in ("first", "second", "second.old", "sweep", "sweep.003"):
         (tmp_path / "runs" / name).mkdir(parents=True)
-        (tmp_path / "runs" / name / ("sweep.json" if name == "sweep" else "run.json")).write_text("1")
+        (tmp_path / "runs" / name / ("study.json" if name == "sweep" else "run.json")).write_text("1")
     return tmp_path / "runs"
 
 
@@ -104,7 +104,7 @@ def test_a_sweep_whose_name_ends_like_a_trials_is_fetched(runs, remote):
     copied_elsewhere(runs, remote, "sweep.1")
     with command():
         fetch_sweep("sweep.1")
-        assert (runs / "sweep.1" / "sweep.json").exists()
+        assert (runs / "sweep.1" / "study.json").exists()
 
 
 def test_trials_without_scores_are_fetched(runs, remote):
@@ -121,7 +121,7 @@ def test_trials_without_scores_are_fetched(runs, remote):
 def test_folds_are_fetched_with_their_experiment_where_their_models_are_needed(runs, remote):
     for name in ("cv", "cv.fold_1", "cv.fold_2"):
         (runs / name).mkdir()
-    Run(runs / "cv").write("experiment.json", {"kind": "folds", "trials": {"fold_1": {}, "fold_2": {}}})
+    Run(runs / "cv").write("study.json", {"kind": "folds", "trials": {"fold_1": {}, "fold_2": {}}})
     (runs / "cv.fold_1" / "run.json").write_text("1")
     copied_elsewhere(runs, remote, "cv", "cv.fold_1")
     with command():

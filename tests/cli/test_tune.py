@@ -41,7 +41,7 @@ def test_resuming_what_was_never_begun_is_told(ganseg):
 
 def test_a_sweep_is_no_run_and_its_winner_can_be_trained(ganseg, phantom, tmp_path):
     folder = tmp_path / "runs" / "done"
-    Run(folder).write("sweep.json", {})
+    Run(folder).write("study.json", {"kind": "sweep", "trials": 1})
     assert_refused(ganseg("evaluate", "done", "--data", phantom), 1, "done: is a sweep")
     words = (
         "train",
@@ -63,7 +63,7 @@ def test_a_sweep_is_no_run_and_its_winner_can_be_trained(ganseg, phantom, tmp_pa
 def test_thresholds_of_a_sweep_become_the_models(ganseg, run, tmp_path):
     folder = tmp_path / "runs" / "thr"
     weights = json.loads((run.model / "model.json").read_text())["weights"]
-    Run(folder).write("sweep.json", {"run": run.name, "weights": weights, "patients": 3})
+    Run(folder).write("study.json", {"kind": "sweep", "trials": 1, "run": run.name, "weights": weights, "patients": 3})
     Run(folder).write("best.json", {"values": {"threshold.wt": 0.37}})
     assert "wt: threshold 0.37, of thr" in ganseg("calibrate", run.name, "--from-sweep", "thr").out
     kept = json.loads((run.model / "thresholds.json").read_text())

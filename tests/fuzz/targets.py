@@ -38,12 +38,11 @@ from ganseg_dist.report import write_report
 from ganseg_dist.runs import Run
 from ganseg_dist.storage.remote import RemoteFolder, remote_folder
 from ganseg_dist.storage.transfer import fetch, send
-from ganseg_dist.studies.experiments.run import Outcome as Scored
-from ganseg_dist.studies.experiments.run import _is_scored
-from ganseg_dist.studies.experiments.run import _read_outcome as _read_outcome
+from ganseg_dist.studies.study import Study, write_result
 from ganseg_dist.studies.sweeps.metric import Metric
 from ganseg_dist.studies.sweeps.publish import best_values
-from ganseg_dist.studies.sweeps.record import Sweep, TrialRecord, write_trials
+from ganseg_dist.studies.sweeps.sweep import Sweep
+from ganseg_dist.studies.trial import TrialResult
 from ganseg_dist.systems import recipe
 from tests.data import cohorts
 from tests.engine import toys
@@ -267,32 +266,32 @@ DICE = Metric("val/dice_wt", every_epoch=True)
 def _sweep(root: Path) -> None:
     found = Run(root / "s")
     metrics = [asdict(DICE)]
-    found.write("sweep.json", {"metrics": metrics, "space": "ganet_seg", "split": {"validation": ["a", "b"]}})
-    scores = enumerate((0.5, 0.7, 0.6), start=1)
-    write_trials(
-        found, [TrialRecord(f"s.{n:03d}", {"train.seed": n}, {DICE.name: dice}, 3, "finished") for n, dice in scores]
-    )
-    best = Sweep.of(found).best
+    found.write("study.json", {"kind": "sweep", "trials": 3, "metrics": metrics, "space": "ganet_seg", "patients": 2})
+    study = Study.load(found)
+    for trial, dice in zip(study.trial_names, (0.5, 0.7, 0.6), strict=True):
+        result = TrialResult(f"s.{trial}", {"train.seed": int(trial)}, scores={DICE.name: dice}, epochs=3)
+        write_result(study.result_file(trial), result)
+    best = Sweep.of(study).best
     found.write("best.json", {"values": dict(best.values)})
 
 
 def _read_sweep(root: Path) -> Outcome:
     """As `--from-sweep` and `ganseg report` do."""
-    found = Sweep.of(Run(root / "s"))
+    found = Sweep.of(Study.load(Run(root / "s")))
     return Outcome([found.metrics, found.patients, found.ranked, best_values(str(root / "s"))])
 
 
 def _outcomes(root: Path) -> None:
     for name, dice in (("fold1", 0.5), ("fold2", 0.7)):
         rows = (CaseRow("c", "p", "x", {"wt/dice": dice}),)
-        write_json(root / f"{name}.json", sealed(asdict(Scored({"fold": name}, 1.0, rows))))
+        write_result(root / "trials" / f"{name}.json", TrialResult(name, {"fold": name}, 1.0, rows))
 
 
 def _read_outcomes(root: Path) -> Outcome:
     """As an experiment goes on: what it does not know it scores again."""
-    known = [name for name in ("fold1", "fold2") if _is_scored(root / f"{name}.json")]
-    scored_again = () if len(known) == 2 else ("scored again",)
-    return Outcome([_read_outcome(root / f"{name}.json") for name in known], scored_again)
+    study = Study(Run(root), {"kind": "folds", "trials": {"fold1": {}, "fold2": {}}})
+    scored_again = ("scored again",) if study.remaining() else ()
+    return Outcome(list(study.results().values()), scored_again)
 
 
 def _ledger(root: Path) -> None:

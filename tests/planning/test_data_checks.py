@@ -16,7 +16,8 @@ from ganseg_dist.planning.plan import plan_training
 from ganseg_dist.planning.preflight import preflight
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import named_run
-from ganseg_dist.studies.sweeps.sweep import SweepRequest, sweep
+from ganseg_dist.studies.sweeps.request import SweepRequest
+from ganseg_dist.studies.sweeps.run import run_sweep
 from ganseg_dist.systems import recipe
 from ganseg_dist.training.session import train_session
 from tests.data.cohorts import save_picture, slice_of_head, write_classes, write_rows
@@ -82,7 +83,7 @@ def test_validation_patients_without_a_lesion_are_told_and_nothing_is_searched_b
     train_session(asked, tracker=Warned(warned))
     assert sum(told in warning for warning in warned) == 1
     with pytest.raises(DataError, match=told):
-        sweep(SweepRequest(replace(asked, run_name="swept"), spaces()["ganet_seg"], 2))
+        run_sweep(SweepRequest(replace(asked, run_name="swept"), spaces()["ganet_seg"], 2))
     assert not named_run("swept").folder.exists(), "the name is still free"
 
 

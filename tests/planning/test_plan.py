@@ -53,10 +53,10 @@ def test_two_processes_do_not_train_one_run(phantom):
 def test_no_run_is_begun_in_an_experiments_folder(phantom, tmp_path):
     plan = plan_training(request(phantom))
     folder = tmp_path / "runs" / "cv"
-    Run(folder).write("experiment.json", {"kind": "folds", "trials": {}})
+    Run(folder).write("study.json", {"kind": "folds", "trials": {}})
     with pytest.raises(RunError, match=r"runs/cv: is an experiment, not a run; choose another --run-name"):
         open_run("cv", plan.config, plan.data_record, plan.cohort)
-    assert [file.name for file in folder.iterdir()] == ["experiment.json"]
+    assert [file.name for file in folder.iterdir()] == ["study.json"]
 
 
 def test_a_case_without_a_mask_teaches_nothing_and_is_recorded(own):

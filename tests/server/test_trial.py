@@ -17,8 +17,10 @@ from ganseg_dist.errors import ConfigError
 from ganseg_dist.federation.privacy import withholds_scores
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import named_run
+from ganseg_dist.studies.study import find_study
 from ganseg_dist.studies.sweeps.metric import metrics_of
-from ganseg_dist.studies.sweeps.sweep import Hospitals, SweepRequest, resumed_sweep, sweep, validate_search
+from ganseg_dist.studies.sweeps.request import Hospitals, SweepRequest, stored_request, validate_search
+from ganseg_dist.studies.sweeps.run import run_sweep
 from ganseg_dist.systems import recipe
 from server.simulation import Simulation, simulate
 from server.trial import FederatedTrialTrainer
@@ -38,37 +40,37 @@ def request(phantom, space="federation", changes=SHORT, **more) -> SweepRequest:
     return SweepRequest(training, space_of("ganet_seg", space), **asked | more)
 
 
-def run_sweep(asked):
-    return sweep(asked, trainer=FederatedTrialTrainer(HOSPITALS, app))[0]
+def run(asked):
+    return run_sweep(asked, trainer=FederatedTrialTrainer(HOSPITALS, app))[0]
 
 
 @pytest.mark.slow
 def test_a_trial_is_the_federation_that_its_values_alone_would_make(phantom):
-    done = run_sweep(request(phantom))
+    done = run(request(phantom))
     first, second = done.trials
     assert first.values == {"federation.rounds": None, "federation.strategy": "fedavg"}
-    assert (first.ending, second.ending) == ("finished", "finished")
+    assert (first.state, second.state) == ("finished", "finished")
     assert set(first.scores) == {"val/dice_wt"}
     assert len(first.curve) == 2
     config = override(request(phantom).training.config, second.values)
     alone = simulate(Simulation(TrainingRequest(config, phantom, run_name="alone", local=True), "2"), app)
     ours, theirs = (load_file(run.model / "networks.safetensors") for run in (named_run(second.name), alone))
     assert all(ours[name].equal(theirs[name]) for name in theirs)
-    assert resumed_sweep("s", spaces()).hospitals == HOSPITALS
+    assert stored_request(find_study("s", "sweep"), spaces()).hospitals == HOSPITALS
     assert done.next_command.startswith("ganseg federate ganet_seg_debug --data")
 
 
 @pytest.mark.slow
 def test_with_privacy_trials_share_the_budget_and_are_scored_on_whole_scans(phantom):
     changes = {"federation.privacy.epsilon": 50.0, "train.keep": "last"}
-    done = run_sweep(request(phantom, changes=changes))
+    done = run(request(phantom, changes=changes))
     assert [metric.name for metric in done.metrics] == ["val/dice_wt"]
     assert not done.metrics[0].every_epoch
     for trial in done.trials:
-        assert trial.ending == "finished", trial.reason
+        assert trial.state == "finished", trial.reason
         spent = named_run(trial.name).federation().rounds[-1].epsilon
         assert 0 < spent < 50 / 1.4, "of two trials each spends less than all"
-    assert "together spend at most an epsilon of 50" in done.run.read("sweep.json")["privacy"]
+    assert "together spend at most an epsilon of 50" in done.request["privacy"]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from ganseg_dist.metrics.registry import find_score
 from ganseg_dist.metrics.statistics import Interval, PairedComparison
 from ganseg_dist.names import LONGEST_PART, folder_names
 from ganseg_dist.studies.experiments.measures import MeanOf, Measure
-from ganseg_dist.studies.experiments.run import Outcome
 from ganseg_dist.studies.experiments.table import (
     NOTHING,
     Row,
@@ -25,7 +24,7 @@ from ganseg_dist.studies.experiments.table import (
     tabulate,
     test_results,
 )
-from ganseg_dist.studies.experiments.trials import Trial
+from ganseg_dist.studies.trial import Trial, TrialResult
 
 POOLED = "pooled"
 FEDERATED = "federated"
@@ -66,38 +65,35 @@ def federation_trials(config: RunConfig, split: Split, sites: Mapping[str, Seque
     ]
 
 
-def with_mean_of_sites(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Outcomes in the table's order: pooled (the reference), federated, mean of the sites alone, each site alone."""
-    pooled, federated, sites = _split_by_arm(outcomes)
-    repeated = [
-        Outcome({"arm": ALONE, "site model": number}, outcome.seconds, outcome.rows, outcome.patients_known)
-        for number, outcome in enumerate(sites)
-    ]
+def with_mean_of_sites(results: Sequence[TrialResult]) -> list[TrialResult]:
+    """Results in the table's order: pooled (the reference), federated, mean of the sites alone, each site alone."""
+    pooled, federated, sites = _split_by_arm(results)
+    repeated = [replace(result, values={"arm": ALONE, "site model": number}) for number, result in enumerate(sites)]
     return [pooled, federated, *repeated, *sites]
 
 
 def tabulate_by_site(
-    outcomes: Sequence[Outcome], sites: Mapping[str, Sequence[str]], measures: Sequence[Measure]
+    results: Sequence[TrialResult], sites: Mapping[str, Sequence[str]], measures: Sequence[Measure]
 ) -> list[Row]:
     """Rows on each site's test patients: pooled, federated, the mean of the sites and its own; none without patients.
 
     Only means over rows are shown: a site's few images may lack a class, which the other scores need.
     """
     means = [measure for measure in measures if isinstance(measure, MeanOf)]
-    return tabulate(at_each_site(outcomes, sites), means)
+    return tabulate(at_each_site(results, sites), means)
 
 
-def at_each_site(outcomes: Sequence[Outcome], sites: Mapping[str, Sequence[str]]) -> list[Outcome]:
-    """Outcomes restricted to each site's test patients and labelled by site; of the sites alone, only its own model."""
+def at_each_site(results: Sequence[TrialResult], sites: Mapping[str, Sequence[str]]) -> list[TrialResult]:
+    """Results restricted to each site's test patients and labelled by site; of the sites alone, only its own model."""
     at_sites = []
     for site, patients in sites.items():
         site_patients, other_arms = set(patients), {alone(other) for other in sites if other != site}
-        for outcome in outcomes:
-            rows = tuple(row for row in outcome.rows if row.patient in site_patients)
-            arm = outcome.labels["arm"]
+        for result in results:
+            rows = tuple(row for row in result.rows if row.patient in site_patients)
+            arm = result.values["arm"]
             if rows and arm not in other_arms:
-                labels = {TESTED_AT: site, **outcome.labels, "arm": OWN if arm == alone(site) else arm}
-                at_sites.append(Outcome(labels, outcome.seconds, rows, outcome.patients_known))
+                values = {TESTED_AT: site, **result.values, "arm": OWN if arm == alone(site) else arm}
+                at_sites.append(replace(result, values=values, rows=rows))
     return at_sites
 
 
@@ -139,16 +135,16 @@ class Comparison:
         return asdict(self) | {"percent_of_pooled": self.percent_of_pooled, "worst_site": self.worst_site}
 
 
-def compare(outcomes: Sequence[Outcome], by_site: Sequence[Row], measures: Sequence[Measure]) -> list[Comparison]:
+def compare(results: Sequence[TrialResult], by_site: Sequence[Row], measures: Sequence[Measure]) -> list[Comparison]:
     """One comparison per measure.
 
     Args:
-        outcomes: outcomes of the trials.
+        results: results of the trials.
         by_site: rows of `tabulate_by_site`, with the mean of the sites.
-        measures: measures whose numbers all outcomes have.
+        measures: measures whose numbers all results have.
     """
-    pooled, federated, sites = _split_by_arm(outcomes)
-    site_rows = [outcome.rows for outcome in sites]
+    pooled, federated, sites = _split_by_arm(results)
+    site_rows = [result.rows for result in sites]
     return [
         Comparison(
             measure.name,
@@ -198,9 +194,9 @@ def save_comparison(file: Path, comparisons: Sequence[Comparison]) -> Path:
     return file
 
 
-def _split_by_arm(outcomes: Sequence[Outcome]) -> tuple[Outcome, Outcome, list[Outcome]]:
-    """Split the outcomes into pooled, federated and those of the sites alone."""
-    by_arm = {outcome.labels["arm"]: outcome for outcome in outcomes}
+def _split_by_arm(results: Sequence[TrialResult]) -> tuple[TrialResult, TrialResult, list[TrialResult]]:
+    """Split the results into pooled, federated and those of the sites alone."""
+    by_arm = {result.values["arm"]: result for result in results}
     pooled, federated = by_arm.pop(POOLED), by_arm.pop(FEDERATED)
     return pooled, federated, list(by_arm.values())
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort, Split
-from ganseg_dist.errors import ConfigError
-from ganseg_dist.studies.experiments.trials import Trial
+from ganseg_dist.errors import ConfigError, RunError
+from ganseg_dist.inference.model_folder import is_model_folder
+from ganseg_dist.studies.study import Study
+from ganseg_dist.studies.trial import Trial
 
 
 def fold_trials(config: RunConfig, cohort: Cohort, *, folds: int) -> list[Trial]:
@@ -48,3 +52,34 @@ def deal(cohort: Cohort, folds: int, seed: int) -> list[list[str]]:
         for patient in rng.permutation(sorted(patient for patient in site_of if site_of[patient] == site))
     ]
     return [order[fold::folds] for fold in range(folds)]
+
+
+def check_folds_finished(study: Study) -> None:
+    """Raises RunError when a fold is unfinished, or when the study is of another kind."""
+    if study.kind != "folds":
+        raise RunError(
+            f"{study.name}: is an experiment of {study.kind}, and only folds make an ensemble; {study.run_hint}"
+        )
+    missing = [trial for trial in study.trial_names if not study.result_file(trial).is_file()]
+    if missing:
+        raise RunError(
+            f"{study.name}: lacks {', '.join(missing)} of {len(study.trial_names)} folds; start the same ganseg "
+            "experiment folds command again, which goes on where it was"
+        )
+
+
+def fold_models(study: Study) -> dict[str, Path]:
+    """The model folder of each fold, by the fold's name.
+
+    Raises RunError when a fold is missing, or when the study is of another kind: its trials deliberately differ in
+    their patients or their recipe.
+    """
+    check_folds_finished(study)
+    models = {trial: study.trial_run(trial).model for trial in study.trial_names}
+    for trial, model in models.items():
+        if not is_model_folder(model):
+            raise RunError(
+                f"{study.name}: {trial} has no model in {model}; restore it, or remove {model.parent} and "
+                f"{study.result_file(trial)} and start the same ganseg experiment folds command again"
+            )
+    return models

@@ -10,7 +10,8 @@ import numpy as np
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.studies.experiments.trials import Trial, arms
+from ganseg_dist.studies.experiments.arms import image_arms
+from ganseg_dist.studies.trial import Trial
 
 
 def fraction_trials(
@@ -24,7 +25,7 @@ def fraction_trials(
     Raises ConfigError for a percentage outside 1 to 100.
     """
     check_percentages(percentages)
-    configs = arms(arm_names, config)
+    configs = image_arms(arm_names, config)
     return [
         Trial(
             f"{percentage:03d}-{arm}-seed{seed}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,8 +20,9 @@ from ganseg_dist.inference.predictor import CasePrediction, Predictor
 from ganseg_dist.names import LONGEST_PART, folder_names
 from ganseg_dist.runs import Run
 from ganseg_dist.studies.experiments.measures import image_rows, measures_of
-from ganseg_dist.studies.experiments.run import Job, Outcome
-from ganseg_dist.studies.experiments.scored import ScoredTrial, log_child
+from ganseg_dist.studies.experiments.run import Job
+from ganseg_dist.studies.experiments.scored import score_trial
+from ganseg_dist.studies.trial import ScoredTrial, TrialResult
 
 UNCHANGED = "as they are"
 MISSING = "without "
@@ -52,23 +52,19 @@ def robustness_trials(run: Run, cases: Sequence[Case], modalities: tuple[str, ..
     ]
 
 
-def score_changed(job: Job) -> Outcome:
+def score_changed(job: Job) -> TrialResult:
     """Score the test cases with changed images and unchanged masks and classes."""
-    trial: ScoredTrial = job.trial
-    started = time.monotonic()
-    predictor = Predictor.load(trial.run.model)
-    score = {"segmentation": _score_case, "classification": _score_images}[predictor.config.system.task]
-    cases = trial.find_cases(job)
-    rows = [row for case in cases for row in score(predictor, case, _change(trial, case))]
-    patients_known = all(case.patient_known for case in cases)
-    outcome = Outcome(dict(trial.labels), time.monotonic() - started, tuple(rows), patients_known)
-    log_child(job, outcome, measures_of(predictor.config))
-    return outcome
+
+    def score(predictor: Predictor, case: Case) -> list[CaseRow]:
+        score = {"segmentation": _score_case, "classification": _score_images}[predictor.config.system.task]
+        return score(predictor, case, _change(job.trial, case))
+
+    return score_trial(job, score, measures_of)
 
 
 def _change(trial: ScoredTrial, case: Case) -> Callable[[Scan], Scan]:
     """The change of this case's scan: sampled by case, kind and seed, and the same sample at every strength."""
-    kind, strength = str(trial.labels["perturbation"]), trial.labels["strength"]
+    kind, strength = str(trial.values["perturbation"]), trial.values["strength"]
     if kind == UNCHANGED:
         return lambda scan: scan
     if kind.startswith(MISSING):

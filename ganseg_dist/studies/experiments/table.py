@@ -1,4 +1,4 @@
-"""An experiment's outcomes as a table with intervals."""
+"""An experiment's results as a table with intervals."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ganseg_dist.plots.save import save_png
 from ganseg_dist.printable import printable_markdown
 from ganseg_dist.report.labels import in_a_sentence, score_label
 from ganseg_dist.studies.experiments.measures import Measure, RowSets
-from ganseg_dist.studies.experiments.run import Outcome
 from ganseg_dist.studies.experiments.wording import WHOLE, row_title, setting, worded
+from ganseg_dist.studies.trial import TrialResult
 
 REPEATED = ("seed", "site model", "fold")
 """Labels that number the repetitions of a row rather than distinguish rows."""
@@ -28,7 +28,7 @@ NOTHING = "–"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the table: outcomes that differ only in the labels of `REPEATED`."""
+    """A row of the table: results that differ only in the labels of `REPEATED`."""
 
     labels: dict[str, Any]
     runs: int
@@ -56,7 +56,7 @@ class Row:
 
 
 def tabulate(
-    outcomes: Sequence[Outcome],
+    results: Sequence[TrialResult],
     measures: Sequence[Measure],
     published: Mapping[Any, Mapping[str, float]] | None = None,
     *,
@@ -71,18 +71,18 @@ def tabulate(
         compared: labels that may differ between a row and the first that it is compared with; the others are the
             setting that both share.
 
-    Raises DataError when the outcomes have numbers for none of the measures.
+    Raises DataError when the results have numbers for none of the measures.
     """
-    numbers = [row.scores.keys() for outcome in outcomes for row in outcome.rows]
+    numbers = [row.scores.keys() for result in results for row in result.rows]
     available = set(numbers[0]).intersection(*numbers[1:]) if numbers else set()
     scorable = [measure for measure in measures if available.issuperset(measure.needed)]
     if not scorable:
         names = ", ".join(measure.name for measure in measures)
         raise DataError(f"test patients: have no {names} in common; give cases with the same labels")
-    groups: dict[tuple[Any, ...], list[Outcome]] = {}
-    for outcome in outcomes:
-        key = tuple((name, value) for name, value in outcome.labels.items() if name not in REPEATED)
-        groups.setdefault(key, []).append(outcome)
+    groups: dict[tuple[Any, ...], list[TrialResult]] = {}
+    for result in results:
+        key = tuple((name, value) for name, value in result.values.items() if name not in REPEATED)
+        groups.setdefault(key, []).append(result)
     first_of: dict[tuple[Any, ...], tuple[Any, ...]] = {}
     published_scores = published or {}
     rows: list[Row] = []
@@ -102,14 +102,14 @@ def tabulate(
     return rows
 
 
-def _row(labels: dict[str, Any], members: Sequence[Outcome], measures: Sequence[Measure]) -> Row:
+def _row(labels: dict[str, Any], members: Sequence[TrialResult], measures: Sequence[Measure]) -> Row:
     """A row without a comparison."""
     sets = _by_seed(members)
     return Row(
         labels,
         len(members),
         {
-            measure.name: measure.interval(sets, sampled_seeds="site model" not in members[0].labels)
+            measure.name: measure.interval(sets, sampled_seeds="site model" not in members[0].values)
             for measure in measures
         },
         float(np.mean([member.seconds for member in members])),
@@ -118,22 +118,22 @@ def _row(labels: dict[str, Any], members: Sequence[Outcome], measures: Sequence[
     )
 
 
-def _with_folds(row: Row, members: Sequence[Outcome], measures: Sequence[Measure]) -> list[Row]:
+def _with_folds(row: Row, members: Sequence[TrialResult], measures: Sequence[Measure]) -> list[Row]:
     """A row, followed by a row per fold where its members are folds."""
-    if not all("fold" in member.labels for member in members):
+    if not all("fold" in member.values for member in members):
         return [row]
     folds = [
-        replace(_row({"fold": member.labels["fold"], **row.labels}, [member], measures), fold=True)
+        replace(_row({"fold": member.values["fold"], **row.labels}, [member], measures), fold=True)
         for member in members
     ]
     return [replace(row, labels={"fold": WHOLE, **row.labels}), *folds]
 
 
-def _by_seed(members: Sequence[Outcome]) -> RowSets:
+def _by_seed(members: Sequence[TrialResult]) -> RowSets:
     """The rows of each repetition; folds have different patients and together form one set."""
     sets: dict[Any, list[Any]] = {}
     for member in members:
-        sets.setdefault((member.labels.get("seed"), member.labels.get("site model")), []).extend(member.rows)
+        sets.setdefault((member.values.get("seed"), member.values.get("site model")), []).extend(member.rows)
     return list(sets.values())
 
 

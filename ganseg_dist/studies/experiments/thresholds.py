@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,10 +22,11 @@ from ganseg_dist.plots import Figure
 from ganseg_dist.plots.roc import threshold_figure
 from ganseg_dist.runs import Run
 from ganseg_dist.studies.experiments.measures import ACCURACY, AREAS, SENSITIVITY, SPECIFICITY, YOUDEN_J, Measure
-from ganseg_dist.studies.experiments.run import Job, Outcome
-from ganseg_dist.studies.experiments.scored import ScoredTrial, log_child
+from ganseg_dist.studies.experiments.run import Job
+from ganseg_dist.studies.experiments.scored import score_trial
 from ganseg_dist.studies.experiments.table import ends, interval_text
 from ganseg_dist.studies.experiments.wording import describe_subjects
+from ganseg_dist.studies.trial import ScoredTrial, TrialResult
 
 Numbers = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -46,17 +46,9 @@ def threshold_trial(run: Run, cases: Sequence[Case]) -> ScoredTrial:
     return ScoredTrial("slices", {"run": run.name}, run, tuple(case.id for case in cases))
 
 
-def score_slices(job: Job) -> Outcome:
+def score_slices(job: Job) -> TrialResult:
     """A row per slice with enough foreground: `realism`, p = 1 - realism, and `true`, 1 where it holds lesion."""
-    trial: ScoredTrial = job.trial
-    started = time.monotonic()
-    predictor = Predictor.load(trial.run.model)
-    cases = trial.find_cases(job)
-    rows = [row for case in cases for row in _slices(predictor, case)]
-    patients_known = all(case.patient_known for case in cases)
-    outcome = Outcome(dict(trial.labels), time.monotonic() - started, tuple(rows), patients_known)
-    log_child(job, outcome, AREAS)
-    return outcome
+    return score_trial(job, _slices, lambda config: AREAS)
 
 
 def _slices(predictor: Predictor, case: Case) -> list[CaseRow]:
@@ -69,19 +61,19 @@ def _slices(predictor: Predictor, case: Case) -> list[CaseRow]:
     ]
 
 
-def at_thresholds(outcome: Outcome, calibrated: float | None) -> list[Outcome]:
-    """Outcomes that call slices abnormal where realism is below each threshold: the paper's, and the calibrated one."""
+def at_thresholds(result: TrialResult, calibrated: float | None) -> list[TrialResult]:
+    """Results that call slices abnormal where realism is below each threshold: the paper's, and the calibrated one."""
     chosen = dict.fromkeys(TABLE_THRESHOLDS, "Table 1") | ({} if calibrated is None else {calibrated: "validation"})
-    realism, abnormal = _numbers(outcome)
+    realism, abnormal = _numbers(result)
     return [
         replace(
-            outcome, labels=_labels(counts, chosen[counts.threshold]), rows=_classified_rows(outcome, counts.threshold)
+            result, values=_values(counts, chosen[counts.threshold]), rows=_classified_rows(result, counts.threshold)
         )
         for counts in threshold_table(realism, abnormal, sorted(chosen))
     ]
 
 
-def _labels(counts: ThresholdRow, chosen_by: str) -> dict[str, float | int | str]:
+def _values(counts: ThresholdRow, chosen_by: str) -> dict[str, float | int | str]:
     return {
         "threshold": round(counts.threshold, 4),
         "chosen by": chosen_by,
@@ -89,23 +81,23 @@ def _labels(counts: ThresholdRow, chosen_by: str) -> dict[str, float | int | str
     }
 
 
-def _classified_rows(outcome: Outcome, threshold: float) -> tuple[CaseRow, ...]:
+def _classified_rows(result: TrialResult, threshold: float) -> tuple[CaseRow, ...]:
     rows = []
-    for row in outcome.rows:
+    for row in result.rows:
         called = float(row.scores["realism"] < threshold)
         numbers = {"true": row.scores["true"], "called": called, "correct": float(called == row.scores["true"])}
         rows.append(replace(row, scores=numbers))
     return tuple(rows)
 
 
-def areas(outcome: Outcome) -> dict[str, Interval]:
+def areas(result: TrialResult) -> dict[str, Interval]:
     """AUROC and AUPRC with intervals over patients. Raises DataError when no slice, or every one, holds lesion."""
-    return {measure.name: measure.interval([outcome.rows]) for measure in AREAS}
+    return {measure.name: measure.interval([result.rows]) for measure in AREAS}
 
 
-def save_areas(folder: Path, outcome: Outcome, areas_by_name: dict[str, Interval]) -> Path:
+def save_areas(folder: Path, result: TrialResult, areas_by_name: dict[str, Interval]) -> Path:
     """Write areas.csv beside the table, with the areas of chance. Raises GansegError when it cannot be written."""
-    _, abnormal = _numbers(outcome)
+    _, abnormal = _numbers(result)
     chance = {"auroc": 0.5, "auprc": float(abnormal.mean())}
     rows = [
         {"area": name, **ends(area), "patients": area.n,
@@ -116,12 +108,12 @@ def save_areas(folder: Path, outcome: Outcome, areas_by_name: dict[str, Interval
     return folder / "areas.csv"
 
 
-def calibration_figure(outcome: Outcome, calibrated: float | None, auroc: Interval, title: str) -> Figure:
+def calibration_figure(result: TrialResult, calibrated: float | None, auroc: Interval, title: str) -> Figure:
     """The ROC curve with the thresholds on it, and histograms of realism of slices with and without lesion."""
-    realism, abnormal = _numbers(outcome)
+    realism, abnormal = _numbers(result)
     false_positive_rates, sensitivities, _ = roc_curve(abnormal, -realism)
     thresholds = {*TABLE_THRESHOLDS, *([] if calibrated is None else [calibrated])}
-    over = describe_subjects(auroc.n, patients_known=outcome.patients_known)
+    over = describe_subjects(auroc.n, patients_known=result.patients_known)
     return threshold_figure(
         f"{title}\n{len(abnormal)} slices of {over}",
         f"AUROC {interval_text(auroc, 'auroc')}",
@@ -132,7 +124,7 @@ def calibration_figure(outcome: Outcome, calibrated: float | None, auroc: Interv
     )
 
 
-def _numbers(outcome: Outcome) -> tuple[Numbers, Flags]:
+def _numbers(result: TrialResult) -> tuple[Numbers, Flags]:
     """Realism (N,) and whether a slice is abnormal (N,)."""
-    realism = np.array([row.scores["realism"] for row in outcome.rows])
-    return realism, np.array([row.scores["true"] == 1 for row in outcome.rows])
+    realism = np.array([row.scores["realism"] for row in result.rows])
+    return realism, np.array([row.scores["true"] == 1 for row in result.rows])

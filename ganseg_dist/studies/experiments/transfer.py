@@ -8,7 +8,8 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Cohort, Split, split_by_patient
 from ganseg_dist.errors import DataError
 from ganseg_dist.names import LONGEST_PART, folder_names
-from ganseg_dist.studies.experiments.trials import Trial, arms
+from ganseg_dist.studies.experiments.arms import image_arms
+from ganseg_dist.studies.trial import Trial
 
 
 def transfer_trials(config: RunConfig, cohort: Cohort, *, arm_names: Sequence[str]) -> list[Trial]:
@@ -32,6 +33,6 @@ def transfer_trials(config: RunConfig, cohort: Cohort, *, arm_names: Sequence[st
         split = Split(inner.train, inner.validation, tuple(sorted(site_patients)))
         trials += [
             Trial(f"without-{folders[site]}-{arm}", {"site": site, "arm": arm}, arm_config, split)
-            for arm, arm_config in arms(arm_names, config).items()
+            for arm, arm_config in image_arms(arm_names, config).items()
         ]
     return trials

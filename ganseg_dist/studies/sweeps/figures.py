@@ -8,9 +8,10 @@ from ganseg_dist.plots import Figure
 from ganseg_dist.plots.parallel import parallel_figure
 from ganseg_dist.plots.trials import Trial, curve_figure, front_figure, share_figure, value_figure
 from ganseg_dist.plural import counted
+from ganseg_dist.studies.sweeps.importance import importances, pareto_front
 from ganseg_dist.studies.sweeps.metric import Metric
-from ganseg_dist.studies.sweeps.record import Sweep, TrialRecord
-from ganseg_dist.studies.sweeps.study import importances, pareto_front
+from ganseg_dist.studies.sweeps.sweep import Sweep
+from ganseg_dist.studies.trial import TrialResult
 
 
 def figures(sweep: Sweep) -> dict[str, Figure]:
@@ -31,11 +32,11 @@ def figures(sweep: Sweep) -> dict[str, Figure]:
     return plots
 
 
-def _trial(sweep: Sweep, trial: TrialRecord) -> Trial:
+def _trial(sweep: Sweep, trial: TrialResult) -> Trial:
     """What is drawn of a trial, with the first metric as its score."""
     role = "best" if trial == sweep.best else "first" if trial == sweep.trials[0] else ""
     score = trial.scores.get(sweep.metrics[0].name, math.nan)
-    return Trial(role, score, trial.values, trial.curve, trial.kept, finished=trial.ending == "finished")
+    return Trial(role, score, trial.values, trial.curve, trial.kept, finished=trial.state == "finished")
 
 
 def _curves(sweep: Sweep, title: str) -> Figure:

@@ -9,9 +9,9 @@ from pathlib import Path
 from ganseg_dist.atomic import write_text
 from ganseg_dist.plural import counted
 from ganseg_dist.report.environment import page_environment
+from ganseg_dist.studies.sweeps.importance import ENOUGH_FOR_IMPORTANCE
 from ganseg_dist.studies.sweeps.publish import chosen_by, table_of
-from ganseg_dist.studies.sweeps.record import Sweep
-from ganseg_dist.studies.sweeps.study import ENOUGH_FOR_IMPORTANCE
+from ganseg_dist.studies.sweeps.sweep import Sweep
 
 TITLES = {
     "curves": "How the trials learnt",
@@ -27,7 +27,7 @@ def write_page(sweep: Sweep) -> Path:
 
     Raises RunError when no trial was scored.
     """
-    folder, description = sweep.run.folder, sweep.run.read("sweep.json")
+    folder, request = sweep.folder, sweep.request
     pictures = [
         (title, base64.b64encode((folder / f"{name}.png").read_bytes()).decode())
         for name, title in TITLES.items()
@@ -42,13 +42,13 @@ def write_page(sweep: Sweep) -> Path:
             patients=counted(sweep.patients, "validation patient"),
             chosen=chosen_by(sweep),
             metrics=sweep.metrics,
-            recipe=description["config"]["recipe"],
+            recipe=request["config"]["recipe"],
             space=sweep.space,
-            phantom=description["phantom"],
-            of_run=description.get("run"),
+            phantom=request["phantom"],
+            of_run=request.get("run"),
             next_command=sweep.next_command,
-            privacy=description.get("privacy"),
-            endings=[(count, ending) for ending, count in Counter(trial.ending for trial in sweep.trials).items()],
+            privacy=request.get("privacy"),
+            states=[(count, state) for state, count in Counter(trial.state for trial in sweep.trials).items()],
             trials=sweep.trials,
             first=sweep.trials[0],
             best=sweep.best,

@@ -11,16 +11,18 @@ from ganseg_dist.atomic import write_csv, write_file
 from ganseg_dist.errors import RunError
 from ganseg_dist.inference.model_folder import weights_digest
 from ganseg_dist.plots.save import save_png
-from ganseg_dist.runs import Run, find_sweep, runs_root
+from ganseg_dist.runs import Run, runs_root
+from ganseg_dist.studies.study import Study, find_study
 from ganseg_dist.studies.sweeps.figures import figures
+from ganseg_dist.studies.sweeps.importance import pareto_front
 from ganseg_dist.studies.sweeps.metric import Metric
-from ganseg_dist.studies.sweeps.record import Sweep, TrialRecord, setting_text
-from ganseg_dist.studies.sweeps.study import pareto_front
+from ganseg_dist.studies.sweeps.sweep import Sweep, setting_text
+from ganseg_dist.studies.trial import TrialResult
 
 
 def save_sweep(sweep: Sweep) -> tuple[Path, ...]:
     """Write best.json, table.csv and the figures; returns their paths. Raises RunError when no trial was scored."""
-    folder, best, front = sweep.run.folder, sweep.best, front_of(sweep)
+    folder, best, front = sweep.folder, sweep.best, front_of(sweep)
     record = {"chosen": chosen_by(sweep), **_trial_summary(best), "front": [_trial_summary(trial) for trial in front]}
     sweep.run.write("best.json", record)
     names = _fields(sweep)
@@ -33,7 +35,7 @@ def save_sweep(sweep: Sweep) -> tuple[Path, ...]:
     return (folder / "best.json", folder / "table.csv", *pictures)
 
 
-def _row(trial: TrialRecord, front: Sequence[TrialRecord], names: Sequence[str]) -> dict[str, Any]:
+def _row(trial: TrialResult, front: Sequence[TrialResult], names: Sequence[str]) -> dict[str, Any]:
     """A row of table.csv."""
     return {
         "trial": trial.name,
@@ -41,13 +43,13 @@ def _row(trial: TrialRecord, front: Sequence[TrialRecord], names: Sequence[str])
         **({"front": trial in front} if front else {}),
         **{name: trial.values.get(name, "") for name in names},
         "epochs": trial.epochs,
-        "ending": trial.ending,
+        "ending": trial.state,
         "reason": trial.reason,
         "seconds": round(trial.seconds, 1),
     }
 
 
-def front_of(sweep: Sweep) -> tuple[TrialRecord, ...]:
+def front_of(sweep: Sweep) -> tuple[TrialResult, ...]:
     """Trials of the Pareto front, best in the first metric first; empty with a single metric."""
     front = pareto_front(sweep) if len(sweep.metrics) > 1 else ()
     return tuple(trial for trial in sweep.ranked if trial in front)
@@ -61,7 +63,7 @@ def chosen_by(sweep: Sweep) -> str:
     front = front_of(sweep)
     if front:
         chosen += f"; others of the front are taken by their names, such as --from-sweep {front[-1].name}"
-    if sweep.run.read("sweep.json").get("scheduler") == "pbt":
+    if sweep.request.get("scheduler") == "pbt":
         chosen += "; the values are those of its end, and it had others before"
     return chosen
 
@@ -71,11 +73,11 @@ def best_values(name: str) -> dict[str, Any]:
 
     Raises RunError when there is no sweep of this name, it has not ended, or it is of thresholds.
     """
-    description, best = _description_and_best(name)
-    if "run" in description:
+    study, best = _sweep_and_best(name)
+    if "run" in study.request:
         raise RunError(
             f"{name}: is a sweep of thresholds, which a trained model takes: "
-            f"ganseg calibrate {description['run']} --from-sweep {name}"
+            f"ganseg calibrate {study.request['run']} --from-sweep {name}"
         )
     return best
 
@@ -85,37 +87,38 @@ def best_thresholds(name: str, run: Run) -> tuple[dict[str, float], int]:
 
     Raises RunError when there is no sweep of this name, it has not ended, or it is not of this model's thresholds.
     """
-    description, best = _description_and_best(name)
-    if description.get("run") != run.name:
-        other = f"the thresholds of {description['run']}" if "run" in description else "fields of a recipe"
+    study, best = _sweep_and_best(name)
+    swept = study.request.get("run")
+    if swept != run.name:
+        other = "fields of a recipe" if swept is None else f"the thresholds of {swept}"
         raise RunError(f"{name}: is a sweep of {other}; search: ganseg tune {run.name} --space thresholds")
-    if description["weights"] != weights_digest(run.model):
+    if study.request["weights"] != weights_digest(run.model):
         raise RunError(f"{name}: is of an earlier model of {run.name}; search again under another --run-name")
-    return best, description["patients"]
+    return best, study.request["patients"]
 
 
-def _description_and_best(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A sweep's description (sweep.json) and its best values, or those of the one trial that is named."""
-    run = find_sweep(name)
-    if run is None:
-        run, trial = _find_trial(name)
-        return run.read("sweep.json"), dict(trial.values)
-    stored = (run.folder / "best.json").exists()
-    return run.read("sweep.json"), run.read("best.json")["values"] if stored else dict(Sweep.of(run).best.values)
+def _sweep_and_best(name: str) -> tuple[Study, dict[str, Any]]:
+    """A sweep and its best values, or those of the one trial that is named."""
+    study = find_study(name, "sweep")
+    if study is None:
+        study, trial = _find_trial(name)
+        return study, dict(trial.values)
+    stored = (study.folder / "best.json").exists()
+    return study, study.run.read("best.json")["values"] if stored else dict(Sweep.of(study).best.values)
 
 
-def _find_trial(name: str) -> tuple[Run, TrialRecord]:
-    """The sweep's run and the trial of a name such as `sweep.003`. Raises RunError when either is missing."""
-    run = find_sweep(name.rpartition(".")[0])
-    if run is None:
+def _find_trial(name: str) -> tuple[Study, TrialResult]:
+    """The sweep and the trial of a name such as `sweep.003`. Raises RunError when either is missing."""
+    study = find_study(name.rpartition(".")[0], "sweep")
+    if study is None:
         raise RunError(f"{name}: is no sweep in {runs_root()}; give the name of one, as ganseg tune --run-name has it")
-    matches = [trial for trial in Sweep.of(run).scored if trial.number == name.rpartition(".")[2]]
+    matches = [trial for trial in Sweep.of(study).scored if trial.number == name.rpartition(".")[2]]
     if not matches:
-        raise RunError(f"{name}: is no trial of {run.name} that came to a score; see: ganseg report {run.name}")
-    return run, matches[0]
+        raise RunError(f"{name}: is no trial of {study.name} that came to a score; see: ganseg report {study.name}")
+    return study, matches[0]
 
 
-def _trial_summary(trial: TrialRecord) -> dict[str, Any]:
+def _trial_summary(trial: TrialResult) -> dict[str, Any]:
     return {"trial": trial.name, "values": dict(trial.values), "scores": dict(trial.scores), "epochs": trial.epochs}
 
 
@@ -127,7 +130,7 @@ def table_of(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
     rows = [
         [
             trial.name,
-            trial.ending,
+            trial.state,
             *([str(trial.epochs)] if trained else []),
             *(_score_cell(trial, metric) for metric in sweep.metrics),
             *(["front" if trial in front else ""] if front else []),
@@ -140,7 +143,7 @@ def table_of(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def _score_cell(trial: TrialRecord, metric: Metric) -> str:
+def _score_cell(trial: TrialResult, metric: Metric) -> str:
     return metric.format_value(trial.scores[metric.name]) if metric.name in trial.scores else "–"
 
 

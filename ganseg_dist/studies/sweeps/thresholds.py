@@ -3,7 +3,7 @@
 `ganseg calibrate` takes each region's best threshold by Dice from a grid, exactly. This search covers what a grid over
 one number cannot: scores of whole masks, such as HD95 and those by lesion, several regions at once, and fronts.
 
-runs/SWEEP/sweep.json     the request, with the run and the digest of its weights
+runs/SWEEP/study.json     the request, with the run and the digest of its weights
 runs/RUN/probabilities/   the model's probabilities of the validation scans, shared by all such sweeps of the run
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 
 from ganseg_dist.cluster.ray_cluster import ray_cluster
 from ganseg_dist.cluster.shared_paths import SharedPath, check_shared_paths
-from ganseg_dist.cluster.tune import Search, TrialResult, TunePlan, run_trials
+from ganseg_dist.cluster.tune import Search, TunePlan, TuneResult
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.nesting import Masks, Rows, regions_at
 from ganseg_dist.errors import ConfigError, DataError
@@ -32,10 +32,13 @@ from ganseg_dist.metrics.detection import threshold_table
 from ganseg_dist.metrics.overlap import dice_score, iou_score, sensitivity
 from ganseg_dist.metrics.segmentation import case_scores
 from ganseg_dist.progress import Bar, no_bar
-from ganseg_dist.runs import Run, named_run
+from ganseg_dist.runs import SWEEP, Run, named_run
+from ganseg_dist.studies.study import Study
 from ganseg_dist.studies.sweeps.metric import ON_WHOLE_SCANS, Metric, score_of_scan
-from ganseg_dist.studies.sweeps.record import Ending, Sweep, TrialRecord, begin_sweep, write_trials
+from ganseg_dist.studies.sweeps.search import Watch, search
 from ganseg_dist.studies.sweeps.space import BoundSpace
+from ganseg_dist.studies.sweeps.sweep import Sweep
+from ganseg_dist.studies.trial import TrialResult
 from ganseg_dist.tracking.contents import data_tags
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
 
@@ -101,28 +104,28 @@ def search_thresholds(
     cases: Sequence[Case],
     *,
     gpu: bool = False,
-    watch: Callable[[TrialRecord, int], None] = lambda trial, done: None,
+    watch: Watch = lambda trial, done: None,
     bar: Bar = no_bar,
 ) -> tuple[Sweep, TrackedRun]:
     """Run every trial to its end; an interrupted search resumes. Returns the sweep and its parent run in MLflow.
 
     Args:
         cases: cases of the run's validation patients.
-        watch: called with each trial that ends and the number that have ended.
 
-    Raises RunError when the name belongs to another sweep, ConfigError for a metric that the run does not have, and
+    Raises RunError when the name belongs to another study, ConfigError for a metric that the run does not have, and
     DataError when no case has a mask.
     """
-    sweep_run, run = named_run(request.name), request.run
+    run = request.run
     masked = [case for case in cases if case.mask is not None]
     if not masked:
         raise DataError(f"{run.name}: no validation case has a mask to choose a threshold by")
     predictor = Predictor.load(run.model, "cuda" if gpu else "cpu")
     metrics = threshold_metrics(request.metrics, predictor.regions)
     searched = _searched_thresholds(metrics, predictor.regions)
-    begin = _first_values(searched, request.space, predictor.thresholds)
+    first = _first_values(searched, request.space, predictor.thresholds)
     weights = weights_digest(run.model)
     description = {
+        "kind": SWEEP,
         "config": predictor.config.model_dump(mode="json"),
         "space": SPACE,
         "run": run.name,
@@ -133,45 +136,37 @@ def search_thresholds(
         "metrics": [asdict(metric) for metric in metrics],
         "phantom": run.read("data.json")["phantom"],
     }
+    study = Study.of_request(named_run(request.name), description)
     probabilities = run.folder / "probabilities"
-    ended = (sweep_run.folder / "trials.json").exists()
-    if not ended:  # before begin_sweep: a refused sweep must not reserve its name
+    remaining = study.remaining()
+    if remaining:
         with bar(f"Predicting {len(masked)} validation cases") as advance:
             keep_probabilities(probabilities, predictor, weights, masked, advance=advance)
         _check_scorable(metrics, read_probabilities(probabilities), predictor.regions)
-    begin_sweep(sweep_run, description)
+    study.begin()  # after the checks: a refused sweep must not reserve its name
     params = {"run": run.name, "space": SPACE, "trials": str(request.trials)}
-    parent = open_parent(sweep_run.folder, "sweep", params, data_tags(run.read("data.json")))
-    if ended:
-        return Sweep.of(sweep_run), parent
+    parent = open_parent(study.folder, SWEEP, params, data_tags(run.read("data.json")))
+    if not remaining:
+        return Sweep.of(study), parent
+    plan = TunePlan(
+        sample=BoundSpace(request.space.sample, searched),
+        first_values=first[: request.trials],
+        distributions={},
+        trials=request.trials,
+        scheduler="none",
+        search=request.search,
+        metrics={metric.name: metric.mode for metric in metrics},
+        epochs=1,
+        seed=predictor.config.seed,
+        cpus=1,
+        gpus=0,
+    )
+    job = ThresholdJob(probabilities, predictor.regions, predictor.inside, predictor.thresholds, metrics)
     with ExitStack() as stack:
         with bar("Starting Ray"):
             stack.enter_context(ray_cluster())
         check_shared_paths([SharedPath("GANSEG_RUNS", probabilities, (INDEX,))], {"CPU": 1})
-        records: list[TrialRecord] = []
-
-        def on_trial_end(end: TrialResult) -> None:
-            records.append(_trial_record(end, sweep_run, metrics))
-            watch(records[-1], len(records))
-
-        plan = TunePlan(
-            sample=BoundSpace(request.space.sample, searched),
-            first_values=begin[: request.trials],
-            distributions={},
-            trials=request.trials,
-            scheduler="none",
-            search=request.search,
-            metrics={metric.name: metric.mode for metric in metrics},
-            epochs=1,
-            seed=predictor.config.seed,
-            cpus=1,
-            gpus=0,
-        )
-        job = ThresholdJob(probabilities, predictor.regions, predictor.inside, predictor.thresholds, metrics)
-        ends = run_trials(plan, job.train, sweep_run.folder, on_trial_end)
-    trials = tuple(_trial_record(end, sweep_run, metrics) for end in sorted(ends, key=lambda end: end.number))
-    write_trials(sweep_run, trials)
-    return Sweep(sweep_run, SPACE, metrics, trials), parent
+        return search(study, plan, job.train, lambda trial: _trial_result(trial, study, metrics), watch), parent
 
 
 def threshold_metrics(requested: Sequence[str], regions: Sequence[str]) -> tuple[Metric, ...]:
@@ -280,14 +275,16 @@ def _check_scorable(metrics: Sequence[Metric], cases: Sequence[KeptCase], region
             raise DataError(f"--metric {metric.name}: no validation case holds {', '.join(of)}")
 
 
-def _trial_record(end: TrialResult, sweep_run: Run, metrics: Sequence[Metric]) -> TrialRecord:
-    scores = {metric.name: float(end.scores[metric.name]) for metric in metrics if metric.name in end.scores}
-    ending: Ending = "failed" if end.failed else "finished"
-    seconds = float(end.scores.get("time_total_s", 0.0))
-    values = {
-        name: round(value, 6) for name, value in end.values.items()
-    }  # undoes float steps such as 0.43000000000000005
-    return TrialRecord(f"{sweep_run.name}.{end.number}", values, scores, 0, ending, end.reason, seconds)
+def _trial_result(trial: TuneResult, study: Study, metrics: Sequence[Metric]) -> TrialResult:
+    return TrialResult(
+        f"{study.name}.{trial.number}",
+        # rounding undoes float steps such as 0.43000000000000005
+        {name: round(value, 6) for name, value in trial.values.items()},
+        float(trial.scores.get("time_total_s", 0.0)),
+        scores={metric.name: float(trial.scores[metric.name]) for metric in metrics if metric.name in trial.scores},
+        state="failed" if trial.failed else "finished",
+        reason=trial.reason,
+    )
 
 
 @lru_cache(maxsize=1)

@@ -18,8 +18,8 @@ from ganseg_dist.studies.experiments.federation import (
     with_mean_of_sites,
 )
 from ganseg_dist.studies.experiments.measures import AUROC, MeanOf
-from ganseg_dist.studies.experiments.run import Outcome
 from ganseg_dist.studies.experiments.table import tabulate
+from ganseg_dist.studies.trial import TrialResult
 from ganseg_dist.systems import recipe
 
 DICE = MeanOf("dice")
@@ -27,7 +27,9 @@ SITES = {"north": ("p0", "p1", "p9"), "south": ("p2",), "east": ("p8",)}
 
 
 def outcome(arm, *dice):
-    return Outcome({"arm": arm}, 1.0, tuple(CaseRow(f"c{n}", f"p{n}", "x", {"dice": d}) for n, d in enumerate(dice)))
+    return TrialResult(
+        "t", {"arm": arm}, 1.0, tuple(CaseRow(f"c{n}", f"p{n}", "x", {"dice": d}) for n, d in enumerate(dice))
+    )
 
 
 OUTCOMES = [
@@ -63,7 +65,7 @@ def test_everybody_is_tested_on_the_same_patients_and_a_site_learns_of_its_own()
 def test_sites_of_any_name_give_trials_of_different_names_that_are_shown_as_they_are():
     config, split = recipe("ganet_seg_debug"), Split(("p0", "p8"), ("p1", "p2"), ("p9",))
     sites = dict(zip(("Spital Ü", "St. Mary/Ward 3", "Spital-U"), SITES.values(), strict=True))
-    trials = {trial.name: trial.labels["arm"] for trial in federation_trials(config, split, sites)[2:]}
+    trials = {trial.name: trial.values["arm"] for trial in federation_trials(config, split, sites)[2:]}
     assert trials["alone-St.-Mary-Ward-3"] == "St. Mary/Ward 3 alone"
     assert trials["alone-Spital-U"] == "Spital-U alone"
     assert len(trials) == 3

@@ -8,16 +8,16 @@ from ganseg_dist.plots.comparisons import LEAST_SPAN
 from ganseg_dist.plots.style import PAPER
 from ganseg_dist.studies.experiments.figures import curves, intervals
 from ganseg_dist.studies.experiments.measures import MeanOf
-from ganseg_dist.studies.experiments.run import Outcome
 from ganseg_dist.studies.experiments.table import tabulate
 from ganseg_dist.studies.experiments.wording import SHARED_TRAINING
+from ganseg_dist.studies.trial import TrialResult
 
 DICE, IOU = MeanOf("wt/dice", region="Whole tumour"), MeanOf("wt/iou", region="Whole tumour")
 
 
 def outcome(dice, first=0, **labels):
     rows = tuple(CaseRow(f"c{n}", f"p{n}", "x", {"wt/dice": d, "wt/iou": d / 2}) for n, d in enumerate(dice, first))
-    return Outcome(labels, 1.0, rows)
+    return TrialResult("t", labels, 1.0, rows)
 
 
 def arms(**dice):
@@ -126,7 +126,9 @@ def test_fractions_tell_patients_trained_and_tested_and_keep_the_published_aside
 
 
 def test_images_of_unknown_patients_are_not_called_patients():
-    images = [Outcome(one.labels, one.seconds, one.rows, patients_known=False) for one in arms(none=SEVEN, gan=SEVEN)]
+    images = [
+        TrialResult("t", one.values, one.seconds, one.rows, patients_known=False) for one in arms(none=SEVEN, gan=SEVEN)
+    ]
     assert "t Mean and 95% interval over 7 test images, patients unknown" in written(
         intervals(tabulate(images, [DICE]), "t")
     )

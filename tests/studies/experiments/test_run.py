@@ -1,6 +1,6 @@
 """What a trial leaves behind for its table."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import pytest
 
@@ -8,37 +8,41 @@ from ganseg_dist.atomic import write_json
 from ganseg_dist.digests import sealed
 from ganseg_dist.errors import RunError
 from ganseg_dist.evaluation.segmentation import CaseRow
-from ganseg_dist.runs import named_run
-from ganseg_dist.studies.experiments.run import Outcome, _begin_experiment, _read_outcome, run_experiment
+from ganseg_dist.runs import Run, named_run
+from ganseg_dist.studies.experiments.run import run_experiment
+from ganseg_dist.studies.study import Study, write_result
+from ganseg_dist.studies.trial import TrialResult
 from ganseg_dist.tracking.tracked_run import TrackedRun
+
+STUDY = {"kind": "folds", "labels": "brats", "trials": {"first": {}}}
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_an_outcome_is_read_as_it_was_written(known, tmp_path):
-    kept = Outcome({"arm": "cnn", "seed": 0}, 2.0, (CaseRow("c", "p", "x", {"correct": 1.0}),), known)
-    file = tmp_path / "trial.json"
-    write_json(file, sealed(asdict(kept)))
-    assert _read_outcome(file) == kept
+    kept = TrialResult("e.first", {"arm": "cnn", "seed": 0}, 2.0, (CaseRow("c", "p", "x", {"correct": 1.0}),), known)
+    study = Study(Run(tmp_path), STUDY)
+    write_result(study.result_file("first"), kept)
+    assert study.result("first") == kept
 
 
 def test_an_outcome_that_says_nothing_of_its_patients_is_of_known_ones(tmp_path):
-    file = tmp_path / "trial.json"
-    write_json(file, sealed({"labels": {}, "seconds": 1.0, "rows": []}))
-    assert _read_outcome(file).patients_known
+    study = Study(Run(tmp_path), STUDY)
+    write_json(study.result_file("first"), sealed({"name": "e.first", "values": {}, "seconds": 1.0, "rows": []}))
+    assert study.result("first").patients_known
 
 
-def test_an_experiment_is_of_one_label_scheme(tmp_path, own_runs):
+def test_an_experiment_is_of_one_label_scheme(own_runs):
     found = named_run("e")
-    _begin_experiment(found, "folds", [], tmp_path, "brats")
+    Study.of_request(found, STUDY).begin()
     write_json(found.folder / "trials" / "first.json", {})
-    _begin_experiment(found, "folds", [], tmp_path, "brats")
+    Study.of_request(found, STUDY).begin()
     with pytest.raises(RunError, match="labels was brats, is brats2023"):
-        _begin_experiment(found, "folds", [], tmp_path, "brats2023")
+        Study.of_request(found, STUDY | {"labels": "brats2023"})
 
 
 def _scored(job):
     done.append(job.run_name)
-    return Outcome({"arm": job.trial.name}, 1.0, (CaseRow("c", "p", "x", {"wt/dice": 0.61}),))
+    return TrialResult(job.run_name, {"arm": job.trial.name}, 1.0, (CaseRow("c", "p", "x", {"wt/dice": 0.61}),))
 
 
 done: list[str] = []
@@ -47,9 +51,8 @@ done: list[str] = []
 @dataclass(frozen=True)
 class Part:
     name: str
-    labels: tuple[()] = ()
 
-    def asked(self):
+    def describe(self):
         return {"run": "r"}
 
 

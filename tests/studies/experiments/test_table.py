@@ -8,13 +8,13 @@ from ganseg_dist.errors import DataError
 from ganseg_dist.evaluation.segmentation import CaseRow
 from ganseg_dist.studies.experiments.figures import curves, intervals
 from ganseg_dist.studies.experiments.measures import MeanOf
-from ganseg_dist.studies.experiments.run import Outcome
 from ganseg_dist.studies.experiments.table import header_and_cells, markdown, means, save_table, tabulate
+from ganseg_dist.studies.trial import TrialResult
 
 
 def outcome(arm, fraction, seed, *dice):
     rows = tuple(CaseRow(f"case{n}", f"p{n}", "x", {"wt/dice": d, "wt/iou": d / 2}) for n, d in enumerate(dice))
-    return Outcome({"fraction": fraction, "arm": arm, "seed": seed, "patients": 3}, 2.0 + seed, rows)
+    return TrialResult("t", {"fraction": fraction, "arm": arm, "seed": seed, "patients": 3}, 2.0 + seed, rows)
 
 
 DICE = MeanOf("wt/dice")
@@ -100,7 +100,7 @@ def test_all_are_compared_with_the_first_where_no_label_is_a_setting():
 
 def test_folds_are_one_set_and_seeds_are_several():
     folds = [
-        Outcome({"fold": n, "arm": "model"}, 1.0, (CaseRow(f"c{n}", f"p{n}", "x", {"wt/dice": n / 4}),))
+        TrialResult("t", {"fold": n, "arm": "model"}, 1.0, (CaseRow(f"c{n}", f"p{n}", "x", {"wt/dice": n / 4}),))
         for n in range(5)
     ]
     row, *each = tabulate(folds, [DICE])

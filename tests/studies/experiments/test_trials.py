@@ -7,9 +7,7 @@ from ganseg_dist.data.cohort import Case, Cohort, Split
 from ganseg_dist.errors import ConfigError, DataError
 from ganseg_dist.names import SAFE
 from ganseg_dist.runs import Run
-from ganseg_dist.studies.experiments.ablation import ablation_trials
-from ganseg_dist.studies.experiments.augmentation import augmentation_trials
-from ganseg_dist.studies.experiments.classifiers import classifier_trials
+from ganseg_dist.studies.experiments.arms import ablation_trials, augmentation_trials, classifier_trials
 from ganseg_dist.studies.experiments.folds import fold_trials
 from ganseg_dist.studies.experiments.fractions import fraction_trials, nested
 from ganseg_dist.studies.experiments.robustness import robustness_trials
@@ -38,7 +36,7 @@ def test_fractions_are_nested_and_never_touch_the_test():
 def test_a_trial_for_each_fraction_arm_and_seed():
     trials = fraction_trials(CONFIG, SPLIT, percentages=[100, 10], arm_names=["real", "gan"], seeds=2)
     assert len({trial.name for trial in trials}) == len(trials) == 8
-    assert [trial.labels["percentage"] for trial in trials][:4] == [10] * 4
+    assert [trial.values["percentage"] for trial in trials][:4] == [10] * 4
     real, gan = trials[0].config, trials[1].config
     assert (real.system.gan, gan.system.gan) == (False, True)
     assert real.data.augment == gan.data.augment
@@ -76,8 +74,8 @@ def test_a_left_out_hospital_is_seen_by_nobody(tmp_path):
     trials = transfer_trials(CONFIG, cohort(tmp_path, **homes), arm_names=["classical", "both"])
     assert len(trials) == 6
     for trial in trials:
-        assert {homes[patient] for patient in trial.split.test} == {trial.labels["site"]}
-        assert trial.labels["site"] not in {homes[p] for p in (*trial.split.train, *trial.split.validation)}
+        assert {homes[patient] for patient in trial.split.test} == {trial.values["site"]}
+        assert trial.values["site"] not in {homes[p] for p in (*trial.split.train, *trial.split.validation)}
 
 
 @pytest.mark.parametrize("name", ["ganet_seg_debug", "gan_osmosis_debug"])
@@ -93,7 +91,7 @@ def test_hospitals_of_any_name_give_trials_of_different_names_that_are_shown_as_
     sites = ("Spital Ü", "Spital-U", "../../x", "spital u")
     homes = {f"p{number}": sites[number % 4] for number in range(24)}
     trials = transfer_trials(CONFIG, cohort(tmp_path, **homes), arm_names=["both"])
-    assert {trial.labels["site"] for trial in trials} == set(sites)
+    assert {trial.values["site"] for trial in trials} == set(sites)
     assert {trial.name for trial in trials} >= {"without-Spital-U-both", "without-x-both"}
     assert len({trial.name.lower() for trial in trials}) == 4
     assert all(SAFE.fullmatch(trial.name) for trial in trials)
@@ -117,7 +115,7 @@ def test_one_hospital_cannot_be_left_out(tmp_path):
 @pytest.mark.parametrize("name", ["ganet_seg_debug", "gan_osmosis_debug"])
 def test_each_term_is_off_in_one_row(name):
     trials = ablation_trials(recipe(name), SPLIT, seeds=2)
-    rows = {trial.labels["arm"]: trial.config for trial in trials if trial.labels["seed"] == 0}
+    rows = {trial.values["arm"]: trial.config for trial in trials if trial.values["seed"] == 0}
     assert len(trials) == 2 * len(rows)
     assert rows["whole"] == override(recipe(name), {"seed": 0})
     assert rows["no adversarial term"].system.adversarial_weight == 0
@@ -130,7 +128,7 @@ def test_each_row_builds_another_painter():
     """What a row's name says, read off the system that it trains."""
     seen = {"data.modalities": ["flair"], "data.regions": ["wt"]}
     trials = ablation_trials(override(recipe("gan_osmosis_debug"), seen), SPLIT, seeds=1)
-    rows = {trial.labels["arm"]: build_system(trial.config) for trial in trials}
+    rows = {trial.values["arm"]: build_system(trial.config) for trial in trials}
 
     def shape(system):
         if "generator" not in system.networks:
@@ -155,9 +153,9 @@ def test_each_row_builds_another_painter():
 @pytest.mark.parametrize("name", ["ganet_seg", "ganet_seg_small", "gan_osmosis", "gan_osmosis_small"])
 def test_what_is_off_already_has_no_row_and_the_whole_is_asked_for(name):
     config = recipe(name)
-    rows = {trial.labels["arm"] for trial in ablation_trials(config, SPLIT, seeds=1)}
+    rows = {trial.values["arm"] for trial in ablation_trials(config, SPLIT, seeds=1)}
     without = override(config, {"system.adversarial_weight": 0.0})
-    assert rows - {trial.labels["arm"] for trial in ablation_trials(without, SPLIT, seeds=1)} == {"no adversarial term"}
+    assert rows - {trial.values["arm"] for trial in ablation_trials(without, SPLIT, seeds=1)} == {"no adversarial term"}
     for field, value in (("gan", False), ("reading", "paper")):
         with pytest.raises(ConfigError, match=rf"system\.{field}: is set to one of the ablation's own rows"):
             ablation_trials(override(config, {f"system.{field}": value}), SPLIT, seeds=1)
@@ -166,15 +164,15 @@ def test_what_is_off_already_has_no_row_and_the_whole_is_asked_for(name):
 def test_a_detector_learns_from_each_kind_of_augmentation(tmp_path):
     config = recipe("gan_detector_debug")
     trials = augmentation_trials(config, Cohort(tmp_path, "manifest", ()), SPLIT, seeds=2)
-    assert [trial.labels["arm"] for trial in trials if trial.labels["seed"] == 0] == [
+    assert [trial.values["arm"] for trial in trials if trial.values["seed"] == 0] == [
         "none", "classical", "gan", "both",
     ]  # fmt: skip
     assert len({trial.name for trial in trials}) == len(trials) == 8
     for trial in trials:
-        assert trial.config.system.augmentation == trial.labels["arm"]
-        assert trial.config.seed == trial.labels["seed"]
+        assert trial.config.system.augmentation == trial.values["arm"]
+        assert trial.config.seed == trial.values["seed"]
         assert trial.split == SPLIT
-    synthesising = {trial.labels["arm"] for trial in trials if trial.config.system.synthesises}
+    synthesising = {trial.values["arm"] for trial in trials if trial.config.system.synthesises}
     assert synthesising == {"gan", "both"}
 
 
@@ -190,7 +188,7 @@ def test_a_detector_finds_one_class(tmp_path):
 def test_the_classifier_stands_beside_both_its_baselines():
     trials = classifier_trials(recipe("dl_gan_cnn_debug"), SPLIT, seeds=2)
     assert len({trial.name for trial in trials}) == len(trials) == 6
-    assert {trial.labels["arm"] for trial in trials} == trials[0].config.system.published["classifiers"].keys(), (
+    assert {trial.values["arm"] for trial in trials} == trials[0].config.system.published["classifiers"].keys(), (
         "each has its published figures"
     )
     assert [(trial.config.system.gan, trial.config.system.classifier) for trial in trials[::2]] == [

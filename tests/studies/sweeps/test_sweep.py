@@ -15,12 +15,14 @@ from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.planning.run_folder import command_line
 from ganseg_dist.runs import named_run
+from ganseg_dist.studies.study import find_study
 from ganseg_dist.studies.sweeps.page import write_page
 from ganseg_dist.studies.sweeps.publish import save_sweep
-from ganseg_dist.studies.sweeps.record import Sweep
+from ganseg_dist.studies.sweeps.request import SweepRequest, stored_request
+from ganseg_dist.studies.sweeps.run import run_sweep
 from ganseg_dist.studies.sweeps.space import Space
-from ganseg_dist.studies.sweeps.sweep import SweepRequest, resumed_sweep, sweep
-from ganseg_dist.studies.sweeps.trial import PlainTrainer
+from ganseg_dist.studies.sweeps.sweep import Sweep
+from ganseg_dist.studies.sweeps.trainers import PlainTrainer
 from ganseg_dist.systems import recipe
 from ganseg_dist.training.session import train_session
 from tune_spaces import spaces
@@ -65,23 +67,23 @@ def test_a_trial_is_the_run_that_its_values_alone_would_make(phantom, monkeypatc
     monkeypatch.chdir(phantom.parent)
     asked = request(Path(phantom.name))
     seen, warned = [], []
-    done, _ = sweep(asked, watch=lambda trial, number: seen.append((trial.name, number)), warn=warned.append)
+    done, _ = run_sweep(asked, watch=lambda trial, number: seen.append((trial.name, number)), warn=warned.append)
     assert [warning for warning in warned if "the mask is empty" in warning] == warned[:1], "of the healthy subject"
     assert sorted(name for name, _ in seen) == [f"s.{number:03d}" for number in (1, 2, 3, 4)]
     first = next(trial for trial in done.trials if trial.name == "s.001")
     assert first.values == {"train.learning_rate": 0.001}
-    assert (first.ending, first.epochs, len(first.curve)) == ("finished", 2, 2)
+    assert (first.state, first.epochs, len(first.curve)) == ("finished", 2, 2)
 
     diverged = [trial for trial in done.trials if trial.values["train.learning_rate"] == TOO_LARGE]
     assert diverged, "the seed draws one"
     for trial in diverged:
-        assert trial.ending == "diverged"
+        assert trial.state == "diverged"
         assert "lower train.learning_rate" in trial.reason
         assert not trial.scores
-    assert done.best.ending == "finished"
+    assert done.best.state == "finished"
 
     save_sweep(done)
-    page = write_page(Sweep.of(done.run)).read_text()
+    page = write_page(Sweep.of(done)).read_text()
     assert done.best.name in page
     assert "Synthetic phantom" in page
     assert "became nan; lower train.learning_rate" in page
@@ -96,10 +98,13 @@ def test_a_trial_is_the_run_that_its_values_alone_would_make(phantom, monkeypatc
     assert said["command"] == command_line(), "not that of Ray's worker"
     assert first.kept == said["kept"]["segment"]["epoch"] + 1
 
-    again, _ = sweep(resumed_sweep("s", {"rates": SPACE}), watch=lambda trial, number: pytest.fail("trained again"))
+    again, _ = run_sweep(
+        stored_request(find_study("s", "sweep"), {"rates": SPACE}),
+        watch=lambda trial, number: pytest.fail("trained again"),
+    )
     assert [str(trial) for trial in again.trials] == [str(trial) for trial in done.trials]
     with pytest.raises(RunError, match="s: was begun with another trials; choose another --run-name"):
-        sweep(request(phantom, trials=9))
+        run_sweep(request(phantom, trials=9))
 
 
 @pytest.mark.slow
@@ -108,10 +113,10 @@ def test_trials_that_fail_alike_end_the_sweep_which_goes_on_when_that_is_mended(
     full.touch()
     asked, trainer = request(phantom), Breaks(full)
     with pytest.raises(RunError, match=r"s: 3 trials, .* ended by the same error: .*No space left on device; mend it"):
-        sweep(asked, trainer=trainer)
+        run_sweep(asked, trainer=trainer)
     full.unlink()
-    done, _ = sweep(asked, trainer=trainer)
-    assert {trial.ending for trial in done.trials} <= {"finished", "diverged"}
+    done, _ = run_sweep(asked, trainer=trainer)
+    assert {trial.state for trial in done.trials} <= {"finished", "diverged"}
     assert [trial.name for trial in done.trials] == [f"s.{number:03d}" for number in (1, 2, 3, 4)]
 
 
@@ -120,13 +125,13 @@ def test_of_a_sweep_that_has_ended_what_failed_is_tried_again(phantom, tmp_path)
     full = tmp_path / "full"
     full.touch()
     asked, trainer = request(phantom, trials=2), Breaks(full)
-    failed, _ = sweep(asked, trainer=trainer)
-    assert [trial.ending for trial in failed.trials] == ["failed", "failed"]
+    failed, _ = run_sweep(asked, trainer=trainer)
+    assert [trial.state for trial in failed.trials] == ["failed", "failed"]
     with pytest.raises(RunError, match=r"none of its 2 trials came to a score: .*No space left on device; mend it"):
         save_sweep(failed)
     full.unlink()
-    done, _ = sweep(asked, trainer=trainer)
-    assert done.trials[0].ending == "finished"
+    done, _ = run_sweep(asked, trainer=trainer)
+    assert done.trials[0].state == "finished"
     assert not done.failed_trials
 
 
@@ -137,13 +142,13 @@ def test_trials_whose_processes_were_ended_with_the_sweep_say_so(phantom, monkey
         open_one.folder.mkdir()
         open_one.write("run.json", {"status": "training", "sweep": "s"})
         with pytest.raises(RunError, match="s: is being trained by another process"):
-            sweep(request(phantom))
+            run_sweep(request(phantom))
         assert named_run("s.001").description()["status"] == "training", "this one's trials go on"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ganseg_dist.studies.sweeps.sweep.run_trials", interrupted)
+    monkeypatch.setattr("ganseg_dist.studies.sweeps.search.run_trials", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        sweep(request(phantom))
+        run_sweep(request(phantom))
     assert named_run("s.001").description()["status"] == "interrupted"
 
 
@@ -162,10 +167,10 @@ def test_trials_whose_processes_were_ended_with_the_sweep_say_so(phantom, monkey
 )
 def test_what_cannot_be_searched_is_told_before_ray_is_started(phantom, monkeypatch, changes, message):
     monkeypatch.setattr(
-        "ganseg_dist.studies.sweeps.sweep.cluster_with_shared_paths", lambda *args, **kwargs: pytest.fail("started")
+        "ganseg_dist.studies.sweeps.run.cluster_with_shared_paths", lambda *args, **kwargs: pytest.fail("started")
     )
     with pytest.raises(ConfigError, match=message):
-        sweep(request(phantom, **changes))
+        run_sweep(request(phantom, **changes))
     assert not (named_run("s").folder).exists()
 
 
@@ -189,10 +194,10 @@ def test_a_killed_sweep_goes_on_with_the_trials_that_are_left(phantom, tmp_path,
     else:
         process.send_signal(number)
         assert process.wait(timeout=60) == 130
-        assert not (named_run("k").folder / "trials.json").exists(), "it has not ended"
+        assert find_study("k", "sweep").remaining(), "it has not ended"
     made = finished.stat().st_mtime
     subprocess.run(command, check=True, timeout=250, capture_output=True)
-    trials = named_run("k").read("trials.json")["trials"]
-    assert sorted(trial["name"] for trial in trials) == [f"k.{number:03d}" for number in (1, 2, 3, 4)]
-    assert all(trial["ending"] == "finished" for trial in trials)
+    trials = find_study("k", "sweep").results().values()
+    assert sorted(trial.name for trial in trials) == [f"k.{number:03d}" for number in (1, 2, 3, 4)]
+    assert all(trial.state == "finished" for trial in trials)
     assert finished.stat().st_mtime == made, "what was finished is not trained again"

@@ -10,30 +10,36 @@ import pytest
 
 from ganseg_dist.errors import RunError
 from ganseg_dist.runs import Run
+from ganseg_dist.studies.study import write_result
 from ganseg_dist.studies.sweeps.figures import figures
+from ganseg_dist.studies.sweeps.importance import importances, pareto_front
 from ganseg_dist.studies.sweeps.metric import Metric
 from ganseg_dist.studies.sweeps.publish import best_values, save_sweep, table_of
-from ganseg_dist.studies.sweeps.record import Sweep, TrialRecord, write_trials
-from ganseg_dist.studies.sweeps.study import importances, pareto_front
+from ganseg_dist.studies.sweeps.sweep import Sweep
+from ganseg_dist.studies.trial import TrialResult
 
 DICE = Metric("val/dice_wt", every_epoch=True)
 DISTANCE = Metric("val/hd95_wt", every_epoch=False)
 
 
-def trial(number: int, dice: float, distance: float = 10.0, ending: str = "finished", **values) -> TrialRecord:
+def trial(number: int, dice: float, distance: float = 10.0, state: str = "finished", **values) -> TrialResult:
     scores = {} if math.isnan(dice) else {DICE.name: dice, DISTANCE.name: distance}
-    return TrialRecord(f"s.{number:03d}", values, scores, 3, ending, curve=((1, dice / 2), (2, dice)))
+    return TrialResult(
+        f"s.{number:03d}", values, scores=scores, state=state, epochs=3, curve=((1, dice / 2), (2, dice))
+    )
 
 
-def sweep(tmp_path: Path, *trials: TrialRecord, metrics=(DICE,)) -> Sweep:
+def sweep(tmp_path: Path, *trials: TrialResult, metrics=(DICE,)) -> Sweep:
     run = Run(tmp_path / "s")
-    run.write("sweep.json", {"split": {"validation": ["a", "b"]}})
-    return Sweep(run, "ganet_seg", metrics, trials)
+    named = [asdict(metric) for metric in metrics]
+    request = {"kind": "sweep", "trials": len(trials), "space": "ganet_seg", "metrics": named, "patients": 2}
+    run.write("study.json", request)
+    return Sweep(run, request, metrics, trials)
 
 
 def test_the_best_is_of_those_that_came_to_a_score(tmp_path):
     found = sweep(
-        tmp_path, trial(1, 0.5), trial(2, math.nan, ending="diverged"), trial(3, 0.9, ending="failed"), trial(4, 0.7)
+        tmp_path, trial(1, 0.5), trial(2, math.nan, state="diverged"), trial(3, 0.9, state="failed"), trial(4, 0.7)
     )
     assert found.best.name == "s.004"
     assert [record.name for record in found.ranked] == ["s.004", "s.001", "s.002", "s.003"]
@@ -42,14 +48,14 @@ def test_the_best_is_of_those_that_came_to_a_score(tmp_path):
 
 
 def test_a_trial_that_was_stopped_is_the_best_only_where_none_was_finished(tmp_path):
-    found = sweep(tmp_path, trial(1, 0.9, ending="stopped"), trial(2, 0.5), trial(3, 0.7))
+    found = sweep(tmp_path, trial(1, 0.9, state="stopped"), trial(2, 0.5), trial(3, 0.7))
     assert [record.name for record in found.ranked] == ["s.003", "s.002", "s.001"]
     assert found.best.name == "s.003"
     assert replace(found, trials=found.trials[:1]).best.name == "s.001"
 
 
 def test_without_any_score_the_reason_of_the_first_is_told(tmp_path):
-    diverged = replace(trial(1, math.nan, ending="diverged"), reason="the loss became nan")
+    diverged = replace(trial(1, math.nan, state="diverged"), reason="the loss became nan")
     with pytest.raises(RunError, match=r"s: none of its 1 trials came to a score: the loss became nan"):
         _ = sweep(tmp_path, diverged).best
 
@@ -108,11 +114,10 @@ def test_values_of_one_trial_of_a_front_are_asked_for_by_its_name(tmp_path, monk
     monkeypatch.setenv("GANSEG_RUNS", str(tmp_path))
     found = sweep(
         tmp_path, trial(1, 0.5, 4.0, a=1.0), trial(2, 0.7, 9.0, a=2.0), trial(3, 0.4, 5.0, a=3.0),
-        trial(4, 0.0, ending="diverged", a=4.0), metrics=(DICE, DISTANCE),
+        trial(4, 0.0, state="diverged", a=4.0), metrics=(DICE, DISTANCE),
     )  # fmt: skip
-    said = {"metrics": [asdict(metric) for metric in found.metrics], "space": "ganet_seg", "split": {"validation": "a"}}
-    found.run.write("sweep.json", said)
-    write_trials(found.run, found.trials)
+    for result in found.trials:
+        write_result(found.result_file(result.number), result)
     save_sweep(found)
     best = found.run.read("best.json")
     assert best["chosen"].startswith("largest val/dice_wt of the trials that were finished; others of the front")
@@ -127,6 +132,6 @@ def test_a_winner_is_asked_for_by_the_name_of_a_sweep_that_has_ended(tmp_path, m
     monkeypatch.setenv("GANSEG_RUNS", str(tmp_path))
     with pytest.raises(RunError, match="is no sweep"):
         best_values("nothing")
-    Run(tmp_path / "begun").write("sweep.json", {})
+    Run(tmp_path / "begun").write("study.json", {"kind": "sweep", "trials": 1})
     with pytest.raises(RunError, match="has not ended; go on with: ganseg tune --resume begun"):
         best_values("begun")

@@ -13,7 +13,7 @@ from ganseg_dist.inference.model_folder import Thresholds
 from ganseg_dist.runs import Run, named_run
 from ganseg_dist.studies.sweeps.page import write_page
 from ganseg_dist.studies.sweeps.publish import best_thresholds, best_values, save_sweep
-from ganseg_dist.studies.sweeps.record import Sweep
+from ganseg_dist.studies.sweeps.sweep import Sweep
 from ganseg_dist.studies.sweeps.thresholds import (
     ThresholdJob,
     ThresholdRequest,
@@ -92,7 +92,7 @@ def test_trials_begin_at_a_half_and_end_in_thresholds_of_the_model(cohort):
     assert done.best.scores["val/dice_wt"] == max(trial.scores["val/dice_wt"] for trial in done.trials)
 
     save_sweep(done)
-    page = write_page(Sweep.of(done.run)).read_text()
+    page = write_page(Sweep.of(done)).read_text()
     assert "ganseg calibrate base --from-sweep thr" in page
     assert "Synthetic phantom" in page
     assert best_thresholds("thr", run) == (dict(done.best.values), len({case.patient for case in cases}))

@@ -11,14 +11,15 @@ import pytest
 import ray
 from safetensors.torch import load_file
 
-import ganseg_dist.studies.sweeps.sweep as sweeps
+import ganseg_dist.studies.sweeps.run as sweeps
 from ganseg_dist.cluster.tune import EPOCH, TunePlan, run_trials
 from ganseg_dist.config import override
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import named_run
+from ganseg_dist.studies.sweeps.request import SweepRequest
+from ganseg_dist.studies.sweeps.run import run_sweep
 from ganseg_dist.studies.sweeps.space import Space
-from ganseg_dist.studies.sweeps.sweep import SweepRequest, sweep
 from ganseg_dist.systems import recipe
 from tests.contract.members import differing
 
@@ -95,12 +96,12 @@ def test_a_trial_of_two_workers_goes_on_after_one_of_them_was_killed(cpus, phant
     killer = KillsAWorker(("twins.001", "twins.002"))
     killer.start()
     try:
-        done, _ = sweep(request(phantom, "twins"))
+        done, _ = run_sweep(request(phantom, "twins"))
     finally:
         killer.over.set()
         killer.join()
     assert killer.killed, "nothing was killed"
-    assert [(trial.ending, trial.epochs, len(trial.curve)) for trial in done.trials] == [
+    assert [(trial.state, trial.epochs, len(trial.curve)) for trial in done.trials] == [
         ("finished", EPOCHS, EPOCHS)
     ] * 2
     one, other = done.trials

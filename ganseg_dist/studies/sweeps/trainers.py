@@ -1,4 +1,4 @@
-"""One trial of a sweep: a run like any other that reports each epoch to Ray Tune as it ends."""
+"""How a sweep's trial is trained: a run like any other that reports each epoch to Ray Tune as it ends."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from ganseg_dist.planning.run_folder import open_run
 from ganseg_dist.runs import Run, named_run
 from ganseg_dist.studies.sweeps.metric import Metric, scores_so_far
 from ganseg_dist.studies.sweeps.privacy import with_sweep_noise
-from ganseg_dist.studies.sweeps.record import Ending
+from ganseg_dist.studies.trial import TrialState
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import Monitor
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
 from ganseg_dist.tracking.tracked_run import TrackedRun
 from ganseg_dist.training.run_training import only_trainer, run_training
 
-ENDS: Mapping[str, Ending] = {TrainingDiverged.__name__: "diverged", FederationError.__name__: "abandoned"}
-"""Endings by the name of the error: with these errors a trial ends for good and is not run again."""
+STATES: Mapping[str, TrialState] = {TrainingDiverged.__name__: "diverged", FederationError.__name__: "abandoned"}
+"""By the name of the error: with these errors a trial ends for good and is not run again."""
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +101,7 @@ class TrialJob:
     @property
     def tags(self) -> dict[str, str]:
         """MLflow tags that place the trial's run under the sweep's."""
-        parent = {} if self.parent.run_id is None else {"mlflow.parentRunId": self.parent.run_id}
-        return {"ganseg.sweep": self.sweep, **parent}
+        return {"ganseg.sweep": self.sweep, **self.parent.child_tags}
 
     def report_epoch(self, checkpoint: Path, config: RunConfig, monitors: Monitors, *, keep: bool) -> None:
         """Report the scores as of this checkpoint to Tune; nothing before the first epoch.

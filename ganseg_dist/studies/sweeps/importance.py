@@ -1,4 +1,4 @@
-"""A sweep as an Optuna study, for the importance of its fields and its Pareto front."""
+"""The importance of a sweep's fields and its Pareto front, by Optuna."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ganseg_dist.plots.parallel import spans_decades
-from ganseg_dist.studies.sweeps.record import Sweep, TrialRecord
+from ganseg_dist.studies.sweeps.sweep import Sweep
+from ganseg_dist.studies.trial import TrialResult
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -38,7 +39,7 @@ def study_of(sweep: Sweep) -> Study:
     return study
 
 
-def pareto_front(sweep: Sweep) -> tuple[TrialRecord, ...]:
+def pareto_front(sweep: Sweep) -> tuple[TrialResult, ...]:
     """Trials that no other trial dominates: none is as good in every metric and better in one."""
     front = {trial.number for trial in study_of(sweep).best_trials}
     return tuple(trial for number, trial in enumerate(sweep.scored) if number in front)
@@ -62,7 +63,7 @@ def importances(sweep: Sweep) -> Mapping[str, float]:
     )
 
 
-def _ranges(trials: Sequence[TrialRecord]) -> dict[str, BaseDistribution]:
+def _ranges(trials: Sequence[TrialResult]) -> dict[str, BaseDistribution]:
     """The range of the tried values of each field: a study needs one, and the forest sees no other values."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
