@@ -107,7 +107,7 @@ def _handle(message: Message, context: Context, answer: Callable[[SiteNode, Roun
         return answer(node, instruction)
     except Exception as error:
         _log(node, error)
-        code, reason = next((refusal for kind, refusal in REASONS.items() if isinstance(error, kind)), UNKNOWN)
+        code, reason = next((rejection for kind, rejection in REASONS.items() if isinstance(error, kind)), UNKNOWN)
         run, number = (instruction.run, instruction.round) if instruction else ("unknown", 0)
         with suppress(GansegError):  # full disk: an unrecorded error beats a server that waits in vain
             EgressManifest(node.manifest).record("error", run, number, {}, {"code": code})
@@ -116,9 +116,9 @@ def _handle(message: Message, context: Context, answer: Callable[[SiteNode, Roun
 
 def _node_of(context: Context) -> SiteNode:
     """The folder that the node's config names; for a node that Flower simulates, one that the simulation made."""
-    home, partition_id = context.node_config.get("home"), context.node_config.get("partition-id")
-    if home is not None:
-        return SiteNode(Path(str(home)))
+    folder, partition_id = context.node_config.get("home"), context.node_config.get("partition-id")
+    if folder is not None:
+        return SiteNode(Path(str(folder)))
     if partition_id is None:
         raise ConfigError("home: the node's config names none; start it with --node-config \"home='FOLDER'\"")
     simulation = named_run(str(context.run_config["run-name"]))

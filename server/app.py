@@ -132,12 +132,12 @@ def _simulated(grid: Grid, request: FlowerRunRequest, tracker: Tracker, write_li
             "give --run-config 'data=\"/path/to/cohort\"'"
         )
 
-    def connect(homes: Sequence[Path]) -> Grid:
+    def connect(folders: Sequence[Path]) -> Grid:
         nodes = len(list(grid.get_node_ids()))
-        if nodes != len(homes):
+        if nodes != len(folders):
             raise ConfigError(
-                f"num-supernodes: Flower simulates {nodes} and the federation has {len(homes)} sites; "
-                f"give --federation-config num-supernodes={len(homes)}"
+                f"num-supernodes: Flower simulates {nodes} and the federation has {len(folders)} sites; "
+                f"give --federation-config num-supernodes={len(folders)}"
             )
         return grid
 

@@ -233,7 +233,7 @@ class Federation:
             failed = {node: reply.error for node, reply in replies.items() if reply.has_error()}
             refusing |= {node: members[node].name for node, error in failed.items() if error.code == CONFIG_REFUSED}
             if len(members) - len(refusing) < needed:  # asking again would change nothing
-                raise FederationError(f"round {part.number}: {self._refusal(list(refusing.values()))}")
+                raise FederationError(f"round {part.number}: {self._rejection_message(list(refusing.values()))}")
             why = {members[node].name: self.sites.failure(members[node].name, error) for node, error in failed.items()}
             updates, unread = self._read(replies, initial, part)
             kept, left_out = self._inspect(updates, initial, part)
@@ -251,7 +251,7 @@ class Federation:
             "command again"
         )
 
-    def _refusal(self, sites: list[str]) -> str:
+    def _rejection_message(self, sites: list[str]) -> str:
         """Text: how many sites refuse the config and, in a simulation, why."""
         reasons = [f"{site}: {line}" for site in sites if (line := self.sites.last_log_line(site)) is not None]
         why = "; ".join(reasons) or f"{', '.join(sites)}; the site.log of each says why"

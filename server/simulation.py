@@ -63,8 +63,8 @@ def simulate(simulation: Simulation, answer: Answer, *, tracker: Tracker | None 
     """
     request = simulation.request
 
-    def connect(homes: Sequence[Path]) -> Grid:
-        nodes = {number: {"home": str(home)} for number, home in enumerate(homes, start=1)}
+    def connect(folders: Sequence[Path]) -> Grid:
+        nodes = {number: {"home": str(home)} for number, home in enumerate(folders, start=1)}
         if request.local:
             return InProcessGrid(answer, nodes)
         return RayGrid(answer, nodes, cpus=simulation.cpus, gpus=simulation.gpus)
@@ -106,11 +106,13 @@ def simulate_on(
         if run.finished:
             return run
         check_plan(plan, request, {"": split}, lambda warning: write_line(f"warning: {warning}"))
-        homes = _create_site_folders(run, request, patients, split)
-        sites = Sites(connect(list(homes.values())), plan.config.federation.deadline_seconds, write_line, homes)
+        site_folders = _create_site_folders(run, request, patients, split)
+        sites = Sites(
+            connect(list(site_folders.values())), plan.config.federation.deadline_seconds, write_line, site_folders
+        )
 
         def train(tracked: TrackedRun) -> Path:
-            return train_federation(run, plan.config, sites, tracked, tracker=tracker, least_sites=len(homes))
+            return train_federation(run, plan.config, sites, tracked, tracker=tracker, least_sites=len(site_folders))
 
         run_training(run, train, monitors=plan.monitors, tags=request.tags, started=started)
     return run
@@ -142,7 +144,7 @@ def _create_site_folders(
 
     Raises DataError for a site without training patients.
     """
-    homes = {}
+    created = {}
     folders = folder_names(patients, longest=LONGEST_PART)
     for name, members in patients.items():
         site_split = split.of(members)
@@ -151,8 +153,8 @@ def _create_site_folders(
                 f"--sites: {name} has {len(members)} patients, none of them to learn from; ask for fewer sites, or "
                 "lower data.test_fraction and data.validation_fraction"
             )
-        home = run.folder / "sites" / folders[name]
-        private_folder(home)
+        folder = run.folder / "sites" / folders[name]
+        private_folder(folder)
         settings: dict[str, Any] = {
             "name": name,
             "data": str(request.data.absolute()),
@@ -164,6 +166,6 @@ def _create_site_folders(
             "patients": list(members),
             "split": site_split.to_dict(),
         }
-        write_json(home / "site.json", settings)
-        homes[name] = home
-    return homes
+        write_json(folder / "site.json", settings)
+        created[name] = folder
+    return created

@@ -42,11 +42,11 @@ class Sites:
     deadline_seconds: float
     write_line: Callable[[str], None] = ignore_line
     """Receives a line for each request; ignored by default, where a progress bar shows them."""
-    homes: Mapping[str, Path] = field(default_factory=dict)
+    folders: Mapping[str, Path] = field(default_factory=dict)
     """In a simulation, every site's folder by name, whose log says why it refused; empty in a real federation."""
     members: dict[int, SiteInfo] = field(default_factory=dict)
     """Sites that take part, by node."""
-    refused: dict[int, str] = field(default_factory=dict)
+    rejecting: dict[int, str] = field(default_factory=dict)
     """Reasons of the nodes that refused."""
     away: set[tuple[str, int]] = field(default_factory=set)
     """Kind of message and node, for nodes that missed its last deadline: a site that cannot train may still score."""
@@ -68,20 +68,20 @@ class Sites:
         waiting: dict[str, int] = {}
         again: set[int] = set()
         while True:
-            known = {*self.members, *waiting.values(), *self.refused}
+            known = {*self.members, *waiting.values(), *self.rejecting}
             new = [node for node in self.grid.get_node_ids() if node not in known]
             if new:
                 self.write_line(f"asking {counted(len(new), 'node')} whether to take part")
             waiting |= self._push(JOIN, instruction, {}, [*new, *again - set(waiting.values())], end)
-            for node, reply in self._pull(waiting):
+            for node, reply in self._receive(waiting):
                 self._take_in(node, reply, warn)
             short, again = len(self.members) < least, set()
             if not short and not waiting:
                 return
-            if time.monotonic() > end or (self.homes and not waiting):
+            if time.monotonic() > end or (self.folders and not waiting):
                 break
             if short and time.monotonic() >= due:
-                due, again = time.monotonic() + ASK_AGAIN_SECONDS, set(self.refused)
+                due, again = time.monotonic() + ASK_AGAIN_SECONDS, set(self.rejecting)
                 self.write_line(f"{self._membership(least)}; waiting {_duration(end - time.monotonic())} more at most")
             time.sleep(POLL_SECONDS)
         if short:
@@ -110,7 +110,7 @@ class Sites:
         waiting = self._push(kind, instruction, arrays, recipients, end)
         replies: dict[int, Message] = {}
         while waiting:
-            for node, reply in self._pull(waiting):
+            for node, reply in self._receive(waiting):
                 replies[node] = reply
                 on_reply(len(replies), len(recipients))
             present = [node for node in recipients if (kind, node) not in self.away]
@@ -146,7 +146,7 @@ class Sites:
         pushed = zip(self.grid.push_messages(messages), nodes, strict=False)
         return {message_id: node for message_id, node in pushed if message_id}
 
-    def _pull(self, waiting: dict[str, int]) -> list[tuple[int, Message]]:
+    def _receive(self, waiting: dict[str, int]) -> list[tuple[int, Message]]:
         """The replies since the last call, with their nodes; their messages are removed from `waiting`."""
         if not waiting:
             return []
@@ -165,11 +165,11 @@ class Sites:
             if any(info.name == member.name for member in self.members.values()):
                 raise FederationError("another site has its name; change name in its site.json")
         except FederationError as error:
-            if self.refused.get(node) != str(error):
+            if self.rejecting.get(node) != str(error):
                 warn(f"node {node}: takes no part: {error}")
-            self.refused[node] = str(error)
+            self.rejecting[node] = str(error)
             return
-        self.refused.pop(node, None)
+        self.rejecting.pop(node, None)
         self.members = dict(sorted({**self.members, node: info}.items()))  # by node, whichever answers first
         self.write_line(f"{info.name} takes part, with {counted(info.patients, 'patient')}")
 
@@ -181,14 +181,16 @@ class Sites:
     def _refusals(self) -> str:
         """Text: the refusals with their reasons; in a simulation the last log lines of sites that are not members."""
         members = {member.name for member in self.members.values()}
-        lines = {site: self.last_log_line(site) for site in self.homes if site not in members}
+        lines = {site: self.last_log_line(site) for site in self.folders if site not in members}
         reasons = [f"{site}: {line}" for site, line in lines.items() if line is not None]
-        return "".join(f"; {each}" for each in reasons or (f"node {node}: {why}" for node, why in self.refused.items()))
+        return "".join(
+            f"; {each}" for each in reasons or (f"node {node}: {why}" for node, why in self.rejecting.items())
+        )
 
     def last_log_line(self, site: str) -> str | None:
         """The last line of a simulated site's log, without its time; None for a real site and without a log."""
         with suppress(KeyError, OSError, IndexError):
-            lines = (self.homes[site] / "site.log").read_text(encoding="utf-8").splitlines()
+            lines = (self.folders[site] / "site.log").read_text(encoding="utf-8").splitlines()
             return LOGGED_AT.sub("", lines[-1])
         return None
 

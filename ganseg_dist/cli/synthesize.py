@@ -96,7 +96,7 @@ def synthesize(
     check_synthetic_folder(out)
     predictor = Predictor.load(trained.model, "cuda" if gpu else "cpu")
     check_generator(predictor.config)
-    painting_options = {
+    mask_options = {
         "--masks": masks, "--copies": copies, "--as-they-are": as_they_are, "--layout": layout, "--labels": labels,
     }  # fmt: skip
     class_options = {"--count": count, "--class": classes, "--judge": judge}
@@ -105,7 +105,7 @@ def synthesize(
     generated: GeneratedSlices | Generated
     image_judge = None
     if predictor.config.system.task == "classification":
-        _check_unused(painting_options, f"{trained.name} generates from noise")
+        _check_unused(mask_options, f"{trained.name} generates from noise")
         image_judge = None if judge is None else _judge(judge, trained, predictor)
         with show.bar("Generating") as advance:
             generated = generate(predictor, classes=classes, count=count or COUNT, seed=seed, advance=advance)
@@ -116,7 +116,7 @@ def synthesize(
         _check_unused(class_options, f"{trained.name} paints masks")
         cohort = _training_cohort(trained)
         training = _training_slices(trained, cohort, predictor)
-        slices = training if masks is None else _slices_to_paint(trained, predictor, masks, layout, labels)
+        slices = training if masks is None else _slices_of_masks(trained, predictor, masks, layout, labels)
         with show.bar("Painting") as advance:
             generated = generate_from_masks(
                 predictor, slices, copies=copies or 1, deformed=not as_they_are, seed=seed, advance=advance
@@ -216,7 +216,7 @@ def _held_out(run: Run, cohort: Cohort, predictor: Predictor) -> HeldOut:
         return "they cannot be read now"
 
 
-def _slices_to_paint(run: Run, predictor: Predictor, masks: Path, layout: str | None, labels: str | None) -> SliceSet:
+def _slices_of_masks(run: Run, predictor: Predictor, masks: Path, layout: str | None, labels: str | None) -> SliceSet:
     """Slices with a mask, without the run's validation and test patients. Raises DataError when there are none."""
     from ganseg_dist.cli.models import read_slices
     from ganseg_dist.data.readers import read_cohort
@@ -239,7 +239,7 @@ def _slices_to_paint(run: Run, predictor: Predictor, masks: Path, layout: str | 
 def _check_no_copies(run: Run, audited: Audit) -> None:
     from ganseg_dist.errors import RunError
 
-    if audited.refused:
+    if audited.rejected:
         raise RunError(
             f"{run.name}: {audited.share:.1%} of {len(audited.images)} synthetic images repeat training images, more "
             f"than {audited.limits.share:.1%}; train with more patients or fewer epochs of the GAN, nothing was written"

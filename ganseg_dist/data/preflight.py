@@ -193,7 +193,7 @@ def _examine(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
         readable = {modality: reorient(volume, grids[modality], reference) for modality, volume in readable.items()}
     if _is_picture(case):
         findings += _mask_findings(case, mask, reference, _foreground_of_picture(case, readable, reference))
-        coloured = _is_seen_in_colour(case, readable)
+        coloured = _is_read_in_colour(case, readable)
         colours = _mask_colours(case)
         return CaseReport(tuple(findings), digests, mask_digest, None, coloured, colours, mask_values=values)
     findings += _copied_modalities(case, digests)
@@ -315,7 +315,7 @@ def _on_picture_axes(volumes: Mapping[str, Volume], grid: Grid) -> Volume:
     return np.stack([to_picture_axes(volume, grid) for volume in volumes.values()])
 
 
-def _is_seen_in_colour(case: Case, readable: Mapping[str, Volume]) -> bool | None:
+def _is_read_in_colour(case: Case, readable: Mapping[str, Volume]) -> bool | None:
     file = next(iter(case.images.values())).files[0]
     return shows_colour(file) if readable and not is_nifti(file) else None
 

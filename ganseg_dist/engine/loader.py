@@ -66,13 +66,13 @@ class StageBatches:
 
     def validation(self, slices: SliceSet) -> Iterator[Batch]:
         """This rank's share of the validation slices of the stage's kind, without augmentation, the same each time."""
-        shown = slices if self.stage.modalities is None else slices.of_modalities(self.stage.modalities)
-        wanted = np.arange(len(shown))
+        slices = slices if self.stage.modalities is None else slices.of_modalities(self.stage.modalities)
+        wanted = np.arange(len(slices))
         if self.stage.examples == "tumour_free":
-            wanted = np.flatnonzero(~shown.has_lesion)
+            wanted = np.flatnonzero(~slices.has_lesion)
         mine = wanted[self.world.rank :: self.world.size]
         batches = [mine[start : start + self.batch_size] for start in range(0, len(mine), self.batch_size)]
-        return self._load(batches, [self.config.seed, VALIDATION], augmented=False, slices=shown)
+        return self._load(batches, [self.config.seed, VALIDATION], augmented=False, slices=slices)
 
     def examples(self, slices: SliceSet, chosen: Indices) -> Batch:
         """These validation slices as one batch, without augmentation, the same each time."""
@@ -81,8 +81,8 @@ class StageBatches:
     def _load(
         self, batches: list[Indices], keys: list[int], *, augmented: bool, slices: SliceSet | None = None
     ) -> Iterator[Batch]:
-        shown = self.slices if slices is None else slices
-        dataset = _Batches(shown, batches, keys, self._samples if augmented else self._system_samples)
+        source = self.slices if slices is None else slices
+        dataset = _Batches(source, batches, keys, self._samples if augmented else self._system_samples)
         loaders = self.config.train.loaders
         read = iter(
             DataLoader(
@@ -122,11 +122,11 @@ class _Batches(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         chosen = self.batches[index]
         image, regions = self.slices.read(chosen)
-        drawn: list[dict[str, Any]] = [
+        sampled: list[dict[str, Any]] = [
             self.sample(np.random.default_rng([*self.keys, int(example)])) for example in chosen
         ]
         samples = {
-            name: torch.from_numpy(np.stack([one[name] for one in drawn])) for name in (drawn[0] if drawn else ())
+            name: torch.from_numpy(np.stack([one[name] for one in sampled])) for name in (sampled[0] if sampled else ())
         }
         return Batch(
             torch.from_numpy(image),

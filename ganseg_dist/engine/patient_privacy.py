@@ -60,12 +60,14 @@ class PatientPrivacy:
     def of(cls, config: RunConfig, system: System, slices: SliceSet, world: World) -> PatientPrivacy:
         """Raises ConfigError where the promise could not be kept, and MissingDependency without Opacus."""
         validate_patient_privacy(config, system, world)
-        asked = config.train.privacy
+        privacy = config.train.privacy
         names, patient_of = np.unique([case.patient for case in slices.cases], return_inverse=True)
         epochs = tuple(stage.epochs for stage in system.stages)
-        steps = _steps_of_epoch(asked, len(names))
-        z = asked.noise_multiplier or noise_multiplier_of_runs(asked, len(names), sum(epochs))
-        return cls(patient_of.astype(np.int64), epochs, steps, asked.patients_per_step, asked.clip_norm, z, asked.delta)
+        steps = _steps_of_epoch(privacy, len(names))
+        z = privacy.noise_multiplier or noise_multiplier_of_runs(privacy, len(names), sum(epochs))
+        return cls(
+            patient_of.astype(np.int64), epochs, steps, privacy.patients_per_step, privacy.clip_norm, z, privacy.delta
+        )
 
     @property
     def rate(self) -> float:
@@ -98,8 +100,8 @@ class PatientPrivacy:
         sums = [torch.zeros_like(parameter) for parameter in parameters]
         logged: dict[str, list[Tensor]] = {}
         patient = torch.from_numpy(self.patient_of)[batch.case.cpu()]
-        for drawn in patient.unique():
-            for name, value in backpropagate(batch.of((patient == drawn).to(batch.image.device))).items():
+        for sampled in patient.unique():
+            for name, value in backpropagate(batch.of((patient == sampled).to(batch.image.device))).items():
                 logged.setdefault(name, []).append(value.float())
             _add_clipped(sums, parameters, self.clip_norm)
         for parameter, total in zip(parameters, sums, strict=True):
@@ -125,23 +127,23 @@ class PatientBatches(StageBatches):
         if stage.examples == "tumour_free":
             weight = np.where(self.slices.has_lesion, 0.0, 1.0)
         owner = privacy.patient_of[self.slices.case_of]
-        shown = [np.flatnonzero((owner == patient) & (weight > 0)) for patient in range(privacy.patients)]
-        self.shown = [(own, weight[own]) for own in shown]
+        weighted = [np.flatnonzero((owner == patient) & (weight > 0)) for patient in range(privacy.patients)]
+        self.slices_of = [(own, weight[own]) for own in weighted]
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The epoch's steps; one in which nobody was drawn is an empty batch."""
         privacy = self.privacy
         key = secret_key(privacy.entropy)
-        drawn = chosen((self.steps, privacy.patients), privacy.rate, privacy.entropy)
+        sampled = chosen((self.steps, privacy.patients), privacy.rate, privacy.entropy)
         rng = np.random.default_rng([key, ORDER, epoch])
         batches = []
-        for row in drawn:
+        for row in sampled:
             slices = [self._some_slices(patient, rng) for patient in np.flatnonzero(row).tolist()]
             batches.append(np.concatenate([np.zeros(0, np.int64), *slices]))
         return self._load(batches, [key, EXAMPLE, epoch], augmented=self.stage.augmented)
 
     def _some_slices(self, patient: int, rng: np.random.Generator) -> Indices:
-        own, weight = self.shown[patient]
+        own, weight = self.slices_of[patient]
         most = self.config.train.privacy.slices_per_patient
         if len(own) <= most:
             return own

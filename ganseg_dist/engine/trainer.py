@@ -191,7 +191,7 @@ class Trainer:
             self.tracker.warn(
                 position.step,
                 f"{name} epoch {position.epoch}: {alarm.score} {scores[alarm.score]:.3g} is below {alarm.below:g}: "
-                f"{alarm.says}",
+                f"{alarm.message}",
             )
         self.tracker.steps(log.first_step, log.values)
         self.tracker.epoch(position.step, {f"{name}/{key}": value for key, value in {**losses, **scores}.items()})
@@ -202,10 +202,10 @@ class Trainer:
         """Send a few validation slices, spread over those with a lesion, to the tracker."""
         slices = self.data.validation
         lesions = slices.has_lesion.nonzero()[0]
-        shown = lesions if len(lesions) or self.stage.examples == "tumour_free" else np.arange(len(slices))
-        if len(shown) == 0 or self.stage.modalities is not None:
+        candidates = lesions if len(lesions) or self.stage.examples == "tumour_free" else np.arange(len(slices))
+        if len(candidates) == 0 or self.stage.modalities is not None:
             return
-        chosen = shown[evenly_spaced(len(shown), EXAMPLES_SHOWN)]
+        chosen = candidates[evenly_spaced(len(candidates), EXAMPLES_SHOWN)]
         batch = self._on_device(self.batches.examples(slices, chosen))
         with judging(self.system, self.state), torch.inference_mode(), precision(self.config, self.world):
             prediction = self.system.predict(batch)

@@ -32,11 +32,11 @@ def local_networks(system: System, config: RunConfig) -> frozenset[str]:
         if unknown:
             known = ", ".join(system.networks)
             raise ConfigError(f"federation.{field}: {unknown[0]} is no network of {config.recipe}; it has {known}")
-    local = config.system.local_networks if federation.local is None else federation.local
-    home = frozenset(local) & system.networks.keys()
-    if home == system.networks.keys():
+    names = config.system.local_networks if federation.local is None else federation.local
+    local = frozenset(names) & system.networks.keys()
+    if local == system.networks.keys():
         raise ConfigError("federation.local: holds every network, so that nothing is learnt together; share one")
-    return home
+    return local
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class SharedParameters:
         """The shared tensors of the networks that this stage or an earlier one trains. Networks of later stages still
         have their initial weights, which are equal everywhere.
         """
-        home = local_networks(system, config)
+        local = local_networks(system, config)
         trained = {name for earlier in system.stages[: stage + 1] for name in earlier.networks}
         norms_stay = config.federation.norm_layers == "local"
         own_norms = {name: _of_norms(network) for name, network in system.networks.items() if norms_stay}
@@ -61,7 +61,7 @@ class SharedParameters:
         personalised = set()
         for name, tensor in _tensors(state).items():
             network = name.split(".")[1]
-            if network not in trained or network in home:
+            if network not in trained or network in local:
                 continue
             if name.split(".", 2)[2] in own_norms.get(network, ()):
                 continue

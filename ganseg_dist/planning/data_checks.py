@@ -33,7 +33,7 @@ MOST_ALIKE = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class Contents:
     """What the images of one part show."""
 
     cases: int
@@ -44,7 +44,7 @@ class Shown:
     """Of the run's classes those that are there."""
 
     @classmethod
-    def by_cases(cls, cases: Sequence[Case], classes: Sequence[str], empty: frozenset[str]) -> Shown:
+    def by_cases(cls, cases: Sequence[Case], classes: Sequence[str], empty: frozenset[str]) -> Contents:
         """As far as it is known before slices are prepared: a scan with a lesion has slices without one.
 
         Args:
@@ -59,7 +59,7 @@ class Shown:
         return cls(len(cases), lesion, tumour_free, tuple(name for name in classes if name in named))
 
     @classmethod
-    def by_slices(cls, slices: SliceSet, classes: Sequence[str]) -> Shown:
+    def by_slices(cls, slices: SliceSet, classes: Sequence[str]) -> Contents:
         """As the prepared slices have it."""
         there = tuple(name for index, name in enumerate(classes) if (slices.label == index).any())
         return cls(len(slices.cases), bool(slices.has_lesion.any()), bool((~slices.has_lesion).any()), there)
@@ -81,7 +81,7 @@ def split_findings(found: Preflight, cohort: Cohort, config: RunConfig, split: S
     """
     classes = config.data.classes or ()
     train, validation = (
-        Shown.by_cases(cohort.of_patients(patients), classes, found.empty_masks)
+        Contents.by_cases(cohort.of_patients(patients), classes, found.empty_masks)
         for patients in (split.train, split.validation)
     )
     return tuple(_findings(config, cohort, train, validation))
@@ -95,11 +95,11 @@ def slice_findings(config: RunConfig, data: Mapping[str, StageData], cohort: Coh
         data: by source, as `Prepared.open` gives it.
     """
     classes, own = config.data.classes or (), data["cohort"]
-    train, validation = (Shown.by_slices(slices, classes) for slices in (own.train, own.validation))
+    train, validation = (Contents.by_slices(slices, classes) for slices in (own.train, own.validation))
     return tuple(_findings(config, cohort, train, validation))
 
 
-def _findings(config: RunConfig, cohort: Cohort, train: Shown, validation: Shown) -> Iterator[Finding]:
+def _findings(config: RunConfig, cohort: Cohort, train: Contents, validation: Contents) -> Iterator[Finding]:
     """Tumour-free slices are required where a stage learns from them alone (engine/loader.py)."""
     if config.system.task == "classification":
         yield from _one_class(config, cohort, train)
@@ -120,7 +120,7 @@ def _findings(config: RunConfig, cohort: Cohort, train: Shown, validation: Shown
         yield _of(cohort, "no-tumour-free", "error", problem, remedy)
 
 
-def _one_class(config: RunConfig, cohort: Cohort, train: Shown) -> Iterator[Finding]:
+def _one_class(config: RunConfig, cohort: Cohort, train: Contents) -> Iterator[Finding]:
     if len(train.classes) > 1:
         return
     known = f"all of one class, {train.classes[0]}" if train.classes else "of no known class"
@@ -177,11 +177,11 @@ def warn_of(findings: Iterable[Finding], warn: Callable[[str], object], command:
     for finding in findings:
         kinds.setdefault((finding.severity, finding.check), []).append(finding)
     for (severity, check), alike in kinds.items():
-        shown = alike if len(alike) <= MOST_ALIKE + 1 else alike[:MOST_ALIKE]
-        for finding in shown:
+        named = alike if len(alike) <= MOST_ALIKE + 1 else alike[:MOST_ALIKE]
+        for finding in named:
             warn(f"{finding.message} (left out)" if severity == "error" else finding.message)
-        if len(shown) < len(alike):
-            warn(f"and {len(alike) - len(shown)} more of {check}: {command}")
+        if len(named) < len(alike):
+            warn(f"and {len(alike) - len(named)} more of {check}: {command}")
 
 
 def check_command(data: Path, recipe: str, layout: str | None = None, labels: str | None = None) -> str:

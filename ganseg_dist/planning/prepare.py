@@ -136,9 +136,9 @@ def prepare_plan(plan: Plan, split: Split, mapper: Mapper = map_here, bar: Bar =
     if plan.healthy is None:
         return Prepared(cohort_parts)
     found, cohort = plan.healthy
-    seen = override(plan.config, {"data.modalities": list(plan.config.system.gan_modalities or ())}).data
+    data = override(plan.config, {"data.modalities": list(plan.config.system.gan_modalities or ())}).data
     with bar("Preparing healthy slices") as advance:
-        folders = prepare_cohort(found, cohort.cases, seen, mapper=mapper, advance=advance)
+        folders = prepare_cohort(found, cohort.cases, data, mapper=mapper, advance=advance)
     return Prepared(cohort_parts, by_part(cohort, healthy_split(cohort, plan.config), folders))
 
 

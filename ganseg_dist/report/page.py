@@ -391,11 +391,11 @@ def _case_charts(evaluation: Evaluation, region_label: RegionLabel) -> Iterator[
         if (dice := [case.scores[f"{region}/dice"] for case in evaluation.cases if f"{region}/dice" in case.scores])
     }
     sites = sorted({case.site for case in evaluation.cases})
-    sites_shown = 2 <= len(sites) <= MOST_SITES
-    if by_region and not (sites_shown and len(regions) == 1):  # the sites' dots are then the same cases
+    has_sites = 2 <= len(sites) <= MOST_SITES
+    if by_region and not (has_sites and len(regions) == 1):  # the sites' dots are then the same cases
         figure = svg(strip_chart(by_region, axis="Dice"), f"Dice of every case. {_medians(by_region)}")
         yield Chart("Every case", figure, "One dot a case; the upright line is the median.")
-    if regions and sites_shown:
+    if regions and has_sites:
         score, label = f"{regions[0]}/dice", region_label(regions[0])
         by_site = {
             site: dice

@@ -94,7 +94,7 @@ class Audit:
         return float(np.median([image.pixels.percentile for image in self.images]))
 
     @property
-    def refused(self) -> bool:
+    def rejected(self) -> bool:
         """Whether the share is above the bound."""
         return self.share > self.limits.share
 
@@ -104,21 +104,21 @@ class Audit:
             "n": len(self.images),
             "memorised": list(self.memorised),
             "share": self.share,
-            "refused": self.refused,
+            "refused": self.rejected,
             "median_percentile": self.median_percentile,
         }
         return found | asdict(self) | {"images": [asdict(image) for image in self.images]}
 
     @classmethod
-    def from_dict(cls, said: Mapping[str, Any]) -> Audit:
+    def from_dict(cls, stored: Mapping[str, Any]) -> Audit:
         """What `to_dict` wrote."""
         images = tuple(
             AuditedImage(
                 Neighbour(**image["pixels"]), None if image["encoder"] is None else Neighbour(**image["encoder"])
             )
-            for image in said["images"]
+            for image in stored["images"]
         )
-        return cls(images, said["n_training"], Limits(**said["limits"]))
+        return cls(images, stored["n_training"], Limits(**stored["limits"]))
 
 
 def audit(
@@ -161,9 +161,9 @@ def _neighbours(
     nearest, distance = _nearest(synthetic, training)
     references = evenly_spaced(len(training), MOST_REFERENCES)
     # The neighbours that were found are asked for their own distance too: the fraction is of that one.
-    asked, place = np.unique(np.concatenate([references, nearest]), return_inverse=True)
-    _, own_of_asked = _nearest(training[asked], training, excluded=owners[asked][:, None] == owners)
-    own, own_of_nearest = np.split(own_of_asked[place], [len(references)])
+    compared, place = np.unique(np.concatenate([references, nearest]), return_inverse=True)
+    _, own_of_compared = _nearest(training[compared], training, excluded=owners[compared][:, None] == owners)
+    own, own_of_nearest = np.split(own_of_compared[place], [len(references)])
     # As a conformal p-value: an image that could be one of the training images is at or below p percent with a
     # chance of p percent, however few they are.
     percentile = 100 * (1 + np.searchsorted(np.sort(own), distance, side="right")) / (1 + len(own))

@@ -71,7 +71,7 @@ def check_synthetic_folder(folder: Path) -> None:
 
 def write_pairs(
     folder: Path,
-    paintings: GeneratedSlices,
+    generated: GeneratedSlices,
     modalities: Sequence[str],
     regions: Sequence[str],
     scheme: LabelScheme,
@@ -91,10 +91,10 @@ def write_pairs(
     Raises DataError where something else than an earlier synthesis is there, and GansegError when the disk refuses;
     what was there stays as it was.
     """
-    numbers = {patient: number for number, patient in enumerate(sorted(set(paintings.patients)), start=1)}
-    margin = round(MARGIN * paintings.image.shape[-1]) if on_background else 0
-    images = _framed(paintings.image, margin, BACKGROUND)
-    masks = _framed(paintings.regions, margin, 0)
+    numbers = {patient: number for number, patient in enumerate(sorted(set(generated.patients)), start=1)}
+    margin = round(MARGIN * generated.image.shape[-1]) if on_background else 0
+    images = _framed(generated.image, margin, BACKGROUND)
+    masks = _framed(generated.regions, margin, 0)
     one = len(regions) == 1
     stored = LabelScheme.of_lesion(scheme.title(regions[0])) if one else scheme  # black and white, or label values
     named = next((name for name, known in SCHEMES.items() if known == stored), SCHEME_FILE)
@@ -110,7 +110,7 @@ def write_pairs(
             values = stored.label_map(mask > 0, regions)
             _save(root / mask_file, np.asarray(values * LESION_IN_PICTURES if one else values, np.uint8))
             rows.append(
-                {"case": name, "patient": f"synthetic_of_{numbers[paintings.patients[index]]:04d}", "site": SITE}
+                {"case": name, "patient": f"synthetic_of_{numbers[generated.patients[index]]:04d}", "site": SITE}
                 | _write_image(root, f"images/{name}", image, modalities)
                 | {"mask": mask_file, "labels": named}
             )
@@ -171,6 +171,6 @@ def _write_image(root: Path, stem: str, image: npt.NDArray[np.float32], modaliti
 
 def _save(file: Path, pixels: Pixels) -> None:
     text = PngInfo()
-    for name, said in SAYS.items():
-        text.add_text(name, said)
+    for name, value in SAYS.items():
+        text.add_text(name, value)
     Image.fromarray(pixels).save(file, pnginfo=text)

@@ -55,17 +55,17 @@ def generate(
         raise RunError(f"{predictor.config.system.title}: its generator knows no classes; paint masks with it")
     system = cast("GeneratesFromClasses", predictor.system)
     learnt = system.generated_classes
-    asked = tuple(dict.fromkeys(classes or learnt))
-    unknown = [name for name in asked if name not in learnt]
+    requested = tuple(dict.fromkeys(classes or learnt))
+    unknown = [name for name in requested if name not in learnt]
     if unknown:
         raise ConfigError(f"--class {unknown[0]}: this generator has learnt {', '.join(learnt)}; ask for one of these")
-    labels = [system.classes.index(name) for name in asked]
+    labels = [system.classes.index(name) for name in requested]
     wanted = [(label, number) for label in labels for number in range(count)]
     parts = []
     for start in range(0, len(wanted), SLICES_AT_ONCE):
         some = wanted[start : start + SLICES_AT_ONCE]
-        drawn = [system.sample("detect", np.random.default_rng([seed, GENERATION, *each]))["z"] for each in some]
-        z, label = torch.from_numpy(np.stack(drawn)), torch.tensor([label for label, _ in some])
+        latents = [system.sample("detect", np.random.default_rng([seed, GENERATION, *each]))["z"] for each in some]
+        z, label = torch.from_numpy(np.stack(latents)), torch.tensor([label for label, _ in some])
         with torch.inference_mode():
             made = system.generate(z.to(predictor.device), label.to(predictor.device))
         parts.append(made.float().cpu().numpy())

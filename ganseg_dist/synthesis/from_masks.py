@@ -76,8 +76,8 @@ def generate_from_masks(
         batch = _batch(predictor, slices, wanted[start : start + SLICES_AT_ONCE], deformed, seed)
         there = batch.to(predictor.device)
         with torch.inference_mode():
-            painted = system.generate(there, there.samples["z"]).float().cpu().numpy()
-        parts.append((painted, batch.regions.numpy().astype(np.uint8), batch.image.numpy()))
+            generated = system.generate(there, there.samples["z"]).float().cpu().numpy()
+        parts.append((generated, batch.regions.numpy().astype(np.uint8), batch.image.numpy()))
         advance(min(start + SLICES_AT_ONCE, len(wanted)), len(wanted))
     image, regions, real = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
     check_finite("paintings", "image", image)
@@ -113,6 +113,6 @@ def _example(predictor: Predictor, slices: SliceSet, copy: int, index: int, defo
     return untouched
 
 
-def _as_samples(drawn: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Tensor]:
+def _as_samples(arrays: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Tensor]:
     """Those of a batch of one."""
-    return {name: torch.from_numpy(np.asarray(value)[None]) for name, value in drawn.items()}
+    return {name: torch.from_numpy(np.asarray(value)[None]) for name, value in arrays.items()}

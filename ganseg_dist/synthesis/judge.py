@@ -56,22 +56,22 @@ def judged(judge: Judge, images: Images, classes: Sequence[str | None]) -> dict[
 
     Images whose class is not known do not count; a share of none is None.
     """
-    said = _called(judge.predictor, images)
+    predictions = _predicted_classes(judge.predictor, images)
     right = {
-        name: [call == name for call, own in zip(said, classes, strict=True) if own == name]
+        name: [call == name for call, own in zip(predictions, classes, strict=True) if own == name]
         for name in judge.predictor.config.data.classes or ()
     }
     of_all = _share([*chain.from_iterable(right.values())])
     return of_all | {"classes": {name: _share(each) for name, each in right.items()}}
 
 
-def _called(judge: Predictor, images: Images) -> list[str]:
+def _predicted_classes(judge: Predictor, images: Images) -> list[str]:
     classes, every = judge.config.data.classes or (), np.arange(len(images))
     batches = class_probabilities(judge.system, lambda some: images[some], every, classes, judge.device)
-    said = {index: probability for batch in batches for index, probability in batch.items()}
-    for index, probability in said.items():
+    probabilities = {index: probability for batch in batches for index, probability in batch.items()}
+    for index, probability in probabilities.items():
         check_finite(f"image {index + 1}", "class probability", probability)
-    return [classes[int(np.argmax(probability))] for probability in said.values()]
+    return [classes[int(np.argmax(probability))] for probability in probabilities.values()]
 
 
 def _share(right: Sequence[bool]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ MEMORISED = "\nmemorised"
 
 
 def mask_conditioned_figure(
-    paintings: GeneratedSlices,
+    generated: GeneratedSlices,
     audit: Audit,
     training: Images,
     modalities: Sequence[str],
@@ -54,12 +54,12 @@ def mask_conditioned_figure(
     nearest = training[[audit.images[index].pixels.index for index in chosen]]
     named, shown = _view(modalities, nearest)
     rows = {
-        "mask": [_mask(paintings.regions[index], regions) for index in chosen],
-        SYNTHETIC: [shown(paintings.image[index]) for index in chosen],
-        f"{'phantom' if phantom else 'real'} image\nof this mask": [shown(paintings.real[index]) for index in chosen],
+        "mask": [_mask(generated.regions[index], regions) for index in chosen],
+        SYNTHETIC: [shown(generated.image[index]) for index in chosen],
+        f"{'phantom' if phantom else 'real'} image\nof this mask": [shown(generated.real[index]) for index in chosen],
         "nearest\ntraining image": [shown(image) for image in nearest],
     }
-    title = f"Synthetic images painted from masks, {named}: {_share_shown(chosen, audit)}"
+    title = f"Synthetic images painted from masks, {named}: {_share_text(chosen, audit)}"
     return _figure(
         rows, [_column_title(audit, index) for index in chosen], title, phantom=phantom, view=view, flipped=flipped
     )
@@ -97,7 +97,7 @@ def class_conditioned_figure(
         "nearest\ntraining image": [shown(image) for image in nearest],
     }
     titles = [f"{generated.classes[index]}\n{_column_title(audit, index)}" for index in chosen]
-    title = f"Synthetic images generated from noise, {named}: {_share_shown(chosen, audit)}"
+    title = f"Synthetic images generated from noise, {named}: {_share_text(chosen, audit)}"
     return _figure(rows, titles, title, phantom=phantom, view=view, flipped=flipped)
 
 
@@ -107,7 +107,7 @@ def _spread(audit: Audit, indices: Sequence[int], count: int) -> list[int]:
     return [ranked[place] for place in evenly_spaced(len(ranked), count)]
 
 
-def _share_shown(chosen: Sequence[int], audit: Audit) -> str:
+def _share_text(chosen: Sequence[int], audit: Audit) -> str:
     return f"{len(chosen)} of n = {len(audit.images)}, from the nearest to a training image to the farthest"
 
 

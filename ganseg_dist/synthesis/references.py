@@ -82,13 +82,13 @@ def held_out_images(predictor: Predictor, slices: SliceSet, *, most: int = MOST_
 
 
 def generated_quality(
-    paintings: GeneratedSlices, training: RealImages, held_out: HeldOut, encoder: Encoder, seed: int = 0
+    generated: GeneratedSlices, training: RealImages, held_out: HeldOut, encoder: Encoder, seed: int = 0
 ) -> dict[str, Any]:
     """How near the paintings are to the training images; SSIM is with the real image of each one's mask."""
     return {
         "flipped": training.flipped,
-        **_beside_floor_and_controls("paintings", paintings.image, training.image, held_out, encoder, seed),
-        "ssim": asdict(structural_similarity(paintings.image, paintings.real, paintings.patients)),
+        **_beside_floor_and_controls("paintings", generated.image, training.image, held_out, encoder, seed),
+        "ssim": asdict(structural_similarity(generated.image, generated.real, generated.patients)),
     }
 
 
@@ -96,18 +96,18 @@ def class_quality(
     generated: Generated, training: RealImages, held_out: HeldOut, encoder: Encoder, seed: int = 0
 ) -> dict[str, Any]:
     """How near each class's generated images are to its training images; None where either are too few."""
-    said: dict[str, Any] = {}
+    by_class: dict[str, Any] = {}
     for name in dict.fromkeys(generated.classes):
         ours = generated.image[[own == name for own in generated.classes]]
         theirs = training.of_class(name).image
         floor = held_out if isinstance(held_out, str) else held_out.of_class(name)
         enough = min(len(ours), len(theirs)) >= FEWEST_IMAGES
-        said[name] = {"n_synthetic": len(ours), "n_real": len(theirs)} | (
+        by_class[name] = {"n_synthetic": len(ours), "n_real": len(theirs)} | (
             _beside_floor_and_controls("generated", ours, theirs, floor, encoder, seed)
             if enough
             else {"distances": None, "held_out": None, "diversity": None}
         )
-    return {"flipped": training.flipped, "classes": said}
+    return {"flipped": training.flipped, "classes": by_class}
 
 
 def _of_learnt_classes(predictor: Predictor, slices: SliceSet) -> npt.NDArray[np.int64]:
@@ -140,7 +140,7 @@ def _beside_floor_and_controls(
     """
     rng = np.random.default_rng(seed)
     mean = np.broadcast_to(real.mean(axis=0), synthetic.shape) + 1e-3 * rng.standard_normal(synthetic.shape)
-    floor, told = _floor(held_out, len(synthetic))
+    floor, held_out_record = _floor(held_out, len(synthetic))
     candidates = {
         name: synthetic,
         **({} if floor is None else {HELD_OUT: floor}),
@@ -149,7 +149,7 @@ def _beside_floor_and_controls(
     }
     return {
         "distances": {each: distribution_distances(encoder, images, real) for each, images in candidates.items()},
-        "held_out": told,
+        "held_out": held_out_record,
         "diversity": asdict(diversity(synthetic, real)),
     }
 
@@ -162,7 +162,7 @@ def _floor(held_out: HeldOut, most: int) -> tuple[Images | None, dict[str, Any]]
     if isinstance(held_out, str):
         return None, {"n": 0, "patients": 0, "left_out": held_out}
     some = held_out.where(evenly_spaced(len(held_out.image), most))
-    told = {"n": len(some.image), "patients": len(set(some.patients)), "left_out": None}
+    record = {"n": len(some.image), "patients": len(set(some.patients)), "left_out": None}
     if len(some.image) < FEWEST_IMAGES:
-        return None, told | {"left_out": f"too few for a distance, which needs {FEWEST_IMAGES}"}
-    return some.image, told
+        return None, record | {"left_out": f"too few for a distance, which needs {FEWEST_IMAGES}"}
+    return some.image, record

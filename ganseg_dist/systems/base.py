@@ -101,7 +101,7 @@ class Alarm:
 
     score: str
     below: float
-    says: str
+    message: str
     """What is wrong and what to do, in one line."""
     since: int = BEGINNERS_EPOCHS
     """First epoch of the stage in which it may be raised."""

@@ -111,7 +111,7 @@ class Outbox:
                 self._unreachable = False
                 return True
             if refusals == MOST_REFUSALS:
-                self._warn_refused(parcel)
+                self._warn_rejected(parcel)
                 return False
             self._pause()
         return False
@@ -125,6 +125,6 @@ class Outbox:
             self._unreachable = True
             logger.warning("%s is not answering (%s); training goes on, metrics wait", self._destination, self._reason)
 
-    def _warn_refused(self, parcel: Parcel) -> None:
+    def _warn_rejected(self, parcel: Parcel) -> None:
         if parcel.what not in self._lost:
             logger.warning("%s refuses %s (%s); training goes on", self._destination, parcel.what, self._reason)

@@ -79,7 +79,7 @@ def test_a_second_site_of_a_name_is_refused():
     sites = Sites(InProcessGrid(lambda message, _: Message(said(COUNTS, WORDS), reply_to=message), nodes), 5.0)
     sites.enrol(INSTRUCTION, 1, ignore_line)
     assert list(sites.members) == [1]
-    assert "another site has its name" in sites.refused[2]
+    assert "another site has its name" in sites.rejecting[2]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_what_no_site_says_is_not_believed(counts, words):
     sites = Sites(InProcessGrid(lambda message, _: Message(said(counts, words), reply_to=message), {1: {}}), 5.0)
     sites.enrol(INSTRUCTION, 0, ignore_line)
     assert sites.members == {}
-    assert "must run the same" in sites.refused[1]
+    assert "must run the same" in sites.rejecting[1]
 
 
 LINK = 1
@@ -148,7 +148,7 @@ def test_who_refused_is_told_once_and_asked_again_while_too_few_said_yes(monkeyp
     sites = Sites(InProcessGrid(mended(2), {1: {}, 2: {}}), 3600.0, write_line=lines.append)
     sites.enrol(INSTRUCTION, 2, warned.append)
     assert [member.name for member in sites.members.values()] == ["north", "south"]
-    assert sites.refused == {}
+    assert sites.rejecting == {}
     assert warned == ["node 2: takes no part: the site refuses the config"]
     assert lines[0] == "asking 2 nodes whether to take part"
     assert lines.count("1 site said yes of the 2 that are needed (north); waiting 60 min more at most") == 2
@@ -175,6 +175,6 @@ def test_a_simulation_in_which_too_few_say_yes_ends_at_once_with_the_sites_own_w
     for home in homes.values():
         home.mkdir()
     (homes["south"] / "site.log").write_text("2026-01-01T00:00:00+00:00 old\n2026-01-02T00:00:00+00:00 no T1 here\n")
-    sites = Sites(InProcessGrid(mended(1000), {1: {}, 2: {}}), 3600.0, homes=homes)
+    sites = Sites(InProcessGrid(mended(1000), {1: {}, 2: {}}), 3600.0, folders=homes)
     with pytest.raises(FederationError, match=r"needed \(north\); south: no T1 here$"):
         sites.enrol(INSTRUCTION, 2, ignore_line)

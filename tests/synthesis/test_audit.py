@@ -47,7 +47,7 @@ def training():
 def test_independent_images_are_not_memorised(training, encoder):
     found = audit(heads(1, 100), training, encoder=encoder)
     assert found.share <= 0.03
-    assert not found.refused
+    assert not found.rejected
     percentiles = np.array([image.pixels.percentile for image in found.images])
     assert 35 < np.median(percentiles) < 65
 
@@ -60,7 +60,7 @@ def test_planted_copies_are_caught(training, encoder, noise):
     synthetic = np.concatenate([heads(1, 5), copies])
     found = audit(synthetic, training, encoder=encoder)
     assert found.memorised == (5, 6, 7)
-    assert (found.share, found.refused) == (3 / 8, True)
+    assert (found.share, found.rejected) == (3 / 8, True)
     for image, original in zip(found.images[5:], (7, 50, 199), strict=True):
         assert image.pixels.index == original
         assert image.pixels.memorised
@@ -101,15 +101,15 @@ def test_the_yardstick_leaves_out_a_patients_own_slices():
 def test_the_bound_on_the_share_is_the_callers(training):
     synthetic = np.concatenate([training[:1], heads(1, 4)])
     assert audit(synthetic, training).share == 0.2
-    assert audit(synthetic, training).refused
-    assert not audit(synthetic, training, limits=Limits(share=0.2)).refused
+    assert audit(synthetic, training).rejected
+    assert not audit(synthetic, training, limits=Limits(share=0.2)).rejected
 
 
 def test_survives_json(training, encoder):
     for found in (audit(training[:3], training), audit(heads(1, 3), training, encoder=encoder)):
         said = json.loads(json.dumps(found.to_dict(), allow_nan=False))
         assert Audit.from_dict(said) == found
-        assert (said["n"], said["n_training"], said["refused"]) == (3, 200, found.refused)
+        assert (said["n"], said["n_training"], said["refused"]) == (3, 200, found.rejected)
 
 
 def test_neither_chunks_nor_a_sample_of_references_change_what_is_found(training, monkeypatch):

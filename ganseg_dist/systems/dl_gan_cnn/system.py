@@ -97,21 +97,21 @@ class DLGANCNN:
                 return self._generator_losses(batch)
             case "classifier":
                 with torch.no_grad():
-                    shown = self._shown(batch)
-                return {"cross_entropy": cross_entropies(self._logits(shown, batch.samples), batch.label).mean()}
+                    inputs = self._classified_image(batch)
+                return {"cross_entropy": cross_entropies(self._logits(inputs, batch.samples), batch.label).mean()}
         raise ValueError(f"DL-GAN-CNN has no phase {phase!r}")
 
     def validate(self, stage: str, batch: Batch) -> dict[str, Ratio]:
         """How near G's maps come to the real ones; or the classifier's accuracy and cross-entropy."""
         if stage == "features":
             return self._likeness(batch)
-        return classification_ratios(self._logits(self._shown(batch)), batch.label)
+        return classification_ratios(self._logits(self._classified_image(batch)), batch.label)
 
     def predict(self, batch: Batch) -> Prediction:
         """Class probabilities; and the feature maps they were read from."""
-        shown = self._shown(batch)
-        classes = torch.softmax(self._logits(shown).float(), dim=1)
-        return Prediction(classes=classes, synthetic=shown if self.config.gan else None)
+        inputs = self._classified_image(batch)
+        classes = torch.softmax(self._logits(inputs).float(), dim=1)
+        return Prediction(classes=classes, synthetic=inputs if self.config.gan else None)
 
     def features(self, batch: Batch) -> Tensor:
         """G(z | c), Eq. 6: the feature map (B, C, H, W) in [-1, 1], background exactly -1."""
@@ -124,11 +124,11 @@ class DLGANCNN:
         (B, C, H, W) in [-1, 1], all else -1: on intensities from 0, the image times the mask.
         """
         if self.annotated:
-            shown = batch.regions.amax(dim=1, keepdim=True) > 0
+            region = batch.regions.amax(dim=1, keepdim=True) > 0
         else:
-            shown = F.max_pool2d(self._initial_mask(batch), RIM, stride=1, padding=RIM // 2) > 0
+            region = F.max_pool2d(self._initial_mask(batch), RIM, stride=1, padding=RIM // 2) > 0
         image = self._image(batch)
-        return torch.where(shown & batch.foreground, image, torch.full_like(image, BACKGROUND))
+        return torch.where(region & batch.foreground, image, torch.full_like(image, BACKGROUND))
 
     def condition(self, batch: Batch) -> Tensor:
         """c: the image and its initial mask; (B, C + 1, H, W) in [-1, 1]."""
@@ -161,15 +161,15 @@ class DLGANCNN:
         generated, wanted = (((part - BACKGROUND) * mapped).flatten(1).sum(1).double() for part in (made, real))
         return {"l1": Ratio(difference, pixels, pixels), "presence": Ratio(generated, wanted, wanted)}
 
-    def _shown(self, batch: Batch) -> Tensor:
+    def _classified_image(self, batch: Batch) -> Tensor:
         """What is classified, (B, C, H, W): feature maps, or the images themselves."""
         return self.features(batch) if self.config.gan else self._image(batch)
 
-    def _logits(self, shown: Tensor, samples: Mapping[str, Tensor] | None = None) -> Tensor:
+    def _logits(self, inputs: Tensor, samples: Mapping[str, Tensor] | None = None) -> Tensor:
         """(B, K). Units are dropped only where samples are given."""
         classifier = self.networks["classifier"]
         dropped = {"kept": samples["kept"]} if samples is not None and "kept" in samples else {}
-        logits: Tensor = classifier(shown, **dropped)
+        logits: Tensor = classifier(inputs, **dropped)
         return logits
 
     def _judged(self, features: Tensor, batch: Batch) -> Tensor:

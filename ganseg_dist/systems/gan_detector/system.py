@@ -46,12 +46,15 @@ class LatentSampler:
         """One example's noise; none for a detector without a GAN."""
         if not self.size:
             return {}
-        drawn = {"z": rng.standard_normal(self.size, np.float32)}
+        samples = {"z": rng.standard_normal(self.size, np.float32)}
         if stage == "synthesis":
-            drawn |= {"other_z": rng.standard_normal(self.size, np.float32), "mix": np.array(rng.random(), np.float32)}
+            samples |= {
+                "other_z": rng.standard_normal(self.size, np.float32),
+                "mix": np.array(rng.random(), np.float32),
+            }
             if self.diffaugment:
-                drawn |= {view: sample_view(rng) for view in ("real_view", "made_view", "feedback_view")}
-        return drawn
+                samples |= {view: sample_view(rng) for view in ("real_view", "made_view", "feedback_view")}
+        return samples
 
 
 class GANDetector:

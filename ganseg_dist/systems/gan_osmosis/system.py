@@ -43,8 +43,8 @@ class NoiseSampler:
         """One example's noise; none for a plain segmenter."""
         if not self.size:
             return {}
-        drawn = {"z": self._noise(rng), "painted": np.array(rng.random() < self.synthetic_share, np.float32)}
-        return drawn | {"other_z": self._noise(rng)} if stage == "joint" else drawn
+        samples = {"z": self._noise(rng), "painted": np.array(rng.random() < self.synthetic_share, np.float32)}
+        return samples | {"other_z": self._noise(rng)} if stage == "joint" else samples
 
     def _noise(self, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         if self.dropout is None:
@@ -137,28 +137,28 @@ class GANOsmosis:
 
     def generate(self, batch: Batch, z: Tensor) -> Tensor:
         """G(z | y) in (-1, 1), background exactly -1 where the foreground's outline is known; (B, C, H, W)."""
-        painted = self._generator.generate(self.condition(batch), z)
+        generated = self._generator.generate(self.condition(batch), z)
         return (
-            torch.where(batch.foreground, painted, torch.full_like(painted, BACKGROUND))
+            torch.where(batch.foreground, generated, torch.full_like(generated, BACKGROUND))
             if self.shows_foreground
-            else painted
+            else generated
         )
 
     def _discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
         with torch.no_grad():
-            painted = self.generate(batch, batch.samples["z"])
-        real, fake = self._judged(batch.image, batch), self._judged(painted, batch)
+            generated = self.generate(batch, batch.samples["z"])
+        real, fake = self._judged(batch.image, batch), self._judged(generated, batch)
         return {"discriminator": discriminator_loss(real, fake, torch.ones_like(fake))}
 
     def _generator_losses(self, batch: Batch) -> dict[str, Tensor]:
         """The terms that have a weight; nothing is judged, outlined or painted again for the others."""
         z, other_z = batch.samples["z"], batch.samples["other_z"]
-        painted = self.generate(batch, z)
+        generated = self.generate(batch, z)
         terms: dict[str, Callable[[], Tensor]] = {
             "segmentation": lambda: segmentation_loss(self._generator.segment(batch.image), batch.regions, self.head),
-            "adversarial": lambda: self._feedback_loss(painted, batch),
-            "reconstruction": lambda: (painted.float() - batch.image).abs().mean(),
-            "diversity": lambda: diversity_loss(painted, self.generate(batch, other_z), z, other_z),
+            "adversarial": lambda: self._feedback_loss(generated, batch),
+            "reconstruction": lambda: (generated.float() - batch.image).abs().mean(),
+            "diversity": lambda: diversity_loss(generated, self.generate(batch, other_z), z, other_z),
         }
         return {name: terms[name]() for name in _generator_weights(self.config)}
 
@@ -171,9 +171,9 @@ class GANOsmosis:
         image, truth = batch.image, batch.regions
         if self.config.gan:
             with torch.no_grad():
-                painted = self.generate(batch, batch.samples["z"]).to(image.dtype)
+                generated = self.generate(batch, batch.samples["z"]).to(image.dtype)
             chosen = batch.samples["painted"][:, None, None, None] > 0
-            image, truth = torch.cat([image, torch.where(chosen, painted, image)]), torch.cat([truth, truth])
+            image, truth = torch.cat([image, torch.where(chosen, generated, image)]), torch.cat([truth, truth])
         return {"segmentation": segmentation_loss(self.networks["segmenter"](image), truth, self.head)}
 
     @property
@@ -211,10 +211,10 @@ def _joint_stage(config: RunConfig, system: GANOsmosisConfig) -> Stage:
     """
     weights = _generator_weights(system)
     judge = Phase("discriminator", ("discriminator",), {"discriminator": 1.0})
-    painter = Phase("generator", ("generator",), weights)
+    generator = Phase("generator", ("generator",), weights)
     return Stage(
         name="joint",
-        phases=(judge, painter) if "adversarial" in weights else (painter,),
+        phases=(judge, generator) if "adversarial" in weights else (generator,),
         epochs=system.joint_epochs,
         learning_rate=system.joint_learning_rate or config.train.learning_rate,
         scores=(*dice_names(config.data.regions or ()), "l1", "diversity"),

@@ -46,9 +46,9 @@ def hole_evidence(system: GANetSeg, seed: int, image: Volume, owners: list[str])
     """
     chosen = evenly_spaced(len(image), MOST_SLICES)
     planes = torch.from_numpy(np.ascontiguousarray(image[chosen]))
-    drawn = [sample_holes(system.config.holes, np.random.default_rng([seed, 3, index])) for index in chosen]
+    samples = [sample_holes(system.config.holes, np.random.default_rng([seed, 3, index])) for index in chosen]
     foreground = (planes > BACKGROUND).any(dim=1, keepdim=True)
-    holes = cut_holes(torch.from_numpy(np.stack(drawn)), foreground)
+    holes = cut_holes(torch.from_numpy(np.stack(samples)), foreground)
     with torch.inference_mode():
         device = next(system.networks["generator"].parameters()).device
         filled = system.fill(planes.to(device), holes.to(device))[0].cpu()

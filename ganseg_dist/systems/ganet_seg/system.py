@@ -153,8 +153,8 @@ class GANetSeg:
         discriminator = self.networks["discriminator"]
         if self.paper:
             edges = F.interpolate(edge_map_paper(mask, _fifths(mask)), size=mask.shape[-2:], mode="nearest")
-            shown = image * mask * edges.clamp(0, 1)
-            return adversarial_feedback_loss_paper(discriminator(self.networks["generator"](shown, mask)))
+            masked = image * mask * edges.clamp(0, 1)
+            return adversarial_feedback_loss_paper(discriminator(self.networks["generator"](masked, mask)))
         filled, _ = self.fill(image, mask)
         logits = discriminator(filled)
         return adversarial_feedback_loss(
@@ -180,15 +180,15 @@ class GANetSeg:
         terms = {"discriminator": discriminator_loss(real_logits, fake_logits, self._judged(holes, fake_logits))}
         if _lesion_weight(self.config):
             samples = batch.samples
-            ill, lesion = add_lesion(
+            with_lesion, lesion = add_lesion(
                 batch.image,
                 batch.foreground,
                 samples["lesion_outline"],
                 samples["lesion_tone"],
                 samples["lesion_opacity"],
             )
-            ill_logits = discriminator(ill)
-            terms["lesion"] = discriminator_loss(real_logits, ill_logits, self._judged(lesion, ill_logits))
+            lesion_logits = discriminator(with_lesion)
+            terms["lesion"] = discriminator_loss(real_logits, lesion_logits, self._judged(lesion, lesion_logits))
         return terms
 
     def _adversarial_losses(self, batch: Batch) -> dict[str, Tensor]:

@@ -357,7 +357,7 @@ def test_a_collapse_raises_the_alarm_and_a_live_generator_none(kind):
     assert collapsed["scores"] == pytest.approx({"diversity": 0, "relative_diversity": 0}, abs=1e-6)
     (alarm,) = new_alarms(stage, [*lively, collapsed])
     assert alarm.score == "relative_diversity"
-    assert "collapsed" in alarm.says
+    assert "collapsed" in alarm.message
     assert new_alarms(stage, [*lively, collapsed, collapsed]) == [], "said once"
     assert new_alarms(stage, [collapsed] * BEGINNERS_EPOCHS) == [], "a beginner may"
     assert new_alarms(stage, [collapsed] * (BEGINNERS_EPOCHS + 1)) == [alarm]
