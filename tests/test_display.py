@@ -241,11 +241,11 @@ def test_examples_of_both_kinds_say_where_the_caption_holds():
 def test_neighbours_are_mirrored_and_marked_where_their_sides_are_known(name, on_left, on_right, left_is_right):
     image = np.full((3, 1, 16, 16), -1, np.float32)
     image[:, :, 4:12, 1:4] = 1
-    paintings = GeneratedSlices(image, (image > 0).astype(np.uint8), image, ("p",) * 3)
+    generated_images = GeneratedSlices(image, (image > 0).astype(np.uint8), image, ("p",) * 3)
     found = audit(image, image)
     for known in (False, True):
         view = View.of(Convention(name), sides_known=known)
-        figure = mask_conditioned_figure(paintings, found, image, ("flair",), ("wt",), view=view)
+        figure = mask_conditioned_figure(generated_images, found, image, ("flair",), ("wt",), view=view)
         rows = np.array(figure.axes, object).reshape(4, -1)
         for row, label in enumerate(("mask", "synthetic", "real", "nearest")):
             pixels = np.asarray(rows[row, 0].get_images()[0].get_array())
@@ -254,7 +254,7 @@ def test_neighbours_are_mirrored_and_marked_where_their_sides_are_known(name, on
             drawn = "".join(text.get_text() for text in rows[row, 0].texts)
             assert drawn == (on_left + on_right if known and label != "synthetic" else ""), label
         assert (CAPTIONS[name].capitalize() in figure.get_supxlabel()) == known
-    figure = mask_conditioned_figure(paintings, found, image, ("flair",), ("wt",), flipped=True)
+    figure = mask_conditioned_figure(generated_images, found, image, ("flair",), ("wt",), flipped=True)
     assert "Without L and R: training mirrors its images" in figure.get_supxlabel()
 
 

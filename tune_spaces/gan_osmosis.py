@@ -1,4 +1,4 @@
-"""GAN-OSMOSIS: the three weights of its generator, and how much of what it paints is learnt from."""
+"""GAN-OSMOSIS: the three weights of its generator, and how much of what it generates is learnt from."""
 
 from __future__ import annotations
 

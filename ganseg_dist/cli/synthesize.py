@@ -36,10 +36,11 @@ def synthesize(
     masks: Path | None = typer.Option(
         None,
         metavar="DATA",
-        help="GAN-OSMOSIS: the cohort whose masks are painted; the run's own training patients when not given.",
+        help="GAN-OSMOSIS: the cohort whose masks images are generated from; the run's own training patients when not "
+        "given.",
     ),
     copies: int | None = typer.Option(
-        None, min=1, metavar="N", help="GAN-OSMOSIS: paintings of each mask; 1 when not given."
+        None, min=1, metavar="N", help="GAN-OSMOSIS: generated images of each mask; 1 when not given."
     ),
     as_they_are: bool = typer.Option(
         False, "--as-they-are", help="GAN-OSMOSIS: do not turn, scale and flip the masks."
@@ -71,12 +72,12 @@ def synthesize(
 ) -> None:
     """Make synthetic images, and check that none repeats a patient.
 
-    GAN-OSMOSIS paints masks: DIR gets images/ and masks/. The GAN detector generates from noise: DIR gets a folder a
-    class. Beside them stand a manifest.csv, so that DIR is a cohort that --data takes; SYNTHETIC.json, which says that
-    no patient is in it; audit.json, the nearest training image of each; quality.json, distances with those of held-out
-    real images and of controls; and neighbours.png, pairs to look at, with L and R (GANSEG_DISPLAY) where no image is
-    mirrored. Masks of validation and test patients are never
-    painted. Where too many images repeat training images nothing is written, and the exit code is 1.
+    GAN-OSMOSIS generates images from masks: DIR gets images/ and masks/. The GAN detector generates from noise: DIR
+    gets a folder a class. Beside them stand a manifest.csv, so that DIR is a cohort that --data takes; SYNTHETIC.json,
+    which says that no patient is in it; audit.json, the nearest training image of each; quality.json, distances with
+    those of held-out real images and of controls; and neighbours.png, pairs to look at, with L and R (GANSEG_DISPLAY)
+    where no image is mirrored. Masks of validation and test patients are never
+    generated. Where too many images repeat training images nothing is written, and the exit code is 1.
     """
     from ganseg_dist.cli.models import finished_run
     from ganseg_dist.cli.remote_runs import fetch_runs
@@ -113,11 +114,11 @@ def synthesize(
         training = _training_slices(trained, cohort, predictor)
         _check_learnt_classes(trained, generated, training)
     else:
-        _check_unused(class_options, f"{trained.name} paints masks")
+        _check_unused(class_options, f"{trained.name} generates images from masks")
         cohort = _training_cohort(trained)
         training = _training_slices(trained, cohort, predictor)
         slices = training if masks is None else _slices_of_masks(trained, predictor, masks, layout, labels)
-        with show.bar("Painting") as advance:
+        with show.bar("Generating") as advance:
             generated = generate_from_masks(
                 predictor, slices, copies=copies or 1, deformed=not as_they_are, seed=seed, advance=advance
             )
@@ -224,16 +225,16 @@ def _slices_of_masks(run: Run, predictor: Predictor, masks: Path, layout: str | 
 
     cohort, split = read_cohort(masks, layout, labels), run.split()
     held_out = {*split.validation, *split.test}
-    paintable = [case for case in cohort.cases if case.mask is not None and case.patient not in held_out]
-    if not paintable:
-        raise DataError(f"{masks}: holds no mask of a patient that {run.name} may paint; give other --masks")
+    usable = [case for case in cohort.cases if case.mask is not None and case.patient not in held_out]
+    if not usable:
+        raise DataError(f"{masks}: holds no mask of a patient that {run.name} may generate from; give other --masks")
     missing = [name for name in predictor.modalities if name not in cohort.modalities]
     if missing:
         raise DataError(
-            f"{masks}: its images have no {', '.join(missing)}; masks are painted within the foreground that their own "
-            f"images show: give masks with images of {', '.join(predictor.modalities)}"
+            f"{masks}: its images have no {', '.join(missing)}; images are generated within the foreground that their "
+            f"own images show: give masks with images of {', '.join(predictor.modalities)}"
         )
-    return read_slices(paintable, predictor.config, "Reading the masks")
+    return read_slices(usable, predictor.config, "Reading the masks")
 
 
 def _check_no_copies(run: Run, audited: Audit) -> None:

@@ -55,7 +55,7 @@ class DataConfig(Frozen):
     """Whether the recipe expects brains without skulls; heads are then warned of."""
     blank_rate: Fraction = 0.35
     """Share of the tumour-free slices kept, drawn anew each epoch: a segmenter that never saw a
-    healthy slice paints tumours on them. 0 drops all, as the GANet-Seg paper does."""
+    healthy slice predicts tumours there. 0 drops all, as the GANet-Seg paper does."""
     validation_fraction: BelowOne = 0.15
     """Share of the patients that choose epochs and thresholds."""
     test_fraction: BelowOne = 0.2

@@ -49,7 +49,7 @@ def model_card(
     if data["phantom"]:
         lines += ["**Trained on a synthetic phantom cohort, not on patients.**", ""]
     if data.get("synthetic"):
-        lines += ["**Trained on images that a generator painted, not on patients.**", ""]
+        lines += ["**Trained on images that a generator made, not on patients.**", ""]
     lines += [
         "## Input and output",
         f"- Modalities, in order: {', '.join(config.data.modalities or ())}",

@@ -81,7 +81,7 @@ def write_pairs(
 ) -> None:
     """Write pairs in images/ and masks/, a manifest.csv that `--data` takes, and the evidence.
 
-    Patients are numbered: paintings of one patient's masks share a number, so that a split keeps them together.
+    Patients are numbered: generated images of one patient's masks share a number, so that a split keeps them together.
 
     Args:
         scheme: the model's; what manifest.csv cannot name stands beside it.

@@ -16,7 +16,7 @@ from ganseg_dist.synthesis.generators import check_generator
 from ganseg_dist.systems.base import GeneratesFromClasses
 
 GENERATION = 5
-"""The stream of randomness that generated images draw from, beside PAINTING and those of training."""
+"""The stream of randomness that generated images draw from, beside FROM_MASKS and those of training."""
 
 COUNT = 200
 """Images of each class where no number is asked for: enough for a distance's error to be small beside the controls."""
@@ -52,7 +52,9 @@ def generate(
     """
     check_generator(predictor.config)
     if predictor.config.system.generates_from != "classes":
-        raise RunError(f"{predictor.config.system.title}: its generator knows no classes; paint masks with it")
+        raise RunError(
+            f"{predictor.config.system.title}: its generator knows no classes; generate images from masks with it"
+        )
     system = cast("GeneratesFromClasses", predictor.system)
     learnt = system.generated_classes
     requested = tuple(dict.fromkeys(classes or learnt))

@@ -1,4 +1,4 @@
-"""Images painted from masks by GAN-OSMOSIS's generator."""
+"""Images generated from masks by GAN-OSMOSIS's generator."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from ganseg_dist.inference.predictor import SLICES_AT_ONCE, Predictor, check_fin
 from ganseg_dist.synthesis.generators import check_generator
 from ganseg_dist.systems.base import GeneratesFromMasks
 
-PAINTING = 4
-"""The stream of randomness that paintings draw from, beside those of training (engine/loader.py)."""
+FROM_MASKS = 4
+"""The stream of randomness that generated images draw from, beside those of training (engine/loader.py)."""
 
 DRAWS = 20
-"""Transforms that are drawn for a mask before it is painted as it is: one that is large and scaled up, or a few pixels
+"""Transforms that are drawn for a mask before it is taken as it is: one that is large and scaled up, or a few pixels
 at the edge of the foreground, may leave the frame by many."""
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratedSlices:
-    """Synthetic images with the masks that they were painted from."""
+    """Synthetic images with the masks that they were generated from."""
 
     image: npt.NDArray[np.float32]
     """(N, C, size, size) in [-1, 1]."""
@@ -38,7 +38,7 @@ class GeneratedSlices:
     real: npt.NDArray[np.float32]
     """(N, C, size, size), the real image of each mask, turned as the mask was."""
     patients: tuple[str, ...]
-    """(N,) whose mask each was painted from."""
+    """(N,) whose mask each was generated from."""
     sides_known: bool = False
     """Whether the columns of all run from the patient's left to right: not where some may be mirrored."""
 
@@ -52,16 +52,16 @@ def generate_from_masks(
     seed: int = 0,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> GeneratedSlices:
-    """Paint every slice with a lesion `copies` times.
+    """Generate `copies` images from the mask of every slice with a lesion.
 
     What is drawn depends on the seed, the slice's place and the copy alone.
 
     Args:
-        deformed: turn, scale and flip each mask with its foreground as training does, so that no painting has a
+        deformed: turn, scale and flip each mask with its foreground as training does, so that no generated image has a
             patient's own outline. A transform that takes all of the lesion out of the frame is drawn again.
 
     Raises RunError when the model has no generator of images from masks, or no slice holds a lesion, and DataError
-    where it paints NaN.
+    where it generates NaN.
     """
     check_generator(predictor.config)
     if predictor.config.system.generates_from != "masks":
@@ -69,7 +69,7 @@ def generate_from_masks(
     system = cast("GeneratesFromMasks", predictor.system)
     chosen = np.flatnonzero(slices.has_lesion)
     if not len(chosen):
-        raise RunError("masks: none of them holds a lesion to paint; give the cohort whose masks shall be painted")
+        raise RunError("masks: none of them holds a lesion; give a cohort whose masks hold some")
     wanted = [(copy, index) for copy in range(copies) for index in chosen.tolist()]
     parts: list[tuple[npt.NDArray[Any], ...]] = []
     for start in range(0, len(wanted), SLICES_AT_ONCE):
@@ -80,7 +80,7 @@ def generate_from_masks(
         parts.append((generated, batch.regions.numpy().astype(np.uint8), batch.image.numpy()))
         advance(min(start + SLICES_AT_ONCE, len(wanted)), len(wanted))
     image, regions, real = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
-    check_finite("paintings", "image", image)
+    check_finite("generated images", "image", image)
     patients = tuple(slices.cases[slices.case_of[index]].patient for _, index in wanted)
     mirrored = deformed and predictor.config.data.augment.flip > 0
     return GeneratedSlices(image, regions, real, patients, bool(slices.sides_known[chosen].all()) and not mirrored)
@@ -101,7 +101,7 @@ def _example(predictor: Predictor, slices: SliceSet, copy: int, index: int, defo
     """One slice, transformed or not, with its noise."""
     chosen = np.array([index])
     image, regions = slices.read(chosen)
-    rng = np.random.default_rng([seed, PAINTING, copy, index])
+    rng = np.random.default_rng([seed, FROM_MASKS, copy, index])
     noise = _as_samples(predictor.system.sample("segment", rng))
     known = torch.from_numpy(slices.case_of[chosen]), torch.from_numpy(slices.label[chosen])
     untouched = Batch(torch.from_numpy(image), torch.from_numpy(regions), *known, noise)

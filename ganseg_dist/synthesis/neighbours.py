@@ -43,7 +43,7 @@ def mask_conditioned_figure(
     view: View = AS_STORED,
     flipped: bool = False,
 ) -> Figure:
-    """Mask, painting, the mask's real image and the nearest training image, a column a painting.
+    """Mask, generated image, the mask's real image and the nearest training image, a column a generated image.
 
     Args:
         phantom: whether the training images are one's.
@@ -59,7 +59,7 @@ def mask_conditioned_figure(
         f"{'phantom' if phantom else 'real'} image\nof this mask": [shown(generated.real[index]) for index in chosen],
         "nearest\ntraining image": [shown(image) for image in nearest],
     }
-    title = f"Synthetic images painted from masks, {named}: {_share_text(chosen, audit)}"
+    title = f"Synthetic images generated from masks, {named}: {_share_text(chosen, audit)}"
     return _figure(
         rows, [_column_title(audit, index) for index in chosen], title, phantom=phantom, view=view, flipped=flipped
     )

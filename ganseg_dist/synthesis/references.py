@@ -74,7 +74,7 @@ def training_images(predictor: Predictor, slices: SliceSet, *, most: int = MOST_
 def held_out_images(predictor: Predictor, slices: SliceSet, *, most: int = MOST_IMAGES) -> RealImages:
     """Of slices that the generator did not learn from those of the kind that it makes, at most `most`, evenly spread.
 
-    With a lesion where it paints masks, else of the classes that it has learnt.
+    With a lesion where it generates images from masks, else of the classes that it has learnt.
     """
     from_masks = predictor.config.system.generates_from == "masks"
     kind = np.flatnonzero(slices.has_lesion) if from_masks else _of_learnt_classes(predictor, slices)
@@ -84,10 +84,10 @@ def held_out_images(predictor: Predictor, slices: SliceSet, *, most: int = MOST_
 def generated_quality(
     generated: GeneratedSlices, training: RealImages, held_out: HeldOut, encoder: Encoder, seed: int = 0
 ) -> dict[str, Any]:
-    """How near the paintings are to the training images; SSIM is with the real image of each one's mask."""
+    """How near the generated images are to the training images; SSIM is with the real image of each one's mask."""
     return {
         "flipped": training.flipped,
-        **_beside_floor_and_controls("paintings", generated.image, training.image, held_out, encoder, seed),
+        **_beside_floor_and_controls("generated images", generated.image, training.image, held_out, encoder, seed),
         "ssim": asdict(structural_similarity(generated.image, generated.real, generated.patients)),
     }
 

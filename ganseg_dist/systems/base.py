@@ -166,7 +166,7 @@ class Prediction:
     reconstruction: Tensor | None = None
     """(B, C', H, W) in [-1, 1], the image with its lesion filled by healthy tissue."""
     synthetic: Tensor | None = None
-    """(B, C, H, W) in [-1, 1], an image painted from the batch's own masks and noise."""
+    """(B, C, H, W) in [-1, 1], an image generated from the batch's own masks and noise."""
     score: Tensor | None = None
     """(B,) in [0, 1], realism of the whole slice; low is abnormal."""
     classes: Tensor | None = None

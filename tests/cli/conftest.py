@@ -145,7 +145,7 @@ def kaggle_run(kaggle: Path, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def painter_run(kaggle: Path, tmp_path: Path) -> Run:
-    """The same of a generator that paints."""
+    """The same of a generator that generates."""
     return drawn_run("gan_osmosis_debug", kaggle, tmp_path)
 
 

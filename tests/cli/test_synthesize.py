@@ -13,7 +13,7 @@ from ganseg_dist.planning.plan import plan_training
 from ganseg_dist.planning.prepare import prepared_slices
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.synthesis import from_classes as generation
-from ganseg_dist.synthesis import from_masks as painting
+from ganseg_dist.synthesis import from_masks
 from ganseg_dist.systems import recipe
 from tests.cli.conftest import assert_refused, drawn_run, snapshot
 from tests.data.cohorts import write_classes, write_pictures
@@ -35,27 +35,27 @@ def test_pairs_are_a_cohort_that_is_called_synthetic(ganseg, painter_run, kaggle
     assert json.loads((out / "SYNTHETIC.json").read_text())["synthetic"] is True
     assert all("Synthetic" in Image.open(file).text["Description"] for file in out.rglob("*.png"))
     measured = json.loads((out / "quality.json").read_text())
-    names = {"paintings", "held-out real images", "control: noise", "control: mean image"}
+    names = {"generated images", "held-out real images", "control: noise", "control: mean image"}
     assert set(measured["distances"]) == names
     held_out = read_cohort(kaggle).of_patients((*painter_run.split().validation, *painter_run.split().test))
     assert measured["held_out"] == {"n": 3 * len(held_out), "patients": len(held_out), "left_out": None}
     assert "held-out real images: fid_encoder" in said.out
     assert f"median percentile of their distances: {measured['median_percentile']:.1f};" in said.out
-    assert set(measured["distances"]["paintings"]) == {"fid_encoder", "kid_encoder"}
+    assert set(measured["distances"]["generated images"]) == {"fid_encoder", "kid_encoder"}
     assert json.loads((out / "audit.json").read_text())["n"] == len(cohort.cases)
     rows = list(csv.DictReader((out / "manifest.csv").open()))
     assert f"{len(rows)} synthetic pairs" in said.out
 
 
 def test_the_same_seed_paints_the_same_and_another_others(ganseg, painter_run, tmp_path):
-    def painted(name, *more):
+    def generated(name, *more):
         assert ganseg("synthesize", "pictures", "--out", tmp_path / name, *more).code == 0
         return snapshot(tmp_path / name / "images")
 
-    first = painted("a")
-    assert painted("b") == first
-    assert painted("c", "--seed", 1) != first
-    assert len(painted("d", "--copies", 2)) == 2 * len(first)
+    first = generated("a")
+    assert generated("b") == first
+    assert generated("c", "--seed", 1) != first
+    assert len(generated("d", "--copies", 2)) == 2 * len(first)
 
 
 def test_synthetic_pairs_train_and_are_said_to_be_synthetic(ganseg, painter_run, tmp_path):
@@ -72,9 +72,9 @@ def test_a_generator_that_repeats_its_training_images_is_refused(ganseg, painter
         chosen = np.flatnonzero(slices.has_lesion)
         image, regions = slices.read(chosen)
         patients = tuple(slices.cases[slices.case_of[index]].patient for index in chosen)
-        return painting.GeneratedSlices(image, regions.astype(np.uint8), image, patients)
+        return from_masks.GeneratedSlices(image, regions.astype(np.uint8), image, patients)
 
-    monkeypatch.setattr(painting, "paint", repeat)
+    monkeypatch.setattr(from_masks, "generate", repeat)
     out = tmp_path / "out"
     assert_refused(ganseg("synthesize", "pictures", "--out", out), 1, "100.0% of", "repeat training images")
     assert not out.exists()
@@ -87,7 +87,7 @@ def test_held_out_masks_and_plain_models_paint_nothing(ganseg, painter_run, kagg
     for case in read_cohort(kaggle).of_patients(painter_run.split().test):
         (held_out / case.id).symlink_to(kaggle / case.id)
     out = tmp_path / "out"
-    assert_refused(ganseg("synthesize", "pictures", "--out", out, "--masks", held_out), 1, held_out, "may paint")
+    assert_refused(ganseg("synthesize", "pictures", "--out", out, "--masks", held_out), 1, held_out, "may generate")
     assert not out.exists()
 
 
@@ -173,7 +173,7 @@ def test_held_out_images_that_are_not_there_are_left_out_and_said_so(ganseg, pai
         measured = json.loads((out / "quality.json").read_text())
         assert measured["held_out"] == {"n": 0, "patients": 0, "left_out": why}
         assert (f"warning: {moved}: holds no case" in said.err) == warned
-        assert set(measured["distances"]) == {"paintings", "control: noise", "control: mean image"}
+        assert set(measured["distances"]) == {"generated images", "control: noise", "control: mean image"}
         assert "held-out real images: not measured, " in said.out
 
 
@@ -243,7 +243,7 @@ def test_a_folder_of_something_else_is_left_alone_and_nothing_is_made(ganseg, ki
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.txt").write_text("precious")
-    for module, name in ((painting, "paint"), (generation, "generate")):
+    for module, name in ((from_masks, "generate"), (generation, "generate")):
         monkeypatch.setattr(module, name, None)  # a call would be a traceback
     refused = ganseg("synthesize", "pictures", "--out", out)
     assert_refused(refused, 1, f"{out}: exists and is no earlier synthesis; give a new folder")

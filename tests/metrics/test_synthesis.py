@@ -87,26 +87,26 @@ def test_ssim_of_constant_images_by_hand():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_ssim_equals_torchmetrics_where_no_window_reaches_into_padding(channels):
     real = 0.1 * images(2, 4, channels)  # an own range of 0.2
-    painted = (real + 0.05 * images(3, 4, channels)).astype(np.float32)
-    pair = [torch.from_numpy(of).double() for of in (painted, real)]
+    generated = (real + 0.05 * images(3, 4, channels)).astype(np.float32)
+    pair = [torch.from_numpy(of).double() for of in (generated, real)]
     _, full = structural_similarity_index_measure(*pair, data_range=2.0, return_full_image=True)
-    assert structural_similarity(painted, real).mean == pytest.approx(full[..., 5:-5, 5:-5].mean().item(), abs=1e-9)
+    assert structural_similarity(generated, real).mean == pytest.approx(full[..., 5:-5, 5:-5].mean().item(), abs=1e-9)
     own_range = float(structural_similarity_index_measure(*pair))
-    assert abs(structural_similarity(painted, real).mean - own_range) > 0.05
+    assert abs(structural_similarity(generated, real).mean - own_range) > 0.05
 
 
 def test_ssim_counts_no_padded_border():
-    real, painted = images(2, 1), images(2, 1)
-    painted[..., 5:-5, 5:-5] = images(3, 1)[..., 5:-5, 5:-5]  # alike at the border alone
-    pair = [torch.from_numpy(of).double() for of in (painted, real)]
+    real, generated = images(2, 1), images(2, 1)
+    generated[..., 5:-5, 5:-5] = images(3, 1)[..., 5:-5, 5:-5]  # alike at the border alone
+    pair = [torch.from_numpy(of).double() for of in (generated, real)]
     padded = structural_similarity_index_measure(*pair, data_range=2.0).item()
-    assert structural_similarity(painted, real).mean < padded - 0.1
+    assert structural_similarity(generated, real).mean < padded - 0.1
 
 
 def test_ssim_resamples_patients():
     real = images(0, 6)
-    painted = np.concatenate([real[:3], images(1, 3)])
-    found = structural_similarity(painted, real, ["a"] * 3 + ["b"] * 3)
+    generated = np.concatenate([real[:3], images(1, 3)])
+    found = structural_similarity(generated, real, ["a"] * 3 + ["b"] * 3)
     assert (found.n, found.high) == (2, pytest.approx(1))
 
 

@@ -199,7 +199,7 @@ def test_generated_images_stand_beside_real_ones_and_their_masks(tmp_path):
     assert "after step 200, in stage segment" in page
     assert page.count("<figcaption>real image</figcaption>") == 2, "the newest sheet"
     assert page.count("<figcaption>its mask</figcaption>") == 2
-    assert page.count("<figcaption>painted from the mask</figcaption>") == 2
+    assert page.count("<figcaption>generated from the mask</figcaption>") == 2
     uris = re.findall(r'href="data:image/png;base64,([^"]+)" width="64"', page)
     cells = [np.asarray(Image.open(io.BytesIO(base64.b64decode(uri))))[..., 0] for uri in uris]
     assert [(cell.shape, set(cell.ravel())) for cell in cells] == [

@@ -114,8 +114,8 @@ def test_a_body_that_fills_its_frame_is_found_again(tmp_path, on_background):
     image = np.where(foreground, rng.uniform(0.2, 0.3, (6, 1, 32, 32)), -1).astype(np.float32)
     mask = np.broadcast_to(np.hypot(rows - 8, columns - 9) < 4, image.shape).astype(np.uint8)
     evidence = Evidence(audit(image, image + 1), {}, Figure(), {})
-    paintings = GeneratedSlices(image, mask, image, tuple("aabbcc"))
-    write_pairs(tmp_path / "out", paintings, ("flair",), ("wt",), BINARY, evidence, on_background=on_background)
+    generated_images = GeneratedSlices(image, mask, image, tuple("aabbcc"))
+    write_pairs(tmp_path / "out", generated_images, ("flair",), ("wt",), BINARY, evidence, on_background=on_background)
     scan = load_scan(read_cohort(tmp_path / "out").cases[0])
     margin = 4 if on_background else 0
     assert scan.image.shape == (1, 32 + 2 * margin, 32 + 2 * margin, 1)
@@ -144,9 +144,9 @@ def test_masks_have_the_models_values_and_are_read_back(tmp_path, scheme, named,
     depth = np.select([columns < 8, columns < 16, columns < 24], [0, 1, 2], 3)
     regions = tuple(scheme.regions)
     mask = np.broadcast_to(np.stack([depth > row for row in range(len(regions))]), (6, len(regions), 32, 32))
-    paintings = GeneratedSlices(image, mask.astype(np.uint8), image, tuple("aabbcc"))
+    generated_images = GeneratedSlices(image, mask.astype(np.uint8), image, tuple("aabbcc"))
     evidence = Evidence(audit(image, image + 1), {}, Figure(), {})
-    write_pairs(tmp_path / "out", paintings, ("flair",), regions, scheme, evidence, on_background=False)
+    write_pairs(tmp_path / "out", generated_images, ("flair",), regions, scheme, evidence, on_background=False)
     assert set(np.unique(np.asarray(Image.open(tmp_path / "out/masks/synthetic_00001.png")))) == stored
     case = read_cohort(tmp_path / "out").cases[0]
     assert read_rows(tmp_path / "out" / "manifest.csv")[0]["labels"] == named

@@ -20,18 +20,18 @@ def shown(axes):
 
 
 @pytest.fixture
-def paintings():
+def generated_images():
     mask = np.zeros((12, 2, 16, 16), np.uint8)
     mask[:, 0, 2:10, 2:10] = 1
     mask[:, 1, 4:6, 4:6] = 1
     return GeneratedSlices(images(0, 12, 2), mask, images(1, 12, 2), ("TCGA-1",) * 12)
 
 
-def test_a_painting_stands_over_its_real_image_and_its_nearest(paintings):
+def test_a_painting_stands_over_its_real_image_and_its_nearest(generated_images):
     training = images(2, 40, 2)
-    training[7] = paintings.image[5]
-    found = audit(paintings.image, training)
-    figure = mask_conditioned_figure(paintings, found, training, ("t1", "flair"), ("wt", "tc"))
+    training[7] = generated_images.image[5]
+    found = audit(generated_images.image, training)
+    figure = mask_conditioned_figure(generated_images, found, training, ("t1", "flair"), ("wt", "tc"))
     lines = panels(figure, 4)
     assert [line[0].get_ylabel().replace("\n", " ") for line in lines] == [
         "mask",
@@ -48,15 +48,17 @@ def test_a_painting_stands_over_its_real_image_and_its_nearest(paintings):
     percentiles = [float(axes.get_title().split()[1]) for axes in lines[0]]
     assert percentiles == sorted(percentiles)
     title = figure.get_suptitle()
-    assert "Synthetic images painted from masks, flair shown of t1, flair: 10 of n = 12" in title
+    assert "Synthetic images generated from masks, flair shown of t1, flair: 10 of n = 12" in title
     assert "TCGA" not in title + "".join(axes.get_title() for axes in figure.axes)
 
 
-def test_images_of_a_phantom_are_not_called_real(paintings):
+def test_images_of_a_phantom_are_not_called_real(generated_images):
     training = images(2, 40, 2)
-    found = audit(paintings.image, training)
+    found = audit(generated_images.image, training)
     for phantom in (False, True):
-        figure = mask_conditioned_figure(paintings, found, training, ("t1", "flair"), ("wt", "tc"), phantom=phantom)
+        figure = mask_conditioned_figure(
+            generated_images, found, training, ("t1", "flair"), ("wt", "tc"), phantom=phantom
+        )
         assert ("phantom" in panels(figure, 4)[2, 0].get_ylabel()) == phantom
         assert ("nothing here is a patient" in figure.get_supxlabel()) == phantom
 

@@ -121,12 +121,12 @@ def test_a_lesion_that_would_leave_the_frame_is_moved_again():
     corner = np.zeros((32, 32))
     corner[0, 0] = 1
     osmosis = predictor("gan_osmosis_debug", data__augment__scale=0.4, data__augment__rotation_degrees=45.0)
-    paintings = generate_from_masks(osmosis, with_mask(corner), copies=40)
-    assert paintings.regions.any(axis=(1, 2, 3)).all()
-    places = {tuple(np.argwhere(mask[0])[0]) for mask in paintings.regions}
+    generated_images = generate_from_masks(osmosis, with_mask(corner), copies=40)
+    assert generated_images.regions.any(axis=(1, 2, 3)).all()
+    places = {tuple(np.argwhere(mask[0])[0]) for mask in generated_images.regions}
     assert len(places) > 3, "turned and scaled all the same"
     again = generate_from_masks(osmosis, with_mask(corner), copies=3)
-    assert np.array_equal(again.regions, paintings.regions[:3])
+    assert np.array_equal(again.regions, generated_images.regions[:3])
     untouched = generate_from_masks(osmosis, with_mask(corner), deformed=False)
     assert np.array_equal(untouched.regions[0, 0], corner)
 
@@ -135,10 +135,10 @@ def test_a_mask_and_its_body_are_moved_together():
     disc = np.hypot(*np.mgrid[-16:16, -16:16]) < 6
     moved = with_mask(disc)
     moved.cases[0].image[0, 0] = np.where(disc, 0.5, -1)
-    paintings = generate_from_masks(predictor("gan_osmosis_debug"), moved, copies=5)
-    for mask, real in zip(paintings.regions[:, 0], paintings.real[:, 0], strict=True):
+    generated_images = generate_from_masks(predictor("gan_osmosis_debug"), moved, copies=5)
+    for mask, real in zip(generated_images.regions[:, 0], generated_images.real[:, 0], strict=True):
         assert not (mask.astype(bool) & (real == -1)).any()
-        assert (paintings.image[:, 0][paintings.real[:, 0] == -1] == -1).all()
+        assert (generated_images.image[:, 0][generated_images.real[:, 0] == -1] == -1).all()
 
 
 def test_each_generator_has_its_own_way():
@@ -225,9 +225,9 @@ def test_the_floor_is_that_of_held_out_images_of_the_class_and_no_more_than_are_
 
 def test_paintings_have_their_floor_too():
     masks = np.zeros((5, 1, 16, 16), np.uint8)
-    paintings = GeneratedSlices(pictures(1, 5), masks, pictures(3, 5), ("p",) * 5)
+    generated_images = GeneratedSlices(pictures(1, 5), masks, pictures(3, 5), ("p",) * 5)
     training = RealImages(pictures(0, 8), ("p",) * 8, (None,) * 8)
     held_out = RealImages(pictures(2, 4), ("q", "q", "r", "r"), (None,) * 4)
-    found = generated_quality(paintings, training, held_out, own_encoder(predictor().system))
-    assert list(found["distances"]) == ["paintings", HELD_OUT, "control: noise", "control: mean image"]
+    found = generated_quality(generated_images, training, held_out, own_encoder(predictor().system))
+    assert list(found["distances"]) == ["generated images", HELD_OUT, "control: noise", "control: mean image"]
     assert found["held_out"] == {"n": 4, "patients": 2, "left_out": None}

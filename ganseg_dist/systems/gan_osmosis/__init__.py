@@ -1,1 +1,1 @@
-"""GAN-OSMOSIS: one network that paints images from masks and segments them (docs/decisions)."""
+"""GAN-OSMOSIS: one network that generates images from masks and segments them (docs/decisions)."""

@@ -10,7 +10,7 @@ from ganseg_dist.config.system import SystemConfig
 
 
 class GANOsmosisConfig(SystemConfig):
-    """GAN-OSMOSIS: a generator learns to paint images from masks; its paintings teach a segmenter beside real ones."""
+    """GAN-OSMOSIS: a generator learns to make images from masks, which teach a segmenter beside real ones."""
 
     title: ClassVar[str] = "GAN-OSMOSIS"
 
@@ -36,10 +36,10 @@ class GANOsmosisConfig(SystemConfig):
             100: {"dice": 0.84, "iou": 0.81, "sensitivity": 0.89},
         }
     }
-    example_label: ClassVar[str] = "painted from the mask"
+    example_label: ClassVar[str] = "generated from the mask"
     example_note: ClassVar[str] = (
-        "Validation images, and what the generator paints from their masks: another image with the same mask. How "
-        "near paintings are to real images is measured by ganseg synthesize."
+        "Validation images, and what the generator makes of their masks: another image with the same mask. How "
+        "near generated images are to real images is measured by ganseg synthesize."
     )
 
     name: Literal["gan_osmosis"] = "gan_osmosis"

@@ -1,4 +1,4 @@
-"""GAN-OSMOSIS: a generator paints images from masks, and a segmenter learns from real and painted images alike
+"""GAN-OSMOSIS: a generator makes images from masks, and a segmenter learns from real and generated images alike
 ("GAN-OSMOSIS: A Generative Adversarial Network-Based Framework for Optimized Osteosarcoma Segmentation and Multimetric
 Evaluation Using Synthetic Imaging Support").
 
@@ -32,7 +32,7 @@ from ganseg_dist.systems.regions import Head, dice_names, dice_ratios, region_pr
 
 @dataclass(frozen=True, slots=True)
 class NoiseSampler:
-    """`System.sample`: z, a second z to compare with, and whether X_aug holds a painting of this example."""
+    """`System.sample`: z, a second z to compare with, and whether X_aug holds a generated image of this example."""
 
     size: int
     dropout: float | None
@@ -43,7 +43,7 @@ class NoiseSampler:
         """One example's noise; none for a plain segmenter."""
         if not self.size:
             return {}
-        samples = {"z": self._noise(rng), "painted": np.array(rng.random() < self.synthetic_share, np.float32)}
+        samples = {"z": self._noise(rng), "generated": np.array(rng.random() < self.synthetic_share, np.float32)}
         return samples | {"other_z": self._noise(rng)} if stage == "joint" else samples
 
     def _noise(self, rng: np.random.Generator) -> npt.NDArray[np.float32]:
@@ -55,7 +55,7 @@ class NoiseSampler:
 class GANOsmosis:
     """Networks `segmenter`, and with the GAN `generator` and `discriminator`; stages `joint` and `segment`.
 
-    X_aug never touches the disk: the segmenter's every step paints its batch's masks anew.
+    X_aug never touches the disk: the segmenter's every step generates images from its batch's masks anew.
     """
 
     head: Head = "sigmoid"
@@ -121,7 +121,7 @@ class GANOsmosis:
         }
 
     def predict(self, batch: Batch) -> Prediction:
-        """Region probabilities of the segmenter; and a painting, where the batch has masks and noise for one.
+        """Region probabilities of the segmenter; and a generated image, where the batch has masks and noise for one.
 
         A batch of the joint stage shows what the generator outlines: the segmenter has not begun to learn.
         """
@@ -151,7 +151,7 @@ class GANOsmosis:
         return {"discriminator": discriminator_loss(real, fake, torch.ones_like(fake))}
 
     def _generator_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The terms that have a weight; nothing is judged, outlined or painted again for the others."""
+        """The terms that have a weight; nothing is judged, outlined or generated again for the others."""
         z, other_z = batch.samples["z"], batch.samples["other_z"]
         generated = self.generate(batch, z)
         terms: dict[str, Callable[[], Tensor]] = {
@@ -162,17 +162,19 @@ class GANOsmosis:
         }
         return {name: terms[name]() for name in _generator_weights(self.config)}
 
-    def _feedback_loss(self, painted: Tensor, batch: Batch) -> Tensor:
-        logits = self._judged(painted, batch)
+    def _feedback_loss(self, generated: Tensor, batch: Batch) -> Tensor:
+        logits = self._judged(generated, batch)
         return generator_loss(logits, torch.ones_like(logits))
 
     def _segmenter_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """X_aug's share of each example: its image, and beside it the painting of its mask or its image again."""
+        """X_aug's share of each example: its image, and beside it the image generated from its mask or its image
+        again.
+        """
         image, truth = batch.image, batch.regions
         if self.config.gan:
             with torch.no_grad():
                 generated = self.generate(batch, batch.samples["z"]).to(image.dtype)
-            chosen = batch.samples["painted"][:, None, None, None] > 0
+            chosen = batch.samples["generated"][:, None, None, None] > 0
             image, truth = torch.cat([image, torch.where(chosen, generated, image)]), torch.cat([truth, truth])
         return {"segmentation": segmentation_loss(self.networks["segmenter"](image), truth, self.head)}
 
@@ -205,7 +207,7 @@ def _generator_weights(system: GANOsmosisConfig) -> dict[str, float]:
 
 
 def _joint_stage(config: RunConfig, system: GANOsmosisConfig) -> Stage:
-    """Lines 5-19. The last epoch is kept: no score of a GAN says which of its epochs paints best.
+    """Lines 5-19. The last epoch is kept: no score of a GAN says which of its epochs generates the best images.
 
     Where the generator does not hear the discriminator, none is trained.
     """

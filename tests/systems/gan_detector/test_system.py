@@ -346,7 +346,7 @@ def test_a_collapse_raises_the_alarm_and_a_live_generator_none(kind):
         return {"stage": "synthesis", "scores": synthesis_scores(system, images(system))}
 
     with torch.no_grad():
-        system.networks["generator"].head.weight *= 20  # as training does: a fresh one paints all grey
+        system.networks["generator"].head.weight *= 20  # as training does: a fresh one generates all grey
     alive = epoch()
     assert alive["scores"]["relative_diversity"] > 2 * stage.alarms[0].below
     lively = [alive] * BEGINNERS_EPOCHS

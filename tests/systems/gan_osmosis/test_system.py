@@ -1,4 +1,4 @@
-"""What GAN-OSMOSIS paints and learns, on slices of two discs."""
+"""What GAN-OSMOSIS generates and learns, on slices of two discs."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_what_paints_may_learn_at_a_rate_of_its_own():
 
 @torch.no_grad()
 def practise(system):
-    """Give the generator's layers the gain that training gives them: a fresh one paints all grey."""
+    """Give the generator's layers the gain that training gives them: a fresh one generates all grey."""
     generator = system.networks["generator"]
     for stem in (generator.condition_stem, generator.trunk.head, generator.image_head):
         stem.weight *= 20
@@ -77,11 +77,11 @@ def test_the_joint_stage_shows_what_the_generator_segments_and_the_next_what_the
 def test_nothing_is_painted_outside_a_known_body():
     system = made()
     batch = head(system)
-    painted = system.generate(batch, batch.samples["z"])
-    assert (painted[~batch.foreground.expand_as(painted)] == BACKGROUND).all()
+    generated = system.generate(batch, batch.samples["z"])
+    assert (generated[~batch.foreground.expand_as(generated)] == BACKGROUND).all()
     blind = made(foreground_condition=False)
-    painted = blind.generate(batch, batch.samples["z"])
-    assert (painted[~batch.foreground.expand_as(painted)] != BACKGROUND).any()
+    generated = blind.generate(batch, batch.samples["z"])
+    assert (generated[~batch.foreground.expand_as(generated)] != BACKGROUND).any()
 
 
 def test_dropped_features_are_the_drawn_ones():
@@ -155,7 +155,7 @@ def test_the_trunk_learns_from_both_answers_when_it_is_shared():
 
 
 def test_the_segmenter_learns_from_as_many_paintings_as_images():
-    """With every painting chosen the loss is the mean of both halves; with none, the images' own."""
+    """With every generated image chosen the loss is the mean of both halves; with none, the images' own."""
     for share, halves in ((1.0, True), (0.0, False)):
         system = made(synthetic_share=share)
         batch = head(system, stage="segment")
@@ -164,14 +164,14 @@ def test_the_segmenter_learns_from_as_many_paintings_as_images():
         plain.networks["segmenter"].load_state_dict(system.networks["segmenter"].state_dict())
         real = plain.losses("segmenter", batch)["segmentation"].item()
         shown = Batch(system.generate(batch, batch.samples["z"]), batch.regions, batch.case, batch.label)
-        painted = plain.losses("segmenter", shown)["segmentation"].item()
-        assert loss == pytest.approx((real + painted) / 2 if halves else real, rel=1e-5)
-        assert abs(real - painted) > 1e-4
+        generated = plain.losses("segmenter", shown)["segmentation"].item()
+        assert loss == pytest.approx((real + generated) / 2 if halves else real, rel=1e-5)
+        assert abs(real - generated) > 1e-4
 
 
 def test_about_the_set_share_of_examples_is_painted():
     system = made(synthetic_share=0.3)
-    assert head(system, examples=1000).samples["painted"].mean().item() == pytest.approx(0.3, abs=0.04)
+    assert head(system, examples=1000).samples["generated"].mean().item() == pytest.approx(0.3, abs=0.04)
 
 
 def test_the_paper_takes_a_random_vector_and_masks_alone():

@@ -154,7 +154,7 @@ class Seen(nn.Module):
         return -nn.functional.avg_pool2d(image.mean(1, keepdim=True), 4)
 
 
-class Paints(nn.Module):
+class Generates(nn.Module):
     """A generator whose healthy tissue is all of one tone."""
 
     def forward(self, kept, mask):
@@ -163,7 +163,7 @@ class Paints(nn.Module):
 
 def test_feedback_looks_along_the_edge_of_the_mask_at_the_filled_image():
     made = system()
-    made.networks = {**made.networks, "discriminator": Seen(), "generator": Paints()}
+    made.networks = {**made.networks, "discriminator": Seen(), "generator": Generates()}
     image, mask = torch.zeros(1, 2, SIDE, SIDE), disc(6)
     filled = image * (1 - mask) - 0.5 * mask
     wanted = adversarial_feedback_loss(Seen()(filled), edge_map(mask, (8, 8)))
@@ -173,7 +173,7 @@ def test_feedback_looks_along_the_edge_of_the_mask_at_the_filled_image():
 def test_feedback_lowers_for_a_mask_that_covers_the_tumour():
     """Bright tissue is ill to this discriminator: a mask that leaves some of it outside is told so."""
     made = system()
-    made.networks = {**made.networks, "discriminator": Seen(), "generator": Paints()}
+    made.networks = {**made.networks, "discriminator": Seen(), "generator": Generates()}
     image = torch.where(disc(8) > 0, 4.0, -0.5).expand(1, 2, SIDE, SIDE)
     covers, leaves = disc(9), disc(5)
     assert made.feedback(image, covers) < made.feedback(image, leaves)
@@ -182,7 +182,7 @@ def test_feedback_lowers_for_a_mask_that_covers_the_tumour():
 def test_no_gradient_runs_through_the_edges():
     """Only the filled image carries one: where the filling equals the image there is nothing to gain."""
     made = system()
-    made.networks = {**made.networks, "discriminator": Seen(), "generator": Paints()}
+    made.networks = {**made.networks, "discriminator": Seen(), "generator": Generates()}
     image = torch.full((1, 2, SIDE, SIDE), -0.5)
     mask = (disc(6) * 0.7 + 0.1).requires_grad_()
     made.feedback(image, mask).backward()
@@ -194,7 +194,7 @@ def test_no_gradient_runs_through_the_edges():
 
 def test_hole_l1_by_hand():
     made = system()
-    made.networks = {**made.networks, "generator": Paints()}
+    made.networks = {**made.networks, "generator": Generates()}
     flat = torch.where(disc(14) > 0, 0.25, -1.0).expand(2, 2, SIDE, SIDE)
     batch = with_draws(made, Batch(flat, head(2).regions, head(2).case, head(2).label))
     numerator, denominator, relevant = made.validate("healthy", batch)["hole_l1"]
