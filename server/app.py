@@ -66,15 +66,15 @@ def main(grid: Grid, context: Context) -> None:
 def _fetch_run(name: str, write_line: Callable[[str], None]) -> None:
     """Fetch the run to resume if GANSEG_RUNS_URI has a newer copy, after checking that it can be written there."""
     remote = remote_folder()
-    if remote is None:
-        return
-    remote.probe()
+    if remote is not None:
+        uri = remote.display_uri
 
-    def report(done: int, total: int) -> None:
-        if done == 0:
-            write_line(f"Fetching {name} from {remote.display_uri}: {decimal(total)}")
+        def report(done: int, total: int) -> None:
+            if done == 0:
+                write_line(f"Fetching {name} from {uri}: {decimal(total)}")
 
-    fetch(named_run(name).folder, remote, report)
+        remote.probe()
+        fetch(named_run(name).folder, remote, report)
 
 
 def _is_not_reported_error(record: logging.LogRecord) -> bool:

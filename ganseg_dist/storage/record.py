@@ -9,8 +9,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from ganseg_dist.atomic import UNFINISHED, write_json
-from ganseg_dist.files import read_json
 from ganseg_dist.paths import why_not_inside
 
 FILE = ".kept.json"
@@ -39,11 +40,8 @@ class Record:
     def of(cls, folder: Path, address: str) -> Record | None:
         """A folder's record; None if it was never copied. Of a record for another address only the writer is kept."""
         try:
-            fields = read_json(folder / FILE)
-            known = None if fields["known"] is None else (fields["known"][0], fields["known"][1])
-            files = {path: (stamp[0], stamp[1]) for path, stamp in fields["files"].items()}
-            record = cls(fields["address"], fields["writer"], known, files)
-        except (OSError, ValueError, KeyError, TypeError):
+            record = TypeAdapter(cls).validate_json((folder / FILE).read_bytes())
+        except (OSError, ValueError):
             return None
         return record if record.address == address else replace(record, address=address, known=None, files={})
 
