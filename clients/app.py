@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from clients.egress import EgressManifest
 from clients.node import SiteNode
 from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegError, RunError, TrainingDiverged
-from ganseg_dist.federation.flower import CONFIG_REFUSED, arrays_of, pack_reply, unpack_instruction
+from ganseg_dist.federation.flower import CONFIG_REJECTED, arrays_of, pack_reply, unpack_instruction
 from ganseg_dist.federation.round_instruction import RoundInstruction, Scores
 from ganseg_dist.runs import named_run
 
 REASONS: Mapping[type[Exception], tuple[int, str]] = {
     DataError: (1001, "the site's data do not pass its own checks"),
-    ConfigError: (CONFIG_REFUSED, "the site refuses the config"),
+    ConfigError: (CONFIG_REJECTED, "the site rejects the config"),
     FederationError: (1003, "the message breaks what was agreed on"),
     TrainingDiverged: (1004, "a loss became infinite at the site"),
     RunError: (1005, "the site cannot read its own state"),

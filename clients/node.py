@@ -107,7 +107,7 @@ class SiteNode:
         try:
             return read_cohort(settings.data, settings.layout, settings.labels)
         except OSError as error:
-            raise DataError(f"{settings.data}: cannot be read ({error.strerror}); mend its permissions") from None
+            raise DataError(f"{settings.data}: cannot be read ({error.strerror}); correct its permissions") from None
 
     def make_private(self) -> None:
         """Close the folder to everybody but its owner, whatever the umask is: its content comes from patients' images.

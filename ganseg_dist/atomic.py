@@ -28,7 +28,7 @@ def write_error(path: Path, error: OSError) -> GansegError:
     """The error to raise when the disk refuses a file or folder; it names the final path, not the temporary one."""
     path = Path(*(part for part in path.parts if not part.startswith(UNFINISHED)))
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    remedy = "free space" if full else "mend its permissions"
+    remedy = "free space" if full else "correct its permissions"
     return GansegError(f"{path}: cannot be written ({error.strerror or error}); {remedy} or choose another folder")
 
 

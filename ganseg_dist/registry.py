@@ -74,9 +74,9 @@ def registered() -> Mapping[str, SystemEntry]:
         try:
             entry = point.load()
         except Exception as error:
-            raise ConfigError(f"{place} cannot be loaded ({one_line(error)}); mend or uninstall the package") from error
+            raise ConfigError(f"{place} cannot be loaded ({one_line(error)}); fix or uninstall the package") from error
         if not isinstance(entry, SystemEntry):
-            raise ConfigError(f"{place} is no ganseg_dist.registry.SystemEntry; mend or uninstall the package")
+            raise ConfigError(f"{place} is no ganseg_dist.registry.SystemEntry; fix or uninstall the package")
         entries[point.name] = entry
     return entries
 
@@ -92,4 +92,4 @@ def load(path: str) -> Any:
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{path}: cannot be loaded ({one_line(error)}); mend or uninstall the package") from error
+        raise ConfigError(f"{path}: cannot be loaded ({one_line(error)}); fix or uninstall the package") from error

@@ -167,7 +167,7 @@ class Firewall:
         if missing:
             return f"{missing[0]}: is missing ({len(missing)} of {len(self.expected)} tensors are)"
         unasked = len(update.arrays) - len(self.expected)
-        return f"holds tensors that were not asked for ({unasked})" if unasked else None
+        return f"holds tensors that were not requested ({unasked})" if unasked else None
 
     def _tensor_fault(self, update: Update) -> str | None:
         for name, wanted in self.expected.items():

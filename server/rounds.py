@@ -30,7 +30,7 @@ from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.at_sites import config_at_sites
 from ganseg_dist.federation.encoding import decode
-from ganseg_dist.federation.flower import CONFIG_REFUSED, arrays_of, numbers_of
+from ganseg_dist.federation.flower import CONFIG_REJECTED, arrays_of, numbers_of
 from ganseg_dist.federation.privacy import Releases, Terms, private_mean, validate_privacy, withholds_scores
 from ganseg_dist.federation.round_instruction import RoundInstruction
 from ganseg_dist.federation.schedule import Round, schedule
@@ -231,7 +231,7 @@ class Federation:
             self.sites.write_line(f"{self._round_text(part)}: asking {len(nodes)} sites to train")
             replies = self.sites.ask("train", instruction, sent, nodes, on_reply=partial(self._show_replies, part))
             failed = {node: reply.error for node, reply in replies.items() if reply.has_error()}
-            refusing |= {node: members[node].name for node, error in failed.items() if error.code == CONFIG_REFUSED}
+            refusing |= {node: members[node].name for node, error in failed.items() if error.code == CONFIG_REJECTED}
             if len(members) - len(refusing) < needed:  # asking again would change nothing
                 raise FederationError(f"round {part.number}: {self._rejection_message(list(refusing.values()))}")
             why = {members[node].name: self.sites.failure(members[node].name, error) for node, error in failed.items()}
@@ -252,10 +252,10 @@ class Federation:
         )
 
     def _rejection_message(self, sites: list[str]) -> str:
-        """Text: how many sites refuse the config and, in a simulation, why."""
+        """Text: how many sites reject the config and, in a simulation, why."""
         reasons = [f"{site}: {line}" for site in sites if (line := self.sites.last_log_line(site)) is not None]
         why = "; ".join(reasons) or f"{', '.join(sites)}; the site.log of each says why"
-        return f"{len(sites)} of {len(self.sites.members)} sites refuse the config: {why}"
+        return f"{len(sites)} of {len(self.sites.members)} sites reject the config: {why}"
 
     def _read(
         self, replies: Mapping[int, Message], initial: Arrays, part: Round

@@ -85,7 +85,7 @@ class Sites:
                 self.write_line(f"{self._membership(least)}; waiting {_duration(end - time.monotonic())} more at most")
             time.sleep(POLL_SECONDS)
         if short:
-            raise FederationError(f"federation: {self._membership(least)}{self._refusals()}")
+            raise FederationError(f"federation: {self._membership(least)}{self._rejections()}")
 
     def ask(
         self,
@@ -175,10 +175,10 @@ class Sites:
 
     def _membership(self, least: int) -> str:
         names = ", ".join(member.name for member in self.members.values())
-        summary = f"{counted(len(self.members), 'site')} said yes of the {least} that are needed"
+        summary = f"{len(self.members)} of {least} required sites joined"
         return f"{summary} ({names})" if names else summary
 
-    def _refusals(self) -> str:
+    def _rejections(self) -> str:
         """Text: the refusals with their reasons; in a simulation the last log lines of sites that are not members."""
         members = {member.name for member in self.members.values()}
         lines = {site: self.last_log_line(site) for site in self.folders if site not in members}

@@ -115,7 +115,7 @@ def main() -> None:
         print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print(f"the run goes on; see it with: {_flower('list')}, then flwr log ID", file=sys.stderr)
+        print(f"the run continues; see it with: {_flower('list')}, then flwr log ID", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 

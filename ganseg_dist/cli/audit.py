@@ -46,7 +46,7 @@ def audit(
         None,
         metavar="HASH",
         help="The last line's hash, as an earlier audit printed it and somebody noted it elsewhere: lines cut off the "
-        "end, or a file written anew, show in no other way. 64 zeros: nothing had left.",
+        "end, or a rewritten file, show in no other way. 64 zeros: nothing had left.",
     ),
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Every tensor and number by its name."),
     as_json: bool = typer.Option(False, "--json", help="Summary and all faults as JSON on stdout."),

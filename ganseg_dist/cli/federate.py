@@ -26,10 +26,10 @@ def federate(
     recipe: str = typer.Argument(metavar="RECIPE", help="As ganseg recipes lists them."),
     data: Path = typer.Option(..., metavar="DATA", help=DATA_HELP),
     sites: str = typer.Option(
-        "by-hospital", metavar="by-hospital|N", help="The data's own hospitals, or N made-up ones."
+        "by-hospital", metavar="by-hospital|N", help="The data's own hospitals, or N simulated ones."
     ),
     skew: str | None = typer.Option(
-        None, metavar="dirichlet:ALPHA|fets", help="How unlike each other made-up hospitals are."
+        None, metavar="dirichlet:ALPHA|fets", help="How unlike each other simulated hospitals are."
     ),
     rounds: int | None = typer.Option(None, min=1, metavar="R", help="Rounds in all; one an epoch when not given."),
     strategy: str | None = typer.Option(

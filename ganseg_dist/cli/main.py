@@ -137,7 +137,7 @@ def main() -> None:
             raise
         _fail("memory: too little for this model; lower train.batch_size or data.size, or use a larger machine", 1)
     if code == INTERRUPTED:
-        _fail("interrupted; nothing is left half written: start the same command again to finish", INTERRUPTED)
+        _fail("Interrupted. Rerun the same command to resume.", INTERRUPTED)
     sys.exit(code)
 
 
@@ -150,7 +150,7 @@ def _os_error_message(error: OSError) -> str:
     """One line for an error of the operating system."""
     place, why = error.filename or "this machine", error.strerror or error
     if error.errno in REFUSED_WRITES:
-        return f"{place}: cannot be written or read ({why}); free space, mend its permissions or choose another folder"
+        return f"{place}: cannot be written or read ({why}); free space, correct permissions or choose another folder"
     return f"{place}: cannot be used ({why}); check the path"
 
 

@@ -72,7 +72,7 @@ def segmenting_run(reference: str) -> Run:
     if len(config.data.classes or ()) == 2:
         remedy = f"{command} chooses its operating point on validation patients"
     else:
-        remedy = f"of several classes the likeliest is said: {command}"
+        remedy = f"the likeliest of several classes is reported: {command}"
     raise ConfigError(f"{run.name}: classifies, and a classifier has no threshold to choose; {remedy}")
 
 
@@ -140,14 +140,14 @@ def cases_of_part(run: Run, cohort: Cohort, part: str) -> tuple[Case, ...]:
     return scorable
 
 
-def check_no_leak(run: Run, cases: Sequence[Case], mend: str) -> None:
+def check_no_leak(run: Run, cases: Sequence[Case], remedy: str) -> None:
     """Raises DataError, with what to do, when the run learnt from some of these patients, by name."""
     healthy = run.read("data.json").get("healthy")
     subjects = {case["patient"] for case in healthy["cases"]} if healthy else set()
     learnt_from = {case.patient for case in cases} & {*run.split().train, *run.split().validation, *subjects}
     if learnt_from:
         raise DataError(
-            f"{run.name}: was trained on {len(learnt_from)} of these patients, such as {min(learnt_from)}; {mend}, "
+            f"{run.name}: was trained on {len(learnt_from)} of these patients, such as {min(learnt_from)}; {remedy}, "
             "or, if they only share their names, rename them in a CSV manifest"
         )
 

@@ -42,7 +42,7 @@ def train(
         None,
         min=1,
         metavar="N",
-        help="Begin, and go on when a node is lost, with as few as these; up to --workers again when there is room.",
+        help="Begin, and continue when a node is lost, with as few as these; up to --workers again when there is room.",
     ),
     gpus: bool = typer.Option(False, "--gpus", help="Give each worker a GPU (NCCL, bf16)."),
     local: bool = typer.Option(False, "--local", help="Train in this process, without Ray."),
@@ -66,7 +66,7 @@ def train(
     """Train a recipe on a cohort.
 
     On Ray Train, or with --local in this process; tracked in MLflow. Interrupted and started again with the same
-    words, it goes on from the last checkpoint. Example pictures in MLflow show the patient's left on the right
+    words, it resumes from the last checkpoint. Example pictures in MLflow show the patient's left on the right
     (radiological), or with GANSEG_DISPLAY=neurological on the left.
 
     [bold]ganseg train ganet_seg_small --data BraTS2020 --workers 2[/bold]
@@ -200,7 +200,7 @@ def _describe(plan: Plan, request: TrainingRequest) -> None:
     system = build_system(config)
     least = "" if request.least_workers is None else f", {request.least_workers} at least"
     place = f"on Ray, {counted(request.workers, 'worker')}{least}" if not request.local else "in this process"
-    begins = "goes on with" if (run.folder / "run.json").exists() else "begins"
+    begins = "resumes" if (run.folder / "run.json").exists() else "begins"
     if run.finished:
         begins = "has nothing left to do:"
     left_out = len(plan.found.cohort.cases) - len(cohort.cases)

@@ -41,7 +41,7 @@ def tune(
         None,
         metavar="asha|pbt|none",
         show_default="asha",
-        help="asha stops trials that fall behind; pbt lets them go on from better ones with other numbers; none waits.",
+        help="asha stops trials that fall behind; pbt lets them continue from better ones with other values; none waits.",
     ),
     search: str | None = typer.Option(
         None,
@@ -65,7 +65,7 @@ def tune(
         None, metavar="by-hospital|N", help="Train each trial as a federation of these, as ganseg federate has them."
     ),
     skew: str | None = typer.Option(
-        None, metavar="dirichlet:ALPHA|fets", help="How unlike each other made-up hospitals are."
+        None, metavar="dirichlet:ALPHA|fets", help="How unlike each other simulated hospitals are."
     ),
     workers: int = typer.Option(1, min=1, metavar="N", help="Ray Train workers of each trial."),
     gpus: bool = typer.Option(False, "--gpus", help="Give each worker a GPU."),
@@ -75,7 +75,7 @@ def tune(
     layout: str | None = typer.Option(None, metavar="NAME", help=LAYOUT_HELP),
     labels: str | None = LABELS,
     resume: str | None = typer.Option(
-        None, metavar="SWEEP", help="Go on with a sweep that was interrupted, as it was begun; takes nothing beside it."
+        None, metavar="SWEEP", help="Resume a sweep that was interrupted, as it was started; takes nothing beside it."
     ),
 ) -> None:
     """Search the fields of a recipe, or a trained model's thresholds, that do best on validation patients.
@@ -120,7 +120,7 @@ def tune(
     if space == "federation" and sites is None:
         sites = "by-hospital"
     if skew is not None and sites is None:
-        raise ConfigError("--skew: is of made-up hospitals; give --sites N")
+        raise ConfigError("--skew: is of simulated hospitals; give --sites N")
     scheduled = _validate_choice("--scheduler", scheduler or "asha", ("asha", "pbt", "none"))
     request = _sweep_request(
         subject, data, space, trials, scheduled, searched, tuple(metrics), run_name, assignments, sites, skew,

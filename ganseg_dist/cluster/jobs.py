@@ -111,7 +111,7 @@ def submit(client: JobSubmissionClient, request: Submission) -> tuple[str, bool]
             entrypoint=request.entrypoint, submission_id=new, runtime_env=request.runtime_env()
         ), True
     except RuntimeError as error:
-        raise RunError(f"{new}: the cluster refuses the job: {one_line(error)}") from None
+        raise RunError(f"{new}: the cluster rejects the job: {one_line(error)}") from None
 
 
 def _runs_of(job: Any) -> Any:

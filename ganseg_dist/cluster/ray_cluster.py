@@ -110,5 +110,5 @@ def no_room(workers: int, seconds: float) -> str:
     """Error message for workers that lost their nodes and found no others for so many seconds."""
     return (
         f"--workers: the cluster had no room for {workers} worker(s) for {seconds / 60:.0f} minutes; wait for what "
-        "uses it, bring lost nodes back, or ask for fewer workers: the same command goes on from the last checkpoint"
+        "uses it, bring lost nodes back, or ask for fewer workers: the same command resumes from the last checkpoint"
     )

@@ -54,7 +54,7 @@ class SharedPath:
                 if not (self.path / name).exists():
                     return f"sees another {self.setting} {self.path}, without the driver's {name}; {remedy}"
         except OSError as error:
-            return f"cannot look into {self.setting} {self.path} ({error.strerror or error}); mend its mount there"
+            return f"cannot look into {self.setting} {self.path} ({error.strerror or error}); fix its mount there"
         return self._write_problem() if self.written else None
 
     def _write_problem(self) -> str | None:

@@ -272,7 +272,7 @@ def _fail_fast_on_user_error(relay: Any) -> UserCallback:
                     raise error
             self.losses += 1
             ranks = ", ".join(map(str, sorted(worker_exceptions)))
-            result = "training goes on from the last checkpoint" if self.losses <= RESTARTS else "it was once too often"
+            result = "training resumes from the last checkpoint" if self.losses <= RESTARTS else "it was once too often"
             relay.put_warning.remote(0, f"lost worker(s) {ranks}; {result}")
 
     return FailFastOnUserError()
@@ -289,7 +289,7 @@ def as_user_error(error: Exception, workers: int) -> GansegError:
         return RunError(no_room(workers, PATIENCE_SECONDS))
     if LOW_ON_MEMORY in str(error):
         return RunError(
-            "training on Ray failed: a worker was killed, for its node ran out of memory; start the same command again "
+            "training on Ray failed: a worker was killed, for its node ran out of memory; rerun the same command "
             "with fewer --workers, a smaller train.batch_size, or more memory"
         )
     return RunError(f"training on Ray failed: {one_line(error, last=True)}")

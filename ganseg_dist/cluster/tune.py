@@ -148,7 +148,7 @@ def _restored(state: Path, trainable: Any) -> Any:
 
 def _damaged(state: Path, problem: str) -> RunError:
     return RunError(
-        f"{state}: Ray Tune's own state {problem}; delete it and start the same command again: trials that have "
+        f"{state}: Ray Tune's own state {problem}; delete it and rerun the same command: trials that have "
         "finished are not trained again"
     )
 

@@ -142,7 +142,7 @@ def _trusted(folder: Path) -> PreparedCase:
 
 
 def _prepare_again(damage: Damaged, folder: Path) -> DataError:
-    return DataError(f"{damage}; delete {folder} and start the same command again, which prepares the case anew")
+    return DataError(f"{damage}; delete {folder} and rerun the same command, which prepares the case again")
 
 
 def _verify_once(file: Path, digest: str) -> None:

@@ -102,7 +102,7 @@ class FolderCheckpoints:
             damaged[folder] = damage
         if damaged:
             first = next(iter(damaged.values()))
-            raise RunError(f"{first}, and no checkpoint before it is whole; delete {self.folder} to begin anew")
+            raise RunError(f"{first}, and no checkpoint before it is whole; delete {self.folder} to start over")
         return None
 
     def history(self) -> list[dict[str, Any]]:
@@ -130,7 +130,7 @@ class FolderCheckpoints:
             self._add(write)
         except (OSError, SafetensorError) as error:
             raise RunError(
-                f"{self.folder}: no checkpoint can be written ({error}); free space and start the same command again: "
+                f"{self.folder}: no checkpoint can be written ({error}); free space and rerun the same command: "
                 "it goes on from the last whole one"
             ) from None
 
@@ -228,7 +228,7 @@ def _read_part(file: Path, digests: Mapping[str, str]) -> dict[str, Tensor]:
 
 
 def _damaged(damage: Damaged, folder: Path) -> RunError:
-    return RunError(f"{damage}; start the same command again, or delete {folder} to do without it")
+    return RunError(f"{damage}; rerun the same command, or delete {folder} to do without it")
 
 
 def _put_aside(folder: Path) -> None:

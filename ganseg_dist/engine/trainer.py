@@ -104,7 +104,7 @@ def prepare_state(system: System, config: RunConfig, world: World) -> State:
 class Trainer:
     """Trains one stage of a system: an epoch is its steps, its validation, its record and its checkpoint.
 
-    Epochs are global: a trainer that is made again with the same state goes on where the last one was, and only a
+    Epochs are global: a trainer that is made again with the same state resumes where the last one was, and only a
     caller that owns the run ends the stage (`end_stage`).
     """
 

@@ -14,7 +14,7 @@ from ganseg_dist.federation.shared_parameters import Arrays
 
 SITES_ERRORS = range(1000, 1100)
 """Codes of errors that a site itself sends and explains in its log; other codes are Flower's and the grids'."""
-CONFIG_REFUSED = 1002
+CONFIG_REJECTED = 1002
 """The one of SITES_ERRORS that persists when the server asks again."""
 UNREADABLE = "the message cannot be read; both ends must run the same version"
 

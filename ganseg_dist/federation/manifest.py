@@ -312,7 +312,7 @@ def _wrong_head(head: str, links: list[Link]) -> str:
     earlier = next((number for number, link in enumerate(links, start=1) if link.hash == head), None)
     if earlier is not None:
         return f"head: the hash given is that of line {earlier}, and more lines came after it"
-    return "head: no line has the hash given; lines were cut off the end, or the file was written anew"
+    return "head: no line has the hash given; lines were cut off the end, or the file was rewritten"
 
 
 def _tensor_fields(name: str, array: npt.NDArray[Any]) -> dict[str, Any]:

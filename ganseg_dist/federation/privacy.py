@@ -228,7 +228,7 @@ class Releases:
         ledger = _read(file)
         if ledger["terms"] != (terms and asdict(terms)):
             raise FederationError(
-                f"{file}: was begun under other terms of federation.privacy; take them again, or another run name"
+                f"{file}: was started under other terms of federation.privacy; take them again, or another run name"
             )
         return cls(folder, terms, ledger["shares"], ledger["rounds"], ledger["digests"])
 

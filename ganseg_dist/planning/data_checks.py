@@ -169,7 +169,7 @@ def warn_of(findings: Iterable[Finding], warn: Callable[[str], object], command:
     """One line a finding; of one kind the first few, and how many more there are.
 
     Args:
-        findings: with which training goes on: a case with an error is left out.
+        findings: with which training continues: a case with an error is left out.
         warn: called with each line, less the word warning.
         command: that lists all of them.
     """

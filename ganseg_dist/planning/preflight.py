@@ -102,7 +102,7 @@ def usable_cohort(found: Preflight, *, exclude_bad: bool) -> Cohort:
     if not exclude_bad:
         more = f" (and {len(found.errors) - 1} more: ganseg check {found.cohort.root})" if len(found.errors) > 1 else ""
         raise DataError(
-            f"{found.errors[0].message}{more}; take it out, or give ganseg train --exclude-bad to go on without"
+            f"{found.errors[0].message}{more}; take it out, or give ganseg train --exclude-bad to continue without it"
         )
     left = found.cohort.without(found.bad_cases)
     if not left.cases:

@@ -62,7 +62,7 @@ class TrainingRequest:
             return cls(run.config(), run_name=run.name, **stored)
         except (KeyError, TypeError):
             file = run.folder / "run.json"
-            raise RunError(f"{file}: does not say what was asked for; start the training command again") from None
+            raise RunError(f"{file}: does not hold the request; rerun the training command") from None
 
     def name(self) -> str:
         """The given name, or one made of recipe and data that is not taken by a finished run."""
@@ -82,7 +82,7 @@ def resumed(reference: str) -> TrainingRequest:
         raise RunError(f"{run.name}: is finished already; see it with: ganseg report {run.name}")
     if "sites" in run.description():
         raise RunError(
-            f"{run.name}: is a federation; go on with: {run.description().get('command', 'ganseg federate')}"
+            f"{run.name}: is a federation; resume with: {run.description().get('command', 'ganseg federate')}"
         )
     if run.folder.parent != runs_root().resolve():
         raise RunError(f"{run.folder}: is not in {runs_root()}; resume it with GANSEG_RUNS={run.folder.parent}")

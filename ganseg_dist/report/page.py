@@ -212,8 +212,8 @@ def describe_unfinished(records: Records) -> str | None:
         return None
     if described.status == "interrupted":
         by = f" ({STOPPED.get(described.error, described.error)})" if described.error else ""
-        return f"Training was interrupted{by}. It goes on where it was with:"
-    return "Training has not come to its end. If nothing trains it any more, it goes on where it was with:"
+        return f"Training was interrupted{by}. Resume it with:"
+    return "Training has not come to its end. If nothing trains it any more, resume it with:"
 
 
 def resume_command(records: Records) -> str:

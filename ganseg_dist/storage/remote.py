@@ -136,7 +136,7 @@ class RemoteFolder:
                 raise
             raise ConfigError(
                 f"{VARIABLE} {self.display_uri}: cannot be {done} ({'no such folder' if missing else _reason(error)}); "
-                f"mend the address, its credentials or its permissions, or unset {VARIABLE}"
+                f"correct the address, its credentials or its permissions, or unset {VARIABLE}"
             ) from None
 
 

@@ -117,7 +117,7 @@ def _fetch_file(remote: RemoteFolder, place: str, entry: Entry, file: Path) -> N
         run, list_of = place.partition("/")[0], f"{place.partition('/')[0]}/{LIST}"
         raise RunError(
             f"{remote.display_uri}/{place}: {problem}, and {list_of} lists it; start again if the run is being copied "
-            f"just now, else restore it, or delete {run} there to begin anew"
+            f"just now, else restore it, or delete {run} there to start over"
         )
     os.utime(file, ns=(entry.mtime_ns, entry.mtime_ns))
 

@@ -62,7 +62,7 @@ class Study:
             if changed and earlier.has_trials:
                 difference = f"other trials or data ({_describe_change(earlier, study, changed[0])})"
                 what = f"another {changed[0]}" if study.is_sweep else difference
-                raise RunError(f"{run.name}: was begun with {what}; choose another --run-name")
+                raise RunError(f"{run.name}: was started with {what}; choose another --run-name")
         elif run.folder.exists() and any(run.folder.iterdir()):
             kind = "a sweep" if study.is_sweep else "an experiment"
             raise RunError(f"{run.folder}: is a run, not {kind}; choose another --run-name")

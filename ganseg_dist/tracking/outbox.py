@@ -123,8 +123,10 @@ class Outbox:
     def _warn_unreachable(self) -> None:
         if not self._unreachable:
             self._unreachable = True
-            logger.warning("%s is not answering (%s); training goes on, metrics wait", self._destination, self._reason)
+            logger.warning(
+                "%s is not answering (%s); training continues, metrics wait", self._destination, self._reason
+            )
 
     def _warn_rejected(self, parcel: Parcel) -> None:
         if parcel.what not in self._lost:
-            logger.warning("%s refuses %s (%s); training goes on", self._destination, parcel.what, self._reason)
+            logger.warning("%s rejects %s (%s); training continues", self._destination, parcel.what, self._reason)

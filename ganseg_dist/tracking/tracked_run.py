@@ -112,7 +112,7 @@ def open_tracking(
     except Exception as error:
         tracked = TrackedRun(uri, earlier)
         goes_on = "untracked" if earlier is None else "metrics wait"
-        logger.warning("%s cannot be used (%s); training goes on, %s", tracked.destination, reason(error), goes_on)
+        logger.warning("%s cannot be used (%s); training continues, %s", tracked.destination, reason(error), goes_on)
         return tracked
     if tracked.run_id != earlier:
         tracked.persist("description", lambda client: _describe(client, str(tracked.run_id), run))
@@ -149,7 +149,7 @@ def open_parent(
     except Exception as error:
         tracked = TrackedRun(uri)
         logger.warning(
-            "%s cannot be used (%s); the trials go on without a parent run", tracked.destination, reason(error)
+            "%s cannot be used (%s); the trials continue without a parent run", tracked.destination, reason(error)
         )
     return tracked
 

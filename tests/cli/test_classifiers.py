@@ -136,5 +136,5 @@ def test_of_several_classes_no_operating_point_is_promised(ganseg, tmp_path):
     root = write_classes(tmp_path / "made", {"glioma": 6, "none": 6, "pituitary": 6})
     drawn_run("gan_detector_debug", root, tmp_path, "three")
     refused = ganseg("calibrate", "three")
-    assert_refused(refused, 2, f"of several classes the likeliest is said: ganseg evaluate three --data {root}")
+    assert_refused(refused, 2, f"the likeliest of several classes is reported: ganseg evaluate three --data {root}")
     assert "operating point" not in refused.errors[0]

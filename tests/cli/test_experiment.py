@@ -59,7 +59,7 @@ def test_fractions_end_with_a_table_and_go_on_where_they_were(fractions, tmp_pat
     again = fractions()
     assert again.code == 0, again.err
     assert (folder / "table.csv").read_text() == table
-    assert_refused(fractions("--seeds", 2), 1, "much: was begun with other trials")
+    assert_refused(fractions("--seeds", 2), 1, "much: was started with other trials")
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_robustness_scores_the_test_patients_and_trains_nothing(ganseg, kaggle_r
     assert json.loads(kept.read_text())["seconds"] == 123.0, "what is finished is not done again"
     assert json.loads(redone.read_text())["rows"] == before, "the same noise again"
     other = ganseg("experiment", "robustness", run.name, "--data", kaggle, "--local", "--seed", 1)
-    assert_refused(other, 1, "robustness-pictures: was begun with other trials")
+    assert_refused(other, 1, "robustness-pictures: was started with other trials")
 
 
 def test_robustness_of_a_classifier(ganseg, kaggle, tmp_path, few_changes):
@@ -185,7 +185,7 @@ def test_thresholds_are_those_of_the_evaluation(ganseg, kaggle_run, kaggle):
     assert (folder / "figure.png").exists()
     assert len(list((folder / "trials").iterdir())) == 1
     write_thresholds(kaggle_run.model, replace(stored, realism=0.6))
-    assert_refused(ganseg("experiment", "thresholds", "pictures", "--data", kaggle), 1, "was begun with other trials")
+    assert_refused(ganseg("experiment", "thresholds", "pictures", "--data", kaggle), 1, "was started with other trials")
 
 
 def test_in_mlflow_an_experiment_tells_what_its_table_does(ganseg, trained, phantom, tmp_path, monkeypatch):

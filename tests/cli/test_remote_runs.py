@@ -149,7 +149,7 @@ def test_a_training_checks_first_that_its_copy_can_be_written(tmp_path, monkeypa
 
 
 def away(self, file, path):
-    raise ConfigError("GANSEG_RUNS_URI s3://bucket/runs: cannot be written (away); mend it")
+    raise ConfigError("GANSEG_RUNS_URI s3://bucket/runs: cannot be written (away); fix it")
 
 
 def test_a_run_that_cannot_be_sent_is_an_error_at_the_end(runs, remote, monkeypatch):
@@ -158,7 +158,7 @@ def test_a_run_that_cannot_be_sent_is_an_error_at_the_end(runs, remote, monkeypa
         (runs / "second" / "run.json").write_text("changed")
     assert str(caught.value) == (
         f"{runs / 'second'}: is whole here, and not kept: GANSEG_RUNS_URI s3://bucket/runs: cannot be written (away); "
-        "mend it"
+        "fix it"
     )
 
 

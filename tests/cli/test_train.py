@@ -103,7 +103,7 @@ def test_damaged_checkpoints_are_named(ganseg, trained, tmp_path, name, damage):
         if damage != "removed":
             flipped = content[:-20] + bytes(255 - byte for byte in content[-20:])
             file.write_bytes(b"" if damage == "emptied" else flipped)
-    assert_refused(ganseg("train", "--resume", "tiny"), 1, file, f"delete {run.checkpoints} to begin anew")
+    assert_refused(ganseg("train", "--resume", "tiny"), 1, file, f"delete {run.checkpoints} to start over")
     assert not run.finished
 
 

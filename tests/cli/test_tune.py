@@ -18,7 +18,7 @@ from tests.cli.conftest import assert_refused
         (("tune", "ganet_seg_debug", "--metric", "val/dice"), 2, "--metric val/dice: no such score"),
         (("tune", "gan_osmosis_debug", "--space", "ganet_seg"), 2, "--space ganet_seg: is of ganet_seg"),
         (("tune", "ganet_seg_debug", "--set", "train.epoch=3"), 2, "did you mean train.epochs"),
-        (("tune", "ganet_seg_debug", "--skew", "fets"), 2, "--skew: is of made-up hospitals; give --sites N"),
+        (("tune", "ganet_seg_debug", "--skew", "fets"), 2, "--skew: is of simulated hospitals; give --sites N"),
         (("tune", "ganet_seg_debug", "--run-name", "x" * 97), 2, "has 97 characters, and its trials' numbers"),
         (("tune", "ganet_seg_debug", "--sites", "two"), 2, "--sites two"),
         (("tune", "nothing", "--space", "thresholds"), 1, "nothing: no such run"),

@@ -15,7 +15,7 @@ def test_training_goes_on_until_it_was_once_too_often():
     for _ in range(RESTARTS + 1):
         told.after_exception(None, {1: RuntimeError("killed")})
     assert said == [
-        *["lost worker(s) 1; training goes on from the last checkpoint"] * RESTARTS,
+        *["lost worker(s) 1; training resumes from the last checkpoint"] * RESTARTS,
         "lost worker(s) 1; it was once too often",
     ]
     with pytest.raises(DataError, match="mend me"):

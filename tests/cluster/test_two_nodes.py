@@ -83,7 +83,7 @@ def test_it_goes_on_with_the_worker_that_is_left_and_takes_in_a_new_one(phantom,
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
     errors = said.read_text()
-    assert "training goes on from the last checkpoint" in errors
+    assert "training resumes from the last checkpoint" in errors
     assert [size for size, _ in groupby(workers(run))] == [2, 1, 2]
     epochs = history(run)
     assert [epoch["epoch"] for epoch in epochs] == list(range(len(epochs))), "an epoch was left out or trained twice"
@@ -118,7 +118,7 @@ def test_without_room_it_ends_with_a_word_and_goes_on_with_fewer_workers(phantom
     with pytest.raises(RunError, match="no room for 2 worker"):
         train_session(TrainingRequest(config, phantom, run_name="fixed", workers=2), tracker=shown)
     assert time.monotonic() - shown.lost_at < 120, "it waited long past its patience"
-    assert any("goes on from the last checkpoint" in warning for warning in shown.warnings)
+    assert any("resumes from the last checkpoint" in warning for warning in shown.warnings)
     before = workers(run)
     assert 0 < len(before) < 60
     assert run.description()["status"] == "interrupted"

@@ -84,7 +84,7 @@ def test_a_hospital_joins_no_federation_that_promises_less(phantom, monkeypatch)
 
     monkeypatch.setattr(server.simulation, "write_json", demanding)
     config = private(**{"federation.deadline_seconds": 5.0})
-    with pytest.raises(FederationError, match="0 sites said yes of the 2"):
+    with pytest.raises(FederationError, match="0 of 2 required sites joined"):
         simulated(phantom, config, "d", "2")
     logged = (training_run("d").folder / "sites" / "site1" / "site.log").read_text()
     assert "site.json trusts none" in logged

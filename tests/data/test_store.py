@@ -287,7 +287,7 @@ def test_reading_a_damaged_file_names_it_and_what_to_do(small_case, tmp_path, mo
         read(PreparedCase.open(folder))
     message = str(caught.value)
     assert message.startswith(f"{folder / name}: {problem}")
-    assert message.endswith(f"; delete {folder} and start the same command again, which prepares the case anew")
+    assert message.endswith(f"; delete {folder} and rerun the same command, which prepares the case again")
     assert "\n" not in message
 
 

@@ -111,7 +111,7 @@ def test_nothing_in_it_is_pickled(saved):
     )
 
 
-REMEDY = "start the same command again, or delete {} to do without it"
+REMEDY = "rerun the same command, or delete {} to do without it"
 
 
 def refusal(folder, config) -> str:
@@ -129,14 +129,14 @@ def test_a_flipped_byte_is_noticed(saved, config, part):
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    assert refusal(saved, config).startswith(f"{file}: is damaged (its digest differs); start the same command again")
+    assert refusal(saved, config).startswith(f"{file}: is damaged (its digest differs); rerun the same command")
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_missing_file_is_named(saved, config, part):
     file = saved / f"{part}.safetensors"
     file.unlink()
-    assert refusal(saved, config).startswith(f"{file}: is missing; start the same command again")
+    assert refusal(saved, config).startswith(f"{file}: is missing; rerun the same command")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", None])
@@ -326,7 +326,7 @@ def test_without_a_whole_one_left_it_is_an_error_and_nothing_is_deleted(two_chec
         FolderCheckpoints(folder).latest()
     assert str(caught.value) == (
         f"{newest / 'best.safetensors'}: is damaged (its digest differs), and no checkpoint before it is whole; "
-        f"delete {folder} to begin anew"
+        f"delete {folder} to start over"
     )
     assert sorted(folder.iterdir()) == [older, newest]
 

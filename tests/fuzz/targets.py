@@ -219,7 +219,7 @@ def _checkpoints(root: Path) -> None:
 
 
 def _read_checkpoints(root: Path) -> Outcome:
-    """As a training goes on."""
+    """As a training continues."""
     warnings: list[str] = []
     newest = FolderCheckpoints(root / "checkpoints").latest(warnings.append)
     if newest is None:

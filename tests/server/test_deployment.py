@@ -103,7 +103,7 @@ def test_what_was_not_agreed_on_cannot_be_asked_for_when_it_goes_on(hospitals):
 
 def test_too_few_hospitals_end_it_with_their_reasons(hospitals, tmp_path):
     (tmp_path / "south" / "site.json").write_text("{}")
-    why = r"1 site said yes of the 2 that are needed \(north\); node 2: the site refuses"
+    why = r"1 of 2 required sites joined \(north\); node 2: the site rejects"
     with pytest.raises(FederationError, match=why):
         deploy(asked(**{"federation.deadline_seconds": 1.0}), hospitals, tracker=NullTracker())
     assert not (tmp_path / "runs" / "together").exists()
@@ -111,7 +111,7 @@ def test_too_few_hospitals_end_it_with_their_reasons(hospitals, tmp_path):
 
 def test_a_hospital_without_what_is_named_takes_no_part(hospitals):
     named = {"data.modalities": ["swi"], "federation.deadline_seconds": 1.0}
-    with pytest.raises(FederationError, match="0 sites said yes"):
+    with pytest.raises(FederationError, match="0 of "):
         deploy(asked(**named), hospitals, tracker=NullTracker())
 
 
@@ -131,4 +131,4 @@ def test_a_hospital_that_mends_its_site_json_is_taken_in(hospitals, tmp_path, mo
 
     run = deploy(asked(), hospitals, tracker=Engineer())
     assert run.finished
-    assert warned == ["node 2: takes no part: the site refuses the config"]
+    assert warned == ["node 2: takes no part: the site rejects the config"]

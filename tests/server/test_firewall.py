@@ -75,7 +75,7 @@ def test_a_tensor_is_missing():
 
 def test_a_strange_tensor_is_counted_but_its_name_not_repeated():
     answer = update("x", arrays={"patient Novak": np.zeros(2, np.float32)})
-    assert reason(answer) == "holds tensors that were not asked for (1)"
+    assert reason(answer) == "holds tensors that were not requested (1)"
 
 
 def test_a_wrong_shape_of_as_many_values():

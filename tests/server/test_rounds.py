@@ -159,7 +159,7 @@ def refuse(log: bool):
         (home / "asked").open("a").write("x")
         if log:
             (home / "site.log").write_text(f"2026-01-01T00:00:00+00:00 batch: too large for {home.name}\n")
-        return Message(Error(1002, "the site refuses the config"), reply_to=message)
+        return Message(Error(1002, "the site rejects the config"), reply_to=message)
 
     return spoil
 
@@ -178,7 +178,7 @@ def test_a_config_that_all_refuse_ends_it_at_once_and_says_why(phantom, log, tmp
         simulate(Simulation(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer, tracker=shown)
     logged = "site1: batch: too large for site1; site2: batch: too large for site2; site3: batch: too large for site3"
     why = logged if log else "site1, site2, site3; the site.log of each says why"
-    assert str(ended.value) == f"round 1: 3 of 3 sites refuse the config: {why}"
+    assert str(ended.value) == f"round 1: 3 of 3 sites reject the config: {why}"
     assert not [line for line in shown.lines if "refuses" in line]
     assert [(tmp_path / "runs" / "f" / "sites" / f"site{n}" / "asked").read_text() for n in (1, 2, 3)] == ["x"] * 3
 
@@ -201,5 +201,5 @@ def test_one_that_refuses_the_config_is_not_asked_again_in_the_round(phantom, tm
     simulate(Simulation(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer, tracker=shown)
     assert (tmp_path / "runs" / "f" / "sites" / "site3" / "asked").read_text() == "x"
     assert len(tried) == 2
-    told = "round 1: site3: the site refuses the config: batch: too large for site3; left out"
+    told = "round 1: site3: the site rejects the config: batch: too large for site3; left out"
     assert [line for line in shown.lines if "site3" in line and "left out" in line] == [told]

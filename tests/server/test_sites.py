@@ -134,7 +134,7 @@ def mended(after: int) -> Answer:
     def answer(message: Message, context: Any) -> Message:
         if context.node_id == 2 and len(said_no) < after:
             said_no.append(1)
-            return Message(Error(1002, "the site refuses the config"), reply_to=message)
+            return Message(Error(1002, "the site rejects the config"), reply_to=message)
         name = {1: "north", 2: "south"}[context.node_id]
         return Message(said(COUNTS, WORDS | {"name": name}), reply_to=message)
 
@@ -149,9 +149,9 @@ def test_who_refused_is_told_once_and_asked_again_while_too_few_said_yes(monkeyp
     sites.enrol(INSTRUCTION, 2, warned.append)
     assert [member.name for member in sites.members.values()] == ["north", "south"]
     assert sites.rejecting == {}
-    assert warned == ["node 2: takes no part: the site refuses the config"]
+    assert warned == ["node 2: takes no part: the site rejects the config"]
     assert lines[0] == "asking 2 nodes whether to take part"
-    assert lines.count("1 site said yes of the 2 that are needed (north); waiting 60 min more at most") == 2
+    assert lines.count("1 of 2 required sites joined (north); waiting 60 min more at most") == 2
     assert lines[-1] == "south takes part, with 3 patients"
 
 
@@ -166,7 +166,7 @@ def test_nobody_is_asked_again_where_enough_said_yes(monkeypatch):
 def test_too_few_say_who_and_why_at_the_deadline(monkeypatch):
     monkeypatch.setattr(module, "ASK_AGAIN_SECONDS", 0.1)
     sites = Sites(InProcessGrid(mended(1000), {1: {}, 2: {}}), 0.5)
-    with pytest.raises(FederationError, match=r"1 site said yes of the 2 .* \(north\); node 2: the site refuses the"):
+    with pytest.raises(FederationError, match=r"1 of 2 required sites joined \(north\); node 2: the site rejects the"):
         sites.enrol(INSTRUCTION, 2, ignore_line)
 
 

@@ -80,7 +80,7 @@ def test_a_bucket_that_is_not_there_is_refused_in_one_line(s3, monkeypatch):
         remote_folder().probe()
     assert str(caught.value) == (
         f"{VARIABLE} s3://nowhere/runs: cannot be written (AWS Error NO_SUCH_BUCKET during CreateMultipartUpload "
-        "operation: The specified bucket does not exist); mend the address, its credentials or its permissions, or "
+        "operation: The specified bucket does not exist); correct the address, its credentials or its permissions, or "
         f"unset {VARIABLE}"
     )
 

@@ -95,7 +95,7 @@ def test_training_does_not_wait_and_a_slow_copy_skips_epochs(run, remote, tmp_pa
 
 def test_a_copy_that_fails_is_said_and_stops_no_training(run, remote, tmp_path, monkeypatch, caplog):
     def away(self, file, path):
-        raise ConfigError("GANSEG_RUNS_URI s3://bucket/runs: cannot be written (away); mend it")
+        raise ConfigError("GANSEG_RUNS_URI s3://bucket/runs: cannot be written (away); fix it")
 
     with syncing(run, newest(run)):
         with monkeypatch.context() as patch:
@@ -103,7 +103,7 @@ def test_a_copy_that_fails_is_said_and_stops_no_training(run, remote, tmp_path, 
             save(run, 1)
             wait_for(lambda: caplog.messages)
         save(run, 2)
-    assert "first: is not kept for now: GANSEG_RUNS_URI s3://bucket/runs: cannot be written (away); mend it" in (
+    assert "first: is not kept for now: GANSEG_RUNS_URI s3://bucket/runs: cannot be written (away); fix it" in (
         caplog.messages
     )
     assert kept(remote, tmp_path)[-2:] == ["step-1", "step-2"]

@@ -203,7 +203,7 @@ def test_a_damaged_copy_is_not_taken(folder, elsewhere, shared, remote):
     assert str(caught.value) == (
         f"{remote.display_uri}/first/000001/checkpoints/step-1/rng: is damaged (its digest differs), and "
         "first/contents.json lists it; start again if the run is being copied just now, else restore it, or delete "
-        "first there to begin anew"
+        "first there to start over"
     )
     assert not elsewhere.exists()
     assert not list(elsewhere.parent.glob(".unfinished-*"))

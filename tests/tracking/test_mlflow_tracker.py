@@ -147,7 +147,7 @@ def test_a_server_killed_and_started_again_loses_no_metric_and_never_holds_train
     assert len(logged.outputs.model_outputs) == 1
     (said,) = caplog.records
     assert said.message.startswith(f"MLflow at {server.url} is not answering (")
-    assert said.message.endswith("training goes on, metrics wait")
+    assert said.message.endswith("training continues, metrics wait")
 
 
 @pytest.mark.slow
@@ -163,5 +163,5 @@ def test_a_server_that_hangs_does_not_hold_training(run, caplog):
         tracker._outbox.close(seconds=11)
         assert time.monotonic() - began < 20
     messages = [record.message for record in caplog.records]
-    assert "is not answering (timed out); training goes on, metrics wait" in messages[0]
+    assert "is not answering (timed out); training continues, metrics wait" in messages[0]
     assert messages[-1].endswith("metrics could not be sent (timed out)")

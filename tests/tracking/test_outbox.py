@@ -61,7 +61,7 @@ def test_an_outage_is_said_once_and_nothing_is_lost_or_reordered(caplog):
     box.close()
     assert server.arrived == [0, 1, 2, 3, 4, 5]
     assert [record.message for record in caplog.records] == [
-        "MLflow at here is not answering (gone); training goes on, metrics wait"
+        "MLflow at here is not answering (gone); training continues, metrics wait"
     ]
 
 
@@ -95,7 +95,7 @@ def test_what_an_answering_server_refuses_does_not_hold_up_the_rest(caplog):
     assert server.arrived == [0, 3]
     assert server.attempts.count(1) == outbox_module.MOST_REFUSALS
     assert [record.message for record in caplog.records] == [
-        "MLflow refuses metrics (disk full); training goes on",
+        "MLflow rejects metrics (disk full); training continues",
         "MLflow: 20 metrics could not be sent (disk full)",
     ]
 

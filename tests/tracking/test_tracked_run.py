@@ -100,7 +100,7 @@ def test_a_store_that_cannot_be_used_leaves_the_run_untracked_and_says_so_once(r
     tracked.end("FINISHED")
     (record,) = caplog.records
     assert said in record.message
-    assert record.message.endswith("training goes on, untracked")
+    assert record.message.endswith("training continues, untracked")
     assert "\n" not in record.message
 
 

@@ -198,7 +198,7 @@ class Fingerprint:
                 for name, histogram in record["histograms"].items()
             }
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
-            raise FederationError("fingerprint: cannot be read; delete it and start the same command again") from None
+            raise FederationError("fingerprint: cannot be read; delete it and rerun the same command") from None
         return cls.from_arrays(arrays, axes)
 
 

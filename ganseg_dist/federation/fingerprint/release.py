@@ -27,7 +27,7 @@ def release(file: Path, data: DataConfig, measure: Callable[[], Fingerprint]) ->
         try:
             return Fingerprint.from_dict(read_sealed(file), axes(data))
         except Damaged as damage:
-            raise RunError(f"{damage}; restore what the site has disclosed, or delete it to disclose it anew") from None
+            raise RunError(f"{damage}; restore what the site has disclosed, or delete it to measure it again") from None
     measured = measure()
     write_json(file, sealed(measured.to_dict()))
     return measured

@@ -63,8 +63,8 @@ def check_folds_finished(study: Study) -> None:
     missing = [trial for trial in study.trial_names if not study.result_file(trial).is_file()]
     if missing:
         raise RunError(
-            f"{study.name}: lacks {', '.join(missing)} of {len(study.trial_names)} folds; start the same ganseg "
-            "experiment folds command again, which goes on where it was"
+            f"{study.name}: lacks {', '.join(missing)} of {len(study.trial_names)} folds; rerun the same "
+            "ganseg experiment folds command, which resumes it"
         )
 
 

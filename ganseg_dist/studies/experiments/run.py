@@ -120,7 +120,7 @@ def run_experiment(
         raise RunError(f"{problems[0]} ({len(problems)} of {len(trials)} trials failed; the others are kept)")
     results = study.results()
     if len(results) < len(trials):
-        raise RunError(f"{name}: results of its trials are damaged; start the same command again to score them again")
+        raise RunError(f"{name}: results of its trials are damaged; rerun the same command to score them again")
     return study, list(results.values()), parent
 
 

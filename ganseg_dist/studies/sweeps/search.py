@@ -60,8 +60,8 @@ def check_failures(name: str, ended: Sequence[TrialResult]) -> None:
     reasons = {trial.reason.replace(trial.name, "a trial") for trial in ended}
     if len(ended) == SAME_ERRORS and len(reasons) == 1 and all(trial.state == "failed" for trial in ended):
         raise RunError(
-            f"{name}: {SAME_ERRORS} trials, one after the other, ended by the same error: {ended[0].reason}; mend it, "
-            f"and go on with: ganseg tune --resume {name}"
+            f"{name}: {SAME_ERRORS} trials, one after the other, ended by the same error: {ended[0].reason}; fix it, "
+            f"and resume with: ganseg tune --resume {name}"
         )
 
 

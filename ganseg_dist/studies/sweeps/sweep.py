@@ -32,7 +32,7 @@ class Sweep(Study):
         """A sweep with the results in its folder. Raises RunError when it has not ended."""
         results = study.results()
         if len(results) < len(study.trial_names):
-            raise RunError(f"{study.name}: has not ended; go on with: ganseg tune --resume {study.name}")
+            raise RunError(f"{study.name}: has not ended; resume with: ganseg tune --resume {study.name}")
         metrics = tuple(Metric(**metric) for metric in study.request["metrics"])
         return Sweep(study.run, study.request, metrics, tuple(results.values()))
 
@@ -90,8 +90,8 @@ class Sweep(Study):
         """
         if not self.scored:
             why = next((f": {trial.reason}" for trial in self.trials if trial.reason), "")
-            mend = "mend it and start it again" if self.failed_trials else "change the space, under another --run-name"
-            raise RunError(f"{self.name}: none of its {len(self.trials)} trials came to a score{why}; {mend}")
+            remedy = "fix it and start it again" if self.failed_trials else "change the space, under another --run-name"
+            raise RunError(f"{self.name}: none of its {len(self.trials)} trials came to a score{why}; {remedy}")
         return self.ranked[0]
 
     @property

@@ -103,7 +103,7 @@ def test_a_trial_is_the_run_that_its_values_alone_would_make(phantom, monkeypatc
         watch=lambda trial, number: pytest.fail("trained again"),
     )
     assert [str(trial) for trial in again.trials] == [str(trial) for trial in done.trials]
-    with pytest.raises(RunError, match="s: was begun with another trials; choose another --run-name"):
+    with pytest.raises(RunError, match="s: was started with another trials; choose another --run-name"):
         run_sweep(request(phantom, trials=9))
 
 
@@ -112,7 +112,7 @@ def test_trials_that_fail_alike_end_the_sweep_which_goes_on_when_that_is_mended(
     full = tmp_path / "full"
     full.touch()
     asked, trainer = request(phantom), Breaks(full)
-    with pytest.raises(RunError, match=r"s: 3 trials, .* ended by the same error: .*No space left on device; mend it"):
+    with pytest.raises(RunError, match=r"s: 3 trials, .* ended by the same error: .*No space left on device; fix it"):
         run_sweep(asked, trainer=trainer)
     full.unlink()
     done, _ = run_sweep(asked, trainer=trainer)
@@ -127,7 +127,7 @@ def test_of_a_sweep_that_has_ended_what_failed_is_tried_again(phantom, tmp_path)
     asked, trainer = request(phantom, trials=2), Breaks(full)
     failed, _ = run_sweep(asked, trainer=trainer)
     assert [trial.state for trial in failed.trials] == ["failed", "failed"]
-    with pytest.raises(RunError, match=r"none of its 2 trials came to a score: .*No space left on device; mend it"):
+    with pytest.raises(RunError, match=r"none of its 2 trials came to a score: .*No space left on device; fix it"):
         save_sweep(failed)
     full.unlink()
     done, _ = run_sweep(asked, trainer=trainer)

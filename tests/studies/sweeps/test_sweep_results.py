@@ -133,5 +133,5 @@ def test_a_winner_is_asked_for_by_the_name_of_a_sweep_that_has_ended(tmp_path, m
     with pytest.raises(RunError, match="is no sweep"):
         best_values("nothing")
     Run(tmp_path / "begun").write("study.json", {"kind": "sweep", "trials": 1})
-    with pytest.raises(RunError, match="has not ended; go on with: ganseg tune --resume begun"):
+    with pytest.raises(RunError, match="has not ended; resume with: ganseg tune --resume begun"):
         best_values("begun")
