@@ -41,7 +41,7 @@ def tune(
         None,
         metavar="asha|pbt|none",
         show_default="asha",
-        help="asha stops trials that fall behind; pbt lets them continue from better ones with other values; none waits.",
+        help="asha stops trials that fall behind; pbt lets them continue from better ones with new values; none waits.",
     ),
     search: str | None = typer.Option(
         None,
