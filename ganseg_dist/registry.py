@@ -1,25 +1,33 @@
-"""Every system by name: the four published ones, and those that installed packages add.
+"""Every system and every strategy of a federation by name: the published ones, and those that installed packages add.
 
-A package adds its own by an entry point of the group `ganseg.systems`, which names a `SystemEntry`:
+A package adds its own by entry points, which name a `SystemEntry` or a class of `federation.strategy.Strategy`:
 
     [project.entry-points."ganseg.systems"]
     toy = "toy_package:ENTRY"
+    [project.entry-points."ganseg.strategies"]
+    toy_mean = "toy_package.strategy:ToyMean"
 
-An entry holds import paths and not classes, so that listing the names loads neither torch nor optuna.
+A system's entry holds import paths and not classes, so that listing the names loads neither torch nor optuna.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from pkgutil import iter_modules
+from typing import Any, TypeVar
 
 from ganseg_dist.errors import ConfigError, one_line
 
 GROUP = "ganseg.systems"
+STRATEGIES_GROUP = "ganseg.strategies"
+STRATEGIES_PACKAGE = "server.strategies"
+"""The package whose modules are the published strategies."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +73,61 @@ def registered() -> Mapping[str, SystemEntry]:
 
     Raises ConfigError for an entry point that cannot be loaded, is no SystemEntry or has another system's name.
     """
-    entries = dict(PUBLISHED)
-    for point in entry_points(group=GROUP):
+    return _with_packages(
+        PUBLISHED, GROUP, "system", "ganseg_dist.registry.SystemEntry", lambda x: isinstance(x, SystemEntry)
+    )
+
+
+@cache
+def strategies() -> Mapping[str, Any]:
+    """The classes of the strategies by name, the published ones first and of those the older ones.
+
+    Raises ConfigError for an entry point that cannot be loaded, is no Strategy or has another strategy's name.
+    """
+    classes = {name: load(f"{STRATEGIES_PACKAGE}.{name}:STRATEGY") for name in published_strategies()}
+    oldest_first = dict(sorted(classes.items(), key=lambda named: named[1].year))
+    base = load("ganseg_dist.federation.strategy:Strategy")
+    return _with_packages(
+        oldest_first,
+        STRATEGIES_GROUP,
+        "strategy",
+        f"subclass of {base.__module__}.Strategy",
+        lambda x: isinstance(x, type) and issubclass(x, base),
+    )
+
+
+def published_strategies() -> list[str]:
+    """Names of the published strategies, without loading them."""
+    return [module.name for module in iter_modules(import_module(STRATEGIES_PACKAGE).__path__)]
+
+
+def strategy_names() -> list[str]:
+    """Names of all strategies, without loading them."""
+    return published_strategies() + [point.name for point in entry_points(group=STRATEGIES_GROUP)]
+
+
+def _with_packages(
+    published: Mapping[str, T], group: str, kind: str, expected: str, fits: Callable[[Any], bool]
+) -> Mapping[str, T]:
+    """The published entries and, behind them, those of installed packages.
+
+    Args:
+        kind: what an entry is, in a word, for messages.
+        expected: what an entry point must name, for messages.
+        fits: whether the named object is that.
+    """
+    entries = dict(published)
+    for point in entry_points(group=group):
         owner = f"{point.dist.name}: " if point.dist is not None else ""
-        place = f"{owner}the entry point {point.name} of {GROUP}"
+        place = f"{owner}the entry point {point.name} of {group}"
         if point.name in entries:
-            raise ConfigError(f"{place} takes a name that another system has; rename it")
+            raise ConfigError(f"{place} takes a name that another {kind} has; rename it")
         try:
             entry = point.load()
         except Exception as error:
             raise ConfigError(f"{place} cannot be loaded ({one_line(error)}); fix or uninstall the package") from error
-        if not isinstance(entry, SystemEntry):
-            raise ConfigError(f"{place} is no ganseg_dist.registry.SystemEntry; fix or uninstall the package")
+        if not fits(entry):
+            raise ConfigError(f"{place} is no {expected}; fix or uninstall the package")
         entries[point.name] = entry
     return entries
 

@@ -35,12 +35,13 @@ from ganseg_dist.federation.privacy import Releases, Terms, private_mean, valida
 from ganseg_dist.federation.round_instruction import RoundInstruction
 from ganseg_dist.federation.schedule import Round, schedule
 from ganseg_dist.federation.shared_parameters import Arrays, SharedParameters
+from ganseg_dist.federation.strategy import StageState
 from ganseg_dist.files import read_json
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import System
+from server.aggregation import Aggregator, validate_setup
 from server.firewall import AcceptedNorms, Firewall, Quarantined, Update
 from server.sites import Sites
-from server.strategies import Aggregator, least_answers, validate_setup
 from server.weighting import site_weights
 
 TRIES = 3
@@ -226,7 +227,7 @@ class Federation:
             if self.releases is None:  # with privacy, shares are fixed: a late site has none
                 self.enrol(1)
             members = self.sites.members
-            needed = max(least_answers(self.config.federation), math.ceil(quorum * len(members)))
+            needed = max(self.aggregator.strategy.least_answers(), math.ceil(quorum * len(members)))
             nodes = [node for node in members if node not in refusing]
             self.sites.write_line(f"{self._round_text(part)}: asking {len(nodes)} sites to train")
             replies = self.sites.ask("train", instruction, sent, nodes, on_reply=partial(self._show_replies, part))
@@ -244,7 +245,7 @@ class Federation:
             if len(kept) >= needed:
                 return sorted(kept, key=lambda update: update.site)  # sums differ in the last bit between orders
         strategy = self.config.federation.strategy
-        setting = f"federation.strategy={strategy}" if needed == least_answers(self.config.federation) > 1 else ""
+        setting = f"federation.strategy={strategy}" if needed == self.aggregator.strategy.least_answers() > 1 else ""
         raise FederationError(
             f"round {part.number}: {len(kept)} sites answered of the {needed} that "
             f"{setting or f'federation.quorum={quorum:g}'} needs, {TRIES} times; see why above, then start the same "
@@ -339,8 +340,8 @@ class Federation:
 
     def _save(self, folder: Path) -> None:
         """Write the engine's checkpoint, and the federation's into the same folder."""
-        self.ledger.rounds_of_stage = self.aggregator.rounds
-        save_new(folder / "server.safetensors", partial(save_file, self.aggregator.tensors()))
+        self.ledger.rounds_of_stage = self.aggregator.state.rounds
+        save_new(folder / "server.safetensors", partial(save_file, self.aggregator.state.tensors))
         (folder / "server.json").write_text(json.dumps(asdict(self.ledger), indent=1))
         save_checkpoint(folder, self.state)
 
@@ -361,7 +362,7 @@ def _load(folder: Path, aggregator: Aggregator) -> Ledger:
     """Restore the federation's part of an intact checkpoint, as `_save` wrote it."""
     try:
         ledger = Ledger(**read_json(folder / "server.json"))
-        aggregator.restore(ledger.rounds_of_stage, load_file(folder / "server.safetensors"))
+        aggregator.state = StageState(ledger.rounds_of_stage, load_file(folder / "server.safetensors"))
     except (OSError, ValueError, TypeError):
         raise FederationError(f"{folder}: is no checkpoint of a federation; delete it and start again") from None
     return ledger

@@ -32,10 +32,10 @@ from ganseg_dist.studies.experiments.scoring import check_classes
 from ganseg_dist.systems import build_system
 from ganseg_dist.tracking.tracked_run import TrackedRun
 from ganseg_dist.training.run_training import only_trainer, run_training
+from server.aggregation import validate_setup
 from server.grids import Answer, InProcessGrid, RayGrid
 from server.session import train_federation
 from server.sites import Sites, ignore_line
-from server.strategies import validate_setup
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ import typer
 
 from ganseg_dist.cli import show
 from ganseg_dist.cli.publish import cohort_title, ending, heading, publish
-from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, SET_HELP
+from ganseg_dist.cli.words import DATA_HELP, LABELS, LAYOUT_HELP, SET_HELP, one_of
+from ganseg_dist.registry import strategy_names
 
 if TYPE_CHECKING:
     from ganseg_dist.planning.mapper import Mapper
@@ -35,7 +36,7 @@ def federate(
     strategy: str | None = typer.Option(
         None,
         metavar="NAME",
-        help="fedavg, fedprox, fedadam, fedyogi, fedmedian, trimmed or krum; its settings are federation.* fields.",
+        help=f"{one_of(strategy_names())}; its settings are federation.* fields.",
     ),
     run_name: str | None = typer.Option(None, metavar="NAME", help="Made of recipe and data when not given."),
     assignments: list[str] = typer.Option([], "--set", metavar="FIELD=VALUE", help=SET_HELP),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from pathlib import Path
 
 import typer
@@ -23,6 +24,12 @@ LABELS_HELP = (
     "file of labels and regions, as the README shows."
 )
 RUN_HELP = "A run's name, its folder or its MLflow id."
+
+
+def one_of(names: Iterable[str]) -> str:
+    """`brats, decathlon or manifest`."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}"
 
 
 def _absolute_scheme(labels: str | None) -> str | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from functools import cache
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictInt
+from pydantic import Field, GetCoreSchemaHandler, create_model
+from pydantic_core import CoreSchema
 
-from ganseg_dist.config.fields import BelowOne, Count, Fraction, Frozen, NonNegative, Positive
+from ganseg_dist.config.fields import Count, Fraction, Frozen, Positive
 from ganseg_dist.config.privacy import PrivacyConfig
+from ganseg_dist.errors import ConfigError
+from ganseg_dist.registry import published_strategies, strategies
 
 Encoding = Literal["fp32", "fp16", "int8", "topk"]
 """Encoding of the updates that sites send."""
@@ -16,24 +20,14 @@ Encoding = Literal["fp32", "fp16", "int8", "topk"]
 class FederationConfig(Frozen):
     """How hospitals train together; only `ganseg federate` reads it.
 
+    A config holds a subclass, which adds the hyperparameters of every registered strategy (`federation_class`).
     The reasons for the defaults are in docs/decisions/0007-what-stays-home.md.
     """
 
     rounds: Count | None = None
     """Rounds in all, which the stages share by their epochs, each at least one; none: a round an epoch."""
-    strategy: Literal["fedavg", "fedprox", "fedadam", "fedyogi", "fedmedian", "trimmed", "krum"] = "fedavg"
+    strategy: str = "fedavg"
     """How the server makes one update of the sites' updates."""
-    proximal_weight: NonNegative = 0.01
-    """mu of fedprox: mu / 2 * |w - w_round|^2 is added to every loss."""
-    server_learning_rate: Positive = 0.01
-    """eta of fedadam and fedyogi."""
-    server_betas: tuple[BelowOne, BelowOne] = (0.9, 0.99)
-    """Decays of fedadam and fedyogi."""
-    trimmed_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
-    """Share of the sites that trimmed leaves out at either end, for every weight by itself."""
-    suspected_sites: Annotated[StrictInt, Field(ge=0)] = 1
-    """f of krum, which needs 2 f + 3 sites and averages all but the f that lie farthest from their neighbours
-    (Multi-Krum: Blanchard et al., Machine learning with adversaries, NIPS 2017)."""
     local: tuple[str, ...] | None = None
     """Networks that never leave a site; none named: as the recipe's system has it, its discriminator. [] shares all."""
     personalised: tuple[str, ...] = ()
@@ -65,3 +59,44 @@ class FederationConfig(Frozen):
     data that do not fit together; never with privacy."""
     privacy: PrivacyConfig = PrivacyConfig()
     """What the models may tell of any one hospital; off by default."""
+
+    def of_other_packages(self) -> set[str]:
+        """Hyperparameters of strategies that packages add and that this config does not use."""
+        used = {self.strategy, *published_strategies()}
+        known = {name for other in used for name in strategies()[other].model_fields}
+        return {name for other in strategies().values() for name in other.model_fields} - known
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The subclass is made in each process, and no module holds it by its name.
+        return _of_fields, (self.model_dump(),)
+
+
+@cache
+def federation_class() -> type[FederationConfig]:
+    """`FederationConfig` with the names of the registered strategies and the hyperparameters of each.
+
+    Raises ConfigError for a strategy whose hyperparameter has the name of another field.
+    """
+    fields: dict[str, Any] = {}
+    for name, strategy in strategies().items():
+        for field, info in strategy.model_fields.items():
+            known = FederationConfig.model_fields.get(field) or fields.get(field, (None, info))[1]
+            if repr(known) != repr(info):
+                raise ConfigError(f"the strategy {name}: federation.{field} is another field already; rename it")
+            fields[field] = (info.annotation, info)
+    fields["strategy"] = (Literal[tuple(strategies())], FederationConfig.model_fields["strategy"])
+    return create_model("FederationConfig", __base__=FederationConfig, **fields)
+
+
+def _of_fields(fields: dict[str, Any]) -> FederationConfig:
+    return federation_class().model_validate(fields)
+
+
+class _OfRegisteredStrategies:
+    """Validates a field as `federation_class`."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return handler.generate_schema(federation_class())
+
+
+AnyFederationConfig = Annotated[FederationConfig, _OfRegisteredStrategies()]

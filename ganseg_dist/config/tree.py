@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field, GetCoreSchemaHandler, StrictInt, Validat
 from pydantic_core import CoreSchema
 
 from ganseg_dist.config.data import DataConfig
-from ganseg_dist.config.federation import FederationConfig
+from ganseg_dist.config.federation import AnyFederationConfig, federation_class
 from ganseg_dist.config.fields import Frozen
 from ganseg_dist.config.system import SystemConfig
 from ganseg_dist.config.train import TrainConfig
@@ -44,7 +44,7 @@ FIXED = ("recipe", "system.name")
 class RunConfig(Frozen):
     """Everything that decides a run's weights."""
 
-    # The systems' classes import this package, so they are looked up when the first config is made.
+    # The systems' and strategies' classes import this package, so they are looked up when the first config is made.
     model_config = ConfigDict(defer_build=True)
 
     recipe: str
@@ -53,7 +53,7 @@ class RunConfig(Frozen):
     data: DataConfig = DataConfig()
     system: AnySystemConfig
     train: TrainConfig = TrainConfig()
-    federation: FederationConfig = FederationConfig()
+    federation: AnyFederationConfig = Field(default_factory=lambda: federation_class()())
 
     @model_validator(mode="after")
     def _networks_fit_the_slices(self) -> RunConfig:
@@ -74,8 +74,8 @@ class RunConfig(Frozen):
         return self
 
     def to_json(self) -> str:
-        """The resolved tree, readable and stable."""
-        return self.model_dump_json(indent=2)
+        """The resolved tree, readable and stable, which a machine without the packages of unused strategies reads."""
+        return self.model_dump_json(indent=2, exclude={"federation": self.federation.of_other_packages()})
 
     def flat(self) -> dict[str, Any]:
         """Every field's value as a JSON type, by dotted name, as `override` takes them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ganseg_dist.config import RunConfig, override
+from ganseg_dist.federation.strategy import strategy_of
 
 
 def config_at_sites(config: RunConfig, sites: int) -> RunConfig:
@@ -12,12 +13,10 @@ def config_at_sites(config: RunConfig, sites: int) -> RunConfig:
     run, n sites take an n-th of `train.batch_size` each. With whole batches they would take an n-th of the steps that
     the same data give in one place, and average models that have hardly changed.
 
-    For one site it is the run's config, apart from the proximal weight of fedprox.
+    For one site it is the run's config, apart from what the strategy changes.
     """
     federation = config.federation
     changes: dict[str, object] = {
         "train.batch_size": federation.site_batch_size or max(1, round(config.train.batch_size / sites))
     }
-    if federation.strategy == "fedprox":
-        changes["train.proximal_weight"] = federation.proximal_weight
-    return override(config, changes)
+    return override(config, {**changes, **strategy_of(federation).site_fields()})

@@ -24,6 +24,7 @@ from ganseg_dist.engine.noise import Entropy, normal_noise
 from ganseg_dist.errors import ConfigError, FederationError
 from ganseg_dist.federation.accountant import epsilon_at, epsilon_of, noise_multiplier_for, releases_within
 from ganseg_dist.federation.shared_parameters import Arrays
+from ganseg_dist.federation.strategy import strategies
 from ganseg_dist.files import sha256
 
 Weights = dict[str, npt.NDArray[np.float32]]
@@ -31,9 +32,6 @@ Released = Mapping[str, npt.NDArray[Any]]
 """Arrays by name, as released."""
 Change = dict[str, npt.NDArray[np.float64]]
 """A difference of weights, by name, in float64, in which no square of a float32 overflows."""
-
-STRATEGIES = ("fedavg", "fedprox", "fedadam", "fedyogi")
-"""Strategies that use only the mean of the sites' updates, which is noised."""
 
 LEDGER = "ledger.json"
 RELEASES = "round-*.safetensors"
@@ -85,10 +83,11 @@ def validate_privacy(config: RunConfig, rounds: int) -> None:
     federation, privacy = config.federation, config.federation.privacy
     if not privacy.on:
         return
-    if federation.strategy not in STRATEGIES:
+    fitting = [name for name, strategy in strategies().items() if strategy.needs_only_mean]
+    if federation.strategy not in fitting:
         raise ConfigError(
             f"federation.strategy: {federation.strategy} chooses among single updates, which no noise covers; with "
-            f"federation.privacy take one of {', '.join(STRATEGIES)}"
+            f"federation.privacy take one of {', '.join(fitting)}"
         )
     if privacy.where == "site" and federation.encoding == "topk":
         raise ConfigError(

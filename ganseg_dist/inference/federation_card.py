@@ -8,6 +8,7 @@ from typing import Any
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.federation.record import FederationRecord, RoundRecord, SiteCounts
+from ganseg_dist.federation.strategy import strategy_of
 from ganseg_dist.plural import counted
 
 
@@ -106,17 +107,8 @@ def kept_round(rounds: Sequence[RoundRecord], kept: Mapping[str, Any]) -> RoundR
 
 
 def _describe_strategy(config: RunConfig) -> str:
-    federation = config.federation
-    rate, betas = federation.server_learning_rate, " and ".join(f"{beta:g}" for beta in federation.server_betas)
-    adaptive = f" (learning rate {rate:g}, betas {betas})"
-    more = {
-        "fedprox": f" (mu {federation.proximal_weight:g})",
-        "fedadam": adaptive,
-        "fedyogi": adaptive,
-        "trimmed": f" ({federation.trimmed_share:.0%} of the sites at either end)",
-        "krum": f" (Multi-Krum, {federation.suspected_sites} suspected)",
-    }
-    return f"{federation.strategy}{more.get(federation.strategy, '')}"
+    details = strategy_of(config.federation).details
+    return f"{config.federation.strategy}{details and f' ({details})'}"
 
 
 def _describe_counts(counts: SiteCounts | None) -> str:

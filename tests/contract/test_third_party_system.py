@@ -1,4 +1,4 @@
-"""A system in a package of its own goes through every command without an edit here."""
+"""A system and a strategy in a package of its own go through every command without an edit here."""
 
 import json
 import os
@@ -46,6 +46,13 @@ def test_its_recipes_and_fields_are_listed(ganseg):
     assert "Weight of the loss on recoloured copies." in ganseg("recipes", "toy_debug")
 
 
+def test_its_strategy_is_listed_with_its_hyperparameter(ganseg):
+    assert "toy_mean" in ganseg("federate", "--help")
+    fields = ganseg("recipes", "toy_debug")
+    assert "federation.toy_damping" in fields
+    assert "Share of the sent weights in the new ones." in fields
+
+
 def test_it_trains_calibrates_evaluates_and_is_reported(ganseg, phantom, runs, trained):
     ganseg("calibrate", trained)
     ganseg("evaluate", trained, "--data", phantom)
@@ -56,6 +63,7 @@ def test_it_trains_calibrates_evaluates_and_is_reported(ganseg, phantom, runs, t
     page = (runs / trained / "report.html").read_text()
     assert "toy_debug" in page
     assert "recoloured" in page
+    assert "toy_damping" not in (runs / trained / "config.json").read_text(), "it is read without the package, too"
 
 
 def test_it_predicts(ganseg, phantom, trained, tmp_path):
@@ -64,10 +72,14 @@ def test_it_predicts(ganseg, phantom, trained, tmp_path):
 
 
 @pytest.mark.slow
-def test_it_is_federated(ganseg, phantom, runs):
+def test_it_is_federated_by_its_strategy(ganseg, phantom, runs):
     ganseg("federate", "toy_debug", "--data", phantom, "--sites", "2", "--rounds", "1", "--local",
-           "--run-name", "together")  # fmt: skip
-    assert json.loads((runs / "together.federated" / "run.json").read_text())["status"] == "finished"
+           "--strategy", "toy_mean", "--set", "federation.toy_damping=0.5", "--run-name", "together")  # fmt: skip
+    run = runs / "together.federated"
+    assert json.loads((run / "run.json").read_text())["status"] == "finished"
+    assert json.loads((run / "config.json").read_text())["federation"]["toy_damping"] == 0.5
+    ganseg("report", "together.federated")
+    assert "toy_mean (toy_damping 0.5)" in (run / "report.html").read_text()
 
 
 @pytest.mark.slow

@@ -5,9 +5,10 @@ import pytest
 
 from ganseg_dist.config import override
 from ganseg_dist.errors import ConfigError
+from ganseg_dist.federation.strategy import strategy_of
 from ganseg_dist.systems import recipe
+from server.aggregation import Aggregator, validate_setup
 from server.grids import InProcessGrid
-from server.strategies import Aggregator, least_answers, validate_setup
 
 SENT = {"w": np.zeros(4, np.float32)}
 HONEST = {f"site{number}": {"w": np.full(4, 0.1 * number, np.float32)} for number in range(1, 5)}
@@ -71,7 +72,7 @@ def test_multi_krum_leaves_out_a_reversed_update_of_large_float32_weights():
 )
 def test_a_robust_strategy_needs_answers_of_which_it_can_leave_some_out(fields, least):
     config = override(recipe("ganet_seg_debug"), {f"federation.{name}": value for name, value in fields.items()})
-    assert least_answers(config.federation) == least
+    assert strategy_of(config.federation).least_answers() == least
     validate_setup(config, least)
     if least > 1:
         with pytest.raises(ConfigError, match=rf"{fields['strategy']} needs {least} sites.* and there are {least - 1}"):
@@ -82,7 +83,7 @@ def test_a_robust_strategy_needs_answers_of_which_it_can_leave_some_out(fields, 
 def test_a_trimmed_mean_of_the_fewest_answers_leaves_out_one_liar(share):
     fields = {"federation.strategy": "trimmed", "federation.trimmed_share": share}
     config = override(recipe("ganet_seg_debug"), fields)
-    least = least_answers(config.federation)
+    least = strategy_of(config.federation).least_answers()
     InProcessGrid(lambda message, context: message, {})
     updates = {f"site{number}": {"w": np.full(2, 0.1, np.float32)} for number in range(least - 1)}
     updates["liar"] = {"w": np.array([1e6, -1e6], np.float32)}

@@ -1,0 +1,86 @@
+"""How a federation's server makes one model of the sites' models: what a strategy declares and does.
+
+A strategy is one file: a module of `server/strategies` with its class as STRATEGY or, in an installed package, a class
+that an entry point of the group `ganseg.strategies` names. Configs load these files, so flwr and numpy are imported
+inside their functions.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ganseg_dist import registry
+from ganseg_dist.config import FederationConfig
+from ganseg_dist.config.fields import Frozen
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ganseg_dist.federation.shared_parameters import Arrays
+
+
+@dataclass(slots=True)
+class StageState:
+    """What a strategy keeps from round to round of a stage; checkpoints hold it."""
+
+    rounds: int = 0
+    """Aggregated so far."""
+    tensors: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """float32, by a name of the strategy's choice."""
+
+
+class Strategy(Frozen):
+    """A strategy. Its fields are its hyperparameters: fields of `federation` with the same defaults and docstrings."""
+
+    year: ClassVar[int]
+    """Of publication; lists name older strategies first."""
+    needs_only_mean: ClassVar[bool] = False
+    """Whether it sees nothing but the mean of the updates, which `federation.privacy` can cover with noise."""
+    updates_averages: ClassVar[bool] = True
+    """Whether running averages of weights (`train.ema`) remain averages under its update."""
+    searched: ClassVar[Mapping[str, tuple[float, float]] | None] = None
+    """Hyperparameters that `ganseg tune --space federation` searches, with the ends of their logarithmic range; None:
+    it does not try the strategy."""
+
+    @property
+    def details(self) -> str:
+        """Hyperparameters in words, for cards and reports; empty without any."""
+        return ", ".join(f"{name} {value}" for name, value in self)
+
+    def least_answers(self) -> int:
+        """The fewest answers to a round with which it bounds the influence of one site.
+
+        Raises ConfigError for hyperparameters with which no number is enough.
+        """
+        return 1
+
+    def site_fields(self) -> Mapping[str, object]:
+        """Fields of the config by which the sites train, where they differ from the run's."""
+        return {}
+
+    @abstractmethod
+    def aggregate(
+        self, sent: Arrays, updates: Mapping[str, Arrays], weights: Mapping[str, float], state: StageState
+    ) -> Mapping[str, npt.NDArray[Any]]:
+        """The aggregate of the sites' models, under the names of `sent`.
+
+        Args:
+            sent: the weights that the round began with.
+            updates: each site's weights after training, all under the same names.
+            weights: each site's share; they sum to 1.
+            state: of the stage; its tensors may be replaced.
+        """
+
+
+def strategies() -> Mapping[str, type[Strategy]]:
+    """All strategies by name."""
+    return registry.strategies()
+
+
+def strategy_of(federation: FederationConfig) -> Strategy:
+    """The config's strategy with its hyperparameters."""
+    chosen = strategies()[federation.strategy]
+    return chosen(**{name: getattr(federation, name) for name in chosen.model_fields})
