@@ -14,10 +14,10 @@ from ganseg_dist.data.listing import check_file, data_files
 from ganseg_dist.data.nifti import nifti_channels
 from ganseg_dist.data.picture import load_picture
 from ganseg_dist.data.readers import read_cohort, recognised
-from ganseg_dist.data.readers.base import is_mask_name
-from ganseg_dist.data.readers.dataset_json import NAME, Description
 from ganseg_dist.data.readers.decathlon import CHANNEL_FILE, cases_in
-from ganseg_dist.data.readers.pictures import distinct_pictures, sources, without_mask
+from ganseg_dist.data.readers.shared.base import is_mask_name
+from ganseg_dist.data.readers.shared.dataset_json import NAME, Description
+from ganseg_dist.data.readers.shared.pictures import distinct_pictures, sources, without_mask
 from ganseg_dist.errors import DataError
 from ganseg_dist.inference.plain_scans import named_modality, plain_scans
 

@@ -10,13 +10,13 @@ from ganseg_dist.data.cohort import Case, Cohort
 from ganseg_dist.data.formats import is_image
 from ganseg_dist.data.labels import BINARY, SCHEMES, UNSTATED, LabelScheme, is_scheme_path, read_scheme
 from ganseg_dist.data.listing import check_file, data_files, data_folders, files_below
-from ganseg_dist.data.readers.base import Reader
 from ganseg_dist.data.readers.brats import BratsReader
 from ganseg_dist.data.readers.class_folder import ClassFolderReader
 from ganseg_dist.data.readers.decathlon import DecathlonReader
 from ganseg_dist.data.readers.image_folder import ImageFolderReader
 from ganseg_dist.data.readers.kaggle_lgg import KaggleLggReader
 from ganseg_dist.data.readers.manifest import ManifestReader
+from ganseg_dist.data.readers.shared.base import Reader
 from ganseg_dist.errors import ConfigError, DataError
 from ganseg_dist.files import open_regular
 from ganseg_dist.suggestion import suggestion

@@ -11,9 +11,9 @@ from typing import Literal
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Case
 from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.data.listing import composed, data_folders
-from ganseg_dist.data.readers.base import is_mask_folder
-from ganseg_dist.data.readers.candidates import by_stem
-from ganseg_dist.data.readers.pictures import MASK, Patient, Patients, in_colour, pictures_in, sources
+from ganseg_dist.data.readers.shared.base import is_mask_folder
+from ganseg_dist.data.readers.shared.candidates import by_stem
+from ganseg_dist.data.readers.shared.pictures import MASK, Patient, Patients, in_colour, pictures_in, sources
 from ganseg_dist.errors import DataError
 
 Part = Literal["train", "test"]

@@ -11,8 +11,15 @@ from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.colours import colour_code
 from ganseg_dist.data.labels import BINARY, LabelScheme
 from ganseg_dist.data.listing import composed, file_called, read_json
-from ganseg_dist.data.readers.candidates import by_stem
-from ganseg_dist.data.readers.pictures import Patients, distinct_pictures, in_colour, pictures_in, sources, without_mask
+from ganseg_dist.data.readers.shared.candidates import by_stem
+from ganseg_dist.data.readers.shared.pictures import (
+    Patients,
+    distinct_pictures,
+    in_colour,
+    pictures_in,
+    sources,
+    without_mask,
+)
 from ganseg_dist.errors import DataError
 
 LABELS_FILE = "labels.json"
