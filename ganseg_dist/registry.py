@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, TypeVar
 
@@ -99,6 +100,12 @@ def strategies() -> Mapping[str, Any]:
 def published_strategies() -> list[str]:
     """Names of the published strategies, without loading them."""
     return [module.name for module in iter_modules(import_module(STRATEGIES_PACKAGE).__path__)]
+
+
+def reader_names() -> list[str]:
+    """Names of the readers of layouts, without loading them."""
+    folder = Path(__file__).parent / "data" / "readers"
+    return [module.name for module in iter_modules([str(folder)]) if not module.ispkg]
 
 
 def strategy_names() -> list[str]:

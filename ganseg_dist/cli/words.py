@@ -8,12 +8,11 @@ from pathlib import Path
 
 import typer
 
+from ganseg_dist.registry import reader_names
+
 DATA_HELP = (
     "The cohort: a folder as BraTS, Decathlon, nnU-Net or kaggle_3m lay it out, pictures in images/ and masks/ or in a "
     "folder a class, or a CSV manifest."
-)
-LAYOUT_HELP = (
-    "Read DATA as brats, decathlon, kaggle_lgg, image_folder, class_folder or manifest; recognised when not given."
 )
 DISPLAY_HELP = (
     "GANSEG_DISPLAY=neurological shows the patient's left on the left; radiological, the default, on the right."
@@ -30,6 +29,9 @@ def one_of(names: Iterable[str]) -> str:
     """`brats, decathlon or manifest`."""
     *others, last = names
     return f"{', '.join(others)} or {last}"
+
+
+LAYOUT_HELP = f"Read DATA as {one_of(reader_names())}; recognised when not given."
 
 
 def _absolute_scheme(labels: str | None) -> str | None:

@@ -24,6 +24,7 @@ from ganseg_dist.data.listing import data_files, data_folders, files_below
 from ganseg_dist.data.mask_doubts import MOST_OUTSIDE, has_soft_edges, mask_doubt, share_outside
 from ganseg_dist.data.picture import is_lossy, is_partly_transparent, load_picture, orientation
 from ganseg_dist.data.preprocess import from_picture_axes, native_foreground, to_picture_axes
+from ganseg_dist.data.readers import find_reader
 from ganseg_dist.data.scan import LoadedMask, load_mask, load_mask_values, load_volume, voxel_flaw
 from ganseg_dist.errors import DataError, one_line
 from ganseg_dist.plural import counted
@@ -585,8 +586,10 @@ def _unread_folders(cohort: Cohort) -> Iterator[Finding]:
         return
     used = {file for case in cohort.cases for source in _sources(case) for file in source.files}
     used_folders = {parent for file in used for parent in file.parents}
+    reader = find_reader(cohort.layout)
+    expected = reader.unread_folders if reader else ()
     for folder in data_folders(cohort.root):
-        if folder in used_folders or folder.resolve() in used_folders or _is_test_folder(cohort, folder):
+        if folder in used_folders or folder.resolve() in used_folders or folder.name.lower() in expected:
             continue
         image = next((file for file in files_below(folder, DEEPEST_UNREAD) if is_image(file)), None)
         if image is not None:
@@ -598,7 +601,8 @@ def _unread_folders(cohort: Cohort) -> Iterator[Finding]:
 
 def _unread_files(cohort: Cohort) -> Iterator[Finding]:
     """Images beside those that are read: a mask whose image is missing or misnamed would be ignored silently."""
-    if not cohort.root.is_dir() or cohort.layout == "manifest":  # a manifest leaves out what it does not list
+    reader = find_reader(cohort.layout)
+    if not cohort.root.is_dir() or (reader and reader.lists_cases):
         return
     used = {file for case in cohort.cases for source in _sources(case) for file in source.files}
     folders = sorted({file.parent for file in used})
@@ -608,11 +612,6 @@ def _unread_files(cohort: Cohort) -> Iterator[Finding]:
         problem = f"{count_text} beside the cases' own without being read, such as {beside[0]}"
         remedy = "check that no image is missing or misnamed"
         yield Finding(COHORT, str(cohort.root), "unread", "warning", problem, remedy)
-
-
-def _is_test_folder(cohort: Cohort, folder: Path) -> bool:
-    """Whether the folder holds a dataset.json's test cases, which are for `ganseg predict`."""
-    return cohort.layout == "decathlon" and folder.name.lower() in ("imagests", "labelsts")
 
 
 def _other_layouts(cohort: Cohort) -> Iterator[Finding]:

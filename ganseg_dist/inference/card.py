@@ -9,18 +9,17 @@ from typing import Any
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.data.labels import LESION_IN_PICTURES, LabelScheme
+from ganseg_dist.data.readers import find_reader
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.inference.federation_card import federation_lines
 from ganseg_dist.plural import counted
 from ganseg_dist.printable import printable_markdown
 
-LAYOUTS_OF_PICTURES = ("image_folder", "class_folder")
-"""Layouts that may not name a picture's patient; the case then has its own id as its patient."""
-
 
 def unknown_patients(layout: str, cases: Iterable[tuple[str, str]]) -> int:
     """Number of cases (id, patient) in data.json that count as one patient each because their patient is unknown."""
-    return sum(case == patient for case, patient in cases) if layout in LAYOUTS_OF_PICTURES else 0
+    reader = find_reader(layout)
+    return 0 if reader is None or reader.names_patients else sum(case == patient for case, patient in cases)
 
 
 def model_card(

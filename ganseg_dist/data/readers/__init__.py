@@ -1,4 +1,4 @@
-"""Layout readers: one file a layout, tried in turn."""
+"""Layout readers: one module a layout, with its `Reader` as READER; they are tried in turn."""
 
 from __future__ import annotations
 
@@ -10,28 +10,16 @@ from ganseg_dist.data.cohort import Case, Cohort
 from ganseg_dist.data.formats import is_image
 from ganseg_dist.data.labels import BINARY, SCHEMES, UNSTATED, LabelScheme, is_scheme_path, read_scheme
 from ganseg_dist.data.listing import check_file, data_files, data_folders, files_below
-from ganseg_dist.data.readers.brats import BratsReader
-from ganseg_dist.data.readers.class_folder import ClassFolderReader
-from ganseg_dist.data.readers.decathlon import DecathlonReader
-from ganseg_dist.data.readers.image_folder import ImageFolderReader
-from ganseg_dist.data.readers.kaggle_lgg import KaggleLggReader
-from ganseg_dist.data.readers.manifest import ManifestReader
 from ganseg_dist.data.readers.shared.base import Reader
 from ganseg_dist.errors import ConfigError, DataError
 from ganseg_dist.files import open_regular
+from ganseg_dist.registry import load, reader_names
 from ganseg_dist.suggestion import suggestion
 
-READERS: tuple[Reader, ...] = (
-    ManifestReader(),
-    BratsReader(),
-    DecathlonReader(),
-    KaggleLggReader(),
-    ImageFolderReader(),
-    ClassFolderReader(),
+READERS: tuple[Reader, ...] = tuple(
+    sorted((load(f"{__name__}.{name}:READER") for name in reader_names()), key=lambda reader: reader.order)
 )
-"""In the order in which they are tried: a manifest is written on purpose, so it comes first, and many other folders
-look like class folders, so they come last."""
-
+"""In the order in which they are tried."""
 
 UNREAD_FORMATS = {
     ".dcm": "DICOM",
@@ -98,6 +86,11 @@ def recognised(root: Path) -> Reader | None:
     return next((candidate for candidate in READERS if candidate.recognises(root)), None)
 
 
+def find_reader(layout: str) -> Reader | None:
+    """The reader of this name; None for a cohort in no layout."""
+    return next((reader for reader in READERS if reader.name == layout), None)
+
+
 def _check_place(root: Path) -> None:
     """Raises DataError where `root` is missing or empty, or cannot be listed or opened."""
     remedy = "give the folder that holds the cohort, or a CSV manifest"
@@ -147,9 +140,9 @@ def _check_schemes_known(root: Path, cases: Sequence[Case]) -> None:
 
 
 def _reader_named(layout: str) -> Reader:
-    for reader in READERS:
-        if reader.name == layout:
-            return reader
+    reader = find_reader(layout)
+    if reader is not None:
+        return reader
     raise ConfigError(f"layout {layout}: no such layout; choose one of {_names()}")
 
 

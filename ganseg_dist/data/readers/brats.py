@@ -12,7 +12,7 @@ from ganseg_dist.data.cohort import MODALITIES, UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.formats import is_nifti, without_suffix
 from ganseg_dist.data.labels import BINARY, BRATS, BRATS_2023, BRATS_2024_GLI, UNSTATED, LabelScheme
 from ganseg_dist.data.listing import data_files, data_folders
-from ganseg_dist.data.readers.shared.base import canonical_modality, reading_csv
+from ganseg_dist.data.readers.shared.base import Reader, canonical_modality, reading_csv
 from ganseg_dist.data.readers.shared.candidates import one_of, same_image
 from ganseg_dist.errors import DataError
 
@@ -51,7 +51,7 @@ DEEPEST = 4
 TCGA_ID = re.compile(r"(?P<site>TCGA-\w{2})-\w{4}")
 
 
-class BratsReader:
+class BratsReader(Reader):
     """BraTS 2017 to 2021 and 2023 on, distinguished by the names of cases and files."""
 
     name = "brats"
@@ -202,3 +202,6 @@ def _site_of_row(cells: Mapping[str, str]) -> str | None:
             if match := pattern.fullmatch(value):
                 return match["site"]
     return None
+
+
+READER = BratsReader()

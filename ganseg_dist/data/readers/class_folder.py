@@ -11,7 +11,7 @@ from typing import Literal
 from ganseg_dist.data.cohort import UNKNOWN_SITE, Case
 from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.data.listing import composed, data_folders
-from ganseg_dist.data.readers.shared.base import is_mask_folder
+from ganseg_dist.data.readers.shared.base import Reader, is_mask_folder
 from ganseg_dist.data.readers.shared.candidates import by_stem
 from ganseg_dist.data.readers.shared.pictures import MASK, Patient, Patients, in_colour, pictures_in, sources
 from ganseg_dist.errors import DataError
@@ -48,12 +48,13 @@ class Labelled:
     part: Part | None = None
 
 
-class ClassFolderReader:
+class ClassFolderReader(Reader):
     """Whole pictures and their classes, without masks: `Training/glioma/1.jpg`, `glioma/1.jpg`, `glioma___1.jpg`."""
 
     name = "class_folder"
     describes = "classes: <class>/ folders of pictures, in Training/ and Testing/ or not, or files <class>___<name>"
-    takes_labels = False
+    order = 100
+    names_patients = False
 
     def recognises(self, root: Path) -> bool:
         """By a part's folder that holds folders of pictures, by two folders of pictures, or by `___` in names."""
@@ -133,3 +134,6 @@ def _case(root: Path, picture: Labelled, patients: Patients, colour: bool) -> Ca
 def _patient_in_name(file: Path) -> Patient | None:
     match = PATIENT.search(file.stem)
     return Patient(match["patient"]) if match else None
+
+
+READER = ClassFolderReader()

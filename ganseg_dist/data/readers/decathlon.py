@@ -12,6 +12,7 @@ from ganseg_dist.data.formats import is_image, is_nifti, is_picture, without_suf
 from ganseg_dist.data.labels import UNSTATED, LabelScheme
 from ganseg_dist.data.listing import composed, data_files, found_path, is_data_name
 from ganseg_dist.data.nifti import nifti_channels
+from ganseg_dist.data.readers.shared.base import Reader
 from ganseg_dist.data.readers.shared.candidates import by_stem
 from ganseg_dist.data.readers.shared.dataset_json import NAME, Description
 from ganseg_dist.errors import DataError
@@ -23,12 +24,13 @@ CHANNEL_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 OUTSIDE = "write paths relative to this file, below its folder"
 
 
-class DecathlonReader:
+class DecathlonReader(Reader):
     """The Decathlon's 4-D images and nnU-Net's one file per channel, versions 1 and 2."""
 
     name = "decathlon"
     describes = "Medical Segmentation Decathlon or nnU-Net: dataset.json beside imagesTr/ and labelsTr/"
     takes_labels = True
+    unread_folders = ("imagests", "labelsts")  # test cases, for `ganseg predict`
 
     def recognises(self, root: Path) -> bool:
         """By its dataset.json."""
@@ -184,3 +186,6 @@ def _case(case: str, images: Mapping[str, Source], mask: Path | None, scheme: La
         mask=None if mask is None else Source((mask,)),
         scheme=scheme,
     )
+
+
+READER = DecathlonReader()

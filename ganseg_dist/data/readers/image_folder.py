@@ -11,6 +11,7 @@ from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.colours import colour_code
 from ganseg_dist.data.labels import BINARY, LabelScheme
 from ganseg_dist.data.listing import composed, file_called, read_json
+from ganseg_dist.data.readers.shared.base import Reader
 from ganseg_dist.data.readers.shared.candidates import by_stem
 from ganseg_dist.data.readers.shared.pictures import (
     Patients,
@@ -40,7 +41,7 @@ class Colours:
     """0xRRGGBB to our labels."""
 
 
-class ImageFolderReader:
+class ImageFolderReader(Reader):
     """A mask has its image's name, optionally followed by `_mask`; their file types may differ.
 
     Without a `labels.json`, in `masks/` or beside it, every pixel that is not black is the structure; in a JPEG mask,
@@ -51,7 +52,8 @@ class ImageFolderReader:
 
     name = "image_folder"
     describes = "pictures: images/ and masks/ with a mask named as its image, or with _mask after that"
-    takes_labels = False
+    order = 60
+    names_patients = False
 
     def recognises(self, root: Path) -> bool:
         """By a folder `images/` that holds pictures; `masks/` is optional."""
@@ -130,3 +132,6 @@ def _structures(file: Path, stored: Any, names: Sequence[str]) -> tuple[str, ...
             f"which has no colour; it may name {', '.join(names) or 'what you give one'}"
         )
     return structures
+
+
+READER = ImageFolderReader()

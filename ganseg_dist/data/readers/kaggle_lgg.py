@@ -9,7 +9,7 @@ from pathlib import Path
 from ganseg_dist.data.cohort import Case, Source
 from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.data.listing import data_files, data_folders
-from ganseg_dist.data.readers.shared.base import in_numeric_order
+from ganseg_dist.data.readers.shared.base import Reader, in_numeric_order
 from ganseg_dist.data.readers.shared.candidates import by_stem
 from ganseg_dist.errors import DataError
 
@@ -24,12 +24,11 @@ DEEPEST = 3
 """Most folders between the root and a patient's: the download nests `kaggle_3m` once or twice."""
 
 
-class KaggleLggReader:
+class KaggleLggReader(Reader):
     """Sites are the tissue source sites in the TCGA ids."""
 
     name = "kaggle_lgg"
     describes = "kaggle_3m: TCGA_<site>_<patient>_<date>/<case>_<slice>.tif with <case>_<slice>_mask.tif beside it"
-    takes_labels = False
 
     def recognises(self, root: Path) -> bool:
         """Whether a patient's folder, at most `DEEPEST` levels down, holds slices."""
@@ -92,3 +91,6 @@ def _case(folder: Path) -> Case | None:
         images={modality: Source(slices, channel) for modality, channel in CHANNELS.items()},
         mask=Source(masks) if any(f"{file.stem}{MASK}".lower() in pictures for file in slices) else None,
     )
+
+
+READER = KaggleLggReader()

@@ -13,7 +13,7 @@ from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.formats import is_nifti
 from ganseg_dist.data.labels import BINARY, SCHEMES, UNSTATED, LabelScheme, is_scheme_path, read_scheme
 from ganseg_dist.data.listing import composed, data_files, file_called, found_path, is_data_name
-from ganseg_dist.data.readers.shared.base import canonical_modality, in_numeric_order, is_mask_name, reading_csv
+from ganseg_dist.data.readers.shared.base import Reader, canonical_modality, in_numeric_order, is_mask_name, reading_csv
 from ganseg_dist.data.readers.shared.candidates import by_stem
 from ganseg_dist.errors import DataError
 from ganseg_dist.paths import confined
@@ -33,7 +33,7 @@ OUTSIDE = (
 CHANNEL = re.compile(r"#\d+$")
 
 
-class ManifestReader:
+class ManifestReader(Reader):
     """One row per case; paths are relative to the CSV and stay below its folder.
 
     A cell names one file, or with `*` the slices of a stack in numeric order; a trailing `#1` picks the second
@@ -47,6 +47,8 @@ class ManifestReader:
     describes = (
         "a CSV, or a folder with manifest.csv: columns case,patient,site,<one per modality>,mask,labels,class,part"
     )
+    order = 0  # written on purpose
+    lists_cases = True
 
     def recognises(self, root: Path) -> bool:
         """A CSV file, or a folder that holds a manifest.csv."""
@@ -173,3 +175,6 @@ def _source(file: Path, number: int, cell: str) -> Source:
             "which are no slices; name the one"
         )
     return Source(files, channel)
+
+
+READER = ManifestReader()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar
 
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.labels import LabelScheme
@@ -30,24 +31,30 @@ MASK_NAME = re.compile(rf"(.+[_.-])?{_MASK}", re.IGNORECASE)
 _CANONICAL = {alias: modality for modality, aliases in MODALITY_NAMES.items() for alias in aliases}
 
 
-class Reader(Protocol):
-    """One layout of files on disk."""
+class Reader(ABC):
+    """One layout of files on disk: a module of `data/readers` with an instance as READER."""
 
-    @property
-    def name(self) -> str:
-        """Its name for `--layout`."""
+    name: ClassVar[str]
+    """Its name for `--layout`: that of its module."""
+    describes: ClassVar[str]
+    """The layout in one line."""
+    takes_labels: ClassVar[bool] = False
+    """Whether its masks hold label values, whose scheme `--labels` may set."""
+    order: ClassVar[int] = 50
+    """Readers are tried in rising order: low for a layout that nobody has by accident, high for one that many folders
+    look like."""
+    names_patients: ClassVar[bool] = True
+    """Whether every case's patient is known; else a case whose patient is unknown has its own id as its patient."""
+    lists_cases: ClassVar[bool] = False
+    """Whether a file lists the cases, so that images beside them are left out on purpose."""
+    unread_folders: ClassVar[tuple[str, ...]] = ()
+    """Folders in lower case that the layout has for other purposes."""
 
-    @property
-    def describes(self) -> str:
-        """The layout in one line."""
-
-    @property
-    def takes_labels(self) -> bool:
-        """Whether its masks hold label values, whose scheme `--labels` may set."""
-
+    @abstractmethod
     def recognises(self, root: Path) -> bool:
         """Whether these files look like this layout, by their names alone."""
 
+    @abstractmethod
     def cases(self, root: Path, scheme: LabelScheme | None = None) -> tuple[Case, ...]:
         """Every case under a recognised root, in name order. Raises DataError.
 
