@@ -359,7 +359,7 @@ def test_voxels_like_no_scans_are_a_finding_of_their_case_alone(cohort, monkeypa
     def fails(_):
         raise FloatingPointError("overflow\nin a sum")
 
-    monkeypatch.setattr("ganseg_dist.data.preflight.foreground", fails)
+    monkeypatch.setattr("ganseg_dist.data.preflight.foreground_mask", fails)
     report = check_case(read_cohort(cohort).cases[0])
     assert [(finding.case, finding.check, finding.severity) for finding in report.findings] == [
         ("ada", "unchecked", "error")
