@@ -19,23 +19,10 @@ from numpy.typing import NDArray
 
 from clients.egress import EgressManifest
 from clients.node import SiteNode
-from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegError, RunError, TrainingDiverged
-from ganseg_dist.federation.flower import CONFIG_REJECTED, arrays_of, pack_reply, unpack_instruction
-from ganseg_dist.federation.round_instruction import RoundInstruction, Scores
+from ganseg_dist.errors import ConfigError, GansegError
+from ganseg_dist.federation.flower import arrays_of, pack_reply, unpack_instruction
+from ganseg_dist.federation.protocol import FINGERPRINT, FINISH, PREFLIGHT, RoundInstruction, describe_error, kind_of
 from ganseg_dist.runs import named_run
-
-REASONS: Mapping[type[Exception], tuple[int, str]] = {
-    DataError: (1001, "the site's data do not pass its own checks"),
-    ConfigError: (CONFIG_REJECTED, "the site rejects the config"),
-    FederationError: (1003, "the message breaks what was agreed on"),
-    TrainingDiverged: (1004, "a loss became infinite at the site"),
-    RunError: (1005, "the site cannot read its own state"),
-    GansegError: (1006, "the site cannot write"),
-}
-"""Code and text that the server gets for each kind of error. The text of an exception never leaves the site: it may
-hold a path, a name or a value. Codes lie in `federation.flower.SITES_ERRORS`.
-"""
-UNKNOWN = (1000, "the site failed; its own log says why")
 
 logger = logging.getLogger(__name__)
 """Written to a node's own output (`clients.bundle`); a simulation has no handler for it."""
@@ -43,9 +30,9 @@ logger = logging.getLogger(__name__)
 app = ClientApp()
 
 
-@app.query("preflight")
+@app.query(kind_of(PREFLIGHT))
 def preflight(message: Message, context: Context) -> Message:
-    """The site takes part and sends its counts, or it refuses with one of REASONS."""
+    """The site takes part and sends its counts, or it refuses with one of SITE_ERRORS."""
 
     def answer(node: SiteNode, instruction: RoundInstruction) -> Message:
         info = node.join(instruction.run, instruction.settings)
@@ -54,7 +41,7 @@ def preflight(message: Message, context: Context) -> Message:
     return _handle(message, context, answer)
 
 
-@app.query("fingerprint")
+@app.query(kind_of(FINGERPRINT))
 def fingerprint(message: Message, context: Context) -> Message:
     """Histograms of the site's data over coarse bins."""
 
@@ -70,7 +57,7 @@ def train(message: Message, context: Context) -> Message:
 
     def answer(node: SiteNode, instruction: RoundInstruction) -> Message:
         arrays, scores = node.site(instruction.run, instruction.settings).train(instruction, arrays_of(message.content))
-        return _reply(message, node, instruction, arrays, _metrics(scores))
+        return _reply(message, node, instruction, arrays, scores.to_numbers())
 
     return _handle(message, context, answer)
 
@@ -81,12 +68,12 @@ def evaluate(message: Message, context: Context) -> Message:
 
     def answer(node: SiteNode, instruction: RoundInstruction) -> Message:
         scores = node.site(instruction.run, instruction.settings).evaluate(instruction, arrays_of(message.content))
-        return _reply(message, node, instruction, {}, _metrics(scores))
+        return _reply(message, node, instruction, {}, scores.to_numbers())
 
     return _handle(message, context, answer)
 
 
-@app.train("finish")
+@app.train(kind_of(FINISH))
 def finish(message: Message, context: Context) -> Message:
     """After the last round, the site stores its own run and model."""
 
@@ -98,7 +85,7 @@ def finish(message: Message, context: Context) -> Message:
 
 
 def _handle(message: Message, context: Context, answer: Callable[[SiteNode, RoundInstruction], Message]) -> Message:
-    """The reply, or an error with a text of REASONS; the full error is written to the site's log only."""
+    """The reply, or an error of SITE_ERRORS; the full error is written to the site's log only."""
     node = _node_of(context)
     instruction = None
     try:
@@ -107,7 +94,7 @@ def _handle(message: Message, context: Context, answer: Callable[[SiteNode, Roun
         return answer(node, instruction)
     except Exception as error:
         _log(node, error)
-        code, reason = next((rejection for kind, rejection in REASONS.items() if isinstance(error, kind)), UNKNOWN)
+        code, reason = describe_error(error)
         run, number = (instruction.run, instruction.round) if instruction else ("unknown", 0)
         with suppress(GansegError):  # full disk: an unrecorded error beats a server that waits in vain
             EgressManifest(node.manifest).record("error", run, number, {}, {"code": code})
@@ -125,10 +112,6 @@ def _node_of(context: Context) -> SiteNode:
     return SiteNode(sorted((simulation.folder / "sites").iterdir())[int(partition_id)])
 
 
-def _metrics(scores: Scores) -> dict[str, float]:
-    return {"num-examples": scores.examples, **scores.values}
-
-
 def _reply(
     message: Message,
     node: SiteNode,
@@ -137,7 +120,7 @@ def _reply(
     metrics: Mapping[str, float],
 ) -> Message:
     """The reply, recorded in the manifest before it leaves."""
-    kind = message.metadata.message_type.rpartition(".")[2]
+    kind = kind_of(message.metadata.message_type)
     EgressManifest(node.manifest).record(kind, instruction.run, instruction.round, arrays, metrics)
     return Message(pack_reply(arrays, metrics), reply_to=message)
 

@@ -35,7 +35,7 @@ from ganseg_dist.federation.fingerprint.histograms import Fingerprint
 from ganseg_dist.federation.fingerprint.measure import fingerprint
 from ganseg_dist.federation.fingerprint.release import release
 from ganseg_dist.federation.privacy import check_privacy_demand, spent_before
-from ganseg_dist.federation.round_instruction import RoundInstruction
+from ganseg_dist.federation.protocol import RoundInstruction
 from ganseg_dist.federation.schedule import rounds_of
 from ganseg_dist.federation.shared_parameters import Arrays
 from ganseg_dist.federation.site_info import Origin, SiteInfo

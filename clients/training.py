@@ -32,7 +32,7 @@ from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError, RunError
 from ganseg_dist.federation.encoding import encode
 from ganseg_dist.federation.privacy import Releases, Terms, private_update, withholds_scores
-from ganseg_dist.federation.round_instruction import RoundInstruction, Scores
+from ganseg_dist.federation.protocol import RoundInstruction, Scores
 from ganseg_dist.federation.schedule import rounds_of
 from ganseg_dist.federation.shared_parameters import Arrays, SharedParameters
 from ganseg_dist.inference.model_folder import Thresholds, write_model

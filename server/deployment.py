@@ -15,7 +15,7 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.federation.at_sites import config_at_sites
-from ganseg_dist.federation.round_instruction import RoundInstruction
+from ganseg_dist.federation.protocol import RoundInstruction
 from ganseg_dist.federation.site_info import SiteInfo
 from ganseg_dist.planning.run_folder import open_run
 from ganseg_dist.runs import Run, training_run

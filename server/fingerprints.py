@@ -8,7 +8,7 @@ from ganseg_dist.federation.fingerprint.differences import differences
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint, axes
 from ganseg_dist.federation.fingerprint.record import FILE, to_record
 from ganseg_dist.federation.flower import arrays_of
-from ganseg_dist.federation.round_instruction import RoundInstruction
+from ganseg_dist.federation.protocol import FINGERPRINT, RoundInstruction
 from ganseg_dist.runs import Run
 from server.rounds import Federation
 
@@ -35,7 +35,7 @@ def _collect(federation: Federation) -> dict[str, Fingerprint]:
     instruction = RoundInstruction(federation.name, 0, 0, 0, 0, config=federation.sites_config)
     members = federation.sites.members
     federation.sites.write_line(f"asking {len(members)} sites how their data are spread (fingerprints)")
-    for node, reply in sorted(federation.sites.ask("query.fingerprint", instruction, {}).items()):
+    for node, reply in sorted(federation.sites.ask(FINGERPRINT, instruction, {}).items()):
         site = members[node].name
         try:
             if reply.has_error():

@@ -44,9 +44,10 @@ def aggregate_with(
 
     from ganseg_dist.errors import FederationError
     from ganseg_dist.federation.flower import pack_reply
+    from ganseg_dist.federation.protocol import EXAMPLES
 
     replies = [
-        Message(pack_reply(arrays, {"num-examples": weights[site]}), dst_node_id=0, message_type=MessageType.TRAIN)
+        Message(pack_reply(arrays, {EXAMPLES: weights[site]}), dst_node_id=0, message_type=MessageType.TRAIN)
         for site, arrays in updates.items()
     ]
     merged, _ = flower.aggregate_train(rounds, replies)

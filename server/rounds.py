@@ -30,9 +30,9 @@ from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.at_sites import config_at_sites
 from ganseg_dist.federation.encoding import decode
-from ganseg_dist.federation.flower import CONFIG_REJECTED, arrays_of, numbers_of
+from ganseg_dist.federation.flower import arrays_of, scores_of
 from ganseg_dist.federation.privacy import Releases, Terms, private_mean, validate_privacy, withholds_scores
-from ganseg_dist.federation.round_instruction import RoundInstruction
+from ganseg_dist.federation.protocol import CONFIG_REJECTED, EVALUATE, FINISH, TRAIN, RoundInstruction, Scores
 from ganseg_dist.federation.schedule import Round, schedule
 from ganseg_dist.federation.shared_parameters import Arrays, SharedParameters
 from ganseg_dist.federation.strategy import StageState
@@ -230,7 +230,7 @@ class Federation:
             needed = max(self.aggregator.strategy.least_answers(), math.ceil(quorum * len(members)))
             nodes = [node for node in members if node not in refusing]
             self.sites.write_line(f"{self._round_text(part)}: asking {len(nodes)} sites to train")
-            replies = self.sites.ask("train", instruction, sent, nodes, on_reply=partial(self._show_replies, part))
+            replies = self.sites.ask(TRAIN, instruction, sent, nodes, on_reply=partial(self._show_replies, part))
             failed = {node: reply.error for node, reply in replies.items() if reply.has_error()}
             refusing |= {node: members[node].name for node, error in failed.items() if error.code == CONFIG_REJECTED}
             if len(members) - len(refusing) < needed:  # asking again would change nothing
@@ -270,9 +270,9 @@ class Federation:
                 unread.append(Quarantined(site, part.number, reply.error.reason or "the site failed"))
                 continue
             try:
-                message, metrics = arrays_of(reply.content), numbers_of(reply.content)
+                message, scores = arrays_of(reply.content), scores_of(reply.content)
                 arrays = decode(message, initial, encoding=federation.encoding, kept_share=federation.kept_share)
-                updates.append(Update(site, arrays, metrics.pop("num-examples", 0), metrics))
+                updates.append(Update(site, arrays, scores.examples, scores.values))
             except FederationError as error:
                 unread.append(Quarantined(site, part.number, str(error)))
         return updates, unread
@@ -296,14 +296,14 @@ class Federation:
             self.name, part.number, part.stage, part.until, part.until, config=self.sites_config
         )
         self.sites.write_line(f"{self._round_text(part)}: asking {len(self.sites.members)} sites to score")
-        scores_by_site = {}
-        for node, reply in self.sites.ask("evaluate", instruction, merged).items():
+        scores_by_site: dict[str, Scores] = {}
+        for node, reply in self.sites.ask(EVALUATE, instruction, merged).items():
             if not reply.has_error():
                 with suppress(FederationError):  # an unreadable reply has no scores
-                    scores_by_site[self.sites.members[node].name] = numbers_of(reply.content)
-        cases = {site: scores.pop("num-examples", 0) for site, scores in scores_by_site.items()}
+                    scores_by_site[self.sites.members[node].name] = scores_of(reply.content)
+        cases = {site: scores.examples for site, scores in scores_by_site.items()}
         finite = {
-            site: {name: value for name, value in scores.items() if math.isfinite(value)}
+            site: {name: value for name, value in scores.values.items() if math.isfinite(value)}
             for site, scores in scores_by_site.items()
         }
         return finite, _weighted(finite, cases)
@@ -316,7 +316,7 @@ class Federation:
         )
         arrays = SharedParameters.of(self.state, self.system, self.config, stages - 1).take(self.state)
         self.sites.write_line(f"asking {len(self.sites.members)} sites to keep a model of their own")
-        for node, reply in self.sites.ask("train.finish", instruction, arrays).items():
+        for node, reply in self.sites.ask(FINISH, instruction, arrays).items():
             if reply.has_error():
                 site = self.sites.members[node].name
                 self.warn(f"{site}: has no model of its own: {self.sites.failure(site, reply.error)}")

@@ -13,8 +13,8 @@ from flwr.app import Error, Message
 from flwr.serverapp import Grid
 
 from ganseg_dist.errors import FederationError
-from ganseg_dist.federation.flower import SITES_ERRORS, UNREADABLE, arrays_of, numbers_of, pack_instruction
-from ganseg_dist.federation.round_instruction import RoundInstruction
+from ganseg_dist.federation.flower import UNREADABLE, arrays_of, numbers_of, pack_instruction
+from ganseg_dist.federation.protocol import PREFLIGHT, SITE_ERROR_CODES, RoundInstruction
 from ganseg_dist.federation.shared_parameters import Arrays
 from ganseg_dist.federation.site_info import SiteInfo
 from ganseg_dist.plural import counted
@@ -22,7 +22,6 @@ from ganseg_dist.plural import counted
 POLL_SECONDS = 0.2
 ASK_AGAIN_SECONDS = 30.0
 """While members are too few: seconds until nodes that refused are asked again, and between lines on the state."""
-JOIN = "query.preflight"
 LOGGED_AT = re.compile(r"^\d{4}-\d\d-\d\dT\S+ ")
 """The timestamp at the start of a line of a site's log."""
 
@@ -72,7 +71,7 @@ class Sites:
             new = [node for node in self.grid.get_node_ids() if node not in known]
             if new:
                 self.write_line(f"asking {counted(len(new), 'node')} whether to take part")
-            waiting |= self._push(JOIN, instruction, {}, [*new, *again - set(waiting.values())], end)
+            waiting |= self._push(PREFLIGHT, instruction, {}, [*new, *again - set(waiting.values())], end)
             for node, reply in self._receive(waiting):
                 self._take_in(node, reply, warn)
             short, again = len(self.members) < least, set()
@@ -125,7 +124,7 @@ class Sites:
     def failure(self, site: str, error: Error) -> str:
         """The reason of a site's error reply; in a simulation followed by the last line of its log."""
         reason = error.reason or "the site failed"
-        line = self.last_log_line(site) if error.code in SITES_ERRORS else None
+        line = self.last_log_line(site) if error.code in SITE_ERROR_CODES else None
         return reason if line is None else f"{reason}: {line}"
 
     def _push(

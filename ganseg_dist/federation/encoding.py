@@ -12,19 +12,20 @@ import numpy.typing as npt
 
 from ganseg_dist.config.federation import Encoding
 from ganseg_dist.errors import FederationError, TrainingDiverged
+from ganseg_dist.federation.protocol import Layout, check_arrays
 
 Weights = npt.NDArray[np.float32]
 Parts = Mapping[str, npt.NDArray[Any]]
 """A message's arrays by name; their types depend on the encoding."""
 Shape = tuple[int, ...]
-Layout = Mapping[str, tuple[type[np.generic], Shape]]
-"""Type and shape of each array, by name."""
 
 SAME, SCALE, INDICES, VALUES = "", "#scale", "#indices", "#values"
 """Suffixes of a tensor's name in the names of a message's arrays; SAME is the array with the tensor's shape."""
 
 LARGEST_HALF = float(np.finfo(np.float16).max)
 LARGEST_LEVEL = 127
+AGREED = "version, recipe and federation.encoding"
+"""What both ends must have the same of."""
 
 
 def encode(
@@ -96,11 +97,12 @@ def decode(message: Parts, sent: Mapping[str, Weights], *, encoding: Encoding, k
     """
     shapes = {name: np.shape(weights) for name, weights in sent.items()}
     if encoding == "fp32":
-        _check(message, {name: (np.float32, shape) for name, shape in shapes.items()})
+        check_arrays(message, {name: (np.float32, shape) for name, shape in shapes.items()}, AGREED)
         return {name: message[name] for name in sent}
     code = _code(encoding, kept_share)
     layouts = {name: code.layout(shape) for name, shape in shapes.items()}
-    _check(message, {name + part: form for name, layout in layouts.items() for part, form in layout.items()})
+    expected = {name + part: form for name, layout in layouts.items() for part, form in layout.items()}
+    check_arrays(message, expected, AGREED)
     weights: dict[str, Weights] = {}
     for name, layout in layouts.items():
         try:
@@ -231,17 +233,3 @@ def _largest_first_of_ties(magnitudes: Weights, kept: int) -> npt.NDArray[np.int
     above = np.flatnonzero(magnitudes > least)
     equal = np.flatnonzero(magnitudes == least)
     return np.sort(np.concatenate([above, equal[: kept - above.size]]))
-
-
-def _check(message: Parts, expected: Layout) -> None:
-    """Raises FederationError unless the message has exactly these arrays. Unknown names are cut short in the error."""
-    remedy = "both ends must run the same version, recipe and federation.encoding"
-    missing, strange = expected.keys() - message.keys(), message.keys() - expected.keys()
-    if missing or strange:
-        which = f"lacks {min(missing)}" if missing else f"holds {min(strange)[:80]!r}, which is not expected"
-        raise FederationError(f"message: {which}; {remedy}")
-    for name, (dtype, shape) in expected.items():
-        array = message[name]
-        if array.dtype != dtype or array.shape != shape:
-            given = f"{str(array.dtype)[:20]} {array.shape}"
-            raise FederationError(f"{name}: is {given} where {np.dtype(dtype)} {shape} is expected; {remedy}")

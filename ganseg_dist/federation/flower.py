@@ -1,4 +1,4 @@
-"""The content of Flower's messages (an instruction, arrays, numbers), which both ends pack and read here."""
+"""Packs what `federation.protocol` defines into Flower's records, and reads it, for both ends."""
 
 from __future__ import annotations
 
@@ -9,13 +9,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from ganseg_dist.errors import FederationError
-from ganseg_dist.federation.round_instruction import RoundInstruction
+from ganseg_dist.federation.protocol import RoundInstruction, Scores
 from ganseg_dist.federation.shared_parameters import Arrays
 
-SITES_ERRORS = range(1000, 1100)
-"""Codes of errors that a site itself sends and explains in its log; other codes are Flower's and the grids'."""
-CONFIG_REJECTED = 1002
-"""The one of SITES_ERRORS that persists when the server asks again."""
 UNREADABLE = "the message cannot be read; both ends must run the same version"
 
 
@@ -54,6 +50,11 @@ def numbers_of(content: RecordDict) -> dict[str, float]:
     if metrics is None or any(isinstance(value, list) for value in metrics.values()):
         raise FederationError(UNREADABLE)
     return {name: value for name, value in metrics.items() if not isinstance(value, list)}
+
+
+def scores_of(content: RecordDict) -> Scores:
+    """The numbers of a reply to training or scoring. Raises FederationError as `numbers_of`."""
+    return Scores.from_numbers(numbers_of(content))
 
 
 def _packed(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:

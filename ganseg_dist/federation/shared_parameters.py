@@ -13,6 +13,7 @@ from torch import nn
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.state import State
 from ganseg_dist.errors import ConfigError, FederationError
+from ganseg_dist.federation.protocol import Layout, check_arrays
 from ganseg_dist.systems.base import System
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]
@@ -78,15 +79,10 @@ class SharedParameters:
 
     def check(self, arrays: Arrays) -> None:
         """Raises FederationError unless these are the agreed tensors, all of them finite."""
-        missing, strange = self.shapes.keys() - arrays.keys(), arrays.keys() - self.shapes.keys()
-        if missing or strange:
-            which = f"lacks {min(missing)}" if missing else f"holds {min(strange)}, which is not agreed"
-            raise FederationError(f"message: {which}; both ends must run the same version, recipe and policy")
-        for name, shape in self.shapes.items():
-            array = arrays[name]
-            if array.shape != shape or array.dtype != np.float32:
-                raise FederationError(f"{name}: is {array.dtype} {array.shape} where float32 {shape} is agreed")
-            if not np.isfinite(array).all():
+        expected: Layout = {name: (np.float32, shape) for name, shape in self.shapes.items()}
+        check_arrays(arrays, expected, "version, recipe and policy")
+        for name in self.shapes:
+            if not np.isfinite(arrays[name]).all():
                 raise FederationError(f"{name}: holds values that are not finite")
 
     def take(self, state: State) -> dict[str, npt.NDArray[np.float32]]:

@@ -197,8 +197,10 @@ def test_unknown_missing_and_misshapen_arrays_are_refused(encoding):
     read(message, encoding, size=4)
     first = min(message)
     assert refused({}, encoding).startswith(f"message: lacks {first}")
-    assert "'w#more', which is not expected" in refused({**message, "w#more": np.zeros(1, np.float32)}, encoding)
-    assert "\\n" in refused({**message, "a\nb" * 1000: np.zeros(1, np.float32)}, encoding)
+    for strange in ("w#more", "patient Novak", "a\nb" * 1000):
+        problem = refused({**message, strange: np.zeros(1, np.float32)}, encoding)
+        assert problem.startswith("message: holds arrays that are not expected (1)")
+        assert strange not in problem
     for name, array in message.items():
         assert refused({**message, name: np.resize(array, array.size + 1)}, encoding).startswith(f"{name}: is ")
         assert refused({**message, name: array[None]}, encoding).startswith(f"{name}: is ")

@@ -6,7 +6,7 @@ from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.flower import arrays_of, numbers_of, pack_instruction, pack_reply, unpack_instruction
-from ganseg_dist.federation.round_instruction import RoundInstruction
+from ganseg_dist.federation.protocol import RoundInstruction
 
 INSTRUCTION = RoundInstruction("run", 1, 0, 0, 2, config="{}")
 WEIGHTS = {"segmenter/w": np.arange(6, dtype=np.float32).reshape(2, 3)}

@@ -79,7 +79,7 @@ def test_a_package_s_strategy_is_chosen_checked_and_described(points):
     ("name", "value", "message"),
     [
         ("damped", "no_such_module:Damped", r"the entry point damped of ganseg\.strategies cannot be loaded"),
-        ("damped", "tests.federation.test_strategy:PUBLISHED", "is no subclass of .*Strategy; mend or uninstall"),
+        ("damped", "tests.federation.test_strategy:PUBLISHED", "is no subclass of .*Strategy; fix or uninstall"),
         ("krum", "tests.federation.test_strategy:Damped", "takes a name that another strategy has; rename it"),
         ("clashing", "tests.federation.test_strategy:Clashing", r"clashing: federation\.rounds is another field"),
     ],

@@ -67,28 +67,6 @@ def test_no_updates_are_no_error():
     assert firewall().inspect([], SENT, 1) == ([], [])
 
 
-def test_a_tensor_is_missing():
-    answer = update("x")
-    del answer.arrays[HEAD]
-    assert reason(answer) == f"{HEAD}: is missing (1 of 2 tensors are)"
-
-
-def test_a_strange_tensor_is_counted_but_its_name_not_repeated():
-    answer = update("x", arrays={"patient Novak": np.zeros(2, np.float32)})
-    assert reason(answer) == "holds tensors that were not requested (1)"
-
-
-def test_a_wrong_shape_of_as_many_values():
-    answer = update("x", arrays={HEAD: SENT[HEAD].reshape(4)})
-    assert reason(answer) == f"{HEAD}: has shape (4,), not (2, 2)"
-
-
-@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int64, object])
-def test_a_wrong_dtype(dtype):
-    answer = update("x", arrays={BODY: np.ones(4, dtype)})
-    assert reason(answer) == f"{BODY}: is not float32"
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_value_that_is_not_finite(value):
     head = SENT[HEAD].copy()

@@ -10,7 +10,7 @@ from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDic
 
 from ganseg_dist.data.labels import BINARY
 from ganseg_dist.errors import FederationError
-from ganseg_dist.federation.round_instruction import RoundInstruction
+from ganseg_dist.federation.protocol import RoundInstruction
 from server import sites as module
 from server.grids import Answer, InProcessGrid
 from server.sites import Sites, ignore_line

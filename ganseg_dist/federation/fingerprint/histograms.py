@@ -18,6 +18,7 @@ import numpy.typing as npt
 from ganseg_dist.config import DataConfig
 from ganseg_dist.errors import FederationError
 from ganseg_dist.federation.fingerprint.disclosure import Points
+from ganseg_dist.federation.protocol import Layout, check_arrays
 
 POINTS = 100
 """Points of a patient: shares are disclosed to the percent."""
@@ -165,16 +166,10 @@ class Fingerprint:
         Raises FederationError for an array that is missing, not expected, or of another type or shape; for a number
         below 0 or above the points of `MOST_PATIENTS`; and unless all histograms have the same number of patients.
         """
-        missing, strange = axes.keys() - arrays.keys(), arrays.keys() - axes.keys()
-        if missing or strange:
-            which = f"lacks {min(missing)}" if missing else f"holds {min(strange)[:80]!r}, which is not expected"
-            raise FederationError(f"fingerprint: {which}; both ends must run the same version and config")
-        for name, axis in axes.items():
-            array = arrays[name]
-            if array.dtype != np.int64 or array.shape != (len(axis) + 1,):
-                given = f"{str(array.dtype)[:20]} {array.shape}"
-                raise FederationError(f"{name}: is {given} where int64 ({len(axis) + 1},) is expected")
-            if (array < 0).any() or (array > POINTS * MOST_PATIENTS).any():
+        expected: Layout = {name: (np.int64, (len(axis) + 1,)) for name, axis in axes.items()}
+        check_arrays(arrays, expected, "version and config")
+        for name in axes:
+            if (arrays[name] < 0).any() or (arrays[name] > POINTS * MOST_PATIENTS).any():
                 raise FederationError(f"{name}: holds a number that counts no patients")
         totals = {int(arrays[name].sum()) for name in axes}
         if len(totals) != 1 or not 0 < (total := totals.pop()) <= POINTS * MOST_PATIENTS or total % POINTS:

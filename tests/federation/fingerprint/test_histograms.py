@@ -94,7 +94,7 @@ def _changed(name: str, array) -> dict[str, np.ndarray]:
     ("arrays", "told"),
     [
         ({"side": of_classes(100, 0, 0, 0).points["side"]}, "lacks classes"),
-        (_changed("patients/names", np.zeros(3, np.int64)), "'patients/names', which is not expected"),
+        (_changed("patients/names", np.zeros(3, np.int64)), "arrays that are not expected \\(1\\)"),
         (_changed("classes", np.zeros(5, np.int64)), r"classes: is int64 \(5,\) where int64 \(4,\)"),
         (_changed("classes", np.array([0.0, 300, 200, 0])), "classes: is float64"),
         (_changed("classes", np.array([0, 300, 200, 0], np.uint64)), "classes: is uint64"),

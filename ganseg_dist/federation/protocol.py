@@ -1,0 +1,141 @@
+"""What a federation's two ends exchange, and the checks of what the other end sends.
+
+    type          the server sends              a site replies
+    PREFLIGHT     instruction                   a `SiteInfo`: counts as numbers, the rest as an array
+    FINGERPRINT   instruction                   arrays of a fingerprint
+    TRAIN         instruction, shared weights   encoded weights, `Scores`: losses
+    EVALUATE      instruction, shared weights   `Scores` of validation
+    FINISH        instruction, shared weights   nothing
+
+or, to any of them, one of SITE_ERRORS. `federation.flower` packs all of it into Flower's records.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, StrictInt, TypeAdapter, with_config
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.errors import ConfigError, DataError, FederationError, GansegError, RunError, TrainingDiverged
+from ganseg_dist.files import parse_json
+from ganseg_dist.names import RunName
+
+PREFLIGHT, FINGERPRINT, TRAIN, EVALUATE, FINISH = (
+    "query.preflight", "query.fingerprint", "train", "evaluate", "train.finish"
+)  # fmt: skip
+"""Types of messages, by which Flower finds the function of a site's app."""
+
+EXAMPLES = "num-examples"
+"""Name of the number by which an update counts, as Flower's strategies expect it."""
+
+SITE_ERRORS: Mapping[type[Exception], tuple[int, str]] = {
+    DataError: (1001, "the site's data do not pass its own checks"),
+    ConfigError: (1002, "the site rejects the config"),
+    FederationError: (1003, "the message breaks what was agreed on"),
+    TrainingDiverged: (1004, "a loss became infinite at the site"),
+    RunError: (1005, "the site cannot read its own state"),
+    GansegError: (1006, "the site cannot write"),
+}
+"""Code and text that the server gets for each kind of error. The text of an exception never leaves the site: it may
+hold a path, a name or a value."""
+UNKNOWN_ERROR = (1000, "the site failed; its own log says why")
+SITE_ERROR_CODES = range(1000, 1100)
+"""Codes of errors that a site itself sends and explains in its log; other codes are Flower's and the grids'."""
+CONFIG_REJECTED = SITE_ERRORS[ConfigError][0]
+"""The code that persists when the server asks again."""
+
+Number = Annotated[StrictInt, Field(ge=0)]
+Layout = Mapping[str, tuple[npt.DTypeLike, tuple[int, ...]]]
+"""Type and shape of each array of a message, by name."""
+
+
+def kind_of(message_type: str) -> str:
+    """What a site's manifest calls messages of this type."""
+    return message_type.rpartition(".")[2]
+
+
+def describe_error(error: Exception) -> tuple[int, str]:
+    """The code and the text that a site sends of an error."""
+    return next((sent for kind, sent in SITE_ERRORS.items() if isinstance(error, kind)), UNKNOWN_ERROR)
+
+
+def check_arrays(arrays: Mapping[str, npt.NDArray[Any]], expected: Layout, agreed: str) -> None:
+    """Raises FederationError unless a message has exactly these arrays; their values are for the caller to check.
+
+    Names that are not expected are counted and not repeated: the other end chose them, and they could carry data.
+
+    Args:
+        agreed: what both ends must have the same of, for the message.
+    """
+    remedy = f"both ends must run the same {agreed}"
+    missing, unknown = expected.keys() - arrays.keys(), arrays.keys() - expected.keys()
+    if missing or unknown:
+        which = f"lacks {min(missing)}" if missing else f"holds arrays that are not expected ({len(unknown)})"
+        raise FederationError(f"message: {which}; {remedy}")
+    for name, (dtype, shape) in expected.items():
+        array = arrays[name]
+        if array.dtype != dtype or array.shape != shape:
+            found = f"{str(array.dtype)[:20]} {array.shape}"
+            raise FederationError(f"{name}: is {found} where {np.dtype(dtype)} {shape} is expected; {remedy}")
+
+
+@with_config(extra="forbid")
+@dataclass(frozen=True, slots=True)
+class RoundInstruction:
+    """Instruction to train some epochs of a stage, or to score the weights that come with it."""
+
+    run: RunName
+    """The federation's name: a site keeps one state for each, in a folder of this name."""
+    round: Number
+    stage: Number
+    first: Number
+    """Epoch of the stage at which the round begins."""
+    until: Number
+    """Epoch of the stage before which it ends."""
+    best: bool = False
+    """Whether the weights of the round before were the stage's best so far: a site then remembers its own networks of
+    that round."""
+    config: str = ""
+    """The run's resolved config, as JSON."""
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> RoundInstruction:
+        """The inverse of `to_json`. Raises FederationError for text that is no valid instruction."""
+        try:
+            return TypeAdapter(cls).validate_python(parse_json(text))
+        except ValueError:
+            raise FederationError("instruction: is not one of this version; both ends must run the same") from None
+
+    @property
+    def settings(self) -> RunConfig:
+        """The config that both ends train by."""
+        return RunConfig.from_json(self.config, "the server's config")
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """A site's numbers beside the weights, under names that the recipe defines."""
+
+    examples: float
+    """Slices or cases, by `federation.weighting`."""
+    values: Mapping[str, float]
+    """Losses of the last epoch after training, validation scores after scoring."""
+
+    def to_numbers(self) -> dict[str, float]:
+        """The numbers of a reply."""
+        return {EXAMPLES: self.examples, **self.values}
+
+    @classmethod
+    def from_numbers(cls, numbers: Mapping[str, float]) -> Scores:
+        """The inverse of `to_numbers`; a reply without a count counts 0 examples."""
+        return cls(numbers.get(EXAMPLES, 0), {name: value for name, value in numbers.items() if name != EXAMPLES})

@@ -1,0 +1,80 @@
+"""Each end checks what the other sends before it uses any of it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ganseg_dist.errors import ConfigError, DataError, FederationError
+from ganseg_dist.federation import protocol
+from ganseg_dist.federation.manifest import KINDS
+from ganseg_dist.federation.protocol import RoundInstruction, Scores, check_arrays, describe_error, kind_of
+
+EXPECTED = {"head": (np.float32, (2, 2)), "body": (np.float32, (4,))}
+ARRAYS = {name: np.zeros(shape, dtype) for name, (dtype, shape) in EXPECTED.items()}
+INSTRUCTION = RoundInstruction("run", 1, 0, 0, 2, config="{}")
+
+
+def problem(**changes):
+    arrays = {name: array for name, array in (ARRAYS | changes).items() if array is not None}
+    with pytest.raises(FederationError) as caught:
+        check_arrays(arrays, EXPECTED, "version")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_expected_arrays_pass():
+    check_arrays(ARRAYS, EXPECTED, "version")
+
+
+def test_a_missing_array_is_named():
+    assert problem(head=None) == "message: lacks head; both ends must run the same version"
+
+
+def test_a_strange_array_is_counted_but_its_name_not_repeated():
+    strange = {"patient Novak": np.zeros(2, np.float32)}
+    assert problem(**strange).startswith("message: holds arrays that are not expected (1);")
+
+
+def test_a_wrong_shape_of_as_many_values():
+    assert problem(head=np.zeros(4, np.float32)).startswith("head: is float32 (4,) where float32 (2, 2) is expected;")
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int64, object])
+def test_a_wrong_dtype(dtype):
+    assert problem(body=np.ones(4, dtype)).startswith(f"body: is {np.dtype(dtype)} (4,) where float32 (4,)")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"run": "../elsewhere"}, {"run": 1}, {"round": -1}, {"stage": True}, {"first": 1.0}, {"until": None},
+     {"best": "perhaps"}, {"config": {}}, {"more": 1}],
+)  # fmt: skip
+def test_another_instruction_is_refused(change):
+    assert RoundInstruction.from_json(INSTRUCTION.to_json()) == INSTRUCTION
+    with pytest.raises(FederationError, match="instruction: is not one of this version"):
+        RoundInstruction.from_json(json.dumps(json.loads(INSTRUCTION.to_json()) | change))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "1", "null", "{}", "{", "[" * 10**5])
+def test_other_text_is_no_instruction(text):
+    with pytest.raises(FederationError, match="instruction: is not one of this version"):
+        RoundInstruction.from_json(text)
+
+
+def test_scores_are_numbers_beside_their_count():
+    scores = Scores(3, {"loss": 0.5})
+    assert Scores.from_numbers(scores.to_numbers()) == scores
+    assert Scores.from_numbers({"loss": 0.5}).examples == 0
+
+
+def test_the_text_of_an_error_stays_at_the_site():
+    assert describe_error(DataError("/home/patients/Novak")) == (1001, "the site's data do not pass its own checks")
+    assert describe_error(ConfigError("no"))[0] == protocol.CONFIG_REJECTED
+    assert describe_error(ZeroDivisionError()) == (1000, "the site failed; its own log says why")
+    assert all(code in protocol.SITE_ERROR_CODES for code, _ in protocol.SITE_ERRORS.values())
+
+
+def test_every_message_of_a_site_has_a_kind_in_its_manifest():
+    types = (protocol.PREFLIGHT, protocol.FINGERPRINT, protocol.TRAIN, protocol.EVALUATE, protocol.FINISH)
+    assert {*map(kind_of, types), "error"} == set(KINDS)
