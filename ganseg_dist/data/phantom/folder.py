@@ -175,7 +175,9 @@ def _describe(out: Path, settings: dict[str, Any], subjects: list[Subject]) -> N
 
 def _write_case(out: Path, subject: Subject, atlas: anatomy.Atlas, spacing_mm: float) -> None:
     images, labels, grid = make_subject(subject, atlas, spacing_mm)
-    with unfinished_folder(out / UNFINISHED_CASES) as unfinished:
+    with unfinished_folder(out / UNFINISHED_CASES) as temporary:
+        unfinished = temporary / subject.id  # a file that cannot be written is named by the case's folder
+        unfinished.mkdir()
         for modality, voxels in images.items():
             _save(voxels, grid, unfinished / _file_name(subject, modality))
         _save(labels, grid, unfinished / _file_name(subject, "seg"))
