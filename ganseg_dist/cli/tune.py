@@ -93,8 +93,15 @@ def tune(
     [bold]ganseg tune RUN --space thresholds --metric val/dice --metric val/hd95 --trials 60[/bold]
     """
     from ganseg_dist.cli.remote_runs import fetch_runs
+    from ganseg_dist.config import override, parse_assignments
     from ganseg_dist.errors import ConfigError
+    from ganseg_dist.federation.partition import check_sites
+    from ganseg_dist.planning.request import TrainingRequest
+    from ganseg_dist.runs import generated_name
+    from ganseg_dist.studies.sweeps.request import Hospitals, SweepRequest
     from ganseg_dist.studies.sweeps.thresholds import SPACE
+    from ganseg_dist.systems import recipe as named
+    from tune_spaces import space_of
 
     of_training = {
         "--set": assignments, "--layout": layout, "--labels": labels, "--sites": sites, "--skew": skew,
@@ -122,11 +129,17 @@ def tune(
     if skew is not None and sites is None:
         raise ConfigError("--skew: is of simulated hospitals; give --sites N")
     scheduled = _validate_choice("--scheduler", scheduler or "asha", ("asha", "pbt", "none"))
-    request = _sweep_request(
-        subject, data, space, trials, scheduled, searched, tuple(metrics), run_name, assignments, sites, skew,
-        layout, labels, workers=workers, gpus=gpus, gpu_share=gpu_share or 1.0,
+    changes = parse_assignments(assignments)
+    config = override(named(subject), changes)
+    if sites is not None:
+        check_sites(sites, skew)
+    name = run_name or generated_name("tune", subject, data.resolve().stem, *([space] if space else []))
+    training = TrainingRequest(config, data, layout, run_name=name, workers=workers, gpus=gpus, labels=labels)
+    request = SweepRequest(
+        training, space_of(config.system.name, space), trials, scheduled, searched, tuple(metrics), gpu_share or 1.0,
+        None if sites is None else Hospitals(sites, skew), tuple(sorted(changes)),
     )  # fmt: skip
-    fetch_runs(request.name, writing=True)
+    fetch_runs(name, writing=True)
     _tune_fields(request)
 
 
@@ -149,45 +162,6 @@ def _resume(sweep: str) -> None:
         return
     metrics = tuple(metric["name"] for metric in request["metrics"])
     _tune_thresholds(request["run"], None, request["trials"], request["search"], metrics, study.name)
-
-
-def _sweep_request(
-    recipe: str,
-    data: Path,
-    space: str | None,
-    trials: int,
-    scheduler: Any,
-    search: Any,
-    metrics: tuple[str, ...],
-    run_name: str | None,
-    assignments: list[str],
-    sites: str | None,
-    skew: str | None,
-    layout: str | None,
-    labels: str | None,
-    *,
-    workers: int,
-    gpus: bool,
-    gpu_share: float,
-) -> SweepRequest:
-    from ganseg_dist.config import override, parse_assignments
-    from ganseg_dist.federation.partition import check_sites
-    from ganseg_dist.planning.request import TrainingRequest
-    from ganseg_dist.runs import generated_name
-    from ganseg_dist.studies.sweeps.request import Hospitals, SweepRequest
-    from ganseg_dist.systems import recipe as named
-    from tune_spaces import space_of
-
-    changes = parse_assignments(assignments)
-    config = override(named(recipe), changes)
-    if sites is not None:
-        check_sites(sites, skew)
-    name = run_name or generated_name("tune", recipe, data.resolve().stem, *([space] if space else []))
-    training = TrainingRequest(config, data, layout, run_name=name, workers=workers, gpus=gpus, labels=labels)
-    return SweepRequest(
-        training, space_of(config.system.name, space), trials, scheduler, search, metrics, gpu_share,
-        None if sites is None else Hospitals(sites, skew), tuple(sorted(changes)),
-    )  # fmt: skip
 
 
 def _tune_fields(request: SweepRequest) -> None:

@@ -69,9 +69,7 @@ def ablation_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Tria
 
 def check_loss_terms(config: RunConfig) -> None:
     """Raises ConfigError for a system without loss terms, and for a config that is one of the ablation's own rows."""
-    if not config.system.ablations:
-        others = systems_with("ablations")
-        raise ConfigError(f"{config.recipe}: has no loss terms to switch off; choose a recipe of {', '.join(others)}")
+    _check_has(config, "ablations", "has no loss terms to switch off")
     for field, given in (("gan", config.system.gan is False), ("reading", config.system.reading == "paper")):
         if given:
             raise ConfigError(f"system.{field}: is set to one of the ablation's own rows; leave it out")
@@ -95,9 +93,7 @@ def augmentation_trials(config: RunConfig, cohort: Cohort, split: Split, *, seed
 
 def check_detector(config: RunConfig) -> None:
     """Raises ConfigError for another system's recipe."""
-    if not config.system.augmentation_arms:
-        others = ", ".join(systems_with("augmentation_arms"))
-        raise ConfigError(f"{config.recipe}: is no detector with arms of augmentation; choose a recipe of {others}")
+    _check_has(config, "augmentation_arms", "is no detector with arms of augmentation")
 
 
 def classifier_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Trial]:
@@ -112,11 +108,15 @@ def classifier_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Tr
 
 def check_baselines(config: RunConfig) -> None:
     """Raises ConfigError for another system's recipe, and for pretrained weights."""
-    if not config.system.baselines:
-        others = systems_with("baselines")
-        raise ConfigError(f"{config.recipe}: has no such baselines; choose a recipe of {', '.join(others)}")
+    _check_has(config, "baselines", "has no such baselines")
     if getattr(config.system, "pretrained", None) is not None:
         raise ConfigError("system.pretrained: fits one of two classifiers; leave it out, all arms start at random")
+
+
+def _check_has(config: RunConfig, setting: str, problem: str) -> None:
+    """Raises ConfigError, with the systems to choose from, where the config's system lacks a setting."""
+    if not getattr(config.system, setting):
+        raise ConfigError(f"{config.recipe}: {problem}; choose a recipe of {', '.join(systems_with(setting))}")
 
 
 def _repeated(name: str, arm: str, config: RunConfig, split: Split, seeds: int) -> list[Trial]:

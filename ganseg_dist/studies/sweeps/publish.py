@@ -98,24 +98,22 @@ def best_thresholds(name: str, run: Run) -> tuple[dict[str, float], int]:
 
 
 def _sweep_and_best(name: str) -> tuple[Study, dict[str, Any]]:
-    """A sweep and its best values, or those of the one trial that is named."""
+    """A sweep and its best values, or those of one trial that is named, such as `sweep.003`.
+
+    Raises RunError when there is no such sweep or scored trial.
+    """
     study = find_study(name, "sweep")
-    if study is None:
-        study, trial = _find_trial(name)
-        return study, dict(trial.values)
-    stored = (study.folder / "best.json").exists()
-    return study, study.run.read("best.json")["values"] if stored else dict(Sweep.of(study).best.values)
-
-
-def _find_trial(name: str) -> tuple[Study, TrialResult]:
-    """The sweep and the trial of a name such as `sweep.003`. Raises RunError when either is missing."""
-    study = find_study(name.rpartition(".")[0], "sweep")
+    if study is not None:
+        stored = (study.folder / "best.json").exists()
+        return study, study.run.read("best.json")["values"] if stored else dict(Sweep.of(study).best.values)
+    sweep, _, number = name.rpartition(".")
+    study = find_study(sweep, "sweep")
     if study is None:
         raise RunError(f"{name}: is no sweep in {runs_root()}; give the name of one, as ganseg tune --run-name has it")
-    matches = [trial for trial in Sweep.of(study).scored if trial.number == name.rpartition(".")[2]]
-    if not matches:
-        raise RunError(f"{name}: is no trial of {study.name} that came to a score; see: ganseg report {study.name}")
-    return study, matches[0]
+    for trial in Sweep.of(study).scored:
+        if trial.number == number:
+            return study, dict(trial.values)
+    raise RunError(f"{name}: is no trial of {study.name} that came to a score; see: ganseg report {study.name}")
 
 
 def _trial_summary(trial: TrialResult) -> dict[str, Any]:
