@@ -137,7 +137,7 @@ def main() -> None:
             raise
         _fail("memory: too little for this model; lower train.batch_size or data.size, or use a larger machine", 1)
     if code == INTERRUPTED:
-        _fail("Interrupted. Rerun the same command to resume.", INTERRUPTED)
+        _fail("interrupted; rerun the same command to resume", INTERRUPTED)
     sys.exit(code)
 
 

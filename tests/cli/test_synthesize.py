@@ -74,7 +74,7 @@ def test_a_generator_that_repeats_its_training_images_is_refused(ganseg, painter
         patients = tuple(slices.cases[slices.case_of[index]].patient for index in chosen)
         return from_masks.GeneratedSlices(image, regions.astype(np.uint8), image, patients)
 
-    monkeypatch.setattr(from_masks, "generate", repeat)
+    monkeypatch.setattr(from_masks, "generate_from_masks", repeat)
     out = tmp_path / "out"
     assert_refused(ganseg("synthesize", "pictures", "--out", out), 1, "100.0% of", "repeat training images")
     assert not out.exists()
@@ -243,7 +243,7 @@ def test_a_folder_of_something_else_is_left_alone_and_nothing_is_made(ganseg, ki
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.txt").write_text("precious")
-    for module, name in ((from_masks, "generate"), (generation, "generate")):
+    for module, name in ((from_masks, "generate_from_masks"), (generation, "generate")):
         monkeypatch.setattr(module, name, None)  # a call would be a traceback
     refused = ganseg("synthesize", "pictures", "--out", out)
     assert_refused(refused, 1, f"{out}: exists and is no earlier synthesis; give a new folder")
