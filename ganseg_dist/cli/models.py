@@ -106,7 +106,7 @@ def check_not_experiment(reference: str) -> None:
         return
     results = f"the results of all are in {experiment.folder / 'table.csv'} and {experiment.folder / 'figure.png'}"
     if not (experiment.folder / "table.csv").is_file():
-        results = f"it is unfinished, start the same {experiment_command(experiment.kind)} command again"
+        results = f"it is unfinished, rerun the same {experiment_command(experiment.kind)} command"
     raise RunError(
         f"{experiment.name}: is an experiment of {experiment.kind}, and one run is needed; {experiment.run_hint}; "
         f"{results}"

@@ -112,7 +112,7 @@ def test_an_experiment_is_not_taken_for_a_run(ganseg, runs, phantom):
     assert_refused(ganseg("train", "--resume", "cv"), 1, f"{folder}: is an experiment", "the command that began it")
     assert snapshot(runs) == before
     (folder / "table.csv").unlink()
-    assert_refused(ganseg("report", "cv"), 1, "it is unfinished, start the same ganseg experiment folds command again")
+    assert_refused(ganseg("report", "cv"), 1, "it is unfinished, rerun the same ganseg experiment folds command")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_fold_that_is_missing_is_named(ganseg, runs, phantom, tmp_path, comman
     places = {"INPUT": phantom, "OUT": tmp_path / "out"}
     name, *words = (places.get(word, word) for word in command)
     refused = ganseg(name, "cv", *words)
-    assert_refused(refused, 1, "cv: lacks fold2 of 3 folds", "start the same ganseg experiment folds command again")
+    assert_refused(refused, 1, "cv: lacks fold2 of 3 folds", "rerun the same ganseg experiment folds command")
     assert not (tmp_path / "out").exists()
 
 

@@ -83,7 +83,7 @@ def test_what_follows_the_command_is_the_commands_own(monkeypatch):
 
     asked = []
     monkeypatch.setattr(ray_jobs, "connect", lambda address: Cluster())
-    monkeypatch.setattr(ray_jobs, "submit", lambda client, job: asked.append(job.words) or ("job", True))
+    monkeypatch.setattr(ray_jobs, "submit", lambda client, job: asked.append(job.arguments) or ("job", True))
     for dashes in (["--"], []):
         result = CliRunner().invoke(app, ["submit", "--detach", *dashes, *TRAIN])
         assert result.exit_code == 0, result.output

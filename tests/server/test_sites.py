@@ -176,5 +176,5 @@ def test_a_simulation_in_which_too_few_say_yes_ends_at_once_with_the_sites_own_w
         home.mkdir()
     (homes["south"] / "site.log").write_text("2026-01-01T00:00:00+00:00 old\n2026-01-02T00:00:00+00:00 no T1 here\n")
     sites = Sites(InProcessGrid(mended(1000), {1: {}, 2: {}}), 3600.0, folders=homes)
-    with pytest.raises(FederationError, match=r"needed \(north\); south: no T1 here$"):
+    with pytest.raises(FederationError, match=r"joined \(north\); south: no T1 here$"):
         sites.enrol(INSTRUCTION, 2, ignore_line)

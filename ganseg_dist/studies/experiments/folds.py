@@ -80,6 +80,6 @@ def fold_models(study: Study) -> dict[str, Path]:
         if not is_model_folder(model):
             raise RunError(
                 f"{study.name}: {trial} has no model in {model}; restore it, or remove {model.parent} and "
-                f"{study.result_file(trial)} and start the same ganseg experiment folds command again"
+                f"{study.result_file(trial)} and rerun the same ganseg experiment folds command"
             )
     return models
