@@ -36,7 +36,7 @@ def test_a_package_s_system_stands_behind_the_published_ones(points):
     [
         ("toy", "no_such_module:ENTRY", r"the entry point toy of ganseg\.systems cannot be loaded \(No module named"),
         ("toy", "tests.test_registry:NOTHING", "cannot be loaded .*NOTHING"),
-        ("toy", "tests.test_registry:GROUP", r"is no ganseg_dist\.registry\.SystemEntry; mend or uninstall"),
+        ("toy", "tests.test_registry:GROUP", r"is no ganseg_dist\.registry\.SystemEntry; fix or uninstall"),
         ("ganet_seg", "tests.test_registry:ENTRY", "takes a name that another system has; rename it"),
     ],
 )

@@ -70,7 +70,8 @@ class Study:
 
     def begin(self) -> None:
         """Write study.json, so that the study can be resumed and its name is taken once a trial has started."""
-        self.run.write("study.json", self.request)
+        if not (self.folder / "study.json").exists() or self.run.read("study.json") != self.request:
+            self.run.write("study.json", self.request)
 
     @property
     def name(self) -> str:
