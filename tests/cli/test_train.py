@@ -74,7 +74,7 @@ def test_interrupted_and_started_again_it_goes_on(train, ganseg, interrupt, monk
     seen = []
     monkeypatch.setattr(RichProgress, "progress", lambda self, progress: seen.append(progress.stage))
     shown = train("--run-name", "once", "--dry-run")
-    assert f"goes on with {run.folder}" in shown.out
+    assert f"resumes {run.folder}" in shown.out
     resumed = ganseg("train", "--resume", run.folder)
     assert resumed.code == 0, resumed.err
     assert set(seen) == {"segment"}, "the first stage was done already"

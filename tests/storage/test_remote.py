@@ -88,7 +88,8 @@ def test_a_bucket_that_is_not_there_is_refused_in_one_line(s3, monkeypatch):
 def test_a_folder_where_a_file_is_in_the_way_is_refused(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv(VARIABLE, (tmp_path / "file" / "runs").as_uri())
-    with pytest.raises(ConfigError, match=rf"^{VARIABLE} file://{tmp_path}/file/runs: cannot be written \(.*\); correct "):
+    problem = rf"^{VARIABLE} file://{tmp_path}/file/runs: cannot be written \(.*\); correct the address"
+    with pytest.raises(ConfigError, match=problem):
         remote_folder().probe()
 
 
