@@ -76,6 +76,7 @@ def test_a_discriminator_never_leaves(phantom):
     assert "discriminator." not in manifest.replace('"healthy/discriminator', "")
 
 
+@pytest.mark.slow
 def test_a_server_that_was_killed_goes_on_to_the_same_weights(phantom):
     config = override(recipe("ganet_seg_debug"), SHORT)
     undisturbed = simulated(phantom, config, "calm", "2")

@@ -48,6 +48,7 @@ def test_no_number_but_noised_weights_leaves(phantom, where, strategy, encoding)
         assert trained == [{"num-examples": 1}] * len(told["rounds"])
 
 
+@pytest.mark.slow
 def test_a_server_killed_after_a_release_goes_on_from_that_release(phantom, monkeypatch):
     finish, finished = server.rounds.finish_epoch, []
 

@@ -75,6 +75,7 @@ def test_two_kills_inside_checkpoint_writes(config, prepared, undisturbed, file_
     assert not list((folder / "checkpoints").glob(".unfinished-*"))
 
 
+@pytest.mark.slow
 def test_every_other_system_goes_on_after_kills(other, tmp_path):
     config, prepared, undisturbed = other
     for number in (1, 1):  # inside the first stage, then around its end
@@ -128,7 +129,8 @@ def test_another_seed_gives_other_weights(config, prepared, undisturbed, tmp_pat
     assert members.differing(members.final_weights(tmp_path), members.final_weights(undisturbed)) != []
 
 
-@pytest.mark.parametrize("ema", [pytest.param(None, marks=pytest.mark.slow), 0.8])
+@pytest.mark.slow
+@pytest.mark.parametrize("ema", [None, 0.8])
 def test_kills_around_an_early_stop(config, prepared, tmp_path, ema):
     config = override(config, {"train.ema": ema, **STOPS_EARLY})
     whole, killed = tmp_path / "whole", tmp_path / "killed"

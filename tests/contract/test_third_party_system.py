@@ -53,6 +53,7 @@ def test_its_strategy_is_listed_with_its_hyperparameter(ganseg):
     assert "Share of the sent weights in the new ones." in fields
 
 
+@pytest.mark.slow
 def test_it_trains_calibrates_evaluates_and_is_reported(ganseg, phantom, runs, trained):
     ganseg("calibrate", trained)
     ganseg("evaluate", trained, "--data", phantom)
