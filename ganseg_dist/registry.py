@@ -25,7 +25,7 @@ from ganseg_dist.errors import ConfigError, one_line
 
 GROUP = "ganseg.systems"
 STRATEGIES_GROUP = "ganseg.strategies"
-STRATEGIES_PACKAGE = "server.strategies"
+STRATEGIES_PACKAGE = "ganseg_dist.federation.strategies"
 """The package whose modules are the published strategies."""
 
 T = TypeVar("T")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.serverapp import strategy
+from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
 from ganseg_dist.errors import FederationError
-from ganseg_dist.federation.protocol import RoundInstruction, Scores
+from ganseg_dist.federation.protocol import EXAMPLES, RoundInstruction, Scores
 from ganseg_dist.federation.shared_parameters import Arrays
 
 UNREADABLE = "the message cannot be read; both ends must run the same version"
@@ -55,6 +57,26 @@ def numbers_of(content: RecordDict) -> dict[str, float]:
 def scores_of(content: RecordDict) -> Scores:
     """The numbers of a reply to training or scoring. Raises FederationError as `numbers_of`."""
     return Scores.from_numbers(numbers_of(content))
+
+
+def flower_strategy(name: str) -> type[FedAvg]:
+    """Flower's strategy of this name."""
+    found: type[FedAvg] = getattr(strategy, name)
+    return found
+
+
+def aggregate_with(
+    flower: FedAvg, updates: Mapping[str, Mapping[str, NDArray[Any]]], weights: Mapping[str, float], rounds: int
+) -> dict[str, NDArray[Any]]:
+    """What Flower's strategy makes of the updates after this number of rounds of a stage."""
+    replies = [
+        Message(pack_reply(arrays, {EXAMPLES: weights[site]}), dst_node_id=0, message_type=MessageType.TRAIN)
+        for site, arrays in updates.items()
+    ]
+    merged, _ = flower.aggregate_train(rounds, replies)
+    if merged is None:
+        raise FederationError("round: no update to aggregate")
+    return {name: array.numpy() for name, array in merged.items()}
 
 
 def _packed(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:

@@ -1,8 +1,8 @@
 """How a federation's server makes one model of the sites' models: what a strategy declares and does.
 
-A strategy is one file: a module of `server/strategies` with its class as STRATEGY or, in an installed package, a class
-that an entry point of the group `ganseg.strategies` names. Configs load these files, so flwr and numpy are imported
-inside their functions.
+A strategy is one file: a module of `federation/strategies` with its class as STRATEGY or, in an installed package, a
+class that an entry point of the group `ganseg.strategies` names. Configs load these files, so they import flwr and
+NumPy inside their functions.
 """
 
 from __future__ import annotations

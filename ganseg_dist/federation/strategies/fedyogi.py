@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.strategies.fedadam import AdaptiveServer
+from ganseg_dist.federation.strategies.fedadam import AdaptiveServer
 
 
 class FedYogi(AdaptiveServer):

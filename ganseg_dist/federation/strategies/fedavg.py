@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from server.flower_strategy import FlowerStrategy
+from ganseg_dist.federation.flower_strategy import FlowerStrategy
 
 
 class FedAvg(FlowerStrategy):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ganseg_dist.errors import ConfigError
-from server.flower_strategy import FlowerStrategy
+from ganseg_dist.federation.flower_strategy import FlowerStrategy
 
 
 class TrimmedMean(FlowerStrategy):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, StrictInt
 
+from ganseg_dist.federation.flower_strategy import FlowerStrategy
 from ganseg_dist.federation.strategy import StageState
-from server.flower_strategy import FlowerStrategy, aggregate_with
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -51,11 +51,11 @@ class MultiKrum(FlowerStrategy):
         Flower compares sites by ||a - b||^2 = ||a||^2 + ||b||^2 - 2 a.b. For whole float32 weights that differ by a
         thousandth of their norm, this cancels to noise, even below 0, and a reversed update goes unnoticed.
         """
-        changes = {
+        changes: Mapping[str, Arrays] = {
             site: {name: values.astype("float64") - sent[name] for name, values in arrays.items()}
             for site, arrays in updates.items()
         }
-        merged = aggregate_with(self.flower(len(updates)), changes, weights, state.rounds)
+        merged = super().aggregate(sent, changes, weights, state)
         return {name: sent[name] + change for name, change in merged.items()}
 
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ganseg_dist.config.fields import BelowOne, Positive
+from ganseg_dist.federation.flower_strategy import FlowerStrategy
 from ganseg_dist.federation.strategy import StageState
-from server.flower_strategy import FlowerStrategy, aggregate_with
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -50,6 +50,8 @@ class AdaptiveServer(FlowerStrategy):
         self, sent: Arrays, updates: Mapping[str, Arrays], weights: Mapping[str, float], state: StageState
     ) -> Mapping[str, npt.NDArray[Any]]:
         """A step from the sent weights; the moments are kept in the stage's state."""
+        from ganseg_dist.federation.flower import aggregate_with
+
         flower = self.flower(len(updates))
         flower.current_arrays = dict(sent)
         for kind in MOMENTS:

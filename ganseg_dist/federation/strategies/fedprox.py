@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from ganseg_dist.config.fields import NonNegative
-from server.strategies.fedavg import FedAvg
+from ganseg_dist.federation.strategies.fedavg import FedAvg
 
 
 class FedProx(FedAvg):
