@@ -44,8 +44,8 @@ class SystemEntry:
     spaces: str | None = None
     """A tuple of `Space`, which `ganseg tune` searches; the first is the default."""
     evidence: str | None = None
-    """A function of (system, seed, healthy slices, lesion slices) that returns what `ganseg evaluate` records of the
-    GAN, fit for JSON, or None; see `systems.ganet_seg.evidence`."""
+    """A function of (system, seed, healthy slices, lesion slices) that returns a `Record` of what `ganseg evaluate`
+    measures of the GAN, or None; see `systems.ganet_seg.evidence`."""
 
 
 def _published(name: str, system: str, config: str, evidence: str | None = None) -> SystemEntry:

@@ -36,6 +36,7 @@ from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.files import read_json
 from ganseg_dist.names import LONGEST, RunName, folder_name, is_name
+from ganseg_dist.records import Parsed, Record, validated
 from ganseg_dist.validation_errors import first_problem
 
 LONGEST_MADE = 90
@@ -163,8 +164,18 @@ class Run:
             )
         return value
 
+    def read_record(self, name: str, kind: type[Parsed]) -> Parsed:
+        """A JSON file of the folder as the type that was written. Raises as `read`, or naming the field."""
+        return validated(kind, self.read(name), self.folder / name)
+
+    def find_record(self, name: str, kind: type[Parsed]) -> Parsed | None:
+        """The same; None where the file is missing."""
+        return self.read_record(name, kind) if (self.folder / name).exists() else None
+
     def write(self, name: str, value: Any) -> None:
-        """Replace a JSON file of the folder; a `SEALED` one, which is an object, gets its digest."""
+        """Replace a JSON file of the folder, by a `Record` or by JSON; a `SEALED` one, an object, gets its digest."""
+        if isinstance(value, Record):
+            value = value.model_dump()
         if name in VERSIONED:
             value = {**value, "format": RUN_FORMAT}
         write_json(self.folder / name, sealed(value) if name in SEALED else value)

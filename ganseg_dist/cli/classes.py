@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ganseg_dist.atomic import write_csv
 from ganseg_dist.cli import show
 from ganseg_dist.cli.models import cases_of_part, read_slices
 from ganseg_dist.config import RunConfig
@@ -17,7 +15,8 @@ from ganseg_dist.data.cohort import Case, Cohort
 from ganseg_dist.data.preprocess import prepare_scan
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import DataError
-from ganseg_dist.evaluation.classification import ImageRow, classify, classify_prepared, save_classification, table
+from ganseg_dist.evaluation.classification import classify, classify_prepared, save_classification
+from ganseg_dist.evaluation.results import ClassSummary, ImageRow, write_images
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.runs import Run
 from ganseg_dist.sampling import evenly_spaced
@@ -52,9 +51,9 @@ def evaluate_classes(run: Run, predictor: Predictor, cohort: Cohort, part: str) 
     rows = classify_cases(cases, f"{part} cases")
     if all(row.truth is None for row in rows):
         raise DataError(f"{cohort.root}: has none of {run.name}'s classes, {', '.join(classes)}; give data that does")
-    elbow_of = {} if config.data.clusters is None else {"elbow": _elbow(run, cohort, config)}
-    summary = save_classification(run.evaluation(part), rows, classes, validation, **elbow_of)
-    log_evaluation(run, part, summary["scores"])
+    elbow_of = [] if config.data.clusters is None else _elbow(run, cohort, config)
+    summary = save_classification(run.evaluation(part), rows, classes, validation, elbow_of)
+    log_evaluation(run, part, summary.scores.intervals)
     _print(run, part, summary)
     show.echo(f"written: {run.evaluation(part)}")
 
@@ -95,7 +94,7 @@ def predict_classes(predictor: Predictor, cases: tuple[Case, ...], out: Path) ->
                 problems.append(str(error))
             advance(index + 1, len(cases))
     if rows:
-        write_csv(out / "classes.csv", table(rows, classes))
+        write_images(out / "classes.csv", rows, classes)
         for row in rows[:LINES_SHOWN]:
             where = f"{row.case}, slice {row.slice + 1}"
             show.echo(f"{where}: {row.predicted} ({max(row.probability):.3f})")
@@ -114,27 +113,27 @@ def _check_table(file: Path) -> None:
         raise DataError(f"{file}: exists and is no earlier prediction; choose another --out")
 
 
-def _print(run: Run, part: str, summary: dict[str, Any]) -> None:
+def _print(run: Run, part: str, summary: ClassSummary) -> None:
     from ganseg_dist.metrics.threshold import few_patients_warning
 
-    scores = summary["scores"]
+    scores = summary.scores
     header = ["class", "images", "precision", "recall", "F1"]
     measures = ("precision", "recall", "f1")
     rows = [
-        [name, str(each["n_images"]), *(show.interval(each[measure]) for measure in measures)]
-        for name, each in scores["classes"].items()
+        [name, str(each.n_images), *(show.interval(getattr(each, measure)) for measure in measures)]
+        for name, each in scores.classes.items()
     ]
-    rows.append(["macro", str(scores["n_images"]), *(show.interval(scores[measure]) for measure in measures)])
-    title = f"{run.name} on {scores['n_patients']} {part} patients (95% intervals over patients)"
+    rows.append(["macro", str(scores.n_images), *(show.interval(getattr(scores, measure)) for measure in measures)])
+    title = f"{run.name} on {scores.n_patients} {part} patients (95% intervals over patients)"
     show.table(title, header, rows)
     for name in ("accuracy", "balanced_accuracy", "auroc", "auprc"):
-        if scores.get(name) is not None:
-            show.echo(f"{name.replace('_', ' ')} {show.interval(scores[name])}")
-    point = summary["operating_point"]
+        if name in scores.intervals:
+            show.echo(f"{name.replace('_', ' ')} {show.interval(scores.intervals[name])}")
+    point = summary.operating_point
     if point is not None:
         show.echo(
-            f"at the threshold of {point['validated_specificity']:.0%} specificity on validation patients: "
-            f"sensitivity {show.interval(point['sensitivity'])}, specificity {show.interval(point['specificity'])}"
+            f"at the threshold of {point.validated_specificity:.0%} specificity on validation patients: "
+            f"sensitivity {show.interval(point.sensitivity)}, specificity {show.interval(point.specificity)}"
         )
-        if (warning := few_patients_warning(point["calibrated_on"])) is not None:
+        if (warning := few_patients_warning(point.calibrated_on)) is not None:
             show.warn(f"threshold: {warning}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -14,6 +14,7 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
+    from ganseg_dist.evaluation.results import Summary
     from ganseg_dist.runs import Run
 
 
@@ -88,7 +89,7 @@ def evaluate(
     elif (warning := few_patients_warning(predictor.thresholds.calibrated_on)) is not None:
         show.warn(f"thresholds: {warning}")
     summary = save_evaluation(trained.evaluation(part), result, predictor)
-    log_evaluation(trained, part, summary["rows"][0]["scores"])
+    log_evaluation(trained, part, summary.rows[0].scores)
     _print(summary)
     show.echo(f"written: {trained.evaluation(part)}")
 
@@ -148,53 +149,55 @@ def _controlled(run: Run) -> RunConfig:
     return config.model_copy(update={"system": config.system.control()})
 
 
-def _print(summary: dict[str, Any]) -> None:
+def _print(summary: Summary) -> None:
     from ganseg_dist.evaluation.plausibility import KINDS
     from ganseg_dist.metrics.registry import find_score
     from ganseg_dist.report.feedback import feedback_sentences
     from ganseg_dist.report.labels import direction, score_label
-    from ganseg_dist.report.records import Feedback
+    from ganseg_dist.systems.ganet_seg.evidence import Evidence
 
-    unit = summary["distance_unit"]
-    regions = sorted({name.split("/")[0] for name in summary["rows"][0]["scores"]}, key=["wt", "tc", "et"].index)
+    unit = summary.distance_unit
+    regions = sorted({name.split("/")[0] for name in summary.rows[0].scores}, key=["wt", "tc", "et"].index)
     for region in regions:
         names = ["dice", f"hd95_{unit}", "lesion_dice", "sensitivity"]
         rows = [
             [
-                row["name"],
-                *(show.interval(row["scores"].get(f"{region}/{name}"), find_score(name).decimals) for name in names),
+                row.name,
+                *(show.interval(row.scores.get(f"{region}/{name}"), find_score(name).decimals) for name in names),
             ]
-            for row in summary["rows"]
-            if f"{region}/dice" in row["scores"]
+            for row in summary.rows
+            if f"{region}/dice" in row.scores
         ]
-        title = f"{region.upper()} on {summary['n_patients']} {summary['part']} patients (mean, 95% interval)"
+        title = f"{region.upper()} on {summary.n_patients} {summary.part} patients (mean, 95% interval)"
         show.table(title, ["", *(f"{score_label(name)} {direction(name)}" for name in names)], rows)
-        if region in summary["absent"]:
+        if region in summary.absent:
             show.echo(
-                f"no {summary['part']} patient has {region.upper()}: sensitivity is undefined, and Dice is 1 where "
+                f"no {summary.part} patient has {region.upper()}: sensitivity is undefined, and Dice is 1 where "
                 "nothing was predicted, else 0"
             )
-    for kind, count in summary["implausible"].items():
-        show.echo(f"{counted(count, 'case')} of {summary['n_cases']} with a lesion {KINDS[kind]}: look at their masks")
-    for pair in summary["paired"]:
-        difference = pair["difference"]
-        verdict = {True: "", False: "; no difference shown", None: "; too few patients to tell"}[pair["differs"]]
+    for kind, count in summary.implausible.items():
+        show.echo(f"{counted(count, 'case')} of {summary.n_cases} with a lesion {KINDS[kind]}: look at their masks")
+    for pair in summary.paired:
+        difference = pair.difference
+        verdict = {True: "", False: "; no difference shown", None: "; too few patients to tell"}[pair.differs]
         show.echo(
-            f"{pair['a']} less {pair['b']}, {pair['score']}: {difference['mean']:+.3f} "
-            f"[{difference['low']:+.3f}, {difference['high']:+.3f}], n {difference['n']}{verdict}"
+            f"{pair.a} less {pair.b}, {pair.score}: {difference.mean:+.3f} "
+            f"[{difference.low:+.3f}, {difference.high:+.3f}], n {difference.n}{verdict}"
         )
-    detection, healthy = summary["detection"], summary["healthy"]
-    if detection is not None and detection["auroc"] is not None:
-        areas = f"AUROC {detection['auroc']:.3f}, AUPRC {detection['auprc']:.3f}"
-        if detection["auroc"] <= 0.5:
+    detection = summary.detection
+    if detection is not None and detection.auroc is not None:
+        areas = f"AUROC {detection.auroc:.3f}, AUPRC {detection.auprc:.3f}"
+        if detection.auroc <= 0.5:
             areas += ": no better than chance, do not use its slice threshold"
-        show.echo(f"discriminator on {detection['n_slices']} slices: {areas}")
-    if healthy is not None:
+        show.echo(f"discriminator on {detection.n_slices} slices: {areas}")
+    if summary.evidence is not None:
+        evidence = Evidence.model_validate(summary.evidence)
+        holes = evidence.holes
         show.echo(
-            f"healthy holes, L1: {healthy['hole_l1']:.4f} against biharmonic {healthy['biharmonic_l1']:.4f}; "
-            f"smooth guess {healthy['guess_l1']:.4f}"
+            f"healthy holes, L1: {holes.hole_l1.mean:.4f} against biharmonic {holes.biharmonic_l1.mean:.4f}; "
+            f"smooth guess {holes.guess_l1.mean:.4f}"
         )
-        if "feedback" in healthy:
+        if evidence.feedback is not None:
             show.echo("adversarial feedback:")
-            for sentence in feedback_sentences(Feedback.model_validate(healthy["feedback"])):
+            for sentence in feedback_sentences(evidence.feedback):
                 show.echo(f"  {sentence}")

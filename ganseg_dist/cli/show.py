@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.filesize import decimal
@@ -15,6 +15,9 @@ from rich.table import Table
 
 from ganseg_dist.console import PlainColumn, PlainConsole
 from ganseg_dist.printable import printable
+
+if TYPE_CHECKING:
+    from ganseg_dist.metrics.statistics import Interval
 
 WIDEST = 1000
 
@@ -97,12 +100,12 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> N
         PlainConsole(width=max(width, len(printable(title)))).print(rich_table)
 
 
-def interval(value: Mapping[str, float] | None, decimals: int = 3) -> str:
+def interval(value: Interval | None, decimals: int = 3) -> str:
     """A mean with its interval; a dash for a missing value, and for the interval of a single patient."""
     if value is None:
         return "–"
-    spread = f"[{value['low']:.{decimals}f}, {value['high']:.{decimals}f}]" if value.get("n", 2) > 1 else "–"
-    return f"{value['mean']:.{decimals}f} {spread}"
+    spread = f"[{value.low:.{decimals}f}, {value.high:.{decimals}f}]" if value.n > 1 else "–"
+    return f"{value.mean:.{decimals}f} {spread}"
 
 
 def _as_blocks(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

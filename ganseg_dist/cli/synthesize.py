@@ -324,7 +324,10 @@ def _report(measured: Mapping[str, Any], audited: Audit, real: RealImages) -> No
     if "generated" in measured.get("judge", {}):
         _report_judge(measured["judge"])
     if "ssim" in measured:
-        ssim, patients = show.interval(measured["ssim"]), measured["ssim"]["n"]
+        from ganseg_dist.metrics.statistics import Interval
+
+        interval = Interval(**measured["ssim"])
+        ssim, patients = show.interval(interval), interval.n
         show.echo(f"SSIM with the real image of the mask: {ssim} (n = {count}, {patients} patients)")
     show.echo(
         f"{len(audited.memorised)} of {count} synthetic images are nearer to one of {audited.n_training} training "

@@ -13,6 +13,7 @@ from ganseg_dist.config import DataConfig
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.preprocess import prepare_scan, restore
 from ganseg_dist.data.scan import Scan, load_scan
+from ganseg_dist.evaluation.results import ArmKind
 from ganseg_dist.inference.predictor import CasePrediction, Predictor
 from ganseg_dist.metrics.threshold import ThresholdScan
 
@@ -29,8 +30,8 @@ class Arm(Protocol):
         ...
 
     @property
-    def kind(self) -> str:
-        """model, comparison or baseline."""
+    def kind(self) -> ArmKind:
+        """What it is in a comparison."""
         ...
 
     @property
@@ -53,7 +54,7 @@ class ModelArm:
     """A trained model at its thresholds."""
 
     name: str
-    kind: str
+    kind: ArmKind
     predictor: Predictor
 
     @property
@@ -81,7 +82,7 @@ class FlairThreshold:
     fitted_on: int
     config: DataConfig
     name: str = "FLAIR threshold"
-    kind: str = "baseline"
+    kind: ArmKind = "baseline"
     modalities: tuple[str, ...] = ("flair",)
     regions: tuple[str, ...] = ("wt",)
 

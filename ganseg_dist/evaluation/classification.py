@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ganseg_dist.atomic import whole_folder, write_csv, write_json
+from ganseg_dist.atomic import whole_folder, write_json
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.preprocess import PreparedScan
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.data.store import PreparedCase
 from ganseg_dist.errors import DataError, RunError
+from ganseg_dist.evaluation.results import ClassSummary, ImageRow, ValidatedPoint, extended, write_images
 from ganseg_dist.inference.predictor import Predictor, check_finite
 from ganseg_dist.metrics.classification import classification_scores, operating_point, threshold_at_specificity
 from ganseg_dist.systems.base import System
@@ -27,21 +26,6 @@ Indices = npt.NDArray[np.int64]
 IMAGES_AT_ONCE = 16
 SPECIFICITY = 0.9
 """Specificity at which the sensitivity of two classes is reported."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageRow:
-    """One slice with its true and its predicted class."""
-
-    case: str
-    patient: str
-    site: str
-    slice: int
-    truth: str | None
-    """None where it is not known."""
-    predicted: str
-    probability: tuple[float, ...]
-    """Of each class, in the order of the classes."""
 
 
 def classify(
@@ -91,35 +75,48 @@ def classify_prepared(predictor: Predictor, case: Case, prepared: PreparedScan) 
 
 
 def summarise_classes(
-    rows: Sequence[ImageRow], classes: Sequence[str], validation: Sequence[ImageRow] = ()
-) -> dict[str, Any]:
-    """Scores of the rows whose class is known, for JSON; `scores` is None where there are none.
+    rows: Sequence[ImageRow],
+    classes: Sequence[str],
+    validation: Sequence[ImageRow] = (),
+    elbow: Sequence[tuple[int, float]] = (),
+) -> ClassSummary:
+    """Scores of the rows whose class is known. Raises DataError where there are none.
 
     Args:
         validation: rows of validation patients. Of two classes, the threshold that keeps SPECIFICITY there gives
             the `operating_point` here; without them it is None.
+        elbow: of the training images, for a system that starts from k-means.
     """
     known = [row for row in rows if row.truth is not None]
-    summary = {"classes": list(classes), "n_images": len(rows), "n_known": len(known)}
     if not known:
-        return summary | {"scores": None, "operating_point": None}
+        raise DataError(f"classify: no image of a known class among {', '.join(classes)}; give cases with classes")
     truth = np.array([classes.index(row.truth) for row in known if row.truth is not None])
     probability = np.array([row.probability for row in known])
-    scores = classification_scores(truth, probability, [row.patient for row in known], classes)
-    return summary | {"scores": asdict(scores), "operating_point": _operating_point(known, classes, validation)}
+    return ClassSummary(
+        classes=tuple(classes),
+        n_images=len(rows),
+        n_known=len(known),
+        scores=classification_scores(truth, probability, [row.patient for row in known], classes),
+        operating_point=_operating_point(known, classes, validation),
+        elbow=tuple(elbow),
+    )
 
 
 def save_classification(
-    folder: Path, rows: Sequence[ImageRow], classes: Sequence[str], validation: Sequence[ImageRow] = (), **more: Any
-) -> dict[str, Any]:
-    """Write images.csv and summary.json, with the fields of `more`, in place of earlier ones; returns the summary.
+    folder: Path,
+    rows: Sequence[ImageRow],
+    classes: Sequence[str],
+    validation: Sequence[ImageRow] = (),
+    elbow: Sequence[tuple[int, float]] = (),
+) -> ClassSummary:
+    """Write images.csv and summary.json in place of earlier ones; returns the summary.
 
-    Raises GansegError when the disk refuses, and leaves the earlier ones.
+    Raises DataError as `summarise_classes` does, GansegError when the disk refuses, and leaves the earlier ones.
     """
-    summary = summarise_classes(rows, classes, validation) | more
+    summary = summarise_classes(rows, classes, validation, elbow)
     with whole_folder(folder) as unfinished:
-        write_csv(unfinished / "images.csv", table(rows, classes))
-        write_json(unfinished / "summary.json", summary)
+        write_images(unfinished / "images.csv", rows, classes)
+        write_json(unfinished / "summary.json", summary.model_dump())
     return summary
 
 
@@ -160,7 +157,7 @@ def _row(
 
 def _operating_point(
     rows: Sequence[ImageRow], classes: Sequence[str], validation: Sequence[ImageRow]
-) -> dict[str, Any] | None:
+) -> ValidatedPoint | None:
     """For two classes, with the second as the positive one; else None."""
     calibrating = [row for row in validation if row.truth is not None]
     if len(classes) != 2 or not calibrating:
@@ -170,7 +167,7 @@ def _operating_point(
         return None
     point = operating_point(*_second_class(rows, classes), [row.patient for row in rows], threshold)
     patients = len({row.patient for row in calibrating})
-    return {"validated_specificity": SPECIFICITY, "calibrated_on": patients} | asdict(point)
+    return extended(ValidatedPoint, point, validated_specificity=SPECIFICITY, calibrated_on=patients)
 
 
 def _second_class(
@@ -178,19 +175,3 @@ def _second_class(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """The second class's probability (N,), and whether it is the truth (N,)."""
     return np.array([row.probability[1] for row in rows]), np.array([row.truth == classes[1] for row in rows])
-
-
-def table(rows: Sequence[ImageRow], classes: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows for CSV."""
-    return [
-        {
-            "case": row.case,
-            "patient": row.patient,
-            "site": row.site,
-            "slice": row.slice,
-            "truth": row.truth or "",
-            "predicted": row.predicted,
-        }
-        | {f"p({name})": round(value, 6) for name, value in zip(classes, row.probability, strict=True)}
-        for row in rows
-    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,7 +20,18 @@ from ganseg_dist.data.nesting import regions_at
 from ganseg_dist.data.preprocess import native_foreground
 from ganseg_dist.data.scan import Scan, load_scan
 from ganseg_dist.evaluation.arms import Arm, ModelArm
+from ganseg_dist.evaluation.gallery import Example, write_gallery
 from ganseg_dist.evaluation.plausibility import implausible
+from ganseg_dist.evaluation.results import (
+    ArmDifference,
+    ArmKind,
+    ArmScores,
+    CaseRow,
+    Detection,
+    Summary,
+    extended,
+    write_cases,
+)
 from ganseg_dist.inference.predictor import CasePrediction, Predictor
 from ganseg_dist.metrics.detection import auprc, auroc, threshold_table
 from ganseg_dist.metrics.masks import Mask
@@ -29,6 +39,7 @@ from ganseg_dist.metrics.registry import find_score
 from ganseg_dist.metrics.segmentation import case_scores
 from ganseg_dist.metrics.statistics import compare_paired, mean_interval
 from ganseg_dist.names import folder_names
+from ganseg_dist.records import Record
 from ganseg_dist.registry import load, registered
 from ganseg_dist.sampling import evenly_spaced
 
@@ -40,35 +51,13 @@ HELD_FOR_EVIDENCE = 12
 
 
 @dataclass(slots=True)
-class CaseRow:
-    """The scores of one arm on one case."""
-
-    case: str
-    patient: str
-    site: str
-    scores: dict[str, float]
-
-
-@dataclass(slots=True)
-class Picture:
-    """A case's slice with the most lesion (of a healthy case, with the most foreground), for the gallery."""
-
-    case: str
-    slice: int
-    dice: float
-    sides_known: bool
-    """Whether columns run from the patient's left to right."""
-    arrays: dict[str, npt.NDArray[Any]]
-
-
-@dataclass(slots=True)
 class Evaluation:
     """Everything measured on one part of a cohort."""
 
     part: str
     rows: dict[str, list[CaseRow]] = field(default_factory=dict)
     """By arm."""
-    kinds: dict[str, str] = field(default_factory=dict)
+    kinds: dict[str, ArmKind] = field(default_factory=dict)
     regions: tuple[str, ...] = ()
     """The regions that were scored."""
     implausible: Counter[str] = field(default_factory=Counter)
@@ -77,7 +66,7 @@ class Evaluation:
     """Regions that some case's mask holds."""
     slice_scores: list[float] = field(default_factory=list)
     slice_abnormal: list[bool] = field(default_factory=list)
-    pictures: list[Picture] = field(default_factory=list)
+    pictures: list[Example] = field(default_factory=list)
     healthy_slices: list[tuple[str, Volume]] = field(default_factory=list)
     lesion_slices: list[tuple[str, Volume, Labels]] = field(default_factory=list)
 
@@ -138,8 +127,8 @@ def region_masks(scan: Scan, regions: Sequence[str]) -> npt.NDArray[np.bool_]:
     return np.stack([np.isin(scan.labels, REGION_LABELS[region]) for region in regions])
 
 
-def summarise(result: Evaluation, predictor: Predictor) -> dict[str, Any]:
-    """The summary for JSON, from which reports and tables are made; every mean has its interval and n patients.
+def summarise(result: Evaluation, predictor: Predictor) -> Summary:
+    """Every mean has its interval and n patients.
 
     A region that no case has is in `absent` and has no sensitivity, TP / (TP + FN).
     """
@@ -150,28 +139,28 @@ def summarise(result: Evaluation, predictor: Predictor) -> dict[str, Any]:
     for arm, cases in result.rows.items():
         patients = [row.patient for row in cases]
         scores = {
-            name: asdict(mean_interval([row.scores[name] for row in cases], patients, bounds=find_score(name).bounds))
+            name: mean_interval([row.scores[name] for row in cases], patients, bounds=find_score(name).bounds)
             for name in cases[0].scores
             if name not in undefined
         }
-        rows.append({"name": arm, "kind": result.kinds[arm], "n": len(cases), "scores": scores})
-    return {
-        "part": result.part,
-        "n_cases": len(result.rows[main]),
-        "n_patients": len({row.patient for row in result.rows[main]}),
-        "distance_unit": "px" if any(name.endswith("_px") for name in result.rows[main][0].scores) else "mm",
-        "absent": absent,
-        "implausible": dict(result.implausible),
-        "rows": rows,
-        "paired": [_paired(result, main, other) for other in result.rows if other != main],
-        "detection": _detection(result, predictor),
-        "healthy": _gan_evidence(result, predictor),
-        "thresholds": {region: predictor.thresholds.of(region) for region in predictor.regions},
-        "calibrated_on": predictor.thresholds.calibrated_on,
-    }
+        rows.append(ArmScores(name=arm, kind=result.kinds[arm], n=len(cases), scores=scores))
+    return Summary(
+        part=result.part,
+        n_cases=len(result.rows[main]),
+        n_patients=len({row.patient for row in result.rows[main]}),
+        distance_unit="px" if any(name.endswith("_px") for name in result.rows[main][0].scores) else "mm",
+        absent=tuple(absent),
+        implausible=dict(result.implausible),
+        rows=tuple(rows),
+        paired=tuple(_paired(result, main, other) for other in result.rows if other != main),
+        detection=_detection(result, predictor),
+        evidence=_gan_evidence(result, predictor),
+        thresholds={region: predictor.thresholds.of(region) for region in predictor.regions},
+        calibrated_on=predictor.thresholds.calibrated_on,
+    )
 
 
-def save_evaluation(folder: Path, result: Evaluation, predictor: Predictor) -> dict[str, Any]:
+def save_evaluation(folder: Path, result: Evaluation, predictor: Predictor) -> Summary:
     """Write cases.csv, summary.json, thresholds.csv and gallery.npz in place of earlier ones; returns the summary.
 
     Raises GansegError when the disk refuses, and leaves the earlier ones.
@@ -179,13 +168,13 @@ def save_evaluation(folder: Path, result: Evaluation, predictor: Predictor) -> d
     summary = summarise(result, predictor)
     main = next(iter(result.rows))
     with whole_folder(folder) as unfinished:
-        write_csv(unfinished / "cases.csv", [_flat(row) for row in result.rows[main]])
+        write_cases(unfinished / "cases.csv", result.rows[main])
         for arm, name in folder_names(arm for arm in result.rows if arm != main).items():
-            write_csv(unfinished / f"cases-{name.lower()}.csv", [_flat(row) for row in result.rows[arm]])
-        if summary["detection"] is not None:
-            write_csv(unfinished / "thresholds.csv", summary["detection"]["rows"])
-        _save_gallery(unfinished / "gallery.npz", result.pictures)
-        write_json(unfinished / "summary.json", summary)
+            write_cases(unfinished / f"cases-{name.lower()}.csv", result.rows[arm])
+        if summary.detection is not None:
+            write_csv(unfinished / "thresholds.csv", list(map(asdict, summary.detection.rows)))
+        write_gallery(unfinished / "gallery.npz", result.pictures)
+        write_json(unfinished / "summary.json", summary.model_dump())
     return summary
 
 
@@ -202,21 +191,26 @@ def _keep_slices(result: Evaluation, case: Case, prediction: CasePrediction, dic
             result.lesion_slices.append((case.patient, prepared.image[index], prepared.masks[index]))
     kept = int((lesion if lesion.any() else foreground).argmax())
     predicted = regions_at(on_prepared.probability[kept], prediction.thresholds, prediction.inside).astype(np.uint8)
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "image": prepared.image[kept],
-        "truth": prepared.masks[kept],
-        "predicted": predicted,
-    }
-    if on_prepared.anomaly is not None and on_prepared.reconstruction is not None:
-        arrays |= {"anomaly": on_prepared.anomaly[kept], "reconstruction": on_prepared.reconstruction[kept]}
-    result.pictures.append(Picture(case.id, kept, dice, prediction.grid.sides_known, arrays))
+    result.pictures.append(
+        Example(
+            case=case.id,
+            slice=kept,
+            dice=dice,
+            sides_known=prediction.grid.sides_known,
+            image=prepared.image[kept],
+            truth=prepared.masks[kept],
+            predicted=predicted,
+            anomaly=None if on_prepared.anomaly is None else on_prepared.anomaly[kept],
+            reconstruction=None if on_prepared.reconstruction is None else on_prepared.reconstruction[kept],
+        )
+    )
 
 
-def _paired(result: Evaluation, first: str, second: str) -> dict[str, Any]:
+def _paired(result: Evaluation, first: str, second: str) -> ArmDifference:
     """Compare the Dice of the first shared region (whole tumour) by patient."""
     score = next(name for name in result.rows[second][0].scores if name in result.rows[first][0].scores)
     comparison = compare_paired(_by_patient(result.rows[first], score), _by_patient(result.rows[second], score))
-    return {"score": score, "a": first, "b": second, **asdict(comparison)}
+    return extended(ArmDifference, comparison, score=score, a=first, b=second)
 
 
 def _by_patient(rows: Sequence[CaseRow], score: str) -> dict[str, float]:
@@ -226,24 +220,24 @@ def _by_patient(rows: Sequence[CaseRow], score: str) -> dict[str, float]:
     return {patient: float(np.mean(scores)) for patient, scores in values.items()}
 
 
-def _detection(result: Evaluation, predictor: Predictor) -> dict[str, Any] | None:
+def _detection(result: Evaluation, predictor: Predictor) -> Detection | None:
     if not result.slice_scores:
         return None
     scores, abnormal = np.asarray(result.slice_scores), np.asarray(result.slice_abnormal)
     chosen = predictor.thresholds.realism
     thresholds = sorted({*TABLE_THRESHOLDS, *([chosen] if chosen is not None else [])})
     both = bool(abnormal.any() and not abnormal.all())
-    curve = np.stack(roc_curve(abnormal, -scores)[:2], axis=1).round(5).tolist() if both else []
-    return {
-        "auroc": auroc(scores, abnormal),
-        "auprc": auprc(scores, abnormal),
-        "n_slices": len(scores),
-        "n_abnormal": int(abnormal.sum()),
-        "score": predictor.config.system.slice_score,
-        "chosen": chosen,
-        "rows": [asdict(row) for row in threshold_table(scores, abnormal, thresholds)],
-        "roc": curve,
-    }
+    curve = np.stack(roc_curve(abnormal, -scores)[:2], axis=1).round(5).tolist() if both else ()
+    return Detection(
+        auroc=auroc(scores, abnormal),
+        auprc=auprc(scores, abnormal),
+        n_slices=len(scores),
+        n_abnormal=int(abnormal.sum()),
+        score=predictor.config.system.slice_score or "",
+        chosen=chosen,
+        rows=threshold_table(scores, abnormal, thresholds),
+        roc=tuple((x, y) for x, y in curve),
+    )
 
 
 def _gan_evidence(result: Evaluation, predictor: Predictor) -> dict[str, Any] | None:
@@ -251,32 +245,10 @@ def _gan_evidence(result: Evaluation, predictor: Predictor) -> dict[str, Any] | 
     function = registered()[predictor.config.system.name].evidence
     if function is None:
         return None
-    found: dict[str, Any] | None = load(function)(
+    found: Record | None = load(function)(
         predictor.system, predictor.config.seed, result.healthy_slices, result.lesion_slices
     )
-    return found
-
-
-def _save_gallery(file: Path, pictures: Sequence[Picture]) -> None:
-    """Write one slice each of the best, the median and the worst case."""
-    ranked = sorted(pictures, key=lambda picture: picture.dice, reverse=True)
-    wanted = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    index = []
-    for k, (rank, position) in enumerate(wanted.items()):
-        picture = ranked[position]
-        arrays |= {f"{k}/{name}": values for name, values in picture.arrays.items()}
-        index.append({
-            "k": k, "case": picture.case, "rank": rank, "slice": picture.slice, "dice": picture.dice,
-            "sides_known": picture.sides_known,
-        })  # fmt: skip
-    arrays["index"] = np.array(json.dumps(index))
-    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-
-def _flat(row: CaseRow) -> dict[str, Any]:
-    scores = {name: round(value, 6) for name, value in row.scores.items()}
-    return {"case": row.case, "patient": row.patient, "site": row.site, **scores}
+    return None if found is None else found.model_dump()
 
 
 def _some(indices: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -87,6 +87,12 @@ class ClassificationScores:
     calibration: tuple[CalibrationBin, ...]
     n_images: int
     n_patients: int
+
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        """The scores over all classes that exist, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Interval)}
 
 
 @dataclass(frozen=True, slots=True)

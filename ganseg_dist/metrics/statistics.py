@@ -41,6 +41,11 @@ class Interval:
     high: float
     n: int
 
+    @property
+    def known(self) -> bool:
+        """Whether the interval has a width: with one subject, or with equal values, it has none."""
+        return self.low < self.high
+
 
 @dataclass(frozen=True, slots=True)
 class PairedComparison:

@@ -6,14 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ganseg_dist.config import RunConfig
+from ganseg_dist.evaluation.results import ClassSummary, ImageRow, ValidatedPoint
+from ganseg_dist.metrics.classification import ClassificationScores
+from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.metrics.threshold import few_patients_warning
 from ganseg_dist.plots.calibration import Dot, calibration_chart
 from ganseg_dist.plots.lines import elbow_chart
 from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
 from ganseg_dist.report import labels
-from ganseg_dist.report.classified import Classification, ClassifiedImage, ClassSummary, OperatingPoint, Scores
-from ganseg_dist.report.reading import Interval
+from ganseg_dist.report.records import Classification
 from ganseg_dist.report.training import Chart
 
 MOST_MISTAKES = 10
@@ -51,7 +53,7 @@ class ConfusionRow:
 class Mistake:
     """An image with a wrong predicted class."""
 
-    image: ClassifiedImage
+    image: ImageRow
     of_predicted: float
     """Probability of the predicted class."""
     of_truth: float
@@ -84,7 +86,7 @@ def class_view(classification: Classification, config: RunConfig | None, *, pati
         patients_known: False where each image counts as a patient of its own.
     """
     summary, scores = classification.summary, classification.summary.scores
-    wrong = mistakes(classification.images)
+    wrong = mistakes(classification.images, summary.classes)
     return ClassView(
         part=classification.part,
         summary=summary,
@@ -119,10 +121,10 @@ def confusion_rows(summary: ClassSummary) -> tuple[ConfusionRow, ...]:
     )
 
 
-def mistakes(images: Sequence[ClassifiedImage]) -> list[Mistake]:
+def mistakes(images: Sequence[ImageRow], classes: Sequence[str]) -> list[Mistake]:
     """Wrongly classified images, by falling probability of the predicted class, then by case and slice."""
     wrong = [
-        Mistake(image, image.probability[image.predicted], image.probability[image.truth])
+        Mistake(image, *(image.probability[classes.index(name)] for name in (image.predicted, image.truth)))
         for image in images
         if image.truth is not None and image.predicted != image.truth
     ]
@@ -140,7 +142,7 @@ def _key_scores(summary: ClassSummary) -> Iterator[KeyScore]:
         yield KeyScore(f"Sensitivity at {point.validated_specificity:.0%} specificity", point.sensitivity)
 
 
-def _describe_operating_point(point: OperatingPoint, classes: Sequence[str], subject: str) -> str:
+def _describe_operating_point(point: ValidatedPoint, classes: Sequence[str], subject: str) -> str:
     """The threshold, the patients it was chosen on, and the sensitivity and specificity that it gives here."""
     negative, positive = classes
     rates = " and ".join(
@@ -158,7 +160,7 @@ def _describe_operating_point(point: OperatingPoint, classes: Sequence[str], sub
     )
 
 
-def _calibration(scores: Scores) -> Chart:
+def _calibration(scores: ClassificationScores) -> Chart:
     dots = [
         Dot(each.confidence, each.accuracy, each.n_images)
         for each in scores.calibration

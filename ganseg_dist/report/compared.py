@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pydantic import TypeAdapter
-
-from ganseg_dist.report.reading import Difference, Interval, Record, read_record
+from ganseg_dist.metrics.statistics import Interval, PairedComparison
+from ganseg_dist.records import Record
 from ganseg_dist.runs import Run
 
 
@@ -17,8 +16,8 @@ class Compared(Record):
     pooled: Interval
     alone: Interval
     """Mean over the models that each site trained alone."""
-    less_pooled: Difference
-    less_alone: Difference
+    less_pooled: PairedComparison
+    less_alone: PairedComparison
     percent_of_pooled: float | None
     worst_site: str | None
     at_sites: dict[str, dict[str, Interval]]
@@ -34,4 +33,4 @@ class Comparison(Record):
 
 def read_comparison(run: Run) -> Comparison | None:
     """None for a federation without a comparison. Raises RunError naming the field that is wrong."""
-    return read_record(run, "comparison.json", TypeAdapter(Comparison))
+    return run.find_record("comparison.json", Comparison)

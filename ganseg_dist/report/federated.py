@@ -14,6 +14,7 @@ from ganseg_dist.federation.fingerprint.histograms import Fingerprint, sum_finge
 from ganseg_dist.federation.record import FederationRecord, LeftOut, SiteCounts
 from ganseg_dist.federation.shared_parameters import SharedParameters
 from ganseg_dist.inference.federation_card import describe_local_data, describe_privacy, describe_settings
+from ganseg_dist.metrics.statistics import Interval, PairedComparison
 from ganseg_dist.plots.intervals import Bar, grouped_chart
 from ganseg_dist.plots.lines import MOST_NAMED, round_chart
 from ganseg_dist.plots.save import svg
@@ -30,7 +31,6 @@ from ganseg_dist.report.labels import (
     signed_number,
     verdict,
 )
-from ganseg_dist.report.reading import Difference, Interval
 from ganseg_dist.report.records import Description
 from ganseg_dist.report.simulated import SimulatedSite
 from ganseg_dist.report.training import Chart
@@ -200,7 +200,7 @@ def _verdicts(main: Compared) -> Iterator[str]:
         yield f"It is worst at {main.worst_site}: {number(worst.mean, main.score)} ({bounds}n = {worst.n})."
 
 
-def _describe_difference(compared: Difference, score: str) -> str:
+def _describe_difference(compared: PairedComparison, score: str) -> str:
     """The verdict with the mean difference, its interval and n; with too few patients there is no verdict."""
     gap = compared.difference
     outcome = verdict(compared, score) or "too few to tell"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.plural import counted
 from ganseg_dist.report.labels import between, joined, signed_number
-from ganseg_dist.report.reading import Interval
-from ganseg_dist.report.records import Feedback
-from ganseg_dist.systems.ganet_seg.feedback_evidence import RING
+from ganseg_dist.systems.ganet_seg.feedback_evidence import RING, FeedbackEvidence
 
 
-def feedback_sentences(feedback: Feedback) -> Iterator[str]:
+def feedback_sentences(feedback: FeedbackEvidence) -> Iterator[str]:
     """Which masks L_adv prefers, and where its gradient points."""
     yield from _preferences(feedback)
     if feedback.cosine is not None:
@@ -27,7 +26,7 @@ def feedback_sentences(feedback: Feedback) -> Iterator[str]:
     )
 
 
-def _preferences(feedback: Feedback) -> Iterator[str]:
+def _preferences(feedback: FeedbackEvidence) -> Iterator[str]:
     """A mask with a lower L_adv is preferred, because the segmenter is trained to lower it."""
     n = feedback.losses["true"].n
     margins = {

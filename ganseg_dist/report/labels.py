@@ -8,7 +8,7 @@ from datetime import datetime
 
 from ganseg_dist.data.cohort import COLOURS, GREY, MODALITIES
 from ganseg_dist.metrics.registry import SCORES, find_score
-from ganseg_dist.report.reading import Difference, Interval
+from ganseg_dist.metrics.statistics import Interval, PairedComparison
 
 REGIONS = {"wt": "Whole tumour", "tc": "Tumour core", "et": "Enhancing tumour"}
 
@@ -85,7 +85,7 @@ def better_in_words(score: str) -> str:
     return {"max": "higher is better", "min": "lower is better", None: ""}[find_score(score).mode]
 
 
-def verdict(compared: Difference, score: str) -> str | None:
+def verdict(compared: PairedComparison, score: str) -> str | None:
     """`better`, `worse` or `no difference shown`, by the direction of the score; None of too few subjects to tell."""
     if not compared.differs:
         return None if compared.differs is None else "no difference shown"

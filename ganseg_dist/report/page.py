@@ -16,6 +16,8 @@ from markupsafe import Markup
 from ganseg_dist.atomic import write_text
 from ganseg_dist.config import RunConfig
 from ganseg_dist.display import Convention, display_convention
+from ganseg_dist.evaluation.results import ArmDifference, ArmScores, CaseRow, Detection, Summary
+from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.metrics.threshold import few_patients_warning
 from ganseg_dist.plots.distributions import strip_chart
 from ganseg_dist.plots.intervals import Bar, interval_chart
@@ -28,24 +30,19 @@ from ganseg_dist.report.environment import page_environment
 from ganseg_dist.report.federated import FederationView, federation_view
 from ganseg_dist.report.feedback import feedback_sentences
 from ganseg_dist.report.generated import generated_view
-from ganseg_dist.report.reading import Interval
 from ganseg_dist.report.records import (
     PARTS,
     Data,
-    Detection,
     Evaluation,
-    Feedback,
-    Healthy,
-    Method,
-    Paired,
     Records,
-    ScoredCase,
-    Summary,
 )
 from ganseg_dist.report.sheets import shows_generated
 from ganseg_dist.report.training import Chart, stage_curves
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipes
+from ganseg_dist.systems.ganet_seg.evidence import Evidence
+from ganseg_dist.systems.ganet_seg.feedback_evidence import FeedbackEvidence
+from ganseg_dist.systems.ganet_seg.hole_evidence import HoleEvidence
 
 CHANGED = "+"
 """Ends the commit of a checkout with uncommitted changes."""
@@ -159,10 +156,11 @@ class EvaluationView:
     overlays: tuple[pictures.Strip, ...]
     healthy_strips: tuple[pictures.Strip, ...]
     anomaly_scale: pictures.AnomalyScale | None
+    evidence: Evidence | None
     healthy_charts: tuple[Chart, ...]
     roc: Chart | None
     case_columns: tuple[str, ...]
-    cases: tuple[ScoredCase, ...]
+    cases: tuple[CaseRow, ...]
 
 
 def evaluation_view(evaluation: Evaluation, records: Records, convention: Convention) -> EvaluationView:
@@ -189,7 +187,8 @@ def evaluation_view(evaluation: Evaluation, records: Records, convention: Conven
             pictures.healthy_strips(examples, records.modalities, gan_modalities, regions, scale, convention)
         ),
         anomaly_scale=scale,
-        healthy_charts=tuple(_healthy_charts(summary.healthy, labels.lesion_free(regions, records.modalities))),
+        evidence=evaluation.evidence,
+        healthy_charts=tuple(_healthy_charts(evaluation.evidence, labels.lesion_free(regions, records.modalities))),
         roc=_roc(summary.detection),
         case_columns=tuple(
             name for region in regions for score in labels.CASE_SCORES if (name := f"{region}/{score}") in measured
@@ -222,7 +221,7 @@ def resume_command(records: Records) -> str:
     return command if command.startswith("ganseg federate") else f"ganseg train --resume {records.name}"
 
 
-def measured_on(summary: Summary, region: str) -> list[tuple[Method, int]]:
+def measured_on(summary: Summary, region: str) -> list[tuple[ArmScores, int]]:
     """The methods that were scored on the region, with the patients they were scored on."""
     patients = (
         (row, max((value.n for score, value in row.scores.items() if score.startswith(f"{region}/")), default=0))
@@ -231,20 +230,16 @@ def measured_on(summary: Summary, region: str) -> list[tuple[Method, int]]:
     return [(row, n) for row, n in patients if n]
 
 
-def describe_difference(paired: Paired) -> str:
+def describe_difference(paired: ArmDifference) -> str:
     """The verdict on a difference: `better`, `worse`, `no difference shown`, or TOO_FEW."""
     return labels.verdict(paired, paired.score) or TOO_FEW
 
 
-def describe_holes(healthy: Healthy) -> str:
+def describe_holes(holes: HoleEvidence) -> str:
     """Compare the generator's L1 in holes of healthy tissue with that of biharmonic interpolation."""
-    less = healthy.less_biharmonic
-    if less is None:
-        outcome = "lower is better"
-    else:
-        outcome = labels.verdict(less, "hole_l1") or TOO_FEW
-        outcome = f"the generator is {outcome}" if less.differs else outcome
-    levels = f"{healthy.hole_l1:.4f} by the generator, {healthy.biharmonic_l1:.4f} by biharmonic interpolation"
+    outcome = labels.verdict(holes.less_biharmonic, "hole_l1") or TOO_FEW
+    outcome = f"the generator is {outcome}" if holes.less_biharmonic.differs else outcome
+    levels = f"{holes.hole_l1.mean:.4f} by the generator, {holes.biharmonic_l1.mean:.4f} by biharmonic interpolation"
     return f"Holes in healthy tissue are filled with an L1 of {levels}: {outcome}."
 
 
@@ -364,7 +359,7 @@ def _method_charts(summary: Summary, region_label: RegionLabel) -> Iterator[Char
     for region in summary.regions:
         label = region_label(region)
         bars = [
-            _bar(row.name, value.mean, value, emphasised=row.kind == "model")
+            _bar(row.name, value, emphasised=row.kind == "model")
             for row in summary.rows
             if (value := row.scores.get(f"{region}/dice")) is not None
         ]
@@ -412,38 +407,37 @@ def _medians(groups: dict[str, list[float]]) -> str:
     return f"Medians: {'; '.join(medians)}."
 
 
-def _healthy_charts(healthy: Healthy | None, lesion_free: str) -> Iterator[Chart]:
-    if healthy is None:
+def _healthy_charts(evidence: Evidence | None, lesion_free: str) -> Iterator[Chart]:
+    if evidence is None:
         return
+    holes = evidence.holes
     bars = [
-        _bar("generator", healthy.hole_l1, healthy.hole_l1_interval, emphasised=True),
-        _bar("biharmonic", healthy.biharmonic_l1, healthy.biharmonic_l1_interval),
+        _bar("generator", holes.hole_l1, emphasised=True),
+        _bar("biharmonic", holes.biharmonic_l1),
+        _bar("smooth guess", holes.guess_l1),
     ]
-    if healthy.guess_l1 is not None:
-        bars.append(_bar("smooth guess", healthy.guess_l1, healthy.guess_l1_interval))
     yield Chart(
         "Filling holes in healthy tissue",
         svg(
             interval_chart(bars, axis="L1 in the holes"),
-            f"L1 in {healthy.n_holes} holes: generator {healthy.hole_l1:.4f}, "
-            f"biharmonic interpolation {healthy.biharmonic_l1:.4f}.",
+            f"L1 in {holes.n_holes} holes: generator {holes.hole_l1.mean:.4f}, "
+            f"biharmonic interpolation {holes.biharmonic_l1.mean:.4f}.",
         ),
-        f"{counted(healthy.n_holes, 'hole')} in {lesion_free} slices. Biharmonic interpolation knows no "
+        f"{counted(holes.n_holes, 'hole')} in {lesion_free} slices. Biharmonic interpolation knows no "
         "anatomy: a generator that has learnt healthy tissue lies below it.",
     )
-    if healthy.feedback is not None:
-        yield _feedback_chart(healthy.feedback)
+    if evidence.feedback is not None:
+        yield _feedback_chart(evidence.feedback)
 
 
-def _bar(label: str, mean: float, interval: Interval | None, *, emphasised: bool = False) -> Bar:
-    if interval is None or not interval.known:
-        return Bar(label, mean, emphasised=emphasised)
-    return Bar(label, mean, interval.low, interval.high, emphasised)
+def _bar(label: str, interval: Interval, *, emphasised: bool = False) -> Bar:
+    low, high = (interval.low, interval.high) if interval.known else (None, None)
+    return Bar(label, interval.mean, low, high, emphasised)
 
 
-def _feedback_chart(feedback: Feedback) -> Chart:
+def _feedback_chart(feedback: FeedbackEvidence) -> Chart:
     means = ", ".join(f"{name} {value.mean:.3f}" for name, value in feedback.losses.items())
-    bars = [_bar(name, value.mean, value, emphasised=name == "true") for name, value in feedback.losses.items()]
+    bars = [_bar(name, value, emphasised=name == "true") for name, value in feedback.losses.items()]
     return Chart(
         "Adversarial feedback, L_adv",
         svg(interval_chart(bars, axis="L_adv"), f"Mean adversarial feedback by mask: {means}."),

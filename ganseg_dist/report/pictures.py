@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ganseg_dist.display import Convention, View
+from ganseg_dist.evaluation.gallery import Example
 from ganseg_dist.plots.pixels import Mask, Pixels, grey, heat, outline_path, png, rgb
 from ganseg_dist.report.labels import joined, modality_label, region_label
-from ganseg_dist.report.records import Example
 
 COLOUR_CHANNELS = {"red", "green", "blue"}
 

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import FederationError, RunError
+from ganseg_dist.evaluation.gallery import Example, read_gallery
+from ganseg_dist.evaluation.results import CaseRow, ClassSummary, ImageRow, Summary, read_cases, read_images
 from ganseg_dist.federation.fingerprint import record as fingerprint_record
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint
 from ganseg_dist.federation.record import FederationRecord
-from ganseg_dist.files import parse_json, read_bytes, read_csv
 from ganseg_dist.inference.card import unknown_patients
-from ganseg_dist.report.classified import Classification, read_classification
+from ganseg_dist.records import Record, validated
 from ganseg_dist.report.compared import Comparison, read_comparison
-from ganseg_dist.report.reading import Difference, Interval, Record, finite, read_record
 from ganseg_dist.report.sheets import Sheet, newest_sheet, shows_generated
 from ganseg_dist.report.simulated import SimulatedSite, read_simulation
 from ganseg_dist.runs import Run
+from ganseg_dist.systems.ganet_seg.evidence import Evidence
 
 PARTS = ("train", "validation", "test")
-
-Plane = npt.NDArray[np.float32]
-Masks = npt.NDArray[np.uint8]
 
 
 class Tracked(Record):
@@ -116,145 +109,25 @@ class Data(Record):
         return unknown_patients(self.layout, ((case.id, case.patient) for case in self.cases))
 
 
-class Method(Record):
-    """One row of the scores table: the run itself or a method that it is compared with."""
-
-    name: str
-    kind: Literal["model", "baseline", "comparison"]
-    n: int
-    scores: dict[str, Interval]
-
-
-class Paired(Difference):
-    """Method a minus method b over the same subjects."""
-
-    score: str
-    a: str
-    b: str
-
-
-class ThresholdRow(Record):
-    """Detection of abnormal slices at one threshold on the discriminator's score."""
-
-    threshold: float
-    accuracy: float
-    sensitivity: float | None
-    specificity: float | None
-    youden_j: float | None
-    tp: int
-    fn: int
-    fp: int
-    tn: int
-
-
-class Detection(Record):
-    """Detection of abnormal slices by the discriminator: a slice is abnormal if score < threshold."""
-
-    auroc: float | None
-    auprc: float | None
-    n_slices: int
-    n_abnormal: int
-    score: str
-    chosen: float | None
-    rows: tuple[ThresholdRow, ...]
-    roc: tuple[tuple[float, float], ...]
-    """(false positive rate, true positive rate)."""
-
-
-class Feedback(Record):
-    """L_adv of true and wrong masks, as `systems.ganet_seg.feedback_evidence` measures it."""
-
-    losses: dict[str, Interval]
-    margins: dict[str, Difference]
-    cosine: Interval | None
-    grown: Interval
-    shrunk: Interval
-
-
-class Healthy(Record):
-    """How well the generator fills holes in healthy tissue."""
-
-    hole_l1: float
-    biharmonic_l1: float
-    guess_l1: float | None = None
-    """The smooth guess that the generator refines."""
-    hole_l1_interval: Interval | None = None
-    guess_l1_interval: Interval | None = None
-    biharmonic_l1_interval: Interval | None = None
-    less_biharmonic: Difference | None = None
-    n_holes: int
-    psnr: float | None = None
-    ssim: float | None = None
-    feedback: Feedback | None = None
-
-
-class Summary(Record):
-    """evaluation/PART/summary.json."""
-
-    part: str
-    n_cases: int
-    n_patients: int
-    distance_unit: Literal["mm", "px"]
-    rows: tuple[Method, ...]
-    paired: tuple[Paired, ...] = ()
-    detection: Detection | None = None
-    healthy: Healthy | None = None
-    thresholds: dict[str, float] = Field(default_factory=dict)
-    calibrated_on: int = 0
-    """Validation patients that the thresholds were chosen on; 0: none, they are the defaults."""
-
-    @property
-    def model(self) -> Method | None:
-        """The run's own row."""
-        return next((row for row in self.rows if row.kind == "model"), None)
-
-    @property
-    def regions(self) -> tuple[str, ...]:
-        """Regions that are scored, in the order of the scores."""
-        return tuple(dict.fromkeys(score.partition("/")[0] for row in self.rows for score in row.scores))
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredCase:
-    """One line of cases.csv."""
-
-    case: str
-    patient: str
-    site: str
-    scores: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One slice of gallery.npz."""
-
-    case: str
-    rank: str
-    slice: int
-    dice: float
-    """Of the whole case."""
-    sides_known: bool
-    """Whether columns run from the patient's left to right."""
-    image: Plane
-    """(C, H, W) in [-1, 1]."""
-    truth: Masks
-    """(R, H, W) in {0, 1}."""
-    predicted: Masks
-    """(R, H, W) in {0, 1}."""
-    anomaly: Plane | None
-    """(1, H, W) in [0, 1]."""
-    reconstruction: Plane | None
-    """(C', H, W) in [-1, 1]."""
-
-
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """The results of a segmenter on one part of the data."""
 
     part: str
     summary: Summary
-    cases: tuple[ScoredCase, ...]
+    evidence: Evidence | None
+    """Of the healthy model."""
+    cases: tuple[CaseRow, ...]
     examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The results of a classifier on one part of the data."""
+
+    part: str
+    summary: ClassSummary
+    images: tuple[ImageRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,9 +161,9 @@ class Records:
         folder = run.folder
         config = run.config() if (folder / "config.json").exists() else None
         parts, classifies = _evaluated_parts(run), _classifies(config)
-        description = read_record(run, "run.json", TypeAdapter(Description)) or Description()
+        description = run.find_record("run.json", Description) or Description()
         tracked = description.mlflow.run_id if description.mlflow is not None else None
-        data = read_record(run, "data.json", TypeAdapter(Data))
+        data = run.find_record("data.json", Data)
         simulation = read_simulation(run)
         site_of = {patient: site.name for site in simulation for patient in site.patients}
         return cls(
@@ -301,7 +174,7 @@ class Records:
             data=_data_at(site_of, data) if data is not None else None,
             split=run.split() if (folder / "split.json").exists() else None,
             evaluations=() if classifies else tuple(_evaluation_at(site_of, _evaluation(run, part)) for part in parts),
-            classifications=tuple(read_classification(run, part) for part in parts) if classifies else (),
+            classifications=tuple(_classification(run, part) for part in parts) if classifies else (),
             sheet=newest_sheet(run, tracked) if shows_generated(config) else None,
             federation=run.federation(),
             comparison=read_comparison(run),
@@ -332,11 +205,10 @@ def _classifies(config: RunConfig | None) -> bool:
 
 def _history(run: Run) -> tuple[Epoch, ...]:
     """history.json; for a run that is still training, or was interrupted, the history of its newest checkpoint."""
-    epochs = TypeAdapter(tuple[Epoch, ...])
-    finished = read_record(run, "history.json", epochs)
+    finished = run.find_record("history.json", tuple[Epoch, ...])
     if finished is not None:
         return finished
-    return epochs.validate_python(FolderCheckpoints(run.checkpoints).history())
+    return validated(tuple[Epoch, ...], FolderCheckpoints(run.checkpoints).history(), run.checkpoints)
 
 
 def _data_at(site_of: Mapping[str, str], data: Data) -> Data:
@@ -356,56 +228,15 @@ def _evaluated_parts(run: Run) -> list[str]:
 
 
 def _evaluation(run: Run, part: str) -> Evaluation:
-    summary = read_record(run, f"evaluation/{part}/summary.json", TypeAdapter(Summary))
-    if summary is None:
-        raise RunError(f"{run.evaluation(part)}: has lost its summary.json; evaluate again")
-    folder = run.evaluation(part)
-    return Evaluation(part, summary, _cases(folder / "cases.csv"), _examples(folder / "gallery.npz"))
+    folder, file = run.evaluation(part), f"evaluation/{part}/summary.json"
+    summary = run.read_record(file, Summary)
+    evidence = None if summary.evidence is None else validated(Evidence, summary.evidence, run.folder / file)
+    return Evaluation(part, summary, evidence, read_cases(folder / "cases.csv"), read_gallery(folder / "gallery.npz"))
 
 
-def _cases(path: Path) -> tuple[ScoredCase, ...]:
-    """The lines of a cases.csv; a score left empty is left out."""
-    if not path.exists():
-        return ()
-    try:
-        return tuple(
-            ScoredCase(
-                line.pop("case"),
-                line.pop("patient"),
-                line.pop("site"),
-                {name: finite(value) for name, value in line.items() if value},
-            )
-            for line in read_csv(path)
-        )
-    except (OSError, KeyError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); evaluate again") from None
-
-
-def _examples(path: Path) -> tuple[Example, ...]:
-    if not path.exists():
-        return ()
-    try:
-        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as arrays:
-            index: list[dict[str, Any]] = parse_json(str(arrays["index"]))
-            return tuple(_example(entry, dict(arrays)) for entry in index)
-    except Exception as error:  # a damaged archive raises errors of a dozen classes
-        raise RunError(f"{path}: cannot be read ({error}); evaluate again") from None
-
-
-def _example(entry: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Example:
-    key = entry["k"]
-    return Example(
-        case=str(entry["case"]),
-        rank=str(entry["rank"]),
-        slice=int(entry["slice"]),
-        dice=float(entry["dice"]),
-        sides_known=bool(entry["sides_known"]),
-        image=arrays[f"{key}/image"],
-        truth=arrays[f"{key}/truth"],
-        predicted=arrays[f"{key}/predicted"],
-        anomaly=arrays.get(f"{key}/anomaly"),
-        reconstruction=arrays.get(f"{key}/reconstruction"),
-    )
+def _classification(run: Run, part: str) -> Classification:
+    summary = run.read_record(f"evaluation/{part}/summary.json", ClassSummary)
+    return Classification(part, summary, read_images(run.evaluation(part) / "images.csv", summary.classes))
 
 
 def _fingerprints(run: Run, config: RunConfig | None) -> dict[str, Fingerprint]:

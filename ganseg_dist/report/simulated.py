@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import TypeAdapter
-
-from ganseg_dist.report.reading import Record, read_record
+from ganseg_dist.records import Record
 from ganseg_dist.runs import Run
 
 
@@ -27,5 +25,5 @@ class SimulatedSite(Record):
 def read_simulation(run: Run) -> tuple[SimulatedSite, ...]:
     """By name; empty for a deployment, and where the sites' folders were deleted. Raises RunError naming the field."""
     files = sorted(run.folder.glob("sites/*/site.json"))
-    sites = (read_record(run, str(file.relative_to(run.folder)), TypeAdapter(SimulatedSite)) for file in files)
-    return tuple(sorted((site for site in sites if site is not None), key=lambda site: site.name))
+    sites = (run.read_record(str(file.relative_to(run.folder)), SimulatedSite) for file in files)
+    return tuple(sorted(sites, key=lambda site: site.name))

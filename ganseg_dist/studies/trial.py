@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
-from ganseg_dist.evaluation.segmentation import CaseRow
+from ganseg_dist.evaluation.results import CaseRow
 from ganseg_dist.runs import Run
 
 TrialState = Literal["finished", "stopped", "diverged", "abandoned", "failed"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ganseg_dist.metrics.registry import Mode, find_score
+from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.runs import Run
 from ganseg_dist.tracking.contents import LONGEST_VALUE, metric_name
 from ganseg_dist.tracking.pyfunc import ModelUpload
@@ -23,8 +24,8 @@ DESCRIPTION = "mlflow.note.content"
 """The tag that MLflow's page of a run shows as its description, Markdown."""
 
 
-def log_evaluation(run: Run, part: str, scores: Mapping[str, Any]) -> None:
-    """Log the mean and interval of each score that has one, its better direction, and the files.
+def log_evaluation(run: Run, part: str, scores: Mapping[str, Interval]) -> None:
+    """Log the mean and interval of each score, its better direction, and the files.
 
     Warns when MLflow is unreachable.
     """
@@ -38,12 +39,12 @@ def log_evaluation(run: Run, part: str, scores: Mapping[str, Any]) -> None:
     page.persist(f"{part} scores", send)
 
 
-def score_metrics(part: str, scores: Mapping[str, Any]) -> list[Metric]:
-    """PART/SCORE/mean, low and high of each score that is an interval."""
-    return metrics({f"{part}/{score}/{end}": scores[score][end] for score in _intervals(scores) for end in ENDS})
+def score_metrics(part: str, scores: Mapping[str, Interval]) -> list[Metric]:
+    """PART/SCORE/mean, low and high of each score."""
+    return metrics({f"{part}/{score}/{end}": getattr(value, end) for score, value in scores.items() for end in ENDS})
 
 
-def direction_tags(part: str, scores: Mapping[str, Any]) -> list[RunTag]:
+def direction_tags(part: str, scores: Iterable[str]) -> list[RunTag]:
     """Two tags that name the scores of PART that are better when larger, and those that are better when smaller.
 
     MLflow's metrics have no direction of their own. Raises ConfigError for a score that is not registered.
@@ -51,7 +52,7 @@ def direction_tags(part: str, scores: Mapping[str, Any]) -> list[RunTag]:
     from mlflow.entities import RunTag
 
     better: dict[Mode, list[str]] = {"max": [], "min": []}
-    for score in _intervals(scores):
+    for score in scores:
         if (mode := find_score(score).mode) is not None:
             better[mode].append(score)
     words: dict[Mode, str] = {"max": "larger_is_better", "min": "smaller_is_better"}
@@ -60,11 +61,6 @@ def direction_tags(part: str, scores: Mapping[str, Any]) -> list[RunTag]:
         for mode, names in better.items()
         if names
     ]
-
-
-def _intervals(scores: Mapping[str, Any]) -> list[str]:
-    """Names of the scores that have a mean and an interval."""
-    return [name for name, value in scores.items() if isinstance(value, Mapping) and {*ENDS} <= value.keys()]
 
 
 def metrics(values: Mapping[str, float]) -> list[Metric]:

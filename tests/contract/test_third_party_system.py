@@ -59,7 +59,7 @@ def test_it_trains_calibrates_evaluates_and_is_reported(ganseg, phantom, runs, t
     ganseg("evaluate", trained, "--data", phantom)
     summary = json.loads((runs / trained / "evaluation" / "test" / "summary.json").read_text())
     assert summary["rows"][0]["scores"]["wt/dice"]["n"] == summary["n_patients"]
-    assert (summary["detection"], summary["healthy"]) == (None, None)
+    assert (summary["detection"], summary["evidence"]) == (None, None)
     ganseg("report", trained)
     page = (runs / trained / "report.html").read_text()
     assert "toy_debug" in page

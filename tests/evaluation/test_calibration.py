@@ -55,10 +55,10 @@ def test_no_threshold_on_flair_without_a_lesion(model, cases):
 def test_sensitivity_to_what_no_case_has_is_undefined(model, cases):
     arm = ModelArm("m", "model", model)
     both, healthy = (summarise(evaluate([arm], some, "test"), model) for some in (cases, cases[1:]))
-    assert both["absent"] == ["et"]
-    assert "wt/sensitivity" in both["rows"][0]["scores"]
-    assert healthy["absent"] == ["wt", "et"]
-    scores = healthy["rows"][0]["scores"]
+    assert both.absent == ("et",)
+    assert "wt/sensitivity" in both.rows[0].scores
+    assert healthy.absent == ("wt", "et")
+    scores = healthy.rows[0].scores
     assert not [name for name in scores if name.endswith("sensitivity")]
     assert {"wt/dice", "et/dice", "wt/specificity"} <= set(scores)
 

@@ -8,7 +8,8 @@ import torch
 
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.errors import DataError, RunError
-from ganseg_dist.evaluation.classification import ImageRow, classify, save_classification, summarise_classes
+from ganseg_dist.evaluation.classification import classify, save_classification, summarise_classes
+from ganseg_dist.evaluation.results import ImageRow
 
 CLASSES = ("no lesion", "lesion")
 
@@ -76,14 +77,15 @@ def test_summary_scores_known_rows_at_the_threshold_of_validation():
     rows = [row("a", "no lesion", 0.1), row("b", "no lesion", 0.7), row("c", "lesion", 0.8), row("d", None, 0.9)]
     validation = [row("v", "no lesion", 0.5), row("w", "lesion", 0.7), row("w", None, 0.0)]
     summary = summarise_classes(rows, CLASSES, validation)
-    assert (summary["n_images"], summary["n_known"], summary["scores"]["n_patients"]) == (4, 3, 3)
-    assert summary["scores"]["accuracy"]["mean"] == pytest.approx(2 / 3)
-    assert summary["scores"]["auroc"]["mean"] == 1
-    point = summary["operating_point"]
-    assert (point["threshold"], point["calibrated_on"], point["validated_specificity"]) == (pytest.approx(0.6), 2, 0.9)
-    assert (point["tp"], point["fn"], point["fp"], point["tn"]) == (1, 0, 1, 1)
-    assert summarise_classes(rows, CLASSES)["operating_point"] is None
-    assert summarise_classes(rows[3:], CLASSES, validation)["scores"] is None
+    assert (summary.n_images, summary.n_known, summary.scores.n_patients) == (4, 3, 3)
+    assert summary.scores.accuracy.mean == pytest.approx(2 / 3)
+    assert summary.scores.auroc.mean == 1
+    point = summary.operating_point
+    assert (point.threshold, point.calibrated_on, point.validated_specificity) == (pytest.approx(0.6), 2, 0.9)
+    assert (point.tp, point.fn, point.fp, point.tn) == (1, 0, 1, 1)
+    assert summarise_classes(rows, CLASSES).operating_point is None
+    with pytest.raises(DataError, match="no image of a known class among no lesion, lesion"):
+        summarise_classes(rows[3:], CLASSES, validation)
 
 
 def test_both_files_replace_the_earlier_ones(tmp_path):
@@ -94,7 +96,7 @@ def test_both_files_replace_the_earlier_ones(tmp_path):
     summary = save_classification(folder, rows, CLASSES)
     assert {file.name for file in folder.iterdir()} == {"images.csv", "summary.json"}
     assert json.loads((folder / "summary.json").read_text())["scores"]["accuracy"]["mean"] == 1
-    assert summary["scores"]["auroc"] is None
+    assert summary.scores.auroc is None
     with (folder / "images.csv").open() as text:
         first, second = csv.DictReader(text)
     assert (first["patient"], first["truth"], first["p(no lesion)"], first["p(lesion)"]) == (

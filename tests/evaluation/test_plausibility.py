@@ -70,4 +70,4 @@ def test_evaluation_warns_of_each_case_and_counts_them(tmp_path, cohort):
     result = evaluate([ModelArm("m", "model", model)], cases, "test", warn=warnings.append)
     assert [line.partition(": ")[0] for line in warnings] == ["c0", "c1"]
     assert "look at the mask" in warnings[0]
-    assert sum(summarise(result, model)["implausible"].values()) == 2
+    assert sum(summarise(result, model).implausible.values()) == 2

@@ -29,7 +29,7 @@ from ganseg_dist.digests import sealed
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, load_checkpoint, save_checkpoint
 from ganseg_dist.errors import DataError
 from ganseg_dist.evaluation.probabilities import KeptCase, _arrays, _file, read_probabilities
-from ganseg_dist.evaluation.segmentation import CaseRow
+from ganseg_dist.evaluation.results import CaseRow
 from ganseg_dist.federation.privacy import Releases
 from ganseg_dist.files import sha256
 from ganseg_dist.inference.ensemble import load_together, member_folders, write_index

@@ -16,7 +16,8 @@ from scipy.ndimage import binary_dilation, gaussian_filter, shift
 
 from ganseg_dist.config import override
 from ganseg_dist.display import PNG_TEXT
-from ganseg_dist.evaluation.classification import ImageRow, save_classification
+from ganseg_dist.evaluation.classification import save_classification
+from ganseg_dist.evaluation.results import ImageRow
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
 
@@ -170,9 +171,8 @@ def classifier_run(root: Path) -> Run:
     run.write("history.json", _classifier_history(9))
     run.describe(kept={"classify": {"epoch": 2, "best_of": ["cross_entropy"]}})
     folder = run.evaluation("test")
-    summary = save_classification(folder, _called(classes, (20, 16, 24, 0)), classes)
-    elbow = [[k, 6400.0 / k**2] for k in range(1, 9)]
-    run.write("evaluation/test/summary.json", summary | {"elbow": elbow})
+    elbow = [(k, 6400.0 / k**2) for k in range(1, 9)]
+    save_classification(folder, _called(classes, (20, 16, 24, 0)), classes, elbow=elbow)
     return run
 
 
@@ -336,10 +336,12 @@ def _evaluate(run: Run, part: str, regions: list[str], *, channels: int, unit: s
         "n_cases": 21,
         "n_patients": 21,
         "distance_unit": unit,
+        "absent": [],
+        "implausible": {},
         "rows": rows,
         "paired": paired,
         "detection": _detection() if gan else None,
-        "healthy": _healthy() if gan else None,
+        "evidence": _evidence() if gan else None,
         "calibrated_on": 3,
         "thresholds": dict.fromkeys(regions, 0.5),
     }
@@ -394,7 +396,7 @@ def _detection() -> dict[str, Any]:
     }
 
 
-def _healthy() -> dict[str, Any]:
+def _evidence() -> dict[str, Any]:
     losses = {"true": 0.41, "eroded": 0.66, "dilated": 0.38, "shifted": 0.83, "whole foreground": 0.44, "empty": 1.12}
     margins = {name: loss - losses["true"] for name, loss in losses.items() if name != "true"}
     feedback = {
@@ -407,19 +409,16 @@ def _healthy() -> dict[str, Any]:
         "grown": _around(0.33, 0.05),
         "shrunk": _around(0.71, 0.05),
     }
-    return {
-        "hole_l1_interval": _around(0.071, 0.008),
-        "biharmonic_l1_interval": _around(0.094, 0.011),
-        "guess_l1": 0.105,
-        "guess_l1_interval": _around(0.105, 0.012),
-        "hole_l1": 0.071,
-        "biharmonic_l1": 0.094,
+    holes = {
+        "hole_l1": _around(0.071, 0.008),
+        "biharmonic_l1": _around(0.094, 0.011),
+        "guess_l1": _around(0.105, 0.012),
         "n_holes": 240,
         "psnr": 24.31,
         "ssim": 0.871,
         "less_biharmonic": {"difference": _around(-0.023, 0.004), "differs": True},
-        "feedback": feedback,
     }
+    return {"holes": holes, "feedback": feedback}
 
 
 def _write_cases(path: Path, regions: list[str], unit: str) -> None:

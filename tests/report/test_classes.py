@@ -6,9 +6,9 @@ import pytest
 
 from ganseg_dist.config import override
 from ganseg_dist.errors import RunError
+from ganseg_dist.evaluation.results import ImageRow
 from ganseg_dist.report import write_report
 from ganseg_dist.report.classes import class_view, confusion_rows, mistakes
-from ganseg_dist.report.classified import ClassifiedImage
 from ganseg_dist.report.page import commands
 from ganseg_dist.report.records import Records
 from tests.report.made_runs import classifier_run, detector_run
@@ -21,7 +21,7 @@ def viewed(run):
 
 
 def image(case, truth, predicted, sure):
-    return ClassifiedImage(case, 0, truth, predicted, {"a": 1 - sure, "b": sure})
+    return ImageRow(case, case, "s", 0, truth, predicted, (1 - sure, sure))
 
 
 def test_the_surest_mistakes_come_first_and_what_is_right_or_unknown_is_none():
@@ -32,7 +32,7 @@ def test_the_surest_mistakes_come_first_and_what_is_right_or_unknown_is_none():
         image("sure", "a", "b", 0.8),
         image("as sure", "a", "b", 0.8),
     ]
-    assert [(each.image.case, each.of_predicted) for each in mistakes(images)] == [
+    assert [(each.image.case, each.of_predicted) for each in mistakes(images, ("a", "b"))] == [
         ("as sure", 0.8),
         ("sure", 0.8),
         ("unsure", 0.6),

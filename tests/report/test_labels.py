@@ -1,7 +1,7 @@
 import pytest
 
+from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.report import labels
-from ganseg_dist.report.reading import Interval
 
 
 @pytest.mark.parametrize(

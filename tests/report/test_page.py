@@ -17,6 +17,8 @@ from ganseg_dist.digests import sealed
 from ganseg_dist.engine.checkpoint import FORMAT
 from ganseg_dist.engine.state import Position
 from ganseg_dist.errors import ConfigError, RunError
+from ganseg_dist.evaluation.results import ArmDifference
+from ganseg_dist.metrics.statistics import Interval, PairedComparison
 from ganseg_dist.report import write_report
 from ganseg_dist.report.page import (
     commands,
@@ -26,8 +28,8 @@ from ganseg_dist.report.page import (
     fingerprint,
     site_table,
 )
-from ganseg_dist.report.reading import Difference, Interval
-from ganseg_dist.report.records import Healthy, Paired, Records
+from ganseg_dist.report.records import Records
+from ganseg_dist.systems.ganet_seg.hole_evidence import HoleEvidence
 from tests.report.made_runs import (
     classifier_run,
     detector_run,
@@ -154,10 +156,10 @@ def test_a_section_that_nothing_was_measured_for_is_left_out(tmp_path):
     assert all(heading in whole for heading in headings)
     (run.evaluation("test") / "gallery.npz").unlink()
     summary = run.read("evaluation/test/summary.json")
-    run.write("evaluation/test/summary.json", summary | {"paired": [], "healthy": None, "detection": None})
+    run.write("evaluation/test/summary.json", summary | {"paired": [], "evidence": None, "detection": None})
     page = write_report(run).read_text()
     assert not any(heading in page for heading in (*headings, "#test-healthy"))
-    run.write("evaluation/test/summary.json", summary | {"healthy": None})
+    run.write("evaluation/test/summary.json", summary | {"evidence": None})
     page = write_report(run).read_text()
     assert "Slice detection by the discriminator" in page
     assert "Healthy model" not in page
@@ -330,7 +332,7 @@ def test_a_damaged_gallery_or_case_table_is_named(tmp_path):
 )
 def test_a_difference_is_better_or_worse_by_the_direction_of_its_score(score, mean, differs, told):
     gap = Interval(mean=mean, low=mean - 0.01, high=mean + 0.01, n=9)
-    assert describe_difference(Paired(score=score, a="one", b="other", difference=gap, differs=differs)) == told
+    assert describe_difference(ArmDifference(score=score, a="one", b="other", difference=gap, differs=differs)) == told
 
 
 def test_a_case_that_is_both_median_and_worst_is_shown_once(tmp_path):
@@ -348,8 +350,8 @@ def test_a_case_that_is_both_median_and_worst_is_shown_once(tmp_path):
 def test_the_generator_is_called_better_or_worse_by_slices_that_both_filled():
     def told(mean, differs):
         gap = Interval(mean=mean, low=mean - 0.01, high=mean + 0.01, n=7)
-        less = Difference(difference=gap, differs=differs)
-        return describe_holes(Healthy(hole_l1=0.1, biharmonic_l1=0.1, n_holes=9, less_biharmonic=less))
+        less = PairedComparison(difference=gap, differs=differs)
+        return describe_holes(HoleEvidence(gap, gap, less, gap, n_holes=9, psnr=20.0, ssim=0.5))
 
     assert "the generator is better." in told(-0.05, True)
     assert "the generator is worse." in told(0.05, True)

@@ -5,12 +5,13 @@ import math
 import pytest
 from mlflow import MlflowClient
 
+from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.runs import named_run
 from ganseg_dist.tracking import tracked_run
 from ganseg_dist.tracking.results import ENDS, log_evaluation, log_experiment
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent, open_tracking
 
-INTERVAL = {"mean": 0.5, "low": 0.25, "high": 0.75, "n": 4}
+INTERVAL = Interval(mean=0.5, low=0.25, high=0.75, n=4)
 
 
 @pytest.fixture
@@ -40,16 +41,16 @@ def test_an_experiments_table_is_on_its_own_page(experiment):
     assert open_parent(experiment, "fractions", {}).run_id == parent.run_id
 
 
-def test_an_evaluations_intervals_are_metrics_and_other_results_are_not(run):
+def test_an_evaluations_intervals_are_metrics(run):
     tracked = open_tracking(run)
     run.describe(mlflow=tracked.to_dict())
     run.evaluation("test").mkdir(parents=True)
     (run.evaluation("test") / "summary.json").write_text("{}")
     intervals = {"wt/dice": INTERVAL, "wt/hd95_mm": INTERVAL, "wt/lesions_true": INTERVAL}
-    log_evaluation(run, "test", {**intervals, "n_images": 7, "classes": {"lesion": INTERVAL}, "auroc": None})
+    log_evaluation(run, "test", intervals)
     client = MlflowClient(tracked.uri)
     logged = client.get_run(tracked.run_id).data
-    assert logged.metrics == {f"test/{score}/{end}": INTERVAL[end] for score in intervals for end in ENDS}
+    assert logged.metrics == {f"test/{score}/{end}": getattr(INTERVAL, end) for score in intervals for end in ENDS}
     directions = {name: value for name, value in logged.tags.items() if name.endswith("_is_better")}
     assert directions == {
         "ganseg.test.larger_is_better": "wt/dice",

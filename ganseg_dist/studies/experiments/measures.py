@@ -15,8 +15,7 @@ import numpy as np
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.errors import DataError
-from ganseg_dist.evaluation.classification import ImageRow
-from ganseg_dist.evaluation.segmentation import CaseRow
+from ganseg_dist.evaluation.results import CaseRow, ImageRow
 from ganseg_dist.metrics.image_sets import (
     Owners,
     Statistic,

@@ -15,7 +15,8 @@ from ganseg_dist.data.scan import Scan, load_scan
 from ganseg_dist.data.slices import slice_classes
 from ganseg_dist.evaluation.arms import ModelArm
 from ganseg_dist.evaluation.classification import classify_prepared
-from ganseg_dist.evaluation.segmentation import CaseRow, evaluate
+from ganseg_dist.evaluation.results import CaseRow
+from ganseg_dist.evaluation.segmentation import evaluate
 from ganseg_dist.inference.predictor import CasePrediction, Predictor
 from ganseg_dist.names import LONGEST_PART, folder_names
 from ganseg_dist.runs import Run

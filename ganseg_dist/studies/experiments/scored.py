@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.readers import read_cohort
-from ganseg_dist.evaluation.segmentation import CaseRow
+from ganseg_dist.evaluation.results import CaseRow
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.studies.experiments.measures import Measure
 from ganseg_dist.studies.experiments.run import Job
@@ -43,11 +42,7 @@ def _log_child(job: Job, result: TrialResult, measures: Sequence[Measure]) -> No
     if job.parent.run_id is None:
         return
     names = {name for row in result.rows for name in row.scores}
-    scores = {
-        measure.name: asdict(measure.interval([result.rows]))
-        for measure in measures
-        if names.issuperset(measure.needed)
-    }
+    scores = {measure.name: measure.interval([result.rows]) for measure in measures if names.issuperset(measure.needed)}
 
     def send(client: MlflowClient) -> None:
         from mlflow.entities import Param

@@ -7,7 +7,8 @@ from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.errors import DataError
 from ganseg_dist.evaluation.arms import ModelArm
 from ganseg_dist.evaluation.classification import classify, save_classification
-from ganseg_dist.evaluation.segmentation import CaseRow, evaluate, save_evaluation
+from ganseg_dist.evaluation.results import CaseRow
+from ganseg_dist.evaluation.segmentation import evaluate, save_evaluation
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.planning.prepare import prepared_slices
 from ganseg_dist.runs import Run
@@ -46,7 +47,7 @@ def _score_cases(run: Run, cohort: Cohort, split: Split) -> list[CaseRow]:
     predictor = Predictor.load(run.model)
     result = evaluate([ModelArm(run.name, "model", predictor)], cases, "test")
     summary = save_evaluation(run.evaluation("test"), result, predictor)
-    log_evaluation(run, "test", summary["rows"][0]["scores"])
+    log_evaluation(run, "test", summary.rows[0].scores)
     return result.rows[run.name]
 
 
@@ -59,6 +60,6 @@ def _score_images(run: Run, cohort: Cohort, split: Split) -> list[CaseRow]:
         for cases in (cohort.of_patients(split.validation), cohort.of_patients(split.test))
     )
     summary = save_classification(run.evaluation("test"), test, classes, validation)
-    log_evaluation(run, "test", summary["scores"])
-    point = summary["operating_point"]
-    return image_rows(test, classes, None if point is None else point["threshold"])
+    log_evaluation(run, "test", summary.scores.intervals)
+    point = summary.operating_point
+    return image_rows(test, classes, None if point is None else point.threshold)

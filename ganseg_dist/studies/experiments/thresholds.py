@@ -14,7 +14,8 @@ from ganseg_dist.atomic import write_csv
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import RunError
-from ganseg_dist.evaluation.segmentation import TABLE_THRESHOLDS, CaseRow
+from ganseg_dist.evaluation.results import CaseRow
+from ganseg_dist.evaluation.segmentation import TABLE_THRESHOLDS
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.metrics.detection import ThresholdRow, threshold_table
 from ganseg_dist.metrics.statistics import Interval

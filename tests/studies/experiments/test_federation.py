@@ -6,7 +6,7 @@ import pytest
 
 from ganseg_dist.config import override
 from ganseg_dist.data.cohort import Split
-from ganseg_dist.evaluation.segmentation import CaseRow
+from ganseg_dist.evaluation.results import CaseRow
 from ganseg_dist.studies.experiments.federation import (
     ALONE,
     compare,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ganseg_dist.evaluation.segmentation import CaseRow
+from ganseg_dist.evaluation.results import CaseRow
 from ganseg_dist.plots.comparisons import LEAST_SPAN
 from ganseg_dist.plots.style import PAPER
 from ganseg_dist.studies.experiments.figures import curves, intervals

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ganseg_dist.errors import DataError
-from ganseg_dist.evaluation.classification import ImageRow
+from ganseg_dist.evaluation.results import ImageRow
 from ganseg_dist.metrics.classification import classification_scores, operating_point
 from ganseg_dist.studies.experiments.measures import (
     ACCURACY,

@@ -7,7 +7,7 @@ import pytest
 from ganseg_dist.atomic import write_json
 from ganseg_dist.digests import sealed
 from ganseg_dist.errors import RunError
-from ganseg_dist.evaluation.segmentation import CaseRow
+from ganseg_dist.evaluation.results import CaseRow
 from ganseg_dist.runs import Run, named_run
 from ganseg_dist.studies.experiments.run import run_experiment
 from ganseg_dist.studies.study import Study, write_result

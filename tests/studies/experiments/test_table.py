@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from ganseg_dist.errors import DataError
-from ganseg_dist.evaluation.segmentation import CaseRow
+from ganseg_dist.evaluation.results import CaseRow
 from ganseg_dist.studies.experiments.figures import curves, intervals
 from ganseg_dist.studies.experiments.measures import MeanOf
 from ganseg_dist.studies.experiments.table import header_and_cells, markdown, means, save_table, tabulate

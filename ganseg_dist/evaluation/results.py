@@ -1,0 +1,255 @@
+"""What evaluation writes into runs/NAME/evaluation/PART, and what reports, tables, tracking and commands read.
+
+Scores are keyed `region/score`; their units, bounds and directions are in `metrics/registry.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+
+from pydantic import model_validator
+
+from ganseg_dist.atomic import write_csv
+from ganseg_dist.errors import RunError
+from ganseg_dist.files import read_csv
+from ganseg_dist.metrics.classification import ClassificationScores, OperatingPoint
+from ganseg_dist.metrics.detection import ThresholdRow
+from ganseg_dist.metrics.statistics import Interval, PairedComparison
+from ganseg_dist.records import Record
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Extended = TypeVar("Extended")
+
+DECIMALS = 6
+"""Of scores and probabilities in CSV files."""
+
+ArmKind = Literal["model", "comparison", "baseline"]
+
+
+def extended(kind: type[Extended], base: DataclassInstance, **more: Any) -> Extended:
+    """A dataclass made of the fields of the one that it inherits from, and of its own."""
+    return kind(**{field.name: getattr(base, field.name) for field in fields(base)}, **more)
+
+
+class ArmScores(Record):
+    """One segmenter: the run itself, or a method that it is compared with."""
+
+    name: str
+    kind: ArmKind
+    n: int
+    """Cases."""
+    scores: dict[str, Interval]
+    """Means over patients; n counts patients."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmDifference(PairedComparison):
+    """Arm a less arm b in one score."""
+
+    score: str
+    a: str
+    b: str
+
+
+class Detection(Record):
+    """Detection of abnormal slices by the discriminator: a slice is abnormal if score < threshold."""
+
+    auroc: float | None
+    """In [0, 1]; None, like `auprc`, where all slices are of one kind."""
+    auprc: float | None
+    n_slices: int
+    n_abnormal: int
+    score: str
+    """How a slice's score is made of its patches' realism, such as mean."""
+    chosen: float | None
+    """Calibrated threshold; None without one."""
+    rows: tuple[ThresholdRow, ...]
+    """By rising threshold."""
+    roc: tuple[tuple[float, float], ...]
+    """(false positive rate, true positive rate); empty where all slices are of one kind."""
+
+
+class Summary(Record):
+    """summary.json of a segmenter."""
+
+    part: str
+    n_cases: int
+    n_patients: int
+    distance_unit: Literal["mm", "px"]
+    absent: tuple[str, ...]
+    """Regions that no case has; their sensitivity is undefined."""
+    implausible: dict[str, int]
+    """Cases whose predicted lesion is implausible, by the key of `plausibility.KINDS`."""
+    rows: tuple[ArmScores, ...]
+    """The run first."""
+    paired: tuple[ArmDifference, ...]
+    """The run less each other arm."""
+    detection: Detection | None
+    """None without a discriminator."""
+    evidence: dict[str, Any] | None
+    """What the system's own evidence function measures of its GAN; None where it has nothing to show."""
+    thresholds: dict[str, float]
+    """Probability at which each region's mask begins."""
+    calibrated_on: int
+    """Validation patients that the thresholds were chosen on; 0: none, they are the defaults."""
+
+    @property
+    def model(self) -> ArmScores | None:
+        """The run's own row."""
+        return next((row for row in self.rows if row.kind == "model"), None)
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Regions that are scored, in the order of the scores."""
+        return tuple(dict.fromkeys(score.partition("/")[0] for row in self.rows for score in row.scores))
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRow:
+    """A line of cases.csv: the scores of one arm on one case."""
+
+    case: str
+    patient: str
+    site: str
+    scores: dict[str, float]
+    """Without those that are undefined for this case."""
+
+
+def write_cases(file: Path, rows: Sequence[CaseRow]) -> None:
+    """Write a cases.csv. Raises GansegError when the disk refuses."""
+    write_csv(
+        file,
+        [
+            {"case": row.case, "patient": row.patient, "site": row.site}
+            | {name: round(value, DECIMALS) for name, value in row.scores.items()}
+            for row in rows
+        ],
+    )
+
+
+def read_cases(file: Path) -> tuple[CaseRow, ...]:
+    """The lines of a cases.csv; none where it is missing. Raises RunError naming the file where one is damaged."""
+    if not file.exists():
+        return ()
+    with _readable(file):
+        return tuple(
+            CaseRow(
+                line.pop("case"),
+                line.pop("patient"),
+                line.pop("site"),
+                {name: _finite(value) for name, value in line.items() if value},
+            )
+            for line in read_csv(file)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidatedPoint(OperatingPoint):
+    """Detection of the second of two classes at a threshold that was chosen on validation patients."""
+
+    validated_specificity: float
+    """Lowest specificity that the threshold had to keep on validation patients, in [0, 1]."""
+    calibrated_on: int
+    """Number of validation patients."""
+
+
+class ClassSummary(Record):
+    """summary.json of a classifier."""
+
+    classes: tuple[str, ...]
+    n_images: int
+    n_known: int
+    """Images whose class is known; only these are scored."""
+    scores: ClassificationScores
+    operating_point: ValidatedPoint | None
+    elbow: tuple[tuple[int, float], ...] = ()
+    """(k, within-cluster sum of squares) of training images, for systems that start from k-means."""
+
+    @model_validator(mode="after")
+    def _of_one_size(self) -> Self:
+        sides = {len(self.classes), len(self.scores.confusion), *map(len, self.scores.confusion)}
+        if len(sides) > 1 or set(self.scores.classes) != set(self.classes):
+            raise ValueError("classes, scores.classes and scores.confusion differ in their classes")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """A line of images.csv: one slice with its true and its predicted class."""
+
+    case: str
+    patient: str
+    site: str
+    slice: int
+    """Counted from 0."""
+    truth: str | None
+    """None where it is not known."""
+    predicted: str
+    probability: tuple[float, ...]
+    """Of each class, in the order of the classes."""
+
+
+def write_images(file: Path, rows: Sequence[ImageRow], classes: Sequence[str]) -> None:
+    """Write an images.csv. Raises GansegError when the disk refuses."""
+    write_csv(
+        file,
+        [
+            {
+                "case": row.case,
+                "patient": row.patient,
+                "site": row.site,
+                "slice": row.slice,
+                "truth": row.truth or "",
+                "predicted": row.predicted,
+            }
+            | {f"p({name})": round(value, DECIMALS) for name, value in zip(classes, row.probability, strict=True)}
+            for row in rows
+        ],
+    )
+
+
+def read_images(file: Path, classes: Sequence[str]) -> tuple[ImageRow, ...]:
+    """The lines of an images.csv; none where it is missing. Raises RunError naming the file where one is damaged."""
+    if not file.exists():
+        return ()
+    with _readable(file):
+        return tuple(
+            ImageRow(
+                line["case"],
+                line["patient"],
+                line["site"],
+                int(line["slice"]),
+                _class_name(classes, line["truth"]) if line["truth"] else None,
+                _class_name(classes, line["predicted"]),
+                tuple(_finite(line[f"p({name})"]) for name in classes),
+            )
+            for line in read_csv(file)
+        )
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, KeyError, ValueError) as error:
+        raise RunError(f"{file}: cannot be read ({error}); evaluate again") from None
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a finite number")
+    return value
+
+
+def _class_name(classes: Sequence[str], name: str) -> str:
+    if name not in classes:
+        raise ValueError(f"{name!r} is not among its classes")
+    return name
