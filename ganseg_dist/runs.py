@@ -25,8 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from ganseg_dist import __version__
 from ganseg_dist.atomic import write_json
 from ganseg_dist.config import RunConfig
@@ -37,7 +35,6 @@ from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.files import read_json
 from ganseg_dist.names import LONGEST, RunName, folder_name, is_name
 from ganseg_dist.records import Parsed, Record, validated
-from ganseg_dist.validation_errors import first_problem
 
 LONGEST_MADE = 90
 """Characters of a generated name."""
@@ -113,13 +110,7 @@ class Run:
 
         Raises RunError naming the field of an invalid file.
         """
-        if not (self.folder / "federation.json").exists():
-            return None
-        try:
-            return FederationRecord.model_validate(self.read("federation.json"))
-        except ValidationError as error:
-            path = self.folder / "federation.json"
-            raise RunError(f"{path}: {first_problem(error, 'file')}; restore it") from None
+        return self.find_record("federation.json", FederationRecord)
 
     def description(self) -> dict[str, Any]:
         """run.json. Raises RunError when it is missing or damaged."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ganseg_dist.federation.record import LeftOut
 from ganseg_dist.federation.shared_parameters import Arrays
 
 WINDOW = 5
@@ -30,21 +31,6 @@ class Update:
     examples: float
     """The count that the site reports."""
     metrics: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantined:
-    """An update that was left out, and why."""
-
-    site: str
-    round: int
-    reason: str
-    """One line in the server's words: no name, number or value that the site chose, for they could carry data; shapes
-    and the size of the change excepted."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 @dataclass(slots=True)
@@ -118,7 +104,7 @@ class Firewall:
     """Upper bound of any site's count, whatever it stated."""
     accepted: AcceptedNorms = field(default_factory=AcceptedNorms)
 
-    def inspect(self, updates: Sequence[Update], sent: Arrays, round: int) -> tuple[list[Update], list[Quarantined]]:
+    def inspect(self, updates: Sequence[Update], sent: Arrays, round: int) -> tuple[list[Update], list[LeftOut]]:
         """The updates to aggregate and those that are left out, each in the order given.
 
         Of several answers of one site only the first is inspected. A valid update is left out for its size if its
@@ -148,7 +134,7 @@ class Firewall:
         judged = list(zip(updates, reasons, strict=True))
         return (
             [update for update, reason in judged if reason is None],
-            [Quarantined(update.site, round, reason) for update, reason in judged if reason is not None],
+            [LeftOut(update.site, round, reason) for update, reason in judged if reason is not None],
         )
 
     def _faults(self, updates: Sequence[Update]) -> list[str | None]:

@@ -11,12 +11,12 @@ import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from flwr.app import Message
+from pydantic import BaseModel, Field
 from safetensors.numpy import load_file, save_file
 
 from ganseg_dist.atomic import save_new
@@ -33,6 +33,7 @@ from ganseg_dist.federation.encoding import decode
 from ganseg_dist.federation.flower import arrays_of, scores_of
 from ganseg_dist.federation.privacy import Releases, Terms, private_mean, validate_privacy, withholds_scores
 from ganseg_dist.federation.protocol import CONFIG_REJECTED, EVALUATE, FINISH, TRAIN, RoundInstruction, Scores
+from ganseg_dist.federation.record import LeftOut, RoundRecord, SiteRound
 from ganseg_dist.federation.schedule import Round, schedule
 from ganseg_dist.federation.shared_parameters import Arrays, SharedParameters
 from ganseg_dist.federation.strategy import StageState
@@ -40,7 +41,7 @@ from ganseg_dist.files import read_json
 from ganseg_dist.systems import build_system
 from ganseg_dist.systems.base import System
 from server.aggregation import Aggregator, validate_setup
-from server.firewall import AcceptedNorms, Firewall, Quarantined, Update
+from server.firewall import AcceptedNorms, Firewall, Update
 from server.sites import Sites
 from server.weighting import site_weights
 
@@ -48,14 +49,12 @@ TRIES = 3
 """Attempts at a round that too few sites answer."""
 
 
-@dataclass(slots=True)
-class Ledger:
-    """The server's state besides the engine's; all of it is JSON."""
+class Ledger(BaseModel):
+    """The server's state besides the engine's, in server.json of a checkpoint."""
 
-    rounds: list[dict[str, Any]] = field(default_factory=list)
-    """One record a round: stage, epochs, and by site its examples, weight, losses and scores."""
-    quarantined: list[dict[str, Any]] = field(default_factory=list)
-    accepted_norms: dict[str, dict[str, float]] = field(default_factory=dict)
+    rounds: list[RoundRecord] = Field(default_factory=list)
+    quarantined: list[LeftOut] = Field(default_factory=list)
+    accepted_norms: dict[str, dict[str, float]] = Field(default_factory=dict)
     """The firewall's `AcceptedNorms` of this stage."""
     rounds_of_stage: int = 0
     was_best: bool = False
@@ -146,25 +145,25 @@ class Federation:
         finish_epoch(self.state, stage, {name.partition("/")[2]: value for name, value in losses.items()}, scores)
         self.ledger.was_best = position.best_epoch == part.until - 1
         self.ledger.rounds.append(
-            {
-                "round": part.number,
-                "stage": stage.name,
-                "first": part.first,
-                "until": part.until,
-                "scores": scores,
-                "sites": {
-                    update.site: {
-                        "examples": update.examples,
-                        "weight": weights[update.site],
-                        "losses": dict(update.metrics),
-                        "scores": site_scores.get(update.site, {}),
-                    }
+            RoundRecord(
+                round=part.number,
+                stage=stage.name,
+                first=part.first,
+                until=part.until,
+                scores=scores,
+                sites={
+                    update.site: SiteRound(
+                        examples=update.examples,
+                        weight=weights[update.site],
+                        losses=dict(update.metrics),
+                        scores=site_scores.get(update.site, {}),
+                    )
                     for update in updates
                 },
-                "bytes_out": self.sites.bytes_out,
-                "bytes_in": self.sites.bytes_in,
+                bytes_out=self.sites.bytes_out,
+                bytes_in=self.sites.bytes_in,
                 **self._spent(),
-            }
+            )
         )
         self.sites.bytes_out = self.sites.bytes_in = 0
         self.tracker.epoch(position.step, {f"{stage.name}/{name}": value for name, value in scores.items()} | losses)
@@ -241,7 +240,7 @@ class Federation:
             for record in (*unread, *left_out):
                 reason = why.get(record.site, record.reason)
                 self.warn(f"round {part.number}: {record.site}: {reason}; left out")
-                self.ledger.quarantined.append(record.to_dict())
+                self.ledger.quarantined.append(record)
             if len(kept) >= needed:
                 return sorted(kept, key=lambda update: update.site)  # sums differ in the last bit between orders
         strategy = self.config.federation.strategy
@@ -258,26 +257,24 @@ class Federation:
         why = "; ".join(reasons) or f"{', '.join(sites)}; the site.log of each says why"
         return f"{len(sites)} of {len(self.sites.members)} sites reject the config: {why}"
 
-    def _read(
-        self, replies: Mapping[int, Message], initial: Arrays, part: Round
-    ) -> tuple[list[Update], list[Quarantined]]:
+    def _read(self, replies: Mapping[int, Message], initial: Arrays, part: Round) -> tuple[list[Update], list[LeftOut]]:
         """Decodes the sites' messages; returns their updates, and a record of each that could not be read."""
         federation = self.config.federation
         updates, unread = [], []
         for node, reply in replies.items():
             site = self.sites.members[node].name
             if reply.has_error():
-                unread.append(Quarantined(site, part.number, reply.error.reason or "the site failed"))
+                unread.append(LeftOut(site, part.number, reply.error.reason or "the site failed"))
                 continue
             try:
                 message, scores = arrays_of(reply.content), scores_of(reply.content)
                 arrays = decode(message, initial, encoding=federation.encoding, kept_share=federation.kept_share)
                 updates.append(Update(site, arrays, scores.examples, scores.values))
             except FederationError as error:
-                unread.append(Quarantined(site, part.number, str(error)))
+                unread.append(LeftOut(site, part.number, str(error)))
         return updates, unread
 
-    def _inspect(self, updates: list[Update], initial: Arrays, part: Round) -> tuple[list[Update], list[Quarantined]]:
+    def _inspect(self, updates: list[Update], initial: Arrays, part: Round) -> tuple[list[Update], list[LeftOut]]:
         federation = self.config.federation
         if not federation.firewall:
             return updates, []
@@ -342,7 +339,7 @@ class Federation:
         """Write the engine's checkpoint, and the federation's into the same folder."""
         self.ledger.rounds_of_stage = self.aggregator.state.rounds
         save_new(folder / "server.safetensors", partial(save_file, self.aggregator.state.tensors))
-        (folder / "server.json").write_text(json.dumps(asdict(self.ledger), indent=1))
+        (folder / "server.json").write_text(json.dumps(self.ledger.model_dump(), indent=1))
         save_checkpoint(folder, self.state)
 
 
@@ -361,7 +358,7 @@ def _weighted(values: Mapping[str, Mapping[str, float]], weights: Mapping[str, f
 def _load(folder: Path, aggregator: Aggregator) -> Ledger:
     """Restore the federation's part of an intact checkpoint, as `_save` wrote it."""
     try:
-        ledger = Ledger(**read_json(folder / "server.json"))
+        ledger = Ledger.model_validate(read_json(folder / "server.json"))
         aggregator.state = StageState(ledger.rounds_of_stage, load_file(folder / "server.safetensors"))
     except (OSError, ValueError, TypeError):
         raise FederationError(f"{folder}: is no checkpoint of a federation; delete it and start again") from None

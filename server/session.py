@@ -8,6 +8,7 @@ from pathlib import Path
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import Tracker, Trackers
+from ganseg_dist.federation.record import FederationRecord, SiteCounts
 from ganseg_dist.federation.shared_parameters import local_networks
 from ganseg_dist.runs import Run
 from ganseg_dist.tracking.federation import log_sites
@@ -36,8 +37,9 @@ def train_federation(
         federation.enrol(least_sites)
         write_fingerprints(run, federation)
         ledger = federation.run()
-    members = {member.name: member.counts() for member in sites.members.values()}
-    run.write("federation.json", {"rounds": ledger.rounds, "quarantined": ledger.quarantined, "sites": members})
+    members = {member.name: SiteCounts.model_validate(member.counts()) for member in sites.members.values()}
+    record = FederationRecord(rounds=tuple(ledger.rounds), quarantined=tuple(ledger.quarantined), sites=members)
+    run.write("federation.json", record)
     run.describe(absent=sorted(local_networks(federation.system, config)))
     log_sites(run)
     return checkpoints.last()

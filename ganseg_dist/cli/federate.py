@@ -65,13 +65,14 @@ def federate(
     from ganseg_dist.data.cohort import split_as_configured
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.errors import ConfigError
+    from ganseg_dist.federation.comparison import FEDERATED
     from ganseg_dist.federation.partition import BY_HOSPITAL, check_sites, validate_site_names
     from ganseg_dist.federation.schedule import rounds_of
     from ganseg_dist.planning.mapper import map_here
     from ganseg_dist.planning.plan import check_plan, plan_training
     from ganseg_dist.planning.request import TrainingRequest
     from ganseg_dist.runs import name_of_trial, named_run
-    from ganseg_dist.studies.experiments.federation import FEDERATED, federation_trials
+    from ganseg_dist.studies.experiments.federation import federation_trials
     from ganseg_dist.studies.experiments.measures import measures_of
     from ganseg_dist.studies.experiments.run import run_experiment
     from ganseg_dist.studies.sweeps.publish import best_values
@@ -140,10 +141,10 @@ def _compare(
     title: str,
 ) -> None:
     """Compare the federation over all test patients and by site, and print the bytes that it sent."""
+    from ganseg_dist.federation.comparison import FEDERATED, FederationComparison
     from ganseg_dist.report.federated import describe_traffic
     from ganseg_dist.runs import name_of_trial, named_run
     from ganseg_dist.studies.experiments.federation import (
-        FEDERATED,
         TESTED_AT,
         compare,
         comparison_metrics,
@@ -161,11 +162,7 @@ def _compare(
     comparisons = compare(results, by_site, [measure for measure in measures if measure.name in rows[0].scores])
     federated = named_run(name_of_trial(experiment.name, FEDERATED))
     patients_known = all(row.patients_known for row in rows)
-    comparison_record = {
-        "patients_known": patients_known,
-        "scores": [comparison.to_dict() for comparison in comparisons],
-    }
-    federated.write("comparison.json", comparison_record)
+    federated.write("comparison.json", FederationComparison(patients_known=patients_known, scores=tuple(comparisons)))
     saved = save_comparison(experiment.folder / "comparison.csv", comparisons)
     publish(experiment, parent, rows, intervals(rows, title), title, saved, metrics=comparison_metrics(comparisons))
     tested = {str(row.labels[TESTED_AT]) for row in by_site}
@@ -189,7 +186,7 @@ def _federation_first(simulation: Simulation, others: Mapper) -> Mapper:
     from dataclasses import replace
 
     from clients.app import app
-    from ganseg_dist.studies.experiments.federation import FEDERATED
+    from ganseg_dist.federation.comparison import FEDERATED
     from ganseg_dist.tracking.progress import RichProgress
     from server.simulation import simulate
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import accumulate
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from ganseg_dist.records import Record
 
 
-class RecordModel(BaseModel):
-    """Base of the objects in federation.json; fields that a newer version adds are ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class SiteRound(RecordModel):
+class SiteRound(Record):
     """One site's update in one round."""
 
     examples: float
@@ -26,7 +23,7 @@ class SiteRound(RecordModel):
     """Of the round's new weights on the site's validation cases; empty if it sent none."""
 
 
-class RoundRecord(RecordModel):
+class RoundRecord(Record):
     """One round of training and aggregation."""
 
     round: int
@@ -43,18 +40,22 @@ class RoundRecord(RecordModel):
     """Bytes of tensors from the server to all sites."""
     bytes_in: int = 0
     epsilon: float | None = None
-    """Spent by the end of the round, at the config's delta; None without `federation.privacy`."""
+    """Spent by the end of the round; None, like `delta`, without `federation.privacy`."""
+    delta: float | None = None
 
 
-class LeftOut(RecordModel):
+@dataclass(frozen=True, slots=True)
+class LeftOut:
     """An update that was not accepted, and why."""
 
     site: str
     round: int
     reason: str
+    """One line in the server's words: no name, number or value that the site chose, for they could carry data; shapes
+    and the size of the change excepted."""
 
 
-class SiteCounts(RecordModel):
+class SiteCounts(Record):
     """The counts that a site stated when it joined."""
 
     patients: int
@@ -63,7 +64,7 @@ class SiteCounts(RecordModel):
     """Number of slices that it trains on."""
 
 
-class FederationRecord(RecordModel):
+class FederationRecord(Record):
     """The content of federation.json."""
 
     rounds: tuple[RoundRecord, ...]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.trainer import prepare_state
 from ganseg_dist.engine.world import World
+from ganseg_dist.federation.comparison import ComparedScore, FederationComparison
 from ganseg_dist.federation.fingerprint.differences import differences
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint, sum_fingerprints
 from ganseg_dist.federation.record import FederationRecord, LeftOut, SiteCounts
@@ -19,7 +20,6 @@ from ganseg_dist.plots.intervals import Bar, grouped_chart
 from ganseg_dist.plots.lines import MOST_NAMED, round_chart
 from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
-from ganseg_dist.report.compared import Compared, Comparison
 from ganseg_dist.report.fingerprint import fingerprint_charts
 from ganseg_dist.report.labels import (
     better_in_words,
@@ -89,7 +89,7 @@ class FederationView:
 
 def federation_view(
     record: FederationRecord,
-    comparison: Comparison | None,
+    comparison: FederationComparison | None,
     config: RunConfig,
     described: Description,
     fingerprints: Mapping[str, Fingerprint],
@@ -188,7 +188,7 @@ def _describe_withholding(described: Description, simulation: Sequence[Simulated
     return "Simulation: each site withholds what stands for fewer patients than its own minimum_group."
 
 
-def _verdicts(main: Compared) -> Iterator[str]:
+def _verdicts(main: ComparedScore) -> Iterator[str]:
     """Compare the federated model with pooled data and with the sites alone, and name its worst site."""
     yield f"{main.title} against all data pooled: {_describe_difference(main.less_pooled, main.score)}."
     if main.percent_of_pooled is not None:
@@ -207,7 +207,7 @@ def _describe_difference(compared: PairedComparison, score: str) -> str:
     return f"{outcome}, {signed_number(gap.mean, score)} ({between(gap, score, signed=True)}, n = {gap.n})"
 
 
-def _comparison_chart(main: Compared, patients: str) -> Chart:
+def _comparison_chart(main: ComparedScore, patients: str) -> Chart:
     """All test patients, then each site's: federated, pooled, and what the site reaches alone."""
     groups = {f"{ALL_SITES} ({main.federated.n})": _bars(main.federated, main.pooled, main.alone)}
     for site, arms in main.at_sites.items():

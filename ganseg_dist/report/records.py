@@ -13,12 +13,12 @@ from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import FederationError, RunError
 from ganseg_dist.evaluation.gallery import Example, read_gallery
 from ganseg_dist.evaluation.results import CaseRow, ClassSummary, ImageRow, Summary, read_cases, read_images
+from ganseg_dist.federation.comparison import FederationComparison
 from ganseg_dist.federation.fingerprint import record as fingerprint_record
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.inference.card import unknown_patients
 from ganseg_dist.records import Record, validated
-from ganseg_dist.report.compared import Comparison, read_comparison
 from ganseg_dist.report.sheets import Sheet, newest_sheet, shows_generated
 from ganseg_dist.report.simulated import SimulatedSite, read_simulation
 from ganseg_dist.runs import Run
@@ -148,7 +148,7 @@ class Records:
     """The newest examples of a system that makes images."""
     federation: FederationRecord | None = None
     """For a run that sites trained together."""
-    comparison: Comparison | None = None
+    comparison: FederationComparison | None = None
     """The federation beside pooled data and each site alone, where they were compared."""
     fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)
     """By site, the fingerprint of its data from before the first round."""
@@ -177,7 +177,7 @@ class Records:
             classifications=tuple(_classification(run, part) for part in parts) if classifies else (),
             sheet=newest_sheet(run, tracked) if shows_generated(config) else None,
             federation=run.federation(),
-            comparison=read_comparison(run),
+            comparison=run.find_record("comparison.json", FederationComparison),
             fingerprints=_fingerprints(run, config),
             simulation=simulation,
         )

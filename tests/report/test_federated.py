@@ -8,10 +8,10 @@ import pytest
 
 from ganseg_dist.config import override
 from ganseg_dist.errors import RunError
+from ganseg_dist.federation.comparison import FederationComparison
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint, axes
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.report import write_report
-from ganseg_dist.report.compared import read_comparison
 from ganseg_dist.report.federated import describe_traffic, federation_view, raw_bytes, site_row
 from ganseg_dist.report.records import Description, Records
 from ganseg_dist.runs import Run
@@ -108,9 +108,9 @@ def test_without_any_score_or_at_full_precision_there_is_less_to_draw():
 def test_a_run_at_home_has_no_such_section_and_damage_is_named(tmp_path):
     assert "Federation" not in write_report(finished_run(tmp_path)).read_text()
     run = Run(tmp_path / "other")
-    run.write("comparison.json", {"scores": [{"score": "wt/dice"}]})
+    run.write("comparison.json", {"patients_known": True, "scores": [{"score": "wt/dice"}]})
     with pytest.raises(RunError, match=r"comparison\.json: scores\.0\.title"):
-        read_comparison(run)
+        run.read_record("comparison.json", FederationComparison)
 
 
 def told_of_data(run: Run, *values: float) -> None:

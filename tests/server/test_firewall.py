@@ -6,7 +6,8 @@ import warnings
 import numpy as np
 import pytest
 
-from server.firewall import AcceptedNorms, Firewall, Quarantined, Update
+from ganseg_dist.federation.record import LeftOut
+from server.firewall import AcceptedNorms, Firewall, Update
 
 HEAD, BODY = "networks.segmenter.head.weight", "networks.segmenter.body.weight"
 SENT = {HEAD: np.full((2, 2), 5.0, np.float32), BODY: np.zeros((4,), np.float32)}
@@ -110,7 +111,7 @@ def test_numbers_may_be_numpys():
 def test_of_two_answers_of_a_site_the_first_counts():
     accepted, quarantined = firewall().inspect([first := update("a", 1), update("b", 1), update("a", 1.1)], SENT, 2)
     assert accepted[0] is first
-    assert quarantined == [Quarantined("a", 2, "answers a second time in one round")]
+    assert quarantined == [LeftOut("a", 2, "answers a second time in one round")]
 
 
 def test_a_sound_answer_does_not_mend_a_broken_one():
@@ -121,11 +122,6 @@ def test_a_second_answer_has_no_second_vote():
     # With three votes of 8 the median would be 8; with one it is 1.
     answers = [update("a"), update("x", 8), update("x", 8), update("x", 8)]
     assert left_out(firewall(), answers) == ["x", "x", "x"]
-
-
-def test_a_quarantine_is_json():
-    entry = Quarantined("a", 2, "answers a second time in one round")
-    assert json.loads(json.dumps(entry.to_dict())) == {"site": "a", "round": 2, "reason": entry.reason}
 
 
 # Size, in a round by itself

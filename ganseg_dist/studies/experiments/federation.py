@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from ganseg_dist.atomic import write_csv
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.federation.at_sites import config_at_sites
-from ganseg_dist.metrics.registry import find_score
+from ganseg_dist.federation.comparison import FEDERATED, ComparedScore
 from ganseg_dist.metrics.statistics import Interval, PairedComparison
 from ganseg_dist.names import LONGEST_PART, folder_names
 from ganseg_dist.studies.experiments.measures import MeanOf, Measure
@@ -27,7 +27,6 @@ from ganseg_dist.studies.experiments.table import (
 from ganseg_dist.studies.trial import Trial, TrialResult
 
 POOLED = "pooled"
-FEDERATED = "federated"
 ALONE = "mean of the sites alone"
 OWN = "the site alone"
 """Arm of a site's model on the site's own test patients."""
@@ -97,45 +96,7 @@ def at_each_site(results: Sequence[TrialResult], sites: Mapping[str, Sequence[st
     return at_sites
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The federation against pooled and separate training in one score."""
-
-    score: str
-    title: str
-    """The score's name in a table."""
-    federated: Interval
-    pooled: Interval
-    alone: Interval
-    """Mean of the sites alone."""
-    less_pooled: PairedComparison
-    """Federated less pooled, over the same patients."""
-    less_alone: PairedComparison
-    """Federated less the mean of the sites alone, which for each patient is the mean over the sites' models."""
-    at_sites: Mapping[str, Mapping[str, Interval]]
-    """By site of the test patients, then by arm; empty where the score is not a mean over rows."""
-
-    @property
-    def percent_of_pooled(self) -> float | None:
-        """100 federated / pooled; None where pooled is 0, and for a score that is better small."""
-        if find_score(self.score).mode != "max" or not self.pooled.mean:
-            return None
-        return 100 * self.federated.mean / self.pooled.mean
-
-    @property
-    def worst_site(self) -> str | None:
-        """The site where the federated model is worst; None with fewer than two sites."""
-        if len(self.at_sites) < 2:
-            return None
-        worst = max if find_score(self.score).mode == "min" else min
-        return worst(self.at_sites, key=lambda site: self.at_sites[site][FEDERATED].mean)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self) | {"percent_of_pooled": self.percent_of_pooled, "worst_site": self.worst_site}
-
-
-def compare(results: Sequence[TrialResult], by_site: Sequence[Row], measures: Sequence[Measure]) -> list[Comparison]:
+def compare(results: Sequence[TrialResult], by_site: Sequence[Row], measures: Sequence[Measure]) -> list[ComparedScore]:
     """One comparison per measure.
 
     Args:
@@ -146,9 +107,9 @@ def compare(results: Sequence[TrialResult], by_site: Sequence[Row], measures: Se
     pooled, federated, sites = _split_by_arm(results)
     site_rows = [result.rows for result in sites]
     return [
-        Comparison(
-            measure.name,
-            measure.title,
+        ComparedScore(
+            score=measure.name,
+            title=measure.title,
             federated=measure.interval([federated.rows]),
             pooled=measure.interval([pooled.rows]),
             alone=measure.interval(site_rows),
@@ -160,7 +121,7 @@ def compare(results: Sequence[TrialResult], by_site: Sequence[Row], measures: Se
     ]
 
 
-def comparison_table(comparisons: Sequence[Comparison]) -> tuple[list[str], list[list[str]]]:
+def comparison_table(comparisons: Sequence[ComparedScore]) -> tuple[list[str], list[list[str]]]:
     """Header and cells for a terminal: a line per comparison, a column per score."""
     rows = {
         f"{FEDERATED} less {POOLED}": lambda comparison: difference_text(comparison.less_pooled, comparison.score),
@@ -172,7 +133,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> tuple[list[str], list
     return ["", *(comparison.title for comparison in comparisons)], cells
 
 
-def comparison_metrics(comparisons: Sequence[Comparison]) -> dict[str, float]:
+def comparison_metrics(comparisons: Sequence[ComparedScore]) -> dict[str, float]:
     """Metrics for MLflow, named as `wt/dice/federated less pooled`."""
     metrics: dict[str, float] = {}
     for comparison in comparisons:
@@ -188,7 +149,7 @@ def comparison_metrics(comparisons: Sequence[Comparison]) -> dict[str, float]:
     return metrics
 
 
-def save_comparison(file: Path, comparisons: Sequence[Comparison]) -> Path:
+def save_comparison(file: Path, comparisons: Sequence[ComparedScore]) -> Path:
     """Write comparison.csv, a line per score; returns the path. Raises GansegError when it cannot be written."""
     write_csv(file, [_csv_row(comparison) for comparison in comparisons])
     return file
@@ -209,7 +170,7 @@ def _at_sites(by_site: Sequence[Row], score: str) -> dict[str, dict[str, Interva
     return intervals
 
 
-def _worst_site_text(comparison: Comparison) -> str:
+def _worst_site_text(comparison: ComparedScore) -> str:
     site = comparison.worst_site
     if site is None:
         return NOTHING
@@ -221,7 +182,7 @@ def _percent_text(share: float | None) -> str:
     return NOTHING if share is None else f"{share:.1f}%"
 
 
-def _csv_row(comparison: Comparison) -> dict[str, Any]:
+def _csv_row(comparison: ComparedScore) -> dict[str, Any]:
     row: dict[str, Any] = {"score": comparison.score, "n": comparison.federated.n}
     for name in ("federated", "pooled", "alone"):
         row |= {f"{name}_{end}": value for end, value in ends(getattr(comparison, name)).items()}
