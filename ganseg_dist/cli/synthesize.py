@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ganseg_dist.synthesis.from_masks import GeneratedSlices
     from ganseg_dist.synthesis.judge import Judge
     from ganseg_dist.synthesis.references import HeldOut, RealImages
+    from ganseg_dist.synthesis.results import FromClassesQuality, FromMasksQuality, Judgement, Quality
 
 COUNTERPARTS = {"--count": "--copies", "--copies": "--count"}
 """For an option of one kind of generator, the corresponding option of the other kind."""
@@ -136,7 +137,8 @@ def synthesize(
     if cohort.phantom:
         show.echo("learnt from a phantom: what is called real below is a phantom's, and no patient's")
     _report(measured, audited, real)
-    show.echo(f"written: {out} ({len(generated.image)} synthetic {'pairs' if 'ssim' in measured else 'images'})")
+    kind = "images" if predictor.config.system.task == "classification" else "pairs"
+    show.echo(f"written: {out} ({len(generated.image)} synthetic {kind})")
 
 
 def _check_unused(options: Mapping[str, object], kind: str) -> None:
@@ -254,25 +256,27 @@ def _measure(
     audited: Audit,
     encoder: Encoder,
     judge: Judge | None,
-) -> dict[str, Any]:
-    """Contents of quality.json."""
+) -> FromMasksQuality | FromClassesQuality:
     from ganseg_dist.synthesis.from_masks import GeneratedSlices
     from ganseg_dist.synthesis.judge import NO_JUDGE, judged
     from ganseg_dist.synthesis.references import class_quality, generated_quality
+    from ganseg_dist.synthesis.results import FromClassesQuality, Judgement
 
-    record = {"median_percentile": audited.median_percentile}
     if isinstance(generated, GeneratedSlices):
-        return record | generated_quality(generated, real, held_out, encoder)
-    judge_record: dict[str, Any] = {"left_out": NO_JUDGE}
+        return generated_quality(generated, real, held_out, audited, encoder)
+    judgement = Judgement(left_out=NO_JUDGE)
     if judge is not None:
-        judge_record = {
-            "run": judge.run,
-            "generated": judged(judge, generated.image, generated.classes),
-            "held_out": None,
-        }
-        if not isinstance(held_out, str):
-            judge_record["held_out"] = judged(judge, held_out.image, held_out.classes)
-    return record | class_quality(generated, real, held_out, encoder) | {"judge": judge_record}
+        judgement = Judgement(
+            run=judge.run,
+            generated=judged(judge, generated.image, generated.classes),
+            held_out=None if isinstance(held_out, str) else judged(judge, held_out.image, held_out.classes),
+        )
+    return FromClassesQuality(
+        median_percentile=audited.median_percentile,
+        flipped=real.flipped,
+        classes=class_quality(generated, real, held_out, encoder),
+        judge=judgement,
+    )
 
 
 def _write(
@@ -281,7 +285,7 @@ def _write(
     real: RealImages,
     audited: Audit,
     predictor: Predictor,
-    measured: Mapping[str, Any],
+    measured: FromMasksQuality | FromClassesQuality,
     facts: Mapping[str, Any],
     convention: Convention,
 ) -> None:
@@ -315,20 +319,20 @@ def _write(
         write_classes(out, generated, modalities, Evidence(audited, measured, figure, facts))
 
 
-def _report(measured: Mapping[str, Any], audited: Audit, real: RealImages) -> None:
-    count, of_each = len(audited.images), measured.get("classes", {"": measured})
-    for name, of_class in of_each.items():
-        _report_distances(name, of_class)
-    if any(_floor_of_fewer(of_class) for of_class in of_each.values()):
-        show.echo("note: fewer images make a Frechet distance larger, not a kernel distance: compare by the kernel's")
-    if "generated" in measured.get("judge", {}):
-        _report_judge(measured["judge"])
-    if "ssim" in measured:
-        from ganseg_dist.metrics.statistics import Interval
+def _report(measured: FromMasksQuality | FromClassesQuality, audited: Audit, real: RealImages) -> None:
+    from ganseg_dist.synthesis.results import FromClassesQuality, FromMasksQuality
 
-        interval = Interval(**measured["ssim"])
-        ssim, patients = show.interval(interval), interval.n
-        show.echo(f"SSIM with the real image of the mask: {ssim} (n = {count}, {patients} patients)")
+    count = len(audited.images)
+    sets = measured.classes if isinstance(measured, FromClassesQuality) else {"": measured}
+    for name, quality in sets.items():
+        _report_distances(name, quality)
+    if any(quality.floor_has_fewer for quality in sets.values()):
+        show.echo("note: fewer images make a Frechet distance larger, not a kernel distance: compare by the kernel's")
+    if isinstance(measured, FromMasksQuality):
+        ssim = f"{show.interval(measured.ssim)} (n = {count}, {measured.ssim.n} patients)"
+        show.echo(f"SSIM with the real image of the mask: {ssim}")
+    elif measured.judge.left_out is None:
+        _report_judge(measured.judge)
     show.echo(
         f"{len(audited.memorised)} of {count} synthetic images are nearer to one of {audited.n_training} training "
         f"images{' (flipped copies included)' if real.flipped else ''} than such images are to each other"
@@ -339,40 +343,37 @@ def _report(measured: Mapping[str, Any], audited: Audit, real: RealImages) -> No
     )
 
 
-def _report_distances(class_name: str, measured: Mapping[str, Any]) -> None:
-    if measured["distances"] is None:
+def _report_distances(class_name: str, measured: Quality) -> None:
+    from ganseg_dist.metrics.synthesis import FrechetDistance, KernelDistance
+
+    if measured.distances is None or measured.held_out is None:
         show.echo(
-            f"{class_name}: {measured['n_synthetic']} synthetic and {measured['n_real']} training images are too few "
+            f"{class_name}: {measured.n_synthetic} synthetic and {measured.n_real} training images are too few "
             "for a distance"
         )
         return
     before = class_name + ", " if class_name else ""
-    for name, distances in measured["distances"].items():
+    for name, distances in measured.distances.items():
         (frechet, of_frechet), (kernel, of_kernel) = distances.items()
+        assert isinstance(of_frechet, FrechetDistance)
+        assert isinstance(of_kernel, KernelDistance)
         show.echo(
-            f"{before}{name}: {frechet} {of_frechet['value']:.4f}, "
-            f"{kernel} {of_kernel['mean']:.4f} (standard error {of_kernel['standard_error']:.4f}; "
-            f"n = {of_kernel['n_synthetic']} against {of_kernel['n_real']} training images)"
+            f"{before}{name}: {frechet} {of_frechet.value:.4f}, "
+            f"{kernel} {of_kernel.mean:.4f} (standard error {of_kernel.standard_error:.4f}; "
+            f"n = {of_kernel.n_synthetic} against {of_kernel.n_real} training images)"
         )
-    of_floor = measured["held_out"]
-    if of_floor["left_out"] is not None:
-        show.echo(f"{before}held-out real images: not measured, {of_floor['left_out']}")
+    if measured.held_out.left_out is not None:
+        show.echo(f"{before}held-out real images: not measured, {measured.held_out.left_out}")
 
 
-def _floor_of_fewer(measured: Mapping[str, Any]) -> bool:
-    """Whether fewer held-out images than synthetic ones were measured."""
-    floor = measured["held_out"]
-    return bool(floor and floor["left_out"] is None and floor["n"] < measured["diversity"]["n_synthetic"])
-
-
-def _report_judge(record: Mapping[str, Any]) -> None:
+def _report_judge(judgement: Judgement) -> None:
     """Print the share of images that the judge classifies correctly: generated, and held-out real ones."""
-    for name, of_images in (("generated images", record["generated"]), ("held-out real images", record["held_out"])):
-        if of_images is None or not of_images["n"]:
+    for name, of_images in (("generated images", judgement.generated), ("held-out real images", judgement.held_out)):
+        if of_images is None or of_images.accuracy is None:
             show.echo(f"judge: no {name}")
             continue
         each = ", ".join(
-            f"{class_name} {of['accuracy']:.1%} of {of['n']}" if of["n"] else f"{class_name} none"
-            for class_name, of in of_images["classes"].items()
+            f"{class_name} none" if of.accuracy is None else f"{class_name} {of.accuracy:.1%} of {of.n}"
+            for class_name, of in of_images.classes.items()
         )
-        show.echo(f"judge: {of_images['accuracy']:.1%} of {of_images['n']} {name} called by their class ({each})")
+        show.echo(f"judge: {of_images.accuracy:.1%} of {of_images.n} {name} called by their class ({each})")

@@ -6,16 +6,18 @@ near is what the training images themselves say: how far each is from its neares
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import computed_field
 from sklearn.metrics import pairwise_distances_chunked
 
 from ganseg_dist.errors import DataError
 from ganseg_dist.metrics.synthesis import Features, Images
+from ganseg_dist.records import Record
 from ganseg_dist.sampling import evenly_spaced
 from ganseg_dist.synthesis.encoder import Encoder, features
 
@@ -70,55 +72,42 @@ class AuditedImage:
         return self.pixels.memorised or (self.encoder is not None and self.encoder.memorised)
 
 
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """The audit of a set of synthetic images."""
+class Audit(Record):
+    """audit.json: the audit of a set of synthetic images."""
 
     images: tuple[AuditedImage, ...]
     n_training: int
     limits: Limits
 
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def n(self) -> int:
+        """Number of synthetic images."""
+        return len(self.images)
+
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def memorised(self) -> tuple[int, ...]:
         """Indices of the synthetic images that repeat a training image."""
         return tuple(index for index, image in enumerate(self.images) if image.memorised)
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def share(self) -> float:
         """Share of the synthetic images that is memorised, [0, 1]."""
         return len(self.memorised) / len(self.images)
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def median_percentile(self) -> float:
         """By pixels, (0, 100]. Images of the training images' own distribution are near 50; worse ones lie farther."""
         return float(np.median([image.pixels.percentile for image in self.images]))
 
+    @computed_field(alias="refused")  # type: ignore[prop-decorator]
     @property
     def rejected(self) -> bool:
         """Whether the share is above the bound."""
         return self.share > self.limits.share
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON; `from_dict` reads it back."""
-        found = {
-            "n": len(self.images),
-            "memorised": list(self.memorised),
-            "share": self.share,
-            "refused": self.rejected,
-            "median_percentile": self.median_percentile,
-        }
-        return found | asdict(self) | {"images": [asdict(image) for image in self.images]}
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Audit:
-        """What `to_dict` wrote."""
-        images = tuple(
-            AuditedImage(
-                Neighbour(**image["pixels"]), None if image["encoder"] is None else Neighbour(**image["encoder"])
-            )
-            for image in stored["images"]
-        )
-        return cls(images, stored["n_training"], Limits(**stored["limits"]))
 
 
 def audit(
@@ -151,7 +140,7 @@ def audit(
     if encoder is not None:
         by_encoder = _neighbours(features(encoder, synthetic), features(encoder, training), owners, limits)
     images = tuple(AuditedImage(*both) for both in zip(by_pixels, by_encoder, strict=True))
-    return Audit(images, len(training), limits)
+    return Audit(images=images, n_training=len(training), limits=limits)
 
 
 def _neighbours(

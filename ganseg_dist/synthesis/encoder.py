@@ -7,7 +7,7 @@ with nothing but themselves under the same network.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from ganseg_dist.errors import DataError, MissingDependency, RunError
 from ganseg_dist.metrics.synthesis import Images, frechet_distance, kernel_distance
 from ganseg_dist.models.classifier import Classifier
 from ganseg_dist.models.unet import UNet
+from ganseg_dist.synthesis.results import Distances
 from ganseg_dist.systems.base import System
 
 IMAGES_AT_ONCE = 16
@@ -139,13 +140,13 @@ def features(encoder: Encoder, images: Images) -> npt.NDArray[np.float32]:
     return np.concatenate(parts)
 
 
-def distribution_distances(encoder: Encoder, synthetic: Images, real: Images) -> dict[str, dict[str, Any]]:
+def distribution_distances(encoder: Encoder, synthetic: Images, real: Images) -> Distances:
     """Frechet and kernel distance between images (N, C, H, W) and (M, C, H, W), each under the name it may bear.
 
     Raises DataError when either has fewer than four images.
     """
     ours, theirs = (features(encoder, images) for images in (synthetic, real))
     return {
-        f"fid{encoder.suffix}": asdict(frechet_distance(ours, theirs)),
-        f"kid{encoder.suffix}": asdict(kernel_distance(ours, theirs)),
+        f"fid{encoder.suffix}": frechet_distance(ours, theirs),
+        f"kid{encoder.suffix}": kernel_distance(ours, theirs),
     }

@@ -24,6 +24,7 @@ from ganseg_dist.plots.save import save_png
 from ganseg_dist.synthesis.audit import Audit
 from ganseg_dist.synthesis.from_classes import Generated
 from ganseg_dist.synthesis.from_masks import GeneratedSlices
+from ganseg_dist.synthesis.results import FromClassesQuality, FromMasksQuality
 
 Voxel = TypeVar("Voxel", bound=np.generic)
 
@@ -49,7 +50,7 @@ class Evidence:
     """What is written beside synthetic images."""
 
     audit: Audit
-    quality: Mapping[str, Any]
+    quality: FromMasksQuality | FromClassesQuality
     neighbours: Figure
     facts: Mapping[str, Any]
     """Of the run and what was asked of it."""
@@ -141,8 +142,8 @@ def _write(folder: Path, write_images: Callable[[Path], list[Row]], evidence: Ev
     with whole_folder(folder) as unfinished:
         rows = write_images(unfinished)
         write_csv(unfinished / "manifest.csv", rows)
-        write_json(unfinished / "audit.json", evidence.audit.to_dict())
-        write_json(unfinished / "quality.json", dict(evidence.quality))
+        write_json(unfinished / "audit.json", evidence.audit.model_dump(by_alias=True))
+        write_json(unfinished / "quality.json", evidence.quality.model_dump())
         write_json(unfinished / SYNTHETIC_TAG, {"synthetic": True, "n": len(rows), **evidence.facts})
         save_png(evidence.neighbours, unfinished / "neighbours.png", metadata=SAYS)
 

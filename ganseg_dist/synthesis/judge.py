@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from ganseg_dist.errors import ConfigError
 from ganseg_dist.evaluation.classification import class_probabilities
 from ganseg_dist.inference.predictor import Predictor, check_finite
 from ganseg_dist.metrics.synthesis import Images
+from ganseg_dist.synthesis.results import JudgedImages, Share
 
 NO_JUDGE = (
     "the run's own detector learnt from generated images; give --judge a gan_detector run of the same split with "
@@ -51,7 +51,7 @@ def check_judge(name: str, judge: RunConfig, generator: RunConfig) -> None:
             raise ConfigError(f"--judge {name}: its data.{field} is {theirs}, not {ours}; give one trained alike")
 
 
-def judged(judge: Judge, images: Images, classes: Sequence[str | None]) -> dict[str, Any]:
+def judged(judge: Judge, images: Images, classes: Sequence[str | None]) -> JudgedImages:
     """The share of images (N, C, H, W) that the judge calls what they are, of all and of each class, each with its n.
 
     Images whose class is not known do not count; a share of none is None.
@@ -62,7 +62,7 @@ def judged(judge: Judge, images: Images, classes: Sequence[str | None]) -> dict[
         for name in judge.predictor.config.data.classes or ()
     }
     of_all = _share([*chain.from_iterable(right.values())])
-    return of_all | {"classes": {name: _share(each) for name, each in right.items()}}
+    return JudgedImages(of_all.accuracy, of_all.n, {name: _share(each) for name, each in right.items()})
 
 
 def _predicted_classes(judge: Predictor, images: Images) -> list[str]:
@@ -74,5 +74,5 @@ def _predicted_classes(judge: Predictor, images: Images) -> list[str]:
     return [classes[int(np.argmax(probability))] for probability in probabilities.values()]
 
 
-def _share(right: Sequence[bool]) -> dict[str, Any]:
-    return {"accuracy": float(np.mean(right)) if right else None, "n": len(right)}
+def _share(right: Sequence[bool]) -> Share:
+    return Share(accuracy=float(np.mean(right)) if right else None, n=len(right))

@@ -4,8 +4,8 @@ real images are, and two controls.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,11 @@ from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.metrics.synthesis import FEWEST_IMAGES, Images, diversity, structural_similarity
 from ganseg_dist.sampling import evenly_spaced
+from ganseg_dist.synthesis.audit import Audit
 from ganseg_dist.synthesis.encoder import Encoder, distribution_distances
 from ganseg_dist.synthesis.from_classes import Generated
 from ganseg_dist.synthesis.from_masks import GeneratedSlices
+from ganseg_dist.synthesis.results import Floor, FromMasksQuality, Quality
 from ganseg_dist.systems.base import GeneratesFromClasses
 
 MOST_IMAGES = 4000
@@ -82,32 +84,34 @@ def held_out_images(predictor: Predictor, slices: SliceSet, *, most: int = MOST_
 
 
 def generated_quality(
-    generated: GeneratedSlices, training: RealImages, held_out: HeldOut, encoder: Encoder, seed: int = 0
-) -> dict[str, Any]:
-    """How near the generated images are to the training images; SSIM is with the real image of each one's mask."""
-    return {
-        "flipped": training.flipped,
-        **_beside_floor_and_controls("generated images", generated.image, training.image, held_out, encoder, seed),
-        "ssim": asdict(structural_similarity(generated.image, generated.real, generated.patients)),
-    }
+    generated: GeneratedSlices, training: RealImages, held_out: HeldOut, audited: Audit, encoder: Encoder, seed: int = 0
+) -> FromMasksQuality:
+    """How near the generated images are to the training images."""
+    quality = _beside_floor_and_controls("generated images", generated.image, training.image, held_out, encoder, seed)
+    return FromMasksQuality(
+        **dict(quality),
+        median_percentile=audited.median_percentile,
+        flipped=training.flipped,
+        ssim=structural_similarity(generated.image, generated.real, generated.patients),
+    )
 
 
 def class_quality(
     generated: Generated, training: RealImages, held_out: HeldOut, encoder: Encoder, seed: int = 0
-) -> dict[str, Any]:
-    """How near each class's generated images are to its training images; None where either are too few."""
-    by_class: dict[str, Any] = {}
+) -> dict[str, Quality]:
+    """How near each class's generated images are to its training images."""
+    classes = {}
     for name in dict.fromkeys(generated.classes):
-        ours = generated.image[[own == name for own in generated.classes]]
-        theirs = training.of_class(name).image
+        synthetic = generated.image[[own == name for own in generated.classes]]
+        real = training.of_class(name).image
         floor = held_out if isinstance(held_out, str) else held_out.of_class(name)
-        enough = min(len(ours), len(theirs)) >= FEWEST_IMAGES
-        by_class[name] = {"n_synthetic": len(ours), "n_real": len(theirs)} | (
-            _beside_floor_and_controls("generated", ours, theirs, floor, encoder, seed)
-            if enough
-            else {"distances": None, "held_out": None, "diversity": None}
+        n_synthetic, n_real = len(synthetic), len(real)
+        classes[name] = (
+            _beside_floor_and_controls("generated", synthetic, real, floor, encoder, seed)
+            if min(n_synthetic, n_real) >= FEWEST_IMAGES
+            else Quality(n_synthetic=n_synthetic, n_real=n_real, distances=None, held_out=None, diversity=None)
         )
-    return {"flipped": training.flipped, "classes": by_class}
+    return classes
 
 
 def _of_learnt_classes(predictor: Predictor, slices: SliceSet) -> npt.NDArray[np.int64]:
@@ -131,7 +135,7 @@ def _read(predictor: Predictor, slices: SliceSet, some: npt.NDArray[np.int64], m
 
 def _beside_floor_and_controls(
     name: str, synthetic: Images, real: Images, held_out: HeldOut, encoder: Encoder, seed: int
-) -> dict[str, Any]:
+) -> Quality:
     """Distances of distributions, each with its n, and diversity; `name` is what the synthetic images are called.
 
     The floor is how far real images of other patients are: none can be expected to come nearer. Two controls that any
@@ -140,29 +144,30 @@ def _beside_floor_and_controls(
     """
     rng = np.random.default_rng(seed)
     mean = np.broadcast_to(real.mean(axis=0), synthetic.shape) + 1e-3 * rng.standard_normal(synthetic.shape)
-    floor, held_out_record = _floor(held_out, len(synthetic))
+    images, floor = _floor(held_out, len(synthetic))
     candidates = {
         name: synthetic,
-        **({} if floor is None else {HELD_OUT: floor}),
+        **({} if images is None else {HELD_OUT: images}),
         "control: noise": rng.uniform(-1, 1, synthetic.shape).astype(np.float32),
         "control: mean image": mean.clip(-1, 1).astype(np.float32),
     }
-    return {
-        "distances": {each: distribution_distances(encoder, images, real) for each, images in candidates.items()},
-        "held_out": held_out_record,
-        "diversity": asdict(diversity(synthetic, real)),
-    }
+    return Quality(
+        n_synthetic=len(synthetic),
+        n_real=len(real),
+        distances={each: distribution_distances(encoder, images, real) for each, images in candidates.items()},
+        held_out=floor,
+        diversity=diversity(synthetic, real),
+    )
 
 
-def _floor(held_out: HeldOut, most: int) -> tuple[Images | None, dict[str, Any]]:
+def _floor(held_out: HeldOut, most: int) -> tuple[Images | None, Floor]:
     """The held-out images that are measured, and how many of how many patients, or why none is.
 
     No more than there are synthetic images: Frechet distances compare at equal n alone.
     """
     if isinstance(held_out, str):
-        return None, {"n": 0, "patients": 0, "left_out": held_out}
+        return None, Floor(n=0, patients=0, left_out=held_out)
     some = held_out.where(evenly_spaced(len(held_out.image), most))
-    record = {"n": len(some.image), "patients": len(set(some.patients)), "left_out": None}
-    if len(some.image) < FEWEST_IMAGES:
-        return None, record | {"left_out": f"too few for a distance, which needs {FEWEST_IMAGES}"}
-    return some.image, record
+    few = len(some.image) < FEWEST_IMAGES
+    why = f"too few for a distance, which needs {FEWEST_IMAGES}" if few else None
+    return None if few else some.image, Floor(n=len(some.image), patients=len(set(some.patients)), left_out=why)

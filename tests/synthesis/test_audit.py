@@ -107,8 +107,8 @@ def test_the_bound_on_the_share_is_the_callers(training):
 
 def test_survives_json(training, encoder):
     for found in (audit(training[:3], training), audit(heads(1, 3), training, encoder=encoder)):
-        said = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-        assert Audit.from_dict(said) == found
+        said = json.loads(json.dumps(found.model_dump(by_alias=True), allow_nan=False))
+        assert Audit.model_validate(said) == found
         assert (said["n"], said["n_training"], said["refused"]) == (3, 200, found.rejected)
 
 

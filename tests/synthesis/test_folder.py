@@ -14,19 +14,21 @@ from ganseg_dist.synthesis.audit import audit
 from ganseg_dist.synthesis.folder import Evidence, check_synthetic_folder, write_classes, write_pairs
 from ganseg_dist.synthesis.from_classes import Generated
 from ganseg_dist.synthesis.from_masks import GeneratedSlices
+from ganseg_dist.synthesis.results import FromClassesQuality, Judgement
 from tests.data.cohorts import read_rows
 
 NNUNET = LabelScheme(
     {"background": 0, "edema": 1, "NCR": 2, "ET": 3},
     {"wt": ("edema", "NCR", "ET"), "tc": ("NCR", "ET"), "et": ("ET",)},
 )
+QUALITY = FromClassesQuality(median_percentile=50.0, flipped=False, classes={}, judge=Judgement(left_out="none given"))
 
 
 def written(folder, channels, classes, modalities):
     rng = np.random.default_rng(0)
     image = rng.uniform(-1, 1, (len(classes), channels, 16, 16)).astype(np.float32)
     training = rng.uniform(-1, 1, (9, channels, 16, 16)).astype(np.float32)
-    evidence = Evidence(audit(image, training), {"classes": {}}, Figure(), {"run": "r"})
+    evidence = Evidence(audit(image, training), QUALITY, Figure(), {"run": "r"})
     write_classes(folder, Generated(image, classes), modalities, evidence)
     return image
 
@@ -113,7 +115,7 @@ def test_a_body_that_fills_its_frame_is_found_again(tmp_path, on_background):
     foreground = np.hypot(rows - 20, columns - 12) < 22
     image = np.where(foreground, rng.uniform(0.2, 0.3, (6, 1, 32, 32)), -1).astype(np.float32)
     mask = np.broadcast_to(np.hypot(rows - 8, columns - 9) < 4, image.shape).astype(np.uint8)
-    evidence = Evidence(audit(image, image + 1), {}, Figure(), {})
+    evidence = Evidence(audit(image, image + 1), QUALITY, Figure(), {})
     generated_images = GeneratedSlices(image, mask, image, tuple("aabbcc"))
     write_pairs(tmp_path / "out", generated_images, ("flair",), ("wt",), BINARY, evidence, on_background=on_background)
     scan = load_scan(read_cohort(tmp_path / "out").cases[0])
@@ -145,7 +147,7 @@ def test_masks_have_the_models_values_and_are_read_back(tmp_path, scheme, named,
     regions = tuple(scheme.regions)
     mask = np.broadcast_to(np.stack([depth > row for row in range(len(regions))]), (6, len(regions), 32, 32))
     generated_images = GeneratedSlices(image, mask.astype(np.uint8), image, tuple("aabbcc"))
-    evidence = Evidence(audit(image, image + 1), {}, Figure(), {})
+    evidence = Evidence(audit(image, image + 1), QUALITY, Figure(), {})
     write_pairs(tmp_path / "out", generated_images, ("flair",), regions, scheme, evidence, on_background=False)
     assert set(np.unique(np.asarray(Image.open(tmp_path / "out/masks/synthetic_00001.png")))) == stored
     case = read_cohort(tmp_path / "out").cases[0]

@@ -1,5 +1,6 @@
 """Whose word on a generated image's class counts, and how it is counted."""
 
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from ganseg_dist.config import override
 from ganseg_dist.errors import ConfigError, DataError
 from ganseg_dist.synthesis.judge import SAME, Judge, check_judge, judged
+from ganseg_dist.synthesis.results import Share
 from ganseg_dist.systems import recipe
 from ganseg_dist.systems.base import Prediction
 
@@ -73,7 +75,7 @@ def test_shares_of_all_and_of_each_class():
     judge = Judge("plain", SimpleNamespace(config=GENERATOR, system=system, device=torch.device("cpu")))
     images = np.concatenate([np.full((20, 1, 4, 4), -0.5), np.full((10, 1, 4, 4), 0.5)]).astype(np.float32)
     classes = ["bar"] * 17 + [None, "disc", "disc"] + ["disc"] * 6 + ["bar"] * 4
-    assert judged(judge, images, classes) == {
+    assert asdict(judged(judge, images, classes)) == {
         "accuracy": pytest.approx((17 + 6) / 29),
         "n": 29,
         "classes": {
@@ -82,4 +84,4 @@ def test_shares_of_all_and_of_each_class():
         },
     }
     alone = judged(judge, images[:3], ["bar"] * 3)
-    assert (alone["accuracy"], alone["classes"]["disc"]) == (1, {"accuracy": None, "n": 0})
+    assert (alone.accuracy, alone.classes["disc"]) == (1, Share(accuracy=None, n=0))

@@ -10,6 +10,7 @@ from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.inference.model_folder import Model, Thresholds
 from ganseg_dist.inference.predictor import Predictor
+from ganseg_dist.synthesis.audit import audit
 from ganseg_dist.synthesis.encoder import own_encoder
 from ganseg_dist.synthesis.from_classes import Generated, generate
 from ganseg_dist.synthesis.from_masks import GeneratedSlices, generate_from_masks
@@ -22,6 +23,7 @@ from ganseg_dist.synthesis.references import (
     held_out_images,
     training_images,
 )
+from ganseg_dist.synthesis.results import Floor, Quality
 from ganseg_dist.systems import build_system, recipe
 
 CLASSES = ("bar", "disc")
@@ -195,39 +197,40 @@ def pictures(seed, count):
 def test_quality_is_measured_class_by_class_where_images_are_enough():
     training = RealImages(pictures(0, 11), ("p",) * 11, ("bar",) * 8 + ("disc",) * 3)
     generated = Generated(pictures(1, 12), ("bar",) * 6 + ("disc",) * 6)
-    found = class_quality(generated, training, "none here", own_encoder(predictor().system))["classes"]
+    found = class_quality(generated, training, "none here", own_encoder(predictor().system))
     bar, disc = found["bar"], found["disc"]
-    assert (bar["n_synthetic"], bar["n_real"]) == (6, 8)
-    distances = bar["distances"]
-    assert {each["kid_encoder"]["n_real"] for each in distances.values()} == {8}
-    assert {each["fid_encoder"]["n_synthetic"] for each in distances.values()} == {6}
-    assert distances["generated"]["fid_encoder"]["value"] < distances["control: noise"]["fid_encoder"]["value"]
-    assert bar["diversity"]["ratio"] == pytest.approx(1, abs=0.1)
-    assert bar["held_out"] == {"n": 0, "patients": 0, "left_out": "none here"}
+    assert (bar.n_synthetic, bar.n_real) == (6, 8)
+    distances = bar.distances
+    assert {each["kid_encoder"].n_real for each in distances.values()} == {8}
+    assert {each["fid_encoder"].n_synthetic for each in distances.values()} == {6}
+    assert distances["generated"]["fid_encoder"].value < distances["control: noise"]["fid_encoder"].value
+    assert bar.diversity.ratio == pytest.approx(1, abs=0.1)
+    assert bar.held_out == Floor(0, 0, "none here")
     assert HELD_OUT not in distances
-    assert disc == {"n_synthetic": 6, "n_real": 3, "distances": None, "held_out": None, "diversity": None}
+    assert disc == Quality(n_synthetic=6, n_real=3, distances=None, held_out=None, diversity=None)
 
 
 def test_the_floor_is_that_of_held_out_images_of_the_class_and_no_more_than_are_made():
     training = RealImages(pictures(0, 16), ("p",) * 16, ("bar",) * 8 + ("disc",) * 8)
     generated = Generated(pictures(1, 12) + 0.5, ("bar",) * 6 + ("disc",) * 6)
     held_out = RealImages(pictures(2, 13), tuple("qrstuvwxyzabc"), ("bar",) * 10 + ("disc",) * 3)
-    found = class_quality(generated, training, held_out, own_encoder(predictor().system))["classes"]
+    found = class_quality(generated, training, held_out, own_encoder(predictor().system))
     bar, disc = found["bar"], found["disc"]
-    assert list(bar["distances"]) == ["generated", HELD_OUT, "control: noise", "control: mean image"]
-    assert bar["held_out"] == {"n": 6, "patients": 6, "left_out": None}
-    floor, ours = (bar["distances"][name]["fid_encoder"] for name in (HELD_OUT, "generated"))
-    assert (floor["n_synthetic"], floor["n_real"]) == (6, 8)
-    assert floor["value"] < ours["value"], "held-out images are of the training images' distribution, those are not"
-    assert HELD_OUT not in disc["distances"]
-    assert disc["held_out"] == {"n": 3, "patients": 3, "left_out": "too few for a distance, which needs 4"}
+    assert list(bar.distances) == ["generated", HELD_OUT, "control: noise", "control: mean image"]
+    assert bar.held_out == Floor(6, 6, None)
+    floor, ours = (bar.distances[name]["fid_encoder"] for name in (HELD_OUT, "generated"))
+    assert (floor.n_synthetic, floor.n_real) == (6, 8)
+    assert floor.value < ours.value, "held-out images are of the training images' distribution, those are not"
+    assert HELD_OUT not in disc.distances
+    assert disc.held_out == Floor(3, 3, "too few for a distance, which needs 4")
 
 
 def test_paintings_have_their_floor_too():
     masks = np.zeros((5, 1, 16, 16), np.uint8)
     generated_images = GeneratedSlices(pictures(1, 5), masks, pictures(3, 5), ("p",) * 5)
     training = RealImages(pictures(0, 8), ("p",) * 8, (None,) * 8)
+    audited = audit(generated_images.image, training.image)
     held_out = RealImages(pictures(2, 4), ("q", "q", "r", "r"), (None,) * 4)
-    found = generated_quality(generated_images, training, held_out, own_encoder(predictor().system))
-    assert list(found["distances"]) == ["generated images", HELD_OUT, "control: noise", "control: mean image"]
-    assert found["held_out"] == {"n": 4, "patients": 2, "left_out": None}
+    found = generated_quality(generated_images, training, held_out, audited, own_encoder(predictor().system))
+    assert list(found.distances) == ["generated images", HELD_OUT, "control: noise", "control: mean image"]
+    assert found.held_out == Floor(4, 2, None)
