@@ -46,21 +46,24 @@ class SystemEntry:
     evidence: str | None = None
     """A function of (system, seed, healthy slices, lesion slices) that returns a `Record` of what `ganseg evaluate`
     measures of the GAN, or None; see `systems.ganet_seg.evidence`."""
+    section: str | None = None
+    """The `report.section.Section` that shows the evidence; see `systems.ganet_seg.section`."""
 
 
-def _published(name: str, system: str, config: str, evidence: str | None = None) -> SystemEntry:
+def _published(name: str, system: str, config: str, *, evidence: bool = False) -> SystemEntry:
     package = f"ganseg_dist.systems.{name}"
     return SystemEntry(
         f"{package}.config:{config}",
         f"{package}.system:{system}",
         f"{package}.recipes:RECIPES",
         f"tune_spaces.{name}:SPACES",
-        evidence and f"{package}.{evidence}",
+        f"{package}.evidence:evidence" if evidence else None,
+        f"{package}.section:SECTION" if evidence else None,
     )
 
 
 PUBLISHED: Mapping[str, SystemEntry] = {
-    "ganet_seg": _published("ganet_seg", "GANetSeg", "GANetSegConfig", "evidence:evidence"),
+    "ganet_seg": _published("ganet_seg", "GANetSeg", "GANetSegConfig", evidence=True),
     "gan_osmosis": _published("gan_osmosis", "GANOsmosis", "GANOsmosisConfig"),
     "gan_detector": _published("gan_detector", "GANDetector", "GANDetectorConfig"),
     "dl_gan_cnn": _published("dl_gan_cnn", "DLGANCNN", "DLGANCNNConfig"),

@@ -167,6 +167,7 @@ def page_of(tmp_path):
         config = SimpleNamespace(system=SimpleNamespace(name="gan_osmosis"))
         predictor = SimpleNamespace(thresholds=thresholds, regions=("wt",), system=None, config=config)
         run = Run(tmp_path / "run")
+        run.write("config.json", recipe("ganet_seg_debug").model_dump(mode="json"))
         save_evaluation(run.evaluation("all"), evaluate([Told()], [case], "all"), predictor)
         return render(Records.of(run), Convention(convention))
 

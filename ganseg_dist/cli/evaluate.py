@@ -15,6 +15,7 @@ from ganseg_dist.plural import counted
 
 if TYPE_CHECKING:
     from ganseg_dist.evaluation.results import Summary
+    from ganseg_dist.report.section import Section
     from ganseg_dist.runs import Run
 
 
@@ -51,6 +52,7 @@ def evaluate(
     from ganseg_dist.evaluation.segmentation import save_evaluation
     from ganseg_dist.inference.predictor import Predictor
     from ganseg_dist.metrics.threshold import few_patients_warning
+    from ganseg_dist.report.section import section_of
     from ganseg_dist.tracking.results import log_evaluation
 
     if part not in ("test", "validation", "all"):
@@ -90,7 +92,7 @@ def evaluate(
         show.warn(f"thresholds: {warning}")
     summary = save_evaluation(trained.evaluation(part), result, predictor)
     log_evaluation(trained, part, summary.rows[0].scores)
-    _print(summary)
+    _print(summary, section_of(trained.config()))
     show.echo(f"written: {trained.evaluation(part)}")
 
 
@@ -149,12 +151,10 @@ def _controlled(run: Run) -> RunConfig:
     return config.model_copy(update={"system": config.system.control()})
 
 
-def _print(summary: Summary) -> None:
+def _print(summary: Summary, section: Section | None) -> None:
     from ganseg_dist.evaluation.plausibility import KINDS
     from ganseg_dist.metrics.registry import find_score
-    from ganseg_dist.report.feedback import feedback_sentences
     from ganseg_dist.report.labels import direction, score_label
-    from ganseg_dist.systems.ganet_seg.evidence import Evidence
 
     unit = summary.distance_unit
     regions = sorted({name.split("/")[0] for name in summary.rows[0].scores}, key=["wt", "tc", "et"].index)
@@ -190,14 +190,6 @@ def _print(summary: Summary) -> None:
         if detection.auroc <= 0.5:
             areas += ": no better than chance, do not use its slice threshold"
         show.echo(f"discriminator on {detection.n_slices} slices: {areas}")
-    if summary.evidence is not None:
-        evidence = Evidence.model_validate(summary.evidence)
-        holes = evidence.holes
-        show.echo(
-            f"healthy holes, L1: {holes.hole_l1.mean:.4f} against biharmonic {holes.biharmonic_l1.mean:.4f}; "
-            f"smooth guess {holes.guess_l1.mean:.4f}"
-        )
-        if evidence.feedback is not None:
-            show.echo("adversarial feedback:")
-            for sentence in feedback_sentences(evidence.feedback):
-                show.echo(f"  {sentence}")
+    if section is not None and summary.evidence is not None:
+        for line in section.lines(summary.evidence):
+            show.echo(line)

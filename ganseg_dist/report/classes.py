@@ -15,8 +15,8 @@ from ganseg_dist.plots.lines import elbow_chart
 from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
 from ganseg_dist.report import labels
+from ganseg_dist.report.charts import Chart
 from ganseg_dist.report.records import Classification
-from ganseg_dist.report.training import Chart
 
 MOST_MISTAKES = 10
 

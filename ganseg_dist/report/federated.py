@@ -20,6 +20,7 @@ from ganseg_dist.plots.intervals import Bar, grouped_chart
 from ganseg_dist.plots.lines import MOST_NAMED, round_chart
 from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
+from ganseg_dist.report.charts import Chart
 from ganseg_dist.report.fingerprint import fingerprint_charts
 from ganseg_dist.report.labels import (
     better_in_words,
@@ -33,7 +34,6 @@ from ganseg_dist.report.labels import (
 )
 from ganseg_dist.report.records import Description
 from ganseg_dist.report.simulated import SimulatedSite
-from ganseg_dist.report.training import Chart
 from ganseg_dist.systems import build_system
 
 MEGA = 1e6

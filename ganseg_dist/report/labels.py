@@ -15,6 +15,8 @@ REGIONS = {"wt": "Whole tumour", "tc": "Tumour core", "et": "Enhancing tumour"}
 NOTHING = "–"
 """Stands for a missing number."""
 
+TOO_FEW = "too few patients to tell"
+
 MAIN_SCORES = ("dice", "hd95_mm", "hd95_px", "sensitivity", "foreground_specificity", "lesion_dice", "lesion_f1")
 """Scores shown at once; the others are one click away."""
 

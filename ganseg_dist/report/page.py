@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from jinja2 import Environment
 from markupsafe import Markup
 
 from ganseg_dist.atomic import write_text
@@ -20,15 +21,15 @@ from ganseg_dist.evaluation.results import ArmDifference, ArmScores, CaseRow, De
 from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.metrics.threshold import few_patients_warning
 from ganseg_dist.plots.distributions import strip_chart
-from ganseg_dist.plots.intervals import Bar, interval_chart
+from ganseg_dist.plots.intervals import interval_chart
 from ganseg_dist.plots.roc import roc_chart
 from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
 from ganseg_dist.report import labels, pictures
+from ganseg_dist.report.charts import Chart, interval_bar
 from ganseg_dist.report.classes import class_view
 from ganseg_dist.report.environment import page_environment
 from ganseg_dist.report.federated import FederationView, federation_view
-from ganseg_dist.report.feedback import feedback_sentences
 from ganseg_dist.report.generated import generated_view
 from ganseg_dist.report.records import (
     PARTS,
@@ -36,18 +37,14 @@ from ganseg_dist.report.records import (
     Evaluation,
     Records,
 )
+from ganseg_dist.report.section import PartResults, Section, section_of
 from ganseg_dist.report.sheets import shows_generated
-from ganseg_dist.report.training import Chart, stage_curves
+from ganseg_dist.report.training import stage_curves
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipes
-from ganseg_dist.systems.ganet_seg.evidence import Evidence
-from ganseg_dist.systems.ganet_seg.feedback_evidence import FeedbackEvidence
-from ganseg_dist.systems.ganet_seg.hole_evidence import HoleEvidence
 
 CHANGED = "+"
 """Ends the commit of a checkout with uncommitted changes."""
-
-TOO_FEW = "too few patients to tell"
 
 STOPPED = {"KeyboardInterrupt": "by hand, with Ctrl-C"}
 """An exception's name in words."""
@@ -85,7 +82,6 @@ def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -
         "describe_difference": describe_difference,
         "modality": labels.modality_label,
         "measured_on": measured_on,
-        "describe_holes": describe_holes,
     }
     regions = _regions(records)
     region_label = partial(labels.region_label, modalities=records.modalities)
@@ -95,6 +91,7 @@ def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -
         "patients_known": records.patients_known,
         "subject": lambda part: "patient" if records.patients_known(part) else "image",
     }
+    section = section_of(records.config)
     template = "classes.html.j2" if records.classifies else "report.html.j2"
     return environment.get_template(template).render(
         run=records.name,
@@ -111,7 +108,16 @@ def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -
         unfinished=describe_unfinished(records),
         resume=resume_command(records),
         classes=(records.config.data.classes if records.config is not None else None) or (),
-        evaluations=[evaluation_view(evaluation, records, convention) for evaluation in records.evaluations],
+        section=section,
+        evaluations=[
+            evaluation_view(
+                evaluation,
+                records,
+                convention,
+                _own_section(environment, section, evaluation, records, convention) if section is not None else None,
+            )
+            for evaluation in records.evaluations
+        ],
         classifications=[
             class_view(classification, records.config, patients_known=records.patients_known(classification.part))
             for classification in records.classifications
@@ -154,24 +160,22 @@ class EvaluationView:
     """The remaining scores, without their region."""
     charts: tuple[Chart, ...]
     overlays: tuple[pictures.Strip, ...]
-    healthy_strips: tuple[pictures.Strip, ...]
-    anomaly_scale: pictures.AnomalyScale | None
-    evidence: Evidence | None
-    healthy_charts: tuple[Chart, ...]
+    own: Markup | None
+    """The section of the system; None where it has nothing to show."""
     roc: Chart | None
     case_columns: tuple[str, ...]
     cases: tuple[CaseRow, ...]
 
 
-def evaluation_view(evaluation: Evaluation, records: Records, convention: Convention) -> EvaluationView:
-    """Figures, sentences and columns of one part."""
+def evaluation_view(
+    evaluation: Evaluation, records: Records, convention: Convention, own: Markup | None
+) -> EvaluationView:
+    """Figures, sentences and columns of one part, around the section of the system."""
     summary, regions = evaluation.summary, evaluation.summary.regions
     scores = tuple(dict.fromkeys(score.partition("/")[2] for row in summary.rows for score in row.scores))
     columns = tuple(score for score in labels.MAIN_SCORES if score in scores)
-    gan_modalities = (records.config.system.gan_modalities if records.config else None) or records.modalities
     label = partial(labels.region_label, regions=regions, modalities=records.modalities)
     examples = pictures.distinct(evaluation.examples)
-    scale = pictures.anomaly_scale(examples)
     measured = {score for case in evaluation.cases for score in case.scores}
     return EvaluationView(
         part=evaluation.part,
@@ -183,12 +187,7 @@ def evaluation_view(evaluation: Evaluation, records: Records, convention: Conven
         others=tuple(score for score in scores if score not in columns),
         charts=(*_method_charts(summary, label), *_case_charts(evaluation, label)),
         overlays=tuple(pictures.overlay_strips(examples, records.modalities, regions, convention)),
-        healthy_strips=tuple(
-            pictures.healthy_strips(examples, records.modalities, gan_modalities, regions, scale, convention)
-        ),
-        anomaly_scale=scale,
-        evidence=evaluation.evidence,
-        healthy_charts=tuple(_healthy_charts(evaluation.evidence, labels.lesion_free(regions, records.modalities))),
+        own=own,
         roc=_roc(summary.detection),
         case_columns=tuple(
             name for region in regions for score in labels.CASE_SCORES if (name := f"{region}/{score}") in measured
@@ -232,15 +231,7 @@ def measured_on(summary: Summary, region: str) -> list[tuple[ArmScores, int]]:
 
 def describe_difference(paired: ArmDifference) -> str:
     """The verdict on a difference: `better`, `worse`, `no difference shown`, or TOO_FEW."""
-    return labels.verdict(paired, paired.score) or TOO_FEW
-
-
-def describe_holes(holes: HoleEvidence) -> str:
-    """Compare the generator's L1 in holes of healthy tissue with that of biharmonic interpolation."""
-    outcome = labels.verdict(holes.less_biharmonic, "hole_l1") or TOO_FEW
-    outcome = f"the generator is {outcome}" if holes.less_biharmonic.differs else outcome
-    levels = f"{holes.hole_l1.mean:.4f} by the generator, {holes.biharmonic_l1.mean:.4f} by biharmonic interpolation"
-    return f"Holes in healthy tissue are filled with an L1 of {levels}: {outcome}."
+    return labels.verdict(paired, paired.score) or labels.TOO_FEW
 
 
 def site_table(records: Records) -> list[tuple[str, Counter[str]]]:
@@ -306,6 +297,16 @@ def commands(records: Records) -> list[str]:
     return typed
 
 
+def _own_section(
+    environment: Environment, section: Section, evaluation: Evaluation, records: Records, convention: Convention
+) -> Markup | None:
+    gan_modalities = (records.config.system.gan_modalities if records.config else None) or records.modalities
+    examples = tuple(pictures.distinct(evaluation.examples))
+    results = PartResults(evaluation.file, evaluation.summary, examples, records.modalities, gan_modalities, convention)
+    view = section.view(results)
+    return None if view is None else Markup(environment.from_string(section.template).render(view=view))
+
+
 def _federation(records: Records) -> FederationView | None:
     """None for a run that was trained in one place, or without a recorded round."""
     if records.federation is None or not records.federation.rounds or records.config is None:
@@ -359,7 +360,7 @@ def _method_charts(summary: Summary, region_label: RegionLabel) -> Iterator[Char
     for region in summary.regions:
         label = region_label(region)
         bars = [
-            _bar(row.name, value, emphasised=row.kind == "model")
+            interval_bar(row.name, value, emphasised=row.kind == "model")
             for row in summary.rows
             if (value := row.scores.get(f"{region}/dice")) is not None
         ]
@@ -405,44 +406,6 @@ def _case_charts(evaluation: Evaluation, region_label: RegionLabel) -> Iterator[
 def _medians(groups: dict[str, list[float]]) -> str:
     medians = (f"{name} {sorted(values)[len(values) // 2]:.2f} of {len(values)}" for name, values in groups.items())
     return f"Medians: {'; '.join(medians)}."
-
-
-def _healthy_charts(evidence: Evidence | None, lesion_free: str) -> Iterator[Chart]:
-    if evidence is None:
-        return
-    holes = evidence.holes
-    bars = [
-        _bar("generator", holes.hole_l1, emphasised=True),
-        _bar("biharmonic", holes.biharmonic_l1),
-        _bar("smooth guess", holes.guess_l1),
-    ]
-    yield Chart(
-        "Filling holes in healthy tissue",
-        svg(
-            interval_chart(bars, axis="L1 in the holes"),
-            f"L1 in {holes.n_holes} holes: generator {holes.hole_l1.mean:.4f}, "
-            f"biharmonic interpolation {holes.biharmonic_l1.mean:.4f}.",
-        ),
-        f"{counted(holes.n_holes, 'hole')} in {lesion_free} slices. Biharmonic interpolation knows no "
-        "anatomy: a generator that has learnt healthy tissue lies below it.",
-    )
-    if evidence.feedback is not None:
-        yield _feedback_chart(evidence.feedback)
-
-
-def _bar(label: str, interval: Interval, *, emphasised: bool = False) -> Bar:
-    low, high = (interval.low, interval.high) if interval.known else (None, None)
-    return Bar(label, interval.mean, low, high, emphasised)
-
-
-def _feedback_chart(feedback: FeedbackEvidence) -> Chart:
-    means = ", ".join(f"{name} {value.mean:.3f}" for name, value in feedback.losses.items())
-    bars = [_bar(name, value, emphasised=name == "true") for name, value in feedback.losses.items()]
-    return Chart(
-        "Adversarial feedback, L_adv",
-        svg(interval_chart(bars, axis="L_adv"), f"Mean adversarial feedback by mask: {means}."),
-        f"Lower: more like healthy tissue at the mask's edge. {' '.join(feedback_sentences(feedback))}",
-    )
 
 
 def _roc(detection: Detection | None) -> Chart | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from pydantic import Field
 
@@ -22,7 +23,6 @@ from ganseg_dist.records import Record, validated
 from ganseg_dist.report.sheets import Sheet, newest_sheet, shows_generated
 from ganseg_dist.report.simulated import SimulatedSite, read_simulation
 from ganseg_dist.runs import Run
-from ganseg_dist.systems.ganet_seg.evidence import Evidence
 
 PARTS = ("train", "validation", "test")
 
@@ -114,9 +114,9 @@ class Evaluation:
     """The results of a segmenter on one part of the data."""
 
     part: str
+    file: Path
+    """summary.json."""
     summary: Summary
-    evidence: Evidence | None
-    """Of the healthy model."""
     cases: tuple[CaseRow, ...]
     examples: tuple[Example, ...]
 
@@ -228,10 +228,10 @@ def _evaluated_parts(run: Run) -> list[str]:
 
 
 def _evaluation(run: Run, part: str) -> Evaluation:
-    folder, file = run.evaluation(part), f"evaluation/{part}/summary.json"
-    summary = run.read_record(file, Summary)
-    evidence = None if summary.evidence is None else validated(Evidence, summary.evidence, run.folder / file)
-    return Evaluation(part, summary, evidence, read_cases(folder / "cases.csv"), read_gallery(folder / "gallery.npz"))
+    folder = run.evaluation(part)
+    summary = run.read_record(f"evaluation/{part}/summary.json", Summary)
+    cases, examples = read_cases(folder / "cases.csv"), read_gallery(folder / "gallery.npz")
+    return Evaluation(part, folder / "summary.json", summary, cases, examples)
 
 
 def _classification(run: Run, part: str) -> Classification:

@@ -11,6 +11,7 @@ from ganseg_dist.metrics.registry import find_score
 from ganseg_dist.plots.lines import Span, line_chart
 from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
+from ganseg_dist.report.charts import Chart
 from ganseg_dist.report.labels import better_in_words, capitalised, in_a_sentence, joined, score_label, term_label
 from ganseg_dist.report.records import Epoch, Kept
 
@@ -18,15 +19,6 @@ Lines = dict[str, list[tuple[int, float]]]
 
 WEIGHT = "weight_"
 """Dynamic weights stand among the losses as `phase/weight_term`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A figure and the sentence under it."""
-
-    title: str
-    figure: str
-    caption: str
 
 
 @dataclass(frozen=True, slots=True)

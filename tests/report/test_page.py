@@ -24,12 +24,12 @@ from ganseg_dist.report.page import (
     commands,
     config_fields,
     describe_difference,
-    describe_holes,
     fingerprint,
     site_table,
 )
 from ganseg_dist.report.records import Records
 from ganseg_dist.systems.ganet_seg.hole_evidence import HoleEvidence
+from ganseg_dist.systems.ganet_seg.section import describe_holes
 from tests.report.made_runs import (
     classifier_run,
     detector_run,

@@ -168,8 +168,8 @@ def test_our_encoder_sees_contrast_before_it_is_normalised_away(encoder, trainin
 def test_noise_of_the_right_mean_is_far(encoder, training):
     """What instance normalisation alone could not tell."""
     noise = np.random.default_rng(0).normal(training.mean(), training.std(), training.shape).clip(-1, 1)
-    near = distribution_distances(encoder, heads(1, 100), training)["kid_encoder"]["mean"]
-    assert distribution_distances(encoder, noise[:100].astype(np.float32), training)["kid_encoder"]["mean"] > 10 * near
+    near = distribution_distances(encoder, heads(1, 100), training)["kid_encoder"].mean
+    assert distribution_distances(encoder, noise[:100].astype(np.float32), training)["kid_encoder"].mean > 10 * near
 
 
 def test_distances_over_our_own_encoder_are_never_called_fid(encoder, training):
@@ -177,9 +177,9 @@ def test_distances_over_our_own_encoder_are_never_called_fid(encoder, training):
     blank = np.full((100, 1, 32, 32), -0.5, np.float32)
     far = distribution_distances(encoder, blank, training)
     assert set(near) == set(far) == {"fid_encoder", "kid_encoder"}
-    assert far["fid_encoder"]["value"] > 5 * near["fid_encoder"]["value"]
-    assert far["kid_encoder"]["mean"] > near["kid_encoder"]["mean"] + 5 * near["kid_encoder"]["standard_error"]
-    assert (near["fid_encoder"]["n_synthetic"], near["kid_encoder"]["n_real"]) == (100, 200)
+    assert far["fid_encoder"].value > 5 * near["fid_encoder"].value
+    assert far["kid_encoder"].mean > near["kid_encoder"].mean + 5 * near["kid_encoder"].standard_error
+    assert (near["fid_encoder"].n_synthetic, near["kid_encoder"].n_real) == (100, 200)
 
 
 def test_a_models_segmenter_or_detector_is_an_encoder(tmp_path):
@@ -227,7 +227,7 @@ def test_with_a_persons_inception_the_distance_is_fid(tmp_path):
     assert found[:, :4] == pytest.approx(np.array([[v, v, v, 0] for v in (-0.5, 0.0, 0.5, 1.0)]), abs=1e-5)
     distances = distribution_distances(inception, grey - 0.25, grey)
     assert set(distances) == {"fid", "kid"}
-    assert distances["fid"]["value"] == pytest.approx(3 * 0.25**2, abs=1e-5)
+    assert distances["fid"].value == pytest.approx(3 * 0.25**2, abs=1e-5)
     with pytest.raises(DataError, match="images of 4 channels"):
         features(inception, np.zeros((1, 4, 16, 16), np.float32))
 

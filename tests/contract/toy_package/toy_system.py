@@ -42,4 +42,7 @@ def recolouring(trial: BaseTrial, config: RunConfig) -> None:
 
 RECIPES = (toy_debug,)
 SPACES = (Space("toy", "toy", recolouring),)
-ENTRY = SystemEntry("toy_system:ToyConfig", "toy_networks:Toy", "toy_system:RECIPES", "toy_system:SPACES")
+ENTRY = SystemEntry(
+    "toy_system:ToyConfig", "toy_networks:Toy", "toy_system:RECIPES", "toy_system:SPACES",
+    "toy_evidence:evidence", "toy_evidence:SECTION",
+)  # fmt: skip

@@ -1,0 +1,58 @@
+"""A system's own section of the report's results, which its entry in the registry names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ganseg_dist.config import RunConfig
+from ganseg_dist.display import Convention
+from ganseg_dist.evaluation.gallery import Example
+from ganseg_dist.evaluation.results import Summary
+from ganseg_dist.records import Parsed, validated
+from ganseg_dist.registry import load, registered
+
+
+@dataclass(frozen=True, slots=True)
+class PartResults:
+    """What was measured on one part of the data."""
+
+    file: Path
+    """summary.json."""
+    summary: Summary
+    examples: tuple[Example, ...]
+    """Each slice once."""
+    modalities: tuple[str, ...]
+    """Channels of the examples' images."""
+    gan_modalities: tuple[str, ...]
+    """Channels of their reconstructions."""
+    convention: Convention
+    """Orientation of pictures."""
+
+    def evidence(self, kind: type[Parsed]) -> Parsed | None:
+        """The evidence as the system wrote it; None where there is none. Raises RunError where it is damaged."""
+        return None if self.summary.evidence is None else validated(kind, self.summary.evidence, self.file)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What a system shows of its GAN, on the page and on a terminal, from the evidence that it recorded."""
+
+    name: str
+    """Its anchor, a word."""
+    title: str
+    view: Callable[[PartResults], Any]
+    """What the template receives as `view`; None where there is nothing to show."""
+    template: str
+    """Jinja source of the section below its heading; it may import from `macros.html.j2`."""
+    lines: Callable[[Mapping[str, Any]], Iterable[str]]
+    """The evidence in lines for a terminal."""
+
+
+def section_of(config: RunConfig | None) -> Section | None:
+    """The section of the config's system; None where it has none. Raises ConfigError where it cannot be loaded."""
+    path = None if config is None else registered()[config.system.name].section
+    found: Section | None = None if path is None else load(path)
+    return found
