@@ -68,7 +68,7 @@ def trial_of_run(name: str, device: str) -> Trial:
     description, config = run.description(), run.config()
     request = description["request"]
     cohort = read_cohort(Path(request["data"]), request["layout"], request["labels"])
-    used = {case["id"] for case in run.read("data.json")["cases"]}
+    used = {case.id for case in run.data().cases}
     cohort = cohort.without({case.id for case in cohort.cases} - used)
     return Trial(
         config,

@@ -24,6 +24,7 @@ from ganseg_dist.config.fields import Count, Frozen
 from ganseg_dist.config.privacy import PrivacyDemand
 from ganseg_dist.data.cohort import Cohort, Split, split_as_configured
 from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.data.record import DataRecord
 from ganseg_dist.data.slices import LESION_CLASSES
 from ganseg_dist.data.store import PreparedCase, case_damage
 from ganseg_dist.digests import Damaged, read_sealed, sealed
@@ -43,8 +44,7 @@ from ganseg_dist.files import open_regular, read_text
 from ganseg_dist.names import SiteName
 from ganseg_dist.planning.preflight import Preflight, labelled, preflight, usable_cohort
 from ganseg_dist.planning.prepare import Prepared, by_part, prepare_cohort
-from ganseg_dist.planning.run_folder import data_record as data_record
-from ganseg_dist.planning.run_folder import write_records
+from ganseg_dist.planning.run_folder import data_record, write_records
 from ganseg_dist.printable import printable
 from ganseg_dist.runs import Run
 from ganseg_dist.validation_errors import Problem, first_problem, no_such_field
@@ -191,7 +191,8 @@ class SiteNode:
         config, settings = instruction.settings, self.settings
         site = self.site(instruction.run, config)
         ready = self._prepared_data(config)
-        site.finish(instruction, received, ready["data"])
+        data = DataRecord.model_validate(ready["data"])
+        site.finish(instruction, received, data)
         started, now = self._started(instruction.run), datetime.datetime.now(datetime.UTC)
         facts = {
             "status": "finished",
@@ -203,7 +204,7 @@ class SiteNode:
             "workers": 1,
             "device": site.world.device.type,
         }
-        write_records(Run(site.folder), config, ready["split"], ready["data"], facts)
+        write_records(Run(site.folder), config, ready["split"], data, facts)
 
     def _check_privacy_demand(self, run: str, config: RunConfig) -> None:
         """Raises FederationError for a federation that promises less than site.json asks."""
@@ -236,7 +237,7 @@ class SiteNode:
         ready = {
             "cohort": by_part(cohort, split, prepare_cohort(found, used, config.data)),
             "split": split.to_dict(),
-            "data": data_record(cohort, found) | {"healthy": None},
+            "data": data_record(cohort, found).model_dump(),
         }
         write_json(self._file("ready", config), sealed(ready))
         return ready

@@ -9,13 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from safetensors.numpy import load_file, save_file
 
 from ganseg_dist.atomic import save_new
 from ganseg_dist.config import RunConfig
-from ganseg_dist.data.labels import LabelScheme
+from ganseg_dist.data.record import DataRecord
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.engine.checkpoint import (
     KEPT,
@@ -114,7 +113,7 @@ class Site:
         scores = Trainer(context.system, context.stage, data, config, context.state, self.world).validate()
         return Scores(len(data.validation.cases), scores)
 
-    def finish(self, instruction: RoundInstruction, received: Arrays, data_record: Mapping[str, Any]) -> None:
+    def finish(self, instruction: RoundInstruction, received: Arrays, data_record: DataRecord) -> None:
         """End the last stage as a local run does, and store a model: the server's weights with the site's own networks.
 
         Args:
@@ -122,14 +121,12 @@ class Site:
         """
         state = self._round_context(instruction, received).state
         self._states.save({}, partial(_save, state=state, residual={}))
-        origin = {name: data_record[name] for name in ("phantom", "synthetic", "channels")}
+        origin = data_record.model_dump(include={"phantom", "synthetic", "channels"})
         facts = {"run": instruction.run, "federated": True, **origin}
         summary = "This site's model of a federation: the shared weights with the site's own networks."
         card = f"# {instruction.run}\n\n{summary}\n"
         weights = self._states.last() / "networks.safetensors"
-        scheme = LabelScheme.of_model(
-            data_record["labels"], instruction.settings.data.regions or (), "data.json: labels"
-        )
+        scheme = data_record.labels.of_model(instruction.settings.data.regions or (), "data.json: labels")
         folder = self.folder / "model"
         write_model(folder, instruction.settings, weights, scheme, card=card, facts=facts, thresholds=Thresholds())
 

@@ -29,6 +29,7 @@ from ganseg_dist import __version__
 from ganseg_dist.atomic import write_json
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
+from ganseg_dist.data.record import DataRecord
 from ganseg_dist.digests import Damaged, read_sealed, sealed
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.federation.record import FederationRecord
@@ -104,6 +105,10 @@ class Run:
             raise RunError(
                 f"{self.folder / 'split.json'}: lists no train, validation and test patients; restore it"
             ) from None
+
+    def data(self) -> DataRecord:
+        """The cohort that it learnt from. Raises RunError when the file is missing or damaged."""
+        return self.read_record("data.json", DataRecord)
 
     def federation(self) -> FederationRecord | None:
         """The rounds of a federation's run; None for any other run and before the last round.

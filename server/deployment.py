@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from flwr.serverapp import Grid
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort, Split
+from ganseg_dist.data.record import DataRecord
 from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.federation.at_sites import config_at_sites
 from ganseg_dist.federation.protocol import RoundInstruction
@@ -58,7 +58,7 @@ def deploy(
     sites = Sites(grid, request.config.federation.deadline_seconds, write_line)
     existing = training_run(request.run_name)
     if (existing.folder / "config.json").exists():
-        config, data = agree_again(request.config, existing.config()), existing.read("data.json")
+        config, data = agree_again(request.config, existing.config()), existing.data()
     else:
         joined = _joined(request, sites, partial(tracker.warn, 0))
         config = agree(request.config, joined)
@@ -94,21 +94,20 @@ def _listed(names: tuple[str, ...] | None) -> str:
     return ", ".join(names or ()) or "none"
 
 
-def _data_record(config: RunConfig, joined: list[SiteInfo]) -> dict[str, Any]:
+def _data_record(config: RunConfig, joined: list[SiteInfo]) -> DataRecord:
     """data.json of a run whose data stay at the hospitals."""
     origins = {site.origin for site in joined}
     scheme, differing = agreed_scheme(config, joined)
-    return {
-        "root": str(ELSEWHERE.root),
-        "layout": ELSEWHERE.layout,
-        "phantom": "phantom" in origins,
-        "synthetic": "synthetic" in origins,
-        "modalities": list(config.data.modalities or ()),
-        "regions": list(config.data.regions or ()),
-        "channels": [],
-        "labels": scheme.to_json(),
-        "otherwise_labelled": differing,
-        "cases": [],
-        "excluded": [],
-        "healthy": None,
-    }
+    return DataRecord(
+        root=str(ELSEWHERE.root),
+        layout=ELSEWHERE.layout,
+        phantom="phantom" in origins,
+        synthetic="synthetic" in origins,
+        modalities=config.data.modalities or (),
+        regions=config.data.regions or (),
+        channels=(),
+        labels=scheme,
+        otherwise_labelled=differing,
+        cases=(),
+        excluded=(),
+    )

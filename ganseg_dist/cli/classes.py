@@ -60,7 +60,7 @@ def evaluate_classes(run: Run, predictor: Predictor, cohort: Cohort, part: str) 
 
 def _elbow(run: Run, cohort: Cohort, config: RunConfig) -> list[tuple[int, float]]:
     """(k, within-cluster sum of squares) of some training images; empty where the cohort holds none."""
-    used = {case["id"] for case in run.read("data.json")["cases"]}
+    used = {case.id for case in run.data().cases}
     available = [case for case in cohort.of_patients(run.split().train) if case.id in used]
     if not available:
         return []

@@ -131,7 +131,7 @@ def _plain_arms(run: Run) -> list[Run]:
 
     if not run.config().system.synthesises:
         return []
-    cases, split, control = run.read("data.json")["cases"], run.split(), _controlled(run)
+    cases, split, control = run.data().cases, run.split(), _controlled(run)
     for other in all_runs():
         with suppress(RunError):  # skip damaged runs
             if (
@@ -139,7 +139,7 @@ def _plain_arms(run: Run) -> list[Run]:
                 and not other.config().system.synthesises
                 and _controlled(other) == control
                 and other.split() == split
-                and other.read("data.json")["cases"] == cases
+                and other.data().cases == cases
             ):
                 return [other]
     return []

@@ -123,7 +123,7 @@ def cases_of_part(run: Run, cohort: Cohort, part: str) -> tuple[Case, ...]:
         cases = cohort.cases
         check_no_leak(run, cases, "score it with --part test")
     else:
-        listed = {case["id"] for case in run.read("data.json")["cases"]}  # less what was excluded from it
+        listed = {case.id for case in run.data().cases}  # less what was excluded from it
         cases = tuple(case for case in cohort.of_patients(getattr(run.split(), part)) if case.id in listed)
         _check_known_cases(run, cases, cohort)
     config = run.config()
@@ -142,8 +142,8 @@ def cases_of_part(run: Run, cohort: Cohort, part: str) -> tuple[Case, ...]:
 
 def check_no_leak(run: Run, cases: Sequence[Case], remedy: str) -> None:
     """Raises DataError, with what to do, when the run learnt from some of these patients, by name."""
-    healthy = run.read("data.json").get("healthy")
-    subjects = {case["patient"] for case in healthy["cases"]} if healthy else set()
+    healthy = run.data().healthy
+    subjects = healthy.patients if healthy else frozenset()
     learnt_from = {case.patient for case in cases} & {*run.split().train, *run.split().validation, *subjects}
     if learnt_from:
         raise DataError(
@@ -153,7 +153,7 @@ def check_no_leak(run: Run, cases: Sequence[Case], remedy: str) -> None:
 
 
 def _check_known_cases(run: Run, cases: Sequence[Case], cohort: Cohort) -> None:
-    contents = {case["id"]: case["content"] for case in run.read("data.json")["cases"]}
+    contents = {case.id: case.content for case in run.data().cases}
     for case in cases:
         try:
             same = contents[case.id] == content_hash(case)

@@ -101,17 +101,15 @@ class LabelScheme:
             for name, value in self.labels.items()
         }
 
-    @classmethod
-    def of_model(cls, stored: Any, regions: Sequence[str], where: str) -> LabelScheme:
-        """The scheme by which a model of these regions writes masks, from its cohort's scheme as JSON.
+    def of_model(self, regions: Sequence[str], where: str) -> LabelScheme:
+        """The scheme by which a model of these regions writes masks, of its cohort's scheme.
 
-        Raises DataError beginning with `where` when that scheme lacks one of the regions.
+        Raises DataError beginning with `where` when one of the regions is missing.
         """
-        scheme = cls.from_json(stored, where)
-        missing = [region for region in regions if region not in scheme.regions]
+        missing = [region for region in regions if region not in self.regions]
         if missing:
-            raise DataError(f"{where}: has no region {missing[0]}; it has {', '.join(scheme.regions) or 'none'}")
-        return scheme.of_regions(regions)
+            raise DataError(f"{where}: has no region {missing[0]}; it has {', '.join(self.regions) or 'none'}")
+        return self.of_regions(regions)
 
     def rows_inside(self, regions: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         """For each region, its own row and those of the regions inside it."""

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
-from ganseg_dist.data.labels import LESION_IN_PICTURES, LabelScheme
-from ganseg_dist.data.readers import find_reader
+from ganseg_dist.data.labels import LESION_IN_PICTURES
+from ganseg_dist.data.record import DataRecord
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.inference.federation_card import federation_lines
 from ganseg_dist.plural import counted
 from ganseg_dist.printable import printable_markdown
 
 
-def unknown_patients(layout: str, cases: Iterable[tuple[str, str]]) -> int:
-    """Number of cases (id, patient) in data.json that count as one patient each because their patient is unknown."""
-    reader = find_reader(layout)
-    return 0 if reader is None or reader.names_patients else sum(case == patient for case, patient in cases)
-
-
 def model_card(
     config: RunConfig,
-    data: Mapping[str, Any],
+    data: DataRecord,
     split: Split,
     history: Sequence[Mapping[str, Any]],
     run: Mapping[str, Any],
@@ -45,21 +39,21 @@ def model_card(
         f"{kind}, recipe `{config.recipe}`, {config.system.reading} reading. Research software: not a medical device.",
         "",
     ]
-    if data["phantom"]:
+    if data.phantom:
         lines += ["**Trained on a synthetic phantom cohort, not on patients.**", ""]
-    if data.get("synthetic"):
+    if data.synthetic:
         lines += ["**Trained on images that a generator made, not on patients.**", ""]
     lines += [
         "## Input and output",
         f"- Modalities, in order: {', '.join(config.data.modalities or ())}",
-        *([f"- Channels of a file, in order: {', '.join(data['channels'])}"] if data.get("channels") else []),
+        *([f"- Channels of a file, in order: {', '.join(data.channels)}"] if data.channels else []),
         *([f"- Regions: {', '.join(config.data.regions)}"] if config.data.regions else []),
         *_label_lines(data, config),
         *([f"- Classes, in order: {', '.join(config.data.classes)}"] if config.data.classes else []),
         f"- Slices of {config.data.size} x {config.data.size} pixels at {config.data.spacing_mm} mm or coarser",
         "",
         "## Data",
-        *(_cohort_lines(data, split) if data["cases"] else ["- Stayed at the sites: the server saw none of it"]),
+        *(_cohort_lines(data, split) if data.cases else ["- Stayed at the sites: the server saw none of it"]),
         "",
         "## Training",
         f"- Seed {config.seed}; {counted(epochs, 'epoch')} over all stages in {run['seconds'] / 60:.1f} minutes",
@@ -67,35 +61,35 @@ def model_card(
         f"- Code {run['version']}, commit {run['commit'] or 'unknown'}",
         "",
         *([*federation_lines(record, config, run), ""] if record else []),
-        f"Scores on held-out {'images' if _unknown(data) else 'patients'}, with intervals, are in the run's "
+        f"Scores on held-out {'images' if data.unknown_patients else 'patients'}, with intervals, are in the run's "
         "evaluation, not here.",
     ]
     return "\n".join(map(printable_markdown, lines)) + "\n"  # names come from the data and the sites
 
 
-def _label_lines(data: Mapping[str, Any], config: RunConfig) -> list[str]:
+def _label_lines(data: DataRecord, config: RunConfig) -> list[str]:
     """What a mask's values mean, and how many masks (in a federation, sites) use others."""
     regions = config.data.regions or ()
     if not regions:
         return []
-    scheme = LabelScheme.of_model(data["labels"], regions, "data.json: labels")
+    scheme = data.labels.of_model(regions, "data.json: labels")
     lines = [f"- Values of a mask: {scheme.describe()}"]
     if len(regions) == 1:
         lines = [f"{lines[0]}; in a picture {LESION_IN_PICTURES} stands for the lesion"]
-    others = data["otherwise_labelled"]
-    if others and data["cases"]:
+    others = data.otherwise_labelled
+    if others and data.cases:
         lines.append(f"- {others} of its masks use other values or names; these are those of most masks")
     elif others:
         lines.append(f"- Other values or names in the masks of {counted(others, 'site')}: these are the canonical ones")
     return lines
 
 
-def _cohort_lines(data: Mapping[str, Any], split: Split) -> list[str]:
+def _cohort_lines(data: DataRecord, split: Split) -> list[str]:
     """Cases and patients by part; for pictures of unknown patients, a warning that a split cannot separate them."""
-    cases, unknown = len(data["cases"]), _unknown(data)
+    cases, unknown = len(data.cases), data.unknown_patients
     sizes = [len(part) for part in (split.train, split.validation, split.test)]
     if not unknown:
-        patients = len({case["patient"] for case in data["cases"]})
+        patients = len(data.patients)
         of = f"{counted(cases, 'case')} of {counted(patients, 'patient')}"
         lines = [f"- {of}; {counted(sizes[0], 'patient')} trained, {sizes[1]} validated, {sizes[2]} held out"]
         return [*lines, *_sources(data)]
@@ -107,17 +101,13 @@ def _cohort_lines(data: Mapping[str, Any], split: Split) -> list[str]:
     ]
 
 
-def _sources(data: Mapping[str, Any]) -> list[str]:
+def _sources(data: DataRecord) -> list[str]:
     """Cases per site, and the number of cases that preflight excluded."""
-    sites = Counter(case["site"] for case in data["cases"])
+    sites = Counter(case.site for case in data.cases)
     return [
         f"- Cases per site: {', '.join(f'{site} {count}' for site, count in sorted(sites.items()))}",
-        f"- Cases excluded by preflight: {len({finding['case'] for finding in data['excluded']})}",
+        f"- Cases excluded by preflight: {len({finding.case for finding in data.excluded})}",
     ]
-
-
-def _unknown(data: Mapping[str, Any]) -> int:
-    return unknown_patients(data.get("layout", ""), ((case["id"], case["patient"]) for case in data["cases"]))
 
 
 def _scores_kept(history: Sequence[Mapping[str, Any]], kept: Mapping[str, Any]) -> Mapping[str, float]:

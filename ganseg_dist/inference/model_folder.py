@@ -211,7 +211,7 @@ def _scheme(folder: Path, description: Mapping[str, Any], config: RunConfig) -> 
     """The label scheme in model.json. Raises RunError where they are not those of the config's regions."""
     where = f"{folder / 'model.json'}: labels"
     try:
-        return LabelScheme.of_model(description.get("labels"), config.data.regions or (), where)
+        return LabelScheme.from_json(description.get("labels"), where).of_model(config.data.regions or (), where)
     except DataError as error:
         raise RunError(f"{error}; {REMEDY}") from None
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort, Split, split_as_configured
 from ganseg_dist.data.preflight import COHORT, Finding
 from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.data.record import DataRecord
 from ganseg_dist.engine.patient_privacy import validate_patient_privacy
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import GansegError
@@ -50,11 +50,10 @@ class Plan:
         return split_findings(self.found, self.cohort, self.config, split)
 
     @property
-    def data_record(self) -> dict[str, Any]:
+    def data_record(self) -> DataRecord:
         """What data.json holds: everything the run learns from."""
-        record = data_record(self.cohort, self.found)
-        record["healthy"] = None if self.healthy is None else data_record(self.healthy[1], self.healthy[0])
-        return record
+        healthy = None if self.healthy is None else data_record(self.healthy[1], self.healthy[0])
+        return data_record(self.cohort, self.found, healthy)
 
 
 def plan_training(request: TrainingRequest, *, mapper: Mapper = map_here, bar: Bar = no_bar) -> Plan:

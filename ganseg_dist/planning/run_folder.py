@@ -14,13 +14,14 @@ from ganseg_dist import __version__
 from ganseg_dist.atomic import write_text
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort, Split, split_as_configured
+from ganseg_dist.data.record import CaseRecord, DataRecord
 from ganseg_dist.errors import RunError
 from ganseg_dist.planning.preflight import Preflight
 from ganseg_dist.runs import Run, training_run
 
 
 def planned_run(
-    name: str, config: RunConfig, learnt_from: dict[str, Any], cohort: Cohort, split: Split | None = None
+    name: str, config: RunConfig, learnt_from: DataRecord, cohort: Cohort, split: Split | None = None
 ) -> tuple[Run, Split]:
     """The run that this name, config and data would begin, go on with or have finished; nothing is written.
 
@@ -41,10 +42,10 @@ def planned_run(
         )
     if split is not None and run.split() != split:
         raise RunError(f"{name}: was started with another split; choose another --run-name")
-    begun_on = run.read("data.json")
+    begun_on = run.data()
     if _cases(begun_on) != _cases(learnt_from):
         raise RunError(f"{name}: was started on other data; choose another --run-name")
-    if begun_on["labels"] != learnt_from["labels"]:
+    if begun_on.labels != learnt_from.labels:
         raise RunError(f"{name}: was started on masks with other labels; choose another --run-name")
     return run, run.split()
 
@@ -52,7 +53,7 @@ def planned_run(
 def open_run(
     name: str,
     config: RunConfig,
-    learnt_from: dict[str, Any],
+    learnt_from: DataRecord,
     cohort: Cohort,
     *,
     split: Split | None = None,
@@ -73,51 +74,49 @@ def open_run(
 
 
 def write_records(
-    run: Run, config: RunConfig, split: Mapping[str, Any], learnt_from: Mapping[str, Any], facts: Mapping[str, Any]
+    run: Run, config: RunConfig, split: Mapping[str, Any], learnt_from: DataRecord, facts: Mapping[str, Any]
 ) -> None:
     """What a run's folder says of it; run.json last, for a folder that has it is a run."""
     write_text(run.folder / "config.json", config.to_json())
     run.write("split.json", dict(split))
-    run.write("data.json", dict(learnt_from))
+    run.write("data.json", learnt_from)
     about = {"name": run.name, "recipe": config.recipe, "version": __version__, "commit": code_version()}
     run.write("run.json", about | dict(facts))
 
 
-def data_record(cohort: Cohort, found: Preflight) -> dict[str, Any]:
-    """What the run learnt from: every case with its content hash, what the masks' values mean, and what was left out
-    and why.
-    """
+def data_record(cohort: Cohort, found: Preflight, healthy: DataRecord | None = None) -> DataRecord:
+    """What a run of this cohort learns from, with the cohort of healthy subjects that it uses besides."""
     excluded = {case.id for case in found.cohort.cases} - {case.id for case in cohort.cases}
-    return {
-        "root": str(cohort.root),
-        "layout": cohort.layout,
-        "phantom": cohort.phantom,
-        "synthetic": cohort.synthetic,
-        "modalities": list(cohort.modalities),
-        "regions": list(cohort.regions),
-        "channels": _channels(cohort),
-        "labels": cohort.scheme.to_json(),
-        "otherwise_labelled": sum(scheme != cohort.scheme for scheme in cohort.schemes),
-        "cases": [
-            {"id": case.id, "patient": case.patient, "site": case.site, "content": found.contents[case.id]}
+    return DataRecord(
+        root=str(cohort.root),
+        layout=cohort.layout,
+        phantom=cohort.phantom,
+        synthetic=cohort.synthetic,
+        modalities=tuple(cohort.modalities),
+        regions=tuple(cohort.regions),
+        channels=_channels(cohort),
+        labels=cohort.scheme,
+        otherwise_labelled=sum(scheme != cohort.scheme for scheme in cohort.schemes),
+        cases=tuple(
+            CaseRecord(id=case.id, patient=case.patient, site=case.site, content=found.contents[case.id])
             for case in cohort.cases
-        ],
-        "excluded": [finding.to_dict() for finding in found.findings if finding.case in excluded],
-    }
+        ),
+        excluded=tuple(finding for finding in found.findings if finding.case in excluded),
+        healthy=healthy,
+    )
 
 
-def _cases(learnt_from: dict[str, Any]) -> list[Any]:
+def _cases(learnt_from: DataRecord) -> list[tuple[CaseRecord, ...]]:
     """The cases of both cohorts, with their contents."""
-    healthy = learnt_from.get("healthy")
-    return [learnt_from["cases"], healthy["cases"] if healthy else []]
+    return [learnt_from.cases, learnt_from.healthy.cases if learnt_from.healthy else ()]
 
 
-def _channels(cohort: Cohort) -> list[str]:
+def _channels(cohort: Cohort) -> tuple[str, ...]:
     """Modalities in the order of their channels, where a case's files hold several; else none."""
     first = cohort.cases[0].images
     if len({source.files for source in first.values()}) > 1 or any(source.channel is None for source in first.values()):
-        return []
-    return sorted(first, key=lambda name: first[name].channel or 0)
+        return ()
+    return tuple(sorted(first, key=lambda name: first[name].channel or 0))
 
 
 def command_line() -> str:

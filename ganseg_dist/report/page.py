@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from ganseg_dist.atomic import write_text
 from ganseg_dist.config import RunConfig
+from ganseg_dist.data.record import DataRecord
 from ganseg_dist.display import Convention, display_convention
 from ganseg_dist.evaluation.results import ArmDifference, ArmScores, CaseRow, Detection, Summary
 from ganseg_dist.metrics.statistics import Interval
@@ -33,7 +34,6 @@ from ganseg_dist.report.federated import FederationView, federation_view
 from ganseg_dist.report.generated import generated_view
 from ganseg_dist.report.records import (
     PARTS,
-    Data,
     Evaluation,
     Records,
 )
@@ -250,7 +250,7 @@ def site_table(records: Records) -> list[tuple[str, Counter[str]]]:
     return sorted(sites.items(), key=lambda entry: (-entry[1].total(), entry[0]))
 
 
-def fingerprint(data: Data | None) -> str | None:
+def fingerprint(data: DataRecord | None) -> str | None:
     """SHA-256 over the cases' ids and content hashes: equal for equal data, wherever it lies."""
     if data is None or not data.cases:
         return None

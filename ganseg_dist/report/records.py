@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
+from ganseg_dist.data.record import DataRecord
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.errors import FederationError, RunError
 from ganseg_dist.evaluation.gallery import Example, read_gallery
@@ -18,7 +19,6 @@ from ganseg_dist.federation.comparison import FederationComparison
 from ganseg_dist.federation.fingerprint import record as fingerprint_record
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint
 from ganseg_dist.federation.record import FederationRecord
-from ganseg_dist.inference.card import unknown_patients
 from ganseg_dist.records import Record, validated
 from ganseg_dist.report.sheets import Sheet, newest_sheet, shows_generated
 from ganseg_dist.report.simulated import SimulatedSite, read_simulation
@@ -74,41 +74,6 @@ class Epoch(Record):
     scores: dict[str, float]
 
 
-class ListedCase(Record):
-    """A case that was used."""
-
-    id: str
-    patient: str
-    site: str
-    content: str | None = None
-
-
-class ExcludedCase(Record):
-    """A case that was left out, and why."""
-
-    case: str
-    problem: str
-    remedy: str = ""
-
-
-class Data(Record):
-    """data.json: the cohort's fingerprint."""
-
-    root: str
-    layout: str
-    phantom: bool = False
-    synthetic: bool = False
-    modalities: tuple[str, ...] = ()
-    regions: tuple[str, ...] = ()
-    cases: tuple[ListedCase, ...] = ()
-    excluded: tuple[ExcludedCase, ...] = ()
-
-    @property
-    def unknown_patients(self) -> int:
-        """Number of cases that count as one patient each because their patient is unknown."""
-        return unknown_patients(self.layout, ((case.id, case.patient) for case in self.cases))
-
-
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """The results of a segmenter on one part of the data."""
@@ -138,7 +103,7 @@ class Records:
     description: Description
     config: RunConfig | None
     history: tuple[Epoch, ...]
-    data: Data | None
+    data: DataRecord | None
     split: Split | None
     evaluations: tuple[Evaluation, ...]
     """Test first, then by name; none of a classifier."""
@@ -163,7 +128,7 @@ class Records:
         parts, classifies = _evaluated_parts(run), _classifies(config)
         description = run.find_record("run.json", Description) or Description()
         tracked = description.mlflow.run_id if description.mlflow is not None else None
-        data = run.find_record("data.json", Data)
+        data = run.find_record("data.json", DataRecord)
         simulation = read_simulation(run)
         site_of = {patient: site.name for site in simulation for patient in site.patients}
         return cls(
@@ -211,7 +176,7 @@ def _history(run: Run) -> tuple[Epoch, ...]:
     return validated(tuple[Epoch, ...], FolderCheckpoints(run.checkpoints).history(), run.checkpoints)
 
 
-def _data_at(site_of: Mapping[str, str], data: Data) -> Data:
+def _data_at(site_of: Mapping[str, str], data: DataRecord) -> DataRecord:
     """Replace each case's site by the federation's, which may differ from the cohort's own."""
     cases = (case.model_copy(update={"site": site_of.get(case.patient, case.site)}) for case in data.cases)
     return data.model_copy(update={"cases": tuple(cases)})

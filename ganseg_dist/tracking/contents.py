@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from ganseg_dist.config import RunConfig
+from ganseg_dist.data.record import CaseRecord, DataRecord
 from ganseg_dist.runs import Run
 
 LONGEST_NAME = 250
@@ -53,7 +54,7 @@ def run_document(run: Run, name: str) -> Any:
 
 def run_tags(run: Run) -> dict[str, str]:
     """Data and code: a fingerprint of the cases' contents, whether they are synthetic, version and commit."""
-    data, description = run.read("data.json"), run.read("run.json")
+    data, description = run.data(), run.description()
     tags = {
         "ganseg.run": run.name,
         "ganseg.recipe": run.config().recipe,
@@ -68,15 +69,15 @@ def run_tags(run: Run) -> dict[str, str]:
     return {name: value[:LONGEST_VALUE] for name, value in tags.items()}
 
 
-def data_tags(data: Mapping[str, Any]) -> dict[str, str]:
+def data_tags(data: DataRecord) -> dict[str, str]:
     """Tags that identify a cohort, from its data.json."""
     return {
-        "ganseg.data": _fingerprint(data["cases"]),
-        "ganseg.phantom": json.dumps(bool(data["phantom"])),
-        "ganseg.synthetic": json.dumps(bool(data.get("synthetic"))),
+        "ganseg.data": _fingerprint(data.cases),
+        "ganseg.phantom": json.dumps(data.phantom),
+        "ganseg.synthetic": json.dumps(data.synthetic),
     }
 
 
-def _fingerprint(cases: list[dict[str, Any]]) -> str:
+def _fingerprint(cases: Sequence[CaseRecord]) -> str:
     """SHA-256 of the cases as data.json lists them, contents' hashes included."""
-    return hashlib.sha256(json.dumps(cases, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([case.model_dump() for case in cases], sort_keys=True).encode()).hexdigest()

@@ -13,7 +13,6 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ganseg_dist.config import RunConfig
-from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, read_position
 from ganseg_dist.errors import GansegError, RunError, one_line
 from ganseg_dist.inference.card import model_card
@@ -95,19 +94,19 @@ def _finish(run: Run, checkpoint: Path, monitors: Mapping[str, Monitor], *, seco
     """Turn the last checkpoint into history and model."""
     history = read_position(checkpoint).history
     run.write("history.json", history)
-    config, data = run.config(), run.read("data.json")
+    config, data = run.config(), run.data()
     facts = {
-        "phantom": data["phantom"],
-        "synthetic": data.get("synthetic", False),
+        "phantom": data.phantom,
+        "synthetic": data.synthetic,
         "run": run.name,
-        "patients": len({case["patient"] for case in data["cases"]}),
-        "channels": data.get("channels", []),
+        "patients": len(data.patients),
+        "channels": list(data.channels),
         "absent": run.description().get("absent", []),
     }
     run.describe(seconds=seconds, error=None, kept=epochs_kept(history, monitors, config))
     card = model_card(config, data, run.split(), history, run.description(), run.federation())
     weights = checkpoint / "networks.safetensors"
-    scheme = LabelScheme.of_model(data["labels"], config.data.regions or (), f"{run.folder / 'data.json'}: labels")
+    scheme = data.labels.of_model(config.data.regions or (), f"{run.folder / 'data.json'}: labels")
     write_model(run.model, config, weights, scheme, card=card, facts=facts, thresholds=Thresholds())
     run.describe(status="finished")  # last: a finished run has a model
 

@@ -63,7 +63,7 @@ def test_synthetic_pairs_train_and_are_said_to_be_synthetic(ganseg, painter_run,
     assert ganseg("synthesize", "pictures", "--out", out).code == 0
     config = override(recipe("ganet_seg_debug"), {"data.test_fraction": 0.3})
     plan = plan_training(TrainingRequest(config, out, local=True))
-    assert plan.data_record["synthetic"] is True
+    assert plan.data_record.synthetic is True
     assert plan.found.errors == ()
 
 
@@ -181,7 +181,7 @@ def test_synthetic_classes_train_and_are_said_to_be_synthetic(ganseg, detector_r
     out = tmp_path / "out"
     assert ganseg("synthesize", "pictures", "--out", out, "--count", 6).code == 0
     plan = plan_training(TrainingRequest(recipe("gan_detector_debug"), out, local=True))
-    assert plan.data_record["synthetic"] is True
+    assert plan.data_record.synthetic is True
     assert set(plan.config.data.classes) == {"lesion", "no lesion"}
     assert plan.found.errors == ()
 

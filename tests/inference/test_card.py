@@ -3,16 +3,22 @@
 from ganseg_dist.config import override
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.data.labels import BRATS
+from ganseg_dist.data.record import DataRecord
 from ganseg_dist.inference.card import model_card
 from ganseg_dist.systems import recipe
 
 DATA = {
+    "root": "/data",
     "layout": "brats",
-    "cases": [{"id": "p", "patient": "p", "site": "s"}],
     "phantom": False,
-    "excluded": [],
+    "synthetic": False,
+    "modalities": ["t1"],
+    "regions": ["wt", "tc", "et"],
+    "channels": [],
     "labels": BRATS.to_json(),
     "otherwise_labelled": 0,
+    "cases": [{"id": "p", "patient": "p", "site": "s", "content": "ab"}],
+    "excluded": [],
 }
 HISTORY = [
     {"stage": "detect", "epoch": 0, "scores": {"accuracy": 0.6, "cross_entropy": 0.5}},
@@ -29,7 +35,13 @@ RUN = {
 
 def card(data=DATA, fields=None, **changes):
     changed = {f"system.{name}": value for name, value in changes.items()} | (fields or {})
-    return model_card(override(recipe("gan_detector_debug"), changed), data, Split(("p",), (), ()), HISTORY, RUN)
+    return model_card(
+        override(recipe("gan_detector_debug"), changed),
+        DataRecord.model_validate(data),
+        Split(("p",), (), ()),
+        HISTORY,
+        RUN,
+    )
 
 
 def test_classes_are_listed_and_regions_only_where_there_are_some():
@@ -58,7 +70,7 @@ def test_pictures_of_unknown_patients_are_not_called_patients():
     assert "- 1 image; patients unknown; 1 trained, 0 validated, 0 held out" in unknown
     assert "One patient's images may stand in training and in test" in unknown
     assert "patient trained" not in unknown
-    named = {"id": "a", "patient": "b", "site": "s"}
+    named = {"id": "a", "patient": "b", "site": "s", "content": "cd"}
     partly = card({**DATA, "layout": "image_folder", "cases": [*DATA["cases"], named]})
     assert "- 2 images; the patients of 1 unknown" in partly
 

@@ -5,9 +5,10 @@ from ganseg_dist.data.cohort import Split
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.inference.card import model_card
 from ganseg_dist.systems import recipe
+from tests.data.records import data_record
 from tests.federation.record import told
 
-DATA = {"layout": "brats", "cases": [], "phantom": False, "excluded": []}
+DATA = data_record()
 HISTORY = [{"stage": "segment", "epoch": epoch, "scores": {"dice_wt": 0.5}} for epoch in (2, 3)]
 RUN = {
     "name": "together",
@@ -83,6 +84,6 @@ def test_a_gan_that_was_not_audited_says_so_and_a_control_need_not():
 
 def test_of_data_that_stayed_home_nothing_is_counted():
     assert "## Data\n- Stayed at the sites: the server saw none of it\n" in card()
-    seen = {**DATA, "cases": [{"id": "p", "patient": "p", "site": "s"}]}
+    seen = data_record(("p", "ab"))
     assert "- 1 case of 1 patient" in card(data=seen)
     assert "- Cases per site: s 1\n" in card(data=seen)

@@ -63,8 +63,8 @@ def test_a_case_without_a_mask_teaches_nothing_and_is_recorded(own):
     (own / "BraTS20_Training_002/BraTS20_Training_002_seg.nii.gz").unlink()
     plan = plan_training(request(own))
     assert "BraTS20_Training_002" not in {case.id for case in plan.cohort.cases}
-    (left_out,) = plan.data_record["excluded"]
-    assert (left_out["case"], left_out["check"]) == ("BraTS20_Training_002", "missing-mask")
+    (left_out,) = plan.data_record.excluded
+    assert (left_out.case, left_out.check) == ("BraTS20_Training_002", "missing-mask")
 
 
 def test_regions_are_nested_outermost_first_however_they_are_asked_for(cohort):
@@ -97,15 +97,15 @@ def test_run_that_began_on_other_labels_is_not_gone_on_with(phantom):
     run, _ = open_run("mine", plan.config, plan.data_record, plan.cohort)
     assert run.read("data.json")["labels"] == BRATS.to_json()
     with pytest.raises(RunError, match="mine: was started on masks with other labels; choose another --run-name"):
-        planned_run("mine", plan.config, plan.data_record | {"labels": BRATS_2023.to_json()}, plan.cohort)
+        planned_run("mine", plan.config, plan.data_record.model_copy(update={"labels": BRATS_2023}), plan.cohort)
 
 
 def test_most_masks_decide_the_labels_of_a_mixed_cohort(cohort):
     new = [replace(case, scheme=BRATS_2023 if number > 2 else BRATS) for number, case in enumerate(cohort.cases)]
     mixed = replace(cohort, cases=tuple(new))
     learnt_from = data_record(mixed, Preflight(mixed, {case.id: "" for case in new}, ()))
-    assert learnt_from["labels"] == BRATS_2023.to_json()
-    assert learnt_from["otherwise_labelled"] == 3
+    assert learnt_from.labels == BRATS_2023
+    assert learnt_from.otherwise_labelled == 3
 
 
 def test_another_healthy_cohort_is_other_data(phantom, tmp_path):

@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from scipy.ndimage import binary_dilation, gaussian_filter, shift
 
 from ganseg_dist.config import override
+from ganseg_dist.data.labels import BRATS
 from ganseg_dist.display import PNG_TEXT
 from ganseg_dist.evaluation.classification import save_classification
 from ganseg_dist.evaluation.results import ImageRow
@@ -238,11 +239,17 @@ def _described(
             "root": "/data/cohort",
             "layout": "brats",
             "phantom": phantom,
+            "synthetic": False,
             "modalities": modalities,
             "regions": regions or [],
+            "channels": [],
+            "labels": BRATS.to_json(),
+            "otherwise_labelled": 0,
             "cases": cases,
             "excluded": [
                 {
+                    "check": "mask-shape",
+                    "severity": "error",
                     "case": "Ulm-<b>007</b>",
                     "problem": "mask and image differ in shape: 240x240x155 and 240x240x150",
                     "remedy": "resample the mask to the image's grid",

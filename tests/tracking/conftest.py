@@ -11,6 +11,7 @@ from ganseg_dist.inference.model_folder import Thresholds, write_model
 from ganseg_dist.runs import Run, named_run
 from ganseg_dist.systems import build_system, recipe
 from ganseg_dist.tracking.connection import connect
+from tests.data.records import data_record
 
 SMALL = {
     "data.modalities": ["t1", "flair"],
@@ -43,7 +44,7 @@ def run(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> R
     config = override(recipe("ganet_seg_debug"), SMALL)
     (run.folder / "config.json").write_text(config.to_json())
     run.write("split.json", {"train": ["p0"], "validation": ["p1"], "test": []})
-    run.write("data.json", {"phantom": True, "cases": [{"id": "p0", "content": "ab"}, {"id": "p1", "content": "cd"}]})
+    run.write("data.json", data_record(("p0", "ab"), ("p1", "cd")))
     run.write("run.json", {"version": "0.1.0", "commit": "0123456789ab+", "command": "ganseg train"})
     run.write("history.json", [{"epoch": 0}])
     scheme, weights = BRATS.of_regions(config.data.regions), untrained(config, tmp_path)

@@ -46,13 +46,10 @@ def test_an_installed_package_has_no_commit(run):
 
 
 def test_no_path_of_this_machine_is_sent(run):
-    data = {
-        "root": "/ward/7",
-        "cases": [{"id": "a"}],
-        "excluded": [{"case": "b", "file": "/ward/7/b.nii", "check": "x"}],
-    }
-    run.write("data.json", {**run.read("data.json"), **data})
+    finding = {"check": "x", "severity": "error", "case": "b", "file": "/ward/7/b.nii", "problem": "p", "remedy": "r"}
+    cases = [{"id": "a", "patient": "a", "site": "s", "content": "ab"}]
+    run.write("data.json", run.read("data.json") | {"cases": cases, "excluded": [finding]})
     sent = run_document(run, "data.json")
-    assert sent["cases"] == [{"id": "a"}]
-    assert sent["excluded"] == [{"case": "b", "check": "x"}]
+    assert sent["cases"] == cases
+    assert sent["excluded"] == [{name: value for name, value in finding.items() if name != "file"}]
     assert "/ward" not in f"{sent} {run_tags(run)}"

@@ -134,7 +134,7 @@ def search_thresholds(
         "trials": request.trials,
         "search": request.search,
         "metrics": [asdict(metric) for metric in metrics],
-        "phantom": run.read("data.json")["phantom"],
+        "phantom": run.data().phantom,
     }
     study = Study.of_request(named_run(request.name), description)
     probabilities = run.folder / "probabilities"
@@ -145,7 +145,7 @@ def search_thresholds(
         _check_scorable(metrics, read_probabilities(probabilities), predictor.regions)
     study.begin()  # after the checks: a refused sweep must not reserve its name
     params = {"run": run.name, "space": SPACE, "trials": str(request.trials)}
-    parent = open_parent(study.folder, SWEEP, params, data_tags(run.read("data.json")))
+    parent = open_parent(study.folder, SWEEP, params, data_tags(run.data()))
     if not remaining:
         return Sweep.of(study), parent
     plan = TunePlan(

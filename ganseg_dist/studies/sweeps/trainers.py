@@ -23,6 +23,7 @@ from ganseg_dist.cluster.shared_paths import check_worker_paths, training_paths
 from ganseg_dist.cluster.train import train_on_ray
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Cohort, Split
+from ganseg_dist.data.record import DataRecord
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, checkpoint_damage, read_position
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.engine.trainer import train_member
@@ -71,7 +72,7 @@ class TrialJob:
     sweep: str
     config: RunConfig
     """Resolved; each trial overrides the fields of the space."""
-    data_record: Mapping[str, Any]
+    data_record: DataRecord
     cohort: Cohort
     split: Split
     prepared: Prepared
@@ -160,7 +161,7 @@ class PlainTrainer:
             write_text(run.folder / "config.json", config.to_json())
         request = job.request
         run, _ = open_run(
-            run.name, config, dict(job.data_record), job.cohort, split=job.split, request=request.to_dict(),
+            run.name, config, job.data_record, job.cohort, split=job.split, request=request.to_dict(),
             workers=request.workers, device="cuda" if request.gpus else "cpu", sweep=job.sweep,
             command=job.command,
         )  # fmt: skip

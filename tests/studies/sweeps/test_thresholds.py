@@ -22,6 +22,7 @@ from ganseg_dist.studies.sweeps.thresholds import (
     threshold_metrics,
     with_thresholds,
 )
+from tests.data.records import data_record
 from tests.inference.untrained import model_folder
 from tune_spaces.thresholds import THRESHOLDS
 
@@ -82,7 +83,7 @@ def test_only_what_was_searched_takes_the_place_of_what_was():
 def test_trials_begin_at_a_half_and_end_in_thresholds_of_the_model(cohort):
     run = named_run("base")
     model_folder(run.model, ("t1", "flair"), REGIONS, thresholds=Thresholds({"wt": 0.47}))
-    run.write("data.json", {"phantom": True, "cases": []})
+    run.write("data.json", data_record())
     cases = [case for case in cohort.cases if case.mask is not None][:2]
     asked = ThresholdRequest(run, THRESHOLDS, 6, "random", ("val/dice_wt", "val/hd95_wt"), "thr")
     seen = []

@@ -1,0 +1,52 @@
+"""data.json, a run's record of the cohort that it learnt from."""
+
+from __future__ import annotations
+
+from ganseg_dist.data.labels import LabelScheme
+from ganseg_dist.data.preflight import Finding
+from ganseg_dist.data.readers import find_reader
+from ganseg_dist.records import Record
+
+
+class CaseRecord(Record):
+    """A case that was used."""
+
+    id: str
+    patient: str
+    site: str
+    content: str
+    """SHA-256 of its files."""
+
+
+class DataRecord(Record):
+    """Every case with its content, what the masks' values mean, and what was left out and why."""
+
+    root: str
+    layout: str
+    phantom: bool
+    synthetic: bool
+    """Whether a generator made the images."""
+    modalities: tuple[str, ...]
+    regions: tuple[str, ...]
+    channels: tuple[str, ...]
+    """Modalities in the order of a file's channels, where the cases' files hold several; else none."""
+    labels: LabelScheme
+    """Of most masks."""
+    otherwise_labelled: int
+    """Masks with another scheme; in a federation, sites."""
+    cases: tuple[CaseRecord, ...]
+    """None where the data stay at the sites of a federation."""
+    excluded: tuple[Finding, ...]
+    healthy: DataRecord | None = None
+    """The separate cohort of healthy subjects, where a stage learnt from one."""
+
+    @property
+    def patients(self) -> frozenset[str]:
+        """The patients of the cases."""
+        return frozenset(case.patient for case in self.cases)
+
+    @property
+    def unknown_patients(self) -> int:
+        """Number of cases that count as one patient each because their patient is unknown."""
+        reader = find_reader(self.layout)
+        return 0 if reader is None or reader.names_patients else sum(case.id == case.patient for case in self.cases)

@@ -1,0 +1,13 @@
+"""data.json of a cohort that does not exist."""
+
+from ganseg_dist.data.labels import BRATS
+from ganseg_dist.data.record import CaseRecord, DataRecord
+
+
+def data_record(*cases: tuple[str, str]) -> DataRecord:
+    """Of a phantom's cases, each with its content."""
+    return DataRecord(
+        root="/ward/7", layout="brats", phantom=True, synthetic=False, modalities=("t1",), regions=("wt",), channels=(),
+        labels=BRATS, otherwise_labelled=0, excluded=(),
+        cases=tuple(CaseRecord(id=name, patient=name, site="s", content=content) for name, content in cases),
+    )  # fmt: skip
