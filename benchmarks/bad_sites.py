@@ -110,7 +110,7 @@ def federated(job: Job) -> TrialResult:
         print(f"{arm.name}: the federation ends: {error}")
         return TrialResult(job.run_name, arm.values, 0.0, ())
     rows = score_run(run, read_cohort(job.data), arm.split)
-    return TrialResult(job.run_name, arm.values, float(run.description()["seconds"]), tuple(rows))
+    return TrialResult(job.run_name, arm.values, run.description().seconds, tuple(rows))
 
 
 def _app_of(arm: Trial) -> Attack:

@@ -50,7 +50,7 @@ def federated(job: Job) -> TrialResult:
     request = TrainingRequest(arm.config, job.data, run_name=job.run_name, split=arm.split, local=True)
     run = simulate(Simulation(request), app)
     rows = score_run(run, read_cohort(job.data), arm.split)
-    return TrialResult(job.run_name, arm.values, float(run.description()["seconds"]), tuple(rows))
+    return TrialResult(job.run_name, arm.values, run.description().seconds, tuple(rows))
 
 
 def plot(rows: Sequence[Row], file: Path) -> None:

@@ -66,8 +66,8 @@ def trial_of_run(name: str, device: str) -> Trial:
     """The run's config, patients and model. Raises GansegError when the run or its data is missing."""
     run = finished_run(name)
     description, config = run.description(), run.config()
-    request = description["request"]
-    cohort = read_cohort(Path(request["data"]), request["layout"], request["labels"])
+    request = description.request
+    cohort = read_cohort(Path(request.data), request.layout, request.labels)
     used = {case.id for case in run.data().cases}
     cohort = cohort.without({case.id for case in cohort.cases} - used)
     return Trial(
@@ -76,7 +76,7 @@ def trial_of_run(name: str, device: str) -> Trial:
         cases_of_part(run, cohort, "validation"),
         cases_of_part(run, cohort, "test"),
         ModelArm(run.name, "model", Predictor.load(run.model, device)),
-        description["seconds"],
+        description.seconds,
     )
 
 
@@ -116,7 +116,7 @@ def trained(trial: Trial, args: argparse.Namespace) -> Engine:
     print(f"{machine(engine.world.device)}: {epochs} epochs of about {seconds:.0f} s", flush=True)
     for epoch in range(epochs):
         engine.epoch()
-        scores = engine.state.position.history[-1]["scores"]
+        scores = engine.state.position.history[-1].scores
         print(f"epoch {epoch + 1} of {epochs}: " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()), flush=True)
     return engine
 

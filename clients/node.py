@@ -46,6 +46,7 @@ from ganseg_dist.planning.preflight import Preflight, labelled, preflight, usabl
 from ganseg_dist.planning.prepare import Prepared, by_part, prepare_cohort
 from ganseg_dist.planning.run_folder import data_record, write_records
 from ganseg_dist.printable import printable
+from ganseg_dist.run_record import RequestRecord
 from ganseg_dist.runs import Run
 from ganseg_dist.validation_errors import Problem, first_problem, no_such_field
 
@@ -200,7 +201,9 @@ class SiteNode:
             "seconds": (now - started).total_seconds(),
             "command": COMMAND,
             "federated": True,
-            "request": {"data": str(settings.data.absolute()), "layout": settings.layout, "labels": settings.labels},
+            "request": RequestRecord(
+                data=str(settings.data.absolute()), layout=settings.layout, labels=settings.labels
+            ),
             "workers": 1,
             "device": site.world.device.type,
         }

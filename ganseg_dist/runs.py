@@ -31,11 +31,13 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.data.record import DataRecord
 from ganseg_dist.digests import Damaged, read_sealed, sealed
+from ganseg_dist.engine.state import Epoch
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.files import read_json
 from ganseg_dist.names import LONGEST, RunName, folder_name, is_name
 from ganseg_dist.records import Parsed, Record, validated
+from ganseg_dist.run_record import RunRecord
 
 LONGEST_MADE = 90
 """Characters of a generated name."""
@@ -110,6 +112,10 @@ class Run:
         """The cohort that it learnt from. Raises RunError when the file is missing or damaged."""
         return self.read_record("data.json", DataRecord)
 
+    def history(self) -> tuple[Epoch, ...]:
+        """The epochs of a finished run. Raises RunError when the file is missing or damaged."""
+        return self.read_record("history.json", tuple[Epoch, ...])
+
     def federation(self) -> FederationRecord | None:
         """The rounds of a federation's run; None for any other run and before the last round.
 
@@ -117,10 +123,9 @@ class Run:
         """
         return self.find_record("federation.json", FederationRecord)
 
-    def description(self) -> dict[str, Any]:
+    def description(self) -> RunRecord:
         """run.json. Raises RunError when it is missing or damaged."""
-        content: dict[str, Any] = self.read("run.json")
-        return content
+        return self.read_record("run.json", RunRecord)
 
     @property
     def study_kind(self) -> Literal["sweep", "experiment"] | None:
@@ -135,7 +140,8 @@ class Run:
     @property
     def mlflow_id(self) -> str | None:
         """The id of its MLflow run; None if it has none."""
-        return (self.description().get("mlflow") or {}).get("run_id")
+        mlflow = self.description().mlflow
+        return None if mlflow is None else mlflow.run_id
 
     def read(self, name: str) -> Any:
         """A JSON file of the folder.
@@ -171,20 +177,21 @@ class Run:
     def write(self, name: str, value: Any) -> None:
         """Replace a JSON file of the folder, by a `Record` or by JSON; a `SEALED` one, an object, gets its digest."""
         if isinstance(value, Record):
-            value = value.model_dump()
+            value = value.model_dump(exclude_unset=True)
         if name in VERSIONED:
             value = {**value, "format": RUN_FORMAT}
         write_json(self.folder / name, sealed(value) if name in SEALED else value)
 
     def describe(self, **changes: Any) -> None:
         """Update fields of run.json."""
-        path = self.folder / "run.json"
-        self.write("run.json", {**(self.description() if path.exists() else {}), **changes})
+        file = self.folder / "run.json"
+        known = self.description().model_dump(exclude_unset=True) if file.exists() else {}
+        self.write("run.json", validated(RunRecord, {**known, **changes}, file))
 
     @property
     def finished(self) -> bool:
         """Whether training ran to its end."""
-        return (self.folder / "run.json").exists() and self.description().get("status") == "finished"
+        return (self.folder / "run.json").exists() and self.description().status == "finished"
 
 
 def generated_name(*words: str) -> str:

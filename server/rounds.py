@@ -328,7 +328,7 @@ class Federation:
     def _show_replies(self, part: Round, replies: int, requests: int) -> None:
         self.sites.write_line(f"{self._round_text(part)}: {replies} of {requests} sites have answered")
         stage, history = self.system.stages[part.stage], self.state.position.history
-        scores = history[-1]["scores"] if history else {}
+        scores = history[-1].scores if history else {}
         self.tracker.progress(Progress(stage.name, part.until - 1, stage.epochs, replies, requests, scores))
 
     def warn(self, text: str) -> None:

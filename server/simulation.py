@@ -97,7 +97,7 @@ def simulate_on(
     patients = partition(plan.cohort, simulation.sites, skew=simulation.skew, seed=plan.config.seed)
     run, split = open_run(
         request.name(), plan.config, plan.data_record, plan.cohort, split=request.split,
-        request=request.to_dict(), sites={name: len(members) for name, members in patients.items()},
+        request=request.to_record(), sites={name: len(members) for name, members in patients.items()},
         workers=1, device="cuda" if request.gpus else "cpu",
         **({} if simulation.command is None else {"command": simulation.command}),
         **({} if simulation.sweep is None else {"sweep": simulation.sweep}),

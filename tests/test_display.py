@@ -275,7 +275,7 @@ def test_a_training_draws_as_asked_where_it_was_asked_for(monkeypatch):
     request = TrainingRequest(recipe("ganet_seg_debug"), Path("data"))
     monkeypatch.setenv("GANSEG_DISPLAY", "nowhere")
     assert pickle.loads(pickle.dumps(request)).convention is Convention.NEUROLOGICAL
-    assert "convention" not in request.to_dict(), "whoever resumes has a display of their own"
+    assert "convention" not in request.to_record().model_dump(), "whoever resumes has a display of their own"
     with pytest.raises(ConfigError):
         TrainingRequest(recipe("ganet_seg_debug"), Path("data"))
 

@@ -67,8 +67,8 @@ def segmenting_run(reference: str) -> Run:
     config = run.config()
     if config.system.task == "segmentation":
         return run
-    data = run.description().get("request", {}).get("data")
-    command = f"ganseg evaluate {run.name} --data {'DATA' if data is None else shlex.quote(data)}"
+    request = run.description().request
+    command = f"ganseg evaluate {run.name} --data {'DATA' if request is None else shlex.quote(request.data)}"
     if len(config.data.classes or ()) == 2:
         remedy = f"{command} chooses its operating point on validation patients"
     else:
@@ -78,8 +78,8 @@ def segmenting_run(reference: str) -> Run:
 
 def stated_labels(run: Run) -> str | None:
     """The label scheme that the run was trained with, by which its cohort's masks are read; None if none was given."""
-    labels = run.description().get("request", {}).get("labels")
-    return labels if isinstance(labels, str) else None
+    request = run.description().request
+    return None if request is None else request.labels
 
 
 def validation_cases(
@@ -92,10 +92,12 @@ def validation_cases(
 
     Raises ConfigError when the run recorded none, and DataError as `cases_of_part` does.
     """
-    request = run.description().get("request", {})
-    if data is None and "data" not in request:
+    request = run.description().request
+    if request is not None:
+        data, layout, labels = data or Path(request.data), layout or request.layout, labels or request.labels
+    if data is None:
         raise ConfigError(f"{run.name}: does not say where its data was; give --data DATA")
-    cohort = read_cohort(data or Path(request["data"]), layout or request.get("layout"), labels or stated_labels(run))
+    cohort = read_cohort(data, layout, labels)
     return cases_of_part(run, cohort, "validation")
 
 

@@ -169,14 +169,13 @@ def _judge(reference: str, run: Run, predictor: Predictor) -> Judge:
 
 def _training_cohort(run: Run) -> Cohort:
     """The cohort that the run was trained on, as read now from its folder."""
-    from ganseg_dist.cli.models import stated_labels
     from ganseg_dist.data.readers import read_cohort
     from ganseg_dist.errors import ConfigError
 
-    request = run.description().get("request", {})
-    if "data" not in request:
+    request = run.description().request
+    if request is None:
         raise ConfigError(f"{run.name}: does not say where its data was; train it again to synthesize from it")
-    return read_cohort(Path(request["data"]), request.get("layout"), stated_labels(run))
+    return read_cohort(Path(request.data), request.layout, request.labels)
 
 
 def _training_slices(run: Run, cohort: Cohort, predictor: Predictor) -> SliceSet:

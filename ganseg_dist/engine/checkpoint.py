@@ -24,9 +24,10 @@ from torch import Tensor
 
 from ganseg_dist.atomic import UNFINISHED, save_new, unfinished_folder
 from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file, verify_listed
-from ganseg_dist.engine.state import Position, State
+from ganseg_dist.engine.state import Epoch, Position, State
 from ganseg_dist.errors import RunError, one_line
 from ganseg_dist.files import sha256
+from ganseg_dist.records import validated
 
 FORMAT = 2
 KEPT = 2
@@ -105,7 +106,7 @@ class FolderCheckpoints:
             raise RunError(f"{first}, and no checkpoint before it is whole; delete {self.folder} to start over")
         return None
 
-    def history(self) -> list[dict[str, Any]]:
+    def history(self) -> list[Epoch]:
         """The epochs that the newest checkpoint knows of which the description is whole; empty where there is none."""
         for folder in reversed(self.all()):
             with suppress(RunError):  # it may be dropped in this moment
@@ -157,7 +158,7 @@ def checkpoint_damage(folder: Path) -> Damaged | None:
 
 def read_position(folder: Path) -> Position:
     """Where training stood. Raises RunError when the checkpoint's description is missing or damaged."""
-    return Position(**_read_description(folder)["position"])
+    return _position(_read_description(folder), folder)
 
 
 def save_checkpoint(folder: Path, state: State) -> None:
@@ -204,8 +205,12 @@ def load_checkpoint(folder: Path, state: State) -> None:
     except (RuntimeError, KeyError, ValueError) as error:
         raise RunError(f"{folder}: holds another model than the config describes ({one_line(error)})") from None
     state.best = parts["best"]
-    state.position = Position(**described["position"])
+    state.position = _position(described, folder)
     _restore_rng(parts["rng"])
+
+
+def _position(described: Mapping[str, Any], folder: Path) -> Position:
+    return validated(Position, described["position"], folder / DESCRIPTION)
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 
 from ganseg_dist.config import RunConfig
-from ganseg_dist.engine.state import State
+from ganseg_dist.engine.state import Epoch, State
 from ganseg_dist.errors import TrainingDiverged
 from ganseg_dist.systems.base import Alarm, Stage
 
@@ -43,16 +42,7 @@ def finish_epoch(
 ) -> None:
     """Advance the position, record the epoch, remember the best weights, apply the stopping rule."""
     position, monitor = state.position, stage.monitor
-    position.history.append(
-        {
-            "stage": stage.name,
-            "epoch": position.epoch,
-            "step": position.step,
-            "workers": workers,
-            "losses": dict(losses),
-            "scores": dict(scores),
-        }
-    )
+    position.history.append(Epoch(stage.name, position.epoch, position.step, workers, dict(losses), dict(scores)))
     value = monitor.value(scores)
     if value is not None and position.epoch >= monitor.since:
         if monitor.better(value, position.best_score):
@@ -63,9 +53,9 @@ def finish_epoch(
     position.epoch += 1
 
 
-def new_alarms(stage: Stage, history: Sequence[Mapping[str, Any]]) -> list[Alarm]:
+def new_alarms(stage: Stage, history: Sequence[Epoch]) -> list[Alarm]:
     """The alarms that the newest epoch of the stage raises and the one before it did not."""
-    epochs = [record["scores"] for record in history if record["stage"] == stage.name]
+    epochs = [record.scores for record in history if record.stage == stage.name]
     return [alarm for alarm in stage.alarms if alarm.raised_by(epochs) and not alarm.raised_by(epochs[:-1])]
 
 

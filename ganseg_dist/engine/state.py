@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,22 @@ from torch.optim.swa_utils import AveragedModel
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.balance import GradientBalance
 from ganseg_dist.systems.base import System
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What one epoch came to: an entry of history.json."""
+
+    stage: str
+    epoch: int
+    """Of the stage, counted from 0."""
+    step: int
+    """Batches done by its end over all stages."""
+    workers: int
+    losses: Mapping[str, float]
+    """Means over its steps, by `phase/term`; dynamic weights as `phase/weight_term`."""
+    scores: Mapping[str, float]
+    """Of the validation part."""
 
 
 @dataclass(slots=True)
@@ -31,8 +46,7 @@ class Position:
     """The stage's own rule has ended it."""
     balances: dict[str, dict[str, float]] = field(default_factory=dict)
     """Running gradient norms by phase."""
-    history: list[dict[str, Any]] = field(default_factory=list)
-    """One record an epoch: stage, epoch, step, losses and scores."""
+    history: list[Epoch] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -178,7 +178,7 @@ class Trainer:
                     log.add(index, step)
             position.step += 1
             if self.world.leads:
-                scores = position.history[-1]["scores"] if position.history else {}
+                scores = position.history[-1].scores if position.history else {}
                 self.tracker.progress(
                     Progress(self.stage.name, position.epoch, self.stage.epochs, index + 1, self.batches.steps, scores)
                 )

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.data.labels import LESION_IN_PICTURES
 from ganseg_dist.data.record import DataRecord
+from ganseg_dist.engine.state import Epoch
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.inference.federation_card import federation_lines
 from ganseg_dist.plural import counted
 from ganseg_dist.printable import printable_markdown
+from ganseg_dist.run_record import Kept, RunRecord
 
 
 def model_card(
     config: RunConfig,
     data: DataRecord,
     split: Split,
-    history: Sequence[Mapping[str, Any]],
-    run: Mapping[str, Any],
+    history: Sequence[Epoch],
+    run: RunRecord,
     federation: FederationRecord | None = None,
 ) -> str:
     """Write Markdown from a run's records. It has counts alone and names no patient or path.
@@ -29,12 +30,12 @@ def model_card(
     Args:
         federation: the record of a run that sites trained together.
     """
-    scores = _scores_kept(history, run["kept"]) if history else {}
+    scores = _scores_kept(history, run.kept) if history else {}
     record = federation if federation is not None and federation.rounds else None
     epochs = record.epochs_done[-1] if record else len(history)  # history has only the last epoch of a round
     kind = config.system.title if config.system.synthesises else f"the control of {config.system.title} (no GAN)"
     lines = [
-        f"# {run['name']}",
+        f"# {run.name}",
         "",
         f"{kind}, recipe `{config.recipe}`, {config.system.reading} reading. Research software: not a medical device.",
         "",
@@ -56,9 +57,9 @@ def model_card(
         *(_cohort_lines(data, split) if data.cases else ["- Stayed at the sites: the server saw none of it"]),
         "",
         "## Training",
-        f"- Seed {config.seed}; {counted(epochs, 'epoch')} over all stages in {run['seconds'] / 60:.1f} minutes",
+        f"- Seed {config.seed}; {counted(epochs, 'epoch')} over all stages in {(run.seconds or 0) / 60:.1f} minutes",
         f"- Validation scores of the epoch kept: {', '.join(f'{k} {v:.3f}' for k, v in scores.items()) or 'none'}",
-        f"- Code {run['version']}, commit {run['commit'] or 'unknown'}",
+        f"- Code {run.version}, commit {run.commit or 'unknown'}",
         "",
         *([*federation_lines(record, config, run), ""] if record else []),
         f"Scores on held-out {'images' if data.unknown_patients else 'patients'}, with intervals, are in the run's "
@@ -110,10 +111,7 @@ def _sources(data: DataRecord) -> list[str]:
     ]
 
 
-def _scores_kept(history: Sequence[Mapping[str, Any]], kept: Mapping[str, Any]) -> Mapping[str, float]:
+def _scores_kept(history: Sequence[Epoch], kept: Mapping[str, Kept]) -> Mapping[str, float]:
     """Scores of the last stage in the epoch whose weights are the model's."""
-    stage = history[-1]["stage"]
-    of_stage: dict[int, Mapping[str, float]] = {
-        record["epoch"]: record["scores"] for record in history if record["stage"] == stage
-    }
-    return of_stage[kept[stage]["epoch"]]
+    stage = history[-1].stage
+    return {record.epoch: record.scores for record in history if record.stage == stage}[kept[stage].epoch]

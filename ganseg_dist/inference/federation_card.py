@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.federation.record import FederationRecord, RoundRecord, SiteCounts
 from ganseg_dist.federation.strategy import strategy_of
 from ganseg_dist.plural import counted
+from ganseg_dist.run_record import Kept, RunRecord
 
 
-def federation_lines(record: FederationRecord, config: RunConfig, run: Mapping[str, Any]) -> list[str]:
+def federation_lines(record: FederationRecord, config: RunConfig, run: RunRecord) -> list[str]:
     """The card's section, Markdown. Sites are named; no patient is.
 
     Args:
@@ -23,8 +23,8 @@ def federation_lines(record: FederationRecord, config: RunConfig, run: Mapping[s
         f"- Sites: {', '.join(f'{name}{_describe_counts(record.sites.get(name))}' for name in record.names)}",
         f"- {counted(len(record.rounds), 'round')}, {counted(record.epochs_done[-1], 'epoch')} over all stages",
         *(f"- {name}: {text}" for name, text in describe_settings(config).items()),
-        f"- Stayed at the sites: {describe_local_data(run.get('absent', ()))}",
-        f"- Validation at the sites, of the epoch kept: {_describe_scores(kept_round(record.rounds, run['kept']))}",
+        f"- Stayed at the sites: {describe_local_data(run.absent)}",
+        f"- Validation at the sites, of the epoch kept: {_describe_scores(kept_round(record.rounds, run.kept))}",
         f"- Updates left out: {_describe_left_out(record)}",
         f"- Privacy: {describe_privacy(record, config)}",
         *([f"- Memorisation: {MEMORISATION}"] if config.system.synthesises else []),
@@ -94,7 +94,7 @@ def _describe_patient_privacy(config: RunConfig) -> list[str]:
     return [f"{budget} for any one patient of a site, in its own steps, gradients clipped to {privacy.clip_norm:g}"]
 
 
-def kept_round(rounds: Sequence[RoundRecord], kept: Mapping[str, Any]) -> RoundRecord:
+def kept_round(rounds: Sequence[RoundRecord], kept: Mapping[str, Kept]) -> RoundRecord:
     """The last stage's round that ended with the epoch which was kept, or its last where none did.
 
     Args:
@@ -102,7 +102,7 @@ def kept_round(rounds: Sequence[RoundRecord], kept: Mapping[str, Any]) -> RoundR
     """
     stage = rounds[-1].stage
     of_stage = [record for record in rounds if record.stage == stage]
-    epoch = kept[stage]["epoch"] if stage in kept else None
+    epoch = kept[stage].epoch if stage in kept else None
     return next((record for record in of_stage if record.until - 1 == epoch), of_stage[-1])
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.display import Convention, display_convention
 from ganseg_dist.errors import RunError
+from ganseg_dist.run_record import RequestRecord
 from ganseg_dist.runs import Run, find_run, generated_name, named_run, runs_root, training_run
 
 
@@ -38,31 +38,30 @@ class TrainingRequest:
     convention: Convention = field(default_factory=display_convention)
     """Of example pictures: workers and trials on other machines draw as this one's GANSEG_DISPLAY says."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_record(self) -> RequestRecord:
         """All but the config, which the run saves resolved, and the convention, which is that of whoever resumes."""
-        return {
-            "data": str(self.data.absolute()),
-            "layout": self.layout,
-            "labels": self.labels,
-            "healthy": None if self.healthy is None else str(self.healthy.absolute()),
-            "workers": self.workers,
-            "least_workers": self.least_workers,
-            "gpus": self.gpus,
-            "local": self.local,
-            "exclude_bad": self.exclude_bad,
-        }
+        return RequestRecord(
+            data=str(self.data.absolute()),
+            layout=self.layout,
+            labels=self.labels,
+            healthy=None if self.healthy is None else str(self.healthy.absolute()),
+            workers=self.workers,
+            least_workers=self.least_workers,
+            gpus=self.gpus,
+            local=self.local,
+            exclude_bad=self.exclude_bad,
+        )
 
     @classmethod
     def of_run(cls, run: Run) -> TrainingRequest:
         """The request that made a run."""
-        try:
-            stored = run.description()["request"]
-            stored["data"] = Path(stored["data"])
-            stored["healthy"] = None if stored["healthy"] is None else Path(stored["healthy"])
-            return cls(run.config(), run_name=run.name, **stored)
-        except (KeyError, TypeError):
+        stored = run.description().request
+        if stored is None:
             file = run.folder / "run.json"
-            raise RunError(f"{file}: does not hold the request; rerun the training command") from None
+            raise RunError(f"{file}: does not hold the request; rerun the training command")
+        healthy = None if stored.healthy is None else Path(stored.healthy)
+        places = {"data": Path(stored.data), "healthy": healthy}
+        return cls(run.config(), run_name=run.name, **{**dict(stored), **places})
 
     def name(self) -> str:
         """The given name, or one made of recipe and data that is not taken by a finished run."""
@@ -80,10 +79,9 @@ def resumed(reference: str) -> TrainingRequest:
     run = find_run(reference)
     if run.finished:
         raise RunError(f"{run.name}: is finished already; see it with: ganseg report {run.name}")
-    if "sites" in run.description():
-        raise RunError(
-            f"{run.name}: is a federation; resume with: {run.description().get('command', 'ganseg federate')}"
-        )
+    about = run.description()
+    if about.sites is not None:
+        raise RunError(f"{run.name}: is a federation; resume with: {about.command or 'ganseg federate'}")
     if run.folder.parent != runs_root().resolve():
         raise RunError(f"{run.folder}: is not in {runs_root()}; resume it with GANSEG_RUNS={run.folder.parent}")
     return TrainingRequest.of_run(run)

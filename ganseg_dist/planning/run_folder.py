@@ -80,8 +80,7 @@ def write_records(
     write_text(run.folder / "config.json", config.to_json())
     run.write("split.json", dict(split))
     run.write("data.json", learnt_from)
-    about = {"name": run.name, "recipe": config.recipe, "version": __version__, "commit": code_version()}
-    run.write("run.json", about | dict(facts))
+    run.describe(name=run.name, recipe=config.recipe, version=__version__, commit=code_version(), **facts)
 
 
 def data_record(cohort: Cohort, found: Preflight, healthy: DataRecord | None = None) -> DataRecord:

@@ -32,8 +32,8 @@ from ganseg_dist.report.labels import (
     signed_number,
     verdict,
 )
-from ganseg_dist.report.records import Description
 from ganseg_dist.report.simulated import SimulatedSite
+from ganseg_dist.run_record import RunRecord
 from ganseg_dist.systems import build_system
 
 MEGA = 1e6
@@ -91,7 +91,7 @@ def federation_view(
     record: FederationRecord,
     comparison: FederationComparison | None,
     config: RunConfig,
-    described: Description,
+    described: RunRecord,
     fingerprints: Mapping[str, Fingerprint],
     simulation: Sequence[SimulatedSite] = (),
 ) -> FederationView:
@@ -177,7 +177,7 @@ def raw_bytes(record: FederationRecord, config: RunConfig) -> dict[int, int]:
     return {kept.round: replies[kept.round] * update.get(kept.stage, 0) for kept in record.rounds}
 
 
-def _describe_withholding(described: Description, simulation: Sequence[SimulatedSite]) -> str:
+def _describe_withholding(described: RunRecord, simulation: Sequence[SimulatedSite]) -> str:
     """Say what sites withhold. A simulation records its sites' minimum_group; hospitals keep theirs to themselves."""
     if not simulation and not described.sites:
         return "Each hospital withholds what stands for fewer patients than its own minimum_group."

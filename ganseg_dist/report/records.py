@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pydantic import Field
-
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.data.record import DataRecord
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
+from ganseg_dist.engine.state import Epoch
 from ganseg_dist.errors import FederationError, RunError
 from ganseg_dist.evaluation.gallery import Example, read_gallery
 from ganseg_dist.evaluation.results import CaseRow, ClassSummary, ImageRow, Summary, read_cases, read_images
@@ -19,59 +18,12 @@ from ganseg_dist.federation.comparison import FederationComparison
 from ganseg_dist.federation.fingerprint import record as fingerprint_record
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint
 from ganseg_dist.federation.record import FederationRecord
-from ganseg_dist.records import Record, validated
 from ganseg_dist.report.sheets import Sheet, newest_sheet, shows_generated
 from ganseg_dist.report.simulated import SimulatedSite, read_simulation
+from ganseg_dist.run_record import RunRecord
 from ganseg_dist.runs import Run
 
 PARTS = ("train", "validation", "test")
-
-
-class Tracked(Record):
-    """Where MLflow keeps the run."""
-
-    uri: str | None = None
-    run_id: str | None = None
-
-
-class Kept(Record):
-    """The epoch whose weights a stage handed on."""
-
-    epoch: int
-    best_of: tuple[str, ...]
-    """The scores whose mean is best in this epoch; none: it is the last epoch."""
-
-
-class Description(Record):
-    """run.json."""
-
-    recipe: str = "unknown"
-    status: str = "unknown"
-    created: str | None = None
-    seconds: float | None = None
-    version: str | None = None
-    commit: str | None = None
-    workers: int | None = None
-    device: str | None = None
-    command: str | None = None
-    error: str | None = None
-    """Why an unfinished run stopped."""
-    mlflow: Tracked | None = None
-    sites: dict[str, int] = Field(default_factory=dict)
-    """Patients by site, of a simulated federation; a deployment's sites report theirs as they join."""
-    absent: tuple[str, ...] = ()
-    """Networks that stayed at the sites."""
-    kept: dict[str, Kept] = Field(default_factory=dict)
-    """By stage, of a finished run."""
-
-
-class Epoch(Record):
-    """One record of history.json; losses are named `phase/term`, dynamic weights `phase/weight_term`."""
-
-    stage: str
-    epoch: int
-    losses: dict[str, float]
-    scores: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +52,7 @@ class Records:
     """All records of a run's folder."""
 
     name: str
-    description: Description
+    description: RunRecord
     config: RunConfig | None
     history: tuple[Epoch, ...]
     data: DataRecord | None
@@ -126,7 +78,7 @@ class Records:
         folder = run.folder
         config = run.config() if (folder / "config.json").exists() else None
         parts, classifies = _evaluated_parts(run), _classifies(config)
-        description = run.find_record("run.json", Description) or Description()
+        description = run.find_record("run.json", RunRecord) or RunRecord()
         tracked = description.mlflow.run_id if description.mlflow is not None else None
         data = run.find_record("data.json", DataRecord)
         simulation = read_simulation(run)
@@ -173,7 +125,7 @@ def _history(run: Run) -> tuple[Epoch, ...]:
     finished = run.find_record("history.json", tuple[Epoch, ...])
     if finished is not None:
         return finished
-    return validated(tuple[Epoch, ...], FolderCheckpoints(run.checkpoints).history(), run.checkpoints)
+    return tuple(FolderCheckpoints(run.checkpoints).history())
 
 
 def _data_at(site_of: Mapping[str, str], data: DataRecord) -> DataRecord:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from ganseg_dist.engine.state import Epoch
 from ganseg_dist.federation.record import RoundRecord
 from ganseg_dist.metrics.registry import find_score
 from ganseg_dist.plots.lines import Span, line_chart
@@ -13,7 +14,7 @@ from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
 from ganseg_dist.report.charts import Chart
 from ganseg_dist.report.labels import better_in_words, capitalised, in_a_sentence, joined, score_label, term_label
-from ganseg_dist.report.records import Epoch, Kept
+from ganseg_dist.run_record import Kept
 
 Lines = dict[str, list[tuple[int, float]]]
 

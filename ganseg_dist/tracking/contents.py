@@ -59,10 +59,10 @@ def run_tags(run: Run) -> dict[str, str]:
         "ganseg.run": run.name,
         "ganseg.recipe": run.config().recipe,
         **data_tags(data),
-        "ganseg.version": description["version"],
+        "ganseg.version": description.version or "",
         "mlflow.source.name": f"ganseg train {run.config().recipe}",
     }
-    commit = description.get("commit")
+    commit = description.commit
     if commit is not None:
         tags["mlflow.source.git.commit"] = commit.rstrip("+")
         tags["ganseg.dirty"] = json.dumps(commit.endswith("+"))

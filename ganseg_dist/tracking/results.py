@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ganseg_dist.metrics.registry import Mode, find_score
 from ganseg_dist.metrics.statistics import Interval
+from ganseg_dist.run_record import MLflowRecord
 from ganseg_dist.runs import Run
 from ganseg_dist.tracking.contents import LONGEST_VALUE, metric_name
 from ganseg_dist.tracking.pyfunc import ModelUpload
@@ -116,6 +117,6 @@ def log_report(run: Run, report: Path) -> None:
 
 def tracked(run: Run) -> TrackedRun:
     """The run's place in MLflow, as run.json has it."""
-    stored = run.read("run.json").get("mlflow") or {}
+    stored = run.description().mlflow or MLflowRecord()
     # The saved URI has no password; the environment's has.
-    return TrackedRun(os.environ.get("MLFLOW_TRACKING_URI") or stored.get("uri", ""), stored.get("run_id"))
+    return TrackedRun(os.environ.get("MLFLOW_TRACKING_URI") or stored.uri, stored.run_id)

@@ -63,7 +63,7 @@ class TrackedRun:
         is some 270 files, and the winner is trained in full.
         """
         self.persist("history", lambda client: client.log_dict(self.run_id, run.read("history.json"), "history.json"))
-        if run.description().get("sweep") is None:
+        if run.description().sweep is None:
             self.persist("model", ModelUpload(str(self.run_id), run.model).send)
 
     def end(self, status: Status) -> None:
@@ -106,7 +106,7 @@ def open_tracking(
         tags: added to those of the run's folder, such as `mlflow.parentRunId` for a trial.
     """
     uri = uri or _store()
-    earlier = (run.read("run.json").get("mlflow") or {}).get("run_id")
+    earlier = run.mlflow_id
     try:
         tracked = _resume_or_create(uri, experiment, earlier, run.name, {**run_tags(run), **(tags or {})})
     except Exception as error:

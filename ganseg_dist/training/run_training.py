@@ -7,16 +7,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, read_position
+from ganseg_dist.engine.state import Epoch
 from ganseg_dist.errors import GansegError, RunError, one_line
 from ganseg_dist.inference.card import model_card
 from ganseg_dist.inference.model_folder import Thresholds, write_model
+from ganseg_dist.run_record import Kept
 from ganseg_dist.runs import Run
 from ganseg_dist.storage.sync import syncing
 from ganseg_dist.systems.base import Monitor
@@ -41,7 +43,7 @@ def run_training(
         tags: more for MLflow.
         started: when the attempt began, on the monotonic clock.
     """
-    earlier = float(run.description().get("seconds") or 0.0)
+    earlier = run.description().seconds or 0.0
 
     def seconds() -> float:
         return earlier + time.monotonic() - started
@@ -93,7 +95,7 @@ def _uninterrupted() -> Iterator[None]:
 def _finish(run: Run, checkpoint: Path, monitors: Mapping[str, Monitor], *, seconds: float) -> None:
     """Turn the last checkpoint into history and model."""
     history = read_position(checkpoint).history
-    run.write("history.json", history)
+    run.write("history.json", list(map(asdict, history)))
     config, data = run.config(), run.data()
     facts = {
         "phantom": data.phantom,
@@ -101,7 +103,7 @@ def _finish(run: Run, checkpoint: Path, monitors: Mapping[str, Monitor], *, seco
         "run": run.name,
         "patients": len(data.patients),
         "channels": list(data.channels),
-        "absent": run.description().get("absent", []),
+        "absent": list(run.description().absent),
     }
     run.describe(seconds=seconds, error=None, kept=epochs_kept(history, monitors, config))
     card = model_card(config, data, run.split(), history, run.description(), run.federation())
@@ -111,16 +113,14 @@ def _finish(run: Run, checkpoint: Path, monitors: Mapping[str, Monitor], *, seco
     run.describe(status="finished")  # last: a finished run has a model
 
 
-def epochs_kept(
-    history: Sequence[Mapping[str, Any]], monitors: Mapping[str, Monitor], config: RunConfig
-) -> dict[str, Any]:
+def epochs_kept(history: Sequence[Epoch], monitors: Mapping[str, Monitor], config: RunConfig) -> dict[str, Kept]:
     """By stage, the epoch whose weights it handed on, and of which scores it is the best; of none: it is the last."""
-    kept: dict[str, Any] = {}
+    kept = {}
     for stage, monitor in monitors.items():
-        scores = {record["epoch"]: record["scores"] for record in history if record["stage"] == stage}
+        scores = {record.epoch: record.scores for record in history if record.stage == stage}
         best = monitor.best_epoch(scores) if config.train.keep == "best" else None
-        last = {"epoch": max(scores), "best_of": []}
-        kept[stage] = last if best is None else {"epoch": best, "best_of": list(monitor.scores)}
+        last = Kept(epoch=max(scores), best_of=())
+        kept[stage] = last if best is None else Kept(epoch=best, best_of=tuple(monitor.scores))
     return kept
 
 

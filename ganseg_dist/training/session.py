@@ -55,7 +55,7 @@ def train_session(request: TrainingRequest, *, tracker: Tracker | None = None, b
 
         # Train: from here on the folder exists, and one process alone writes to it.
         run, split = open_run(
-            name, plan.config, plan.data_record, plan.cohort, split=request.split, request=request.to_dict(),
+            name, plan.config, plan.data_record, plan.cohort, split=request.split, request=request.to_record(),
             workers=request.workers, device="cuda" if request.gpus else "cpu",
         )  # fmt: skip
         stack.enter_context(only_trainer(run))

@@ -161,7 +161,7 @@ def drawn_run(
     config = override(recipe(name), {"data.validation_fraction": 0.25, "data.test_fraction": 0.25, **(changes or {})})
     request = TrainingRequest(config, kaggle, local=True, labels=labels)
     plan = plan_training(request)
-    run, _ = open_run(run_name, plan.config, plan.data_record, plan.cohort, request=request.to_dict())
+    run, _ = open_run(run_name, plan.config, plan.data_record, plan.cohort, request=request.to_record())
     weights = untrained_weights(plan.config, tmp_path / "drawn.safetensors")
     facts = {"channels": run.read("data.json")["channels"]}
     scheme = plan.cohort.scheme.of_regions(plan.config.data.regions or ())

@@ -56,7 +56,7 @@ def test_a_scheme_of_ones_own_is_stated_in_a_file(ganseg, children, tmp_path, mo
 
 def test_a_stated_scheme_is_remembered_with_the_run(ganseg, children, phantom, tmp_path):
     run = drawn_run("ganet_seg_debug", children, tmp_path, labels="brats2024-ped")
-    assert run.description()["request"]["labels"] == "brats2024-ped"
+    assert run.description().request.labels == "brats2024-ped"
     assert TrainingRequest.of_run(run).labels == "brats2024-ped"
     assert ganseg("calibrate", run.name).code == 0
     scored = ganseg("evaluate", run.name, "--data", children)

@@ -59,7 +59,7 @@ def test_cases_of_any_name_are_written_inside_the_folder_and_apart(ganseg, run, 
 
 def test_a_run_by_name_folder_and_mlflow_id(ganseg, trained, phantom, masks, monkeypatch):
     monkeypatch.setenv("GANSEG_RUNS", str(trained.folder.parent))
-    tracked = TrackedRun(**trained.description()["mlflow"])
+    tracked = TrackedRun(**dict(trained.description().mlflow))
     assert tracked.run_id
     said = [
         ganseg("predict", reference, phantom / CASE, "--out", masks).out

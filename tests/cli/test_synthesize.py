@@ -162,7 +162,7 @@ def test_held_out_images_that_are_not_there_are_left_out_and_said_so(ganseg, pai
     moved.mkdir()
     for case in read_cohort(kaggle).of_patients(painter_run.split().train):
         (moved / case.id).symlink_to(kaggle / case.id)
-    painter_run.describe(request=painter_run.description()["request"] | {"data": str(moved)})
+    painter_run.describe(request=painter_run.description().request.model_copy(update={"data": str(moved)}))
     for run, why, warned in (
         ("all", "the run held no patient out", False),
         ("pictures", "they cannot be read now", True),

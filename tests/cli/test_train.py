@@ -64,7 +64,7 @@ def test_interrupted_and_started_again_it_goes_on(train, ganseg, interrupt, monk
     stopped = train("--run-name", "once")
     assert_refused(stopped, 130, "interrupted")
     run = Run(tmp_path / "runs" / "once")
-    assert run.description()["status"] == "interrupted"
+    assert run.description().status == "interrupted"
     assert_refused(ganseg("predict", "once", "x", "--out", "y"), 1, "ganseg train --resume once")
     assert_refused(
         train("--run-name", "once", "--set", "seed=3"), 1, "once: was started with another config (seed was 0, is 3)"

@@ -175,9 +175,9 @@ def test_a_site_keeps_a_run_of_its_own(simulated):
     run = of_site(simulated, "site1")
     assert run.finished
     about = run.description()
-    assert about.keys() >= {"name", "recipe", "created", "seconds", "version", "commit", "command"}
-    assert (about["name"], about["federated"]) == ("first", True)
-    assert 0 < about["seconds"] < 600
+    assert about.model_fields_set >= {"name", "recipe", "created", "seconds", "version", "commit", "command"}
+    assert (about.name, about.federated) == ("first", True)
+    assert 0 < about.seconds < 600
     settings = json.loads((run.folder.parents[1] / "site.json").read_text())
     assert run.split().to_dict() == settings["split"]
     assert {case["patient"] for case in run.read("data.json")["cases"]} == set(settings["patients"])

@@ -121,7 +121,7 @@ def test_without_room_it_ends_with_a_word_and_goes_on_with_fewer_workers(phantom
     assert any("resumes from the last checkpoint" in warning for warning in shown.warnings)
     before = workers(run)
     assert 0 < len(before) < 60
-    assert run.description()["status"] == "interrupted"
+    assert run.description().status == "interrupted"
     train_session(TrainingRequest(config, phantom, run_name="fixed", workers=1))
     assert run.finished
     assert [epoch["workers"] for epoch in run.read("history.json")] == before + [1] * (60 - len(before))

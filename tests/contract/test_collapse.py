@@ -37,7 +37,7 @@ def trained(cohort, store):
         assert config.system.least_diversity == 0.1
         heard = Warnings()
         state = train_member(config, prepare(cohort, config, store).open(config), World(), heard, NoCheckpoints())
-        epochs = [record["scores"] for record in state.position.history if record["stage"] == "synthesis"]
+        epochs = [record.scores for record in state.position.history if record.stage == "synthesis"]
         return [scores["relative_diversity"] for scores in epochs[BEGINNERS_EPOCHS:]], heard.said
 
     return train

@@ -7,6 +7,7 @@ rounding by rounding where a gradient is nearly nothing, so a whole run is held 
 A mistake in the averaging, or a loss that is no mean over examples, is off by tens of per cent in the first step.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ def measure(out: Path, config: RunConfig, prepared: Prepared) -> None:
             }
         found["scores"][stage.name] = Trainer(system, stage, data[stage.source], config, state, world).validate()
     final = train_member(config, prepared.open(config), world, NullTracker(), NoCheckpoints())
-    found["history"] = final.position.history
+    found["history"] = list(map(asdict, final.position.history))
     found["weights"] = {
         f"{name}.{key}": value for name, net in final.networks.items() for key, value in net.state_dict().items()
     }

@@ -10,6 +10,7 @@ from ganseg_dist.config import override
 from ganseg_dist.digests import read_sealed, sealed
 from ganseg_dist.engine.checkpoint import FORMAT, PARTS, FolderCheckpoints, load_checkpoint, save_checkpoint
 from ganseg_dist.engine.loader import StageBatches
+from ganseg_dist.engine.state import Epoch
 from ganseg_dist.engine.step import train_step
 from ganseg_dist.engine.trainer import prepare_state, seeded
 from ganseg_dist.engine.world import World
@@ -46,7 +47,7 @@ def trained(config, prepared):
     step_all_phases(system, state, config, prepared)
     state.remember_best(("segmenter",))
     state.position.best_score, state.position.best_epoch = 0.123456789012345, 3
-    state.position.history.append({"stage": "segment", "epoch": 0, "step": 4, "losses": {"x": 0.1}, "scores": {}})
+    state.position.history.append(Epoch("segment", 0, step=4, workers=1, losses={"x": 0.1}, scores={}))
     return system, state
 
 
@@ -175,11 +176,11 @@ def test_a_description_with_a_wrong_position_is_named(saved, config, change):
 
 def test_a_loss_that_was_not_finite_comes_back(trained, tmp_path, config):
     _, state = trained
-    state.position.history[0]["losses"]["x"] = float("nan")
+    state.position.history[0].losses["x"] = float("nan")
     keep(tmp_path, state)
     _, other = fresh(config)
     load_checkpoint(FolderCheckpoints(tmp_path).latest(), other)
-    assert math.isnan(other.position.history[0]["losses"]["x"])
+    assert math.isnan(other.position.history[0].losses["x"])
 
 
 def test_another_format_is_named(saved, config):
@@ -340,13 +341,16 @@ def test_who_does_not_write_moves_nothing(two_checkpoints, tmp_path):
     assert FolderCheckpoints(folder).newest() == newest
 
 
+EPOCH = Epoch("toy", 0, step=3, workers=1, losses={}, scores={})
+
+
 def test_the_history_is_of_the_newest_whose_description_is_whole(two_checkpoints, tmp_path, debug_config):
     folder = tmp_path / "checkpoints"
     shutil.copytree(two_checkpoints, folder)
     _, state = fresh(override(debug_config, {"system.gan": False}))
-    state.position.step, state.position.history = 3, [{"epoch": 0}]
+    state.position.step, state.position.history = 3, [EPOCH]
     save_with_more(folder, state)
-    assert FolderCheckpoints(folder).history() == [{"epoch": 0}]
+    assert FolderCheckpoints(folder).history() == [EPOCH]
     flip(FolderCheckpoints(folder).newest() / "state.json")
     assert FolderCheckpoints(folder).history() == []
     assert FolderCheckpoints(tmp_path / "none").history() == []

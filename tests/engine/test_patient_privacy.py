@@ -231,7 +231,7 @@ def test_the_plain_segmenter_trains_and_says_what_it_spent(debug_config, opened)
     state = prepare_state(system, settings, World())
     before = {name: value.clone() for name, value in system.networks["segmenter"].state_dict().items()}
     Trainer(system, system.stages[0], opened, settings, state).fit()
-    epsilons = [record["scores"]["epsilon"] for record in state.position.history]
+    epsilons = [record.scores["epsilon"] for record in state.position.history]
     _, asked = batches_of(settings, opened)
     assert epsilons == [asked.spent(0, 1), asked.spent(0, 2)]
     moved = system.networks["segmenter"].state_dict()

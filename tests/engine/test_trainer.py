@@ -7,6 +7,7 @@ import torch
 from ganseg_dist.data.slices import SliceSet
 from ganseg_dist.engine.checkpoint import NoCheckpoints
 from ganseg_dist.engine.epochs import end_stage, finish_epoch, set_learning_rate
+from ganseg_dist.engine.state import Epoch
 from ganseg_dist.engine.step import StepLog, only_training, train_step
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.engine.trainer import StageData, Trainer, train
@@ -227,14 +228,7 @@ def test_the_record_of_an_epoch():
     state.position.step = 12
     finish_epoch(state, definition, {"first/product": 2.0}, {"accuracy": 0.5})
     assert state.position.history == [
-        {
-            "stage": "toy",
-            "epoch": 0,
-            "step": 12,
-            "workers": 1,
-            "losses": {"first/product": 2.0},
-            "scores": {"accuracy": 0.5},
-        }
+        Epoch("toy", 0, step=12, workers=1, losses={"first/product": 2.0}, scores={"accuracy": 0.5})
     ]
 
 
@@ -277,7 +271,7 @@ def test_a_stopped_stage_trains_no_more_and_the_next_begins(data):
         system, {"cohort": data}, config(**{"train.batch_size": 8}),
         world=World(), tracker=NullTracker(), checkpoints=NoCheckpoints(),
     )  # fmt: skip
-    assert [(record["stage"], record["epoch"]) for record in state.position.history] == [
+    assert [(record.stage, record.epoch) for record in state.position.history] == [
         ("toy", 0), ("toy", 1), ("toy", 2), ("next", 0),
     ]  # fmt: skip
     assert state.position.stage == 2
@@ -322,8 +316,8 @@ def test_without_validation_cases_there_are_losses_and_no_scores(data):
     system = Toy(stage(epochs=1))
     state = state_of(system)
     run(system, nobody, state, config(**{"train.batch_size": 4}))
-    assert state.position.history[0]["scores"] == {}
-    assert state.position.history[0]["losses"]
+    assert state.position.history[0].scores == {}
+    assert state.position.history[0].losses
 
 
 def test_a_step_log_of_a_phase_that_never_stepped_is_empty():

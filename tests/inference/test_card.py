@@ -4,7 +4,9 @@ from ganseg_dist.config import override
 from ganseg_dist.data.cohort import Split
 from ganseg_dist.data.labels import BRATS
 from ganseg_dist.data.record import DataRecord
+from ganseg_dist.engine.state import Epoch
 from ganseg_dist.inference.card import model_card
+from ganseg_dist.run_record import Kept, RunRecord
 from ganseg_dist.systems import recipe
 
 DATA = {
@@ -21,16 +23,10 @@ DATA = {
     "excluded": [],
 }
 HISTORY = [
-    {"stage": "detect", "epoch": 0, "scores": {"accuracy": 0.6, "cross_entropy": 0.5}},
-    {"stage": "detect", "epoch": 1, "scores": {"accuracy": 0.7, "cross_entropy": 0.9}},
+    Epoch("detect", 0, step=0, workers=1, losses={}, scores={"accuracy": 0.6, "cross_entropy": 0.5}),
+    Epoch("detect", 1, step=0, workers=1, losses={}, scores={"accuracy": 0.7, "cross_entropy": 0.9}),
 ]
-RUN = {
-    "name": "mine",
-    "seconds": 60.0,
-    "version": "0.1.0",
-    "commit": None,
-    "kept": {"detect": {"epoch": 0, "best_of": ["cross_entropy"]}},
-}
+RUN = RunRecord(name="mine", seconds=60.0, version="0.1.0", kept={"detect": Kept(epoch=0, best_of=("cross_entropy",))})
 
 
 def card(data=DATA, fields=None, **changes):
@@ -90,7 +86,10 @@ def test_a_detector_without_generated_images_is_called_a_control():
 def test_a_name_adds_no_line_and_no_html_to_the_card():
     """A card goes with the model, and is shown as Markdown."""
     site, name = "north\n\n## Scores\n- Dice 0.99", "<img src=x onerror=alert(1)>\u202e"
-    lines = card({**DATA, "cases": [{"id": "p", "patient": "p", "site": site}]}, {"data.classes": ["none", name]})
+    lines = card(
+        {**DATA, "cases": [{"id": "p", "patient": "p", "site": site, "content": "ab"}]},
+        {"data.classes": ["none", name]},
+    )
     assert "- Cases per site: north\\n\\n## Scores\\n- Dice 0.99 1\n" in lines
     assert "- Classes, in order: none, &lt;img src=x onerror=alert(1)&gt;\\u202e\n" in lines
     assert "\n## Scores" not in lines

@@ -2,14 +2,16 @@
 
 from ganseg_dist.config import override
 from ganseg_dist.data.cohort import Split
+from ganseg_dist.engine.state import Epoch
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.inference.card import model_card
+from ganseg_dist.run_record import RunRecord
 from ganseg_dist.systems import recipe
 from tests.data.records import data_record
 from tests.federation.record import told
 
 DATA = data_record()
-HISTORY = [{"stage": "segment", "epoch": epoch, "scores": {"dice_wt": 0.5}} for epoch in (2, 3)]
+HISTORY = [Epoch("segment", epoch, step=0, workers=1, losses={}, scores={"dice_wt": 0.5}) for epoch in (2, 3)]
 RUN = {
     "name": "together",
     "seconds": 60.0,
@@ -23,7 +25,7 @@ RUN = {
 def card(record=None, data=DATA, run=RUN, **fields):
     config = override(recipe("ganet_seg_debug"), fields)
     found = FederationRecord.model_validate(told() if record is None else record)
-    return model_card(config, data, Split((), (), ()), HISTORY, run, found)
+    return model_card(config, data, Split((), (), ()), HISTORY, RunRecord.model_validate(run), found)
 
 
 def test_it_names_the_sites_and_what_stayed_there():

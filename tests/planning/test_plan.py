@@ -11,6 +11,7 @@ from ganseg_dist.config import override, parse_assignments
 from ganseg_dist.data.cohort import Case, Cohort
 from ganseg_dist.data.labels import BRATS, BRATS_2023
 from ganseg_dist.data.store import PreparedCase, content_hash, prepare_case
+from ganseg_dist.engine.state import Epoch
 from ganseg_dist.errors import ConfigError, DataError, RunError
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.planning.plan import plan_training
@@ -18,6 +19,7 @@ from ganseg_dist.planning.preflight import Preflight
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.planning.resolve import negative_first, order_message, resolve
 from ganseg_dist.planning.run_folder import data_record, open_run, planned_run
+from ganseg_dist.run_record import Kept
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
 from ganseg_dist.systems.base import Monitor
@@ -119,7 +121,7 @@ def test_another_healthy_cohort_is_other_data(phantom, tmp_path):
             file.rename(file.with_name(file.name.replace("Training_0", "Training_9")))
         plans.append(plan_training(request(phantom, healthy=subjects)))
     first, second = plans
-    asked = request(phantom).to_dict()
+    asked = request(phantom).to_record()
     open_run("mine", first.config, first.data_record, first.cohort, request=asked)
     planned_run("mine", first.config, first.data_record, first.cohort)
     with pytest.raises(RunError, match="other data"):
@@ -195,12 +197,12 @@ def test_a_run_says_which_epochs_it_kept():
     monitors = {"joint": Monitor(()), "segment": Monitor(("dice_wt",))}
     dice = {"joint": (0.9, 0.1), "segment": (0.5, 0.7, 0.6)}
     history = [
-        {"stage": stage, "epoch": epoch, "scores": {"dice_wt": value}}
+        Epoch(stage, epoch, step=0, workers=1, losses={}, scores={"dice_wt": value})
         for stage, values in dice.items()
         for epoch, value in enumerate(values)
     ]
     config = recipe("gan_osmosis_debug")
-    joint = {"epoch": 1, "best_of": []}
-    assert epochs_kept(history, monitors, config) == {"joint": joint, "segment": {"epoch": 1, "best_of": ["dice_wt"]}}
+    joint = Kept(epoch=1, best_of=())
+    assert epochs_kept(history, monitors, config) == {"joint": joint, "segment": Kept(epoch=1, best_of=("dice_wt",))}
     last = override(config, {"train.keep": "last"})
-    assert epochs_kept(history, monitors, last) == {"joint": joint, "segment": {"epoch": 2, "best_of": []}}
+    assert epochs_kept(history, monitors, last) == {"joint": joint, "segment": Kept(epoch=2, best_of=())}

@@ -154,7 +154,7 @@ def draw_sheet(run: Run, stage: str, step: int, *, rows: int, columns: int, capt
     """A sheet of examples where MLflow keeps it, of squares of 64 pixels; that of row 2 and column 3 has level 23."""
     levels = np.add.outer(10 * np.arange(1, rows + 1), np.arange(columns))
     squares = np.kron(levels, np.ones((64, 64))).astype(np.uint8)
-    folder = run.folder.parent / "mlartifacts" / run.description()["mlflow"]["run_id"] / "artifacts/examples" / stage
+    folder = run.folder.parent / "mlartifacts" / run.mlflow_id / "artifacts/examples" / stage
     folder.mkdir(parents=True)
     path = folder / f"step-{step:07d}.png"
     text = PngInfo()
@@ -267,6 +267,7 @@ def _healthy_history(epochs: int) -> list[dict[str, Any]]:
             "stage": "healthy",
             "epoch": epoch,
             "step": 20 * (epoch + 1),
+            "workers": 1,
             "losses": {
                 "generator/adversarial": 0.7 + 0.05 * math.sin(epoch),
                 "generator/hole_l1": 0.06 + 0.3 * math.exp(-epoch / 3),
@@ -285,6 +286,7 @@ def _classifier_history(epochs: int) -> list[dict[str, Any]]:
             "stage": "classify",
             "epoch": epoch,
             "step": 10 * (epoch + 1),
+            "workers": 1,
             "losses": {"classifier/cross_entropy": 1.4 - 0.1 * epoch},
             "scores": {"accuracy": 0.3 + 0.05 * epoch, "cross_entropy": 1.0 + 0.1 * abs(epoch - 2)},
         }
@@ -312,7 +314,9 @@ def _segment_history(epochs: int, regions: list[str], *, supervised: int) -> lis
             f"dice_{region}": 0.82 - 0.05 * index - 0.6 * math.exp(-epoch / 5) + 0.01 * math.sin(3 * epoch + index)
             for index, region in enumerate(regions)
         }
-        history.append({"stage": "segment", "epoch": epoch, "step": 30 * epoch, "losses": losses, "scores": scores})
+        history.append(
+            {"stage": "segment", "epoch": epoch, "step": 30 * epoch, "workers": 1, "losses": losses, "scores": scores}
+        )
     return history
 
 

@@ -13,7 +13,8 @@ from ganseg_dist.federation.fingerprint.histograms import Fingerprint, axes
 from ganseg_dist.federation.record import FederationRecord
 from ganseg_dist.report import write_report
 from ganseg_dist.report.federated import describe_traffic, federation_view, raw_bytes, site_row
-from ganseg_dist.report.records import Description, Records
+from ganseg_dist.report.records import Records
+from ganseg_dist.run_record import RunRecord
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
 from tests.federation.record import told
@@ -99,7 +100,7 @@ def test_without_any_score_or_at_full_precision_there_is_less_to_draw():
     bare = told()
     for kept in bare["rounds"]:
         kept["scores"] = {}
-    view = federation_view(FederationRecord.model_validate(bare), None, CONFIG, Description(), {})
+    view = federation_view(FederationRecord.model_validate(bare), None, CONFIG, RunRecord(), {})
     assert [chart.title for chart in view.charts] == ["Weights", "Bytes on the way"]
     assert "float32" not in view.charts[1].caption
     assert view.compared is None

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ganseg_dist.digests import sealed
 from ganseg_dist.engine.checkpoint import FORMAT
-from ganseg_dist.engine.state import Position
+from ganseg_dist.engine.state import Epoch, Position
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.evaluation.results import ArmDifference
 from ganseg_dist.metrics.statistics import Interval, PairedComparison
@@ -463,7 +463,7 @@ def test_an_unfinished_run_shows_the_epochs_of_its_newest_checkpoint(tmp_path):
     whole = run.checkpoints / "step-000000003-stage-0"
     whole.mkdir(parents=True)
     history = json.loads((tmp_path / "kept.json").read_text())
-    described = sealed({"format": FORMAT, "position": asdict(Position(history=history))})
+    described = sealed({"format": FORMAT, "position": asdict(Position(history=[Epoch(**epoch) for epoch in history]))})
     (whole / "state.json").write_text(json.dumps(described))
     half_written = run.checkpoints / "step-000000006-stage-0"
     half_written.mkdir(parents=True)

@@ -1,11 +1,12 @@
+from ganseg_dist.engine.state import Epoch
 from ganseg_dist.federation.record import RoundRecord
 from ganseg_dist.plots.lines import Span
-from ganseg_dist.report.records import Epoch, Kept
 from ganseg_dist.report.training import _terms, phase_spans, stage_curves
+from ganseg_dist.run_record import Kept
 
 
 def epoch(number, losses, scores=None, stage="segment"):
-    return Epoch(stage=stage, epoch=number, losses=losses, scores=scores or {})
+    return Epoch(stage=stage, epoch=number, step=0, workers=1, losses=losses, scores=scores or {})
 
 
 TURNS = [

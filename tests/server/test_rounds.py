@@ -150,7 +150,7 @@ def test_rounds_of_several_epochs_keep_an_epoch_that_was_scored(phantom):
     run = simulated(phantom, **{"train.epochs": 4, "federation.rounds": 2})
     epochs = [record["epoch"] for record in json.loads((run.folder / "history.json").read_text())]
     assert epochs == [1, 3]
-    assert run.description()["kept"]["segment"]["epoch"] in epochs
+    assert run.description().kept["segment"].epoch in epochs
 
 
 def refuse(log: bool):

@@ -67,12 +67,12 @@ def test_an_epoch_of_each_stage(name, changes, cohort, store):
     heard = Steps()
     state = train_member(config, prepare(cohort, config, store).open(config), World(), heard, NoCheckpoints())
     stages = build_system(config).stages
-    assert {record["stage"] for record in state.position.history} == {stage.name for stage in stages}
+    assert {record.stage for record in state.position.history} == {stage.name for stage in stages}
     assert heard.phases.keys() == {phase.name for stage in stages for phase in stage.phases}
     assert all(steps >= 2 for steps in heard.phases.values())
     for record in state.position.history:
-        assert all(math.isfinite(value) for value in record["losses"].values())
-        assert record["scores"]
+        assert all(math.isfinite(value) for value in record.losses.values())
+        assert record.scores
     for network in state.networks.values():
         assert all(torch.isfinite(weight).all() for weight in network.state_dict().values())
 

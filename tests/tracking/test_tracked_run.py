@@ -46,7 +46,7 @@ def test_a_runs_folder_of_any_name_holds_its_store_and_artifacts(run, empty_stor
     with closing(sqlite3.connect(runs / "mlflow.db")) as store:
         assert store.execute("select name from runs").fetchall() == [("first",)]
     assert (runs / "mlartifacts" / tracked.run_id / "artifacts" / "config.json").is_file()
-    client = MlflowClient(moved.description()["mlflow"]["uri"])
+    client = MlflowClient(moved.description().mlflow.uri)
     downloaded = client.download_artifacts(tracked.run_id, "config.json")
     assert json.loads(Path(downloaded).read_text()) == run.config().model_dump(mode="json")
 

@@ -56,7 +56,7 @@ def train_and_score(job: Job) -> TrialResult:
     cohort = read_cohort(job.data, job.layout, job.labels)
     rows = tuple(score_run(run, cohort, trial.split))
     patients_known = all(case.patient_known for case in cohort.of_patients(trial.split.test))
-    seconds = float(run.description().get("seconds") or 0.0)
+    seconds = run.description().seconds or 0.0
     return TrialResult(run.name, trial.values, seconds, rows, patients_known)
 
 

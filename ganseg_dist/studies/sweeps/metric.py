@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ganseg_dist.config import RunConfig
+from ganseg_dist.engine.state import Epoch
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.metrics.registry import REGISTERED, Mode, common_mode, find_score
 from ganseg_dist.suggestion import suggestion
@@ -99,7 +100,7 @@ def _suggest_metric(name: str, every_epoch: Sequence[str], regions: Sequence[str
 
 
 def scores_so_far(
-    history: Sequence[Mapping[str, Any]], metrics: Sequence[Metric], monitors: Mapping[str, Monitor], config: RunConfig
+    history: Sequence[Epoch], metrics: Sequence[Metric], monitors: Mapping[str, Monitor], config: RunConfig
 ) -> dict[str, Any]:
     """The metrics of the epoch that would be kept if training ended here, and `epoch`, of the last stage.
 
@@ -111,10 +112,10 @@ def scores_so_far(
         monitors: by stage in order, the monitor that chooses its epoch.
     """
     last = list(monitors)[-1]
-    of_stage = {record["epoch"]: record["scores"] for record in history if record["stage"] == last}
+    of_stage = {record.epoch: record.scores for record in history if record.stage == last}
     unscored: dict[str, Any] = {metric.name: math.nan for metric in metrics}
     if not of_stage:
         return unscored
-    kept = of_stage[epochs_kept(history, {last: monitors[last]}, config)[last]["epoch"]]
+    kept = of_stage[epochs_kept(history, {last: monitors[last]}, config)[last].epoch]
     scored = {metric.name: kept.get(metric.score, math.nan) for metric in metrics if metric.every_epoch}
     return {"epoch": max(of_stage) + 1, **unscored, **scored}

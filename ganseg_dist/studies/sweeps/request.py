@@ -117,7 +117,7 @@ def describe_request(
         "metrics": [asdict(metric) for metric in metrics],
         "split": split.to_dict(),
         "patients": len(split.validation),
-        "request": request.training.to_dict(),
+        "request": request.training.to_record().model_dump(),
         "phantom": plan.cohort.phantom,
         "privacy": describe_budget(plan.config, request.trials, hospitals=request.hospitals is not None),
     }

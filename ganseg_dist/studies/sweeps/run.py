@@ -171,14 +171,14 @@ def _concurrent_trials(workers: int, threads: int, *, gpus: bool) -> int:
 def _trial_result(trial: TuneResult, job: TrialJob) -> TrialResult:
     run = job.run_of(trial.number)
     started = (run.folder / "run.json").exists()
-    description = run.description() if started else {}
+    error = run.description().error if started else None
     state: TrialState = "finished"
     reason = ""
-    kind, _, message = str(description.get("error")).partition(": ")
+    kind, _, message = str(error).partition(": ")
     if kind in STATES:
         state, reason = STATES[kind], message
     elif trial.failed:
-        state, reason = "failed", str(description.get("error") or trial.reason)
+        state, reason = "failed", error or trial.reason
     elif not (started and run.finished):
         state, reason = "stopped", "others were ahead of it"
     scores = {metric.name: float(trial.scores.get(metric.name, math.nan)) for metric in job.metrics}
@@ -203,9 +203,9 @@ def _curve(run: Run, job: TrialJob) -> tuple[tuple[tuple[int, float], ...], int 
         return (), None
     config = run.config()
     last = build_system(config).stages[-1]
-    of_last = [record for record in history if record["stage"] == last.name]
+    of_last = [record for record in history if record.stage == last.name]
     if not of_last:
         return (), None
     first = job.metrics[0].score
-    curve = tuple((record["epoch"] + 1, record["scores"][first]) for record in of_last if first in record["scores"])
-    return curve, epochs_kept(history, {last.name: last.monitor}, config)[last.name]["epoch"] + 1
+    curve = tuple((record.epoch + 1, record.scores[first]) for record in of_last if first in record.scores)
+    return curve, epochs_kept(history, {last.name: last.monitor}, config)[last.name].epoch + 1

@@ -8,6 +8,7 @@ from typing import Any
 
 from ganseg_dist.cluster.tune import TunePlan, TuneResult, run_trials
 from ganseg_dist.errors import RunError
+from ganseg_dist.run_record import RunRecord
 from ganseg_dist.runs import Run
 from ganseg_dist.studies.study import Study, write_result
 from ganseg_dist.studies.sweeps.sweep import Sweep
@@ -78,8 +79,8 @@ def mark_interrupted_trials(named_run: Run) -> Iterator[None]:
             with suppress(RunError), only_trainer(named_run):
                 study = Study.load(named_run)
                 for run in map(study.trial_run, study.trial_names):
-                    description = run.description() if (run.folder / "run.json").exists() else {}
-                    if description.get("sweep") == study.name and description.get("status") in ("started", "training"):
+                    about = run.find_record("run.json", RunRecord) or RunRecord()
+                    if about.sweep == study.name and about.status in ("started", "training"):
                         _end_run(run, "interrupted")
         raise
 

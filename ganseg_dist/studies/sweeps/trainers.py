@@ -121,7 +121,7 @@ class TrialJob:
         """Report a finished run's scores to Tune, with the metrics of whole validation scans."""
         from ray import tune
 
-        scores = scores_so_far(run.read("history.json"), self.metrics, monitors, config)
+        scores = scores_so_far(run.history(), self.metrics, monitors, config)
         scan_metrics = [metric for metric in self.metrics if not metric.every_epoch]
         if scan_metrics:
             cases = [case for case in self.cohort.of_patients(self.split.validation) if case.mask is not None]
@@ -161,7 +161,7 @@ class PlainTrainer:
             write_text(run.folder / "config.json", config.to_json())
         request = job.request
         run, _ = open_run(
-            run.name, config, job.data_record, job.cohort, split=job.split, request=request.to_dict(),
+            run.name, config, job.data_record, job.cohort, split=job.split, request=request.to_record(),
             workers=request.workers, device="cuda" if request.gpus else "cpu", sweep=job.sweep,
             command=job.command,
         )  # fmt: skip

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from ganseg_dist.config import override
+from ganseg_dist.engine.state import Epoch
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.studies.sweeps.metric import metrics_of, scores_so_far
 from ganseg_dist.systems import build_system, recipe
@@ -13,8 +14,11 @@ CONFIG = override(recipe("ganet_seg_debug"), {"data.modalities": ["t1", "flair"]
 CLASSES = override(recipe("gan_detector_debug"), {"data.modalities": ["t1"], "data.classes": ["no", "yes"]})
 
 
-def history(*values: float, stage: str = "segment") -> list[dict]:
-    return [{"stage": stage, "epoch": epoch, "scores": {"dice_wt": value}} for epoch, value in enumerate(values)]
+def history(*values: float, stage: str = "segment") -> list[Epoch]:
+    return [
+        Epoch(stage, epoch, step=0, workers=1, losses={}, scores={"dice_wt": value})
+        for epoch, value in enumerate(values)
+    ]
 
 
 def so_far(*values: float, **fields) -> dict:

@@ -143,13 +143,13 @@ def test_trials_whose_processes_were_ended_with_the_sweep_say_so(phantom, monkey
         open_one.write("run.json", {"status": "training", "sweep": "s"})
         with pytest.raises(RunError, match="s: is being trained by another process"):
             run_sweep(request(phantom))
-        assert named_run("s.001").description()["status"] == "training", "this one's trials go on"
+        assert named_run("s.001").description().status == "training", "this one's trials go on"
         raise KeyboardInterrupt
 
     monkeypatch.setattr("ganseg_dist.studies.sweeps.search.run_trials", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_sweep(request(phantom))
-    assert named_run("s.001").description()["status"] == "interrupted"
+    assert named_run("s.001").description().status == "interrupted"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from ganseg_dist.config import override
 from ganseg_dist.data.batch import BACKGROUND, Batch
 from ganseg_dist.engine.checkpoint import NoCheckpoints
 from ganseg_dist.engine.epochs import new_alarms
+from ganseg_dist.engine.state import Epoch
 from ganseg_dist.engine.step import train_step
 from ganseg_dist.engine.tracker import NullTracker
 from ganseg_dist.engine.trainer import prepare_state, train_member
@@ -343,18 +344,19 @@ def test_a_collapse_raises_the_alarm_and_a_live_generator_none(kind):
     stage = system.stages[0]
 
     def epoch():
-        return {"stage": "synthesis", "scores": synthesis_scores(system, images(system))}
+        scores = synthesis_scores(system, images(system))
+        return Epoch("synthesis", 0, step=0, workers=1, losses={}, scores=scores)
 
     with torch.no_grad():
         system.networks["generator"].head.weight *= 20  # as training does: a fresh one generates all grey
     alive = epoch()
-    assert alive["scores"]["relative_diversity"] > 2 * stage.alarms[0].below
+    assert alive.scores["relative_diversity"] > 2 * stage.alarms[0].below
     lively = [alive] * BEGINNERS_EPOCHS
     assert new_alarms(stage, lively) == []
     with torch.no_grad():
         system.networks["generator"].project.weight[:, : system.config.latent_size] = 0  # deaf to z
     collapsed = epoch()
-    assert collapsed["scores"] == pytest.approx({"diversity": 0, "relative_diversity": 0}, abs=1e-6)
+    assert collapsed.scores == pytest.approx({"diversity": 0, "relative_diversity": 0}, abs=1e-6)
     (alarm,) = new_alarms(stage, [*lively, collapsed])
     assert alarm.score == "relative_diversity"
     assert "collapsed" in alarm.message
@@ -385,10 +387,10 @@ def test_every_stage_trains_on_the_phantom(kind, cohort, store):
     heard = Warnings()
     state = train_member(config, prepare(cohort, config, store).open(config), World(), heard, NoCheckpoints())
     history = state.position.history
-    assert [record["stage"] for record in history] == ["synthesis"] * 2 + ["detect"] * 2
+    assert [record.stage for record in history] == ["synthesis"] * 2 + ["detect"] * 2
     assert heard.said == []
     for record in history:
-        assert all(math.isfinite(value) for value in [*record["losses"].values(), *record["scores"].values()])
-    assert history[0]["scores"].keys() == {"diversity", "relative_diversity"}
-    assert history[-1]["scores"].keys() == {"accuracy", "cross_entropy"}
-    assert history[-1]["losses"]["detector/real"] < history[-2]["losses"]["detector/real"]
+        assert all(math.isfinite(value) for value in [*record.losses.values(), *record.scores.values()])
+    assert history[0].scores.keys() == {"diversity", "relative_diversity"}
+    assert history[-1].scores.keys() == {"accuracy", "cross_entropy"}
+    assert history[-1].losses["detector/real"] < history[-2].losses["detector/real"]

@@ -7,6 +7,7 @@ import torch
 from ganseg_dist.config import override
 from ganseg_dist.data.batch import BACKGROUND, Batch
 from ganseg_dist.engine.epochs import new_alarms
+from ganseg_dist.engine.state import Epoch
 from ganseg_dist.engine.step import only_training
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.systems import build_system, recipe
@@ -195,18 +196,16 @@ def test_a_generator_that_ignores_its_noise_raises_the_alarm_once():
     stage = system.stages[0]
 
     def record():
-        scores = system.validate("joint", batch)
-        return {
-            "stage": "joint",
-            "scores": {n: float(r.numerator.sum() / r.denominator.sum()) for n, r in scores.items()},
-        }
+        ratios = system.validate("joint", batch)
+        scores = {name: float(ratio.numerator.sum() / ratio.denominator.sum()) for name, ratio in ratios.items()}
+        return Epoch("joint", 0, step=0, workers=1, losses={}, scores=scores)
 
     practise(system)
     lively = [record()] * BEGINNERS_EPOCHS
     assert new_alarms(stage, [*lively, lively[-1]]) == []
     system.networks["generator"].image_head.weight.zero_()  # the same grey whatever z is
     collapsed = record()
-    assert collapsed["scores"]["diversity"] == 0
+    assert collapsed.scores["diversity"] == 0
     assert [alarm.score for alarm in new_alarms(stage, [*lively, collapsed])] == ["diversity"]
     assert new_alarms(stage, [*lively, collapsed, collapsed]) == [], "it was said already"
     assert new_alarms(stage, [collapsed] * BEGINNERS_EPOCHS) == [], "a beginner may"
