@@ -50,7 +50,9 @@ def save(file: Path, voxels: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
     return file
 
 
-def store_turned(file: Path, order: tuple[int, int, int] = (2, 0, 1), flips: tuple[int, int, int] = (1, -1, 1)) -> None:
+def reorient_file(
+    file: Path, order: tuple[int, int, int] = (2, 0, 1), flips: tuple[int, int, int] = (1, -1, 1)
+) -> None:
     """The same volume in the same place, stored with its axes in another order and some the other way round."""
     image = nib.load(file)
     change = np.stack([np.argsort(order), flips], axis=1).astype(float)

@@ -5,7 +5,7 @@ from ganseg_dist.data.record import CaseRecord, DataRecord
 
 
 def data_record(*cases: tuple[str, str]) -> DataRecord:
-    """Of a phantom's cases, each with its content."""
+    """The record of a phantom whose cases are given as (id, content hash)."""
     return DataRecord(
         root="/ward/7", layout="brats", phantom=True, synthetic=False, modalities=("t1",), regions=("wt",), channels=(),
         labels=BRATS, otherwise_labelled=0, excluded=(),

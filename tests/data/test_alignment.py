@@ -13,7 +13,7 @@ def volumes(patient, **kind):
 
 @pytest.mark.parametrize("skull", [False, True])
 @pytest.mark.parametrize("patient", range(5))
-def test_what_lies_well_is_left_alone(patient, skull):
+def test_better_moves_is_empty_for_aligned_volumes(patient, skull):
     assert better_moves(volumes(patient, skull=skull)) == {}
 
 
@@ -30,22 +30,22 @@ def test_what_lies_well_is_left_alone(patient, skull):
     ],
 )
 @pytest.mark.parametrize("moved", ["t1", "flair"])
-def test_the_moved_modality_is_named(move, name, moved):
+def test_better_moves_names_moved_modality_and_move(move, name, moved):
     case = volumes(1)
     case[moved] = move(case[moved])
     assert better_moves(case) == {moved: name}
 
 
-def test_one_modality_has_nothing_to_lie_on():
+def test_better_moves_is_empty_for_a_single_modality():
     assert better_moves({"t1": volumes(0)["t1"]}) == {}
     assert better_moves({}) == {}
 
 
-def test_a_few_slices_are_not_moved_across():
+def test_better_moves_ignores_shifts_across_few_slices():
     thin = {modality: volume[:, :, 14:18] for modality, volume in volumes(0).items()}
     assert better_moves(thin) == {}
 
 
-def test_a_volume_too_small_to_be_moved_is_left_alone():
+def test_better_moves_is_empty_for_tiny_volumes():
     rng = np.random.default_rng(0)
     assert better_moves({name: rng.uniform(0, 900, (12, 11, 9)).astype(np.float32) for name in ("t1", "flair")}) == {}

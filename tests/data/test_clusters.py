@@ -12,7 +12,7 @@ from ganseg_dist.data.scan import Scan
 from ganseg_dist.data.store import PreparedCase, prepare_case, prepared_folder
 
 STRIPES = np.repeat([-0.6, 0.8, 0.1], 8)[None].repeat(24, axis=0).astype(np.float32)
-"""Three upright stripes that anyone can see: dim, bright, middling; (24, 24)."""
+"""Three vertical stripes: dim, bright, medium; (24, 24)."""
 BRIGHTEST = STRIPES > 0.5
 BODY = np.ones((24, 24), bool)
 
@@ -21,16 +21,16 @@ def noisy(image: np.ndarray) -> np.ndarray:
     return (image + np.random.default_rng(3).normal(0, 0.05, image.shape)).astype(np.float32)
 
 
-def test_three_stripes_are_three_clusters_from_dim_to_bright():
+def test_clusters_are_numbered_by_brightness():
     labels = clusters(noisy(STRIPES), BODY, 3)
     assert np.array_equal(labels, np.repeat([1, 3, 2], 8)[None].repeat(24, axis=0))
 
 
-def test_the_initial_mask_is_the_brightest():
+def test_initial_mask_is_brightest_cluster():
     assert np.array_equal(initial_mask(noisy(STRIPES), BODY, 3), BRIGHTEST)
 
 
-def test_the_background_is_in_no_cluster():
+def test_clusters_label_background_zero():
     foreground = BODY.copy()
     foreground[:, 8:10] = False
     labels = clusters(STRIPES, foreground, 3)
@@ -38,7 +38,7 @@ def test_the_background_is_in_no_cluster():
     assert set(np.unique(labels[foreground])) == {1, 2, 3}
 
 
-def test_a_stack_is_clustered_as_one():
+def test_initial_mask_clusters_stack_jointly():
     stack = np.stack([np.where(BRIGHTEST, 0.1, STRIPES), STRIPES])
     mask = initial_mask(stack, np.stack([BODY, BODY]), 3)
     assert mask.shape == (2, 24, 24)
@@ -46,7 +46,7 @@ def test_a_stack_is_clustered_as_one():
     assert np.array_equal(mask[1], BRIGHTEST)
 
 
-def test_equation_4_clusters_places():
+def test_clusters_by_coordinates_separate_distant_blobs():
     # A foreground of three far blobs: k-means of coordinates finds them whatever their intensities.
     foreground = np.zeros((24, 24), bool)
     image = np.full((24, 24), -1.0, np.float32)
@@ -62,22 +62,22 @@ def test_equation_4_clusters_places():
     ]
 
 
-def test_the_same_scan_has_the_same_clusters():
+def test_clusters_are_deterministic_with_subsampling():
     image = np.random.default_rng(0).normal(size=(3, 100, 100)).astype(np.float32)
     foreground = np.ones((3, 100, 100), bool)
     assert foreground.sum() > MOST_POINTS  # so that sampling is part of it
     first = clusters(image, foreground, 3)
     np.random.default_rng(9).random(5)
-    np.random.seed(7)  # noqa: NPY002  no global state has a say
+    np.random.seed(7)  # noqa: NPY002  the global state is not used
     assert np.array_equal(clusters(image, foreground, 3), first)
 
 
 @pytest.mark.parametrize("foreground", [BODY, np.zeros_like(BODY)], ids=["flat tissue", "no tissue"])
-def test_without_contrast_there_is_no_cluster(foreground):
+def test_initial_mask_is_empty_without_contrast(foreground):
     assert not initial_mask(np.full((24, 24), 0.3, np.float32), foreground, 3).any()
 
 
-def test_the_elbow_bends_where_the_clusters_are():
+def test_elbow_inertia_matches_hand_computation():
     inertia = elbow([STRIPES, STRIPES], [BODY, BODY], largest=3)
     # k = 1 by hand: 192 pixels of each of three levels, twice, about their mean of 0.1.
     assert inertia[0] == pytest.approx(2 * 192 * (0.7**2 + 0.7**2), rel=1e-5)
@@ -86,7 +86,7 @@ def test_the_elbow_bends_where_the_clusters_are():
     assert inertia[2] == pytest.approx(0, abs=1e-6)
 
 
-def test_the_elbow_never_rises():
+def test_elbow_inertia_decreases_with_k():
     inertia = elbow([noisy(STRIPES)], [BODY])
     assert len(inertia) == 8
     assert all(later < earlier for earlier, later in pairwise(inertia))
@@ -95,13 +95,13 @@ def test_the_elbow_never_rises():
 @pytest.mark.parametrize(
     ("modalities", "looks_at"), [(["t1", "t2", "flair"], 2), (["t2", "t1"], 0), (["red", "green", "blue"], None)]
 )
-def test_k_means_looks_where_lesions_are_bright(modalities, looks_at):
+def test_clustered_channel_prefers_flair_then_t2_then_mean(modalities, looks_at):
     image = np.random.default_rng(0).random((2, len(modalities), 4, 4)).astype(np.float32)
     expected = image.mean(axis=1) if looks_at is None else image[:, looks_at]
     assert np.array_equal(clustered_channel(image, modalities), expected)
 
 
-def scan() -> Scan:
+def head_scan() -> Scan:
     """A round head whose bright middle is seen on FLAIR alone."""
     rows, columns = np.mgrid[:32, :32] - 15.5
     radius = np.hypot(rows, columns)
@@ -111,9 +111,9 @@ def scan() -> Scan:
     return Scan(("t1", "flair"), image, None, Grid((32, 32, 3), None))
 
 
-def test_a_prepared_scan_holds_the_initial_mask_behind_its_modalities():
-    plain = prepare_scan(scan(), DataConfig(size=32), ())
-    clustered = prepare_scan(scan(), DataConfig(size=32, clusters=3), ())
+def test_prepare_scan_appends_kmeans_channel():
+    plain = prepare_scan(head_scan(), DataConfig(size=32), ())
+    clustered = prepare_scan(head_scan(), DataConfig(size=32, clusters=3), ())
     assert clustered.image.shape[1] == len(("t1", "flair", "kmeans"))
     assert np.array_equal(clustered.image[:, :2], plain.image)
     mask = clustered.image[:, 2]
@@ -125,21 +125,21 @@ def test_a_prepared_scan_holds_the_initial_mask_behind_its_modalities():
 
 
 @pytest.mark.parametrize("method", ["global", "clahe"])
-def test_an_equalised_scan_keeps_its_body(method):
-    plain = prepare_scan(scan(), DataConfig(size=32), ()).image
-    equalised = prepare_scan(scan(), DataConfig(size=32, equalise=method), ()).image
+def test_prepare_scan_equalise_keeps_foreground(method):
+    plain = prepare_scan(head_scan(), DataConfig(size=32), ()).image
+    equalised = prepare_scan(head_scan(), DataConfig(size=32, equalise=method), ()).image
     assert np.array_equal((equalised > BACKGROUND).any(axis=1), (plain > BACKGROUND).any(axis=1))
     assert (equalised[~np.broadcast_to((plain > BACKGROUND).any(axis=1)[:, None], plain.shape)] == BACKGROUND).all()
     assert equalised.max() <= 1
 
 
-def test_global_equalisation_spreads_a_prepared_scan_evenly():
-    tissue = prepare_scan(scan(), DataConfig(size=32, equalise="global"), ()).image[:, 0]
+def test_prepare_scan_global_equalisation_gives_uniform_quantiles():
+    tissue = prepare_scan(head_scan(), DataConfig(size=32, equalise="global"), ()).image[:, 0]
     tissue = tissue[tissue > BACKGROUND]
     assert np.quantile(tissue, (0.25, 0.5, 0.75)) == pytest.approx([-0.5, 0, 0.5], abs=0.05)
 
 
-def test_the_store_tells_settings_of_clusters_apart(cohort, tmp_path):
+def test_prepared_folder_differs_by_cluster_settings(cohort, tmp_path):
     case = cohort.cases[0]
     settings = [{}, {"equalise": "global"}, {"clusters": 3}, {"clusters": 3, "cluster_by": "coordinates"}]
     configs = [DataConfig(size=32, spacing_mm=6.0, **changes) for changes in settings]

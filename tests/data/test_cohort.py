@@ -22,26 +22,26 @@ def cohort_of(*patients: tuple[str, str], cases_each: int = 1) -> Cohort:
     return Cohort(Path("somewhere"), "manifest", cases)
 
 
-def sites(**sizes: int) -> list[tuple[str, str]]:
+def patients_of_sites(**sizes: int) -> list[tuple[str, str]]:
     return [(f"{site}{number:02d}", site) for site, size in sizes.items() for number in range(size)]
 
 
-def drawn(cohort: Cohort, *, validation: float = 0.2, test: float = 0.2, seed: int = 0) -> Split:
+def split_cohort(cohort: Cohort, *, validation: float = 0.2, test: float = 0.2, seed: int = 0) -> Split:
     return split_by_patient(cohort, validation=validation, test=test, seed=seed)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_parts_are_disjoint_and_hold_everybody(seed):
-    cohort = cohort_of(*sites(a=13, b=7))
-    split = drawn(cohort, seed=seed)
+def test_split_parts_are_disjoint_and_complete(seed):
+    cohort = cohort_of(*patients_of_sites(a=13, b=7))
+    split = split_cohort(cohort, seed=seed)
     parts = [set(split.train), set(split.validation), set(split.test)]
     assert set.union(*parts) == set(cohort.patients)
     assert sum(map(len, parts)) == 20
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_parts_have_their_fractions_in_all_and_at_every_site(seed):
-    split = drawn(cohort_of(*sites(a=20, b=10, c=30)), seed=seed)
+def test_split_keeps_fractions_overall_and_per_site(seed):
+    split = split_cohort(cohort_of(*patients_of_sites(a=20, b=10, c=30)), seed=seed)
     assert (len(split.validation), len(split.test)) == (12, 12)
     for part in (split.validation, split.test):
         by_site = Counter(patient[0] for patient in part)
@@ -50,28 +50,28 @@ def test_parts_have_their_fractions_in_all_and_at_every_site(seed):
         assert by_site["c"] == pytest.approx(6, abs=1)
 
 
-def test_many_small_sites_still_give_every_part_its_share():
+def test_split_keeps_fractions_with_one_patient_per_site():
     """Rounding each site for itself would leave validation and test empty."""
-    split = drawn(cohort_of(*[(f"p{number:02d}", f"s{number:02d}") for number in range(20)]))
+    split = split_cohort(cohort_of(*[(f"p{number:02d}", f"s{number:02d}") for number in range(20)]))
     assert (len(split.validation), len(split.test)) == (4, 4)
 
 
-def test_the_seed_decides_and_the_order_of_cases_does_not():
-    patients = sites(a=15, b=15)
-    split = drawn(cohort_of(*patients))
-    assert drawn(cohort_of(*patients)) == split
-    assert drawn(cohort_of(*reversed(patients))) == split
-    assert drawn(cohort_of(*patients), seed=1) != split
+def test_split_depends_on_seed_not_on_case_order():
+    patients = patients_of_sites(a=15, b=15)
+    split = split_cohort(cohort_of(*patients))
+    assert split_cohort(cohort_of(*patients)) == split
+    assert split_cohort(cohort_of(*reversed(patients))) == split
+    assert split_cohort(cohort_of(*patients), seed=1) != split
 
 
-def test_who_is_drawn_differs_from_seed_to_seed():
-    cohort = cohort_of(*sites(a=10, b=10))
-    assert len({patient for seed in range(20) for patient in drawn(cohort, seed=seed).test}) > 15
+def test_split_samples_most_patients_for_test_across_seeds():
+    cohort = cohort_of(*patients_of_sites(a=10, b=10))
+    assert len({patient for seed in range(20) for patient in split_cohort(cohort, seed=seed).test}) > 15
 
 
-def test_a_patients_cases_stay_together():
-    cohort = cohort_of(*sites(a=10), cases_each=3)
-    split = drawn(cohort)
+def test_split_keeps_cases_of_a_patient_together():
+    cohort = cohort_of(*patients_of_sites(a=10), cases_each=3)
+    split = split_cohort(cohort)
     parts = [cohort.of_patients(part) for part in (split.train, split.validation, split.test)]
     assert [len(part) for part in parts] == [18, 6, 6]
     for one in parts:
@@ -80,21 +80,21 @@ def test_a_patients_cases_stay_together():
                 assert not {case.patient for case in one} & {case.patient for case in other}
 
 
-def test_a_patient_seen_at_two_sites_is_one_patient():
-    patients = [*sites(a=9), ("both", "a"), ("both", "b")]
-    split = drawn(cohort_of(*patients))
+def test_split_counts_patient_at_two_sites_once():
+    patients = [*patients_of_sites(a=9), ("both", "a"), ("both", "b")]
+    split = split_cohort(cohort_of(*patients))
     assert sum(part.count("both") for part in (split.train, split.validation, split.test)) == 1
 
 
 @pytest.mark.parametrize(("patients", "part"), [(1, "validation"), (2, "test")])
-def test_too_few_patients_are_refused(patients, part):
+def test_split_rejects_too_few_patients(patients, part):
     with pytest.raises(DataError, match=rf"somewhere: {patients} patients? leave none for \w+; add patients or lower"):
-        drawn(cohort_of(*sites(a=patients)), validation=0.15, test=0.15)
+        split_cohort(cohort_of(*patients_of_sites(a=patients)), validation=0.15, test=0.15)
 
 
-def test_without_parts_and_classes_the_draw_is_what_it_always_was():
-    """Recorded before there were any: a run that is gone on with must find its patients where they were."""
-    split = drawn(cohort_of(*sites(a=5, b=4, c=3)), seed=7)
+def test_split_without_classes_matches_recorded_split():
+    """A resumed run must find its patients in the parts that were recorded."""
+    split = split_cohort(cohort_of(*patients_of_sites(a=5, b=4, c=3)), seed=7)
     assert split == Split(
         train=("a02", "a03", "a04", "b00", "b03", "c00", "c02"),
         validation=("a00", "b01", "c01"),
@@ -102,7 +102,7 @@ def test_without_parts_and_classes_the_draw_is_what_it_always_was():
     )
 
 
-def pictures(*groups: tuple[Iterable[str], str, str | None], site: str = "s") -> Cohort:
+def picture_cohort(*groups: tuple[Iterable[str], str, str | None], site: str = "s") -> Cohort:
     """A picture for each patient of each group of patients, class and part."""
     cases = tuple(
         Case(f"{part}-{name}-{patient}", patient, f"{site}{index % 2}", {}, class_name=name, part=part)
@@ -112,127 +112,134 @@ def pictures(*groups: tuple[Iterable[str], str, str | None], site: str = "s") ->
     return Cohort(Path("somewhere"), "class_folder", cases)
 
 
-def named(prefix: str, count: int) -> list[str]:
+def patient_ids(prefix: str, count: int) -> list[str]:
     return [f"{prefix}{number:03d}" for number in range(count)]
 
 
-def classes_of(cohort: Cohort, patients: Iterable[str]) -> Counter[str]:
+def class_counts(cohort: Cohort, patients: Iterable[str]) -> Counter[str]:
     return Counter(case.class_name for case in cohort.of_patients(patients))
 
 
 @pytest.mark.parametrize("test", [0.0, 0.3])
-def test_the_authors_test_part_is_the_test_part(test):
-    cohort = pictures(
-        (named("a", 20), "a", "train"), (named("b", 40), "b", "train"), (["t1"], "a", "test"), (["t2"], "b", "test")
+def test_split_uses_published_test_part_for_any_seed(test):
+    cohort = picture_cohort(
+        (patient_ids("a", 20), "a", "train"),
+        (patient_ids("b", 40), "b", "train"),
+        (["t1"], "a", "test"),
+        (["t2"], "b", "test"),
     )
-    split = drawn(cohort, validation=0.25, test=test)
+    split = split_cohort(cohort, validation=0.25, test=test)
     assert split.test == ("t1", "t2")
-    assert classes_of(cohort, split.validation) == {"a": 5, "b": 10}
-    assert classes_of(cohort, split.train) == {"a": 15, "b": 30}
-    other = drawn(cohort, validation=0.25, test=test, seed=1)
+    assert class_counts(cohort, split.validation) == {"a": 5, "b": 10}
+    assert class_counts(cohort, split.train) == {"a": 15, "b": 30}
+    other = split_cohort(cohort, validation=0.25, test=test, seed=1)
     assert other.test == split.test
     assert other.validation != split.validation
 
 
-def test_the_authors_test_part_without_classes():
+def test_split_uses_published_test_part_without_classes():
     cases = [Case(f"c{n}", f"p{n:02d}", "s", {}, part="test" if n < 4 else "train") for n in range(24)]
-    split = drawn(Cohort(Path("somewhere"), "x", tuple(cases)), validation=0.2, test=0.2)
+    split = split_cohort(Cohort(Path("somewhere"), "x", tuple(cases)), validation=0.2, test=0.2)
     assert split.test == ("p00", "p01", "p02", "p03")
     assert (len(split.train), len(split.validation)) == (16, 4)
 
 
-def test_a_patient_in_both_of_the_authors_parts_is_tested():
-    cohort = pictures((["p", *named("a", 9)], "a", "train"), (named("b", 9), "b", "train"), (["p"], "a", "test"))
-    assert drawn(cohort).test == ("p",)
+def test_split_puts_patient_of_both_published_parts_into_test():
+    cohort = picture_cohort(
+        (["p", *patient_ids("a", 9)], "a", "train"), (patient_ids("b", 9), "b", "train"), (["p"], "a", "test")
+    )
+    assert split_cohort(cohort).test == ("p",)
 
 
-def test_a_test_part_alone_leaves_none_to_train_on():
+def test_split_rejects_cohort_with_test_part_only():
     with pytest.raises(DataError, match="2 patients leave none for train"):
-        drawn(pictures((["p", "q"], "a", "test")))
+        split_cohort(picture_cohort((["p", "q"], "a", "test")))
 
 
-def test_a_train_part_alone_is_split_into_three():
-    split = drawn(pictures((named("a", 10), "a", "train"), (named("b", 10), "b", "train")))
+def test_split_divides_cohort_with_train_part_only_into_three():
+    split = split_cohort(picture_cohort((patient_ids("a", 10), "a", "train"), (patient_ids("b", 10), "b", "train")))
     assert (len(split.train), len(split.validation), len(split.test)) == (12, 4, 4)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_every_class_has_its_share_of_every_part(seed):
-    cohort = pictures((named("a", 100), "a", None), (named("b", 50), "b", None), (named("c", 10), "c", None))
-    split = drawn(cohort, seed=seed)
-    assert classes_of(cohort, split.test) == {"a": 20, "b": 10, "c": 2}
-    assert classes_of(cohort, split.validation) == {"a": 20, "b": 10, "c": 2}
+def test_split_stratifies_by_class_and_site(seed):
+    cohort = picture_cohort(
+        (patient_ids("a", 100), "a", None), (patient_ids("b", 50), "b", None), (patient_ids("c", 10), "c", None)
+    )
+    split = split_cohort(cohort, seed=seed)
+    assert class_counts(cohort, split.test) == {"a": 20, "b": 10, "c": 2}
+    assert class_counts(cohort, split.validation) == {"a": 20, "b": 10, "c": 2}
     by_site = Counter(case.site for case in cohort.of_patients(split.test) if case.class_name == "a")
     assert by_site == {"s0": 10, "s1": 10}
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_class_of_three_patients_is_in_every_part(seed):
-    cohort = pictures((named("a", 60), "a", None), (named("b", 3), "b", None))
-    split = drawn(cohort, validation=0.1, test=0.1, seed=seed)
+def test_split_puts_class_of_three_patients_into_each_part(seed):
+    cohort = picture_cohort((patient_ids("a", 60), "a", None), (patient_ids("b", 3), "b", None))
+    split = split_cohort(cohort, validation=0.1, test=0.1, seed=seed)
     for part in (split.train, split.validation, split.test):
-        assert classes_of(cohort, part)["b"] == 1
+        assert class_counts(cohort, part)["b"] == 1
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_rare_class_goes_to_training_first_and_then_to_test(seed):
-    cohort = pictures((named("a", 20), "a", None), (named("b", 2), "b", None), (["c"], "c", None))
-    split = drawn(cohort, seed=seed)
-    assert classes_of(cohort, split.train).keys() == {"a", "b", "c"}
-    assert classes_of(cohort, split.test).keys() == {"a", "b"}
+def test_split_assigns_rare_class_to_train_then_test(seed):
+    cohort = picture_cohort((patient_ids("a", 20), "a", None), (patient_ids("b", 2), "b", None), (["c"], "c", None))
+    split = split_cohort(cohort, seed=seed)
+    assert class_counts(cohort, split.train).keys() == {"a", "b", "c"}
+    assert class_counts(cohort, split.test).keys() == {"a", "b"}
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_patients_of_several_classes_stay_whole(seed):
-    everyone = named("p", 30)
-    cohort = pictures((everyone, "a", None), (everyone[:15], "b", None), (everyone[10:18], "c", None))
-    split = drawn(cohort, seed=seed)
+def test_split_keeps_patients_of_several_classes_whole(seed):
+    patients = patient_ids("p", 30)
+    cohort = picture_cohort((patients, "a", None), (patients[:15], "b", None), (patients[10:18], "c", None))
+    split = split_cohort(cohort, seed=seed)
     parts = (split.train, split.validation, split.test)
-    assert sorted(patient for part in parts for patient in part) == everyone
+    assert sorted(patient for part in parts for patient in part) == patients
     for part in parts:
-        assert classes_of(cohort, part).keys() == {"a", "b", "c"}
+        assert class_counts(cohort, part).keys() == {"a", "b", "c"}
     assert len(split.train) > 12
 
 
-def test_pictures_without_a_class_are_dealt_too():
-    cohort = pictures((named("a", 10), "a", None), (named("b", 10), "b", None))
+def test_split_includes_cases_without_class():
+    cohort = picture_cohort((patient_ids("a", 10), "a", None), (patient_ids("b", 10), "b", None))
     cases = (*cohort.cases, *(Case(f"x{n}", f"x{n}", "s", {}) for n in range(10)))
-    split = drawn(Cohort(Path("somewhere"), "x", cases))
+    split = split_cohort(Cohort(Path("somewhere"), "x", cases))
     assert (len(split.train), len(split.validation), len(split.test)) == (18, 6, 6)
 
 
-def test_the_order_of_cases_does_not_decide_with_classes_either():
-    cohort = pictures((named("a", 12), "a", None), (named("b", 12), "b", None))
-    split = drawn(cohort)
-    assert drawn(Cohort(cohort.root, cohort.layout, cohort.cases[::-1])) == split
-    assert drawn(cohort, seed=1) != split
+def test_split_with_classes_ignores_case_order():
+    cohort = picture_cohort((patient_ids("a", 12), "a", None), (patient_ids("b", 12), "b", None))
+    split = split_cohort(cohort)
+    assert split_cohort(Cohort(cohort.root, cohort.layout, cohort.cases[::-1])) == split
+    assert split_cohort(cohort, seed=1) != split
 
 
-def test_the_real_slices_keep_their_authors_test_part(shared_data):
+def test_split_of_brain4_keeps_published_test_part(shared_data):
     cohort = read_cohort(shared_data / "brain4")
-    split = drawn(cohort, validation=0.15)
+    split = split_cohort(cohort, validation=0.15)
     assert {case.part for case in cohort.of_patients(split.test)} == {"test"}
-    assert set(classes_of(cohort, split.test).values()) == {50}
-    assert set(classes_of(cohort, split.validation).values()) == {30}
+    assert set(class_counts(cohort, split.test).values()) == {50}
+    assert set(class_counts(cohort, split.validation).values()) == {30}
 
 
-def test_a_part_that_is_not_asked_for_may_be_empty():
-    split = drawn(cohort_of(*sites(a=3)), validation=0.0, test=0.34)
+def test_split_allows_empty_part_for_zero_fraction():
+    split = split_cohort(cohort_of(*patients_of_sites(a=3)), validation=0.0, test=0.34)
     assert split.validation == ()
     assert len(split.test) == 1
 
 
-def test_a_patient_in_two_parts_is_refused():
+def test_split_rejects_patient_in_two_parts():
     with pytest.raises(DataError, match="a patient stands in two parts"):
         Split(("p1", "p2"), ("p2",), ())
 
 
-def test_a_split_survives_json():
+def test_split_round_trips_through_dict():
     split = Split(("p1", "p2"), ("p3",), ())
     assert Split.from_dict(split.to_dict()) == split
 
 
-def test_modalities_are_those_that_all_share_in_canonical_order():
+def test_cohort_modalities_are_shared_ones_in_canonical_order():
     def case(name, *modalities):
         return Case(name, name, "s", {modality: Source((Path("x.nii"),)) for modality in modalities})
 
@@ -243,7 +250,7 @@ def test_modalities_are_those_that_all_share_in_canonical_order():
     assert colours.modalities == ("flair", "red", "green", "blue", "infrared")
 
 
-def test_regions_are_those_that_all_masks_can_tell_apart():
+def test_cohort_regions_are_those_of_every_mask():
     mask = Source((Path("mask.nii"),))
 
     def case(name, regions, mask):
@@ -256,30 +263,30 @@ def test_regions_are_those_that_all_masks_can_tell_apart():
     assert Cohort(Path("x"), "manifest", (unmasked,)).regions == ()
 
 
-def test_a_cohort_less_some_cases():
-    cohort = cohort_of(*sites(a=3))
+def test_cohort_without_removes_named_cases():
+    cohort = cohort_of(*patients_of_sites(a=3))
     assert cohort.without(["a01-0"]).patients == ("a00", "a02")
 
 
-def test_the_phantom_splits_over_its_sites(cohort):
-    split = drawn(cohort, validation=0.15, test=0.2)
+def test_split_of_phantom_fills_each_part(cohort):
+    split = split_cohort(cohort, validation=0.15, test=0.2)
     assert split.train
     assert split.validation
     assert split.test
     assert len({case.site for case in cohort.cases}) == 2
 
 
-def test_a_sites_split_has_its_own_patients_in_the_parts_that_they_are_in():
+def test_split_of_patients_keeps_their_parts():
     split = Split(("a", "b", "c"), ("d",), ("e", "f"))
-    assert split.of(["f", "b", "a", "stranger"]) == Split(("a", "b"), (), ("f",))
+    assert split.of(["f", "b", "a", "unknown"]) == Split(("a", "b"), (), ("f",))
     assert split.of(()) == Split((), (), ())
 
 
-def test_the_configured_split_is_the_one_of_its_fractions_and_seed():
-    cohort = cohort_of(*sites(a=13, b=7))
+def test_split_as_configured_uses_config_fractions_and_seed():
+    cohort = cohort_of(*patients_of_sites(a=13, b=7))
     fields = {"data.validation_fraction": 0.3, "data.test_fraction": 0.1, "seed": 5}
     config = override(recipe("ganet_seg_debug"), fields)
-    assert split_as_configured(cohort, config) == drawn(cohort, validation=0.3, test=0.1, seed=5)
+    assert split_as_configured(cohort, config) == split_cohort(cohort, validation=0.3, test=0.1, seed=5)
     assert split_as_configured(cohort, override(config, {"seed": 6})) != split_as_configured(cohort, config)
 
 
@@ -287,10 +294,10 @@ def test_the_configured_split_is_the_one_of_its_fractions_and_seed():
     ("name", "content", "kind"),
     [("1.dcm", b"", "DICOM"), ("IM0001", bytes(128) + b"DICM", "DICOM"), ("scan.nrrd", b"NRRD0004", "NRRD")],
 )
-def test_files_of_a_format_that_is_not_read_are_named_with_what_to_do(tmp_path, name, content, kind):
+def test_read_cohort_names_unsupported_format_and_remedy(tmp_path, name, content, kind):
     (tmp_path / "series").mkdir()
     (tmp_path / "series" / name).write_bytes(content)
-    with pytest.raises(DataError) as refused:
+    with pytest.raises(DataError) as caught:
         read_cohort(tmp_path)
     expected = f"{tmp_path}: holds {kind} files (series/{name}), which are not read; convert them to .nii.gz"
-    assert str(refused.value).startswith(expected)
+    assert str(caught.value).startswith(expected)

@@ -8,20 +8,20 @@ LEVELS = np.linspace(-0.7, 0.9, 41, dtype=np.float32).reshape(1, 1, 41)
 BODY = np.ones(LEVELS.shape, bool)
 
 
-def test_the_sound_reading_keeps_the_order_of_intensities():
+def test_enhance_corrected_reading_is_increasing():
     enhanced = enhance(LEVELS, BODY).ravel()
     assert (np.diff(enhanced) > 0).all()
     assert (enhanced[0], enhanced[-1]) == (0, 1)
 
 
-def test_the_paper_reading_inverts_it():
+def test_enhance_paper_reading_is_decreasing():
     enhanced = enhance(LEVELS, BODY, reading="paper").ravel()
     assert (np.diff(enhanced) < 0).all()
     assert (enhanced[0], enhanced[-1]) == (1, 0)
 
 
 @pytest.mark.parametrize("reading", ["corrected", "paper"])
-def test_equations_13_to_17_by_hand(reading):
+def test_enhance_matches_equations_13_to_17(reading):
     x = np.array([0.0, 0.3, 1.0])
     image1 = np.log(x + 1) / np.log(2)
     image2 = 1 - np.exp(-x)
@@ -33,7 +33,7 @@ def test_equations_13_to_17_by_hand(reading):
     assert enhance(volume, np.ones(volume.shape, bool), reading=reading).ravel() == pytest.approx(expected, abs=1e-4)
 
 
-def test_outside_the_body_is_zero_and_plays_no_part():
+def test_enhance_zeroes_and_ignores_background():
     volume = np.concatenate([LEVELS, np.full((1, 1, 3), 50.0, np.float32)], axis=2)
     foreground = np.concatenate([BODY, np.zeros((1, 1, 3), bool)], axis=2)
     enhanced = enhance(volume, foreground)
@@ -41,6 +41,6 @@ def test_outside_the_body_is_zero_and_plays_no_part():
     assert np.array_equal(enhanced[..., :41], enhance(LEVELS, BODY))
 
 
-def test_flat_tissue_and_an_empty_body_give_zeros():
+def test_enhance_is_zero_for_flat_or_empty_foreground():
     assert (enhance(np.ones((2, 2, 2), np.float32), np.ones((2, 2, 2), bool)) == 0).all()
     assert (enhance(LEVELS, ~BODY) == 0).all()

@@ -11,7 +11,7 @@ from ganseg_dist.data.scan import load_scan, load_volume
 from tests.data.cohorts import MODALITIES, brain
 
 
-def stacked(patient, **kind):
+def stacked_brain(patient, **kind):
     images, labels = brain(patient, **kind)
     return np.stack([images[m] for m in MODALITIES]).astype(np.float32), labels
 
@@ -20,19 +20,19 @@ def dice(one, other):
     return 2 * (one & other).sum() / (one.sum() + other.sum())
 
 
-def test_a_stripped_brain_is_all_that_differs_from_its_background():
-    image, _ = stacked(0)
+def test_foreground_mask_of_stripped_brain_is_nonzero_voxels():
+    image, _ = stacked_brain(0)
     np.testing.assert_array_equal(foreground_mask(image), (image != 0).any(0))
     assert is_skull_stripped(image, foreground_mask(image), (4.0, 4.0, 4.0))
 
 
-def test_any_background_value_will_do():
-    image, _ = stacked(0)
+def test_foreground_mask_ignores_background_value():
+    image, _ = stacked_brain(0)
     np.testing.assert_array_equal(foreground_mask(image - 1024), foreground_mask(image))
 
 
-def test_ventricles_and_dust_do_not_matter():
-    image, _ = stacked(0)
+def test_foreground_mask_ignores_cavities_and_noise():
+    image, _ = stacked_brain(0)
     brain_only = (image != 0).any(0)
     holed = image.copy()
     holed[:, 18:22, 22:26, 14:18] = 0
@@ -44,8 +44,8 @@ def test_ventricles_and_dust_do_not_matter():
 
 
 @pytest.mark.parametrize("grey", [0, 600])
-def test_a_head_in_noise_is_found_on_any_grey(grey):
-    image, _ = stacked(0, skull=True)
+def test_foreground_mask_finds_head_in_noise_on_any_background(grey):
+    image, _ = stacked_brain(0, skull=True)
     head = (image > 500).any(0)  # the rim and what it encloses
     head = ndimage.binary_fill_holes(head)
     image[0] = grey + image[0] * (-0.5 if grey else 1)  # darker than its background
@@ -54,8 +54,8 @@ def test_a_head_in_noise_is_found_on_any_grey(grey):
     assert not is_skull_stripped(image, foreground, (4.0, 4.0, 4.0))
 
 
-def test_a_zeroed_background_does_not_make_a_head_a_brain():
-    image, _ = stacked(0)
+def test_is_skull_stripped_is_false_for_head_sized_foreground():
+    image, _ = stacked_brain(0)
     foreground = foreground_mask(image)
     litres = foreground.sum() / 1e6
     assert is_skull_stripped(image, foreground, (1.0, 1.0, 2.0 / litres))
@@ -63,13 +63,13 @@ def test_a_zeroed_background_does_not_make_a_head_a_brain():
     assert is_skull_stripped(image, foreground, None)
 
 
-def test_nothing_is_foreground_in_constant_volumes():
+def test_foreground_mask_of_constant_volume_is_empty():
     image = np.full((2, 16, 16, 4), 7, np.float32)
     assert not foreground_mask(image).any()
     assert not is_skull_stripped(image, foreground_mask(image), None)
 
 
-def test_real_heads(shared_data):
+def test_foreground_mask_covers_real_heads(shared_data):
     cases = read_cohort(shared_data / "lgg").cases
     for case in (*cases[::4], *cases[12:14]):  # with the grey background and the head that fills its frame
         scan = load_scan(case)
@@ -82,7 +82,7 @@ def test_real_heads(shared_data):
         assert middle.sum() > 0.6 * np.ptp(rows) * np.ptp(columns), f"{case.id}: an ellipse fills 0.79 of its box"
 
 
-def test_real_brains(shared_data):
+def test_foreground_mask_covers_real_brains(shared_data):
     files = [next((shared_data / "ms" / "patient19").glob(f"{name}_*")) for name in ("T1", "T2")]
     volumes, grids = zip(*(load_volume(Source((file,))) for file in files), strict=True)
     image = np.stack(volumes)

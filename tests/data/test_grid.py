@@ -10,7 +10,7 @@ SHAPE = (5, 6, 7)
 
 
 @pytest.mark.parametrize("size", FIELD_OVER_MATRIX + DECIMALS)
-def test_a_voxel_size_is_what_its_float32_stands_for(size):
+def test_rounded_mm_restores_size_from_float32(size):
     rng = np.random.default_rng(0)
     assert rounded_mm(size) == size
     assert rounded_mm(np.float32(size)) == size
@@ -20,18 +20,18 @@ def test_a_voxel_size_is_what_its_float32_stands_for(size):
         assert rounded_mm(np.linalg.norm(column)) == size
 
 
-def test_no_voxel_size_loses_more_than_a_millionth():
+def test_rounded_mm_changes_size_by_at_most_1e_6():
     for size in np.random.default_rng(0).uniform(0.01, 12, 2000):
         assert rounded_mm(size) == pytest.approx(size, rel=1e-6, abs=0)
 
 
-def oblique(mm=(0.8, 1.2, 3.0)) -> np.ndarray:
+def oblique_affine(mm=(0.8, 1.2, 3.0)) -> np.ndarray:
     """30 degrees about each of two axes: no column is within 20 degrees of a patient's axis."""
     turn = nib.eulerangles.euler2mat(np.radians(30), np.radians(30), 0)
     return nib.affines.from_matvec(turn * mm, (-11, 7, 3))
 
 
-def stored(volume, affine, order, flips):
+def stored_reoriented(volume, affine, order, flips):
     """The same volume with its axes in another order, some the other way round."""
     change = np.stack([np.argsort(order), flips], axis=1).astype(float)
     voxels = nib.orientations.apply_orientation(volume, change)
@@ -40,38 +40,38 @@ def stored(volume, affine, order, flips):
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 0, 1), (1, 2, 0)])
 @pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1), (1, -1, -1)])
-@pytest.mark.parametrize("affine", [np.diag([0.8, 1.2, 3.0, 1.0]), oblique()], ids=["straight", "oblique"])
-def test_a_volume_stored_with_other_axes_occupies_the_same_space(order, flips, affine):
+@pytest.mark.parametrize("affine", [np.diag([0.8, 1.2, 3.0, 1.0]), oblique_affine()], ids=["straight", "oblique"])
+def test_reorient_restores_volume_of_permuted_and_flipped_axes(order, flips, affine):
     volume = np.arange(np.prod(SHAPE)).reshape(SHAPE)
     reference = Grid(SHAPE, affine)
-    voxels, grid = stored(volume, affine, order, flips)
+    voxels, grid = stored_reoriented(volume, affine, order, flips)
     assert grid_flaw(grid, reference) is None
     back = reorient(voxels, grid, reference)
     assert np.array_equal(back, volume)
     assert back.flags["C_CONTIGUOUS"]
 
 
-def test_a_volume_in_another_place_stays_there_whatever_its_axes():
+def test_grid_flaw_reports_offset_of_reoriented_volume():
     affine = np.diag([1.0, 1, 1, 1])
-    _, grid = stored(np.zeros(SHAPE), nib.affines.from_matvec(np.eye(3), (0, 9, 0)), (2, 1, 0), (1, -1, 1))
+    _, grid = stored_reoriented(np.zeros(SHAPE), nib.affines.from_matvec(np.eye(3), (0, 9, 0)), (2, 1, 0), (1, -1, 1))
     flaw = grid_flaw(grid, Grid(SHAPE, affine))
     assert flaw is not None
     assert flaw.problem == "affine places it up to 9.0 mm from the other files"
 
 
-def test_the_sides_of_two_volumes_are_compared_along_the_same_axes():
-    _, grid = stored(np.zeros((5, 6, 8)), np.eye(4), (2, 0, 1), (1, 1, 1))
+def test_grid_flaw_compares_shapes_along_same_axes():
+    _, grid = stored_reoriented(np.zeros((5, 6, 8)), np.eye(4), (2, 0, 1), (1, 1, 1))
     flaw = grid_flaw(grid, Grid(SHAPE, np.eye(4)))
     assert flaw is not None
     assert flaw.problem == "shape (5, 6, 8) differs from the other files' (5, 6, 7)"
 
 
-def test_the_last_digits_of_spacing_and_origin_are_no_difference():
-    grid = Grid(SHAPE, oblique() * (1 + 6e-8))
-    assert grid_flaw(grid, Grid(SHAPE, oblique())) is None
+def test_grid_flaw_ignores_float32_rounding():
+    grid = Grid(SHAPE, oblique_affine() * (1 + 6e-8))
+    assert grid_flaw(grid, Grid(SHAPE, oblique_affine())) is None
 
 
-def test_a_file_without_a_place_is_said_to_have_none():
+def test_grid_flaw_reports_missing_orientation():
     nowhere = Grid(SHAPE, np.eye(4), (Flaw("no-orientation", "", ""),))
     placed = Grid(SHAPE, nib.affines.from_matvec(np.eye(3), (50, 0, 0)))
     assert (nowhere.sides_known, placed.sides_known, Grid(SHAPE, None).sides_known) == (False, True, False)
@@ -79,20 +79,20 @@ def test_a_file_without_a_place_is_said_to_have_none():
     assert flaw is not None
     assert flaw.problem == "has neither sform nor qform, so it has no place among the other files"
     assert grid_flaw(nowhere, nowhere) is None
-    flaw = grid_flaw(placed, nowhere)  # resampling to a place that nobody knows could mirror it
+    flaw = grid_flaw(placed, nowhere)  # resampling to an unknown orientation could mirror it
     assert flaw is not None
     assert flaw.problem == "lies elsewhere than the other files, which have neither sform nor qform"
     assert flaw.remedy == "copy both to them from this file if its voxels lie on theirs"
 
 
-def test_the_reference_is_the_grid_of_most_files_in_whatever_order_of_axes():
+def test_reference_grid_is_majority_grid_for_any_axis_order():
     elsewhere = Grid(SHAPE, nib.affines.from_matvec(np.eye(3), (50, 0, 0)))
-    _, turned = stored(np.zeros(SHAPE), np.eye(4), (2, 0, 1), (1, -1, 1))
+    _, turned = stored_reoriented(np.zeros(SHAPE), np.eye(4), (2, 0, 1), (1, -1, 1))
     straight = Grid(SHAPE, np.eye(4))
     assert reference_grid([elsewhere, turned, straight]) is turned
 
 
-def test_a_note_is_given_once_with_the_first_file_it_is_true_of(tmp_path):
+def test_distinct_notes_keeps_first_file_of_each_note(tmp_path):
     one, other = Flaw("spacing", "a", "b"), Flaw("spacing", "c", "d")
     files = [
         (tmp_path / name, Grid(SHAPE, np.eye(4), notes))

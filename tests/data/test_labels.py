@@ -12,31 +12,31 @@ VESSELS = LabelScheme(
     nested=False,
     ignore=255,
 )
-"""Nothing of a tumour: overlapping regions and an ignored value."""
+"""A scheme without tumours: overlapping regions and an ignored value."""
 
 
 @pytest.mark.parametrize("scheme", [BINARY, BRATS, BRATS_2023, VESSELS])
-def test_scheme_survives_json(scheme):
+def test_label_scheme_round_trips_through_json(scheme):
     assert LabelScheme.from_json(scheme.to_json(), "model.json") == scheme
 
 
-def test_values_of_brats_become_our_labels():
+def test_to_our_labels_maps_brats_values():
     assert BRATS.to_our_labels == {0: 0, 1: 1, 2: 2, 4: 3}
     assert BRATS_2023.to_our_labels == {0: 0, 1: 1, 2: 2, 3: 3}
     assert BINARY.to_our_labels == {0: 0, 1: 1}
 
 
-def test_label_of_no_region_is_background_to_us():
+def test_to_our_labels_maps_label_without_region_to_background():
     resected = replace(BRATS_2023, labels=BRATS_2023.labels | {"resection cavity": 4})
     assert resected.to_our_labels == {0: 0, 1: 1, 2: 2, 3: 3, 4: 0}
 
 
-def test_written_value_is_that_of_the_label_that_no_inner_region_has():
+def test_written_is_label_outside_inner_regions():
     assert [BRATS.written(region) for region in ("wt", "tc", "et")] == [2, 1, 4]
     assert VESSELS.written("artery") == 7
 
 
-def test_label_map_writes_inner_regions_over_outer_ones():
+def test_label_map_writes_inner_regions_over_outer():
     wt, tc, et = np.array([[1, 1, 1, 0]]), np.array([[0, 1, 1, 0]]), np.array([[0, 0, 1, 0]])
     masks = np.stack([et, wt, tc]).astype(bool)
     assert BRATS.label_map(masks, ("et", "wt", "tc")).tolist() == [[2, 1, 4, 0]]
@@ -44,7 +44,7 @@ def test_label_map_writes_inner_regions_over_outer_ones():
     assert (wide.tolist(), wide.dtype) == ([7, 300], np.uint16)
 
 
-def test_labels_that_a_model_cannot_tell_apart_become_one():
+def test_of_regions_merges_indistinguishable_labels():
     whole = BRATS.of_regions(("wt",))
     assert (whole.labels, whole.regions) == ({"background": 0, "whole tumour": 1}, {"wt": ("whole tumour",)})
     two = BRATS.of_regions(("wt", "tc"))
@@ -53,18 +53,18 @@ def test_labels_that_a_model_cannot_tell_apart_become_one():
     assert BRATS.of_regions(("wt", "tc", "et")) == BRATS
 
 
-def test_labels_of_no_region_are_not_the_models():
+def test_of_regions_drops_labels_without_region():
     assert "resection cavity" not in BRATS_2024_GLI.of_regions(("wt", "tc", "et")).labels
     assert BRATS_2024_GLI.of_regions(("wt", "tc", "et")) == BRATS_2023
 
 
-def test_lesion_of_several_values_is_written_as_the_lowest():
+def test_of_lesion_writes_lowest_of_several_values():
     stroke = LabelScheme.of_lesion("stroke", (3, 2))
     assert stroke.labels == {"background": 0, "stroke 2": 2, "stroke 3": 3}
     assert (stroke.to_our_labels, stroke.written("wt")) == ({0: 0, 2: 1, 3: 1}, 2)
 
 
-def test_most_cases_decide_the_scheme_and_ties_do_not_depend_on_order():
+def test_most_common_scheme_breaks_ties_independently_of_order():
     assert most_common_scheme([BRATS, BRATS_2023, BRATS_2023]) == BRATS_2023
     assert most_common_scheme([BRATS, BRATS_2023]) == most_common_scheme([BRATS_2023, BRATS])
     assert most_common_scheme([]) == UNSTATED
@@ -85,7 +85,7 @@ def test_most_cases_decide_the_scheme_and_ties_do_not_depend_on_order():
         ({"colour": "red"}, "colour"),
     ],
 )
-def test_scheme_that_contradicts_itself_is_a_one_line_error(change, problem):
+def test_label_scheme_from_json_rejects_inconsistent_scheme(change, problem):
     stored = LabelScheme.of_lesion("lesion").to_json() | change
     with pytest.raises(DataError, match=f"^labels.json: is no label scheme .*{problem}") as error:
         LabelScheme.from_json(stored, "labels.json")
@@ -93,6 +93,6 @@ def test_scheme_that_contradicts_itself_is_a_one_line_error(change, problem):
 
 
 @pytest.mark.parametrize("stored", [None, [], 3, {"labels": {}}])
-def test_what_is_no_scheme_is_a_one_line_error(stored):
+def test_label_scheme_from_json_rejects_malformed_value(stored):
     with pytest.raises(DataError, match=r"^data.json: is no label scheme \("):
         LabelScheme.from_json(stored, "data.json")

@@ -26,7 +26,7 @@ def names(paths):
     return [path.name for path in paths]
 
 
-def test_data_files_leave_out_what_systems_and_downloads_leave(tmp_path):
+def test_data_files_skip_system_files_and_partial_downloads(tmp_path):
     for name in (*NO_DATA, "b.nii.gz", "A.NII"):
         (tmp_path / name).touch()
     for name in (*NO_FOLDERS, "case.nii"):
@@ -36,7 +36,7 @@ def test_data_files_leave_out_what_systems_and_downloads_leave(tmp_path):
     assert data_files(tmp_path / "nowhere") == ()
 
 
-def test_data_files_leave_out_pipes_and_sockets_and_keep_broken_links(tmp_path, monkeypatch):
+def test_data_files_skip_pipes_and_sockets_but_keep_broken_links(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe.nii")
     monkeypatch.chdir(tmp_path)  # a socket's path may be a hundred letters at most
     with socket.socket(socket.AF_UNIX) as listening:
@@ -46,14 +46,14 @@ def test_data_files_leave_out_pipes_and_sockets_and_keep_broken_links(tmp_path, 
         assert names(data_files(tmp_path)) == ["away.nii", "round.nii"]
 
 
-def test_data_folders_are_nearest_first_to_a_depth(tmp_path):
+def test_data_folders_are_breadth_first_to_depth(tmp_path):
     (tmp_path / "b" / "c" / "d").mkdir(parents=True)
     (tmp_path / "z").mkdir()
     assert names(data_folders(tmp_path, 2)) == ["b", "z", "c"]
     assert names(data_folders(tmp_path)) == ["b", "z"]
 
 
-def test_data_folders_follow_links_but_not_in_a_circle(tmp_path):
+def test_data_folders_follow_links_without_cycles(tmp_path):
     (tmp_path / "root" / "a").mkdir(parents=True)
     (tmp_path / "elsewhere" / "case").mkdir(parents=True)
     (tmp_path / "root" / "linked").symlink_to(tmp_path / "elsewhere")
@@ -63,14 +63,14 @@ def test_data_folders_follow_links_but_not_in_a_circle(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may list everything")
-def test_a_folder_that_may_not_be_listed_is_named(tmp_path):
+def test_data_folders_names_folder_without_permission(tmp_path):
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o000)
     with pytest.raises(DataError, match=rf"{locked}: cannot be listed \(Permission denied\)"):
         list(data_folders(tmp_path, 2))
 
 
-def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+def test_data_files_reports_folder_that_cannot_be_listed(tmp_path, monkeypatch):
     def denied(_folder):
         raise PermissionError(13, "Permission denied")
 
@@ -79,7 +79,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
         data_files(tmp_path)
 
 
-def test_a_file_is_found_whatever_the_case_of_its_name(tmp_path):
+def test_file_called_ignores_letter_case(tmp_path):
     (tmp_path / "Patients.CSV").touch()
     assert file_called(tmp_path, "patients.csv") == tmp_path / "Patients.CSV"
     assert file_called(tmp_path, "labels.json") is None
@@ -99,7 +99,7 @@ def test_a_file_is_found_whatever_the_case_of_its_name(tmp_path):
         (lambda place: None, "no such file"),
     ],
 )
-def test_what_is_no_file_is_one_line_at_once(tmp_path, make, problem):
+def test_check_file_and_read_json_report_what_is_no_file(tmp_path, make, problem):
     make(tmp_path / "list.json")
     for read in (check_file, read_json):
         with pytest.raises(DataError) as caught:
@@ -107,7 +107,7 @@ def test_what_is_no_file_is_one_line_at_once(tmp_path, make, problem):
         assert str(caught.value).startswith(f"{tmp_path / 'list.json'}: {problem}")
 
 
-def test_json_of_windows_and_json_that_is_none(tmp_path):
+def test_read_json_accepts_bom_and_rejects_deep_nesting(tmp_path):
     (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
     assert read_json(tmp_path / "a.json") == {"a": 1}
     (tmp_path / "a.json").write_text("[" * 100_000)
@@ -115,12 +115,12 @@ def test_json_of_windows_and_json_that_is_none(tmp_path):
         read_json(tmp_path / "a.json")
 
 
-def test_names_of_data():
+def test_is_data_name_rejects_system_and_partial_names():
     assert all(map(is_data_name, ("scan.nii.gz", "Part 1.png", "tmp.nii", "a.partial.nii")))
     assert not any(map(is_data_name, (*NO_DATA, *NO_FOLDERS)))
 
 
-def test_path_is_found_however_its_accents_are_stored(tmp_path):
+def test_found_path_ignores_unicode_normalisation(tmp_path):
     composed, decomposed = (unicodedata.normalize(form, "Müller/é 1.nii") for form in ("NFC", "NFD"))
     (tmp_path / decomposed).parent.mkdir()
     (tmp_path / decomposed).touch()

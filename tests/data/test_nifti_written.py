@@ -1,4 +1,4 @@
-"""Images that are laid as a source is: its geometry bit for bit, and nothing else of its header."""
+"""Images with the geometry of a source, bit for bit, and nothing else of its header."""
 
 import gzip
 
@@ -18,35 +18,35 @@ SECRET = b"DOE^JANE"
 TEXTS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")
 
 
-def plain(header):
+def both_forms(header):
     """Both transforms, of different codes."""
     header.set_qform(AFFINE, 1)
     header.set_sform(AFFINE, 2)
 
 
-def sform_alone(header):
+def sform_only(header):
     header.set_qform(None, 0)
     header.set_sform(AFFINE, 4)
 
 
-def qform_alone(header):
+def qform_only(header):
     header.set_sform(None, 0)
     header.set_qform(AFFINE, 3)
 
 
-def neither(header):
+def no_forms(header):
     header.set_qform(None, 0)
     header.set_sform(None, 0)
     header["pixdim"][1:4] = (2, 2, 5)
 
 
-def without_scale(header):
+def unit_scale_sform(header):
     header.set_qform(AFFINE, 1)
     header.set_sform(np.diag([-1.0, -1.0, 1.0, 1.0]), 2)
 
 
 def in_metres(header):
-    plain(header)
+    both_forms(header)
     header["pixdim"][1:4] /= 1000
     for row in ("srow_x", "srow_y", "srow_z"):
         header[row] /= 1000
@@ -58,11 +58,11 @@ def left_handed(header):
     header.set_qform(AFFINE @ np.diag([1, -1, 1, 1]), 1)
 
 
-HEADERS = (plain, sform_alone, qform_alone, neither, without_scale, in_metres, left_handed)
+HEADERS = (both_forms, sform_only, qform_only, no_forms, unit_scale_sform, in_metres, left_handed)
 
 
-def source(file, lay, *, kind=nib.Nifti1Image, shape=SHAPE, order="<"):
-    """A file whose header is full of what is no geometry."""
+def write_source(file, lay, *, kind=nib.Nifti1Image, shape=SHAPE, order="<"):
+    """A file whose header is full of fields other than geometry."""
     voxels = np.random.default_rng(0).integers(0, 900, shape).astype(np.int16)
     image = kind(voxels, None, kind.header_class(endianness=order))
     image.set_data_dtype(np.int16)
@@ -81,7 +81,7 @@ def source(file, lay, *, kind=nib.Nifti1Image, shape=SHAPE, order="<"):
     return file
 
 
-def written(file, target, *, is_mask=True):
+def write_like(file, target, *, is_mask=True):
     mask = np.random.default_rng(1).integers(0, 4, SHAPE).astype(np.uint8 if is_mask else np.float32)
     nib.save(image_like(file, mask, is_mask=is_mask), target)
     return mask
@@ -96,19 +96,19 @@ def raw_header(file):
 @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
 @pytest.mark.parametrize("shape", [SHAPE, (*SHAPE, 3), (*SHAPE, 1, 2)])
 @pytest.mark.parametrize("lay", HEADERS)
-def test_it_lies_exactly_where_its_source_does(tmp_path, lay, shape, kind):
-    file = source(tmp_path / "source.nii", lay, kind=kind, shape=shape)
-    mask = written(file, tmp_path / "mask.nii.gz")
+def test_image_like_copies_geometry_exactly(tmp_path, lay, shape, kind):
+    file = write_source(tmp_path / "source.nii", lay, kind=kind, shape=shape)
+    mask = write_like(file, tmp_path / "mask.nii.gz")
     loaded, like = nib.load(tmp_path / "mask.nii.gz"), nib.load(file)
     assert type(loaded) is kind
     assert np.array_equal(np.asarray(loaded.dataobj), mask)
     assert np.array_equal(loaded.affine, like.affine)
-    ours, theirs = raw_header(tmp_path / "mask.nii.gz"), raw_header(file)
+    written_header, source_header = raw_header(tmp_path / "mask.nii.gz"), raw_header(file)
     for field in TRANSFORMS:
-        assert ours[field] == pytest.approx(theirs[field], abs=0, nan_ok=True) or np.array_equal(
-            ours[field], theirs[field]
+        assert written_header[field] == pytest.approx(source_header[field], abs=0, nan_ok=True) or np.array_equal(
+            written_header[field], source_header[field]
         ), field
-    assert np.array_equal(ours["pixdim"][:4], theirs["pixdim"][:4])
+    assert np.array_equal(written_header["pixdim"][:4], source_header["pixdim"][:4])
     assert loaded.header.get_xyzt_units()[0] == like.header.get_xyzt_units()[0]
     ours_grid, their_grid = (
         load_volume(Source((one,), 0 if one == file and len(shape) > 3 else None))[1]
@@ -120,9 +120,9 @@ def test_it_lies_exactly_where_its_source_does(tmp_path, lay, shape, kind):
 
 @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
 @pytest.mark.parametrize("is_mask", [True, False])
-def test_nothing_but_the_geometry_is_taken_over(tmp_path, kind, is_mask):
-    file = source(tmp_path / "source.nii.gz", in_metres, kind=kind, shape=(*SHAPE, 2))
-    written(file, tmp_path / "mask.nii.gz", is_mask=is_mask)
+def test_image_like_copies_geometry_only(tmp_path, kind, is_mask):
+    file = write_source(tmp_path / "source.nii.gz", in_metres, kind=kind, shape=(*SHAPE, 2))
+    write_like(file, tmp_path / "mask.nii.gz", is_mask=is_mask)
     header, fresh = raw_header(tmp_path / "mask.nii.gz"), kind.header_class()
     geometry = (*TRANSFORMS, "pixdim", "dim", "datatype", "bitpix", "vox_offset", "xyzt_units", "magic")
     for field in set(fresh.keys()) - {*geometry, "intent_code", "scl_slope", "scl_inter"}:
@@ -136,13 +136,13 @@ def test_nothing_but_the_geometry_is_taken_over(tmp_path, kind, is_mask):
     assert b"source" not in (tmp_path / "mask.nii.gz").read_bytes()
 
 
-def test_source_of_the_other_byte_order(tmp_path):
-    file = source(tmp_path / "source.nii", plain, order=">")
-    written(file, tmp_path / "mask.nii")
+def test_image_like_reads_big_endian_source(tmp_path):
+    file = write_source(tmp_path / "source.nii", both_forms, order=">")
+    write_like(file, tmp_path / "mask.nii")
     assert np.array_equal(nib.load(tmp_path / "mask.nii").affine, nib.load(file).affine)
 
 
-def test_source_that_is_gone_or_damaged_is_one_line(tmp_path):
+def test_image_like_reports_missing_or_damaged_source(tmp_path):
     (tmp_path / "a.nii").write_bytes(b"no image")
     for name in ("a.nii", "b.nii"):
         with pytest.raises(DataError, match=rf"{name}: "):

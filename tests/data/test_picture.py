@@ -1,4 +1,4 @@
-"""Picture files of every kind that people have, read as a viewer displays them."""
+"""Picture files in many formats, read as a viewer displays them."""
 
 import numpy as np
 import pytest
@@ -37,8 +37,8 @@ def cohort_with_mask(root, suffix, write):
     return root
 
 
-def turned(file, pixels, number, **how):
-    """Saved as the pixels are, with a tag that says how to display them."""
+def save_oriented(file, pixels, number, **how):
+    """Save the pixels as they are, with an EXIF orientation tag."""
     exif = Image.Exif()
     exif[0x0112] = number
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -62,14 +62,14 @@ def turned(file, pixels, number, **how):
         ("a.tif", np.float32, {"compression": "tiff_deflate"}),
     ],
 )
-def test_a_picture_is_turned_as_it_is_displayed(tmp_path, name, dtype, how, number):
+def test_load_picture_applies_orientation_tag(tmp_path, name, dtype, how, number):
     pixels = slice_of_head(0, (40, 56)).astype(dtype)
     pixels[:8, :8] = 255
-    file = turned(tmp_path / name, pixels, number, **how)
+    file = save_oriented(tmp_path / name, pixels, number, **how)
     assert orientation(file) == number
     row, column = CORNERS[number]
-    shown = {"image": load_picture(file), "mask": load_mask_picture(file, by_value=True)}
-    for what, picture in shown.items():
+    loaded = {"image": load_picture(file), "mask": load_mask_picture(file, by_value=True)}
+    for what, picture in loaded.items():
         flipped = picture[:: 1 if row == 0 else -1, :: 1 if column == 0 else -1]
         stored = flipped if number < 5 else flipped.T
         np.testing.assert_allclose(stored.astype(float), pixels, atol=6 if name == "a.jpg" else 0, err_msg=what)
@@ -77,18 +77,18 @@ def test_a_picture_is_turned_as_it_is_displayed(tmp_path, name, dtype, how, numb
 
 @pytest.mark.parametrize("number", [3, 6])
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_a_turned_image_and_a_mask_of_it_upright_lie_on_each_other(tmp_path, suffix, number):
+def test_load_scan_aligns_oriented_image_with_upright_mask(tmp_path, suffix, number):
     image = np.where(TRUTH, 200, slice_of_head(0, TRUTH.shape)).astype(np.uint8)
     stored = {3: np.rot90(image, 2), 6: np.rot90(image)}[number]
-    turned(tmp_path / "images" / f"a{suffix}", np.ascontiguousarray(stored), number)
+    save_oriented(tmp_path / "images" / f"a{suffix}", np.ascontiguousarray(stored), number)
     save_picture(tmp_path / "masks" / "a.png", TRUTH)
     scan = load_scan(read_cohort(tmp_path).cases[0])
     np.testing.assert_array_equal(scan.image[0, ..., 0], image)
     assert dice(scan.image[0, ..., 0] == 200, scan.labels[..., 0] > 0) > 0.95
 
 
-def test_a_mask_of_the_stored_pixels_of_a_turned_image_has_another_shape(tmp_path):
-    turned(tmp_path / "images" / "a.png", slice_of_head(0, TRUTH.shape), 6)
+def test_load_scan_rejects_mask_of_unoriented_pixels(tmp_path):
+    save_oriented(tmp_path / "images" / "a.png", slice_of_head(0, TRUTH.shape), 6)
     file = save_picture(tmp_path / "masks" / "a.png", TRUTH)
     with pytest.raises(DataError) as caught:
         load_scan(read_cohort(tmp_path).cases[0])
@@ -97,13 +97,13 @@ def test_a_mask_of_the_stored_pixels_of_a_turned_image_has_another_shape(tmp_pat
     )
 
 
-def alpha_of(mode):
+def image_with_alpha(mode):
     alpha = Image.fromarray(TRUTH.astype(np.uint8) * 255)
     channels = {"RGBA": (255, 0, 0), "LA": (255,)}[mode]
     return Image.merge(mode, [*(Image.new("L", alpha.size, level) for level in channels), alpha])
 
 
-def transparent_palette(file):
+def write_transparent_palette(file):
     """Red wherever it is, of which number 0 is transparent."""
     picture = Image.fromarray(TRUTH.astype(np.uint8))
     picture = Image.fromarray(np.asarray(picture), "P")
@@ -111,18 +111,18 @@ def transparent_palette(file):
     picture.save(file, transparency=bytes([0, 255]))
 
 
-def transparent_key(file):
+def write_transparent_key(file):
     """White, of which (255, 255, 254) is transparent."""
     Image.fromarray(np.where(TRUTH[..., None], (255, 255, 255), (255, 255, 254)).astype(np.uint8)).save(
         file, transparency=(255, 255, 254)
     )
 
 
-def transparent_grey_of_16_bits(file):
+def write_transparent_grey_16(file):
     Image.fromarray(np.where(TRUTH, 40000, 700).astype(np.uint16)).save(file, transparency=700)
 
 
-def soft_edge(file):
+def write_soft_alpha(file):
     """An alpha that fades over the outermost pixels."""
     alpha = np.where(TRUTH, 255, 0).astype(np.uint8)
     alpha[4, 30:50] = alpha[18, 30:50] = 90
@@ -134,31 +134,34 @@ def soft_edge(file):
 @pytest.mark.parametrize(
     ("suffix", "write"),
     [
-        (".png", lambda file: alpha_of("RGBA").save(file)),
-        (".png", lambda file: alpha_of("LA").save(file)),
-        (".tif", lambda file: alpha_of("RGBA").save(file)),
-        (".tif", lambda file: alpha_of("LA").save(file, compression="tiff_lzw")),
-        (".tif", lambda file: tifffile.imwrite(file, np.asarray(alpha_of("RGBA")), extrasamples=["assocalpha"])),
-        (".png", transparent_palette),
-        (".png", transparent_key),
-        (".png", transparent_grey_of_16_bits),
-        (".png", soft_edge),
+        (".png", lambda file: image_with_alpha("RGBA").save(file)),
+        (".png", lambda file: image_with_alpha("LA").save(file)),
+        (".tif", lambda file: image_with_alpha("RGBA").save(file)),
+        (".tif", lambda file: image_with_alpha("LA").save(file, compression="tiff_lzw")),
+        (
+            ".tif",
+            lambda file: tifffile.imwrite(file, np.asarray(image_with_alpha("RGBA")), extrasamples=["assocalpha"]),
+        ),
+        (".png", write_transparent_palette),
+        (".png", write_transparent_key),
+        (".png", write_transparent_grey_16),
+        (".png", write_soft_alpha),
     ],
     ids=["rgba", "la", "rgba-tif", "la-tif", "premultiplied", "palette", "key", "key-16", "soft"],
 )
-def test_what_is_transparent_in_a_mask_is_background(tmp_path, suffix, write):
+def test_mask_picture_is_background_where_transparent(tmp_path, suffix, write):
     assert mask_dice(cohort_with_mask(tmp_path, suffix, write)) == 1
 
 
-def test_an_image_lies_on_black_where_it_is_transparent(tmp_path):
+def test_load_picture_blends_transparency_onto_black(tmp_path):
     picture, _ = tissue(0)
     alpha = np.full(picture.shape[:2], 255, np.uint8)
     alpha[:10], alpha[10:20] = 0, 51
-    shown = load_picture(save_picture(tmp_path / "a.png", np.dstack([picture, alpha])))
-    assert shown.shape == (40, 56, 3)
-    assert not shown[:10].any()
-    np.testing.assert_allclose(shown[10:20], picture[10:20] / 5, atol=0.51)
-    np.testing.assert_array_equal(shown[20:], picture[20:])
+    loaded = load_picture(save_picture(tmp_path / "a.png", np.dstack([picture, alpha])))
+    assert loaded.shape == (40, 56, 3)
+    assert not loaded[:10].any()
+    np.testing.assert_allclose(loaded[10:20], picture[10:20] / 5, atol=0.51)
+    np.testing.assert_array_equal(loaded[20:], picture[20:])
 
 
 WHITE_8, WHITE_16 = TRUTH.astype(np.uint8) * 255, TRUTH.astype(np.uint16) * 65535
@@ -166,7 +169,7 @@ RED = np.where(TRUTH[..., None], (255, 0, 0), 0).astype(np.uint8)
 GREEN = np.where(TRUTH[..., None], (0, 255, 0), 0).astype(np.uint8)
 
 
-def palette_tif(file):
+def write_palette_tif(file):
     colours = np.zeros((3, 256), np.uint16)
     colours[1, 7] = 65535
     tifffile.imwrite(file, TRUTH.astype(np.uint8) * 7, photometric="palette", colormap=colours)
@@ -190,7 +193,7 @@ FORMATS = {
         file, np.moveaxis(RED, -1, 0), photometric="rgb", planarconfig="separate"
     ),
     "rgb-16.tif": lambda file: tifffile.imwrite(file, RED.astype(np.uint16) * 257, photometric="rgb"),
-    "palette.tif": palette_tif,
+    "palette.tif": write_palette_tif,
     "float.tif": lambda file: tifffile.imwrite(file, TRUTH.astype(np.float32) * 1.0000001),
     "half-float.tif": lambda file: tifffile.imwrite(file, TRUTH.astype(np.float16)),
     "double.tif": lambda file: tifffile.imwrite(file, TRUTH * 0.9999 + 1e-9),
@@ -200,13 +203,13 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_mask_is_read_alike_in_every_format(tmp_path, name):
+def test_mask_picture_is_read_alike_in_each_format(tmp_path, name):
     kind, suffix = name.split(".")
     assert mask_dice(cohort_with_mask(tmp_path, f".{suffix}", FORMATS[name])) == 1, kind
 
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if name.partition(".")[0] not in ("half", "32", "palette")])
-def test_and_so_it_is_where_a_manifest_lists_it(tmp_path, name):
+def test_manifest_mask_is_read_alike_in_each_format(tmp_path, name):
     file = tmp_path / name
     FORMATS[name](file)
     image = save_picture(tmp_path / "image.png", slice_of_head(0, TRUTH.shape))
@@ -214,7 +217,7 @@ def test_and_so_it_is_where_a_manifest_lists_it(tmp_path, name):
     assert dice(scan.labels[..., 0] > 0, TRUTH) == 1
 
 
-def test_a_palette_of_colours_numbers_the_labels_that_a_manifest_lists(tmp_path):
+def test_manifest_mask_palette_of_colours_gives_indices(tmp_path):
     file, image = tmp_path / "a.png", save_picture(tmp_path / "image.png", slice_of_head(0, TRUTH.shape))
     numbers = Image.fromarray(TRUTH.astype(np.uint8), "P")
     numbers.putpalette([0, 0, 0, 128, 0, 0])
@@ -229,7 +232,7 @@ def test_a_palette_of_colours_numbers_the_labels_that_a_manifest_lists(tmp_path)
 
 @pytest.mark.parametrize("value", [64, 90, 127, 128, 255])
 @pytest.mark.parametrize("quality", [75, 95])
-def test_a_jpeg_mask_is_cut_at_half_of_its_own_brightest(tmp_path, value, quality):
+def test_jpeg_mask_is_thresholded_at_half_its_maximum(tmp_path, value, quality):
     def write(file):
         Image.fromarray((TRUTH * value).astype(np.uint8)).save(file, quality=quality)
 
@@ -237,12 +240,12 @@ def test_a_jpeg_mask_is_cut_at_half_of_its_own_brightest(tmp_path, value, qualit
 
 
 @pytest.mark.parametrize("value", [2, 30])
-def test_a_jpeg_mask_that_is_nearly_black_is_empty(tmp_path, value):
+def test_jpeg_mask_that_is_nearly_black_is_empty(tmp_path, value):
     root = cohort_with_mask(tmp_path, ".jpg", lambda file: Image.fromarray((TRUTH * value).astype(np.uint8)).save(file))
     assert not load_scan(read_cohort(root).cases[0]).labels.any()
 
 
-def test_slices_of_a_jpeg_stack_are_cut_one_by_one(tmp_path):
+def test_jpeg_stack_slices_are_thresholded_separately(tmp_path):
     planes = [TRUTH * 127, np.where(np.arange(56) % 9, 0, 20) * np.ones((40, 1)), TRUTH * 255]
     masks = [save_picture(tmp_path / f"{z}_mask.jpg", plane.astype(np.uint8)) for z, plane in enumerate(planes)]
     images = [save_picture(tmp_path / f"{z}.png", slice_of_head(z, TRUTH.shape)) for z in range(3)]
@@ -251,7 +254,7 @@ def test_slices_of_a_jpeg_stack_are_cut_one_by_one(tmp_path):
     assert not scan.labels[..., 1].any()
 
 
-def test_a_jpeg_is_known_by_its_content(tmp_path):
+def test_is_lossy_recognises_jpeg_by_content(tmp_path):
     def write(file):
         Image.fromarray(WHITE_8).save(file, format="JPEG", quality=60)
 
@@ -264,7 +267,7 @@ def test_a_jpeg_is_known_by_its_content(tmp_path):
 
 
 @pytest.mark.parametrize("darker", [40, 85, 127, 128])
-def test_a_jpeg_mask_of_two_classes_is_rejected(tmp_path, darker):
+def test_jpeg_mask_of_two_levels_is_rejected_without_labels(tmp_path, darker):
     def write(file):
         two = np.zeros(TRUTH.shape, np.uint8)
         two[5:18, 30:50], two[25:36, 8:20] = darker, 255
@@ -273,19 +276,22 @@ def test_a_jpeg_mask_of_two_classes_is_rejected(tmp_path, darker):
     root = cohort_with_mask(tmp_path, ".jpg", write)
     with pytest.raises(DataError) as caught:
         load_scan(read_cohort(root).cases[0])
-    said = str(caught.value)
-    assert said.startswith(f"{root / 'masks' / 'a.jpg'}: is a JPEG mask of several grey levels, such as ")
-    assert said.endswith(" beside 255; save it as PNG, or name its levels in masks/labels.json") or " beside 25" in said
+    message = str(caught.value)
+    assert message.startswith(f"{root / 'masks' / 'a.jpg'}: is a JPEG mask of several grey levels, such as ")
+    assert (
+        message.endswith(" beside 255; save it as PNG, or name its levels in masks/labels.json")
+        or " beside 25" in message
+    )
     (root / "masks" / "labels.json").write_text(f'{{"rim": {darker}, "core": 255}}')
     assert mask_dice(root) >= 0.95
 
 
-def test_a_jpeg_mask_of_real_nuclei_has_one_level(shared_data):
+def test_jpeg_masks_of_monusac_have_one_level(shared_data):
     for case in read_cohort(shared_data / "monusac").cases:
         assert load_scan(case).labels.any()
 
 
-def test_a_tiff_of_several_pages_is_no_picture(tmp_path):
+def test_load_picture_rejects_multipage_tiff(tmp_path):
     root = write_pictures(tmp_path, ["a", "b"], suffix=".tif")
     file = root / "images" / "a.tif"
     tifffile.imwrite(file, np.stack([slice_of_head(z) for z in range(3)]), photometric="minisblack")
@@ -294,14 +300,14 @@ def test_a_tiff_of_several_pages_is_no_picture(tmp_path):
     assert str(caught.value) == f"{file}: has 3 pages; save each as a picture, or all as one NIfTI volume"
 
 
-def test_a_thumbnail_in_a_tiff_is_no_page(tmp_path):
+def test_load_picture_ignores_tiff_thumbnail(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(slice_of_head(0))
         file.write(slice_of_head(0)[::2, ::2], subfiletype=1)
     np.testing.assert_array_equal(load_picture(tmp_path / "a.tif"), slice_of_head(0))
 
 
-def test_of_many_channels_one_is_named(tmp_path):
+def test_load_scan_reads_named_channel_of_tiff(tmp_path):
     channels = np.dstack([slice_of_head(z) for z in range(5)])
     tifffile.imwrite(tmp_path / "a.tif", channels, photometric="minisblack", planarconfig="contig")
     second = Case("a", "a", "s", {"t1": Source((tmp_path / "a.tif",), 1)})
@@ -310,13 +316,13 @@ def test_of_many_channels_one_is_named(tmp_path):
         load_scan(Case("a", "a", "s", {"t1": Source((tmp_path / "a.tif",))}))
 
 
-def test_an_image_in_colour_of_which_no_channel_is_named_gives_its_luminance(tmp_path):
+def test_load_scan_reads_luminance_of_colour_image(tmp_path):
     file = save_picture(tmp_path / "a.png", np.full((8, 8, 3), (100, 200, 50), np.uint8))
     image = load_scan(Case("a", "a", "s", {"t1": Source((file,))})).image
     np.testing.assert_allclose(image, 0.299 * 100 + 0.587 * 200 + 0.114 * 50, rtol=1e-6)
 
 
-def test_a_deep_tiff_that_is_turned_is_rejected(tmp_path):
+def test_load_picture_rejects_oriented_16_bit_tiff(tmp_path):
     file = tmp_path / "a.tif"
     tifffile.imwrite(file, RED.astype(np.uint16), photometric="rgb", extratags=[(274, 3, 1, 6, True)])
     with pytest.raises(DataError, match="is a turned or transparent TIFF of uint16; export it with 8 bits a channel"):
@@ -324,13 +330,13 @@ def test_a_deep_tiff_that_is_turned_is_rejected(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
-def test_exif_that_cannot_be_read_turns_nothing(tmp_path, name, recwarn):
+def test_load_picture_ignores_unreadable_exif(tmp_path, name, recwarn):
     Image.fromarray(WHITE_8).save(tmp_path / name, exif=b"Exif\0\0II*\0\x08\0\0\0")
     assert load_picture(tmp_path / name).shape == (40, 56)
     assert not recwarn.list
 
 
-def test_a_png_whose_pixels_do_not_fit_its_checksum_is_not_read(tmp_path):
+def test_load_picture_rejects_png_with_wrong_checksum(tmp_path):
     file = save_picture(tmp_path / "a.png", slice_of_head(0))
     content = bytearray(file.read_bytes())
     content[content.index(b"IDAT") + 4 + 60] ^= 1
@@ -340,7 +346,7 @@ def test_a_png_whose_pixels_do_not_fit_its_checksum_is_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("predictor", [False, True])
-def test_a_deflated_tiff_whose_pixels_do_not_fit_its_checksum_is_not_read(tmp_path, predictor):
+def test_load_picture_rejects_deflated_tiff_with_wrong_checksum(tmp_path, predictor):
     file = tmp_path / "a.tif"
     tifffile.imwrite(file, slice_of_head(0), compression="zlib", predictor=predictor)
     np.testing.assert_array_equal(load_picture(file), slice_of_head(0))
@@ -354,7 +360,7 @@ def test_a_deflated_tiff_whose_pixels_do_not_fit_its_checksum_is_not_read(tmp_pa
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.gif"])
-def test_an_animation_is_no_picture(tmp_path, name):
+def test_load_picture_rejects_animation(tmp_path, name):
     first, second = (Image.fromarray(slice_of_head(number)) for number in range(2))
     first.save(tmp_path / name, save_all=True, append_images=[second])
     with pytest.raises(DataError, match=rf"{name}: is animated; save the frame that is meant as a picture"):
@@ -362,7 +368,7 @@ def test_an_animation_is_no_picture(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["a.mha", "a.nrrd", "a.hdr", "a.dcm"])
-def test_a_file_of_another_format_is_to_be_converted(tmp_path, name):
+def test_load_picture_rejects_other_formats(tmp_path, name):
     (tmp_path / name).write_bytes(b"ObjectType = Image" * 40)
     with pytest.raises(DataError, match=rf"{name}: is neither NIfTI \(\.nii, \.nii\.gz\) nor a picture; convert it"):
         load_picture(tmp_path / name)
@@ -372,10 +378,10 @@ def test_a_file_of_another_format_is_to_be_converted(tmp_path, name):
     ("values", "problem"),
     [((0, 1, 2), "unknown label values 2; known are 0, 1"), ((0, 1, 255), "values 1; known are 0, 255, 65535")],
 )
-def test_unknown_values_of_a_binary_picture_mask_are_not_among_the_known(tmp_path, values, problem):
+def test_load_scan_lists_unknown_values_of_binary_mask(tmp_path, values, problem):
     image = save_picture(tmp_path / "image.png", slice_of_head(0, TRUTH.shape))
-    drawn = np.where(TRUTH, values[1], 0).astype(np.uint8)
-    drawn[0, 0] = values[2]
-    mask = save_picture(tmp_path / "m.png", drawn)
+    pixels = np.where(TRUTH, values[1], 0).astype(np.uint8)
+    pixels[0, 0] = values[2]
+    mask = save_picture(tmp_path / "m.png", pixels)
     with pytest.raises(DataError, match=problem):
         load_scan(Case("a", "a", "s", {"grey": Source((image,))}, Source((mask,))))

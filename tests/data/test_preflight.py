@@ -16,8 +16,8 @@ from tests.data.cohorts import (
     SHAPE,
     brain,
     read_rows,
+    reorient_file,
     save,
-    store_turned,
     voxels,
     write_brats,
     write_decathlon,
@@ -53,16 +53,16 @@ def only_finding(root, **needs):
     return found[0]
 
 
-def change(file, edit, affine=AFFINE):
+def edit_voxels(file, edit, affine=AFFINE):
     save(file, edit(voxels(file)), affine)
 
 
-def test_a_good_cohort_has_no_findings(good_cohort):
+def test_check_finds_nothing_in_valid_cohort(good_cohort):
     assert findings(good_cohort) == ()
     assert findings(good_cohort, needs_skull_stripping=True) == ()
 
 
-def test_a_finding_is_one_line_with_file_problem_and_remedy(cohort):
+def test_finding_line_has_case_file_problem_and_remedy(cohort):
     (cohort / "ben" / "t2.nii.gz").unlink()
     finding = only_finding(cohort)
     assert finding.line() == (
@@ -71,11 +71,11 @@ def test_a_finding_is_one_line_with_file_problem_and_remedy(cohort):
     assert json.loads(json.dumps(finding.to_dict()))["check"] == "unreadable"
 
 
-def truncated(file):
+def truncate(file):
     file.write_bytes(file.read_bytes()[:-2000])
 
 
-def damaged(file):
+def damage(file):
     content = bytearray(file.read_bytes())
     middle = len(content) // 2
     content[middle : middle + 200] = bytes(200)
@@ -85,10 +85,10 @@ def damaged(file):
 @pytest.mark.parametrize("name", ["flair.nii.gz", "lesion.nii.gz"])
 @pytest.mark.parametrize(
     "spoil",
-    [truncated, damaged, lambda file: file.write_text("not an image\n" * 50), lambda file: file.write_bytes(b"")],
+    [truncate, damage, lambda file: file.write_text("not an image\n" * 50), lambda file: file.write_bytes(b"")],
     ids=["truncated", "damaged", "text", "empty"],
 )
-def test_unreadable_files(cohort, spoil, name):
+def test_check_reports_unreadable_file(cohort, spoil, name):
     if name == "lesion.nii.gz":  # too small to lose 2000 bytes
         save(cohort / "ben" / name, np.random.default_rng(0).integers(0, 2, SHAPE).astype(np.float64))
     spoil(cohort / "ben" / name)
@@ -97,9 +97,9 @@ def test_unreadable_files(cohort, spoil, name):
     assert finding.file == str(cohort / "ben" / name)
 
 
-def test_an_uncompressed_file_cut_short(cohort):
+def test_check_reports_truncated_uncompressed_file(cohort):
     file = save(cohort / "ben" / "t1.nii", voxels(cohort / "ben" / "t1.nii.gz"))
-    truncated(file)
+    truncate(file)
     rows = read_rows(cohort / "manifest.csv")
     rows[1]["t1"] = "ben/t1.nii"
     write_rows(cohort / "manifest.csv", rows)
@@ -107,64 +107,64 @@ def test_an_uncompressed_file_cut_short(cohort):
 
 
 @pytest.mark.parametrize("name", ["t1.nii.gz", "t2.nii.gz", "lesion.nii.gz"])
-def test_another_shape(cohort, name):
-    change(cohort / "cleo" / name, lambda v: v[:, :-1])
+def test_check_reports_other_shape(cohort, name):
+    edit_voxels(cohort / "cleo" / name, lambda v: v[:, :-1])
     finding = only_finding(cohort)
     assert (finding.case, finding.check, finding.file) == ("cleo", "shape", str(cohort / "cleo" / name))
     assert "(40, 47, 32)" in finding.problem
 
 
 @pytest.mark.parametrize("name", ["t1.nii.gz", "t2.nii.gz", "lesion.nii.gz"])
-def test_another_affine(cohort, name):
+def test_check_reports_other_affine(cohort, name):
     moved = AFFINE.copy()
     moved[0, 3] = 6.0
-    change(cohort / "cleo" / name, lambda v: v, moved)
+    edit_voxels(cohort / "cleo" / name, lambda v: v, moved)
     finding = only_finding(cohort)
     assert (finding.case, finding.check, finding.file) == ("cleo", "affine", str(cohort / "cleo" / name))
     assert "6.0 mm" in finding.problem
 
 
-def test_rounding_in_an_affine_is_no_finding(cohort):
-    change(cohort / "cleo" / "t2.nii.gz", lambda v: v, AFFINE + np.diag([1e-4, 0, 0, 0]))
+def test_check_ignores_affine_rounding(cohort):
+    edit_voxels(cohort / "cleo" / "t2.nii.gz", lambda v: v, AFFINE + np.diag([1e-4, 0, 0, 0]))
     assert findings(cohort) == ()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_nan_and_infinity(cohort, value):
+def test_check_reports_non_finite_voxels(cohort, value):
     def spoil(image):
         image = image.astype(np.float32)
         image[20, 20, 10:13] = value
         return image
 
-    change(cohort / "dan" / "flair.nii.gz", spoil)
+    edit_voxels(cohort / "dan" / "flair.nii.gz", spoil)
     finding = only_finding(cohort)
     assert (finding.case, finding.check) == ("dan", "non-finite")
     assert "flair has 3 voxels" in finding.problem
 
 
 @pytest.mark.parametrize("stored", [2, 4])
-def test_unknown_labels(cohort, stored):
-    change(cohort / "dan" / "lesion.nii.gz", lambda mask: mask * np.uint8(stored))
+def test_check_reports_unknown_labels(cohort, stored):
+    edit_voxels(cohort / "dan" / "lesion.nii.gz", lambda mask: mask * np.uint8(stored))
     finding = only_finding(cohort)
     assert (finding.case, finding.check) == ("dan", "labels")
     assert finding.problem == f"unknown label values {stored}; known are 0, 1"
 
 
 @pytest.mark.parametrize("value", [0, 300])
-def test_a_constant_volume(cohort, value):
+def test_check_reports_constant_volume(cohort, value):
     for patient in ("ada", "dan"):  # two alike are two constant volumes, not a duplicate
-        change(cohort / patient / "t1.nii.gz", lambda image: np.full_like(image, value))
+        edit_voxels(cohort / patient / "t1.nii.gz", lambda image: np.full_like(image, value))
     found = findings(cohort)
     assert [(finding.case, finding.check) for finding in found] == [("ada", "constant"), ("dan", "constant")]
 
 
-def test_an_empty_mask(cohort):
-    change(cohort / "ada" / "lesion.nii.gz", np.zeros_like)
+def test_check_warns_of_empty_mask(cohort):
+    edit_voxels(cohort / "ada" / "lesion.nii.gz", np.zeros_like)
     finding = only_finding(cohort)
     assert (finding.case, finding.check, finding.severity) == ("ada", "empty-mask", "warning")
 
 
-def test_a_missing_mask(cohort):
+def test_check_warns_of_missing_mask_unless_all_lack_one(cohort):
     rows = read_rows(cohort / "manifest.csv")
     rows[0]["mask"] = ""
     write_rows(cohort / "manifest.csv", rows)
@@ -174,7 +174,7 @@ def test_a_missing_mask(cohort):
     assert findings(cohort) == (), "a cohort without any mask means it"
 
 
-def test_a_missing_modality(tmp_path):
+def test_check_reports_missing_modality(tmp_path):
     write_brats(tmp_path, [f"BraTS20_Training_00{n}" for n in (1, 2, 3)])
     (tmp_path / "BraTS20_Training_002" / "BraTS20_Training_002_t1ce.nii.gz").unlink()
     finding = only_finding(tmp_path)
@@ -182,7 +182,7 @@ def test_a_missing_modality(tmp_path):
     assert finding.problem == "has no t1ce, which other cases have"
 
 
-def test_a_modality_that_few_have_is_not_expected(tmp_path):
+def test_check_warns_of_rare_modality(tmp_path):
     cases = [f"BraTS20_Training_00{n}" for n in (1, 2, 3)]
     write_brats(tmp_path, cases)
     for case in cases[:2]:
@@ -193,14 +193,14 @@ def test_a_modality_that_few_have_is_not_expected(tmp_path):
     assert finding.problem == "1 of 3 cases have t2, so nothing is learnt from it"
 
 
-def test_a_modality_that_is_a_copy(cohort):
+def test_check_warns_of_copied_modality(cohort):
     shutil.copy(cohort / "ben" / "t1.nii.gz", cohort / "ben" / "t1ce.nii.gz")
     finding = only_finding(cohort)
     assert (finding.case, finding.check, finding.severity) == ("ben", "copied-modality", "warning")
     assert finding.problem == "t1ce is a copy of t1"
 
 
-def test_a_copied_channel_of_a_picture(tmp_path):
+def test_check_warns_of_copied_picture_channel(tmp_path):
     write_kaggle(tmp_path, ["TCGA_CS_4941_19960909", "TCGA_CS_4942_19960909"])
     assert findings(tmp_path) == ()
     for file in (tmp_path / "TCGA_CS_4942_19960909").glob("*.tif"):
@@ -213,7 +213,7 @@ def test_a_copied_channel_of_a_picture(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", None], ids=["empty", "text", "truncated"])
-def test_an_unreadable_slice_is_named(tmp_path, content):
+def test_check_names_unreadable_slice(tmp_path, content):
     write_kaggle(tmp_path, ["TCGA_CS_4941_19960909"])
     file = tmp_path / "TCGA_CS_4941_19960909" / "TCGA_CS_4941_19960909_7_mask.tif"
     file.write_bytes(file.read_bytes()[:-100] if content is None else content)
@@ -221,7 +221,7 @@ def test_an_unreadable_slice_is_named(tmp_path, content):
     assert (finding.check, finding.file) == ("unreadable", str(file))
 
 
-def test_one_image_under_two_patients(cohort):
+def test_check_reports_image_of_two_patients(cohort):
     shutil.copy(cohort / "ada" / "t2.nii.gz", cohort / "cleo" / "t2.nii.gz")
     found = [finding for finding in findings(cohort) if finding.check != "unregistered"]
     assert [(finding.case, finding.check, finding.severity) for finding in found] == [
@@ -230,14 +230,14 @@ def test_one_image_under_two_patients(cohort):
     assert "case ada of patient ada" in found[0].problem
 
 
-def test_one_image_under_two_patients_stored_with_other_axes(cohort):
+def test_check_reports_reoriented_image_of_two_patients(cohort):
     shutil.copy(cohort / "ada" / "t2.nii.gz", cohort / "cleo" / "t2.nii.gz")
-    store_turned(cohort / "cleo" / "t2.nii.gz")
+    reorient_file(cohort / "cleo" / "t2.nii.gz")
     assert "duplicate-image" in {finding.check for finding in findings(cohort)}
 
 
 @pytest.mark.parametrize("skull", [False, True], ids=["brain", "head"])
-def test_a_case_stored_with_other_axes_is_judged_alike(tmp_path, skull):
+def test_check_case_ignores_axis_order(tmp_path, skull):
     (case,) = read_cohort(write_manifest(tmp_path, ["ada"], skulls=["ada"] if skull else [])).cases
     mask = case.mask.files[0]
     save(mask, np.roll(voxels(mask), 25, 1))
@@ -245,18 +245,18 @@ def test_a_case_stored_with_other_axes_is_judged_alike(tmp_path, skull):
     assert [finding.check for finding in wanted.findings] == ([] if skull else ["mask-outside"])  # a head is larger
     assert wanted.skull_stripped is not skull
     for file in tmp_path.glob("ada/*"):
-        store_turned(file)
+        reorient_file(file)
     assert check_case(case) == wanted
 
 
-def test_a_whole_patient_twice(cohort):
+def test_check_reports_duplicated_patient_with_other_bytes(cohort):
     for file in (cohort / "ada").iterdir():
-        change(file, lambda v: v)
+        edit_voxels(file, lambda v: v)
         save(cohort / "cleo" / file.name, voxels(file).astype(np.float32))  # other bytes, the same voxels
     assert only_finding(cohort).check == "duplicate-image"
 
 
-def test_the_same_images_listed_twice(cohort):
+def test_check_reports_case_listed_twice(cohort):
     rows = read_rows(cohort / "manifest.csv")
     write_rows(cohort / "manifest.csv", [*rows, rows[0] | {"case": "ada-again"}])
     finding = only_finding(cohort)
@@ -264,40 +264,40 @@ def test_the_same_images_listed_twice(cohort):
     assert "case ada of the same patient" in finding.problem
 
 
-def test_masks_of_one_tissue_are_doubted_where_a_scheme_has_several(tmp_path):
+def test_check_warns_of_masks_with_a_single_label(tmp_path):
     root = write_brats(tmp_path, ["BraTS20_Training_001", "BraTS20_Training_002", "BraTS20_Training_003"])
     assert "single-label" not in {finding.check for finding in findings(root)}
     for file in root.glob("*/*_seg.nii.gz"):
-        change(file, lambda mask: (mask > 0).astype(np.uint8))
+        edit_voxels(file, lambda mask: (mask > 0).astype(np.uint8))
     (doubt,) = (finding for finding in findings(root) if finding.check == "single-label")
     assert (doubt.case, doubt.severity) == (COHORT, "warning")
     assert doubt.problem == "all 3 masks that mark something hold 1 (necrotic core) alone"
 
 
-def test_a_mask_outside_the_brain(cohort):
-    change(cohort / "ben" / "lesion.nii.gz", lambda mask: np.roll(mask, (-12, 22), (0, 1)))
+def test_check_reports_mask_outside_brain(cohort):
+    edit_voxels(cohort / "ben" / "lesion.nii.gz", lambda mask: np.roll(mask, (-12, 22), (0, 1)))
     finding = only_finding(cohort)
     assert (finding.case, finding.check, finding.severity) == ("ben", "mask-outside", "error")
 
 
-def test_masks_outside_the_brain_in_many_cases_are_the_cohorts_matter(cohort):
-    """As of lungs, whose lesions lie in the air: without the cases that have one, nothing would be left to learn."""
+def test_check_reports_many_masks_outside_as_cohort_finding(cohort):
+    """As with lungs, whose lesions lie in air: leaving those cases out would leave no training data."""
     for case in ("ada", "ben", "cleo"):
-        change(cohort / case / "lesion.nii.gz", lambda mask: np.roll(mask, (-12, 22), (0, 1)))
+        edit_voxels(cohort / case / "lesion.nii.gz", lambda mask: np.roll(mask, (-12, 22), (0, 1)))
     found = {finding.check: finding for finding in findings(cohort)}
     assert set(found) == {"mask-outside", "no-heads"}
     assert (found["no-heads"].case, found["no-heads"].severity) == (COHORT, "error")
     assert found["no-heads"].problem.startswith("3 of 4 masks lie outside what is taken for the head or brain")
 
 
-def test_an_inverted_mask_of_a_scan(cohort):
-    change(cohort / "ben" / "lesion.nii.gz", lambda mask: 1 - mask)
+def test_check_reports_inverted_mask_of_scan(cohort):
+    edit_voxels(cohort / "ben" / "lesion.nii.gz", lambda mask: 1 - mask)
     finding = only_finding(cohort)
     assert (finding.case, finding.check, finding.severity) == ("ben", "inverted-mask", "error")
     assert finding.problem.startswith("the mask looks inverted: it covers ")
 
 
-def test_a_mask_of_the_whole_brain(cohort):
+def test_check_warns_of_mask_covering_whole_brain(cohort):
     brain_mask = (voxels(cohort / "ben" / "t1.nii.gz") > 0).astype(np.uint8)
     save(cohort / "ben" / "lesion.nii.gz", brain_mask)
     finding = only_finding(cohort)
@@ -305,22 +305,22 @@ def test_a_mask_of_the_whole_brain(cohort):
     assert finding.problem == "the mask covers 100% of the head or brain"
 
 
-def test_a_scan_in_place_of_its_mask(cohort):
+def test_check_reports_scan_copied_as_mask(cohort):
     file = cohort / "ben" / "lesion.nii.gz"
     shutil.copyfile(cohort / "ben" / "t1.nii.gz", file)
     finding = only_finding(cohort)
     assert (finding.check, finding.severity, finding.file) == ("copied-mask", "error", str(file))
 
 
-def test_a_modality_that_lies_elsewhere(cohort):
-    change(cohort / "ben" / "flair.nii.gz", lambda image: np.roll(image, 4, 1))
+def test_check_warns_of_unregistered_modality(cohort):
+    edit_voxels(cohort / "ben" / "flair.nii.gz", lambda image: np.roll(image, 4, 1))
     finding = only_finding(cohort)
     assert (finding.case, finding.check, finding.severity) == ("ben", "unregistered", "warning")
     assert finding.file == str(cohort / "ben" / "flair.nii.gz")
     assert "a shift along axis 1" in finding.problem
 
 
-def test_a_head_among_brains(tmp_path):
+def test_check_warns_of_head_among_brains(tmp_path):
     root = write_manifest(tmp_path, PATIENTS, skulls=["cleo"]).parent
     finding = only_finding(root)
     assert (finding.case, finding.check, finding.severity) == ("cleo", "not-skull-stripped", "warning")
@@ -328,7 +328,7 @@ def test_a_head_among_brains(tmp_path):
     assert "SynthStrip" in finding.remedy
 
 
-def test_heads_alone_are_fine_unless_the_recipe_needs_brains(tmp_path):
+def test_check_accepts_heads_unless_skull_stripping_is_needed(tmp_path):
     root = write_manifest(tmp_path, PATIENTS[:2], skulls=PATIENTS[:2]).parent
     assert findings(root) == ()
     found = findings(root, needs_skull_stripping=True)
@@ -338,7 +338,7 @@ def test_heads_alone_are_fine_unless_the_recipe_needs_brains(tmp_path):
     ]
 
 
-def test_what_was_painted_has_no_skull_to_strip(tmp_path):
+def test_check_ignores_skulls_of_synthetic_folder(tmp_path):
     root = write_manifest(tmp_path, PATIENTS[:2], skulls=PATIENTS[:1]).parent
     assert [finding.check for finding in findings(root)] == ["not-skull-stripped"]
     (root / "SYNTHETIC.json").write_text("{}")
@@ -346,7 +346,7 @@ def test_what_was_painted_has_no_skull_to_strip(tmp_path):
     assert findings(root, needs_skull_stripping=True) == ()
 
 
-def test_every_modality_unreadable_is_still_a_report(cohort):
+def test_check_case_reports_each_modality_when_all_are_unreadable(cohort):
     for modality in ("t1", "t1ce", "t2", "flair"):
         (cohort / "ada" / f"{modality}.nii.gz").write_text("")
     report = check_case(read_cohort(cohort).cases[0])
@@ -355,7 +355,7 @@ def test_every_modality_unreadable_is_still_a_report(cohort):
     assert report.skull_stripped is None
 
 
-def test_voxels_like_no_scans_are_a_finding_of_their_case_alone(cohort, monkeypatch):
+def test_check_case_reports_unexpected_exception_as_finding(cohort, monkeypatch):
     def fails(_):
         raise FloatingPointError("overflow\nin a sum")
 
@@ -367,7 +367,7 @@ def test_voxels_like_no_scans_are_a_finding_of_their_case_alone(cohort, monkeypa
     assert report.findings[0].problem == "cannot be checked (overflow)"
 
 
-def test_an_affine_that_leads_nowhere(cohort):
+def test_check_reports_singular_affine(cohort):
     file = cohort / "ben" / "t2.nii.gz"
     content = bytearray(nib.load(file).to_bytes())
     content[280:328] = bytes(48)  # the rows of its sform
@@ -377,7 +377,7 @@ def test_an_affine_that_leads_nowhere(cohort):
     assert finding.problem.startswith("affine is zero, NaN or singular")
 
 
-def test_reports_survive_json_and_serve_the_cross_checks(cohort):
+def test_check_cohort_accepts_reports_read_from_json(cohort):
     shutil.copy(cohort / "ada" / "t1.nii.gz", cohort / "ada" / "t2.nii.gz")
     found = read_cohort(cohort)
     reports = [check_case(case) for case in found.cases]
@@ -388,7 +388,7 @@ def test_reports_survive_json_and_serve_the_cross_checks(cohort):
     assert len(check_cohort(found, [again[0]] * len(found.cases))) == len(PATIENTS) - 1
 
 
-def test_digests_depend_on_voxels_alone(tmp_path):
+def test_check_case_digests_depend_on_voxels_only(tmp_path):
     image = brain(0)[0]["t1"]
     for name, stored in {"a": image, "b": image.astype(np.float32), "c": image + np.int16(1)}.items():
         save(tmp_path / f"{name}.nii.gz", stored)
@@ -399,7 +399,7 @@ def test_digests_depend_on_voxels_alone(tmp_path):
     assert a == b != c
 
 
-def test_real_data_gives_no_false_alarm(shared_data, tmp_path):
+def test_check_finds_nothing_in_real_scans(shared_data, tmp_path):
     lgg = read_cohort(shared_data / "lgg")
     for case in lgg.cases[::6]:
         assert check_case(case, expected_modalities=lgg.modalities).findings == (), case.id
@@ -414,7 +414,7 @@ def test_real_data_gives_no_false_alarm(shared_data, tmp_path):
     assert findings(write_rows(tmp_path / "oasis.csv", rows), needs_skull_stripping=True) == ()
 
 
-def gliomas(root, values):
+def write_gliomas(root, values):
     """Two cases named as in BraTS 2023 and 2024; the values of the core, oedema, enhancing tumour and a cavity."""
     cases = ["BraTS-GLI-00001-100", "BraTS-GLI-00002-100"]
     write_brats(root, cases, names_2023=True)
@@ -426,15 +426,15 @@ def gliomas(root, values):
     return root
 
 
-def test_a_resection_cavity_is_read_as_background_and_told(tmp_path):
-    assert findings(gliomas(tmp_path / "before", (1, 2, 3))) == ()
-    finding = only_finding(gliomas(tmp_path / "after", (1, 2, 3, 4)))
+def test_check_warns_of_resection_cavity_read_as_background(tmp_path):
+    assert findings(write_gliomas(tmp_path / "before", (1, 2, 3))) == ()
+    finding = only_finding(write_gliomas(tmp_path / "after", (1, 2, 3, 4)))
     assert (finding.check, finding.severity) == ("read-as-background", "warning")
     assert finding.problem == "1 mask(s) hold 4 (resection cavity), which is read as background"
 
 
-def test_labels_of_2021_under_names_of_2024_are_doubted(tmp_path):
-    gliomas(tmp_path, (1, 2, 4))
+def test_check_reports_doubtful_labels_of_2021_under_2024_names(tmp_path):
+    write_gliomas(tmp_path, (1, 2, 4))
     found = {finding.check: finding for finding in findings(tmp_path)}
     assert found["doubtful-labels"].severity == "error"
     assert "--labels brats2024-gli or --labels brats" in found["doubtful-labels"].remedy
@@ -447,14 +447,14 @@ def test_labels_of_2021_under_names_of_2024_are_doubted(tmp_path):
     assert CaseReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
 
 
-def test_files_that_look_like_two_layouts_are_told(cohort):
+def test_check_warns_of_two_layouts(cohort):
     write_brats(cohort, ["BraTS20_Training_001"])
     found = {finding.check: finding for finding in findings(cohort)}
     assert found["two-layouts"].problem == "looks like layout brats too, and is read as manifest"
     assert found["two-layouts"].remedy == "name the one that is meant, as in --layout manifest"
 
 
-def test_what_systems_leave_is_not_called_unread(tmp_path):
+def test_check_ignores_system_folders_and_warns_of_empty_folder(tmp_path):
     write_brats(tmp_path, ["BraTS20_Training_001", "BraTS20_Training_002"])
     for name in (".ipynb_checkpoints", "__MACOSX", "@eaDir"):
         save(tmp_path / name / "t1.nii.gz", np.zeros(SHAPE, np.int16))
@@ -466,7 +466,7 @@ def test_what_systems_leave_is_not_called_unread(tmp_path):
 
 
 @pytest.mark.parametrize("write", [write_nnunet, write_decathlon])
-def test_the_test_images_of_a_data_set_are_no_misnamed_cases(tmp_path, write):
+def test_check_ignores_test_images_of_data_set(tmp_path, write):
     labels = {"background": 0, "oedema": 1, "NCR": 2, "ET": 3} if write is write_nnunet else None
     write(tmp_path, ["a", "b"], labels)
     save(tmp_path / "imagesTs" / "c_0000.nii.gz", brain(3)[0]["t1"])
@@ -488,7 +488,7 @@ def ct_findings(root):
 
 
 @pytest.mark.parametrize("name", ["CT", "ct_portal", "NCCT", "Computed Tomography"])
-def test_ct_by_its_name_is_one_warning(tmp_path, name):
+def test_check_warns_once_of_ct_by_name(tmp_path, name):
     root = write_nnunet(tmp_path, ["a", "b"], {"background": 0, "tumour": [1, 2, 3]})
     described = json.loads((root / "dataset.json").read_text())
     described["channel_names"]["1"] = name
@@ -499,7 +499,7 @@ def test_ct_by_its_name_is_one_warning(tmp_path, name):
 
 
 @pytest.mark.parametrize("padding", [None, -2000, -3024])
-def test_ct_by_its_voxels_is_one_warning(cohort, padding):
+def test_check_warns_once_of_ct_by_voxels(cohort, padding):
     for patient in PATIENTS[:3]:
         volume = ct_volume()
         if padding is not None:
@@ -520,18 +520,18 @@ def test_ct_by_its_voxels_is_one_warning(cohort, padding):
     ],
     ids=["fractions", "offset", "phase", "difference", "two-valued"],
 )
-def test_other_negative_volumes_are_no_ct(cohort, volume):
+def test_check_ignores_negative_volumes_that_are_no_ct(cohort, volume):
     save(cohort / "ada" / "t2.nii.gz", volume.astype(np.float32))
     assert ct_findings(cohort) == []
 
 
 @pytest.mark.parametrize("name", ["t1ct", "cT1", "t1ct1", "spect", "contrast", "act", "t1ce"])
-def test_names_that_only_hold_the_letters_are_no_ct(tmp_path, name):
+def test_check_ignores_names_that_only_contain_ct(tmp_path, name):
     file = save(tmp_path / "a.nii.gz", brain(0)[0]["t1"]).name
     assert ct_findings(write_rows(tmp_path / "list.csv", [{"case": "a", "patient": "a", name: file}])) == []
 
 
-def test_real_ct_is_found_and_other_images_are_not(shared_data):
+def test_check_recognises_real_ct_only(shared_data):
     cohort = read_cohort(shared_data / "lungct")
     some = replace(cohort, cases=cohort.cases[:20])
     reports = [check_case(case) for case in some.cases]

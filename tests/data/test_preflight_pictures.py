@@ -41,11 +41,11 @@ def classes(tmp_path):
     return write_classes(tmp_path / "classes", CLASSES)
 
 
-def test_good_pictures_have_no_findings(pictures):
+def test_check_finds_nothing_in_valid_pictures(pictures):
     assert findings(pictures) == ()
 
 
-def test_a_mask_whose_image_is_gone_is_reported(pictures):
+def test_check_warns_of_mask_without_image(pictures):
     (pictures / "images" / f"{NAMES[1]}.png").unlink()
     finding = only_finding(pictures)
     assert (finding.case, finding.check, finding.severity) == (COHORT, "unread", "warning")
@@ -53,7 +53,7 @@ def test_a_mask_whose_image_is_gone_is_reported(pictures):
     assert finding.problem == f"1 file lies beside the cases' own without being read, such as {mask}"
 
 
-def test_patients_that_nobody_names_are_one_warning(classes, tmp_path):
+def test_check_warns_once_of_unknown_patients(classes, tmp_path):
     (finding,) = findings(classes)
     assert (finding.case, finding.check, finding.severity) == (COHORT, "unknown-patients", "warning")
     assert finding.file == str(classes)
@@ -68,14 +68,14 @@ def test_patients_that_nobody_names_are_one_warning(classes, tmp_path):
     assert findings(classes) == ()
 
 
-def test_a_mask_of_another_size(pictures):
+def test_check_reports_mask_of_other_size(pictures):
     file = save_picture(pictures / "masks" / f"{NAMES[1]}.png", tissue(1)[1][:-1])
     finding = only_finding(pictures)
     assert (finding.case, finding.check, finding.severity, finding.file) == (NAMES[1], "shape", "error", str(file))
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", None], ids=["empty", "text", "truncated"])
-def test_an_unreadable_picture_is_named_once(tmp_path, content):
+def test_check_names_unreadable_picture_once(tmp_path, content):
     write_pictures(tmp_path, NAMES, suffix=".jpg")
     file = tmp_path / "images" / f"{NAMES[2]}.jpg"
     file.write_bytes(file.read_bytes()[:-200] if content is None else content)
@@ -84,26 +84,26 @@ def test_an_unreadable_picture_is_named_once(tmp_path, content):
     assert finding.file == str(file)
 
 
-def test_an_unreadable_mask(pictures):
+def test_check_names_unreadable_mask(pictures):
     file = pictures / "masks" / f"{NAMES[0]}.png"
     file.write_bytes(file.read_bytes()[:40])
     finding = only_finding(pictures)
     assert (finding.check, finding.file) == ("unreadable", str(file))
 
 
-def test_an_image_without_a_mask(pictures):
+def test_check_warns_of_image_without_mask(pictures):
     (pictures / "masks" / f"{NAMES[0]}.png").unlink()
     finding = only_finding(pictures)
     assert (finding.case, finding.check, finding.severity) == (NAMES[0], "missing-mask", "warning")
 
 
-def test_an_empty_mask(pictures):
+def test_check_warns_of_empty_picture_mask(pictures):
     save_picture(pictures / "masks" / f"{NAMES[0]}.png", np.zeros((40, 56), bool))
     finding = only_finding(pictures)
     assert (finding.check, finding.severity) == ("empty-mask", "warning")
 
 
-def test_a_mask_that_was_once_a_jpeg(pictures):
+def test_check_warns_of_blurred_mask_unless_jpeg(pictures):
     levels = np.linspace(0, 255, 40 * 56).reshape(40, 56).astype(np.uint8)
     file = save_picture(pictures / "masks" / f"{NAMES[0]}.png", levels)
     finding = only_finding(pictures)
@@ -118,10 +118,10 @@ def test_a_mask_that_was_once_a_jpeg(pictures):
     assert findings(pictures) == (), "a JPEG is known to be blurred and is cut at half"
 
 
-def test_a_mask_with_soft_edges(pictures):
+def test_check_warns_of_mask_with_soft_edges(pictures):
     file = pictures / "masks" / f"{NAMES[0]}.png"
-    drawn = tissue(0)[1].astype(np.float32)
-    save_picture(file, (240 * ndimage.uniform_filter(drawn, 3)).round(-1).astype(np.uint8))
+    pixels = tissue(0)[1].astype(np.float32)
+    save_picture(file, (240 * ndimage.uniform_filter(pixels, 3)).round(-1).astype(np.uint8))
     finding = only_finding(pictures)
     assert (finding.check, finding.severity, finding.file) == ("blurred-mask", "warning", str(file))
     assert "soft edges in " in finding.problem
@@ -132,7 +132,7 @@ def test_a_mask_with_soft_edges(pictures):
     assert findings(pictures) == ()
 
 
-def test_an_unknown_colour_of_a_mask(pictures):
+def test_check_reports_unknown_mask_colour(pictures):
     (pictures / "labels.json").write_text(json.dumps({"nucleus": 255}))
     assert findings(pictures) == ()
     save_picture(pictures / "masks" / f"{NAMES[0]}.png", np.full((40, 56, 3), (1, 2, 3), np.uint8))
@@ -142,7 +142,7 @@ def test_an_unknown_colour_of_a_mask(pictures):
 
 
 @pytest.mark.parametrize("as_colours", [False, True])
-def test_a_grey_picture_among_colours(pictures, as_colours):
+def test_check_warns_of_grey_picture_in_colour_cohort(pictures, as_colours):
     grey = slice_of_head(0, (40, 56))
     file = save_picture(pictures / "images" / f"{NAMES[3]}.png", np.stack([grey] * 3, -1) if as_colours else grey)
     finding = only_finding(pictures)
@@ -150,27 +150,27 @@ def test_a_grey_picture_among_colours(pictures, as_colours):
     assert finding.file == str(file)
 
 
-def test_a_picture_in_colour_among_greys(classes):
+def test_check_warns_of_colour_picture_in_grey_cohort(classes):
     file = save_picture(classes / "Training" / "none" / "1.png", tissue(0)[0])
     finding = only_finding(classes)
     assert (finding.check, finding.severity, finding.file) == ("colour-picture", "warning", str(file))
     assert finding.problem == "is in colour, the cohort grey: its luminance is read"
 
 
-def test_greys_stored_as_greys_and_as_colours_are_all_alike(classes):
+def test_check_ignores_how_grey_pictures_are_stored(classes):
     file = classes / "Training" / "none" / "1.png"
     Image.open(file).convert("RGB").save(file)
     assert [finding.check for finding in findings(classes)] == ["unknown-patients"]
 
 
-def test_a_constant_picture(pictures):
+def test_check_reports_constant_picture(pictures):
     save_picture(pictures / "images" / f"{NAMES[0]}.png", np.full((40, 56, 3), (200, 100, 0), np.uint8))
     finding = only_finding(pictures)
     assert (finding.case, finding.check, finding.severity) == (NAMES[0], "constant", "error")
     assert finding.problem == "is of a single colour, so it shows nothing"
 
 
-def test_pictures_that_lack_one_colour_are_fine_and_no_copies_of_each_other(pictures):
+def test_check_accepts_pictures_lacking_one_colour(pictures):
     for number in (0, 1):
         picture = tissue(number)[0]
         picture[..., 1] = 0
@@ -178,7 +178,7 @@ def test_pictures_that_lack_one_colour_are_fine_and_no_copies_of_each_other(pict
     assert findings(pictures) == ()
 
 
-def test_more_than_8_bits_a_channel(pictures):
+def test_check_reports_more_than_8_bits_per_channel(pictures):
     (pictures / "images" / f"{NAMES[0]}.png").unlink()
     file = pictures / "images" / f"{NAMES[0]}.tif"
     tifffile.imwrite(file, tissue(0)[0].astype(np.uint16) * 257, photometric="rgb")
@@ -186,7 +186,7 @@ def test_more_than_8_bits_a_channel(pictures):
     assert {(finding.case, finding.check, finding.file) for finding in found} == {(NAMES[0], "range", str(file))}
 
 
-def test_nothing_is_said_of_skulls_and_registration(tmp_path):
+def test_check_skips_skull_and_registration_checks_for_pictures(tmp_path):
     """Heads in noise beside heads in black, and channels that do not lie on each other."""
     rng = np.random.default_rng(0)
     for number in range(4):
@@ -203,7 +203,7 @@ def test_nothing_is_said_of_skulls_and_registration(tmp_path):
     assert findings(tmp_path / "colour") == ()
 
 
-def test_a_mask_in_the_background_of_a_grey_picture_asks_for_a_look(tmp_path):
+def test_check_warns_of_mask_in_background_of_grey_picture(tmp_path):
     corner = np.zeros((48, 48), bool)
     corner[:4, :4] = True
     save_picture(tmp_path / "images" / "a.png", slice_of_head(0))
@@ -213,7 +213,7 @@ def test_a_mask_in_the_background_of_a_grey_picture_asks_for_a_look(tmp_path):
     assert "data.intensities=colour" in finding.remedy
 
 
-def test_one_class(tmp_path):
+def test_check_reports_single_class(tmp_path):
     finding = only_finding(write_classes(tmp_path, {"Training/glioma": 2, "Testing/glioma": 1}))
     assert (finding.case, finding.check, finding.severity) == (COHORT, "one-class", "error")
     assert finding.problem == "every picture is of one class, glioma"
@@ -227,7 +227,7 @@ def duplicate(classes, original, copy):
 
 
 @pytest.mark.parametrize("stored", ["L", "RGB"])
-def test_of_an_image_in_both_parts_the_training_copy_is_left_out(classes, stored):
+def test_check_reports_training_copy_of_test_image(classes, stored):
     file = duplicate(classes, "Testing/none/0.png", "Training/none/2.png")
     Image.open(file).convert(stored).save(file)
     finding = only_finding(classes)
@@ -238,7 +238,7 @@ def test_of_an_image_in_both_parts_the_training_copy_is_left_out(classes, stored
     assert {case.id for case in left.cases} >= {"Testing_none_0", "Training_none_1"}
 
 
-def test_it_is_the_training_copy_whichever_part_is_read_first(tmp_path):
+def test_check_reports_training_copy_for_any_folder_order(tmp_path):
     write_classes(tmp_path, {"train/a": 2, "train/b": 2, "TEST/a": 1, "TEST/b": 1})
     duplicate(tmp_path, "train/a/1.png", "TEST/a/0.png")
     assert read_cohort(tmp_path).cases[0].part == "test"
@@ -249,14 +249,14 @@ def test_it_is_the_training_copy_whichever_part_is_read_first(tmp_path):
     assert only_finding(tmp_path).case == "Train_a_1"
 
 
-def test_a_duplicate_of_another_class(classes):
+def test_check_reports_duplicate_of_another_class(classes):
     duplicate(classes, "Training/glioma/0.png", "Training/none/0.png")
     finding = only_finding(classes)
     assert (finding.case, finding.check, finding.severity) == ("Training_none_0", "duplicate-image", "error")
     assert finding.problem == "is the same image as Training_glioma_0, which is of class glioma"
 
 
-def test_a_patient_in_both_parts(classes):
+def test_check_reports_patient_in_both_parts(classes):
     rows = [
         {"file": f"{folder}/{n}.png", "patient": f"{folder[-4:]}{n}"}
         for folder, count in CLASSES.items()
@@ -270,7 +270,7 @@ def test_a_patient_in_both_parts(classes):
     ]
 
 
-def test_reports_of_pictures_survive_json(classes):
+def test_picture_report_round_trips_through_json(classes):
     cohort = read_cohort(classes)
     reports = [check_case(case) for case in cohort.cases]
     again = [CaseReport.from_dict(json.loads(json.dumps(report.to_dict()))) for report in reports]
@@ -279,20 +279,20 @@ def test_reports_of_pictures_survive_json(classes):
 
 
 @pytest.mark.parametrize("name", ["monusac", "osteosarcoma", "spine"])
-def test_real_pictures_give_no_false_alarm(shared_data, name):
+def test_check_finds_nothing_in_real_pictures(shared_data, name):
     cohort = read_cohort(shared_data / name)
     for case in cohort.cases[::6]:
         assert [f.check for f in check_case(case).findings if case.id != "10025_0"] == [], case.id
 
 
-def test_real_slices_give_no_false_alarm(shared_data):
+def test_check_finds_nothing_in_brain4(shared_data):
     cohort = read_cohort(shared_data / "brain4")
     for case in cohort.cases[::25]:
         report = check_case(case)
         assert (report.findings, report.coloured) == ((), False), case.id
 
 
-def spine_mask(*colours):
+def striped_mask(*colours):
     """Stripes of these colours on black."""
     mask = np.zeros((40, 56, 3), np.uint8)
     for place, colour in enumerate(colours):
@@ -300,10 +300,10 @@ def spine_mask(*colours):
     return mask
 
 
-def test_coloured_masks_that_nothing_names_are_one_warning(pictures):
+def test_check_warns_once_of_unnamed_mask_colours(pictures):
     red, green, blue = (255, 0, 0), (0, 255, 0), (0, 0, 255)
-    save_picture(pictures / "masks" / f"{NAMES[0]}.png", spine_mask(red, green))
-    save_picture(pictures / "masks" / f"{NAMES[1]}.png", spine_mask(blue))
+    save_picture(pictures / "masks" / f"{NAMES[0]}.png", striped_mask(red, green))
+    save_picture(pictures / "masks" / f"{NAMES[1]}.png", striped_mask(blue))
     finding = only_finding(pictures)
     assert (finding.case, finding.check, finding.severity) == (COHORT, "unnamed-colours", "warning")
     assert "hold 4 colours ((0, 0, 255), (0, 255, 0), (255, 0, 0), (255, 255, 255))" in finding.problem
@@ -313,21 +313,21 @@ def test_coloured_masks_that_nothing_names_are_one_warning(pictures):
     assert findings(pictures) == ()
 
 
-def test_masks_of_one_colour_or_in_greys_need_no_names(pictures):
+def test_check_accepts_unnamed_masks_of_one_colour_or_grey(pictures):
     for colours in (((255, 0, 0),), ((128,) * 3, (255,) * 3)):
         for row, name in enumerate(NAMES):
-            save_picture(pictures / "masks" / f"{name}.png", np.roll(spine_mask(*colours), row, axis=0))
+            save_picture(pictures / "masks" / f"{name}.png", np.roll(striped_mask(*colours), row, axis=0))
         assert findings(pictures) == ()
 
 
-def test_a_colour_that_labels_json_lacks_is_to_be_added_there(pictures):
+def test_check_remedy_for_unknown_colour_is_labels_json(pictures):
     (pictures / "labels.json").write_text(json.dumps({"nucleus": 255}))
-    save_picture(pictures / "masks" / f"{NAMES[0]}.png", spine_mask((1, 2, 3)))
+    save_picture(pictures / "masks" / f"{NAMES[0]}.png", striped_mask((1, 2, 3)))
     assert only_finding(pictures).remedy == "add these colours to labels.json"
 
 
-def test_mask_colours_survive_the_report_on_disk(pictures):
-    save_picture(pictures / "masks" / f"{NAMES[0]}.png", spine_mask((255, 0, 0), (0, 0, 9)))
+def test_case_report_keeps_mask_colours_through_json(pictures):
+    save_picture(pictures / "masks" / f"{NAMES[0]}.png", striped_mask((255, 0, 0), (0, 0, 9)))
     report = check_case(read_cohort(pictures).cases[0])
     assert report.mask_colours == ((0, 0, 9), (255, 0, 0))
     assert CaseReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
@@ -342,7 +342,7 @@ def overwrite_mask(pictures, pixels, number=0, suffix=".png"):
     return save_picture(pictures / "masks" / f"{NAMES[number]}{suffix}", pixels)
 
 
-def test_an_inverted_mask(pictures):
+def test_check_warns_of_inverted_picture_mask(pictures):
     blob = np.zeros((40, 56), bool)
     blob[10:20, 10:25] = True
     file = overwrite_mask(pictures, ~blob)
@@ -353,14 +353,14 @@ def test_an_inverted_mask(pictures):
     assert findings(pictures) == ()
 
 
-def test_a_mask_that_covers_the_whole_picture(pictures):
+def test_check_warns_of_mask_covering_whole_picture(pictures):
     overwrite_mask(pictures, np.ones((40, 56), bool))
     finding = only_finding(pictures)
     assert (finding.check, finding.severity) == ("large-mask", "warning")
     assert finding.problem == "the mask covers 100% of the picture"
 
 
-def test_a_lesion_that_fills_three_quarters_of_a_picture(pictures):
+def test_check_accepts_lesion_of_three_quarters_of_picture(pictures):
     lesion = np.ones((40, 56), bool)
     lesion[:10] = False
     overwrite_mask(pictures, lesion)
@@ -368,7 +368,7 @@ def test_a_lesion_that_fills_three_quarters_of_a_picture(pictures):
 
 
 @pytest.mark.parametrize("colour", ["in colour", "grey"])
-def test_an_image_in_place_of_its_mask(pictures, colour):
+def test_check_reports_image_copied_as_mask(pictures, colour):
     if colour == "grey":
         for number, name in enumerate(NAMES):
             head = slice_of_head(number, (40, 56))
@@ -382,7 +382,7 @@ def test_an_image_in_place_of_its_mask(pictures, colour):
     assert found[0].problem == "the mask is the image itself"
 
 
-def test_one_mask_for_many_images(pictures):
+def test_check_warns_of_mask_shared_by_many_images(pictures):
     for number in (1, 2):
         overwrite_mask(pictures, nuclei_mask(), number)
     assert findings(pictures) == (), "the sequences of a patient may share one"
@@ -392,7 +392,7 @@ def test_one_mask_for_many_images(pictures):
     assert finding.problem == f"the mask is that of {NAMES[1]} and 2 more cases too, whose images differ"
 
 
-def test_a_jpeg_mask_that_is_nearly_black(pictures):
+def test_check_warns_of_nearly_black_jpeg_mask(pictures):
     overwrite_mask(pictures, (nuclei_mask() * 30).astype(np.uint8), suffix=".jpg")
     finding = only_finding(pictures)
     assert (finding.check, finding.severity) == ("empty-mask", "warning")
@@ -400,10 +400,10 @@ def test_a_jpeg_mask_that_is_nearly_black(pictures):
     assert finding.problem.endswith(", and a JPEG below 64 shows nothing but noise")
 
 
-def test_a_mask_drawn_in_black_on_transparent(pictures):
-    drawn = np.zeros((40, 56, 4), np.uint8)
-    drawn[..., 3] = 255 * nuclei_mask()
-    overwrite_mask(pictures, drawn)
+def test_check_warns_of_black_mask_on_transparent(pictures):
+    pixels = np.zeros((40, 56, 4), np.uint8)
+    pixels[..., 3] = 255 * nuclei_mask()
+    overwrite_mask(pictures, pixels)
     finding = only_finding(pictures)
     assert (finding.check, finding.problem) == (
         "empty-mask",
@@ -411,15 +411,15 @@ def test_a_mask_drawn_in_black_on_transparent(pictures):
     )
 
 
-def test_a_mask_that_is_transparent_around_the_lesion(pictures):
-    drawn = np.zeros((40, 56, 4), np.uint8)
-    drawn[..., :3], drawn[..., 3] = 255, 255 * nuclei_mask()
-    overwrite_mask(pictures, drawn)
+def test_check_accepts_mask_transparent_around_lesion(pictures):
+    pixels = np.zeros((40, 56, 4), np.uint8)
+    pixels[..., :3], pixels[..., 3] = 255, 255 * nuclei_mask()
+    overwrite_mask(pictures, pixels)
     assert findings(pictures) == ()
 
 
 @pytest.mark.parametrize(("number", "warns"), [(3, True), (6, False)])
-def test_an_image_that_exif_turns_and_its_mask_not(pictures, number, warns):
+def test_check_warns_of_mask_lacking_exif_orientation(pictures, number, warns):
     picture = tissue(0)[0]
     exif = Image.Exif()
     exif[0x0112] = number
@@ -433,7 +433,7 @@ def test_an_image_that_exif_turns_and_its_mask_not(pictures, number, warns):
     assert finding.problem == "its image is displayed by EXIF orientation 3, the mask by 1"
 
 
-def test_a_float_mask(pictures):
+def test_check_accepts_float_mask_near_integers_only(pictures):
     mask = pictures / "masks" / f"{NAMES[0]}.png"
     mask.unlink()
     tifffile.imwrite(mask.with_suffix(".tif"), nuclei_mask().astype(np.float32) * 1.0005)
@@ -447,7 +447,7 @@ def test_a_float_mask(pictures):
 
 
 @pytest.mark.parametrize(("first", "expected"), [(1, []), (2, ["slice-numbers"])])
-def test_slices_of_image_and_mask_that_are_numbered_differently(tmp_path, first, expected):
+def test_check_warns_of_slice_numbers_that_differ(tmp_path, first, expected):
     lesion = np.zeros((48, 48), bool)
     lesion[20:28, 20:28] = True
     for number in range(3):

@@ -68,7 +68,7 @@ def dice(one, other):
 
 
 def round_trip(scan: Scan, config: DataConfig) -> float:
-    """Dice of the lesion with itself, there and back."""
+    """Dice of the lesion before preparation and after restoration."""
     prepared = prepare_scan(scan, config, ("wt",))
     back = restore(prepared.masks.astype(np.float32), prepared.placement)
     assert back.shape == (1, *scan.grid.shape)
@@ -76,14 +76,14 @@ def round_trip(scan: Scan, config: DataConfig) -> float:
 
 
 @pytest.mark.parametrize("codes", ORIENTATIONS)
-def test_a_mask_comes_back_voxel_for_voxel_from_every_orientation(codes):
+def test_restore_returns_mask_to_each_orientation(codes):
     scan = reoriented(head_ras(), codes)
     assert nib.aff2axcodes(scan.grid.affine) == tuple(codes)
     assert round_trip(scan, DataConfig(size=96, spacing_mm=1.0)) > 0.97
 
 
 @pytest.mark.parametrize("codes", ORIENTATIONS)
-def test_every_orientation_gives_the_same_slices(codes):
+def test_prepare_scan_gives_same_slices_for_each_orientation(codes):
     config = DataConfig(size=64, spacing_mm=1.2)
     wanted = prepare_scan(head_ras(), config, ("wt",))
     got = prepare_scan(reoriented(head_ras(), codes), config, ("wt",))
@@ -92,7 +92,7 @@ def test_every_orientation_gives_the_same_slices(codes):
     assert np.array_equal(got.masks, wanted.masks)
 
 
-def test_pictures_lie_with_the_front_up_and_the_left_of_the_patient_left():
+def test_prepare_scan_puts_front_up_and_patient_left_left():
     prepared = prepare_scan(head_ras(), DataConfig(size=64, spacing_mm=1.2), ("wt",))
     foreground = np.argwhere(prepared.image[8, 0] > BACKGROUND).mean(0)
     lesion = np.argwhere(prepared.masks[8, 0] > 0).mean(0)
@@ -101,7 +101,7 @@ def test_pictures_lie_with_the_front_up_and_the_left_of_the_patient_left():
     assert PICTURE_AXES == ("P", "R", "S")
 
 
-def test_the_lesion_is_where_the_image_is_bright():
+def test_prepare_scan_aligns_mask_with_image():
     prepared = prepare_scan(head_ras(), DataConfig(size=96, spacing_mm=1.0), ("wt",))
     inside = prepared.image[:, 0][prepared.masks[:, 0] > 0]
     around = prepared.image[:, 0][(prepared.masks[:, 0] == 0) & (prepared.image[:, 0] > BACKGROUND)]
@@ -113,7 +113,7 @@ def test_the_lesion_is_where_the_image_is_bright():
     [((61, 75, 17), (1, 1, 1)), ((40, 41, 9), (3, 3, 5)), ((33, 90, 5), (3.1, 0.9, 6)), ((128, 50, 3), (0.7, 1.9, 4))],
 )
 @pytest.mark.parametrize("config", [DataConfig(size=64, spacing_mm=1.0), DataConfig(size=128, spacing_mm=1.5)])
-def test_odd_shapes_and_spacings_come_back(shape, mm, config):
+def test_restore_returns_mask_of_odd_shapes_and_spacings(shape, mm, config):
     """Where the window's pixels are about as fine as the voxels."""
     scan = head_ras(shape, mm)
     largest = max(shape[0] * mm[0], shape[1] * mm[1], config.size * config.spacing_mm)
@@ -121,7 +121,7 @@ def test_odd_shapes_and_spacings_come_back(shape, mm, config):
     assert round_trip(scan, config) > tolerance
 
 
-def test_pictures_without_spacing_come_back():
+def test_restore_returns_mask_without_spacing():
     scan = head_ras((70, 50, 9))
     picture = Scan(scan.modalities, scan.image, scan.labels, Grid(scan.grid.shape, None))
     assert picture_shape(picture.grid) == (70, 50, 9)
@@ -130,7 +130,7 @@ def test_pictures_without_spacing_come_back():
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "ASR", "IPL"])
-def test_axes_there_and_back(codes):
+def test_from_picture_axes_inverts_to_picture_axes(codes):
     scan = reoriented(head_ras(), codes)
     there = to_picture_axes(scan.labels, scan.grid)
     assert there.shape == picture_shape(scan.grid) == (75, 61, 17)
@@ -139,13 +139,13 @@ def test_axes_there_and_back(codes):
 
 @pytest.mark.parametrize("size", [16, 64])
 @pytest.mark.parametrize("corner", [(0.5, 0.5), (0.0, 0.0), (1.0, 0.3)])
-def test_the_window_never_cuts_the_body(corner, size):
+def test_prepare_scan_window_contains_whole_foreground(corner, size):
     """A head larger than the window is given coarser pixels; one that touches the frame is padded."""
     shape = (90, 70, 4)
     foreground = np.zeros(shape, np.float32)
     start = [round(c * (side - length)) for c, side, length in zip(corner, shape, (61, 47), strict=False)]
     foreground[start[0] : start[0] + 61, start[1] : start[1] + 47] = 1
-    foreground[..., 0] = 0  # a slice of background, so that the border is known to be it
+    foreground[..., 0] = 0  # one slice of background, so that the border counts as background
     rng = np.random.default_rng(0)
     image = np.where(foreground > 0, 400 + 20 * rng.standard_normal(shape), 0).astype(np.float32)
     scan = Scan(("t1",), image[None], foreground.astype(np.uint8), Grid(shape, np.diag([1.1, 0.9, 3.0, 1.0])))
@@ -167,7 +167,7 @@ def test_the_window_never_cuts_the_body(corner, size):
     assert origin[1] + sides[1] >= columns[-1] + 1
 
 
-def test_the_window_is_square_in_millimetres():
+def test_prepare_scan_window_is_square_in_mm():
     prepared = prepare_scan(head_ras(mm=(0.8, 2.4, 3.0)), DataConfig(size=64, spacing_mm=3.0), ("wt",))
     rows, columns = prepared.placement.sides
     assert rows * 2.4 == pytest.approx(192, abs=2.4)
@@ -175,7 +175,7 @@ def test_the_window_is_square_in_millimetres():
 
 
 @pytest.mark.parametrize("noise", [-2.5e-8, 2.5e-8, 6e-8])
-def test_the_last_digits_of_the_spacing_decide_nothing(noise):
+def test_prepare_scan_ignores_float_noise_in_spacing(noise):
     """128 / 3.9999999 is 32.0000008, whose ceiling is 33."""
     config = DataConfig(size=32, spacing_mm=4.0)
     scan = head_ras(mm=(4.0, 4.0, 5.0))
@@ -185,7 +185,7 @@ def test_the_last_digits_of_the_spacing_decide_nothing(noise):
     assert np.array_equal(got.image, wanted.image)
 
 
-def test_a_window_of_a_whole_number_of_voxels_has_so_many():
+def test_prepare_scan_window_of_whole_voxels_is_exact():
     shape = (20, 20, 2)
     image = np.zeros((1, *shape), np.float32)
     image[0, 8:12, 8:12] = np.arange(1, 17).reshape(4, 4, 1)
@@ -194,7 +194,7 @@ def test_a_window_of_a_whole_number_of_voxels_has_so_many():
         assert prepare_scan(scan, DataConfig(size=16, spacing_mm=4.0), ()).placement.sides == (16, 16)
 
 
-def test_intensities_by_hand():
+def test_prepare_scan_scales_by_median_and_interquartile_range():
     """Median 500, interquartile range 200: 500 + 4 * 200 / 1.349 is the end of the range."""
     shape = (20, 20, 3)
     foreground = np.zeros(shape, bool)
@@ -211,7 +211,7 @@ def test_intensities_by_hand():
     assert levels == pytest.approx([-1, -step, 0, step, 1], abs=1e-3)
 
 
-def test_background_is_exact_and_tissue_is_never_background():
+def test_prepare_scan_separates_background_from_tissue():
     prepared = prepare_scan(head_ras(), DataConfig(size=96, spacing_mm=1.0), ("wt",))
     assert prepared.image.min() == BACKGROUND
     assert prepared.image.max() <= 1
@@ -220,12 +220,12 @@ def test_background_is_exact_and_tissue_is_never_background():
     assert prepared.image[8, :, 40:56, 40:56].min() >= DARKEST - 1e-6
 
 
-def test_regions_are_unions_of_labels():
+def test_prepare_scan_masks_are_nested_unions_of_labels():
     scan = head_ras()
     labels = scan.labels.copy()
     lesion = np.argwhere(labels > 0)
-    for ours, part in zip((1, 2, 3), np.array_split(lesion, 3), strict=True):
-        labels[tuple(part.T)] = ours
+    for value, part in zip((1, 2, 3), np.array_split(lesion, 3), strict=True):
+        labels[tuple(part.T)] = value
     scan = Scan(scan.modalities, scan.image, labels, scan.grid)
     masks = prepare_scan(scan, DataConfig(size=96, spacing_mm=1.0), ("wt", "tc", "et")).masks
     sizes = masks.sum((0, 2, 3)).astype(float)
@@ -237,7 +237,7 @@ def test_regions_are_unions_of_labels():
 
 
 @pytest.mark.parametrize(("reading", "sign"), [("corrected", 1), ("paper", -1)])
-def test_enhancement_keeps_or_inverts_the_contrast_inside_the_body(reading, sign):
+def test_prepare_scan_enhancement_sets_contrast_sign(reading, sign):
     plain = prepare_scan(head_ras(), DataConfig(size=64, spacing_mm=1.0), ("wt",))
     enhanced = prepare_scan(head_ras(), DataConfig(size=64, spacing_mm=1.0, enhance=reading), ("wt",))
     lesion = plain.masks[:, 0] > 0
@@ -247,7 +247,7 @@ def test_enhancement_keeps_or_inverts_the_contrast_inside_the_body(reading, sign
     assert np.array_equal(enhanced.image > BACKGROUND, plain.image > BACKGROUND)
 
 
-def test_slices_with_little_body_are_not_worth_using_unless_they_hold_a_lesion():
+def test_usable_slices_have_enough_foreground_or_a_lesion():
     prepared = prepare_scan(head_ras(), DataConfig(size=64, spacing_mm=1.2), ("wt",))
     assert prepared.foreground.shape == prepared.lesion.shape == (17,)
     assert not prepared.usable[0]
@@ -258,20 +258,20 @@ def test_slices_with_little_body_are_not_worth_using_unless_they_hold_a_lesion()
     assert type(prepared)(prepared.image, masks, prepared.placement).usable[0]
 
 
-def test_an_empty_scan_is_all_background():
+def test_prepare_scan_of_empty_scan_is_all_background():
     scan = Scan(("t1",), np.zeros((1, 20, 24, 3), np.float32), None, Grid((20, 24, 3), np.eye(4)))
     prepared = prepare_scan(scan, DataConfig(size=32, spacing_mm=1.0), ())
     assert (prepared.image == BACKGROUND).all()
     assert not prepared.usable.any()
 
 
-def test_outside_the_window_restores_to_what_is_asked_for():
+def test_restore_fills_outside_with_given_value():
     prepared = prepare_scan(head_ras(), DataConfig(size=48, spacing_mm=1.0), ("wt",))
     back = restore(np.ones((17, 1, 48, 48), np.float32), prepared.placement, outside=-1.0)
     assert np.unique(back.round(5)).tolist() == [-1, 1]
 
 
-def test_no_value_leaves_its_range_by_the_rounding_of_interpolation():
+def test_prepare_scan_and_restore_stay_in_range():
     shape = (151, 143, 2)
     noise = np.random.default_rng(0).uniform(50, 500, shape)
     head = np.where(ellipsoid(shape, (75, 71, 1), (70, 66, 9)), noise, 0)
@@ -284,7 +284,7 @@ def test_no_value_leaves_its_range_by_the_rounding_of_interpolation():
         assert set(np.unique(certain)) <= {0.0, 1.0}
 
 
-def picture(levels: np.ndarray, modalities: tuple[str, ...] = ("red", "green", "blue")) -> Scan:
+def colour_scan(levels: np.ndarray, modalities: tuple[str, ...] = ("red", "green", "blue")) -> Scan:
     """Channels (C, rows, columns) of 0 to 255, with a mask over the first row."""
     image = levels.astype(np.float32)[..., None]
     labels = np.zeros(image.shape[1:], np.uint8)
@@ -292,16 +292,16 @@ def picture(levels: np.ndarray, modalities: tuple[str, ...] = ("red", "green", "
     return Scan(modalities, image, labels, Grid(labels.shape, None))
 
 
-def test_colours_are_taken_as_displayed():
+def test_prepare_scan_keeps_displayed_colours():
     levels = np.stack([np.full((16, 16), level) for level in (0, 51, 255)])
-    prepared = prepare_scan(picture(levels), DataConfig(size=16), ("wt",))
+    prepared = prepare_scan(colour_scan(levels), DataConfig(size=16), ("wt",))
     np.testing.assert_allclose(prepared.image[0, :, 8, 8], [-0.999, -0.6, 1.0], atol=1e-6)
     assert prepared.foreground.tolist() == [1.0], "the whole picture is foreground"
     assert prepared.lesion.tolist() == [16]
 
 
-def test_black_is_body_and_the_border_that_makes_a_square_is_not():
-    prepared = prepare_scan(picture(np.zeros((3, 16, 32))), DataConfig(size=32), ("wt",))
+def test_prepare_scan_keeps_black_as_foreground_and_pads_with_background():
+    prepared = prepare_scan(colour_scan(np.zeros((3, 16, 32))), DataConfig(size=32), ("wt",))
     rows = (prepared.image > -1).all(axis=(0, 1, 3))
     assert rows.tolist() == [False] * 8 + [True] * 16 + [False] * 8
     assert (prepared.image[:, :, :8] == -1).all()
@@ -310,9 +310,9 @@ def test_black_is_body_and_the_border_that_makes_a_square_is_not():
     assert prepared.masks[0, 0].any(axis=1).tolist() == [False] * 8 + [True] + [False] * 23
 
 
-def test_a_picture_in_colour_comes_back():
+def test_restore_returns_colour_picture():
     levels = np.random.default_rng(0).integers(0, 256, (3, 40, 64))
-    prepared = prepare_scan(picture(levels), DataConfig(size=64), ("wt",))
+    prepared = prepare_scan(colour_scan(levels), DataConfig(size=64), ("wt",))
     back = restore(prepared.image, prepared.placement, outside=-1.0)
     np.testing.assert_allclose(back[..., 0], np.maximum(levels / 127.5 - 1, -0.999), atol=1e-5)
 
@@ -329,27 +329,27 @@ def test_a_picture_in_colour_comes_back():
         (("red", "green", "blue"), "tissue", False),
     ],
 )
-def test_colours_are_told_by_the_modalities_unless_said_otherwise(modalities, intensities, colour):
+def test_intensities_of_follows_modalities_unless_configured(modalities, intensities, colour):
     config = DataConfig(size=16, intensities=intensities)
     assert intensities_of(modalities, config) == ("colour" if colour else "tissue")
     levels = np.zeros((len(modalities), 16, 16))
     levels[:, 4:12, 5:9] = np.arange(32).reshape(8, 4) + 100
-    share = prepare_scan(picture(levels, modalities), config, ("wt",)).foreground.item()
+    share = prepare_scan(colour_scan(levels, modalities), config, ("wt",)).foreground.item()
     assert share == 1.0 if colour else share < 0.8
 
 
 @pytest.mark.parametrize("level", [-1, 256])
-def test_what_is_no_colour_is_refused(level):
+def test_prepare_scan_rejects_colours_beyond_0_to_255(level):
     levels = np.full((1, 16, 16), 7)
     levels[0, 3, 3] = level
     with pytest.raises(
         DataError, match=r"^data\.intensities: colour needs values of 0 to 255, an image here goes from"
     ):
-        prepare_scan(picture(levels, ("grey",)), DataConfig(size=16, intensities="colour"), ("wt",))
+        prepare_scan(colour_scan(levels, ("grey",)), DataConfig(size=16, intensities="colour"), ("wt",))
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e-9, 1e-6, 1e11])
-def test_contrast_does_not_depend_on_the_unit_of_the_intensities(scale):
+def test_prepare_scan_is_invariant_to_intensity_unit(scale):
     """A diffusivity in m^2/s is of the order of 1e-9."""
     scan = head_ras()
     config = DataConfig(size=64)
@@ -360,7 +360,7 @@ def test_contrast_does_not_depend_on_the_unit_of_the_intensities(scale):
 
 
 @pytest.mark.parametrize("value", [5e-9, 5.0, 9e14])
-def test_tissue_without_contrast_is_finite_and_flat(value):
+def test_prepare_scan_of_flat_tissue_is_finite(value):
     scan = head_ras()
     flat = np.where(scan.image > 0, np.float32(value), np.float32(0))
     image = prepare_scan(replace(scan, image=flat), DataConfig(size=64), ("wt",)).image
@@ -369,7 +369,7 @@ def test_tissue_without_contrast_is_finite_and_flat(value):
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
-def test_intensities_that_become_nan_in_preparation_are_an_error():
+def test_prepare_scan_rejects_intensities_that_become_nan():
     scan = head_ras()
     scan.image[0, 30, 30, 8] = np.nan
     with pytest.raises(DataError, match=r"^scan: intensities became NaN or infinite in preparation; "):

@@ -12,7 +12,7 @@ from ganseg_dist.errors import DataError
 from tests.data.cohorts import FILES_2023, MODALITIES, brain, save, voxels, write_brats
 
 
-def test_2020_names(tmp_path):
+def test_brats_reader_reads_2020_names(tmp_path):
     cohort = read_cohort(write_brats(tmp_path, ["BraTS20_Training_002", "BraTS20_Training_001"]))
     assert cohort.layout == "brats"
     assert [case.id for case in cohort.cases] == ["BraTS20_Training_001", "BraTS20_Training_002"]
@@ -22,7 +22,7 @@ def test_2020_names(tmp_path):
     assert {case.site for case in cohort.cases} == {UNKNOWN_SITE}
 
 
-def test_voxels_and_label_4_arrive(tmp_path):
+def test_brats_reader_maps_label_4_to_3(tmp_path):
     cohort = read_cohort(write_brats(tmp_path, ["BraTS20_Training_001"], suffix=".nii"))
     images, labels = brain(0)
     scan = load_scan(cohort.cases[0])
@@ -32,7 +32,7 @@ def test_voxels_and_label_4_arrive(tmp_path):
     assert set(np.unique(labels)) == {0, 1, 2, 3}
 
 
-def test_2023_names_labels_and_timepoints(tmp_path):
+def test_brats_reader_reads_2023_names_and_timepoints(tmp_path):
     cases = ["BraTS-GLI-00000-000", "BraTS-GLI-00000-001", "BraTS-GLI-00002-000"]
     cohort = read_cohort(write_brats(tmp_path, cases, names_2023=True))
     assert [case.id for case in cohort.cases] == cases
@@ -45,7 +45,7 @@ def test_2023_names_labels_and_timepoints(tmp_path):
     np.testing.assert_array_equal(scan.labels, labels)
 
 
-def test_2018_and_2019_nest_grades_and_name_institutions(tmp_path):
+def test_brats_reader_reads_grades_and_institutions_of_2018_and_2019(tmp_path):
     cases = ["HGG/Brats18_CBICA_AAB_1", "HGG/Brats18_TCIA01_131_1", "LGG/BraTS19_2013_0_1", "LGG/BraTS19_TMC_06290_2"]
     cohort = read_cohort(write_brats(tmp_path, cases))
     by_id = {case.id: case for case in cohort.cases}
@@ -59,7 +59,7 @@ def test_2018_and_2019_nest_grades_and_name_institutions(tmp_path):
     assert by_id["BraTS19_TMC_06290_2"].patient == "TMC_06290"
 
 
-def test_sites_from_the_mapping_of_2020(tmp_path):
+def test_brats_reader_takes_sites_from_2020_mapping(tmp_path):
     write_brats(tmp_path, [f"BraTS20_Training_00{n}" for n in (1, 2, 3, 4)])
     (tmp_path / "name_mapping.csv").write_text(
         "Grade,BraTS_2017_subject_ID,BraTS_2018_subject_ID,TCGA_TCIA_subject_ID,BraTS_2019_subject_ID,BraTS_2020_subject_ID\n"
@@ -72,13 +72,13 @@ def test_sites_from_the_mapping_of_2020(tmp_path):
     assert sites == ["CBICA", "TCGA-02", "TMC", UNKNOWN_SITE]
 
 
-def test_a_site_column_goes_before_ids(tmp_path):
+def test_brats_reader_prefers_site_column_over_ids(tmp_path):
     write_brats(tmp_path, ["BraTS-GLI-00000-000"], names_2023=True)
     (tmp_path / "name_mapping.csv").write_text("id,tcia,Site No\nBraTS-GLI-00000-000,TCGA-02-0006,7\n")
     assert read_cohort(tmp_path).cases[0].site == "7"
 
 
-def test_a_mapping_that_is_no_csv_is_named(tmp_path):
+def test_brats_reader_names_malformed_mapping(tmp_path):
     write_brats(tmp_path, ["BraTS20_Training_001"])
     (tmp_path / "name_mapping.csv").write_text(f"Grade,id\nHGG,{'x' * 200_000}\n")
     with pytest.raises(DataError, match=r"name_mapping\.csv: cannot be read as CSV \(field larger than") as caught:
@@ -86,7 +86,7 @@ def test_a_mapping_that_is_no_csv_is_named(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_not_there_is_left_out(tmp_path):
+def test_brats_reader_omits_missing_files(tmp_path):
     write_brats(tmp_path, ["BraTS2021_00000", "BraTS2021_00001"])
     (tmp_path / "BraTS2021_00000" / "BraTS2021_00000_t2.nii.gz").unlink()
     (tmp_path / "BraTS2021_00000" / "BraTS2021_00000_seg.nii.gz").unlink()
@@ -97,7 +97,7 @@ def test_what_is_not_there_is_left_out(tmp_path):
     assert cohort.modalities == ("t1", "t1ce", "flair")
 
 
-def test_the_misnamed_mask_of_2020_is_found(tmp_path):
+def test_brats_reader_finds_misnamed_mask_of_2020(tmp_path):
     write_brats(tmp_path, ["BraTS20_Training_355"])
     folder = tmp_path / "BraTS20_Training_355"
     renamed = (folder / "BraTS20_Training_355_seg.nii.gz").rename(folder / "W39_1998.09.19_Segm.nii.gz")
@@ -109,7 +109,7 @@ def add_apple_doubles(root):
         (file.parent / f"._{file.name}").write_bytes(bytes((0, 5, 22, 7)) + bytes(200))
 
 
-def test_apple_doubles_and_other_peoples_folders_are_no_data(tmp_path):
+def test_brats_reader_ignores_apple_doubles_and_system_folders(tmp_path):
     write_brats(tmp_path / "cohort", ["BraTS20_Training_001", "BraTS20_Training_002"])
     shutil.copytree(tmp_path / "cohort", tmp_path / "cohort" / "__MACOSX")
     shutil.copytree(
@@ -121,7 +121,7 @@ def test_apple_doubles_and_other_peoples_folders_are_no_data(tmp_path):
     np.testing.assert_array_equal(load_scan(cohort.cases[0]).labels, brain(0)[1])
 
 
-def test_names_whatever_their_case(tmp_path):
+def test_brats_reader_ignores_letter_case(tmp_path):
     folder = write_brats(tmp_path, ["BraTS20_Training_001"]) / "BraTS20_Training_001"
     for name, other in (("t1ce.nii.gz", "T1CE.NII.GZ"), ("t2.nii.gz", "T2.Nii.Gz"), ("seg.nii.gz", "Seg.NII.gz")):
         (folder / f"{folder.name}_{name}").rename(folder / f"{folder.name.upper()}_{other}")
@@ -133,7 +133,7 @@ def test_names_whatever_their_case(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["autoseg", "pred_seg", "aparc+aseg", "seg_fast"])
-def test_the_official_mask_goes_before_names_that_contain_seg(tmp_path, name):
+def test_brats_reader_prefers_official_mask_over_similar_names(tmp_path, name):
     folder = write_brats(tmp_path, ["BraTS20_Training_001"]) / "BraTS20_Training_001"
     official = folder / f"{folder.name}_seg.nii.gz"
     save(folder / f"{folder.name}_{name}.nii.gz", np.roll(voxels(official), 3, 0))
@@ -154,7 +154,7 @@ def test_the_official_mask_goes_before_names_that_contain_seg(tmp_path, name):
         ("seg.nii.gz", "seg.nii"),
     ],
 )
-def test_two_files_of_one_image_are_one_or_an_error_that_names_both(tmp_path, one, other):
+def test_brats_reader_accepts_identical_and_rejects_differing_duplicates(tmp_path, one, other):
     folder = write_brats(tmp_path, ["BraTS20_Training_001"]) / "BraTS20_Training_001"
     first, second = folder / f"{folder.name}_{one}", folder / f"{folder.name}_{other}"
     image = voxels(first)
@@ -168,7 +168,7 @@ def test_two_files_of_one_image_are_one_or_an_error_that_names_both(tmp_path, on
     assert "which differs; keep or rename one" in str(caught.value)
 
 
-def test_one_case_in_two_folders_is_one_or_an_error_that_names_both(tmp_path):
+def test_brats_reader_rejects_differing_case_in_two_folders(tmp_path):
     case = "BraTS20_Training_001"
     write_brats(tmp_path / "HGG", [case])
     shutil.copytree(tmp_path / "HGG", tmp_path / "LGG")
@@ -183,7 +183,7 @@ def test_one_case_in_two_folders_is_one_or_an_error_that_names_both(tmp_path):
     )
 
 
-def test_rows_of_mappings_that_contradict_each_other_are_named(tmp_path):
+def test_brats_reader_rejects_contradicting_mapping_rows(tmp_path):
     write_brats(tmp_path, ["BraTS20_Training_001"])
     (tmp_path / "name_mapping.csv").write_text("id,site\nBraTS20_Training_001,1\nNA,2\nNA,3\nBraTS20_Training_001,1\n")
     assert read_cohort(tmp_path).cases[0].site == "1"
@@ -196,7 +196,7 @@ def test_rows_of_mappings_that_contradict_each_other_are_named(tmp_path):
     )
 
 
-def test_labels_of_gliomas_after_treatment(tmp_path):
+def test_brats_reader_reads_resection_cavity_as_background(tmp_path):
     """As scored by the challenge: WT is 1 to 3, TC 1 and 3, ET 3; 4, the resection cavity, is in none of them."""
     case = "BraTS-GLI-02405-100"
     write_brats(tmp_path, [case], names_2023=True)
@@ -209,7 +209,7 @@ def test_labels_of_gliomas_after_treatment(tmp_path):
     np.testing.assert_array_equal(load_scan(found).labels, np.where(stored == 4, 0, labels))
 
 
-def test_labels_of_children_must_be_stated(tmp_path):
+def test_brats_reader_requires_labels_for_paediatric_names(tmp_path):
     """Of 2023 1 is the core, 2 oedema, 3 enhancing; of 2024 1 is enhancing, 2 and 3 the core, 4 oedema."""
     case = "BraTS-PED-00001-000"
     write_brats(tmp_path, [case], names_2023=True)
@@ -217,7 +217,7 @@ def test_labels_of_children_must_be_stated(tmp_path):
     with pytest.raises(DataError) as caught:
         read_cohort(tmp_path)
     assert f"the name of {case}" in str(caught.value)
-    assert all(told in str(caught.value) for told in ("--labels", *SCHEMES, "1 enhancing tumour"))
+    assert all(part in str(caught.value) for part in ("--labels", *SCHEMES, "1 enhancing tumour"))
     np.testing.assert_array_equal(load_scan(read_cohort(tmp_path, labels="brats2023").cases[0]).labels, labels)
     save(tmp_path / case / f"{case}-seg.nii.gz", np.array([0, 2, 4, 1], np.uint8)[labels])
     np.testing.assert_array_equal(load_scan(read_cohort(tmp_path, labels="brats2024-ped").cases[0]).labels, labels)
@@ -228,7 +228,7 @@ def test_labels_of_children_must_be_stated(tmp_path):
 
 
 @pytest.mark.parametrize("case", ["p19", "UCSF-PDGM-0004"])
-def test_names_of_no_challenge_do_not_tell_the_labels(tmp_path, case):
+def test_brats_reader_requires_labels_for_unknown_names(tmp_path, case):
     write_brats(tmp_path, [case])
     with pytest.raises(DataError, match=f"the name of {case} nor its files tell"):
         read_cohort(tmp_path)
@@ -237,7 +237,7 @@ def test_names_of_no_challenge_do_not_tell_the_labels(tmp_path, case):
     assert read_cohort(tmp_path, with_masks=False).cases[0].mask is not None
 
 
-def test_meningiomas_for_radiotherapy_have_one_volume(tmp_path):
+def test_brats_reader_reads_radiotherapy_meningiomas(tmp_path):
     case = "BraTS-MEN-RT-0001-1"
     images, labels = brain(0)
     save(tmp_path / case / f"{case}_t1c.nii.gz", images["t1ce"])
@@ -247,14 +247,14 @@ def test_meningiomas_for_radiotherapy_have_one_volume(tmp_path):
     np.testing.assert_array_equal(load_scan(found).labels, labels > 0)
 
 
-def test_a_pipe_in_the_place_of_a_scan_is_no_scan(tmp_path):
+def test_brats_reader_ignores_named_pipe(tmp_path):
     folder = write_brats(tmp_path, ["BraTS20_Training_001"]) / "BraTS20_Training_001"
     (folder / f"{folder.name}_t2.nii.gz").unlink()
     os.mkfifo(folder / f"{folder.name}_t2.nii.gz")
     assert list(read_cohort(tmp_path).cases[0].images) == ["t1", "t1ce", "flair"]
 
 
-def test_a_link_to_a_scan_that_is_not_there_is_named(tmp_path):
+def test_load_scan_reports_broken_link(tmp_path):
     folder = write_brats(tmp_path, ["BraTS20_Training_001"]) / "BraTS20_Training_001"
     file = folder / f"{folder.name}_t2.nii.gz"
     file.unlink()
@@ -263,7 +263,7 @@ def test_a_link_to_a_scan_that_is_not_there_is_named(tmp_path):
         load_scan(read_cohort(tmp_path).cases[0])
 
 
-def test_the_names_of_upenn_gbm(tmp_path):
+def test_brats_reader_reads_upenn_gbm_names(tmp_path):
     case = "UPENN-GBM-00001_11"
     images, labels = brain(0)
     for name, modality in (("T1", "t1"), ("T1GD", "t1ce"), ("T2", "t2"), ("FLAIR", "flair")):
@@ -275,7 +275,7 @@ def test_the_names_of_upenn_gbm(tmp_path):
     np.testing.assert_array_equal(scan.labels, labels)
 
 
-def test_sites_of_a_mapping_with_semicolons(tmp_path):
+def test_brats_reader_reads_mapping_with_semicolons(tmp_path):
     write_brats(tmp_path, ["BraTS20_Training_001", "BraTS20_Training_002"])
     rows = ["Grade;id;Site No", "HGG;BraTS20_Training_001;3", "LGG;BraTS20_Training_002;7"]
     (tmp_path / "name_mapping.csv").write_text("\r\n".join(rows), encoding="utf-8-sig")

@@ -11,7 +11,7 @@ from tests.data.cohorts import AFFINE, save, save_picture, slice_of_head
 VOXELS = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
 
 
-def test_one_image_compressed_and_not_is_one(tmp_path):
+def test_one_of_accepts_compressed_copy(tmp_path):
     files = [save(tmp_path / name, VOXELS) for name in ("a.nii", "a.nii.gz")]
     nib.save(nib.Nifti2Image(VOXELS.astype(np.float32), AFFINE), tmp_path / "b.nii")
     assert one_of([*files, tmp_path / "b.nii"], "a") == files[0]
@@ -19,7 +19,7 @@ def test_one_image_compressed_and_not_is_one(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["voxel", "place", "size", "damage"])
-def test_two_images_of_one_name_are_named_both(tmp_path, change):
+def test_by_stem_rejects_differing_images_of_one_stem(tmp_path, change):
     first = save(tmp_path / "a.nii", VOXELS)
     voxels, affine = VOXELS.copy(), AFFINE.copy()
     if change == "voxel":
@@ -36,12 +36,12 @@ def test_two_images_of_one_name_are_named_both(tmp_path, change):
     )
 
 
-def test_voxels_that_are_nan_in_both_are_the_same(tmp_path):
+def test_same_image_treats_nan_as_equal(tmp_path):
     voxels = np.where(VOXELS > 50, np.nan, VOXELS).astype(np.float32)
     assert same_image(save(tmp_path / "a.nii", voxels), save(tmp_path / "a.nii.gz", voxels))
 
 
-def test_pictures_are_the_same_by_their_pixels(tmp_path):
+def test_same_image_compares_pictures_by_pixels(tmp_path):
     files = {name: save_picture(tmp_path / name, slice_of_head(number)) for name, number in
              (("a.png", 0), ("a.tif", 0), ("a.bmp", 1))}  # fmt: skip
     assert same_image(files["a.png"], files["a.tif"])

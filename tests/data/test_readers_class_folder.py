@@ -12,7 +12,7 @@ from tests.data.cohorts import save_picture, slice_of_head, tissue, write_classe
 @pytest.mark.parametrize(
     ("training", "testing"), [("Training", "Testing"), ("train", "test"), ("TRAIN", "TEST"), ("val", "test")]
 )
-def test_folders_are_classes_and_their_parents_parts(tmp_path, training, testing):
+def test_class_folder_reader_takes_class_and_part_from_folders(tmp_path, training, testing):
     write_classes(tmp_path, {f"{training}/glioma": 2, f"{training}/none": 1, f"{testing}/glioma": 1})
     cohort = read_cohort(tmp_path)
     assert cohort.layout == "class_folder"
@@ -30,12 +30,12 @@ def test_folders_are_classes_and_their_parents_parts(tmp_path, training, testing
 
 
 @pytest.mark.parametrize("classes", [("lesion", "no lesion"), ("with_mask", "without_mask")])
-def test_classes_whose_names_are_nearly_those_of_masks(tmp_path, classes):
+def test_class_folder_reader_accepts_class_names_like_mask_names(tmp_path, classes):
     write_classes(tmp_path, dict.fromkeys(classes, 1))
     assert read_cohort(tmp_path).classes == classes
 
 
-def test_without_parts_there_are_none(tmp_path):
+def test_class_folder_reader_without_parts_leaves_part_none(tmp_path):
     cohort = read_cohort(write_classes(tmp_path, {"glioma": 2, "none": 2}))
     assert [(case.id, case.class_name, case.part) for case in cohort.cases] == [
         ("glioma_0", "glioma", None),
@@ -47,7 +47,7 @@ def test_without_parts_there_are_none(tmp_path):
     assert len(cohort.patients) == 4, "nothing tells, so each picture is its own patient"
 
 
-def test_a_list_of_patients_is_followed(tmp_path):
+def test_class_folder_reader_uses_patients_csv(tmp_path):
     write_classes(tmp_path, {"glioma": 1, "none": 1})
     rows = [{"file": f"{name}/0.png", "patient": "ada", "site": "north"} for name in ("glioma", "none")]
     write_rows(tmp_path / "patients.csv", rows)
@@ -56,7 +56,7 @@ def test_a_list_of_patients_is_followed(tmp_path):
     }
 
 
-def test_the_class_may_stand_in_the_name_with_the_patient(tmp_path):
+def test_class_folder_reader_takes_class_and_patient_from_name(tmp_path):
     names = ["Viable___Case-4-C21-25306_120", "Non-Tumor___P9-B12-15791_103", "Non-Tumor___Case-48-P5-C18_1", "x___y"]
     for number, name in enumerate(names):
         save_picture(tmp_path / f"{name}.png", tissue(number)[0])
@@ -78,13 +78,13 @@ def test_the_class_may_stand_in_the_name_with_the_patient(tmp_path):
         {"training/images": 1, "training/masks": 1, "test/images": 1, "test/masks": 1},
     ],
 )  # fmt: skip
-def test_other_folders_of_pictures_are_not_taken_for_classes(tmp_path, folders):
+def test_class_folder_reader_rejects_other_picture_folders(tmp_path, folders):
     write_classes(tmp_path, folders)
     with pytest.raises(DataError, match="no known layout recognised"):
         read_cohort(tmp_path)
 
 
-def test_pictures_with_masks_beside_them_are_no_classes(tmp_path):
+def test_class_folder_reader_rejects_pictures_beside_masks(tmp_path):
     for patient in ("ada", "ben"):
         for name in ("1.png", "1_mask.png"):
             save_picture(tmp_path / patient / name, slice_of_head(0))
@@ -92,7 +92,7 @@ def test_pictures_with_masks_beside_them_are_no_classes(tmp_path):
         read_cohort(tmp_path)
 
 
-def test_the_real_slices(shared_data):
+def test_class_folder_reader_reads_brain4(shared_data):
     cohort = read_cohort(shared_data / "brain4")
     assert (cohort.layout, cohort.modalities) == ("class_folder", ("grey",))
     counts = Counter((case.part, case.class_name) for case in cohort.cases)
@@ -100,14 +100,14 @@ def test_the_real_slices(shared_data):
     assert counts == {("train", name): 200 for name in names} | {("test", name): 50 for name in names}
 
 
-def test_the_real_tiles(shared_data):
+def test_class_folder_reader_reads_osteosarcoma(shared_data):
     cohort = read_cohort(shared_data / "osteosarcoma")
     assert (cohort.layout, cohort.modalities) == ("class_folder", ("red", "green", "blue"))
     assert cohort.classes == ("Non-Tumor", "Non-Viable-Tumor", "Viable")
     assert cohort.patients == ("Case-3", "Case-4", "Case-48", "P9")
 
 
-def test_two_pictures_of_one_name_are_named_both(tmp_path):
+def test_class_folder_reader_rejects_differing_pictures_of_one_name(tmp_path):
     write_classes(tmp_path, {"glioma": 2, "none": 2})
     save_picture(tmp_path / "glioma" / "0.TIF", slice_of_head(0))
     assert len(read_cohort(tmp_path).cases) == 4
@@ -123,21 +123,21 @@ def test_two_pictures_of_one_name_are_named_both(tmp_path):
 @pytest.mark.parametrize(
     ("in_training", "in_test"), [("glioma", "Glioma"), ("no_tumor", "notumor"), ("No Tumor", "no_tumor"), ("a", "a ")]
 )
-def test_classes_that_differ_in_case_or_punctuation_alone(tmp_path, in_training, in_test):
+def test_class_folder_reader_rejects_nearly_equal_class_names(tmp_path, in_training, in_test):
     write_classes(tmp_path, {f"train/{in_training}": 1, "train/other": 1, f"Testing/{in_test}": 1})
     problem = f"train/{in_training}: is class {in_training}, and another is {in_test}; name them alike"
     with pytest.raises(DataError, match=problem):
         read_cohort(tmp_path)
 
 
-def test_what_systems_leave_is_no_class(tmp_path):
+def test_class_folder_reader_ignores_system_folders(tmp_path):
     write_classes(tmp_path, {"glioma": 1, "none": 1, "@eaDir": 1, ".ipynb_checkpoints": 1, "__MACOSX": 1})
     (tmp_path / "none" / "._0.png").write_bytes(b"no picture")
     (tmp_path / "none" / "0.png").rename(tmp_path / "none" / "0.PNG")
     assert [case.id for case in read_cohort(tmp_path).cases] == ["glioma_0", "none_0"]
 
 
-def test_a_list_that_names_a_picture_twice_in_two_ways(tmp_path):
+def test_class_folder_reader_rejects_picture_listed_for_two_patients(tmp_path):
     write_classes(tmp_path, {"glioma": 1, "none": 1})
     rows = [{"file": name, "patient": patient} for name, patient in (("glioma/0.png", "ada"), ("0", "ben"))]
     write_rows(tmp_path / "patients.csv", rows)
@@ -145,7 +145,7 @@ def test_a_list_that_names_a_picture_twice_in_two_ways(tmp_path):
         read_cohort(tmp_path)
 
 
-def test_labels_mean_nothing_to_pictures(tmp_path):
+def test_class_folder_reader_rejects_label_scheme(tmp_path):
     write_classes(tmp_path, {"glioma": 1, "none": 1})
     with pytest.raises(ConfigError, match="--labels brats: masks of layout class_folder show one structure"):
         read_cohort(tmp_path, labels="brats")

@@ -12,7 +12,7 @@ from ganseg_dist.errors import DataError
 from tests.data.cohorts import brain, save, save_picture, tissue, voxels, write_decathlon, write_nnunet
 
 
-def test_decathlon_channels_and_tissues(tmp_path):
+def test_decathlon_reader_reads_channels_and_labels(tmp_path):
     cohort = read_cohort(write_decathlon(tmp_path, ["BRATS_002", "BRATS_001"]))
     assert cohort.layout == "decathlon"
     assert [case.id for case in cohort.cases] == ["BRATS_001", "BRATS_002"]
@@ -30,7 +30,7 @@ def test_decathlon_channels_and_tissues(tmp_path):
     ("path", "problem"),
     [("../other/a.nii.gz", "leads out of its folder"), ("/abs/a.nii.gz", "is not relative"), (7, "is no text")],
 )
-def test_a_path_that_leads_out_of_the_data_set_is_named(tmp_path, field, path, problem):
+def test_decathlon_reader_rejects_paths_outside_data_set(tmp_path, field, path, problem):
     file = write_decathlon(tmp_path, ["a"]) / "dataset.json"
     description = json.loads(file.read_text())
     description["training"][0][field] = path
@@ -41,7 +41,7 @@ def test_a_path_that_leads_out_of_the_data_set_is_named(tmp_path, field, path, p
     assert str(caught.value) == f"{file}: training: path {path!r} {problem}; {remedy}"
 
 
-def test_nnunet_channels_and_regions(tmp_path):
+def test_nnunet_reader_reads_channels_and_regions(tmp_path):
     cohort = read_cohort(write_nnunet(tmp_path, ["case_b", "case_a"]))
     assert [case.id for case in cohort.cases] == ["case_a", "case_b"]
     assert cohort.regions == BRATS_REGIONS
@@ -52,7 +52,7 @@ def test_nnunet_channels_and_regions(tmp_path):
     np.testing.assert_array_equal(scan.labels, labels)
 
 
-def test_nnunet_tissues_by_name(tmp_path):
+def test_nnunet_reader_maps_labels_by_name(tmp_path):
     named = {"background": 0, "oedema": 1, "NCR/NET": 2, "ET": 3}
     cohort = read_cohort(write_nnunet(tmp_path, ["a"], named))
     np.testing.assert_array_equal(load_scan(cohort.cases[0]).labels, brain(0)[1])
@@ -61,7 +61,7 @@ def test_nnunet_tissues_by_name(tmp_path):
     assert scheme.regions == {"wt": ("oedema", "NCR/NET", "ET"), "tc": ("NCR/NET", "ET"), "et": ("ET",)}
 
 
-def test_nnunet_regions_give_the_tissues_names(tmp_path):
+def test_nnunet_reader_names_labels_by_region(tmp_path):
     regions = {"background": 0, "whole tumor": [1, 2, 3, 4], "tumor core": [2, 3, 4], "enhancing tumor": [3, 4]}
     scheme = read_cohort(write_nnunet(tmp_path, ["a"], regions)).cases[0].scheme
     enhancing = {"enhancing tumour 3": 3, "enhancing tumour 4": 4}
@@ -70,17 +70,17 @@ def test_nnunet_regions_give_the_tissues_names(tmp_path):
     assert scheme.to_our_labels == {0: 0, 1: 2, 2: 1, 3: 3, 4: 3}
 
 
-def test_labels_whose_names_differ_by_a_number_are_two(tmp_path):
+def test_nnunet_reader_rejects_numbered_lesion_labels(tmp_path):
     with pytest.raises(DataError, match="labels background, lesion 1, lesion 2 are not supported"):
         read_cohort(write_nnunet(tmp_path, ["a"], {"background": 0, "lesion 1": 1, "lesion 2": 2}))
 
 
-def test_label_name_of_several_lines_is_an_error(tmp_path):
+def test_nnunet_reader_rejects_multiline_label_name(tmp_path):
     with pytest.raises(DataError, match=r"dataset\.json: is no label scheme .* one printable line"):
         read_cohort(write_nnunet(tmp_path, ["a"], {"background": 0, "a\nb": 1}))
 
 
-def test_nnunet_version_1_has_a_file_a_channel(tmp_path):
+def test_nnunet_v1_reader_reads_one_file_per_channel(tmp_path):
     write_nnunet(tmp_path, ["a"])
     description = {
         "modality": {"0": "T1", "1": "T1ce"},
@@ -92,7 +92,7 @@ def test_nnunet_version_1_has_a_file_a_channel(tmp_path):
     np.testing.assert_array_equal(scan.image[1], brain(0)[0]["t1ce"])
 
 
-def test_one_lesion_label_is_binary_whatever_its_value(tmp_path):
+def test_nnunet_reader_reads_single_label_as_binary(tmp_path):
     write_nnunet(tmp_path, ["a"], {"background": 0, "stroke": 2})
     save(tmp_path / "labelsTr" / "a.nii.gz", (2 * (brain(0)[1] > 0)).astype(np.uint8))
     cohort = read_cohort(tmp_path)
@@ -101,7 +101,7 @@ def test_one_lesion_label_is_binary_whatever_its_value(tmp_path):
     np.testing.assert_array_equal(load_scan(cohort.cases[0]).labels, brain(0)[1] > 0)
 
 
-def test_a_single_modality_is_a_plain_3d_file(tmp_path):
+def test_decathlon_reader_reads_single_modality_as_3d_file(tmp_path):
     images, labels = brain(0)
     save(tmp_path / "imagesTr" / "a.nii.gz", images["t1"])
     save(tmp_path / "labelsTr" / "a.nii.gz", (labels > 0).astype(np.uint8))
@@ -116,7 +116,7 @@ def test_a_single_modality_is_a_plain_3d_file(tmp_path):
     np.testing.assert_array_equal(load_scan(cohort.cases[0]).image[0], images["t1"])
 
 
-def test_other_label_schemes_are_refused_by_name(tmp_path):
+def test_nnunet_reader_rejects_unsupported_labels_by_name(tmp_path):
     with pytest.raises(DataError, match=r"dataset\.json: labels background, Anterior, Posterior are not supported"):
         read_cohort(write_nnunet(tmp_path, ["a"], {"background": 0, "Anterior": 1, "Posterior": 2}))
 
@@ -144,7 +144,7 @@ def test_other_label_schemes_are_refused_by_name(tmp_path):
         ('{"labels": {"b": 0, "a": 1}, "channel_names": {"0": "T1"}, "file_ending": "*.nii"}', "holds no cases"),
     ],
 )
-def test_a_broken_description_is_named(tmp_path, text, problem):
+def test_decathlon_reader_names_malformed_description(tmp_path, text, problem):
     (tmp_path / "dataset.json").write_text(text)
     with pytest.raises(DataError, match=problem) as caught:
         read_cohort(tmp_path)
@@ -165,7 +165,7 @@ def test_a_broken_description_is_named(tmp_path, text, problem):
         ("tumor core", "whole tumor", "enhancing tumor"),
     ],
 )
-def test_tissues_and_regions_as_people_call_them(tmp_path, core, oedema, enhancing):
+def test_nnunet_reader_maps_common_label_names(tmp_path, core, oedema, enhancing):
     """By single values, a voxel has the value of the innermost region it lies in."""
     named = {"background": 0, oedema: 1, core: 2, enhancing: 3}
     cohort = read_cohort(write_nnunet(tmp_path, ["a"], named))
@@ -175,13 +175,13 @@ def test_tissues_and_regions_as_people_call_them(tmp_path, core, oedema, enhanci
 @pytest.mark.parametrize(
     "names", [("whole", "core", "enhancing"), ("WT", "TC", "ET"), ("Whole_Tumour", "tumour_core", "ET")]
 )
-def test_nested_regions_as_people_call_them(tmp_path, names):
+def test_nnunet_reader_maps_common_region_names(tmp_path, names):
     regions = dict(zip(names, ([1, 2, 3], [2, 3], [3]), strict=True))
     cohort = read_cohort(write_nnunet(tmp_path, ["a"], {"background": 0, **regions}))
     np.testing.assert_array_equal(load_scan(cohort.cases[0]).labels, brain(0)[1])
 
 
-def test_a_resection_cavity_and_cysts(tmp_path):
+def test_nnunet_reader_maps_resection_cavity_and_cysts(tmp_path):
     labels = brain(0)[1]
     write_nnunet(tmp_path, ["a"], {"background": 0, "NETC": 1, "CC": 2, "SNFH": 3, "ET": 4, "RC": 5})
     stored = np.array([0, 1, 3, 4], np.uint8)[labels]
@@ -194,12 +194,12 @@ def test_a_resection_cavity_and_cysts(tmp_path):
 @pytest.mark.parametrize(
     "named", [{"whole": 1, "core": 2}, {"NCR": 1, "ED": 2, "vessel": 3}, {"unknown": 1, "ED": 2, "ET": 3}]
 )
-def test_labels_that_are_something_else_are_not_guessed(tmp_path, named):
+def test_nnunet_reader_rejects_unknown_label_names(tmp_path, named):
     with pytest.raises(DataError, match="are not supported"):
         read_cohort(write_nnunet(tmp_path, ["a"], {"background": 0, **named}))
 
 
-def test_a_stated_scheme_goes_before_the_names(tmp_path):
+def test_nnunet_reader_prefers_given_scheme_over_names(tmp_path):
     write_nnunet(tmp_path, ["a"], {"background": 0, "Anterior": 1, "Posterior": 2, "Other": 3})
     labels = brain(0)[1]
     save(tmp_path / "labelsTr" / "a.nii.gz", labels)
@@ -207,19 +207,19 @@ def test_a_stated_scheme_goes_before_the_names(tmp_path):
     np.testing.assert_array_equal(load_scan(case).labels, labels)
 
 
-def test_the_conventions_of_both_in_one_description(tmp_path):
+def test_nnunet_reader_accepts_both_channel_keys_if_they_agree(tmp_path):
     write_nnunet(tmp_path, ["a"])
     file = tmp_path / "dataset.json"
-    described = json.loads(file.read_text())
-    file.write_text(json.dumps({**described, "modality": {"0": "T1w", "1": "T1gd"}}))
+    description = json.loads(file.read_text())
+    file.write_text(json.dumps({**description, "modality": {"0": "T1w", "1": "T1gd"}}))
     np.testing.assert_array_equal(load_scan(read_cohort(tmp_path).cases[0]).image[1], brain(0)[0]["t1ce"])
-    file.write_text(json.dumps({**described, "modality": {"0": "T1gd", "1": "T1w"}}))
+    file.write_text(json.dumps({**description, "modality": {"0": "T1gd", "1": "T1w"}}))
     with pytest.raises(DataError, match="channel_names and modality name other channels; keep the one that is right"):
         read_cohort(tmp_path)
 
 
 @pytest.mark.parametrize("write", [write_nnunet, write_decathlon])
-def test_two_files_of_one_image_or_mask(tmp_path, write):
+def test_decathlon_reader_rejects_differing_duplicates(tmp_path, write):
     write(tmp_path, ["a"])
     before = load_scan(read_cohort(tmp_path).cases[0])
     for file in [*tmp_path.glob("imagesTr/*"), *tmp_path.glob("labelsTr/*")]:
@@ -236,7 +236,7 @@ def test_two_files_of_one_image_or_mask(tmp_path, write):
 
 
 @pytest.mark.parametrize("write", [write_nnunet, write_decathlon])
-def test_suffixes_whatever_their_case(tmp_path, write):
+def test_decathlon_reader_ignores_suffix_case(tmp_path, write):
     write(tmp_path, ["a"])
     before = load_scan(read_cohort(tmp_path).cases[0])
     for file in [*tmp_path.glob("imagesTr/*"), *tmp_path.glob("labelsTr/*")]:
@@ -246,35 +246,35 @@ def test_suffixes_whatever_their_case(tmp_path, write):
     np.testing.assert_array_equal(scan.labels, before.labels)
 
 
-def test_a_case_that_is_listed_twice(tmp_path):
+def test_decathlon_reader_rejects_case_listed_twice_with_other_files(tmp_path):
     write_decathlon(tmp_path, ["a", "b"])
     file = tmp_path / "dataset.json"
-    described = json.loads(file.read_text())
-    described["training"].append(described["training"][0])
-    file.write_text(json.dumps(described))
+    description = json.loads(file.read_text())
+    description["training"].append(description["training"][0])
+    file.write_text(json.dumps(description))
     assert [case.id for case in read_cohort(tmp_path).cases] == ["a", "b"]
-    described["training"][-1] = {"image": "imagesTr/a.nii.gz", "label": "labelsTr/b.nii.gz"}
-    file.write_text(json.dumps(described))
+    description["training"][-1] = {"image": "imagesTr/a.nii.gz", "label": "labelsTr/b.nii.gz"}
+    file.write_text(json.dumps(description))
     with pytest.raises(DataError, match="training lists a twice, with other files; leave one of the two"):
         read_cohort(tmp_path)
 
 
-def described(root, **change):
+def read_with_description(root, **change):
     file = root / "dataset.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     return read_cohort(root)
 
 
 @pytest.mark.parametrize("names", [("noNorm", "noNorm"), ("T1", "T1w")])
-def test_channels_that_are_called_alike_are_two(tmp_path, names):
-    cohort = described(write_nnunet(tmp_path, ["a"]), channel_names=dict(zip("01", names, strict=True)))
+def test_nnunet_reader_numbers_channels_of_one_name(tmp_path, names):
+    cohort = read_with_description(write_nnunet(tmp_path, ["a"]), channel_names=dict(zip("01", names, strict=True)))
     images, _ = brain(0)
     name = names[0].lower()
     assert cohort.modalities == (f"{name}_0", f"{name}_1")
     np.testing.assert_array_equal(load_scan(cohort.cases[0]).image, np.stack([images["t1"], images["t1ce"]]))
 
 
-def test_nnunet_pictures_in_colour_are_one_file_of_three_channels(tmp_path):
+def test_nnunet_reader_reads_colour_picture_as_three_channels(tmp_path):
     picture, nuclei = tissue(0)
     save_picture(tmp_path / "imagesTr" / "road_0000.png", picture)
     save_picture(tmp_path / "labelsTr" / "road.png", nuclei.astype(np.uint8))
@@ -285,19 +285,19 @@ def test_nnunet_pictures_in_colour_are_one_file_of_three_channels(tmp_path):
     np.testing.assert_array_equal(scan.labels[..., 0], nuclei)
 
 
-def test_fewer_names_than_channels_are_not_guessed(tmp_path):
+def test_decathlon_reader_rejects_fewer_names_than_channels(tmp_path):
     with pytest.raises(DataError, match=r"dataset\.json: names 2 channels, and a\.nii\.gz has 4; name each of them"):
-        described(write_decathlon(tmp_path, ["a"]), modality={"0": "T1", "1": "T1gd"})
+        read_with_description(write_decathlon(tmp_path, ["a"]), modality={"0": "T1", "1": "T1gd"})
 
 
-def test_listed_files_that_are_no_data_are_left_out(tmp_path):
+def test_decathlon_reader_ignores_listed_apple_doubles(tmp_path):
     write_decathlon(tmp_path, ["a"])
     pairs = [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in ("._a", "a")]
-    assert [case.id for case in described(tmp_path, training=pairs).cases] == ["a"]
+    assert [case.id for case in read_with_description(tmp_path, training=pairs).cases] == ["a"]
 
 
 @pytest.mark.parametrize("write", [write_nnunet, write_decathlon])
-def test_images_and_masks_belong_together_however_accents_are_stored(tmp_path, write):
+def test_decathlon_reader_ignores_unicode_normalisation(tmp_path, write):
     composed, decomposed = (unicodedata.normalize(form, "Zoé") for form in ("NFC", "NFD"))
     write(tmp_path, [composed])
     mask = tmp_path / "labelsTr" / f"{composed}.nii.gz"

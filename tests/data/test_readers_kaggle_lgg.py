@@ -12,7 +12,7 @@ from tests.data.cohorts import SHAPE, brain, write_kaggle
 CASES = ("TCGA_CS_4941_19960909", "TCGA_HT_A4MU_20030903")
 
 
-def test_sites_and_patients_are_in_the_ids(tmp_path):
+def test_kaggle_reader_takes_patients_and_sites_from_ids(tmp_path):
     cohort = read_cohort(write_kaggle(tmp_path, CASES))
     assert cohort.layout == "kaggle_lgg"
     assert [(case.id, case.patient, case.site) for case in cohort.cases] == [
@@ -23,7 +23,7 @@ def test_sites_and_patients_are_in_the_ids(tmp_path):
     assert cohort.regions == ("wt",)
 
 
-def test_slices_stand_in_numeric_order_and_channels_by_name(tmp_path):
+def test_kaggle_reader_orders_slices_numerically_and_channels_by_name(tmp_path):
     case = read_cohort(write_kaggle(tmp_path, CASES)).cases[0]
     images, labels = brain(0)
     scan = load_scan(case, ("t1", "t1ce", "flair"))
@@ -34,13 +34,13 @@ def test_slices_stand_in_numeric_order_and_channels_by_name(tmp_path):
     assert scan.grid.affine is None
 
 
-def test_the_download_nests_the_set_and_holds_it_twice(tmp_path):
+def test_kaggle_reader_reads_nested_duplicate_once(tmp_path):
     write_kaggle(tmp_path / "kaggle_3m", CASES)
     write_kaggle(tmp_path / "lgg-mri-segmentation" / "kaggle_3m", CASES)
     assert [case.id for case in read_cohort(tmp_path).cases] == list(CASES)
 
 
-def test_the_real_set(shared_data):
+def test_kaggle_reader_reads_whole_lgg_set(shared_data):
     folders = [path for path in (shared_data / "lgg").iterdir() if path.is_dir()]
     cohort = read_cohort(shared_data / "lgg")
     assert len(cohort.cases) == len(cohort.patients) == len(folders) > 0
@@ -49,7 +49,7 @@ def test_the_real_set(shared_data):
     assert sum(len(case.images["t1"].files) for case in cohort.cases) == len(slices)
 
 
-def test_one_patients_folder_is_a_cohort_of_one(tmp_path, monkeypatch):
+def test_kaggle_reader_accepts_folder_of_one_patient(tmp_path, monkeypatch):
     folder = write_kaggle(tmp_path, CASES) / CASES[1]
     assert [case.id for case in read_cohort(folder).cases] == [CASES[1]]
     monkeypatch.chdir(folder)
@@ -57,7 +57,7 @@ def test_one_patients_folder_is_a_cohort_of_one(tmp_path, monkeypatch):
     assert case.images["t1"].files[0].exists()
 
 
-def test_two_copies_of_a_patient_that_differ_are_named_both(tmp_path):
+def test_kaggle_reader_rejects_differing_copies_of_a_patient(tmp_path):
     for place in ("kaggle_3m", "lgg-mri-segmentation"):
         write_kaggle(tmp_path / place, CASES[:1])
     other = tmp_path / "lgg-mri-segmentation" / CASES[0]
@@ -72,7 +72,7 @@ def test_two_copies_of_a_patient_that_differ_are_named_both(tmp_path):
         read_cohort(tmp_path)
 
 
-def test_suffixes_whatever_their_case_and_apple_doubles(tmp_path):
+def test_kaggle_reader_ignores_suffix_case_and_apple_doubles(tmp_path):
     folder = write_kaggle(tmp_path, CASES[:1]) / CASES[0]
     before = load_scan(read_cohort(tmp_path).cases[0])
     for file in list(folder.iterdir()):
@@ -83,7 +83,7 @@ def test_suffixes_whatever_their_case_and_apple_doubles(tmp_path):
     np.testing.assert_array_equal(scan.labels, before.labels)
 
 
-def test_one_slice_under_two_names(tmp_path):
+def test_kaggle_reader_rejects_slice_under_two_names(tmp_path):
     folder = write_kaggle(tmp_path, CASES[:1]) / CASES[0]
     slice_ = folder / f"{CASES[0]}_13.tif"
     shutil.copy(slice_, folder / f"{CASES[0]}_13.TIF")

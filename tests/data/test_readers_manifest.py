@@ -14,7 +14,7 @@ from ganseg_dist.errors import ConfigError, DataError
 from tests.data.cohorts import MODALITIES, brain, save, write_brats, write_manifest, write_rows
 
 
-def test_rows_become_cases_in_their_order(tmp_path):
+def test_manifest_reader_keeps_row_order(tmp_path):
     file = write_manifest(tmp_path, ["zoe", "adam"])
     cohort = read_cohort(file)
     assert cohort == read_cohort(file, "manifest")
@@ -29,7 +29,7 @@ def test_rows_become_cases_in_their_order(tmp_path):
     np.testing.assert_array_equal(scan.labels, labels > 0)
 
 
-def test_mask_site_and_labels_may_be_missing(tmp_path):
+def test_manifest_mask_site_and_labels_are_optional(tmp_path):
     file = write_rows(tmp_path / "list.csv", [{"case": "a", "patient": "p", "T1w": "x.nii.gz"}])
     case = read_cohort(file).cases[0]
     assert (case.mask, case.site, list(case.images), case.regions) == (None, UNKNOWN_SITE, ["t1"], ("wt",))
@@ -39,7 +39,7 @@ def test_mask_site_and_labels_may_be_missing(tmp_path):
 
 
 @pytest.mark.parametrize(("scheme", "stored"), [("brats", 4), ("brats2023", 3)])
-def test_the_labels_column_names_a_scheme(tmp_path, scheme, stored):
+def test_manifest_labels_column_selects_scheme(tmp_path, scheme, stored):
     images, labels = brain(0)
     save(tmp_path / "t1.nii.gz", images["t1"])
     save(tmp_path / "seg.nii.gz", np.where(labels == 3, stored, labels).astype(np.uint8))
@@ -49,7 +49,7 @@ def test_the_labels_column_names_a_scheme(tmp_path, scheme, stored):
     np.testing.assert_array_equal(load_scan(case).labels, labels)
 
 
-def test_class_and_part_are_told_where_they_are_known(tmp_path):
+def test_manifest_class_and_part_columns_are_read(tmp_path):
     rows = [
         {"case": "a", "patient": "p", "t1": "a.nii", "class": "glioma", "part": "test"},
         {"case": "b", "patient": "q", "t1": "b.nii", "class": "none", "part": "Train"},
@@ -67,7 +67,7 @@ def test_class_and_part_are_told_where_they_are_known(tmp_path):
         read_cohort(write_rows(tmp_path / "m.csv", rows))
 
 
-def test_a_channel_and_a_stack_of_slices(tmp_path):
+def test_manifest_reads_channel_and_slice_stack(tmp_path):
     images, labels = brain(0)
     save(tmp_path / "both.nii.gz", np.stack([images["t1"], images["flair"]], -1))
     for z in range(labels.shape[2]):
@@ -101,7 +101,7 @@ def test_a_channel_and_a_stack_of_slices(tmp_path):
         (f"case,patient,t1\na,p,{'x' * 200_000}\n", "cannot be read as CSV .field larger than"),
     ],
 )
-def test_a_broken_line_is_named(tmp_path, text, problem):
+def test_manifest_reader_names_malformed_line(tmp_path, text, problem):
     file = tmp_path / "list.csv"
     file.write_text(text)
     with pytest.raises(DataError, match=problem) as caught:
@@ -110,7 +110,7 @@ def test_a_broken_line_is_named(tmp_path, text, problem):
     assert "\n" not in str(caught.value)
 
 
-def test_links_in_ones_own_data_are_followed(tmp_path):
+def test_manifest_reader_follows_links(tmp_path):
     save(tmp_path / "elsewhere" / "t1.nii.gz", brain(0)[0]["t1"])
     (tmp_path / "cohort").mkdir()
     (tmp_path / "cohort" / "there").symlink_to(tmp_path / "elsewhere")
@@ -119,7 +119,7 @@ def test_links_in_ones_own_data_are_followed(tmp_path):
     np.testing.assert_array_equal(scan.image[0], brain(0)[0]["t1"])
 
 
-def test_a_manifest_outranks_the_layout_around_it(tmp_path):
+def test_manifest_takes_precedence_over_other_layouts(tmp_path):
     write_brats(tmp_path, ["BraTS20_Training_001", "BraTS20_Training_002"])
     t1 = "BraTS20_Training_001/BraTS20_Training_001_t1.nii.gz"
     write_rows(tmp_path / "manifest.csv", [{"case": "a", "patient": "p", "t1": t1}])
@@ -127,7 +127,7 @@ def test_a_manifest_outranks_the_layout_around_it(tmp_path):
     assert len(read_cohort(tmp_path, "brats").cases) == 2
 
 
-def test_what_cannot_be_read_is_said_in_one_line(tmp_path):
+def test_read_cohort_reports_unreadable_folder_in_one_line(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("hello")
@@ -148,7 +148,7 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path):
     assert all(reader.name in str(caught.value) for reader in READERS)
 
 
-def test_a_header_alone_holds_no_cases(tmp_path):
+def test_manifest_with_header_only_is_rejected(tmp_path):
     file = tmp_path / "list.csv"
     file.write_text("case,patient,t1\n")
     with pytest.raises(DataError, match="holds no cases in layout manifest"):
@@ -156,7 +156,7 @@ def test_a_header_alone_holds_no_cases(tmp_path):
 
 
 @pytest.mark.parametrize("labels", list(SCHEMES))
-def test_a_scheme_is_stated_in_the_manifest_or_beside_it_and_not_in_both_ways(tmp_path, labels):
+def test_manifest_rejects_labels_option_against_labels_column(tmp_path, labels):
     row = {"case": "a", "patient": "p", "t1": "t1.nii.gz", "mask": "seg.nii.gz"}
     file = write_rows(tmp_path / "m.csv", [row])
     assert read_cohort(file, labels=labels).cases[0].scheme == SCHEMES[labels]
@@ -168,12 +168,12 @@ def test_a_scheme_is_stated_in_the_manifest_or_beside_it_and_not_in_both_ways(tm
         read_cohort(file, labels=other)
 
 
-def test_a_scheme_that_there_is_not(tmp_path):
+def test_read_cohort_rejects_unknown_label_scheme(tmp_path):
     with pytest.raises(ConfigError, match=r"--labels brats2032: no such label scheme; did you mean brats2023\?"):
         read_cohort(tmp_path, labels="brats2032")
 
 
-def test_a_pattern_finds_slices_alone(tmp_path):
+def test_manifest_pattern_skips_hidden_files(tmp_path):
     for name in ("s1.png", "s2.png", "._s1.png", ".s3.png"):
         (tmp_path / name).touch()
     rows = [{"case": "a", "patient": "p", "t2": "s*.png"}]
@@ -183,7 +183,7 @@ def test_a_pattern_finds_slices_alone(tmp_path):
     assert len(read_cohort(file).cases[0].images["t2"].files) == 2
 
 
-def test_a_pattern_that_finds_several_volumes(tmp_path):
+def test_manifest_pattern_rejects_several_volumes(tmp_path):
     for number in range(2):
         save(tmp_path / f"t1_{number}.nii.gz", brain(number)[0]["t1"])
     file = write_rows(tmp_path / "m.csv", [{"case": "a", "patient": "p", "t1": "t1_*.nii.gz"}])
@@ -194,7 +194,7 @@ def test_a_pattern_that_finds_several_volumes(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["list.csv", "manifest.csv", "MANIFEST.CSV"])
-def test_a_pipe_in_the_place_of_a_manifest_or_of_an_image(tmp_path, name):
+def test_manifest_reader_rejects_named_pipe(tmp_path, name):
     os.mkfifo(tmp_path / "pipe.nii")
     file = write_rows(tmp_path / name, [{"case": "a", "patient": "p", "t1": "pipe.nii"}])
     with pytest.raises(DataError, match=r"pipe\.nii: cannot be opened \(is not a regular file\)"):
@@ -205,7 +205,7 @@ def test_a_pipe_in_the_place_of_a_manifest_or_of_an_image(tmp_path, name):
         read_cohort(file)
 
 
-def test_layouts_beside_the_one_that_is_read_are_known(tmp_path):
+def test_read_cohort_lists_other_layouts(tmp_path):
     write_brats(tmp_path, ["BraTS20_Training_001"])
     t1 = "BraTS20_Training_001/BraTS20_Training_001_t1.nii.gz"
     write_rows(tmp_path / "manifest.csv", [{"case": "a", "patient": "p", "t1": t1}])
@@ -213,7 +213,7 @@ def test_layouts_beside_the_one_that_is_read_are_known(tmp_path):
     assert read_cohort(tmp_path, "manifest").other_layouts == ()
 
 
-def test_labels_may_be_a_scheme_in_a_file(tmp_path):
+def test_manifest_labels_column_accepts_scheme_file(tmp_path):
     _, labels = brain(0)
     image = save(tmp_path / "a.nii.gz", brain(0)[0]["t1"]).name
     mask = save(tmp_path / "m.nii.gz", np.array([0, 7, 5, 9], np.uint8)[labels]).name
@@ -235,7 +235,7 @@ def test_labels_may_be_a_scheme_in_a_file(tmp_path):
         ('{"labels": {"background": 0, "a": 1}, "regions": {"liver": ["a"]}}', "regions: liver cannot be learnt yet"),
     ],
 )
-def test_scheme_file_that_cannot_be_used_is_named(tmp_path, text, problem):
+def test_manifest_names_unusable_scheme_file(tmp_path, text, problem):
     if text is not None:
         (tmp_path / "ours.json").write_text(text)
     rows = [{"case": "a", "patient": "a", "t1": "a.nii", "labels": "ours.json"}]
@@ -244,20 +244,20 @@ def test_scheme_file_that_cannot_be_used_is_named(tmp_path, text, problem):
 
 
 @pytest.mark.parametrize("column", ["seg", "Label", "segmentation", "lesion_mask"])
-def test_a_column_of_masks_is_no_modality(tmp_path, column):
+def test_manifest_rejects_mask_column_of_other_name(tmp_path, column):
     row = {"case": "a", "patient": "a", "t1": "a.nii", column: "m.nii"}
     with pytest.raises(DataError, match=f"csv:1: column {column.lower()} would be a modality, .*; call it mask"):
         read_cohort(write_rows(tmp_path / "list.csv", [row]))
 
 
 @pytest.mark.parametrize(("text", "line"), [('"case\nx",patient,t1\n', 2), ('case,patient,t1\na,a,"a\nb.nii"\n', 3)])
-def test_a_cell_of_several_lines_is_named(tmp_path, text, line):
+def test_manifest_rejects_multiline_cell(tmp_path, text, line):
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(DataError, match=rf"list.csv:{line}: a cell runs over several lines; close its quotes"):
         read_cohort(tmp_path / "list.csv")
 
 
-def test_a_misspelt_mask_column_is_no_modality(tmp_path):
+def test_manifest_rejects_misspelt_mask_column(tmp_path):
     row = {"case": "a", "patient": "a", "t1": "a.nii", "maks": "m.nii"}
     with pytest.raises(DataError, match=r"csv:1: column maks would be a modality; did you mean mask\?"):
         read_cohort(write_rows(tmp_path / "list.csv", [row]))
@@ -267,7 +267,7 @@ def test_a_misspelt_mask_column_is_no_modality(tmp_path):
 
 @pytest.mark.parametrize(("listed", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
 @pytest.mark.parametrize("cell", ["Müller/{}.nii", "Müller/{}*.nii"])
-def test_files_and_patients_are_found_however_accents_are_stored(tmp_path, listed, stored, cell):
+def test_manifest_reader_ignores_unicode_normalisation(tmp_path, listed, stored, cell):
     voxels = brain(0)[0]["t1"]
     save(tmp_path / unicodedata.normalize(stored, "Müller/é.nii"), voxels)
     patients = [unicodedata.normalize(form, "Müller") for form in (listed, stored)]

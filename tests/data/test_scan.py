@@ -15,10 +15,10 @@ from ganseg_dist.data.preprocess import prepare_scan
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import Scan, load_scan, load_volume
 from ganseg_dist.errors import DataError
-from tests.data.cohorts import AFFINE, save, store_turned, voxels, write_manifest
+from tests.data.cohorts import AFFINE, reorient_file, save, voxels, write_manifest
 
 SFORM_CODE, SROW, VOX_OFFSET = 254, 280, 108
-"""Where a NIfTI-1 header keeps them."""
+"""Byte offsets in a NIfTI-1 header."""
 
 
 @pytest.fixture(scope="session")
@@ -37,14 +37,14 @@ def only_case(folder: Path) -> Case:
     return case
 
 
-def refusal(case: Case, **how) -> str:
-    """What loading says; preflight says the same of the same file."""
+def load_error(case: Case, **how) -> str:
+    """The message of load_scan, which check_case reports for the same file too."""
     with pytest.raises(DataError) as caught:
         load_scan(case, **how)
-    said = str(caught.value)
-    assert "\n" not in said
-    assert said in {f"{finding.file}: {finding.problem}; {finding.remedy}" for finding in check_case(case).findings}
-    return said
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message in {f"{finding.file}: {finding.problem}; {finding.remedy}" for finding in check_case(case).findings}
+    return message
 
 
 def moved(affine):
@@ -58,60 +58,62 @@ def flipped(affine):
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
-def test_a_voxel_that_is_not_finite(folder, value):
+def test_load_scan_rejects_non_finite_voxel(folder, value):
     file = folder / "ada" / "t2.nii.gz"
     image = voxels(file).astype(np.float32)
     image[20, 20, 10] = value
     save(file, image)
     case = only_case(folder)
-    assert refusal(case) == (f"{file}: t2 has 1 voxels that are NaN or infinite; export it again or leave the case out")
-    assert load_scan(case, ("t1", "flair")).image.shape[0] == 2, "the others are sound"
+    assert load_error(case) == (
+        f"{file}: t2 has 1 voxels that are NaN or infinite; export it again or leave the case out"
+    )
+    assert load_scan(case, ("t1", "flair")).image.shape[0] == 2, "the other modalities are valid"
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
-def test_a_64_bit_value_that_32_bits_cannot_hold(folder):
+def test_load_scan_rejects_float64_value_beyond_float32(folder):
     file = folder / "ada" / "t2.nii.gz"
     image = voxels(file).astype(np.float64)
     image[20, 20, 10] = 1e300
     save(file, image)
-    assert refusal(only_case(folder)).startswith(f"{file}: t2 has 1 voxels that are NaN or infinite; ")
+    assert load_error(only_case(folder)).startswith(f"{file}: t2 has 1 voxels that are NaN or infinite; ")
 
 
 @pytest.mark.parametrize("value", [3e38, -2e15])
-def test_an_intensity_whose_square_overflows(folder, value):
+def test_load_scan_rejects_intensity_beyond_1e15(folder, value):
     file = folder / "ada" / "t2.nii.gz"
     image = voxels(file).astype(np.float32)
     image[20, 20, 10] = value
     save(file, image)
-    said = refusal(only_case(folder))
-    assert said.startswith(f"{file}: t2 goes from ")
-    assert said.endswith(", beyond 1e+15; scale its intensities down or leave the case out")
+    message = load_error(only_case(folder))
+    assert message.startswith(f"{file}: t2 goes from ")
+    assert message.endswith(", beyond 1e+15; scale its intensities down or leave the case out")
 
 
 @pytest.mark.parametrize("change", [moved, flipped])
 @pytest.mark.parametrize("name", ["t1.nii.gz", "flair.nii.gz", "lesion.nii.gz"])
-def test_a_file_that_lies_elsewhere(folder, name, change):
+def test_load_scan_rejects_file_with_other_affine(folder, name, change):
     file = folder / "ada" / name
     save(file, voxels(file), change(AFFINE))
     case = only_case(folder)
-    said = refusal(case)
-    assert said.startswith(f"{file}: affine places it up to ")
-    assert said.endswith(" mm from the other files; resample the case's files to one grid")
+    message = load_error(case)
+    assert message.startswith(f"{file}: affine places it up to ")
+    assert message.endswith(" mm from the other files; resample the case's files to one grid")
     if name == "lesion.nii.gz":
         assert load_scan(case, with_mask=False).labels is None
 
 
 @pytest.mark.parametrize("name", ["t1.nii.gz", "flair.nii.gz", "lesion.nii.gz"])
-def test_a_file_stored_with_other_axes_is_read_in_place(folder, name):
+def test_load_scan_reorients_file_with_other_axes(folder, name):
     case = only_case(folder)
     wanted = load_scan(case)
-    store_turned(folder / "ada" / name)
+    reorient_file(folder / "ada" / name)
     got = load_scan(case, ("flair", "t1", "t1ce", "t2"))
     assert check_case(case).findings == ()
     if name == "flair.nii.gz":  # the first of them, on whose grid the case then is
         assert got.grid.shape == (32, 40, 48)
-    ours = Scan(("flair", "t1", "t1ce", "t2"), wanted.image[[3, 0, 1, 2]], wanted.labels, wanted.grid)
-    for one, other in zip(prepared_arrays(got), prepared_arrays(ours), strict=True):
+    expected = Scan(("flair", "t1", "t1ce", "t2"), wanted.image[[3, 0, 1, 2]], wanted.labels, wanted.grid)
+    for one, other in zip(prepared_arrays(got), prepared_arrays(expected), strict=True):
         assert np.array_equal(one, other)
 
 
@@ -121,40 +123,40 @@ def prepared_arrays(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", ["t1.nii.gz", "lesion.nii.gz"])
-def test_a_file_without_a_place_says_so(folder, name):
+def test_load_scan_rejects_file_without_orientation_beside_others(folder, name):
     file = folder / "ada" / name
     image = nib.Nifti1Image(voxels(file), None)
     image.header["pixdim"][1:4] = 4.0
     nib.save(image, file)
-    assert refusal(only_case(folder)) == (
+    assert load_error(only_case(folder)) == (
         f"{file}: has neither sform nor qform, so it has no place among the other files; "
         "copy both from another file if its voxels lie on theirs, or export it again"
     )
 
 
 @pytest.mark.parametrize("name", ["t1.nii.gz", "lesion.nii.gz"])
-def test_another_shape(folder, name):
+def test_load_scan_rejects_other_shape(folder, name):
     file = folder / "ada" / name
     save(file, voxels(file)[:, :-1])
-    said = refusal(only_case(folder))
-    assert said.startswith(f"{file}: shape (40, 47, 32) differs from the other files' (40, 48, 32); resample")
+    message = load_error(only_case(folder))
+    assert message.startswith(f"{file}: shape (40, 47, 32) differs from the other files' (40, 48, 32); resample")
 
 
-def test_half_a_voxel_of_rounding_is_none(folder):
+def test_load_scan_accepts_affine_rounding(folder):
     file = folder / "ada" / "t2.nii.gz"
     save(file, voxels(file), AFFINE + np.diag([1e-3, 0, 0, 0]))
     assert load_scan(only_case(folder)).image.shape == (4, 40, 48, 32)
 
 
-def test_unknown_labels(folder):
+def test_load_scan_rejects_unknown_labels(folder):
     file = folder / "ada" / "lesion.nii.gz"
     save(file, 2 * voxels(file))
-    assert refusal(only_case(folder)).startswith(f"{file}: unknown label values 2; known are 0, 1; recode the mask")
+    assert load_error(only_case(folder)).startswith(f"{file}: unknown label values 2; known are 0, 1; recode the mask")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("factor", [1.0000001, 0.9995, 1.0002])
-def test_a_value_near_a_whole_number_is_that_label(folder, dtype, factor):
+def test_load_scan_rounds_mask_values_near_integers(folder, dtype, factor):
     file = folder / "ada" / "lesion.nii.gz"
     truth = voxels(file)
     save(file, (truth * factor + 1e-6).astype(dtype))
@@ -163,7 +165,7 @@ def test_a_value_near_a_whole_number_is_that_label(folder, dtype, factor):
     assert check_case(case).findings == ()
 
 
-def test_a_scaled_mask_is_rounded(folder):
+def test_load_scan_rounds_scaled_mask(folder):
     file = folder / "ada" / "lesion.nii.gz"
     truth = voxels(file)
     image = nib.Nifti1Image((truth * 3).astype(np.int16), AFFINE)
@@ -185,17 +187,17 @@ def test_a_scaled_mask_is_rounded(folder):
     ],
     ids=["fraction", "probabilities", "nan"],
 )
-def test_a_mask_of_other_fractions_shows_their_digits(folder, change, problem):
+def test_load_scan_rejects_fractional_mask_values(folder, change, problem):
     file = folder / "ada" / "lesion.nii.gz"
     save(file, change(voxels(file).astype(np.float64)).astype(np.float32))
-    assert refusal(only_case(folder)).startswith(f"{file}: {problem}")
+    assert load_error(only_case(folder)).startswith(f"{file}: {problem}")
 
 
-def one_file(file: Path, channel: int | None = None) -> Case:
+def case_of_file(file: Path, channel: int | None = None) -> Case:
     return Case("a", "a", "s", {"t1": Source((file,), channel)})
 
 
-def nifti(file: Path) -> bytearray:
+def nifti_bytes(file: Path) -> bytearray:
     save(file, np.arange(60, dtype=np.int16).reshape(3, 4, 5))
     return bytearray(file.read_bytes())
 
@@ -203,31 +205,31 @@ def nifti(file: Path) -> bytearray:
 @pytest.mark.parametrize(
     "rows", [np.zeros((3, 4)), np.full((3, 4), np.nan), np.diag([1.0, 1, 0, 1])[:3]], ids=["zero", "nan", "flat"]
 )
-def test_an_affine_that_leads_nowhere(tmp_path, rows):
+def test_load_scan_rejects_singular_affine(tmp_path, rows):
     file = tmp_path / "a.nii"
-    content = nifti(file)
+    content = nifti_bytes(file)
     struct.pack_into("<h", content, SFORM_CODE, 1)
     content[SROW : SROW + 48] = rows.astype("<f4").tobytes()
     file.write_bytes(content)
-    assert refusal(one_file(file)).startswith(f"{file}: affine is zero, NaN or singular")
+    assert load_error(case_of_file(file)).startswith(f"{file}: affine is zero, NaN or singular")
 
 
-def colours(file):
+def write_rgb_voxels(file):
     rgb = np.zeros((4, 4, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")])
     nib.save(nib.Nifti1Image(rgb, np.eye(4)), file)
 
 
-def complex_numbers(file):
+def write_complex_voxels(file):
     nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.complex64), np.eye(4)), file)
 
 
-def voxels_at_infinity(file):
-    content = nifti(file)
+def write_infinite_offset(file):
+    content = nifti_bytes(file)
     struct.pack_into("<f", content, VOX_OFFSET, np.inf)
     file.write_bytes(content)
 
 
-def damaged_deflate(file):
+def write_damaged_deflate(file):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
     tifffile.imwrite(file, noise, compression="zlib")
     content = bytearray(file.read_bytes())
@@ -235,12 +237,12 @@ def damaged_deflate(file):
     file.write_bytes(content)
 
 
-def truncated_deflate(file):
+def write_truncated_deflate(file):
     tifffile.imwrite(file, np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8), compression="zlib")
     file.write_bytes(file.read_bytes()[:-1000])
 
 
-def second_chunk_of_no_kind(file):
+def write_unknown_png_chunk(file):
     noise = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
     Image.fromarray(noise).save(file)
     content = bytearray(file.read_bytes())
@@ -249,7 +251,7 @@ def second_chunk_of_no_kind(file):
     file.write_bytes(content)
 
 
-def bomb(file):
+def write_decompression_bomb(file):
     """A header alone that promises 400 million pixels."""
     file.write_bytes(struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 54, 0, 0, 54, 40, 20000, 20000, 1, 24, 0, 0, 0, 0, 0, 0))
 
@@ -257,39 +259,39 @@ def bomb(file):
 @pytest.mark.parametrize(
     ("name", "write"),
     [
-        ("a.nii", colours),
-        ("a.nii", complex_numbers),
-        ("a.nii", voxels_at_infinity),
-        ("a.tif", damaged_deflate),
-        ("a.tif", truncated_deflate),
-        ("a.png", second_chunk_of_no_kind),
-        ("a.bmp", bomb),
+        ("a.nii", write_rgb_voxels),
+        ("a.nii", write_complex_voxels),
+        ("a.nii", write_infinite_offset),
+        ("a.tif", write_damaged_deflate),
+        ("a.tif", write_truncated_deflate),
+        ("a.png", write_unknown_png_chunk),
+        ("a.bmp", write_decompression_bomb),
     ],
 )
-def test_what_no_decoder_can_make_an_image_of(tmp_path, name, write):
+def test_load_scan_rejects_undecodable_file(tmp_path, name, write):
     file = tmp_path / name
     write(file)
-    said = refusal(one_file(file))
-    assert said.startswith(f"{file}: is not a readable {'NIfTI file' if name == 'a.nii' else 'picture'} (")
-    assert said.endswith("); copy or export it again")
+    message = load_error(case_of_file(file))
+    assert message.startswith(f"{file}: is not a readable {'NIfTI file' if name == 'a.nii' else 'picture'} (")
+    assert message.endswith("); copy or export it again")
 
 
-def test_a_header_that_promises_more_than_memory(tmp_path, monkeypatch):
+def test_load_scan_reports_lack_of_memory(tmp_path, monkeypatch):
     def too_much(*_):
         raise MemoryError("Unable to allocate 59.6 TiB")
 
     file = tmp_path / "a.nii"
-    nifti(file)
+    nifti_bytes(file)
     monkeypatch.setattr("nibabel.arrayproxy.ArrayProxy.__array__", too_much)
-    assert refusal(one_file(file)).startswith(f"{file}: needs more memory than this machine has;")
+    assert load_error(case_of_file(file)).startswith(f"{file}: needs more memory than this machine has;")
 
 
-def test_an_image_without_voxels(tmp_path):
+def test_load_scan_rejects_image_without_voxels(tmp_path):
     file = save(tmp_path / "a.nii", np.zeros((0, 4, 4), np.int16))
-    assert refusal(one_file(file)).startswith(f"{file}: has no voxels;")
+    assert load_error(case_of_file(file)).startswith(f"{file}: has no voxels;")
 
 
-def test_integers_become_float32_in_c_order(tmp_path):
+def test_load_volume_returns_contiguous_float32(tmp_path):
     stored = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
     volume, grid = load_volume(Source((save(tmp_path / "a.nii.gz", stored),)))
     np.testing.assert_array_equal(volume, stored)

@@ -23,15 +23,15 @@ def slices(folders):
     return SliceSet.open(folders, ("flair", "t1"), ("wt", "et"))
 
 
-def test_it_holds_the_usable_slices_of_every_case_in_order(slices):
+def test_slice_set_holds_usable_slices_in_case_order(slices):
     assert len(slices) == sum(case.usable.sum() for case in slices.cases)
     for index, case in enumerate(slices.cases):
-        mine = slices.slice_of[slices.case_of == index]
-        assert mine.tolist() == np.flatnonzero(case.usable).tolist()
+        indices = slices.slice_of[slices.case_of == index]
+        assert indices.tolist() == np.flatnonzero(case.usable).tolist()
     assert 0 < slices.has_lesion.sum() < len(slices)
 
 
-def test_channels_and_regions_come_by_name_and_not_by_place(slices):
+def test_slice_set_selects_channels_and_regions_by_name(slices):
     index = int(np.flatnonzero(slices.has_lesion)[3])
     case, plane = slices.cases[slices.case_of[index]], slices.slice_of[index]
     image, regions = slices.read(np.array([index]))
@@ -43,7 +43,7 @@ def test_channels_and_regions_come_by_name_and_not_by_place(slices):
     assert regions[0, 0].any()
 
 
-def test_slices_are_read_in_the_order_asked_for(slices):
+def test_slice_set_reads_in_index_order(slices):
     indices = np.array([7, 2, 7])
     image, _ = slices.read(indices)
     assert np.array_equal(image[0], image[2])
@@ -51,23 +51,23 @@ def test_slices_are_read_in_the_order_asked_for(slices):
     assert not np.array_equal(image[0], image[1])
 
 
-def test_other_channels_of_the_same_slices(slices):
+def test_of_modalities_reads_other_channels_of_same_slices(slices):
     only = slices.of_modalities(("t1",))
     assert len(only) == len(slices)
     assert np.array_equal(only.read(np.array([5]))[0][:, 0], slices.read(np.array([5]))[0][:, 1])
 
 
-def test_no_regions_asked_for(folders):
+def test_slice_set_without_regions_returns_zero_channels(folders):
     _, regions = SliceSet.open(folders, ("t1",), ()).read(np.array([0, 1]))
     assert regions.shape == (2, 0, 32, 32)
 
 
-def test_nobody():
+def test_slice_set_of_no_folders_is_empty():
     empty = SliceSet.open([], ("t1",), ("wt",))
     assert len(empty) == len(empty.case_of) == len(empty.has_lesion) == 0
 
 
-def test_it_is_cheap_to_send(slices):
+def test_slice_set_pickles_without_voxels(slices):
     slices.read(np.arange(5))
     assert len(pickle.dumps(slices)) < 20_000
 
@@ -76,7 +76,7 @@ LESION = np.array([0, 7])
 
 
 @pytest.mark.parametrize("classes", [("no lesion", "lesion"), ("lesion", "no lesion")])
-def test_classes_are_what_a_case_is_called_and_else_what_its_mask_says(classes):
+def test_slice_classes_prefer_case_class_over_mask(classes):
     assert slice_classes("lesion", None, 2, classes) == ["lesion", "lesion"]
     assert slice_classes("no lesion", LESION, 2, classes) == ["no lesion", "no lesion"]
     assert slice_classes(None, LESION, 2, classes) == ["no lesion", "lesion"]
@@ -84,18 +84,18 @@ def test_classes_are_what_a_case_is_called_and_else_what_its_mask_says(classes):
     assert slice_classes(None, None, 2, classes) == [None, None]
 
 
-def test_other_classes_are_not_read_from_masks():
+def test_slice_classes_ignore_mask_for_other_classes():
     assert slice_classes("glioma", LESION, 2, ("glioma", "none")) == ["glioma", "glioma"]
     assert slice_classes(None, LESION, 2, ("glioma", "none")) == [None, None]
 
 
-def test_labels_are_places_among_the_classes_in_whatever_order(folders):
+def test_slice_set_labels_are_class_indices(folders):
     found, swapped = (SliceSet.open(folders, ("t1",), ("wt",), order) for order in (CLASSES, CLASSES[::-1]))
     assert np.array_equal(found.label, found.has_lesion)
     assert np.array_equal(swapped.label, ~found.has_lesion)
 
 
-def test_class_folders_that_are_called_like_what_a_mask_says(tmp_path):
+def test_slice_set_labels_come_from_lesion_class_folders(tmp_path):
     root = write_classes(tmp_path / "made", {"lesion": 2, "no lesion": 3})
     config = override(recipe("gan_detector_debug"), {"data.modalities": ["grey"], "data.classes": list(CLASSES)})
     cases = read_cohort(root).cases

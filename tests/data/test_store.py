@@ -29,7 +29,7 @@ def case(cohort):
 
 
 @pytest.fixture
-def own_case(case, tmp_path):
+def case_copy(case, tmp_path):
     """A copy that may be changed."""
     folder = tmp_path / "images"
     folder.mkdir()
@@ -45,7 +45,7 @@ def contents(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
 
 
-def test_what_is_stored_is_what_was_prepared(case, tmp_path):
+def test_prepared_case_holds_prepared_scan(case, tmp_path):
     opened = PreparedCase.open(prepare_case(tmp_path, case, CONFIG, content_hash(case)))
     prepared = prepare_scan(load_scan(case), CONFIG, case.regions)
     assert (opened.id, opened.patient, opened.site) == (case.id, case.patient, case.site)
@@ -59,7 +59,7 @@ def test_what_is_stored_is_what_was_prepared(case, tmp_path):
     assert not opened.usable.all()
 
 
-def test_half_precision_keeps_tissue_and_background_apart(case, tmp_path):
+def test_prepared_case_float16_separates_tissue_from_background(case, tmp_path):
     opened = PreparedCase.open(prepare_case(tmp_path, case, CONFIG, content_hash(case)))
     prepared = prepare_scan(load_scan(case), CONFIG, case.regions)
     deep = prepared.image > -0.9995
@@ -67,7 +67,7 @@ def test_half_precision_keeps_tissue_and_background_apart(case, tmp_path):
     assert (opened.image[prepared.image == -1] == -1).all()
 
 
-def test_preparing_again_does_nothing(case, tmp_path):
+def test_prepare_case_twice_changes_nothing(case, tmp_path):
     content = content_hash(case)
     folder = prepare_case(tmp_path, case, CONFIG, content)
     before = contents(tmp_path)
@@ -78,31 +78,31 @@ def test_preparing_again_does_nothing(case, tmp_path):
 @pytest.mark.parametrize(
     ("change", "to"), [("size", 64), ("spacing_mm", 4.0), ("enhance", "corrected"), ("intensities", "colour")]
 )
-def test_a_setting_that_shapes_slices_makes_another_folder(case, tmp_path, change, to):
+def test_prepared_folder_differs_by_preprocessing_setting(case, tmp_path, change, to):
     other = CONFIG.model_copy(update={change: to})
     content = content_hash(case)
     assert prepared_folder(tmp_path, case, other, content) != prepared_folder(tmp_path, case, CONFIG, content)
 
 
-def test_settings_of_training_alone_do_not(case, tmp_path):
+def test_prepared_folder_ignores_training_settings(case, tmp_path):
     other = CONFIG.model_copy(update={"blank_rate": 0.9, "test_fraction": 0.4, "intensities": "tissue"})
     content = content_hash(case)
     assert prepared_folder(tmp_path, case, other, content) == prepared_folder(tmp_path, case, CONFIG, content)
 
 
 @pytest.mark.parametrize("which", ["t1", "flair", "mask"])
-def test_the_key_changes_with_a_byte(own_case, which):
-    before = content_hash(own_case)
-    assert content_hash(own_case) == before
-    source = own_case.mask if which == "mask" else own_case.images[which]
+def test_content_hash_changes_with_a_bit(case_copy, which):
+    before = content_hash(case_copy)
+    assert content_hash(case_copy) == before
+    source = case_copy.mask if which == "mask" else case_copy.images[which]
     content = bytearray(source.files[0].read_bytes())
     content[len(content) // 2] ^= 1
     source.files[0].write_bytes(content)
-    assert content_hash(own_case) != before
+    assert content_hash(case_copy) != before
 
 
-def test_the_key_does_not_change_with_the_place(case, own_case):
-    assert content_hash(own_case) == content_hash(case)
+def test_content_hash_ignores_path(case, case_copy):
+    assert content_hash(case_copy) == content_hash(case)
 
 
 @pytest.mark.parametrize(
@@ -116,30 +116,30 @@ def test_the_key_does_not_change_with_the_place(case, own_case):
         {"mask": None},
     ],
 )
-def test_the_key_changes_with_what_the_reader_says(case, change):
+def test_content_hash_changes_with_case_metadata(case, change):
     assert content_hash(replace(case, **change)) != content_hash(case)
 
 
-def test_the_key_does_not_change_with_a_labels_name(case):
+def test_content_hash_ignores_label_names(case):
     names = {name.upper() if name != "background" else name: value for name, value in BRATS.labels.items()}
     regions = {region: tuple(name.upper() for name in own) for region, own in BRATS.regions.items()}
     assert content_hash(replace(case, scheme=LabelScheme(names, regions))) == content_hash(case)
 
 
-def test_modalities_that_change_places_change_the_key(case):
+def test_content_hash_changes_when_modalities_swap(case):
     swapped = {**case.images, "t1": case.images["t2"], "t2": case.images["t1"]}
     assert content_hash(replace(case, images=swapped)) != content_hash(case)
 
 
-def test_a_case_that_cannot_be_read_leaves_nothing(own_case, tmp_path):
-    own_case.images["t2"].files[0].write_bytes(b"no image")
+def test_prepare_case_leaves_nothing_when_image_is_unreadable(case_copy, tmp_path):
+    case_copy.images["t2"].files[0].write_bytes(b"no image")
     with pytest.raises(DataError, match="is not a readable NIfTI file"):
-        prepare_case(tmp_path / "store", own_case, CONFIG, content_hash(own_case))
+        prepare_case(tmp_path / "store", case_copy, CONFIG, content_hash(case_copy))
     assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_an_interruption_leaves_nothing(case, tmp_path, monkeypatch, error):
+def test_prepare_case_leaves_nothing_when_interrupted(case, tmp_path, monkeypatch, error):
     saved = []
 
     def interrupted(path, array):
@@ -160,7 +160,7 @@ def prepare_when_all_are_ready(store, case, content, ready, results):
     results.put(str(prepare_case(store, case, CONFIG, content)))
 
 
-def test_processes_that_prepare_the_same_case_at_once_agree(case, tmp_path):
+def test_prepare_case_is_safe_for_concurrent_processes(case, tmp_path):
     ready, results = PROCESSES.Barrier(3), PROCESSES.Queue()
     arguments = (tmp_path, case, content_hash(case), ready, results)
     processes = [PROCESSES.Process(target=prepare_when_all_are_ready, args=arguments) for _ in range(3)]
@@ -174,7 +174,7 @@ def test_processes_that_prepare_the_same_case_at_once_agree(case, tmp_path):
     assert PreparedCase.open(Path(folders.pop())).image.shape[2:] == (32, 32)
 
 
-def test_a_pickled_case_does_not_carry_its_voxels(case, tmp_path):
+def test_prepared_case_pickles_without_voxels(case, tmp_path):
     opened = PreparedCase.open(prepare_case(tmp_path, case, CONFIG, content_hash(case)))
     assert opened.image.shape[0] > 10
     packed = pickle.dumps(opened)
@@ -182,7 +182,7 @@ def test_a_pickled_case_does_not_carry_its_voxels(case, tmp_path):
     assert np.array_equal(pickle.loads(packed).image, opened.image)
 
 
-def test_only_large_arrays_are_memory_mapped(case, tmp_path):
+def test_prepared_case_memory_maps_only_large_arrays(case, tmp_path):
     content = content_hash(case)
     small = PreparedCase.open(prepare_case(tmp_path, case, CONFIG, content))
     large = PreparedCase.open(prepare_case(tmp_path, case, CONFIG.model_copy(update={"size": 128}), content))
@@ -193,7 +193,7 @@ def test_only_large_arrays_are_memory_mapped(case, tmp_path):
 
 
 @pytest.fixture
-def open_files():
+def count_open_files():
     """How many files this process holds open."""
     folder = Path("/proc/self/fd")
     if not folder.is_dir():
@@ -201,16 +201,16 @@ def open_files():
     return lambda: len(list(folder.iterdir()))
 
 
-def test_pictures_do_not_hold_files_open(tmp_path, open_files):
+def test_prepared_pictures_hold_no_files_open(tmp_path, count_open_files):
     root = write_pictures(tmp_path / "pictures", [f"{number:02d}" for number in range(20)])
     folders = [prepare_case(tmp_path, case, CONFIG, content_hash(case)) for case in read_cohort(root).cases]
-    before = open_files()
+    before = count_open_files()
     opened = [PreparedCase.open(folder) for folder in folders]
     assert sum(int(case.masks.sum()) > 0 and case.image.shape == (1, 3, 32, 32) for case in opened) == 20
-    assert open_files() == before
+    assert count_open_files() == before
 
 
-def test_a_cohort_of_classes_has_no_masks_and_keeps_its_classes(tmp_path):
+def test_prepared_case_of_class_folder_has_class_and_no_mask(tmp_path):
     cohort = read_cohort(write_classes(tmp_path / "classes", {"Training/glioma": 1, "Testing/none": 1}))
     opened = [PreparedCase.open(prepare_case(tmp_path, case, CONFIG, content_hash(case))) for case in cohort.cases]
     assert [(case.class_name, case.regions, case.modalities) for case in opened] == [
@@ -220,12 +220,12 @@ def test_a_cohort_of_classes_has_no_masks_and_keeps_its_classes(tmp_path):
     assert all(case.usable.all() and not case.has_lesion.any() for case in opened)
 
 
-def test_the_key_changes_with_how_colours_are_read(case):
+def test_content_hash_changes_with_colour_reading(case):
     coded = replace(case, mask=replace(case.mask, reads="colour code"))
     assert content_hash(coded) != content_hash(case)
 
 
-def test_a_case_without_a_mask(case, tmp_path):
+def test_prepared_case_without_mask_has_no_regions(case, tmp_path):
     unmasked = replace(case, mask=None)
     opened = PreparedCase.open(prepare_case(tmp_path, unmasked, CONFIG, content_hash(unmasked)))
     assert opened.regions == ()
@@ -233,7 +233,7 @@ def test_a_case_without_a_mask(case, tmp_path):
     assert opened.usable.any()
 
 
-def test_a_prepared_case_has_the_modes_that_the_umask_gives(umask, case, tmp_path):
+def test_prepare_case_applies_umask(umask, case, tmp_path):
     prepare_case(tmp_path, case, CONFIG, content_hash(case))
     assert odd_modes(tmp_path, umask) == {}
 
@@ -244,7 +244,7 @@ def small_case(tmp_path):
     return read_cohort(write_pictures(tmp_path / "pictures", ["a"])).cases[0]
 
 
-def flip(file: Path, bit: int) -> None:
+def flip_bit(file: Path, bit: int) -> None:
     """Invert one bit of a file; a negative one is counted from the end."""
     content = bytearray(file.read_bytes())
     content[bit // 8] ^= 1 << bit % 8
@@ -260,9 +260,9 @@ def empty(file: Path) -> None:
 
 
 DAMAGES = {
-    "first bit": (lambda file: flip(file, 0), "is damaged"),
-    "middle bit": (lambda file: flip(file, 4 * file.stat().st_size), "is damaged"),
-    "last bit": (lambda file: flip(file, -1), "is damaged"),
+    "first bit": (lambda file: flip_bit(file, 0), "is damaged"),
+    "middle bit": (lambda file: flip_bit(file, 4 * file.stat().st_size), "is damaged"),
+    "last bit": (lambda file: flip_bit(file, -1), "is damaged"),
     "cut": (truncate, "is damaged"),
     "empty": (empty, "is damaged"),
     "gone": (Path.unlink, "is missing"),
@@ -270,21 +270,21 @@ DAMAGES = {
 FILES = ["image.npy", "masks.npy", "case.json"]
 
 
-def read(case: PreparedCase) -> None:
+def read_arrays(case: PreparedCase) -> None:
     assert len(case.image) == len(case.masks)
 
 
 @pytest.mark.parametrize("size", [32, 128])
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", FILES)
-def test_reading_a_damaged_file_names_it_and_what_to_do(small_case, tmp_path, monkeypatch, name, damage, size):
+def test_prepared_case_open_names_damaged_file_and_remedy(small_case, tmp_path, monkeypatch, name, damage, size):
     monkeypatch.setattr(store_module, "MAPPED_FROM_BYTES", 5000)  # with 128 pixels images are mapped
     config = CONFIG.model_copy(update={"size": size})
     folder = prepare_case(tmp_path, small_case, config, content_hash(small_case))
     spoil, problem = DAMAGES[damage]
     spoil(folder / name)
     with pytest.raises(DataError) as caught:
-        read(PreparedCase.open(folder))
+        read_arrays(PreparedCase.open(folder))
     message = str(caught.value)
     assert message.startswith(f"{folder / name}: {problem}")
     assert message.endswith(f"; delete {folder} and rerun the same command, which prepares the case again")
@@ -293,7 +293,7 @@ def test_reading_a_damaged_file_names_it_and_what_to_do(small_case, tmp_path, mo
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", FILES)
-def test_a_damaged_case_is_prepared_again_with_a_warning(small_case, tmp_path, caplog, name, damage):
+def test_prepare_case_repairs_damaged_case_with_warning(small_case, tmp_path, caplog, name, damage):
     content = content_hash(small_case)
     folder = prepare_case(tmp_path, small_case, CONFIG, content)
     written = {file.name: file.read_bytes() for file in folder.iterdir()}
@@ -306,38 +306,38 @@ def test_a_damaged_case_is_prepared_again_with_a_warning(small_case, tmp_path, c
     assert message.endswith("; a is prepared again")
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == written
     assert list((tmp_path / "cases").iterdir()) == [folder]
-    read(PreparedCase.open(folder))
+    read_arrays(PreparedCase.open(folder))
 
 
-def test_no_bit_of_a_description_can_change_unnoticed(small_case, tmp_path):
+def test_prepared_case_open_detects_any_changed_bit(small_case, tmp_path):
     folder = prepare_case(tmp_path, small_case, CONFIG, content_hash(small_case))
     file = folder / "case.json"
     whole = file.read_bytes()
-    written = described(PreparedCase.open(folder))
+    written = case_fields(PreparedCase.open(folder))
     noticed = 0
     for bit in range(0, 8 * len(whole), 11):
-        flip(file, bit)
+        flip_bit(file, bit)
         try:
-            assert described(PreparedCase.open(folder)) == written, f"bit {bit}"
+            assert case_fields(PreparedCase.open(folder)) == written, f"bit {bit}"
         except DataError:
             noticed += 1
         file.write_bytes(whole)
     assert noticed > 200
 
 
-def described(case: PreparedCase) -> dict:
+def case_fields(case: PreparedCase) -> dict:
     return {field.name: np.asarray(getattr(case, field.name)).tolist() for field in fields(case)}
 
 
 @pytest.mark.parametrize("content", ["[]", "null", "{}", '{"digest": 1}', "NaN", "[" * 100_000])
-def test_json_that_describes_no_case_is_damage(small_case, tmp_path, content):
+def test_prepared_case_open_rejects_json_of_no_case(small_case, tmp_path, content):
     folder = prepare_case(tmp_path, small_case, CONFIG, content_hash(small_case))
     (folder / "case.json").write_text(content)
     with pytest.raises(DataError, match=r"case\.json: is damaged"):
         PreparedCase.open(folder)
 
 
-def test_a_case_is_verified_once_in_a_process(case, tmp_path, monkeypatch):
+def test_prepared_case_is_verified_once_per_process(case, tmp_path, monkeypatch):
     folder = prepare_case(tmp_path, case, CONFIG, content_hash(case))
     digested = []
     digest = store_module.verify_file
@@ -345,41 +345,41 @@ def test_a_case_is_verified_once_in_a_process(case, tmp_path, monkeypatch):
         store_module, "verify_file", lambda file, known: (digested.append(file.name), digest(file, known))
     )
     for _ in range(3):
-        read(PreparedCase.open(folder))
+        read_arrays(PreparedCase.open(folder))
         pickle.loads(pickle.dumps(PreparedCase.open(folder)))
     assert sorted(digested) == ["image.npy", "masks.npy"]
 
 
-def test_a_case_is_verified_before_it_is_sent_to_another_process(case, tmp_path):
+def test_prepared_case_is_verified_before_pickling(case, tmp_path):
     folder = prepare_case(tmp_path, case, CONFIG, content_hash(case))
     opened = PreparedCase.open(folder)
-    flip(folder / "masks.npy", -1)
+    flip_bit(folder / "masks.npy", -1)
     with pytest.raises(DataError, match=r"masks\.npy: is damaged"):
         pickle.dumps(opened)
 
 
-def test_another_process_does_not_verify_again_what_it_is_sent(case, tmp_path):
+def test_unpickled_prepared_case_is_not_verified_again(case, tmp_path):
     folder = prepare_case(tmp_path, case, CONFIG, content_hash(case))
     sent = pickle.dumps(PreparedCase.open(folder))
-    flip(folder / "image.npy", -1)
+    flip_bit(folder / "image.npy", -1)
     assert pickle.loads(sent).image.shape[2:] == (32, 32)
 
 
-def test_a_damaged_case_whose_images_are_gone_is_an_error(own_case, tmp_path):
-    content = content_hash(own_case)
-    folder = prepare_case(tmp_path / "store", own_case, CONFIG, content)
-    flip(folder / "image.npy", -1)
-    own_case.images["t1"].files[0].unlink()
+def test_prepare_case_fails_when_case_is_damaged_and_images_are_gone(case_copy, tmp_path):
+    content = content_hash(case_copy)
+    folder = prepare_case(tmp_path / "store", case_copy, CONFIG, content)
+    flip_bit(folder / "image.npy", -1)
+    case_copy.images["t1"].files[0].unlink()
     with pytest.raises(DataError, match="no such file"):
-        prepare_case(tmp_path / "store", own_case, CONFIG, content)
+        prepare_case(tmp_path / "store", case_copy, CONFIG, content)
     assert list((tmp_path / "store" / "cases").iterdir()) == []
 
 
-def test_processes_that_find_the_same_damage_at_once_agree(case, tmp_path):
+def test_prepare_case_repairs_damage_in_concurrent_processes(case, tmp_path):
     content = content_hash(case)
     folder = prepare_case(tmp_path, case, CONFIG, content)
     written = (folder / "image.npy").read_bytes()
-    flip(folder / "image.npy", -1)
+    flip_bit(folder / "image.npy", -1)
     ready, results = PROCESSES.Barrier(3), PROCESSES.Queue()
     arguments = (tmp_path, case, content, ready, results)
     processes = [PROCESSES.Process(target=prepare_when_all_are_ready, args=arguments) for _ in range(3)]
