@@ -9,7 +9,7 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.augment import augment
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.engine.state import State
-from ganseg_dist.engine.tracker import NullTracker, Tracker
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.engine.trainer import StageData, Trainer, prepare_state
 from ganseg_dist.engine.world import World
 from ganseg_dist.systems import build_system
@@ -29,7 +29,7 @@ class Engine:
     config: RunConfig
     state: State
     world: World
-    tracker: Tracker = field(default_factory=NullTracker)
+    tracker: Tracker = field(default_factory=Tracker)
 
     @classmethod
     def of(cls, system: System, data: StageData, config: RunConfig, world: World) -> Engine:

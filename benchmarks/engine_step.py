@@ -23,7 +23,7 @@ from benchmarks.measure import Comparison, compare_seconds, machine, parser, rep
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.slices import LESION_CLASSES
-from ganseg_dist.engine.step import only_training, precision
+from ganseg_dist.engine.step import precision, train_only
 from ganseg_dist.engine.trainer import StageData, seeded
 from ganseg_dist.engine.world import World
 from ganseg_dist.systems import build_system, recipe
@@ -34,15 +34,15 @@ def bare_epoch(engine: Engine, batches: list[Batch]) -> None:
     """Forward, backward and optimizer step, and nothing else."""
     phase = engine.stage.phases[0]
     optimizers = [engine.state.optimizers[name] for name in phase.trains]
-    with only_training(engine.state.networks, phase.trains):
-        for batch in batches:
-            with precision(engine.config, engine.world):
-                terms = engine.system.losses(phase.name, batch)
-                total = torch.stack([phase.weights[name] * term for name, term in terms.items()]).sum()
-            total.backward()
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+    train_only(engine.state.networks, phase.trains)
+    for batch in batches:
+        with precision(engine.config, engine.world):
+            terms = engine.system.losses(phase.name, batch)
+            total = torch.stack([phase.weights[name] * term for name, term in terms.items()]).sum()
+        total.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
 
 def measure_phase(

@@ -28,7 +28,7 @@ from benchmarks.cohorts import phantom_cohort
 from benchmarks.measure import Comparison, compare_seconds, machine, parser, report
 from clients.app import app
 from ganseg_dist.config import RunConfig, override
-from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.engine.trainer import Trainer
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run, named_run
@@ -36,7 +36,7 @@ from ganseg_dist.systems import recipe
 from server.simulation import Simulation, simulate, simulate_on
 
 
-class RoundClock(NullTracker):
+class RoundClock(Tracker):
     """Records when each round ends."""
 
     def __init__(self) -> None:

@@ -25,8 +25,8 @@ from benchmarks.cohorts import phantom_cohort
 from benchmarks.measure import compare_seconds, machine, parser, report, seconds_of
 from ganseg_dist.cluster.tune import run_trials
 from ganseg_dist.config import RunConfig, override
-from ganseg_dist.engine.checkpoint import NoCheckpoints
-from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.checkpoint import Checkpoints
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.engine.trainer import train_member
 from ganseg_dist.engine.world import World
 from ganseg_dist.planning.prepare import Prepared
@@ -65,7 +65,7 @@ def bare(config: RunConfig, prepared: Prepared, values: Sequence[Mapping[str, An
 
     def train(trial_values: Mapping[str, Any]) -> None:
         train_member(
-            override(config, trial_values), prepared.open(config), World(device=device), NullTracker(), NoCheckpoints()
+            override(config, trial_values), prepared.open(config), World(device=device), Tracker(), Checkpoints()
         )
 
     train(values[0])

@@ -22,7 +22,7 @@ from benchmarks.made_slices import made_stage_data
 from benchmarks.measure import compare_seconds, machine, parser, report, side_by_side
 from ganseg_dist.cluster.ray_cluster import check_resources, ray_cluster
 from ganseg_dist.config import RunConfig, override
-from ganseg_dist.engine.tracker import NullTracker, Progress
+from ganseg_dist.engine.tracker import Progress, Tracker
 from ganseg_dist.engine.trainer import StageData, seeded
 from ganseg_dist.engine.world import World
 from ganseg_dist.systems import build_system, recipe
@@ -30,7 +30,7 @@ from ganseg_dist.systems import build_system, recipe
 EPOCHS = 3
 
 
-class StepClock(NullTracker):
+class StepClock(Tracker):
     """Records when each step ends."""
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ from ganseg_dist.engine.checkpoint import (
 )
 from ganseg_dist.engine.epochs import end_stage
 from ganseg_dist.engine.state import State
-from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.engine.trainer import StageData, Trainer, prepare_state, seeded
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError, RunError
@@ -199,7 +199,7 @@ def _save(folder: Path, *, state: State, residual: Arrays) -> None:
     save_checkpoint(folder, state)
 
 
-class LastLosses(NullTracker):
+class LastLosses(Tracker):
     """Remembers the last epoch's losses."""
 
     def __init__(self) -> None:

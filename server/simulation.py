@@ -15,7 +15,7 @@ from ganseg_dist.atomic import private_folder, write_json
 from ganseg_dist.cluster.ray_cluster import ray_cluster
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort, Split
-from ganseg_dist.engine.tracker import NullTracker, Tracker
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import DataError
 from ganseg_dist.federation.partition import BY_HOSPITAL, partition
 from ganseg_dist.federation.privacy import validate_privacy
@@ -91,7 +91,7 @@ def simulate_on(
         shown: shows the rounds.
         say: receives a line for each request to the hospitals and each warning about their data.
     """
-    request, tracker = simulation.request, tracker or NullTracker()
+    request, tracker = simulation.request, tracker or Tracker()
     started = time.monotonic()
     plan = plan_training(request, mapper=map_here, bar=bar)
     patients = partition(plan.cohort, simulation.sites, skew=simulation.skew, seed=plan.config.seed)

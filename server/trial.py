@@ -10,7 +10,7 @@ from ray import tune
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
-from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import FederationError
 from ganseg_dist.studies.sweeps.request import Hospitals
 from ganseg_dist.studies.sweeps.trainers import Monitors, TrialJob
@@ -49,7 +49,7 @@ class FederatedTrialTrainer:
         job.report_end(run, config, monitors)
 
 
-class ReportedRounds(NullTracker):
+class ReportedRounds(Tracker):
     """Reports each round to Tune when the next one ends, as a round's checkpoint is written after its tracker call."""
 
     def __init__(self, checkpoints: FolderCheckpoints, config: RunConfig, monitors: Monitors, job: TrialJob) -> None:

@@ -18,7 +18,7 @@ from ganseg_dist.cluster.ray_cluster import check_resources, no_room
 from ganseg_dist.cluster.shared_paths import check_shared_paths, check_worker_paths, training_paths
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, Warn
-from ganseg_dist.engine.tracker import ClosableTracker, NullTracker, Progress, Tracker, Trackers
+from ganseg_dist.engine.tracker import Progress, Tracker, Trackers
 from ganseg_dist.errors import GansegError, RunError, one_line
 from ganseg_dist.planning.prepare import Prepared
 from ganseg_dist.runs import Run
@@ -45,7 +45,7 @@ def train_on_ray(
     workers: int,
     gpus: bool,
     tracker: Tracker,
-    worker_tracker: Callable[[], ClosableTracker] = NullTracker,
+    worker_tracker: Callable[[], Tracker] = Tracker,
     least_workers: int | None = None,
 ) -> Path:
     """Train to the end over Ray workers; returns the last checkpoint's folder.
@@ -132,7 +132,7 @@ def _worker(settings: dict[str, Any]) -> None:
     data = settings["prepared"].open(config)
     checkpoints = RayCheckpoints(settings["checkpoints"], writes=world.leads)
     if not world.leads:
-        train_member(config, data, world, NullTracker(), checkpoints)
+        train_member(config, data, world, Tracker(), checkpoints)
         return
     with closing(settings["worker_tracker"]()) as logged:
         tracker = Trackers(RelayedProgress(settings["relay"]), logged)
@@ -197,7 +197,7 @@ class ProgressRelay:
         return RelayUpdate(self.newest, self.epochs[epochs_seen:], self.warnings[warnings_seen:])
 
 
-class RelayedProgress(NullTracker):
+class RelayedProgress(Tracker):
     """Rank 0's end of the relay: sends progress a few times a second."""
 
     def __init__(self, relay: Any) -> None:

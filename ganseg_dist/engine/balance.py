@@ -16,9 +16,9 @@ EPSILON = 1e-8
 class GradientBalance:
     """The running gradient norms of one phase's terms, and the weights they give."""
 
-    def __init__(self, rule: Balance, norms: Mapping[str, float] | None = None) -> None:
+    def __init__(self, rule: Balance) -> None:
         self.rule = rule
-        self.norms: dict[str, float] = dict(norms or {})
+        self.norms: dict[str, float] = {}
 
     def read(self, terms: Mapping[str, Tensor], networks: Mapping[str, nn.Module], world: World) -> None:
         """Take each term's gradient at the shared parameter, average it over the ranks, update its running norm."""

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ganseg_dist.atomic import UNFINISHED, save_new, unfinished_folder
 from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file, verify_listed
-from ganseg_dist.engine.state import Epoch, Position, State
+from ganseg_dist.engine.state import Epoch, Position, State, flat_weights, weights_of
 from ganseg_dist.errors import RunError, one_line
 from ganseg_dist.files import sha256
 from ganseg_dist.records import validated
@@ -41,8 +41,8 @@ Warn = Callable[[str], object]
 logger = logging.getLogger(__name__)
 
 
-class Checkpoints(Protocol):
-    """Where a runner keeps checkpoints."""
+class Checkpoints:
+    """Where a runner keeps checkpoints; here nowhere, for benchmarks and callers that carry the state themselves."""
 
     def latest(self, warn: Warn) -> Path | None:
         """The newest whole checkpoint's folder, the same on every rank; none where there is no checkpoint.
@@ -52,25 +52,13 @@ class Checkpoints(Protocol):
 
         Raises RunError when all are damaged.
         """
-        ...
-
-    def save(self, scores: Mapping[str, float], write: Callable[[Path], None]) -> None:
-        """Called on every rank after every epoch; `write` fills a folder and is for rank 0 alone."""
-        ...
-
-
-class NoCheckpoints:
-    """Keeps nothing: for benchmarks, and for callers that carry the state themselves."""
-
-    def latest(self, warn: Warn) -> Path | None:
-        """Nothing to resume from."""
         return None
 
     def save(self, scores: Mapping[str, float], write: Callable[[Path], None]) -> None:
-        """Nothing."""
+        """Called on every rank after every epoch; `write` fills a folder and is for rank 0 alone."""
 
 
-class FolderCheckpoints:
+class FolderCheckpoints(Checkpoints):
     """The newest whole checkpoints in a folder. A new one is written beside them and renamed into place."""
 
     def __init__(self, folder: Path, *, writes: bool = True, kept: int = KEPT) -> None:
@@ -158,15 +146,15 @@ def checkpoint_damage(folder: Path) -> Damaged | None:
 
 def read_position(folder: Path) -> Position:
     """Where training stood. Raises RunError when the checkpoint's description is missing or damaged."""
-    return _position(_read_description(folder), folder)
+    return validated(Position, _read_description(folder)["position"], folder / DESCRIPTION)
 
 
 def save_checkpoint(folder: Path, state: State) -> None:
     """Write the whole state into an existing folder. Files that the caller has put there are part of the checkpoint."""
     optimizer_tensors, optimizer_settings = _split_optimizers(state)
     parts: dict[str, dict[str, Tensor]] = {
-        "networks": _weights(state.networks),
-        "ema": _weights({name: average.module for name, average in state.ema.items()}),
+        "networks": flat_weights(state.networks),
+        "ema": flat_weights({name: average.module for name, average in state.ema.items()}),
         "best": dict(state.best),
         "optimizers": optimizer_tensors,
         "rng": _rng_states(),
@@ -192,25 +180,21 @@ def load_checkpoint(folder: Path, state: State) -> None:
     parts = {name: _read_part(folder / f"{name}.safetensors", described["digests"]) for name in PARTS}
     try:
         for name, network in state.networks.items():
-            network.load_state_dict(_under(parts["networks"], name))
+            network.load_state_dict(weights_of(parts["networks"], name))
         for name, average in state.ema.items():
-            average.module.load_state_dict(_under(parts["ema"], name))
+            average.module.load_state_dict(weights_of(parts["ema"], name))
             average.n_averaged.fill_(described["averaged"][name])
         for name, optimizer in state.optimizers.items():
             optimizer.load_state_dict(
-                _joined_optimizer(_under(parts["optimizers"], name), described["optimizers"][name])
+                _joined_optimizer(weights_of(parts["optimizers"], name), described["optimizers"][name])
             )
         for phase, norms in described["position"]["balances"].items():
             state.balances[phase].norms = dict(norms)
     except (RuntimeError, KeyError, ValueError) as error:
         raise RunError(f"{folder}: holds another model than the config describes ({one_line(error)})") from None
     state.best = parts["best"]
-    state.position = _position(described, folder)
+    state.position = validated(Position, described["position"], folder / DESCRIPTION)
     _restore_rng(parts["rng"])
-
-
-def _position(described: Mapping[str, Any], folder: Path) -> Position:
-    return validated(Position, described["position"], folder / DESCRIPTION)
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
@@ -242,14 +226,6 @@ def _put_aside(folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     with suppress(OSError):  # no place to write in is said when the next is written
         folder.rename(aside)
-
-
-def _weights(networks: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {f"{name}.{key}": value for name, network in networks.items() for key, value in network.state_dict().items()}
-
-
-def _under(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
 
 
 def _split_optimizers(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -188,10 +188,9 @@ def _add_clipped(sums: Sequence[Tensor], parameters: Sequence[nn.Parameter], nor
 
 
 def noise_multiplier_of_runs(config: PatientPrivacyConfig, patients: int, epochs: int, *, runs: int = 1) -> float:
-    """The smallest z with which so many runs over the same patients spend `asked.epsilon` together.
+    """The smallest z, to 1 per cent of epsilon, with which so many runs over the same patients spend it together.
 
     Args:
-        asked: with an epsilon.
         patients: that each run learns from.
         epochs: of a run, over all stages.
 
@@ -199,7 +198,19 @@ def noise_multiplier_of_runs(config: PatientPrivacyConfig, patients: int, epochs
     """
     assert config.epsilon is not None
     steps = _steps_of_epoch(config, patients) * epochs * runs
-    return _noise_multiplier_for(config.epsilon, config.delta, config.patients_per_step / patients, steps)
+    rate = config.patients_per_step / patients
+    try:
+        with _without_advice():
+            found = _opacus().utils.get_noise_multiplier(
+                target_epsilon=config.epsilon, target_delta=config.delta, sample_rate=rate, steps=steps,
+                accountant="rdp", epsilon_tolerance=config.epsilon / 100,
+            )  # fmt: skip
+    except ValueError:
+        raise ConfigError(
+            f"train.privacy.epsilon: no noise brings {steps} steps down to {config.epsilon:g} at "
+            f"delta={config.delta:g}; raise it"
+        ) from None
+    return float(found)
 
 
 def _steps_of_epoch(config: PatientPrivacyConfig, patients: int) -> int:
@@ -218,21 +229,6 @@ def epsilon_of_steps(noise_multiplier: float, rate: float, steps: int, delta: fl
     accountant.history = [(noise_multiplier, rate, steps)]
     with _without_advice():
         return float(accountant.get_epsilon(delta))
-
-
-def _noise_multiplier_for(epsilon: float, delta: float, rate: float, steps: int) -> float:
-    """The smallest z, to 1 per cent of epsilon, that spends no more over these steps."""
-    try:
-        with _without_advice():
-            found = _opacus().utils.get_noise_multiplier(
-                target_epsilon=epsilon, target_delta=delta, sample_rate=rate, steps=steps, accountant="rdp",
-                epsilon_tolerance=epsilon / 100,
-            )  # fmt: skip
-    except ValueError:
-        raise ConfigError(
-            f"train.privacy.epsilon: no noise brings {steps} steps down to {epsilon:g} at delta={delta:g}; raise it"
-        ) from None
-    return float(found)
 
 
 @contextmanager

@@ -108,23 +108,27 @@ class State:
     def remember_best(self, names: tuple[str, ...]) -> None:
         """Copy the judged weights of these networks as the stage's best."""
         judged = self.judged()
-        self.best = {
-            f"{name}.{key}": value.detach().cpu().clone()
-            for name in names
-            for key, value in judged[name].state_dict().items()
-        }
+        weights = flat_weights({name: judged[name] for name in names})
+        self.best = {key: value.detach().cpu().clone() for key, value in weights.items()}
 
     def restore_best(self) -> None:
         """Load the remembered weights into networks and their moving averages."""
         for name, network in self.networks.items():
-            weights = {
-                key.removeprefix(f"{name}."): value for key, value in self.best.items() if key.startswith(f"{name}.")
-            }
-            if weights:
+            if weights := weights_of(self.best, name):
                 network.load_state_dict(weights)
                 if name in self.ema:
                     self.ema[name].module.load_state_dict(weights)
         self.best = {}
+
+
+def flat_weights(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """The networks' tensors as `network.parameter`."""
+    return {f"{name}.{key}": value for name, network in networks.items() for key, value in network.state_dict().items()}
+
+
+def weights_of(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Those of one network, by the network's own names."""
+    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
 
 
 @torch.no_grad()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -56,7 +55,8 @@ def _backpropagate(
     system: System, phase: Phase, batch: Batch, *, config: RunConfig, state: State, world: World
 ) -> dict[str, Tensor]:
     """Add the gradient of the phase's weighted terms to its networks' parameters."""
-    with only_training(state.networks, phase.trains), precision(config, world):
+    train_only(state.networks, phase.trains)
+    with precision(config, world):
         # A term of weight 0 is off: it has no curve either, and no gradient to balance the others by.
         terms = {name: term for name, term in system.losses(phase.name, batch).items() if phase.weights[name]}
         weights = {name: phase.weights[name] for name in terms}
@@ -72,14 +72,12 @@ def _backpropagate(
     return logged
 
 
-@contextmanager
-def only_training(networks: Mapping[str, nn.Module], names: tuple[str, ...]) -> Iterator[None]:
-    """These networks train; the others are frozen, yet let gradients through to what is before them."""
+def train_only(networks: Mapping[str, nn.Module], names: tuple[str, ...]) -> None:
+    """Train these networks; freeze the others, which still let gradients through to what is before them."""
     for name, network in networks.items():
         trains = name in names
         network.train(trains)
         network.requires_grad_(trains)
-    yield
 
 
 def precision(config: RunConfig, world: World) -> torch.autocast:

@@ -1,10 +1,10 @@
-"""What training tells the world outside. The null tracker is the default, so the engine never asks whether to log."""
+"""What training tells the world outside. The engine never asks whether to log: by default a tracker ignores it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,20 +23,17 @@ class Progress:
     """The last validated epoch's scores."""
 
 
-class Tracker(Protocol):
-    """Receives what rank 0 sees. Nothing here may fail training: an implementation swallows and says so."""
+class Tracker:
+    """Receives what rank 0 sees, and here ignores it. Nothing in it may fail training: a subclass logs its errors."""
 
     def progress(self, progress: Progress) -> None:
         """Called often; must return at once."""
-        ...
 
     def steps(self, first_step: int, values: Mapping[str, list[float]]) -> None:
         """Per-step losses and weights by name, for the steps from `first_step` on; NaN where a phase did not step."""
-        ...
 
     def epoch(self, step: int, scores: Mapping[str, float]) -> None:
         """Scores of a finished epoch, as `stage/score`."""
-        ...
 
     def examples(
         self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]], sides_known: npt.NDArray[np.bool_]
@@ -46,46 +43,15 @@ class Tracker(Protocol):
         Args:
             sides_known: (B,) whether the example's columns run from the patient's left to right.
         """
-        ...
 
     def warn(self, step: int, warning: str) -> None:
         """Something a person should know of now, in one line."""
-        ...
-
-
-class ClosableTracker(Tracker, Protocol):
-    """A tracker that holds something back until it is closed."""
 
     def close(self) -> None:
-        """Send what is still waiting."""
-        ...
+        """Send what is still waiting; called by whoever made the tracker."""
 
 
-class NullTracker:
-    """Tells nobody."""
-
-    def close(self) -> None:
-        """Nothing."""
-
-    def progress(self, progress: Progress) -> None:
-        """Nothing."""
-
-    def steps(self, first_step: int, values: Mapping[str, list[float]]) -> None:
-        """Nothing."""
-
-    def epoch(self, step: int, scores: Mapping[str, float]) -> None:
-        """Nothing."""
-
-    def examples(
-        self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]], sides_known: npt.NDArray[np.bool_]
-    ) -> None:
-        """Nothing."""
-
-    def warn(self, step: int, warning: str) -> None:
-        """Nothing."""
-
-
-class Trackers:
+class Trackers(Tracker):
     """Several trackers as one."""
 
     def __init__(self, *trackers: Tracker) -> None:

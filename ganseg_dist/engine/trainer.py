@@ -14,13 +14,13 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.augment import augment
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.slices import SliceSet
-from ganseg_dist.engine.checkpoint import Checkpoints, NoCheckpoints, load_checkpoint, save_checkpoint
+from ganseg_dist.engine.checkpoint import Checkpoints, load_checkpoint, save_checkpoint
 from ganseg_dist.engine.epochs import check_finite, end_stage, finish_epoch, new_alarms, set_learning_rate
 from ganseg_dist.engine.loader import StageBatches
 from ganseg_dist.engine.patient_privacy import PatientBatches, PatientPrivacy
 from ganseg_dist.engine.state import State
 from ganseg_dist.engine.step import StepLog, precision, train_step
-from ganseg_dist.engine.tracker import NullTracker, Progress, Tracker
+from ganseg_dist.engine.tracker import Progress, Tracker
 from ganseg_dist.engine.validate import judging, mean_over_cases
 from ganseg_dist.engine.world import World
 from ganseg_dist.sampling import evenly_spaced
@@ -114,8 +114,8 @@ class Trainer:
     config: RunConfig
     state: State
     world: World = field(default_factory=World)
-    tracker: Tracker = field(default_factory=NullTracker)
-    checkpoints: Checkpoints = field(default_factory=NoCheckpoints)
+    tracker: Tracker = field(default_factory=Tracker)
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
 
     @cached_property
     def privacy(self) -> PatientPrivacy | None:

@@ -19,6 +19,7 @@ from ganseg_dist.atomic import whole_folder, write_json, write_text
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file
+from ganseg_dist.engine.state import weights_of
 from ganseg_dist.errors import ConfigError, DataError, RunError, one_line
 from ganseg_dist.files import sha256
 from ganseg_dist.paths import confined
@@ -115,9 +116,8 @@ def load_model(folder: Path) -> Model:
     system = build_system(_self_contained(config))
     weights = read_weights(folder, description.get("weights"))
     for name, network in system.networks.items():
-        tensors = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
         try:
-            network.load_state_dict(tensors)
+            network.load_state_dict(weights_of(weights, name))
         except RuntimeError:
             raise RunError(
                 f"{folder / WEIGHTS}: its {name} does not fit config.json; {REMEDY}, with the version that made it"

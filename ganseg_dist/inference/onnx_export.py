@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ganseg_dist.data.formats import quiet
 from ganseg_dist.errors import MissingDependency, RunError
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.systems.base import Segments
@@ -32,19 +30,6 @@ class _Segmenter(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return region_probability(self.network(image), self.head)
-
-
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Silence the exporter's remarks on torchvision, which is not needed, and on PyTorch's own deprecations."""
-    exporter = logging.getLogger("torch.onnx")
-    before = exporter.level
-    exporter.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        exporter.setLevel(before)
 
 
 def export_onnx(predictor: Predictor, file: Path) -> float:
@@ -68,7 +53,8 @@ def export_onnx(predictor: Predictor, file: Path) -> float:
     rng = np.random.default_rng(0)
     example = torch.from_numpy(rng.uniform(-1, 1, (3, len(predictor.modalities), size, size)).astype(np.float32))
     batch = torch.export.Dim("batch", min=1, max=4096)
-    with _quiet_exporter():
+    # The exporter remarks on torchvision, which is not needed, and on PyTorch's own deprecations.
+    with quiet("torch.onnx"), warnings.catch_warnings(action="ignore"):
         program = torch.onnx.export(
             segmenter,
             (example,),

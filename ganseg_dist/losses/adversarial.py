@@ -1,4 +1,4 @@
-"""GAN losses on patch logits, and the feedback of a frozen discriminator on a mask."""
+"""GAN losses on patch logits, the feedback of a frozen discriminator on a mask, and a generator's diversity."""
 
 from __future__ import annotations
 
@@ -72,6 +72,20 @@ def adversarial_feedback_loss(filled_logits: Tensor, edges: Tensor) -> Tensor:
 def adversarial_feedback_loss_paper(filled_logits: Tensor) -> Tensor:
     """Eq. 7 as printed, -E[log(1 - D(G(x * M * E(M))))]; its first term does not depend on the mask."""
     return -F.logsigmoid(-filled_logits.float()).mean()
+
+
+def diversity_loss(one: Tensor, other: Tensor, z: Tensor, other_z: Tensor) -> Tensor:
+    """-|G(z1) - G(z2)|_1 / |z1 - z2|_1 for each example, then the mean (Yang et al. 2019, diversity-sensitive GANs).
+
+    Lowest where two different z give two very different images.
+
+    Args:
+        one, other: (B, C, H, W) images of one condition.
+        z, other_z: (B, K) noise that `one` and `other` were generated from.
+    """
+    images = (one.float() - other.float()).abs().flatten(1).mean(1)
+    noises = (z.float() - other_z.float()).abs().flatten(1).mean(1)
+    return torch.mean(-images / (noises + EPSILON))
 
 
 def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,21 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.models.initialise import xavier_initialise
+from ganseg_dist.models.layers import conv_block, group_norm, xavier_initialise
 
-GROUP = 8
-"""Channels per normalisation group."""
 PREFIXES = ("detector.", "classifier.")
 """Names under which a file of weights may hold a `Classifier`."""
-
-
-def group_norm(channels: int) -> nn.Module:
-    """GroupNorm over about eight channels a group, for networks between an image and one vector.
-
-    Instance norm gives each feature the same mean in every image, which removes what a global mean would read or z
-    would set. Within a group the features keep their relative sizes.
-    """
-    return nn.GroupNorm(math.gcd(channels, max(1, channels // GROUP)), channels)
 
 
 class Classifier(nn.Module):
@@ -42,7 +30,7 @@ class Classifier(nn.Module):
     def __init__(self, channels_in: int, classes: int, widths: Sequence[int]) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            _block(below, here) for below, here in zip([channels_in, *widths[:-1]], widths, strict=True)
+            conv_block(below, here, group_norm) for below, here in zip([channels_in, *widths[:-1]], widths, strict=True)
         )
         self.head = nn.Linear(2 * widths[-1], classes)
         xavier_initialise(self)
@@ -89,14 +77,3 @@ def load_pretrained(classifier: Classifier, file: Path) -> None:
         if not weights[name].isfinite().all():
             raise ConfigError(f"system.pretrained: {file}: {name} holds NaN or infinity; give another file")
     classifier.load_state_dict(weights)
-
-
-def _block(channels_in: int, channels_out: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
-        group_norm(channels_out),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False),
-        group_norm(channels_out),
-        nn.ReLU(inplace=True),
-    )

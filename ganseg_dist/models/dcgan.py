@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganseg_dist.models.classifier import group_norm
-from ganseg_dist.models.initialise import small_initialise
+from ganseg_dist.models.layers import group_norm, small_initialise, strided_layers
 
 
 class DCGANGenerator(nn.Module):
@@ -55,22 +54,16 @@ class DCGANGenerator(nn.Module):
 class DCGANDiscriminator(nn.Sequential):
     """Strided 4x4 convolutions with LeakyReLU 0.2, then one convolution over the whole remaining map.
 
-    (B, channels_in, size, size) to logits (B, judgements); positive is real. Without a sigmoid, so that it
+    (B, channels_in, size, size) to logits (B, outputs); positive is real. Without a sigmoid, so that it
     serves as WGAN-GP's critic too.
 
     Args:
-        judgements: number of logits: 1, or one per class, as in a projection discriminator of image and class, with
+        outputs: number of logits: 1, or one per class, as in a projection discriminator of image and class, with
             the class's own weights over the last features (Miyato and Koyama 2018, Eq. 3).
     """
 
     def __init__(self, channels_in: int, size: int, widths: Sequence[int], outputs: int = 1) -> None:
-        layers: list[nn.Module] = []
-        for index, (below, here) in enumerate(zip([channels_in, *widths[:-1]], widths, strict=True)):
-            first = index == 0
-            layers.append(nn.Conv2d(below, here, 4, stride=2, padding=1, bias=first))
-            if not first:  # normalising the first layer would hide the image's own intensities
-                layers.append(group_norm(here))
-            layers.append(nn.LeakyReLU(0.2, inplace=True))
+        layers = strided_layers(channels_in, widths, group_norm)
         # Without a bias: a critic's offset cancels in its loss, and Adam would drift along rounding errors.
         layers += [nn.Conv2d(widths[-1], outputs, size // 2 ** len(widths), bias=False), nn.Flatten()]
         super().__init__(*layers)

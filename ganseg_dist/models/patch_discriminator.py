@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from ganseg_dist.models.initialise import xavier_initialise
-from ganseg_dist.models.unet import instance_norm
+from ganseg_dist.models.layers import instance_norm, strided_layers, xavier_initialise
 
 
 class PatchDiscriminator(nn.Sequential):
@@ -18,13 +17,6 @@ class PatchDiscriminator(nn.Sequential):
     """
 
     def __init__(self, channels_in: int, widths: Sequence[int]) -> None:
-        layers: list[nn.Module] = []
-        for index, (below, here) in enumerate(zip([channels_in, *widths[:-1]], widths, strict=True)):
-            first = index == 0
-            layers.append(nn.Conv2d(below, here, 4, stride=2, padding=1, bias=first))
-            if not first:  # normalising the first layer would hide the image's own intensities
-                layers.append(instance_norm(here))
-            layers.append(nn.LeakyReLU(0.2, inplace=True))
-        layers.append(nn.Conv2d(widths[-1], 1, 3, padding=1))
-        super().__init__(*layers)
+        layers = strided_layers(channels_in, widths, instance_norm)
+        super().__init__(*layers, nn.Conv2d(widths[-1], 1, 3, padding=1))
         xavier_initialise(self)

@@ -7,26 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ganseg_dist.models.initialise import xavier_initialise
-
-
-def instance_norm(channels: int) -> nn.Module:
-    """InstanceNorm2d with affine weights, computed as GroupNorm of one channel per group: the same result, faster."""
-    return nn.GroupNorm(channels, channels)
-
-
-class ConvBlock(nn.Sequential):
-    """Two 3x3 convolutions, each with InstanceNorm and ReLU; (B, c_in, H, W) to (B, c_out, H, W)."""
-
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__(
-            nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
-            instance_norm(channels_out),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False),
-            instance_norm(channels_out),
-            nn.ReLU(inplace=True),
-        )
+from ganseg_dist.models.layers import conv_block, instance_norm, xavier_initialise
 
 
 class UNet(nn.Module):
@@ -43,12 +24,13 @@ class UNet(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, widths: Sequence[int], *, smooth: bool = False) -> None:
         super().__init__()
         self.encoder = nn.ModuleList(
-            ConvBlock(below, here) for below, here in zip([channels_in, *widths[:-1]], widths, strict=True)
+            conv_block(below, here, instance_norm)
+            for below, here in zip([channels_in, *widths[:-1]], widths, strict=True)
         )
         coarse_to_fine = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         enlarge = _repeated if smooth else _transposed
         self.upsample = nn.ModuleList(enlarge(deep, here) for deep, here in coarse_to_fine)
-        self.decoder = nn.ModuleList(ConvBlock(2 * here, here) for _, here in coarse_to_fine)
+        self.decoder = nn.ModuleList(conv_block(2 * here, here, instance_norm) for _, here in coarse_to_fine)
         self.head = nn.Conv2d(widths[0], channels_out, 1)
         self.downsampling = 2 ** (len(widths) - 1)
         xavier_initialise(self)

@@ -190,22 +190,18 @@ class System(Protocol):
 
     def sample(self, stage: str, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
         """One example's random parameters (holes, noise); the engine keys `rng` by seed, epoch and example."""
-        ...
 
     def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
         """Raw named terms, each a mean over examples; the engine weights, sums and logs them.
 
         One whose weight is 0 may be left out.
         """
-        ...
 
     def validate(self, stage: str, batch: Batch) -> dict[str, Ratio]:
         """Validation scores of a batch, as sums for each example."""
-        ...
 
     def predict(self, batch: Batch) -> Prediction:
         """Masks, images and scores: what metrics, exports and synthesis use."""
-        ...
 
 
 class Segments(System, Protocol):
@@ -220,7 +216,6 @@ class GeneratesFromMasks(System, Protocol):
 
     def generate(self, batch: Batch, z: Tensor) -> Tensor:
         """Images (B, C, H, W) in [-1, 1] of the masks of a batch; z as `sample` gives it for the stage `segment`."""
-        ...
 
 
 class GeneratesFromClasses(System, Protocol):
@@ -231,8 +226,6 @@ class GeneratesFromClasses(System, Protocol):
     @property
     def generated_classes(self) -> tuple[str, ...]:
         """The classes that its generator has learnt."""
-        ...
 
     def generate(self, z: Tensor, label: Tensor) -> Tensor:
         """Images (B, C, H, W) in [-1, 1] of the classes `label`, (B,) int64; z as `sample` gives it for `detect`."""
-        ...

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ganseg_dist.display import Convention
-from ganseg_dist.engine.tracker import NullTracker, Progress
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.tracking.connection import connect
 from ganseg_dist.tracking.contents import metric_name
 from ganseg_dist.tracking.outbox import Outbox, Parcel
@@ -34,7 +34,7 @@ Point = tuple[str, float, int]
 logger = logging.getLogger(__name__)
 
 
-class MLflowTracker:
+class MLflowTracker(Tracker):
     """Writes to an existing run. Training never waits: the outbox sends in its own thread."""
 
     def __init__(self, tracked: TrackedRun, convention: Convention) -> None:
@@ -43,16 +43,13 @@ class MLflowTracker:
         self._system = SystemMetrics(self._post_system)
 
     @classmethod
-    def of(cls, tracked: TrackedRun, convention: Convention = Convention.RADIOLOGICAL) -> MLflowTracker | NullTracker:
-        """The tracker of a run from `open_tracking`; the null tracker where the run is untracked.
+    def of(cls, tracked: TrackedRun, convention: Convention = Convention.RADIOLOGICAL) -> Tracker:
+        """The tracker of a run from `open_tracking`; one that ignores all where the run is untracked.
 
         Args:
             convention: of example pictures, where training sends any.
         """
-        return NullTracker() if tracked.run_id is None else cls(tracked, convention)
-
-    def progress(self, progress: Progress) -> None:
-        """Ignore it: steps and epochs are logged."""
+        return Tracker() if tracked.run_id is None else cls(tracked, convention)
 
     def steps(self, first_step: int, values: Mapping[str, list[float]]) -> None:
         """Log per-step losses by name; a phase that did not step leaves no point."""

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from rich.progress import BarColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Column
 
 from ganseg_dist.console import PlainColumn, PlainConsole
-from ganseg_dist.engine.tracker import Progress
+from ganseg_dist.engine.tracker import Progress, Tracker
 
 
-class RichProgress:
+class RichProgress(Tracker):
     """Shows a run on standard error. Rich draws in its own thread, so being called often costs little."""
 
     def __init__(self, console: PlainConsole | None = None) -> None:
@@ -39,9 +36,6 @@ class RichProgress:
         if not self.bar.disable:
             self._update_bar(progress, new_stage=previous is None or previous.stage != progress.stage)
 
-    def steps(self, first_step: int, values: Mapping[str, list[float]]) -> None:
-        """Ignore them: the epoch's means are shown."""
-
     def epoch(self, step: int, scores: Mapping[str, float]) -> None:
         """Write the finished epoch's line, where there is no bar."""
         if self.last is None or not self.bar.disable:
@@ -53,11 +47,6 @@ class RichProgress:
         values = "  ".join(f"{name} {named[name]:.4g}" for name in ordered)
         line = f"{stage} epoch {self.last.epoch + 1}/{self.last.epochs}  {values}".rstrip()
         self.console.print(line, soft_wrap=True)
-
-    def examples(
-        self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]], sides_known: npt.NDArray[np.bool_]
-    ) -> None:
-        """Ignore them: a terminal shows no pictures."""
 
     def warn(self, step: int, warning: str) -> None:
         """Write the warning on a line of its own, above the bar where there is one."""

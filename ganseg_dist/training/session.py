@@ -13,7 +13,7 @@ from ganseg_dist.cluster.shared_paths import cluster_with_shared_paths
 from ganseg_dist.cluster.train import train_on_ray
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
-from ganseg_dist.engine.tracker import NullTracker, Tracker, Trackers
+from ganseg_dist.engine.tracker import Tracker, Trackers
 from ganseg_dist.inference.predictor import usable_device
 from ganseg_dist.planning.mapper import map_here
 from ganseg_dist.planning.plan import plan_training
@@ -36,7 +36,7 @@ def check_gpu(request: TrainingRequest) -> None:
 
 def train_session(request: TrainingRequest, *, tracker: Tracker | None = None, bar: Bar = no_bar) -> Run:
     """Train until the run is finished; interrupted and called again, it resumes. A finished run is left as it is."""
-    started, tracker = time.monotonic(), tracker or NullTracker()
+    started, tracker = time.monotonic(), tracker or Tracker()
     name = request.name()
     check_gpu(request)
     with ExitStack() as stack:

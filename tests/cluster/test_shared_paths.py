@@ -24,7 +24,7 @@ from ganseg_dist.cluster.shared_paths import (
     training_paths,
 )
 from ganseg_dist.cluster.train import train_on_ray
-from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import RunError
 from ganseg_dist.planning.prepare import Prepared
 from ganseg_dist.planning.request import TrainingRequest
@@ -281,9 +281,7 @@ def test_training_ends_before_it_begins_when_a_node_lacks_prepared_cases(
         for part, folders in prepared.cohort.items()
     }
     with pytest.raises(RunError) as caught:
-        train_on_ray(
-            Run(tmp_path / "first"), debug_config, Prepared(parts), workers=2, gpus=False, tracker=NullTracker()
-        )
+        train_on_ray(Run(tmp_path / "first"), debug_config, Prepared(parts), workers=2, gpus=False, tracker=Tracker())
     assert str(caught.value) == (
         f"node {BLIND}: does not see GANSEG_STORE {elsewhere / 'store'}; "
         "put it on storage that all nodes share (GANSEG_STORE)"

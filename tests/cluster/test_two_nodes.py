@@ -14,7 +14,7 @@ import pytest
 import ganseg_dist.cluster.train as ray_train
 from ganseg_dist.config import override
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
-from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import RunError
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run, named_run
@@ -91,7 +91,7 @@ def test_it_goes_on_with_the_worker_that_is_left_and_takes_in_a_new_one(phantom,
     assert process.returncode == 130, errors
 
 
-class LosesTheSecond(NullTracker):
+class LosesTheSecond(Tracker):
     """Loses the node when an epoch has ended and its checkpoint is written, and keeps what is said."""
 
     def __init__(self, nodes: TwoNodes, run: Run) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from clients.app import app
 from ganseg_dist.config import RunConfig
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
-from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.planning.prepare import Prepared
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run, runs_root
@@ -48,7 +48,7 @@ def _places() -> dict[str, str]:
 
 def train(folder: Path, config: RunConfig, prepared: Prepared) -> None:
     """A local run, from its newest checkpoint where there is one."""
-    train_here(Run(folder), config, prepared, NullTracker())
+    train_here(Run(folder), config, prepared, Tracker())
 
 
 def train_and_list_events(folder: Path, config: RunConfig, prepared: Prepared, listed: Path) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ganseg_dist.engine.checkpoint import NoCheckpoints
-from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.checkpoint import Checkpoints
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.engine.trainer import train_member
 from ganseg_dist.engine.world import World
 from ganseg_dist.systems import recipe
@@ -21,7 +21,7 @@ SETTINGS = {
 }
 
 
-class Warnings(NullTracker):
+class Warnings(Tracker):
     def __init__(self):
         self.said = []
 
@@ -36,7 +36,7 @@ def trained(cohort, store):
         config = resolved(recipe("gan_detector_debug"), cohort, SETTINGS | {"system.synthesis_learning_rate": rate})
         assert config.system.least_diversity == 0.1
         heard = Warnings()
-        state = train_member(config, prepare(cohort, config, store).open(config), World(), heard, NoCheckpoints())
+        state = train_member(config, prepare(cohort, config, store).open(config), World(), heard, Checkpoints())
         epochs = [record.scores for record in state.position.history if record.stage == "synthesis"]
         return [scores["relative_diversity"] for scores in epochs[BEGINNERS_EPOCHS:]], heard.said
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from clients.app import app
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
-from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run, runs_root
 from ganseg_dist.systems import recipe
@@ -22,7 +22,7 @@ from tests.contract.conftest import SHORT
 pytestmark = pytest.mark.usefixtures("own_runs")
 
 
-class Warned(NullTracker):
+class Warned(Tracker):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
@@ -30,10 +30,10 @@ class Warned(NullTracker):
         self.lines.append(warning)
 
 
-def simulated(phantom: Path, config: RunConfig, name: str, sites: str = "1", shown: NullTracker | None = None) -> Path:
+def simulated(phantom: Path, config: RunConfig, name: str, sites: str = "1", shown: Tracker | None = None) -> Path:
     """A federation's run folder."""
     request = TrainingRequest(config, phantom, run_name=name, local=True)
-    return simulate(Simulation(request, sites), app, tracker=shown or NullTracker()).folder
+    return simulate(Simulation(request, sites), app, tracker=shown or Tracker()).folder
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

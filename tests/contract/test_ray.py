@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from ganseg_dist.cluster.ray_cluster import ray_cluster
 from ganseg_dist.cluster.train import train_on_ray
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
-from ganseg_dist.engine.tracker import NullTracker, Progress
+from ganseg_dist.engine.tracker import Progress, Tracker
 from ganseg_dist.errors import DataError, RunError
 from ganseg_dist.runs import Run
 from tests.contract import members
@@ -31,7 +31,7 @@ def cluster():
             yield
 
 
-class Epochs(NullTracker):
+class Epochs(Tracker):
     """Notes each epoch that rank 0 begins, and lets something happen early in one of them."""
 
     def __init__(self, notes: Path, number: int | None, happens: Callable[[], None]) -> None:
@@ -55,7 +55,7 @@ def complain() -> None:
     raise DataError("case 7: its file is gone; restore it")
 
 
-class Scores(NullTracker):
+class Scores(Tracker):
     """Keeps what reaches the driver."""
 
     def __init__(self) -> None:

@@ -17,10 +17,10 @@ import torch.distributed as dist
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.augment import augment
 from ganseg_dist.data.cohort import Cohort
-from ganseg_dist.engine.checkpoint import NoCheckpoints
+from ganseg_dist.engine.checkpoint import Checkpoints
 from ganseg_dist.engine.loader import StageBatches
 from ganseg_dist.engine.step import train_step
-from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.engine.trainer import Trainer, prepare_state, seeded, train_member
 from ganseg_dist.engine.world import World
 from ganseg_dist.planning.prepare import Prepared
@@ -86,7 +86,7 @@ def measure(out: Path, config: RunConfig, prepared: Prepared) -> None:
                 "norms": dict(state.balances[phase.name].norms) if phase.balance else {},
             }
         found["scores"][stage.name] = Trainer(system, stage, data[stage.source], config, state, world).validate()
-    final = train_member(config, prepared.open(config), world, NullTracker(), NoCheckpoints())
+    final = train_member(config, prepared.open(config), world, Tracker(), Checkpoints())
     found["history"] = list(map(asdict, final.position.history))
     found["weights"] = {
         f"{name}.{key}": value for name, net in final.networks.items() for key, value in net.state_dict().items()

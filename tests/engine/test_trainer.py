@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from ganseg_dist.data.slices import SliceSet
-from ganseg_dist.engine.checkpoint import NoCheckpoints
+from ganseg_dist.engine.checkpoint import Checkpoints
 from ganseg_dist.engine.epochs import end_stage, finish_epoch, set_learning_rate
 from ganseg_dist.engine.state import Epoch
-from ganseg_dist.engine.step import StepLog, only_training, train_step
-from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.step import StepLog, train_only, train_step
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.engine.trainer import StageData, Trainer, train
 from ganseg_dist.engine.validate import judging
 from ganseg_dist.engine.world import World
@@ -18,7 +18,7 @@ from ganseg_dist.systems.base import Balance, Monitor, Phase, Ratio
 from tests.engine.toys import FIRST, SECOND, Toy, batch, config, stage, state_of
 
 
-class Heard(NullTracker):
+class Heard(Tracker):
     """Keeps what a tracker is told."""
 
     def __init__(self):
@@ -43,7 +43,7 @@ def data(prepared, debug_config):
 
 
 def run(system, data, state, settings, **changes):
-    tracker = changes.pop("tracker", NullTracker())
+    tracker = changes.pop("tracker", Tracker())
     Trainer(system, system.stages[0], data, settings, state, tracker=tracker).fit(**changes)
 
 
@@ -90,9 +90,9 @@ def test_gradients_are_clipped_by_network():
 
 def test_only_the_named_networks_train_and_none_keeps_a_gradient():
     system = Toy()
-    with only_training(system.networks, ("second",)):
-        assert [net.training for net in system.networks.values()] == [False, True]
-        assert [net.value.requires_grad for net in system.networks.values()] == [False, True]
+    train_only(system.networks, ("second",))
+    assert [net.training for net in system.networks.values()] == [False, True]
+    assert [net.value.requires_grad for net in system.networks.values()] == [False, True]
     train_step(system, SECOND, batch(), config(), state_of(system), World())
     assert all(net.value.grad is None for net in system.networks.values())
 
@@ -269,7 +269,7 @@ def test_a_stopped_stage_trains_no_more_and_the_next_begins(data):
     system = Toy(patient, stage(name="next", epochs=1))
     state = train(
         system, {"cohort": data}, config(**{"train.batch_size": 8}),
-        world=World(), tracker=NullTracker(), checkpoints=NoCheckpoints(),
+        world=World(), tracker=Tracker(), checkpoints=Checkpoints(),
     )  # fmt: skip
     assert [(record.stage, record.epoch) for record in state.position.history] == [
         ("toy", 0), ("toy", 1), ("toy", 2), ("next", 0),

@@ -3,7 +3,8 @@ import torch
 from safetensors.torch import save_file
 
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.models.classifier import Classifier, group_norm, load_pretrained
+from ganseg_dist.models.classifier import Classifier, load_pretrained
+from ganseg_dist.models.layers import group_norm
 
 
 def classifier(channels=2, classes=2, widths=(4, 8), seed=0):

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from ganseg_dist.models.unet import UNet, instance_norm
+from ganseg_dist.models.layers import instance_norm
+from ganseg_dist.models.unet import UNet
 
 
 def test_shapes_and_how_often_the_side_is_halved():

@@ -10,7 +10,7 @@ import pytest
 from ganseg_dist.config import override
 from ganseg_dist.data.cohort import split_as_configured
 from ganseg_dist.data.readers import read_cohort
-from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import DataError
 from ganseg_dist.planning.plan import plan_training
 from ganseg_dist.planning.preflight import preflight
@@ -24,7 +24,7 @@ from tests.data.cohorts import save_picture, slice_of_head, write_classes, write
 from tune_spaces import spaces
 
 
-class Warned(NullTracker):
+class Warned(Tracker):
     def __init__(self, warned: list[str]) -> None:
         self.warned = warned
 

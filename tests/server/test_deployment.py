@@ -9,7 +9,7 @@ from clients.app import app
 from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.labels import BRATS
 from ganseg_dist.data.readers import read_cohort
-from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import ConfigError, FederationError
 from ganseg_dist.systems import recipe
 from server import sites as module
@@ -38,7 +38,7 @@ def asked(least_sites: int = 2, **changes: object) -> Deployment:
 
 def test_hospitals_agree_on_what_is_open_and_train(hospitals, tmp_path):
     lines: list[str] = []
-    run = deploy(asked(), hospitals, tracker=NullTracker(), write_line=lines.append)
+    run = deploy(asked(), hospitals, tracker=Tracker(), write_line=lines.append)
     of_a_round = [
         "asking 2 sites to train",
         "1 of 2 sites have answered",
@@ -86,9 +86,9 @@ def test_a_run_goes_on_with_what_was_agreed(hospitals):
             return super().push_messages(wanted)
 
     with pytest.raises(KeyboardInterrupt):
-        deploy(asked(), Killed(app, hospitals.nodes), tracker=NullTracker())
+        deploy(asked(), Killed(app, hospitals.nodes), tracker=Tracker())
     lines: list[str] = []
-    run = deploy(asked(), hospitals, tracker=NullTracker(), write_line=lines.append)
+    run = deploy(asked(), hospitals, tracker=Tracker(), write_line=lines.append)
     assert "together: goes on from round 2 of 2" in lines
     told = run.federation()
     assert told is not None
@@ -96,23 +96,23 @@ def test_a_run_goes_on_with_what_was_agreed(hospitals):
 
 
 def test_what_was_not_agreed_on_cannot_be_asked_for_when_it_goes_on(hospitals):
-    deploy(asked(**{"data.modalities": ["t1", "flair"]}), hospitals, tracker=NullTracker())
+    deploy(asked(**{"data.modalities": ["t1", "flair"]}), hospitals, tracker=Tracker())
     with pytest.raises(ConfigError, match="t2 is not in"):
-        deploy(asked(**{"data.modalities": ["t2"]}), hospitals, tracker=NullTracker())
+        deploy(asked(**{"data.modalities": ["t2"]}), hospitals, tracker=Tracker())
 
 
 def test_too_few_hospitals_end_it_with_their_reasons(hospitals, tmp_path):
     (tmp_path / "south" / "site.json").write_text("{}")
     why = r"1 of 2 required sites joined \(north\); node 2: the site rejects"
     with pytest.raises(FederationError, match=why):
-        deploy(asked(**{"federation.deadline_seconds": 1.0}), hospitals, tracker=NullTracker())
+        deploy(asked(**{"federation.deadline_seconds": 1.0}), hospitals, tracker=Tracker())
     assert not (tmp_path / "runs" / "together").exists()
 
 
 def test_a_hospital_without_what_is_named_takes_no_part(hospitals):
     named = {"data.modalities": ["swi"], "federation.deadline_seconds": 1.0}
     with pytest.raises(FederationError, match="0 of "):
-        deploy(asked(**named), hospitals, tracker=NullTracker())
+        deploy(asked(**named), hospitals, tracker=Tracker())
 
 
 def test_a_hospital_that_mends_its_site_json_is_taken_in(hospitals, tmp_path, monkeypatch):
@@ -122,7 +122,7 @@ def test_a_hospital_that_mends_its_site_json_is_taken_in(hospitals, tmp_path, mo
     file.write_text("{}")
     warned: list[str] = []
 
-    class Engineer(NullTracker):
+    class Engineer(Tracker):
         """At south, who mends the file once the server has said what it heard."""
 
         def warn(self, step: int, warning: str) -> None:

@@ -8,7 +8,7 @@ from flwr.app import Context, Message
 
 from clients.app import app
 from ganseg_dist.config import override
-from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("own_runs")
 SHORT = {"system.gan": False, "train.epochs": 1, "data.test_fraction": 0.3}
 
 
-class Warned(NullTracker):
+class Warned(Tracker):
     def __init__(self) -> None:
         self.lines: list[str] = []
 

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from clients.app import app
 from ganseg_dist.config import override
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
-from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import FederationError
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.runs import Run
@@ -25,7 +25,7 @@ BAD = 3
 SHORT = {"system.gan": False, "train.epochs": 2, "data.test_fraction": 0.3}
 
 
-class Warned(NullTracker):
+class Warned(Tracker):
     def __init__(self) -> None:
         self.lines: list[str] = []
 

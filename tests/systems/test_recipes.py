@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ganseg_dist.config import override
-from ganseg_dist.engine.checkpoint import NoCheckpoints
-from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.checkpoint import Checkpoints
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.engine.trainer import train_member
 from ganseg_dist.engine.world import World
 from ganseg_dist.systems import build_system, recipe, recipes
@@ -48,7 +48,7 @@ CASES = [
 ]
 
 
-class Steps(NullTracker):
+class Steps(Tracker):
     """Counts the steps of each phase."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ def test_an_epoch_of_each_stage(name, changes, cohort, store):
     short = SHORT.get(name.removesuffix("_debug"), {"train.epochs": 1}) | {"train.batch_size": 16}
     config = resolved(recipe(name), cohort, {**short, **changes})
     heard = Steps()
-    state = train_member(config, prepare(cohort, config, store).open(config), World(), heard, NoCheckpoints())
+    state = train_member(config, prepare(cohort, config, store).open(config), World(), heard, Checkpoints())
     stages = build_system(config).stages
     assert {record.stage for record in state.position.history} == {stage.name for stage in stages}
     assert heard.phases.keys() == {phase.name for stage in stages for phase in stage.phases}

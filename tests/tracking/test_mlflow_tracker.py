@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from ganseg_dist.display import PNG_TEXT, Convention
-from ganseg_dist.engine.tracker import NullTracker, Progress
+from ganseg_dist.engine.tracker import Progress, Tracker
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_tracking
 
@@ -62,7 +62,7 @@ def test_a_call_repeated_after_a_lost_answer_adds_nothing(run):
 
 def test_an_untracked_run_has_a_tracker_that_tells_nobody():
     tracker = MLflowTracker.of(TrackedRun("http://127.0.0.1:9"))
-    assert isinstance(tracker, NullTracker)
+    assert type(tracker) is Tracker
     tracker.steps(0, {"a": [1.0]})
     tracker.close()
 

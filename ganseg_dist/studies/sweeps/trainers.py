@@ -25,7 +25,7 @@ from ganseg_dist.config import RunConfig, override
 from ganseg_dist.data.cohort import Cohort, Split
 from ganseg_dist.data.record import DataRecord
 from ganseg_dist.engine.checkpoint import FolderCheckpoints, checkpoint_damage, read_position
-from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.engine.trainer import train_member
 from ganseg_dist.engine.world import World
 from ganseg_dist.errors import FederationError, TrainingDiverged
@@ -237,7 +237,7 @@ class ReportedCheckpoints(FolderCheckpoints):
             self.report(self.last())
 
 
-class ReportedEpochs(NullTracker):
+class ReportedEpochs(Tracker):
     """Reports the newest checkpoint that workers in other processes have written when the driver learns of an epoch."""
 
     def __init__(self, checkpoints: FolderCheckpoints, report: Callable[[Path], None]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ganseg_dist.models.initialise import xavier_initialise
+from ganseg_dist.models.layers import xavier_initialise
 from ganseg_dist.models.unet import UNet
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ganseg_dist.models.initialise import small_initialise, xavier_initialise
+from ganseg_dist.models.layers import small_initialise, xavier_initialise
 from ganseg_dist.models.unet import UNet
 
 

@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.batch import BACKGROUND, Batch
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.losses.adversarial import discriminator_loss, generator_loss
-from ganseg_dist.losses.synthesis import diversity_loss
-from ganseg_dist.models.initialise import small_initialise
+from ganseg_dist.losses.adversarial import discriminator_loss, diversity_loss, generator_loss
+from ganseg_dist.models.layers import small_initialise
 from ganseg_dist.models.patch_discriminator import PatchDiscriminator
 from ganseg_dist.models.unet import UNet
 from ganseg_dist.systems.base import Alarm, Monitor, Phase, Prediction, Ratio, Stage

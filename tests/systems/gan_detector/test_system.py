@@ -11,11 +11,11 @@ from torch import nn
 
 from ganseg_dist.config import override
 from ganseg_dist.data.batch import BACKGROUND, Batch
-from ganseg_dist.engine.checkpoint import NoCheckpoints
+from ganseg_dist.engine.checkpoint import Checkpoints
 from ganseg_dist.engine.epochs import new_alarms
 from ganseg_dist.engine.state import Epoch
 from ganseg_dist.engine.step import train_step
-from ganseg_dist.engine.tracker import NullTracker
+from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.engine.trainer import prepare_state, train_member
 from ganseg_dist.engine.validate import mean_over_cases
 from ganseg_dist.engine.world import World
@@ -368,7 +368,7 @@ def test_a_collapse_raises_the_alarm_and_a_live_generator_none(kind):
 # From a cohort
 
 
-class Warnings(NullTracker):
+class Warnings(Tracker):
     def __init__(self):
         self.said = []
 
@@ -385,7 +385,7 @@ def test_every_stage_trains_on_the_phantom(kind, cohort, store):
     )
     assert config.data.classes == ("no lesion", "lesion")
     heard = Warnings()
-    state = train_member(config, prepare(cohort, config, store).open(config), World(), heard, NoCheckpoints())
+    state = train_member(config, prepare(cohort, config, store).open(config), World(), heard, Checkpoints())
     history = state.position.history
     assert [record.stage for record in history] == ["synthesis"] * 2 + ["detect"] * 2
     assert heard.said == []

@@ -8,7 +8,7 @@ from ganseg_dist.config import override
 from ganseg_dist.data.batch import BACKGROUND, Batch
 from ganseg_dist.engine.epochs import new_alarms
 from ganseg_dist.engine.state import Epoch
-from ganseg_dist.engine.step import only_training
+from ganseg_dist.engine.step import train_only
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.systems import build_system, recipe
 from ganseg_dist.systems.base import BEGINNERS_EPOCHS
@@ -115,8 +115,8 @@ def test_the_share_of_features_dropped_is_the_set_one():
 def test_a_phase_moves_its_network_alone(phase, trained):
     system = made(diversity_weight=1.0)
     batch = head(system)
-    with only_training(system.networks, (trained,)):
-        torch.stack(list(system.losses(phase, batch).values())).sum().backward()
+    train_only(system.networks, (trained,))
+    torch.stack(list(system.losses(phase, batch).values())).sum().backward()
     for name, network in system.networks.items():
         moved = [weight.grad is not None and bool(weight.grad.abs().sum() > 0) for weight in network.parameters()]
         assert any(moved) == (name == trained), name

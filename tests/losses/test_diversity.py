@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ganseg_dist.losses.synthesis import diversity_loss
+from ganseg_dist.losses.adversarial import diversity_loss
 
 
 def test_diversity_is_the_images_difference_over_the_noises():
