@@ -31,7 +31,7 @@ DEAD_SERVER = "http://127.0.0.1:9"
 
 @dataclass(frozen=True)
 class Result:
-    """What a command said and how it ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -54,15 +54,15 @@ def run_command(*words: object) -> Result:
     return Result(ended.value.code or 0, out.getvalue(), err.getvalue())
 
 
-def assert_refused(result: Result, code: int, *said: object) -> None:
-    """One line, the last, that says all this; nothing on stdout, and no traceback."""
+def assert_error(result: Result, code: int, *messages: object) -> None:
+    """The last line of stderr is the only error and contains all messages; stdout is empty, without traceback."""
     assert result.code == code, result
     assert len(result.errors) == 1, result.err
     assert result.err.splitlines()[-1] == result.errors[0]
     assert "Traceback" not in result.err
     assert result.out == ""
-    for words in said:
-        assert str(words) in result.errors[0]
+    for message in messages:
+        assert str(message) in result.errors[0]
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +72,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_runs(workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test has its own runs, shares the store, and reaches no MLflow server unless it says so."""
+    """Every test has its own runs, shares the store, and reaches no MLflow server by default."""
     monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("GANSEG_STORE", str(workplace / "store"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD_SERVER)
@@ -139,17 +139,17 @@ def write_colour_case(folder: Path, number: int, slices: int = 7) -> Path:
 
 @pytest.fixture
 def kaggle_run(kaggle: Path, tmp_path: Path) -> Run:
-    """A finished run on pictures whose weights were drawn, not learnt."""
-    return drawn_run("ganet_seg_debug", kaggle, tmp_path)
+    """A finished run on pictures with untrained weights."""
+    return untrained_run("ganet_seg_debug", kaggle, tmp_path)
 
 
 @pytest.fixture
-def painter_run(kaggle: Path, tmp_path: Path) -> Run:
-    """The same of a generator that generates."""
-    return drawn_run("gan_osmosis_debug", kaggle, tmp_path)
+def osmosis_run(kaggle: Path, tmp_path: Path) -> Run:
+    """A finished GAN-OSMOSIS run with untrained weights."""
+    return untrained_run("gan_osmosis_debug", kaggle, tmp_path)
 
 
-def drawn_run(
+def untrained_run(
     name: str,
     kaggle: Path,
     tmp_path: Path,
@@ -157,12 +157,12 @@ def drawn_run(
     changes: Mapping[str, Any] | None = None,
     labels: str | None = None,
 ) -> Run:
-    """A finished run of a recipe that learnt nothing."""
+    """A finished run of a recipe with untrained weights."""
     config = override(recipe(name), {"data.validation_fraction": 0.25, "data.test_fraction": 0.25, **(changes or {})})
     request = TrainingRequest(config, kaggle, local=True, labels=labels)
     plan = plan_training(request)
     run, _ = open_run(run_name, plan.config, plan.data_record, plan.cohort, request=request.to_record())
-    weights = untrained_weights(plan.config, tmp_path / "drawn.safetensors")
+    weights = untrained_weights(plan.config, tmp_path / "untrained.safetensors")
     facts = {"channels": run.read("data.json")["channels"]}
     scheme = plan.cohort.scheme.of_regions(plan.config.data.regions or ())
     write_model(run.model, plan.config, weights, scheme, card="", facts=facts, thresholds=Thresholds())

@@ -1,4 +1,4 @@
-"""`ganseg audit`: a person's way to see what left a hospital."""
+"""`ganseg audit`: summary and verification of an egress manifest."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ganseg_dist.federation.manifest import START, Content, digest, seal, to_line
-from tests.cli.conftest import assert_refused
+from tests.cli.conftest import assert_error
 
 WEIGHTS = {
     "networks.segmenter.encoder.weight": np.zeros((2, 3), np.float32),
@@ -45,11 +45,11 @@ def lines_of(manifest):
     return manifest.read_bytes().splitlines(keepends=True)
 
 
-def test_a_whole_manifest_is_summed_up(ganseg, manifest):
+def test_audit_summarizes_intact_manifest(ganseg, manifest):
     first, *_, last = map(json.loads, lines_of(manifest))
-    told = ganseg("audit", manifest)
-    assert told.code == 0, told.err
-    assert told.out.splitlines() == [
+    result = ganseg("audit", manifest)
+    assert result.code == 0, result.err
+    assert result.out.splitlines() == [
         f"{manifest}: 6 messages, an unbroken chain",
         "federation: lgg",
         "joining (before the first round): 1 message: 1 number (patients); names of the site, its channels, regions "
@@ -62,10 +62,10 @@ def test_a_whole_manifest_is_summed_up(ganseg, manifest):
         f"bytes in tensors: {BYTES}",
         f"head: {last['hash']}",
     ]
-    assert "--head" in told.err
+    assert "--head" in result.err
 
 
-def test_verbose_names_every_tensor_and_number(ganseg, tmp_path):
+def test_audit_verbose_lists_every_tensor_and_number(ganseg, tmp_path):
     file = tmp_path / "egress.jsonl"
     losses = {f"segment/supervised/term{index}": 0.5 for index in range(9)}
     write(file, [*MESSAGES[:3], ("train", 1, WEIGHTS | {"hidden": np.zeros(2, np.float32)}, losses)])
@@ -79,7 +79,7 @@ def test_verbose_names_every_tensor_and_number(ganseg, tmp_path):
     assert all(name in full.out for name in losses)
 
 
-def test_what_left_is_told_apart_by_federation_and_errors_by_their_round(ganseg, tmp_path):
+def test_audit_separates_federations_and_rounds_of_errors(ganseg, tmp_path):
     file = tmp_path / "egress.jsonl"
     write(file, [("error", 0, {}, {"code": 1002}), ("error", 3, {}, {"code": 1004})])
     lines = file.read_bytes().splitlines()
@@ -93,11 +93,11 @@ def test_what_left_is_told_apart_by_federation_and_errors_by_their_round(ganseg,
     ]
 
 
-def test_it_says_so_in_json_too(ganseg, manifest):
+def test_audit_json_holds_summary(ganseg, manifest):
     first, *_, last = map(json.loads, lines_of(manifest))
-    told = ganseg("audit", manifest, "--json")
-    assert told.code == 0, told.err
-    assert json.loads(told.out) == {
+    result = ganseg("audit", manifest, "--json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out) == {
         "file": str(manifest),
         "lines": 6,
         "head": last["hash"],
@@ -118,36 +118,36 @@ def test_it_says_so_in_json_too(ganseg, manifest):
     }
 
 
-def test_a_broken_chain_is_told_line_by_line(ganseg, manifest):
+def test_audit_reports_broken_chain_by_line(ganseg, manifest):
     lines = lines_of(manifest)
     lines[2] = lines[2].replace(b'/dice":0.5', b'/dice":0.1')
     del lines[4]
     manifest.write_bytes(b"".join(lines))
-    told = ganseg("audit", manifest)
-    assert told.code == 1
-    altered, removed, total = told.out.splitlines()
+    result = ganseg("audit", manifest)
+    assert result.code == 1
+    altered, removed, total = result.out.splitlines()
     assert altered.startswith("error: line 3: altered: ")
     assert removed.startswith("error: line 5: removed: ")
     assert total == f"{manifest}: 5 lines, 2 faults"
     in_json = ganseg("audit", manifest, "--json")
     assert in_json.code == 1
-    said = json.loads(in_json.out)
-    assert [(fault["line"], fault["kind"]) for fault in said["faults"]] == [(3, "altered"), (5, "removed")]
-    assert said["summary"] is None, "what was altered is not summed up"
+    stored = json.loads(in_json.out)
+    assert [(fault["line"], fault["kind"]) for fault in stored["faults"]] == [(3, "altered"), (5, "removed")]
+    assert stored["summary"] is None, "what was altered is not summed up"
 
 
-def test_a_power_cut_is_no_tampering(ganseg, manifest):
+def test_audit_distinguishes_half_written_line_from_altered_line(ganseg, manifest):
     manifest.write_bytes(manifest.read_bytes()[:-30])
-    told = ganseg("audit", manifest)
-    assert told.code == 1
-    assert told.out.startswith("error: line 6: half written, as a power cut leaves it, not altered")
+    result = ganseg("audit", manifest)
+    assert result.code == 1
+    assert result.out.startswith("error: line 6: half written, as a power cut leaves it, not altered")
     manifest.write_bytes(b'{"bytes":')
-    told = ganseg("audit", manifest)
-    assert told.code == 1
-    assert told.out.startswith("error: line 1: half written")
+    result = ganseg("audit", manifest)
+    assert result.code == 1
+    assert result.out.startswith("error: line 1: half written")
 
 
-def test_lines_cut_off_the_end_show_with_the_head(ganseg, manifest):
+def test_audit_detects_removed_last_lines_with_head(ganseg, manifest):
     lines = lines_of(manifest)
     head = json.loads(lines[-1])["hash"]
     right = ganseg("audit", manifest, "--head", head)
@@ -159,27 +159,27 @@ def test_lines_cut_off_the_end_show_with_the_head(ganseg, manifest):
     assert cut.out.startswith("error: line 5: head: ")
 
 
-def test_one_fault_is_one_and_of_many_the_first_are_told(ganseg, manifest):
+def test_audit_prints_first_20_faults(ganseg, manifest):
     lines = lines_of(manifest)
     manifest.write_bytes(b"".join(lines[1:]))
     assert ganseg("audit", manifest).out.splitlines()[-1] == f"{manifest}: 5 lines, 1 fault"
     manifest.write_bytes(b"".join(lines) + b"x\n" * 25)
-    told = ganseg("audit", manifest)
-    assert told.code == 1
-    *errors, more, total = told.out.splitlines()
+    result = ganseg("audit", manifest)
+    assert result.code == 1
+    *errors, more, total = result.out.splitlines()
     assert len(errors) == 20
     assert all(line.startswith("error: line ") for line in errors)
     assert (more, total) == ("and 5 more; --json has all", f"{manifest}: 31 lines, 25 faults")
     assert len(json.loads(ganseg("audit", manifest, "--json").out)["faults"]) == 25
 
 
-def test_an_empty_file_is_vouched_for_by_its_head_alone(ganseg, tmp_path):
+def test_audit_accepts_empty_file_only_with_start_head(ganseg, tmp_path):
     file = tmp_path / "egress.jsonl"
     file.touch()
-    told = ganseg("audit", file)
-    assert told.code == 1, "an emptied file is as empty as one that nothing was written to"
-    assert "nothing has left yet, or the file was emptied" in told.out
-    assert "unbroken" not in told.out
+    result = ganseg("audit", file)
+    assert result.code == 1, "an emptied file is as empty as one that nothing was written to"
+    assert "nothing has left yet, or the file was emptied" in result.out
+    assert "unbroken" not in result.out
     (fault,) = json.loads(ganseg("audit", file, "--json").out)["faults"]
     assert (fault["line"], fault["kind"]) == (0, "empty")
     new = ganseg("audit", file, "--head", START)
@@ -191,31 +191,31 @@ def test_an_empty_file_is_vouched_for_by_its_head_alone(ganseg, tmp_path):
 
 
 @pytest.mark.parametrize("place", ["nowhere", "folder", "notes.txt", "picture.png", "image.nii"])
-def test_what_is_no_manifest_is_one_line(ganseg, tmp_path, place):
+def test_audit_rejects_file_that_is_no_manifest(ganseg, tmp_path, place):
     (tmp_path / "folder").mkdir()
     (tmp_path / "notes.txt").write_text("of the ward\n")
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20 + b"\n")
     (tmp_path / "image.nii").write_bytes(b"\n\0\x80" * 2000 + b"\0")
-    assert_refused(ganseg("audit", tmp_path / place), 2, tmp_path / place)
-    assert_refused(ganseg("audit", tmp_path / place, "--json"), 2, tmp_path / place)
+    assert_error(ganseg("audit", tmp_path / place), 2, tmp_path / place)
+    assert_error(ganseg("audit", tmp_path / place, "--json"), 2, tmp_path / place)
 
 
 @pytest.mark.timeout(60)
-def test_a_pipe_or_device_is_neither_waited_for_nor_read_to_its_end(ganseg, tmp_path):
+def test_audit_rejects_pipe_and_device(ganseg, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path / "pipe", "/dev/zero"):
-        assert_refused(ganseg("audit", place), 2, f"{place}: cannot be read", "is not a regular file")
+        assert_error(ganseg("audit", place), 2, f"{place}: cannot be read", "is not a regular file")
 
 
 @pytest.mark.parametrize("head", ["", "abc", "G" * 64, "0" * 63])
-def test_a_head_that_is_no_hash_is_wrong_usage(ganseg, manifest, head):
-    assert_refused(ganseg("audit", manifest, "--head", head), 2, "--head")
+def test_audit_rejects_invalid_head(ganseg, manifest, head):
+    assert_error(ganseg("audit", manifest, "--head", head), 2, "--head")
 
 
-def test_names_in_a_manifest_are_shown_and_not_obeyed(ganseg, tmp_path):
+def test_audit_escapes_control_characters_in_names(ganseg, tmp_path):
     name = "dice\x9b31m\u202e[/x]"
     write(tmp_path / "egress.jsonl", [("evaluate", 1, {}, {name: 0.5})])
-    told = ganseg("audit", tmp_path / "egress.jsonl")
-    assert told.code == 0, told.err
-    assert r"1 number (dice\x9b31m\u202e[/x])" in told.out
+    result = ganseg("audit", tmp_path / "egress.jsonl")
+    assert result.code == 0, result.err
+    assert r"1 number (dice\x9b31m\u202e[/x])" in result.out
     assert json.loads(ganseg("audit", tmp_path / "egress.jsonl", "--json").out)["summary"]["metrics"] == [name]

@@ -1,4 +1,4 @@
-"""Whatever a person gives: one line that names the file or field, a non-zero exit, and nothing changed."""
+"""Invalid input: one error line that names the file or field, a non-zero exit, and no file changed."""
 
 import gzip
 import json
@@ -12,7 +12,7 @@ import tifffile
 import torch
 
 from ganseg_dist.cli.main import main
-from tests.cli.conftest import assert_refused, snapshot
+from tests.cli.conftest import assert_error, snapshot
 
 CASE = "BraTS20_Training_001"
 
@@ -79,24 +79,24 @@ WAYS = (
 
 
 @pytest.mark.parametrize("how", WAYS)
-def test_a_bad_case_stops_training_and_preparation_and_fails_the_check(ganseg, bad_cohort, tmp_path, how):
+def test_check_train_and_prepare_reject_broken_case(ganseg, bad_cohort, tmp_path, how):
     named = spoil(bad_cohort, how)
     checked = ganseg("check", bad_cohort)
     assert checked.code == 1
     assert any(line.startswith(f"error: {CASE}: ") and named in line for line in checked.out.splitlines())
-    assert_refused(ganseg("train", "ganet_seg_debug", "--data", bad_cohort, "--local"), 1, named, "--exclude-bad")
-    assert_refused(ganseg("prepare", bad_cohort, "--recipe", "ganet_seg_debug", "--local"), 1, named)
+    assert_error(ganseg("train", "ganet_seg_debug", "--data", bad_cohort, "--local"), 1, named, "--exclude-bad")
+    assert_error(ganseg("prepare", bad_cohort, "--recipe", "ganet_seg_debug", "--local"), 1, named)
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("how", ["nan", "flipped"])
-def test_a_case_that_would_be_segmented_wrongly_is_not_segmented(ganseg, run, bad_cohort, tmp_path, how):
+def test_predict_rejects_nan_and_flipped_scan(ganseg, run, bad_cohort, tmp_path, how):
     named = spoil(bad_cohort, how)
-    assert_refused(ganseg("predict", "tiny", bad_cohort / CASE, "--out", tmp_path / "masks"), 1, named)
+    assert_error(ganseg("predict", "tiny", bad_cohort / CASE, "--out", tmp_path / "masks"), 1, named)
     assert not list(tmp_path.glob("masks/*"))
 
 
-def test_check_says_it_in_json_too(ganseg, bad_cohort):
+def test_check_json_reports_unknown_label(ganseg, bad_cohort):
     spoil(bad_cohort, "labels")
     checked = ganseg("check", bad_cohort, "--json")
     assert checked.code == 1
@@ -107,7 +107,7 @@ def test_check_says_it_in_json_too(ganseg, bad_cohort):
 
 @pytest.mark.parametrize("command", ["check", "prepare", "train", "predict", "evaluate", "calibrate"])
 @pytest.mark.parametrize("place", ["nowhere", "empty", "notes.txt", "unknown"])
-def test_a_place_without_a_cohort(ganseg, run, tmp_path, command, place):
+def test_commands_reject_path_without_cohort(ganseg, run, tmp_path, command, place):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("no images")
     (tmp_path / "unknown").mkdir()
@@ -122,13 +122,13 @@ def test_a_place_without_a_cohort(ganseg, run, tmp_path, command, place):
         "evaluate": ["evaluate", "tiny", "--data", path],
         "calibrate": ["calibrate", "tiny", "--data", path],
     }[command]
-    assert_refused(ganseg(*words), 1, path)
+    assert_error(ganseg(*words), 1, path)
     assert snapshot(run.folder) == before
     assert not (tmp_path / "masks").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("args", "message"),
     [
         (["nope", "--data", "COHORT"], "nope: no such recipe"),
         (["ganet_seg_debog", "--data", "COHORT"], "did you mean ganet_seg_debug?"),
@@ -184,14 +184,14 @@ def test_a_place_without_a_cohort(ganseg, run, tmp_path, command, place):
         (["--resume", "tiny", "--workers", "2"], "--resume tiny: takes everything from the run"),
     ],
 )
-def test_wrong_words_for_training_are_usage_errors(ganseg, phantom, tmp_path, words, said):
-    words = [str(phantom) if word == "COHORT" else word for word in words]
-    assert_refused(ganseg("train", *words), 2, said)
+def test_train_rejects_invalid_options(ganseg, phantom, tmp_path, args, message):
+    args = [str(phantom) if word == "COHORT" else word for word in args]
+    assert_error(ganseg("train", *args), 2, message)
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("args", "message"),
     [
         (["frobnicate"], "No such command 'frobnicate'; see: ganseg --help"),
         (["evaluate", "tiny"], "Missing option '--data'; see: ganseg evaluate --help"),
@@ -205,24 +205,24 @@ def test_wrong_words_for_training_are_usage_errors(ganseg, phantom, tmp_path, wo
         (["prepare", "x", "--set", "data.size=7"], "data.size:"),
     ],
 )
-def test_wrong_words_for_other_commands(ganseg, words, said):
-    assert_refused(ganseg(*words), 2, said)
+def test_commands_reject_invalid_options(ganseg, args, message):
+    assert_error(ganseg(*args), 2, message)
 
 
-def test_an_unknown_layout_lists_the_known_ones(ganseg, phantom):
-    assert_refused(ganseg("check", phantom, "--layout", "dicom"), 2, "dicom", "brats", "decathlon", "kaggle_lgg")
+def test_check_lists_known_layouts_for_unknown_layout(ganseg, phantom):
+    assert_error(ganseg("check", phantom, "--layout", "dicom"), 2, "dicom", "brats", "decathlon", "kaggle_lgg")
 
 
-def test_a_gap_in_a_stack_and_folders_that_are_not_read_are_told(ganseg, kaggle, tmp_path):
+def test_check_reports_missing_slice_and_unread_folders(ganseg, kaggle, tmp_path):
     copy = tmp_path / "kaggle_3m"
     shutil.copytree(kaggle, copy)
     case, other = sorted(copy.iterdir())[:2]
     (case / f"{case.name}_4.tif").unlink()
     other.rename(copy / "patient2")
     (copy / "empty").mkdir()
-    said = ganseg("check", copy)
-    assert said.code == 1
-    lines = said.out.splitlines()
+    result = ganseg("check", copy)
+    assert result.code == 1
+    lines = result.out.splitlines()
     assert any(str(case) in line and "lacks slice 4 between 1 and 7" in line for line in lines)
     assert any(str(copy / "patient2") in line and "does not read" in line for line in lines)
     assert any(str(copy / "empty") in line and "is an empty folder" in line for line in lines)
@@ -230,22 +230,22 @@ def test_a_gap_in_a_stack_and_folders_that_are_not_read_are_told(ganseg, kaggle,
     assert "1 error, 3 warnings" in lines[-1]
 
 
-def test_a_picture_that_was_cut_off_is_one_line(ganseg, kaggle, tmp_path, capfd):
+def test_check_reports_truncated_picture_in_one_line(ganseg, kaggle, tmp_path, capfd):
     copy = tmp_path / "kaggle_3m"
     shutil.copytree(kaggle, copy)
     case = sorted(copy.iterdir())[0]
     file = case / f"{case.name}_2.tif"
     file.write_bytes(file.read_bytes()[:300])
-    said = ganseg("check", copy)
-    assert said.code == 1
-    (line,) = [line for line in said.out.splitlines() if line.startswith("error")]
+    result = ganseg("check", copy)
+    assert result.code == 1
+    (line,) = [line for line in result.out.splitlines() if line.startswith("error")]
     assert str(file) in line
     assert "is not a readable picture" in line
-    assert "TiffPages" not in said.err + capfd.readouterr().err
+    assert "TiffPages" not in result.err + capfd.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["evaluate", "calibrate", "predict", "export", "report", "train"])
-def test_an_unknown_run_lists_those_there_are(ganseg, run, phantom, tmp_path, command):
+def test_commands_list_known_runs_for_unknown_run(ganseg, run, phantom, tmp_path, command):
     words = {
         "evaluate": ["nosuch", "--data", phantom],
         "calibrate": ["nosuch"],
@@ -254,25 +254,25 @@ def test_an_unknown_run_lists_those_there_are(ganseg, run, phantom, tmp_path, co
         "report": ["nosuch"],
         "train": ["--resume", "nosuch"],
     }[command]
-    assert_refused(ganseg(command, *words), 1, "nosuch: no such run", "tiny")
+    assert_error(ganseg(command, *words), 1, "nosuch: no such run", "tiny")
     assert not (tmp_path / "out").exists()
 
 
-def test_too_few_patients(ganseg, phantom, tmp_path):
+def test_train_rejects_too_few_patients(ganseg, phantom, tmp_path):
     few = tmp_path / "few"
     shutil.copytree(phantom / CASE, few / CASE)
-    assert_refused(ganseg("train", "ganet_seg_debug", "--data", few, "--local"), 1, few, "1 patients leave none for")
+    assert_error(ganseg("train", "ganet_seg_debug", "--data", few, "--local"), 1, few, "1 patients leave none for")
     assert not (tmp_path / "runs" / "ganet_seg_debug-few").exists()
 
 
-def test_patients_without_masks(ganseg, bad_cohort):
+def test_train_rejects_cohort_without_masks(ganseg, bad_cohort):
     for mask in bad_cohort.glob("*/*_seg.nii.gz"):
         mask.unlink()
-    assert_refused(ganseg("train", "ganet_seg_debug", "--data", bad_cohort, "--local"), 1, bad_cohort, "has no masks")
+    assert_error(ganseg("train", "ganet_seg_debug", "--data", bad_cohort, "--local"), 1, bad_cohort, "has no masks")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_gpu_that_is_not_there(ganseg, run, phantom, tmp_path):
+def test_commands_reject_gpu_option_without_gpu(ganseg, run, phantom, tmp_path):
     refusals = [
         ganseg("train", "ganet_seg_debug", "--data", phantom, "--local", "--gpus"),
         ganseg("predict", "tiny", phantom, "--gpu", "--out", tmp_path / "out"),
@@ -280,18 +280,18 @@ def test_a_gpu_that_is_not_there(ganseg, run, phantom, tmp_path):
         ganseg("calibrate", "tiny", "--gpu"),
     ]
     for refusal in refusals:
-        assert_refused(refusal, 1, "GPU: PyTorch finds none")
+        assert_error(refusal, 1, "GPU: PyTorch finds none")
 
 
-def test_a_phantom_is_not_written_over_something_else(ganseg, tmp_path):
+def test_phantom_rejects_foreign_output_folder(ganseg, tmp_path):
     pytest.importorskip("nilearn", reason="phantoms are made of nilearn's MNI152 maps")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("precious")
-    assert_refused(ganseg("phantom", tmp_path / "mine", "--patients", "2", "--sites", "1"), 1, tmp_path / "mine")
+    assert_error(ganseg("phantom", tmp_path / "mine", "--patients", "2", "--sites", "1"), 1, tmp_path / "mine")
     assert snapshot(tmp_path / "mine") == {"notes.txt": b"precious"}
 
 
-def test_a_network_larger_than_memory_is_one_line(ganseg, monkeypatch):
+def test_main_reports_out_of_memory_in_one_line(ganseg, monkeypatch):
     def too_large(**_):
         torch.empty(2**50, dtype=torch.uint8)
 
@@ -300,10 +300,10 @@ def test_a_network_larger_than_memory_is_one_line(ganseg, monkeypatch):
 
     for fails in (too_large, too_large_for_a_gpu):
         monkeypatch.setattr("ganseg_dist.cli.main.app", fails)
-        assert_refused(ganseg("train"), 1, "memory:", "train.batch_size", "data.size")
+        assert_error(ganseg("train"), 1, "memory:", "train.batch_size", "data.size")
 
 
-def test_another_runtime_error_is_not_taken_for_it(monkeypatch):
+def test_main_reraises_other_runtime_error(monkeypatch):
     def fails(**_):
         raise RuntimeError("a bug")
 
@@ -312,7 +312,7 @@ def test_another_runtime_error_is_not_taken_for_it(monkeypatch):
         main()
 
 
-def test_a_volume_larger_than_memory_is_one_line(ganseg, run, bad_cohort, tmp_path):
+def test_predict_rejects_volume_larger_than_memory(ganseg, run, bad_cohort, tmp_path):
     """A damaged header may promise 70 TB."""
     flair = bad_cohort / CASE / f"{CASE}_flair.nii.gz"
     header = bytearray(352)
@@ -323,15 +323,15 @@ def test_a_volume_larger_than_memory_is_one_line(ganseg, run, bad_cohort, tmp_pa
     huge["vox_offset"] = 352
     header[:348] = huge.binaryblock
     replace(flair, gzip.compress(bytes(header)))
-    assert_refused(ganseg("predict", "tiny", bad_cohort / CASE, "--out", tmp_path / "masks"), 1)
+    assert_error(ganseg("predict", "tiny", bad_cohort / CASE, "--out", tmp_path / "masks"), 1)
 
 
-def test_an_empty_mask_is_told_to_a_segmenter_and_is_a_class_to_a_classifier(ganseg, kaggle, tmp_path):
+def test_check_reports_empty_mask_of_segmenter_but_not_of_classifier(ganseg, kaggle, tmp_path):
     copy = tmp_path / "kaggle_3m"
     shutil.copytree(kaggle, copy)
     case = sorted(copy.iterdir())[0]
     for mask in case.glob("*_mask.tif"):
         tifffile.imwrite(mask, np.zeros_like(tifffile.imread(mask)))
     for recipe, warnings in (("ganet_seg_debug", 1), ("gan_detector_debug", 0)):
-        said = ganseg("check", copy, "--recipe", recipe).out.splitlines()
-        assert len([line for line in said if "the mask is empty" in line]) == warnings
+        message = ganseg("check", copy, "--recipe", recipe).out.splitlines()
+        assert len([line for line in message if "the mask is empty" in line]) == warnings

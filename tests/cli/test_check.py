@@ -1,4 +1,4 @@
-"""`ganseg check` and the commands that train say the same of the same images."""
+"""`ganseg check` and the training commands report the same findings for the same images."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.cli.conftest import QUICK, assert_refused
+from tests.cli.conftest import QUICK, assert_error
 from tests.data.cohorts import save_picture, slice_of_head, write_classes, write_rows
 
 MASK = "*/*_seg.nii.gz"
@@ -89,32 +89,32 @@ def pictures_with_lesions(root, tmp_path):
         ),
     ],
 )
-def test_check_reports_what_training_rejects_in_the_same_words(ganseg, bad_cohort, tmp_path, spoil, recipe, message):
+def test_check_reports_same_error_as_train(ganseg, bad_cohort, tmp_path, spoil, recipe, message):
     data = spoil(bad_cohort, tmp_path)
     checked = ganseg("check", data, "--recipe", recipe)
     assert checked.code == 1
     (error,) = [line for line in checked.out.splitlines() if line.startswith("error: ")]
     assert message in error
     for more in ((), ("--dry-run",)):
-        refused = ganseg("train", recipe, "--data", data, "--local", *more)
-        assert refused.code == 1
-        assert refused.errors == [error]
-        assert refused.out == ""
+        result = ganseg("train", recipe, "--data", data, "--local", *more)
+        assert result.code == 1
+        assert result.errors == [error]
+        assert result.out == ""
     assert not (tmp_path / "runs" / f"{recipe}-{data.stem}").exists()
 
 
-def test_training_prints_the_warnings_of_check_before_it_begins(ganseg, bad_cohort):
+def test_train_and_prepare_print_warnings_of_check(ganseg, bad_cohort):
     checked = warnings(ganseg("check", bad_cohort, "--recipe", "ganet_seg_debug").out)
     assert [line for line in checked if "the mask is empty" in line], "of the healthy subject"
-    words = ("ganet_seg_debug", "--data", bad_cohort, "--local", *QUICK)
-    assert warnings(ganseg("train", *words, "--dry-run").err) == checked
-    trained = warnings(ganseg("train", *words).err)
+    args = ("ganet_seg_debug", "--data", bad_cohort, "--local", *QUICK)
+    assert warnings(ganseg("train", *args, "--dry-run").err) == checked
+    trained = warnings(ganseg("train", *args).err)
     assert trained[: len(checked)] == checked
     assert not set(trained[len(checked) :]) & set(checked)
     assert warnings(ganseg("prepare", bad_cohort, "--recipe", "ganet_seg_debug", "--local").err) == checked
 
 
-def test_many_warnings_of_one_kind_are_counted_with_the_command_that_lists_them(ganseg, bad_cohort):
+def test_train_counts_repeated_warnings_and_names_check_command(ganseg, bad_cohort):
     empty(sorted(bad_cohort.glob(MASK))[:6])
     shown = ganseg("train", "ganet_seg_debug", "--data", bad_cohort, "--layout", "brats", "--local", "--dry-run")
     about_masks = [line for line in warnings(shown.err) if "empty" in line]
@@ -125,7 +125,7 @@ def test_many_warnings_of_one_kind_are_counted_with_the_command_that_lists_them(
     assert len([line for line in warnings(listed.out) if "the mask is empty" in line]) == 7
 
 
-def test_what_is_left_out_is_warned_of(ganseg, bad_cohort):
+def test_train_exclude_bad_warns_of_excluded_case(ganseg, bad_cohort):
     flair = next(bad_cohort.glob("*/*_flair.nii.gz"))
     flair.unlink()
     flair.write_bytes(b"")
@@ -135,15 +135,15 @@ def test_what_is_left_out_is_warned_of(ganseg, bad_cohort):
     assert line.endswith("(left out)")
 
 
-def test_check_takes_the_fields_that_training_is_given(ganseg, bad_cohort):
-    words = ("check", bad_cohort, "--recipe", "ganet_seg_debug")
+def test_check_applies_set_options_of_recipe(ganseg, bad_cohort):
+    args = ("check", bad_cohort, "--recipe", "ganet_seg_debug")
     fractions = ("--set", "data.validation_fraction=0.04", "--set", "data.test_fraction=0.04")
-    assert "leave none for validation" in ganseg(*words, *fractions).out
-    assert ganseg(*words).code == 0
-    assert_refused(ganseg("check", bad_cohort, "--set", "seed=1"), 2, "--set: is of a recipe; give --recipe too")
+    assert "leave none for validation" in ganseg(*args, *fractions).out
+    assert ganseg(*args).code == 0
+    assert_error(ganseg("check", bad_cohort, "--set", "seed=1"), 2, "--set: is of a recipe; give --recipe too")
 
 
-def test_without_a_recipe_check_names_the_recipes_that_could_not_be_trained(ganseg, phantom, tmp_path):
+def test_check_lists_unfit_recipes_without_recipe(ganseg, phantom, tmp_path):
     fits = ganseg("check", phantom)
     assert "cannot train" not in fits.err
     classes = write_classes(tmp_path / "classes", {"glioma": 6, "none": 6})
@@ -154,7 +154,7 @@ def test_without_a_recipe_check_names_the_recipes_that_could_not_be_trained(gans
     assert list(unfit) == ["ganet_seg", "gan_osmosis"]
 
 
-def test_an_error_of_the_plan_is_a_finding_in_json(ganseg, bad_cohort, tmp_path):
+def test_check_json_includes_planning_error(ganseg, bad_cohort, tmp_path):
     data = few_patients(bad_cohort, tmp_path)
     found = json.loads(ganseg("check", data, "--recipe", "ganet_seg_debug", "--json").out)["findings"]
     (error,) = [finding for finding in found if finding["severity"] == "error"]
@@ -163,13 +163,13 @@ def test_an_error_of_the_plan_is_a_finding_in_json(ganseg, bad_cohort, tmp_path)
     assert error["remedy"].startswith("add patients or lower data.")
 
 
-def test_an_experiment_warns_once_and_rejects_a_trial_without_a_lesion_before_training(ganseg, bad_cohort, tmp_path):
+def test_experiment_folds_rejects_trial_without_lesion_before_training(ganseg, bad_cohort, tmp_path):
     masks = sorted(bad_cohort.glob(MASK))
     empty(masks[1:])
-    words = ("ganet_seg_debug", "--data", bad_cohort, "--local", "--folds", "3", "--run-name", "folds")
-    refused = ganseg("experiment", "folds", *words)
-    assert refused.code == 1
-    assert "none of the" in refused.errors[0]
-    assert "training cases shows a lesion" in refused.errors[0]
-    assert refused.errors[0].startswith(f"error: fold1: {bad_cohort}: ")
+    args = ("ganet_seg_debug", "--data", bad_cohort, "--local", "--folds", "3", "--run-name", "folds")
+    result = ganseg("experiment", "folds", *args)
+    assert result.code == 1
+    assert "none of the" in result.errors[0]
+    assert "training cases shows a lesion" in result.errors[0]
+    assert result.errors[0].startswith(f"error: fold1: {bad_cohort}: ")
     assert not (tmp_path / "runs" / "folds").exists()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.conftest import assert_refused, drawn_run
+from tests.cli.conftest import assert_error, untrained_run
 from tests.data.cohorts import write_classes
 
 SHORT = ("--set", "train.epochs=1", "--set", "train.batch_size=8", "--local")
@@ -32,12 +32,12 @@ def classes(tmp_path_factory):
 
 
 @pytest.mark.parametrize("recipe", ["gan_detector_debug", "dl_gan_cnn_debug"])
-def test_class_folders_train_evaluate_and_predict(ganseg, classes, tmp_path, recipe):
+def test_classifier_trains_evaluates_and_predicts_class_folders(ganseg, classes, tmp_path, recipe):
     trained = ganseg("train", recipe, "--data", classes, "--run-name", "shapes", *SHORT)
     assert trained.code == 0, trained.err
     assert trained.out.splitlines()[-1] == f"next: ganseg evaluate shapes --data {classes}"
     next_step = f"ganseg evaluate shapes --data {classes} chooses its operating point"
-    assert_refused(ganseg("calibrate", "shapes"), 2, "shapes: classifies", "no threshold to choose", next_step)
+    assert_error(ganseg("calibrate", "shapes"), 2, "shapes: classifies", "no threshold to choose", next_step)
     scored = ganseg("evaluate", "shapes", "--data", classes)
     assert scored.code == 0, scored.err
     assert "shapes on 12 test patients" in scored.out
@@ -55,12 +55,12 @@ def test_class_folders_train_evaluate_and_predict(ganseg, classes, tmp_path, rec
     assert "Confusion matrix" in page
     assert ("k = 3, chosen" in page) == (recipe == "dl_gan_cnn_debug")
     picture = classes / "Testing" / "disc" / "disc1.png"
-    said = ganseg("predict", "shapes", picture, "--out", tmp_path / "out")
-    assert said.code == 0, said.err
+    result = ganseg("predict", "shapes", picture, "--out", tmp_path / "out")
+    assert result.code == 0, result.err
     (line,) = csv.DictReader((tmp_path / "out" / "classes.csv").open())
     (known,) = [each for each in lines if each["case"].endswith("disc1")]
     assert float(line["p(disc)"]) == pytest.approx(float(known["p(disc)"]), abs=1e-5)
-    assert_refused(ganseg("predict", "shapes", picture, "--out", tmp_path / "out", "--overlays"), 2, "classes.csv")
+    assert_error(ganseg("predict", "shapes", picture, "--out", tmp_path / "out", "--overlays"), 2, "classes.csv")
 
 
 def assert_elbow(summary, recipe):
@@ -74,7 +74,7 @@ def assert_elbow(summary, recipe):
     assert within[7] < 0.2 * within[0]
 
 
-def test_training_images_that_are_not_at_hand_leave_no_elbow(ganseg, classes, tmp_path):
+def test_evaluate_omits_elbow_without_training_images(ganseg, classes, tmp_path):
     trained = ganseg("train", "dl_gan_cnn_debug", "--data", classes, "--run-name", "shapes", *SHORT)
     assert trained.code == 0, trained.err
     shutil.copytree(classes / "Testing", tmp_path / "unknown")
@@ -89,7 +89,7 @@ def test_training_images_that_are_not_at_hand_leave_no_elbow(ganseg, classes, tm
     assert "Number of clusters" not in (tmp_path / "runs" / "shapes" / "report.html").read_text()
 
 
-def test_a_cohort_with_masks_and_none_of_the_classes_is_refused(ganseg, classes, tmp_path):
+def test_evaluate_rejects_masked_cohort_without_classes_of_model(ganseg, classes, tmp_path):
     trained = ganseg("train", "gan_detector_debug", "--data", classes, "--run-name", "shapes", *SHORT)
     assert trained.code == 0, trained.err
     masked = tmp_path / "masked"
@@ -102,14 +102,14 @@ def test_a_cohort_with_masks_and_none_of_the_classes_is_refused(ganseg, classes,
         mask.save(masked / f"mask{number}.png")
         lines.append(f"case{number},case{number},here,case{number}.png,mask{number}.png")
     (masked / "cohort.csv").write_text("\n".join(["case,patient,site,grey,mask", *lines]) + "\n")
-    refused = ganseg("evaluate", "shapes", "--data", masked / "cohort.csv", "--part", "all")
-    assert refused.code != 0
-    assert len(refused.errors) == 1, refused.err
-    assert "none of shapes's classes, bar, disc" in refused.errors[0]
+    result = ganseg("evaluate", "shapes", "--data", masked / "cohort.csv", "--part", "all")
+    assert result.code != 0
+    assert len(result.errors) == 1, result.err
+    assert "none of shapes's classes, bar, disc" in result.errors[0]
     assert not (tmp_path / "runs" / "shapes" / "evaluation" / "all").exists()
 
 
-def test_a_detector_of_lesions_learns_from_masks(ganseg, kaggle, tmp_path):
+def test_detector_trains_on_lesion_masks(ganseg, kaggle, tmp_path):
     trained = ganseg("train", "gan_detector_debug", "--data", kaggle, "--run-name", "lesions", *SHORT)
     assert trained.code == 0, trained.err
     scored = ganseg("evaluate", "lesions", "--data", kaggle)
@@ -118,23 +118,23 @@ def test_a_detector_of_lesions_learns_from_masks(ganseg, kaggle, tmp_path):
     exported = ganseg("export", "lesions", tmp_path / "model")
     assert exported.code == 0, exported.err
     case = next(folder for folder in sorted(kaggle.iterdir()))
-    said = ganseg("predict", tmp_path / "model", case, "--out", tmp_path / "out")
-    assert said.code == 0, said.err
+    result = ganseg("predict", tmp_path / "model", case, "--out", tmp_path / "out")
+    assert result.code == 0, result.err
     assert len(list(csv.DictReader((tmp_path / "out" / "classes.csv").open()))) == 7
 
 
-def test_one_class_is_refused(ganseg, classes, tmp_path):
+def test_train_rejects_single_class(ganseg, classes, tmp_path):
     alone = tmp_path / "alone"
     (alone / "Training").mkdir(parents=True)
     (alone / "Training" / "disc").symlink_to(classes / "Training" / "disc")
-    refused = ganseg("train", "gan_detector_debug", "--data", alone, *SHORT)
-    assert refused.code != 0
-    assert len(refused.errors) == 1
+    result = ganseg("train", "gan_detector_debug", "--data", alone, *SHORT)
+    assert result.code != 0
+    assert len(result.errors) == 1
 
 
-def test_of_several_classes_no_operating_point_is_promised(ganseg, tmp_path):
+def test_calibrate_rejects_classifier_of_several_classes(ganseg, tmp_path):
     root = write_classes(tmp_path / "made", {"glioma": 6, "none": 6, "pituitary": 6})
-    drawn_run("gan_detector_debug", root, tmp_path, "three")
-    refused = ganseg("calibrate", "three")
-    assert_refused(refused, 2, f"the likeliest of several classes is reported: ganseg evaluate three --data {root}")
-    assert "operating point" not in refused.errors[0]
+    untrained_run("gan_detector_debug", root, tmp_path, "three")
+    result = ganseg("calibrate", "three")
+    assert_error(result, 2, f"the likeliest of several classes is reported: ganseg evaluate three --data {root}")
+    assert "operating point" not in result.errors[0]

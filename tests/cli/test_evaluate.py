@@ -13,7 +13,7 @@ import pytest
 
 from ganseg_dist.data.labels import BRATS
 from ganseg_dist.inference.model_folder import Thresholds, write_thresholds
-from tests.cli.conftest import assert_refused, copied, drawn_run, snapshot
+from tests.cli.conftest import assert_error, copied, snapshot, untrained_run
 
 PLAIN = ("--set", "system.gan=false")
 
@@ -23,7 +23,7 @@ def lines(file):
         return list(csv.DictReader(stream))
 
 
-def test_evaluate_scores_the_test_patients_beside_baselines(ganseg, run, phantom):
+def test_evaluate_scores_test_patients_and_baselines(ganseg, run, phantom):
     result = ganseg("evaluate", "tiny", "--data", phantom)
     assert result.code == 0, result.err
     folder = run.evaluation("test")
@@ -44,7 +44,7 @@ def test_evaluate_scores_the_test_patients_beside_baselines(ganseg, run, phantom
     assert "tiny less FLAIR threshold, wt/dice" in result.out
 
 
-def test_the_plain_unet_on_the_same_split_is_found_by_itself(ganseg, run, phantom):
+def test_evaluate_adds_plain_unet_of_same_split(ganseg, run, phantom):
     assert ganseg("train", "ganet_seg_debug", "--data", phantom, "--local", "--run-name", "plain", *PLAIN).code == 0
     assert ganseg("evaluate", "tiny", "--data", phantom).code == 0
     summary = run.read("evaluation/test/summary.json")
@@ -54,7 +54,7 @@ def test_the_plain_unet_on_the_same_split_is_found_by_itself(ganseg, run, phanto
     assert json.loads((run.folder.parent / "plain/evaluation/test/summary.json").read_text())["detection"] is None
 
 
-def test_evaluating_twice_gives_the_same_and_replaces_the_first(ganseg, run, phantom):
+def test_evaluate_replaces_earlier_evaluation_with_same_results(ganseg, run, phantom):
     ganseg("evaluate", "tiny", "--data", phantom)
     first = snapshot(run.evaluation("test"))
     (run.evaluation("test") / "stale.csv").write_text("from an older version")
@@ -64,14 +64,14 @@ def test_evaluating_twice_gives_the_same_and_replaces_the_first(ganseg, run, pha
     assert first == second
 
 
-def test_patients_it_learnt_from_are_not_scored_as_strangers(ganseg, run, phantom):
+def test_evaluate_rejects_training_patients(ganseg, run, phantom):
     before = snapshot(run.folder)
-    refused = ganseg("evaluate", "tiny", "--data", phantom, "--part", "all")
-    assert_refused(refused, 1, "tiny: was trained on", "--part test")
+    result = ganseg("evaluate", "tiny", "--data", phantom, "--part", "all")
+    assert_error(result, 1, "tiny: was trained on", "--part test")
     assert snapshot(run.folder) == before
 
 
-def test_calibrate_stores_thresholds_that_evaluate_then_uses(ganseg, run, phantom):
+def test_calibrate_stores_thresholds_for_evaluate(ganseg, run, phantom):
     result = ganseg("calibrate", "tiny")
     assert result.code == 0, result.err
     stored = json.loads((run.model / "thresholds.json").read_text())
@@ -85,7 +85,7 @@ def test_calibrate_stores_thresholds_that_evaluate_then_uses(ganseg, run, phanto
     assert summary["calibrated_on"] == stored["calibrated_on"]
 
 
-def test_a_threshold_changes_the_scores(ganseg, run, phantom):
+def test_evaluate_applies_stored_thresholds(ganseg, run, phantom):
     sensitivity = []
     for threshold in (0.0, 1.0):
         write_thresholds(run.model, Thresholds(dict.fromkeys(("wt", "tc", "et"), threshold)))
@@ -95,7 +95,7 @@ def test_a_threshold_changes_the_scores(ganseg, run, phantom):
     assert sensitivity == [1.0, 0.0]
 
 
-def test_a_report_of_an_evaluated_run_names_its_scores(ganseg, run, phantom):
+def test_report_shows_scores_of_evaluated_run(ganseg, run, phantom):
     ganseg("evaluate", "tiny", "--data", phantom)
     result = ganseg("report", "tiny")
     assert result.code == 0, result.err
@@ -106,7 +106,7 @@ def test_a_report_of_an_evaluated_run_names_its_scores(ganseg, run, phantom):
     assert "phantom" in page
 
 
-def test_an_exported_model_predicts_without_ray_and_mlflow(ganseg, run, phantom, tmp_path):
+def test_exported_model_predicts_without_ray_and_mlflow(ganseg, run, phantom, tmp_path):
     case = phantom / "BraTS20_Training_001"
     assert ganseg("predict", "tiny", case, "--out", tmp_path / "here").code == 0
     assert ganseg("export", "tiny", tmp_path / "model").code == 0
@@ -115,13 +115,13 @@ def test_an_exported_model_predicts_without_ray_and_mlflow(ganseg, run, phantom,
     }  # fmt: skip
     without = "import sys; sys.modules |= dict.fromkeys(('ray', 'mlflow', 'flwr'))"
     alone = f"{without}; from ganseg_dist.cli.main import main; main()"
-    words = ["predict", str(tmp_path / "model"), str(case), "--out", str(tmp_path / "there")]
-    subprocess.run([sys.executable, "-c", alone, *words], check=True, capture_output=True)
+    args = ["predict", str(tmp_path / "model"), str(case), "--out", str(tmp_path / "there")]
+    subprocess.run([sys.executable, "-c", alone, *args], check=True, capture_output=True)
     name = "BraTS20_Training_001_mask.nii.gz"
     assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
 
 
-def test_nothing_of_a_patient_leaves_with_an_exported_model(ganseg, run, phantom, tmp_path):
+def test_export_contains_no_patient_names_or_paths(ganseg, run, phantom, tmp_path):
     ganseg("export", "tiny", tmp_path / "model")
     patients = [case["patient"] for case in run.read("data.json")["cases"]]
     for name, content in snapshot(tmp_path / "model").items():
@@ -129,24 +129,24 @@ def test_nothing_of_a_patient_leaves_with_an_exported_model(ganseg, run, phantom
             assert secret.encode() not in content, f"{secret} is in {name}"
 
 
-def test_an_export_carries_no_file_from_elsewhere(ganseg, trained, tmp_path):
+def test_export_rejects_symlink_out_of_model_folder(ganseg, trained, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(trained.model, model)
     (tmp_path / "id_rsa").write_text("secret")
     (model / "notes.txt").symlink_to(tmp_path / "id_rsa")
-    refused = ganseg("export", model, tmp_path / "carried")
-    assert_refused(refused, 1, f"{model}: notes.txt is a link that leads outside; put the file itself there")
+    result = ganseg("export", model, tmp_path / "carried")
+    assert_error(result, 1, f"{model}: notes.txt is a link that leads outside; put the file itself there")
     assert not (tmp_path / "carried").exists()
 
 
-def test_export_leaves_what_is_there_alone(ganseg, run, tmp_path):
+def test_export_rejects_existing_folder(ganseg, run, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model/notes.txt").write_text("mine")
-    assert_refused(ganseg("export", "tiny", tmp_path / "model"), 1, tmp_path / "model", "exists already")
+    assert_error(ganseg("export", "tiny", tmp_path / "model"), 1, tmp_path / "model", "exists already")
     assert snapshot(tmp_path / "model") == {"notes.txt": b"mine"}
 
 
-def test_onnx_gives_pytorchs_output(ganseg, run, tmp_path):
+def test_export_onnx_matches_pytorch_output(ganseg, run, tmp_path):
     extra = "comes with pip install 'ganseg-dist[onnx]'"
     onnxruntime, _ = (pytest.importorskip(package, reason=extra) for package in ("onnxruntime", "onnxscript"))
     result = ganseg("export", "tiny", tmp_path / "model", "--onnx")
@@ -161,21 +161,21 @@ def test_onnx_gives_pytorchs_output(ganseg, run, tmp_path):
     assert float(result.out.rsplit(" ", 1)[1]) < 1e-4
 
 
-def test_a_copied_run_is_evaluated_where_it_is(ganseg, run, phantom, tmp_path):
+def test_evaluate_writes_into_folder_of_copied_run(ganseg, run, phantom, tmp_path):
     elsewhere = copied(run, tmp_path / "elsewhere" / "tiny")
     assert ganseg("evaluate", elsewhere.folder, "--data", phantom).code == 0
     assert elsewhere.evaluation("test").exists()
     assert not run.evaluation("test").exists()
 
 
-def test_a_plain_unet_of_another_recipe_is_no_control(ganseg, run, phantom):
+def test_evaluate_ignores_plain_unet_of_other_config(ganseg, run, phantom):
     other = (*PLAIN, "--set", "train.epochs=1")
     assert ganseg("train", "ganet_seg_debug", "--data", phantom, "--local", "--run-name", "other", *other).code == 0
     assert ganseg("evaluate", "tiny", "--data", phantom).code == 0
     assert [row["kind"] for row in run.read("evaluation/test/summary.json")["rows"]] == ["model", "baseline"]
 
 
-def test_a_case_that_training_left_out_is_not_scored(ganseg, run, phantom):
+def test_evaluate_skips_case_excluded_from_training(ganseg, run, phantom):
     learnt_from = run.read("data.json")
     out = run.split().test[0]
     run.write("data.json", {**learnt_from, "cases": [case for case in learnt_from["cases"] if case["id"] != out]})
@@ -183,48 +183,48 @@ def test_a_case_that_training_left_out_is_not_scored(ganseg, run, phantom):
     assert out not in {case["case"] for case in lines(run.evaluation("test") / "cases.csv")}
 
 
-def test_a_note_on_default_thresholds_is_a_command_to_copy(ganseg, run, phantom):
+def test_evaluate_notes_calibrate_command_for_default_thresholds(ganseg, run, phantom):
     assert "choose them first with: ganseg calibrate tiny\n" in ganseg("evaluate", "tiny", "--data", phantom).err
 
 
-def test_a_cohort_without_masks_is_not_sent_to_where_it_is(ganseg, run, kaggle, tmp_path):
+def test_evaluate_rejects_cohort_without_masks(ganseg, run, kaggle, tmp_path):
     shutil.copytree(kaggle, tmp_path / "kaggle_3m", ignore=shutil.ignore_patterns("*_mask.tif"))
-    refused = ganseg("evaluate", "tiny", "--data", tmp_path / "kaggle_3m", "--part", "all")
-    assert_refused(refused, 1, "no case has a mask, to score it by; give a cohort that has")
-    assert "--part" not in refused.errors[0]
+    result = ganseg("evaluate", "tiny", "--data", tmp_path / "kaggle_3m", "--part", "all")
+    assert_error(result, 1, "no case has a mask, to score it by; give a cohort that has")
+    assert "--part" not in result.errors[0]
 
 
-def test_a_classifier_is_nothing_to_set_beside_a_segmenter(ganseg, run, phantom, kaggle, tmp_path):
-    drawn_run("gan_detector_debug", kaggle, tmp_path, "detector")
-    refused = ganseg("evaluate", "tiny", "--data", phantom, "--beside", "detector")
-    assert_refused(refused, 2, "--beside detector: classifies, and tiny segments: they cannot be compared")
+def test_evaluate_rejects_classifier_beside_segmenter(ganseg, run, phantom, kaggle, tmp_path):
+    untrained_run("gan_detector_debug", kaggle, tmp_path, "detector")
+    result = ganseg("evaluate", "tiny", "--data", phantom, "--beside", "detector")
+    assert_error(result, 2, "--beside detector: classifies, and tiny segments: they cannot be compared")
 
 
-def test_a_run_that_learnt_from_these_patients_is_sent_to_one_split(ganseg, run, phantom):
+def test_evaluate_rejects_beside_run_trained_on_test_patients(ganseg, run, phantom):
     other = copied(run, run.folder.parent / "other")
     split = run.split()
     other.write("split.json", {"train": split.test, "validation": split.validation, "test": split.train})
-    refused = ganseg("evaluate", "tiny", "--data", phantom, "--beside", "other")
-    assert_refused(refused, 1, "other: was trained on", "compare runs of one split, or")
-    assert "--part test" not in refused.errors[0]
+    result = ganseg("evaluate", "tiny", "--data", phantom, "--beside", "other")
+    assert_error(result, 1, "other: was trained on", "compare runs of one split, or")
+    assert "--part test" not in result.errors[0]
 
 
-def test_nobody_with_a_tumour_is_said_and_not_scored(ganseg, run, bad_cohort, monkeypatch):
-    """Of test patients without any, sensitivity is undefined; of such validation patients nothing is chosen."""
+def test_evaluate_and_calibrate_report_cohort_without_lesions(ganseg, run, bad_cohort, monkeypatch):
+    """Sensitivity is undefined without lesions in the test patients; calibrate needs lesions in validation."""
     monkeypatch.setattr("ganseg_dist.cli.models._check_known_cases", lambda *_: None)
     for file in bad_cohort.glob("*/*_seg.nii.gz"):
         mask = nib.load(file)
         empty = nib.Nifti1Image(np.zeros(mask.shape, np.uint8), mask.affine)
         file.unlink()  # it is the phantom's own file
         nib.save(empty, file)
-    said = ganseg("evaluate", "tiny", "--data", bad_cohort)
-    assert said.code == 0, said.err
-    assert "no test patient has WT: sensitivity is undefined" in said.out
+    result = ganseg("evaluate", "tiny", "--data", bad_cohort)
+    assert result.code == 0, result.err
+    assert "no test patient has WT: sensitivity is undefined" in result.out
     summary = run.read("evaluation/test/summary.json")
     assert summary["absent"] == ["wt", "tc", "et"]
     assert "wt/sensitivity" not in summary["rows"][0]["scores"]
     assert ganseg("report", "tiny").code == 0
     before = (run.model / "thresholds.json").read_bytes()
     refused = ganseg("calibrate", "tiny", "--data", bad_cohort)
-    assert_refused(refused, 1, "the masks of all", "validation cases are empty")
+    assert_error(refused, 1, "the masks of all", "validation cases are empty")
     assert (run.model / "thresholds.json").read_bytes() == before

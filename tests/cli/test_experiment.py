@@ -1,4 +1,4 @@
-"""An experiment by its command: trials, table, figure, and going on where it was."""
+"""`ganseg experiment`: trials, table, figure and resumption."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.digests import read_sealed, sealed
 from ganseg_dist.inference.model_folder import read_thresholds, write_thresholds
 from ganseg_dist.systems import recipe
-from tests.cli.conftest import assert_refused, drawn_run, write_colour_case
+from tests.cli.conftest import assert_error, untrained_run, write_colour_case
 from tests.data.cohorts import write_pictures
 
 SHORT = ("--set", "train.epochs=1", "--set", "system.joint_epochs=1", "--set", "train.batch_size=16")
@@ -37,7 +37,7 @@ def fractions(ganseg, phantom):
     return run
 
 
-def test_fractions_end_with_a_table_and_go_on_where_they_were(fractions, tmp_path, monkeypatch):
+def test_experiment_fractions_writes_table_and_resumes_missing_trials(fractions, tmp_path, monkeypatch):
     folder = tmp_path / "runs" / "much"
     first = fractions()
     assert first.code == 0, first.err
@@ -59,11 +59,11 @@ def test_fractions_end_with_a_table_and_go_on_where_they_were(fractions, tmp_pat
     again = fractions()
     assert again.code == 0, again.err
     assert (folder / "table.csv").read_text() == table
-    assert_refused(fractions("--seeds", 2), 1, "much: was started with other trials")
+    assert_error(fractions("--seeds", 2), 1, "much: was started with other trials")
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("args", "message"),
     [
         (("folds", "gan_osmosis_debug", "--folds", 2), "--folds 2: leaves none to train on"),
         (("fractions", "gan_osmosis_debug", "--fractions", "x"), "--fractions x: expected whole numbers"),
@@ -73,36 +73,22 @@ def test_fractions_end_with_a_table_and_go_on_where_they_were(fractions, tmp_pat
         (("transfer", "gan_osmosis_debug", "--arms", "both,x"), "--arms x: no such arm"),
         (("transfer", "gan_osmosis_debug", "--arms", ","), "--arms: names none"),
         (("ablation", "gan_detector_debug"), "gan_detector_debug: has no loss terms"),
+        (("ablation", "gan_osmosis_debug", "--set", "train.epoch=1"), "train.epoch: no such field"),
         (("augmentation", "gan_osmosis_debug"), "gan_osmosis_debug: is no detector"),
         (("classifiers", "gan_detector_debug"), "gan_detector_debug: has no such baselines"),
     ],
 )
-def test_wrong_words_are_refused_before_anything_is_read(ganseg, tmp_path, words, said):
-    assert_refused(ganseg("experiment", *words, "--data", tmp_path / "nowhere", "--local"), 2, said)
+def test_experiment_rejects_invalid_options_before_reading_data(ganseg, tmp_path, args, message):
+    assert_error(ganseg("experiment", *args, "--data", tmp_path / "nowhere", "--local"), 2, message)
 
 
-def test_too_few_patients_or_sites_are_seen_before_an_image_is_checked(ganseg, phantom, tmp_path, monkeypatch):
+def test_experiment_rejects_too_few_patients_or_sites_before_checking_images(ganseg, phantom, tmp_path, monkeypatch):
     monkeypatch.setattr("ganseg_dist.planning.plan.plan_training", None)  # a call would be a traceback
-    refused = ganseg("experiment", "folds", "gan_osmosis_debug", "--data", phantom, "--folds", 20, "--local")
-    assert_refused(refused, 2, "cannot fill 20 folds")
+    result = ganseg("experiment", "folds", "gan_osmosis_debug", "--data", phantom, "--folds", 20, "--local")
+    assert_error(result, 2, "cannot fill 20 folds")
     pictures = write_pictures(tmp_path / "pictures", [str(number) for number in range(6)])
-    refused = ganseg("experiment", "transfer", "gan_osmosis_debug", "--data", pictures, "--local")
-    assert_refused(refused, 1, pictures, "sites known: none", "a column site, of the patients.csv beside pictures")
-
-
-def test_unusable_words_are_refused_before_anything_trains(ganseg, phantom, tmp_path):
-    def run(kind, *more):
-        return ganseg("experiment", kind, "gan_osmosis_debug", "--data", phantom, "--local", *more)
-
-    for said, result in {
-        "--fractions x": run("fractions", "--fractions", "x"),
-        "--arms x": run("fractions", "--arms", "x"),
-        "cannot fill 20 folds": run("folds", "--folds", 20),
-        "train.epoch: no such field": run("ablation", "--set", "train.epoch=1"),
-    }.items():
-        assert result.code != 0
-        assert said in result.errors[0]
-    assert not list((tmp_path / "runs").glob("*-*"))
+    result = ganseg("experiment", "transfer", "gan_osmosis_debug", "--data", pictures, "--local")
+    assert_error(result, 1, pictures, "sites known: none", "a column site, of the patients.csv beside pictures")
 
 
 @pytest.fixture
@@ -114,7 +100,7 @@ def few_changes(monkeypatch):
     monkeypatch.setattr("ganseg_dist.studies.experiments.robustness.STRENGTHS", {"Gaussian noise": (0.1, 20.0)})
 
 
-def test_robustness_scores_the_test_patients_and_trains_nothing(ganseg, kaggle_run, kaggle, few_changes):
+def test_experiment_robustness_scores_test_patients_of_segmenter(ganseg, kaggle_run, kaggle, few_changes):
     run = kaggle_run
     result = ganseg("experiment", "robustness", run.name, "--data", kaggle, "--local")
     assert result.code == 0, result.err
@@ -145,11 +131,11 @@ def test_robustness_scores_the_test_patients_and_trains_nothing(ganseg, kaggle_r
     assert json.loads(kept.read_text())["seconds"] == 123.0, "what is finished is not done again"
     assert json.loads(redone.read_text())["rows"] == before, "the same noise again"
     other = ganseg("experiment", "robustness", run.name, "--data", kaggle, "--local", "--seed", 1)
-    assert_refused(other, 1, "robustness-pictures: was started with other trials")
+    assert_error(other, 1, "robustness-pictures: was started with other trials")
 
 
-def test_robustness_of_a_classifier(ganseg, kaggle, tmp_path, few_changes):
-    run = drawn_run("dl_gan_cnn_debug", kaggle, tmp_path)
+def test_experiment_robustness_scores_test_patients_of_classifier(ganseg, kaggle, tmp_path, few_changes):
+    run = untrained_run("dl_gan_cnn_debug", kaggle, tmp_path)
     result = ganseg("experiment", "robustness", run.name, "--data", kaggle, "--local")
     assert result.code == 0, result.err
     assert ganseg("evaluate", run.name, "--data", kaggle).code == 0
@@ -160,7 +146,7 @@ def test_robustness_of_a_classifier(ganseg, kaggle, tmp_path, few_changes):
     assert int(clean["accuracy_n"]) == known["n_patients"]
 
 
-def test_thresholds_are_those_of_the_evaluation(ganseg, kaggle_run, kaggle):
+def test_experiment_thresholds_matches_detection_of_evaluate(ganseg, kaggle_run, kaggle):
     stored = read_thresholds(kaggle_run.model)
     write_thresholds(kaggle_run.model, replace(stored, realism=0.5))
     result = ganseg("experiment", "thresholds", "pictures", "--data", kaggle)
@@ -185,10 +171,10 @@ def test_thresholds_are_those_of_the_evaluation(ganseg, kaggle_run, kaggle):
     assert (folder / "figure.png").exists()
     assert len(list((folder / "trials").iterdir())) == 1
     write_thresholds(kaggle_run.model, replace(stored, realism=0.6))
-    assert_refused(ganseg("experiment", "thresholds", "pictures", "--data", kaggle), 1, "was started with other trials")
+    assert_error(ganseg("experiment", "thresholds", "pictures", "--data", kaggle), 1, "was started with other trials")
 
 
-def test_in_mlflow_an_experiment_tells_what_its_table_does(ganseg, trained, phantom, tmp_path, monkeypatch):
+def test_experiment_logs_table_to_mlflow(ganseg, trained, phantom, tmp_path, monkeypatch):
     store = tmp_path / "mlflow.db"
     shutil.copy(trained.folder.parent / "mlflow.db", store)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
@@ -223,26 +209,26 @@ def test_in_mlflow_an_experiment_tells_what_its_table_does(ganseg, trained, phan
     assert "fractions: gan_osmosis_debug on cohort (phantom)" in parent.data.tags["mlflow.note.content"]
 
 
-def test_thresholds_need_a_discriminator_of_slices(ganseg, kaggle, painter_run):
-    refused = ganseg("experiment", "thresholds", painter_run.name, "--data", kaggle)
-    assert_refused(refused, 1, "pictures: GAN-OSMOSIS has no discriminator that scores slices; give a run of ganet_seg")
+def test_experiment_thresholds_rejects_model_without_slice_discriminator(ganseg, kaggle, osmosis_run):
+    result = ganseg("experiment", "thresholds", osmosis_run.name, "--data", kaggle)
+    assert_error(result, 1, "pictures: GAN-OSMOSIS has no discriminator that scores slices; give a run of ganet_seg")
 
 
-def test_runs_that_are_not_there_and_strange_data_are_refused(ganseg, kaggle, kaggle_run, phantom):
+def test_experiment_rejects_unknown_run_and_unknown_patients(ganseg, kaggle, kaggle_run, phantom):
     for kind in ("robustness", "thresholds"):
-        assert_refused(ganseg("experiment", kind, "nobody", "--data", kaggle), 1, "nobody: no such run")
-        assert_refused(ganseg("experiment", kind, "pictures", "--data", phantom), 1, "holds no case")
+        assert_error(ganseg("experiment", kind, "nobody", "--data", kaggle), 1, "nobody: no such run")
+        assert_error(ganseg("experiment", kind, "pictures", "--data", phantom), 1, "holds no case")
 
 
 QUICK_CLASSES = ("--local", "--set", "train.epochs=1", "--set", "train.batch_size=16")
 
 
-def test_augmentation_compares_the_arms_of_a_detector(ganseg, kaggle, tmp_path, monkeypatch):
-    words = (
+def test_experiment_augmentation_compares_arms_of_detector(ganseg, kaggle, tmp_path, monkeypatch):
+    args = (
         "experiment", "augmentation", "gan_detector_debug", "--data", kaggle, "--seeds", 1, *QUICK_CLASSES,
         "--set", "system.synthesis_epochs=1",
     )  # fmt: skip
-    result = ganseg(*words)
+    result = ganseg(*args)
     assert result.code == 0, result.err
     folder = tmp_path / "runs" / "augmentation-gan_detector_debug-kaggle_3m"
     rows = lines(folder / "table.csv")
@@ -263,11 +249,11 @@ def test_augmentation_compares_the_arms_of_a_detector(ganseg, kaggle, tmp_path, 
     assert "AUROC less none" in result.out
     trained = []
     monkeypatch.setattr("ganseg_dist.studies.experiments.run.train_session", lambda request: trained.append(request))
-    assert ganseg(*words).code == 0
+    assert ganseg(*args).code == 0
     assert trained == [], "what is finished is not done again"
 
 
-def test_classifiers_stand_beside_what_is_published(ganseg, kaggle, tmp_path):
+def test_experiment_classifiers_lists_published_scores(ganseg, kaggle, tmp_path):
     result = ganseg(
         "experiment", "classifiers", "dl_gan_cnn_debug", "--data", kaggle, *QUICK_CLASSES,
         "--set", "system.features_epochs=1",
@@ -280,7 +266,7 @@ def test_classifiers_stand_beside_what_is_published(ganseg, kaggle, tmp_path):
     assert "published precision" in result.out
 
 
-def test_classes_and_patients_are_looked_at_before_anything_trains(ganseg, phantom, kaggle, tmp_path):
+def test_experiment_rejects_unsuitable_classes_and_patients_before_training(ganseg, phantom, kaggle, tmp_path):
     few = tmp_path / "kaggle_3m"
     for number in range(2):
         write_colour_case(few / f"TCGA_CS_{4940 + number}_20000101", number)
@@ -291,7 +277,7 @@ def test_classes_and_patients_are_looked_at_before_anything_trains(ganseg, phant
         folder = next(iter(case.images.values())).files[0].parent
         shutil.rmtree(folder)
         write_colour_case(folder, 0, slices=1)
-    for said, result in {
+    for message, result in {
         "is no detector": ganseg("experiment", "augmentation", "dl_gan_cnn_debug", "--data", kaggle, "--local"),
         "no such baselines": ganseg("experiment", "classifiers", "gan_detector_debug", "--data", kaggle, "--local"),
         "patients": ganseg("experiment", "augmentation", "gan_detector_debug", "--data", few, "--local"),
@@ -301,5 +287,5 @@ def test_classes_and_patients_are_looked_at_before_anything_trains(ganseg, phant
     }.items():
         assert result.code != 0
         assert len(result.errors) == 1
-        assert said in result.errors[0]
+        assert message in result.errors[0]
     assert not list((tmp_path / "runs").glob("*-*"))

@@ -7,7 +7,7 @@ import re
 import pytest
 from mlflow import MlflowClient
 
-from tests.cli.conftest import assert_refused
+from tests.cli.conftest import assert_error
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def words(phantom):
     )  # fmt: skip
 
 
-def test_a_simulation_ends_with_a_comparison_and_a_manifest_at_every_site(ganseg, words, tmp_path, monkeypatch):
+def test_federate_writes_comparison_tracking_report_and_egress_manifests(ganseg, words, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     first = ganseg(*words)
     assert first.code == 0, first.err
@@ -26,10 +26,10 @@ def test_a_simulation_ends_with_a_comparison_and_a_manifest_at_every_site(ganseg
     assert_compared(first.out, runs)
     assert_tracked(runs)
     assert_reported(ganseg, runs)
-    told = json.loads((runs / "together.federated" / "federation.json").read_text())
-    assert [record["round"] for record in told["rounds"]] == [1, 2]
-    assert all(set(record["sites"]) == {"site1", "site2"} for record in told["rounds"])
-    assert told["quarantined"] == []
+    federation = json.loads((runs / "together.federated" / "federation.json").read_text())
+    assert [record["round"] for record in federation["rounds"]] == [1, 2]
+    assert all(set(record["sites"]) == {"site1", "site2"} for record in federation["rounds"])
+    assert federation["quarantined"] == []
     for site in ("site1", "site2"):
         manifest = runs / "together.federated" / "sites" / site / "egress.jsonl"
         audited = ganseg("audit", manifest, "--json")
@@ -63,7 +63,7 @@ def assert_compared(out, runs):
 
 
 def assert_tracked(runs):
-    """The experiment has the federation beneath it, and that its sites, with curves of the same steps."""
+    """MLflow nests sites under the federation and that under the experiment, with curves of the same steps."""
     client = MlflowClient(f"sqlite:///{runs / 'mlflow.db'}")
     logged = {run.info.run_name: run for run in client.search_runs(["1"])}
     assert len(logged) == 1 + 4 + 2
@@ -80,25 +80,25 @@ def assert_tracked(runs):
         return [[point.step for point in history] for history in histories]
 
     assert steps("segment/supervised/segmentation") == [[1, 2]] * 3
-    assert sorted(steps("segment/dice_wt")[1:]) == [[], [1, 2]], "one site has nobody to validate with"
+    assert sorted(steps("segment/dice_wt")[1:]) == [[], [1, 2]], "one site has no validation patient"
 
 
 def assert_reported(ganseg, runs):
-    """Page and card tell of the federation."""
+    """Page and card describe the federation."""
     reported = ganseg("report", "together.federated")
     assert reported.code == 0, reported.err
     page = (runs / "together.federated" / "report.html").read_text()
     assert "2 sites trained together over 2 rounds" in page
     assert "by whose test patients they are" in page
-    assert_refused(ganseg("report", "together"), 1, "give a run, such as together.federated")
+    assert_error(ganseg("report", "together"), 1, "give a run, such as together.federated")
     card = (runs / "together.federated" / "model" / "card.md").read_text()
     assert "## Federation\n- Sites: site1" in card
     assert "Federation" not in (runs / "together.pooled" / "model" / "card.md").read_text()
 
 
-def test_a_classifiers_sites_are_compared_by_what_few_images_have(ganseg, phantom, tmp_path):
-    words = ("federate", "gan_detector_debug", "--data", phantom, "--local", "--run-name", "lesions", "--sites", "2")
-    done = ganseg(*words, "--set", "train.epochs=1", "--set", "system.gan=false", "--set", "data.test_fraction=0.4")
+def test_federate_omits_auroc_by_site_for_classifier_of_few_images(ganseg, phantom, tmp_path):
+    args = ("federate", "gan_detector_debug", "--data", phantom, "--local", "--run-name", "lesions", "--sites", "2")
+    done = ganseg(*args, "--set", "train.epochs=1", "--set", "system.gan=false", "--set", "data.test_fraction=0.4")
     assert done.code == 0, done.err
     with (tmp_path / "runs" / "lesions" / "by_site" / "table.csv").open() as file:
         lines = list(csv.DictReader(file))
@@ -111,7 +111,7 @@ def test_a_classifiers_sites_are_compared_by_what_few_images_have(ganseg, phanto
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (("--strategy", "krum"), "krum needs 5 sites for federation.suspected_sites=1 and there are 2"),
         (("--strategy", "fedmedian"), "fedmedian needs 3 sites and there are 2"),
@@ -128,31 +128,31 @@ def test_a_classifiers_sites_are_compared_by_what_few_images_have(ganseg, phanto
         ),
     ],
 )
-def test_what_no_federation_can_be_is_refused_and_uses_up_no_name(ganseg, words, tmp_path, more, said):
-    refused = ganseg(*words, "--run-name", "refused", *more)
-    assert_refused(refused, refused.code, said)
-    assert refused.code in (1, 2)
-    assert not (tmp_path / "runs" / "refused").exists()
+def test_federate_rejects_invalid_options_without_creating_run(ganseg, words, tmp_path, more, message):
+    result = ganseg(*words, "--run-name", "invalid", *more)
+    assert_error(result, result.code, message)
+    assert result.code in (1, 2)
+    assert not (tmp_path / "runs" / "invalid").exists()
 
 
-def test_what_differs_from_a_federation_that_was_begun_is_named(ganseg, words, tmp_path):
+def test_federate_names_changed_field_of_existing_run(ganseg, words, tmp_path):
     one = ganseg(*words, "--sites", "1", "--rounds", "9", "--run-name", "one")
     assert one.code == 0, one.err
     assert "note: 2 rounds and not 9" in one.err
     assert "note: one site alone is no federation" in one.err
     other = ganseg(*words, "--sites", "1", "--rounds", "1", "--run-name", "one")
-    assert_refused(other, 1, "federation.rounds was 9, is 1")
+    assert_error(other, 1, "federation.rounds was 9, is 1")
 
 
 @pytest.mark.slow
-def test_the_servers_model_maps_no_anomalies_and_a_sites_own_does(ganseg, phantom, tmp_path):
-    words = ("federate", "ganet_seg_debug", "--data", phantom, "--local", "--run-name", "both", "--sites", "2")
-    assert ganseg(*words, "--set", "train.epochs=2", "--set", "system.healthy_epochs=1").code == 0
+def test_predict_anomaly_needs_model_of_a_site(ganseg, phantom, tmp_path):
+    args = ("federate", "ganet_seg_debug", "--data", phantom, "--local", "--run-name", "both", "--sites", "2")
+    assert ganseg(*args, "--set", "train.epochs=2", "--set", "system.healthy_epochs=1").code == 0
     server = tmp_path / "runs" / "both.federated"
     case = next(folder for folder in sorted(phantom.iterdir()) if folder.is_dir())
     asked = (case, "--anomaly", "--out")
-    assert_refused(ganseg("predict", server, *asked, tmp_path / "a"), 2, "discriminators stayed at the sites")
+    assert_error(ganseg("predict", server, *asked, tmp_path / "a"), 2, "discriminators stayed at the sites")
     own = server / "sites" / "site1" / "runs" / server.name / "model"
-    said = ganseg("predict", own, *asked, tmp_path / "b")
-    assert said.code == 0, said.err
+    result = ganseg("predict", own, *asked, tmp_path / "b")
+    assert result.code == 0, result.err
     assert list((tmp_path / "b").rglob("*anomaly*"))

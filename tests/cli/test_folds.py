@@ -12,7 +12,7 @@ from ganseg_dist.config import override
 from ganseg_dist.digests import read_sealed, sealed
 from ganseg_dist.inference.model_folder import WEIGHTS, Thresholds, load_model, write_model, write_thresholds
 from ganseg_dist.runs import RUN_FORMAT
-from tests.cli.conftest import Result, assert_refused, run_command, snapshot
+from tests.cli.conftest import Result, assert_error, run_command, snapshot
 from tests.cli.test_bad_input import CASE
 
 FOLDS = ("fold1", "fold2", "fold3")
@@ -35,7 +35,7 @@ def crossed(phantom, workplace) -> Result:
 
 @pytest.fixture
 def runs(crossed, workplace, tmp_path):
-    """Its runs, to change."""
+    """A copy of the runs to change."""
     shutil.copytree(workplace / "crossed", tmp_path / "runs")
     return tmp_path / "runs"
 
@@ -44,22 +44,22 @@ def voxels(file):
     return np.asarray(nib.load(file).dataobj)
 
 
-def test_it_ends_by_saying_how_to_predict(crossed):
+def test_experiment_folds_prints_predict_as_next_command(crossed):
     assert crossed.out.splitlines()[-1] == "next: ganseg predict cv INPUT --out DIR"
 
 
-def test_the_help_teaches_it(ganseg):
-    said = " ".join(ganseg("predict", "--help").out.split())
-    assert "With the name of a ganseg experiment folds as RUN, its folds predict together" in said
+def test_predict_help_describes_folds(ganseg):
+    text = " ".join(ganseg("predict", "--help").out.split())
+    assert "With the name of a ganseg experiment folds as RUN, its folds predict together" in text
 
 
-def test_all_folds_predict_together(ganseg, runs, phantom, tmp_path):
+def test_predict_averages_probabilities_and_thresholds_of_folds(ganseg, runs, phantom, tmp_path):
     thresholds = {"fold1": 0.1, "fold2": 0.2, "fold3": 0.6}
     for fold, threshold in thresholds.items():
         write_thresholds(runs / f"cv.{fold}" / "model", Thresholds({"wt": threshold, "tc": 1.0, "et": 1.0}))
     for name in ("cv", *(f"cv.{fold}" for fold in FOLDS)):
-        words = ("predict", name, phantom / CASE, "--out", tmp_path / name, "--probability", "--anomaly")
-        result = ganseg(*words)
+        args = ("predict", name, phantom / CASE, "--out", tmp_path / name, "--probability", "--anomaly")
+        result = ganseg(*args)
         assert result.code == 0, result.err
     for part in ("probability_wt", "probability_et", "anomaly"):
         whole, *folds = (
@@ -74,7 +74,7 @@ def test_all_folds_predict_together(ganseg, runs, phantom, tmp_path):
     assert 0 < mask.sum() < mask.size
 
 
-def test_folds_are_carried_away_in_one_folder(ganseg, runs, phantom, tmp_path):
+def test_export_writes_folds_as_one_ensemble_folder(ganseg, runs, phantom, tmp_path):
     assert ganseg("predict", "cv", phantom / CASE, "--out", tmp_path / "here").code == 0
     result = ganseg("export", "cv", tmp_path / "carried")
     assert (result.code, result.out) == (0, f"exported: {tmp_path / 'carried'}\n"), result.err
@@ -90,44 +90,44 @@ def test_folds_are_carried_away_in_one_folder(ganseg, runs, phantom, tmp_path):
     assert (tmp_path / "there" / MASK).read_bytes() == (tmp_path / "here" / MASK).read_bytes()
 
 
-def test_what_folds_together_cannot_give(ganseg, runs, phantom, tmp_path):
-    refused = ganseg("predict", "cv", phantom / CASE, "--out", tmp_path / "masks", "--reconstruction")
-    assert_refused(refused, 2, "--reconstruction: cv is 3 models", runs / "cv.fold1" / "model")
-    assert_refused(ganseg("export", "cv", tmp_path / "out", "--onnx"), 2, "--onnx", runs / "cv.fold1" / "model")
-    refused = ganseg("evaluate", "cv", "--data", phantom)
-    assert_refused(refused, 1, "cv: every patient", "some fold's training patient", runs / "cv" / "table.csv")
+def test_folds_reject_reconstruction_onnx_evaluate_and_calibrate(ganseg, runs, phantom, tmp_path):
+    result = ganseg("predict", "cv", phantom / CASE, "--out", tmp_path / "masks", "--reconstruction")
+    assert_error(result, 2, "--reconstruction: cv is 3 models", runs / "cv.fold1" / "model")
+    assert_error(ganseg("export", "cv", tmp_path / "out", "--onnx"), 2, "--onnx", runs / "cv.fold1" / "model")
+    result = ganseg("evaluate", "cv", "--data", phantom)
+    assert_error(result, 1, "cv: every patient", "some fold's training patient", runs / "cv" / "table.csv")
     assert (runs / "cv" / "table.csv").is_file()
-    assert_refused(ganseg("calibrate", "cv"), 1, "cv: is an experiment of folds", "give a run, such as cv.fold1")
+    assert_error(ganseg("calibrate", "cv"), 1, "cv: is an experiment of folds", "give a run, such as cv.fold1")
 
 
-def test_an_experiment_is_not_taken_for_a_run(ganseg, runs, phantom):
+def test_commands_reject_experiment_in_place_of_run(ganseg, runs, phantom):
     before = snapshot(runs)
     folder = runs / "cv"
     for words in (("report", "cv"), ("report", folder), ("synthesize", "cv", "--out", runs.parent / "images")):
         results = f"in {folder / 'table.csv'} and {folder / 'figure.png'}"
-        assert_refused(ganseg(*words), 1, "cv: is an experiment of folds", "such as cv.fold1", results)
+        assert_error(ganseg(*words), 1, "cv: is an experiment of folds", "such as cv.fold1", results)
     train = ("train", "ganet_seg_debug", "--data", phantom, "--local", "--run-name", "cv")
     for words in (train, (*train, "--dry-run")):
-        assert_refused(ganseg(*words), 1, f"{folder}: is an experiment, not a run; choose another --run-name")
-    assert_refused(ganseg("train", "--resume", "cv"), 1, f"{folder}: is an experiment", "the command that began it")
+        assert_error(ganseg(*words), 1, f"{folder}: is an experiment, not a run; choose another --run-name")
+    assert_error(ganseg("train", "--resume", "cv"), 1, f"{folder}: is an experiment", "the command that began it")
     assert snapshot(runs) == before
     (folder / "table.csv").unlink()
-    assert_refused(ganseg("report", "cv"), 1, "it is unfinished, rerun the same ganseg experiment folds command")
+    assert_error(ganseg("report", "cv"), 1, "it is unfinished, rerun the same ganseg experiment folds command")
 
 
 @pytest.mark.parametrize(
     "command", [("predict", "INPUT", "--out", "OUT"), ("export", "OUT"), ("evaluate", "--data", "INPUT")]
 )
-def test_a_fold_that_is_missing_is_named(ganseg, runs, phantom, tmp_path, command):
+def test_commands_reject_experiment_with_missing_fold(ganseg, runs, phantom, tmp_path, command):
     (runs / "cv" / "trials" / "fold2.json").unlink()
     places = {"INPUT": phantom, "OUT": tmp_path / "out"}
     name, *words = (places.get(word, word) for word in command)
-    refused = ganseg(name, "cv", *words)
-    assert_refused(refused, 1, "cv: lacks fold2 of 3 folds", "rerun the same ganseg experiment folds command")
+    result = ganseg(name, "cv", *words)
+    assert_error(result, 1, "cv: lacks fold2 of 3 folds", "rerun the same ganseg experiment folds command")
     assert not (tmp_path / "out").exists()
 
 
-def test_the_same_command_again_brings_the_missing_fold(ganseg, crossed, runs, phantom, tmp_path):
+def test_experiment_folds_recomputes_missing_fold(ganseg, crossed, runs, phantom, tmp_path):
     outcome = runs / "cv" / "trials" / "fold2.json"
     before = json.loads(outcome.read_text())["rows"]
     outcome.unlink()
@@ -138,35 +138,35 @@ def test_the_same_command_again_brings_the_missing_fold(ganseg, crossed, runs, p
     assert ganseg("predict", "cv", phantom / CASE, "--out", tmp_path / "masks").code == 0
 
 
-def test_a_fold_whose_model_is_gone_is_named(ganseg, runs, phantom, tmp_path):
+def test_predict_rejects_fold_without_model(ganseg, runs, phantom, tmp_path):
     shutil.rmtree(runs / "cv.fold3")
-    refused = ganseg("predict", "cv", phantom, "--out", tmp_path / "masks")
-    assert_refused(refused, 1, "cv: fold3 has no model", runs / "cv" / "trials" / "fold3.json")
+    result = ganseg("predict", "cv", phantom, "--out", tmp_path / "masks")
+    assert_error(result, 1, "cv: fold3 has no model", runs / "cv" / "trials" / "fold3.json")
 
 
-def test_a_fold_of_another_config_is_named(ganseg, runs, phantom, tmp_path):
+def test_predict_rejects_fold_of_other_config(ganseg, runs, phantom, tmp_path):
     folder = runs / "cv.fold2" / "model"
     model = load_model(folder)
     other, facts = override(model.config, {"data.spacing_mm": 9.0}), {"channels": list(model.channels)}
     write_model(folder, other, folder / WEIGHTS, model.scheme, card="", facts=facts, thresholds=model.thresholds)
-    refused = ganseg("predict", "cv", phantom, "--out", tmp_path / "masks")
-    assert_refused(refused, 1, "fold2: has data.spacing_mm 9.0, and fold1")
+    result = ganseg("predict", "cv", phantom, "--out", tmp_path / "masks")
+    assert_error(result, 1, "fold2: has data.spacing_mm 9.0, and fold1")
 
 
 @pytest.mark.parametrize("trial", ["../../other", "/models/other", "a/b", ""])
-def test_a_fold_that_is_a_path_is_not_looked_for(ganseg, runs, phantom, tmp_path, trial):
+def test_predict_rejects_path_as_fold_name(ganseg, runs, phantom, tmp_path, trial):
     file = runs / "cv" / "study.json"
     asked = read_sealed(file)
     write_json(file, sealed(asked | {"trials": asked["trials"] | {trial: {}}}))
-    refused = ganseg("predict", "cv", phantom, "--out", tmp_path / "m")
-    assert_refused(refused, 1, f"{file}: trial {trial!r} names no file; restore it")
+    result = ganseg("predict", "cv", phantom, "--out", tmp_path / "m")
+    assert_error(result, 1, f"{file}: trial {trial!r} names no file; restore it")
 
 
-def test_only_folds_make_an_ensemble(ganseg, runs, phantom, tmp_path):
+def test_predict_and_export_reject_experiment_of_other_kind(ganseg, runs, phantom, tmp_path):
     file = runs / "cv" / "study.json"
     write_json(file, sealed(read_sealed(file) | {"kind": "fractions"}))
-    for refused in (ganseg("predict", "cv", phantom, "--out", tmp_path / "m"), ganseg("export", "cv", tmp_path / "m")):
-        assert_refused(refused, 1, "cv: is an experiment of fractions, and only folds make an ensemble")
-    assert_refused(ganseg("evaluate", "cv", "--data", phantom), 1, "cv: is an experiment of fractions", "cv.fold1")
+    for result in (ganseg("predict", "cv", phantom, "--out", tmp_path / "m"), ganseg("export", "cv", tmp_path / "m")):
+        assert_error(result, 1, "cv: is an experiment of fractions, and only folds make an ensemble")
+    assert_error(ganseg("evaluate", "cv", "--data", phantom), 1, "cv: is an experiment of fractions", "cv.fold1")
     write_json(file, sealed({"kind": "folds", "format": RUN_FORMAT}))
-    assert_refused(ganseg("predict", "cv", phantom, "--out", tmp_path / "m"), 1, file, "restore it")
+    assert_error(ganseg("predict", "cv", phantom, "--out", tmp_path / "m"), 1, file, "restore it")

@@ -1,10 +1,10 @@
-"""A disk that is full: one line that names the file, and what was written before stays."""
+"""A full disk: one error line that names the file; earlier files stay."""
 
 import shutil
 
 import pytest
 
-from tests.cli.conftest import assert_refused, drawn_run, snapshot
+from tests.cli.conftest import assert_error, snapshot, untrained_run
 
 SUBJECT = "BraTS20_Training_001"
 PHANTOM = ("phantom", "out", "--patients", 1, "--healthy", 0, "--sites", 1, "--spacing-mm", 8)
@@ -36,7 +36,7 @@ THRESHOLDS = ("experiment", "thresholds", "tiny", "--data", "COHORT")
 
 
 @pytest.mark.parametrize(
-    ("words", "size", "named"),
+    ("args", "size", "named"),
     [
         (EVALUATE, 0, "tiny/evaluation/test/cases.csv"),
         (EVALUATE, 3000, "tiny/evaluation/test"),
@@ -48,46 +48,46 @@ THRESHOLDS = ("experiment", "thresholds", "tiny", "--data", "COHORT")
         (THRESHOLDS, 10_000, "thresholds-tiny/figure.png"),
     ],
 )
-def test_what_a_run_has_stays(ganseg, run, phantom, on_full_disk, words, size, named):
-    words = [phantom if word == "COHORT" else word for word in words]
+def test_full_disk_leaves_run_and_experiment_unchanged(ganseg, run, phantom, on_full_disk, args, size, named):
+    args = [phantom if word == "COHORT" else word for word in args]
     root = run.folder.parent
-    first = ganseg(*words)
+    first = ganseg(*args)
     assert first.code == 0, first.err
     before = snapshot(root)
-    refused = on_full_disk(size, *words)
-    assert_refused(refused, 1, root / named, "cannot be written", "free space")
+    result = on_full_disk(size, *args)
+    assert_error(result, 1, root / named, "cannot be written", "free space")
     assert snapshot(root) == before
-    assert ganseg(*words).code == 0
+    assert ganseg(*args).code == 0
 
 
 @pytest.mark.parametrize("size", [0, 1000])
-def test_an_evaluation_of_a_classifier_stays(ganseg, kaggle, tmp_path, on_full_disk, size):
-    run = drawn_run("gan_detector_debug", kaggle, tmp_path)
+def test_full_disk_leaves_classifier_evaluation_unchanged(ganseg, kaggle, tmp_path, on_full_disk, size):
+    run = untrained_run("gan_detector_debug", kaggle, tmp_path)
     assert ganseg("evaluate", run.name, "--data", kaggle).code == 0
     before = snapshot(run.folder)
-    refused = on_full_disk(size, "evaluate", run.name, "--data", kaggle)
-    assert_refused(refused, 1, run.evaluation("test"), "cannot be written", "free space")
+    result = on_full_disk(size, "evaluate", run.name, "--data", kaggle)
+    assert_error(result, 1, run.evaluation("test"), "cannot be written", "free space")
     assert snapshot(run.folder) == before
 
 
 @pytest.mark.parametrize("size", [0, 1500])
-def test_an_export_is_whole_or_not_there(ganseg, run, here, on_full_disk, size):
-    refused = on_full_disk(size, "export", "tiny", "out")
-    assert_refused(refused, 1, "out: cannot be written", "free space")
+def test_full_disk_leaves_no_partial_export(ganseg, run, here, on_full_disk, size):
+    result = on_full_disk(size, "export", "tiny", "out")
+    assert_error(result, 1, "out: cannot be written", "free space")
     assert list(here.iterdir()) == []
 
 
-def test_an_export_whose_onnx_does_not_fit(ganseg, run, here, on_full_disk, monkeypatch):
+def test_full_disk_leaves_no_partial_onnx_export(ganseg, run, here, on_full_disk, monkeypatch):
     monkeypatch.setattr(shutil, "copyfile", lambda source, target: None)
-    refused = on_full_disk(1500, "export", "tiny", "out", "--onnx")
-    assert_refused(refused, 1, "out: cannot be written", "free space")
+    result = on_full_disk(1500, "export", "tiny", "out", "--onnx")
+    assert_error(result, 1, "out: cannot be written", "free space")
     assert list(here.iterdir()) == []
 
 
 @pytest.mark.parametrize(("size", "named"), [(0, "PHANTOM.json"), (5000, f"{SUBJECT}/{SUBJECT}_")])
-def test_a_phantom_goes_on_where_there_is_space_again(ganseg, here, on_full_disk, size, named):
-    refused = on_full_disk(size, *PHANTOM)
-    assert_refused(refused, 1, f"out/{named}", "cannot be written", "free space")
+def test_phantom_resumes_after_full_disk(ganseg, here, on_full_disk, size, named):
+    result = on_full_disk(size, *PHANTOM)
+    assert_error(result, 1, f"out/{named}", "cannot be written", "free space")
     assert not (here / "out" / SUBJECT).exists(), "a case is whole or not there"
     assert ganseg(*PHANTOM).code == 0
     assert len(list(here.rglob("*.nii.gz"))) == 5
@@ -96,41 +96,43 @@ def test_a_phantom_goes_on_where_there_is_space_again(ganseg, here, on_full_disk
 
 @pytest.mark.parametrize("size", [0, 2000])
 @pytest.mark.parametrize("made", ["pairs", "classes"])
-def test_synthetic_images_stay(ganseg, kaggle, tmp_path, here, on_full_disk, made, size):
+def test_full_disk_leaves_earlier_synthesis_unchanged(ganseg, kaggle, tmp_path, here, on_full_disk, made, size):
     recipe, more = {"pairs": ("gan_osmosis_debug", ()), "classes": ("gan_detector_debug", ("--count", 8))}[made]
-    drawn_run(recipe, kaggle, tmp_path)
-    words = ("synthesize", "pictures", "--out", "out", "--most-memorised", 1, *more)
-    first = ganseg(*words)
+    untrained_run(recipe, kaggle, tmp_path)
+    args = ("synthesize", "pictures", "--out", "out", "--most-memorised", 1, *more)
+    first = ganseg(*args)
     assert first.code == 0, first.err
     before = snapshot(here)
-    refused = on_full_disk(size, *words)
-    assert_refused(refused, 1, "error: out", "cannot be written", "free space")
+    result = on_full_disk(size, *args)
+    assert_error(result, 1, "error: out", "cannot be written", "free space")
     assert snapshot(here) == before
 
 
-def test_an_experiment_goes_on_where_there_is_space_again(ganseg, run, phantom, on_full_disk):
-    words = ("experiment", "thresholds", "tiny", "--data", phantom)
+def test_experiment_thresholds_resumes_after_full_disk(ganseg, run, phantom, on_full_disk):
+    args = ("experiment", "thresholds", "tiny", "--data", phantom)
     folder = run.folder.parent / "thresholds-tiny"
     for size, named in ((10, "study.json"), (1500, "trials")):
-        refused = on_full_disk(size, *words)
-        assert_refused(refused, 1, folder / named, "cannot be written", "free space")
+        result = on_full_disk(size, *args)
+        assert_error(result, 1, folder / named, "cannot be written", "free space")
     assert list((folder / "trials").iterdir()) == []
     assert not (folder / "table.csv").exists()
-    assert ganseg(*words).code == 0
+    assert ganseg(*args).code == 0
 
 
 @pytest.mark.parametrize(("size", "named"), [(5000, "store"), (20_000, "runs/much.100-real-seed0/")])
-def test_a_training_trial_that_does_not_fit(ganseg, phantom, tmp_path, on_full_disk, monkeypatch, size, named):
+def test_experiment_fractions_resumes_after_full_disk(
+    ganseg, phantom, tmp_path, on_full_disk, monkeypatch, size, named
+):
     monkeypatch.setenv("GANSEG_STORE", str(tmp_path / "store"))
-    words = (
+    args = (
         "experiment", "fractions", "gan_osmosis_debug", "--data", phantom, "--local", "--run-name", "much",
         "--fractions", "100", "--arms", "real", "--set", "train.epochs=1", "--set", "train.batch_size=16",
     )  # fmt: skip
     folder = tmp_path / "runs" / "much"
     if named != "store":
         assert ganseg("prepare", phantom, "--recipe", "gan_osmosis_debug", "--local").code == 0
-    refused = on_full_disk(size, *words)
-    assert_refused(refused, 1, f"much.100-real-seed0: {tmp_path / named}", "free space", "1 of 1 trials failed")
+    result = on_full_disk(size, *args)
+    assert_error(result, 1, f"much.100-real-seed0: {tmp_path / named}", "free space", "1 of 1 trials failed")
     assert not (folder / "table.csv").exists()
-    assert ganseg(*words).code == 0
+    assert ganseg(*args).code == 0
     assert (folder / "table.csv").exists()

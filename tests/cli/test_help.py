@@ -1,4 +1,4 @@
-"""What `--help` shows a person."""
+"""`--help` of every command."""
 
 import subprocess
 import sys
@@ -30,33 +30,33 @@ def declared(words: tuple[str, ...]) -> click.Command:
 
 
 def read(text: str) -> str:
-    """The words, without the boxes they are drawn in and however they are wrapped."""
+    """Text without box characters and line breaks."""
     return " ".join(text.replace("│", " ").split())
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_every_argument_and_option_is_explained(ganseg, words):
-    shown = ganseg(*words, "--help")
+@pytest.mark.parametrize("args", COMMANDS, ids=" ".join)
+def test_help_describes_every_argument_and_option(ganseg, args):
+    shown = ganseg(*args, "--help")
     assert shown.code == 0
-    params = declared(words).params
+    params = declared(args).params
     assert params
     for param in params:
         assert param.help, f"{param.name} has no help"
         assert read(param.help) in read(shown.out)
 
 
-def test_there_are_commands_with_arguments_and_groups():
+def test_commands_include_groups():
     assert ("predict",) in COMMANDS
     assert ("experiment", "folds") in COMMANDS
 
 
-def test_a_command_that_is_misspelt_is_answered_with_the_right_one(ganseg):
-    refused = ganseg("trian")
-    assert refused.code == 2
-    assert "train" in refused.errors[0].replace("trian", "")
+def test_unknown_command_suggests_close_command(ganseg):
+    result = ganseg("trian")
+    assert result.code == 2
+    assert "train" in result.errors[0].replace("trian", "")
 
 
-def test_help_waits_for_no_library_of_numbers():
+def test_main_import_loads_no_heavy_library():
     heavy = ("numpy", "scipy", "pandas", "torch", "ray", "flwr", "mlflow")
     code = f"import sys, ganseg_dist.cli.main; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

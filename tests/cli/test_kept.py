@@ -1,4 +1,4 @@
-"""Runs at GANSEG_RUNS_URI: a machine that lost its folder goes on from the copy, to the bit."""
+"""Runs at GANSEG_RUNS_URI: a machine that lost its folder resumes from the copy, bit for bit."""
 
 import shutil
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.storage.contents import Contents
 from ganseg_dist.storage.remote import VARIABLE, remote_folder
-from tests.cli.conftest import QUICK, Command, assert_refused
+from tests.cli.conftest import QUICK, Command, assert_error
 
 WEIGHTS = "model/networks.safetensors"
 
@@ -28,7 +28,7 @@ def train(data: Path, name: str = "first") -> list[object]:
 
 @pytest.fixture
 def whole(ganseg: Command, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """The weights of a run that nothing happened to, kept nowhere else."""
+    """Weights of an uninterrupted run without a remote copy."""
     with monkeypatch.context() as patch:
         patch.delenv(VARIABLE, raising=False)
         assert ganseg(*train(phantom, "whole")).code == 0
@@ -52,7 +52,7 @@ class Saves:
 
 
 @pytest.mark.parametrize("place", ["folder", "bucket"])
-def test_an_interrupted_run_goes_on_where_its_folder_is_gone(
+def test_train_resumes_from_remote_copy_after_folder_is_lost(
     place, ganseg, phantom, whole, runs, tmp_path, monkeypatch, request
 ):
     monkeypatch.setenv(VARIABLE, (tmp_path / "shared").as_uri())
@@ -78,47 +78,45 @@ def test_an_interrupted_run_goes_on_where_its_folder_is_gone(
     assert "report.html" in Contents.at(remote_folder(), "first").files
 
 
-def test_a_name_is_generated_that_no_finished_run_has_elsewhere(ganseg, phantom, runs, tmp_path, monkeypatch):
+def test_train_generates_name_unused_by_remote_runs(ganseg, phantom, runs, tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, (tmp_path / "shared").as_uri())
-    words = ["train", "ganet_seg_debug", "--data", phantom, "--local", *QUICK]
-    assert ganseg(*words).code == 0
+    args = ["train", "ganet_seg_debug", "--data", phantom, "--local", *QUICK]
+    assert ganseg(*args).code == 0
     shutil.rmtree(runs)
-    planned = ganseg(*words, "--dry-run")
+    planned = ganseg(*args, "--dry-run")
     assert planned.code == 0, planned.err
     assert f"begins {runs / 'ganet_seg_debug-cohort-2'}\n" in planned.out
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_killed_run_goes_on_from_a_bucket_where_its_folder_is_gone(
-    ganseg, phantom, bucket, runs, tmp_path, monkeypatch
-):
+def test_train_resumes_from_bucket_after_kill_and_lost_folder(ganseg, phantom, bucket, runs, tmp_path, monkeypatch):
     longer = ["--set", "train.epochs=20"]
     with monkeypatch.context() as patch:
         patch.delenv(VARIABLE)
         assert ganseg(*train(phantom, "whole"), *longer).code == 0
-    words = [sys.executable, "-m", "ganseg_dist", *map(str, train(phantom)), *longer]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    args = [sys.executable, "-m", "ganseg_dist", *map(str, train(phantom)), *longer]
+    process = subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         kept = checkpoints_kept(process)
     finally:
         process.kill()
         process.wait()
-    assert not (runs / "first" / "model").exists(), "it was killed too late"
+    assert not (runs / "first" / "model").exists(), "killed after training ended"
     shutil.rmtree(runs / "first")
     saves = Saves(monkeypatch)
     done = ganseg(*train(phantom), *longer)
     assert done.code == 0, done.err
-    assert saves.count <= 23 - len(kept), "it began anew"  # two stages' ends, and one and twenty epochs
+    assert saves.count <= 23 - len(kept), "training started over"  # two stages' ends, and one and twenty epochs
     assert (runs / "first" / WEIGHTS).read_bytes() == (runs / "whole" / WEIGHTS).read_bytes()
 
 
 def checkpoints_kept(process: subprocess.Popen[bytes]) -> set[str]:
-    """As soon as there are any."""
+    """Remote checkpoints, as soon as there are any."""
     end = time.monotonic() + 120
     while True:
-        assert process.poll() is None, "it ended by itself"
-        assert time.monotonic() < end, "it keeps nothing"
+        assert process.poll() is None, "training ended before a checkpoint was sent"
+        assert time.monotonic() < end, "no checkpoint was sent"
         listed = Contents.at(remote_folder(), "first")
         kept = {path.split("/")[1] for path in (listed.files if listed else ()) if path.startswith("checkpoints/")}
         if kept:
@@ -127,7 +125,7 @@ def checkpoints_kept(process: subprocess.Popen[bytes]) -> set[str]:
 
 
 @pytest.mark.slow
-def test_a_copy_that_was_damaged_is_an_error_and_nothing_is_trained(ganseg, phantom, runs, tmp_path, monkeypatch):
+def test_train_rejects_damaged_remote_copy(ganseg, phantom, runs, tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, (tmp_path / "shared").as_uri())
     saves = Saves(monkeypatch)
     saves.interrupt_at = 2
@@ -135,13 +133,13 @@ def test_a_copy_that_was_damaged_is_an_error_and_nothing_is_trained(ganseg, phan
     shutil.rmtree(runs / "first")
     damaged = max((tmp_path / "shared").rglob("optimizers.safetensors"))
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    assert_refused(ganseg(*train(phantom)), 1, damaged, "is damaged", "restore it, or delete first there")
+    assert_error(ganseg(*train(phantom)), 1, damaged, "is damaged", "restore it, or delete first there")
     assert saves.count == 2
     assert not (runs / "first").exists()
 
 
-def test_a_bucket_that_is_not_there_is_an_error_before_training(ganseg, phantom, s3, runs, monkeypatch):
+def test_train_rejects_missing_bucket_before_training(ganseg, phantom, s3, runs, monkeypatch):
     monkeypatch.setenv(VARIABLE, f"s3://nowhere/runs?{s3}")
-    refused = ganseg(*train(phantom))
-    assert_refused(refused, 2, VARIABLE, "s3://nowhere/runs", "NO_SUCH_BUCKET", f"unset {VARIABLE}")
+    result = ganseg(*train(phantom))
+    assert_error(result, 2, VARIABLE, "s3://nowhere/runs", "NO_SUCH_BUCKET", f"unset {VARIABLE}")
     assert not (runs / "first").exists(), "the name is taken"

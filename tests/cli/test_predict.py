@@ -1,4 +1,4 @@
-"""`ganseg predict` on everything a person may hand it."""
+"""`ganseg predict` on every kind of input."""
 
 import csv
 import gzip
@@ -16,7 +16,7 @@ from PIL import Image
 from ganseg_dist.display import PNG_TEXT
 from ganseg_dist.evaluation.plausibility import REMEDY
 from ganseg_dist.tracking.tracked_run import TrackedRun
-from tests.cli.conftest import KAGGLE_SHAPE, assert_refused, drawn_run, snapshot, write_colour_case
+from tests.cli.conftest import KAGGLE_SHAPE, assert_error, snapshot, untrained_run, write_colour_case
 from tests.cli.test_bad_input import CASE, spoil
 from tests.data.cohorts import save_picture, slice_of_head, tissue, write_classes, write_pictures
 from tests.inference.untrained import model_folder
@@ -27,7 +27,7 @@ def masks(tmp_path):
     return tmp_path / "masks"
 
 
-def test_a_cohort_a_case_folder_and_the_working_folder_give_the_same_mask(ganseg, run, phantom, masks, monkeypatch):
+def test_predict_gives_same_mask_for_cohort_case_and_working_folder(ganseg, run, phantom, masks, monkeypatch):
     assert ganseg("predict", "tiny", phantom, "--out", masks / "all").code == 0
     assert ganseg("predict", "tiny", phantom / CASE, "--out", masks / "one").code == 0
     monkeypatch.chdir(phantom / CASE)
@@ -42,7 +42,9 @@ def test_a_cohort_a_case_folder_and_the_working_folder_give_the_same_mask(ganseg
     assert voxels[0].any()
 
 
-def test_cases_of_any_name_are_written_inside_the_folder_and_apart(ganseg, run, phantom, tmp_path, masks):
+def test_predict_writes_distinct_files_inside_output_folder_for_unsafe_case_names(
+    ganseg, run, phantom, tmp_path, masks
+):
     names, modalities = ("../../up", "St. Mary/1", "St.-Mary-1"), ("t1", "t1ce", "t2", "flair")
     shutil.copytree(phantom / CASE, tmp_path / "cohort" / "a", copy_function=os.link)
     cells = ",".join(f"a/{CASE}_{modality}.nii.gz" for modality in modalities)
@@ -57,19 +59,19 @@ def test_cases_of_any_name_are_written_inside_the_folder_and_apart(ganseg, run, 
     assert [path.name for path in masks.rglob("*") if not path.is_relative_to(masks / "deep" / "out")] == ["deep"]
 
 
-def test_a_run_by_name_folder_and_mlflow_id(ganseg, trained, phantom, masks, monkeypatch):
+def test_predict_accepts_run_name_folder_mlflow_id_and_model_folder(ganseg, trained, phantom, masks, monkeypatch):
     monkeypatch.setenv("GANSEG_RUNS", str(trained.folder.parent))
     tracked = TrackedRun(**dict(trained.description().mlflow))
     assert tracked.run_id
-    said = [
+    outputs = [
         ganseg("predict", reference, phantom / CASE, "--out", masks).out
         for reference in ("tiny", trained.folder, tracked.run_id, trained.model)
     ]
-    assert said == [f"{masks / CASE}_mask.nii.gz\n"] * 4
+    assert outputs == [f"{masks / CASE}_mask.nii.gz\n"] * 4
 
 
 @pytest.mark.parametrize("how", ["truncated", "text", "missing modality"])
-def test_a_broken_case_among_good_ones_is_named_and_the_others_are_written(ganseg, run, bad_cohort, masks, how):
+def test_predict_reports_broken_case_and_writes_the_others(ganseg, run, bad_cohort, masks, how):
     named = spoil(bad_cohort, how)
     result = ganseg("predict", "tiny", bad_cohort, "--out", masks)
     assert result.code == 1
@@ -81,11 +83,11 @@ def test_a_broken_case_among_good_ones_is_named_and_the_others_are_written(ganse
 
 
 def warnings_of_reading(result):
-    """Less those of an implausible lesion, which a model that has learnt nothing may predict anywhere."""
+    """Warnings except those of an implausible lesion, which an untrained model may predict anywhere."""
     return [line for line in result.err.splitlines() if line.startswith("warning") and REMEDY not in line]
 
 
-def test_a_header_that_contradicts_itself_is_warned_of_as_check_does(ganseg, run, bad_cohort, masks):
+def test_predict_warns_like_check_when_sform_contradicts_pixdim(ganseg, run, bad_cohort, masks):
     """As in ACDC: the scale of sform was lost. The mask is the same, and lies on the scan in every viewer."""
     assert ganseg("predict", "tiny", bad_cohort / CASE, "--out", masks / "right").code == 0
     for file in (bad_cohort / CASE).glob("*.nii.gz"):
@@ -104,14 +106,14 @@ def test_a_header_that_contradicts_itself_is_warned_of_as_check_does(ganseg, run
     assert np.array_equal(lost.affine, nib.load(source).affine)
 
 
-def test_masks_beside_the_images_are_not_read(ganseg, run, bad_cohort, masks):
+def test_predict_ignores_masks_beside_images(ganseg, run, bad_cohort, masks):
     spoil(bad_cohort, "truncated mask")
     assert ganseg("predict", "tiny", bad_cohort / CASE, "--out", masks).code == 0
 
 
-def test_extras(ganseg, run, phantom, masks):
-    words = ["--probability", "--anomaly", "--reconstruction", "--overlays"]
-    assert ganseg("predict", "tiny", phantom / CASE, "--out", masks, *words).code == 0
+def test_predict_writes_probability_anomaly_reconstruction_and_overlay(ganseg, run, phantom, masks):
+    args = ["--probability", "--anomaly", "--reconstruction", "--overlays"]
+    assert ganseg("predict", "tiny", phantom / CASE, "--out", masks, *args).code == 0
     extras = ["mask", *(f"probability_{region}" for region in ("wt", "tc", "et")), "anomaly"]
     extras += [f"healthy_{modality}" for modality in ("t1", "t1ce", "t2", "flair")]
     assert {file.name for file in masks.iterdir()} == {
@@ -125,7 +127,7 @@ def test_extras(ganseg, run, phantom, masks):
     assert 0 <= probability.min() < probability.max() <= 1
 
 
-def test_the_display_convention_mirrors_overlays_and_no_mask(ganseg, run, phantom, tmp_path, monkeypatch):
+def test_display_convention_changes_overlays_but_not_masks(ganseg, run, phantom, tmp_path, monkeypatch):
     for name in ("radiological", "neurological"):
         monkeypatch.setenv("GANSEG_DISPLAY", name)
         assert ganseg("predict", "tiny", phantom / CASE, "--out", tmp_path / name, "--overlays").code == 0
@@ -133,12 +135,12 @@ def test_the_display_convention_mirrors_overlays_and_no_mask(ganseg, run, phanto
     assert shown.pop(f"{CASE}_overlay.png") != other.pop(f"{CASE}_overlay.png")
     assert shown == other
     monkeypatch.setenv("GANSEG_DISPLAY", "left")
-    refused = ganseg("predict", "tiny", phantom / CASE, "--out", tmp_path / "none", "--overlays")
-    assert_refused(refused, 2, "GANSEG_DISPLAY: 'left'", "radiological or neurological")
+    result = ganseg("predict", "tiny", phantom / CASE, "--out", tmp_path / "none", "--overlays")
+    assert_error(result, 2, "GANSEG_DISPLAY: 'left'", "radiological or neurological")
     assert not (tmp_path / "none").exists()
 
 
-def test_training_draws_examples_that_name_their_convention(trained):
+def test_train_logs_example_images_with_display_convention(trained):
     sheets = sorted((trained.folder.parent / "mlartifacts").rglob("examples/*/step-*.png"))
     assert {sheet.parent.name for sheet in sheets} == {"healthy", "segment"}
     for sheet in sheets:
@@ -146,7 +148,7 @@ def test_training_draws_examples_that_name_their_convention(trained):
             assert picture.info[PNG_TEXT] == "radiological: the patient's right is on the left"
 
 
-def test_four_dimensional_nifti_with_the_models_modalities(ganseg, run, phantom, masks, tmp_path):
+def test_predict_accepts_4d_nifti_with_all_channels(ganseg, run, phantom, masks, tmp_path):
     files = [phantom / CASE / f"{CASE}_{modality}.nii.gz" for modality in ("t1", "t1ce", "t2", "flair")]
     stack = np.stack([np.asarray(nib.load(file).dataobj) for file in files], -1)
     nib.save(nib.Nifti1Image(stack, nib.load(files[0]).affine), tmp_path / "scan.2026.nii")
@@ -156,11 +158,11 @@ def test_four_dimensional_nifti_with_the_models_modalities(ganseg, run, phantom,
     assert alone.shape == stack.shape[:3]
     assert np.array_equal(alone, together)
     nib.save(nib.Nifti1Image(stack[..., :3], np.eye(4)), tmp_path / "three.nii.gz")
-    refused = ganseg("predict", "tiny", tmp_path / "three.nii.gz", "--out", masks)
-    assert_refused(refused, 1, tmp_path / "three.nii.gz", "has 3 channel(s) and the model needs 4")
+    result = ganseg("predict", "tiny", tmp_path / "three.nii.gz", "--out", masks)
+    assert_error(result, 1, tmp_path / "three.nii.gz", "has 3 channel(s) and the model needs 4")
 
 
-def test_the_test_images_of_a_data_set(ganseg, run, phantom, masks, tmp_path):
+def test_predict_reads_nnunet_images_ts_in_order_of_dataset_json(ganseg, run, phantom, masks, tmp_path):
     """nnU-Net's imagesTs, whose channels the dataset.json one level up names in another order than the model's."""
     names = ("flair", "t1", "t1ce", "t2")
     for folder, case in (("imagesTs", "BR_003"), ("imagesTr", "BR_001")):
@@ -171,17 +173,17 @@ def test_the_test_images_of_a_data_set(ganseg, run, phantom, masks, tmp_path):
     described = {"channel_names": {str(number): name.upper() for number, name in enumerate(names)}}
     (tmp_path / "dataset.json").write_text(json.dumps(described | {"labels": {"background": 0, "tumour": 1}}))
     assert ganseg("predict", "tiny", phantom / CASE, "--out", masks).code == 0
-    said = ganseg("predict", "tiny", tmp_path / "imagesTs", "--out", masks)
-    assert (said.code, said.out, "note" in said.err) == (0, f"{masks / 'BR_003_mask.nii.gz'}\n", False)
-    said = ganseg("predict", "tiny", tmp_path, "--out", masks)
-    assert (said.code, said.out) == (0, f"{masks / 'BR_001_mask.nii.gz'}\n")
-    assert f"predict them with: ganseg predict tiny {tmp_path / 'imagesTs'} --out DIR" in said.err.replace("\n", " ")
+    result = ganseg("predict", "tiny", tmp_path / "imagesTs", "--out", masks)
+    assert (result.code, result.out, "note" in result.err) == (0, f"{masks / 'BR_003_mask.nii.gz'}\n", False)
+    result = ganseg("predict", "tiny", tmp_path, "--out", masks)
+    assert (result.code, result.out) == (0, f"{masks / 'BR_001_mask.nii.gz'}\n")
+    assert f"predict them with: ganseg predict tiny {tmp_path / 'imagesTs'} --out DIR" in result.err.replace("\n", " ")
     expected = np.asarray(nib.load(masks / f"{CASE}_mask.nii.gz").dataobj) > 0
     for name in ("BR_001", "BR_003"):
         np.testing.assert_array_equal(np.asarray(nib.load(masks / f"{name}_mask.nii.gz").dataobj) > 0, expected)
 
 
-def test_a_stack_of_colour_slices(ganseg, kaggle_run, kaggle, masks):
+def test_predict_writes_png_mask_per_colour_slice(ganseg, kaggle_run, kaggle, masks):
     result = ganseg("predict", "pictures", kaggle, "--out", masks)
     assert result.code == 0, result.err
     assert len(result.out.splitlines()) == 8 * 7
@@ -195,7 +197,7 @@ def test_a_stack_of_colour_slices(ganseg, kaggle_run, kaggle, masks):
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".png"])
-def test_a_single_colour_picture_has_the_channels_of_the_training_files(ganseg, kaggle_run, tmp_path, masks, suffix):
+def test_predict_maps_channels_of_single_picture_as_in_training(ganseg, kaggle_run, tmp_path, masks, suffix):
     """Red is T1, green FLAIR, blue contrast-enhanced T1; the model's own order is another."""
     folder = write_colour_case(tmp_path / "one" / "TCGA_CS_4999_20000101", 3, slices=1)
     slice_ = next(file for file in folder.iterdir() if not file.stem.endswith("_mask"))
@@ -210,7 +212,7 @@ def test_a_single_colour_picture_has_the_channels_of_the_training_files(ganseg, 
         assert np.array_equal(alone, as_case)
 
 
-def test_a_folder_of_pictures_whose_channels_are_the_models_modalities(ganseg, kaggle_run, tmp_path, masks):
+def test_predict_accepts_folder_of_pictures_with_channels_of_model(ganseg, kaggle_run, tmp_path, masks):
     folder = write_colour_case(tmp_path / "one" / "TCGA_CS_4999_20000101", 3, slices=2)
     (tmp_path / "plain").mkdir()
     slices = sorted(file for file in folder.iterdir() if not file.stem.endswith("_mask"))
@@ -223,26 +225,26 @@ def test_a_folder_of_pictures_whose_channels_are_the_models_modalities(ganseg, k
     assert (masks / "whole" / "b_mask.png").read_bytes() == (masks / "one" / "b_mask.png").read_bytes()
 
 
-def test_pictures_that_do_not_fit(ganseg, kaggle_run, tmp_path, masks):
+def test_predict_rejects_pictures_of_other_format(ganseg, kaggle_run, tmp_path, masks):
     plane = np.full(KAGGLE_SHAPE, 7, np.uint8)
     Image.fromarray(plane).save(tmp_path / "grey.png")
     Image.fromarray(plane).convert("P").save(tmp_path / "palette.png")
     tifffile.imwrite(tmp_path / "pages.tif", np.stack([plane] * 3), photometric="minisblack")
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "notes.txt").write_text("no picture")
-    for name, said in {
+    for name, message in {
         "grey.png": "has 1 channel(s) and the model needs 3 (t1, flair, t1ce)",
         "palette.png": "has 1 channel(s) and the model needs 3",
         "pages.tif": "has 3 pages",
         "text.png": "is not a readable picture",
         "notes.txt": "is neither NIfTI nor a picture",
     }.items():
-        refused = ganseg("predict", "pictures", tmp_path / name, "--out", masks)
-        assert_refused(refused, 1, tmp_path / name, said)
+        result = ganseg("predict", "pictures", tmp_path / name, "--out", masks)
+        assert_error(result, 1, tmp_path / name, message)
     assert not masks.exists()
 
 
-def test_pictures_of_the_same_name_in_two_cases_do_not_overwrite_each_other(ganseg, kaggle_run, tmp_path, masks):
+def test_predict_names_masks_by_case_when_pictures_share_a_name(ganseg, kaggle_run, tmp_path, masks):
     rows = []
     for number, patient in enumerate(("anna", "ben")):
         file = tmp_path / patient / "slice.png"
@@ -256,7 +258,9 @@ def test_pictures_of_the_same_name_in_two_cases_do_not_overwrite_each_other(gans
     assert {file.name for file in masks.iterdir()} == {"anna_mask.png", "ben_mask.png"}
 
 
-def test_a_picture_whose_name_would_leave_the_folder_stays_inside(ganseg, kaggle_run, kaggle, tmp_path, masks):
+def test_predict_writes_mask_inside_output_folder_for_case_with_parent_path(
+    ganseg, kaggle_run, kaggle, tmp_path, masks
+):
     os.link(sorted(kaggle.glob("*/*_1.tif"))[0], tmp_path / "slice.tif")
     images = {m: f"slice.tif#{k}" for k, m in enumerate(("t1", "flair", "t1ce"))}
     write_manifest(tmp_path / "list.csv", [{"case": "../out", "patient": "p", **images}])
@@ -265,75 +269,77 @@ def test_a_picture_whose_name_would_leave_the_folder_stays_inside(ganseg, kaggle
     assert not list(tmp_path.glob("out*"))
 
 
-def test_the_sources_own_folder_is_no_place_for_masks(ganseg, run, bad_cohort, kaggle_run, kaggle):
+def test_predict_rejects_input_folder_as_output(ganseg, run, bad_cohort, kaggle_run, kaggle):
     before = snapshot(bad_cohort)
-    refused = ganseg("predict", "tiny", bad_cohort / CASE, "--out", bad_cohort / CASE)
-    assert_refused(refused, 1, CASE, "choose another --out")
+    result = ganseg("predict", "tiny", bad_cohort / CASE, "--out", bad_cohort / CASE)
+    assert_error(result, 1, CASE, "choose another --out")
     assert snapshot(bad_cohort) == before
     one = sorted(kaggle.iterdir())[0]
-    assert_refused(ganseg("predict", "pictures", one / f"{one.name}_1.tif", "--out", one), 1, "choose another --out")
+    assert_error(ganseg("predict", "pictures", one / f"{one.name}_1.tif", "--out", one), 1, "choose another --out")
 
 
-def test_a_cohort_that_lacks_what_the_model_needs_is_one_line(ganseg, run, kaggle, masks):
-    refused = ganseg("predict", "tiny", kaggle, "--out", masks)
-    assert_refused(refused, 1, kaggle, "no case has all of t1, t1ce, t2, flair")
+def test_predict_rejects_cohort_without_modalities_of_model(ganseg, run, kaggle, masks):
+    result = ganseg("predict", "tiny", kaggle, "--out", masks)
+    assert_error(result, 1, kaggle, "no case has all of t1, t1ce, t2, flair")
 
 
 @pytest.mark.parametrize("option", ["--anomaly", "--reconstruction"])
-def test_extras_that_need_the_gan_of_healthy_tissue(ganseg, kaggle, phantom, tmp_path, masks, option):
+def test_predict_rejects_anomaly_and_reconstruction_without_healthy_gan(
+    ganseg, kaggle, phantom, tmp_path, masks, option
+):
     plain = model_folder(tmp_path / "plain", ("t1",), ("wt",), changes={"system.gan": False})
     models = {
         plain: "GANet-Seg without its GAN",
-        drawn_run("gan_osmosis_debug", kaggle, tmp_path, "painter").model: "GAN-OSMOSIS",
-        drawn_run("dl_gan_cnn_debug", kaggle, tmp_path, "classifier").model: "DL-GAN-CNN",
+        untrained_run("gan_osmosis_debug", kaggle, tmp_path, "osmosis").model: "GAN-OSMOSIS",
+        untrained_run("dl_gan_cnn_debug", kaggle, tmp_path, "classifier").model: "DL-GAN-CNN",
     }
     for model, title in models.items():
-        refused = ganseg("predict", model, phantom, "--out", masks, option)
-        assert_refused(refused, 2, option, f"{model} is a model of {title}, which makes neither; give a run of")
+        result = ganseg("predict", model, phantom, "--out", masks, option)
+        assert_error(result, 2, option, f"{model} is a model of {title}, which makes neither; give a run of")
 
 
-def test_a_classifier_has_no_maps(ganseg, kaggle, tmp_path, masks):
-    drawn_run("dl_gan_cnn_debug", kaggle, tmp_path)
+def test_predict_rejects_probability_and_overlays_for_classifier(ganseg, kaggle, tmp_path, masks):
+    untrained_run("dl_gan_cnn_debug", kaggle, tmp_path)
     for option in ("--probability", "--overlays"):
-        assert_refused(ganseg("predict", "pictures", kaggle, "--out", masks, option), 2, option, "is a classifier")
+        assert_error(ganseg("predict", "pictures", kaggle, "--out", masks, option), 2, option, "is a classifier")
 
 
-def test_a_full_disk_names_the_file_and_keeps_earlier_masks(ganseg, run, phantom, masks, small_disk):
+def test_predict_keeps_earlier_masks_when_disk_is_full(ganseg, run, phantom, masks, small_disk):
     assert ganseg("predict", "tiny", phantom / CASE, "--out", masks).code == 0
     before = snapshot(masks)
     small_disk(100)
-    refused = ganseg("predict", "tiny", phantom / CASE, "--out", masks)
+    result = ganseg("predict", "tiny", phantom / CASE, "--out", masks)
     small_disk(-1)
-    assert_refused(refused, 1, masks / f"{CASE}_mask.nii.gz", "File too large", "free space")
+    assert_error(result, 1, masks / f"{CASE}_mask.nii.gz", "File too large", "free space")
     assert snapshot(masks) == before
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
-def test_an_output_folder_that_cannot_be(ganseg, run, phantom, tmp_path, place):
+def test_predict_rejects_file_as_output_folder(ganseg, run, phantom, tmp_path, place):
     (tmp_path / "file").write_text("precious")
-    refused = ganseg("predict", "tiny", phantom / CASE, "--out", tmp_path / place)
-    assert_refused(refused, 1, tmp_path / place, "cannot be written")
+    result = ganseg("predict", "tiny", phantom / CASE, "--out", tmp_path / place)
+    assert_error(result, 1, tmp_path / place, "cannot be written")
     assert (tmp_path / "file").read_text() == "precious"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission(ganseg, run, phantom, tmp_path):
+def test_predict_rejects_output_folder_without_permission(ganseg, run, phantom, tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)
-    refused = ganseg("predict", "tiny", phantom / CASE, "--out", tmp_path / "locked")
-    assert_refused(refused, 1, tmp_path / "locked", "Permission denied")
+    result = ganseg("predict", "tiny", phantom / CASE, "--out", tmp_path / "locked")
+    assert_error(result, 1, tmp_path / "locked", "Permission denied")
 
 
 @pytest.mark.parametrize("name", ["networks.safetensors", "model.json", "config.json", "thresholds.json"])
 @pytest.mark.parametrize("damage", ["removed", "emptied", "edited"])
-def test_a_damaged_model_is_one_line(ganseg, run, phantom, masks, name, damage):
+def test_predict_rejects_damaged_model(ganseg, run, phantom, masks, name, damage):
     file = run.model / name
     if damage == "removed":
         file.unlink()
     else:
         edited = file.read_bytes().replace(b'"', b"'") if file.suffix == ".json" else file.read_bytes()[:-1] + b"?"
         file.write_bytes(b"" if damage == "emptied" else edited)
-    refused = ganseg("predict", "tiny", phantom / CASE, "--out", masks)
-    assert_refused(refused, 1, run.model if (name, damage) == ("model.json", "removed") else file)
+    result = ganseg("predict", "tiny", phantom / CASE, "--out", masks)
+    assert_error(result, 1, run.model if (name, damage) == ("model.json", "removed") else file)
     assert not masks.exists()
 
 
@@ -346,7 +352,7 @@ def write_manifest(file: Path, rows: list[dict[str, str]]) -> None:
 
 @pytest.fixture
 def picture_model(tmp_path):
-    """Of a kind of picture: colour or grey."""
+    """A factory of untrained models of colour or grey pictures."""
 
     def make(kind):
         modalities = ("red", "green", "blue") if kind == "colour" else ("grey",)
@@ -369,7 +375,7 @@ def plain(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["colour", "grey"])
-def test_a_folder_of_pictures_gives_a_mask_a_picture(ganseg, picture_model, plain, masks, kind):
+def test_predict_writes_one_mask_per_picture(ganseg, picture_model, plain, masks, kind):
     model, folder = picture_model(kind), plain(kind)
     whole = ganseg("predict", model, folder, "--out", masks / "whole")
     assert whole.code == 0, whole.err
@@ -380,7 +386,7 @@ def test_a_folder_of_pictures_gives_a_mask_a_picture(ganseg, picture_model, plai
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_a_mask_lies_on_a_turned_picture_as_displayed(ganseg, picture_model, tmp_path, suffix):
+def test_predict_applies_exif_orientation(ganseg, picture_model, tmp_path, suffix):
     model, shown = picture_model("grey"), slice_of_head(0, (40, 56))
     upright = save_picture(tmp_path / "upright" / "a.png", shown)
     exif, turned = Image.Exif(), tmp_path / "turned" / f"a{suffix}"
@@ -389,15 +395,15 @@ def test_a_mask_lies_on_a_turned_picture_as_displayed(ganseg, picture_model, tmp
     stored = Image.fromarray(np.ascontiguousarray(np.rot90(shown)))
     stored.save(turned, **({"exif": exif} if suffix == ".png" else {"tiffinfo": {0x0112: 6}}))
     for name, source in (("of_upright", upright), ("of_turned", turned)):
-        said = ganseg("predict", model, source, "--out", tmp_path / name, "--probability")
-        assert said.code == 0, said.err
+        result = ganseg("predict", model, source, "--out", tmp_path / name, "--probability")
+        assert result.code == 0, result.err
     files = ("a_mask.png", "a_probability_wt.png")
     first, second = ([(tmp_path / out / file).read_bytes() for file in files] for out in ("of_upright", "of_turned"))
     assert first == second
     assert Image.open(tmp_path / "of_turned" / "a_mask.png").size == (56, 40)
 
 
-def test_what_is_transparent_in_a_picture_is_black_to_a_model(ganseg, picture_model, tmp_path):
+def test_predict_reads_transparent_pixels_as_black(ganseg, picture_model, tmp_path):
     model, shown = picture_model("grey"), slice_of_head(0)
     save_picture(tmp_path / "on_black" / "a.png", shown)
     layer = np.dstack([np.where(shown > 0, shown, 255), np.where(shown > 0, 255, 0)]).astype(np.uint8)
@@ -408,37 +414,37 @@ def test_what_is_transparent_in_a_picture_is_black_to_a_model(ganseg, picture_mo
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_a_folder_of_pictures_less_its_masks_and_a_broken_one_named(ganseg, picture_model, plain, masks):
+def test_predict_skips_masks_and_reports_broken_picture_in_folder(ganseg, picture_model, plain, masks):
     folder = plain("grey")
     save_picture(folder / "p0_mask.png", slice_of_head(0) > 150)
     (folder / "p2.png").write_text("no picture")
-    said = ganseg("predict", picture_model("grey"), folder, "--out", masks)
-    assert (said.code, len(said.errors)) == (1, 1)
-    assert str(folder / "p2.png") in said.errors[0]
+    result = ganseg("predict", picture_model("grey"), folder, "--out", masks)
+    assert (result.code, len(result.errors)) == (1, 1)
+    assert str(folder / "p2.png") in result.errors[0]
     assert {file.name for file in masks.iterdir()} == {"p0_mask.png", "p1_mask.png"}
     save_picture(folder / "p0.jpg", slice_of_head(9))
-    told = (folder / "p0.jpg", "could be the picture p0", "p0.png, which differs; keep or rename one")
-    assert_refused(ganseg("predict", picture_model("grey"), folder, "--out", masks), 1, *told)
+    messages = (folder / "p0.jpg", "could be the picture p0", "p0.png, which differs; keep or rename one")
+    assert_error(ganseg("predict", picture_model("grey"), folder, "--out", masks), 1, *messages)
 
 
-def test_one_class_of_a_class_folder_is_classified(ganseg, kaggle, tmp_path, masks):
+def test_predict_classifies_single_class_folder(ganseg, kaggle, tmp_path, masks):
     root = write_classes(tmp_path / "made", {"glioma": 6, "none": 6})
-    drawn_run("gan_detector_debug", root, tmp_path, "detector")
-    said = ganseg("predict", "detector", root / "glioma", "--out", masks)
-    assert said.code == 0, said.err
+    untrained_run("gan_detector_debug", root, tmp_path, "detector")
+    result = ganseg("predict", "detector", root / "glioma", "--out", masks)
+    assert result.code == 0, result.err
     rows = list(csv.DictReader((masks / "classes.csv").open()))
     assert [row["case"] for row in rows] == [str(number) for number in range(6)]
 
 
 @pytest.mark.parametrize(
-    ("learnt", "shown", "said"),
+    ("learnt", "shown", "message"),
     [
         ("colour", "grey", "grey, and the model learnt from colour: the grey level is read as red, green and blue"),
         ("grey", "colour", "in colour, and the model learnt from grey: the luminance is read"),
     ],
 )
-def test_pictures_of_the_other_kind_are_told_in_a_line(
-    ganseg, picture_model, plain, tmp_path, masks, learnt, shown, said
+def test_predict_warns_once_when_colour_and_grey_differ_from_training(
+    ganseg, picture_model, plain, tmp_path, masks, learnt, shown, message
 ):
     model, folder = picture_model(learnt), plain(shown)
     as_cohort = tmp_path / "cohort" / "images"
@@ -451,29 +457,29 @@ def test_pictures_of_the_other_kind_are_told_in_a_line(
     ):
         result = ganseg("predict", model, source, "--out", masks)
         assert result.code == 0, result.err
-        assert warnings_of_reading(result) == [f"warning: {many} {said}"]
+        assert warnings_of_reading(result) == [f"warning: {many} {message}"]
 
 
-def test_a_folder_that_is_no_cohort_of_a_model_of_scans_is_still_refused(ganseg, run, plain, masks):
-    assert_refused(ganseg("predict", "tiny", plain("grey"), "--out", masks), 1, "no known layout recognised")
+def test_predict_rejects_picture_folder_for_scan_model(ganseg, run, plain, masks):
+    assert_error(ganseg("predict", "tiny", plain("grey"), "--out", masks), 1, "no known layout recognised")
 
 
-def test_masks_that_are_known_are_not_written_over(ganseg, picture_model, tmp_path):
+def test_predict_does_not_overwrite_masks_of_input(ganseg, picture_model, tmp_path):
     root = write_pictures(tmp_path / "pictures", ["a", "b"], mask_suffix="_mask.png")
     before = snapshot(root)
-    refused = ganseg("predict", picture_model("colour"), root, "--out", root / "masks")
-    assert refused.code == 1
-    assert all(f"{root / 'masks'} holds its own mask; choose another --out" in line for line in refused.errors)
+    result = ganseg("predict", picture_model("colour"), root, "--out", root / "masks")
+    assert result.code == 1
+    assert all(f"{root / 'masks'} holds its own mask; choose another --out" in line for line in result.errors)
     assert snapshot(root) == before
 
 
-def test_a_table_of_something_else_is_not_written_over(ganseg, kaggle, tmp_path, masks):
-    drawn_run("dl_gan_cnn_debug", kaggle, tmp_path)
+def test_predict_does_not_overwrite_foreign_classes_csv(ganseg, kaggle, tmp_path, masks):
+    untrained_run("dl_gan_cnn_debug", kaggle, tmp_path)
     one = sorted(kaggle.iterdir())[0]
     masks.mkdir()
     (masks / "classes.csv").write_text("name,class\nanna,3b\n")
-    refused = ganseg("predict", "pictures", one, "--out", masks)
-    assert_refused(refused, 1, f"{masks / 'classes.csv'}: exists and is no earlier prediction")
+    result = ganseg("predict", "pictures", one, "--out", masks)
+    assert_error(result, 1, f"{masks / 'classes.csv'}: exists and is no earlier prediction")
     assert (masks / "classes.csv").read_text() == "name,class\nanna,3b\n"
     (masks / "classes.csv").unlink()
     for _ in range(2):

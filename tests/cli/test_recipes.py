@@ -7,7 +7,7 @@ from ganseg_dist.config.tree import FIXED
 from ganseg_dist.systems import recipe, recipes
 
 
-def test_every_recipe_is_listed_with_its_purpose(ganseg):
+def test_recipes_lists_every_recipe_with_description(ganseg):
     lines = ganseg("recipes").out.splitlines()
     assert [line.split()[0] for line in lines] == list(recipes())
     assert all(len(line.split()) > 4 for line in lines)
@@ -15,7 +15,7 @@ def test_every_recipe_is_listed_with_its_purpose(ganseg):
 
 
 @pytest.mark.parametrize("name", recipes())
-def test_every_field_is_shown_with_its_value_and_meaning(ganseg, name):
+def test_recipes_prints_every_field_with_value_and_description(ganseg, name):
     def leaves(node, prefix=""):
         for key, value in node.items():
             if isinstance(value, dict):
@@ -32,11 +32,11 @@ def test_every_field_is_shown_with_its_value_and_meaning(ganseg, name):
         assert len(value.removeprefix(meaning).split()) >= 3, f"{field} has no docstring"
 
 
-def test_json_is_a_config(ganseg):
+def test_recipes_json_is_valid_config(ganseg):
     assert RunConfig.from_json(ganseg("recipes", "ganet_seg_debug", "--json").out) == recipe("ganet_seg_debug")
 
 
-def test_an_unknown_recipe_is_one_line(ganseg):
-    said = ganseg("recipes", "ganet_seg_smal")
-    assert said.code != 0
-    assert said.errors == ["error: ganet_seg_smal: no such recipe; did you mean ganet_seg_small?"]
+def test_recipes_suggests_close_name_for_unknown_recipe(ganseg):
+    result = ganseg("recipes", "ganet_seg_smal")
+    assert result.code != 0
+    assert result.errors == ["error: ganet_seg_smal: no such recipe; did you mean ganet_seg_small?"]

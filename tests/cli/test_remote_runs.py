@@ -1,4 +1,4 @@
-"""What a command fetches is as new as its copy, and what it changes is sent when it ends."""
+"""Commands fetch newer remote copies of runs and upload changed runs when they end."""
 
 import shutil
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from ganseg_dist.storage.transfer import send
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """Runs, a sweep and a trial of it, which nobody copied yet."""
+    """Runs, a sweep and a trial of it, without remote copies."""
     for name in ("first", "second", "second.old", "sweep", "sweep.003"):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / ("study.json" if name == "sweep" else "run.json")).write_text("1")
@@ -28,7 +28,7 @@ def runs(tmp_path: Path) -> Path:
 
 @contextmanager
 def command(*references: str, **options: bool) -> Iterator[None]:
-    """A command that fetches these."""
+    """A command that fetches these runs."""
     with click.Context(click.Command("report")):
         fetch_runs(*references, **options)
         yield
@@ -38,20 +38,20 @@ def names(shared: Path) -> list[str]:
     return sorted(folder.name for folder in shared.iterdir()) if shared.exists() else []
 
 
-def test_a_changed_run_is_sent_and_one_that_was_only_read_is_not(runs, shared, remote, capsys):
+def test_fetch_runs_sends_changed_run_only(runs, shared, remote, capsys):
     with command("first", "second"):
         (runs / "first" / "report.html").write_text("new")
     assert names(shared) == ["first"]
     assert capsys.readouterr().err == f"Sending first to {remote.display_uri}: 4 bytes\n"
 
 
-def test_trials_that_other_processes_wrote_are_sent_with_their_sweep(runs, shared, remote):
+def test_fetch_runs_sends_trials_with_their_sweep(runs, shared, remote):
     with command("sweep"):
         pass
     assert names(shared) == ["sweep.003"]
 
 
-def test_a_run_that_was_sent_while_it_trained_is_reported_and_not_sent_again(runs, remote, capsys):
+def test_fetch_runs_does_not_resend_run_sent_during_training(runs, remote, capsys):
     with command("first"):
         (runs / "first" / "run.json").write_text("changed")
         send(runs / "first", remote)
@@ -64,7 +64,7 @@ def change_and_raise(folder: Path, error: BaseException) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RunError])
-def test_a_changed_run_is_sent_however_a_command_ends(runs, shared, remote, error):
+def test_fetch_runs_sends_changed_run_when_command_fails(runs, shared, remote, error):
     with pytest.raises(error), command("second"):
         change_and_raise(runs / "second", error())
     assert names(shared) == ["second"]
@@ -77,7 +77,7 @@ def copied_elsewhere(runs: Path, remote: RemoteFolder, *names: str) -> None:
     shutil.rmtree(runs)
 
 
-def test_a_run_that_is_missing_here_is_fetched_and_reported(runs, remote, capsys):
+def test_fetch_runs_downloads_missing_run(runs, remote, capsys):
     copied_elsewhere(runs, remote, "first", "second")
     with command("first"):
         assert (runs / "first" / "run.json").read_text() == "1"
@@ -85,21 +85,21 @@ def test_a_run_that_is_missing_here_is_fetched_and_reported(runs, remote, capsys
     assert capsys.readouterr().err == f"Fetching first from {remote.display_uri}: 1 byte\n"
 
 
-def test_a_folder_or_an_id_is_not_fetched_and_a_run_without_a_copy_is_no_error(runs, shared, remote, capsys):
+def test_fetch_runs_ignores_paths_ids_and_unknown_names(runs, shared, remote, capsys):
     with command("./first", "0123456789abcdef", "nothing"):
         pass
     assert (capsys.readouterr().err, names(shared)) == ("", [])
 
 
 @pytest.mark.parametrize("reference", ["sweep", "sweep.003"])
-def test_a_sweep_is_fetched_by_its_name_or_a_trials_and_its_trials_are_not(runs, remote, reference):
+def test_fetch_sweep_downloads_sweep_without_trials(runs, remote, reference):
     copied_elsewhere(runs, remote, "sweep", "sweep.003")
     with command():
         fetch_sweep(reference)
         assert [folder.name for folder in runs.glob("[!.]*")] == ["sweep"]
 
 
-def test_a_sweep_whose_name_ends_like_a_trials_is_fetched(runs, remote):
+def test_fetch_sweep_accepts_name_that_ends_like_a_trial(runs, remote):
     (runs / "sweep").rename(runs / "sweep.1")
     copied_elsewhere(runs, remote, "sweep.1")
     with command():
@@ -107,7 +107,7 @@ def test_a_sweep_whose_name_ends_like_a_trials_is_fetched(runs, remote):
         assert (runs / "sweep.1" / "study.json").exists()
 
 
-def test_trials_without_scores_are_fetched(runs, remote):
+def test_fetch_trials_downloads_only_trials_without_scores(runs, remote):
     for name in ("cv/trials", "cv.fold_1", "cv.fold_2"):
         (runs / name).mkdir(parents=True)
         (runs / name / "file.json").write_text("1")
@@ -118,7 +118,7 @@ def test_trials_without_scores_are_fetched(runs, remote):
         assert sorted(folder.name for folder in runs.glob("[!.]*")) == ["cv", "cv.fold_2"]
 
 
-def test_folds_are_fetched_with_their_experiment_where_their_models_are_needed(runs, remote):
+def test_fetch_models_downloads_folds_with_their_experiment(runs, remote):
     for name in ("cv", "cv.fold_1", "cv.fold_2"):
         (runs / name).mkdir()
     Run(runs / "cv").write("study.json", {"kind": "folds", "trials": {"fold_1": {}, "fold_2": {}}})
@@ -129,7 +129,7 @@ def test_folds_are_fetched_with_their_experiment_where_their_models_are_needed(r
         assert sorted(folder.name for folder in runs.glob("[!.]*")) == ["cv", "cv.fold_1"]
 
 
-def test_each_command_looks_once_for_a_newer_copy(runs, remote, monkeypatch):
+def test_fetch_runs_checks_for_newer_copy_once_per_command(runs, remote, monkeypatch):
     looked = []
     monkeypatch.setattr(remote_runs, "fetch", lambda folder, remote, advance: looked.append(folder))
     for _ in range(2):
@@ -138,7 +138,7 @@ def test_each_command_looks_once_for_a_newer_copy(runs, remote, monkeypatch):
     assert looked == [runs / "second"] * 2
 
 
-def test_a_training_checks_first_that_its_copy_can_be_written(tmp_path, monkeypatch):
+def test_fetch_runs_checks_write_access_when_writing(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, (tmp_path / "file" / "runs").as_uri())
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=f"^{VARIABLE} file://.*: cannot be written"), command("first", writing=True):
@@ -152,7 +152,7 @@ def away(self, file, path):
     raise ConfigError("GANSEG_RUNS_URI s3://bucket/runs: cannot be written (away); fix it")
 
 
-def test_a_run_that_cannot_be_sent_is_an_error_at_the_end(runs, remote, monkeypatch):
+def test_fetch_runs_raises_run_error_when_upload_fails(runs, remote, monkeypatch):
     monkeypatch.setattr(RemoteFolder, "send", away)
     with pytest.raises(RunError) as caught, command("second"):
         (runs / "second" / "run.json").write_text("changed")
@@ -162,7 +162,7 @@ def test_a_run_that_cannot_be_sent_is_an_error_at_the_end(runs, remote, monkeypa
     )
 
 
-def test_a_run_that_cannot_be_sent_does_not_hide_why_a_command_failed(runs, remote, monkeypatch, caplog):
+def test_fetch_runs_keeps_command_error_when_upload_fails_too(runs, remote, monkeypatch, caplog):
     monkeypatch.setattr(RemoteFolder, "send", away)
     with pytest.raises(RunError, match=r"^mine$"), command("second"):
         change_and_raise(runs / "second", RunError("mine"))
@@ -170,7 +170,7 @@ def test_a_run_that_cannot_be_sent_does_not_hide_why_a_command_failed(runs, remo
     assert "is whole here, and not kept" in caplog.messages[0]
 
 
-def test_a_run_that_could_not_be_sent_is_sent_by_the_next_command(runs, shared, remote, monkeypatch):
+def test_fetch_runs_retries_failed_upload_in_next_command(runs, shared, remote, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(RemoteFolder, "send", away)
         with pytest.raises(RunError), command("second"):

@@ -4,7 +4,7 @@ from ganseg_dist.cli import show
 from ganseg_dist.console import PlainConsole
 
 
-def test_off_a_terminal_a_bar_is_its_title_with_a_count_where_there_is_one(capsys):
+def test_bar_prints_title_and_total_without_terminal(capsys):
     with show.bar("Reading") as advance:
         advance(1, 2)
         advance(2, 2)
@@ -13,7 +13,7 @@ def test_off_a_terminal_a_bar_is_its_title_with_a_count_where_there_is_one(capsy
     assert capsys.readouterr().err.splitlines() == ["Reading: 2 of 2", "Starting Ray"]
 
 
-def test_on_a_terminal_a_bars_title_is_shown_as_it_is(monkeypatch):
+def test_bar_escapes_title_on_terminal(monkeypatch):
     text = io.StringIO()
     monkeypatch.setattr(show, "err", PlainConsole(file=text, force_terminal=True, width=120, soft_wrap=True))
     with show.bar("Checking [bold]a[/x]\x1b[31m") as advance:

@@ -1,4 +1,4 @@
-"""Training from the command line: interrupted, resumed, refused; what it leaves behind."""
+"""Training from the command line: interrupts, resumption, invalid input and output files."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from ganseg_dist.runs import Run
 from ganseg_dist.tracking.progress import RichProgress
-from tests.cli.conftest import QUICK, assert_refused, copied, snapshot
+from tests.cli.conftest import QUICK, assert_error, copied, snapshot
 from tests.cli.test_bad_input import CASE, spoil
 
 
@@ -35,7 +35,7 @@ def interrupt(monkeypatch):
     monkeypatch.undo()
 
 
-def test_dry_run_shows_the_plan_and_writes_no_run(train, tmp_path):
+def test_train_dry_run_prints_plan_and_writes_no_run(train, tmp_path):
     shown = train("--dry-run", "--set", "system.supervised_epochs=0")
     assert shown.code == 0, shown.err
     assert len(shown.out.splitlines()) < 20, "a terminal of 24 lines shows all of it"
@@ -51,22 +51,22 @@ def test_dry_run_shows_the_plan_and_writes_no_run(train, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_whole_config_is_shown_first_where_it_is_asked_for(train):
+def test_train_dry_run_prints_config_with_show_config(train):
     shown = train("--dry-run", "--show-config").out
     config = json.loads(shown[: shown.index("\n}") + 2])
     assert config["data"]["modalities"] == ["t1", "t1ce", "t2", "flair"]
     assert shown.endswith("Nothing was trained: leave out --dry-run to begin.\n")
-    assert_refused(train("--show-config"), 2, "--show-config: belongs to --dry-run")
+    assert_error(train("--show-config"), 2, "--show-config: belongs to --dry-run")
 
 
-def test_interrupted_and_started_again_it_goes_on(train, ganseg, interrupt, monkeypatch, tmp_path):
+def test_train_resumes_after_interrupt(train, ganseg, interrupt, monkeypatch, tmp_path):
     interrupt()
     stopped = train("--run-name", "once")
-    assert_refused(stopped, 130, "interrupted")
+    assert_error(stopped, 130, "interrupted")
     run = Run(tmp_path / "runs" / "once")
     assert run.description().status == "interrupted"
-    assert_refused(ganseg("predict", "once", "x", "--out", "y"), 1, "ganseg train --resume once")
-    assert_refused(
+    assert_error(ganseg("predict", "once", "x", "--out", "y"), 1, "ganseg train --resume once")
+    assert_error(
         train("--run-name", "once", "--set", "seed=3"), 1, "once: was started with another config (seed was 0, is 3)"
     )
     monkeypatch.undo()
@@ -80,12 +80,12 @@ def test_interrupted_and_started_again_it_goes_on(train, ganseg, interrupt, monk
     assert set(seen) == {"segment"}, "the first stage was done already"
     assert [record["stage"] for record in run.read("history.json")] == ["healthy", "segment"]
     assert run.finished
-    assert_refused(ganseg("train", "--resume", "once"), 1, "once: is finished already")
+    assert_error(ganseg("train", "--resume", "once"), 1, "once: is finished already")
     before = snapshot(run.folder)
     again = train("--run-name", "once")
     assert again.code == 0, again.err
     assert "once was finished before and nothing was trained" in again.err
-    assert_refused(
+    assert_error(
         train("--run-name", "once", "--set", "seed=3"), 1, "once: was started with another config (seed was 0, is 3)"
     )
     assert snapshot(run.folder) == before
@@ -93,8 +93,7 @@ def test_interrupted_and_started_again_it_goes_on(train, ganseg, interrupt, monk
 
 @pytest.mark.parametrize("name", ["state.json", "networks.safetensors", "optimizers.safetensors"])
 @pytest.mark.parametrize("damage", ["flipped", "emptied", "removed"])
-def test_damaged_checkpoints_are_named(ganseg, trained, tmp_path, name, damage):
-    """Training goes on from the one before, and is refused where that is damaged too."""
+def test_train_resume_rejects_damaged_checkpoints(ganseg, trained, tmp_path, name, damage):
     run = unfinished(trained, tmp_path)
     for folder in sorted(run.checkpoints.glob("step-*")):
         file = folder / name
@@ -103,11 +102,11 @@ def test_damaged_checkpoints_are_named(ganseg, trained, tmp_path, name, damage):
         if damage != "removed":
             flipped = content[:-20] + bytes(255 - byte for byte in content[-20:])
             file.write_bytes(b"" if damage == "emptied" else flipped)
-    assert_refused(ganseg("train", "--resume", "tiny"), 1, file, f"delete {run.checkpoints} to start over")
+    assert_error(ganseg("train", "--resume", "tiny"), 1, file, f"delete {run.checkpoints} to start over")
     assert not run.finished
 
 
-def test_a_damaged_newest_checkpoint_is_warned_of_and_the_model_is_the_same(ganseg, trained, tmp_path):
+def test_train_resume_falls_back_to_previous_checkpoint_when_newest_is_damaged(ganseg, trained, tmp_path):
     run = unfinished(trained, tmp_path)
     older, newest = sorted(run.checkpoints.glob("step-*"))
     (newest / "state.json").write_text("{}")
@@ -122,7 +121,7 @@ def test_a_damaged_newest_checkpoint_is_warned_of_and_the_model_is_the_same(gans
     assert (run.model / "networks.safetensors").read_bytes() == (trained.model / "networks.safetensors").read_bytes()
 
 
-def test_killed_between_the_last_epoch_and_the_model_it_still_gets_its_model(ganseg, trained, tmp_path, monkeypatch):
+def test_train_resume_writes_model_after_interrupt_of_model_write(ganseg, trained, tmp_path, monkeypatch):
     run = unfinished(trained, tmp_path)
 
     def press(*_, **__):
@@ -139,7 +138,7 @@ def test_killed_between_the_last_epoch_and_the_model_it_still_gets_its_model(gan
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("run.json", "{", "run.json: is damaged (it is no JSON)"),
         ("run.json", "[]", "run.json: is damaged"),
@@ -150,13 +149,13 @@ def test_killed_between_the_last_epoch_and_the_model_it_still_gets_its_model(gan
         ("data.json", "", "data.json: is damaged"),
     ],
 )
-def test_a_damaged_run_is_named(ganseg, trained, tmp_path, name, content, said):
+def test_train_resume_rejects_damaged_run_files(ganseg, trained, tmp_path, name, content, message):
     run = unfinished(trained, tmp_path)
     (run.folder / name).write_text(content, encoding="latin-1")
-    assert_refused(ganseg("train", "--resume", "tiny"), 1, said)
+    assert_error(ganseg("train", "--resume", "tiny"), 1, message)
 
 
-def test_a_full_disk_ends_in_one_line_and_space_lets_it_go_on(train, ganseg, monkeypatch, tmp_path):
+def test_train_resumes_after_full_disk(train, ganseg, monkeypatch, tmp_path):
     from ganseg_dist.engine import checkpoint
 
     whole = checkpoint.save_file
@@ -172,23 +171,23 @@ def test_a_full_disk_ends_in_one_line_and_space_lets_it_go_on(train, ganseg, mon
         patch.setattr(checkpoint, "save_file", full)
         stopped = train("--run-name", "full")
     run = Run(tmp_path / "runs" / "full")
-    assert_refused(stopped, 1, run.checkpoints, "No space left on device", "free space")
+    assert_error(stopped, 1, run.checkpoints, "No space left on device", "free space")
     assert len(list(run.checkpoints.glob("step-*"))) == 1
     resumed = train("--run-name", "full")
     assert resumed.code == 0, resumed.err
     assert run.finished
 
 
-def test_a_full_disk_while_preparing(train, small_disk, monkeypatch, tmp_path):
+def test_train_fails_in_one_line_when_store_disk_is_full(train, small_disk, monkeypatch, tmp_path):
     monkeypatch.setenv("GANSEG_STORE", str(tmp_path / "store"))
     small_disk(20_000)
-    refused = train()
+    result = train()
     small_disk(-1)
-    assert_refused(refused, 1, tmp_path / "store", "cannot be written", "free space or set GANSEG_STORE")
+    assert_error(result, 1, tmp_path / "store", "cannot be written", "free space or set GANSEG_STORE")
     assert list((tmp_path / "store" / "cases").iterdir()) == []
 
 
-def test_excluded_cases_are_left_out_and_recorded(train, bad_cohort, tmp_path):
+def test_train_exclude_bad_omits_and_records_bad_cases(train, bad_cohort, tmp_path):
     spoil(bad_cohort, "truncated")
     finished = train("--exclude-bad", "--run-name", "rest", data=bad_cohort)
     assert finished.code == 0, finished.err
@@ -199,39 +198,39 @@ def test_excluded_cases_are_left_out_and_recorded(train, bad_cohort, tmp_path):
     assert CASE not in {case["id"] for case in data["cases"]}
     assert CASE not in {patient for patients in run.split().to_dict().values() for patient in patients}
     assert "Cases excluded by preflight: 1" in (run.model / "card.md").read_text()
-    assert_refused(train("--exclude-bad", "--resume", "rest", data=bad_cohort), 2, "--resume rest")
+    assert_error(train("--exclude-bad", "--resume", "rest", data=bad_cohort), 2, "--resume rest")
 
 
-def test_nothing_is_left_when_every_case_is_bad(train, bad_cohort):
+def test_train_exclude_bad_rejects_cohort_of_bad_cases_only(train, bad_cohort):
     for flair in bad_cohort.glob("*/*_flair.nii.gz"):
         flair.unlink()
         flair.write_bytes(b"")
-    assert_refused(train("--exclude-bad", data=bad_cohort), 1, bad_cohort, "no case is left")
+    assert_error(train("--exclude-bad", data=bad_cohort), 1, bad_cohort, "no case is left")
 
 
-def test_the_same_name_on_other_data(ganseg, trained, phantom, bad_cohort, tmp_path):
+def test_train_rejects_run_name_started_on_other_data(ganseg, trained, phantom, bad_cohort, tmp_path):
     unfinished(trained, tmp_path)
     (bad_cohort / CASE / f"{CASE}_seg.nii.gz").unlink()
-    words = ("ganet_seg_debug", "--local", "--run-name", "tiny")
-    assert_refused(ganseg("train", *words, "--data", bad_cohort), 1, "tiny: was started on other data")
+    args = ("ganet_seg_debug", "--local", "--run-name", "tiny")
+    assert_error(ganseg("train", *args, "--data", bad_cohort), 1, "tiny: was started on other data")
 
 
-def test_a_name_is_made_of_recipe_and_folder(ganseg, phantom, tmp_path):
+def test_train_derives_run_name_from_recipe_and_folder(ganseg, phantom, tmp_path):
     (tmp_path / "My scans").mkdir()
     shutil.copytree(phantom, tmp_path / "My scans" / "a b", copy_function=os.link)
     shown = ganseg("train", "ganet_seg_debug", "--data", tmp_path / "My scans" / "a b", "--dry-run")
     assert "ganet_seg_debug-a-b" in shown.out, shown.err
 
 
-def test_a_run_elsewhere_is_resumed_where_it_is(ganseg, trained, tmp_path, monkeypatch):
+def test_train_resume_rejects_run_outside_runs_folder(ganseg, trained, tmp_path, monkeypatch):
     run = unfinished(trained, tmp_path)
     monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "others"))
-    assert_refused(ganseg("train", "--resume", run.folder), 1, f"GANSEG_RUNS={tmp_path / 'runs'}")
+    assert_error(ganseg("train", "--resume", run.folder), 1, f"GANSEG_RUNS={tmp_path / 'runs'}")
     assert not (tmp_path / "others").exists()
 
 
 def unfinished(trained: Run, tmp_path: Path) -> Run:
-    """As if killed after its last checkpoint."""
+    """A copy of the run as if killed after its last checkpoint."""
     run = copied(trained, tmp_path / "runs" / "tiny")
     shutil.rmtree(run.model)
     (run.folder / "history.json").unlink()

@@ -1,15 +1,15 @@
-"""`ganseg tune` from the command line: what it refuses, and that it says so before anything is read."""
+"""`ganseg tune` from the command line: invalid options fail before any data is read."""
 
 import json
 
 import pytest
 
 from ganseg_dist.runs import Run
-from tests.cli.conftest import assert_refused
+from tests.cli.conftest import assert_error
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("args", "code", "message"),
     [
         (("tune",), 2, "tune: give a recipe and --data DATA, or --resume SWEEP"),
         (("tune", "ganet_seg_debug", "--scheduler", "best"), 2, "choose among asha, pbt, none"),
@@ -27,23 +27,23 @@ from tests.cli.conftest import assert_refused
         (("federate", "ganet_seg_debug", "--from-sweep", "nothing"), 1, "nothing: is no sweep"),
     ],
 )
-def test_wrong_words_are_told_in_one_line(ganseg, phantom, tmp_path, words, code, said):
-    data = ("--data", phantom) if len(words) > 1 else ()
-    assert_refused(ganseg(*words, *data), code, said)
+def test_tune_rejects_invalid_options_in_one_line(ganseg, phantom, tmp_path, args, code, message):
+    data = ("--data", phantom) if len(args) > 1 else ()
+    assert_error(ganseg(*args, *data), code, message)
     assert not list((tmp_path / "runs").glob("tune-*"))
 
 
-def test_resuming_what_was_never_begun_is_told(ganseg):
-    assert_refused(ganseg("tune", "--resume", "nothing"), 1, "nothing: is no sweep in")
-    assert_refused(ganseg("tune", "--resume", "nothing", "--trials", "9"), 2, "takes everything from the sweep")
-    assert_refused(ganseg("tune", "ganet_seg_debug", "--resume", "nothing"), 2, "takes everything from the sweep")
+def test_tune_resume_rejects_unknown_sweep(ganseg):
+    assert_error(ganseg("tune", "--resume", "nothing"), 1, "nothing: is no sweep in")
+    assert_error(ganseg("tune", "--resume", "nothing", "--trials", "9"), 2, "takes everything from the sweep")
+    assert_error(ganseg("tune", "ganet_seg_debug", "--resume", "nothing"), 2, "takes everything from the sweep")
 
 
-def test_a_sweep_is_no_run_and_its_winner_can_be_trained(ganseg, phantom, tmp_path):
+def test_train_from_sweep_uses_values_of_best_trial(ganseg, phantom, tmp_path):
     folder = tmp_path / "runs" / "done"
     Run(folder).write("study.json", {"kind": "sweep", "trials": 1})
-    assert_refused(ganseg("evaluate", "done", "--data", phantom), 1, "done: is a sweep")
-    words = (
+    assert_error(ganseg("evaluate", "done", "--data", phantom), 1, "done: is a sweep")
+    args = (
         "train",
         "ganet_seg_debug",
         "--data",
@@ -54,13 +54,13 @@ def test_a_sweep_is_no_run_and_its_winner_can_be_trained(ganseg, phantom, tmp_pa
         "--from-sweep",
         "done",
     )
-    assert_refused(ganseg(*words), 1, "ganseg tune --resume done")
+    assert_error(ganseg(*args), 1, "ganseg tune --resume done")
     Run(folder).write("best.json", {"values": {"train.learning_rate": 0.0123}})
-    assert '"learning_rate": 0.0123' in ganseg(*words).out
-    assert '"learning_rate": 0.5' in ganseg(*words, "--set", "train.learning_rate=0.5").out, "--set comes after"
+    assert '"learning_rate": 0.0123' in ganseg(*args).out
+    assert '"learning_rate": 0.5' in ganseg(*args, "--set", "train.learning_rate=0.5").out, "--set comes after"
 
 
-def test_thresholds_of_a_sweep_become_the_models(ganseg, run, tmp_path):
+def test_calibrate_from_sweep_stores_thresholds_of_best_trial(ganseg, run, tmp_path):
     folder = tmp_path / "runs" / "thr"
     weights = json.loads((run.model / "model.json").read_text())["weights"]
     Run(folder).write("study.json", {"kind": "sweep", "trials": 1, "run": run.name, "weights": weights, "patients": 3})
@@ -68,4 +68,4 @@ def test_thresholds_of_a_sweep_become_the_models(ganseg, run, tmp_path):
     assert "wt: threshold 0.37, of thr" in ganseg("calibrate", run.name, "--from-sweep", "thr").out
     kept = json.loads((run.model / "thresholds.json").read_text())
     assert (kept["regions"]["wt"], kept["calibrated_on"]) == (0.37, 3)
-    assert_refused(ganseg("calibrate", run.name, "--from-sweep", "thr", "--gpu"), 2, "takes everything from the sweep")
+    assert_error(ganseg("calibrate", run.name, "--from-sweep", "thr", "--gpu"), 2, "takes everything from the sweep")

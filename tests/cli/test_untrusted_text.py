@@ -1,4 +1,4 @@
-"""Names out of files, whatever stands in them, on a terminal, in a page, in a table and in a figure."""
+"""Hostile names from files on a terminal, in a page, in a table and in a figure."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import unicodedata
 import pytest
 
 from ganseg_dist.cli import show
-from tests.cli.conftest import drawn_run
+from tests.cli.conftest import untrained_run
 from tests.data.cohorts import read_rows, save_picture, slice_of_head, write_rows
 
 EMPTY = "d\x85error: forged"
@@ -33,7 +33,7 @@ SITES = ("\x1b]0;title\x07", "[/red] $\\frac$\u2028Ward")
 
 @pytest.fixture
 def hostile(tmp_path):
-    """A cohort of pictures whose cases, patients and sites are called so."""
+    """A cohort of pictures with hostile names of cases, patients and sites."""
     rows = []
     for number, name in enumerate(HOSTILE):
         picture = slice_of_head(number)
@@ -49,7 +49,7 @@ def assert_plain(text):
     assert obeyed <= {"\n"}, text
 
 
-def test_findings_are_one_line_each_and_json_holds_the_names(ganseg, hostile):
+def test_check_escapes_hostile_names_in_text_and_keeps_them_in_json(ganseg, hostile):
     checked = ganseg("check", hostile, "--recipe", "gan_osmosis_debug")
     assert checked.code == 0, checked
     assert_plain(checked.out + checked.err)
@@ -61,20 +61,20 @@ def test_findings_are_one_line_each_and_json_holds_the_names(ganseg, hostile):
     assert EMPTY in {finding["case"] for finding in found["findings"]}
 
 
-def test_an_error_names_what_it_is_about_in_one_line(ganseg, hostile, tmp_path):
+def test_error_message_escapes_hostile_names_in_one_line(ganseg, hostile, tmp_path):
     (tmp_path / "0.png").unlink()
-    refused = ganseg("train", "gan_osmosis_debug", "--data", hostile, "--local")
-    assert refused.code == 1
-    assert_plain(refused.err)
-    assert refused.errors == [refused.err.splitlines()[-1]]
-    assert r"\x1b[31mRED\x1b[0m" in refused.errors[0]
+    result = ganseg("train", "gan_osmosis_debug", "--data", hostile, "--local")
+    assert result.code == 1
+    assert_plain(result.err)
+    assert result.errors == [result.err.splitlines()[-1]]
+    assert r"\x1b[31mRED\x1b[0m" in result.errors[0]
     missing = ganseg("check", tmp_path / "\x1b[31mnone\udcff")
     assert missing.errors == [f"error: {tmp_path}/\\x1b[31mnone\\udcff: no such file or folder; give the folder that "
                               "holds the cohort, or a CSV manifest"]  # fmt: skip
 
 
-def test_a_run_on_them_is_scored_reported_and_drawn(ganseg, hostile, tmp_path):
-    run = drawn_run("gan_osmosis_debug", hostile, tmp_path)
+def test_evaluate_report_and_predict_accept_hostile_names(ganseg, hostile, tmp_path):
+    run = untrained_run("gan_osmosis_debug", hostile, tmp_path)
     scored = ganseg("evaluate", "pictures", "--data", hostile)
     assert scored.code == 0, scored.err
     tested = {row["patient"] for row in read_rows(run.evaluation("test") / "cases.csv")}
@@ -84,13 +84,13 @@ def test_a_run_on_them_is_scored_reported_and_drawn(ganseg, hostile, tmp_path):
     page = (run.folder / "report.html").read_text()
     assert_plain(page)
     assert all(shown in page for shown in (r"\x1b]0;title\x07", r"[/red] $\frac$"))
-    drawn = ganseg("predict", "pictures", hostile, "--out", tmp_path / "masks", "--overlays")
-    assert_plain(drawn.out + drawn.err)
-    assert "Glyph" not in drawn.err
-    assert len(list((tmp_path / "masks").glob("*_overlay.png"))) == len(HOSTILE), drawn
+    predicted = ganseg("predict", "pictures", hostile, "--out", tmp_path / "masks", "--overlays")
+    assert_plain(predicted.out + predicted.err)
+    assert "Glyph" not in predicted.err
+    assert len(list((tmp_path / "masks").glob("*_overlay.png"))) == len(HOSTILE), predicted
 
 
-def test_on_a_terminal_no_name_is_obeyed(hostile, tmp_path):
+def test_check_escapes_control_sequences_on_terminal(hostile, tmp_path):
     folder = tmp_path / "[bold]\x1b[31mRED"
     folder.mkdir()
     for file in (*tmp_path.glob("*.png"), hostile):
@@ -100,12 +100,12 @@ def test_on_a_terminal_no_name_is_obeyed(hostile, tmp_path):
     command = [sys.executable, "-m", "ganseg_dist", "check", str(data)]
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
-        said = b"".join(iter(lambda: read(ours), b"")).decode()
-        assert process.wait(120) == 0, said
-    assert "\x1b[31mRED" not in said
-    assert "\x1b]0;" not in said
-    assert r"[bold]\x1b[31mRED" in said
-    assert r"warning: d\x85error: forged: " in said
+        text = b"".join(iter(lambda: read(ours), b"")).decode()
+        assert process.wait(120) == 0, text
+    assert "\x1b[31mRED" not in text
+    assert "\x1b]0;" not in text
+    assert r"[bold]\x1b[31mRED" in text
+    assert r"warning: d\x85error: forged: " in text
 
 
 def read(descriptor):
@@ -115,9 +115,9 @@ def read(descriptor):
         return b""
 
 
-def test_a_table_shows_names_as_they_are_in_either_shape(capsys, monkeypatch):
+def test_table_escapes_hostile_names(capsys, monkeypatch):
     show.table(SITES[1], ["arm", SITES[0]], [[name, "0.5"] for name in HOSTILE])
-    told = capsys.readouterr().out
-    assert_plain(told)
-    assert all(shown in told for shown in HOSTILE.values())
-    assert len(told.splitlines()) == len(HOSTILE) + 2
+    output = capsys.readouterr().out
+    assert_plain(output)
+    assert all(shown in output for shown in HOSTILE.values())
+    assert len(output.splitlines()) == len(HOSTILE) + 2

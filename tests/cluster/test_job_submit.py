@@ -151,7 +151,7 @@ def test_federate(cluster, phantom):
     assert len(cluster.run("together.federated").federation().rounds) == 1
 
 
-def assert_refused(ended: Ended, said: str) -> None:
+def assert_error(ended: Ended, said: str) -> None:
     """FAILED with the product's own code for a user's mistake, in one line."""
     assert (ended.status, ended.exit_code, ended.code) == ("FAILED", 2, 1), ended.said
     assert [line for line in ended.log.splitlines() if line.startswith("error: ")] == [said]
@@ -161,14 +161,14 @@ def assert_refused(ended: Ended, said: str) -> None:
 
 def test_a_mistake_fails_in_one_line_with_code_2(cluster, phantom):
     wrong = cluster.submit("train", "ganet_seg_debug", "--data", phantom, "--set", "train.epoch=3")
-    assert_refused(wrong, "error: train.epoch: no such field; did you mean train.epochs?")
+    assert_error(wrong, "error: train.epoch: no such field; did you mean train.epochs?")
 
 
 def test_runs_that_would_be_deleted_with_the_job_are_refused(cluster, phantom):
     bare = cluster.storage / "bare.yaml"
     bare.write_text("env_vars: {}\n")
     lost = cluster.submit("train", "ganet_seg_debug", "--data", phantom, runtime_env=bare)
-    assert_refused(
+    assert_error(
         lost,
         "error: GANSEG_RUNS: this job's runs would lie in the uploaded code, which Ray deletes; name storage that all "
         "nodes share, as in deploy/ray/runtime_env.yaml",

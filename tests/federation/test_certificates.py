@@ -12,7 +12,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.federation.certificates import make_certificates
-from tests.cli.conftest import assert_refused, run_command
+from tests.cli.conftest import assert_error, run_command
 
 
 def certificate(file):
@@ -69,7 +69,7 @@ def test_node_without_host_creates_only_its_key_pair(tmp_path):
 def test_existing_key_is_an_error_and_no_file_changes(made):
     before = {file.name: file.read_bytes() for file in made.iterdir()}
     again = run_command("certificates", made, "--node", "west", "--node", "north")
-    assert_refused(again, 2, made / "north.key", "is there already")
+    assert_error(again, 2, made / "north.key", "is there already")
     assert {file.name: file.read_bytes() for file in made.iterdir()} == before
 
 
@@ -85,13 +85,13 @@ def test_existing_key_is_an_error_and_no_file_changes(made):
     ],
 )
 def test_invalid_names_are_rejected_and_nothing_is_written(tmp_path, words, message):
-    assert_refused(run_command("certificates", tmp_path / "new", *words), 2, message)
+    assert_error(run_command("certificates", tmp_path / "new", *words), 2, message)
     assert not (tmp_path / "new").exists()
 
 
 def test_unwritable_folder_is_a_one_line_error(tmp_path):
     (tmp_path / "file").write_text("")
-    assert_refused(run_command("certificates", tmp_path / "file", "--node", "a"), 1, "cannot be written")
+    assert_error(run_command("certificates", tmp_path / "file", "--node", "a"), 1, "cannot be written")
 
 
 def test_node_name_with_a_path_is_rejected(tmp_path):

@@ -70,7 +70,7 @@ def picture_run(root: Path) -> Run:
     return run
 
 
-def painter_run(root: Path) -> Run:
+def osmosis_run(root: Path) -> Run:
     """GAN-OSMOSIS, which knows nothing of healthy tissue."""
     run = _described(root / "painter", "gan_osmosis_debug", ["wt"], MRI)
     run.write("history.json", _segment_history(2, ["wt"], supervised=2))

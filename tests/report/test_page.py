@@ -37,13 +37,13 @@ from tests.report.made_runs import (
     federated_run,
     finished_run,
     just_trained_run,
-    painter_run,
+    osmosis_run,
     picture_run,
     plain_unet_run,
 )
 
 MAKERS = [
-    painter_run,
+    osmosis_run,
     finished_run,
     just_trained_run,
     plain_unet_run,
@@ -184,7 +184,7 @@ def test_an_interrupted_run_says_so_in_words_and_how_to_go_on(tmp_path):
     assert "Training was interrupted (RunError: disk full)." in write_report(run).read_text()
 
 
-@pytest.mark.parametrize("make", [plain_unet_run, painter_run])
+@pytest.mark.parametrize("make", [plain_unet_run, osmosis_run])
 def test_what_a_system_does_not_have_is_not_spoken_of(make, tmp_path):
     page = write_report(make(tmp_path)).read_text()
     for absent in ("Healthy model", "Detection", "discriminator tells", "ROC", "anomaly map"):
@@ -193,7 +193,7 @@ def test_what_a_system_does_not_have_is_not_spoken_of(make, tmp_path):
 
 
 def test_generated_images_stand_beside_real_ones_and_their_masks(tmp_path):
-    run = painter_run(tmp_path)
+    run = osmosis_run(tmp_path)
     assert "No example pictures lie beside this run" in write_report(run).read_text()
     draw_sheet(run, "joint", 40, rows=3, columns=4)
     draw_sheet(run, "segment", 200, rows=2, columns=4)
@@ -210,7 +210,7 @@ def test_generated_images_stand_beside_real_ones_and_their_masks(tmp_path):
 
 
 def test_generated_images_name_the_convention_that_their_sheet_was_drawn_in(tmp_path):
-    run = painter_run(tmp_path)
+    run = osmosis_run(tmp_path)
     draw_sheet(run, "joint", 40, rows=1, columns=4, caption="radiological: <right> on the left")
     page = write_report(run).read_text()
     assert "in stage joint; radiological: &lt;right&gt; on the left.</p>" in page
@@ -243,7 +243,7 @@ def test_a_control_and_a_healthy_model_show_no_generated_images(tmp_path):
 
 
 def test_a_sheet_that_is_no_picture_is_named(tmp_path):
-    run = painter_run(tmp_path)
+    run = osmosis_run(tmp_path)
     draw_sheet(run, "joint", 40, rows=1, columns=4).write_bytes(b"no picture")
     with pytest.raises(RunError, match=r"step-0000040\.png: cannot be read"):
         write_report(run)
