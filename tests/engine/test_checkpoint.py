@@ -24,7 +24,7 @@ def config(debug_config):
     return override(debug_config, {"train.ema": 0.9})
 
 
-def fresh(config, seed=0):
+def fresh_state(config, seed=0):
     seeded(override(config, {"seed": seed}))
     system = build_system(config)
     return system, prepare_state(system, config, World())
@@ -43,7 +43,7 @@ def step_all_phases(system, state, config, prepared, steps=2):
 
 @pytest.fixture
 def trained(config, prepared):
-    system, state = fresh(config)
+    system, state = fresh_state(config)
     step_all_phases(system, state, config, prepared)
     state.remember_best(("segmenter",))
     state.position.best_score, state.position.best_epoch = 0.123456789012345, 3
@@ -59,7 +59,7 @@ def saved(trained, tmp_path):
     return folder
 
 
-def everything(state):
+def all_tensors(state):
     """All tensors of a state, by name."""
     tensors = {f"best.{name}": value for name, value in state.best.items()}
     for name, network in state.networks.items():
@@ -70,43 +70,43 @@ def everything(state):
     return {name: value.clone() for name, value in tensors.items()}
 
 
-def test_a_round_trip_brings_back_every_tensor_and_number(trained, saved, config):
+def test_load_checkpoint_restores_each_tensor_and_number(trained, saved, config):
     _, state = trained
-    _, other = fresh(config, seed=1)
+    _, other = fresh_state(config, seed=1)
     load_checkpoint(saved, other)
-    before, after = everything(state), everything(other)
+    before, after = all_tensors(state), all_tensors(other)
     assert before.keys() == after.keys()
     assert any(name.startswith("optimizers.generator") for name in before)
     assert [name for name in before if not torch.equal(before[name], after[name])] == []
     assert other.position == state.position
     assert other.balances["adversarial"].norms == state.balances["adversarial"].norms != {}
     for name, optimizer in state.optimizers.items():
-        ours, theirs = (o.state_dict()["param_groups"][0] for o in (optimizer, other.optimizers[name]))
-        assert {k: list(v) if k == "betas" else v for k, v in ours.items()} == {
-            k: list(v) if k == "betas" else v for k, v in theirs.items()
+        group, other_group = (o.state_dict()["param_groups"][0] for o in (optimizer, other.optimizers[name]))
+        assert {k: list(v) if k == "betas" else v for k, v in group.items()} == {
+            k: list(v) if k == "betas" else v for k, v in other_group.items()
         }
 
 
-def test_training_goes_on_from_it_to_the_bit(trained, saved, config, prepared):
+def test_training_from_loaded_checkpoint_is_bitwise_equal(trained, saved, config, prepared):
     system, state = trained
-    other_system, other = fresh(config, seed=1)
+    other_system, other = fresh_state(config, seed=1)
     load_checkpoint(saved, other)
     for each in ((system, state), (other_system, other)):
         step_all_phases(*each, config, prepared)
-    before, after = everything(state), everything(other)
+    before, after = all_tensors(state), all_tensors(other)
     assert [name for name in before if not torch.equal(before[name], after[name])] == []
 
 
-def test_the_generators_of_torch_come_back(saved, config):
-    _, state = fresh(config)
+def test_load_checkpoint_restores_torch_generators(saved, config):
+    _, state = fresh_state(config)
     load_checkpoint(saved, state)
-    drawn = torch.rand(3)
+    expected = torch.rand(3)
     torch.manual_seed(99)
     load_checkpoint(saved, state)
-    assert torch.equal(torch.rand(3), drawn)
+    assert torch.equal(torch.rand(3), expected)
 
 
-def test_nothing_in_it_is_pickled(saved):
+def test_save_checkpoint_writes_safetensors_and_json_only(saved):
     assert sorted(file.name for file in saved.iterdir()) == sorted(
         [*(f"{part}.safetensors" for part in PARTS), "state.json"]
     )
@@ -115,8 +115,8 @@ def test_nothing_in_it_is_pickled(saved):
 REMEDY = "rerun the same command, or delete {} to do without it"
 
 
-def refusal(folder, config) -> str:
-    _, state = fresh(config)
+def load_error(folder, config) -> str:
+    _, state = fresh_state(config)
     with pytest.raises(RunError) as caught:
         load_checkpoint(folder, state)
     message = str(caught.value)
@@ -125,94 +125,94 @@ def refusal(folder, config) -> str:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_flipped_byte_is_noticed(saved, config, part):
+def test_load_checkpoint_rejects_flipped_byte(saved, config, part):
     file = saved / f"{part}.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    assert refusal(saved, config).startswith(f"{file}: is damaged (its digest differs); rerun the same command")
+    assert load_error(saved, config).startswith(f"{file}: is damaged (its digest differs); rerun the same command")
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_missing_file_is_named(saved, config, part):
+def test_load_checkpoint_names_missing_file(saved, config, part):
     file = saved / f"{part}.safetensors"
     file.unlink()
-    assert refusal(saved, config).startswith(f"{file}: is missing; rerun the same command")
+    assert load_error(saved, config).startswith(f"{file}: is missing; rerun the same command")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", None])
-def test_a_damaged_description_is_named(saved, config, content):
+def test_load_checkpoint_names_damaged_state_json(saved, config, content):
     file = saved / "state.json"
     file.unlink() if content is None else file.write_bytes(content)
     problem = "is missing" if content is None else "is damaged (it is no JSON)"
-    assert refusal(saved, config) == f"{file}: {problem}; {REMEDY.format(saved)}"
+    assert load_error(saved, config) == f"{file}: {problem}; {REMEDY.format(saved)}"
 
 
 @pytest.mark.parametrize("content", ["[]", "null", "1", '"format"', "{}", '{"format": 1}'])
-def test_json_that_describes_no_checkpoint_is_named(saved, config, content):
+def test_load_checkpoint_rejects_json_of_no_checkpoint(saved, config, content):
     file = saved / "state.json"
     file.write_text(content)
-    assert refusal(saved, config) == f"{file}: is damaged (its digest differs); {REMEDY.format(saved)}"
+    assert load_error(saved, config) == f"{file}: is damaged (its digest differs); {REMEDY.format(saved)}"
 
 
 @pytest.mark.parametrize("part", ["position", "optimizers", "averaged", "digests", "digest"])
 @pytest.mark.parametrize("change", ["removed", "emptied"])
-def test_a_description_with_a_wrong_part_is_named(saved, config, part, change):
+def test_load_checkpoint_rejects_state_with_wrong_part(saved, config, part, change):
     file = saved / "state.json"
     described = json.loads(file.read_text())
     described.pop(part)
     file.write_text(json.dumps(described if change == "removed" else {**described, part: {}}))
-    assert refusal(saved, config) == f"{file}: is damaged (its digest differs); {REMEDY.format(saved)}"
+    assert load_error(saved, config) == f"{file}: is damaged (its digest differs); {REMEDY.format(saved)}"
 
 
 @pytest.mark.parametrize("change", [{"step": 5}, {"epoch": "first"}, {"colour": 1}])
-def test_a_description_with_a_wrong_position_is_named(saved, config, change):
+def test_load_checkpoint_rejects_state_with_wrong_position(saved, config, change):
     file = saved / "state.json"
     described = json.loads(file.read_text())
     described["position"] |= change
     file.write_text(json.dumps(described))
-    assert refusal(saved, config) == f"{file}: is damaged (its digest differs); {REMEDY.format(saved)}"
+    assert load_error(saved, config) == f"{file}: is damaged (its digest differs); {REMEDY.format(saved)}"
 
 
-def test_a_loss_that_was_not_finite_comes_back(trained, tmp_path, config):
+def test_load_checkpoint_restores_nan_loss(trained, tmp_path, config):
     _, state = trained
     state.position.history[0].losses["x"] = float("nan")
-    keep(tmp_path, state)
-    _, other = fresh(config)
+    save_at(tmp_path, state)
+    _, other = fresh_state(config)
     load_checkpoint(FolderCheckpoints(tmp_path).latest(), other)
     assert math.isnan(other.position.history[0].losses["x"])
 
 
-def test_another_format_is_named(saved, config):
+def test_load_checkpoint_names_other_format(saved, config):
     file = saved / "state.json"
     file.write_text(json.dumps(sealed({**read_sealed(file), "format": 99})))
-    assert refusal(saved, config) == f"{file}: checkpoint format 99; this version reads {FORMAT}"
+    assert load_error(saved, config) == f"{file}: checkpoint format 99; this version reads {FORMAT}"
     assert FolderCheckpoints(saved.rename(saved.with_name("step-1")).parent).latest().name == "step-1"
 
 
 @pytest.mark.parametrize(
     "changes", [{"system.widths": [4, 8, 16]}, {"system.widths": [4, 8]}, {"data.modalities": ["t1", "flair"]}]
 )
-def test_another_model_is_named(saved, config, changes):
-    assert "holds another model than the config describes" in refusal(saved, override(config, changes))
+def test_load_checkpoint_rejects_other_model(saved, config, changes):
+    assert "holds another model than the config describes" in load_error(saved, override(config, changes))
 
 
-def test_balances_of_another_arm_are_named(saved, config):
-    assert "holds another model" in refusal(saved, override(config, {"system.gan": False}))
+def test_load_checkpoint_rejects_balances_of_other_arm(saved, config):
+    assert "holds another model" in load_error(saved, override(config, {"system.gan": False}))
 
 
-def keep(folder, state, **changes):
+def save_at(folder, state, **changes):
     for field, value in changes.items():
         setattr(state.position, field, value)
     FolderCheckpoints(folder).save({}, lambda beside: save_checkpoint(beside, state))
 
 
-def test_a_folder_keeps_the_two_newest_and_a_stages_end_is_newer_than_its_last_epoch(trained, tmp_path):
+def test_folder_checkpoints_keep_two_newest_ordered_by_step_and_stage(trained, tmp_path):
     _, state = trained
     found: list[tuple[int, int]] = []
     kept: list[str] = []
     for changes in ({"step": 9}, {"step": 10, "stage": 0}, {"step": 10, "stage": 1}, {"step": 100}):
-        keep(tmp_path, state, **changes)
+        save_at(tmp_path, state, **changes)
         newest = FolderCheckpoints(tmp_path).latest()
         position = json.loads((newest / "state.json").read_text())["position"]
         found.append((position["step"], position["stage"]))
@@ -221,41 +221,41 @@ def test_a_folder_keeps_the_two_newest_and_a_stages_end_is_newer_than_its_last_e
     assert found == [(9, 0), (10, 0), (10, 1), (100, 1)]
 
 
-def test_a_write_that_fails_leaves_the_older_one(trained, tmp_path):
+def test_folder_checkpoints_keep_older_when_write_fails(trained, tmp_path):
     _, state = trained
-    keep(tmp_path, state, step=1)
+    save_at(tmp_path, state, step=1)
 
-    def full(beside):
+    def run_out_of_space(beside):
         (beside / "networks.safetensors").write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(RunError, match=r"no checkpoint can be written \(.*No space left.*\); free space"):
-        FolderCheckpoints(tmp_path).save({}, full)
+        FolderCheckpoints(tmp_path).save({}, run_out_of_space)
     assert FolderCheckpoints(tmp_path).latest().name == "step-000000001-stage-0"
-    keep(tmp_path, state, step=2)
+    save_at(tmp_path, state, step=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000001-stage-0", "step-000000002-stage-0"]
 
 
-def test_a_rank_that_does_not_write_touches_nothing(tmp_path):
+def test_folder_checkpoints_of_nonwriting_rank_save_nothing(tmp_path):
     FolderCheckpoints(tmp_path / "none", writes=False).save({}, shutil.rmtree)
     assert not (tmp_path / "none").exists()
     assert FolderCheckpoints(tmp_path / "none").latest() is None
 
 
-def test_checkpoints_have_the_modes_that_the_umask_gives(umask, config, tmp_path):
-    _, state = fresh(config)
+def test_folder_checkpoints_apply_umask(umask, config, tmp_path):
+    _, state = fresh_state(config)
     FolderCheckpoints(tmp_path / "checkpoints").save({}, partial(save_checkpoint, state=state))
     assert odd_modes(tmp_path, umask) == {}
 
 
-def flip(file):
+def flip_bit(file):
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 4
     file.write_bytes(content)
 
 
 DAMAGES = {
-    "flipped": flip,
+    "flipped": flip_bit,
     "cut": lambda file: file.write_bytes(file.read_bytes()[:-1]),
     "empty": lambda file: file.write_bytes(b""),
     "gone": lambda file: file.unlink(),
@@ -263,7 +263,7 @@ DAMAGES = {
 FILES = [*(f"{part}.safetensors" for part in PARTS), "state.json", "beside.json"]
 
 
-def save_with_more(folder, state):
+def save_with_extra_file(folder, state):
     """A checkpoint with a file of the caller's own, as a federation's server keeps there."""
 
     def write(beside):
@@ -275,17 +275,17 @@ def save_with_more(folder, state):
 
 @pytest.fixture(scope="module")
 def two_checkpoints(debug_config, tmp_path_factory):
-    """Of steps 1 and 2; copy it."""
+    """Checkpoints of steps 1 and 2; tests copy the folder."""
     folder = tmp_path_factory.mktemp("two")
-    _, state = fresh(override(debug_config, {"system.gan": False}))
+    _, state = fresh_state(override(debug_config, {"system.gan": False}))
     for state.position.step in (1, 2):
-        save_with_more(folder, state)
+        save_with_extra_file(folder, state)
     return folder
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", FILES)
-def test_a_damaged_newest_is_named_and_passed_over(two_checkpoints, tmp_path, name, damage):
+def test_folder_checkpoints_fall_back_from_damaged_newest_with_warning(two_checkpoints, tmp_path, name, damage):
     folder = tmp_path / "checkpoints"
     shutil.copytree(two_checkpoints, folder)
     older, newest = FolderCheckpoints(folder).all()
@@ -299,30 +299,30 @@ def test_a_damaged_newest_is_named_and_passed_over(two_checkpoints, tmp_path, na
     assert warning.endswith(f"; going on from the checkpoint before it, {older.name}")
 
 
-def test_after_a_damaged_newest_one_of_its_name_is_written_and_two_are_kept(two_checkpoints, tmp_path, debug_config):
+def test_folder_checkpoints_replace_damaged_newest_and_keep_two(two_checkpoints, tmp_path, debug_config):
     folder = tmp_path / "checkpoints"
     shutil.copytree(two_checkpoints, folder)
     checkpoints = FolderCheckpoints(folder)
     older, newest = checkpoints.all()
-    flip(newest / "rng.safetensors")
+    flip_bit(newest / "rng.safetensors")
     assert checkpoints.latest() == older
-    _, state = fresh(override(debug_config, {"system.gan": False}))
+    _, state = fresh_state(override(debug_config, {"system.gan": False}))
     state.position.step = 2
-    save_with_more(folder, state)
+    save_with_extra_file(folder, state)
     assert checkpoints.latest() == newest
     assert sorted(folder.iterdir()) == [older, newest], "the damaged one is still there"
     state.position.step = 3
-    save_with_more(folder, state)
+    save_with_extra_file(folder, state)
     assert len(checkpoints.all()) == 2
     assert older not in checkpoints.all()
 
 
-def test_without_a_whole_one_left_it_is_an_error_and_nothing_is_deleted(two_checkpoints, tmp_path):
+def test_folder_checkpoints_raise_when_none_is_intact(two_checkpoints, tmp_path):
     folder = tmp_path / "checkpoints"
     shutil.copytree(two_checkpoints, folder)
     older, newest = FolderCheckpoints(folder).all()
-    flip(older / "networks.safetensors")
-    flip(newest / "best.safetensors")
+    flip_bit(older / "networks.safetensors")
+    flip_bit(newest / "best.safetensors")
     with pytest.raises(RunError) as caught:
         FolderCheckpoints(folder).latest()
     assert str(caught.value) == (
@@ -332,11 +332,11 @@ def test_without_a_whole_one_left_it_is_an_error_and_nothing_is_deleted(two_chec
     assert sorted(folder.iterdir()) == [older, newest]
 
 
-def test_who_does_not_write_moves_nothing(two_checkpoints, tmp_path):
+def test_folder_checkpoints_of_nonwriting_rank_move_nothing(two_checkpoints, tmp_path):
     folder = tmp_path / "checkpoints"
     shutil.copytree(two_checkpoints, folder)
     older, newest = FolderCheckpoints(folder).all()
-    flip(newest / "state.json")
+    flip_bit(newest / "state.json")
     assert FolderCheckpoints(folder, writes=False).latest() == older
     assert FolderCheckpoints(folder).newest() == newest
 
@@ -344,13 +344,13 @@ def test_who_does_not_write_moves_nothing(two_checkpoints, tmp_path):
 EPOCH = Epoch("toy", 0, step=3, workers=1, losses={}, scores={})
 
 
-def test_the_history_is_of_the_newest_whose_description_is_whole(two_checkpoints, tmp_path, debug_config):
+def test_folder_checkpoints_history_is_that_of_newest(two_checkpoints, tmp_path, debug_config):
     folder = tmp_path / "checkpoints"
     shutil.copytree(two_checkpoints, folder)
-    _, state = fresh(override(debug_config, {"system.gan": False}))
+    _, state = fresh_state(override(debug_config, {"system.gan": False}))
     state.position.step, state.position.history = 3, [EPOCH]
-    save_with_more(folder, state)
+    save_with_extra_file(folder, state)
     assert FolderCheckpoints(folder).history() == [EPOCH]
-    flip(FolderCheckpoints(folder).newest() / "state.json")
+    flip_bit(FolderCheckpoints(folder).newest() / "state.json")
     assert FolderCheckpoints(folder).history() == []
     assert FolderCheckpoints(tmp_path / "none").history() == []

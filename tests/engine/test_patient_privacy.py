@@ -22,24 +22,24 @@ opacus = pytest.importorskip("opacus", reason="opacus is in the extra `privacy`"
 PLAIN = Phase("plain", ("first",), {"slope": 1.0})
 
 
-class Slope(nn.Module):
+class SlopeNetwork(nn.Module):
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(2))
 
 
-class Slopes(Toy):
+class SlopeSystem(Toy):
     """Its loss is w x, whose gradient of a patient is the mean of the patient's x."""
 
     def __init__(self):
         super().__init__(stage(phases=(PLAIN,)))
-        self.networks = {"first": Slope()}
+        self.networks = {"first": SlopeNetwork()}
 
     def losses(self, phase, batch):
         return {"slope": (batch.image[:, 0, 0] @ self.networks["first"].weight).mean()}
 
 
-def slices(*rows):
+def batch_of(*rows):
     """Examples of (case, x, x)."""
     case, *x = zip(*rows, strict=True) if rows else ((), (), ())
     image = torch.tensor(x, dtype=torch.float32).T.reshape(len(rows), 1, 1, 2)
@@ -47,23 +47,23 @@ def slices(*rows):
     return Batch(image, torch.zeros_like(image), case, torch.zeros_like(case), {"draw": torch.zeros(len(rows), 1)})
 
 
-def silent(count):
+def zero_entropy(count):
     """Bytes of which every value of noise is 0 but for 1e-16 deviations."""
     return b"\xff" * count
 
 
 def privacy(**changes):
-    """Of three patients, the last with two cases."""
+    """Privacy over three patients, the last with two cases."""
     fields = {
         "patient_of": np.array([0, 1, 2, 2]), "epochs": (4,), "steps": 2, "expected": 2.0, "clip_norm": 1.0,
-        "noise_multiplier": 1.0, "delta": 1e-5, "entropy": silent,
+        "noise_multiplier": 1.0, "delta": 1e-5, "entropy": zero_entropy,
     }  # fmt: skip
     return PatientPrivacy(**{**fields, **changes})
 
 
 def gradient_of(batch, **changes):
     """The step's gradient, (2,)."""
-    system = Slopes()
+    system = SlopeSystem()
     weight = system.networks["first"].weight
 
     def backpropagate(part):
@@ -78,63 +78,63 @@ def gradient_of(batch, **changes):
 # The gradient
 
 
-def test_patients_gradients_are_clipped_summed_and_divided_by_the_expected_number():
+def test_gradients_are_clipped_per_patient_and_divided_by_expected_number():
     """Patient 0: mean (3, 4), clipped to (0.6, 0.8); patient 1: (0, 0.5). Their sum over the two that are expected."""
-    batch = slices((0, 3.0, 0.0), (1, 0.0, 0.5), (0, 3.0, 8.0))
+    batch = batch_of((0, 3.0, 0.0), (1, 0.0, 0.5), (0, 3.0, 8.0))
     gradient, logged = gradient_of(batch)
     assert gradient.tolist() == pytest.approx([0.3, 0.65])
     assert logged["plain/slope"].item() == pytest.approx((2 + 1) / 2), "the mean over patients"
 
 
-def test_a_patients_cases_are_one_patient():
-    gradient, _ = gradient_of(slices((2, 30.0, 0.0), (3, 30.0, 0.0)))
+def test_gradients_treat_cases_of_a_patient_as_one():
+    gradient, _ = gradient_of(batch_of((2, 30.0, 0.0), (3, 30.0, 0.0)))
     assert gradient.tolist() == pytest.approx([0.5, 0])
 
 
 @pytest.mark.parametrize("gone", [0, 1, 2])
 @pytest.mark.parametrize("size", [1.0, 1e6, math.inf])
-def test_no_patient_moves_the_sum_by_more_than_the_norm(gone, size):
+def test_gradients_sensitivity_to_one_patient_is_bounded_by_clip_norm(gone, size):
     rng = np.random.default_rng(0)
     rows = [(case, *(rng.normal(size=2) * 3)) for case in (0, 1, 2, 3, 0, 1)]
     patient_of = privacy().patient_of
     rows = [(case, *(size * x for x in xs)) if patient_of[case] == gone else (case, *xs) for case, *xs in rows]
     without = [row for row in rows if patient_of[row[0]] != gone]
-    one, other = (gradient_of(slices(*kept), clip_norm=0.7)[0] for kept in (rows, without))
+    one, other = (gradient_of(batch_of(*kept), clip_norm=0.7)[0] for kept in (rows, without))
     assert np.linalg.norm(one - other) * 2.0 <= 0.7 + 1e-5
     assert np.isfinite(one).all()
 
 
-def test_a_step_without_patients_is_noise_and_logs_nothing():
+def test_gradients_without_patients_are_noise_only():
     """z C / expected = 3 * 0.5 / 2."""
     wide = [nn.Parameter(torch.zeros(100, 100)), nn.Parameter(torch.zeros(5))]
     entropy = np.random.default_rng(0).bytes
-    asked = privacy(noise_multiplier=3.0, clip_norm=0.5, entropy=entropy)
-    assert asked.gradients(slices(), wide, lambda part: pytest.fail("nobody was drawn")) == {}
+    mechanism = privacy(noise_multiplier=3.0, clip_norm=0.5, entropy=entropy)
+    assert mechanism.gradients(batch_of(), wide, lambda part: pytest.fail("no patient is sampled")) == {}
     assert wide[0].grad.std().item() == pytest.approx(0.75, rel=0.05)
     assert (wide[1].grad != 0).all()
 
 
-def test_a_parameter_that_no_patient_reaches_gets_noise_too():
+def test_gradients_add_noise_to_unused_parameter():
     unused, used = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2))
 
     def backpropagate(part):
         (used * 2).sum().backward()
         return {}
 
-    privacy(entropy=np.random.default_rng(0).bytes).gradients(slices((0, 0.0, 0.0)), [unused, used], backpropagate)
+    privacy(entropy=np.random.default_rng(0).bytes).gradients(batch_of((0, 0.0, 0.0)), [unused, used], backpropagate)
     assert (unused.grad != 0).all()
 
 
-def test_a_step_learns_from_the_noised_gradient_alone():
-    system = Slopes()
+def test_train_step_uses_noised_gradient():
+    system = SlopeSystem()
     state = state_of(system)
-    logged = train_step(system, PLAIN, slices((0, 3.0, 4.0)), config(), state, World(), privacy())
+    logged = train_step(system, PLAIN, batch_of((0, 3.0, 4.0)), config(), state, World(), privacy())
     (moments,) = state.optimizers["first"].state.values()
     assert moments["exp_avg"].tolist() == pytest.approx([0.1 * 0.3, 0.1 * 0.4])
     assert logged["plain/slope"].item() == 0
 
 
-# Who is drawn
+# Sampling
 
 
 @pytest.fixture
@@ -142,143 +142,143 @@ def opened(prepared, debug_config):
     return prepared.open(debug_config)["cohort"]
 
 
-def private(debug_config, **changes):
+def private_config(debug_config, **changes):
     fields = {"system.gan": False, "train.keep": "last", "train.privacy.noise_multiplier": 1.0, "train.epochs": 2}
     return override(debug_config, {**fields, "train.privacy.patients_per_step": 2.0, **changes})
 
 
 def batches_of(settings, data, entropy=None):
     system = build_system(settings)
-    asked = PatientPrivacy.of(settings, system, data.train, World())
-    asked = asked if entropy is None else replace(asked, entropy=entropy)
-    return PatientBatches(settings, system.stages[0], data.train, system.sample, World(), asked), asked
+    mechanism = PatientPrivacy.of(settings, system, data.train, World())
+    mechanism = mechanism if entropy is None else replace(mechanism, entropy=entropy)
+    return PatientBatches(settings, system.stages[0], data.train, system.sample, World(), mechanism), mechanism
 
 
-def test_each_patient_is_drawn_by_itself_with_the_same_probability(debug_config, opened):
-    settings = private(debug_config, **{"train.privacy.slices_per_patient": 1})
-    batches, asked = batches_of(settings, opened, np.random.default_rng(0).bytes)
+def test_patient_batches_sample_patients_independently_with_equal_rate(debug_config, opened):
+    settings = private_config(debug_config, **{"train.privacy.slices_per_patient": 1})
+    batches, mechanism = batches_of(settings, opened, np.random.default_rng(0).bytes)
     batches.steps = 400
-    assert asked.rate == pytest.approx(2 / asked.patients)
-    drawn = np.zeros((400, asked.patients), bool)
+    assert mechanism.rate == pytest.approx(2 / mechanism.patients)
+    sampled = np.zeros((400, mechanism.patients), bool)
     for step, batch in enumerate(batches.epoch(0)):
-        drawn[step, asked.patient_of[batch.case.numpy()]] = True
-        assert len(batch.image) == drawn[step].sum(), "one slice of each"
-    deviation = math.sqrt(asked.rate * (1 - asked.rate) / 400)
-    assert np.abs(drawn.mean(0) - asked.rate).max() < 4 * deviation
-    together = np.corrcoef(drawn.T)[np.triu_indices(asked.patients, 1)]
+        sampled[step, mechanism.patient_of[batch.case.numpy()]] = True
+        assert len(batch.image) == sampled[step].sum(), "one slice of each"
+    deviation = math.sqrt(mechanism.rate * (1 - mechanism.rate) / 400)
+    assert np.abs(sampled.mean(0) - mechanism.rate).max() < 4 * deviation
+    together = np.corrcoef(sampled.T)[np.triu_indices(mechanism.patients, 1)]
     assert np.abs(together).max() < 4 / math.sqrt(400)
-    assert (drawn.sum(1) == 0).any(), "a step may be empty"
+    assert (sampled.sum(1) == 0).any(), "a step may be empty"
 
 
-def test_an_epoch_shows_each_patient_once_on_average(debug_config, opened):
-    _, asked = batches_of(private(debug_config), opened)
-    assert asked.patients == len({case.patient for case in opened.train.cases})
-    assert asked.steps == round(asked.patients / 2)
+def test_patient_privacy_steps_cover_each_patient_once_per_epoch_on_average(debug_config, opened):
+    _, mechanism = batches_of(private_config(debug_config), opened)
+    assert mechanism.patients == len({case.patient for case in opened.train.cases})
+    assert mechanism.steps == round(mechanism.patients / 2)
 
 
-def test_a_step_shows_some_of_a_patients_slices_and_blank_ones_as_often_as_asked(debug_config, opened):
+def test_patient_batches_limit_slices_per_patient_and_blank_rate(debug_config, opened):
     changes = {"train.privacy.slices_per_patient": 3, "data.blank_rate": 0.0}
-    batches, asked = batches_of(private(debug_config, **changes), opened)
+    batches, mechanism = batches_of(private_config(debug_config, **changes), opened)
     batches.steps = 30
     for batch in batches.epoch(0):
-        counts = np.bincount(asked.patient_of[batch.case.numpy()], minlength=asked.patients)
+        counts = np.bincount(mechanism.patient_of[batch.case.numpy()], minlength=mechanism.patients)
         assert counts.max(initial=0) <= 3
         assert (batch.regions.flatten(1).sum(1) > 0).all()
 
 
-def test_nothing_that_is_drawn_follows_from_the_seed(debug_config, opened):
-    batches, _ = batches_of(private(debug_config), opened)
+def test_patient_batches_do_not_follow_from_seed(debug_config, opened):
+    batches, _ = batches_of(private_config(debug_config), opened)
     batches.steps = 20
     one, other = ([batch.case.tolist() for batch in batches.epoch(0)] for _ in range(2))
     assert one != other
 
 
-# What it costs
+# Accounting
 
 
-def test_what_is_spent_is_opacus_count_of_the_steps(debug_config, opened):
-    _, asked = batches_of(private(debug_config), opened)
+def test_spent_matches_opacus_accountant(debug_config, opened):
+    _, mechanism = batches_of(private_config(debug_config), opened)
     accountant = opacus.accountants.RDPAccountant()
-    for _ in range(asked.steps):
-        accountant.step(noise_multiplier=1.0, sample_rate=asked.rate)
-    assert asked.spent(0, 1) == pytest.approx(accountant.get_epsilon(1e-5))
-    assert asked.spent(0, 2) > asked.spent(0, 1)
+    for _ in range(mechanism.steps):
+        accountant.step(noise_multiplier=1.0, sample_rate=mechanism.rate)
+    assert mechanism.spent(0, 1) == pytest.approx(accountant.get_epsilon(1e-5))
+    assert mechanism.spent(0, 2) > mechanism.spent(0, 1)
 
 
-def test_stages_add_up():
-    asked = privacy(epochs=(3, 5))
-    assert asked.spent(1, 2) == asked.spent(0, 5)
+def test_spent_depends_on_total_epochs_of_stages():
+    mechanism = privacy(epochs=(3, 5))
+    assert mechanism.spent(1, 2) == mechanism.spent(0, 5)
 
 
-def test_a_budget_alone_decides_the_noise(debug_config, opened):
+def test_patient_privacy_derives_noise_from_epsilon(debug_config, opened):
     changes = {"train.privacy.noise_multiplier": None, "train.privacy.epsilon": 6.0}
-    _, asked = batches_of(private(debug_config, **changes), opened)
-    assert 5.9 < asked.spent(0, 2) <= 6.0
+    _, mechanism = batches_of(private_config(debug_config, **changes), opened)
+    assert 5.9 < mechanism.spent(0, 2) <= 6.0
 
 
-def test_a_budget_that_no_noise_keeps_is_refused(debug_config, opened):
+def test_patient_privacy_rejects_unreachable_epsilon(debug_config, opened):
     changes = {"train.privacy.noise_multiplier": None, "train.privacy.epsilon": 1e-9}
     with pytest.raises(ConfigError, match=r"^train.privacy.epsilon: no noise"):
-        batches_of(private(debug_config, **changes), opened)
+        batches_of(private_config(debug_config, **changes), opened)
 
 
 # A run
 
 
-def test_the_plain_segmenter_trains_and_says_what_it_spent(debug_config, opened):
-    settings = private(debug_config)
+def test_trainer_records_epsilon_of_private_training(debug_config, opened):
+    settings = private_config(debug_config)
     system = build_system(settings)
     state = prepare_state(system, settings, World())
     before = {name: value.clone() for name, value in system.networks["segmenter"].state_dict().items()}
     Trainer(system, system.stages[0], opened, settings, state).fit()
     epsilons = [record.scores["epsilon"] for record in state.position.history]
-    _, asked = batches_of(settings, opened)
-    assert epsilons == [asked.spent(0, 1), asked.spent(0, 2)]
+    _, mechanism = batches_of(settings, opened)
+    assert epsilons == [mechanism.spent(0, 1), mechanism.spent(0, 2)]
     moved = system.networks["segmenter"].state_dict()
     assert all((moved[name] != value).any() for name, value in before.items())
 
 
-# What is refused
+# Validation
 
 
-def refusal(settings, system, world=World()):  # noqa: B008
-    with pytest.raises(ConfigError) as refused:
+def privacy_error(settings, system, world=World()):  # noqa: B008
+    with pytest.raises(ConfigError) as caught:
         validate_patient_privacy(settings, system, world)
-    assert "\n" not in str(refused.value)
-    return str(refused.value)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
-def test_a_gan_is_refused_with_the_way_out(debug_config):
-    settings = private(debug_config, **{"system.gan": True})
-    said = refusal(settings, build_system(settings))
-    assert said.startswith("train.privacy: stage healthy has the phases generator, discriminator")
-    assert said.endswith("set system.gan=false")
+def test_validate_patient_privacy_rejects_gan_with_remedy(debug_config):
+    settings = private_config(debug_config, **{"system.gan": True})
+    message = privacy_error(settings, build_system(settings))
+    assert message.startswith("train.privacy: stage healthy has the phases generator, discriminator")
+    assert message.endswith("set system.gan=false")
 
 
-def test_what_patients_scores_decide_is_refused(debug_config):
-    settings = private(debug_config, **{"train.keep": "best"})
-    assert refusal(settings, build_system(settings)).startswith("train.keep: best is chosen by scores")
+def test_validate_patient_privacy_rejects_score_dependent_settings(debug_config):
+    settings = private_config(debug_config, **{"train.keep": "best"})
+    assert privacy_error(settings, build_system(settings)).startswith("train.keep: best is chosen by scores")
     early = Toy(stage(phases=(PLAIN,), monitor=Monitor(("accuracy",), patience=3)))
-    assert "stop early" in refusal(private(debug_config), early)
+    assert "stop early" in privacy_error(private_config(debug_config), early)
     balanced = replace(PLAIN, balance=Balance("first.value", reference="slope"))
-    assert "gradient norms" in refusal(private(debug_config), Toy(stage(phases=(balanced,))))
+    assert "gradient norms" in privacy_error(private_config(debug_config), Toy(stage(phases=(balanced,))))
 
 
-def test_several_workers_are_refused(debug_config):
-    settings = private(debug_config)
-    assert "--workers 1" in refusal(settings, build_system(settings), World(0, 2))
+def test_validate_patient_privacy_rejects_several_workers(debug_config):
+    settings = private_config(debug_config)
+    assert "--workers 1" in privacy_error(settings, build_system(settings), World(0, 2))
 
 
-def test_more_patients_a_step_than_there_are_are_refused(debug_config, opened):
+def test_patient_privacy_rejects_more_patients_per_step_than_exist(debug_config, opened):
     with pytest.raises(ConfigError, match=r"^train.privacy.patients_per_step: 50 of"):
-        batches_of(private(debug_config, **{"train.privacy.patients_per_step": 50.0}), opened)
+        batches_of(private_config(debug_config, **{"train.privacy.patients_per_step": 50.0}), opened)
 
 
 @pytest.mark.parametrize("name", ["dl_gan_cnn_debug", "gan_detector_debug", "gan_osmosis_debug"])
-def test_every_systems_plain_arm_is_taken_and_its_gan_is_not(name):
-    asked = {"data.modalities": ["t1"], "data.regions": ["wt"], "data.classes": ["no lesion", "lesion"]}
-    asked |= {"train.keep": "last", "train.privacy.noise_multiplier": 1.0}
-    plain = override(recipe(name), {**asked, "system": recipe(name).system.control().model_dump(mode="json")})
+def test_validate_patient_privacy_accepts_control_and_rejects_gan_arm(name):
+    fields = {"data.modalities": ["t1"], "data.regions": ["wt"], "data.classes": ["no lesion", "lesion"]}
+    fields |= {"train.keep": "last", "train.privacy.noise_multiplier": 1.0}
+    plain = override(recipe(name), {**fields, "system": recipe(name).system.control().model_dump(mode="json")})
     validate_patient_privacy(plain, build_system(plain), World())
-    gan = override(recipe(name), asked)
-    assert "system.gan=false" in refusal(gan, build_system(gan))
+    gan = override(recipe(name), fields)
+    assert "system.gan=false" in privacy_error(gan, build_system(gan))

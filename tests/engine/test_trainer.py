@@ -18,8 +18,8 @@ from ganseg_dist.systems.base import Balance, Monitor, Phase, Ratio
 from tests.engine.toys import FIRST, SECOND, Toy, batch, config, stage, state_of
 
 
-class Heard(Tracker):
-    """Keeps what a tracker is told."""
+class RecordingTracker(Tracker):
+    """Keeps what the trainer reports."""
 
     def __init__(self):
         self.values, self.scores, self.places = [], [], []
@@ -42,7 +42,7 @@ def data(prepared, debug_config):
     return StageData(few, SliceSet.open([case.folder for case in opened.validation.cases], ("t1",), ("wt",)))
 
 
-def run(system, data, state, settings, **changes):
+def fit(system, data, state, settings, **changes):
     tracker = changes.pop("tracker", Tracker())
     Trainer(system, system.stages[0], data, settings, state, tracker=tracker).fit(**changes)
 
@@ -50,7 +50,7 @@ def run(system, data, state, settings, **changes):
 # One step
 
 
-def test_a_step_updates_its_networks_by_the_weighted_sum_of_its_terms():
+def test_train_step_updates_by_weighted_sum_of_terms():
     system = Toy()
     state = state_of(system)
     logged = train_step(system, FIRST, batch(), config(), state, World())
@@ -62,7 +62,7 @@ def test_a_step_updates_its_networks_by_the_weighted_sum_of_its_terms():
     assert {name: value.item() for name, value in logged.items()} == {"first/product": 2, "first/spread": 4}
 
 
-def test_a_term_without_weight_is_neither_learnt_from_nor_logged():
+def test_train_step_skips_and_does_not_log_zero_weight_term():
     system = Toy()
     state = state_of(system)
     logged = train_step(system, SECOND, batch(), config(), state, World())
@@ -71,7 +71,7 @@ def test_a_term_without_weight_is_neither_learnt_from_nor_logged():
     assert list(logged) == ["second/product"]
 
 
-def test_a_balanced_term_without_weight_stays_off():
+def test_train_step_balance_keeps_zero_weight_term_off():
     inverse = Balance("first.value", reference="product", rule="inverse")
     phase = Phase("first", ("first",), {"product": 1.0, "spread": 0.0}, balance=inverse)
     system = Toy(stage(phases=(phase,)))
@@ -79,7 +79,7 @@ def test_a_balanced_term_without_weight_stays_off():
     assert list(logged) == ["first/product", "first/weight_product"]
 
 
-def test_gradients_are_clipped_by_network():
+def test_train_step_clips_gradients_per_network():
     system = Toy()
     settings = config(**{"train.clip_norm": 0.5})
     state = state_of(system)
@@ -88,7 +88,7 @@ def test_gradients_are_clipped_by_network():
     assert moments["exp_avg"].item() == pytest.approx(0.1 * 0.5, rel=1e-4)
 
 
-def test_only_the_named_networks_train_and_none_keeps_a_gradient():
+def test_train_only_freezes_other_networks_and_train_step_clears_gradients():
     system = Toy()
     train_only(system.networks, ("second",))
     assert [net.training for net in system.networks.values()] == [False, True]
@@ -97,8 +97,8 @@ def test_only_the_named_networks_train_and_none_keeps_a_gradient():
     assert all(net.value.grad is None for net in system.networks.values())
 
 
-def test_averaged_weights_follow_with_the_decay_and_faster_at_first():
-    """After n updates the decay is (1 + n) / (10 + n), until that is more than the one asked for: here from n = 4."""
+def test_train_step_ema_decay_warms_up():
+    """After n updates the decay is (1 + n) / (10 + n), until that exceeds the configured one: here from n = 4."""
     system = Toy()
     settings = config(**{"train.ema": 0.35})
     state = state_of(system, **{"train.ema": 0.35})
@@ -113,7 +113,7 @@ def test_averaged_weights_follow_with_the_decay_and_faster_at_first():
     assert state.ema["second"].module.value.item() == 2, "a network that no step trained keeps its weights"
 
 
-def test_judging_holds_the_averages_and_gives_the_weights_back():
+def test_judging_uses_ema_weights_and_restores():
     system = Toy()
     state = state_of(system, **{"train.ema": 0.5})
     state.ema["first"].module.value.data.fill_(7.0)
@@ -126,7 +126,7 @@ def test_judging_holds_the_averages_and_gives_the_weights_back():
 # The learning rate
 
 
-def test_the_learning_rate_falls_as_a_power_of_what_is_left():
+def test_set_learning_rate_follows_power_decay():
     system = Toy(stage(epochs=30, learning_rate=6e-5))
     state = state_of(system)
     rates = []
@@ -137,7 +137,7 @@ def test_the_learning_rate_falls_as_a_power_of_what_is_left():
     assert rates == pytest.approx([6e-5, 6e-5 * (2 / 3) ** 0.75, 6e-5 * (1 / 30) ** 0.75])
 
 
-def test_the_learning_rate_of_a_network_that_the_stage_does_not_train_stays():
+def test_set_learning_rate_ignores_networks_not_in_stage():
     system = Toy(stage(phases=(FIRST,), learning_rate=0.5))
     state = state_of(system)
     before = state.optimizers["second"].param_groups[0]["lr"]
@@ -155,7 +155,7 @@ def finish(state, definition, value, weight, score="accuracy"):
 
 
 @pytest.mark.parametrize(("score", "kept"), [("accuracy", 20.0), ("cross_entropy", 30.0)])
-def test_the_best_epochs_weights_are_handed_on(score, kept):
+def test_end_stage_restores_best_weights(score, kept):
     definition = stage(scores=(score,), monitor=Monitor((score,)))
     system = Toy(definition)
     state = state_of(system)
@@ -168,7 +168,7 @@ def test_the_best_epochs_weights_are_handed_on(score, kept):
     assert state.best == {}
 
 
-def test_the_last_epochs_weights_are_handed_on_when_asked_for():
+def test_end_stage_keeps_last_weights_when_configured():
     definition = stage()
     system = Toy(definition)
     state = state_of(system)
@@ -180,7 +180,7 @@ def test_the_last_epochs_weights_are_handed_on_when_asked_for():
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
-def test_averaged_weights_are_what_is_kept(keep):
+def test_end_stage_keeps_ema_weights(keep):
     definition = stage()
     system = Toy(definition)
     state = state_of(system, **{"train.ema": 0.5})
@@ -191,7 +191,7 @@ def test_averaged_weights_are_what_is_kept(keep):
     assert state.ema["first"].module.value.item() == 5
 
 
-def test_without_validation_the_last_weights_are_handed_on_averaged_where_they_are():
+def test_end_stage_without_validation_keeps_last_ema_weights():
     definition = stage()
     system = Toy(definition)
     state = state_of(system, **{"train.ema": 0.5})
@@ -201,7 +201,7 @@ def test_without_validation_the_last_weights_are_handed_on_averaged_where_they_a
     assert system.networks["first"].value.item() == 5
 
 
-def test_epochs_before_the_first_wanted_one_are_not_the_best():
+def test_finish_epoch_ignores_epochs_before_monitor_start():
     definition = stage(monitor=Monitor(("accuracy",), since=1))
     system = Toy(definition)
     state = state_of(system)
@@ -211,7 +211,7 @@ def test_epochs_before_the_first_wanted_one_are_not_the_best():
     assert system.networks["first"].value.item() == 20
 
 
-def test_a_stage_stops_after_its_patience():
+def test_finish_epoch_stops_after_patience():
     definition = stage(epochs=100, monitor=Monitor(("cross_entropy",), patience=3))
     state = state_of(Toy(definition))
     stopped = []
@@ -222,7 +222,7 @@ def test_a_stage_stops_after_its_patience():
     assert state.position.best_epoch == 3
 
 
-def test_the_record_of_an_epoch():
+def test_finish_epoch_appends_epoch_record():
     definition = stage()
     state = state_of(Toy(definition))
     state.position.step = 12
@@ -235,36 +235,36 @@ def test_the_record_of_an_epoch():
 # The loop
 
 
-def test_phases_step_as_often_as_they_are_due_and_the_tracker_hears_of_it(data):
-    system, heard = Toy(stage(epochs=2)), Heard()
+def test_trainer_steps_phases_when_due_and_reports_to_tracker(data):
+    system, tracker = Toy(stage(epochs=2)), RecordingTracker()
     settings = config(**{"train.batch_size": 4})
     state = state_of(system)
-    run(system, data, state, settings, tracker=heard)
-    (first_step, values), (second_step, _) = heard.values
+    fit(system, data, state, settings, tracker=tracker)
+    (first_step, values), (second_step, _) = tracker.values
     length = len(values["first/product"])
     assert length >= 4
     assert (first_step, second_step) == (0, length)
     assert all(math.isfinite(value) for value in values["first/product"])
     assert [math.isnan(value) for value in values["second/product"]] == [bool(index % 2) for index in range(length)]
-    assert heard.places == [(epoch, done + 1, length) for epoch in (0, 1) for done in range(length)]
-    assert [step for step, _ in heard.scores] == [length, 2 * length]
-    assert heard.scores[0][1].keys() >= {"toy/accuracy", "toy/first/product", "toy/second/product"}
+    assert tracker.places == [(epoch, done + 1, length) for epoch in (0, 1) for done in range(length)]
+    assert [step for step, _ in tracker.scores] == [length, 2 * length]
+    assert tracker.scores[0][1].keys() >= {"toy/accuracy", "toy/first/product", "toy/second/product"}
     assert state.position.step == 2 * length
 
 
-def test_a_stage_cut_in_two_ends_like_one_in_a_piece(data):
+def test_trainer_resumed_stage_equals_uninterrupted_stage(data):
     settings = config(**{"train.batch_size": 4})
     whole, parts = Toy(stage()), Toy(stage())
     one, other = state_of(whole), state_of(parts)
-    run(whole, data, one, settings)
+    fit(whole, data, one, settings)
     for until in (1, 3, 99):
-        run(parts, data, other, settings, until=until)
+        fit(parts, data, other, settings, until=until)
         assert other.position.epoch == min(until, 4)
     assert torch.equal(parts.networks["first"].value, whole.networks["first"].value)
     assert other.position == one.position
 
 
-def test_a_stopped_stage_trains_no_more_and_the_next_begins(data):
+def test_train_continues_with_next_stage_after_early_stop(data):
     patient = stage(epochs=50, monitor=Monitor(("accuracy",), patience=2))  # `first` only ever falls
     system = Toy(patient, stage(name="next", epochs=1))
     state = train(
@@ -277,50 +277,50 @@ def test_a_stopped_stage_trains_no_more_and_the_next_begins(data):
     assert state.position.stage == 2
 
 
-def test_a_diverging_loss_is_named(data):
-    class Diverges(Toy):
+def test_trainer_names_diverged_loss(data):
+    class Diverging(Toy):
         def losses(self, phase, batch):
             terms = super().losses(phase, batch)
             return {**terms, "spread": terms["spread"] * math.inf}
 
     with pytest.raises(TrainingDiverged, match=r"stage toy, epoch 0: the loss first/spread became inf; lower"):
-        run(Diverges(), data, state_of(Toy()), config(**{"train.batch_size": 4}))
+        fit(Diverging(), data, state_of(Toy()), config(**{"train.batch_size": 4}))
 
 
-def test_a_weight_that_the_last_step_of_an_epoch_made_infinite_is_named(data):
+def test_trainer_names_weight_that_becomes_infinite_in_last_step(data):
     """Its loss was finite; with no step after it, nothing else would tell."""
 
-    class Leaps(Toy):
+    class Leaping(Toy):
         def losses(self, phase, batch):
             terms = super().losses(phase, batch)
             self.networks["first"].value.data.fill_(math.inf)
             return terms
 
-    system = Leaps(stage(epochs=1, phases=(FIRST,)))
+    system = Leaping(stage(epochs=1, phases=(FIRST,)))
     with pytest.raises(TrainingDiverged, match=r"stage toy, epoch 0: first\.value became NaN or infinite; lower"):
-        run(system, data, state_of(system), config(**{"train.batch_size": 10_000}))
+        fit(system, data, state_of(system), config(**{"train.batch_size": 10_000}))
 
 
-def test_a_score_that_is_nan_is_named(data):
-    class Scoreless(Toy):
+def test_trainer_names_score_that_is_nan(data):
+    class NanScore(Toy):
         def validate(self, stage, batch):
             ones = torch.ones(len(batch.image), dtype=torch.float64)
             return {"accuracy": Ratio(ones * math.nan, ones, ones)}
 
     with pytest.raises(TrainingDiverged, match=r"stage toy, epoch 0: the score accuracy became nan; lower"):
-        run(Scoreless(), data, state_of(Toy()), config(**{"train.batch_size": 4}))
+        fit(NanScore(), data, state_of(Toy()), config(**{"train.batch_size": 4}))
 
 
-def test_without_validation_cases_there_are_losses_and_no_scores(data):
-    nobody = StageData(data.train, SliceSet.open([], ("t1",), ("wt",)))
+def test_trainer_without_validation_cases_records_losses_only(data):
+    without_validation = StageData(data.train, SliceSet.open([], ("t1",), ("wt",)))
     system = Toy(stage(epochs=1))
     state = state_of(system)
-    run(system, nobody, state, config(**{"train.batch_size": 4}))
+    fit(system, without_validation, state, config(**{"train.batch_size": 4}))
     assert state.position.history[0].scores == {}
     assert state.position.history[0].losses
 
 
-def test_a_step_log_of_a_phase_that_never_stepped_is_empty():
+def test_step_log_close_averages_steps_and_is_empty_without():
     log = StepLog(7)
     assert log.close("toy", 0, World()) == {}
     log.add(0, {"a": torch.tensor(1.0)})
@@ -329,9 +329,9 @@ def test_a_step_log_of_a_phase_that_never_stepped_is_empty():
     assert np.array_equal(log.values["a"], [1.0, math.nan, 3.0], equal_nan=True)
 
 
-def test_phases_of_another_epoch_do_not_step(data):
+def test_trainer_skips_phase_outside_its_epochs(data):
     later = Phase("first", ("first",), {"product": 1.0, "spread": 0.0}, epochs=range(1, 2))
     system = Toy(stage(phases=(later,), epochs=1))
     state = state_of(system)
-    run(system, data, state, config(**{"train.batch_size": 4}))
+    fit(system, data, state, config(**{"train.batch_size": 4}))
     assert system.networks["first"].value.item() == 1

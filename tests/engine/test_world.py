@@ -8,7 +8,7 @@ from ganseg_dist.engine.world import World
 PROCESSES = multiprocessing.get_context("forkserver")
 
 
-def test_alone_nothing_changes():
+def test_world_of_one_leaves_tensors_unchanged():
     world = World.joined()
     assert (world.rank, world.size, world.leads) == (0, 1, True)
     tensors = [torch.tensor([1.0, 2.0]), torch.tensor([[3.0]])]
@@ -18,7 +18,7 @@ def test_alone_nothing_changes():
     assert world.sum(torch.tensor([4.0])).tolist() == [4.0]
 
 
-def together(rank, folder):
+def run_rank(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
     world = World.joined()
@@ -32,8 +32,8 @@ def together(rank, folder):
     dist.destroy_process_group()
 
 
-def test_two_ranks_average_sum_and_broadcast(tmp_path):
-    pair = [PROCESSES.Process(target=together, args=(rank, tmp_path)) for rank in (0, 1)]
+def test_world_of_two_averages_sums_and_broadcasts(tmp_path):
+    pair = [PROCESSES.Process(target=run_rank, args=(rank, tmp_path)) for rank in (0, 1)]
     for process in pair:
         process.start()
     for process in pair:

@@ -15,7 +15,7 @@ from ganseg_dist.systems.base import Monitor, Phase, Prediction, Ratio, Stage
 
 
 class Scalar(nn.Module):
-    """One number, and how often it was asked for while training."""
+    """One trainable number."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
