@@ -34,7 +34,7 @@ def model(tmp_path):
     return predictor(tmp_path / "model", ("flair",), ("wt", "et"))
 
 
-def test_a_region_that_no_case_has_keeps_its_default(model, cases):
+def test_calibrate_keeps_default_threshold_of_absent_region(model, cases):
     thresholds, best = calibrate(model, cases)
     assert set(best) == set(thresholds.regions) == {"wt"}
     assert best["wt"].n == 1
@@ -42,17 +42,17 @@ def test_a_region_that_no_case_has_keeps_its_default(model, cases):
     assert thresholds.calibrated_on == 2
 
 
-def test_no_case_no_threshold(model, cases):
+def test_calibrate_rejects_empty_masks(model, cases):
     with pytest.raises(DataError, match="calibrate: the masks of all 1 validation cases are empty"):
         calibrate(model, cases[1:])
 
 
-def test_no_threshold_on_flair_without_a_lesion(model, cases):
+def test_flair_threshold_is_none_without_lesion(model, cases):
     assert FlairThreshold.fitted(cases, model.config.data).fitted_on == 2
     assert FlairThreshold.fitted(cases[1:], model.config.data) is None
 
 
-def test_sensitivity_to_what_no_case_has_is_undefined(model, cases):
+def test_summarise_omits_sensitivity_of_absent_regions(model, cases):
     arm = ModelArm("m", "model", model)
     both, healthy = (summarise(evaluate([arm], some, "test"), model) for some in (cases, cases[1:]))
     assert both.absent == ("et",)
@@ -63,6 +63,6 @@ def test_sensitivity_to_what_no_case_has_is_undefined(model, cases):
     assert {"wt/dice", "et/dice", "wt/specificity"} <= set(scores)
 
 
-def test_a_case_without_a_mask_is_not_calibrated_on(model, cases):
+def test_calibrate_rejects_cases_without_mask(model, cases):
     with pytest.raises(DataError, match="no validation case with a mask"):
         calibrate(model, [replace(case, mask=None) for case in cases])

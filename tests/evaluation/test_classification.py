@@ -14,7 +14,7 @@ from ganseg_dist.evaluation.results import ImageRow
 CLASSES = ("no lesion", "lesion")
 
 
-def slices(brightness, labels, patients):
+def slice_set(brightness, labels, patients):
     """One case a patient and one flat slice a brightness."""
     names = sorted(set(patients))
     cases = []
@@ -31,7 +31,7 @@ def slices(brightness, labels, patients):
     return SliceSet(tuple(cases), ("t1",), (), case_of, slice_of, np.zeros(len(labels), bool), np.array(labels))
 
 
-class Brightness:
+class BrightnessClassifier:
     """The brighter, the more a lesion."""
 
     def predict(self, batch):
@@ -41,8 +41,8 @@ class Brightness:
         return SimpleNamespace(classes=torch.stack([1 - lesion, lesion], dim=1))
 
 
-def test_every_slice_has_its_row_and_its_truth():
-    rows = classify(Brightness(), slices([-0.5, 0.5, 1.0], [0, 1, -1], ["a", "b", "a"]), CLASSES)
+def test_classify_returns_row_with_truth_per_slice():
+    rows = classify(BrightnessClassifier(), slice_set([-0.5, 0.5, 1.0], [0, 1, -1], ["a", "b", "a"]), CLASSES)
     assert rows == (
         ImageRow("a_t0", "a", "s", 0, "no lesion", "no lesion", (0.75, 0.25)),
         ImageRow("b_t0", "b", "s", 0, "lesion", "lesion", (0.25, 0.75)),
@@ -50,32 +50,37 @@ def test_every_slice_has_its_row_and_its_truth():
     )
 
 
-def test_more_slices_than_are_read_at_once_stay_in_order():
+def test_classify_keeps_order_over_several_batches():
     brightness = np.linspace(-1, 1, 41).tolist()
-    told = []
+    calls = []
     rows = classify(
-        Brightness(),
-        slices(brightness, [0] * 41, ["a"] * 41),
+        BrightnessClassifier(),
+        slice_set(brightness, [0] * 41, ["a"] * 41),
         CLASSES,
-        advance=lambda done, total: told.append((done, total)),
+        advance=lambda done, total: calls.append((done, total)),
     )
     assert [row.slice for row in rows] == list(range(41))
     assert [row.probability[1] for row in rows] == pytest.approx([(value + 1) / 2 for value in brightness], abs=1e-3)
-    assert told[-1] == (41, 41)
+    assert calls[-1] == (41, 41)
 
 
-def test_a_probability_that_is_nan_is_an_error_that_names_the_slice():
+def test_classify_names_slice_with_nan_probability():
     with pytest.raises(DataError, match=r"^b_t0, slice 1: the model's class probability is NaN or infinite in 2 of 2 "):
-        classify(Brightness(), slices([-0.5, np.nan, 1.0], [0, 1, -1], ["a", "b", "a"]), CLASSES)
+        classify(BrightnessClassifier(), slice_set([-0.5, np.nan, 1.0], [0, 1, -1], ["a", "b", "a"]), CLASSES)
 
 
-def row(patient, truth, lesion):
+def image_row(patient, truth, lesion):
     return ImageRow(patient, patient, "s", 0, truth, CLASSES[lesion > 0.5], (1 - lesion, lesion))
 
 
-def test_summary_scores_known_rows_at_the_threshold_of_validation():
-    rows = [row("a", "no lesion", 0.1), row("b", "no lesion", 0.7), row("c", "lesion", 0.8), row("d", None, 0.9)]
-    validation = [row("v", "no lesion", 0.5), row("w", "lesion", 0.7), row("w", None, 0.0)]
+def test_summarise_classes_uses_threshold_of_validation():
+    rows = [
+        image_row("a", "no lesion", 0.1),
+        image_row("b", "no lesion", 0.7),
+        image_row("c", "lesion", 0.8),
+        image_row("d", None, 0.9),
+    ]
+    validation = [image_row("v", "no lesion", 0.5), image_row("w", "lesion", 0.7), image_row("w", None, 0.0)]
     summary = summarise_classes(rows, CLASSES, validation)
     assert (summary.n_images, summary.n_known, summary.scores.n_patients) == (4, 3, 3)
     assert summary.scores.accuracy.mean == pytest.approx(2 / 3)
@@ -88,11 +93,11 @@ def test_summary_scores_known_rows_at_the_threshold_of_validation():
         summarise_classes(rows[3:], CLASSES, validation)
 
 
-def test_both_files_replace_the_earlier_ones(tmp_path):
+def test_save_classification_replaces_folder(tmp_path):
     folder = tmp_path / "classes"
     folder.mkdir()
     (folder / "earlier").touch()
-    rows = [row("a", "no lesion", 0.25), row("b", None, 0.75)]
+    rows = [image_row("a", "no lesion", 0.25), image_row("b", None, 0.75)]
     summary = save_classification(folder, rows, CLASSES)
     assert {file.name for file in folder.iterdir()} == {"images.csv", "summary.json"}
     assert json.loads((folder / "summary.json").read_text())["scores"]["accuracy"]["mean"] == 1
@@ -108,11 +113,11 @@ def test_both_files_replace_the_earlier_ones(tmp_path):
     assert (second["truth"], second["predicted"]) == ("", "lesion")
 
 
-def test_errors_say_what_to_mend():
-    some = slices([0.0], [0], ["a"])
+def test_classify_rejects_other_classes_and_empty_slices():
+    some = slice_set([0.0], [0], ["a"])
     with pytest.raises(RunError, match="no probabilities of glioma, meningioma, none"):
-        classify(Brightness(), some, ("glioma", "meningioma", "none"))
+        classify(BrightnessClassifier(), some, ("glioma", "meningioma", "none"))
     with pytest.raises(RunError, match="no probabilities"):
         classify(SimpleNamespace(predict=lambda batch: SimpleNamespace(classes=None)), some, CLASSES)
     with pytest.raises(RunError, match="no slice"):
-        classify(Brightness(), slices([], [], []), CLASSES)
+        classify(BrightnessClassifier(), slice_set([], [], []), CLASSES)

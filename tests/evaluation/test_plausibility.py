@@ -1,4 +1,4 @@
-"""Predicted lesions that cannot be, on prepared slices of a square foreground: four of eight columns."""
+"""Implausible predicted lesions, on prepared slices of a square foreground: four of eight columns."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from tests.inference.untrained import predictor
 CONFIG = DataConfig(modalities=("t1",), regions=("wt", "tc"))
 
 
-def predicted(wt, tc=None, thresholds=(0.5, 0.5)):
+def prediction_of(wt, tc=None, thresholds=(0.5, 0.5)):
     """Two slices of 8 x 8 of which columns 0 to 3 are foreground; regions by the columns that they fill."""
     image = np.full((2, 1, 8, 8), -1, np.float32)
     image[..., :4] = -0.5
@@ -25,44 +25,44 @@ def predicted(wt, tc=None, thresholds=(0.5, 0.5)):
     for region, columns in enumerate((wt, tc or [])):
         probability[:, region, :, columns] = 0.7
     prepared = SimpleNamespace(image=image)
-    said = PreparedPrediction(probability, None, None, None)
-    return CasePrediction(Grid((8, 8, 2), None), probability, None, thresholds, ((0, 1), (1,)), prepared, said)
+    raw = PreparedPrediction(probability, None, None, None)
+    return CasePrediction(Grid((8, 8, 2), None), probability, None, thresholds, ((0, 1), (1,)), prepared, raw)
 
 
 @pytest.mark.parametrize("columns", [[], [0, 1], [1, 5], [2, 3]])
-def test_lesion_of_at_most_half_of_the_body_and_half_inside_is_plausible(columns):
-    assert implausible(predicted(columns), CONFIG) is None
+def test_implausible_accepts_lesion_mostly_inside_foreground(columns):
+    assert implausible(prediction_of(columns), CONFIG) is None
 
 
-def test_lesion_that_lies_mostly_outside_the_body_is_not():
-    flaw = implausible(predicted([3, 4, 5]), CONFIG)
+def test_implausible_reports_lesion_outside_foreground():
+    flaw = implausible(prediction_of([3, 4, 5]), CONFIG)
     assert (flaw.check, flaw.problem) == (
         "lesion-outside-foreground", "67% of the predicted lesion lies outside the foreground",
     )  # fmt: skip
 
 
-def test_lesion_over_most_of_the_body_is_not():
-    flaw = implausible(predicted([0, 1, 2]), CONFIG)
+def test_implausible_reports_lesion_over_most_of_foreground():
+    flaw = implausible(prediction_of([0, 1, 2]), CONFIG)
     assert (flaw.check, flaw.problem) == ("lesion-over-foreground", "the predicted lesion is 75% of the foreground")
 
 
-def test_inner_regions_count_and_the_models_thresholds_decide():
-    assert implausible(predicted([0], [1, 2]), CONFIG).check == "lesion-over-foreground"
-    assert implausible(predicted([0], [1, 2], (0.5, 0.9)), CONFIG) is None
+def test_implausible_includes_inner_regions_at_model_thresholds():
+    assert implausible(prediction_of([0], [1, 2]), CONFIG).check == "lesion-over-foreground"
+    assert implausible(prediction_of([0], [1, 2], (0.5, 0.9)), CONFIG) is None
 
 
-def test_image_without_a_body_has_no_place_for_a_lesion():
-    nothing = predicted([0])
+def test_implausible_reports_lesion_of_empty_image():
+    nothing = prediction_of([0])
     nothing.prepared.image[:] = -1
     assert implausible(nothing, CONFIG).problem == "100% of the predicted lesion lies outside the foreground"
 
 
-def test_picture_in_colour_is_body_all_over():
+def test_implausible_takes_whole_colour_picture_as_foreground():
     colour = CONFIG.model_copy(update={"modalities": ("red", "green", "blue")})
-    assert implausible(predicted([3, 4, 5]), colour) is None
+    assert implausible(prediction_of([3, 4, 5]), colour) is None
 
 
-def test_evaluation_warns_of_each_case_and_counts_them(tmp_path, cohort):
+def test_evaluate_warns_of_and_counts_implausible_cases(tmp_path, cohort):
     cases = [replace(case, id=f"c{n}") for n, case in enumerate(cohort.cases[:2])]
     model = predictor(tmp_path / "model", ("t1",), ("wt",))
     list(model.system.networks["segmenter"].parameters())[-1].fill_(100)  # everything is lesion

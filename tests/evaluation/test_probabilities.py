@@ -1,4 +1,4 @@
-"""Kept probabilities: as exact as predicting again, told apart by the model, and refused when damaged."""
+"""Kept probabilities: equal to predicting again, specific to the model, and rejected when damaged."""
 
 import numpy as np
 import pytest
@@ -21,16 +21,16 @@ def model(tmp_path):
     return model_folder(tmp_path / "model", ("t1", "flair"), REGIONS, thresholds=Thresholds({"wt": 0.45, "tc": 0.55}))
 
 
-def kept(tmp_path, model, cases, weights="a"):
+def keep(tmp_path, model, cases, weights="a"):
     folder = tmp_path / "kept"
     keep_probabilities(folder, Predictor.load(model), weights, cases)
     return folder
 
 
-def test_scores_at_a_threshold_are_those_of_predicting_with_it(tmp_path, model, cohort):
+def test_read_probabilities_scores_equal_evaluate(tmp_path, model, cohort):
     cases = [case for case in cohort.cases if case.mask is not None][:2]
     rows = evaluate([ModelArm("m", "model", Predictor.load(model))], cases, "test").rows["m"]
-    for case, row in zip(read_probabilities(kept(tmp_path, model, cases)), rows, strict=True):
+    for case, row in zip(read_probabilities(keep(tmp_path, model, cases)), rows, strict=True):
         masks = regions_at(case.probability, (0.45, 0.55), ((0, 1), (1,)))
         predicted = np.stack([case.whole(mask) for mask in masks])
         truth = np.stack([case.whole(mask) for mask in case.truth])
@@ -42,18 +42,18 @@ def test_scores_at_a_threshold_are_those_of_predicting_with_it(tmp_path, model, 
         assert len(case.score) == len(case.abnormal) > 0
 
 
-def test_what_is_kept_is_not_predicted_again_unless_the_model_is_another(tmp_path, model, cohort):
+def test_keep_probabilities_reuses_predictions_of_same_model(tmp_path, model, cohort):
     cases = [case for case in cohort.cases if case.mask is not None][:1]
-    made = (kept(tmp_path, model, cases) / "0000.safetensors").stat().st_mtime_ns
-    assert (kept(tmp_path, model, cases) / "0000.safetensors").stat().st_mtime_ns == made
-    assert (kept(tmp_path, model, cases, "b") / "0000.safetensors").stat().st_mtime_ns > made
+    written = (keep(tmp_path, model, cases) / "0000.safetensors").stat().st_mtime_ns
+    assert (keep(tmp_path, model, cases) / "0000.safetensors").stat().st_mtime_ns == written
+    assert (keep(tmp_path, model, cases, "b") / "0000.safetensors").stat().st_mtime_ns > written
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "emptied", "removed"])
 @pytest.mark.parametrize("name", ["0000.safetensors", "index.json"])
-def test_a_damaged_file_is_named_and_predicted_again(tmp_path, model, cohort, caplog, name, damage):
+def test_damaged_probabilities_are_named_and_predicted_again(tmp_path, model, cohort, caplog, name, damage):
     cases = [case for case in cohort.cases if case.mask is not None][:1]
-    file = kept(tmp_path, model, cases) / name
+    file = keep(tmp_path, model, cases) / name
     whole = file.read_bytes()
     file.unlink()
     if damage != "removed":
@@ -63,7 +63,7 @@ def test_a_damaged_file_is_named_and_predicted_again(tmp_path, model, cohort, ca
         read_probabilities(file.parent)
     assert str(caught.value).startswith(f"{file}: is {'missing' if damage == 'removed' else 'damaged'}")
     assert str(caught.value).endswith(f"; delete {file.parent} and search again")
-    kept(tmp_path, model, cases)
+    keep(tmp_path, model, cases)
     assert file.read_bytes() == whole
     warned = [] if (name, damage) == ("index.json", "removed") else [str(file)]
     assert [line.split(":")[0] for line in caplog.messages if "predicted again" in line] == warned
