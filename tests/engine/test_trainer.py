@@ -88,7 +88,7 @@ def test_train_step_clips_gradients_per_network():
     assert moments["exp_avg"].item() == pytest.approx(0.1 * 0.5, rel=1e-4)
 
 
-def test_train_only_freezes_other_networks_and_train_step_clears_gradients():
+def test_train_only_freezes_other_networks_and_step_clears_gradients():
     system = Toy()
     train_only(system.networks, ("second",))
     assert [net.training for net in system.networks.values()] == [False, True]

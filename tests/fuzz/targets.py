@@ -347,7 +347,7 @@ def _read_probabilities(root: Path) -> Outcome:
 def _ensemble(root: Path) -> None:
     for name in ("fold1", "fold2"):
         model_folder(root / name, ("t1",), ("wt",), thresholds=Thresholds({"wt": 0.4}, 0.2, 3))
-        (root / f"{name}.drawn").unlink()
+        (root / f"{name}.untrained").unlink()
     write_index(root, ["fold1", "fold2"])
 
 

@@ -1,4 +1,4 @@
-"""What the model card says of a run, from its records alone."""
+"""The model card of a run, written from its records alone."""
 
 from ganseg_dist.config import override
 from ganseg_dist.data.cohort import Split
@@ -40,7 +40,7 @@ def card(data=DATA, fields=None, **changes):
     )
 
 
-def test_classes_are_listed_and_regions_only_where_there_are_some():
+def test_model_card_lists_classes_or_regions():
     classes = card(fields={"data.classes": ["none", "glioma"]})
     assert "\n- Classes, in order: none, glioma\n" in classes
     assert "Regions" not in classes
@@ -49,7 +49,7 @@ def test_classes_are_listed_and_regions_only_where_there_are_some():
     assert "Classes" not in regions
 
 
-def test_values_of_a_mask_are_named():
+def test_model_card_names_mask_values():
     fields = {"data.regions": ["wt", "tc", "et"]}
     assert "\n- Values of a mask: 0 background, 1 necrotic core, 2 oedema, 4 enhancing tumour\n" in card(fields=fields)
     one = card({**DATA, "otherwise_labelled": 3}, {"data.regions": ["wt"]})
@@ -60,7 +60,7 @@ def test_values_of_a_mask_are_named():
     assert "Values of a mask" not in card()
 
 
-def test_pictures_of_unknown_patients_are_not_called_patients():
+def test_model_card_states_unknown_patients():
     assert "- 1 case of 1 patient; 1 patient trained" in card()
     unknown = card({**DATA, "layout": "class_folder"})
     assert "- 1 image; patients unknown; 1 trained, 0 validated, 0 held out" in unknown
@@ -71,11 +71,11 @@ def test_pictures_of_unknown_patients_are_not_called_patients():
     assert "- 2 images; the patients of 1 unknown" in partly
 
 
-def test_the_scores_are_those_of_the_epoch_kept():
+def test_model_card_scores_are_of_kept_epoch():
     assert "accuracy 0.600, cross_entropy 0.500" in card()
 
 
-def test_a_detector_without_generated_images_is_called_a_control():
+def test_model_card_calls_detector_without_gan_a_control():
     for augmentation in ("none", "classical"):
         assert "the control of GAN detector (no GAN), recipe" in card(augmentation=augmentation)
     assert "the control of GAN detector (no GAN), recipe" in card(gan=False)
@@ -83,8 +83,8 @@ def test_a_detector_without_generated_images_is_called_a_control():
         assert "\nGAN detector, recipe" in card(augmentation=augmentation)
 
 
-def test_a_name_adds_no_line_and_no_html_to_the_card():
-    """A card goes with the model, and is shown as Markdown."""
+def test_model_card_escapes_line_breaks_and_html_in_names():
+    """The card is rendered as Markdown wherever the model goes."""
     site, name = "north\n\n## Scores\n- Dice 0.99", "<img src=x onerror=alert(1)>\u202e"
     lines = card(
         {**DATA, "cases": [{"id": "p", "patient": "p", "site": site, "content": "ab"}]},

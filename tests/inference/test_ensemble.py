@@ -1,4 +1,4 @@
-"""Models that predict together: means that a person can compute, and members that do not belong."""
+"""Ensembles: means that can be computed by hand, and incompatible members."""
 
 import json
 from types import SimpleNamespace
@@ -25,14 +25,14 @@ from ganseg_dist.inference.ensemble import (
 from ganseg_dist.inference.model_folder import Thresholds, load_model
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.systems.base import Prediction
-from tests.evaluation.test_classification import CLASSES, slices
+from tests.evaluation.test_classification import CLASSES, slice_set
 from tests.inference.untrained import model_folder
 
 PLANE = torch.ones(1, 1, 2, 2)
 
 
-class Says:
-    """A system that always says the same."""
+class FixedPrediction:
+    """A system with a constant prediction."""
 
     def __init__(self, **parts):
         self.networks, self.prediction = {}, Prediction(**parts)
@@ -41,39 +41,42 @@ class Says:
         return self.prediction
 
 
-def said_together(*members):
+def ensemble_prediction(*members):
     batch = Batch(PLANE, PLANE[:, :0], torch.zeros(1), torch.zeros(1))
     return Ensemble({f"fold{index}": member for index, member in enumerate(members)}).predict(batch)
 
 
-def test_probabilities_anomalies_and_scores_are_means():
-    said = said_together(
-        Says(probability=0.2 * PLANE, anomaly=0.1 * PLANE, score=torch.tensor([0.9])),
-        Says(probability=0.6 * PLANE, anomaly=0.5 * PLANE, score=torch.tensor([0.5])),
-        Says(probability=0.7 * PLANE, anomaly=0.9 * PLANE, score=torch.tensor([0.1])),
+def test_ensemble_averages_probability_anomaly_and_score():
+    prediction = ensemble_prediction(
+        FixedPrediction(probability=0.2 * PLANE, anomaly=0.1 * PLANE, score=torch.tensor([0.9])),
+        FixedPrediction(probability=0.6 * PLANE, anomaly=0.5 * PLANE, score=torch.tensor([0.5])),
+        FixedPrediction(probability=0.7 * PLANE, anomaly=0.9 * PLANE, score=torch.tensor([0.1])),
     )
-    torch.testing.assert_close(said.probability, 0.5 * PLANE)
-    torch.testing.assert_close(said.anomaly, 0.5 * PLANE)
-    torch.testing.assert_close(said.score, torch.tensor([0.5]))
-    assert said.classes is None
+    torch.testing.assert_close(prediction.probability, 0.5 * PLANE)
+    torch.testing.assert_close(prediction.anomaly, 0.5 * PLANE)
+    torch.testing.assert_close(prediction.score, torch.tensor([0.5]))
+    assert prediction.classes is None
 
 
-def test_classes_are_means_that_still_sum_to_one():
-    said = said_together(Says(classes=torch.tensor([[0.7, 0.2, 0.1]])), Says(classes=torch.tensor([[0.1, 0.2, 0.7]])))
-    torch.testing.assert_close(said.classes, torch.tensor([[0.4, 0.2, 0.4]]))
-    assert said.probability is None
-
-
-def test_a_reconstruction_is_nobodys_and_what_one_member_lacks_the_ensemble_lacks():
-    said = said_together(
-        Says(probability=0.2 * PLANE, anomaly=PLANE, reconstruction=PLANE, synthetic=PLANE),
-        Says(probability=0.4 * PLANE, reconstruction=-PLANE, synthetic=PLANE),
+def test_ensemble_class_probabilities_are_means_summing_to_one():
+    prediction = ensemble_prediction(
+        FixedPrediction(classes=torch.tensor([[0.7, 0.2, 0.1]])),
+        FixedPrediction(classes=torch.tensor([[0.1, 0.2, 0.7]])),
     )
-    assert said.probability is not None
-    assert said.anomaly is said.reconstruction is said.synthetic is None
+    torch.testing.assert_close(prediction.classes, torch.tensor([[0.4, 0.2, 0.4]]))
+    assert prediction.probability is None
 
 
-def test_thresholds_are_means_and_realism_needs_every_member():
+def test_ensemble_omits_images_and_outputs_that_a_member_lacks():
+    prediction = ensemble_prediction(
+        FixedPrediction(probability=0.2 * PLANE, anomaly=PLANE, reconstruction=PLANE, synthetic=PLANE),
+        FixedPrediction(probability=0.4 * PLANE, reconstruction=-PLANE, synthetic=PLANE),
+    )
+    assert prediction.probability is not None
+    assert prediction.anomaly is prediction.reconstruction is prediction.synthetic is None
+
+
+def test_mean_thresholds_need_realism_of_each_member():
     chosen = Thresholds({"wt": 0.3, "tc": 0.9}, 0.2, 4), Thresholds({"wt": 0.4}, 0.6, 5)
     mean = mean_thresholds(chosen, ("wt", "tc"))
     assert mean.regions == pytest.approx({"wt": 0.35, "tc": 0.7}), "what was not chosen is at 0.5"
@@ -82,24 +85,26 @@ def test_thresholds_are_means_and_realism_needs_every_member():
     assert mean_thresholds((*chosen, Thresholds()), ("wt",)).realism is None
 
 
-def test_an_ensemble_does_not_learn():
-    ensemble = Ensemble({"fold1": Says()})
+def test_ensemble_rejects_training():
+    ensemble = Ensemble({"fold1": FixedPrediction()})
     assert ensemble.stages == ()
-    for ask in (ensemble.losses, ensemble.validate, ensemble.sample):
+    for method in (ensemble.losses, ensemble.validate, ensemble.sample):
         with pytest.raises(ValueError, match="an ensemble has no"):
-            ask("segment", None)
+            method("segment", None)
 
 
-def test_a_classifier_of_slices_takes_an_ensemble_as_it_is():
-    """Members that say lesion with 0.1 and 0.7: together 0.4."""
-    flat = slices([0.0], [0], ["a"])
-    members = {name: Says(classes=torch.tensor([[1 - p, p]])) for name, p in (("fold1", 0.1), ("fold2", 0.7))}
+def test_classify_accepts_ensemble():
+    """Members with lesion probabilities 0.1 and 0.7 average to 0.4."""
+    flat = slice_set([0.0], [0], ["a"])
+    members = {
+        name: FixedPrediction(classes=torch.tensor([[1 - p, p]])) for name, p in (("fold1", 0.1), ("fold2", 0.7))
+    }
     (row,) = classify(Ensemble(members), flat, CLASSES)
     assert row.predicted == "no lesion"
     assert row.probability == pytest.approx((0.6, 0.4))
 
 
-def fold(folder, factor=1.0, *, modalities=("t1", "flair"), regions=("wt",), threshold=0.5, **more):
+def load_fold(folder, factor=1.0, *, modalities=("t1", "flair"), regions=("wt",), threshold=0.5, **more):
     """A loaded model, its weights multiplied so that members differ."""
     model = load_model(
         model_folder(folder, modalities, regions, thresholds=Thresholds({"wt": threshold}, None, 1), **more)
@@ -109,30 +114,33 @@ def fold(folder, factor=1.0, *, modalities=("t1", "flair"), regions=("wt",), thr
     return model
 
 
-def test_a_predictor_takes_an_ensemble_as_it_is(tmp_path):
-    members = {"fold1": fold(tmp_path / "1", threshold=0.2), "fold2": fold(tmp_path / "2", -1.0, threshold=0.6)}
+def test_predictor_averages_members_of_ensemble(tmp_path):
+    members = {
+        "fold1": load_fold(tmp_path / "1", threshold=0.2),
+        "fold2": load_fold(tmp_path / "2", -1.0, threshold=0.6),
+    }
     whole = Predictor(average_members(members))
     image = np.random.default_rng(0).uniform(-1, 1, (3, 2, 32, 32)).astype(np.float32)
     first, second = (Predictor(member).predict_prepared(image) for member in members.values())
-    said = whole.predict_prepared(image)
+    prediction = whole.predict_prepared(image)
     assert np.abs(first.probability - second.probability).max() > 0.05
     for part in ("probability", "anomaly", "score"):
         expected = (getattr(first, part) + getattr(second, part)) / 2
-        assert np.allclose(getattr(said, part), expected, atol=1e-6)
+        assert np.allclose(getattr(prediction, part), expected, atol=1e-6)
     assert first.reconstruction is not None
-    assert said.reconstruction is None
+    assert prediction.reconstruction is None
     assert whole.thresholds.of("wt") == pytest.approx(0.4)
     assert (whole.modalities, whole.regions) == (("t1", "flair"), ("wt",))
     assert {name.partition(".")[0] for name in whole.system.networks} == {"fold1", "fold2"}
 
 
-def test_a_single_member_is_itself(tmp_path):
-    alone = fold(tmp_path / "1")
+def test_average_members_returns_single_member(tmp_path):
+    alone = load_fold(tmp_path / "1")
     assert average_members({"fold1": alone}) is alone
 
 
 @pytest.mark.parametrize(
-    ("differs", "said"),
+    ("differs", "problem"),
     [
         ({"modalities": ("t1", "t2")}, "fold3: has data.modalities t1, t2, and fold1 t1, flair;"),
         ({"regions": ("wt", "tc")}, "fold3: has data.regions wt, tc, and fold1 wt;"),
@@ -146,15 +154,19 @@ def test_a_single_member_is_itself(tmp_path):
         ),
     ],
 )
-def test_a_member_that_does_not_belong_is_named(tmp_path, differs, said):
-    members = {"fold1": fold(tmp_path / "1"), "fold2": fold(tmp_path / "2"), "fold3": fold(tmp_path / "3", **differs)}
-    with pytest.raises(RunError) as refused:
+def test_average_members_names_incompatible_member(tmp_path, differs, problem):
+    members = {
+        "fold1": load_fold(tmp_path / "1"),
+        "fold2": load_fold(tmp_path / "2"),
+        "fold3": load_fold(tmp_path / "3", **differs),
+    }
+    with pytest.raises(RunError) as caught:
         average_members(members)
-    assert str(refused.value).startswith(said)
-    assert "\n" not in str(refused.value)
+    assert str(caught.value).startswith(problem)
+    assert "\n" not in str(caught.value)
 
 
-def test_a_classifier_of_other_classes_is_named():
+def test_average_members_names_classifier_of_other_classes():
     def model(*classes):
         config = SimpleNamespace(recipe="r", seed=0, data=[("classes", classes)], system=[], train=[])
         return SimpleNamespace(config=config, channels=(), scheme=UNSTATED)
@@ -163,7 +175,7 @@ def test_a_classifier_of_other_classes_is_named():
         average_members({"fold1": model("glioma", "pituitary"), "fold2": model("glioma", "none")})
 
 
-def test_an_exported_folder_lists_its_members(tmp_path):
+def test_write_index_lists_members_of_exported_folder(tmp_path):
     folder = tmp_path / "carried"
     for name in ("fold1", "fold2"):
         model_folder(folder / name, ("t1",), ("wt",))
@@ -179,13 +191,13 @@ def test_an_exported_folder_lists_its_members(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2, "members": ["a"]}'])
-def test_a_damaged_index_is_one_line(tmp_path, text):
+def test_member_folders_reports_damaged_index(tmp_path, text):
     (tmp_path / "ensemble.json").write_text(text)
     with pytest.raises(RunError, match=r"ensemble\.json: is damaged .*; export the experiment again"):
         member_folders(tmp_path)
 
 
-def test_an_index_that_lost_a_member_is_damaged(tmp_path):
+def test_member_folders_detects_removed_member(tmp_path):
     """Two folds of three would predict other masks."""
     write_index(tmp_path, ["fold1", "fold2", "fold3"])
     file = tmp_path / "ensemble.json"
@@ -195,14 +207,14 @@ def test_an_index_that_lost_a_member_is_damaged(tmp_path):
 
 
 @pytest.mark.parametrize("index", [{"format": 1, "members": ["a"]}, {"format": 2, "members": []}, {"format": 2}])
-def test_an_index_without_members_that_this_version_reads_is_one_line(tmp_path, index):
+def test_member_folders_rejects_index_without_members_or_of_other_format(tmp_path, index):
     write_json(tmp_path / "ensemble.json", sealed(index))
     with pytest.raises(RunError, match=r"ensemble\.json: lists no members"):
         member_folders(tmp_path)
 
 
 @pytest.mark.parametrize("members", [["fold1", "fold1"], ["fold1", "./fold1"]])
-def test_a_member_that_is_listed_twice_does_not_count_twice(tmp_path, members):
+def test_member_folders_rejects_member_listed_twice(tmp_path, members):
     write_index(tmp_path, members)
     with pytest.raises(RunError, match=r"ensemble\.json: lists a member twice"):
         member_folders(tmp_path)
@@ -212,13 +224,13 @@ def test_a_member_that_is_listed_twice_does_not_count_twice(tmp_path, members):
     ("member", "problem"),
     [("../fold1", "leads out of its folder"), ("/models/fold1", "is not relative"), (1, "is no text")],
 )
-def test_a_member_that_lies_elsewhere_is_not_loaded(tmp_path, member, problem):
+def test_member_folders_rejects_path_outside_folder(tmp_path, member, problem):
     write_index(tmp_path, ["fold1", member])
     with pytest.raises(RunError, match=rf"ensemble\.json: path {member!r} {problem}; export the experiment again"):
         member_folders(tmp_path)
 
 
-def test_a_member_that_is_a_link_to_elsewhere_is_not_loaded(tmp_path):
+def test_member_folders_rejects_link_outside_folder(tmp_path):
     model_folder(tmp_path / "elsewhere", ("t1",), ("wt",))
     (tmp_path / "carried").mkdir()
     (tmp_path / "carried" / "fold1").symlink_to(tmp_path / "elsewhere")
@@ -228,7 +240,7 @@ def test_a_member_that_is_a_link_to_elsewhere_is_not_loaded(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["networks.safetensors", "model.json", "card.md"])
-def test_a_model_folder_with_a_link_to_elsewhere_is_not_loaded(tmp_path, name):
+def test_predictor_load_rejects_link_outside_model_folder(tmp_path, name):
     folder = model_folder(tmp_path / "carried", ("t1",), ("wt",))
     (folder / name).rename(tmp_path / "secret")
     (folder / name).symlink_to("../secret")
@@ -236,6 +248,6 @@ def test_a_model_folder_with_a_link_to_elsewhere_is_not_loaded(tmp_path, name):
         Predictor.load(folder)
 
 
-def test_an_index_names_no_patient_and_no_path(tmp_path):
+def test_write_index_stores_no_patient_or_path(tmp_path):
     write_index(tmp_path, ["fold1"])
     assert json.loads((tmp_path / "ensemble.json").read_text()).keys() == {"format", "ganseg", "members", "digest"}

@@ -1,4 +1,4 @@
-"""What the model card says of a federation, from its records alone."""
+"""The model card of a federation, written from its records alone."""
 
 from ganseg_dist.config import override
 from ganseg_dist.data.cohort import Split
@@ -28,7 +28,7 @@ def card(record=None, data=DATA, run=RUN, **fields):
     return model_card(config, data, Split((), (), ()), HISTORY, RunRecord.model_validate(run), found)
 
 
-def test_it_names_the_sites_and_what_stayed_there():
+def test_federation_card_names_sites_and_local_parts():
     text = card()
     assert "\n- Sites: north (6 cases), south (2 cases)\n" in text
     assert "\n- 3 rounds, 6 epochs over all stages\n" in text
@@ -37,7 +37,7 @@ def test_it_names_the_sites_and_what_stayed_there():
     assert "north, south" in card(told(sites={}))
 
 
-def test_one_is_one():
+def test_federation_card_uses_singular_for_one():
     single = told(sites={"north": {"patients": 1, "cases": 1}, "south": {"patients": 1}})
     single["rounds"] = [single["rounds"][0] | {"until": 1}]
     text = card(single)
@@ -45,18 +45,18 @@ def test_one_is_one():
     assert "\n- 1 round, 1 epoch over all stages\n" in text
 
 
-def test_scores_are_of_the_round_that_was_kept():
+def test_federation_card_scores_are_of_kept_round():
     assert "epoch kept: north dice_wt 0.700; south dice_wt 0.600\n" in card()
     earlier = {**RUN, "kept": {"segment": {"epoch": 2, "best_of": ["dice_wt"]}}}
     assert "epoch kept: north dice_wt 0.500\n" in card(run=earlier)
 
 
-def test_what_was_left_out_is_told_with_its_reason():
+def test_federation_card_lists_quarantined_updates_with_reason():
     assert "left out: 1 of south (the change's norm is 9 times the usual one, more than 5)\n" in card()
     assert "left out: none\n" in card(told(quarantined=[]))
 
 
-def test_the_rules_are_told_and_those_of_other_strategies_are_not():
+def test_federation_card_states_configured_strategy_only():
     assert "- Strategy: fedavg\n" in card()
     assert "- Strategy: fedprox (mu 0.5)\n" in card(
         **{"federation.strategy": "fedprox", "federation.proximal_weight": 0.5}
@@ -66,7 +66,7 @@ def test_the_rules_are_told_and_those_of_other_strategies_are_not():
     assert "- Firewall: off\n" in card(**{"federation.firewall": False})
 
 
-def test_privacy_is_promised_only_where_it_was_spent():
+def test_federation_card_states_privacy_only_when_configured():
     assert "- Privacy: none promised to a site or a patient; weights are not anonymous\n" in card()
     rounds = told()["rounds"]
     rounds[-1]["epsilon"] = 2.5
@@ -79,12 +79,12 @@ def test_privacy_is_promised_only_where_it_was_spent():
     assert "noise multiplier 1.5" in both
 
 
-def test_a_gan_that_was_not_audited_says_so_and_a_control_need_not():
+def test_federation_card_warns_of_memorisation_for_gan_only():
     assert "- Memorisation: a GAN learnt from these sites' images" in card()
     assert "Memorisation" not in card(**{"system.gan": False})
 
 
-def test_of_data_that_stayed_home_nothing_is_counted():
+def test_federation_card_counts_only_data_of_the_server():
     assert "## Data\n- Stayed at the sites: the server saw none of it\n" in card()
     seen = data_record(("p", "ab"))
     assert "- 1 case of 1 patient" in card(data=seen)

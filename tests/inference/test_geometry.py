@@ -132,7 +132,7 @@ def write(file: Path, volume: np.ndarray, affine: np.ndarray, stored: Stored) ->
 
 @settings(max_examples=300, derandomize=True, deadline=None, database=None, phases=[Phase.generate])
 @given(spacings, turns, st.tuples(*[st.floats(-200, 200)] * 3), st.tuples(*[stored_ways] * 3), configs)
-def test_prepared_arrays_and_masks_do_not_depend_on_how_the_geometry_is_stored(spacing, turn, origin, ways, config):
+def test_predict_scan_does_not_depend_on_stored_geometry(spacing, turn, origin, ways, config):
     plain = np.diag([*spacing, 1.0])
     image = np.stack([HEAD[name] for name in MODALITIES]).astype(np.float32)
     reference = Scan(MODALITIES, image, HEAD["mask"].astype(np.uint8), Grid(SHAPE, plain))
@@ -169,7 +169,7 @@ PLAIN = Stored((0, 1, 2), (1, 1, 1), "both", nib.Nifti1Image, ".nii", "<i2", "mm
 CONFIG = DataConfig(size=32, spacing_mm=4.0, modalities=("flair", "t1"), regions=("wt",))
 
 
-def test_a_mask_lies_on_the_file_that_the_model_reads_first(tmp_path):
+def test_write_case_uses_grid_of_first_model_modality(tmp_path):
     """Not on the first file of the case, whose axes may be others."""
     affine = np.diag([4.0, 4.0, 5.0, 1.0])
     case = case_of(tmp_path, affine, t1=replace(PLAIN, order=(2, 0, 1), flips=(-1, 1, -1)))
@@ -184,7 +184,7 @@ def test_a_mask_lies_on_the_file_that_the_model_reads_first(tmp_path):
     assert mask.any()
 
 
-def test_evaluation_measures_in_mm_where_the_scale_of_sform_was_lost_and_says_so(tmp_path):
+def test_evaluate_measures_in_mm_and_warns_when_sform_lost_scale(tmp_path):
     affine = np.diag([-4.0, -4.0, 4.0, 1.0])
     arm = ModelArm("model", "model", predictor(CONFIG))
     right = evaluate([arm], [case_of(tmp_path / "right", affine)], "test").rows["model"][0].scores

@@ -1,4 +1,4 @@
-"""A model whose files or numbers are not what was written predicts nothing."""
+"""A model folder with damaged files or non-finite weights is rejected."""
 
 import json
 import math
@@ -37,16 +37,16 @@ def error_of(function, *arguments) -> str:
     return str(caught.value)
 
 
-def spoiled(weights, value):
+def weights_with(weights, value):
     tensors = load_file(weights)
     tensors[TENSOR].view(-1)[7] = value
     return tensors
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_weight_that_is_not_finite_is_named_on_loading(folder, value):
+def test_load_model_names_non_finite_weight(folder, value):
     file = folder / "networks.safetensors"
-    save_file(spoiled(file, value), file)
+    save_file(weights_with(file, value), file)
     described = read_sealed(folder / "model.json") | {"weights": sha256(file)}
     write_json(folder / "model.json", sealed(described))
     assert error_of(load_model, folder) == (
@@ -54,9 +54,9 @@ def test_a_weight_that_is_not_finite_is_named_on_loading(folder, value):
     )
 
 
-def test_a_weight_that_is_not_finite_is_named_on_writing_and_the_earlier_model_stays(folder):
-    weights = folder.with_suffix(".drawn")
-    save_file(spoiled(weights, math.nan), weights)
+def test_write_model_names_non_finite_weight_and_keeps_earlier_model(folder):
+    weights = folder.with_suffix(".untrained")
+    save_file(weights_with(weights, math.nan), weights)
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
     model = load_model(folder)
     with pytest.raises(RunError) as caught:
@@ -69,7 +69,7 @@ def test_a_weight_that_is_not_finite_is_named_on_writing_and_the_earlier_model_s
 
 @pytest.mark.parametrize("name", ["networks.safetensors", "model.json", "config.json", "thresholds.json"])
 @pytest.mark.parametrize("damage", ["bit", "cut", "empty", "gone"])
-def test_a_damaged_file_is_named(folder, name, damage):
+def test_load_model_names_damaged_file(folder, name, damage):
     file = folder / name
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 2
@@ -79,7 +79,7 @@ def test_a_damaged_file_is_named(folder, name, damage):
     assert error_of(load_model, folder).startswith(f"{file}: is {'missing' if damage == 'gone' else 'damaged'}")
 
 
-def test_a_digit_of_a_threshold_or_of_the_config_cannot_change_unnoticed(folder):
+def test_load_model_detects_changed_digit_in_json(folder):
     for name, was, becomes in (("thresholds.json", "0.4", "0.6"), ("config.json", '"spacing_mm": ', '"spacing_mm": 1')):
         file = folder / name
         whole = file.read_text()
@@ -95,40 +95,40 @@ def test_a_digit_of_a_threshold_or_of_the_config_cannot_change_unnoticed(folder)
     [{"regions": {"wt": math.nan}}, {"regions": {"wt": 1.5}}, {"regions": {"wt": "half"}}, {"realism": math.inf},
      {"realism": "low"}, {"calibrated_on": -1}, {"regions": None}, {"colour": 1}],
 )  # fmt: skip
-def test_thresholds_that_are_no_probabilities_are_an_error(folder, changes):
+def test_read_thresholds_rejects_values_that_are_no_probabilities(folder, changes):
     file = folder / "thresholds.json"
     file.write_text(json.dumps(sealed(read_sealed(file) | changes)))
     assert error_of(read_thresholds, folder).startswith(f"{file}: holds no thresholds in [0, 1]; ")
 
 
-def test_thresholds_come_back(folder):
+def test_write_thresholds_round_trips(folder):
     assert read_thresholds(folder) == Thresholds({"wt": 0.4}, realism=0.25, calibrated_on=3)
     write_thresholds(folder, Thresholds({"wt": 0.75}))
     assert read_thresholds(folder) == load_model(folder).thresholds == Thresholds({"wt": 0.75})
 
 
-def test_a_model_is_known_by_its_weights(folder):
+def test_weights_digest_is_sha256_of_weights_file(folder):
     assert weights_digest(folder) == sha256(folder / "networks.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in load_file(folder / "networks.safetensors").values())
 
 
 @pytest.mark.parametrize("field", ["channels", "absent"])
 @pytest.mark.parametrize("value", [5, True, "t1", [None], [["t1"]], {"t1": 0}])
-def test_a_model_of_others_whose_names_are_none_is_one_line(folder, field, value):
-    """Whoever makes a model.json makes its digest, too."""
+def test_load_model_rejects_names_of_other_type(folder, field, value):
+    """The digest of model.json does not protect against its author."""
     write_json(folder / "model.json", sealed(read_sealed(folder / "model.json") | {field: value}))
     assert error_of(load_model, folder).startswith(f"{folder / 'model.json'}: {field}: is no list of names; ")
 
 
 @pytest.mark.parametrize("realism", [10**400, "high", [0.5]])
-def test_a_realism_that_is_no_number_is_one_line(folder, realism):
+def test_read_thresholds_rejects_realism_that_is_no_number(folder, realism):
     write_json(folder / "thresholds.json", sealed({"regions": {}, "realism": realism, "calibrated_on": 1}))
     assert "holds no thresholds in [0, 1]" in error_of(read_thresholds, folder)
 
 
-def test_a_weight_that_is_not_finite_is_named_in_eight_bits_too(folder):
+def test_load_model_names_non_finite_float8_weight(folder):
     file = folder / "networks.safetensors"
-    tensors = spoiled(file, math.nan)
+    tensors = weights_with(file, math.nan)
     tensors[TENSOR] = tensors[TENSOR].to(torch.float8_e4m3fn)
     save_file(tensors, file)
     write_json(folder / "model.json", sealed(read_sealed(folder / "model.json") | {"weights": sha256(file)}))

@@ -1,4 +1,4 @@
-"""The model folder: what its labels mean is saved and loaded, and another version is named."""
+"""The model folder: its label scheme is saved and loaded, and another format names its version."""
 
 import json
 
@@ -17,25 +17,25 @@ def folder(tmp_path):
     return model_folder(tmp_path / "model", ("t1",), ("wt", "tc", "et"), scheme=BRATS_2023)
 
 
-def change(folder, **values):
+def change_model_json(folder, **values):
     file = folder / "model.json"
     file.write_text(json.dumps(sealed(read_sealed(file) | values)))
 
 
-def refusal(folder):
-    with pytest.raises(RunError) as refused:
+def load_error(folder):
+    with pytest.raises(RunError) as caught:
         load_model(folder)
-    assert "\n" not in str(refused.value)
-    return str(refused.value)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
-def test_labels_are_loaded_as_they_were_saved(folder):
+def test_load_model_restores_label_scheme(folder):
     assert load_model(folder).scheme == BRATS_2023
 
 
-def test_another_format_names_the_version_to_use(folder):
-    change(folder, format=1, ganseg="0.0.9")
-    assert refusal(folder) == (
+def test_load_model_of_other_format_names_version(folder):
+    change_model_json(folder, format=1, ganseg="0.0.9")
+    assert load_error(folder) == (
         f"{folder / 'model.json'}: model format 1, and ganseg-dist {__version__} reads {FORMAT}; use the version that "
         "wrote it, 0.0.9, or export or train the model again"
     )
@@ -49,6 +49,6 @@ def test_another_format_names_the_version_to_use(folder):
         (BRATS_2023.to_json() | {"labels": {"background": 1}}, "is no label scheme"),
     ],
 )
-def test_labels_that_do_not_fit_the_config_are_one_line(folder, labels, problem):
-    change(folder, labels=labels)
-    assert refusal(folder).startswith(f"{folder / 'model.json'}: labels: {problem}")
+def test_load_model_rejects_labels_that_do_not_fit_config(folder, labels, problem):
+    change_model_json(folder, labels=labels)
+    assert load_error(folder).startswith(f"{folder / 'model.json'}: labels: {problem}")

@@ -1,4 +1,4 @@
-"""Masks on disk: the label values are the model's, and the masks are what is scored."""
+"""Written masks: their label values are the model's, and the scores are those of these masks."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ REGIONS = ("wt", "tc", "et")
 APART = Thresholds({"wt": 0.9, "tc": 0.5, "et": 0.1})
 
 
-def undecided(folder, thresholds=APART, **more):
+def random_segmenter(folder, thresholds=APART, **more):
     """A model whose probabilities of each region take all values, independently of each other."""
     model = predictor(folder, ("t1", "t1ce"), REGIONS, thresholds=thresholds, **more)
     head = model.system.networks["segmenter"].head
@@ -35,22 +35,22 @@ def undecided(folder, thresholds=APART, **more):
     return model
 
 
-def written(model, case, out):
+def written_mask(model, case, out):
     """The mask file's values."""
     prediction = model.predict_scan(load_scan(case, model.modalities, with_mask=False))
     mask, *_ = write_case(case, prediction, model, out, Extras())
     return np.asarray(nib.load(mask).dataobj)
 
 
-def test_scores_are_those_of_the_written_masks_under_different_thresholds(tmp_path):
-    model = undecided(tmp_path / "model")
+def test_evaluate_scores_equal_those_of_written_masks(tmp_path):
+    model = random_segmenter(tmp_path / "model")
     cases = read_cohort(write_brats(tmp_path / "data", ["BraTS20_Training_001", "BraTS20_Training_002"])).cases
     rows = evaluate([ModelArm("m", "model", model)], cases, "test").rows["m"]
     for case, row in zip(cases, rows, strict=True):
-        values = written(model, case, tmp_path / "out")
+        values = written_mask(model, case, tmp_path / "out")
         assert set(np.unique(values)) == {0, 1, 2, 4}
-        ours = np.vectorize(BRATS.to_our_labels.get)(values)
-        masks = np.stack([np.isin(ours, REGION_LABELS[region]) for region in REGIONS])
+        labels = np.vectorize(BRATS.to_our_labels.get)(values)
+        masks = np.stack([np.isin(labels, REGION_LABELS[region]) for region in REGIONS])
         scan = load_scan(case, model.modalities)
         alone = model.predict_scan(scan)
         separate = alone.probability >= np.array([0.9, 0.5, 0.1], np.float32)[:, None, None, None]
@@ -62,8 +62,8 @@ def test_scores_are_those_of_the_written_masks_under_different_thresholds(tmp_pa
         assert row.scores == known | within
 
 
-def test_gallery_shows_the_nested_masks(tmp_path):
-    model = undecided(tmp_path / "model")
+def test_evaluate_pictures_hold_nested_masks(tmp_path):
+    model = random_segmenter(tmp_path / "model")
     cases = read_cohort(write_brats(tmp_path / "data", ["BraTS20_Training_001"])).cases
     wt, tc, et = evaluate([ModelArm("m", "model", model)], cases, "test").pictures[0].arrays["predicted"]
     assert wt.sum() > tc.sum() > et.sum() > 0
@@ -71,21 +71,21 @@ def test_gallery_shows_the_nested_masks(tmp_path):
     assert not (tc > wt).any()
 
 
-def test_calibrated_dice_is_that_of_the_written_masks(tmp_path):
-    model = undecided(tmp_path / "model", Thresholds())
+def test_calibrate_dice_equals_that_of_written_masks(tmp_path):
+    model = random_segmenter(tmp_path / "model", Thresholds())
     cases = read_cohort(write_brats(tmp_path / "data", ["BraTS20_Training_001", "BraTS20_Training_002"])).cases
     thresholds, best = calibrate(model, cases)
     model.thresholds = thresholds
-    for region, ours in REGION_LABELS.items():
+    for region, labels in REGION_LABELS.items():
         dice = []
         for case in cases:
-            values = np.vectorize(BRATS.to_our_labels.get)(written(model, case, tmp_path / "out"))
-            dice.append(dice_score(np.isin(values, ours), np.isin(load_scan(case).labels, ours)))
+            values = np.vectorize(BRATS.to_our_labels.get)(written_mask(model, case, tmp_path / "out"))
+            dice.append(dice_score(np.isin(values, labels), np.isin(load_scan(case).labels, labels)))
         assert best[region].dice == pytest.approx(np.mean(dice), abs=1e-12)
 
 
-def test_one_model_writes_the_same_mask_for_every_layout(tmp_path):
-    model = undecided(tmp_path / "model")
+def test_write_case_writes_same_mask_for_each_layout(tmp_path):
+    model = random_segmenter(tmp_path / "model")
     images, _ = brain(0)
     files = {m: save(tmp_path / "csv" / f"{m}.nii.gz", images[m]).name for m in ("t1", "t1ce")}
     roots = {
@@ -94,22 +94,24 @@ def test_one_model_writes_the_same_mask_for_every_layout(tmp_path):
         "nnunet": write_nnunet(tmp_path / "nnunet", ["case"]),
         "csv": write_rows(tmp_path / "csv" / "list.csv", [{"case": "c", "patient": "p", **files}]),
     }
-    masks = {name: written(model, read_cohort(root).cases[0], tmp_path / "out" / name) for name, root in roots.items()}
+    masks = {
+        name: written_mask(model, read_cohort(root).cases[0], tmp_path / "out" / name) for name, root in roots.items()
+    }
     assert set(np.unique(masks["brats"])) == {0, 1, 2, 4}
     for name, mask in masks.items():
         assert np.array_equal(mask, masks["brats"]), name
         assert mask.dtype == np.uint8
 
 
-def test_values_are_those_of_the_training_set(tmp_path):
+def test_write_case_uses_label_values_of_training_set(tmp_path):
     scheme = read_cohort(write_nnunet(tmp_path / "nnunet", ["case"])).scheme
     case = read_cohort(write_brats(tmp_path / "brats", ["BraTS20_Training_001"])).cases[0]
-    brats = written(undecided(tmp_path / "a"), case, tmp_path / "out")
-    nnunet = written(undecided(tmp_path / "b", scheme=scheme), case, tmp_path / "out")
+    brats = written_mask(random_segmenter(tmp_path / "a"), case, tmp_path / "out")
+    nnunet = written_mask(random_segmenter(tmp_path / "b", scheme=scheme), case, tmp_path / "out")
     assert np.array_equal(np.array([0, 2, 1, 0, 3])[brats], nnunet)
 
 
-def test_binary_model_writes_its_value_and_pictures_in_black_and_white(tmp_path):
+def test_write_case_of_binary_model_writes_its_value_and_255_in_pictures(tmp_path):
     scheme = LabelScheme.of_lesion("stroke", (2,))
     model = predictor(tmp_path / "model", ("flair",), ("wt",), scheme=scheme, thresholds=Thresholds({"wt": 0.0}))
     image = slice_of_head(0)
@@ -117,14 +119,14 @@ def test_binary_model_writes_its_value_and_pictures_in_black_and_white(tmp_path)
     save(tmp_path / "a.nii.gz", image[..., None].astype(np.int16))
     rows = [{"case": name, "patient": name, "flair": f"a.{name}"} for name in ("png", "nii.gz")]
     picture, volume = read_cohort(write_rows(tmp_path / "list.csv", rows)).cases
-    values = written(model, replace(volume, id="v"), tmp_path / "out")
+    values = written_mask(model, replace(volume, id="v"), tmp_path / "out")
     assert set(np.unique(values)) == {2}
     prediction = model.predict_scan(load_scan(picture, ("flair",)))
     file, *_ = write_case(picture, prediction, model, tmp_path / "out", Extras())
     assert set(np.unique(np.asarray(Image.open(file)))) == {255}
 
 
-def test_pictures_carry_nothing_of_their_sources(tmp_path):
+def test_write_case_pictures_carry_no_metadata(tmp_path):
     model = predictor(tmp_path / "model", ("flair",), ("wt",))
     text, exif = PngInfo(), Image.Exif()
     text.add_text("Comment", "DOE^JANE")

@@ -1,4 +1,4 @@
-"""What a model gives that is no number is an error, wherever a model is asked: NaN would read as no tumour."""
+"""A prediction that is not finite is an error everywhere, because NaN would read as no tumour."""
 
 import math
 
@@ -41,30 +41,30 @@ def cases(manifest):
 @pytest.fixture
 def overflowing(tmp_path):
     """A model folder whose weights are finite and whose activations are not."""
-    sound = model_folder(tmp_path / "sound", ("flair",), ("wt",))
-    weights = load_file(sound / "networks.safetensors")
+    finite = model_folder(tmp_path / "finite", ("flair",), ("wt",))
+    weights = load_file(finite / "networks.safetensors")
     weights["segmenter.encoder.0.0.weight"].fill_(3e38)
     save_file(weights, tmp_path / "large.safetensors")
-    model, folder, large = load_model(sound), tmp_path / "overflowing", tmp_path / "large.safetensors"
+    model, folder, large = load_model(finite), tmp_path / "overflowing", tmp_path / "large.safetensors"
     write_model(folder, model.config, large, model.scheme, card="", facts={}, thresholds=Thresholds())
     return folder
 
 
-def test_a_probability_that_is_nan_is_an_error_that_names_the_case(overflowing, cases):
+def test_predict_scan_names_case_with_nan_probability(overflowing, cases):
     predictor = Predictor.load(overflowing)
     scan = load_scan(cases[0], ("flair",))
     with pytest.raises(DataError, match=r"^ada: the model's probability is NaN or infinite in \d+ of \d+ values; use"):
         predictor.predict_scan(scan)
 
 
-def test_so_it_is_in_an_ensemble_of_which_one_member_gives_it(overflowing, cases, tmp_path):
-    together = Predictor(load_together({"sound": tmp_path / "sound", "overflowing": overflowing}))
+def test_ensemble_predict_scan_rejects_nan_of_one_member(overflowing, cases, tmp_path):
+    together = Predictor(load_together({"finite": tmp_path / "finite", "overflowing": overflowing}))
     with pytest.raises(DataError, match=r"^ada: the model's probability is NaN"):
         together.predict_scan(load_scan(cases[0], ("flair",)))
 
 
 @pytest.mark.parametrize(
-    "ask",
+    "call",
     [
         lambda predictor, cases, folder: calibrate(predictor, cases),
         lambda predictor, cases, folder: evaluate([ModelArm("m", "model", predictor)], cases, "test"),
@@ -72,34 +72,34 @@ def test_so_it_is_in_an_ensemble_of_which_one_member_gives_it(overflowing, cases
     ],
     ids=["calibrate", "evaluate", "search thresholds"],
 )
-def test_whoever_asks_the_model_gets_the_error(overflowing, cases, tmp_path, ask):
+def test_calibrate_evaluate_and_search_reject_nan_probability(overflowing, cases, tmp_path, call):
     with pytest.raises(DataError, match=r"^ada: the model's probability is NaN"):
-        ask(Predictor.load(overflowing), cases, tmp_path)
+        call(Predictor.load(overflowing), cases, tmp_path)
     assert not (tmp_path / "kept").exists()
 
 
-def test_predict_writes_no_mask_and_exits_with_1(overflowing, manifest, tmp_path):
+def test_predict_command_writes_no_mask_and_exits_1_on_nan(overflowing, manifest, tmp_path):
     result = run_command("predict", overflowing, manifest, "--out", tmp_path / "masks")
     assert result.code == 1
     assert [line.partition(" the model's")[0] for line in result.errors] == ["error: ada:"]
     assert not (tmp_path / "masks").exists()
 
 
-def test_predict_goes_on_with_the_other_cases(tmp_path, manifest, monkeypatch):
-    """Of two cases the model is at a loss with the first."""
+def test_predict_command_continues_with_other_cases_after_nan(tmp_path, manifest, monkeypatch):
+    """The model gives NaN for the first of two cases."""
     lines = manifest.read_text().splitlines()
     manifest.write_text("\n".join([lines[0], lines[1], lines[1].replace("ada", "ben")]) + "\n")
-    folder = model_folder(tmp_path / "sound", ("flair",), ("wt",))
-    predict_prepared, asked = Predictor.predict_prepared, []
+    folder = model_folder(tmp_path / "finite", ("flair",), ("wt",))
+    predict_prepared, images = Predictor.predict_prepared, []
 
-    def sometimes(self, image):
-        said = predict_prepared(self, image)
-        asked.append(image)
-        if len(asked) == 1:
-            said.probability[0, 0, 3, 3] = math.nan
-        return said
+    def nan_at_first(self, image):
+        prediction = predict_prepared(self, image)
+        images.append(image)
+        if len(images) == 1:
+            prediction.probability[0, 0, 3, 3] = math.nan
+        return prediction
 
-    monkeypatch.setattr(Predictor, "predict_prepared", sometimes)
+    monkeypatch.setattr(Predictor, "predict_prepared", nan_at_first)
     result = run_command("predict", folder, manifest, "--out", tmp_path / "masks")
     assert result.code == 1
     assert [line.split(";")[0] for line in result.errors] == [
@@ -108,7 +108,7 @@ def test_predict_goes_on_with_the_other_cases(tmp_path, manifest, monkeypatch):
     assert [file.name for file in (tmp_path / "masks").iterdir()] == ["ben_mask.png"]
 
 
-def test_a_served_model_gives_the_error(overflowing, tmp_path):
+def test_served_model_rejects_nan_probability(overflowing, tmp_path):
     served = pytest.importorskip("ganseg_dist.tracking.served_model")
     model = served.SegmentationModel()
     model.predictor = Predictor.load(overflowing)
@@ -116,7 +116,7 @@ def test_a_served_model_gives_the_error(overflowing, tmp_path):
         model.predict(None, slice_of_head(0)[None, None].astype(np.float32))
 
 
-def test_onnx_that_gives_nan_is_not_kept(overflowing, tmp_path):
+def test_export_onnx_deletes_file_that_gives_nan(overflowing, tmp_path):
     for package in ("onnxruntime", "onnxscript"):
         pytest.importorskip(package, reason="comes with pip install 'ganseg-dist[onnx]'")
     from ganseg_dist.inference.onnx_export import export_onnx
@@ -127,7 +127,7 @@ def test_onnx_that_gives_nan_is_not_kept(overflowing, tmp_path):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_values_that_are_not_finite_are_counted(value):
+def test_check_finite_counts_non_finite_values(value):
     check_finite("ada", "score", [0.0, 1.0])
     check_finite("ada", "score", np.zeros((0, 3), np.float32))
     with pytest.raises(DataError, match=r"^ada: the model's score is NaN or infinite in 2 of 3 values; "):

@@ -1,4 +1,4 @@
-"""Models whose weights were drawn, for tests that do not care what was learnt."""
+"""Untrained models, for tests to which the weights do not matter."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +21,7 @@ def untrained_weights(config: RunConfig, file: Path) -> Path:
         f"{name}.{key}": value for name, network in networks.items() for key, value in network.state_dict().items()
     }
     for name in ("generator.condition_stem.weight", "generator.image_head.weight"):
-        if name in weights:  # a fresh painter's are so small that all is grey, in which no head is found
+        if name in weights:  # initial weights are so small that images are grey and no head is found
             weights[name] = 20 * weights[name]
     save_file(weights, file)
     return file
@@ -42,7 +42,7 @@ def model_folder(
         {"data.modalities": list(modalities), "data.regions": list(regions), **(changes or {})},
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    weights = untrained_weights(config, folder.with_suffix(".drawn"))
+    weights = untrained_weights(config, folder.with_suffix(".untrained"))
     write_model(
         folder,
         config,
