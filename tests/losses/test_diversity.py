@@ -4,7 +4,7 @@ import torch
 from ganseg_dist.losses.adversarial import diversity_loss
 
 
-def test_diversity_is_the_images_difference_over_the_noises():
+def test_diversity_loss_is_image_difference_over_noise_difference():
     """Example one: images differ by 0.5, noises by 2; example two: images are equal."""
     one = torch.zeros(2, 1, 4, 4)
     other = one.clone()
@@ -13,6 +13,6 @@ def test_diversity_is_the_images_difference_over_the_noises():
     assert diversity_loss(one, other, z, other_z).item() == pytest.approx(-(0.25 + 0) / 2, rel=1e-5)
 
 
-def test_the_same_noise_is_finite():
+def test_diversity_loss_is_finite_for_equal_noise():
     image = torch.zeros(1, 1, 2, 2)
     assert diversity_loss(image, image, torch.zeros(1, 3), torch.zeros(1, 3)).item() == 0
