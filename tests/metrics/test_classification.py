@@ -18,25 +18,25 @@ from ganseg_dist.metrics.statistics import mean_interval
 THREE = ("glioma", "meningioma", "none")
 
 
-def certain(predicted, classes):
+def one_hot(predicted, classes):
     return np.eye(classes)[predicted]
 
 
-def patients(count):
+def patient_names(count):
     return [f"p{index}" for index in range(count)]
 
 
-def made(seed, count, classes):
+def random_predictions(seed, count, classes):
     rng = np.random.default_rng(seed)
     truth = rng.integers(classes, size=count)
     logits = rng.normal(size=(count, classes)) + 1.5 * np.eye(classes)[truth]
     return truth, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
 
 
-def test_rates_by_hand():
+def test_classification_scores_match_hand_computation():
     truth = np.array([0, 0, 0, 1, 1, 2])
     predicted = np.array([0, 0, 1, 1, 0, 1])
-    scores = classification_scores(truth, certain(predicted, 3), patients(6), THREE)
+    scores = classification_scores(truth, one_hot(predicted, 3), patient_names(6), THREE)
     assert scores.confusion == ((2, 1, 0), (1, 1, 0), (0, 1, 0))
     assert scores.accuracy.mean == pytest.approx(3 / 6)
     glioma, meningioma, nothing = (scores.classes[name] for name in THREE)
@@ -52,9 +52,9 @@ def test_rates_by_hand():
     assert (scores.n_images, scores.n_patients) == (6, 6)
 
 
-def test_a_class_that_is_never_predicted_scores_0_and_one_without_images_nothing():
+def test_classification_scores_of_unpredicted_and_absent_classes():
     truth, predicted = np.array([0, 0, 1, 1]), np.array([0, 2, 0, 0])
-    scores = classification_scores(truth, certain(predicted, 3), patients(4), THREE)
+    scores = classification_scores(truth, one_hot(predicted, 3), patient_names(4), THREE)
     meningioma, nothing = scores.classes["meningioma"], scores.classes["none"]
     assert (meningioma.precision.mean, meningioma.recall.mean, meningioma.f1.mean) == (0, 0, 0)
     assert (nothing.precision, nothing.recall, nothing.f1, nothing.n_predicted) == (None, None, None, 1)
@@ -64,10 +64,10 @@ def test_a_class_that_is_never_predicted_scores_0_and_one_without_images_nothing
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
-def test_equals_scikit_learn_and_torchmetrics(classes):
-    truth, probability = made(0, 400, classes)
+def test_classification_scores_equal_scikit_learn_and_torchmetrics(classes):
+    truth, probability = random_predictions(0, 400, classes)
     names = [f"c{index}" for index in range(classes)]
-    scores = classification_scores(truth, probability, patients(400), names)
+    scores = classification_scores(truth, probability, patient_names(400), names)
     precision, recall, f1, support = precision_recall_fscore_support(truth, probability.argmax(axis=1))
     for index, name in enumerate(names):
         one = scores.classes[name]
@@ -76,46 +76,50 @@ def test_equals_scikit_learn_and_torchmetrics(classes):
         assert one.f1.mean == pytest.approx(f1[index])
         assert one.n_images == support[index]
     assert scores.f1.mean == pytest.approx(f1.mean())
-    theirs = multiclass_calibration_error(torch.from_numpy(probability), torch.from_numpy(truth), classes, n_bins=10)
-    assert scores.expected_calibration_error.mean == pytest.approx(float(theirs), abs=1e-6)
+    expected = multiclass_calibration_error(torch.from_numpy(probability), torch.from_numpy(truth), classes, n_bins=10)
+    assert scores.expected_calibration_error.mean == pytest.approx(float(expected), abs=1e-6)
 
 
 @pytest.mark.parametrize("decimals", [1, 8])  # one decimal makes many equal scores
-def test_areas_equal_scikit_learn(decimals):
-    truth, probability = made(1, 300, 2)
+def test_classification_areas_equal_scikit_learn(decimals):
+    truth, probability = random_predictions(1, 300, 2)
     second = probability[:, 1].round(decimals)
-    scores = classification_scores(truth, np.stack([1 - second, second], axis=1), patients(300), ("no", "yes"))
+    scores = classification_scores(truth, np.stack([1 - second, second], axis=1), patient_names(300), ("no", "yes"))
     assert scores.auroc.mean == pytest.approx(roc_auc_score(truth, second))
     assert scores.auprc.mean == pytest.approx(average_precision_score(truth, second))
     assert scores.auroc.low < scores.auroc.mean < scores.auroc.high < 1
     assert scores.auprc.low < scores.auprc.mean < scores.auprc.high < 1
 
 
-def test_a_patients_images_are_drawn_together():
-    truth, probability = made(2, 40, 2)
-    alone = classification_scores(truth, probability, patients(40), ("no", "yes"))
+def test_classification_intervals_resample_patients_as_a_whole():
+    truth, probability = random_predictions(2, 40, 2)
+    alone = classification_scores(truth, probability, patient_names(40), ("no", "yes"))
     repeated = np.repeat(np.arange(40), 8)
-    grouped = classification_scores(truth[repeated], probability[repeated], np.repeat(patients(40), 8), ("no", "yes"))
-    # Eight copies of each patient's image say nothing new.
+    grouped = classification_scores(
+        truth[repeated], probability[repeated], np.repeat(patient_names(40), 8), ("no", "yes")
+    )
+    # Eight copies of each patient's image add no information.
     for name in ("accuracy", "balanced_accuracy", "f1", "expected_calibration_error", "auroc", "auprc"):
         one, eight = getattr(alone, name), getattr(grouped, name)
         assert (eight.mean, eight.low, eight.high, eight.n) == pytest.approx((one.mean, one.low, one.high, 40)), name
     assert alone.accuracy.high - alone.accuracy.low > 0.1
 
 
-def test_the_interval_of_accuracy_is_that_of_a_mean():
+def test_accuracy_interval_equals_mean_interval():
     # Where every image is of the class, its recall is the mean of being right.
     right = np.random.default_rng(3).random(200) < 0.7
-    scores = classification_scores(np.zeros(200, int), certain(np.where(right, 0, 1), 2), patients(200), ("a", "b"))
-    expected = mean_interval(right.astype(float).tolist(), patients(200), bounds=(0, 1))
+    scores = classification_scores(
+        np.zeros(200, int), one_hot(np.where(right, 0, 1), 2), patient_names(200), ("a", "b")
+    )
+    expected = mean_interval(right.astype(float).tolist(), patient_names(200), bounds=(0, 1))
     recall = scores.classes["a"].recall
     assert recall.mean == scores.accuracy.mean == expected.mean
     assert (recall.low, recall.high) == pytest.approx((expected.low, expected.high))
 
 
-def test_calibration_by_hand():
+def test_expected_calibration_error_matches_hand_computation():
     probability = np.array([[0.9, 0.1], [0.9, 0.1], [0.3, 0.7], [1.0, 0.0]])
-    scores = classification_scores(np.array([0, 1, 1, 0]), probability, patients(4), ("a", "b"))
+    scores = classification_scores(np.array([0, 1, 1, 0]), probability, patient_names(4), ("a", "b"))
     # |1/2 - 0.9| of two images, |1 - 0.7| of one and 0 of the last.
     assert scores.expected_calibration_error.mean == pytest.approx((2 * 0.4 + 0.3) / 4)
     filled = {(part.low, part.high): part for part in scores.calibration if part.n_images}
@@ -127,16 +131,16 @@ def test_calibration_by_hand():
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_never_nan(count):
+def test_classification_scores_are_never_nan(count):
     for truth in (np.zeros(count, int), np.arange(count) % 2):
-        scores = classification_scores(truth, np.full((count, 2), 0.5), patients(count), ("a", "b"))
+        scores = classification_scores(truth, np.full((count, 2), 0.5), patient_names(count), ("a", "b"))
         json.dumps(asdict(scores), allow_nan=False)
         assert (scores.auroc is None) == (len(set(truth)) == 1)
-    one = classification_scores(np.array([0, 1]), certain([0, 0], 2), ["p", "p"], ("a", "b"))
+    one = classification_scores(np.array([0, 1]), one_hot([0, 0], 2), ["p", "p"], ("a", "b"))
     assert (one.accuracy.low, one.accuracy.high, one.accuracy.n) == (0.5, 0.5, 1)
 
 
-def test_threshold_at_specificity_by_hand():
+def test_threshold_at_specificity_matches_hand_computation():
     scores = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.35, 0.6])
     positive = np.array([False] * 5 + [True] * 2)
     # Three of five negatives below it, then four, then all.
@@ -148,47 +152,47 @@ def test_threshold_at_specificity_by_hand():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("specificity", [0.07, 0.5, 0.9, 0.99])
-def test_validation_keeps_the_specificity_with_the_best_sensitivity(dtype, specificity):
+def test_threshold_at_specificity_is_lowest_that_keeps_specificity(dtype, specificity):
     rng = np.random.default_rng(4)
     positive = rng.random(200) < 0.4
     scores = np.clip(rng.normal(0.3 + 0.3 * positive, 0.15), 0, 1).round(2).astype(dtype)
     threshold = threshold_at_specificity(scores, positive, specificity)
-    point = operating_point(scores, positive, patients(200), threshold)
+    point = operating_point(scores, positive, patient_names(200), threshold)
     assert point.specificity.mean >= specificity
     lower = scores[scores < threshold].max()
     assert np.mean(scores[~positive] < lower) < specificity
 
 
-def test_no_score_above_the_negatives_leaves_a_sensitivity_of_0():
+def test_threshold_at_specificity_may_leave_zero_sensitivity():
     scores, positive = np.array([0.9, 0.9, 0.2]), np.array([False, True, True])
     threshold = threshold_at_specificity(scores, positive, 0.9)
-    point = operating_point(scores, positive, patients(3), threshold)
+    point = operating_point(scores, positive, patient_names(3), threshold)
     assert (point.specificity.mean, point.sensitivity.mean) == (1, 0)
 
 
-def test_operating_point_by_hand():
+def test_operating_point_matches_hand_computation():
     scores = np.array([0.2, 0.5, 0.7, 0.4, 0.9])
     positive = np.array([False, False, True, True, True])
     point = operating_point(scores, positive, ["a", "b", "c", "c", "d"], 0.5)
     assert (point.tp, point.fn, point.fp, point.tn) == (2, 1, 1, 1)
     assert (point.sensitivity.mean, point.sensitivity.n) == (pytest.approx(2 / 3), 2)
     assert (point.specificity.mean, point.specificity.n) == (0.5, 2)
-    assert operating_point(scores[2:], positive[2:], patients(3), 0.5).specificity is None
+    assert operating_point(scores[2:], positive[2:], patient_names(3), 0.5).specificity is None
 
 
-def test_errors_say_what_to_mend():
+def test_classification_metrics_reject_invalid_inputs():
     half = np.full((2, 2), 0.5)
     with pytest.raises(DataError, match=r"give \(N,\) and \(N, K\)"):
-        classification_scores(np.array([0, 1]), half, patients(2), THREE)
+        classification_scores(np.array([0, 1]), half, patient_names(2), THREE)
     with pytest.raises(DataError, match="leave out images of unknown class"):
-        classification_scores(np.array([0, -1]), half, patients(2), ("a", "b"))
+        classification_scores(np.array([0, -1]), half, patient_names(2), ("a", "b"))
     with pytest.raises(DataError, match="apply the softmax"):
-        classification_scores(np.array([0, 1]), 2 * half * np.nan, patients(2), ("a", "b"))
+        classification_scores(np.array([0, 1]), 2 * half * np.nan, patient_names(2), ("a", "b"))
     with pytest.raises(DataError, match="apply the softmax"):
-        classification_scores(np.array([0, 1]), half / 2, patients(2), ("a", "b"))
+        classification_scores(np.array([0, 1]), half / 2, patient_names(2), ("a", "b"))
     with pytest.raises(DataError, match="1 names for 2 images"):
-        classification_scores(np.array([0, 1]), half, patients(1), ("a", "b"))
+        classification_scores(np.array([0, 1]), half, patient_names(1), ("a", "b"))
     with pytest.raises(DataError, match="share between 0 and 1"):
         threshold_at_specificity(np.array([0.5]), np.array([False]), 1.0)
     with pytest.raises(DataError, match="1 are not finite"):
-        operating_point(np.array([np.inf]), np.array([False]), patients(1), 0.5)
+        operating_point(np.array([np.inf]), np.array([False]), patient_names(1), 0.5)

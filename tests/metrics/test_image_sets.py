@@ -1,4 +1,4 @@
-"""Rates and areas of sets of images, given how often each patient is drawn."""
+"""Rates and areas of sets of images, weighted by how often each patient is resampled."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ CALLED = np.array([0, 1, 1, 1])
 OWNER = np.array([0, 1, 1, 2])
 
 
-def test_rates_by_hand():
+def test_confusion_rates_match_hand_computation():
     counts = confusion_counts(TRUTH, CALLED, OWNER, 3, 2)
     assert counts.tolist() == [[[1, 0], [0, 0]], [[0, 1], [0, 1]], [[0, 0], [0, 1]]]
     # Each once; the second thrice; the last alone, who has no image of class 0.
@@ -23,17 +23,17 @@ def test_rates_by_hand():
     assert found["f1"].tolist() == pytest.approx([(2 / 3 + 4 / 5) / 2, (0 + 2 / 3) / 2, 1])
 
 
-def test_areas_are_those_of_scikit_learn_with_weights():
+def test_curve_areas_equal_scikit_learn_with_weights():
     rng = np.random.default_rng(0)
     positive, score, owner = rng.random(60) < 0.4, rng.random(60).round(1), np.arange(60) // 5
-    drawn = np.vstack([rng.integers(3, size=(4, 12)), rng.random((4, 12))])
-    found = curve_areas(positive, score, owner)(drawn)
-    for weights, auroc, auprc in zip(drawn[:, owner], found["auroc"], found["auprc"], strict=True):
+    patient_weights = np.vstack([rng.integers(3, size=(4, 12)), rng.random((4, 12))])
+    found = curve_areas(positive, score, owner)(patient_weights)
+    for weights, auroc, auprc in zip(patient_weights[:, owner], found["auroc"], found["auprc"], strict=True):
         assert auroc == pytest.approx(roc_auc_score(positive, score, sample_weight=weights))
         assert auprc == pytest.approx(average_precision_score(positive, score, sample_weight=weights))
 
 
-def test_areas_of_one_class_alone_are_none_and_two_patients_of_a_class_each_have_one():
+def test_curve_areas_of_single_class_are_none():
     areas = curve_areas(np.array([True, False]), np.array([0.9, 0.1]), np.array([0, 1]))
     assert np.isnan(areas(np.array([[1.0, 0], [0, 1]]))["auprc"]).all()
     perfect = intervals(areas, 2)["auroc"]
@@ -42,7 +42,7 @@ def test_areas_of_one_class_alone_are_none_and_two_patients_of_a_class_each_have
     assert alone == {"auroc": None, "auprc": None}
 
 
-def test_a_mean_has_the_interval_of_its_own_values():
+def test_intervals_of_a_mean_equal_mean_interval():
     """Half of a patient left out gives back what it adds, to the last digits."""
     right, owner = np.random.default_rng(1).random(90) < 0.7, np.arange(90) // 3
     rates = confusion_rates(confusion_counts(np.ones(90, int), right.astype(int), owner, 30, 2))
@@ -55,20 +55,20 @@ def test_a_mean_has_the_interval_of_its_own_values():
 
 
 @pytest.mark.parametrize("patients", [8, 20])
-def test_intervals_of_an_area_hold_the_truth_about_as_often_as_they_say(patients):
+def test_intervals_of_auroc_have_nominal_coverage(patients):
     """Slices of a patient are alike; the true area is that of very many patients."""
     rng = np.random.default_rng(0)
 
-    def drawn(n):
+    def sample_scores(n):
         positive = rng.random((n, 6)) < 0.4
         score = rng.normal(size=(n, 1)) * 0.7 + rng.normal(size=(n, 6)) + positive
         return positive.ravel(), score.ravel(), np.repeat(np.arange(n), 6)
 
-    positive, score, _ = drawn(20_000)
+    positive, score, _ = sample_scores(20_000)
     truth = roc_auc_score(positive, score)
     holds = []
     for _ in range(400):
-        positive, score, owner = drawn(patients)
+        positive, score, owner = sample_scores(patients)
         found = intervals(curve_areas(positive, score, owner), patients)["auroc"]
         holds.append(found.low <= truth <= found.high)
     assert 0.92 <= np.mean(holds) <= 0.99

@@ -9,11 +9,11 @@ def masks(shape):
     return np.zeros(shape, bool), np.zeros(shape, bool)
 
 
-def test_diagonal_of_a_brats_volume():
+def test_pair_masks_diagonal_of_brats_volume():
     assert pair_masks(*masks((240, 240, 155)), (1, 1, 1)).diagonal == pytest.approx(373.13, abs=5e-3)
 
 
-def test_crop_is_the_unions_box():
+def test_cropped_is_bounding_box_of_union():
     prediction, truth = masks((10, 10, 10))
     prediction[1, 4, 5] = truth[3, 4, 9] = True
     near = pair_masks(prediction, truth).cropped()
@@ -22,7 +22,7 @@ def test_crop_is_the_unions_box():
     assert np.argwhere(near.truth).tolist() == [[2, 0, 4]]
 
 
-def test_a_single_slice_is_an_image():
+def test_pair_masks_drops_singleton_axis():
     pair = pair_masks(*masks((30, 40, 1)), (1.0, 1.0, 5.0))
     assert pair.truth.shape == (30, 40)
     assert pair.diagonal == 50
@@ -39,6 +39,6 @@ def test_a_single_slice_is_an_image():
         (np.zeros((2, 2), bool), np.zeros((2, 2), bool), (1, float("nan")), "spacing_mm"),
     ],
 )
-def test_errors_say_what_to_mend(prediction, truth, spacing, message):
+def test_pair_masks_rejects_invalid_inputs(prediction, truth, spacing, message):
     with pytest.raises(DataError, match=message):
         pair_masks(prediction, truth, spacing)

@@ -6,7 +6,7 @@ from ganseg_dist.metrics.overlap import dice_score, iou_score, sensitivity, spec
 SCORES = (dice_score, iou_score, sensitivity, specificity)
 
 
-def test_two_boxes_shifted_by_hand():
+def test_overlap_scores_of_shifted_boxes_match_hand_computation():
     prediction, truth = np.zeros((10, 10), bool), np.zeros((10, 10), bool)
     truth[2:6, 2:6] = True  # 16 pixels
     prediction[4:8, 2:7] = True  # 20 pixels, 8 of them true
@@ -17,18 +17,18 @@ def test_two_boxes_shifted_by_hand():
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 4), (3, 4, 5)])
-def test_both_empty_is_perfect(shape):
+def test_overlap_scores_of_two_empty_masks_are_one(shape):
     empty = np.zeros(shape, bool)
     assert [score(empty, empty) for score in SCORES] == [1, 1, 1, 1]
 
 
-def test_one_empty_scores_nothing():
+def test_overlap_scores_of_one_empty_mask():
     empty, some = np.zeros((4, 4), bool), np.eye(4, dtype=bool)
     assert [score(some, empty) for score in SCORES] == [0, 0, 0, 12 / 16]
     assert [score(empty, some) for score in SCORES] == [0, 0, 0, 1]
 
 
-def test_truth_everywhere_leaves_no_background_to_get_right():
+def test_specificity_without_background_is_one_only_if_perfect():
     full, some = np.ones((4, 4), bool), np.eye(4, dtype=bool)
     assert specificity(full, full) == 1
     assert specificity(some, full) == 0

@@ -1,4 +1,4 @@
-"""Every score that anything here measures is registered once, with its direction."""
+"""Each score is registered once, with its direction."""
 
 import numpy as np
 import pytest
@@ -25,14 +25,14 @@ def stages():
 
 
 @pytest.mark.parametrize("stage", stages())
-def test_every_score_of_every_stage_is_registered(stage):
+def test_stage_scores_are_registered(stage):
     for score in (*stage.scores, *stage.monitor.scores, *(alarm.score for alarm in stage.alarms)):
         assert score_label(score)
     assert common_mode(stage.monitor.scores) == stage.monitor.mode
 
 
 @pytest.mark.parametrize("name", recipes())
-def test_a_sweep_ranks_by_the_score_that_chooses_epochs_in_its_direction(name):
+def test_metrics_of_sweep_default_to_monitor_score_and_direction(name):
     config = override(recipe(name), COHORT[recipe(name).system.task])
     (metric,) = metrics_of((), config)
     monitor = build_system(config).stages[-1].monitor
@@ -41,7 +41,7 @@ def test_a_sweep_ranks_by_the_score_that_chooses_epochs_in_its_direction(name):
 
 
 @pytest.mark.parametrize("spacing_mm", [None, (1.0, 1.0, 2.0)])
-def test_every_score_of_a_scan_is_registered_with_its_unit(spacing_mm):
+def test_case_scores_are_registered_with_unit(spacing_mm):
     masks = np.zeros((1, 4, 4, 4), bool)
     scores = case_scores(masks, masks, ["wt"], spacing_mm, foreground=np.ones((4, 4, 4), bool))
     assert {find_score(name).name for name in scores} == {score.name for score in REGISTERED if score.of_scan}
@@ -65,17 +65,17 @@ def test_every_score_of_a_scan_is_registered_with_its_unit(spacing_mm):
         ("l1", "l1"),
     ],
 )
-def test_a_score_is_found_whatever_its_region_unit_or_part(name, score):
+def test_find_score_ignores_region_unit_and_part(name, score):
     assert find_score(name) is SCORES[score]
 
 
 @pytest.mark.parametrize("name", ["dcie", "dice_", "f1_wt", "accuracy_mm", "wt/", "", "val/loss"])
-def test_an_unknown_score_is_an_error(name):
+def test_find_score_rejects_unknown_name(name):
     with pytest.raises(ConfigError, match=rf"^{name}: is no score"):
         find_score(name)
 
 
-def test_directions_are_those_of_the_definitions():
+def test_direction_matches_definition_of_score():
     smaller = {score.name for score in REGISTERED if direction(score.name) == "↓"}
     assert smaller == {
         "hd95", "lesion_hd95", "lesions_missed", "lesions_false_positive", "cross_entropy", "hole_l1", "l1", "epsilon",
@@ -85,11 +85,11 @@ def test_directions_are_those_of_the_definitions():
     assert neither == {"lesions_true", "lesions_predicted", "diversity", "relative_diversity", "presence"}
 
 
-def test_no_score_of_scans_begins_like_another_with_a_region():
+def test_no_scan_score_name_is_prefix_of_another_with_region():
     """dice_surface of the region wt would be taken for dice of the region surface_wt."""
     of_scan = [score.name for score in REGISTERED if score.of_scan]
     assert not [name for name in SCORES for other in of_scan if name.startswith(f"{other}_")]
 
 
-def test_labels_tell_scores_apart():
+def test_score_labels_are_unique():
     assert len({score.label for score in REGISTERED}) == len(SCORES) == len(REGISTERED)

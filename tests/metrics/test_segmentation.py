@@ -15,7 +15,7 @@ def two_regions():
     return prediction, truth
 
 
-def test_one_flat_dict_with_units_in_the_names():
+def test_case_scores_are_flat_with_units_in_names():
     prediction, truth = two_regions()
     scores = case_scores(prediction, truth, ("wt", "et"), (1.0, 1.0, 1.0))
     assert len(scores) == 2 * sum(score.of_scan and score.name != "foreground_specificity" for score in REGISTERED)
@@ -29,7 +29,7 @@ def test_one_flat_dict_with_units_in_the_names():
     assert all(math.isfinite(value) for value in scores.values())
 
 
-def test_specificity_within_the_body_leaves_the_air_out():
+def test_foreground_specificity_excludes_air():
     truth, prediction, foreground = (np.zeros((10, 10, 2), bool) for _ in range(3))
     foreground[:5, :, 0] = True
     truth[:2, :5, 0] = True
@@ -41,14 +41,14 @@ def test_specificity_within_the_body_leaves_the_air_out():
     assert scores["wt/specificity"] == pytest.approx(1 - 10 / 190)
 
 
-def test_pictures_are_measured_in_pixels():
+def test_case_scores_without_spacing_are_in_pixels():
     prediction, truth = two_regions()
     scores = case_scores(prediction, truth, ("wt", "et"))
     assert {name.split("/")[1] for name in scores if "hd95" in name} == {"hd95_px", "lesion_hd95_px"}
     assert scores["wt/hd95_px"] == 1
 
 
-def test_masks_must_fit_the_regions():
+def test_case_scores_reject_mismatch_of_masks_and_regions():
     prediction, truth = two_regions()
     with pytest.raises(DataError, match="prediction: 2 masks for regions wt"):
         case_scores(prediction, truth, ("wt",))

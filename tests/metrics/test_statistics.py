@@ -13,28 +13,28 @@ from ganseg_dist.metrics.statistics import (
 )
 
 
-def test_one_subject_and_equal_ones_have_no_interval():
+def test_mean_interval_of_one_subject_or_equal_values_is_a_point():
     assert mean_interval([0.7]) == Interval(0.7, 0.7, 0.7, 1)
     assert mean_interval([0.6, 0.8], ["a", "a"]) == Interval(0.7, pytest.approx(0.7), pytest.approx(0.7), 1)
     same = mean_interval([0.1 + 0.2] * 5)
     assert (same.low, same.high, same.n) == (same.mean, same.mean, 5)
 
 
-def test_the_interval_of_two_subjects_is_students_by_hand():
+def test_mean_interval_of_two_subjects_is_student_t():
     found = mean_interval([0.0, 1.0])  # s / sqrt(2) = 1/2, and t of one degree of freedom is 12.706
     assert (found.mean, found.n) == (0.5, 2)
     assert (found.low, found.high) == pytest.approx((0.5 - 12.706 / 2, 0.5 + 12.706 / 2), abs=1e-3)
     assert mean_interval([0.0, 1.0], bounds=(0, 1)) == Interval(0.5, 0, 1, 2)
 
 
-def test_the_interval_of_symmetric_values_is_students():
+def test_mean_interval_of_symmetric_values_is_student_t():
     values = np.array([-3.0, -1.0, -0.5, 0.5, 1.0, 3.0]) + 7
     low, high = stats.t.interval(0.95, 5, loc=7, scale=stats.sem(values))
     found = mean_interval(values.tolist())
     assert (found.low, found.high) == pytest.approx((low, high))
 
 
-def test_the_interval_of_skewed_values_reaches_to_where_halls_transformation_is_t():
+def test_mean_interval_of_skewed_values_uses_hall_transformation():
     values = np.random.default_rng(0).gamma(4, size=12)
     found = mean_interval(values.tolist())
     error, a = stats.sem(values), stats.skew(values, bias=False) / np.sqrt(12)
@@ -44,7 +44,7 @@ def test_the_interval_of_skewed_values_reaches_to_where_halls_transformation_is_
     assert found.low == pytest.approx(values.mean() - stats.t.ppf(0.975, 11) * error)
 
 
-def test_one_far_value_stretches_the_interval_to_three_errors_over_the_skewness_and_no_further():
+def test_mean_interval_is_limited_for_an_outlier():
     values = np.array([0.35, *np.linspace(0.7, 0.87, 11)])
     found, error = mean_interval(values.tolist()), stats.sem(values)
     a = stats.skew(values, bias=False) / np.sqrt(12)
@@ -52,7 +52,7 @@ def test_one_far_value_stretches_the_interval_to_three_errors_over_the_skewness_
     assert found.high == pytest.approx(values.mean() + stats.t.ppf(0.975, 11) * error)
 
 
-def test_sessions_of_a_subject_count_as_one():
+def test_mean_interval_counts_sessions_of_a_subject_once():
     rng = np.random.default_rng(0)
     per_subject = rng.normal(size=20)
     values, subjects = np.repeat(per_subject, 10).tolist(), np.repeat([f"p{i}" for i in range(20)], 10).tolist()
@@ -60,18 +60,18 @@ def test_sessions_of_a_subject_count_as_one():
     assert (grouped.mean, grouped.low, grouped.high, grouped.n) == pytest.approx((once.mean, once.low, once.high, 20))
 
 
-def test_a_subject_with_more_values_weighs_more():
+def test_mean_interval_weights_subjects_by_number_of_values():
     found = mean_interval([1.0, 1.0, 1.0, 0.0, 0.0], ["a", "a", "a", "b", "c"])
     assert (found.mean, found.n) == (pytest.approx(0.6), 3)
 
 
-def test_one_seed_by_itself_is_the_plain_interval_and_equal_seeds_add_nothing():
+def test_interval_of_equal_seeds_equals_that_of_one_seed():
     values = np.random.default_rng(1).normal(size=9)
     once, twice = interval_of(values[None]), interval_of(np.stack([values, values]))
     assert (twice.low, twice.high) == pytest.approx((once.low, once.high))
 
 
-def test_seeds_that_differ_widen_the_interval_by_their_variance():
+def test_interval_of_differing_seeds_includes_seed_variance():
     """All patients of a seed are alike: what is known is two values, and one degree of freedom."""
     low, high = np.full(8, 0.0), np.full(8, 1.0)
     found = interval_of(np.stack([low, high]) + 1e-9 * np.random.default_rng(0).normal(size=(2, 8)))
@@ -79,7 +79,7 @@ def test_seeds_that_differ_widen_the_interval_by_their_variance():
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-3)
 
 
-def test_several_seeds_add_their_mean_square_beyond_chance_to_the_halves():
+def test_interval_of_seeds_adds_variances_in_quadrature():
     symmetric = np.array([-3.0, -1.0, -0.5, 0.5, 1.0, 3.0])
     values = symmetric + np.array([[0.0], [2.0], [4.0]])  # nothing is left beside subjects and seeds
     found = interval_of(values)
@@ -90,7 +90,7 @@ def test_several_seeds_add_their_mean_square_beyond_chance_to_the_halves():
     assert compare(values).p_t is None
 
 
-def test_seeds_that_differ_less_than_chance_add_nothing():
+def test_interval_of_seeds_below_chance_adds_nothing():
     rng = np.random.default_rng(2)
     values = rng.normal(size=(3, 10))
     values -= values.mean(axis=1, keepdims=True)
@@ -98,58 +98,58 @@ def test_seeds_that_differ_less_than_chance_add_nothing():
     assert (found.low, found.high) == pytest.approx((once.low, once.high))
 
 
-def arm(values):
+def values_by_patient(values):
     return {f"p{i:02}": value for i, value in enumerate(values)}
 
 
-def test_a_constant_gain_differs():
+def test_compare_paired_declares_constant_gain():
     base = np.random.default_rng(0).random(10)
-    found = compare_paired(arm(base + 0.1), arm(base))
+    found = compare_paired(values_by_patient(base + 0.1), values_by_patient(base))
     assert (found.difference.mean, found.difference.n) == (pytest.approx(0.1), 10)
     assert found.differs is True
     assert found.p_sign_flip == found.p_wilcoxon == pytest.approx(2 / 2**10)
 
 
-def test_noise_does_not_differ():
+def test_compare_paired_does_not_declare_noise():
     noise = np.random.default_rng(3).normal(size=30)
-    found = compare_paired(arm(noise - noise.mean()), arm(np.zeros(30)))
+    found = compare_paired(values_by_patient(noise - noise.mean()), values_by_patient(np.zeros(30)))
     assert found.differs is False
     assert min(found.p_t, found.p_sign_flip, found.p_wilcoxon) > 0.05
 
 
-def test_p_values_are_those_of_scipy():
+def test_compare_paired_p_values_equal_scipy():
     differences = np.random.default_rng(4).normal(0.5, 1, 9)
-    found = compare_paired(arm(differences), arm(np.zeros(9)))
+    found = compare_paired(values_by_patient(differences), values_by_patient(np.zeros(9)))
     assert found.p_t == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
     assert found.p_wilcoxon == pytest.approx(stats.wilcoxon(differences).pvalue)
 
 
 @pytest.mark.parametrize(("n", "tolerance"), [(2, 0), (6, 0), (9, 0), (20, 0.03)])
-def test_sign_flips_are_scipys_permutation_test(n, tolerance):
+def test_sign_flip_p_value_equals_scipy_permutation_test(n, tolerance):
     for differences in np.random.default_rng(n).normal(0.4, 1, (4, n)):
         known = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=9999, rng=1)
-        found = compare_paired(arm(differences), arm(np.zeros(n))).p_sign_flip
+        found = compare_paired(values_by_patient(differences), values_by_patient(np.zeros(n))).p_sign_flip
         assert found == pytest.approx(known.pvalue, abs=tolerance or 1e-12)
 
 
-def test_pairs_are_matched_by_name_not_order():
+def test_compare_paired_matches_pairs_by_name():
     first = {"a": 1.0, "b": 2.0}
     assert compare_paired(first, {"b": 2.0, "a": 1.0}).difference == Interval(0, 0, 0, 2)
 
 
-def test_too_few_pairs_have_no_verdict():
+def test_compare_paired_gives_no_verdict_for_too_few_pairs():
     few, enough = ([0.2 + 0.01 * i for i in range(n)] for n in (FEWEST_FOR_VERDICT - 1, FEWEST_FOR_VERDICT))
-    found = compare_paired(arm(few), arm([0.1] * len(few)))
+    found = compare_paired(values_by_patient(few), values_by_patient([0.1] * len(few)))
     assert (found.differs, found.p_wilcoxon) == (None, None)
-    found = compare_paired(arm(enough), arm([0.1] * len(enough)))
+    found = compare_paired(values_by_patient(enough), values_by_patient([0.1] * len(enough)))
     assert (found.differs, found.p_wilcoxon, found.p_sign_flip) == (True, pytest.approx(1 / 32), pytest.approx(1 / 32))
-    same = compare_paired(arm([0.2] * 9), arm([0.2] * 9))
+    same = compare_paired(values_by_patient([0.2] * 9), values_by_patient([0.2] * 9))
     assert (same.differs, same.p_t, same.p_wilcoxon, same.difference.n) == (False, None, None, 9)
     alone = compare_paired({"a": 0.3}, {"a": 0.1})
     assert (alone.difference.n, alone.differs, alone.p_sign_flip) == (1, None, None)
 
 
-def test_errors_say_what_to_mend():
+def test_statistics_reject_invalid_inputs():
     with pytest.raises(DataError, match=r"b: is in one arm only \(1 such"):
         compare_paired({"a": 1.0, "b": 1.0}, {"a": 1.0})
     with pytest.raises(DataError, match="at least one value"):

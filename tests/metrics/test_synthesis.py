@@ -8,7 +8,7 @@ from ganseg_dist.errors import DataError
 from ganseg_dist.metrics.synthesis import diversity, frechet_distance, kernel_distance, structural_similarity
 
 
-def test_frechet_distance_by_hand():
+def test_frechet_distance_matches_hand_computation():
     # On one dimension it is (m - m')^2 + (s - s')^2: here means 1 and 5, standard deviations 1 and 2.
     synthetic, real = np.array([[0.0], [1.0], [2.0]]), np.array([[3.0], [5.0], [7.0]])
     found = frechet_distance(synthetic, real)
@@ -16,7 +16,7 @@ def test_frechet_distance_by_hand():
     assert (found.n_synthetic, found.n_real, found.dimensions) == (3, 3, 1)
 
 
-def test_frechet_distance_of_a_shift_is_its_square_and_of_the_same_features_0():
+def test_frechet_distance_of_shift_is_squared_shift():
     features = np.random.default_rng(0).normal(size=(50, 8))
     assert frechet_distance(features, features).value == pytest.approx(0, abs=1e-10)
     assert frechet_distance(features + 0.5, features).value == pytest.approx(8 * 0.25)
@@ -24,29 +24,31 @@ def test_frechet_distance_of_a_shift_is_its_square_and_of_the_same_features_0():
 
 def test_frechet_distance_equals_its_definition():
     rng = np.random.default_rng(1)
-    ours, theirs = rng.normal(size=(60, 5)) @ rng.normal(size=(5, 5)), rng.normal(1, 2, size=(40, 5))
-    covariances = np.cov(ours.T), np.cov(theirs.T)
-    expected = ((ours.mean(0) - theirs.mean(0)) ** 2).sum() + np.trace(
+    synthetic, real = rng.normal(size=(60, 5)) @ rng.normal(size=(5, 5)), rng.normal(1, 2, size=(40, 5))
+    covariances = np.cov(synthetic.T), np.cov(real.T)
+    expected = ((synthetic.mean(0) - real.mean(0)) ** 2).sum() + np.trace(
         covariances[0] + covariances[1] - 2 * sqrtm(covariances[0] @ covariances[1]).real
     )
-    assert frechet_distance(ours, theirs).value == pytest.approx(expected)
+    assert frechet_distance(synthetic, real).value == pytest.approx(expected)
 
 
-def test_frechet_distance_of_fewer_images_than_dimensions_is_that_of_the_subspace():
+def test_frechet_distance_of_few_images_is_that_of_subspace():
     rng = np.random.default_rng(2)
-    ours, theirs = rng.normal(size=(6, 2)), rng.normal(1, 2, size=(5, 2))
+    synthetic, real = rng.normal(size=(6, 2)), rng.normal(1, 2, size=(5, 2))
     turned = np.linalg.qr(rng.normal(size=(30, 30)))[0][:2]
-    assert frechet_distance(ours @ turned, theirs @ turned).value == pytest.approx(frechet_distance(ours, theirs).value)
+    assert frechet_distance(synthetic @ turned, real @ turned).value == pytest.approx(
+        frechet_distance(synthetic, real).value
+    )
 
 
-def test_kernel_distance_by_hand():
+def test_kernel_distance_matches_hand_computation():
     # Constant features: the kernel is (0 + 1)^3 = 1 within the zeros, (1 + 1)^3 = 8 within the ones, 1 between.
     found = kernel_distance(np.zeros((6, 3)), np.ones((4, 3)))
     assert found.mean == pytest.approx(1 + 8 - 2 * 1)
     assert (found.standard_error, found.n_synthetic, found.n_real, found.subset_size) == (0, 6, 4, 2)
 
 
-def test_kernel_distance_is_unbiased_and_its_error_honest():
+def test_kernel_distance_is_unbiased_with_accurate_standard_error():
     rng = np.random.default_rng(3)
     same = [kernel_distance(rng.normal(size=(40, 4)), rng.normal(size=(40, 4)), seed=seed) for seed in range(20)]
     means = np.array([found.mean for found in same])
@@ -61,23 +63,23 @@ def test_kernel_distance_is_unbiased_and_its_error_honest():
 
 def test_kernel_distance_is_seeded():
     rng = np.random.default_rng(4)
-    ours, theirs = rng.normal(size=(20, 4)), rng.normal(size=(25, 4))
-    assert kernel_distance(ours, theirs, seed=1) == kernel_distance(ours, theirs, seed=1)
-    assert kernel_distance(ours, theirs, seed=1) != kernel_distance(ours, theirs, seed=2)
+    synthetic, real = rng.normal(size=(20, 4)), rng.normal(size=(25, 4))
+    assert kernel_distance(synthetic, real, seed=1) == kernel_distance(synthetic, real, seed=1)
+    assert kernel_distance(synthetic, real, seed=1) != kernel_distance(synthetic, real, seed=2)
 
 
 def images(seed, count, channels=1):
     return np.random.default_rng(seed).uniform(-1, 1, (count, channels, 24, 24)).astype(np.float32)
 
 
-def test_ssim_of_itself_is_1_and_of_unrelated_noise_near_0():
+def test_structural_similarity_is_one_for_equal_and_near_zero_for_noise():
     real = images(0, 5)
     found = structural_similarity(real, real)
     assert (found.mean, found.n) == (pytest.approx(1), 5)
     assert abs(structural_similarity(images(1, 5), real).mean) < 0.1
 
 
-def test_ssim_of_constant_images_by_hand():
+def test_structural_similarity_of_constant_images_matches_formula():
     # Without variance it is (2ab + c) / (a^2 + b^2 + c), c = (0.01 * 2)^2.
     dark, bright = np.full((1, 2, 16, 16), -0.5), np.full((1, 2, 16, 16), 0.25)
     expected = (2 * -0.5 * 0.25 + 4e-4) / (0.25 + 0.0625 + 4e-4)
@@ -85,7 +87,7 @@ def test_ssim_of_constant_images_by_hand():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_ssim_equals_torchmetrics_where_no_window_reaches_into_padding(channels):
+def test_structural_similarity_equals_torchmetrics_inside_border(channels):
     real = 0.1 * images(2, 4, channels)  # an own range of 0.2
     generated = (real + 0.05 * images(3, 4, channels)).astype(np.float32)
     pair = [torch.from_numpy(of).double() for of in (generated, real)]
@@ -95,7 +97,7 @@ def test_ssim_equals_torchmetrics_where_no_window_reaches_into_padding(channels)
     assert abs(structural_similarity(generated, real).mean - own_range) > 0.05
 
 
-def test_ssim_counts_no_padded_border():
+def test_structural_similarity_excludes_padded_border():
     real, generated = images(2, 1), images(2, 1)
     generated[..., 5:-5, 5:-5] = images(3, 1)[..., 5:-5, 5:-5]  # alike at the border alone
     pair = [torch.from_numpy(of).double() for of in (generated, real)]
@@ -103,14 +105,14 @@ def test_ssim_counts_no_padded_border():
     assert structural_similarity(generated, real).mean < padded - 0.1
 
 
-def test_ssim_resamples_patients():
+def test_structural_similarity_counts_patients():
     real = images(0, 6)
     generated = np.concatenate([real[:3], images(1, 3)])
     found = structural_similarity(generated, real, ["a"] * 3 + ["b"] * 3)
     assert (found.n, found.high) == (2, pytest.approx(1))
 
 
-def test_diversity_by_hand():
+def test_diversity_matches_hand_computation():
     # Distances 3, 4 and 5 against 6, 8 and 10.
     triangle = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
     found = diversity(triangle, 2 * triangle)
@@ -118,7 +120,7 @@ def test_diversity_by_hand():
     assert (found.n_synthetic, found.n_real) == (3, 3)
 
 
-def test_a_collapsed_generator_has_no_diversity():
+def test_diversity_of_collapsed_generator_is_zero():
     found = diversity(np.repeat(images(0, 1), 8, axis=0), images(1, 9))
     assert (found.synthetic, found.ratio) == (0, 0)
     assert (found.n_synthetic, found.n_real) == (8, 9)
@@ -126,7 +128,7 @@ def test_a_collapsed_generator_has_no_diversity():
 
 
 @pytest.mark.parametrize(("measure", "fewest"), [(frechet_distance, 2), (kernel_distance, 4), (diversity, 2)])
-def test_few_images_have_a_value_or_an_error_and_never_nan(measure, fewest):
+def test_synthesis_metrics_of_few_images_are_finite_or_raise(measure, fewest):
     rng = np.random.default_rng(5)
     few, many = rng.normal(size=(fewest, 16)), rng.normal(size=(30, 16))
     found = measure(few, many)
@@ -143,7 +145,7 @@ def test_few_images_have_a_value_or_an_error_and_never_nan(measure, fewest):
         measure(many, many[:, :3])
 
 
-def test_ssim_errors_say_what_to_mend():
+def test_structural_similarity_rejects_invalid_inputs():
     real = images(0, 2)
     with pytest.raises(DataError, match="give pairs"):
         structural_similarity(real[:1], real)

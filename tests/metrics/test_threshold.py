@@ -13,7 +13,7 @@ from ganseg_dist.metrics.threshold import (
 )
 
 
-def test_dice_by_hand():
+def test_threshold_scan_dice_matches_hand_computation():
     scan = ThresholdScan(thresholds=(0.3, 0.6))
     scan.add("a", np.array([[0.1, 0.3, 0.5, 0.9]]), np.array([[False, False, True, True]]))
     # At 0.3 three are predicted, two of them true; at 0.6 one, true.
@@ -23,7 +23,7 @@ def test_dice_by_hand():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_equals_thresholding_the_volumes(dtype):
+def test_threshold_scan_dice_equals_thresholded_volumes(dtype):
     rng = np.random.default_rng(0)
     scan = ThresholdScan()
     expected = []
@@ -39,7 +39,7 @@ def test_equals_thresholding_the_volumes(dtype):
     assert scan.best()[0].threshold == THRESHOLDS[int(means.argmax())]
 
 
-def test_a_case_may_come_slice_by_slice():
+def test_threshold_scan_accepts_case_slice_by_slice():
     rng = np.random.default_rng(0)
     probabilities, truth = rng.random((1, 5, 6, 4)), rng.random((1, 5, 6, 4)) < 0.3
     whole, sliced = ThresholdScan(), ThresholdScan()
@@ -50,7 +50,7 @@ def test_a_case_may_come_slice_by_slice():
     assert sliced.best()[0].n == 1
 
 
-def test_empties_score_as_dice_does():
+def test_threshold_scan_scores_empty_masks_as_dice_score():
     scan = ThresholdScan(thresholds=(0.5,))
     scan.add("both empty", np.zeros((1, 4)), np.zeros((1, 4), bool))
     scan.add("truth empty", np.ones((1, 4)), np.zeros((1, 4), bool))
@@ -58,15 +58,15 @@ def test_empties_score_as_dice_does():
     assert scan.dice()[:, 0].tolist() == [1, 0, 0]
 
 
-def test_cases_without_the_lesion_do_not_choose():
+def test_threshold_scan_best_ignores_cases_without_lesion():
     scan = ThresholdScan(thresholds=(0.3, 0.7))
     scan.add("healthy", np.array([[0.5, 0.0]]), np.array([[False, False]]))  # Dice 0, then 1
     assert scan.best() == (None,)
-    scan.add("ill", np.array([[0.5, 0.0]]), np.array([[True, False]]))  # Dice 1, then 0
+    scan.add("with lesion", np.array([[0.5, 0.0]]), np.array([[True, False]]))  # Dice 1, then 0
     assert scan.best() == (BestThreshold(0.3, 1.0, 1),)
 
 
-def test_of_equal_thresholds_the_middle_one_is_taken():
+def test_threshold_scan_best_is_middle_of_equal_thresholds():
     scan = ThresholdScan()
     scan.add("a", np.array([[0.0, 1.0]]), np.array([[False, True]]))
     assert scan.best()[0].threshold == 0.5
@@ -75,7 +75,7 @@ def test_of_equal_thresholds_the_middle_one_is_taken():
 NESTED = ((0, 1, 2), (1, 2), (2,))
 
 
-def test_outer_thresholds_count_the_inner_regions_voxels_as_predicted():
+def test_threshold_scan_counts_inner_voxels_in_outer_region():
     """The outer region's own probabilities miss a voxel of the inner one, and are too high elsewhere."""
     scan = ThresholdScan(((0, 1), (1,)), (0.2, 0.5, 0.8))
     outer, inner = [0.1, 0.6, 0.3, 0.3], [0.9, 0.0, 0.0, 0.0]
@@ -85,7 +85,7 @@ def test_outer_thresholds_count_the_inner_regions_voxels_as_predicted():
     assert scan.dice(0, [None, 0.5]).tolist() == [[pytest.approx(2 / 3), 1.0, pytest.approx(2 / 3)]]
 
 
-def test_dice_of_the_best_thresholds_is_that_of_the_nested_masks():
+def test_threshold_scan_best_dice_equals_that_of_nested_masks():
     rng = np.random.default_rng(3)
     scan, cases = ThresholdScan(NESTED), []
     for case in range(3):
@@ -107,7 +107,7 @@ def test_dice_of_the_best_thresholds_is_that_of_the_nested_masks():
         assert THRESHOLDS[int(np.argmax(dice))] == best[row].threshold
 
 
-def test_region_that_no_case_has_counts_at_a_half_in_the_outer_one():
+def test_threshold_scan_uses_half_for_absent_inner_region():
     scan = ThresholdScan(((0, 1), (1,)))
     scan.add("a", np.array([[0.1, 0.9], [0.6, 0.0]]), np.array([[1, 1], [0, 0]], bool))
     outer, inner = scan.best()
@@ -115,7 +115,7 @@ def test_region_that_no_case_has_counts_at_a_half_in_the_outer_one():
     assert (outer.dice, outer.n) == (1.0, 1)
 
 
-def test_errors_say_what_to_mend():
+def test_threshold_scan_rejects_invalid_inputs():
     scan = ThresholdScan()
     with pytest.raises(DataError, match="no case was added"):
         scan.best()
@@ -129,7 +129,7 @@ def test_errors_say_what_to_mend():
         ThresholdScan(thresholds=(0.5, 0.5))
 
 
-def test_thresholds_of_few_patients_are_doubted():
+def test_few_patients_warning_is_given_below_minimum():
     assert few_patients_warning(3).startswith("chosen on 3 validation patients, too few to hold on others")
     assert few_patients_warning(1).startswith("chosen on 1 validation patient,")
     assert [few_patients_warning(patients) for patients in (0, FEWEST_PATIENTS, 40)] == [None] * 3
