@@ -6,13 +6,13 @@ from ganseg_dist.models.layers import instance_norm
 from ganseg_dist.models.unet import UNet
 
 
-def test_shapes_and_how_often_the_side_is_halved():
+def test_unet_keeps_image_shape_and_reports_downsampling():
     network = UNet(4, 3, (4, 8, 12))
     assert network.downsampling == 4
     assert network(torch.zeros(2, 4, 16, 24)).shape == (2, 3, 16, 24)
 
 
-def test_parameters_of_a_small_one_by_hand():
+def test_unet_parameter_count_matches_hand_computation():
     """Encoder blocks 1-2 and 2-3, transposed 3-2, decoder 4-2, head 2-1; two affine numbers a channel and norm."""
     blocks = [(1, 2), (2, 3), (4, 2)]
     convolutions = sum(9 * (below * here + here * here) + 2 * 2 * here for below, here in blocks)
@@ -20,7 +20,7 @@ def test_parameters_of_a_small_one_by_hand():
     assert sum(p.numel() for p in UNet(1, 1, (2, 3)).parameters()) == convolutions + upsample + head
 
 
-def test_skips_carry_detail_that_the_coarse_level_has_lost():
+def test_unet_skips_carry_pixel_detail():
     """With the way up silenced the output still depends on every pixel's own neighbourhood."""
     torch.manual_seed(0)
     network = UNet(1, 1, (4, 4)).eval()
@@ -32,12 +32,12 @@ def test_skips_carry_detail_that_the_coarse_level_has_lost():
     assert not torch.allclose(network(image), network(changed))
 
 
-def test_group_norm_of_one_channel_a_group_is_instance_norm():
+def test_instance_norm_equals_torch_instance_norm():
     x = torch.randn(2, 5, 6, 7)
     assert torch.allclose(instance_norm(5)(x), nn.InstanceNorm2d(5)(x), atol=1e-5)
 
 
-def test_xavier_weights_and_zero_biases():
+def test_unet_initialises_xavier_weights_and_zero_biases():
     torch.manual_seed(0)
     network = UNet(4, 3, (64, 128))
     for layer in network.modules():
@@ -49,6 +49,6 @@ def test_xavier_weights_and_zero_biases():
             assert layer.bias is None or (layer.bias == 0).all()
 
 
-def test_a_side_that_cannot_be_halved_is_refused():
+def test_unet_rejects_side_that_cannot_be_halved():
     with pytest.raises(RuntimeError):
         UNet(1, 1, (2, 2, 2))(torch.zeros(1, 1, 10, 10))

@@ -13,7 +13,7 @@ def network(channels: int = 3, classes: int = 5) -> VGG16:
     return VGG16(channels, classes, WIDTH)
 
 
-def test_its_layers_are_those_of_configuration_d():
+def test_vgg16_layers_are_configuration_d():
     weights = {name: tuple(w.shape) for name, w in network(classes=1000).state_dict().items() if "weight" in name}
     widths = [WIDTH * times for times in (1, 1, 2, 2, 4, 4, 4, 8, 8, 8, 8, 8, 8)]
     kernels = [(here, below, 3, 3) for below, here in zip([3, *widths[:-1]], widths, strict=True)]
@@ -24,11 +24,11 @@ def test_its_layers_are_those_of_configuration_d():
 
 
 @pytest.mark.parametrize(("channels", "side"), [(1, 16), (4, 40)])
-def test_any_number_of_channels_and_any_side(channels, side):
+def test_vgg16_accepts_any_channels_and_side(channels, side):
     assert network(channels)(torch.randn(2, channels, side, side)).shape == (2, 5)
 
 
-def test_dropout_is_what_the_caller_draws():
+def test_vgg16_applies_given_dropout_mask():
     vgg, image = network(), torch.randn(2, 3, 32, 32)
     nothing = torch.zeros(2, 2 * hidden_units(WIDTH))
     assert torch.equal(vgg(image, torch.ones_like(nothing)), vgg(image))
@@ -36,7 +36,7 @@ def test_dropout_is_what_the_caller_draws():
     assert torch.equal(vgg.train()(image), vgg.eval()(image))
 
 
-def test_pretrained_weights_are_taken_but_for_the_last_layer(tmp_path):
+def test_vgg16_load_pretrained_copies_all_but_last_layer(tmp_path):
     given, file = network(classes=7), tmp_path / "vgg.safetensors"
     save_file(given.state_dict(), file)
     torch.manual_seed(1)
@@ -49,7 +49,7 @@ def test_pretrained_weights_are_taken_but_for_the_last_layer(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
-def test_a_grey_image_gives_what_it_gave_in_colour(tmp_path, channels):
+def test_vgg16_load_pretrained_adapts_first_layer_to_grey(tmp_path, channels):
     given, file = network(), tmp_path / "vgg.safetensors"
     save_file(given.state_dict(), file)
     other = network(channels)
@@ -59,14 +59,14 @@ def test_a_grey_image_gives_what_it_gave_in_colour(tmp_path, channels):
     assert torch.allclose(in_colour, in_channels, atol=1e-5)
 
 
-def test_a_file_that_is_none_is_refused(tmp_path):
+def test_vgg16_load_pretrained_rejects_other_file(tmp_path):
     file = tmp_path / "vgg.safetensors"
     file.write_bytes(b"a pickle, perhaps")
     with pytest.raises(ConfigError, match=r"vgg\.safetensors: cannot be read as safetensors"):
         network().load_pretrained(file)
 
 
-def test_weights_of_another_size_are_refused(tmp_path):
+def test_vgg16_load_pretrained_rejects_other_size(tmp_path):
     file = tmp_path / "vgg.safetensors"
     save_file(VGG16(3, 5, 4).state_dict(), file)
     with pytest.raises(ConfigError, match=r"features\.0\.weight is missing or of another size than \(2, 3, 3, 3\)"):
