@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Starts a hospital's node: Flower's SuperNode, which connects to the server and runs what is installed here alone.
-# It opens no port to the outside. Stop it with Ctrl-C or SIGTERM; started again, it goes on.
+# Starts a hospital's node: Flower's SuperNode, which connects to the server and runs only code installed here.
+# It opens no port to the outside. Stop it with Ctrl-C or SIGTERM; start it again to resume.
 set -euo pipefail
-umask 077  # what is kept here is made of patients' images
+umask 077  # the folder holds data derived from patients' images
 
 if [ $# -lt 4 ] || [ $# -gt 5 ]; then
     echo "usage: $(basename "$0") HOME NODE.key ca.crt SERVER:PORT [LOCAL_PORT]" >&2
@@ -28,13 +28,13 @@ esac
 home=$(cd "$1" && pwd) here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 key=$(cd "$(dirname "$2")" && pwd)/$(basename "$2") authority=$(cd "$(dirname "$3")" && pwd)/$(basename "$3")
 
-# Flower starts flwr-clientapp by its name for every message; node_bin holds one that refuses code from outside.
+# Flower starts flwr-clientapp by its name for every message; node_bin holds one that rejects code from outside.
 export PATH=$here/node_bin:$PATH
 export FLWR_HOME=$home/flower FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
 export GANSEG_STORE=${GANSEG_STORE:-$home/store} DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true
 
 cd "$home"
-python -m clients.node "$home"  # ends it where site.json cannot be used
+python -m clients.node "$home"  # ends the script where site.json cannot be used
 exec flower-supernode \
     --superlink "$4" --root-certificates "$authority" --auth-supernode-private-key "$key" \
     --node-config "home='$home'" --port "$port"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lets a hospital's node take part: registers its public key. On the server's machine, while the server runs.
+# Registers a hospital's node by its public key. Run on the server's machine, while the server runs.
 set -euo pipefail
 
 if [ $# -ne 2 ]; then

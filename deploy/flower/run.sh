@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Starts a federation with the nodes that are registered, and shows its log. On the server's machine.
-# Ctrl-C ends the showing and not the run. Started again with the same run-name, an interrupted run goes on.
-# It exits with 0 when the run has completed, and not otherwise.
+# Starts a federation with the registered nodes, and shows its log. Run on the server's machine.
+# Ctrl-C stops the output, not the run. Rerun with the same run-name to resume an interrupted run.
+# It exits with 0 only when the run has completed.
 set -euo pipefail
 
 if [ $# -lt 2 ]; then

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Starts the federation's server: Flower's SuperLink with TLS, node authentication and a state that outlasts it.
-# Hospitals reach what nodes need; registering and running work on this machine alone (server/superlink.py).
+# Starts the federation's server: Flower's SuperLink with TLS, node authentication and a persistent state.
+# Hospitals reach only what nodes need; registering and running work on this machine only (server/superlink.py).
 set -euo pipefail
-umask 077  # updates of hospitals lie in the database
+umask 077  # the database contains updates of hospitals
 
 if [ $# -lt 2 ] || [ $# -gt 3 ]; then
     echo "usage: $(basename "$0") STATE CERTIFICATES [PORT]" >&2
@@ -26,7 +26,7 @@ export FLWR_HOME=$state/flower FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHEC
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
 export GANSEG_RUNS=${GANSEG_RUNS:-$state/runs} DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true
 
-# What register.sh and run.sh connect by.
+# The connection of register.sh and run.sh.
 mkdir -p "$FLWR_HOME"
 cat >"$FLWR_HOME/config.toml" <<CONNECTION
 [superlink]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# MLflow for one person: rows in SQLite, files beside it, on this machine alone.
+# MLflow for one person: rows in SQLite, files beside it, on this machine only.
 set -euo pipefail
 umask 077
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the folder that compose.yaml keeps everything in: data, and secrets drawn at random. What is there stays.
+# Creates the folder of compose.yaml: data, and random secrets. Existing files are kept.
 set -euo pipefail
 umask 077
 
@@ -23,7 +23,7 @@ drawn 24 | once database-password
 drawn 24 | once admin-password
 drawn 32 | once session-key
 
-# One key, told to both: as the server's S3 client reads it, and as SeaweedFS does.
+# One key in two formats: for the server's S3 client, and for SeaweedFS.
 if [ ! -s "$home/secrets/s3.json" ]; then
     key=mlflow-$(drawn 6) word=$(drawn 24)
     once s3-credentials <<INI

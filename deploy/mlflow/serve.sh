@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# A team's MLflow server: rows in PostgreSQL, files in S3, and a name and a password asked of everybody.
+# A team's MLflow server: rows in PostgreSQL, files in S3, and user accounts.
 #
 # Settings are environment variables of MLflow's own, as compose.yaml and kubernetes/namespace.yaml give them:
 #
 #   MLFLOW_BACKEND_STORE_URI      postgresql+psycopg2://mlflow@HOST:5432/mlflow, without a password
 #   MLFLOW_ARTIFACTS_DESTINATION  s3://BUCKET/FOLDER
 #   MLFLOW_S3_ENDPOINT_URL        where S3 is, unless it is Amazon's
-#   MLFLOW_SERVER_ALLOWED_HOSTS   by which names clients may call the server, ports included; others are refused
+#   MLFLOW_SERVER_ALLOWED_HOSTS   by which names clients may call the server, ports included; others are rejected
 #   MLFLOW_HOST, MLFLOW_PORT, MLFLOW_WORKERS
 #
-# Secrets are files of the folder MLFLOW_SECRETS: what is in a container's environment, whoever may look at the
-# container can read.
+# Secrets are files of the folder MLFLOW_SECRETS, because anyone who may inspect a container can read its
+# environment.
 set -euo pipefail
 umask 077
 
@@ -48,11 +48,11 @@ fi
 needed MLFLOW_ARTIFACTS_DESTINATION
 needed MLFLOW_SERVER_ALLOWED_HOSTS
 
-# Where the keys come from a cloud's own identity for the machine or the pod, there is no such file.
+# Without this file the keys come from the cloud's identity of the machine or the pod.
 [ ! -e "$MLFLOW_SECRETS/s3-credentials" ] || export AWS_SHARED_CREDENTIALS_FILE=$MLFLOW_SECRETS/s3-credentials
 
-# Whom MLflow knows, beside its other tables. EDIT: whoever has a name there may write to every experiment, for a team's
-# runs are in one, and may delete only what is their own. A password is checked slowly, on purpose; remembered for a
+# MLflow's user table. EDIT: every user may write to every experiment, because a team's runs are in one, and may delete
+# only their own. A password is checked slowly, on purpose; remembered for a
 # minute, it costs little in each of the hundreds of requests that send a model.
 auth=$(mktemp -d)
 cat >"$auth/auth.ini" <<AUTH

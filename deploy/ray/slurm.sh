@@ -3,14 +3,14 @@
 #
 #   sbatch --nodes=2 --gpus-per-task=1 deploy/ray/slurm.sh ganet_seg --data /data/cohort --run-name first
 #
-# The words are those of `ganseg train`; --workers and --gpus are added: a worker a GPU, or a worker a node. The options
-# of sbatch win over those below. Submit from the environment that ganseg is installed in, with GANSEG_RUNS on storage
-# that all nodes share.
+# The arguments are those of `ganseg train`; the script adds --workers and --gpus: one worker per GPU, or per node.
+# Options of sbatch override those below. Submit from the environment that ganseg is installed in, with GANSEG_RUNS on
+# storage that all nodes share.
 #
-# Before its time is up the training is told to end, and the job queues again: it goes on after the last checkpoint.
-# Preempted or on a node that failed, Slurm queues it again by itself. So the time must be enough for an epoch.
+# Before its time limit the training gets a signal to end, and the job queues again and resumes from the last
+# checkpoint. Slurm also requeues a preempted job and one whose node failed. The time limit must be enough for an epoch.
 #
-# Whole nodes: where a Ray runs already symmetric-run does not start, and `ray stop`, its last step, ends every Ray
+# Whole nodes: symmetric-run does not start where a Ray already runs, and `ray stop`, its last step, ends every Ray
 # process of yours on the node, another job's too.
 #SBATCH --job-name=ganseg
 #SBATCH --nodes=1
@@ -43,7 +43,7 @@ export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=${RAY_SYMMETRIC_RUN_CLUSTER_WAIT_T
 export RAY_USAGE_STATS_ENABLED=0 DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true
 
 nodes=$SLURM_JOB_NUM_NODES cpus=$SLURM_CPUS_PER_TASK
-address=$SLURMD_NODENAME:6379 # this script runs on the first node, which so becomes the head
+address=$SLURMD_NODENAME:6379 # this script runs on the first node, which becomes the head
 ray=(--num-cpus="$cpus") training=(--workers "$nodes")
 if [ -n "${SLURM_GPUS_PER_TASK:-}" ]; then
     gpus=${SLURM_GPUS_PER_TASK##*:} # a100:4 is 4
@@ -51,7 +51,7 @@ if [ -n "${SLURM_GPUS_PER_TASK:-}" ]; then
     training=(--workers "$((nodes * gpus))" --gpus)
 fi
 
-# How the training is told to end, and how it ended: symmetric-run ends well when Ray did not even start.
+# How the training gets its signal, and how it ended: symmetric-run exits with 0 even when Ray did not start.
 notes=$GANSEG_RUNS/.slurm-$SLURM_JOB_ID
 rm -rf "$notes" && mkdir "$notes"
 trap 'rm -rf "$notes"' EXIT
