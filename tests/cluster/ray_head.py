@@ -62,7 +62,7 @@ def growing(address: str) -> dict[str, Any]:
 
 
 def stock_environment() -> dict[str, str]:
-    """Of a cluster that nobody told anything of ganseg."""
+    """Environment without ganseg, MLflow and Ray settings."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     return plain | {"PATH": f"{BIN}:{os.environ['PATH']}", "RAY_AUTH_MODE": "disabled"}
 

@@ -11,7 +11,7 @@ from ganseg_dist.compat import ray as compat
 from ganseg_dist.errors import RunError
 
 
-def test_only_numbers_that_share_the_batch_evenly():
+def test_sizes_between_are_divisors_of_batch_size():
     assert sizes_between(1, 4, 80) == (1, 2, 4)
     assert sizes_between(3, 10, 80) == (4, 5, 8, 10)
     assert sizes_between(3, 3, 80) == ()
@@ -38,13 +38,13 @@ def group_of(workers):
     return SimpleNamespace(start_time=0.0, num_workers=workers, placement_group_handle=handle)
 
 
-def test_it_begins_with_the_most_that_divide_the_batch_and_have_room(policy):
+def test_elastic_policy_starts_with_largest_size_that_fits(policy):
     assert policy.make_decision_for_non_running_worker_group().num_workers == 2
     policy.nodes = {"a": {"CPU": 3.0}, "b": {"CPU": 2.0}}
     assert policy.make_decision_for_non_running_worker_group().num_workers == 4
 
 
-def test_what_others_use_is_no_room(policy, tmp_path):
+def test_elastic_policy_ignores_resources_used_by_others(policy, tmp_path):
     policy.nodes = {"a": {"CPU": 4.0}}
     policy.unused = {"CPU": 1.5}
     assert policy.make_decision_for_non_running_worker_group().num_workers == 1
@@ -53,7 +53,7 @@ def test_what_others_use_is_no_room(policy, tmp_path):
     assert decision.num_workers == 2, "one more than it has"
 
 
-def test_what_a_lost_group_still_holds_is_room(policy, tmp_path):
+def test_elastic_policy_counts_resources_held_by_lost_group(policy, tmp_path):
     policy.nodes = {"a": {"CPU": 4.0}}
     policy.unused = {"CPU": 0.0}
     assert not hasattr(policy.make_decision_for_non_running_worker_group(), "num_workers")
@@ -64,7 +64,7 @@ def test_what_a_lost_group_still_holds_is_room(policy, tmp_path):
     assert not hasattr(policy.make_decision_for_non_running_worker_group(), "num_workers")
 
 
-def test_a_group_holds_its_places_on_nodes_that_live_until_it_is_given_back(monkeypatch):
+def test_held_workers_counts_bundles_on_live_nodes(monkeypatch):
     table = {"state": "RESCHEDULING", "bundles_to_node_id": {0: "", 1: "9592a7", 2: "fffe01"}}
     monkeypatch.setattr("ray.util.placement_group_table", lambda group: table)
     assert compat.held_workers(None) == 2
@@ -72,7 +72,7 @@ def test_a_group_holds_its_places_on_nodes_that_live_until_it_is_given_back(monk
     assert compat.held_workers(None) == 0
 
 
-def test_workers_are_added_when_a_checkpoint_was_written_and_not_before(policy, tmp_path):
+def test_elastic_policy_adds_workers_only_after_checkpoint(policy, tmp_path):
     def while_running():
         decision = policy.make_decision_for_running_worker_group(
             worker_group_state=group_of(2), worker_group_status=None
@@ -88,7 +88,7 @@ def test_workers_are_added_when_a_checkpoint_was_written_and_not_before(policy, 
     assert while_running() is None
 
 
-def test_without_room_it_waits_and_then_says_so(policy):
+def test_elastic_policy_raises_run_error_after_patience(policy):
     policy.nodes = {}
     policy.make_decision_for_non_running_worker_group()
     policy.rules.patience = 0.0

@@ -1,4 +1,4 @@
-"""A cluster scaled to zero: its autoscaler is asked for nodes, and waited for."""
+"""A cluster scaled to zero: training requests nodes from its autoscaler and waits for them."""
 
 import logging
 import subprocess
@@ -14,7 +14,7 @@ from tests.cluster.ray_head import ray_head, stock_environment
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_training_waits_for_the_nodes_that_it_asks_for(phantom, tmp_path):
+def test_train_waits_for_autoscaled_nodes(phantom, tmp_path):
     with ray_head(grows=True) as address:
         command = [
             sys.executable, "-m", "ganseg_dist", "submit", "--address", address, "--env",
@@ -35,7 +35,7 @@ def small(monkeypatch):
 
 
 @pytest.mark.usefixtures("small")
-def test_what_the_cluster_will_never_have_is_refused():
+def test_check_resources_rejects_more_than_cluster_has():
     with pytest.raises(RunError, match=r"--workers 4: needs 8 CPU.* has 2; ask for fewer.* set GANSEG_AUTOSCALES=1"):
         cluster.check_resources(workers=4, threads=2, gpus=False)
     with pytest.raises(RunError, match=r"needs 1 GPU.* has 0; .*leave out --gpus"):
@@ -43,7 +43,7 @@ def test_what_the_cluster_will_never_have_is_refused():
 
 
 @pytest.mark.usefixtures("small")
-def test_what_an_autoscaler_may_bring_is_waited_for_and_said(monkeypatch, caplog):
+def test_check_resources_warns_and_waits_when_autoscaling(monkeypatch, caplog):
     monkeypatch.setenv("GANSEG_AUTOSCALES", "1")
     with caplog.at_level(logging.WARNING):
         cluster.check_resources(workers=2, threads=1, gpus=True)
@@ -51,8 +51,8 @@ def test_what_an_autoscaler_may_bring_is_waited_for_and_said(monkeypatch, caplog
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("said", ["", "0"])
-def test_a_switch_that_is_off_is_none(monkeypatch, said):
-    monkeypatch.setenv("GANSEG_AUTOSCALES", said)
+@pytest.mark.parametrize("message", ["", "0"])
+def test_check_resources_treats_empty_and_zero_autoscales_as_off(monkeypatch, message):
+    monkeypatch.setenv("GANSEG_AUTOSCALES", message)
     with pytest.raises(RunError, match="needs 2 GPU"):
         cluster.check_resources(workers=2, threads=1, gpus=True)

@@ -1,4 +1,4 @@
-"""`ray job submit --working-dir .`, as users of Ray type it: the uploaded code runs, ends as itself, and goes on."""
+"""`ray job submit --working-dir .`: the uploaded code runs, resumes and returns its own exit code."""
 
 import shutil
 import subprocess
@@ -24,10 +24,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 @dataclass(frozen=True)
 class Ended:
-    """A job, and how Ray's own command told of it."""
+    """A finished job and the output of `ray job submit`."""
 
     code: int
-    said: str
+    output: str
     log: str
     """Of the job itself, which Ray's command shows, and after a failure once more."""
     details: JobDetails
@@ -43,7 +43,7 @@ class Ended:
 
 @dataclass
 class Cluster:
-    """A head with two CPUs that nobody told anything of ganseg, and storage that its nodes share."""
+    """A head with two CPUs that nobody options anything of ganseg, and storage that its nodes share."""
 
     address: str
     client: JobSubmissionClient
@@ -53,29 +53,29 @@ class Cluster:
     @property
     def runtime_env(self) -> Path:
         """The file of deploy/ray, with this storage in place of /runs."""
-        told = yaml.safe_load(RUNTIME_ENV.read_text())
-        told["env_vars"]["GANSEG_RUNS"] = str(self.storage / "runs")
+        options = yaml.safe_load(RUNTIME_ENV.read_text())
+        options["env_vars"]["GANSEG_RUNS"] = str(self.storage / "runs")
         file = self.storage / "runtime_env.yaml"
-        file.write_text(yaml.safe_dump(told))
+        file.write_text(yaml.safe_dump(options))
         return file
 
     def run(self, name: str) -> Run:
         return Run(self.storage / "runs" / name)
 
-    def ray(self, *words: object, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-        command = [str(BIN / "ray"), "job", *map(str, words)]
+    def ray(self, *args: object, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+        command = [str(BIN / "ray"), "job", *map(str, args)]
         return subprocess.run(command, cwd=folder, env=stock_environment(), capture_output=True, text=True, timeout=900)
 
-    def submit(self, *words: object, runtime_env: Path | None = None, folder: Path = ROOT, wait: bool = True) -> Ended:
+    def submit(self, *args: object, runtime_env: Path | None = None, folder: Path = ROOT, wait: bool = True) -> Ended:
         job = f"job-{len(self.jobs)}"
         self.jobs.append(job)
         known = self.runtime_env if runtime_env is None else runtime_env
         done = self.ray(
             "submit", "--address", self.address, "--submission-id", job, "--runtime-env", known, "--working-dir", ".",
-            *([] if wait else ["--no-wait"]), "--", "python", "-m", "ganseg_dist", *words, folder=folder,
+            *([] if wait else ["--no-wait"]), "--", "python", "-m", "ganseg_dist", *args, folder=folder,
         )  # fmt: skip
-        said, log = done.stdout + done.stderr, self.client.get_job_logs(job)
-        return Ended(done.returncode, said, log, self.client.get_job_info(job))
+        output, log = done.stdout + done.stderr, self.client.get_job_logs(job)
+        return Ended(done.returncode, output, log, self.client.get_job_info(job))
 
 
 @pytest.fixture(scope="module")
@@ -91,23 +91,23 @@ def trained(cluster, phantom) -> Ended:
     return cluster.submit("train", "ganet_seg_debug", "--data", phantom, "--run-name", "first", *PLAIN)
 
 
-def assert_done(ended: Ended, *said: object) -> None:
-    assert (ended.status, ended.exit_code, ended.code) == ("SUCCEEDED", 0, 0), ended.said
-    for words in said:
-        assert str(words) in ended.said
+def assert_done(ended: Ended, *messages: object) -> None:
+    assert (ended.status, ended.exit_code, ended.code) == ("SUCCEEDED", 0, 0), ended.output
+    for message in messages:
+        assert str(message) in ended.output
 
 
-def test_train(cluster, trained):
+def test_ray_job_trains(cluster, trained):
     assert_done(trained, "segment epoch 2/2", f"finished: {cluster.run('first').folder}")
     assert cluster.run("first").finished
 
 
-def test_a_second_submission_of_the_name_finds_the_run(cluster, trained, phantom):
+def test_ray_job_finds_finished_run_of_same_name(cluster, trained, phantom):
     again = cluster.submit("train", "ganet_seg_debug", "--data", phantom, "--run-name", "first", *PLAIN)
     assert_done(again, "note: first was finished before and nothing was trained")
 
 
-def test_prepare_runs_the_uploaded_code_on_the_workers(cluster, phantom, tmp_path):
+def test_ray_job_prepares_with_uploaded_code_on_workers(cluster, phantom, tmp_path):
     """A copy of the repository whose package leaves a note wherever it is imported."""
     copy, notes = tmp_path / "copy", tmp_path / "notes"
     notes.mkdir()
@@ -126,7 +126,7 @@ def test_prepare_runs_the_uploaded_code_on_the_workers(cluster, phantom, tmp_pat
     assert all("working_dir_files" in file for _, file in imported)
 
 
-def test_tune(cluster, phantom):
+def test_ray_job_tunes(cluster, phantom):
     done = cluster.submit(
         "tune", "ganet_seg_debug", "--data", phantom, "--run-name", "sweep", "--trials", 2, "--space",
         "ganet_seg_feedback",
@@ -135,7 +135,7 @@ def test_tune(cluster, phantom):
     assert (cluster.run("sweep").folder / "report.html").is_file()
 
 
-def test_experiment(cluster, phantom):
+def test_ray_job_runs_experiment(cluster, phantom):
     done = cluster.submit(
         "experiment", "fractions", "ganet_seg_debug", "--data", phantom, "--run-name", "half", "--fractions", 50,
         "--arms", "real",
@@ -143,7 +143,7 @@ def test_experiment(cluster, phantom):
     assert_done(done, f"written: {cluster.run('half').folder / 'table.csv'}")
 
 
-def test_federate(cluster, phantom):
+def test_ray_job_federates(cluster, phantom):
     done = cluster.submit(
         "federate", "ganet_seg_debug", "--data", phantom, "--run-name", "together", "--sites", 2, "--rounds", 1, *PLAIN
     )
@@ -151,20 +151,20 @@ def test_federate(cluster, phantom):
     assert len(cluster.run("together.federated").federation().rounds) == 1
 
 
-def assert_error(ended: Ended, said: str) -> None:
-    """FAILED with the product's own code for a user's mistake, in one line."""
-    assert (ended.status, ended.exit_code, ended.code) == ("FAILED", 2, 1), ended.said
-    assert [line for line in ended.log.splitlines() if line.startswith("error: ")] == [said]
-    assert said in ended.said
-    assert "Traceback" not in ended.said
+def assert_error(ended: Ended, message: str) -> None:
+    """FAILED with exit code 2 of a user error, in one line."""
+    assert (ended.status, ended.exit_code, ended.code) == ("FAILED", 2, 1), ended.output
+    assert [line for line in ended.log.splitlines() if line.startswith("error: ")] == [message]
+    assert message in ended.output
+    assert "Traceback" not in ended.output
 
 
-def test_a_mistake_fails_in_one_line_with_code_2(cluster, phantom):
+def test_ray_job_fails_in_one_line_with_code_2_for_user_error(cluster, phantom):
     wrong = cluster.submit("train", "ganet_seg_debug", "--data", phantom, "--set", "train.epoch=3")
     assert_error(wrong, "error: train.epoch: no such field; did you mean train.epochs?")
 
 
-def test_runs_that_would_be_deleted_with_the_job_are_refused(cluster, phantom):
+def test_ray_job_rejects_runs_folder_in_uploaded_code(cluster, phantom):
     bare = cluster.storage / "bare.yaml"
     bare.write_text("env_vars: {}\n")
     lost = cluster.submit("train", "ganet_seg_debug", "--data", phantom, runtime_env=bare)
@@ -175,12 +175,12 @@ def test_runs_that_would_be_deleted_with_the_job_are_refused(cluster, phantom):
     )
 
 
-def test_a_stopped_job_leaves_a_run_that_goes_on(cluster, phantom):
-    words = ("train", "ganet_seg_debug", "--data", phantom, "--run-name", "stopped", "--set", "train.epochs=4")
+def test_ray_job_resumes_run_of_stopped_job(cluster, phantom):
+    args = ("train", "ganet_seg_debug", "--data", phantom, "--run-name", "stopped", "--set", "train.epochs=4")
     run = cluster.run("stopped")
-    begun = cluster.submit(*words, wait=False)
+    started = cluster.submit(*args, wait=False)
     job = cluster.jobs[-1]
-    assert begun.code == 0, begun.said
+    assert started.code == 0, started.output
     deadline = time.monotonic() + 600
     while FolderCheckpoints(run.checkpoints).newest() is None:
         assert time.monotonic() < deadline, cluster.client.get_job_logs(job)
@@ -188,7 +188,7 @@ def test_a_stopped_job_leaves_a_run_that_goes_on(cluster, phantom):
     assert cluster.ray("stop", "--address", cluster.address, job).returncode == 0
     assert str(cluster.client.get_job_status(job)).endswith("STOPPED")
     assert not run.finished, "it was stopped too late for this test"
-    again = cluster.submit(*words)
+    again = cluster.submit(*args)
     assert_done(again, f"finished: {run.folder}")
     assert run.finished
     assert "healthy epoch 1/" not in again.log, "what was trained before is not trained again"

@@ -1,4 +1,4 @@
-"""Jobs: what a command is called there, what is uploaded, and whose exit code is told."""
+"""Ray jobs: entry point, upload and exit code."""
 
 import os
 import subprocess
@@ -30,37 +30,43 @@ TRAIN = ("train", "ganet_seg_debug", "--data", "/data/a b", "--run-name", "first
 class Cluster:
     """Takes jobs and runs none."""
 
-    def __init__(self, jobs: dict[str, str] | None = None, words=None, env=None) -> None:
-        self.jobs, self.asked = dict(jobs or {}), {}
-        self.begun = Submission(words or TRAIN, env or {})
+    def __init__(self, jobs: dict[str, str] | None = None, args=None, env=None) -> None:
+        self.jobs, self.submitted = dict(jobs or {}), {}
+        self.submission = Submission(args or TRAIN, env or {})
 
     def list_jobs(self):
-        facts = {"entrypoint": self.begun.entrypoint, "runtime_env": self.begun.runtime_env()}
+        facts = {"entrypoint": self.submission.entrypoint, "runtime_env": self.submission.runtime_env()}
         return [SimpleNamespace(submission_id=name, status=status, **facts) for name, status in self.jobs.items()]
 
     def submit_job(self, *, entrypoint, submission_id, runtime_env):
-        self.asked = {"entrypoint": entrypoint, "runtime_env": runtime_env}
+        self.submitted = {"entrypoint": entrypoint, "runtime_env": runtime_env}
         self.jobs[submission_id] = "PENDING"
         return submission_id
 
 
-def test_a_command_is_the_same_there():
+def test_submit_passes_command_and_environment_to_ray():
     cluster = Cluster()
     assert submit(cluster, Submission(TRAIN, {"GANSEG_RUNS": "/runs"})) == ("train-first", True)
-    assert cluster.asked["entrypoint"] == (
+    assert cluster.submitted["entrypoint"] == (
         "python -m ganseg_dist train ganet_seg_debug --data '/data/a b' --run-name first"
     )
-    assert cluster.asked["runtime_env"] == {"env_vars": {"GANSEG_RUNS": "/runs"}}
+    assert cluster.submitted["runtime_env"] == {"env_vars": {"GANSEG_RUNS": "/runs"}}
 
 
-def test_what_runs_already_is_followed_and_what_has_ended_is_begun_again():
-    asked = Submission(TRAIN)
-    assert submit(Cluster({"train-first": "RUNNING", "train-firstborn": "RUNNING"}), asked) == ("train-first", False)
-    assert submit(Cluster({"train-first": "FAILED"}), asked) == ("train-first-2", True)
-    assert submit(Cluster({"train-first": "STOPPED", "train-first-2": "SUCCEEDED"}), asked) == ("train-first-3", True)
+def test_submit_follows_running_job_and_restarts_ended_job():
+    submission = Submission(TRAIN)
+    assert submit(Cluster({"train-first": "RUNNING", "train-firstborn": "RUNNING"}), submission) == (
+        "train-first",
+        False,
+    )
+    assert submit(Cluster({"train-first": "FAILED"}), submission) == ("train-first-2", True)
+    assert submit(Cluster({"train-first": "STOPPED", "train-first-2": "SUCCEEDED"}), submission) == (
+        "train-first-3",
+        True,
+    )
 
 
-def test_other_words_for_a_run_that_is_being_made_are_refused():
+def test_submit_rejects_other_arguments_for_run_in_progress():
     running = Cluster({"train-first": "RUNNING"})
     with pytest.raises(RunError, match="first: is being made by job train-first, with other words"):
         submit(running, Submission((*TRAIN, "--set", "train.epochs=9")))
@@ -71,41 +77,41 @@ def test_other_words_for_a_run_that_is_being_made_are_refused():
     assert submit(cluster, other) == ("train-ganet_seg_debug-2", True), "its run has a name of its own"
 
 
-def test_a_folder_without_the_code_is_not_uploaded(tmp_path):
+def test_submit_rejects_working_dir_without_package(tmp_path):
     with pytest.raises(RunError, match="holds no ganseg_dist; give the folder of the code"):
         submit(Cluster(), Submission(TRAIN, working_dir=tmp_path))
 
 
-def test_what_follows_the_command_is_the_commands_own(monkeypatch):
+def test_submit_command_passes_trailing_arguments_to_job(monkeypatch):
     from typer.testing import CliRunner
 
     from ganseg_dist.cli.main import app
 
-    asked = []
+    args = []
     monkeypatch.setattr(ray_jobs, "connect", lambda address: Cluster())
-    monkeypatch.setattr(ray_jobs, "submit", lambda client, job: asked.append(job.arguments) or ("job", True))
+    monkeypatch.setattr(ray_jobs, "submit", lambda client, job: args.append(job.arguments) or ("job", True))
     for dashes in (["--"], []):
         result = CliRunner().invoke(app, ["submit", "--detach", *dashes, *TRAIN])
         assert result.exit_code == 0, result.output
-    assert asked == [TRAIN, TRAIN]
+    assert args == [TRAIN, TRAIN]
 
 
-def test_data_on_the_cluster_are_named_whole():
+def test_job_arguments_rejects_relative_paths():
     for option, path in (("--data", "cohort"), ("--labels", "own.json")):
         with pytest.raises(ConfigError, match=f"{option} {path}: is relative to this folder"):
             job_arguments(("train", "ganet_seg", option, path), ("train",))
     assert job_arguments(("train", "ganet_seg", "--labels", "brats2023"), ("train",))
 
 
-def test_a_job_without_a_runs_name_is_called_by_its_first_words():
+def test_submission_name_comes_from_run_name_or_leading_arguments():
     assert Submission(("experiment", "folds", "ganet_seg", "--data", "x")).name == "experiment-folds-ganet_seg"
     assert Submission(("train", "--resume", "first")).name == "train-first"
     assert Submission(("train", "--run-name=first", "ganet_seg")).name == "train-first"
-    assert Submission(("train", "ganet_seg", "--run-name")).run_name is None, "which the command itself refuses"
+    assert Submission(("train", "ganet_seg", "--run-name")).run_name is None, "the command itself rejects it"
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "told"),
+    ("status", "code", "message"),
     [
         ("SUCCEEDED", 0, 0),
         ("FAILED", 2, 2),
@@ -114,11 +120,11 @@ def test_a_job_without_a_runs_name_is_called_by_its_first_words():
         ("JobStatus.STOPPED", -15, 130),
     ],
 )
-def test_the_exit_code_is_the_commands_own(status, code, told):
-    assert exit_code(SimpleNamespace(status=status, driver_exit_code=code)) == told
+def test_exit_code_is_that_of_driver(status, code, message):
+    assert exit_code(SimpleNamespace(status=status, driver_exit_code=code)) == message
 
 
-def test_a_log_is_written_once_and_to_its_end(monkeypatch):
+def test_follow_writes_log_once_to_its_end(monkeypatch):
     monkeypatch.setattr(ray_jobs, "POLL_SECONDS", 0.0)
     steps = iter([("PENDING", ""), ("RUNNING", "epoch 1\n"), ("RUNNING", "epoch 1\n"), ("SUCCEEDED", "epoch 1\nend\n")])
     now = {}
@@ -133,7 +139,7 @@ def test_a_log_is_written_once_and_to_its_end(monkeypatch):
     assert "".join(written) == "epoch 1\nend\n"
 
 
-def test_what_is_too_much_to_upload_is_told_before_it_is_sent(tmp_path, monkeypatch):
+def test_submit_rejects_oversized_working_dir(tmp_path, monkeypatch):
     (tmp_path / "ganseg_dist").mkdir()
     (tmp_path / "ganseg_dist" / "__init__.py").write_text("pass\n")
     (tmp_path / "images").mkdir()
@@ -146,7 +152,7 @@ def test_what_is_too_much_to_upload_is_told_before_it_is_sent(tmp_path, monkeypa
     assert check_upload_size(tmp_path) < 10_000
 
 
-def test_gitignore_counts_unless_ray_is_told_that_it_does_not(tmp_path, monkeypatch):
+def test_check_upload_size_honours_gitignore_unless_disabled(tmp_path, monkeypatch):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "scan.nii").write_bytes(bytes(5000))
     (tmp_path / ".gitignore").write_text("images/\n")
@@ -155,7 +161,7 @@ def test_gitignore_counts_unless_ray_is_told_that_it_does_not(tmp_path, monkeypa
     assert check_upload_size(tmp_path) > 5000
 
 
-def test_runs_are_not_written_where_ray_deletes_them(tmp_path, monkeypatch):
+def test_check_runs_folder_rejects_uploaded_working_dir(tmp_path, monkeypatch):
     monkeypatch.delenv("GANSEG_RUNS_URI", raising=False)
     check_runs_folder(tmp_path / "runs")
     uploaded = tmp_path / "runtime_resources" / "working_dir_files" / "_ray_pkg_5e1f" / "runs"
@@ -165,7 +171,7 @@ def test_runs_are_not_written_where_ray_deletes_them(tmp_path, monkeypatch):
     check_runs_folder(uploaded)
 
 
-def test_what_is_no_job_is_told():
+def test_job_arguments_and_connect_reject_unknown_command_and_address():
     with pytest.raises(ConfigError, match="submit: predict is no command to submit; give one of train"):
         job_arguments(["predict"], ("train",))
     with pytest.raises(RunError, match=r"--address http://127.0.0.1:9: no Ray cluster takes jobs there"):
@@ -173,13 +179,13 @@ def test_what_is_no_job_is_told():
 
 
 @pytest.mark.parametrize("name", ["RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"])
-def test_the_address_that_is_given_is_asked_and_no_other(name, monkeypatch):
+def test_connect_uses_given_address_despite_environment(name, monkeypatch):
     monkeypatch.setenv(name, "http://127.0.0.1:7")
-    asked = []
+    addresses = []
     monkeypatch.setattr("ray.dashboard.modules.job.sdk.JobSubmissionClient._check_connection_and_version",
-                        lambda self, *args, **kwargs: asked.append(self.get_address()))  # fmt: skip
+                        lambda self, *args, **kwargs: addresses.append(self.get_address()))  # fmt: skip
     connect("http://127.0.0.1:9")
-    assert set(asked) == {"http://127.0.0.1:9"}
+    assert set(addresses) == {"http://127.0.0.1:9"}
     assert os.environ[name] == "http://127.0.0.1:7"
 
 
@@ -193,12 +199,12 @@ def head(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("own_runs")
-def test_a_job_is_followed_stopped_and_gone_on_with(head, phantom, tmp_path):
+def test_submit_command_follows_job_and_resumes_stopped_job(head, phantom, tmp_path):
     root = Path(__file__).parents[2]
 
-    def ganseg(*words: str, run: str) -> subprocess.CompletedProcess[str]:
+    def ganseg(*args: str, run: str) -> subprocess.CompletedProcess[str]:
         command = [
-            sys.executable, "-m", "ganseg_dist", "submit", "--address", head, *words, "--", "train", "ganet_seg_debug",
+            sys.executable, "-m", "ganseg_dist", "submit", "--address", head, *args, "--", "train", "ganet_seg_debug",
             "--data", str(phantom), "--run-name", run,
         ]  # fmt: skip
         return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=250)
@@ -212,8 +218,8 @@ def test_a_job_is_followed_stopped_and_gone_on_with(head, phantom, tmp_path):
     assert wrong.returncode == 2, "the command's own exit code"
     assert "--run-name 'bad/name'" in wrong.stdout
 
-    begun = ganseg("--detach", run="stopped")
-    assert begun.returncode == 0, begun.stderr
+    started = ganseg("--detach", run="stopped")
+    assert started.returncode == 0, started.stderr
     run = Run(tmp_path / "runs" / "stopped")
     deadline = time.monotonic() + 150
     while not list(run.checkpoints.glob("step-*")):

@@ -1,4 +1,4 @@
-"""Nodes that do not see what the driver sees: said in one line, before anything is trained."""
+"""Nodes without the driver's folders are reported in one line before training."""
 
 import http.server
 import os
@@ -37,21 +37,21 @@ BLIND = "127.0.0.2"
 """The address of the node that does not see a folder."""
 
 
-def test_what_is_there_is_no_problem_and_nothing_stays_of_the_look(tmp_path):
+def test_check_node_accepts_visible_paths_and_leaves_no_file(tmp_path):
     (tmp_path / "cases" / "a").mkdir(parents=True)
     places = [SharedPath("GANSEG_STORE", tmp_path, ("cases/a",)), SharedPath("GANSEG_RUNS", tmp_path, written=True)]
     assert check_node(places, None) == visibility.NodeCheck(None, None)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "cases"]
 
 
-def test_a_folder_that_is_not_there_is_named_with_what_sets_it(tmp_path):
+def test_check_node_names_missing_folder_and_its_variable(tmp_path):
     store = tmp_path / "store"
     assert check_node([SharedPath("GANSEG_STORE", store)], None).problem == (
         f"does not see GANSEG_STORE {store}; put it on storage that all nodes share (GANSEG_STORE)"
     )
 
 
-def test_a_folder_of_the_same_name_that_lacks_a_case_is_another_one(tmp_path):
+def test_check_node_detects_other_folder_of_same_name(tmp_path):
     (tmp_path / "cases" / "a").mkdir(parents=True)
     assert check_node([SharedPath("GANSEG_STORE", tmp_path, ("cases/a", "cases/b"))], None).problem == (
         f"sees another GANSEG_STORE {tmp_path}, without the driver's cases/b; "
@@ -59,7 +59,7 @@ def test_a_folder_of_the_same_name_that_lacks_a_case_is_another_one(tmp_path):
     )
 
 
-def test_the_first_problem_is_told(tmp_path):
+def test_check_node_reports_first_problem(tmp_path):
     places = [
         SharedPath("GANSEG_RUNS", tmp_path),
         SharedPath("--data", tmp_path / "x"),
@@ -68,14 +68,14 @@ def test_the_first_problem_is_told(tmp_path):
     assert check_node(places, None).problem.startswith(f"does not see --data {tmp_path / 'x'}")
 
 
-def test_a_folder_that_takes_no_folders_is_refused():
+def test_check_node_reports_unwritable_folder():
     assert check_node([SharedPath("GANSEG_RUNS", Path("/proc/self"), written=True)], None).problem == (
         "cannot write in GANSEG_RUNS /proc/self; let the user that Ray runs as there write in it"
     )
 
 
-class Refusing(http.server.BaseHTTPRequestHandler):
-    """Lets nobody in."""
+class UnauthorizedHandler(http.server.BaseHTTPRequestHandler):
+    """Replies 401 to every request."""
 
     def do_GET(self) -> None:
         self.send_error(401)
@@ -83,15 +83,15 @@ class Refusing(http.server.BaseHTTPRequestHandler):
     def log_message(self, *words: object) -> None: ...
 
 
-def test_a_server_that_refuses_answers_and_one_that_is_not_there_does_not():
-    with http.server.HTTPServer(("127.0.0.1", 0), Refusing) as server:
+def test_connection_problem_is_none_for_unauthorized_server():
+    with http.server.HTTPServer(("127.0.0.1", 0), UnauthorizedHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         assert connection_problem(f"http://somebody:secret@127.0.0.1:{server.server_port}/mlflow") is None
         server.shutdown()
     assert connection_problem("http://127.0.0.1:9") == "[Errno 111] Connection refused"
 
 
-def test_a_training_reads_cases_of_the_store_and_writes_its_run(tmp_path):
+def test_training_paths_are_run_and_prepared_cases(tmp_path):
     store = tmp_path / "store"
     prepared = Prepared(
         {"train": [f"{store}/cases/a", f"{store}/cases/b"], "validation": [f"{store}/cases/c"]},
@@ -103,7 +103,7 @@ def test_a_training_reads_cases_of_the_store_and_writes_its_run(tmp_path):
     ]
 
 
-def test_preparing_reads_the_cohorts_and_writes_the_store(tmp_path, monkeypatch):
+def test_data_paths_are_cohorts_runs_and_store(tmp_path, monkeypatch):
     monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("GANSEG_STORE", str(tmp_path / "store"))
     (tmp_path / "cohort" / "case").mkdir(parents=True)
@@ -116,7 +116,7 @@ def test_preparing_reads_the_cohorts_and_writes_the_store(tmp_path, monkeypatch)
     ]
 
 
-def test_only_other_living_nodes_that_are_large_enough_are_asked(monkeypatch):
+def test_other_nodes_are_alive_with_enough_resources(monkeypatch):
     def node(name, *, alive=True, **resources):
         return {"NodeID": name, "NodeManagerAddress": f"10.0.0.{name}", "Alive": alive, "Resources": resources}
 
@@ -128,7 +128,7 @@ def test_only_other_living_nodes_that_are_large_enough_are_asked(monkeypatch):
     assert visibility._other_nodes({"CPU": 9}) == {}
 
 
-def test_one_machine_is_not_asked_and_loses_no_time(monkeypatch, tmp_path):
+def test_check_shared_paths_returns_at_once_on_single_node(monkeypatch, tmp_path):
     monkeypatch.setattr(ray, "nodes", lambda: [{"NodeID": "1", "Alive": True, "Resources": {"CPU": 2}}])
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "1"))
     started = time.monotonic()
@@ -138,8 +138,8 @@ def test_one_machine_is_not_asked_and_loses_no_time(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """Two other nodes, whose answers the test sets; what they were asked."""
+def node_checks(monkeypatch):
+    """Two other nodes, whose answers the test sets; what they were node_checks."""
     answers, questions = [], []
     monkeypatch.setattr(visibility, "_other_nodes", lambda needs: {"2": "10.0.0.2", "3": "10.0.0.3"})
 
@@ -151,37 +151,37 @@ def asked(monkeypatch):
     return SimpleNamespace(answers=answers, questions=questions)
 
 
-def test_the_first_blind_node_is_named_and_the_others_are_counted(asked, tmp_path):
-    asked.answers += [visibility.NodeCheck("does not see X", None)] * 2
+def test_check_shared_paths_names_first_failing_node_and_counts_others(node_checks, tmp_path):
+    node_checks.answers += [visibility.NodeCheck("does not see X", None)] * 2
     with pytest.raises(RunError, match=r"^node 10\.0\.0\.2: does not see X \(and 1 more\)$"):
         check_shared_paths([SharedPath("X", tmp_path)], {"CPU": 1})
 
 
-def test_a_place_to_write_in_is_known_by_a_mark_that_is_taken_away_again(asked, tmp_path):
-    asked.answers += [visibility.NodeCheck(None, None)] * 2
+def test_check_shared_paths_removes_marker_file(node_checks, tmp_path):
+    node_checks.answers += [visibility.NodeCheck(None, None)] * 2
     check_shared_paths([SharedPath("GANSEG_RUNS", tmp_path, written=True)], {"CPU": 1})
-    [([place], _)] = asked.questions
+    [([place], _)] = node_checks.questions
     assert place.holds[0].startswith(".unfinished-mark-")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_is_not_heard_stops_nothing(asked, tmp_path, monkeypatch):
+def test_check_shared_paths_warns_of_unreachable_mlflow(node_checks, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@mlflow:5000")
-    asked.answers += [visibility.NodeCheck(None, None), visibility.NodeCheck(None, "Connection refused")]
+    node_checks.answers += [visibility.NodeCheck(None, None), visibility.NodeCheck(None, "Connection refused")]
     warnings = []
     check_shared_paths([SharedPath("GANSEG_RUNS", tmp_path)], {"CPU": 1}, warnings.append)
-    assert asked.questions[0][1] == "http://me:secret@mlflow:5000"
+    assert node_checks.questions[0][1] == "http://me:secret@mlflow:5000"
     assert warnings == [
         "node 10.0.0.3: no answer from MLFLOW_TRACKING_URI http://mlflow:5000 there (Connection refused); "
         "metrics wait if rank 0 runs on it"
     ]
 
 
-def test_a_file_of_this_machine_is_no_server(asked, tmp_path, monkeypatch):
+def test_check_shared_paths_skips_sqlite_uri(node_checks, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    asked.answers += [visibility.NodeCheck(None, None)] * 2
+    node_checks.answers += [visibility.NodeCheck(None, None)] * 2
     check_shared_paths([SharedPath("GANSEG_RUNS", tmp_path)], {"CPU": 1})
-    assert asked.questions[0][1] is None
+    assert node_checks.questions[0][1] is None
 
 
 @pytest.fixture(scope="module")
@@ -250,9 +250,7 @@ def train_request(config, data: Path) -> TrainingRequest:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variable", ["GANSEG_RUNS", "GANSEG_STORE"])
-def test_a_session_ends_before_it_reads_when_a_node_does_not_see_a_folder(
-    elsewhere, phantom, debug_config, monkeypatch, variable
-):
+def test_train_session_rejects_folder_invisible_to_node(elsewhere, phantom, debug_config, monkeypatch, variable):
     blind = elsewhere / variable.lower()
     monkeypatch.setenv(variable, str(blind))
     with pytest.raises(RunError) as caught:
@@ -264,7 +262,7 @@ def test_a_session_ends_before_it_reads_when_a_node_does_not_see_a_folder(
 
 
 @pytest.mark.slow
-def test_a_session_ends_when_a_node_has_an_empty_folder_where_the_data_is(elsewhere, phantom, debug_config):
+def test_train_session_rejects_empty_data_folder_on_node(elsewhere, phantom, debug_config):
     for entry in phantom.iterdir():
         (elsewhere / entry.name).symlink_to(entry)
     with pytest.raises(RunError, match=rf"^node {BLIND}: sees another --data {elsewhere}, without the driver's "):
@@ -272,9 +270,7 @@ def test_a_session_ends_when_a_node_has_an_empty_folder_where_the_data_is(elsewh
 
 
 @pytest.mark.slow
-def test_training_ends_before_it_begins_when_a_node_lacks_prepared_cases(
-    elsewhere, prepared, store, debug_config, tmp_path
-):
+def test_train_on_ray_rejects_prepared_cases_invisible_to_node(elsewhere, prepared, store, debug_config, tmp_path):
     subprocess.run(["cp", "-r", str(store), str(elsewhere / "store")], check=True)
     parts = {
         part: [folder.replace(str(store), str(elsewhere / "store")) for folder in folders]
@@ -290,7 +286,7 @@ def test_training_ends_before_it_begins_when_a_node_lacks_prepared_cases(
 
 
 @pytest.mark.slow
-def test_nodes_that_see_everything_are_let_train_and_a_deaf_one_is_told(elsewhere, tmp_path, monkeypatch):
+def test_check_shared_paths_warns_only_of_mlflow_when_paths_are_visible(elsewhere, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     warnings = []
     check_shared_paths([SharedPath("GANSEG_RUNS", tmp_path, written=True)], {"CPU": 1}, warnings.append)

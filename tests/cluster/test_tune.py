@@ -1,4 +1,4 @@
-"""A population on Ray Tune: who falls behind goes on from another's checkpoint, with numbers that stay in range."""
+"""Population-based training on Ray Tune: exploited checkpoints and perturbed values in range."""
 
 import json
 import tempfile
@@ -15,7 +15,7 @@ LOW, HIGH = 0.1, 1.0
 EPOCHS = 10
 
 
-def asks(trial) -> None:
+def suggest(trial) -> None:
     trial.suggest_float("rate", LOW, HIGH, log=True)
     trial.suggest_int("every", 1, 4)
     trial.suggest_categorical("gan", [True, False])
@@ -23,7 +23,7 @@ def asks(trial) -> None:
 
 @dataclass
 class Climb:
-    """Whose score is its rate; each epoch is noted in the checkpoint with who trained it and by what."""
+    """A trial whose score is its rate; its checkpoint holds trial name and values of each epoch."""
 
     began: Path
 
@@ -45,9 +45,9 @@ class Climb:
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x05cut"])
-def test_a_damaged_state_of_tune_is_an_error_that_says_what_to_delete(tmp_path, content):
-    """Nothing of it is run: Tune's own file is a pickle."""
-    plan = TunePlan(asks, [], {}, trials=1, scheduler="none", search="random", metrics={"score": "max"}, epochs=1,
+def test_run_trials_rejects_damaged_tune_state(tmp_path, content):
+    """The damaged file is not unpickled."""
+    plan = TunePlan(suggest, [], {}, trials=1, scheduler="none", search="random", metrics={"score": "max"}, epochs=1,
                 seed=0, cpus=0.1, gpus=0)  # fmt: skip
     (tmp_path / "tune").mkdir()
     (tmp_path / "tune" / "tuner.pkl").write_bytes(content)
@@ -58,14 +58,14 @@ def test_a_damaged_state_of_tune_is_an_error_that_says_what_to_delete(tmp_path, 
 
 
 @pytest.mark.slow
-def test_a_population_takes_over_weights_and_its_numbers_stay_in_range(tmp_path):
+def test_run_trials_with_pbt_exploits_checkpoints_within_ranges(tmp_path):
     from optuna.trial import FixedTrial
 
     first = {"rate": 0.2, "every": 2, "gan": True}
-    begun = FixedTrial(first)
-    asks(begun)
+    fixed = FixedTrial(first)
+    suggest(fixed)
     plan = TunePlan(
-        asks, [first], begun.distributions, trials=4, scheduler="pbt", search="optuna", metrics={"score": "max"},
+        suggest, [first], fixed.distributions, trials=4, scheduler="pbt", search="optuna", metrics={"score": "max"},
         epochs=EPOCHS, seed=0, cpus=0.1, gpus=0,
     )  # fmt: skip
     assert set(population(plan.distributions)) == {"rate", "every"}, "a switch makes another network"
@@ -90,9 +90,9 @@ def report_once(values) -> None:
 
 
 @pytest.mark.slow
-def test_a_lost_list_of_trials_is_an_error_and_no_smaller_sweep(tmp_path):
-    """Ray Tune would say that all trials are done, and know those alone that it began since."""
-    plan = TunePlan(asks, [], {}, trials=2, scheduler="none", search="random", metrics={"score": "max"}, epochs=1,
+def test_run_trials_rejects_state_that_lacks_trials(tmp_path):
+    """Ray Tune itself would report that all trials are done and list only those begun since."""
+    plan = TunePlan(suggest, [], {}, trials=2, scheduler="none", search="random", metrics={"score": "max"}, epochs=1,
                 seed=0, cpus=0.1, gpus=0)  # fmt: skip
     with ray_cluster():
         assert len(run_trials(plan, report_once, tmp_path, lambda end: None)) == 2

@@ -1,4 +1,4 @@
-"""Training on two nodes, one of which is lost: it goes on with what is left, or says that it cannot."""
+"""Training on two nodes, one of which is lost: training resumes on the remaining node or raises an error."""
 
 import json
 import signal
@@ -52,37 +52,37 @@ def workers(run: Run) -> list[int]:
     return [epoch["workers"] for epoch in history(run)]
 
 
-def wait_until(happened: Callable[[], bool], process: subprocess.Popen, said: Path, *, seconds: float = 240) -> None:
+def wait_until(happened: Callable[[], bool], process: subprocess.Popen, log: Path, *, seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
-        assert process.poll() is None, said.read_text()
-        assert time.monotonic() < deadline, f"it did not happen: {said.read_text()[-2000:]}"
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, f"timeout: {log.read_text()[-2000:]}"
         time.sleep(0.2)
 
 
-def training(data: Path, said: Path, *words: str) -> subprocess.Popen:
-    """What it says goes into a file: a pipe that nobody reads is full after some hundred epochs, and holds it."""
+def training(data: Path, log: Path, *words: str) -> subprocess.Popen:
+    """Stderr goes into a file: an unread pipe is full after some hundred epochs and blocks the process."""
     settings = [f"--set={field}={value}" for field, value in LONG.items()]
     command = [sys.executable, "-m", "ganseg_dist", "train", "ganet_seg_debug", "--data", str(data), *settings, *words]
-    with said.open("w") as stream:
+    with log.open("w") as stream:
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stream)
 
 
-def test_it_goes_on_with_the_worker_that_is_left_and_takes_in_a_new_one(phantom, nodes: TwoNodes, tmp_path):
-    run, said = named_run("elastic"), tmp_path / "said.txt"
-    process = training(phantom, said, "--workers=2", "--least-workers=1", "--run-name=elastic")
+def test_elastic_training_shrinks_and_grows_with_nodes(phantom, nodes: TwoNodes, tmp_path):
+    run, log = named_run("elastic"), tmp_path / "stderr.txt"
+    process = training(phantom, log, "--workers=2", "--least-workers=1", "--run-name=elastic")
     try:
-        wait_until(lambda: 2 in workers(run), process, said)
+        wait_until(lambda: 2 in workers(run), process, log)
         (placed,) = nodes.nodes_of_workers()
         assert len(placed) == len(set(placed)) == 2, "both workers are on one node"
         nodes.lose_the_second()
-        wait_until(lambda: 1 in workers(run), process, said)
+        wait_until(lambda: 1 in workers(run), process, log)
         nodes.add_a_second()
-        wait_until(lambda: workers(run)[-1:] == [2], process, said)
+        wait_until(lambda: workers(run)[-1:] == [2], process, log)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
-    errors = said.read_text()
+    errors = log.read_text()
     assert "training resumes from the last checkpoint" in errors
     assert [size for size, _ in groupby(workers(run))] == [2, 1, 2]
     epochs = history(run)
@@ -91,8 +91,8 @@ def test_it_goes_on_with_the_worker_that_is_left_and_takes_in_a_new_one(phantom,
     assert process.returncode == 130, errors
 
 
-class LosesTheSecond(Tracker):
-    """Loses the node when an epoch has ended and its checkpoint is written, and keeps what is said."""
+class RemovesSecondNode(Tracker):
+    """Loses the node when an epoch has ended and its checkpoint is written, and keeps the warnings."""
 
     def __init__(self, nodes: TwoNodes, run: Run) -> None:
         self.nodes: TwoNodes | None = nodes
@@ -109,15 +109,17 @@ class LosesTheSecond(Tracker):
         self.warnings.append(warning)
 
 
-def test_without_room_it_ends_with_a_word_and_goes_on_with_fewer_workers(phantom, nodes: TwoNodes, monkeypatch):
+def test_fixed_training_raises_run_error_without_room_and_resumes_with_fewer_workers(
+    phantom, nodes: TwoNodes, monkeypatch
+):
     monkeypatch.setattr(ray_train, "PATIENCE_SECONDS", 9.0)
     monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "3")
     config = override(recipe("ganet_seg_debug"), LONG | {"system.supervised_epochs": 60, "train.epochs": 60})
     run = named_run("fixed")
-    shown = LosesTheSecond(nodes, run)
+    shown = RemovesSecondNode(nodes, run)
     with pytest.raises(RunError, match="no room for 2 worker"):
         train_session(TrainingRequest(config, phantom, run_name="fixed", workers=2), tracker=shown)
-    assert time.monotonic() - shown.lost_at < 120, "it waited long past its patience"
+    assert time.monotonic() - shown.lost_at < 120, "training waited far beyond PATIENCE_SECONDS"
     assert any("resumes from the last checkpoint" in warning for warning in shown.warnings)
     before = workers(run)
     assert 0 < len(before) < 60

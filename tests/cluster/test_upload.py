@@ -1,4 +1,4 @@
-"""What `--working-dir .` uploads: packed by Ray's own code, it is the package and nothing beside it."""
+"""The upload of `--working-dir .`, packed by Ray: the packages and nothing else."""
 
 import re
 import shutil
@@ -21,7 +21,7 @@ RUNTIME_ENV = ROOT / "deploy" / "ray" / "runtime_env.yaml"
 
 
 def packed(folder: Path, place: Path, *, with_gitignore: bool = True, excludes: list[str] | None = None) -> Path:
-    """The folder as a job gets it."""
+    """The folder as unpacked for a job."""
     package = place / "package.zip"
     create_package(str(folder), package, include_gitignore=with_gitignore, excludes=excludes)
     with zipfile.ZipFile(package) as archive:
@@ -36,7 +36,7 @@ def names(folder: Path) -> set[str]:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """This one, as it looks after work."""
+    """A copy of this repository with untracked files of daily work."""
     folder = tmp_path / "repository"
     skipped = shutil.ignore_patterns(".venv", ".git", "runs", "demo", "docs", "tests", ".*_cache", "__pycache__")
     shutil.copytree(ROOT, folder, ignore=skipped)
@@ -48,7 +48,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("with_gitignore", [True, False])
-def test_it_is_the_package_and_nothing_beside_it(repository, tmp_path, with_gitignore):
+def test_working_dir_upload_holds_packages_only(repository, tmp_path, with_gitignore):
     uploaded = packed(repository, tmp_path, with_gitignore=with_gitignore)
     assert {path.name for path in uploaded.iterdir()} == PACKAGES | {"constraints.txt", "pyproject.toml", "README.md"}
     assert not [name for name in names(uploaded) if "__pycache__" in name]
@@ -62,33 +62,33 @@ def test_it_is_the_package_and_nothing_beside_it(repository, tmp_path, with_giti
     assert {name for name in names(uploaded) if "/" in name} == expected
 
 
-def test_the_size_that_is_told_is_rays(repository, tmp_path):
+def test_check_upload_size_equals_size_of_ray_package(repository, tmp_path):
     uploaded = packed(repository, tmp_path)
     assert check_upload_size(repository) == sum((uploaded / name).stat().st_size for name in names(uploaded))
 
 
-def test_there_it_comes_before_what_is_installed(tmp_path):
+def test_working_dir_shadows_installed_package(tmp_path):
     uploaded = packed(ROOT, tmp_path)
-    asked = "import sys, importlib.util as found; print(*(found.find_spec(name).origin for name in sys.argv[1:]))"
-    said = subprocess.run(
-        [sys.executable, "-c", asked, *sorted(PACKAGES)], cwd=uploaded, capture_output=True, text=True, check=True
+    message = "import sys, importlib.util as found; print(*(found.find_spec(name).origin for name in sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", message, *sorted(PACKAGES)], cwd=uploaded, capture_output=True, text=True, check=True
     )
-    assert said.stdout.split() == [str(uploaded / name / "__init__.py") for name in sorted(PACKAGES)]
+    assert done.stdout.split() == [str(uploaded / name / "__init__.py") for name in sorted(PACKAGES)]
 
 
 # deploy/ray/runtime_env.yaml
 
 
-def test_ray_takes_the_runtime_env():
-    told = yaml.safe_load(RUNTIME_ENV.read_text())
-    assert set(told) == {"env_vars", "excludes"}
-    assert parse_and_validate_env_vars(told["env_vars"]) == told["env_vars"]
-    assert parse_and_validate_excludes(told["excludes"]) == told["excludes"]
-    assert Path(told["env_vars"]["GANSEG_RUNS"]).is_absolute()
+def test_runtime_env_passes_ray_validation():
+    options = yaml.safe_load(RUNTIME_ENV.read_text())
+    assert set(options) == {"env_vars", "excludes"}
+    assert parse_and_validate_env_vars(options["env_vars"]) == options["env_vars"]
+    assert parse_and_validate_excludes(options["excludes"]) == options["excludes"]
+    assert Path(options["env_vars"]["GANSEG_RUNS"]).is_absolute()
 
 
-def test_its_packages_are_the_uploaded_ones_at_the_pinned_versions():
-    """As whoever needs them takes the "# " away."""
+def test_runtime_env_pip_option_installs_upload_with_constraints():
+    """With the commented pip option enabled."""
     commented = RUNTIME_ENV.read_text()
     text = re.sub(r"^# (pip:|  packages:|    - )", r"\1", commented, flags=re.MULTILINE)
     pip = RuntimeEnv(**yaml.safe_load(text)).pip_config()
@@ -96,10 +96,10 @@ def test_its_packages_are_the_uploaded_ones_at_the_pinned_versions():
     assert pip["packages"] == [f"--constraint {upload}/constraints.txt", upload]
 
 
-def test_its_excludes_keep_images_and_results_of_any_folder_at_home(tmp_path):
+def test_runtime_env_excludes_images_and_results(tmp_path):
     folder = tmp_path / "mine"
     for made in ("train.sh", "pilot/p1/t1.nii.gz", "runs/first/run.json", "pilot/data/x.csv", "a.safetensors"):
         (folder / made).parent.mkdir(parents=True, exist_ok=True)
         (folder / made).write_text("x\n")
-    told = yaml.safe_load(RUNTIME_ENV.read_text())
-    assert names(packed(folder, tmp_path, excludes=told["excludes"])) == {"train.sh", "pilot/data/x.csv"}
+    options = yaml.safe_load(RUNTIME_ENV.read_text())
+    assert names(packed(folder, tmp_path, excludes=options["excludes"])) == {"train.sh", "pilot/data/x.csv"}
