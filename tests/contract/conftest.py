@@ -22,7 +22,7 @@ OTHER_SYSTEMS = {
     "dl_gan_cnn": {"system.features_epochs": 2},
     "gan_detector": {"system.synthesis_epochs": 2, "system.generator": "wgan_gp"},
 }
-"""GANet-Seg stands for them where a promise is the engine's alone."""
+"""GANet-Seg alone is tested where a property depends on the engine only."""
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def config(debug_config: RunConfig) -> RunConfig:
 
 @pytest.fixture(scope="session")
 def undisturbed(config: RunConfig, prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a local run that nothing happened to."""
+    """The folder of an uninterrupted local run."""
     return trained(tmp_path_factory.mktemp("undisturbed"), config, prepared)
 
 
@@ -40,7 +40,7 @@ def undisturbed(config: RunConfig, prepared: Prepared, tmp_path_factory: pytest.
 def other(
     request: pytest.FixtureRequest, cohort: Cohort, store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[RunConfig, Prepared, Path]:
-    """Each other system: its config, its slices, and the folder of a local run that nothing happened to."""
+    """Each other system: its config, its slices, and the folder of a local run without interruption."""
     name = f"{request.param}_debug"
     config = resolved(recipe(name), cohort, SHORT | {"train.epochs": 2} | OTHER_SYSTEMS[request.param])
     prepared = prepare(cohort, config, store)

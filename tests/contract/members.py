@@ -90,12 +90,12 @@ def kill_before(folder: Path, number: int, events: tuple[str, ...]) -> None:
     on_file_event(folder, count)
 
 
-def on_file_event(folder: Path, heard: Callable[[str, str], None]) -> None:
-    """Call `heard` before anything that this process does to files in the folder."""
+def on_file_event(folder: Path, callback: Callable[[str, str], None]) -> None:
+    """Call `callback` before anything that this process does to files in the folder."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event in FILE_EVENTS and str(arguments[0]).startswith(str(folder)):
-            heard(event, str(arguments[0]))
+            callback(event, str(arguments[0]))
 
     sys.addaudithook(hook)
 

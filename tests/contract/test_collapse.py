@@ -1,4 +1,4 @@
-"""A GAN that collapses while it trains is said to have collapsed, once; one that learns is not."""
+"""One warning for a GAN that collapses in training; none for one that learns."""
 
 import pytest
 
@@ -23,10 +23,10 @@ SETTINGS = {
 
 class Warnings(Tracker):
     def __init__(self):
-        self.said = []
+        self.lines = []
 
     def warn(self, step, warning):
-        self.said.append(warning)
+        self.lines.append(warning)
 
 
 @pytest.fixture
@@ -35,15 +35,15 @@ def trained(cohort, store):
         """Relative diversity in the epochs that may be warned of, and the warnings."""
         config = resolved(recipe("gan_detector_debug"), cohort, SETTINGS | {"system.synthesis_learning_rate": rate})
         assert config.system.least_diversity == 0.1
-        heard = Warnings()
-        state = train_member(config, prepare(cohort, config, store).open(config), World(), heard, Checkpoints())
+        warnings = Warnings()
+        state = train_member(config, prepare(cohort, config, store).open(config), World(), warnings, Checkpoints())
         epochs = [record.scores for record in state.position.history if record.stage == "synthesis"]
-        return [scores["relative_diversity"] for scores in epochs[BEGINNERS_EPOCHS:]], heard.said
+        return [scores["relative_diversity"] for scores in epochs[BEGINNERS_EPOCHS:]], warnings.lines
 
     return train
 
 
-def test_a_collapse_is_warned_of_once(trained):
+def test_train_member_warns_once_of_collapsed_generator(trained):
     diversity, warnings = trained(COLLAPSING)
     assert len(diversity) == 2
     assert max(diversity) < 0.01, "these settings no longer collapse"
@@ -52,7 +52,7 @@ def test_a_collapse_is_warned_of_once(trained):
     assert "the generator has collapsed; take system.generator=wgan_gp or a lower" in warnings[0]
 
 
-def test_a_generator_that_learns_is_not_warned_of(trained):
+def test_train_member_does_not_warn_of_learning_generator(trained):
     diversity, warnings = trained(LEARNING)
     assert min(diversity) > 0.2
     assert warnings == []

@@ -1,4 +1,4 @@
-"""A federation of one hospital is a run at home, to the bit: every system, every stage, whatever stays home."""
+"""A federation of one site equals a local run bit for bit: every system, stage and local network."""
 
 import json
 import signal
@@ -51,33 +51,33 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
-def test_one_hospital_trains_ganet_seg_as_at_home(phantom, undisturbed):
+def test_federation_of_one_site_matches_local_ganet_seg(phantom, undisturbed):
     config = override(recipe("ganet_seg_debug"), SHORT)
     folder = simulated(phantom, config, "one")
     assert_same(sites_own(folder, "site1"), weights(undisturbed))
 
 
-def test_one_hospital_trains_every_other_system_as_at_home(phantom, other):
-    config, _, at_home = other
+def test_federation_of_one_site_matches_local_run_of_every_system(phantom, other):
+    config, _, local = other
     folder = simulated(phantom, config, "one")
-    assert_same(sites_own(folder, "site1"), weights(at_home))
+    assert_same(sites_own(folder, "site1"), weights(local))
 
 
-def test_a_discriminator_never_leaves(phantom):
+def test_federation_keeps_discriminator_at_site(phantom):
     config = override(recipe("ganet_seg_debug"), SHORT)
     folder = simulated(phantom, config, "two", "2")
     one, other, server = sites_own(folder, "site1"), sites_own(folder, "site2"), weights(folder)
     for name in server:
-        at_home = name.startswith("discriminator")
-        assert torch.equal(one[name], other[name]) != at_home, name
-        assert torch.equal(one[name], server[name]) != at_home, name
+        local = name.startswith("discriminator")
+        assert torch.equal(one[name], other[name]) != local, name
+        assert torch.equal(one[name], server[name]) != local, name
     manifest = (folder / "sites" / "site1" / "egress.jsonl").read_text()
     assert "networks.generator" in manifest
     assert "discriminator." not in manifest.replace('"healthy/discriminator', "")
 
 
 @pytest.mark.slow
-def test_a_server_that_was_killed_goes_on_to_the_same_weights(phantom):
+def test_federation_resumes_bit_for_bit_after_server_is_killed(phantom):
     config = override(recipe("ganet_seg_debug"), SHORT)
     undisturbed = simulated(phantom, config, "calm", "2")
     assert members.ended(members.federate_until_save, phantom, config, "hurt", 2) == -signal.SIGKILL
@@ -88,7 +88,7 @@ def test_a_server_that_was_killed_goes_on_to_the_same_weights(phantom):
 
 
 @pytest.mark.slow
-def test_a_server_whose_newest_checkpoint_is_damaged_goes_on_to_the_same_weights(phantom):
+def test_federation_resumes_bit_for_bit_when_server_checkpoint_is_damaged(phantom):
     config = override(recipe("ganet_seg_debug"), SHORT | {"train.epochs": 3, "system.gan": False})
     undisturbed = simulated(phantom, config, "calm", "2")
     assert members.ended(members.federate_until_save, phantom, config, "hurt", 2) == -signal.SIGKILL
@@ -106,7 +106,7 @@ def test_a_server_whose_newest_checkpoint_is_damaged_goes_on_to_the_same_weights
 
 
 @pytest.mark.slow
-def test_a_site_whose_newest_state_is_damaged_goes_on_as_one_that_missed_a_round(phantom, caplog):
+def test_federation_resumes_when_state_of_site_is_damaged(phantom, caplog):
     config = override(recipe("ganet_seg_debug"), SHORT | {"train.epochs": 3, "system.gan": False})
     assert members.ended(members.federate_until_save, phantom, config, "hurt", 2) == -signal.SIGKILL
     runs = runs_root() / "hurt" / "sites"
@@ -114,14 +114,14 @@ def test_a_site_whose_newest_state_is_damaged_goes_on_as_one_that_missed_a_round
     assert len(states) == 3, "a state that the server may go back to was dropped"
     (states[1] / "residual.safetensors").write_bytes(b"")
     folder = simulated(phantom, config, "hurt", "2")
-    told = [line for line in caplog.messages if "is damaged" in line]
-    assert [line.split(":")[0] for line in told] == [str(states[1] / "residual.safetensors")]
+    warnings = [line for line in caplog.messages if "is damaged" in line]
+    assert [line.split(":")[0] for line in warnings] == [str(states[1] / "residual.safetensors")]
     rounds = json.loads((folder / "federation.json").read_text())["rounds"]
     assert [list(record["sites"]) for record in rounds] == [["site1", "site2"]] * 3
 
 
 @pytest.mark.slow
-def test_a_server_that_was_killed_at_the_very_end_gives_every_site_the_same_model_again(phantom):
+def test_federation_rewrites_same_site_models_after_kill_at_end(phantom):
     config = override(recipe("ganet_seg_debug"), SHORT)
     folder = simulated(phantom, config, "end", "2")
     before = {site: sites_own(folder, site) for site in ("site1", "site2")}

@@ -1,4 +1,4 @@
-"""Differential privacy in whole federations: nothing but noised weights leaves, and no round is released twice."""
+"""Differential privacy in whole federations: only noised weights leave, and no round is released twice."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.contract.test_federation import simulated
 pytestmark = pytest.mark.usefixtures("own_runs")
 
 BUDGET = 5000.0
-"""Of no use to anybody, and with it the weights stay finite."""
+"""Too large to protect anyone; with it the weights stay finite."""
 
 
 def private(**changes: object):
@@ -31,25 +31,25 @@ def private(**changes: object):
     ("where", "strategy", "encoding"),
     [("server", "fedavg", "fp32"), ("site", "fedavg", "fp16"), ("server", "fedadam", "fp32")],
 )
-def test_no_number_but_noised_weights_leaves(phantom, where, strategy, encoding):
+def test_private_federation_sends_only_noised_weights(phantom, where, strategy, encoding):
     changes = {"privacy.where": where, "strategy": strategy, "encoding": encoding}
     config = private(**{f"federation.{name}": value for name, value in changes.items()})
     folder = simulated(phantom, config, "p", "2")
-    told = json.loads((folder / "federation.json").read_text())
-    assert told["quarantined"] == []
-    assert all(record["scores"] == {} for record in told["rounds"])
-    spent = [record["epsilon"] for record in told["rounds"]]
+    record = json.loads((folder / "federation.json").read_text())
+    assert record["quarantined"] == []
+    assert all(round["scores"] == {} for round in record["rounds"])
+    spent = [round["epsilon"] for round in record["rounds"]]
     assert spent == sorted(spent)
     assert spent[-1] == pytest.approx(BUDGET, rel=1e-3)
     for site in ("site1", "site2"):
         lines = [json.loads(line) for line in (folder / "sites" / site / "egress.jsonl").read_text().splitlines()]
         assert "evaluate" not in {line["kind"] for line in lines}
         trained = [line["metrics"] for line in lines if line["kind"] == "train"]
-        assert trained == [{"num-examples": 1}] * len(told["rounds"])
+        assert trained == [{"num-examples": 1}] * len(record["rounds"])
 
 
 @pytest.mark.slow
-def test_a_server_killed_after_a_release_goes_on_from_that_release(phantom, monkeypatch):
+def test_private_federation_resumes_from_released_round_after_kill(phantom, monkeypatch):
     finish, finished = server.rounds.finish_epoch, []
 
     def killed_in_round_two(*arguments):
@@ -76,14 +76,14 @@ def test_a_server_killed_after_a_release_goes_on_from_that_release(phantom, monk
     assert rounds == list(range(1, len(rounds) + 1))
 
 
-def test_a_hospital_joins_no_federation_that_promises_less(phantom, monkeypatch):
+def test_site_rejects_federation_with_weaker_privacy(phantom, monkeypatch):
     write = server.simulation.write_json
 
-    def demanding(file: Path, said: dict[str, object]) -> None:
+    def write_with_demand(file: Path, content: dict[str, object]) -> None:
         demand = {"privacy": {"epsilon": 8.0, "delta": 1e-5, "where": "site"}} if file.name == "site.json" else {}
-        write(file, said | demand)
+        write(file, content | demand)
 
-    monkeypatch.setattr(server.simulation, "write_json", demanding)
+    monkeypatch.setattr(server.simulation, "write_json", write_with_demand)
     config = private(**{"federation.deadline_seconds": 5.0})
     with pytest.raises(FederationError, match="0 of 2 required sites joined"):
         simulated(phantom, config, "d", "2")
@@ -91,7 +91,7 @@ def test_a_hospital_joins_no_federation_that_promises_less(phantom, monkeypatch)
     assert "site.json trusts none" in logged
 
 
-def test_patients_privacy_in_a_federation_needs_no_noise_of_the_server(phantom):
+def test_federation_with_patient_privacy_adds_no_server_noise(phantom):
     pytest.importorskip("opacus", reason="the privacy extra is not installed")
     patient = {"noise_multiplier": 1.0, "patients_per_step": 1.0}
     plain = {"system.gan": False, "train.ema": None, "train.keep": "last"}
@@ -103,7 +103,7 @@ def test_patients_privacy_in_a_federation_needs_no_noise_of_the_server(phantom):
     assert not (folder / "privacy").exists()
 
 
-def test_patients_privacy_of_a_gan_is_refused_before_images_are_prepared(phantom):
+def test_simulate_rejects_patient_privacy_of_gan(phantom):
     config = override(recipe("ganet_seg_debug"), {**SHORT, "train.privacy.epsilon": 8.0})
     with pytest.raises(ConfigError, match=r"system\.gan=false"):
         simulated(phantom, config, "g", "2")

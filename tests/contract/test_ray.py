@@ -32,7 +32,7 @@ def cluster():
 
 
 class Epochs(Tracker):
-    """Notes each epoch that rank 0 begins, and lets something happen early in one of them."""
+    """Notes each epoch that rank 0 starts, and calls `happens` early in one of them."""
 
     def __init__(self, notes: Path, number: int | None, happens: Callable[[], None]) -> None:
         self.notes, self.number, self.happens = notes, number, happens
@@ -40,10 +40,10 @@ class Epochs(Tracker):
     def progress(self, progress: Progress) -> None:
         if progress.batch != 1:
             return
-        begun = self.notes.read_text().splitlines()
+        started = self.notes.read_text().splitlines()
         with self.notes.open("a") as notes:
             notes.write(f"{progress.stage} {progress.epoch}\n")
-        if self.number == len(begun):
+        if self.number == len(started):
             self.happens()
 
 
@@ -51,12 +51,12 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def complain() -> None:
+def raise_data_error() -> None:
     raise DataError("case 7: its file is gone; restore it")
 
 
 class Scores(Tracker):
-    """Keeps what reaches the driver."""
+    """Keeps the epochs and warnings that reach the driver."""
 
     def __init__(self) -> None:
         self.steps_of_epochs: list[int] = []
@@ -93,7 +93,7 @@ def history(folder: Path) -> list[dict]:
     return json.loads((newest / "state.json").read_text())["position"]["history"]
 
 
-def test_one_worker_gives_the_weights_of_a_local_run(cluster, config, prepared, undisturbed, tmp_path):
+def test_train_on_ray_with_one_worker_matches_local_run(cluster, config, prepared, undisturbed, tmp_path):
     weights, epochs, shown = on_ray(tmp_path, config, prepared)
     assert members.differing(weights, members.final_weights(undisturbed)) == []
     assert epochs == EPOCHS
@@ -101,21 +101,21 @@ def test_one_worker_gives_the_weights_of_a_local_run(cluster, config, prepared, 
 
 
 @pytest.mark.slow
-def test_one_worker_gives_the_weights_of_a_local_run_of_every_other_system(cluster, other, tmp_path):
+def test_train_on_ray_matches_local_run_for_every_system(cluster, other, tmp_path):
     config, prepared, undisturbed = other
     weights, _, _ = on_ray(tmp_path, config, prepared)
     assert members.differing(weights, members.final_weights(undisturbed)) == []
 
 
 @pytest.mark.slow
-def test_a_killed_worker_goes_on_from_the_last_checkpoint(cluster, config, prepared, undisturbed, tmp_path):
+def test_train_on_ray_resumes_from_checkpoint_after_worker_is_killed(cluster, config, prepared, undisturbed, tmp_path):
     weights, epochs, _ = on_ray(tmp_path, config, prepared, number=3, happens=die)
     assert epochs == [*EPOCHS[:4], *EPOCHS[3:]]
     assert members.differing(weights, members.final_weights(undisturbed)) == []
 
 
 @pytest.mark.slow
-def test_two_workers_train_as_a_local_one_with_the_whole_batch(cluster, config, prepared, undisturbed, tmp_path):
+def test_train_on_ray_with_two_workers_matches_local_run(cluster, config, prepared, undisturbed, tmp_path):
     _, epochs, shown = on_ray(tmp_path, config, prepared, workers=2)
     assert epochs == EPOCHS
     assert len(shown) == len(EPOCHS)
@@ -129,14 +129,14 @@ def test_two_workers_train_as_a_local_one_with_the_whole_batch(cluster, config, 
 
 
 @pytest.mark.slow
-def test_what_a_person_must_mend_on_one_of_two_ranks_ends_training_at_once(cluster, config, prepared, tmp_path):
+def test_train_on_ray_raises_data_error_of_one_rank_without_retry(cluster, config, prepared, tmp_path):
     with pytest.raises(DataError, match=r"^case 7: its file is gone; restore it$"):
-        on_ray(tmp_path, config, prepared, number=1, happens=complain, workers=2)
-    assert (tmp_path / "epochs.txt").read_text().splitlines() == EPOCHS[:2], "it was tried again"
+        on_ray(tmp_path, config, prepared, number=1, happens=raise_data_error, workers=2)
+    assert (tmp_path / "epochs.txt").read_text().splitlines() == EPOCHS[:2], "training was retried"
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_is_passed_over_by_all_ranks_and_without_a_whole_one_training_ends(
+def test_train_on_ray_skips_damaged_checkpoint_and_fails_without_intact_one(
     cluster, config, prepared, undisturbed, tmp_path
 ):
     checkpoints = FolderCheckpoints(tmp_path / "checkpoints")

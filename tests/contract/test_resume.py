@@ -59,7 +59,9 @@ def described(folder: Path) -> dict:
     return json.loads((newest / "state.json").read_text())["position"]
 
 
-def test_two_kills_inside_checkpoint_writes(config, prepared, undisturbed, file_events, tmp_path):
+def test_train_resumes_bit_for_bit_after_kills_during_checkpoint_writes(
+    config, prepared, undisturbed, file_events, tmp_path
+):
     folder = tmp_path / "run"
     saves = renames(file_events)
     assert len(saves) == 7, "an epoch or a stage's end no longer saves"
@@ -76,7 +78,7 @@ def test_two_kills_inside_checkpoint_writes(config, prepared, undisturbed, file_
 
 
 @pytest.mark.slow
-def test_every_other_system_goes_on_after_kills(other, tmp_path):
+def test_train_resumes_bit_for_bit_for_every_system(other, tmp_path):
     config, prepared, undisturbed = other
     for number in (1, 1):  # inside the first stage, then around its end
         assert members.ended(members.train_until_save, tmp_path, config, prepared, number) == KILLED
@@ -85,16 +87,14 @@ def test_every_other_system_goes_on_after_kills(other, tmp_path):
     assert members.differing(members.final_weights(tmp_path), members.final_weights(undisturbed)) == []
 
 
-def test_a_finished_run_trained_again_changes_nothing(config, prepared, undisturbed):
+def test_train_leaves_finished_run_unchanged(config, prepared, undisturbed):
     before = members.final_weights(undisturbed)
     assert members.ended(members.train, undisturbed, config, prepared) == 0
     assert members.differing(before, members.final_weights(undisturbed)) == []
 
 
 @pytest.mark.parametrize("file", ["optimizers.safetensors", "state.json"])
-def test_a_damaged_newest_checkpoint_costs_an_epoch_and_changes_no_weight(
-    config, prepared, undisturbed, tmp_path, file
-):
+def test_train_resumes_bit_for_bit_when_newest_checkpoint_is_damaged(config, prepared, undisturbed, tmp_path, file):
     """Killed after its second epoch's checkpoint, which is then cut off on disk."""
     assert members.ended(members.train_until_save, tmp_path, config, prepared, 2) == KILLED
     checkpoints = FolderCheckpoints(tmp_path / "checkpoints")
@@ -109,7 +109,7 @@ def test_a_damaged_newest_checkpoint_costs_an_epoch_and_changes_no_weight(
     assert members.differing(members.final_weights(tmp_path), members.final_weights(undisturbed)) == []
 
 
-def test_a_damaged_last_checkpoint_of_a_trained_run(config, prepared, undisturbed, tmp_path):
+def test_train_restores_damaged_last_checkpoint_of_finished_run(config, prepared, undisturbed, tmp_path):
     shutil.copytree(undisturbed / "checkpoints", tmp_path / "checkpoints")
     checkpoints = FolderCheckpoints(tmp_path / "checkpoints")
     newest = checkpoints.newest()
@@ -123,7 +123,7 @@ def test_a_damaged_last_checkpoint_of_a_trained_run(config, prepared, undisturbe
     assert len(checkpoints.all()) == 2, "what may be looked at was deleted"
 
 
-def test_another_seed_gives_other_weights(config, prepared, undisturbed, tmp_path):
+def test_train_depends_on_seed(config, prepared, undisturbed, tmp_path):
     other = override(config, {"seed": 1})
     assert members.ended(members.train, tmp_path, other, prepared) == 0
     assert members.differing(members.final_weights(tmp_path), members.final_weights(undisturbed)) != []
@@ -131,7 +131,7 @@ def test_another_seed_gives_other_weights(config, prepared, undisturbed, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ema", [None, 0.8])
-def test_kills_around_an_early_stop(config, prepared, tmp_path, ema):
+def test_train_resumes_bit_for_bit_around_early_stop(config, prepared, tmp_path, ema):
     config = override(config, {"train.ema": ema, **STOPS_EARLY})
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert members.ended(members.train, whole, config, prepared) == 0
@@ -154,7 +154,7 @@ def test_kills_around_an_early_stop(config, prepared, tmp_path, ema):
 
 
 @pytest.mark.parametrize(("device", "held"), [("cpu", True), ("cuda", False)])
-def test_the_cpu_is_deterministic_beside_a_gpu_too(config, monkeypatch, device, held):
+def test_seeded_enables_deterministic_algorithms_on_cpu_only(config, monkeypatch, device, held):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     before = torch.are_deterministic_algorithms_enabled()
     try:
@@ -166,7 +166,9 @@ def test_the_cpu_is_deterministic_beside_a_gpu_too(config, monkeypatch, device, 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_kill_before_every_file_operation(config, prepared, undisturbed, file_events, tmp_path):
+def test_train_resumes_bit_for_bit_after_kill_before_any_file_operation(
+    config, prepared, undisturbed, file_events, tmp_path
+):
     """Around the second checkpoint, and around the end of the first stage, which has the step of the one before."""
     wanted = members.final_weights(undisturbed)
     saves = renames(file_events)
@@ -181,7 +183,9 @@ def test_a_kill_before_every_file_operation(config, prepared, undisturbed, file_
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_many_random_kills_of_the_command(phantom, config, prepared, undisturbed, tmp_path, monkeypatch):
+def test_train_command_resumes_bit_for_bit_after_random_kills(
+    phantom, config, prepared, undisturbed, tmp_path, monkeypatch
+):
     """`ganseg train`, killed a moment after each new checkpoint, ends as the same training undisturbed."""
     monkeypatch.setenv("GANSEG_RUNS", str(tmp_path))
     settings = [f"--set={field}={value}" for field, value in SHORT.items()]

@@ -41,12 +41,12 @@ def trained(ganseg, phantom):
     return "toy"
 
 
-def test_its_recipes_and_fields_are_listed(ganseg):
+def test_recipes_lists_third_party_recipe_and_fields(ganseg):
     assert json.loads(ganseg("recipes", "--json"))[-1] == "toy_debug"
     assert "Weight of the loss on recoloured copies." in ganseg("recipes", "toy_debug")
 
 
-def test_its_strategy_is_listed_with_its_hyperparameter(ganseg):
+def test_federate_and_recipes_list_third_party_strategy(ganseg):
     assert "toy_mean" in ganseg("federate", "--help")
     fields = ganseg("recipes", "toy_debug")
     assert "federation.toy_damping" in fields
@@ -54,14 +54,14 @@ def test_its_strategy_is_listed_with_its_hyperparameter(ganseg):
 
 
 @pytest.mark.slow
-def test_it_trains_calibrates_evaluates_and_is_reported(ganseg, phantom, runs, trained):
+def test_third_party_system_calibrates_evaluates_and_reports(ganseg, phantom, runs, trained):
     ganseg("calibrate", trained)
-    said = ganseg("evaluate", trained, "--data", phantom)
+    result = ganseg("evaluate", trained, "--data", phantom)
     summary = json.loads((runs / trained / "evaluation" / "test" / "summary.json").read_text())
     assert summary["rows"][0]["scores"]["wt/dice"]["n"] == summary["n_patients"]
     assert summary["detection"] is None
     gain = f"{summary['evidence']['gain']:.3f}"
-    assert f"mean gain {gain}" in said
+    assert f"mean gain {gain}" in result
     ganseg("report", trained)
     page = (runs / trained / "report.html").read_text()
     assert "toy_debug" in page
@@ -71,13 +71,13 @@ def test_it_trains_calibrates_evaluates_and_is_reported(ganseg, phantom, runs, t
     assert "toy_damping" not in (runs / trained / "config.json").read_text(), "it is read without the package, too"
 
 
-def test_it_predicts(ganseg, phantom, trained, tmp_path):
+def test_third_party_system_predicts(ganseg, phantom, trained, tmp_path):
     ganseg("predict", trained, phantom, "--out", tmp_path / "masks")
     assert list((tmp_path / "masks").glob("*_mask.nii.gz"))
 
 
 @pytest.mark.slow
-def test_it_is_federated_by_its_strategy(ganseg, phantom, runs):
+def test_third_party_system_federates_with_third_party_strategy(ganseg, phantom, runs):
     ganseg("federate", "toy_debug", "--data", phantom, "--sites", "2", "--rounds", "1", "--local",
            "--strategy", "toy_mean", "--set", "federation.toy_damping=0.5", "--run-name", "together")  # fmt: skip
     run = runs / "together.federated"
@@ -88,7 +88,7 @@ def test_it_is_federated_by_its_strategy(ganseg, phantom, runs):
 
 
 @pytest.mark.slow
-def test_it_is_swept_by_its_own_space(ganseg, phantom, runs):
+def test_third_party_system_tunes_with_own_space(ganseg, phantom, runs):
     ganseg("tune", "toy_debug", "--data", phantom, "--trials", "2", "--run-name", "swept")
     best = json.loads((runs / "swept" / "best.json").read_text())
     assert set(best["values"]) == {"system.recoloured_weight"}

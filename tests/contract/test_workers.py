@@ -102,7 +102,7 @@ def first_moments(state, names):
     }
 
 
-def test_a_step_of_every_phase(measured):
+def test_train_step_of_two_workers_matches_single_worker(measured):
     assert measured[0]["phases"]
     for phase, one in measured[0]["phases"].items():
         two, other = (found["phases"][phase] for found in measured[1:])
@@ -117,7 +117,7 @@ def test_a_step_of_every_phase(measured):
             assert torch.equal(two["gradients"][name], other["gradients"][name])
 
 
-def test_validation_scores_are_equal(measured):
+def test_validate_of_two_workers_matches_single_worker(measured):
     one, two, other = (found["scores"] for found in measured)
     assert one
     for stage, scores in one.items():
@@ -126,7 +126,7 @@ def test_validation_scores_are_equal(measured):
         assert two[stage] == other[stage]
 
 
-def test_a_whole_run(measured):
+def test_train_member_of_two_workers_matches_single_worker(measured):
     one, two, other = (found["history"] for found in measured)
     assert len(one) >= 5
     for alone, paired in zip(one, two, strict=True):
