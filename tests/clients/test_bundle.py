@@ -24,7 +24,7 @@ def bundle(version: str = __version__, app: str = APP, **files: str) -> bytes:
     return written.getvalue()
 
 
-def test_bundle_of_this_repository_holds_no_code_and_is_accepted():
+def test_check_bundle_accepts_bundle_of_this_repository():
     own = build_fab_from_disk(ROOT)
     check_bundle(own)
     assert len(own) < 100_000
@@ -44,11 +44,11 @@ def test_bundle_of_this_repository_holds_no_code_and_is_accepted():
     ],
     ids=["its own client", "an extension", "compiled", "another app", "another version", "no archive", "no project"],
 )
-def test_bundle_with_code_or_of_another_version_is_rejected(foreign, message):
+def test_check_bundle_rejects_code_and_other_versions(foreign, message):
     with pytest.raises(FederationError, match=message):
         check_bundle(foreign)
 
 
-def test_bundle_without_code_is_accepted():
+def test_check_bundle_accepts_bundle_without_code():
     """The one that the rejected bundles differ from."""
     check_bundle(bundle())

@@ -41,7 +41,7 @@ def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_each_message_is_a_line_that_seals_the_one_before(path):
+def test_egress_manifest_chains_one_line_per_message(path):
     opened = EgressManifest(path)
     assert path.read_bytes() == b""
     entries = [opened.record("train", "lgg", round, WEIGHTS, {"loss": 0.5}) for round in range(3)]
@@ -51,7 +51,7 @@ def test_each_message_is_a_line_that_seals_the_one_before(path):
     assert [json.loads(line)["hash"] for line in path.read_text().splitlines()] == [entry.hash for entry in entries]
 
 
-def test_it_holds_no_path_and_only_its_owner_may_read_it(path):
+def test_egress_manifest_is_private_and_holds_no_path(path):
     before = os.umask(0)
     try:
         send(path)
@@ -64,7 +64,7 @@ def test_it_holds_no_path_and_only_its_owner_may_read_it(path):
     assert mode(path) == 0o600
 
 
-def test_a_message_that_may_not_leave_has_no_line(path):
+def test_egress_manifest_rejects_forbidden_message_without_line(path):
     manifest = EgressManifest(path)
     for arrays, metrics in (({"w": np.array(["p19"])}, {}), ({}, {"loss": float("nan")}), ({"/p19": np.ones(1)}, {})):
         with pytest.raises(FederationError):
@@ -72,7 +72,7 @@ def test_a_message_that_may_not_leave_has_no_line(path):
     assert path.read_bytes() == b""
 
 
-def test_half_a_line_is_moved_beside_wherever_it_was_cut(path):
+def test_egress_manifest_moves_partial_line_to_separate_file(path):
     send(path, 1)
     whole = path.read_bytes()
     send(path, 2)
@@ -89,7 +89,7 @@ def test_half_a_line_is_moved_beside_wherever_it_was_cut(path):
     assert rounds(path) == [1, 2]
 
 
-def test_half_a_first_line_and_a_second_power_cut(path):
+def test_egress_manifest_recovers_from_partial_first_line_and_second_power_cut(path):
     path.parent.mkdir()
     path.write_bytes(b'{"bytes":2')
     assert send(path).previous == START
@@ -100,7 +100,7 @@ def test_half_a_first_line_and_a_second_power_cut(path):
     assert path.with_name("egress.jsonl.half").read_bytes() == b'{"bytes":2\n{"byt\n'
 
 
-def test_half_a_line_that_another_process_left_since_the_opening(path):
+def test_egress_manifest_recovers_from_partial_line_of_other_process(path):
     opened = EgressManifest(path)
     send(path, 1)
     with path.open("ab") as file:
@@ -109,7 +109,7 @@ def test_half_a_line_that_another_process_left_since_the_opening(path):
     assert rounds(path) == [1, 2]
 
 
-def test_a_line_that_only_lacks_its_line_feed_stays(path):
+def test_egress_manifest_keeps_line_without_line_feed(path):
     send(path, 1)
     path.write_bytes(path.read_bytes().removesuffix(b"\n"))
     send(path, 2)
@@ -118,7 +118,7 @@ def test_a_line_that_only_lacks_its_line_feed_stays(path):
 
 
 @pytest.mark.parametrize("ending", [b"\n", b""])
-def test_after_a_last_line_that_was_altered_nothing_is_sent(path, ending):
+def test_egress_manifest_raises_run_error_for_altered_last_line(path, ending):
     opened = EgressManifest(path)
     send(path, 1)
     send(path, 2)
@@ -132,7 +132,7 @@ def test_after_a_last_line_that_was_altered_nothing_is_sent(path, ending):
     assert not path.with_name("egress.jsonl.half").exists()
 
 
-def test_a_file_that_is_no_manifest_is_left_alone(path):
+def test_egress_manifest_rejects_foreign_file(path):
     path.parent.mkdir()
     path.write_text("notes of the ward\n")
     with pytest.raises(RunError):
@@ -148,7 +148,7 @@ def largest_file():
 
 
 @pytest.mark.parametrize("room", [0, 1, 100])
-def test_where_the_disk_is_full_nothing_may_be_sent(path, largest_file, room):
+def test_egress_manifest_raises_when_disk_is_full(path, largest_file, room):
     send(path, 1)
     before = path.read_bytes()
     largest_file(len(before) + room)
@@ -160,7 +160,7 @@ def test_where_the_disk_is_full_nothing_may_be_sent(path, largest_file, room):
     assert rounds(path) == [1, 2]
 
 
-def test_what_does_not_reach_the_disk_may_not_be_sent(path, monkeypatch):
+def test_egress_manifest_raises_when_fsync_fails(path, monkeypatch):
     send(path, 1)
     before = path.read_bytes()
 
@@ -174,7 +174,7 @@ def test_what_does_not_reach_the_disk_may_not_be_sent(path, monkeypatch):
     assert path.read_bytes() == before
 
 
-def test_the_line_is_on_the_disk_before_record_returns(path, monkeypatch):
+def test_egress_manifest_syncs_line_before_record_returns(path, monkeypatch):
     manifest = EgressManifest(path)
     seen = []
     flush = os.fsync
@@ -183,14 +183,14 @@ def test_the_line_is_on_the_disk_before_record_returns(path, monkeypatch):
     assert seen == [path.stat().st_size]
 
 
-def test_the_name_of_a_new_file_is_on_the_disk_before_its_first_line(path, monkeypatch):
+def test_egress_manifest_syncs_folder_before_first_line(path, monkeypatch):
     seen = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: seen.append(stat.S_ISDIR(os.fstat(descriptor).st_mode)))
     send(path)
     assert seen == [True, False]
 
 
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+def test_egress_manifest_rejects_unwritable_path_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     for place in (tmp_path / "file" / "egress.jsonl", tmp_path / "folder"):
@@ -199,7 +199,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
         assert str(caught.value).startswith(f"{place}: ")
 
 
-def test_who_waits_too_long_for_another_writer_is_told(path, monkeypatch):
+def test_egress_manifest_raises_after_lock_timeout(path, monkeypatch):
     send(path)
     monkeypatch.setattr(egress, "LONGEST_WAIT_SECONDS", 0.01)
     with FileLock(f"{path}.lock"), pytest.raises(GansegError, match=r"egress\.jsonl: another process"):
@@ -207,7 +207,7 @@ def test_who_waits_too_long_for_another_writer_is_told(path, monkeypatch):
     assert rounds(path) == [1]
 
 
-def test_threads_do_not_write_into_each_others_lines(path):
+def test_egress_manifest_serializes_writes_of_threads(path):
     def several(first):
         for round in range(first, first + 10):
             send(path, round)
@@ -229,7 +229,7 @@ for round in range(int(sys.argv[2]), int(sys.argv[2]) + 20):
 """
 
 
-def test_processes_do_not_write_into_each_others_lines(path):
+def test_egress_manifest_serializes_writes_of_processes(path):
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(first)]) for first in (0, 20)]
     assert [writer.wait(60) for writer in writers] == [0, 0]
     assert sorted(rounds(path)) == list(range(40))

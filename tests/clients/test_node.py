@@ -1,4 +1,4 @@
-"""A hospital's folder: what of site.json is refused, and the run that a federation leaves there."""
+"""A site's folder: validation of site.json, and the run that a federation leaves there."""
 
 import errno
 import json
@@ -30,7 +30,7 @@ SETTINGS = {"name": "north", "minimum_patients": 2}
 CHANGES = {"system.gan": False, "train.epochs": 1, "data.test_fraction": 0.4, "data.validation_fraction": 0.3}
 
 
-def home(folder: Path, **settings: object) -> SiteNode:
+def site_node(folder: Path, **settings: object) -> SiteNode:
     (folder / "site.json").write_text(json.dumps(SETTINGS | settings))
     return SiteNode(folder)
 
@@ -44,7 +44,7 @@ def checked(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"minimum_patient": 3}, "minimum_patient: no such field; did you mean minimum_patients?"),
         ({"privacy": {"epsilon": 8, "wher": "site"}}, "privacy.wher: no such field; did you mean privacy.where?"),
@@ -55,37 +55,37 @@ def checked(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     ],
     ids=["unknown", "unknown below", "unlike any", "of another type", "a name that cannot be shown", "out of range"],
 )
-def test_a_field_that_is_wrong_is_named_in_one_line(settings, said, phantom, tmp_path, monkeypatch, capsys):
-    home(tmp_path, **{"data": str(phantom)} | settings)
-    code, told = checked(tmp_path, monkeypatch, capsys)
+def test_node_check_names_invalid_field_in_one_line(settings, message, phantom, tmp_path, monkeypatch, capsys):
+    site_node(tmp_path, **{"data": str(phantom)} | settings)
+    code, output = checked(tmp_path, monkeypatch, capsys)
     assert code == 2
-    assert told.startswith(f"error: {tmp_path / 'site.json'}: {said}")
-    assert len(told.splitlines()) == 1
+    assert output.startswith(f"error: {tmp_path / 'site.json'}: {message}")
+    assert len(output.splitlines()) == 1
 
 
-def test_a_pipe_in_the_place_of_site_json_is_not_waited_for(tmp_path, monkeypatch, capsys):
+def test_node_check_rejects_pipe_as_site_json(tmp_path, monkeypatch, capsys):
     os.mkfifo(tmp_path / "site.json")
-    code, told = checked(tmp_path, monkeypatch, capsys)
-    assert (code, told) == (
+    code, output = checked(tmp_path, monkeypatch, capsys)
+    assert (code, output) == (
         2,
         f"error: {tmp_path / 'site.json'}: cannot be read (is not a regular file); docs/federation.md shows one\n",
     )
 
 
-def test_a_field_that_is_missing_is_named(tmp_path, monkeypatch, capsys):
-    home(tmp_path)
+def test_node_check_names_missing_field(tmp_path, monkeypatch, capsys):
+    site_node(tmp_path)
     assert checked(tmp_path, monkeypatch, capsys) == (2, f"error: {tmp_path / 'site.json'}: data: is missing\n")
 
 
-def test_data_that_are_not_there_are_named(tmp_path, monkeypatch, capsys):
-    home(tmp_path, data=str(tmp_path / "gone"))
-    code, told = checked(tmp_path, monkeypatch, capsys)
+def test_node_check_names_missing_data(tmp_path, monkeypatch, capsys):
+    site_node(tmp_path, data=str(tmp_path / "gone"))
+    code, output = checked(tmp_path, monkeypatch, capsys)
     assert code == 1
-    assert told.startswith(f"error: {tmp_path / 'gone'}: no such file or folder")
+    assert output.startswith(f"error: {tmp_path / 'gone'}: no such file or folder")
 
 
-def test_a_home_that_can_be_used_is_told_in_one_line(phantom, tmp_path, monkeypatch, capsys):
-    home(tmp_path, data=str(phantom))
+def test_node_check_prints_patients_and_layout(phantom, tmp_path, monkeypatch, capsys):
+    site_node(tmp_path, data=str(phantom))
     monkeypatch.setattr(sys, "argv", ["clients.node", str(tmp_path)])
     main()
     patients = len(read_cohort(phantom).patients)
@@ -93,37 +93,37 @@ def test_a_home_that_can_be_used_is_told_in_one_line(phantom, tmp_path, monkeypa
     assert [entry.name for entry in tmp_path.iterdir()] == ["site.json"]
 
 
-def test_a_home_that_others_may_enter_is_its_owners_alone_from_then_on(phantom, tmp_path, monkeypatch):
+def test_node_check_makes_site_folder_private(phantom, tmp_path, monkeypatch):
     tmp_path.chmod(0o755)
-    home(tmp_path, data=str(phantom))
+    site_node(tmp_path, data=str(phantom))
     monkeypatch.setattr(sys, "argv", ["clients.node", str(tmp_path)])
     main()
     assert mode(tmp_path) == 0o700
 
 
-def test_a_home_that_is_somebody_elses_and_open_is_refused(phantom, tmp_path, monkeypatch, capsys):
-    def refused(path: Path, mode: int) -> None:
+def test_node_check_rejects_open_folder_of_other_owner(phantom, tmp_path, monkeypatch, capsys):
+    def raise_permission_error(path: Path, mode: int) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
 
     tmp_path.chmod(0o755)
-    home(tmp_path, data=str(phantom))
-    monkeypatch.setattr(Path, "chmod", refused)
-    code, told = checked(tmp_path, monkeypatch, capsys)
+    site_node(tmp_path, data=str(phantom))
+    monkeypatch.setattr(Path, "chmod", raise_permission_error)
+    code, output = checked(tmp_path, monkeypatch, capsys)
     assert code == 2
-    assert told.startswith(f"error: {tmp_path}: others may enter it")
-    assert len(told.splitlines()) == 1
+    assert output.startswith(f"error: {tmp_path}: others may enter it")
+    assert len(output.splitlines()) == 1
 
 
-def test_a_node_closes_its_home_before_it_answers(tmp_path):
+def test_client_app_makes_site_folder_private_before_reply(tmp_path):
     InProcessGrid(app, {1: {"home": str(tmp_path / "home")}}).send_and_receive(
         [Message(RecordDict(), dst_node_id=1, message_type="query.preflight")]
     )
     assert mode(tmp_path / "home") == 0o700
 
 
-def test_why_a_site_refuses_is_said_at_the_node_and_kept_in_its_log(tmp_path, caplog):
-    """And leaves it as a number and a sentence alone."""
-    home(tmp_path, data="/unread")
+def test_client_app_logs_rejection_at_site_and_replies_with_code(tmp_path, caplog):
+    """Only a code and a sentence leave the site."""
+    site_node(tmp_path, data="/unread")
     grid = InProcessGrid(app, {1: {"home": str(tmp_path)}})
     with caplog.at_level(logging.INFO, "clients"):
         (reply,) = grid.send_and_receive([Message(RecordDict(), dst_node_id=1, message_type="query.preflight")])
@@ -132,28 +132,30 @@ def test_why_a_site_refuses_is_said_at_the_node_and_kept_in_its_log(tmp_path, ca
     assert caplog.messages == [f"error: {line.partition(' ')[2]}"]
 
 
-def test_a_home_of_any_name_that_can_be_shown_is_taken(phantom, tmp_path):
+def test_site_node_accepts_any_printable_name(phantom, tmp_path):
     for name in ("Spital Ü", "St. Mary/Ward 3", "../north"):
-        assert home(tmp_path, data=str(phantom), name=name).settings.name == name
+        assert site_node(tmp_path, data=str(phantom), name=name).settings.name == name
 
 
-def test_simulated_hospitals_have_folders_in_the_run_and_keep_their_names(phantom, tmp_path, monkeypatch):
+def test_create_site_folders_stays_inside_run_for_unsafe_names(phantom, tmp_path, monkeypatch):
     monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
     patients = read_cohort(phantom).patients
     split = Split(patients[:4], patients[4:6], patients[6:])
     members = {"../../x": patients[:2], "Spital Ü": patients[2:3], "Spital-U": patients[3:]}
     request = TrainingRequest(recipe("ganet_seg_debug"), phantom)
-    homes = simulation._create_site_folders(Run(tmp_path / "runs" / "f"), request, members, split)
-    assert {home.relative_to(tmp_path / "runs" / "f").parts[0] for home in homes.values()} == {"sites"}
-    assert (homes["../../x"].name, homes["Spital-U"].name) == ("x", "Spital-U")
-    assert len({home.name.lower() for home in homes.values()}) == 3
-    assert {name: SiteNode(home).settings.name for name, home in homes.items()} == {name: name for name in members}
+    folders = simulation._create_site_folders(Run(tmp_path / "runs" / "f"), request, members, split)
+    assert {folder.relative_to(tmp_path / "runs" / "f").parts[0] for folder in folders.values()} == {"sites"}
+    assert (folders["../../x"].name, folders["Spital-U"].name) == ("x", "Spital-U")
+    assert len({folder.name.lower() for folder in folders.values()}) == 3
+    assert {name: SiteNode(folder).settings.name for name, folder in folders.items()} == {
+        name: name for name in members
+    }
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
 
 
 @pytest.fixture(scope="module")
 def simulated(phantom: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Two sites' federation; look at it, do not change it."""
+    """A federation of two sites; read it, do not change it."""
     with pytest.MonkeyPatch.context() as patch:
         place = tmp_path_factory.mktemp("simulated")
         patch.setenv("GANSEG_RUNS", str(place / "runs"))
@@ -167,11 +169,11 @@ def of_site(simulated: Run, site: str) -> Run:
     return Run(simulated.folder / "sites" / site / "runs" / "first")
 
 
-def test_the_homes_of_a_simulated_federation_are_their_owners_alone(simulated):
-    assert [mode(home) for home in sorted((simulated.folder / "sites").iterdir())] == [0o700, 0o700]
+def test_simulate_makes_site_folders_private(simulated):
+    assert [mode(folder) for folder in sorted((simulated.folder / "sites").iterdir())] == [0o700, 0o700]
 
 
-def test_a_site_keeps_a_run_of_its_own(simulated):
+def test_simulate_leaves_complete_run_at_each_site(simulated):
     run = of_site(simulated, "site1")
     assert run.finished
     about = run.description()
@@ -186,7 +188,7 @@ def test_a_site_keeps_a_run_of_its_own(simulated):
 
 
 @pytest.mark.parametrize("site", ["site1", "site2"])
-def test_a_site_scores_its_own_test_patients_and_no_others(simulated, site, phantom, monkeypatch):
+def test_evaluate_scores_test_patients_of_site_run(simulated, site, phantom, monkeypatch):
     monkeypatch.setenv("GANSEG_RUNS", str(simulated.folder.parent))
     run = of_site(simulated, site)
     mine = read_cohort(phantom).of_patients(run.split().test)
@@ -197,39 +199,39 @@ def test_a_site_scores_its_own_test_patients_and_no_others(simulated, site, phan
     assert {line.split(",")[0] for line in lines} == {case.id for case in mine}
 
 
-@pytest.mark.parametrize("words", [("calibrate",), ("report",)])
-def test_a_sites_run_is_taken_as_any_other(simulated, words, monkeypatch):
+@pytest.mark.parametrize("args", [("calibrate",), ("report",)])
+def test_calibrate_and_report_accept_site_run(simulated, args, monkeypatch):
     monkeypatch.setenv("GANSEG_RUNS", str(simulated.folder.parent))
-    done = run_command(*words, of_site(simulated, "site1").folder)
+    done = run_command(*args, of_site(simulated, "site1").folder)
     assert done.code == 0, done.err
 
 
-def test_a_site_states_the_labels_of_its_masks(phantom, tmp_path, monkeypatch, capsys):
+def test_site_node_reads_labels_from_site_json(phantom, tmp_path, monkeypatch, capsys):
     case = "p19"
     shutil.copytree(phantom / "BraTS20_Training_001", tmp_path / "data" / case)
     for file in list((tmp_path / "data" / case).iterdir()):
         file.rename(file.with_name(file.name.replace("BraTS20_Training_001", case)))
-    home(tmp_path, data=str(tmp_path / "data"))
-    code, told = checked(tmp_path, monkeypatch, capsys)
-    assert (code, "what the values of its mask mean" in told) == (1, True)
-    home(tmp_path, data=str(tmp_path / "data"), labels="brats")
+    site_node(tmp_path, data=str(tmp_path / "data"))
+    code, output = checked(tmp_path, monkeypatch, capsys)
+    assert (code, "what the values of its mask mean" in output) == (1, True)
+    site_node(tmp_path, data=str(tmp_path / "data"), labels="brats")
     assert SiteNode(tmp_path).check().labels == "brats"
 
 
 @pytest.fixture
-def ready_home(phantom, tmp_path, monkeypatch):
-    """One whose slices are ready, and the config that they are ready for."""
+def prepared_site(phantom, tmp_path, monkeypatch):
+    """A site with prepared slices, and the config of these slices."""
     monkeypatch.setenv("GANSEG_STORE", str(tmp_path / "store"))
     config = override(recipe("ganet_seg_debug"), CHANGES | {"data.modalities": ["t1"], "data.size": 16})
     place = tmp_path / "home"
     place.mkdir()
-    hospital = home(place, data=str(phantom))
+    hospital = site_node(place, data=str(phantom))
     hospital.prepare(config)
     return hospital, config
 
 
-def test_a_prepared_case_that_is_damaged_between_rounds_is_prepared_again(ready_home, tmp_path, caplog):
-    hospital, config = ready_home
+def test_prepare_restores_damaged_case_between_rounds(prepared_site, tmp_path, caplog):
+    hospital, config = prepared_site
     before = hospital.prepare(config)
     (image, *_) = (tmp_path / "store").rglob("image.npy")
     whole = image.read_bytes()
@@ -240,18 +242,18 @@ def test_a_prepared_case_that_is_damaged_between_rounds_is_prepared_again(ready_
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b'{"cohort": {"train": []}}'])
-def test_damage_to_what_a_site_keeps_of_its_slices_is_made_good(ready_home, content):
-    hospital, config = ready_home
+def test_prepare_ignores_damaged_index_of_slices(prepared_site, content):
+    hospital, config = prepared_site
     before = hospital.prepare(config)
     (kept,) = hospital.folder.glob("ready-*.json")
     kept.write_bytes(content)
     assert hospital.prepare(config) == before
 
 
-def test_a_damaged_fingerprint_is_not_told_otherwise(ready_home):
-    hospital, config = ready_home
-    told = hospital.fingerprint(config)
-    assert hospital.fingerprint(config).to_dict() == told.to_dict()
+def test_fingerprint_raises_run_error_when_stored_file_is_damaged(prepared_site):
+    hospital, config = prepared_site
+    first = hospital.fingerprint(config)
+    assert hospital.fingerprint(config).to_dict() == first.to_dict()
     (kept,) = hospital.folder.glob("fingerprint-of-*.json")
     kept.write_text(kept.read_text().replace('"withheld": ', '"withheld": 1'))
     with pytest.raises(RunError, match=r"fingerprint-of-5-.*\.json: is damaged \(its digest differs\); restore"):
