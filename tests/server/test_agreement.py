@@ -36,7 +36,7 @@ def cohort_of(images=FOUR, regions=BRATS, classes=(None,)) -> Cohort:
     return Cohort(Path("somewhere"), "manifest", tuple(cases))
 
 
-def test_open_fields_become_what_all_sites_have_in_a_cohorts_order():
+def test_agree_intersects_modalities_and_regions_in_cohort_order():
     sites = [site("b", ("flair", "swi", "t1"), ("wt",)), site("a", ("swi", "t2", "t1", "flair"))]
     for instruction in (sites, sites[::-1]):
         agreed = agree(SEGMENTS, instruction).data
@@ -57,20 +57,20 @@ def test_open_fields_become_what_all_sites_have_in_a_cohorts_order():
         (override(SEGMENTS, {"data.modalities": ["flair", "t1"], "data.regions": ["tc", "wt"]}), cohort_of()),
     ],
 )
-def test_one_site_agrees_on_what_its_cohort_decides_at_home(config: RunConfig, cohort: Cohort):
+def test_agree_with_one_site_equals_resolve(config: RunConfig, cohort: Cohort):
     classes = cohort.classes or (LESION_CLASSES if cohort.regions else ())
     alone = site("a", cohort.modalities, cohort.regions, classes if config.system.task == "classification" else ())
     assert agree(config, [alone]) == resolve(config, cohort)
 
 
-def test_an_agreed_config_is_agreed_on_again():
+def test_agree_is_idempotent():
     sites = [site("a"), site("b", ("t1", "t2"))]
     agreed = agree(SEGMENTS, sites)
     assert agree(agreed, sites) == agreed
 
 
 @pytest.mark.parametrize(
-    ("changes", "lacking", "told"),
+    ("changes", "lacking", "message"),
     [
         ({"data.modalities": ["t1", "flair"]}, site("b", ("t1", "t2")), "b: has no flair, which data.modalities names"),
         ({"data.regions": ["wt", "et"]}, site("b", regions=("wt",)), "b: has no et, which data.regions names"),
@@ -79,21 +79,21 @@ def test_an_agreed_config_is_agreed_on_again():
         ({}, site("b", ()), "b: has nothing and no t2"),
     ],
 )
-def test_a_site_that_lacks_something_is_named_with_what_it_lacks(changes, lacking, told):
-    with pytest.raises(FederationError) as refusal:
+def test_agree_names_site_and_what_is_missing(changes, lacking, message):
+    with pytest.raises(FederationError) as caught:
         agree(override(SEGMENTS, changes), [site("c"), lacking, site("a")])
-    assert str(refusal.value).startswith(told)
-    assert "\n" not in str(refusal.value)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
 
 
-def test_classes_are_those_of_any_site_with_the_negative_first_of_two():
+def test_agree_unites_classes_with_negative_first():
     sites = [site("a", regions=(), classes=("glioma",)), site("b", regions=(), classes=("glioma", "no tumour"))]
     assert agree(CLASSIFIES, sites).data.classes == ("no tumour", "glioma")
     assert agree(CLASSIFIES, sites).data.regions is None
 
 
 @pytest.mark.parametrize(
-    ("other", "asked", "told"),
+    ("other", "classes", "message"),
     [
         (site("b", regions=(), classes=("cat", "dog")), None, "b: has cat, dog, none of them among"),
         (site("b", regions=("wt",)), None, "b: has lesion, no lesion, none of them among"),
@@ -101,15 +101,15 @@ def test_classes_are_those_of_any_site_with_the_negative_first_of_two():
         (site("b", regions=(), classes=("x", "y")), ["healthy", "glioma"], "b: has x, y, none of them among data.clas"),
     ],
 )
-def test_a_site_of_another_kind_is_refused_by_name(other, asked, told):
+def test_agree_rejects_site_without_common_classes(other, classes, message):
     named = site("c", regions=(), classes=("healthy", "glioma"))
-    config = CLASSIFIES if asked is None else override(CLASSIFIES, {"data.classes": asked})
-    with pytest.raises(FederationError) as refusal:
+    config = CLASSIFIES if classes is None else override(CLASSIFIES, {"data.classes": classes})
+    with pytest.raises(FederationError) as caught:
         agree(config, [named, site("a", regions=(), classes=("glioma",)), other])
-    assert str(refusal.value).startswith(told)
+    assert str(caught.value).startswith(message)
 
 
-def test_what_all_sites_together_lack_is_refused_as_at_home():
+def test_agree_rejects_classes_missing_at_all_sites():
     named = [site("a", regions=(), classes=("healthy", "glioma"))]
     with pytest.raises(ConfigError, match=r"data.classes: metastasis is not in the federation"):
         agree(override(CLASSIFIES, {"data.classes": ["glioma", "metastasis"]}), named)
@@ -129,44 +129,44 @@ def test_what_all_sites_together_lack_is_refused_as_at_home():
         ),
     ],
 )
-def test_a_run_goes_on_with_what_was_agreed_whoever_has_joined_by_now(config, sites):
+def test_agree_again_keeps_agreed_config(config, sites):
     agreed = agree(config, sites)
     assert agree_again(config, agreed) == agreed
     assert agree_again(agreed, agreed) == agreed
 
 
-def test_what_was_not_agreed_on_cannot_be_asked_for_later():
+def test_agree_again_rejects_field_outside_agreement():
     agreed = agree(SEGMENTS, [site("a", ("t1", "flair"))])
     with pytest.raises(ConfigError, match="t2 is not in"):
         agree_again(override(SEGMENTS, {"data.modalities": ["t2"]}), agreed)
 
 
-def test_label_scheme_is_the_sites_where_all_agree():
+def test_agreed_scheme_is_common_scheme():
     new = [site("a", labels=BRATS_2023), site("b", labels=BRATS_2023)]
     assert agreed_scheme(agree(SEGMENTS, new), new) == (BRATS_2023, 0)
 
 
-def test_sites_that_differ_get_the_canonical_scheme():
+def test_agreed_scheme_is_canonical_when_sites_differ():
     apart = [site("a", labels=BRATS_2023), site("b", labels=TISSUES), site("c", labels=BRATS_2023)]
     assert agreed_scheme(agree(SEGMENTS, apart), apart) == (TISSUES, 2)
 
 
-def test_sites_of_one_lesion_that_differ_get_the_binary_scheme():
+def test_agreed_scheme_is_binary_for_single_lesion_sites_that_differ():
     apart = [site(name, regions=("wt",), labels=LabelScheme.of_lesion(name)) for name in ("stroke", "tumour")]
     assert agreed_scheme(agree(SEGMENTS, apart), apart) == (BINARY, 2)
 
 
-def test_only_the_labels_of_the_common_regions_must_agree():
+def test_agreed_scheme_compares_labels_of_common_regions_only():
     some = [site("a", regions=("wt",), labels=TISSUES.of_regions(("wt",))), site("b", labels=BRATS_2023)]
     assert agreed_scheme(agree(SEGMENTS, some), some) == (TISSUES.of_regions(("wt",)), 0)
 
 
-def test_classifying_sites_without_masks_have_no_labels():
+def test_agreed_scheme_has_no_regions_without_masks():
     named = [site("a", regions=(), classes=("glioma", "none"))]
     assert agreed_scheme(agree(CLASSIFIES, named), named)[0].regions == {}
 
 
-def test_joining_survives_its_message_and_a_region_without_labels_does_not():
+def test_site_info_round_trips_and_rejects_region_without_labels():
     sent = site("a", labels=BRATS_2023)
     assert SiteInfo.read(sent.counts(), sent.words()) == sent
     words = json.loads(sent.words().tobytes()) | {"regions": ["wt", "vessel"]}

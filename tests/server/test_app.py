@@ -13,13 +13,13 @@ ROOT = Path(__file__).parents[2]
 KEYS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
 
 
-def test_default_keys_of_pyproject_request_the_recipe_unchanged():
+def test_run_request_of_default_keys_is_recipe():
     request = FlowerRunRequest.of(KEYS)
     assert request.config == recipe(KEYS["recipe"])
     assert (request.layout, request.skew, request.data, request.sites) == (None, None, "", "by-hospital")
 
 
-def test_keys_and_assignments_change_the_recipe():
+def test_run_request_applies_keys_and_assignments():
     chosen = {"recipe": "ganet_seg_debug", "rounds": 3, "strategy": "fedmedian", "sites": 4, "set": "train.epochs=7"}
     request = FlowerRunRequest.of(KEYS | chosen)
     assert request.config.federation.rounds == 3
@@ -39,7 +39,7 @@ def test_keys_and_assignments_change_the_recipe():
         ('federation.local=["critic", "painter"] seed=3', ['federation.local=["critic", "painter"]', "seed=3"]),
     ],
 )
-def test_assignments_are_split_at_field_names(text, fields):
+def test_assignments_splits_text_at_field_names(text, fields):
     assert assignments(text) == fields
 
 
@@ -54,6 +54,6 @@ def test_assignments_are_split_at_field_names(text, fields):
         ({"least-sites": "two"}, "least-sites: two"),
     ],
 )
-def test_request_rejects_invalid_settings_and_names_them(keys, message):
+def test_run_request_rejects_invalid_settings(keys, message):
     with pytest.raises(ConfigError, match=message):
         FlowerRunRequest.of(KEYS | keys)

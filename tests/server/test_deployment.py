@@ -1,4 +1,4 @@
-"""A server without data: hospitals that have homes of their own agree on what the recipe leaves open."""
+"""A server without data: sites with folders of their own agree on the open fields of the recipe."""
 
 import json
 from pathlib import Path
@@ -31,14 +31,14 @@ def hospitals(phantom: Path, tmp_path: Path) -> InProcessGrid:
     return InProcessGrid(app, {1: {"home": str(tmp_path / "north")}, 2: {"home": str(tmp_path / "south")}})
 
 
-def asked(least_sites: int = 2, **changes: object) -> Deployment:
+def deployment(least_sites: int = 2, **changes: object) -> Deployment:
     config: RunConfig = override(recipe("ganet_seg_debug"), SHORT | changes)
     return Deployment(config, "together", least_sites)
 
 
-def test_hospitals_agree_on_what_is_open_and_train(hospitals, tmp_path):
+def test_deploy_agrees_on_open_fields_and_trains(hospitals, tmp_path):
     lines: list[str] = []
-    run = deploy(asked(), hospitals, tracker=Tracker(), write_line=lines.append)
+    run = deploy(deployment(), hospitals, tracker=Tracker(), write_line=lines.append)
     of_a_round = [
         "asking 2 sites to train",
         "1 of 2 sites have answered",
@@ -61,20 +61,20 @@ def test_hospitals_agree_on_what_is_open_and_train(hospitals, tmp_path):
     assert run.finished
     assert run.config().data.modalities == ("t1", "t1ce", "t2", "flair")
     assert run.config().data.regions == ("wt", "tc", "et")
-    assert run.read("data.json")["phantom"], "what hospitals say of their images is kept"
-    assert run.read("data.json")["labels"] == BRATS.to_json(), "and what all of them say of their masks"
+    assert run.read("data.json")["phantom"], "facts that all sites state of their images are kept"
+    assert run.read("data.json")["labels"] == BRATS.to_json(), "and the label scheme that all of them state"
     card = (run.model / "card.md").read_text()
     assert "Values of a mask: 0 background, 1 necrotic core, 2 oedema, 4 enhancing tumour\n" in card
-    told = run.federation()
-    assert told is not None
-    assert [sorted(record.sites) for record in told.rounds] == [["north", "south"]] * 2
+    federation = run.federation()
+    assert federation is not None
+    assert [sorted(record.sites) for record in federation.rounds] == [["north", "south"]] * 2
     assert (tmp_path / "north" / "runs" / "together" / "model" / "config.json").exists()
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "north" / "egress.jsonl").read_text().splitlines()]
     assert kinds[:3] == ["preflight", "preflight", "fingerprint"]
     assert "Sites: north" in (run.model / "card.md").read_text()
 
 
-def test_a_run_goes_on_with_what_was_agreed(hospitals):
+def test_deploy_resumes_with_agreed_config(hospitals):
     deadly = {"rounds": 0}
 
     class Killed(InProcessGrid):
@@ -86,36 +86,36 @@ def test_a_run_goes_on_with_what_was_agreed(hospitals):
             return super().push_messages(wanted)
 
     with pytest.raises(KeyboardInterrupt):
-        deploy(asked(), Killed(app, hospitals.nodes), tracker=Tracker())
+        deploy(deployment(), Killed(app, hospitals.nodes), tracker=Tracker())
     lines: list[str] = []
-    run = deploy(asked(), hospitals, tracker=Tracker(), write_line=lines.append)
+    run = deploy(deployment(), hospitals, tracker=Tracker(), write_line=lines.append)
     assert "together: goes on from round 2 of 2" in lines
-    told = run.federation()
-    assert told is not None
-    assert [record.round for record in told.rounds] == [1, 2]
+    federation = run.federation()
+    assert federation is not None
+    assert [record.round for record in federation.rounds] == [1, 2]
 
 
-def test_what_was_not_agreed_on_cannot_be_asked_for_when_it_goes_on(hospitals):
-    deploy(asked(**{"data.modalities": ["t1", "flair"]}), hospitals, tracker=Tracker())
+def test_deploy_rejects_other_fields_than_agreed_on_resume(hospitals):
+    deploy(deployment(**{"data.modalities": ["t1", "flair"]}), hospitals, tracker=Tracker())
     with pytest.raises(ConfigError, match="t2 is not in"):
-        deploy(asked(**{"data.modalities": ["t2"]}), hospitals, tracker=Tracker())
+        deploy(deployment(**{"data.modalities": ["t2"]}), hospitals, tracker=Tracker())
 
 
-def test_too_few_hospitals_end_it_with_their_reasons(hospitals, tmp_path):
+def test_deploy_raises_with_reasons_when_too_few_sites_join(hospitals, tmp_path):
     (tmp_path / "south" / "site.json").write_text("{}")
     why = r"1 of 2 required sites joined \(north\); node 2: the site rejects"
     with pytest.raises(FederationError, match=why):
-        deploy(asked(**{"federation.deadline_seconds": 1.0}), hospitals, tracker=Tracker())
+        deploy(deployment(**{"federation.deadline_seconds": 1.0}), hospitals, tracker=Tracker())
     assert not (tmp_path / "runs" / "together").exists()
 
 
-def test_a_hospital_without_what_is_named_takes_no_part(hospitals):
+def test_deploy_excludes_site_without_requested_modality(hospitals):
     named = {"data.modalities": ["swi"], "federation.deadline_seconds": 1.0}
     with pytest.raises(FederationError, match="0 of "):
-        deploy(asked(**named), hospitals, tracker=Tracker())
+        deploy(deployment(**named), hospitals, tracker=Tracker())
 
 
-def test_a_hospital_that_mends_its_site_json_is_taken_in(hospitals, tmp_path, monkeypatch):
+def test_deploy_admits_site_after_site_json_is_corrected(hospitals, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "ASK_AGAIN_SECONDS", 0.1)
     file = tmp_path / "south" / "site.json"
     good = file.read_text()
@@ -123,12 +123,12 @@ def test_a_hospital_that_mends_its_site_json_is_taken_in(hospitals, tmp_path, mo
     warned: list[str] = []
 
     class Engineer(Tracker):
-        """At south, who mends the file once the server has said what it heard."""
+        """At south, corrects the file after the server's warning."""
 
         def warn(self, step: int, warning: str) -> None:
             warned.append(warning)
             file.write_text(good)
 
-    run = deploy(asked(), hospitals, tracker=Engineer())
+    run = deploy(deployment(), hospitals, tracker=Engineer())
     assert run.finished
     assert warned == ["node 2: takes no part: the site rejects the config"]

@@ -1,4 +1,4 @@
-"""Before the first round every site tells how its patients spread over coarse bins."""
+"""Before the first round every site sends a fingerprint: histograms of its patients over coarse bins."""
 
 import json
 from pathlib import Path
@@ -39,14 +39,14 @@ def kinds_sent(run: Run, site: str) -> set[str]:
     return {json.loads(line)["kind"] for line in lines}
 
 
-def test_the_server_keeps_what_the_sites_told(phantom):
+def test_simulate_stores_fingerprints_of_sites(phantom):
     run, _ = simulated(phantom, app)
-    told = json.loads((run.folder / "fingerprint.json").read_text())
-    assert sorted(told["sites"]) == ["site1", "site2", "site3"]
+    fingerprints = json.loads((run.folder / "fingerprint.json").read_text())
+    assert sorted(fingerprints["sites"]) == ["site1", "site2", "site3"]
     assert "fingerprint" in kinds_sent(run, "site1")
 
 
-def test_a_site_that_tells_nothing_is_not_compared_and_takes_part(phantom):
+def test_simulate_trains_site_without_fingerprint(phantom):
     def answer(message: Message, context: Context) -> Message:
         if context.node_id == 3 and message.metadata.message_type == "query.fingerprint":
             (Path(str(context.node_config["home"])) / "site.json").write_text("{")
@@ -59,14 +59,14 @@ def test_a_site_that_tells_nothing_is_not_compared_and_takes_part(phantom):
 
     kept: list[str] = []
     run, shown = simulated(phantom, answer)
-    told = json.loads((run.folder / "fingerprint.json").read_text())
-    assert sorted(told["sites"]) == ["site1", "site2"]
+    fingerprints = json.loads((run.folder / "fingerprint.json").read_text())
+    assert sorted(fingerprints["sites"]) == ["site1", "site2"]
     assert [line for line in shown.lines if line.startswith("site3: its data are not compared")]
     rounds = json.loads((run.folder / "federation.json").read_text())["rounds"]
     assert sorted(rounds[0]["sites"]) == ["site1", "site2", "site3"]
 
 
-def test_nobody_asks_where_numbers_stay_at_home(phantom):
+def test_simulate_requests_no_fingerprint_with_privacy(phantom):
     run, _ = simulated(phantom, app, **{"train.ema": None, "federation.privacy.epsilon": 5000.0})
     assert not (run.folder / "fingerprint.json").exists()
     assert "fingerprint" not in kinds_sent(run, "site1")

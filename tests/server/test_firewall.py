@@ -36,7 +36,7 @@ def firewall(**settings):
 
 
 def left_out(wall, answers, round=1):
-    """Sites that are left out; checks that nobody is lost or doubled."""
+    """Sites that are left out; checks that each update is either accepted or quarantined."""
     accepted, quarantined = wall.inspect(answers, SENT, round)
     assert len(accepted) + len(quarantined) == len(answers)
     assert not {entry.site for entry in quarantined} & {entry.site for entry in accepted}
@@ -56,7 +56,7 @@ def reason(answer, **settings):
 # What an update is
 
 
-def test_sound_updates_pass_untouched_in_their_order():
+def test_firewall_passes_valid_updates_in_order():
     answers = updates(b=1, a=2, c=0.5)
     accepted, quarantined = firewall().inspect(answers, SENT, 1)
     assert accepted == answers
@@ -64,23 +64,23 @@ def test_sound_updates_pass_untouched_in_their_order():
     assert quarantined == []
 
 
-def test_no_updates_are_no_error():
+def test_firewall_accepts_empty_round():
     assert firewall().inspect([], SENT, 1) == ([], [])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_value_that_is_not_finite(value):
+def test_firewall_rejects_non_finite_value(value):
     head = SENT[HEAD].copy()
     head[1, 0] = value
     assert reason(update("x", arrays={HEAD: head})) == f"{HEAD}: holds values that are not finite"
 
 
 @pytest.mark.parametrize("examples", [0, -5, 2.5, np.nan, np.inf, -np.inf, "100", None, [100]])
-def test_an_example_count_that_is_none(examples):
+def test_firewall_rejects_invalid_example_count(examples):
     assert reason(update("x", examples=examples)) == "examples: the count is not a whole number above 0"
 
 
-def test_more_examples_than_the_site_stated():
+def test_firewall_rejects_more_examples_than_stated():
     answer = update("x", examples=101)
     assert (
         reason(answer, known_examples={"x": 100}) == "examples: the count is more than the site stated before training"
@@ -89,7 +89,7 @@ def test_more_examples_than_the_site_stated():
     assert left_out(firewall(known_examples={"another": 100}), [answer]) == []
 
 
-def test_more_examples_than_any_site_has_whatever_it_stated():
+def test_firewall_rejects_more_examples_than_maximum():
     answer = update("x", examples=1e7 + 1)
     assert reason(answer) == "examples: the count is more than any site's can be (1e+07)"
     assert reason(answer, known_examples={"x": 1e9}) == "examples: the count is more than any site's can be (1e+07)"
@@ -98,27 +98,27 @@ def test_more_examples_than_any_site_has_whatever_it_stated():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, [1.0, 2.0], "0.5"])
-def test_a_metric_that_is_no_finite_number_is_counted_but_not_named(value):
+def test_firewall_counts_non_finite_metrics_without_naming_them(value):
     answer = update("x", metrics={"train/loss": 0.5, "patient Novak": value})
     assert reason(answer) == "metrics: 1 of 2 are not finite numbers"
 
 
-def test_numbers_may_be_numpys():
+def test_firewall_accepts_numpy_numbers():
     answer = update("x", examples=np.int64(40), metrics={"train/loss": np.float32(0.5), "epoch": 3})
     assert left_out(firewall(), [answer]) == []
 
 
-def test_of_two_answers_of_a_site_the_first_counts():
+def test_firewall_keeps_first_of_two_updates_of_a_site():
     accepted, quarantined = firewall().inspect([first := update("a", 1), update("b", 1), update("a", 1.1)], SENT, 2)
     assert accepted[0] is first
     assert quarantined == [LeftOut("a", 2, "answers a second time in one round")]
 
 
-def test_a_sound_answer_does_not_mend_a_broken_one():
+def test_firewall_rejects_valid_update_after_invalid_one_of_same_site():
     assert left_out(firewall(), [update("a", examples=-1), update("a")]) == ["a", "a"]
 
 
-def test_a_second_answer_has_no_second_vote():
+def test_firewall_median_counts_each_site_once():
     # With three votes of 8 the median would be 8; with one it is 1.
     answers = [update("a"), update("x", 8), update("x", 8), update("x", 8)]
     assert left_out(firewall(), answers) == ["x", "x", "x"]
@@ -127,7 +127,7 @@ def test_a_second_answer_has_no_second_vote():
 # Size, in a round by itself
 
 
-def test_a_change_above_the_ratio_times_the_median_is_too_large():
+def test_firewall_rejects_norm_above_ratio_times_median():
     wall = firewall()
     assert left_out(wall, updates(a=1, b=2, c=3, d=9.9)) == []
     assert left_out(firewall(), updates(a=1, b=2, c=3, d=10.1)) == ["d"]
@@ -135,41 +135,41 @@ def test_a_change_above_the_ratio_times_the_median_is_too_large():
     assert entry.reason == "the change's norm is 10 times the usual one, more than 5"
 
 
-def test_of_two_sites_the_larger_is_too_large():
+def test_firewall_rejects_larger_of_two_updates():
     assert left_out(firewall(), updates(a=1, x=5.1)) == ["x"]
     assert left_out(firewall(), updates(a=1, x=5)) == []
 
 
-def test_one_tiny_change_of_three_does_not_make_the_others_too_large():
+def test_firewall_tolerates_one_tiny_update():
     assert left_out(firewall(), updates(x=0.001, a=1, b=1.5)) == []
 
 
-def test_no_change_at_all_passes_and_is_no_yardstick():
+def test_firewall_ignores_zero_updates_in_median():
     assert left_out(firewall(), updates(x=0, a=1)) == []
     assert left_out(firewall(), updates(x=0, y=0, a=1, b=1.5)) == []
     assert left_out(firewall(), updates(x=0, y=0)) == []
     assert left_out(firewall(), updates(w=0, y=0, z=0, a=1, b=1, x=40)) == ["x"]
 
 
-def test_a_site_alone_is_measured_by_the_weights_themselves():
+def test_firewall_compares_single_site_with_weight_norm():
     assert left_out(firewall(), updates(a=49)) == []
     assert left_out(firewall(), updates(x=51)) == ["x"]
     assert left_out(firewall(), updates(x=51, a=0)) == ["x"]
 
 
-def test_weights_of_zero_measure_nothing():
+def test_firewall_passes_single_update_of_zero_weights():
     sent = {name: np.zeros_like(array) for name, array in SENT.items()}
     accepted, quarantined = firewall().inspect([update("a")], sent, 1)
     assert (len(accepted), quarantined) == (1, [])
 
 
-def test_a_thousandth_of_the_weights_is_never_too_large():
+def test_firewall_passes_update_below_thousandth_of_weight_norm():
     # |w_sent| = 10: where the others change by next to nothing, 0.01 is allowed.
     assert left_out(firewall(), updates(a=1e-6, b=1e-6, c=0.0099)) == []
     assert left_out(firewall(), updates(a=1e-6, b=1e-6, x=0.0101)) == ["x"]
 
 
-def test_the_largest_float32_values_neither_overflow_nor_warn():
+def test_firewall_handles_largest_float32_values():
     huge = np.full(4, 3e38, np.float32)
     sent = {**SENT, BODY: -huge}
     honest = [Update(site, {**SENT, BODY: -huge * np.float32(0.999)}, 1, {}) for site in ("a", "b")]
@@ -195,32 +195,32 @@ def after(*rounds, **settings):
     return wall
 
 
-def test_a_site_alone_is_measured_by_what_others_did_before():
+def test_firewall_compares_single_site_with_earlier_rounds_of_others():
     assert left_out(after({"a": 1, "b": 1}), updates(x=5.1), 2) == ["x"]
     assert left_out(after({"a": 1, "b": 1}), updates(x=4.9), 2) == []
     # Its own past and the other's: the other's is the smaller.
     assert left_out(after({"a": 1, "x": 4}), updates(x=6), 2) == ["x"]
 
 
-def test_absent_sites_outvote_a_round_of_few():
+def test_firewall_median_includes_absent_sites():
     # Two of five answer alike; the three that are late have not forgotten.
     wall = after({"a": 1, "b": 1, "c": 1, "x": 1, "y": 1})
     assert left_out(wall, updates(a=1, x=40, y=40), 2) == ["x", "y"]
 
 
-def test_absent_sites_are_remembered_by_what_they_did_last():
+def test_firewall_uses_latest_norm_of_absent_sites():
     wall = after({"a": 1, "b": 1}, {"a": 3, "b": 3})
     assert left_out(wall, updates(c=14), 3) == []
     assert left_out(wall, updates(x=16), 3) == ["x"]
 
 
-def test_all_may_grow_at_once():
+def test_firewall_accepts_joint_growth_of_all_sites():
     assert left_out(after({"a": 1, "b": 1}, {"a": 1, "b": 1}), updates(a=30, b=20), 3) == []
     assert left_out(after({"a": 1, "b": 1, "c": 1}), updates(a=30, b=20, c=25, d=101), 2) == []
     assert left_out(after({"a": 1, "b": 1, "c": 1}), updates(a=30, b=20, c=25, d=126), 2) == ["d"]
 
 
-def test_one_that_still_learns_is_not_left_out_when_the_others_have_converged():
+def test_firewall_accepts_learning_site_among_converged_sites():
     wall = after(*[{"a": 1, "b": 1, "c": 1}] * 3)
     assert left_out(wall, updates(a=0.02, b=0.02, c=1), 4) == []
     # Where they always were that small, it is.
@@ -228,25 +228,25 @@ def test_one_that_still_learns_is_not_left_out_when_the_others_have_converged():
     assert left_out(wall, updates(a=0.02, b=0.02, c=1), 4) == ["c"]
 
 
-def test_two_sites_of_which_one_turns_tiny():
+def test_firewall_accepts_usual_update_beside_tiny_one():
     wall = after(*[{"a": 1, "x": 1}] * 3)
     for round in (4, 5):
         assert left_out(wall, updates(a=1, x=0.001), round) == []
 
 
-def test_a_round_without_change_does_not_unsay_what_was_before():
+def test_firewall_does_not_remember_zero_norms():
     wall = after({"a": 1, "b": 1}, {"a": 0, "b": 1})
     assert left_out(wall, updates(x=5.1), 3) == ["x"]
     assert 0 not in wall.accepted.rounds[2].values()
 
 
-def test_what_was_left_out_is_not_remembered():
+def test_firewall_does_not_remember_rejected_norms():
     wall = firewall()
     assert left_out(wall, [*updates(a=1, b=1, x=50), update("y", 2, examples=-1)]) == ["x", "y"]
     assert wall.accepted.rounds == {1: {"a": pytest.approx(1), "b": pytest.approx(1)}}
 
 
-def test_rounds_are_forgotten_after_five():
+def test_accepted_norms_expire_after_five_rounds():
     wall = after({"a": 1, "b": 1})
     assert wall.accepted.usual(6, {}) == pytest.approx(1)
     assert wall.accepted.usual(7, {}) is None
@@ -255,19 +255,19 @@ def test_rounds_are_forgotten_after_five():
     assert sorted(wall.accepted.rounds) == [14, 15, 16, 17, 18, 19]
 
 
-def test_a_round_that_is_asked_for_again_replaces_itself_and_what_came_after():
+def test_firewall_replaces_repeated_round_and_later_ones():
     wall = after({"a": 1, "b": 1}, {"a": 4, "b": 4}, {"a": 9, "b": 9})
     left_out(wall, updates(a=2, c=2), 2)
     assert wall.accepted.rounds == {1: {"a": 1, "b": 1}, 2: {"a": 2, "c": 2}}
 
 
-def test_a_round_that_is_asked_for_again_is_not_judged_by_its_first_answers():
+def test_firewall_ignores_earlier_attempt_of_repeated_round():
     assert left_out(after({"a": 1, "b": 1}), updates(a=30, c=25), 1) == []
     assert left_out(after({"a": 1, "b": 1}), updates(a=30), 1) == []
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_restarted_server_judges_as_before(seed):
+def test_firewall_restored_from_dict_gives_same_verdicts(seed):
     rng = np.random.default_rng(seed)
     whole, restarted = firewall(), firewall()
     verdicts = []
@@ -283,7 +283,7 @@ def test_a_restarted_server_judges_as_before(seed):
 
 @pytest.mark.parametrize("good", [1, 2, 4])
 @pytest.mark.parametrize("seed", range(3))
-def test_one_bad_site_cannot_lift_the_bound_by_creeping(good, seed):
+def test_firewall_bound_resists_slowly_growing_norms(good, seed):
     """It never misses a round and always sends the largest change that passes; the good ones are often late."""
     rng = np.random.default_rng(seed)
     wall = firewall()
@@ -304,7 +304,7 @@ def test_one_bad_site_cannot_lift_the_bound_by_creeping(good, seed):
 # Size, of one tensor
 
 
-def test_one_tensor_may_not_take_up_what_the_whole_may_be_larger_by():
+def test_firewall_rejects_change_concentrated_in_one_tensor():
     # 4 of 5 allowed in the whole; the head is a tenth of the others' changes and nearly all of this one's.
     honest = [update(site, 1, head=0.1) for site in "abc"]
     accepted, [entry] = firewall().inspect([*honest, update("x", 4, head=3.9)], SENT, 1)
@@ -312,34 +312,34 @@ def test_one_tensor_may_not_take_up_what_the_whole_may_be_larger_by():
     assert accepted == honest
 
 
-def test_a_tensor_that_is_no_larger_than_a_usual_change_passes():
+def test_firewall_accepts_tensor_within_usual_norm():
     assert left_out(firewall(), [*(update(site, 1, head=0.1) for site in "abc"), update("d", 1, head=0.99)]) == []
 
 
-def test_a_larger_change_of_the_usual_parts_passes():
+def test_firewall_accepts_larger_change_of_usual_shares():
     assert left_out(firewall(), [*(update(site, 1, head=0.6) for site in "abc"), update("d", 4.5, head=2.7)]) == []
 
 
-def test_parts_do_not_depend_on_how_much_a_site_has_learnt():
+def test_firewall_tensor_shares_do_not_depend_on_convergence():
     wall = after(*[{"a": 1, "b": 1, "c": 1}] * 3)
     converged = [update(site, 0.1, head=0.01) for site in "abc"]
     assert left_out(wall, [*converged, update("d", 4, head=1.6)], 4) == []
     assert left_out(wall, [*converged, update("x", 4, head=2.4)], 4) == ["x"]
 
 
-def test_a_tensor_that_nobody_else_changes():
+def test_firewall_rejects_tensor_changed_by_one_site_only():
     assert left_out(firewall(), [update("a"), update("b"), update("x", 4, head=2)]) == ["x"]
 
 
-def test_no_change_at_all_says_nothing_of_parts():
+def test_firewall_ignores_tensor_shares_of_zero_updates():
     wall = after({"a": 1, "b": 1})
     assert left_out(wall, [update("a", 0), update("b", 2, head=1.5)], 2) == []
 
 
-def test_a_site_alone_has_no_parts_to_compare():
+def test_firewall_does_not_compare_tensor_shares_of_single_site():
     assert left_out(after({"a": 1, "b": 1}), [update("a", 4, head=4)], 2) == []
 
 
-def test_where_others_have_converged_a_tensor_is_measured_by_the_weights():
+def test_firewall_compares_tensor_with_weights_when_others_converged():
     answers = [update("a", 1e-6), update("b", 1e-6), update("c", 0.0099, head=0.0099)]
     assert left_out(firewall(), answers) == []

@@ -34,18 +34,18 @@ def sites_of_each_round(phantom: Path, misbehave: Callable[[Path], None], **chan
     return [sorted(record["sites"]) for record in json.loads((run.folder / "federation.json").read_text())["rounds"]]
 
 
-def test_a_site_that_dies_is_left_out_and_taken_back(phantom):
+def test_simulate_readmits_site_after_its_process_dies(phantom):
     def die_once(home: Path) -> None:
         marker = home / "died"
         if not marker.exists():
             marker.touch()
             os._exit(1)
 
-    everybody = ["site1", "site2", "site3"]
-    assert sites_of_each_round(phantom, die_once) == [["site1", "site2"], everybody, everybody]
+    all_sites = ["site1", "site2", "site3"]
+    assert sites_of_each_round(phantom, die_once) == [["site1", "site2"], all_sites, all_sites]
 
 
-def test_a_site_that_hangs_ends_no_round(phantom):
+def test_simulate_continues_without_hanging_site(phantom):
     def hang(home: Path) -> None:
         time.sleep(3600)
 

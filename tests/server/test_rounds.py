@@ -1,4 +1,4 @@
-"""A federation with a site that fails, lies or dies: the others' model goes on without it, and the record says so."""
+"""A federation with a failing, lying or dying site: the others train on without it, and the record names it."""
 
 import json
 from pathlib import Path
@@ -78,27 +78,27 @@ def weights(run: Run) -> dict[str, np.ndarray]:
     ],
     ids=["nan", "a thousand times", "another type", "dead"],
 )
-def test_a_bad_site_is_left_out_and_recorded(phantom, spoil, reason):
+def test_rounds_quarantine_and_record_bad_site(phantom, spoil, reason):
     run = simulated(phantom, spoil)
-    told = json.loads((run.folder / "federation.json").read_text())
-    assert [list(record["sites"]) for record in told["rounds"]] == [["site1", "site2"]] * 2
-    assert [(record["site"], record["round"]) for record in told["quarantined"]] == [("site3", 1), ("site3", 2)]
+    federation = json.loads((run.folder / "federation.json").read_text())
+    assert [list(record["sites"]) for record in federation["rounds"]] == [["site1", "site2"]] * 2
+    assert [(record["site"], record["round"]) for record in federation["quarantined"]] == [("site3", 1), ("site3", 2)]
     if reason != "message":
-        assert all(reason in record["reason"] for record in told["quarantined"])
+        assert all(reason in record["reason"] for record in federation["quarantined"])
     assert all(np.isfinite(array).all() for array in weights(run).values())
 
 
-def test_without_the_firewall_one_site_ends_the_federation(phantom):
+def test_rounds_raise_for_nan_update_without_firewall(phantom):
     with pytest.raises(FederationError, match="not finite"):
         simulated(phantom, lambda message, reply: changed(reply, nan), **{"federation.firewall": False})
 
 
-def test_too_few_sites_are_a_quorum_missed(phantom):
+def test_rounds_raise_when_quorum_is_missed(phantom):
     with pytest.raises(FederationError, match=r"2 sites answered of the 3 that federation.quorum=1 needs"):
         simulated(phantom, lambda message, reply: changed(reply, nan), **{"federation.quorum": 1.0})
 
 
-def test_a_round_with_fewer_answers_than_a_robust_strategy_needs_is_repeated_and_not_merged(phantom):
+def test_rounds_repeat_and_raise_with_too_few_answers_for_strategy(phantom):
     """The median of two sites would be their mean, and one of them may lie."""
     tried = []
 
@@ -121,17 +121,17 @@ def test_a_round_with_fewer_answers_than_a_robust_strategy_needs_is_repeated_and
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("fedyogi", "fedmedian", "trimmed")),
     ],
 )
-def test_every_strategy_moves_the_weights(phantom, strategy):
+def test_rounds_merge_all_sites_with_every_strategy(phantom, strategy):
     run = simulated(phantom, **{"federation.strategy": strategy, "federation.trimmed_share": 0.34})
-    told = json.loads((run.folder / "federation.json").read_text())
-    assert [len(record["sites"]) for record in told["rounds"]] == [3, 3]
+    federation = json.loads((run.folder / "federation.json").read_text())
+    assert [len(record["sites"]) for record in federation["rounds"]] == [3, 3]
     assert all(np.isfinite(array).all() for array in weights(run).values())
 
 
 @pytest.mark.parametrize(
     "encoding", ["int8", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fp16", "topk"))]
 )
-def test_coarse_updates_are_smaller_and_near(phantom, encoding, tmp_path, monkeypatch):
+def test_rounds_with_coarse_encoding_send_less_and_stay_close(phantom, encoding, tmp_path, monkeypatch):
     """Of the smallest networks much of a message is the heads of its arrays, which no encoding shrinks."""
     whole = simulated(phantom)
     monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "coarse"))
@@ -146,60 +146,60 @@ def test_coarse_updates_are_smaller_and_near(phantom, encoding, tmp_path, monkey
         assert np.abs(array - weights(whole)[name]).max() < 0.2, name
 
 
-def test_rounds_of_several_epochs_keep_an_epoch_that_was_scored(phantom):
+def test_rounds_of_several_epochs_keep_scored_epoch(phantom):
     run = simulated(phantom, **{"train.epochs": 4, "federation.rounds": 2})
     epochs = [record["epoch"] for record in json.loads((run.folder / "history.json").read_text())]
     assert epochs == [1, 3]
     assert run.description().kept["segment"].epoch in epochs
 
 
-def refuse(log: bool):
+def reject_config(log: bool):
     def spoil(message: Message, context: Context) -> Message:
-        home = Path(str(context.node_config["home"]))
-        (home / "asked").open("a").write("x")
+        folder = Path(str(context.node_config["home"]))
+        (folder / "requests").open("a").write("x")
         if log:
-            (home / "site.log").write_text(f"2026-01-01T00:00:00+00:00 batch: too large for {home.name}\n")
+            (folder / "site.log").write_text(f"2026-01-01T00:00:00+00:00 batch: too large for {folder.name}\n")
         return Message(Error(1002, "the site rejects the config"), reply_to=message)
 
     return spoil
 
 
 @pytest.mark.parametrize("log", [True, False])
-def test_a_config_that_all_refuse_ends_it_at_once_and_says_why(phantom, log, tmp_path):
+def test_rounds_raise_at_once_when_all_sites_reject_config(phantom, log, tmp_path):
     """In one line: what each one's log says, where there is one."""
-    refusal = refuse(log)
+    reject = reject_config(log)
 
     def answer(message: Message, context: Context) -> Message:
-        return refusal(message, context) if message.metadata.message_type == "train" else app(message, context)
+        return reject(message, context) if message.metadata.message_type == "train" else app(message, context)
 
     config = override(recipe("ganet_seg_debug"), SHORT)
-    shown = Warned()
+    tracker = Warned()
     with pytest.raises(FederationError) as ended:
-        simulate(Simulation(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer, tracker=shown)
+        simulate(Simulation(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer, tracker=tracker)
     logged = "site1: batch: too large for site1; site2: batch: too large for site2; site3: batch: too large for site3"
     why = logged if log else "site1, site2, site3; the site.log of each says why"
     assert str(ended.value) == f"round 1: 3 of 3 sites reject the config: {why}"
-    assert not [line for line in shown.lines if "refuses" in line]
-    assert [(tmp_path / "runs" / "f" / "sites" / f"site{n}" / "asked").read_text() for n in (1, 2, 3)] == ["x"] * 3
+    assert not [line for line in tracker.lines if "reject" in line]
+    assert [(tmp_path / "runs" / "f" / "sites" / f"site{n}" / "requests").read_text() for n in (1, 2, 3)] == ["x"] * 3
 
 
-def test_one_that_refuses_the_config_is_not_asked_again_in_the_round(phantom, tmp_path):
+def test_rounds_do_not_repeat_request_to_site_that_rejects_config(phantom, tmp_path):
     """The second is: its numbers may be finite next time."""
-    refusal, tried = refuse(log=True), []
+    reject, tried = reject_config(log=True), []
 
     def answer(message: Message, context: Context) -> Message:
         if message.metadata.message_type != "train" or context.node_id == 1:
             return app(message, context)
         if context.node_id == BAD:
-            return refusal(message, context)
+            return reject(message, context)
         tried.append(1)
         reply = app(message, context)
         return changed(reply, nan) if len(tried) == 1 else reply
 
     config = override(recipe("ganet_seg_debug"), SHORT | {"train.epochs": 1, "federation.quorum": 0.6})
-    shown = Warned()
-    simulate(Simulation(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer, tracker=shown)
-    assert (tmp_path / "runs" / "f" / "sites" / "site3" / "asked").read_text() == "x"
+    tracker = Warned()
+    simulate(Simulation(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer, tracker=tracker)
+    assert (tmp_path / "runs" / "f" / "sites" / "site3" / "requests").read_text() == "x"
     assert len(tried) == 2
-    told = "round 1: site3: the site rejects the config: batch: too large for site3; left out"
-    assert [line for line in shown.lines if "site3" in line and "left out" in line] == [told]
+    expected = "round 1: site3: the site rejects the config: batch: too large for site3; left out"
+    assert [line for line in tracker.lines if "site3" in line and "left out" in line] == [expected]

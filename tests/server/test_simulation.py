@@ -56,8 +56,8 @@ def run_config(data: Path, name: str) -> str:
 
 def test_flwr_run_trains_the_same_weights_as_the_in_process_simulation(flower, phantom, tmp_path, store, monkeypatch):
     nodes = "num-supernodes=2 client-resources-num-cpus=1"
-    words = ("--stream", "--run-config", run_config(phantom, "flower"), "--federation-config", nodes)
-    flower.start("run", "flwr", "run", ROOT, *words).wait_for("finished: ", seconds=ANSWERED)
+    args = ("--stream", "--run-config", run_config(phantom, "flower"), "--federation-config", nodes)
+    flower.start("run", "flwr", "run", ROOT, *args).wait_for("finished: ", seconds=ANSWERED)
     flowers = Run(tmp_path / "runs" / "flower")
     assert flowers.finished
     for site in ("site1", "site2"):
@@ -76,8 +76,8 @@ def test_flwr_run_trains_the_same_weights_as_the_in_process_simulation(flower, p
 
 
 def test_flwr_run_rejects_another_number_of_nodes_than_of_sites(flower, phantom):
-    words = ("--stream", "--run-config", run_config(phantom, "odd"), "--federation-config", "num-supernodes=3")
-    run = flower.start("run", "flwr", "run", ROOT, *words)
+    args = ("--stream", "--run-config", run_config(phantom, "odd"), "--federation-config", "num-supernodes=3")
+    run = flower.start("run", "flwr", "run", ROOT, *args)
     run.wait_for("give --federation-config num-supernodes=2", seconds=ANSWERED)
     (line,) = [line for line in run.output().splitlines() if line.startswith("error: ")]
     assert line.startswith("error: num-supernodes: Flower simulates 3 and the federation has 2 sites")

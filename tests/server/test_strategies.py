@@ -22,20 +22,20 @@ def merged(strategy: str) -> np.ndarray:
     return Aggregator(config.federation).merge(SENT, updates, dict.fromkeys(updates, 1 / len(updates)))["w"]
 
 
-def test_multi_krum_averages_all_but_the_suspected():
+def test_krum_averages_all_but_suspected_site():
     np.testing.assert_allclose(merged("krum"), 0.25, atol=1e-6)
 
 
 @pytest.mark.parametrize("strategy", ["fedmedian", "trimmed"])
-def test_a_liar_among_five_moves_them_no_further_than_the_honest_differ(strategy):
+def test_median_and_trimmed_mean_stay_within_honest_updates(strategy):
     assert np.all((merged(strategy) >= 0.1) & (merged(strategy) <= 0.4))
 
 
-def test_plain_averaging_is_moved_by_one_liar():
+def test_fedavg_follows_single_outlier():
     assert np.abs(merged("fedavg")).max() > 1
 
 
-def test_multi_krum_leaves_out_a_reversed_update_of_large_float32_weights():
+def test_krum_excludes_reversed_update_of_large_float32_weights():
     """Squared distances between weights of norm 73 and updates of norm 0.1 are below float32's noise."""
     rng = np.random.default_rng(0)
     size = 100_000
@@ -70,7 +70,7 @@ def test_multi_krum_leaves_out_a_reversed_update_of_large_float32_weights():
         ({"strategy": "trimmed", "trimmed_share": 0.01}, 100),
     ],
 )
-def test_a_robust_strategy_needs_answers_of_which_it_can_leave_some_out(fields, least):
+def test_validate_setup_requires_least_answers_of_strategy(fields, least):
     config = override(recipe("ganet_seg_debug"), {f"federation.{name}": value for name, value in fields.items()})
     assert strategy_of(config.federation).least_answers() == least
     validate_setup(config, least)
@@ -80,7 +80,7 @@ def test_a_robust_strategy_needs_answers_of_which_it_can_leave_some_out(fields, 
 
 
 @pytest.mark.parametrize("share", [0.05, 0.07, 0.1, 0.15, 0.2, 0.29, 0.3, 0.33, 0.34, 0.49])
-def test_a_trimmed_mean_of_the_fewest_answers_leaves_out_one_liar(share):
+def test_trimmed_mean_of_least_answers_excludes_one_outlier(share):
     fields = {"federation.strategy": "trimmed", "federation.trimmed_share": share}
     config = override(recipe("ganet_seg_debug"), fields)
     least = strategy_of(config.federation).least_answers()
@@ -92,7 +92,7 @@ def test_a_trimmed_mean_of_the_fewest_answers_leaves_out_one_liar(share):
     np.testing.assert_allclose(merged, 0.1, atol=1e-6)
 
 
-def test_a_trimmed_share_of_0_is_an_error():
+def test_validate_setup_rejects_trimmed_share_of_0():
     fields = {"federation.strategy": "trimmed", "federation.trimmed_share": 0}
     with pytest.raises(ConfigError, match=r"federation\.trimmed_share: 0 trims nothing"):
         validate_setup(override(recipe("ganet_seg_debug"), fields), 50)

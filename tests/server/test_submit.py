@@ -21,7 +21,7 @@ def listed(status: str, sub_status: str = "", number: int = 7) -> FlowerRun:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("args", "message"),
     [
         ((*GOOD, "rund-name=x"), "rund-name: no such key; did you mean run-name"),
         ((*GOOD, "zzz=x"), "zzz: no such key; the keys are recipe, run-name"),
@@ -37,9 +37,9 @@ def listed(status: str, sub_status: str = "", number: int = 7) -> FlowerRun:
         (("first",), "first: is no KEY=VALUE"),
     ],
 )
-def test_run_config_rejects_invalid_settings_and_names_the_key(words, message):
+def test_run_config_rejects_invalid_settings_and_names_the_key(args, message):
     with pytest.raises(ConfigError, match=message):
-        run_config_of(ROOT, words)
+        run_config_of(ROOT, args)
 
 
 def test_flower_parses_the_run_config_back_to_the_same_keys():
@@ -105,17 +105,17 @@ def test_submit_rejects_a_run_name_that_is_being_trained(flower, status):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "line"),
+    ("args", "code", "line"),
     [
         (("recipe=ganet_seg_debug", "run-nam=first"), 2, "run-nam: no such key; did you mean run-name?"),
         (GOOD, 1, "the server does not answer"),
     ],
     ids=["a misspelt key", "no server"],
 )
-def test_main_exits_with_one_line_for_an_error(words, code, line, tmp_path, monkeypatch, capsys):
+def test_main_exits_with_one_line_for_an_error(args, code, line, tmp_path, monkeypatch, capsys):
     (tmp_path / "config.toml").write_text('[superlink.federation]\naddress = "127.0.0.1:9"\n')
     monkeypatch.setenv("FLWR_HOME", str(tmp_path))
-    monkeypatch.setattr(sys, "argv", ["server.submit", str(ROOT), *words])
+    monkeypatch.setattr(sys, "argv", ["server.submit", str(ROOT), *args])
     with pytest.raises(SystemExit) as ended:
         main()
     error = capsys.readouterr().err

@@ -35,17 +35,17 @@ HOSPITALS = Hospitals("2")
 
 def request(phantom, space="federation", changes=SHORT, **more) -> SweepRequest:
     config = override(recipe("ganet_seg_debug"), SHORT | changes)
-    asked = {"trials": 2, "scheduler": "none", "search": "random", "hospitals": HOSPITALS}
+    options = {"trials": 2, "scheduler": "none", "search": "random", "hospitals": HOSPITALS}
     training = TrainingRequest(config, phantom, run_name="s")
-    return SweepRequest(training, space_of("ganet_seg", space), **asked | more)
+    return SweepRequest(training, space_of("ganet_seg", space), **options | more)
 
 
-def run(asked):
-    return run_sweep(asked, trainer=FederatedTrialTrainer(HOSPITALS, app))[0]
+def run(request):
+    return run_sweep(request, trainer=FederatedTrialTrainer(HOSPITALS, app))[0]
 
 
 @pytest.mark.slow
-def test_a_trial_is_the_federation_that_its_values_alone_would_make(phantom):
+def test_federated_trial_matches_federation_with_its_values(phantom):
     done = run(request(phantom))
     first, second = done.trials
     assert first.values == {"federation.rounds": None, "federation.strategy": "fedavg"}
@@ -61,7 +61,7 @@ def test_a_trial_is_the_federation_that_its_values_alone_would_make(phantom):
 
 
 @pytest.mark.slow
-def test_with_privacy_trials_share_the_budget_and_are_scored_on_whole_scans(phantom):
+def test_private_sweep_splits_epsilon_over_trials(phantom):
     changes = {"federation.privacy.epsilon": 50.0, "train.keep": "last"}
     done = run(request(phantom, changes=changes))
     assert [metric.name for metric in done.metrics] == ["val/dice_wt"]
@@ -85,22 +85,22 @@ def test_with_privacy_trials_share_the_budget_and_are_scored_on_whole_scans(phan
         ({"train.privacy.epsilon": 8.0, "train.keep": "last"}, {}, "train.privacy.epsilon: every site would need"),
     ],
 )
-def test_what_no_search_over_hospitals_can_do_is_refused(phantom, changes, more, message):
-    asked = request(phantom, changes=SHORT | changes, **more)
-    config = override(asked.training.config, RESOLVED)
+def test_validate_search_rejects_unsupported_options_of_federated_sweep(phantom, changes, more, message):
+    sweep = request(phantom, changes=SHORT | changes, **more)
+    config = override(sweep.training.config, RESOLVED)
     metrics = metrics_of((), config, scored_by_epoch=not withholds_scores(config))
     with pytest.raises(ConfigError, match=message):
-        validate_search(asked, metrics, config)
+        validate_search(sweep, metrics, config)
 
 
-def test_networks_that_there_are_not_are_refused_before_any_trial(phantom, cohort):
+def test_validate_setup_rejects_unknown_local_network(phantom, cohort):
     config = override(request(phantom, changes=SHORT | {"federation.local": ["other"]}).training.config, RESOLVED)
     with pytest.raises(ConfigError, match=r"federation\.local"):
         FederatedTrialTrainer(HOSPITALS, app).validate_setup(config, cohort, split_as_configured(cohort, config))
 
 
 @pytest.mark.slow
-def test_a_trial_that_was_killed_between_rounds_goes_on_to_the_same_weights(phantom):
+def test_federated_trial_resumes_bit_for_bit_after_kill(phantom):
     changes = {"system.gan": "false", "system.supervised_epochs": "6", "train.epochs": "6", "federation.rounds": "6"}
     command = [
         sys.executable, "-m", "ganseg_dist", "tune", "ganet_seg_debug", "--data", str(phantom), "--sites", "2",
@@ -116,7 +116,7 @@ def test_a_trial_that_was_killed_between_rounds_goes_on_to_the_same_weights(phan
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert not second.finished, "it was to be killed in the middle"
+    assert not second.finished, "the trial was killed too late"
     subprocess.run(command, check=True, timeout=250, capture_output=True)
     assert second.finished
     training = TrainingRequest(second.config(), phantom, run_name="alone", local=True)

@@ -4,7 +4,7 @@ import pytest
 from server.weighting import site_weights
 
 
-def test_shares_are_in_proportion_to_the_examples():
+def test_site_weights_are_proportional_to_examples():
     assert site_weights({"a": 1, "b": 2, "c": 5}, largest_share=1.0) == {
         "a": pytest.approx(0.125),
         "b": pytest.approx(0.25),
@@ -12,7 +12,7 @@ def test_shares_are_in_proportion_to_the_examples():
     }
 
 
-def test_what_is_cut_off_one_goes_to_the_others_in_proportion():
+def test_site_weights_redistribute_capped_share_in_proportion():
     # c has 0.7 of the examples; the half that it may not have is shared 1 to 2.
     assert site_weights({"c": 7, "a": 1, "b": 2}, largest_share=0.4) == {
         "c": pytest.approx(0.4),
@@ -21,7 +21,7 @@ def test_what_is_cut_off_one_goes_to_the_others_in_proportion():
     }
 
 
-def test_a_site_that_the_others_cut_lifts_above_the_cap_is_cut_too():
+def test_site_weights_cap_site_lifted_by_redistribution():
     # Alone, only a is above 0.35; what it gives up lifts b from 0.3 to 0.39, so b is cut as well.
     weights = site_weights({"a": 50, "b": 30, "c": 15, "d": 5}, largest_share=0.35)
     assert weights == {
@@ -33,17 +33,17 @@ def test_a_site_that_the_others_cut_lifts_above_the_cap_is_cut_too():
 
 
 @pytest.mark.parametrize("examples", [3.0, 49.0, 1e7])
-def test_one_site_has_the_whole_exactly(examples):
+def test_site_weights_are_exactly_one_for_single_site(examples):
     assert site_weights({"a": examples}, largest_share=0.1) == {"a": 1.0}
 
 
-def test_below_an_equal_share_nothing_is_cut():
+def test_site_weights_are_equal_when_cap_is_below_equal_share():
     assert site_weights({"a": 900, "b": 90, "c": 10}, largest_share=0.01) == pytest.approx(
         {"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}
     )
 
 
-def test_the_order_of_the_answers_changes_no_bit_and_is_kept():
+def test_site_weights_do_not_depend_on_order():
     # a and e have as many examples; computed in the order given, their shares would differ in the last bit.
     examples = {"a": 6.0, "b": 8.0, "c": 9.0, "d": 2.0, "e": 6.0}
     weights = site_weights(examples, largest_share=0.5)
@@ -56,7 +56,7 @@ def test_the_order_of_the_answers_changes_no_bit_and_is_kept():
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_any_sites(seed):
+def test_site_weights_satisfy_definition_for_random_sites(seed):
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, 12))
     examples = {f"s{number}": float(rng.integers(1, 10 ** int(rng.integers(1, 8)))) for number in range(count)}
