@@ -5,7 +5,7 @@ from typing import Any
 LEFT_OUT = {"site": "south", "round": 2, "reason": "the change's norm is 9 times the usual one, more than 5"}
 
 
-def told(**more: Any) -> dict[str, Any]:
+def federation_json(**more: Any) -> dict[str, Any]:
     """federation.json: the first round is of another stage, and the second takes north alone."""
     return {
         "rounds": [

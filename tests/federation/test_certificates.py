@@ -27,7 +27,7 @@ def made(tmp_path):
     return folder
 
 
-def test_certificates_are_created_and_private_keys_are_readable_by_their_owner_only(made):
+def test_certificates_makes_private_keys_readable_by_owner_only(made):
     files = {file.name: stat.S_IMODE(file.stat().st_mode) for file in made.iterdir()}
     assert set(files) == {"ca.key", "ca.crt", "server.key", "server.crt", "north.key", "north.pub"}
     assert {name for name, mode in files.items() if mode == 0o600} == {"ca.key", "server.key", "north.key"}
@@ -39,7 +39,7 @@ def test_certificates_are_created_and_private_keys_are_readable_by_their_owner_o
     [x509.DNSName("hub.example.org"), x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("192.0.2.7"))],
     ids=str,
 )
-def test_authority_verifies_the_server_under_each_of_its_names(made, host):
+def test_certificate_authority_verifies_server_under_each_host(made, host):
     store = Store([certificate(made / "ca.crt")])
     chain = PolicyBuilder().store(store).build_server_verifier(host).verify(certificate(made / "server.crt"), [])
     assert len(chain) == 2
@@ -47,7 +47,7 @@ def test_authority_verifies_the_server_under_each_of_its_names(made, host):
     assert key.public_key() == certificate(made / "server.crt").public_key()
 
 
-def test_another_name_and_another_authority_fail_verification(made, tmp_path):
+def test_certificate_of_other_host_or_authority_fails_verification(made, tmp_path):
     make_certificates(tmp_path / "other", ["hub.example.org"], [], days=1)
     for authority, name in ((made, "elsewhere.example.org"), (tmp_path / "other", "hub.example.org")):
         store = Store([certificate(authority / "ca.crt")])
@@ -56,17 +56,17 @@ def test_another_name_and_another_authority_fail_verification(made, tmp_path):
             verifier.verify(certificate(made / "server.crt"), [])
 
 
-def test_flower_reads_a_nodes_key_pair(made):
+def test_node_key_pair_is_readable_by_flower(made):
     private = load_ssh_private_key((made / "north.key").read_bytes(), None)
     assert try_load_public_key(made / "north.pub") == public_key_to_bytes(private.public_key())
 
 
-def test_node_without_host_creates_only_its_key_pair(tmp_path):
+def test_make_certificates_without_host_creates_node_key_pair_only(tmp_path):
     make_certificates(tmp_path, [], ["south"], days=1)
     assert {file.name for file in tmp_path.iterdir()} == {"south.key", "south.pub"}
 
 
-def test_existing_key_is_an_error_and_no_file_changes(made):
+def test_certificates_rejects_existing_key_and_changes_no_file(made):
     before = {file.name: file.read_bytes() for file in made.iterdir()}
     again = run_command("certificates", made, "--node", "west", "--node", "north")
     assert_error(again, 2, made / "north.key", "is there already")
@@ -74,7 +74,7 @@ def test_existing_key_is_an_error_and_no_file_changes(made):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("args", "message"),
     [
         ((), "--host or --node: give at least one"),
         (("--host", "https://hub.example.org:9092"), "--host https://hub.example.org:9092: is no host name"),
@@ -84,16 +84,16 @@ def test_existing_key_is_an_error_and_no_file_changes(made):
         (("--node", "north", "--node", "North"), "--node North: "),
     ],
 )
-def test_invalid_names_are_rejected_and_nothing_is_written(tmp_path, words, message):
-    assert_error(run_command("certificates", tmp_path / "new", *words), 2, message)
+def test_certificates_rejects_invalid_names(tmp_path, args, message):
+    assert_error(run_command("certificates", tmp_path / "new", *args), 2, message)
     assert not (tmp_path / "new").exists()
 
 
-def test_unwritable_folder_is_a_one_line_error(tmp_path):
+def test_certificates_reports_unwritable_folder_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     assert_error(run_command("certificates", tmp_path / "file", "--node", "a"), 1, "cannot be written")
 
 
-def test_node_name_with_a_path_is_rejected(tmp_path):
+def test_make_certificates_rejects_node_name_with_path(tmp_path):
     with pytest.raises(ConfigError, match="--node"):
         make_certificates(tmp_path, [], ["../escape"], days=1)

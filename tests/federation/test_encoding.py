@@ -32,7 +32,7 @@ def read(message: dict[str, np.ndarray], encoding: str, *, size: int, kept_share
     return decode(message, tensor(*np.zeros(size)), encoding=encoding, kept_share=kept_share)["w"].tolist()
 
 
-def test_fp32_is_lossless_where_a_difference_is_not():
+def test_fp32_encoding_is_lossless():
     sent, trained = weights(0, size=1e3), weights(1, size=1e-3)
     assert any((sent[name] + (trained[name] - sent[name]) != trained[name]).any() for name in sent)
     message, residual = encode(trained, sent, {}, encoding="fp32", kept_share=0.1)
@@ -43,7 +43,7 @@ def test_fp32_is_lossless_where_a_difference_is_not():
     assert residual == {}
 
 
-def test_fp16_by_hand():
+def test_fp16_encoding_rounds_and_saturates():
     """1/3 has no half; 70000 is beyond the largest, 65504, and the rest of it stays for the next round."""
     sent = tensor(0, 0, 0)
     message, residual = encode(tensor(0.5, 1 / 3, 70000), sent, {}, encoding="fp16", kept_share=1)
@@ -52,7 +52,7 @@ def test_fp16_by_hand():
     assert residual["w"] == pytest.approx([0, 1 / 3 - 1365 / 4096, 4496], rel=1e-3)
 
 
-def test_int8_by_hand():
+def test_int8_encoding_scales_largest_value_to_127():
     """The largest, 12.7, is level 127: a scale of 0.1."""
     message = message_of("int8", 12.7, -6.31, 0.04, 0)
     assert message["w"].tolist() == [127, -63, 0, 0]
@@ -62,7 +62,7 @@ def test_int8_by_hand():
     assert read(message, "int8", size=4) == pytest.approx([12.7, -6.3, 0, 0], rel=1e-6)
 
 
-def test_topk_by_hand():
+def test_topk_encoding_keeps_largest_values():
     """ceil(0.4 * 6) = 3 values; of the two 2s the first."""
     message = message_of("topk", 1, -2, 0, 2, 5, -3, kept_share=0.4)
     assert {name: array.tolist() for name, array in message.items()} == {
@@ -72,7 +72,7 @@ def test_topk_by_hand():
     assert read(message, "topk", size=6, kept_share=0.4) == [0, -2, 0, 0, 5, -3]
 
 
-def test_topk_chooses_in_each_tensor_by_itself():
+def test_topk_encoding_selects_per_tensor():
     trained = {"large": np.array([100, 90], np.float32), "small": np.array([1, 2], np.float32)}
     sent = {name: np.zeros(2, np.float32) for name in trained}
     message, residual = encode(trained, sent, {}, encoding="topk", kept_share=0.5)
@@ -83,7 +83,7 @@ def test_topk_chooses_in_each_tensor_by_itself():
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("size", [1e-6, 1e-3, 1, 1e3])
-def test_errors_are_bounded(seed, size):
+def test_encoding_errors_are_bounded(seed, size):
     sent, step = {name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()}, weights(seed, size=size)
     off = {}
     for encoding in LOSSY:
@@ -104,32 +104,32 @@ def test_errors_are_bounded(seed, size):
 
 
 @pytest.mark.parametrize("encoding", LOSSY)
-def test_what_is_lost_arrives_later(encoding):
+def test_encode_residual_carries_error_to_later_rounds(encoding):
     """The decoded differences and the last residual sum to the true ones; without the residual they would not."""
     sent = [weights(round_, size=0.1) for round_ in range(20)]
     steps = [weights(100 + round_, size=1e-5) for round_ in range(20)]
     residual: dict[str, np.ndarray] = {}
     truth = {name: np.zeros(shape) for name, shape in SHAPES.items()}
     decoded = {name: np.zeros(shape) for name, shape in SHAPES.items()}
-    forgetful = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    uncorrected = {name: np.zeros(shape) for name, shape in SHAPES.items()}
     for before, step in zip(sent, steps, strict=True):
         trained = plus(before, step)
         message, residual = encode(trained, before, residual, encoding=encoding, kept_share=0.2)
         arrived = decode(message, before, encoding=encoding, kept_share=0.2)
         once, _ = encode(trained, before, {}, encoding=encoding, kept_share=0.2)
-        unmended = decode(once, before, encoding=encoding, kept_share=0.2)
+        without_residual = decode(once, before, encoding=encoding, kept_share=0.2)
         for name in SHAPES:
             truth[name] += trained[name].astype(float) - before[name]
             decoded[name] += arrived[name].astype(float) - before[name]
-            forgetful[name] += unmended[name].astype(float) - before[name]
+            uncorrected[name] += without_residual[name].astype(float) - before[name]
     rounding = 20 * 2.0**-24
     for name in SHAPES:
         assert decoded[name] + residual[name] == pytest.approx(truth[name], abs=rounding)
     if encoding == "topk":
-        assert np.abs(forgetful["kernel"] - truth["kernel"]).max() > 10 * rounding
+        assert np.abs(uncorrected["kernel"] - truth["kernel"]).max() > 10 * rounding
 
 
-def test_a_small_value_waits_until_it_is_largest():
+def test_topk_residual_accumulates_until_value_is_largest():
     """Every round is of 3 and 1, and one value is sent: the 3 until the 1s that wait are 4."""
     zeros, residual, decoded = tensor(0, 0), {}, []
     for _ in range(4):
@@ -141,7 +141,7 @@ def test_a_small_value_waits_until_it_is_largest():
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("encoding", ["fp32", *LOSSY])
-def test_nothing_new_is_nothing_sent(encoding):
+def test_decode_of_unchanged_weights_is_exact(encoding):
     sent = weights(0)
     message, _ = encode(sent, sent, {}, encoding=encoding, kept_share=0.1)
     arrived = decode(message, sent, encoding=encoding, kept_share=0.1)
@@ -150,7 +150,7 @@ def test_nothing_new_is_nothing_sent(encoding):
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("largest", [1e-45, 1e-44, 2.6e-43, 1e-40, 1e-38])
-def test_int8_of_the_smallest_floats_loses_nothing_for_good(largest):
+def test_int8_encoding_of_subnormals_keeps_error_in_residual(largest):
     zeros = tensor(0, 0)
     message, residual = encode(tensor(largest, -largest), zeros, {}, encoding="int8", kept_share=1)
     arrived = decode(message, zeros, encoding="int8", kept_share=1)["w"]
@@ -158,7 +158,7 @@ def test_int8_of_the_smallest_floats_loses_nothing_for_good(largest):
     assert (arrived + residual["w"]).tolist() == tensor(largest, -largest)["w"].tolist()
 
 
-def test_a_residual_is_of_the_tensors_that_were_trained():
+def test_encode_omits_untrained_tensors_from_message_and_residual():
     """A tensor of the server's that the site did not train stays out of message and residual."""
     message, residual = encode(
         tensor(1, 2), {**tensor(0, 0), "other": np.ones(3, np.float32)}, {}, encoding="int8", kept_share=1
@@ -169,12 +169,12 @@ def test_a_residual_is_of_the_tensors_that_were_trained():
 
 @pytest.mark.parametrize("encoding", LOSSY)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_finite_is_not_kept(encoding, bad):
+def test_encode_raises_for_non_finite_weights(encoding, bad):
     with pytest.raises(TrainingDiverged, match="w: is not finite"):
         message_of(encoding, 1, bad)
 
 
-def test_bytes_are_counted():
+def test_message_bytes_counts_each_encoding():
     """100 values: 4 bytes each; 2; 1 and a scale; ceil(0.1 * 100) of them with 8."""
     values = np.arange(100.0)
     counted = {
@@ -183,7 +183,7 @@ def test_bytes_are_counted():
     assert counted == {"fp32": 400, "fp16": 200, "int8": 104, "topk": 80}
 
 
-def refused(message: dict[str, np.ndarray], encoding: str, *, size: int = 4) -> str:
+def decode_error(message: dict[str, np.ndarray], encoding: str, *, size: int = 4) -> str:
     with pytest.raises(FederationError) as caught:
         read(message, encoding, size=size)
     assert "\n" not in str(caught.value)
@@ -192,53 +192,53 @@ def refused(message: dict[str, np.ndarray], encoding: str, *, size: int = 4) -> 
 
 
 @pytest.mark.parametrize("encoding", ["fp32", *LOSSY])
-def test_unknown_missing_and_misshapen_arrays_are_refused(encoding):
+def test_decode_rejects_unknown_missing_and_misshapen_arrays(encoding):
     message = message_of(encoding, 4, 3, 2, 1)
     read(message, encoding, size=4)
     first = min(message)
-    assert refused({}, encoding).startswith(f"message: lacks {first}")
+    assert decode_error({}, encoding).startswith(f"message: lacks {first}")
     for strange in ("w#more", "patient Novak", "a\nb" * 1000):
-        problem = refused({**message, strange: np.zeros(1, np.float32)}, encoding)
+        problem = decode_error({**message, strange: np.zeros(1, np.float32)}, encoding)
         assert problem.startswith("message: holds arrays that are not expected (1)")
         assert strange not in problem
     for name, array in message.items():
-        assert refused({**message, name: np.resize(array, array.size + 1)}, encoding).startswith(f"{name}: is ")
-        assert refused({**message, name: array[None]}, encoding).startswith(f"{name}: is ")
+        assert decode_error({**message, name: np.resize(array, array.size + 1)}, encoding).startswith(f"{name}: is ")
+        assert decode_error({**message, name: array[None]}, encoding).startswith(f"{name}: is ")
         for dtype in (np.float64, np.int64, np.complex64, object, array.dtype.newbyteorder("S")):
             if np.dtype(dtype) != array.dtype:
-                assert refused({**message, name: array.astype(dtype)}, encoding).startswith(f"{name}: is ")
+                assert decode_error({**message, name: array.astype(dtype)}, encoding).startswith(f"{name}: is ")
 
 
-def test_a_message_of_another_encoding_or_share_is_refused():
+def test_decode_rejects_other_encoding_and_kept_share():
     messages = {encoding: message_of(encoding, 4, 3, 2, 1) for encoding in ("fp32", *LOSSY)}
     for encoding in messages:
         for other, message in messages.items():
             if other != encoding:
-                assert "federation.encoding" in refused(message, encoding)
-    assert "(3,)" in refused(message_of("topk", 4, 3, 2, 1, kept_share=0.75), "topk")
+                assert "federation.encoding" in decode_error(message, encoding)
+    assert "(3,)" in decode_error(message_of("topk", 4, 3, 2, 1, kept_share=0.75), "topk")
 
 
 @pytest.mark.parametrize("scale", [np.nan, np.inf, -np.inf, -1.0])
-def test_a_scale_must_be_finite_and_not_negative(scale):
+def test_decode_rejects_invalid_scale(scale):
     message = message_of("int8", 4, 3, 2, 1)
-    said = refused({**message, "w#scale": np.asarray(scale, np.float32)}, "int8")
-    assert said.startswith("w#scale: is ")
+    result = decode_error({**message, "w#scale": np.asarray(scale, np.float32)}, "int8")
+    assert result.startswith("w#scale: is ")
 
 
 @pytest.mark.parametrize(
     ("indices", "why"),
     [([0, 4], "holds 4 where"), ([0, 2**32 - 1], "holds 4294967295"), ([1, 1], "doubled"), ([2, 1], "out of order")],
 )
-def test_indices_must_be_in_range_and_ascending(indices, why):
+def test_decode_rejects_invalid_indices(indices, why):
     message = message_of("topk", 4, 3, 2, 1)
-    said = refused({**message, "w#indices": np.array(indices, np.uint32)}, "topk")
-    assert said.startswith("w#indices: ")
-    assert why in said
+    result = decode_error({**message, "w#indices": np.array(indices, np.uint32)}, "topk")
+    assert result.startswith("w#indices: ")
+    assert why in result
 
 
 @pytest.mark.filterwarnings("error")
-def test_values_that_overflow_are_left_to_whoever_averages():
-    """They arrive as infinite: the question whether weights are finite is asked of every encoding alike."""
+def test_decode_passes_non_finite_values():
+    """They arrive as infinite: the firewall checks for finite weights, whatever the encoding."""
     message = message_of("int8", 4, 3, 2, 1)
     arrived = read({**message, "w#scale": np.asarray(3e38, np.float32)}, "int8", size=4)
     assert not np.isfinite(arrived).all()

@@ -1,4 +1,4 @@
-"""What the two ends of a federation write is read back; what is not of this version is told in one line."""
+"""Messages round-trip between both ends; malformed ones raise an error."""
 
 import numpy as np
 import pytest
@@ -12,13 +12,13 @@ INSTRUCTION = RoundInstruction("run", 1, 0, 0, 2, config="{}")
 WEIGHTS = {"segmenter/w": np.arange(6, dtype=np.float32).reshape(2, 3)}
 
 
-def test_what_a_server_asks_is_read_by_a_site():
+def test_pack_instruction_round_trips():
     content = pack_instruction(INSTRUCTION, WEIGHTS)
     assert unpack_instruction(content) == INSTRUCTION
     np.testing.assert_array_equal(arrays_of(content)["segmenter/w"], WEIGHTS["segmenter/w"])
 
 
-def test_what_a_site_tells_is_read_by_a_server():
+def test_pack_reply_round_trips():
     content = pack_reply(WEIGHTS, {"num-examples": 3, "loss": 0.5})
     assert numbers_of(content) == {"num-examples": 3, "loss": 0.5}
     np.testing.assert_array_equal(arrays_of(content)["segmenter/w"], WEIGHTS["segmenter/w"])
@@ -37,6 +37,6 @@ def test_what_a_site_tells_is_read_by_a_server():
     ],
     ids=["no order", "no arrays", "no numbers", "lists", "a pickle", "no bytes", "another kind"],
 )
-def test_what_is_not_of_this_version_is_told(read, content):
+def test_unpacking_rejects_malformed_content(read, content):
     with pytest.raises(FederationError, match="cannot be read"):
         read(content)

@@ -66,17 +66,17 @@ def resealed(line, **changes):
     return manifest.canonical({**fields, "hash": sha256(manifest.canonical(fields))})
 
 
-def test_hashes_can_be_made_with_sed_and_sha256sum(lines):
+def test_manifest_hash_is_sha256_of_line_without_hash(lines):
     previous = START
     for line in lines:
         (hash_,) = re.findall(rb'"hash":"([0-9a-f]{64})",', line)
-        (said,) = re.findall(rb'"previous":"([0-9a-f]{64})"', line)
+        (stored,) = re.findall(rb'"previous":"([0-9a-f]{64})"', line)
         assert sha256(re.sub(rb'"hash":"[0-9a-f]*",', b"", line)) == hash_.decode()
-        assert said.decode() == previous
+        assert stored.decode() == previous
         previous = sha256(line)
 
 
-def test_a_line_holds_names_and_digests_and_numbers():
+def test_manifest_line_holds_names_digests_and_numbers():
     weights = np.array([[1, 2], [3, 4]], np.uint8)
     made = content(loss=0.25, **{"networks.segmenter.weight": weights}, bias=np.zeros(2, np.float16))
     line = json.loads(to_line(seal(made, START)))
@@ -109,7 +109,7 @@ def test_a_line_holds_names_and_digests_and_numbers():
     ],
     ids=["fortran", "strided", "bool", "empty", "scalar", "big-endian"],
 )
-def test_values_are_hashed_in_c_order_whatever_lies_in_memory(array):
+def test_content_hashes_tensors_in_c_order(array):
     (tensor,) = content(w=array).tensors
     assert tensor.sha256 == sha256(array.tobytes("C"))
     assert (tensor.shape, tensor.bytes) == (array.shape, array.nbytes)
@@ -120,25 +120,25 @@ def test_values_are_hashed_in_c_order_whatever_lies_in_memory(array):
 @pytest.mark.parametrize(
     "value", [0, -1, 2**70, 0.0, -0.0, 1.0, 0.1, 1e22, 1e16, 5e-324, 1.7976931348623157e308, 1 / 3]
 )
-def test_every_finite_number_is_read_as_it_was_written(value):
+def test_read_returns_finite_numbers_exactly(value):
     data = as_file(chain([content(loss=value)]))
     assert faults(data) == []
     loss = read(data.strip()).metrics["loss"]
     assert repr(loss) == repr(value)
 
 
-def test_numbers_of_numpy_are_numbers():
+def test_content_accepts_numpy_numbers():
     assert content(loss=np.float32(0.5)).metrics == {"loss": 0.5}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), np.float32("nan"), True, "p19", None, [1.0]])
-def test_of_metrics_only_finite_numbers_leave(value):
+def test_content_rejects_metric_that_is_no_finite_number(value):
     with pytest.raises(FederationError, match=r"^loss: is not a finite number; .*leave a hospital$"):
         content(loss=value)
 
 
 @pytest.mark.parametrize("array", [np.array(["p19"]), np.array([{}], object), np.array(["2020-01-01"], "M8[D]")])
-def test_of_arrays_only_numbers_leave(array):
+def test_content_rejects_array_without_numbers(array):
     with pytest.raises(FederationError, match=r"^w: is of .*only numbers leave"):
         content(w=array)
 
@@ -155,7 +155,7 @@ def test_of_arrays_only_numbers_leave(array):
         ("metrics", {"metrics": {"two\nlines": 1.0}}),
     ],
 )
-def test_what_is_called_wrongly_does_not_leave(field, changes):
+def test_content_rejects_invalid_kind_run_round_and_names(field, changes):
     message = {"kind": "train", "run": "lgg", "round": 1, "arrays": {}, "metrics": {}}
     assert Content.of(**message).bytes == 0
     with pytest.raises(FederationError, match=rf"^a message cannot leave: {field}") as caught:
@@ -163,7 +163,7 @@ def test_what_is_called_wrongly_does_not_leave(field, changes):
     assert "\n" not in str(caught.value)
 
 
-def test_an_intact_manifest(lines):
+def test_verify_accepts_intact_manifest(lines):
     verdict, rounds = verified(as_file(lines))
     assert verdict.faults == ()
     assert verdict.lines == verdict.entries == LINES
@@ -172,7 +172,7 @@ def test_an_intact_manifest(lines):
     assert faults(as_file(lines), head=verdict.head) == []
 
 
-def test_no_line_is_intact_too():
+def test_verify_accepts_empty_manifest():
     assert verified(b"")[0] == manifest.Verdict(0, 0, START, ())
     assert faults(b"", head="a" * 64) == [(0, "head")]
 
@@ -226,13 +226,13 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("how", TAMPERED)
-def test_what_was_tampered_with_is_told_by_its_line(lines, how):
+def test_verify_reports_tampering_by_line(lines, how):
     tamper, expected = TAMPERED[how]
     assert tamper(lines) != lines
     assert faults(as_file(tamper(lines))) == expected
 
 
-def test_any_byte_that_differs_is_seen():
+def test_verify_detects_any_changed_byte():
     data = as_file(chain(content(round) for round in range(3)))
     for place in range(len(data) - 1):
         spoilt = bytearray(data)
@@ -243,7 +243,7 @@ def test_any_byte_that_differs_is_seen():
         assert found[0][0] == data[:place].count(b"\n") + 1, place
 
 
-def test_lines_cut_off_the_end_are_seen_by_the_head_alone(lines):
+def test_verify_detects_removed_last_lines_only_with_head(lines):
     head = json.loads(lines[-1])["hash"]
     for kept in range(LINES):
         cut = as_file(lines[:kept])
@@ -251,19 +251,19 @@ def test_lines_cut_off_the_end_are_seen_by_the_head_alone(lines):
         assert faults(cut, head) == [(kept, "head")]
 
 
-def test_a_manifest_written_anew_is_seen_by_the_head_alone(lines):
+def test_verify_detects_rewritten_manifest_only_with_head(lines):
     anew = as_file(chain(content(round) for round in range(LINES)))
     assert faults(anew) == []
     assert faults(anew, json.loads(lines[-1])["hash"]) == [(LINES, "head")]
 
 
-def test_an_earlier_head_is_called_by_its_line(lines):
+def test_verify_names_line_of_earlier_head(lines):
     (fault,) = verified(as_file(lines), json.loads(lines[3])["hash"])[0].faults
     assert (fault.line, fault.kind) == (LINES, "head")
     assert "line 4" in fault.problem
 
 
-def test_half_a_last_line_is_a_power_cut_wherever_it_was_cut(lines):
+def test_verify_reports_partial_last_line_as_unfinished(lines):
     whole = as_file(lines[:2])
     for length in range(1, len(lines[2])):
         verdict, rounds = verified(whole + lines[2][:length])
@@ -273,22 +273,22 @@ def test_half_a_last_line_is_a_power_cut_wherever_it_was_cut(lines):
         assert verdict.head == json.loads(lines[1])["hash"]
 
 
-def test_a_last_line_whose_end_never_reached_the_disk_is_a_power_cut():
+def test_verify_reports_torn_last_line_as_unfinished():
     line = chain([content()])[0]
     for torn in (line[:50] + bytes(20), bytes(400), line[:50] + bytes(20) + line[70:] + b"\n"):
         assert faults(torn) == [(1, "unfinished")]
 
 
-def test_a_whole_last_line_without_its_line_feed_is_whole(lines):
+def test_verify_accepts_last_line_without_line_feed(lines):
     assert faults(as_file(lines).removesuffix(b"\n")) == []
 
 
-def test_an_altered_last_line_without_its_line_feed_is_altered(lines):
+def test_verify_reports_altered_last_line_without_line_feed(lines):
     data = as_file([*lines[:-1], loss_changed(lines[-1])]).removesuffix(b"\n")
     assert faults(data) == [(LINES, "altered")]
 
 
-def test_a_broken_last_line_with_its_line_feed_was_not_left_by_a_power_cut():
+def test_is_unfinished_is_false_for_line_with_line_feed():
     assert not is_unfinished(b'{"bytes":1\n')
     assert is_unfinished(b'{"bytes":1')
     assert is_unfinished(b"[" * 200_000)
@@ -306,12 +306,12 @@ def test_a_broken_last_line_with_its_line_feed_was_not_left_by_a_power_cut():
         (b"one\n\n", (4, b"\n")),
     ],
 )
-def test_the_last_line(monkeypatch, data, expected, block):
+def test_last_line_returns_offset_and_content(monkeypatch, data, expected, block):
     monkeypatch.setattr(manifest, "BLOCK", block)
     assert last_line(io.BytesIO(data)) == expected
 
 
-def test_of_a_long_file_only_the_end_is_read():
+def test_last_line_reads_only_end_of_long_file():
     class Counting(io.BytesIO):
         count = 0
 
@@ -326,5 +326,5 @@ def test_of_a_long_file_only_the_end_is_read():
     assert file.count <= manifest.BLOCK
 
 
-def test_a_digest_is_sha256_as_everybody_has_it():
+def test_digest_is_sha256():
     assert digest(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

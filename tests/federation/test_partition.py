@@ -34,13 +34,13 @@ def sizes_of(sites: dict[str, tuple[str, ...]]) -> list[int]:
 
 
 @pytest.mark.parametrize("site", ["St.\nMary", "x" * 61, "\u202eyraM .tS", " north"])
-def test_a_hospital_whose_name_cannot_be_shown_is_named(site):
+def test_partition_rejects_unprintable_site_name(site):
     cohort = cohort_of(*(case(f"p{number}", site=("south", site)[number % 2]) for number in range(8)))
     with pytest.raises(DataError, match=r"^somewhere: site .* is no name that can be shown; take 1 to 60 characters"):
         partition(cohort, "by-hospital", skew=None, seed=0)
 
 
-def test_hospitals_keep_the_names_that_people_call_them_by():
+def test_partition_by_hospital_keeps_site_names():
     sites = ("Spital Ü", "St. Mary/Ward 3", "../../x", "北京医院")
     cohort = cohort_of(*(case(f"p{number}", site=sites[number % 4]) for number in range(8)))
     assert set(partition(cohort, "by-hospital", skew=None, seed=0)) == set(sites)
@@ -48,7 +48,7 @@ def test_hospitals_keep_the_names_that_people_call_them_by():
 
 @pytest.mark.parametrize("skew", [None, "dirichlet:0.1", "dirichlet:1e-6", "dirichlet:1000000", "fets"])
 @pytest.mark.parametrize(("number", "sites"), [(2, 1), (5, 2), (23, 7), (46, 23), (90, 40)])
-def test_every_patient_is_at_one_site_and_every_site_has_its_least(number, sites, skew):
+def test_partition_assigns_every_patient_once_and_least_per_site(number, sites, skew):
     cohort = patients(number, visits=2)
     for seed in range(10):
         parts = partition(cohort, sites, skew=skew, seed=seed)
@@ -59,12 +59,12 @@ def test_every_patient_is_at_one_site_and_every_site_has_its_least(number, sites
 
 
 @pytest.mark.parametrize(("number", "sites", "sizes"), [(12, 3, [4, 4, 4]), (11, 4, [3, 3, 3, 2]), (5, 1, [5])])
-def test_without_skew_sizes_are_equal_or_one_apart(number, sites, sizes):
+def test_partition_without_skew_gives_equal_sizes(number, sites, sizes):
     assert sizes_of(partition(patients(number), sites, skew=None, seed=3, least=0)) == sizes
 
 
 @pytest.mark.parametrize("skew", [None, "dirichlet:0.5", "fets"])
-def test_the_seed_decides_and_the_order_of_cases_does_not(skew):
+def test_partition_depends_on_seed_but_not_on_case_order(skew):
     cohort = classes(glioma=20, healthy=20)
     parts = partition(cohort, 4, skew=skew, seed=1)
     assert partition(cohort, "4", skew=skew, seed=1) == parts
@@ -72,21 +72,21 @@ def test_the_seed_decides_and_the_order_of_cases_does_not(skew):
     assert partition(cohort, 4, skew=skew, seed=2) != parts
 
 
-def test_sites_follow_the_institutions_of_fets():
+def test_partition_fets_skew_follows_institution_sizes():
     assert sum(FETS_SIZES) == 1251
     assert len(FETS_SIZES) == 23
     assert list(FETS_SIZES) == sorted(FETS_SIZES, reverse=True)
     assert sizes_of(partition(patients(1251), 23, skew="fets", seed=0)) == list(FETS_SIZES)
 
 
-def test_fewer_sites_pool_institutions_of_like_sizes():
+def test_partition_fets_skew_pools_institutions_of_similar_size():
     """Two sites: 11.5 institutions each, so the first has 1158 and half of 13, the second the other half and 80."""
     first = sum(FETS_SIZES[:11]) + FETS_SIZES[11] / 2
     assert (first, 1251 - first) == (1164.5, 86.5)
     assert sizes_of(partition(patients(2502), 2, skew="fets", seed=0)) == [2329, 173]
 
 
-def test_least_is_moved_from_the_largest():
+def test_partition_moves_patients_from_largest_site_to_reach_least():
     """Ten patients at four sites have FeTS's shares 8, 1, 1, 0 (8.28, 1.03, 0.45, 0.24)."""
     assert sizes_of(partition(patients(10), 4, skew="fets", seed=0, least=0)) == [8, 1, 1, 0]
     assert sizes_of(partition(patients(10), 4, skew="fets", seed=0)) == [4, 2, 2, 2]
@@ -102,32 +102,32 @@ def unevenness(cohort: Cohort, skew: str, name: str) -> float:
     return float(np.mean(shares))
 
 
-def test_a_small_alpha_keeps_each_class_at_few_sites():
+def test_partition_dirichlet_concentrates_classes_for_small_alpha():
     cohort = classes(glioma=40, healthy=40)
     assert unevenness(cohort, "dirichlet:0.01", "glioma") > 0.9
     assert 0.4 < unevenness(cohort, "dirichlet:0.5", "glioma") < 0.9
     assert unevenness(cohort, "dirichlet:10000", "glioma") == pytest.approx(0.25, abs=0.05)
 
 
-def test_a_large_alpha_gives_every_site_the_cohorts_mixture():
+def test_partition_dirichlet_mixes_classes_for_large_alpha():
     parts = partition(classes(a=40, b=20), 4, skew="dirichlet:1e6", seed=0)
     mixtures = [Counter(patient[0] for patient in members) for members in parts.values()]
     assert all(abs(mixture["a"] - 10) <= 1 and abs(mixture["b"] - 5) <= 1 for mixture in mixtures)
 
 
-def test_lesions_go_before_classes_and_need_two_kinds():
+def test_partition_dirichlet_stratifies_by_lesion_before_class():
     cohort = classes(a=30, b=30)
     plain = partition(cohort, 3, skew="dirichlet:0.3", seed=0)
-    everybody_has = dict.fromkeys(cohort.patients, True)
-    assert partition(cohort, 3, skew="dirichlet:0.3", seed=0, lesion_of=everybody_has) == plain
+    constant = dict.fromkeys(cohort.patients, True)
+    assert partition(cohort, 3, skew="dirichlet:0.3", seed=0, lesion_of=constant) == plain
     crossing = {patient: int(patient[1:]) < 15 for patient in cohort.patients}
     parts = partition(cohort, 3, skew="dirichlet:1e-6", seed=4, lesion_of=crossing, least=0)
-    homes = {flag: {site for site in parts for p in parts[site] if crossing[p] == flag} for flag in (True, False)}
-    assert {flag: len(sites) for flag, sites in homes.items()} == {True: 1, False: 1}
-    assert homes[True] != homes[False]
+    sites_of = {flag: {site for site in parts for p in parts[site] if crossing[p] == flag} for flag in (True, False)}
+    assert {flag: len(sites) for flag, sites in sites_of.items()} == {True: 1, False: 1}
+    assert sites_of[True] != sites_of[False]
 
 
-def test_patients_nobody_knows_the_lesion_of_are_a_stratum():
+def test_partition_dirichlet_treats_unknown_lesion_as_stratum():
     """So small an alpha sends each stratum to one site; with this seed, each to another."""
     cohort = patients(30)
     known = {patient: index % 2 == 0 for index, patient in enumerate(cohort.patients[:20])}
@@ -137,18 +137,18 @@ def test_patients_nobody_knows_the_lesion_of_are_a_stratum():
     }
 
 
-def test_without_strata_a_dirichlet_skews_the_sizes():
+def test_partition_dirichlet_skews_sizes_without_strata():
     spread = [max(sizes_of(partition(patients(40), 4, skew="dirichlet:0.1", seed=seed))) for seed in range(10)]
     assert np.mean(spread) > 20
 
 
-def test_hospitals_are_taken_as_they_are():
+def test_partition_by_hospital_follows_sites_of_cases():
     cohort = cohort_of(case("a", site="York"), case("b", site="Bath"), case("c", site="Bath"), case("d", site="Bath"))
     assert partition(cohort, "by-hospital", skew=None, seed=0) == {"Bath": ("b", "c", "d"), "York": ("a",)}
 
 
-def test_a_patient_of_two_hospitals_counts_at_one():
-    """At the first in name order; that one of the visits was nobody knows where changes nothing."""
+def test_partition_by_hospital_assigns_patient_of_two_sites_to_first():
+    """At the first in name order; a visit at an unknown site changes nothing."""
     cohort = cohort_of(
         case("a", site="York"),
         case("a", site="Bath", visit=2),
@@ -159,53 +159,59 @@ def test_a_patient_of_two_hospitals_counts_at_one():
     assert partition(cohort, "by-hospital", skew=None, seed=0) == {"Bath": ("a", "c"), "York": ("b",)}
 
 
-def test_hospitals_of_real_names(shared_data):
+def test_partition_by_hospital_covers_real_cohort(shared_data):
     cohort = read_cohort(shared_data / "lgg")
     parts = partition(cohort, "by-hospital", skew=None, seed=0)
     assert set(parts) == {found.site for found in cohort.cases}
     assert sorted(patient for members in parts.values() for patient in members) == list(cohort.patients)
 
 
-def refusal(error: type[Exception], cohort: Cohort, sites: str | int, skew: str | None = None) -> str:
+def partition_error(error: type[Exception], cohort: Cohort, sites: str | int, skew: str | None = None) -> str:
     with pytest.raises(error) as caught:
         partition(cohort, sites, skew=skew, seed=0)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def test_unknown_hospitals_are_counted():
+def test_partition_by_hospital_counts_patients_of_unknown_site():
     cohort = cohort_of(case("a", site="York"), case("b", site="Bath"), case("c"), case("d"), case("d", visit=2))
-    said = refusal(DataError, cohort, "by-hospital")
-    assert "2 of 4 patients" in said
-    assert "CSV manifest" in said
+    result = partition_error(DataError, cohort, "by-hospital")
+    assert "2 of 4 patients" in result
+    assert "CSV manifest" in result
 
 
-def test_one_hospital_is_no_federation():
-    said = refusal(DataError, cohort_of(case("a", site="York"), case("b", site="York")), "by-hospital")
-    assert "are of 1 hospital (York)" in said
-    assert "--sites a number" in said
+def test_partition_by_hospital_rejects_single_site():
+    result = partition_error(DataError, cohort_of(case("a", site="York"), case("b", site="York")), "by-hospital")
+    assert "are of 1 hospital (York)" in result
+    assert "--sites a number" in result
 
 
-def test_too_few_patients_for_the_sites_names_both_numbers():
-    said = refusal(DataError, patients(7), 4)
-    assert said.startswith("--sites 4: 4 sites of at least 2 patients need 8, and somewhere has 7")
+def test_partition_rejects_too_few_patients():
+    result = partition_error(DataError, patients(7), 4)
+    assert result.startswith("--sites 4: 4 sites of at least 2 patients need 8, and somewhere has 7")
 
 
 @pytest.mark.parametrize("sites", [0, -1, "by-continent", "2.5", ""])
-def test_what_is_no_number_of_sites_is_refused(sites):
-    assert refusal(ConfigError, patients(9), sites).startswith(f"--sites {sites}: write by-hospital or a number")
+def test_partition_rejects_invalid_number_of_sites(sites):
+    assert partition_error(ConfigError, patients(9), sites).startswith(
+        f"--sites {sites}: write by-hospital or a number"
+    )
 
 
 @pytest.mark.parametrize("skew", ["dirichlet:0", "dirichlet:-1", "dirichlet:nan", "dirichlet:inf", "dirichlet:x"])
-def test_alpha_must_be_a_positive_number(skew):
-    assert refusal(ConfigError, patients(9), 2, skew).startswith(f"--skew {skew}: alpha must be a number above 0")
+def test_partition_rejects_non_positive_alpha(skew):
+    assert partition_error(ConfigError, patients(9), 2, skew).startswith(
+        f"--skew {skew}: alpha must be a number above 0"
+    )
 
 
 @pytest.mark.parametrize("skew", ["zipf", "", "dirichlet"])
-def test_an_unknown_skew_is_refused(skew):
-    assert "fets" in refusal(ConfigError, patients(9), 2, skew)
+def test_partition_rejects_unknown_skew(skew):
+    assert "fets" in partition_error(ConfigError, patients(9), 2, skew)
 
 
-def test_hospitals_cannot_be_skewed():
+def test_partition_by_hospital_rejects_skew():
     cohort = cohort_of(case("a", site="York"), case("b", site="Bath"))
-    assert refusal(ConfigError, cohort, "by-hospital", "fets").startswith("--skew fets: hospitals are as they are")
+    assert partition_error(ConfigError, cohort, "by-hospital", "fets").startswith(
+        "--skew fets: hospitals are as they are"
+    )

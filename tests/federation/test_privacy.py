@@ -39,12 +39,12 @@ def moved(*change):
     return {"a": SENT["a"] + np.float32(change[:2]), "b": SENT["b"] + np.float32(change[2])}
 
 
-def silent(count):
+def zero_noise(count):
     """Bytes of which every value of noise is 0 but for 1e-16 deviations."""
     return b"\xff" * count
 
 
-def foretold(seed):
+def seeded_bytes(seed):
     """Bytes that a test can have again."""
     return np.random.default_rng(seed).bytes
 
@@ -56,78 +56,80 @@ def flat(weights):
 # Clipping
 
 
-def test_an_update_is_scaled_down_as_one_vector():
+def test_clipped_scales_update_as_one_vector():
     change = {"a": np.array([3.0, 0.0]), "b": np.array([[4.0]])}
     scaled = clipped(change, 1.0)
     assert scaled["a"].tolist() == pytest.approx([0.6, 0.0])
     assert scaled["b"].tolist() == [[pytest.approx(0.8)]]
 
 
-def test_a_smaller_update_stays_as_it_is_and_none_stays_none():
+def test_clipped_keeps_update_below_norm():
     small = {"a": np.array([0.3, -0.4])}
     assert clipped(small, 1.0)["a"].tolist() == [0.3, -0.4]
     assert clipped({"a": np.zeros(2)}, 1.0)["a"].tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_an_update_that_is_not_finite_is_no_change(bad):
+def test_clipped_zeroes_non_finite_update(bad):
     assert clipped({"a": np.array([1.0, bad]), "b": np.ones(3)}, 1.0)["b"].tolist() == [0.0, 0.0, 0.0]
 
 
-def test_no_square_overflows():
+def test_private_mean_does_not_overflow():
     largest = np.full(4, np.finfo(np.float32).max, np.float32)
-    weights = private_mean({"a": np.zeros(4, np.float32)}, {"s": {"a": largest}}, {"s": 1.0}, terms(), silent)
+    weights = private_mean({"a": np.zeros(4, np.float32)}, {"s": {"a": largest}}, {"s": 1.0}, terms(), zero_noise)
     assert weights["a"] == pytest.approx([0.5] * 4)
 
 
 # The mean
 
 
-def test_the_mean_is_of_clipped_changes_by_fixed_shares():
-    """0.5 (0, 0, 0.4) + 0.3 (0, 1, 0), clipped from (0, 5, 0); west has not answered, and its share goes to nobody."""
-    mean = private_mean(SENT, {"south": moved(0, 5, 0), "north": moved(0, 0, 0.4)}, SHARES, terms(), silent)
+def test_private_mean_weights_clipped_changes_by_fixed_shares():
+    """0.5 (0, 0, 0.4) + 0.3 (0, 1, 0), clipped from (0, 5, 0); west has not answered, and its share is lost."""
+    mean = private_mean(SENT, {"south": moved(0, 5, 0), "north": moved(0, 0, 0.4)}, SHARES, terms(), zero_noise)
     assert flat(mean) == pytest.approx([1.0, 2.3, 3.2])
     assert mean["b"].shape == (1, 1)
     assert mean["b"].dtype == np.float32
 
 
-def test_a_site_without_a_share_counts_nothing():
-    mean = private_mean(SENT, {"late": moved(9, 9, 9)}, SHARES, terms(), silent)
+def test_private_mean_ignores_site_without_share():
+    mean = private_mean(SENT, {"late": moved(9, 9, 9)}, SHARES, terms(), zero_noise)
     assert flat(mean) == pytest.approx([1, 2, 3])
 
 
-def test_the_order_of_the_answers_changes_no_bit():
+def test_private_mean_does_not_depend_on_order():
     rng = np.random.default_rng(0)
     answers = {site: moved(*rng.normal(size=3)) for site in SHARES}
     backwards = dict(reversed(answers.items()))
-    one, other = (private_mean(SENT, told, SHARES, terms(), silent) for told in (answers, backwards))
+    one, other = (private_mean(SENT, updates, SHARES, terms(), zero_noise) for updates in (answers, backwards))
     assert flat(one).tobytes() == flat(other).tobytes()
 
 
 @pytest.mark.parametrize("absent", SHARES)
 @pytest.mark.parametrize("kind", ["outlier", "not finite"])
-def test_whatever_a_site_sends_the_mean_moves_by_no_more_than_its_share_of_the_norm(absent, kind):
+def test_private_mean_sensitivity_is_share_times_clip_norm(absent, kind):
     """The sensitivity that the noise is made for, with one site replaced by no change."""
     rng = np.random.default_rng(1)
     answers = {site: moved(*rng.normal(size=3) * 10) for site in SHARES}
     answers[absent] = moved(1e30, -1e30, math.nan if kind == "not finite" else 1e30)
-    without = {site: told for site, told in answers.items() if site != absent}
-    one, other = (flat(private_mean(SENT, told, SHARES, terms(clip_norm=0.5), silent)) for told in (answers, without))
+    without = {site: updates for site, updates in answers.items() if site != absent}
+    one, other = (
+        flat(private_mean(SENT, updates, SHARES, terms(clip_norm=0.5), zero_noise)) for updates in (answers, without)
+    )
     bound = 0.5 * SHARES[absent]
     assert np.linalg.norm(one - other) <= bound + 1e-6
     if kind == "outlier":
         assert np.linalg.norm(one - other) == pytest.approx(bound, rel=1e-5), "and it can be as much"
 
 
-def test_the_servers_noise_is_of_the_largest_share():
+def test_private_mean_noise_scales_with_largest_share():
     """z S p_max = 2 * 0.1 * 0.5 = 0.1; of 20000 values the sample deviation is within 3 per cent of it."""
     sent = {"a": np.zeros((100, 200), np.float32)}
-    noise = private_mean(sent, {}, SHARES, terms(noise_multiplier=2.0, clip_norm=0.1), foretold(0))["a"]
+    noise = private_mean(sent, {}, SHARES, terms(noise_multiplier=2.0, clip_norm=0.1), seeded_bytes(0))["a"]
     assert noise.std() == pytest.approx(0.1, rel=0.03)
     assert abs(noise.mean()) < 0.1 * 5 / math.sqrt(20000)
 
 
-def test_noise_is_new_each_time_and_follows_from_no_seed():
+def test_private_mean_noise_does_not_follow_seed():
     np.random.seed(0)  # noqa: NPY002
     first = flat(private_mean(SENT, {}, SHARES, terms()))
     np.random.seed(0)  # noqa: NPY002
@@ -137,42 +139,44 @@ def test_noise_is_new_each_time_and_follows_from_no_seed():
 # Noise at the sites
 
 
-def test_a_site_adds_noise_of_the_whole_norm_before_its_update_leaves():
+def test_private_update_adds_noise_of_clip_norm():
     """z S = 0.2 around the clipped change, whose norm of 1 is 0.01 in each of 10000 values."""
     sent = {"a": np.zeros(10000, np.float32)}
-    told = private_update(
-        sent, {"a": np.ones(10000, np.float32)}, terms(where="site", noise_multiplier=0.2), foretold(0)
+    noised = private_update(
+        sent, {"a": np.ones(10000, np.float32)}, terms(where="site", noise_multiplier=0.2), seeded_bytes(0)
     )["a"]
-    assert told.std() == pytest.approx(0.2, rel=0.03)
-    assert told.mean() == pytest.approx(0.01, abs=0.2 * 5 / 100)
+    assert noised.std() == pytest.approx(0.2, rel=0.03)
+    assert noised.mean() == pytest.approx(0.01, abs=0.2 * 5 / 100)
 
 
-def test_a_site_answers_only_what_it_trained():
-    told = private_update({**SENT, "frozen": np.ones(2, np.float32)}, moved(0, 0, 0.5), terms(where="site"), silent)
-    assert told.keys() == SENT.keys()
-    assert flat(told) == pytest.approx([1, 2, 3.5])
+def test_private_update_omits_frozen_tensors():
+    result = private_update(
+        {**SENT, "frozen": np.ones(2, np.float32)}, moved(0, 0, 0.5), terms(where="site"), zero_noise
+    )
+    assert result.keys() == SENT.keys()
+    assert flat(result) == pytest.approx([1, 2, 3.5])
 
 
-def test_the_server_adds_nothing_to_what_has_noise():
-    told = {"south": private_update(SENT, moved(0, 5, 0), terms(where="site"), silent)}
-    mean = private_mean(SENT, told, SHARES, terms(where="site"), foretold(0))
+def test_private_mean_adds_no_noise_to_noised_updates():
+    noised = {"south": private_update(SENT, moved(0, 5, 0), terms(where="site"), zero_noise)}
+    mean = private_mean(SENT, noised, SHARES, terms(where="site"), seeded_bytes(0))
     assert flat(mean) == pytest.approx([1, 2.3, 3])
 
 
-def test_an_honest_sites_noise_is_let_through_whole_and_a_bad_ones_update_is_no_larger():
-    size, asked = 400, terms(where="site", noise_multiplier=3.0, clip_norm=0.5)
+def test_private_mean_bounds_noised_updates_without_clipping_honest_noise():
+    size, site_terms = 400, terms(where="site", noise_multiplier=3.0, clip_norm=0.5)
     sent = {"a": np.zeros(size, np.float32)}
-    honest = private_update(sent, {"a": np.full(size, 9.0, np.float32)}, asked, foretold(2))
-    mean = private_mean(sent, {"north": honest}, SHARES, asked)["a"]
+    honest = private_update(sent, {"a": np.full(size, 9.0, np.float32)}, site_terms, seeded_bytes(2))
+    mean = private_mean(sent, {"north": honest}, SHARES, site_terms)["a"]
     assert mean == pytest.approx(0.5 * honest["a"], rel=1e-6)
-    bad = private_mean(sent, {"north": {"a": np.full(size, 1e9, np.float32)}}, SHARES, asked)["a"]
+    bad = private_mean(sent, {"north": {"a": np.full(size, 1e9, np.float32)}}, SHARES, site_terms)["a"]
     assert np.linalg.norm(bad) == pytest.approx(0.5 * 0.5 * (1 + 3 * (math.sqrt(size) + 6)), rel=1e-5)
 
 
 # What unequal weights cost
 
 
-def test_noise_for_equal_weights_spends_more_than_it_says():
+def test_epsilon_of_unequal_weights_exceeds_flower_wrapper():
     """Flower's wrappers add z S / n to a mean weighted by examples, to which a site of share p adds S p: what protects
     it is z / (n p). With half of all examples at one of four sites that is half of z, and four times the rounds.
     """
@@ -180,17 +184,21 @@ def test_noise_for_equal_weights_spends_more_than_it_says():
     added = compute_stdv(z, clip, sites)
     protects = added / (clip * share)
     assert protects == pytest.approx(z / (sites * share)) == pytest.approx(2.0)
-    said, spent = epsilon_of(z, rounds, 1e-5), epsilon_of(protects, rounds, 1e-5)
+    nominal, spent = epsilon_of(z, rounds, 1e-5), epsilon_of(protects, rounds, 1e-5)
     assert spent == pytest.approx(epsilon_of(z, 4 * rounds, 1e-5))
-    assert spent > 2 * said
+    assert spent > 2 * nominal
     sent = {"a": np.zeros(40000, np.float32)}
     ours = private_mean(
-        sent, {}, {"large": share, "a": 0.2, "b": 0.2, "c": 0.1}, terms(noise_multiplier=z, clip_norm=clip), foretold(3)
+        sent,
+        {},
+        {"large": share, "a": 0.2, "b": 0.2, "c": 0.1},
+        terms(noise_multiplier=z, clip_norm=clip),
+        seeded_bytes(3),
     )
     assert ours["a"].std() == pytest.approx(2 * added, rel=0.03)
 
 
-# Terms and refusals
+# Terms and validation
 
 
 def with_privacy(**fields):
@@ -199,31 +207,31 @@ def with_privacy(**fields):
     )
 
 
-def test_privacy_is_off_unless_asked_for():
+def test_privacy_is_off_by_default():
     assert not recipe("ganet_seg_debug").federation.privacy.on
     validate_privacy(with_privacy(strategy="krum", encoding="topk"), 10)
     assert PrivacyConfig(epsilon=1.0).on
     assert PrivacyConfig(noise_multiplier=1.0).on
 
 
-def test_a_budget_alone_decides_the_noise():
+def test_terms_derive_noise_from_epsilon():
     chosen = Terms.of(PrivacyConfig(epsilon=8.0), 20)
     assert chosen.spent(20) == pytest.approx(8.0)
     assert chosen.spent(20) <= 8.0 < chosen.spent(21)
     validate_privacy(with_privacy(privacy__epsilon=8.0), 20)
 
 
-def test_noise_that_is_named_is_taken():
+def test_terms_use_configured_noise_multiplier():
     assert Terms.of(PrivacyConfig(epsilon=8.0, noise_multiplier=5.0), 20).noise_multiplier == 5.0
 
 
 @pytest.mark.parametrize("strategy", ["fedmedian", "trimmed", "krum"])
-def test_strategies_that_look_at_single_updates_are_refused(strategy):
+def test_validate_privacy_rejects_strategies_that_inspect_single_updates(strategy):
     with pytest.raises(ConfigError, match=rf"federation.strategy: {strategy} .* take one of fedavg, fedprox"):
         validate_privacy(with_privacy(strategy=strategy, privacy__epsilon=8.0), 3)
 
 
-def test_noise_at_the_site_needs_a_budget_and_sends_more_than_the_largest_values():
+def test_validate_privacy_at_site_requires_epsilon_and_rejects_topk():
     with pytest.raises(ConfigError, match=r"^federation.privacy.epsilon: .* set one$"):
         validate_privacy(with_privacy(privacy__noise_multiplier=1.0, privacy__where="site"), 3)
     with pytest.raises(ConfigError, match=r"^federation.encoding: topk"):
@@ -231,43 +239,43 @@ def test_noise_at_the_site_needs_a_budget_and_sends_more_than_the_largest_values
     validate_privacy(with_privacy(privacy__epsilon=1.0, encoding="topk"), 3)
 
 
-def test_more_rounds_than_the_budget_holds_are_refused_with_the_ways_out():
-    asked = with_privacy(privacy__epsilon=5.0, privacy__noise_multiplier=3.0)
-    with pytest.raises(ConfigError) as refusal:
-        validate_privacy(asked, 30)
-    said = str(refusal.value)
-    assert "\n" not in said
-    rounds = int(said.partition("federation.rounds to ")[2].partition(",")[0])
-    noise = float(said.partition("raise noise_multiplier to ")[2].partition(",")[0])
-    validate_privacy(asked, rounds)
+def test_validate_privacy_suggests_rounds_and_noise_beyond_budget():
+    config = with_privacy(privacy__epsilon=5.0, privacy__noise_multiplier=3.0)
+    with pytest.raises(ConfigError) as caught:
+        validate_privacy(config, 30)
+    message = str(caught.value)
+    assert "\n" not in message
+    rounds = int(message.partition("federation.rounds to ")[2].partition(",")[0])
+    noise = float(message.partition("raise noise_multiplier to ")[2].partition(",")[0])
+    validate_privacy(config, rounds)
     validate_privacy(with_privacy(privacy__epsilon=5.0, privacy__noise_multiplier=noise), 30)
     with pytest.raises(ConfigError):
-        validate_privacy(asked, rounds + 1)
+        validate_privacy(config, rounds + 1)
 
 
-def test_a_budget_that_holds_no_round_names_no_number_of_rounds():
+def test_validate_privacy_suggests_noise_only_when_no_round_fits():
     with pytest.raises(ConfigError, match=r"more than 0.1; raise noise_multiplier to"):
         validate_privacy(with_privacy(privacy__epsilon=0.1, privacy__noise_multiplier=0.5), 1)
 
 
-# What a hospital asks for
+# Demands of a site
 
 
-def test_a_hospital_refuses_less_than_it_asks():
+def test_check_privacy_demand_rejects_weaker_offer():
     demanded = PrivacyDemand(epsilon=4.0)
     check_privacy_demand(demanded, PrivacyConfig(epsilon=4.0, where="site"), 30)
-    for offered, said in (
+    for offered, message in (
         (PrivacyConfig(), "is off"),
         (PrivacyConfig(epsilon=1.0), "where: is server"),
         (PrivacyConfig(epsilon=4.1, where="site"), "epsilon of 4.1 at 1e-05"),
         (PrivacyConfig(epsilon=4.0, delta=1e-3, where="site"), "site.json allows 4"),
     ):
-        with pytest.raises(FederationError, match=said):
+        with pytest.raises(FederationError, match=message):
             check_privacy_demand(demanded, offered, 30)
     check_privacy_demand(PrivacyDemand(epsilon=4.0, where="server"), PrivacyConfig(epsilon=4.0), 30)
 
 
-def test_what_earlier_federations_had_counts(tmp_path):
+def test_check_privacy_demand_counts_earlier_federations(tmp_path):
     """Three rounds of z = 2 before and one of z = 1 now are as seven of z = 2."""
     earlier = Releases.open(tmp_path / "first", terms(where="site", noise_multiplier=2.0, epsilon=100.0))
     for round in (1, 2, 3):
@@ -281,14 +289,14 @@ def test_what_earlier_federations_had_counts(tmp_path):
         check_privacy_demand(PrivacyDemand(epsilon=together * 0.999), now, 1, spent)
 
 
-# What was released
+# Releases
 
 
 def made(*change):
     return lambda: moved(*change)
 
 
-def test_a_round_is_released_once_whoever_asks_again(tmp_path):
+def test_releases_once_returns_first_release_of_round(tmp_path):
     releases = Releases.open(tmp_path, terms())
     first = releases.once(1, lambda: private_mean(SENT, {}, SHARES, releases.terms))
     assert flat(releases.once(1, made(9, 9, 9))).tobytes() == flat(first).tobytes()
@@ -297,7 +305,7 @@ def test_a_round_is_released_once_whoever_asks_again(tmp_path):
     assert again.rounds == [1], "and it counts once"
 
 
-def test_a_release_that_was_not_written_down_was_none(tmp_path):
+def test_releases_once_repeats_interrupted_release(tmp_path):
     releases = Releases.open(tmp_path, terms())
 
     def killed():
@@ -310,7 +318,7 @@ def test_a_release_that_was_not_written_down_was_none(tmp_path):
     assert flat(again.once(1, made(1, 0, 0))) == pytest.approx([2, 2, 3])
 
 
-def test_a_release_whose_ledger_was_not_written_is_made_anew(tmp_path, monkeypatch):
+def test_releases_once_repeats_release_missing_in_ledger(tmp_path, monkeypatch):
     """Killed between the two writes: nothing has left yet."""
     releases = Releases.open(tmp_path, terms())
 
@@ -327,7 +335,7 @@ def test_a_release_whose_ledger_was_not_written_is_made_anew(tmp_path, monkeypat
 
 @pytest.mark.parametrize("place", ["removed", "link"])
 @pytest.mark.parametrize("rounds", [1, 3])
-def test_a_ledger_that_is_gone_does_not_give_the_budget_back(tmp_path, rounds, place):
+def test_releases_raise_for_missing_ledger(tmp_path, rounds, place):
     releases = Releases.open(tmp_path, terms())
     for round in range(1, rounds + 1):
         releases.once(round, made(round, 0, 0))
@@ -339,7 +347,7 @@ def test_a_ledger_that_is_gone_does_not_give_the_budget_back(tmp_path, rounds, p
             opened()
 
 
-def test_the_newest_two_are_kept_and_an_older_round_is_refused(tmp_path):
+def test_releases_keep_newest_two_and_reject_older_round(tmp_path):
     releases = Releases.open(tmp_path, terms())
     for round in (1, 2, 3):
         releases.once(round, made(round, 0, 0))
@@ -348,7 +356,7 @@ def test_the_newest_two_are_kept_and_an_older_round_is_refused(tmp_path):
         releases.once(1, made(0, 0, 0))
 
 
-def test_no_round_passes_the_budget(tmp_path):
+def test_releases_once_rejects_round_beyond_budget(tmp_path):
     spent = epsilon_of(2.0, 2, 1e-5)
     releases = Releases.open(tmp_path, terms(noise_multiplier=2.0, epsilon=spent * 1.01))
     releases.once(1, made(1, 0, 0))
@@ -356,37 +364,37 @@ def test_no_round_passes_the_budget(tmp_path):
     calls = []
     with pytest.raises(FederationError, match=r"^round 3: would spend an epsilon"):
         releases.once(3, lambda: calls.append(1))
-    assert not calls, "it is not even made"
+    assert not calls, "the release is not computed"
     assert releases.once(2, made(0, 0, 0))["a"][0] == 2, "what was released is still given"
     assert releases.epsilon[-1] == pytest.approx(spent)
 
 
-def test_the_ledger_is_json_and_comes_back(tmp_path):
+def test_releases_ledger_round_trips_as_json(tmp_path):
     releases = Releases.open(tmp_path, terms(epsilon=50.0), SHARES)
     releases.once(1, made(1, 0, 0))
     releases.once(2, made(1, 0, 0))
-    said = read_sealed(tmp_path / "ledger.json")
-    assert said == json.loads(json.dumps(releases.to_dict()))
-    assert said["epsilon"] == pytest.approx([epsilon_of(1.0, 1, 1e-5), epsilon_of(1.0, 2, 1e-5)])
+    result = read_sealed(tmp_path / "ledger.json")
+    assert result == json.loads(json.dumps(releases.to_dict()))
+    assert result["epsilon"] == pytest.approx([epsilon_of(1.0, 1, 1e-5), epsilon_of(1.0, 2, 1e-5)])
     later = Releases.open(tmp_path, terms(epsilon=50.0), {"north": 1.0})
     assert later.shares == SHARES, "whoever is there now, the shares are those of the beginning"
     assert later.to_dict() == releases.to_dict()
 
 
-def test_other_terms_cannot_go_on_with_what_was_begun(tmp_path):
+def test_releases_open_rejects_other_terms(tmp_path):
     Releases.open(tmp_path, terms()).once(1, made(1, 0, 0))
     with pytest.raises(FederationError, match=r"other terms of federation.privacy"):
         Releases.open(tmp_path, terms(noise_multiplier=0.1))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "{"])
-def test_a_ledger_that_is_none_is_refused(tmp_path, text):
+def test_releases_open_rejects_invalid_ledger(tmp_path, text):
     (tmp_path / "ledger.json").write_text(text)
     with pytest.raises(FederationError, match=r"ledger.json: is damaged .*nobody knows what was released"):
         Releases.open(tmp_path, terms())
 
 
-def test_a_round_that_is_struck_from_the_ledger_is_noticed(tmp_path):
+def test_releases_detect_round_removed_from_ledger(tmp_path):
     """Else it would be released again, and the budget would be larger than was promised."""
     releases = Releases.open(tmp_path, terms())
     releases.once(1, made(1, 0, 0))
@@ -397,7 +405,7 @@ def test_a_round_that_is_struck_from_the_ledger_is_noticed(tmp_path):
             read()
 
 
-def test_a_damaged_release_is_refused_not_made_again(tmp_path):
+def test_releases_once_rejects_damaged_release(tmp_path):
     releases = Releases.open(tmp_path, terms())
     releases.once(1, made(1, 0, 0))
     file = next(tmp_path.glob("round-*"))
@@ -411,27 +419,27 @@ def test_a_damaged_release_is_refused_not_made_again(tmp_path):
         Releases.open(tmp_path, terms()).once(1, made(1, 0, 0))
 
 
-def test_what_was_released_is_there_to_be_asked_for(tmp_path):
+def test_releases_of_returns_released_weights(tmp_path):
     releases = Releases.open(tmp_path, terms())
     assert releases.of(1) is None
     releases.once(1, made(1, 0, 0))
     assert flat(releases.of(1)) == pytest.approx([2, 2, 3])
 
 
-def test_releases_that_are_private_by_themselves_are_only_kept(tmp_path):
+def test_releases_without_terms_store_and_spend_nothing(tmp_path):
     """Of any types, as an encoding has them; and they spend nothing that this ledger counts."""
     releases = Releases.open(tmp_path, None)
     releases.once(1, lambda: {"a": np.ones(3, np.int8), "a#scale": np.float32(2)[...]})
     again = Releases.open(tmp_path, None)
-    told = again.once(1, lambda: pytest.fail("it was made twice"))
-    assert told["a"].dtype == np.int8
+    released = again.once(1, lambda: pytest.fail("released twice"))
+    assert released["a"].dtype == np.int8
     assert again.epsilon == []
     assert spent_before([tmp_path]) == 0
     with pytest.raises(FederationError, match="other terms"):
         Releases.open(tmp_path, terms())
 
 
-def test_numbers_stay_home_with_either_privacy():
+def test_withholds_scores_with_federation_or_patient_privacy():
     assert not withholds_scores(with_privacy())
     assert withholds_scores(with_privacy(privacy__epsilon=1.0))
     assert withholds_scores(override(recipe("ganet_seg_debug"), {"train.privacy.epsilon": 1.0}))

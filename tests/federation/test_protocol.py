@@ -23,25 +23,25 @@ def problem(**changes):
     return str(caught.value)
 
 
-def test_the_expected_arrays_pass():
+def test_check_arrays_accepts_expected_arrays():
     check_arrays(ARRAYS, EXPECTED, "version")
 
 
-def test_a_missing_array_is_named():
+def test_check_arrays_names_missing_array():
     assert problem(head=None) == "message: lacks head; both ends must run the same version"
 
 
-def test_a_strange_array_is_counted_but_its_name_not_repeated():
+def test_check_arrays_counts_unknown_arrays_without_names():
     strange = {"patient Novak": np.zeros(2, np.float32)}
     assert problem(**strange).startswith("message: holds arrays that are not expected (1);")
 
 
-def test_a_wrong_shape_of_as_many_values():
+def test_check_arrays_rejects_wrong_shape():
     assert problem(head=np.zeros(4, np.float32)).startswith("head: is float32 (4,) where float32 (2, 2) is expected;")
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int64, object])
-def test_a_wrong_dtype(dtype):
+def test_check_arrays_rejects_wrong_dtype(dtype):
     assert problem(body=np.ones(4, dtype)).startswith(f"body: is {np.dtype(dtype)} (4,) where float32 (4,)")
 
 
@@ -50,31 +50,31 @@ def test_a_wrong_dtype(dtype):
     [{"run": "../elsewhere"}, {"run": 1}, {"round": -1}, {"stage": True}, {"first": 1.0}, {"until": None},
      {"best": "perhaps"}, {"config": {}}, {"more": 1}],
 )  # fmt: skip
-def test_another_instruction_is_refused(change):
+def test_round_instruction_rejects_changed_fields(change):
     assert RoundInstruction.from_json(INSTRUCTION.to_json()) == INSTRUCTION
     with pytest.raises(FederationError, match="instruction: is not one of this version"):
         RoundInstruction.from_json(json.dumps(json.loads(INSTRUCTION.to_json()) | change))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "1", "null", "{}", "{", "[" * 10**5])
-def test_other_text_is_no_instruction(text):
+def test_round_instruction_rejects_other_text(text):
     with pytest.raises(FederationError, match="instruction: is not one of this version"):
         RoundInstruction.from_json(text)
 
 
-def test_scores_are_numbers_beside_their_count():
+def test_scores_round_trip_with_examples():
     scores = Scores(3, {"loss": 0.5})
     assert Scores.from_numbers(scores.to_numbers()) == scores
     assert Scores.from_numbers({"loss": 0.5}).examples == 0
 
 
-def test_the_text_of_an_error_stays_at_the_site():
+def test_describe_error_hides_text_of_error():
     assert describe_error(DataError("/home/patients/Novak")) == (1001, "the site's data do not pass its own checks")
     assert describe_error(ConfigError("no"))[0] == protocol.CONFIG_REJECTED
     assert describe_error(ZeroDivisionError()) == (1000, "the site failed; its own log says why")
     assert all(code in protocol.SITE_ERROR_CODES for code, _ in protocol.SITE_ERRORS.values())
 
 
-def test_every_message_of_a_site_has_a_kind_in_its_manifest():
+def test_kind_of_covers_manifest_kinds():
     types = (protocol.PREFLIGHT, protocol.FINGERPRINT, protocol.TRAIN, protocol.EVALUATE, protocol.FINISH)
     assert {*map(kind_of, types), "error"} == set(KINDS)

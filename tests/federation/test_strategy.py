@@ -50,18 +50,18 @@ def points(monkeypatch):
     registry.strategies.cache_clear()
 
 
-def test_published_strategies_are_listed_by_year():
+def test_strategies_are_listed_by_year():
     assert [name for name in strategies() if name in PUBLISHED] == PUBLISHED
     assert sorted(PUBLISHED) == registry.published_strategies()
 
 
-def test_a_strategy_gets_its_hyperparameters_from_the_config():
+def test_strategy_of_reads_hyperparameters_from_config():
     config = override(recipe("ganet_seg_debug"), {"federation.strategy": "krum", "federation.suspected_sites": 2})
     assert dict(strategy_of(config.federation)) == {"suspected_sites": 2}
     assert pickle.loads(pickle.dumps(config)) == config
 
 
-def test_a_package_s_strategy_is_chosen_checked_and_described(points):
+def test_federation_class_accepts_third_party_strategy(points):
     points(damped="tests.federation.test_strategy:Damped")
     made = federation_class.__wrapped__()  # the cached class is that of every other config
     default, chosen = made(), made(strategy="damped", damping=0.5)
@@ -84,7 +84,7 @@ def test_a_package_s_strategy_is_chosen_checked_and_described(points):
         ("clashing", "tests.federation.test_strategy:Clashing", r"clashing: federation\.rounds is another field"),
     ],
 )
-def test_another_entry_point_is_named_with_what_is_wrong(points, name, value, message):
+def test_federation_class_rejects_invalid_entry_point(points, name, value, message):
     points(**{name: value})
     with pytest.raises(ConfigError, match=message):
         federation_class.__wrapped__()

@@ -8,7 +8,7 @@ from ganseg_dist.inference.card import model_card
 from ganseg_dist.run_record import RunRecord
 from ganseg_dist.systems import recipe
 from tests.data.records import data_record
-from tests.federation.record import told
+from tests.federation.record import federation_json
 
 DATA = data_record()
 HISTORY = [Epoch("segment", epoch, step=0, workers=1, losses={}, scores={"dice_wt": 0.5}) for epoch in (2, 3)]
@@ -24,7 +24,7 @@ RUN = {
 
 def card(record=None, data=DATA, run=RUN, **fields):
     config = override(recipe("ganet_seg_debug"), fields)
-    found = FederationRecord.model_validate(told() if record is None else record)
+    found = FederationRecord.model_validate(federation_json() if record is None else record)
     return model_card(config, data, Split((), (), ()), HISTORY, RunRecord.model_validate(run), found)
 
 
@@ -34,11 +34,11 @@ def test_federation_card_names_sites_and_local_parts():
     assert "\n- 3 rounds, 6 epochs over all stages\n" in text
     assert "\n- Seed 0; 6 epochs over all stages in 1.0 minutes\n" in text, "not as many as were recorded"
     assert "\n- Stayed at the sites: images, masks, optimizer states, the discriminator\n" in text
-    assert "north, south" in card(told(sites={}))
+    assert "north, south" in card(federation_json(sites={}))
 
 
 def test_federation_card_uses_singular_for_one():
-    single = told(sites={"north": {"patients": 1, "cases": 1}, "south": {"patients": 1}})
+    single = federation_json(sites={"north": {"patients": 1, "cases": 1}, "south": {"patients": 1}})
     single["rounds"] = [single["rounds"][0] | {"until": 1}]
     text = card(single)
     assert "\n- Sites: north (1 case), south (1 patient)\n" in text
@@ -53,7 +53,7 @@ def test_federation_card_scores_are_of_kept_round():
 
 def test_federation_card_lists_quarantined_updates_with_reason():
     assert "left out: 1 of south (the change's norm is 9 times the usual one, more than 5)\n" in card()
-    assert "left out: none\n" in card(told(quarantined=[]))
+    assert "left out: none\n" in card(federation_json(quarantined=[]))
 
 
 def test_federation_card_states_configured_strategy_only():
@@ -68,13 +68,15 @@ def test_federation_card_states_configured_strategy_only():
 
 def test_federation_card_states_privacy_only_when_configured():
     assert "- Privacy: none promised to a site or a patient; weights are not anonymous\n" in card()
-    rounds = told()["rounds"]
+    rounds = federation_json()["rounds"]
     rounds[-1]["epsilon"] = 2.5
-    private = card(told(rounds=rounds), **{"federation.privacy.noise_multiplier": 1.0})
+    private = card(federation_json(rounds=rounds), **{"federation.privacy.noise_multiplier": 1.0})
     assert "- Privacy: epsilon 2.5 at delta 1e-05 for any one site, noise added by the server" in private
     patients = card(**{"train.privacy.epsilon": 8.0, "train.keep": "last", "system.gan": False})
     assert "- Privacy: epsilon 8 at delta 1e-05 for any one patient of a site" in patients
-    both = card(told(rounds=rounds), **{"federation.privacy.epsilon": 3.0, "train.privacy.noise_multiplier": 1.5})
+    both = card(
+        federation_json(rounds=rounds), **{"federation.privacy.epsilon": 3.0, "train.privacy.noise_multiplier": 1.5}
+    )
     assert "any one site" in both
     assert "noise multiplier 1.5" in both
 

@@ -17,10 +17,10 @@ from ganseg_dist.report.records import Records
 from ganseg_dist.run_record import RunRecord
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipe
-from tests.federation.record import told
+from tests.federation.record import federation_json
 from tests.report.made_runs import SITES, federated_run, finished_run, simulate
 
-RECORD = FederationRecord.model_validate(told())
+RECORD = FederationRecord.model_validate(federation_json())
 CONFIG = override(recipe("ganet_seg_debug"), {"data.modalities": ["t1", "flair"], "data.regions": ["wt"]})
 
 
@@ -39,7 +39,9 @@ def test_a_site_has_its_mean_weight_and_the_rounds_that_took_it():
     assert (north.rounds, north.left_out, north.examples) == (3, 0, 30)
     assert (south.weight, south.rounds, south.left_out) == (0.25, 2, 1)
     assert south.counts.cases == 2
-    silent = FederationRecord.model_validate(told(quarantined=[{"site": "east", "round": 1, "reason": "failed"}]))
+    silent = FederationRecord.model_validate(
+        federation_json(quarantined=[{"site": "east", "round": 1, "reason": "failed"}])
+    )
     east = site_row(silent, "east")
     assert (east.weight, east.examples, east.rounds, east.left_out) == (None, None, 0, 1)
 
@@ -97,7 +99,7 @@ def test_many_sites_are_lines_alike_of_which_the_outermost_are_named(tmp_path):
 
 
 def test_without_any_score_or_at_full_precision_there_is_less_to_draw():
-    bare = told()
+    bare = federation_json()
     for kept in bare["rounds"]:
         kept["scores"] = {}
     view = federation_view(FederationRecord.model_validate(bare), None, CONFIG, RunRecord(), {})
@@ -138,14 +140,14 @@ def test_the_page_shows_what_the_sites_told_of_their_data(tmp_path):
     assert "site2: " in page
 
 
-@pytest.mark.parametrize(("minimum", "told"), [(1, "no minimum was applied"), (5, "each site withholds what stands")])
-def test_a_simulation_tells_what_its_sites_withheld(tmp_path, minimum, told):
+@pytest.mark.parametrize(("minimum", "notice"), [(1, "no minimum was applied"), (5, "each site withholds what stands")])
+def test_a_simulation_tells_what_its_sites_withheld(tmp_path, minimum, notice):
     run = federated_run(tmp_path)
     told_of_data(run, 100.0, 100.0)
     simulate(run, {site: [] for site in SITES}, minimum_group=minimum)
     run.describe(sites=SITES)
     page = in_words(write_report(run).read_text())
-    assert page.count(f"Simulation: {told}") == 1
+    assert page.count(f"Simulation: {notice}") == 1
     assert "Each hospital" not in page
 
 
@@ -163,11 +165,11 @@ def test_a_deployment_has_neither_cases_to_list_nor_anything_to_be_compared_with
 def test_of_a_deployment_and_of_sites_that_are_gone_no_minimum_is_made_up(tmp_path):
     run = federated_run(tmp_path)
     told_of_data(run, 100.0, 100.0)
-    told = "Each hospital withholds what stands for fewer patients than its own minimum_group."
-    assert told in in_words(write_report(run).read_text())
+    notice = "Each hospital withholds what stands for fewer patients than its own minimum_group."
+    assert notice in in_words(write_report(run).read_text())
     run.describe(sites=SITES)
     page = in_words(write_report(run).read_text())
-    assert told not in page
+    assert federation_json not in page
     assert "Simulation: the sites' folders" in page.replace("&#39;", "'")
 
 

@@ -5,7 +5,7 @@ from mlflow import MlflowClient
 
 from ganseg_dist.tracking.federation import log_sites
 from ganseg_dist.tracking.tracked_run import open_tracking
-from tests.federation.record import told
+from tests.federation.record import federation_json
 
 
 @pytest.fixture
@@ -22,11 +22,11 @@ def children(client, tracked):
     return {child.data.tags["ganseg.site"]: child for child in found}
 
 
-def test_every_site_is_a_child_with_its_counts_and_curves_however_often_it_is_logged(run, tracked):
-    rounds = told()["rounds"]
+def test_log_sites_creates_one_child_run_per_site(run, tracked):
+    rounds = federation_json()["rounds"]
     rounds[1]["sites"]["north"]["scores"] = {}
     rounds[2]["epsilon"] = 1.5
-    run.write("federation.json", told(rounds=rounds))
+    run.write("federation.json", federation_json(rounds=rounds))
     log_sites(run)
     log_sites(run)
     client = MlflowClient(tracked.uri)
@@ -44,19 +44,17 @@ def test_every_site_is_a_child_with_its_counts_and_curves_however_often_it_is_lo
 
     assert curve(north.info.run_id, "weight") == [(2, 0.75), (5, 1.0), (6, 0.75)], "by epochs done, as the run's own"
     assert curve(south.info.run_id, "weight") == [(2, 0.25), (6, 0.25)]
-    assert curve(north.info.run_id, "segment/dice_wt") == [(6, 0.7)], (
-        "a round of which the site told no score has no point"
-    )
+    assert curve(north.info.run_id, "segment/dice_wt") == [(6, 0.7)], "a round without a score of the site has no point"
     assert curve(south.info.run_id, "healthy/phase/term") == [(2, 1.0)]
     assert curve(tracked.run_id, "federation/bytes_from_sites") == [(2, 1000.0), (5, 500.0), (6, 1000.0)]
     assert curve(tracked.run_id, "federation/epsilon") == [(6, 1.5)]
 
 
-def test_a_run_at_home_has_no_sites(run, tracked):
+def test_log_sites_creates_no_children_for_local_run(run, tracked):
     log_sites(run)
     assert children(MlflowClient(tracked.uri), tracked) == {}
 
 
-def test_an_untracked_federation_is_left_alone(run):
-    run.write("federation.json", told())
+def test_log_sites_ignores_untracked_run(run):
+    run.write("federation.json", federation_json())
     log_sites(run)

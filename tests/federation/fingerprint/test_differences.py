@@ -15,7 +15,7 @@ USUAL = {"seen/t1": 0.0, "raw/t1": 300.0, "in_plane": 1.0, "thickness": 1.0, "si
 
 
 def points(axis: Axis, bins: dict, patients: int) -> np.ndarray:
-    """Patients in the bins of values, or in bins apart by name; whom nothing is said of is withheld."""
+    """Patients in the bins of values, or in bins apart by name; the remaining patients are withheld."""
     counts = np.zeros(len(axis) + 1, np.int64)
     for value, number in bins.items():
         place = axis.apart.index(value) if isinstance(value, str) else len(axis.apart) + int(axis.scale.bins(value))
@@ -42,7 +42,7 @@ def standing_out(found: list[Difference]) -> set[tuple[str, str]]:
     return {(difference.site, difference.histogram) for difference in found if difference.stands_out}
 
 
-def test_equal_sites_differ_by_nothing():
+def test_differences_of_equal_sites_are_zero():
     found = differences({"a": a_site(), "b": a_site(40), "c": a_site()})
     assert {difference.amount for difference in found} == {0.0}
     assert {difference.histogram for difference in found} == set(USUAL)
@@ -50,7 +50,7 @@ def test_equal_sites_differ_by_nothing():
 
 
 @pytest.mark.parametrize(
-    ("changed", "histogram", "amount", "told"),
+    ("changed", "histogram", "amount", "description"),
     [
         ({"raw": {3000.0: 10}}, "raw/t1", 1.0, None),
         ({"raw": {9e4: 10}}, "raw/t1", 2.5, "b: channel t1 as exported lies 2.5 factors of ten above most other"),
@@ -71,34 +71,34 @@ def test_equal_sites_differ_by_nothing():
         ({"classes": {"not known": 9, "glioma": 1}}, "classes", 0.9, "b: classes: not known for 90% of its patients"),
     ],
 )  # fmt: skip
-def test_a_site_that_lies_off_stands_out_alone(changed, histogram, amount, told):
+def test_differences_mark_deviating_site_only(changed, histogram, amount, description):
     found = differences({"a": a_site(), "b": a_site(**changed), "c": a_site(30)})
     assert max(d.amount for d in found if (d.site, d.histogram) == ("b", histogram)) == pytest.approx(amount)
     assert {d.amount for d in found if d.site != "b"} == {0.0}
-    assert standing_out(found) == (set() if told is None else {("b", histogram)})
-    if told is not None:
+    assert standing_out(found) == (set() if description is None else {("b", histogram)})
+    if description is not None:
         lines = [difference.line() for difference in found if difference.stands_out]
-        assert lines[0].startswith(told)
+        assert lines[0].startswith(description)
         assert "\n" not in lines[0]
 
 
-def test_a_large_site_that_lies_off_makes_no_other_stand_out():
+def test_differences_do_not_weight_sites_by_size():
     off = {"raw": {9e4: 1000}}
     assert standing_out(differences({"a": a_site(), "b": a_site(1000, **off), "c": a_site()})) == {("b", "raw/t1")}
 
 
-def test_of_two_sites_both_stand_out_as_nobody_can_say_which_lies_off():
+def test_differences_mark_both_of_two_sites():
     found = differences({"a": a_site(), "b": a_site(raw={9e4: 10})})
     assert standing_out(found) == {("a", "raw/t1"), ("b", "raw/t1")}
 
 
-def test_a_site_that_tells_too_little_is_not_compared():
+def test_differences_skip_site_that_withholds_too_much():
     found = differences({"a": a_site(), "b": a_site(raw={9e4: 4}), "c": a_site(raw={9e4: 6})})
     assert {difference.site for difference in found if difference.histogram == "raw/t1"} == {"a", "c"}
     assert differences({"a": a_site()}) == differences({}) == []
 
 
-def test_a_difference_goes_into_json():
+def test_difference_to_dict_holds_amount_and_description():
     assert of(differences({"a": a_site(), "b": a_site()}), "a", "side").to_dict() == {
         "site": "a", "histogram": "side", "amount": 0.0, "unit": "factors of two", "stands_out": False,
         "description": "matrix size lies 0.0 factors of two above most other sites'; look at its export",
@@ -112,14 +112,14 @@ def phantoms(cohort: Cohort, debug_config: RunConfig, store: Path) -> list[tuple
     return [(case, PreparedCase.open(folder)) for case, folder in zip(cases, folders, strict=True)]
 
 
-def test_phantoms_whose_channels_are_exchanged_stand_out_from_those_whose_are_not(phantoms, debug_config):
+def test_differences_mark_exchanged_channels(phantoms, debug_config):
     usual = fingerprint(phantoms, debug_config.data, 1)
     points = {**usual.points, "seen/t1": usual.points["seen/t2"], "seen/t2": usual.points["seen/t1"]}
     sites = {"a": usual, "b": sum_fingerprints([usual, usual]), "exchanged": Fingerprint(usual.axes, points)}
     assert standing_out(differences(sites)) == {("exchanged", "seen/t1"), ("exchanged", "seen/t2")}
 
 
-def test_scans_in_other_units_stand_out_as_exported_and_look_the_same_after_normalisation(phantoms, debug_config):
+def test_differences_mark_other_units_in_raw_histograms_only(phantoms, debug_config):
     usual = fingerprint(phantoms, debug_config.data, 1)
     shifted = {
         name: np.concatenate([points[:1], np.roll(points[1:-1], -6), points[-1:]]) if name.startswith("raw") else points

@@ -11,34 +11,34 @@ def of_patients(*bins: int, width: int) -> np.ndarray:
     return points
 
 
-def test_what_stands_for_enough_patients_is_told_as_it_is():
+def test_disclose_keeps_bins_of_enough_patients():
     points = of_patients(0, 0, 0, 2, 2, 2, 2, width=3)
     for apart in (0, 1, 3):
         assert disclose(points, apart, 3).tolist() == [300, 0, 400, 0]
 
 
-def test_a_rare_bin_of_a_scale_joins_its_nearest_neighbour_and_the_fuller_one_has_the_sum():
+def test_disclose_merges_rare_bin_into_nearest_neighbour():
     assert disclose(of_patients(0, 0, 0, 3, 5, 5, 5, width=6), 0, 3).tolist() == [300, 0, 0, 0, 0, 400, 0]
     assert disclose(of_patients(0, 0, 0, 1, 5, 5, 5, width=6), 0, 3).tolist() == [400, 0, 0, 0, 0, 300, 0]
 
 
-def test_rare_neighbours_are_enough_together():
+def test_disclose_merges_rare_neighbours():
     assert disclose(of_patients(0, 1, 1, 5, 5, 5, width=6), 0, 3).tolist() == [0, 300, 0, 0, 0, 300, 0]
 
 
-def test_a_rare_group_is_withheld_with_the_next_rarest_so_that_it_is_not_the_rest_of_all():
+def test_disclose_withholds_two_rarest_groups():
     points = of_patients(0, 1, 1, 1, 2, 2, 2, 2, width=3)
     assert disclose(points, 3, 3).tolist() == [0, 0, 400, 400]
     assert disclose(of_patients(0, 1, 2, 2, 2, 2, width=3), 3, 2).tolist() == [0, 0, 400, 200]
 
 
-def test_a_scale_on_which_few_stand_is_withheld_as_a_whole():
+def test_disclose_withholds_whole_scale_of_few_patients():
     points = of_patients(0, 0, 0, 0, 3, 4, width=5)
     assert disclose(points, 1, 2).tolist() == [400, 0, 0, 200, 0, 0]
     assert disclose(points, 1, 3).tolist() == [0, 0, 0, 0, 0, 600]
 
 
-def test_nobody_makes_up_more_than_half_of_a_number():
+def test_disclose_limits_share_of_one_patient_to_half():
     points = np.array([[90, 10], [1, 99], [1, 99], [1, 99]])
     assert disclose(points, 2, 3).tolist() == [0, 0, 400]
     assert disclose(points, 0, 3).tolist() == [0, 400, 0]
@@ -46,19 +46,19 @@ def test_nobody_makes_up_more_than_half_of_a_number():
 
 
 @pytest.mark.parametrize("apart", [0, 1, 4])
-def test_a_site_with_fewer_patients_than_the_minimum_tells_how_many_they_are_and_nothing_else(apart):
+def test_disclose_withholds_everything_below_minimum(apart):
     assert disclose(of_patients(0, 1, 2, 3, width=4), apart, 5).tolist() == [0, 0, 0, 0, 400]
 
 
-def test_a_minimum_of_one_tells_everything():
+def test_disclose_keeps_everything_for_minimum_of_one():
     points = np.array([[7, 0, 93], [0, 100, 0]])
     assert disclose(points, 1, 1).tolist() == [7, 100, 93, 0]
 
 
 @pytest.mark.parametrize("minimum", [2, 3, 5])
-def test_every_number_of_any_histogram_stands_for_enough_patients(minimum):
+def test_disclose_protects_random_histograms(minimum):
     rng = np.random.default_rng(minimum)
-    told = 0
+    disclosed_bins = 0
     for _ in range(300):
         patients, width = rng.integers(1, 15), int(rng.integers(1, 8))
         apart = int(rng.integers(0, width + 1))
@@ -67,8 +67,8 @@ def test_every_number_of_any_histogram_stands_for_enough_patients(minimum):
         assert disclosed.sum() == 100 * patients
         groups = np.column_stack([points[:, :apart], points[:, apart:].sum(axis=1)])
         shown = np.append(disclosed[:apart] > 0, disclosed[apart:-1].any())
-        for group, is_told in zip(groups.T, shown, strict=True):
-            if is_told:
+        for group, is_shown in zip(groups.T, shown, strict=True):
+            if is_shown:
                 assert np.count_nonzero(group) >= minimum
                 assert group.max() <= group.sum() / 2
         hidden = groups[:, ~shown].sum(axis=1)
@@ -76,14 +76,14 @@ def test_every_number_of_any_histogram_stands_for_enough_patients(minimum):
             assert np.count_nonzero(hidden) >= minimum
             assert hidden.max() <= hidden.sum() / 2
         for number, bins in _joined(disclosed[apart:-1], points[:, apart:]):
-            told += 1
+            disclosed_bins += 1
             assert points[:, apart:][:, bins].sum() == number
             assert np.count_nonzero(points[:, apart:][:, bins].sum(axis=1)) >= minimum
-    assert told > 100
+    assert disclosed_bins > 100
 
 
 def _joined(disclosed, scale):
-    """The numbers told on a scale, and the neighbouring bins that each is the sum of."""
+    """The disclosed numbers of a scale, and the neighbouring bins that each is the sum of."""
     totals, start = scale.sum(axis=0), 0
     for number in disclosed[disclosed > 0]:
         end = start + 1

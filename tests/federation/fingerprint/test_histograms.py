@@ -28,7 +28,7 @@ def of_classes(*points: int, side: int = 4) -> Fingerprint:
     return Fingerprint(AXES, {"side": sides, "classes": np.array(points, np.int64)})
 
 
-def test_histograms_are_those_of_the_configs_channels_regions_and_classes():
+def test_axes_follow_channels_regions_and_classes():
     data = DataConfig(modalities=("t1", "flair"), regions=("wt",), classes=("a", "b"), clusters=3)
     names = ["seen/t1", "seen/flair", "seen/kmeans", "raw/t1", "raw/flair", "in_plane", "thickness", "side"]
     assert list(axes(data)) == [*names, "lesion/wt", "classes"]
@@ -46,14 +46,14 @@ def test_histograms_are_those_of_the_configs_channels_regions_and_classes():
         (VOLUME, [0, 0.02, 5, 20, 1000], [0, 1, 6, 7, 10]),
     ],
 )
-def test_values_stand_in_fixed_bins(axis: Axis, values, bins):
+def test_scale_bins_are_fixed(axis: Axis, values, bins):
     assert axis.scale.bins(values).tolist() == bins
     places = axis.scale.centres[axis.scale.bins(values)]
     again = [axis.scale.value(place) for place in places]
     assert axis.scale.bins(again).tolist() == bins
 
 
-def test_bins_are_named_in_the_values_units():
+def test_axis_names_bins_in_units():
     assert len(VOLUME.names) == len(VOLUME) == 14
     assert VOLUME.names[:5] == ("no mask", "no lesion", "size not known", "below 0.01 ml", "0.01 to 0.0316 ml")
     assert VOLUME.names[-1] == "from 316 ml"
@@ -61,7 +61,7 @@ def test_bins_are_named_in_the_values_units():
     assert RAW.names[15:17] == ("-0.0316 to 0", "0 to 0.0316")
 
 
-def test_sites_add_up_to_the_federation():
+def test_sum_fingerprints_adds_points():
     total = sum_fingerprints([of_classes(0, 300, 200, 0), of_classes(100, 0, 600, 300, side=2)])
     assert total.points["classes"].tolist() == [100, 300, 800, 300]
     assert total.points["side"][[2, 4]].tolist() == [1000, 500]
@@ -70,16 +70,16 @@ def test_sites_add_up_to_the_federation():
     assert total.withheld("classes") == 0.2
 
 
-def test_arrays_and_json_keep_it():
+def test_fingerprint_round_trips_through_arrays_and_json():
     sent = of_classes(0, 300, 200, 100)
     received = Fingerprint.from_arrays(sent.to_arrays(), AXES)
     read = Fingerprint.from_dict(json.loads(json.dumps(sent.to_dict())), AXES)
     for name, points in sent.points.items():
         assert points.dtype == np.int64
         assert received.points[name].tolist() == read.points[name].tolist() == points.tolist()
-    told = json.loads(json.dumps(sent.to_dict()))
-    assert told["patients"] == 6
-    assert told["histograms"]["classes"] == {
+    content = json.loads(json.dumps(sent.to_dict()))
+    assert content["patients"] == 6
+    assert content["histograms"]["classes"] == {
         "bins": ["not known", "glioma", "healthy"],
         "points": [0, 300, 200],
         "withheld": 100,
@@ -91,7 +91,7 @@ def _changed(name: str, array) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("arrays", "told"),
+    ("arrays", "message"),
     [
         ({"side": of_classes(100, 0, 0, 0).points["side"]}, "lacks classes"),
         (_changed("patients/names", np.zeros(3, np.int64)), "arrays that are not expected \\(1\\)"),
@@ -107,8 +107,8 @@ def _changed(name: str, array) -> dict[str, np.ndarray]:
         (of_classes(100 * MOST_PATIENTS, 100, 0, 0).to_arrays(), "side: holds a number"),
     ],
 )
-def test_nothing_else_is_taken_for_a_fingerprint(arrays, told):
-    with pytest.raises(FederationError, match=told):
+def test_fingerprint_from_arrays_rejects_malformed_arrays(arrays, message):
+    with pytest.raises(FederationError, match=message):
         Fingerprint.from_arrays(arrays, AXES)
 
 
@@ -117,6 +117,6 @@ def test_nothing_else_is_taken_for_a_fingerprint(arrays, told):
              '{"histograms": {"side": {"points": [1e99], "withheld": 0}}}',
              '{"histograms": {"side": {"points": ["a"], "withheld": 0}}}'],
 )  # fmt: skip
-def test_a_damaged_file_is_refused(text: str):
+def test_fingerprint_from_dict_rejects_malformed_content(text: str):
     with pytest.raises(FederationError):
         Fingerprint.from_dict(json.loads(text), AXES)

@@ -37,7 +37,7 @@ def with_prepared(cases: list[Case], data: DataConfig, store: Path) -> list[tupl
 
 
 def shares_of(case: Case, data: DataConfig, store: Path) -> dict[str, dict[str, float]]:
-    """Each histogram's bins that are not empty, in words."""
+    """Each histogram's bins that are not empty, by name."""
     ((_, prepared),) = with_prepared([case], data, store)
     return {
         name: named(axes(data)[name], shares) for name, shares in case_shares(case, prepared, data).items()
@@ -48,18 +48,18 @@ def named(axis: Axis, values) -> dict[str, float]:
     return {bin_: float(value) for bin_, value in zip(axis.names, values, strict=False) if value}
 
 
-def test_a_scan_is_counted_by_its_voxels_units_and_millimetres(tmp_path: Path):
-    told = shares_of(block(tmp_path, "a", lesion=5), DATA, tmp_path)
-    assert told["raw/t1"] == {"31.6 to 100": 0.5, "316 to 1e+03": 0.5}
-    assert told["in_plane"] == {"1.68 to 2.38 mm": 1}
-    assert told["thickness"] == {"4.76 to 6.73 mm": 1}
-    assert told["side"] == {"below 53.8 pixels": 1}
-    assert told["lesion/wt"] == {"0.1 to 0.316 ml": 1}  # 5 voxels of 20 mm^3
-    assert told["lesion/et"] == {"no lesion": 1}
-    assert sum(told["seen/t1"].values()) == pytest.approx(1)
+def test_case_shares_of_scan_count_voxels_units_and_millimetres(tmp_path: Path):
+    result = shares_of(block(tmp_path, "a", lesion=5), DATA, tmp_path)
+    assert result["raw/t1"] == {"31.6 to 100": 0.5, "316 to 1e+03": 0.5}
+    assert result["in_plane"] == {"1.68 to 2.38 mm": 1}
+    assert result["thickness"] == {"4.76 to 6.73 mm": 1}
+    assert result["side"] == {"below 53.8 pixels": 1}
+    assert result["lesion/wt"] == {"0.1 to 0.316 ml": 1}  # 5 voxels of 20 mm^3
+    assert result["lesion/et"] == {"no lesion": 1}
+    assert sum(result["seen/t1"].values()) == pytest.approx(1)
 
 
-def test_without_a_mask_or_millimetres_it_says_so(tmp_path: Path):
+def test_case_shares_mark_missing_mask_and_spacing(tmp_path: Path):
     scan = replace(block(tmp_path, "a"), mask=None)
     assert shares_of(scan, DATA, tmp_path)["lesion/wt"] == {"no mask": 1}
     pixels = np.zeros((64, 48, 3), np.uint8)
@@ -69,19 +69,19 @@ def test_without_a_mask_or_millimetres_it_says_so(tmp_path: Path):
     colours = {name: Source((tmp_path / "a.png",), channel) for channel, name in enumerate(("red", "green", "blue"))}
     picture = Case("a", "a", "here", colours, Source((tmp_path / "mask.png",)))
     data = DataConfig(modalities=tuple(colours), regions=("wt",), classes=("no lesion", "lesion"), size=16)
-    told = shares_of(picture, data, tmp_path)
-    assert told["raw/red"] == {"0 to 0.0316": 0.5, "100 to 316": 0.5}
-    assert told["raw/green"] == {"0 to 0.0316": 0.5, "1 to 3.16": 0.5}
-    assert told["raw/blue"] == {"0 to 0.0316": 1}
-    assert told["in_plane"] == told["thickness"] == {"not known": 1}
-    assert told["side"] == {"53.8 to 76.1 pixels": 1}
-    assert told["lesion/wt"] == {"size not known": 1}
-    assert told["classes"] == {"lesion": 1}
+    result = shares_of(picture, data, tmp_path)
+    assert result["raw/red"] == {"0 to 0.0316": 0.5, "100 to 316": 0.5}
+    assert result["raw/green"] == {"0 to 0.0316": 0.5, "1 to 3.16": 0.5}
+    assert result["raw/blue"] == {"0 to 0.0316": 1}
+    assert result["in_plane"] == result["thickness"] == {"not known": 1}
+    assert result["side"] == {"53.8 to 76.1 pixels": 1}
+    assert result["lesion/wt"] == {"size not known": 1}
+    assert result["classes"] == {"lesion": 1}
     assert shares_of(replace(picture, class_name="no lesion"), data, tmp_path)["classes"] == {"no lesion": 1}
     assert shares_of(picture, data.model_copy(update={"classes": ("a", "b")}), tmp_path)["classes"] == {"not known": 1}
 
 
-def test_every_patient_is_worth_100_points_however_many_scans_there_are(tmp_path: Path):
+def test_fingerprint_gives_100_points_per_patient(tmp_path: Path):
     assert patient_points([np.array([1, 0, 0]), np.array([0, 1, 0]), np.array([0, 1, 0])]).tolist() == [33, 67, 0]
     assert patient_points([np.array([0.001, 0.001, 0.998])]).tolist() == [0, 0, 100]
     cases = [block(tmp_path, "p-1", lesion=5), block(tmp_path, "p-2"), block(tmp_path, "q-1")]
@@ -91,7 +91,7 @@ def test_every_patient_is_worth_100_points_however_many_scans_there_are(tmp_path
     assert named(found.axes["raw/t1"], found.disclosed("raw/t1")) == {"31.6 to 100": 100, "316 to 1e+03": 100}
 
 
-def test_few_patients_stand_behind_no_number_of_a_message(tmp_path: Path):
+def test_fingerprint_withholds_numbers_of_few_patients(tmp_path: Path):
     cases = [block(tmp_path, f"p{i}", lesion=5 if i < 2 else 0, inside=4e4 if i == 5 else 400) for i in range(6)]
     found = fingerprint(with_prepared(cases, DATA, tmp_path), DATA, 3)
     assert named(found.axes["raw/t1"], found.disclosed("raw/t1")) == {"31.6 to 100": 250, "316 to 1e+03": 350}
@@ -102,16 +102,16 @@ def test_few_patients_stand_behind_no_number_of_a_message(tmp_path: Path):
     assert alone.patients == 2
 
 
-def test_a_patient_changes_no_histogram_by_more_than_100_points(tmp_path: Path):
+def test_fingerprint_changes_by_at_most_100_points_per_patient(tmp_path: Path):
     cases = with_prepared([block(tmp_path, f"p{i}", inside=10.0**i, lesion=i) for i in range(5)], DATA, tmp_path)
-    everybody, without = fingerprint(cases, DATA, 1), fingerprint(cases[:-1], DATA, 1)
-    for name in everybody.axes:
-        changed = everybody.points[name] - without.points[name]
+    all_patients, without = fingerprint(cases, DATA, 1), fingerprint(cases[:-1], DATA, 1)
+    for name in all_patients.axes:
+        changed = all_patients.points[name] - without.points[name]
         assert changed.min() >= 0
         assert changed.sum() == 100
 
 
-def test_phantoms_have_a_fingerprint_that_survives_the_message(cohort: Cohort, debug_config: RunConfig, store: Path):
+def test_fingerprint_of_phantoms_round_trips(cohort: Cohort, debug_config: RunConfig, store: Path):
     cases = with_prepared([case for case in cohort.cases if case.mask is not None], debug_config.data, store)
     found = fingerprint(cases, debug_config.data, 5)
     assert found.patients == len({case.patient for case, _ in cases}) >= 5
