@@ -1,4 +1,4 @@
-"""Where runs are kept: what it can do, and what it says when it cannot."""
+"""Remote folders of runs: operations and error messages."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from ganseg_dist.errors import ConfigError
 from ganseg_dist.storage.remote import VARIABLE, RemoteFolder, remote_folder
 
 
-def test_without_the_variable_runs_are_kept_nowhere_else(monkeypatch):
+def test_remote_folder_is_none_without_variable(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
     assert remote_folder() is None
 
 
-def told(remote: RemoteFolder) -> None:
-    """What every kind of place does alike."""
+def assert_stores_files(remote: RemoteFolder) -> None:
+    """The operations that every kind of remote folder supports."""
     remote.probe()
     assert remote.list_files("first") == []
     assert remote.read("first/a.json") is None
@@ -29,23 +29,23 @@ def told(remote: RemoteFolder) -> None:
     assert remote.list_files("first") == []
 
 
-def test_a_folder(remote):
-    told(remote)
+def test_remote_folder_reads_and_writes_files(remote):
+    assert_stores_files(remote)
 
 
-def test_a_path_is_a_folder_too(tmp_path, monkeypatch):
+def test_remote_folder_accepts_plain_path(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, str(tmp_path / "with space"))
     assert remote_folder().display_uri == f"file://{tmp_path}/with%20space"
-    told(remote_folder())
+    assert_stores_files(remote_folder())
     assert (tmp_path / "with space").is_dir()
 
 
-def test_an_s3_bucket(bucket):
-    told(remote_folder())
+def test_remote_folder_reads_and_writes_s3_bucket(bucket):
+    assert_stores_files(remote_folder())
 
 
 @pytest.mark.parametrize("kind", ["remote", "bucket"])
-def test_a_file_goes_there_and_comes_back_with_its_digest(kind, request, tmp_path):
+def test_remote_folder_send_and_fetch_return_digest(kind, request, tmp_path):
     request.getfixturevalue(kind)
     remote = remote_folder()
     content = bytes(range(256)) * 10_000  # more than one chunk
@@ -57,7 +57,7 @@ def test_a_file_goes_there_and_comes_back_with_its_digest(kind, request, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("uri", "said"),
+    ("uri", "message"),
     [
         ("shared/runs", "cannot be used (URI has empty scheme: 'shared/runs')"),
         ("ftp://host/runs", "cannot be used (Unrecognized filesystem type"),
@@ -65,16 +65,16 @@ def test_a_file_goes_there_and_comes_back_with_its_digest(kind, request, tmp_pat
         ("s3://", "names no folder"),
     ],
 )
-def test_a_uri_that_is_none_is_refused(uri, said, monkeypatch):
+def test_remote_folder_rejects_invalid_uri(uri, message, monkeypatch):
     monkeypatch.setenv(VARIABLE, uri)
     with pytest.raises(ConfigError) as caught:
         remote_folder()
     assert str(caught.value).startswith(VARIABLE)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).endswith("; give one such as s3://bucket/runs or file:///shared/runs")
 
 
-def test_a_bucket_that_is_not_there_is_refused_in_one_line(s3, monkeypatch):
+def test_probe_rejects_missing_bucket_in_one_line(s3, monkeypatch):
     monkeypatch.setenv(VARIABLE, f"s3://key:secret@nowhere/runs?{s3}")
     with pytest.raises(ConfigError) as caught:
         remote_folder().probe()
@@ -85,7 +85,7 @@ def test_a_bucket_that_is_not_there_is_refused_in_one_line(s3, monkeypatch):
     )
 
 
-def test_a_folder_where_a_file_is_in_the_way_is_refused(tmp_path, monkeypatch):
+def test_probe_rejects_folder_below_file(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv(VARIABLE, (tmp_path / "file" / "runs").as_uri())
     problem = rf"^{VARIABLE} file://{tmp_path}/file/runs: cannot be written \(.*\); correct the address"
@@ -93,7 +93,7 @@ def test_a_folder_where_a_file_is_in_the_way_is_refused(tmp_path, monkeypatch):
         remote_folder().probe()
 
 
-def test_a_full_disk_here_is_no_failure_there(remote, tmp_path):
+def test_fetch_raises_os_error_when_local_disk_is_full(remote, tmp_path):
     remote.replace("first/a", b"1")
     with pytest.raises(OSError, match="No space left"):
         remote.fetch("first/a", Path("/dev/full"))

@@ -1,4 +1,4 @@
-"""A run that is copied while it trains: in the background, the newest first, and failures only said."""
+"""A run that is copied while it trains: in the background, newest first; failures are only warned of."""
 
 import threading
 import time
@@ -46,11 +46,11 @@ def kept(remote: RemoteFolder, tmp_path: Path) -> list[str]:
 def wait_for(happened) -> None:
     end = time.monotonic() + 5
     while not happened():
-        assert time.monotonic() < end, "it never happens"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.01)
 
 
-def test_a_run_is_kept_when_it_begins_after_each_checkpoint_and_at_its_end(run, remote, tmp_path):
+def test_syncing_copies_run_at_start_after_checkpoints_and_at_end(run, remote, tmp_path):
     mine = [".kept.json"]
     with syncing(run, newest(run)):
         wait_for(lambda: kept(remote, tmp_path) == [*mine, "run.json"])
@@ -62,7 +62,7 @@ def test_a_run_is_kept_when_it_begins_after_each_checkpoint_and_at_its_end(run, 
     assert kept(remote, tmp_path) == [*mine, "history.json", "run.json", "step-1"]
 
 
-def test_an_interrupted_run_is_kept_as_it_ended(run, remote, tmp_path):
+def test_syncing_copies_interrupted_run(run, remote, tmp_path):
     def train() -> None:
         save(run, 1)
         raise KeyboardInterrupt
@@ -72,12 +72,12 @@ def test_an_interrupted_run_is_kept_as_it_ended(run, remote, tmp_path):
     assert kept(remote, tmp_path) == [".kept.json", "run.json", "step-1"]
 
 
-def test_training_does_not_wait_and_a_slow_copy_skips_epochs(run, remote, tmp_path, monkeypatch):
-    sent, goes_on, whole = [], threading.Event(), RemoteFolder.send
+def test_syncing_skips_checkpoints_during_slow_copy(run, remote, tmp_path, monkeypatch):
+    sent, released, whole = [], threading.Event(), RemoteFolder.send
 
     def slow(self, file, path):
         sent.append(path)
-        goes_on.wait(5)
+        released.wait(5)
         return whole(self, file, path)
 
     monkeypatch.setattr(RemoteFolder, "send", slow)
@@ -88,12 +88,12 @@ def test_training_does_not_wait_and_a_slow_copy_skips_epochs(run, remote, tmp_pa
             if step > 1:
                 (run / "checkpoints" / f"step-{step - 1}" / "state.json").unlink()
                 (run / "checkpoints" / f"step-{step - 1}").rmdir()
-        goes_on.set()
+        released.set()
     assert [path.removeprefix("first/") for path in sent] == ["000001/run.json", "000002/checkpoints/step-4/state.json"]
     assert kept(remote, tmp_path) == [".kept.json", "run.json", "step-4"]
 
 
-def test_a_copy_that_fails_is_said_and_stops_no_training(run, remote, tmp_path, monkeypatch, caplog):
+def test_syncing_warns_of_failed_copy_and_continues(run, remote, tmp_path, monkeypatch, caplog):
     def away(self, file, path):
         raise ConfigError("GANSEG_RUNS_URI s3://bucket/runs: cannot be written (away); fix it")
 
@@ -109,8 +109,8 @@ def test_a_copy_that_fails_is_said_and_stops_no_training(run, remote, tmp_path, 
     assert kept(remote, tmp_path)[-2:] == ["step-1", "step-2"]
 
 
-def test_without_a_place_nothing_is_looked_for(run, monkeypatch):
+def test_syncing_starts_no_thread_without_remote_folder(run, monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
-    with syncing(run, lambda: pytest.fail("it was looked for")):
+    with syncing(run, lambda: pytest.fail("newest was called")):
         assert not [thread for thread in threading.enumerate() if thread.name == "ganseg-sync"]
     assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "run.json"]

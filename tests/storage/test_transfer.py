@@ -1,4 +1,4 @@
-"""Copies of a run's folder: as little as changed, whole or not at all, and never over another's."""
+"""Copies of a run's folder: incremental, atomic, and never over another run's."""
 
 import json
 import shutil
@@ -45,7 +45,7 @@ def next_checkpoint(folder: Path, number: int) -> None:
     shutil.rmtree(folder / "checkpoints" / f"step-{number - 1}")
 
 
-def test_what_was_sent_is_fetched_where_there_is_nothing(folder, elsewhere, remote):
+def test_fetch_restores_sent_run_with_times(folder, elsewhere, remote):
     send(folder, remote)
     fetch(elsewhere, remote)
     assert read(elsewhere) == read(folder)
@@ -53,7 +53,7 @@ def test_what_was_sent_is_fetched_where_there_is_nothing(folder, elsewhere, remo
     assert stamps(elsewhere) == stamps(folder), "when a file was changed orders runs by age"
 
 
-def test_a_fetched_folder_has_the_modes_that_the_umask_gives_and_homes_are_closed(umask, folder, elsewhere, remote):
+def test_fetch_applies_umask_and_keeps_site_folders_private(umask, folder, elsewhere, remote):
     write(folder, {"sites/north/site.json": "{}", "model/card.md": ""})
     send(folder, remote)
     fetch(elsewhere, remote)
@@ -63,7 +63,7 @@ def test_a_fetched_folder_has_the_modes_that_the_umask_gives_and_homes_are_close
     assert odd_modes(elsewhere, umask).keys() <= {"sites/north"}
 
 
-def test_what_is_being_sent_is_seen_by_nobody_else(folder, remote, monkeypatch):
+def test_send_uses_private_staging_folder(folder, remote, monkeypatch):
     seen = []
     real = RemoteFolder.send
 
@@ -76,12 +76,12 @@ def test_what_is_being_sent_is_seen_by_nobody_else(folder, remote, monkeypatch):
     assert set(seen) == {0o700}
 
 
-def test_what_is_not_kept_is_not_fetched(elsewhere, remote):
+def test_fetch_creates_nothing_without_remote_copy(elsewhere, remote):
     fetch(elsewhere, remote)
     assert not elsewhere.exists()
 
 
-def test_locks_and_what_is_being_written_and_rays_notes_stay_here(folder, elsewhere, remote):
+def test_send_omits_locks_unfinished_files_and_ray_state(folder, elsewhere, remote):
     mine = {".training.lock": "", "checkpoints/.unfinished-9/state.json": "", "checkpoints/ray/snapshot.json": ""}
     write(folder, mine)
     send(folder, remote)
@@ -89,7 +89,7 @@ def test_locks_and_what_is_being_written_and_rays_notes_stay_here(folder, elsewh
     assert sorted(read(elsewhere)) == ["checkpoints/step-1/rng", "checkpoints/step-1/state.json", "run.json"]
 
 
-def test_only_what_changed_is_sent_and_what_was_deleted_is_deleted(folder, elsewhere, shared, remote, monkeypatch):
+def test_send_transfers_changes_and_deletions_only(folder, elsewhere, shared, remote, monkeypatch):
     send(folder, remote)
     sent = []
     whole = RemoteFolder.send
@@ -105,14 +105,14 @@ def test_only_what_changed_is_sent_and_what_was_deleted_is_deleted(folder, elsew
     assert read(elsewhere) == {"checkpoints/step-2/state.json": "2", "run.json": "{}"}
 
 
-def test_a_folder_that_is_as_new_is_left_alone(folder, remote):
+def test_fetch_leaves_folder_of_same_revision(folder, remote):
     send(folder, remote)
     write(folder, {"run.json": '{"status": "interrupted"}'})
     fetch(folder, remote)
     assert read(folder)["run.json"] == '{"status": "interrupted"}'
 
 
-def test_an_older_folder_is_replaced_by_what_went_on_elsewhere(folder, elsewhere, remote):
+def test_fetch_replaces_older_folder(folder, elsewhere, remote):
     send(folder, remote)
     fetch(elsewhere, remote)
     next_checkpoint(elsewhere, 2)
@@ -125,7 +125,7 @@ def test_an_older_folder_is_replaced_by_what_went_on_elsewhere(folder, elsewhere
     assert read(elsewhere) == {"checkpoints/step-3/state.json": "3", "run.json": "{}"}
 
 
-def test_a_folder_that_went_on_in_two_places_is_neither_sent_nor_replaced(folder, elsewhere, remote):
+def test_send_and_fetch_reject_diverged_folder(folder, elsewhere, remote):
     send(folder, remote)
     fetch(elsewhere, remote)
     next_checkpoint(elsewhere, 2)
@@ -144,7 +144,7 @@ def test_a_folder_that_went_on_in_two_places_is_neither_sent_nor_replaced(folder
     assert read(folder) == read(elsewhere)
 
 
-def test_a_run_of_the_same_name_that_was_never_copied_is_not_mixed_with_it(folder, elsewhere, remote):
+def test_send_and_fetch_reject_other_run_of_same_name(folder, elsewhere, remote):
     send(folder, remote)
     write(elsewhere, {"run.json": "another"})
     for copy in (send, fetch):
@@ -153,13 +153,11 @@ def test_a_run_of_the_same_name_that_was_never_copied_is_not_mixed_with_it(folde
 
 
 class Killed(BaseException):
-    """Stands for a kill: nobody catches it."""
+    """Stands for a kill: no code catches it."""
 
 
 @pytest.mark.parametrize("after", range(7))
-def test_a_copy_that_was_cut_off_changed_nothing_and_is_made_good_by_the_next(
-    folder, elsewhere, shared, remote, monkeypatch, after
-):
+def test_send_is_atomic_and_recovers_after_kill(folder, elsewhere, shared, remote, monkeypatch, after):
     send(folder, remote)
     before = read(folder)
     write(folder, {"run.json": "new", "history.json": "new"})
@@ -195,7 +193,7 @@ def test_a_copy_that_was_cut_off_changed_nothing_and_is_made_good_by_the_next(
     assert not (folder.parent / ".kept" / "first.sending").exists()
 
 
-def test_a_damaged_copy_is_not_taken(folder, elsewhere, shared, remote):
+def test_fetch_rejects_damaged_copy(folder, elsewhere, shared, remote):
     send(folder, remote)
     (shared / "first" / "000001" / "checkpoints" / "step-1" / "rng").write_text("2")
     with pytest.raises(RunError) as caught:
@@ -209,7 +207,7 @@ def test_a_damaged_copy_is_not_taken(folder, elsewhere, shared, remote):
     assert not list(elsewhere.parent.glob(".unfinished-*"))
 
 
-def test_a_copy_that_lacks_a_file_is_not_taken(folder, elsewhere, shared, remote):
+def test_fetch_rejects_copy_with_missing_file(folder, elsewhere, shared, remote):
     send(folder, remote)
     (shared / "first" / "000001" / "run.json").unlink()
     with pytest.raises(RunError, match=r"first/000001/run\.json: is missing, and first/contents\.json lists it"):
@@ -228,7 +226,7 @@ def test_a_copy_that_lacks_a_file_is_not_taken(folder, elsewhere, shared, remote
         ("", "names no file"),
     ],
 )
-def test_a_list_that_names_a_file_elsewhere_fetches_nothing(folder, elsewhere, shared, remote, path, problem):
+def test_fetch_rejects_paths_outside_folder(folder, elsewhere, shared, remote, path, problem):
     send(folder, remote)
     file = shared / "first" / "contents.json"
     listed = json.loads(file.read_text())
@@ -248,7 +246,7 @@ def test_a_list_that_names_a_file_elsewhere_fetches_nothing(folder, elsewhere, s
     "change",
     [{"size": "3"}, {"mtime_ns": None}, {"mtime_ns": 2**64}, {"revision": "000001"}, {"revision": -1}, {"digest": 3}],
 )
-def test_a_list_of_other_types_is_damaged(folder, elsewhere, shared, remote, change):
+def test_fetch_rejects_contents_of_wrong_types(folder, elsewhere, shared, remote, change):
     send(folder, remote)
     file = shared / "first" / "contents.json"
     listed = json.loads(file.read_text())
@@ -258,7 +256,7 @@ def test_a_list_of_other_types_is_damaged(folder, elsewhere, shared, remote, cha
         fetch(elsewhere, remote)
 
 
-def test_a_file_that_could_not_be_fetched_is_not_sent(folder, elsewhere, remote):
+def test_send_omits_file_names_that_fetch_rejects(folder, elsewhere, remote):
     write(folder, {"notes\nof mine": "", "model/card.md": ""})
     send(folder, remote)
     fetch(elsewhere, remote)
@@ -267,14 +265,14 @@ def test_a_file_that_could_not_be_fetched_is_not_sent(folder, elsewhere, remote)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}', '{"format": 2}'])
-def test_a_list_that_cannot_be_understood_is_said(folder, elsewhere, shared, remote, content):
+def test_fetch_rejects_unreadable_contents(folder, elsewhere, shared, remote, content):
     send(folder, remote)
     (shared / "first" / "contents.json").write_text(content)
     with pytest.raises(RunError, match=rf"^{remote.display_uri}/first/contents\.json: "):
         fetch(elsewhere, remote)
 
 
-def test_what_is_deleted_while_it_is_sent_is_sent_as_it_was(folder, elsewhere, remote, monkeypatch):
+def test_send_copies_files_deleted_during_transfer(folder, elsewhere, remote, monkeypatch):
     whole = RemoteFolder.send
 
     def slow(self, file, path):
@@ -287,7 +285,7 @@ def test_what_is_deleted_while_it_is_sent_is_sent_as_it_was(folder, elsewhere, r
     assert len(read(elsewhere)) == 3
 
 
-def test_what_is_deleted_while_it_is_looked_for_is_not_sent(folder, elsewhere, remote, monkeypatch):
+def test_send_omits_files_deleted_before_linking(folder, elsewhere, remote, monkeypatch):
     link = copies._link
 
     def late(*arguments):
@@ -300,11 +298,11 @@ def test_what_is_deleted_while_it_is_looked_for_is_not_sent(folder, elsewhere, r
     assert read(elsewhere) == {"run.json": "{}"}
 
 
-def test_a_file_system_without_hard_links_gets_copies(folder, elsewhere, remote, monkeypatch):
-    def refuse(self, target):
+def test_send_copies_files_without_hard_links(folder, elsewhere, remote, monkeypatch):
+    def raise_permission_error(self, target):
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    monkeypatch.setattr(Path, "hardlink_to", raise_permission_error)
     send(folder, remote)
     fetch(elsewhere, remote)
     assert read(elsewhere) == read(folder)
@@ -314,7 +312,7 @@ def away(self, file, path):
     raise ConfigError("GANSEG_RUNS_URI: cannot be written")
 
 
-def test_a_failed_copy_is_sent_with_the_next(folder, elsewhere, remote, monkeypatch):
+def test_send_retries_after_failure(folder, elsewhere, remote, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(RemoteFolder, "send", away)
         with pytest.raises(ConfigError):
@@ -324,7 +322,7 @@ def test_a_failed_copy_is_sent_with_the_next(folder, elsewhere, remote, monkeypa
     assert read(elsewhere) == read(folder)
 
 
-def test_another_uri_gets_a_whole_copy(folder, elsewhere, tmp_path, remote, monkeypatch):
+def test_send_copies_everything_to_other_uri(folder, elsewhere, tmp_path, remote, monkeypatch):
     send(folder, remote)
     monkeypatch.setenv("GANSEG_RUNS_URI", (tmp_path / "second").as_uri())
     send(folder, remote_folder())
@@ -332,13 +330,13 @@ def test_another_uri_gets_a_whole_copy(folder, elsewhere, tmp_path, remote, monk
     assert read(elsewhere) == read(folder)
 
 
-def test_the_record_of_a_copy_stays_here(folder, remote):
+def test_send_omits_local_record(folder, remote):
     send(folder, remote)
     assert "first/000001/.kept.json" not in remote.list_files("first")
     assert json.loads((folder / ".kept.json").read_text())["address"] == remote.identity
 
 
-def test_a_list_that_is_replaced_while_it_is_read_is_read_again(folder, remote, monkeypatch):
+def test_contents_are_reread_when_replaced_during_read(folder, remote, monkeypatch):
     """An object's reader asks for its length first, and may get as much of the next one."""
     send(folder, remote)
     whole = remote.read("first/contents.json")
@@ -348,7 +346,7 @@ def test_a_list_that_is_replaced_while_it_is_read_is_read_again(folder, remote, 
     assert readings == []
 
 
-def test_a_list_that_stays_cut_off_is_damaged(folder, remote, monkeypatch):
+def test_contents_raise_run_error_when_truncated(folder, remote, monkeypatch):
     send(folder, remote)
     cut = remote.read("first/contents.json")[:-9]
     monkeypatch.setattr(RemoteFolder, "read", lambda self, path: cut)
