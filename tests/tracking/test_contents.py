@@ -2,7 +2,7 @@ from ganseg_dist.config import override
 from ganseg_dist.tracking.contents import metric_name, run_document, run_params, run_tags
 
 
-def test_the_config_is_flat_and_written_as_a_person_does(run):
+def test_run_params_flattens_config(run):
     config = override(run.config(), {"train.ema": None})
     params = run_params(config)
     assert params["data.modalities"] == "t1, flair"
@@ -14,7 +14,7 @@ def test_the_config_is_flat_and_written_as_a_person_does(run):
     assert not {"data", "train.ema"} & set(params)
 
 
-def test_names_that_mlflow_refuses_are_mended():
+def test_metric_name_replaces_characters_invalid_in_mlflow():
     assert metric_name("test/wt/dice/mean") == "test/wt/dice/mean"
     assert metric_name("dice, 5%") == "dice_ 5_"
     assert len(metric_name("x" * 300)) == 250
@@ -22,13 +22,13 @@ def test_names_that_mlflow_refuses_are_mended():
     assert metric_name("recall//a/./") == "recall/_/a/_/_"
 
 
-def test_values_keep_within_mlflows_limits(run):
+def test_run_params_truncates_values_to_mlflow_limit(run):
     many = [f"modality{index}" for index in range(1000)]
     params = run_params(override(run.config(), {"data.modalities": many}))
     assert max(len(value) for value in params.values()) == 6000
 
 
-def test_tags_name_data_and_code(run):
+def test_run_tags_identify_data_and_code(run):
     tags = run_tags(run)
     assert tags["ganseg.phantom"] == "true"
     assert tags["ganseg.version"] == "0.1.0"
@@ -40,12 +40,12 @@ def test_tags_name_data_and_code(run):
     assert run_tags(run)["ganseg.data"] != tags["ganseg.data"]
 
 
-def test_an_installed_package_has_no_commit(run):
+def test_run_tags_omit_commit_of_installed_package(run):
     run.describe(commit=None)
     assert not {"mlflow.source.git.commit", "ganseg.dirty"} & set(run_tags(run))
 
 
-def test_no_path_of_this_machine_is_sent(run):
+def test_run_document_omits_local_paths(run):
     finding = {"check": "x", "severity": "error", "case": "b", "file": "/ward/7/b.nii", "problem": "p", "remedy": "r"}
     cases = [{"id": "a", "patient": "a", "site": "s", "content": "ab"}]
     run.write("data.json", run.read("data.json") | {"cases": cases, "excluded": [finding]})

@@ -23,7 +23,7 @@ def history(client: MlflowClient, run_id: str, name: str) -> list[tuple[int, flo
     return [(metric.step, metric.value) for metric in client.get_metric_history(run_id, name)]
 
 
-def test_losses_scores_pictures_and_the_machine_reach_the_store(run):
+def test_mlflow_tracker_logs_losses_scores_examples_and_system_metrics(run):
     tracked = open_tracking(run)
     tracker = MLflowTracker.of(tracked, Convention.NEUROLOGICAL)
     tracker.progress(Progress("segmentation", 0, 1, 1, 1, {}))
@@ -50,7 +50,7 @@ def test_losses_scores_pictures_and_the_machine_reach_the_store(run):
     assert list(Path.cwd().iterdir()) == []
 
 
-def test_a_call_repeated_after_a_lost_answer_adds_nothing(run):
+def test_mlflow_tracker_does_not_duplicate_repeated_points(run):
     tracked = open_tracking(run)
     tracker = MLflowTracker.of(tracked)
     points = [("supervised/dice", 0.5, 3)]
@@ -60,14 +60,14 @@ def test_a_call_repeated_after_a_lost_answer_adds_nothing(run):
     assert history(MlflowClient(tracked.uri), tracked.run_id, "supervised/dice") == [(3, 0.5)]
 
 
-def test_an_untracked_run_has_a_tracker_that_tells_nobody():
+def test_mlflow_tracker_of_untracked_run_is_no_op():
     tracker = MLflowTracker.of(TrackedRun("http://127.0.0.1:9"))
     assert type(tracker) is Tracker
     tracker.steps(0, {"a": [1.0]})
     tracker.close()
 
 
-def test_pictures_that_cannot_be_drawn_do_not_fail_training(run, caplog):
+def test_mlflow_tracker_logs_failed_examples_without_raising(run, caplog):
     tracker = MLflowTracker.of(open_tracking(run))
     tracker.examples(3, "segmentation", {"image": np.zeros((1, 1, 8, 8))}, np.ones(1, bool))
     tracker.close()
@@ -115,7 +115,7 @@ def server(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_server_killed_and_started_again_loses_no_metric_and_never_holds_training(run, server, caplog):
+def test_mlflow_tracker_loses_no_metric_when_server_restarts(run, server, caplog):
     tracked = open_tracking(run, uri=server.url)
     assert tracked.run_id is not None
     tracker = MLflowTracker.of(tracked)
@@ -145,13 +145,13 @@ def test_a_server_killed_and_started_again_loses_no_metric_and_never_holds_train
     logged = client.get_run(tracked.run_id)
     assert logged.info.status == "FINISHED"
     assert len(logged.outputs.model_outputs) == 1
-    (said,) = caplog.records
-    assert said.message.startswith(f"MLflow at {server.url} is not answering (")
-    assert said.message.endswith("training continues, metrics wait")
+    (record,) = caplog.records
+    assert record.message.startswith(f"MLflow at {server.url} is not answering (")
+    assert record.message.endswith("training continues, metrics wait")
 
 
 @pytest.mark.slow
-def test_a_server_that_hangs_does_not_hold_training(run, caplog):
+def test_mlflow_tracker_does_not_block_on_hanging_server(run, caplog):
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never answers
         tracked = TrackedRun(f"http://127.0.0.1:{silent.getsockname()[1]}", "abc")
         tracker = MLflowTracker.of(tracked)

@@ -9,13 +9,13 @@ from ganseg_dist.tracking.outbox import Outbox, Parcel
 
 
 class Server:
-    """Keeps what arrives; can be away, broken for some, or hang."""
+    """A server that keeps what arrives; it can be away, reject some parcels, or hang."""
 
     def __init__(self) -> None:
         self.arrived: list[int] = []
         self.attempts: list[int] = []
         self.away = False
-        self.refused: set[int] = set()
+        self.rejected: set[int] = set()
         self.hangs = threading.Event()
 
     def parcel(self, number: int) -> Parcel:
@@ -27,7 +27,7 @@ class Server:
             time.sleep(60)
         if self.away:
             raise ConnectionError("gone")
-        if number in self.refused:
+        if number in self.rejected:
             raise ValueError("disk full")
         self.arrived.append(number)
 
@@ -48,7 +48,7 @@ def until(condition) -> None:
         time.sleep(0.005)
 
 
-def test_an_outage_is_said_once_and_nothing_is_lost_or_reordered(caplog):
+def test_outbox_keeps_order_and_warns_once_during_outage(caplog):
     server = Server()
     box = Outbox("MLflow at here", server.answers)
     box.put(server.parcel(0))
@@ -65,11 +65,11 @@ def test_an_outage_is_said_once_and_nothing_is_lost_or_reordered(caplog):
     ]
 
 
-def test_each_outage_is_said():
+def test_outbox_warns_of_each_outage():
     server = Server()
-    said: list[str] = []
+    messages: list[str] = []
     handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     outbox_module.logger.addHandler(handler)
     try:
         box = Outbox("MLflow", server.answers)
@@ -82,12 +82,12 @@ def test_each_outage_is_said():
         box.close()
     finally:
         outbox_module.logger.removeHandler(handler)
-    assert len(said) == 2
+    assert len(messages) == 2
 
 
-def test_what_an_answering_server_refuses_does_not_hold_up_the_rest(caplog):
+def test_outbox_drops_rejected_parcels_and_sends_the_rest(caplog):
     server = Server()
-    server.refused = {1, 2}
+    server.rejected = {1, 2}
     box = Outbox("MLflow", server.answers)
     for number in range(4):
         box.put(server.parcel(number))
@@ -100,7 +100,7 @@ def test_what_an_answering_server_refuses_does_not_hold_up_the_rest(caplog):
     ]
 
 
-def test_closing_on_a_dead_server_is_bounded_and_counts_what_is_lost(caplog):
+def test_outbox_close_is_bounded_and_counts_lost_metrics(caplog):
     server = Server()
     server.away = True
     box = Outbox("MLflow", server.answers)
@@ -115,7 +115,7 @@ def test_closing_on_a_dead_server_is_bounded_and_counts_what_is_lost(caplog):
     assert not box._thread.is_alive()
 
 
-def test_a_hanging_server_holds_neither_put_nor_close(caplog):
+def test_outbox_put_and_close_do_not_block_on_hanging_server(caplog):
     server = Server()
     server.hangs.set()
     box = Outbox("MLflow", server.answers)

@@ -35,7 +35,7 @@ def cell(sheet: np.ndarray, row: int, column: int) -> np.ndarray:
     return sheet[TITLE_HEIGHT:][row * side : (row + 1) * side, column * side : (column + 1) * side]
 
 
-def test_columns_show_image_truth_prediction_anomaly_reconstruction():
+def test_draw_examples_has_columns_image_truth_prediction_anomaly_reconstruction():
     sheet = np.asarray(draw_examples(examples(), *UNKNOWN))
     side = SIDE * ENLARGED
     assert sheet.shape == (TITLE_HEIGHT + 2 * side, 5 * side, 3)
@@ -51,12 +51,12 @@ def test_columns_show_image_truth_prediction_anomaly_reconstruction():
         assert (cell(sheet, row, 4) == 255).all()
 
 
-def test_a_system_without_a_gan_fills_fewer_columns():
+def test_draw_examples_has_fewer_columns_without_gan():
     pictures = {name: value for name, value in examples().items() if name in ("image", "regions", "probability")}
     assert draw_examples(pictures, *UNKNOWN).size[0] == 3 * SIDE * ENLARGED
 
 
-def test_nan_is_drawn_not_raised():
+def test_draw_examples_shows_nan_as_black():
     pictures = examples()
     pictures["anomaly"][:] = np.nan
     assert (cell(np.asarray(draw_examples(pictures, *UNKNOWN)), 0, 3) < 5).all()

@@ -15,7 +15,7 @@ def plain() -> tuple[RichProgress, io.StringIO]:
     return RichProgress(PlainConsole(file=text, force_terminal=False, width=40)), text
 
 
-def test_off_a_terminal_each_epoch_is_one_line_with_losses_and_scores():
+def test_progress_prints_one_line_per_epoch_without_terminal():
     shown, text = plain()
     for epoch in range(2):
         shown.progress(at(epoch, 1))
@@ -28,7 +28,7 @@ def test_off_a_terminal_each_epoch_is_one_line_with_losses_and_scores():
     ]
 
 
-def test_a_terminal_gets_a_bar_and_thousands_of_calls_are_cheap():
+def test_progress_updates_bar_cheaply_on_terminal():
     text = io.StringIO()
     shown = RichProgress(PlainConsole(file=text, force_terminal=True, width=120))
     began = time.monotonic()
@@ -42,7 +42,7 @@ def test_a_terminal_gets_a_bar_and_thousands_of_calls_are_cheap():
     assert "wt_dice 0.500" in text.getvalue()
 
 
-def test_closing_before_anything_happened_says_nothing():
+def test_progress_close_prints_nothing_before_first_epoch():
     shown, text = plain()
     shown.close()
     assert text.getvalue() == ""

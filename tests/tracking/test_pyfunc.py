@@ -34,7 +34,7 @@ def scan_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def halving(run, scan_file: Path) -> None:
+def median_threshold(run, scan_file: Path) -> None:
     """A threshold at which the untrained model calls half of the head a tumour: an empty mask would prove nothing."""
     predictor = Predictor.load(run.model)
     (case,) = read_inputs(scan_file, predictor.modalities)
@@ -48,8 +48,8 @@ def expected(model: Path, scan_file: Path) -> np.ndarray:
     return predictor.predict_scan(load_scan(case, predictor.modalities)).regions
 
 
-@pytest.mark.usefixtures("halving")
-def test_a_packed_model_predicts_from_paths_what_the_predictor_does(run, scan_file, tmp_path):
+@pytest.mark.usefixtures("median_threshold")
+def test_pyfunc_model_predicts_paths_like_predictor(run, scan_file, tmp_path):
     pack(run.model, tmp_path / "packed")
     model = mlflow.pyfunc.load_model(str(tmp_path / "packed"))
     predicted = model.predict(pd.DataFrame({"path": [str(scan_file)] * 2}))
@@ -63,7 +63,7 @@ def test_a_packed_model_predicts_from_paths_what_the_predictor_does(run, scan_fi
     assert model.metadata.metadata["labels"]["labels"] == {"background": 0, "whole tumour": 1}
 
 
-def test_a_packed_model_predicts_from_slices(run, tmp_path):
+def test_pyfunc_model_predicts_arrays_and_rejects_invalid_ones(run, tmp_path):
     pack(run.model, tmp_path / "packed")
     model = mlflow.pyfunc.load_model(str(tmp_path / "packed"))
     slices = np.random.default_rng(0).uniform(0, 900, (6, 2, 40, 30)).astype(np.float32)
@@ -79,7 +79,7 @@ def test_a_packed_model_predicts_from_slices(run, tmp_path):
             model.predict(wrong)
 
 
-def test_a_packed_model_holds_no_pickle_and_its_own_code(run, tmp_path):
+def test_pack_writes_code_and_no_pickle(run, tmp_path):
     pack(run.model, tmp_path / "packed")
     files = {file.relative_to(tmp_path / "packed").as_posix() for file in (tmp_path / "packed").rglob("*.*")}
     assert {"code/ganseg_dist/inference/predictor.py", "artifacts/model/model.json"} <= files
@@ -90,14 +90,14 @@ def test_a_packed_model_holds_no_pickle_and_its_own_code(run, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("halving")
-def test_a_packed_model_has_the_modes_that_the_umask_gives(umask, run, tmp_path):
+@pytest.mark.usefixtures("median_threshold")
+def test_pack_applies_umask(umask, run, tmp_path):
     """The artifact store keeps them, and the code's own are those of its installation."""
     pack(run.model, tmp_path / "packed")
     assert odd_modes(tmp_path / "packed", umask) == {}
 
 
-def test_a_logged_model_loads_in_another_process_by_model_and_by_run(run, scan_file, tmp_path):
+def test_log_results_makes_model_loadable_in_other_process(run, scan_file, tmp_path):
     tracked = open_tracking(run)
     tracked.log_results(run)
     tracked.end("FINISHED")
@@ -121,7 +121,7 @@ for uri in ("models:/{output.model_id}", "runs:/{tracked.run_id}/model"):
         np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), expected(run.model, scan_file))
 
 
-def test_an_upload_tried_again_leaves_one_model(run, monkeypatch):
+def test_model_upload_retry_creates_one_model(run, monkeypatch):
     tracked = open_tracking(run)
     client = MlflowClient(tracked.uri)
     upload = ModelUpload(tracked.run_id, run.model)
@@ -136,7 +136,7 @@ def test_an_upload_tried_again_leaves_one_model(run, monkeypatch):
     assert len(client.get_run(tracked.run_id).outputs.model_outputs) == 1
 
 
-def test_the_model_of_a_trial_is_logged_when_it_is_calibrated(run):
+def test_log_calibration_logs_model_of_trial(run):
     tracked = open_tracking(run)
     run.describe(mlflow=tracked.to_dict(), sweep="search")
     tracked.log_results(run)
@@ -147,7 +147,7 @@ def test_the_model_of_a_trial_is_logged_when_it_is_calibrated(run):
     assert len(client.search_logged_models([tracked.experiment_id])) == 1
 
 
-def test_a_calibrated_model_takes_the_place_of_the_one_that_training_logged(run):
+def test_log_calibration_replaces_model_of_training(run):
     tracked = open_tracking(run)
     run.describe(mlflow=tracked.to_dict())
     tracked.log_results(run)

@@ -1,4 +1,4 @@
-"""What is added to a page in MLflow after training."""
+"""Results that are logged to MLflow after training."""
 
 import math
 
@@ -22,11 +22,11 @@ def experiment(run):
     return folder
 
 
-def test_an_experiments_table_is_on_its_own_page(experiment):
+def test_log_experiment_updates_table_and_metrics_of_parent_run(experiment):
     parent = open_parent(experiment, "fractions", {"recipe": "gan_osmosis_debug", "trials": "4"})
     (experiment / "table.csv").write_text("arm\n")
-    (experiment / "figure.png").write_bytes(b"drawn")
-    for mean in (0.5, 0.75):  # started again, it tells the newer
+    (experiment / "figure.png").write_bytes(b"png")
+    for mean in (0.5, 0.75):  # a repeated experiment overwrites its metrics
         means = {"wt/dice/fraction 50 both": mean, "wt/dice/fraction 100 both": math.nan}
         log_experiment(parent, means, "| a |", [experiment / "table.csv", experiment / "figure.png"])
     parent.end("FINISHED")
@@ -41,7 +41,7 @@ def test_an_experiments_table_is_on_its_own_page(experiment):
     assert open_parent(experiment, "fractions", {}).run_id == parent.run_id
 
 
-def test_an_evaluations_intervals_are_metrics(run):
+def test_log_evaluation_logs_intervals_as_metrics(run):
     tracked = open_tracking(run)
     run.describe(mlflow=tracked.to_dict())
     run.evaluation("test").mkdir(parents=True)
@@ -61,7 +61,7 @@ def test_an_evaluations_intervals_are_metrics(run):
     ]
 
 
-def test_away_mlflow_is_said_once_and_stops_nothing(experiment, caplog, monkeypatch):
+def test_log_experiment_warns_once_of_unreachable_mlflow(experiment, caplog, monkeypatch):
     monkeypatch.setattr(tracked_run, "PERSIST_SECONDS", 0.0)
     log_experiment(TrackedRun("http://127.0.0.1:9", "abc"), {"wt/dice/both": 0.5}, "", [experiment / "table.csv"])
     (record,) = caplog.records
@@ -70,7 +70,7 @@ def test_away_mlflow_is_said_once_and_stops_nothing(experiment, caplog, monkeypa
     assert len(caplog.records) == 1
 
 
-def test_a_lost_sqlite_file_is_reported_and_no_store_is_made_in_its_place(experiment, tmp_path, caplog):
+def test_log_experiment_does_not_recreate_lost_sqlite_file(experiment, tmp_path, caplog):
     tracked = TrackedRun(f"sqlite:///{tmp_path / 'lost.db'}", "abc")
     log_experiment(tracked, {"wt/dice/both": 0.5}, "", [experiment / "table.csv"])
     assert [record.message for record in caplog.records] == [
@@ -80,7 +80,7 @@ def test_a_lost_sqlite_file_is_reported_and_no_store_is_made_in_its_place(experi
 
 
 @pytest.mark.parametrize("note", ["", "{", "[]", "{}", "[" * 100_000])
-def test_a_damaged_note_of_a_parent_run_begins_another(note, run, caplog):
+def test_open_parent_creates_new_run_for_damaged_note(note, run, caplog):
     experiment = run.folder.with_name("cv")
     experiment.mkdir()
     (experiment / "mlflow.json").write_text(note)

@@ -3,7 +3,7 @@ import time
 from ganseg_dist.tracking.system_metrics import SystemMetrics
 
 
-def test_processor_and_memory_are_sampled_and_once_more_at_the_end():
+def test_system_metrics_samples_cpu_and_memory_until_close():
     samples: list[dict[str, float]] = []
     sampled = SystemMetrics(lambda sample: samples.append(dict(sample)), seconds=0.2)
     deadline = time.monotonic() + 10

@@ -17,7 +17,7 @@ from ganseg_dist.tracking.tracked_run import TrackedRun, open_tracking
 from tests.modes import mode
 
 
-def test_a_run_is_described_in_the_runs_folder_and_nowhere_else(run):
+def test_open_tracking_logs_run_in_runs_folder(run):
     tracked = open_tracking(run, tags={"mlflow.parentRunId": "abc"})
     assert tracked.uri == f"sqlite:///{runs_root() / 'mlflow.db'}"
     client = MlflowClient(tracked.uri)
@@ -34,7 +34,7 @@ def test_a_run_is_described_in_the_runs_folder_and_nowhere_else(run):
 
 
 @pytest.mark.parametrize("name", ["50% off", "what?", "runs #1", "a%20b", "Köln", "me@home"])
-def test_a_runs_folder_of_any_name_holds_its_store_and_artifacts(run, empty_store, tmp_path, monkeypatch, name):
+def test_open_tracking_accepts_any_runs_folder_name(run, empty_store, tmp_path, monkeypatch, name):
     runs = tmp_path / "there" / name
     shutil.copytree(run.folder, runs / "first")
     shutil.copy(empty_store, runs / "mlflow.db")
@@ -51,13 +51,13 @@ def test_a_runs_folder_of_any_name_holds_its_store_and_artifacts(run, empty_stor
     assert json.loads(Path(downloaded).read_text()) == run.config().model_dump(mode="json")
 
 
-def test_a_new_store_is_a_groups_to_write_where_the_umask_lets_it(umask, tmp_path):
+def test_store_lock_creates_sqlite_file_with_umask(umask, tmp_path):
     file = tmp_path / "mlflow.db"
     with tracked_run._store_lock(sqlite_uri(file)):
         assert mode(file) == 0o666 & ~umask
 
 
-def test_a_resumed_run_goes_on_under_its_id(run):
+def test_open_tracking_resumes_run_of_same_id(run):
     first = open_tracking(run)
     first.end("FAILED")
     client = MlflowClient(first.uri)
@@ -67,13 +67,13 @@ def test_a_resumed_run_goes_on_under_its_id(run):
     assert client.get_run(first.run_id).info.status == "RUNNING"
 
 
-def test_another_store_that_does_not_know_the_run_gets_a_new_one(run, tmp_path):
+def test_open_tracking_creates_new_run_in_other_store(run, tmp_path):
     run.describe(mlflow=open_tracking(run).to_dict())
     other = open_tracking(run, uri=f"sqlite:///{tmp_path / 'other' / 'mlflow.db'}")
     assert MlflowClient(other.uri).get_run(other.run_id).info.run_name == "first"
 
 
-def test_the_environment_names_the_store_and_a_deleted_experiment_comes_back(run, empty_store, tmp_path, monkeypatch):
+def test_open_tracking_uses_uri_of_environment_and_restores_deleted_experiment(run, empty_store, tmp_path, monkeypatch):
     shutil.copy(empty_store, tmp_path / "named.db")
     uri = f"sqlite:///{tmp_path / 'named.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -86,31 +86,31 @@ def test_the_environment_names_the_store_and_a_deleted_experiment_comes_back(run
 
 
 @pytest.mark.parametrize(
-    ("uri", "said"),
+    ("uri", "message"),
     [
         ("http://127.0.0.1:9", "Connection refused"),
         ("nonsense://there", "nonsense"),
         ("sqlite:////proc/no/db", "/proc/no"),
     ],
 )
-def test_a_store_that_cannot_be_used_leaves_the_run_untracked_and_says_so_once(run, caplog, uri, said):
+def test_open_tracking_warns_once_of_unusable_store(run, caplog, uri, message):
     tracked = open_tracking(run, uri=uri)
     assert tracked.run_id is None
     tracked.log_results(run)
     tracked.end("FINISHED")
     (record,) = caplog.records
-    assert said in record.message
+    assert message in record.message
     assert record.message.endswith("training continues, untracked")
     assert "\n" not in record.message
 
 
-def test_a_resumed_run_keeps_its_id_through_an_outage(run, caplog):
+def test_open_tracking_keeps_run_id_during_outage(run, caplog):
     run.describe(mlflow={"uri": "http://127.0.0.1:9", "run_id": "abc", "experiment_id": "1"})
     assert open_tracking(run, uri="http://127.0.0.1:9").run_id == "abc"
     assert "metrics wait" in caplog.text
 
 
-def test_an_end_that_cannot_be_written_is_said(run, caplog, monkeypatch):
+def test_end_warns_when_mlflow_is_unreachable(run, caplog, monkeypatch):
     monkeypatch.setattr(tracked_run, "PERSIST_SECONDS", 0.0)
     TrackedRun("http://me:secret@127.0.0.1:9", "abc").end("FINISHED")
     (record,) = caplog.records
@@ -118,17 +118,17 @@ def test_an_end_that_cannot_be_written_is_said(run, caplog, monkeypatch):
     assert "Connection refused" in record.message
 
 
-def test_a_path_with_an_at_sign_is_not_taken_for_a_password():
+def test_to_dict_keeps_at_sign_in_path():
     uri = sqlite_uri(Path("/me@home/mlflow.db"))
     assert TrackedRun(uri).to_dict()["uri"] == uri
 
 
-def test_no_password_is_saved_with_the_run():
+def test_to_dict_omits_password():
     assert "secret" not in json.dumps(TrackedRun("postgresql://me:secret@db/mlflow").to_dict())
 
 
 @pytest.mark.slow
-def test_several_first_users_at_once_do_not_spoil_a_new_store(run):
+def test_open_tracking_creates_store_safely_in_parallel(run):
     (runs_root() / "mlflow.db").unlink()
     code = "from ganseg_dist.runs import *; from ganseg_dist.tracking.tracked_run import *; "
     code += "assert open_tracking(named_run('first')).run_id"
@@ -138,13 +138,13 @@ def test_several_first_users_at_once_do_not_spoil_a_new_store(run):
     assert len(client.search_runs([client.get_experiment_by_name("ganseg").experiment_id])) == 4
 
 
-def test_two_first_users_of_a_server_share_the_experiment(run, monkeypatch):
+def test_open_tracking_shares_experiment_created_in_parallel(run, monkeypatch):
     first = open_tracking(run)
-    found, asked = MlflowClient.get_experiment_by_name, []
+    found, names = MlflowClient.get_experiment_by_name, []
 
     def late(client, name):
-        asked.append(name)
-        return None if len(asked) == 1 else found(client, name)
+        names.append(name)
+        return None if len(names) == 1 else found(client, name)
 
     monkeypatch.setattr(MlflowClient, "get_experiment_by_name", late)
     run.describe(mlflow=None)
