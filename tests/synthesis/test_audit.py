@@ -21,8 +21,8 @@ from ganseg_dist.systems import build_system, recipe
 from tests.inference.untrained import predictor
 
 
-def heads(seed, count, channels=1, side=32):
-    """Smooth blobs, each its own."""
+def smooth_images(seed, count, channels=1, side=32):
+    """Independent smooth random images, (count, channels, side, side)."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:side, :side] / side
     image = np.zeros((count, channels, side, side))
@@ -41,11 +41,11 @@ def encoder():
 
 @pytest.fixture(scope="module")
 def training():
-    return heads(0, 200)
+    return smooth_images(0, 200)
 
 
-def test_independent_images_are_not_memorised(training, encoder):
-    found = audit(heads(1, 100), training, encoder=encoder)
+def test_audit_accepts_independent_images(training, encoder):
+    found = audit(smooth_images(1, 100), training, encoder=encoder)
     assert found.share <= 0.03
     assert not found.rejected
     percentiles = np.array([image.pixels.percentile for image in found.images])
@@ -53,11 +53,11 @@ def test_independent_images_are_not_memorised(training, encoder):
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.01, 0.05])
-def test_planted_copies_are_caught(training, encoder, noise):
+def test_audit_detects_near_copies(training, encoder, noise):
     rng = np.random.default_rng(2)
     copies = training[[7, 50, 199]]
     copies = (copies + noise * rng.normal(size=copies.shape)).astype(np.float32)
-    synthetic = np.concatenate([heads(1, 5), copies])
+    synthetic = np.concatenate([smooth_images(1, 5), copies])
     found = audit(synthetic, training, encoder=encoder)
     assert found.memorised == (5, 6, 7)
     assert (found.share, found.rejected) == (3 / 8, True)
@@ -70,15 +70,15 @@ def test_planted_copies_are_caught(training, encoder, noise):
         assert image.pixels.percentile == pytest.approx(100 / 201)
 
 
-def test_few_training_images_are_enough_for_a_near_copy(training):
+def test_audit_detects_near_copy_among_few_training_images(training):
     few = training[:10]
-    found = audit(np.concatenate([few[[4]], 0.99 * few[[4]], heads(1, 1)]), few)
+    found = audit(np.concatenate([few[[4]], 0.99 * few[[4]], smooth_images(1, 1)]), few)
     # Of ten no percentile is as low as the first: the copies are caught by their distance.
     assert found.images[1].pixels.percentile == pytest.approx(100 / 11)
     assert found.memorised == (0, 1)
 
 
-def test_distances_and_percentiles_by_hand():
+def test_audit_distances_and_percentiles_match_hand_computation():
     training = np.array([0.0, 1.0, 3.0, 7.0]).reshape(4, 1, 1, 1)  # own distances 1, 1, 2, 4
     synthetic = np.array([4.5, 0.0, 100.0]).reshape(3, 1, 1, 1)
     middle, copy, far = (image.pixels for image in audit(synthetic, training).images)
@@ -88,7 +88,7 @@ def test_distances_and_percentiles_by_hand():
     assert audit(synthetic, training).median_percentile == pytest.approx(60)
 
 
-def test_the_yardstick_leaves_out_a_patients_own_slices():
+def test_audit_reference_distances_exclude_own_patient():
     training = np.array([0.0, 0.1, 5.0, 5.1]).reshape(4, 1, 1, 1)
     synthetic = np.array([0.8]).reshape(1, 1, 1, 1)
     # 0.7 from its nearest: far beside 0.1 between two slices of a head, near beside 4.9 between two heads.
@@ -98,22 +98,22 @@ def test_the_yardstick_leaves_out_a_patients_own_slices():
     assert known.pixels.percentile == pytest.approx(100 / 5)
 
 
-def test_the_bound_on_the_share_is_the_callers(training):
-    synthetic = np.concatenate([training[:1], heads(1, 4)])
+def test_audit_rejects_above_configured_share(training):
+    synthetic = np.concatenate([training[:1], smooth_images(1, 4)])
     assert audit(synthetic, training).share == 0.2
     assert audit(synthetic, training).rejected
     assert not audit(synthetic, training, limits=Limits(share=0.2)).rejected
 
 
-def test_survives_json(training, encoder):
-    for found in (audit(training[:3], training), audit(heads(1, 3), training, encoder=encoder)):
-        said = json.loads(json.dumps(found.model_dump(by_alias=True), allow_nan=False))
-        assert Audit.model_validate(said) == found
-        assert (said["n"], said["n_training"], said["refused"]) == (3, 200, found.rejected)
+def test_audit_round_trips_through_json(training, encoder):
+    for found in (audit(training[:3], training), audit(smooth_images(1, 3), training, encoder=encoder)):
+        record = json.loads(json.dumps(found.model_dump(by_alias=True), allow_nan=False))
+        assert Audit.model_validate(record) == found
+        assert (record["n"], record["n_training"], record["refused"]) == (3, 200, found.rejected)
 
 
-def test_neither_chunks_nor_a_sample_of_references_change_what_is_found(training, monkeypatch):
-    synthetic = np.concatenate([heads(1, 20), training[[3, 150]] + 0.01])
+def test_audit_does_not_depend_on_chunks_or_sampled_references(training, monkeypatch):
+    synthetic = np.concatenate([smooth_images(1, 20), training[[3, 150]] + 0.01])
     whole = audit(synthetic, training)
     monkeypatch.setattr("ganseg_dist.synthesis.audit.CHUNK_MB", 0.01)  # six rows
     assert audit(synthetic, training) == whole
@@ -124,7 +124,7 @@ def test_neither_chunks_nor_a_sample_of_references_change_what_is_found(training
     assert sampled.images[20].pixels.percentile == pytest.approx(100 / 101)
 
 
-def test_audit_errors_say_what_to_mend(training):
+def test_audit_rejects_invalid_inputs(training):
     with pytest.raises(DataError, match="beside training images"):
         audit(training[:0], training)
     with pytest.raises(DataError, match="beside training images"):
@@ -142,11 +142,11 @@ def test_audit_errors_say_what_to_mend(training):
 @pytest.mark.parametrize(
     ("network", "levels"), [(UNet(1, 1, (4, 8, 16)), "encoder"), (Classifier(1, 2, (4, 8, 16)), "blocks")]
 )
-def test_encoder_features_are_the_coarsest_averaged(network, levels, training):
+def test_features_are_spatial_means_of_coarsest_level(network, levels, training):
     network.eval()
     encoder = OwnEncoder(getattr(network, levels))
     coarsest = []
-    handle = encoder.levels[-1].register_forward_hook(lambda *said: coarsest.append(said[-1]))
+    handle = encoder.levels[-1].register_forward_hook(lambda *arguments: coarsest.append(arguments[-1]))
     with torch.inference_mode():
         network(torch.from_numpy(training[:5]))
     handle.remove()
@@ -157,7 +157,7 @@ def test_encoder_features_are_the_coarsest_averaged(network, levels, training):
     assert features(encoder, training[:20])[16:] == pytest.approx(features(encoder, training[16:20]), abs=1e-6)
 
 
-def test_our_encoder_sees_contrast_before_it_is_normalised_away(encoder, training):
+def test_features_include_contrast_before_normalisation(encoder, training):
     """The first convolution has no bias: half the contrast is half of its mean and spread."""
     shown, dimmed = (features(encoder, images) for images in (training[:50], 0.5 * training[:50]))
     assert dimmed[:, 16:] == pytest.approx(0.5 * shown[:, 16:], abs=1e-6)
@@ -165,15 +165,15 @@ def test_our_encoder_sees_contrast_before_it_is_normalised_away(encoder, trainin
     assert np.abs(dimmed - shown)[:, :16].max() < 0.01 * coarse
 
 
-def test_noise_of_the_right_mean_is_far(encoder, training):
+def test_kid_encoder_is_large_for_noise_of_same_mean(encoder, training):
     """What instance normalisation alone could not tell."""
     noise = np.random.default_rng(0).normal(training.mean(), training.std(), training.shape).clip(-1, 1)
-    near = distribution_distances(encoder, heads(1, 100), training)["kid_encoder"].mean
+    near = distribution_distances(encoder, smooth_images(1, 100), training)["kid_encoder"].mean
     assert distribution_distances(encoder, noise[:100].astype(np.float32), training)["kid_encoder"].mean > 10 * near
 
 
-def test_distances_over_our_own_encoder_are_never_called_fid(encoder, training):
-    near = distribution_distances(encoder, heads(1, 100), training)
+def test_distribution_distances_over_own_encoder_are_named_fid_encoder(encoder, training):
+    near = distribution_distances(encoder, smooth_images(1, 100), training)
     blank = np.full((100, 1, 32, 32), -0.5, np.float32)
     far = distribution_distances(encoder, blank, training)
     assert set(near) == set(far) == {"fid_encoder", "kid_encoder"}
@@ -182,19 +182,19 @@ def test_distances_over_our_own_encoder_are_never_called_fid(encoder, training):
     assert (near["fid_encoder"].n_synthetic, near["kid_encoder"].n_real) == (100, 200)
 
 
-def test_a_models_segmenter_or_detector_is_an_encoder(tmp_path):
+def test_own_encoder_uses_segmenter_or_detector(tmp_path):
     segmenter = predictor(tmp_path / "model", ("t1", "flair"), ("wt",)).system
     detector = build_system(
         override(recipe("gan_detector_debug"), {"data.modalities": ["t1", "flair"], "data.classes": ["none", "tumour"]})
     )
     for system in (segmenter, detector):
-        assert features(own_encoder(system), heads(0, 2, channels=2)).shape[0] == 2
+        assert features(own_encoder(system), smooth_images(0, 2, channels=2)).shape[0] == 2
 
-    class Without:
+    class NoNetworks:
         networks = {}  # noqa: RUF012
 
     with pytest.raises(RunError, match="fid_encoder: this model has no segmenter or detector"):
-        own_encoder(Without())
+        own_encoder(NoNetworks())
 
 
 def onnx_file(path, side=299, width=2048):
@@ -219,7 +219,7 @@ def onnx_file(path, side=299, width=2048):
     return path
 
 
-def test_with_a_persons_inception_the_distance_is_fid(tmp_path):
+def test_distribution_distances_over_inception_are_named_fid(tmp_path):
     inception = load_inception(onnx_file(tmp_path / "inception.onnx"))
     grey = np.stack([np.full((1, 16, 16), value, np.float32) for value in (-0.5, 0.0, 0.5, 1.0)])
     found = features(inception, grey)
@@ -232,7 +232,7 @@ def test_with_a_persons_inception_the_distance_is_fid(tmp_path):
         features(inception, np.zeros((1, 4, 16, 16), np.float32))
 
 
-def test_inception_errors_say_what_to_mend(tmp_path, monkeypatch):
+def test_load_inception_rejects_invalid_files(tmp_path, monkeypatch):
     with pytest.raises(RunError, match="is not there"):
         load_inception(tmp_path / "missing.onnx")
     (tmp_path / "broken.onnx").write_bytes(b"weights")

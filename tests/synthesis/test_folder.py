@@ -24,7 +24,7 @@ NNUNET = LabelScheme(
 QUALITY = FromClassesQuality(median_percentile=50.0, flipped=False, classes={}, judge=Judgement(left_out="none given"))
 
 
-def written(folder, channels, classes, modalities):
+def write_synthesis(folder, channels, classes, modalities):
     rng = np.random.default_rng(0)
     image = rng.uniform(-1, 1, (len(classes), channels, 16, 16)).astype(np.float32)
     training = rng.uniform(-1, 1, (9, channels, 16, 16)).astype(np.float32)
@@ -41,8 +41,8 @@ def written(folder, channels, classes, modalities):
         (("t1", "flair"), "glioma/synthetic_00001_flair.png"),
     ],
 )
-def test_every_kind_of_image_has_a_file_in_its_class(tmp_path, modalities, file):
-    image = written(tmp_path / "out", len(modalities), ("glioma", "none"), modalities)
+def test_write_classes_stores_images_by_class_and_modality(tmp_path, modalities, file):
+    image = write_synthesis(tmp_path / "out", len(modalities), ("glioma", "none"), modalities)
     pixels = np.asarray(Image.open(tmp_path / "out" / file), float) / 127.5 - 1
     stored = pixels if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
     assert stored == pytest.approx(image[0] if pixels.ndim == 3 else image[0, -1], abs=0.01)
@@ -57,18 +57,18 @@ def test_every_kind_of_image_has_a_file_in_its_class(tmp_path, modalities, file)
     assert json.loads((tmp_path / "out" / "SYNTHETIC.json").read_text()) == {"synthetic": True, "n": 2, "run": "r"}
 
 
-def test_a_class_that_no_folder_can_be_called_after_stays_inside_and_keeps_its_name(tmp_path):
+def test_write_classes_keeps_unsafe_class_names_inside_folder(tmp_path):
     classes = ("../up", "a/b", "..", "grade II, IDH*")
-    written(tmp_path / "deep" / "out", 1, classes, ("grey",))
+    write_synthesis(tmp_path / "deep" / "out", 1, classes, ("grey",))
     assert {path.name for path in (tmp_path / "deep").iterdir()} == {"out"}
     cohort = read_cohort(tmp_path / "deep" / "out")
     assert tuple(case.class_name for case in cohort.cases) == classes
     assert all(source.files[0].is_file() for case in cohort.cases for source in case.images.values())
 
 
-def test_classes_that_meet_on_a_disk_have_folders_of_their_own(tmp_path):
+def test_write_classes_separates_class_names_equal_on_disk(tmp_path):
     classes = ("grade II?", "grade II!", "Grade-II", "manifest.csv", "t1/post")
-    written(tmp_path / "out", 2, classes, ("a/b", "a b"))
+    write_synthesis(tmp_path / "out", 2, classes, ("a/b", "a b"))
     cohort = read_cohort(tmp_path / "out")
     assert tuple(case.class_name for case in cohort.cases) == classes
     assert set(cohort.modalities) == {"a/b", "a b"}
@@ -79,36 +79,36 @@ def test_classes_that_meet_on_a_disk_have_folders_of_their_own(tmp_path):
 
 
 @pytest.mark.parametrize("left", ["thesis.txt", "audit.json", "manifest.csv", "images/p1.png"])
-def test_a_folder_that_is_no_earlier_synthesis_is_left_alone(tmp_path, left):
+def test_write_classes_rejects_folder_of_other_files(tmp_path, left):
     precious = tmp_path / "out" / left
     precious.parent.mkdir(parents=True)
     precious.write_text("precious")
     with pytest.raises(DataError, match=f"{tmp_path}/out: exists and is no earlier synthesis; give a new folder"):
-        written(tmp_path / "out", 1, ("glioma",) * 4, ("grey",))
+        write_synthesis(tmp_path / "out", 1, ("glioma",) * 4, ("grey",))
     assert precious.read_text() == "precious"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_an_earlier_synthesis_is_replaced_unless_something_else_was_put_into_it(tmp_path):
+def test_write_classes_replaces_earlier_synthesis_without_other_files(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    written(out, 1, ("glioma",) * 5, ("grey",))
-    written(out, 1, ("none",) * 4, ("grey",))
+    write_synthesis(out, 1, ("glioma",) * 5, ("grey",))
+    write_synthesis(out, 1, ("none",) * 4, ("grey",))
     assert {path.name for path in out.iterdir() if path.is_dir()} == {"none"}
     (out / "none" / "thesis.txt").write_text("precious")
     with pytest.raises(DataError, match=r"out: holds none/thesis\.txt, which no synthesis wrote"):
-        written(out, 1, ("glioma",) * 5, ("grey",))
+        write_synthesis(out, 1, ("glioma",) * 5, ("grey",))
     assert (out / "none" / "thesis.txt").read_text() == "precious"
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_check_synthetic_folder_rejects_file(tmp_path):
     (tmp_path / "out").write_text("precious")
     with pytest.raises(DataError, match="out: is a file"):
         check_synthetic_folder(tmp_path / "out")
 
 
 @pytest.mark.parametrize("on_background", [True, False])
-def test_a_body_that_fills_its_frame_is_found_again(tmp_path, on_background):
+def test_write_pairs_margin_lets_foreground_mask_find_head(tmp_path, on_background):
     """Turned and scaled, heads reach beyond the frame: its border is tissue then, and a corner the only background."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:32, :32]
@@ -140,7 +140,7 @@ def test_a_body_that_fills_its_frame_is_found_again(tmp_path, on_background):
         (BINARY, "binary", {0, 255}),
     ],
 )
-def test_masks_have_the_models_values_and_are_read_back(tmp_path, scheme, named, stored):
+def test_write_pairs_masks_have_scheme_values_and_read_back(tmp_path, scheme, named, stored):
     image = np.full((6, 1, 32, 32), 0.2, np.float32)
     columns = np.arange(32)[None].repeat(32, axis=0)
     depth = np.select([columns < 8, columns < 16, columns < 24], [0, 1, 2], 3)
@@ -153,5 +153,5 @@ def test_masks_have_the_models_values_and_are_read_back(tmp_path, scheme, named,
     case = read_cohort(tmp_path / "out").cases[0]
     assert read_rows(tmp_path / "out" / "manifest.csv")[0]["labels"] == named
     assert set(case.scheme.labels) == set(scheme.labels)
-    ours = np.array([0, 2, 1, 3] if len(regions) == 3 else [0, 1, 1, 1])[depth]
-    assert np.array_equal(load_scan(case).labels[..., 0], ours)
+    expected = np.array([0, 2, 1, 3] if len(regions) == 3 else [0, 1, 1, 1])[depth]
+    assert np.array_equal(load_scan(case).labels[..., 0], expected)

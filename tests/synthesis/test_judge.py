@@ -1,4 +1,4 @@
-"""Whose word on a generated image's class counts, and how it is counted."""
+"""Which detectors may judge generated images, and the accuracy that they give."""
 
 from dataclasses import asdict
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ REAL_ALONE = override(GENERATOR, {"system.augmentation": "classical"})
 
 
 @pytest.mark.parametrize("changes", [{}, {"system.augmentation": "none"}, {"system.gan": False, "seed": 3}])
-def test_a_detector_of_real_images_may_judge(changes):
+def test_check_judge_accepts_detector_of_real_images(changes):
     check_judge("plain", override(REAL_ALONE, changes), GENERATOR)
 
 
@@ -33,7 +33,7 @@ def test_a_detector_of_real_images_may_judge(changes):
         recipe("gan_osmosis_debug"),
     ],
 )
-def test_one_that_may_have_seen_generated_images_may_not(judge):
+def test_check_judge_rejects_model_trained_with_generated_images(judge):
     with pytest.raises(ConfigError, match="--judge other: may have seen generated images"):
         check_judge("other", judge, GENERATOR)
 
@@ -52,22 +52,22 @@ def test_one_that_may_have_seen_generated_images_may_not(judge):
         ("cluster_by", "coordinates"),
     ],
 )
-def test_one_that_sees_other_images_may_not(field, value):
+def test_check_judge_rejects_model_of_other_data_settings(field, value):
     assert field in SAME
     with pytest.raises(ConfigError, match=rf"--judge other: its data\.{field} is .*, not "):
         check_judge("other", override(REAL_ALONE, {f"data.{field}": value}), GENERATOR)
 
 
-def test_a_judge_that_says_nan_is_an_error():
+def test_judged_rejects_nan_probability():
     system = SimpleNamespace(predict=lambda batch: Prediction(classes=torch.full((len(batch.image), 2), torch.nan)))
     judge = Judge("plain", SimpleNamespace(config=GENERATOR, system=system, device=torch.device("cpu")))
     with pytest.raises(DataError, match=r"^image 1: the model's class probability is NaN"):
         judged(judge, np.zeros((3, 1, 4, 4), np.float32), ["bar"] * 3)
 
 
-def test_shares_of_all_and_of_each_class():
+def test_judged_returns_accuracy_overall_and_per_class():
     def predict(batch):
-        """Bright ones are discs."""
+        """Classify bright images as discs."""
         bright = (batch.image.mean(dim=(1, 2, 3)) > 0).float()
         return Prediction(classes=torch.stack([1 - bright, bright], dim=1))
 

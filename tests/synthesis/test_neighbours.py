@@ -15,7 +15,7 @@ def panels(figure, rows):
     return np.array(figure.axes, object).reshape(rows, -1)
 
 
-def shown(axes):
+def pixels_of(axes):
     return np.asarray(axes.get_images()[0].get_array())
 
 
@@ -27,7 +27,7 @@ def generated_images():
     return GeneratedSlices(images(0, 12, 2), mask, images(1, 12, 2), ("TCGA-1",) * 12)
 
 
-def test_a_painting_stands_over_its_real_image_and_its_nearest(generated_images):
+def test_mask_conditioned_figure_shows_mask_image_real_and_nearest(generated_images):
     training = images(2, 40, 2)
     training[7] = generated_images.image[5]
     found = audit(generated_images.image, training)
@@ -42,9 +42,9 @@ def test_a_painting_stands_over_its_real_image_and_its_nearest(generated_images)
     assert lines.shape[1] == 10
     copied = lines[:, 0]  # the nearest comes first
     assert copied[0].get_title().splitlines()[-1] == "memorised"
-    assert (shown(copied[1]) == shown(copied[3])).all()
-    assert not (shown(copied[1]) == shown(copied[2])).all()
-    assert len(np.unique(shown(copied[0]).reshape(-1, 3), axis=0)) == 3  # background and two regions
+    assert (pixels_of(copied[1]) == pixels_of(copied[3])).all()
+    assert not (pixels_of(copied[1]) == pixels_of(copied[2])).all()
+    assert len(np.unique(pixels_of(copied[0]).reshape(-1, 3), axis=0)) == 3  # background and two regions
     percentiles = [float(axes.get_title().split()[1]) for axes in lines[0]]
     assert percentiles == sorted(percentiles)
     title = figure.get_suptitle()
@@ -52,7 +52,7 @@ def test_a_painting_stands_over_its_real_image_and_its_nearest(generated_images)
     assert "TCGA" not in title + "".join(axes.get_title() for axes in figure.axes)
 
 
-def test_images_of_a_phantom_are_not_called_real(generated_images):
+def test_mask_conditioned_figure_labels_phantom(generated_images):
     training = images(2, 40, 2)
     found = audit(generated_images.image, training)
     for phantom in (False, True):
@@ -64,7 +64,7 @@ def test_images_of_a_phantom_are_not_called_real(generated_images):
 
 
 @pytest.mark.parametrize(("classes", "columns"), [(1, 10), (2, 10), (3, 12)])
-def test_every_class_has_its_columns(classes, columns):
+def test_class_conditioned_figure_gives_columns_to_each_class(classes, columns):
     names = [f"class {number}" for number in range(classes)]
     generated = Generated(images(0, 20 * classes, 3), tuple(np.repeat(names, 20)))
     training = images(1, 40, 3)
@@ -72,13 +72,13 @@ def test_every_class_has_its_columns(classes, columns):
     lines = panels(figure, 2)
     titles = [axes.get_title().splitlines()[0] for axes in lines[0]]
     assert titles == [name for name in names for _ in range(columns // classes)]
-    assert shown(lines[0, 0]).shape == (16, 16, 3)
+    assert pixels_of(lines[0, 0]).shape == (16, 16, 3)
     assert f"in colour: {columns} of n = {20 * classes}" in figure.get_suptitle()
 
 
-def test_few_images_are_all_shown_and_grey_has_the_training_images_scale():
+def test_class_conditioned_figure_shows_few_images_on_training_scale():
     generated = Generated(0.1 * images(0, 3, 1), ("lesion",) * 3)
     training = images(1, 40, 1)
     lines = panels(class_conditioned_figure(generated, audit(generated.image, training), training, ("grey",)), 2)
     assert lines.shape == (2, 3)
-    assert shown(lines[0, 0]).max() < 150 < 240 < shown(lines[1, 0]).max()
+    assert pixels_of(lines[0, 0]).max() < 150 < 240 < pixels_of(lines[1, 0]).max()

@@ -36,8 +36,8 @@ def predictor(name="gan_detector_debug", **changes):
     return Predictor(Model(config, build_system(config), Thresholds(), (), BINARY))
 
 
-def slices(labels, lesions=()):
-    """One case a slice, a patient of two; each slice's grey tells its place."""
+def slice_set(labels, lesions=()):
+    """One case per slice, two cases per patient; the grey level of a slice is its index scaled to -1 to 1."""
     image = np.linspace(-1, 1, len(labels), dtype=np.float32)
     cases = [
         SimpleNamespace(
@@ -55,7 +55,7 @@ def slices(labels, lesions=()):
     return SliceSet(tuple(cases), ("grey",), (), np.arange(count), np.zeros(count, int), has_lesion, np.array(labels))
 
 
-def test_more_images_begin_with_the_same_ones():
+def test_generate_starts_with_same_images_for_larger_count():
     few, many = (generate(predictor(), count=count) for count in (3, 10))
     assert few.classes == ("bar",) * 3 + ("disc",) * 3
     assert few.image.shape == (6, 1, 32, 32)
@@ -64,24 +64,24 @@ def test_more_images_begin_with_the_same_ones():
     assert np.abs(few.image - generate(predictor(), count=3, seed=1).image).max() > 1e-3
 
 
-def test_an_image_that_is_nan_is_an_error(monkeypatch):
+def test_generate_rejects_nan_image(monkeypatch):
     model = predictor()
-    made = torch.full((2, 1, 32, 32), torch.nan)
-    monkeypatch.setattr(model.system, "generate", lambda z, label: made)
+    nan_image = torch.full((2, 1, 32, 32), torch.nan)
+    monkeypatch.setattr(model.system, "generate", lambda z, label: nan_image)
     with pytest.raises(DataError, match=r"^generated images: the model's image is NaN or infinite in 2048 of 2048 "):
         generate(model, count=1)
 
 
-def test_classes_that_were_asked_for_alone_in_their_order():
-    asked = generate(predictor(), classes=["disc", "bar", "disc"], count=2)
-    assert asked.classes == ("disc", "disc", "bar", "bar")
-    assert asked.image[2:] == pytest.approx(generate(predictor(), count=2).image[:2], abs=1e-5)
+def test_generate_makes_requested_classes_in_class_order():
+    requested = generate(predictor(), classes=["disc", "bar", "disc"], count=2)
+    assert requested.classes == ("disc", "disc", "bar", "bar")
+    assert requested.image[2:] == pytest.approx(generate(predictor(), count=2).image[:2], abs=1e-5)
     with pytest.raises(ConfigError, match="--class ring: this generator has learnt bar, disc;"):
         generate(predictor(), classes=["ring"])
 
 
 @pytest.mark.parametrize("generator", ["dcgan", "wgan_gp"])
-def test_unconditional_generators_make_the_second_class(generator):
+def test_generate_of_unconditional_generator_makes_second_class(generator):
     lesions = predictor(system__generator=generator)
     assert set(generate(lesions, count=2).classes) == {"disc"}
     with pytest.raises(ConfigError, match="--class bar: this generator has learnt disc;"):
@@ -89,7 +89,7 @@ def test_unconditional_generators_make_the_second_class(generator):
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "said"),
+    ("name", "changes", "problem"),
     [
         ("ganet_seg_debug", {}, "GANet-Seg: its generator fills holes.*--reconstruction"),
         ("dl_gan_cnn_debug", {}, "DL-GAN-CNN: its generator makes feature maps"),
@@ -99,12 +99,12 @@ def test_unconditional_generators_make_the_second_class(generator):
         ("gan_detector_debug", {"system.augmentation": "none"}, "system.augmentation is none; train with"),
     ],
 )
-def test_runs_without_a_generator_of_images_name_the_field(name, changes, said):
-    with pytest.raises(RunError, match=said):
+def test_check_generator_names_field_that_disables_generation(name, changes, problem):
+    with pytest.raises(RunError, match=problem):
         check_generator(override(recipe(name), changes))
 
 
-def with_mask(mask):
+def slices_with_mask(mask):
     """A slice all foreground, and this mask of it."""
     case = SimpleNamespace(
         patient="p",
@@ -119,23 +119,23 @@ def with_mask(mask):
     return SliceSet((case,), ("grey",), ("wt",), one, one, np.array([True]), one)
 
 
-def test_a_lesion_that_would_leave_the_frame_is_moved_again():
+def test_generate_from_masks_keeps_lesion_in_frame():
     corner = np.zeros((32, 32))
     corner[0, 0] = 1
     osmosis = predictor("gan_osmosis_debug", data__augment__scale=0.4, data__augment__rotation_degrees=45.0)
-    generated_images = generate_from_masks(osmosis, with_mask(corner), copies=40)
+    generated_images = generate_from_masks(osmosis, slices_with_mask(corner), copies=40)
     assert generated_images.regions.any(axis=(1, 2, 3)).all()
     places = {tuple(np.argwhere(mask[0])[0]) for mask in generated_images.regions}
     assert len(places) > 3, "turned and scaled all the same"
-    again = generate_from_masks(osmosis, with_mask(corner), copies=3)
+    again = generate_from_masks(osmosis, slices_with_mask(corner), copies=3)
     assert np.array_equal(again.regions, generated_images.regions[:3])
-    untouched = generate_from_masks(osmosis, with_mask(corner), deformed=False)
+    untouched = generate_from_masks(osmosis, slices_with_mask(corner), deformed=False)
     assert np.array_equal(untouched.regions[0, 0], corner)
 
 
-def test_a_mask_and_its_body_are_moved_together():
+def test_generate_from_masks_moves_mask_with_foreground():
     disc = np.hypot(*np.mgrid[-16:16, -16:16]) < 6
-    moved = with_mask(disc)
+    moved = slices_with_mask(disc)
     moved.cases[0].image[0, 0] = np.where(disc, 0.5, -1)
     generated_images = generate_from_masks(predictor("gan_osmosis_debug"), moved, copies=5)
     for mask, real in zip(generated_images.regions[:, 0], generated_images.real[:, 0], strict=True):
@@ -143,15 +143,15 @@ def test_a_mask_and_its_body_are_moved_together():
         assert (generated_images.image[:, 0][generated_images.real[:, 0] == -1] == -1).all()
 
 
-def test_each_generator_has_its_own_way():
+def test_generate_functions_reject_other_kind_of_generator():
     with pytest.raises(RunError, match="takes no masks"):
-        generate_from_masks(predictor(), slices([0, 1]))
+        generate_from_masks(predictor(), slice_set([0, 1]))
     with pytest.raises(RunError, match="knows no classes"):
         generate(predictor("gan_osmosis_debug"))
 
 
-def test_training_images_are_those_that_the_generator_learnt_from():
-    some = slices([0, 1, -1, 1, 0, 1])
+def test_training_images_are_those_of_the_generator():
+    some = slice_set([0, 1, -1, 1, 0, 1])
     every = training_images(predictor(), some)
     assert every.classes == ("bar", "disc", "disc", "bar", "disc")
     assert every.patients == ("p0", "p0", "p1", "p2", "p2")
@@ -162,39 +162,39 @@ def test_training_images_are_those_that_the_generator_learnt_from():
     assert training_images(predictor(), some, most=2).patients == ("p0", "p2")
 
 
-def test_flipped_copies_stand_behind_where_training_flips():
+def test_training_images_include_flips_where_training_flips():
     for name, flips in (("gan_detector_debug", False), ("gan_osmosis_debug", True)):
         model = predictor(name)
         assert any(stage.augmented for stage in model.system.stages if "generator" in stage.networks) == flips
-        found = training_images(model, slices([0, 1, 1]))
+        found = training_images(model, slice_set([0, 1, 1]))
         assert (found.flipped, len(found.image), len(found.patients)) == (flips, 6 if flips else 3, 6 if flips else 3)
         assert found.sides_known != flips, "of a flipped copy left is right"
-    assert not training_images(predictor("gan_osmosis_debug", data__augment__flip=0.0), slices([0, 1])).flipped
+    assert not training_images(predictor("gan_osmosis_debug", data__augment__flip=0.0), slice_set([0, 1])).flipped
 
 
 @pytest.mark.parametrize(("flip", "deformed", "known"), [(0.5, True, False), (0.5, False, True), (0.0, True, True)])
-def test_the_sides_of_paintings_are_known_where_none_is_mirrored(flip, deformed, known):
+def test_generate_from_masks_knows_sides_unless_mirrored(flip, deformed, known):
     disc = np.hypot(*np.mgrid[-16:16, -16:16]) < 6
     model = predictor("gan_osmosis_debug", data__augment__flip=flip)
-    assert generate_from_masks(model, with_mask(disc), deformed=deformed).sides_known == known
+    assert generate_from_masks(model, slices_with_mask(disc), deformed=deformed).sides_known == known
 
 
-def test_held_out_images_are_of_the_kind_that_is_made():
-    some = slices([0, 1, -1, 1, 0, 1], lesions=[2, 5])
+def test_held_out_images_match_kind_of_generated_images():
+    some = slice_set([0, 1, -1, 1, 0, 1], lesions=[2, 5])
     known = held_out_images(predictor(), some)
     assert (known.classes, known.flipped) == (("bar", "disc", "disc", "bar", "disc"), False)
     assert held_out_images(predictor(system__generator="dcgan"), some).classes == ("disc",) * 3
     with_lesion = held_out_images(predictor("gan_osmosis_debug"), some)
     assert with_lesion.image[:, 0, 0, 0] == pytest.approx([-0.2, 1])
     assert (with_lesion.patients, with_lesion.flipped) == (("p1", "p2"), False)
-    assert held_out_images(predictor(), slices([-1, -1])).image.shape == (0, 1, 32, 32)
+    assert held_out_images(predictor(), slice_set([-1, -1])).image.shape == (0, 1, 32, 32)
 
 
 def pictures(seed, count):
     return np.random.default_rng(seed).uniform(-0.5, 0.5, (count, 1, 16, 16)).astype(np.float32)
 
 
-def test_quality_is_measured_class_by_class_where_images_are_enough():
+def test_class_quality_measures_classes_with_enough_images():
     training = RealImages(pictures(0, 11), ("p",) * 11, ("bar",) * 8 + ("disc",) * 3)
     generated = Generated(pictures(1, 12), ("bar",) * 6 + ("disc",) * 6)
     found = class_quality(generated, training, "none here", own_encoder(predictor().system))
@@ -210,7 +210,7 @@ def test_quality_is_measured_class_by_class_where_images_are_enough():
     assert disc == Quality(n_synthetic=6, n_real=3, distances=None, held_out=None, diversity=None)
 
 
-def test_the_floor_is_that_of_held_out_images_of_the_class_and_no_more_than_are_made():
+def test_class_quality_floor_uses_held_out_images_of_class():
     training = RealImages(pictures(0, 16), ("p",) * 16, ("bar",) * 8 + ("disc",) * 8)
     generated = Generated(pictures(1, 12) + 0.5, ("bar",) * 6 + ("disc",) * 6)
     held_out = RealImages(pictures(2, 13), tuple("qrstuvwxyzabc"), ("bar",) * 10 + ("disc",) * 3)
@@ -218,14 +218,16 @@ def test_the_floor_is_that_of_held_out_images_of_the_class_and_no_more_than_are_
     bar, disc = found["bar"], found["disc"]
     assert list(bar.distances) == ["generated", HELD_OUT, "control: noise", "control: mean image"]
     assert bar.held_out == Floor(6, 6, None)
-    floor, ours = (bar.distances[name]["fid_encoder"] for name in (HELD_OUT, "generated"))
+    floor, generated_distance = (bar.distances[name]["fid_encoder"] for name in (HELD_OUT, "generated"))
     assert (floor.n_synthetic, floor.n_real) == (6, 8)
-    assert floor.value < ours.value, "held-out images are of the training images' distribution, those are not"
+    assert floor.value < generated_distance.value, (
+        "held-out images are of the training images' distribution, those are not"
+    )
     assert HELD_OUT not in disc.distances
     assert disc.held_out == Floor(3, 3, "too few for a distance, which needs 4")
 
 
-def test_paintings_have_their_floor_too():
+def test_generated_quality_of_masks_has_floor():
     masks = np.zeros((5, 1, 16, 16), np.uint8)
     generated_images = GeneratedSlices(pictures(1, 5), masks, pictures(3, 5), ("p",) * 5)
     training = RealImages(pictures(0, 8), ("p",) * 8, (None,) * 8)
