@@ -1,4 +1,4 @@
-"""Every debug recipe trains an epoch of each of its stages, in each of its variants."""
+"""Each debug recipe trains an epoch of each stage, in each variant."""
 
 import math
 
@@ -35,7 +35,7 @@ VARIANTS = {
         "contrast-limited": {"data.equalise": "clahe"},
     },
 }
-"""What only one family can be asked for."""
+"""Variants of one family only."""
 SHORT = {
     "ganet_seg": {"train.epochs": 2, "system.supervised_epochs": 1, "system.healthy_epochs": 1},
     "gan_osmosis": {"train.epochs": 1, "system.joint_epochs": 1},
@@ -48,7 +48,7 @@ CASES = [
 ]
 
 
-class Steps(Tracker):
+class StepCounter(Tracker):
     """Counts the steps of each phase."""
 
     def __init__(self) -> None:
@@ -61,15 +61,15 @@ class Steps(Tracker):
 
 
 @pytest.mark.parametrize(("name", "changes"), CASES)
-def test_an_epoch_of_each_stage(name, changes, cohort, store):
+def test_debug_recipe_trains_each_stage_in_each_variant(name, changes, cohort, store):
     short = SHORT.get(name.removesuffix("_debug"), {"train.epochs": 1}) | {"train.batch_size": 16}
     config = resolved(recipe(name), cohort, {**short, **changes})
-    heard = Steps()
-    state = train_member(config, prepare(cohort, config, store).open(config), World(), heard, Checkpoints())
+    counter = StepCounter()
+    state = train_member(config, prepare(cohort, config, store).open(config), World(), counter, Checkpoints())
     stages = build_system(config).stages
     assert {record.stage for record in state.position.history} == {stage.name for stage in stages}
-    assert heard.phases.keys() == {phase.name for stage in stages for phase in stage.phases}
-    assert all(steps >= 2 for steps in heard.phases.values())
+    assert counter.phases.keys() == {phase.name for stage in stages for phase in stage.phases}
+    assert all(steps >= 2 for steps in counter.phases.values())
     for record in state.position.history:
         assert all(math.isfinite(value) for value in record.losses.values())
         assert record.scores
@@ -78,7 +78,7 @@ def test_an_epoch_of_each_stage(name, changes, cohort, store):
 
 
 @pytest.mark.parametrize("name", DEBUG)
-def test_the_control_has_no_network_and_no_stage_of_the_gan(name, cohort):
+def test_control_has_no_gan_network_or_stage(name, cohort):
     config = resolved(recipe(name), cohort)
     control = build_system(config.model_copy(update={"system": config.system.control()}))
     whole = build_system(config)
@@ -87,11 +87,11 @@ def test_the_control_has_no_network_and_no_stage_of_the_gan(name, cohort):
     assert [phase.trains for phase in control.stages[0].phases] == [tuple(control.networks)]
 
 
-def test_every_recipe_has_a_debug_size():
+def test_recipe_families_have_debug_size():
     families = {name.removesuffix("_debug").removesuffix("_small") for name in recipes()}
     assert {f"{family}_debug" for family in families} == set(DEBUG)
 
 
 @pytest.mark.parametrize("name", recipes())
-def test_a_recipe_survives_its_own_override(name):
+def test_override_without_changes_equals_recipe(name):
     assert override(recipe(name), {}) == recipe(name)

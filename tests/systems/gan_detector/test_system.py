@@ -1,4 +1,4 @@
-"""What the GAN detector generates and learns, on images of a foreground with and without a bright disc."""
+"""The GAN detector on images of a foreground with and without a bright disc."""
 
 import math
 from dataclasses import replace
@@ -40,30 +40,30 @@ def configured(augment=LESIONS, **changes):
     )
 
 
-def made(augment=LESIONS, **changes):
+def build(augment=LESIONS, **changes):
     torch.manual_seed(0)
     return build_system(configured(augment, **changes))
 
 
 def images(system, labels=UNEVEN, *, stage="synthesis", seed=0):
-    """Bodies with a disc where the label is not 0, each a little different, and noise drawn for each."""
+    """Bodies with a disc where the label is not 0, each of another level, with its own noise."""
     rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE / 2
     foreground, disc = (np.hypot(rows, columns) < radius for radius in (13, 6))
     rng = np.random.default_rng(seed)
     levels = rng.uniform(-0.6, 0.2, (len(labels), 2, 1, 1)) + 0.6 * disc * (np.array(labels) != 0)[:, None, None, None]
-    drawn = [system.sample(stage, np.random.default_rng([seed, example])) for example in range(len(labels))]
+    each = [system.sample(stage, np.random.default_rng([seed, example])) for example in range(len(labels))]
     return Batch(
         torch.from_numpy(np.where(foreground, levels, BACKGROUND).astype(np.float32)),
         torch.zeros(len(labels), 0, SIDE, SIDE),
         torch.arange(len(labels)) // 2,
         torch.tensor(labels),
-        {name: torch.from_numpy(np.stack([one[name] for one in drawn])) for name in drawn[0]},
+        {name: torch.from_numpy(np.stack([one[name] for one in each])) for name in each[0]},
     )
 
 
-def part(batch, chosen):
-    draws = {name: value[chosen] for name, value in batch.samples.items()}
-    return Batch(batch.image[chosen], batch.regions[chosen], batch.case[chosen], batch.label[chosen], draws)
+def rows_of(batch, chosen):
+    samples = {name: value[chosen] for name, value in batch.samples.items()}
+    return Batch(batch.image[chosen], batch.regions[chosen], batch.case[chosen], batch.label[chosen], samples)
 
 
 def phase_of(system, name):
@@ -80,10 +80,10 @@ def gradients(system, phase, batch):
     return torch.cat([g.flatten() for g in torch.autograd.grad(total(system, phase, batch), [*network.parameters()])])
 
 
-# What is built
+# Construction
 
 
-def test_an_unresolved_config_is_refused():
+def test_gan_detector_rejects_unresolved_config():
     with pytest.raises(ConfigError, match="resolved from a cohort"):
         build_system(recipe("gan_detector_debug"))
 
@@ -99,8 +99,8 @@ def test_an_unresolved_config_is_refused():
         ({"augmentation": "both", "gan": False}, False, True),
     ],
 )
-def test_each_arm_has_its_halves_of_the_augmentation(changes, synthesises, transforms):
-    system = made(**changes)
+def test_gan_detector_arms_have_configured_augmentation(changes, synthesises, transforms):
+    system = build(**changes)
     *synthesis, detect = system.stages
     assert [stage.name for stage in synthesis] == ["synthesis"] * synthesises
     assert ("generator" in system.networks) == ("discriminator" in system.networks) == synthesises
@@ -109,7 +109,7 @@ def test_each_arm_has_its_halves_of_the_augmentation(changes, synthesises, trans
     assert system.sample("detect", np.random.default_rng(0)).keys() == ({"z"} if synthesises else set())
 
 
-def test_the_control_keeps_the_classical_half():
+def test_gan_detector_control_keeps_classical_augmentation():
     config = configured(augmentation="gan", widths=[4, 4], generator="wgan_gp").system
     control = config.control()
     assert (control.augmentation, control.widths, control.transforms) == ("gan", (4, 4), False)
@@ -117,35 +117,35 @@ def test_the_control_keeps_the_classical_half():
     assert configured(augmentation="both").system.control().transforms
 
 
-def test_every_arm_starts_from_the_same_detector_and_the_two_with_a_gan_share_its_stage():
-    detectors = [made(augmentation=name).networks["detector"].state_dict() for name in ("none", "gan", "both")]
+def test_gan_detector_arms_share_initial_weights_and_synthesis_stage():
+    detectors = [build(augmentation=name).networks["detector"].state_dict() for name in ("none", "gan", "both")]
     for name, weight in detectors[0].items():
         assert all(torch.equal(weight, other[name]) for other in detectors)
-    one, other = (made(augmentation=name) for name in ("gan", "both"))
+    one, other = (build(augmentation=name) for name in ("gan", "both"))
     assert one.stages[0] == other.stages[0]
     assert not one.stages[0].augmented
 
 
-def test_the_critic_steps_five_times_to_one_of_the_generator():
-    assert [phase.every for phase in made(generator="wgan_gp").stages[0].phases] == [1, 5]
-    assert [phase.every for phase in made(generator="dcgan").stages[0].phases] == [1, 1]
+def test_wgan_gp_critic_steps_five_times_per_generator_step():
+    assert [phase.every for phase in build(generator="wgan_gp").stages[0].phases] == [1, 5]
+    assert [phase.every for phase in build(generator="dcgan").stages[0].phases] == [1, 1]
 
 
-def test_networks_that_are_not_built_need_not_fit_the_slices():
+def test_gan_detector_validates_widths_of_built_networks_only():
     deep = [4, 4, 4, 4, 4]
     with pytest.raises(ConfigError, match=r"system\.discriminator_widths"):
         configured(discriminator_widths=deep)
     assert configured(discriminator_widths=deep, gan=False).system.patch_widths == {}
 
 
-def test_one_unconditional_generator_is_refused_for_several_kinds_of_lesion():
+def test_unconditional_generator_rejects_several_lesion_classes():
     with pytest.raises(ConfigError, match=r"cannot tell glioma, meningioma apart; take conditional$"):
-        made(TUMOURS, generator="dcgan")
-    assert made(TUMOURS, generator="dcgan", augmentation="none").networks.keys() == {"detector"}
+        build(TUMOURS, generator="dcgan")
+    assert build(TUMOURS, generator="dcgan", augmentation="none").networks.keys() == {"detector"}
 
 
-def test_a_pretrained_detector_is_started_from(tmp_path):
-    source = made()
+def test_gan_detector_loads_pretrained_detector(tmp_path):
+    source = build()
     file = tmp_path / "weights.safetensors"
     save_file({f"detector.{name}": weight for name, weight in source.networks["detector"].state_dict().items()}, file)
     torch.manual_seed(5)
@@ -153,15 +153,15 @@ def test_a_pretrained_detector_is_started_from(tmp_path):
     for name, weight in source.networks["detector"].state_dict().items():
         assert torch.equal(system.networks["detector"].state_dict()[name], weight)
     with pytest.raises(ConfigError, match=r"^system\.pretrained: nowhere"):
-        made(pretrained="nowhere")
+        build(pretrained="nowhere")
 
 
-# What is generated
+# Synthesis
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_draws_give_the_same_images(kind):
-    system = made(generator=kind)
+def test_gan_detector_generate_is_determined_by_z(kind):
+    system = build(generator=kind)
     one, again, other = (images(system, seed=seed) for seed in (0, 0, 1))
     first, same, different = (system.generate(batch.samples["z"], batch.label) for batch in (one, again, other))
     assert torch.equal(first, same)
@@ -169,41 +169,41 @@ def test_the_same_draws_give_the_same_images(kind):
     assert (first - different).abs().mean() > 0.05
 
 
-def test_the_conditional_generator_and_its_discriminator_heed_the_class():
-    system = made(TUMOURS, generator="conditional")
+def test_conditional_gan_depends_on_class():
+    system = build(TUMOURS, generator="conditional")
     batch = images(system, (0, 1, 2, 2))
     z = batch.samples["z"][:1].expand(4, -1)
     none, glioma, meningioma, same = system.generate(z, batch.label)
     assert torch.equal(meningioma, same)
     assert (none - glioma).abs().mean() > 0.01
     assert (glioma - meningioma).abs().mean() > 0.01
-    judged = system._judged(none.expand(4, -1, -1, -1), batch.label)
-    assert judged[2] == judged[3]
-    assert len(set(judged.tolist())) == 3
+    logits = system._judged(none.expand(4, -1, -1, -1), batch.label)
+    assert logits[2] == logits[3]
+    assert len(set(logits.tolist())) == 3
 
 
 @pytest.mark.parametrize("kind", ["dcgan", "wgan_gp"])
 @pytest.mark.parametrize("phase", ["discriminator", "generator"])
-def test_an_unconditional_gan_learns_from_lesions_alone(kind, phase):
-    system = made(generator=kind)
+def test_unconditional_gan_learns_from_lesions_only(kind, phase):
+    system = build(generator=kind)
     batch = images(system)
     other = replace(batch, image=torch.where((batch.label < 1)[:, None, None, None], -batch.image, batch.image))
     assert torch.equal(gradients(system, phase, batch), gradients(system, phase, other))
-    healthy = part(batch, batch.label < 1)
+    healthy = rows_of(batch, batch.label < 1)
     assert (gradients(system, phase, healthy) == 0).all()
     assert (gradients(system, phase, batch) != 0).any()
 
 
 @pytest.mark.parametrize("phase", ["discriminator", "generator"])
-def test_a_conditional_gan_learns_from_every_known_class(phase):
-    system = made(generator="conditional")
+def test_conditional_gan_learns_from_known_classes(phase):
+    system = build(generator="conditional")
     batch = images(system)
-    assert (gradients(system, phase, part(batch, batch.label == 0)) != 0).any()
-    assert (gradients(system, phase, part(batch, batch.label < 0)) == 0).all()
+    assert (gradients(system, phase, rows_of(batch, batch.label == 0)) != 0).any()
+    assert (gradients(system, phase, rows_of(batch, batch.label < 0)) == 0).all()
 
 
 class Constant(nn.Module):
-    """Says the same of every image."""
+    """The same output for each image."""
 
     def __init__(self, answer):
         super().__init__()
@@ -213,15 +213,15 @@ class Constant(nn.Module):
         return self.answer.expand(len(image), *self.answer.shape) + 0 * image.sum()
 
 
-def test_the_gans_losses_by_hand():
-    """D says 3/4 of everything; four of eight examples are lesions."""
-    system = made(generator="dcgan")
+def test_gan_detector_adversarial_losses_match_hand_computation():
+    """D(x) = 3/4 everywhere; four of eight examples are lesions."""
+    system = build(generator="dcgan")
     system.networks["discriminator"] = Constant([math.log(3)])
     batch = images(system)
-    judged = system.losses("discriminator", batch)["discriminator"].item()
-    assert judged == pytest.approx(-(math.log(3 / 4) + math.log(1 / 4)) * 4 / 8, rel=1e-4)
+    loss = system.losses("discriminator", batch)["discriminator"].item()
+    assert loss == pytest.approx(-(math.log(3 / 4) + math.log(1 / 4)) * 4 / 8, rel=1e-4)
     assert system.losses("generator", batch)["adversarial"].item() == pytest.approx(-math.log(3 / 4) * 4 / 8, rel=1e-4)
-    critic = made(generator="wgan_gp")
+    critic = build(generator="wgan_gp")
     critic.networks["discriminator"] = Constant([math.log(3)])
     terms = critic.losses("discriminator", batch)
     assert terms["critic"].item() == 0
@@ -229,14 +229,14 @@ def test_the_gans_losses_by_hand():
     assert critic.losses("generator", batch)["adversarial"].item() == pytest.approx(-math.log(3) * 4 / 8)
 
 
-# What is learnt
+# Losses
 
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_step_changes_exactly_the_network_it_trains(kind, phase):
+def test_gan_detector_step_changes_trained_network_only(kind, phase):
     config = configured(generator=kind)
-    system = made(generator=kind)
+    system = build(generator=kind)
     state = prepare_state(system, config, World())
     before = {name: [p.detach().clone() for p in net.parameters()] for name, net in system.networks.items()}
     train_step(system, phase_of(system, phase), images(system), config, state, World())
@@ -247,11 +247,11 @@ def test_a_step_changes_exactly_the_network_it_trains(kind, phase):
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_halves_of_a_batch_average_to_the_whole(kind, phase):
+def test_gan_detector_losses_of_half_batches_average_to_whole(kind, phase):
     """Three of the first half's four examples have no lesion, and one of the second half's is unknown."""
-    system = made(generator=kind)
+    system = build(generator=kind)
     whole = images(system)
-    halves = [part(whole, slice(4)), part(whole, slice(4, 8))]
+    halves = [rows_of(whole, slice(4)), rows_of(whole, slice(4, 8))]
     assert total(system, phase, whole).item() == pytest.approx(
         sum(total(system, phase, half).item() for half in halves) / 2, rel=1e-5
     )
@@ -260,40 +260,40 @@ def test_the_halves_of_a_batch_average_to_the_whole(kind, phase):
     assert (together - averaged).abs().max() <= 1e-4 * together.abs().max()
 
 
-def test_the_detectors_loss_by_hand():
-    """It says 1/4 and 3/4 of everything. Real: three without, four with a lesion, one unknown. Generated: lesions."""
-    system = made(generator="dcgan")
+def test_gan_detector_detector_loss_matches_hand_computation():
+    """Probabilities of 1/4 and 3/4. Real: three without, four with a lesion, one unknown. Generated: lesions."""
+    system = build(generator="dcgan")
     system.networks["detector"] = Constant([0.0, math.log(3)])
     batch = images(system, stage="detect")
     no, yes = -math.log(1 / 4), -math.log(3 / 4)
     assert system.losses("detector", batch)["real"].item() == pytest.approx((3 * no + 4 * yes) / 8)
     assert system.losses("detector", batch)["synthetic"].item() == pytest.approx(yes)
-    conditional = made(generator="conditional")
+    conditional = build(generator="conditional")
     conditional.networks["detector"] = system.networks["detector"]
     terms = conditional.losses("detector", batch)
-    assert terms["synthetic"].item() == pytest.approx(terms["real"].item()), "each with the class it was made for"
+    assert terms["synthetic"].item() == pytest.approx(terms["real"].item()), "each with its own class"
 
 
-def test_generated_images_count_as_much_as_is_set():
-    assert made(synthetic_weight=0.25).stages[1].phases[0].weights == {"real": 1.0, "synthetic": 0.25}
+def test_synthetic_weight_sets_weight_of_synthetic_term():
+    assert build(synthetic_weight=0.25).stages[1].phases[0].weights == {"real": 1.0, "synthetic": 0.25}
 
 
-def test_cross_entropy_is_nothing_where_the_class_is_unknown():
+def test_cross_entropies_are_zero_for_unknown_class():
     found = cross_entropies(torch.tensor([[0.0, math.log(3)], [5.0, 7.0]]), torch.tensor([0, -1]))
     assert found.tolist() == pytest.approx([math.log(4), 0])
 
 
-def test_an_unknown_phase_is_refused():
-    system = made()
+def test_gan_detector_losses_reject_unknown_phase():
+    system = build()
     with pytest.raises(ValueError, match="no phase 'warm-up'"):
         system.losses("warm-up", images(system))
 
 
-# What is said of it
+# Scores and alarms
 
 
-def test_detection_scores_count_known_examples():
-    system = made()
+def test_gan_detector_scores_count_known_examples():
+    system = build()
     system.networks["detector"] = Constant([0.0, math.log(3)])
     scores = mean_over_cases(
         [images(system)], lambda batch: system.validate("detect", batch), system.stages[1].scores, 4, World()
@@ -304,14 +304,14 @@ def test_detection_scores_count_known_examples():
     assert scores["cross_entropy"] == pytest.approx((no + (no + yes) / 2 + yes + yes) / 4)
 
 
-def test_a_prediction_holds_probabilities_and_a_picture_where_there_is_noise():
-    system = made(TUMOURS)
+def test_gan_detector_predict_returns_classes_and_synthetic_image():
+    system = build(TUMOURS)
     batch = images(system, (0, 1, 2, -1))
-    said = system.predict(batch)
-    assert said.classes.shape == (4, 3)
-    assert said.classes.sum(1).tolist() == pytest.approx([1] * 4)
-    assert said.synthetic.shape == batch.image.shape
-    assert {name for name, picture in said.pictures().items() if picture is not None} == {"synthetic"}
+    prediction = system.predict(batch)
+    assert prediction.classes.shape == (4, 3)
+    assert prediction.classes.sum(1).tolist() == pytest.approx([1] * 4)
+    assert prediction.synthetic.shape == batch.image.shape
+    assert {name for name, picture in prediction.pictures().items() if picture is not None} == {"synthetic"}
     assert system.predict(replace(batch, samples={})).synthetic is None
 
 
@@ -320,10 +320,10 @@ def synthesis_scores(system, *batches):
     return mean_over_cases(batches, lambda batch: system.validate("synthesis", batch), stage.scores, 4, World())
 
 
-def test_diversity_by_hand():
+def test_gan_detector_diversity_matches_hand_computation():
     """G(z) is z's first number everywhere."""
-    system = made(generator="dcgan")
-    system.networks["generator"] = Levels()
+    system = build(generator="dcgan")
+    system.networks["generator"] = LevelGenerator()
     batch = images(system, (1, 0))
     batch = replace(
         batch,
@@ -333,14 +333,14 @@ def test_diversity_by_hand():
     assert synthesis_scores(system, batch) == pytest.approx({"diversity": 0.3, "relative_diversity": 0.3 / 1.2})
 
 
-class Levels(nn.Module):
+class LevelGenerator(nn.Module):
     def forward(self, z):
         return z[:, :1, None, None].expand(-1, 2, SIDE, SIDE)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_collapse_raises_the_alarm_and_a_live_generator_none(kind):
-    system = made(generator=kind)
+def test_gan_detector_collapse_raises_diversity_alarm_once(kind):
+    system = build(generator=kind)
     stage = system.stages[0]
 
     def epoch():
@@ -351,44 +351,44 @@ def test_a_collapse_raises_the_alarm_and_a_live_generator_none(kind):
         system.networks["generator"].head.weight *= 20  # as training does: a fresh one generates all grey
     alive = epoch()
     assert alive.scores["relative_diversity"] > 2 * stage.alarms[0].below
-    lively = [alive] * BEGINNERS_EPOCHS
-    assert new_alarms(stage, lively) == []
+    varied = [alive] * BEGINNERS_EPOCHS
+    assert new_alarms(stage, varied) == []
     with torch.no_grad():
-        system.networks["generator"].project.weight[:, : system.config.latent_size] = 0  # deaf to z
+        system.networks["generator"].project.weight[:, : system.config.latent_size] = 0  # z has no effect
     collapsed = epoch()
     assert collapsed.scores == pytest.approx({"diversity": 0, "relative_diversity": 0}, abs=1e-6)
-    (alarm,) = new_alarms(stage, [*lively, collapsed])
+    (alarm,) = new_alarms(stage, [*varied, collapsed])
     assert alarm.score == "relative_diversity"
     assert "collapsed" in alarm.message
-    assert new_alarms(stage, [*lively, collapsed, collapsed]) == [], "said once"
-    assert new_alarms(stage, [collapsed] * BEGINNERS_EPOCHS) == [], "a beginner may"
+    assert new_alarms(stage, [*varied, collapsed, collapsed]) == [], "warned once"
+    assert new_alarms(stage, [collapsed] * BEGINNERS_EPOCHS) == [], "no alarm in the first epochs"
     assert new_alarms(stage, [collapsed] * (BEGINNERS_EPOCHS + 1)) == [alarm]
 
 
 # From a cohort
 
 
-class Warnings(Tracker):
+class WarningRecorder(Tracker):
     def __init__(self):
-        self.said = []
+        self.warnings = []
 
     def warn(self, step, warning):
-        self.said.append(warning)
+        self.warnings.append(warning)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_stage_trains_on_the_phantom(kind, cohort, store):
+def test_gan_detector_trains_each_stage_on_phantom(kind, cohort, store):
     config = resolved(
         recipe("gan_detector_debug"),
         cohort,
         {"system.generator": kind, "system.synthesis_epochs": 2, "train.epochs": 2, "train.batch_size": 16},
     )
     assert config.data.classes == ("no lesion", "lesion")
-    heard = Warnings()
-    state = train_member(config, prepare(cohort, config, store).open(config), World(), heard, Checkpoints())
+    tracker = WarningRecorder()
+    state = train_member(config, prepare(cohort, config, store).open(config), World(), tracker, Checkpoints())
     history = state.position.history
     assert [record.stage for record in history] == ["synthesis"] * 2 + ["detect"] * 2
-    assert heard.said == []
+    assert tracker.warnings == []
     for record in history:
         assert all(math.isfinite(value) for value in [*record.losses.values(), *record.scores.values()])
     assert history[0].scores.keys() == {"diversity", "relative_diversity"}

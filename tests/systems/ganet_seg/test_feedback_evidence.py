@@ -1,4 +1,4 @@
-"""Evidence of the feedback on made slices; what L_adv says is set, not learnt."""
+"""Evidence of the feedback on synthetic slices; L_adv is set, not learnt."""
 
 import numpy as np
 import pytest
@@ -24,8 +24,8 @@ def evidence(system, slices=14, patients=7):
     return feedback_evidence(system, image, masks, [f"p{index % patients}" for index in range(slices)])
 
 
-def told(system, loss, monkeypatch):
-    """With L_adv set to a loss of the mask, the true one and how much each slice is brighter than others."""
+def evidence_with_loss(system, loss, monkeypatch):
+    """The evidence with L_adv replaced by `loss(mask, truth)`, scaled by each slice's brightness."""
     truth = torch.from_numpy(TRUTH).float()
 
     def feedback(image, mask, edges_of=None):
@@ -35,8 +35,8 @@ def told(system, loss, monkeypatch):
     return evidence(system)
 
 
-def test_a_feedback_that_knows_the_truth_prefers_it_to_every_wrong_mask(system, monkeypatch):
-    found = told(system, lambda mask, truth: ((mask - truth) ** 2).mean(), monkeypatch)
+def test_feedback_evidence_prefers_true_mask_for_informed_loss(system, monkeypatch):
+    found = evidence_with_loss(system, lambda mask, truth: ((mask - truth) ** 2).mean(), monkeypatch)
     assert found.losses.keys() == {"true", "eroded", "dilated", "shifted", "whole foreground", "empty"}
     assert {name: margin.differs for name, margin in found.margins.items()} == dict.fromkeys(found.margins, True)
     assert all(margin.difference.mean > 0 for margin in found.margins.values())
@@ -45,8 +45,8 @@ def test_a_feedback_that_knows_the_truth_prefers_it_to_every_wrong_mask(system, 
     assert found.cosine.mean > 0.9
 
 
-def test_a_feedback_that_likes_large_masks_is_found_out(system, monkeypatch):
-    found = told(system, lambda mask, truth: -mask.mean(), monkeypatch)
+def test_feedback_evidence_exposes_loss_that_prefers_large_masks(system, monkeypatch):
+    found = evidence_with_loss(system, lambda mask, truth: -mask.mean(), monkeypatch)
     sides = {name: (margin.differs, margin.difference.mean > 0) for name, margin in found.margins.items()}
     assert sides["dilated"] == sides["whole foreground"] == (True, False)
     assert sides["eroded"] == sides["empty"] == (True, True)
@@ -54,16 +54,16 @@ def test_a_feedback_that_likes_large_masks_is_found_out(system, monkeypatch):
     assert (found.grown.mean, found.shrunk.mean) == (1, 0)
 
 
-def test_a_feedback_that_says_nothing_has_no_direction(system, monkeypatch):
-    found = told(system, lambda mask, truth: 0 * mask.mean() + 1, monkeypatch)
+def test_feedback_evidence_has_no_direction_for_constant_loss(system, monkeypatch):
+    found = evidence_with_loss(system, lambda mask, truth: 0 * mask.mean() + 1, monkeypatch)
     assert [margin.differs for margin in found.margins.values()] == [False] * 5
     assert found.cosine is None
     assert (found.grown.mean, found.shrunk.mean) == (0.5, 0.5)
 
 
-def test_wrong_masks_are_too_small_too_large_and_beside_the_lesion(system, monkeypatch):
-    """The loss is the mask's area, so that what was shown can be read off."""
-    found = told(system, lambda mask, truth: mask.sum(), monkeypatch)
+def test_feedback_evidence_perturbs_masks_by_stated_sizes(system, monkeypatch):
+    """The loss is the mask's area, from which each perturbed mask's size follows."""
+    found = evidence_with_loss(system, lambda mask, truth: mask.sum(), monkeypatch)
     area = {name: loss.mean / (found.losses["true"].mean / TRUTH.sum()) for name, loss in found.losses.items()}
     assert area["eroded"] == pytest.approx(np.pi * (8 - EROSION) ** 2, rel=0.25)
     assert area["dilated"] == pytest.approx(np.pi * (8 + DILATION) ** 2, rel=0.25)
@@ -73,7 +73,7 @@ def test_wrong_masks_are_too_small_too_large_and_beside_the_lesion(system, monke
     assert (found.grown.mean, found.shrunk.mean) == (0, 1)
 
 
-def test_the_real_feedback_is_measured_at_every_mask(system):
+def test_feedback_evidence_of_untrained_system_is_finite(system):
     found = evidence(system, slices=3, patients=2)
     assert all(np.isfinite(loss.mean) and loss.mean > 0 for loss in found.losses.values())
     assert [margin.differs for margin in found.margins.values()] == [None] * 5, "two patients are too few"
@@ -81,7 +81,7 @@ def test_the_real_feedback_is_measured_at_every_mask(system):
     assert 0 <= found.grown.mean <= 1
 
 
-def test_lesions_that_would_vanish_give_no_evidence(system):
+def test_feedback_evidence_is_none_for_lesions_that_erode_away(system):
     image = np.zeros((2, 2, 48, 48), np.float32)
     masks = np.zeros((2, 1, 48, 48), np.uint8)
     masks[:, :, 20:22, :] = 1

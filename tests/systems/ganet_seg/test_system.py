@@ -34,23 +34,23 @@ def head(examples: int = 3) -> Batch:
     return Batch(image, regions, torch.arange(examples), torch.zeros(examples))
 
 
-def with_draws(made: GANetSeg, batch: Batch) -> Batch:
-    drawn = [made.sample("healthy", np.random.default_rng(example)) for example in range(len(batch.image))]
-    draws = {name: torch.from_numpy(np.stack([one[name] for one in drawn])) for name in drawn[0]}
-    return Batch(batch.image, batch.regions, batch.case, batch.label, draws)
+def with_samples(model: GANetSeg, batch: Batch) -> Batch:
+    each = [model.sample("healthy", np.random.default_rng(example)) for example in range(len(batch.image))]
+    samples = {name: torch.from_numpy(np.stack([one[name] for one in each])) for name in each[0]}
+    return Batch(batch.image, batch.regions, batch.case, batch.label, samples)
 
 
-def test_an_unresolved_config_is_refused():
+def test_ganet_seg_rejects_unresolved_config():
     with pytest.raises(ConfigError, match="resolved from a cohort"):
         build_system(recipe("ganet_seg_debug"))
 
 
-def test_a_healthy_modality_that_the_run_does_not_have_is_refused():
+def test_ganet_seg_rejects_healthy_modality_not_in_run():
     with pytest.raises(ConfigError, match=r"system.healthy_modalities: t2 is not among t1, flair"):
         system(**{"system.healthy_modalities": ["t2"]})
 
 
-def test_stages_and_phases_of_the_sound_reading():
+def test_ganet_seg_stages_and_phases_of_corrected_reading():
     healthy, segment = system(**{"train.epochs": 5, "system.supervised_epochs": 2}).stages
     assert [(p.name, p.trains) for p in healthy.phases] == [
         ("generator", ("generator",)),
@@ -67,23 +67,23 @@ def test_stages_and_phases_of_the_sound_reading():
     assert segment.scores == ("dice_wt", "dice_tc")
 
 
-def test_the_plain_arm_has_the_segmenter_and_nothing_of_the_gan():
-    made = system(**{"system.gan": False})
-    assert made.networks.keys() == {"segmenter"}
-    (segment,) = made.stages
+def test_ganet_seg_without_gan_has_segmenter_only():
+    model = system(**{"system.gan": False})
+    assert model.networks.keys() == {"segmenter"}
+    (segment,) = model.stages
     assert [(p.name, p.epochs) for p in segment.phases] == [("supervised", None)]
-    said = made.predict(head())
-    assert said.probability.shape == (3, 2, SIDE, SIDE)
-    assert said.anomaly is said.reconstruction is said.score is None
+    prediction = model.predict(head())
+    assert prediction.probability.shape == (3, 2, SIDE, SIDE)
+    assert prediction.anomaly is prediction.reconstruction is prediction.score is None
 
 
-def test_both_arms_start_from_the_same_segmenter():
+def test_ganet_seg_arms_share_initial_segmenter():
     plain, gan = system(**{"system.gan": False}), system()
     for name, weight in plain.networks["segmenter"].state_dict().items():
         assert torch.equal(weight, gan.networks["segmenter"].state_dict()[name])
 
 
-def test_the_paper_reading_differs_where_it_is_said_to():
+def test_ganet_seg_paper_reading_differs_in_documented_points():
     corrected, paper = system(), system(**{"system.reading": "paper"})
     assert paper.networks["segmenter"].head.out_channels == 3  # softmax over background and two classes
     assert corrected.networks["segmenter"].head.out_channels == 2
@@ -93,7 +93,7 @@ def test_the_paper_reading_differs_where_it_is_said_to():
     assert paper.stages[0].phases[1].weights["lesion"] == 0.0
     assert corrected.stages[0].phases[1].weights["lesion"] == 1.0
     batch = head()
-    one, other = (made.losses("adversarial", batch) for made in (corrected, paper))
+    one, other = (model.losses("adversarial", batch) for model in (corrected, paper))
     # The paper's sparsity is a sum over the pixels of a slice.
     mask = torch.softmax(paper.networks["segmenter"](batch.image), 1)[:, 1:].sum(1)
     assert other["sparsity"].item() == pytest.approx(mask.flatten(1).sum(1).mean().item(), rel=1e-4)
@@ -102,17 +102,17 @@ def test_the_paper_reading_differs_where_it_is_said_to():
 
 @pytest.mark.parametrize("reading", ["corrected", "paper"])
 @pytest.mark.parametrize("phase", ["generator", "discriminator", "supervised", "adversarial"])
-def test_every_term_is_finite_reaches_what_the_phase_trains_and_has_a_weight(reading, phase):
-    made = system(**{"system.reading": reading})
-    definition = next(p for stage in made.stages for p in stage.phases if p.name == phase)
-    terms = made.losses(phase, with_draws(made, head()))
+def test_ganet_seg_losses_are_finite_weighted_and_reach_trained_networks(reading, phase):
+    model = system(**{"system.reading": reading})
+    definition = next(p for stage in model.stages for p in stage.phases if p.name == phase)
+    terms = model.losses(phase, with_samples(model, head()))
     on = {name for name, weight in definition.weights.items() if weight}
     assert on <= terms.keys() <= definition.weights.keys()
     for term in terms.values():
         assert torch.isfinite(term)
         for name in definition.trains:
             gradients = torch.autograd.grad(
-                term, list(made.networks[name].parameters()), retain_graph=True, allow_unused=True
+                term, list(model.networks[name].parameters()), retain_graph=True, allow_unused=True
             )
             assert any(g is not None and g.abs().max() > 0 for g in gradients)
 
@@ -121,100 +121,100 @@ def test_every_term_is_finite_reaches_what_the_phase_trains_and_has_a_weight(rea
     ("phase", "field", "term"),
     [("discriminator", "synthetic_lesion_weight", "lesion"), ("adversarial", "adversarial_weight", "adversarial")],
 )
-def test_a_costly_term_that_is_off_is_not_computed(phase, field, term):
+def test_ganet_seg_does_not_compute_zero_weight_terms(phase, field, term):
     on, off = (system(**{f"system.{field}": weight}) for weight in (1.0, 0.0))
-    assert on.losses(phase, with_draws(on, head())).keys() - off.losses(phase, with_draws(off, head())) == {term}
+    assert on.losses(phase, with_samples(on, head())).keys() - off.losses(phase, with_samples(off, head())) == {term}
 
 
-def test_an_unknown_phase_is_refused():
+def test_ganet_seg_losses_reject_unknown_phase():
     with pytest.raises(ValueError, match="no phase 'warm-up'"):
         system().losses("warm-up", head())
 
 
-def test_filling_leaves_what_is_outside_the_mask():
-    made = system()
+def test_fill_replaces_only_masked_pixels():
+    model = system()
     image, mask = head().image, disc(6).expand(3, 1, SIDE, SIDE)
-    filled, reconstruction = made.fill(image, mask)
+    filled, reconstruction = model.fill(image, mask)
     outside = (mask == 0).expand_as(image)
     assert torch.equal(filled[outside], image[outside])
     assert torch.equal(filled[~outside], reconstruction[~outside])
 
 
-def test_the_generator_does_not_see_what_the_mask_hides():
-    made = system()
+def test_fill_does_not_depend_on_masked_pixels():
+    model = system()
     image, mask = head().image, disc(6).expand(3, 1, SIDE, SIDE)
     other = torch.where(mask > 0, torch.rand_like(image), image)
-    assert torch.equal(made.fill(image, mask)[0], made.fill(other, mask)[0])
+    assert torch.equal(model.fill(image, mask)[0], model.fill(other, mask)[0])
 
 
-class Seen(nn.Module):
-    """A discriminator that finds an image the more real the darker it is, patch by patch of four pixels."""
+class DarkIsReal(nn.Module):
+    """A discriminator whose logits rise with darkness, in patches of 4 x 4 pixels."""
 
     def forward(self, image):
         return -nn.functional.avg_pool2d(image.mean(1, keepdim=True), 4)
 
 
-class Generates(nn.Module):
-    """A generator whose healthy tissue is all of one tone."""
+class ConstantGenerator(nn.Module):
+    """A generator whose healthy tissue has a single grey level."""
 
     def forward(self, kept, mask):
         return torch.full_like(kept, -0.5)
 
 
-def test_feedback_looks_along_the_edge_of_the_mask_at_the_filled_image():
-    made = system()
-    made.networks = {**made.networks, "discriminator": Seen(), "generator": Generates()}
+def test_feedback_is_loss_of_filled_image_along_mask_edge():
+    model = system()
+    model.networks = {**model.networks, "discriminator": DarkIsReal(), "generator": ConstantGenerator()}
     image, mask = torch.zeros(1, 2, SIDE, SIDE), disc(6)
     filled = image * (1 - mask) - 0.5 * mask
-    wanted = adversarial_feedback_loss(Seen()(filled), edge_map(mask, (8, 8)))
-    assert made.feedback(image, mask).item() == pytest.approx(wanted.item())
+    wanted = adversarial_feedback_loss(DarkIsReal()(filled), edge_map(mask, (8, 8)))
+    assert model.feedback(image, mask).item() == pytest.approx(wanted.item())
 
 
-def test_feedback_lowers_for_a_mask_that_covers_the_tumour():
-    """Bright tissue is ill to this discriminator: a mask that leaves some of it outside is told so."""
-    made = system()
-    made.networks = {**made.networks, "discriminator": Seen(), "generator": Generates()}
+def test_feedback_is_lower_for_mask_that_covers_tumour():
+    """This discriminator takes bright tissue for a lesion, so a mask that omits some of it has a higher loss."""
+    model = system()
+    model.networks = {**model.networks, "discriminator": DarkIsReal(), "generator": ConstantGenerator()}
     image = torch.where(disc(8) > 0, 4.0, -0.5).expand(1, 2, SIDE, SIDE)
     covers, leaves = disc(9), disc(5)
-    assert made.feedback(image, covers) < made.feedback(image, leaves)
+    assert model.feedback(image, covers) < model.feedback(image, leaves)
 
 
-def test_no_gradient_runs_through_the_edges():
+def test_feedback_has_no_gradient_through_edges():
     """Only the filled image carries one: where the filling equals the image there is nothing to gain."""
-    made = system()
-    made.networks = {**made.networks, "discriminator": Seen(), "generator": Generates()}
+    model = system()
+    model.networks = {**model.networks, "discriminator": DarkIsReal(), "generator": ConstantGenerator()}
     image = torch.full((1, 2, SIDE, SIDE), -0.5)
     mask = (disc(6) * 0.7 + 0.1).requires_grad_()
-    made.feedback(image, mask).backward()
+    model.feedback(image, mask).backward()
     assert mask.grad.abs().max() < 1e-7
     other = (disc(6) * 0.7 + 0.1).requires_grad_()
-    made.feedback(image + 1, other).backward()
+    model.feedback(image + 1, other).backward()
     assert other.grad.abs().max() > 1e-4
 
 
-def test_hole_l1_by_hand():
-    made = system()
-    made.networks = {**made.networks, "generator": Generates()}
+def test_ganet_seg_hole_l1_matches_hand_computation():
+    model = system()
+    model.networks = {**model.networks, "generator": ConstantGenerator()}
     flat = torch.where(disc(14) > 0, 0.25, -1.0).expand(2, 2, SIDE, SIDE)
-    batch = with_draws(made, Batch(flat, head(2).regions, head(2).case, head(2).label))
-    numerator, denominator, relevant = made.validate("healthy", batch)["hole_l1"]
+    batch = with_samples(model, Batch(flat, head(2).regions, head(2).case, head(2).label))
+    numerator, denominator, relevant = model.validate("healthy", batch)["hole_l1"]
     assert (denominator > 0).all()
     assert (relevant > 0).all()
     assert (numerator / denominator).tolist() == pytest.approx([0.75, 0.75])
 
 
-def test_dice_of_each_region_as_sums():
-    made = system()
+def test_ganet_seg_dice_sums_match_hand_computation():
+    model = system()
     batch = head()
 
-    class Says(nn.Module):
+    class WholeTumourOnly(nn.Module):
         def forward(self, image):
             logits = torch.full((len(image), 2, SIDE, SIDE), -1.0)
             logits[:, 0][batch.regions[:, 0] > 0] = 1.0  # the whole tumour exactly, nothing of the core
             return logits
 
-    made.networks = {**made.networks, "segmenter": Says()}
-    scores = made.validate("segment", batch)
+    model.networks = {**model.networks, "segmenter": WholeTumourOnly()}
+    scores = model.validate("segment", batch)
     tumour, core = batch.regions[0].flatten(1).sum(1).tolist()
     assert scores["dice_wt"].numerator.tolist() == [2 * tumour, 2 * tumour, 0]
     assert scores["dice_wt"].denominator.tolist() == [2 * tumour, 2 * tumour, 0]
@@ -223,37 +223,37 @@ def test_dice_of_each_region_as_sums():
     assert scores["dice_tc"].denominator.tolist() == [core, core, 0]
 
 
-def test_a_slices_score_counts_the_patches_that_hold_body():
+def test_slice_score_counts_patches_with_foreground():
     realism = torch.tensor([[0.9, 0.2], [0.6, 0.0]]).view(1, 1, 2, 2)
     foreground = torch.ones(1, 1, 4, 4, dtype=torch.bool)
     foreground[..., 2:, 2:] = False  # the patch that scored 0
     for score, value in (("mean", 1.7 / 3), ("min", 0.2), ("quantile", 0.4)):
-        made = system(**{"system.score": score, "system.score_quantile": 0.25})
-        assert made._slice_score(realism, foreground).item() == pytest.approx(value)
-        assert made._slice_score(realism, torch.zeros_like(foreground)).item() == 1
+        model = system(**{"system.score": score, "system.score_quantile": 0.25})
+        assert model._slice_score(realism, foreground).item() == pytest.approx(value)
+        assert model._slice_score(realism, torch.zeros_like(foreground)).item() == 1
 
 
-def test_predictions_have_their_ranges_and_shapes():
-    made = system(**{"system.healthy_modalities": ["flair"]})
-    said = made.predict(head())
-    assert said.probability.shape == (3, 2, SIDE, SIDE)
-    assert said.anomaly.shape == said.reconstruction.shape == (3, 1, SIDE, SIDE)
-    assert said.score.shape == (3,)
-    for part in (said.probability, said.anomaly, said.score):
+def test_ganet_seg_prediction_has_shapes_and_ranges():
+    model = system(**{"system.healthy_modalities": ["flair"]})
+    prediction = model.predict(head())
+    assert prediction.probability.shape == (3, 2, SIDE, SIDE)
+    assert prediction.anomaly.shape == prediction.reconstruction.shape == (3, 1, SIDE, SIDE)
+    assert prediction.score.shape == (3,)
+    for part in (prediction.probability, prediction.anomaly, prediction.score):
         assert part.min() >= 0
         assert part.max() <= 1
-    assert said.reconstruction.abs().max() <= 1
+    assert prediction.reconstruction.abs().max() <= 1
 
 
-def test_draws_follow_from_the_generator_and_belong_to_pretraining_alone():
-    made = system()
-    one, again, other = (made.sample("healthy", np.random.default_rng(key)) for key in (1, 1, 2))
+def test_ganet_seg_samples_are_seeded_and_for_healthy_stage_only():
+    model = system()
+    one, again, other = (model.sample("healthy", np.random.default_rng(key)) for key in (1, 1, 2))
     assert all(np.array_equal(one[name], again[name]) for name in one)
     assert not np.array_equal(one["holes"], other["holes"])
-    assert made.sample("segment", np.random.default_rng(1)) == {}
+    assert model.sample("segment", np.random.default_rng(1)) == {}
 
 
-def test_a_third_of_the_epochs_is_supervised_unless_said_otherwise():
+def test_supervised_epochs_default_to_a_third():
     segment = system(**{"train.epochs": 30, "system.supervised_epochs": None}).stages[1]
     assert [(phase.name, phase.epochs) for phase in segment.phases] == [
         ("supervised", range(10)),
@@ -262,7 +262,7 @@ def test_a_third_of_the_epochs_is_supervised_unless_said_otherwise():
     assert segment.monitor.since == 10
 
 
-def test_a_gan_without_an_adversarial_epoch_is_refused():
+def test_ganet_seg_rejects_gan_without_adversarial_epoch():
     with pytest.raises(ConfigError, match=r"system\.supervised_epochs: 5 of train\.epochs=5"):
         system(**{"train.epochs": 5, "system.supervised_epochs": 5})
     assert len(system(**{"train.epochs": 5, "system.supervised_epochs": 5, "system.gan": False}).stages) == 1
