@@ -169,7 +169,7 @@ def test_of_a_deployment_and_of_sites_that_are_gone_no_minimum_is_made_up(tmp_pa
     assert notice in in_words(write_report(run).read_text())
     run.describe(sites=SITES)
     page = in_words(write_report(run).read_text())
-    assert federation_json not in page
+    assert notice not in page
     assert "Simulation: the sites' folders" in page.replace("&#39;", "'")
 
 
