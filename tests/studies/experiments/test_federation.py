@@ -1,4 +1,4 @@
-"""What a federation is found to be worth, on scores made by hand."""
+"""Comparison of federated, pooled and single-site models on scores made by hand."""
 
 import csv
 
@@ -52,7 +52,7 @@ def comparison(by_site):
     return found
 
 
-def test_everybody_is_tested_on_the_same_patients_and_a_site_learns_of_its_own():
+def test_federation_trials_share_test_patients_and_train_on_site_patients():
     config = override(recipe("ganet_seg_debug"), {})
     split = Split(("p0", "p8"), ("p1", "p2"), ("p9",))
     trials = {trial.name: trial.split for trial in federation_trials(config, split, SITES)}
@@ -62,7 +62,7 @@ def test_everybody_is_tested_on_the_same_patients_and_a_site_learns_of_its_own()
     assert trials["alone-east"] == Split(("p8",), (), ("p9",))
 
 
-def test_sites_of_any_name_give_trials_of_different_names_that_are_shown_as_they_are():
+def test_federation_trials_have_distinct_safe_names():
     config, split = recipe("ganet_seg_debug"), Split(("p0", "p8"), ("p1", "p2"), ("p9",))
     sites = dict(zip(("Spital Ü", "St. Mary/Ward 3", "Spital-U"), SITES.values(), strict=True))
     trials = {trial.name: trial.values["arm"] for trial in federation_trials(config, split, sites)[2:]}
@@ -71,7 +71,7 @@ def test_sites_of_any_name_give_trials_of_different_names_that_are_shown_as_they
     assert len(trials) == 3
 
 
-def test_differences_are_paired_with_pooled_and_with_the_sites_mean_of_each_patient(comparison):
+def test_compare_pairs_federated_with_pooled_and_mean_of_sites(comparison):
     assert comparison.federated.mean == pytest.approx(0.7)
     assert comparison.pooled.mean == pytest.approx(0.8)
     assert comparison.alone.mean == pytest.approx(1 / 3)
@@ -84,14 +84,14 @@ def test_differences_are_paired_with_pooled_and_with_the_sites_mean_of_each_pati
     assert comparison.percent_of_pooled == pytest.approx(87.5)
 
 
-def test_the_worst_site_is_where_the_federated_model_does_worst(comparison):
+def test_compare_finds_worst_site_of_federated_model(comparison):
     assert comparison.worst_site == "south"
-    assert list(comparison.at_sites) == ["north", "south"], "nobody is tested at the third"
+    assert list(comparison.at_sites) == ["north", "south"], "no test patient is of the third"
     assert comparison.at_sites["south"]["federated"].n == 1
     assert comparison.at_sites["north"]["federated"].mean == pytest.approx(0.8)
 
 
-def test_by_site_a_site_stands_beside_its_own_model_alone(by_site):
+def test_tabulate_by_site_lists_own_model_of_each_site(by_site):
     assert [(row.labels["tested at"], row.labels["arm"]) for row in by_site] == [
         (site, arm) for site in ("north", "south") for arm in ("pooled", "federated", ALONE, "the site alone")
     ]
@@ -102,7 +102,7 @@ def test_by_site_a_site_stands_beside_its_own_model_alone(by_site):
     assert north.reference == "pooled"
 
 
-def test_the_mean_of_the_sites_is_a_row_of_as_many_runs_before_theirs():
+def test_with_mean_of_sites_adds_row_before_sites():
     rows = tabulate(with_mean_of_sites(OUTCOMES), [DICE])
     assert [(row.title, row.runs) for row in rows] == [
         ("pooled", 1), ("federated", 1), (ALONE, 3), ("north alone", 1), ("south alone", 1), ("east alone", 1),
@@ -110,13 +110,13 @@ def test_the_mean_of_the_sites_is_a_row_of_as_many_runs_before_theirs():
     assert rows[2].scores["dice"].n == 3
 
 
-def test_it_is_told_in_words_numbers_and_a_file(comparison, tmp_path):
+def test_comparison_is_written_as_table_metrics_and_csv(comparison, tmp_path):
     header, cells = comparison_table([comparison])
     assert header == ["", "Dice"]
-    told = {line[0]: line[1] for line in cells}
-    assert told["federated less pooled"] == "-0.100 [-0.348, +0.148] (too few patients)"
-    assert told["federated in % of pooled"] == "87.5%"
-    assert told["federated, at the site where it is worst"] == "south: 0.500 –, n = 1"
+    shown = {line[0]: line[1] for line in cells}
+    assert shown["federated less pooled"] == "-0.100 [-0.348, +0.148] (too few patients)"
+    assert shown["federated in % of pooled"] == "87.5%"
+    assert shown["federated, at the site where it is worst"] == "south: 0.500 –, n = 1"
     assert comparison_metrics([comparison])["dice/federated at the worst site"] == pytest.approx(0.5)
     with save_comparison(tmp_path / "comparison.csv", [comparison]).open() as file:
         (line,) = csv.DictReader(file)
@@ -124,7 +124,7 @@ def test_it_is_told_in_words_numbers_and_a_file(comparison, tmp_path):
     assert float(line["less_alone_mean"]) == pytest.approx(0.7 - 1 / 3)
 
 
-def test_without_anything_to_divide_by_there_is_no_percentage(by_site):
+def test_percent_of_pooled_is_none_when_pooled_is_zero(by_site):
     nothing = [OUTCOMES[0], outcome("pooled", 0.0, 0.0, 0.0), *OUTCOMES[2:]]
     (found,) = compare(nothing, by_site, [DICE])
     assert found.percent_of_pooled is None

@@ -24,7 +24,7 @@ CLASSES = ("none", "lesion")
 
 
 def images(*, patients=7, each=9, seed=0, skill=0.25, classes=CLASSES):
-    """Images whose class is guessed a little better than by chance; the last one's class is not known."""
+    """Images whose class is predicted a little better than by chance; the last one's class is not known."""
     rng = np.random.default_rng(seed)
     rows = []
     for number in range(patients * each):
@@ -33,9 +33,11 @@ def images(*, patients=7, each=9, seed=0, skill=0.25, classes=CLASSES):
         # In hundredths, so that some images are as sure as others.
         probability = ((1 - skill) * guess + skill * np.eye(len(classes))[truth]).round(2)
         probability[0] = 1 - probability[1:].sum()
-        said = classes[int(probability.argmax())]
+        predicted = classes[int(probability.argmax())]
         patient = f"p{number // each}"
-        rows.append(ImageRow("c", patient, "x", number, classes[truth], said, tuple(probability.clip(0, 1).tolist())))
+        rows.append(
+            ImageRow("c", patient, "x", number, classes[truth], predicted, tuple(probability.clip(0, 1).tolist()))
+        )
     return [*rows, ImageRow("c", "p0", "x", 0, None, classes[0], (1.0,) + (0.0,) * (len(classes) - 1))]
 
 
@@ -48,7 +50,7 @@ def of_metrics(rows, classes=CLASSES):
 
 
 @pytest.mark.parametrize("classes", [CLASSES, ("glioma", "none", "pituitary")])
-def test_scores_and_intervals_are_those_of_one_set_of_images(classes):
+def test_classification_measures_match_classification_scores(classes):
     rows = images(classes=classes)
     expected = of_metrics(rows, classes)
     numbers = image_rows(rows, classes)
@@ -59,7 +61,7 @@ def test_scores_and_intervals_are_those_of_one_set_of_images(classes):
         assert (found.low, found.high) == pytest.approx((known.low, known.high), abs=1e-9)
 
 
-def test_areas_are_those_of_one_set_of_images():
+def test_area_measures_match_classification_scores():
     rows = images()
     expected = of_metrics(rows)
     for measure in AREAS:
@@ -68,7 +70,7 @@ def test_areas_are_those_of_one_set_of_images():
         assert (found.low, found.high) == pytest.approx((known.low, known.high))
 
 
-def test_rates_at_a_threshold_are_those_of_the_operating_point():
+def test_rate_measures_match_operating_point():
     rows = [row for row in images() if row.truth is not None]
     numbers = image_rows(rows, CLASSES, 0.4)
     scores, positive = np.array([row.probability[1] for row in rows]), np.array([row.truth == "lesion" for row in rows])
@@ -80,7 +82,7 @@ def test_rates_at_a_threshold_are_those_of_the_operating_point():
     assert YOUDEN_J.interval([numbers]).mean == pytest.approx(sensitivity.mean + specificity.mean - 1)
 
 
-def test_seeds_are_averaged_and_never_ranked_together():
+def test_auroc_interval_averages_over_seeds():
     sharp = image_rows(images(skill=0.9), CLASSES)
     for row in sharp:
         row.scores["p"] = 0.5 + row.scores["p"] / 1000  # as sure of an order, on another scale
@@ -90,7 +92,7 @@ def test_seeds_are_averaged_and_never_ranked_together():
     assert both.n == 7
 
 
-def test_arms_are_paired_by_patient():
+def test_auroc_difference_is_paired_by_patient():
     sharp, blunt = image_rows(images(skill=0.6), CLASSES), image_rows(images(skill=0.2), CLASSES)
     found = AUROC.difference([sharp], [blunt])
     assert found.difference.mean == pytest.approx(AUROC.interval([sharp]).mean - AUROC.interval([blunt]).mean)
@@ -102,14 +104,14 @@ def test_arms_are_paired_by_patient():
         AUROC.difference([sharp], [[row for row in blunt if row.patient != "p0"]])
 
 
-def test_one_class_alone_has_no_area():
+def test_measures_reject_images_of_one_class():
     alone = [row for row in image_rows(images(), CLASSES, 0.5) if row.scores["true"] == 1]
     for measure in (*AREAS, SPECIFICITY, YOUDEN_J):
         with pytest.raises(DataError, match="all of one class"):
             measure.interval([alone])
 
 
-def test_each_task_has_its_scores():
+def test_measures_of_follows_task():
     assert [measure.name for measure in measures_of(recipe("ganet_seg_debug"))] == [
         "wt/dice", "wt/iou", "wt/sensitivity",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a trial leaves behind for its table."""
+"""Stored results of trials."""
 
 from dataclasses import dataclass
 
@@ -18,20 +18,20 @@ STUDY = {"kind": "folds", "labels": "brats", "trials": {"first": {}}}
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_an_outcome_is_read_as_it_was_written(known, tmp_path):
+def test_trial_result_round_trips(known, tmp_path):
     kept = TrialResult("e.first", {"arm": "cnn", "seed": 0}, 2.0, (CaseRow("c", "p", "x", {"correct": 1.0}),), known)
     study = Study(Run(tmp_path), STUDY)
     write_result(study.result_file("first"), kept)
     assert study.result("first") == kept
 
 
-def test_an_outcome_that_says_nothing_of_its_patients_is_of_known_ones(tmp_path):
+def test_trial_result_patients_known_defaults_to_true(tmp_path):
     study = Study(Run(tmp_path), STUDY)
     write_json(study.result_file("first"), sealed({"name": "e.first", "values": {}, "seconds": 1.0, "rows": []}))
     assert study.result("first").patients_known
 
 
-def test_an_experiment_is_of_one_label_scheme(own_runs):
+def test_study_rejects_other_label_scheme(own_runs):
     found = named_run("e")
     Study.of_request(found, STUDY).begin()
     write_json(found.folder / "trials" / "first.json", {})
@@ -57,7 +57,7 @@ class Part:
 
 
 @pytest.mark.parametrize("damage", ["0.91", "", None])
-def test_a_trial_whose_outcome_is_damaged_is_scored_again(damage, tmp_path, own_runs, monkeypatch, caplog):
+def test_run_experiment_repeats_trial_with_damaged_result(damage, tmp_path, own_runs, monkeypatch, caplog):
     monkeypatch.setattr("ganseg_dist.studies.experiments.run.open_parent", lambda *about: TrackedRun("nowhere"))
     parts = (Part("one"), Part("two"))
     done.clear()

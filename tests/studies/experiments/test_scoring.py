@@ -1,4 +1,4 @@
-"""What must be there before a classifier is trained for a table."""
+"""Checks of classes before a classifier is trained."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def shapes(tmp_path, monkeypatch):
     return read_cohort(tmp_path / "shapes")
 
 
-def test_validation_and_test_need_both_classes(shapes):
+def test_check_classes_requires_both_classes_in_validation_and_test(shapes):
     config = resolved(recipe("gan_detector_debug"), shapes)
     bars, discs = ([case.patient for case in shapes.cases if case.class_name == name] for name in ("bar", "disc"))
     both = (bars[0], discs[0])

@@ -27,7 +27,7 @@ OUTCOMES = [
 ]
 
 
-def test_seeds_are_one_row_and_arms_are_compared_over_the_same_patients():
+def test_tabulate_pools_seeds_and_pairs_arms_by_patient():
     rows = tabulate(OUTCOMES, [DICE, MeanOf("wt/iou"), MeanOf("et/dice")], {10: {"dice": 0.7}}, published_by="fraction")
     assert [(row.labels["fraction"], row.labels["arm"], row.runs) for row in rows] == [
         (10, "real", 2), (10, "gan", 2), (100, "real", 1),
@@ -45,7 +45,7 @@ def test_seeds_are_one_row_and_arms_are_compared_over_the_same_patients():
     assert whole.against == {}
 
 
-def test_means_are_named_by_what_tells_rows_apart():
+def test_means_are_named_by_distinguishing_labels():
     rows = tabulate(OUTCOMES, [DICE])
     assert means(rows) == {
         "wt/dice/fraction 10 real": pytest.approx(0.6),
@@ -60,7 +60,7 @@ def test_means_are_named_by_what_tells_rows_apart():
     ]  # fmt: skip
 
 
-def test_as_markdown_every_line_has_every_column():
+def test_markdown_lines_have_equal_columns():
     title, empty, header, rule, *lines = markdown("fractions", tabulate(OUTCOMES, [DICE])).splitlines()
     assert (title, empty) == ("fractions", "")
     assert {line.count("|") for line in (header, rule, *lines)} == {header.count("|")}
@@ -69,7 +69,7 @@ def test_as_markdown_every_line_has_every_column():
     assert "patients trained" in header
 
 
-def test_the_table_and_the_figure_are_written(tmp_path):
+def test_save_table_writes_csv_and_figure(tmp_path):
     rows = tabulate(OUTCOMES, [DICE], {10: {"dice": 0.7}}, published_by="fraction")
     table, _, figure = save_table(tmp_path, rows, curves(rows, "fraction", "fractions"))
     lines = list(csv.DictReader(table.open()))
@@ -86,19 +86,19 @@ def test_the_table_and_the_figure_are_written(tmp_path):
     assert [line[header.index("published Dice")] for line in cells] == ["0.7", "0.7", "–"]
 
 
-def test_a_figure_without_an_axis_has_a_line_a_row(tmp_path):
+def test_save_table_writes_intervals_figure(tmp_path):
     rows = tabulate(OUTCOMES, [DICE])
     *_, figure = save_table(tmp_path, rows, intervals(rows, "ablation"))
     assert Image.open(figure).size[1] > 150
 
 
-def test_all_are_compared_with_the_first_where_no_label_is_a_setting():
+def test_tabulate_compares_with_first_row_without_setting():
     first, *others = tabulate(OUTCOMES, [DICE], compared=("fraction", "arm"))
     assert first.reference == ""
     assert {row.reference for row in others} == {"10, real"}
 
 
-def test_folds_are_one_set_and_seeds_are_several():
+def test_tabulate_pools_folds_and_averages_seeds():
     folds = [
         TrialResult("t", {"fold": n, "arm": "model"}, 1.0, (CaseRow(f"c{n}", f"p{n}", "x", {"wt/dice": n / 4}),))
         for n in range(5)
@@ -114,7 +114,7 @@ def test_folds_are_one_set_and_seeds_are_several():
     assert cells[1][header.index("Dice")] == "0.000 –", "a fold of one patient has no interval"
 
 
-def test_one_patient_gives_no_interval(tmp_path):
+def test_table_has_no_interval_for_one_patient(tmp_path):
     alone = [outcome("real", 10, 0, 0.4), outcome("gan", 10, 0, 0.5)]
     rows = tabulate(alone, [DICE])
     header, cells = header_and_cells(rows)
@@ -128,7 +128,7 @@ def test_one_patient_gives_no_interval(tmp_path):
     assert second["wt/dice_less_first_low"] == ""
 
 
-def test_images_of_unknown_patients_are_not_called_patients(tmp_path):
+def test_table_counts_images_when_patients_are_unknown(tmp_path):
     known = tabulate(OUTCOMES, [DICE])
     images = tabulate([replace(one, patients_known=False) for one in OUTCOMES], [DICE])
     assert "n" in header_and_cells(known)[0]
@@ -137,6 +137,6 @@ def test_images_of_unknown_patients_are_not_called_patients(tmp_path):
     assert {line["n_counts"] for line in csv.DictReader(table.open())} == {"images"}
 
 
-def test_outcomes_without_any_of_the_scores_are_refused():
+def test_tabulate_rejects_results_without_score():
     with pytest.raises(DataError, match="no et/dice"):
         tabulate(OUTCOMES, [MeanOf("et/dice")])

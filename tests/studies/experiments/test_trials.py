@@ -1,4 +1,4 @@
-"""Which patients and configs an experiment's trials have."""
+"""Patients and configs of the trials of each experiment."""
 
 import pytest
 
@@ -18,12 +18,12 @@ SPLIT = Split(tuple("abcdefghij"), ("k", "l"), ("m", "n"))
 CONFIG = recipe("gan_osmosis_debug")
 
 
-def cohort(tmp_path, **homes):
-    cases = tuple(Case(f"{patient}-1", patient, site, {}) for patient, site in homes.items())
+def cohort(tmp_path, **sites):
+    cases = tuple(Case(f"{patient}-1", patient, site, {}) for patient, site in sites.items())
     return Cohort(tmp_path, "manifest", cases)
 
 
-def test_fractions_are_nested_and_never_touch_the_test():
+def test_nested_fractions_grow_and_keep_validation_and_test():
     smaller, larger = nested(SPLIT, 20, 0), nested(SPLIT, 50, 0)
     assert (len(smaller.train), len(larger.train)) == (2, 5)
     assert set(smaller.train) < set(larger.train) < set(SPLIT.train)
@@ -33,7 +33,7 @@ def test_fractions_are_nested_and_never_touch_the_test():
     assert len(nested(SPLIT, 1, 0).train) == 1
 
 
-def test_a_trial_for_each_fraction_arm_and_seed():
+def test_fraction_trials_combine_fractions_arms_and_seeds():
     trials = fraction_trials(CONFIG, SPLIT, percentages=[100, 10], arm_names=["real", "gan"], seeds=2)
     assert len({trial.name for trial in trials}) == len(trials) == 8
     assert [trial.values["percentage"] for trial in trials][:4] == [10] * 4
@@ -46,40 +46,40 @@ def test_a_trial_for_each_fraction_arm_and_seed():
 
 
 @pytest.mark.parametrize(
-    ("percentages", "arms", "said"), [([0], ["real"], "--fractions 0"), ([10], ["reel"], "--arms reel")]
+    ("percentages", "arms", "message"), [([0], ["real"], "--fractions 0"), ([10], ["reel"], "--arms reel")]
 )
-def test_what_is_no_fraction_or_arm_is_refused(percentages, arms, said):
-    with pytest.raises(ConfigError, match=said):
+def test_fraction_trials_reject_invalid_fraction_and_arm(percentages, arms, message):
+    with pytest.raises(ConfigError, match=message):
         fraction_trials(CONFIG, SPLIT, percentages=percentages, arm_names=arms, seeds=1)
 
 
-def test_every_patient_is_tested_once_and_sites_are_spread(tmp_path):
-    homes = {f"p{number}": ("north", "south")[number % 2] for number in range(12)}
-    trials = fold_trials(CONFIG, cohort(tmp_path, **homes), folds=3)
+def test_fold_trials_test_every_patient_once_with_all_sites(tmp_path):
+    site_of = {f"p{number}": ("north", "south")[number % 2] for number in range(12)}
+    trials = fold_trials(CONFIG, cohort(tmp_path, **site_of), folds=3)
     tested = [patient for trial in trials for patient in trial.split.test]
-    assert sorted(tested) == sorted(homes)
+    assert sorted(tested) == sorted(site_of)
     for trial in trials:
-        assert {homes[patient] for patient in trial.split.test} == {"north", "south"}
-        assert set(trial.split.train) | set(trial.split.validation) | set(trial.split.test) == set(homes)
+        assert {site_of[patient] for patient in trial.split.test} == {"north", "south"}
+        assert set(trial.split.train) | set(trial.split.validation) | set(trial.split.test) == set(site_of)
 
 
-@pytest.mark.parametrize(("folds", "said"), [(2, "none to train on"), (5, "cannot fill")])
-def test_fewer_patients_than_folds(tmp_path, folds, said):
-    with pytest.raises(ConfigError, match=said):
+@pytest.mark.parametrize(("folds", "message"), [(2, "none to train on"), (5, "cannot fill")])
+def test_fold_trials_reject_too_few_patients(tmp_path, folds, message):
+    with pytest.raises(ConfigError, match=message):
         fold_trials(CONFIG, cohort(tmp_path, a="x", b="x", c="x", d="x"), folds=folds)
 
 
-def test_a_left_out_hospital_is_seen_by_nobody(tmp_path):
-    homes = {f"p{number}": ("north", "south", "west")[number % 3] for number in range(18)}
-    trials = transfer_trials(CONFIG, cohort(tmp_path, **homes), arm_names=["classical", "both"])
+def test_transfer_trials_exclude_test_site_from_training(tmp_path):
+    site_of = {f"p{number}": ("north", "south", "west")[number % 3] for number in range(18)}
+    trials = transfer_trials(CONFIG, cohort(tmp_path, **site_of), arm_names=["classical", "both"])
     assert len(trials) == 6
     for trial in trials:
-        assert {homes[patient] for patient in trial.split.test} == {trial.values["site"]}
-        assert trial.values["site"] not in {homes[p] for p in (*trial.split.train, *trial.split.validation)}
+        assert {site_of[patient] for patient in trial.split.test} == {trial.values["site"]}
+        assert trial.values["site"] not in {site_of[p] for p in (*trial.split.train, *trial.split.validation)}
 
 
 @pytest.mark.parametrize("name", ["ganet_seg_debug", "gan_osmosis_debug"])
-def test_trials_are_called_as_files_can_be(name):
+def test_trial_names_are_safe_file_names(name):
     trials = [
         *ablation_trials(recipe(name), SPLIT, seeds=2),
         *fraction_trials(recipe(name), SPLIT, percentages=[10, 100], arm_names=["real", "gan"], seeds=1),
@@ -87,17 +87,17 @@ def test_trials_are_called_as_files_can_be(name):
     assert [trial.name for trial in trials if not SAFE.fullmatch(trial.name)] == []
 
 
-def test_hospitals_of_any_name_give_trials_of_different_names_that_are_shown_as_they_are(tmp_path):
+def test_transfer_trials_have_distinct_safe_names(tmp_path):
     sites = ("Spital Ü", "Spital-U", "../../x", "spital u")
-    homes = {f"p{number}": sites[number % 4] for number in range(24)}
-    trials = transfer_trials(CONFIG, cohort(tmp_path, **homes), arm_names=["both"])
+    site_of = {f"p{number}": sites[number % 4] for number in range(24)}
+    trials = transfer_trials(CONFIG, cohort(tmp_path, **site_of), arm_names=["both"])
     assert {trial.values["site"] for trial in trials} == set(sites)
     assert {trial.name for trial in trials} >= {"without-Spital-U-both", "without-x-both"}
     assert len({trial.name.lower() for trial in trials}) == 4
     assert all(SAFE.fullmatch(trial.name) for trial in trials)
 
 
-def test_modalities_of_any_name_give_robustness_trials_of_different_names(tmp_path):
+def test_robustness_trials_have_distinct_safe_names(tmp_path):
     found = robustness_trials(Run(tmp_path), [], ("t1/post", "t1 post", "flair"), seed=0)
     names = [trial.name for trial in found]
     assert names[0] == "as-they-are"
@@ -107,13 +107,13 @@ def test_modalities_of_any_name_give_robustness_trials_of_different_names(tmp_pa
     assert all(SAFE.fullmatch(name) for name in names)
 
 
-def test_one_hospital_cannot_be_left_out(tmp_path):
+def test_transfer_trials_reject_single_site(tmp_path):
     with pytest.raises(DataError, match="needs two"):
         transfer_trials(CONFIG, cohort(tmp_path, a="north", b="north", c="unknown"), arm_names=["both"])
 
 
 @pytest.mark.parametrize("name", ["ganet_seg_debug", "gan_osmosis_debug"])
-def test_each_term_is_off_in_one_row(name):
+def test_ablation_trials_disable_one_term_per_row(name):
     trials = ablation_trials(recipe(name), SPLIT, seeds=2)
     rows = {trial.values["arm"]: trial.config for trial in trials if trial.values["seed"] == 0}
     assert len(trials) == 2 * len(rows)
@@ -124,8 +124,8 @@ def test_each_term_is_off_in_one_row(name):
     assert len({config.to_json() for config in rows.values()}) == len(rows)
 
 
-def test_each_row_builds_another_painter():
-    """What a row's name says, read off the system that it trains."""
+def test_ablation_trials_build_distinct_generators():
+    """Names of rows against the systems that they build."""
     seen = {"data.modalities": ["flair"], "data.regions": ["wt"]}
     trials = ablation_trials(override(recipe("gan_osmosis_debug"), seen), SPLIT, seeds=1)
     rows = {trial.values["arm"]: build_system(trial.config) for trial in trials}
@@ -133,9 +133,9 @@ def test_each_row_builds_another_painter():
     def shape(system):
         if "generator" not in system.networks:
             return None
-        painter = system.networks["generator"]
+        generator = system.networks["generator"]
         terms = set(system.stages[0].phases[-1].weights)
-        return terms, painter.mask_trunk is None, painter.noise, system.shows_foreground
+        return terms, generator.mask_trunk is None, generator.noise, system.shows_foreground
 
     every = {"segmentation", "adversarial", "reconstruction"}
     assert {row: shape(system) for row, system in rows.items()} == {
@@ -151,7 +151,7 @@ def test_each_row_builds_another_painter():
 
 
 @pytest.mark.parametrize("name", ["ganet_seg", "ganet_seg_small", "gan_osmosis", "gan_osmosis_small"])
-def test_what_is_off_already_has_no_row_and_the_whole_is_asked_for(name):
+def test_ablation_trials_omit_disabled_terms_and_reject_ablated_recipe(name):
     config = recipe(name)
     rows = {trial.values["arm"] for trial in ablation_trials(config, SPLIT, seeds=1)}
     without = override(config, {"system.adversarial_weight": 0.0})
@@ -161,7 +161,7 @@ def test_what_is_off_already_has_no_row_and_the_whole_is_asked_for(name):
             ablation_trials(override(config, {f"system.{field}": value}), SPLIT, seeds=1)
 
 
-def test_a_detector_learns_from_each_kind_of_augmentation(tmp_path):
+def test_augmentation_trials_cover_each_augmentation(tmp_path):
     config = recipe("gan_detector_debug")
     trials = augmentation_trials(config, Cohort(tmp_path, "manifest", ()), SPLIT, seeds=2)
     assert [trial.values["arm"] for trial in trials if trial.values["seed"] == 0] == [
@@ -176,7 +176,7 @@ def test_a_detector_learns_from_each_kind_of_augmentation(tmp_path):
     assert synthesising == {"gan", "both"}
 
 
-def test_a_detector_finds_one_class(tmp_path):
+def test_augmentation_trials_require_two_classes(tmp_path):
     config = recipe("gan_detector_debug")
     cases = tuple(Case(name, name, "x", {}, class_name=name) for name in ("glioma", "none", "pituitary"))
     three = Cohort(tmp_path, "class_folder", cases)
@@ -185,7 +185,7 @@ def test_a_detector_finds_one_class(tmp_path):
     assert augmentation_trials(override(config, {"data.classes": ["none", "glioma"]}), three, SPLIT, seeds=1)
 
 
-def test_the_classifier_stands_beside_both_its_baselines():
+def test_classifier_trials_include_both_baselines():
     trials = classifier_trials(recipe("dl_gan_cnn_debug"), SPLIT, seeds=2)
     assert len({trial.name for trial in trials}) == len(trials) == 6
     assert {trial.values["arm"] for trial in trials} == trials[0].config.system.published["classifiers"].keys(), (
@@ -196,7 +196,7 @@ def test_the_classifier_stands_beside_both_its_baselines():
     ]  # fmt: skip
 
 
-def test_experiments_of_one_system_refuse_the_others(tmp_path):
+def test_trials_of_one_system_reject_other_systems(tmp_path):
     with pytest.raises(ConfigError, match="gan_osmosis_debug: is no detector"):
         augmentation_trials(CONFIG, Cohort(tmp_path, "manifest", ()), SPLIT, seeds=1)
     with pytest.raises(ConfigError, match="gan_osmosis_debug: has no such baselines"):

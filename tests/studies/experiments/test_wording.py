@@ -18,17 +18,17 @@ from ganseg_dist.studies.experiments.wording import describe_subjects, row_title
         ({"fold": 2, "arm": "model"}, "fold 2"),
     ],
 )
-def test_rows_are_called_what_they_are(labels, title):
+def test_row_title_names_labels(labels, title):
     assert row_title(labels) == title
 
 
-def test_every_strength_has_a_unit():
+def test_row_title_gives_unit_of_every_strength():
     for kind, strengths in STRENGTHS.items():
         for strength in strengths:
             assert row_title({"perturbation": kind, "strength": strength}) not in (kind, f"{kind}, {strength}")
 
 
-def test_n_counts_patients_or_images():
+def test_describe_subjects_counts_patients_or_images():
     assert describe_subjects(1, patients_known=True) == "1 test patient"
     assert describe_subjects(4, patients_known=True) == "4 test patients"
     assert describe_subjects(200, patients_known=False) == "200 test images, patients unknown"

@@ -1,4 +1,4 @@
-"""What a trial is judged by: the epoch that it would keep, and scores of whole scans where those are asked for."""
+"""Metrics of a trial: scores of the epoch that it would keep, and of whole scans where requested."""
 
 import math
 
@@ -28,14 +28,14 @@ def so_far(*values: float, **fields) -> dict:
     return scores_so_far([*healthy, *history(*values)], metrics_of((), config), monitors, config)
 
 
-def test_a_recipe_is_judged_by_what_it_chooses_its_epoch_by():
+def test_metrics_of_recipe_defaults_to_monitor():
     (metric,) = metrics_of((), CONFIG)
     assert (metric.name, metric.mode, metric.every_epoch) == ("val/dice_wt", "max", True)
     (loss,) = metrics_of((), CLASSES)
     assert (loss.name, loss.mode, loss.every_epoch) == ("val/cross_entropy", "min", True)
 
 
-def test_what_is_of_whole_scans_is_unscored_until_the_end():
+def test_scores_so_far_are_nan_for_whole_scan_metrics():
     metrics = metrics_of(("val/dice_wt", "val/hd95_wt"), CONFIG)
     monitors = {stage.name: stage.monitor for stage in build_system(CONFIG).stages}
     found = scores_so_far(history(0.5), metrics, monitors, CONFIG)
@@ -43,7 +43,7 @@ def test_what_is_of_whole_scans_is_unscored_until_the_end():
     assert math.isnan(found["val/hd95_wt"])
 
 
-def test_distances_are_made_small_and_are_of_whole_scans():
+def test_metrics_of_minimizes_distances_of_whole_scans():
     dice, distance = metrics_of(("val/dice_wt", "val/hd95_wt"), CONFIG)
     assert (distance.mode, distance.every_epoch) == ("min", False)
     assert distance.of_scan({"wt/hd95_mm": 7.0, "wt/dice": 0.5}) == 7.0
@@ -63,18 +63,18 @@ def test_distances_are_made_small_and_are_of_whole_scans():
         (("val/dice_wt", "val/dice_wt"), "names one twice"),
     ],
 )
-def test_unknown_metrics_are_refused(names, message):
+def test_metrics_of_rejects_unknown_metrics(names, message):
     with pytest.raises(ConfigError, match=message):
         metrics_of(names, CONFIG)
 
 
-def test_a_trial_is_worth_the_epoch_that_it_would_keep():
+def test_scores_so_far_use_kept_epoch():
     later = {"system.supervised_epochs": 0}
     assert so_far(0.2, 0.6, 0.4, **later) == {"epoch": 3, "val/dice_wt": 0.6}
     assert so_far(0.2, 0.6, 0.4, **later, **{"train.keep": "last"}) == {"epoch": 3, "val/dice_wt": 0.4}
 
 
-def test_earlier_stages_have_no_score_and_no_epoch():
-    told = so_far()
-    assert "epoch" not in told
-    assert math.isnan(told["val/dice_wt"])
+def test_scores_so_far_omit_earlier_stages():
+    result = so_far()
+    assert "epoch" not in result
+    assert math.isnan(result["val/dice_wt"])

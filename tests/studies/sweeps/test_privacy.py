@@ -1,4 +1,4 @@
-"""A sweep's trials together spend what was allowed, not each."""
+"""The trials of a sweep share one privacy budget."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def config(**changes):
     return override(recipe("ganet_seg_debug"), RESOLVED | {key.replace("__", "."): v for key, v in changes.items()})
 
 
-def test_without_a_budget_nothing_changes():
+def test_with_sweep_noise_is_unchanged_without_epsilon():
     assert with_sweep_noise(config(), 20, 30) == config()
     unlimited = config(federation__privacy__noise_multiplier=2.0)
     assert with_sweep_noise(unlimited, 20, 30) == unlimited
@@ -25,26 +25,26 @@ def test_without_a_budget_nothing_changes():
 
 
 @pytest.mark.parametrize("rounds", [2, 6])
-def test_hospitals_spend_epsilon_over_all_trials(rounds):
-    asked = config(federation__privacy__epsilon=8.0, federation__rounds=rounds)
-    trial = with_sweep_noise(asked, 10, 30)
+def test_with_sweep_noise_splits_federation_epsilon_over_trials(rounds):
+    base = config(federation__privacy__epsilon=8.0, federation__rounds=rounds)
+    trial = with_sweep_noise(base, 10, 30)
     z = trial.federation.privacy.noise_multiplier
     planned = rounds_of(trial)
     assert epsilon_of(z, 10 * planned, 1e-5) == pytest.approx(8.0, rel=1e-6)
     assert Terms.of(trial.federation.privacy, planned).spent(planned) < 8.0 / 2
-    assert "all 10 trials together spend at most an epsilon of 8" in describe_budget(asked, 10, hospitals=True)
-    assert describe_budget(asked, 10, hospitals=False) is None, "there is no hospital that could be told of"
+    assert "all 10 trials together spend at most an epsilon of 8" in describe_budget(base, 10, hospitals=True)
+    assert describe_budget(base, 10, hospitals=False) is None, "a plain sweep has no sites to protect"
 
 
-def test_noise_that_would_not_do_for_all_trials_is_refused():
+def test_with_sweep_noise_rejects_insufficient_noise_multiplier():
     one = with_sweep_noise(config(federation__privacy__epsilon=8.0), 1, 30).federation.privacy.noise_multiplier
-    asked = config(federation__privacy__epsilon=8.0, federation__privacy__noise_multiplier=one)
-    assert with_sweep_noise(asked, 1, 30) == asked
+    base = config(federation__privacy__epsilon=8.0, federation__privacy__noise_multiplier=one)
+    assert with_sweep_noise(base, 1, 30) == base
     with pytest.raises(ConfigError, match=r"federation\.privacy\.epsilon: 3 trials, 18 rounds in all, spend 1\d"):
-        with_sweep_noise(asked, 3, 30)
+        with_sweep_noise(base, 3, 30)
 
 
-def test_patients_spend_epsilon_over_all_trials():
+def test_with_sweep_noise_splits_patient_epsilon_over_trials():
     opacus = pytest.importorskip("opacus.accountants", reason="patients' privacy needs the privacy extra")
     trial = with_sweep_noise(config(train__privacy__epsilon=8.0), 5, 40)
     accountant = opacus.RDPAccountant()

@@ -1,4 +1,4 @@
-"""Sweeps on Ray: a trial is the run that its values alone would make, and one that fails does not end the others."""
+"""Sweeps on Ray: a trial equals a run with its values, and a failed trial does not end the others."""
 
 import os
 import signal
@@ -50,8 +50,8 @@ def request(phantom: Path, name: str = "s", space: Space = SPACE, **changes) -> 
     return SweepRequest(TrainingRequest(config, phantom, run_name=name), space, **defaults | changes)
 
 
-class Breaks(PlainTrainer):
-    """Whose trials find the disk full as long as a file is there."""
+class FullDiskTrainer(PlainTrainer):
+    """A trainer whose trials raise a full disk while `file` exists."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -63,11 +63,13 @@ class Breaks(PlainTrainer):
 
 
 @pytest.mark.slow
-def test_a_trial_is_the_run_that_its_values_alone_would_make(phantom, monkeypatch):
+def test_run_sweep_trial_matches_run_with_its_values(phantom, monkeypatch):
     monkeypatch.chdir(phantom.parent)
-    asked = request(Path(phantom.name))
+    sweep_request = request(Path(phantom.name))
     seen, warned = [], []
-    done, _ = run_sweep(asked, watch=lambda trial, number: seen.append((trial.name, number)), warn=warned.append)
+    done, _ = run_sweep(
+        sweep_request, watch=lambda trial, number: seen.append((trial.name, number)), warn=warned.append
+    )
     assert [warning for warning in warned if "the mask is empty" in warning] == warned[:1], "of the healthy subject"
     assert sorted(name for name, _ in seen) == [f"s.{number:03d}" for number in (1, 2, 3, 4)]
     first = next(trial for trial in done.trials if trial.name == "s.001")
@@ -75,7 +77,7 @@ def test_a_trial_is_the_run_that_its_values_alone_would_make(phantom, monkeypatc
     assert (first.state, first.epochs, len(first.curve)) == ("finished", 2, 2)
 
     diverged = [trial for trial in done.trials if trial.values["train.learning_rate"] == TOO_LARGE]
-    assert diverged, "the seed draws one"
+    assert diverged, "the seed samples one"
     for trial in diverged:
         assert trial.state == "diverged"
         assert "lower train.learning_rate" in trial.reason
@@ -88,15 +90,15 @@ def test_a_trial_is_the_run_that_its_values_alone_would_make(phantom, monkeypatc
     assert "Synthetic phantom" in page
     assert "became nan; lower train.learning_rate" in page
 
-    config = override(asked.training.config, first.values)
+    config = override(sweep_request.training.config, first.values)
     alone = train_session(TrainingRequest(config, phantom, run_name="alone", local=True))
     ours, theirs = (load_file(run.model / "networks.safetensors") for run in (named_run("s.001"), alone))
     assert all(ours[name].equal(theirs[name]) for name in theirs)
     assert named_run("s.001").split() == alone.split()
-    said = named_run("s.001").description()
-    assert said["request"]["data"] == str(phantom)
-    assert said["command"] == command_line(), "not that of Ray's worker"
-    assert first.kept == said["kept"]["segment"]["epoch"] + 1
+    record = named_run("s.001").description()
+    assert record.request.data == str(phantom)
+    assert record.command == command_line(), "the command of the driver, not of a Ray worker"
+    assert first.kept == record.kept["segment"].epoch + 1
 
     again, _ = run_sweep(
         stored_request(find_study("s", "sweep"), {"rates": SPACE}),
@@ -108,35 +110,35 @@ def test_a_trial_is_the_run_that_its_values_alone_would_make(phantom, monkeypatc
 
 
 @pytest.mark.slow
-def test_trials_that_fail_alike_end_the_sweep_which_goes_on_when_that_is_mended(phantom, tmp_path):
+def test_run_sweep_stops_on_repeated_error_and_resumes(phantom, tmp_path):
     full = tmp_path / "full"
     full.touch()
-    asked, trainer = request(phantom), Breaks(full)
+    sweep_request, trainer = request(phantom), FullDiskTrainer(full)
     with pytest.raises(RunError, match=r"s: 3 trials, .* ended by the same error: .*No space left on device; fix it"):
-        run_sweep(asked, trainer=trainer)
+        run_sweep(sweep_request, trainer=trainer)
     full.unlink()
-    done, _ = run_sweep(asked, trainer=trainer)
+    done, _ = run_sweep(sweep_request, trainer=trainer)
     assert {trial.state for trial in done.trials} <= {"finished", "diverged"}
     assert [trial.name for trial in done.trials] == [f"s.{number:03d}" for number in (1, 2, 3, 4)]
 
 
 @pytest.mark.slow
-def test_of_a_sweep_that_has_ended_what_failed_is_tried_again(phantom, tmp_path):
+def test_run_sweep_repeats_failed_trials_of_ended_sweep(phantom, tmp_path):
     full = tmp_path / "full"
     full.touch()
-    asked, trainer = request(phantom, trials=2), Breaks(full)
-    failed, _ = run_sweep(asked, trainer=trainer)
+    sweep_request, trainer = request(phantom, trials=2), FullDiskTrainer(full)
+    failed, _ = run_sweep(sweep_request, trainer=trainer)
     assert [trial.state for trial in failed.trials] == ["failed", "failed"]
     with pytest.raises(RunError, match=r"none of its 2 trials came to a score: .*No space left on device; fix it"):
         save_sweep(failed)
     full.unlink()
-    done, _ = run_sweep(asked, trainer=trainer)
+    done, _ = run_sweep(sweep_request, trainer=trainer)
     assert done.trials[0].state == "finished"
     assert not done.failed_trials
 
 
 @pytest.mark.slow
-def test_trials_whose_processes_were_ended_with_the_sweep_say_so(phantom, monkeypatch):
+def test_run_sweep_marks_open_trials_interrupted(phantom, monkeypatch):
     def interrupted(plan, trial, folder, ended):
         open_one = named_run("s.001")
         open_one.folder.mkdir()
@@ -165,7 +167,7 @@ def test_trials_whose_processes_were_ended_with_the_sweep_say_so(phantom, monkey
         ({"space": spaces()["gan_osmosis"]}, "--space gan_osmosis: is of gan_osmosis"),
     ],
 )
-def test_what_cannot_be_searched_is_told_before_ray_is_started(phantom, monkeypatch, changes, message):
+def test_run_sweep_rejects_invalid_search_before_starting_ray(phantom, monkeypatch, changes, message):
     monkeypatch.setattr(
         "ganseg_dist.studies.sweeps.run.cluster_with_shared_paths", lambda *args, **kwargs: pytest.fail("started")
     )
@@ -176,7 +178,7 @@ def test_what_cannot_be_searched_is_told_before_ray_is_started(phantom, monkeypa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_sweep_goes_on_with_the_trials_that_are_left(phantom, tmp_path, number):
+def test_tune_resumes_remaining_trials_after_kill(phantom, tmp_path, number):
     command = [
         sys.executable, "-m", "ganseg_dist", "tune", "ganet_seg_debug", "--data", str(phantom), "--trials", "4",
         "--scheduler", "none", "--run-name", "k", "--space", "ganet_seg_feedback",
@@ -194,7 +196,7 @@ def test_a_killed_sweep_goes_on_with_the_trials_that_are_left(phantom, tmp_path,
     else:
         process.send_signal(number)
         assert process.wait(timeout=60) == 130
-        assert find_study("k", "sweep").remaining(), "it has not ended"
+        assert find_study("k", "sweep").remaining(), "the sweep ended too early"
     made = finished.stat().st_mtime
     subprocess.run(command, check=True, timeout=250, capture_output=True)
     trials = find_study("k", "sweep").results().values()

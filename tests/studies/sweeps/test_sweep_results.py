@@ -1,4 +1,4 @@
-"""What is made of trials that have ended: the best, the front, importance, tables and figures."""
+"""Results of a sweep: best trial, Pareto front, importance, tables and figures."""
 
 import csv
 import json
@@ -37,7 +37,7 @@ def sweep(tmp_path: Path, *trials: TrialResult, metrics=(DICE,)) -> Sweep:
     return Sweep(run, request, metrics, trials)
 
 
-def test_the_best_is_of_those_that_came_to_a_score(tmp_path):
+def test_sweep_best_ignores_trials_without_score(tmp_path):
     found = sweep(
         tmp_path, trial(1, 0.5), trial(2, math.nan, state="diverged"), trial(3, 0.9, state="failed"), trial(4, 0.7)
     )
@@ -47,20 +47,20 @@ def test_the_best_is_of_those_that_came_to_a_score(tmp_path):
     assert smaller.best.name == "s.002"
 
 
-def test_a_trial_that_was_stopped_is_the_best_only_where_none_was_finished(tmp_path):
+def test_sweep_best_prefers_finished_over_stopped_trials(tmp_path):
     found = sweep(tmp_path, trial(1, 0.9, state="stopped"), trial(2, 0.5), trial(3, 0.7))
     assert [record.name for record in found.ranked] == ["s.003", "s.002", "s.001"]
     assert found.best.name == "s.003"
     assert replace(found, trials=found.trials[:1]).best.name == "s.001"
 
 
-def test_without_any_score_the_reason_of_the_first_is_told(tmp_path):
+def test_sweep_best_raises_with_reason_without_scores(tmp_path):
     diverged = replace(trial(1, math.nan, state="diverged"), reason="the loss became nan")
     with pytest.raises(RunError, match=r"s: none of its 1 trials came to a score: the loss became nan"):
         _ = sweep(tmp_path, diverged).best
 
 
-def test_the_front_holds_what_nothing_betters_in_both(tmp_path):
+def test_pareto_front_holds_non_dominated_trials(tmp_path):
     found = sweep(
         tmp_path, trial(1, 0.5, 4.0, a=1.0), trial(2, 0.7, 9.0, a=2.0), trial(3, 0.4, 5.0, a=3.0),
         trial(4, 0.6, 6.0, a=4.0), metrics=(DICE, DISTANCE),
@@ -68,7 +68,7 @@ def test_the_front_holds_what_nothing_betters_in_both(tmp_path):
     assert {record.name for record in pareto_front(found)} == {"s.001", "s.002", "s.004"}
 
 
-def test_the_field_that_decides_is_the_important_one(tmp_path):
+def test_importances_rank_deciding_field_first(tmp_path):
     values = [(x / 10, ((x * 7) % 10 + 1) / 10) for x in range(1, 21)]
     found = sweep(tmp_path, *(trial(n, a, decides=a, idle=b) for n, (a, b) in enumerate(values)))
     shares = importances(found)
@@ -76,18 +76,18 @@ def test_the_field_that_decides_is_the_important_one(tmp_path):
     assert shares["decides"] > 0.8
 
 
-def test_of_few_trials_no_importance_is_told(tmp_path):
+def test_importances_are_empty_for_few_trials(tmp_path):
     found = sweep(tmp_path, *(trial(n, n / 10, a=float(n)) for n in range(1, 5)))
     assert importances(found) == {}
     assert set(figures(found)) == {"curves", "parallel"}
 
 
-def test_of_whole_scans_alone_there_are_no_curves_and_nothing_to_slice(tmp_path):
+def test_figures_omit_curves_without_epoch_scores(tmp_path):
     trials = [replace(trial(n, 0.1 * n, **({"a": 0.5} if n % 2 else {})), curve=()) for n in range(1, 4)]
     assert set(figures(sweep(tmp_path, *trials))) == {"parallel"}
 
 
-def test_fields_of_every_kind_and_gaps_can_be_drawn_and_saved(tmp_path, monkeypatch):
+def test_save_sweep_writes_files_for_every_kind_of_field(tmp_path, monkeypatch):
     monkeypatch.setenv("GANSEG_RUNS", str(tmp_path))
     trials = [
         trial(n, 0.1 * n, 20.0 - n, **{"system.gan": bool(n % 2), "train.learning_rate": 10.0**-n, "n": n % 3})
@@ -110,7 +110,7 @@ def test_fields_of_every_kind_and_gaps_can_be_drawn_and_saved(tmp_path, monkeypa
     assert [row["front"] for row in rows] == ["True", *["False"] * 8]
 
 
-def test_values_of_one_trial_of_a_front_are_asked_for_by_its_name(tmp_path, monkeypatch):
+def test_best_values_accepts_trial_of_front(tmp_path, monkeypatch):
     monkeypatch.setenv("GANSEG_RUNS", str(tmp_path))
     found = sweep(
         tmp_path, trial(1, 0.5, 4.0, a=1.0), trial(2, 0.7, 9.0, a=2.0), trial(3, 0.4, 5.0, a=3.0),
@@ -121,17 +121,17 @@ def test_values_of_one_trial_of_a_front_are_asked_for_by_its_name(tmp_path, monk
     save_sweep(found)
     best = found.run.read("best.json")
     assert best["chosen"].startswith("largest val/dice_wt of the trials that were finished; others of the front")
-    assert [told["trial"] for told in best["front"]] == ["s.002", "s.001"]
+    assert [record["trial"] for record in best["front"]] == ["s.002", "s.001"]
     assert best_values("s") == {"a": 2.0}
     assert best_values("s.001") == {"a": 1.0}
     with pytest.raises(RunError, match=r"s\.004: is no trial of s that came to a score"):
         best_values("s.004")
 
 
-def test_a_winner_is_asked_for_by_the_name_of_a_sweep_that_has_ended(tmp_path, monkeypatch):
+def test_best_values_rejects_unknown_and_unfinished_sweep(tmp_path, monkeypatch):
     monkeypatch.setenv("GANSEG_RUNS", str(tmp_path))
     with pytest.raises(RunError, match="is no sweep"):
         best_values("nothing")
-    Run(tmp_path / "begun").write("study.json", {"kind": "sweep", "trials": 1})
-    with pytest.raises(RunError, match="has not ended; resume with: ganseg tune --resume begun"):
-        best_values("begun")
+    Run(tmp_path / "unfinished").write("study.json", {"kind": "sweep", "trials": 1})
+    with pytest.raises(RunError, match="has not ended; resume with: ganseg tune --resume unfinished"):
+        best_values("unfinished")

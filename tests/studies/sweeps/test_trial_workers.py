@@ -1,4 +1,4 @@
-"""Trials of several Ray Train workers each, and shares of a GPU: what they ask for, and what a death costs them."""
+"""Trials of several Ray Train workers, and shares of a GPU: resources, and recovery after a worker dies."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def cpus():
         ray.shutdown()
 
 
-class KillsAWorker(threading.Thread):
+class WorkerKiller(threading.Thread):
     """Waits until each trial has trained two epochs, then kills one process of their workers."""
 
     def __init__(self, trials: tuple[str, ...]) -> None:
@@ -91,9 +91,9 @@ def epochs_of(checkpoint: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_trial_of_two_workers_goes_on_after_one_of_them_was_killed(cpus, phantom):
+def test_run_sweep_trial_resumes_bit_for_bit_after_worker_is_killed(cpus, phantom):
     """Two trials of the same values: they end the same, though one of four processes was killed on the way."""
-    killer = KillsAWorker(("twins.001", "twins.002"))
+    killer = WorkerKiller(("twins.001", "twins.002"))
     killer.start()
     try:
         done, _ = run_sweep(request(phantom, "twins"))
@@ -114,7 +114,7 @@ def test_a_trial_of_two_workers_goes_on_after_one_of_them_was_killed(cpus, phant
 
 
 @pytest.mark.parametrize(
-    ("workers", "gpus", "share", "asked", "at_once"),
+    ("workers", "gpus", "share", "message", "at_once"),
     [
         (1, False, 1.0, (3, 0), None),
         (1, True, 0.25, (3, 0.25), None),
@@ -122,18 +122,18 @@ def test_a_trial_of_two_workers_goes_on_after_one_of_them_was_killed(cpus, phant
         (2, True, 1.0, (0, 0), 2),  # of five GPUs, two a trial
     ],
 )
-def test_what_a_trial_asks_of_the_cluster(phantom, monkeypatch, workers, gpus, share, asked, at_once):
+def test_tune_plan_requests_resources_per_trial(phantom, monkeypatch, workers, gpus, share, message, at_once):
     monkeypatch.setattr(sweeps, "cluster_resources", lambda: {"CPU": 30.0, "GPU": 5.0})
     wanted = request(phantom, "r", workers, gpus=gpus, gpu_share=share)
     cohort = {"data.modalities": ["t1", "flair"], "data.regions": ["wt"], "train.threads": 3}
     config = override(wanted.training.config, cohort)
     plan = sweeps._tune_plan(wanted, config, (), {})
-    assert (plan.cpus, plan.gpus) == asked
+    assert (plan.cpus, plan.gpus) == message
     assert plan.max_concurrent == at_once
 
 
 @pytest.mark.slow
-def test_trials_that_share_a_gpu_are_granted_their_shares_at_once(cpus, tmp_path):
+def test_run_trials_runs_trials_with_gpu_shares_in_parallel(cpus, tmp_path):
     def trial(values) -> None:
         from ray import tune
 
