@@ -16,7 +16,7 @@ LINK = Link(bandwidth=100.0, latency=1.0)
         (5, 6.0 + 4.8),  # as many rounds as eight need; 2 * 4/5
     ],
 )
-def test_allreduce_takes_its_rounds_latency_and_nearly_twice_the_messages_time(workers, seconds):
+def test_allreduce_time_sums_latency_and_bandwidth_terms(workers, seconds):
     assert LINK.allreduce(workers, 300) == pytest.approx(seconds)
 
 
@@ -36,7 +36,7 @@ def test_step_with_loaders_waits_only_for_slower_reading():
     assert (fast.seconds(1, 8), fast.limit(1, 8)) == (8.0, "compute")
 
 
-def test_floor_of_compute_limits_the_speedup_of_small_shares():
+def test_step_speedup_is_limited_by_compute_floor():
     step = Step(Compute(per_example=1.0, floor=4.0), (), Link(1.0, 0.0), reading=1e9)
     assert step.speedup(2, 8) == pytest.approx(2.0)
     assert step.speedup(8, 8) == pytest.approx(2.0)
@@ -44,7 +44,7 @@ def test_floor_of_compute_limits_the_speedup_of_small_shares():
     assert step.speedup(8, 8, weak=True) == pytest.approx(8.0)
 
 
-def test_slow_network_limits_the_speedup():
+def test_step_speedup_is_limited_by_slow_network():
     step = Step(Compute(1.0), (10_000.0,), LINK, reading=1e9)
     assert step.limit(2, 8) == "network"
     assert step.speedup(2, 8) < 1
@@ -55,7 +55,7 @@ def test_fitted_line_recovers_a_line_and_has_no_negative_intercept():
     assert fitted_line({1: 1.0, 2: 3.0}) == pytest.approx((0.0, (1 + 2 / 3) / (1 + 4 / 9)))
 
 
-def test_messages_of_a_step_are_the_gradient_bytes_of_the_networks_it_trains():
+def test_messages_of_step_are_gradient_bytes_of_trained_networks():
     from benchmarks.scaling import messages_of, settled, stage_of
     from ganseg_dist.systems import build_system
 

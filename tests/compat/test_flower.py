@@ -16,7 +16,7 @@ from ganseg_dist.compat import flower
 from server.grids import InProcessGrid
 
 
-def test_a_bundle_is_checked_before_it_is_unpacked(monkeypatch):
+def test_run_clientapp_checks_bundle_before_unpacking(monkeypatch):
     done = []
 
     def task() -> None:
@@ -34,7 +34,7 @@ def test_a_bundle_is_checked_before_it_is_unpacked(monkeypatch):
     assert done == [(b"good", {"skip_prompt": True})]
 
 
-def test_middleware_is_outermost_in_the_superlink(monkeypatch):
+def test_run_superlink_puts_middleware_first(monkeypatch):
     middleware, seen = Middleware(Starlette), []
     monkeypatch.setattr(extensions, "get_middleware", extensions.get_middleware)
     monkeypatch.setattr(link_cli, "flower_superlink", lambda: seen.extend(extensions.get_middleware()))
@@ -42,17 +42,17 @@ def test_middleware_is_outermost_in_the_superlink(monkeypatch):
     assert seen[0] is middleware
 
 
-def test_flower_unpacks_and_builds_its_app_by_the_names_that_are_replaced():
+def test_flower_uses_patched_private_names():
     assert "install_from_fab" in node.run_clientapp.__code__.co_names
     assert superlink._get_middleware.__code__.co_names[:2] == ("extensions", "get_middleware")
 
 
-def test_only_flowers_simulation_is_simulated():
+def test_is_simulated_is_true_for_flower_simulation_only():
     assert flower.is_simulated(object.__new__(InMemoryGrid))
     assert not flower.is_simulated(InProcessGrid(lambda message, context: message, {}))
 
 
-def test_a_message_gets_the_number_that_its_reply_names():
+def test_set_message_id_is_named_by_reply():
     flower.identify_server(7)
     message = Message(RecordDict(), dst_node_id=3, message_type="train")
     assert message.metadata.run_id == 7
@@ -60,12 +60,12 @@ def test_a_message_gets_the_number_that_its_reply_names():
     assert Message(RecordDict(), reply_to=message).metadata.reply_to_message_id == "12"
 
 
-def test_states_of_runs_and_the_number_of_a_simulated_node_are_named_as_here():
+def test_flower_run_states_and_partition_key_have_known_values():
     assert (Status.FINISHED, SubStatus.COMPLETED) == ("finished", "completed")
     assert PARTITION_ID_KEY == "partition-id"
 
 
-def test_a_superlink_that_does_not_answer_is_a_connection_error(tmp_path, monkeypatch):
+def test_runs_of_raises_connection_error_for_unreachable_superlink(tmp_path, monkeypatch):
     monkeypatch.setenv("FLWR_HOME", str(tmp_path))
     (tmp_path / "config.toml").write_text('[superlink.hub]\naddress = "127.0.0.1:9"\ninsecure = true\n')
     with pytest.raises(ConnectionError):

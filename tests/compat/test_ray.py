@@ -11,7 +11,7 @@ from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy
 from ganseg_dist.compat.ray import is_startup_timeout, set_tuner_callbacks, uploaded_files
 
 
-def test_what_the_elastic_trainer_overrides_exists():
+def test_ray_has_private_names_of_elastic_trainer():
     assert callable(TorchTrainer._initialize_and_run_controller)
     assert callable(ElasticScalingPolicy._maybe_send_resource_request)
     assert list(signature(ElasticScalingPolicy._count_possible_workers).parameters) == ["self", "reserved_resources"]
@@ -23,18 +23,18 @@ def test_what_the_elastic_trainer_overrides_exists():
     assert (scaling.min_workers, scaling.max_workers) == (1, 2)
 
 
-def test_startup_timeout_is_recognised():
+def test_is_startup_timeout_recognizes_timeout():
     assert is_startup_timeout(WorkerGroupStartupTimeoutError(2))
     assert not is_startup_timeout(RuntimeError("2"))
 
 
-def test_callbacks_of_a_tuner_are_replaced():
+def test_set_tuner_callbacks_replaces_callbacks():
     tuner, callback = tune.Tuner(print), tune.Callback()
     set_tuner_callbacks(tuner, [callback])
     assert tuner._local_tuner.get_run_config().callbacks == [callback]
 
 
-def test_uploaded_files_leave_out_what_ignore_files_name(tmp_path, monkeypatch):
+def test_uploaded_files_honour_ignore_files(tmp_path, monkeypatch):
     for file, text in {"a.py": "", "b.npy": "", "c.csv": "", ".gitignore": "*.npy", ".rayignore": "*.csv"}.items():
         (tmp_path / file).write_text(text)
 

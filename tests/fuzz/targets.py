@@ -110,13 +110,13 @@ def _read_case(case: Case) -> list[str]:
     return [*map(str, described), digest(scan.image, labels, affine)]
 
 
-def _small(builder: Callable[..., object], *words: Any, depth: int = 8, **more: Any) -> Callable[[Path], None]:
+def _small(builder: Callable[..., object], *args: Any, depth: int = 8, **more: Any) -> Callable[[Path], None]:
     """A cohort of tests/data/cohorts.py, of fewer voxels."""
 
     def build(root: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(cohorts, "SHAPE", (16, 20, depth))
-            builder(root, *words, **more)
+            builder(root, *args, **more)
 
     return build
 
@@ -155,7 +155,7 @@ def _model(root: Path) -> None:
     from tests.inference.untrained import untrained_weights
 
     config = _tiny_config()
-    weights = untrained_weights(config, root / "drawn.safetensors")
+    weights = untrained_weights(config, root / "untrained.safetensors")
     write_model(
         root / "model",
         config,
@@ -288,7 +288,7 @@ def _outcomes(root: Path) -> None:
 
 
 def _read_outcomes(root: Path) -> Outcome:
-    """As an experiment goes on: what it does not know it scores again."""
+    """As a resumed experiment, which scores unknown trials again."""
     study = Study(Run(root), {"kind": "folds", "trials": {"fold1": {}, "fold2": {}}})
     scored_again = ("scored again",) if study.remaining() else ()
     return Outcome(list(study.results().values()), scored_again)

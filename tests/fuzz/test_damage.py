@@ -103,12 +103,12 @@ def run_many(target: Target, built: Any, tmp_path: Path, seeds: range) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
-def test_damaged_file_is_a_one_line_error_or_harmless(target, built, tmp_path):
+def test_damaged_file_gives_one_line_error_or_no_effect(target, built, tmp_path):
     run_many(target, built, tmp_path, range(target.few))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
-def test_file_damaged_in_many_ways_is_a_one_line_error_or_harmless(target, built, tmp_path):
+def test_many_damages_of_file_give_one_line_error_or_no_effect(target, built, tmp_path):
     run_many(target, built, tmp_path, range(target.few, target.few + MANY))

@@ -82,21 +82,21 @@ def _pattern_of(part: str) -> str:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The words of each command of a block, comments and variables' values left out."""
+    """Tokens of each command of a block, comments and variables' values left out."""
     joined = text.replace("\\\n", " ")
     for line in joined.splitlines():
-        words = shlex.split(line, comments=True)
-        for command in split_at(words, ("&&", "||", "|", ";", "&")):
+        tokens = shlex.split(line, comments=True)
+        for command in split_at(tokens, ("&&", "||", "|", ";", "&")):
             while command and re.fullmatch(r"[A-Z_]+=.*", command[0]):
                 command = command[1:]
             if command:
                 yield command
 
 
-def split_at(words: Sequence[str], separators: Sequence[str]) -> Iterator[list[str]]:
-    """Runs of words between the separators."""
+def split_at(tokens: Sequence[str], separators: Sequence[str]) -> Iterator[list[str]]:
+    """Runs of tokens between the separators."""
     run: list[str] = []
-    for word in words:
+    for word in tokens:
         if word in separators:
             yield run
             run = []

@@ -22,20 +22,20 @@ OTHERS = {"cd", "docker", "export", "kubectl", "make", "mkdir", "sbatch", "sourc
 OURS = re.compile(r"^(?:\$GANSEG/|\./)?((?:deploy|docs|scripts|tune_spaces|benchmarks)/[\w./-]*)$")
 
 CONSOLE = [
-    pytest.param(words, id=f"{page.path.stem}: {' '.join(words)[:60]}")
+    pytest.param(args, id=f"{page.path.stem}: {' '.join(args)[:60]}")
     for page in pages()
     for block in page.blocks
     if block.kind == "console"
-    for words in commands(block.text)
+    for args in commands(block.text)
 ]
 
 
-def check(words: Sequence[str]) -> None:
+def check(args: Sequence[str]) -> None:
     """Raises click.UsageError, or fails, for what no program would take."""
-    program, *rest = words
-    if words[:3] == ["python", "-m", "ganseg_dist"]:
-        program, rest = "ganseg", list(words[3:])
-    for word in words:
+    program, *rest = args
+    if args[:3] == ["python", "-m", "ganseg_dist"]:
+        program, rest = "ganseg", list(args[3:])
+    for word in args:
         check_command_exists(word.partition("=")[2] or word)
     if program in PARSED:
         parse(PARSED[program], program, rest)
@@ -45,9 +45,9 @@ def check(words: Sequence[str]) -> None:
         assert re.search(rf"^{rest[-1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), rest
 
 
-def parse(group: click.Command, name: str, words: Sequence[str]) -> None:
+def parse(group: click.Command, name: str, args: Sequence[str]) -> None:
     """As the program itself would."""
-    command, arguments = group, list(words)
+    command, arguments = group, list(args)
     while isinstance(command, click.Group):
         shown = arguments[0] if arguments else ""
         found = command.commands.get(shown)
@@ -73,9 +73,9 @@ def check_command_exists(word: str) -> None:
         subprocess.run(["bash", "-n", path], check=True, timeout=20)
 
 
-@pytest.mark.parametrize("words", CONSOLE)
-def test_command_for_another_machine_parses_and_its_files_exist(words):
-    check(words)
+@pytest.mark.parametrize("args", CONSOLE)
+def test_guide_console_command_parses_and_its_files_exist(args):
+    check(args)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_command_for_another_machine_parses_and_its_files_exist(words):
         "frobnicate",
     ],
 )
-def test_check_rejects_a_misspelt_command(line):
+def test_check_rejects_misspelt_command(line):
     with pytest.raises((click.UsageError, AssertionError)):
         check(shlex.split(line))
 
@@ -106,11 +106,11 @@ INLINE = [
 
 
 @pytest.mark.parametrize("span", INLINE)
-def test_command_in_a_sentence_has_known_options(span):
-    command, (_, *words) = GANSEG, shlex.split(span)
-    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        assert words[0] in command.commands, span
-        command, words = command.commands[words[0]], words[1:]
+def test_guide_inline_command_has_known_options(span):
+    command, (_, *args) = GANSEG, shlex.split(span)
+    while isinstance(command, click.Group) and args and not args[0].startswith("-"):
+        assert args[0] in command.commands, span
+        command, args = command.commands[args[0]], args[1:]
     known = {option for param in command.params for option in (*param.opts, *param.secondary_opts)} | {"--help"}
-    named = [word.partition("=")[0] for word in words[: words.index("--") if "--" in words else None]]
+    named = [word.partition("=")[0] for word in args[: args.index("--") if "--" in args else None]]
     assert [word for word in named if word.startswith("--") and word not in known] == []

@@ -62,7 +62,7 @@ def run(page: Page, folder: Path) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(1600)
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.path.stem)
-def test_commands_of_a_page_print_what_it_shows_and_leave_its_files(page, folder):
+def test_guide_commands_print_shown_output_and_leave_files(page, folder):
     printed = run(page, folder)
     for block in page.blocks:
         if block.kind == "text":
@@ -75,13 +75,13 @@ def test_commands_of_a_page_print_what_it_shows_and_leave_its_files(page, folder
 # What is fast.
 
 
-def test_index_links_to_every_page():
+def test_guide_index_links_to_every_page():
     index = (GUIDE / "README.md").read_text()
     assert [page.path.name for page in pages() if f"({page.path.name})" not in index] == ["README.md"]
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.path.stem)
-def test_blocks_are_of_known_kinds_and_output_follows_its_commands(page):
+def test_guide_output_blocks_follow_commands(page):
     kinds = [block.kind for block in page.blocks]
     assert set(kinds) <= {"sh", "text", "console"}
     for before, kind in zip(["", *kinds], kinds, strict=False):
@@ -89,13 +89,13 @@ def test_blocks_are_of_known_kinds_and_output_follows_its_commands(page):
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.path.stem)
-def test_page_with_commands_shows_output_and_lists_files(page):
+def test_guide_page_with_commands_shows_output_and_lists_files(page):
     assert any(block.kind == "text" for block in page.blocks)
     assert page.files
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.path.stem)
-def test_links_of_a_page_resolve(page):
+def test_guide_links_resolve(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.prose):
         assert target.startswith("https://") or (page.path.parent / target).exists(), target
 
@@ -114,5 +114,5 @@ def test_links_of_a_page_resolve(page):
         ("code 1", "code 130", False),
     ],
 )
-def test_pattern_matches_other_numbers_and_no_other_words(shown, printed, agrees):
+def test_pattern_matches_other_numbers_but_not_other_text(shown, printed, agrees):
     assert bool(pattern(shown).search(printed)) is agrees

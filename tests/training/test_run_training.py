@@ -1,4 +1,4 @@
-"""The end of an attempt: what a scheduler or a person sends does not tear it."""
+"""Signals of a scheduler or a user while a run is being finished."""
 
 import os
 import signal
@@ -9,14 +9,14 @@ from ganseg_dist.training.run_training import _uninterrupted
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_being_finished_is_not_interrupted(number):
-    heard = []
-    before = signal.signal(number, lambda *told: heard.append(told))
+def test_uninterrupted_defers_signals(number):
+    received = []
+    before = signal.signal(number, lambda *arguments: received.append(arguments))
     try:
         with _uninterrupted():
             os.kill(os.getpid(), number)
-        assert heard == []
+        assert received == []
         os.kill(os.getpid(), number)
-        assert len(heard) == 1, "afterwards it is heard again"
+        assert len(received) == 1, "signals are delivered again afterwards"
     finally:
         signal.signal(number, before)

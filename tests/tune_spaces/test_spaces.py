@@ -1,4 +1,4 @@
-"""Every space begins where its paper or its recipe does, and a system can be built of whatever it draws."""
+"""Search spaces: first values, and systems built from sampled values."""
 
 import optuna
 import pytest
@@ -19,7 +19,7 @@ def resolved(name: str):
 
 
 @pytest.mark.parametrize("name", recipes())
-def test_every_recipe_has_a_space_that_begins_at_its_own_or_published_values(name):
+def test_space_first_values_are_recipe_or_published_values(name):
     config = recipe(name)
     space = space_of(config.system.name, None)
     first = space.first(config)
@@ -29,7 +29,7 @@ def test_every_recipe_has_a_space_that_begins_at_its_own_or_published_values(nam
 
 
 @pytest.mark.parametrize("space", spaces().values(), ids=spaces())
-def test_whatever_a_space_draws_can_be_built(space):
+def test_space_samples_build_a_system(space):
     config = resolved(f"{space.system or 'ganet_seg'}_debug")
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
@@ -38,12 +38,12 @@ def test_whatever_a_space_draws_can_be_built(space):
         build_system(override(config, trial.params))
 
 
-def test_a_field_that_does_not_matter_is_not_asked_for():
+def test_space_omits_fields_without_effect():
     config = override(recipe("ganet_seg_debug"), {"system.gan": False})
     assert set(space_of("ganet_seg", None).first(config)) == {"train.learning_rate", "system.gan"}
 
 
-def test_a_field_that_is_set_is_not_searched():
+def test_space_omits_fields_fixed_by_set():
     config = override(recipe("ganet_seg_debug"), {"system.gan": False, "train.learning_rate": 0.01})
     space = space_of("ganet_seg", None)
     assert set(space.first(config, ["system.gan"])) == {"train.learning_rate"}
@@ -56,33 +56,33 @@ def test_a_field_that_is_set_is_not_searched():
     assert "train.learning_rate" not in space.distributions(config, ["train.learning_rate"])
 
 
-def test_a_space_of_another_system_is_refused():
+def test_space_rejects_recipe_of_other_system():
     with pytest.raises(
         ConfigError, match=r"--space gan_osmosis: is of gan_osmosis, and ganet_seg_debug is a recipe of"
     ):
         spaces()["gan_osmosis"].first(recipe("ganet_seg_debug"))
 
 
-def test_an_unknown_space_names_those_of_the_system():
+def test_space_of_lists_spaces_for_unknown_name():
     with pytest.raises(
         ConfigError, match=r"--space other: no such space; choose among ganet_seg, ganet_seg_feedback, federation"
     ):
         space_of("ganet_seg", "other")
 
 
-def test_what_trials_share_cannot_be_swept():
+def test_space_rejects_fields_of_prepared_data():
     space = Space("sizes", "ganet_seg", lambda trial, config: trial.suggest_categorical("data.size", [32, 64]))
     with pytest.raises(ConfigError, match=r"data\.size changes what is prepared"):
         space.first(recipe("ganet_seg_debug"))
 
 
-def test_a_field_that_does_not_exist_is_told_before_any_trial():
+def test_space_rejects_unknown_field():
     space = Space("typo", "ganet_seg", lambda trial, config: trial.suggest_float("train.learning_rat", 0, 1))
     with pytest.raises(ConfigError, match=r"--space typo: cannot begin .*learning_rat"):
         space.first(recipe("ganet_seg_debug"))
 
 
-def test_a_sweep_begins_inside_its_ranges():
+def test_space_rejects_first_value_outside_range():
     config = override(recipe("ganet_seg_debug"), {"system.adversarial_weight": 50.0})
     with pytest.raises(ConfigError, match=r"--space ganet_seg_feedback: cannot begin .*50.*change them with --set"):
         spaces()["ganet_seg_feedback"].first(config)

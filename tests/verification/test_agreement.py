@@ -13,7 +13,7 @@ SLOW = ("Accountants",)  # tests/federation/test_accountant.py compares with clo
     "section",
     [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in SECTIONS],
 )
-def test_section_agrees_with_the_other_packages(section):
+def test_section_agrees_with_other_packages(section):
     for package in NEEDS.get(section, ()):
         pytest.importorskip(package, reason="comes with pip install 'ganseg-dist[verify]', as make verify does it")
     rows = list(SECTIONS[section](6))
@@ -22,7 +22,7 @@ def test_section_agrees_with_the_other_packages(section):
     assert all(row.n >= 4 for row in rows)
 
 
-def test_compared_values_disagree_beyond_the_bound_or_for_nan():
+def test_compared_fails_beyond_bound_and_for_nan():
     assert compared("a", "b", [(1.0, 1.0), (2.0, 2.0 + 1e-13)], 1e-12).holds
     assert not compared("a", "b", [(1.0, 1.0), (2.0, 2.1)], 1e-12).holds
     assert not compared("a", "b", [(1.0, float("nan"))], 1e-12).holds
