@@ -1,4 +1,4 @@
-"""Whether there is something to learn from, before anything trains."""
+"""Checks of masks and classes before training."""
 
 import shutil
 from dataclasses import replace
@@ -43,7 +43,7 @@ def own(phantom, tmp_path):
     return shutil.copytree(phantom, tmp_path / "own")
 
 
-def refusal(name, data, **changes):
+def training_error(name, data, **changes):
     """Why nothing is trained, in one line; the run's name is still free."""
     config = override(recipe(name), {field.replace("__", "."): value for field, value in changes.items()})
     with pytest.raises(DataError) as caught:
@@ -54,7 +54,7 @@ def refusal(name, data, **changes):
     return str(caught.value)
 
 
-def emptied(root, *, but=()):
+def with_empty_masks(root, *, but=()):
     for file in root.glob("*/*_seg.nii.gz"):
         if file.parent.name not in but:
             mask = nib.load(file)
@@ -63,35 +63,35 @@ def emptied(root, *, but=()):
 
 
 @pytest.mark.parametrize("name", ["ganet_seg_debug", "gan_osmosis_debug"])
-def test_a_segmenter_needs_a_mask_that_holds_something(own, name):
-    assert "all 8 masks are empty: there is nothing to segment" in refusal(name, emptied(own))
-    assert "all 8 masks are empty" in refusal(name, own, system__gan=False)
+def test_train_session_rejects_segmenter_of_empty_masks(own, name):
+    assert "all 8 masks are empty: there is nothing to segment" in training_error(name, with_empty_masks(own))
+    assert "all 8 masks are empty" in training_error(name, own, system__gan=False)
 
 
 @pytest.mark.slow
-def test_validation_patients_without_a_lesion_are_told_and_nothing_is_searched_by_them(own):
+def test_validation_without_lesion_warns_in_training_and_fails_in_sweep(own):
     config = override(recipe("ganet_seg_debug"), {"system.gan": False, "train.epochs": 1})
-    asked = TrainingRequest(config, own, local=True, run_name="mine")
-    plan = plan_training(asked)
+    request = TrainingRequest(config, own, local=True, run_name="mine")
+    plan = plan_training(request)
     split = split_as_configured(plan.cohort, plan.config)
     trained = [case.id for case in plan.cohort.cases if case.patient not in split.validation]
-    emptied(own, but=trained)
-    told = (
+    with_empty_masks(own, but=trained)
+    message = (
         "none of the 1 validation cases shows a lesion, so that no epoch can be scored; raise data.validation_fraction"
     )
     warned = []
-    train_session(asked, tracker=Warned(warned))
-    assert sum(told in warning for warning in warned) == 1
-    with pytest.raises(DataError, match=told):
-        run_sweep(SweepRequest(replace(asked, run_name="swept"), spaces()["ganet_seg"], 2))
+    train_session(request, tracker=Warned(warned))
+    assert sum(message in warning for warning in warned) == 1
+    with pytest.raises(DataError, match=message):
+        run_sweep(SweepRequest(replace(request, run_name="swept"), spaces()["ganet_seg"], 2))
     assert not named_run("swept").folder.exists(), "the name is still free"
 
 
 @pytest.mark.parametrize("name", ["ganet_seg_debug", "gan_osmosis_debug"])
-def test_a_segmenter_needs_a_lesion_in_a_training_patient(own, name):
+def test_train_session_rejects_segmenter_without_lesion_in_training(own, name):
     plan = plan_training(TrainingRequest(recipe(name), own, local=True))
     tested = "BraTS20_Training_005"
-    emptied(own, but=[tested])
+    with_empty_masks(own, but=[tested])
     rows = []
     for case in plan.cohort.cases:
         files = {name: source.files[0] for name, source in case.images.items()} | {"mask": case.mask.files[0]}
@@ -99,33 +99,33 @@ def test_a_segmenter_needs_a_lesion_in_a_training_patient(own, name):
         rows.append({"case": case.id, "patient": case.patient, **files, "labels": "brats",
                      "part": "test" if case.id == tested else "train"})  # fmt: skip
     listed = write_rows(own.parent / "list.csv", rows)
-    said = refusal(name, listed)
-    assert said.startswith(f"{listed}: none of the ")
-    assert "training cases shows a lesion; check the masks, and what their values mean, or add patients" in said
+    result = training_error(name, listed)
+    assert result.startswith(f"{listed}: none of the ")
+    assert "training cases shows a lesion; check the masks, and what their values mean, or add patients" in result
 
 
 @pytest.mark.parametrize("name", ["gan_detector_debug", "dl_gan_cnn_debug"])
-def test_a_classifier_of_masks_needs_slices_of_both_classes(own, name):
-    said = refusal(name, emptied(own))
-    assert "the training patients' images are all of one class, no lesion; add patients with images of lesion" in said
+def test_train_session_rejects_classifier_of_empty_masks(own, name):
+    result = training_error(name, with_empty_masks(own))
+    assert "the training patients' images are all of one class, no lesion; add patients with images of lesion" in result
 
 
-def test_a_classifier_needs_two_classes_in_its_training_patients(tmp_path):
+def test_train_session_rejects_classifier_of_one_training_class(tmp_path):
     root = write_classes(tmp_path / "made", {"Training/glioma": 6, "Testing/glioma": 2, "Testing/none": 2})
-    said = refusal("gan_detector_debug", root)
+    result = training_error("gan_detector_debug", root)
     alike = "the training patients' images are all of one class, glioma; add patients with images of none"
-    assert said == f"{root}: {alike}"
+    assert result == f"{root}: {alike}"
 
 
-def test_classes_that_nobody_knows(tmp_path, monkeypatch):
+def test_train_session_rejects_images_of_unknown_class(tmp_path, monkeypatch):
     root = write_classes(tmp_path / "made", {"glioma": 6, "none": 6})
     monkeypatch.setattr("ganseg_dist.data.slices.slice_classes", lambda name, lesion, slices, classes: [None] * slices)
-    said = refusal("gan_detector_debug", root, system__gan=False)
+    result = training_error("gan_detector_debug", root, system__gan=False)
     unknown = "the training patients' images are of no known class; add patients with images of none, glioma"
-    assert said == f"{root}: {unknown}"
+    assert result == f"{root}: {unknown}"
 
 
-def test_a_detector_learns_from_class_folders_that_are_called_like_what_masks_say(tmp_path):
+def test_detector_trains_on_class_folders_named_lesion_and_no_lesion(tmp_path):
     root = write_classes(tmp_path / "made", {"lesion": 10, "no lesion": 10})
     config = override(recipe("gan_detector_debug"), {"train.epochs": 1, "system.synthesis_epochs": 1})
     run = train_session(TrainingRequest(config, root, local=True, run_name="mine"))
@@ -134,7 +134,7 @@ def test_a_detector_learns_from_class_folders_that_are_called_like_what_masks_sa
     assert any(value > 0 for name, value in detect["losses"].items() if "real" in name)
 
 
-def test_a_case_with_a_class_and_no_mask_teaches_a_classifier(tmp_path):
+def test_plan_training_keeps_case_without_mask_for_classifier(tmp_path):
     rows = []
     for number in range(4):
         save_picture(tmp_path / f"{number}.png", slice_of_head(number))
@@ -150,7 +150,7 @@ def test_a_case_with_a_class_and_no_mask_teaches_a_classifier(tmp_path):
     assert [len(plan.cohort.cases) for plan in plans] == [4, 1]
 
 
-def test_one_class_is_not_to_be_excluded(tmp_path):
+def test_plan_training_rejects_single_class_without_exclude_bad_hint(tmp_path):
     root = write_classes(tmp_path / "made", {"Training/glioma": 6, "Testing/glioma": 2})
     for exclude_bad in (False, True):
         with pytest.raises(DataError) as caught:
@@ -159,7 +159,7 @@ def test_one_class_is_not_to_be_excluded(tmp_path):
         assert "--exclude-bad" not in str(caught.value)
 
 
-def test_synthetic_images_are_not_asked_to_be_registered(own):
+def test_preflight_skips_registration_check_of_synthetic_images(own):
     for flair in own.glob("*/*_flair.nii.gz"):
         image = nib.load(flair)
         nib.save(nib.Nifti1Image(np.roll(np.asarray(image.dataobj), 4, 1), image.affine), flair)

@@ -1,4 +1,4 @@
-"""What is settled before training: who learns from what."""
+"""Planning of a training: data, config and run folder."""
 
 import shlex
 import shutil
@@ -43,7 +43,7 @@ def request(data, **more):
     return TrainingRequest(recipe("ganet_seg_debug"), data, local=True, **more)
 
 
-def test_two_processes_do_not_train_one_run(phantom):
+def test_train_session_rejects_run_trained_by_other_process(phantom):
     plan = plan_training(request(phantom))
     run, _ = open_run("mine", plan.config, plan.data_record, plan.cohort)
     with only_trainer(run), pytest.raises(RunError, match="mine: is being trained by another process"):
@@ -52,7 +52,7 @@ def test_two_processes_do_not_train_one_run(phantom):
         pass
 
 
-def test_no_run_is_begun_in_an_experiments_folder(phantom, tmp_path):
+def test_open_run_rejects_folder_of_experiment(phantom, tmp_path):
     plan = plan_training(request(phantom))
     folder = tmp_path / "runs" / "cv"
     Run(folder).write("study.json", {"kind": "folds", "trials": {}})
@@ -61,7 +61,7 @@ def test_no_run_is_begun_in_an_experiments_folder(phantom, tmp_path):
     assert [file.name for file in folder.iterdir()] == ["study.json"]
 
 
-def test_a_case_without_a_mask_teaches_nothing_and_is_recorded(own):
+def test_plan_training_excludes_and_records_case_without_mask(own):
     (own / "BraTS20_Training_002/BraTS20_Training_002_seg.nii.gz").unlink()
     plan = plan_training(request(own))
     assert "BraTS20_Training_002" not in {case.id for case in plan.cohort.cases}
@@ -69,14 +69,14 @@ def test_a_case_without_a_mask_teaches_nothing_and_is_recorded(own):
     assert (left_out.case, left_out.check) == ("BraTS20_Training_002", "missing-mask")
 
 
-def test_regions_are_nested_outermost_first_however_they_are_asked_for(cohort):
-    asked = override(recipe("ganet_seg_debug"), {"data.regions": ["et", "wt", "tc"]})
-    assert resolve(asked, cohort).data.regions == ("wt", "tc", "et")
+def test_resolve_orders_regions_outermost_first(cohort):
+    config = override(recipe("ganet_seg_debug"), {"data.regions": ["et", "wt", "tc"]})
+    assert resolve(config, cohort).data.regions == ("wt", "tc", "et")
     with pytest.raises(ConfigError, match="lacks wt"):
-        resolve(override(asked, {"data.regions": ["tc", "et"]}), cohort)
+        resolve(override(config, {"data.regions": ["tc", "et"]}), cohort)
 
 
-def test_the_paper_implies_what_nobody_has_set(cohort):
+def test_resolve_applies_defaults_of_paper_reading(cohort):
     paper = override(recipe("ganet_seg_debug"), {"system.reading": "paper"})
     settled = resolve(paper, cohort).data
     assert (settled.enhance, settled.blank_rate) == ("paper", 0.0)
@@ -84,17 +84,17 @@ def test_the_paper_implies_what_nobody_has_set(cohort):
     assert (chosen.enhance, chosen.blank_rate) == ("paper", 0.5)
 
 
-def test_a_healthy_cohort_holds_none_of_the_patients(phantom, own):
+def test_plan_training_rejects_healthy_cohort_of_same_patients(phantom, own):
     with pytest.raises(DataError, match=r"8 of its subjects are patients of .*, such as BraTS20_Training_001"):
         plan_training(request(phantom, healthy=own))
 
 
-def test_a_healthy_cohort_must_be_given_where_the_config_says_so(cohort):
+def test_resolve_requires_healthy_cohort_of_config(cohort):
     with pytest.raises(ConfigError, match="give ganseg train --healthy DATA"):
         resolve(override(recipe("ganet_seg_debug"), {"system.healthy_cohort": True}), cohort)
 
 
-def test_run_that_began_on_other_labels_is_not_gone_on_with(phantom):
+def test_planned_run_rejects_other_labels(phantom):
     plan = plan_training(request(phantom))
     run, _ = open_run("mine", plan.config, plan.data_record, plan.cohort)
     assert run.read("data.json")["labels"] == BRATS.to_json()
@@ -102,7 +102,7 @@ def test_run_that_began_on_other_labels_is_not_gone_on_with(phantom):
         planned_run("mine", plan.config, plan.data_record.model_copy(update={"labels": BRATS_2023}), plan.cohort)
 
 
-def test_most_masks_decide_the_labels_of_a_mixed_cohort(cohort):
+def test_data_record_labels_follow_majority_of_masks(cohort):
     new = [replace(case, scheme=BRATS_2023 if number > 2 else BRATS) for number, case in enumerate(cohort.cases)]
     mixed = replace(cohort, cases=tuple(new))
     learnt_from = data_record(mixed, Preflight(mixed, {case.id: "" for case in new}, ()))
@@ -110,7 +110,7 @@ def test_most_masks_decide_the_labels_of_a_mixed_cohort(cohort):
     assert learnt_from.otherwise_labelled == 3
 
 
-def test_another_healthy_cohort_is_other_data(phantom, tmp_path):
+def test_planned_run_rejects_other_healthy_cohort(phantom, tmp_path):
     from ganseg_dist.data.phantom import make_phantom
 
     plans = []
@@ -121,14 +121,14 @@ def test_another_healthy_cohort_is_other_data(phantom, tmp_path):
             file.rename(file.with_name(file.name.replace("Training_0", "Training_9")))
         plans.append(plan_training(request(phantom, healthy=subjects)))
     first, second = plans
-    asked = request(phantom).to_record()
-    open_run("mine", first.config, first.data_record, first.cohort, request=asked)
+    record = request(phantom).to_record()
+    open_run("mine", first.config, first.data_record, first.cohort, request=record)
     planned_run("mine", first.config, first.data_record, first.cohort)
     with pytest.raises(RunError, match="other data"):
         planned_run("mine", first.config, second.data_record, first.cohort)
 
 
-def test_a_case_is_prepared_for_training_as_for_prediction(cohort, tmp_path):
+def test_prepare_case_matches_prepare_scan(cohort, tmp_path):
     """With some of its channels: a mask of another window would be a shifted one."""
     from ganseg_dist.data.preprocess import prepare_scan
     from ganseg_dist.data.scan import load_scan
@@ -162,38 +162,38 @@ def of_classes(*names):
         (("glioma", "meningioma", "notumor"), ("glioma", "meningioma", "notumor")),
     ],
 )
-def test_of_two_classes_the_one_that_reads_as_negative_comes_first(alphabetical, settled):
+def test_negative_first_orders_negative_class_first(alphabetical, settled):
     assert negative_first(alphabetical) == settled
 
 
-def test_classes_in_no_evident_order_are_told_with_how_to_swap_them():
-    asked = recipe("gan_detector_debug")
+def test_order_message_explains_how_to_swap_ambiguous_classes():
+    config = recipe("gan_detector_debug")
     cohort = of_classes("meningioma", "glioma")
-    settled = resolve(asked, cohort)
+    settled = resolve(config, cohort)
     assert settled.data.classes == ("glioma", "meningioma")
-    told = order_message(asked, settled)
-    assert told.startswith("meningioma counts as the class to be found and glioma as negative")
-    *_, swap = shlex.split(told)
-    swapped = override(asked, parse_assignments([swap]))
+    result = order_message(config, settled)
+    assert result.startswith("meningioma counts as the class to be found and glioma as negative")
+    *_, swap = shlex.split(result)
+    swapped = override(config, parse_assignments([swap]))
     assert resolve(swapped, cohort).data.classes == ("meningioma", "glioma")
     assert order_message(swapped, resolve(swapped, cohort)) is None
-    assert order_message(settled, settled) is None, "a resumed run has been told"
+    assert order_message(settled, settled) is None, "a resumed run does not repeat the note"
 
 
-def test_nothing_is_told_of_classes_that_say_their_order_themselves():
-    asked = recipe("gan_detector_debug")
-    settled = resolve(asked, of_classes("glioma", "no tumour"))
+def test_order_message_is_none_for_evident_order():
+    config = recipe("gan_detector_debug")
+    settled = resolve(config, of_classes("glioma", "no tumour"))
     assert settled.data.classes == ("no tumour", "glioma")
-    assert order_message(asked, settled) is None
-    assert order_message(asked, resolve(asked, of_classes("glioma", "meningioma", "no tumour"))) is None
+    assert order_message(config, settled) is None
+    assert order_message(config, resolve(config, of_classes("glioma", "meningioma", "no tumour"))) is None
 
 
-def test_the_order_that_is_asked_for_stays():
-    asked = override(recipe("gan_detector_debug"), {"data.classes": ["glioma", "no tumour"]})
-    assert resolve(asked, of_classes("glioma", "no tumour")).data.classes == ("glioma", "no tumour")
+def test_resolve_keeps_configured_class_order():
+    config = override(recipe("gan_detector_debug"), {"data.classes": ["glioma", "no tumour"]})
+    assert resolve(config, of_classes("glioma", "no tumour")).data.classes == ("glioma", "no tumour")
 
 
-def test_a_run_says_which_epochs_it_kept():
+def test_epochs_kept_follow_keep_setting():
     monitors = {"joint": Monitor(()), "segment": Monitor(("dice_wt",))}
     dice = {"joint": (0.9, 0.1), "segment": (0.5, 0.7, 0.6)}
     history = [

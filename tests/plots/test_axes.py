@@ -13,7 +13,7 @@ from tests.plots import texts
         ("x" * 70, ["x" * 30, "x" * 29 + "…"]),
     ],
 )
-def test_a_long_name_beside_a_row_takes_two_lines_and_leaves_the_rest_out(name, lines):
+def test_in_two_lines_wraps_and_truncates_long_name(name, lines):
     assert in_two_lines(name).splitlines() == lines
     chart = interval_chart([Bar(name, 0.5)], axis="Dice", limits=(0, 1))
     assert set(lines) <= set(texts(chart))

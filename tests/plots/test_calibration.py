@@ -7,7 +7,7 @@ from ganseg_dist.plots.save import svg
 from tests.plots import texts
 
 
-def test_a_dot_of_four_times_the_images_is_twice_as_wide_and_the_note_is_written():
+def test_calibration_chart_scales_dot_area_with_images():
     chart = calibration_chart([Dot(0.3, 0.2, 100), Dot(0.8, 0.7, 25)], note="ECE 0.1")
     assert "ECE 0.1" in texts(chart)
     marks = re.findall(r'<path id="[^"]*" d="M 0 ([\d.]+) ', svg(chart, "Calibration"))

@@ -5,7 +5,7 @@ from ganseg_dist.plots.save import svg
 from tests.plots import texts
 
 
-def test_a_line_chart_names_lines_phases_and_epochs():
+def test_line_chart_labels_lines_phases_and_epochs():
     lines = {"segmentation": [(1, 1.0), (2, 0.5), (3, 0.2)], "size": [(3, 0.3)]}
     spans = [Span(1, 2, "supervised"), Span(3, 3, "adversarial")]
     chart = line_chart(lines, spans=spans, marked=3)
@@ -14,11 +14,11 @@ def test_a_line_chart_names_lines_phases_and_epochs():
 
 
 @pytest.mark.parametrize(("smallest", "ticks"), [(0.5, {"0.60", "0.75"}), (0.001, {"0.01", "0.1"})])
-def test_a_wide_range_gets_a_log_axis(smallest, ticks):
+def test_line_chart_has_log_axis_for_wide_range(smallest, ticks):
     assert ticks <= set(texts(line_chart({"loss": [(1, 1.0), (2, smallest)]})))
 
 
-def test_what_hardly_changes_is_drawn_as_such_and_every_tick_tells_its_own_value():
+def test_line_chart_keeps_minimum_span_and_plain_ticks():
     shown = texts(line_chart({"l1": [(1, 0.036121), (2, 0.036123), (3, 0.036122)]}))
     assert not any("e" in text and text[0].isdigit() for text in shown if text)
     levels = sorted(float(text) for text in shown if text and "." in text)
@@ -26,17 +26,17 @@ def test_what_hardly_changes_is_drawn_as_such_and_every_tick_tells_its_own_value
     assert levels[-1] - levels[0] > 0.002
 
 
-def test_shares_are_never_drawn_by_their_logarithms():
+def test_line_chart_has_linear_axis_for_shares():
     line = [(1, 0.01), (2, 0.9)]
     assert "0.1" in texts(line_chart({"dice": line}))
     assert {"0.0", "0.2"} <= set(texts(line_chart({"dice": line}, shares=True)))
 
 
-def test_values_of_zero_keep_the_axis_linear():
+def test_line_chart_has_linear_axis_for_zeros():
     assert "0.00" in texts(line_chart({"loss": [(1, 1.0), (2, 0.0)]}))
 
 
-def test_the_chosen_number_of_clusters_is_marked_where_it_is_known():
+def test_elbow_chart_marks_chosen_number_of_clusters():
     points = [(1, 9.0), (2, 4.0), (3, 1.0)]
     assert "k = 2, chosen" in texts(elbow_chart(points, chosen=2))
     assert not any("chosen" in text for text in texts(elbow_chart(points)) if text)
@@ -51,5 +51,5 @@ def test_the_chosen_number_of_clusters_is_marked_where_it_is_known():
         ([-0.3, 0.0], [0.0, 0.1]),
     ],
 )
-def test_names_at_the_lines_ends_do_not_touch(heights, expected):
+def test_apart_separates_line_labels(heights, expected):
     assert _apart(heights, 0.1) == pytest.approx(expected)

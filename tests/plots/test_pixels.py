@@ -6,7 +6,7 @@ SQUARE = np.zeros((8, 8), np.uint8)
 SQUARE[2:5, 3:7] = 1
 
 
-def test_an_outline_runs_between_inside_and_outside_pixels():
+def test_outlines_run_between_pixels():
     (contour,) = outlines(SQUARE)
     assert contour.min(axis=0).tolist() == [2.5, 1.5]
     assert contour.max(axis=0).tolist() == [6.5, 4.5]
@@ -14,7 +14,7 @@ def test_an_outline_runs_between_inside_and_outside_pixels():
     assert outline_path(SQUARE).count("Z") == 1
 
 
-def test_a_mask_at_the_border_has_a_closed_outline_and_an_empty_one_none():
+def test_outlines_close_at_border_and_are_empty_for_empty_mask():
     (contour,) = outlines(np.ones((4, 4), np.uint8))
     assert contour[0].tolist() == contour[-1].tolist()
     assert contour.min() == -0.5
@@ -22,7 +22,7 @@ def test_a_mask_at_the_border_has_a_closed_outline_and_an_empty_one_none():
     assert outline_path(np.zeros((4, 4), np.uint8)) == ""
 
 
-def test_grey_and_heat_keep_order_and_a_shared_window():
+def test_grey_and_heat_are_monotonic_and_share_window():
     plane = np.linspace(-1, 1, 64).reshape(8, 8)
     assert grey(plane)[0, 0] == 0
     assert grey(plane)[-1, -1] == 255

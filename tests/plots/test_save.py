@@ -12,7 +12,7 @@ from ganseg_dist.plots.save import save_png, svg
 from ganseg_dist.printable import printable
 
 
-def test_figures_take_their_colours_from_the_page_and_escape_their_words():
+def test_svg_uses_page_colours_and_escapes_text():
     bars = [Bar("<model> $a$", 0.8, 0.7, 0.9, emphasised=True), Bar("other", 0.5)]
     text = svg(interval_chart(bars, axis="Dice", limits=(0, 1)), '"5 < 6"')
     assert "var(--figure-accent)" in text
@@ -21,19 +21,19 @@ def test_figures_take_their_colours_from_the_page_and_escape_their_words():
     assert ET.fromstring(text).attrib["aria-label"] == '"5 < 6"'
 
 
-def test_equal_data_give_equal_figures_and_ids_of_two_figures_differ():
-    def drawn(values):
+def test_svg_is_reproducible_with_unique_ids():
+    def chart(values):
         return svg(strip_chart({"a": values}, axis="Dice"), "Cases")
 
     def ids(text):
         return {element.attrib["id"] for element in ET.fromstring(text).iter() if "id" in element.attrib}
 
-    assert drawn([0.1, 0.2]) == drawn([0.1, 0.2])
-    assert ids(drawn([0.1, 0.2]))
-    assert not ids(drawn([0.1, 0.2])) & ids(drawn([0.1, 0.3]))
+    assert chart([0.1, 0.2]) == chart([0.1, 0.2])
+    assert ids(chart([0.1, 0.2]))
+    assert not ids(chart([0.1, 0.2])) & ids(chart([0.1, 0.3]))
 
 
-def drawn(*labels: str) -> Figure:
+def labelled_figure(*labels: str) -> Figure:
     figure = Figure()
     axes = figure.subplots()
     axes.set_yticks(range(len(labels)), labels)
@@ -44,8 +44,8 @@ def drawn(*labels: str) -> Figure:
 
 
 @pytest.mark.parametrize("name", ["$\\foo$", "$x$", "f$unmatched", "\x1b[31mred", "not UTF-8 \udcff", "東京"])
-def test_a_figure_shows_a_name_as_it_is(name, tmp_path):
-    figure = drawn(name, "other")
+def test_save_png_shows_names_without_math_and_escapes(name, tmp_path):
+    figure = labelled_figure(name, "other")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         save_png(figure, tmp_path / "figure.png")
@@ -53,7 +53,7 @@ def test_a_figure_shows_a_name_as_it_is(name, tmp_path):
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [printable(name), "other"]
 
 
-def test_a_dollar_begins_no_formula(tmp_path):
+def test_save_png_draws_dollar_signs(tmp_path):
     pixels = []
     for number, title in enumerate(("x", "$x$")):
         figure = Figure()
