@@ -37,7 +37,7 @@ SCORES = {
 
 
 def finished_run(root: Path) -> Run:
-    """Everything there, with a GAN, on three regions of a phantom; names hold what HTML must escape."""
+    """A complete run with a GAN on three regions of a phantom; names hold characters that HTML must escape."""
     run = _described(root / "phantom-ganet-seg-01", "ganet_seg_small", ["wt", "tc", "et"], MRI, phantom=True)
     run.write("history.json", [*_healthy_history(14), *_segment_history(40, ["wt", "tc", "et"], supervised=10)])
     dice = {"epoch": 38, "best_of": ["dice_wt", "dice_tc", "dice_et"]}
@@ -47,7 +47,7 @@ def finished_run(root: Path) -> Run:
 
 
 def just_trained_run(root: Path) -> Run:
-    """One epoch, no evaluation, nothing but what training writes first."""
+    """A run after its first epoch, without evaluation."""
     run = Run(root / "fresh")
     run.describe(name="fresh", recipe="ganet_seg_debug", status="running")
     run.write("history.json", _healthy_history(1))
@@ -55,7 +55,7 @@ def just_trained_run(root: Path) -> Run:
 
 
 def plain_unet_run(root: Path) -> Run:
-    """Without any GAN part."""
+    """A run of a plain U-Net."""
     run = _described(root / "plain", "ganet_seg_small", ["wt"], MRI, changes={"system.gan": False})
     run.write("history.json", _segment_history(12, ["wt"], supervised=12))
     _evaluate(run, "validation", ["wt"], channels=4, unit="mm", gan=False)
@@ -63,7 +63,7 @@ def plain_unet_run(root: Path) -> Run:
 
 
 def picture_run(root: Path) -> Run:
-    """Colour pictures without spacing: distances in pixels."""
+    """A run on colour pictures without spacing: distances in pixels."""
     run = _described(root / "pictures", "ganet_seg_debug", ["wt"], ["red", "green", "blue"])
     run.write("history.json", [*_healthy_history(2), *_segment_history(2, ["wt"], supervised=1)])
     _evaluate(run, "test", ["wt"], channels=3, unit="px", gan=True)
@@ -71,15 +71,15 @@ def picture_run(root: Path) -> Run:
 
 
 def osmosis_run(root: Path) -> Run:
-    """GAN-OSMOSIS, which knows nothing of healthy tissue."""
-    run = _described(root / "painter", "gan_osmosis_debug", ["wt"], MRI)
+    """A run of GAN-OSMOSIS, which has no model of healthy tissue."""
+    run = _described(root / "osmosis", "gan_osmosis_debug", ["wt"], MRI)
     run.write("history.json", _segment_history(2, ["wt"], supervised=2))
     _evaluate(run, "test", ["wt"], channels=4, unit="mm", gan=False)
     return run
 
 
 def federated_run(root: Path, sites: int = 3) -> Run:
-    """Sites that trained together: two stages, one site that misses a round and has an update left out."""
+    """A federation of two stages, in which one site misses a round and has an update left out."""
     changes = {"federation.encoding": "fp16"}
     run = _described(root / "together.federated", "ganet_seg_debug", ["wt"], MRI, changes=changes)
     run.write("history.json", [*_healthy_history(4), *_segment_history(8, ["wt"], supervised=8)])

@@ -24,7 +24,7 @@ def image(case, truth, predicted, sure):
     return ImageRow(case, case, "s", 0, truth, predicted, (1 - sure, sure))
 
 
-def test_the_surest_mistakes_come_first_and_what_is_right_or_unknown_is_none():
+def test_mistakes_are_sorted_and_exclude_correct_and_unknown_images():
     images = [
         image("right", "b", "b", 0.99),
         image("unsure", "a", "b", 0.6),
@@ -39,7 +39,7 @@ def test_the_surest_mistakes_come_first_and_what_is_right_or_unknown_is_none():
     ]
 
 
-def test_shares_of_the_confusion_matrix_are_of_the_true_class(tmp_path):
+def test_confusion_rows_are_normalized_by_true_class(tmp_path):
     summary = Records.of(classifier_run(tmp_path)).classifications[0].summary
     rows = confusion_rows(summary)
     assert [row.n_images for row in rows] == [20, 16, 24, 0]
@@ -50,7 +50,7 @@ def test_shares_of_the_confusion_matrix_are_of_the_true_class(tmp_path):
     assert [cell.share for cell in rows[3].cells] == [None] * 4
 
 
-def test_a_classifiers_page_shows_what_was_measured(tmp_path):
+def test_report_of_classifier_shows_scores(tmp_path):
     run = classifier_run(tmp_path)
     page, view = write_report(run).read_text(), viewed(run)
     assert [key.name for key in view.key_scores] == ["Accuracy", "Balanced accuracy", "Macro F1"]
@@ -72,7 +72,7 @@ def test_a_classifiers_page_shows_what_was_measured(tmp_path):
     assert commands(Records.of(run))[-1] == "ganseg evaluate classifier --data /data/cohort"
 
 
-def test_two_classes_have_an_area_and_an_operating_point(tmp_path):
+def test_report_of_detector_shows_auroc_and_operating_point(tmp_path):
     run = detector_run(tmp_path)
     page, view = write_report(run).read_text(), viewed(run)
     assert [key.name for key in view.key_scores][3:] == ["AUROC", "Sensitivity at 90% specificity"]
@@ -86,7 +86,7 @@ def test_two_classes_have_an_area_and_an_operating_point(tmp_path):
     assert "Number of clusters" not in page
 
 
-def test_only_the_calibration_bins_with_images_are_drawn(tmp_path):
+def test_class_view_plots_filled_calibration_bins_only(tmp_path):
     view = viewed(classifier_run(tmp_path))
     filled = [each for each in view.summary.scores.calibration if each.n_images]
     assert 1 < len(filled) < len(view.summary.scores.calibration)
@@ -94,7 +94,7 @@ def test_only_the_calibration_bins_with_images_are_drawn(tmp_path):
     assert f"ECE {view.summary.scores.expected_calibration_error.mean:.3f}" in view.calibration.figure
 
 
-def test_what_is_missing_of_a_classifier_is_said(tmp_path):
+def test_report_of_classifier_notes_missing_results(tmp_path):
     run = detector_run(tmp_path)
     summary = run.read("evaluation/test/summary.json")
     run.write("evaluation/test/summary.json", summary | {"operating_point": None})
@@ -106,7 +106,7 @@ def test_what_is_missing_of_a_classifier_is_said(tmp_path):
     assert "Not evaluated yet: <code>ganseg evaluate detector" in write_report(run).read_text()
 
 
-def test_damaged_results_of_a_classifier_are_named(tmp_path):
+def test_report_rejects_damaged_classifier_results(tmp_path):
     run = classifier_run(tmp_path)
     file = run.evaluation("test") / "images.csv"
     with file.open() as stream:
@@ -126,7 +126,7 @@ def test_damaged_results_of_a_classifier_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(("augmentation", "control"), [("classical", True), ("none", True), ("both", False)])
-def test_a_detector_without_generated_images_is_marked_as_a_control(tmp_path, augmentation, control):
+def test_report_marks_detector_without_gan_as_control(tmp_path, augmentation, control):
     run = detector_run(tmp_path)
     run.write("config.json", json.loads(override(run.config(), {"system.augmentation": augmentation}).to_json()))
     assert ("control, no GAN" in write_report(run).read_text()) == control

@@ -15,7 +15,7 @@ USUAL = {"seen/flair": 0.0, "raw/flair": 300.0, "thickness": 1.0, "side": 256, "
 
 
 def a_site(patients: int = 10, *, silent: bool = False, **changed) -> Fingerprint:
-    """Ten patients who are alike, of pictures unless something is said of their spacing."""
+    """Ten patients who are alike, of pictures unless a spacing is given."""
     points = {}
     for name, axis in AXES.items():
         value = changed.get(name.partition("/")[0], USUAL.get(name, "not known"))
@@ -30,7 +30,7 @@ def _bin(axis: Axis, value) -> int:
     return len(axis.apart) + int(axis.scale.bins(value))
 
 
-def drawn(sites: dict[str, Fingerprint]):
+def charts_by_title(sites: dict[str, Fingerprint]):
     charts = fingerprint_charts(sum_fingerprints(sites.values()), sites, differences(sites))
     return {chart.title: chart for chart in charts}
 
@@ -39,8 +39,8 @@ def texts(svg: str) -> set[str]:
     return {element.text for element in ET.fromstring(svg).iter() if element.tag.endswith("text")}
 
 
-def test_every_histogram_has_a_chart_that_names_sites_bins_and_units():
-    charts = drawn({"north": a_site(), "south": a_site(lesion="no mask", classes="healthy")})
+def test_fingerprint_charts_label_sites_bins_and_units():
+    charts = charts_by_title({"north": a_site(), "south": a_site(lesion="no mask", classes="healthy")})
     assert list(charts) == [
         "Channel flair after normalisation", "Channel flair as exported", "Slice thickness", "Matrix size",
         "Region wt", "Classes",
@@ -55,44 +55,44 @@ def test_every_histogram_has_a_chart_that_names_sites_bins_and_units():
     assert 'aria-label="Slice thickness"' in charts["Slice thickness"].figure
 
 
-def test_zero_on_a_scale_has_no_sign():
-    labels = texts(drawn({"north": a_site(), "south": a_site()})["Channel flair after normalisation"].figure)
+def test_fingerprint_chart_has_no_negative_zero():
+    labels = texts(charts_by_title({"north": a_site(), "south": a_site()})["Channel flair after normalisation"].figure)
     assert "0" in labels
     assert "-0" not in labels
 
 
-def test_spacing_that_nobody_knows_is_left_out():
-    assert "In-plane spacing" not in drawn({"north": a_site(), "south": a_site()})
-    assert "In-plane spacing" in drawn({"north": a_site(in_plane=1.0), "south": a_site()})
+def test_fingerprint_charts_omit_unknown_spacing():
+    assert "In-plane spacing" not in charts_by_title({"north": a_site(), "south": a_site()})
+    assert "In-plane spacing" in charts_by_title({"north": a_site(in_plane=1.0), "south": a_site()})
 
 
-def test_the_caption_says_who_stands_out_and_who_tells_nothing():
+def test_fingerprint_caption_names_deviating_and_withholding_sites():
     sites = {"a": a_site(), "b": a_site(raw=0.3), "c": a_site(), "d": a_site(4, silent=True)}
-    charts = drawn(sites)
+    charts = charts_by_title(sites)
     assert "Stands out: b: channel flair as exported lies 3.0 factors" in charts["Channel flair as exported"].caption
     assert charts["Matrix size"].caption == "d tells nothing here."
-    everybody = drawn({name: site for name, site in sites.items() if name != "d"})
-    assert everybody["Matrix size"].caption == ""
+    disclosing = charts_by_title({name: site for name, site in sites.items() if name != "d"})
+    assert disclosing["Matrix size"].caption == ""
     assert "● d" not in texts(charts["Matrix size"].figure)
 
 
-def test_of_many_sites_those_that_stand_out_are_named():
+def test_fingerprint_chart_of_many_sites_labels_deviating_site_only():
     sites = {f"site{index}": a_site(raw=0.3 if index == 7 else 300.0) for index in range(23)}
-    charts = drawn(sites)
+    charts = charts_by_title(sites)
     named = {text for text in texts(charts["Channel flair as exported"].figure) if text and text.startswith("●")}
     assert named == {"● site7", f"● {TOGETHER}"}
     assert charts["Channel flair as exported"].figure.count("var(--figure-muted)") > 20
 
 
-def test_names_of_bins_in_two_lines_leave_room_for_the_unit_below():
+def test_fingerprint_chart_is_taller_with_two_line_bin_names():
     heights = {}
     for lesion in (20.0, "no mask"):
-        chart = drawn({"north": a_site(), "south": a_site(lesion=lesion)})["Region wt"]
+        chart = charts_by_title({"north": a_site(), "south": a_site(lesion=lesion)})["Region wt"]
         heights[lesion] = float(ET.fromstring(chart.figure).attrib["viewBox"].split()[3])
     assert heights["no mask"] > heights[20.0]
 
 
-def test_a_sum_alone_is_drawn_where_nobody_may_see_the_sites():
+def test_fingerprint_charts_show_sum_without_sites():
     total = sum_fingerprints([a_site(), a_site()])
     charts = fingerprint_charts(total, {})
     assert {f"● {TOGETHER}"} == {text for text in texts(charts[0].figure) if text and text.startswith("●")}
@@ -101,8 +101,10 @@ def test_a_sum_alone_is_drawn_where_nobody_may_see_the_sites():
 
 
 @pytest.mark.parametrize(("number", "rows"), [(1, 1), (8, 4)])
-def test_long_names_stand_in_rows_inside_the_figure(number: int, rows: int):
-    figure = drawn({f"a-hospital-of-a-long-name-{index}": a_site() for index in range(number)})["Matrix size"].figure
+def test_fingerprint_chart_wraps_long_site_names(number: int, rows: int):
+    figure = charts_by_title({f"a-hospital-of-a-long-name-{index}": a_site() for index in range(number)})[
+        "Matrix size"
+    ].figure
     names = [element for element in ET.fromstring(figure).iter() if (element.text or "").startswith("●")]
     places = [(float(name.attrib["x"]), float(name.attrib["y"])) for name in names]
     assert len(names) == number + 1

@@ -20,7 +20,7 @@ REGIONS = ("wt", "tc")
 TWO = BRATS.of_regions(REGIONS)
 
 
-def drawn(file, masks, affine=None, scheme=TWO, case="p1"):
+def overlay_file(file, masks, affine=None, scheme=TWO, case="p1"):
     """The overlay of a scan of three slices of 16 x 20, brighter from slice to slice."""
     image = np.zeros((1, 16, 20, 3), np.float32)
     image[:, 4:12, 4:16] = np.array([100, 200, 300])
@@ -44,33 +44,33 @@ def masks(*boxes):
     return stack
 
 
-def test_the_slice_with_the_most_lesion_is_shown_with_a_colour_a_region(tmp_path):
+def test_write_overlay_shows_slice_with_largest_lesion(tmp_path):
     small = masks((0, (5, 7), (5, 7), 0))
     large = small + masks((0, (4, 11), (4, 15), 2), (1, (6, 8), (6, 8), 2))
-    file = drawn(tmp_path / "sub" / "a.png", large)
+    file = overlay_file(tmp_path / "sub" / "a.png", large)
     assert pixels_of(file, "wt") > pixels_of(file, "tc") > 0
-    assert pixels_of(file, "wt") > 2 * pixels_of(drawn(tmp_path / "b.png", small), "wt") > 0
+    assert pixels_of(file, "wt") > 2 * pixels_of(overlay_file(tmp_path / "b.png", small), "wt") > 0
     assert pixels_of(file, "wt", half=0) == pixels_of(file, "tc", half=0) == 0
 
 
-def test_nothing_predicted_is_the_middle_slice_without_outlines(tmp_path):
-    file = drawn(tmp_path / "a.png", masks())
+def test_write_overlay_has_no_outline_for_empty_prediction(tmp_path):
+    file = overlay_file(tmp_path / "a.png", masks())
     assert pixels_of(file, "wt") == pixels_of(file, "tc") == 0
 
 
-def test_a_case_name_is_no_formula(tmp_path):
-    assert drawn(tmp_path / "a.png", masks(), case="$\\frac$").is_file()
+def test_write_overlay_accepts_dollar_signs_in_case_name(tmp_path):
+    assert overlay_file(tmp_path / "a.png", masks(), case="$\\frac$").is_file()
 
 
-def test_a_slice_has_the_shape_it_has_in_the_body(tmp_path):
+def test_write_overlay_keeps_aspect_ratio_in_millimetres(tmp_path):
     """Voxels 2 mm along R and 1 mm along A: 16 x 2 mm wide, 20 x 1 mm high."""
-    picture = Image.open(drawn(tmp_path / "a.png", masks(), np.diag([2.0, 1.0, 3.0, 1.0])))
+    picture = Image.open(overlay_file(tmp_path / "a.png", masks(), np.diag([2.0, 1.0, 3.0, 1.0])))
     height = picture.height / 120 - 2 * MARGIN_INCHES
     assert height / PANEL_INCHES == pytest.approx(20 / 32, abs=0.01)
 
 
-def test_a_full_disk_leaves_the_earlier_picture(tmp_path, monkeypatch):
-    file = drawn(tmp_path / "a.png", masks())
+def test_write_overlay_keeps_earlier_file_when_disk_is_full(tmp_path, monkeypatch):
+    file = overlay_file(tmp_path / "a.png", masks())
     earlier = file.read_bytes()
 
     def half(canvas, path, **_):
@@ -79,12 +79,12 @@ def test_a_full_disk_leaves_the_earlier_picture(tmp_path, monkeypatch):
 
     monkeypatch.setattr(FigureCanvasAgg, "print_png", half)
     with pytest.raises(GansegError, match=r"a\.png: cannot be written \(No space left on device\)"):
-        drawn(file, masks((0, (4, 11), (4, 15), 1)))
+        overlay_file(file, masks((0, (4, 11), (4, 15), 1)))
     assert file.read_bytes() == earlier
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_legend_has_the_models_own_names(tmp_path, monkeypatch):
+def test_write_overlay_legend_uses_label_names_of_model(tmp_path, monkeypatch):
     """A name may hold what matplotlib would take for a formula."""
     seen = []
     print_png = FigureCanvasAgg.print_png
@@ -96,5 +96,5 @@ def test_legend_has_the_models_own_names(tmp_path, monkeypatch):
     monkeypatch.setattr(FigureCanvasAgg, "print_png", looked_at)
     tissues = {"background": 0, "oedema": 1, "$NCR_{$ and ET": 2}
     scheme = LabelScheme(tissues, {"wt": ("oedema", "$NCR_{$ and ET"), "tc": ("$NCR_{$ and ET",)})
-    drawn(tmp_path / "a.png", masks(), scheme=scheme)
+    overlay_file(tmp_path / "a.png", masks(), scheme=scheme)
     assert seen == ["Whole tumour, predicted", "$NCR_{$ and ET, predicted"]

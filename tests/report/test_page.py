@@ -87,7 +87,7 @@ def page(request, tmp_path):
     return write_report(request.param(tmp_path)).read_text()
 
 
-def test_the_page_is_whole_and_asks_for_nothing_from_outside(page):
+def test_report_is_well_formed_and_self_contained(page):
     elements = Elements(page)
     assert elements.open == []
     assert elements.tags["svg"] >= 2
@@ -95,25 +95,25 @@ def test_the_page_is_whole_and_asks_for_nothing_from_outside(page):
     assert not re.search(r"url\((?!#)|@import|<link", page)
 
 
-def test_every_picture_has_words_and_every_id_is_one_of_its_kind(page):
+def test_report_pictures_have_alt_text_and_ids_are_unique(page):
     elements = Elements(page)
     assert elements.unnamed_pictures == 0
     assert [name for name, times in Counter(elements.ids).items() if times > 1] == []
     assert {address[1:] for address in elements.addresses if address.startswith("#")} <= set(elements.ids)
 
 
-def test_what_a_person_named_is_escaped(tmp_path):
+def test_report_escapes_names(tmp_path):
     page = write_report(finished_run(tmp_path)).read_text()
     assert "Ulm-&lt;b&gt;007&lt;/b&gt;" in page
     assert "<b>007" not in page
 
 
-def test_a_phantom_is_called_one_and_patients_are_not(tmp_path):
+def test_report_marks_phantom_as_synthetic(tmp_path):
     assert "Synthetic phantom, not patients" in write_report(finished_run(tmp_path)).read_text()
     assert "not patients" not in write_report(plain_unet_run(tmp_path)).read_text()
 
 
-def test_a_finished_run_shows_scores_intervals_and_comparisons(tmp_path):
+def test_report_of_finished_run_shows_scores_intervals_and_comparisons(tmp_path):
     page = write_report(finished_run(tmp_path)).read_text()
     for shown in (
         "Whole tumour Dice against FLAIR threshold: better, +0.240 (+0.210 to +0.270, n = 21).",
@@ -134,7 +134,7 @@ def test_a_finished_run_shows_scores_intervals_and_comparisons(tmp_path):
     assert page.count('class="outline predicted-outline"') == 3 * 3 + 3
 
 
-def test_what_is_missing_is_said(tmp_path):
+def test_report_notes_missing_files(tmp_path):
     fresh = write_report(just_trained_run(tmp_path)).read_text()
     assert "Not evaluated yet" not in fresh
     assert "Training has not come to its end" in fresh
@@ -145,11 +145,11 @@ def test_what_is_missing_is_said(tmp_path):
     for lost in ("history.json", "evaluation/test/cases.csv", "evaluation/test/gallery.npz"):
         (bare.folder / lost).unlink()
     page = write_report(bare).read_text()
-    for said in ("No training curves yet", "No scores of single cases", "No pictures were kept", "No reconstructions"):
-        assert said in page, said
+    for note in ("No training curves yet", "No scores of single cases", "No pictures were kept", "No reconstructions"):
+        assert note in page, note
 
 
-def test_a_section_that_nothing_was_measured_for_is_left_out(tmp_path):
+def test_report_omits_sections_without_results(tmp_path):
     run = finished_run(tmp_path)
     whole = write_report(run).read_text()
     headings = ("Paired differences", "Healthy model", "Slice detection by the discriminator", "#test-detection")
@@ -165,7 +165,7 @@ def test_a_section_that_nothing_was_measured_for_is_left_out(tmp_path):
     assert "Healthy model" not in page
 
 
-def test_a_finished_run_without_an_evaluation_says_how_to_get_one(tmp_path):
+def test_report_names_evaluate_command_without_evaluation(tmp_path):
     run = plain_unet_run(tmp_path)
     shutil.rmtree(run.folder / "evaluation")
     page = write_report(run).read_text()
@@ -173,7 +173,7 @@ def test_a_finished_run_without_an_evaluation_says_how_to_get_one(tmp_path):
     assert "--resume" not in page
 
 
-def test_an_interrupted_run_says_so_in_words_and_how_to_go_on(tmp_path):
+def test_report_of_interrupted_run_names_reason_and_resume_command(tmp_path):
     run = just_trained_run(tmp_path)
     run.describe(status="interrupted", error="KeyboardInterrupt")
     page = write_report(run).read_text()
@@ -185,14 +185,14 @@ def test_an_interrupted_run_says_so_in_words_and_how_to_go_on(tmp_path):
 
 
 @pytest.mark.parametrize("make", [plain_unet_run, osmosis_run])
-def test_what_a_system_does_not_have_is_not_spoken_of(make, tmp_path):
+def test_report_omits_sections_foreign_to_system(make, tmp_path):
     page = write_report(make(tmp_path)).read_text()
     for absent in ("Healthy model", "Detection", "discriminator tells", "ROC", "anomaly map"):
         assert absent not in page, absent
     assert "Healthy model" in write_report(finished_run(tmp_path)).read_text()
 
 
-def test_generated_images_stand_beside_real_ones_and_their_masks(tmp_path):
+def test_report_shows_generated_images_beside_real_ones_and_masks(tmp_path):
     run = osmosis_run(tmp_path)
     assert "No example pictures lie beside this run" in write_report(run).read_text()
     draw_sheet(run, "joint", 40, rows=3, columns=4)
@@ -209,7 +209,7 @@ def test_generated_images_stand_beside_real_ones_and_their_masks(tmp_path):
     ], "first, second and last column of each row, without the titles"
 
 
-def test_generated_images_name_the_convention_that_their_sheet_was_drawn_in(tmp_path):
+def test_report_states_display_convention_of_example_sheet(tmp_path):
     run = osmosis_run(tmp_path)
     draw_sheet(run, "joint", 40, rows=1, columns=4, caption="radiological: <right> on the left")
     page = write_report(run).read_text()
@@ -219,7 +219,7 @@ def test_generated_images_name_the_convention_that_their_sheet_was_drawn_in(tmp_
     assert "in stage segment.</p>" in write_report(run).read_text()
 
 
-def test_a_gallery_that_does_not_say_whether_sides_are_known_is_to_be_made_again(tmp_path):
+def test_report_rejects_gallery_without_sides_known(tmp_path):
     run = plain_unet_run(tmp_path)
     gallery = run.evaluation("validation") / "gallery.npz"
     with np.load(gallery) as arrays:
@@ -231,25 +231,25 @@ def test_a_gallery_that_does_not_say_whether_sides_are_known_is_to_be_made_again
         write_report(run)
 
 
-def test_a_display_convention_that_there_is_not_is_refused(tmp_path, monkeypatch):
+def test_report_rejects_unknown_display_convention(tmp_path, monkeypatch):
     monkeypatch.setenv("GANSEG_DISPLAY", "upside-down")
     with pytest.raises(ConfigError, match=r"^GANSEG_DISPLAY: 'upside-down' is not a display convention"):
         write_report(plain_unet_run(tmp_path))
 
 
-def test_a_control_and_a_healthy_model_show_no_generated_images(tmp_path):
+def test_report_omits_generated_images_without_image_generator(tmp_path):
     for make in (plain_unet_run, finished_run):
         assert "Generated images" not in write_report(make(tmp_path)).read_text()
 
 
-def test_a_sheet_that_is_no_picture_is_named(tmp_path):
+def test_report_rejects_damaged_example_sheet(tmp_path):
     run = osmosis_run(tmp_path)
     draw_sheet(run, "joint", 40, rows=1, columns=4).write_bytes(b"no picture")
     with pytest.raises(RunError, match=r"step-0000040\.png: cannot be read"):
         write_report(run)
 
 
-def test_one_patient_has_no_interval(tmp_path):
+def test_report_has_no_interval_for_one_patient(tmp_path):
     run = plain_unet_run(tmp_path)
     summary = run.read("evaluation/validation/summary.json")
     for row in summary["rows"]:
@@ -263,20 +263,20 @@ def test_one_patient_has_no_interval(tmp_path):
     assert '<span class="interval">–</span>' in page
 
 
-def test_images_whose_patients_are_unknown_are_counted_as_images(tmp_path):
+def test_report_counts_images_when_patients_are_unknown(tmp_path):
     run = classifier_run(tmp_path)
     assert "no patient stands in two parts" in write_report(run).read_text()
     data = run.read("data.json")
     unknown = [case | {"patient": case["id"]} for case in data["cases"]]
     run.write("data.json", data | {"layout": "class_folder", "cases": unknown})
     page = write_report(run).read_text()
-    for said in (
+    for text in (
         "21 images, patients unknown",
         "60 images, patients unknown; n counts images",
         "intervals over images.",
         "one patient's images may stand in two parts",
     ):
-        assert said in page, said
+        assert text in page, text
     assert "no patient stands in two parts" not in page
     assert "of 6 patients" not in page
     run.write("data.json", data | {"layout": "class_folder", "cases": unknown[:5] + data["cases"][5:]})
@@ -285,7 +285,7 @@ def test_images_whose_patients_are_unknown_are_counted_as_images(tmp_path):
     assert "patients unknown" not in write_report(run).read_text(), "a scan may be called as its patient"
 
 
-def test_pictures_without_spacing_are_never_measured_in_millimetres(tmp_path):
+def test_report_gives_distances_in_pixels_without_spacing(tmp_path):
     page = write_report(picture_run(tmp_path)).read_text()
     assert "HD95, px" in page
     assert ", mm" not in page
@@ -296,7 +296,7 @@ def test_pictures_without_spacing_are_never_measured_in_millimetres(tmp_path):
     assert "holes in tumour-free slices" in write_report(finished_run(tmp_path)).read_text()
 
 
-def test_a_damaged_file_is_named_with_its_field(tmp_path):
+def test_report_names_field_of_damaged_summary(tmp_path):
     run = finished_run(tmp_path)
     summary = run.read("evaluation/test/summary.json")
     summary["rows"][0]["n"] = "many"
@@ -308,7 +308,7 @@ def test_a_damaged_file_is_named_with_its_field(tmp_path):
         write_report(run)
 
 
-def test_a_damaged_gallery_or_case_table_is_named(tmp_path):
+def test_report_rejects_damaged_gallery_and_case_table(tmp_path):
     run = finished_run(tmp_path)
     (run.folder / "evaluation/test/gallery.npz").write_bytes(b"PK no archive")
     with pytest.raises(RunError, match=r"gallery\.npz"):
@@ -320,7 +320,7 @@ def test_a_damaged_gallery_or_case_table_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("score", "mean", "differs", "told"),
+    ("score", "mean", "differs", "message"),
     [
         ("wt/dice", 0.03, True, "better"),
         ("wt/dice", -0.03, True, "worse"),
@@ -330,12 +330,14 @@ def test_a_damaged_gallery_or_case_table_is_named(tmp_path):
         ("wt/dice", 0.03, None, "too few patients to tell"),
     ],
 )
-def test_a_difference_is_better_or_worse_by_the_direction_of_its_score(score, mean, differs, told):
+def test_describe_difference_follows_direction_of_score(score, mean, differs, message):
     gap = Interval(mean=mean, low=mean - 0.01, high=mean + 0.01, n=9)
-    assert describe_difference(ArmDifference(score=score, a="one", b="other", difference=gap, differs=differs)) == told
+    assert (
+        describe_difference(ArmDifference(score=score, a="one", b="other", difference=gap, differs=differs)) == message
+    )
 
 
-def test_a_case_that_is_both_median_and_worst_is_shown_once(tmp_path):
+def test_report_shows_case_that_is_median_and_worst_once(tmp_path):
     run = plain_unet_run(tmp_path)
     gallery = run.evaluation("validation") / "gallery.npz"
     with np.load(gallery) as arrays:
@@ -347,19 +349,19 @@ def test_a_case_that_is_both_median_and_worst_is_shown_once(tmp_path):
     assert re.findall(r'class="rank">([^<]*)<', page) == ["best", "median and worst"]
 
 
-def test_the_generator_is_called_better_or_worse_by_slices_that_both_filled():
-    def told(mean, differs):
+def test_describe_holes_compares_generator_with_baseline():
+    def description(mean, differs):
         gap = Interval(mean=mean, low=mean - 0.01, high=mean + 0.01, n=7)
         less = PairedComparison(difference=gap, differs=differs)
         return describe_holes(HoleEvidence(gap, gap, less, gap, n_holes=9, psnr=20.0, ssim=0.5))
 
-    assert "the generator is better." in told(-0.05, True)
-    assert "the generator is worse." in told(0.05, True)
-    assert "no difference shown." in told(-0.05, False)
-    assert "too few patients to tell." in told(-0.05, None)
+    assert "the generator is better." in description(-0.05, True)
+    assert "the generator is worse." in description(0.05, True)
+    assert "no difference shown." in description(-0.05, False)
+    assert "too few patients to tell." in description(-0.05, None)
 
 
-def test_cases_are_counted_by_site_and_part(tmp_path):
+def test_site_table_counts_cases_by_site_and_part(tmp_path):
     records = Records.of(finished_run(tmp_path))
     assert site_table(records) == [
         ("Bergen", Counter(train=9)),
@@ -368,20 +370,20 @@ def test_cases_are_counted_by_site_and_part(tmp_path):
     ]
 
 
-def test_the_fingerprint_follows_content_and_not_place(tmp_path):
+def test_data_fingerprint_depends_on_content_only(tmp_path):
     data = Records.of(finished_run(tmp_path)).data
     moved = data.model_copy(update={"root": "/elsewhere", "cases": data.cases[::-1]})
     changed = data.model_copy(update={"cases": data.cases[1:]})
     assert fingerprint(moved) == fingerprint(data) != fingerprint(changed)
 
 
-def test_config_fields_stand_beside_the_recipe(tmp_path):
+def test_config_fields_compare_with_recipe(tmp_path):
     fields = {field.name: field for field in config_fields(Records.of(plain_unet_run(tmp_path)).config)}
     assert (fields["system.gan"].value, fields["system.gan"].recipe_value) == ("false", "true")
     assert fields["train.epochs"].recipe_value is None
 
 
-def test_the_way_back_is_typed_out(tmp_path):
+def test_commands_list_steps_to_reproduce_run(tmp_path):
     assert commands(Records.of(plain_unet_run(tmp_path))) == [
         "git checkout 93397b5c0ffe",
         "ganseg train ganet_seg_small --data /data/cohort --run-name plain",
@@ -408,8 +410,8 @@ addEventListener("error", () => { errors += 1; });
 addEventListener("securitypolicyviolation", () => { errors += 1; });
 addEventListener("load", () => {
   const tell = (name, value) => document.documentElement.setAttribute("data-" + name, value);
-  const drawn = [...document.querySelectorAll("svg")].filter(svg => svg.getBoundingClientRect().width > 50);
-  tell("drawn", drawn.length);
+  const visible = [...document.querySelectorAll("svg")].filter(svg => svg.getBoundingClientRect().width > 50);
+  tell("shown", visible.length);
   tell("wider", document.documentElement.scrollWidth - document.documentElement.clientWidth);
   const column = 3, table = document.querySelector("table.sortable");
   const shown = () => [...table.tBodies[0].rows].map(row => row.cells[column].textContent).join(" ");
@@ -427,23 +429,23 @@ addEventListener("load", () => {
 
 @pytest.mark.parametrize("width", [500, 1200])
 @pytest.mark.parametrize("make", [finished_run, just_trained_run, classifier_run, federated_run])
-def test_a_browser_shows_it_without_an_error(make, width, tmp_path):
+def test_report_renders_in_browser_without_errors(make, width, tmp_path):
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no Chromium here: the page is not tried in a browser")
     path = write_report(make(tmp_path))
     text = path.read_text()
     path.write_text(text.replace("</head>", PROBE + "</head>"))
-    told = browsed(chromium, path, width, tmp_path)
-    assert told["errors"] == "0"
-    assert int(told["drawn"]) == Elements(text).tags["svg"]
-    assert told["wider"] == "0", "the page must not scroll sideways"
+    result = browsed(chromium, path, width, tmp_path)
+    assert result["errors"] == "0"
+    assert int(result["shown"]) == Elements(text).tags["svg"]
+    assert result["wider"] == "0", "the page must not scroll sideways"
     if make is finished_run:
-        rising = told["rising"].split()
+        rising = result["rising"].split()
         assert rising == sorted(rising)
         assert len(set(rising)) > 10
-        assert told["falling"].split() == rising[::-1]
-        assert told["outline"] == "none"
+        assert result["falling"].split() == rising[::-1]
+        assert result["outline"] == "none"
 
 
 def browsed(chromium: str, path: Path, width: int, scratch: Path) -> dict[str, str]:
@@ -456,7 +458,7 @@ def browsed(chromium: str, path: Path, width: int, scratch: Path) -> dict[str, s
     return dict(re.findall(r'data-(\w+)="([^"]*)"', root.group()))
 
 
-def test_an_unfinished_run_shows_the_epochs_of_its_newest_checkpoint(tmp_path):
+def test_report_of_unfinished_run_shows_epochs_of_newest_checkpoint(tmp_path):
     run = just_trained_run(tmp_path)
     (run.folder / "history.json").rename(tmp_path / "kept.json")
     assert "No training curves yet" in write_report(run).read_text()

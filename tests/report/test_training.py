@@ -20,13 +20,13 @@ TURNS = [
 ]
 
 
-def test_phases_that_take_turns_are_shaded_and_their_common_term_is_one_line():
+def test_phase_spans_and_terms_join_alternating_phases():
     assert phase_spans(TURNS) == [Span(1, 2, "supervised"), Span(3, 3, "adversarial")]
     assert _terms(TURNS, weights=False) == {"segmentation": [(1, 3.0), (2, 2.0), (3, 1.0)], "size": [(3, 0.5)]}
     assert _terms(TURNS, weights=True) == {"size": [(3, 0.1)]}
 
 
-def test_a_term_of_two_phases_at_once_stays_two_lines():
+def test_terms_of_simultaneous_phases_stay_separate():
     both = [epoch(0, {"generator/adversarial": 1.0, "discriminator/adversarial": 2.0})]
     assert phase_spans(both) == []
     assert _terms(both, weights=False) == {
@@ -35,7 +35,7 @@ def test_a_term_of_two_phases_at_once_stays_two_lines():
     }
 
 
-def test_stages_come_in_the_order_they_were_trained():
+def test_stage_curves_follow_training_order():
     history = [epoch(0, {"generator/hole_l1": 0.2}, {"hole_l1": 0.3}, stage="healthy"), *TURNS]
     curves = stage_curves(history, str.upper, {"segment": Kept(epoch=1, best_of=("dice_wt", "dice_tc"))})
     assert [(stage.name, stage.epochs, [chart.title for chart in stage.charts]) for stage in curves] == [
@@ -46,7 +46,7 @@ def test_stages_come_in_the_order_they_were_trained():
     assert curves[1].charts[1].caption.endswith("Dotted: epoch 2, the best mean Dice, which is kept.")
 
 
-def test_a_federations_stage_is_told_in_rounds_and_epochs():
+def test_stage_curves_of_federation_count_rounds_and_epochs():
     history = [
         epoch(1, {"generator/hole_l1": 0.2}, {"hole_l1": 0.3}, stage="healthy"),
         epoch(0, {"supervised/segmentation": 2.0}, {"dice_wt": 0.1}),
@@ -71,7 +71,7 @@ def test_a_federations_stage_is_told_in_rounds_and_epochs():
     assert [stage.epochs for stage in stage_curves(history, str.upper, kept)] == [2, 3], "whatever was recorded of them"
 
 
-def test_each_kind_of_score_has_a_chart_and_all_of_them_mark_the_epoch_kept():
+def test_stage_curves_have_chart_per_score_and_mark_kept_epoch():
     scores = [{"accuracy": 0.9, "cross_entropy": 0.8}, {"accuracy": 0.5, "cross_entropy": 0.2}]
     history = [epoch(number, {"c/l": 1.0}, each, stage="classify") for number, each in enumerate(scores)]
     (classify,) = stage_curves(history, str.upper, {"classify": Kept(epoch=1, best_of=("cross_entropy",))})
@@ -84,7 +84,7 @@ def test_each_kind_of_score_has_a_chart_and_all_of_them_mark_the_epoch_kept():
     assert ["higher" in classify.charts[1].caption, "lower" in classify.charts[2].caption] == [True, True]
 
 
-def test_a_stage_that_keeps_its_last_epoch_marks_none_and_says_so():
+def test_stage_curves_state_that_last_epoch_is_kept():
     scores = [{"dice_wt": 0.9, "dice_tc": 0.8, "l1": 0.3}, {"dice_wt": 0.5, "dice_tc": 0.4, "l1": 0.2}]
     history = [epoch(number, {"g/l": 1.0}, each, stage="joint") for number, each in enumerate(scores)]
     (joint,) = stage_curves(history, str.upper, {"joint": Kept(epoch=1, best_of=())})
