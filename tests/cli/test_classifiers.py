@@ -123,15 +123,6 @@ def test_detector_trains_on_lesion_masks(ganseg, kaggle, tmp_path):
     assert len(list(csv.DictReader((tmp_path / "out" / "classes.csv").open()))) == 7
 
 
-def test_train_rejects_single_class(ganseg, classes, tmp_path):
-    alone = tmp_path / "alone"
-    (alone / "Training").mkdir(parents=True)
-    (alone / "Training" / "disc").symlink_to(classes / "Training" / "disc")
-    result = ganseg("train", "gan_detector_debug", "--data", alone, *SHORT)
-    assert result.code != 0
-    assert len(result.errors) == 1
-
-
 def test_calibrate_rejects_classifier_of_several_classes(ganseg, tmp_path):
     root = write_classes(tmp_path / "made", {"glioma": 6, "none": 6, "pituitary": 6})
     untrained_run("gan_detector_debug", root, tmp_path, "three")

@@ -38,5 +38,5 @@ def test_recipes_json_is_valid_config(ganseg):
 
 def test_recipes_suggests_close_name_for_unknown_recipe(ganseg):
     result = ganseg("recipes", "ganet_seg_smal")
-    assert result.code != 0
+    assert result.code == 2
     assert result.errors == ["error: ganet_seg_smal: no such recipe; did you mean ganet_seg_small?"]
