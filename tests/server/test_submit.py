@@ -69,7 +69,7 @@ def flower(monkeypatch):
     return stands_in
 
 
-def test_submit_starts_the_run_and_returns_when_it_completes(flower):
+def test_submit_returns_when_run_completes(flower):
     started = flower([listed("finished", "failed", 6)], [listed("finished", "completed")])
     submit(ROOT, GOOD)
     (command,) = started
