@@ -42,20 +42,20 @@ def names(path):
     return sorted(entry.name for entry in path.iterdir())
 
 
-def test_a_whole_folder_takes_the_place_of_the_earlier_one(folder):
+def test_whole_folder_replaces_earlier_folder(folder):
     fill(folder, "new")
     assert (folder / "result").read_text() == "new"
     assert names(folder.parent) == [folder.name]
 
 
-def test_an_error_while_it_is_filled_leaves_the_earlier_one(folder):
+def test_whole_folder_keeps_earlier_folder_on_error(folder):
     with pytest.raises(ZeroDivisionError), whole_folder(folder) as unfinished:
         (unfinished / "result").write_text(str(1 / 0))
     assert (folder / "result").read_text() == "earlier"
     assert names(folder.parent) == [folder.name]
 
 
-def test_what_the_disk_refuses_is_called_by_its_place_in_the_end(tmp_path):
+def test_whole_folder_error_names_final_path(tmp_path):
     def full(unfinished):
         raise OSError(errno.ENOSPC, "No space left on device", str(unfinished))
 
@@ -65,7 +65,7 @@ def test_what_the_disk_refuses_is_called_by_its_place_in_the_end(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_refused_rename_puts_the_earlier_one_back(folder):
+def test_whole_folder_restores_earlier_folder_when_rename_fails(folder):
     with pytest.raises(GansegError, match="cannot be written"), whole_folder(folder) as unfinished:
         unfinished.rmdir()  # so that it cannot be renamed into its place
     assert (folder / "result").read_text() == "earlier"
@@ -97,7 +97,7 @@ def killed_at_rename(folder, number):
     assert done.returncode == -signal.SIGKILL
 
 
-def test_the_next_call_brings_back_what_a_kill_between_the_renames_moved_aside(folder):
+def test_whole_folder_restores_folder_moved_aside_by_killed_process(folder):
     beside = folder.with_name("beside")
     fill(beside, "another")
     killed_at_rename(folder, 1)
@@ -110,12 +110,12 @@ def test_the_next_call_brings_back_what_a_kill_between_the_renames_moved_aside(f
     assert (folder / "result").read_text() == "new"
 
 
-def test_a_kill_before_the_renames_leaves_the_earlier_one(folder):
+def test_whole_folder_keeps_earlier_folder_when_killed_before_rename(folder):
     killed_at_rename(folder, 0)
     assert (folder / "result").read_text() == "earlier"
 
 
-def test_a_file_is_there_whole_or_as_it_was(tmp_path):
+def test_write_file_keeps_earlier_file_on_error(tmp_path):
     file = tmp_path / "sub" / "mask.nii.gz"
     write_file(file, lambda unfinished: unfinished.write_text("first"))
 
@@ -130,7 +130,7 @@ def test_a_file_is_there_whole_or_as_it_was(tmp_path):
     assert names(file.parent) == [file.name]
 
 
-def test_files_and_folders_have_the_modes_that_the_umask_gives(umask, tmp_path):
+def test_whole_folder_applies_umask(umask, tmp_path):
     with whole_folder(tmp_path / "results") as unfinished:
         write_csv(unfinished / "patients" / "cases.csv", [{"patient": "Ada"}])
         write_json(unfinished / "summary.json", {})
@@ -139,13 +139,13 @@ def test_files_and_folders_have_the_modes_that_the_umask_gives(umask, tmp_path):
     assert odd_modes(tmp_path, umask) == {}
 
 
-def test_a_file_that_is_replaced_has_the_mode_of_a_new_one(umask, tmp_path):
+def test_write_json_applies_umask_to_replaced_file(umask, tmp_path):
     (tmp_path / "scores.json").touch(mode=0o600)
     write_json(tmp_path / "scores.json", {})
     assert odd_modes(tmp_path, umask) == {}
 
 
-def test_copied_files_are_new_ones(umask, tmp_path):
+def test_copy_files_applies_umask(umask, tmp_path):
     for name in ("from", "to"):
         (tmp_path / name).mkdir()
     (tmp_path / "from" / "weights").write_text("0.5")
@@ -155,17 +155,17 @@ def test_copied_files_are_new_ones(umask, tmp_path):
     assert odd_modes(tmp_path / "to", umask) == {}
 
 
-def test_a_private_folder_is_its_owners_alone_and_its_parents_follow_the_umask(umask, tmp_path):
-    home = tmp_path / "sites" / "north"
-    private_folder(home)
-    assert mode(home) == 0o700
-    assert mode(home.parent) == 0o777 & ~umask
-    home.chmod(0o755)
-    private_folder(home)
-    assert mode(home) == 0o700
+def test_private_folder_is_owner_only_below_umask_parents(umask, tmp_path):
+    folder = tmp_path / "sites" / "north"
+    private_folder(folder)
+    assert mode(folder) == 0o700
+    assert mode(folder.parent) == 0o777 & ~umask
+    folder.chmod(0o755)
+    private_folder(folder)
+    assert mode(folder) == 0o700
 
 
-def test_a_csv_gives_back_whatever_stands_in_its_cells(tmp_path):
+def test_write_csv_round_trips_special_characters(tmp_path):
     cells = [('a"b,c', "one\ntwo"), ("g\rover", "x\r\ny"), (" é=1+1", "")]
     rows = [{"case": case, "site": site} for case, site in cells]
     write_csv(tmp_path / "cases.csv", rows)
@@ -174,12 +174,12 @@ def test_a_csv_gives_back_whatever_stands_in_its_cells(tmp_path):
     assert b"case,site\n" in (tmp_path / "cases.csv").read_bytes()
 
 
-def test_a_name_that_is_no_utf8_is_written_as_an_escape(tmp_path):
+def test_write_csv_escapes_invalid_utf8(tmp_path):
     write_csv(tmp_path / "cases.csv", [{"case": "BraTS_\udcff"}])
     assert (tmp_path / "cases.csv").read_text(encoding="utf-8") == "case\nBraTS_\\udcff\n"
 
 
-def test_unfinished_folder_has_the_umasks_mode_and_stays_only_where_renamed(tmp_path, umask):
+def test_unfinished_folder_applies_umask_and_is_removed_unless_renamed(tmp_path, umask):
     with unfinished_folder(tmp_path / "new") as folder:
         assert folder.name.startswith(UNFINISHED)
         assert mode(folder) == 0o777 & ~umask
@@ -190,7 +190,7 @@ def test_unfinished_folder_has_the_umasks_mode_and_stays_only_where_renamed(tmp_
     assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["new", "whole", "file"]
 
 
-def test_discarded_folder_is_gone_whoever_is_first(tmp_path):
+def test_discard_folder_accepts_missing_folder(tmp_path):
     (tmp_path / "old" / "below").mkdir(parents=True)
     discard_folder(tmp_path / "old")
     discard_folder(tmp_path / "old")

@@ -16,12 +16,12 @@ def problem(changes) -> str:
     return str(caught.value)
 
 
-def test_a_config_survives_json():
+def test_run_config_round_trips_through_json():
     config = override(recipe("ganet_seg"), {"data.modalities": ["t1", "flair"], "train.ema": 0.99})
     assert RunConfig.from_json(config.to_json()) == config
 
 
-def test_override_replaces_the_named_fields_and_no_others():
+def test_override_replaces_named_fields_only():
     base = recipe("ganet_seg_debug")
     changed = override(base, {"train.epochs": 7, "data.augment.flip": 0.25})
     assert (changed.train.epochs, changed.data.augment.flip) == (7, 0.25)
@@ -45,7 +45,7 @@ def test_override_replaces_the_named_fields_and_no_others():
         ("train.weight_decay", "1", 1.0),
     ],
 )
-def test_text_is_read_as_what_the_field_holds(field, text, value):
+def test_override_parses_text_by_field_type(field, text, value):
     config = override(recipe("ganet_seg_debug"), {field: text})
     for name in field.split("."):
         config = getattr(config, name)
@@ -53,7 +53,7 @@ def test_text_is_read_as_what_the_field_holds(field, text, value):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"train.epoch": 3}, "train.epoch: no such field; did you mean train.epochs?"),
         ({"trian.epochs": 3}, "trian.epochs: no such field; did you mean train.epochs?"),
@@ -90,28 +90,28 @@ def test_text_is_read_as_what_the_field_holds(field, text, value):
         ({"system.holes.smallest_radius": 0.4}, "system.holes: smallest_radius must not exceed largest_radius"),
     ],
 )
-def test_an_error_names_the_field_the_value_and_what_to_do(changes, said):
-    assert problem(changes).startswith(said)
+def test_override_error_names_field_value_and_remedy(changes, message):
+    assert problem(changes).startswith(message)
 
 
-def test_the_deepest_networks_that_fit():
+def test_override_accepts_deepest_networks_that_fit():
     deepest = {"data.size": 32, "system.widths": [4] * 6, "system.discriminator_widths": [4] * 4}
     assert override(recipe("ganet_seg_debug"), deepest).data.size == 32
 
 
-def test_assignments():
+def test_parse_assignments_splits_at_first_equals_sign():
     assert parse_assignments(["train.epochs=5", "a.b = x=y"]) == {"train.epochs": "5", "a.b": "x=y"}
     for wrong in ("train.epochs", "=5"):
         with pytest.raises(ConfigError, match=f"--set {wrong}: expected FIELD=VALUE"):
             parse_assignments([wrong])
 
 
-def test_a_config_cannot_be_changed_in_place():
+def test_run_config_is_frozen():
     with pytest.raises(ValueError, match="frozen"):
         recipe("ganet_seg").train.epochs = 3
 
 
-def test_a_saved_config_is_checked_like_any_other(tmp_path):
+def test_run_config_load_rejects_damaged_files(tmp_path):
     file = tmp_path / "config.json"
     with pytest.raises(ConfigError, match=r"config.json: cannot be read \(No such file"):
         RunConfig.load(file)
@@ -127,7 +127,7 @@ def test_a_saved_config_is_checked_like_any_other(tmp_path):
         RunConfig.load(file)
 
 
-def test_recipes_know_their_names():
+def test_recipe_suggests_close_name():
     assert all(make().recipe == name for name, make in recipes().items())
     with pytest.raises(ConfigError, match=r"ganet_segg: no such recipe; did you mean ganet_seg"):
         recipe("ganet_segg")
@@ -135,7 +135,7 @@ def test_recipes_know_their_names():
         recipe("nnunet")
 
 
-def test_the_full_recipe_has_the_papers_figures():
+def test_ganet_seg_recipe_has_values_of_paper():
     config = recipe("ganet_seg")
     assert config.system.widths == (64, 128, 256, 320)
     assert (config.train.batch_size, config.train.epochs, config.system.supervised_epochs) == (80, 30, None)
@@ -144,17 +144,17 @@ def test_the_full_recipe_has_the_papers_figures():
     assert (config.system.discriminator_every, config.system.healthy_patience) == (5, 5)
 
 
-def test_configs_load_without_torch():
+def test_recipe_loads_without_torch_and_numpy():
     made = "import sys; from ganseg_dist.systems import recipe; recipe('ganet_seg')"
     code = f"{made}; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_none_is_nothing_where_a_field_holds_no_word():
+def test_override_parses_none_by_field_type():
     assert override(recipe("ganet_seg"), {"train.clip_norm": "none"}).train.clip_norm is None
     assert override(recipe("gan_detector"), {"system.augmentation": "none"}).system.augmentation == "none"
 
 
-def test_a_word_where_a_list_belongs_is_told_the_form():
+def test_override_error_shows_list_syntax():
     with pytest.raises(ConfigError, match=r'^data.modalities: is a list; write it as \["a", "b"\] \(got .t9.\)$'):
         override(recipe("ganet_seg"), {"data.modalities": "t9"})

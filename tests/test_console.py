@@ -25,7 +25,7 @@ def written(text):
     return OF_RICH.sub("", text.getvalue())
 
 
-def test_a_printed_line_and_a_tables_cells_are_shown_as_they_are():
+def test_plain_console_escapes_lines_and_table_cells():
     console, text = terminal()
     console.print(HOSTILE)
     table = Table(title=HOSTILE)
@@ -36,7 +36,7 @@ def test_a_printed_line_and_a_tables_cells_are_shown_as_they_are():
     assert "\x1b[31mred" not in text.getvalue()
 
 
-def test_a_bars_text_is_shown_as_it_is():
+def test_plain_column_escapes_progress_text():
     console, text = terminal()
     with Progress(PlainColumn("{task.description} {task.fields[scores]}"), console=console) as progress:
         progress.add_task(HOSTILE, scores=HOSTILE)
@@ -44,14 +44,14 @@ def test_a_bars_text_is_shown_as_it_is():
     assert "\x1b[31mred" not in text.getvalue()
 
 
-def test_what_libraries_log_and_warn_of_is_shown_as_it_is(monkeypatch, capsys):
+def test_make_output_printable_escapes_logs_and_warnings(monkeypatch, capsys):
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
     make_output_printable()
     record = logging.LogRecord("lib", logging.WARNING, "file.py", 1, "%s: lost", (HOSTILE,), None)
     logging.lastResort.handle(record)
     warned = warnings.formatwarning(UserWarning(HOSTILE), UserWarning, "file.py", 1)
-    said = capsys.readouterr().err
-    assert said.splitlines()[0] == f"{SHOWN}: lost"
-    assert "\x1b" not in said
+    output = capsys.readouterr().err
+    assert output.splitlines()[0] == f"{SHOWN}: lost"
+    assert "\x1b" not in output
     assert warned == f"file.py:1: UserWarning: {SHOWN}\n"
     assert PlainFormatter().format(record) == f"{SHOWN}: lost"

@@ -5,7 +5,7 @@ from ganseg_dist.files import sha256
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a/../../outside"])
-def test_a_record_vouches_for_no_file_elsewhere(tmp_path, name):
+def test_verify_listed_rejects_paths_outside_folder(tmp_path, name):
     (tmp_path / "outside").write_text("x")
     folder = tmp_path / "case"
     folder.mkdir()

@@ -69,7 +69,7 @@ def saved(folder, image, mask, axes="RAS"):
 
 @pytest.fixture
 def picture(tmp_path):
-    """A picture, of which nobody says where left is, with a lesion in its left half."""
+    """A picture without orientation, with a lesion in its left half."""
     plane, mask = np.zeros((48, 48), np.uint8), np.zeros((48, 48), np.uint8)
     plane[4:44, 4:44] = 100
     plane[20:30, 9:14], mask[20:30, 9:14] = 250, 255
@@ -102,9 +102,9 @@ def _letter(ink):
     if not ink.any():
         return ""
     rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
-    drawn = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    assert drawn[:, :2].any(axis=1).mean() > 0.8, "both begin with an upright"
-    return "R" if drawn[: len(drawn) // 2, drawn.shape[1] // 2 :].any() else "L"
+    letter = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    assert letter[:, :2].any(axis=1).mean() > 0.8, "both begin with an upright"
+    return "R" if letter[: len(letter) // 2, letter.shape[1] // 2 :].any() else "L"
 
 
 def of_colour(pixels, colour):
@@ -112,9 +112,7 @@ def of_colour(pixels, colour):
 
 
 @conventions
-def test_an_overlay_has_the_patients_left_where_its_letters_say(
-    marked, tmp_path, name, on_left, on_right, left_is_right
-):
+def test_overlay_mirrors_patient_as_its_letters_state(marked, tmp_path, name, on_left, on_right, left_is_right):
     scan = load_scan(marked)
     prediction = SimpleNamespace(regions=scan.labels[None] > 0)
     file = write_overlay(tmp_path / "o.png", "p1", scan, prediction, ("wt",), BINARY, Convention(name))
@@ -128,7 +126,7 @@ def test_an_overlay_has_the_patients_left_where_its_letters_say(
 
 
 @conventions
-def test_training_examples_have_the_patients_left_where_their_letters_say(
+def test_training_examples_mirror_patient_as_their_letters_state(
     marked, tmp_path, name, on_left, on_right, left_is_right
 ):
     slices = slices_of(marked, tmp_path)
@@ -144,7 +142,7 @@ def test_training_examples_have_the_patients_left_where_their_letters_say(
     assert [place(cell) > 0.55 for cell in bright] == [left_is_right] * 5
 
 
-class Told:
+class TruthArm:
     """An arm that predicts the truth."""
 
     name, kind, modalities, regions = "p", "model", None, ("wt",)
@@ -152,10 +150,10 @@ class Told:
     def segment(self, scan):
         prepared = prepare_scan(scan, CONFIG, ("wt",))
         truth = prepared.masks.astype(np.float32)
-        said = PreparedPrediction(truth, truth, prepared.image, None)
+        predicted = PreparedPrediction(truth, truth, prepared.image, None)
         regions = scan.labels[None] > 0
         probability = regions.astype(np.float32)
-        return regions, CasePrediction(scan.grid, probability, regions, (0.5,), ((0,),), prepared, said)
+        return regions, CasePrediction(scan.grid, probability, regions, (0.5,), ((0,),), prepared, predicted)
 
 
 @pytest.fixture
@@ -168,7 +166,7 @@ def page_of(tmp_path):
         predictor = SimpleNamespace(thresholds=thresholds, regions=("wt",), system=None, config=config)
         run = Run(tmp_path / "run")
         run.write("config.json", recipe("ganet_seg_debug").model_dump(mode="json"))
-        save_evaluation(run.evaluation("all"), evaluate([Told()], [case], "all"), predictor)
+        save_evaluation(run.evaluation("all"), evaluate([TruthArm()], [case], "all"), predictor)
         return render(Records.of(run), Convention(convention))
 
     return write
@@ -186,9 +184,7 @@ def tiles(page):
 
 
 @conventions
-def test_a_reports_tiles_have_the_patients_left_where_their_letters_say(
-    marked, page_of, name, on_left, on_right, left_is_right
-):
+def test_report_tiles_mirror_patient_as_their_letters_state(marked, page_of, name, on_left, on_right, left_is_right):
     page = page_of(marked, name)
     found = list(tiles(page))
     assert len(found) == 5  # alone, outlined; as scanned, filled, anomaly
@@ -204,9 +200,7 @@ def test_a_reports_tiles_have_the_patients_left_where_their_letters_say(
 
 
 @pytest.mark.parametrize("name", list(CAPTIONS))
-def test_a_picture_without_an_orientation_is_shown_as_stored_and_says_nothing_of_sides(
-    picture, page_of, tmp_path, name
-):
+def test_picture_without_orientation_is_shown_as_stored_without_letters(picture, page_of, tmp_path, name):
     convention = Convention(name)
     slices = slices_of(picture, tmp_path)
     assert slices.sides_known.tolist() == [False]
@@ -231,7 +225,7 @@ def test_a_picture_without_an_orientation_is_shown_as_stored_and_says_nothing_of
     assert "the patient" not in page
 
 
-def test_examples_of_both_kinds_say_where_the_caption_holds():
+def test_shared_caption_limits_convention_to_marked_images():
     views = [View.of(Convention.RADIOLOGICAL, sides_known=known) for known in (True, False)]
     assert shared_caption(views) == f"{CAPTIONS['radiological']}, where L and R are marked"
     assert shared_caption(views[:1]) == CAPTIONS["radiological"]
@@ -239,7 +233,7 @@ def test_examples_of_both_kinds_say_where_the_caption_holds():
 
 
 @conventions
-def test_neighbours_are_mirrored_and_marked_where_their_sides_are_known(name, on_left, on_right, left_is_right):
+def test_mask_conditioned_figure_mirrors_and_marks_known_sides_only(name, on_left, on_right, left_is_right):
     image = np.full((3, 1, 16, 16), -1, np.float32)
     image[:, :, 4:12, 1:4] = 1
     generated_images = GeneratedSlices(image, (image > 0).astype(np.uint8), image, ("p",) * 3)
@@ -252,14 +246,14 @@ def test_neighbours_are_mirrored_and_marked_where_their_sides_are_known(name, on
             pixels = np.asarray(rows[row, 0].get_images()[0].get_array())
             bright = pixels.reshape(16, 16, -1).max(axis=-1) > 200
             assert (place(bright) > 0.5) == (known and left_is_right), label
-            drawn = "".join(text.get_text() for text in rows[row, 0].texts)
-            assert drawn == (on_left + on_right if known and label != "synthetic" else ""), label
+            letters = "".join(text.get_text() for text in rows[row, 0].texts)
+            assert letters == (on_left + on_right if known and label != "synthetic" else ""), label
         assert (CAPTIONS[name].capitalize() in figure.get_supxlabel()) == known
     figure = mask_conditioned_figure(generated_images, found, image, ("flair",), ("wt",), flipped=True)
     assert "Without L and R: training mirrors its images" in figure.get_supxlabel()
 
 
-def test_radiological_is_the_default_and_an_unknown_convention_is_an_error(monkeypatch):
+def test_display_convention_defaults_to_radiological_and_rejects_unknown(monkeypatch):
     for unset in (None, ""):
         monkeypatch.setenv("GANSEG_DISPLAY", "") if unset == "" else monkeypatch.delenv("GANSEG_DISPLAY", raising=False)
         assert display_convention() is Convention.RADIOLOGICAL
@@ -270,7 +264,7 @@ def test_radiological_is_the_default_and_an_unknown_convention_is_an_error(monke
         display_convention()
 
 
-def test_a_training_draws_as_asked_where_it_was_asked_for(monkeypatch):
+def test_training_request_keeps_display_convention_of_driver(monkeypatch):
     monkeypatch.setenv("GANSEG_DISPLAY", "neurological")
     request = TrainingRequest(recipe("ganet_seg_debug"), Path("data"))
     monkeypatch.setenv("GANSEG_DISPLAY", "nowhere")
@@ -280,6 +274,6 @@ def test_a_training_draws_as_asked_where_it_was_asked_for(monkeypatch):
         TrainingRequest(recipe("ganet_seg_debug"), Path("data"))
 
 
-def test_sides_are_known_of_a_grid_with_an_affine():
+def test_grid_sides_are_known_with_affine():
     assert Grid((2, 2, 2), np.eye(4)).sides_known
     assert not Grid((2, 2, 2), None).sides_known

@@ -5,7 +5,7 @@ import pytest
 from ganseg_dist.environment import environment
 
 
-def test_variables_hold_inside_and_are_as_before_after(monkeypatch):
+def test_environment_restores_variables_after_error(monkeypatch):
     monkeypatch.setenv("GANSEG_THERE", "before")
     monkeypatch.setenv("GANSEG_GONE", "before")
     monkeypatch.delenv("GANSEG_NEW", raising=False)

@@ -26,7 +26,7 @@ PATHLIKE = st.text(alphabet=string.ascii_letters + string.digits + "./\\-_: \0\n
     "name",
     ["site_1", "BraTS20_Training_001", "TCGA-02", "_a", "St.-Mary", "a.b-c", "ward--7", "x" * LONGEST, "conrad", "9"],
 )
-def test_a_name_that_can_name_a_file_stays(name):
+def test_folder_name_keeps_safe_name(name):
     assert folder_name(name) == name
     assert folder_names([name, "another"])[name] == name
 
@@ -51,16 +51,16 @@ def test_a_name_that_can_name_a_file_stays(name):
         ("COM1", "name-COM1"),
     ],
 )
-def test_what_cannot_name_a_file_is_called_by_its_plain_letters(name, called):
+def test_folder_name_transliterates_unsafe_name(name, called):
     assert folder_name(name) == called
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "北京医院", " ", "\u202e", "\ud800", "---"])
-def test_a_name_without_a_plain_letter_has_a_digest(name):
+def test_folder_name_is_digest_without_plain_letters(name):
     assert re.fullmatch(r"name-[0-9a-f]{8}", folder_name(name))
 
 
-def test_a_name_that_is_too_long_is_cut_and_has_a_digest():
+def test_folder_name_truncates_long_name_with_digest():
     long, longer = "a" * 200, "a" * 201
     assert len(folder_name(long)) == LONGEST
     assert folder_name(long)[:91] == "a" * 91
@@ -69,32 +69,32 @@ def test_a_name_that_is_too_long_is_cut_and_has_a_digest():
     assert folder_name(ward, longest=40) == "Universitatsklinikum-der-Stadt-8b364040"
 
 
-def test_names_that_meet_are_told_apart_and_one_that_is_safe_keeps_its_own():
+def test_folder_names_separate_colliding_names():
     called = folder_names(["Spital Ü", "Spital-U", "spital u"])
     assert called["Spital-U"] == "Spital-U"
     assert re.fullmatch(r"Spital-U-[0-9a-f]{8}", called["Spital Ü"])
     assert re.fullmatch(r"spital-u-[0-9a-f]{8}", called["spital u"])
 
 
-def test_names_that_differ_in_the_case_of_letters_alone_are_told_apart():
+def test_folder_names_separate_names_that_differ_in_case():
     called = folder_names(["ward", "Ward", "WARD"])
     assert called["WARD"] == "WARD"
     assert len({name.lower() for name in called.values()}) == 3
 
 
-def test_a_names_own_does_not_depend_on_names_that_it_does_not_meet():
+def test_folder_names_do_not_depend_on_unrelated_names_and_order():
     assert folder_names(["Spital Ü", "north", "St. Mary/Ward 3"])["Spital Ü"] == folder_names(["Spital Ü"])["Spital Ü"]
     some = ["Spital Ü", "Spital U", "north"]
     assert folder_names(some) == folder_names(reversed(some))
 
 
-def test_what_is_in_the_folder_already_is_not_met():
+def test_folder_names_avoid_taken_names():
     called = folder_names(["Manifest.csv", "glioma"], taken=["manifest.csv"])
     assert re.fullmatch(r"Manifest.csv-[0-9a-f]{8}", called["Manifest.csv"])
     assert called["glioma"] == "glioma"
 
 
-def test_names_that_are_made_to_meet_are_told_apart():
+def test_folder_names_separate_deliberate_collisions():
     """Whoever knows the digest can name another hospital just so."""
     met, names = "Spital Ü", ["Spital Ü", "Spital-U"]
     for _ in range(5):
@@ -103,7 +103,7 @@ def test_names_that_are_made_to_meet_are_told_apart():
 
 
 @given(st.lists(PATHLIKE, max_size=12, unique=True))
-def test_folder_names_are_safe_and_different_on_every_disk(names):
+def test_folder_names_are_safe_and_distinct(names):
     called = folder_names(names)
     assert list(called) == names
     assert len({name.lower() for name in called.values()}) == len(names)
@@ -123,6 +123,6 @@ def test_folder_names_are_safe_and_different_on_every_disk(names):
         (ArrayName, ["critic/conv.0.weight"], ["/etc/passwd", "~a", "../a", "a\\b", "a\0", ""]),
     ],
 )
-def test_is_name_of_each_kind(kind, valid, invalid):
+def test_is_name_accepts_valid_names_of_each_kind(kind, valid, invalid):
     assert all(is_name(name, kind) for name in valid)
     assert not [name for name in invalid if is_name(name, kind)]

@@ -27,7 +27,7 @@ OUTSIDE = {
 
 
 @pytest.mark.parametrize(("relative", "problem"), OUTSIDE.items(), ids=map(repr, OUTSIDE))
-def test_a_path_that_leads_outside_is_an_error_that_names_its_file_and_what_to_do(tmp_path, relative, problem):
+def test_confined_rejects_path_outside_folder(tmp_path, relative, problem):
     with pytest.raises(DataError) as caught:
         confined(tmp_path, relative, "list.csv:3", "correct it", follow_links=True)
     assert str(caught.value) == f"list.csv:3: path {relative!r} {problem}; correct it"
@@ -35,7 +35,7 @@ def test_a_path_that_leads_outside_is_an_error_that_names_its_file_and_what_to_d
 
 
 @pytest.mark.parametrize("relative", [None, 3, ["a"], {"a": 1}, b"a"])
-def test_what_is_no_text_is_no_path(tmp_path, relative):
+def test_confined_rejects_non_text_path(tmp_path, relative):
     with pytest.raises(RunError, match=r"^x\.json: path .* is no text; restore it$"):
         confined(tmp_path, relative, "x.json", "restore it", error=RunError)
 
@@ -52,12 +52,12 @@ def test_what_is_no_text_is_no_path(tmp_path, relative):
         ("scan#2.nii", "scan#2.nii"),
     ],
 )
-def test_a_path_inside_is_relative_to_its_folder(tmp_path, relative, path):
+def test_confined_resolves_path_inside_folder(tmp_path, relative, path):
     assert why_not_inside(relative) is None
     assert confined(tmp_path, relative, "list.csv", "correct it") == tmp_path / path
 
 
-def test_a_link_of_others_may_not_lead_outside_and_ones_own_may(tmp_path):
+def test_confined_rejects_link_outside_unless_followed(tmp_path):
     root = tmp_path / "root"
     (root / "inside").mkdir(parents=True)
     (root / "there").symlink_to(tmp_path)
@@ -68,14 +68,14 @@ def test_a_link_of_others_may_not_lead_outside_and_ones_own_may(tmp_path):
         confined(root, "there/x", "x.json", "copy it")
 
 
-def test_a_link_in_a_circle_is_an_error(tmp_path):
+def test_confined_rejects_link_loop(tmp_path):
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(DataError, match="is a link that leads outside"):
         confined(tmp_path, "a", "x.json", "copy it")
 
 
-def test_a_folder_may_itself_be_reached_by_a_link(tmp_path):
+def test_confined_accepts_folder_that_is_a_link(tmp_path):
     (tmp_path / "root").mkdir()
     (tmp_path / "link").symlink_to("root")
     assert confined(tmp_path / "link", "x", "x.json", "copy it") == tmp_path / "link" / "x"

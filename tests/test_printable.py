@@ -20,7 +20,7 @@ from ganseg_dist.printable import printable, printable_lines, printable_log
         ("tag \U000e0041", r"tag \U000e0041"),
     ],
 )
-def test_control_and_format_characters_are_visible(text, shown):
+def test_printable_escapes_control_and_format_characters(text, shown):
     assert printable(text) == shown
     shown.encode("utf-8")
 
@@ -39,13 +39,13 @@ def test_control_and_format_characters_are_visible(text, shown):
         "[bold] $x$ \\x1b % {} <b> `a`",
     ],
 )
-def test_ordinary_text_of_any_script_stays(text):
+def test_printable_keeps_text_of_any_script(text):
     assert printable(text) == text
 
 
-def test_lines_that_are_meant_stay():
+def test_printable_lines_keeps_line_breaks():
     assert printable_lines("one\ntwo\x1b\n") == "one\ntwo\\x1b\n"
 
 
-def test_a_log_loses_its_colours_and_keeps_lines_and_tabs():
+def test_printable_log_removes_colours_and_keeps_lines_and_tabs():
     assert printable_log("\x1b[36m(worker)\x1b[0m a\tb\r\n10%\r20%\n\x1b[2J") == "(worker) a\tb\n10%\n20%\n\\x1b[2J"

@@ -25,7 +25,7 @@ def points(monkeypatch):
     registered.cache_clear()
 
 
-def test_a_package_s_system_stands_behind_the_published_ones(points):
+def test_registered_lists_third_party_system_last(points):
     points(toy="tests.test_registry:ENTRY")
     assert list(registered()) == ["ganet_seg", "gan_osmosis", "gan_detector", "dl_gan_cnn", "toy"]
     assert registered()["toy"] is ENTRY
@@ -40,20 +40,20 @@ def test_a_package_s_system_stands_behind_the_published_ones(points):
         ("ganet_seg", "tests.test_registry:ENTRY", "takes a name that another system has; rename it"),
     ],
 )
-def test_another_entry_point_is_named_with_what_is_wrong(points, name, value, message):
+def test_registered_rejects_invalid_entry_point(points, name, value, message):
     points(**{name: value})
     with pytest.raises(ConfigError, match=message):
         registered()
 
 
 @pytest.mark.parametrize("path", ["no_such_module:Config", "ganseg_dist.config:NoSuchConfig"])
-def test_a_part_that_is_not_there_is_named(path):
+def test_load_rejects_missing_part(path):
     with pytest.raises(ConfigError, match=f"^{path}: cannot be loaded"):
         load(path)
 
 
 @pytest.mark.parametrize("name", registry.PUBLISHED)
-def test_every_part_of_a_published_system_is_where_its_entry_says(name):
+def test_published_entries_load_their_parts(name):
     entry = registry.PUBLISHED[name]
     config = load(entry.config)
     assert issubclass(config, SystemConfig)

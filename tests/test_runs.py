@@ -39,7 +39,7 @@ def made(name, age=0, **facts):
     return run
 
 
-def test_runs_are_kept_where_the_environment_says(root, monkeypatch, tmp_path):
+def test_runs_root_follows_environment(root, monkeypatch, tmp_path):
     assert runs_root() == root
     monkeypatch.delenv("GANSEG_RUNS")
     monkeypatch.chdir(tmp_path)
@@ -47,33 +47,33 @@ def test_runs_are_kept_where_the_environment_says(root, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../up", "-x", ".store", "a b", "x" * 101, "a\n"])
-def test_a_name_that_is_no_folder_name_is_refused(name):
+def test_named_run_rejects_unsafe_name(name):
     with pytest.raises(ConfigError, match="letters, digits, dots, dashes and underscores"):
         named_run(name)
 
 
 @pytest.mark.parametrize("name", ["mlartifacts", "mlflow.db", "MLflow.db", "mlflow.db.lock", "mlflow.db-wal"])
-def test_a_name_that_is_mlflows_own_is_refused(name):
+def test_named_run_rejects_reserved_names_of_mlflow(name):
     with pytest.raises(ConfigError, match=rf"--run-name {name}: is where MLflow keeps its own"):
         named_run(name)
     assert named_run(f"a-{name}").name == f"a-{name}"
 
 
-def test_a_sweeps_name_leaves_room_for_its_trials():
+def test_check_room_for_trials_rejects_long_sweep_name():
     check_room_for_trials(named_run("x" * 96), trials=999)
     for length, trials in ((97, 20), (96, 1000)):
         with pytest.raises(ConfigError, match=rf"has {length} characters, .* use up to {length - 1}"):
             check_room_for_trials(named_run("x" * length), trials)
 
 
-def test_a_made_up_name_is_a_runs_whatever_it_is_made_of():
+def test_generated_name_is_valid_run_name():
     assert generated_name("ganet_seg", "Köln, Haus 7", "dirichlet:0.5") == "ganet_seg-Koln-Haus-7-dirichlet-0.5"
     assert len(generated_name("ganet_seg", "x" * 300)) == 90
     assert generated_name("a", "x" * 300) != generated_name("a", "x" * 301)
     assert named_run(generated_name("-", "..", "x")).name == "x"
 
 
-def test_the_run_of_a_trial_is_called_by_both_and_is_never_too_long():
+def test_name_of_trial_joins_and_truncates_names():
     assert name_of_trial("tune", "003") == "tune.003"
     long = name_of_trial("x" * 95, "alone-north")
     assert long.startswith("x" * 91)
@@ -81,7 +81,7 @@ def test_the_run_of_a_trial_is_called_by_both_and_is_never_too_long():
     assert long != name_of_trial("x" * 95, "alone-south")
 
 
-def test_descriptions_add_up():
+def test_describe_merges_fields():
     run = made("one", status="training", seconds=1.0)
     run.describe(status="finished")
     assert run.read("run.json") == {"status": "finished", "seconds": 1.0}
@@ -89,7 +89,7 @@ def test_descriptions_add_up():
     assert not named_run("never").finished
 
 
-def test_what_a_run_was_made_of_comes_back():
+def test_run_reads_config_and_split():
     run = made("one")
     (run.folder / "config.json").write_text(recipe("ganet_seg").to_json())
     run.write("split.json", Split(("a",), ("b",), ()).to_dict())
@@ -97,7 +97,7 @@ def test_what_a_run_was_made_of_comes_back():
     assert run.split() == Split(("a",), ("b",), ())
 
 
-def test_a_missing_or_damaged_file_is_named():
+def test_run_read_names_missing_or_damaged_file():
     run = made("one")
     with pytest.raises(RunError, match=r"history.json: is missing; is one a finished run\?"):
         run.read("history.json")
@@ -108,7 +108,7 @@ def test_a_missing_or_damaged_file_is_named():
         assert "\n" not in str(caught.value)
 
 
-def test_what_json_cannot_hold_is_not_written():
+def test_describe_rejects_nan_without_writing():
     run = made("one")
     before = (run.folder / "run.json").read_text()
     with pytest.raises(ValueError, match="JSON compliant"):
@@ -117,7 +117,7 @@ def test_what_json_cannot_hold_is_not_written():
     assert [path.name for path in run.folder.iterdir()] == ["run.json"]
 
 
-def test_a_run_is_found_by_name_folder_and_mlflow_id(monkeypatch):
+def test_find_run_accepts_name_folder_and_mlflow_id(monkeypatch):
     run = made("one", mlflow={"run_id": "abc123"})
     made("two", mlflow=None)
     assert find_run("one") == find_run(str(run.folder)) == find_run("abc123") == run
@@ -125,7 +125,7 @@ def test_a_run_is_found_by_name_folder_and_mlflow_id(monkeypatch):
     assert find_run("./one").folder == run.folder
 
 
-def test_an_unknown_run_is_answered_with_the_newest():
+def test_find_run_lists_newest_runs_for_unknown_name():
     made("old", age=20)
     made("new", age=1)
     assert [run.name for run in all_runs()] == ["new", "old"]
@@ -133,7 +133,7 @@ def test_an_unknown_run_is_answered_with_the_newest():
         find_run("nothing")
 
 
-def test_an_experiment_is_no_run():
+def test_training_run_and_find_run_reject_experiment():
     experiment = named_run("cv")
     assert training_run("cv") == experiment
     experiment.write("study.json", {"kind": "folds", "trials": {}})
@@ -144,14 +144,14 @@ def test_an_experiment_is_no_run():
     assert list(all_runs()) == []
 
 
-def test_another_runs_damage_is_not_in_the_way():
+def test_find_run_ignores_damage_of_other_runs():
     run = made("one", mlflow={"run_id": "abc123"}, age=5)
     broken = made("broken")
     (broken.folder / "run.json").write_text("{")
     assert find_run("abc123") == run
 
 
-def test_files_are_json_a_person_can_read():
+def test_run_write_indents_json():
     run = made("one")
     run.write("history.json", [{"epoch": 0}])
     text = (run.folder / "history.json").read_text()
@@ -159,7 +159,7 @@ def test_files_are_json_a_person_can_read():
     assert "\n" in text
 
 
-def test_looking_for_a_run_touches_no_copy(root, monkeypatch):
+def test_find_run_does_not_access_remote_copies(root, monkeypatch):
     """GANSEG_RUNS_URI is unusable, which is an error for whoever opens it."""
     monkeypatch.setenv("GANSEG_RUNS_URI", "ftp://nowhere/runs")
     assert not training_run("one").finished
@@ -171,7 +171,7 @@ def test_looking_for_a_run_touches_no_copy(root, monkeypatch):
     assert not root.exists()
 
 
-def test_a_record_that_was_changed_is_damaged():
+def test_run_read_rejects_changed_record():
     """A patient who was trained on would be tested on, and a score that was none would choose the best trial."""
     run = made("one")
     run.write("split.json", Split(("p1", "p2"), ("p3",), ("p4",)).to_dict())
@@ -185,7 +185,7 @@ def test_a_record_that_was_changed_is_damaged():
         assert "\n" not in str(caught.value)
 
 
-def test_what_is_added_to_a_run_keeps_what_was_there():
+def test_describe_keeps_other_fields():
     run = made("one")
     before = run.description()
     run.describe(seconds=3.5)
@@ -194,7 +194,7 @@ def test_what_is_added_to_a_run_keeps_what_was_there():
 
 
 @pytest.mark.parametrize(("name", "writer"), [("run.json", "0123abc"), ("study.json", "which is unknown")])
-def test_a_folder_of_another_format_names_the_version_to_use(name, writer, tmp_path):
+def test_run_read_names_version_for_other_format(name, writer, tmp_path):
     of_earlier = {"status": "finished"} | ({"commit": "0123abc"} if name == "run.json" else {})
     write_json(tmp_path / name, sealed(of_earlier))
     message = (

@@ -36,17 +36,17 @@ DEBUG = recipe("ganet_seg_debug")
         ("recipe.name", []),
     ],
 )
-def test_a_field_is_suggested_only_when_every_part_of_its_name_is_close(wrong, meant):
+def test_similar_requires_every_part_of_field_to_be_close(wrong, meant):
     assert similar(wrong, DEBUG.fields()) == meant
 
 
-def test_nothing_close_says_how_to_list_the_fields():
+def test_override_error_names_recipes_command_without_close_field():
     with pytest.raises(ConfigError) as caught:
         override(DEBUG, {"federation.foo": 1})
     assert str(caught.value) == "federation.foo: no such field; ganseg recipes ganet_seg_debug lists the fields"
 
 
-def test_several_equally_close_names_are_all_suggested_unless_they_are_many():
+def test_suggestion_lists_equally_close_names_unless_many():
     scores = ["val/dice_wt", "val/dice_tc", "val/hd95_wt", "val/hd95_tc"]
     assert suggestion("val/dice", scores, "none") == "did you mean val/dice_wt or val/dice_tc?"
     assert suggestion("dice_wt", scores, "none") == "did you mean val/dice_wt?"

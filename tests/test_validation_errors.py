@@ -23,24 +23,24 @@ def error_of(**values: Any) -> ValidationError:
     return raised.value
 
 
-def test_first_problem_names_field_and_message_in_one_line_without_the_value():
+def test_first_problem_names_field_and_message_without_value():
     assert first_problem(error_of(epochs={"a": "secret"})) == (
         "epochs.a: Input should be a valid integer, unable to parse string as an integer"
     )
     assert first_problem(error_of(epochs={"\x1b": "x"})).startswith("epochs.\\x1b: ")
 
 
-def test_first_problem_of_several_fields_has_the_name_of_the_whole():
+def test_first_problem_names_whole_for_model_error():
     error = error_of(epochs={"a": 1, "b": 2})
     assert first_problem(error) == "epochs: take one"
     assert first_problem(error, "file") == "file: epochs: take one"
 
 
-def test_problem_has_kind_place_and_value():
+def test_problem_first_has_field_kind_and_value():
     problem = Problem.first(error_of(epochs={}, epoch=3))
     assert (problem.field, problem.kind, problem.value) == ("epoch", "extra_forbidden", 3)
 
 
-def test_no_such_field_suggests_a_close_one():
+def test_no_such_field_suggests_close_field():
     assert no_such_field("epoch", ["epochs"], "take it out") == "epoch: no such field; did you mean epochs?"
     assert no_such_field("zzz", ["epochs"], "take it out") == "zzz: no such field; take it out"
