@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ganseg_dist.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ganseg_dist.plots.pixels import Pixels
+    from ganseg_dist.plots.images import Pixels
 
 VARIABLE = "GANSEG_DISPLAY"
 

@@ -11,8 +11,8 @@ from ganseg_dist.engine.tracker import Tracker, Trackers
 from ganseg_dist.federation.record import FederationRecord, SiteCounts
 from ganseg_dist.federation.shared_parameters import local_networks
 from ganseg_dist.runs import Run
-from ganseg_dist.tracking.federation import log_sites
 from ganseg_dist.tracking.mlflow_tracker import MLflowTracker
+from ganseg_dist.tracking.results import log_sites
 from ganseg_dist.tracking.tracked_run import TrackedRun
 from server.fingerprints import write_fingerprints
 from server.rounds import Federation

@@ -25,15 +25,14 @@ from ganseg_dist.errors import ConfigError
 from ganseg_dist.evaluation.segmentation import evaluate, save_evaluation
 from ganseg_dist.inference.predictor import CasePrediction, PreparedPrediction
 from ganseg_dist.planning.request import TrainingRequest
-from ganseg_dist.plots.images import MARGIN_INCHES
-from ganseg_dist.plots.pixels import REGION_COLOURS
+from ganseg_dist.plots.images import MARGIN_INCHES, REGION_COLOURS
 from ganseg_dist.report.overlay import write_overlay
 from ganseg_dist.report.page import render
 from ganseg_dist.report.records import Records
 from ganseg_dist.runs import Run
 from ganseg_dist.synthesis.audit import audit
-from ganseg_dist.synthesis.from_masks import GeneratedSlices
-from ganseg_dist.synthesis.neighbours import mask_conditioned_figure
+from ganseg_dist.synthesis.generate import GeneratedSlices
+from ganseg_dist.synthesis.neighbours import neighbour_figure
 from ganseg_dist.systems import recipe
 from ganseg_dist.tracking.overlay import CAPTION_HEIGHT, TITLE_HEIGHT, examples_png
 
@@ -240,7 +239,7 @@ def test_mask_conditioned_figure_mirrors_and_marks_known_sides_only(name, on_lef
     found = audit(image, image)
     for known in (False, True):
         view = View.of(Convention(name), sides_known=known)
-        figure = mask_conditioned_figure(generated_images, found, image, ("flair",), ("wt",), view=view)
+        figure = neighbour_figure(generated_images, found, image, ("flair",), ("wt",), view=view)
         rows = np.array(figure.axes, object).reshape(4, -1)
         for row, label in enumerate(("mask", "synthetic", "real", "nearest")):
             pixels = np.asarray(rows[row, 0].get_images()[0].get_array())
@@ -249,7 +248,7 @@ def test_mask_conditioned_figure_mirrors_and_marks_known_sides_only(name, on_lef
             letters = "".join(text.get_text() for text in rows[row, 0].texts)
             assert letters == (on_left + on_right if known and label != "synthetic" else ""), label
         assert (CAPTIONS[name].capitalize() in figure.get_supxlabel()) == known
-    figure = mask_conditioned_figure(generated_images, found, image, ("flair",), ("wt",), flipped=True)
+    figure = neighbour_figure(generated_images, found, image, ("flair",), ("wt",), flipped=True)
     assert "Without L and R: training mirrors its images" in figure.get_supxlabel()
 
 

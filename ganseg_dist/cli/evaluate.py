@@ -112,7 +112,7 @@ def _segmenter(reference: str, run: Run) -> Run:
 def _check_not_folds(reference: str) -> None:
     """Raises RunError for folds, which together have no held-out patient."""
     from ganseg_dist.errors import RunError
-    from ganseg_dist.studies.experiments.folds import check_folds_finished
+    from ganseg_dist.studies.experiments.splits import check_folds_finished
     from ganseg_dist.studies.study import find_study
 
     experiment = find_study(reference, "experiment")

@@ -57,7 +57,7 @@ def fractions(
     published figures stand in columns of their own, of other images.
     """
     from ganseg_dist.studies.experiments.arms import image_arms
-    from ganseg_dist.studies.experiments.fractions import check_percentages, fraction_trials
+    from ganseg_dist.studies.experiments.splits import check_percentages, fraction_trials
     from ganseg_dist.systems import recipe as named
 
     percentages, names = _whole_numbers("--fractions", fractions), _split_names(arms)
@@ -84,7 +84,7 @@ def folds(
 
     New images are then for all the folds together: ganseg predict NAME.
     """
-    from ganseg_dist.studies.experiments.folds import check_folds, fold_trials
+    from ganseg_dist.studies.experiments.splits import check_folds, fold_trials
     from ganseg_dist.studies.experiments.wording import SHARED_TRAINING
 
     check_folds(folds)
@@ -106,7 +106,7 @@ def transfer(
 ) -> None:
     """Leave one hospital out: train on the others, test on its patients."""
     from ganseg_dist.studies.experiments.arms import image_arms
-    from ganseg_dist.studies.experiments.transfer import transfer_trials
+    from ganseg_dist.studies.experiments.splits import transfer_trials
 
     names = _split_names(arms)
     _run("transfer", recipe, data, layout, labels, run_name, assignments, local,

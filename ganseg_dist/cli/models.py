@@ -18,7 +18,7 @@ from ganseg_dist.inference.ensemble import is_ensemble_folder, member_folders
 from ganseg_dist.inference.model_folder import is_model_folder
 from ganseg_dist.planning.prepare import prepared_slices
 from ganseg_dist.runs import Run, experiment_command, find_run
-from ganseg_dist.studies.experiments.folds import fold_models
+from ganseg_dist.studies.experiments.splits import fold_models
 from ganseg_dist.studies.study import find_study
 
 

@@ -22,7 +22,7 @@ def report(run: str = typer.Argument(metavar="RUN", help=RUN_HELP)) -> None:
     from ganseg_dist.report import write_report
     from ganseg_dist.runs import find_run
     from ganseg_dist.studies.study import find_study
-    from ganseg_dist.studies.sweeps.page import write_page
+    from ganseg_dist.studies.sweeps.publish import write_page
     from ganseg_dist.studies.sweeps.sweep import Sweep
     from ganseg_dist.tracking.results import log_report
 

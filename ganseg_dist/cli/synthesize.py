@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from ganseg_dist.runs import Run
     from ganseg_dist.synthesis.audit import Audit
     from ganseg_dist.synthesis.encoder import Encoder
-    from ganseg_dist.synthesis.from_classes import Generated
-    from ganseg_dist.synthesis.from_masks import GeneratedSlices
+    from ganseg_dist.synthesis.generate import Generated, GeneratedSlices
     from ganseg_dist.synthesis.judge import Judge
     from ganseg_dist.synthesis.references import HeldOut, RealImages
     from ganseg_dist.synthesis.results import FromClassesQuality, FromMasksQuality, Judgement, Quality
@@ -87,9 +86,7 @@ def synthesize(
     from ganseg_dist.synthesis.audit import Limits, audit
     from ganseg_dist.synthesis.encoder import load_inception, own_encoder
     from ganseg_dist.synthesis.folder import check_synthetic_folder
-    from ganseg_dist.synthesis.from_classes import COUNT, generate
-    from ganseg_dist.synthesis.from_masks import generate_from_masks
-    from ganseg_dist.synthesis.generators import check_generator
+    from ganseg_dist.synthesis.generate import COUNT, check_generator, generate, generate_from_masks
     from ganseg_dist.synthesis.references import training_images
 
     convention = display_convention()
@@ -256,7 +253,7 @@ def _measure(
     encoder: Encoder,
     judge: Judge | None,
 ) -> FromMasksQuality | FromClassesQuality:
-    from ganseg_dist.synthesis.from_masks import GeneratedSlices
+    from ganseg_dist.synthesis.generate import GeneratedSlices
     from ganseg_dist.synthesis.judge import NO_JUDGE, judged
     from ganseg_dist.synthesis.references import class_quality, generated_quality
     from ganseg_dist.synthesis.results import FromClassesQuality, Judgement
@@ -291,31 +288,21 @@ def _write(
     from ganseg_dist.data.preprocess import intensities_of
     from ganseg_dist.display import View
     from ganseg_dist.synthesis.folder import Evidence, write_classes, write_pairs
-    from ganseg_dist.synthesis.from_masks import GeneratedSlices
-    from ganseg_dist.synthesis.neighbours import class_conditioned_figure, mask_conditioned_figure
+    from ganseg_dist.synthesis.generate import GeneratedSlices
+    from ganseg_dist.synthesis.neighbours import neighbour_figure
 
     modalities, regions = predictor.modalities, predictor.regions
+    sides_known = real.sides_known and (not isinstance(generated, GeneratedSlices) or generated.sides_known)
+    view = View.of(convention, sides_known=sides_known)
+    figure = neighbour_figure(
+        generated, audited, real.image, modalities, regions, phantom=facts["phantom"], view=view, flipped=real.flipped
+    )
+    evidence = Evidence(audited, measured, figure, facts)
     if isinstance(generated, GeneratedSlices):
-        view = View.of(convention, sides_known=real.sides_known and generated.sides_known)
-        figure = mask_conditioned_figure(
-            generated,
-            audited,
-            real.image,
-            modalities,
-            regions,
-            phantom=facts["phantom"],
-            view=view,
-            flipped=real.flipped,
-        )
         on_background = intensities_of(modalities, predictor.config.data) == "tissue"
-        evidence = Evidence(audited, measured, figure, facts)
         write_pairs(out, generated, modalities, regions, predictor.scheme, evidence, on_background=on_background)
     else:
-        view = View.of(convention, sides_known=real.sides_known)
-        figure = class_conditioned_figure(
-            generated, audited, real.image, modalities, phantom=facts["phantom"], view=view, flipped=real.flipped
-        )
-        write_classes(out, generated, modalities, Evidence(audited, measured, figure, facts))
+        write_classes(out, generated, modalities, evidence)
 
 
 def _report(measured: FromMasksQuality | FromClassesQuality, audited: Audit, real: RealImages) -> None:

@@ -255,8 +255,7 @@ def _describe_trial(trial: TrialResult) -> str:
 def _publish(done: Sweep, parent: TrackedRun) -> None:
     """Write tables, figures and the best values to the folder, to MLflow and to the terminal."""
     from ganseg_dist.studies.experiments.table import markdown_table
-    from ganseg_dist.studies.sweeps.page import write_page
-    from ganseg_dist.studies.sweeps.publish import chosen_by, save_sweep, table_of
+    from ganseg_dist.studies.sweeps.publish import chosen_by, save_sweep, table_of, write_page
     from ganseg_dist.tracking.results import log_experiment
 
     files = (*save_sweep(done), write_page(done))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,34 +18,6 @@ from ganseg_dist.metrics.threshold import ThresholdScan
 
 FLAIR_THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(1, 100))
 MOST_CASES_TO_FIT = 40
-
-
-class Arm(Protocol):
-    """Something that segments a scan."""
-
-    @property
-    def name(self) -> str:
-        """Its name in tables."""
-        ...
-
-    @property
-    def kind(self) -> ArmKind:
-        """What it is in a comparison."""
-        ...
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """Channels it needs, in order."""
-        ...
-
-    @property
-    def regions(self) -> tuple[str, ...]:
-        """Regions it gives, in order."""
-        ...
-
-    def segment(self, scan: Scan) -> tuple[npt.NDArray[np.bool_], CasePrediction | None]:
-        """Masks (R, X, Y, Z) on the scan's grid; a model also gives its whole prediction, a baseline None."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +39,7 @@ class ModelArm:
         return self.predictor.regions
 
     def segment(self, scan: Scan) -> tuple[npt.NDArray[np.bool_], CasePrediction | None]:
-        """The model's masks at its thresholds, and its whole prediction."""
+        """Masks (R, X, Y, Z) on the scan's grid, and the model's whole prediction."""
         prediction = self.predictor.predict_scan(scan)
         return prediction.regions, prediction
 
@@ -101,9 +72,12 @@ class FlairThreshold:
         return None if best is None else cls(best.threshold, len(usable), config)
 
     def segment(self, scan: Scan) -> tuple[npt.NDArray[np.bool_], CasePrediction | None]:
-        """FLAIR at or above the threshold."""
+        """Masks (1, X, Y, Z), FLAIR at or above the threshold; there is no prediction."""
         flair = scan.modalities.index("flair")
         flair_scan = Scan(("flair",), scan.image[[flair]], None, scan.grid, case=scan.case)
         prepared = prepare_scan(flair_scan, self.config, ("wt",))
         brightness = restore(((prepared.image + 1) / 2).astype(np.float32), prepared.placement)
         return brightness >= self.threshold, None
+
+
+Arm = ModelArm | FlairThreshold

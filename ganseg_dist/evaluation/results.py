@@ -6,9 +6,8 @@ Scores are keyed `region/score`; their units, bounds and directions are in `metr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Extended = TypeVar("Extended")
+Row = TypeVar("Row")
 
 DECIMALS = 6
 """Of scores and probabilities in CSV files."""
@@ -124,30 +124,17 @@ class CaseRow:
 
 def write_cases(file: Path, rows: Sequence[CaseRow]) -> None:
     """Write a cases.csv. Raises GansegError when the disk refuses."""
-    write_csv(
-        file,
-        [
-            {"case": row.case, "patient": row.patient, "site": row.site}
-            | {name: round(value, DECIMALS) for name, value in row.scores.items()}
-            for row in rows
-        ],
-    )
+    write_csv(file, [_plain_fields(row) | _rounded(row.scores) for row in rows])
 
 
 def read_cases(file: Path) -> tuple[CaseRow, ...]:
     """The lines of a cases.csv; none where it is missing. Raises RunError naming the file where one is damaged."""
-    if not file.exists():
-        return ()
-    with _readable(file):
-        return tuple(
-            CaseRow(
-                line.pop("case"),
-                line.pop("patient"),
-                line.pop("site"),
-                {name: _finite(value) for name, value in line.items() if value},
-            )
-            for line in read_csv(file)
-        )
+
+    def case_row(line: dict[str, str]) -> CaseRow:
+        whose = [line.pop(name) for name in ("case", "patient", "site")]
+        return CaseRow(*whose, {name: _finite(value) for name, value in line.items() if value})
+
+    return _read_lines(file, case_row)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,48 +185,44 @@ class ImageRow:
 
 def write_images(file: Path, rows: Sequence[ImageRow], classes: Sequence[str]) -> None:
     """Write an images.csv. Raises GansegError when the disk refuses."""
-    write_csv(
-        file,
-        [
-            {
-                "case": row.case,
-                "patient": row.patient,
-                "site": row.site,
-                "slice": row.slice,
-                "truth": row.truth or "",
-                "predicted": row.predicted,
-            }
-            | {f"p({name})": round(value, DECIMALS) for name, value in zip(classes, row.probability, strict=True)}
-            for row in rows
-        ],
-    )
+    names = [f"p({name})" for name in classes]
+    write_csv(file, [_plain_fields(row) | _rounded(dict(zip(names, row.probability, strict=True))) for row in rows])
 
 
 def read_images(file: Path, classes: Sequence[str]) -> tuple[ImageRow, ...]:
     """The lines of an images.csv; none where it is missing. Raises RunError naming the file where one is damaged."""
-    if not file.exists():
-        return ()
-    with _readable(file):
-        return tuple(
-            ImageRow(
-                line["case"],
-                line["patient"],
-                line["site"],
-                int(line["slice"]),
-                _class_name(classes, line["truth"]) if line["truth"] else None,
-                _class_name(classes, line["predicted"]),
-                tuple(_finite(line[f"p({name})"]) for name in classes),
-            )
-            for line in read_csv(file)
+
+    def image_row(line: dict[str, str]) -> ImageRow:
+        return ImageRow(
+            line["case"],
+            line["patient"],
+            line["site"],
+            int(line["slice"]),
+            _class_name(classes, line["truth"]) if line["truth"] else None,
+            _class_name(classes, line["predicted"]),
+            tuple(_finite(line[f"p({name})"]) for name in classes),
         )
 
+    return _read_lines(file, image_row)
 
-@contextmanager
-def _readable(file: Path) -> Iterator[None]:
+
+def _read_lines(file: Path, parse: Callable[[dict[str, str]], Row]) -> tuple[Row, ...]:
+    """The parsed lines of a CSV file; none where it is missing. Raises RunError where one is damaged."""
+    if not file.exists():
+        return ()
     try:
-        yield
+        return tuple(map(parse, read_csv(file)))
     except (OSError, KeyError, ValueError) as error:
         raise RunError(f"{file}: cannot be read ({error}); evaluate again") from None
+
+
+def _plain_fields(row: CaseRow | ImageRow) -> dict[str, Any]:
+    """The row's fields but for its numbers, which are columns of their own."""
+    return {name: value for name, value in asdict(row).items() if name not in ("scores", "probability")}
+
+
+def _rounded(numbers: Mapping[str, float]) -> dict[str, Any]:
+    return {name: round(value, DECIMALS) for name, value in numbers.items()}
 
 
 def _finite(text: str) -> float:

@@ -18,9 +18,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from ganseg_dist.plots.axes import bare_rows
 from ganseg_dist.plots.intervals import Bar, draw_interval
-from ganseg_dist.plots.style import PAPER, for_paper, panels
+from ganseg_dist.plots.style import PAPER, bare_rows, for_paper, panels
 
 LEAST_SPAN = 0.1
 """Smallest span of an axis, so that small differences do not look large."""

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from ganseg_dist.plots.axes import LINE, legend_above, legend_rows
-from ganseg_dist.plots.style import DASHES, PAGE, canvas, for_page
+from ganseg_dist.plots.style import DASHES, LINE, PAGE, canvas, for_page, legend_above, legend_rows
 
 SLOT = 0.13
 """Width of a bin apart from the scale, as a share of the scale's width."""

@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from ganseg_dist.plots.axes import plain_levels, shortened
-from ganseg_dist.plots.style import DASHES, PAGE, canvas, for_page
+from ganseg_dist.plots.style import DASHES, PAGE, canvas, for_page, plain_levels, shortened
 
 Line = Sequence[tuple[int, float]]
 

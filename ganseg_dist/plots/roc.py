@@ -1,19 +1,22 @@
-"""How well scores tell two groups apart: ROC curves, and histograms of both groups' scores."""
+"""How well scores tell two groups apart, and how reliable probabilities are: ROC curves, histograms, calibration."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ganseg_dist.plots.axes import unit_square
-from ganseg_dist.plots.style import PAGE, PAPER, for_page, for_paper, panels
+from ganseg_dist.plots.style import PAGE, PAPER, for_page, for_paper, panels, unit_square
 
 Point = tuple[float, float]
 Numbers = npt.NDArray[np.float64]
+
+LARGEST_DOT, SMALLEST_DOT = 18.0, 3.0
+"""Diameters in pixels of dots whose area encodes a weight; the smallest is still visible."""
 
 
 @for_page
@@ -86,3 +89,27 @@ def _draw_spread(axes: Axes, groups: Mapping[str, Numbers], table: Sequence[floa
         axes.axvline(calibrated, color=PAPER.series[1], linewidth=1.4, label="chosen on validation")
     axes.set(xlabel="realism", ylabel="density")
     axes.legend(frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A point whose area is proportional to its weight."""
+
+    x: float
+    y: float
+    weight: int
+
+
+@for_page
+def calibration_chart(dots: Sequence[Dot], *, note: str) -> Figure:
+    """Accuracy against confidence, both in [0, 1], the dashed diagonal where they agree, and the text `note`."""
+    labels = ("confidence (highest probability)", "accuracy (share that is right)")
+    figure, axes = unit_square(*labels, diagonal=PAGE.muted)
+    heaviest = max((dot.weight for dot in dots), default=1)
+    for dot in dots:
+        diameter = max(LARGEST_DOT * (dot.weight / heaviest) ** 0.5, SMALLEST_DOT)
+        axes.plot(
+            [dot.x], [dot.y], "o", color=PAGE.accent, alpha=0.75, markersize=diameter, markeredgewidth=0, clip_on=False
+        )
+    axes.annotate(note, (0.03, 0.93), xycoords="axes fraction", color=PAGE.ink)
+    return figure

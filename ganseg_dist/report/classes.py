@@ -10,13 +10,13 @@ from ganseg_dist.evaluation.results import ClassSummary, ImageRow, ValidatedPoin
 from ganseg_dist.metrics.classification import ClassificationScores
 from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.metrics.threshold import few_patients_warning
-from ganseg_dist.plots.calibration import Dot, calibration_chart
 from ganseg_dist.plots.lines import elbow_chart
+from ganseg_dist.plots.roc import Dot, calibration_chart
 from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
 from ganseg_dist.report import labels
-from ganseg_dist.report.charts import Chart
 from ganseg_dist.report.records import Classification
+from ganseg_dist.report.section import Chart
 
 MOST_MISTAKES = 10
 

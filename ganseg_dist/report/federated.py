@@ -20,7 +20,6 @@ from ganseg_dist.plots.intervals import Bar, grouped_chart
 from ganseg_dist.plots.lines import MOST_NAMED, round_chart
 from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
-from ganseg_dist.report.charts import Chart
 from ganseg_dist.report.fingerprint import fingerprint_charts
 from ganseg_dist.report.labels import (
     better_in_words,
@@ -32,7 +31,8 @@ from ganseg_dist.report.labels import (
     signed_number,
     verdict,
 )
-from ganseg_dist.report.simulated import SimulatedSite
+from ganseg_dist.report.records import SimulatedSite
+from ganseg_dist.report.section import Chart
 from ganseg_dist.run_record import RunRecord
 from ganseg_dist.systems import build_system
 

@@ -14,8 +14,8 @@ from ganseg_dist.plots import Figure
 from ganseg_dist.plots.histograms import Histogram, histogram_chart
 from ganseg_dist.plots.lines import MOST_NAMED
 from ganseg_dist.plots.save import svg
-from ganseg_dist.report.charts import Chart
 from ganseg_dist.report.labels import capitalised, joined
+from ganseg_dist.report.section import Chart
 
 MOST_TICKS = 7
 

@@ -15,8 +15,7 @@ from ganseg_dist.data.preprocess import picture_spacing, to_picture_axes
 from ganseg_dist.data.scan import Scan
 from ganseg_dist.display import Convention, View
 from ganseg_dist.inference.predictor import CasePrediction
-from ganseg_dist.plots.images import outline_figure
-from ganseg_dist.plots.pixels import REGION_COLOURS
+from ganseg_dist.plots.images import REGION_COLOURS, outline_figure
 from ganseg_dist.plots.save import save_png
 from ganseg_dist.report.labels import capitalised, modality_label
 

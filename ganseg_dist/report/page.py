@@ -21,24 +21,21 @@ from ganseg_dist.display import Convention, display_convention
 from ganseg_dist.evaluation.results import ArmDifference, ArmScores, CaseRow, Detection, Summary
 from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.metrics.threshold import few_patients_warning
-from ganseg_dist.plots.distributions import strip_chart
-from ganseg_dist.plots.intervals import interval_chart
+from ganseg_dist.plots.intervals import interval_chart, strip_chart
 from ganseg_dist.plots.roc import roc_chart
 from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
 from ganseg_dist.report import labels, pictures
-from ganseg_dist.report.charts import Chart, interval_bar
 from ganseg_dist.report.classes import class_view
 from ganseg_dist.report.environment import page_environment
 from ganseg_dist.report.federated import FederationView, federation_view
-from ganseg_dist.report.generated import generated_view
+from ganseg_dist.report.generated import generated_view, shows_generated
 from ganseg_dist.report.records import (
     PARTS,
     Evaluation,
     Records,
 )
-from ganseg_dist.report.section import PartResults, Section, section_of
-from ganseg_dist.report.sheets import shows_generated
+from ganseg_dist.report.section import Chart, PartResults, Section, interval_bar, section_of
 from ganseg_dist.report.training import stage_curves
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipes

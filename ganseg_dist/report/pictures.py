@@ -10,7 +10,7 @@ import numpy as np
 
 from ganseg_dist.display import Convention, View
 from ganseg_dist.evaluation.gallery import Example
-from ganseg_dist.plots.pixels import Mask, Pixels, grey, heat, outline_path, png, rgb
+from ganseg_dist.plots.images import Mask, Pixels, grey, heat, outline_path, png, rgb
 from ganseg_dist.report.labels import joined, modality_label, region_label
 
 COLOUR_CHANNELS = {"red", "green", "blue"}

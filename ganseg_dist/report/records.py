@@ -18,8 +18,8 @@ from ganseg_dist.federation.comparison import FederationComparison
 from ganseg_dist.federation.fingerprint import record as fingerprint_record
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint
 from ganseg_dist.federation.record import FederationRecord
-from ganseg_dist.report.sheets import Sheet, newest_sheet, shows_generated
-from ganseg_dist.report.simulated import SimulatedSite, read_simulation
+from ganseg_dist.records import Record
+from ganseg_dist.report.generated import Sheet, newest_sheet, shows_generated
 from ganseg_dist.run_record import RunRecord
 from ganseg_dist.runs import Run
 
@@ -165,3 +165,26 @@ def _fingerprints(run: Run, config: RunConfig | None) -> dict[str, Fingerprint]:
         return fingerprint_record.read_sites(run.read(file.name), config.data)
     except FederationError:
         raise RunError(f"{file}: is damaged; delete it, and the report goes without") from None
+
+
+class SitePatients(Record):
+    """A site's patients by part of its split."""
+
+    test: tuple[str, ...]
+
+
+class SimulatedSite(Record):
+    """One site of a simulation."""
+
+    name: str
+    minimum_group: int
+    """Fewest patients that a number in the site's fingerprint may stand for; 1: it withholds nothing."""
+    patients: tuple[str, ...]
+    split: SitePatients
+
+
+def read_simulation(run: Run) -> tuple[SimulatedSite, ...]:
+    """By name; empty for a deployment, and where the sites' folders were deleted. Raises RunError naming the field."""
+    files = sorted(run.folder.glob("sites/*/site.json"))
+    sites = (run.read_record(str(file.relative_to(run.folder)), SimulatedSite) for file in files)
+    return tuple(sorted(sites, key=lambda site: site.name))

@@ -1,4 +1,4 @@
-"""A system's own section of the report's results, which its entry in the registry names."""
+"""A section of the report's results: its charts, and what a system shows of its own, as its registry entry names it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.display import Convention
 from ganseg_dist.evaluation.gallery import Example
 from ganseg_dist.evaluation.results import Summary
+from ganseg_dist.metrics.statistics import Interval
+from ganseg_dist.plots.intervals import Bar
 from ganseg_dist.records import Parsed, validated
 from ganseg_dist.registry import load, registered
 
@@ -56,3 +58,18 @@ def section_of(config: RunConfig | None) -> Section | None:
     path = None if config is None else registered()[config.system.name].section
     found: Section | None = None if path is None else load(path)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A figure and the sentence under it."""
+
+    title: str
+    figure: str
+    caption: str
+
+
+def interval_bar(label: str, interval: Interval, *, emphasised: bool = False) -> Bar:
+    """The mean, with its ends where they are known."""
+    low, high = (interval.low, interval.high) if interval.known else (None, None)
+    return Bar(label, interval.mean, low, high, emphasised)

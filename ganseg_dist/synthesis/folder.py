@@ -19,11 +19,10 @@ from ganseg_dist.data.labels import LESION_IN_PICTURES, SCHEMES, LabelScheme
 from ganseg_dist.errors import DataError
 from ganseg_dist.names import folder_names
 from ganseg_dist.plots import Figure
-from ganseg_dist.plots.pixels import Pixels, rgb
+from ganseg_dist.plots.images import Pixels, rgb
 from ganseg_dist.plots.save import save_png
 from ganseg_dist.synthesis.audit import Audit
-from ganseg_dist.synthesis.from_classes import Generated
-from ganseg_dist.synthesis.from_masks import GeneratedSlices
+from ganseg_dist.synthesis.generate import Generated, GeneratedSlices
 from ganseg_dist.synthesis.results import FromClassesQuality, FromMasksQuality
 
 Voxel = TypeVar("Voxel", bound=np.generic)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL.ImageColor import getrgb
@@ -11,12 +11,10 @@ from ganseg_dist.data.cohort import COLOURS
 from ganseg_dist.display import View
 from ganseg_dist.metrics.synthesis import Images
 from ganseg_dist.plots import Figure
-from ganseg_dist.plots.images import ImageRow, image_grid
-from ganseg_dist.plots.pixels import REGION_COLOURS, Mask, Pixels, Plane, grey, rgb
+from ganseg_dist.plots.images import REGION_COLOURS, ImageRow, Mask, Pixels, Plane, grey, image_grid, rgb
 from ganseg_dist.sampling import evenly_spaced
 from ganseg_dist.synthesis.audit import Audit
-from ganseg_dist.synthesis.from_classes import Generated
-from ganseg_dist.synthesis.from_masks import GeneratedSlices
+from ganseg_dist.synthesis.generate import Generated, GeneratedSlices
 
 COLUMNS = 10
 SYNTHETIC = "synthetic"
@@ -32,88 +30,80 @@ MIRRORED = "\nWithout L and R: training mirrors its images, and mirrored copies 
 MEMORISED = "\nmemorised"
 
 
-def mask_conditioned_figure(
-    generated: GeneratedSlices,
+def neighbour_figure(
+    generated: GeneratedSlices | Generated,
     audit: Audit,
     training: Images,
     modalities: Sequence[str],
-    regions: Sequence[str],
+    regions: Sequence[str] = (),
     *,
     phantom: bool = False,
     view: View = AS_STORED,
     flipped: bool = False,
 ) -> Figure:
-    """Mask, generated image, the mask's real image and the nearest training image, a column a generated image.
+    """Generated images above their nearest training images, a column each, as many of each class.
+
+    Of images from masks the mask and its real image stand there too.
 
     Args:
         phantom: whether the training images are one's.
         view: of all the images: they have known sides together or not at all.
         flipped: whether mirrored copies are among the training images; of such no side is marked.
     """
-    chosen = _spread(audit, range(len(audit.images)), COLUMNS)
+    made_from = "noise"
+    chosen = _chosen(generated, audit)
     nearest = training[[audit.images[index].pixels.index for index in chosen]]
     named, shown = _view(modalities, nearest)
+    titles = [_column_title(generated, audit, index) for index in chosen]
     rows = {
-        "mask": [_mask(generated.regions[index], regions) for index in chosen],
         SYNTHETIC: [shown(generated.image[index]) for index in chosen],
-        f"{'phantom' if phantom else 'real'} image\nof this mask": [shown(generated.real[index]) for index in chosen],
         "nearest\ntraining image": [shown(image) for image in nearest],
     }
-    title = f"Synthetic images generated from masks, {named}: {_share_text(chosen, audit)}"
-    return _figure(
-        rows, [_column_title(audit, index) for index in chosen], title, phantom=phantom, view=view, flipped=flipped
+    if isinstance(generated, GeneratedSlices):
+        made_from = "masks"
+        real = f"{'phantom' if phantom else 'real'} image\nof this mask"
+        rows = {
+            "mask": [_mask(generated.regions[index], regions) for index in chosen],
+            SYNTHETIC: rows.pop(SYNTHETIC),
+            real: [shown(generated.real[index]) for index in chosen],
+            **rows,
+        }
+    sides = f"\n{view.caption.capitalize()}." if view.caption else MIRRORED if flipped else ""
+    return image_grid(
+        f"Synthetic images generated from {made_from}, {named}: {len(chosen)} of "
+        f"n = {len(audit.images)}, from the nearest to a training image to the farthest",
+        titles,
+        [
+            ImageRow(
+                name,
+                [view.lay_out(pixels, columns=1) for pixels in pictures],
+                None if name == SYNTHETIC else view.letters,
+            )
+            for name, pictures in rows.items()
+        ],
+        note=NOTE + (OF_A_PHANTOM if phantom else "") + sides,
+        warned=[column for column in titles if column.endswith(MEMORISED)],
     )
 
 
-def class_conditioned_figure(
-    generated: Generated,
-    audit: Audit,
-    training: Images,
-    modalities: Sequence[str],
-    *,
-    phantom: bool = False,
-    view: View = AS_STORED,
-    flipped: bool = False,
-) -> Figure:
-    """Generated images and their nearest training images, as many of each class.
-
-    Args:
-        phantom: whether the training images are one's.
-        view: of all the images: they have known sides together or not at all.
-        flipped: whether mirrored copies are among the training images; of such no side is marked.
-    """
-    names = list(dict.fromkeys(generated.classes))
-    chosen = [
-        index
-        for name in names
-        for index in _spread(
-            audit, [index for index, own in enumerate(generated.classes) if own == name], -(-COLUMNS // len(names))
+def _chosen(generated: GeneratedSlices | Generated, audit: Audit) -> list[int]:
+    """Of each class some images, evenly from the nearest to a training image to the farthest."""
+    classes = (None,) * len(audit.images) if isinstance(generated, GeneratedSlices) else generated.classes
+    chosen: list[int] = []
+    names = dict.fromkeys(classes)
+    for name in names:
+        ranked = sorted(
+            (index for index, own in enumerate(classes) if own == name),
+            key=lambda index: audit.images[index].pixels.percentile,
         )
-    ]
-    nearest = training[[audit.images[index].pixels.index for index in chosen]]
-    named, shown = _view(modalities, nearest)
-    rows = {
-        SYNTHETIC: [shown(generated.image[index]) for index in chosen],
-        "nearest\ntraining image": [shown(image) for image in nearest],
-    }
-    titles = [f"{generated.classes[index]}\n{_column_title(audit, index)}" for index in chosen]
-    title = f"Synthetic images generated from noise, {named}: {_share_text(chosen, audit)}"
-    return _figure(rows, titles, title, phantom=phantom, view=view, flipped=flipped)
+        chosen += [ranked[place] for place in evenly_spaced(len(ranked), -(-COLUMNS // len(names)))]
+    return chosen
 
 
-def _spread(audit: Audit, indices: Sequence[int], count: int) -> list[int]:
-    """Some of these images, evenly from the nearest to a training image to the farthest."""
-    ranked = sorted(indices, key=lambda index: audit.images[index].pixels.percentile)
-    return [ranked[place] for place in evenly_spaced(len(ranked), count)]
-
-
-def _share_text(chosen: Sequence[int], audit: Audit) -> str:
-    return f"{len(chosen)} of n = {len(audit.images)}, from the nearest to a training image to the farthest"
-
-
-def _column_title(audit: Audit, index: int) -> str:
+def _column_title(generated: GeneratedSlices | Generated, audit: Audit, index: int) -> str:
     image = audit.images[index]
-    return f"percentile {image.pixels.percentile:.1f}" + (MEMORISED if image.memorised else "")
+    above = "" if isinstance(generated, GeneratedSlices) else f"{generated.classes[index]}\n"
+    return f"{above}percentile {image.pixels.percentile:.1f}" + (MEMORISED if image.memorised else "")
 
 
 def _view(modalities: Sequence[str], training: Images) -> tuple[str, Callable[[Plane], Pixels]]:
@@ -133,29 +123,3 @@ def _mask(mask: Mask, regions: Sequence[str]) -> Pixels:
     for region, inside in zip(regions, mask, strict=True):
         pixels[inside > 0] = getrgb(REGION_COLOURS[region]) if len(regions) > 1 else 255
     return pixels
-
-
-def _figure(
-    rows: Mapping[str, Sequence[Pixels]],
-    titles: Sequence[str],
-    title: str,
-    *,
-    phantom: bool,
-    view: View,
-    flipped: bool,
-) -> Figure:
-    sides = f"\n{view.caption.capitalize()}." if view.caption else MIRRORED if flipped else ""
-    return image_grid(
-        title,
-        titles,
-        [
-            ImageRow(
-                name,
-                [view.lay_out(pixels, columns=1) for pixels in pictures],
-                None if name == SYNTHETIC else view.letters,
-            )
-            for name, pictures in rows.items()
-        ],
-        note=NOTE + (OF_A_PHANTOM if phantom else "") + sides,
-        warned=[column for column in titles if column.endswith(MEMORISED)],
-    )

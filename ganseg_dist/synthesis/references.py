@@ -16,8 +16,7 @@ from ganseg_dist.metrics.synthesis import FEWEST_IMAGES, Images, diversity, stru
 from ganseg_dist.sampling import evenly_spaced
 from ganseg_dist.synthesis.audit import Audit
 from ganseg_dist.synthesis.encoder import Encoder, distribution_distances
-from ganseg_dist.synthesis.from_classes import Generated
-from ganseg_dist.synthesis.from_masks import GeneratedSlices
+from ganseg_dist.synthesis.generate import Generated, GeneratedSlices
 from ganseg_dist.synthesis.results import Floor, FromMasksQuality, Quality
 from ganseg_dist.systems.base import GeneratesFromClasses
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import tempfile
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ganseg_dist.compat.mlflow import system_monitors
 from ganseg_dist.display import Convention
 from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.tracking.connection import connect
 from ganseg_dist.tracking.contents import metric_name
 from ganseg_dist.tracking.outbox import Outbox, Parcel
 from ganseg_dist.tracking.overlay import examples_png
-from ganseg_dist.tracking.system_metrics import SystemMetrics
 from ganseg_dist.tracking.tracked_run import TrackedRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+SAMPLE_SECONDS = 10.0
 
 POINTS_A_CALL = 1000
 LONGEST_TAG = 5000
@@ -32,6 +35,42 @@ Point = tuple[str, float, int]
 """A metric's name, value and step."""
 
 logger = logging.getLogger(__name__)
+
+
+class SystemMetrics:
+    """Samples processor, memory and GPU every few seconds, and once more when it is closed.
+
+    MLflow's SystemMetricsMonitor itself ends at the first request that fails; here samples take the way of the
+    run's other metrics, and survive an outage with them.
+    """
+
+    def __init__(self, post: Callable[[Mapping[str, float]], None], seconds: float = SAMPLE_SECONDS) -> None:
+        """`post` receives names as MLflow writes them (`system/cpu_utilization_percentage`), in their units."""
+        self._post, self._seconds = post, seconds
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="ganseg-system-metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Take the last sample and stop."""
+        self._done.set()
+        self._thread.join(timeout=self._seconds)
+
+    def _work(self) -> None:
+        monitors = system_monitors()
+        self._sample(monitors)  # the first reading only starts the processor's clock: its load counts from here
+        over = False
+        while not over:
+            over = self._done.wait(self._seconds)
+            self._post(self._sample(monitors))
+
+    def _sample(self, monitors: list[Any]) -> dict[str, float]:
+        sample: dict[str, float] = {}
+        for monitor in monitors:
+            monitor.collect_metrics()
+            sample |= {f"system/{name}": value for name, value in monitor.aggregate_metrics().items()}
+            monitor.clear_metrics()
+        return sample
 
 
 class MLflowTracker(Tracker):

@@ -14,7 +14,7 @@ from skimage.segmentation import find_boundaries
 
 from ganseg_dist.data.nesting import regions_at
 from ganseg_dist.display import PNG_TEXT, Convention, View, shared_caption
-from ganseg_dist.plots.pixels import REGION_COLOURS, Pixels, grey, heat
+from ganseg_dist.plots.images import REGION_COLOURS, Pixels, grey, heat
 
 ENLARGED = 2
 """Screen pixels per image pixel: outlines one screen pixel wide hide little of the image."""

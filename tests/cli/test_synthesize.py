@@ -12,8 +12,7 @@ from ganseg_dist.names import folder_name
 from ganseg_dist.planning.plan import plan_training
 from ganseg_dist.planning.prepare import prepared_slices
 from ganseg_dist.planning.request import TrainingRequest
-from ganseg_dist.synthesis import from_classes as generation
-from ganseg_dist.synthesis import from_masks
+from ganseg_dist.synthesis import generate as generation
 from ganseg_dist.systems import recipe
 from tests.cli.conftest import assert_error, snapshot, untrained_run
 from tests.data.cohorts import write_classes, write_pictures
@@ -72,9 +71,9 @@ def test_synthesize_rejects_pairs_that_repeat_training_images(ganseg, osmosis_ru
         chosen = np.flatnonzero(slices.has_lesion)
         image, regions = slices.read(chosen)
         patients = tuple(slices.cases[slices.case_of[index]].patient for index in chosen)
-        return from_masks.GeneratedSlices(image, regions.astype(np.uint8), image, patients)
+        return generation.GeneratedSlices(image, regions.astype(np.uint8), image, patients)
 
-    monkeypatch.setattr(from_masks, "generate_from_masks", repeat)
+    monkeypatch.setattr(generation, "generate_from_masks", repeat)
     out = tmp_path / "out"
     assert_error(ganseg("synthesize", "pictures", "--out", out), 1, "100.0% of", "repeat training images")
     assert not out.exists()
@@ -243,8 +242,8 @@ def test_synthesize_rejects_foreign_output_folder_before_generating(ganseg, kind
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.txt").write_text("precious")
-    for module, name in ((from_masks, "generate_from_masks"), (generation, "generate")):
-        monkeypatch.setattr(module, name, None)  # a call would be a traceback
+    for name in ("generate_from_masks", "generate"):
+        monkeypatch.setattr(generation, name, None)  # a call would be a traceback
     result = ganseg("synthesize", "pictures", "--out", out)
     assert_error(result, 1, f"{out}: exists and is no earlier synthesis; give a new folder")
     assert snapshot(out) == {"thesis.txt": b"precious"}

@@ -6,8 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ganseg_dist.plots.distributions import strip_chart
-from ganseg_dist.plots.intervals import Bar, interval_chart
+from ganseg_dist.plots.intervals import Bar, interval_chart, strip_chart
 from ganseg_dist.plots.save import save_png, svg
 from ganseg_dist.printable import printable
 

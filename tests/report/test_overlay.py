@@ -12,8 +12,7 @@ from ganseg_dist.data.grid import Grid
 from ganseg_dist.data.labels import BRATS, LabelScheme
 from ganseg_dist.data.scan import Scan
 from ganseg_dist.errors import GansegError
-from ganseg_dist.plots.images import MARGIN_INCHES, PANEL_INCHES
-from ganseg_dist.plots.pixels import REGION_COLOURS
+from ganseg_dist.plots.images import MARGIN_INCHES, PANEL_INCHES, REGION_COLOURS
 from ganseg_dist.report.overlay import write_overlay
 
 REGIONS = ("wt", "tc")

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from ganseg_dist.synthesis.audit import audit
-from ganseg_dist.synthesis.from_classes import Generated
-from ganseg_dist.synthesis.from_masks import GeneratedSlices
-from ganseg_dist.synthesis.neighbours import class_conditioned_figure, mask_conditioned_figure
+from ganseg_dist.synthesis.generate import Generated, GeneratedSlices
+from ganseg_dist.synthesis.neighbours import neighbour_figure
 
 
 def images(seed, count, channels):
@@ -31,7 +30,7 @@ def test_mask_conditioned_figure_shows_mask_image_real_and_nearest(generated_ima
     training = images(2, 40, 2)
     training[7] = generated_images.image[5]
     found = audit(generated_images.image, training)
-    figure = mask_conditioned_figure(generated_images, found, training, ("t1", "flair"), ("wt", "tc"))
+    figure = neighbour_figure(generated_images, found, training, ("t1", "flair"), ("wt", "tc"))
     lines = panels(figure, 4)
     assert [line[0].get_ylabel().replace("\n", " ") for line in lines] == [
         "mask",
@@ -56,9 +55,7 @@ def test_mask_conditioned_figure_labels_phantom(generated_images):
     training = images(2, 40, 2)
     found = audit(generated_images.image, training)
     for phantom in (False, True):
-        figure = mask_conditioned_figure(
-            generated_images, found, training, ("t1", "flair"), ("wt", "tc"), phantom=phantom
-        )
+        figure = neighbour_figure(generated_images, found, training, ("t1", "flair"), ("wt", "tc"), phantom=phantom)
         assert ("phantom" in panels(figure, 4)[2, 0].get_ylabel()) == phantom
         assert ("nothing here is a patient" in figure.get_supxlabel()) == phantom
 
@@ -68,7 +65,7 @@ def test_class_conditioned_figure_gives_columns_to_each_class(classes, columns):
     names = [f"class {number}" for number in range(classes)]
     generated = Generated(images(0, 20 * classes, 3), tuple(np.repeat(names, 20)))
     training = images(1, 40, 3)
-    figure = class_conditioned_figure(generated, audit(generated.image, training), training, ("red", "green", "blue"))
+    figure = neighbour_figure(generated, audit(generated.image, training), training, ("red", "green", "blue"))
     lines = panels(figure, 2)
     titles = [axes.get_title().splitlines()[0] for axes in lines[0]]
     assert titles == [name for name in names for _ in range(columns // classes)]
@@ -79,6 +76,6 @@ def test_class_conditioned_figure_gives_columns_to_each_class(classes, columns):
 def test_class_conditioned_figure_shows_few_images_on_training_scale():
     generated = Generated(0.1 * images(0, 3, 1), ("lesion",) * 3)
     training = images(1, 40, 1)
-    lines = panels(class_conditioned_figure(generated, audit(generated.image, training), training, ("grey",)), 2)
+    lines = panels(neighbour_figure(generated, audit(generated.image, training), training, ("grey",)), 2)
     assert lines.shape == (2, 3)
     assert pixels_of(lines[0, 0]).max() < 150 < 240 < pixels_of(lines[1, 0]).max()

@@ -12,9 +12,7 @@ from ganseg_dist.inference.model_folder import Model, Thresholds
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.synthesis.audit import audit
 from ganseg_dist.synthesis.encoder import own_encoder
-from ganseg_dist.synthesis.from_classes import Generated, generate
-from ganseg_dist.synthesis.from_masks import GeneratedSlices, generate_from_masks
-from ganseg_dist.synthesis.generators import check_generator
+from ganseg_dist.synthesis.generate import Generated, GeneratedSlices, check_generator, generate, generate_from_masks
 from ganseg_dist.synthesis.references import (
     HELD_OUT,
     RealImages,

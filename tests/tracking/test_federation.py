@@ -3,7 +3,7 @@
 import pytest
 from mlflow import MlflowClient
 
-from ganseg_dist.tracking.federation import log_sites
+from ganseg_dist.tracking.results import log_sites
 from ganseg_dist.tracking.tracked_run import open_tracking
 from tests.federation.record import federation_json
 

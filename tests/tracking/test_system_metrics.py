@@ -1,6 +1,6 @@
 import time
 
-from ganseg_dist.tracking.system_metrics import SystemMetrics
+from ganseg_dist.tracking.mlflow_tracker import SystemMetrics
 
 
 def test_system_metrics_samples_cpu_and_memory_until_close():

@@ -21,8 +21,7 @@ from ganseg_dist.inference.predictor import CasePrediction, Predictor
 from ganseg_dist.names import LONGEST_PART, folder_names
 from ganseg_dist.runs import Run
 from ganseg_dist.studies.experiments.measures import image_rows, measures_of
-from ganseg_dist.studies.experiments.run import Job
-from ganseg_dist.studies.experiments.scored import score_trial
+from ganseg_dist.studies.experiments.run import Job, score_trial
 from ganseg_dist.studies.trial import ScoredTrial, TrialResult
 
 UNCHANGED = "as they are"

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ganseg_dist.cluster.ray_cluster import map_on_cluster
 from ganseg_dist.cluster.shared_paths import cluster_with_shared_paths
+from ganseg_dist.config import RunConfig
+from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.display import Convention, display_convention
 from ganseg_dist.errors import GansegError, RunError
+from ganseg_dist.evaluation.results import CaseRow
+from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.planning.mapper import Mapper, map_here
 from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.progress import Bar, no_bar
 from ganseg_dist.runs import name_of_trial, named_run, runs_root
 from ganseg_dist.storage.sync import syncing
+from ganseg_dist.studies.experiments.measures import Measure
 from ganseg_dist.studies.experiments.scoring import score_run
 from ganseg_dist.studies.study import Study, write_result
 from ganseg_dist.studies.trial import ScoredTrial, Trial, TrialResult
+from ganseg_dist.tracking.results import score_metrics
 from ganseg_dist.tracking.tracked_run import TrackedRun, open_parent
 from ganseg_dist.training.session import train_session
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +149,43 @@ def _run_trial(job: Job) -> str | None:
     except GansegError as error:
         return f"{job.run_name}: {error}"
     return None
+
+
+def score_trial(
+    job: Job,
+    score: Callable[[Predictor, Case], Sequence[CaseRow]],
+    measures_of: Callable[[RunConfig], Sequence[Measure]],
+) -> TrialResult:
+    """Score the trial's cases with the run's model, and log the measures."""
+    trial: ScoredTrial = job.trial
+    started = time.monotonic()
+    predictor = Predictor.load(trial.run.model)
+    cases = [case for case in read_cohort(job.data, job.layout, job.labels).cases if case.id in trial.cases]
+    rows = tuple(row for case in cases for row in score(predictor, case))
+    patients_known = all(case.patient_known for case in cases)
+    result = TrialResult(job.run_name, trial.values, time.monotonic() - started, rows, patients_known)
+    _log_child(job, result, measures_of(predictor.config))
+    return result
+
+
+def _log_child(job: Job, result: TrialResult, measures: Sequence[Measure]) -> None:
+    """Log a child run of the experiment in MLflow, with values and scores; queued when MLflow cannot be reached."""
+    if job.parent.run_id is None:
+        return
+    names = {name for row in result.rows for name in row.scores}
+    scores = {measure.name: measure.interval([result.rows]) for measure in measures if names.issuperset(measure.needed)}
+
+    def send(client: MlflowClient) -> None:
+        from mlflow.entities import Param
+
+        values = {"run": job.trial.run.name, **result.values}
+        experiment, tags = str(job.parent.experiment_id), job.parent.child_tags
+        child = client.create_run(experiment, run_name=job.run_name, tags=tags).info.run_id
+        client.log_batch(
+            child,
+            metrics=score_metrics("test", scores),
+            params=[Param(name, str(value)) for name, value in values.items()],
+        )
+        client.set_terminated(child, "FINISHED")
+
+    job.parent.persist(job.run_name, send)

@@ -1,23 +1,36 @@
-"""Write a sweep's results to its folder: best.json, table.csv and figures."""
+"""Write a sweep's results to its folder: best.json, table.csv, figures and the HTML report."""
 
 from __future__ import annotations
 
+import base64
+import math
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ganseg_dist.atomic import write_csv, write_file
+from ganseg_dist.atomic import write_csv, write_file, write_text
 from ganseg_dist.errors import RunError
 from ganseg_dist.inference.model_folder import weights_digest
+from ganseg_dist.plots import Figure
 from ganseg_dist.plots.save import save_png
+from ganseg_dist.plots.trials import Trial, curve_figure, front_figure, parallel_figure, share_figure, value_figure
+from ganseg_dist.plural import counted
+from ganseg_dist.report.environment import page_environment
 from ganseg_dist.runs import Run, runs_root
 from ganseg_dist.studies.study import Study, find_study
-from ganseg_dist.studies.sweeps.figures import figures
-from ganseg_dist.studies.sweeps.importance import pareto_front
 from ganseg_dist.studies.sweeps.metric import Metric
-from ganseg_dist.studies.sweeps.sweep import Sweep, setting_text
+from ganseg_dist.studies.sweeps.sweep import ENOUGH_FOR_IMPORTANCE, Sweep, importances, pareto_front, setting_text
 from ganseg_dist.studies.trial import TrialResult
+
+TITLES = {
+    "curves": "How the trials learnt",
+    "slices": "The score over each threshold: the first trial and the best in colour",
+    "parallel": "Which values were good: an axis a field that was varied, a line a trial, the best in colour",
+    "importance": "Which fields matter",
+    "pareto": "What trades against what",
+}
 
 
 def save_sweep(sweep: Sweep) -> tuple[Path, ...]:
@@ -151,3 +164,106 @@ def _fields(sweep: Sweep) -> list[str]:
 
 def _value_cell(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else setting_text(value)
+
+
+def write_page(sweep: Sweep) -> Path:
+    """Write report.html, self-contained, into the sweep's folder, with the figures that exist there.
+
+    Raises RunError when no trial was scored.
+    """
+    folder, request = sweep.folder, sweep.request
+    pictures = [
+        (title, base64.b64encode((folder / f"{name}.png").read_bytes()).decode())
+        for name, title in TITLES.items()
+        if (folder / f"{name}.png").exists()
+    ]
+    header, rows = table_of(sweep)
+    page = (
+        page_environment("studies/sweeps", "report")
+        .get_template("sweep.html.j2")
+        .render(
+            name=sweep.run.name,
+            patients=counted(sweep.patients, "validation patient"),
+            chosen=chosen_by(sweep),
+            metrics=sweep.metrics,
+            recipe=request["config"]["recipe"],
+            space=sweep.space,
+            phantom=request["phantom"],
+            of_run=request.get("run"),
+            next_command=sweep.next_command,
+            privacy=request.get("privacy"),
+            states=[(count, state) for state, count in Counter(trial.state for trial in sweep.trials).items()],
+            trials=sweep.trials,
+            first=sweep.trials[0],
+            best=sweep.best,
+            pictures=pictures,
+            importance=(folder / "importance.png").exists(),
+            enough=ENOUGH_FOR_IMPORTANCE,
+            header=header,
+            rows=rows,
+        )
+    )
+    write_text(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def figures(sweep: Sweep) -> dict[str, Figure]:
+    """Figures by file name: curves where trials trained, importance with enough trials, a front of several metrics."""
+    title = _title(sweep)
+    plots = {}
+    if any(trial.curve for trial in sweep.trials):
+        plots["curves"] = _curves(sweep, title)
+    if not any(trial.epochs for trial in sweep.trials):  # a search of thresholds, which every trial sets
+        plots["slices"] = value_figure(title, sweep.metrics[0].name, [_trial(sweep, trial) for trial in sweep.scored])
+    plots["parallel"] = _parallel(sweep, title)
+    shares = importances(sweep)
+    if shares:
+        label = f"share of the variance of {sweep.metrics[0].name} over {len(sweep.scored)} trials"
+        plots["importance"] = share_figure("Which fields matter (fANOVA), of those that every trial has", label, shares)
+    if len(sweep.metrics) > 1:
+        plots["pareto"] = _pareto(sweep, title)
+    return plots
+
+
+def _trial(sweep: Sweep, trial: TrialResult) -> Trial:
+    """What is drawn of a trial, with the first metric as its score."""
+    role = "best" if trial == sweep.best else "first" if trial == sweep.trials[0] else ""
+    score = trial.scores.get(sweep.metrics[0].name, math.nan)
+    return Trial(role, score, trial.values, trial.curve, trial.kept, finished=trial.state == "finished")
+
+
+def _curves(sweep: Sweep, title: str) -> Figure:
+    first, best = sweep.trials[0], sweep.best
+    label = f"first trial, {first.number}: published values or the recipe's"
+    legend = {"first": label, "best": f"best trial, {best.number}"}
+    if best == first:
+        legend = {"best": f"{label}; also the best"}
+    return curve_figure(title, sweep.metrics[0].name, [_trial(sweep, trial) for trial in sweep.trials], legend)
+
+
+def _parallel(sweep: Sweep, title: str) -> Figure:
+    """An axis per field that varies and per metric."""
+    metrics = [metric.name for metric in sweep.metrics]
+    rows = [{**trial.values, **{name: trial.scores[name] for name in metrics}} for trial in sweep.scored]
+    fields = dict.fromkeys(name for trial in sweep.scored for name in trial.values)
+    varying = [name for name in fields if len({str(row[name]) for row in rows if name in row}) > 1]
+    sign = 1 if sweep.metrics[0].mode == "max" else -1
+    goodness = [sign * row[metrics[0]] for row in rows]
+    return parallel_figure(title, varying + metrics, rows, goodness, sweep.scored.index(sweep.best))
+
+
+def _pareto(sweep: Sweep, title: str) -> Figure:
+    """The first two metrics."""
+    x, y = sweep.metrics[:2]
+    points = {trial.number: (trial.scores[x.name], trial.scores[y.name]) for trial in sweep.scored}
+    front = {trial.number: points[trial.number] for trial in pareto_front(sweep)}
+    return front_figure(title, (_axis_label(x), _axis_label(y)), list(points.values()), front)
+
+
+def _axis_label(metric: Metric) -> str:
+    return f"{metric.name} ({'higher' if metric.mode == 'max' else 'lower'} is better)"
+
+
+def _title(sweep: Sweep) -> str:
+    patients = counted(sweep.patients, "validation patient")
+    return f"{sweep.run.name}: {len(sweep.trials)} trials of space {sweep.space}; {patients}"

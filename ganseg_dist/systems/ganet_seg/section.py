@@ -11,9 +11,8 @@ from ganseg_dist.plots.intervals import interval_chart
 from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
 from ganseg_dist.report import labels, pictures
-from ganseg_dist.report.charts import Chart, interval_bar
 from ganseg_dist.report.labels import between, joined, signed_number
-from ganseg_dist.report.section import PartResults, Section
+from ganseg_dist.report.section import Chart, PartResults, Section, interval_bar
 from ganseg_dist.systems.ganet_seg.evidence import Evidence
 from ganseg_dist.systems.ganet_seg.feedback_evidence import RING, FeedbackEvidence
 from ganseg_dist.systems.ganet_seg.hole_evidence import HoleEvidence

@@ -8,10 +8,8 @@ from ganseg_dist.errors import ConfigError, DataError
 from ganseg_dist.names import SAFE
 from ganseg_dist.runs import Run
 from ganseg_dist.studies.experiments.arms import ablation_trials, augmentation_trials, classifier_trials
-from ganseg_dist.studies.experiments.folds import fold_trials
-from ganseg_dist.studies.experiments.fractions import fraction_trials, nested
 from ganseg_dist.studies.experiments.robustness import robustness_trials
-from ganseg_dist.studies.experiments.transfer import transfer_trials
+from ganseg_dist.studies.experiments.splits import fold_trials, fraction_trials, nested, transfer_trials
 from ganseg_dist.systems import build_system, recipe
 
 SPLIT = Split(tuple("abcdefghij"), ("k", "l"), ("m", "n"))

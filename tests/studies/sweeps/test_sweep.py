@@ -16,8 +16,7 @@ from ganseg_dist.planning.request import TrainingRequest
 from ganseg_dist.planning.run_folder import command_line
 from ganseg_dist.runs import named_run
 from ganseg_dist.studies.study import find_study
-from ganseg_dist.studies.sweeps.page import write_page
-from ganseg_dist.studies.sweeps.publish import save_sweep
+from ganseg_dist.studies.sweeps.publish import save_sweep, write_page
 from ganseg_dist.studies.sweeps.request import SweepRequest, stored_request
 from ganseg_dist.studies.sweeps.run import run_sweep
 from ganseg_dist.studies.sweeps.space import Space

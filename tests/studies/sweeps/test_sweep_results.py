@@ -11,11 +11,9 @@ import pytest
 from ganseg_dist.errors import RunError
 from ganseg_dist.runs import Run
 from ganseg_dist.studies.study import write_result
-from ganseg_dist.studies.sweeps.figures import figures
-from ganseg_dist.studies.sweeps.importance import importances, pareto_front
 from ganseg_dist.studies.sweeps.metric import Metric
-from ganseg_dist.studies.sweeps.publish import best_values, save_sweep, table_of
-from ganseg_dist.studies.sweeps.sweep import Sweep
+from ganseg_dist.studies.sweeps.publish import best_values, figures, save_sweep, table_of
+from ganseg_dist.studies.sweeps.sweep import Sweep, importances, pareto_front
 from ganseg_dist.studies.trial import TrialResult
 
 DICE = Metric("val/dice_wt", every_epoch=True)

@@ -11,8 +11,7 @@ from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.evaluation.probabilities import KeptCase
 from ganseg_dist.inference.model_folder import Thresholds
 from ganseg_dist.runs import Run, named_run
-from ganseg_dist.studies.sweeps.page import write_page
-from ganseg_dist.studies.sweeps.publish import best_thresholds, best_values, save_sweep
+from ganseg_dist.studies.sweeps.publish import best_thresholds, best_values, save_sweep, write_page
 from ganseg_dist.studies.sweeps.sweep import Sweep
 from ganseg_dist.studies.sweeps.thresholds import (
     ThresholdJob,

@@ -1,6 +1,6 @@
 import numpy as np
 
-from ganseg_dist.plots.pixels import grey, heat, outline_path, outlines
+from ganseg_dist.plots.images import grey, heat, outline_path, outlines
 
 SQUARE = np.zeros((8, 8), np.uint8)
 SQUARE[2:5, 3:7] = 1

@@ -1,7 +1,7 @@
 import pytest
 
-from ganseg_dist.plots.axes import in_two_lines
 from ganseg_dist.plots.intervals import Bar, interval_chart
+from ganseg_dist.plots.style import in_two_lines
 from tests.plots import texts
 
 

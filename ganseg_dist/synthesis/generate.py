@@ -1,4 +1,4 @@
-"""Images generated from masks by GAN-OSMOSIS's generator."""
+"""Images generated from masks, or from noise for a class."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ganseg_dist.config import RunConfig
 from ganseg_dist.data.augment import augment, sample_augmentation
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.data.slices import SliceSet
-from ganseg_dist.errors import RunError
+from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.inference.predictor import SLICES_AT_ONCE, Predictor, check_finite
-from ganseg_dist.synthesis.generators import check_generator
-from ganseg_dist.systems.base import GeneratesFromMasks
+from ganseg_dist.registry import systems_with
+from ganseg_dist.systems.base import GeneratesFromClasses, GeneratesFromMasks
 
 FROM_MASKS = 4
 """The stream of randomness that generated images draw from, beside those of training (engine/loader.py)."""
@@ -25,6 +26,24 @@ FROM_MASKS = 4
 DRAWS = 20
 """Transforms that are drawn for a mask before it is taken as it is: one that is large and scaled up, or a few pixels
 at the edge of the foreground, may leave the frame by many."""
+
+GENERATION = 5
+"""The stream of randomness that generated images draw from, beside FROM_MASKS and those of training."""
+
+COUNT = 200
+"""Images of each class where no number is asked for: enough for a distance's error to be small beside the controls."""
+
+
+def check_generator(config: RunConfig) -> None:
+    """Raises RunError, naming the field to set, when a run of this config has no generator of whole images."""
+    system = config.system
+    if system.generates_from is None:
+        others = systems_with("generates_from")
+        raise RunError(
+            f"{system.title}: its generator {system.generator_makes}; train {' or '.join(others)} to have images"
+        )
+    if system.without_generator is not None:
+        raise RunError(f"{system.title}: has no generator, as {system.without_generator}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +135,58 @@ def _example(predictor: Predictor, slices: SliceSet, copy: int, index: int, defo
 def _as_samples(arrays: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Tensor]:
     """Those of a batch of one."""
     return {name: torch.from_numpy(np.asarray(value)[None]) for name, value in arrays.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """Synthetic images with the classes that they were made for, class after class."""
+
+    image: npt.NDArray[np.float32]
+    """(N, C, size, size) in [-1, 1]."""
+    classes: tuple[str, ...]
+    """(N,)"""
+
+
+def generate(
+    predictor: Predictor,
+    *,
+    classes: Sequence[str] | None = None,
+    count: int = COUNT,
+    seed: int = 0,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> Generated:
+    """Generate `count` images of each class.
+
+    What is drawn depends on the seed, the class and the image's number alone: more images begin with the same ones.
+
+    Args:
+        classes: those asked for; none: every class that the generator has learnt.
+
+    Raises RunError when the model has no generator of images of a class, and ConfigError for a class that it has not
+    learnt, and DataError where it makes NaN.
+    """
+    check_generator(predictor.config)
+    if predictor.config.system.generates_from != "classes":
+        raise RunError(
+            f"{predictor.config.system.title}: its generator knows no classes; generate images from masks with it"
+        )
+    system = cast("GeneratesFromClasses", predictor.system)
+    learnt = system.generated_classes
+    requested = tuple(dict.fromkeys(classes or learnt))
+    unknown = [name for name in requested if name not in learnt]
+    if unknown:
+        raise ConfigError(f"--class {unknown[0]}: this generator has learnt {', '.join(learnt)}; ask for one of these")
+    labels = [system.classes.index(name) for name in requested]
+    wanted = [(label, number) for label in labels for number in range(count)]
+    parts = []
+    for start in range(0, len(wanted), SLICES_AT_ONCE):
+        some = wanted[start : start + SLICES_AT_ONCE]
+        latents = [system.sample("detect", np.random.default_rng([seed, GENERATION, *each]))["z"] for each in some]
+        z, label = torch.from_numpy(np.stack(latents)), torch.tensor([label for label, _ in some])
+        with torch.inference_mode():
+            made = system.generate(z.to(predictor.device), label.to(predictor.device))
+        parts.append(made.float().cpu().numpy())
+        advance(min(start + SLICES_AT_ONCE, len(wanted)), len(wanted))
+    image = np.concatenate(parts)
+    check_finite("generated images", "image", image)
+    return Generated(image, tuple(system.classes[label] for label, _ in wanted))

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from ganseg_dist.errors import RunError
-from ganseg_dist.report.sheets import newest_sheet
+from ganseg_dist.report.generated import newest_sheet
 from ganseg_dist.runs import Run
 
 
