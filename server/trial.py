@@ -13,14 +13,14 @@ from ganseg_dist.engine.checkpoint import FolderCheckpoints
 from ganseg_dist.engine.tracker import Tracker
 from ganseg_dist.errors import FederationError
 from ganseg_dist.studies.sweeps.request import Hospitals
-from ganseg_dist.studies.sweeps.trainers import Monitors, TrialJob
+from ganseg_dist.studies.sweeps.trainers import Monitors, Trainer, TrialJob
 from ganseg_dist.systems import build_system
 from server.grids import Answer
 from server.simulation import Simulation, simulate, validate_sites
 
 
 @dataclass(frozen=True, slots=True)
-class FederatedTrialTrainer:
+class FederatedTrialTrainer(Trainer):
     """Trains a trial as `ganseg federate --local` trains its federated arm, one site after the other."""
 
     hospitals: Hospitals

@@ -85,7 +85,7 @@ def folds(
     New images are then for all the folds together: ganseg predict NAME.
     """
     from ganseg_dist.studies.experiments.splits import check_folds, fold_trials
-    from ganseg_dist.studies.experiments.wording import SHARED_TRAINING
+    from ganseg_dist.studies.experiments.table import SHARED_TRAINING
 
     check_folds(folds)
     found = _run("folds", recipe, data, layout, labels, run_name, assignments, local,

@@ -61,6 +61,6 @@ def publish(
 
 def heading(title: str, rows: Sequence[Row]) -> str:
     """A table's title with what its numbers are."""
-    from ganseg_dist.studies.experiments.wording import averaged_over
+    from ganseg_dist.studies.experiments.table import averaged_over
 
     return f"{title} ({averaged_over(patients_known=all(row.patients_known for row in rows))})"

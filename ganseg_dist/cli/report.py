@@ -19,7 +19,7 @@ def report(run: str = typer.Argument(metavar="RUN", help=RUN_HELP)) -> None:
     """
     from ganseg_dist.cli.models import check_not_experiment
     from ganseg_dist.cli.remote_runs import fetch_runs
-    from ganseg_dist.report import write_report
+    from ganseg_dist.report.page import write_report
     from ganseg_dist.runs import find_run
     from ganseg_dist.studies.study import find_study
     from ganseg_dist.studies.sweeps.publish import write_page

@@ -49,10 +49,8 @@ def interval_chart(bars: Sequence[Bar], *, axis: str, limits: tuple[float, float
 
 
 @for_page
-def grouped_chart(
-    groups: Mapping[str, Sequence[Bar]], *, axis: str, limits: tuple[float, float] = (0.0, 1.0)
-) -> Figure:
-    """Rows in named groups, a colour for each label with the legend above."""
+def grouped_chart(groups: Mapping[str, Sequence[Bar]], *, axis: str) -> Figure:
+    """Rows in named groups over [0, 1], a colour for each label with the legend above."""
     labels = dict.fromkeys(bar.label for bars in groups.values() for bar in bars)
     colours = {label: PAGE.cycle(index) for index, label in enumerate(labels)}
     tops = [0.0]
@@ -66,7 +64,7 @@ def grouped_chart(
     for top in tops[1:]:
         axes.axhline(top - 15, color=PAGE.rule, linewidth=0.6)
     axes.set_ylim(tops[-1] - 15, -15)
-    _scores(axes, axis, limits)
+    _scores(axes, axis, (0.0, 1.0))
     legend_above(axes, legend_rows(list(colours.items()), WIDTH - 32), left=16)
     return figure
 

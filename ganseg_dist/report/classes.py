@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ganseg_dist.config import RunConfig
-from ganseg_dist.evaluation.results import ClassSummary, ImageRow, ValidatedPoint
+from ganseg_dist.evaluation.results import ClassSummary, ImageRow, ValidatedPoint, extended
 from ganseg_dist.metrics.classification import ClassificationScores
-from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.metrics.threshold import few_patients_warning
 from ganseg_dist.plots.lines import elbow_chart
 from ganseg_dist.plots.roc import Dot, calibration_chart
@@ -16,17 +15,7 @@ from ganseg_dist.plots.save import svg
 from ganseg_dist.plural import counted
 from ganseg_dist.report import labels
 from ganseg_dist.report.records import Classification
-from ganseg_dist.report.section import Chart
-
-MOST_MISTAKES = 10
-
-
-@dataclass(frozen=True, slots=True)
-class KeyScore:
-    """A score shown at the top of the section."""
-
-    name: str
-    value: Interval
+from ganseg_dist.report.section import Chart, KeyFigure
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +49,19 @@ class Mistake:
     """Probability of the true class."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClassView:
-    """Figures, tables and sentences of one part."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassView(Classification):
+    """A classifier's results on one part of the data with what classes.html.j2 lays out of them."""
 
-    part: str
-    summary: ClassSummary
-    key_scores: tuple[KeyScore, ...]
+    key_scores: tuple[KeyFigure, ...]
     most_frequent: float
     """Share of the largest class, which is the accuracy of always predicting it."""
     operating_point: str | None
     """One sentence; None without an operating point."""
     confusion: tuple[ConfusionRow, ...]
     calibration: Chart
-    n_mistakes: int
-    worst_mistakes: tuple[Mistake, ...]
-    images_kept: bool
+    mistakes: list[Mistake]
+    """The surest first."""
     elbow: Chart | None
 
 
@@ -86,10 +72,9 @@ def class_view(classification: Classification, config: RunConfig | None, *, pati
         patients_known: False where each image counts as a patient of its own.
     """
     summary, scores = classification.summary, classification.summary.scores
-    wrong = mistakes(classification.images, summary.classes)
-    return ClassView(
-        part=classification.part,
-        summary=summary,
+    return extended(
+        ClassView,
+        classification,
         key_scores=tuple(_key_scores(summary)),
         most_frequent=max(each.n_images for each in scores.classes.values()) / scores.n_images,
         operating_point=_describe_operating_point(
@@ -99,9 +84,7 @@ def class_view(classification: Classification, config: RunConfig | None, *, pati
         else None,
         confusion=confusion_rows(summary),
         calibration=_calibration(scores),
-        n_mistakes=len(wrong),
-        worst_mistakes=tuple(wrong[:MOST_MISTAKES]),
-        images_kept=bool(classification.images),
+        mistakes=mistakes(classification.images, summary.classes),
         elbow=_elbow(summary.elbow, config) if summary.elbow else None,
     )
 
@@ -131,15 +114,15 @@ def mistakes(images: Sequence[ImageRow], classes: Sequence[str]) -> list[Mistake
     return sorted(wrong, key=lambda mistake: (-mistake.of_predicted, mistake.image.case, mistake.image.slice))
 
 
-def _key_scores(summary: ClassSummary) -> Iterator[KeyScore]:
+def _key_scores(summary: ClassSummary) -> Iterator[KeyFigure]:
     scores, point = summary.scores, summary.operating_point
-    yield KeyScore("Accuracy", scores.accuracy)
-    yield KeyScore("Balanced accuracy", scores.balanced_accuracy)
-    yield KeyScore("Macro F1", scores.f1)
+    yield KeyFigure("Accuracy", scores.accuracy)
+    yield KeyFigure("Balanced accuracy", scores.balanced_accuracy)
+    yield KeyFigure("Macro F1", scores.f1)
     if scores.auroc is not None:
-        yield KeyScore("AUROC", scores.auroc)
+        yield KeyFigure("AUROC", scores.auroc)
     if point is not None and point.sensitivity is not None:
-        yield KeyScore(f"Sensitivity at {point.validated_specificity:.0%} specificity", point.sensitivity)
+        yield KeyFigure(f"Sensitivity at {point.validated_specificity:.0%} specificity", point.sensitivity)
 
 
 def _describe_operating_point(point: ValidatedPoint, classes: Sequence[str], subject: str) -> str:

@@ -12,7 +12,7 @@ from ganseg_dist.engine.world import World
 from ganseg_dist.federation.comparison import ComparedScore, FederationComparison
 from ganseg_dist.federation.fingerprint.differences import differences
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint, sum_fingerprints
-from ganseg_dist.federation.record import FederationRecord, LeftOut, SiteCounts
+from ganseg_dist.federation.record import FederationRecord, SiteCounts
 from ganseg_dist.federation.shared_parameters import SharedParameters
 from ganseg_dist.inference.federation_card import describe_local_data, describe_privacy, describe_settings
 from ganseg_dist.metrics.statistics import Interval, PairedComparison
@@ -32,7 +32,7 @@ from ganseg_dist.report.labels import (
     verdict,
 )
 from ganseg_dist.report.records import SimulatedSite
-from ganseg_dist.report.section import Chart
+from ganseg_dist.report.section import Chart, interval_bar
 from ganseg_dist.run_record import RunRecord
 from ganseg_dist.systems import build_system
 
@@ -60,13 +60,11 @@ class SiteRow:
 class FederationView:
     """The section, ready to be laid out."""
 
-    rounds: int
+    record: FederationRecord
     simulated: bool
     """Whether the data of all sites were in one place, so that it could be compared."""
-    weighting: str
     settings: Mapping[str, str]
     sites: tuple[SiteRow, ...]
-    left_out: tuple[LeftOut, ...]
     traffic: str
     local_data: str
     """What never leaves the sites."""
@@ -107,12 +105,10 @@ def federation_view(
     untested = tuple(site.name for site in simulation if not site.split.test)
     best_of = {stage: kept.best_of[0] for stage, kept in described.kept.items() if kept.best_of}
     return FederationView(
-        rounds=len(record.rounds),
+        record=record,
         simulated=bool(simulation or described.sites),
-        weighting=config.federation.weighting,
         settings=describe_settings(config),
         sites=tuple(site_row(record, name) for name in record.names),
-        left_out=tuple(sorted(record.quarantined, key=lambda left: (left.round, left.site))),
         traffic=describe_traffic(record),
         local_data=describe_local_data(described.absent),
         privacy=describe_privacy(record, config),
@@ -225,11 +221,7 @@ def _comparison_chart(main: ComparedScore, patients: str) -> Chart:
 
 def _bars(federated: Interval, pooled: Interval, alone: Interval | None) -> list[Bar]:
     arms = {"federated": federated, "pooled": pooled, "alone": alone}
-    return [
-        Bar(name, arm.mean, arm.low if arm.known else None, arm.high if arm.known else None, name == "federated")
-        for name, arm in arms.items()
-        if arm is not None
-    ]
+    return [interval_bar(name, arm, emphasised=name == "federated") for name, arm in arms.items() if arm is not None]
 
 
 def _score_charts(record: FederationRecord, best_of: Mapping[str, str]) -> Iterator[Chart]:

@@ -11,8 +11,7 @@ from ganseg_dist.federation.fingerprint.differences import Difference, subject
 from ganseg_dist.federation.fingerprint.disclosure import Points
 from ganseg_dist.federation.fingerprint.histograms import Axis, Fingerprint, Scale
 from ganseg_dist.plots import Figure
-from ganseg_dist.plots.histograms import Histogram, histogram_chart
-from ganseg_dist.plots.lines import MOST_NAMED
+from ganseg_dist.plots.lines import MOST_NAMED, Histogram, histogram_chart
 from ganseg_dist.plots.save import svg
 from ganseg_dist.report.labels import capitalised, joined
 from ganseg_dist.report.section import Chart

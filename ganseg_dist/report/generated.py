@@ -72,30 +72,17 @@ def _read(path: Path) -> tuple[Pixels, str]:
         raise RunError(f"{path}: cannot be read ({error}); remove it") from None
 
 
-@dataclass(frozen=True, slots=True)
-class GeneratedView:
-    """The section of generated images, in the fields that report.html.j2 lays out."""
-
-    stage: str
-    step: int
-    explanation: str
-    caption: str
-    """Which side of the patient is on the left; empty where it is not known."""
-    rows: tuple[tuple[Tile, ...], ...]
-    """One example a row."""
-
-
-def generated_view(sheet: Sheet, config: RunConfig) -> GeneratedView | None:
-    """None where the sheet is not one of this config's slices."""
+def sheet_tiles(sheet: Sheet, config: RunConfig) -> list[list[Tile]]:
+    """One example a row; none where the sheet is not one of this config's slices."""
     cell = config.data.size * ENLARGED
     height, width = sheet.pixels.shape[:2]
     columns, title = width // cell, height % cell
     if width % cell or columns < 2 or height < cell:
-        return None
-    generated_caption, explained = config.system.example_label, config.system.example_note
+        return []
+    generated_caption = config.system.example_label
     column_of = {"real image": 0, **({"its mask": 1} if config.data.regions else {}), generated_caption: columns - 1}
-    rows = tuple(
-        tuple(
+    return [
+        [
             picture_tile(
                 name,
                 f"{name}, example {number + 1} of stage {sheet.stage}"
@@ -104,7 +91,6 @@ def generated_view(sheet: Sheet, config: RunConfig) -> GeneratedView | None:
                 UNCHANGED,
             )
             for name, column in column_of.items()
-        )
+        ]
         for number, top in enumerate(range(title, height, cell))
-    )
-    return GeneratedView(sheet.stage, sheet.step, explained, sheet.caption, rows)
+    ]

@@ -18,8 +18,7 @@ from ganseg_dist.atomic import write_text
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.record import DataRecord
 from ganseg_dist.display import Convention, display_convention
-from ganseg_dist.evaluation.results import ArmDifference, ArmScores, CaseRow, Detection, Summary
-from ganseg_dist.metrics.statistics import Interval
+from ganseg_dist.evaluation.results import ArmDifference, ArmScores, Detection, Summary, extended
 from ganseg_dist.metrics.threshold import few_patients_warning
 from ganseg_dist.plots.intervals import interval_chart, strip_chart
 from ganseg_dist.plots.roc import roc_chart
@@ -29,13 +28,13 @@ from ganseg_dist.report import labels, pictures
 from ganseg_dist.report.classes import class_view
 from ganseg_dist.report.environment import page_environment
 from ganseg_dist.report.federated import FederationView, federation_view
-from ganseg_dist.report.generated import generated_view, shows_generated
+from ganseg_dist.report.generated import sheet_tiles, shows_generated
 from ganseg_dist.report.records import (
     PARTS,
     Evaluation,
     Records,
 )
-from ganseg_dist.report.section import Chart, PartResults, Section, interval_bar, section_of
+from ganseg_dist.report.section import Chart, KeyFigure, PartResults, Section, interval_bar, section_of
 from ganseg_dist.report.training import stage_curves
 from ganseg_dist.runs import Run
 from ganseg_dist.systems import recipes
@@ -101,7 +100,8 @@ def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -
         created=labels.moment(records.description.created),
         gan=records.config is None or records.config.system.synthesises,
         makes_images=shows_generated(records.config),
-        generated=generated_view(records.sheet, records.config) if records.sheet and records.config else None,
+        sheet=records.sheet,
+        generated=sheet_tiles(records.sheet, records.config) if records.sheet and records.config else [],
         unfinished=describe_unfinished(records),
         resume=resume_command(records),
         classes=(records.config.data.classes if records.config is not None else None) or (),
@@ -133,24 +133,12 @@ def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -
     )
 
 
-@dataclass(frozen=True, slots=True)
-class KeyFigure:
-    """A number shown at the top of the section."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationView(Evaluation):
+    """A segmenter's results on one part of the data with what report.html.j2 lays out of them."""
 
-    region: str
-    score: str
-    value: Interval
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationView:
-    """A segmenter's results on one part of the data, in the fields that report.html.j2 lays out."""
-
-    part: str
-    summary: Summary
     key_figures: tuple[KeyFigure, ...]
     verdicts: tuple[str, ...]
-    regions: tuple[str, ...]
     columns: tuple[str, ...]
     """Main scores, without their region."""
     others: tuple[str, ...]
@@ -161,7 +149,6 @@ class EvaluationView:
     """The section of the system; None where it has nothing to show."""
     roc: Chart | None
     case_columns: tuple[str, ...]
-    cases: tuple[CaseRow, ...]
 
 
 def evaluation_view(
@@ -174,12 +161,11 @@ def evaluation_view(
     label = partial(labels.region_label, regions=regions, modalities=records.modalities)
     examples = pictures.distinct(evaluation.examples)
     measured = {score for case in evaluation.cases for score in case.scores}
-    return EvaluationView(
-        part=evaluation.part,
-        summary=summary,
+    return extended(
+        EvaluationView,
+        evaluation,
         key_figures=tuple(_key_figures(summary, label)),
         verdicts=tuple(_verdicts(summary, label)),
-        regions=regions,
         columns=columns,
         others=tuple(score for score in scores if score not in columns),
         charts=(*_method_charts(summary, label), *_case_charts(evaluation, label)),
@@ -189,7 +175,6 @@ def evaluation_view(
         case_columns=tuple(
             name for region in regions for score in labels.CASE_SCORES if (name := f"{region}/{score}") in measured
         ),
-        cases=tuple(sorted(evaluation.cases, key=lambda case: case.case)),
     )
 
 
@@ -338,7 +323,7 @@ def _key_figures(summary: Summary, region_label: RegionLabel) -> Iterator[KeyFig
     for region, score in wanted:
         value = summary.model.scores.get(f"{region}/{score}")
         if value is not None:
-            yield KeyFigure(region_label(region), score, value)
+            yield KeyFigure(f"{region_label(region)}, {labels.score_label(score)}", value, score)
 
 
 def _verdicts(summary: Summary, region_label: RegionLabel) -> Iterator[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -40,10 +41,7 @@ class Tile:
 class Strip:
     """An example's tiles."""
 
-    case: str
-    rank: str
-    slice: int
-    dice: float
+    example: Example
     tiles: tuple[Tile, ...]
     caption: str
     """Which side of the patient is on the left; empty where it is not known."""
@@ -72,11 +70,7 @@ def overlay_strips(
     examples: Sequence[Example], modalities: Sequence[str], regions: Sequence[str], convention: Convention
 ) -> list[Strip]:
     """Each example plain, then with the true and the predicted outline of each region."""
-    return [
-        _strip(example, _overlay_tiles(example, modalities, regions, view), view)
-        for example in examples
-        for view in [_view(example, convention)]
-    ]
+    return [_strip(example, convention, partial(_overlay_tiles, example, modalities, regions)) for example in examples]
 
 
 def healthy_strips(
@@ -90,9 +84,8 @@ def healthy_strips(
     """Each example with an anomaly map or a reconstruction: the slice, its lesion filled, and the anomaly map."""
     with_gan = [example for example in examples if example.anomaly is not None or example.reconstruction is not None]
     return [
-        _strip(example, _healthy_tiles(example, modalities, gan_modalities, regions, scale, view), view)
+        _strip(example, convention, partial(_healthy_tiles, example, modalities, gan_modalities, regions, scale))
         for example in with_gan
-        for view in [_view(example, convention)]
     ]
 
 
@@ -106,12 +99,9 @@ def anomaly_scale(examples: Sequence[Example]) -> AnomalyScale | None:
     return AnomalyScale(float(levels.min()), float(levels.max()), _uri(bar))
 
 
-def _strip(example: Example, tiles: list[Tile], view: View) -> Strip:
-    return Strip(example.case, example.rank, example.slice, example.dice, tuple(tiles), view.caption)
-
-
-def _view(example: Example, convention: Convention) -> View:
-    return View.of(convention, sides_known=example.sides_known)
+def _strip(example: Example, convention: Convention, tiles: Callable[[View], list[Tile]]) -> Strip:
+    view = View.of(convention, sides_known=example.sides_known)
+    return Strip(example, tuple(tiles(view)), view.caption)
 
 
 def _overlay_tiles(example: Example, modalities: Sequence[str], regions: Sequence[str], view: View) -> list[Tile]:

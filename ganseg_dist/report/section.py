@@ -69,6 +69,16 @@ class Chart:
     caption: str
 
 
+@dataclass(frozen=True, slots=True)
+class KeyFigure:
+    """A number shown at the top of the page."""
+
+    name: str
+    value: Interval
+    score: str = ""
+    """Whose decimals it has; empty: three."""
+
+
 def interval_bar(label: str, interval: Interval, *, emphasised: bool = False) -> Bar:
     """The mean, with its ends where they are known."""
     low, high = (interval.low, interval.high) if interval.known else (None, None)

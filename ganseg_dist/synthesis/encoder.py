@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,19 +28,6 @@ INCEPTION_SIDE = 299
 INCEPTION_FEATURES = 2048
 
 
-class Encoder(Protocol):
-    """Images to features."""
-
-    @property
-    def suffix(self) -> str:
-        """What the names of its distances end in."""
-        ...
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) in [-1, 1] to (B, D)."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class OwnEncoder:
     """The coarsest features of a network with max-pooling between its levels, and its first convolution's raw answers.
@@ -53,6 +40,7 @@ class OwnEncoder:
     levels: nn.ModuleList
     """Finest first; each begins with a convolution."""
     suffix: str = "_encoder"
+    """What the names of its distances end in."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to (B, D), D the channels of the last level and twice those of the first convolution."""
@@ -84,6 +72,9 @@ class InceptionEncoder:
         resampled = nn.functional.interpolate(images.float().cpu(), side, mode="bilinear", antialias=True)
         image = resampled.expand(-1, 3, -1, -1).contiguous().numpy()
         return torch.from_numpy(self.session.run(None, {self.session.get_inputs()[0].name: image})[0])
+
+
+Encoder = OwnEncoder | InceptionEncoder
 
 
 def own_encoder(system: System) -> OwnEncoder:

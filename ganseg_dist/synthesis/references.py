@@ -83,10 +83,10 @@ def held_out_images(predictor: Predictor, slices: SliceSet, *, most: int = MOST_
 
 
 def generated_quality(
-    generated: GeneratedSlices, training: RealImages, held_out: HeldOut, audited: Audit, encoder: Encoder, seed: int = 0
+    generated: GeneratedSlices, training: RealImages, held_out: HeldOut, audited: Audit, encoder: Encoder
 ) -> FromMasksQuality:
     """How near the generated images are to the training images."""
-    quality = _beside_floor_and_controls("generated images", generated.image, training.image, held_out, encoder, seed)
+    quality = _beside_floor_and_controls("generated images", generated.image, training.image, held_out, encoder)
     return FromMasksQuality(
         **dict(quality),
         median_percentile=audited.median_percentile,
@@ -96,7 +96,7 @@ def generated_quality(
 
 
 def class_quality(
-    generated: Generated, training: RealImages, held_out: HeldOut, encoder: Encoder, seed: int = 0
+    generated: Generated, training: RealImages, held_out: HeldOut, encoder: Encoder
 ) -> dict[str, Quality]:
     """How near each class's generated images are to its training images."""
     classes = {}
@@ -106,7 +106,7 @@ def class_quality(
         floor = held_out if isinstance(held_out, str) else held_out.of_class(name)
         n_synthetic, n_real = len(synthetic), len(real)
         classes[name] = (
-            _beside_floor_and_controls("generated", synthetic, real, floor, encoder, seed)
+            _beside_floor_and_controls("generated", synthetic, real, floor, encoder)
             if min(n_synthetic, n_real) >= FEWEST_IMAGES
             else Quality(n_synthetic=n_synthetic, n_real=n_real, distances=None, held_out=None, diversity=None)
         )
@@ -133,7 +133,7 @@ def _read(predictor: Predictor, slices: SliceSet, some: npt.NDArray[np.int64], m
 
 
 def _beside_floor_and_controls(
-    name: str, synthetic: Images, real: Images, held_out: HeldOut, encoder: Encoder, seed: int
+    name: str, synthetic: Images, real: Images, held_out: HeldOut, encoder: Encoder
 ) -> Quality:
     """Distances of distributions, each with its n, and diversity; `name` is what the synthetic images are called.
 
@@ -141,7 +141,7 @@ def _beside_floor_and_controls(
     generator must beat are uniform noise, and the mean real image (with a thousandth of noise, for a distribution of
     one image has no covariance), as many of each.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     mean = np.broadcast_to(real.mean(axis=0), synthetic.shape) + 1e-3 * rng.standard_normal(synthetic.shape)
     images, floor = _floor(held_out, len(synthetic))
     candidates = {

@@ -115,7 +115,7 @@ class MLflowTracker(Tracker):
     def warn(self, step: int, warning: str) -> None:
         """Set a tag, which the list of runs shows, to the newest warning."""
         text = f"step {step}: {warning}"[:LONGEST_TAG]
-        self._outbox.put(Parcel("warnings", 1, partial(self._send_tag, "warning", text)))
+        self._outbox.put(Parcel("warnings", 1, lambda: self._client.set_tag(self._run_id, "warning", text)))
 
     def close(self) -> None:
         """Send what waits, for a bounded time, and log what was lost."""
@@ -161,9 +161,6 @@ class MLflowTracker(Tracker):
         """A machine metric's step is the run's age in seconds."""
         age = (timestamp - self._run_began) // 1000
         self._send_points([(name, value, age) for name, value in sample.items()], timestamp)
-
-    def _send_tag(self, name: str, text: str) -> None:
-        self._client.set_tag(self._run_id, name, text)
 
     def _send_file(self, file: Path, content: bytes) -> None:
         with tempfile.TemporaryDirectory() as temporary:

@@ -34,7 +34,7 @@ from ganseg_dist.federation.privacy import Releases
 from ganseg_dist.files import sha256
 from ganseg_dist.inference.ensemble import load_together, member_folders, write_index
 from ganseg_dist.inference.model_folder import Thresholds, load_model, write_model
-from ganseg_dist.report import write_report
+from ganseg_dist.report.page import write_report
 from ganseg_dist.runs import Run
 from ganseg_dist.storage.remote import RemoteFolder, remote_folder
 from ganseg_dist.storage.transfer import fetch, send

@@ -11,8 +11,8 @@ from ganseg_dist.errors import RunError
 from ganseg_dist.federation.comparison import FederationComparison
 from ganseg_dist.federation.fingerprint.histograms import Fingerprint, axes
 from ganseg_dist.federation.record import FederationRecord
-from ganseg_dist.report import write_report
 from ganseg_dist.report.federated import describe_traffic, federation_view, raw_bytes, site_row
+from ganseg_dist.report.page import write_report
 from ganseg_dist.report.records import Records
 from ganseg_dist.run_record import RunRecord
 from ganseg_dist.runs import Run

@@ -6,7 +6,7 @@ import pytest
 from ganseg_dist.config import DataConfig
 from ganseg_dist.federation.fingerprint.differences import differences
 from ganseg_dist.federation.fingerprint.histograms import Axis, Fingerprint, axes, sum_fingerprints
-from ganseg_dist.plots.histograms import WIDTH
+from ganseg_dist.plots.lines import WIDTH
 from ganseg_dist.plots.style import LETTER
 from ganseg_dist.report.fingerprint import TOGETHER, fingerprint_charts
 

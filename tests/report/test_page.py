@@ -19,13 +19,13 @@ from ganseg_dist.engine.state import Epoch, Position
 from ganseg_dist.errors import ConfigError, RunError
 from ganseg_dist.evaluation.results import ArmDifference
 from ganseg_dist.metrics.statistics import Interval, PairedComparison
-from ganseg_dist.report import write_report
 from ganseg_dist.report.page import (
     commands,
     config_fields,
     describe_difference,
     fingerprint,
     site_table,
+    write_report,
 )
 from ganseg_dist.report.records import Records
 from ganseg_dist.systems.ganet_seg.hole_evidence import HoleEvidence

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from ganseg_dist.metrics.statistics import Interval
 from ganseg_dist.plots import Figure, comparisons
 from ganseg_dist.plots.comparisons import Meaning, Panel, amount_figure, row_figure
-from ganseg_dist.plots.intervals import Bar
 from ganseg_dist.plural import counted
-from ganseg_dist.studies.experiments.table import Row, has_interval
-from ganseg_dist.studies.experiments.wording import SHARED_TRAINING, describe_subjects, row_title, worded
+from ganseg_dist.report.section import interval_bar
+from ganseg_dist.studies.experiments.table import SHARED_TRAINING, Row, describe_subjects, row_title, worded
 
 
 def intervals(rows: Sequence[Row], title: str) -> Figure:
@@ -50,7 +49,7 @@ def _score_panel(rows: Sequence[Row], score: str) -> Panel:
     compared = len(rows) > 1 and sum(not row.reference for row in rows) == 1  # all are compared with the first
     return Panel(
         rows[0].titles[score],
-        [_bar(row, row.scores[score]) for row in rows],
+        [interval_bar(row.title, row.scores[score], emphasised=True) for row in rows],
         published=[row.published.get(_published_name(score)) for row in rows],
         reference=rows[0].scores[score].mean if compared else None,
     )
@@ -62,16 +61,11 @@ def _difference_panel(rows: Sequence[Row]) -> Iterator[Panel]:
     pairs = [row.against.get(score) for row in rows]
     if any(pairs):
         bars = [
-            None if pair is None else _bar(row, pair.difference, shown=bool(pair.differs))
+            None if pair is None else interval_bar(row.title, pair.difference, emphasised=bool(pair.differs))
             for row, pair in zip(rows, pairs, strict=True)
         ]
         references = dict.fromkeys(row.reference for row in rows if row.reference)
         yield Panel(f"{rows[0].titles[score]} less {' or '.join(references)}", bars, difference=True)
-
-
-def _bar(row: Row, interval: Interval, *, shown: bool = True) -> Bar:
-    low, high = (interval.low, interval.high) if has_interval(interval) else (None, None)
-    return Bar(row.title, interval.mean, low, high, shown)
 
 
 def _first(row: Row) -> Interval:

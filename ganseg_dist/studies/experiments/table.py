@@ -1,7 +1,8 @@
-"""An experiment's results as a table with intervals."""
+"""An experiment's results as a table with intervals, and the words of its rows."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,20 +11,29 @@ from typing import Any
 import numpy as np
 
 from ganseg_dist.atomic import write_csv, write_file, write_json
+from ganseg_dist.data.cohort import MODALITIES
 from ganseg_dist.errors import DataError
 from ganseg_dist.metrics.registry import find_score
 from ganseg_dist.metrics.statistics import Interval, PairedComparison
 from ganseg_dist.plots import Figure
 from ganseg_dist.plots.save import save_png
+from ganseg_dist.plural import counted
 from ganseg_dist.printable import printable_markdown
-from ganseg_dist.report.labels import in_a_sentence, score_label
+from ganseg_dist.report.labels import in_a_sentence, modality_label, score_label
 from ganseg_dist.studies.experiments.measures import Measure, RowSets
-from ganseg_dist.studies.experiments.wording import WHOLE, row_title, setting, worded
 from ganseg_dist.studies.trial import TrialResult
 
 REPEATED = ("seed", "site model", "fold")
 """Labels that number the repetitions of a row rather than distinguish rows."""
 NOTHING = "–"
+
+SETTINGS = {"percentage": "% of training patients", "patients": "patients trained", "perturbation": "change"}
+"""Headers of labels whose own name is not clear enough."""
+ARM_NAMES = {"gan": "GAN"}
+UNCHANGED = {"as they are": "images as they are"}
+SHARED_TRAINING = "folds share training data, which the interval does not count"
+WHOLE = "all"
+"""Value of the fold label in the row of all folds together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,13 +229,8 @@ def save_table(folder: Path, rows: Sequence[Row], figure: Figure) -> tuple[Path,
 def interval_text(interval: Interval, score: str) -> str:
     """A mean with its interval, with the score's decimals; a dash where there is no interval."""
     decimals = find_score(score).decimals
-    bounds = f"[{interval.low:.{decimals}f}, {interval.high:.{decimals}f}]" if has_interval(interval) else NOTHING
+    bounds = f"[{interval.low:.{decimals}f}, {interval.high:.{decimals}f}]" if interval.known else NOTHING
     return f"{interval.mean:.{decimals}f} {bounds}"
-
-
-def has_interval(interval: Interval) -> bool:
-    """Whether the interval has a width; it has none for one patient and for equal values."""
-    return interval.low < interval.high
 
 
 def _csv_row(row: Row) -> dict[str, Any]:
@@ -243,7 +248,7 @@ def _csv_row(row: Row) -> dict[str, Any]:
 
 def ends(interval: Interval) -> dict[str, float | None]:
     """Mean, low and high; low and high are None where there is no interval."""
-    low, high = (interval.low, interval.high) if has_interval(interval) else (None, None)
+    low, high = (interval.low, interval.high) if interval.known else (None, None)
     return {"mean": interval.mean, "low": low, "high": high}
 
 
@@ -252,7 +257,7 @@ def difference_text(comparison: PairedComparison | None, score: str) -> str:
     if comparison is None:
         return ""
     interval, decimals = comparison.difference, find_score(score).decimals
-    bounds = f"[{interval.low:+.{decimals}f}, {interval.high:+.{decimals}f}]" if has_interval(interval) else NOTHING
+    bounds = f"[{interval.low:+.{decimals}f}, {interval.high:+.{decimals}f}]" if interval.known else NOTHING
     verdict = {True: "", False: " (none shown)", None: " (too few patients)"}[comparison.differs]
     return f"{interval.mean:+.{decimals}f} {bounds}{verdict}"
 
@@ -260,3 +265,51 @@ def difference_text(comparison: PairedComparison | None, score: str) -> str:
 def test_results(comparison: PairedComparison) -> dict[str, Any]:
     """Whether the rows differ, and the p value of each test."""
     return {name: getattr(comparison, name) for name in ("differs", "p_t", "p_sign_flip", "p_wilcoxon")}
+
+
+def setting(name: str) -> str:
+    """A label's header in the table."""
+    return SETTINGS.get(name, name)
+
+
+def worded(labels: Mapping[str, Any], name: str) -> str:
+    """One label's value, with its unit; empty where the label has none."""
+    value = labels[name]
+    match name:
+        case "strength" if value != "":
+            return _strength(str(labels.get("perturbation", "")), float(value))
+        case "perturbation":
+            words = UNCHANGED.get(str(value), str(value)).split(" ")
+            return " ".join(modality_label(word) if word in MODALITIES else word for word in words)
+        case "arm":
+            return ARM_NAMES.get(str(value), str(value))
+    return str(value)
+
+
+def row_title(labels: Mapping[str, Any]) -> str:
+    """A row's labels in a line; empty ones are left out."""
+    if "fold" in labels:
+        return "all folds" if labels["fold"] == WHOLE else f"fold {labels['fold']}"
+    return ", ".join(text for name in labels if (text := worded(labels, name)))
+
+
+def describe_subjects(n: int, *, patients_known: bool) -> str:
+    """Count of test patients, or of test images where their patients are unknown."""
+    return counted(n, "test patient") if patients_known else f"{counted(n, 'test image')}, patients unknown"
+
+
+def averaged_over(*, patients_known: bool) -> str:
+    """Caption of a table's numbers: a mean with an interval over patients or images."""
+    return f"mean, 95% interval over {'test patients' if patients_known else 'test images, patients unknown'}"
+
+
+def _strength(kind: str, strength: float) -> str:
+    """Strength in words: a bias field's largest gain, gamma's two exponents, noise as a share of the range."""
+    factor = math.exp(strength)
+    match kind:
+        case "bias field":
+            return f"gain up to {factor:.2f}"
+        case "gamma":
+            return f"exponent {factor:.2f} or {1 / factor:.2f}"
+        case _:
+            return f"{strength:g} of the range"

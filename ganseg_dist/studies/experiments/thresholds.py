@@ -24,8 +24,7 @@ from ganseg_dist.plots.roc import threshold_figure
 from ganseg_dist.runs import Run
 from ganseg_dist.studies.experiments.measures import ACCURACY, AREAS, SENSITIVITY, SPECIFICITY, YOUDEN_J, Measure
 from ganseg_dist.studies.experiments.run import Job, score_trial
-from ganseg_dist.studies.experiments.table import ends, interval_text
-from ganseg_dist.studies.experiments.wording import describe_subjects
+from ganseg_dist.studies.experiments.table import describe_subjects, ends, interval_text
 from ganseg_dist.studies.trial import ScoredTrial, TrialResult
 
 Numbers = npt.NDArray[np.float64]

@@ -81,7 +81,7 @@ def metrics_of(requested: Sequence[str], config: RunConfig, *, scored_by_epoch: 
     metrics = []
     for name in requested or (every_epoch or scan_names)[:1]:
         if name not in (*every_epoch, *scan_names):
-            hint = _suggest_metric(name, every_epoch, regions)
+            hint = _suggest_metric(name, every_epoch, on_scans, regions)
             raise ConfigError(f"--metric {name}: no such score of {config.recipe}; {hint}")
         metrics.append(Metric(name, every_epoch=name in every_epoch))
     if len(set(requested)) < len(requested):
@@ -89,9 +89,8 @@ def metrics_of(requested: Sequence[str], config: RunConfig, *, scored_by_epoch: 
     return tuple(metrics)
 
 
-def _suggest_metric(name: str, every_epoch: Sequence[str], regions: Sequence[str]) -> str:
+def _suggest_metric(name: str, every_epoch: Sequence[str], on_scans: Sequence[str], regions: Sequence[str]) -> str:
     """A hint for an unknown name: a name close to it, else all that can be chosen."""
-    on_scans = [f"val/{score}_{region}" for region in regions for score in ON_WHOLE_SCANS]
     kinds = [f"of every epoch {', '.join(every_epoch)}"] if every_epoch else []
     if regions:
         scores, of = ", ".join(ON_WHOLE_SCANS), ", ".join(regions)

@@ -40,7 +40,7 @@ from ganseg_dist.studies.sweeps.privacy import with_sweep_noise
 from ganseg_dist.studies.sweeps.request import SweepRequest, describe_request, validate_search
 from ganseg_dist.studies.sweeps.search import Watch, mark_interrupted_trials, search
 from ganseg_dist.studies.sweeps.sweep import Sweep
-from ganseg_dist.studies.sweeps.trainers import STATES, PlainTrainer, Trainer, TrialJob
+from ganseg_dist.studies.sweeps.trainers import STATES, Trainer, TrialJob
 from ganseg_dist.studies.trial import TrialResult, TrialState
 from ganseg_dist.systems import build_system
 from ganseg_dist.tracking.contents import data_tags
@@ -66,7 +66,7 @@ def run_sweep(
 
     Raises RunError when the name belongs to another study, or the first trials all fail with the same error.
     """
-    trainer = trainer or PlainTrainer()
+    trainer = trainer or Trainer()
     training = replace(request.training, data=request.training.data.absolute())  # trials have other working folders
     request = replace(request, training=training)
     sweep_run = named_run(request.name)

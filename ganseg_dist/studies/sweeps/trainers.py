@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,16 +52,6 @@ logger = logging.getLogger(__name__)
 
 Monitors = Mapping[str, Monitor]
 """By stage, the monitor that chooses the epoch to keep."""
-
-
-class Trainer(Protocol):
-    """How a trial is trained: without a federation, or as one."""
-
-    def validate_setup(self, config: RunConfig, cohort: Cohort, split: Split) -> None:
-        """Raises ConfigError or DataError, before any trial, for a setup that this trainer cannot train."""
-
-    def train(self, values: dict[str, Any], job: TrialJob) -> None:
-        """Train with these values of the space's fields and report to Tune; runs in the trial's process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +129,17 @@ class TrialJob:
         tune.report(dict.fromkeys((metric.name for metric in self.metrics), math.nan))
 
 
-class PlainTrainer:
+class Trainer:
     """Trains a trial as `ganseg train` does: in its own process, or on workers of its own."""
 
     def validate_setup(self, config: RunConfig, cohort: Cohort, split: Split) -> None:
-        """Accept every setup: whatever can be trained can be a trial."""
+        """Raises ConfigError or DataError, before any trial, for a setup that cannot be trained; here there is none."""
 
     def train(self, values: dict[str, Any], job: TrialJob) -> None:
-        """Train, from Tune's checkpoint if there is one. An infinite loss ends the trial without a score."""
+        """Train with these values of the space's fields and report to Tune; runs in the trial's process.
+
+        Resumes from Tune's checkpoint if there is one. An infinite loss ends the trial without a score.
+        """
         from ray import tune
 
         started = time.monotonic()

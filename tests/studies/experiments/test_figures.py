@@ -8,8 +8,7 @@ from ganseg_dist.plots.comparisons import LEAST_SPAN
 from ganseg_dist.plots.style import PAPER
 from ganseg_dist.studies.experiments.figures import curves, intervals
 from ganseg_dist.studies.experiments.measures import MeanOf
-from ganseg_dist.studies.experiments.table import tabulate
-from ganseg_dist.studies.experiments.wording import SHARED_TRAINING
+from ganseg_dist.studies.experiments.table import SHARED_TRAINING, tabulate
 from ganseg_dist.studies.trial import TrialResult
 
 DICE, IOU = MeanOf("wt/dice", region="Whole tumour"), MeanOf("wt/iou", region="Whole tumour")

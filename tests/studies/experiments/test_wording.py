@@ -1,7 +1,7 @@
 import pytest
 
 from ganseg_dist.studies.experiments.robustness import STRENGTHS
-from ganseg_dist.studies.experiments.wording import describe_subjects, row_title
+from ganseg_dist.studies.experiments.table import describe_subjects, row_title
 
 
 @pytest.mark.parametrize(
