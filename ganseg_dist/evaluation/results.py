@@ -131,8 +131,8 @@ def read_cases(file: Path) -> tuple[CaseRow, ...]:
     """The lines of a cases.csv; none where it is missing. Raises RunError naming the file where one is damaged."""
 
     def case_row(line: dict[str, str]) -> CaseRow:
-        whose = [line.pop(name) for name in ("case", "patient", "site")]
-        return CaseRow(*whose, {name: _finite(value) for name, value in line.items() if value})
+        case, patient, site = (line.pop(name) for name in ("case", "patient", "site"))
+        return CaseRow(case, patient, site, {name: _finite(value) for name, value in line.items() if value})
 
     return _read_lines(file, case_row)
 

@@ -226,11 +226,15 @@ def save_table(folder: Path, rows: Sequence[Row], figure: Figure) -> tuple[Path,
     return table, data, picture
 
 
-def interval_text(interval: Interval, score: str) -> str:
-    """A mean with its interval, with the score's decimals; a dash where there is no interval."""
-    decimals = find_score(score).decimals
-    bounds = f"[{interval.low:.{decimals}f}, {interval.high:.{decimals}f}]" if interval.known else NOTHING
-    return f"{interval.mean:.{decimals}f} {bounds}"
+def interval_text(interval: Interval, score: str, sign: str = "") -> str:
+    """A mean with its interval, with the score's decimals; a dash where there is no interval.
+
+    Args:
+        sign: `+` for numbers that have a sign either way.
+    """
+    number = f"{{:{sign}.{find_score(score).decimals}f}}".format
+    bounds = f"[{number(interval.low)}, {number(interval.high)}]" if interval.known else NOTHING
+    return f"{number(interval.mean)} {bounds}"
 
 
 def _csv_row(row: Row) -> dict[str, Any]:
@@ -256,10 +260,8 @@ def difference_text(comparison: PairedComparison | None, score: str) -> str:
     """A difference with its interval and whether it is shown; empty where nothing is compared."""
     if comparison is None:
         return ""
-    interval, decimals = comparison.difference, find_score(score).decimals
-    bounds = f"[{interval.low:+.{decimals}f}, {interval.high:+.{decimals}f}]" if interval.known else NOTHING
     verdict = {True: "", False: " (none shown)", None: " (too few patients)"}[comparison.differs]
-    return f"{interval.mean:+.{decimals}f} {bounds}{verdict}"
+    return f"{interval_text(comparison.difference, score, '+')}{verdict}"
 
 
 def test_results(comparison: PairedComparison) -> dict[str, Any]:

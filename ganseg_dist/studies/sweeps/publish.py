@@ -171,7 +171,7 @@ def write_page(sweep: Sweep) -> Path:
 
     Raises RunError when no trial was scored.
     """
-    folder, request = sweep.folder, sweep.request
+    folder = sweep.folder
     pictures = [
         (title, base64.b64encode((folder / f"{name}.png").read_bytes()).decode())
         for name, title in TITLES.items()
@@ -182,20 +182,10 @@ def write_page(sweep: Sweep) -> Path:
         page_environment("studies/sweeps", "report")
         .get_template("sweep.html.j2")
         .render(
-            name=sweep.run.name,
+            sweep=sweep,
             patients=counted(sweep.patients, "validation patient"),
             chosen=chosen_by(sweep),
-            metrics=sweep.metrics,
-            recipe=request["config"]["recipe"],
-            space=sweep.space,
-            phantom=request["phantom"],
-            of_run=request.get("run"),
-            next_command=sweep.next_command,
-            privacy=request.get("privacy"),
-            states=[(count, state) for state, count in Counter(trial.state for trial in sweep.trials).items()],
-            trials=sweep.trials,
-            first=sweep.trials[0],
-            best=sweep.best,
+            states=Counter(trial.state for trial in sweep.trials),
             pictures=pictures,
             importance=(folder / "importance.png").exists(),
             enough=ENOUGH_FOR_IMPORTANCE,
