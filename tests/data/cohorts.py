@@ -1,4 +1,4 @@
-"""Small cohorts on disk, one builder a layout: ellipsoid brains with a lesion, different for every patient."""
+"""Small cohorts on disk, one builder per layout: ellipsoid brains with a lesion, different for each patient."""
 
 import csv
 import json
@@ -65,7 +65,7 @@ def voxels(file: Path) -> np.ndarray:
 
 
 def write_brats(root: Path, cases: Iterable[str], *, suffix: str = ".nii.gz", names_2023: bool = False) -> Path:
-    """A folder a case; names as in 2018 to 2021, with label 4, or as in 2023 on, with label 3."""
+    """A folder per case; names as in 2018 to 2021, with label 4, or as in 2023 on, with label 3."""
     for number, case in enumerate(cases):
         images, labels = brain(number)
         folder = root / case
@@ -139,7 +139,7 @@ def slice_of_head(number: int, shape: tuple[int, int] = (48, 48)) -> np.ndarray:
 
 
 def save_picture(file: Path, pixels: np.ndarray) -> Path:
-    """In the format that the name asks for; bool as black and white in 8 bits."""
+    """Save in the format of the file's suffix; bool as black and white in 8 bits."""
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(255 * pixels.astype(np.uint8) if pixels.dtype == bool else pixels).save(file)
     return file

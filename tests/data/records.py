@@ -1,4 +1,4 @@
-"""data.json of a cohort that does not exist."""
+"""Data records of a cohort without files."""
 
 from ganseg_dist.data.labels import BRATS
 from ganseg_dist.data.record import CaseRecord, DataRecord

@@ -1,4 +1,4 @@
-"""The rules by which one affine is chosen, each with the value that is right."""
+"""Which affine is chosen from sform, qform and pixdim, and what is noted of the others."""
 
 import struct
 from pathlib import Path

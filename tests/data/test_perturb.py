@@ -1,4 +1,4 @@
-"""A ball of tissue in an empty scan, as a noisy, unevenly lit or badly timed scanner would have it."""
+"""Noise, bias fields and gamma on a ball of tissue in an empty scan."""
 
 import numpy as np
 import pytest

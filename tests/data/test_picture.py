@@ -104,7 +104,7 @@ def image_with_alpha(mode):
 
 
 def write_transparent_palette(file):
-    """Red wherever it is, of which number 0 is transparent."""
+    """A palette of two reds, of which index 0 is transparent."""
     picture = Image.fromarray(TRUTH.astype(np.uint8))
     picture = Image.fromarray(np.asarray(picture), "P")
     picture.putpalette([255, 0, 0] * 2)

@@ -37,7 +37,7 @@ def good_cohort(tmp_path_factory):
 
 @pytest.fixture
 def cohort(good_cohort, tmp_path):
-    """A copy of the good cohort to break."""
+    """A copy of the valid cohort to damage."""
     return shutil.copytree(good_cohort, tmp_path / "cohort")
 
 
@@ -171,7 +171,7 @@ def test_check_warns_of_missing_mask_unless_all_lack_one(cohort):
     finding = only_finding(cohort)
     assert (finding.case, finding.check, finding.severity) == ("ada", "missing-mask", "warning")
     write_rows(cohort / "manifest.csv", [row | {"mask": ""} for row in rows])
-    assert findings(cohort) == (), "a cohort without any mask means it"
+    assert findings(cohort) == (), "a cohort without any mask is unlabelled by intention"
 
 
 def test_check_reports_missing_modality(tmp_path):

@@ -1,4 +1,4 @@
-"""Readers are found by their modules."""
+"""Readers are registered by their modules."""
 
 from ganseg_dist.data.readers import READERS
 from ganseg_dist.registry import reader_names

@@ -44,7 +44,7 @@ def test_class_folder_reader_without_parts_leaves_part_none(tmp_path):
         ("none_1", "none", None),
     ]
     assert not any(case.patient_known for case in cohort.cases)
-    assert len(cohort.patients) == 4, "nothing tells, so each picture is its own patient"
+    assert len(cohort.patients) == 4, "unknown patients, so each picture is its own"
 
 
 def test_class_folder_reader_uses_patients_csv(tmp_path):

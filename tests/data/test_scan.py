@@ -28,7 +28,7 @@ def good_folder(tmp_path_factory):
 
 @pytest.fixture
 def folder(good_folder, tmp_path):
-    """A cohort of one case to break."""
+    """A cohort of one case to damage."""
     return shutil.copytree(good_folder, tmp_path / "cohort")
 
 

@@ -30,7 +30,7 @@ def case(cohort):
 
 @pytest.fixture
 def case_copy(case, tmp_path):
-    """A copy that may be changed."""
+    """A copy of the case that tests may damage."""
     folder = tmp_path / "images"
     folder.mkdir()
 

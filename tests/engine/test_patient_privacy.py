@@ -29,7 +29,7 @@ class SlopeNetwork(nn.Module):
 
 
 class SlopeSystem(Toy):
-    """Its loss is w x, whose gradient of a patient is the mean of the patient's x."""
+    """The loss is w x, whose gradient for a patient is the mean of the patient's x."""
 
     def __init__(self):
         super().__init__(stage(phases=(PLAIN,)))
@@ -48,7 +48,7 @@ def batch_of(*rows):
 
 
 def zero_entropy(count):
-    """Bytes of which every value of noise is 0 but for 1e-16 deviations."""
+    """Bytes from which each noise value is 0 up to 1e-16 deviations."""
     return b"\xff" * count
 
 

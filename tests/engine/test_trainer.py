@@ -288,7 +288,7 @@ def test_trainer_names_diverged_loss(data):
 
 
 def test_trainer_names_weight_that_becomes_infinite_in_last_step(data):
-    """Its loss was finite; with no step after it, nothing else would tell."""
+    """The loss was finite, and no later step would show the weight."""
 
     class Leaping(Toy):
         def losses(self, phase, batch):

@@ -1,4 +1,4 @@
-"""Operating points: what is chosen, and what cannot be."""
+"""Operating points: calibrated thresholds, and regions or cases without one."""
 
 from dataclasses import replace
 

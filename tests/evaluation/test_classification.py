@@ -15,7 +15,7 @@ CLASSES = ("no lesion", "lesion")
 
 
 def slice_set(brightness, labels, patients):
-    """One case a patient and one flat slice a brightness."""
+    """One case per patient and one flat slice per brightness."""
     names = sorted(set(patients))
     cases = []
     for name in names:
@@ -32,7 +32,7 @@ def slice_set(brightness, labels, patients):
 
 
 class BrightnessClassifier:
-    """The brighter, the more a lesion."""
+    """A classifier whose lesion probability grows with brightness."""
 
     def predict(self, batch):
         assert batch.regions.shape[1] == 0

@@ -237,7 +237,7 @@ def test_read_inputs_checks_single_file_against_dataset_json(tmp_path):
     assert modalities_read(tmp_path / "imagesTs" / "a_0001.nii.gz", ("t1",)) == {"a_0001": ["t1 0"]}
     with pytest.raises(DataError, match=r"a_0000\.nii\.gz: is flair by dataset\.json, and the model needs t1"):
         read_inputs(tmp_path / "imagesTs" / "a_0000.nii.gz", ("t1",))
-    describe(tmp_path, ("MRI",))  # which may be any
+    describe(tmp_path, ("MRI",))  # which may be any sequence
     assert modalities_read(tmp_path / "imagesTs" / "a_0000.nii.gz", ("flair",)) == {"a_0000": ["flair 0"]}
     file = save(tmp_path / "patient_with_lesion.nii.gz", IMAGES["t1"])
     assert modalities_read(file, ("t1",)) == {"patient_with_lesion": ["t1 0"]}

@@ -65,7 +65,7 @@ def test_evaluate_scores_equal_those_of_written_masks(tmp_path):
 def test_evaluate_pictures_hold_nested_masks(tmp_path):
     model = random_segmenter(tmp_path / "model")
     cases = read_cohort(write_brats(tmp_path / "data", ["BraTS20_Training_001"])).cases
-    wt, tc, et = evaluate([ModelArm("m", "model", model)], cases, "test").pictures[0].arrays["predicted"]
+    wt, tc, et = evaluate([ModelArm("m", "model", model)], cases, "test").pictures[0].predicted
     assert wt.sum() > tc.sum() > et.sum() > 0
     assert not (et > tc).any()
     assert not (tc > wt).any()

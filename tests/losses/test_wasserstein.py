@@ -7,12 +7,12 @@ ALL = torch.ones(2)
 
 
 def linear_critic(slopes):
-    """A critic that is linear with these slopes, one a pixel."""
+    """A critic that is linear with these slopes, one per pixel."""
     return lambda image: (image * slopes).flatten(1).sum(1)
 
 
 def quadratic_critic(image):
-    """Its slope at x is x."""
+    """A critic whose gradient at x is x."""
     return (image**2).flatten(1).sum(1) / 2
 
 

@@ -32,7 +32,7 @@ def test_compare_detects_shift_of_one_standard_deviation(name, patients, least):
 
 
 def test_percentile_bootstrap_has_higher_false_alarm_rate():
-    """Why it is not used: the test above would fail with it."""
+    """The reason not to use it: its rate exceeds the bound of the tests above."""
     rng = np.random.default_rng(0)
     alarms = []
     for differences in DIFFERENCES["normal"](rng, (REPEATS, 6)):
@@ -47,4 +47,4 @@ def test_percentile_bootstrap_has_higher_false_alarm_rate():
 def test_compare_over_seeds_false_alarm_rate_is_at_most_six_percent(seeds, patients):
     alarms, over_means = alarms_over_seeds(patients, seeds, repeats=REPEATS)
     assert alarms <= 0.06
-    assert over_means > 0.1, "what the seeds are counted for"
+    assert over_means > 0.1, "without the variance between seeds"

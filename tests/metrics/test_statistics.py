@@ -72,7 +72,7 @@ def test_interval_of_equal_seeds_equals_that_of_one_seed():
 
 
 def test_interval_of_differing_seeds_includes_seed_variance():
-    """All patients of a seed are alike: what is known is two values, and one degree of freedom."""
+    """All patients of a seed are equal, which leaves two values and one degree of freedom."""
     low, high = np.full(8, 0.0), np.full(8, 1.0)
     found = interval_of(np.stack([low, high]) + 1e-9 * np.random.default_rng(0).normal(size=(2, 8)))
     expected = mean_interval([0.0, 1.0])

@@ -34,7 +34,7 @@ def test_dcgan_generator_depends_on_z_and_is_deterministic():
 
 
 def test_dcgan_generator_z_changes_global_level():
-    """A feature that z raises everywhere alike: instance norm would take it out again."""
+    """z raises a feature uniformly, which instance norm would remove."""
     network = generator()
     with torch.no_grad():
         network.project.weight.zero_()

@@ -17,7 +17,7 @@ def test_patch_discriminator_returns_unbounded_logits():
 
 
 def test_patch_discriminator_distinguishes_absolute_intensities():
-    """Two flat images differ only in their level: normalised at once, they would look the same."""
+    """Two flat images differ in their level only, which a norm after the first layer would remove."""
     torch.manual_seed(0)
     network = PatchDiscriminator(1, (8,))
     dark, bright = torch.full((1, 1, 16, 16), -0.5), torch.full((1, 1, 16, 16), 0.5)

@@ -166,7 +166,7 @@ def test_features_include_contrast_before_normalisation(encoder, training):
 
 
 def test_kid_encoder_is_large_for_noise_of_same_mean(encoder, training):
-    """What instance normalisation alone could not tell."""
+    """Features after instance normalisation alone would not separate them."""
     noise = np.random.default_rng(0).normal(training.mean(), training.std(), training.shape).clip(-1, 1)
     near = distribution_distances(encoder, smooth_images(1, 100), training)["kid_encoder"].mean
     assert distribution_distances(encoder, noise[:100].astype(np.float32), training)["kid_encoder"].mean > 10 * near

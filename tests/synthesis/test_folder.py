@@ -127,7 +127,7 @@ def test_write_pairs_margin_lets_foreground_mask_find_head(tmp_path, on_backgrou
         assert (found & inside).sum() > 0.95 * inside.sum()
         assert not (found & ~inside).any()
     else:
-        assert (found & inside).sum() < 0.1 * inside.sum(), "why there is a margin"
+        assert (found & inside).sum() < 0.1 * inside.sum(), "the reason for the margin"
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def test_training_images_include_flips_where_training_flips():
         assert any(stage.augmented for stage in model.system.stages if "generator" in stage.networks) == flips
         found = training_images(model, slice_set([0, 1, 1]))
         assert (found.flipped, len(found.image), len(found.patients)) == (flips, 6 if flips else 3, 6 if flips else 3)
-        assert found.sides_known != flips, "of a flipped copy left is right"
+        assert found.sides_known != flips, "in a flipped copy left and right are exchanged"
     assert not training_images(predictor("gan_osmosis_debug", data__augment__flip=0.0), slice_set([0, 1])).flipped
 
 

@@ -46,7 +46,7 @@ def build(augment=LESIONS, **changes):
 
 
 def images(system, labels=UNEVEN, *, stage="synthesis", seed=0):
-    """Bodies with a disc where the label is not 0, each of another level, with its own noise."""
+    """Heads with a disc where the label is not 0, each of another level, with its own noise."""
     rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE / 2
     foreground, disc = (np.hypot(rows, columns) < radius for radius in (13, 6))
     rng = np.random.default_rng(seed)

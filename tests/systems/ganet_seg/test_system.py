@@ -25,7 +25,7 @@ def disc(radius: float) -> torch.Tensor:
 
 
 def head(examples: int = 3) -> Batch:
-    """Round heads with a tumour in their middle, but for the last, which has none."""
+    """Round heads with a central tumour; the last has none."""
     torch.manual_seed(1)
     foreground = disc(14)
     image = torch.where(foreground > 0, torch.rand(examples, 2, SIDE, SIDE) - 0.5, -1.0)
@@ -180,7 +180,7 @@ def test_feedback_is_lower_for_mask_that_covers_tumour():
 
 
 def test_feedback_has_no_gradient_through_edges():
-    """Only the filled image carries one: where the filling equals the image there is nothing to gain."""
+    """The gradient passes through the filled image only, so it vanishes where the filling equals the image."""
     model = system()
     model.networks = {**model.networks, "discriminator": DarkIsReal(), "generator": ConstantGenerator()}
     image = torch.full((1, 2, SIDE, SIDE), -0.5)
