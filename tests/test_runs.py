@@ -31,7 +31,7 @@ def root(tmp_path, monkeypatch):
     return tmp_path / "runs"
 
 
-def made(name, age=0, **facts):
+def write_run(name, age=0, **facts):
     run = named_run(name)
     run.folder.mkdir(parents=True)
     run.describe(**{"status": "finished", **facts})
@@ -82,7 +82,7 @@ def test_name_of_trial_joins_and_truncates_names():
 
 
 def test_describe_merges_fields():
-    run = made("one", status="training", seconds=1.0)
+    run = write_run("one", status="training", seconds=1.0)
     run.describe(status="finished")
     assert run.read("run.json") == {"status": "finished", "seconds": 1.0}
     assert run.finished
@@ -90,7 +90,7 @@ def test_describe_merges_fields():
 
 
 def test_run_reads_config_and_split():
-    run = made("one")
+    run = write_run("one")
     (run.folder / "config.json").write_text(recipe("ganet_seg").to_json())
     run.write("split.json", Split(("a",), ("b",), ()).to_dict())
     assert run.config() == recipe("ganet_seg")
@@ -98,7 +98,7 @@ def test_run_reads_config_and_split():
 
 
 def test_run_read_names_missing_or_damaged_file():
-    run = made("one")
+    run = write_run("one")
     with pytest.raises(RunError, match=r"history.json: is missing; is one a finished run\?"):
         run.read("history.json")
     for content in (b"{", b"\xff\xfe"):
@@ -109,7 +109,7 @@ def test_run_read_names_missing_or_damaged_file():
 
 
 def test_describe_rejects_nan_without_writing():
-    run = made("one")
+    run = write_run("one")
     before = (run.folder / "run.json").read_text()
     with pytest.raises(ValueError, match="JSON compliant"):
         run.describe(seconds=float("nan"))
@@ -118,16 +118,16 @@ def test_describe_rejects_nan_without_writing():
 
 
 def test_find_run_accepts_name_folder_and_mlflow_id(monkeypatch):
-    run = made("one", mlflow={"run_id": "abc123"})
-    made("two", mlflow=None)
+    run = write_run("one", mlflow={"run_id": "abc123"})
+    write_run("two", mlflow=None)
     assert find_run("one") == find_run(str(run.folder)) == find_run("abc123") == run
     monkeypatch.chdir(run.folder.parent)
     assert find_run("./one").folder == run.folder
 
 
 def test_find_run_lists_newest_runs_for_unknown_name():
-    made("old", age=20)
-    made("new", age=1)
+    write_run("old", age=20)
+    write_run("new", age=1)
     assert [run.name for run in all_runs()] == ["new", "old"]
     with pytest.raises(RunError, match=r"nothing: no such run in .*runs; the newest are new, old"):
         find_run("nothing")
@@ -145,14 +145,14 @@ def test_training_run_and_find_run_reject_experiment():
 
 
 def test_find_run_ignores_damage_of_other_runs():
-    run = made("one", mlflow={"run_id": "abc123"}, age=5)
-    broken = made("broken")
+    run = write_run("one", mlflow={"run_id": "abc123"}, age=5)
+    broken = write_run("broken")
     (broken.folder / "run.json").write_text("{")
     assert find_run("abc123") == run
 
 
 def test_run_write_indents_json():
-    run = made("one")
+    run = write_run("one")
     run.write("history.json", [{"epoch": 0}])
     text = (run.folder / "history.json").read_text()
     assert json.loads(text) == [{"epoch": 0}]
@@ -173,7 +173,7 @@ def test_find_run_does_not_access_remote_copies(root, monkeypatch):
 
 def test_run_read_rejects_changed_record():
     """A patient who was trained on would be tested on, and a score that was none would choose the best trial."""
-    run = made("one")
+    run = write_run("one")
     run.write("split.json", Split(("p1", "p2"), ("p3",), ("p4",)).to_dict())
     run.write("best.json", {"scores": {"val/dice_wt": 0.61}})
     assert run.split() == Split(("p1", "p2"), ("p3",), ("p4",))
@@ -186,7 +186,7 @@ def test_run_read_rejects_changed_record():
 
 
 def test_describe_keeps_other_fields():
-    run = made("one")
+    run = write_run("one")
     before = run.description()
     run.describe(seconds=3.5)
     assert run.description() == before.model_copy(update={"seconds": 3.5})

@@ -25,7 +25,7 @@ MESSAGES = (
 BYTES = 9 + 48 + 36 + 36 + 14
 
 
-def write(file, messages):
+def write_egress_manifest(file, messages):
     """The manifest of a federation's messages."""
     lines = []
     for kind, round, arrays, metrics in messages:
@@ -37,7 +37,7 @@ def write(file, messages):
 @pytest.fixture
 def manifest(tmp_path):
     file = tmp_path / "egress.jsonl"
-    write(file, MESSAGES)
+    write_egress_manifest(file, MESSAGES)
     return file
 
 
@@ -68,7 +68,7 @@ def test_audit_summarizes_intact_manifest(ganseg, manifest):
 def test_audit_verbose_lists_every_tensor_and_number(ganseg, tmp_path):
     file = tmp_path / "egress.jsonl"
     losses = {f"segment/supervised/term{index}": 0.5 for index in range(9)}
-    write(file, [*MESSAGES[:3], ("train", 1, WEIGHTS | {"hidden": np.zeros(2, np.float32)}, losses)])
+    write_egress_manifest(file, [*MESSAGES[:3], ("train", 1, WEIGHTS | {"hidden": np.zeros(2, np.float32)}, losses)])
     short, full = ganseg("audit", file), ganseg("audit", file, "--verbose")
     assert (short.code, full.code) == (0, 0)
     assert "10 losses and their weights; " in short.out
@@ -81,7 +81,7 @@ def test_audit_verbose_lists_every_tensor_and_number(ganseg, tmp_path):
 
 def test_audit_separates_federations_and_rounds_of_errors(ganseg, tmp_path):
     file = tmp_path / "egress.jsonl"
-    write(file, [("error", 0, {}, {"code": 1002}), ("error", 3, {}, {"code": 1004})])
+    write_egress_manifest(file, [("error", 0, {}, {"code": 1002}), ("error", 3, {}, {"code": 1004})])
     lines = file.read_bytes().splitlines()
     other = seal(Content.of("finish", "hgg", 7, {}, {}), digest(lines[-1]))
     file.write_bytes(file.read_bytes() + to_line(other) + b"\n")
@@ -214,7 +214,7 @@ def test_audit_rejects_invalid_head(ganseg, manifest, head):
 
 def test_audit_escapes_control_characters_in_names(ganseg, tmp_path):
     name = "dice\x9b31m\u202e[/x]"
-    write(tmp_path / "egress.jsonl", [("evaluate", 1, {}, {name: 0.5})])
+    write_egress_manifest(tmp_path / "egress.jsonl", [("evaluate", 1, {}, {name: 0.5})])
     result = ganseg("audit", tmp_path / "egress.jsonl")
     assert result.code == 0, result.err
     assert r"1 number (dice\x9b31m\u202e[/x])" in result.out

@@ -11,16 +11,16 @@ from tests.cli.conftest import assert_error
 
 
 @pytest.fixture(scope="module")
-def words(phantom):
+def federate_args(phantom):
     return (
         "federate", "ganet_seg_debug", "--data", phantom, "--local", "--run-name", "together", "--sites", "2",
         "--set", "system.gan=false", "--set", "train.epochs=2", "--set", "data.test_fraction=0.4",
     )  # fmt: skip
 
 
-def test_federate_writes_comparison_tracking_report_and_egress_manifests(ganseg, words, tmp_path, monkeypatch):
+def test_federate_writes_comparison_tracking_report_and_egress_manifests(ganseg, federate_args, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    first = ganseg(*words)
+    first = ganseg(*federate_args)
     assert first.code == 0, first.err
     runs = tmp_path / "runs"
     assert_compared(first.out, runs)
@@ -39,7 +39,7 @@ def test_federate_writes_comparison_tracking_report_and_egress_manifests(ganseg,
         assert all(
             patient not in text for patient in json.loads((manifest.parent / "site.json").read_text())["patients"]
         )
-    again = ganseg(*words)
+    again = ganseg(*federate_args)
     assert again.code == 0
     assert again.out == first.out
     assert_tracked(runs)
@@ -128,19 +128,19 @@ def test_federate_omits_auroc_by_site_for_classifier_of_few_images(ganseg, phant
         ),
     ],
 )
-def test_federate_rejects_invalid_options_without_creating_run(ganseg, words, tmp_path, more, message):
-    result = ganseg(*words, "--run-name", "invalid", *more)
+def test_federate_rejects_invalid_options_without_creating_run(ganseg, federate_args, tmp_path, more, message):
+    result = ganseg(*federate_args, "--run-name", "invalid", *more)
     assert_error(result, result.code, message)
     assert result.code in (1, 2)
     assert not (tmp_path / "runs" / "invalid").exists()
 
 
-def test_federate_names_changed_field_of_existing_run(ganseg, words, tmp_path):
-    one = ganseg(*words, "--sites", "1", "--rounds", "9", "--run-name", "one")
+def test_federate_names_changed_field_of_existing_run(ganseg, federate_args, tmp_path):
+    one = ganseg(*federate_args, "--sites", "1", "--rounds", "9", "--run-name", "one")
     assert one.code == 0, one.err
     assert "note: 2 rounds and not 9" in one.err
     assert "note: one site alone is no federation" in one.err
-    other = ganseg(*words, "--sites", "1", "--rounds", "1", "--run-name", "one")
+    other = ganseg(*federate_args, "--sites", "1", "--rounds", "1", "--run-name", "one")
     assert_error(other, 1, "federation.rounds was 9, is 1")
 
 

@@ -22,7 +22,7 @@ MASK = f"{CASE}_mask.nii.gz"
 
 
 @pytest.fixture(scope="module")
-def crossed(phantom, workplace) -> Result:
+def folds_result(phantom, workplace) -> Result:
     """`ganseg experiment folds`, once; copy its runs, do not change them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GANSEG_RUNS", str(workplace / "crossed"))
@@ -34,7 +34,7 @@ def crossed(phantom, workplace) -> Result:
 
 
 @pytest.fixture
-def runs(crossed, workplace, tmp_path):
+def runs(folds_result, workplace, tmp_path):
     """A copy of the runs to change."""
     shutil.copytree(workplace / "crossed", tmp_path / "runs")
     return tmp_path / "runs"
@@ -44,8 +44,8 @@ def voxels(file):
     return np.asarray(nib.load(file).dataobj)
 
 
-def test_experiment_folds_prints_predict_as_next_command(crossed):
-    assert crossed.out.splitlines()[-1] == "next: ganseg predict cv INPUT --out DIR"
+def test_experiment_folds_prints_predict_as_next_command(folds_result):
+    assert folds_result.out.splitlines()[-1] == "next: ganseg predict cv INPUT --out DIR"
 
 
 def test_predict_help_describes_folds(ganseg):
@@ -127,13 +127,13 @@ def test_commands_reject_experiment_with_missing_fold(ganseg, runs, phantom, tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_experiment_folds_recomputes_missing_fold(ganseg, crossed, runs, phantom, tmp_path):
+def test_experiment_folds_recomputes_missing_fold(ganseg, folds_result, runs, phantom, tmp_path):
     outcome = runs / "cv" / "trials" / "fold2.json"
     before = json.loads(outcome.read_text())["rows"]
     outcome.unlink()
     again = ganseg("experiment", "folds", "ganet_seg_debug", "--data", phantom, *WORDS)
     assert again.code == 0, again.err
-    assert again.out.splitlines()[-1] == crossed.out.splitlines()[-1]
+    assert again.out.splitlines()[-1] == folds_result.out.splitlines()[-1]
     assert json.loads(outcome.read_text())["rows"] == before
     assert ganseg("predict", "cv", phantom / CASE, "--out", tmp_path / "masks").code == 0
 

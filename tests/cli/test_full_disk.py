@@ -11,7 +11,7 @@ PHANTOM = ("phantom", "out", "--patients", 1, "--healthy", 0, "--sites", 1, "--s
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def working_folder(tmp_path, monkeypatch):
     """The working folder of a command."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -71,41 +71,43 @@ def test_full_disk_leaves_classifier_evaluation_unchanged(ganseg, kaggle, tmp_pa
 
 
 @pytest.mark.parametrize("size", [0, 1500])
-def test_full_disk_leaves_no_partial_export(ganseg, run, here, on_full_disk, size):
+def test_full_disk_leaves_no_partial_export(ganseg, run, working_folder, on_full_disk, size):
     result = on_full_disk(size, "export", "tiny", "out")
     assert_error(result, 1, "out: cannot be written", "free space")
-    assert list(here.iterdir()) == []
+    assert list(working_folder.iterdir()) == []
 
 
-def test_full_disk_leaves_no_partial_onnx_export(ganseg, run, here, on_full_disk, monkeypatch):
+def test_full_disk_leaves_no_partial_onnx_export(ganseg, run, working_folder, on_full_disk, monkeypatch):
     monkeypatch.setattr(shutil, "copyfile", lambda source, target: None)
     result = on_full_disk(1500, "export", "tiny", "out", "--onnx")
     assert_error(result, 1, "out: cannot be written", "free space")
-    assert list(here.iterdir()) == []
+    assert list(working_folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(("size", "named"), [(0, "PHANTOM.json"), (5000, f"{SUBJECT}/{SUBJECT}_")])
-def test_phantom_resumes_after_full_disk(ganseg, here, on_full_disk, size, named):
+def test_phantom_resumes_after_full_disk(ganseg, working_folder, on_full_disk, size, named):
     result = on_full_disk(size, *PHANTOM)
     assert_error(result, 1, f"out/{named}", "cannot be written", "free space")
-    assert not (here / "out" / SUBJECT).exists(), "a case is whole or not there"
+    assert not (working_folder / "out" / SUBJECT).exists(), "a case is whole or not there"
     assert ganseg(*PHANTOM).code == 0
-    assert len(list(here.rglob("*.nii.gz"))) == 5
-    assert not list(here.rglob(".unfinished-*"))
+    assert len(list(working_folder.rglob("*.nii.gz"))) == 5
+    assert not list(working_folder.rglob(".unfinished-*"))
 
 
 @pytest.mark.parametrize("size", [0, 2000])
 @pytest.mark.parametrize("made", ["pairs", "classes"])
-def test_full_disk_leaves_earlier_synthesis_unchanged(ganseg, kaggle, tmp_path, here, on_full_disk, made, size):
+def test_full_disk_leaves_earlier_synthesis_unchanged(
+    ganseg, kaggle, tmp_path, working_folder, on_full_disk, made, size
+):
     recipe, more = {"pairs": ("gan_osmosis_debug", ()), "classes": ("gan_detector_debug", ("--count", 8))}[made]
     untrained_run(recipe, kaggle, tmp_path)
     args = ("synthesize", "pictures", "--out", "out", "--most-memorised", 1, *more)
     first = ganseg(*args)
     assert first.code == 0, first.err
-    before = snapshot(here)
+    before = snapshot(working_folder)
     result = on_full_disk(size, *args)
     assert_error(result, 1, "error: out", "cannot be written", "free space")
-    assert snapshot(here) == before
+    assert snapshot(working_folder) == before
 
 
 def test_experiment_thresholds_resumes_after_full_disk(ganseg, run, phantom, on_full_disk):

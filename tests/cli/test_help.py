@@ -22,14 +22,14 @@ TOP = typer.main.get_command(app)
 COMMANDS = commands(TOP)
 
 
-def declared(words: tuple[str, ...]) -> click.Command:
+def find_command(words: tuple[str, ...]) -> click.Command:
     command = TOP
     for word in words:
         command = command.commands[word]
     return command
 
 
-def read(text: str) -> str:
+def unwrapped(text: str) -> str:
     """Text without box characters and line breaks."""
     return " ".join(text.replace("│", " ").split())
 
@@ -38,11 +38,11 @@ def read(text: str) -> str:
 def test_help_describes_every_argument_and_option(ganseg, args):
     shown = ganseg(*args, "--help")
     assert shown.code == 0
-    params = declared(args).params
+    params = find_command(args).params
     assert params
     for param in params:
         assert param.help, f"{param.name} has no help"
-        assert read(param.help) in read(shown.out)
+        assert unwrapped(param.help) in unwrapped(shown.out)
 
 
 def test_commands_include_groups():

@@ -22,20 +22,20 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def train(data: Path, name: str = "first") -> list[object]:
+def train_args(data: Path, name: str = "first") -> list[object]:
     return ["train", "ganet_seg_debug", "--data", data, "--local", "--run-name", name, *QUICK]
 
 
 @pytest.fixture
-def whole(ganseg: Command, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+def uninterrupted_weights(ganseg: Command, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
     """Weights of an uninterrupted run without a remote copy."""
     with monkeypatch.context() as patch:
         patch.delenv(VARIABLE, raising=False)
-        assert ganseg(*train(phantom, "whole")).code == 0
+        assert ganseg(*train_args(phantom, "whole")).code == 0
     return (tmp_path / "runs" / "whole" / WEIGHTS).read_bytes()
 
 
-class Saves:
+class SaveCounter:
     """Counts the checkpoints that are written in this process, and may press Ctrl-C after one."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,21 +53,21 @@ class Saves:
 
 @pytest.mark.parametrize("place", ["folder", "bucket"])
 def test_train_resumes_from_remote_copy_after_folder_is_lost(
-    place, ganseg, phantom, whole, runs, tmp_path, monkeypatch, request
+    place, ganseg, phantom, uninterrupted_weights, runs, tmp_path, monkeypatch, request
 ):
     monkeypatch.setenv(VARIABLE, (tmp_path / "shared").as_uri())
     if place == "bucket":
         request.getfixturevalue("bucket")
-    saves = Saves(monkeypatch)
+    saves = SaveCounter(monkeypatch)
     saves.interrupt_at = 2
-    assert ganseg(*train(phantom)).code == 130
+    assert ganseg(*train_args(phantom)).code == 130
     shutil.rmtree(runs / "first")
-    done = ganseg(*train(phantom))
+    done = ganseg(*train_args(phantom))
     assert done.code == 0, done.err
     assert f"Fetching first from {remote_folder().display_uri}: " in done.err
     assert f"Sent while training, to {remote_folder().display_uri}: first" in done.err
     assert saves.count == 4, "an epoch and an end of each of two stages, each saved once"
-    assert (runs / "first" / WEIGHTS).read_bytes() == whole
+    assert (runs / "first" / WEIGHTS).read_bytes() == uninterrupted_weights
     listed = Contents.at(remote_folder(), "first")
     assert WEIGHTS in listed.files
     assert "report.html" not in listed.files
@@ -94,8 +94,8 @@ def test_train_resumes_from_bucket_after_kill_and_lost_folder(ganseg, phantom, b
     longer = ["--set", "train.epochs=20"]
     with monkeypatch.context() as patch:
         patch.delenv(VARIABLE)
-        assert ganseg(*train(phantom, "whole"), *longer).code == 0
-    args = [sys.executable, "-m", "ganseg_dist", *map(str, train(phantom)), *longer]
+        assert ganseg(*train_args(phantom, "whole"), *longer).code == 0
+    args = [sys.executable, "-m", "ganseg_dist", *map(str, train_args(phantom)), *longer]
     process = subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         kept = checkpoints_kept(process)
@@ -104,8 +104,8 @@ def test_train_resumes_from_bucket_after_kill_and_lost_folder(ganseg, phantom, b
         process.wait()
     assert not (runs / "first" / "model").exists(), "killed after training ended"
     shutil.rmtree(runs / "first")
-    saves = Saves(monkeypatch)
-    done = ganseg(*train(phantom), *longer)
+    saves = SaveCounter(monkeypatch)
+    done = ganseg(*train_args(phantom), *longer)
     assert done.code == 0, done.err
     assert saves.count <= 23 - len(kept), "training started over"  # two stages' ends, and one and twenty epochs
     assert (runs / "first" / WEIGHTS).read_bytes() == (runs / "whole" / WEIGHTS).read_bytes()
@@ -127,19 +127,19 @@ def checkpoints_kept(process: subprocess.Popen[bytes]) -> set[str]:
 @pytest.mark.slow
 def test_train_rejects_damaged_remote_copy(ganseg, phantom, runs, tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, (tmp_path / "shared").as_uri())
-    saves = Saves(monkeypatch)
+    saves = SaveCounter(monkeypatch)
     saves.interrupt_at = 2
-    assert ganseg(*train(phantom)).code == 130
+    assert ganseg(*train_args(phantom)).code == 130
     shutil.rmtree(runs / "first")
     damaged = max((tmp_path / "shared").rglob("optimizers.safetensors"))
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    assert_error(ganseg(*train(phantom)), 1, damaged, "is damaged", "restore it, or delete first there")
+    assert_error(ganseg(*train_args(phantom)), 1, damaged, "is damaged", "restore it, or delete first there")
     assert saves.count == 2
     assert not (runs / "first").exists()
 
 
 def test_train_rejects_missing_bucket_before_training(ganseg, phantom, s3, runs, monkeypatch):
     monkeypatch.setenv(VARIABLE, f"s3://nowhere/runs?{s3}")
-    result = ganseg(*train(phantom))
+    result = ganseg(*train_args(phantom))
     assert_error(result, 2, VARIABLE, "s3://nowhere/runs", "NO_SUCH_BUCKET", f"unset {VARIABLE}")
     assert not (runs / "first").exists(), "the name is taken"

@@ -70,7 +70,7 @@ def test_fetch_runs_sends_changed_run_when_command_fails(runs, shared, remote, e
     assert names(shared) == ["second"]
 
 
-def copied_elsewhere(runs: Path, remote: RemoteFolder, *names: str) -> None:
+def move_to_remote(runs: Path, remote: RemoteFolder, *names: str) -> None:
     """Leave the copies alone, as on another machine."""
     for name in names:
         send(runs / name, remote)
@@ -78,7 +78,7 @@ def copied_elsewhere(runs: Path, remote: RemoteFolder, *names: str) -> None:
 
 
 def test_fetch_runs_downloads_missing_run(runs, remote, capsys):
-    copied_elsewhere(runs, remote, "first", "second")
+    move_to_remote(runs, remote, "first", "second")
     with command("first"):
         assert (runs / "first" / "run.json").read_text() == "1"
         assert not (runs / "second").exists()
@@ -93,7 +93,7 @@ def test_fetch_runs_ignores_paths_ids_and_unknown_names(runs, shared, remote, ca
 
 @pytest.mark.parametrize("reference", ["sweep", "sweep.003"])
 def test_fetch_sweep_downloads_sweep_without_trials(runs, remote, reference):
-    copied_elsewhere(runs, remote, "sweep", "sweep.003")
+    move_to_remote(runs, remote, "sweep", "sweep.003")
     with command():
         fetch_sweep(reference)
         assert [folder.name for folder in runs.glob("[!.]*")] == ["sweep"]
@@ -101,7 +101,7 @@ def test_fetch_sweep_downloads_sweep_without_trials(runs, remote, reference):
 
 def test_fetch_sweep_accepts_name_that_ends_like_a_trial(runs, remote):
     (runs / "sweep").rename(runs / "sweep.1")
-    copied_elsewhere(runs, remote, "sweep.1")
+    move_to_remote(runs, remote, "sweep.1")
     with command():
         fetch_sweep("sweep.1")
         assert (runs / "sweep.1" / "study.json").exists()
@@ -112,7 +112,7 @@ def test_fetch_trials_downloads_only_trials_without_scores(runs, remote):
         (runs / name).mkdir(parents=True)
         (runs / name / "file.json").write_text("1")
     (runs / "cv" / "trials" / "fold_1.json").touch()
-    copied_elsewhere(runs, remote, "cv", "cv.fold_1", "cv.fold_2")
+    move_to_remote(runs, remote, "cv", "cv.fold_1", "cv.fold_2")
     with command("cv"):
         fetch_trials("cv", ["fold_1", "fold_2", "fold_3"])
         assert sorted(folder.name for folder in runs.glob("[!.]*")) == ["cv", "cv.fold_2"]
@@ -123,7 +123,7 @@ def test_fetch_models_downloads_folds_with_their_experiment(runs, remote):
         (runs / name).mkdir()
     Run(runs / "cv").write("study.json", {"kind": "folds", "trials": {"fold_1": {}, "fold_2": {}}})
     (runs / "cv.fold_1" / "run.json").write_text("1")
-    copied_elsewhere(runs, remote, "cv", "cv.fold_1")
+    move_to_remote(runs, remote, "cv", "cv.fold_1")
     with command():
         fetch_models("cv")
         assert sorted(folder.name for folder in runs.glob("[!.]*")) == ["cv", "cv.fold_1"]
@@ -148,12 +148,12 @@ def test_fetch_runs_checks_write_access_when_writing(tmp_path, monkeypatch):
         assert list((tmp_path / "file" / "runs").iterdir()) == []
 
 
-def away(self, file, path):
+def fail_upload(self, file, path):
     raise ConfigError("GANSEG_RUNS_URI s3://bucket/runs: cannot be written (away); fix it")
 
 
 def test_fetch_runs_raises_run_error_when_upload_fails(runs, remote, monkeypatch):
-    monkeypatch.setattr(RemoteFolder, "send", away)
+    monkeypatch.setattr(RemoteFolder, "send", fail_upload)
     with pytest.raises(RunError) as caught, command("second"):
         (runs / "second" / "run.json").write_text("changed")
     assert str(caught.value) == (
@@ -163,7 +163,7 @@ def test_fetch_runs_raises_run_error_when_upload_fails(runs, remote, monkeypatch
 
 
 def test_fetch_runs_keeps_command_error_when_upload_fails_too(runs, remote, monkeypatch, caplog):
-    monkeypatch.setattr(RemoteFolder, "send", away)
+    monkeypatch.setattr(RemoteFolder, "send", fail_upload)
     with pytest.raises(RunError, match=r"^mine$"), command("second"):
         change_and_raise(runs / "second", RunError("mine"))
     assert len(caplog.messages) == 1
@@ -172,7 +172,7 @@ def test_fetch_runs_keeps_command_error_when_upload_fails_too(runs, remote, monk
 
 def test_fetch_runs_retries_failed_upload_in_next_command(runs, shared, remote, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(RemoteFolder, "send", away)
+        patch.setattr(RemoteFolder, "send", fail_upload)
         with pytest.raises(RunError), command("second"):
             (runs / "second" / "run.json").write_text("changed")
     with command("second"):

@@ -94,7 +94,7 @@ def test_train_resumes_after_interrupt(train, ganseg, interrupt, monkeypatch, tm
 @pytest.mark.parametrize("name", ["state.json", "networks.safetensors", "optimizers.safetensors"])
 @pytest.mark.parametrize("damage", ["flipped", "emptied", "removed"])
 def test_train_resume_rejects_damaged_checkpoints(ganseg, trained, tmp_path, name, damage):
-    run = unfinished(trained, tmp_path)
+    run = unfinished_run(trained, tmp_path)
     for folder in sorted(run.checkpoints.glob("step-*")):
         file = folder / name
         content = file.read_bytes()
@@ -107,7 +107,7 @@ def test_train_resume_rejects_damaged_checkpoints(ganseg, trained, tmp_path, nam
 
 
 def test_train_resume_falls_back_to_previous_checkpoint_when_newest_is_damaged(ganseg, trained, tmp_path):
-    run = unfinished(trained, tmp_path)
+    run = unfinished_run(trained, tmp_path)
     older, newest = sorted(run.checkpoints.glob("step-*"))
     (newest / "state.json").write_text("{}")
     resumed = ganseg("train", "--resume", "tiny")
@@ -122,7 +122,7 @@ def test_train_resume_falls_back_to_previous_checkpoint_when_newest_is_damaged(g
 
 
 def test_train_resume_writes_model_after_interrupt_of_model_write(ganseg, trained, tmp_path, monkeypatch):
-    run = unfinished(trained, tmp_path)
+    run = unfinished_run(trained, tmp_path)
 
     def press(*_, **__):
         raise KeyboardInterrupt
@@ -150,7 +150,7 @@ def test_train_resume_writes_model_after_interrupt_of_model_write(ganseg, traine
     ],
 )
 def test_train_resume_rejects_damaged_run_files(ganseg, trained, tmp_path, name, content, message):
-    run = unfinished(trained, tmp_path)
+    run = unfinished_run(trained, tmp_path)
     (run.folder / name).write_text(content, encoding="latin-1")
     assert_error(ganseg("train", "--resume", "tiny"), 1, message)
 
@@ -209,7 +209,7 @@ def test_train_exclude_bad_rejects_cohort_of_bad_cases_only(train, bad_cohort):
 
 
 def test_train_rejects_run_name_started_on_other_data(ganseg, trained, phantom, bad_cohort, tmp_path):
-    unfinished(trained, tmp_path)
+    unfinished_run(trained, tmp_path)
     (bad_cohort / CASE / f"{CASE}_seg.nii.gz").unlink()
     args = ("ganet_seg_debug", "--local", "--run-name", "tiny")
     assert_error(ganseg("train", *args, "--data", bad_cohort), 1, "tiny: was started on other data")
@@ -223,13 +223,13 @@ def test_train_derives_run_name_from_recipe_and_folder(ganseg, phantom, tmp_path
 
 
 def test_train_resume_rejects_run_outside_runs_folder(ganseg, trained, tmp_path, monkeypatch):
-    run = unfinished(trained, tmp_path)
+    run = unfinished_run(trained, tmp_path)
     monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "others"))
     assert_error(ganseg("train", "--resume", run.folder), 1, f"GANSEG_RUNS={tmp_path / 'runs'}")
     assert not (tmp_path / "others").exists()
 
 
-def unfinished(trained: Run, tmp_path: Path) -> Run:
+def unfinished_run(trained: Run, tmp_path: Path) -> Run:
     """A copy of the run as if killed after its last checkpoint."""
     run = copied(trained, tmp_path / "runs" / "tiny")
     shutil.rmtree(run.model)

@@ -31,7 +31,7 @@ AUTOSCALING = {
 """What the head needs with Ray's provider for tests: a name that the provider knows it by."""
 
 
-def growing(address: str) -> dict[str, Any]:
+def autoscaling_config(address: str) -> dict[str, Any]:
     """For Ray's own autoscaler, as `deploy/ray/cluster.yaml`: nodes are processes of this machine that join the head.
 
     Args:
@@ -74,7 +74,7 @@ def ray_head(*, grows: bool = False) -> Iterator[str]:
         tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     )  # short: Ray's sockets lie in it, whose paths are limited
     try:
-        process, address = _started(folder, grows=grows)
+        process, address = _start_head(folder, grows=grows)
         try:
             yield address
         finally:
@@ -88,7 +88,7 @@ def ray_head(*, grows: bool = False) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _started(folder: Path, *, grows: bool, attempts: int = 3) -> tuple[subprocess.Popen[bytes], str]:
+def _start_head(folder: Path, *, grows: bool, attempts: int = 3) -> tuple[subprocess.Popen[bytes], str]:
     """A head that takes jobs. Ray gives its own processes 30 s to start, which a busy machine may not keep."""
     gcs, port, log = free_port(), free_port(), folder / "head.log"
     command = [
@@ -99,7 +99,7 @@ def _started(folder: Path, *, grows: bool, attempts: int = 3) -> tuple[subproces
     environment = stock_environment()
     if grows:
         config = folder / "autoscaling.json"
-        config.write_text(json.dumps(growing(f"{get_node_ip_address()}:{gcs}")))
+        config.write_text(json.dumps(autoscaling_config(f"{get_node_ip_address()}:{gcs}")))
         command.append(f"--autoscaling-config={config}")
         environment |= AUTOSCALING
     with log.open("w") as written:
@@ -107,6 +107,6 @@ def _started(folder: Path, *, grows: bool, attempts: int = 3) -> tuple[subproces
     while "Ray runtime started" not in log.read_text():
         if process.poll() is not None:
             assert attempts > 1, log.read_text()
-            return _started(folder, grows=grows, attempts=attempts - 1)
+            return _start_head(folder, grows=grows, attempts=attempts - 1)
         time.sleep(0.5)
     return process, f"http://127.0.0.1:{port}"

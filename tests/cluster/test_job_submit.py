@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @dataclass(frozen=True)
-class Ended:
+class FinishedJob:
     """A finished job and the output of `ray job submit`."""
 
     code: int
@@ -66,7 +66,9 @@ class Cluster:
         command = [str(BIN / "ray"), "job", *map(str, args)]
         return subprocess.run(command, cwd=folder, env=stock_environment(), capture_output=True, text=True, timeout=900)
 
-    def submit(self, *args: object, runtime_env: Path | None = None, folder: Path = ROOT, wait: bool = True) -> Ended:
+    def submit(
+        self, *args: object, runtime_env: Path | None = None, folder: Path = ROOT, wait: bool = True
+    ) -> FinishedJob:
         job = f"job-{len(self.jobs)}"
         self.jobs.append(job)
         known = self.runtime_env if runtime_env is None else runtime_env
@@ -75,7 +77,7 @@ class Cluster:
             *([] if wait else ["--no-wait"]), "--", "python", "-m", "ganseg_dist", *args, folder=folder,
         )  # fmt: skip
         output, log = done.stdout + done.stderr, self.client.get_job_logs(job)
-        return Ended(done.returncode, output, log, self.client.get_job_info(job))
+        return FinishedJob(done.returncode, output, log, self.client.get_job_info(job))
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +89,11 @@ def cluster(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(cluster, phantom) -> Ended:
+def trained(cluster, phantom) -> FinishedJob:
     return cluster.submit("train", "ganet_seg_debug", "--data", phantom, "--run-name", "first", *PLAIN)
 
 
-def assert_done(ended: Ended, *messages: object) -> None:
+def assert_done(ended: FinishedJob, *messages: object) -> None:
     assert (ended.status, ended.exit_code, ended.code) == ("SUCCEEDED", 0, 0), ended.output
     for message in messages:
         assert str(message) in ended.output
@@ -151,7 +153,7 @@ def test_ray_job_federates(cluster, phantom):
     assert len(cluster.run("together.federated").federation().rounds) == 1
 
 
-def assert_error(ended: Ended, message: str) -> None:
+def assert_error(ended: FinishedJob, message: str) -> None:
     """FAILED with exit code 2 of a user error, in one line."""
     assert (ended.status, ended.exit_code, ended.code) == ("FAILED", 2, 1), ended.output
     assert [line for line in ended.log.splitlines() if line.startswith("error: ")] == [message]

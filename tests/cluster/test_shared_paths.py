@@ -236,7 +236,7 @@ def wait_for_nodes(count: int) -> None:
 
 
 @pytest.fixture
-def elsewhere(hidden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def hidden_folder(hidden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Runs and store that both nodes see, and the folder that only one sees."""
     monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("GANSEG_STORE", str(tmp_path / "store"))
@@ -250,8 +250,8 @@ def train_request(config, data: Path) -> TrainingRequest:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variable", ["GANSEG_RUNS", "GANSEG_STORE"])
-def test_train_session_rejects_folder_invisible_to_node(elsewhere, phantom, debug_config, monkeypatch, variable):
-    blind = elsewhere / variable.lower()
+def test_train_session_rejects_folder_invisible_to_node(hidden_folder, phantom, debug_config, monkeypatch, variable):
+    blind = hidden_folder / variable.lower()
     monkeypatch.setenv(variable, str(blind))
     with pytest.raises(RunError) as caught:
         train_session(train_request(debug_config, phantom))
@@ -262,31 +262,31 @@ def test_train_session_rejects_folder_invisible_to_node(elsewhere, phantom, debu
 
 
 @pytest.mark.slow
-def test_train_session_rejects_empty_data_folder_on_node(elsewhere, phantom, debug_config):
+def test_train_session_rejects_empty_data_folder_on_node(hidden_folder, phantom, debug_config):
     for entry in phantom.iterdir():
-        (elsewhere / entry.name).symlink_to(entry)
-    with pytest.raises(RunError, match=rf"^node {BLIND}: sees another --data {elsewhere}, without the driver's "):
-        train_session(train_request(debug_config, elsewhere))
+        (hidden_folder / entry.name).symlink_to(entry)
+    with pytest.raises(RunError, match=rf"^node {BLIND}: sees another --data {hidden_folder}, without the driver's "):
+        train_session(train_request(debug_config, hidden_folder))
 
 
 @pytest.mark.slow
-def test_train_on_ray_rejects_prepared_cases_invisible_to_node(elsewhere, prepared, store, debug_config, tmp_path):
-    subprocess.run(["cp", "-r", str(store), str(elsewhere / "store")], check=True)
+def test_train_on_ray_rejects_prepared_cases_invisible_to_node(hidden_folder, prepared, store, debug_config, tmp_path):
+    subprocess.run(["cp", "-r", str(store), str(hidden_folder / "store")], check=True)
     parts = {
-        part: [folder.replace(str(store), str(elsewhere / "store")) for folder in folders]
+        part: [folder.replace(str(store), str(hidden_folder / "store")) for folder in folders]
         for part, folders in prepared.cohort.items()
     }
     with pytest.raises(RunError) as caught:
         train_on_ray(Run(tmp_path / "first"), debug_config, Prepared(parts), workers=2, gpus=False, tracker=Tracker())
     assert str(caught.value) == (
-        f"node {BLIND}: does not see GANSEG_STORE {elsewhere / 'store'}; "
+        f"node {BLIND}: does not see GANSEG_STORE {hidden_folder / 'store'}; "
         "put it on storage that all nodes share (GANSEG_STORE)"
     )
     assert list((tmp_path / "first" / "checkpoints").iterdir()) == []
 
 
 @pytest.mark.slow
-def test_check_shared_paths_warns_only_of_mlflow_when_paths_are_visible(elsewhere, tmp_path, monkeypatch):
+def test_check_shared_paths_warns_only_of_mlflow_when_paths_are_visible(hidden_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     warnings = []
     check_shared_paths([SharedPath("GANSEG_RUNS", tmp_path, written=True)], {"CPU": 1}, warnings.append)

@@ -22,7 +22,7 @@ def suggest(trial) -> None:
 
 
 @dataclass
-class Climb:
+class RateTrial:
     """A trial whose score is its rate; its checkpoint holds trial name and values of each epoch."""
 
     began: Path
@@ -52,7 +52,7 @@ def test_run_trials_rejects_damaged_tune_state(tmp_path, content):
     (tmp_path / "tune").mkdir()
     (tmp_path / "tune" / "tuner.pkl").write_bytes(content)
     with pytest.raises(RunError) as caught:
-        run_trials(plan, Climb(tmp_path).train, tmp_path, lambda end: pytest.fail("a trial ended"))
+        run_trials(plan, RateTrial(tmp_path).train, tmp_path, lambda end: pytest.fail("a trial ended"))
     assert str(caught.value).startswith(f"{tmp_path / 'tune'}: Ray Tune's own state cannot be read (")
     assert "\n" not in str(caught.value)
 
@@ -70,7 +70,7 @@ def test_run_trials_with_pbt_exploits_checkpoints_within_ranges(tmp_path):
     )  # fmt: skip
     assert set(population(plan.distributions)) == {"rate", "every"}, "a switch makes another network"
     with ray_cluster():
-        ends = run_trials(plan, Climb(tmp_path).train, tmp_path, lambda end: None)
+        ends = run_trials(plan, RateTrial(tmp_path).train, tmp_path, lambda end: None)
     assert sorted(end.number for end in ends) == ["001", "002", "003", "004"]
     assert not any(end.failed for end in ends)
     assert json.loads((tmp_path / "001.json").read_text()) == {"rate": 0.2, "every": 2}, "the values that it is given"

@@ -75,9 +75,9 @@ def test_elastic_training_shrinks_and_grows_with_nodes(phantom, nodes: TwoNodes,
         wait_until(lambda: 2 in workers(run), process, log)
         (placed,) = nodes.nodes_of_workers()
         assert len(placed) == len(set(placed)) == 2, "both workers are on one node"
-        nodes.lose_the_second()
+        nodes.remove_second_node()
         wait_until(lambda: 1 in workers(run), process, log)
-        nodes.add_a_second()
+        nodes.add_second_node()
         wait_until(lambda: workers(run)[-1:] == [2], process, log)
     finally:
         process.send_signal(signal.SIGTERM)
@@ -102,7 +102,7 @@ class RemovesSecondNode(Tracker):
 
     def epoch(self, step, scores) -> None:
         if self.nodes is not None and history(self.run):
-            self.nodes.lose_the_second()
+            self.nodes.remove_second_node()
             self.nodes, self.lost_at = None, time.monotonic()
 
     def warn(self, step, warning) -> None:

@@ -28,7 +28,7 @@ class TwoNodes:
     def address(self) -> str:
         return self.cluster.address
 
-    def lose_the_second(self) -> None:
+    def remove_second_node(self) -> None:
         """Its raylet and all that it started, at once and without a word."""
         (node,) = self.cluster.worker_nodes
         own = [psutil.Process(info.process.pid) for infos in node.all_processes.values() for info in infos]
@@ -37,7 +37,7 @@ class TwoNodes:
                 process.send_signal(signal.SIGKILL)
         self.cluster.remove_node(node, allow_graceful=False)
 
-    def add_a_second(self) -> None:
+    def add_second_node(self) -> None:
         self.cluster.add_node(num_cpus=1)
 
     def nodes_of_workers(self) -> list[list[str]]:

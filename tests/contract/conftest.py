@@ -49,5 +49,5 @@ def other(
 
 def trained(folder: Path, config: RunConfig, prepared: Prepared) -> Path:
     """A local run in this folder."""
-    assert members.ended(members.train, folder, config, prepared) == 0
+    assert members.exit_code_of(members.train, folder, config, prepared) == 0
     return folder

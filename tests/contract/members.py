@@ -27,7 +27,7 @@ PROCESSES.set_forkserver_preload([__name__])
 FILE_EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
 
 
-def ended(target: Callable[..., None], *arguments: Any) -> int:
+def exit_code_of(target: Callable[..., None], *arguments: Any) -> int:
     """Run the target in a process of its own; its exit code, negative for the signal that killed it."""
     process = PROCESSES.Process(target=_as_here, args=(_places(), target, arguments))
     process.start()

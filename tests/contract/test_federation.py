@@ -22,7 +22,7 @@ from tests.contract.conftest import SHORT
 pytestmark = pytest.mark.usefixtures("own_runs")
 
 
-class Warned(Tracker):
+class WarningTracker(Tracker):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
@@ -80,7 +80,7 @@ def test_federation_keeps_discriminator_at_site(phantom):
 def test_federation_resumes_bit_for_bit_after_server_is_killed(phantom):
     config = override(recipe("ganet_seg_debug"), SHORT)
     undisturbed = simulated(phantom, config, "calm", "2")
-    assert members.ended(members.federate_until_save, phantom, config, "hurt", 2) == -signal.SIGKILL
+    assert members.exit_code_of(members.federate_until_save, phantom, config, "hurt", 2) == -signal.SIGKILL
     resumed = simulated(phantom, config, "hurt", "2")
     assert_same(weights(resumed), weights(undisturbed))
     for site in ("site1", "site2"):
@@ -91,11 +91,11 @@ def test_federation_resumes_bit_for_bit_after_server_is_killed(phantom):
 def test_federation_resumes_bit_for_bit_when_server_checkpoint_is_damaged(phantom):
     config = override(recipe("ganet_seg_debug"), SHORT | {"train.epochs": 3, "system.gan": False})
     undisturbed = simulated(phantom, config, "calm", "2")
-    assert members.ended(members.federate_until_save, phantom, config, "hurt", 2) == -signal.SIGKILL
+    assert members.exit_code_of(members.federate_until_save, phantom, config, "hurt", 2) == -signal.SIGKILL
     checkpoints = FolderCheckpoints(Run(undisturbed.parent / "hurt").checkpoints)
     first, second = checkpoints.all()[-2:]
     (second / "server.json").write_text("{}")
-    shown = Warned()
+    shown = WarningTracker()
     resumed = simulated(phantom, config, "hurt", "2", shown)
     (warning,) = [line for line in shown.lines if "is damaged" in line]
     assert warning.startswith(f"{second / 'server.json'}: is damaged (its digest differs); going on from the check")
@@ -108,7 +108,7 @@ def test_federation_resumes_bit_for_bit_when_server_checkpoint_is_damaged(phanto
 @pytest.mark.slow
 def test_federation_resumes_when_state_of_site_is_damaged(phantom, caplog):
     config = override(recipe("ganet_seg_debug"), SHORT | {"train.epochs": 3, "system.gan": False})
-    assert members.ended(members.federate_until_save, phantom, config, "hurt", 2) == -signal.SIGKILL
+    assert members.exit_code_of(members.federate_until_save, phantom, config, "hurt", 2) == -signal.SIGKILL
     runs = runs_root() / "hurt" / "sites"
     states = FolderCheckpoints(runs / "site1" / "runs" / "hurt" / "checkpoints").all()
     assert len(states) == 3, "a state that the server may go back to was dropped"

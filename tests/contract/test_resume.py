@@ -33,7 +33,7 @@ def file_events(config: RunConfig, prepared: Prepared, tmp_path_factory: pytest.
     """All that an undisturbed run does to the files of its checkpoints, in order."""
     folder = tmp_path_factory.mktemp("listed")
     listed = folder / "events.txt"
-    assert members.ended(members.train_and_list_events, folder / "run", config, prepared, listed) == 0
+    assert members.exit_code_of(members.train_and_list_events, folder / "run", config, prepared, listed) == 0
     return listed.read_text().splitlines()
 
 
@@ -66,13 +66,13 @@ def test_train_resumes_bit_for_bit_after_kills_during_checkpoint_writes(
     saves = renames(file_events)
     assert len(saves) == 7, "an epoch or a stage's end no longer saves"
     # First before the third checkpoint, the end of the first stage, gets its name.
-    assert members.ended(members.train_until_event, folder, config, prepared, saves[2]) == KILLED
+    assert members.exit_code_of(members.train_until_event, folder, config, prepared, saves[2]) == KILLED
     assert list((folder / "checkpoints").glob(".unfinished-*")), "the kill was not inside a write"
     first = assert_whole(folder, config)
     # Then after some files of the resumed run's second checkpoint are written.
-    assert members.ended(members.train_until_event, folder, config, prepared, saves[0] + 6) == KILLED
+    assert members.exit_code_of(members.train_until_event, folder, config, prepared, saves[0] + 6) == KILLED
     assert assert_whole(folder, config) >= first
-    assert members.ended(members.train, folder, config, prepared) == 0
+    assert members.exit_code_of(members.train, folder, config, prepared) == 0
     assert members.differing(members.final_weights(folder), members.final_weights(undisturbed)) == []
     assert not list((folder / "checkpoints").glob(".unfinished-*"))
 
@@ -81,31 +81,31 @@ def test_train_resumes_bit_for_bit_after_kills_during_checkpoint_writes(
 def test_train_resumes_bit_for_bit_for_every_system(other, tmp_path):
     config, prepared, undisturbed = other
     for number in (1, 1):  # inside the first stage, then around its end
-        assert members.ended(members.train_until_save, tmp_path, config, prepared, number) == KILLED
+        assert members.exit_code_of(members.train_until_save, tmp_path, config, prepared, number) == KILLED
         assert_whole(tmp_path, config)
-    assert members.ended(members.train, tmp_path, config, prepared) == 0
+    assert members.exit_code_of(members.train, tmp_path, config, prepared) == 0
     assert members.differing(members.final_weights(tmp_path), members.final_weights(undisturbed)) == []
 
 
 def test_train_leaves_finished_run_unchanged(config, prepared, undisturbed):
     before = members.final_weights(undisturbed)
-    assert members.ended(members.train, undisturbed, config, prepared) == 0
+    assert members.exit_code_of(members.train, undisturbed, config, prepared) == 0
     assert members.differing(before, members.final_weights(undisturbed)) == []
 
 
 @pytest.mark.parametrize("file", ["optimizers.safetensors", "state.json"])
 def test_train_resumes_bit_for_bit_when_newest_checkpoint_is_damaged(config, prepared, undisturbed, tmp_path, file):
     """Killed after its second epoch's checkpoint, which is then cut off on disk."""
-    assert members.ended(members.train_until_save, tmp_path, config, prepared, 2) == KILLED
+    assert members.exit_code_of(members.train_until_save, tmp_path, config, prepared, 2) == KILLED
     checkpoints = FolderCheckpoints(tmp_path / "checkpoints")
     first, second = checkpoints.all()
     whole = (second / file).read_bytes()
     (second / file).write_bytes(whole[: len(whole) // 2])
     assert checkpoints.latest() == first
-    assert members.ended(members.train_until_save, tmp_path, config, prepared, 1) == KILLED
+    assert members.exit_code_of(members.train_until_save, tmp_path, config, prepared, 1) == KILLED
     assert checkpoints.all() == [first, second], "the epoch was not trained again"
     assert checkpoints.latest() == second
-    assert members.ended(members.train, tmp_path, config, prepared) == 0
+    assert members.exit_code_of(members.train, tmp_path, config, prepared) == 0
     assert members.differing(members.final_weights(tmp_path), members.final_weights(undisturbed)) == []
 
 
@@ -114,18 +114,18 @@ def test_train_restores_damaged_last_checkpoint_of_finished_run(config, prepared
     checkpoints = FolderCheckpoints(tmp_path / "checkpoints")
     newest = checkpoints.newest()
     (newest / "networks.safetensors").unlink()
-    assert members.ended(members.train, tmp_path, config, prepared) == 0
+    assert members.exit_code_of(members.train, tmp_path, config, prepared) == 0
     assert checkpoints.latest() == checkpoints.newest() == newest
     assert members.differing(members.final_weights(tmp_path), members.final_weights(undisturbed)) == []
     for folder in checkpoints.all():
         (folder / "rng.safetensors").write_bytes(b"")
-    assert members.ended(members.train, tmp_path, config, prepared) == 1
+    assert members.exit_code_of(members.train, tmp_path, config, prepared) == 1
     assert len(checkpoints.all()) == 2, "what may be looked at was deleted"
 
 
 def test_train_depends_on_seed(config, prepared, undisturbed, tmp_path):
     other = override(config, {"seed": 1})
-    assert members.ended(members.train, tmp_path, other, prepared) == 0
+    assert members.exit_code_of(members.train, tmp_path, other, prepared) == 0
     assert members.differing(members.final_weights(tmp_path), members.final_weights(undisturbed)) != []
 
 
@@ -134,12 +134,12 @@ def test_train_depends_on_seed(config, prepared, undisturbed, tmp_path):
 def test_train_resumes_bit_for_bit_around_early_stop(config, prepared, tmp_path, ema):
     config = override(config, {"train.ema": ema, **STOPS_EARLY})
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert members.ended(members.train, whole, config, prepared) == 0
+    assert members.exit_code_of(members.train, whole, config, prepared) == 0
     healthy = [record["epoch"] for record in described(whole)["history"] if record["stage"] == "healthy"]
     assert 2 <= len(healthy) < config.system.healthy_epochs, "the rule did not stop the stage"
 
     def train_until_save(number: int) -> dict:
-        assert members.ended(members.train_until_save, killed, config, prepared, number) == KILLED
+        assert members.exit_code_of(members.train_until_save, killed, config, prepared, number) == KILLED
         return described(killed)
 
     before = train_until_save(len(healthy) - 1)
@@ -148,7 +148,7 @@ def test_train_resumes_bit_for_bit_around_early_stop(config, prepared, tmp_path,
     assert (at_stop["stage"], at_stop["epoch"], at_stop["stopped"]) == (0, len(healthy), True)
     after = train_until_save(1)
     assert (after["stage"], after["epoch"], after["stopped"]) == (1, 0, False)
-    assert members.ended(members.train, killed, config, prepared) == 0
+    assert members.exit_code_of(members.train, killed, config, prepared) == 0
     assert described(killed) == described(whole)
     assert members.differing(members.final_weights(killed), members.final_weights(whole)) == []
 
@@ -174,10 +174,10 @@ def test_train_resumes_bit_for_bit_after_kill_before_any_file_operation(
     saves = renames(file_events)
     for number in range(saves[0] + 1, saves[3] + 1):
         folder = tmp_path / str(number)
-        assert members.ended(members.train_until_event, folder, config, prepared, number) == KILLED
+        assert members.exit_code_of(members.train_until_event, folder, config, prepared, number) == KILLED
         assert_whole(folder, config)
         if number % 5 == 0 or number in saves:
-            assert members.ended(members.train, folder, config, prepared) == 0
+            assert members.exit_code_of(members.train, folder, config, prepared) == 0
             assert members.differing(members.final_weights(folder), wanted) == [], file_events[number]
 
 

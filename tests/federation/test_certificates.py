@@ -20,18 +20,18 @@ def certificate(file):
 
 
 @pytest.fixture
-def made(tmp_path):
+def certificates_folder(tmp_path):
     folder = tmp_path / "certificates"
     result = run_command("certificates", folder, "--host", "hub.example.org", "--host", "192.0.2.7", "--node", "north")
     assert result.code == 0, result.err
     return folder
 
 
-def test_certificates_makes_private_keys_readable_by_owner_only(made):
-    files = {file.name: stat.S_IMODE(file.stat().st_mode) for file in made.iterdir()}
+def test_certificates_makes_private_keys_readable_by_owner_only(certificates_folder):
+    files = {file.name: stat.S_IMODE(file.stat().st_mode) for file in certificates_folder.iterdir()}
     assert set(files) == {"ca.key", "ca.crt", "server.key", "server.crt", "north.key", "north.pub"}
     assert {name for name, mode in files.items() if mode == 0o600} == {"ca.key", "server.key", "north.key"}
-    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    assert stat.S_IMODE(certificates_folder.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize(
@@ -39,26 +39,31 @@ def test_certificates_makes_private_keys_readable_by_owner_only(made):
     [x509.DNSName("hub.example.org"), x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("192.0.2.7"))],
     ids=str,
 )
-def test_certificate_authority_verifies_server_under_each_host(made, host):
-    store = Store([certificate(made / "ca.crt")])
-    chain = PolicyBuilder().store(store).build_server_verifier(host).verify(certificate(made / "server.crt"), [])
+def test_certificate_authority_verifies_server_under_each_host(certificates_folder, host):
+    store = Store([certificate(certificates_folder / "ca.crt")])
+    chain = (
+        PolicyBuilder()
+        .store(store)
+        .build_server_verifier(host)
+        .verify(certificate(certificates_folder / "server.crt"), [])
+    )
     assert len(chain) == 2
-    key = load_pem_private_key((made / "server.key").read_bytes(), None)
-    assert key.public_key() == certificate(made / "server.crt").public_key()
+    key = load_pem_private_key((certificates_folder / "server.key").read_bytes(), None)
+    assert key.public_key() == certificate(certificates_folder / "server.crt").public_key()
 
 
-def test_certificate_of_other_host_or_authority_fails_verification(made, tmp_path):
+def test_certificate_of_other_host_or_authority_fails_verification(certificates_folder, tmp_path):
     make_certificates(tmp_path / "other", ["hub.example.org"], [], days=1)
-    for authority, name in ((made, "elsewhere.example.org"), (tmp_path / "other", "hub.example.org")):
+    for authority, name in ((certificates_folder, "elsewhere.example.org"), (tmp_path / "other", "hub.example.org")):
         store = Store([certificate(authority / "ca.crt")])
         verifier = PolicyBuilder().store(store).build_server_verifier(x509.DNSName(name))
         with pytest.raises(x509.verification.VerificationError):
-            verifier.verify(certificate(made / "server.crt"), [])
+            verifier.verify(certificate(certificates_folder / "server.crt"), [])
 
 
-def test_node_key_pair_is_readable_by_flower(made):
-    private = load_ssh_private_key((made / "north.key").read_bytes(), None)
-    assert try_load_public_key(made / "north.pub") == public_key_to_bytes(private.public_key())
+def test_node_key_pair_is_readable_by_flower(certificates_folder):
+    private = load_ssh_private_key((certificates_folder / "north.key").read_bytes(), None)
+    assert try_load_public_key(certificates_folder / "north.pub") == public_key_to_bytes(private.public_key())
 
 
 def test_make_certificates_without_host_creates_node_key_pair_only(tmp_path):
@@ -66,11 +71,11 @@ def test_make_certificates_without_host_creates_node_key_pair_only(tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {"south.key", "south.pub"}
 
 
-def test_certificates_rejects_existing_key_and_changes_no_file(made):
-    before = {file.name: file.read_bytes() for file in made.iterdir()}
-    again = run_command("certificates", made, "--node", "west", "--node", "north")
-    assert_error(again, 2, made / "north.key", "is there already")
-    assert {file.name: file.read_bytes() for file in made.iterdir()} == before
+def test_certificates_rejects_existing_key_and_changes_no_file(certificates_folder):
+    before = {file.name: file.read_bytes() for file in certificates_folder.iterdir()}
+    again = run_command("certificates", certificates_folder, "--node", "west", "--node", "north")
+    assert_error(again, 2, certificates_folder / "north.key", "is there already")
+    assert {file.name: file.read_bytes() for file in certificates_folder.iterdir()} == before
 
 
 @pytest.mark.parametrize(

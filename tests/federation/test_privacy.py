@@ -292,16 +292,16 @@ def test_check_privacy_demand_counts_earlier_federations(tmp_path):
 # Releases
 
 
-def made(*change):
+def moved_weights(*change):
     return lambda: moved(*change)
 
 
 def test_releases_once_returns_first_release_of_round(tmp_path):
     releases = Releases.open(tmp_path, terms())
     first = releases.once(1, lambda: private_mean(SENT, {}, SHARES, releases.terms))
-    assert flat(releases.once(1, made(9, 9, 9))).tobytes() == flat(first).tobytes()
+    assert flat(releases.once(1, moved_weights(9, 9, 9))).tobytes() == flat(first).tobytes()
     again = Releases.open(tmp_path, terms())
-    assert flat(again.once(1, made(9, 9, 9))).tobytes() == flat(first).tobytes()
+    assert flat(again.once(1, moved_weights(9, 9, 9))).tobytes() == flat(first).tobytes()
     assert again.rounds == [1], "and it counts once"
 
 
@@ -315,7 +315,7 @@ def test_releases_once_repeats_interrupted_release(tmp_path):
         releases.once(1, killed)
     again = Releases.open(tmp_path, terms())
     assert again.rounds == []
-    assert flat(again.once(1, made(1, 0, 0))) == pytest.approx([2, 2, 3])
+    assert flat(again.once(1, moved_weights(1, 0, 0))) == pytest.approx([2, 2, 3])
 
 
 def test_releases_once_repeats_release_missing_in_ledger(tmp_path, monkeypatch):
@@ -328,9 +328,9 @@ def test_releases_once_repeats_release_missing_in_ledger(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("ganseg_dist.federation.privacy.write_json", killed)
         with pytest.raises(KeyboardInterrupt):
-            releases.once(1, made(1, 0, 0))
+            releases.once(1, moved_weights(1, 0, 0))
     again = Releases.open(tmp_path, terms())
-    assert flat(again.once(1, made(2, 0, 0))) == pytest.approx([3, 2, 3])
+    assert flat(again.once(1, moved_weights(2, 0, 0))) == pytest.approx([3, 2, 3])
 
 
 @pytest.mark.parametrize("place", ["removed", "link"])
@@ -338,7 +338,7 @@ def test_releases_once_repeats_release_missing_in_ledger(tmp_path, monkeypatch):
 def test_releases_raise_for_missing_ledger(tmp_path, rounds, place):
     releases = Releases.open(tmp_path, terms())
     for round in range(1, rounds + 1):
-        releases.once(round, made(round, 0, 0))
+        releases.once(round, moved_weights(round, 0, 0))
     (tmp_path / "ledger.json").unlink()
     if place == "link":
         (tmp_path / "ledger.json").symlink_to("nowhere")
@@ -350,29 +350,29 @@ def test_releases_raise_for_missing_ledger(tmp_path, rounds, place):
 def test_releases_keep_newest_two_and_reject_older_round(tmp_path):
     releases = Releases.open(tmp_path, terms())
     for round in (1, 2, 3):
-        releases.once(round, made(round, 0, 0))
-    assert flat(Releases.open(tmp_path, terms()).once(2, made(0, 0, 0)))[0] == 3
+        releases.once(round, moved_weights(round, 0, 0))
+    assert flat(Releases.open(tmp_path, terms()).once(2, moved_weights(0, 0, 0)))[0] == 3
     with pytest.raises(FederationError, match="no round is released twice"):
-        releases.once(1, made(0, 0, 0))
+        releases.once(1, moved_weights(0, 0, 0))
 
 
 def test_releases_once_rejects_round_beyond_budget(tmp_path):
     spent = epsilon_of(2.0, 2, 1e-5)
     releases = Releases.open(tmp_path, terms(noise_multiplier=2.0, epsilon=spent * 1.01))
-    releases.once(1, made(1, 0, 0))
-    releases.once(2, made(1, 0, 0))
+    releases.once(1, moved_weights(1, 0, 0))
+    releases.once(2, moved_weights(1, 0, 0))
     calls = []
     with pytest.raises(FederationError, match=r"^round 3: would spend an epsilon"):
         releases.once(3, lambda: calls.append(1))
     assert not calls, "the release is not computed"
-    assert releases.once(2, made(0, 0, 0))["a"][0] == 2, "what was released is still given"
+    assert releases.once(2, moved_weights(0, 0, 0))["a"][0] == 2, "what was released is still given"
     assert releases.epsilon[-1] == pytest.approx(spent)
 
 
 def test_releases_ledger_round_trips_as_json(tmp_path):
     releases = Releases.open(tmp_path, terms(epsilon=50.0), SHARES)
-    releases.once(1, made(1, 0, 0))
-    releases.once(2, made(1, 0, 0))
+    releases.once(1, moved_weights(1, 0, 0))
+    releases.once(2, moved_weights(1, 0, 0))
     result = read_sealed(tmp_path / "ledger.json")
     assert result == json.loads(json.dumps(releases.to_dict()))
     assert result["epsilon"] == pytest.approx([epsilon_of(1.0, 1, 1e-5), epsilon_of(1.0, 2, 1e-5)])
@@ -382,7 +382,7 @@ def test_releases_ledger_round_trips_as_json(tmp_path):
 
 
 def test_releases_open_rejects_other_terms(tmp_path):
-    Releases.open(tmp_path, terms()).once(1, made(1, 0, 0))
+    Releases.open(tmp_path, terms()).once(1, moved_weights(1, 0, 0))
     with pytest.raises(FederationError, match=r"other terms of federation.privacy"):
         Releases.open(tmp_path, terms(noise_multiplier=0.1))
 
@@ -397,7 +397,7 @@ def test_releases_open_rejects_invalid_ledger(tmp_path, text):
 def test_releases_detect_round_removed_from_ledger(tmp_path):
     """Else it would be released again, and the budget would be larger than was promised."""
     releases = Releases.open(tmp_path, terms())
-    releases.once(1, made(1, 0, 0))
+    releases.once(1, moved_weights(1, 0, 0))
     file = tmp_path / "ledger.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "rounds": []}))
     for read in (lambda: Releases.open(tmp_path, terms()), lambda: spent_before([tmp_path])):
@@ -407,22 +407,22 @@ def test_releases_detect_round_removed_from_ledger(tmp_path):
 
 def test_releases_once_rejects_damaged_release(tmp_path):
     releases = Releases.open(tmp_path, terms())
-    releases.once(1, made(1, 0, 0))
+    releases.once(1, moved_weights(1, 0, 0))
     file = next(tmp_path.glob("round-*"))
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
     with pytest.raises(FederationError, match=r"is damaged \(its digest differs\), and no round is released twice"):
-        releases.once(1, made(1, 0, 0))
+        releases.once(1, moved_weights(1, 0, 0))
     os.truncate(file, 10)
     with pytest.raises(FederationError, match="no round is released twice"):
-        Releases.open(tmp_path, terms()).once(1, made(1, 0, 0))
+        Releases.open(tmp_path, terms()).once(1, moved_weights(1, 0, 0))
 
 
 def test_releases_of_returns_released_weights(tmp_path):
     releases = Releases.open(tmp_path, terms())
     assert releases.of(1) is None
-    releases.once(1, made(1, 0, 0))
+    releases.once(1, moved_weights(1, 0, 0))
     assert flat(releases.of(1)) == pytest.approx([2, 2, 3])
 
 

@@ -24,7 +24,7 @@ from tests.data.cohorts import save_picture, slice_of_head, write_classes, write
 from tune_spaces import spaces
 
 
-class Warned(Tracker):
+class WarningTracker(Tracker):
     def __init__(self, warned: list[str]) -> None:
         self.warned = warned
 
@@ -39,7 +39,7 @@ def _own_places(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def own(phantom, tmp_path):
+def cohort_copy(phantom, tmp_path):
     return shutil.copytree(phantom, tmp_path / "own")
 
 
@@ -63,24 +63,24 @@ def with_empty_masks(root, *, but=()):
 
 
 @pytest.mark.parametrize("name", ["ganet_seg_debug", "gan_osmosis_debug"])
-def test_train_session_rejects_segmenter_of_empty_masks(own, name):
-    assert "all 8 masks are empty: there is nothing to segment" in training_error(name, with_empty_masks(own))
-    assert "all 8 masks are empty" in training_error(name, own, system__gan=False)
+def test_train_session_rejects_segmenter_of_empty_masks(cohort_copy, name):
+    assert "all 8 masks are empty: there is nothing to segment" in training_error(name, with_empty_masks(cohort_copy))
+    assert "all 8 masks are empty" in training_error(name, cohort_copy, system__gan=False)
 
 
 @pytest.mark.slow
-def test_validation_without_lesion_warns_in_training_and_fails_in_sweep(own):
+def test_validation_without_lesion_warns_in_training_and_fails_in_sweep(cohort_copy):
     config = override(recipe("ganet_seg_debug"), {"system.gan": False, "train.epochs": 1})
-    request = TrainingRequest(config, own, local=True, run_name="mine")
+    request = TrainingRequest(config, cohort_copy, local=True, run_name="mine")
     plan = plan_training(request)
     split = split_as_configured(plan.cohort, plan.config)
     trained = [case.id for case in plan.cohort.cases if case.patient not in split.validation]
-    with_empty_masks(own, but=trained)
+    with_empty_masks(cohort_copy, but=trained)
     message = (
         "none of the 1 validation cases shows a lesion, so that no epoch can be scored; raise data.validation_fraction"
     )
     warned = []
-    train_session(request, tracker=Warned(warned))
+    train_session(request, tracker=WarningTracker(warned))
     assert sum(message in warning for warning in warned) == 1
     with pytest.raises(DataError, match=message):
         run_sweep(SweepRequest(replace(request, run_name="swept"), spaces()["ganet_seg"], 2))
@@ -88,25 +88,25 @@ def test_validation_without_lesion_warns_in_training_and_fails_in_sweep(own):
 
 
 @pytest.mark.parametrize("name", ["ganet_seg_debug", "gan_osmosis_debug"])
-def test_train_session_rejects_segmenter_without_lesion_in_training(own, name):
-    plan = plan_training(TrainingRequest(recipe(name), own, local=True))
+def test_train_session_rejects_segmenter_without_lesion_in_training(cohort_copy, name):
+    plan = plan_training(TrainingRequest(recipe(name), cohort_copy, local=True))
     tested = "BraTS20_Training_005"
-    with_empty_masks(own, but=[tested])
+    with_empty_masks(cohort_copy, but=[tested])
     rows = []
     for case in plan.cohort.cases:
         files = {name: source.files[0] for name, source in case.images.items()} | {"mask": case.mask.files[0]}
-        files = {name: file.relative_to(own.parent) for name, file in files.items()}
+        files = {name: file.relative_to(cohort_copy.parent) for name, file in files.items()}
         rows.append({"case": case.id, "patient": case.patient, **files, "labels": "brats",
                      "part": "test" if case.id == tested else "train"})  # fmt: skip
-    listed = write_rows(own.parent / "list.csv", rows)
+    listed = write_rows(cohort_copy.parent / "list.csv", rows)
     result = training_error(name, listed)
     assert result.startswith(f"{listed}: none of the ")
     assert "training cases shows a lesion; check the masks, and what their values mean, or add patients" in result
 
 
 @pytest.mark.parametrize("name", ["gan_detector_debug", "dl_gan_cnn_debug"])
-def test_train_session_rejects_classifier_of_empty_masks(own, name):
-    result = training_error(name, with_empty_masks(own))
+def test_train_session_rejects_classifier_of_empty_masks(cohort_copy, name):
+    result = training_error(name, with_empty_masks(cohort_copy))
     assert "the training patients' images are all of one class, no lesion; add patients with images of lesion" in result
 
 
@@ -159,11 +159,11 @@ def test_plan_training_rejects_single_class_without_exclude_bad_hint(tmp_path):
         assert "--exclude-bad" not in str(caught.value)
 
 
-def test_preflight_skips_registration_check_of_synthetic_images(own):
-    for flair in own.glob("*/*_flair.nii.gz"):
+def test_preflight_skips_registration_check_of_synthetic_images(cohort_copy):
+    for flair in cohort_copy.glob("*/*_flair.nii.gz"):
         image = nib.load(flair)
         nib.save(nib.Nifti1Image(np.roll(np.asarray(image.dataobj), 4, 1), image.affine), flair)
-    checks = {finding.check for finding in preflight(read_cohort(own)).findings}
+    checks = {finding.check for finding in preflight(read_cohort(cohort_copy)).findings}
     assert "unregistered" in checks
-    (own / "SYNTHETIC.json").write_text("{}")
-    assert "unregistered" not in {finding.check for finding in preflight(read_cohort(own)).findings}
+    (cohort_copy / "SYNTHETIC.json").write_text("{}")
+    assert "unregistered" not in {finding.check for finding in preflight(read_cohort(cohort_copy)).findings}

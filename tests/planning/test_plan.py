@@ -35,7 +35,7 @@ def _own_places(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def own(phantom, tmp_path):
+def cohort_copy(phantom, tmp_path):
     return shutil.copytree(phantom, tmp_path / "own")
 
 
@@ -61,9 +61,9 @@ def test_open_run_rejects_folder_of_experiment(phantom, tmp_path):
     assert [file.name for file in folder.iterdir()] == ["study.json"]
 
 
-def test_plan_training_excludes_and_records_case_without_mask(own):
-    (own / "BraTS20_Training_002/BraTS20_Training_002_seg.nii.gz").unlink()
-    plan = plan_training(request(own))
+def test_plan_training_excludes_and_records_case_without_mask(cohort_copy):
+    (cohort_copy / "BraTS20_Training_002/BraTS20_Training_002_seg.nii.gz").unlink()
+    plan = plan_training(request(cohort_copy))
     assert "BraTS20_Training_002" not in {case.id for case in plan.cohort.cases}
     (left_out,) = plan.data_record.excluded
     assert (left_out.case, left_out.check) == ("BraTS20_Training_002", "missing-mask")
@@ -84,9 +84,9 @@ def test_resolve_applies_defaults_of_paper_reading(cohort):
     assert (chosen.enhance, chosen.blank_rate) == ("paper", 0.5)
 
 
-def test_plan_training_rejects_healthy_cohort_of_same_patients(phantom, own):
+def test_plan_training_rejects_healthy_cohort_of_same_patients(phantom, cohort_copy):
     with pytest.raises(DataError, match=r"8 of its subjects are patients of .*, such as BraTS20_Training_001"):
-        plan_training(request(phantom, healthy=own))
+        plan_training(request(phantom, healthy=cohort_copy))
 
 
 def test_resolve_requires_healthy_cohort_of_config(cohort):

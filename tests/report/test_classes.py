@@ -13,7 +13,7 @@ from ganseg_dist.report.records import Records
 from tests.report.made_runs import classifier_run, detector_run
 
 
-def viewed(run):
+def view_of(run):
     records = Records.of(run)
     (found,) = records.classifications
     return class_view(found, records.config)
@@ -51,7 +51,7 @@ def test_confusion_rows_are_normalized_by_true_class(tmp_path):
 
 def test_report_of_classifier_shows_scores(tmp_path):
     run = classifier_run(tmp_path)
-    page, view = write_report(run).read_text(), viewed(run)
+    page, view = write_report(run).read_text(), view_of(run)
     assert [key.name for key in view.key_scores] == ["Accuracy", "Balanced accuracy", "Macro F1"]
     scores = view.summary.scores
     for value in (scores.accuracy, scores.expected_calibration_error, scores.classes["glioma"].precision):
@@ -73,7 +73,7 @@ def test_report_of_classifier_shows_scores(tmp_path):
 
 def test_report_of_detector_shows_auroc_and_operating_point(tmp_path):
     run = detector_run(tmp_path)
-    page, view = write_report(run).read_text(), viewed(run)
+    page, view = write_report(run).read_text(), view_of(run)
     assert [key.name for key in view.key_scores][3:] == ["AUROC", "Sensitivity at 90% specificity"]
     point = view.summary.operating_point
     assert point.tp + point.fn == 20
@@ -86,7 +86,7 @@ def test_report_of_detector_shows_auroc_and_operating_point(tmp_path):
 
 
 def test_class_view_plots_filled_calibration_bins_only(tmp_path):
-    view = viewed(classifier_run(tmp_path))
+    view = view_of(classifier_run(tmp_path))
     filled = [each for each in view.summary.scores.calibration if each.n_images]
     assert 1 < len(filled) < len(view.summary.scores.calibration)
     assert len(re.findall(r" of \d+ image", view.calibration.figure)) == len(filled)

@@ -14,7 +14,7 @@ AXES = axes(DataConfig(modalities=("flair",), regions=("wt",), classes=("healthy
 USUAL = {"seen/flair": 0.0, "raw/flair": 300.0, "thickness": 1.0, "side": 256, "lesion/wt": 20.0, "classes": "glioma"}
 
 
-def a_site(patients: int = 10, *, silent: bool = False, **changed) -> Fingerprint:
+def site_fingerprint(patients: int = 10, *, silent: bool = False, **changed) -> Fingerprint:
     """Ten patients who are alike, of pictures unless a spacing is given."""
     points = {}
     for name, axis in AXES.items():
@@ -40,7 +40,9 @@ def texts(svg: str) -> set[str]:
 
 
 def test_fingerprint_charts_label_sites_bins_and_units():
-    charts = charts_by_title({"north": a_site(), "south": a_site(lesion="no mask", classes="healthy")})
+    charts = charts_by_title(
+        {"north": site_fingerprint(), "south": site_fingerprint(lesion="no mask", classes="healthy")}
+    )
     assert list(charts) == [
         "Channel flair after normalisation", "Channel flair as exported", "Slice thickness", "Matrix size",
         "Region wt", "Classes",
@@ -56,18 +58,27 @@ def test_fingerprint_charts_label_sites_bins_and_units():
 
 
 def test_fingerprint_chart_has_no_negative_zero():
-    labels = texts(charts_by_title({"north": a_site(), "south": a_site()})["Channel flair after normalisation"].figure)
+    labels = texts(
+        charts_by_title({"north": site_fingerprint(), "south": site_fingerprint()})[
+            "Channel flair after normalisation"
+        ].figure
+    )
     assert "0" in labels
     assert "-0" not in labels
 
 
 def test_fingerprint_charts_omit_unknown_spacing():
-    assert "In-plane spacing" not in charts_by_title({"north": a_site(), "south": a_site()})
-    assert "In-plane spacing" in charts_by_title({"north": a_site(in_plane=1.0), "south": a_site()})
+    assert "In-plane spacing" not in charts_by_title({"north": site_fingerprint(), "south": site_fingerprint()})
+    assert "In-plane spacing" in charts_by_title({"north": site_fingerprint(in_plane=1.0), "south": site_fingerprint()})
 
 
 def test_fingerprint_caption_names_deviating_and_withholding_sites():
-    sites = {"a": a_site(), "b": a_site(raw=0.3), "c": a_site(), "d": a_site(4, silent=True)}
+    sites = {
+        "a": site_fingerprint(),
+        "b": site_fingerprint(raw=0.3),
+        "c": site_fingerprint(),
+        "d": site_fingerprint(4, silent=True),
+    }
     charts = charts_by_title(sites)
     assert "Stands out: b: channel flair as exported lies 3.0 factors" in charts["Channel flair as exported"].caption
     assert charts["Matrix size"].caption == "d tells nothing here."
@@ -77,7 +88,7 @@ def test_fingerprint_caption_names_deviating_and_withholding_sites():
 
 
 def test_fingerprint_chart_of_many_sites_labels_deviating_site_only():
-    sites = {f"site{index}": a_site(raw=0.3 if index == 7 else 300.0) for index in range(23)}
+    sites = {f"site{index}": site_fingerprint(raw=0.3 if index == 7 else 300.0) for index in range(23)}
     charts = charts_by_title(sites)
     named = {text for text in texts(charts["Channel flair as exported"].figure) if text and text.startswith("●")}
     assert named == {"● site7", f"● {TOGETHER}"}
@@ -87,22 +98,22 @@ def test_fingerprint_chart_of_many_sites_labels_deviating_site_only():
 def test_fingerprint_chart_is_taller_with_two_line_bin_names():
     heights = {}
     for lesion in (20.0, "no mask"):
-        chart = charts_by_title({"north": a_site(), "south": a_site(lesion=lesion)})["Region wt"]
+        chart = charts_by_title({"north": site_fingerprint(), "south": site_fingerprint(lesion=lesion)})["Region wt"]
         heights[lesion] = float(ET.fromstring(chart.figure).attrib["viewBox"].split()[3])
     assert heights["no mask"] > heights[20.0]
 
 
 def test_fingerprint_charts_show_sum_without_sites():
-    total = sum_fingerprints([a_site(), a_site()])
+    total = sum_fingerprints([site_fingerprint(), site_fingerprint()])
     charts = fingerprint_charts(total, {})
     assert {f"● {TOGETHER}"} == {text for text in texts(charts[0].figure) if text and text.startswith("●")}
-    silent = a_site(4, silent=True)
+    silent = site_fingerprint(4, silent=True)
     assert fingerprint_charts(silent, {"a": silent}) == []
 
 
 @pytest.mark.parametrize(("number", "rows"), [(1, 1), (8, 4)])
 def test_fingerprint_chart_wraps_long_site_names(number: int, rows: int):
-    figure = charts_by_title({f"a-hospital-of-a-long-name-{index}": a_site() for index in range(number)})[
+    figure = charts_by_title({f"a-hospital-of-a-long-name-{index}": site_fingerprint() for index in range(number)})[
         "Matrix size"
     ].figure
     names = [element for element in ET.fromstring(figure).iter() if (element.text or "").startswith("●")]

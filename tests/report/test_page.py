@@ -436,7 +436,7 @@ def test_report_renders_in_browser_without_errors(make, width, tmp_path):
     path = write_report(make(tmp_path))
     text = path.read_text()
     path.write_text(text.replace("</head>", PROBE + "</head>"))
-    result = browsed(chromium, path, width, tmp_path)
+    result = browser_attributes(chromium, path, width, tmp_path)
     assert result["errors"] == "0"
     assert int(result["shown"]) == Elements(text).tags["svg"]
     assert result["wider"] == "0", "the page must not scroll sideways"
@@ -448,7 +448,7 @@ def test_report_renders_in_browser_without_errors(make, width, tmp_path):
         assert result["outline"] == "none"
 
 
-def browsed(chromium: str, path: Path, width: int, scratch: Path) -> dict[str, str]:
+def browser_attributes(chromium: str, path: Path, width: int, scratch: Path) -> dict[str, str]:
     """What the probe wrote on the root element."""
     profile = f"--user-data-dir={scratch / 'profile'}"
     command = [chromium, *QUIET, profile, f"--window-size={width},900", path.as_uri()]

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("own_runs")
 SHORT = {"system.gan": False, "train.epochs": 1, "data.test_fraction": 0.3}
 
 
-class Warned(Tracker):
+class WarningTracker(Tracker):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
@@ -27,8 +27,8 @@ class Warned(Tracker):
         self.lines.append(text)
 
 
-def simulated(phantom: Path, answer, **changes: object) -> tuple[Run, Warned]:
-    shown = Warned()
+def simulated(phantom: Path, answer, **changes: object) -> tuple[Run, WarningTracker]:
+    shown = WarningTracker()
     config = override(recipe("ganet_seg_debug"), SHORT | changes)
     request = TrainingRequest(config, phantom, run_name="f", local=True)
     return simulate(Simulation(request, "3"), answer, tracker=shown), shown

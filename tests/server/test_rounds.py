@@ -25,7 +25,7 @@ BAD = 3
 SHORT = {"system.gan": False, "train.epochs": 2, "data.test_fraction": 0.3}
 
 
-class Warned(Tracker):
+class WarningTracker(Tracker):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
@@ -173,7 +173,7 @@ def test_rounds_raise_at_once_when_all_sites_reject_config(phantom, log, tmp_pat
         return reject(message, context) if message.metadata.message_type == "train" else app(message, context)
 
     config = override(recipe("ganet_seg_debug"), SHORT)
-    tracker = Warned()
+    tracker = WarningTracker()
     with pytest.raises(FederationError) as ended:
         simulate(Simulation(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer, tracker=tracker)
     logged = "site1: batch: too large for site1; site2: batch: too large for site2; site3: batch: too large for site3"
@@ -197,7 +197,7 @@ def test_rounds_do_not_repeat_request_to_site_that_rejects_config(phantom, tmp_p
         return changed(reply, nan) if len(tried) == 1 else reply
 
     config = override(recipe("ganet_seg_debug"), SHORT | {"train.epochs": 1, "federation.quorum": 0.6})
-    tracker = Warned()
+    tracker = WarningTracker()
     simulate(Simulation(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer, tracker=tracker)
     assert (tmp_path / "runs" / "f" / "sites" / "site3" / "requests").read_text() == "x"
     assert len(tried) == 2

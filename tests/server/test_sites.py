@@ -36,7 +36,7 @@ class SilentGrid(InProcessGrid):
         return super().pull_messages(number for number in message_ids if number in answered)
 
 
-def nothing(message: Message, _: Any) -> Message:
+def empty_reply(message: Message, _: Any) -> Message:
     return Message(RecordDict(), reply_to=message)
 
 
@@ -46,7 +46,7 @@ def site_reply(counts: Mapping[str, Any], info: Any) -> RecordDict:
 
 
 def test_sites_ask_does_not_wait_for_site_that_missed_deadline():
-    sites = Sites(SilentGrid(nothing, (1, 2), {("train", 2)}), deadline_seconds=0.5)
+    sites = Sites(SilentGrid(empty_reply, (1, 2), {("train", 2)}), deadline_seconds=0.5)
     assert set(sites.ask("train", INSTRUCTION, {}, [1, 2])) == {1}
     assert set(sites.ask("evaluate", INSTRUCTION, {}, [1, 2])) == {1, 2}
     sites.deadline_seconds = 3600.0
@@ -56,7 +56,7 @@ def test_sites_ask_does_not_wait_for_site_that_missed_deadline():
 
 
 def test_sites_ask_waits_again_for_site_that_replied():
-    grid = SilentGrid(nothing, (1, 2), {("train", 2)})
+    grid = SilentGrid(empty_reply, (1, 2), {("train", 2)})
     sites = Sites(grid, deadline_seconds=0.5)
     sites.ask("train", INSTRUCTION, {}, [1, 2])
     grid.silent.clear()
@@ -106,14 +106,14 @@ LINK = 1
 """The node id under which Flower's server answers for a node that is gone."""
 
 
-def gone(message: Message, context: object) -> Message:
+def unavailable_reply(message: Message, context: object) -> Message:
     reply = Message(Error(3, "Node Unavailable"), reply_to=message)
     reply.metadata.__dict__["_src_node_id"] = LINK
     return reply
 
 
 def test_sites_ask_attributes_unavailable_reply_to_its_node():
-    sites = Sites(InProcessGrid(gone, {7: {}, 9: {}}), deadline_seconds=5)
+    sites = Sites(InProcessGrid(unavailable_reply, {7: {}, 9: {}}), deadline_seconds=5)
     replies = sites.ask("train", RoundInstruction("run", 1, 0, 0, 1), {}, [7, 9])
     assert {node: reply.error.reason for node, reply in replies.items()} == dict.fromkeys((7, 9), "Node Unavailable")
 
@@ -123,7 +123,7 @@ def test_sites_ask_does_not_wait_for_unsent_message():
         def push_messages(self, messages):
             return [None if place == 0 else name for place, name in enumerate(super().push_messages(messages))]
 
-    sites = Sites(Full(gone, {7: {}, 9: {}}), deadline_seconds=5)
+    sites = Sites(Full(unavailable_reply, {7: {}, 9: {}}), deadline_seconds=5)
     assert set(sites.ask("train", RoundInstruction("run", 1, 0, 0, 1), {}, [7, 9])) == {9}
 
 

@@ -14,7 +14,7 @@ from ganseg_dist.storage.transfer import fetch
 
 
 @pytest.fixture(autouse=True)
-def _looks_often(monkeypatch):
+def _short_poll_interval(monkeypatch):
     monkeypatch.setattr(keeper, "LOOK_SECONDS", 0.01)
 
 
@@ -36,7 +36,7 @@ def save(run: Path, step: int) -> None:
     (folder / "state.json").write_text(str(step))
 
 
-def kept(remote: RemoteFolder, tmp_path: Path) -> list[str]:
+def remote_files(remote: RemoteFolder, tmp_path: Path) -> list[str]:
     """Names of what another machine would fetch now."""
     folder = tmp_path / f"seen-{time.monotonic_ns()}" / "first"
     fetch(folder, remote)
@@ -53,13 +53,13 @@ def wait_for(happened) -> None:
 def test_syncing_copies_run_at_start_after_checkpoints_and_at_end(run, remote, tmp_path):
     mine = [".kept.json"]
     with syncing(run, newest(run)):
-        wait_for(lambda: kept(remote, tmp_path) == [*mine, "run.json"])
+        wait_for(lambda: remote_files(remote, tmp_path) == [*mine, "run.json"])
         save(run, 1)
-        wait_for(lambda: kept(remote, tmp_path) == [*mine, "run.json", "step-1"])
+        wait_for(lambda: remote_files(remote, tmp_path) == [*mine, "run.json", "step-1"])
         (run / "history.json").write_text("[]")
         time.sleep(0.05)
-        assert kept(remote, tmp_path) == [*mine, "run.json", "step-1"], "there is no new checkpoint"
-    assert kept(remote, tmp_path) == [*mine, "history.json", "run.json", "step-1"]
+        assert remote_files(remote, tmp_path) == [*mine, "run.json", "step-1"], "there is no new checkpoint"
+    assert remote_files(remote, tmp_path) == [*mine, "history.json", "run.json", "step-1"]
 
 
 def test_syncing_copies_interrupted_run(run, remote, tmp_path):
@@ -69,7 +69,7 @@ def test_syncing_copies_interrupted_run(run, remote, tmp_path):
 
     with pytest.raises(KeyboardInterrupt), syncing(run, newest(run)):
         train()
-    assert kept(remote, tmp_path) == [".kept.json", "run.json", "step-1"]
+    assert remote_files(remote, tmp_path) == [".kept.json", "run.json", "step-1"]
 
 
 def test_syncing_skips_checkpoints_during_slow_copy(run, remote, tmp_path, monkeypatch):
@@ -90,7 +90,7 @@ def test_syncing_skips_checkpoints_during_slow_copy(run, remote, tmp_path, monke
                 (run / "checkpoints" / f"step-{step - 1}").rmdir()
         released.set()
     assert [path.removeprefix("first/") for path in sent] == ["000001/run.json", "000002/checkpoints/step-4/state.json"]
-    assert kept(remote, tmp_path) == [".kept.json", "run.json", "step-4"]
+    assert remote_files(remote, tmp_path) == [".kept.json", "run.json", "step-4"]
 
 
 def test_syncing_warns_of_failed_copy_and_continues(run, remote, tmp_path, monkeypatch, caplog):
@@ -106,7 +106,7 @@ def test_syncing_warns_of_failed_copy_and_continues(run, remote, tmp_path, monke
     assert "first: is not kept for now: GANSEG_RUNS_URI s3://bucket/runs: cannot be written (away); fix it" in (
         caplog.messages
     )
-    assert kept(remote, tmp_path)[-2:] == ["step-1", "step-2"]
+    assert remote_files(remote, tmp_path)[-2:] == ["step-1", "step-2"]
 
 
 def test_syncing_starts_no_thread_without_remote_folder(run, monkeypatch):

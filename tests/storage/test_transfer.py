@@ -308,13 +308,13 @@ def test_send_copies_files_without_hard_links(folder, elsewhere, remote, monkeyp
     assert read(elsewhere) == read(folder)
 
 
-def away(self, file, path):
+def fail_upload(self, file, path):
     raise ConfigError("GANSEG_RUNS_URI: cannot be written")
 
 
 def test_send_retries_after_failure(folder, elsewhere, remote, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(RemoteFolder, "send", away)
+        patch.setattr(RemoteFolder, "send", fail_upload)
         with pytest.raises(ConfigError):
             send(folder, remote)
     send(folder, remote)

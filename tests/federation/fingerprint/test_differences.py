@@ -24,7 +24,7 @@ def points(axis: Axis, bins: dict, patients: int) -> np.ndarray:
     return counts
 
 
-def a_site(patients: int = 10, **changed) -> Fingerprint:
+def site_fingerprint(patients: int = 10, **changed) -> Fingerprint:
     """All patients at the usual values, but for `changed`: values by what comes first in a histogram's name."""
     counts = {}
     for name, axis in AXES.items():
@@ -38,15 +38,15 @@ def of(found: list[Difference], site: str, histogram: str) -> Difference:
     return one
 
 
-def standing_out(found: list[Difference]) -> set[tuple[str, str]]:
+def deviating(found: list[Difference]) -> set[tuple[str, str]]:
     return {(difference.site, difference.histogram) for difference in found if difference.stands_out}
 
 
 def test_differences_of_equal_sites_are_zero():
-    found = differences({"a": a_site(), "b": a_site(40), "c": a_site()})
+    found = differences({"a": site_fingerprint(), "b": site_fingerprint(40), "c": site_fingerprint()})
     assert {difference.amount for difference in found} == {0.0}
     assert {difference.histogram for difference in found} == set(USUAL)
-    assert not standing_out(found)
+    assert not deviating(found)
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,10 @@ def test_differences_of_equal_sites_are_zero():
     ],
 )  # fmt: skip
 def test_differences_mark_deviating_site_only(changed, histogram, amount, description):
-    found = differences({"a": a_site(), "b": a_site(**changed), "c": a_site(30)})
+    found = differences({"a": site_fingerprint(), "b": site_fingerprint(**changed), "c": site_fingerprint(30)})
     assert max(d.amount for d in found if (d.site, d.histogram) == ("b", histogram)) == pytest.approx(amount)
     assert {d.amount for d in found if d.site != "b"} == {0.0}
-    assert standing_out(found) == (set() if description is None else {("b", histogram)})
+    assert deviating(found) == (set() if description is None else {("b", histogram)})
     if description is not None:
         lines = [difference.line() for difference in found if difference.stands_out]
         assert lines[0].startswith(description)
@@ -84,22 +84,26 @@ def test_differences_mark_deviating_site_only(changed, histogram, amount, descri
 
 def test_differences_do_not_weight_sites_by_size():
     off = {"raw": {9e4: 1000}}
-    assert standing_out(differences({"a": a_site(), "b": a_site(1000, **off), "c": a_site()})) == {("b", "raw/t1")}
+    assert deviating(
+        differences({"a": site_fingerprint(), "b": site_fingerprint(1000, **off), "c": site_fingerprint()})
+    ) == {("b", "raw/t1")}
 
 
 def test_differences_mark_both_of_two_sites():
-    found = differences({"a": a_site(), "b": a_site(raw={9e4: 10})})
-    assert standing_out(found) == {("a", "raw/t1"), ("b", "raw/t1")}
+    found = differences({"a": site_fingerprint(), "b": site_fingerprint(raw={9e4: 10})})
+    assert deviating(found) == {("a", "raw/t1"), ("b", "raw/t1")}
 
 
 def test_differences_skip_site_that_withholds_too_much():
-    found = differences({"a": a_site(), "b": a_site(raw={9e4: 4}), "c": a_site(raw={9e4: 6})})
+    found = differences(
+        {"a": site_fingerprint(), "b": site_fingerprint(raw={9e4: 4}), "c": site_fingerprint(raw={9e4: 6})}
+    )
     assert {difference.site for difference in found if difference.histogram == "raw/t1"} == {"a", "c"}
-    assert differences({"a": a_site()}) == differences({}) == []
+    assert differences({"a": site_fingerprint()}) == differences({}) == []
 
 
 def test_difference_to_dict_holds_amount_and_description():
-    assert of(differences({"a": a_site(), "b": a_site()}), "a", "side").to_dict() == {
+    assert of(differences({"a": site_fingerprint(), "b": site_fingerprint()}), "a", "side").to_dict() == {
         "site": "a", "histogram": "side", "amount": 0.0, "unit": "factors of two", "stands_out": False,
         "description": "matrix size lies 0.0 factors of two above most other sites'; look at its export",
     }  # fmt: skip
@@ -116,7 +120,7 @@ def test_differences_mark_exchanged_channels(phantoms, debug_config):
     usual = fingerprint(phantoms, debug_config.data, 1)
     points = {**usual.points, "seen/t1": usual.points["seen/t2"], "seen/t2": usual.points["seen/t1"]}
     sites = {"a": usual, "b": sum_fingerprints([usual, usual]), "exchanged": Fingerprint(usual.axes, points)}
-    assert standing_out(differences(sites)) == {("exchanged", "seen/t1"), ("exchanged", "seen/t2")}
+    assert deviating(differences(sites)) == {("exchanged", "seen/t1"), ("exchanged", "seen/t2")}
 
 
 def test_differences_mark_other_units_in_raw_histograms_only(phantoms, debug_config):
@@ -126,4 +130,4 @@ def test_differences_mark_other_units_in_raw_histograms_only(phantoms, debug_con
         for name, points in usual.points.items()
     }
     sites = {"a": usual, "b": usual, "thousandths": Fingerprint(usual.axes, shifted)}
-    assert standing_out(differences(sites)) == {("thousandths", f"raw/{m}") for m in debug_config.data.modalities}
+    assert deviating(differences(sites)) == {("thousandths", f"raw/{m}") for m in debug_config.data.modalities}

@@ -21,7 +21,7 @@ def history(*values: float, stage: str = "segment") -> list[Epoch]:
     ]
 
 
-def so_far(*values: float, **fields) -> dict:
+def scores_after(*values: float, **fields) -> dict:
     config = override(CONFIG, fields)
     monitors = {stage.name: stage.monitor for stage in build_system(config).stages}
     healthy = history(0.5, stage="healthy")
@@ -70,11 +70,11 @@ def test_metrics_of_rejects_unknown_metrics(names, message):
 
 def test_scores_so_far_use_kept_epoch():
     later = {"system.supervised_epochs": 0}
-    assert so_far(0.2, 0.6, 0.4, **later) == {"epoch": 3, "val/dice_wt": 0.6}
-    assert so_far(0.2, 0.6, 0.4, **later, **{"train.keep": "last"}) == {"epoch": 3, "val/dice_wt": 0.4}
+    assert scores_after(0.2, 0.6, 0.4, **later) == {"epoch": 3, "val/dice_wt": 0.6}
+    assert scores_after(0.2, 0.6, 0.4, **later, **{"train.keep": "last"}) == {"epoch": 3, "val/dice_wt": 0.4}
 
 
 def test_scores_so_far_omit_earlier_stages():
-    result = so_far()
+    result = scores_after()
     assert "epoch" not in result
     assert math.isnan(result["val/dice_wt"])

@@ -33,7 +33,7 @@ def rates(trial, config) -> None:
     trial.suggest_categorical("train.learning_rate", [0.001])
 
 
-def any_x(trial) -> None:
+def suggest_x(trial) -> None:
     trial.suggest_float("x", 0, 1)
 
 
@@ -146,7 +146,7 @@ def test_run_trials_runs_trials_with_gpu_shares_in_parallel(cpus, tmp_path):
         tune.report({EPOCH: 1, "score": granted.get("GPU", 0), "cpus": granted.get("CPU", 0)})
 
     plan = TunePlan(
-        sample=any_x, first_values=(), distributions={}, trials=2, scheduler="none", search="random",
+        sample=suggest_x, first_values=(), distributions={}, trials=2, scheduler="none", search="random",
         metrics={"score": "max"}, epochs=1, seed=0, cpus=1, gpus=0.5,
     )  # fmt: skip
     ends = run_trials(plan, trial, tmp_path, lambda end: None)
