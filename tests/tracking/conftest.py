@@ -10,7 +10,6 @@ from ganseg_dist.data.labels import BRATS
 from ganseg_dist.inference.model_folder import Thresholds, write_model
 from ganseg_dist.runs import Run, named_run
 from ganseg_dist.systems import build_system, recipe
-from ganseg_dist.tracking.connection import connect
 from tests.data.records import data_record
 
 SMALL = {
@@ -21,14 +20,6 @@ SMALL = {
     "system.generator_widths": [4, 8],
     "system.discriminator_widths": [4, 8],
 }
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite store that is set up: doing so takes seconds, and one test in another store does it anew."""
-    database = tmp_path_factory.mktemp("store") / "mlflow.db"
-    connect(f"sqlite:///{database}").search_experiments()
-    return database
 
 
 @pytest.fixture
