@@ -35,7 +35,7 @@ from ganseg_dist.studies.sweeps.request import SweepRequest
 from ganseg_dist.studies.sweeps.run import run_sweep
 from ganseg_dist.studies.sweeps.trainers import TrialJob
 from ganseg_dist.systems import recipe
-from tune_spaces import SPACES
+from tune_spaces import spaces
 
 LIMIT = 2.5
 """Seconds a trial may cost beyond its training."""
@@ -87,7 +87,7 @@ def main() -> None:
         patch.object(ganseg_dist.studies.sweeps.search, "run_trials", watched.run),
     ):
         training = TrainingRequest(config, cohort.root, run_name="sweep")
-        run_sweep(SweepRequest(training, SPACES["ganet_seg_feedback"], trials, scheduler="none"))
+        run_sweep(SweepRequest(training, spaces()["ganet_seg_feedback"], trials, scheduler="none"))
         assert watched.job is not None
         alone = bare(watched.job.config, watched.job.prepared, watched.values)
     each = watched.seconds / trials
