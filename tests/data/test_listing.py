@@ -62,21 +62,14 @@ def test_data_folders_follow_links_without_cycles(tmp_path):
     assert names(data_folders(tmp_path / "root", 9)) == ["a", "linked", "case"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may list everything")
-def test_data_folders_names_folder_without_permission(tmp_path):
-    locked = tmp_path / "locked"
-    locked.mkdir(mode=0o000)
-    with pytest.raises(DataError, match=rf"{locked}: cannot be listed \(Permission denied\)"):
-        list(data_folders(tmp_path, 2))
-
-
-def test_data_files_reports_folder_that_cannot_be_listed(tmp_path, monkeypatch):
+@pytest.mark.parametrize("listed", [data_files, lambda folder: list(data_folders(folder, 2))], ids=["files", "folders"])
+def test_data_files_and_folders_report_folder_that_cannot_be_listed(tmp_path, monkeypatch, listed):
     def denied(_folder):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("ganseg_dist.data.listing.os.scandir", denied)
     with pytest.raises(DataError, match=r"cannot be listed \(Permission denied\)"):
-        data_files(tmp_path)
+        listed(tmp_path)
 
 
 def test_file_called_ignores_letter_case(tmp_path):

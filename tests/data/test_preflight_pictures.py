@@ -270,14 +270,6 @@ def test_check_reports_patient_in_both_parts(classes):
     ]
 
 
-def test_picture_report_round_trips_through_json(classes):
-    cohort = read_cohort(classes)
-    reports = [check_case(case) for case in cohort.cases]
-    again = [CaseReport.from_dict(json.loads(json.dumps(report.to_dict()))) for report in reports]
-    assert again == reports
-    assert {report.coloured for report in again} == {False}
-
-
 @pytest.mark.parametrize("name", ["monusac", "osteosarcoma", "spine"])
 def test_check_finds_nothing_in_real_pictures(shared_data, name):
     cohort = read_cohort(shared_data / name)

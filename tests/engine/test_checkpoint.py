@@ -165,15 +165,6 @@ def test_load_checkpoint_rejects_state_with_wrong_part(saved, config, part, chan
     assert load_error(saved, config) == f"{file}: is damaged (its digest differs); {REMEDY.format(saved)}"
 
 
-@pytest.mark.parametrize("change", [{"step": 5}, {"epoch": "first"}, {"colour": 1}])
-def test_load_checkpoint_rejects_state_with_wrong_position(saved, config, change):
-    file = saved / "state.json"
-    described = json.loads(file.read_text())
-    described["position"] |= change
-    file.write_text(json.dumps(described))
-    assert load_error(saved, config) == f"{file}: is damaged (its digest differs); {REMEDY.format(saved)}"
-
-
 def test_load_checkpoint_restores_nan_loss(trained, tmp_path, config):
     _, state = trained
     state.position.history[0].losses["x"] = float("nan")
