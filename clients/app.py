@@ -32,11 +32,11 @@ app = ClientApp()
 
 @app.query(kind_of(PREFLIGHT))
 def preflight(message: Message, context: Context) -> Message:
-    """The site takes part and sends its counts, or it refuses with one of SITE_ERRORS."""
+    """The site takes part and sends its counts, or rejects with one of SITE_ERRORS."""
 
     def answer(node: SiteNode, instruction: RoundInstruction) -> Message:
         info = node.join(instruction.run, instruction.settings)
-        return _reply(message, node, instruction, {"words": info.words()}, info.counts())
+        return _reply(message, node, instruction, {"description": info.description()}, info.counts())
 
     return _handle(message, context, answer)
 

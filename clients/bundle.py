@@ -2,7 +2,7 @@
 
 A Flower run brings a bundle, and a node executes the Python files in it: whoever may start a run could then read a
 hospital's images, whatever this package promises. This project's bundles contain no code. A bundle that does, or that
-names another app, is refused before it is unpacked, so that only code that this hospital installed runs.
+names another app, is rejected before it is unpacked, so that only code that this hospital installed runs.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ def check_bundle(bundle: bytes) -> None:
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError):
         raise FederationError("bundle: cannot be read") from None
     if unknown or app != APP:
-        raise FederationError("bundle: brings code of its own, and this site runs what it has installed alone")
+        raise FederationError("bundle: contains code, and this site runs only the code that it has installed")
     if version != __version__:
         raise FederationError(f"bundle: is of another version than this site's, {__version__}")
 
 
 def main() -> None:
     """Execute one task of Flower's node."""
-    logger = logging.getLogger("clients")  # the messages of the hospital's own app, such as why it refused
+    logger = logging.getLogger("clients")  # the messages of the hospital's app, such as why it rejected a run
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter())
     logger.addHandler(handler)

@@ -42,7 +42,7 @@ class EgressManifest:
     def __init__(self, path: Path) -> None:
         """Open or create the file; a half-written last line, left by a power cut, is moved into `path`.half.
 
-        Raises RunError when the last line is not as it was written, GansegError when the disk refuses.
+        Raises RunError when the last line is not as it was written, GansegError when the disk cannot be written.
         """
         self.path = path
         with self._locked():
@@ -68,7 +68,7 @@ class EgressManifest:
             metrics: finite numbers.
 
         Raises FederationError when the message holds what may not leave, RunError when the last line is not as it was
-        written, GansegError when the disk refuses.
+        written, GansegError when the disk cannot be written.
         """
         content = Content.of(kind, run, round, arrays, metrics)
         with self._locked() as (descriptor, last):

@@ -111,7 +111,7 @@ class SiteNode:
             raise DataError(f"{settings.data}: cannot be read ({error.strerror}); correct its permissions") from None
 
     def make_private(self) -> None:
-        """Close the folder to everybody but its owner, whatever the umask is: its content comes from patients' images.
+        """Close the folder to all but its owner, whatever the umask is: its content comes from patients' images.
 
         Raises ConfigError where others may enter it and this process may not change its mode.
         """

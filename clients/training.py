@@ -106,7 +106,7 @@ class Site:
         config = instruction.settings
         if withholds_scores(config):
             raise FederationError(
-                "instruction: asks for scores, which stay at home with federation.privacy or train.privacy"
+                "instruction: asks for scores, which do not leave the site with federation.privacy or train.privacy"
             )
         context = self._round_context(instruction, received)
         data = self.prepared.open(config)[context.stage.source]
@@ -141,7 +141,7 @@ class Site:
         return FolderCheckpoints(self.checkpoints, kept=KEPT + 1)
 
     def _releases(self, config: RunConfig) -> Releases | None:
-        """The releases under a guarantee that this site itself gives (noise of its own, or DP training); else None."""
+        """The releases under a guarantee that this site gives itself (its own noise, or DP training); else None."""
         privacy = config.federation.privacy
         by_noise = privacy.on and privacy.where == "site"
         if not by_noise and not config.train.privacy.on:

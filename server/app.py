@@ -47,20 +47,20 @@ def main(grid: Grid, context: Context) -> None:
     """Train a federation to the end; an interrupted one resumes when it is started again under its name."""
     console = PlainConsole(file=sys.stdout, width=LINE, force_terminal=False)
 
-    def say(text: str) -> None:
+    def write_line(text: str) -> None:
         console.print(text, soft_wrap=True)
 
     train = _simulated if is_simulated(grid) else _deployed
     try:
         request = FlowerRunRequest.of(context.run_config)
-        _fetch_run(request.run_name, say)
+        _fetch_run(request.run_name, write_line)
         with closing(RichProgress(console)) as progress:
-            run = train(grid, request, progress, say)
+            run = train(grid, request, progress, write_line)
     except GansegError as error:
-        say(f"error: {error}")
+        write_line(f"error: {error}")
         logging.getLogger("flwr").addFilter(_is_not_reported_error)
         raise  # Flower marks a run as completed unless its app raises
-    say(f"finished: {run.folder}")
+    write_line(f"finished: {run.folder}")
 
 
 def _fetch_run(name: str, write_line: Callable[[str], None]) -> None:
@@ -128,7 +128,7 @@ def _simulated(grid: Grid, request: FlowerRunRequest, tracker: Tracker, write_li
     data = Path(request.data)
     if not request.data or not data.is_absolute():
         raise ConfigError(
-            f"data: {request.data or 'nothing'} is no absolute path, and Flower's server works in a folder of its own; "
+            f"data: {request.data or 'nothing'} is no absolute path, and Flower's server runs in another folder; "
             "give --run-config 'data=\"/path/to/cohort\"'"
         )
 

@@ -28,7 +28,7 @@ from server.sites import Sites, ignore_line
 
 ELSEWHERE = Cohort(Path("federation"), "federation", ())
 """Stands for the cohort, which the server never sees."""
-NOBODY = Split((), (), ())
+NO_PATIENTS = Split((), (), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def deploy(
 
     Args:
         shown: shows the rounds.
-        say: receives a line for each request to the hospitals.
+        write_line: receives a line for each request to the hospitals.
 
     Raises FederationError naming the hospital that leaves nothing in common, and when too few take part.
     """
@@ -65,7 +65,7 @@ def deploy(
         write_line(f"agreed on channels {_listed(config.data.modalities)}; regions {_listed(config.data.regions)}")
         data = _data_record(config, joined)
     run, _ = open_run(
-        request.run_name, config, data, ELSEWHERE, split=NOBODY,
+        request.run_name, config, data, ELSEWHERE, split=NO_PATIENTS,
         command="flwr run", workers=1, device="cpu",  # Flower's own command line holds a secret of the run
         sites={},
     )  # fmt: skip

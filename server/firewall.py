@@ -57,7 +57,7 @@ class AcceptedNorms:
           still learns is not left out in the round in which the others have converged.
 
         Every site has one vote in each median, however often it answers: a bad site that never misses a round does not
-        outvote good ones that do. A norm of 0 is no vote: a site without training data says nothing about size.
+        outvote good ones that do. A norm of 0 is no vote: a site without training data has no usual size.
         The median is the *lower* one, of two the smaller, so that neither can raise it above the other's norm. Of
         two, this may leave out the good site when the bad one's norm is tiny; the opposite error spoils the model.
 
@@ -186,7 +186,7 @@ class Firewall:
 
         A tensor t is too large if its change alone exceeds the usual change of a whole model, and its part of the
         site's change, |d_t| / |d|, exceeds largest_norm_ratio times the lower median of this part over the sites.
-        Parts do not depend on how much a site has learnt, and a model of few tensors cannot break the rule.
+        Parts do not depend on how far a site has moved, and a model of few tensors cannot break the rule.
         """
         if len(changes) < 2:
             return {}

@@ -105,7 +105,7 @@ class Federation:
         if newest is not None:
             done = position.stage == len(stages)
             at = "after the last round" if done else f"from {self._round_text(planned[position.stage, position.epoch])}"
-            self.sites.write_line(f"{self.name}: goes on {at}")
+            self.sites.write_line(f"{self.name}: resumes {at}")
         validate_privacy(self.config, len(planned))
         self.enrol(self.least_sites)
         validate_setup(self.config, len(self.sites.members))
@@ -215,7 +215,7 @@ class Federation:
             sent: the weights that the sites get.
             initial: of `sent`, those that the stage trains and the sites send back.
 
-        Raises FederationError when too few sites answer in every attempt, or too many refuse the config.
+        Raises FederationError when too few sites answer in every attempt, or too many reject the config.
         """
         quorum = self.config.federation.quorum
         instruction = RoundInstruction(
@@ -247,14 +247,14 @@ class Federation:
         setting = f"federation.strategy={strategy}" if needed == self.aggregator.strategy.least_answers() > 1 else ""
         raise FederationError(
             f"round {part.number}: {len(kept)} sites answered of the {needed} that "
-            f"{setting or f'federation.quorum={quorum:g}'} needs, {TRIES} times; see why above, then start the same "
-            "command again"
+            f"{setting or f'federation.quorum={quorum:g}'} needs, {TRIES} times; see why above, then rerun the "
+            "same command"
         )
 
     def _rejection_message(self, sites: list[str]) -> str:
         """Text: how many sites reject the config and, in a simulation, why."""
         reasons = [f"{site}: {line}" for site in sites if (line := self.sites.last_log_line(site)) is not None]
-        why = "; ".join(reasons) or f"{', '.join(sites)}; the site.log of each says why"
+        why = "; ".join(reasons) or f"{', '.join(sites)}; the site.log of each has the reason"
         return f"{len(sites)} of {len(self.sites.members)} sites reject the config: {why}"
 
     def _read(self, replies: Mapping[int, Message], initial: Arrays, part: Round) -> tuple[list[Update], list[LeftOut]]:
@@ -312,11 +312,11 @@ class Federation:
             self.name, len(self.ledger.rounds), stages, 0, 0, self.ledger.was_best, self.sites_config
         )
         arrays = SharedParameters.of(self.state, self.system, self.config, stages - 1).take(self.state)
-        self.sites.write_line(f"asking {len(self.sites.members)} sites to keep a model of their own")
+        self.sites.write_line(f"asking {len(self.sites.members)} sites to save their own models")
         for node, reply in self.sites.ask(FINISH, instruction, arrays).items():
             if reply.has_error():
                 site = self.sites.members[node].name
-                self.warn(f"{site}: has no model of its own: {self.sites.failure(site, reply.error)}")
+                self.warn(f"{site}: saved no model: {self.sites.failure(site, reply.error)}")
 
     def enrol(self, least: int) -> None:
         """Enrol the available nodes. Raises FederationError when fewer than `least` take part by the deadline."""
@@ -361,5 +361,5 @@ def _load(folder: Path, aggregator: Aggregator) -> Ledger:
         ledger = Ledger.model_validate(read_json(folder / "server.json"))
         aggregator.state = StageState(ledger.rounds_of_stage, load_file(folder / "server.safetensors"))
     except (OSError, ValueError, TypeError):
-        raise FederationError(f"{folder}: is no checkpoint of a federation; delete it and start again") from None
+        raise FederationError(f"{folder}: is no checkpoint of a federation; delete it and rerun") from None
     return ledger

@@ -59,7 +59,7 @@ def simulate(simulation: Simulation, answer: Answer, *, tracker: Tracker | None 
 
     Args:
         answer: the hospitals' app.
-        shown: shows the rounds.
+        tracker: shows the rounds.
     """
     request = simulation.request
 
@@ -88,8 +88,8 @@ def simulate_on(
 
     Args:
         connect: returns the grid for the hospitals' folders, given in the order of its nodes.
-        shown: shows the rounds.
-        say: receives a line for each request to the hospitals and each warning about their data.
+        tracker: shows the rounds.
+        write_line: receives a line for each request to the hospitals and each warning about their data.
     """
     request, tracker = simulation.request, tracker or Tracker()
     started = time.monotonic()

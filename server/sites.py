@@ -21,7 +21,7 @@ from ganseg_dist.plural import counted
 
 POLL_SECONDS = 0.2
 ASK_AGAIN_SECONDS = 30.0
-"""While members are too few: seconds until nodes that refused are asked again, and between lines on the state."""
+"""While members are too few: seconds until nodes that rejected are requested again, and between status lines."""
 LOGGED_AT = re.compile(r"^\d{4}-\d\d-\d\dT\S+ ")
 """The timestamp at the start of a line of a site's log."""
 
@@ -42,11 +42,11 @@ class Sites:
     write_line: Callable[[str], None] = ignore_line
     """Receives a line for each request; ignored by default, where a progress bar shows them."""
     folders: Mapping[str, Path] = field(default_factory=dict)
-    """In a simulation, every site's folder by name, whose log says why it refused; empty in a real federation."""
+    """In a simulation, every site's folder by name, whose log has the reasons of rejections; empty in a deployment."""
     members: dict[int, SiteInfo] = field(default_factory=dict)
     """Sites that take part, by node."""
     rejecting: dict[int, str] = field(default_factory=dict)
-    """Reasons of the nodes that refused."""
+    """Reasons of the nodes that rejected."""
     away: set[tuple[str, int]] = field(default_factory=set)
     """Kind of message and node, for nodes that missed its last deadline: a site that cannot train may still score."""
     bytes_out: int = 0
@@ -55,13 +55,13 @@ class Sites:
     def enrol(self, instruction: RoundInstruction, least: int, warn: Callable[[str], None]) -> None:
         """Ask every available node that is not a member; wait for `least` members, up to the deadline.
 
-        While there are fewer, nodes that refused are asked again every ASK_AGAIN_SECONDS: a hospital may have corrected
-        its data or settings. A simulation does not wait for that.
+        While there are fewer, nodes that rejected are asked again every ASK_AGAIN_SECONDS: a hospital may have
+        corrected its data or settings. A simulation does not wait for that.
 
         Args:
-            warn: receives each refusal at once.
+            warn: receives each rejection at once.
 
-        Raises FederationError, with the refusals, when fewer take part by then.
+        Raises FederationError, with the rejections, when fewer take part by then.
         """
         end, due = time.monotonic() + self.deadline_seconds, time.monotonic() + ASK_AGAIN_SECONDS
         waiting: dict[str, int] = {}
@@ -156,7 +156,7 @@ class Sites:
         return [(waiting.pop(reply.metadata.reply_to_message_id), reply) for reply in replies]
 
     def _take_in(self, node: int, reply: Message, warn: Callable[[str], None]) -> None:
-        """Record a reply to the preflight as a new member or as a refusal."""
+        """Record a reply to the preflight as a new member or as a rejection."""
         try:
             if reply.has_error():
                 raise FederationError(reply.error.reason or "the site failed")
@@ -195,10 +195,10 @@ class Sites:
 
 
 def _site_info(reply: Message) -> SiteInfo:
-    words = arrays_of(reply.content).get("words")
-    if words is None:
+    description = arrays_of(reply.content).get("description")
+    if description is None:
         raise FederationError(UNREADABLE)
-    return SiteInfo.read(numbers_of(reply.content), words)
+    return SiteInfo.read(numbers_of(reply.content), description)
 
 
 def _size(reply: Message) -> int:

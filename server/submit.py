@@ -52,7 +52,7 @@ def submit(app: Path, words: Sequence[str]) -> None:
         )
     command = ["flwr", "run", str(app), CONNECTION, "--stream", "--run-config", as_toml(keys)]
     if subprocess.run(command, check=False).returncode != 0:
-        raise FederationError(f"{name}: was not started; Flower says why above")
+        raise FederationError(f"{name}: was not started; Flower printed the reason above")
     run = runs_named(name)[0]
     if (run.status, run.sub_status) != ("finished", "completed"):
         outcome = run.sub_status or f"still {run.status}"

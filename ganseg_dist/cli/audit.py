@@ -36,7 +36,7 @@ STEPS = {
 }
 """Name of each kind of message, in the order of a federation's steps."""
 NO_NETWORK = "no network"
-WORDS = "words"
+DESCRIPTION = "description"
 """Name of the tensor with a joining site's names (`ganseg_dist.federation.site_info`)."""
 
 
@@ -211,7 +211,7 @@ def _describe_messages(kind: str, sent: Sent, *, verbose: bool) -> Iterator[str]
         network, name = _network_and_name(tensor)
         networks[network][name] = count
     other_tensors = networks.pop(NO_NETWORK, Counter())
-    if kind == "preflight" and other_tensors.pop(WORDS, 0):
+    if kind == "preflight" and other_tensors.pop(DESCRIPTION, 0):
         yield "names of the site, its channels, regions and classes"
     if other_tensors:
         noun = "histogram" if kind == "fingerprint" else "other tensor"

@@ -29,7 +29,7 @@ CLOCK_SKEW = datetime.timedelta(hours=1)
 HERE = ("localhost", "127.0.0.1", "::1")
 """Names by which the server's own processes reach it."""
 HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.(?!-)[A-Za-z0-9-]{1,63})*")
-OWNERS_ONLY, EVERYBODY = 0o600, 0o644
+OWNERS_ONLY, ALL_READ = 0o600, 0o644
 
 Files = dict[str, tuple[bytes, int]]
 """Content and mode of each file, by name."""
@@ -45,7 +45,7 @@ def make_certificates(folder: Path, hosts: Sequence[str], nodes: Sequence[str], 
         days: validity of the server's certificate.
 
     Raises ConfigError for an invalid name and for an existing file, before anything is written;
-    GansegError when the disk refuses.
+    GansegError when the disk cannot be written.
     """
     files: Files = {}
     if hosts:
@@ -71,9 +71,9 @@ def _server_files(hosts: Sequence[str], days: int) -> Files:
     certificate = _server_certificate(key.public_key(), hosts, days, authority, authority_key)
     return {
         "ca.key": (_pem(authority_key), OWNERS_ONLY),
-        "ca.crt": (authority.public_bytes(Encoding.PEM), EVERYBODY),
+        "ca.crt": (authority.public_bytes(Encoding.PEM), ALL_READ),
         "server.key": (_pem(key), OWNERS_ONLY),
-        "server.crt": (certificate.public_bytes(Encoding.PEM), EVERYBODY),
+        "server.crt": (certificate.public_bytes(Encoding.PEM), ALL_READ),
     }
 
 
@@ -83,7 +83,7 @@ def _node_files(node: str) -> Files:
         f"{node}.key": (key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), OWNERS_ONLY),
         f"{node}.pub": (
             key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + f" {node}\n".encode(),
-            EVERYBODY,
+            ALL_READ,
         ),
     }
 

@@ -1,6 +1,6 @@
 """Differential privacy of a hospital in a federation: clipping and noise of a round, and the record of releases.
 
-docs/decisions/0008-differential-privacy.md says what it hides and what not, why weights are fixed, and what it costs.
+docs/decisions/0008-differential-privacy.md describes what it hides and what not, why weights are fixed, and its cost.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def clipped(change: Change, norm: float) -> Change:
 def private_update(sent: Arrays, trained: Arrays, terms: Terms, entropy: Entropy = os.urandom) -> Weights:
     """The update of a site that trusts no server: w_sent + clip(w_trained - w_sent, S) + N(0, (z S)^2).
 
-    To everybody, the server included, it discloses of the hospital what one release of multiplier z does.
+    It discloses to all, the server included, what one release of multiplier z discloses of the hospital.
 
     Args:
         sent: the server's weights, as the site received them.
@@ -243,7 +243,7 @@ class Releases:
             verify_file(file, self.digests.get(file.name))
         except Damaged as damage:
             raise FederationError(
-                f"{damage}, and no round is released twice; begin again under another run name"
+                f"{damage}, and no round is released twice; start again under another run name"
             ) from None
         return load_file(file)
 
@@ -318,7 +318,7 @@ def _read(file: Path) -> dict[str, Any]:
         return read_sealed(file)
     except Damaged as damage:
         raise FederationError(
-            f"{damage}, and without it nobody knows what was released; put it back, or take another run name"
+            f"{damage}, and without it the releases are unknown; put it back, or take another run name"
         ) from None
 
 

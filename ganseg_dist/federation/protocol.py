@@ -44,7 +44,7 @@ SITE_ERRORS: Mapping[type[Exception], tuple[int, str]] = {
 }
 """Code and text that the server gets for each kind of error. The text of an exception never leaves the site: it may
 hold a path, a name or a value."""
-UNKNOWN_ERROR = (1000, "the site failed; its own log says why")
+UNKNOWN_ERROR = (1000, "the site failed; its log has the reason")
 SITE_ERROR_CODES = range(1000, 1100)
 """Codes of errors that a site itself sends and explains in its log; other codes are Flower's and the grids'."""
 CONFIG_REJECTED = SITE_ERRORS[ConfigError][0]

@@ -51,7 +51,7 @@ class LeftOut:
     site: str
     round: int
     reason: str
-    """One line in the server's words: no name, number or value that the site chose, for they could carry data; shapes
+    """One line, written by the server: no name, number or value that the site chose, for they could carry data; shapes
     and the size of the change excepted."""
 
 

@@ -36,7 +36,7 @@ def local_networks(system: System, config: RunConfig) -> frozenset[str]:
     names = config.system.local_networks if federation.local is None else federation.local
     local = frozenset(names) & system.networks.keys()
     if local == system.networks.keys():
-        raise ConfigError("federation.local: holds every network, so that nothing is learnt together; share one")
+        raise ConfigError("federation.local: holds every network, so that nothing is trained together; share one")
     return local
 
 

@@ -49,16 +49,16 @@ class SiteInfo:
         """The fields sent as numbers, which the site's manifest shows."""
         return {name: value for name, value in asdict(self).items() if isinstance(value, int)}
 
-    def words(self) -> npt.NDArray[np.uint8]:
+    def description(self) -> npt.NDArray[np.uint8]:
         """The other fields as JSON in an array, so that the site's manifest holds its digest."""
         others = {name: value for name, value in asdict(self).items() if not isinstance(value, int)}
         return np.frombuffer(json.dumps(others).encode(), np.uint8)
 
     @classmethod
-    def read(cls, counts: Mapping[str, Any], words: npt.NDArray[Any]) -> SiteInfo:
+    def read(cls, counts: Mapping[str, Any], description: npt.NDArray[Any]) -> SiteInfo:
         """From a message's numbers and array. Raises FederationError unless a site of this version could send it."""
         try:
-            return TypeAdapter(cls).validate_python({**parse_json(words.tobytes()), **counts})
+            return TypeAdapter(cls).validate_python({**parse_json(description.tobytes()), **counts})
         except (ValidationError, ValueError, TypeError):
             raise FederationError("its answer is not one of this version; both ends must run the same") from None
 

@@ -15,7 +15,7 @@ WEIGHTS = {
 }
 BIAS = {"networks.segmenter.encoder.bias": np.zeros(3, np.float32)}
 MESSAGES = (
-    ("preflight", 0, {"words": np.zeros(9, np.uint8)}, {"patients": 12}),
+    ("preflight", 0, {"description": np.zeros(9, np.uint8)}, {"patients": 12}),
     ("fingerprint", 0, {"seen/t1": np.zeros(4, np.int64), "side": np.zeros(2, np.int64)}, {}),
     ("train", 1, WEIGHTS, {"num-examples": 30, "segment/supervised/dice": 0.5}),
     ("train", 2, WEIGHTS, {"num-examples": 30, "segment/supervised/dice": 0.25}),
@@ -109,7 +109,7 @@ def test_audit_json_holds_summary(ganseg, manifest):
             "last": last["time"],
             "bytes": BYTES,
             "tensors": {
-                "no network": {"words": 1, "seen/t1": 1, "side": 1},
+                "no network": {"description": 1, "seen/t1": 1, "side": 1},
                 "networks.segmenter": {"encoder.weight": 2, "encoder.bias": 3},
                 "ema.painter": {"weight": 1},
             },

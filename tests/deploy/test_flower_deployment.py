@@ -166,7 +166,7 @@ def test_bundle_with_code_is_not_run_by_hospitals(deployment):
     words = ("env", *(f"{name}={value}" for name, value in home.items()), "flwr", "run", app, "federation", "--stream")
     spy = deployment.started.start("spy", *words)
     spy.wait_for("the spy heard:", seconds=ANSWERED, times=2)
-    assert spy.output().count("this site runs what it has installed alone") >= 2
+    assert spy.output().count("this site runs only the code that it has installed") >= 2
     assert "EVERYTHING" not in spy.output()
     assert not [deployment.home(hospital) for hospital in HOSPITALS if (deployment.home(hospital) / "spied").exists()]
 

@@ -168,7 +168,7 @@ def test_agreed_scheme_has_no_regions_without_masks():
 
 def test_site_info_round_trips_and_rejects_region_without_labels():
     sent = site("a", labels=BRATS_2023)
-    assert SiteInfo.read(sent.counts(), sent.words()) == sent
-    words = json.loads(sent.words().tobytes()) | {"regions": ["wt", "vessel"]}
+    assert SiteInfo.read(sent.counts(), sent.description()) == sent
+    description = json.loads(sent.description().tobytes()) | {"regions": ["wt", "vessel"]}
     with pytest.raises(FederationError, match="not one of this version"):
-        SiteInfo.read(sent.counts(), np.frombuffer(json.dumps(words).encode(), np.uint8))
+        SiteInfo.read(sent.counts(), np.frombuffer(json.dumps(description).encode(), np.uint8))

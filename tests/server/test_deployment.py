@@ -56,7 +56,7 @@ def test_deploy_agrees_on_open_fields_and_trains(hospitals, tmp_path):
         *info,
         "asking 2 sites how their data are spread (fingerprints)",
         *(f"round {number} of 2: {line}" for number in (1, 2) for line in of_a_round),
-        "asking 2 sites to keep a model of their own",
+        "asking 2 sites to save their own models",
     ]
     assert run.finished
     assert run.config().data.modalities == ("t1", "t1ce", "t2", "flair")
@@ -89,7 +89,7 @@ def test_deploy_resumes_with_agreed_config(hospitals):
         deploy(deployment(), Killed(app, hospitals.nodes), tracker=Tracker())
     lines: list[str] = []
     run = deploy(deployment(), hospitals, tracker=Tracker(), write_line=lines.append)
-    assert "together: goes on from round 2 of 2" in lines
+    assert "together: resumes from round 2 of 2" in lines
     federation = run.federation()
     assert federation is not None
     assert [record.round for record in federation.rounds] == [1, 2]

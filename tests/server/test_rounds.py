@@ -177,7 +177,7 @@ def test_rounds_raise_at_once_when_all_sites_reject_config(phantom, log, tmp_pat
     with pytest.raises(FederationError) as ended:
         simulate(Simulation(TrainingRequest(config, phantom, run_name="f", local=True), "3"), answer, tracker=tracker)
     logged = "site1: batch: too large for site1; site2: batch: too large for site2; site3: batch: too large for site3"
-    why = logged if log else "site1, site2, site3; the site.log of each says why"
+    why = logged if log else "site1, site2, site3; the site.log of each has the reason"
     assert str(ended.value) == f"round 1: 3 of 3 sites reject the config: {why}"
     assert not [line for line in tracker.lines if "reject" in line]
     assert [(tmp_path / "runs" / "f" / "sites" / f"site{n}" / "requests").read_text() for n in (1, 2, 3)] == ["x"] * 3

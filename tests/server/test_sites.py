@@ -42,7 +42,7 @@ def empty_reply(message: Message, _: Any) -> Message:
 
 def site_reply(counts: Mapping[str, Any], info: Any) -> RecordDict:
     text = np.frombuffer(json.dumps(info).encode(), np.uint8)
-    return RecordDict({"metrics": MetricRecord(dict(counts)), "arrays": ArrayRecord({"words": Array(text)})})
+    return RecordDict({"metrics": MetricRecord(dict(counts)), "arrays": ArrayRecord({"description": Array(text)})})
 
 
 def test_sites_ask_does_not_wait_for_site_that_missed_deadline():

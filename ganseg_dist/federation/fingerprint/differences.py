@@ -89,7 +89,7 @@ def differences(sites: Mapping[str, Fingerprint]) -> list[Difference]:
     """Differences of every site from the other sites, by histogram; empty for fewer than two sites.
 
     A site's amount is the lower median of its distances to the others. So a deviating site makes no other stand out,
-    however large it is, as long as most agree. Of two sites, or two halves, all stand out: the data do not tell which
+    however large it is, as long as most agree. Of two sites, or two halves, all stand out: the data do not show which
     deviates.
     """
     axes = next(iter(sites.values())).axes if sites else {}
