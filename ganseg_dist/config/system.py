@@ -37,6 +37,10 @@ class SystemConfig(Frozen):
     published: ClassVar[Mapping[str, Mapping[Any, Mapping[str, float]]]] = {}
     """The paper's figures by experiment and row: of other images, and no target."""
 
+    unet_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields with the widths of its U-Nets."""
+    patch_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields with the widths of its PatchGANs."""
     local_networks: ClassVar[tuple[str, ...]] = ("discriminator",)
     """Networks that never leave a hospital unless `federation.local` overrides it: a discriminator reveals most about
     who was in the training set (docs/decisions/0007-what-stays-home.md)."""
@@ -108,9 +112,9 @@ class SystemConfig(Frozen):
     @property
     def unet_widths(self) -> Mapping[str, tuple[int, ...]]:
         """Widths of its U-Nets, by field; every level but the first halves the slice."""
-        return {}
+        return {name: getattr(self, name) for name in self.unet_fields}
 
     @property
     def patch_widths(self) -> Mapping[str, tuple[int, ...]]:
         """Widths of its PatchGANs, by field; every level halves the slice."""
-        return {}
+        return {name: getattr(self, name) for name in self.patch_fields}

@@ -45,11 +45,7 @@ class Batch:
         return Batch(image, move(self.regions), move(self.case), move(self.label), samples)
 
     def of(self, rows: Tensor) -> Batch:
-        """The examples at the given rows.
-
-        Args:
-            rows: (n,) int64, or (B,) bool.
-        """
+        """The examples at these rows, (n,) int64 or (B,) bool."""
         samples = {name: value[rows] for name, value in self.samples.items()}
         return Batch(self.image[rows], self.regions[rows], self.case[rows], self.label[rows], samples)
 

@@ -45,13 +45,11 @@ def clusters(
 ) -> npt.NDArray[np.int64]:
     """Tissue in k clusters (Eq. 5), numbered from the dimmest, 1, to the brightest, k; 0 outside the foreground.
 
-    The result does not depend on the number of threads. All 0 where there are fewer than k different points.
+    The result does not depend on the number of threads. All 0 where there are fewer than k different points. A volume
+    is (H, W) or a stack (S, H, W), which is clustered as one, so that bright means bright in the whole scan.
 
-    Args:
-        volume: (H, W) or a stack (S, H, W), which is clustered as one, so that bright means bright in the whole scan.
-        foreground: the same shape.
-        by: what k-means compares. "intensity", as the paper's text says, compares values; "coordinates", Eq. 4 as
-            printed, compares positions in the plane, and cuts the foreground into k parts.
+    By "intensity", as the paper's text says, k-means compares values; by "coordinates", Eq. 4 as printed, it compares
+    positions in the plane, and cuts the foreground into k parts.
     """
     labels = np.zeros(foreground.shape, np.int64)
     intensities = _intensities(volume, foreground)
@@ -83,15 +81,9 @@ def elbow(volumes: Sequence[Volume], foregrounds: Sequence[Mask], *, largest: in
 
 
 def clustered_channel(image: Volume, modalities: Sequence[str]) -> Volume:
-    """The channel that k-means clusters: the first of `LESION_BRIGHT` that is available, else the channels' mean.
+    """(S, H, W), the channel of (S, C, H, W) that k-means clusters: the first of `LESION_BRIGHT`, else their mean.
 
     A mean over MRI sequences is a poor measure of brightness: where FLAIR is bright, T1 is dark.
-
-    Args:
-        image: (S, C, H, W), its channels in the order of `modalities`.
-
-    Returns:
-        (S, H, W)
     """
     for name in LESION_BRIGHT:
         if name in modalities:

@@ -43,13 +43,8 @@ def affine_of(
 ) -> tuple[Affine, tuple[Flaw, ...]]:
     """The affine from voxel indices to mm, and notes on what in the header is contradictory or missing.
 
-    Args:
-        file: named in errors.
-        header: nibabel's, of NIfTI-1 or 2.
-        stored_sizes: (3,) pixdim as stored: nibabel replaces zeros by ones, and drops signs.
-        shape: (X, Y, Z)
-
-    Raises DataError where a voxel size or the affine is impossible.
+    `header` is nibabel's, of NIfTI-1 or 2; `stored_sizes` are (3,) pixdim as stored: nibabel replaces zeros by ones,
+    and drops signs. Raises DataError, naming the file, where a voxel size or the affine is impossible.
     """
     extended = np.array(shape) > 1  # the thickness of a single plane is not checked
     sizes = np.array(stored_sizes, np.float64)

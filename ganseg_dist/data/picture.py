@@ -52,11 +52,8 @@ def load_picture(path: Path) -> Pixels:
 def load_mask_picture(path: Path, *, by_value: bool) -> Pixels:
     """A mask, of the shapes of `load_picture`: 0 wherever it is less than half opaque.
 
-    Args:
-        by_value: return the numbers of a palette's colours, and 0 and 1 for one bit, in one channel; else the
-            colours that these stand for.
-
-    Raises DataError naming a file that is no readable picture, or several.
+    By value: the numbers of a palette's colours, and 0 and 1 for one bit, in one channel; else the colours that these
+    stand for. Raises DataError naming a file that is no readable picture, or several.
     """
     return _load_displayed(path, by_value=by_value, is_mask=True)
 

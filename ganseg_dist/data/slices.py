@@ -41,9 +41,8 @@ class SliceSet:
     ) -> SliceSet:
         """The usable slices of the prepared cases in these folders.
 
-        Args:
-            classes: names whose positions are the labels. Where they are `LESION_CLASSES`, in any order, a slice of a
-                case without such a class is labelled by its mask.
+        The positions of `classes` are the labels. Where they are `LESION_CLASSES`, in any order, a slice of a case
+        without such a class is labelled by its mask.
         """
         cases = tuple(PreparedCase.open(folder) for folder in folders)
         usable = [np.flatnonzero(case.usable) for case in cases]
@@ -94,9 +93,7 @@ def slice_classes(
 ) -> list[str | None]:
     """Each slice's class, None where it is unknown.
 
-    Args:
-        class_name: of the whole image; it takes precedence over the mask.
-        lesion: (S,) lesion pixels of each slice; None without a mask.
+    The class of the whole image takes precedence over the mask's (S,) lesion pixels, which are None without a mask.
     """
     if class_name in classes:
         return [class_name] * slices

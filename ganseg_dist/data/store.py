@@ -203,10 +203,8 @@ def prepare_case(
     """Prepare one case unless it is complete already; returns its folder. It changes nothing but that folder, so that
     it can be mapped over a cluster.
 
-    Args:
-        warn: called with a line where the folder is damaged, before the case is prepared again.
-
-    Raises DataError when the case cannot be read, and leaves nothing behind.
+    `warn` is called with a line where the folder is damaged, before the case is prepared again. Raises DataError when
+    the case cannot be read, and leaves nothing behind.
     """
     folder = prepared_folder(store, case, config, content)
     if folder.exists():

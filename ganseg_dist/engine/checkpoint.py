@@ -47,10 +47,7 @@ class Checkpoints:
     def latest(self, warn: Warn) -> Path | None:
         """The newest whole checkpoint's folder, the same on every rank; none where there is no checkpoint.
 
-        Args:
-            warn: is given a line for each newer one, which is damaged.
-
-        Raises RunError when all are damaged.
+        `warn` is given a line for each newer one, which is damaged. Raises RunError when all are damaged.
         """
         return None
 

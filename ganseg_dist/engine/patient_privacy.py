@@ -90,12 +90,8 @@ class PatientPrivacy:
     ) -> dict[str, Tensor]:
         """Give the parameters the step's noised gradient; the means over the drawn patients of what is logged.
 
-        Every parameter gets noise, whether a patient was drawn or not: that none was is nobody's business either.
-
-        Args:
-            batch: the slices of the drawn patients; it may be empty.
-            parameters: of all networks that the step trains, without gradients.
-            backpropagate: called with one patient's slices after the other.
+        Every parameter gets noise, whether a patient was drawn or not: that none was is nobody's business either. The
+        batch may be empty; `backpropagate` is called with one patient's slices after the other.
         """
         sums = [torch.zeros_like(parameter) for parameter in parameters]
         logged: dict[str, list[Tensor]] = {}
@@ -189,10 +185,6 @@ def _add_clipped(sums: Sequence[Tensor], parameters: Sequence[nn.Parameter], nor
 
 def noise_multiplier_of_runs(config: PatientPrivacyConfig, patients: int, epochs: int, *, runs: int = 1) -> float:
     """The smallest z, to 1 per cent of epsilon, with which so many runs over the same patients spend it together.
-
-    Args:
-        patients: that each run learns from.
-        epochs: of a run, over all stages.
 
     Raises ConfigError where no noise is enough, and MissingDependency without Opacus.
     """

@@ -29,8 +29,7 @@ def train_step(
 ) -> dict[str, Tensor]:
     """One update of the phase's networks; returns its raw terms and any dynamic weights.
 
-    Args:
-        privacy: of the patients; none: the gradient is the batch's own.
+    Without `privacy` of the patients the gradient is the batch's own.
     """
     backpropagate = partial(_backpropagate, system, phase, config=config, state=state, world=world)
     if privacy is None:

@@ -40,8 +40,7 @@ class Tracker:
     ) -> None:
         """A few validation examples: image, regions and what the system predicts, (B, C, H, W) each.
 
-        Args:
-            sides_known: (B,) whether the example's columns run from the patient's left to right.
+        `sides_known`: (B,) whether the example's columns run from the patient's left to right.
         """
 
     def warn(self, step: int, warning: str) -> None:

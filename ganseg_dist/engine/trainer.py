@@ -41,11 +41,7 @@ class StageData:
 def train_member(
     config: RunConfig, data: Mapping[str, StageData], world: World, tracker: Tracker, checkpoints: Checkpoints
 ) -> State:
-    """One member of a training world: what a local process and every Ray worker run. Seeds, builds and trains.
-
-    Args:
-        data: by `Stage.source`.
-    """
+    """Seed, build and train as one member of a world: a local process or a Ray worker. `data` is by `Stage.source`."""
     seeded(config, world.device)
     return train(build_system(config), data, config, world=world, tracker=tracker, checkpoints=checkpoints)
 
@@ -59,11 +55,9 @@ def train(
     tracker: Tracker,
     checkpoints: Checkpoints,
 ) -> State:
-    """Every stage of a run, from the newest whole checkpoint or from the start.
+    """Every stage of a run, from the newest whole checkpoint or from the start; `data` is by `Stage.source`.
 
-    Args:
-        system: built after `seeded`, so that its initial weights follow from the seed.
-        data: by `Stage.source`.
+    The system is built after `seeded`, so that its initial weights follow from the seed.
     """
     state = prepare_state(system, config, world)
     newest = checkpoints.latest(partial(tracker.warn, 0))
@@ -80,9 +74,8 @@ def train(
 def seeded(config: RunConfig, device: torch.device | None = None) -> None:
     """Fix the threads and seeds that the same weights depend on. Call it before building the system.
 
-    Args:
-        device: where training runs; none is the GPU where there is one. The CPU alone is held to bitwise the same
-            weights: on a GPU some operations have no deterministic version.
+    Without a device, training runs on the GPU where there is one. The CPU alone is held to bitwise the same weights: on
+    a GPU some operations have no deterministic version.
     """
     torch.set_num_threads(config.train.threads)
     torch.manual_seed(config.seed)

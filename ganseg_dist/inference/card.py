@@ -25,11 +25,7 @@ def model_card(
     run: RunRecord,
     federation: FederationRecord | None = None,
 ) -> str:
-    """Write Markdown from a run's records. It has counts alone and names no patient or path.
-
-    Args:
-        federation: the record of a run that sites trained together.
-    """
+    """Write Markdown from a run's records. It has counts alone and names no patient or path."""
     scores = _scores_kept(history, run.kept) if history else {}
     record = federation if federation is not None and federation.rounds else None
     epochs = record.epochs_done[-1] if record else len(history)  # history has only the last epoch of a round

@@ -13,11 +13,7 @@ from ganseg_dist.run_record import Kept, RunRecord
 
 
 def federation_lines(record: FederationRecord, config: RunConfig, run: RunRecord) -> list[str]:
-    """The card's section, Markdown. Sites are named; no patient is.
-
-    Args:
-        run: run.json, with the networks that stayed at the sites and the epochs kept.
-    """
+    """The card's section, Markdown. Sites are named; no patient is."""
     return [
         "## Federation",
         f"- Sites: {', '.join(f'{name}{_describe_counts(record.sites.get(name))}' for name in record.names)}",
@@ -38,11 +34,7 @@ MEMORISATION = (
 
 
 def describe_local_data(absent: Sequence[str]) -> str:
-    """List what no site ever sent.
-
-    Args:
-        absent: networks that were not shared.
-    """
+    """List what no site ever sent, with the networks that were not shared."""
     return ", ".join(["images, masks, optimizer states", *(f"the {name}" for name in absent)])
 
 
@@ -95,11 +87,7 @@ def _describe_patient_privacy(config: RunConfig) -> list[str]:
 
 
 def kept_round(rounds: Sequence[RoundRecord], kept: Mapping[str, Kept]) -> RoundRecord:
-    """The last stage's round that ended with the epoch which was kept, or its last where none did.
-
-    Args:
-        kept: the kept epoch by stage, as in run.json.
-    """
+    """The last stage's round that ended with the stage's kept epoch, or its last where none did."""
     stage = rounds[-1].stage
     of_stage = [record for record in rounds if record.stage == stage]
     epoch = kept[stage].epoch if stage in kept else None

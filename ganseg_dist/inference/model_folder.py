@@ -57,15 +57,10 @@ def write_model(
     facts: Mapping[str, Any],
     thresholds: Thresholds,
 ) -> None:
-    """Put a model folder together beside its place, then move it there.
+    """Put a model folder together beside its place, then move it there, with the weights of a checkpoint.
 
-    Args:
-        weights: the checkpoint's networks.safetensors.
-        scheme: labels of the regions that the model segments.
-        card: the model card's Markdown.
-        facts: the facts behind the card, for programs: phantom or not, cohort, versions.
-
-    Raises RunError naming a tensor that is not finite.
+    `facts` are those behind the card, for programs: phantom or not, cohort, versions. Raises RunError naming a tensor
+    that is not finite.
     """
     _check_finite(load_file(weights), weights, "training diverged: lower train.learning_rate and train again")
     with whole_folder(folder) as unfinished:

@@ -43,11 +43,9 @@ def write_case(
     """Write one case's mask and extras; returns the files, the mask first.
 
     NIfTI in, NIfTI out on the grid of the model's first modality. A single picture gives a PNG; a stack of pictures
-    gives a folder of PNGs named as the slices; both lie on the pictures as displayed, upright and without EXIF. Raises
-    DataError where `out` is the folder of the case's own images or mask.
-
-    Args:
-        name: begins the names of the case's files and must be a valid file name; none: `folder_name` of the case's id.
+    gives a folder of PNGs named as the slices; both lie on the pictures as displayed, upright and without EXIF. Names
+    of files begin with `name`, a valid file name, by default the case's id made one. Raises DataError where `out` is
+    the folder of the case's own images or mask.
     """
     name = folder_name(case.id) if name is None else name
     source = case.images[predictor.modalities[0]].files  # whose grid the prediction is on

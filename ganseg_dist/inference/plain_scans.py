@@ -41,11 +41,7 @@ def plain_scans(folder: Path, modalities: Sequence[str], in_file: Sequence[str])
 
     Files are a case's modalities where their names say so, in one folder for all cases or a folder a case:
     `CASE_t1.nii.gz`, `CASE-t1c.nii.gz`, `CASE/T1.nii.gz`. Else each file is a case: a volume for a model of one
-    modality (nnU-Net's `CASE_0000.nii.gz` too), or one with a channel for each.
-
-    Args:
-        modalities: what the model needs.
-        in_file: modalities in the channel order of the files that the model learnt from.
+    modality (nnU-Net's `CASE_0000.nii.gz` too), or one with a channel for each, in the order of `in_file`.
 
     Raises DataError naming two files that could be one modality of a case, and one that names channels by numbers
     alone.

@@ -69,12 +69,7 @@ def usable_device(name: str) -> torch.device:
 
 
 def check_finite(name: str, part: str, values: npt.ArrayLike) -> None:
-    """Raises DataError where a model's output holds NaN or infinity.
-
-    Args:
-        name: names the case, or whatever the values belong to.
-        part: what the values are, such as probability.
-    """
+    """Raises DataError, naming the case, where this part of a model's output holds NaN or infinity."""
     finite = np.isfinite(values)
     if not finite.all():
         n_bad = finite.size - int(finite.sum())

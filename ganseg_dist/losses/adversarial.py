@@ -37,12 +37,8 @@ def hole_l1_loss(reconstruction: Tensor, image: Tensor, holes: Tensor) -> Tensor
 def edge_map(mask: Tensor, grid: tuple[int, int]) -> Tensor:
     """|Laplacian(dilate5(M))| of GANet-Seg Eqs. 11-12, max-pooled to the discriminator's grid.
 
-    Args:
-        mask: (B, 1, H, W) in [0, 1].
-        grid: the discriminator's output sides.
-
-    Returns:
-        (B, 1, *grid), detached: with a gradient through the weights, a flat mask would minimise the loss.
+    (B, 1, H, W) in [0, 1] to (B, 1, *grid), detached: with a gradient through the weights, a flat mask would minimise
+    the loss.
     """
     expanded = F.max_pool2d(mask.detach().float(), 5, stride=1, padding=2)
     return F.adaptive_max_pool2d(laplacian(expanded).abs(), grid)
@@ -77,11 +73,7 @@ def adversarial_feedback_loss_paper(filled_logits: Tensor) -> Tensor:
 def diversity_loss(one: Tensor, other: Tensor, z: Tensor, other_z: Tensor) -> Tensor:
     """-|G(z1) - G(z2)|_1 / |z1 - z2|_1 for each example, then the mean (Yang et al. 2019, diversity-sensitive GANs).
 
-    Lowest where two different z give two very different images.
-
-    Args:
-        one, other: (B, C, H, W) images of one condition.
-        z, other_z: (B, K) noise that `one` and `other` were generated from.
+    Lowest where two different z (B, K) give two very different images (B, C, H, W) of one condition.
     """
     images = (one.float() - other.float()).abs().flatten(1).mean(1)
     noises = (z.float() - other_z.float()).abs().flatten(1).mean(1)

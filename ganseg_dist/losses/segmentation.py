@@ -11,11 +11,9 @@ DICE_SMOOTHING = 1.0
 
 
 def binary_cross_entropy_loss(logits: Tensor, truth: Tensor, *, reduce: str = "mean") -> Tensor:
-    """GANet-Seg Eq. 3 on each region's own sigmoid, averaged over pixels.
+    """GANet-Seg Eq. 3 on each region's own sigmoid; logits and truth (B, R, H, W), truth in {0, 1}.
 
-    Args:
-        logits, truth: (B, R, H, W); truth in {0, 1}.
-        reduce: "mean", or the paper's "sum" over pixels, which makes the loss grow with the image.
+    A mean over pixels, or the paper's "sum", which makes the loss grow with the image.
     """
     per_pixel = F.binary_cross_entropy_with_logits(logits.float(), truth.float(), reduction="none")
     return per_pixel.mean() if reduce == "mean" else per_pixel.sum(dim=(1, 2, 3)).mean()
@@ -30,8 +28,7 @@ def categorical_cross_entropy_loss(logits: Tensor, classes: Tensor, *, reduce: s
 def dice_loss(probability: Tensor, truth: Tensor) -> Tensor:
     """GANet-Seg Eq. 4: 1 - 2 |P * T| / (|P| + |T|), for each example and region, then the mean.
 
-    Args:
-        probability, truth: (B, R, H, W) in [0, 1].
+    Both (B, R, H, W) in [0, 1].
     """
     probability, truth = probability.float(), truth.float()
     overlap = (probability * truth).sum(dim=(2, 3))

@@ -28,12 +28,8 @@ def gradient_penalty(
 ) -> Tensor:
     """Eq. 3, last term: E[(|grad D(x^)|_2 - 1)^2] at x^ = mix * x + (1 - mix) * G(z).
 
-    In float32 even under mixed precision: bf16 has no number between 1 and 1.0078.
-
-    Args:
-        critic: (B, C, H, W) to (B,), each value from its own image alone.
-        real, fake: (B, C, H, W).
-        mix: (B,) in [0, 1], sampled uniformly.
+    In float32 even under mixed precision: bf16 has no number between 1 and 1.0078. The critic gives (B,) values of
+    (B, C, H, W), each from its own image alone; mix is (B,) in [0, 1], sampled uniformly.
     """
     share = mix.float()[:, None, None, None]
     between = (share * real.float() + (1 - share) * fake.detach().float()).requires_grad_()

@@ -113,15 +113,9 @@ class OperatingPoint:
 def classification_scores(
     truth: Labels, probability: Probabilities, patients: Sequence[str], classes: Sequence[str]
 ) -> ClassificationScores:
-    """Score images whose class is known.
+    """Score N images of known class, (N,) indices, by probabilities (N, K) whose rows add up to 1.
 
     An image is predicted as the class of its highest probability, the first of equals.
-
-    Args:
-        truth: (N,) index of each image's class.
-        probability: (N, K) in [0, 1], each row adding up to 1.
-        patients: each image's patient.
-        classes: K names.
 
     Raises DataError when there are no images, or truth, probabilities, patients and classes do not fit together.
     """

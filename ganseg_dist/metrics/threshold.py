@@ -115,9 +115,7 @@ class ThresholdScan:
     def dice(self, row: int = 0, chosen: Sequence[float | None] = ()) -> npt.NDArray[np.float64]:
         """(N, K): Dice of every case at every threshold of a region. Both empty 1, one empty 0.
 
-        Args:
-            row: the region's.
-            chosen: thresholds of all regions, of which only those of the regions inside this one are used.
+        Of the `chosen` thresholds of all regions, only those of the regions inside this one are used.
         """
         case, passed, truth, counts = self._decoded()
         in_inner = np.zeros(len(case), bool)

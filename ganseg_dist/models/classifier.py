@@ -21,10 +21,7 @@ PREFIXES = ("detector.", "classifier.")
 class Classifier(nn.Module):
     """Convolution blocks with max-pooling between them, global mean and maximum, a linear head.
 
-    Args:
-        channels_in: input channels.
-        classes: K.
-        widths: channels of the blocks, finest first; the side is halved len(widths) - 1 times.
+    `widths` are the channels of the blocks, finest first; the side is halved len(widths) - 1 times.
     """
 
     def __init__(self, channels_in: int, classes: int, widths: Sequence[int]) -> None:

@@ -21,11 +21,8 @@ from ganseg_dist.models.layers import group_norm, small_initialise, strided_laye
 class DCGANGenerator(nn.Module):
     """G(z): projected onto a coarse grid, then upsampled level by level.
 
-    Args:
-        latent_size: length of z, including a condition's part.
-        channels: image channels C.
-        size: side of the images, a multiple of 2 ** (len(widths) - 1).
-        widths: channels of the levels, finest first.
+    `widths` are the levels' channels, finest first; the images' side is a multiple of 2 ** (len(widths) - 1). z includes
+    a condition's part.
     """
 
     def __init__(self, latent_size: int, channels: int, size: int, widths: Sequence[int]) -> None:
@@ -54,12 +51,9 @@ class DCGANGenerator(nn.Module):
 class DCGANDiscriminator(nn.Sequential):
     """Strided 4x4 convolutions with LeakyReLU 0.2, then one convolution over the whole remaining map.
 
-    (B, channels_in, size, size) to logits (B, outputs); positive is real. Without a sigmoid, so that it
-    serves as WGAN-GP's critic too.
-
-    Args:
-        outputs: number of logits: 1, or one per class, as in a projection discriminator of image and class, with
-            the class's own weights over the last features (Miyato and Koyama 2018, Eq. 3).
+    (B, channels_in, size, size) to logits (B, outputs); positive is real. Without a sigmoid, so that it serves as
+    WGAN-GP's critic too. One output, or one per class, as in a projection discriminator of image and class, with the
+    class's own weights over the last features (Miyato and Koyama 2018, Eq. 3).
     """
 
     def __init__(self, channels_in: int, size: int, widths: Sequence[int], outputs: int = 1) -> None:

@@ -13,12 +13,9 @@ from ganseg_dist.models.layers import conv_block, instance_norm, xavier_initiali
 class UNet(nn.Module):
     """U-Net of GANet-Seg, Section 4.1.2: 2x2 max-pool down, transposed convolution up, skips, 1x1 head.
 
-    Args:
-        channels_in: input channels.
-        channels_out: output channels.
-        widths: channels at each resolution, finest first; the side is halved len(widths) - 1 times.
-        smooth: upsample by repeating pixels and a 3x3 convolution instead of a transposed one, which causes
-            checkerboard artefacts in generated images.
+    `widths` are the channels at each resolution, finest first; the side is halved len(widths) - 1 times. A smooth one
+    upsamples by repeating pixels and a 3x3 convolution instead of a transposed one, which causes checkerboard artefacts
+    in generated images.
     """
 
     def __init__(self, channels_in: int, channels_out: int, widths: Sequence[int], *, smooth: bool = False) -> None:
@@ -38,9 +35,8 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
         """(B, channels_in, H, W), sides divisible by `downsampling`, to (B, channels_out, H, W).
 
-        Args:
-            kept: (B, sum(widths[1:])), a dropout factor for each feature of the decoder, coarsest first: 0 drops it.
-                The caller samples it, so that dropout depends on seed, epoch and example alone.
+        `kept`, (B, sum(widths[1:])), is a dropout factor for each feature of the decoder, coarsest first: 0 drops it.
+        The caller samples it, so that dropout depends on seed, epoch and example alone.
         """
         skips: list[Tensor] = []
         for block in self.encoder:

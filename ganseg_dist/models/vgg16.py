@@ -25,10 +25,7 @@ FIRST, LAST = "features.0.weight", "classifier.6"
 class VGG16(nn.Module):
     """VGG16 without batch normalisation, randomly initialised; parameters are named as torchvision names them.
 
-    Args:
-        channels_in: input channels.
-        classes: classes K.
-        width: channels of the first block; 64 is the published network, fewer give a smaller one of the same structure.
+    `width` is that of the first block: 64 in the published network, fewer give a smaller one of the same structure.
     """
 
     def __init__(self, channels_in: int, classes: int, width: int = 64) -> None:
@@ -57,9 +54,8 @@ class VGG16(nn.Module):
     def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
         """(B, channels_in, H, W) to logits (B, K).
 
-        Args:
-            kept: (B, 2 * hidden_units(width)), a dropout factor for each unit of the two hidden layers. The
-                caller samples it, so that dropout depends on seed, epoch and example alone.
+        `kept`, (B, 2 * hidden_units(width)), is a dropout factor for each unit of the two hidden layers. The caller
+        samples it, so that dropout depends on seed, epoch and example alone.
         """
         units = F.adaptive_avg_pool2d(self.features(x), POOLED).flatten(1)
         for layer, factors in zip(("0", "3"), (None, None) if kept is None else kept.chunk(2, dim=1), strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -86,8 +86,7 @@ class Monitor:
     def best_epoch(self, epochs: Mapping[int, Mapping[str, float]]) -> int | None:
         """Of a stage's epochs, by their scores, the first of the best; none where there is nothing to watch.
 
-        Args:
-            epochs: scores by epoch; a federation scores the last epoch of each round alone.
+        A federation scores the last epoch of each round alone.
         """
         values = {epoch: self.value(scores) for epoch, scores in epochs.items() if epoch >= self.since}
         watched = {epoch: value for epoch, value in values.items() if value is not None}
@@ -202,6 +201,17 @@ class System(Protocol):
 
     def predict(self, batch: Batch) -> Prediction:
         """Masks, images and scores: what metrics, exports and synthesis use."""
+
+
+class LossesByPhase:
+    """`System.losses` of a system that has a method `_PHASE_losses` for each of its phases."""
+
+    def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
+        """The phase's raw terms. Raises ValueError for a phase that the system does not have."""
+        terms: Callable[[Batch], dict[str, Tensor]] | None = getattr(self, f"_{phase}_losses", None)
+        if terms is None:
+            raise ValueError(f"{type(self).__name__} has no phase {phase!r}")
+        return terms(batch)
 
 
 class Segments(System, Protocol):

@@ -16,11 +16,6 @@ class FeatureGenerator(nn.Module):
 
     The last skip leads from the input itself to the output layer: normalisation inside the U-Net forgets absolute
     intensities, and a feature map has to hold them.
-
-    Args:
-        channels_in: channels of image and initial mask.
-        channels_out: channels of the feature map.
-        widths: channels of the U-Net's levels, finest first.
     """
 
     def __init__(self, channels_in: int, channels_out: int, widths: Sequence[int]) -> None:

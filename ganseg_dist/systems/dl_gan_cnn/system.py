@@ -25,7 +25,7 @@ from ganseg_dist.losses.adversarial import discriminator_loss, generator_loss
 from ganseg_dist.models.classifier import Classifier, load_pretrained
 from ganseg_dist.models.dcgan import DCGANDiscriminator
 from ganseg_dist.models.vgg16 import VGG16, hidden_units
-from ganseg_dist.systems.base import Alarm, Monitor, Phase, Prediction, Ratio, Stage
+from ganseg_dist.systems.base import Alarm, LossesByPhase, Monitor, Phase, Prediction, Ratio, Stage
 from ganseg_dist.systems.classes import classification_ratios, cross_entropies
 from ganseg_dist.systems.dl_gan_cnn.config import DLGANCNNConfig
 from ganseg_dist.systems.dl_gan_cnn.networks import FeatureGenerator
@@ -54,7 +54,7 @@ class DropoutSampler:
         return {"kept": ((rng.random(self.units) >= DROPOUT) / (1 - DROPOUT)).astype(np.float32)}
 
 
-class DLGANCNN:
+class DLGANCNN(LossesByPhase):
     """Networks `classifier`, and with the GAN `generator` and `discriminator`; stages `features` and `classify`.
 
     Preparation appends the k-means mask to the image's channels where `data.clusters` is set; a batch's image is then
@@ -87,19 +87,6 @@ class DLGANCNN:
         self.stages: tuple[Stage, ...] = (_classify_stage(config, system),)
         if system.gan:
             self.stages = (_features_stage(config, system, self.paper), *self.stages)
-
-    def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
-        """Raw terms of `discriminator`, `generator` and `classifier`."""
-        match phase:
-            case "discriminator":
-                return self._discriminator_losses(batch)
-            case "generator":
-                return self._generator_losses(batch)
-            case "classifier":
-                with torch.no_grad():
-                    inputs = self._classified_image(batch)
-                return {"cross_entropy": cross_entropies(self._logits(inputs, batch.samples), batch.label).mean()}
-        raise ValueError(f"DL-GAN-CNN has no phase {phase!r}")
 
     def validate(self, stage: str, batch: Batch) -> dict[str, Ratio]:
         """How near G's maps come to the real ones; or the classifier's accuracy and cross-entropy."""
@@ -149,6 +136,11 @@ class DLGANCNN:
             "adversarial": generator_loss(fake, torch.ones_like(fake)),
             "reconstruction": (made - self.real_features(batch)).abs().mean(),
         }
+
+    def _classifier_losses(self, batch: Batch) -> dict[str, Tensor]:
+        with torch.no_grad():
+            inputs = self._classified_image(batch)
+        return {"cross_entropy": cross_entropies(self._logits(inputs, batch.samples), batch.label).mean()}
 
     def _likeness(self, batch: Batch) -> dict[str, Ratio]:
         """`l1` over the foreground between generated and real map; `presence`, how bright the generated one is inside

@@ -23,7 +23,7 @@ from ganseg_dist.losses.diffaugment import augment, sample_view
 from ganseg_dist.losses.wasserstein import critic_feedback_loss, critic_loss, gradient_penalty
 from ganseg_dist.models.classifier import Classifier, load_pretrained
 from ganseg_dist.models.dcgan import DCGANDiscriminator, DCGANGenerator
-from ganseg_dist.systems.base import Alarm, Monitor, Phase, Prediction, Ratio, Stage
+from ganseg_dist.systems.base import Alarm, LossesByPhase, Monitor, Phase, Prediction, Ratio, Stage
 from ganseg_dist.systems.classes import classification_ratios, cross_entropies
 from ganseg_dist.systems.gan_detector.config import GANDetectorConfig
 
@@ -57,7 +57,7 @@ class LatentSampler:
         return samples
 
 
-class GANDetector:
+class GANDetector(LossesByPhase):
     """Networks `detector`, and with the GAN `generator` and `discriminator`; stages `synthesis` and `detect`.
 
     X_aug never touches the disk: to each of its real images the detector's every step adds a newly generated one.
@@ -96,17 +96,6 @@ class GANDetector:
         if system.synthesises:
             self.stages = (_synthesis_stage(config, system), *self.stages)
 
-    def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
-        """Raw terms of `discriminator`, `generator` and `detector`."""
-        match phase:
-            case "discriminator":
-                return self._discriminator_losses(batch)
-            case "generator":
-                return self._generator_losses(batch)
-            case "detector":
-                return self._detector_losses(batch)
-        raise ValueError(f"the GAN detector has no phase {phase!r}")
-
     def validate(self, stage: str, batch: Batch) -> dict[str, Ratio]:
         """How far two generated images differ; or the detector's accuracy and cross-entropy on real images."""
         return (
@@ -127,11 +116,9 @@ class GANDetector:
         return self.classes if self.conditional else (self.classes[LESION],)
 
     def generate(self, z: Tensor, label: Tensor) -> Tensor:
-        """G(z) or G(z | label), (B, C, H, W) in (-1, 1).
+        """G(z) or G(z | label), (B, C, H, W) in (-1, 1), of a normal z (B, latent_size).
 
-        Args:
-            z: (B, latent_size) normal.
-            label: (B,) int64; an unconditional generator makes lesions whatever it says.
+        An unconditional generator makes lesions whatever the label says.
         """
         images: Tensor = self.networks["generator"](
             torch.cat([z, self._one_hot(label).to(z.dtype)], dim=1) if self.conditional else z

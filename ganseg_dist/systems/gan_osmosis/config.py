@@ -14,6 +14,8 @@ class GANOsmosisConfig(SystemConfig):
 
     title: ClassVar[str] = "GAN-OSMOSIS"
 
+    unet_fields: ClassVar[tuple[str, ...]] = ("widths", "generator_widths")
+    patch_fields: ClassVar[tuple[str, ...]] = ("discriminator_widths",)
     generates_from: ClassVar[Literal["masks", "classes"] | None] = "masks"
     ablations: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "no segmentation term": {"system.segmentation_weight": 0.0},
@@ -78,13 +80,3 @@ class GANOsmosisConfig(SystemConfig):
     """Synthetic images in X_aug for each real one."""
     least_diversity: NonNegative = 0.002
     """Mean difference of two images of one mask, on the [-1, 1] scale, below which a collapse is warned of."""
-
-    @property
-    def unet_widths(self) -> Mapping[str, tuple[int, ...]]:
-        """Segmenter and generator."""
-        return {"widths": self.widths, "generator_widths": self.generator_widths}
-
-    @property
-    def patch_widths(self) -> Mapping[str, tuple[int, ...]]:
-        """Discriminator."""
-        return {"discriminator_widths": self.discriminator_widths}

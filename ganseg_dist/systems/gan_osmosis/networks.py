@@ -15,17 +15,10 @@ from ganseg_dist.models.unet import UNet
 class MaskConditionedGenerator(nn.Module):
     """G(z | y) and G(x) of GAN-OSMOSIS (algorithm, lines 8-9), the paper's one theta_G.
 
-    A stem for images, one for conditions, a U-Net that both share, and a head for each of the two answers.
-    With `shared=False` each answer has a U-Net of its own and the two learn nothing from each other.
-
-    Args:
-        channels: image channels C.
-        conditions: channels of what an image is made from: a mask's regions, with the foreground's outline where it is
-        shown.
-        regions: regions R of the mask it answers with.
-        widths: channels of the U-Net's levels, finest first.
-        noise: "dropout" drops coarse decoder features; "vector" joins z, as constant planes, to the condition.
-        vector_size: length of z.
+    A stem for images, one for conditions (a mask's regions, with the foreground's outline where it is shown), a U-Net
+    that both share, and a head for each of the two answers. With `shared=False` each answer has a U-Net of its own and
+    the two learn nothing from each other. Noise by "dropout" drops coarse decoder features; as a "vector", z joins the
+    condition as constant planes.
     """
 
     def __init__(
@@ -55,11 +48,9 @@ class MaskConditionedGenerator(nn.Module):
             small_initialise(generating)
 
     def generate(self, condition: Tensor, z: Tensor) -> Tensor:
-        """G(z | y): an image (B, C, H, W) in (-1, 1).
+        """G(z | y): an image (B, C, H, W) in (-1, 1) of a condition (B, conditions, H, W) in {0, 1}.
 
-        Args:
-            condition: (B, conditions, H, W) in {0, 1}.
-            z: (B, K); for dropout K = `noise_size(widths)` factors, 0 or 1 / (1 - p), else a normal vector.
+        z is (B, K); for dropout K = `noise_size(widths)` factors, 0 or 1 / (1 - p), else a normal vector.
         """
         if self.noise == "vector":
             condition = torch.cat([condition, z[..., None, None].expand(*z.shape, *condition.shape[-2:])], dim=1)

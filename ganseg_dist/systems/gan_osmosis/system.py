@@ -23,7 +23,7 @@ from ganseg_dist.losses.adversarial import discriminator_loss, diversity_loss, g
 from ganseg_dist.models.layers import small_initialise
 from ganseg_dist.models.patch_discriminator import PatchDiscriminator
 from ganseg_dist.models.unet import UNet
-from ganseg_dist.systems.base import Alarm, Monitor, Phase, Prediction, Ratio, Stage
+from ganseg_dist.systems.base import Alarm, LossesByPhase, Monitor, Phase, Prediction, Ratio, Stage
 from ganseg_dist.systems.gan_osmosis.config import GANOsmosisConfig
 from ganseg_dist.systems.gan_osmosis.networks import MaskConditionedGenerator, noise_size
 from ganseg_dist.systems.regions import Head, dice_names, dice_ratios, region_probability, segmentation_loss
@@ -51,7 +51,7 @@ class NoiseSampler:
         return ((rng.random(self.size) >= self.dropout) / (1 - self.dropout)).astype(np.float32)
 
 
-class GANOsmosis:
+class GANOsmosis(LossesByPhase):
     """Networks `segmenter`, and with the GAN `generator` and `discriminator`; stages `joint` and `segment`.
 
     X_aug never touches the disk: the segmenter's every step generates images from its batch's masks anew.
@@ -95,17 +95,6 @@ class GANOsmosis:
         self.stages: tuple[Stage, ...] = (_segment_stage(config),)
         if system.gan:
             self.stages = (_joint_stage(config, system), *self.stages)
-
-    def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
-        """Raw terms of `discriminator`, `generator` and `segmenter`."""
-        match phase:
-            case "discriminator":
-                return self._discriminator_losses(batch)
-            case "generator":
-                return self._generator_losses(batch)
-            case "segmenter":
-                return self._segmenter_losses(batch)
-        raise ValueError(f"GAN-OSMOSIS has no phase {phase!r}")
 
     def validate(self, stage: str, batch: Batch) -> dict[str, Ratio]:
         """Dice of G(x), L1 and diversity of G(z|y); or the segmenter's Dice on real images."""

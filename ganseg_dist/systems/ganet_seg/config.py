@@ -37,6 +37,8 @@ class GANetSegConfig(SystemConfig):
     title: ClassVar[str] = "GANet-Seg"
     paper_data: ClassVar[Mapping[str, Any]] = {"data.enhance": "paper", "data.blank_rate": 0.0}
 
+    unet_fields: ClassVar[tuple[str, ...]] = ("widths", "generator_widths")
+    patch_fields: ClassVar[tuple[str, ...]] = ("discriminator_widths",)
     ablations: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "no adversarial term": {"system.adversarial_weight": 0.0},
         "no size term": {"system.size_weight": 0.0},
@@ -129,13 +131,3 @@ class GANetSegConfig(SystemConfig):
     def gan_modalities(self) -> tuple[str, ...] | None:
         """Those of the healthy tissue it learnt."""
         return self.healthy_modalities
-
-    @property
-    def unet_widths(self) -> Mapping[str, tuple[int, ...]]:
-        """Segmenter and generator."""
-        return {"widths": self.widths, "generator_widths": self.generator_widths}
-
-    @property
-    def patch_widths(self) -> Mapping[str, tuple[int, ...]]:
-        """Discriminator."""
-        return {"discriminator_widths": self.discriminator_widths}

@@ -28,12 +28,9 @@ def evidence(
     healthy: Sequence[tuple[str, Volume]],
     lesions: Sequence[tuple[str, Volume, Labels]],
 ) -> Evidence | None:
-    """Of held-out slices; None for the control, which has no GAN, and without tumour-free slices.
+    """Of held-out slices, each with its patient: healthy images (C, size, size), and images with masks (R, size, size).
 
-    Args:
-        seed: of the drawn holes.
-        healthy: patient and image (C, size, size) of tumour-free slices.
-        lesions: patient, image and masks (R, size, size) of slices with a lesion.
+    None for the control, which has no GAN, and without tumour-free slices. The seed is that of the drawn holes.
     """
     if not system.config.gan or not healthy:
         return None

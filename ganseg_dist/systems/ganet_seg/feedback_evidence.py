@@ -48,11 +48,7 @@ class FeedbackEvidence:
 
 
 def feedback_evidence(system: GANetSeg, image: Volume, masks: Labels, owners: list[str]) -> FeedbackEvidence | None:
-    """Of slices (N, C, size, size) with masks (N, R, size, size); none where no lesion is large enough.
-
-    Args:
-        owners: each slice's patient.
-    """
+    """Of the owners' slices (N, C, size, size) with masks (N, R, size, size); none where no lesion is large enough."""
     truth = masks[:, WHOLE_TUMOUR] > 0
     large = [
         index

@@ -39,11 +39,7 @@ class HoleEvidence:
 
 
 def hole_evidence(system: GANetSeg, seed: int, image: Volume, owners: list[str]) -> HoleEvidence:
-    """Fill drawn holes in tumour-free slices (N, C', size, size) and compare with biharmonic inpainting.
-
-    Args:
-        owners: each slice's patient; intervals are over patients.
-    """
+    """Fill drawn holes in the owners' tumour-free slices (N, C', size, size) and compare with biharmonic inpainting."""
     chosen = evenly_spaced(len(image), MOST_SLICES)
     planes = torch.from_numpy(np.ascontiguousarray(image[chosen]))
     samples = [sample_holes(system.config.holes, np.random.default_rng([seed, 3, index])) for index in chosen]

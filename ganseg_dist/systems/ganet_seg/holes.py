@@ -31,11 +31,9 @@ def sample_holes(config: HoleConfig, rng: np.random.Generator) -> npt.NDArray[np
 
 
 def cut_holes(parameters: Tensor, foreground: Tensor) -> Tensor:
-    """The union of the drawn holes, (B, 1, H, W) float in {0, 1}, within the foreground.
+    """The union of the drawn holes, (B, 1, H, W) float in {0, 1}, within the foreground (B, 1, H, W) bool.
 
-    Args:
-        parameters: (B, count, 4 + 2 * WOBBLES) from `sample_holes`.
-        foreground: (B, 1, H, W) bool; an empty foreground gets no hole.
+    The parameters are (B, count, 4 + 2 * WOBBLES) from `sample_holes`. An empty foreground gets no hole.
     """
     height, width = foreground.shape[-2:]
     place, radii, tilt, amplitude, angle = torch.split(parameters, [1, 2, 1, WOBBLES, WOBBLES], dim=2)

@@ -32,15 +32,10 @@ def sample_lesion(channels: int, rng: np.random.Generator) -> dict[str, npt.NDAr
 def add_lesion(
     image: Tensor, foreground: Tensor, outline: Tensor, tone: Tensor, opacity: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Blend each channel towards a tone of its own inside a soft-edged outline.
+    """Blend each channel of (B, C, H, W) in [-1, 1] towards a tone of its own inside a soft-edged outline.
 
-    Args:
-        image: (B, C, H, W) in [-1, 1].
-        foreground: (B, 1, H, W) bool.
-        outline: (B, 1, 4 + 2 * WOBBLES), tone (B, C), opacity (B, 1): from `sample_lesion`.
-
-    Returns:
-        The image, and where it was changed, (B, 1, H, W) in {0, 1}.
+    Outline (B, 1, 4 + 2 * WOBBLES), tone (B, C) and opacity (B, 1) are from `sample_lesion`. Returns the image, and
+    where it was changed, (B, 1, H, W) in {0, 1}.
     """
     inside = cut_holes(outline, foreground)
     soft = F.avg_pool2d(inside, 5, stride=1, padding=2) * foreground

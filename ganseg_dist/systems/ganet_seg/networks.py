@@ -20,9 +20,7 @@ class InpaintingGenerator(nn.Module):
 
     The U-Net sees the occluded image with a smooth guess in its holes and the mask, and its output is added to
     the guess before the tanh. Instance normalisation forgets absolute intensities; the guess carries them across.
-
-    Args:
-        smooth_guess: False is the text's generator, which has to make everything up.
+    Without it, this is the text's generator, which has to make everything up.
     """
 
     def __init__(self, channels: int, widths: Sequence[int], *, smooth_guess: bool = True) -> None:
@@ -42,12 +40,9 @@ class InpaintingGenerator(nn.Module):
 def smooth_fill(kept: Tensor, known: Tensor) -> Tensor:
     """Fill what is not known by averages of what is, from coarse to fine.
 
-    Each pixel is `kept + (1 - known) * guess`, the guess being the filled image of half the resolution, whose
-    pixels are means over known pixels alone.
-
-    Args:
-        kept: (B, C, H, W), the image times `known`.
-        known: (B, 1, H, W) in [0, 1].
+    `kept` is (B, C, H, W), the image times `known`, which is (B, 1, H, W) in [0, 1]. Each pixel is
+    `kept + (1 - known) * guess`, the guess being the filled image of half the resolution, whose pixels are means over
+    known pixels alone.
     """
     if min(kept.shape[-2:]) <= 2:
         return kept + (1 - known) * kept.sum((2, 3), keepdim=True) / (known.sum((2, 3), keepdim=True) + EPSILON)

@@ -31,7 +31,7 @@ from ganseg_dist.losses.adversarial import (
 from ganseg_dist.losses.segmentation import size_consistency_loss, sparsity_penalty
 from ganseg_dist.models.patch_discriminator import PatchDiscriminator
 from ganseg_dist.models.unet import UNet
-from ganseg_dist.systems.base import Balance, Monitor, Phase, Prediction, Ratio, Stage
+from ganseg_dist.systems.base import Balance, LossesByPhase, Monitor, Phase, Prediction, Ratio, Stage
 from ganseg_dist.systems.ganet_seg.config import GANetSegConfig, HoleConfig
 from ganseg_dist.systems.ganet_seg.holes import cut_holes, sample_holes
 from ganseg_dist.systems.ganet_seg.lesions import add_lesion, sample_lesion
@@ -65,7 +65,7 @@ class HealthySampler:
         return {"holes": sample_holes(self.holes, rng), **sample_lesion(self.channels, rng)}
 
 
-class GANetSeg:
+class GANetSeg(LossesByPhase):
     """Networks `segmenter`, and with the GAN `generator` and `discriminator`; stages `healthy` and `segment`."""
 
     def __init__(self, config: RunConfig) -> None:
@@ -99,19 +99,6 @@ class GANetSeg:
         if self.config.gan:
             self.stages = (_healthy_stage(config, self.config), *self.stages)
 
-    def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
-        """Raw terms of `generator`, `discriminator`, `supervised` and `adversarial`."""
-        match phase:
-            case "generator":
-                return self._generator_losses(batch)
-            case "discriminator":
-                return self._discriminator_losses(batch)
-            case "supervised":
-                return {"segmentation": self._segmentation_loss(self.networks["segmenter"](batch.image), batch)}
-            case "adversarial":
-                return self._adversarial_losses(batch)
-        raise ValueError(f"GANet-Seg has no phase {phase!r}")
-
     def validate(self, stage: str, batch: Batch) -> dict[str, Ratio]:
         """`hole_l1` on healthy tissue, or each region's Dice at 0.5 over the cases that have it."""
         if stage == "healthy":
@@ -138,11 +125,9 @@ class GANetSeg:
         )
 
     def fill(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """`x * (1 - M) + G(x * (1 - M), M) * M` and G's raw output.
+        """`x * (1 - M) + G(x * (1 - M), M) * M` and G's raw output; x (B, C', H, W) in [-1, 1].
 
-        Args:
-            image: (B, C', H, W) in [-1, 1].
-            mask: (B, 1, H, W) in [0, 1], soft while it is being learnt.
+        The mask, (B, 1, H, W) in [0, 1], is soft while it is being learnt.
         """
         kept = image * (1 - mask)
         reconstruction = self.networks["generator"](kept, mask)
@@ -190,6 +175,9 @@ class GANetSeg:
             lesion_logits = discriminator(with_lesion)
             terms["lesion"] = discriminator_loss(real_logits, lesion_logits, self._judged(lesion, lesion_logits))
         return terms
+
+    def _supervised_losses(self, batch: Batch) -> dict[str, Tensor]:
+        return {"segmentation": self._segmentation_loss(self.networks["segmenter"](batch.image), batch)}
 
     def _adversarial_losses(self, batch: Batch) -> dict[str, Tensor]:
         logits = self.networks["segmenter"](batch.image)

@@ -58,8 +58,7 @@ class Reader(ABC):
     def cases(self, root: Path, scheme: LabelScheme | None = None) -> tuple[Case, ...]:
         """Every case under a recognised root, in name order. Raises DataError.
 
-        Args:
-            scheme: for all masks, whatever files and names say; None: as these say, else UNSTATED.
+        `scheme` is for all masks, whatever files and names say; None: as these say, else UNSTATED.
         """
 
 
