@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ganseg_dist.config import RunConfig
 from ganseg_dist.data.cohort import Cohort, Split, split_by_patient
-from ganseg_dist.data.phantom import make_phantom
+from ganseg_dist.data.phantom.folder import make_phantom
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.store import content_hash, prepare_case
 from ganseg_dist.engine.trainer import StageData

@@ -38,6 +38,15 @@ def verify_listed(record: Path, digests: Mapping[str, str], verify: Callable[[Pa
         verify(record.parent / name, digest)
 
 
+def first_damage(record: Path, verify: Callable[[Path, str], None] = verify_file) -> Damaged | None:
+    """The first damage to a sealed record or to a file whose digest is among its `digests`; None where all is whole."""
+    try:
+        verify_listed(record, read_sealed(record).get("digests", {}), verify)
+    except Damaged as damage:
+        return damage
+    return None
+
+
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record with its digest, for JSON."""
     return {**record, DIGEST: _json_digest(record)}

@@ -27,7 +27,7 @@ def shared_data() -> Path:
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cohort of seven patients and one healthy subject from two sites at 6 mm; read it, do not change it."""
     pytest.importorskip("nilearn", reason="phantoms are made of nilearn's MNI152 maps")
-    from ganseg_dist.data.phantom import make_phantom
+    from ganseg_dist.data.phantom.folder import make_phantom
 
     folder = tmp_path_factory.mktemp("phantom") / "cohort"
     make_phantom(folder, patients=7, healthy=1, sites=2, seed=1, spacing_mm=6.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,7 @@ def check(
             "regions": list(cohort.regions),
             "labels": cohort.scheme.to_json() if cohort.schemes else None,
             "classes": list(cohort.classes),
-            "findings": [finding.to_dict() for finding in findings],
+            "findings": [asdict(finding) for finding in findings],
             "unfit_recipes": unfit,
         }
         show.echo_json(summary)

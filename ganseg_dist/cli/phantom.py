@@ -27,7 +27,7 @@ def phantom(
     MNI152 anatomy, deformed for each patient, with synthetic tumours, as BraTS 2020 lays it out. It is a phantom:
     good for trying and testing, never evidence about patients. Interrupted and started again, it goes on.
     """
-    from ganseg_dist.data.phantom import make_phantom
+    from ganseg_dist.data.phantom.folder import make_phantom
 
     healthy = patients // 4 if healthy is None else healthy
     with show.bar("Making phantom subjects") as advance:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from scipy.special import entr
 
 from ganseg_dist.data.formats import Volume
 
@@ -94,10 +95,7 @@ def _levels(volume: Coarse) -> Levels:
 def _shared_information(first: Levels, second: Levels) -> float:
     """(H(A) + H(B)) / H(A, B) - 1, in [0, 1]: normalised mutual information (Studholme et al. 1999), less its floor."""
     joint = np.bincount((first * BINS + second).ravel(), minlength=BINS**2).reshape(BINS, BINS)
-    together = _entropy(joint)
-    return (_entropy(joint.sum(0)) + _entropy(joint.sum(1))) / together - 1 if together > 0 else 1.0
-
-
-def _entropy(counts: npt.NDArray[np.int64]) -> float:
-    probabilities = counts[counts > 0] / counts.sum()
-    return float(-(probabilities * np.log(probabilities)).sum())
+    together, first_alone, second_alone = (
+        float(entr(counts / joint.sum()).sum()) for counts in (joint, joint.sum(0), joint.sum(1))
+    )
+    return (first_alone + second_alone) / together - 1 if together > 0 else 1.0

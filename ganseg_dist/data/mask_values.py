@@ -1,20 +1,106 @@
-"""From the values stored in a mask file to our label values."""
+"""The values of a mask file: from pixels to whole numbers, and from those to our label values."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
 
-from ganseg_dist.data.cohort import Case
-from ganseg_dist.data.colours import colour_channels
-from ganseg_dist.data.formats import Volume, is_nifti
+from ganseg_dist.data.cohort import Case, Source
+from ganseg_dist.data.colours import channel_plane, colour_channels, split_colours
+from ganseg_dist.data.formats import Volume, as_float, decoding, is_nifti
 from ganseg_dist.data.grid import Flaw
 from ganseg_dist.data.labels import Labels
-from ganseg_dist.data.picture import is_lossy
+from ganseg_dist.data.picture import BRIGHTEST, Pixels, is_lossy
+from ganseg_dist.errors import DataError
 
 WHITE = (2**8 - 1, 2**16 - 1)
 """What a black-and-white picture of 8 or 16 bits stores for 1."""
+
+ROUNDING = 1e-3
+"""How far a value may lie from the whole number that it stands for: scaling and resampling cause such errors."""
+
+FEWEST_PROBABILITIES = 10
+"""Fractions between 0 and 1 of a probability map; a drawn mask with a few blurred values has fewer."""
+
+LEAST_BRIGHT = 64
+"""A JPEG whose brightest value is smaller shows nothing: compression alone leaves noise of up to some 30."""
+
+LEVELS = (1 / 8, 0.55)
+"""Shares of the brightest value between which a flat part of a JPEG is neither background nor structure."""
+
+FLATNESS = 0.1
+"""Share of the brightest value by which the 3 x 3 pixels of a flat part differ at most; edges differ by more."""
+
+MOST_FLAT = 0.05
+"""Flat pixels between the levels, as a share of the structure: a blurred edge has fewer down to a quality of 10."""
+
+
+def mask_plane(file: Path, pixels: Pixels, source: Source) -> Volume:
+    """(rows, columns): 1 where a mask is not black, its colours as 0xRRGGBB, or its values, as `source.reads` says.
+
+    A JPEG's bright half is 255, unless its colours count. Raises DataError for values that are no whole numbers.
+    """
+    with decoding(file, "picture"):
+        pixels = whole_numbers(file, pixels)
+        if source.reads == "colour code":  # on whole planes at once; float32 holds 24 bits exactly
+            red, green, blue = split_colours(file, pixels)
+            return np.asarray(red * np.float32(1 << 16) + green * np.float32(1 << 8) + blue, np.float32)
+        if source.channel is not None:
+            values = channel_plane(file, pixels, source.channel)
+        else:
+            values = as_float(np.maximum.reduce(split_colours(file, pixels)))
+        if is_lossy(file):
+            values = np.where(bright_half(file, values), np.float32(BRIGHTEST), np.float32(0))
+        return (values > 0).astype(np.float32) if source.reads == "not black" else values
+
+
+def whole_numbers(file: Path, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A mask's values, rounded where they lie within `ROUNDING` of a whole number. Raises DataError naming others."""
+    if not np.issubdtype(values.dtype, np.floating):
+        return values
+    not_finite = int((~np.isfinite(values)).sum())
+    if not_finite:
+        raise DataError(f"{file}: the mask has {not_finite} voxels that are NaN or infinite; export it again")
+    whole: npt.NDArray[Any] = np.rint(values)
+    fractions = np.unique(values[np.abs(values - whole) > ROUNDING])
+    if not fractions.size:
+        return whole
+    if values.min() >= 0 and values.max() <= 1 and fractions.size >= FEWEST_PROBABILITIES:
+        span = f"{fractions[0]:.3g} to {fractions[-1]:.3g}"
+        raise DataError(f"{file}: holds probabilities of {span}, no labels; cut them at a threshold, such as 0.5")
+    examples = ", ".join(str(value) for value in fractions[:5]) + (", ..." if fractions.size > 5 else "")
+    raise DataError(f"{file}: the mask has values that are no whole numbers, {examples}; round or recode it")
+
+
+def bright_half(file: Path, levels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """(rows, columns): True where a JPEG mask is at least half as bright as its brightest pixel.
+
+    All False where that pixel is below `LEAST_BRIGHT`. Raises DataError where a flat part is about half as bright
+    or less, so that no threshold can decide whether it counts.
+    """
+    levels = levels.astype(np.float32)
+    brightest = float(levels.max(initial=0))
+    if brightest < LEAST_BRIGHT:
+        return np.zeros(levels.shape, bool)
+    structure = levels >= brightest / 2
+    between = _flat_between(levels, brightest)
+    if between.size > MOST_FLAT * structure.sum():
+        problem = f"is a JPEG mask of several grey levels, such as {np.median(between):.0f} beside {brightest:.0f}"
+        raise DataError(f"{file}: {problem}; save it as PNG, or name its levels in masks/labels.json")
+    return structure
+
+
+def _flat_between(levels: Volume, brightest: float) -> Volume:
+    """The values of flat parts between `LEVELS`."""
+    lowest, highest = (share * brightest for share in LEVELS)
+    contrast = ndimage.maximum_filter(levels, 3) - ndimage.minimum_filter(levels, 3)
+    values: Volume = levels[(levels > lowest) & (levels < highest) & (contrast < FLATNESS * brightest)]
+    return values
 
 
 def translate_labels(raw: Volume, case: Case) -> tuple[Labels, tuple[int, ...], Flaw | None]:

@@ -114,9 +114,9 @@ def _is_usable(affine: Affine) -> bool:
 
 
 def _validate_spacing(file: Path, spacing: Sizes, extended: npt.NDArray[np.bool_], header: Any) -> None:
-    lowest, highest = PLAUSIBLE_MM
-    if ((spacing >= lowest) & (spacing <= highest))[extended].all():
+    if _fits(spacing[extended]):
         return
+    lowest, highest = PLAUSIBLE_MM
     name, mm = _unit(header)
     stored = spacing[extended] / mm
     fitting = [other for other, size in (*UNITS.values(), ("mm", 1.0)) if other != name and _fits(size * stored)]

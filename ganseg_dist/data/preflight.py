@@ -6,9 +6,9 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -19,9 +19,9 @@ from ganseg_dist.data.foreground import Mask, foreground_mask, is_skull_stripped
 from ganseg_dist.data.formats import Volume, is_image, is_nifti
 from ganseg_dist.data.grid import Flaw, Grid, distinct_notes, grid_flaw, reference_grid, reorient
 from ganseg_dist.data.labels import BRATS_2024_GLI, Labels
-from ganseg_dist.data.levels import LEAST_BRIGHT
 from ganseg_dist.data.listing import data_files, data_folders, files_below
 from ganseg_dist.data.mask_doubts import MOST_OUTSIDE, has_soft_edges, mask_doubt, share_outside
+from ganseg_dist.data.mask_values import LEAST_BRIGHT
 from ganseg_dist.data.picture import is_lossy, is_partly_transparent, load_picture, orientation
 from ganseg_dist.data.preprocess import from_picture_axes, native_foreground, to_picture_axes
 from ganseg_dist.data.readers import find_reader
@@ -88,10 +88,6 @@ class Finding:
         sentence = "; ".join(filter(None, (self.problem, self.remedy)))
         return ": ".join(filter(None, (self.case, self.file, sentence)))
 
-    def to_dict(self) -> dict[str, str]:
-        """For JSON."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class CaseReport:
@@ -112,19 +108,6 @@ class CaseReport:
     """Modalities whose voxels look like CT's, in Hounsfield units."""
     mask_values: tuple[int, ...] = ()
     """The stored values in the mask that the case's labels define, without background."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, report: Mapping[str, Any]) -> CaseReport:
-        """The inverse of `to_dict`."""
-        findings = tuple(Finding(**finding) for finding in report["findings"])
-        colours = tuple((red, green, blue) for red, green, blue in report["mask_colours"])
-        hounsfield, values = tuple(report["hounsfield"]), tuple(report["mask_values"])
-        optional = (report["mask_digest"], report["skull_stripped"], report["coloured"])
-        return cls(findings, dict(report["digests"]), *optional, colours, hounsfield, values)
 
 
 def expected_modalities(cohort: Cohort) -> tuple[str, ...]:
@@ -160,14 +143,16 @@ def _examine(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
         except DataError as error:
             findings.append(_unreadable(case, source, error))
     reference = reference_grid(list(grids.values())) if grids else None
-    constant = {modality for modality, volume in volumes.items() if _is_constant(volume)}
+    constant = {modality for modality, volume in volumes.items() if volume.min() == volume.max()}
     readable = {}
     for modality, volume in volumes.items():
-        flaws = list(_volume_findings(case, modality, volume, grids[modality], reference))
+        misplaced = grid_flaw(grids[modality], reference) if reference is not None else None
+        flaws = [flaw for flaw in (misplaced, voxel_flaw(modality, volume)) if flaw is not None]
         # One colour of a picture may be constant.
         if not flaws and modality in constant and not (_is_coloured(case) and constant < set(volumes)):
-            flaws.append(_constant(case, modality, volume))
-        findings += flaws
+            subject = "is of a single colour" if _is_coloured(case) else f"{modality} is constant ({volume.flat[0]:g})"
+            flaws = [Flaw("constant", f"{subject}, so it shows nothing", "export it again or leave the case out")]
+        findings += [_flaw_finding(case, _file(case, modality), flaw) for flaw in flaws]
         if not flaws:
             readable[modality] = volume
     findings += _missing_slices(case)
@@ -194,7 +179,8 @@ def _examine(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
         readable = {modality: reorient(volume, grids[modality], reference) for modality, volume in readable.items()}
     if _is_picture(case):
         findings += _mask_findings(case, mask, reference, _foreground_of_picture(case, readable, reference))
-        coloured = _is_read_in_colour(case, readable)
+        file = next(iter(case.images.values())).files[0]
+        coloured = shows_colour(file) if readable and not is_nifti(file) else None
         colours = _mask_colours(case)
         return CaseReport(tuple(findings), digests, mask_digest, None, coloured, colours, mask_values=values)
     findings += _copied_modalities(case, digests)
@@ -203,7 +189,7 @@ def _examine(case: Case, expected_modalities: Sequence[str]) -> CaseReport:
         findings += _mask_findings(case, mask, reference, None)
         return CaseReport(tuple(findings), digests, mask_digest, mask_values=values)
     findings += _unregistered(case, readable)
-    image = _on_picture_axes(readable, reference)
+    image = np.stack([to_picture_axes(volume, reference) for volume in readable.values()])  # the axes of preparation
     foreground = foreground_mask(image)
     findings += _mask_findings(case, mask, reference, from_picture_axes(foreground, reference))
     stripped = is_skull_stripped(image, foreground, reference.spacing_mm)
@@ -242,14 +228,9 @@ def check_cohort(
 def _missing_modalities(case: Case, expected: Sequence[str]) -> Iterator[Finding]:
     missing = [modality for modality in expected if modality not in case.images]
     if missing:
-        yield Finding(
-            case.id,
-            str(_folder(case)),
-            "missing-modality",
-            "error",
-            f"has no {', '.join(missing)}, which other cases have",
-            "add the file or leave the case out",
-        )
+        problem = f"has no {', '.join(missing)}, which other cases have"
+        remedy = "add the file or leave the case out"
+        yield Finding(case.id, str(_folder(case)), "missing-modality", "error", problem, remedy)
 
 
 def _unreadable(case: Case, source: Source, error: DataError) -> Finding:
@@ -260,22 +241,8 @@ def _unreadable(case: Case, source: Source, error: DataError) -> Finding:
     return Finding(case.id, file, "unreadable", "error", problem, remedy)
 
 
-def _flaw_finding(case: Case, file: str, flaw: Flaw) -> Finding:
-    return Finding(case.id, file, flaw.check, "error", flaw.problem, flaw.remedy)
-
-
-def _volume_findings(
-    case: Case, modality: str, volume: Volume, grid: Grid, reference: Grid | None
-) -> Iterator[Finding]:
-    file = _file(case, modality)
-    yield from _grid_findings(case, file, grid, reference)
-    if flaw := voxel_flaw(modality, volume):
-        yield _flaw_finding(case, file, flaw)
-
-
-def _grid_findings(case: Case, file: str, grid: Grid, reference: Grid | None) -> Iterator[Finding]:
-    if reference is not None and (flaw := grid_flaw(grid, reference)):
-        yield _flaw_finding(case, file, flaw)
+def _flaw_finding(case: Case, file: str, flaw: Flaw, severity: Severity = "error") -> Finding:
+    return Finding(case.id, file, flaw.check, severity, flaw.problem, flaw.remedy)
 
 
 def _header_notes(case: Case, grids: Mapping[str, Grid], mask_grid: Grid | None) -> Iterator[Finding]:
@@ -284,15 +251,7 @@ def _header_notes(case: Case, grids: Mapping[str, Grid], mask_grid: Grid | None)
     if case.mask is not None and mask_grid is not None:
         files.append((case.mask.files[0], mask_grid))
     for file, note in distinct_notes(files):
-        yield Finding(case.id, str(file), note.check, "warning", note.problem, note.remedy)
-
-
-def _constant(case: Case, modality: str, volume: Volume) -> Finding:
-    subject = "is of a single colour" if _is_coloured(case) else f"{modality} is constant ({volume.flat[0]:g})"
-    problem = f"{subject}, so it shows nothing"
-    return Finding(
-        case.id, _file(case, modality), "constant", "error", problem, "export it again or leave the case out"
-    )
+        yield _flaw_finding(case, str(file), note, "warning")
 
 
 def _is_coloured(case: Case) -> bool:
@@ -309,20 +268,6 @@ def _foreground_of_picture(case: Case, readable: Mapping[str, Volume], reference
     if _is_coloured(case) or not readable or reference is None:
         return None
     return native_foreground(readable.values(), reference)
-
-
-def _on_picture_axes(volumes: Mapping[str, Volume], grid: Grid) -> Volume:
-    """(C, rows, columns, slices), the axes of preparation."""
-    return np.stack([to_picture_axes(volume, grid) for volume in volumes.values()])
-
-
-def _is_read_in_colour(case: Case, readable: Mapping[str, Volume]) -> bool | None:
-    file = next(iter(case.images.values())).files[0]
-    return shows_colour(file) if readable and not is_nifti(file) else None
-
-
-def _is_constant(volume: Volume) -> bool:
-    return bool(volume.min() == volume.max())
 
 
 def _digest(volume: Volume | Labels) -> str:
@@ -357,8 +302,8 @@ def _copy_of_image(case: Case, mask: Source, digests: Mapping[str, str]) -> Find
         return None  # the mask has no such channel
     if _digest(to_picture_axes(volume, grid)) not in digests.values():
         return None
-    return Finding(
-        case.id, str(mask.files[0]), "copied-mask", "error", "the mask is the image itself", "put the mask in its place"
+    return _flaw_finding(
+        case, str(mask.files[0]), Flaw("copied-mask", "the mask is the image itself", "put the mask in its place")
     )
 
 
@@ -369,15 +314,16 @@ def _mask_findings(
     if case.mask is None or mask is None:
         return
     file = str(case.mask.files[0])
-    grid_findings = list(_grid_findings(case, file, mask.grid, reference))
-    yield from grid_findings
+    misplaced = grid_flaw(mask.grid, reference) if reference is not None else None
+    if misplaced is not None:
+        yield _flaw_finding(case, file, misplaced)
     if mask.flaw is not None:
         yield _flaw_finding(case, file, mask.flaw)
     elif not mask.labels.any():
         yield _empty_mask(case, case.mask)
     elif blurred := list(_blurred_mask(case, case.mask)):
         yield from blurred
-    elif reference is not None and not grid_findings:
+    elif reference is not None and misplaced is None:
         yield from _doubtful_mask(case, file, reorient(mask.labels, mask.grid, reference) > 0, foreground)
         yield from _turned_mask(case, case.mask)
 
@@ -403,7 +349,7 @@ def _doubtful_mask(case: Case, file: str, marked: Mask, foreground: Mask | None)
     if flaw := mask_doubt(marked, foreground, is_picture=is_picture):
         in_air = not is_picture and share_outside(marked, foreground) > MOST_OUTSIDE
         severity: Severity = "error" if in_air else "warning"
-        yield Finding(case.id, file, flaw.check, severity, flaw.problem, flaw.remedy)
+        yield _flaw_finding(case, file, flaw, severity)
 
 
 def _turned_mask(case: Case, mask: Source) -> Iterator[Finding]:
@@ -515,26 +461,22 @@ def _duplicates(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Findi
 
 
 def _duplicate_image(case: Case, modality: str, owner: Case) -> Finding:
-    file = _file(case, modality)
-    subject = "is" if _is_picture(case) else f"{modality} is"
+    same = "is the same image" if _is_picture(case) else f"{modality} is the same image"
+    other_class = "" if case.class_name == owner.class_name else f", which is of class {owner.class_name}"
+    check = "duplicate-image"
     if owner.part == "test" != case.part:
-        problem = f"{subject} the same image as the test case {owner.id}{_other_class(case, owner)}"
+        problem = f"{same} as the test case {owner.id}{other_class}"
         remedy = "leave it out of training, as --exclude-bad does"
-        return Finding(case.id, file, "duplicate-image", "error", problem, remedy)
-    if not case.patient_known:
-        problem = f"{subject} the same image as {owner.id}{_other_class(case, owner)}"
+    elif not case.patient_known:
+        problem = f"{same} as {owner.id}{other_class}"
         remedy = "leave one out, as --exclude-bad does: they could stand in training and test at once"
-        return Finding(case.id, file, "duplicate-image", "error", problem, remedy)
-    if case.patient == owner.patient:
-        problem = f"{subject} the same image as in case {owner.id} of the same patient"
-        return Finding(case.id, file, "duplicate-case", "error", problem, "leave one of the two cases out")
-    problem = f"{subject} the same image as in case {owner.id} of patient {owner.patient}"
-    remedy = "leave one out, or name one patient: it could stand in training and test at once"
-    return Finding(case.id, file, "duplicate-image", "error", problem, remedy)
-
-
-def _other_class(case: Case, owner: Case) -> str:
-    return "" if case.class_name == owner.class_name else f", which is of class {owner.class_name}"
+    elif case.patient == owner.patient:
+        check, problem = "duplicate-case", f"{same} as in case {owner.id} of the same patient"
+        remedy = "leave one of the two cases out"
+    else:
+        problem = f"{same} as in case {owner.id} of patient {owner.patient}"
+        remedy = "leave one out, or name one patient: it could stand in training and test at once"
+    return Finding(case.id, _file(case, modality), check, "error", problem, remedy)
 
 
 def _in_both_parts(cohort: Cohort) -> Iterator[Finding]:
@@ -584,7 +526,7 @@ def _unread_folders(cohort: Cohort) -> Iterator[Finding]:
     """Folders beside the cases with images that no case uses: misnamed ones would be ignored silently."""
     if not cohort.root.is_dir():
         return
-    used = {file for case in cohort.cases for source in _sources(case) for file in source.files}
+    used = _used_files(cohort)
     used_folders = {parent for file in used for parent in file.parents}
     reader = find_reader(cohort.layout)
     expected = reader.unread_folders if reader else ()
@@ -604,7 +546,7 @@ def _unread_files(cohort: Cohort) -> Iterator[Finding]:
     reader = find_reader(cohort.layout)
     if not cohort.root.is_dir() or (reader and reader.lists_cases):
         return
-    used = {file for case in cohort.cases for source in _sources(case) for file in source.files}
+    used = _used_files(cohort)
     folders = sorted({file.parent for file in used})
     beside = [file for folder in folders for file in data_files(folder) if is_image(file) and file not in used]
     if beside:
@@ -627,7 +569,8 @@ def _not_heads(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Findin
 
     Leaving out those cases alone would keep the ones without a lesion.
     """
-    outside = sum(any(_lies_in_air(finding) for finding in report.findings) for report in reports)
+    in_air = ("mask-outside", "error")
+    outside = sum(any((each.check, each.severity) == in_air for each in report.findings) for report in reports)
     masks = sum(report.mask_digest is not None for report in reports)
     if outside >= FEWEST_IN_AIR and outside > MOST_IN_AIR * masks:
         problem = (
@@ -635,10 +578,6 @@ def _not_heads(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Findin
             "these are hardly whole heads or brains"
         )
         yield Finding(COHORT, str(cohort.root), "no-heads", "error", problem, "train on scans of whole heads or brains")
-
-
-def _lies_in_air(finding: Finding) -> bool:
-    return (finding.check, finding.severity) == ("mask-outside", "error")
 
 
 def _outside_regions(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
@@ -686,8 +625,10 @@ def _single_label(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Fin
             yield Finding(COHORT, str(cohort.root), "single-label", "warning", problem, remedy)
 
 
-def _sources(case: Case) -> tuple[Source, ...]:
-    return (*case.images.values(), *([case.mask] if case.mask is not None else []))
+def _used_files(cohort: Cohort) -> set[Path]:
+    """The files of all images and masks."""
+    sources = [source for case in cohort.cases for source in (*case.images.values(), case.mask) if source is not None]
+    return {file for source in sources for file in source.files}
 
 
 def _mask_colours(case: Case) -> tuple[tuple[int, int, int], ...]:

@@ -17,8 +17,7 @@ from ganseg_dist.config import DataConfig
 from ganseg_dist.data.batch import BACKGROUND
 from ganseg_dist.data.clusters import clustered_channel, initial_mask
 from ganseg_dist.data.cohort import COLOURS
-from ganseg_dist.data.enhance import enhance
-from ganseg_dist.data.equalise import equalise
+from ganseg_dist.data.contrast import enhance, equalise
 from ganseg_dist.data.foreground import Mask, foreground_mask
 from ganseg_dist.data.formats import Volume
 from ganseg_dist.data.grid import Grid

@@ -24,7 +24,7 @@ from ganseg_dist.config import DataConfig
 from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.preprocess import intensities_of, prepare_scan, usable_slices
 from ganseg_dist.data.scan import load_scan
-from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file, verify_listed
+from ganseg_dist.digests import Damaged, first_damage, read_sealed, sealed, verify_file
 from ganseg_dist.errors import DataError
 from ganseg_dist.files import read_bytes, sha256
 
@@ -253,8 +253,4 @@ def write_prepared(
 
 def case_damage(folder: Path) -> Damaged | None:
     """The first damage found in a prepared case; None where it is complete."""
-    try:
-        verify_listed(folder / DESCRIPTION, read_sealed(folder / DESCRIPTION)["digests"], _verify_once)
-    except Damaged as damage:
-        return damage
-    return None
+    return first_damage(folder / DESCRIPTION, _verify_once)

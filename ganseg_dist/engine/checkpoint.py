@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ganseg_dist.atomic import UNFINISHED, save_new, unfinished_folder
-from ganseg_dist.digests import Damaged, read_sealed, sealed, verify_file, verify_listed
+from ganseg_dist.digests import Damaged, first_damage, read_sealed, sealed, verify_file
 from ganseg_dist.engine.state import Epoch, Position, State, flat_weights, weights_of
 from ganseg_dist.errors import RunError, one_line
 from ganseg_dist.files import sha256
@@ -134,11 +134,7 @@ class FolderCheckpoints(Checkpoints):
 
 def checkpoint_damage(folder: Path) -> Damaged | None:
     """The first thing in a checkpoint that is not as it was written; none where it is whole."""
-    try:
-        verify_listed(folder / DESCRIPTION, read_sealed(folder / DESCRIPTION).get("digests", {}))
-    except Damaged as damage:
-        return damage
-    return None
+    return first_damage(folder / DESCRIPTION)
 
 
 def read_position(folder: Path) -> Position:

@@ -21,8 +21,8 @@ from ganseg_dist.models.layers import group_norm, small_initialise, strided_laye
 class DCGANGenerator(nn.Module):
     """G(z): projected onto a coarse grid, then upsampled level by level.
 
-    `widths` are the levels' channels, finest first; the images' side is a multiple of 2 ** (len(widths) - 1). z includes
-    a condition's part.
+    `widths` are the levels' channels, finest first; the side is a multiple of 2 ** (len(widths) - 1). z includes a
+    condition's part.
     """
 
     def __init__(self, latent_size: int, channels: int, size: int, widths: Sequence[int]) -> None:

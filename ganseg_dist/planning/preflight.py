@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ganseg_dist.atomic import write_json
@@ -17,6 +17,7 @@ from ganseg_dist.data.store import content_hash
 from ganseg_dist.digests import Damaged, read_sealed, sealed
 from ganseg_dist.errors import DataError
 from ganseg_dist.planning.mapper import Mapper, map_here
+from ganseg_dist.records import validated
 from ganseg_dist.runs import store_root
 
 REPORT_FORMAT = 9
@@ -129,7 +130,7 @@ def _examine(case: Case, expected: tuple[str, ...], reports_folder: Path) -> Exa
     key = hashlib.blake2b(json.dumps([REPORT_FORMAT, content, expected, files]).encode(), digest_size=12).hexdigest()
     cached = reports_folder / f"{key}.json"
     with suppress(Damaged):  # or missing: the case is checked again
-        return Examination(content, CaseReport.from_dict(read_sealed(cached)))
+        return Examination(content, validated(CaseReport, read_sealed(cached), cached))
     report = check_case(case, expected_modalities=expected)
-    write_json(cached, sealed(report.to_dict()))
+    write_json(cached, sealed(asdict(report)))
     return Examination(content, report)

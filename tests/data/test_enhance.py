@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from ganseg_dist.data.enhance import enhance
+from ganseg_dist.data.contrast import enhance
 
 LEVELS = np.linspace(-0.7, 0.9, 41, dtype=np.float32).reshape(1, 1, 41)
 BODY = np.ones(LEVELS.shape, bool)

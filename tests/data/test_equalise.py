@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ganseg_dist.data.equalise import equalise
+from ganseg_dist.data.contrast import equalise
 
 
 def test_equalise_matches_equations_1_to_3():

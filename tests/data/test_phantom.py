@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ganseg_dist.data.phantom import anatomy, make_phantom, scanner
+from ganseg_dist.data.phantom import anatomy, scanner
+from ganseg_dist.data.phantom.folder import make_phantom
 from ganseg_dist.data.phantom.tumour import no_tumour
 from ganseg_dist.errors import ConfigError, DataError, MissingDependency
 

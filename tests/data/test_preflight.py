@@ -1,7 +1,8 @@
 import gzip
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -11,6 +12,7 @@ import tifffile
 from ganseg_dist.data.cohort import Case, Source
 from ganseg_dist.data.preflight import COHORT, CaseReport, check_case, check_cohort, expected_modalities
 from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.records import validated
 from tests.data.cohorts import (
     AFFINE,
     SHAPE,
@@ -68,7 +70,7 @@ def test_finding_line_has_case_file_problem_and_remedy(cohort):
     assert finding.line() == (
         f"error: ben: {cohort / 'ben' / 't2.nii.gz'}: no such file; check the name or leave the case out"
     )
-    assert json.loads(json.dumps(finding.to_dict()))["check"] == "unreadable"
+    assert json.loads(json.dumps(asdict(finding)))["check"] == "unreadable"
 
 
 def truncate(file):
@@ -381,7 +383,7 @@ def test_check_cohort_accepts_reports_read_from_json(cohort):
     shutil.copy(cohort / "ada" / "t1.nii.gz", cohort / "ada" / "t2.nii.gz")
     found = read_cohort(cohort)
     reports = [check_case(case) for case in found.cases]
-    again = [CaseReport.from_dict(json.loads(json.dumps(report.to_dict()))) for report in reports]
+    again = [validated(CaseReport, json.loads(json.dumps(asdict(report))), Path("report.json")) for report in reports]
     assert again == reports
     assert again[0].findings
     assert check_cohort(found, [again[0]] * len(found.cases)) == check_cohort(found, [reports[0]] * len(found.cases))
@@ -444,7 +446,7 @@ def test_check_reports_doubtful_labels_of_2021_under_2024_names(tmp_path):
         assert "doubtful-labels" not in {finding.check for finding in check_cohort(cohort, reports)}
     report = check_case(read_cohort(tmp_path).cases[0])
     assert report.mask_values == (1, 2, 4)
-    assert CaseReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+    assert validated(CaseReport, json.loads(json.dumps(asdict(report))), Path("report.json")) == report
 
 
 def test_check_warns_of_two_layouts(cohort):

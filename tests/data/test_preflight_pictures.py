@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from scipy import ndimage
 
 from ganseg_dist.data.preflight import COHORT, CaseReport, check_case, check_cohort, expected_modalities
 from ganseg_dist.data.readers import read_cohort
+from ganseg_dist.records import validated
 from tests.data.cohorts import save_picture, slice_of_head, tissue, write_classes, write_pictures, write_rows
 
 NAMES = tuple(f"TCGA-2Z-A9J{letter}-01Z" for letter in "ABCD")
@@ -322,7 +325,7 @@ def test_case_report_keeps_mask_colours_through_json(pictures):
     save_picture(pictures / "masks" / f"{NAMES[0]}.png", striped_mask((255, 0, 0), (0, 0, 9)))
     report = check_case(read_cohort(pictures).cases[0])
     assert report.mask_colours == ((0, 0, 9), (255, 0, 0))
-    assert CaseReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+    assert validated(CaseReport, json.loads(json.dumps(asdict(report))), Path("report.json")) == report
 
 
 def nuclei_mask(number=0):

@@ -111,7 +111,7 @@ def test_data_record_labels_follow_majority_of_masks(cohort):
 
 
 def test_planned_run_rejects_other_healthy_cohort(phantom, tmp_path):
-    from ganseg_dist.data.phantom import make_phantom
+    from ganseg_dist.data.phantom.folder import make_phantom
 
     plans = []
     for seed in (5, 6):

@@ -47,12 +47,13 @@ def read_cohort(root: Path, layout: str | None = None, labels: str | None = None
     Raises ConfigError for an unknown layout or scheme, and DataError where nothing can be read there, or where a
     mask's label scheme is unknown.
     """
-    reader = _reader_named(layout) if layout is not None else None
+    named = [reader for reader in READERS if reader.name == layout]
+    if layout is not None and not named:
+        raise ConfigError(f"layout {layout}: no such layout; choose one of {_names()}")
     scheme = None if labels is None else resolve_scheme(labels)
     _check_place(root)
-    matching = [candidate for candidate in READERS if candidate.recognises(root)] if reader is None else []
-    reader = reader or next(iter(matching), None)
-    if reader is None:
+    matching = named or [reader for reader in READERS if reader.recognises(root)]
+    if not matching:
         if unread := _describe_unread_format(root):
             raise DataError(
                 f"{root}: holds {unread}, which are not read; convert them to .nii.gz and give their folder"
@@ -61,6 +62,7 @@ def read_cohort(root: Path, layout: str | None = None, labels: str | None = None
             f"{root}: no known layout recognised ({_names()}); list the files in a CSV manifest "
             "with the columns case,patient,site,<one per modality>,mask and give that instead"
         )
+    reader, *others = matching
     if scheme not in (None, BINARY) and not reader.takes_labels:
         raise ConfigError(f"--labels {labels}: masks of layout {reader.name} show one structure; leave it out")
     cases = reader.cases(root, scheme if with_masks else UNSTATED)
@@ -68,7 +70,7 @@ def read_cohort(root: Path, layout: str | None = None, labels: str | None = None
         raise DataError(f"{root}: holds no cases in layout {reader.name} ({reader.describes}); check the path")
     if with_masks:
         _check_schemes_known(root, cases)
-    return Cohort(root, reader.name, cases, tuple(other.name for other in matching[1:]), labels)
+    return Cohort(root, reader.name, cases, tuple(other.name for other in others), labels)
 
 
 def resolve_scheme(labels: str) -> LabelScheme:
@@ -137,13 +139,6 @@ def _check_schemes_known(root: Path, cases: Sequence[Case]) -> None:
             f"{root}: neither the name of {unstated[0].id} nor its files tell what the values of its mask mean; "
             f"state it with --labels SCHEME or FILE.json, or a column labels in a manifest: {schemes}"
         )
-
-
-def _reader_named(layout: str) -> Reader:
-    reader = find_reader(layout)
-    if reader is not None:
-        return reader
-    raise ConfigError(f"layout {layout}: no such layout; choose one of {_names()}")
 
 
 def _names() -> str:

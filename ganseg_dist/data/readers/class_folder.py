@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ganseg_dist.data.cohort import UNKNOWN_SITE, Case
+from ganseg_dist.data.cohort import Case
 from ganseg_dist.data.labels import LabelScheme
 from ganseg_dist.data.listing import composed, data_folders
 from ganseg_dist.data.readers.shared.base import Reader, is_mask_folder
 from ganseg_dist.data.readers.shared.candidates import by_stem
-from ganseg_dist.data.readers.shared.pictures import MASK, Patient, Patients, in_colour, pictures_in, sources
+from ganseg_dist.data.readers.shared.pictures import MASK, Patient, Patients, in_colour, picture_case, pictures_in
 from ganseg_dist.errors import DataError
 
 Part = Literal["train", "test"]
@@ -120,14 +120,8 @@ def _case(root: Path, picture: Labelled, patients: Patients, colour: bool) -> Ca
     place = picture.file.relative_to(root).with_suffix("")
     case = composed("_".join(place.parts))  # every class may count its pictures from 1
     patient = patients.of(picture.file) or _patient_in_name(picture.file)
-    return Case(
-        id=case,
-        patient=case if patient is None else patient.name,
-        site=UNKNOWN_SITE if patient is None else patient.site,
-        images=sources(picture.file, colour=colour),
-        class_name=picture.class_name,
-        part=picture.part,
-        patient_known=patient is not None,
+    return picture_case(
+        case, picture.file, patient, colour=colour, class_name=picture.class_name, part=picture.part
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ganseg_dist.data.cohort import UNKNOWN_SITE, Case, Source
+from ganseg_dist.data.cohort import Case, Source
 from ganseg_dist.data.colours import colour_code
 from ganseg_dist.data.labels import BINARY, LabelScheme
 from ganseg_dist.data.listing import composed, file_called, read_json
@@ -17,8 +17,8 @@ from ganseg_dist.data.readers.shared.pictures import (
     Patients,
     distinct_pictures,
     in_colour,
+    picture_case,
     pictures_in,
-    sources,
     without_mask,
 )
 from ganseg_dist.errors import DataError
@@ -70,16 +70,14 @@ class ImageFolderReader(Reader):
 
 
 def _case(image: Path, mask: Path | None, colours: Colours, patients: Patients, colour: bool) -> Case:
-    patient = patients.of(image)
-    return Case(
-        id=(name := composed(image.stem)),
-        patient=name if patient is None else patient.name,
-        site=UNKNOWN_SITE if patient is None else patient.site,
-        images=sources(image, colour=colour),
+    return picture_case(
+        composed(image.stem),
+        image,
+        patients.of(image),
+        colour=colour,
         mask=None if mask is None else Source((mask,), reads=colours.reads),
         scheme=colours.scheme,
         colours=colours.codes,
-        patient_known=patient is not None,
     )
 
 

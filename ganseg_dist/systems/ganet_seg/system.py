@@ -137,7 +137,8 @@ class GANetSeg(LossesByPhase):
         """L_adv of a mask on its image, (B, C', H, W) and (B, 1, H, W); `edges_of` scores it on another's edge."""
         discriminator = self.networks["discriminator"]
         if self.paper:
-            edges = F.interpolate(edge_map_paper(mask, _fifths(mask)), size=mask.shape[-2:], mode="nearest")
+            height, width = mask.shape[-2:]
+            edges = F.interpolate(edge_map_paper(mask, (height // 5, width // 5)), size=(height, width), mode="nearest")
             masked = image * mask * edges.clamp(0, 1)
             return adversarial_feedback_loss_paper(discriminator(self.networks["generator"](masked, mask)))
         filled, _ = self.fill(image, mask)
@@ -287,7 +288,3 @@ def _segment_stage(config: RunConfig, system: GANetSegConfig) -> Stage:
 def _lesion_weight(system: GANetSegConfig) -> float:
     """Of made lesions among the discriminator's fakes: the paper knows none."""
     return 0.0 if system.reading == "paper" else system.synthetic_lesion_weight
-
-
-def _fifths(mask: Tensor) -> tuple[int, int]:
-    return mask.shape[-2] // 5, mask.shape[-1] // 5

@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ganseg_dist.data.cohort import COLOURS, GREY, UNKNOWN_SITE, Source
+from ganseg_dist.data.cohort import COLOURS, GREY, UNKNOWN_SITE, Case, Source
 from ganseg_dist.data.colours import shows_colour
 from ganseg_dist.data.formats import is_picture
 from ganseg_dist.data.listing import composed, data_files, file_called
@@ -70,6 +71,13 @@ def sources(file: Path, *, colour: bool) -> dict[str, Source]:
     if colour:
         return {name: Source((file,), channel) for channel, name in enumerate(COLOURS)}
     return {GREY: Source((file,))}
+
+
+def picture_case(name: str, file: Path, patient: Patient | None, *, colour: bool, **fields: Any) -> Case:
+    """The case of one picture, with further fields; its patient is itself where none is known."""
+    known = patient is not None
+    patient = patient or Patient(name)
+    return Case(name, patient.name, patient.site, sources(file, colour=colour), patient_known=known, **fields)
 
 
 class Patients:
