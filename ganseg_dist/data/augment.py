@@ -11,10 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from ganseg_dist.config import AugmentConfig
-from ganseg_dist.data.batch import BACKGROUND, Batch
-
-DARKEST = BACKGROUND + 1e-3
-"""Lowest intensity of tissue: only background is exactly -1."""
+from ganseg_dist.data.batch import BACKGROUND, DARKEST, Batch
 
 
 def sample_augmentation(

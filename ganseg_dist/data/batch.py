@@ -10,6 +10,8 @@ from torch import Tensor
 
 BACKGROUND = -1.0
 """Intensity of everything outside the foreground, exactly; prepared images lie in [-1, 1]."""
+DARKEST = BACKGROUND + 1e-3
+"""Lowest intensity of tissue: only background is exactly -1."""
 
 
 @dataclass(frozen=True, slots=True)

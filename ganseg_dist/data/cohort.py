@@ -48,7 +48,6 @@ class Case:
     patient: str
     site: str
     images: Mapping[str, Source]
-    """Modality to source."""
     mask: Source | None = None
     scheme: LabelScheme = BINARY
     """What the values in its mask mean. A binary picture mask may write 255 for 1."""

@@ -19,10 +19,7 @@ COLOURFUL_SHARE = 0.05
 
 
 def shows_colour(path: Path) -> bool:
-    """Whether a picture looks coloured: many are stored as red, green and blue and yet are grey.
-
-    Raises DataError when it cannot be read.
-    """
+    """Whether a picture looks coloured: many in red, green and blue are grey. Raises DataError if unreadable."""
     plane = load_picture(path)[::2, ::2]  # a quarter of the pixels is enough to judge by
     if plane.ndim == 2:
         return False

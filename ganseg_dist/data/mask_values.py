@@ -96,7 +96,6 @@ def bright_half(file: Path, levels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 def _flat_between(levels: Volume, brightest: float) -> Volume:
-    """The values of flat parts between `LEVELS`."""
     lowest, highest = (share * brightest for share in LEVELS)
     contrast = ndimage.maximum_filter(levels, 3) - ndimage.minimum_filter(levels, 3)
     values: Volume = levels[(levels > lowest) & (levels < highest) & (contrast < FLATNESS * brightest)]

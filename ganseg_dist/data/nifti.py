@@ -101,7 +101,6 @@ def _channels(path: Path, shape: tuple[int, ...]) -> int:
 
 
 def _channel_index(path: Path, shape: tuple[int, ...], channel: int | None) -> tuple[slice | int, ...]:
-    """The index of a channel's (X, Y, Z)."""
     channels = _channels(path, shape)
     if channels > 1 and channel is None:
         raise DataError(f"{path}: has {channels} channels; name one of them in a manifest, as in FILE#0")

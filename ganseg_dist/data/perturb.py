@@ -73,10 +73,7 @@ def rician_noise(signal: Signal, foreground: Mask, strength: float, rng: np.rand
 
 
 def bias_field(signal: Signal, foreground: Mask, strength: float, rng: np.random.Generator) -> Signal:
-    """Return x exp(strength f), f a random polynomial of the third degree with max |f| = 1 in the foreground.
-
-    The darkest voxel is taken as no signal.
-    """
+    """X exp(strength f), x counted from the darkest voxel, f a random cubic with max |f| = 1 in the foreground."""
     dark = float(signal.min())
     field = _smooth_field(signal.shape, rng)
     gain: Signal = np.exp(strength * field / np.abs(field[foreground]).max())

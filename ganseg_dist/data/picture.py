@@ -41,23 +41,6 @@ ORIENTATION = 0x0112
 """The EXIF and TIFF tag that says how a picture is turned and mirrored for display; 1 is upright."""
 
 
-def load_picture(path: Path) -> Pixels:
-    """An image as displayed on black: (rows, columns), or (rows, columns, channels) of red, green and blue or more.
-
-    Values are as stored, in 8 bits or more. Raises DataError naming a file that is no readable picture, or several.
-    """
-    return _load_displayed(path, by_value=False, is_mask=False)
-
-
-def load_mask_picture(path: Path, *, by_value: bool) -> Pixels:
-    """A mask, of the shapes of `load_picture`: 0 wherever it is less than half opaque.
-
-    By value: the numbers of a palette's colours, and 0 and 1 for one bit, in one channel; else the colours that these
-    stand for. Raises DataError naming a file that is no readable picture, or several.
-    """
-    return _load_displayed(path, by_value=by_value, is_mask=True)
-
-
 def is_lossy(path: Path) -> bool:
     """Whether the file's compression blurs edges, whatever its suffix. Raises DataError."""
     with _opened_header(path) as picture:
@@ -93,7 +76,14 @@ def _opened_header(path: Path) -> Iterator[Image.Image | None]:
             yield picture
 
 
-def _load_displayed(path: Path, *, by_value: bool, is_mask: bool) -> Pixels:
+def load_picture(path: Path, *, is_mask: bool = False, by_value: bool = False) -> Pixels:
+    """An image as displayed on black: (rows, columns), or (rows, columns, channels) of red, green and blue or more.
+
+    Values are as stored, in 8 bits or more. A mask is 0 wherever it is less than half opaque. By value, it holds the
+    numbers of a palette's colours, and 0 and 1 for one bit, in one channel; else the colours that these stand for.
+
+    Raises DataError naming a file that is no readable picture, or several.
+    """
     with decoding(path, "picture"), _quiet():
         if path.suffix.lower() in TIFF_SUFFIXES and (deep := _deep_tiff(path)) is not None:
             return deep

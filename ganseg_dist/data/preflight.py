@@ -310,7 +310,6 @@ def _copy_of_image(case: Case, mask: Source, digests: Mapping[str, str]) -> Find
 def _mask_findings(
     case: Case, mask: LoadedMask | None, reference: Grid | None, foreground: Mask | None
 ) -> Iterator[Finding]:
-    """Findings about a mask that can be read."""
     if case.mask is None or mask is None:
         return
     file = str(case.mask.files[0])
@@ -401,7 +400,6 @@ def _unnamed_colours(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[
 
 
 def _shared_masks(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Finding]:
-    """One mask shared by many different images."""
     owners: dict[str, list[tuple[Case, CaseReport]]] = {}
     for case, report in zip(cohort.cases, reports, strict=True):
         if report.mask_digest is not None:
@@ -626,7 +624,6 @@ def _single_label(cohort: Cohort, reports: Sequence[CaseReport]) -> Iterator[Fin
 
 
 def _used_files(cohort: Cohort) -> set[Path]:
-    """The files of all images and masks."""
     sources = [source for case in cohort.cases for source in (*case.images.values(), case.mask) if source is not None]
     return {file for source in sources for file in source.files}
 

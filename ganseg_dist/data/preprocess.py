@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from ganseg_dist.config import DataConfig
-from ganseg_dist.data.batch import BACKGROUND
+from ganseg_dist.data.batch import BACKGROUND, DARKEST
 from ganseg_dist.data.clusters import clustered_channel, initial_mask
 from ganseg_dist.data.cohort import COLOURS
 from ganseg_dist.data.contrast import enhance, equalise
@@ -33,8 +33,6 @@ PICTURE_AXES = ("P", "R", "S")
 
 ROBUST_RANGE = 4.0
 """Tissue within median +- 4 robust standard deviations is mapped to (-1, 1)."""
-
-DARKEST = BACKGROUND + 1e-3
 
 LEAST_DEVIATION = 1e-18
 """Least deviation of tissue without contrast: `LARGEST_INTENSITY` divided by it is still a float32."""
@@ -87,9 +85,7 @@ class PreparedScan:
 
 
 def usable_slices(foreground: npt.NDArray[np.float64], lesion: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """(S,) slices with enough foreground, and all with a lesion; from shares of foreground and lesion pixels, (S,)
-    each.
-    """
+    """(S,) slices with enough foreground, and all with a lesion; from (S,) shares of foreground and lesion pixels."""
     return (foreground >= LEAST_FOREGROUND) | (lesion > 0)
 
 

@@ -16,7 +16,7 @@ from ganseg_dist.data.grid import Flaw, Grid, distinct_notes, grid_flaw, referen
 from ganseg_dist.data.labels import Labels
 from ganseg_dist.data.mask_values import mask_plane, translate_labels, whole_numbers
 from ganseg_dist.data.nifti import load_nifti
-from ganseg_dist.data.picture import BRIGHTEST, Pixels, load_mask_picture, load_picture
+from ganseg_dist.data.picture import BRIGHTEST, Pixels, load_picture
 from ganseg_dist.errors import DataError
 
 
@@ -96,7 +96,7 @@ def load_mask_values(mask: Source) -> tuple[Volume, Grid]:
         values, grid = load_nifti(mask.files[0], mask.channel)
         return whole_numbers(mask.files[0], values), grid
     by_value = mask.reads is None and mask.channel is None
-    return _stack(mask, partial(load_mask_picture, by_value=by_value), mask_plane)
+    return _stack(mask, partial(load_picture, is_mask=True, by_value=by_value), mask_plane)
 
 
 def _stack(
@@ -118,9 +118,7 @@ LARGEST_INTENSITY = 1e15
 
 
 def voxel_flaw(modality: str, volume: Volume) -> Flaw | None:
-    """What makes a volume unusable: NaN or infinity, which would spread over the whole prepared volume; intensities too
-    large for float32 arithmetic; a colour outside 0..255.
-    """
+    """What makes a volume unusable: NaN, infinity, intensities too large for float32 sums, a colour outside 0..255."""
     not_finite = volume.size - int(np.isfinite(volume).sum())
     if not_finite:
         problem = f"{modality} has {not_finite} voxels that are NaN or infinite"

@@ -91,10 +91,7 @@ class SliceSet:
 def slice_classes(
     class_name: str | None, lesion: npt.NDArray[np.int64] | None, slices: int, classes: Sequence[str]
 ) -> list[str | None]:
-    """Each slice's class, None where it is unknown.
-
-    The class of the whole image takes precedence over the mask's (S,) lesion pixels, which are None without a mask.
-    """
+    """Each slice's class: the whole image's, else by the mask's (S,) lesion pixels; None where it is unknown."""
     if class_name in classes:
         return [class_name] * slices
     if lesion is None or set(classes) != set(LESION_CLASSES):

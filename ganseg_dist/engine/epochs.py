@@ -24,9 +24,7 @@ def set_learning_rate(state: State, stage: Stage, config: RunConfig) -> None:
 
 
 def check_finite(stage: Stage, state: State, scores: Mapping[str, float]) -> None:
-    """Raises TrainingDiverged where an epoch's last step left a weight NaN or infinite, or a score is: before a
-    checkpoint keeps it.
-    """
+    """Raises TrainingDiverged where a weight or a score is NaN or infinite, before a checkpoint keeps it."""
     epoch = f"stage {stage.name}, epoch {state.position.epoch}"
     for name in stage.networks:
         for key, value in state.networks[name].state_dict().items():

@@ -27,10 +27,7 @@ def train_step(
     world: World,
     privacy: PatientPrivacy | None = None,
 ) -> dict[str, Tensor]:
-    """One update of the phase's networks; returns its raw terms and any dynamic weights.
-
-    Without `privacy` of the patients the gradient is the batch's own.
-    """
+    """One update of the phase's networks; returns its raw terms and any dynamic weights."""
     backpropagate = partial(_backpropagate, system, phase, config=config, state=state, world=world)
     if privacy is None:
         logged = backpropagate(batch)
@@ -53,7 +50,6 @@ def train_step(
 def _backpropagate(
     system: System, phase: Phase, batch: Batch, *, config: RunConfig, state: State, world: World
 ) -> dict[str, Tensor]:
-    """Add the gradient of the phase's weighted terms to its networks' parameters."""
     train_only(state.networks, phase.trains)
     with precision(config, world):
         # A term of weight 0 is off: it has no curve either, and no gradient to balance the others by.

@@ -57,28 +57,23 @@ class Trackers(Tracker):
         self.trackers = trackers
 
     def progress(self, progress: Progress) -> None:
-        """To each."""
         for tracker in self.trackers:
             tracker.progress(progress)
 
     def steps(self, first_step: int, values: Mapping[str, list[float]]) -> None:
-        """To each."""
         for tracker in self.trackers:
             tracker.steps(first_step, values)
 
     def epoch(self, step: int, scores: Mapping[str, float]) -> None:
-        """To each."""
         for tracker in self.trackers:
             tracker.epoch(step, scores)
 
     def examples(
         self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]], sides_known: npt.NDArray[np.bool_]
     ) -> None:
-        """To each."""
         for tracker in self.trackers:
             tracker.examples(step, stage, pictures, sides_known)
 
     def warn(self, step: int, warning: str) -> None:
-        """To each."""
         for tracker in self.trackers:
             tracker.warn(step, warning)

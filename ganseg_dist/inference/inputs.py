@@ -68,7 +68,6 @@ def unread_test_images(path: Path, cases: Sequence[Case]) -> Path | None:
 
 
 def _cases(place: Path, modalities: tuple[str, ...], layout: str | None, in_file: tuple[str, ...]) -> Sequence[Case]:
-    """The cases that the first way of reading a place finds."""
     if layout is not None or not place.is_dir():
         return read_cohort(place, layout, with_masks=False).cases
     if cases := _described_images(place, modalities):
@@ -159,7 +158,6 @@ def _differs(file: Path, in_colour: bool) -> bool:
 
 
 def _picture(file: Path, modalities: tuple[str, ...]) -> Case:
-    """In colour or grey, whichever the model needs."""
     images = sources(file, colour=GREY not in modalities)
     return Case(file.stem, file.stem, UNKNOWN_SITE, {modality: images[modality] for modality in modalities})
 

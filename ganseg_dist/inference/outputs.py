@@ -32,11 +32,6 @@ class Extras:
     reconstruction: bool = False
 
 
-def label_map(prediction: CasePrediction, predictor: Predictor) -> npt.NDArray[np.uint8 | np.uint16]:
-    """(X, Y, Z) in the label values that the model learnt from, whatever layout the input has."""
-    return predictor.scheme.label_map(prediction.regions, predictor.regions)
-
-
 def write_case(
     case: Case, prediction: CasePrediction, predictor: Predictor, out: Path, extras: Extras, name: str | None = None
 ) -> tuple[Path, ...]:
@@ -57,7 +52,9 @@ def write_case(
                 f"{case.id}: {folder} holds its own {what}; choose another --out, so that none is overwritten"
             )
     on_prepared = prediction.on_prepared
-    volumes: dict[str, npt.NDArray[Any]] = {"mask": label_map(prediction, predictor)}
+    # In the label values that the model learnt from, whatever layout the input has.
+    labels = predictor.scheme.label_map(prediction.regions, predictor.regions)
+    volumes: dict[str, npt.NDArray[Any]] = {"mask": labels}
     if extras.probability:
         for region, volume in zip(predictor.regions, prediction.probability, strict=True):
             volumes[f"probability_{region}"] = volume

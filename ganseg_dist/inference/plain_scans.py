@@ -93,7 +93,6 @@ class _ParsedName:
     case: str
     """The name without the modality and the mark of a contrast agent."""
     begins: bool
-    """Whether the name begins with the modality."""
 
 
 def named_modality(stem: str, known: Collection[str]) -> str | None:

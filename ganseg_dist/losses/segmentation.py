@@ -26,10 +26,7 @@ def categorical_cross_entropy_loss(logits: Tensor, classes: Tensor, *, reduce: s
 
 
 def dice_loss(probability: Tensor, truth: Tensor) -> Tensor:
-    """GANet-Seg Eq. 4: 1 - 2 |P * T| / (|P| + |T|), for each example and region, then the mean.
-
-    Both (B, R, H, W) in [0, 1].
-    """
+    """GANet-Seg Eq. 4: mean over examples and regions of 1 - 2 |P * T| / (|P| + |T|); both (B, R, H, W) in [0, 1]."""
     probability, truth = probability.float(), truth.float()
     overlap = (probability * truth).sum(dim=(2, 3))
     sizes = probability.sum(dim=(2, 3)) + truth.sum(dim=(2, 3))

@@ -217,8 +217,6 @@ def _bin_sums(confidence: Scores, correct: Flags, owner: Owners) -> Scores:
 
 
 def _calibration_error(sums: Scores) -> Statistic:
-    """The statistic that `intervals` takes, from `_bin_sums`."""
-
     def statistic(weights: Scores) -> dict[str, Scores]:
         count, confidence, correct = np.moveaxis(np.tensordot(weights, sums, axes=1), -1, 0)
         return {"expected_calibration_error": ratio(np.abs(correct - confidence).sum(axis=-1), count.sum(axis=-1))}

@@ -41,7 +41,6 @@ class LesionScores:
     n_truth: int
     """True lesions above the floor."""
     n_predicted: int
-    """Predicted components."""
     n_missed: int
     """True lesions above the floor that no predicted component touches."""
     n_false_positive: int

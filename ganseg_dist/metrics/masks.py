@@ -77,7 +77,6 @@ def check_masks(prediction: Mask, truth: Mask) -> None:
 
 
 def _bounding_box(mask: Mask) -> tuple[slice, ...]:
-    """Smallest box around the true voxels."""
     box: list[slice] = []
     for axis in range(mask.ndim):
         others = tuple(other for other in range(mask.ndim) if other != axis)

@@ -141,9 +141,7 @@ def compare_paired(first: Mapping[str, float], second: Mapping[str, float]) -> P
 
 
 def compare(differences: Values) -> PairedComparison:
-    """Test whether (S, P) differences, one per seed and subject, are 0 on average over the populations of subjects and
-    seeds.
-    """
+    """Test whether (S, P) differences, one per seed and subject, are 0 on average over populations of both."""
     difference = interval_of(differences)
     seeds, n = differences.shape
     if n == 1:

@@ -13,7 +13,6 @@ SMALL = 0.02
 """Standard deviation of a GAN's initial weights (Radford et al. 2016, Section 4; Isola et al. 2017, Appendix 6.2)."""
 
 Norm = Callable[[int], nn.Module]
-"""Of so many channels."""
 
 
 def instance_norm(channels: int) -> nn.Module:

@@ -84,10 +84,7 @@ class Monitor:
         return old is None or (new < old if self.mode == "min" else new > old)
 
     def best_epoch(self, epochs: Mapping[int, Mapping[str, float]]) -> int | None:
-        """Of a stage's epochs, by their scores, the first of the best; none where there is nothing to watch.
-
-        A federation scores the last epoch of each round alone.
-        """
+        """The first of the best of the stage's epochs that have scores; none where there is nothing to watch."""
         values = {epoch: self.value(scores) for epoch, scores in epochs.items() if epoch >= self.since}
         watched = {epoch: value for epoch, value in values.items() if value is not None}
         best = min if self.mode == "min" else max
@@ -173,12 +170,7 @@ class Prediction:
 
     def pictures(self) -> dict[str, Tensor | None]:
         """The parts that are images, by name."""
-        return {
-            "probability": self.probability,
-            "anomaly": self.anomaly,
-            "reconstruction": self.reconstruction,
-            "synthetic": self.synthetic,
-        }
+        return {name: getattr(self, name) for name in ("probability", "anomaly", "reconstruction", "synthetic")}
 
 
 class System(Protocol):

@@ -6,7 +6,7 @@ import tifffile
 from PIL import Image
 
 from ganseg_dist.data.cohort import Case, Source
-from ganseg_dist.data.picture import is_lossy, load_mask_picture, load_picture, orientation
+from ganseg_dist.data.picture import is_lossy, load_picture, orientation
 from ganseg_dist.data.readers import read_cohort
 from ganseg_dist.data.scan import load_scan
 from ganseg_dist.errors import DataError
@@ -68,7 +68,7 @@ def test_load_picture_applies_orientation_tag(tmp_path, name, dtype, how, number
     file = save_oriented(tmp_path / name, pixels, number, **how)
     assert orientation(file) == number
     row, column = CORNERS[number]
-    loaded = {"image": load_picture(file), "mask": load_mask_picture(file, by_value=True)}
+    loaded = {"image": load_picture(file), "mask": load_picture(file, by_value=True, is_mask=True)}
     for what, picture in loaded.items():
         flipped = picture[:: 1 if row == 0 else -1, :: 1 if column == 0 else -1]
         stored = flipped if number < 5 else flipped.T

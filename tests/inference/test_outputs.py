@@ -17,8 +17,7 @@ from ganseg_dist.evaluation.calibration import calibrate
 from ganseg_dist.evaluation.segmentation import evaluate, region_masks
 from ganseg_dist.inference.model_folder import Thresholds
 from ganseg_dist.inference.outputs import Extras, write_case
-from ganseg_dist.metrics.overlap import dice_score
-from ganseg_dist.metrics.segmentation import case_scores
+from ganseg_dist.metrics.segmentation import case_scores, dice_score
 from tests.data.cohorts import brain, save, slice_of_head, write_brats, write_nnunet, write_rows
 from tests.inference.untrained import predictor
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ganseg_dist.metrics.overlap import dice_score, iou_score, sensitivity, specificity
+from ganseg_dist.metrics.segmentation import dice_score, iou_score, sensitivity, specificity
 
 SCORES = (dice_score, iou_score, sensitivity, specificity)
 

@@ -3,7 +3,7 @@ import pytest
 
 from ganseg_dist.data.nesting import regions_at
 from ganseg_dist.errors import DataError
-from ganseg_dist.metrics.overlap import dice_score
+from ganseg_dist.metrics.segmentation import dice_score
 from ganseg_dist.metrics.threshold import (
     FEWEST_PATIENTS,
     THRESHOLDS,

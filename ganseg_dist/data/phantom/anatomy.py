@@ -90,10 +90,7 @@ def smooth_noise(rng: np.random.Generator, grid: Grid, scale_mm: float) -> Volum
 
 
 def load_atlas(spacing_mm: float) -> Atlas:
-    """The template that nilearn ships, smoothed for sampling at `spacing_mm`.
-
-    Raises MissingDependency without nilearn.
-    """
+    """The template that nilearn ships, smoothed for sampling at `spacing_mm`. Raises MissingDependency without it."""
     try:
         from nilearn import datasets
     except ImportError:

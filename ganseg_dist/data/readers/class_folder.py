@@ -120,9 +120,7 @@ def _case(root: Path, picture: Labelled, patients: Patients, colour: bool) -> Ca
     place = picture.file.relative_to(root).with_suffix("")
     case = composed("_".join(place.parts))  # every class may count its pictures from 1
     patient = patients.of(picture.file) or _patient_in_name(picture.file)
-    return picture_case(
-        case, picture.file, patient, colour=colour, class_name=picture.class_name, part=picture.part
-    )
+    return picture_case(case, picture.file, patient, colour=colour, class_name=picture.class_name, part=picture.part)
 
 
 def _patient_in_name(file: Path) -> Patient | None:

@@ -51,13 +51,11 @@ def cases_in(folder: Path, description: Description) -> tuple[Case, ...]:
     """The cases of a folder of images without masks, such as imagesTs: one file per channel, or one of all channels."""
     images = by_stem(_of_format(folder, description), "the image")
     if _is_file_a_channel(images, description):
-        return tuple(
-            _case(case, sources, None, UNSTATED) for case, sources in _by_channel(images, description.channels).items()
-        )
-    _check_channels(images.values(), description)
-    return tuple(
-        _case(stem, _channels_of(image, description.channels), None, UNSTATED) for stem, image in sorted(images.items())
-    )
+        sources = _by_channel(images, description.channels)
+    else:
+        _check_channels(images.values(), description)
+        sources = {stem: _channels_of(image, description.channels) for stem, image in sorted(images.items())}
+    return tuple(_case(case, of_case, None, UNSTATED) for case, of_case in sources.items())
 
 
 def _is_file_a_channel(images: Mapping[str, Path], description: Description) -> bool:
@@ -173,7 +171,6 @@ def _is_in_colour(files: Mapping[int, Path], channels: Mapping[int, str]) -> boo
 
 
 def _channels_of(image: Path, channels: Mapping[int, str]) -> dict[str, Source]:
-    """The channels of one file."""
     return {name: Source((image,), number if len(channels) > 1 else None) for number, name in channels.items()}
 
 

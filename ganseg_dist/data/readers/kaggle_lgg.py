@@ -55,7 +55,6 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    """The patient's pictures, masks included."""
     prefix = f"{folder.name}_".lower()
     return [
         file

@@ -29,8 +29,7 @@ from ganseg_dist.evaluation.probabilities import INDEX, KeptCase, keep_probabili
 from ganseg_dist.inference.model_folder import Thresholds, weights_digest
 from ganseg_dist.inference.predictor import Predictor
 from ganseg_dist.metrics.detection import threshold_table
-from ganseg_dist.metrics.overlap import dice_score, iou_score, sensitivity
-from ganseg_dist.metrics.segmentation import case_scores
+from ganseg_dist.metrics.segmentation import case_scores, dice_score, iou_score, sensitivity
 from ganseg_dist.progress import Bar, no_bar
 from ganseg_dist.runs import SWEEP, Run, named_run
 from ganseg_dist.studies.study import Study

@@ -86,7 +86,6 @@ class DLGANCNNConfig(SystemConfig):
 
     @property
     def patch_widths(self) -> Mapping[str, tuple[int, ...]]:
-        """Discriminator."""
         return {"discriminator_widths": self.judging_widths} if self.gan else {}
 
     @property

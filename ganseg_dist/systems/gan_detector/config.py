@@ -65,7 +65,6 @@ class GANDetectorConfig(SystemConfig):
 
     @property
     def synthesises(self) -> bool:
-        """Whether a GAN is trained and its images are learnt from."""
         return self.gan and self.augmentation in ("gan", "both")
 
     @property
@@ -75,7 +74,6 @@ class GANDetectorConfig(SystemConfig):
 
     @property
     def without_generator(self) -> str | None:
-        """Which field leaves the run without a generator, and what to set; None where it has one."""
         if self.gan and not self.synthesises:
             return f"system.augmentation is {self.augmentation}; train with system.augmentation=gan or both"
         return super().without_generator
@@ -92,5 +90,4 @@ class GANDetectorConfig(SystemConfig):
 
     @property
     def patch_widths(self) -> Mapping[str, tuple[int, ...]]:
-        """Discriminator."""
         return {"discriminator_widths": self.discriminator_widths} if self.synthesises else {}

@@ -179,7 +179,6 @@ class GANDetector(LossesByPhase):
         return (label >= (0 if self.conditional else LESION)).float()
 
     def _augmented(self, image: Tensor, batch: Batch, view: str) -> Tensor:
-        """What the discriminator is shown."""
         return augment(image, batch.samples[view]) if self.config.diffaugment else image
 
     def _judged(self, image: Tensor, label: Tensor) -> Tensor:
@@ -224,7 +223,6 @@ def _synthesis_stage(config: RunConfig, system: GANDetectorConfig) -> Stage:
 
 
 def _detect_stage(config: RunConfig, system: GANDetectorConfig) -> Stage:
-    """The detector, on real images or on both kinds."""
     weights = {"real": 1.0} | ({"synthetic": system.synthetic_weight} if system.synthesises else {})
     return Stage(
         name="detect",

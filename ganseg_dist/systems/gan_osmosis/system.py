@@ -155,9 +155,7 @@ class GANOsmosis(LossesByPhase):
         return generator_loss(logits, torch.ones_like(logits))
 
     def _segmenter_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """X_aug's share of each example: its image, and beside it the image generated from its mask or its image
-        again.
-        """
+        """On X_aug: each example's image, and beside it one generated from its mask, or the same image again."""
         image, truth = batch.image, batch.regions
         if self.config.gan:
             with torch.no_grad():
@@ -184,7 +182,6 @@ class GANOsmosis(LossesByPhase):
 
 
 def _generator_weights(system: GANOsmosisConfig) -> dict[str, float]:
-    """Of the terms that are on."""
     weights = {
         "segmentation": system.segmentation_weight,
         "adversarial": system.adversarial_weight,
@@ -220,7 +217,6 @@ def _joint_stage(config: RunConfig, system: GANOsmosisConfig) -> Stage:
 
 
 def _segment_stage(config: RunConfig) -> Stage:
-    """Line 20."""
     scores = dice_names(config.data.regions or ())
     return Stage(
         name="segment",

@@ -102,12 +102,10 @@ class GANetSegConfig(SystemConfig):
 
     @property
     def knows_healthy_tissue(self) -> bool:
-        """As its GAN does."""
         return self.gan
 
     @property
     def slice_score(self) -> str | None:
-        """How patch realism becomes one score a slice."""
         return self.score
 
     def healthy_fields(
@@ -129,5 +127,4 @@ class GANetSegConfig(SystemConfig):
 
     @property
     def gan_modalities(self) -> tuple[str, ...] | None:
-        """Those of the healthy tissue it learnt."""
         return self.healthy_modalities

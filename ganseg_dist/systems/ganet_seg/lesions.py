@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ganseg_dist.data.batch import BACKGROUND
+from ganseg_dist.data.batch import DARKEST
 from ganseg_dist.systems.ganet_seg.config import HoleConfig
 from ganseg_dist.systems.ganet_seg.holes import cut_holes, sample_holes
 
 SHAPE = HoleConfig(count=1, smallest_radius=0.05, largest_radius=0.25, roughness=0.5)
-DARKEST = BACKGROUND + 1e-3
 
 
 def sample_lesion(channels: int, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:

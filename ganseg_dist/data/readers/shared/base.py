@@ -37,7 +37,6 @@ class Reader(ABC):
     name: ClassVar[str]
     """Its name for `--layout`: that of its module."""
     describes: ClassVar[str]
-    """The layout in one line."""
     takes_labels: ClassVar[bool] = False
     """Whether its masks hold label values, whose scheme `--labels` may set."""
     order: ClassVar[int] = 50

@@ -199,9 +199,7 @@ def _by_innermost_region(lesions: Mapping[str, Any]) -> RegionLabels:
 
 
 def _by_region(lesions: Mapping[str, int | list[int]]) -> RegionLabels:
-    """For nested lists of values, whose tissues are not named: oedema is WT without TC, and necrotic core TC without
-    ET.
-    """
+    """For nested lists of values of unnamed tissues: oedema is WT without TC, and necrotic core TC without ET."""
     region_values = {_region(name): _values(value) for name, value in lesions.items()}
     if len(lesions) != 3 or set(region_values) != {"wt", "tc", "et"}:
         return {}, {}
