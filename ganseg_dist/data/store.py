@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ class PreparedCase:
 
     def __reduce__(self) -> tuple[Any, ...]:
         self.verify()
-        return _trusted, (self.folder,)  # a pickled memory map would carry its voxels
+        return partial(PreparedCase.open, trusted=True), (self.folder,)  # a pickled memory map would carry its voxels
 
     def verify(self) -> None:
         """Raises DataError naming an array's file that is missing or damaged."""
@@ -135,10 +135,6 @@ class PreparedCase:
                 _verify_once(self.folder / name, self.digests[name])
             except Damaged as damage:
                 raise _prepare_again(damage, self.folder) from None
-
-
-def _trusted(folder: Path) -> PreparedCase:
-    return PreparedCase.open(folder, trusted=True)
 
 
 def _prepare_again(damage: Damaged, folder: Path) -> DataError:

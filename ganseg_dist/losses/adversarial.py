@@ -25,7 +25,12 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, touched: Tensor
 
 
 def generator_loss(fake_logits: Tensor, touched: Tensor) -> Tensor:
-    """GANet-Seg Eq. 2, -E[log D(G(z))] over the patches that contain generated pixels."""
+    """GANet-Seg Eq. 2, -E[log D(G(z))] over the patches that contain generated pixels.
+
+    Over the patches of a mask's edge it is Eq. 7 in the corrected reading, on `x * (1 - M) + G(x * (1 - M), M) * M`:
+    a mask that covers the whole tumour leaves an image that looks healthy along the mask's edge. (The printed form
+    keeps the tumour and rewards the opposite.)
+    """
     return _weighted_mean(-F.logsigmoid(fake_logits.float()), touched)
 
 
@@ -54,15 +59,6 @@ def laplacian(image: Tensor) -> Tensor:
     """Eq. 12: M[i+1,j] + M[i-1,j] + M[i,j+1] + M[i,j-1] - 4 M[i,j]; (B, 1, H, W), borders replicated."""
     kernel = image.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
     return F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernel)
-
-
-def adversarial_feedback_loss(filled_logits: Tensor, edges: Tensor) -> Tensor:
-    """GANet-Seg Eq. 7 in the corrected reading: -sum(E * log D(filled)) / (sum E + eps), mean over examples.
-
-    `filled = x * (1 - M) + G(x * (1 - M), M) * M`: a mask that covers the whole tumour leaves an image that
-    looks healthy along the mask's edge. (The printed form keeps the tumour and rewards the opposite.)
-    """
-    return _weighted_mean(-F.logsigmoid(filled_logits.float()), edges)
 
 
 def adversarial_feedback_loss_paper(filled_logits: Tensor) -> Tensor:

@@ -20,7 +20,6 @@ from ganseg_dist.config import RunConfig
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.errors import ConfigError
 from ganseg_dist.losses.adversarial import (
-    adversarial_feedback_loss,
     adversarial_feedback_loss_paper,
     discriminator_loss,
     edge_map,
@@ -143,7 +142,7 @@ class GANetSeg(LossesByPhase):
             return adversarial_feedback_loss_paper(discriminator(self.networks["generator"](masked, mask)))
         filled, _ = self.fill(image, mask)
         logits = discriminator(filled)
-        return adversarial_feedback_loss(
+        return generator_loss(
             logits, edge_map(mask if edges_of is None else edges_of, (logits.shape[-2], logits.shape[-1]))
         )
 

@@ -6,7 +6,7 @@ from torch import nn
 from ganseg_dist.config import override
 from ganseg_dist.data.batch import Batch
 from ganseg_dist.errors import ConfigError
-from ganseg_dist.losses.adversarial import adversarial_feedback_loss, edge_map
+from ganseg_dist.losses.adversarial import edge_map, generator_loss
 from ganseg_dist.systems import build_system, recipe
 from ganseg_dist.systems.ganet_seg.system import GANetSeg
 
@@ -166,7 +166,7 @@ def test_feedback_is_loss_of_filled_image_along_mask_edge():
     model.networks = {**model.networks, "discriminator": DarkIsReal(), "generator": ConstantGenerator()}
     image, mask = torch.zeros(1, 2, SIDE, SIDE), disc(6)
     filled = image * (1 - mask) - 0.5 * mask
-    wanted = adversarial_feedback_loss(DarkIsReal()(filled), edge_map(mask, (8, 8)))
+    wanted = generator_loss(DarkIsReal()(filled), edge_map(mask, (8, 8)))
     assert model.feedback(image, mask).item() == pytest.approx(wanted.item())
 
 
