@@ -36,13 +36,13 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def cohort(phantom: Path) -> Cohort:
-    """The phantom as its reader finds it."""
+    """The phantom, read."""
     return read_cohort(phantom)
 
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prepared slices that the tests share."""
+    """Store of prepared slices that the tests share."""
     return tmp_path_factory.mktemp("store")
 
 
@@ -54,13 +54,13 @@ def debug_config(cohort: Cohort) -> RunConfig:
 
 @pytest.fixture(scope="session")
 def prepared(cohort: Cohort, debug_config: RunConfig, store: Path) -> Prepared:
-    """The phantom's patients, split and prepared as the debug recipe asks."""
+    """The phantom's patients, split and prepared by the debug recipe."""
     return prepare(cohort, debug_config, store)
 
 
 @pytest.fixture(params=[0o077, 0o002], ids=["owner alone", "group"])
 def umask(request: pytest.FixtureRequest) -> Iterator[int]:
-    """The process's umask, under which the test runs."""
+    """Umask of the process during the test."""
     before = os.umask(request.param)
     yield request.param
     os.umask(before)
@@ -87,7 +87,7 @@ def own_runs(tmp_path: Path, store: Path, empty_store: Path, monkeypatch: pytest
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    """An S3 server on loopback; the options of a URI that make pyarrow ask it."""
+    """Options of an S3 URI that point pyarrow to a server on loopback."""
     server = pytest.importorskip("moto.server", reason="moto[s3] plays S3 in tests")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -102,7 +102,7 @@ def s3() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(s3: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    """A new bucket in it, as GANSEG_RUNS_URI; its name."""
+    """Name of a new bucket, set as GANSEG_RUNS_URI."""
     boto3 = pytest.importorskip("boto3", reason="makes the bucket")
     name = f"bucket-{abs(hash(request.node.nodeid))}"
     endpoint = s3.partition("=")[2].partition("&")[0]
@@ -121,7 +121,7 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def remote(shared: Path) -> RemoteFolder:
-    """The same, opened."""
+    """The remote folder that GANSEG_RUNS_URI names."""
     found = remote_folder()
     assert found is not None
     return found

@@ -1,4 +1,4 @@
-"""Which files and folders have another mode than the umask gives to new ones."""
+"""Modes of files and folders, compared with the umask."""
 
 import stat
 from pathlib import Path
@@ -9,6 +9,6 @@ def mode(path: Path) -> int:
 
 
 def odd_modes(folder: Path, umask: int) -> dict[str, str]:
-    """Mode by path, of all below the folder that are not 0666 or, of folders, 0777 less the umask."""
+    """Mode by path of all entries below the folder whose mode is not 0666 (folders: 0777) less the umask."""
     usual = {path: (0o777 if path.is_dir() else 0o666) & ~umask for path in folder.rglob("*")}
     return {str(path.relative_to(folder)): oct(mode(path)) for path in usual if mode(path) != usual[path]}

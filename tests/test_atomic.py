@@ -32,7 +32,7 @@ def fill(folder, text):
 
 @pytest.fixture(params=["results", "results [1]", "new"])
 def folder(request, tmp_path):
-    """A folder in its place."""
+    """A folder with an earlier result."""
     folder = tmp_path / request.param
     fill(folder, "earlier")
     return folder

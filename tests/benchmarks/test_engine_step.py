@@ -1,4 +1,4 @@
-"""The share of its time that a GPU waits for data, from spans of kernels and copies."""
+"""Share of time in which a GPU waits for data, from spans of kernels and copies."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The model of a step's time, against numbers that a person can reckon."""
+"""The model of a step's time, against numbers computed by hand."""
 
 import pytest
 

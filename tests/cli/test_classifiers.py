@@ -1,4 +1,4 @@
-"""Classifiers by the command line: class folders, slices with and without lesion, single pictures."""
+"""Classifiers on the command line: class folders, slices with and without lesion, single pictures."""
 
 import csv
 import json
@@ -64,7 +64,7 @@ def test_classifier_trains_evaluates_and_predicts_class_folders(ganseg, classes,
 
 
 def assert_elbow(summary, recipe):
-    """Only what starts from k-means has one; more clusters leave less within them."""
+    """Only DL-GAN-CNN starts from k-means and has an elbow; the sum within clusters falls with their number."""
     if recipe == "gan_detector_debug":
         assert summary["elbow"] == []
         return

@@ -46,7 +46,7 @@ def test_federate_writes_comparison_tracking_report_and_egress_manifests(ganseg,
 
 
 def assert_compared(out, runs):
-    """Pooled, federated and each site alone, on the same three patients; who they are; and what it cost."""
+    """Pooled, federated and single-site models are compared on the same three patients; traffic is printed."""
     with (runs / "together" / "table.csv").open() as file:
         rows = {row["arm"]: row for row in csv.DictReader(file)}
     assert list(rows) == ["pooled", "federated", "mean of the sites alone", "site1 alone", "site2 alone"]

@@ -1,4 +1,4 @@
-"""The folds of a cross-validation, and what commands do with all of them together."""
+"""The folds of a cross-validation as one ensemble."""
 
 import json
 import shutil

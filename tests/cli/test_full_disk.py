@@ -20,7 +20,7 @@ def working_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def on_full_disk(ganseg, small_disk):
-    """Runs a command while the disk takes no file of more than so many bytes."""
+    """Runs a command while no file may exceed `size` bytes."""
 
     def run_command(size, *words):
         small_disk(size)

@@ -11,7 +11,7 @@ from ganseg_dist.cli.main import app
 
 
 def commands(group: click.Group, *above: str) -> list[tuple[str, ...]]:
-    """The words of every command, those of groups included."""
+    """Names of every command, with those of its groups."""
     words = []
     for name, command in group.commands.items():
         words += commands(command, *above, name) if isinstance(command, click.Group) else [(*above, name)]

@@ -1,4 +1,4 @@
-"""What a mask's values mean, stated with `--labels` once and remembered with the run."""
+"""`--labels`: the label scheme of masks, which a run stores."""
 
 import json
 import os

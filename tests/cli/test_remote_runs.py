@@ -71,7 +71,7 @@ def test_fetch_runs_sends_changed_run_when_command_fails(runs, shared, remote, e
 
 
 def move_to_remote(runs: Path, remote: RemoteFolder, *names: str) -> None:
-    """Leave the copies alone, as on another machine."""
+    """Send these runs and delete their folders, as on another machine."""
     for name in names:
         send(runs / name, remote)
     shutil.rmtree(runs)

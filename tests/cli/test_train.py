@@ -22,7 +22,7 @@ def train(ganseg, phantom):
 
 @pytest.fixture
 def interrupt(monkeypatch):
-    """Presses Ctrl-C in the middle of an epoch of the second stage."""
+    """A function that raises KeyboardInterrupt in the middle of an epoch of the second stage."""
 
     def arm() -> None:
         def press(self, progress):

@@ -1,4 +1,4 @@
-"""The bundle of an app that a run sends to a hospital's node: it must bring no code."""
+"""The bundle that a run sends to a site's node: it must contain no code."""
 
 import io
 import zipfile
@@ -50,5 +50,5 @@ def test_check_bundle_rejects_code_and_other_versions(foreign, message):
 
 
 def test_check_bundle_accepts_bundle_without_code():
-    """The one that the rejected bundles differ from."""
+    """The rejected bundles differ from this one in one property each."""
     check_bundle(bundle())

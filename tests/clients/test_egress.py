@@ -29,7 +29,7 @@ def send(path, round=1):
 
 
 def rounds(path):
-    """Of an intact manifest."""
+    """Rounds of an intact manifest."""
     found = []
     with path.open("rb") as lines:
         verdict = verify(lines, lambda entry: found.append(entry.round))

@@ -1,4 +1,4 @@
-"""A head node of Ray's for as long as a test needs it, that meets no other Ray of this machine."""
+"""A Ray head node for one test, isolated from other Ray processes of this machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AUTOSCALING = {
     "RAY_OVERRIDE_NODE_ID_FOR_TESTING": "f" * 51 + "0" * 5,
     "AUTOSCALER_UPDATE_INTERVAL_S": "1",
 }
-"""What the head needs with Ray's provider for tests: a name that the provider knows it by."""
+"""Settings of the head for Ray's fake provider, which finds the head by its node id."""
 
 
 def autoscaling_config(address: str) -> dict[str, Any]:

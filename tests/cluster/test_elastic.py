@@ -1,4 +1,4 @@
-"""Which numbers of workers an elastic training takes, and when; Ray's own part is tested with nodes that are lost."""
+"""Numbers of workers in elastic training; tests of lost nodes cover Ray's own part."""
 
 from types import SimpleNamespace
 
@@ -19,7 +19,7 @@ def test_sizes_between_are_divisors_of_batch_size():
 
 @pytest.fixture
 def policy(tmp_path, monkeypatch):
-    """Of one to four workers with a CPU each and a batch of 16, in a cluster whose nodes the test says."""
+    """An elastic policy of one to four workers with one CPU each and a batch of 16; the test sets the nodes."""
     scaling = ScalingConfig(num_workers=(1, 4), elastic_resize_monitor_interval_s=0.0)
     policy = compat.ElasticPolicy(scaling, EpochwiseRules((1, 2, 4), tmp_path, 60))
     policy.nodes = {"a": {"CPU": 3.0}}

@@ -29,7 +29,7 @@ class FinishedJob:
     code: int
     output: str
     log: str
-    """Of the job itself, which Ray's command shows, and after a failure once more."""
+    """The job's own log; `ray job submit` shows it, and repeats its end after a failure."""
     details: JobDetails
 
     @property
@@ -43,7 +43,7 @@ class FinishedJob:
 
 @dataclass
 class Cluster:
-    """A head with two CPUs that nobody options anything of ganseg, and storage that its nodes share."""
+    """A Ray head with two CPUs and without ganseg settings, and storage that its nodes share."""
 
     address: str
     client: JobSubmissionClient

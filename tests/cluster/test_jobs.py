@@ -28,7 +28,7 @@ TRAIN = ("train", "ganet_seg_debug", "--data", "/data/a b", "--run-name", "first
 
 
 class Cluster:
-    """Takes jobs and runs none."""
+    """A job client that accepts jobs and runs none."""
 
     def __init__(self, jobs: dict[str, str] | None = None, args=None, env=None) -> None:
         self.jobs, self.submitted = dict(jobs or {}), {}
@@ -191,7 +191,7 @@ def test_connect_uses_given_address_despite_environment(name, monkeypatch):
 
 @pytest.fixture
 def head(monkeypatch):
-    """A head node's dashboard."""
+    """The dashboard address of a head node."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with ray_head() as address:
         yield address

@@ -139,7 +139,7 @@ def test_check_shared_paths_returns_at_once_on_single_node(monkeypatch, tmp_path
 
 @pytest.fixture
 def node_checks(monkeypatch):
-    """Two other nodes, whose answers the test sets; what they were node_checks."""
+    """Two other nodes, whose results the test sets, and the requests that they receive."""
     answers, questions = [], []
     monkeypatch.setattr(visibility, "_other_nodes", lambda needs: {"2": "10.0.0.2", "3": "10.0.0.3"})
 

@@ -48,7 +48,7 @@ def history(run: Run) -> list[dict]:
 
 
 def workers(run: Run) -> list[int]:
-    """How many shared each epoch."""
+    """Number of workers in each epoch."""
     return [epoch["workers"] for epoch in history(run)]
 
 
@@ -92,7 +92,7 @@ def test_elastic_training_shrinks_and_grows_with_nodes(phantom, nodes: TwoNodes,
 
 
 class RemovesSecondNode(Tracker):
-    """Loses the node when an epoch has ended and its checkpoint is written, and keeps the warnings."""
+    """Removes the second node after an epoch whose checkpoint is written; keeps the warnings."""
 
     def __init__(self, nodes: TwoNodes, run: Run) -> None:
         self.nodes: TwoNodes | None = nodes

@@ -1,4 +1,4 @@
-"""Two of Ray's nodes on this machine, a CPU each, one of which can be lost."""
+"""Two Ray nodes on this machine with one CPU each; the second can be removed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SOON = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 500, "h
 
 @dataclass
 class TwoNodes:
-    """A head, which is never lost, and a second node."""
+    """A head and a removable second node."""
 
     cluster: Cluster
 
@@ -29,7 +29,7 @@ class TwoNodes:
         return self.cluster.address
 
     def remove_second_node(self) -> None:
-        """Its raylet and all that it started, at once and without a word."""
+        """Kill its raylet and all child processes at once."""
         (node,) = self.cluster.worker_nodes
         own = [psutil.Process(info.process.pid) for infos in node.all_processes.values() for info in infos]
         for process in [*own, *(child for parent in own for child in parent.children(recursive=True))]:
@@ -41,7 +41,7 @@ class TwoNodes:
         self.cluster.add_node(num_cpus=1)
 
     def nodes_of_workers(self) -> list[list[str]]:
-        """Of each group of Ray Train's workers that is placed now: the node of every rank."""
+        """The node of every rank, for each placed group of Ray Train workers."""
         with driver(self.address):
             groups = [group for group in placement_group_table().values() if group["state"] == "CREATED"]
         return [list(group["bundles_to_node_id"].values()) for group in groups]

@@ -1,4 +1,4 @@
-"""What the processes of the contract tests run. They are forked from a server that has torch loaded already."""
+"""Functions that contract tests run in processes of their own, forked from a server that has loaded torch."""
 
 import multiprocessing
 import os
@@ -52,7 +52,7 @@ def train(folder: Path, config: RunConfig, prepared: Prepared) -> None:
 
 
 def train_and_list_events(folder: Path, config: RunConfig, prepared: Prepared, listed: Path) -> None:
-    """A local run that writes down what it does to the files of its checkpoints."""
+    """A local run that lists its file operations in the checkpoints."""
     events: list[str] = []
     on_file_event(folder / "checkpoints", lambda event, path: events.append(f"{event} {Path(path).name}"))
     train(folder, config, prepared)
@@ -60,7 +60,7 @@ def train_and_list_events(folder: Path, config: RunConfig, prepared: Prepared, l
 
 
 def train_until_event(folder: Path, config: RunConfig, prepared: Prepared, number: int) -> None:
-    """A local run that is killed just before the n-th thing it does to the files of its checkpoints, from 0."""
+    """A local run that is killed before its n-th file operation in the checkpoints, counted from 0."""
     kill_before(folder / "checkpoints", number, FILE_EVENTS)
     train(folder, config, prepared)
 
@@ -91,7 +91,7 @@ def kill_before(folder: Path, number: int, events: tuple[str, ...]) -> None:
 
 
 def on_file_event(folder: Path, callback: Callable[[str, str], None]) -> None:
-    """Call `callback` before anything that this process does to files in the folder."""
+    """Call `callback` before each file operation of this process in the folder."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event in FILE_EVENTS and str(arguments[0]).startswith(str(folder)):
@@ -108,7 +108,7 @@ def final_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def differing(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> list[str]:
-    """Names of the tensors that are not the same to the bit, or not in both."""
+    """Names of the tensors that differ in any bit or are missing on one side."""
     names = one.keys() | other.keys()
     return sorted(
         name for name in names if name not in one or name not in other or not torch.equal(one[name], other[name])

@@ -1,4 +1,4 @@
-"""Training through Ray Train: the weights of a local run, whatever happens to the workers."""
+"""Training through Ray Train gives the weights of a local run, also after workers die."""
 
 import json
 import os

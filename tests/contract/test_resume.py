@@ -1,4 +1,4 @@
-"""A local run killed at any moment and started again ends with the weights of one that never was, to the bit."""
+"""A local run that is killed at any moment and resumed ends with the weights of an uninterrupted run, bit for bit."""
 
 import json
 import os
@@ -30,7 +30,7 @@ STOPS_EARLY = {"system.healthy_epochs": 8, "system.healthy_patience": 1, "system
 
 @pytest.fixture(scope="session")
 def file_events(config: RunConfig, prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """All that an undisturbed run does to the files of its checkpoints, in order."""
+    """File operations of an uninterrupted run in its checkpoints, in order."""
     folder = tmp_path_factory.mktemp("listed")
     listed = folder / "events.txt"
     assert members.exit_code_of(members.train_and_list_events, folder / "run", config, prepared, listed) == 0
@@ -38,7 +38,7 @@ def file_events(config: RunConfig, prepared: Prepared, tmp_path_factory: pytest.
 
 
 def renames(file_events: list[str]) -> list[int]:
-    """Where a finished checkpoint is about to get its name."""
+    """Positions of the events in which a finished checkpoint gets its name."""
     return [number for number, event in enumerate(file_events) if event.startswith("os.rename .unfinished")]
 
 
@@ -95,7 +95,7 @@ def test_train_leaves_finished_run_unchanged(config, prepared, undisturbed):
 
 @pytest.mark.parametrize("file", ["optimizers.safetensors", "state.json"])
 def test_train_resumes_bit_for_bit_when_newest_checkpoint_is_damaged(config, prepared, undisturbed, tmp_path, file):
-    """Killed after its second epoch's checkpoint, which is then cut off on disk."""
+    """The run is killed after the checkpoint of its second epoch, which is then truncated."""
     assert members.exit_code_of(members.train_until_save, tmp_path, config, prepared, 2) == KILLED
     checkpoints = FolderCheckpoints(tmp_path / "checkpoints")
     first, second = checkpoints.all()
@@ -186,7 +186,7 @@ def test_train_resumes_bit_for_bit_after_kill_before_any_file_operation(
 def test_train_command_resumes_bit_for_bit_after_random_kills(
     phantom, config, prepared, undisturbed, tmp_path, monkeypatch
 ):
-    """`ganseg train`, killed a moment after each new checkpoint, ends as the same training undisturbed."""
+    """`ganseg train` is killed shortly after each new checkpoint."""
     monkeypatch.setenv("GANSEG_RUNS", str(tmp_path))
     settings = [f"--set={field}={value}" for field, value in SHORT.items()]
     command = [sys.executable, "-m", "ganseg_dist", "train", "ganet_seg_debug", "--data", str(phantom)]

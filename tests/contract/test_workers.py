@@ -38,7 +38,7 @@ RUN_TOLERANCE = 2e-2
     scope="module", params=[("ganet_seg", "corrected"), ("ganet_seg", "paper"), *OTHER_SYSTEMS.items()], ids=str
 )
 def measured(request, cohort: Cohort, store: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    """What one process finds, then what each rank of two finds."""
+    """Measurements of a single process, then of each rank of two."""
     name, variant = request.param
     changes = {"system.reading": variant} if isinstance(variant, str) else variant
     config = resolved(recipe(f"{name}_debug"), cohort, SHORT | {"train.ema": None} | changes)

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "deploy" / "flower"
 HOSPITALS = ("north", "south", "stranger")
 STARTED, ANSWERED = 120, 900
-"""Seconds, for a machine that is busy with other things too."""
+"""Seconds, generous for a busy machine."""
 SHORT = "system.gan=false data.test_fraction=0 data.validation_fraction=0.4"
 """Channels and regions are left open: the hospitals agree on them."""
 SPY = {

@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 FOLDER = Path(__file__).parents[2] / "deploy" / "mlflow"
 PROGRAMS = Path(sys.executable).parent
 STARTED, TRAINED, ENDED = 180, 400, 60
-"""Seconds, for a machine that is busy with other things too."""
+"""Seconds, generous for a busy machine."""
 SHORT = ("--set", "system.gan=false", "--set", "system.supervised_epochs=2")
 KEYLESS = {
     "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",

@@ -1,4 +1,4 @@
-"""Keys and certificates of a federation: who trusts whom, what Flower reads, and that no file is replaced."""
+"""Keys and certificates of a federation: trust, Flower's format, and protection of existing files."""
 
 import ipaddress
 import stat

@@ -22,13 +22,13 @@ def tensor(*values: float) -> dict[str, np.ndarray]:
 
 
 def message_of(encoding: str, *values: float, kept_share: float = 0.5) -> dict[str, np.ndarray]:
-    """The message of a difference, of one tensor `w` that the server sent as zeros."""
+    """The message for a change of one tensor `w` from zeros."""
     zeros = tensor(*np.zeros(len(values)))
     return encode(tensor(*values), zeros, {}, encoding=encoding, kept_share=kept_share)[0]
 
 
 def read(message: dict[str, np.ndarray], encoding: str, *, size: int, kept_share: float = 0.5) -> list[float]:
-    """What the server makes of it."""
+    """The tensor as decoded by the server."""
     return decode(message, tensor(*np.zeros(size)), encoding=encoding, kept_share=kept_share)["w"].tolist()
 
 
@@ -44,7 +44,7 @@ def test_fp32_encoding_is_lossless():
 
 
 def test_fp16_encoding_rounds_and_saturates():
-    """1/3 has no half; 70000 is beyond the largest, 65504, and the rest of it stays for the next round."""
+    """1/3 is rounded; 70000 saturates at 65504, and its rest stays in the residual."""
     sent = tensor(0, 0, 0)
     message, residual = encode(tensor(0.5, 1 / 3, 70000), sent, {}, encoding="fp16", kept_share=1)
     assert message["w"].dtype == np.float16
@@ -130,7 +130,7 @@ def test_encode_residual_carries_error_to_later_rounds(encoding):
 
 
 def test_topk_residual_accumulates_until_value_is_largest():
-    """Every round is of 3 and 1, and one value is sent: the 3 until the 1s that wait are 4."""
+    """Every round changes the values by 3 and 1 and sends one value: 3, until the unsent 1s sum to 4."""
     zeros, residual, decoded = tensor(0, 0), {}, []
     for _ in range(4):
         message, residual = encode(tensor(3, 1), zeros, residual, encoding="topk", kept_share=0.5)
@@ -159,7 +159,7 @@ def test_int8_encoding_of_subnormals_keeps_error_in_residual(largest):
 
 
 def test_encode_omits_untrained_tensors_from_message_and_residual():
-    """A tensor of the server's that the site did not train stays out of message and residual."""
+    """A tensor that the site did not train is in neither message nor residual."""
     message, residual = encode(
         tensor(1, 2), {**tensor(0, 0), "other": np.ones(3, np.float32)}, {}, encoding="int8", kept_share=1
     )

@@ -60,7 +60,7 @@ def faults(data, head=None):
 
 
 def resealed(line, **changes):
-    """A line whose forger knows how hashes are made."""
+    """A changed line with a matching hash."""
     fields = {**json.loads(line), **changes}
     del fields["hash"]
     return manifest.canonical({**fields, "hash": sha256(manifest.canonical(fields))})

@@ -40,12 +40,12 @@ def moved(*change):
 
 
 def zero_noise(count):
-    """Bytes of which every value of noise is 0 but for 1e-16 deviations."""
+    """Random bytes that give noise of 0, up to 1e-16 deviations."""
     return b"\xff" * count
 
 
 def seeded_bytes(seed):
-    """Bytes that a test can have again."""
+    """Reproducible random bytes."""
     return np.random.default_rng(seed).bytes
 
 
@@ -107,7 +107,7 @@ def test_private_mean_does_not_depend_on_order():
 @pytest.mark.parametrize("absent", SHARES)
 @pytest.mark.parametrize("kind", ["outlier", "not finite"])
 def test_private_mean_sensitivity_is_share_times_clip_norm(absent, kind):
-    """The sensitivity that the noise is made for, with one site replaced by no change."""
+    """Sensitivity to replacing one site's update by no change."""
     rng = np.random.default_rng(1)
     answers = {site: moved(*rng.normal(size=3) * 10) for site in SHARES}
     answers[absent] = moved(1e30, -1e30, math.nan if kind == "not finite" else 1e30)
@@ -319,7 +319,7 @@ def test_releases_once_repeats_interrupted_release(tmp_path):
 
 
 def test_releases_once_repeats_release_missing_in_ledger(tmp_path, monkeypatch):
-    """Killed between the two writes: nothing has left yet."""
+    """The process dies between the two writes, before anything is sent."""
     releases = Releases.open(tmp_path, terms())
 
     def killed(file, value):
@@ -395,7 +395,7 @@ def test_releases_open_rejects_invalid_ledger(tmp_path, text):
 
 
 def test_releases_detect_round_removed_from_ledger(tmp_path):
-    """Else it would be released again, and the budget would be larger than was promised."""
+    """Otherwise the round could be released again beyond the budget."""
     releases = Releases.open(tmp_path, terms())
     releases.once(1, moved_weights(1, 0, 0))
     file = tmp_path / "ledger.json"
@@ -427,7 +427,7 @@ def test_releases_of_returns_released_weights(tmp_path):
 
 
 def test_releases_without_terms_store_and_spend_nothing(tmp_path):
-    """Of any types, as an encoding has them; and they spend nothing that this ledger counts."""
+    """Encoded arrays of any type; the ledger counts no spending for them."""
     releases = Releases.open(tmp_path, None)
     releases.once(1, lambda: {"a": np.ones(3, np.int8), "a#scale": np.float32(2)[...]})
     again = Releases.open(tmp_path, None)

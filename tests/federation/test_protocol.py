@@ -1,4 +1,4 @@
-"""Each end checks what the other sends before it uses any of it."""
+"""Validation of messages at both ends of a federation."""
 
 import json
 

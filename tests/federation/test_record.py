@@ -1,4 +1,4 @@
-"""What is read of federation.json."""
+"""The record in federation.json."""
 
 import pytest
 

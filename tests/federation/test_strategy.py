@@ -1,4 +1,4 @@
-"""Strategies are found, and their hyperparameters are fields of every config."""
+"""Registry of strategies, whose hyperparameters are fields of every config."""
 
 import pickle
 from importlib.metadata import EntryPoint

@@ -14,10 +14,10 @@ STRANGE = (
     None, True, -1, 0, 3.5, 1e308, 10**30, float("nan"), float("inf"), "", "x", "../../outside", "/etc/passwd",
     "\x1b[31mred", "a\nb", "\x00", "$", "[/bold]", "💥", [], {}, [[[]]], [None], {"a": None}, "9" * 400,
 )  # fmt: skip
-"""Values that a field may have been given in the place of its own."""
+"""Values that replace that of a field."""
 
 DEEP = 100_000
-"""Brackets in each other: deeper than any parser that calls itself can go."""
+"""Nested brackets, deeper than any recursive parser can go."""
 
 
 def damage(file: Path, rng: np.random.Generator) -> str:

@@ -1,4 +1,4 @@
-"""What is damaged, and how the product reads it: each target builds an input, and reads all of it to one value."""
+"""Targets of damage: each builds an input and reads it to one value."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Outcome:
     value: Any
     """Equal values mean that the damage changed nothing."""
     warnings: tuple[str, ...] = ()
-    """What the product says of it."""
+    """The product's message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ BRATS_CASES = ("BraTS20_Training_001", "BraTS20_Training_002")
 
 
 def digest(*arrays: np.ndarray) -> str:
-    """Of shapes, kinds and values."""
+    """Digest of shapes, kinds and values."""
     content = hashlib.blake2b(digest_size=16)
     for array in arrays:
         content.update(f"{array.shape}{array.dtype}".encode())
@@ -301,7 +301,7 @@ def _ledger(root: Path) -> None:
 
 
 def _read_ledger(root: Path) -> Outcome:
-    """As an end of a federation that begins again."""
+    """As a restarted server or site of a federation."""
     opened = Releases.open(root, None)
     released = [opened.of(round) for round in opened.rounds]
     return Outcome([opened.to_dict(), [digest(*parts.values()) for parts in released if parts is not None]])

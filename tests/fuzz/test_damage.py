@@ -1,4 +1,4 @@
-"""Whatever a file on disk has become: one line, or the right value; never a traceback, a hang or a lost file."""
+"""Reading a damaged file gives a one-line error or the right value; never a traceback, a hang or a lost file."""
 
 import os
 import shutil
@@ -19,11 +19,11 @@ from tests.fuzz.targets import TARGETS, Outcome, Target
 
 MANY = 600
 SECONDS = 20
-"""After which a read hangs."""
+"""Seconds after which a read counts as hanging."""
 
 
 class Hang(BaseException):
-    """A read that does not end."""
+    """A read exceeds its time limit."""
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def attempt(target: Target, pristine: Path, before: Outcome, folder: Path, seed:
 
 
 def _read(target: Target, root: Path, what: str) -> tuple[Outcome, str | None]:
-    """What was read, or the error's line."""
+    """The value read, or the error's line."""
     try:
         with ending():
             return target.read(root), None

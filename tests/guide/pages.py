@@ -1,4 +1,4 @@
-"""A page of docs/guide as its tests read it: what is run, what is shown after it, and where the files lie."""
+"""Pages of docs/guide: commands, shown output and listed files."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ NUMBER = r"[-+]?\d[\d.,:]*(?:e[-+]?\d+)?%?"
 
 @dataclass(frozen=True)
 class Block:
-    """What stands between fences."""
+    """A fenced block."""
 
     kind: str
-    """`sh` is run, `text` is what the `sh` before it says, `console` is for another machine."""
+    """`sh` is run, `text` is the output of the `sh` before it, `console` is for another machine."""
     text: str
     commands: int
     """Blocks of `sh` up to here, this one included."""
@@ -49,7 +49,7 @@ class Page:
 
     @property
     def prose(self) -> str:
-        """All but what is fenced."""
+        """The text without fenced blocks."""
         return FENCED.sub("", self.text)
 
     @property
@@ -61,12 +61,12 @@ class Page:
 
 
 def pages() -> list[Page]:
-    """All of them, the index among them."""
+    """All pages, with the index."""
     return [Page(path) for path in sorted(GUIDE.glob("*.md"))]
 
 
 def pattern(line: str) -> re.Pattern[str]:
-    """Of a shown line: any number for a number, anything for `...`, any blanks for blanks; an exit code is itself."""
+    """Pattern of a shown line: numbers match any number, `...` any text, blanks any blanks; exit codes are exact."""
     if re.fullmatch(r"code \d+", line.strip()):
         return re.compile(rf"^{line.strip()}$", re.MULTILINE)
     parts = re.split(rf"(\.\.\.|{NUMBER}|\s+)", line.strip())

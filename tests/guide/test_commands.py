@@ -16,9 +16,9 @@ from tests.guide.pages import ROOT, commands, pages
 
 GANSEG = typer.main.get_command(app)
 PARSED = {"ganseg": GANSEG, "ray": ray.scripts.scripts.cli}
-"""Command lines whose own parsers say whether they are right."""
+"""Programs whose own parsers check the arguments."""
 OTHERS = {"cd", "docker", "export", "kubectl", "make", "mkdir", "sbatch", "source"}
-"""Of which only the files of this repository are looked at."""
+"""Programs of which only files of this repository are checked."""
 OURS = re.compile(r"^(?:\$GANSEG/|\./)?((?:deploy|docs|scripts|tune_spaces|benchmarks)/[\w./-]*)$")
 
 CONSOLE = [
@@ -46,7 +46,7 @@ def check(args: Sequence[str]) -> None:
 
 
 def parse(group: click.Command, name: str, args: Sequence[str]) -> None:
-    """As the program itself would."""
+    """Parse the arguments with the program's own parser."""
     command, arguments = group, list(args)
     while isinstance(command, click.Group):
         shown = arguments[0] if arguments else ""

@@ -1,4 +1,4 @@
-"""Every command of every guide page is run, prints what the page shows and leaves the files that it names."""
+"""Every command of every guide page runs, prints the shown output and leaves the listed files."""
 
 import os
 import re
@@ -22,20 +22,20 @@ RUN = [page for page in pages() if any(block.kind == "sh" for block in page.bloc
 
 @pytest.fixture
 def folder():
-    """An empty one, with a short path: Ray's sockets may lie in it."""
+    """An empty folder with a short path, as Ray's sockets may lie in it."""
     made = Path(tempfile.mkdtemp(prefix="guide-", dir="/tmp"))
     yield made
     shutil.rmtree(made, ignore_errors=True)
 
 
 def environment() -> dict[str, str]:
-    """Of a reader who has activated the environment and set GANSEG to the repository."""
+    """Environment of a reader who has activated the virtual environment and set GANSEG to the repository."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     return plain | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "GANSEG": str(ROOT), "COLUMNS": "200"}
 
 
 def run(page: Page, folder: Path) -> list[str]:
-    """All its commands in one bash; what each block printed, the first being 1."""
+    """Run all commands of the page in one bash; returns the output of each block, from index 1."""
     blocks = [block.text for block in page.blocks if block.kind == "sh"]
     script = folder.with_suffix(".sh")
     script.write_text("set -euo pipefail\n" + "".join(f"echo '{MARK}'\n{text}" for text in blocks))

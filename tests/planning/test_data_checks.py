@@ -44,7 +44,7 @@ def cohort_copy(phantom, tmp_path):
 
 
 def training_error(name, data, **changes):
-    """Why nothing is trained, in one line; the run's name is still free."""
+    """The one-line error of a training; asserts that no run folder was created."""
     config = override(recipe(name), {field.replace("__", "."): value for field, value in changes.items()})
     with pytest.raises(DataError) as caught:
         train_session(TrainingRequest(config, data, local=True, run_name="mine"))

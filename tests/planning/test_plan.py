@@ -129,7 +129,7 @@ def test_planned_run_rejects_other_healthy_cohort(phantom, tmp_path):
 
 
 def test_prepare_case_matches_prepare_scan(cohort, tmp_path):
-    """With some of its channels: a mask of another window would be a shifted one."""
+    """With some channels only: another window would shift the mask."""
     from ganseg_dist.data.preprocess import prepare_scan
     from ganseg_dist.data.scan import load_scan
 

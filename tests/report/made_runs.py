@@ -164,7 +164,7 @@ def draw_sheet(run: Run, stage: str, step: int, *, rows: int, columns: int, capt
 
 
 def classifier_run(root: Path) -> Run:
-    """Four classes, one of which is never met, from images and their k-means masks."""
+    """A run of four classes, one without images, from images and their k-means masks."""
     classes = ["glioma", "meningioma", "no <b>tumour</b>", "pituitary"]
     run = _described(
         root / "classifier", "dl_gan_cnn_small", None, ["grey"], changes={"data.classes": classes, "train.epochs": 9}
@@ -178,7 +178,7 @@ def classifier_run(root: Path) -> Run:
 
 
 def detector_run(root: Path) -> Run:
-    """Two classes and an operating point; ten slices a patient, some of unknown class."""
+    """A run of two classes with an operating point; ten slices a patient, some of unknown class."""
     classes = ["no lesion", "lesion"]
     run = _described(root / "detector", "gan_detector_small", ["wt"], MRI, changes={"data.classes": classes})
     run.write("history.json", _classifier_history(3))
@@ -188,7 +188,7 @@ def detector_run(root: Path) -> Run:
 
 
 def _called(classes: list[str], sizes: tuple[int, ...], *, unknown: int = 0, seed: int = 0) -> list[ImageRow]:
-    """So many images of each class, in which the truth is a little more likely than the rest, ten of each patient."""
+    """Images of each class, ten a patient, in which the true class is a little more probable than the others."""
     rng = np.random.default_rng(seed)
     truths = [index for index, size in enumerate(sizes) for _ in range(size)]
     rows = []

@@ -1,4 +1,4 @@
-"""The newest sheet of example pictures, of no run but this one."""
+"""The newest sheet of example pictures of a run."""
 
 import numpy as np
 import pytest

@@ -29,7 +29,7 @@ def overlay_file(file, masks, affine=None, scheme=TWO, case="p1"):
 
 
 def pixels_of(file, region, *, half=1):
-    """How many pixels of the left (0) or right (1) panel have a region's own colour."""
+    """Number of pixels in the colour of a region on the left (0) or right (1) panel."""
     picture = np.asarray(Image.open(io.BytesIO(file.read_bytes())).convert("RGB"), int)
     margin = int(MARGIN_INCHES * 120)
     panel = picture[margin:-margin, half * picture.shape[1] // 2 :][:, : picture.shape[1] // 2]

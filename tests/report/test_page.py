@@ -449,7 +449,7 @@ def test_report_renders_in_browser_without_errors(make, width, tmp_path):
 
 
 def browser_attributes(chromium: str, path: Path, width: int, scratch: Path) -> dict[str, str]:
-    """What the probe wrote on the root element."""
+    """Attributes that the probe wrote on the root element."""
     profile = f"--user-data-dir={scratch / 'profile'}"
     command = [chromium, *QUIET, profile, f"--window-size={width},900", path.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)

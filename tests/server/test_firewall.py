@@ -1,4 +1,4 @@
-"""Updates are two tensors whose change has a norm that can be read off; each test says the norms it is about."""
+"""Updates are two tensors whose change has a given norm; each test states its norms."""
 
 import json
 import warnings
@@ -15,7 +15,7 @@ SENT = {HEAD: np.full((2, 2), 5.0, np.float32), BODY: np.zeros((4,), np.float32)
 
 
 def weights(norm=1.0, *, head=0.0):
-    """What was sent, changed by `norm` in all, `head` of it in the head."""
+    """SENT plus a change of total norm `norm`, of which `head` in the head."""
     arrays = {name: array.copy() for name, array in SENT.items()}
     arrays[BODY][0] += np.sqrt(norm**2 - head**2)
     arrays[HEAD][0, 0] += head
@@ -44,7 +44,7 @@ def left_out(wall, answers, round=1):
 
 
 def reason(answer, **settings):
-    """Why the answer is left out of a round with two valid ones, which pass."""
+    """Reason for which the update is quarantined beside two valid ones, which pass."""
     accepted, quarantined = firewall(**settings).inspect([update("a"), answer, update("b")], SENT, 3)
     assert [entry.site for entry in accepted] == ["a", "b"]
     [entry] = quarantined
@@ -188,7 +188,7 @@ def test_firewall_handles_largest_float32_values():
 
 
 def after(*rounds, **settings):
-    """A firewall that has seen rounds 1, 2, ... of these norms by site and let all of them in."""
+    """A firewall that has accepted rounds 1, 2, ... with these norms by site."""
     wall = firewall(**settings)
     for number, norms in enumerate(rounds, start=1):
         assert left_out(wall, updates(**norms), number) == []
@@ -284,7 +284,7 @@ def test_firewall_restored_from_dict_gives_same_verdicts(seed):
 @pytest.mark.parametrize("good", [1, 2, 4])
 @pytest.mark.parametrize("seed", range(3))
 def test_firewall_bound_resists_slowly_growing_norms(good, seed):
-    """It never misses a round and always sends the largest change that passes; the good ones are often late."""
+    """The bad site sends the largest passing change in every round; the good ones often miss rounds."""
     rng = np.random.default_rng(seed)
     wall = firewall()
 

@@ -1,4 +1,4 @@
-"""Sites as processes of their own: one that dies and comes back, one that hangs."""
+"""Sites in processes of their own: one dies and returns, one hangs."""
 
 import json
 import os

@@ -21,7 +21,7 @@ from server.simulation import Simulation, simulate
 pytestmark = pytest.mark.usefixtures("own_runs")
 
 BAD = 3
-"""The node that does not behave: site3."""
+"""Node id of the misbehaving site, site3."""
 SHORT = {"system.gan": False, "train.epochs": 2, "data.test_fraction": 0.3}
 
 
@@ -34,7 +34,7 @@ class WarningTracker(Tracker):
 
 
 def simulated(phantom: Path, spoil=lambda message, reply: reply, **changes) -> Run:
-    """Three sites, of which the last has its train replies spoiled."""
+    """A run of three sites; `spoil` changes the train replies of the last."""
 
     def answer(message: Message, context: Context) -> Message:
         reply = app(message, context)
@@ -132,7 +132,7 @@ def test_rounds_merge_all_sites_with_every_strategy(phantom, strategy):
     "encoding", ["int8", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fp16", "topk"))]
 )
 def test_rounds_with_coarse_encoding_send_less_and_stay_close(phantom, encoding, tmp_path, monkeypatch):
-    """Of the smallest networks much of a message is the heads of its arrays, which no encoding shrinks."""
+    """With the smallest networks, array headers, which no encoding shrinks, are a large part of a message."""
     whole = simulated(phantom)
     monkeypatch.setenv("GANSEG_RUNS", str(tmp_path / "coarse"))
     coarse = simulated(phantom, **{"federation.encoding": encoding})
@@ -166,7 +166,7 @@ def reject_config(log: bool):
 
 @pytest.mark.parametrize("log", [True, False])
 def test_rounds_raise_at_once_when_all_sites_reject_config(phantom, log, tmp_path):
-    """In one line: what each one's log says, where there is one."""
+    """The one-line error quotes each site's log, where there is one."""
     reject = reject_config(log)
 
     def answer(message: Message, context: Context) -> Message:
@@ -184,7 +184,7 @@ def test_rounds_raise_at_once_when_all_sites_reject_config(phantom, log, tmp_pat
 
 
 def test_rounds_do_not_repeat_request_to_site_that_rejects_config(phantom, tmp_path):
-    """The second is: its numbers may be finite next time."""
+    """A site with non-finite numbers is requested again, as its next numbers may be finite."""
     reject, tried = reject_config(log=True), []
 
     def answer(message: Message, context: Context) -> Message:

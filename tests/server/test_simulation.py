@@ -1,4 +1,4 @@
-"""`flwr run .` as Flower's users type it: the same weights as by `ganseg federate`."""
+"""`flwr run .` gives the same weights as `ganseg federate`."""
 
 import json
 import os
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 CHANGES = {"system.gan": "false", "train.epochs": "2", "data.test_fraction": "0.3"}
 STARTED, ANSWERED = 120, 600
-"""Seconds, for a machine that is busy with other things too."""
+"""Seconds, generous for a busy machine."""
 WEIGHTS = "networks.safetensors"
 
 

@@ -1,4 +1,4 @@
-"""One model out of the sites' models, and which of them a robust strategy leaves out."""
+"""Aggregation of the sites' models, and which of them a robust strategy excludes."""
 
 import numpy as np
 import pytest

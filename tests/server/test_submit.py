@@ -1,4 +1,4 @@
-"""server.submit, which run.sh starts: its settings, how a run ends, and its exit codes."""
+"""server.submit, which run.sh starts: settings, end of a run, and exit codes."""
 
 import subprocess
 import sys

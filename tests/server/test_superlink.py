@@ -1,4 +1,4 @@
-"""The SuperLink answers nodes from every address and all else from its own machine."""
+"""The SuperLink accepts nodes from every address, and other requests from its own machine only."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""A sweep of federations: a trial is the federation that its values alone would make."""
+"""A sweep of federations: a trial equals a federation with its values."""
 
 import os
 import signal

@@ -37,7 +37,7 @@ def save(run: Path, step: int) -> None:
 
 
 def remote_files(remote: RemoteFolder, tmp_path: Path) -> list[str]:
-    """Names of what another machine would fetch now."""
+    """Names of the files that another machine would fetch now."""
     folder = tmp_path / f"seen-{time.monotonic_ns()}" / "first"
     fetch(folder, remote)
     return sorted(file.name if file.name != "state.json" else file.parent.name for file in folder.rglob("*.json"))

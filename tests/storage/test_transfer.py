@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Path:
-    """The same run's folder on another machine, which has none yet."""
+    """The run's folder on another machine, not yet fetched."""
     return tmp_path / "other" / "first"
 
 
@@ -337,7 +337,7 @@ def test_send_omits_local_record(folder, remote):
 
 
 def test_contents_are_reread_when_replaced_during_read(folder, remote, monkeypatch):
-    """An object's reader asks for its length first, and may get as much of the next one."""
+    """An S3 reader requests the length first, and may then read that many bytes of the next object."""
     send(folder, remote)
     whole = remote.read("first/contents.json")
     readings = [whole[:-9], whole[:-5], whole]

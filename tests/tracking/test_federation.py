@@ -16,7 +16,7 @@ def tracked(run):
 
 
 def children(client, tracked):
-    """By site, those that MLflow has beneath the run."""
+    """Child runs in MLflow by site."""
     beneath = f"tags.`mlflow.parentRunId` = '{tracked.run_id}'"
     found = client.search_runs([tracked.experiment_id], beneath)
     return {child.data.tags["ganseg.site"]: child for child in found}

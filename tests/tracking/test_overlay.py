@@ -5,7 +5,7 @@ from ganseg_dist.tracking.overlay import COLOURS, ENLARGED, TITLE_HEIGHT, draw_e
 
 SIDE = 16
 WHITE = 255
-"""An even picture is as bright as its own window goes."""
+"""A constant picture is shown at full brightness."""
 
 
 UNKNOWN = np.zeros(2, bool), Convention.RADIOLOGICAL

@@ -35,7 +35,7 @@ def scan_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def median_threshold(run, scan_file: Path) -> None:
-    """A threshold at which the untrained model calls half of the head a tumour: an empty mask would prove nothing."""
+    """A threshold that makes the untrained model segment half of the head, so that no mask is empty."""
     predictor = Predictor.load(run.model)
     (case,) = read_inputs(scan_file, predictor.modalities)
     probability = predictor.predict_scan(load_scan(case, predictor.modalities)).probability

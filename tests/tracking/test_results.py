@@ -16,7 +16,7 @@ INTERVAL = Interval(mean=0.5, low=0.25, high=0.75, n=4)
 
 @pytest.fixture
 def experiment(run):
-    """Another folder of the runs, beside the run."""
+    """Folder of an experiment beside the run."""
     folder = named_run("cv").folder
     folder.mkdir()
     return folder

@@ -1,4 +1,4 @@
-"""A strategy that no file of this project names: the mean of the sites' models, pulled towards the weights sent."""
+"""A third-party strategy: the mean of the sites' models, damped towards the weights sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A system that no file of this project names: a U-Net and a one-layer generator, found by an entry point."""
+"""A third-party system found by an entry point: a U-Net and a one-layer generator."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def points(axis: Axis, bins: dict, patients: int) -> np.ndarray:
 
 
 def site_fingerprint(patients: int = 10, **changed) -> Fingerprint:
-    """All patients at the usual values, but for `changed`: values by what comes first in a histogram's name."""
+    """All patients have the usual values except `changed`: values by first part of a histogram's name."""
     counts = {}
     for name, axis in AXES.items():
         usual = {USUAL[name]: patients} if name in USUAL else {"healthy": patients // 2, "glioma": patients // 2}

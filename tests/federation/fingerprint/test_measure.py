@@ -1,4 +1,4 @@
-"""Fingerprints of made scans, in which every number can be counted by hand, and of phantoms."""
+"""Fingerprints of synthetic scans with numbers counted by hand, and of phantoms."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -48,7 +48,7 @@ def request(phantom: Path, name: str, workers: int = 2, **changes) -> SweepReque
 
 @pytest.fixture(scope="module")
 def cpus():
-    """A cluster of more CPUs and GPUs than this machine has: Ray counts them, and hands them out, by number alone."""
+    """A Ray cluster with more CPUs and GPUs than this machine has: Ray only counts them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.setenv("RAY_AUTH_MODE", "disabled")
@@ -92,7 +92,7 @@ def epochs_of(checkpoint: Path) -> int:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_run_sweep_trial_resumes_bit_for_bit_after_worker_is_killed(cpus, phantom):
-    """Two trials of the same values: they end the same, though one of four processes was killed on the way."""
+    """Two trials with the same values end with the same weights, although one of their four processes is killed."""
     killer = WorkerKiller(("twins.001", "twins.002"))
     killer.start()
     try:
