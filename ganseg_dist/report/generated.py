@@ -64,7 +64,6 @@ def newest_sheet(run: Run, run_id: str | None) -> Sheet | None:
 
 
 def _read(path: Path) -> tuple[Pixels, str]:
-    """Pixels and caption."""
     try:
         with Image.open(path) as picture:
             return np.asarray(picture.convert("RGB")), str(picture.info.get(PNG_TEXT, ""))

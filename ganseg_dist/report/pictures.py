@@ -9,12 +9,11 @@ from functools import partial
 
 import numpy as np
 
+from ganseg_dist.data.cohort import COLOURS
 from ganseg_dist.display import Convention, View
 from ganseg_dist.evaluation.gallery import Example
 from ganseg_dist.plots.images import Mask, Pixels, grey, heat, outline_path, png, rgb
 from ganseg_dist.report.labels import joined, modality_label, region_label
-
-COLOUR_CHANNELS = {"red", "green", "blue"}
 
 SHOWN_ON = {"wt": ("flair", "t2"), "tc": ("t1ce", "t1"), "et": ("t1ce", "t1")}
 """The modality on which a region's border is judged: oedema on FLAIR, enhancement after contrast."""
@@ -192,9 +191,8 @@ def picture_tile(
 
 def _background(example: Example, names: Sequence[str], region: str) -> tuple[Pixels, str]:
     """The pixels behind a region's outlines and their name: a whole picture in colour, or one modality in grey."""
-    if set(names) == COLOUR_CHANNELS:
-        order = [names.index(name) for name in ("red", "green", "blue")]
-        return rgb(example.image[order]), "colour"
+    if set(names) == set(COLOURS):
+        return rgb(example.image[[names.index(colour) for colour in COLOURS]]), "colour"
     modality = _best_modality(names, region)
     return grey(example.image[names.index(modality)]), modality
 

@@ -90,7 +90,7 @@ class Records:
             history=_history(run),
             data=_data_at(site_of, data) if data is not None else None,
             split=run.split() if (folder / "split.json").exists() else None,
-            evaluations=() if classifies else tuple(_evaluation_at(site_of, _evaluation(run, part)) for part in parts),
+            evaluations=() if classifies else tuple(_evaluation(run, part, site_of) for part in parts),
             classifications=tuple(_classification(run, part) for part in parts) if classifies else (),
             sheet=newest_sheet(run, tracked) if shows_generated(config) else None,
             federation=run.federation(),
@@ -134,21 +134,17 @@ def _data_at(site_of: Mapping[str, str], data: DataRecord) -> DataRecord:
     return data.model_copy(update={"cases": tuple(cases)})
 
 
-def _evaluation_at(site_of: Mapping[str, str], evaluation: Evaluation) -> Evaluation:
-    cases = (replace(case, site=site_of.get(case.patient, case.site)) for case in evaluation.cases)
-    return replace(evaluation, cases=tuple(cases))
-
-
 def _evaluated_parts(run: Run) -> list[str]:
     parts = (path.parent.name for path in run.evaluation("_").parent.glob("*/summary.json"))
     return sorted(parts, key=lambda part: (part != "test", part))
 
 
-def _evaluation(run: Run, part: str) -> Evaluation:
+def _evaluation(run: Run, part: str, site_of: Mapping[str, str]) -> Evaluation:
     folder = run.evaluation(part)
     summary = run.read_record(f"evaluation/{part}/summary.json", Summary)
-    cases, examples = read_cases(folder / "cases.csv"), read_gallery(folder / "gallery.npz")
-    return Evaluation(part, folder / "summary.json", summary, cases, examples)
+    cases = (replace(case, site=site_of.get(case.patient, case.site)) for case in read_cases(folder / "cases.csv"))
+    examples = read_gallery(folder / "gallery.npz")
+    return Evaluation(part, folder / "summary.json", summary, tuple(cases), examples)
 
 
 def _classification(run: Run, part: str) -> Classification:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,23 +50,16 @@ def score_metrics(part: str, scores: Mapping[str, Interval]) -> list[Metric]:
     return metrics({f"{part}/{score}/{end}": getattr(value, end) for score, value in scores.items() for end in ENDS})
 
 
-def direction_tags(part: str, scores: Iterable[str]) -> list[RunTag]:
+def direction_tags(part: str, scores: Collection[str]) -> list[RunTag]:
     """Two tags that name the scores of PART that are better when larger, and those that are better when smaller.
 
     MLflow's metrics have no direction of their own. Raises ConfigError for a score that is not registered.
     """
     from mlflow.entities import RunTag
 
-    better: dict[Mode, list[str]] = {"max": [], "min": []}
-    for score in scores:
-        if (mode := find_score(score).mode) is not None:
-            better[mode].append(score)
-    words: dict[Mode, str] = {"max": "larger_is_better", "min": "smaller_is_better"}
-    return [
-        RunTag(f"ganseg.{part}.{words[mode]}", ", ".join(names)[:LONGEST_VALUE])
-        for mode, names in better.items()
-        if names
-    ]
+    better: dict[Mode, str] = {"max": "larger_is_better", "min": "smaller_is_better"}
+    names = {word: [score for score in scores if find_score(score).mode == mode] for mode, word in better.items()}
+    return [RunTag(f"ganseg.{part}.{word}", ", ".join(of)[:LONGEST_VALUE]) for word, of in names.items() if of]
 
 
 def metrics(values: Mapping[str, float]) -> list[Metric]:

@@ -93,9 +93,7 @@ class TrackedRun:
             time.sleep(1)
 
 
-def open_tracking(
-    run: Run, *, uri: str | None = None, experiment: str = EXPERIMENT, tags: Mapping[str, str] | None = None
-) -> TrackedRun:
+def open_tracking(run: Run, *, uri: str | None = None, tags: Mapping[str, str] | None = None) -> TrackedRun:
     """Find or create the run in MLflow and describe it there; a failure is logged, and the run is untracked.
 
     Workers then find a store that is set up and a run that exists: several first users at once corrupt a new store.
@@ -108,7 +106,7 @@ def open_tracking(
     uri = uri or _store()
     earlier = run.mlflow_id
     try:
-        tracked = _resume_or_create(uri, experiment, earlier, run.name, {**run_tags(run), **(tags or {})})
+        tracked = _resume_or_create(uri, earlier, run.name, {**run_tags(run), **(tags or {})})
     except Exception as error:
         tracked = TrackedRun(uri, earlier)
         goes_on = "untracked" if earlier is None else "metrics wait"
@@ -142,7 +140,7 @@ def open_parent(
         **(tags or {}),
     }
     try:
-        tracked = _resume_or_create(uri, EXPERIMENT, earlier, folder.name, parent_tags)
+        tracked = _resume_or_create(uri, earlier, folder.name, parent_tags)
         if tracked.run_id != earlier:
             write_json(note, {"run_id": tracked.run_id})
             connect(uri).log_batch(tracked.run_id, params=[Param(name, value) for name, value in params.items()])
@@ -154,11 +152,11 @@ def open_parent(
     return tracked
 
 
-def _resume_or_create(uri: str, experiment: str, earlier: str | None, name: str, tags: Mapping[str, str]) -> TrackedRun:
+def _resume_or_create(uri: str, earlier: str | None, name: str, tags: Mapping[str, str]) -> TrackedRun:
     """The earlier run, set to RUNNING, or a new one where the store does not have it."""
     with _store_lock(uri):
         client = connect(uri)
-        experiment_id = _find_or_create_experiment(client, uri, experiment)
+        experiment_id = _find_or_create_experiment(client, uri)
     if earlier is not None and _resume(client, earlier):
         return TrackedRun(uri, earlier, experiment_id)
     return TrackedRun(uri, client.create_run(experiment_id, run_name=name, tags=tags).info.run_id, experiment_id)
@@ -201,17 +199,17 @@ def _store_lock(uri: str) -> AbstractContextManager[Any]:
     return FileLock(f"{database}.lock")
 
 
-def _find_or_create_experiment(client: MlflowClient, uri: str, name: str) -> str:
+def _find_or_create_experiment(client: MlflowClient, uri: str) -> str:
     """The experiment's id. Without a server its artifact location is given: MLflow's default is the working folder."""
     from mlflow.exceptions import MlflowException
 
-    experiment = client.get_experiment_by_name(name)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         location = None if uri.startswith(("http://", "https://")) else (runs_root() / "mlartifacts").as_uri()
         try:
-            return str(client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_KIND))
+            return str(client.create_experiment(EXPERIMENT, artifact_location=location, tags=EXPERIMENT_KIND))
         except MlflowException:  # another first user was faster
-            experiment = client.get_experiment_by_name(name)
+            experiment = client.get_experiment_by_name(EXPERIMENT)
             if experiment is None:
                 raise
     if experiment.lifecycle_stage == "deleted":

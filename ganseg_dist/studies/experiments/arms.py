@@ -120,7 +120,6 @@ def _check_has(config: RunConfig, setting: str, problem: str) -> None:
 
 
 def _repeated(name: str, arm: str, config: RunConfig, split: Split, seeds: int) -> list[Trial]:
-    """A trial of the arm for every seed."""
     return [
         Trial(f"{name}-seed{seed}", {"arm": arm, "seed": seed}, override(config, {"seed": seed}), split)
         for seed in range(seeds)

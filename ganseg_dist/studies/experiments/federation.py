@@ -14,9 +14,9 @@ from ganseg_dist.federation.at_sites import config_at_sites
 from ganseg_dist.federation.comparison import FEDERATED, ComparedScore
 from ganseg_dist.metrics.statistics import Interval, PairedComparison
 from ganseg_dist.names import LONGEST_PART, folder_names
+from ganseg_dist.report.labels import NOTHING
 from ganseg_dist.studies.experiments.measures import MeanOf, Measure
 from ganseg_dist.studies.experiments.table import (
-    NOTHING,
     Row,
     difference_text,
     ends,

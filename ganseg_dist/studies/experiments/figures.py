@@ -69,7 +69,6 @@ def _difference_panel(rows: Sequence[Row]) -> Iterator[Panel]:
 
 
 def _first(row: Row) -> Interval:
-    """The first score."""
     return next(iter(row.scores.values()))
 
 

@@ -19,13 +19,12 @@ from ganseg_dist.plots import Figure
 from ganseg_dist.plots.save import save_png
 from ganseg_dist.plural import counted
 from ganseg_dist.printable import printable_markdown
-from ganseg_dist.report.labels import in_a_sentence, modality_label, score_label
+from ganseg_dist.report.labels import NOTHING, in_a_sentence, modality_label, score_label
 from ganseg_dist.studies.experiments.measures import Measure, RowSets
 from ganseg_dist.studies.trial import TrialResult
 
 REPEATED = ("seed", "site model", "fold")
 """Labels that number the repetitions of a row rather than distinguish rows."""
-NOTHING = "–"
 
 SETTINGS = {"percentage": "% of training patients", "patients": "patients trained", "perturbation": "change"}
 """Headers of labels whose own name is not clear enough."""
@@ -238,7 +237,6 @@ def interval_text(interval: Interval, score: str, sign: str = "") -> str:
 
 
 def _csv_row(row: Row) -> dict[str, Any]:
-    """A line of table.csv."""
     line: dict[str, Any] = {**row.labels, "runs": row.runs, "seconds": round(row.seconds, 1)}
     for score, interval in row.scores.items():
         line |= {f"{score}_{end}": value for end, value in ends(interval).items()} | {f"{score}_n": interval.n}

@@ -76,7 +76,6 @@ class ThresholdRequest:
     search: Search = "optuna"
     metrics: tuple[str, ...] = ()
     name: str = ""
-    """Name of the sweep."""
 
 
 @dataclass(frozen=True, slots=True)
