@@ -25,10 +25,11 @@ from scipy import ndimage, stats
 from ganseg_dist.federation.accountant import delta_of, epsilon_of
 from ganseg_dist.losses import adversarial, segmentation
 from ganseg_dist.losses.wasserstein import gradient_penalty
-from ganseg_dist.metrics import detection, overlap, statistics, surface, synthesis
+from ganseg_dist.metrics import detection, statistics, surface, synthesis
 from ganseg_dist.metrics.classification import CALIBRATION_BINS, classification_scores
 from ganseg_dist.metrics.image_sets import curve_areas
 from ganseg_dist.metrics.lesionwise import lesionwise_scores
+from ganseg_dist.metrics.segmentation import dice_score, iou_score, sensitivity, specificity
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "metrics"))
 
@@ -81,18 +82,18 @@ def masks(count: int) -> Iterator[Agreement]:
     yield compared(
         "Dice",
         "surface-distance, compute_dice_coefficient",
-        [(overlap.dice_score(p, t), surface_distance.compute_dice_coefficient(t, p)) for p, t, _ in cases],
+        [(dice_score(p, t), surface_distance.compute_dice_coefficient(t, p)) for p, t, _ in cases],
         1e-12,
     )
-    yield compared("Dice", "medpy, dc", [(overlap.dice_score(p, t), medpy.dc(p, t)) for p, t, _ in cases], 1e-12)
+    yield compared("Dice", "medpy, dc", [(dice_score(p, t), medpy.dc(p, t)) for p, t, _ in cases], 1e-12)
     flat = [(p.ravel(), t.ravel()) for p, t, _ in cases]
     yield compared(
         "IoU",
         "scikit-learn, jaccard_score",
-        [(overlap.iou_score(p, t), jaccard_score(t, p)) for p, t in flat],
+        [(iou_score(p, t), jaccard_score(t, p)) for p, t in flat],
         1e-12,
     )
-    for name, ours, label in (("sensitivity", overlap.sensitivity, 1), ("specificity", overlap.specificity, 0)):
+    for name, ours, label in (("sensitivity", sensitivity, 1), ("specificity", specificity, 0)):
         pairs = [(ours(p, t), recall_score(t, p, pos_label=label)) for p, t in flat]
         yield compared(name.capitalize(), "scikit-learn, recall_score", pairs, 1e-12)
 
