@@ -46,7 +46,7 @@ class ModelArm:
 
 @dataclass(frozen=True, slots=True)
 class FlairThreshold:
-    """Takes whatever is bright on FLAIR for whole tumour: the baseline that every learnt method must beat."""
+    """Segments what is bright on FLAIR as whole tumour: the baseline that every trained model must beat."""
 
     threshold: float
     """On FLAIR scaled from [-1, 1] to [0, 1]."""

@@ -111,7 +111,7 @@ def save_classification(
 ) -> ClassSummary:
     """Write images.csv and summary.json in place of earlier ones; returns the summary.
 
-    Raises DataError as `summarise_classes` does, GansegError when the disk refuses, and leaves the earlier ones.
+    Raises DataError as `summarise_classes` does, GansegError when a file cannot be written; the earlier ones then stay.
     """
     summary = summarise_classes(rows, classes, validation, elbow)
     with whole_folder(folder) as unfinished:

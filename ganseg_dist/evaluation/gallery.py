@@ -64,7 +64,7 @@ def write_gallery(file: Path, examples: Sequence[Example]) -> None:
 
 
 def read_gallery(file: Path) -> tuple[Example, ...]:
-    """What `write_gallery` wrote; none where it is missing. Raises RunError naming the file where it is damaged."""
+    """The examples of a gallery.npz; none where it is missing. Raises RunError naming the file where it is damaged."""
     if not file.exists():
         return ()
     try:

@@ -19,14 +19,14 @@ LARGEST_SHARE = 0.5
 lesion."""
 
 OUTSIDE, OVERALL = "lesion-outside-foreground", "lesion-over-foreground"
-REMEDY = "look at the mask, and check that the image is of the kind that the model learnt from"
+REMEDY = "look at the mask, and check that the image is of the kind that the model was trained on"
 KINDS: Mapping[str, str] = MappingProxyType(
     {OUTSIDE: "mostly outside the foreground", OVERALL: "over most of the foreground"}
 )
 
 
 def implausible(prediction: CasePrediction, config: DataConfig) -> Flaw | None:
-    """What is wrong with a case's predicted lesion, judged on the prepared slices; None where nothing is.
+    """The flaw of a case's predicted lesion on the prepared slices; None where it is plausible.
 
     In a colour picture every pixel is foreground: nothing is outside, and a lesion may well cover most of it.
     """

@@ -71,13 +71,13 @@ def keep_probabilities(
     *,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Predict these cases into the folder, unless it holds these very predictions undamaged.
+    """Predict these cases into the folder, unless it holds the same predictions undamaged.
 
     Args:
         weights: the model's digest, which identifies its predictions.
         cases: with masks.
 
-    Raises DataError when a case cannot be read, GansegError when the disk refuses.
+    Raises DataError when a case cannot be read, GansegError when a file cannot be written.
     """
     contents = {
         "weights": weights,

@@ -1,4 +1,4 @@
-"""What evaluation writes into runs/NAME/evaluation/PART, and what reports, tables, tracking and commands read.
+"""The files that evaluation writes into runs/NAME/evaluation/PART, for reports, tables, tracking and commands.
 
 Scores are keyed `region/score`; their units, bounds and directions are in `metrics/registry.py`.
 """
@@ -34,7 +34,7 @@ ArmKind = Literal["model", "comparison", "baseline"]
 
 
 def extended(kind: type[Extended], base: DataclassInstance, **more: Any) -> Extended:
-    """A dataclass made of the fields of the one that it inherits from, and of its own."""
+    """An instance of a dataclass, from the fields of its base's instance and the fields that it adds."""
     return kind(**{field.name: getattr(base, field.name) for field in fields(base)}, **more)
 
 
@@ -94,7 +94,7 @@ class Summary(Record):
     detection: Detection | None
     """None without a discriminator."""
     evidence: dict[str, Any] | None
-    """What the system's own evidence function measures of its GAN; None where it has nothing to show."""
+    """Measured by the system's evidence function of its GAN; None where it has none."""
     thresholds: dict[str, float]
     """Probability at which each region's mask begins."""
     calibrated_on: int
@@ -102,7 +102,7 @@ class Summary(Record):
 
     @property
     def model(self) -> ArmScores | None:
-        """The run's own row."""
+        """The run's row."""
         return next((row for row in self.rows if row.kind == "model"), None)
 
     @property
@@ -123,7 +123,7 @@ class CaseRow:
 
 
 def write_cases(file: Path, rows: Sequence[CaseRow]) -> None:
-    """Write a cases.csv. Raises GansegError when the disk refuses."""
+    """Write a cases.csv. Raises GansegError when the file cannot be written."""
     write_csv(file, [_plain_fields(row) | _rounded(row.scores) for row in rows])
 
 
@@ -184,7 +184,7 @@ class ImageRow:
 
 
 def write_images(file: Path, rows: Sequence[ImageRow], classes: Sequence[str]) -> None:
-    """Write an images.csv. Raises GansegError when the disk refuses."""
+    """Write an images.csv. Raises GansegError when the file cannot be written."""
     names = [f"p({name})" for name in classes]
     write_csv(file, [_plain_fields(row) | _rounded(dict(zip(names, row.probability, strict=True))) for row in rows])
 
@@ -217,7 +217,7 @@ def _read_lines(file: Path, parse: Callable[[dict[str, str]], Row]) -> tuple[Row
 
 
 def _plain_fields(row: CaseRow | ImageRow) -> dict[str, Any]:
-    """The row's fields but for its numbers, which are columns of their own."""
+    """The row's fields without its numbers, each of which has its column."""
     return {name: value for name, value in asdict(row).items() if name not in ("scores", "probability")}
 
 

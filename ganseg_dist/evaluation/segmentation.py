@@ -81,7 +81,7 @@ def evaluate(
 ) -> Evaluation:
     """Score every arm on every case; the first arm is the one whose slices and pictures are kept.
 
-    Only regions that the labels of every case can tell apart are scored. `warn` receives doubts about a
+    Only regions that the labels of every case distinguish are scored. `warn` receives doubts about a
     scan's geometry, and so about its distances, and which predictions are implausible.
 
     Raises DataError when a case cannot be read or has no mask.
@@ -163,7 +163,7 @@ def summarise(result: Evaluation, predictor: Predictor) -> Summary:
 def save_evaluation(folder: Path, result: Evaluation, predictor: Predictor) -> Summary:
     """Write cases.csv, summary.json, thresholds.csv and gallery.npz in place of earlier ones; returns the summary.
 
-    Raises GansegError when the disk refuses, and leaves the earlier ones.
+    Raises GansegError when a file cannot be written; the earlier ones then stay.
     """
     summary = summarise(result, predictor)
     main = next(iter(result.rows))
@@ -241,7 +241,7 @@ def _detection(result: Evaluation, predictor: Predictor) -> Detection | None:
 
 
 def _gan_evidence(result: Evaluation, predictor: Predictor) -> dict[str, Any] | None:
-    """What the system itself shows of its GAN on these slices; None where it has nothing to show."""
+    """The system's evidence of its GAN on these slices; None where it has none."""
     function = registered()[predictor.config.system.name].evidence
     if function is None:
         return None
