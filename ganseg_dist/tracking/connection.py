@@ -20,7 +20,7 @@ UPLOAD_SECONDS = 120
 """A server that forwards a model to an object store responds only when the whole model is there."""
 SQLITE = "sqlite:///"
 DRIVER = "pysqlite"
-"""Python's own module for SQLite, as SQLAlchemy calls it."""
+"""SQLAlchemy's name of Python's module for SQLite."""
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 
 
@@ -49,7 +49,7 @@ def long_requests() -> AbstractContextManager[None]:
 
 
 def sqlite_uri(database: Path) -> str:
-    """The URI of a store in this file, whatever the path holds: `?` begins a URI's options, `%` a quoted letter."""
+    """The URI of a store in this file, quoted where needed: `?` begins a URI's options, `%` a quoted letter."""
     from sqlalchemy import URL
 
     url = URL.create("sqlite", database=str(database))

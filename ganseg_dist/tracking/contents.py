@@ -1,4 +1,4 @@
-"""What MLflow receives of a run before it trains, from the run's folder."""
+"""Parameters, tags and documents that MLflow receives before a run trains, from the run's folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run_params(config: RunConfig) -> dict[str, str]:
 
 
 def _written(value: Any) -> str:
-    """A field's value in words: a list as `t1, flair`."""
+    """A field's value as text: a list as `t1, flair`."""
     if isinstance(value, list):
         return ", ".join(map(_written, value))
     return value if isinstance(value, str) else json.dumps(value)

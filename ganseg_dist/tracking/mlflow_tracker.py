@@ -40,8 +40,8 @@ logger = logging.getLogger(__name__)
 class SystemMetrics:
     """Samples processor, memory and GPU every few seconds, and once more when it is closed.
 
-    MLflow's SystemMetricsMonitor itself ends at the first request that fails; here samples take the way of the
-    run's other metrics, and survive an outage with them.
+    MLflow's SystemMetricsMonitor ends at the first request that fails; here samples are sent like the run's other
+    metrics and survive an outage.
     """
 
     def __init__(self, post: Callable[[Mapping[str, float]], None], seconds: float = SAMPLE_SECONDS) -> None:

@@ -15,7 +15,7 @@ from ganseg_dist.tracking.connection import reason
 CLOSE_SECONDS = 30.0
 PAUSE_SECONDS = 1.0
 HURRIED_PAUSE_SECONDS = 0.3
-MOST_REFUSALS = 5
+MOST_REJECTIONS = 5
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ class Parcel:
 class Outbox:
     """A queue with one thread that empties it.
 
-    A parcel that fails while the destination is reachable is tried MOST_REFUSALS times and then given up, so that a
-    broken part of a server (its artifact store, say) does not hold up the rest. While the destination is unreachable,
+    A parcel that fails while the destination is reachable is tried MOST_REJECTIONS times and then given up, so that a
+    broken part of a server, such as its artifact store, does not delay the rest. While the destination is unreachable,
     everything waits in memory, in order.
     """
 
@@ -95,22 +95,22 @@ class Outbox:
             return self._waiting[0] if self._waiting else None
 
     def _deliver(self, parcel: Parcel) -> bool:
-        """Whether the parcel was sent; False when it was refused too often or the outbox has given up."""
-        refusals = 0
+        """Whether the parcel was sent; False when it was rejected too often or the outbox has given up."""
+        rejections = 0
         while not self._given_up.is_set():
             try:
                 parcel.send()
-            except Exception as error:  # whatever a server, a database or a disk may raise
+            except Exception as error:  # servers, databases and disks raise errors of many classes
                 self._reason = reason(error)
                 if self._is_reachable():
                     self._unreachable = False
-                    refusals += 1
+                    rejections += 1
                 else:
                     self._warn_unreachable()
             else:
                 self._unreachable = False
                 return True
-            if refusals == MOST_REFUSALS:
+            if rejections == MOST_REJECTIONS:
                 self._warn_rejected(parcel)
                 return False
             self._pause()

@@ -105,7 +105,7 @@ def _enlarge(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _titled(sheet: Pixels, titles: list[str], views: Sequence[View]) -> Image.Image:
-    """The sheet under its titles and, where sides are known, under the convention: in words where they have room."""
+    """The sheet under its titles and, where sides are known, under the convention: spelled out where it fits."""
     height, width, _ = sheet.shape
     caption = shared_caption(views)
     above = TITLE_HEIGHT + (CAPTION_HEIGHT if caption else 0)

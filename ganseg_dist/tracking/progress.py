@@ -49,7 +49,7 @@ class RichProgress(Tracker):
         self.console.print(line, soft_wrap=True)
 
     def warn(self, step: int, warning: str) -> None:
-        """Write the warning on a line of its own, above the bar where there is one."""
+        """Write the warning on a new line, above the bar where there is one."""
         self.console.print(f"warning: {warning}", soft_wrap=True)
 
     def close(self) -> None:

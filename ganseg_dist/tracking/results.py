@@ -53,13 +53,13 @@ def score_metrics(part: str, scores: Mapping[str, Interval]) -> list[Metric]:
 def direction_tags(part: str, scores: Collection[str]) -> list[RunTag]:
     """Two tags that name the scores of PART that are better when larger, and those that are better when smaller.
 
-    MLflow's metrics have no direction of their own. Raises ConfigError for a score that is not registered.
+    MLflow's metrics have no direction. Raises ConfigError for a score that is not registered.
     """
     from mlflow.entities import RunTag
 
     better: dict[Mode, str] = {"max": "larger_is_better", "min": "smaller_is_better"}
-    names = {word: [score for score in scores if find_score(score).mode == mode] for mode, word in better.items()}
-    return [RunTag(f"ganseg.{part}.{word}", ", ".join(of)[:LONGEST_VALUE]) for word, of in names.items() if of]
+    names = {tag: [score for score in scores if find_score(score).mode == mode] for mode, tag in better.items()}
+    return [RunTag(f"ganseg.{part}.{tag}", ", ".join(of)[:LONGEST_VALUE]) for tag, of in names.items() if of]
 
 
 def metrics(values: Mapping[str, float]) -> list[Metric]:
@@ -70,7 +70,7 @@ def metrics(values: Mapping[str, float]) -> list[Metric]:
 
 
 def log_trial(trial: TrackedRun, scores: Mapping[str, float], tags: Mapping[str, str]) -> None:
-    """Log a sweep's scores of a trial and its tags to the trial's own run, so that MLflow can sort trials by them."""
+    """Log a sweep's scores of a trial and its tags to the trial's run, so that MLflow can sort trials by them."""
 
     def send(client: MlflowClient) -> None:
         from mlflow.entities import RunTag
@@ -88,7 +88,7 @@ def log_experiment(
     files: Sequence[Path],
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Log an experiment's table to its own run: means as metrics, a Markdown page as its description, and the files."""
+    """Log an experiment's table to its run: means as metrics, a Markdown page as its description, and the files."""
 
     def send(client: MlflowClient) -> None:
         client.log_batch(parent.run_id, metrics=metrics(means))
@@ -114,7 +114,7 @@ def log_report(run: Run, report: Path) -> None:
 
 
 def tracked(run: Run) -> TrackedRun:
-    """The run's place in MLflow, as run.json has it."""
+    """The run's place in MLflow, from run.json."""
     stored = run.description().mlflow or MLflowRecord()
     # The saved URI has no password; the environment's has.
     return TrackedRun(os.environ.get("MLFLOW_TRACKING_URI") or stored.uri, stored.run_id)
@@ -123,7 +123,7 @@ def tracked(run: Run) -> TrackedRun:
 def log_sites(run: Run) -> None:
     """Log a child run a site from federation.json: its counts, and by round its weight, losses and scores.
 
-    Metrics have the names and steps of the federation's own, so that MLflow draws them in one chart. Logging them again
+    Metrics have the names and steps of the federation's, so that MLflow draws them in one chart. Logging them again
     writes the same points to the same children. Warns when MLflow is unreachable; does nothing without federation.json.
     """
     page, record = tracked(run), run.federation()

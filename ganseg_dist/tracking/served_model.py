@@ -27,7 +27,7 @@ class SegmentationModel(PythonModel):
 
     # MLflow takes a hint of one known type without inferring a schema from it; a union it warns about on every load.
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Any:
-        """Masks at the model's own thresholds, regions in the model's order.
+        """Masks at the model's thresholds, regions in the model's order.
 
         Args:
             context: MLflow's; not used after loading.
@@ -37,7 +37,7 @@ class SegmentationModel(PythonModel):
 
         Returns:
             For a data frame, one with a row a case: `path`, `case`, `regions` (their names), `mask` (R, X, Y, Z)
-            bool on the image's own grid, and `labels` (X, Y, Z), the same in the values of the training masks,
+            bool on the image's grid, and `labels` (X, Y, Z), the same in the values of the training masks,
             which the model's metadata name. For an array, (N, R, H, W) bool.
 
         Raises DataError when an input cannot be used.

@@ -109,8 +109,8 @@ def open_tracking(run: Run, *, uri: str | None = None, tags: Mapping[str, str] |
         tracked = _resume_or_create(uri, earlier, run.name, {**run_tags(run), **(tags or {})})
     except Exception as error:
         tracked = TrackedRun(uri, earlier)
-        goes_on = "untracked" if earlier is None else "metrics wait"
-        logger.warning("%s cannot be used (%s); training continues, %s", tracked.destination, reason(error), goes_on)
+        effect = "untracked" if earlier is None else "metrics wait"
+        logger.warning("%s cannot be used (%s); training continues, %s", tracked.destination, reason(error), effect)
         return tracked
     if tracked.run_id != earlier:
         tracked.persist("description", lambda client: _describe(client, str(tracked.run_id), run))
@@ -125,7 +125,7 @@ def open_parent(
     Args:
         kind: the subcommand of ganseg experiment, or federation.
         params: what the trials have in common.
-        tags: more of the same, such as `data_tags`.
+        tags: further tags, such as `data_tags`.
     """
     from mlflow.entities import Param
 
@@ -180,7 +180,7 @@ def page_of(uri: str, name: str) -> str | None:
         experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
         run = client.search_runs([experiment], f"tags.`ganseg.run` = '{name}'", max_results=1)[0].info.run_id
         return f"{without_password(uri).rstrip('/')}/#/experiments/{experiment}/runs/{run}"
-    except Exception:  # a convenience: the run itself says where it is tracked
+    except Exception:  # optional: training also prints where the run is tracked
         return None
 
 
@@ -195,7 +195,7 @@ def _store_lock(uri: str) -> AbstractContextManager[Any]:
     if database is None:
         return nullcontext()
     database.parent.mkdir(parents=True, exist_ok=True)
-    database.touch()  # with the umask's mode: SQLite's own files are never for a group to write
+    database.touch()  # with the umask's mode: SQLite makes files that a group cannot write
     return FileLock(f"{database}.lock")
 
 

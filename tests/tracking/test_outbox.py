@@ -93,7 +93,7 @@ def test_outbox_drops_rejected_parcels_and_sends_the_rest(caplog):
         box.put(server.parcel(number))
     box.close()
     assert server.arrived == [0, 3]
-    assert server.attempts.count(1) == outbox_module.MOST_REFUSALS
+    assert server.attempts.count(1) == outbox_module.MOST_REJECTIONS
     assert [record.message for record in caplog.records] == [
         "MLflow rejects metrics (disk full); training continues",
         "MLflow: 20 metrics could not be sent (disk full)",
