@@ -1,7 +1,7 @@
 """The memorisation audit: for each synthetic image its nearest training image, and whether that is too near.
 
-A generator that repeats its training images leaks patients, and augmentation by copies adds nothing. How near is too
-near is what the training images themselves say: how far each is from its nearest of another patient.
+A generator that repeats its training images leaks patients, and augmentation by copies adds nothing. The yardstick is
+how far each training image is from its nearest one of another patient.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ganseg_dist.sampling import evenly_spaced
 from ganseg_dist.synthesis.encoder import Encoder, features
 
 MOST_REFERENCES = 1000
-"""Training images whose own neighbours are the yardstick: all against all would take hours on large cohorts."""
+"""Training images whose neighbours are the yardstick: all against all would take hours on large cohorts."""
 CHUNK_MB = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What counts as memorised, and how much of it is refused."""
+    """What counts as memorised, and how much of it is rejected."""
 
     percentile: float = 1.0
     """At or below this percentile of the training images' own distances an image is memorised.
@@ -40,7 +40,7 @@ class Limits:
     It finds near copies where the training images are too few for a percentile (99 for the first), or where a few
     nearly empty slices, all alike, are the lowest percentiles."""
     share: float = 0.1
-    """A set of images of which more than this share is memorised is refused.
+    """A set of images of which more than this share is memorised is rejected.
 
     Real slices of patients that were held out had 0.01 to 0.06, over both spaces, with ten or so training patients."""
 
@@ -68,7 +68,7 @@ class AuditedImage:
 
     @property
     def memorised(self) -> bool:
-        """Whether either space says so."""
+        """Whether it is memorised in either space."""
         return self.pixels.memorised or (self.encoder is not None and self.encoder.memorised)
 
 
@@ -122,7 +122,7 @@ def audit(
 
     A training image's own distance is that to its nearest other one, of another patient where patients are known:
     neighbouring slices of one head are no yardstick for independence. Where training flips its images, give their
-    flipped copies as well, or a flipped copy goes unseen.
+    flipped copies as well, or a flipped copy is missed.
 
     Args:
         patients: each training image's patient.
@@ -134,8 +134,8 @@ def audit(
     limits = limits or Limits()
     owners = np.arange(len(training)) if patients is None else np.asarray(patients)
     _check_images(synthetic, training, owners)
-    ours, theirs = (images.reshape(len(images), -1) for images in (synthetic, training))
-    by_pixels = _neighbours(ours, theirs, owners, limits)
+    flat_synthetic, flat_training = (images.reshape(len(images), -1) for images in (synthetic, training))
+    by_pixels = _neighbours(flat_synthetic, flat_training, owners, limits)
     by_encoder: Sequence[Neighbour | None] = [None] * len(synthetic)
     if encoder is not None:
         by_encoder = _neighbours(features(encoder, synthetic), features(encoder, training), owners, limits)
@@ -149,7 +149,7 @@ def _neighbours(
     synthetic, training = np.asarray(synthetic, np.float32), np.asarray(training, np.float32)
     nearest, distance = _nearest(synthetic, training)
     references = evenly_spaced(len(training), MOST_REFERENCES)
-    # The neighbours that were found are asked for their own distance too: the fraction is of that one.
+    # The nearest images' own distances are needed too: the fraction is of those.
     compared, place = np.unique(np.concatenate([references, nearest]), return_inverse=True)
     _, own_of_compared = _nearest(training[compared], training, excluded=owners[compared][:, None] == owners)
     own, own_of_nearest = np.split(own_of_compared[place], [len(references)])

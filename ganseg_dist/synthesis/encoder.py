@@ -1,8 +1,8 @@
-"""Features of images for distances between distributions, and what such a distance may be called.
+"""Features of images for distances between distributions, and the names of these distances.
 
-FID and KID are defined on features of Inception v3, whose weights no package ships: with a person's own file the
-distances are `fid` and `kid`, and over a run's own segmenter or detector `fid_encoder` and `kid_encoder`, which compare
-with nothing but themselves under the same network.
+FID and KID are defined on features of Inception v3, whose weights no package ships: with the user's file the distances
+are `fid` and `kid`, and over the run's segmenter or detector `fid_encoder` and `kid_encoder`, which compare only with
+distances under the same network.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ INCEPTION_FEATURES = 2048
 
 @dataclass(frozen=True, slots=True)
 class OwnEncoder:
-    """The coarsest features of a network with max-pooling between its levels, and its first convolution's raw answers.
+    """The coarsest features of a network with max-pooling between its levels, and its first convolution's raw output.
 
-    The coarse ones are averaged over the image and know what is where in it, but normalisation over an image makes
-    them blind to brightness, contrast and texture. Those show in the mean and the spread of the first convolution's
-    answers, before anything normalises them.
+    The coarse ones, averaged over the image, describe its content, but normalisation over an image makes them
+    insensitive to brightness, contrast and texture. Those show in the mean and the spread of the first convolution's
+    output, before any normalisation.
     """
 
     levels: nn.ModuleList
     """Finest first; each begins with a convolution."""
     suffix: str = "_encoder"
-    """What the names of its distances end in."""
+    """Ends the names of its distances."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to (B, D), D the channels of the last level and twice those of the first convolution."""
@@ -56,7 +56,7 @@ class OwnEncoder:
 
 @dataclass(frozen=True, slots=True)
 class InceptionEncoder:
-    """A person's Inception v3, run by ONNX Runtime: (N, 3, 299, 299) in [-1, 1] to (N, 2048)."""
+    """The user's Inception v3, run by ONNX Runtime: (N, 3, 299, 299) in [-1, 1] to (N, 2048)."""
 
     session: Any
     suffix: str = ""
@@ -67,7 +67,7 @@ class InceptionEncoder:
         Raises DataError for another number of channels.
         """
         if images.shape[1] not in (1, 3):
-            raise DataError(f"fid: images of {images.shape[1]} channels, Inception sees 1 or 3; give one modality")
+            raise DataError(f"fid: images of {images.shape[1]} channels, Inception takes 1 or 3; give one modality")
         side = (INCEPTION_SIDE, INCEPTION_SIDE)
         resampled = nn.functional.interpolate(images.float().cpu(), side, mode="bilinear", antialias=True)
         image = resampled.expand(-1, 3, -1, -1).contiguous().numpy()
@@ -78,10 +78,10 @@ Encoder = OwnEncoder | InceptionEncoder
 
 
 def own_encoder(system: System) -> OwnEncoder:
-    """The encoder of a system's own segmenter or detector. Raises RunError when it has neither.
+    """The encoder of a system's segmenter or detector. Raises RunError when it has neither.
 
-    A detector that learnt from generated images was taught that they are of their class: what they have in common
-    with real ones weighs more in its coarse features than what tells them apart.
+    A detector trained on generated images has them labelled with their class: in its coarse features, what they share
+    with real ones weighs more than what distinguishes them.
     """
     segmenter, detector = (system.networks.get(name) for name in ("segmenter", "detector"))
     if isinstance(segmenter, UNet):
@@ -96,7 +96,7 @@ def own_encoder(system: System) -> OwnEncoder:
 def load_inception(file: Path) -> InceptionEncoder:
     """An Inception v3 in ONNX, from its image in [-1, 1], (N, 3, 299, 299), to its last pooled features, (N, 2048).
 
-    Whether the weights are those that FID is published with is for the person who gives the file to know.
+    That the weights are those of published FIDs is not checked.
 
     Raises MissingDependency when the onnx extra is not installed, and RunError when the file is missing, is no ONNX
     or has other shapes.
@@ -109,7 +109,7 @@ def load_inception(file: Path) -> InceptionEncoder:
         raise RunError(f"{file}: is not there; give an Inception v3 as an .onnx file")
     try:
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    except Exception:  # ONNX Runtime's own, of many kinds
+    except Exception:  # ONNX Runtime raises errors of many classes
         raise RunError(f"{file}: is not a model that ONNX Runtime can read; export it again") from None
     takes, gives = ([part.shape for part in parts] for parts in (session.get_inputs(), session.get_outputs()))
     side = INCEPTION_SIDE
@@ -132,12 +132,9 @@ def features(encoder: Encoder, images: Images) -> npt.NDArray[np.float32]:
 
 
 def distribution_distances(encoder: Encoder, synthetic: Images, real: Images) -> Distances:
-    """Frechet and kernel distance between images (N, C, H, W) and (M, C, H, W), each under the name it may bear.
+    """Frechet and kernel distance between images (N, C, H, W) and (M, C, H, W), each by its name.
 
     Raises DataError when either has fewer than four images.
     """
-    ours, theirs = (features(encoder, images) for images in (synthetic, real))
-    return {
-        f"fid{encoder.suffix}": frechet_distance(ours, theirs),
-        f"kid{encoder.suffix}": kernel_distance(ours, theirs),
-    }
+    both = [features(encoder, images) for images in (synthetic, real)]
+    return {f"fid{encoder.suffix}": frechet_distance(*both), f"kid{encoder.suffix}": kernel_distance(*both)}

@@ -1,4 +1,4 @@
-"""Synthetic images on disk: a cohort that every reader takes and calls synthetic, with the evidence beside it."""
+"""Synthetic images on disk: a cohort that readers mark as synthetic, with the evidence beside it."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from ganseg_dist.synthesis.results import FromClassesQuality, FromMasksQuality
 Voxel = TypeVar("Voxel", bound=np.generic)
 
 SITE = "synthetic"
-SAYS = {"Description": "Synthetic image or mask, made by a generator; not a patient"}
+PNG_TAGS = {"Description": "Synthetic image or mask, made by a generator; not a patient"}
 """Text in every PNG."""
 
-MADE = "synthetic_"
-"""How the names of images and masks begin."""
+PREFIX = "synthetic_"
+"""Of the names of images and masks."""
 SCHEME_FILE = "label_scheme.json"
 BESIDE = frozenset({SYNTHETIC_TAG, SCHEME_FILE, "manifest.csv", "audit.json", "quality.json", "neighbours.png"})
 
 MARGIN = 1 / 8
 """Share of an image's side that is added around it as background. A prepared slice ends where the foreground does, and
-turned and scaled it may fill its frame: what the background is, readers tell by the frame's border."""
+rotated and scaled it may fill its frame: readers find the background at the frame's border."""
 
 Row = dict[str, str]
 """A line of manifest.csv."""
@@ -46,13 +46,13 @@ Row = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is written beside synthetic images."""
+    """Files beside synthetic images."""
 
     audit: Audit
     quality: FromMasksQuality | FromClassesQuality
     neighbours: Figure
     facts: Mapping[str, Any]
-    """Of the run and what was asked of it."""
+    """Of the run and the request."""
 
 
 def check_synthetic_folder(folder: Path) -> None:
@@ -65,7 +65,7 @@ def check_synthetic_folder(folder: Path) -> None:
         raise DataError(f"{folder}: exists and is no earlier synthesis; give a new folder")
     for file in sorted(path for path in folder.rglob("*") if not path.is_dir()):
         place = file.relative_to(folder)
-        if str(place) not in BESIDE and not (file.name.startswith(MADE) and file.suffix == ".png"):
+        if str(place) not in BESIDE and not (file.name.startswith(PREFIX) and file.suffix == ".png"):
             raise DataError(f"{folder}: holds {place}, which no synthesis wrote; move it or give a new folder")
 
 
@@ -84,12 +84,12 @@ def write_pairs(
     Patients are numbered: generated images of one patient's masks share a number, so that a split keeps them together.
 
     Args:
-        scheme: the model's; what manifest.csv cannot name stands beside it.
-        on_background: whether a foreground in front of a background is shown, which gets a margin all around; what is
-            foreground all over, as a picture in colour is, has none.
+        scheme: the model's; written beside manifest.csv where that cannot name it.
+        on_background: whether images show a foreground in front of a background, which gets a margin all around; a
+            picture in colour, foreground all over, gets none.
 
-    Raises DataError where something else than an earlier synthesis is there, and GansegError when the disk refuses;
-    what was there stays as it was.
+    Raises DataError where the folder holds anything but an earlier synthesis, and GansegError when a file cannot be
+    written; the folder then stays as it was.
     """
     numbers = {patient: number for number, patient in enumerate(sorted(set(generated.patients)), start=1)}
     margin = round(MARGIN * generated.image.shape[-1]) if on_background else 0
@@ -124,7 +124,7 @@ def write_classes(folder: Path, generated: Generated, modalities: Sequence[str],
 
     Every image is its own patient. Raises as `write_pairs` does.
     """
-    folders = folder_names(generated.classes, taken=BESIDE)  # manifest.csv has the classes' own names
+    folders = folder_names(generated.classes, taken=BESIDE)  # manifest.csv has the classes' names unchanged
 
     def write_images(root: Path) -> list[Row]:
         return [
@@ -144,11 +144,11 @@ def _write(folder: Path, write_images: Callable[[Path], list[Row]], evidence: Ev
         write_json(unfinished / "audit.json", evidence.audit.model_dump(by_alias=True))
         write_json(unfinished / "quality.json", evidence.quality.model_dump())
         write_json(unfinished / SYNTHETIC_TAG, {"synthetic": True, "n": len(rows), **evidence.facts})
-        save_png(evidence.neighbours, unfinished / "neighbours.png", metadata=SAYS)
+        save_png(evidence.neighbours, unfinished / "neighbours.png", metadata=PNG_TAGS)
 
 
 def _name(index: int) -> str:
-    return f"{MADE}{index + 1:05d}"
+    return f"{PREFIX}{index + 1:05d}"
 
 
 def _framed(planes: npt.NDArray[Voxel], margin: int, outside: float) -> npt.NDArray[Voxel]:
@@ -171,6 +171,6 @@ def _write_image(root: Path, stem: str, image: npt.NDArray[np.float32], modaliti
 
 def _save(file: Path, pixels: Pixels) -> None:
     text = PngInfo()
-    for name, value in SAYS.items():
+    for name, value in PNG_TAGS.items():
         text.add_text(name, value)
     Image.fromarray(pixels).save(file, pnginfo=text)

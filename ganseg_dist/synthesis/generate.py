@@ -21,17 +21,17 @@ from ganseg_dist.registry import systems_with
 from ganseg_dist.systems.base import GeneratesFromClasses, GeneratesFromMasks
 
 FROM_MASKS = 4
-"""The stream of randomness that generated images draw from, beside those of training (engine/loader.py)."""
+"""Random stream of images generated from masks, beside those of training (engine/loader.py)."""
 
 DRAWS = 20
-"""Transforms that are drawn for a mask before it is taken as it is: one that is large and scaled up, or a few pixels
-at the edge of the foreground, may leave the frame by many."""
+"""Transforms that are sampled for a mask before it is used unchanged: a lesion that is large and scaled up, or of a few
+pixels at the edge of the foreground, leaves the frame under many."""
 
 GENERATION = 5
-"""The stream of randomness that generated images draw from, beside FROM_MASKS and those of training."""
+"""Random stream of images generated for classes, beside FROM_MASKS and those of training."""
 
 COUNT = 200
-"""Images of each class where no number is asked for: enough for a distance's error to be small beside the controls."""
+"""Default number of images of each class: enough for a distance's error to be small beside the controls."""
 
 
 def check_generator(config: RunConfig) -> None:
@@ -73,11 +73,11 @@ def generate_from_masks(
 ) -> GeneratedSlices:
     """Generate `copies` images from the mask of every slice with a lesion.
 
-    What is drawn depends on the seed, the slice's place and the copy alone.
+    The samples depend on the seed, the slice's place and the copy alone.
 
     Args:
         deformed: turn, scale and flip each mask with its foreground as training does, so that no generated image has a
-            patient's own outline. A transform that takes all of the lesion out of the frame is drawn again.
+            patient's outline. A transform that moves the whole lesion out of the frame is sampled again.
 
     Raises RunError when the model has no generator of images from masks, or no slice holds a lesion, and DataError
     where it generates NaN.
@@ -93,9 +93,9 @@ def generate_from_masks(
     parts: list[tuple[npt.NDArray[Any], ...]] = []
     for start in range(0, len(wanted), SLICES_AT_ONCE):
         batch = _batch(predictor, slices, wanted[start : start + SLICES_AT_ONCE], deformed, seed)
-        there = batch.to(predictor.device)
+        on_device = batch.to(predictor.device)
         with torch.inference_mode():
-            generated = system.generate(there, there.samples["z"]).float().cpu().numpy()
+            generated = system.generate(on_device, on_device.samples["z"]).float().cpu().numpy()
         parts.append((generated, batch.regions.numpy().astype(np.uint8), batch.image.numpy()))
         advance(min(start + SLICES_AT_ONCE, len(wanted)), len(wanted))
     image, regions, real = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
@@ -133,7 +133,7 @@ def _example(predictor: Predictor, slices: SliceSet, copy: int, index: int, defo
 
 
 def _as_samples(arrays: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Tensor]:
-    """Those of a batch of one."""
+    """The samples of a batch of one."""
     return {name: torch.from_numpy(np.asarray(value)[None]) for name, value in arrays.items()}
 
 
@@ -157,13 +157,13 @@ def generate(
 ) -> Generated:
     """Generate `count` images of each class.
 
-    What is drawn depends on the seed, the class and the image's number alone: more images begin with the same ones.
+    The samples depend on the seed, the class and the image's number alone: more images begin with the same ones.
 
     Args:
-        classes: those asked for; none: every class that the generator has learnt.
+        classes: by default, every class that the generator was trained on.
 
-    Raises RunError when the model has no generator of images of a class, and ConfigError for a class that it has not
-    learnt, and DataError where it makes NaN.
+    Raises RunError when the model has no generator of images of a class, ConfigError for a class that it was not
+    trained on, and DataError where it generates NaN.
     """
     check_generator(predictor.config)
     if predictor.config.system.generates_from != "classes":
@@ -171,11 +171,11 @@ def generate(
             f"{predictor.config.system.title}: its generator knows no classes; generate images from masks with it"
         )
     system = cast("GeneratesFromClasses", predictor.system)
-    learnt = system.generated_classes
-    requested = tuple(dict.fromkeys(classes or learnt))
-    unknown = [name for name in requested if name not in learnt]
+    known = system.generated_classes
+    requested = tuple(dict.fromkeys(classes or known))
+    unknown = [name for name in requested if name not in known]
     if unknown:
-        raise ConfigError(f"--class {unknown[0]}: this generator has learnt {', '.join(learnt)}; ask for one of these")
+        raise ConfigError(f"--class {unknown[0]}: this generator was trained on {', '.join(known)}; give one of these")
     labels = [system.classes.index(name) for name in requested]
     wanted = [(label, number) for label in labels for number in range(count)]
     parts = []
@@ -184,8 +184,8 @@ def generate(
         latents = [system.sample("detect", np.random.default_rng([seed, GENERATION, *each]))["z"] for each in some]
         z, label = torch.from_numpy(np.stack(latents)), torch.tensor([label for label, _ in some])
         with torch.inference_mode():
-            made = system.generate(z.to(predictor.device), label.to(predictor.device))
-        parts.append(made.float().cpu().numpy())
+            generated = system.generate(z.to(predictor.device), label.to(predictor.device))
+        parts.append(generated.float().cpu().numpy())
         advance(min(start + SLICES_AT_ONCE, len(wanted)), len(wanted))
     image = np.concatenate(parts)
     check_finite("generated images", "image", image)

@@ -1,6 +1,6 @@
-"""Whether generated images show the classes that they were made for, by a detector that never saw a generated one.
+"""Scores whether generated images show their classes, by a detector that was trained without generated images.
 
-The detector that was trained with a generator cannot say: it was taught that whatever is made for a class is of it.
+The detector that was trained with a generator cannot judge: in its training every generated image is of its class.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ from ganseg_dist.metrics.synthesis import Images
 from ganseg_dist.synthesis.results import JudgedImages, Share
 
 NO_JUDGE = (
-    "the run's own detector learnt from generated images; give --judge a gan_detector run of the same split with "
+    "the run's detector was trained on generated images; give --judge a gan_detector run of the same split with "
     "system.augmentation=none or classical"
 )
-"""Why nothing is judged where no judge is given."""
+"""The reason where no judge is given."""
 
 SAME = (
     "modalities", "classes", "size", "spacing_mm", "intensities", "enhance", "equalise", "clusters", "cluster_by",
 )  # fmt: skip
-"""Fields of the data's config that decide what a detector sees and what it says."""
+"""Fields of the data's config that decide a detector's input and classes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """A run's detector that never saw a generated image."""
+    """A run's detector that was trained without generated images."""
 
     run: str
     predictor: Predictor
 
 
 def check_judge(name: str, judge: RunConfig, generator: RunConfig) -> None:
-    """Raises ConfigError when the run of this name may have seen generated images, or sees others than are made."""
+    """Raises ConfigError when the run of this name may have seen generated images, or takes images of another kind."""
     if judge.system.task != "classification" or not judge.system.sees_only_real_images:
         raise ConfigError(
             f"--judge {name}: may have seen generated images; give a gan_detector run with system.augmentation=none or "
             "classical that started from no weights"
         )
     for field in SAME:
-        theirs, ours = (getattr(config.data, field) for config in (judge, generator))
-        if theirs != ours:
-            raise ConfigError(f"--judge {name}: its data.{field} is {theirs}, not {ours}; give one trained alike")
+        given, needed = (getattr(config.data, field) for config in (judge, generator))
+        if given != needed:
+            raise ConfigError(f"--judge {name}: its data.{field} is {given}, not {needed}; give one trained alike")
 
 
 def judged(judge: Judge, images: Images, classes: Sequence[str | None]) -> JudgedImages:
-    """The share of images (N, C, H, W) that the judge calls what they are, of all and of each class, each with its n.
+    """The share of images (N, C, H, W) that the judge classifies correctly, of all and of each class, each with its n.
 
     Images whose class is not known do not count; a share of none is None.
     """

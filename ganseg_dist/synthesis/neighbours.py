@@ -1,4 +1,4 @@
-"""Synthetic images above the training images nearest to them, as one labelled figure to look at."""
+"""Synthetic images above the training images nearest to them, as one labelled figure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ganseg_dist.synthesis.generate import Generated, GeneratedSlices
 
 COLUMNS = 10
 SYNTHETIC = "synthetic"
-"""The row of what is no patient's and so has no L and R."""
+"""The row of generated images, which are no patient's and have no L and R."""
 SHOWN = ("flair", "t2", "t1ce", "t1")
 """Where a lesion shows best, best first. Several modalities as red, green and blue would mislead."""
 NOTE = (
@@ -43,12 +43,12 @@ def neighbour_figure(
 ) -> Figure:
     """Generated images above their nearest training images, a column each, as many of each class.
 
-    Of images from masks the mask and its real image stand there too.
+    For images from masks, the mask and its real image are shown too.
 
     Args:
-        phantom: whether the training images are one's.
-        view: of all the images: they have known sides together or not at all.
-        flipped: whether mirrored copies are among the training images; of such no side is marked.
+        phantom: whether the training images are a phantom's.
+        view: of all images, which have known sides together or not at all.
+        flipped: whether mirrored copies are among the training images; no side is then marked.
     """
     made_from = "noise"
     chosen = _chosen(generated, audit)
@@ -107,7 +107,7 @@ def _column_title(generated: GeneratedSlices | Generated, audit: Audit, index: i
 
 
 def _view(modalities: Sequence[str], training: Images) -> tuple[str, Callable[[Plane], Pixels]]:
-    """What of an image (C, H, W) is shown, and how: grey has one scale, that of the training images."""
+    """Name of the channels that are shown, and how to draw those of (C, H, W): grey on the training images' scale."""
     if set(COLOURS) <= set(modalities):
         order = [modalities.index(colour) for colour in COLOURS]
         return "in colour", lambda image: rgb(image[order])

@@ -1,6 +1,4 @@
-"""What synthetic images are measured against: the images that their generator learnt from, the floor that held-out
-real images are, and two controls.
-"""
+"""References for synthetic images: the generator's training images, held-out real images as the floor, two controls."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ MOST_IMAGES = 4000
 """About a gigabyte of four modalities."""
 
 HELD_OUT = "held-out real images"
-"""What real images of patients that the generator did not learn from are called beside synthetic ones."""
+"""Name of real images of patients on which the generator was not trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +30,11 @@ class RealImages:
     """Real slices, such as a generator may have memorised."""
 
     image: npt.NDArray[np.float32]
-    """(M, C, size, size) in [-1, 1]; where training flips its images, their flipped copies stand behind them."""
+    """(M, C, size, size) in [-1, 1]; where training flips its images, their flipped copies follow them."""
     patients: tuple[str, ...]
     """(M,)"""
     classes: tuple[str | None, ...]
-    """(M,) where the system tells classes apart."""
+    """(M,) where the system has classes."""
     flipped: bool = False
     """Whether half of them are flipped copies."""
     sides_known: bool = False
@@ -57,14 +55,14 @@ HeldOut = RealImages | str
 
 
 def training_images(predictor: Predictor, slices: SliceSet, *, most: int = MOST_IMAGES) -> RealImages:
-    """The slices that the generator learnt from, at most `most`, evenly spread.
+    """The slices that the generator was trained on, at most `most`, evenly spread.
 
-    Training that flips its images makes a flipped copy a copy.
+    Where training flips its images, a flipped copy counts as a copy.
     """
     system, config = predictor.system, predictor.config
     from_masks = config.system.generates_from == "masks"
-    learnt = np.arange(len(slices)) if from_masks else _of_learnt_classes(predictor, slices)
-    real = _read(predictor, slices, learnt, most)
+    trained_on = np.arange(len(slices)) if from_masks else _of_generated_classes(predictor, slices)
+    real = _read(predictor, slices, trained_on, most)
     augmented = any(stage.augmented for stage in system.stages if "generator" in stage.networks)
     if not augmented or not config.data.augment.flip:
         return real
@@ -73,12 +71,12 @@ def training_images(predictor: Predictor, slices: SliceSet, *, most: int = MOST_
 
 
 def held_out_images(predictor: Predictor, slices: SliceSet, *, most: int = MOST_IMAGES) -> RealImages:
-    """Of slices that the generator did not learn from those of the kind that it makes, at most `most`, evenly spread.
+    """Of slices that the generator was not trained on, at most `most` of the kind that it generates, evenly spread.
 
-    With a lesion where it generates images from masks, else of the classes that it has learnt.
+    With a lesion where it generates images from masks, else of the classes that it generates.
     """
     from_masks = predictor.config.system.generates_from == "masks"
-    kind = np.flatnonzero(slices.has_lesion) if from_masks else _of_learnt_classes(predictor, slices)
+    kind = np.flatnonzero(slices.has_lesion) if from_masks else _of_generated_classes(predictor, slices)
     return _read(predictor, slices, kind, most)
 
 
@@ -113,9 +111,9 @@ def class_quality(
     return classes
 
 
-def _of_learnt_classes(predictor: Predictor, slices: SliceSet) -> npt.NDArray[np.int64]:
-    learnt = cast("GeneratesFromClasses", predictor.system).generated_classes
-    return np.flatnonzero([name in learnt for name in _classes(predictor, slices)])
+def _of_generated_classes(predictor: Predictor, slices: SliceSet) -> npt.NDArray[np.int64]:
+    generated = cast("GeneratesFromClasses", predictor.system).generated_classes
+    return np.flatnonzero([name in generated for name in _classes(predictor, slices)])
 
 
 def _classes(predictor: Predictor, slices: SliceSet) -> list[str | None]:
@@ -135,11 +133,11 @@ def _read(predictor: Predictor, slices: SliceSet, some: npt.NDArray[np.int64], m
 def _beside_floor_and_controls(
     name: str, synthetic: Images, real: Images, held_out: HeldOut, encoder: Encoder
 ) -> Quality:
-    """Distances of distributions, each with its n, and diversity; `name` is what the synthetic images are called.
+    """Distances of distributions, each with its n, and diversity; `name` is that of the synthetic images.
 
-    The floor is how far real images of other patients are: none can be expected to come nearer. Two controls that any
-    generator must beat are uniform noise, and the mean real image (with a thousandth of noise, for a distribution of
-    one image has no covariance), as many of each.
+    The floor is the distance of real images of other patients: no generator can be expected to come nearer. Two
+    controls that any generator must beat are uniform noise, and the mean real image (with a thousandth of noise, as a
+    distribution of one image has no covariance), as many of each.
     """
     rng = np.random.default_rng(0)
     mean = np.broadcast_to(real.mean(axis=0), synthetic.shape) + 1e-3 * rng.standard_normal(synthetic.shape)
@@ -162,7 +160,7 @@ def _beside_floor_and_controls(
 def _floor(held_out: HeldOut, most: int) -> tuple[Images | None, Floor]:
     """The held-out images that are measured, and how many of how many patients, or why none is.
 
-    No more than there are synthetic images: Frechet distances compare at equal n alone.
+    No more than there are synthetic images: Frechet distances compare only at equal n.
     """
     if isinstance(held_out, str):
         return None, Floor(n=0, patients=0, left_out=held_out)

@@ -1,4 +1,4 @@
-"""quality.json beside synthetic images: how near they are to the images that their generator learnt from."""
+"""quality.json beside synthetic images: how near they are to their generator's training images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ganseg_dist.metrics.synthesis import Diversity, FrechetDistance, KernelDist
 from ganseg_dist.records import Record
 
 Distances = dict[str, FrechetDistance | KernelDistance]
-"""The Frechet, then the kernel distance, each under the name that it may bear with its encoder."""
+"""The Frechet, then the kernel distance, each by its name with its encoder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class FromMasksQuality(Quality):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Images that a judge calls what they are."""
+    """Images that a judge classifies correctly."""
 
     accuracy: float | None
     """Share of n, in [0, 1]; None of none."""
@@ -69,10 +69,10 @@ class JudgedImages(Share):
 
 
 class Judgement(Record):
-    """What the judge calls generated images, and held-out real ones."""
+    """A judge's accuracy on generated images and on held-out real ones."""
 
     left_out: str | None = None
-    """Why nothing is judged; the other fields are then None."""
+    """Why there is no judgement; the other fields are then None."""
     run: str | None = None
     """The judge's."""
     generated: JudgedImages | None = None

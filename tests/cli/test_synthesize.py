@@ -116,7 +116,7 @@ def test_synthesize_writes_classes_as_cohort_marked_synthetic(ganseg, detector_r
     assert checked.code == 0
     assert "classes lesion, no lesion; 0 errors" in checked.out
     quality = json.loads((out / "quality.json").read_text())
-    assert "own detector learnt from generated images; give --judge" in quality["judge"]["left_out"]
+    assert "detector was trained on generated images; give --judge" in quality["judge"]["left_out"]
     assert "judge" not in result.out
     assert f"median percentile of their distances: {quality['median_percentile']:.1f};" in result.out
     measured = quality["classes"]
@@ -199,7 +199,7 @@ def test_synthesize_generates_only_lesions_with_unconditional_generator(ganseg, 
     untrained_run("gan_detector_debug", kaggle, tmp_path, changes={"system.generator": "dcgan"})
     out = tmp_path / "out"
     result = ganseg("synthesize", "pictures", "--out", out, "--class", "no lesion")
-    assert_error(result, 2, "--class no lesion", "has learnt lesion;")
+    assert_error(result, 2, "--class no lesion", "was trained on lesion;")
     assert not out.exists()
     assert ganseg("synthesize", "pictures", "--out", out, "--count", 4).code == 0
     assert read_cohort(out).classes == ("lesion",)

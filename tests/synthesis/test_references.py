@@ -74,7 +74,7 @@ def test_generate_makes_requested_classes_in_class_order():
     requested = generate(predictor(), classes=["disc", "bar", "disc"], count=2)
     assert requested.classes == ("disc", "disc", "bar", "bar")
     assert requested.image[2:] == pytest.approx(generate(predictor(), count=2).image[:2], abs=1e-5)
-    with pytest.raises(ConfigError, match="--class ring: this generator has learnt bar, disc;"):
+    with pytest.raises(ConfigError, match="--class ring: this generator was trained on bar, disc;"):
         generate(predictor(), classes=["ring"])
 
 
@@ -82,7 +82,7 @@ def test_generate_makes_requested_classes_in_class_order():
 def test_generate_of_unconditional_generator_makes_second_class(generator):
     lesions = predictor(system__generator=generator)
     assert set(generate(lesions, count=2).classes) == {"disc"}
-    with pytest.raises(ConfigError, match="--class bar: this generator has learnt disc;"):
+    with pytest.raises(ConfigError, match="--class bar: this generator was trained on disc;"):
         generate(lesions, classes=["bar"])
 
 
