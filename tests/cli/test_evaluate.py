@@ -106,6 +106,7 @@ def test_report_shows_scores_of_evaluated_run(ganseg, run, phantom):
     assert "phantom" in page
 
 
+@pytest.mark.slow
 def test_exported_model_predicts_without_ray_and_mlflow(ganseg, run, phantom, tmp_path):
     case = phantom / "BraTS20_Training_001"
     assert ganseg("predict", "tiny", case, "--out", tmp_path / "here").code == 0

@@ -134,6 +134,7 @@ def test_experiment_robustness_scores_test_patients_of_segmenter(ganseg, kaggle_
     assert_error(other, 1, "robustness-pictures: was started with other trials")
 
 
+@pytest.mark.slow
 def test_experiment_robustness_scores_test_patients_of_classifier(ganseg, kaggle, tmp_path, few_changes):
     run = untrained_run("dl_gan_cnn_debug", kaggle, tmp_path)
     result = ganseg("experiment", "robustness", run.name, "--data", kaggle, "--local")

@@ -39,13 +39,13 @@ THRESHOLDS = ("experiment", "thresholds", "tiny", "--data", "COHORT")
     ("args", "size", "named"),
     [
         (EVALUATE, 0, "tiny/evaluation/test/cases.csv"),
-        (EVALUATE, 3000, "tiny/evaluation/test"),
+        pytest.param(EVALUATE, 3000, "tiny/evaluation/test", marks=pytest.mark.slow),
         (("calibrate", "tiny"), 0, "tiny/model/thresholds.json"),
         (("report", "tiny"), 0, "tiny/report.html"),
-        (("report", "tiny"), 10_000, "tiny/report.html"),
+        pytest.param(("report", "tiny"), 10_000, "tiny/report.html", marks=pytest.mark.slow),
         (THRESHOLDS, 0, "thresholds-tiny/areas.csv"),
-        (THRESHOLDS, 500, "thresholds-tiny/table.csv"),
-        (THRESHOLDS, 10_000, "thresholds-tiny/figure.png"),
+        pytest.param(THRESHOLDS, 500, "thresholds-tiny/table.csv", marks=pytest.mark.slow),
+        pytest.param(THRESHOLDS, 10_000, "thresholds-tiny/figure.png", marks=pytest.mark.slow),
     ],
 )
 def test_full_disk_leaves_run_and_experiment_unchanged(ganseg, run, phantom, on_full_disk, args, size, named):
@@ -84,7 +84,9 @@ def test_full_disk_leaves_no_partial_onnx_export(ganseg, run, working_folder, on
     assert list(working_folder.iterdir()) == []
 
 
-@pytest.mark.parametrize(("size", "named"), [(0, "PHANTOM.json"), (5000, f"{SUBJECT}/{SUBJECT}_")])
+@pytest.mark.parametrize(
+    ("size", "named"), [pytest.param(0, "PHANTOM.json", marks=pytest.mark.slow), (5000, f"{SUBJECT}/{SUBJECT}_")]
+)
 def test_phantom_resumes_after_full_disk(ganseg, working_folder, on_full_disk, size, named):
     result = on_full_disk(size, *PHANTOM)
     assert_error(result, 1, f"out/{named}", "cannot be written", "free space")
@@ -94,7 +96,7 @@ def test_phantom_resumes_after_full_disk(ganseg, working_folder, on_full_disk, s
     assert not list(working_folder.rglob(".unfinished-*"))
 
 
-@pytest.mark.parametrize("size", [0, 2000])
+@pytest.mark.parametrize("size", [pytest.param(0, marks=pytest.mark.slow), 2000])
 @pytest.mark.parametrize("made", ["pairs", "classes"])
 def test_full_disk_leaves_earlier_synthesis_unchanged(
     ganseg, kaggle, tmp_path, working_folder, on_full_disk, made, size
@@ -121,7 +123,9 @@ def test_experiment_thresholds_resumes_after_full_disk(ganseg, run, phantom, on_
     assert ganseg(*args).code == 0
 
 
-@pytest.mark.parametrize(("size", "named"), [(5000, "store"), (20_000, "runs/much.100-real-seed0/")])
+@pytest.mark.parametrize(
+    ("size", "named"), [pytest.param(5000, "store", marks=pytest.mark.slow), (20_000, "runs/much.100-real-seed0/")]
+)
 def test_experiment_fractions_resumes_after_full_disk(
     ganseg, phantom, tmp_path, on_full_disk, monkeypatch, size, named
 ):

@@ -256,7 +256,7 @@ def test_synthesize_replaces_earlier_synthesis(ganseg, detector_run, tmp_path):
     assert len(read_cohort(out).cases) == 2 * 4
 
 
-@pytest.mark.parametrize("copies", [1, 3])
+@pytest.mark.parametrize("copies", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_check_accepts_deformed_pairs_for_recipe_of_generator(ganseg, osmosis_run, tmp_path, copies):
     out = tmp_path / "out"
     assert ganseg("synthesize", "pictures", "--out", out, "--copies", copies).code == 0

@@ -116,7 +116,7 @@ def test_planned_run_rejects_other_healthy_cohort(phantom, tmp_path):
     plans = []
     for seed in (5, 6):
         subjects = tmp_path / f"subjects{seed}"
-        make_phantom(subjects, patients=1, healthy=9, sites=1, seed=seed, spacing_mm=8.0)
+        make_phantom(subjects, patients=1, healthy=9, sites=1, seed=seed, spacing_mm=12.0)
         for file in sorted(subjects.rglob("BraTS20_Training_*"), reverse=True):  # the same names as the patients'
             file.rename(file.with_name(file.name.replace("Training_0", "Training_9")))
         plans.append(plan_training(request(phantom, healthy=subjects)))

@@ -427,7 +427,7 @@ addEventListener("load", () => {
 </script>"""
 
 
-@pytest.mark.parametrize("width", [500, 1200])
+@pytest.mark.parametrize("width", [pytest.param(500, marks=pytest.mark.slow), 1200])
 @pytest.mark.parametrize("make", [finished_run, just_trained_run, classifier_run, federated_run])
 def test_report_renders_in_browser_without_errors(make, width, tmp_path):
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

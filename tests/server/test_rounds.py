@@ -64,7 +64,11 @@ def weights(run: Run) -> dict[str, np.ndarray]:
     ("spoil", "reason"),
     [
         (lambda message, reply: changed(reply, nan), "not finite"),
-        (lambda message, reply: changed(reply, lambda array: (array * 1000).astype(np.float32)), "times the usual one"),
+        pytest.param(
+            lambda message, reply: changed(reply, lambda array: (array * 1000).astype(np.float32)),
+            "times the usual one",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             lambda message, reply: changed(reply, lambda array: array.astype(np.float64)),
             "message",
@@ -116,9 +120,8 @@ def test_rounds_repeat_and_raise_with_too_few_answers_for_strategy(phantom):
 @pytest.mark.parametrize(
     "strategy",
     [
-        "fedprox",
         "fedadam",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("fedyogi", "fedmedian", "trimmed")),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("fedprox", "fedyogi", "fedmedian", "trimmed")),
     ],
 )
 def test_rounds_merge_all_sites_with_every_strategy(phantom, strategy):
@@ -128,9 +131,8 @@ def test_rounds_merge_all_sites_with_every_strategy(phantom, strategy):
     assert all(np.isfinite(array).all() for array in weights(run).values())
 
 
-@pytest.mark.parametrize(
-    "encoding", ["int8", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fp16", "topk"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["int8", "fp16", "topk"])
 def test_rounds_with_coarse_encoding_send_less_and_stay_close(phantom, encoding, tmp_path, monkeypatch):
     """With the smallest networks, array headers, which no encoding shrinks, are a large part of a message."""
     whole = simulated(phantom)

@@ -97,6 +97,7 @@ def test_pack_applies_umask(umask, run, tmp_path):
     assert odd_modes(tmp_path / "packed", umask) == {}
 
 
+@pytest.mark.slow
 def test_log_results_makes_model_loadable_in_other_process(run, scan_file, tmp_path):
     tracked = open_tracking(run)
     tracked.log_results(run)
