@@ -113,14 +113,13 @@ def test_data_record_labels_follow_majority_of_masks(cohort):
 def test_planned_run_rejects_other_healthy_cohort(phantom, tmp_path):
     from ganseg_dist.data.phantom.folder import make_phantom
 
-    plans = []
-    for seed in (5, 6):
-        subjects = tmp_path / f"subjects{seed}"
-        make_phantom(subjects, patients=1, healthy=9, sites=1, seed=seed, spacing_mm=12.0)
-        for file in sorted(subjects.rglob("BraTS20_Training_*"), reverse=True):  # the same names as the patients'
-            file.rename(file.with_name(file.name.replace("Training_0", "Training_9")))
-        plans.append(plan_training(request(phantom, healthy=subjects)))
-    first, second = plans
+    subjects, fewer = tmp_path / "subjects", tmp_path / "fewer"
+    make_phantom(subjects, patients=1, healthy=9, sites=1, seed=5, spacing_mm=8.0)
+    for file in sorted(subjects.rglob("BraTS20_Training_*"), reverse=True):  # the same names as the patients'
+        file.rename(file.with_name(file.name.replace("Training_0", "Training_9")))
+    shutil.copytree(subjects, fewer)
+    shutil.rmtree(sorted(fewer.glob("BraTS20_Training_*"))[-1])
+    first, second = (plan_training(request(phantom, healthy=healthy)) for healthy in (subjects, fewer))
     record = request(phantom).to_record()
     open_run("mine", first.config, first.data_record, first.cohort, request=record)
     planned_run("mine", first.config, first.data_record, first.cohort)
