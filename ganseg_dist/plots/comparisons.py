@@ -1,7 +1,7 @@
 """Estimates with intervals on paper: rows side by side in a panel a score, and arms over amounts of training data.
 
-Axes fit the measured values and span at least `LEAST_SPAN`; a published score, of other images, is a hollow mark, which
-stands at the edge of the axis where it lies beyond.
+Axes fit the measured values and span at least `LEAST_SPAN`; a published score, of other images, is a hollow mark, drawn
+at the edge of the axis where it lies beyond.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Meaning:
 
 @for_paper
 def row_figure(title: str, rows: Sequence[Row], scores: Sequence[Panel], legend: Sequence[Meaning]) -> Figure:
-    """A panel per score with a line per row; rows of one group stand together."""
+    """A panel per score with a line per row; rows of one group are adjacent."""
     places = _places([row.group for row in rows])
     width = 1.2 + 0.065 * max(len(row.label) for row in rows) + (2.1 if len(scores) < 5 else 1.75) * len(scores)
     height = 1.75 + 0.24 * (max(places) + 1)
@@ -107,7 +107,7 @@ def row_figure(title: str, rows: Sequence[Row], scores: Sequence[Panel], legend:
 def amount_figure(
     title: str, label: str, rows: Sequence[Row], scores: Sequence[Panel], legend: Sequence[Meaning]
 ) -> Figure:
-    """A panel per score with a line per series over the rows' amounts, an axis that is called `label`."""
+    """A panel per score with a line per series over the rows' amounts, on an axis labelled `label`."""
     figure, axes = panels(9.2 if len(scores) > 1 else 5.6, 4.0, len(scores))
     for panel, score in zip(axes, scores, strict=True):
         _draw_series(panel, score, rows)

@@ -32,7 +32,7 @@ DPI = 120
 INCHES = 1.3
 """Side of a picture in a grid."""
 FEWEST_COLUMNS = 6
-"""Whose width a grid's title needs."""
+"""Columns whose width a grid's title needs."""
 PANEL_INCHES = 4.5
 """Width of the slice."""
 MARGIN_INCHES = 0.3
@@ -124,7 +124,7 @@ def outline_figure(
     Args:
         picture: (H, W) or (H, W, 3) in [0, 1], laid out already, as the masks (H, W).
         outlined: name, colour and mask of each outline.
-        aspect: height by width of what the picture shows.
+        aspect: height by width of the picture's content.
     """
     tall = PANEL_INCHES * aspect
     whole = tall + 2 * MARGIN_INCHES

@@ -97,7 +97,7 @@ def strip_chart(groups: Mapping[str, Sequence[float]], *, axis: str) -> Figure:
     row_height = 34 if len(groups) < 8 else 24
     figure, axes = named_rows(names, range(len(names)), size=(520, row_height * len(names)))
     for row, values in enumerate(groups.values()):
-        # Steps of the golden ratio fill the row's height evenly, whatever the number of cases.
+        # Steps of the golden ratio fill the row's height evenly for any number of cases.
         lift = (np.arange(len(values)) * 0.618 % 1 - 0.5) * 0.5
         axes.plot(sorted(values), row + lift, "o", color=PAGE.accent, alpha=0.55, markersize=5, markeredgewidth=0)
         axes.plot([float(np.median(values))] * 2, [row - 0.36, row + 0.36], color=PAGE.ink, linewidth=2)

@@ -43,7 +43,7 @@ WIDTH, HEIGHT, LEFT = 460.0, 250.0, 52.0
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Epochs `first` to `last`, both inside, in which the same phases of learning ran."""
+    """Epochs `first` to `last`, both inside, in which the same phases of training ran."""
 
     first: int
     last: int
@@ -58,7 +58,7 @@ def line_chart(
 
     Args:
         lines: (epoch, value) in order, by name.
-        spans: phases of learning; every other one is shaded, and all are named above.
+        spans: phases of training; every other one is shaded, and all are named above.
         marked: an epoch that a thin upright line marks: the one that was kept.
         shares: the values are scores that rise to 1, whose axis is never logarithmic.
     """
@@ -189,7 +189,7 @@ def _name_ends(axes: Axes, ends: Sequence[tuple[str, str, float]]) -> None:
 
 
 def _apart(heights: Sequence[float], least: float) -> list[float]:
-    """Rising heights moved so that neighbours stand `least` apart, none below 0, and as few as can be above 1."""
+    """Rising heights moved so that neighbours are `least` apart, none below 0, and as few as can be above 1."""
     placed: list[float] = []
     for height in heights:
         placed.append(max(height, placed[-1] + least) if placed else max(height, 0.0))
@@ -223,7 +223,7 @@ class Histogram:
 
     @property
     def line(self) -> dict[str, Any]:
-        """The line's style; a colour that comes again is dashed."""
+        """The line's style; a repeated colour is dashed."""
         if self.number is None:
             return {"color": self.colour, "linewidth": 3.2}
         dashes = DASHES[self.number // len(PAGE.series) % len(DASHES)]
@@ -240,7 +240,7 @@ def histogram_chart(
     x_label: str,
     y_label: str,
 ) -> Figure:
-    """Bins apart from the scale on the left, each in a slot of its own, then the scale; later histograms lie on top.
+    """Bins apart from the scale on the left, each in a slot, then the scale; later histograms lie on top.
 
     Args:
         apart: names of the bins apart from the scale.

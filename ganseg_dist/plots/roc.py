@@ -1,4 +1,4 @@
-"""How well scores tell two groups apart, and how reliable probabilities are: ROC curves, histograms, calibration."""
+"""How well scores separate two groups, and how reliable probabilities are: ROC curves, histograms, calibration."""
 
 from __future__ import annotations
 

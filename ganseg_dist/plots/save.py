@@ -30,7 +30,7 @@ def svg(figure: Figure, description: str) -> str:
     """The figure as an `<svg>` element in the page's colours, with ids that are unique on the page; letters stay text.
 
     Args:
-        description: what a screen reader says.
+        description: for screen readers.
     """
     stream = io.StringIO()
     with plain_text(figure), mpl.rc_context({"svg.hashsalt": description}):

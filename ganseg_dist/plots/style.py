@@ -1,8 +1,8 @@
 """The style of all charts, and what they share: levels with rules, named rows, a square of two shares, a legend above.
 
-A chart is drawn for the page or for paper. The page's is an SVG whose colours are stand-ins, for which `save.svg` puts
-the page's own (`--figure-*` of report.css), so that the same chart serves light, dark and print; one user unit is one
-CSS pixel. Paper's is a PNG on white.
+A chart is drawn for the page or for paper. The page's is an SVG whose colours are placeholders, which `save.svg`
+replaces by the page's (`--figure-*` of report.css), so that the same chart serves light, dark and print; one user unit
+is one CSS pixel. Paper's is a PNG on white.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Entry = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """Colours by what they are for; `series` tells lines apart."""
+    """Colours by purpose; `series` distinguishes lines."""
 
     ink: str
     muted: str
@@ -42,7 +42,7 @@ class Palette:
     series: tuple[str, ...]
 
     def cycle(self, index: int) -> str:
-        """The colour of a series; beyond the last, colours come again."""
+        """The colour of a series; beyond the last, colours repeat."""
         return self.series[index % len(self.series)]
 
 
@@ -115,7 +115,7 @@ def panels(width: float, height: float, columns: int = 1, *, share_y: bool = Fal
 
 
 def plain_levels(axes: Axes) -> None:
-    """Few levels with rules behind the lines, and each tick with its own value: no 1e-6+3.612e-2 above the axis."""
+    """Few levels with rules behind the lines, and each tick with its whole value: no 1e-6+3.612e-2 above the axis."""
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.ticklabel_format(axis="y", style="plain", useOffset=False)
     axes.grid(axis="y")
@@ -163,7 +163,7 @@ def legend_rows(entries: Sequence[Entry], width: float) -> list[list[Entry]]:
 
 
 def legend_above(axes: Axes, rows: Sequence[Sequence[Entry]], left: float, bold: str = "") -> None:
-    """Rows of names after coloured dots at the figure's top, from `left` pixels on; the name `bold` stands out."""
+    """Rows of names after coloured dots at the figure's top, from `left` pixels on; the name `bold` is bold."""
     for number, row in enumerate(rows):
         across = left
         for name, colour in row:

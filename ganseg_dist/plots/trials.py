@@ -44,7 +44,7 @@ def curve_figure(title: str, label: str, trials: Sequence[Trial], legend: Mappin
     """The score after each epoch, a dot at the kept epoch, a cross where a trial ended before it was trained.
 
     Args:
-        legend: of the roles that occur, in words.
+        legend: text for each role that occurs.
     """
     figure, (axes,) = panels(6.4, 3.6)
     for trial in _best_last(trials):
@@ -126,7 +126,7 @@ def spans_decades(values: Sequence[float]) -> bool:
 def parallel_figure(
     title: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]], goodness: Sequence[float], best: int
 ) -> Figure:
-    """The higher a row's goodness, the darker its line; the best is in colour. A line has a gap where a field lacks.
+    """The higher a row's goodness, the darker its line; the best is in colour. A line has a gap where it lacks a field.
 
     Args:
         names: fields of the axes, each of which some row has.
@@ -167,7 +167,7 @@ class _Scale:
     def marks(self) -> list[tuple[float, str]]:
         """Height and label of both ends of the axis, or of every category."""
         if self.categories is not None:
-            return [(self.height(word), "none" if word is None else str(word)) for word in self.categories]
+            return [(self.height(value), "none" if value is None else str(value)) for value in self.categories]
         ends = (self.low, self.high) if self.high > self.low else (self.low,)
         return [(self.height(self._from_number(end)), f"{self._from_number(end):.3g}") for end in ends]
 
@@ -185,9 +185,9 @@ def _draw_axes(axes: Axes, names: Sequence[str], scales: Sequence[_Scale]) -> No
     axes.set_ylim(-0.08, 1.08)
     for place, scale in enumerate(scales):
         axes.axvline(place, color=PAPER.muted, linewidth=0.8, zorder=0)
-        for height, words in scale.marks():
+        for height, label in scale.marks():
             axes.annotate(
-                words, (place, height), xytext=(4, 0), textcoords="offset points", fontsize=7.5, va="center",
+                label, (place, height), xytext=(4, 0), textcoords="offset points", fontsize=7.5, va="center",
                 bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8},
             )  # fmt: skip
     axes.set_xticks(range(len(names)), [name.replace(".", ".\n", 1) for name in names], fontsize=7.5)
