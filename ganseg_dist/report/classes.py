@@ -1,4 +1,4 @@
-"""A classifier's results on one part of the data, in the fields that classes.html.j2 lays out."""
+"""A classifier's results on one part of the data, in the fields that classes.html.j2 shows."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassView(Classification):
-    """A classifier's results on one part of the data with what classes.html.j2 lays out of them."""
+    """A classifier's results on one part of the data with the fields that classes.html.j2 shows."""
 
     key_scores: tuple[KeyFigure, ...]
     most_frequent: float
@@ -61,7 +61,7 @@ class ClassView(Classification):
     confusion: tuple[ConfusionRow, ...]
     calibration: Chart
     mistakes: list[Mistake]
-    """The surest first."""
+    """By falling probability."""
     elbow: Chart | None
 
 
@@ -69,7 +69,7 @@ def class_view(classification: Classification, config: RunConfig | None, *, pati
     """Build the view of one part.
 
     Args:
-        patients_known: False where each image counts as a patient of its own.
+        patients_known: False where each image counts as a patient.
     """
     summary, scores = classification.summary, classification.summary.scores
     return extended(
@@ -158,7 +158,7 @@ def _calibration(scores: ClassificationScores) -> Chart:
             f"Confidence and accuracy by bin of confidence: {bins}.",
         ),
         f"A dot a bin of confidence, its area by images; on the dashed line, confidence is accuracy, and below it the "
-        f"model is too sure. Expected calibration error (ECE) {labels.number(error.mean)} "
+        f"model is overconfident. Expected calibration error (ECE) {labels.number(error.mean)} "
         f"({labels.between(error)}, n = {error.n}); lower is better.",
     )
 
@@ -170,7 +170,7 @@ def _elbow(points: Sequence[tuple[int, float]], config: RunConfig | None) -> Cha
     if chosen is not None:
         caption += f" This run's data.clusters is {chosen}."
     if config is not None and config.data.cluster_by == "coordinates":
-        caption += " Its clusters are of places in the plane (data.cluster_by), which this line says nothing of."
+        caption += " Its clusters are of places in the plane (data.cluster_by), which this line does not show."
     return Chart(
         "Number of clusters",
         svg(elbow_chart(points, chosen=chosen), f"Within-cluster sum of squares by number of clusters: {values}."),

@@ -58,11 +58,11 @@ class SiteRow:
 
 @dataclass(frozen=True, slots=True)
 class FederationView:
-    """The section, ready to be laid out."""
+    """The content of the section."""
 
     record: FederationRecord
     simulated: bool
-    """Whether the data of all sites were in one place, so that it could be compared."""
+    """Whether the data of all sites were in one place, so that the federation could be compared."""
     settings: Mapping[str, str]
     sites: tuple[SiteRow, ...]
     traffic: str
@@ -79,7 +79,7 @@ class FederationView:
     data: tuple[Chart, ...]
     """A chart for each histogram of the sites' fingerprints; empty where there are no fingerprints."""
     withheld: str
-    """The rule by which sites withhold numbers that stand for too few patients."""
+    """The rule by which sites withhold numbers of too few patients."""
     outliers: tuple[str, ...]
     """Sites whose data differ most from the others', one line each."""
     charts: tuple[Chart, ...]
@@ -174,21 +174,21 @@ def raw_bytes(record: FederationRecord, config: RunConfig) -> dict[int, int]:
 
 
 def _describe_withholding(described: RunRecord, simulation: Sequence[SimulatedSite]) -> str:
-    """Say what sites withhold. A simulation records its sites' minimum_group; hospitals keep theirs to themselves."""
+    """What sites withhold. A simulation records its sites' minimum_group; hospitals do not disclose theirs."""
     if not simulation and not described.sites:
-        return "Each hospital withholds what stands for fewer patients than its own minimum_group."
+        return "Each hospital withholds numbers of fewer patients than its minimum_group."
     if not simulation:
         return "Simulation: the sites' folders, which hold the minimum that was applied, are gone."
     if all(site.minimum_group <= 1 for site in simulation):
         return "Simulation: no minimum was applied."
-    return "Simulation: each site withholds what stands for fewer patients than its own minimum_group."
+    return "Simulation: each site withholds numbers of fewer patients than its minimum_group."
 
 
 def _verdicts(main: ComparedScore) -> Iterator[str]:
     """Compare the federated model with pooled data and with the sites alone, and name its worst site."""
     yield f"{main.title} against all data pooled: {_describe_difference(main.less_pooled, main.score)}."
     if main.percent_of_pooled is not None:
-        yield f"It reaches {main.percent_of_pooled:.1f}% of what all data pooled do."
+        yield f"It reaches {main.percent_of_pooled:.1f}% of the score with all data pooled."
     yield f"{main.title} against the {MEAN_OF_SITES}: {_describe_difference(main.less_alone, main.score)}."
     if main.worst_site is not None and len(main.at_sites) > 1:
         worst = main.at_sites[main.worst_site]["federated"]
@@ -199,12 +199,12 @@ def _verdicts(main: ComparedScore) -> Iterator[str]:
 def _describe_difference(compared: PairedComparison, score: str) -> str:
     """The verdict with the mean difference, its interval and n; with too few patients there is no verdict."""
     gap = compared.difference
-    outcome = verdict(compared, score) or "too few to tell"
+    outcome = verdict(compared, score) or "too few to compare"
     return f"{outcome}, {signed_number(gap.mean, score)} ({between(gap, score, signed=True)}, n = {gap.n})"
 
 
 def _comparison_chart(main: ComparedScore, patients: str) -> Chart:
-    """All test patients, then each site's: federated, pooled, and what the site reaches alone."""
+    """All test patients, then each site's: federated, pooled, and the site alone."""
     groups = {f"{ALL_SITES} ({main.federated.n})": _bars(main.federated, main.pooled, main.alone)}
     for site, arms in main.at_sites.items():
         groups[f"{site} ({arms['federated'].n})"] = _bars(arms["federated"], arms["pooled"], arms.get(SITE_ALONE))
@@ -212,9 +212,9 @@ def _comparison_chart(main: ComparedScore, patients: str) -> Chart:
         f"{group}: {', '.join(f'{bar.label} {bar.mean:.3f}' for bar in bars)}" for group, bars in groups.items()
     )
     return Chart(
-        f"{main.title}, by whose test {patients.split(',')[0]} they are",
+        f"{main.title} by site of the test {patients.split(',')[0]}",
         svg(grouped_chart(groups, axis=main.title), f"{main.title} with 95% intervals. {means}."),
-        f"Means with 95% intervals; in brackets how many {patients}. Alone: at a site, the model of its own data; of "
+        f"Means with 95% intervals; in brackets how many {patients}. Alone: at a site, the model of its data; of "
         f"{ALL_SITES}, the mean over the sites' models.",
     )
 
@@ -252,7 +252,7 @@ def _score_charts(record: FederationRecord, best_of: Mapping[str, str]) -> Itera
                 round_chart(lines, axis=label, mean=mean),
                 f"Validation {label} at each site over the rounds of stage {stage}. At the end: {ends}.",
             ),
-            f"Of each round's new weights on the site's own validation cases; bold: the mean over all sites' cases"
+            f"Of each round's new weights on the site's validation cases; bold: the mean over all sites' cases"
             f"{f'; {better}' if better else ''}.{_naming_note(lines)}",
         )
 
@@ -267,7 +267,7 @@ def _weight_chart(record: FederationRecord) -> Chart:
     return Chart(
         "Weights",
         svg(round_chart(lines, axis="share", from_zero=True), f"Weight of each site by round. Last: {weights}."),
-        f"What share of a round each site's update had; a gap where none of its was taken.{_naming_note(lines)}",
+        f"Share of each site's update in a round; a gap where the site had none.{_naming_note(lines)}",
     )
 
 
@@ -287,9 +287,9 @@ def _bytes_chart(record: FederationRecord, config: RunConfig) -> Chart:
         raw = raw_bytes(record, config)
         lines["as float32"] = [(kept.round, raw[kept.round] / MEGA) for kept in record.rounds]
         sent, plain = sum(kept.bytes_in for kept in record.rounds), sum(raw.values())
-        share = f" What came from the sites is {100 * sent / plain:.0f}% of what it would be as float32."
+        share = f" The sites' updates take {100 * sent / plain:.0f}% of their size as float32."
     return Chart(
-        "Bytes on the way",
+        "Bytes transferred",
         svg(
             round_chart(lines, axis="MB", from_zero=True),
             f"Megabytes of tensors by round. {describe_traffic(record)}.",

@@ -31,7 +31,7 @@ def fingerprint_charts(
 
     Args:
         total: the fingerprint of all sites together.
-        sites: each site's own fingerprint, where it may be shown; else none.
+        sites: each site's fingerprint, where it may be shown; else none.
         site_differences: how the sites differ.
     """
     charts = []
@@ -52,7 +52,7 @@ def fingerprint_charts(
 
 def _caption(name: str, sites: Mapping[str, Fingerprint], off: Sequence[Difference]) -> str:
     silent = [site for site, fingerprint in sites.items() if not fingerprint.disclosed(name).any()]
-    notes = [f"{joined(silent)} {'tells' if len(silent) == 1 else 'tell'} nothing here."] if silent else []
+    notes = [f"{joined(silent)} {'discloses' if len(silent) == 1 else 'disclose'} nothing here."] if silent else []
     notes += [f"Stands out: {difference.line()}." for difference in off]
     return " ".join(notes)
 

@@ -32,7 +32,7 @@ ENLARGED = 2
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """Examples of one validation, as training drew them."""
+    """Examples of one validation, drawn during training."""
 
     stage: str
     step: int
@@ -43,7 +43,7 @@ class Sheet:
 
 
 def shows_generated(config: RunConfig | None) -> bool:
-    """Whether the system generates images to learn from; GANet-Seg's filled lesions stand with its healthy model."""
+    """Whether the system trains on images that it generates; GANet-Seg's filled lesions are in another section."""
     return config is not None and config.system.synthesises and not config.system.knows_healthy_tissue
 
 

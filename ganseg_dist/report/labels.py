@@ -13,9 +13,9 @@ from ganseg_dist.metrics.statistics import Interval, PairedComparison
 REGIONS = {"wt": "Whole tumour", "tc": "Tumour core", "et": "Enhancing tumour"}
 
 NOTHING = "–"
-"""Stands for a missing number."""
+"""In place of a missing number."""
 
-TOO_FEW = "too few patients to tell"
+TOO_FEW = "too few patients to compare"
 
 MAIN_SCORES = ("dice", "hd95_mm", "hd95_px", "sensitivity", "foreground_specificity", "lesion_dice", "lesion_f1")
 """Scores shown at once; the others are one click away."""
@@ -28,7 +28,7 @@ def region_label(region: str, regions: Sequence[str], modalities: Sequence[str])
     """The region's name on a page.
 
     With `wt` as the only region there are no parts of a tumour, so it is called Tumour; for pictures it is called
-    Foreground, because their layout does not say what the foreground is.
+    Foreground, because their layout does not define the foreground.
     """
     if tuple(regions) == ("wt",):
         return "Foreground" if modalities and {*COLOURS, GREY}.issuperset(modalities) else "Tumour"
@@ -36,7 +36,7 @@ def region_label(region: str, regions: Sequence[str], modalities: Sequence[str])
 
 
 def lesion_free(regions: Sequence[str], modalities: Sequence[str]) -> str:
-    """The word for slices without a lesion, from the region's label: `tumour-free`."""
+    """The adjective of slices without a lesion, from the region's label: `tumour-free`."""
     return f"{region_label('wt', regions, modalities).removeprefix('Whole ').lower()}-free"
 
 
@@ -58,7 +58,7 @@ def term_label(term: str) -> str:
 
 
 def score_in_words(score: str, region: str) -> str:
-    """`wt/dice` and Whole tumour as `Dice of the whole tumour`; a score of no region by itself."""
+    """`wt/dice` and Whole tumour as `Dice of the whole tumour`; without a region, the score's label."""
     of = f" of the {in_a_sentence(region)}" if region and "/" in score else ""
     return f"{score_label(score)}{of}"
 
@@ -88,7 +88,7 @@ def better_in_words(score: str) -> str:
 
 
 def verdict(compared: PairedComparison, score: str) -> str | None:
-    """`better`, `worse` or `no difference shown`, by the direction of the score; None of too few subjects to tell."""
+    """`better`, `worse` or `no difference shown`, by the direction of the score; None of too few patients."""
     if not compared.differs:
         return None if compared.differs is None else "no difference shown"
     return "better" if (compared.difference.mean > 0) == (find_score(score).mode == "max") else "worse"

@@ -1,4 +1,4 @@
-"""Draws a predicted case: its slice with the most lesion, alone and outlined, on the scan's own grid."""
+"""Draws a predicted case: its slice with the most lesion, alone and outlined, on the scan's grid."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ CHANGED = "+"
 """Ends the commit of a checkout with uncommitted changes."""
 
 STOPPED = {"KeyboardInterrupt": "by hand, with Ctrl-C"}
-"""An exception's name in words."""
+"""By name of the exception."""
 
 MOST_SITES = 30
 """With more sites than this, a figure with one row a site is unreadable."""
@@ -53,7 +53,7 @@ RegionLabel = Callable[[str], str]
 
 
 def write_report(run: Run) -> Path:
-    """Write the run's page and return its path. The page says what the folder lacks.
+    """Write the run's page and return its path. The page names what the folder lacks.
 
     Raises ConfigError for an unknown display convention, and RunError naming the file and field when something
     in the folder cannot be read.
@@ -111,7 +111,7 @@ def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -
                 evaluation,
                 records,
                 convention,
-                _own_section(environment, section, evaluation, records, convention) if section is not None else None,
+                _system_section(environment, section, evaluation, records, convention) if section is not None else None,
             )
             for evaluation in records.evaluations
         ],
@@ -135,7 +135,7 @@ def render(records: Records, convention: Convention = Convention.RADIOLOGICAL) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationView(Evaluation):
-    """A segmenter's results on one part of the data with what report.html.j2 lays out of them."""
+    """A segmenter's results on one part of the data with the fields that report.html.j2 shows."""
 
     key_figures: tuple[KeyFigure, ...]
     verdicts: tuple[str, ...]
@@ -193,7 +193,7 @@ def describe_unfinished(records: Records) -> str | None:
     if described.status == "interrupted":
         by = f" ({STOPPED.get(described.error, described.error)})" if described.error else ""
         return f"Training was interrupted{by}. Resume it with:"
-    return "Training has not come to its end. If nothing trains it any more, resume it with:"
+    return "Training has not finished. If no process is training this run, resume it with:"
 
 
 def resume_command(records: Records) -> str:
@@ -247,7 +247,7 @@ class ConfigField:
     name: str
     value: str
     recipe_value: str | None
-    """None where it is the same, or the recipe is not known here."""
+    """None where it is the same, or the recipe is not installed."""
 
 
 def config_fields(config: RunConfig | None) -> list[ConfigField]:
@@ -279,7 +279,7 @@ def commands(records: Records) -> list[str]:
     return typed
 
 
-def _own_section(
+def _system_section(
     environment: Environment, section: Section, evaluation: Evaluation, records: Records, convention: Convention
 ) -> Markup | None:
     gan_modalities = (records.config.system.gan_modalities if records.config else None) or records.modalities

@@ -70,7 +70,7 @@ class Records:
     fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)
     """By site, the fingerprint of its data from before the first round."""
     simulation: tuple[SimulatedSite, ...] = ()
-    """The sites of a simulated federation; a case's site is then the one that it was dealt to."""
+    """The sites of a simulated federation; a case's site is then the one that it was assigned to."""
 
     @classmethod
     def of(cls, run: Run) -> Records:
@@ -105,7 +105,7 @@ class Records:
         return _classifies(self.config)
 
     def patients_known(self, part: str) -> bool:
-        """Whether n counts patients in this part; of a cohort other than the run's own it is assumed."""
+        """Whether n counts patients in this part; of another cohort than the run's it is assumed."""
         return part not in PARTS or self.data is None or not self.data.unknown_patients
 
     @property
@@ -129,7 +129,7 @@ def _history(run: Run) -> tuple[Epoch, ...]:
 
 
 def _data_at(site_of: Mapping[str, str], data: DataRecord) -> DataRecord:
-    """Replace each case's site by the federation's, which may differ from the cohort's own."""
+    """Replace each case's site by the federation's, which may differ from the cohort's."""
     cases = (case.model_copy(update={"site": site_of.get(case.patient, case.site)}) for case in data.cases)
     return data.model_copy(update={"cases": tuple(cases)})
 
@@ -160,7 +160,7 @@ def _fingerprints(run: Run, config: RunConfig | None) -> dict[str, Fingerprint]:
     try:
         return fingerprint_record.read_sites(run.read(file.name), config.data)
     except FederationError:
-        raise RunError(f"{file}: is damaged; delete it, and the report goes without") from None
+        raise RunError(f"{file}: is damaged; delete it, and the report omits it") from None
 
 
 class SitePatients(Record):
@@ -174,7 +174,7 @@ class SimulatedSite(Record):
 
     name: str
     minimum_group: int
-    """Fewest patients that a number in the site's fingerprint may stand for; 1: it withholds nothing."""
+    """Fewest patients behind a number in the site's fingerprint; 1: it withholds nothing."""
     patients: tuple[str, ...]
     split: SitePatients
 

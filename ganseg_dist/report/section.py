@@ -1,4 +1,4 @@
-"""A section of the report's results: its charts, and what a system shows of its own, as its registry entry names it."""
+"""Sections of the report's results: charts, key figures, and the section of a system that its registry entry names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ganseg_dist.registry import load, registered
 
 @dataclass(frozen=True, slots=True)
 class PartResults:
-    """What was measured on one part of the data."""
+    """Measured on one part of the data."""
 
     file: Path
     """summary.json."""
@@ -40,13 +40,13 @@ class PartResults:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What a system shows of its GAN, on the page and on a terminal, from the evidence that it recorded."""
+    """Shows the recorded evidence of a system's GAN, on the page and on a terminal."""
 
     name: str
     """Its anchor, a word."""
     title: str
     view: Callable[[PartResults], Any]
-    """What the template receives as `view`; None where there is nothing to show."""
+    """Makes the template's `view`; returns None where there is nothing to show."""
     template: str
     """Jinja source of the section below its heading; it may import from `macros.html.j2`."""
     lines: Callable[[Mapping[str, Any]], Iterable[str]]
@@ -76,7 +76,7 @@ class KeyFigure:
     name: str
     value: Interval
     score: str = ""
-    """Whose decimals it has; empty: three."""
+    """The score whose decimals it has; empty: three decimals."""
 
 
 def interval_bar(label: str, interval: Interval, *, emphasised: bool = False) -> Bar:

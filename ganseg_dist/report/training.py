@@ -19,7 +19,7 @@ from ganseg_dist.run_record import Kept
 Lines = dict[str, list[tuple[int, float]]]
 
 WEIGHT = "weight_"
-"""Dynamic weights stand among the losses as `phase/weight_term`."""
+"""Dynamic weights are among the losses as `phase/weight_term`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def stage_curves(
 
 
 def phase_spans(epochs: Sequence[Epoch]) -> list[Span]:
-    """Spans of epochs in which the same phases learnt; none where the phases never changed.
+    """Spans of epochs in which the same phases trained; none where the phases never changed.
 
     A federation records only the last epoch of a round: the round's earlier epochs belong to that record's span.
     """
@@ -93,13 +93,13 @@ def _stage(
     charts += _score_charts(epochs, region_label, spans, kept, within, rounds)
     if weights:
         figure = svg(line_chart(weights, spans=spans), _describe_lines("Dynamic loss weights", weights, within))
-        caption = f"What each loss term was multiplied by; {_averaged_over('mean', rounds)}."
+        caption = f"Factors of the loss terms; {_averaged_over('mean', rounds)}."
         charts.append(Chart("Dynamic weights", figure, caption))
     return StageCurves(name, len(rounds), done, _phases(epochs), tuple(charts))
 
 
 def _averaged_over(mean: str, rounds: Sequence[RoundRecord]) -> str:
-    """What a loss is the mean over: in a federation, a site reports the losses of its last epoch only."""
+    """The steps that a loss is averaged over; in a federation, a site reports the losses of its last epoch only."""
     steps = "the sites and the steps of each round's last epoch" if rounds else "each epoch's steps"
     return f"{mean} over {steps}"
 

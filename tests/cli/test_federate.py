@@ -89,7 +89,7 @@ def assert_reported(ganseg, runs):
     assert reported.code == 0, reported.err
     page = (runs / "together.federated" / "report.html").read_text()
     assert "2 sites trained together over 2 rounds" in page
-    assert "by whose test patients they are" in page
+    assert "by site of the test patients" in page
     assert_error(ganseg("report", "together"), 1, "give a run, such as together.federated")
     card = (runs / "together.federated" / "model" / "card.md").read_text()
     assert "## Federation\n- Sites: site1" in card

@@ -65,7 +65,7 @@ def test_report_of_classifier_shows_scores(tmp_path):
     assert page.count('class="right"') == 4
     assert page.count("--share:") == 16
     assert len(view.mistakes) > 10
-    assert f"The 10 surest of {len(view.mistakes)} images" in page
+    assert f"The 10 worst of {len(view.mistakes)} images" in page
     assert "AUROC" not in page
     assert "Dice" not in page
     assert commands(Records.of(run))[-1] == "ganseg evaluate classifier --data /data/cohort"

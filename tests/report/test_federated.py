@@ -65,10 +65,10 @@ def test_report_shows_sites_quarantine_and_comparison(text):
     assert "Ulm 6 the change&#39;s norm is 9.1 times the usual one, more than 5" in text
     assert "Dice of the tumour against all data pooled: no difference shown, −0.020" in text
     assert "Dice of the tumour against the mean of the sites alone: better, +0.110" in text
-    assert "It reaches 97.6% of what all data pooled do." in text
+    assert "It reaches 97.6% of the score with all data pooled." in text
     assert "It is worst at Ulm: 0.770 (0.720 to 0.820, n = 21)." in text
     assert "L1 in the holes in validation, stage healthy" in text
-    assert "% of what it would be as float32" in text
+    assert "% of their size as float32" in text
     assert "Privacy spent" in text
     assert "Stayed at the sites: images, masks, optimizer states, the discriminator." in text
     assert "Stage healthy 4 rounds, 4 epochs; phases" in text
@@ -103,7 +103,7 @@ def test_federation_view_omits_charts_without_scores():
     for kept in bare["rounds"]:
         kept["scores"] = {}
     view = federation_view(FederationRecord.model_validate(bare), None, CONFIG, RunRecord(), {})
-    assert [chart.title for chart in view.charts] == ["Weights", "Bytes on the way"]
+    assert [chart.title for chart in view.charts] == ["Weights", "Bytes transferred"]
     assert "float32" not in view.charts[1].caption
     assert view.compared is None
 
@@ -131,16 +131,16 @@ def write_fingerprints(run: Run, *values: float) -> None:
 
 def test_report_shows_deviating_fingerprints(tmp_path):
     run = federated_run(tmp_path)
-    assert "Do their data fit together?" not in write_report(run).read_text()
+    assert "Differences between the sites' data" not in write_report(run).read_text()
     write_fingerprints(run, 100.0, 100.0, 100.0)
     assert "No site lies far from most others." in page_text(write_report(run).read_text())
     write_fingerprints(run, 100.0, 100.0, 100_000.0)
     page = page_text(write_report(run).read_text())
-    assert "Do their data fit together?" in page
+    assert "Differences between the sites' data" in page
     assert "site2: " in page
 
 
-@pytest.mark.parametrize(("minimum", "notice"), [(1, "no minimum was applied"), (5, "each site withholds what stands")])
+@pytest.mark.parametrize(("minimum", "notice"), [(1, "no minimum was applied"), (5, "each site withholds numbers")])
 def test_report_of_simulation_states_minimum_group(tmp_path, minimum, notice):
     run = federated_run(tmp_path)
     write_fingerprints(run, 100.0, 100.0)
@@ -165,7 +165,7 @@ def test_report_of_deployment_omits_cases_and_comparison(tmp_path):
 def test_report_states_no_minimum_group_without_site_folders(tmp_path):
     run = federated_run(tmp_path)
     write_fingerprints(run, 100.0, 100.0)
-    notice = "Each hospital withholds what stands for fewer patients than its own minimum_group."
+    notice = "Each hospital withholds numbers of fewer patients than its minimum_group."
     assert notice in page_text(write_report(run).read_text())
     run.describe(sites=SITES)
     page = page_text(write_report(run).read_text())

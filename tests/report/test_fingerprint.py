@@ -81,7 +81,7 @@ def test_fingerprint_caption_names_deviating_and_withholding_sites():
     }
     charts = charts_by_title(sites)
     assert "Stands out: b: channel flair as exported lies 3.0 factors" in charts["Channel flair as exported"].caption
-    assert charts["Matrix size"].caption == "d tells nothing here."
+    assert charts["Matrix size"].caption == "d discloses nothing here."
     disclosing = charts_by_title({name: site for name, site in sites.items() if name != "d"})
     assert disclosing["Matrix size"].caption == ""
     assert "● d" not in texts(charts["Matrix size"].figure)

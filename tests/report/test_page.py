@@ -137,9 +137,9 @@ def test_report_of_finished_run_shows_scores_intervals_and_comparisons(tmp_path)
 def test_report_notes_missing_files(tmp_path):
     fresh = write_report(just_trained_run(tmp_path)).read_text()
     assert "Not evaluated yet" not in fresh
-    assert "Training has not come to its end" in fresh
+    assert "Training has not finished" in fresh
     assert "<code>ganseg train --resume fresh</code>" in fresh
-    assert "does not say what data" in fresh
+    assert "does not describe the data" in fresh
     assert "holds no config" in fresh
     bare = finished_run(tmp_path)
     for lost in ("history.json", "evaluation/test/cases.csv", "evaluation/test/gallery.npz"):
@@ -265,7 +265,7 @@ def test_report_has_no_interval_for_one_patient(tmp_path):
 
 def test_report_counts_images_when_patients_are_unknown(tmp_path):
     run = classifier_run(tmp_path)
-    assert "no patient stands in two parts" in write_report(run).read_text()
+    assert "no patient is in two parts" in write_report(run).read_text()
     data = run.read("data.json")
     unknown = [case | {"patient": case["id"]} for case in data["cases"]]
     run.write("data.json", data | {"layout": "class_folder", "cases": unknown})
@@ -274,10 +274,10 @@ def test_report_counts_images_when_patients_are_unknown(tmp_path):
         "21 images, patients unknown",
         "60 images, patients unknown; n counts images",
         "intervals over images.",
-        "one patient's images may stand in two parts",
+        "one patient's images may be in two parts",
     ):
         assert text in page, text
-    assert "no patient stands in two parts" not in page
+    assert "no patient is in two parts" not in page
     assert "of 6 patients" not in page
     run.write("data.json", data | {"layout": "class_folder", "cases": unknown[:5] + data["cases"][5:]})
     assert "21 images, patients partly unknown" in write_report(run).read_text()
@@ -327,7 +327,7 @@ def test_report_rejects_damaged_gallery_and_case_table(tmp_path):
         ("wt/hd95_mm", 3.0, True, "worse"),
         ("wt/hd95_px", -3.0, True, "better"),
         ("wt/dice", 0.03, False, "no difference shown"),
-        ("wt/dice", 0.03, None, "too few patients to tell"),
+        ("wt/dice", 0.03, None, "too few patients to compare"),
     ],
 )
 def test_describe_difference_follows_direction_of_score(score, mean, differs, message):
@@ -358,7 +358,7 @@ def test_describe_holes_compares_generator_with_baseline():
     assert "the generator is better." in description(-0.05, True)
     assert "the generator is worse." in description(0.05, True)
     assert "no difference shown." in description(-0.05, False)
-    assert "too few patients to tell." in description(-0.05, None)
+    assert "too few patients to compare." in description(-0.05, None)
 
 
 def test_site_table_counts_cases_by_site_and_part(tmp_path):
