@@ -30,6 +30,9 @@ demo: $(READY)   ## phantom cohort, training on two Ray workers, evaluation, pre
 test: $(READY)   ## the suite, on TESTERS processes (2)
 	$(BIN)/pytest -m 'not slow' --numprocesses $(TESTERS) --dist loadfile
 
+coverage: $(READY) ## which lines the suite leaves out; twice its time
+	$(BIN)/pytest -m 'not slow' --numprocesses $(TESTERS) --dist loadfile --cov
+
 test-all: test   ## and its many kills and servers, one after the other
 	$(BIN)/pytest -m slow
 
@@ -52,4 +55,4 @@ bench: $(READY)  ## every benchmark; ratios measured side by side
 clean:           ## remove what the demo made
 	rm -rf demo
 
-.PHONY: help venv demo test test-all check verify bench clean
+.PHONY: help venv demo test coverage test-all check verify bench clean
