@@ -1,6 +1,6 @@
 """A study: trials of one request, in one folder from which an interrupted study resumes.
 
-runs/NAME/study.json           the request: the study's kind (folds, federation, sweep, ...), what its trials are
+runs/NAME/study.json           the request: the study's kind (folds, federation, sweep, ...) and its trials
 runs/NAME/trials/TRIAL.json    the result of a trial that has ended
 runs/NAME.TRIAL/               a trial's own run, like any other, where it trains one
 """
@@ -42,7 +42,7 @@ class Study:
         """Raises RunError when the folder has no record, or a damaged one."""
         request, file = run.read("study.json"), run.folder / "study.json"
         if not isinstance(request.get("kind"), str) or not isinstance(request.get("trials"), int | dict):
-            raise RunError(f"{file}: tells no kind and no trials; restore it")
+            raise RunError(f"{file}: states no kind and no trials; restore it")
         study = Study(run, request)
         for trial in study.trial_names:
             if not SAFE.fullmatch(trial):
@@ -51,7 +51,7 @@ class Study:
 
     @classmethod
     def of_request(cls, run: Run, request: Mapping[str, Any]) -> Study:
-        """The study of this request in a new folder, or the one that is there and resumes; nothing is written.
+        """The study of this request in a new folder, or the existing one, which resumes; nothing is written.
 
         Raises RunError when the folder is a run's, or a study's of another request some of whose trials have started.
         """
@@ -153,12 +153,12 @@ def find_study(reference: str, kind: Literal["sweep", "experiment"]) -> Study | 
 
 
 def write_result(file: Path, result: TrialResult) -> None:
-    """Write a trial's result to `Study.result_file`, whose presence says that the trial has ended."""
+    """Write a trial's result to `Study.result_file`, whose presence marks the end of the trial."""
     write_json(file, sealed(asdict(result)))
 
 
 def _describe_change(earlier: Study, now: Study, field: str) -> str:
-    """The first difference between two experiments, of which this field differs, in words."""
+    """The first difference between two experiments that differ in this field, as text."""
     before, after = earlier.request.get(field), now.request[field]
     if field != "trials" or before is None:
         return f"{field} was {before}, is {after}"

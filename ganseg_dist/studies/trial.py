@@ -12,14 +12,14 @@ from ganseg_dist.evaluation.results import CaseRow
 from ganseg_dist.runs import Run
 
 TrialState = Literal["finished", "stopped", "diverged", "abandoned", "failed"]
-"""finished: trained to the end. stopped: by the scheduler, behind the others. diverged: its loss became infinite.
+"""finished: trained to the end. stopped: by the scheduler, as others scored better. diverged: its loss became infinite.
 abandoned: its federation could not continue. failed: by an error; the trial runs again when the study is resumed.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A trial that trains a run of its own."""
+    """A trial that trains a run."""
 
     name: str
     """Unique within the study, fit for a folder."""

@@ -1,1 +1,1 @@
-"""Experiments that the papers claim: many runs that differ in one thing, as a table with intervals."""
+"""Experiments on the papers' claims: many runs that differ in one setting, as a table with intervals."""

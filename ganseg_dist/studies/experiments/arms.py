@@ -68,11 +68,11 @@ def ablation_trials(config: RunConfig, split: Split, *, seeds: int) -> list[Tria
 
 
 def check_loss_terms(config: RunConfig) -> None:
-    """Raises ConfigError for a system without loss terms, and for a config that is one of the ablation's own rows."""
+    """Raises ConfigError for a system without loss terms, and for a config that is one of the ablation's rows."""
     _check_has(config, "ablations", "has no loss terms to switch off")
     for field, given in (("gan", config.system.gan is False), ("reading", config.system.reading == "paper")):
         if given:
-            raise ConfigError(f"system.{field}: is set to one of the ablation's own rows; leave it out")
+            raise ConfigError(f"system.{field}: is set as in one of the ablation's rows; leave it out")
 
 
 def augmentation_trials(config: RunConfig, cohort: Cohort, split: Split, *, seeds: int) -> list[Trial]:

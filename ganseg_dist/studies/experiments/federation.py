@@ -29,12 +29,12 @@ from ganseg_dist.studies.trial import Trial, TrialResult
 POOLED = "pooled"
 ALONE = "mean of the sites alone"
 OWN = "the site alone"
-"""Arm of a site's model on the site's own test patients."""
+"""Arm of a site's model on that site's test patients."""
 TESTED_AT = "tested at"
 
 
 def alone(site: str) -> str:
-    """Arm of the model that a site trained on its own data alone."""
+    """Arm of the model that a site trained on its data alone."""
     return f"{site} alone"
 
 
@@ -74,7 +74,7 @@ def with_mean_of_sites(results: Sequence[TrialResult]) -> list[TrialResult]:
 def tabulate_by_site(
     results: Sequence[TrialResult], sites: Mapping[str, Sequence[str]], measures: Sequence[Measure]
 ) -> list[Row]:
-    """Rows on each site's test patients: pooled, federated, the mean of the sites and its own; none without patients.
+    """Rows on each site's test patients, if any: pooled, federated, the mean of the sites and the site alone.
 
     Only means over rows are shown: a site's few images may lack a class, which the other scores need.
     """
@@ -83,7 +83,7 @@ def tabulate_by_site(
 
 
 def at_each_site(results: Sequence[TrialResult], sites: Mapping[str, Sequence[str]]) -> list[TrialResult]:
-    """Results restricted to each site's test patients and labelled by site; of the sites alone, only its own model."""
+    """Results restricted to each site's test patients and labelled by site; of the sites alone, only that site's."""
     at_sites = []
     for site, patients in sites.items():
         site_patients, other_arms = set(patients), {alone(other) for other in sites if other != site}

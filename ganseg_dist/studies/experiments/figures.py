@@ -9,7 +9,7 @@ from ganseg_dist.plots import Figure, comparisons
 from ganseg_dist.plots.comparisons import Meaning, Panel, amount_figure, row_figure
 from ganseg_dist.plural import counted
 from ganseg_dist.report.section import interval_bar
-from ganseg_dist.studies.experiments.table import SHARED_TRAINING, Row, describe_subjects, row_title, worded
+from ganseg_dist.studies.experiments.table import SHARED_TRAINING, Row, describe_subjects, label_text, row_title
 
 
 def intervals(rows: Sequence[Row], title: str) -> Figure:
@@ -108,17 +108,17 @@ def _legend(rows: Sequence[Row], *, differences: bool = True) -> Iterator[Meanin
     coloured = _is_grouped(rows)
     if coloured:
         for number, name in enumerate(_arm_names(rows)):
-            yield Meaning(worded({"arm": name}, "arm"), number)
+            yield Meaning(label_text({"arm": name}, "arm"), number)
     else:
         yield Meaning("all folds together" if rows[0].labels.get("fold") else "mean and 95% interval")
     if any(row.fold for row in rows):
-        yield Meaning("a fold by itself", "muted", size=4)
+        yield Meaning("a single fold", "muted", size=4)
     pairs = [pair for row in rows for pair in list(row.against.values())[:1]] if differences else []
     if any(pair.differs for pair in pairs):
         text = "difference shown: its interval leaves 0 out, and sign flips agree"
         yield Meaning(text, "ink" if coloured else 0, line=False)
     if not all(pair.differs for pair in pairs):
-        few = ", or too few patients to tell" if any(pair.differs is None for pair in pairs) else ""
+        few = ", or too few patients to compare" if any(pair.differs is None for pair in pairs) else ""
         yield Meaning(f"no difference shown{few}", "ink" if coloured else 0, line=False, hollow=True)
     if any(row.published for row in rows):
         yield Meaning("published, of other images; a triangle: beyond the axis", "muted", "D", line=False, hollow=True)

@@ -55,7 +55,7 @@ class Job:
 
 
 def train_and_score(job: Job) -> TrialResult:
-    """Train the trial's own run and score it on the test patients."""
+    """Train the trial's run and score it on the test patients."""
     trial: Trial = job.trial
     tags = {f"ganseg.{name}": str(value) for name, value in trial.values.items()} | job.parent.child_tags
     request = TrainingRequest(
@@ -142,7 +142,7 @@ def _common_params(study: Study) -> dict[str, str]:
 
 
 def _run_trial(job: Job) -> str | None:
-    """Run one trial; a GansegError is returned as a message, so that the other trials go on."""
+    """Run one trial; a GansegError is returned as a message, so that the other trials continue."""
     os.environ["GANSEG_RUNS"] = str(job.runs)
     try:
         write_result(job.result_file, job.work(job))

@@ -17,7 +17,7 @@ from ganseg_dist.tracking.results import log_evaluation
 
 
 def score_run(run: Run, cohort: Cohort, split: Split) -> list[CaseRow]:
-    """A row per case on its own grid, or for a classifier a row per slice; saved as by `ganseg evaluate`."""
+    """A row per case on its grid, or for a classifier a row per slice; saved as by `ganseg evaluate`."""
     score = {"segmentation": _score_cases, "classification": _score_images}[run.config().system.task]
     return score(run, cohort, split)
 

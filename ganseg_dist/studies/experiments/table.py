@@ -1,4 +1,4 @@
-"""An experiment's results as a table with intervals, and the words of its rows."""
+"""An experiment's results as a table with intervals, and the texts of its rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REPEATED = ("seed", "site model", "fold")
 """Labels that number the repetitions of a row rather than distinguish rows."""
 
 SETTINGS = {"percentage": "% of training patients", "patients": "patients trained", "perturbation": "change"}
-"""Headers of labels whose own name is not clear enough."""
+"""Headers of labels whose name is not clear enough."""
 ARM_NAMES = {"gan": "GAN"}
 UNCHANGED = {"as they are": "images as they are"}
 SHARED_TRAINING = "folds share training data, which the interval does not count"
@@ -52,7 +52,7 @@ class Row:
     published: Mapping[str, float] = field(default_factory=dict)
     """Scores that the paper prints for this setting, on its own images."""
     titles: Mapping[str, str] = field(default_factory=dict)
-    """The scores' names in words."""
+    """The scores' names for people."""
     patients_known: bool = True
     """False where n counts images, each of which counts as a patient."""
     fold: bool = False
@@ -163,7 +163,7 @@ def header_and_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     for row in rows:
         cells.append(
             [
-                *(worded(row.labels, name) for name in labels),
+                *(label_text(row.labels, name) for name in labels),
                 str(row.runs),
                 str(row.scores[scores[0]].n),
                 *(interval_text(row.scores[score], score) for score in scores),
@@ -192,10 +192,10 @@ def means(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def _row_name(row: Row, labels: Sequence[str]) -> str:
-    """A row's name: labels that are words, and numbers after the label's name."""
+    """A row's name: values that are text, and numbers after their label's name."""
     values = {name: row.labels[name] for name in labels if row.labels[name] != ""}
-    words = (value if isinstance(value, str) else f"{name} {value}" for name, value in values.items())
-    return " ".join(words).replace(",", "")
+    parts = (value if isinstance(value, str) else f"{name} {value}" for name, value in values.items())
+    return " ".join(parts).replace(",", "")
 
 
 def markdown(title: str, rows: Sequence[Row]) -> str:
@@ -272,15 +272,15 @@ def setting(name: str) -> str:
     return SETTINGS.get(name, name)
 
 
-def worded(labels: Mapping[str, Any], name: str) -> str:
+def label_text(labels: Mapping[str, Any], name: str) -> str:
     """One label's value, with its unit; empty where the label has none."""
     value = labels[name]
     match name:
         case "strength" if value != "":
             return _strength(str(labels.get("perturbation", "")), float(value))
         case "perturbation":
-            words = UNCHANGED.get(str(value), str(value)).split(" ")
-            return " ".join(modality_label(word) if word in MODALITIES else word for word in words)
+            parts = UNCHANGED.get(str(value), str(value)).split(" ")
+            return " ".join(modality_label(part) if part in MODALITIES else part for part in parts)
         case "arm":
             return ARM_NAMES.get(str(value), str(value))
     return str(value)
@@ -290,7 +290,7 @@ def row_title(labels: Mapping[str, Any]) -> str:
     """A row's labels in a line; empty ones are left out."""
     if "fold" in labels:
         return "all folds" if labels["fold"] == WHOLE else f"fold {labels['fold']}"
-    return ", ".join(text for name in labels if (text := worded(labels, name)))
+    return ", ".join(text for name in labels if (text := label_text(labels, name)))
 
 
 def describe_subjects(n: int, *, patients_known: bool) -> str:
@@ -304,7 +304,7 @@ def averaged_over(*, patients_known: bool) -> str:
 
 
 def _strength(kind: str, strength: float) -> str:
-    """Strength in words: a bias field's largest gain, gamma's two exponents, noise as a share of the range."""
+    """Strength as text: a bias field's largest gain, gamma's two exponents, noise as a share of the range."""
     factor = math.exp(strength)
     match kind:
         case "bias field":

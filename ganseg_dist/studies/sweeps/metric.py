@@ -75,8 +75,8 @@ def metrics_of(requested: Sequence[str], config: RunConfig, *, scored_by_epoch: 
     scan_names = [name for name in on_scans if name not in every_epoch]
     if not (every_epoch or scan_names):
         raise ConfigError(
-            f"--metric: with privacy sites tell no scores, and {config.recipe} has none of whole scans; nothing can be "
-            "searched by"
+            f"--metric: with privacy sites send no scores, and {config.recipe} has none of whole scans; search without "
+            "privacy"
         )
     metrics = []
     for name in requested or (every_epoch or scan_names)[:1]:

@@ -1,8 +1,8 @@
-"""The privacy budget of a sweep, all of whose trials learn from the same patients at the same hospitals.
+"""The privacy budget of a sweep, all of whose trials train on the same patients at the same hospitals.
 
 Epsilon, of hospitals (federation.privacy) and of patients (train.privacy), is the budget of all trials together, and
 each trial adds the noise that this needs. With k releases per trial, n trials make n k: Gaussian releases compose alike
-whether they are of one model or of many. The final run with the best values comes on top, with a budget of its own.
+whether they are of one model or of many. The final run with the best values spends another budget on top.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def with_sweep_noise(config: RunConfig, trials: int, patients: int) -> RunConfig
 
     Args:
         config: resolved.
-        patients: number of patients that a trial learns from.
+        patients: number of patients that a trial trains on.
 
     Raises ConfigError where the given noise multiplier makes the trials exceed the federation's epsilon.
     """
@@ -46,7 +46,7 @@ def with_sweep_noise(config: RunConfig, trials: int, patients: int) -> RunConfig
 
 
 def describe_budget(config: RunConfig, trials: int, *, hospitals: bool) -> str | None:
-    """The most that all trials together spend, in words; None where no budget is given.
+    """The most that all trials together spend, as text; None where no budget is given.
 
     Args:
         hospitals: whether trials are federations; `federation.privacy` does not apply to others.

@@ -25,11 +25,11 @@ from ganseg_dist.studies.sweeps.sweep import ENOUGH_FOR_IMPORTANCE, Sweep, impor
 from ganseg_dist.studies.trial import TrialResult
 
 TITLES = {
-    "curves": "How the trials learnt",
+    "curves": "Scores of the trials by epoch",
     "slices": "The score over each threshold: the first trial and the best in colour",
-    "parallel": "Which values were good: an axis a field that was varied, a line a trial, the best in colour",
-    "importance": "Which fields matter",
-    "pareto": "What trades against what",
+    "parallel": "Values and scores: an axis for each varied field, a line for each trial, the best in colour",
+    "importance": "Importance of the fields",
+    "pareto": "Pareto front of the metrics",
 }
 
 
@@ -69,7 +69,7 @@ def front_of(sweep: Sweep) -> tuple[TrialResult, ...]:
 
 
 def chosen_by(sweep: Sweep) -> str:
-    """The rule by which the best trial is chosen, in words."""
+    """The rule by which the best trial is chosen, as text."""
     first = sweep.metrics[0]
     extreme = "largest" if first.mode == "max" else "smallest"
     chosen = f"{extreme} {first.name} of the trials that were finished"
@@ -77,7 +77,7 @@ def chosen_by(sweep: Sweep) -> str:
     if front:
         chosen += f"; others of the front are taken by their names, such as --from-sweep {front[-1].name}"
     if sweep.request.get("scheduler") == "pbt":
-        chosen += "; the values are those of its end, and it had others before"
+        chosen += "; the values are those at its end, after changes in training"
     return chosen
 
 
@@ -122,11 +122,11 @@ def _sweep_and_best(name: str) -> tuple[Study, dict[str, Any]]:
     sweep, _, number = name.rpartition(".")
     study = find_study(sweep, "sweep")
     if study is None:
-        raise RunError(f"{name}: is no sweep in {runs_root()}; give the name of one, as ganseg tune --run-name has it")
+        raise RunError(f"{name}: is no sweep in {runs_root()}; give the --run-name of a ganseg tune command")
     for trial in Sweep.of(study).scored:
         if trial.number == number:
             return study, dict(trial.values)
-    raise RunError(f"{name}: is no trial of {study.name} that came to a score; see: ganseg report {study.name}")
+    raise RunError(f"{name}: is no scored trial of {study.name}; see: ganseg report {study.name}")
 
 
 def _trial_summary(trial: TrialResult) -> dict[str, Any]:
@@ -209,14 +209,14 @@ def figures(sweep: Sweep) -> dict[str, Figure]:
     shares = importances(sweep)
     if shares:
         label = f"share of the variance of {sweep.metrics[0].name} over {len(sweep.scored)} trials"
-        plots["importance"] = share_figure("Which fields matter (fANOVA), of those that every trial has", label, shares)
+        plots["importance"] = share_figure("Importance (fANOVA) of the fields that every trial has", label, shares)
     if len(sweep.metrics) > 1:
         plots["pareto"] = _pareto(sweep, title)
     return plots
 
 
 def _trial(sweep: Sweep, trial: TrialResult) -> Trial:
-    """What is drawn of a trial, with the first metric as its score."""
+    """A trial for the figures, with the first metric as its score."""
     role = "best" if trial == sweep.best else "first" if trial == sweep.trials[0] else ""
     score = trial.scores.get(sweep.metrics[0].name, math.nan)
     return Trial(role, score, trial.values, trial.curve, trial.kept, finished=trial.state == "finished")

@@ -1,4 +1,4 @@
-"""The request of a sweep: as an option has it, as study.json keeps it, and which combinations cannot be searched."""
+"""The request of a sweep, from options or from study.json, and the check that its combination can be searched."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def validate_search(request: SweepRequest, metrics: Sequence[Metric], config: Ru
         raise ConfigError("--sites: trains a trial in its own process, round by round; leave out --workers and pbt")
     if request.hospitals is not None and config.train.privacy.on and config.train.privacy.noise_multiplier is None:
         raise ConfigError(
-            "train.privacy.epsilon: every site would need noise of its own for all trials; give "
+            "train.privacy.epsilon: every site would need separate noise for all trials; give "
             "train.privacy.noise_multiplier in a sweep of federations"
         )
     if request.scheduler == "pbt" and withholds_scores(config):
@@ -88,7 +88,7 @@ def validate_search(request: SweepRequest, metrics: Sequence[Metric], config: Ru
         )
     if request.scheduler != "none" and not metrics[0].every_epoch:
         raise ConfigError(
-            f"--scheduler {request.scheduler}: compares trials in training by what every epoch scores, and "
+            f"--scheduler {request.scheduler}: compares trials in training by a score of every epoch, and "
             f"{metrics[0].name} is of whole scans, after the last; give --scheduler none"
         )
     if request.scheduler == "pbt" and not population(request.space.distributions(config, request.fixed)):

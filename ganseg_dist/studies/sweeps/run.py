@@ -2,7 +2,7 @@
 
 A sweep's folder has beside study.json and trials/:
 
-runs/SWEEP/tune/        Ray Tune's own state, from which a killed sweep resumes
+runs/SWEEP/tune/        Ray Tune's state, from which a killed sweep resumes
 runs/SWEEP/best.json    the best trial's values
 """
 
@@ -86,7 +86,7 @@ def run_sweep(
             warned = check_plan(plan, training, {"": split}, warn)
             prepared = prepare_plan(plan, split, map_on_cluster, bar)
             _raise_unscorable(check_slices(plan, prepared, warned, lambda warning: None))
-        study.begin()  # after the checks: a refused sweep must not reserve its name
+        study.begin()  # after the checks: a rejected sweep must not reserve its name
         stack.enter_context(only_trainer(sweep_run))
         parent = open_parent(sweep_run.folder, SWEEP, _common_params(study.request), data_tags(plan.data_record))
         if not remaining:
@@ -123,7 +123,7 @@ def _raise_unscorable(findings: Iterable[Finding]) -> None:
 
 
 def _tune_state(folder: Path) -> list[Any]:
-    """A value that changes with every checkpoint of a trial and every write of Tune's own state."""
+    """A value that changes with every checkpoint of a trial and every write of Tune's state."""
     notes = [(file.name, file.stat().st_mtime_ns) for file in sorted(folder.glob("*.json"))]
     return [*notes, *sorted(folder.glob("*/checkpoint_*"))]
 
@@ -142,7 +142,7 @@ def _tune_plan(
     request: SweepRequest, config: RunConfig, metrics: Sequence[Metric], first: Mapping[str, Any]
 ) -> TunePlan:
     threads, workers = config.train.threads, request.training.workers
-    several_workers = workers > 1  # they hold the CPUs and GPUs; the trial's own process only waits
+    several_workers = workers > 1  # they hold the CPUs and GPUs; the trial's process only waits
     return TunePlan(
         sample=request.space.bind(config, request.fixed),
         first_values=(first,),
@@ -180,7 +180,7 @@ def _trial_result(trial: TuneResult, job: TrialJob) -> TrialResult:
     elif trial.failed:
         state, reason = "failed", error or trial.reason
     elif not (started and run.finished):
-        state, reason = "stopped", "others were ahead of it"
+        state, reason = "stopped", "the scheduler stopped it; other trials scored better"
     scores = {metric.name: float(trial.scores.get(metric.name, math.nan)) for metric in job.metrics}
     curve, kept = _curve(run, job)
     return TrialResult(

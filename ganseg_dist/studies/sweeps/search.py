@@ -34,7 +34,7 @@ def search(
 
     Args:
         train: trains with given values of fields, and reports to Tune.
-        result_of: a trial's result, from what Tune and the trial's run know of it.
+        result_of: a trial's result, from the records of Tune and of the trial's run.
 
     Raises RunError when the first trials all fail with the same error.
     """
@@ -52,7 +52,7 @@ def search(
         result, run = result_of(trial), study.trial_run(trial.number)
         write_result(study.result_file(trial.number), result)
         if result.state == "stopped" and (run.folder / "run.json").exists():
-            _end_run(run, "stopped")  # its process could not do so
+            _end_run(run, "stopped")  # Tune killed its process
     return Sweep.of(study)
 
 
@@ -86,7 +86,7 @@ def mark_interrupted_trials(named_run: Run) -> Iterator[None]:
 
 
 def _log_to_mlflow(run: Run, trial: TrialResult) -> None:
-    """Log the trial's scores, state and reason to its own run, if it trains one."""
+    """Log the trial's scores, state and reason to its run, if it trains one."""
     if (run.folder / "run.json").exists():
         # An error message may hold paths and patients, which must not reach a server.
         reason = trial.reason if trial.state in ("stopped", "diverged") else ""
@@ -94,6 +94,6 @@ def _log_to_mlflow(run: Run, trial: TrialResult) -> None:
 
 
 def _end_run(run: Run, status: str) -> None:
-    """Write a trial's final status to its folder and to MLflow, in place of its own process."""
+    """Write a trial's final status to its folder and to MLflow, in place of the trial's process."""
     run.describe(status=status, error=None)
     tracked(run).end("KILLED")

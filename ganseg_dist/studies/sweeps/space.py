@@ -1,9 +1,9 @@
-"""The search space of a sweep: a function that asks an Optuna trial for fields of the config.
+"""The search space of a sweep: a function that samples fields of the config from an Optuna trial.
 
     def ganet_seg(trial: BaseTrial, config: RunConfig) -> None:
         trial.suggest_float("train.learning_rate", 1e-5, 1e-2, log=True)
 
-A conditional field is asked for under an `if`.
+A conditional field is sampled under an `if`.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class BoundSpace(Generic[Argument]):
     sample: Callable[[BaseTrial, Argument], None]
     argument: Argument
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    """Values of fields that the space asks for but that are not searched."""
+    """Values of fields of the space that are not searched."""
 
     def __call__(self, trial: BaseTrial) -> None:
-        """Ask the trial for the fields of the space; Optuna and Tune call this."""
+        """Sample the fields of the space from the trial; Optuna and Tune call this."""
         self.sample(cast("BaseTrial", _PartlyFixedTrial(trial, self.fixed)), self.argument)
 
 

@@ -99,8 +99,8 @@ class Sweep(Study):
         """
         if not self.scored:
             why = next((f": {trial.reason}" for trial in self.trials if trial.reason), "")
-            remedy = "fix it and start it again" if self.failed_trials else "change the space, under another --run-name"
-            raise RunError(f"{self.name}: none of its {len(self.trials)} trials came to a score{why}; {remedy}")
+            remedy = "fix it and rerun" if self.failed_trials else "change the space, under another --run-name"
+            raise RunError(f"{self.name}: none of its {len(self.trials)} trials has a score{why}; {remedy}")
         return self.ranked[0]
 
     @property

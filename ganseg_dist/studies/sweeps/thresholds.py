@@ -57,7 +57,7 @@ BOX_SCORES = {"dice": dice_score, "iou": iou_score, "sensitivity": sensitivity}
 
 @dataclass(frozen=True, slots=True)
 class ThresholdSpace:
-    """The ranges of the thresholds, and the values that the search begins with."""
+    """The ranges of the thresholds, and the first values of the search."""
 
     sample: Callable[[BaseTrial, Sequence[str]], None]
     """Called with a trial and the names of the thresholds, such as threshold.wt and threshold.realism."""
@@ -85,7 +85,7 @@ class ThresholdJob:
     folder: Path
     regions: tuple[str, ...]
     inside: Rows
-    """For each region, the indices of its own row and of the regions inside it."""
+    """For each region, the indices of its row and of the regions inside it."""
     model_thresholds: Thresholds
     """Used for the regions that are not searched."""
     metrics: tuple[Metric, ...]
@@ -141,7 +141,7 @@ def search_thresholds(
         with bar(f"Predicting {len(masked)} validation cases") as advance:
             keep_probabilities(probabilities, predictor, weights, masked, advance=advance)
         _check_scorable(metrics, read_probabilities(probabilities), predictor.regions)
-    study.begin()  # after the checks: a refused sweep must not reserve its name
+    study.begin()  # after the checks: a rejected sweep must not reserve its name
     params = {"run": run.name, "space": SPACE, "trials": str(request.trials)}
     parent = open_parent(study.folder, SWEEP, params, data_tags(run.data()))
     if not remaining:
@@ -240,7 +240,7 @@ def _score_and_regions(metric: Metric, regions: Sequence[str]) -> tuple[str, Seq
 
 
 def _searched_thresholds(metrics: Sequence[Metric], regions: Sequence[str]) -> tuple[str, ...]:
-    """The thresholds on which a metric depends; the model keeps its own for the others."""
+    """The thresholds on which a metric depends; the others stay as in the model."""
     if metrics[0].score in SLICE_SCORES:
         return (REALISM,)
     of = {region for metric in metrics for region in _score_and_regions(metric, regions)[1]}
@@ -264,7 +264,7 @@ def _check_scorable(metrics: Sequence[Metric], cases: Sequence[KeptCase], region
         if not flags:
             raise ConfigError(f"--metric {metrics[0].name}: is of a discriminator's scores, and the model has none")
         if len(flags) < 2:
-            raise DataError("validation: all slices are normal, or all abnormal; no threshold tells them apart")
+            raise DataError("validation: all slices are normal, or all abnormal; no threshold distinguishes them")
         return
     present = {region for row, region in enumerate(regions) for case in cases if case.truth[row].any()}
     for metric in metrics:

@@ -72,7 +72,7 @@ class TrialJob:
     trials: int
     """Number of trials in the sweep."""
     command: str
-    """Command that a trial's run records; the process itself has a command line of Ray's."""
+    """Command that a trial's run records, as the process has a command line of Ray's."""
     trainer: Trainer
 
     def train(self, values: dict[str, Any]) -> None:
@@ -130,7 +130,7 @@ class TrialJob:
 
 
 class Trainer:
-    """Trains a trial as `ganseg train` does: in its own process, or on workers of its own."""
+    """Trains a trial as `ganseg train` does: in its process, or on several workers."""
 
     def validate_setup(self, config: RunConfig, cohort: Cohort, split: Split) -> None:
         """Raises ConfigError or DataError, before any trial, for a setup that cannot be trained; here there is none."""
@@ -231,7 +231,7 @@ class ReportedCheckpoints(FolderCheckpoints):
 
 
 class ReportedEpochs(Tracker):
-    """Reports the newest checkpoint that workers in other processes have written when the driver learns of an epoch."""
+    """Reports the newest checkpoint that workers in other processes have written when the driver receives an epoch."""
 
     def __init__(self, checkpoints: FolderCheckpoints, report: Callable[[Path], None]) -> None:
         self.checkpoints, self.report = checkpoints, report

@@ -63,7 +63,7 @@ def test_intervals_figure_has_panel_per_score_and_difference():
 def test_intervals_figure_marks_difference_of_few_patients_as_hollow():
     figure = intervals(tabulate(arms(none=SEVEN[:5], gan=SEVEN[:5] + 0.1), [DICE]), "few")
     assert [dot.get_markerfacecolor() for dot in dots(figure.axes[1])] == ["white"]
-    assert "no difference shown, or too few patients to tell" in written(figure)
+    assert "no difference shown, or too few patients to compare" in written(figure)
 
 
 @pytest.mark.parametrize("values", [[0.5] * 7, [0.0] * 7, [1.0] * 7])
@@ -105,7 +105,7 @@ def test_intervals_figure_shows_folds_below_all_folds():
     assert (whole.get_color(), {fold.get_color() for fold in folds}) == (PAPER.series[0], {PAPER.muted})
     assert all(fold.get_markersize() < whole.get_markersize() for fold in folds)
     message = f"folds Mean and 95% interval over 6 test patients {SHARED_TRAINING}"
-    assert {message, "all folds (n = 6)", "fold 1 (n = 3)", "all folds together", "a fold by itself"} <= set(
+    assert {message, "all folds (n = 6)", "fold 1 (n = 3)", "all folds together", "a single fold"} <= set(
         written(figure)
     )
 

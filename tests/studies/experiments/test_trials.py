@@ -155,7 +155,7 @@ def test_ablation_trials_omit_disabled_terms_and_reject_ablated_recipe(name):
     without = override(config, {"system.adversarial_weight": 0.0})
     assert rows - {trial.values["arm"] for trial in ablation_trials(without, SPLIT, seeds=1)} == {"no adversarial term"}
     for field, value in (("gan", False), ("reading", "paper")):
-        with pytest.raises(ConfigError, match=rf"system\.{field}: is set to one of the ablation's own rows"):
+        with pytest.raises(ConfigError, match=rf"system\.{field}: is set as in one of the ablation's rows"):
             ablation_trials(override(config, {f"system.{field}": value}), SPLIT, seeds=1)
 
 

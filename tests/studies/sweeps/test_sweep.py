@@ -128,7 +128,7 @@ def test_run_sweep_repeats_failed_trials_of_ended_sweep(phantom, tmp_path):
     sweep_request, trainer = request(phantom, trials=2), FullDiskTrainer(full)
     failed, _ = run_sweep(sweep_request, trainer=trainer)
     assert [trial.state for trial in failed.trials] == ["failed", "failed"]
-    with pytest.raises(RunError, match=r"none of its 2 trials came to a score: .*No space left on device; fix it"):
+    with pytest.raises(RunError, match=r"none of its 2 trials has a score: .*No space left on device; fix it"):
         save_sweep(failed)
     full.unlink()
     done, _ = run_sweep(sweep_request, trainer=trainer)

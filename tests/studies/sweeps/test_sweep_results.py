@@ -54,7 +54,7 @@ def test_sweep_best_prefers_finished_over_stopped_trials(tmp_path):
 
 def test_sweep_best_raises_with_reason_without_scores(tmp_path):
     diverged = replace(trial(1, math.nan, state="diverged"), reason="the loss became nan")
-    with pytest.raises(RunError, match=r"s: none of its 1 trials came to a score: the loss became nan"):
+    with pytest.raises(RunError, match=r"s: none of its 1 trials has a score: the loss became nan"):
         _ = sweep(tmp_path, diverged).best
 
 
@@ -122,7 +122,7 @@ def test_best_values_accepts_trial_of_front(tmp_path, monkeypatch):
     assert [record["trial"] for record in best["front"]] == ["s.002", "s.001"]
     assert best_values("s") == {"a": 2.0}
     assert best_values("s.001") == {"a": 1.0}
-    with pytest.raises(RunError, match=r"s\.004: is no trial of s that came to a score"):
+    with pytest.raises(RunError, match=r"s\.004: is no scored trial of s"):
         best_values("s.004")
 
 
