@@ -1,7 +1,7 @@
 """Private parts of Flower, written against Flower 1.42.
 
-Public are `flwr.app`, `flwr.clientapp`, `flwr.serverapp` and `flwr.simulation` alone. Imports stand in the functions:
-a server, a hospital's node and a command each need another part.
+Only `flwr.app`, `flwr.clientapp`, `flwr.serverapp` and `flwr.simulation` are public. Each function imports what it
+needs: a server, a hospital's node and a command need different parts.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from starlette.middleware import Middleware
 
 @dataclass(frozen=True, slots=True)
 class FlowerRun:
-    """A run as the SuperLink lists it."""
+    """A run in the SuperLink's list."""
 
     number: int
-    """The id by which `flwr stop` and `flwr log` take it."""
+    """The id that `flwr stop` and `flwr log` take."""
     settings: Mapping[str, Any]
     """Given by `flwr run --run-config`."""
     submitted: str
@@ -33,7 +33,7 @@ class FlowerRun:
 
 
 def runs_of(connection: str) -> list[FlowerRun]:
-    """All runs of the SuperLink that this connection in `FLWR_HOME` names: `flwr list` prints a table for people.
+    """All runs of the SuperLink of this connection in `FLWR_HOME`; `flwr list` only prints a table.
 
     Raises ConnectionError, with Flower's message, when it does not answer.
     """
@@ -70,9 +70,9 @@ def run_superlink(middleware: Middleware) -> None:
 
 
 def run_clientapp(check_bundle: Callable[[bytes], None]) -> None:
-    """Run `flwr-clientapp`, a node's task, with a check of each bundle before it is unpacked.
+    """Run `flwr-clientapp`, a node's task, with a check of each bundle before it is unpacked, which Flower lacks.
 
-    Flower has no such check. An exception of it ends the task before any of the bundle's code runs.
+    An exception in the check ends the task before any of the bundle's code runs.
     """
     from flwr.supernode.cli import flwr_clientapp
     from flwr.supernode.runtime import run_clientapp as module

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Tag of an experiment; without it MLflow's pages take one for language models, and hide the runs."""
+"""Tag of an experiment; without it MLflow's pages show it as one for language models, and hide the runs."""
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 """`MlflowException.error_code` for a run that the store does not have."""
 

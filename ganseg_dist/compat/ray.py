@@ -22,7 +22,7 @@ class WorkerRules(Protocol):
     """Decides on numbers of workers for an `ElasticTrainer`. Pickled, and called in Ray Train's controller process."""
 
     def workers(self, room: int) -> int:
-        """The number of workers to take where there is room for so many; 0: none."""
+        """The number of workers to start, at most `room`; 0: none."""
 
     def on_start(self) -> None:
         """Called when a group of workers is about to start."""
@@ -35,7 +35,7 @@ class WorkerRules(Protocol):
 
 
 class ElasticTrainer(TorchTrainer):
-    """A TorchTrainer for a `ScalingConfig` with a least and a most number of workers, which follows rules.
+    """A TorchTrainer for a `ScalingConfig` with a minimum and a maximum number of workers, which follows rules.
 
     Ray takes no scaling policy from outside, so this replaces the one that `fit` hands to the controller.
     """
@@ -55,10 +55,10 @@ class ElasticPolicy(ElasticScalingPolicy):
         super().__init__(scaling_config)
         self.rules = rules
         self.group: Any = None
-        """The newest placement group: Ray asks for a decision before it releases the resources of a lost one."""
+        """The newest placement group: Ray requests a decision before it releases the resources of a lost one."""
 
     def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
-        """Start as many workers as the rules take, or wait."""
+        """Start as many workers as the rules allow, or wait."""
         decision = super().make_decision_for_non_running_worker_group()
         if isinstance(decision, NoopDecision):
             self.rules.on_wait()
@@ -69,7 +69,7 @@ class ElasticPolicy(ElasticScalingPolicy):
     def make_decision_for_running_worker_group(
         self, worker_group_state: Any, worker_group_status: Any
     ) -> ScalingDecision:
-        """Change the number of workers to what the rules take, when they allow it."""
+        """Change the number of workers to that of the rules, when they allow it."""
         self.group = worker_group_state.placement_group_handle.placement_group
         if not self.rules.may_resize():
             self._maybe_send_resource_request()  # Ray drops this run's request after some minutes otherwise

@@ -30,10 +30,10 @@ class DataConfig(Frozen):
     modalities: tuple[str, ...] | None = None
     """Input channels in order; none named: every modality that all cases have."""
     regions: tuple[Literal["wt", "tc", "et"], ...] | None = None
-    """Heads of the segmenter; none named: whatever the cohort's labels allow."""
+    """Heads of the segmenter; none named: all that the cohort's labels allow."""
     classes: tuple[str, ...] | None = None
-    """What a classifier tells apart; none named: the classes of the cohort, or of its masks, lesion or none. Of two the
-    second is the one to be found: the cohort's own are put in that order where one reads as no, normal or healthy."""
+    """Classes of a classifier; none named: those of the cohort, or of its masks, lesion or none. Of two the second is
+    the positive one: the cohort's are put in that order where the name of one means no, normal or healthy."""
     size: Annotated[StrictInt, Field(ge=16, le=512, multiple_of=8)] = 128
     """Slices are size x size pixels."""
     spacing_mm: Positive = 1.5
@@ -44,7 +44,7 @@ class DataConfig(Frozen):
     enhance: Literal["off", "corrected", "paper"] = "off"
     """Contrast enhancement of GANet-Seg's Appendix C; paper is Eq. 16 as printed, which inverts contrast."""
     equalise: Literal["off", "global", "clahe"] = "off"
-    """Histogram equalisation of DL-GAN-CNN, each channel by itself: over the whole scan, or contrast-limited in
+    """Histogram equalisation of DL-GAN-CNN, channel by channel: over the whole scan, or contrast-limited in
     neighbourhoods of a slice."""
     clusters: Annotated[StrictInt, Field(ge=2, le=8)] | None = None
     """Clusters of k-means, the brightest of which becomes one more channel, the initial mask of DL-GAN-CNN; none:
@@ -52,15 +52,15 @@ class DataConfig(Frozen):
     cluster_by: Literal["intensity", "coordinates"] = "intensity"
     """What k-means compares; coordinates is DL-GAN-CNN's Eq. 4 as printed."""
     skull_stripped: bool = True
-    """Whether the recipe expects brains without skulls; heads are then warned of."""
+    """Whether the recipe expects brains without skulls; whole heads then give a warning."""
     blank_rate: Fraction = 0.35
-    """Share of the tumour-free slices kept, drawn anew each epoch: a segmenter that never saw a
-    healthy slice predicts tumours there. 0 drops all, as the GANet-Seg paper does."""
+    """Share of the tumour-free slices kept, drawn anew each epoch: a segmenter trained without
+    healthy slices predicts tumours there. 0 drops all, as the GANet-Seg paper does."""
     validation_fraction: BelowOne = 0.15
     """Share of the patients that choose epochs and thresholds."""
     test_fraction: BelowOne = 0.2
-    """Share of the patients that nothing is learnt or chosen from; where the data set's authors named test
-    cases, those are it, and validation_fraction is a share of the other patients."""
+    """Share of the patients who are only tested on; where the data set's authors named test cases, those are
+    the test part, and validation_fraction is a share of the other patients."""
     augment: AugmentConfig = AugmentConfig()
 
     @property
@@ -76,5 +76,5 @@ class DataConfig(Frozen):
     @model_validator(mode="after")
     def _leaves_patients_to_train_on(self) -> DataConfig:
         if self.validation_fraction + self.test_fraction >= 1:
-            raise ValueError("validation_fraction + test_fraction must stay below 1: someone must train")
+            raise ValueError("validation_fraction + test_fraction must stay below 1, to leave training patients")
         return self

@@ -29,25 +29,25 @@ class FederationConfig(Frozen):
     strategy: str = "fedavg"
     """How the server makes one update of the sites' updates."""
     local: tuple[str, ...] | None = None
-    """Networks that never leave a site; none named: as the recipe's system has it, its discriminator. [] shares all."""
+    """Networks that never leave a site; none named: those of the recipe's system, its discriminator. [] shares all."""
     personalised: tuple[str, ...] = ()
-    """Networks that are averaged, and with which each site goes on from the mean of the average and its own."""
+    """Networks that are averaged; each site continues with the mean of the average and its own."""
     norm_layers: Literal["shared", "local"] = "shared"
-    """Scale and shift of the normalisation layers; local keeps each site's own (FedBN)."""
+    """Scale and shift of the normalisation layers; local keeps each site's (FedBN)."""
     site_batch_size: Count | None = None
-    """Examples of a site's step; none: train.batch_size shared out over the sites, so that as many steps are made as
-    where the data are in one place."""
+    """Examples of a site's step; none: train.batch_size divided among the sites, which gives as many steps as training
+    on pooled data."""
     weighting: Literal["slices", "cases"] = "slices"
-    """What a site's update counts by."""
+    """What a site's update is weighted by."""
     largest_share: Fraction = 0.5
     """A site counts as no more than this share of all, or than an equal one where that is more."""
     quorum: Fraction = 0.5
-    """Share of the sites whose updates a round needs; with fewer it is asked for again."""
+    """Share of the sites whose updates a round needs; with fewer the round is repeated."""
     deadline_seconds: Positive = 3600.0
     """A round closes then, without the sites that have not answered."""
     firewall: bool = True
-    """Leave out updates that are not finite, not of the agreed names and shapes, far too large, or of an absurd
-    number of examples. Off only to show what it is for."""
+    """Leave out updates that are not finite, not of the agreed names and shapes, far too large, or of an implausible
+    number of examples. Off only to demonstrate its effect."""
     largest_norm_ratio: Annotated[float, Field(gt=1)] = 5.0
     """An update larger than this times the median of all that were accepted is left out."""
     encoding: Encoding = "fp32"
@@ -55,10 +55,10 @@ class FederationConfig(Frozen):
     kept_share: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Share of an update's values that topk sends."""
     fingerprint: bool = True
-    """Before the first round every site tells how its patients spread over coarse bins, so that the server can warn of
+    """Before the first round every site sends counts of its patients in coarse bins, so that the server can warn of
     data that do not fit together; never with privacy."""
     privacy: PrivacyConfig = PrivacyConfig()
-    """What the models may tell of any one hospital; off by default."""
+    """Limits what the models reveal about any one hospital; off by default."""
 
     def of_other_packages(self) -> set[str]:
         """Hyperparameters of strategies that packages add and that this config does not use."""

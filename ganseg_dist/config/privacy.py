@@ -20,8 +20,8 @@ class PrivacyConfig(Frozen):
     """
 
     epsilon: Positive | None = None
-    """What all rounds together may spend, at `delta`. Without `noise_multiplier` the noise is chosen so that the
-    planned rounds spend just this."""
+    """Budget of all rounds together, at `delta`. Without `noise_multiplier` the noise is chosen so that the planned
+    rounds spend it exactly."""
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     """Probability with which the promise of epsilon may fail; far below one hospital in all there are."""
     noise_multiplier: Positive | None = None
@@ -48,13 +48,13 @@ class PrivacyDemand(Frozen):
 
 
 class PatientPrivacyConfig(Frozen):
-    """Privacy of a patient among those that a model learns from; off unless `epsilon` or `noise_multiplier` is given.
+    """Privacy of a training patient; off unless `epsilon` or `noise_multiplier` is given.
 
-    With it, `train.batch_size` and `data.blank_rate` no longer say what a step sees: see `patients_per_step`.
+    With it, `train.batch_size` and `data.blank_rate` no longer decide a step's batch: see `patients_per_step`.
     """
 
     epsilon: Positive | None = None
-    """What all epochs together spend, at `delta`, where `noise_multiplier` is not given."""
+    """Budget of all epochs together, at `delta`, where `noise_multiplier` is not given."""
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     """Probability with which the promise of epsilon may fail; far below one patient in all there are."""
     noise_multiplier: Positive | None = None
@@ -62,11 +62,11 @@ class PatientPrivacyConfig(Frozen):
     clip_norm: Positive = 1.0
     """C: a patient's gradient of a step, all parameters as one vector, is scaled down to this norm."""
     patients_per_step: Positive = 4.0
-    """How many patients a step sees on average; each is drawn by itself, with the same probability in every step. An
+    """Mean number of patients in a step; each is drawn independently, with the same probability in every step. An
     epoch has as many steps as show each patient once on average."""
     slices_per_patient: Count = 8
-    """How many of a drawn patient's slices the step sees at most; tumour-free ones are drawn `data.blank_rate` times as
-    often as those with tumour."""
+    """Most slices of a drawn patient in a step; tumour-free ones are drawn `data.blank_rate` times as often as those
+    with tumour."""
 
     @property
     def on(self) -> bool:

@@ -22,7 +22,7 @@ class SystemConfig(Frozen):
     generates_from: ClassVar[Literal["masks", "classes"] | None] = None
     """What `generate` of its System makes whole images from: the masks of a batch, or classes. None: it makes none."""
     example_label: ClassVar[str] = "generated"
-    """What the generated picture in a row of example pictures is called."""
+    """Label of the generated picture in a row of example pictures."""
     example_note: ClassVar[str] = "Validation images, and what the generator makes of them."
     """Where that picture comes from, in sentences."""
     generator_makes: ClassVar[str] = "makes no images"
@@ -48,11 +48,11 @@ class SystemConfig(Frozen):
     """Fields that the control arm uses too."""
 
     name: str
-    """By which the system is registered; its own class narrows it to that one."""
+    """The name by which the system is registered; its class narrows the type to that one."""
     reading: Literal["corrected", "paper"] = "corrected"
     """paper takes the text's equations literally where they contradict themselves (docs/decisions)."""
     gan: bool = True
-    """False is the control that every claim needs: the same schedule without anything a GAN made."""
+    """False is the control arm: the same schedule without a GAN and its images."""
 
     def control(self) -> Self:
         """The control arm's config: fields that only the GAN uses are at their defaults."""
@@ -60,7 +60,7 @@ class SystemConfig(Frozen):
 
     @property
     def arm(self) -> str:
-        """What tables call a run of these fields."""
+        """The name in tables of a run with these fields."""
         return self.title
 
     @property
@@ -80,7 +80,7 @@ class SystemConfig(Frozen):
 
     @property
     def slice_score(self) -> str | None:
-        """By which rule it scores how real a slice is; None where it does not."""
+        """The rule by which it scores a slice's realism; None where it does not."""
         return None
 
     @property
@@ -94,14 +94,14 @@ class SystemConfig(Frozen):
         """Values of the fields that a separate cohort of healthy subjects determines, by dotted name.
 
         Args:
-            modalities: the run's own.
+            modalities: the run's.
             healthy_modalities: of the healthy cohort; None without one.
             healthy_root: path of that cohort, for messages.
 
         Raises ConfigError for a cohort that the system cannot use, or without one that the config needs.
         """
         if healthy_modalities is not None:
-            raise ConfigError(f"--healthy: {self.title} learns from one cohort; leave it out")
+            raise ConfigError(f"--healthy: {self.title} trains on one cohort; leave it out")
         return {}
 
     @property

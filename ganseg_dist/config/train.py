@@ -1,4 +1,4 @@
-"""The engine's own settings."""
+"""Fields of the training engine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ganseg_dist.config.privacy import PatientPrivacyConfig
 
 
 class TrainConfig(Frozen):
-    """The engine's own settings; they mean the same for every system."""
+    """Settings of the training engine; they mean the same for every system."""
 
     epochs: Count = 30
     """Epochs of the system's main stage."""
@@ -45,4 +45,4 @@ class TrainConfig(Frozen):
     examples_every: Count = 5
     """Epochs between two sets of example overlays."""
     privacy: PatientPrivacyConfig = PatientPrivacyConfig()
-    """What the weights may tell of any one patient; off by default."""
+    """Limits what the weights reveal about any one patient; off by default."""

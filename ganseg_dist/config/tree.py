@@ -1,4 +1,4 @@
-"""The one typed config tree. A recipe returns one, `override` edits it, every run saves it.
+"""The typed config tree. A recipe returns one, `override` edits it, every run saves it.
 
 It imports nothing heavy, so that `--help`, `--dry-run` and sweep drivers are fast.
 """
