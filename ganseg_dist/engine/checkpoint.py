@@ -1,7 +1,7 @@
 """Checkpoints: a folder of safetensors and JSON with a digest of each file. Nothing is ever unpickled.
 
-Training goes on from the newest checkpoint that is whole. One that is damaged on disk costs the epoch since the one
-before it: what is trained again comes to the same weights.
+Training resumes from the newest whole checkpoint. One that is damaged on disk costs the epoch since the one before
+it; repeating that epoch gives the same weights.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ PARTS = ("networks", "ema", "best", "optimizers", "rng")
 DESCRIPTION = "state.json"
 
 Warn = Callable[[str], object]
-"""Is given what a person should know of, in one line."""
+"""Receives a warning for the user, one line."""
 
 logger = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """Where a runner keeps checkpoints; here nowhere, for benchmarks and callers that carry the state themselves."""
+    """Where a runner keeps checkpoints; here nowhere, for benchmarks and callers that keep the state themselves."""
 
     def latest(self, warn: Warn) -> Path | None:
         """The newest whole checkpoint's folder, the same on every rank; none where there is no checkpoint.
@@ -66,13 +66,13 @@ class FolderCheckpoints(Checkpoints):
         return sorted(self.folder.glob("step-*"))
 
     def newest(self) -> Path | None:
-        """The newest checkpoint's folder, without a look into it."""
+        """The newest checkpoint's folder, unread."""
         return max(self.all(), default=None)
 
     def latest(self, warn: Warn = logger.warning) -> Path | None:
         """The newest checkpoint's folder that is whole; none where there is no checkpoint.
 
-        Newer ones, which are damaged, are put aside by whoever writes: the next that is written may have their name.
+        A writer puts newer ones, which are damaged, aside: the next checkpoint may get their name.
 
         Raises RunError when all are damaged.
         """
@@ -81,7 +81,7 @@ class FolderCheckpoints(Checkpoints):
             damage = checkpoint_damage(folder)
             if damage is None:
                 for newer, what in damaged.items():
-                    warn(f"{what}; going on from the checkpoint before it, {folder.name}")
+                    warn(f"{what}; resuming from the checkpoint before it, {folder.name}")
                     if self.writes:
                         _put_aside(newer)
                 return folder
@@ -92,9 +92,9 @@ class FolderCheckpoints(Checkpoints):
         return None
 
     def history(self) -> list[Epoch]:
-        """The epochs that the newest checkpoint knows of which the description is whole; empty where there is none."""
+        """The epochs in the newest checkpoint whose description is whole; empty where there is none."""
         for folder in reversed(self.all()):
-            with suppress(RunError):  # it may be dropped in this moment
+            with suppress(RunError):  # a trainer may delete it meanwhile
                 return read_position(folder).history
         return []
 
@@ -108,7 +108,7 @@ class FolderCheckpoints(Checkpoints):
     def save(self, scores: Mapping[str, float], write: Callable[[Path], None]) -> None:
         """Write, rename, then drop the oldest: a kill at any moment leaves the newest whole.
 
-        Raises RunError when the disk refuses; the checkpoints before are then still there.
+        Raises RunError when the file cannot be written; earlier checkpoints then stay.
         """
         if not self.writes:
             return
@@ -117,7 +117,7 @@ class FolderCheckpoints(Checkpoints):
         except (OSError, SafetensorError) as error:
             raise RunError(
                 f"{self.folder}: no checkpoint can be written ({error}); free space and rerun the same command: "
-                "it goes on from the last whole one"
+                "it resumes from the last whole one"
             ) from None
 
     def _add(self, write: Callable[[Path], None]) -> None:
@@ -126,19 +126,19 @@ class FolderCheckpoints(Checkpoints):
         with unfinished_folder(self.folder) as unfinished:
             write(unfinished)
             position = read_position(unfinished)
-            # A stage's end has the step of the last epoch before it: the stage makes its name another, and a later one.
+            # A stage's end has the same step as its last epoch; the stage's number makes its name sort after that.
             unfinished.rename(self.folder / f"step-{position.step:09d}-stage-{position.stage}")
         for oldest in self.all()[: -self.kept]:
             shutil.rmtree(oldest, ignore_errors=True)
 
 
 def checkpoint_damage(folder: Path) -> Damaged | None:
-    """The first thing in a checkpoint that is not as it was written; none where it is whole."""
+    """The first damage in a checkpoint; None where it is whole."""
     return first_damage(folder / DESCRIPTION)
 
 
 def read_position(folder: Path) -> Position:
-    """Where training stood. Raises RunError when the checkpoint's description is missing or damaged."""
+    """The position in the run. Raises RunError when the checkpoint's description is missing or damaged."""
     return validated(Position, _read_description(folder)["position"], folder / DESCRIPTION)
 
 
@@ -214,10 +214,10 @@ def _damaged(damage: Damaged, folder: Path) -> RunError:
 
 
 def _put_aside(folder: Path) -> None:
-    """Under a name by which it is no checkpoint, and is deleted with the next that is written."""
+    """Rename it to an unfinished one, which is deleted when the next checkpoint is written."""
     aside = folder.with_name(f"{UNFINISHED}{folder.name}")
     shutil.rmtree(aside, ignore_errors=True)
-    with suppress(OSError):  # no place to write in is said when the next is written
+    with suppress(OSError):  # writing the next checkpoint raises the error
         folder.rename(aside)
 
 
@@ -242,7 +242,7 @@ def _joined_optimizer(tensors: Mapping[str, Tensor], groups: Any) -> dict[str, A
 
 
 def _rng_states() -> dict[str, Tensor]:
-    """Torch's generators. The engine's own samples are keyed by seed, epoch and example and need none."""
+    """Torch's generators. The engine's samples are keyed by seed, epoch and example and need none."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()

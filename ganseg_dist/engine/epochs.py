@@ -1,4 +1,4 @@
-"""The rules between epochs and between stages. Whoever owns a run's state applies them: a trainer, or a federation's
+"""The rules between epochs and between stages. The owner of a run's state applies them: a trainer, or a federation's
 server, which has the state without any data.
 """
 
@@ -58,11 +58,11 @@ def new_alarms(stage: Stage, history: Sequence[Epoch]) -> list[Alarm]:
 
 
 def end_stage(state: State, stage: Stage, config: RunConfig) -> None:
-    """Hand on the stage's best (or last) weights and stand at the start of the next stage."""
+    """Hand on the stage's best (or last) weights and move to the start of the next stage."""
     position = state.position
     if config.train.keep == "best" and state.best:
         state.restore_best()
-    else:  # asked for, or nothing was validated
+    else:  # configured, or nothing was validated
         state.best = {}
         for name in stage.networks:
             if name in state.ema:

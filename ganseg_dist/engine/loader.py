@@ -1,6 +1,6 @@
 """Batches in an order, and with random samples, that depend on seed, epoch and example alone.
 
-However many workers share an epoch, together they see the same batches with the same holes and transforms.
+For any number of workers that share an epoch, the batches, holes and transforms are the same.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Indices = npt.NDArray[np.int64]
 Sampler = Callable[[str, np.random.Generator], dict[str, npt.NDArray[np.float32]]]
 
 ORDER, EXAMPLE, VALIDATION = range(3)
-"""Streams of randomness: which examples in what order, what happens to one, and the same for validation."""
+"""Streams of randomness: the order of examples, the transforms of one, and the same for validation."""
 
 
 class StageBatches:
     """The batches of one stage for one rank."""
 
     def __init__(self, config: RunConfig, stage: Stage, slices: SliceSet, sampler: Sampler, world: World) -> None:
-        """Raises DataError when the stage has nothing to learn from."""
+        """Raises DataError when the stage has no training examples."""
         self.config, self.stage, self.world = config, stage, world
         self.slices = slices if stage.modalities is None else slices.of_modalities(stage.modalities)
         self.sampler = sampler
@@ -49,7 +49,7 @@ class StageBatches:
         self.batch_size = min(wanted, examples - examples % world.size)
         if self.batch_size == 0:
             kind = "tumour-free slices" if stage.examples == "tumour_free" else "slices"
-            raise DataError(f"stage {stage.name}: the training patients leave no {kind} to learn from")
+            raise DataError(f"stage {stage.name}: the training patients leave no {kind} to train on")
         self.steps = examples // self.batch_size
 
     def epoch(self, epoch: int) -> Iterator[Batch]:

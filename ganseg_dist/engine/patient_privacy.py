@@ -1,14 +1,14 @@
-"""Differential privacy of a patient among those that a model learns from: DP-SGD with patients in place of examples
+"""Differential privacy of a training patient: DP-SGD with patients in place of examples
 (Abadi et al., "Deep Learning with Differential Privacy", CCS 2016, Algorithm 1).
 
-In each step every patient is drawn by itself with probability q, and
+In each step every patient is drawn independently with probability q, and
 
     g_p = gradient of the mean loss over some of patient p's slices
     g   = (sum_p g_p min(1, C / |g_p|) + N(0, (z C)^2)) / (q N)
 
-is what the optimizer gets. So a patient who was not there would change the sum by C at most, whatever the slices, and
-steps compose as Poisson-subsampled Gaussians do (Mironov, Talwar and Zhang, "Renyi Differential Privacy of the Sampled
-Gaussian Mechanism", 2019). What it covers and what not is in docs/decisions/0008-differential-privacy.md.
+goes to the optimizer. Removing a patient thus changes the sum by C at most, whatever the slices, and steps compose as
+Poisson-subsampled Gaussians do (Mironov, Talwar and Zhang, "Renyi Differential Privacy of the Sampled Gaussian
+Mechanism", 2019). The guarantee's limits are in docs/decisions/0008-differential-privacy.md.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Backpropagate = Callable[[Batch], dict[str, Tensor]]
 
 @dataclass(frozen=True, slots=True)
 class PatientPrivacy:
-    """The promise to the patients of one training set, over all stages of a run."""
+    """The guarantee to the patients of one training set, over all stages of a run."""
 
     patient_of: npt.NDArray[np.int64]
     """(cases,) index of each case's patient."""
@@ -58,7 +58,7 @@ class PatientPrivacy:
 
     @classmethod
     def of(cls, config: RunConfig, system: System, slices: SliceSet, world: World) -> PatientPrivacy:
-        """Raises ConfigError where the promise could not be kept, and MissingDependency without Opacus."""
+        """Raises ConfigError where the guarantee could not hold, and MissingDependency without Opacus."""
         validate_patient_privacy(config, system, world)
         privacy = config.train.privacy
         names, patient_of = np.unique([case.patient for case in slices.cases], return_inverse=True)
@@ -80,7 +80,7 @@ class PatientPrivacy:
         return int(self.patient_of.max()) + 1
 
     def spent(self, stage: int, epochs: int) -> float:
-        """Epsilon at delta after all stages before this one and so many epochs of it."""
+        """Epsilon at delta after all stages before this one and `epochs` epochs of it."""
         return epsilon_of_steps(
             self.noise_multiplier, self.rate, self.steps * (sum(self.epochs[:stage]) + epochs), self.delta
         )
@@ -90,8 +90,8 @@ class PatientPrivacy:
     ) -> dict[str, Tensor]:
         """Give the parameters the step's noised gradient; the means over the drawn patients of what is logged.
 
-        Every parameter gets noise, whether a patient was drawn or not: that none was is nobody's business either. The
-        batch may be empty; `backpropagate` is called with one patient's slices after the other.
+        Every parameter gets noise, even where no patient was drawn, which must stay secret too. The batch may be empty;
+        `backpropagate` is called with one patient's slices after the other.
         """
         sums = [torch.zeros_like(parameter) for parameter in parameters]
         logged: dict[str, list[Tensor]] = {}
@@ -110,8 +110,8 @@ class PatientPrivacy:
 class PatientBatches(StageBatches):
     """Batches of patients: each is drawn in each step with the same probability, and shows some of its slices.
 
-    Nothing of it follows from the run's seed, which everybody knows: that nobody knows who was drawn is part of the
-    promise. A run that was killed samples anew, and no weights of the steps that are lost were ever kept.
+    Nothing depends on the run's seed, which is public: that the drawn patients are secret is part of the guarantee.
+    A run that was killed samples anew, and no weights of the lost steps were ever kept.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class PatientBatches(StageBatches):
         self.slices_of = [(own, weight[own]) for own in weighted]
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The epoch's steps; one in which nobody was drawn is an empty batch."""
+        """The epoch's steps; one in which no patient was drawn is an empty batch."""
         privacy = self.privacy
         key = secret_key(privacy.entropy)
         sampled = chosen((self.steps, privacy.patients), privacy.rate, privacy.entropy)
@@ -147,12 +147,12 @@ class PatientBatches(StageBatches):
 
 
 def validate_patient_privacy(config: RunConfig, system: System, world: World) -> None:
-    """Raises ConfigError for a run whose weights would tell more of a patient than the steps' noise allows."""
+    """Raises ConfigError for a run whose weights would reveal more about a patient than the steps' noise allows."""
     several = next((stage for stage in system.stages if len(stage.phases) > 1), None)
     if several is not None:
         phases = ", ".join(phase.name for phase in several.phases)
         raise ConfigError(
-            f"train.privacy: stage {several.name} has the phases {phases}, which learn from each other's networks, and "
+            f"train.privacy: stage {several.name} has the phases {phases}, which train on each other's networks, and "
             "one step's noise does not cover several; set system.gan=false"
         )
     if any(phase.balance is not None for stage in system.stages for phase in stage.phases):
@@ -173,7 +173,7 @@ def validate_patient_privacy(config: RunConfig, system: System, world: World) ->
 
 
 def _add_clipped(sums: Sequence[Tensor], parameters: Sequence[nn.Parameter], norm: float) -> None:
-    """Move one patient's gradients, scaled down to the norm as one vector, into the sums; not finite, they are 0."""
+    """Move one patient's gradients, scaled down to the norm as one vector, into the sums; if not finite, nothing."""
     gradients = [parameter.grad for parameter in parameters]
     known = [gradient.float() for gradient in gradients if gradient is not None]
     size = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g.double()) for g in known])))
@@ -184,7 +184,7 @@ def _add_clipped(sums: Sequence[Tensor], parameters: Sequence[nn.Parameter], nor
 
 
 def noise_multiplier_of_runs(config: PatientPrivacyConfig, patients: int, epochs: int, *, runs: int = 1) -> float:
-    """The smallest z, to 1 per cent of epsilon, with which so many runs over the same patients spend it together.
+    """The smallest z, to 1 per cent of epsilon, with which `runs` runs over the same patients spend it together.
 
     Raises ConfigError where no noise is enough, and MissingDependency without Opacus.
     """
@@ -206,7 +206,7 @@ def noise_multiplier_of_runs(config: PatientPrivacyConfig, patients: int, epochs
 
 
 def _steps_of_epoch(config: PatientPrivacyConfig, patients: int) -> int:
-    """As many as show each patient once on average."""
+    """The number of steps that shows each patient once on average."""
     if config.patients_per_step > patients:
         raise ConfigError(
             f"train.privacy.patients_per_step: {config.patients_per_step:g} of {patients} patients cannot be drawn; "
@@ -216,7 +216,7 @@ def _steps_of_epoch(config: PatientPrivacyConfig, patients: int) -> int:
 
 
 def epsilon_of_steps(noise_multiplier: float, rate: float, steps: int, delta: float) -> float:
-    """What so many steps spend of a patient who is drawn with this probability in each, by Renyi's divergences."""
+    """Epsilon of a patient who is drawn with probability `rate` in each of the steps, by Renyi divergences."""
     accountant = _opacus().RDPAccountant()
     accountant.history = [(noise_multiplier, rate, steps)]
     with _without_advice():
@@ -225,7 +225,7 @@ def epsilon_of_steps(noise_multiplier: float, rate: float, steps: int, delta: fl
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """Without Opacus's advice to try more orders: what it found is a bound with these too."""
+    """Without Opacus's advice to try more orders: its result is a bound with these too."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Optimal order", UserWarning)
         yield

@@ -1,4 +1,4 @@
-"""What training carries from step to step besides the networks' weights."""
+"""The state of training: the networks and what is carried from step to step beside their weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ganseg_dist.systems.base import System
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What one epoch came to: an entry of history.json."""
+    """Losses and scores of one epoch: an entry of history.json."""
 
     stage: str
     epoch: int
@@ -33,7 +33,7 @@ class Epoch:
 
 @dataclass(slots=True)
 class Position:
-    """Where in the run training stands; all of it is JSON."""
+    """The place in the run that training has reached; all of it is JSON."""
 
     stage: int = 0
     epoch: int = 0
@@ -43,7 +43,7 @@ class Position:
     best_score: float | None = None
     best_epoch: int | None = None
     stopped: bool = False
-    """The stage's own rule has ended it."""
+    """Whether the stage's stopping rule has ended it."""
     balances: dict[str, dict[str, float]] = field(default_factory=dict)
     """Running gradient norms by phase."""
     history: list[Epoch] = field(default_factory=list)
@@ -96,7 +96,7 @@ class State:
         return {name: self.ema[name].module if name in self.ema else net for name, net in self.networks.items()}
 
     def reset_reference(self, names: tuple[str, ...]) -> None:
-        """From here on these networks are pulled back to where they are now."""
+        """Use these networks' current weights as w0 of the proximal term."""
         self.reference = {name: [p.detach().clone() for p in self.networks[name].parameters()] for name in names}
 
     def add_proximal_gradient(self, name: str, weight: float) -> None:
@@ -127,7 +127,7 @@ def flat_weights(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 
 
 def weights_of(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Those of one network, by the network's own names."""
+    """Those of one network, by their names in the network."""
     return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
 
 
@@ -135,7 +135,7 @@ def weights_of(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
 def _update_ema(ema: list[Tensor], networks: list[Tensor], updates: Tensor, *, decay: float) -> None:
     """Exponential moving average: a <- d a + (1 - d) w, with d = min(decay, (1 + n) / (10 + n)) after n updates.
 
-    A small d at first: with few steps an epoch, the weights that training began with would outlive many epochs.
+    A small d at first: with few steps an epoch, the initial weights would otherwise dominate for many epochs.
     """
     known = int(updates)
     share = 1 - min(decay, (1 + known) / (10 + known))

@@ -52,7 +52,7 @@ def _backpropagate(
 ) -> dict[str, Tensor]:
     train_only(state.networks, phase.trains)
     with precision(config, world):
-        # A term of weight 0 is off: it has no curve either, and no gradient to balance the others by.
+        # A term of weight 0 is off: it is not logged either, and has no gradient to balance the others by.
         terms = {name: term for name, term in system.losses(phase.name, batch).items() if phase.weights[name]}
         weights = {name: phase.weights[name] for name in terms}
         logged = {f"{phase.name}/{name}": term.detach() for name, term in terms.items()}
@@ -76,14 +76,14 @@ def train_only(networks: Mapping[str, nn.Module], names: tuple[str, ...]) -> Non
 
 
 def precision(config: RunConfig, world: World) -> torch.autocast:
-    """bf16 autocast where the config asks for it, and by default on a GPU."""
+    """bf16 autocast where the config sets it, and by default on a GPU."""
     wanted = config.train.precision
     enabled = wanted == "bf16" or (wanted == "auto" and world.device.type == "cuda")
     return torch.autocast(world.device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 class StepLog:
-    """Per-step values by name, kept on the device so that no step waits for a number to print."""
+    """Per-step values by name, kept on the device so that no step waits for a copy to the CPU."""
 
     def __init__(self, first_step: int) -> None:
         self.first_step = first_step

@@ -1,4 +1,4 @@
-"""What training tells the world outside. The engine never asks whether to log: by default a tracker ignores it."""
+"""What training reports. The engine always reports; the default tracker ignores it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where training stands."""
+    """How far training has come."""
 
     stage: str
     epoch: int
@@ -24,7 +24,7 @@ class Progress:
 
 
 class Tracker:
-    """Receives what rank 0 sees, and here ignores it. Nothing in it may fail training: a subclass logs its errors."""
+    """Receives rank 0's reports, and here ignores them. It may not fail training: a subclass logs its errors."""
 
     def progress(self, progress: Progress) -> None:
         """Called often; must return at once."""
@@ -38,16 +38,16 @@ class Tracker:
     def examples(
         self, step: int, stage: str, pictures: Mapping[str, npt.NDArray[Any]], sides_known: npt.NDArray[np.bool_]
     ) -> None:
-        """A few validation examples: image, regions and what the system predicts, (B, C, H, W) each.
+        """A few validation examples: image, regions and the system's prediction, (B, C, H, W) each.
 
         `sides_known`: (B,) whether the example's columns run from the patient's left to right.
         """
 
     def warn(self, step: int, warning: str) -> None:
-        """Something a person should know of now, in one line."""
+        """A warning for the user, in one line."""
 
     def close(self) -> None:
-        """Send what is still waiting; called by whoever made the tracker."""
+        """Send what is still queued; called by the tracker's creator."""
 
 
 class Trackers(Tracker):

@@ -1,4 +1,4 @@
-"""The one training loop. Local processes, Ray workers, Tune trials and hospital clients all train with a `Trainer`."""
+"""The training loop. Local processes, Ray workers, Tune trials and hospital clients all train with a `Trainer`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EXAMPLES_SHOWN = 4
 
 @dataclass(frozen=True, slots=True)
 class StageData:
-    """The slices one stage learns from and is judged on."""
+    """The slices one stage is trained on and validated on."""
 
     train: SliceSet
     validation: SliceSet
@@ -74,7 +74,7 @@ def train(
 def seeded(config: RunConfig, device: torch.device | None = None) -> None:
     """Fix the threads and seeds that the same weights depend on. Call it before building the system.
 
-    Without a device, training runs on the GPU where there is one. The CPU alone is held to bitwise the same weights: on
+    Without a device, training runs on the GPU where there is one. Weights are bitwise reproducible on the CPU alone: on
     a GPU some operations have no deterministic version.
     """
     torch.set_num_threads(config.train.threads)
@@ -112,16 +112,16 @@ class Trainer:
 
     @cached_property
     def privacy(self) -> PatientPrivacy | None:
-        """What is promised to the patients; None where nothing is."""
+        """The guarantee to the patients; None where there is none."""
         if not self.config.train.privacy.on:
             return None
         return PatientPrivacy.of(self.config, self.system, self.data.train, self.world)
 
     @cached_property
     def batches(self) -> StageBatches:
-        """This rank's share. Raises DataError where the stage has nothing to learn from."""
+        """This rank's share. Raises DataError where the stage has no training examples."""
         of_stage = (self.config, self.stage, self.data.train, self.system.sample, self.world)
-        # Who is drawn under differential privacy must not follow from the seed, which everybody knows.
+        # Under differential privacy the drawn patients must not follow from the seed, which is public.
         return StageBatches(*of_stage) if self.privacy is None else PatientBatches(*of_stage, self.privacy)
 
     def fit(self, until: int | None = None) -> None:
@@ -132,10 +132,10 @@ class Trainer:
         position = self.state.position
         last = self.stage.epochs if until is None else min(until, self.stage.epochs)
         if self.config.train.proximal_weight:
-            # The proximal term pulls towards the weights that this call begins with: in a round, the server's.
+            # The proximal term pulls towards the weights at the start of this call: in a round, the server's.
             self.state.reset_reference(self.stage.networks)
         while position.epoch < last and not position.stopped:
-            # From the epoch alone, so that a resumed run and a federation's round step as an undisturbed run does.
+            # From the epoch alone, so that a resumed run and a federation's round step as an uninterrupted run does.
             set_learning_rate(self.state, self.stage, self.config)
             log = self._steps()
             losses = log.close(self.stage.name, position.epoch, self.world)
@@ -147,7 +147,7 @@ class Trainer:
             finish_epoch(self.state, self.stage, losses, scores, workers=self.world.size)
             if self.world.leads:
                 self._report(log, losses, scores)
-            # Last, so that a run killed anywhere above trains the whole epoch again and comes to the same weights.
+            # Last, so that a run killed anywhere above repeats the whole epoch and reaches the same weights.
             self.checkpoints.save(scores, partial(save_checkpoint, state=self.state))
 
     def validate(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Validation: each case's slices are added up before the division, over however many workers."""
+"""Validation: each case's slices are added up before the division, over any number of workers."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def mean_over_cases(
 ) -> dict[str, float]:
     """Each score as the mean over cases of (sum of numerators) / (sum of denominators).
 
-    Every rank passes its own share of the batches and gets the same result. A case counts in a score when one
-    of its slices is relevant to it; a score in which no case counts is left out.
+    Every rank passes its share of the batches and gets the same result. A case counts in a score when one of
+    its slices is relevant to it; a score in which no case counts is left out.
     """
     sums = torch.zeros(len(names), 3, cases, dtype=torch.float64, device=world.device)
     for batch in batches:

@@ -1,4 +1,4 @@
-"""Who trains together: rank, size and device, and the few sums that cross processes."""
+"""The processes that train together: rank, size and device, and the few sums over them."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def test_train_resume_falls_back_to_previous_checkpoint_when_newest_is_damaged(g
     assert resumed.code == 0, resumed.err
     (line,) = [line for line in resumed.err.splitlines() if "damaged" in line]
     assert line == (
-        f"warning: {newest / 'state.json'}: is damaged (its digest differs); going on from the checkpoint before it, "
+        f"warning: {newest / 'state.json'}: is damaged (its digest differs); resuming from the checkpoint before it, "
         f"{older.name}"
     )
     assert run.finished

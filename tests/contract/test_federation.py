@@ -98,7 +98,7 @@ def test_federation_resumes_bit_for_bit_when_server_checkpoint_is_damaged(phanto
     shown = WarningTracker()
     resumed = simulated(phantom, config, "hurt", "2", shown)
     (warning,) = [line for line in shown.lines if "is damaged" in line]
-    assert warning.startswith(f"{second / 'server.json'}: is damaged (its digest differs); going on from the check")
+    assert warning.startswith(f"{second / 'server.json'}: is damaged (its digest differs); resuming from the check")
     assert warning.endswith(first.name)
     assert_same(weights(resumed), weights(undisturbed))
     for site in ("site1", "site2"):

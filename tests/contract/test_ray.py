@@ -146,7 +146,7 @@ def test_train_on_ray_skips_damaged_checkpoint_and_fails_without_intact_one(
     shown = Scores()
     on_ray(tmp_path, config, prepared, workers=2, shown=shown)
     assert shown.warnings == [
-        f"{newest}/optimizers.safetensors: is damaged (its digest differs); going on from the checkpoint before it, "
+        f"{newest}/optimizers.safetensors: is damaged (its digest differs); resuming from the checkpoint before it, "
         f"{older.name}"
     ]
     assert members.differing(members.final_weights(tmp_path), members.final_weights(undisturbed)) == []

@@ -287,7 +287,7 @@ def test_folder_checkpoints_fall_back_from_damaged_newest_with_warning(two_check
         assert FolderCheckpoints(folder).newest() == older
     (warning,) = warnings
     assert warning.startswith(f"{newest / name}: is {'missing' if damage == 'gone' else 'damaged ('}")
-    assert warning.endswith(f"; going on from the checkpoint before it, {older.name}")
+    assert warning.endswith(f"; resuming from the checkpoint before it, {older.name}")
 
 
 def test_folder_checkpoints_replace_damaged_newest_and_keep_two(two_checkpoints, tmp_path, debug_config):
